@@ -1,0 +1,57 @@
+# `go` from PATH, else from where its installer puts it.
+GO := $(or $(shell command -v go),$(wildcard /usr/local/go/bin/go),go)
+export PATH := $(PATH):$(dir $(GO))
+
+TIMEOUT  ?= 10m
+FUZZTIME ?= 10s
+BENCH    ?= .
+RUN      ?=
+TOOL     := $(GO) tool -modfile=tools/go.mod
+TEST     := $(GO) test -count=1 -timeout=$(TIMEOUT) $(if $(RUN),-run '$(RUN)')
+
+.DEFAULT_GOAL := help
+.PHONY: help deps build demo test race lint fmt fuzz bench docs verify torture clean
+
+help: ## Say what the targets do
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+deps: ## Make sure that PostgreSQL and Redis are here, for private servers
+	@sh scripts/deps.sh
+
+build: ## Build bin/migrator
+	$(GO) build -trimpath -o bin/migrator ./cmd/migrator
+
+demo: deps ## Move a storefront's records from PostgreSQL to Redis, with a rollback
+	$(GO) run ./cmd/migrator demo
+
+test: deps ## Run all tests on private servers (RUN=regexp picks some)
+	$(GO) vet ./...
+	$(TEST) ./...
+
+race: deps ## The same under the race detector (needs a C compiler)
+	CGO_ENABLED=1 $(TEST) -race ./...
+
+lint: ## Run the linters of .golangci.yml
+	$(TOOL) golangci-lint run ./...
+
+fmt: ## Format with gofumpt
+	$(TOOL) gofumpt -w .
+
+fuzz: deps ## Fuzz every target for FUZZTIME (10s) each
+	@sh scripts/fuzz.sh "$(GO)" $(FUZZTIME)
+
+bench: deps ## Run the benchmarks (BENCH=regexp picks some)
+	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -timeout=1h ./...
+
+docs: ## Write generated documentation and examples anew
+	$(GO) generate ./...
+
+verify: lint test docs ## Lint, test, and see that what is generated is up to date
+	git diff --exit-code
+
+torture: deps ## Run the long fault tests (TORTURE=2m each)
+	MIGRATOR_TORTURE=$(or $(TORTURE),2m) $(GO) test -count=1 -timeout=2h -run 'Torture' -v ./...
+
+clean: ## Remove what was built and the cached PostgreSQL data directories
+	rm -rf bin "$${XDG_CACHE_HOME:-$$HOME/.cache}/migrator/pgdata"
+	$(GO) clean -testcache

@@ -1,0 +1,88 @@
+package main
+
+import (
+	"encoding/json"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/stranglerfig/migrator/phases"
+	"github.com/stranglerfig/migrator/spec"
+	"github.com/stranglerfig/migrator/state"
+	"github.com/stranglerfig/migrator/stores"
+)
+
+func fenceBudget(m *spec.Migration) time.Duration { return time.Duration(m.Writing.FenceBudget) }
+func lockTimeout(m *spec.Migration) time.Duration { return time.Duration(m.Backfill.LockTimeout) }
+
+func newApply(c *cli) *cobra.Command {
+	return &cobra.Command{
+		Use:   "apply",
+		Short: "Record the migration's description and prepare both stores",
+		Long: `Makes the checks of plan, prepares legacy (schema migrator_legacy: the era and the
+version function) and the target, and records the description in the state
+database. A new migration starts in phase legacy: nothing changes for the
+application. Applying a changed description makes older evidence void.`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			ctx := cmd.Context()
+			m, err := c.load()
+			if err != nil {
+				return err
+			}
+			store, err := c.openState(ctx)
+			if err != nil {
+				return err
+			}
+			defer store.Close()
+			if p := c.examine(ctx, m); p.Refused > 0 {
+				c.printChecks(p.Checks)
+				return p.verdict()
+			}
+			legacy, err := stores.OpenLegacy(ctx, m)
+			if err != nil {
+				return err
+			}
+			defer legacy.Close()
+			if err := legacy.Install(ctx); err != nil {
+				return err
+			}
+			target, err := stores.OpenTarget(ctx, m, legacy.Schema())
+			if err != nil {
+				return err
+			}
+			defer func() { _ = target.Close() }()
+			if t, ok := target.(stores.Preparer); ok {
+				if err := t.Prepare(ctx); err != nil {
+					return err
+				}
+			}
+			config, err := m.Public()
+			if err != nil {
+				return err
+			}
+			schema, err := json.Marshal(legacy.Schema())
+			if err != nil {
+				return err
+			}
+			standing, created, err := store.Apply(ctx, state.Applied{
+				Migration: m.Name, Environment: m.Environment, Config: config, ConfigHash: m.Hash(),
+				Schema: schema, Reversible: m.Phases.Retain.Reversible == nil || *m.Phases.Retain.Reversible,
+			})
+			if err != nil {
+				return err
+			}
+			result := struct {
+				Created  bool            `json:"created"`
+				Standing phases.Standing `json:"standing"`
+			}{created, standing}
+			return c.show(result, func() {
+				verb := "applied"
+				if created {
+					verb = "created"
+				}
+				c.printf("%s %s: %s (epoch %d), configuration %s\n", verb, m.Name, standing.Route, standing.Route.Epoch, standing.ConfigHash[:12])
+			})
+		},
+	}
+}

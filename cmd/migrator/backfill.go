@@ -1,0 +1,70 @@
+package main
+
+import (
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/stranglerfig/migrator/replicate"
+)
+
+func newBackfill(c *cli) *cobra.Command {
+	return group("backfill", "Copy the records that legacy already has", newBackfillRun(c))
+}
+
+func newBackfillRun(c *cli) *cobra.Command {
+	var rate, workers int
+	cmd := &cobra.Command{
+		Use:   "run",
+		Short: "Run the backfill, or go on with an interrupted one",
+		Long: `Copies every record of legacy to the target, beside live writes: behind a barrier
+that waits for open writers once, never over a newer version. Interrupted, even
+killed, it goes on where it stopped when the command is run again. At the end it
+sweeps what an earlier stay beyond legacy left in the target.
+
+Needs phase shadow-write or dual-read, and every instance out of legacy.`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			ctx := cmd.Context()
+			j, err := c.openJob(ctx)
+			if err != nil {
+				return err
+			}
+			defer j.close()
+			bar := c.progress("backfill")
+			b := replicate.Backfill{
+				Legacy: j.legacy, Barrier: j.legacy, Locker: j.legacy, Target: j.target,
+				Ledger:    j.state.Backfills(j.m.Name),
+				ChunkRows: j.m.Backfill.ChunkRows, Rate: j.m.Backfill.Rate, Workers: j.m.Backfill.Workers,
+				NotAfter: time.Duration(j.m.Writing.NotAfter), LockTimeout: lockTimeout(j.m),
+				Report: func(p replicate.Progress) { bar.set(p.Rows, estimate(p)) },
+			}
+			if cmd.Flags().Changed("rate") {
+				b.Rate = rate
+			}
+			if cmd.Flags().Changed("workers") {
+				b.Workers = workers
+			}
+			began := time.Now()
+			p, err := b.Run(ctx)
+			bar.close()
+			if err != nil {
+				return jobError(err)
+			}
+			return c.show(p, func() {
+				c.printf("backfill done in %s: %s rows read, %s written, %s newer in the target already, %s swept\n",
+					span(time.Since(began)), count(p.Rows), count(p.Applied), count(p.Newer), count(p.Swept))
+			})
+		},
+	}
+	cmd.Flags().IntVar(&rate, "rate", 0, "rows per second at most, instead of the description's")
+	cmd.Flags().IntVar(&workers, "workers", 0, "chunks at a time, instead of the description's")
+	return cmd
+}
+
+func estimate(p replicate.Progress) (rows int64) {
+	for _, chunk := range p.Chunks {
+		rows += chunk.Rows
+	}
+	return rows
+}

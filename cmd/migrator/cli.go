@@ -1,0 +1,96 @@
+package main
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"os"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+)
+
+// streams are the command's input and outputs; tests give buffers.
+type streams struct {
+	in       io.Reader
+	out, err io.Writer
+}
+
+func isTerminal(w any) bool {
+	f, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}
+
+// cli is one invocation: its streams, its settings, and what its commands share.
+type cli struct {
+	streams
+	settings settings
+	log      *slog.Logger
+}
+
+// run executes one command line and returns the exit code.
+func run(ctx context.Context, args []string, io streams) int {
+	c := &cli{streams: io, log: slog.New(slog.DiscardHandler)}
+	root := newRoot(c)
+	root.SetArgs(args)
+	root.SetIn(io.in)
+	root.SetOut(io.out)
+	root.SetErr(io.err)
+	if err := root.ExecuteContext(ctx); err != nil {
+		return c.fail(err)
+	}
+	return exitDone
+}
+
+func newRoot(c *cli) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "migrator",
+		Short: "Moves live data from one store to another without downtime",
+		Long: `migrator steps one kind of record out of a legacy store into a target store while
+the application keeps serving:
+
+  legacy → shadow-write → dual-read → cutover → grace → retain → complete
+
+It refuses a step that the evidence does not support, and can say at any moment
+what a rollback would cost.
+
+Exit codes: 0 done, 1 error, 2 usage or bad input, 8 not yet (a gate holds, or
+differences remain).`,
+		SilenceUsage:      true,
+		SilenceErrors:     true,
+		Args:              noArgs,
+		RunE:              func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return c.configure(cmd) },
+	}
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return usage(err, cmd.CommandPath()+" --help")
+	})
+	addSettingsFlags(root.PersistentFlags())
+	root.AddCommand(
+		newInit(c), newPlan(c), newApply(c), newStatus(c), newPhase(c), newFleet(c),
+		newBackfill(c), newReconcile(c), newConfig(c), newDoctor(c), newVersion(c), newDemo(c),
+	)
+	root.InitDefaultCompletionCmd()
+	return root
+}
+
+// noArgs and friends are cobra's validators with usage errors.
+func noArgs(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		if cmd.HasSubCommands() {
+			return usagef("unknown command %q for %q; try: %s --help", args[0], cmd.CommandPath(), cmd.CommandPath())
+		}
+		return usagef("%q takes no arguments, but got %q; try: %s --help", cmd.CommandPath(), args[0], cmd.CommandPath())
+	}
+	return nil
+}
+
+// group is a command that only holds others.
+func group(use, short string, subs ...*cobra.Command) *cobra.Command {
+	cmd := &cobra.Command{
+		Use: use, Short: short, Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(subs...)
+	return cmd
+}

@@ -1,0 +1,96 @@
+package main
+
+import (
+	"github.com/spf13/cobra"
+
+	"github.com/stranglerfig/migrator/spec"
+)
+
+func newConfig(c *cli) *cobra.Command {
+	return group("config", "Look at the migration's description and the tool's settings",
+		newConfigShow(c), newConfigValidate(c), newConfigSchema(c), newConfigSettings(c))
+}
+
+func newConfigShow(c *cli) *cobra.Command {
+	return &cobra.Command{
+		Use:   "show",
+		Short: "Show the description as it is understood, with every default, without secrets",
+		Args:  noArgs,
+		RunE: func(*cobra.Command, []string) error {
+			m, err := c.load()
+			if err != nil {
+				return err
+			}
+			if c.settings.Output == outputJSON {
+				return c.json(spec.Redacted(m))
+			}
+			text, err := spec.Show(m)
+			if err != nil {
+				return err
+			}
+			_, err = c.out.Write(text)
+			return err
+		},
+	}
+}
+
+func newConfigValidate(c *cli) *cobra.Command {
+	return &cobra.Command{
+		Use:   "validate",
+		Short: "Check the description without connecting to anything",
+		Args:  noArgs,
+		RunE: func(*cobra.Command, []string) error {
+			m, err := c.load()
+			if err != nil {
+				return err
+			}
+			result := map[string]string{"migration": m.Name, "config_hash": m.Hash()}
+			return c.show(result, func() { c.printf("%s is valid, configuration %s\n", m.Name, m.Hash()[:12]) })
+		},
+	}
+}
+
+func newConfigSchema(c *cli) *cobra.Command {
+	return &cobra.Command{
+		Use:   "schema",
+		Short: "Print the description's JSON Schema, for editors",
+		Args:  noArgs,
+		RunE: func(*cobra.Command, []string) error {
+			text, err := spec.Schema()
+			if err != nil {
+				return err
+			}
+			_, err = c.out.Write(text)
+			return err
+		},
+	}
+}
+
+// newConfigSettings shows the tool's own settings. A URL is only said to be there.
+func newConfigSettings(c *cli) *cobra.Command {
+	return &cobra.Command{
+		Use:   "settings",
+		Short: "Show the tool's own settings and where each may be set",
+		Args:  noArgs,
+		RunE: func(*cobra.Command, []string) error {
+			s := c.settings
+			if s.StateURL != "" {
+				s.StateURL = "(set)"
+			}
+			rows := [][]string{
+				{"SETTING", "VALUE", "VARIABLE", "FLAG"},
+				{"file", orDash(s.File), "MIGRATOR_FILE", "--file"},
+				{"state_url", orDash(s.StateURL), "MIGRATOR_STATE_URL", "-"},
+				{"state_url_file", orDash(s.StateURLFile), "MIGRATOR_STATE_URL_FILE", "--state-url-file"},
+				{"output", s.Output, "MIGRATOR_OUTPUT", "--output"},
+				{"log_level", s.LogLevel, "MIGRATOR_LOG_LEVEL", "--log-level"},
+				{"log_format", s.LogFormat, "MIGRATOR_LOG_FORMAT", "--log-format"},
+			}
+			values := map[string]string{}
+			for _, row := range rows[1:] {
+				values[row[0]] = row[1]
+			}
+			return c.show(values, func() { c.table(rows) })
+		},
+	}
+}

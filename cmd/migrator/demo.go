@@ -1,0 +1,74 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/stranglerfig/migrator/cmd/migrator/demo"
+	"github.com/stranglerfig/migrator/examples/storefront/command"
+)
+
+func newDemo(c *cli) *cobra.Command {
+	var o demo.Options
+	cmd := &cobra.Command{
+		Use:   "demo",
+		Short: "Watch a whole migration on private servers, in under two minutes",
+		Long: `Starts a private PostgreSQL and Redis, a shop of two instances with messy products
+and a load of reads and writes, and takes it from legacy to retain by this very
+program's commands, with clocks that run fast. In mid-cutover Redis is frozen.
+Every read is checked against every acknowledged write: exits with 1 if one was
+lost or stale. Everything is removed at the end.`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if o.Products < 100 {
+				return usagef("--products %d: want at least 100", o.Products)
+			}
+			o.Out, o.Log = c.out, c.err
+			if c.settings.Output == outputJSON { // the story goes to stderr, the report to stdout
+				o.Out = c.err
+			}
+			o.Colour = c.colour(o.Out)
+			report, err := demo.Run(cmd.Context(), o)
+			if c.settings.Output == outputJSON && report != nil {
+				err = errors.Join(err, c.json(report))
+			}
+			return err
+		},
+	}
+	f := cmd.Flags()
+	f.IntVar(&o.Products, "products", 50000, "how many products the shop has")
+	f.Float64Var(&o.Rate, "rate", 600, "requests per second that the shop gets, a quarter of them writes")
+	f.BoolVar(&o.Keep, "keep", false, "leave everything running at the end, until Ctrl-C")
+	cmd.AddCommand(newDemoStorefront(c))
+	return cmd
+}
+
+// newDemoStorefront is the shop's own program inside this one, so that the demo
+// needs no compiler.
+func newDemoStorefront(c *cli) *cobra.Command {
+	return &cobra.Command{
+		Use:                "storefront",
+		Hidden:             true,
+		DisableFlagParsing: true,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			ctx, stop := context.WithCancel(cmd.Context())
+			defer stop()
+			if len(args) > 0 && args[0] == "serve" {
+				// A demo that was killed can't stop its shops; its end of the pipe closes.
+				go func() {
+					_, _ = io.Copy(io.Discard, c.in)
+					stop()
+				}()
+			}
+			err := command.Run(ctx, args, command.IO{Out: c.out, Err: c.err, Getenv: os.Getenv})
+			if errors.Is(err, command.ErrUsage) {
+				return coded{err, exitUsage}
+			}
+			return err
+		},
+	}
+}

@@ -1,0 +1,135 @@
+// Package demo takes a shop with two instances through a whole migration, on
+// private servers and by migrator's own commands, while a load generator checks
+// every read against every acknowledged write.
+package demo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/stranglerfig/migrator/examples/storefront/load"
+)
+
+// Options are the demo's. All but Keep and Colour must be set.
+type Options struct {
+	Products int
+	Rate     float64 // requests per second
+	Keep     bool    // wait for ctx before everything is removed
+	Out      io.Writer
+	Log      io.Writer // of what only matters when something fails
+	Colour   bool
+}
+
+// ErrBroken says that the ledger has found what must not be.
+var ErrBroken = errors.New("a promise is broken: see lost, stale and wrong above")
+
+// Run plays the demo and removes everything again, also when ctx ends. The report
+// is nil if the demo did not get that far.
+func Run(ctx context.Context, o Options) (report *load.Report, err error) {
+	began := time.Now()
+	ctx, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
+	d := &demo{Options: o, fail: fail}
+	defer func() { err = errors.Join(err, d.end()) }()
+	if err := d.play(ctx); err != nil {
+		// What ended ctx, such as a shop that died, is the reason of all else.
+		if cause := context.Cause(ctx); cause != nil && !errors.Is(err, cause) {
+			err = cause
+		}
+		d.witnesses()
+		return nil, err
+	}
+	report, err = d.finish(ctx)
+	if err != nil {
+		return report, err
+	}
+	d.title("The ledger, after %s", time.Since(began).Round(100*time.Millisecond))
+	report.Write(&indented{to: o.Out})
+	if !report.OK() {
+		return report, ErrBroken
+	}
+	if o.Keep {
+		d.keep()
+		<-ctx.Done()
+	}
+	return report, nil
+}
+
+// play is the story.
+func (d *demo) play(ctx context.Context) error {
+	for _, scene := range []func(context.Context) error{
+		d.open, d.describe, d.deploy,
+		d.shadowWrite, d.fill, d.dualRead,
+		d.cutover, d.outage, d.recovery,
+		d.cutoverAgain, d.giveUpLegacy,
+	} {
+		if err := scene(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// finish stops the load and reads everything once more.
+func (d *demo) finish(ctx context.Context) (*load.Report, error) {
+	d.title("Every product once more")
+	if err := d.stopLoad(); err != nil {
+		return nil, err
+	}
+	if err := d.traffic.Verify(ctx); err != nil {
+		return nil, err
+	}
+	report := d.traffic.Report()
+	return &report, nil
+}
+
+// witnesses tells what the customers and the instances have to say of a failure.
+func (d *demo) witnesses() {
+	if d.traffic != nil {
+		r := d.traffic.Report()
+		for _, text := range append(r.Violations, r.Failures...) {
+			fmt.Fprintf(d.Log, "a customer: %s\n", text)
+		}
+	}
+	for _, s := range d.shops {
+		fmt.Fprintf(d.Log, "the log of %s:\n%s", s.name, s.log())
+	}
+}
+
+// startLoad begins the requests, which go on until stopLoad.
+func (d *demo) startLoad(ctx context.Context) {
+	urls := make([]string, len(d.shops))
+	for i, s := range d.shops {
+		urls[i] = s.url
+	}
+	d.traffic = load.New(load.Config{URLs: urls, Products: d.Products, Rate: d.Rate})
+	ctx, stop := context.WithCancel(ctx)
+	var group errgroup.Group
+	group.Go(func() error { return d.traffic.Run(ctx) })
+	d.stopLoad = func() error {
+		stop()
+		return group.Wait()
+	}
+	d.mark = d.traffic.Mark()
+}
+
+func (d *demo) keep() {
+	d.title("Left running until Ctrl-C")
+	d.say("In another terminal:")
+	for _, v := range d.exports() {
+		fmt.Fprintf(d.Out, "    export %s='%s'\n", v.name, v.value)
+	}
+	fmt.Fprintf(d.Out, "    alias migrator='%s'\n\n", d.program)
+	for _, line := range []string{
+		"migrator status", "migrator phase history", "migrator reconcile run --full", "migrator phase rollback --to grace",
+		fmt.Sprintf("curl %s/products/1", d.shops[0].url), fmt.Sprintf("curl %s/stats", d.shops[1].url),
+		fmt.Sprintf("migrator demo storefront load --url %s --url %s --products 0", d.shops[0].url, d.shops[1].url),
+	} {
+		fmt.Fprintf(d.Out, "    %s\n", line)
+	}
+}

@@ -1,0 +1,190 @@
+package demo
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+// migrator runs one of migrator's own commands, printed with its output. It must
+// exit with the given code.
+func (d *demo) migrator(ctx context.Context, code int, args ...string) error {
+	got, err := d.migratorCode(ctx, args...)
+	if err == nil && got != code {
+		return fmt.Errorf("migrator %s exited with %d, not with %d", strings.Join(args, " "), got, code)
+	}
+	return err
+}
+
+// migratorCode returns the exit code, whatever it is.
+func (d *demo) migratorCode(ctx context.Context, args ...string) (int, error) {
+	return d.run(ctx, "migrator", args, args...)
+}
+
+// storefront runs one of the shop's commands in the same way.
+func (d *demo) storefront(ctx context.Context, args ...string) error {
+	code, err := d.run(ctx, "storefront", args, append([]string{"demo", "storefront"}, args...)...)
+	if err == nil && code != 0 {
+		return fmt.Errorf("storefront %s exited with %d", strings.Join(args, " "), code)
+	}
+	return err
+}
+
+// Exit codes of migrator's.
+const (
+	exitDone   = 0
+	exitNotYet = 8
+)
+
+// maxLines bounds what one command shows, such as findings.
+const maxLines = 60
+
+func (d *demo) run(ctx context.Context, name string, shown []string, args ...string) (code int, err error) {
+	if err := ctx.Err(); err != nil {
+		return 0, err
+	}
+	fmt.Fprintf(d.Out, "  %s\n", d.paint("1", "$ "+name+" "+quoted(shown)))
+	cmd := d.command(ctx, args...)
+	out := &indented{to: d.Out, most: maxLines}
+	cmd.Stdout, cmd.Stderr = out, out // one for both: exec then never writes to it at once
+	err = cmd.Run()
+	if more := out.lines - maxLines; more > 0 {
+		d.say("  ... and %d lines more", more)
+	}
+	var exit *exec.ExitError
+	if errors.As(err, &exit) && exit.Exited() && ctx.Err() == nil {
+		return exit.ExitCode(), nil
+	}
+	return 0, err
+}
+
+// command makes a child that is asked to end before it is killed.
+func (d *demo) command(ctx context.Context, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, d.program, args...)
+	cmd.Env, cmd.Dir = d.environment(), d.dir
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	cmd.WaitDelay = 15 * time.Second
+	return cmd
+}
+
+func quoted(args []string) string {
+	shown := slices.Clone(args)
+	for i, a := range shown {
+		if strings.ContainsAny(a, " '\"$") {
+			shown[i] = "'" + strings.ReplaceAll(a, "'", `'\''`) + "'"
+		}
+	}
+	return strings.Join(shown, " ")
+}
+
+// shopProcess is one running instance.
+type shopProcess struct {
+	name, url string
+	logs      string    // file
+	stdin     io.Closer // it ends when this closes, also because we were killed
+	cancel    context.CancelFunc
+	stopping  atomic.Bool
+	ended     chan struct{}
+	err       error // once ended
+}
+
+// startShop starts an instance and returns when it serves. If it ends before it
+// is asked to, the demo ends.
+func (d *demo) startShop(ctx context.Context, name string) (*shopProcess, error) {
+	logs := filepath.Join(d.dir, name+".log")
+	file, err := os.Create(logs)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = file.Close() }()
+	args := []string{"serve", "--listen", "127.0.0.1:0", "--migration", "products.yaml", "--instance", name, "--breaker-pause", "1s"}
+	fmt.Fprintf(d.Out, "  %s\n", d.paint("1", "$ storefront "+quoted(args)+" &"))
+	s := &shopProcess{name: name, logs: logs, ended: make(chan struct{})}
+	// It lives until stop: the world's end has an order of its own.
+	var alive context.Context
+	alive, s.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	cmd := d.command(alive, append([]string{"demo", "storefront"}, args...)...)
+	cmd.Stderr = file
+	if s.stdin, err = cmd.StdinPipe(); err != nil {
+		return nil, err
+	}
+	read, write := io.Pipe()
+	cmd.Stdout = write
+	if err := cmd.Start(); err != nil {
+		s.cancel()
+		return nil, err
+	}
+	go func() {
+		err := cmd.Wait()
+		_ = write.Close()
+		if !s.stopping.Load() || err != nil && !errors.Is(err, context.Canceled) {
+			s.err = fmt.Errorf("the instance %s ended by itself (%v); its log:\n%s", name, err, s.log())
+			d.fail(s.err)
+		}
+		close(s.ended)
+	}()
+	lines := bufio.NewScanner(read)
+	for lines.Scan() {
+		if _, url, ok := strings.Cut(lines.Text(), "serving on "); ok {
+			s.url = url
+			fmt.Fprintf(&indented{to: d.Out}, "%s\n", lines.Text())
+			go func() { _, _ = io.Copy(io.Discard, read) }()
+			return s, nil
+		}
+	}
+	<-s.ended
+	return nil, s.err
+}
+
+// stop lets the instance finish its requests and leave the fleet.
+func (s *shopProcess) stop() error {
+	s.stopping.Store(true)
+	s.cancel()
+	<-s.ended
+	_ = s.stdin.Close()
+	return s.err
+}
+
+// log is the end of what the instance had to say.
+func (s *shopProcess) log() []byte {
+	const most = 4 << 10
+	text, _ := os.ReadFile(s.logs)
+	return text[max(0, len(text)-most):]
+}
+
+// indented writes each line further in. Use one for each stream: it knows whether
+// it is inside a line.
+type indented struct {
+	to     io.Writer
+	inside bool
+	most   int // lines; 0: all
+	lines  int
+}
+
+func (w *indented) Write(p []byte) (int, error) {
+	for line := range bytes.Lines(p) {
+		if !w.inside {
+			line = append([]byte("    "), line...)
+			w.lines++
+		}
+		w.inside = !bytes.HasSuffix(line, []byte("\n"))
+		if w.most > 0 && w.lines > w.most {
+			continue
+		}
+		if _, err := w.to.Write(line); err != nil {
+			return 0, err
+		}
+	}
+	return len(p), nil
+}

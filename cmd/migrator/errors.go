@@ -1,0 +1,89 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/stranglerfig/migrator/control"
+	"github.com/stranglerfig/migrator/spec"
+	"github.com/stranglerfig/migrator/state"
+)
+
+// Exit codes.
+const (
+	exitDone   = 0
+	exitError  = 1
+	exitUsage  = 2
+	exitNotYet = 8
+)
+
+// coded is an error with an exit code of its own.
+type coded struct {
+	error
+	code int
+}
+
+func (e coded) Unwrap() error { return e.error }
+
+func usagef(format string, args ...any) error {
+	return coded{fmt.Errorf(format, args...), exitUsage}
+}
+
+func usage(err error, try string) error {
+	return coded{fmt.Errorf("%w; try: %s", err, try), exitUsage}
+}
+
+func notYet(err error) error { return coded{err, exitNotYet} }
+
+// exitCode maps an error to the exit code that docs/cli.md promises.
+func exitCode(err error) int {
+	var c coded
+	var held *control.HeldBack
+	var unsettled *control.UnsettledError
+	var bad *spec.Error
+	switch {
+	case errors.As(err, &c):
+		return c.code
+	case errors.As(err, &held), errors.As(err, &unsettled):
+		return exitNotYet
+	case errors.As(err, &bad), errors.Is(err, state.ErrNoSchema), errors.Is(err, state.ErrNewer),
+		errors.Is(err, state.ErrOlder), errors.Is(err, state.ErrUnknownMigration), errors.Is(err, state.ErrURL):
+		return exitUsage
+	default:
+		return exitError
+	}
+}
+
+// splitTry parts an error's text into what happened and what to do.
+func splitTry(err error) (what, try string) {
+	what, try, _ = strings.Cut(err.Error(), "; try: ")
+	return what, try
+}
+
+// problem is the JSON form of an error.
+type problem struct {
+	Error string `json:"error"`
+	Try   string `json:"try,omitempty"`
+	Code  int    `json:"code"`
+}
+
+// fail prints the error to stderr, as text or as the -o json contract has it.
+func (c *cli) fail(err error) int {
+	code := exitCode(err)
+	what, try := splitTry(err)
+	if errors.Is(err, context.Canceled) {
+		what = "stopped by a signal: " + what
+	}
+	if c.settings.Output == outputJSON {
+		_ = json.NewEncoder(c.err).Encode(problem{Error: what, Try: try, Code: code})
+		return code
+	}
+	fmt.Fprintf(c.err, "%s %s\n", c.paint(c.err, red, "Error:"), what)
+	if try != "" {
+		fmt.Fprintf(c.err, "%s %s\n", c.paint(c.err, bold, "Try:"), try)
+	}
+	return code
+}

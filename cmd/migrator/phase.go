@@ -1,0 +1,327 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/stranglerfig/migrator/control"
+	"github.com/stranglerfig/migrator/phases"
+	"github.com/stranglerfig/migrator/spec"
+	"github.com/stranglerfig/migrator/state"
+)
+
+func newPhase(c *cli) *cobra.Command {
+	return group("phase", "Move a migration through its phases",
+		newPhaseStatus(c), newAdvance(c), newRollback(c), newPause(c), newResume(c), newApprove(c), newHistory(c))
+}
+
+func newPhaseStatus(c *cli) *cobra.Command {
+	cmd := newStatus(c)
+	cmd.Short = "The same as migrator status"
+	return cmd
+}
+
+// openController opens the state, and the stores where the move needs them.
+func (c *cli) openController(ctx context.Context, args []string) (*control.Controller, func(), error) {
+	store, err := c.openState(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	name, err := c.name(ctx, store, args)
+	var standing phases.Standing
+	if err == nil {
+		standing, err = store.Standing(ctx, name)
+	}
+	var m *spec.Migration
+	if err == nil {
+		m, err = appliedSettings(ctx, store, name)
+	}
+	if err != nil {
+		store.Close()
+		return nil, nil, err
+	}
+	if !needsStores(standing) {
+		return c.controller(store, m, nil), store.Close, nil
+	}
+	store.Close()
+	if c.settings.descriptionFile() == "" {
+		return nil, nil, usagef("from %s on, a move touches both stores, whose URLs are in the description; try: migrator phase advance --file %s.yaml", standing.Route, name)
+	}
+	j, err := c.openJob(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	if j.m.Name != name {
+		j.close()
+		return nil, nil, usagef("%s describes %s, not %s", c.settings.descriptionFile(), j.m.Name, name)
+	}
+	return c.controller(j.state, m, j), j.close, nil
+}
+
+func newAdvance(c *cli) *cobra.Command {
+	var to, percent, reason string
+	var overrides []string
+	var dryRun bool
+	var settle time.Duration
+	cmd := &cobra.Command{
+		Use:   "advance [MIGRATION]",
+		Short: "Take the next step forward, if its gates are open",
+		Long: `Takes the next step: the next percentage of a ramp, or the next phase. Prints each
+gate's verdict and exits with 8 while one holds. A gate may be overridden with a
+reason, which goes into the history; interlocks may not.
+
+The step from grace to retain fences legacy: it refuses writes from then on.`,
+		Args: maybeName,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			ctx := cmd.Context()
+			a := control.Advance{Reason: reason, DryRun: dryRun, Overrides: map[string]string{}}
+			if err := parseStep(to, percent, &a.To, &a.Percent); err != nil {
+				return err
+			}
+			for _, o := range overrides {
+				gate, why, _ := strings.Cut(o, "=")
+				if strings.TrimSpace(why) == "" {
+					return usagef("override %q gives no reason; try: --override %s='why it is safe'", o, gate)
+				}
+				a.Overrides[gate] = why
+			}
+			ctl, done, err := c.openController(ctx, args)
+			if err != nil {
+				return err
+			}
+			defer done()
+			step, err := ctl.Advance(ctx, a)
+			if err == nil && step.Done {
+				err = ctl.AwaitSettled(ctx, settle)
+			}
+			if printErr := c.printStep(step, dryRun); printErr != nil {
+				return printErr
+			}
+			return err
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&to, "to", "", "the phase to enter; must be the next one")
+	f.StringVar(&percent, "percent", "", "a percentage other than the ramp's next")
+	f.StringVar(&reason, "reason", "", "why, for the history")
+	f.StringArrayVar(&overrides, "override", nil, "open a gate by a person's word: GATE=reason")
+	f.BoolVar(&dryRun, "dry-run", false, "evaluate the gates, change nothing")
+	f.DurationVar(&settle, "settle", 30*time.Second, "how long to wait for the fleet to acknowledge the step")
+	return cmd
+}
+
+func parseStep(to, percent string, phase *phases.Phase, p *phases.Percent) (err error) {
+	if to != "" {
+		if *phase, err = phases.ParsePhase(to); err != nil {
+			return usage(err, "migrator phase advance, without --to")
+		}
+	}
+	if percent != "" {
+		if *p, err = phases.ParsePercent(percent); err != nil {
+			return usage(err, "--percent 25")
+		}
+	}
+	return nil
+}
+
+func (c *cli) printStep(step control.Step, dryRun bool) error {
+	return c.show(step, func() {
+		switch {
+		case step.Done:
+			c.printf("%s → %s (epoch %d)\n", step.From, step.To, step.To.Epoch)
+		case dryRun:
+			c.printf("%s → %s would be the next step\n", step.From, step.To)
+		case step.From.Phase == phases.Lifting || step.From.Phase == phases.Returning:
+			c.printf("the interrupted way back to grace is finished\n")
+		}
+		c.printGates(step.Gates, time.Now(), "  ")
+	})
+}
+
+func newRollback(c *cli) *cobra.Command {
+	var to, percent, reason string
+	var settle time.Duration
+	var yes bool
+	cmd := &cobra.Command{
+		Use:   "rollback [MIGRATION]",
+		Short: "Go back, at once and whatever the gates say",
+		Long: `Goes back to the nearest phase whose reads come from legacy (dual-read, from
+cutover and grace), or to the one named by --to, one move after the other. Needs
+no gate and no approval, overtakes an advance that has not settled, and is never
+held up by an instance whose lease ran out. From retain, the keys written since
+the fence are first replayed to legacy. From complete there is no way back.`,
+		Args: maybeName,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			ctx := cmd.Context()
+			r := control.Rollback{Reason: reason, Settle: settle}
+			if err := parseStep(to, percent, &r.To, &r.Percent); err != nil {
+				return err
+			}
+			ctl, done, err := c.openController(ctx, args)
+			if err != nil {
+				return err
+			}
+			defer done()
+			if err := c.confirm(yes, "Roll back?"); err != nil {
+				return err
+			}
+			began := time.Now()
+			moves, err := ctl.Rollback(ctx, r)
+			result := struct {
+				Moves   []phases.Route `json:"moves"`
+				Seconds float64        `json:"seconds"`
+			}{append([]phases.Route{}, moves...), time.Since(began).Seconds()}
+			if printErr := c.show(result, func() {
+				for _, m := range moves {
+					c.printf("→ %s (epoch %d)\n", m, m.Epoch)
+				}
+				if err == nil {
+					c.printf("settled after %s\n", span(time.Since(began)))
+				}
+			}); printErr != nil {
+				return printErr
+			}
+			return err
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&to, "to", "", "the phase to go back to")
+	f.StringVar(&percent, "percent", "", "of cutover or dual-read")
+	f.StringVar(&reason, "reason", "", "why, for the history")
+	f.DurationVar(&settle, "settle", 30*time.Second, "how long to wait for the fleet after each move")
+	f.BoolVarP(&yes, "yes", "y", false, "don't ask")
+	return cmd
+}
+
+// confirm asks on a terminal; a script is taken at its word.
+func (c *cli) confirm(yes bool, question string) error {
+	if yes || !isTerminal(c.in) || !isTerminal(c.err) {
+		return nil
+	}
+	fmt.Fprintf(c.err, "%s [y/N] ", question)
+	var answer string
+	_, _ = fmt.Fscanln(c.in, &answer)
+	if !strings.HasPrefix(strings.ToLower(answer), "y") {
+		return usagef("nothing was changed; try: the same command with --yes")
+	}
+	return nil
+}
+
+func newPause(c *cli) *cobra.Command {
+	var reason string
+	cmd := &cobra.Command{
+		Use:   "pause [MIGRATION]",
+		Short: "Hold every advance until resume; rollbacks stay possible",
+		Args:  maybeName,
+		RunE: c.withState(func(ctx context.Context, store *state.Store, name string) error {
+			if strings.TrimSpace(reason) == "" {
+				return usagef("a pause needs a reason; try: --reason 'waiting for ...'")
+			}
+			if err := store.Pause(ctx, name, reason); err != nil {
+				return err
+			}
+			return c.changed(name, "paused")
+		}),
+	}
+	cmd.Flags().StringVar(&reason, "reason", "", "why, for the history and for whoever wants to advance")
+	return cmd
+}
+
+func newResume(c *cli) *cobra.Command {
+	var reason string
+	cmd := &cobra.Command{
+		Use:   "resume [MIGRATION]",
+		Short: "End a pause",
+		Args:  maybeName,
+		RunE: c.withState(func(ctx context.Context, store *state.Store, name string) error {
+			if err := store.Resume(ctx, name, reason); err != nil {
+				return err
+			}
+			return c.changed(name, "resumed")
+		}),
+	}
+	cmd.Flags().StringVar(&reason, "reason", "", "for the history")
+	return cmd
+}
+
+// changed reports a change that has nothing more to say.
+func (c *cli) changed(name, what string) error {
+	result := map[string]string{"migration": name, "result": what}
+	return c.show(result, func() { c.printf("%s %s\n", what, name) })
+}
+
+func newApprove(c *cli) *cobra.Command {
+	var to, reason string
+	cmd := &cobra.Command{
+		Use:   "approve [MIGRATION]",
+		Short: "Approve the step into a phase, as the decision maker",
+		Long: `Approves the next step into a phase. Who approves is the role that the state
+database knows you by, which must be a member of phases.approval.role. The
+approval is good for the present epoch and configuration, until it expires.`,
+		Args: maybeName,
+		RunE: c.withState(func(ctx context.Context, store *state.Store, name string) error {
+			standing, err := store.Standing(ctx, name)
+			if err != nil {
+				return err
+			}
+			m, err := appliedSettings(ctx, store, name)
+			if err != nil {
+				return err
+			}
+			next, err := m.Phases.Next(standing.Route)
+			if err != nil {
+				return err
+			}
+			phase := next.Phase
+			if to != "" {
+				if phase, err = phases.ParsePhase(to); err != nil {
+					return usage(err, "migrator phase approve, without --to")
+				}
+			}
+			if phase != next.Phase {
+				return usagef("the next step from %s is %s: %s can't be approved yet; try: migrator phase status", standing.Route, next, phase)
+			}
+			approval, err := store.Approve(ctx, name, phase, m.Phases.Approval.Role, time.Duration(m.Phases.Approval.Expires), reason)
+			if err != nil {
+				return err
+			}
+			return c.show(approval, func() {
+				c.printf("%s approves %s of %s in epoch %d, until %s\n", approval.Actor, approval.To, name, approval.Epoch, approval.Expires.Format(time.RFC3339))
+			})
+		}),
+	}
+	cmd.Flags().StringVar(&to, "to", "", "the phase whose entry is approved; must be the next one")
+	cmd.Flags().StringVar(&reason, "reason", "", "for the history")
+	return cmd
+}
+
+func newHistory(c *cli) *cobra.Command {
+	var limit int
+	var verify bool
+	cmd := &cobra.Command{
+		Use:   "history [MIGRATION]",
+		Short: "Who moved the migration, when, from where to where, and why",
+		Args:  maybeName,
+		RunE: c.withState(func(ctx context.Context, store *state.Store, name string) error {
+			if verify {
+				n, err := store.VerifyHistory(ctx, name)
+				if err != nil {
+					return err
+				}
+				return c.show(map[string]int64{"verified": n}, func() { c.printf("%d entries, the chain is whole\n", n) })
+			}
+			entries, err := store.History(ctx, name, limit)
+			if err != nil {
+				return err
+			}
+			return c.show(entries, func() { c.printHistory(entries) })
+		}),
+	}
+	cmd.Flags().IntVarP(&limit, "limit", "n", 50, "newest entries to show")
+	cmd.Flags().BoolVar(&verify, "verify", false, "recompute the hash chain instead")
+	return cmd
+}

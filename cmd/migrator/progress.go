@@ -1,0 +1,80 @@
+package main
+
+import (
+	"sync"
+	"time"
+
+	"github.com/vbauerster/mpb/v8"
+	"github.com/vbauerster/mpb/v8/decor"
+)
+
+// progress shows how a long job comes on: a bar on a terminal, a plain line
+// every few seconds elsewhere, both on stderr.
+type progress struct {
+	c     *cli
+	what  string
+	began time.Time
+	start int64 // done before this process began: not part of its rate
+	every time.Duration
+
+	mu    sync.Mutex
+	last  time.Time
+	first bool
+	bar   *mpb.Bar
+	bars  *mpb.Progress
+}
+
+func (c *cli) progress(what string) *progress {
+	p := &progress{c: c, what: what, began: time.Now(), every: 5 * time.Second, first: true}
+	if c.settings.Output != outputJSON && isTerminal(c.err) {
+		p.bars = mpb.New(mpb.WithOutput(c.err), mpb.WithWidth(40), mpb.WithRefreshRate(200*time.Millisecond))
+	}
+	return p
+}
+
+// set says that done of total units are done; total may still be an estimate.
+func (p *progress) set(done, total int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.first {
+		p.start, p.first = done, false
+	}
+	total = max(total, done)
+	if p.bars != nil {
+		p.draw(done, total)
+		return
+	}
+	if time.Since(p.last) < p.every {
+		return
+	}
+	p.last = time.Now()
+	rate := float64(done-p.start) / time.Since(p.began).Seconds()
+	line := p.what + ": " + count(done) + " of about " + count(total)
+	if rate > 0 {
+		eta := time.Duration(float64(total-done) / rate * float64(time.Second))
+		line += ", " + count(int64(rate)) + "/s, " + span(eta) + " left"
+	}
+	p.c.note("%s", line)
+}
+
+func (p *progress) draw(done, total int64) {
+	if p.bar == nil {
+		p.bar = p.bars.AddBar(total,
+			mpb.PrependDecorators(decor.Name(p.what+" "), decor.CountersNoUnit("%d / %d")),
+			mpb.AppendDecorators(decor.AverageSpeed(0, "%.0f/s "), decor.AverageETA(decor.ET_STYLE_GO)),
+		)
+		p.bar.SetRefill(done)
+	}
+	p.bar.SetTotal(total, false)
+	p.bar.SetCurrent(done)
+}
+
+// close takes the bar off the terminal.
+func (p *progress) close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.bar != nil {
+		p.bar.Abort(true)
+		p.bars.Wait()
+	}
+}

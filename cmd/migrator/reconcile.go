@@ -1,0 +1,189 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/stranglerfig/migrator/phases"
+	"github.com/stranglerfig/migrator/reconcile"
+	"github.com/stranglerfig/migrator/record"
+	"github.com/stranglerfig/migrator/replicate"
+	"github.com/stranglerfig/migrator/state"
+)
+
+// jobError gives the exit code 8 to jobs that only have to wait their turn.
+func jobError(err error) error {
+	if errors.Is(err, replicate.ErrRunning) || errors.Is(err, replicate.ErrNotReady) || errors.Is(err, reconcile.ErrRunning) {
+		return notYet(err)
+	}
+	return err
+}
+
+func newReconcile(c *cli) *cobra.Command {
+	return group("reconcile", "Compare both stores and repair the target",
+		newReconcileRun(c), newReconcileList(c), newReconcileShow(c))
+}
+
+// reconciled is what the -o json contract of reconcile run and show holds.
+type reconciled struct {
+	reconcile.Run
+	Claim    string              `json:"claim"`
+	Findings []reconcile.Finding `json:"findings"`
+}
+
+func newReconcileRun(c *cli) *cobra.Command {
+	var full, repair, oneWay bool
+	var sample string
+	var rate int
+	cmd := &cobra.Command{
+		Use:   "run",
+		Short: "Compare both stores; exit with 8 if they differ",
+		Long: `Compares a sample of legacy's records with the target (the next slice of blocks,
+so that enough runs cover everything), or with --full every record, and the
+target's for what legacy lacks. What differs is read again until it agrees or
+stays different: only that counts. --repair mends it, and keys known to be behind.
+
+A run that repaired something is not clean: only a later one proves the repair.`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			j, err := c.openJob(cmd.Context())
+			if err != nil {
+				return err
+			}
+			defer j.close()
+			o := reconcile.RunOptions{Full: full, TwoWay: full && !oneWay, Repair: repair, Sample: j.m.Reconcile.Sample}
+			if sample != "" {
+				if full {
+					return usagef("--full and --sample exclude each other")
+				}
+				if o.Sample, err = phases.ParsePercent(sample); err != nil {
+					return usage(err, "--sample 1")
+				}
+			}
+			if cmd.Flags().Changed("rate") {
+				j.m.Reconcile.Rate = rate
+			}
+			return c.reconcile(cmd.Context(), j, o)
+		},
+	}
+	f := cmd.Flags()
+	f.BoolVar(&full, "full", false, "every record, and the target's extras too")
+	f.BoolVar(&oneWay, "one-way", false, "with --full: don't look for records that only the target has")
+	f.BoolVar(&repair, "repair", false, "mend what differs")
+	f.StringVar(&sample, "sample", "", "per cent of legacy's blocks, instead of the description's")
+	f.IntVar(&rate, "rate", 0, "records per second at most, instead of the description's")
+	return cmd
+}
+
+func (c *cli) reconcile(ctx context.Context, j *job, o reconcile.RunOptions) error {
+	compare, err := record.NewComparer(j.schema, j.m.Compare)
+	if err != nil {
+		return err
+	}
+	bar := c.progress("reconcile")
+	r := reconcile.Reconciler{
+		Legacy: j.legacy, Locker: j.legacy, Target: j.target, Ledger: j.state.Reconciles(j.m.Name), Compare: compare,
+		Options: reconcileOptions(j),
+	}
+	r.Report = func(run reconcile.Run) { bar.set(run.Checked, run.Expected) }
+	run, findings, err := r.Run(ctx, o)
+	bar.close()
+	if err != nil {
+		return jobError(err)
+	}
+	result := reconciled{run, reconcile.Claim(run), append([]reconcile.Finding{}, findings...)}
+	if err := c.show(result, func() { _ = reconcile.WriteReport(c.out, run, findings) }); err != nil {
+		return err
+	}
+	if run.Differences > 0 {
+		if o.Repair {
+			return notYet(errors.New("differences were found and repaired as far as possible; only a later clean run proves it; try: migrator reconcile run --full"))
+		}
+		return notYet(errors.New("the stores differ; try: migrator reconcile run --full --repair"))
+	}
+	return nil
+}
+
+func reconcileOptions(j *job) reconcile.Options {
+	s := j.m.Reconcile
+	return reconcile.Options{
+		ChunkRows: s.ChunkRows, Workers: s.Workers, Rate: s.Rate, Findings: s.Findings, MaxRepairs: s.MaxRepairs,
+		Pause: time.Duration(s.Pause), Rereads: s.Rereads,
+		NotAfter: time.Duration(j.m.Writing.NotAfter), Expires: j.m.Target.Expires,
+	}
+}
+
+func newReconcileList(c *cli) *cobra.Command {
+	var limit int
+	cmd := &cobra.Command{
+		Use:   "list [MIGRATION]",
+		Short: "List the newest runs",
+		Args:  maybeName,
+		RunE: c.withState(func(ctx context.Context, store *state.Store, name string) error {
+			runs, err := store.Reconciles(name).List(ctx, limit)
+			if err != nil {
+				return err
+			}
+			return c.show(append([]reconcile.Run{}, runs...), func() {
+				rows := [][]string{{"RUN", "BEGAN", "KIND", "STATUS", "CHECKED", "DIFFERENCES", "REPAIRED"}}
+				for _, r := range runs {
+					kind := "slice " + strconv.Itoa(r.Slice+1) + " of " + strconv.Itoa(r.Slices)
+					if r.Full {
+						kind = "full"
+					}
+					rows = append(rows, []string{
+						strconv.FormatInt(r.ID, 10), r.Began.Format(time.DateTime), kind, string(r.Status),
+						count(r.Checked), count(r.Differences), count(r.Repaired),
+					})
+				}
+				c.table(rows)
+			})
+		}),
+	}
+	cmd.Flags().IntVarP(&limit, "limit", "n", 20, "newest runs to show")
+	return cmd
+}
+
+func newReconcileShow(c *cli) *cobra.Command {
+	var migration string
+	var limit int
+	cmd := &cobra.Command{
+		Use:   "show RUN",
+		Short: "Show one run with its findings",
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) != 1 {
+				return usagef("name one run; try: migrator reconcile list")
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			id, err := strconv.ParseInt(args[0], 10, 64)
+			if err != nil {
+				return usagef("run %q: want a number; try: migrator reconcile list", args[0])
+			}
+			var named []string
+			if migration != "" {
+				named = []string{migration}
+			}
+			return c.withState(func(ctx context.Context, store *state.Store, name string) error {
+				run, err := store.Reconciles(name).Run(ctx, id)
+				if err != nil {
+					return err
+				}
+				findings, err := store.Reconciles(name).Findings(ctx, id, limit)
+				if err != nil {
+					return err
+				}
+				result := reconciled{run, reconcile.Claim(run), append([]reconcile.Finding{}, findings...)}
+				return c.show(result, func() { _ = reconcile.WriteReport(c.out, run, findings) })
+			})(cmd, named)
+		},
+	}
+	cmd.Flags().StringVarP(&migration, "migration", "m", "", "the migration, if there are several")
+	cmd.Flags().IntVarP(&limit, "limit", "n", 100, "findings to show")
+	return cmd
+}

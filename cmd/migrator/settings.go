@@ -1,0 +1,131 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"strings"
+
+	"github.com/go-viper/mapstructure/v2"
+	"github.com/lmittmann/tint"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+	"github.com/spf13/viper"
+)
+
+// settings are the tool's own: where its state is, how it prints. They come from
+// flags, MIGRATOR_ variables and migrator.yaml, in that order. What a migration
+// moves is described in a file of its own (package spec).
+type settings struct {
+	File         string `mapstructure:"file"`
+	StateURL     string `mapstructure:"state_url"`
+	StateURLFile string `mapstructure:"state_url_file"`
+	Output       string `mapstructure:"output"`
+	LogLevel     string `mapstructure:"log_level"`
+	LogFormat    string `mapstructure:"log_format"`
+}
+
+const (
+	outputText = "text"
+	outputJSON = "json"
+)
+
+// addSettingsFlags declares the flags that every command has. A URL may hold a
+// password, and a command line is public (ps): so there is no flag for one.
+func addSettingsFlags(f *pflag.FlagSet) {
+	f.StringP("file", "f", "", "the migration's description (default migration.yaml, if there is one)")
+	f.StringP("output", "o", outputText, "text or json")
+	f.String("settings", "", "the tool's own settings (default migrator.yaml, if there is one)")
+	f.String("state-url-file", "", "file that holds the state database's URL (or set MIGRATOR_STATE_URL)")
+	f.String("log-level", "warn", "debug, info, warn or error")
+	f.String("log-format", "text", "text or json")
+}
+
+// configure reads the settings before any command runs.
+func (c *cli) configure(cmd *cobra.Command) error {
+	v := viper.NewWithOptions(viper.ExperimentalBindStruct())
+	v.SetEnvPrefix("MIGRATOR")
+	v.SetEnvKeyReplacer(strings.NewReplacer("-", "_"))
+	v.AutomaticEnv()
+	for _, name := range []string{"file", "output", "state-url-file", "log-level", "log-format"} {
+		if err := v.BindPFlag(strings.ReplaceAll(name, "-", "_"), cmd.Flags().Lookup(name)); err != nil {
+			return err
+		}
+	}
+	path, _ := cmd.Flags().GetString("settings")
+	explicit := path != ""
+	if !explicit {
+		path = "migrator.yaml"
+	}
+	v.SetConfigFile(path)
+	v.SetConfigType("yaml")
+	if err := v.ReadInConfig(); err != nil && (explicit || !errors.Is(err, fs.ErrNotExist)) {
+		return usagef("settings %s: %w; try: migrator config settings", path, err)
+	}
+	strict := func(d *mapstructure.DecoderConfig) { d.ErrorUnused = true }
+	if err := v.Unmarshal(&c.settings, strict); err != nil {
+		return usagef("settings %s: %s; try: migrator config settings", path, firstLine(err))
+	}
+	return c.check()
+}
+
+func firstLine(err error) string {
+	lines := strings.Split(strings.TrimSpace(err.Error()), "\n")
+	return strings.TrimSpace(strings.TrimPrefix(lines[len(lines)-1], "* "))
+}
+
+func (c *cli) check() error {
+	s := &c.settings
+	if s.Output != outputText && s.Output != outputJSON {
+		bad := s.Output
+		s.Output = outputText
+		return usagef("output %q: want text or json", bad)
+	}
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(s.LogLevel)); err != nil {
+		return usagef("log level %q: want debug, info, warn or error", s.LogLevel)
+	}
+	switch s.LogFormat {
+	case "json":
+		c.log = slog.New(slog.NewJSONHandler(c.err, &slog.HandlerOptions{Level: level}))
+	case "text":
+		c.log = slog.New(tint.NewHandler(c.err, &tint.Options{Level: level, NoColor: !c.colour(c.err)}))
+	default:
+		return usagef("log format %q: want text or json", s.LogFormat)
+	}
+	return nil
+}
+
+// stateURL finds the state database.
+func (s *settings) stateURL() (string, error) {
+	switch {
+	case s.StateURL != "" && s.StateURLFile != "":
+		return "", usagef("both MIGRATOR_STATE_URL and a state URL file are given: want one")
+	case s.StateURL != "":
+		return s.StateURL, nil
+	case s.StateURLFile != "":
+		data, err := os.ReadFile(s.StateURLFile)
+		if err != nil {
+			return "", usagef("state URL file: %w", err)
+		}
+		return strings.TrimSpace(string(data)), nil
+	default:
+		return "", usagef("the state database is not named; try: export MIGRATOR_STATE_URL=postgres://user@host/database")
+	}
+}
+
+// descriptionFile finds the migration's description; "" when none is named and
+// there is no migration.yaml.
+func (s *settings) descriptionFile() string {
+	if s.File != "" {
+		return s.File
+	}
+	if _, err := os.Stat("migration.yaml"); err == nil {
+		return "migration.yaml"
+	}
+	return ""
+}
+
+var errNoDescription = fmt.Errorf("no description of a migration is named, and there is no migration.yaml; try: --file products.yaml")

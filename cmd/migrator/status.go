@@ -1,0 +1,214 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/stranglerfig/migrator/phases"
+	"github.com/stranglerfig/migrator/state"
+)
+
+// status is what the -o json contract of status holds, for each migration.
+type status struct {
+	Standing phases.Standing     `json:"standing"`
+	Fleet    phases.Fleet        `json:"fleet"`
+	Settled  bool                `json:"settled"`
+	Rollback phases.Rollback     `json:"rollback"`
+	Next     *phases.Route       `json:"next,omitempty"`
+	Gates    []phases.GateResult `json:"gates,omitempty"` // before the next step
+	Evidence phases.Evidence     `json:"evidence"`
+}
+
+func newStatus(c *cli) *cobra.Command {
+	var watch bool
+	cmd := &cobra.Command{
+		Use:   "status [MIGRATION]",
+		Short: "Show where migrations stand, what the next step waits for, and what a rollback would cost",
+		Args:  maybeName,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			ctx := cmd.Context()
+			store, err := c.openState(ctx)
+			if err != nil {
+				return err
+			}
+			defer store.Close()
+			if !watch {
+				return c.showStatus(ctx, store, args)
+			}
+			return c.watch(ctx, func() error { return c.showStatus(ctx, store, args) })
+		},
+	}
+	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "show it again every second until interrupted")
+	return cmd
+}
+
+// watch repeats show each second. On a terminal it draws over what it drew.
+func (c *cli) watch(ctx context.Context, show func() error) error {
+	screen := c.out
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		var frame bytes.Buffer
+		c.out = &frame
+		err := show()
+		c.out = screen
+		if err != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
+			return err
+		}
+		if isTerminal(screen) {
+			fmt.Fprint(screen, "\x1b[H\x1b[2J")
+		}
+		fmt.Fprint(screen, frame.String())
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+func (c *cli) showStatus(ctx context.Context, store *state.Store, args []string) error {
+	var names []string
+	if len(args) > 0 || c.settings.descriptionFile() != "" {
+		name, err := c.name(ctx, store, args)
+		if err != nil {
+			return err
+		}
+		names = []string{name}
+	} else {
+		all, err := store.List(ctx)
+		if err != nil {
+			return err
+		}
+		for _, st := range all {
+			names = append(names, st.Migration)
+		}
+	}
+	found := []status{}
+	for _, name := range names {
+		s, err := statusOf(ctx, store, name)
+		if err != nil {
+			return err
+		}
+		found = append(found, s)
+	}
+	return c.show(found, func() {
+		if len(found) == 0 {
+			c.printf("no migration has been applied\n")
+		}
+		for i, s := range found {
+			if i > 0 {
+				c.printf("\n")
+			}
+			c.printStatus(s)
+		}
+	})
+}
+
+func statusOf(ctx context.Context, store *state.Store, name string) (status, error) {
+	e, err := store.Evidence(ctx, name)
+	if err != nil {
+		return status{}, err
+	}
+	m, err := appliedSettings(ctx, store, name)
+	if err != nil {
+		return status{}, err
+	}
+	s := status{
+		Standing: e.Standing, Fleet: e.Fleet, Settled: e.Fleet.Settled(), Evidence: e,
+		Rollback: phases.ClassOf(e.Standing.Route.Phase, e.Standing.Reversible, e.Standing.ReturnKeys),
+	}
+	if next, err := m.Phases.Next(e.Standing.Route); err == nil {
+		s.Next = &next
+		s.Gates = phases.Gates(next, m.Phases, e)
+	}
+	return s, nil
+}
+
+func (c *cli) printStatus(s status) {
+	st, now := s.Standing, s.Evidence.Now
+	head := fmt.Sprintf("%s: %s", st.Migration, st.Route)
+	c.printf("%s (epoch %d, for %s)\n", c.paint(c.out, bold, head), st.Route.Epoch, span(now.Sub(st.RouteSince)))
+	if st.LastCause != "" {
+		c.printf("  last       %s by %s%s\n", st.LastCause, st.LastActor, reasonSuffix(st.LastReason))
+	}
+	fleet := fmt.Sprintf("%d instances, settled", s.Fleet.Live)
+	if !s.Settled {
+		fleet = fmt.Sprintf("%d instances, %d behind, %d lapsed", s.Fleet.Live, s.Fleet.Behind, len(s.Fleet.Lapsed))
+		fleet = c.paint(c.out, yellow, fleet)
+	}
+	c.printf("  fleet      %s\n", fleet)
+	c.printf("  journal    %s keys behind in the target\n", count(st.JournalKeys))
+	if b := s.Evidence.Backfill; b != nil {
+		word := "finished " + ago(now, b.Finished)
+		if b.Finished.IsZero() {
+			word = "unfinished, begun " + ago(now, b.Began)
+		}
+		c.printf("  backfill   %s\n", word)
+	}
+	if r := s.Evidence.Reconcile; r != nil {
+		kind := "sampled"
+		if r.Full {
+			kind = "full"
+		}
+		c.printf("  reconcile  run %d (%s) %s: %s checked, %s differences\n", r.Run, kind, ago(now, r.Finished), count(r.Checked), count(r.Differences))
+	}
+	if !st.Dirty.IsZero() {
+		c.printf("  unclean    an instance last ended without leaving %s\n", ago(now, st.Dirty))
+	}
+	c.printf("  rollback   %s (%s)\n", s.Rollback, s.Rollback.Reason)
+	if st.Paused != "" {
+		c.printf("  paused     %s\n", st.Paused)
+	}
+	if s.Next != nil {
+		c.printf("  next       %s\n", s.Next)
+		c.printGates(s.Gates, now, "    ")
+	}
+}
+
+func reasonSuffix(reason string) string {
+	if reason == "" {
+		return ""
+	}
+	return ": " + reason
+}
+
+// printGates prints a line for each gate, closed ones with what to do.
+func (c *cli) printGates(gates []phases.GateResult, now time.Time, indent string) {
+	for _, g := range gates {
+		verdict, style := string(g.Verdict), yellow
+		switch {
+		case g.Overridden != "":
+			verdict = "overridden"
+		case g.Verdict == phases.Pass:
+			style = green
+		case g.Verdict == phases.Fail:
+			style = red
+		}
+		c.printf("%s%s %-18s %s", indent, c.paint(c.out, style, fmt.Sprintf("%-12s", verdict)), g.Gate, g.Detail)
+		if !g.Due.IsZero() {
+			c.printf(" (in %s)", span(g.Due.Sub(now)))
+		}
+		c.printf("\n")
+		if g.Try != "" && !g.Open() {
+			c.printf("%s%s try: %s\n", indent, strings.Repeat(" ", 12), g.Try)
+		}
+	}
+}
+
+func orDash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}
+
+func join(list []string) string { return strings.Join(list, ", ") }

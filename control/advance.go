@@ -1,0 +1,115 @@
+package control
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/stranglerfig/migrator/phases"
+)
+
+// Advance is one step forward, as asked for.
+type Advance struct {
+	To        phases.Phase      // "": the next step, whatever it is
+	Percent   phases.Percent    // 0: the ramp's next
+	Reason    string            //
+	Overrides map[string]string // gate to reason; interlocks can't be overridden
+	DryRun    bool              // evaluate, change nothing
+}
+
+// Step is what an advance did, or would do.
+type Step struct {
+	From  phases.Route        `json:"from"`
+	To    phases.Route        `json:"to"`
+	Gates []phases.GateResult `json:"gates"`
+	Done  bool                `json:"done"`
+}
+
+// Advance takes the next step if its gates are open; *HeldBack if they aren't.
+// A fence that was interrupted is taken up again first.
+func (c *Controller) Advance(ctx context.Context, a Advance) (Step, error) {
+	e, err := c.State.Evidence(ctx, c.Migration)
+	if err != nil {
+		return Step{}, err
+	}
+	from := e.Standing.Route
+	if from.Phase == phases.Lifting || from.Phase == phases.Returning {
+		return Step{From: from}, c.Resume(ctx)
+	}
+	to, err := c.chosen(from, a)
+	if err != nil {
+		return Step{From: from}, err
+	}
+	step := Step{From: from, To: to}
+	if from.Phase == phases.Fenced || from.Phase == phases.Grace && e.Standing.Attempt != "" {
+		c.say("taking up the fence's attempt %s again", e.Standing.Attempt)
+		return c.passFence(ctx, step, e.Standing, a)
+	}
+	if step.Gates, err = c.gates(to, a, e); err != nil || a.DryRun {
+		return step, err
+	}
+	if to.Phase == phases.Retain {
+		return c.passFence(ctx, step, e.Standing, a)
+	}
+	standing, err := c.State.Transition(ctx, c.Migration, func(e phases.Evidence) (phases.Move, error) {
+		gates, err := c.gates(to, a, e)
+		return phases.Move{From: from, To: to, Cause: phases.CauseAdvance, Reason: a.Reason, Gates: gates}, err
+	})
+	if err != nil {
+		return step, err
+	}
+	step.To, step.Done = standing.Route, true
+	return step, nil
+}
+
+// chosen returns the route of the next step, which must be the one asked for.
+func (c *Controller) chosen(from phases.Route, a Advance) (phases.Route, error) {
+	next, err := c.Settings.Next(from)
+	if err != nil {
+		return next, err
+	}
+	if a.To != "" && a.To == from.Phase && a.To.Ramped() {
+		next.Phase = a.To
+		if next.Percent <= from.Percent && a.Percent == 0 {
+			return next, fmt.Errorf("%s is already at its last step; try: migrator phase advance", from)
+		}
+	}
+	if a.To != "" && a.To != next.Phase {
+		return next, fmt.Errorf("the next step from %s is %s: phases can't be skipped; try: migrator phase advance", from, next)
+	}
+	if a.Percent > 0 {
+		if !next.Phase.Ramped() {
+			return next, fmt.Errorf("%s has no percentage; try: migrator phase advance", next.Phase)
+		}
+		next.Percent = a.Percent
+	}
+	if !phases.Forward(from, next) && next.Phase == from.Phase {
+		return next, fmt.Errorf("%s is not above %s; to go down, try: migrator phase rollback --to %s --percent %s", next, from, next.Phase, next.Percent)
+	}
+	return next, nil
+}
+
+// gates evaluates the gates with the overrides noted; *HeldBack if one is closed.
+func (c *Controller) gates(to phases.Route, a Advance, e phases.Evidence) ([]phases.GateResult, error) {
+	gates := phases.Gates(to, c.Settings, e)
+	known := map[string]bool{}
+	for i := range gates {
+		known[gates[i].Gate] = true
+		reason, ok := a.Overrides[gates[i].Gate]
+		switch {
+		case !ok || gates[i].Verdict == phases.Pass:
+		case gates[i].Interlock:
+			return gates, fmt.Errorf("%s is an interlock: it can't be overridden (%s)", gates[i].Gate, gates[i].Detail)
+		default:
+			gates[i].Overridden = reason
+		}
+	}
+	for name := range a.Overrides {
+		if !known[name] {
+			return gates, fmt.Errorf("no gate %q stands before %s; try: migrator phase status", name, to)
+		}
+	}
+	if len(phases.Closed(gates)) > 0 {
+		return gates, &HeldBack{From: e.Standing.Route, To: to, Gates: gates}
+	}
+	return gates, nil
+}

@@ -1,0 +1,229 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/stranglerfig/migrator/phases"
+	"github.com/stranglerfig/migrator/record"
+)
+
+// Rollback is a way back, as asked for.
+type Rollback struct {
+	To      phases.Phase   // "": the nearest phase whose reads come from legacy
+	Percent phases.Percent // of a ramped phase; 0: all of dual-read's reads, or the present step's of cutover
+	Reason  string
+	Settle  time.Duration // how long to wait for the fleet between two moves, and after the last; 0: 30 s
+}
+
+// Rollback goes back, settling each move but the last before the next. The first
+// move is committed at once whenever the routes that are still held allow it, also
+// over an unsettled advance; lapsed leases never block it. It returns the moves
+// made; a fleet that has not settled on the last one is reported by *UnsettledError.
+func (c *Controller) Rollback(ctx context.Context, r Rollback) ([]phases.Route, error) {
+	e, err := c.State.Evidence(ctx, c.Migration)
+	if err != nil {
+		return nil, err
+	}
+	if e.Standing.Route.Phase == phases.Grace && e.Standing.Attempt != "" {
+		if err := c.lift(ctx, e.Standing.Attempt, "rollback: "+r.Reason); err != nil {
+			return nil, err
+		}
+		if e, err = c.State.Evidence(ctx, c.Migration); err != nil {
+			return nil, err
+		}
+	}
+	from := e.Standing.Route
+	path, err := rollbackPath(from, r)
+	if err != nil {
+		return nil, err
+	}
+	settle := orDefault(r.Settle, 30*time.Second)
+	var made []phases.Route
+	for _, to := range path {
+		route, err := c.back(ctx, from, to, r.Reason, settle)
+		if err != nil {
+			return made, err
+		}
+		c.say("%s → %s (epoch %d)", from, route, route.Epoch)
+		made, from = append(made, route), route
+		if err := c.AwaitSettled(ctx, settle); err != nil {
+			return made, err
+		}
+	}
+	return made, nil
+}
+
+func rollbackPath(from phases.Route, r Rollback) ([]phases.Route, error) {
+	to := r.To
+	if to == "" {
+		var err error
+		if to, err = phases.RollbackTarget(from.Phase); err != nil {
+			return nil, err
+		}
+	}
+	if to == from.Phase && to.Ramped() && r.Percent > 0 && r.Percent < from.Percent {
+		return []phases.Route{{Phase: to, Percent: r.Percent}}, nil
+	}
+	path, err := phases.RollbackPath(from, to)
+	if err != nil {
+		return nil, err
+	}
+	if r.Percent > 0 && to.Ramped() {
+		path[len(path)-1].Percent = r.Percent
+	}
+	return path, nil
+}
+
+// back makes one move, waiting while a live instance may still hold a route that
+// the new one must not run beside.
+func (c *Controller) back(ctx context.Context, from, to phases.Route, reason string, settle time.Duration) (phases.Route, error) {
+	if to.Phase == phases.Grace && from.Phase == phases.Returning {
+		return c.finishReturn(ctx, from, reason, settle)
+	}
+	if to.Phase == phases.Grace && from.Phase == phases.Lifting {
+		return c.finishLift(ctx, reason)
+	}
+	deadline := time.Now().Add(settle)
+	for {
+		var standing phases.Standing
+		var err error
+		standing, err = c.State.Transition(ctx, c.Migration, func(e phases.Evidence) (phases.Move, error) {
+			if to.Phase == phases.Returning && !e.Standing.Reversible {
+				return phases.Move{}, errors.New("there is no way back from retain: the description says retain.reversible: false, so what was written since the fence is not journalled")
+			}
+			m := phases.Move{From: from, To: to, Cause: phases.CauseRollback, Reason: reason}
+			if to.Phase.Passing() {
+				m.Attempt = e.Standing.Attempt
+			}
+			return m, nil
+		})
+		var held *phases.HeldError
+		if err == nil || !errors.As(err, &held) || time.Now().After(deadline) {
+			return standing.Route, err
+		}
+		c.say("waiting: %s", held)
+		if err := c.AwaitSettled(ctx, time.Until(deadline)); err != nil {
+			return phases.Route{}, err
+		}
+	}
+}
+
+func (c *Controller) finishLift(ctx context.Context, reason string) (phases.Route, error) {
+	e, err := c.State.Evidence(ctx, c.Migration)
+	if err != nil {
+		return phases.Route{}, err
+	}
+	if err := c.lift(ctx, e.Standing.Attempt, reason); err != nil {
+		return phases.Route{}, err
+	}
+	e, err = c.State.Evidence(ctx, c.Migration)
+	return e.Standing.Route, err
+}
+
+// finishReturn writes what the target took since the fence back to legacy, and
+// lifts the fence. While it runs the route is returning: writes wait.
+//
+// A write of retain journals its key before it touches the target, so every key
+// that the target has newer is in the journal; one that was journalled and never
+// written is replayed too, and its version in the target raised to the new era:
+// the writer that wakes up late is refused by its own compare-and-set.
+func (c *Controller) finishReturn(ctx context.Context, at phases.Route, reason string, settle time.Duration) (phases.Route, error) {
+	if err := c.AwaitSettled(ctx, settle); err != nil {
+		return at, err
+	}
+	e, err := c.State.Evidence(ctx, c.Migration)
+	if err != nil {
+		return at, err
+	}
+	attempt := e.Standing.Attempt
+	total, done := e.Standing.ReturnKeys, 0
+	for {
+		keys, err := c.State.ReturnKeys(ctx, c.Migration, "", 500)
+		if err != nil {
+			return at, err
+		}
+		if len(keys) == 0 {
+			break
+		}
+		if err := c.replay(ctx, attempt, keys); err != nil {
+			return at, fmt.Errorf("replaying to legacy: %w", err)
+		}
+		if err := c.State.ClearReturn(ctx, c.Migration, keys); err != nil {
+			return at, err
+		}
+		done += len(keys)
+		c.say("replayed %d of %d keys to legacy", done, total)
+	}
+	if _, err := c.Fence.LiftFence(ctx, attempt, orDefault(c.LockTimeout, 5*time.Second)); err != nil {
+		return at, err
+	}
+	return c.fenceMove(ctx, at, phases.Grace, "", reason)
+}
+
+func (c *Controller) replay(ctx context.Context, attempt string, keys []record.Key) error {
+	for len(keys) > 0 {
+		entries, err := c.Target.Get(ctx, keys)
+		if err != nil {
+			return err
+		}
+		rows := make([]record.Row, len(entries))
+		for i, e := range entries {
+			switch e.Presence {
+			case record.Live:
+				rows[i] = record.Row{Key: e.Key, Found: true, Record: e.Record}
+			case record.Absent, record.Tombstone:
+				rows[i] = record.Row{Key: e.Key}
+			default:
+				return fmt.Errorf("key %q: the target holds %s (%s)", e.Key, e.Presence, e.Detail)
+			}
+		}
+		versioned, err := c.Fence.Replay(ctx, attempt, rows)
+		if err != nil {
+			return err
+		}
+		writes := make([]record.Write, len(versioned))
+		for i, row := range versioned {
+			writes[i] = record.Write{
+				Key: row.Key, Deleted: !row.Found, Record: row.Record,
+				Version: row.Version, Only: &entries[i].Version,
+			}
+		}
+		results, err := c.Target.Apply(ctx, writes)
+		if err != nil {
+			return err
+		}
+		var again []record.Key
+		for i, res := range results {
+			switch {
+			case res.Err != nil:
+				return fmt.Errorf("key %q: %w", keys[i], res.Err)
+			case res.Outcome == record.Changed: // a late write got in between: take that one
+				again = append(again, keys[i])
+			case res.Outcome != record.Applied:
+				return fmt.Errorf("key %q: the target answered %s", keys[i], res.Outcome)
+			}
+		}
+		keys = again
+	}
+	return nil
+}
+
+// Resume finishes what an interrupted command left between two phases.
+func (c *Controller) Resume(ctx context.Context) error {
+	e, err := c.State.Evidence(ctx, c.Migration)
+	if err != nil {
+		return err
+	}
+	switch at := e.Standing.Route; {
+	case at.Phase == phases.Lifting:
+		_, err = c.finishLift(ctx, "taken up again")
+	case at.Phase == phases.Returning:
+		_, err = c.finishReturn(ctx, at, "taken up again", 30*time.Second)
+	case at.Phase == phases.Fenced, at.Phase == phases.Grace && e.Standing.Attempt != "":
+		err = c.lift(ctx, e.Standing.Attempt, "an interrupted fence is undone")
+	}
+	return err
+}

@@ -1,0 +1,198 @@
+package dual
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// applyAll brings changes that legacy has to the target, with retries within the
+// deadline, and returns those that the target does not have, as far as is known. It does not
+// heed the end of the caller's context: the write has happened.
+func (w *Writer[K, V]) applyAll(ctx context.Context, h *held, changes []Change[K, V], notAfter time.Time, clockErr error) ([]Lost, error) {
+	switch {
+	case clockErr != nil:
+		return w.loseAll(changes, clockErr)
+	case !w.guard.allow():
+		return w.loseAll(changes, errBreakerOpen)
+	}
+	answered := false
+	defer func() { w.guard.done(answered) }()
+	now := time.Now()
+	until := now.Add(w.i.set.Writing.Deadline)
+	if len(changes) > 1 && w.batch != nil {
+		lost, cause, ok := w.applyBatch(ctx, h, changes, notAfter, now, until)
+		answered = ok
+		return lost, cause
+	}
+	var lost []Lost
+	var cause error
+	answered = true
+	for n := range changes {
+		err, ok := w.applyOne(ctx, h, changes[n], notAfter, now, until)
+		if err != nil {
+			lost, cause = append(lost, w.lose(changes[n], err)), err
+		}
+		answered = answered && ok
+		if n+1 < len(changes) {
+			now = time.Now()
+		}
+	}
+	return lost, cause
+}
+
+func (w *Writer[K, V]) loseAll(changes []Change[K, V], cause error) ([]Lost, error) {
+	lost := make([]Lost, len(changes))
+	for n, c := range changes {
+		lost[n] = w.lose(c, cause)
+	}
+	return lost, cause
+}
+
+// applyOne returns nil when the target has the change or a later one; answered
+// tells that the target itself said no.
+func (w *Writer[K, V]) applyOne(ctx context.Context, h *held, c Change[K, V], notAfter, now, until time.Time) (err error, answered bool) { //nolint:revive // the error is the verdict
+	if c.Version.IsZero() {
+		return errNoVersion, true
+	}
+	for attempt := 0; ; attempt++ {
+		err = w.try(ctx, c, ApplyOptions{NotAfter: notAfter}, w.attemptEnds(now, until))
+		if err == nil {
+			w.caughtUp(c)
+			return nil, true
+		}
+		switch no := refused(err); {
+		case no != nil:
+			return no, true
+		case !w.again(h, attempt, until):
+			return err, false
+		}
+		now = time.Now()
+	}
+}
+
+// refusal is a target's own no, which no retry changes.
+type refusal struct{ error }
+
+// refused is nil where the target has not said no.
+func refused(err error) error {
+	var said *refusal
+	if errors.As(err, &said) {
+		return said.error
+	}
+	return nil
+}
+
+func (w *Writer[K, V]) try(ctx context.Context, c Change[K, V], o ApplyOptions, ends time.Time) (err error) {
+	bounded := detach(ctx, ends)
+	defer bounded.stop()
+	defer w.contain(&err)
+	result, err := w.target.Apply(bounded, c, o)
+	if err == nil {
+		err = result.Err
+	}
+	if err != nil {
+		return err
+	}
+	if err := outcome(result); err != nil {
+		return &refusal{err}
+	}
+	return nil
+}
+
+// contain turns a panic of the application's Target into a failed change: legacy
+// has the write, so it must reach the journal whatever happens.
+func (w *Writer[K, V]) contain(err *error) {
+	if p := recover(); p != nil {
+		*err = &refusal{fmt.Errorf("panic in the target's Apply: %v", p)}
+		w.i.log.Error("panic in the target's Apply; the change is journalled", "panic", fmt.Sprint(p))
+	}
+}
+
+// attemptEnds leaves time for a second attempt, should the first one hang.
+func (w *Writer[K, V]) attemptEnds(now, until time.Time) time.Time {
+	ends := now.Add(w.i.set.Writing.Deadline * 2 / 5)
+	if ends.After(until) {
+		return until
+	}
+	return ends
+}
+
+// again waits before the next attempt. Once the route has been replaced there is
+// none: the fleet waits for this operation, perhaps in order to leave the target.
+func (w *Writer[K, V]) again(h *held, attempt int, until time.Time) bool {
+	wait := min(10*time.Millisecond<<min(attempt, 5), 200*time.Millisecond)
+	if time.Now().Add(wait).After(until) {
+		return false
+	}
+	return pause(h.over, wait)
+}
+
+func (w *Writer[K, V]) caughtUp(c Change[K, V]) {
+	if w.i.behind.some.Load() {
+		w.i.behind.caughtUp(w.key(c.Key), c.Version)
+	}
+}
+
+func (w *Writer[K, V]) applyBatch(ctx context.Context, h *held, changes []Change[K, V], notAfter, now, until time.Time) (lost []Lost, cause error, answered bool) { //nolint:revive // see applyOne
+	left := make([]Change[K, V], 0, len(changes))
+	for _, c := range changes {
+		if c.Version.IsZero() {
+			lost, cause = append(lost, w.lose(c, errNoVersion)), errNoVersion
+			continue
+		}
+		left = append(left, c)
+	}
+	for attempt := 0; len(left) > 0; attempt++ {
+		errs := w.tryBatch(ctx, left, ApplyOptions{NotAfter: notAfter}, w.attemptEnds(now, until))
+		var failed []Change[K, V]
+		var last error
+		for n, err := range errs {
+			switch no := refused(err); {
+			case err == nil:
+				w.caughtUp(left[n])
+			case no != nil:
+				lost, cause = append(lost, w.lose(left[n], no)), no
+			default:
+				failed, last = append(failed, left[n]), err
+			}
+		}
+		if len(failed) > 0 && !w.again(h, attempt, until) {
+			more, _ := w.loseAll(failed, last)
+			return append(lost, more...), last, false
+		}
+		left, now = failed, time.Now()
+	}
+	return lost, cause, true
+}
+
+func (w *Writer[K, V]) tryBatch(ctx context.Context, changes []Change[K, V], o ApplyOptions, ends time.Time) []error {
+	bounded := detach(ctx, ends)
+	defer bounded.stop()
+	errs := make([]error, len(changes))
+	err := func() (err error) {
+		defer w.contain(&err)
+		results, err := w.batch.ApplyAll(bounded, changes, o)
+		if err == nil && len(results) != len(changes) {
+			err = fmt.Errorf("the target answered %d of %d changes", len(results), len(changes))
+		}
+		if err != nil {
+			return err
+		}
+		for n, r := range results {
+			if errs[n] = r.Err; r.Err == nil {
+				if said := outcome(r); said != nil {
+					errs[n] = &refusal{said}
+				}
+			}
+		}
+		return nil
+	}()
+	if err != nil {
+		for n := range errs {
+			errs[n] = err
+		}
+	}
+	return errs
+}

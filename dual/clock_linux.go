@@ -1,0 +1,62 @@
+package dual
+
+import (
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// clockSlack bounds how far a reading of bootClock may be behind the true time
+// since boot. Leases end this much earlier.
+const clockSlack = 20 * time.Millisecond
+
+// bootClock reads the time since boot, suspend included. CLOCK_BOOTTIME is a
+// system call in Go, the two clocks of time.Now are not; suspend moves the wall
+// clock and not the monotonic one, so while their difference stands still (slack
+// apart) the last true reading plus the monotonic time since is the time since
+// boot. Anything else that moves the wall clock costs one more system call.
+type bootClock struct {
+	origin time.Time
+	last   atomic.Pointer[bootReading]
+}
+
+type bootReading struct {
+	monotonic time.Duration // since origin
+	offset    time.Duration // wall clock minus monotonic
+	boot      time.Duration
+}
+
+var processClock = &bootClock{origin: time.Now()}
+
+func defaultClock() func() time.Duration { return processClock.now }
+
+func (c *bootClock) now() time.Duration {
+	now := time.Now()
+	monotonic := now.Sub(c.origin)
+	offset := time.Duration(now.UnixNano()) - monotonic
+	if r := c.last.Load(); r != nil {
+		if moved := offset - r.offset; moved < clockSlack && moved > -clockSlack {
+			return r.boot + monotonic - r.monotonic
+		}
+	}
+	return c.read()
+}
+
+func (c *bootClock) read() time.Duration {
+	for attempt := 0; ; attempt++ {
+		before := time.Now()
+		var ts unix.Timespec
+		if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts); err != nil {
+			return time.Duration(before.UnixNano()) // goes on in suspend too
+		}
+		boot := time.Duration(ts.Nano())
+		monotonic := before.Sub(c.origin)
+		// A pause between the two readings would be taken for suspend ever after.
+		if time.Since(before) > time.Millisecond && attempt < 5 {
+			continue
+		}
+		c.last.Store(&bootReading{monotonic: monotonic, offset: time.Duration(before.UnixNano()) - monotonic, boot: boot})
+		return boot
+	}
+}

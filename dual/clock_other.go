@@ -1,0 +1,20 @@
+//go:build !linux
+
+package dual
+
+import "time"
+
+// clockSlack bounds how far a reading of the clock may be behind the true time.
+const clockSlack = 20 * time.Millisecond
+
+var processStart = time.Now()
+
+// defaultClock takes the greater of the monotonic time, which may stop in
+// suspend, and the wall clock's, which goes on. A wall clock that is set forward
+// costs a lease, one that is set back nothing.
+func defaultClock() func() time.Duration {
+	return func() time.Duration {
+		now := time.Now()
+		return max(now.Sub(processStart), now.Round(0).Sub(processStart.Round(0)))
+	}
+}

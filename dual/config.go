@@ -1,0 +1,104 @@
+package dual
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+)
+
+// Policy says what becomes of a write that legacy has and the target has not,
+// while somebody reads the target.
+type Policy string
+
+// The policies.
+const (
+	// RollBack takes reads back to legacy, for the whole fleet, and then
+	// acknowledges the write: an outage of the target costs the writes under way
+	// some time, and no reader sees the old state.
+	RollBack Policy = "rollback"
+	// Degrade acknowledges at once. This instance reads the record from legacy;
+	// others may see the old state until the journal is repaired.
+	Degrade Policy = "degrade"
+	// Fail returns a *TargetError that says that legacy has the write.
+	Fail Policy = "fail"
+)
+
+// Writing are the settings of writes; zero values are the defaults.
+type Writing struct {
+	OnTargetFailure Policy        // RollBack
+	Deadline        time.Duration // 1s: how long a write tries the target after legacy has it
+	// NotAfter is how long after the legacy write began the target still takes it
+	// (10s). A closure that takes longer than that always ends in the journal.
+	NotAfter       time.Duration
+	RollbackBudget time.Duration // 1s: how long a write waits for the fleet to stop reading the target
+	FenceBudget    time.Duration // 2s: how long a write waits while authority moves
+	Queue          int           // 10000: background writes held at most; the rest goes to the journal
+}
+
+// Config describes one instance of one migration.
+type Config struct {
+	Fleet    Fleet
+	Identity Identity
+	Logger   *slog.Logger // nil: silent
+	Writing  Writing
+	Workers  int // of background writes (4)
+	// BreakerPause is how long a store that has failed five times in a row is left
+	// alone before one operation probes it (60s). Meanwhile every change of the
+	// target goes to the journal, and reads of it to legacy.
+	BreakerPause time.Duration
+	// LeaveWithin is how long Run waits, once its context has ended, for
+	// operations to end and background writes to land (10s). What is over it
+	// leaves uncleanly: the migration then needs a full reconcile before cutover.
+	LeaveWithin time.Duration
+	// Clock reads a clock that goes on while the machine is suspended; for tests.
+	Clock func() time.Duration
+}
+
+func (c *Config) defaults() error {
+	if c.Fleet == nil {
+		return errors.New("dual: Config.Fleet is missing")
+	}
+	w := &c.Writing
+	switch w.OnTargetFailure {
+	case "":
+		w.OnTargetFailure = RollBack
+	case RollBack, Degrade, Fail:
+	default:
+		return fmt.Errorf("dual: OnTargetFailure %q: want %s, %s or %s", w.OnTargetFailure, RollBack, Degrade, Fail)
+	}
+	for _, d := range []struct {
+		of   *time.Duration
+		zero time.Duration
+		name string
+	}{
+		{&w.Deadline, time.Second, "Writing.Deadline"},
+		{&w.NotAfter, 10 * time.Second, "Writing.NotAfter"},
+		{&w.RollbackBudget, time.Second, "Writing.RollbackBudget"},
+		{&w.FenceBudget, 2 * time.Second, "Writing.FenceBudget"},
+		{&c.LeaveWithin, 10 * time.Second, "LeaveWithin"},
+	} {
+		if *d.of < 0 {
+			return fmt.Errorf("dual: %s must not be negative", d.name)
+		}
+		if *d.of == 0 {
+			*d.of = d.zero
+		}
+	}
+	if w.Queue < 0 || c.Workers < 0 || c.BreakerPause < 0 {
+		return errors.New("dual: Queue, Workers and BreakerPause must not be negative")
+	}
+	if w.Queue == 0 {
+		w.Queue = 10000
+	}
+	if c.Workers == 0 {
+		c.Workers = 4
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.Clock == nil {
+		c.Clock = defaultClock()
+	}
+	return nil
+}

@@ -1,0 +1,67 @@
+package dual
+
+import (
+	"sync"
+	"sync/atomic"
+
+	"github.com/stranglerfig/migrator/record"
+)
+
+// degradedKeys is how many records an instance remembers one by one.
+const degradedKeys = 100_000
+
+// degraded is the records whose copy in the target is known to be behind: this
+// instance reads them from legacy until the target has the version that was lost.
+type degraded struct {
+	some atomic.Bool
+	mu   sync.RWMutex
+	keys map[record.Key]record.Version
+	all  bool // too many to tell apart
+}
+
+func (d *degraded) add(lost []Lost) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.keys == nil {
+		d.keys = map[record.Key]record.Version{}
+	}
+	for _, l := range lost {
+		if len(d.keys) >= degradedKeys {
+			d.all = true
+			break
+		}
+		d.keys[l.Key] = l.Version.Max(d.keys[l.Key])
+	}
+	d.some.Store(true)
+}
+
+// lost returns the version that the target must have reached before it may answer.
+func (d *degraded) lost(key record.Key) (v record.Version, behind, all bool) {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	v, behind = d.keys[key]
+	return v, behind || d.all, d.all
+}
+
+// caughtUp forgets the record if the target's version is as new as what it lost.
+func (d *degraded) caughtUp(key record.Key, target record.Version) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	v, behind := d.keys[key]
+	if behind && v.NewerThan(target) {
+		return false
+	}
+	delete(d.keys, key)
+	d.some.Store(len(d.keys) > 0 || d.all)
+	return true
+}
+
+func (d *degraded) clear() {
+	if !d.some.Load() {
+		return
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.keys, d.all = nil, false
+	d.some.Store(false)
+}

@@ -1,0 +1,77 @@
+package dual
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/stranglerfig/migrator/phases"
+	"github.com/stranglerfig/migrator/record"
+)
+
+// Errors of operations.
+var (
+	// ErrLeft refuses an operation of an instance that has left the fleet: it has
+	// promised to do nothing more. End Run's context after the last operation.
+	ErrLeft = errors.New("the instance has left the migration; end Run's context only after the last operation")
+	// ErrNoUpdate refuses a write that can't be made in the present phase.
+	ErrNoUpdate = errors.New("legacy has retired and the write has no form for the target; give Op its Keys and Update")
+
+	errBreakerOpen = errors.New("the store has failed several times in a row and is not asked for a while")
+	errNoClock     = errors.New("the target's clock can't be read")
+	errNoVersion   = errors.New("the change has no version; return it from the legacy write itself")
+	errQueueFull   = errors.New("the queue of background writes is full")
+)
+
+// TargetError is a write that the target does not have, or may not have.
+type TargetError struct {
+	Keys []record.Key // the records in question
+	// Legacy: legacy has the write, committed; only the target is behind.
+	// Otherwise legacy has retired and the write may not have happened at all.
+	Legacy bool
+	// Unknown: the target may have the write all the same.
+	Unknown bool
+	// Done are the write's other records, which the target has (phase retain).
+	Done  []record.Key
+	Cause error
+}
+
+func (e *TargetError) Error() string {
+	what := "the target refused the write"
+	switch {
+	case e.Legacy:
+		what = "legacy has the write, the target does not"
+	case e.Unknown:
+		what = "it is not known whether the target has the write"
+	}
+	if len(e.Done) > 0 {
+		what += fmt.Sprintf(" (%d records of it are written)", len(e.Done))
+	}
+	return fmt.Sprintf("%s (%d records, first %q): %v", what, len(e.Keys), first(e.Keys), e.Cause)
+}
+
+func (e *TargetError) Unwrap() error { return e.Cause }
+
+func first(keys []record.Key) record.Key {
+	if len(keys) == 0 {
+		return ""
+	}
+	return keys[0]
+}
+
+// WaitError is a write that waited for authority to move, in vain. Nothing was written.
+type WaitError struct {
+	Route phases.Route // under which it was refused
+	After time.Duration
+	Cause error // what refused it; nil if the route did
+}
+
+func (e *WaitError) Error() string {
+	text := fmt.Sprintf("nothing was written: authority is moving (%s, epoch %d) and %s were not enough to wait for it", e.Route, e.Route.Epoch, e.After)
+	if e.Cause != nil {
+		text += ": " + e.Cause.Error()
+	}
+	return text + "; try: migrator phase status"
+}
+
+func (e *WaitError) Unwrap() error { return e.Cause }

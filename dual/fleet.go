@@ -1,0 +1,87 @@
+package dual
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/stranglerfig/migrator/phases"
+	"github.com/stranglerfig/migrator/record"
+)
+
+// Fleet is an instance's connection to the migration's state. state.Fleet is the
+// one that talks to PostgreSQL directly. Methods are safe for concurrent use and
+// may fail at any time: an instance goes on without them.
+type Fleet interface {
+	// Join takes a lease, in the transaction that reads the route.
+	Join(ctx context.Context, who Identity) (Grant, error)
+	// Renew prolongs the lease and says which epoch the instance has reached with
+	// all its operations. ErrLeaseLost when it has run out: join anew.
+	Renew(ctx context.Context, lease string, acknowledged int64) (Grant, error)
+	// Leave ends the lease; the instance has no operation under way.
+	Leave(ctx context.Context, lease string) error
+	// Journal records keys whose target copy is behind, in a transaction that
+	// locks the migration's row in share mode, and rules on what that means for readers.
+	Journal(ctx context.Context, lost []Lost) (Ruling, error)
+}
+
+// Hinter is a Fleet that can tell that there is a new epoch before the next
+// renewal. It blocks until ctx ends; hint is called from one goroutine and must not block.
+type Hinter interface {
+	Hints(ctx context.Context, hint func(epoch int64)) error
+}
+
+// Rescuer is a Fleet that lets a write take reads back to legacy.
+type Rescuer interface {
+	// Rescue commits the rollback to dual-read because the target refused a write
+	// made under the given epoch; nothing if a later route no longer reads the target.
+	Rescue(ctx context.Context, epoch int64, reason string) error
+	// TargetRead tells whether the route, or one that a live lease may still hold, reads the target.
+	TargetRead(ctx context.Context) (bool, error)
+}
+
+// ReturnJournal is a Fleet that remembers what legacy lacks in the phase retain.
+type ReturnJournal interface {
+	// Return records the keys in a transaction that locks the migration's row in
+	// share mode and requires the phase retain; ErrRouteMoved otherwise.
+	Return(ctx context.Context, epoch int64, keys []record.Key) error
+}
+
+// Identity tells operators which process holds a lease.
+type Identity struct {
+	Instance string // unique among live instances; Join makes one up when empty
+	About    string // host, pid, program
+	Previous string // the lease that this very process held and lost: its operations, queue included, live on
+}
+
+// Grant is a lease with the route it was given under.
+type Grant struct {
+	Lease      string
+	Instance   string
+	Route      phases.Route
+	TTL        time.Duration // from before the request was sent
+	Renew      time.Duration
+	FenceEra   uint32 // of writes in retain
+	Reversible bool   // retain journals its keys first
+	ConfigHash string
+}
+
+// Lost is a change that did not reach the target.
+type Lost struct {
+	Key     record.Key
+	Version record.Version
+	Reason  string
+}
+
+// Ruling is what a journalled failure means.
+type Ruling struct {
+	Route      phases.Route // the present route
+	TargetRead bool         // it, or one that a live lease may still hold, reads the target
+	Fenced     bool         // authority is moving or has moved: the journal is closed, the write fails
+}
+
+// Errors of fleets.
+var (
+	ErrLeaseLost  = errors.New("the lease has run out")
+	ErrRouteMoved = errors.New("the migration has moved to another route")
+)

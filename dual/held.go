@@ -1,0 +1,135 @@
+package dual
+
+import (
+	"context"
+	"sync/atomic"
+	"unsafe"
+
+	"github.com/stranglerfig/migrator/phases"
+)
+
+// Ways of a closed instance, beside those of phases.
+const (
+	readsNowhere  phases.Reads  = 255
+	writesNowhere phases.Writes = 255
+)
+
+// held is one route as an instance holds it, immutable but for its counters. Each
+// operation pins the one that it began under and keeps to it.
+type held struct {
+	route      phases.Route
+	reads      phases.Reads
+	writes     phases.Writes
+	shadow     bool
+	fallback   bool // also: the phases in which a lapsed lease sends reads to legacy
+	lease      *lease
+	fenceEra   uint32
+	reversible bool
+
+	over   context.Context // ends when another route has taken its place
+	cancel context.CancelFunc
+
+	instance *Instance
+	mask     uintptr
+	shards   []shard
+}
+
+// shard is a share of a route's counters: one cache line, so that goroutines on
+// different processors don't wait for each other. An operation adds to reads or
+// writes (or extra, for work that outlives it) and, when it is over, to done.
+type shard struct {
+	reads, writes, extra      atomic.Uint64
+	undoneReads, undoneWrites atomic.Uint64 // began as the route was replaced, and began anew
+	done                      atomic.Uint64
+	other                     atomic.Uint64 // reads that the route's exceptional store answered
+	_                         uint64
+}
+
+func newHeld(i *Instance, g Grant, l *lease) *held {
+	way := g.Route.Behaviour()
+	h := &held{
+		route: g.Route, reads: way.Reads, writes: way.Writes, shadow: way.Shadow, fallback: way.Fallback,
+		lease: l, fenceEra: g.FenceEra, reversible: g.Reversible,
+		instance: i, mask: uintptr(i.shards - 1), shards: make([]shard, i.shards),
+	}
+	h.over, h.cancel = context.WithCancel(context.Background())
+	return h
+}
+
+// idle tells that every operation that pinned h is over. It is final once h has
+// been replaced: done is read first, so each operation counted there was counted
+// as begun too, and one that begins later finds h replaced and undoes it.
+func (h *held) idle() bool { return h.underway() == 0 }
+
+func (h *held) underway() uint64 {
+	var done, begun uint64
+	for i := range h.shards {
+		done += h.shards[i].done.Load()
+	}
+	for i := range h.shards {
+		s := &h.shards[i]
+		begun += s.reads.Load() + s.writes.Load() + s.extra.Load()
+	}
+	return begun - done
+}
+
+// pin is an operation's hold on its route.
+type pin struct {
+	h *held
+	s *shard
+}
+
+// shardOf picks a shard by the goroutine's stack: the same goroutine mostly gets
+// the same one, others mostly another.
+func (h *held) shardOf() *shard {
+	var here byte
+	at := uint64(uintptr(unsafe.Pointer(&here))>>10) * 0x9E3779B97F4A7C15
+	return &h.shards[uintptr(at>>40)&h.mask]
+}
+
+func (i *Instance) pinRead() pin {
+	for {
+		h := i.held.Load()
+		s := h.shardOf()
+		s.reads.Add(1)
+		if i.held.Load() == h { // else it may have been found idle before we counted
+			return pin{h, s}
+		}
+		s.undoneReads.Add(1)
+		s.done.Add(1)
+		i.nudge()
+	}
+}
+
+func (i *Instance) pinWrite() pin {
+	for {
+		h := i.held.Load()
+		s := h.shardOf()
+		s.writes.Add(1)
+		if i.held.Load() == h {
+			return pin{h, s}
+		}
+		s.undoneWrites.Add(1)
+		s.done.Add(1)
+		i.nudge()
+	}
+}
+
+// share makes a second pin for work that outlives the operation. The caller's own
+// pin holds the route meanwhile.
+func (p pin) share() pin {
+	p.s.extra.Add(1)
+	return p
+}
+
+// release ends the operation; releasing twice does nothing.
+func (p *pin) release() {
+	if p.s == nil {
+		return
+	}
+	p.s.done.Add(1)
+	p.s = nil
+	if i := p.h.instance; i.held.Load() != p.h {
+		i.nudge()
+	}
+}

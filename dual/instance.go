@@ -1,0 +1,182 @@
+package dual
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/stranglerfig/migrator/phases"
+)
+
+// Instance is one process's part in one migration: a lease, the route that came
+// with it, and the operations under way. It is safe for concurrent use.
+type Instance struct {
+	fleet  Fleet
+	who    Identity
+	log    *slog.Logger
+	clock  func() time.Duration
+	set    Config
+	shards int
+
+	held    atomic.Pointer[held]
+	wake    chan struct{} // something for Run to look at
+	asked   atomic.Bool   // somebody wants the route to be asked for now
+	hinted  atomic.Int64  // the highest epoch that a hint named
+	running atomic.Bool
+	count   counters
+
+	queue   chan job // background writes
+	pending pending  // changes still to be journalled
+	behind  degraded // records that this instance reads from legacy
+	journal breaker
+
+	mu           sync.Mutex
+	retired      []*held // replaced, oldest first, until their operations are over
+	past         tally   // of those that are
+	acknowledged int64   // as last told
+	previous     string  // the lease that the state gave last
+	clocks       []*targetClock
+	unclean      bool // a background write was abandoned: the lease must lapse
+}
+
+// job is one background write; it releases its own pin.
+type job interface {
+	do(ctx context.Context)
+}
+
+// Join takes a lease and learns the route. It must succeed before the first
+// operation and starts nothing: call Run before the lease runs out.
+func Join(ctx context.Context, c Config) (*Instance, error) {
+	if err := c.defaults(); err != nil {
+		return nil, err
+	}
+	i := &Instance{
+		fleet: c.Fleet, who: c.Identity, log: c.Logger, clock: c.Clock, set: c,
+		shards: shardCount(), wake: make(chan struct{}, 1), queue: make(chan job, c.Writing.Queue),
+	}
+	i.journal.clock = c.Clock
+	i.pending.init(c.Writing.Queue)
+	sent := i.clock()
+	g, err := i.fleet.Join(ctx, i.who)
+	if err != nil {
+		return nil, fmt.Errorf("join the migration: %w", err)
+	}
+	if err := acceptable(&g); err != nil {
+		_ = i.fleet.Leave(context.WithoutCancel(ctx), g.Lease)
+		return nil, fmt.Errorf("join the migration: %w", err)
+	}
+	i.enter(g, sent)
+	return i, nil
+}
+
+// shardCount is a power of two, some times the processors' number.
+func shardCount() int {
+	n := 16
+	for n < 4*runtime.GOMAXPROCS(0) && n < 256 {
+		n *= 2
+	}
+	return n
+}
+
+// acceptable refuses a phase that this program does not know (it would be taken
+// for one that reads and writes legacy alone) and fills in the lease's timing.
+func acceptable(g *Grant) error {
+	if !g.Route.Phase.Passing() {
+		if _, err := phases.ParsePhase(string(g.Route.Phase)); err != nil {
+			return fmt.Errorf("%w: this program is older than the migration's state; try: build it with the newest migrator", err)
+		}
+	}
+	if g.TTL <= 0 {
+		g.TTL = 15 * time.Second
+	}
+	if g.Renew <= 0 || g.Renew > g.TTL/2 {
+		g.Renew = g.TTL / 3
+	}
+	return nil
+}
+
+// Route is the route that operations now begin under.
+func (i *Instance) Route() phases.Route { return i.held.Load().route }
+
+// Lapsed tells that the lease has run out by the instance's own clock. From
+// shadow-write to grace it then reads legacy and writes both stores.
+func (i *Instance) Lapsed() bool { return !i.held.Load().lease.holds() }
+
+// Name is the instance's name in the fleet.
+func (i *Instance) Name() string {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.who.Instance
+}
+
+// enter begins a new lease.
+func (i *Instance) enter(g Grant, sent time.Duration) {
+	i.mu.Lock()
+	if g.Instance != "" {
+		i.who.Instance = g.Instance
+	}
+	// A first lease has nothing under way. One that follows another starts where
+	// that was, until it says that it has got further.
+	if i.acknowledged = g.Route.Epoch; i.previous != "" {
+		i.acknowledged = -1
+	}
+	i.previous = g.Lease
+	i.mu.Unlock()
+	i.swap(newHeld(i, g, newLease(g.Lease, i.clock, sent, g.TTL)))
+}
+
+// swap makes h the route of all operations that begin from now on.
+func (i *Instance) swap(h *held) {
+	i.mu.Lock()
+	old := i.held.Swap(h)
+	if old != nil {
+		i.retired = append(i.retired, old)
+	}
+	i.mu.Unlock()
+	if !h.route.ReadsTarget() || !h.fallback {
+		i.behind.clear()
+	}
+	if old != nil {
+		old.cancel()
+	}
+}
+
+// reached is the epoch that the instance has reached with all its operations.
+func (i *Instance) reached() int64 {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	for len(i.retired) > 0 && i.retired[0].idle() {
+		h := i.retired[0]
+		i.retired = i.retired[1:]
+		i.past.add(h)
+	}
+	if len(i.retired) > 0 {
+		return i.retired[0].route.Epoch
+	}
+	return i.held.Load().route.Epoch
+}
+
+// nudge makes Run look whether there is something to do.
+func (i *Instance) nudge() {
+	select {
+	case i.wake <- struct{}{}:
+	default:
+	}
+}
+
+// ask makes Run ask for the route now.
+func (i *Instance) ask() {
+	i.asked.Store(true)
+	i.nudge()
+}
+
+// follow keeps a target's clock sampled while Run runs.
+func (i *Instance) follow(c *targetClock) {
+	i.mu.Lock()
+	i.clocks = append(i.clocks, c)
+	i.mu.Unlock()
+}

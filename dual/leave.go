@@ -1,0 +1,84 @@
+package dual
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+// leave refuses new operations, waits for those under way, and gives the lease
+// back. Whatever is not done in time makes it leave uncleanly, by not leaving: the
+// lease lapses, and the migration learns that writes may be missing.
+func (i *Instance) leave(ctx context.Context) error {
+	bound := time.NewTimer(i.set.LeaveWithin)
+	defer bound.Stop()
+	last := i.close()
+	renew := time.NewTicker(time.Second)
+	defer renew.Stop()
+	for left := i.left(); left > 0; left = i.left() {
+		select {
+		case <-i.wake:
+		case <-renew.C:
+			i.prolong(ctx, last)
+		case <-bound.C:
+			last.end()
+			return fmt.Errorf("left uncleanly: after %s %d operations are under way (%d background writes wait, %d changes are to be journalled); the migration needs a full reconcile before cutover",
+				i.set.LeaveWithin, left, len(i.queue), i.pending.len())
+		}
+	}
+	i.mu.Lock()
+	unclean := i.unclean
+	i.mu.Unlock()
+	if unclean {
+		last.end()
+		return fmt.Errorf("left uncleanly: %d changes reached neither the target nor the journal; the migration needs a full reconcile before cutover", i.count.abandoned.Load())
+	}
+	last.end()
+	ctx, cancel := context.WithTimeout(ctx, min(i.set.LeaveWithin, 5*time.Second))
+	defer cancel()
+	if err := i.fleet.Leave(ctx, last.id); err != nil {
+		return fmt.Errorf("left uncleanly, with nothing under way: %w", err)
+	}
+	return nil
+}
+
+// close puts a route that refuses everything in the place of the present one.
+func (i *Instance) close() *lease {
+	h := i.held.Load()
+	end := &held{
+		route: h.route, reads: readsNowhere, writes: writesNowhere, lease: h.lease,
+		instance: i, mask: h.mask, shards: make([]shard, i.shards),
+	}
+	end.over, end.cancel = context.WithCancel(context.Background())
+	i.swap(end)
+	return h.lease
+}
+
+// prolong keeps the lease while the instance drains; the route no longer matters.
+func (i *Instance) prolong(ctx context.Context, l *lease) {
+	if !l.holds() {
+		return
+	}
+	reached := i.reached()
+	ctx, cancel := context.WithTimeout(ctx, min(patience(l), time.Second))
+	defer cancel()
+	sent := i.clock()
+	if g, err := i.fleet.Renew(ctx, l.id, reached); err == nil && acceptable(&g) == nil && g.Route.Epoch >= i.Route().Epoch {
+		l.extend(sent, g.TTL)
+	}
+}
+
+// left counts what is under way on replaced routes.
+func (i *Instance) left() uint64 {
+	i.reached()
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	n := uint64(0)
+	for _, h := range i.retired {
+		n += h.underway()
+	}
+	if len(i.retired) > 0 {
+		return max(n, 1) // the last one has just ended
+	}
+	return 0
+}

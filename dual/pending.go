@@ -1,0 +1,161 @@
+package dual
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/stranglerfig/migrator/record"
+)
+
+// pending holds changes that the target did not take and that are still to be
+// journalled. Each holds its route, so no epoch is acknowledged over it: it is
+// journalled, or the instance leaves uncleanly.
+type pending struct {
+	mu      sync.Mutex
+	entries map[pendingKey]*pendingEntry
+	bound   int
+	more    chan struct{}
+}
+
+type pendingKey struct {
+	h   *held
+	key record.Key
+}
+
+type pendingEntry struct {
+	lost         Lost
+	pin          pin
+	acknowledged bool // the application was told that all is well
+}
+
+const journalBatch = 500
+
+func (q *pending) init(queue int) {
+	q.entries, q.bound, q.more = map[pendingKey]*pendingEntry{}, max(10*queue, 1000), make(chan struct{}, 1)
+}
+
+func (q *pending) len() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return len(q.entries)
+}
+
+// add takes the changes over, under pins of their own; p must be held. False: there is no room
+// for some of them.
+func (q *pending) add(p *pin, lost []Lost, acknowledged bool) bool {
+	room := true
+	q.mu.Lock()
+	for _, l := range lost {
+		at := pendingKey{p.h, l.Key}
+		if e := q.entries[at]; e != nil {
+			e.lost.Version = e.lost.Version.Max(l.Version)
+			e.acknowledged = e.acknowledged || acknowledged
+			continue
+		}
+		if len(q.entries) >= q.bound {
+			room = false
+			continue
+		}
+		q.entries[at] = &pendingEntry{lost: l, pin: p.share(), acknowledged: acknowledged}
+	}
+	q.mu.Unlock()
+	select {
+	case q.more <- struct{}{}:
+	default:
+	}
+	return room
+}
+
+func (q *pending) batch() (at []pendingKey, lost []Lost, acknowledged bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for k, e := range q.entries {
+		at, lost = append(at, k), append(lost, e.lost)
+		acknowledged = acknowledged || e.acknowledged
+		if len(at) == journalBatch {
+			break
+		}
+	}
+	return at, lost, acknowledged
+}
+
+// settled forgets the entries, but for those that have changed again since.
+func (q *pending) settled(at []pendingKey, lost []Lost) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for n, k := range at {
+		if e := q.entries[k]; e.lost.Version == lost[n].Version {
+			delete(q.entries, k)
+			e.pin.release()
+		}
+	}
+}
+
+// journalPending journals until ctx ends, however long the state is away.
+func (i *Instance) journalPending(ctx context.Context) {
+	failures := 0
+	for {
+		at, lost, acknowledged := i.pending.batch()
+		if len(at) == 0 {
+			select {
+			case <-ctx.Done():
+				return
+			case <-i.pending.more:
+			}
+			continue
+		}
+		bounded, cancel := context.WithTimeout(ctx, 5*time.Second)
+		ruling, err := i.fleet.Journal(bounded, lost)
+		cancel()
+		if err != nil {
+			if failures == 0 {
+				i.log.Warn("changes that the target lacks can't be journalled yet", "changes", i.pending.len(), "error", err)
+			}
+			failures++
+			if !pause(ctx, min(50*time.Millisecond<<min(failures, 6), 2*time.Second)) {
+				return
+			}
+			continue
+		}
+		failures = 0
+		i.journal.reset()
+		if ruling.Fenced {
+			i.abandon(lost, acknowledged, "authority has moved and the journal is closed")
+		} else {
+			i.count.journalled.Add(uint64(len(lost)))
+			if ruling.TargetRead && acknowledged && i.set.Writing.OnTargetFailure == RollBack {
+				i.rescueLate(ctx, at[0].h.route.Epoch, lost)
+			}
+		}
+		i.pending.settled(at, lost)
+	}
+}
+
+// rescueLate takes reads back for writes that were acknowledged before their loss was known.
+func (i *Instance) rescueLate(ctx context.Context, epoch int64, lost []Lost) {
+	r, ok := i.fleet.(Rescuer)
+	if !ok {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	if err := r.Rescue(ctx, epoch, lost[0].Reason); err != nil {
+		i.log.Error("reads could not be taken back to legacy", "changes", len(lost), "error", err)
+	}
+	i.ask()
+}
+
+// abandon gives up on changes, aloud. If their writes were acknowledged, the
+// instance no longer leaves cleanly.
+func (i *Instance) abandon(lost []Lost, acknowledged bool, why string) {
+	i.count.abandoned.Add(uint64(len(lost)))
+	if acknowledged {
+		i.mu.Lock()
+		i.unclean = true
+		i.mu.Unlock()
+	}
+	for _, l := range lost[:min(len(lost), 10)] {
+		i.log.Error("a change in legacy reached neither the target nor the journal", "key", string(l.Key), "version", l.Version.String(), "why", why, "reason", l.Reason, "changes", len(lost))
+	}
+}

@@ -1,0 +1,232 @@
+package dual
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync/atomic"
+	"time"
+
+	"github.com/cespare/xxhash/v2"
+
+	"github.com/stranglerfig/migrator/phases"
+	"github.com/stranglerfig/migrator/record"
+)
+
+// ReaderConfig describes a Reader.
+type ReaderConfig[K comparable, V any] struct {
+	Instance *Instance
+	Legacy   func(ctx context.Context, key K) (value V, found bool, err error)
+	Target   Target[K, V]
+	// Key is the record's canonical key: its hash says which store answers in
+	// cutover, so it must be the same in every process. Not called in the phase legacy.
+	Key func(K) record.Key
+	// Compare lists how two values differ; nil or empty: they agree. Equal serves
+	// where the fields don't matter. One of the two is needed. Both stores' values
+	// are compared after Get has returned: a caller that changes what Get
+	// returned (through a pointer or a map) needs Clone.
+	Compare func(legacy, target V) []record.Difference
+	Equal   func(legacy, target V) bool
+	Clone   func(V) V
+
+	// TargetTimeout is how long a read waits for the target before legacy answers
+	// in its place (cutover and grace). 0: as long as the target's own client
+	// does; that costs no allocation, so give that client a short timeout.
+	TargetTimeout time.Duration
+	// ShadowPercent is the share of reads that are also made on the other store
+	// in cutover and grace (100: 1 %). In dual-read the route says it.
+	ShadowPercent phases.Percent
+	NoShadow      bool          // no shadow reads in cutover and grace
+	ShadowTimeout time.Duration // of one read of the other store (1s)
+	MaxShadows    int           // at once; what is more is dropped and counted (64)
+	RecheckPause  time.Duration // before a difference is looked at again (100ms)
+	RecheckTimes  int           // looks before it counts (3)
+	// OnMismatch is told of each confirmed mismatch, in a goroutine of the shadow read's.
+	OnMismatch func(Mismatch)
+}
+
+// Mismatch is a confirmed difference between the stores. It holds no values.
+type Mismatch struct {
+	Key           record.Key
+	Kind          MismatchKind
+	Differences   []record.Difference // of Compare, where both stores have the record
+	TargetVersion record.Version
+	Route         phases.Route
+}
+
+// MismatchKind says what differs.
+type MismatchKind string
+
+// Kinds of mismatches.
+const (
+	MissingInTarget MismatchKind = "missing"
+	ExtraInTarget   MismatchKind = "extra"
+	FieldsDiffer    MismatchKind = "field"
+)
+
+// Reader answers reads from the store that the present route names. It is safe
+// for concurrent use.
+type Reader[K comparable, V any] struct {
+	i       *Instance
+	set     ReaderConfig[K, V]
+	guard   breaker
+	shadows atomic.Int64
+}
+
+// NewReader checks the configuration.
+func NewReader[K comparable, V any](c ReaderConfig[K, V]) (*Reader[K, V], error) {
+	switch {
+	case c.Instance == nil || c.Legacy == nil || c.Target == nil || c.Key == nil:
+		return nil, errors.New("dual: ReaderConfig needs an Instance, Legacy, a Target and a Key")
+	case c.Compare == nil && c.Equal == nil:
+		return nil, errors.New("dual: ReaderConfig needs Compare or Equal")
+	case c.ShadowPercent > phases.All:
+		return nil, fmt.Errorf("dual: ShadowPercent %d: at most %d", c.ShadowPercent, phases.All)
+	case c.TargetTimeout < 0 || c.ShadowTimeout < 0 || c.MaxShadows < 0 || c.RecheckPause < 0 || c.RecheckTimes < 0:
+		return nil, errors.New("dual: ReaderConfig must not be negative")
+	}
+	if c.ShadowPercent == 0 {
+		c.ShadowPercent = 100
+	}
+	if c.NoShadow {
+		c.ShadowPercent = 0
+	}
+	if c.ShadowTimeout == 0 {
+		c.ShadowTimeout = time.Second
+	}
+	if c.MaxShadows == 0 {
+		c.MaxShadows = 64
+	}
+	if c.RecheckPause == 0 {
+		c.RecheckPause = 100 * time.Millisecond
+	}
+	if c.RecheckTimes == 0 {
+		c.RecheckTimes = 3
+	}
+	r := &Reader[K, V]{i: c.Instance, set: c}
+	r.guard.clock, r.guard.pause = c.Instance.clock, c.Instance.set.BreakerPause
+	return r, nil
+}
+
+// Get reads one record. Errors are the stores' own, and ErrLeft.
+func (r *Reader[K, V]) Get(ctx context.Context, key K) (value V, found bool, err error) {
+	p := r.i.pinRead()
+	defer p.release()
+	switch p.h.reads {
+	case phases.ReadsLegacy:
+		if !p.h.shadow {
+			return r.set.Legacy(ctx, key)
+		}
+		return r.legacyShadowed(ctx, p, key, p.h.route.Percent)
+	case phases.ReadsSplit:
+		if !p.h.route.Percent.Takes(xxhash.Sum64String(string(r.set.Key(key)))) {
+			return r.legacyShadowed(ctx, p, key, r.set.ShadowPercent)
+		}
+		return r.fromTarget(ctx, p, key)
+	case phases.ReadsTarget:
+		return r.fromTarget(ctx, p, key)
+	default:
+		p.s.undoneReads.Add(1)
+		return value, false, ErrLeft
+	}
+}
+
+// sampled decides before anything is read, so that how a read turns out has no say in it.
+func sampled(p phases.Percent) bool { return p > 0 && p.Takes(rand.Uint64()) }
+
+func (r *Reader[K, V]) legacyShadowed(ctx context.Context, p pin, key K, share phases.Percent) (V, bool, error) {
+	shadow := sampled(share)
+	value, found, err := r.set.Legacy(ctx, key)
+	if shadow && err == nil {
+		r.shadow(ctx, p, key, look[V]{legacy: r.clone(value), inLegacy: found, hasLegacy: true})
+	}
+	return value, found, err
+}
+
+// fromTarget answers from the target where the route says so and the instance may.
+// The lease is asked after the read: had it run out before, others may have moved
+// on and written what this read has not seen.
+func (r *Reader[K, V]) fromTarget(ctx context.Context, p pin, key K) (value V, found bool, err error) {
+	if !p.h.fallback { // legacy is fenced: there is but one answer
+		entry, err := r.set.Target.Get(ctx, key)
+		return entry.Value, entry.Found, err
+	}
+	if p.h.lease.over() {
+		r.i.count.lapsedReads.Add(1)
+		return r.instead(ctx, p, key)
+	}
+	if r.i.behind.some.Load() {
+		if ok := r.mayAnswer(ctx, key); !ok {
+			r.i.count.degradedReads.Add(1)
+			return r.instead(ctx, p, key)
+		}
+	}
+	shadow := sampled(r.set.ShadowPercent)
+	entry, err := r.get(ctx, key)
+	switch {
+	case err == nil && !p.h.lease.holds():
+		r.i.count.lapsedReads.Add(1)
+		return r.instead(ctx, p, key)
+	case err == nil:
+		if p.h.reads == phases.ReadsSplit {
+			p.s.other.Add(1)
+		}
+		if shadow {
+			r.shadow(ctx, p, key, look[V]{target: Versioned[V]{r.clone(entry.Value), entry.Found, entry.Version}, hasTarget: true})
+		}
+		return entry.Value, entry.Found, nil
+	case ctx.Err() != nil: // the caller has given up: nothing can answer
+		return value, false, err
+	default:
+		r.i.count.fallbacks.Add(1)
+		return r.instead(ctx, p, key)
+	}
+}
+
+// instead answers from legacy where the route names the target.
+func (r *Reader[K, V]) instead(ctx context.Context, p pin, key K) (V, bool, error) {
+	if p.h.reads == phases.ReadsTarget {
+		p.s.other.Add(1)
+	}
+	return r.set.Legacy(ctx, key)
+}
+
+// get reads the target through the breaker.
+func (r *Reader[K, V]) get(ctx context.Context, key K) (entry Versioned[V], err error) {
+	if !r.guard.allow() {
+		return entry, errBreakerOpen
+	}
+	bounded := ctx
+	if r.set.TargetTimeout > 0 {
+		var cancel context.CancelFunc
+		bounded, cancel = context.WithTimeout(ctx, r.set.TargetTimeout)
+		defer cancel()
+	}
+	entry, err = r.set.Target.Get(bounded, key)
+	if err == nil || ctx.Err() == nil { // a caller's impatience says nothing of the store
+		r.guard.done(err == nil)
+	}
+	return entry, err
+}
+
+// mayAnswer tells that the target's copy is not known to be behind (any more).
+func (r *Reader[K, V]) mayAnswer(ctx context.Context, k K) bool {
+	key := r.set.Key(k)
+	lost, behind, all := r.i.behind.lost(key)
+	if !behind || all {
+		return !behind
+	}
+	entry, err := r.get(ctx, k)
+	if err != nil || lost.NewerThan(entry.Version) {
+		return false
+	}
+	return r.i.behind.caughtUp(key, entry.Version)
+}
+
+func (r *Reader[K, V]) clone(v V) V {
+	if r.set.Clone == nil {
+		return v
+	}
+	return r.set.Clone(v)
+}

@@ -1,0 +1,161 @@
+package dual
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/stranglerfig/migrator/phases"
+	"github.com/stranglerfig/migrator/record"
+)
+
+var errMoved = errors.New("authority has moved meanwhile")
+
+// targetAlone makes the write once legacy has retired: each key by compare-and-set
+// on the version that was read. With the way back open the keys are put into the
+// return journal first: a key in it that was not written costs the rollback a
+// little, one that is missing costs it a write.
+func (w *Writer[K, V]) targetAlone(ctx context.Context, h *held, o *operation[K, V]) (moved bool, err error) {
+	if o.one == nil && o.update == nil {
+		return false, ErrNoUpdate
+	}
+	names := o.names()
+	if len(names) == 0 {
+		return false, nil
+	}
+	keys := make([]record.Key, len(names))
+	for n, k := range names {
+		keys[n] = w.key(k)
+	}
+	ctx, cancel := context.WithTimeout(ctx, w.i.set.Writing.Deadline)
+	defer cancel()
+	now, err := w.clock.atLeast(ctx, w.i.set.Writing.Deadline)
+	if err != nil {
+		return false, w.refuse(keys, 0, false, err)
+	}
+	notAfter := now.Add(w.i.set.Writing.NotAfter)
+	if h.reversible && h.route.Phase == phases.Retain {
+		if err := w.i.mayReturn(ctx, h.route.Epoch, keys); errors.Is(err, ErrRouteMoved) {
+			return true, err
+		} else if err != nil {
+			return false, w.refuse(keys, 0, false, fmt.Errorf("in retain a write is journalled first, so that a rollback finds it: %w", err))
+		}
+	}
+	for n, k := range names {
+		err := w.swap(ctx, h, o, k, notAfter)
+		var own *ownError
+		var unknown *unknownError
+		switch {
+		case err == nil:
+		case errors.As(err, &own):
+			if n == 0 {
+				return false, own.error
+			}
+			return false, w.refuse(keys, n, false, own.error)
+		case errors.Is(err, errMoved) && n == 0:
+			return true, err
+		default:
+			return false, w.refuse(keys, n, errors.As(err, &unknown), err)
+		}
+	}
+	return false, nil
+}
+
+// refuse says which of the keys are written and which are not.
+func (w *Writer[K, V]) refuse(keys []record.Key, done int, unknown bool, cause error) error {
+	w.i.count.failed.Add(1)
+	return &TargetError{Keys: keys[done:], Done: keys[:done], Unknown: unknown, Cause: cause}
+}
+
+func (i *Instance) mayReturn(ctx context.Context, epoch int64, keys []record.Key) error {
+	j, ok := i.fleet.(ReturnJournal)
+	if !ok {
+		return errors.New("this connection to the fleet has no return journal")
+	}
+	for wait := 5 * time.Millisecond; ; wait *= 2 {
+		err := j.Return(ctx, epoch, keys)
+		if err == nil || errors.Is(err, ErrRouteMoved) {
+			return err
+		}
+		if !pause(ctx, wait) {
+			return err
+		}
+	}
+}
+
+// ownError is an error of the application's Update.
+type ownError struct{ error }
+
+// unknownError is a failure after which the target may have the write.
+type unknownError struct{ error }
+
+func (e *unknownError) Unwrap() error { return e.error }
+
+// swap writes one key, from a new read on whenever another write came between.
+func (w *Writer[K, V]) swap(ctx context.Context, h *held, o *operation[K, V], k K, notAfter time.Time) error {
+	var sent *record.Version // of an attempt whose outcome is not known
+	var doubt error
+	for attempt := 0; ; attempt++ {
+		current, err := w.target.Get(ctx, k)
+		switch {
+		case err != nil && !pause(ctx, backoff(attempt)):
+			return settleDoubt(doubt, err)
+		case err != nil:
+			continue
+		case sent != nil && current.Version != *sent:
+			// Somebody has written since: it may have been this very write, and
+			// to make it again would make it twice.
+			return &unknownError{doubt}
+		}
+		next, deleted, err := o.next(k, current)
+		if err != nil {
+			return settleDoubt(doubt, &ownError{err})
+		}
+		version, err := current.Version.Next(h.fenceEra)
+		if err != nil {
+			return settleDoubt(doubt, fmt.Errorf("%w: %w", errMoved, err))
+		}
+		only := current.Version
+		result, err := w.target.Apply(ctx, Change[K, V]{Key: k, Value: next, Deleted: deleted, Version: version},
+			ApplyOptions{NotAfter: notAfter, Only: &only, Keep: true})
+		if err == nil {
+			err = result.Err
+		}
+		switch {
+		case err != nil:
+			sent, doubt = &only, err
+			if !pause(ctx, backoff(attempt)) {
+				return &unknownError{err}
+			}
+		case result.Outcome == record.Applied:
+			return nil
+		case result.Outcome == record.Changed && sent != nil:
+			return &unknownError{doubt}
+		case result.Outcome == record.Changed:
+			if err := ctx.Err(); err != nil {
+				return fmt.Errorf("other writes of the record came between, %d times: %w", attempt+1, err)
+			}
+		default:
+			return settleDoubt(doubt, outcomeAlone(result))
+		}
+	}
+}
+
+// settleDoubt keeps a later failure from hiding that an earlier attempt may have landed.
+func settleDoubt(doubt, err error) error {
+	if doubt != nil {
+		return &unknownError{fmt.Errorf("%w (after %w)", err, doubt)}
+	}
+	return err
+}
+
+// outcomeAlone: where the write is conditional, Older is no success.
+func outcomeAlone(r record.Result) error {
+	if err := outcome(r); err != nil {
+		return err
+	}
+	return fmt.Errorf("the target answered %q", r.Outcome)
+}
+
+func backoff(attempt int) time.Duration { return 5 * time.Millisecond << min(attempt, 5) }

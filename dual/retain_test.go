@@ -1,0 +1,251 @@
+package dual
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stranglerfig/migrator/phases"
+	"github.com/stranglerfig/migrator/record"
+)
+
+func increment(k int) Op[int, int] {
+	return Op[int, int]{
+		Legacy: func(context.Context) ([]Change[int, int], error) { return nil, record.ErrFenced },
+		Keys:   []int{k},
+		Update: func(_, current int, _ bool) (int, bool, error) { return current + 1, false, nil },
+	}
+}
+
+func TestRetainJournalsBeforeItWrites(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := newParty(t, newFleet(route(phases.Retain)), newTarget(), newLegacy(), adjust{})
+		p.target.entries[1] = Versioned[int]{4, true, record.Version{Era: 3, Timeline: 1, LSN: 99}}
+		p.target.onApply = func(context.Context) error {
+			if p.fleet.returned["1"] < 1 {
+				t.Error("written before it was journalled")
+			}
+			return nil
+		}
+		if err := p.writer.Write(t.Context(), increment(1)); err != nil {
+			t.Fatal(err)
+		}
+		e := p.target.entries[1]
+		if e.Value != 5 || e.Version != (record.Version{Era: 7, LSN: 1}) || !p.target.last.Keep || p.target.last.NotAfter.IsZero() {
+			t.Fatalf("%+v, %+v", e, p.target.last)
+		}
+		p.mustPut(1, 50)
+		if e := p.target.entries[1]; e.Value != 50 || e.Version != (record.Version{Era: 7, LSN: 2}) {
+			t.Fatalf("%+v", e)
+		}
+		p.fleet.do(func() { p.fleet.down = true })
+		var te *TargetError
+		if err := p.put(1, 51); !errors.As(err, &te) || te.Legacy {
+			t.Fatalf("without the journal: %v", err)
+		}
+		if v, _ := p.target.value(1); v != 50 {
+			t.Fatalf("written without the journal: %d", v)
+		}
+		_ = p.stop()
+	})
+}
+
+func TestIrreversibleRetainAndCompleteNeedNoState(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		for _, phase := range []phases.Phase{phases.Retain, phases.Complete} {
+			f := newFleet(route(phase))
+			f.reversible = phase == phases.Complete
+			p := newParty(t, f, newTarget(), newLegacy(), adjust{})
+			f.do(func() { f.down = true })
+			tick(time.Minute)
+			p.mustPut(1, 3)
+			if got := p.get(1); got != 3 || len(f.returned) != 0 {
+				t.Fatalf("%s: reads %d", phase, got)
+			}
+			_ = p.stop()
+		}
+	})
+}
+
+func TestRetainLosesNoIncrement(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := newParty(t, newFleet(route(phases.Retain)), newTarget(), newLegacy(), adjust{})
+		p.target.onGet = func(ctx context.Context) error { pause(ctx, time.Millisecond); return nil }
+		var group sync.WaitGroup
+		for range 8 {
+			group.Go(func() {
+				for range 10 {
+					if err := p.writer.Write(t.Context(), increment(1)); err != nil {
+						t.Error(err)
+					}
+				}
+			})
+		}
+		group.Wait()
+		if v, _ := p.target.value(1); v != 80 {
+			t.Fatalf("%d increments are there", v)
+		}
+		_ = p.stop()
+	})
+}
+
+func TestRetainWriteOfUnknownOutcomeIsNotMadeTwice(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := newParty(t, newFleet(route(phases.Retain)), newTarget(), newLegacy(), adjust{})
+		p.target.afterApply = func() error { return errDown } // the answer is lost
+		var e *TargetError
+		if err := p.writer.Write(t.Context(), increment(1)); !errors.As(err, &e) || !e.Unknown {
+			t.Fatalf("got %v", err)
+		}
+		if v, _ := p.target.value(1); v != 1 {
+			t.Fatalf("%d increments", v)
+		}
+		// Lost on the way there: it is certain that nothing happened.
+		p.target.afterApply = nil
+		once := true
+		p.target.onApply = func(context.Context) error {
+			if once {
+				once = false
+				return errDown
+			}
+			return nil
+		}
+		if err := p.writer.Write(t.Context(), increment(1)); err != nil {
+			t.Fatal(err)
+		}
+		if v, _ := p.target.value(1); v != 2 {
+			t.Fatalf("%d increments", v)
+		}
+		_ = p.stop()
+	})
+}
+
+func TestRetainRefusesAKeyOfALaterEra(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := newParty(t, newFleet(route(phases.Retain)), newTarget(), newLegacy(), adjust{})
+		p.target.entries[1] = Versioned[int]{4, true, record.Version{Era: 8}}
+		began := time.Now()
+		var e *WaitError
+		if err := p.put(1, 1); !errors.As(err, &e) || time.Since(began) != 2*time.Second {
+			t.Fatalf("%v after %s", err, time.Since(began))
+		}
+		if v, _ := p.target.value(1); v != 4 {
+			t.Fatal("written over a later era")
+		}
+		_ = p.stop()
+	})
+}
+
+func TestWriteWithoutUpdateIsRefusedInRetain(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := newParty(t, newFleet(route(phases.Retain)), newTarget(), newLegacy(), adjust{})
+		op := increment(1)
+		op.Update = nil
+		if err := p.writer.Write(t.Context(), op); !errors.Is(err, ErrNoUpdate) {
+			t.Fatal(err)
+		}
+		mine := errors.New("not enough in stock")
+		op.Update = func(int, int, bool) (int, bool, error) { return 0, false, mine }
+		if err := p.writer.Write(t.Context(), op); err != mine { //nolint:errorlint // as it is
+			t.Fatal(err)
+		}
+		_ = p.stop()
+	})
+}
+
+func TestWritesWaitForTheNextEpochAndFollowIt(t *testing.T) {
+	t.Parallel()
+	bubble(t, "fenced, then retain", func(t *testing.T) {
+		p := newParty(t, newFleet(route(phases.Grace)), newTarget(), newLegacy(), adjust{})
+		p.mustPut(1, 1)
+		settle()
+		p.legacy.fenced = true // the fence stands before the instance has heard of it
+		done := make(chan error, 1)
+		go func() { done <- p.put(1, 2) }()
+		tick(50 * time.Millisecond)
+		p.fleet.move(phases.Fenced, 0)
+		tick(50 * time.Millisecond)
+		if got := p.fleet.acknowledged(p.Instance); got != 2 {
+			t.Fatalf("the waiting write holds up the fence: acknowledged %d", got)
+		}
+		p.fleet.move(phases.Retain, 0)
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+		if v, _ := p.target.value(1); v != 2 || p.legacy.values[1] != 1 || p.fleet.returned["1"] < 1 {
+			t.Fatalf("target %d, legacy %d", v, p.legacy.values[1])
+		}
+		if s := p.Stats(); s.FenceWaits != 1 || s.Writes != 2 {
+			t.Fatalf("%+v", s)
+		}
+		_ = p.stop()
+	})
+	bubble(t, "lifted again", func(t *testing.T) {
+		p := newParty(t, newFleet(route(phases.Grace)), newTarget(), newLegacy(), adjust{})
+		settle()
+		p.legacy.fenced = true
+		p.fleet.move(phases.Fenced, 0)
+		settle()
+		done := make(chan error, 1)
+		go func() { done <- p.put(1, 2) }()
+		settle()
+		p.fleet.move(phases.Lifting, 0)
+		tick(time.Second)
+		p.legacy.fenced = false
+		p.fleet.move(phases.Grace, 0)
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+		if v, _ := p.target.value(1); v != 2 || p.legacy.values[1] != 2 {
+			t.Fatalf("target %d, legacy %d", v, p.legacy.values[1])
+		}
+		_ = p.stop()
+	})
+	bubble(t, "retain moves away under a write", func(t *testing.T) {
+		p := newParty(t, newFleet(route(phases.Retain)), newTarget(), newLegacy(), adjust{})
+		settle()
+		p.fleet.do(func() { p.fleet.noHints = true })
+		p.fleet.move(phases.Returning, 0)
+		done := make(chan error, 1)
+		go func() { done <- p.put(1, 2) }()
+		tick(time.Second)
+		p.fleet.do(func() { p.fleet.era = 8 })
+		p.fleet.move(phases.Grace, 0)
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+		if v, _ := p.target.value(1); v != 2 || p.legacy.values[1] != 2 {
+			t.Fatalf("target %d, legacy %d", v, p.legacy.values[1])
+		}
+		_ = p.stop()
+	})
+	bubble(t, "over budget", func(t *testing.T) {
+		p := newParty(t, newFleet(route(phases.Fenced)), newTarget(), newLegacy(), adjust{})
+		began := time.Now()
+		var e *WaitError
+		if err := p.put(1, 2); !errors.As(err, &e) || time.Since(began) != 2*time.Second {
+			t.Fatalf("%v after %s", err, time.Since(began))
+		}
+		p.legacy.fenced = true
+		p.fleet.move(phases.Grace, 0)
+		settle()
+		if err := p.put(1, 2); !errors.As(err, &e) || !errors.Is(err, record.ErrFenced) {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+		defer cancel()
+		if err := p.writer.Put(ctx, 1, 2, p.legacy.put(1, 2)); !errors.Is(err, context.DeadlineExceeded) {
+			t.Fatal(err)
+		}
+		_ = p.stop()
+	})
+}

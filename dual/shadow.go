@@ -1,0 +1,120 @@
+package dual
+
+import (
+	"context"
+	"fmt"
+)
+
+// look is what both stores said of one record.
+type look[V any] struct {
+	legacy              V
+	inLegacy, hasLegacy bool
+	target              Versioned[V]
+	hasTarget           bool
+}
+
+// shadow makes the other store's read and compares, detached from the caller. It
+// holds the route, and is stopped when that is replaced: it must not delay a rollback.
+func (r *Reader[K, V]) shadow(ctx context.Context, p pin, key K, first look[V]) {
+	if r.shadows.Add(1) > int64(r.set.MaxShadows) {
+		r.shadows.Add(-1)
+		r.i.count.shadowsDropped.Add(1)
+		return
+	}
+	r.i.count.shadows.Add(1)
+	own := p.share()
+	go func() {
+		defer own.release()
+		defer r.shadows.Add(-1)
+		defer func() {
+			if p := recover(); p != nil {
+				r.i.count.shadowsFailed.Add(1)
+				r.i.log.Error("panic in a shadow read", "panic", fmt.Sprint(p))
+			}
+		}()
+		ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+		defer cancel()
+		defer context.AfterFunc(own.h.over, cancel)()
+		r.compare(ctx, own.h, key, first)
+	}()
+}
+
+// compare looks again and again at a difference: a write may be between the two
+// stores. It counts when the stores still differ at the last look and the target
+// has not moved meanwhile.
+func (r *Reader[K, V]) compare(ctx context.Context, h *held, key K, l look[V]) {
+	c := &r.i.count
+	moved := false
+	for n := 0; ; n++ {
+		before := l.target.Version
+		if n > 0 {
+			if !pause(ctx, r.set.RecheckPause) {
+				c.shadowsStopped.Add(1)
+				return
+			}
+			l = look[V]{}
+		}
+		if err := r.complete(ctx, key, &l); err != nil {
+			if ctx.Err() != nil {
+				c.shadowsStopped.Add(1)
+			} else {
+				c.shadowsFailed.Add(1)
+			}
+			return
+		}
+		moved = moved || n > 0 && l.target.Version != before
+		m := r.verdict(h, key, &l)
+		switch {
+		case m == nil && n == 0:
+			c.shadowsAgreed.Add(1)
+			return
+		case m == nil || n >= r.set.RecheckTimes && moved:
+			c.shadowsLagged.Add(1)
+			return
+		case n >= r.set.RecheckTimes:
+			c.mismatches.Add(1)
+			if r.set.OnMismatch != nil {
+				r.set.OnMismatch(*m)
+			}
+			return
+		}
+	}
+}
+
+// verdict is nil where the stores agree.
+func (r *Reader[K, V]) verdict(h *held, key K, l *look[V]) *Mismatch {
+	m := &Mismatch{Kind: FieldsDiffer, TargetVersion: l.target.Version, Route: h.route}
+	switch {
+	case !l.inLegacy && !l.target.Found:
+		return nil
+	case !l.inLegacy:
+		m.Kind = ExtraInTarget
+	case !l.target.Found:
+		m.Kind = MissingInTarget
+	case r.set.Compare == nil:
+		if r.set.Equal(l.legacy, l.target.Value) {
+			return nil
+		}
+	default:
+		if m.Differences = r.set.Compare(l.legacy, l.target.Value); len(m.Differences) == 0 {
+			return nil
+		}
+	}
+	m.Key = r.set.Key(key)
+	return m
+}
+
+// complete reads whichever store has not said anything yet.
+func (r *Reader[K, V]) complete(ctx context.Context, key K, l *look[V]) (err error) {
+	ctx, cancel := context.WithTimeout(ctx, r.set.ShadowTimeout)
+	defer cancel()
+	if !l.hasLegacy {
+		l.legacy, l.inLegacy, err = r.set.Legacy(ctx, key)
+		l.hasLegacy = true
+	}
+	if err == nil && !l.hasTarget {
+		l.target, err = r.set.Target.Get(ctx, key)
+		l.hasTarget = true
+	}
+	return err
+}

@@ -1,0 +1,108 @@
+package dual
+
+import (
+	"sync/atomic"
+
+	"github.com/stranglerfig/migrator/phases"
+)
+
+// Stats are an instance's counts since it joined. They are read while operations
+// go on: each is exact, together they are of about one moment.
+type Stats struct {
+	Epoch        int64 `json:"epoch"`        // held
+	Acknowledged int64 `json:"acknowledged"` // last told to the fleet
+	Lapsed       bool  `json:"lapsed"`
+	Underway     int64 `json:"underway"` // operations, shadow reads and background writes
+
+	LegacyReads  uint64 `json:"legacy_reads"` // answered by legacy (or refused by it)
+	TargetReads  uint64 `json:"target_reads"`
+	Fallbacks    uint64 `json:"fallbacks"`     // target failed, legacy answered
+	LapsedReads  uint64 `json:"lapsed_reads"`  // the lease did not hold, legacy answered
+	DegradedRead uint64 `json:"degraded_read"` // the target's copy is known to be behind, legacy answered
+
+	Shadows         uint64 `json:"shadows"`          // shadow reads made
+	ShadowsDropped  uint64 `json:"shadows_dropped"`  // too many at once
+	ShadowsFailed   uint64 `json:"shadows_failed"`   // error, timeout or panic
+	ShadowsStopped  uint64 `json:"shadows_stopped"`  // the route was replaced
+	ShadowsAgreed   uint64 `json:"shadows_agreed"`   // at first sight
+	ShadowsLagged   uint64 `json:"shadows_lagged"`   // after a while, or the target was still moving
+	Mismatches      uint64 `json:"mismatches"`       // confirmed
+	Writes          uint64 `json:"writes"`           // begun
+	TargetFailures  uint64 `json:"target_failures"`  // changes that the target did not take
+	Journalled      uint64 `json:"journalled"`       // of those, in the journal
+	Degraded        uint64 `json:"degraded"`         // writes acknowledged under Degrade
+	Rescued         uint64 `json:"rescued"`          // writes that took reads back to legacy
+	Unsettled       uint64 `json:"unsettled"`        // of those, acknowledged though the budget was over
+	Failed          uint64 `json:"failed"`           // writes that returned a TargetError
+	FenceWaits      uint64 `json:"fence_waits"`      // writes that waited for authority to move
+	Queue           int    `json:"queue"`            // background writes waiting
+	Overflowed      uint64 `json:"overflowed"`       // background writes that found the queue full
+	Pending         int    `json:"pending"`          // changes still to be journalled
+	Abandoned       uint64 `json:"abandoned"`        // changes that could be neither applied nor journalled
+	Renewals        uint64 `json:"renewals"`         //
+	RenewalFailures uint64 `json:"renewal_failures"` //
+	Rejoins         uint64 `json:"rejoins"`          // the lease had run out
+	RefusedRoutes   uint64 `json:"refused_routes"`   // of a lower epoch than the one held, or of an unknown phase
+	HintFailures    uint64 `json:"hint_failures"`    //
+}
+
+// counters are those that are not hot enough to be kept by shard.
+type counters struct {
+	fallbacks, lapsedReads, degradedReads                                                atomic.Uint64
+	shadows, shadowsDropped, shadowsFailed, shadowsStopped, shadowsAgreed, shadowsLagged atomic.Uint64
+	mismatches, targetFailures, journalled, degraded, rescued, unsettled, failed         atomic.Uint64
+	fenceWaits, overflowed, abandoned                                                    atomic.Uint64
+	renewals, renewalFailures, rejoins, refusedRoutes, hintFailures                      atomic.Uint64
+}
+
+// tally sums the counters of routes.
+type tally struct {
+	legacy, target, writes uint64
+	underway               uint64
+}
+
+func (t *tally) add(h *held) {
+	var reads, other uint64
+	for i := range h.shards {
+		s := &h.shards[i]
+		reads += s.reads.Load() - s.undoneReads.Load()
+		other += s.other.Load()
+		t.writes += s.writes.Load() - s.undoneWrites.Load()
+	}
+	other = min(other, reads)
+	if h.reads == phases.ReadsTarget {
+		t.target += reads - other
+		t.legacy += other
+	} else {
+		t.legacy += reads - other
+		t.target += other
+	}
+	t.underway += h.underway()
+}
+
+// Stats returns the counts.
+func (i *Instance) Stats() Stats {
+	c := &i.count
+	i.mu.Lock()
+	h := i.held.Load()
+	sum := i.past
+	for _, old := range i.retired {
+		sum.add(old)
+	}
+	acknowledged := i.acknowledged
+	i.mu.Unlock()
+	sum.add(h)
+	return Stats{
+		Epoch: h.route.Epoch, Acknowledged: acknowledged, Lapsed: !h.lease.holds(), Underway: int64(sum.underway),
+		LegacyReads: sum.legacy, TargetReads: sum.target,
+		Fallbacks: c.fallbacks.Load(), LapsedReads: c.lapsedReads.Load(), DegradedRead: c.degradedReads.Load(),
+		Shadows: c.shadows.Load(), ShadowsDropped: c.shadowsDropped.Load(), ShadowsFailed: c.shadowsFailed.Load(),
+		ShadowsStopped: c.shadowsStopped.Load(), ShadowsAgreed: c.shadowsAgreed.Load(), ShadowsLagged: c.shadowsLagged.Load(),
+		Mismatches: c.mismatches.Load(), Writes: sum.writes, TargetFailures: c.targetFailures.Load(),
+		Journalled: c.journalled.Load(), Degraded: c.degraded.Load(), Rescued: c.rescued.Load(),
+		Unsettled: c.unsettled.Load(), Failed: c.failed.Load(), FenceWaits: c.fenceWaits.Load(),
+		Queue: len(i.queue), Overflowed: c.overflowed.Load(), Pending: i.pending.len(), Abandoned: c.abandoned.Load(),
+		Renewals: c.renewals.Load(), RenewalFailures: c.renewalFailures.Load(), Rejoins: c.rejoins.Load(),
+		RefusedRoutes: c.refusedRoutes.Load(), HintFailures: c.hintFailures.Load(),
+	}
+}

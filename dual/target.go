@@ -1,0 +1,50 @@
+package dual
+
+import (
+	"context"
+	"time"
+
+	"github.com/stranglerfig/migrator/record"
+)
+
+// Target is the store that records are moved into, in the application's own types.
+// Methods are safe for concurrent use and heed the context: an instance can't
+// acknowledge a new route while one hangs.
+type Target[K comparable, V any] interface {
+	// Get reads one record. The Version of a record that is not Found is its
+	// tombstone's, or zero.
+	Get(ctx context.Context, key K) (Versioned[V], error)
+	// Apply makes one change, atomically, as record.Target does. The error and the
+	// Result's Err mean the same: it is not known whether the target has the change.
+	Apply(ctx context.Context, c Change[K, V], o ApplyOptions) (record.Result, error)
+	// Now reads the target's clock.
+	Now(ctx context.Context) (time.Time, error)
+}
+
+// BatchTarget is a Target that takes several changes in one round trip. Results
+// are in the order of the changes; the error is for a failure of all.
+type BatchTarget[K comparable, V any] interface {
+	ApplyAll(ctx context.Context, c []Change[K, V], o ApplyOptions) ([]record.Result, error)
+}
+
+// Versioned is what the target says of one key.
+type Versioned[V any] struct {
+	Value   V
+	Found   bool
+	Version record.Version
+}
+
+// Change is one record's new state, all of it, with the version that the write gave it.
+type Change[K comparable, V any] struct {
+	Key     K
+	Value   V // not used if Deleted
+	Deleted bool
+	Version record.Version
+}
+
+// ApplyOptions are a change's conditions; see record.Write.
+type ApplyOptions struct {
+	NotAfter time.Time       // target's clock
+	Only     *record.Version // the target's version must be exactly this one
+	Keep     bool            // a deleted record's version stays for good
+}

@@ -1,0 +1,95 @@
+package dual
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// clockAge is the age past which a sample of the target's clock is renewed before
+// it is used: two clocks drift by some milliseconds in that time.
+const clockAge = time.Minute
+
+// targetClock knows a time that the target's clock has certainly reached: what it
+// said in an answer, plus the time since that answer came.
+type targetClock struct {
+	now    func(context.Context) (time.Time, error)
+	clock  func() time.Duration
+	sample atomic.Pointer[clockSample]
+	guard  breaker
+	mu     sync.Mutex
+	asking *clockCall
+}
+
+type clockCall struct {
+	done chan struct{}
+	err  error
+}
+
+type clockSample struct {
+	target time.Time
+	at     time.Duration // when the answer had come, by the instance's clock
+}
+
+// atLeast returns a time not later than the target's present one.
+func (t *targetClock) atLeast(ctx context.Context, timeout time.Duration) (time.Time, error) {
+	if now, fresh := t.estimate(); fresh {
+		return now, nil
+	}
+	err := t.fetch(ctx, timeout, false)
+	if now, _ := t.estimate(); !now.IsZero() {
+		return now, nil // an old sample is still a lower bound, drift apart
+	}
+	return time.Time{}, err
+}
+
+func (t *targetClock) estimate() (now time.Time, fresh bool) {
+	s := t.sample.Load()
+	if s == nil {
+		return time.Time{}, false
+	}
+	since := max(t.clock()-s.at-clockSlack, 0)
+	return s.target.Add(since), since < clockAge
+}
+
+// fetch asks the target; unless forced, only if nobody has done so meanwhile. Those
+// who come while it is asked share the answer. It goes on when the caller gives up,
+// for others wait for it too, but not for longer than timeout.
+func (t *targetClock) fetch(ctx context.Context, timeout time.Duration, force bool) error {
+	t.mu.Lock()
+	if _, fresh := t.estimate(); fresh && !force {
+		t.mu.Unlock()
+		return nil
+	}
+	if c := t.asking; c != nil {
+		t.mu.Unlock()
+		<-c.done
+		return c.err
+	}
+	if !t.guard.allow() {
+		t.mu.Unlock()
+		return fmt.Errorf("%w: %w", errNoClock, errBreakerOpen)
+	}
+	c := &clockCall{done: make(chan struct{}), err: errNoClock}
+	t.asking = c
+	t.mu.Unlock()
+	defer func() { // also when the application's Now panics
+		t.guard.done(c.err == nil)
+		t.mu.Lock()
+		t.asking = nil
+		t.mu.Unlock()
+		close(c.done)
+	}()
+	asked := detach(ctx, time.Now().Add(timeout))
+	defer asked.stop()
+	now, err := t.now(asked)
+	if err != nil {
+		c.err = fmt.Errorf("%w: %w", errNoClock, err)
+		return c.err
+	}
+	t.sample.Store(&clockSample{target: now, at: t.clock()})
+	c.err = nil
+	return nil
+}

@@ -1,0 +1,250 @@
+package dual
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/stranglerfig/migrator/phases"
+	"github.com/stranglerfig/migrator/record"
+)
+
+const writesWait = phases.WritesWait
+
+// WriterConfig describes a Writer.
+type WriterConfig[K comparable, V any] struct {
+	Instance *Instance
+	Target   Target[K, V]
+	// Key is the record's canonical key. Not called in the phase legacy.
+	Key func(K) record.Key
+	// IsFenced tells that legacy refused a write because of the fence; the write
+	// then has no effect. Nil: errors.Is(err, record.ErrFenced).
+	IsFenced func(error) bool
+	// Uncertain tells that a failed legacy write may have been committed all the
+	// same (the connection was lost in COMMIT). The keys that its Op names are then
+	// journalled, so that they are compared and repaired. Nil: never.
+	Uncertain func(error) bool
+}
+
+// Writer makes writes as the present route demands. It is safe for concurrent use.
+type Writer[K comparable, V any] struct {
+	i         *Instance
+	target    Target[K, V]
+	batch     BatchTarget[K, V]
+	key       func(K) record.Key
+	fenced    func(error) bool
+	uncertain func(error) bool
+	clock     *targetClock
+	guard     breaker
+}
+
+// NewWriter checks the configuration.
+func NewWriter[K comparable, V any](c WriterConfig[K, V]) (*Writer[K, V], error) {
+	if c.Instance == nil || c.Target == nil || c.Key == nil {
+		return nil, errors.New("dual: WriterConfig needs an Instance, a Target and a Key")
+	}
+	w := &Writer[K, V]{
+		i: c.Instance, target: c.Target, key: c.Key, fenced: c.IsFenced, uncertain: c.Uncertain,
+		clock: &targetClock{now: c.Target.Now, clock: c.Instance.clock},
+	}
+	w.batch, _ = c.Target.(BatchTarget[K, V])
+	if w.fenced == nil {
+		w.fenced = func(err error) bool { return errors.Is(err, record.ErrFenced) }
+	}
+	for _, b := range []*breaker{&w.guard, &w.clock.guard} {
+		b.clock, b.pause = c.Instance.clock, c.Instance.set.BreakerPause
+	}
+	c.Instance.follow(w.clock)
+	return w, nil
+}
+
+// Op is one write, in both its forms: Legacy while legacy has authority, Keys and
+// Update once it has retired. A write without the second form fails from retain on.
+type Op[K comparable, V any] struct {
+	// Legacy makes the write in legacy, commits, and returns every record that it
+	// changed: the whole new state, with the version that the write itself gave
+	// (in the RETURNING of its statement); for a changed key also the old one, deleted. Its
+	// error is returned as it is, and the target is left alone. It is called
+	// again if the fence refused it, and should take less than Writing.NotAfter.
+	Legacy func(ctx context.Context) ([]Change[K, V], error)
+	// Keys are the records that Update is called for, each on its own: from
+	// retain on a write of several records is no longer atomic.
+	Keys []K
+	// Update returns the record's next state, computed from its arguments alone:
+	// it is called again if another write came between. Its error ends the write.
+	Update func(key K, current V, found bool) (next V, deleted bool, err error)
+}
+
+// Write makes one write and returns when it is acknowledged as the route says.
+// What it returns beside the closures' own errors: *TargetError, *WaitError, ErrLeft, ErrNoUpdate.
+func (w *Writer[K, V]) Write(ctx context.Context, op Op[K, V]) error {
+	o := operation[K, V]{legacy: op.Legacy, keys: op.Keys, update: op.Update}
+	return w.write(ctx, &o)
+}
+
+// Put writes one record whole, whatever it was before. The value must be what
+// legacy has afterwards, columns with defaults and triggers included. The closure
+// returns the version that legacy's write gave; zero if it changed nothing.
+func (w *Writer[K, V]) Put(ctx context.Context, key K, value V, legacy func(context.Context) (record.Version, error)) error {
+	o := operation[K, V]{one: legacy, key: key, value: value}
+	return w.write(ctx, &o)
+}
+
+// Delete removes one record. The closure returns the version that legacy's delete
+// gave; zero if there was nothing to delete.
+func (w *Writer[K, V]) Delete(ctx context.Context, key K, legacy func(context.Context) (record.Version, error)) error {
+	o := operation[K, V]{one: legacy, key: key, deleted: true}
+	return w.write(ctx, &o)
+}
+
+// operation is any of the three forms.
+type operation[K comparable, V any] struct {
+	legacy func(context.Context) ([]Change[K, V], error)
+	keys   []K
+	update func(K, V, bool) (V, bool, error)
+
+	one     func(context.Context) (record.Version, error)
+	key     K
+	value   V
+	deleted bool
+}
+
+// alone makes the legacy write where the target does not follow.
+func (o *operation[K, V]) alone(ctx context.Context) error {
+	if o.one != nil {
+		_, err := o.one(ctx)
+		return err
+	}
+	_, err := o.legacy(ctx)
+	return err
+}
+
+func (o *operation[K, V]) run(ctx context.Context) ([]Change[K, V], error) {
+	if o.one == nil {
+		return o.legacy(ctx)
+	}
+	version, err := o.one(ctx)
+	if err != nil || version.IsZero() {
+		return nil, err
+	}
+	return []Change[K, V]{{Key: o.key, Value: o.value, Deleted: o.deleted, Version: version}}, nil
+}
+
+// names are the keys that the write is known to change.
+func (o *operation[K, V]) names() []K {
+	if o.one != nil {
+		return []K{o.key}
+	}
+	return o.keys
+}
+
+func (o *operation[K, V]) next(k K, current Versioned[V]) (V, bool, error) {
+	if o.one != nil {
+		return o.value, o.deleted, nil
+	}
+	return o.update(k, current.Value, current.Found)
+}
+
+func (w *Writer[K, V]) write(ctx context.Context, o *operation[K, V]) error {
+	if o.legacy == nil && o.one == nil {
+		return errors.New("dual: the write has no legacy form")
+	}
+	var until time.Time
+	for {
+		h, moved, err := w.once(ctx, o)
+		if !moved {
+			return err
+		}
+		if until.IsZero() {
+			until = time.Now().Add(w.i.set.Writing.FenceBudget)
+		}
+		if err := w.i.awaitNext(ctx, h, until, err); err != nil {
+			return err
+		}
+	}
+}
+
+// once makes the write under one route. moved: nothing was written, and the next
+// epoch's route must be followed.
+func (w *Writer[K, V]) once(ctx context.Context, o *operation[K, V]) (h *held, moved bool, err error) {
+	p := w.i.pinWrite()
+	defer p.release()
+	switch p.h.writes {
+	case phases.WritesLegacy:
+		err = o.alone(ctx)
+		moved = err != nil && w.fenced(err)
+	case phases.WritesBackground, phases.WritesBoth:
+		moved, err = w.both(ctx, &p, o)
+	case phases.WritesTarget:
+		moved, err = w.targetAlone(ctx, p.h, o)
+	case phases.WritesWait:
+		moved = true
+	default:
+		err = ErrLeft
+	}
+	if moved || err == ErrLeft {
+		p.h.shards[0].undoneWrites.Add(1) // it is counted when it is made
+	}
+	return p.h, moved, err
+}
+
+// both writes legacy and then the target. The time past which the target refuses
+// the change is fixed before legacy is touched, and never again: a process that is
+// stopped anywhere in between can't compute it late.
+func (w *Writer[K, V]) both(ctx context.Context, p *pin, o *operation[K, V]) (moved bool, err error) {
+	notAfter, clockErr := w.clock.atLeast(ctx, w.i.set.Writing.Deadline)
+	if clockErr == nil {
+		notAfter = notAfter.Add(w.i.set.Writing.NotAfter)
+	}
+	changes, err := o.run(ctx)
+	switch {
+	case err != nil && w.fenced(err):
+		return true, err
+	case err != nil:
+		w.doubt(p, o, err)
+		return false, err
+	case len(changes) == 0:
+		return false, nil
+	case p.h.writes == phases.WritesBackground && p.h.lease.holds():
+		return false, w.later(p, changes, notAfter, clockErr)
+	}
+	lost, cause := w.applyAll(ctx, p.h, changes, notAfter, clockErr)
+	if len(lost) == 0 {
+		return false, nil
+	}
+	return false, w.i.settle(ctx, p, lost, cause)
+}
+
+// doubt journals the keys of a write that may have been committed.
+func (w *Writer[K, V]) doubt(p *pin, o *operation[K, V], err error) {
+	if w.uncertain == nil || !w.uncertain(err) {
+		return
+	}
+	keys := o.names()
+	lost := make([]Lost, len(keys))
+	for n, k := range keys {
+		lost[n] = Lost{Key: w.key(k), Reason: "the outcome of the legacy write is not known"}
+	}
+	if !w.i.pending.add(p, lost, false) {
+		w.i.abandon(lost, true, "too much waits for the journal")
+	}
+}
+
+func (w *Writer[K, V]) lose(c Change[K, V], cause error) Lost {
+	return Lost{Key: w.key(c.Key), Version: c.Version, Reason: cause.Error()}
+}
+
+// outcome turns a store's answer into an error, nil where the target has this state or a later one.
+func outcome(r record.Result) error {
+	switch r.Outcome {
+	case record.Applied, record.Older:
+		return nil
+	case record.Late:
+		return errors.New("the target refused the change: it came too late")
+	case record.Foreign:
+		return errors.New("the target holds something under this key that is not the migration's; try: migrator reconcile run --repair")
+	default:
+		return fmt.Errorf("the target answered %q", r.Outcome)
+	}
+}

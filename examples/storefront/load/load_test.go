@@ -1,0 +1,257 @@
+package load
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stranglerfig/migrator/examples/storefront/shop"
+)
+
+// fault is what a shop does wrong.
+type fault string
+
+const (
+	none     fault = "none"
+	fails    fault = "answers 503 to some writes, half of which it has made"
+	stale    fault = "sometimes shows what a product was before its last write"
+	loses    fault = "acknowledges some writes without making them"
+	revives  fault = "sometimes shows a product that is deleted"
+	mixes    fault = "shows the last revision with an older content"
+	unsteady fault = "breaks connections off"
+)
+
+// memoryShop is a storefront in memory, right but for its fault.
+type memoryShop struct {
+	fault fault
+
+	mu     sync.Mutex
+	random *rand.Rand
+	now    map[int64]shop.Product
+	before map[int64]shop.Product
+}
+
+func newMemoryShop(f fault, products int) *memoryShop {
+	s := &memoryShop{fault: f, random: rand.New(rand.NewPCG(5, 6)), now: map[int64]shop.Product{}, before: map[int64]shop.Product{}}
+	for id := range int64(products) {
+		p := shop.Random(s.random, id+1)
+		p.Revision = shop.SeedRevision
+		s.now[id+1] = p
+	}
+	return s
+}
+
+func (s *memoryShop) sometimes(f fault) bool { return s.fault == f && s.random.IntN(20) == 0 }
+
+func (s *memoryShop) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.sometimes(unsteady) {
+		panic(http.ErrAbortHandler)
+	}
+	if r.URL.Path == "/prices" {
+		var in shop.Prices
+		_ = json.NewDecoder(r.Body).Decode(&in)
+		var out shop.Products
+		for _, p := range in.Prices {
+			out.Products = append(out.Products, s.write(p.ID, func(at shop.Product) shop.Product { at.Price = p.Price; return at }))
+		}
+		s.confirm(w, http.StatusOK, out)
+		return
+	}
+	var id int64
+	_, _ = fmt.Sscanf(r.URL.Path, "/products/%d", &id)
+	current, found := s.now[id]
+	switch {
+	case r.Method == http.MethodGet:
+		s.get(w, id, current, found)
+		return
+	case r.Method == http.MethodPut:
+		var p shop.Product
+		_ = json.NewDecoder(r.Body).Decode(&p)
+		s.confirm(w, http.StatusOK, s.write(id, func(shop.Product) shop.Product { return p }))
+	case !found:
+		reply404(w)
+	case r.Method == http.MethodPatch:
+		s.confirm(w, http.StatusOK, s.write(id, func(at shop.Product) shop.Product { at.Name += "!"; return at }))
+	case r.Method == http.MethodDelete:
+		if !s.sometimes(fails) && !s.sometimes(loses) {
+			s.before[id] = current
+			delete(s.now, id)
+		}
+		s.confirm(w, http.StatusOK, current)
+	}
+}
+
+func (s *memoryShop) write(id int64, f func(shop.Product) shop.Product) shop.Product {
+	current, found := s.now[id]
+	next := f(current)
+	next.ID, next.Revision = id, time.Now().UnixMicro()
+	if found {
+		next.Revision = current.Revision + 1
+	}
+	if s.sometimes(loses) || s.fault == fails && s.random.IntN(20) == 0 {
+		return next
+	}
+	if found {
+		s.before[id] = current
+	}
+	s.now[id] = next
+	return next
+}
+
+func (s *memoryShop) confirm(w http.ResponseWriter, status int, v any) {
+	if s.fault == fails && s.random.IntN(4) == 0 {
+		status, v = http.StatusServiceUnavailable, shop.Problem{Error: "out of order", Written: "unknown"}
+	} else if s.fault == fails {
+		// A write that it did not make must not be confirmed: this shop fails, it does not lie.
+		for _, p := range asProducts(v) {
+			if now, ok := s.now[p.ID]; ok && now.Revision != p.Revision {
+				status, v = http.StatusServiceUnavailable, shop.Problem{Error: "out of order", Written: "unknown"}
+			}
+		}
+	}
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(v)
+}
+
+func asProducts(v any) []shop.Product {
+	switch v := v.(type) {
+	case shop.Products:
+		return v.Products
+	case shop.Product:
+		return []shop.Product{v}
+	}
+	return nil
+}
+
+func (s *memoryShop) get(w http.ResponseWriter, id int64, current shop.Product, found bool) {
+	before, had := s.before[id]
+	if had && (found && s.sometimes(stale) || !found && s.sometimes(revives)) {
+		current, found = before, true
+	}
+	if had && found && s.sometimes(mixes) {
+		before.Revision = current.Revision
+		current = before
+	}
+	if !found {
+		reply404(w)
+		return
+	}
+	_ = json.NewEncoder(w).Encode(current)
+}
+
+func reply404(w http.ResponseWriter) {
+	w.WriteHeader(http.StatusNotFound)
+	_ = json.NewEncoder(w).Encode(shop.Problem{Error: "no such product", Written: "no"})
+}
+
+func TestTheLedgerSeesEachFaultAndNoOther(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		fault fault
+		want  func(Report) bool
+	}{
+		{none, func(r Report) bool { return r.OK() && r.Failed == 0 && r.FailedReads == 0 && r.Rejected > 0 }},
+		{fails, func(r Report) bool { return r.OK() && r.Failed > 0 }},
+		{unsteady, func(r Report) bool {
+			return r.Lost == 0 && r.Stale == 0 && r.Wrong == 0 && r.Failed > 0 && r.FailedReads > 0
+		}},
+		{stale, func(r Report) bool { return r.Stale > 0 }},
+		{revives, func(r Report) bool { return r.Stale > 0 }},
+		{loses, func(r Report) bool { return r.Stale > 0 && r.Lost > 0 }},
+		{mixes, func(r Report) bool { return r.Wrong > 0 }},
+	} {
+		t.Run(string(c.fault), func(t *testing.T) {
+			t.Parallel()
+			const products = 50
+			server := httptest.NewServer(newMemoryShop(c.fault, products))
+			defer server.Close()
+			g := New(Config{URLs: []string{server.URL, server.URL}, Products: products, Writers: 4, Readers: 4, Rate: 4000})
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			mark := g.Mark()
+			if err := g.Run(ctx); err != nil {
+				t.Fatal(err)
+			}
+			if rates := g.Since(mark); rates.Reads == 0 || rates.Writes == 0 || rates.ReadP99 == 0 {
+				t.Errorf("no rates: %+v", rates)
+			}
+			if err := g.Verify(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			r := g.Report()
+			if !c.want(r) || r.Acknowledged < 50 || r.Reads < 100 || r.Verified < products*9/10 {
+				t.Errorf("a shop whose fault is %q: %+v", c.fault, r)
+			}
+			if r.OK() == (len(r.Violations) > 0) && r.Unverified == 0 {
+				t.Errorf("OK is %v with violations %q", r.OK(), r.Violations)
+			}
+		})
+	}
+}
+
+func TestUnreadableProductsAreNotTakenForGood(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) }))
+	defer server.Close()
+	g := New(Config{URLs: []string{server.URL}, Products: 3})
+	if err := g.Verify(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if r := g.Report(); r.Unverified != 3 || r.OK() {
+		t.Errorf("%+v", r)
+	}
+}
+
+func TestQuantilesAreAtMostABucketTooHigh(t *testing.T) {
+	t.Parallel()
+	var h histogram
+	for i := range 1000 {
+		h.add(time.Duration(i+1) * time.Millisecond)
+	}
+	c := h.counts()
+	for _, q := range []struct {
+		of   float64
+		want time.Duration
+	}{{0.5, 500 * time.Millisecond}, {0.99, 990 * time.Millisecond}, {1, time.Second}, {0, time.Millisecond}} {
+		if got := c.quantile(q.of); got < q.want || float64(got) > float64(q.want)*1.1 {
+			t.Errorf("quantile %v: %v, want %v to 10 %% above", q.of, got, q.want)
+		}
+	}
+	h.add(time.Hour)
+	if got := h.counts().since(c).total(); got != 1 {
+		t.Errorf("%d since, want 1", got)
+	}
+	if got := (counts{}).quantile(0.99); got != 0 {
+		t.Errorf("of nothing: %v", got)
+	}
+}
+
+func TestCount(t *testing.T) {
+	t.Parallel()
+	for _, n := range []int64{0, 999, 1000, 1234567, -1000, -999} {
+		if got, err := strconv.ParseInt(stripCommas(Count(n)), 10, 64); err != nil || got != n {
+			t.Errorf("Count(%d) = %q", n, Count(n))
+		}
+	}
+	if Count(1234567) != "1,234,567" || Count(-1000) != "-1,000" {
+		t.Error(Count(1234567), Count(-1000))
+	}
+}
+
+func stripCommas(s string) (out string) {
+	for _, r := range s {
+		if r != ',' {
+			out += string(r)
+		}
+	}
+	return out
+}

@@ -1,0 +1,162 @@
+package shop
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/stranglerfig/migrator/dual"
+	"github.com/stranglerfig/migrator/record"
+	"github.com/stranglerfig/migrator/spec"
+	"github.com/stranglerfig/migrator/state"
+	"github.com/stranglerfig/migrator/stores"
+)
+
+// Config is one instance of the shop.
+type Config struct {
+	Listen    string           // host:port
+	Migration *spec.Migration  // what moves, and where the stores are
+	StateURL  string           // of the database in which migrator keeps where it stands
+	Instance  string           // unique in the fleet; "": made up
+	Drain     time.Duration    // how long requests under way may take after the end; 0: 10 s
+	Breaker   time.Duration    // how long a failing Redis is left alone; 0: a minute
+	Logger    *slog.Logger     // nil: silent
+	Ready     func(url string) // called once the shop serves; may be nil
+}
+
+// Serve runs the shop until ctx ends, then lets requests finish and leaves the
+// fleet. Killed instead, it leaves a lease that runs out: the others go on.
+func Serve(ctx context.Context, c Config) error {
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.Drain <= 0 {
+		c.Drain = 10 * time.Second
+	}
+	m := c.Migration
+	pool, err := openPool(ctx, m.Legacy.URL)
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
+	schema, err := findSchema(ctx, m, c.StateURL)
+	if err != nil {
+		return err
+	}
+	target, err := stores.OpenTarget(ctx, m, schema)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = target.Close() }()
+	fleet, err := state.OpenFleet(ctx, c.StateURL, m.Name, state.FleetOptions{})
+	if err != nil {
+		return err
+	}
+	defer fleet.Close()
+
+	// From here on this process is an instance of the fleet. It must have joined
+	// before it serves: without a route nobody may read or write.
+	instance, err := dual.Join(ctx, dual.Config{
+		Fleet: fleet, Logger: c.Logger, LeaveWithin: c.Drain, BreakerPause: c.Breaker,
+		Identity: dual.Identity{Instance: c.Instance, About: fmt.Sprintf("storefront, pid %d", os.Getpid())},
+		Writing: dual.Writing{
+			OnTargetFailure: dual.Policy(m.Writing.OnTargetFailure),
+			Deadline:        time.Duration(m.Writing.Deadline), NotAfter: time.Duration(m.Writing.NotAfter),
+			RollbackBudget: time.Duration(m.Writing.RollbackBudget), FenceBudget: time.Duration(m.Writing.FenceBudget),
+			Queue: m.Writing.Queue,
+		},
+	})
+	if err != nil {
+		return err
+	}
+	catalogue, err := newCatalogue(instance, newLegacyStore(pool, m.Name), target, schema, m.Compare, time.Duration(m.Writing.Deadline))
+	if err != nil {
+		return errors.Join(err, leave(instance))
+	}
+	catalogue.log = c.Logger
+	return run(ctx, c, instance, catalogue)
+}
+
+// run serves. The order of the end matters: first the server, which waits for
+// requests; only then the instance, which promises that nothing is under way.
+func run(ctx context.Context, c Config, instance *dual.Instance, catalogue *Catalogue) error {
+	listener, err := net.Listen("tcp", c.Listen)
+	if err != nil {
+		return errors.Join(err, leave(instance))
+	}
+	server := &http.Server{Handler: catalogue.Handler(), ReadHeaderTimeout: 10 * time.Second}
+	served, stopInstance := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopInstance()
+	group, failed := errgroup.WithContext(ctx)
+	group.Go(func() error { return instance.Run(served) })
+	group.Go(func() error {
+		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+			return fmt.Errorf("serve: %w", err)
+		}
+		return nil
+	})
+	group.Go(func() error {
+		<-failed.Done() // ctx has ended, or the server failed
+		defer stopInstance()
+		drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.Drain)
+		defer cancel()
+		if err := server.Shutdown(drain); err != nil {
+			_ = server.Close()
+			return fmt.Errorf("requests did not end within %s: %w", c.Drain, err)
+		}
+		return nil
+	})
+	if c.Ready != nil {
+		c.Ready("http://" + listener.Addr().String())
+	}
+	return group.Wait()
+}
+
+// leave gives the lease back of an instance that never ran.
+func leave(instance *dual.Instance) error {
+	ended, cancel := context.WithCancel(context.Background())
+	cancel()
+	return instance.Run(ended)
+}
+
+func openPool(ctx context.Context, url string) (*pgxpool.Pool, error) {
+	config, err := pgxpool.ParseConfig(url)
+	if err != nil {
+		return nil, errors.New("the legacy database's URL can't be read") // and is not repeated: it may hold a password
+	}
+	config.MaxConns = max(config.MaxConns, 16)
+	return pgxpool.NewWithConfig(ctx, config)
+}
+
+// findSchema reads the records' shape from legacy. Once legacy is switched off,
+// what was applied knows it still.
+func findSchema(ctx context.Context, m *spec.Migration, stateURL string) (*record.Schema, error) {
+	legacy, err := stores.OpenLegacy(ctx, m)
+	if err == nil {
+		defer legacy.Close()
+		return legacy.Schema(), nil
+	}
+	store, stateErr := state.Open(ctx, stateURL)
+	if stateErr != nil {
+		return nil, errors.Join(err, stateErr)
+	}
+	defer store.Close()
+	applied, stateErr := store.Config(ctx, m.Name)
+	if stateErr != nil {
+		return nil, errors.Join(err, stateErr)
+	}
+	schema := &record.Schema{}
+	if stateErr := json.Unmarshal(applied.Schema, schema); stateErr != nil {
+		return nil, errors.Join(err, stateErr)
+	}
+	return schema, nil
+}

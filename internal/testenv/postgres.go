@@ -1,0 +1,229 @@
+package testenv
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// PostgresOptions changes a private PostgreSQL. The zero value is a server with
+// logical replication on, 200 connections, time zone UTC, locale C and UTF-8. It
+// does not sync to disk, but a killed *server* loses no acknowledged commit: only
+// with synchronous_commit off would it.
+type PostgresOptions struct {
+	// Settings are set over the defaults, as in postgresql.conf.
+	Settings map[string]string
+	// Fresh runs initdb in place of copying a cached data directory. Copies share
+	// one system identifier: two servers that must not look like one need this.
+	Fresh bool
+}
+
+// PostgresServer is a private PostgreSQL. Its methods may be called from several
+// goroutines.
+type PostgresServer struct {
+	program  program
+	account  account
+	settings map[string]string
+	dir      *serverDir
+	port     int
+	password string
+
+	mu   sync.Mutex
+	proc *process // nil before the first start and once stopped for good
+}
+
+// StartPostgres starts a server and returns when it answers. The error is a
+// [MissingError] when there is no PostgreSQL on this machine.
+func StartPostgres(ctx context.Context, o PostgresOptions) (*PostgresServer, error) {
+	acct, err := unprivileged()
+	if err != nil {
+		return nil, err
+	}
+	initdb, postgres, err := findPostgres(ctx, acct)
+	if err != nil {
+		return nil, err
+	}
+	dir, err := newServerDir("pg")
+	if err != nil {
+		return nil, err
+	}
+	s := &PostgresServer{program: postgres, account: acct, settings: o.Settings, dir: dir, password: rand.Text()}
+	if err := s.prepare(ctx, initdb, o.Fresh); err != nil {
+		return nil, errors.Join(err, dir.remove())
+	}
+	if err := retryBind(ctx, s.startOn); err != nil {
+		return nil, errors.Join(err, s.Stop(ctx))
+	}
+	if err := s.setPassword(ctx); err != nil {
+		return nil, errors.Join(err, s.Stop(ctx))
+	}
+	return s, nil
+}
+
+func (s *PostgresServer) prepare(ctx context.Context, initdb program, fresh bool) error {
+	if err := makeDataDir(ctx, initdb, s.account, s.dir, fresh); err != nil {
+		return err
+	}
+	// Sockets let anyone in without a password, so only the account may enter.
+	if err := os.Mkdir(s.dir.file("run"), 0o700); err != nil {
+		return err
+	}
+	return s.account.give(s.dir.file("run"))
+}
+
+// startOn starts the server on a port newly picked.
+func (s *PostgresServer) startOn(ctx context.Context) (err error) {
+	releasePort(s.port) // of the attempt before
+	if s.port, err = freePort(); err != nil {
+		return err
+	}
+	if err := s.configure(); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.start(ctx)
+}
+
+// start starts the server and waits until it answers. The caller holds mu.
+func (s *PostgresServer) start(ctx context.Context) error {
+	// SIGQUIT, not SIGKILL: an immediate shutdown that frees shared memory.
+	proc, err := launch(launchSpec{
+		dir: s.dir, workDir: s.dir.file("data"), program: s.program,
+		args: []string{"-D", s.dir.file("data")}, account: s.account, onDeath: sigQuit,
+	})
+	if err != nil {
+		return err
+	}
+	s.proc = proc
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	err = await(ctx, 5*time.Millisecond, "PostgreSQL to answer", func() (bool, error) {
+		if proc.ended() {
+			return false, errors.New("PostgreSQL ended while starting")
+		}
+		conn, err := pgx.Connect(ctx, s.socketDSN())
+		if err != nil {
+			return false, nil // not yet
+		}
+		return true, conn.Close(ctx)
+	})
+	if err != nil {
+		return fmt.Errorf("%w; its log:\n%s", errors.Join(err, proc.kill()), s.dir.tail())
+	}
+	return nil
+}
+
+// setPassword replaces the password that the template came with.
+func (s *PostgresServer) setPassword(ctx context.Context) error {
+	conn, err := pgx.Connect(ctx, s.socketDSN())
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close(ctx) }()
+	_, err = conn.Exec(ctx, "ALTER ROLE postgres PASSWORD '"+s.password+"'") // letters and digits
+	return err
+}
+
+func (s *PostgresServer) socketDSN() string {
+	return fmt.Sprintf("host=%s port=%d user=postgres dbname=postgres sslmode=disable connect_timeout=10", s.dir.file("run"), s.port)
+}
+
+// Addr is the server's host:port.
+func (s *PostgresServer) Addr() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(s.port)) }
+
+// URL is that of the database postgres, as the superuser.
+func (s *PostgresServer) URL() string { return s.databaseURL("postgres") }
+
+func (s *PostgresServer) databaseURL(db string) string {
+	u := url.URL{Scheme: "postgres", User: url.UserPassword("postgres", s.password), Host: s.Addr(), Path: db, RawQuery: "sslmode=disable"}
+	return u.String()
+}
+
+// CreateDatabase makes an empty database. drop ends its connections and
+// replication slots' use, and drops it; it may be called on a stopped server.
+func (s *PostgresServer) CreateDatabase(ctx context.Context) (dbURL string, drop func(), err error) {
+	return createDatabase(ctx, s.URL())
+}
+
+// Log returns the end of the server's log.
+func (s *PostgresServer) Log() string { return s.dir.tail() }
+
+// Version is what `postgres --version` prints.
+func (s *PostgresServer) Version() string { return s.program.version }
+
+// Pause freezes all processes of the server: connections stay open and nobody
+// answers. Resume lets them go on.
+func (s *PostgresServer) Pause() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.proc == nil {
+		return errStopped
+	}
+	_, err := s.proc.freeze()
+	return err
+}
+
+// Resume ends a Pause.
+func (s *PostgresServer) Resume() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.proc == nil {
+		return errStopped
+	}
+	return s.proc.thaw()
+}
+
+// Kill ends all processes of the server with SIGKILL, as a crash would. Restart
+// brings it back.
+func (s *PostgresServer) Kill() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.proc == nil {
+		return nil
+	}
+	return s.proc.kill()
+}
+
+// Restart stops the server (unless it was killed) and starts it on the same port
+// and data.
+func (s *PostgresServer) Restart(ctx context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.proc == nil {
+		return errStopped
+	}
+	if err := s.proc.stop(ctx, sigInt); err != nil {
+		return err
+	}
+	return retryBind(ctx, s.start)
+}
+
+// Stop stops the server for good and removes everything that was its.
+func (s *PostgresServer) Stop(ctx context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.dir == nil || s.dir.lock == nil {
+		return nil
+	}
+	var err error
+	if s.proc != nil {
+		err = s.proc.stop(ctx, sigInt)
+		s.proc = nil
+	}
+	releasePort(s.port)
+	err = errors.Join(err, s.dir.remove())
+	s.dir.lock = nil
+	return err
+}
+
+var errStopped = errors.New("this server was stopped for good\nTry: start another")

@@ -1,0 +1,91 @@
+package testenv
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+const (
+	databasePrefix = "migrator_test_"
+	abandonedAge   = 6 * time.Hour
+)
+
+// createDatabase makes an empty UTF-8 database on the server of admin. Its name
+// carries the time, so that dropAbandoned can tell what a killed run left.
+func createDatabase(ctx context.Context, admin string) (dbURL string, drop func(), err error) {
+	u, err := url.Parse(admin)
+	if err != nil {
+		return "", nil, fmt.Errorf("the PostgreSQL URL must look like postgres://user:password@host/db: %w", err)
+	}
+	name := databasePrefix + strconv.FormatInt(time.Now().Unix(), 10) + "_" + strings.ToLower(rand.Text()[:10])
+	conn, err := pgx.Connect(ctx, admin)
+	if err != nil {
+		return "", nil, err
+	}
+	defer func() { _ = conn.Close(ctx) }()
+	if _, err := conn.Exec(ctx, "CREATE DATABASE "+name+" TEMPLATE template0 ENCODING 'UTF8'"); err != nil {
+		return "", nil, fmt.Errorf("create a database for a test: %w", err)
+	}
+	u.Path = "/" + name
+	return u.String(), func() { dropDatabase(admin, name) }, nil
+}
+
+// dropDatabase drops it though it is in use; a server that is down has nothing to
+// drop. FORCE does not end a logical walsender, so those are ended first, again
+// and again since a client may come back.
+func dropDatabase(admin, name string) {
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	conn, err := pgx.Connect(ctx, admin)
+	if err != nil {
+		return
+	}
+	defer func() { _ = conn.Close(ctx) }()
+	_ = await(ctx, 20*time.Millisecond, "database "+name+" to go", func() (bool, error) {
+		_, err := conn.Exec(ctx, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1", name)
+		if err != nil {
+			return false, err
+		}
+		_, err = conn.Exec(ctx, "DROP DATABASE IF EXISTS "+name+" WITH (FORCE)")
+		var pgErr *pgconn.PgError
+		if errors.As(err, &pgErr) && pgErr.Code == "55006" { // object_in_use
+			return false, nil
+		}
+		return true, err
+	})
+}
+
+// dropAbandoned drops what runs that were killed left on a server that the user
+// named.
+func dropAbandoned(ctx context.Context, admin string) error {
+	conn, err := pgx.Connect(ctx, admin)
+	if err != nil {
+		return fmt.Errorf("connect to the server of %s: %w", EnvPostgresURL, err)
+	}
+	defer func() { _ = conn.Close(ctx) }()
+	rows, err := conn.Query(ctx, "SELECT datname FROM pg_database WHERE starts_with(datname, $1)", databasePrefix)
+	if err != nil {
+		return err
+	}
+	names, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		stamp, _, _ := strings.Cut(strings.TrimPrefix(name, databasePrefix), "_")
+		made, err := strconv.ParseInt(stamp, 10, 64)
+		if err == nil && time.Since(time.Unix(made, 0)) > abandonedAge {
+			dropDatabase(admin, name)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,82 @@
+package testenv
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// RedisSentinel is a private master, its replica, and the one sentinel (quorum 1)
+// that promotes the replica when the master has not answered for a second. No
+// passwords.
+type RedisSentinel struct {
+	Master, Replica, Sentinel *RedisServer
+	MasterName                string // "mymaster"
+}
+
+// StartRedisSentinel returns when the replica is in sync and the sentinel knows it.
+func StartRedisSentinel(ctx context.Context) (*RedisSentinel, error) {
+	s := &RedisSentinel{MasterName: "mymaster"}
+	if err := s.start(ctx); err != nil {
+		return nil, errors.Join(err, s.Stop(ctx))
+	}
+	return s, nil
+}
+
+func (s *RedisSentinel) start(ctx context.Context) (err error) {
+	if s.Master, err = StartRedis(ctx, RedisOptions{NoPassword: true, Config: []string{"repl-diskless-sync-delay 0"}}); err != nil {
+		return err
+	}
+	master := strings.ReplaceAll(s.Master.Addr(), ":", " ")
+	if s.Replica, err = StartRedis(ctx, RedisOptions{NoPassword: true, Config: []string{"replicaof " + master}}); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	replica := s.Replica.client()
+	defer func() { _ = replica.Close() }()
+	err = await(ctx, 20*time.Millisecond, "the replica to be in sync", func() (bool, error) {
+		info, _ := replica.Info(ctx, "replication").Result()
+		return strings.Contains(info, "master_link_status:up"), nil
+	})
+	if err != nil {
+		return err
+	}
+	s.Sentinel, err = startRedis(ctx, RedisOptions{NoPassword: true, Config: []string{
+		fmt.Sprintf("sentinel monitor %s %s 1", s.MasterName, master),
+		fmt.Sprintf("sentinel down-after-milliseconds %s 1000", s.MasterName),
+		fmt.Sprintf("sentinel failover-timeout %s 5000", s.MasterName),
+	}}, []string{"--sentinel"})
+	if err != nil {
+		return err
+	}
+	sentinel := redis.NewSentinelClient(&redis.Options{Addr: s.Sentinel.Addr()})
+	defer func() { _ = sentinel.Close() }()
+	return await(ctx, 20*time.Millisecond, "the sentinel to know the replica", func() (bool, error) {
+		replicas, err := sentinel.Replicas(ctx, s.MasterName).Result()
+		return err == nil && len(replicas) == 1 && replicas[0]["flags"] == "slave" && replicas[0]["master-link-status"] == "ok", nil
+	})
+}
+
+// Addr is the sentinel's host:port.
+func (s *RedisSentinel) Addr() string { return s.Sentinel.Addr() }
+
+// URL is for redis.ParseFailoverURL.
+func (s *RedisSentinel) URL() string {
+	return "redis://" + s.Sentinel.Addr() + "?master_name=" + s.MasterName
+}
+
+// Stop stops all three for good.
+func (s *RedisSentinel) Stop(ctx context.Context) error {
+	var errs []error
+	for _, server := range []*RedisServer{s.Sentinel, s.Replica, s.Master} {
+		if server != nil {
+			errs = append(errs, server.Stop(ctx))
+		}
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,34 @@
+package testenv
+
+import (
+	"os/exec"
+	"runtime"
+	"sync"
+)
+
+type spawnRequest struct {
+	cmd  *exec.Cmd
+	done chan error
+}
+
+var (
+	spawnRequests = make(chan spawnRequest)
+	spawnOnce     sync.Once
+)
+
+// spawn starts cmd from the one thread that lives as long as this process. The
+// parent-death signal belongs to the starting thread: from any other, the server
+// would be killed when Go retires that thread.
+func spawn(cmd *exec.Cmd) error {
+	spawnOnce.Do(func() { go spawnLoop() })
+	r := spawnRequest{cmd: cmd, done: make(chan error, 1)}
+	spawnRequests <- r
+	return <-r.done
+}
+
+func spawnLoop() {
+	runtime.LockOSThread() // never unlocked
+	for r := range spawnRequests {
+		r.done <- r.cmd.Start()
+	}
+}

@@ -1,0 +1,114 @@
+package testenv
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// beOwner starts servers, says where they are, and waits to be killed.
+func beOwner(role string) {
+	ctx := context.Background()
+	pg, err := StartPostgres(ctx, PostgresOptions{})
+	if err != nil {
+		panic(err)
+	}
+	rd, err := StartRedis(ctx, RedisOptions{})
+	if err != nil {
+		panic(err)
+	}
+	if role == "paused" { // frozen servers do not die by a signal that they can handle
+		if err := pg.Pause(); err != nil {
+			panic(err)
+		}
+		if err := rd.Pause(); err != nil {
+			panic(err)
+		}
+	}
+	fmt.Printf("%s %s\n", pg.dir.path, rd.dir.path)
+	select {}
+}
+
+func TestNextStartSweepsWhatAKilledOwnerLeft(t *testing.T) {
+	t.Parallel()
+	for _, role := range []string{"running", "paused"} {
+		t.Run(role, func(t *testing.T) {
+			t.Parallel()
+			owner := exec.Command(os.Args[0])
+			owner.Env = append(os.Environ(), "TESTENV_ROLE="+role)
+			owner.Stderr = os.Stderr
+			out, err := owner.StdoutPipe()
+			must(t, err)
+			must(t, owner.Start())
+			line, err := bufio.NewReader(out).ReadString('\n')
+			must(t, err)
+			dirs := strings.Fields(line)
+			if len(dirs) != 2 {
+				t.Fatalf("the owner said %q", line)
+			}
+			for _, dir := range dirs {
+				if len(processesIn(dir)) == 0 {
+					t.Fatalf("no process works in %s", dir)
+				}
+			}
+			must(t, owner.Process.Kill())
+			_ = owner.Wait()
+			if role == "running" { // these die with their owner, without a sweep
+				ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+				defer cancel()
+				must(t, await(ctx, 5*time.Millisecond, "servers to die with their owner", func() (bool, error) {
+					return len(processesIn(dirs[0]))+len(processesIn(dirs[1])) == 0, nil
+				}))
+			}
+			Redis(t) // the next start
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			defer cancel()
+			// Another test's start may have taken the sweep, and still be at it.
+			must(t, await(ctx, 5*time.Millisecond, "the sweep to end", func() (bool, error) {
+				for _, dir := range dirs {
+					if _, err := os.Stat(dir); !os.IsNotExist(err) || len(processesIn(dir)) > 0 {
+						return false, nil
+					}
+				}
+				return true, nil
+			}))
+		})
+	}
+}
+
+func TestSweepSparesTheLiving(t *testing.T) {
+	t.Parallel()
+	s := Redis(t)
+	Redis(t)
+	if _, err := os.Stat(s.dir.path); err != nil {
+		t.Fatal(err)
+	}
+	must(t, dial(t, s.URL()).Ping(t.Context()).Err())
+}
+
+func TestNothingIsLeftAfterStop(t *testing.T) {
+	t.Parallel()
+	s, err := StartPostgres(t.Context(), PostgresOptions{})
+	must(t, err)
+	must(t, s.Kill())
+	must(t, s.Stop(t.Context()))
+	must(t, s.Stop(t.Context()))
+	if _, err := os.Stat(s.dir.path); !os.IsNotExist(err) {
+		t.Fatalf("%s: %v", s.dir.path, err)
+	}
+	if left := processesIn(s.dir.path); len(left) > 0 {
+		t.Fatalf("processes %v", left)
+	}
+	if err := s.Restart(t.Context()); err == nil {
+		t.Fatal("a server stopped for good restarts")
+	}
+	if got := filepath.Dir(s.dir.path); got != baseDir() {
+		t.Fatalf("in %s", got)
+	}
+}

@@ -1,0 +1,89 @@
+package testenv
+
+import (
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+)
+
+// setDeathSignal makes the kernel send sig to the child when the *thread* that
+// starts it ends; hence spawnLoop.
+func setDeathSignal(attr *syscall.SysProcAttr, sig syscall.Signal) { attr.Pdeathsig = sig }
+
+// procStat reads a process's state letter, parent and start time (clock ticks
+// since boot); false when there is none.
+func procStat(pid int) (state byte, parent int, start string, ok bool) {
+	raw, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "stat"))
+	if err != nil {
+		return 0, 0, "", false
+	}
+	// The second field is the program's name in parentheses and may hold any byte.
+	_, rest, found := strings.Cut(string(raw[strings.LastIndexByte(string(raw), ')'):]), ") ")
+	fields := strings.Fields(rest)
+	if !found || len(fields) < 20 {
+		return 0, 0, "", false
+	}
+	parent, _ = strconv.Atoi(fields[1])
+	return fields[0][0], parent, fields[19], true
+}
+
+func eachProcess(visit func(pid int)) {
+	entries, _ := os.ReadDir("/proc")
+	for _, e := range entries {
+		if pid, err := strconv.Atoi(e.Name()); err == nil {
+			visit(pid)
+		}
+	}
+}
+
+// running says that pid is there and no zombie.
+func running(pid int) bool {
+	state, _, _, ok := procStat(pid)
+	return ok && state != 'Z' && state != 'X'
+}
+
+func stopped(pid int) bool {
+	state, _, _, ok := procStat(pid)
+	return ok && (state == 'T' || state == 't')
+}
+
+func startTime(pid int) string {
+	_, _, start, _ := procStat(pid)
+	return start
+}
+
+func childrenOf(pid int) (children []int) {
+	eachProcess(func(p int) {
+		if state, parent, _, ok := procStat(p); ok && parent == pid && state != 'Z' {
+			children = append(children, p)
+		}
+	})
+	return children
+}
+
+// processesIn finds the processes that work below dir. Our servers and all their
+// children do, so a reused pid is never mistaken for one of them.
+func processesIn(dir string) (pids []int) {
+	eachProcess(func(p int) {
+		cwd, err := os.Readlink(filepath.Join("/proc", strconv.Itoa(p), "cwd"))
+		if err == nil && strings.HasPrefix(cwd, dir+"/") && p != os.Getpid() && running(p) {
+			pids = append(pids, p)
+		}
+	})
+	return pids
+}
+
+// ephemeralLow is the first port that the kernel gives to outgoing connections.
+func ephemeralLow() int {
+	raw, err := os.ReadFile("/proc/sys/net/ipv4/ip_local_port_range")
+	if err != nil {
+		return 32768
+	}
+	low, _, _ := strings.Cut(strings.TrimSpace(string(raw)), "\t")
+	if n, err := strconv.Atoi(low); err == nil {
+		return n
+	}
+	return 32768
+}

@@ -1,0 +1,144 @@
+package testenv
+
+import (
+	"context"
+	"errors"
+	"os"
+	"sync"
+	"testing"
+	"time"
+)
+
+// lazy is a server that all tests of a binary share, started by the first.
+type lazy[S interface{ Stop(context.Context) error }] struct {
+	once   sync.Once
+	server S
+	up     bool
+	err    error
+}
+
+func (l *lazy[S]) get(start func(context.Context) (S, error)) (S, error) {
+	l.once.Do(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+		defer cancel()
+		l.server, l.err = start(ctx)
+		l.up = l.err == nil
+	})
+	return l.server, l.err
+}
+
+// stop returns after the server is gone; without one it forbids starting it.
+func (l *lazy[S]) stop(ctx context.Context) error {
+	l.once.Do(func() { l.err = errStopped })
+	if !l.up {
+		return nil
+	}
+	return l.server.Stop(ctx)
+}
+
+var (
+	sharedPostgres lazy[*PostgresServer]
+	sharedRedis    lazy[*RedisServer]
+)
+
+// Main runs the tests, stops the shared servers and exits: the TestMain of a
+// package whose tests use them.
+func Main(m *testing.M) { os.Exit(Run(m)) }
+
+// Run is Main without the exit.
+func Run(m *testing.M) int {
+	code := m.Run()
+	if err := StopShared(); err != nil {
+		_, _ = os.Stderr.WriteString("stop the servers of the tests: " + err.Error() + "\n")
+		return max(code, 1)
+	}
+	return code
+}
+
+// StopShared stops the servers of [PostgresURL] and [RedisURL] for good.
+func StopShared() error {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	return errors.Join(sharedPostgres.stop(ctx), sharedRedis.stop(ctx))
+}
+
+// PostgresURL returns the URL of an empty database of the test's own, dropped
+// when the test ends, on the server that the test binary shares. That server may
+// lose acknowledged commits if it is killed, which nobody does: see [Postgres].
+func PostgresURL(t testing.TB) string {
+	t.Helper()
+	admin, err := adminURL()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dbURL, drop, err := createDatabase(t.Context(), admin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(drop)
+	return dbURL
+}
+
+var sweepNamed = sync.OnceValue(func() error {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	return dropAbandoned(ctx, os.Getenv(EnvPostgresURL))
+})
+
+func adminURL() (string, error) {
+	if named := os.Getenv(EnvPostgresURL); named != "" {
+		return named, sweepNamed()
+	}
+	s, err := sharedPostgres.get(func(ctx context.Context) (*PostgresServer, error) {
+		return StartPostgres(ctx, PostgresOptions{Settings: map[string]string{"synchronous_commit": "off"}})
+	})
+	if err != nil {
+		return "", err
+	}
+	return s.URL(), nil
+}
+
+// RedisURL returns the URL of an empty database of the test's own on the server
+// that the test binary shares. FLUSHALL and CONFIG SET reach the other tests.
+func RedisURL(t testing.TB) string {
+	t.Helper()
+	dbURL, release, err := redisDatabase(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(release)
+	return dbURL
+}
+
+// Postgres starts a server of the test's own, to be killed or paused. No
+// acknowledged commit is lost when it is.
+func Postgres(t testing.TB, o ...PostgresOptions) *PostgresServer {
+	t.Helper()
+	return own(t, StartPostgres, o)
+}
+
+// Redis starts a server of the test's own, to be killed or paused.
+func Redis(t testing.TB, o ...RedisOptions) *RedisServer {
+	t.Helper()
+	return own(t, StartRedis, o)
+}
+
+func own[O any, S interface{ Stop(context.Context) error }](t testing.TB, start func(context.Context, O) (S, error), o []O) S {
+	t.Helper()
+	var options O
+	if len(o) > 0 {
+		options = o[0]
+	}
+	s, err := start(t.Context(), options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		if err := s.Stop(ctx); err != nil {
+			t.Errorf("stop a server of the test: %v", err)
+		}
+	})
+	return s
+}

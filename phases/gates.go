@@ -1,0 +1,214 @@
+package phases
+
+import (
+	"fmt"
+	"time"
+)
+
+// Verdict is what evidence says of a gate.
+type Verdict string
+
+// Verdicts. Only Pass opens a gate.
+const (
+	Pass         Verdict = "pass"
+	Fail         Verdict = "fail"
+	Inconclusive Verdict = "inconclusive"
+	NoData       Verdict = "no data"
+	Error        Verdict = "error"
+)
+
+// GateResult is one gate's verdict with what it rests on and what would change it.
+type GateResult struct {
+	Gate       string    `json:"gate"`
+	Verdict    Verdict   `json:"verdict"`
+	Detail     string    `json:"detail"`
+	Try        string    `json:"try,omitempty"`        // the command that helps, if one does
+	Due        time.Time `json:"due,omitzero"`         // when time alone will open it
+	Interlock  bool      `json:"interlock"`            // can't be overridden
+	Overridden string    `json:"overridden,omitempty"` // the reason, where the decision maker overrode it
+}
+
+// Open tells that the gate lets the move pass.
+func (g GateResult) Open() bool {
+	return g.Verdict == Pass || g.Overridden != "" && !g.Interlock
+}
+
+// Gates evaluates every gate on the way from where the evidence stands to a
+// route further on. Interlocks come first. The names are those of the DESIGN
+// table in docs/protocol.md; each gate's own function says what it rests on.
+func Gates(to Route, s Settings, e Evidence) []GateResult {
+	from := e.Standing.Route
+	gates := []GateResult{gateFleet(e), gateRoutes(to, e)}
+	newPhase := to.Phase != from.Phase
+	if newPhase && to.Phase.Position() >= DualRead.Position() {
+		gates = append(gates, gateBackfill(e, to.Phase != DualRead))
+	}
+	if to.Phase.Position() >= DualRead.Position() {
+		gates = append(gates, gateJournal(e, to.Phase != DualRead))
+	}
+	if to.Phase.Position() >= Cutover.Position() {
+		gates = append(gates, gateDirty(e))
+	}
+	gates = append(gates, gatePaused(e), gateSoak(s, e))
+	if newPhase && to.Phase.Position() >= Cutover.Position() && to.Phase != Complete {
+		gates = append(gates, gateReconcile(e))
+	}
+	for _, p := range s.Approval.For {
+		if newPhase && p == to.Phase {
+			gates = append(gates, gateApproval(to.Phase, e))
+		}
+	}
+	return gates
+}
+
+// Closed returns the gates that hold the move back.
+func Closed(gates []GateResult) []GateResult {
+	var closed []GateResult
+	for _, g := range gates {
+		if !g.Open() {
+			closed = append(closed, g)
+		}
+	}
+	return closed
+}
+
+func gateFleet(e Evidence) GateResult {
+	g := GateResult{Gate: "fleet-settled", Interlock: true, Verdict: Pass,
+		Detail: fmt.Sprintf("%d instances, all on epoch %d", e.Fleet.Live, e.Standing.Route.Epoch)}
+	switch {
+	case len(e.Fleet.Lapsed) > 0:
+		g.Verdict = Fail
+		g.Detail = fmt.Sprintf("%d instances' leases ran out without leaving (%s): they may still run", len(e.Fleet.Lapsed), e.Fleet.Lapsed[0])
+		g.Try = "migrator fleet evict " + e.Fleet.Lapsed[0] + " --reason '...', once you know that it has stopped"
+	case e.Fleet.Behind > 0:
+		g.Verdict = Inconclusive
+		g.Detail = fmt.Sprintf("%d of %d instances have not acknowledged epoch %d", e.Fleet.Behind, e.Fleet.Live, e.Standing.Route.Epoch)
+		g.Try = "migrator fleet list"
+	}
+	return g
+}
+
+func gateRoutes(to Route, e Evidence) GateResult {
+	g := GateResult{Gate: "routes-compatible", Interlock: true, Verdict: Pass, Detail: "every route that is still held may run beside " + to.String()}
+	through := to
+	if to.Phase == Retain && e.Standing.Route.Phase == Grace {
+		through = Route{Phase: Fenced}
+	}
+	if err := Legal(e.Standing.Route, through, e.Fleet.Held); err != nil {
+		g.Verdict, g.Detail = Fail, err.Error()
+	}
+	return g
+}
+
+func gateBackfill(e Evidence, interlock bool) GateResult {
+	g := GateResult{Gate: "backfill-done", Interlock: interlock, Try: "migrator backfill run"}
+	switch b := e.Backfill; {
+	case b == nil || b.Epoch <= e.Standing.LegacyEpoch:
+		g.Verdict, g.Detail = NoData, "no backfill has begun since the migration was last in legacy"
+	case b.Finished.IsZero():
+		g.Verdict, g.Detail = Inconclusive, "the backfill is not finished"
+	default:
+		g.Verdict, g.Detail, g.Try = Pass, "finished "+when(b.Finished), ""
+	}
+	return g
+}
+
+func gateJournal(e Evidence, interlock bool) GateResult {
+	g := GateResult{Gate: "journal-empty", Interlock: interlock, Verdict: Pass, Detail: "no key is known to be behind"}
+	if n := e.Standing.JournalKeys; n > 0 {
+		g.Verdict, g.Detail = Fail, fmt.Sprintf("%d keys are known to be behind in the target", n)
+		g.Try = "migrator reconcile run --repair"
+	}
+	return g
+}
+
+func gateDirty(e Evidence) GateResult {
+	g := GateResult{Gate: "no-lost-queue", Interlock: true, Verdict: Pass, Detail: "no instance has ended with writes in its queue"}
+	dirty := e.Standing.Dirty
+	switch r := e.FullReconcile; {
+	case dirty.IsZero():
+	case r.Clean() && r.Full && r.TwoWay && r.Began.After(dirty) && r.ConfigHash == e.Standing.ConfigHash:
+		g.Detail = fmt.Sprintf("a full reconcile (run %d) was clean after the last unclean end", r.Run)
+	default:
+		g.Verdict = NoData
+		g.Detail = "an instance ended without leaving " + when(dirty) + ", perhaps with writes in its queue; no full, two-way reconcile under this configuration has been clean since"
+		g.Try = "migrator reconcile run --full"
+	}
+	return g
+}
+
+func gatePaused(e Evidence) GateResult {
+	g := GateResult{Gate: "not-paused", Verdict: Pass, Detail: "not paused"}
+	if e.Standing.Paused != "" {
+		g.Verdict, g.Detail, g.Try = Fail, "paused: "+e.Standing.Paused, "migrator phase resume"
+	}
+	return g
+}
+
+// gateSoak counts from the last change of route: time on another route proves
+// nothing about this one.
+func gateSoak(s Settings, e Evidence) GateResult {
+	var need time.Duration
+	switch e.Standing.Route.Phase {
+	case ShadowWrite:
+		need = time.Duration(s.ShadowWrite.For)
+	case DualRead:
+		need = s.DualRead.PerStep()
+	case Cutover:
+		need = s.Cutover.PerStep()
+	case Grace:
+		need = time.Duration(s.Grace.For)
+	case Retain:
+		need = time.Duration(s.Retain.For)
+	}
+	due := e.Standing.RouteSince.Add(need)
+	g := GateResult{Gate: "soak-time", Verdict: Pass, Detail: fmt.Sprintf("%s on %s, %s needed", Duration(e.Now.Sub(e.Standing.RouteSince).Round(time.Second)), e.Standing.Route, Duration(need))}
+	if e.Now.Before(due) {
+		g.Verdict, g.Due = Inconclusive, due
+	}
+	return g
+}
+
+// gateReconcile wants a clean run that began on the present route, under the
+// present configuration, and was full and two-way. What a run found is cleared
+// only by such a run that began after it, however many samples were clean since.
+func gateReconcile(e Evidence) GateResult {
+	g := GateResult{Gate: "reconcile-clean", Try: "migrator reconcile run --full"}
+	full := e.FullReconcile
+	found := func(r *ReconcileEvidence) bool {
+		return r != nil && !r.Clean() && (full == nil || !full.Clean() || !full.Began.After(r.Began))
+	}
+	failed := e.FailedReconcile
+	for _, r := range []*ReconcileEvidence{e.Reconcile, full} {
+		if found(r) && (failed == nil || failed.Began.Before(r.Began)) {
+			failed = r
+		}
+	}
+	switch {
+	case found(failed):
+		g.Verdict = Fail
+		g.Detail = fmt.Sprintf("run %d found %d differences %s; only a later clean, full run clears that", failed.Run, failed.Differences, when(failed.Finished))
+	case full == nil || !full.Full || !full.TwoWay:
+		g.Verdict, g.Detail = NoData, "no full, two-way reconcile has finished"
+	case full.Epoch != e.Standing.Route.Epoch:
+		g.Verdict, g.Detail = NoData, fmt.Sprintf("the last full run (%d) began in epoch %d; the route is of epoch %d", full.Run, full.Epoch, e.Standing.Route.Epoch)
+	case full.ConfigHash != e.Standing.ConfigHash:
+		g.Verdict, g.Detail = NoData, fmt.Sprintf("the last full run (%d) was made under another configuration", full.Run)
+	default:
+		g.Verdict, g.Try = Pass, ""
+		g.Detail = fmt.Sprintf("run %d checked %d records %s and found no difference", full.Run, full.Checked, when(full.Finished))
+	}
+	return g
+}
+
+func gateApproval(to Phase, e Evidence) GateResult {
+	g := GateResult{Gate: "approved", Verdict: NoData, Detail: "nobody has approved " + string(to) + " in this epoch", Try: "migrator phase approve --to " + string(to)}
+	for _, a := range e.Approvals {
+		if a.To == to && a.Epoch == e.Standing.Route.Epoch && a.ConfigHash == e.Standing.ConfigHash && e.Now.Before(a.Expires) {
+			g.Verdict, g.Detail, g.Try = Pass, "approved by "+a.Actor, ""
+		}
+	}
+	return g
+}
+
+func when(t time.Time) string { return "at " + t.UTC().Format(time.RFC3339) }

@@ -1,0 +1,233 @@
+package phases
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+var noon = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+
+// ready is evidence that opens every gate from the route to the next one.
+func ready(at Route) Evidence {
+	at.Epoch = 7
+	run := func() *ReconcileEvidence {
+		return &ReconcileEvidence{Run: 3, Epoch: 7, ConfigHash: "c1", Began: noon.Add(-2 * time.Hour), Finished: noon.Add(-time.Hour),
+			Full: true, TwoWay: true, Checked: 812331}
+	}
+	e := Evidence{
+		Now: noon,
+		Standing: Standing{Migration: "products", Route: at, PhaseSince: noon.Add(-400 * 24 * time.Hour), RouteSince: noon.Add(-400 * 24 * time.Hour),
+			ConfigHash: "c1", LegacyEpoch: 1},
+		Fleet:     Fleet{Live: 2, Held: []Route{at}},
+		Backfill:  &BackfillEvidence{Epoch: 2, Began: noon.Add(-48 * time.Hour), Finished: noon.Add(-47 * time.Hour)},
+		Reconcile: run(), FullReconcile: run(),
+	}
+	for _, p := range Order {
+		e.Approvals = append(e.Approvals, Approval{Actor: "ann", To: p, Epoch: 7, ConfigHash: "c1", Expires: noon.Add(time.Hour)})
+	}
+	return e
+}
+
+// TestGatesOnTheWay lists by hand which gates stand before each step; * marks an interlock.
+func TestGatesOnTheWay(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		from, to Route
+		want     string
+	}{
+		{Route{Phase: Legacy}, Route{Phase: ShadowWrite}, "*fleet-settled *routes-compatible not-paused soak-time"},
+		{Route{Phase: ShadowWrite}, Route{Phase: DualRead, Percent: 100}, "*fleet-settled *routes-compatible backfill-done journal-empty not-paused soak-time"},
+		{Route{Phase: DualRead, Percent: 100}, Route{Phase: DualRead, Percent: 500}, "*fleet-settled *routes-compatible journal-empty not-paused soak-time"},
+		{Route{Phase: DualRead, Percent: All}, Route{Phase: Cutover, Percent: 100}, "*fleet-settled *routes-compatible *backfill-done *journal-empty *no-lost-queue not-paused soak-time reconcile-clean approved"},
+		{Route{Phase: Cutover, Percent: 100}, Route{Phase: Cutover, Percent: 500}, "*fleet-settled *routes-compatible *journal-empty *no-lost-queue not-paused soak-time"},
+		{Route{Phase: Cutover, Percent: All}, Route{Phase: Grace}, "*fleet-settled *routes-compatible *backfill-done *journal-empty *no-lost-queue not-paused soak-time reconcile-clean"},
+		{Route{Phase: Grace}, Route{Phase: Retain}, "*fleet-settled *routes-compatible *backfill-done *journal-empty *no-lost-queue not-paused soak-time reconcile-clean approved"},
+		{Route{Phase: Retain}, Route{Phase: Complete}, "*fleet-settled *routes-compatible *backfill-done *journal-empty *no-lost-queue not-paused soak-time approved"},
+	} {
+		gates := Gates(c.to, DefaultSettings(), ready(c.from))
+		var names []string
+		for _, g := range gates {
+			name := g.Gate
+			if g.Interlock {
+				name = "*" + name
+			}
+			names = append(names, name)
+			if g.Detail == "" || g.Verdict == Pass && g.Try != "" {
+				t.Errorf("to %s, %s: detail %q, try %q", c.to, g.Gate, g.Detail, g.Try)
+			}
+		}
+		if got := strings.Join(names, " "); got != c.want {
+			t.Errorf("from %s to %s:\n got %s\nwant %s", c.from, c.to, got, c.want)
+		}
+		if closed := Closed(gates); len(closed) > 0 {
+			t.Errorf("from %s to %s with all evidence: closed %+v", c.from, c.to, closed)
+		}
+		if held := Closed(Gates(c.to, DefaultSettings(), Evidence{Now: noon, Standing: Standing{Route: c.from, RouteSince: noon, Paused: "x"}})); len(held) == 0 {
+			t.Errorf("from %s to %s without evidence: all open", c.from, c.to)
+		}
+	}
+}
+
+func TestGateVerdicts(t *testing.T) {
+	t.Parallel()
+	toCutover := Route{Phase: Cutover, Percent: 100}
+	dualRead, grace := Route{Phase: DualRead, Percent: All}, Route{Phase: Grace}
+	unclean := func(run int64, began time.Duration, n int64) *ReconcileEvidence {
+		return &ReconcileEvidence{Run: run, Epoch: 7, ConfigHash: "c1", Began: noon.Add(began), Finished: noon.Add(began + time.Minute), Differences: n}
+	}
+	for _, c := range []struct {
+		name   string
+		from   Route
+		to     Route
+		change func(*Evidence)
+		gate   string
+		want   Verdict
+		detail string
+	}{
+		{"a lapsed lease", dualRead, toCutover, func(e *Evidence) { e.Fleet.Lapsed = []string{"web-3", "web-4"} }, "fleet-settled", Fail, "2 instances' leases ran out without leaving (web-3)"},
+		{"one behind", dualRead, toCutover, func(e *Evidence) { e.Fleet.Behind = 1 }, "fleet-settled", Inconclusive, "1 of 2 instances have not acknowledged epoch 7"},
+		{"nobody there", dualRead, toCutover, func(e *Evidence) { e.Fleet = Fleet{} }, "fleet-settled", Pass, "0 instances"},
+		{"an older route held", dualRead, toCutover, func(e *Evidence) { e.Fleet.Held = append(e.Fleet.Held, Route{Phase: ShadowWrite, Epoch: 6}) }, "routes-compatible", Fail, "shadow-write (epoch 6)"},
+		{"two phases at once", Route{Phase: ShadowWrite}, toCutover, nil, "routes-compatible", Fail, "no move leads from shadow-write to cutover"},
+		{"to retain it is the fence that must be compatible", grace, Route{Phase: Retain}, func(e *Evidence) { e.Fleet.Held = append(e.Fleet.Held, Route{Phase: Cutover, Percent: All, Epoch: 6}) }, "routes-compatible", Fail, "must not run beside fenced"},
+		{"from fenced on", Route{Phase: Fenced}, Route{Phase: Retain}, nil, "routes-compatible", Pass, ""},
+
+		{"no backfill", dualRead, toCutover, func(e *Evidence) { e.Backfill = nil }, "backfill-done", NoData, ""},
+		{"a backfill of before legacy", dualRead, toCutover, func(e *Evidence) { e.Backfill.Epoch, e.Standing.LegacyEpoch = 4, 5 }, "backfill-done", NoData, ""},
+		{"a backfill begun in legacy", dualRead, toCutover, func(e *Evidence) { e.Backfill.Epoch, e.Standing.LegacyEpoch = 5, 5 }, "backfill-done", NoData, ""},
+		{"a backfill under way", dualRead, toCutover, func(e *Evidence) { e.Backfill.Finished = time.Time{} }, "backfill-done", Inconclusive, ""},
+		{"a key behind", dualRead, toCutover, func(e *Evidence) { e.Standing.JournalKeys = 1 }, "journal-empty", Fail, "1 keys"},
+		{"a key behind, in the ramp", Route{Phase: Cutover, Percent: 100}, Route{Phase: Cutover, Percent: 500}, func(e *Evidence) { e.Standing.JournalKeys = 1 }, "journal-empty", Fail, "1 keys"},
+
+		{"an unclean end", dualRead, toCutover, func(e *Evidence) { e.Standing.Dirty = noon.Add(-time.Minute) }, "no-lost-queue", NoData, "perhaps with writes in its queue"},
+		{"an unclean end while the run was under way", dualRead, toCutover, func(e *Evidence) { e.Standing.Dirty = noon.Add(-90 * time.Minute) }, "no-lost-queue", NoData, ""},
+		{"an unclean end at the moment it began", dualRead, toCutover, func(e *Evidence) { e.Standing.Dirty = noon.Add(-2 * time.Hour) }, "no-lost-queue", NoData, ""},
+		{"an unclean end before the run", dualRead, toCutover, func(e *Evidence) { e.Standing.Dirty = noon.Add(-3 * time.Hour) }, "no-lost-queue", Pass, "run 3"},
+		{"a run after it that found something", dualRead, toCutover, func(e *Evidence) { e.Standing.Dirty, e.FullReconcile.Differences = noon.Add(-3*time.Hour), 1 }, "no-lost-queue", NoData, ""},
+		{"a run after it under another configuration", dualRead, toCutover, func(e *Evidence) { e.Standing.Dirty, e.FullReconcile.ConfigHash = noon.Add(-3*time.Hour), "c0" }, "no-lost-queue", NoData, ""},
+		{"a run after it in one direction", dualRead, toCutover, func(e *Evidence) { e.Standing.Dirty, e.FullReconcile.TwoWay = noon.Add(-3*time.Hour), false }, "no-lost-queue", NoData, ""},
+		{"no run after it", dualRead, toCutover, func(e *Evidence) { e.Standing.Dirty, e.FullReconcile = noon.Add(-3*time.Hour), nil }, "no-lost-queue", NoData, ""},
+		{"a sample after it", dualRead, toCutover, func(e *Evidence) { e.Standing.Dirty, e.Reconcile.Began = noon.Add(-90*time.Minute), noon }, "no-lost-queue", NoData, ""},
+
+		{"paused", dualRead, toCutover, func(e *Evidence) { e.Standing.Paused = "Black Friday" }, "not-paused", Fail, "Black Friday"},
+		{"too early", dualRead, toCutover, func(e *Evidence) { e.Standing.RouteSince = noon.Add(-55 * time.Hour) }, "soak-time", Inconclusive, "55h on dual-read 100 %, 56h needed"},
+		{"just in time", dualRead, toCutover, func(e *Evidence) { e.Standing.RouteSince = noon.Add(-56 * time.Hour) }, "soak-time", Pass, ""},
+		{"time on an earlier step does not count", Route{Phase: Cutover, Percent: 100}, Route{Phase: Cutover, Percent: 500}, func(e *Evidence) { e.Standing.RouteSince = noon }, "soak-time", Inconclusive, ""},
+		{"legacy needs no stay", Route{Phase: Legacy}, Route{Phase: ShadowWrite}, func(e *Evidence) { e.Standing.RouteSince = noon }, "soak-time", Pass, ""},
+		{"grace is long", grace, Route{Phase: Retain}, func(e *Evidence) { e.Standing.RouteSince = noon.Add(-29 * 24 * time.Hour) }, "soak-time", Inconclusive, "30d needed"},
+		{"retain is longer", Route{Phase: Retain}, Route{Phase: Complete}, func(e *Evidence) { e.Standing.RouteSince = noon.Add(-89 * 24 * time.Hour) }, "soak-time", Inconclusive, "90d needed"},
+
+		{"no reconcile", dualRead, toCutover, func(e *Evidence) { e.Reconcile, e.FullReconcile = nil, nil }, "reconcile-clean", NoData, ""},
+		{"only a sample", dualRead, toCutover, func(e *Evidence) { e.FullReconcile = nil }, "reconcile-clean", NoData, ""},
+		{"a full one in one direction", dualRead, toCutover, func(e *Evidence) { e.FullReconcile.TwoWay = false }, "reconcile-clean", NoData, ""},
+		{"of an earlier epoch", dualRead, toCutover, func(e *Evidence) { e.FullReconcile.Epoch = 6 }, "reconcile-clean", NoData, "began in epoch 6; the route is of epoch 7"},
+		{"under another configuration", dualRead, toCutover, func(e *Evidence) { e.FullReconcile.ConfigHash = "c0" }, "reconcile-clean", NoData, "another configuration"},
+		{"the full run found something", dualRead, toCutover, func(e *Evidence) {
+			e.Reconcile.Differences, e.FullReconcile.Differences = 2, 2
+		}, "reconcile-clean", Fail, "run 3 found 2 differences"},
+		{"a clean sample after a full run that found something", dualRead, toCutover, func(e *Evidence) {
+			e.FullReconcile.Differences = 2
+			e.Reconcile = unclean(4, -time.Minute, 0)
+		}, "reconcile-clean", Fail, "run 3 found 2"},
+		{"a sample after the full run found something", dualRead, toCutover, func(e *Evidence) {
+			e.Reconcile = unclean(4, -time.Minute, 1)
+		}, "reconcile-clean", Fail, "run 4 found 1"},
+		{"a sample found something, a later sample did not", dualRead, toCutover, func(e *Evidence) {
+			e.FailedReconcile, e.Reconcile = unclean(4, -30*time.Minute, 1), unclean(5, -time.Minute, 0)
+		}, "reconcile-clean", Fail, "run 4 found 1"},
+		{"a sample begun during the full run found something", dualRead, toCutover, func(e *Evidence) {
+			e.FailedReconcile = unclean(4, -90*time.Minute, 1)
+		}, "reconcile-clean", Fail, "run 4 found 1"},
+		{"what was found is cleared by a later full run", dualRead, toCutover, func(e *Evidence) {
+			e.FailedReconcile = unclean(2, -3*time.Hour, 9)
+		}, "reconcile-clean", Pass, "run 3 checked 812331 records"},
+		{"but not by one under another configuration", dualRead, toCutover, func(e *Evidence) {
+			e.FailedReconcile, e.FullReconcile.ConfigHash = unclean(2, -3*time.Hour, 9), "c0"
+		}, "reconcile-clean", NoData, ""},
+
+		{"nobody approved", dualRead, toCutover, func(e *Evidence) { e.Approvals = nil }, "approved", NoData, "nobody has approved cutover"},
+		{"approved another phase", dualRead, toCutover, func(e *Evidence) { e.Approvals = e.Approvals[4:] }, "approved", NoData, ""},
+		{"approved in an earlier epoch", dualRead, toCutover, func(e *Evidence) { e.Approvals[3].Epoch = 6 }, "approved", NoData, ""},
+		{"approved another configuration", dualRead, toCutover, func(e *Evidence) { e.Approvals[3].ConfigHash = "c0" }, "approved", NoData, ""},
+		{"approved until now", dualRead, toCutover, func(e *Evidence) { e.Approvals[3].Expires = noon }, "approved", NoData, ""},
+		{"approved", dualRead, toCutover, nil, "approved", Pass, "approved by ann"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			e := ready(c.from)
+			if c.change != nil {
+				c.change(&e)
+			}
+			gates := Gates(c.to, DefaultSettings(), e)
+			at := slices.IndexFunc(gates, func(g GateResult) bool { return g.Gate == c.gate })
+			if at < 0 {
+				t.Fatalf("no gate %s before %s", c.gate, c.to)
+			}
+			g := gates[at]
+			if g.Verdict != c.want || !strings.Contains(g.Detail, c.detail) {
+				t.Errorf("%s: %s (%s), want %s (%s)", c.gate, g.Verdict, g.Detail, c.want, c.detail)
+			}
+			if g.Open() != (c.want == Pass) {
+				t.Errorf("%s with the verdict %s: open is %v", c.gate, g.Verdict, g.Open())
+			}
+			g.Overridden = "the chief said so"
+			if g.Open() != (c.want == Pass || !g.Interlock) {
+				t.Errorf("%s, overridden: open is %v", c.gate, g.Open())
+			}
+		})
+	}
+}
+
+func TestSoakTimeSaysWhenItOpens(t *testing.T) {
+	t.Parallel()
+	e := ready(Route{Phase: ShadowWrite})
+	e.Standing.RouteSince = noon.Add(-time.Hour)
+	for _, g := range Gates(Route{Phase: DualRead, Percent: 100}, DefaultSettings(), e) {
+		if g.Gate == "soak-time" && !g.Due.Equal(noon.Add(23*time.Hour)) {
+			t.Errorf("due %s", g.Due)
+		}
+	}
+}
+
+// TestInterlocksCantBeOverridden: whatever the verdict, an override opens a gate
+// only if it is no interlock; no evidence at all keeps every step to cutover shut.
+func TestInterlocksCantBeOverridden(t *testing.T) {
+	t.Parallel()
+	for _, verdict := range []Verdict{Pass, Fail, Inconclusive, NoData, Error, ""} {
+		for _, interlock := range []bool{false, true} {
+			for _, reason := range []string{"", "because"} {
+				g := GateResult{Verdict: verdict, Interlock: interlock, Overridden: reason}
+				if want := verdict == Pass || reason != "" && !interlock; g.Open() != want {
+					t.Errorf("%+v: open is %v", g, !want)
+				}
+			}
+		}
+	}
+	e := ready(Route{Phase: DualRead, Percent: All})
+	e.Backfill, e.Standing.JournalKeys, e.Standing.Dirty, e.Fleet.Behind = nil, 3, noon, 1
+	gates := Gates(Route{Phase: Cutover, Percent: 100}, DefaultSettings(), e)
+	for i := range gates {
+		gates[i].Overridden = "because"
+	}
+	var left []string
+	for _, g := range Closed(gates) {
+		left = append(left, g.Gate)
+	}
+	if got := strings.Join(left, " "); got != "fleet-settled backfill-done journal-empty no-lost-queue" {
+		t.Errorf("after overriding everything, closed: %s", got)
+	}
+}
+
+// TestNobodyNeedsToApprove: without approvals in the settings nobody is asked.
+func TestNobodyNeedsToApprove(t *testing.T) {
+	t.Parallel()
+	s := DefaultSettings()
+	s.Approval.For = nil
+	e := ready(Route{Phase: DualRead, Percent: All})
+	e.Approvals = nil
+	if closed := Closed(Gates(Route{Phase: Cutover, Percent: 100}, s, e)); len(closed) > 0 {
+		t.Errorf("closed: %+v", closed)
+	}
+}

@@ -1,0 +1,149 @@
+package phases
+
+import (
+	"fmt"
+)
+
+// forward lists, for each phase, the phases that a move forward may reach.
+var forward = map[Phase][]Phase{
+	Legacy:      {ShadowWrite},
+	ShadowWrite: {DualRead},
+	DualRead:    {DualRead, Cutover},
+	Cutover:     {Cutover, Grace},
+	Grace:       {Fenced},
+	Fenced:      {Retain},
+	Retain:      {Complete},
+}
+
+// back lists the phases that a rollback may reach in one move.
+var back = map[Phase][]Phase{
+	ShadowWrite: {Legacy},
+	DualRead:    {ShadowWrite, DualRead},
+	Cutover:     {DualRead, Cutover},
+	Grace:       {DualRead, Cutover, Lifting}, // Lifting: a fence may stand though its epoch was never committed
+	Fenced:      {Lifting},
+	Lifting:     {Grace},
+	Retain:      {Returning},
+	Returning:   {Grace},
+}
+
+// Forward tells that a move from a to b is an advance; a higher percentage of
+// the same phase is one too.
+func Forward(a, b Route) bool {
+	if a.Phase == b.Phase {
+		return b.Percent > a.Percent
+	}
+	for _, p := range forward[a.Phase] {
+		if p == b.Phase {
+			return true
+		}
+	}
+	return false
+}
+
+// Legal returns nil if the migration may go from its present route to the given
+// one while leases may still hold the routes in held (of all epochs from the
+// lowest acknowledged by a live lease up to now). The error is for an operator.
+func Legal(from, to Route, held []Route) error {
+	if !reachable(from, to) {
+		return fmt.Errorf("no move leads from %s to %s", from, to)
+	}
+	for _, h := range held {
+		if !Compatible(h, to) {
+			return &HeldError{To: to, Held: h}
+		}
+	}
+	return nil
+}
+
+func reachable(from, to Route) bool {
+	if to.Phase.Ramped() != (to.Percent > 0) || to.Percent > All {
+		return false
+	}
+	if from.Phase == to.Phase {
+		return to.Phase.Ramped() && to.Percent != from.Percent
+	}
+	for _, list := range [][]Phase{forward[from.Phase], back[from.Phase]} {
+		for _, p := range list {
+			if p == to.Phase {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// HeldError refuses a move because an instance may still be on a route that must
+// not run beside the new one.
+type HeldError struct{ To, Held Route }
+
+func (e *HeldError) Error() string {
+	return fmt.Sprintf("an instance may still be on %s (epoch %d), which must not run beside %s", e.Held, e.Held.Epoch, e.To)
+}
+
+// RollbackPath lists the moves that lead from a route back to the phase, in
+// order, each to be settled before the next. Nil with an error when there is no
+// way: forward, from complete, or through a fence (which only its own protocol passes).
+func RollbackPath(from Route, to Phase) ([]Route, error) {
+	if from.Phase == Complete {
+		return nil, fmt.Errorf("there is no way back from complete")
+	}
+	if from.Phase.Position() < 0 || to.Position() < 0 {
+		return nil, fmt.Errorf("no rollback leads from %q to %q: want one of %v", from.Phase, to, Order)
+	}
+	if to.Passing() || to.Position() >= from.Phase.Position() && !from.Phase.Passing() || to.Position() > Grace.Position() {
+		return nil, fmt.Errorf("%s is not behind %s", to, from)
+	}
+	var path []Route
+	at := from.Phase
+	for at != to {
+		next := previous(at)
+		if at == Cutover || at == Grace {
+			next = DualRead // one move: they write alike
+			if to == Cutover {
+				next = Cutover
+			}
+		}
+		step := Route{Phase: next}
+		if next.Ramped() {
+			step.Percent = All
+		}
+		path = append(path, step)
+		at = next
+	}
+	return path, nil
+}
+
+func previous(p Phase) Phase {
+	switch p {
+	case Retain:
+		return Returning
+	case Fenced:
+		return Lifting
+	case Lifting, Returning:
+		return Grace
+	default:
+		return Order[p.Position()-1]
+	}
+}
+
+// RollbackTarget is where a rollback without a named phase leads: the nearest
+// resting phase whose reads come from legacy; grace, while authority is moving
+// or has moved.
+func RollbackTarget(from Phase) (Phase, error) {
+	if from.Position() < 0 {
+		return "", fmt.Errorf("unknown phase %q", from)
+	}
+	switch from {
+	case Legacy:
+		return "", fmt.Errorf("the migration is at legacy: there is nothing to roll back")
+	case Complete:
+		return "", fmt.Errorf("there is no way back from complete")
+	case Fenced, Lifting, Retain, Returning:
+		return Grace, nil
+	case Cutover, Grace:
+		return DualRead, nil
+	default:
+		return previous(from), nil
+	}
+}

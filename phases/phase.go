@@ -1,0 +1,67 @@
+// Package phases is the vocabulary of a migration and the rules of its moves:
+// phases, routes, which routes may be live side by side, legal moves, gates and
+// the rollback class. It does no I/O: what it decides, others persist and do.
+package phases
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Phase says where a migration stands.
+type Phase string
+
+// The seven phases an operator sees, in order.
+const (
+	Legacy      Phase = "legacy"
+	ShadowWrite Phase = "shadow-write"
+	DualRead    Phase = "dual-read"
+	Cutover     Phase = "cutover"
+	Grace       Phase = "grace"
+	Retain      Phase = "retain"
+	Complete    Phase = "complete"
+)
+
+// The passing phases: authority is on its way from one store to the other, and
+// writes wait. Nobody stays in one.
+const (
+	Fenced    Phase = "fenced"    // from grace to retain: legacy refuses writes
+	Lifting   Phase = "lifting"   // from fenced back to grace
+	Returning Phase = "returning" // from retain back to grace: the target's writes are replayed to legacy
+)
+
+// Order lists the phases that an operator moves through.
+var Order = []Phase{Legacy, ShadowWrite, DualRead, Cutover, Grace, Retain, Complete}
+
+// ParsePhase reads a phase that an operator may name.
+func ParsePhase(s string) (Phase, error) {
+	for _, p := range Order {
+		if string(p) == s {
+			return p, nil
+		}
+	}
+	names := make([]string, len(Order))
+	for i, p := range Order {
+		names[i] = string(p)
+	}
+	return "", fmt.Errorf("unknown phase %q: want one of %s", s, strings.Join(names, ", "))
+}
+
+// Passing tells that p is not a phase to stay in.
+func (p Phase) Passing() bool { return p == Fenced || p == Lifting || p == Returning }
+
+// Position is p's place in Order; a passing phase has that of grace.
+func (p Phase) Position() int {
+	if p.Passing() {
+		p = Grace
+	}
+	for i, q := range Order {
+		if p == q {
+			return i
+		}
+	}
+	return -1
+}
+
+// Ramped tells that the phase has percentages to climb.
+func (p Phase) Ramped() bool { return p == DualRead || p == Cutover }

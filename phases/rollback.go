@@ -1,0 +1,45 @@
+package phases
+
+import "fmt"
+
+// Class says what a rollback would cost now.
+type Class string
+
+// The rollback classes.
+const (
+	LosslessNow   Class = "lossless now"
+	LosslessAfter Class = "lossless after replay" // Keys must be written back to legacy first
+	Impossible    Class = "impossible"
+)
+
+// Rollback is a class with its reason.
+type Rollback struct {
+	Class  Class  `json:"class"`
+	Keys   int64  `json:"keys"` // to replay before the rollback is lossless
+	Reason string `json:"reason"`
+}
+
+// String reads "lossless after 12 keys".
+func (r Rollback) String() string {
+	if r.Class == LosslessAfter {
+		return fmt.Sprintf("lossless after %d keys", r.Keys)
+	}
+	return string(r.Class)
+}
+
+// ClassOf recomputes the rollback class: the phase, whether retain keeps the way
+// back open, and how many keys the return journal holds.
+func ClassOf(phase Phase, reversible bool, returnKeys int64) Rollback {
+	switch {
+	case phase == Complete:
+		return Rollback{Class: Impossible, Reason: "complete: legacy no longer follows"}
+	case phase == Retain && !reversible:
+		return Rollback{Class: Impossible, Reason: "retain.reversible is false: writes since the fence are not journalled"}
+	case phase == Retain || phase == Returning:
+		return Rollback{Class: LosslessAfter, Keys: returnKeys, Reason: "keys written since the fence are replayed to legacy"}
+	case phase == Legacy:
+		return Rollback{Class: LosslessNow, Reason: "nothing has moved"}
+	default:
+		return Rollback{Class: LosslessNow, Reason: "legacy has every acknowledged write"}
+	}
+}

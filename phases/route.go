@@ -1,0 +1,114 @@
+package phases
+
+import "fmt"
+
+// Route is what an application must do: the phase, how far its ramp is, and the
+// epoch, which goes up with every change of route.
+type Route struct {
+	Phase   Phase   `json:"phase"`
+	Percent Percent `json:"percent"` // in dual-read: of reads; in cutover: of keys; 0 elsewhere
+	Epoch   int64   `json:"epoch"`
+}
+
+// String reads "cutover 25 %".
+func (r Route) String() string {
+	if r.Phase.Ramped() {
+		return fmt.Sprintf("%s %s %%", r.Phase, r.Percent)
+	}
+	return string(r.Phase)
+}
+
+// Reads names the store that serves a read.
+type Reads uint8
+
+// Where reads are served.
+const (
+	ReadsLegacy Reads = iota
+	ReadsSplit        // the target for Percent of keys, else legacy
+	ReadsTarget
+)
+
+// Writes says where a write goes and when it is acknowledged.
+type Writes uint8
+
+// Where writes go.
+const (
+	WritesLegacy     Writes = iota // legacy alone
+	WritesBackground               // legacy has it: acknowledged; the target follows
+	WritesBoth                     // legacy, then the target, then acknowledged
+	WritesTarget                   // the target alone, by compare-and-set
+	WritesWait                     // nowhere until the next epoch
+)
+
+// Behaviour is a route in the terms of one operation.
+type Behaviour struct {
+	Reads    Reads
+	Shadow   bool // a sample of reads is also made on the other store and compared
+	Fallback bool // a failed target read is answered by legacy
+	Writes   Writes
+}
+
+// behaviours is the table of DESIGN's phases; see docs/protocol.md.
+var behaviours = map[Phase]Behaviour{
+	Legacy:      {Reads: ReadsLegacy, Writes: WritesLegacy},
+	ShadowWrite: {Reads: ReadsLegacy, Writes: WritesBackground},
+	DualRead:    {Reads: ReadsLegacy, Shadow: true, Writes: WritesBoth},
+	Cutover:     {Reads: ReadsSplit, Shadow: true, Fallback: true, Writes: WritesBoth},
+	Grace:       {Reads: ReadsTarget, Shadow: true, Fallback: true, Writes: WritesBoth},
+	Fenced:      {Reads: ReadsTarget, Writes: WritesWait},
+	Lifting:     {Reads: ReadsTarget, Writes: WritesWait},
+	Returning:   {Reads: ReadsTarget, Writes: WritesWait},
+	Retain:      {Reads: ReadsTarget, Writes: WritesTarget},
+	Complete:    {Reads: ReadsTarget, Writes: WritesTarget},
+}
+
+// Behaviour returns what the route asks of an operation.
+func (r Route) Behaviour() Behaviour { return behaviours[r.Phase] }
+
+// ReadsTarget tells that an instance on this route may answer a read from the target.
+func (r Route) ReadsTarget() bool { return behaviours[r.Phase].Reads != ReadsLegacy }
+
+// class groups phases whose instances treat the stores alike.
+type class uint8
+
+const (
+	classLegacy class = iota
+	classShadow
+	classBoth // dual-read, cutover at any percentage, grace: they write alike
+	classHold
+	classTarget
+)
+
+var classes = map[Phase]class{
+	Legacy: classLegacy, ShadowWrite: classShadow,
+	DualRead: classBoth, Cutover: classBoth, Grace: classBoth,
+	Fenced: classHold, Lifting: classHold, Returning: classHold,
+	Retain: classTarget, Complete: classTarget,
+}
+
+// Compatible tells whether instances on either route may run side by side
+// without a lost acknowledged write or a stale read of one. It is the only place
+// that says so; a test compares it with a table written by hand.
+//
+// dual-read, cutover and grace write both stores before they acknowledge, so
+// whichever is read is right. Beside legacy or shadow-write, only routes whose
+// reads all come from legacy are safe. While authority moves, only grace (whose
+// writes legacy itself refuses) and retain may be near, never both.
+func Compatible(a, b Route) bool {
+	if classes[a.Phase] > classes[b.Phase] {
+		a, b = b, a
+	}
+	low, high := classes[a.Phase], classes[b.Phase]
+	switch {
+	case low == high:
+		return true
+	case low == classLegacy:
+		return high == classShadow
+	case low == classShadow:
+		return b.Phase == DualRead
+	case low == classBoth:
+		return a.Phase == Grace && high == classHold
+	default: // hold beside target
+		return b.Phase == Retain && (a.Phase == Fenced || a.Phase == Returning)
+	}
+}

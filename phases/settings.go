@@ -1,0 +1,210 @@
+package phases
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Settings are the phases' settings of one migration. Durations are as long as
+// evidence must be gathered before the next step.
+type Settings struct {
+	ShadowWrite Stay     `yaml:"shadow_write" json:"shadow_write,omitzero" jsonschema_description:"Writes reach the target in the background"`
+	DualRead    Ramp     `yaml:"dual_read" json:"dual_read,omitzero" jsonschema_description:"Writes are acknowledged when both stores have them; a share of reads is compared"`
+	Cutover     Ramp     `yaml:"cutover" json:"cutover,omitzero" jsonschema_description:"The target answers for a share of keys"`
+	Grace       Stay     `yaml:"grace" json:"grace,omitzero" jsonschema_description:"The target answers, legacy is still written"`
+	Retain      Retained `yaml:"retain" json:"retain,omitzero" jsonschema_description:"Legacy is fenced and kept"`
+	Approval    Approver `yaml:"approval" json:"approval,omitzero" jsonschema_description:"Who decides"`
+}
+
+// Stay is a phase without a ramp.
+type Stay struct {
+	For Duration `yaml:"for" json:"for,omitempty" jsonschema_description:"Shortest stay, such as 24h or 30d"`
+}
+
+// Ramp is a phase with percentages.
+type Ramp struct {
+	Steps []Percent `yaml:"steps" json:"steps,omitempty" jsonschema_description:"Percentages, rising, the last one 100"`
+	Over  Duration  `yaml:"over" json:"over,omitempty" jsonschema_description:"The whole ramp's shortest time; each step takes an equal part"`
+}
+
+// PerStep is the shortest stay on one step.
+func (r Ramp) PerStep() time.Duration {
+	if len(r.Steps) == 0 {
+		return 0
+	}
+	return time.Duration(r.Over) / time.Duration(len(r.Steps))
+}
+
+// Retained is the phase retain.
+type Retained struct {
+	For        Duration `yaml:"for" json:"for,omitempty" jsonschema_description:"Shortest stay"`
+	Reversible *bool    `yaml:"reversible" json:"reversible,omitempty" jsonschema_description:"Journal the keys written since the fence, so that a rollback loses nothing (default true)"`
+}
+
+// Approver says who may decide.
+type Approver struct {
+	Role    string   `yaml:"role" json:"role,omitempty" jsonschema_description:"PostgreSQL role whose members may approve; empty: anybody who may write the state database"`
+	Expires Duration `yaml:"expires" json:"expires,omitempty" jsonschema_description:"How long an approval is good for"`
+	For     []Phase  `yaml:"for" json:"for,omitempty" jsonschema_description:"Phases whose entry needs an approval"`
+}
+
+// DefaultSettings are the settings of a migration that says nothing.
+func DefaultSettings() Settings {
+	yes := true
+	const day = Duration(24 * time.Hour)
+	return Settings{
+		ShadowWrite: Stay{For: day},
+		DualRead:    Ramp{Steps: []Percent{100, 500, 1000, 2500, 5000, All}, Over: 14 * day},
+		Cutover:     Ramp{Steps: []Percent{100, 500, 2500, 5000, All}, Over: 5 * day},
+		Grace:       Stay{For: 30 * day},
+		Retain:      Retained{For: 90 * day, Reversible: &yes},
+		Approval:    Approver{Expires: day, For: []Phase{Cutover, Retain, Complete}},
+	}
+}
+
+// Validate names every setting that can't be, each with its path.
+func (s Settings) Validate() error {
+	var wrong []error
+	refuse := func(format string, args ...any) { wrong = append(wrong, fmt.Errorf(format, args...)) }
+	for _, r := range []struct {
+		name  string
+		steps []Percent
+	}{{"dual_read", s.DualRead.Steps}, {"cutover", s.Cutover.Steps}} {
+		for i, step := range r.steps {
+			switch {
+			case step <= 0 || step > All:
+				refuse("phases.%s.steps[%d]: want a percentage above 0 and up to 100", r.name, i)
+			case i > 0 && step <= r.steps[i-1]:
+				refuse("phases.%s.steps[%d]: %s after %s: steps must rise", r.name, i, step, r.steps[i-1])
+			}
+		}
+		if n := len(r.steps); n == 0 || r.steps[n-1] != All {
+			refuse("phases.%s.steps: the last step must be 100", r.name)
+		}
+	}
+	for _, d := range []struct {
+		name string
+		d    Duration
+	}{
+		{"shadow_write.for", s.ShadowWrite.For}, {"dual_read.over", s.DualRead.Over}, {"cutover.over", s.Cutover.Over},
+		{"grace.for", s.Grace.For}, {"retain.for", s.Retain.For},
+	} {
+		if d.d < 0 {
+			refuse("phases.%s: must not be negative", d.name)
+		}
+	}
+	if len(s.Approval.For) > 0 && s.Approval.Expires <= 0 {
+		refuse("phases.approval.expires: an approval must be good for some time, such as 1d")
+	}
+	for i, p := range s.Approval.For {
+		if _, err := ParsePhase(string(p)); err != nil {
+			refuse("phases.approval.for[%d]: %w", i, err)
+		}
+	}
+	return errors.Join(wrong...)
+}
+
+// Next returns the route that an advance leads to. Grace is followed by retain,
+// by way of the fence. The error says that there is none.
+func (s Settings) Next(at Route) (Route, error) {
+	step := func(p Phase, steps []Percent) Route { return Route{Phase: p, Percent: steps[0]} }
+	switch at.Phase {
+	case Legacy:
+		return Route{Phase: ShadowWrite}, nil
+	case ShadowWrite:
+		return step(DualRead, s.DualRead.Steps), nil
+	case DualRead:
+		if p, ok := above(s.DualRead.Steps, at.Percent); ok {
+			return Route{Phase: DualRead, Percent: p}, nil
+		}
+		return step(Cutover, s.Cutover.Steps), nil
+	case Cutover:
+		if p, ok := above(s.Cutover.Steps, at.Percent); ok {
+			return Route{Phase: Cutover, Percent: p}, nil
+		}
+		return Route{Phase: Grace}, nil
+	case Grace, Fenced:
+		return Route{Phase: Retain}, nil
+	case Retain:
+		return Route{Phase: Complete}, nil
+	case Complete:
+		return Route{}, fmt.Errorf("the migration is complete: there is nothing to advance to")
+	default:
+		return Route{}, fmt.Errorf("the migration is %s: a rollback to grace is under way", at.Phase)
+	}
+}
+
+func above(steps []Percent, p Percent) (Percent, bool) {
+	for _, s := range steps {
+		if s > p {
+			return s, true
+		}
+	}
+	return 0, false
+}
+
+// Duration is a time.Duration that also reads days: "30d", "1d12h".
+type Duration time.Duration
+
+// maxDays is what a time.Duration can hold.
+const maxDays = int64(math.MaxInt64 / (24 * time.Hour))
+
+// ParseDuration reads Go's durations, and a leading number of days.
+func ParseDuration(s string) (Duration, error) {
+	refused := fmt.Errorf("duration %q: want something like 30d, 36h or 1d12h", s)
+	n, rest, inDays := strings.Cut(s, "d")
+	if !inDays {
+		d, err := time.ParseDuration(s)
+		if err != nil {
+			return 0, refused
+		}
+		return Duration(d), nil
+	}
+	days, err := strconv.ParseInt(n, 10, 64)
+	if err != nil || days < 0 || days > maxDays || strconv.FormatInt(days, 10) != n {
+		return 0, refused
+	}
+	whole := time.Duration(days) * 24 * time.Hour
+	if rest == "" {
+		return Duration(whole), nil
+	}
+	d, err := time.ParseDuration(rest)
+	if err != nil || rest[0] == '-' || rest[0] == '+' || d > math.MaxInt64-whole {
+		return 0, refused
+	}
+	return Duration(whole + d), nil
+}
+
+// String writes days where they are whole.
+func (d Duration) String() string {
+	t := time.Duration(d)
+	if t >= 24*time.Hour && t%(24*time.Hour) == 0 {
+		return fmt.Sprintf("%dd", t/(24*time.Hour))
+	}
+	s := t.String()
+	s = strings.TrimSuffix(s, "m0s")
+	if s != t.String() {
+		s += "m"
+	}
+	if trimmed := strings.TrimSuffix(s, "h0m"); trimmed != s {
+		s = trimmed + "h"
+	}
+	return s
+}
+
+// MarshalText implements encoding.TextMarshaler.
+func (d Duration) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (d *Duration) UnmarshalText(text []byte) error {
+	parsed, err := ParseDuration(string(text))
+	if err != nil {
+		return err
+	}
+	*d = parsed
+	return nil
+}

@@ -1,0 +1,123 @@
+package phases
+
+import "time"
+
+// Standing is where a migration stands, as its row in the state database says.
+type Standing struct {
+	Migration   string    `json:"migration"`
+	Route       Route     `json:"route"`
+	PhaseSince  time.Time `json:"phase_since"`           // when the phase was entered
+	RouteSince  time.Time `json:"route_since"`           // when the epoch began
+	Paused      string    `json:"paused,omitempty"`      // the reason, while paused
+	ConfigHash  string    `json:"config_hash"`           // of the description that is applied
+	LegacyEpoch int64     `json:"legacy_epoch"`          // the last epoch in phase legacy; 0: never
+	Dirty       time.Time `json:"dirty,omitzero"`        // when a lease last ended uncleanly; zero: cleared
+	Attempt     string    `json:"attempt,omitempty"`     // of the fence that stands or is being raised or lifted
+	FenceEra    uint32    `json:"fence_era,omitempty"`   // the era that writes of retain belong to
+	Reversible  bool      `json:"reversible"`            // retain journals the keys it writes
+	ReturnKeys  int64     `json:"return_keys"`           // in the return journal
+	JournalKeys int64     `json:"journal_keys"`          // keys whose target copy is known to be behind
+	LastCause   string    `json:"last_cause,omitempty"`  // of the newest history entry
+	LastReason  string    `json:"last_reason,omitempty"` //
+	LastActor   string    `json:"last_actor,omitempty"`  //
+	Environment string    `json:"environment,omitempty"` //
+}
+
+// Lease is one instance of the fleet.
+type Lease struct {
+	Instance     string    `json:"instance"`
+	Acknowledged int64     `json:"acknowledged_epoch"`
+	Joined       time.Time `json:"joined"`
+	Renewed      time.Time `json:"renewed"`
+	Expires      time.Time `json:"expires"`
+	Lapsed       bool      `json:"lapsed"` // ran out without leaving
+	About        string    `json:"about"`  // host, pid, program
+}
+
+// Fleet is the evidence of the leases.
+type Fleet struct {
+	Live   int      `json:"live"`
+	Behind int      `json:"behind"` // live, but have not acknowledged the present epoch
+	Lapsed []string `json:"lapsed"` // instances whose lease ran out without leaving
+	Held   []Route  `json:"held"`   // the routes that a live lease may still be on, newest first
+}
+
+// Settled tells that every instance is known to be on the present route.
+func (f Fleet) Settled() bool { return f.Behind == 0 && len(f.Lapsed) == 0 }
+
+// BackfillEvidence is the newest backfill.
+type BackfillEvidence struct {
+	Epoch    int64     `json:"epoch"` // in which its barrier was taken
+	Began    time.Time `json:"began"`
+	Finished time.Time `json:"finished,omitzero"` // zero: still to be finished
+}
+
+// ReconcileEvidence is the newest finished reconcile run.
+type ReconcileEvidence struct {
+	Run         int64     `json:"run"`
+	Epoch       int64     `json:"epoch"` // in which it began
+	ConfigHash  string    `json:"config_hash"`
+	Began       time.Time `json:"began"`
+	Finished    time.Time `json:"finished"`
+	Full        bool      `json:"full"`    // every record, not a sample
+	TwoWay      bool      `json:"two_way"` // extras of the target looked for too
+	Checked     int64     `json:"checked"`
+	Differences int64     `json:"differences"` // confirmed, whether repaired afterwards or not
+}
+
+// Clean tells that the run found no confirmed difference. A run that repaired
+// what it found is not clean: only a later one is.
+func (r *ReconcileEvidence) Clean() bool { return r != nil && r.Differences == 0 }
+
+// Approval is a person's word for one step.
+type Approval struct {
+	Actor      string    `json:"actor"`
+	To         Phase     `json:"to"`
+	Epoch      int64     `json:"epoch"`
+	ConfigHash string    `json:"config_hash"`
+	Expires    time.Time `json:"expires"`
+	Reason     string    `json:"reason"`
+}
+
+// Evidence is all that a decision rests on, read in one transaction.
+type Evidence struct {
+	Now       time.Time          `json:"now"` // of the state database
+	Standing  Standing           `json:"standing"`
+	Fleet     Fleet              `json:"fleet"`
+	Backfill  *BackfillEvidence  `json:"backfill,omitempty"`
+	Reconcile *ReconcileEvidence `json:"reconcile,omitempty"` // the newest finished run
+	// FullReconcile is the newest finished run that was full and two-way.
+	FullReconcile *ReconcileEvidence `json:"full_reconcile,omitempty"`
+	// FailedReconcile is the newest finished run that found differences, of either
+	// kind: a clean sample after it does not hide it.
+	FailedReconcile *ReconcileEvidence `json:"failed_reconcile,omitempty"`
+	Approvals       []Approval         `json:"approvals,omitempty"` // not yet expired
+}
+
+// Cause classifies a history entry.
+type Cause string
+
+// Causes.
+const (
+	CauseCreated  Cause = "created"
+	CauseAdvance  Cause = "advance"
+	CauseRollback Cause = "rollback"
+	CauseFence    Cause = "fence"   // a step of the fence's own protocol
+	CauseFailure  Cause = "failure" // a write that the target refused
+	CauseConfig   Cause = "config"  // another description was applied
+	CauseEvict    Cause = "evict"   // an operator's word for a lapsed instance
+	CausePause    Cause = "pause"
+	CauseResume   Cause = "resume"
+	CauseApprove  Cause = "approve"
+)
+
+// Move is one decided change of route.
+type Move struct {
+	From     Route        `json:"from"` // compare-and-set: the move is refused if the migration is elsewhere
+	To       Route        `json:"to"`   // Epoch is given by the state
+	Cause    Cause        `json:"cause"`
+	Reason   string       `json:"reason"`
+	Gates    []GateResult `json:"gates,omitempty"`
+	Attempt  string       `json:"attempt,omitempty"`   // set while a fence is on its way; "" clears it
+	FenceEra uint32       `json:"fence_era,omitempty"` // 0 keeps the present one
+}

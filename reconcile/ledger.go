@@ -1,0 +1,101 @@
+// Package reconcile proves that two stores hold the same records, or says in
+// which keys and fields they do not, and repairs those that legacy is right about.
+package reconcile
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/stranglerfig/migrator/record"
+)
+
+// Class is the kind of a confirmed difference.
+type Class string
+
+// Classes of findings.
+const (
+	Missing      Class = "missing"  // legacy has the record, the target has not
+	Extra        Class = "extra"    // the target has the record, legacy has not
+	Stale        Class = "stale"    // fields differ and the target's version is older than legacy's last known
+	Ahead        Class = "ahead"    // the target's version is newer than anything legacy has given
+	FieldDiff    Class = "field"    // fields differ
+	Encoding     Class = "encoding" // equal after Unicode normalisation, or the entry can't be decoded
+	Expiry       Class = "expiry"   // the records agree, when they expire does not
+	Type         Class = "type"     // the key holds a value of another type
+	ForeignClass Class = "foreign"  // the key holds what migrator did not write
+)
+
+// Finding is one confirmed difference. It holds no values, unless their rule says show.
+type Finding struct {
+	Key      record.Key     `json:"key"`
+	RawKey   string         `json:"raw_key,omitempty"` // the target's name of it, where Key can't be told
+	Class    Class          `json:"class"`
+	Path     string         `json:"path,omitempty"`   // JSON Pointer of the first field that differs
+	Paths    []string       `json:"paths,omitempty"`  // all of them
+	Detail   string         `json:"detail,omitempty"` // keyed hashes, or values where shown
+	Version  record.Version `json:"target_version,omitzero"`
+	Repaired bool           `json:"repaired"`
+	Repair   string         `json:"repair,omitempty"` // what was done, or why not
+	At       time.Time      `json:"at"`
+}
+
+// Run is one reconcile run, as it is kept.
+type Run struct {
+	ID          int64           `json:"run"`
+	Epoch       int64           `json:"epoch"`
+	ConfigHash  string          `json:"config_hash"`
+	Full        bool            `json:"full"`
+	TwoWay      bool            `json:"two_way"`
+	Repair      bool            `json:"repair"`
+	Slice       int             `json:"slice"`  // of a sampled run: which of Slices
+	Slices      int             `json:"slices"` // 1 for a full run
+	Status      Status          `json:"status"`
+	Expected    int64           `json:"expected"`    // records of legacy that the run will compare: an estimate
+	Checked     int64           `json:"checked"`     // records of legacy compared
+	Scanned     int64           `json:"scanned"`     // entries of the target looked at for extras
+	Suspects    int64           `json:"suspects"`    // differed at first sight
+	Differences int64           `json:"differences"` // stayed different: confirmed
+	Repaired    int64           `json:"repaired"`
+	Unsettled   int64           `json:"unsettled,omitempty"` // changed at every look, and could not be judged
+	Classes     map[Class]int64 `json:"classes,omitempty"`   // confirmed, by class
+	Error       string          `json:"error,omitempty"`
+	Began       time.Time       `json:"began"`
+	Finished    time.Time       `json:"finished,omitzero"`
+}
+
+// Status is how a run stands.
+type Status string
+
+// Statuses of a run.
+const (
+	Running Status = "running"
+	Done    Status = "done"
+	Stopped Status = "stopped" // by a signal or an error; it proves nothing
+)
+
+// Journalled is a key whose target copy is known to be behind.
+type Journalled struct {
+	Key     record.Key
+	Version record.Version // the highest that was lost
+	Changes int64          // how often it was journalled; Clear needs the same count
+	Reason  string
+	Since   time.Time
+}
+
+// Ledger keeps a migration's runs, findings and journal. state.Reconciles is the one in PostgreSQL.
+type Ledger interface {
+	// Begin records a run and fills in its ID, Epoch, ConfigHash and, for a sampled
+	// one, the Slice (one more than the last sampled run's, modulo Slices). It holds
+	// a lock that only one process has, until release; ErrRunning when another has it.
+	Begin(ctx context.Context, run Run) (r Run, release func(), err error)
+	// Save stores the run and adds findings to it.
+	Save(ctx context.Context, run Run, found []Finding) error
+	// Journal returns up to limit journalled keys greater than after, in the order of keys.
+	Journal(ctx context.Context, after record.Key, limit int) ([]Journalled, error)
+	// Clear removes a journalled key unless it has been journalled again since.
+	Clear(ctx context.Context, entry Journalled) (cleared bool, err error)
+}
+
+// ErrRunning refuses a second run beside the first.
+var ErrRunning = errors.New("another reconcile run of this migration is under way")

@@ -1,0 +1,70 @@
+package reconcile
+
+import (
+	"time"
+
+	"github.com/stranglerfig/migrator/phases"
+	"github.com/stranglerfig/migrator/record"
+)
+
+// Options are a Reconciler's settings; zero values mean the defaults.
+type Options struct {
+	ChunkRows  int           // rows of legacy read at a time; default 5000
+	Batch      int           // keys that the target is asked for at once; default 500
+	Workers    int           // chunks at a time; default 2
+	Rate       int           // records per second at most; 0: no limit
+	Pause      time.Duration // before a suspect is read again; doubles each time; default 1 s
+	Rereads    int           // how often; default 5
+	Findings   int           // kept a run; default 1000. Counts are exact beyond it.
+	MaxRepairs int           // a run makes at most; default 1000
+	Quarantine int           // suspects held at most before they are settled; default 50,000
+
+	// NotAfter is how long after its legacy commit a write may still reach the
+	// target. A difference counts once it has outlasted this: not a shorter time,
+	// or a write on its way is taken for a lost one. Default 10 s.
+	NotAfter time.Duration
+	// Expires is the field (by legacy's name) past which a record does not exist;
+	// empty: the target's records don't expire.
+	Expires string
+	// Barrier of the last finished backfill, if known: an entry that is older is
+	// stale, whatever its fields.
+	Barrier record.Version
+
+	// Report, if set, is called after every batch with the present state, by one
+	// goroutine at a time.
+	Report func(Run)
+}
+
+// RunOptions say what one run does.
+type RunOptions struct {
+	Full   bool // every record; else a sample
+	TwoWay bool // look for records that only the target has, too (reads the whole target)
+	Repair bool // repair the journal, and each confirmed difference
+	// Sample is the share of legacy's records that a run that is not full checks;
+	// as many runs as it takes check everything. Default 1 %.
+	Sample phases.Percent
+}
+
+func (o Options) defaults() Options {
+	for _, n := range []struct {
+		value    *int
+		standard int
+	}{
+		{&o.ChunkRows, 5000}, {&o.Batch, 500}, {&o.Workers, 2}, {&o.Rereads, 5},
+		{&o.Findings, 1000}, {&o.MaxRepairs, 1000}, {&o.Quarantine, 50_000},
+	} {
+		if *n.value <= 0 {
+			*n.value = n.standard
+		}
+	}
+	if o.Rate > 0 {
+		o.Batch = min(o.Batch, o.Rate)
+	}
+	if o.Pause <= 0 {
+		o.Pause = time.Second
+	}
+	if o.NotAfter <= 0 {
+		o.NotAfter = 10 * time.Second
+	}
+	return o
+}

@@ -1,0 +1,208 @@
+package reconcile_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/stranglerfig/migrator/internal/pairtest"
+	"github.com/stranglerfig/migrator/reconcile"
+	"github.com/stranglerfig/migrator/record"
+)
+
+// writer is an application that writes legacy, then the target, as dual does.
+type writer struct {
+	t      *testing.T
+	p      *pairtest.Pair
+	ledger *pairtest.Reconciles
+	delay  time.Duration // of a late target write, at most
+	lose   int           // of a hundred target writes
+	late   int           // of a hundred
+	under  sync.WaitGroup
+}
+
+// write changes or deletes one item. The target's part may follow later, or never.
+// It must not be cut off between the two: nobody would know what was lost.
+func (w *writer) write(ctx context.Context, id int) error {
+	key := record.MakeKey(fmt.Sprint(id))
+	out := record.Write{Key: key, NotAfter: time.Now().Add(notAfter)}
+	var version string
+	var err error
+	if rand.IntN(5) == 0 {
+		out.Deleted = true
+		err = w.p.SQL.QueryRow(ctx, "DELETE FROM items WHERE id = $1 RETURNING migrator_legacy.version('move')", id).Scan(&version)
+		if errors.Is(err, pgx.ErrNoRows) {
+			return nil
+		}
+	} else {
+		name, amount := fmt.Sprint("written ", rand.IntN(1_000_000)), fmt.Sprint(rand.IntN(1000), ".50")
+		out.Record = record.Record{record.TextValue(fmt.Sprint(id)), record.TextValue(name), record.TextValue(amount), record.NullValue}
+		err = w.p.SQL.QueryRow(ctx, `INSERT INTO items VALUES ($1, $2, $3::text::numeric)
+			ON CONFLICT (id) DO UPDATE SET name = excluded.name, amount = excluded.amount
+			RETURNING migrator_legacy.version('move')`, id, name, amount).Scan(&version)
+	}
+	if err != nil {
+		return err
+	}
+	if out.Version, err = record.ParseVersion(version); err != nil {
+		return err
+	}
+	switch luck := rand.IntN(100); {
+	case luck < w.lose:
+		w.ledger.Lose(key, out.Version)
+	case luck < w.lose+w.late:
+		w.under.Go(func() {
+			time.Sleep(rand.N(w.delay))
+			w.apply(out)
+		})
+	default:
+		w.apply(out)
+	}
+	return nil
+}
+
+func (w *writer) apply(out record.Write) {
+	results, err := w.p.Target.Apply(context.WithoutCancel(w.t.Context()), []record.Write{out})
+	if err != nil || results[0].Err != nil || results[0].Outcome != record.Applied && results[0].Outcome != record.Older {
+		w.ledger.Lose(out.Key, out.Version)
+	}
+}
+
+// watch fails the test if a key's version in the target ever shrinks.
+func watch(ctx context.Context, t *testing.T, p *pairtest.Pair, ids int) {
+	keys := make([]record.Key, ids)
+	for i := range keys {
+		keys[i] = record.MakeKey(fmt.Sprint(i))
+	}
+	high := make([]record.Version, ids)
+	for ctx.Err() == nil {
+		entries, err := p.Target.Get(ctx, keys)
+		if err != nil {
+			if ctx.Err() == nil {
+				t.Error(err)
+			}
+			return
+		}
+		for i, e := range entries {
+			if high[i].NewerThan(e.Version) {
+				t.Errorf("key %s went back from %s to %s", keys[i], high[i], e.Version)
+			}
+			high[i] = e.Version
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// Backfill, reconcile with repair and the journal's repair, all beside writers a
+// quarter of whose target writes are lost and a quarter late, some too late.
+func TestRepairBesideLiveWritersLosesNothing(t *testing.T) {
+	t.Parallel()
+	const ids = 60
+	p := pairtest.New(t, pairtest.Options{})
+	p.FillSimple(t, 0, ids/2)
+	rc, ledger := reconciler(p)
+	rc.Pause = 10 * time.Millisecond
+	w := &writer{t: t, p: p, ledger: ledger, delay: notAfter + notAfter/4, lose: 25, late: 25}
+	ctx, stop := context.WithTimeout(t.Context(), 6*time.Second)
+	defer stop()
+	var all sync.WaitGroup
+	for range 4 {
+		all.Go(func() {
+			for ctx.Err() == nil {
+				if err := w.write(context.WithoutCancel(ctx), rand.IntN(ids)); err != nil && ctx.Err() == nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	all.Go(func() { watch(ctx, t, p, ids) })
+	backfill(t, p)
+	runs := 0
+	for ctx.Err() == nil {
+		if _, _, err := rc.Run(ctx, repaired); err != nil && ctx.Err() == nil {
+			t.Fatal(err)
+		}
+		runs++
+	}
+	all.Wait()
+	w.under.Wait()
+	if _, err := rc.RepairJournal(t.Context()); err != nil || ledger.Lost() != 0 {
+		t.Fatalf("%v, %d keys still lost", err, ledger.Lost())
+	}
+	p.WantSame(t) // nothing but the journal was behind
+	r, found := run(t, rc, repaired)
+	if r.Differences != 0 || runs < 2 {
+		t.Fatalf("after %d runs beside the writers: %+v %+v", runs, r, found)
+	}
+	wantClean(t, rc)
+}
+
+// Lag is no difference, however constant: keys are written all the time, and each
+// target write arrives, but late.
+func TestConstantWritesAreNeverReportedFalsely(t *testing.T) {
+	t.Parallel()
+	const ids = 8
+	p := pairtest.New(t, pairtest.Options{})
+	p.FillSimple(t, 0, 500)
+	backfill(t, p)
+	rc, ledger := reconciler(p)
+	w := &writer{t: t, p: p, ledger: ledger, delay: notAfter * 3 / 4, late: 100}
+	ctx, stop := context.WithTimeout(t.Context(), 5*time.Second)
+	defer stop()
+	var all sync.WaitGroup
+	all.Go(func() {
+		for ctx.Err() == nil {
+			if err := w.write(context.WithoutCancel(ctx), rand.IntN(ids)); err != nil && ctx.Err() == nil {
+				t.Error(err)
+			}
+			time.Sleep(5 * time.Millisecond)
+		}
+	})
+	// One key whose target writes are all lost: that one is to be found, though
+	// legacy never holds still.
+	lost := &writer{t: t, p: p, ledger: ledger, lose: 100}
+	all.Go(func() {
+		for ctx.Err() == nil {
+			if err := lost.write(context.WithoutCancel(ctx), 400); err != nil && ctx.Err() == nil {
+				t.Error(err)
+			}
+			time.Sleep(20 * time.Millisecond)
+		}
+	})
+	var suspects int64
+	for range 3 {
+		r, found, err := rc.Run(ctx, full)
+		if ctx.Err() != nil {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		suspects += r.Suspects
+		for _, f := range found {
+			if f.Key != "400" {
+				t.Errorf("reported: %+v", f)
+			}
+		}
+		if len(found) == 1 && found[0].Class != reconcile.Stale && found[0].Class != reconcile.Extra {
+			t.Errorf("the lost one is %+v", found[0])
+		}
+	}
+	stop()
+	all.Wait()
+	w.under.Wait()
+	if suspects < 3 {
+		t.Errorf("only %d suspects: nothing lagged", suspects)
+	}
+	if _, err := rc.RepairJournal(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	wantClean(t, rc)
+}

@@ -1,0 +1,109 @@
+package record
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/cockroachdb/apd/v3"
+)
+
+// ruleNode holds the rule of one place and those of the places inside it.
+type ruleNode struct {
+	ignore    bool
+	tolerance *apd.Decimal
+	precision time.Duration
+	show      bool
+	members   map[string]*ruleNode
+}
+
+// allow adds the rule of this place to what holds around it.
+func (n *ruleNode) allow(around leeway) leeway {
+	if n == nil {
+		return around
+	}
+	if n.tolerance != nil {
+		around.tolerance = n.tolerance
+	}
+	if n.precision > 0 {
+		around.precision = n.precision
+	}
+	around.show = around.show || n.show
+	return around
+}
+
+// member returns what holds at a place inside this one.
+func (n *ruleNode) member(token string, around leeway) (below *ruleNode, inside leeway, ignored bool) {
+	if n == nil {
+		return nil, around, false
+	}
+	below = n.members[token]
+	return below, below.allow(around), below != nil && below.ignore
+}
+
+// Validate finds what is wrong with a rule whatever the records look like.
+func (r Rule) Validate() error {
+	tokens, err := ParsePointer(r.Path)
+	switch {
+	case err != nil:
+		return err
+	case len(tokens) == 0:
+		return fmt.Errorf("path is missing: write /field, or /field/member inside a JSON field")
+	case r.Ignore == "" && r.Tolerance == "" && r.Precision == 0 && !r.Show:
+		return fmt.Errorf("path %q: the rule says nothing; give ignore (with the reason), tolerance, precision or show", r.Path)
+	case r.Ignore != "" && strings.TrimSpace(r.Ignore) == "":
+		return fmt.Errorf("path %q: ignore must give the reason", r.Path)
+	case r.Ignore != "" && (r.Tolerance != "" || r.Precision != 0 || r.Show):
+		return fmt.Errorf("path %q: what is ignored can't have another rule", r.Path)
+	case r.Precision != 0 && time.Duration(r.Precision) < time.Microsecond:
+		return fmt.Errorf("path %q: precision must be a microsecond or more, such as 1ms", r.Path)
+	}
+	if _, ok := parseTolerance(r.Tolerance); r.Tolerance != "" && !ok {
+		return fmt.Errorf("path %q: tolerance %q: want a decimal of 0 or more, such as 0.01", r.Path, r.Tolerance)
+	}
+	return nil
+}
+
+// add puts the rule into the tree of its field; tokens are those behind the field's.
+func (n *ruleNode) add(r Rule, f *Field, tokens []string) error {
+	at := n
+	for depth, token := range tokens {
+		if f.Kind != JSON && f.Kind != Array {
+			return fmt.Errorf("path %q: field %q is %s; only json and array fields have members", r.Path, f.Name, f.Kind)
+		}
+		if f.Kind == Array && depth == 0 && !isIndex(token) {
+			return fmt.Errorf("path %q: field %q is an array: want the number of an element, from 0", r.Path, f.Name)
+		}
+		if at.members == nil {
+			at.members = map[string]*ruleNode{}
+		}
+		if at.members[token] == nil {
+			at.members[token] = &ruleNode{}
+		}
+		at = at.members[token]
+	}
+	kind := f.Kind
+	if kind == Array && f.Element != "" {
+		kind = f.Element
+	}
+	loose := kind == JSON || kind == Array
+	switch {
+	case at.ignore || at.tolerance != nil || at.precision > 0 || at.show:
+		return fmt.Errorf("path %q: there are two rules for it", r.Path)
+	case r.Tolerance != "" && !loose && !numeric(kind):
+		return fmt.Errorf("path %q: tolerance is for numbers, field %q is %s", r.Path, f.Name, kind)
+	case r.Precision != 0 && !loose && kind != Timestamp && kind != TimestampTZ:
+		return fmt.Errorf("path %q: precision is for timestamps, field %q is %s", r.Path, f.Name, kind)
+	}
+	at.ignore, at.precision, at.show = r.Ignore != "", time.Duration(r.Precision), r.Show
+	if r.Tolerance != "" {
+		at.tolerance, _ = parseTolerance(r.Tolerance)
+	}
+	return nil
+}
+
+func isIndex(token string) bool {
+	n, err := strconv.Atoi(token)
+	return err == nil && n >= 0 && strconv.Itoa(n) == token
+}

@@ -1,0 +1,199 @@
+package spec
+
+import (
+	"errors"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/stranglerfig/migrator/phases"
+	"github.com/stranglerfig/migrator/record"
+)
+
+// validator finds what no store need be asked about.
+type validator struct {
+	m *Migration
+	*problems
+}
+
+func (v *validator) all() {
+	v.names()
+	v.legacy()
+	v.target()
+	v.fields()
+	v.rules()
+	v.phases()
+	v.writing()
+	v.jobs()
+}
+
+var (
+	migrationName = regexp.MustCompile(`^[a-z][a-z0-9_-]{0,62}$`)
+	environment   = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9 ._-]{0,62}$`)
+)
+
+func (v *validator) names() {
+	switch name := v.m.Name; {
+	case name == "":
+		v.at("name", "is missing")
+	case !migrationName.MatchString(name):
+		v.at("name", ": %q: want lower-case letters, digits, - and _, a letter first, 63 at most", name)
+	}
+	if !environment.MatchString(v.m.Environment) {
+		v.at("environment", ": %q: want a word such as production or staging", v.m.Environment)
+	}
+}
+
+func (v *validator) fields() {
+	m := v.m
+	named, targets := map[string]bool{}, map[string]string{}
+	for i, f := range m.Fields {
+		to := f.Target
+		if to == "" {
+			to = f.Name
+		}
+		switch {
+		case f.Name == "":
+			v.at(index("fields", i)+".name", "is missing")
+		case named[f.Name]:
+			v.at(index("fields", i)+".name", "%q is named twice", f.Name)
+		case targets[to] != "":
+			v.at(index("fields", i), "%q would be written to %q, as %q already is", f.Name, to, targets[to])
+		case m.Target.Store == "redis" && to == m.Target.VersionField:
+			v.at(index("fields", i), "%q would be written to %q, which holds the version; rename the one or set target.version_field", f.Name, to)
+		}
+		named[f.Name], targets[to] = true, f.Name
+	}
+	if len(m.Fields) > 0 && len(m.Exclude) > 0 {
+		v.at("exclude", "and fields are both given: fields already names what is moved; leave one out")
+	}
+	for i, name := range m.Exclude {
+		switch {
+		case name == "":
+			v.at(index("exclude", i), "is empty")
+		case slices.Contains(m.Exclude[:i], name):
+			v.at(index("exclude", i), "%q is named twice", name)
+		}
+	}
+	for i, name := range m.Legacy.Key {
+		v.moved(index("legacy.key", i), name, "is a column of the key")
+	}
+	if m.Target.Expires != "" {
+		v.moved("target.expires", m.Target.Expires, "says when a record ends")
+	}
+}
+
+// moved wants a column among those that are moved.
+func (v *validator) moved(path, column, because string) {
+	m := v.m
+	if len(m.Fields) > 0 && !slices.ContainsFunc(m.Fields, func(f Field) bool { return f.Name == column }) {
+		v.at(path, "%q %s, so it must be among fields", column, because)
+	}
+	if slices.Contains(m.Exclude, column) {
+		v.at(path, "%q %s: it can't be excluded", column, because)
+	}
+}
+
+func (v *validator) rules() {
+	seen := map[string]bool{}
+	for i, r := range v.m.Compare {
+		at := index("compare", i)
+		if err := r.Validate(); err != nil {
+			v.at(at, ": %v", err)
+			continue
+		}
+		if seen[r.Path] {
+			v.at(at, ": path %q: there are two rules for it", r.Path)
+		}
+		seen[r.Path] = true
+		tokens, _ := record.ParsePointer(r.Path)
+		if slices.Contains(v.m.Exclude, tokens[0]) {
+			v.at(at, ": path %q: column %q is excluded", r.Path, tokens[0])
+		}
+		if fields := v.m.Fields; len(fields) > 0 && !slices.ContainsFunc(fields, func(f Field) bool { return f.Name == tokens[0] }) {
+			v.at(at, ": path %q: %q is not among fields; rules use legacy's names", r.Path, tokens[0])
+		}
+	}
+}
+
+func (v *validator) phases() {
+	err := v.m.Phases.Validate()
+	if err == nil {
+		return
+	}
+	all := []error{err}
+	var joined interface{ Unwrap() []error }
+	if errors.As(err, &joined) {
+		all = joined.Unwrap()
+	}
+	for _, one := range all {
+		path, message, _ := strings.Cut(one.Error(), ": ")
+		v.at(path, ": %s", message)
+	}
+}
+
+func (v *validator) writing() {
+	w := v.m.Writing
+	v.oneOf("writing.on_target_failure", w.OnTargetFailure, "rollback", "degrade", "fail")
+	v.positive("writing.deadline", w.Deadline)
+	v.positive("writing.fence_budget", w.FenceBudget)
+	if w.RollbackBudget < 0 {
+		v.at("writing.rollback_budget", "must not be negative")
+	}
+	if v.positive("writing.not_after", w.NotAfter) && w.NotAfter < w.Deadline {
+		v.at("writing.not_after", "(%s) must be at least writing.deadline (%s): a write may still be on its way", w.NotAfter, w.Deadline)
+	}
+	if w.Tombstones/10 < w.NotAfter {
+		v.at("writing.tombstones", "(%s) must be at least ten times writing.not_after (%s): a late write must still meet them", w.Tombstones, w.NotAfter)
+	}
+	v.between("writing.queue", w.Queue, 1, 10_000_000)
+}
+
+func (v *validator) jobs() {
+	f, b, r := v.m.Fleet, v.m.Backfill, v.m.Reconcile
+	if v.positive("fleet.lease", f.Lease) && v.positive("fleet.renew", f.Renew) && f.Renew > f.Lease/3 {
+		v.at("fleet.renew", "(%s) must be at most a third of fleet.lease (%s): one renewal may get lost", f.Renew, f.Lease)
+	}
+	v.between("backfill.chunk_rows", b.ChunkRows, 1, 10_000_000)
+	v.between("backfill.rate", b.Rate, 0, maxRate)
+	v.between("backfill.workers", b.Workers, 1, 64)
+	v.positive("backfill.lock_timeout", b.LockTimeout)
+	v.between("reconcile.chunk_rows", r.ChunkRows, 1, 10_000_000)
+	v.between("reconcile.rate", r.Rate, 0, maxRate)
+	v.between("reconcile.workers", r.Workers, 1, 64)
+	v.between("reconcile.rereads", r.Rereads, 1, 1000)
+	v.between("reconcile.findings", r.Findings, 1, 10_000_000)
+	v.between("reconcile.max_repairs", r.MaxRepairs, 0, 1_000_000_000)
+	if r.Pause < 0 {
+		v.at("reconcile.pause", "must not be negative")
+	}
+	if r.Sample == 0 {
+		v.at("reconcile.sample", "must be above 0 and up to 100")
+	}
+}
+
+const maxRate = 1_000_000_000
+
+func (v *validator) positive(path string, d phases.Duration) bool {
+	if d <= 0 {
+		v.at(path, "must be above 0, such as %s", phases.Duration(time.Second))
+	}
+	return d > 0
+}
+
+func (v *validator) between(path string, n, low, high int) {
+	if n < low || n > high {
+		v.at(path, "must be from %d to %d, not %d", low, high, n)
+	}
+}
+
+func (v *validator) oneOf(path, value string, allowed ...string) {
+	switch {
+	case slices.Contains(allowed, value):
+	case value == "":
+		v.at(path, "is missing: want %s", strings.Join(allowed, " or "))
+	default:
+		v.at(path, ": %q: want %s", value, strings.Join(allowed, " or "))
+	}
+}

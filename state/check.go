@@ -1,0 +1,116 @@
+package state
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/stranglerfig/migrator/record"
+)
+
+const (
+	oldestServer = 130000          // hash functions and triggers that the schema uses; tried from here on
+	clockSkew    = 2 * time.Second // between this machine and the database, before it is worth a word
+)
+
+// Check examines the state database: whether it can be reached, is a primary, has
+// the schema, and gives the role what it needs. It changes nothing.
+func Check(ctx context.Context, url string) []record.Check {
+	cfg, err := parseURL(url)
+	if err != nil {
+		return []record.Check{{Name: "connection", Result: record.Refused, Detail: err.Error(), Try: "--state-url or MIGRATOR_STATE_URL"}}
+	}
+	conn, err := pgx.ConnectConfig(ctx, cfg.ConnConfig)
+	if err != nil {
+		return []record.Check{{Name: "connection", Result: record.Refused, Detail: err.Error()}}
+	}
+	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
+	checks, err := examine(ctx, conn)
+	if err != nil {
+		checks = append(checks, record.Check{Name: "connection", Result: record.Refused, Detail: err.Error()})
+	}
+	return checks
+}
+
+func examine(ctx context.Context, conn *pgx.Conn) ([]record.Check, error) {
+	var server, database, user, commit, fsync string
+	var number int
+	var standby, create bool
+	var now time.Time
+	asked := time.Now()
+	if err := conn.QueryRow(ctx, `SELECT clock_timestamp()`).Scan(&now); err != nil {
+		return nil, err
+	}
+	halfway := asked.Add(time.Since(asked) / 2)
+	err := conn.QueryRow(ctx, `SELECT current_setting('server_version'), current_setting('server_version_num')::integer,
+			current_database(), session_user, pg_is_in_recovery(), has_database_privilege(current_database(), 'CREATE'),
+			current_setting('synchronous_commit'), current_setting('fsync')`).
+		Scan(&server, &number, &database, &user, &standby, &create, &commit, &fsync)
+	if err != nil {
+		return nil, err
+	}
+	checks := []record.Check{{Name: "connection", Result: record.Good, Detail: fmt.Sprintf("PostgreSQL %s, database %s, as %s", server, database, user)}}
+	add := func(name string, result record.CheckResult, try, detail string, args ...any) {
+		checks = append(checks, record.Check{Name: name, Result: result, Detail: fmt.Sprintf(detail, args...), Try: try})
+	}
+	if number < oldestServer {
+		add("server", record.Refused, "", "PostgreSQL %s is too old: 13 or later is needed", server)
+	}
+	if standby {
+		add("primary", record.Refused, "the URL of the primary, or target_session_attrs=read-write in it", "this server is a hot standby: nothing can be written to it")
+	} else {
+		add("primary", record.Good, "", "it takes writes")
+	}
+	checks = append(checks, schemaChecks(ctx, conn, user, create)...)
+	if skew := now.Sub(halfway).Abs(); skew > clockSkew {
+		add("clock", record.Warned, "NTP on both machines", "the database's clock is %s off this machine's; the database's counts", skew.Round(time.Millisecond))
+	} else {
+		add("clock", record.Good, "", "within %s of this machine's", clockSkew)
+	}
+	if commit == "off" || fsync == "off" {
+		add("durability", record.Warned, "synchronous_commit = on and fsync = on",
+			"synchronous_commit is %s and fsync %s: a crash of the server may forget acknowledged transitions and journalled keys", commit, fsync)
+	}
+	return checks, nil
+}
+
+func schemaChecks(ctx context.Context, conn *pgx.Conn, user string, create bool) []record.Check {
+	err := checkVersion(ctx, conn)
+	switch {
+	case errors.Is(err, ErrNoSchema) && !create:
+		return []record.Check{{
+			Name: "schema", Result: record.Refused,
+			Detail: fmt.Sprintf("there is no schema migrator, and %s may not create one", user),
+			Try:    "GRANT CREATE ON DATABASE ... TO " + pgx.Identifier{user}.Sanitize() + ", then migrator init",
+		}}
+	case errors.Is(err, ErrNoSchema):
+		return []record.Check{{Name: "schema", Result: record.Refused, Detail: "there is no schema migrator yet", Try: "migrator init"}}
+	case errors.Is(err, ErrOlder):
+		return []record.Check{{Name: "schema", Result: record.Refused, Detail: err.Error(), Try: "migrator init"}}
+	case err != nil:
+		return []record.Check{{Name: "schema", Result: record.Refused, Detail: err.Error()}}
+	}
+	checks := []record.Check{{Name: "schema", Result: record.Good, Detail: fmt.Sprintf("version %d", binaryVersion())}}
+	var lacks []string
+	rows, err := conn.Query(ctx, `SELECT t.name || ' (' || p.name || ')'
+		FROM unnest(ARRAY['migrations', 'epochs', 'history', 'leases', 'journal', 'backfills', 'reconcile_runs']) t (name),
+		     unnest(ARRAY['SELECT', 'INSERT', 'UPDATE']) p (name)
+		WHERE NOT has_table_privilege('migrator.' || t.name, p.name) AND NOT (t.name = 'history' AND p.name = 'UPDATE')
+		ORDER BY 1`)
+	if err == nil {
+		lacks, err = pgx.CollectRows(rows, pgx.RowTo[string])
+	}
+	switch {
+	case err != nil:
+		return append(checks, record.Check{Name: "privileges", Result: record.Refused, Detail: explain(err).Error()})
+	case len(lacks) > 0:
+		return append(checks, record.Check{
+			Name: "privileges", Result: record.Refused,
+			Detail: fmt.Sprintf("%s lacks privileges: %s", user, lacks[0]), Try: "the role that ran migrator init, or one that it has granted them to",
+		})
+	}
+	return append(checks, record.Check{Name: "privileges", Result: record.Good, Detail: "it may read and write the schema migrator"})
+}

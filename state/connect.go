@@ -1,0 +1,87 @@
+package state
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// ErrURL refuses a URL that can't be one of a PostgreSQL database.
+var ErrURL = errors.New("the state database's URL can't be read; want postgres://user:password@host:5432/database, with special characters in the password %-encoded")
+
+// parseURL never repeats the URL: of one that can't be parsed, nobody knows which
+// part is the password.
+func parseURL(url string) (*pgxpool.Config, error) {
+	if url == "" {
+		return nil, errors.New("no URL of the state database is given; want postgres://user:password@host:5432/database")
+	}
+	cfg, err := pgxpool.ParseConfig(url)
+	if err != nil {
+		return nil, ErrURL
+	}
+	if _, named := cfg.ConnConfig.RuntimeParams["application_name"]; !named {
+		cfg.ConnConfig.RuntimeParams["application_name"] = "migrator"
+	}
+	return cfg, nil
+}
+
+func connect(ctx context.Context, cfg *pgxpool.Config) (*pgxpool.Pool, error) {
+	pool, err := pgxpool.NewWithConfig(ctx, cfg)
+	if err != nil {
+		return nil, fmt.Errorf("connect to the state database: %w", err)
+	}
+	if err := pool.Ping(ctx); err != nil {
+		pool.Close()
+		return nil, fmt.Errorf("connect to the state database: %w", err)
+	}
+	return pool, nil
+}
+
+// SQLSTATEs that say something about the state database as a whole.
+const (
+	codeUndefinedTable    = "42P01"
+	codeUndefinedFunction = "42883"
+	codeUndefinedSchema   = "3F000"
+	codeUndefinedObject   = "42704"
+	codeNoPrivilege       = "42501"
+	codeReadOnly          = "25006"
+)
+
+func sqlState(err error) string {
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) {
+		return pg.Code
+	}
+	return ""
+}
+
+// explain adds to an error of the database what it means here and what to do.
+func explain(err error) error {
+	switch sqlState(err) {
+	case codeUndefinedTable, codeUndefinedFunction, codeUndefinedSchema:
+		return fmt.Errorf("%w: %w", err, ErrNoSchema)
+	case codeNoPrivilege:
+		return fmt.Errorf("the role lacks a privilege in the state database: %w", err)
+	case codeReadOnly:
+		return fmt.Errorf("the state database is read-only; give the URL of the primary: %w", err)
+	}
+	return err
+}
+
+// readCommitted is the isolation under which a statement sees what was committed
+// while it waited for a lock: decisions behind a lock rest on it, whatever the
+// database's default is.
+var readCommitted = pgx.TxOptions{IsoLevel: pgx.ReadCommitted, AccessMode: pgx.ReadWrite}
+
+var oneMoment = pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}
+
+// querier is a pool, a connection or a transaction.
+type querier interface {
+	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
+	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
+}

@@ -1,0 +1,121 @@
+package state
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/stranglerfig/migrator/phases"
+)
+
+// Evidence is all that a decision about the migration rests on, as of one moment.
+func (s *Store) Evidence(ctx context.Context, migration string) (e phases.Evidence, err error) {
+	err = pgx.BeginTxFunc(ctx, s.pool, oneMoment, func(tx pgx.Tx) error {
+		e, err = gather(ctx, tx, migration)
+		return err
+	})
+	return e, explain(err)
+}
+
+// gather reads the evidence. It is as of one moment in a transaction that is, or
+// that has the migration's row alone.
+func gather(ctx context.Context, q querier, migration string) (e phases.Evidence, err error) {
+	if e.Standing, err = standing(ctx, q, migration); err != nil {
+		return e, err
+	}
+	if e.Fleet, e.Now, err = fleet(ctx, q, e.Standing); err != nil {
+		return e, err
+	}
+	if e.Backfill, err = newestBackfill(ctx, q, migration); err != nil {
+		return e, err
+	}
+	if e.Reconcile, err = newestRun(ctx, q, migration, `true`); err != nil {
+		return e, err
+	}
+	if e.FullReconcile, err = newestRun(ctx, q, migration, `whole AND two_way`); err != nil {
+		return e, err
+	}
+	if e.FailedReconcile, err = newestRun(ctx, q, migration, `differences > 0`); err != nil {
+		return e, err
+	}
+	e.Approvals, err = approvals(ctx, q, e.Standing, e.Now)
+	return e, err
+}
+
+// fleet sums the leases up.
+//
+// Held is what live leases may still be on: a lease that acknowledged an epoch may
+// have swapped to any later one without having said so yet.
+//
+// Lapsed leases are left out of it on purpose. An instance whose lease ran out, by
+// a clock that it started before the database's, behaves as dual-read: it reads
+// legacy and writes both stores. Beside it every way back is safe: from cutover
+// and grace to dual-read and on to shadow-write those routes are compatible with
+// its behaviour, and under legacy it is one more reader of legacy, whose writes
+// reach the target with their versions, as a backfill's would. While authority
+// moves back (lifting, returning) legacy's own fence refuses its writes. So it
+// holds no rollback up. Every move forward it does hold up: Transition refuses
+// those while any lease is lapsed, and the gate fleet-settled says so.
+func fleet(ctx context.Context, q querier, st phases.Standing) (f phases.Fleet, now time.Time, err error) {
+	leases, now, err := readLeases(ctx, q, st.Migration)
+	if err != nil {
+		return f, now, err
+	}
+	present := st.Route.Epoch
+	lowest := present + 1
+	for _, l := range leases {
+		if l.Lapsed {
+			f.Lapsed = append(f.Lapsed, l.Instance)
+			continue
+		}
+		f.Live++
+		if l.Acknowledged < present {
+			f.Behind++
+		}
+		lowest = min(lowest, l.Acknowledged)
+	}
+	if f.Live > 0 {
+		f.Held, err = epochsFrom(ctx, q, st.Migration, lowest)
+	}
+	return f, now, err
+}
+
+func epochsFrom(ctx context.Context, q querier, migration string, lowest int64) ([]phases.Route, error) {
+	rows, err := q.Query(ctx, `SELECT phase, percent, epoch FROM migrator.epochs
+		WHERE migration = $1 AND epoch >= $2 ORDER BY epoch DESC`, migration, lowest)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, scanRoute)
+}
+
+func scanRoute(row pgx.CollectableRow) (r phases.Route, err error) {
+	err = row.Scan(&r.Phase, &r.Percent, &r.Epoch)
+	return r, err
+}
+
+func newestBackfill(ctx context.Context, q querier, migration string) (*phases.BackfillEvidence, error) {
+	var b phases.BackfillEvidence
+	var finished *time.Time
+	err := q.QueryRow(ctx, `SELECT epoch, began_at, finished_at FROM migrator.backfills
+		WHERE migration = $1 ORDER BY id DESC LIMIT 1`, migration).Scan(&b.Epoch, &b.Began, &finished)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil, nil
+	}
+	b.Finished = orZero(finished)
+	return &b, err
+}
+
+// newestRun is the newest finished run that the condition, of this file, lets through.
+func newestRun(ctx context.Context, q querier, migration, condition string) (*phases.ReconcileEvidence, error) {
+	var r phases.ReconcileEvidence
+	err := q.QueryRow(ctx, `SELECT id, epoch, config_hash, began_at, finished_at, whole, two_way, checked, differences
+		FROM migrator.reconcile_runs WHERE migration = $1 AND status = 'done' AND `+condition+` ORDER BY id DESC LIMIT 1`, migration).
+		Scan(&r.Run, &r.Epoch, &r.ConfigHash, &r.Began, &r.Finished, &r.Full, &r.TwoWay, &r.Checked, &r.Differences)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil, nil
+	}
+	return &r, err
+}

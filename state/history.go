@@ -1,0 +1,152 @@
+package state
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/stranglerfig/migrator/phases"
+)
+
+// Entry is one line of a migration's history. Seq, At, Actor and the hashes are
+// the database's own: no client can choose them.
+type Entry struct {
+	Seq        int64           `json:"seq"`
+	At         time.Time       `json:"at"`
+	Actor      string          `json:"actor"` // the database's session_user
+	Cause      phases.Cause    `json:"cause"`
+	From       phases.Route    `json:"from"`
+	To         phases.Route    `json:"to"` // the same as From where the route did not change
+	Reason     string          `json:"reason,omitempty"`
+	ConfigHash string          `json:"config_hash"`
+	Evidence   json.RawMessage `json:"evidence"`
+	PrevHash   string          `json:"prev_hash"` // hexadecimal; "" in the first entry
+	Hash       string          `json:"hash"`
+}
+
+const entryColumns = `seq, at, actor, cause, from_phase, from_percent, from_epoch, to_phase, to_percent, to_epoch,
+	reason, config_hash, evidence::text, encode(prev_hash, 'hex'), encode(hash, 'hex')`
+
+func scanEntry(row pgx.CollectableRow) (e Entry, err error) {
+	var evidence string
+	err = row.Scan(&e.Seq, &e.At, &e.Actor, &e.Cause, &e.From.Phase, &e.From.Percent, &e.From.Epoch,
+		&e.To.Phase, &e.To.Percent, &e.To.Epoch, &e.Reason, &e.ConfigHash, &evidence, &e.PrevHash, &e.Hash)
+	e.Evidence = json.RawMessage(evidence)
+	return e, err
+}
+
+// History returns the newest entries, up to limit, in the order they were made.
+func (s *Store) History(ctx context.Context, migration string, limit int) ([]Entry, error) {
+	rows, err := s.pool.Query(ctx, `SELECT `+entryColumns+` FROM migrator.history
+		WHERE migration = $1 ORDER BY seq DESC LIMIT $2`, migration, limit)
+	if err != nil {
+		return nil, explain(err)
+	}
+	entries, err := pgx.CollectRows(rows, scanEntry)
+	slices.Reverse(entries)
+	if err == nil && len(entries) == 0 {
+		_, err = s.Standing(ctx, migration)
+	}
+	return entries, explain(err)
+}
+
+// note adds an entry that changes no route. The caller's transaction has the
+// migration's row alone.
+func note(ctx context.Context, tx pgx.Tx, migration string, cause phases.Cause, reason string, evidence any) error {
+	doc, err := json.Marshal(evidence)
+	if err != nil {
+		return err
+	}
+	_, err = tx.Exec(ctx, `INSERT INTO migrator.history (migration, cause, from_phase, from_percent, from_epoch,
+			to_phase, to_percent, to_epoch, reason, config_hash, evidence)
+		SELECT name, $2, phase, percent, epoch, phase, percent, epoch, $3, config_hash, $4::jsonb
+		FROM migrator.migrations WHERE name = $1`, migration, string(cause), clean(reason), string(doc))
+	return err
+}
+
+// BrokenHistoryError tells where the history is not what was written.
+type BrokenHistoryError struct {
+	Migration string
+	Seq       int64 // the first entry that is wrong
+	What      string
+}
+
+func (e *BrokenHistoryError) Error() string {
+	return fmt.Sprintf("the history of %s was tampered with at entry %d: %s; compare it with a backup of the state database", e.Migration, e.Seq, e.What)
+}
+
+// VerifyHistory recomputes the hash chain here, not in the database, and compares
+// its end with where the migration stands. n is the number of entries found whole;
+// *BrokenHistoryError names the first that is not.
+func (s *Store) VerifyHistory(ctx context.Context, migration string) (n int64, err error) {
+	broken := func(what string) error {
+		return &BrokenHistoryError{Migration: migration, Seq: n + 1, What: what}
+	}
+	err = pgx.BeginTxFunc(ctx, s.pool, oneMoment, func(tx pgx.Tx) error {
+		st, err := standing(ctx, tx, migration)
+		if err != nil {
+			return err
+		}
+		rows, err := tx.Query(ctx, `SELECT `+entryColumns+` FROM migrator.history WHERE migration = $1 ORDER BY seq`, migration)
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		var last Entry
+		for rows.Next() {
+			e, err := scanEntry(rows)
+			switch {
+			case err != nil:
+				return err
+			case e.Seq != n+1:
+				return broken(fmt.Sprintf("entry %d follows entry %d", e.Seq, n))
+			case e.PrevHash != last.Hash:
+				return broken("it does not follow from the entry before it")
+			case e.Hash != entryHash(migration, e):
+				return broken("its content does not give its hash")
+			case n > 0 && e.From != last.To:
+				return broken(fmt.Sprintf("it leads from %s (epoch %d), the entry before it to %s (epoch %d)", e.From, e.From.Epoch, last.To, last.To.Epoch))
+			}
+			last, n = e, n+1
+		}
+		if err := rows.Err(); err != nil {
+			return err
+		}
+		if last.To != st.Route {
+			return broken(fmt.Sprintf("the migration stands at %s (epoch %d), the last entry leads to %s (epoch %d)", st.Route, st.Route.Epoch, last.To, last.To.Epoch))
+		}
+		return nil
+	})
+	return n, explain(err)
+}
+
+// entryHash is SHA-256 of the previous hash and of each of these texts as
+// <bytes>:<text>, in this order: the same bytes as the database's trigger hashes.
+func entryHash(migration string, e Entry) string {
+	prev, err := hex.DecodeString(e.PrevHash)
+	if err != nil {
+		return ""
+	}
+	var b bytes.Buffer
+	b.Write(prev)
+	for _, text := range []string{
+		migration, strconv.FormatInt(e.Seq, 10), e.At.UTC().Format("2006-01-02T15:04:05.000000Z"), e.Actor, string(e.Cause),
+		string(e.From.Phase), strconv.Itoa(int(e.From.Percent)), strconv.FormatInt(e.From.Epoch, 10),
+		string(e.To.Phase), strconv.Itoa(int(e.To.Percent)), strconv.FormatInt(e.To.Epoch, 10),
+		e.Reason, e.ConfigHash, string(e.Evidence),
+	} {
+		b.WriteString(strconv.Itoa(len(text)))
+		b.WriteByte(':')
+		b.WriteString(text)
+	}
+	sum := sha256.Sum256(b.Bytes())
+	return hex.EncodeToString(sum[:])
+}

@@ -1,0 +1,133 @@
+package state
+
+import (
+	"context"
+	"database/sql"
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strconv"
+	"strings"
+
+	"github.com/jackc/pgx/v5/stdlib"
+	"github.com/pressly/goose/v3"
+)
+
+//go:embed migrations/*.sql
+var migrations embed.FS
+
+const (
+	schemaName   = "migrator"
+	versionTable = schemaName + ".schema_version"
+	// migrateLock is the advisory lock of everybody who changes the schema.
+	migrateLock int64 = 0x6d69677261746f72
+)
+
+// Errors about the schema as a whole.
+var (
+	ErrNoSchema = errors.New("the state database has no schema migrator; try: migrator init")
+	ErrNewer    = errors.New("the state database's schema is newer than this migrator")
+	ErrOlder    = errors.New("the state database's schema is older than this migrator")
+)
+
+// Migrate brings the schema to this binary's version, creating it where it is
+// missing, and returns the versions before (0: none) and after. Several at once
+// wait for each other. ErrNewer when another binary has taken it further.
+func Migrate(ctx context.Context, url string) (from, to int64, err error) {
+	cfg, err := parseURL(url)
+	if err != nil {
+		return 0, 0, err
+	}
+	db := stdlib.OpenDB(*cfg.ConnConfig)
+	defer func() { err = errors.Join(err, db.Close()) }()
+	// The lock is the session's: it ends with the connection. It is ours and not
+	// goose's, which looks at the version table before it locks.
+	lock, err := db.Conn(ctx)
+	if err != nil {
+		return 0, 0, fmt.Errorf("connect to the state database: %w", err)
+	}
+	defer func() { err = errors.Join(err, lock.Close()) }()
+	if _, err := lock.ExecContext(ctx, `SELECT pg_advisory_lock($1)`, migrateLock); err != nil {
+		return 0, 0, err
+	}
+	if from, err = prepare(ctx, lock); err != nil {
+		return from, from, explain(err)
+	}
+	files, err := fs.Sub(migrations, "migrations")
+	if err != nil {
+		return from, from, err
+	}
+	provider, err := goose.NewProvider(goose.DialectPostgres, db, files,
+		goose.WithTableName(versionTable), goose.WithDisableGlobalRegistry(true), goose.WithLogger(goose.NopLogger()))
+	if err != nil {
+		return from, from, err
+	}
+	if _, err := provider.Up(ctx); err != nil {
+		return from, from, explain(err)
+	}
+	return from, binaryVersion(), nil
+}
+
+// prepare makes the schema and finds its version. It asks before it creates: a
+// schema that somebody else made for us needs no CREATE on the database.
+func prepare(ctx context.Context, conn *sql.Conn) (found int64, err error) {
+	var schema, table bool
+	err = conn.QueryRowContext(ctx, `SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1),
+		EXISTS (SELECT FROM pg_tables WHERE schemaname = $1 AND tablename = 'schema_version')`, schemaName).Scan(&schema, &table)
+	if err != nil {
+		return 0, err
+	}
+	if !schema {
+		if _, err := conn.ExecContext(ctx, `CREATE SCHEMA `+schemaName); err != nil {
+			return 0, fmt.Errorf("create the schema migrator: %w", err)
+		}
+	}
+	if !table {
+		return 0, nil
+	}
+	if err := conn.QueryRowContext(ctx, versionSQL).Scan(&found); err != nil {
+		return 0, err
+	}
+	if found > binaryVersion() {
+		return found, newer(found)
+	}
+	return found, nil
+}
+
+const versionSQL = `SELECT coalesce(max(version_id), 0) FROM ` + versionTable
+
+// checkVersion refuses a schema that this binary was not made for.
+func checkVersion(ctx context.Context, q querier) error {
+	var found int64
+	err := q.QueryRow(ctx, versionSQL).Scan(&found)
+	if code := sqlState(err); code == codeUndefinedTable || code == codeUndefinedSchema {
+		return ErrNoSchema
+	}
+	if err != nil {
+		return explain(err)
+	}
+	switch want := binaryVersion(); {
+	case found > want:
+		return newer(found)
+	case found < want:
+		return fmt.Errorf("%w: its version is %d, this binary needs %d; try: migrator init", ErrOlder, found, want)
+	}
+	return nil
+}
+
+func newer(found int64) error {
+	return fmt.Errorf("%w: its version is %d, this binary knows %d; try: a newer migrator", ErrNewer, found, binaryVersion())
+}
+
+// binaryVersion is the number of the newest embedded migration.
+func binaryVersion() (newest int64) {
+	names, _ := fs.Glob(migrations, "migrations/*.sql")
+	for _, name := range names {
+		number, _, _ := strings.Cut(strings.TrimPrefix(name, "migrations/"), "_")
+		if v, err := strconv.ParseInt(number, 10, 64); err == nil {
+			newest = max(newest, v)
+		}
+	}
+	return newest
+}

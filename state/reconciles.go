@@ -1,0 +1,144 @@
+package state
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/stranglerfig/migrator/reconcile"
+)
+
+// Reconciles are the reconcile runs, the findings and the journal of one
+// migration. Begin and Save belong to one runner: use a value of your own for each.
+type Reconciles struct {
+	pool      *pgxpool.Pool
+	migration string
+
+	mu   sync.Mutex
+	held *runner
+}
+
+var _ reconcile.Ledger = (*Reconciles)(nil)
+
+// Reconciles of the migration.
+func (s *Store) Reconciles(migration string) *Reconciles {
+	return &Reconciles{pool: s.pool, migration: migration}
+}
+
+// Begin takes the runner's lock and records the run. Runs that are still marked as
+// running then have no process any more: they are stopped. A sampled run's slice
+// follows that of the last sampled run that was done; one that was stopped has
+// shown nothing, so its slice is due again.
+func (r *Reconciles) Begin(ctx context.Context, run reconcile.Run) (reconcile.Run, func(), error) {
+	job := "reconcile " + r.migration
+	held, err := take(ctx, r.pool, job)
+	if err != nil {
+		return run, nil, err
+	}
+	if held == nil {
+		return run, nil, fmt.Errorf("%w%s", reconcile.ErrRunning, runnerNow(ctx, r.pool, job))
+	}
+	run.Status, run.Slices = reconcile.Running, max(run.Slices, 1)
+	if run.Full {
+		run.Slice, run.Slices = 0, 1
+	}
+	if err := held.do(ctx, func(tx pgx.Tx) error { return r.record(ctx, tx, &run) }); err != nil {
+		held.release()
+		return run, nil, err
+	}
+	r.mu.Lock()
+	r.held = held
+	r.mu.Unlock()
+	return run, held.release, nil
+}
+
+func (r *Reconciles) record(ctx context.Context, tx pgx.Tx, run *reconcile.Run) error {
+	_, err := tx.Exec(ctx, `UPDATE migrator.reconcile_runs SET status = 'stopped', finished_at = clock_timestamp(),
+			error = 'its process ended without a word'
+		WHERE migration = $1 AND status = 'running'`, r.migration)
+	if err != nil {
+		return err
+	}
+	if !run.Full {
+		err := tx.QueryRow(ctx, `SELECT coalesce((SELECT slice + 1 FROM migrator.reconcile_runs
+			WHERE migration = $1 AND status = 'done' AND NOT whole ORDER BY id DESC LIMIT 1), 0) % $2::integer`, r.migration, run.Slices).Scan(&run.Slice)
+		if err != nil {
+			return err
+		}
+	}
+	err = tx.QueryRow(ctx, `INSERT INTO migrator.reconcile_runs
+			(migration, epoch, config_hash, whole, two_way, repair, slice, slices, status, began_at)
+		SELECT name, epoch, config_hash, $2, $3, $4, $5, $6, 'running', clock_timestamp()
+		FROM migrator.migrations WHERE name = $1
+		RETURNING id, epoch, config_hash, began_at`, r.migration, run.Full, run.TwoWay, run.Repair, run.Slice, run.Slices).
+		Scan(&run.ID, &run.Epoch, &run.ConfigHash, &run.Began)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return unknown(ctx, tx, r.migration)
+	}
+	return err
+}
+
+// Save stores the run's counts and status and adds findings, over the connection
+// that holds the lock: a runner whose lock is gone can't save. What Begin filled in
+// stays as it was; when the run finished is the database's word.
+func (r *Reconciles) Save(ctx context.Context, run reconcile.Run, found []reconcile.Finding) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.held == nil {
+		return errNoRunner
+	}
+	if run.Classes == nil {
+		run.Classes = map[reconcile.Class]int64{}
+	}
+	classes, err := json.Marshal(run.Classes)
+	if err != nil {
+		return err
+	}
+	return r.held.do(ctx, func(tx pgx.Tx) error {
+		tag, err := tx.Exec(ctx, `UPDATE migrator.reconcile_runs SET status = $3, checked = $4, scanned = $5, suspects = $6,
+				differences = $7, repaired = $8, classes = $9::jsonb, error = $10,
+				finished_at = CASE WHEN $3 <> 'running' THEN coalesce(finished_at, clock_timestamp()) END
+			WHERE id = $2 AND migration = $1`, r.migration, run.ID, string(run.Status), run.Checked, run.Scanned, run.Suspects,
+			run.Differences, run.Repaired, string(classes), clean(run.Error))
+		if err != nil {
+			return err
+		}
+		if tag.RowsAffected() == 0 {
+			return fmt.Errorf("%s has no reconcile run %d", r.migration, run.ID)
+		}
+		return addFindings(ctx, tx, run.ID, found)
+	})
+}
+
+func addFindings(ctx context.Context, tx pgx.Tx, run int64, found []reconcile.Finding) error {
+	if len(found) == 0 {
+		return nil
+	}
+	var now time.Time
+	if err := tx.QueryRow(ctx, `SELECT clock_timestamp()`).Scan(&now); err != nil {
+		return err
+	}
+	columns := []string{"run", "key", "raw_key", "class", "path", "paths", "detail", "version", "repaired", "repair", "at"}
+	_, err := tx.CopyFrom(ctx, pgx.Identifier{schemaName, "reconcile_findings"}, columns,
+		pgx.CopyFromSlice(len(found), func(i int) ([]any, error) {
+			f := found[i]
+			paths := make([]string, len(f.Paths))
+			for j, p := range f.Paths {
+				paths[j] = clean(p)
+			}
+			if f.At.IsZero() {
+				f.At = now
+			}
+			return []any{
+				run, []byte(f.Key), []byte(f.RawKey), string(f.Class), clean(f.Path), paths, clean(f.Detail),
+				f.Version.String(), f.Repaired, clean(f.Repair), f.At,
+			}, nil
+		}))
+	return err
+}

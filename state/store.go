@@ -1,0 +1,142 @@
+package state
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/stranglerfig/migrator/phases"
+)
+
+// Store is the state of all migrations, for operators' commands and the daemon.
+// Applications use a Fleet.
+type Store struct{ pool *pgxpool.Pool }
+
+// Open connects to the state database. ErrNoSchema, ErrOlder or ErrNewer when its
+// schema is not the one that this binary works with.
+func Open(ctx context.Context, url string) (*Store, error) {
+	cfg, err := parseURL(url)
+	if err != nil {
+		return nil, err
+	}
+	pool, err := connect(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkVersion(ctx, pool); err != nil {
+		pool.Close()
+		return nil, err
+	}
+	return &Store{pool: pool}, nil
+}
+
+// Close waits for connections in use and closes all.
+func (s *Store) Close() { s.pool.Close() }
+
+// Pool is the store's connections, for a Fleet in the same process.
+func (s *Store) Pool() *pgxpool.Pool { return s.pool }
+
+// ErrUnknownMigration is wrapped by errors that list the migrations there are.
+var ErrUnknownMigration = errors.New("there is no such migration")
+
+func unknown(ctx context.Context, q querier, migration string) error {
+	rows, err := q.Query(ctx, `SELECT name FROM migrator.migrations ORDER BY name`)
+	if err != nil {
+		return explain(err)
+	}
+	names, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	switch {
+	case err != nil:
+		return explain(err)
+	case len(names) == 0:
+		return fmt.Errorf("%w as %q: none has been applied; try: migrator apply", ErrUnknownMigration, migration)
+	}
+	return fmt.Errorf("%w as %q: there are %s; try: migrator status", ErrUnknownMigration, migration, strings.Join(names, ", "))
+}
+
+const standingSQL = `
+SELECT m.name, m.phase, m.percent, m.epoch, m.phase_since, m.route_since, m.paused, m.config_hash,
+       (SELECT coalesce(max(e.epoch), 0) FROM migrator.epochs e WHERE e.migration = m.name AND e.phase = 'legacy'),
+       (SELECT max(l.lost_at) FROM migrator.leases l WHERE l.migration = m.name AND l.lost_at IS NOT NULL),
+       m.attempt, m.fence_era, m.reversible,
+       (SELECT count(*) FROM migrator.return_journal r WHERE r.migration = m.name),
+       (SELECT count(*) FROM migrator.journal j WHERE j.migration = m.name),
+       coalesce(h.cause, ''), coalesce(h.reason, ''), coalesce(h.actor, ''), m.environment
+FROM migrator.migrations m
+LEFT JOIN LATERAL (SELECT cause, reason, actor FROM migrator.history
+                   WHERE migration = m.name ORDER BY seq DESC LIMIT 1) h ON true`
+
+func scanStanding(row pgx.CollectableRow) (st phases.Standing, err error) {
+	var dirty *time.Time
+	err = row.Scan(&st.Migration, &st.Route.Phase, &st.Route.Percent, &st.Route.Epoch, &st.PhaseSince, &st.RouteSince,
+		&st.Paused, &st.ConfigHash, &st.LegacyEpoch, &dirty, &st.Attempt, &st.FenceEra, &st.Reversible,
+		&st.ReturnKeys, &st.JournalKeys, &st.LastCause, &st.LastReason, &st.LastActor, &st.Environment)
+	st.Dirty = orZero(dirty)
+	return st, err
+}
+
+func orZero(t *time.Time) time.Time {
+	if t == nil {
+		return time.Time{}
+	}
+	return *t
+}
+
+func standing(ctx context.Context, q querier, migration string) (phases.Standing, error) {
+	rows, err := q.Query(ctx, standingSQL+` WHERE m.name = $1`, migration)
+	if err != nil {
+		return phases.Standing{}, explain(err)
+	}
+	st, err := pgx.CollectExactlyOneRow(rows, scanStanding)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return st, unknown(ctx, q, migration)
+	}
+	return st, explain(err)
+}
+
+// Standing is where one migration stands. ErrUnknownMigration lists those there are.
+func (s *Store) Standing(ctx context.Context, migration string) (phases.Standing, error) {
+	return standing(ctx, s.pool, migration)
+}
+
+// List is where all migrations stand, by name.
+func (s *Store) List(ctx context.Context) ([]phases.Standing, error) {
+	rows, err := s.pool.Query(ctx, standingSQL+` ORDER BY m.name`)
+	if err != nil {
+		return nil, explain(err)
+	}
+	all, err := pgx.CollectRows(rows, scanStanding)
+	return all, explain(err)
+}
+
+// Epoch is one route that a migration was on.
+type Epoch struct {
+	Route   phases.Route `json:"route"`
+	Began   time.Time    `json:"began"`
+	Settled time.Time    `json:"settled,omitzero"` // when the last instance was known to be on it; zero: not before the next epoch
+}
+
+// Epochs returns up to limit routes of the migration, newest first.
+func (s *Store) Epochs(ctx context.Context, migration string, limit int) ([]Epoch, error) {
+	rows, err := s.pool.Query(ctx, `SELECT phase, percent, epoch, began_at, settled_at FROM migrator.epochs
+		WHERE migration = $1 ORDER BY epoch DESC LIMIT $2`, migration, limit)
+	if err != nil {
+		return nil, explain(err)
+	}
+	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (e Epoch, err error) {
+		var settled *time.Time
+		err = row.Scan(&e.Route.Phase, &e.Route.Percent, &e.Route.Epoch, &e.Began, &settled)
+		e.Settled = orZero(settled)
+		return e, err
+	})
+}
+
+// clean makes free text storable: PostgreSQL takes neither NUL nor what is not UTF-8.
+func clean(s string) string {
+	return strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "")
+}

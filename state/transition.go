@@ -1,0 +1,151 @@
+package state
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/stranglerfig/migrator/phases"
+)
+
+// MovedError refuses a move because the migration is no longer where it was decided.
+type MovedError struct {
+	Migration string
+	Decided   phases.Route // the route that the move was to start from
+	Present   phases.Route
+	By        string // who moved it, when, why
+	At        time.Time
+	Cause     phases.Cause
+	Reason    string
+}
+
+func (e *MovedError) Error() string {
+	s := fmt.Sprintf("%s is no longer at %s (epoch %d): %s moved it to %s (epoch %d) at %s by %s",
+		e.Migration, e.Decided, e.Decided.Epoch, e.By, e.Present, e.Present.Epoch, e.At.UTC().Format(time.RFC3339), e.Cause)
+	if e.Reason != "" {
+		s += ", " + e.Reason
+	}
+	return s + "; try: migrator status"
+}
+
+// Transition decides and commits one move in one transaction that has the
+// migration alone: of several at once, each decides on what the former left.
+// decide must be quick and must not use the Store; its error is returned and
+// nothing changes. *MovedError when the move's From is not the present route (a
+// From without epoch is not compared); *phases.HeldError when an instance may
+// still be on a route that must not run beside the new one: whatever decide says.
+func (s *Store) Transition(ctx context.Context, migration string, decide func(phases.Evidence) (phases.Move, error)) (st phases.Standing, err error) {
+	err = s.alone(ctx, migration, func(tx pgx.Tx) error {
+		e, err := gather(ctx, tx, migration)
+		if err != nil {
+			return err
+		}
+		move, err := decide(e)
+		if err != nil {
+			return err
+		}
+		if err := admit(ctx, tx, e, move); err != nil {
+			return err
+		}
+		if err := commit(ctx, tx, e, move); err != nil {
+			return err
+		}
+		st, err = standing(ctx, tx, migration)
+		return err
+	})
+	if err != nil {
+		return phases.Standing{}, err
+	}
+	s.settle(ctx, migration)
+	return st, nil
+}
+
+// admit checks what nobody may override.
+func admit(ctx context.Context, tx pgx.Tx, e phases.Evidence, move phases.Move) error {
+	from := e.Standing.Route
+	if move.From.Epoch != 0 && move.From != from {
+		return moved(ctx, tx, e.Standing, move.From)
+	}
+	if err := phases.Legal(from, move.To, e.Fleet.Held); err != nil {
+		return err
+	}
+	if phases.Forward(from, move.To) && len(e.Fleet.Lapsed) > 0 {
+		return fmt.Errorf("the lease of %s ran out without leaving: no move forward beside it; try: migrator fleet evict %s --reason '...', once you know that it has stopped",
+			e.Fleet.Lapsed[0], e.Fleet.Lapsed[0])
+	}
+	for _, g := range move.Gates {
+		if g.Interlock && !g.Open() {
+			return fmt.Errorf("%s is an interlock and holds the move: %s", g.Gate, g.Detail)
+		}
+	}
+	// An attempt noted in grace may have its fence up already. Any other way out of
+	// grace would leave a route that writes legacy behind a fence that nobody lifts.
+	if from.Phase == phases.Grace && e.Standing.Attempt != "" && !move.To.Phase.Passing() {
+		return fmt.Errorf("a fence may stand on legacy (attempt %s): it must be passed or lifted first; try: migrator phase rollback --to grace", e.Standing.Attempt)
+	}
+	return nil
+}
+
+func moved(ctx context.Context, tx pgx.Tx, st phases.Standing, decided phases.Route) error {
+	e := &MovedError{Migration: st.Migration, Decided: decided, Present: st.Route, By: "nobody"}
+	rows, err := tx.Query(ctx, `SELECT `+entryColumns+` FROM migrator.history
+		WHERE migration = $1 AND to_epoch = $2 ORDER BY seq LIMIT 1`, st.Migration, st.Route.Epoch)
+	if err != nil {
+		return err
+	}
+	entry, err := pgx.CollectOneRow(rows, scanEntry)
+	if err != nil {
+		return err
+	}
+	e.By, e.At, e.Cause, e.Reason = entry.Actor, entry.At, entry.Cause, entry.Reason
+	return e
+}
+
+func commit(ctx context.Context, tx pgx.Tx, e phases.Evidence, move phases.Move) error {
+	evidence, err := json.Marshal(struct {
+		phases.Evidence
+		Gates []phases.GateResult `json:"gates,omitempty"`
+	}{e, move.Gates})
+	if err != nil {
+		return err
+	}
+	_, err = tx.Exec(ctx, `SELECT migrator.move($1, $2, $3, $4, $5, $6, $7::jsonb, $8, $9)`,
+		e.Standing.Migration, e.Standing.Route.Epoch, string(move.To.Phase), int32(move.To.Percent),
+		string(move.Cause), clean(move.Reason), string(evidence), move.Attempt, int64(move.FenceEra))
+	if err != nil {
+		return err
+	}
+	// Leases that ended long ago say nothing any more, unless they left losses.
+	_, err = tx.Exec(ctx, `DELETE FROM migrator.leases
+		WHERE migration = $1 AND ended_at < clock_timestamp() - interval '30 days' AND lost_at IS NULL`, e.Standing.Migration)
+	return err
+}
+
+// Intend notes the attempt of a fence before it is raised, so that whoever comes
+// next knows that it may stand. *MovedError if the route is no longer at; an error
+// if another attempt is noted.
+func (s *Store) Intend(ctx context.Context, migration string, at phases.Route, attempt string) error {
+	if attempt == "" {
+		return fmt.Errorf("an attempt of a fence needs an id")
+	}
+	return s.alone(ctx, migration, func(tx pgx.Tx) error {
+		st, err := standing(ctx, tx, migration)
+		switch {
+		case err != nil:
+			return err
+		case st.Route != at:
+			return moved(ctx, tx, st, at)
+		case st.Attempt == attempt:
+			return nil
+		case st.Attempt != "":
+			return fmt.Errorf("another attempt to fence legacy is under way (%s); try: migrator status", st.Attempt)
+		}
+		if _, err := tx.Exec(ctx, `UPDATE migrator.migrations SET attempt = $2 WHERE name = $1`, migration, attempt); err != nil {
+			return err
+		}
+		return note(ctx, tx, migration, phases.CauseFence, "about to fence legacy", map[string]string{"attempt": attempt})
+	})
+}

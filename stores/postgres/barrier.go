@@ -1,0 +1,65 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/stranglerfig/migrator/record"
+)
+
+// Barrier implements record.Barrier. While it waits for an open writer, new ones
+// wait behind it; so it waits shortly, lets the others pass, and tries again a
+// little longer, until timeout.
+//
+// With a version column there is no greatest version to be read, so the barrier
+// begins a new era.
+func (l *Legacy) Barrier(ctx context.Context, timeout time.Duration) (record.Version, error) {
+	deadline := time.Now().Add(timeout)
+	for wait := 250 * time.Millisecond; ; wait *= 2 {
+		v, err := l.barrier(ctx, min(wait, max(time.Until(deadline), time.Millisecond)))
+		if err == nil || !errors.Is(err, errBusy) {
+			return v, err
+		}
+		if time.Until(deadline) <= wait {
+			return v, fmt.Errorf("no barrier within %s: %w", timeout, err)
+		}
+		select {
+		case <-ctx.Done():
+			return v, ctx.Err()
+		case <-time.After(wait / 2):
+		}
+	}
+}
+
+func (l *Legacy) barrier(ctx context.Context, wait time.Duration) (record.Version, error) {
+	var v record.Version
+	err := l.locked(ctx, wait, "SHARE", func(tx pgx.Tx) error {
+		var fence *int64
+		if err := tx.QueryRow(ctx, "SELECT fence_era FROM migrator_legacy.migration WHERE name = $1", l.name).Scan(&fence); err != nil {
+			if errors.Is(err, pgx.ErrNoRows) {
+				return errNotInstalled
+			}
+			return err
+		}
+		if fence != nil {
+			return fmt.Errorf("legacy is fenced: there is nothing to copy from it")
+		}
+		if l.version != "" {
+			era, err := l.raise(ctx, tx, 0)
+			v = record.Version{Era: era}
+			return err
+		}
+		var text string
+		if err := tx.QueryRow(ctx, "SELECT "+VersionExpr(l.name)).Scan(&text); err != nil {
+			return err
+		}
+		var err error
+		v, err = record.ParseVersion(text)
+		return err
+	})
+	return v, err
+}

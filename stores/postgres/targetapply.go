@@ -1,0 +1,366 @@
+package postgres
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/stranglerfig/migrator/record"
+)
+
+// batchWrites bounds the writes of one transaction.
+const batchWrites = 500
+
+// Apply implements record.Target. Writes of different keys share transactions; a
+// refused one has its error in its own result.
+//
+// A transaction that would commit after the not-after of one of its writes is
+// undone and tried again without that one. What remains is the commit's own time.
+func (t *Target) Apply(ctx context.Context, writes []record.Write) ([]record.Result, error) {
+	results := make([]record.Result, len(writes))
+	done := 0
+	for _, round := range rounds(writes) {
+		for batch := range slices.Chunk(round, batchWrites) {
+			err := t.apply(ctx, writes, batch, results)
+			if err == nil {
+				done += len(batch)
+				continue
+			}
+			err = fmt.Errorf("write to target table %s: %w", t.table(), asUnprepared(err))
+			if done == 0 {
+				return nil, err
+			}
+			for i := range results {
+				if results[i] == (record.Result{}) {
+					results[i].Err = err
+				}
+			}
+			return results, nil
+		}
+	}
+	return results, nil
+}
+
+// rounds puts the writes in lists that hold each key once, in the order of keys: so
+// two transactions lock in the same order. Writes of one key keep their order.
+func rounds(writes []record.Write) [][]int {
+	var rounds [][]int
+	turn := make(map[record.Key]int, len(writes))
+	for i := range writes {
+		n := turn[writes[i].Key]
+		turn[writes[i].Key]++
+		if n == len(rounds) {
+			rounds = append(rounds, nil)
+		}
+		rounds[n] = append(rounds[n], i)
+	}
+	for _, r := range rounds {
+		slices.SortFunc(r, func(a, b int) int { return cmp.Compare(writes[a].Key, writes[b].Key) })
+	}
+	return rounds
+}
+
+// apply cuts a batch that the server refuses in halves, until the write that it
+// refuses stands alone. The error is one that other writes would meet too.
+func (t *Target) apply(ctx context.Context, writes []record.Write, batch []int, results []record.Result) error {
+	const attempts = 5
+	var err error
+	for range attempts {
+		if err = t.applyOnce(ctx, writes, batch, results); !hasState(err, stateSerialization, stateDeadlock) {
+			break
+		}
+	}
+	late := isLate(err)
+	switch {
+	case err == nil:
+		return nil
+	case !late && !ownFault(err):
+		return err
+	case len(batch) > 1:
+		for _, half := range [][]int{batch[:len(batch)/2], batch[len(batch)/2:]} {
+			if err := t.apply(ctx, writes, half, results); err != nil {
+				return err
+			}
+		}
+	case late:
+		results[batch[0]] = record.Result{Outcome: record.Late}
+		if entries, err := t.Get(ctx, []record.Key{writes[batch[0]].Key}); err == nil {
+			results[batch[0]].Version = entries[0].Version
+		}
+	default:
+		results[batch[0]] = record.Result{Err: fmt.Errorf("key %q: %w", writes[batch[0]].Key, discreet(err))}
+	}
+	return nil
+}
+
+var errKeyForm = errors.New("the key does not fit the target table's key")
+
+// ownFault tells that an error is one write's: its value, a constraint, a limit, a
+// trigger of the table's, a row that somebody holds.
+func ownFault(err error) bool {
+	if errors.Is(err, errKeyForm) {
+		return true
+	}
+	state := sqlState(err)
+	if len(state) != 5 {
+		return false
+	}
+	return slices.Contains([]string{"21", "22", "23", "44", "54", "P0"}, state[:2]) || state == stateLockNotAvailable
+}
+
+// lateMark is what the server is made to stumble over where it is too late to commit.
+const lateMark = "migrator: too late"
+
+func isLate(err error) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && strings.Contains(pg.Message, lateMark)
+}
+
+// standing is what the target has under a key, while its version is locked.
+type standing struct {
+	write    int
+	key      string
+	created  bool // there was no version; the row in the table of versions is this transaction's
+	version  record.Version
+	deleted  bool
+	there    bool // the record
+	now      int64
+	decided  record.Result
+	attended bool
+}
+
+// decide says what becomes of a write; it is the whole of the rules.
+func decide(w *record.Write, s *standing) record.Result {
+	r := record.Result{Version: s.version}
+	switch {
+	case !w.NotAfter.IsZero() && s.now > w.NotAfter.UnixMicro():
+		r.Outcome = record.Late
+	case s.there && (s.created || s.deleted) && !w.Overwrite:
+		r.Outcome = record.Foreign
+	case w.Only != nil && *w.Only != s.version:
+		r.Outcome = record.Changed
+	case w.Only == nil && !w.Version.NewerThan(s.version), s.version.NewerThan(w.Version):
+		r.Outcome = record.Older
+	default:
+		r = record.Result{Outcome: record.Applied, Version: w.Version}
+	}
+	return r
+}
+
+// applyOnce is one transaction in two round trips: one to lock the versions and
+// to look, one to write and to commit.
+func (t *Target) applyOnce(ctx context.Context, writes []record.Write, batch []int, results []record.Result) error {
+	standings, keys := make([]standing, len(batch)), make([]record.Key, len(batch))
+	for n, i := range batch {
+		standings[n] = standing{write: i, key: string(writes[i].Key)}
+		keys[n] = writes[i].Key
+	}
+	look, err := t.look(writes, standings, keys)
+	if err != nil {
+		return err
+	}
+	conn, err := t.pool.Acquire(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Release()
+	pg := conn.Conn().PgConn()
+	defer func() { rollBack(ctx, pg) }()
+	if err := look.send(ctx, pg); err != nil {
+		return err
+	}
+	for n := range standings {
+		s := &standings[n]
+		if !s.attended { // its tombstone was purged between two statements
+			return &pgconn.PgError{Code: stateSerialization, Message: "a tombstone has gone meanwhile"}
+		}
+		s.decided = decide(&writes[s.write], s)
+	}
+	act, err := t.act(writes, standings)
+	if err != nil {
+		return err
+	}
+	if err := act.send(ctx, pg); err != nil {
+		return err
+	}
+	for _, s := range standings {
+		results[s.write] = s.decided
+	}
+	return nil
+}
+
+// look puts a version where there is none, in the hope that the write will be
+// applied, locks all versions, and reads. The clock is read under the locks: a write
+// that had to wait for one must not pass by its not-after.
+func (t *Target) look(writes []record.Write, standings []standing, keys []record.Key) (*pipeline, error) {
+	all := make([]int, len(keys))
+	names, versions := make([]string, len(keys)), make([]string, len(keys))
+	deleted, keep := make([]string, len(keys)), make([]string, len(keys))
+	byKey := make(map[string]*standing, len(keys))
+	for n := range standings {
+		w := &writes[standings[n].write]
+		all[n], names[n] = n, string(keys[n])
+		versions[n] = string(w.Version.AppendText32(nil))
+		deleted[n], keep[n] = strconv.FormatBool(w.Deleted), strconv.FormatBool(w.Keep)
+		byKey[names[n]] = &standings[n]
+	}
+	q := t.shape.keyQuery(keys, all, true)
+	if len(q.at) != len(keys) {
+		return nil, errKeyForm
+	}
+	p := newPipeline("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE")
+	p.add(nil, "SELECT set_config('lock_timeout', $1, true)", milliseconds(rowLockTimeout))
+	p.add(func(v [][]byte) error {
+		if s := byKey[string(v[0])]; s != nil {
+			s.created = true
+		}
+		return nil
+	}, `INSERT INTO `+t.side+` (key, version, deleted, expires)
+		SELECT u.key, u.version, u.deleted::bool, `+t.expires()+`
+		FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]) AS u(key, version, deleted, keep)
+		ORDER BY u.key COLLATE "C" ON CONFLICT (key) DO NOTHING RETURNING key`,
+		names, versions, deleted, keep, t.horizon.Microseconds())
+	p.add(nil, `SELECT FROM `+t.side+` WHERE key = ANY ($1::text[]) ORDER BY key FOR UPDATE`, names)
+	p.add(func(v [][]byte) error {
+		n, err := q.place(v[0])
+		if err != nil {
+			return err
+		}
+		s := &standings[q.at[n]]
+		s.attended = true
+		s.deleted, s.there = string(v[2]) == "t", string(v[3]) == "t"
+		if s.now, err = strconv.ParseInt(string(v[4]), 10, 64); err != nil || s.created {
+			return err
+		}
+		s.version, err = record.ParseVersion(string(v[1]))
+		return err
+	}, `SELECT u.ordinal, s.version, s.deleted, t.`+quote(t.shape.columns[t.shape.key[0]].name)+` IS NOT NULL,
+		(extract(epoch FROM clock_timestamp()) * 1000000)::int8
+		FROM `+q.from+` JOIN `+t.side+` s ON s.key = u.key LEFT JOIN `+t.shape.name.Sanitize()+` t ON `+q.on, q.args...)
+	return p, nil
+}
+
+// expires is the horizon of a tombstone u; $5 is its length in microseconds.
+func (t *Target) expires() string {
+	return "CASE WHEN u.deleted::bool AND NOT u.keep::bool THEN clock_timestamp() + $5::int8 * interval '1 microsecond' END"
+}
+
+// act writes what was decided, and commits unless it has become too late for that.
+func (t *Target) act(writes []record.Write, standings []standing) (*pipeline, error) {
+	p := &pipeline{}
+	var put, remove []int // positions in writes
+	var names, versions, deleted, keep, undo []string
+	var notAfter time.Time
+	for i := range standings {
+		s := &standings[i]
+		w := &writes[s.write]
+		if s.decided.Outcome != record.Applied {
+			if s.created {
+				undo = append(undo, s.key)
+			}
+			continue
+		}
+		if w.Deleted {
+			remove = append(remove, s.write)
+		} else {
+			put = append(put, s.write)
+		}
+		if !w.NotAfter.IsZero() && (notAfter.IsZero() || w.NotAfter.Before(notAfter)) {
+			notAfter = w.NotAfter
+		}
+		if !s.created {
+			names, versions = append(names, s.key), append(versions, string(w.Version.AppendText32(nil)))
+			deleted, keep = append(deleted, strconv.FormatBool(w.Deleted)), append(keep, strconv.FormatBool(w.Keep))
+		}
+	}
+	if len(put) > 0 {
+		if err := t.addPut(p, writes, put); err != nil {
+			return nil, err
+		}
+	}
+	if len(remove) > 0 {
+		keys := make([]record.Key, len(writes))
+		for _, i := range remove {
+			keys[i] = writes[i].Key
+		}
+		q := t.shape.keyQuery(keys, remove, false)
+		p.add(nil, "DELETE FROM "+t.shape.name.Sanitize()+" t USING "+q.from+" WHERE "+q.on, q.args...)
+	}
+	if len(names) > 0 {
+		p.add(nil, `UPDATE `+t.side+` s SET version = u.version, deleted = u.deleted::bool, expires = `+t.expires()+`
+			FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]) AS u(key, version, deleted, keep) WHERE s.key = u.key`,
+			names, versions, deleted, keep, t.horizon.Microseconds())
+	}
+	if len(undo) > 0 {
+		p.add(nil, "DELETE FROM "+t.side+" WHERE key = ANY ($1::text[])", undo)
+	}
+	if !notAfter.IsZero() {
+		p.add(nil, "SELECT (CASE WHEN clock_timestamp() > $1::text::timestamptz THEN $2::text ELSE 'true' END)::bool",
+			notAfter.UTC().Format("2006-01-02T15:04:05.999999Z"), lateMark)
+	}
+	p.add(nil, "COMMIT")
+	return p, nil
+}
+
+// addPut writes whole records. Texts are cast to each column's type without its
+// length, and assigned: what is too long is then an error, and not cut.
+func (t *Target) addPut(p *pipeline, writes []record.Write, put []int) error {
+	s := t.shape
+	var columns, arrays, names, casts, set []string
+	var args []any
+	for f, c := range s.columns {
+		if c.generated {
+			continue
+		}
+		array, err := columnArray(c.format, writes, put, f)
+		if err != nil {
+			return fmt.Errorf("field %q: %w", s.schema.Fields[f].Name, err)
+		}
+		n := strconv.Itoa(len(args) + 1)
+		args = append(args, array)
+		columns = append(columns, quote(c.name))
+		arrays = append(arrays, "$"+n+"::text[]")
+		names = append(names, "c"+n)
+		casts = append(casts, "u.c"+n+"::"+c.base.cast)
+		if !slices.Contains(s.key, f) && c.identity != "a" {
+			set = append(set, quote(c.name)+" = EXCLUDED."+quote(c.name))
+		}
+	}
+	conflict := "DO NOTHING"
+	if len(set) > 0 {
+		conflict = "DO UPDATE SET " + strings.Join(set, ", ")
+	}
+	p.add(nil, "INSERT INTO "+s.name.Sanitize()+" ("+strings.Join(columns, ", ")+") OVERRIDING SYSTEM VALUE SELECT "+strings.Join(casts, ", ")+
+		" FROM unnest("+strings.Join(arrays, ", ")+") AS u("+strings.Join(names, ", ")+") ON CONFLICT ("+s.keyList()+") "+conflict, args...)
+	return nil
+}
+
+// columnArray is the literal of a text[] of one field's values.
+func columnArray(f format, writes []record.Write, put []int, field int) ([]byte, error) {
+	var b strings.Builder
+	b.WriteByte('{')
+	for n, i := range put {
+		if n > 0 {
+			b.WriteByte(',')
+		}
+		r := writes[i].Record
+		if field >= len(r) || r[field].State != record.Present {
+			b.WriteString("NULL")
+			continue
+		}
+		text, err := fromCanonical(f, r[field].Text)
+		if err != nil {
+			return nil, &pgconn.PgError{Code: "22P02", Message: err.Error()}
+		}
+		writeQuoted(&b, text)
+	}
+	b.WriteByte('}')
+	return []byte(b.String()), nil
+}

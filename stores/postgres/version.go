@@ -1,0 +1,48 @@
+package postgres
+
+// eraPrefix begins the name of the sequence that holds a migration's era.
+const eraPrefix = "era:"
+
+// VersionExpr is the SQL expression of the version of a write, for the RETURNING
+// clause of the write itself: there it is computed while the row's lock is held,
+// so that per row it grows in the order of commits. It costs a microsecond a row.
+//
+//	UPDATE products SET ... RETURNING id, ..., migrator_legacy.version('products')
+func VersionExpr(migration string) string {
+	return "migrator_legacy.version(" + literal(migration) + ")"
+}
+
+// VersionColumnExpr is VersionExpr for a migration with a version column, whose
+// quoted name or SQL expression it takes.
+func VersionColumnExpr(migration, column string) string { return versionColumnExpr(migration, column) }
+
+func versionColumnExpr(migration, value string) string {
+	return "migrator_legacy.version(" + literal(migration) + ", " + value + "::int8)"
+}
+
+// The functions of versions. Both are one plain expression, so that the planner
+// puts it in place of the call: a function call of its own costs twice as much,
+// one with a sub-select four times.
+//
+// The era is a sequence: it is read outside of snapshots, so that a transaction
+// which began before a fence can't stamp its write with the era from before, and a
+// fence that is rolled back only skips one.
+//
+// pg_walfile_name is asked for its timeline alone, which is the server's and not
+// the argument's, and can't change while the server takes writes.
+const versionFunctions = `
+CREATE OR REPLACE FUNCTION migrator_legacy.version(migration text) RETURNS text
+LANGUAGE sql VOLATILE PARALLEL UNSAFE AS $$
+SELECT lpad(to_hex(pg_sequence_last_value(('migrator_legacy.' || quote_ident('era:' || migration))::regclass)), 8, '0')
+    || lower(left(pg_walfile_name('0/1'), 8))
+    || encode(pg_lsn_send(pg_current_wal_insert_lsn()), 'hex')
+$$;
+COMMENT ON FUNCTION migrator_legacy.version(text) IS 'version of the write whose RETURNING clause calls it: era, timeline, LSN';
+
+CREATE OR REPLACE FUNCTION migrator_legacy.version(migration text, value int8) RETURNS text
+LANGUAGE sql VOLATILE PARALLEL UNSAFE AS $$
+SELECT lpad(to_hex(pg_sequence_last_value(('migrator_legacy.' || quote_ident('era:' || migration))::regclass)), 8, '0')
+    || '00000000' || lpad(to_hex(value), 16, '0')
+$$;
+COMMENT ON FUNCTION migrator_legacy.version(text, int8) IS 'version of a write whose table has a version column: era, 0, its value';
+`

@@ -1,0 +1,138 @@
+package redis
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/stranglerfig/migrator/record"
+)
+
+// ambiguity explains why the border between columns i and j can't be seen: two
+// records that would share a Redis key, where such are found, and a template
+// without the fault.
+func (t *Template) ambiguity(i, j int, schema *record.Schema) error {
+	var b strings.Builder
+	fmt.Fprintf(&b, "target.key %q is not injective: ", t.source)
+	first, second := t.columns[i].name, t.columns[j].name
+	if x, y, ok := t.counterexample(i, j); ok {
+		fmt.Fprintf(&b, "two different keys may give one Redis key (%s=%q, %s=%q and %s=%q, %s=%q)",
+			first, x[0], second, x[1], first, y[0], second, y[1])
+	} else {
+		fmt.Fprintf(&b, "where %s ends and %s begins can't always be told", first, second)
+	}
+	if better := t.unambiguous(i, j, schema); better != "" {
+		fmt.Fprintf(&b, "; try %q", better)
+	}
+	return fmt.Errorf("%s", b.String())
+}
+
+// counterexample looks for two pairs of texts of the columns i and j that give
+// one Redis key, all other columns being equal.
+func (t *Template) counterexample(i, j int) (x, y [2]string, found bool) {
+	var between strings.Builder
+	for n := i; n < j; n++ {
+		if n > i {
+			between.WriteString(t.columns[n].shape.sample())
+		}
+		between.WriteString(t.literals[n+1])
+	}
+	middle := between.String()
+	seen := map[string][2]string{}
+	for _, a := range t.columns[i].shape.candidates(middle) {
+		for _, b := range t.columns[j].shape.candidates(middle) {
+			pair := [2]string{a, b}
+			whole := a + middle + b
+			if other, ok := seen[whole]; ok && other != pair {
+				return other, pair, true
+			}
+			seen[whole] = pair
+		}
+	}
+	return x, y, false
+}
+
+// candidates are texts that are written as they are.
+func (sh shape) candidates(middle string) []string {
+	var texts []string
+	for _, s := range []string{"1", "23", "12", "3", "1" + middle + "2", "2" + middle + "3", "2"} {
+		if sh.text && !strings.ContainsFunc(s, func(r rune) bool { return r < 0x80 && escaped(byte(r)) }) ||
+			sh.kind == record.Int && isInt(s) {
+			texts = append(texts, s)
+		}
+	}
+	if len(texts) == 0 {
+		texts = append(texts, sh.sample())
+	}
+	return texts
+}
+
+// sample is one text of the kind.
+func (sh shape) sample() string {
+	switch sh.kind {
+	case record.Bool:
+		return "true"
+	case record.UUID:
+		return "00000000-0000-0000-0000-000000000000"
+	case record.Date:
+		return "2024-02-29"
+	case record.TimeOfDay:
+		return "12:00:00"
+	case record.Timestamp:
+		return "2024-02-29T12:00:00"
+	case record.TimestampTZ:
+		return "2024-02-29T12:00:00Z"
+	case record.Interval:
+		return "PT1S"
+	default:
+		return "9"
+	}
+}
+
+// unambiguous looks for a template much like this one that is injective: with
+// another separator behind column i or before column j, else with a hash tag
+// around a column, else around all that need it. "" if there is none.
+func (t *Template) unambiguous(i, j int, schema *record.Schema) string {
+	proven := func(literals []string) string {
+		s := t.sourceWith(literals)
+		u, err := readTemplate(s, schema)
+		if err != nil {
+			return ""
+		}
+		if _, _, bad := u.ambiguous(); bad {
+			return ""
+		}
+		return s
+	}
+	change := func(at int, text string) string {
+		literals := append([]string(nil), t.literals...)
+		literals[at] = text
+		return proven(literals)
+	}
+	for _, separator := range []string{":", "|", "/", "#"} {
+		for _, at := range []int{i + 1, j} {
+			if s := change(at, separator); s != "" {
+				return s
+			}
+		}
+	}
+	wrapped := append([]string(nil), t.literals...)
+	for n := i; n < j; n++ {
+		wrapped[n] += "{"
+		wrapped[n+1] = "}" + wrapped[n+1]
+		if s := proven(wrapped); s != "" {
+			return s
+		}
+	}
+	return ""
+}
+
+// sourceWith writes the template with other literals.
+func (t *Template) sourceWith(literals []string) string {
+	var b strings.Builder
+	double := strings.NewReplacer("{", "{{", "}", "}}")
+	for i, c := range t.columns {
+		b.WriteString(double.Replace(literals[i]) + "{" + c.name + "}")
+	}
+	b.WriteString(double.Replace(literals[len(t.columns)]))
+	return b.String()
+}

@@ -1,0 +1,52 @@
+package redis
+
+import "github.com/stranglerfig/migrator/record"
+
+// codec is a format: how a record stands in Redis.
+type codec interface {
+	// kind is the type of the Redis key, as TYPE says it.
+	kind() string
+	// appendWrite appends what the format's script wants, for a record; nil for a
+	// deleted one. The error names a field whose value the format can't hold.
+	appendWrite(args []any, version []byte, r record.Record) ([]any, error)
+	// read is the command that reads a record without its sidecar.
+	read(key string) []any
+	// fields are the arguments with which look.lua reads it.
+	fields() []any
+	// decode fills in Presence, Version, Record and Detail from what read replied.
+	// Absent: there is no record, or nothing in it to know it by.
+	decode(e *record.Entry, reply any)
+}
+
+// size is roughly what the arguments take on the wire.
+func size(args []any) int {
+	n := 0
+	for _, a := range args {
+		switch a := a.(type) {
+		case string:
+			n += len(a) + 8
+		case []byte:
+			n += len(a) + 8
+		}
+	}
+	return n
+}
+
+// isVersion tells a version's digits as the scripts do: lower case alone.
+func isVersion(s string) bool {
+	if len(s) != record.VersionDigits {
+		return false
+	}
+	for i := range len(s) {
+		if c := s[i]; (c < '0' || c > '9') && (c < 'a' || c > 'f') {
+			return false
+		}
+	}
+	return true
+}
+
+// versionOf reads digits that isVersion has accepted.
+func versionOf(digits string) record.Version {
+	v, _ := record.ParseVersion(digits)
+	return v
+}

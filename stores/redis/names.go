@@ -1,0 +1,72 @@
+package redis
+
+import (
+	"errors"
+	"strings"
+
+	"github.com/stranglerfig/migrator/record"
+)
+
+// sidecarPrefix begins the names of the keys that hold versions without a record.
+const sidecarPrefix = "migrator:v:{"
+
+// hashTag is the part of a Redis key that a cluster computes the slot from: what
+// stands between the first { and the next }, unless that is nothing.
+func hashTag(key string) (tag string, ok bool) {
+	open := strings.IndexByte(key, '{')
+	if open < 0 {
+		return "", false
+	}
+	length := strings.IndexByte(key[open+1:], '}')
+	if length <= 0 {
+		return "", false
+	}
+	return key[open+1 : open+1+length], true
+}
+
+// errNoSlot refuses a key in a cluster: no name beside it is sure to be in its slot.
+var errNoSlot = errors.New("this key's version can't be kept in the same cluster slot: it holds a } without a hash tag, or nothing; try a target.key with a fixed hash tag, or none")
+
+// sidecar names the string that remembers the version of a record that is gone
+// (or may expire), in the record's own slot. sameSlot is false where that can't
+// be had; it matters in a cluster alone.
+func sidecar(key string) (name string, sameSlot bool) {
+	if tag, ok := hashTag(key); ok {
+		return sidecarPrefix + tag + "}" + key, true
+	}
+	return sidecarPrefix + key + "}", key != "" && strings.IndexByte(key, '}') < 0
+}
+
+// recordOf is the inverse of sidecar, for the keys of one template.
+func (t *Template) recordOf(name string) (record.Key, error) {
+	rest, ok := strings.CutPrefix(name, sidecarPrefix)
+	if !ok {
+		return "", errNotOurs
+	}
+	candidates := []string{strings.TrimSuffix(rest, "}")}
+	if _, key, ok := strings.Cut(rest, "}"); ok {
+		candidates = append(candidates, key)
+	}
+	for _, raw := range candidates {
+		if again, _ := sidecar(raw); again != name {
+			continue
+		}
+		if key, err := t.Parse(raw); err == nil {
+			return key, nil
+		}
+	}
+	return "", errNotOurs
+}
+
+// sidecarPattern is the glob that the sidecars of the template's records match.
+func (t *Template) sidecarPattern() string {
+	if strings.Contains(strings.Join(t.literals, ""), "}") {
+		return globEscape(sidecarPrefix) + "*" // the tag comes first, and begins anyhow
+	}
+	return globEscape(sidecarPrefix+t.literals[0]) + "*"
+}
+
+// globEscape quotes what has a meaning in SCAN's patterns.
+func globEscape(s string) string {
+	return strings.NewReplacer(`\`, `\\`, "*", `\*`, "?", `\?`, "[", `\[`, "]", `\]`).Replace(s)
+}

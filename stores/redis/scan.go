@@ -1,0 +1,155 @@
+package redis
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+
+	goredis "github.com/redis/go-redis/v9"
+
+	"github.com/stranglerfig/migrator/record"
+)
+
+const scanCount = 1000
+
+// errMoved refuses a scan during which keys changed places: it may have missed some.
+var errMoved = errors.New("the masters or their slots changed during the scan, which may so have missed keys; run it again when the cluster is at rest")
+
+// Scan implements record.Target, with SCAN over each master: first the sidecars,
+// then the records, so that a record that comes or goes meanwhile is missed at most
+// as a tombstone. It reads the whole key space of the database, whatever else is in
+// it. A failover or a finished move of slots during it is an error.
+func (t *Target) Scan(ctx context.Context, yield func([]record.Entry) error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	before, err := t.topology(ctx)
+	if err != nil {
+		return fmt.Errorf("scan Redis: %w", because(ctx, err))
+	}
+	if err := t.scanNames(ctx, t.template.sidecarPattern(), t.template.recordOf, func(found []record.Entry, _ []string) error {
+		entries, err := t.Get(ctx, keysOf(found))
+		if err != nil {
+			return err
+		}
+		return yieldSome(yield, slices.DeleteFunc(entries, func(e record.Entry) bool { return e.Presence != record.Tombstone }))
+	}); err != nil {
+		return err
+	}
+	if err := t.scanNames(ctx, globEscape(t.template.Prefix())+"*", t.template.Parse, func(found []record.Entry, strays []string) error {
+		entries, err := t.Get(ctx, keysOf(found))
+		if err != nil {
+			return err
+		}
+		// What went since it was scanned is no entry.
+		entries = slices.DeleteFunc(entries, func(e record.Entry) bool { return e.Presence == record.Absent })
+		for _, raw := range strays {
+			entries = append(entries, record.Entry{Presence: record.Unowned, RawKey: raw, Detail: "target.key " + t.template.String() + " makes no such key"})
+		}
+		return yieldSome(yield, entries)
+	}); err != nil {
+		return err
+	}
+	after, err := t.topology(ctx)
+	if err != nil {
+		return fmt.Errorf("scan Redis: %w", because(ctx, err))
+	}
+	if before != after {
+		return errMoved
+	}
+	return nil
+}
+
+func yieldSome(yield func([]record.Entry) error, entries []record.Entry) error {
+	if len(entries) == 0 {
+		return nil
+	}
+	return yield(entries)
+}
+
+func keysOf(entries []record.Entry) []record.Key {
+	keys := make([]record.Key, len(entries))
+	for i := range entries {
+		keys[i] = entries[i].Key
+	}
+	return keys
+}
+
+// scanNames calls each with batches of the Redis keys that match: those that have
+// a record's key by read, and the others. One call at a time.
+func (t *Target) scanNames(ctx context.Context, pattern string, read func(string) (record.Key, error), each func(found []record.Entry, strays []string) error) error {
+	var mu sync.Mutex
+	return t.masters(ctx, func(ctx context.Context, client *goredis.Client) error {
+		for cursor := uint64(0); ; {
+			names, next, err := client.Scan(ctx, cursor, pattern, scanCount).Result()
+			if err != nil {
+				return fmt.Errorf("scan Redis: %w", because(ctx, err))
+			}
+			var found []record.Entry
+			var strays []string
+			for _, raw := range names {
+				key, err := read(raw)
+				switch {
+				case err == nil:
+					found = append(found, record.Entry{Key: key})
+				case !strings.HasPrefix(raw, sidecarPrefix):
+					strays = append(strays, raw)
+				}
+			}
+			mu.Lock()
+			err = each(found, strays)
+			mu.Unlock()
+			if err != nil {
+				return err
+			}
+			if cursor = next; cursor == 0 {
+				return nil
+			}
+		}
+	})
+}
+
+// topology names the masters' processes and, in a cluster, who has which slots.
+func (t *Target) topology(ctx context.Context) (string, error) {
+	var mu sync.Mutex
+	var parts []string
+	err := t.masters(ctx, func(ctx context.Context, client *goredis.Client) error {
+		info, err := client.Info(ctx, "server").Result()
+		if err != nil {
+			return err
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		parts = append(parts, infoField(info, "run_id"))
+		return nil
+	})
+	if err != nil {
+		return "", err
+	}
+	if t.cluster != nil {
+		slots, err := t.cluster.ClusterSlots(ctx).Result()
+		if err != nil {
+			return "", err
+		}
+		for _, s := range slots {
+			if len(s.Nodes) > 0 {
+				parts = append(parts, fmt.Sprintf("%d-%d %s", s.Start, s.End, s.Nodes[0].ID))
+			}
+		}
+	}
+	slices.Sort(parts)
+	return strings.Join(parts, "\n"), nil
+}
+
+// infoField finds a line of INFO.
+func infoField(info, name string) string {
+	for line := range strings.Lines(info) {
+		if value, ok := strings.CutPrefix(line, name+":"); ok {
+			return strings.TrimSpace(value)
+		}
+	}
+	return ""
+}

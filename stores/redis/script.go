@@ -1,0 +1,39 @@
+package redis
+
+import (
+	"crypto/sha1" // by which Redis names scripts
+	_ "embed"     // the scripts
+	"encoding/hex"
+)
+
+//go:embed scripts/apply.lua
+var applySource string
+
+//go:embed scripts/hash.lua
+var hashSource string
+
+//go:embed scripts/json.lua
+var jsonSource string
+
+//go:embed scripts/look.lua
+var lookSource string
+
+// script is a Lua script and the name that a server which knows it has for it.
+type script struct{ source, sha string }
+
+func newScript(source string) *script {
+	sum := sha1.Sum([]byte(source))
+	return &script{source, hex.EncodeToString(sum[:])}
+}
+
+// The scripts, one for each format to apply a write, and one to read a key.
+var (
+	applyHash = newScript(hashSource + applySource)
+	applyJSON = newScript(jsonSource + applySource)
+	look      = newScript(lookSource)
+)
+
+//go:embed scripts/rehearse.lua
+var rehearseSource string
+
+var rehearse = newScript(rehearseSource)

@@ -1,0 +1,205 @@
+package redis
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/stranglerfig/migrator/record"
+)
+
+// Template makes a record's Redis key from its key columns, and the key columns
+// from a Redis key: "product:{id}". {{ and }} are literal braces, which around a
+// placeholder make a hash tag: "cart:{{{user}}}:{item}".
+//
+// Two records never share a Redis key: ParseTemplate refuses a template that it
+// can't prove that of. Texts are written as they are, but for %, {, } and control
+// characters, which become % and two upper-case hexadecimal digits.
+type Template struct {
+	source   string
+	literals []string // one more than columns
+	columns  []column // in the order of the text
+	free     int      // the column that takes what the others leave; -1: none
+	keyed    []int    // position in columns of each part of the record's key
+}
+
+// column is a placeholder.
+type column struct {
+	name  string
+	part  int // which part of the record's key
+	shape shape
+}
+
+// ParseTemplate reads a template for the schema's key: every key column exactly
+// once, and no other.
+func ParseTemplate(s string, schema *record.Schema) (*Template, error) {
+	t, err := readTemplate(s, schema)
+	if err != nil {
+		return nil, fmt.Errorf("target.key %q: %w", s, err)
+	}
+	if strings.HasPrefix(t.literals[0], sidecarPrefix) {
+		return nil, fmt.Errorf("target.key %q: names that begin with %s hold the versions of deleted records; begin with something else", s, sidecarPrefix)
+	}
+	if i, j, ok := t.ambiguous(); ok {
+		return nil, t.ambiguity(i, j, schema)
+	}
+	return t, nil
+}
+
+func readTemplate(s string, schema *record.Schema) (*Template, error) {
+	t := &Template{source: s, keyed: make([]int, len(schema.Key))}
+	seen := make([]bool, len(schema.Key))
+	var literal strings.Builder
+	for i := 0; i < len(s); i++ {
+		switch c := s[i]; {
+		case c != '{' && c != '}':
+			literal.WriteByte(c)
+		case i+1 < len(s) && s[i+1] == c:
+			literal.WriteByte(c)
+			i++
+		case c == '}':
+			return nil, errors.New("a } without {; write }} for a literal one")
+		default:
+			end := strings.IndexByte(s[i:], '}')
+			if end < 0 {
+				return nil, errors.New("a { without }; write {{ for a literal one")
+			}
+			name := s[i+1 : i+end]
+			part, err := keyPart(name, schema)
+			if err != nil {
+				return nil, err
+			}
+			if seen[part] {
+				return nil, fmt.Errorf("column %q appears twice", name)
+			}
+			sh, err := shapeOf(schema.Fields[schema.Key[part]])
+			if err != nil {
+				return nil, err
+			}
+			seen[part] = true
+			t.keyed[part] = len(t.columns)
+			t.columns = append(t.columns, column{name, part, sh})
+			t.literals = append(t.literals, literal.String())
+			literal.Reset()
+			i += end
+		}
+	}
+	t.literals = append(t.literals, literal.String())
+	if missing := slices.Index(seen, false); missing >= 0 {
+		return nil, fmt.Errorf("key column %q is missing; two records that differ in it alone would share a Redis key", schema.Fields[schema.Key[missing]].Name)
+	}
+	return t, nil
+}
+
+func keyPart(name string, schema *record.Schema) (int, error) {
+	names := make([]string, len(schema.Key))
+	for part, at := range schema.Key {
+		names[part] = schema.Fields[at].Name
+	}
+	part := slices.Index(names, name)
+	switch {
+	case part >= 0:
+		return part, nil
+	case schema.Index(name) >= 0:
+		return 0, fmt.Errorf("column %q is not in the record's key (%s)", name, strings.Join(names, ", "))
+	default:
+		return 0, fmt.Errorf("there is no column %q; the record's key is %s", name, strings.Join(names, ", "))
+	}
+}
+
+// ambiguous finds two columns whose border a reader of the Redis key can't see:
+// one whose end is not seen from the left, and a later one whose beginning is not
+// seen from the right. Without such a pair every Redis key has one reading, which
+// is the one that Parse follows; a column in between takes what is left.
+func (t *Template) ambiguous() (i, j int, found bool) {
+	t.free = -1
+	last := len(t.columns) - 1
+	for i = 0; i <= last && t.columns[i].shape.endsBefore(t.literals[i+1]); i++ {
+	}
+	for j = last; j > i && t.columns[j].shape.beginsAfter(t.literals[j]); j-- {
+	}
+	if i <= last {
+		t.free = i
+	}
+	return i, j, i < j
+}
+
+// String is the template as it was written.
+func (t *Template) String() string { return t.source }
+
+// Prefix is what every Redis key of the template begins with.
+func (t *Template) Prefix() string { return t.literals[0] }
+
+// Render returns the Redis key. It fails on a key that has not the template's
+// number of columns, or a column's text that its kind can't have.
+func (t *Template) Render(key record.Key) (string, error) {
+	parts, err := key.Parts()
+	if err != nil {
+		return "", err
+	}
+	if len(parts) != len(t.columns) {
+		return "", fmt.Errorf("key %q has %d columns, target.key %q has %d", string(key), len(parts), t.source, len(t.columns))
+	}
+	var b strings.Builder
+	for i, c := range t.columns {
+		b.WriteString(t.literals[i])
+		part := parts[c.part]
+		if !c.shape.valid(part) {
+			return "", fmt.Errorf("key %q: column %q is no canonical text of kind %s", string(key), c.name, c.shape.kind)
+		}
+		c.shape.write(&b, part)
+	}
+	b.WriteString(t.literals[len(t.columns)])
+	return b.String(), nil
+}
+
+// errNotOurs tells that Render makes no such Redis key.
+var errNotOurs = errors.New("not a key of this template")
+
+// Parse is the inverse of Render; it fails on all that Render can't have made.
+func (t *Template) Parse(raw string) (record.Key, error) {
+	texts := make([]string, len(t.columns))
+	rest, ok := raw, true
+	stop := t.free
+	if stop < 0 {
+		stop = len(t.columns)
+	}
+	for i := range stop {
+		if rest, ok = strings.CutPrefix(rest, t.literals[i]); !ok {
+			return "", errNotOurs
+		}
+		n := t.columns[i].shape.fromLeft(rest)
+		texts[i], rest = rest[:n], rest[n:]
+	}
+	if rest, ok = strings.CutPrefix(rest, t.literals[stop]); !ok {
+		return "", errNotOurs
+	}
+	for i := len(t.columns); i > stop; i-- {
+		if rest, ok = strings.CutSuffix(rest, t.literals[i]); !ok {
+			return "", errNotOurs
+		}
+		if i-1 == stop {
+			texts[stop], rest = rest, ""
+			break
+		}
+		n := t.columns[i-1].shape.fromRight(rest)
+		texts[i-1], rest = rest[len(rest)-n:], rest[:len(rest)-n]
+	}
+	if rest != "" {
+		return "", errNotOurs
+	}
+	return t.key(texts)
+}
+
+func (t *Template) key(texts []string) (record.Key, error) {
+	parts := make([]string, len(texts))
+	for part, at := range t.keyed {
+		text, ok := t.columns[at].shape.read(texts[at])
+		if !ok {
+			return "", errNotOurs
+		}
+		parts[part] = text
+	}
+	return record.MakeKey(parts...), nil
+}

@@ -1,0 +1,59 @@
+// Package stores opens the stores that a migration's description names. A new
+// store is one package beside this file, and one line in one switch.
+package stores
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/stranglerfig/migrator/record"
+	"github.com/stranglerfig/migrator/spec"
+	"github.com/stranglerfig/migrator/stores/postgres"
+	"github.com/stranglerfig/migrator/stores/redis"
+)
+
+// Legacy is all that a legacy store can do.
+type Legacy interface {
+	record.Legacy
+	record.Locker
+	record.Barrier
+	record.Fence
+	record.Checker
+	// Install prepares legacy for versions and the fence; it changes nothing the second time.
+	Install(ctx context.Context) error
+	Close()
+}
+
+// Target is all that a target store can do.
+type Target interface {
+	record.Target
+	record.Checker
+	Close() error
+}
+
+// Preparer is a target that must be prepared before the first write.
+type Preparer interface {
+	Prepare(ctx context.Context) error
+}
+
+// OpenLegacy connects to the legacy store and reads the records' shape.
+func OpenLegacy(ctx context.Context, m *spec.Migration) (Legacy, error) {
+	switch m.Legacy.Store {
+	case "postgres":
+		return postgres.OpenLegacy(ctx, m, m.Legacy.URL)
+	default:
+		return nil, fmt.Errorf("legacy.store %q: there is no such store; want postgres", m.Legacy.Store)
+	}
+}
+
+// OpenTarget connects to the target store. The schema is the legacy store's.
+func OpenTarget(ctx context.Context, m *spec.Migration, schema *record.Schema) (Target, error) {
+	switch m.Target.Store {
+	case "redis":
+		return redis.Open(ctx, m, m.Target.URL, schema)
+	case "postgres":
+		return postgres.OpenTarget(ctx, m, m.Target.URL, schema)
+	default:
+		return nil, fmt.Errorf("target.store %q: there is no such store; want redis or postgres", m.Target.Store)
+	}
+}
