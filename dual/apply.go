@@ -19,10 +19,12 @@ func (w *Writer[K, V]) applyAll(ctx context.Context, h *held, changes []Change[K
 	}
 	answered := false
 	defer func() { w.guard.done(answered) }()
-	now := time.Now()
-	until := now.Add(w.i.set.Writing.Deadline)
+	var e effort
+	if len(changes) > 1 {
+		e.until = time.Now().Add(w.i.set.Writing.Deadline)
+	}
 	if len(changes) > 1 && w.batch != nil {
-		lost, cause, ok := w.applyBatch(ctx, h, changes, notAfter, now, until)
+		lost, cause, ok := w.applyBatch(ctx, h, changes, notAfter, &e)
 		answered = ok
 		return lost, cause
 	}
@@ -30,14 +32,11 @@ func (w *Writer[K, V]) applyAll(ctx context.Context, h *held, changes []Change[K
 	var cause error
 	answered = true
 	for n := range changes {
-		err, ok := w.applyOne(ctx, h, changes[n], notAfter, now, until)
+		err, ok := w.applyOne(ctx, h, changes[n], notAfter, &e)
 		if err != nil {
 			lost, cause = append(lost, w.lose(changes[n], err)), err
 		}
 		answered = answered && ok
-		if n+1 < len(changes) {
-			now = time.Now()
-		}
 	}
 	return lost, cause
 }
@@ -52,12 +51,12 @@ func (w *Writer[K, V]) loseAll(changes []Change[K, V], cause error) ([]Lost, err
 
 // applyOne returns nil when the target has the change or a later one; answered
 // tells that the target itself said no.
-func (w *Writer[K, V]) applyOne(ctx context.Context, h *held, c Change[K, V], notAfter, now, until time.Time) (err error, answered bool) { //nolint:revive // the error is the verdict
+func (w *Writer[K, V]) applyOne(ctx context.Context, h *held, c Change[K, V], notAfter time.Time, e *effort) (err error, answered bool) {
 	if c.Version.IsZero() {
 		return errNoVersion, true
 	}
 	for attempt := 0; ; attempt++ {
-		err = w.try(ctx, c, ApplyOptions{NotAfter: notAfter}, w.attemptEnds(now, until))
+		err = w.try(ctx, c, ApplyOptions{NotAfter: notAfter}, e)
 		if err == nil {
 			w.caughtUp(c)
 			return nil, true
@@ -65,10 +64,9 @@ func (w *Writer[K, V]) applyOne(ctx context.Context, h *held, c Change[K, V], no
 		switch no := refused(err); {
 		case no != nil:
 			return no, true
-		case !w.again(h, attempt, until):
+		case !w.again(h, attempt, e.until):
 			return err, false
 		}
-		now = time.Now()
 	}
 }
 
@@ -84,8 +82,8 @@ func refused(err error) error {
 	return nil
 }
 
-func (w *Writer[K, V]) try(ctx context.Context, c Change[K, V], o ApplyOptions, ends time.Time) (err error) {
-	bounded := detach(ctx, ends)
+func (w *Writer[K, V]) try(ctx context.Context, c Change[K, V], o ApplyOptions, e *effort) (err error) {
+	bounded := detach(ctx, w.attempt(e))
 	defer bounded.stop()
 	defer w.contain(&err)
 	result, err := w.target.Apply(bounded, c, o)
@@ -93,6 +91,10 @@ func (w *Writer[K, V]) try(ctx context.Context, c Change[K, V], o ApplyOptions, 
 		err = result.Err
 	}
 	if err != nil {
+		if e.until.IsZero() {
+			ends, _ := bounded.Deadline()
+			e.until = ends.Add(w.i.set.Writing.Deadline - bounded.budget)
+		}
 		return err
 	}
 	if err := outcome(result); err != nil {
@@ -110,13 +112,17 @@ func (w *Writer[K, V]) contain(err *error) {
 	}
 }
 
-// attemptEnds leaves time for a second attempt, should the first one hang.
-func (w *Writer[K, V]) attemptEnds(now, until time.Time) time.Time {
-	ends := now.Add(w.i.set.Writing.Deadline * 2 / 5)
-	if ends.After(until) {
-		return until
+// effort is the time that one write's attempts share. That of a single change
+// begins with its first attempt.
+type effort struct{ until time.Time }
+
+// attempt leaves time for a second attempt, should the first one hang.
+func (w *Writer[K, V]) attempt(e *effort) time.Duration {
+	budget := w.i.set.Writing.Deadline * 2 / 5
+	if e.until.IsZero() {
+		return budget
 	}
-	return ends
+	return min(budget, time.Until(e.until))
 }
 
 // again waits before the next attempt. Once the route has been replaced there is
@@ -135,7 +141,7 @@ func (w *Writer[K, V]) caughtUp(c Change[K, V]) {
 	}
 }
 
-func (w *Writer[K, V]) applyBatch(ctx context.Context, h *held, changes []Change[K, V], notAfter, now, until time.Time) (lost []Lost, cause error, answered bool) { //nolint:revive // see applyOne
+func (w *Writer[K, V]) applyBatch(ctx context.Context, h *held, changes []Change[K, V], notAfter time.Time, e *effort) (lost []Lost, cause error, answered bool) {
 	left := make([]Change[K, V], 0, len(changes))
 	for _, c := range changes {
 		if c.Version.IsZero() {
@@ -145,7 +151,7 @@ func (w *Writer[K, V]) applyBatch(ctx context.Context, h *held, changes []Change
 		left = append(left, c)
 	}
 	for attempt := 0; len(left) > 0; attempt++ {
-		errs := w.tryBatch(ctx, left, ApplyOptions{NotAfter: notAfter}, w.attemptEnds(now, until))
+		errs := w.tryBatch(ctx, left, ApplyOptions{NotAfter: notAfter}, w.attempt(e))
 		var failed []Change[K, V]
 		var last error
 		for n, err := range errs {
@@ -158,17 +164,17 @@ func (w *Writer[K, V]) applyBatch(ctx context.Context, h *held, changes []Change
 				failed, last = append(failed, left[n]), err
 			}
 		}
-		if len(failed) > 0 && !w.again(h, attempt, until) {
+		if len(failed) > 0 && !w.again(h, attempt, e.until) {
 			more, _ := w.loseAll(failed, last)
 			return append(lost, more...), last, false
 		}
-		left, now = failed, time.Now()
+		left = failed
 	}
 	return lost, cause, true
 }
 
-func (w *Writer[K, V]) tryBatch(ctx context.Context, changes []Change[K, V], o ApplyOptions, ends time.Time) []error {
-	bounded := detach(ctx, ends)
+func (w *Writer[K, V]) tryBatch(ctx context.Context, changes []Change[K, V], o ApplyOptions, budget time.Duration) []error {
+	bounded := detach(ctx, budget)
 	defer bounded.stop()
 	errs := make([]error, len(changes))
 	err := func() (err error) {

@@ -15,6 +15,7 @@ type nothing struct{}
 func (nothing) Get(context.Context, int) (Versioned[int], error) {
 	return Versioned[int]{Found: true}, nil
 }
+
 func (nothing) Apply(context.Context, Change[int, int], ApplyOptions) (record.Result, error) {
 	return record.Result{Outcome: record.Applied}, nil
 }

@@ -8,32 +8,47 @@ import (
 
 // detached is a context with a time of its own that keeps its parent's values and
 // not its end: legacy has the write, so the caller's impatience must not keep it
-// from the target. Its channel and timer are made when somebody asks for them.
+// from the target. Its time begins, and its channel and timer are made, when
+// somebody asks for them: at once, by a store that waits for anything.
 type detached struct {
-	parent   context.Context
+	parent context.Context
+	budget time.Duration
+
+	mu       sync.Mutex
 	deadline time.Time
-
-	mu    sync.Mutex
-	done  chan struct{}
-	timer *time.Timer
-	ended bool
+	done     chan struct{}
+	timer    *time.Timer
+	ended    bool
 }
 
-func detach(parent context.Context, deadline time.Time) *detached {
-	return &detached{parent: parent, deadline: deadline}
+func detach(parent context.Context, budget time.Duration) *detached {
+	return &detached{parent: parent, budget: budget}
 }
 
-func (d *detached) Deadline() (time.Time, bool) { return d.deadline, true }
-func (d *detached) Value(key any) any           { return d.parent.Value(key) }
+// ends is called with the lock held.
+func (d *detached) ends() time.Time {
+	if d.deadline.IsZero() {
+		d.deadline = time.Now().Add(d.budget)
+	}
+	return d.deadline
+}
+
+// Deadline also begins the context's time.
+func (d *detached) Deadline() (time.Time, bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.ends(), true
+}
+
+func (d *detached) Value(key any) any { return d.parent.Value(key) }
 
 func (d *detached) Err() error {
 	d.mu.Lock()
-	ended := d.ended
-	d.mu.Unlock()
+	defer d.mu.Unlock()
 	switch {
-	case !time.Now().Before(d.deadline):
+	case !time.Now().Before(d.ends()):
 		return context.DeadlineExceeded
-	case ended:
+	case d.ended:
 		return context.Canceled
 	default:
 		return nil
@@ -48,7 +63,7 @@ func (d *detached) Done() <-chan struct{} {
 		if d.ended {
 			close(d.done)
 		} else {
-			d.timer = time.AfterFunc(time.Until(d.deadline), d.stop)
+			d.timer = time.AfterFunc(time.Until(d.ends()), d.stop)
 		}
 	}
 	return d.done

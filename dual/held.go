@@ -83,7 +83,7 @@ type pin struct {
 // the same one, others mostly another.
 func (h *held) shardOf() *shard {
 	var here byte
-	at := uint64(uintptr(unsafe.Pointer(&here))>>10) * 0x9E3779B97F4A7C15
+	at := uint64(uintptr(unsafe.Pointer(&here))>>10) * 0x9E3779B97F4A7C15 //nolint:gosec // only the address is used, as a number
 	return &h.shards[uintptr(at>>40)&h.mask]
 }
 

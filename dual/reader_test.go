@@ -29,8 +29,16 @@ func TestReadsAreAnsweredWhereTheRouteSays(t *testing.T) {
 		phase phases.Phase
 		want  int
 	}{
-		{phases.Legacy, 1001}, {phases.ShadowWrite, 1001}, {phases.DualRead, 1001}, {phases.Cutover, 2001},
-		{phases.Grace, 2001}, {phases.Fenced, 2001}, {phases.Lifting, 2001}, {phases.Returning, 2001}, {phases.Retain, 2001}, {phases.Complete, 2001},
+		{phases.Legacy, 1001},
+		{phases.ShadowWrite, 1001},
+		{phases.DualRead, 1001},
+		{phases.Cutover, 2001},
+		{phases.Grace, 2001},
+		{phases.Fenced, 2001},
+		{phases.Lifting, 2001},
+		{phases.Returning, 2001},
+		{phases.Retain, 2001},
+		{phases.Complete, 2001},
 	} {
 		bubble(t, string(c.phase), func(t *testing.T) {
 			p := newParty(t, newFleet(route(c.phase)), newTarget(), newLegacy(), adjust{idle: true})
@@ -222,10 +230,14 @@ func TestOnlyAConfirmedMismatchCounts(t *testing.T) {
 		{name: "extra", phase: phases.DualRead, want: ExtraInTarget, prepare: func(p *party) { delete(p.legacy.values, 1) }},
 		{name: "comes into agreement", phase: phases.DualRead, lagged: true, during: func(p *party, n int) {
 			if n == 2 {
+				p.target.mu.Lock()
+				defer p.target.mu.Unlock()
 				p.target.entries[1] = Versioned[int]{1001, true, record.Version{LSN: 2}}
 			}
 		}},
 		{name: "the target moves", phase: phases.DualRead, lagged: true, during: func(p *party, n int) {
+			p.target.mu.Lock()
+			defer p.target.mu.Unlock()
 			p.target.entries[1] = Versioned[int]{0, true, record.Version{LSN: uint64(n + 2)}}
 		}},
 	} {

@@ -59,7 +59,7 @@ func (i *Instance) record(ctx context.Context, lost []Lost) (ruling Ruling, err 
 		return ruling, errBreakerOpen
 	}
 	defer func() { i.journal.done(err == nil) }()
-	bounded := detach(ctx, time.Now().Add(i.set.Writing.Deadline))
+	bounded := detach(ctx, i.set.Writing.Deadline)
 	defer bounded.stop()
 	for wait := 5 * time.Millisecond; ; wait *= 4 {
 		if ruling, err = i.fleet.Journal(bounded, lost); err == nil || wait > 100*time.Millisecond {
@@ -81,7 +81,7 @@ func (i *Instance) rescue(ctx context.Context, p *pin, lost []Lost, cause error)
 	}
 	epoch := p.h.route.Epoch
 	p.release() // nothing more is done under the route
-	bounded := detach(ctx, time.Now().Add(i.set.Writing.RollbackBudget))
+	bounded := detach(ctx, i.set.Writing.RollbackBudget)
 	defer bounded.stop()
 	committed, err := false, error(nil)
 	for wait := time.Millisecond; ; wait = min(2*wait, 50*time.Millisecond) {

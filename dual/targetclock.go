@@ -82,7 +82,7 @@ func (t *targetClock) fetch(ctx context.Context, timeout time.Duration, force bo
 		t.mu.Unlock()
 		close(c.done)
 	}()
-	asked := detach(ctx, time.Now().Add(timeout))
+	asked := detach(ctx, timeout)
 	defer asked.stop()
 	now, err := t.now(asked)
 	if err != nil {

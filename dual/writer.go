@@ -181,9 +181,10 @@ func (w *Writer[K, V]) once(ctx context.Context, o *operation[K, V]) (h *held, m
 	case phases.WritesWait:
 		moved = true
 	default:
-		err = ErrLeft
+		p.s.undoneWrites.Add(1)
+		return p.h, false, ErrLeft
 	}
-	if moved || err == ErrLeft {
+	if moved {
 		p.h.shards[0].undoneWrites.Add(1) // it is counted when it is made
 	}
 	return p.h, moved, err

@@ -17,8 +17,13 @@ func TestWritesGoWhereTheRouteSays(t *testing.T) {
 		phase          phases.Phase
 		legacy, target bool
 	}{
-		{phases.Legacy, true, false}, {phases.ShadowWrite, true, true}, {phases.DualRead, true, true},
-		{phases.Cutover, true, true}, {phases.Grace, true, true}, {phases.Retain, false, true}, {phases.Complete, false, true},
+		{phases.Legacy, true, false},
+		{phases.ShadowWrite, true, true},
+		{phases.DualRead, true, true},
+		{phases.Cutover, true, true},
+		{phases.Grace, true, true},
+		{phases.Retain, false, true},
+		{phases.Complete, false, true},
 	} {
 		bubble(t, string(c.phase), func(t *testing.T) {
 			p := newParty(t, newFleet(route(c.phase)), newTarget(), newLegacy(), adjust{})

@@ -33,8 +33,10 @@ func TestClaim(t *testing.T) {
 		{run(func(r *reconcile.Run) { r.Checked = 0 }), "nothing: legacy has no records"},
 		{run(func(r *reconcile.Run) { r.Status = reconcile.Stopped }), "nothing: the run was stopped after 812,331 records"},
 		{run(func(r *reconcile.Run) { r.Status = reconcile.Running }), "nothing: the run is still under way, after 812,331 records"},
-		{run(func(r *reconcile.Run) { r.Full, r.Slice, r.Slices, r.Checked = false, 2, 100, 8123 }),
-			"0 of 8,123 differ: below 0.04 % at 95 % confidence, if damage is spread evenly; sampled by blocks, slice 3 of 100"},
+		{
+			run(func(r *reconcile.Run) { r.Full, r.Slice, r.Slices, r.Checked = false, 2, 100, 8123 }),
+			"0 of 8,123 differ: below 0.04 % at 95 % confidence, if damage is spread evenly; sampled by blocks, slice 3 of 100",
+		},
 		{run(func(r *reconcile.Run) { r.Full, r.Slices, r.Checked = false, 7, 0 }), "nothing: the slice holds no records"},
 	} {
 		if got := reconcile.Claim(c.run); got != c.want {

@@ -50,8 +50,13 @@ func (o Options) defaults() Options {
 		value    *int
 		standard int
 	}{
-		{&o.ChunkRows, 5000}, {&o.Batch, 500}, {&o.Workers, 2}, {&o.Rereads, 5},
-		{&o.Findings, 1000}, {&o.MaxRepairs, 1000}, {&o.Quarantine, 50_000},
+		{&o.ChunkRows, 5000},
+		{&o.Batch, 500},
+		{&o.Workers, 2},
+		{&o.Rereads, 5},
+		{&o.Findings, 1000},
+		{&o.MaxRepairs, 1000},
+		{&o.Quarantine, 50_000},
 	} {
 		if *n.value <= 0 {
 			*n.value = n.standard

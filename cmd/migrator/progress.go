@@ -36,8 +36,8 @@ func (c *cli) progress(what string) *progress {
 func (p *progress) set(done, total int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.first {
-		p.start, p.first = done, false
+	if p.first || done == p.start {
+		p.start, p.began, p.first = done, time.Now(), false // nothing has come yet: what it waits for is not its rate
 	}
 	total = max(total, done)
 	if p.bars != nil {

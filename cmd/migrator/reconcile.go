@@ -89,7 +89,20 @@ func (c *cli) reconcile(ctx context.Context, j *job, o reconcile.RunOptions) err
 		Legacy: j.legacy, Locker: j.legacy, Target: j.target, Ledger: j.state.Reconciles(j.m.Name), Compare: compare,
 		Options: reconcileOptions(j),
 	}
-	r.Report = func(run reconcile.Run) { bar.set(run.Checked, run.Expected) }
+	backfill, err := j.state.Backfills(j.m.Name).Latest(ctx)
+	if err != nil {
+		return err
+	}
+	if backfill != nil && !backfill.Finished.IsZero() {
+		r.Barrier = backfill.Barrier
+	}
+	r.Report = func(run reconcile.Run) {
+		total := run.Expected
+		if run.TwoWay {
+			total *= 2 // and the target's, about as many
+		}
+		bar.set(run.Checked+run.Scanned, total)
+	}
 	run, findings, err := r.Run(ctx, o)
 	bar.close()
 	if err != nil {

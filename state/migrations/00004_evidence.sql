@@ -52,6 +52,8 @@ CREATE TABLE migrator.reconcile_runs (
     checked     bigint      NOT NULL DEFAULT 0,
     scanned     bigint      NOT NULL DEFAULT 0,
     suspects    bigint      NOT NULL DEFAULT 0,
+    expected    bigint      NOT NULL DEFAULT 0, -- an estimate
+    unsettled   bigint      NOT NULL DEFAULT 0,
     differences bigint      NOT NULL DEFAULT 0,
     repaired    bigint      NOT NULL DEFAULT 0,
     classes     jsonb       NOT NULL DEFAULT '{}',

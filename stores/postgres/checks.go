@@ -63,7 +63,7 @@ func (f *findings) checkServer(ctx context.Context, pool *pgxpool.Pool, side str
 		f.refuse(side+"-writes", "ALTER ROLE ... SET default_transaction_read_only = off", "transactions of this role are read-only")
 	}
 	if encoding != "UTF8" {
-		f.warn(side+"-encoding", "", "the database's encoding is %s: texts that are no UTF-8 can't be moved", encoding)
+		f.warn(side+"-encoding", "move the database to UTF8, or make sure that all texts are", "the database's encoding is %s: texts that are no UTF-8 can't be moved", encoding)
 	}
 	switch off := (now.Sub(sent.Add(took/2)).Abs() - took/2).Round(time.Millisecond); {
 	case off > clockRefused:

@@ -148,6 +148,7 @@ func TestDecide(t *testing.T) {
 		"same":                      {record.Write{Version: v(1)}, standing{version: v(1), there: true}, record.Older},
 		"only the same":             {record.Write{Version: v(1), Only: only(1)}, standing{version: v(1), there: true}, record.Applied},
 		"only, backwards":           {record.Write{Version: v(1), Only: only(2)}, standing{version: v(2), there: true}, record.Older},
+		"only, a repair backwards":  {record.Write{Version: v(1), Only: only(2), Overwrite: true}, standing{version: v(2), there: true}, record.Applied},
 		"only another":              {record.Write{Version: v(3), Only: only(1)}, standing{version: v(2), there: true}, record.Changed},
 		"only nothing":              {record.Write{Version: v(3), Only: none}, standing{created: true}, record.Applied},
 		"only nothing, tombstone":   {record.Write{Version: v(3), Only: none}, standing{version: v(2), deleted: true}, record.Changed},

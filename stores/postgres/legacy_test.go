@@ -61,6 +61,16 @@ func (d *database) ok(err error) {
 	}
 }
 
+// begin starts a transaction that ends with the test at the latest: closing the
+// pool would wait for it.
+func (d *database) begin(o pgx.TxOptions) pgx.Tx {
+	d.Helper()
+	tx, err := d.pool.BeginTx(d.ctx, o)
+	d.ok(err)
+	d.Cleanup(func() { _ = tx.Rollback(context.WithoutCancel(d.ctx)) })
+	return tx
+}
+
 func migration(table string) *spec.Migration {
 	return &spec.Migration{Name: "it's a test", Legacy: spec.Legacy{Store: "postgres", Table: table}}
 }

@@ -76,8 +76,8 @@ func (l *Legacy) lockOne(ctx context.Context, rows []record.Row, keys []record.K
 //
 // The advisory lock keeps the fence from being raised or lifted between the look
 // at the row and that at the era. The version is computed above the common table
-// expression, thus after the row was locked: beside FOR SHARE in one SELECT it
-// would be computed before.
+// expression, thus from a row that is locked already, and needs no argument about
+// what the executor computes again after it had to wait.
 func (l *Legacy) lock(ctx context.Context, rows []record.Row, keys []record.Key, at []int, policy string) error {
 	s := l.shape
 	q := s.keyQuery(keys, at, false)

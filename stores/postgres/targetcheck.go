@@ -45,7 +45,7 @@ func (t *Target) checkFields(f *findings) {
 			f.warn("target-fields", "ALTER TABLE "+t.shape.name.Sanitize()+" ALTER COLUMN "+quote(c.name)+" DROP NOT NULL",
 				"column %q must not be null, legacy's %q may be", c.name, field.Name)
 		case c.declared != field.Type && c.format.kind != record.Text:
-			f.warn("target-fields", "", "column %q is of type %s, legacy's %q of type %s: make sure that all values fit", c.name, c.declared, field.Name, field.Type)
+			f.warn("target-fields", "compare the ranges, or give the column legacy's type", "column %q is of type %s, legacy's %q of type %s: make sure that all values fit", c.name, c.declared, field.Name, field.Type)
 		}
 	}
 	var missing []string

@@ -71,7 +71,7 @@ func (t *Target) entry(e *record.Entry, d *decoder, raw [][]byte) error {
 	case there && known && !deleted:
 		e.Presence = record.Live
 	case there:
-		e.Presence, e.Version = record.Unowned, record.Version{}
+		e.Presence = record.Unowned
 	case known:
 		e.Presence = record.Tombstone
 		if !deleted {

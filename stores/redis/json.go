@@ -246,7 +246,7 @@ func valueOf(kind record.Kind, v jsontext.Value) (record.Value, error) {
 	case record.JSON:
 		return record.TextValue(string(v)), nil
 	case record.Array:
-		if v.Kind() != '[' {
+		if v.Kind() != '[' && v.Kind() != '"' { // a text: an array that JSON has no form for, such as [0:1]={5,6}
 			return record.Value{}, errors.New("not an array")
 		}
 		return record.TextValue(string(v)), nil

@@ -120,6 +120,12 @@ func testOnly(t *testing.T, h TargetHarness) {
 		t.Fatalf("a conditional write took the version back from %s to %s", at(13), at(5))
 	}
 	b.live(keyOf(1), simple(1, 13), at(13))
+	// A repair takes a version back that legacy never gave, if it is still the one seen.
+	damaged := withOnly(put(1, 5), at(13))
+	damaged.Overwrite = true
+	b.want(damaged, record.Applied, at(5))
+	b.want(damaged, record.Changed, at(5))
+	b.live(keyOf(1), simple(1, 5), at(5))
 
 	// A tombstone on nothing.
 	b.want(withOnly(remove(2, 7), none), record.Applied, at(7))

@@ -30,32 +30,41 @@ var ErrBroken = errors.New("a promise is broken: see lost, stale and wrong above
 
 // Run plays the demo and removes everything again, also when ctx ends. The report
 // is nil if the demo did not get that far.
-func Run(ctx context.Context, o Options) (report *load.Report, err error) {
-	began := time.Now()
-	ctx, fail := context.WithCancelCause(ctx)
+func Run(user context.Context, o Options) (report *load.Report, err error) {
+	ctx, fail := context.WithCancelCause(user)
 	defer fail(nil)
-	d := &demo{Options: o, fail: fail}
-	defer func() { err = errors.Join(err, d.end()) }()
+	d := &demo{Options: o, fail: fail, leaving: func() bool { return user.Err() != nil }, began: time.Now()}
+	defer func() {
+		// Whatever follows from an interruption is no failure.
+		if ended := d.end(); !d.leaving() {
+			err = errors.Join(err, ended)
+		}
+	}()
 	if err := d.play(ctx); err != nil {
 		// What ended ctx, such as a shop that died, is the reason of all else.
 		if cause := context.Cause(ctx); cause != nil && !errors.Is(err, cause) {
 			err = cause
 		}
-		d.witnesses()
+		if !d.leaving() {
+			d.witnesses()
+		}
 		return nil, err
 	}
-	report, err = d.finish(ctx)
-	if err != nil {
-		return report, err
+	if report, err = d.finish(ctx); err != nil {
+		return nil, err
 	}
-	d.title("The ledger, after %s", time.Since(began).Round(100*time.Millisecond))
+	d.title("The ledger")
 	report.Write(&indented{to: o.Out})
 	if !report.OK() {
+		d.witnesses()
 		return report, ErrBroken
 	}
 	if o.Keep {
 		d.keep()
 		<-ctx.Done()
+		if !d.leaving() {
+			return report, context.Cause(ctx)
+		}
 	}
 	return report, nil
 }

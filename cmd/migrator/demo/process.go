@@ -128,7 +128,8 @@ func (d *demo) startShop(ctx context.Context, name string) (*shopProcess, error)
 	go func() {
 		err := cmd.Wait()
 		_ = write.Close()
-		if !s.stopping.Load() || err != nil && !errors.Is(err, context.Canceled) {
+		clean := s.stopping.Load() && (err == nil || errors.Is(err, context.Canceled))
+		if !clean && !d.leaving() { // Ctrl-C reaches the instance too, perhaps before us
 			s.err = fmt.Errorf("the instance %s ended by itself (%v); its log:\n%s", name, err, s.log())
 			d.fail(s.err)
 		}
@@ -144,7 +145,7 @@ func (d *demo) startShop(ctx context.Context, name string) (*shopProcess, error)
 		}
 	}
 	<-s.ended
-	return nil, s.err
+	return nil, errors.Join(s.err, ctx.Err())
 }
 
 // stop lets the instance finish its requests and leave the fleet.

@@ -104,7 +104,11 @@ func (d *demo) recovery(ctx context.Context) error {
 	if err == nil && code != exitDone && code != exitNotYet { // 8: it found what it repaired
 		err = fmt.Errorf("the repair exited with %d", code)
 	}
-	return err // and the gate into cutover asks for a clean run
+	if err != nil {
+		return err
+	}
+	d.say("a repair is no proof: only a later clean run is")
+	return d.migrator(ctx, exitDone, "reconcile", "run", "--full")
 }
 
 // caughtOn waits until the shop has found out that Redis is back: the journal does
@@ -132,6 +136,21 @@ func (d *demo) cutoverAgain(ctx context.Context) error {
 
 func (d *demo) giveUpLegacy(ctx context.Context) error {
 	d.title("Legacy is fenced: from here on Redis alone has the products")
+	before, err := d.answers(ctx)
+	if err != nil {
+		return err
+	}
+	if err := d.acknowledged(ctx, 50); err != nil {
+		return err
+	}
+	after, err := d.answers(ctx)
+	if err != nil {
+		return err
+	}
+	// Legacy answers in Redis's place where it has to; here it must not have to.
+	if s := (answered{after.legacy - before.legacy, after.target - before.target}); s.share() < 0.9 {
+		return fmt.Errorf("in grace Redis answers only %.0f %% of the reads", 100*s.share())
+	}
 	if err := d.advanceTo(ctx, phases.Retain, 0); err != nil {
 		return err
 	}

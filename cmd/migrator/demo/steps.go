@@ -2,10 +2,13 @@ package demo
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
+	"net/http"
 	"slices"
 	"time"
 
+	"github.com/stranglerfig/migrator/dual"
 	"github.com/stranglerfig/migrator/phases"
 )
 
@@ -21,7 +24,8 @@ func (d *demo) paint(style, s string) string {
 
 func (d *demo) title(format string, args ...any) {
 	d.scene++
-	fmt.Fprintf(d.Out, "\n%s\n", d.paint("1;36", fmt.Sprintf("%2d. %s", d.scene, fmt.Sprintf(format, args...))))
+	head := fmt.Sprintf("%2d. %s", d.scene, fmt.Sprintf(format, args...))
+	fmt.Fprintf(d.Out, "\n%s %s\n", d.paint("1;36", head), d.paint("2", fmt.Sprintf("[%.1fs]", time.Since(d.began).Seconds())))
 }
 
 func (d *demo) say(format string, args ...any) {
@@ -167,5 +171,44 @@ func (d *demo) customers(ctx context.Context) {
 	if err != nil {
 		return // whatever comes next will say so
 	}
-	fmt.Fprintf(d.Out, "  %s\n", d.paint("32", fmt.Sprintf("customers, on %s: %s", e.Standing.Route, d.traffic.Since(d.mark))))
+	share := ""
+	if s, err := d.answers(ctx); err == nil {
+		now := s
+		s.target -= d.answered.target
+		s.legacy -= d.answered.legacy
+		if d.answered = now; s.target > 0 {
+			share = fmt.Sprintf("; Redis answers %.0f %%", 100*s.share())
+		}
+	}
+	fmt.Fprintf(d.Out, "  %s\n", d.paint("32", fmt.Sprintf("customers, on %s: %s%s", e.Standing.Route, d.traffic.Since(d.mark), share)))
+}
+
+// answered counts reads by the store that answered them.
+type answered struct{ legacy, target float64 }
+
+func (a answered) share() float64 { return a.target / max(a.target+a.legacy, 1) }
+
+// answers sums the instances' own counts, from GET /stats.
+func (d *demo) answers(ctx context.Context) (sum answered, err error) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	for _, s := range d.shops {
+		var stats dual.Stats
+		r, err := http.NewRequestWithContext(ctx, http.MethodGet, s.url+"/stats", nil)
+		if err != nil {
+			return sum, err
+		}
+		answer, err := http.DefaultClient.Do(r)
+		if err != nil {
+			return sum, err
+		}
+		err = json.NewDecoder(answer.Body).Decode(&stats)
+		_ = answer.Body.Close()
+		if err != nil {
+			return sum, err
+		}
+		sum.legacy += float64(stats.LegacyReads)
+		sum.target += float64(stats.TargetReads)
+	}
+	return sum, nil
 }

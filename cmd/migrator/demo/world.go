@@ -6,11 +6,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/stranglerfig/migrator/examples/storefront/command"
@@ -31,10 +33,12 @@ const migration = "products"
 type demo struct {
 	Options
 	fail    context.CancelCauseFunc // ends the demo with a reason
+	leaving func() bool             // the user has ended it
 	program string                  // this very one
 	dir     string
 	file    string // the migration's description
 	scene   int
+	began   time.Time
 
 	postgres *testenv.PostgresServer
 	redis    *testenv.RedisServer
@@ -46,6 +50,7 @@ type demo struct {
 	shops    []*shopProcess
 	traffic  *load.Generator
 	mark     load.Mark
+	answered answered // at the last look
 	stopLoad func() error
 }
 
@@ -74,14 +79,32 @@ func (d *demo) open(ctx context.Context) (err error) {
 	if err := group.Wait(); err != nil {
 		return err
 	}
-	if d.legacy, _, err = d.postgres.CreateDatabase(ctx); err != nil {
+	if d.legacy, err = d.database(ctx, "shop"); err != nil {
 		return err
 	}
-	if d.stateURL, _, err = d.postgres.CreateDatabase(ctx); err != nil {
+	if d.stateURL, err = d.database(ctx, "migrator"); err != nil {
 		return err
 	}
-	d.say("%s, %s, with databases of their own in %s", short(d.postgres.Version()), short(d.redis.Version()), os.TempDir())
+	d.say("%s and %s, started for this demo alone", short(d.postgres.Version()), short(d.redis.Version()))
 	return d.storefront(ctx, "seed", "--products", fmt.Sprint(d.Products))
+}
+
+// database makes one and returns its URL.
+func (d *demo) database(ctx context.Context, name string) (string, error) {
+	conn, err := pgx.Connect(ctx, d.postgres.URL())
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = conn.Close(ctx) }()
+	if _, err := conn.Exec(ctx, "CREATE DATABASE "+pgx.Identifier{name}.Sanitize()+" TEMPLATE template0 ENCODING 'UTF8'"); err != nil {
+		return "", err
+	}
+	u, err := url.Parse(d.postgres.URL())
+	if err != nil {
+		return "", err
+	}
+	u.Path = "/" + name
+	return u.String(), nil
 }
 
 // short cuts what --version prints to the name and the number.

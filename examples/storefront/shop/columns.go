@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"errors"
 	"strconv"
+	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgtype"
 
@@ -134,11 +136,32 @@ func formatInstant(t pgtype.Timestamptz) string {
 	if t.InfinityModifier != pgtype.Finite {
 		return t.InfinityModifier.String() // infinity, -infinity
 	}
-	return t.Time.UTC().Format(instantLayout)
+	at := t.Time.UTC()
+	if at.Year() <= 0 {
+		return mirrorYear(at).Format(instantLayout) + " BC"
+	}
+	return at.Format(instantLayout)
 }
 
-func parseInstant(s string) (t pgtype.Timestamptz, err error) {
-	// PostgreSQL's own reading knows the infinities and every year that it prints.
-	err = t.Scan(s)
-	return normalTime(t), err
+func parseInstant(s string) (pgtype.Timestamptz, error) {
+	switch s {
+	case "infinity":
+		return pgtype.Timestamptz{InfinityModifier: pgtype.Infinity, Valid: true}, nil
+	case "-infinity":
+		return pgtype.Timestamptz{InfinityModifier: pgtype.NegativeInfinity, Valid: true}, nil
+	}
+	s, bc := strings.CutSuffix(s, " BC")
+	at, err := time.Parse(instantLayout, s)
+	if err != nil {
+		return pgtype.Timestamptz{}, errors.New("it is no instant") // time's own error holds the value
+	}
+	if bc {
+		at = mirrorYear(at)
+	}
+	return normalTime(pgtype.Timestamptz{Time: at, Valid: true}), nil
+}
+
+// mirrorYear turns the year 0 into 1 BC and back: there was no year 0.
+func mirrorYear(t time.Time) time.Time {
+	return time.Date(1-t.Year(), t.Month(), t.Day(), t.Hour(), t.Minute(), t.Second(), t.Nanosecond(), time.UTC)
 }

@@ -28,7 +28,7 @@ if only ~= '' then
   if only ~= current then
     return {'changed', current}
   end
-  if version < current then
+  if version < current and not overwrite then -- a repair takes damage back
     return {'older', current}
   end
 elseif version <= current then

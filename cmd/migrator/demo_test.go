@@ -1,0 +1,183 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"net"
+	"net/url"
+	"os"
+	"os/exec"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// demoCommand runs the demo as a user does. Its temporary files go to dir.
+func demoCommand(t *testing.T, dir string, args ...string) *exec.Cmd {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "migrator", append([]string{"demo"}, args...)...)
+	cmd.Env = append(os.Environ(), "TMPDIR="+dir, "NO_COLOR=1", "MIGRATOR_FILE=/does/not/exist.yaml", "MIGRATOR_STATE_URL=postgres://nowhere")
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	cmd.WaitDelay = 30 * time.Second
+	return cmd
+}
+
+func TestDemoKeepsEveryPromise(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	cmd := demoCommand(t, dir, "--products", "2000", "--rate", "400", "-o", "json")
+	var stdout, story bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &story
+	if err := cmd.Run(); err != nil {
+		t.Fatalf("%v\n%s", err, story.String())
+	}
+	var report struct {
+		Acknowledged int64  `json:"acknowledged_writes"`
+		Reads        int64  `json:"reads"`
+		Verified     int64  `json:"verified"`
+		Unverified   int64  `json:"unverified"`
+		Lost         *int64 `json:"lost"`
+		Stale        *int64 `json:"stale"`
+		Wrong        *int64 `json:"wrong"`
+	}
+	if err := json.Unmarshal(stdout.Bytes(), &report); err != nil {
+		t.Fatalf("%v in %q", err, stdout.String())
+	}
+	if report.Lost == nil || *report.Lost != 0 || report.Stale == nil || *report.Stale != 0 || report.Wrong == nil || *report.Wrong != 0 || report.Unverified != 0 {
+		t.Errorf("a promise is broken: %s", stdout.String())
+	}
+	if report.Acknowledged < 500 || report.Reads < 1000 || report.Verified < 2000 {
+		t.Errorf("the demo did not do enough: %s", stdout.String())
+	}
+	rest := story.String()
+	for _, want := range []string{ // in this order
+		"$ storefront seed", "$ migrator init", "$ migrator plan", "$ migrator apply", "serving on", "serving on",
+		"legacy → shadow-write", "backfill-done", "$ migrator backfill run", "backfill done",
+		"shadow-write → dual-read 1 %", "→ dual-read 100 %", "$ migrator reconcile run --full", "$ migrator phase approve",
+		"→ cutover 5 %", "→ cutover 25 %", "SIGSTOP", "taken the fleet back to dual-read", "$ migrator status",
+		"$ migrator phase history", "failure", "SIGCONT", "$ migrator reconcile run --full --repair", "$ migrator reconcile run --full",
+		"→ cutover 100 %", "cutover 100 % → grace", "grace → retain", "a forgotten cron job", "SQLSTATE",
+		"customers, on retain", "Redis answers 100 %", "lossless after", "the chain is whole", "The ledger", "lost", "0",
+	} {
+		_, after, ok := strings.Cut(rest, want)
+		if !ok {
+			t.Fatalf("the story lacks %q in its place:\n%s", want, story.String())
+		}
+		rest = after
+	}
+	if strings.Contains(story.String(), "\x1b") {
+		t.Error("there are colours though this is no terminal")
+	}
+	nothingLeft(t, dir)
+}
+
+func nothingLeft(t *testing.T, dir string) {
+	t.Helper()
+	left, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range left {
+		t.Errorf("%s is left", e.Name())
+	}
+}
+
+// A demo that is killed can't clean up, but nothing must go on running either.
+func TestDemoEndsWithItsUser(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name   string
+		signal os.Signal
+	}{{"interrupted", syscall.SIGINT}, {"killed", syscall.SIGKILL}} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			cmd := demoCommand(t, dir, "--products", "200")
+			read, write, err := os.Pipe() // not io.Pipe: orphans must not keep Wait from returning
+			if err != nil {
+				t.Fatal(err)
+			}
+			cmd.Stdout, cmd.Stderr = write, write
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			_ = write.Close()
+			var story bytes.Buffer
+			var shops []string
+			lines := bufio.NewScanner(io.TeeReader(read, &story))
+			for len(shops) < 2 && lines.Scan() {
+				if m := regexp.MustCompile(`serving on (\S+)`).FindStringSubmatch(lines.Text()); m != nil {
+					shops = append(shops, m[1])
+				}
+			}
+			if len(shops) < 2 {
+				t.Fatalf("the shop did not start:\n%s", story.String())
+			}
+			go func() { _, _ = io.Copy(io.Discard, read) }()
+			if err := cmd.Process.Signal(c.signal); err != nil {
+				t.Fatal(err)
+			}
+			err = cmd.Wait()
+			var exit *exec.ExitError
+			if c.signal == syscall.SIGINT && (!errors.As(err, &exit) || exit.ExitCode() != exitError) {
+				t.Errorf("it ended with %v", err)
+			}
+			for _, shop := range shops {
+				awaitRefusal(t, shop)
+			}
+			if c.signal == syscall.SIGINT {
+				nothingLeft(t, dir)
+			}
+		})
+	}
+}
+
+// awaitRefusal returns when nobody listens there any more.
+func awaitRefusal(t *testing.T, at string) {
+	t.Helper()
+	u, err := url.Parse(at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	deadline := time.After(20 * time.Second)
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		conn, err := net.DialTimeout("tcp", u.Host, time.Second)
+		if err != nil {
+			return
+		}
+		_ = conn.Close()
+		select {
+		case <-deadline:
+			t.Fatalf("%s still listens", at)
+		case <-tick.C:
+		}
+	}
+}
+
+func TestDemoRefusesBadInput(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		args []string
+		want string
+		code int
+	}{
+		{[]string{"--products", "5"}, "want at least 100", exitUsage},
+		{[]string{"more"}, "unknown command", exitUsage},
+		{[]string{"storefront", "sell"}, "unknown command", exitUsage},
+		{[]string{"storefront", "load"}, "--url is missing", exitUsage},
+		{[]string{"storefront", "load", "--speed"}, "not defined", exitUsage},
+	} {
+		out, err := demoCommand(t, t.TempDir(), c.args...).CombinedOutput()
+		var exit *exec.ExitError
+		if !errors.As(err, &exit) || exit.ExitCode() != c.code || !strings.Contains(string(out), c.want) {
+			t.Errorf("demo %s: %v, %q, want %d and %q", strings.Join(c.args, " "), err, out, c.code, c.want)
+		}
+	}
+}

@@ -1,0 +1,63 @@
+package dual
+
+import (
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/stranglerfig/migrator/phases"
+)
+
+// A route that was replaced and found idle must not get another operation: its
+// epoch has been acknowledged as left.
+func TestNothingBeginsUnderARouteThatWasFoundIdle(t *testing.T) {
+	t.Parallel()
+	i, err := Join(t.Context(), Config{Fleet: newFleet(route(phases.Grace))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var left sync.Map // *held: found idle
+	var stop atomic.Bool
+	var group sync.WaitGroup
+	for n := range 4 {
+		group.Go(func() {
+			for !stop.Load() {
+				p := i.pinRead()
+				if n%2 == 1 {
+					p.release()
+					p = i.pinWrite()
+				}
+				own := p.share()
+				if _, over := left.Load(p.h); over {
+					t.Error("an operation began under a route that had been left")
+					stop.Store(true)
+				}
+				p.release()
+				p.release() // twice does nothing
+				if _, over := left.Load(own.h); over {
+					t.Error("a route was left over work that outlives its operation")
+					stop.Store(true)
+				}
+				own.release()
+			}
+		})
+	}
+	l := i.held.Load().lease
+	for n := range 200 {
+		before := i.held.Load()
+		i.swap(newHeld(i, Grant{Route: phases.Route{Phase: phases.Grace, Epoch: int64(n + 2)}}, l))
+		for !before.idle() && !stop.Load() {
+			<-i.wake
+		}
+		left.Store(before, true)
+		if got := i.reached(); got != int64(n+2) && !stop.Load() {
+			t.Errorf("reached %d, want %d", got, n+2)
+			break
+		}
+	}
+	stop.Store(true)
+	group.Wait()
+	if n := i.Stats().Underway; n != 0 {
+		t.Fatalf("%d under way", n)
+	}
+}

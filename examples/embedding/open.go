@@ -1,0 +1,170 @@
+package embedding
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/stranglerfig/migrator/dual"
+	"github.com/stranglerfig/migrator/record"
+	"github.com/stranglerfig/migrator/spec"
+	"github.com/stranglerfig/migrator/state"
+	"github.com/stranglerfig/migrator/stores"
+	"github.com/stranglerfig/migrator/stores/postgres"
+)
+
+// Customers is what the rest of the application knows of customers.
+type Customers struct {
+	db       *pgxpool.Pool
+	target   stores.Target
+	fleet    *state.Fleet
+	instance *dual.Instance
+	reader   *dual.Reader[int64, Customer]
+	writer   *dual.Writer[int64, Customer]
+	version  string // SQL: the version of a write
+}
+
+// docs: open
+
+// Open makes this process an instance of the migration's fleet. Nobody may read or
+// write customers before it has succeeded: without a route there is no right store.
+func Open(ctx context.Context, m *spec.Migration, stateURL string, log *slog.Logger) (_ *Customers, err error) {
+	c := &Customers{version: postgres.VersionExpr(m.Name)}
+	defer func() {
+		if err != nil {
+			c.close()
+		}
+	}()
+	if c.db, err = pgxpool.New(ctx, m.Legacy.URL); err != nil {
+		return nil, errors.New("the legacy database's URL can't be read") // it may hold a password
+	}
+	legacy, err := stores.OpenLegacy(ctx, m) // for the records' shape alone
+	if err != nil {
+		return nil, err
+	}
+	defer legacy.Close()
+	if c.target, err = stores.OpenTarget(ctx, m, legacy.Schema()); err != nil {
+		return nil, err
+	}
+	if c.fleet, err = state.OpenFleet(ctx, stateURL, m.Name, state.FleetOptions{}); err != nil {
+		return nil, err
+	}
+	c.instance, err = dual.Join(ctx, dual.Config{
+		Fleet: c.fleet, Logger: log,
+		Identity: dual.Identity{About: "customers"},
+		Writing: dual.Writing{
+			OnTargetFailure: dual.Policy(m.Writing.OnTargetFailure),
+			Deadline:        time.Duration(m.Writing.Deadline),
+			NotAfter:        time.Duration(m.Writing.NotAfter),
+			RollbackBudget:  time.Duration(m.Writing.RollbackBudget),
+			FenceBudget:     time.Duration(m.Writing.FenceBudget),
+			Queue:           m.Writing.Queue,
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	return c, c.bind(legacy.Schema(), m.Compare)
+}
+
+// docs: end
+
+// docs: bind
+
+// bind puts the application's type between both stores.
+func (c *Customers) bind(schema *record.Schema, rules []record.Rule) error {
+	codec, err := stores.NewCodec(schema, keyOf, columns())
+	if err != nil {
+		return err
+	}
+	comparer, err := record.NewComparer(schema, rules)
+	if err != nil {
+		return err
+	}
+	customers := stores.Bind(c.target, codec)
+	c.reader, err = dual.NewReader(dual.ReaderConfig[int64, Customer]{
+		Instance: c.instance, Target: customers, Key: keyOf,
+		Legacy:        c.fromLegacy,
+		Compare:       stores.CompareBy(codec, comparer), // as reconcile does
+		TargetTimeout: 200 * time.Millisecond,
+	})
+	if err != nil {
+		return err
+	}
+	c.writer, err = dual.NewWriter(dual.WriterConfig[int64, Customer]{
+		Instance: c.instance, Target: customers, Key: keyOf,
+		IsFenced:  postgres.IsFenced,
+		Uncertain: uncertain,
+	})
+	return err
+}
+
+// docs: end
+
+// docs: get
+
+// Get returns one customer.
+func (c *Customers) Get(ctx context.Context, id int64) (Customer, bool, error) {
+	return c.reader.Get(ctx, id)
+}
+
+func (c *Customers) fromLegacy(ctx context.Context, id int64) (Customer, bool, error) {
+	found, err := scan(c.db.QueryRow(ctx, "SELECT "+customerColumns+" FROM customers WHERE id = $1", id))
+	if errors.Is(err, pgx.ErrNoRows) {
+		return Customer{}, false, nil
+	}
+	return found, err == nil, err
+}
+
+// docs: end
+
+// docs: serve
+
+// Serve runs the application until ctx ends. The order of the end matters: serve
+// returns after its last operation, and only then the instance leaves the fleet.
+func (c *Customers) Serve(ctx context.Context, serve func(context.Context) error) error {
+	defer c.close()
+	stay, leave := context.WithCancel(context.WithoutCancel(ctx))
+	defer leave()
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return c.instance.Run(stay) })
+	group.Go(func() error {
+		defer leave()
+		return serve(ctx)
+	})
+	return group.Wait()
+}
+
+// docs: end
+
+func (c *Customers) close() {
+	if c.fleet != nil {
+		c.fleet.Close()
+	}
+	if c.target != nil {
+		_ = c.target.Close()
+	}
+	if c.db != nil {
+		c.db.Close()
+	}
+}
+
+// docs: grant
+
+// Grant gives the application's role what it needs in the state database. Whoever
+// ran migrator init calls it, again after every upgrade.
+func Grant(ctx context.Context, stateURL, role string) error {
+	store, err := state.Open(ctx, stateURL)
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	return store.GrantApplication(ctx, role)
+}
+
+// docs: end

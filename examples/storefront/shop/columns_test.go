@@ -1,0 +1,139 @@
+package shop
+
+import (
+	"math/rand/v2"
+	"reflect"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgtype"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/stranglerfig/migrator/internal/testenv"
+	"github.com/stranglerfig/migrator/record"
+	"github.com/stranglerfig/migrator/spec"
+	"github.com/stranglerfig/migrator/stores"
+)
+
+func TestMain(m *testing.M) { testenv.Main(m) }
+
+// The shop's columns must read what the backfill writes, and write what reconcile
+// expects: both are the texts that migrator's own reading of the table gives.
+func TestTheShopAndMigratorMeanTheSameByAProduct(t *testing.T) {
+	t.Parallel()
+	const products = 1500
+	ctx, url := t.Context(), testenv.PostgresURL(t)
+	pool, err := pgxpool.New(ctx, url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pool.Close()
+	if err := Seed(ctx, pool, products); err != nil {
+		t.Fatal(err)
+	}
+	_, err = pool.Exec(ctx, "UPDATE products SET created_at = '0044-03-15 12:00:00.5+00 BC' WHERE id = 7")
+	if err != nil {
+		t.Fatal(err)
+	}
+	legacy, err := stores.OpenLegacy(ctx, &spec.Migration{Name: "products", Legacy: spec.Legacy{Store: "postgres", URL: url, Table: "products"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer legacy.Close()
+	codec, err := stores.NewCodec(legacy.Schema(), keyOf, columns())
+	if err != nil {
+		t.Fatal(err)
+	}
+	comparer, err := record.NewComparer(legacy.Schema(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	own := newLegacyStore(pool, "products")
+	var keys []record.Key
+	for id := range int64(products) {
+		keys = append(keys, keyOf(id+1))
+	}
+	rows, err := legacy.Lookup(ctx, keys)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, row := range rows {
+		want, found, err := own.get(ctx, int64(i+1))
+		if err != nil || !found || !row.Found {
+			t.Fatalf("product %d: %v %v %v", i+1, found, row.Found, err)
+		}
+		decoded, err := codec.Decode(row.Record)
+		if err != nil {
+			t.Fatalf("product %d: %v", i+1, err)
+		}
+		encoded, err := codec.Encode(want)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d := comparer.Compare(row.Record, encoded); len(d) > 0 {
+			t.Errorf("product %d is written with differences: %v", i+1, d)
+		}
+		if !reflect.DeepEqual(asJSON(t, decoded), asJSON(t, want)) {
+			t.Errorf("product %d reads %s, want %s", i+1, asJSON(t, decoded), asJSON(t, want))
+		}
+	}
+}
+
+func TestInstants(t *testing.T) {
+	t.Parallel()
+	at := func(year int) pgtype.Timestamptz {
+		return pgtype.Timestamptz{Time: time.Date(year, 3, 15, 12, 0, 0, 120000, time.UTC), Valid: true}
+	}
+	for _, c := range []struct {
+		of   pgtype.Timestamptz
+		want string
+	}{
+		{at(2024), "2024-03-15T12:00:00.00012Z"},
+		{at(9999), "9999-03-15T12:00:00.00012Z"},
+		{at(1), "0001-03-15T12:00:00.00012Z"},
+		{at(0), "0001-03-15T12:00:00.00012Z BC"},
+		{at(-43), "0044-03-15T12:00:00.00012Z BC"},
+		{pgtype.Timestamptz{InfinityModifier: pgtype.Infinity, Valid: true}, "infinity"},
+		{pgtype.Timestamptz{InfinityModifier: pgtype.NegativeInfinity, Valid: true}, "-infinity"},
+	} {
+		got := formatInstant(c.of)
+		back, err := parseInstant(got)
+		if got != c.want || err != nil || !reflect.DeepEqual(back, c.of) {
+			t.Errorf("%v is %q (want %q) and reads back as %v, %v", c.of, got, c.want, back, err)
+		}
+	}
+	for _, bad := range []string{"", "now", "2024-03-15", "2024-03-15T12:00:00", "2024-02-30T12:00:00Z", "Infinity "} {
+		if got, err := parseInstant(bad); err == nil {
+			t.Errorf("%q reads as %v", bad, got)
+		}
+	}
+}
+
+func TestPricesAreWrittenAsNumericKeepsThem(t *testing.T) {
+	t.Parallel()
+	for in, want := range map[string]string{
+		"1": "1.0000", "007.5": "7.5000", "-0": "0.0000", "-0.0000": "0.0000", "-0.0001": "-0.0001",
+		"0": "0.0000", "99999999.9999": "99999999.9999", "12.3400": "12.3400",
+	} {
+		if got, err := normalPrice(in); err != nil || got != want {
+			t.Errorf("%q: %q, %v, want %q", in, got, err, want)
+		}
+	}
+	for _, bad := range []string{"", ".5", "5.", "1e3", "NaN", "123456789", "1.23456", "+1", " 1", "1\n", "--1"} {
+		if got, err := normalPrice(bad); err == nil {
+			t.Errorf("%q is taken for %q", bad, got)
+		}
+	}
+}
+
+func TestMadeUpProductsAreValid(t *testing.T) {
+	t.Parallel()
+	random := rand.New(rand.NewPCG(1, 1))
+	for id := range int64(5000) {
+		p := Random(random, id)
+		before := asJSON(t, p)
+		if err := p.normalise(); err != nil || asJSON(t, p) != before {
+			t.Fatalf("%s: %v", before, err)
+		}
+	}
+}
