@@ -51,8 +51,13 @@ func (c *Controller) Advance(ctx context.Context, a Advance) (Step, error) {
 		return c.passFence(ctx, step, e.Standing, a)
 	}
 	standing, err := c.State.Transition(ctx, c.Migration, func(e phases.Evidence) (phases.Move, error) {
-		gates, err := c.gates(to, a, e)
-		return phases.Move{From: from, To: to, Cause: phases.CauseAdvance, Reason: a.Reason, Gates: gates}, err
+		move := phases.Move{From: from, To: to, Cause: phases.CauseAdvance, Reason: a.Reason}
+		if e.Standing.Route != from {
+			return move, nil // the state refuses it, and says who was faster
+		}
+		var err error
+		move.Gates, err = c.gates(to, a, e)
+		return move, err
 	})
 	if err != nil {
 		return step, err

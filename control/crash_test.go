@@ -395,3 +395,16 @@ func (b *bench) returned() {
 		b.t.Errorf("key 100 in legacy: %+v", rows[2])
 	}
 }
+
+// holdTable keeps a transaction open that has written the table.
+func (b *bench) holdTable(application string) (release func()) {
+	b.t.Helper()
+	config, err := pgx.ParseConfig(b.legacyURL)
+	b.check(err)
+	config.RuntimeParams["application_name"] = application
+	conn, err := pgx.ConnectConfig(b.ctx, config)
+	b.check(err)
+	_, err = conn.Exec(b.ctx, "BEGIN; UPDATE items SET name = name WHERE id = 1")
+	b.check(err)
+	return func() { _ = conn.Close(b.ctx) }
+}

@@ -124,13 +124,19 @@ func TestABoundTargetKeepsTheContractOfChanges(t *testing.T) {
 	}{
 		{"made", dual.Change[int, user]{Key: 1, Value: ann, Version: version(5)}, nil, record.Applied, true, 5},
 		{"an older one", dual.Change[int, user]{Key: 1, Value: user{1, "old", nil}, Version: version(4)}, nil, record.Older, true, 5},
-		{"too late", dual.Change[int, user]{Key: 1, Value: user{1, "late", nil}, Version: version(6)},
-			func(now time.Time) dual.ApplyOptions { return dual.ApplyOptions{NotAfter: now.Add(-time.Second)} }, record.Late, true, 5},
-		{"on another version", dual.Change[int, user]{Key: 1, Value: user{1, "late", nil}, Version: version(6)},
+		{
+			"too late",
+			dual.Change[int, user]{Key: 1, Value: user{1, "late", nil}, Version: version(6)},
+			func(now time.Time) dual.ApplyOptions { return dual.ApplyOptions{NotAfter: now.Add(-time.Second)} }, record.Late, true, 5,
+		},
+		{
+			"on another version",
+			dual.Change[int, user]{Key: 1, Value: user{1, "late", nil}, Version: version(6)},
 			func(now time.Time) dual.ApplyOptions {
 				other := version(1)
 				return dual.ApplyOptions{NotAfter: now.Add(time.Minute), Only: &other}
-			}, record.Changed, true, 5},
+			}, record.Changed, true, 5,
+		},
 		{"deleted", dual.Change[int, user]{Key: 1, Deleted: true, Version: version(7)}, nil, record.Applied, false, 7},
 		{"an old one after it", dual.Change[int, user]{Key: 1, Value: ann, Version: version(6)}, nil, record.Older, false, 7},
 		{"made anew", dual.Change[int, user]{Key: 1, Value: ann, Version: version(8)}, nil, record.Applied, true, 8},

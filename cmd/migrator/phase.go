@@ -108,7 +108,7 @@ The step from grace to retain fences legacy: it refuses writes from then on.`,
 	f.StringVar(&to, "to", "", "the phase to enter; must be the next one")
 	f.StringVar(&percent, "percent", "", "a percentage other than the ramp's next")
 	f.StringVar(&reason, "reason", "", "why, for the history")
-	f.StringArrayVar(&overrides, "override", nil, "open a gate by a person's word: GATE=reason")
+	f.StringArrayVar(&overrides, "override", nil, "open a gate by a person's word, as `GATE=reason`")
 	f.BoolVar(&dryRun, "dry-run", false, "evaluate the gates, change nothing")
 	f.DurationVar(&settle, "settle", 30*time.Second, "how long to wait for the fleet to acknowledge the step")
 	return cmd

@@ -71,7 +71,7 @@ func (d *demo) run(ctx context.Context, name string, shown []string, args ...str
 
 // command makes a child that is asked to end before it is killed.
 func (d *demo) command(ctx context.Context, args ...string) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, d.program, args...)
+	cmd := exec.CommandContext(ctx, d.program, args...) //nolint:gosec // this very program
 	cmd.Env, cmd.Dir = d.environment(), d.dir
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = 15 * time.Second

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -126,8 +127,10 @@ type variable struct{ name, value string }
 // exports is what the commands need to know; secrets among it.
 func (d *demo) exports() []variable {
 	return []variable{
-		{"MIGRATOR_STATE_URL", d.stateURL}, {"MIGRATOR_FILE", d.file},
-		{command.EnvDatabase, d.legacy}, {command.EnvCache, d.redis.URL()},
+		{"MIGRATOR_STATE_URL", d.stateURL},
+		{"MIGRATOR_FILE", d.file},
+		{command.EnvDatabase, d.legacy},
+		{command.EnvCache, d.redis.URL()},
 	}
 }
 
@@ -187,20 +190,31 @@ func (d *demo) end() error {
 	if d.stopLoad != nil {
 		errs = append(errs, d.stopLoad())
 	}
-	for _, s := range d.shops {
-		errs = append(errs, s.stop())
-	}
+	errs = append(errs, each(d.shops, (*shopProcess).stop))
 	if d.state != nil {
 		d.state.Close()
 	}
+	var servers []func(context.Context) error
 	if d.redis != nil {
-		errs = append(errs, d.redis.Stop(ctx))
+		servers = append(servers, d.redis.Stop)
 	}
 	if d.postgres != nil {
-		errs = append(errs, d.postgres.Stop(ctx))
+		servers = append(servers, d.postgres.Stop)
 	}
+	errs = append(errs, each(servers, func(stop func(context.Context) error) error { return stop(ctx) }))
 	if d.dir != "" {
 		errs = append(errs, os.RemoveAll(d.dir))
 	}
+	return errors.Join(errs...)
+}
+
+// each does something to all at once, and returns every error.
+func each[T any](all []T, do func(T) error) error {
+	errs := make([]error, len(all))
+	var group sync.WaitGroup
+	for i, one := range all {
+		group.Go(func() { errs[i] = do(one) })
+	}
+	group.Wait()
 	return errors.Join(errs...)
 }

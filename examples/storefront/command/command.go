@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"strings"
 	"time"
 
@@ -107,7 +108,14 @@ func serve(ctx context.Context, args []string, io IO) error {
 	if err != nil {
 		return err
 	}
-	m, err := spec.Load(*file)
+	text, err := os.ReadFile(*file)
+	if err != nil {
+		return fmt.Errorf("the migration's description: %w", err)
+	}
+	m, err := spec.Parse(*file, text, func(name string) (string, bool) {
+		v := io.Getenv(name)
+		return v, v != ""
+	})
 	if err != nil {
 		return err
 	}

@@ -60,10 +60,12 @@ func (s *memoryShop) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		var in shop.Prices
 		_ = json.NewDecoder(r.Body).Decode(&in)
 		var out shop.Products
+		all := true
 		for _, p := range in.Prices {
-			out.Products = append(out.Products, s.write(p.ID, func(at shop.Product) shop.Product { at.Price = p.Price; return at }))
+			product, made := s.write(p.ID, func(at shop.Product) shop.Product { at.Price = p.Price; return at })
+			out.Products, all = append(out.Products, product), all && made
 		}
-		s.confirm(w, http.StatusOK, out)
+		s.confirm(w, out, all)
 		return
 	}
 	var id int64
@@ -76,60 +78,48 @@ func (s *memoryShop) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case r.Method == http.MethodPut:
 		var p shop.Product
 		_ = json.NewDecoder(r.Body).Decode(&p)
-		s.confirm(w, http.StatusOK, s.write(id, func(shop.Product) shop.Product { return p }))
+		stored, made := s.write(id, func(shop.Product) shop.Product { return p })
+		s.confirm(w, stored, made)
 	case !found:
 		reply404(w)
 	case r.Method == http.MethodPatch:
-		s.confirm(w, http.StatusOK, s.write(id, func(at shop.Product) shop.Product { at.Name += "!"; return at }))
+		stored, made := s.write(id, func(at shop.Product) shop.Product { at.Name += "!"; return at })
+		s.confirm(w, stored, made)
 	case r.Method == http.MethodDelete:
-		if !s.sometimes(fails) && !s.sometimes(loses) {
+		made := !s.sometimes(fails) && !s.sometimes(loses)
+		if made {
 			s.before[id] = current
 			delete(s.now, id)
 		}
-		s.confirm(w, http.StatusOK, current)
+		s.confirm(w, current, made)
 	}
 }
 
-func (s *memoryShop) write(id int64, f func(shop.Product) shop.Product) shop.Product {
+func (s *memoryShop) write(id int64, f func(shop.Product) shop.Product) (next shop.Product, made bool) {
 	current, found := s.now[id]
-	next := f(current)
+	next = f(current)
 	next.ID, next.Revision = id, time.Now().UnixMicro()
 	if found {
 		next.Revision = current.Revision + 1
 	}
-	if s.sometimes(loses) || s.fault == fails && s.random.IntN(20) == 0 {
-		return next
+	if s.sometimes(loses) || s.sometimes(fails) {
+		return next, false
 	}
 	if found {
 		s.before[id] = current
 	}
 	s.now[id] = next
-	return next
+	return next, true
 }
 
-func (s *memoryShop) confirm(w http.ResponseWriter, status int, v any) {
-	if s.fault == fails && s.random.IntN(4) == 0 {
-		status, v = http.StatusServiceUnavailable, shop.Problem{Error: "out of order", Written: "unknown"}
-	} else if s.fault == fails {
-		// A write that it did not make must not be confirmed: this shop fails, it does not lie.
-		for _, p := range asProducts(v) {
-			if now, ok := s.now[p.ID]; ok && now.Revision != p.Revision {
-				status, v = http.StatusServiceUnavailable, shop.Problem{Error: "out of order", Written: "unknown"}
-			}
-		}
+// confirm answers a write. A shop that fails does not lie: it confirms only what
+// it has made. One that loses does.
+func (s *memoryShop) confirm(w http.ResponseWriter, v any, made bool) {
+	if s.fault == fails && (!made || s.sometimes(fails)) {
+		w.WriteHeader(http.StatusServiceUnavailable)
+		v = shop.Problem{Error: "out of order", Written: "unknown"}
 	}
-	w.WriteHeader(status)
 	_ = json.NewEncoder(w).Encode(v)
-}
-
-func asProducts(v any) []shop.Product {
-	switch v := v.(type) {
-	case shop.Products:
-		return v.Products
-	case shop.Product:
-		return []shop.Product{v}
-	}
-	return nil
 }
 
 func (s *memoryShop) get(w http.ResponseWriter, id int64, current shop.Product, found bool) {

@@ -64,6 +64,7 @@ func (g *Generator) Verify(ctx context.Context) error {
 		})
 	}
 	err := group.Wait()
+	g.client.CloseIdleConnections()
 	g.unverified.Add(int64(len(ids)) - g.verified.Load())
 	return err
 }

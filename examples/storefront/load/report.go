@@ -74,6 +74,10 @@ func (r Report) Write(w io.Writer) {
 	for _, v := range r.Violations {
 		fmt.Fprintf(w, "  %s\n", v)
 	}
+	const examples = 3
+	for _, f := range r.Failures[:min(examples, len(r.Failures))] {
+		fmt.Fprintf(w, "a failure: %s\n", f)
+	}
 }
 
 // Count writes 1,234,567.

@@ -12,7 +12,7 @@ import (
 	"github.com/stranglerfig/migrator/stores/postgres"
 )
 
-// ErrNotFound: there is no such product.
+// ErrNotFound says that there is no such product.
 var ErrNotFound = errors.New("no such product")
 
 // Catalogue is what the rest of the shop knows of products. It asks a dual.Reader

@@ -1,0 +1,235 @@
+package main
+
+import (
+	"encoding"
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/stranglerfig/migrator/phases"
+	"github.com/stranglerfig/migrator/record"
+	"github.com/stranglerfig/migrator/spec"
+)
+
+// exitCodes are the codes of commands that mean more than what every command's do.
+// TestJSONContract sees each of them happen.
+func exitCodes() map[string]map[int]string {
+	const refused = "a check refuses the migration"
+	return map[string]map[int]string{
+		"migrator plan":           {exitUsage: refused},
+		"migrator apply":          {exitUsage: refused},
+		"migrator doctor":         {exitUsage: refused},
+		"migrator demo":           {exitError: "an acknowledged write was lost, or a read was stale"},
+		"migrator phase advance":  {exitNotYet: "a gate holds, or the fleet has not acknowledged the step within `--settle`"},
+		"migrator phase rollback": {exitNotYet: "the fleet has not acknowledged a move within `--settle`; the moves printed are made"},
+		"migrator backfill run":   {exitNotYet: "the migration is not ready for it, or another backfill is running"},
+		"migrator reconcile run":  {exitNotYet: "the stores differ (also where all was repaired), or another run is under way"},
+	}
+}
+
+// commandReference describes every command of the tree.
+func commandReference() string {
+	var b strings.Builder
+	root := newRoot(&cli{})
+	fmt.Fprintf(&b, "## migrator\n\n```text\n%s\n```\n\n", strings.TrimSpace(root.Long))
+	b.WriteString("Flags of every command:\n\n")
+	flagTable(&b, root.PersistentFlags())
+	for _, cmd := range root.Commands() {
+		commandSection(&b, cmd, 2)
+	}
+	return b.String()
+}
+
+func commandSection(b *strings.Builder, cmd *cobra.Command, level int) {
+	if cmd.Hidden || cmd.Name() == "help" {
+		return
+	}
+	fmt.Fprintf(b, "\n%s %s\n\n%s.\n", strings.Repeat("#", level), cmd.CommandPath(), strings.TrimSuffix(cmd.Short, "."))
+	builtin := cmd.Name() == "completion" || cmd.HasParent() && cmd.Parent().Name() == "completion"
+	if cmd.Long != "" && !builtin {
+		fmt.Fprintf(b, "\n%s\n", strings.TrimSpace(cmd.Long))
+	}
+	if cmd.Runnable() && (!cmd.HasSubCommands() || cmd.Name() == "demo") {
+		fmt.Fprintf(b, "\n```text\n%s\n```\n", cmd.UseLine())
+	}
+	if !builtin {
+		b.WriteString("\n")
+		flagTable(b, cmd.LocalNonPersistentFlags())
+	}
+	codes := exitCodes()[cmd.CommandPath()]
+	for _, code := range slices.Sorted(maps.Keys(codes)) {
+		fmt.Fprintf(b, "\nExits with %d if %s.\n", code, codes[code])
+	}
+	for _, sub := range cmd.Commands() {
+		commandSection(b, sub, level+1)
+	}
+}
+
+func flagTable(b *strings.Builder, flags *pflag.FlagSet) {
+	rows := 0
+	flags.VisitAll(func(f *pflag.Flag) {
+		if f.Hidden || f.Name == "help" {
+			return
+		}
+		if rows++; rows == 1 {
+			b.WriteString("| flag | default | meaning |\n|---|---|---|\n")
+		}
+		word, meaning := pflag.UnquoteUsage(f)
+		name := strings.TrimSpace("--" + f.Name + " " + word)
+		if f.Shorthand != "" {
+			name = "-" + f.Shorthand + ", " + name
+		}
+		def := "`" + f.DefValue + "`"
+		if f.DefValue == "" || f.DefValue == "[]" || f.DefValue == "false" {
+			def = ""
+		}
+		fmt.Fprintf(b, "| `%s` | %s | %s |\n", name, def, cell(meaning))
+	})
+}
+
+func cell(s string) string { return strings.ReplaceAll(s, "|", `\|`) }
+
+// settingsReference describes the tool's own settings.
+func settingsReference() string {
+	var b strings.Builder
+	flags := pflag.NewFlagSet("", pflag.ContinueOnError)
+	addSettingsFlags(flags)
+	b.WriteString("| in migrator.yaml | variable | flag | default | meaning |\n|---|---|---|---|---|\n")
+	t := reflect.TypeFor[settings]()
+	for i := range t.NumField() {
+		name := t.Field(i).Tag.Get("mapstructure")
+		flag, def, meaning := "", "", "the state database's URL; no flag, since command lines are public"
+		if f := flags.Lookup(strings.ReplaceAll(name, "_", "-")); f != nil {
+			flag, meaning = "`--"+f.Name+"`", f.Usage
+			if f.DefValue != "" {
+				def = "`" + f.DefValue + "`"
+			}
+		}
+		fmt.Fprintf(&b, "| `%s` | `MIGRATOR_%s` | %s | %s | %s |\n", name, strings.ToUpper(name), flag, def, cell(meaning))
+	}
+	return b.String()
+}
+
+// keyReference describes the description's keys, by its Go types, as the JSON Schema
+// does.
+func keyReference() string {
+	m := &spec.Migration{Target: spec.Target{Store: "redis"}}
+	m.Defaults()
+	m.Target.Store = ""
+	v := reflect.ValueOf(*m)
+	var b strings.Builder
+	b.WriteString("### At the top\n\n")
+	keyTable(&b, func() {
+		for i := range v.NumField() {
+			keyRow(&b, "", v.Type().Field(i), v.Field(i))
+		}
+	})
+	for i := range v.NumField() {
+		f := v.Type().Field(i)
+		name, section := yamlKey(f), v.Field(i)
+		switch {
+		case section.Kind() == reflect.Struct:
+			fmt.Fprintf(&b, "\n### %s\n\n%s.\n\n", name, f.Tag.Get("jsonschema_description"))
+		case section.Kind() == reflect.Slice && section.Type().Elem().Kind() == reflect.Struct:
+			fmt.Fprintf(&b, "\n### %s\n\n%s. A list; each entry has:\n\n", name, f.Tag.Get("jsonschema_description"))
+			section = reflect.Zero(section.Type().Elem())
+		default:
+			continue
+		}
+		keyTable(&b, func() { keyRows(&b, "", section) })
+	}
+	return b.String()
+}
+
+func keyTable(b *strings.Builder, rows func()) {
+	b.WriteString("| key | type | default | meaning |\n|---|---|---|---|\n")
+	rows()
+}
+
+func keyRows(b *strings.Builder, path string, v reflect.Value) {
+	for i := range v.NumField() {
+		f := v.Type().Field(i)
+		if v.Field(i).Kind() == reflect.Struct {
+			keyRows(b, path+yamlKey(f)+".", v.Field(i))
+			continue
+		}
+		keyRow(b, path, f, v.Field(i))
+	}
+}
+
+func keyRow(b *strings.Builder, path string, f reflect.StructField, v reflect.Value) {
+	tag, def := f.Tag.Get("jsonschema"), ""
+	switch {
+	case strings.Contains(tag, "required"):
+		def = "required"
+	case !v.IsZero() && v.Kind() != reflect.Struct:
+		def = "`" + keyText(v) + "`"
+	}
+	fmt.Fprintf(b, "| `%s%s` | %s | %s | %s |\n", path, yamlKey(f), keyType(f.Type, tag, yamlKey(f)), def, cell(f.Tag.Get("jsonschema_description")))
+}
+
+func yamlKey(f reflect.StructField) string {
+	name, _, _ := strings.Cut(f.Tag.Get("yaml"), ",")
+	return name
+}
+
+// keyText writes a default as YAML has it.
+func keyText(v reflect.Value) string {
+	for v.Kind() == reflect.Pointer {
+		v = v.Elem()
+	}
+	if v.Kind() == reflect.Slice {
+		texts := make([]string, v.Len())
+		for i := range texts {
+			texts[i] = keyText(v.Index(i))
+		}
+		return "[" + strings.Join(texts, ", ") + "]"
+	}
+	if m, ok := v.Interface().(encoding.TextMarshaler); ok {
+		text, _ := m.MarshalText()
+		return string(text)
+	}
+	return fmt.Sprint(v.Interface())
+}
+
+func keyType(t reflect.Type, tag, name string) string {
+	for t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	var words []string
+	for _, part := range strings.Split(tag, ",") {
+		if word, ok := strings.CutPrefix(part, "enum="); ok {
+			words = append(words, "`"+word+"`")
+		}
+	}
+	switch {
+	case len(words) > 0:
+		return strings.Join(words, ", ")
+	case t == reflect.TypeFor[phases.Duration](), t == reflect.TypeFor[record.Precision]():
+		return "duration"
+	case t == reflect.TypeFor[phases.Percent]():
+		return "percentage"
+	case t == reflect.TypeFor[phases.Phase]():
+		return "phase"
+	case t == reflect.TypeFor[time.Duration]():
+		return "duration"
+	case t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.Struct:
+		return "list, see [" + name + "](#" + name + ")"
+	case t.Kind() == reflect.Slice:
+		return "list of " + keyType(t.Elem(), "", name)
+	case t.Kind() == reflect.Struct:
+		return "see [" + name + "](#" + name + ")"
+	case t.Kind() == reflect.Int:
+		return "integer"
+	case t.Kind() == reflect.Bool:
+		return "boolean"
+	default:
+		return "text"
+	}
+}

@@ -1,0 +1,332 @@
+package main
+
+import (
+	"encoding/json"
+	"maps"
+	"os"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/stranglerfig/migrator/control"
+	"github.com/stranglerfig/migrator/dual"
+	"github.com/stranglerfig/migrator/examples/storefront/load"
+	"github.com/stranglerfig/migrator/phases"
+	"github.com/stranglerfig/migrator/reconcile"
+	"github.com/stranglerfig/migrator/record"
+	"github.com/stranglerfig/migrator/replicate"
+	"github.com/stranglerfig/migrator/state"
+)
+
+const jsonDoc = "../../docs/json.md"
+
+// contractTypes are the types of docs/json.md that have a Go type.
+func contractTypes() map[reflect.Type]string {
+	return map[reflect.Type]string{
+		reflect.TypeFor[phases.Approval](): "approval", reflect.TypeFor[replicate.Progress](): "backfill",
+		reflect.TypeFor[phases.BackfillEvidence](): "backfill evidence", reflect.TypeFor[record.Check](): "check",
+		reflect.TypeFor[record.Chunk](): "chunk", reflect.TypeFor[state.Entry](): "entry",
+		reflect.TypeFor[phases.Evidence](): "evidence", reflect.TypeFor[record.Field](): "field",
+		reflect.TypeFor[reconcile.Finding](): "finding", reflect.TypeFor[phases.Fleet](): "fleet",
+		reflect.TypeFor[phases.GateResult](): "gate", reflect.TypeFor[phases.Lease](): "lease",
+		reflect.TypeFor[load.Report](): "ledger", reflect.TypeFor[plan](): "plan",
+		reflect.TypeFor[plannedPhase](): "planned phase", reflect.TypeFor[problem](): "problem",
+		reflect.TypeFor[phases.ReconcileEvidence](): "reconcile evidence", reflect.TypeFor[reconciled](): "report",
+		reflect.TypeFor[phases.Rollback](): "rollback", reflect.TypeFor[phases.Route](): "route",
+		reflect.TypeFor[reconcile.Run](): "run", reflect.TypeFor[settings](): "settings",
+		reflect.TypeFor[phases.Standing](): "standing", reflect.TypeFor[status](): "status",
+		reflect.TypeFor[control.Step](): "step",
+	}
+}
+
+// TestJSONTypes compares docs/json.md with the Go types, field by field.
+func TestJSONTypes(t *testing.T) {
+	t.Parallel()
+	c, err := readContract(jsonDoc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := contractTypes()
+	for goType, name := range names {
+		if name == "settings" {
+			continue // printed as a table's rows; TestJSONContract looks at them
+		}
+		want, got := fieldsOf(goType, names), c.types[name]
+		if len(got) == 0 {
+			t.Errorf("docs/json.md does not describe %s (%s)", name, goType)
+		}
+		for _, f := range want {
+			if !slices.Contains(got, f) {
+				t.Errorf("%s: docs/json.md has no such field of %s: %+v", name, goType, f)
+			}
+		}
+		for _, f := range got {
+			if !slices.Contains(want, f) {
+				t.Errorf("%s: %s has no such field: %+v", name, goType, f)
+			}
+		}
+	}
+}
+
+// TestJSONWords: the words that a program compares with are all there.
+func TestJSONWords(t *testing.T) {
+	t.Parallel()
+	data, err := os.ReadFile(jsonDoc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := map[string]string{}
+	for line := range strings.Lines(string(data)) {
+		if m := fieldRow.FindStringSubmatch(strings.TrimSpace(line)); m != nil {
+			rows[m[1]] += line
+		}
+	}
+	for field, words := range map[string][]string{
+		"cause":   words(phases.CauseCreated, phases.CauseAdvance, phases.CauseRollback, phases.CauseFence, phases.CauseFailure, phases.CauseConfig, phases.CauseEvict, phases.CausePause, phases.CauseResume, phases.CauseApprove),
+		"verdict": words(phases.Pass, phases.Fail, phases.Inconclusive, phases.NoData, phases.Error),
+		"phase":   append(words(phases.Order...), words(phases.Fenced, phases.Lifting, phases.Returning)...),
+		"class": append(words(phases.LosslessNow, phases.LosslessAfter, phases.Impossible),
+			words(reconcile.Missing, reconcile.Extra, reconcile.Stale, reconcile.Ahead, reconcile.FieldDiff, reconcile.Encoding, reconcile.Expiry, reconcile.Type, reconcile.ForeignClass)...),
+		"result": words(record.Good, record.Warned, record.Refused),
+		"status": words(reconcile.Running, reconcile.Done, reconcile.Stopped),
+		"kind": words(record.Bool, record.Int, record.Decimal, record.Float, record.Float32, record.Text, record.Bytes, record.Date,
+			record.TimeOfDay, record.Timestamp, record.TimestampTZ, record.Interval, record.UUID, record.JSON, record.Array, record.Other),
+	} {
+		for _, word := range words {
+			if !strings.Contains(rows[field], "`"+word+"`") {
+				t.Errorf("the field %s may be %q, which docs/json.md does not say", field, word)
+			}
+		}
+	}
+}
+
+func words[W ~string](list ...W) []string {
+	texts := make([]string, len(list))
+	for i, w := range list {
+		texts[i] = string(w)
+	}
+	return texts
+}
+
+// TestJSONContract runs each command with -o json on real stores and compares what
+// it prints with docs/json.md: every documented field is there, with its type, and
+// no other. Exit codes are those that docs/cli.md has for the command.
+func TestJSONContract(t *testing.T) {
+	t.Parallel()
+	c, err := readContract(jsonDoc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := newOperator(t, "products", "  table: products\n", "  key: product:{id}\n", `
+phases:
+  dual_read: {steps: [100], over: 14d}
+  cutover: {steps: [100], over: 2d}
+writing: {not_after: 1s}
+reconcile: {pause: 10ms}
+`)
+	o.sql(o.legacy, `CREATE TABLE products (id bigint PRIMARY KEY, name text NOT NULL, tags text[]);
+		INSERT INTO products SELECT i, 'Product ' || i, '{a}' FROM generate_series(1, 200) i`)
+	a := &audit{t: t, o: o, c: c, seen: map[string]bool{}, codes: map[string]map[int]bool{}}
+	a.scenario()
+	a.everything()
+}
+
+// audit checks one document after the other.
+type audit struct {
+	t     *testing.T
+	o     *operator
+	c     *contract
+	seen  map[string]bool
+	codes map[string]map[int]bool // by command, without its flags
+}
+
+// expect runs a command that must exit with the code. Its name in docs/json.md is
+// the longest that the line begins with.
+func (a *audit) expect(code int, args ...string) {
+	a.t.Helper()
+	line, name, bare := "migrator "+strings.Join(args, " "), "", ""
+	for _, known := range slices.Sorted(maps.Keys(a.c.commands)) {
+		if line == known || strings.HasPrefix(line, known+" ") {
+			name = known
+			if !strings.Contains(known, " --") {
+				bare = known
+			}
+		}
+	}
+	got, stdout, stderr := a.o.try(append(slices.Clone(args), "-o", "json")...)
+	if got != code {
+		a.t.Fatalf("%s: exit code %d, want %d\n%s%s", line, got, code, stdout, stderr)
+	}
+	if a.codes[bare] == nil {
+		a.codes[bare] = map[int]bool{}
+	}
+	a.codes[bare][code] = true
+	if stdout != "" {
+		a.seen[name] = true
+		if err := a.c.document(name, []byte(stdout)); err != nil {
+			a.t.Errorf("%s: %v", line, err)
+		}
+	}
+	if code == exitDone {
+		return
+	}
+	lines := strings.Split(strings.TrimSpace(stderr), "\n")
+	var p problem
+	var v any
+	last := []byte(lines[len(lines)-1])
+	if err := json.Unmarshal(last, &p); err != nil || p.Code != code {
+		a.t.Errorf("%s: the last line of stderr is no problem with code %d: %s", line, code, last)
+	}
+	_ = json.Unmarshal(last, &v)
+	p.Code = 0
+	if err := a.c.object("stderr of "+line, "problem", withNumbers(v)); err != nil {
+		a.t.Error(err)
+	}
+}
+
+// withNumbers replaces the exit code, which was not read as a json.Number.
+func withNumbers(v any) any {
+	if m, ok := v.(map[string]any); ok {
+		m["code"] = json.Number("1")
+	}
+	return v
+}
+
+func (a *audit) scenario() {
+	o := a.o
+	a.expect(exitUsage, "status") // no schema yet
+	a.expect(exitDone, "init")
+	a.expect(exitDone, "plan")
+	a.expect(exitDone, "doctor")
+	a.expect(exitUsage, "status") // nothing applied
+	a.expect(exitDone, "apply")
+	a.expect(exitDone, "version")
+	for _, sub := range []string{"schema", "settings", "show", "validate"} {
+		a.expect(exitDone, "config", sub)
+	}
+	a.expect(exitNotYet, "backfill", "run")
+	leave := a.join("shop-1", time.Hour)
+	a.expect(exitNotYet, "phase", "advance", "--settle", "1ms") // it never acknowledges
+	a.expect(exitNotYet, "phase", "rollback", "--settle", "1ms")
+	leave()
+	a.expect(exitDone, "fleet", "list")
+	a.expect(exitDone, "phase", "advance")
+	a.expect(exitDone, "backfill", "run")
+	a.expect(exitDone, "phase", "pause", "--reason", "a test")
+	a.expect(exitNotYet, "phase", "advance")
+	a.expect(exitDone, "phase", "resume")
+	a.expect(exitError, "phase", "advance", "--to", "grace")
+	a.lapse("shop-2")
+	a.expect(exitDone, "fleet", "list")
+	a.expect(exitDone, "doctor")
+	a.expect(exitDone, "status")
+	a.expect(exitUsage, "fleet", "evict", "shop-2")
+	a.expect(exitDone, "fleet", "evict", "shop-2", "--reason", "it was switched off")
+	a.expect(exitDone, "phase", "advance", "--override", "soak-time=a test")
+
+	o.soak()
+	o.redis("HSET", "product:7", "name", "damaged")
+	o.redis("DEL", "product:8")
+	a.expect(exitNotYet, "reconcile", "run", "--full")
+	a.expect(exitNotYet, "reconcile", "run", "--full", "--repair")
+	a.expect(exitDone, "reconcile", "run")
+	a.expect(exitDone, "reconcile", "run", "--full")
+	a.expect(exitDone, "phase", "advance", "--dry-run", "--override", "approved=a test")
+	a.expect(exitDone, "reconcile", "list")
+	a.expect(exitDone, "reconcile", "show", "1")
+	a.expect(exitError, "reconcile", "show", "999")
+	a.expect(exitDone, "phase", "approve", "--reason", "looks good")
+	a.expect(exitDone, "phase", "status")
+	a.expect(exitDone, "phase", "advance") // cutover
+	o.soak()
+	a.expect(exitDone, "reconcile", "run", "--full")
+	a.expect(exitDone, "phase", "advance") // grace
+	o.soak()
+	a.expect(exitDone, "reconcile", "run", "--full")
+	a.expect(exitDone, "phase", "approve")
+	a.expect(exitDone, "phase", "advance") // retain
+	a.expect(exitDone, "status")
+	a.expect(exitDone, "phase", "rollback", "--to", "grace")
+	a.expect(exitDone, "phase", "history")
+	a.expect(exitDone, "phase", "history", "--verify")
+
+	o.write("migration.yaml", "name: products\nlegacy: {store: postgres, url_file: legacy.url, table: nosuch}\ntarget: {store: redis, url_file: target.url, key: 'p:{id}'}\n")
+	a.expect(exitUsage, "plan")
+	a.expect(exitUsage, "doctor")
+	a.expect(exitUsage, "reconcile", "run") // not what is applied
+}
+
+// join takes a lease that acknowledges nothing.
+func (a *audit) join(name string, ttl time.Duration) (leave func()) {
+	a.t.Helper()
+	fleet, err := state.OpenFleet(a.t.Context(), a.o.state, "products", state.FleetOptions{Lease: ttl})
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	grant, err := fleet.Join(a.t.Context(), dual.Identity{Instance: name, About: "a test"})
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	return func() {
+		defer fleet.Close()
+		if err := fleet.Leave(a.t.Context(), grant.Lease); err != nil {
+			a.t.Error(err)
+		}
+	}
+}
+
+// lapse leaves behind a lease that has run out.
+func (a *audit) lapse(name string) {
+	a.t.Helper()
+	a.join(name, 10*time.Millisecond)
+	a.o.sql(a.o.state, "SELECT pg_sleep(0.05)")
+}
+
+// everything finds commands that were not looked at, and ones that there are not.
+func (a *audit) everything() {
+	var walk func(*cobra.Command)
+	known := map[string]bool{}
+	walk = func(cmd *cobra.Command) {
+		if cmd.Hidden || cmd.Name() == "completion" || cmd.Name() == "help" {
+			return
+		}
+		for _, sub := range cmd.Commands() {
+			walk(sub)
+		}
+		if !cmd.HasSubCommands() || cmd.Name() == "demo" {
+			known[cmd.CommandPath()] = true
+		}
+	}
+	walk(newRoot(&cli{}))
+	for command := range known {
+		switch {
+		case a.c.commands[command] == "":
+			a.t.Errorf("docs/json.md does not know %s", command)
+		case !a.seen[command] && command != "migrator demo": // that takes minutes; its type was compared
+			a.t.Errorf("%s was not looked at", command)
+		}
+	}
+	for command := range a.c.commands {
+		if bare, _, _ := strings.Cut(command, " --"); !known[bare] {
+			a.t.Errorf("docs/json.md knows %s, which there is not", command)
+		} else if !a.seen[command] && command != "migrator demo" {
+			a.t.Errorf("%s was not looked at", command)
+		}
+	}
+	for command := range known {
+		for code := range a.codes[command] {
+			if code == exitNotYet && exitCodes()[command][code] == "" {
+				a.t.Errorf("%s exits with %d, which docs/cli.md does not say", command, code)
+			}
+		}
+		for code := range exitCodes()[command] {
+			if !a.codes[command][code] && command != "migrator demo" && command != "migrator apply" {
+				a.t.Errorf("%s was not seen to exit with %d, as docs/cli.md says", command, code)
+			}
+		}
+	}
+}

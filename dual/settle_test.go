@@ -1,0 +1,199 @@
+package dual
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stranglerfig/migrator/phases"
+	"github.com/stranglerfig/migrator/record"
+)
+
+func TestTargetFailureSucceedsWhileNobodyReadsTarget(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := newParty(t, newFleet(route(phases.DualRead)), newTarget(), newLegacy(), adjust{})
+		settle()
+		p.target.do(func() { p.target.broken = errDown })
+		began := time.Now()
+		p.mustPut(1, 1)
+		if took := time.Since(began); took > time.Second {
+			t.Fatalf("took %s, over the deadline", took)
+		}
+		if s := p.Stats(); len(p.fleet.journalled()) != 1 || s.Rescued != 0 || s.TargetFailures != 1 {
+			t.Fatalf("%+v", s)
+		}
+		_ = p.stop()
+	})
+}
+
+func TestRescueReturnsWhenNobodyReadsTarget(t *testing.T) {
+	t.Parallel()
+	bubble(t, "settled", func(t *testing.T) {
+		f, target, legacy := newFleet(route(phases.Cutover)), newTarget(), newLegacy()
+		a := newParty(t, f, target, legacy, adjust{})
+		b := newParty(t, f, target, legacy, adjust{})
+		a.mustPut(1, 1)
+		settle()
+		target.do(func() { target.onApply = func(context.Context) error { return errDown } })
+		a.mustPut(1, 2)
+		if a.Route().Phase != phases.DualRead || b.Route().Phase != phases.DualRead {
+			t.Fatalf("routes %v, %v", a.Route(), b.Route())
+		}
+		if got := b.get(1); got != 2 {
+			t.Fatalf("the other instance reads %d", got)
+		}
+		if s := a.Stats(); s.Rescued != 1 || s.Unsettled != 0 {
+			t.Fatalf("%+v", s)
+		}
+		_, _ = a.stop(), b.stop()
+	})
+	bubble(t, "one does not settle in the budget", func(t *testing.T) {
+		f, target, legacy := newFleet(route(phases.Cutover)), newTarget(), newLegacy()
+		a := newParty(t, f, target, legacy, adjust{})
+		b := newParty(t, f, target, legacy, adjust{idle: true}) // nobody renews it
+		settle()
+		target.do(func() { target.onApply = func(context.Context) error { return errDown } })
+		began := time.Now()
+		a.mustPut(1, 2)
+		if took := time.Since(began); took < time.Second || took > 2*time.Second {
+			t.Fatalf("took %s", took)
+		}
+		if s := a.Stats(); s.Unsettled != 1 {
+			t.Fatalf("%+v", s)
+		}
+		if v := b.get(1); v != 0 {
+			t.Fatalf("reads %d", v)
+		}
+		_ = a.stop()
+	})
+	bubble(t, "a write under way does not hold its own rollback up", func(t *testing.T) {
+		p := newParty(t, newFleet(route(phases.Grace)), newTarget(), newLegacy(), adjust{config: func(c *Config) { c.Writing.RollbackBudget = time.Hour }})
+		settle()
+		p.target.do(func() { p.target.broken = errDown })
+		began := time.Now()
+		p.mustPut(1, 2)
+		if took := time.Since(began); took > 1100*time.Millisecond {
+			t.Fatalf("took %s", took)
+		}
+		_ = p.stop()
+	})
+	bubble(t, "the rollback can't be committed", func(t *testing.T) {
+		p := newParty(t, newFleet(route(phases.Grace)), newTarget(), newLegacy(), adjust{})
+		settle()
+		p.target.do(func() { p.target.broken = errDown })
+		p.fleet.do(func() { p.fleet.ruling = &Ruling{TargetRead: true}; p.fleet.down = true })
+		var e *TargetError
+		if err := p.put(1, 2); !errors.As(err, &e) || !e.Legacy {
+			t.Fatalf("got %v", err)
+		}
+		_ = p.stop()
+	})
+}
+
+func TestRetriesEndWhenTheRouteIsReplaced(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := newParty(t, newFleet(route(phases.Cutover)), newTarget(), newLegacy(), adjust{config: func(c *Config) { c.Writing.Deadline = time.Minute }})
+		settle()
+		p.target.do(func() { p.target.broken = errDown })
+		done := make(chan error)
+		go func() { done <- p.put(1, 1) }()
+		tick(3 * time.Second)
+		began := time.Now()
+		p.fleet.move(phases.DualRead, phases.All)
+		if err := <-done; err != nil || time.Since(began) > 10*time.Millisecond {
+			t.Fatalf("%v after %s", err, time.Since(began))
+		}
+		_ = p.stop()
+	})
+}
+
+func TestDegradeReadsTheRecordFromLegacy(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := newParty(t, newFleet(route(phases.Grace)), newTarget(), newLegacy(), adjust{config: func(c *Config) { c.Writing.OnTargetFailure = Degrade }})
+		p.mustPut(1, 1)
+		p.mustPut(2, 1)
+		p.target.do(func() { p.target.onApply = func(context.Context) error { return errDown } })
+		p.mustPut(1, 2)
+		if got := p.get(1); got != 2 {
+			t.Fatalf("reads %d", got)
+		}
+		if got := p.get(2); got != 1 || p.legacy.reads != 1 {
+			t.Fatalf("reads %d; %d legacy reads", got, p.legacy.reads)
+		}
+		if s := p.Stats(); s.Degraded != 1 || s.DegradedRead != 1 || p.Route().Phase != phases.Grace {
+			t.Fatalf("%+v", s)
+		}
+		// The journal's repairer brings what was lost: the target may answer again.
+		p.target.do(func() { p.target.entries[1] = Versioned[int]{3, true, record.Version{Era: 1, Timeline: 1, LSN: 4}} })
+		if got := p.get(1); got != 3 || p.behind.some.Load() {
+			t.Fatalf("reads %d", got)
+		}
+		_ = p.stop()
+	})
+}
+
+func TestFailSaysThatLegacyHasTheWrite(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		phase  phases.Phase
+		policy Policy
+		fleet  func(*memoryFleet)
+	}{
+		"policy":                              {phases.Grace, Fail, func(*memoryFleet) {}},
+		"state down":                          {phases.Grace, RollBack, func(f *memoryFleet) { f.down = true }},
+		"state down, nobody reads the target": {phases.DualRead, RollBack, func(f *memoryFleet) { f.down = true }},
+		"once fenced":                         {phases.Grace, RollBack, func(f *memoryFleet) { f.ruling = &Ruling{Fenced: true} }},
+	} {
+		bubble(t, name, func(t *testing.T) {
+			p := newParty(t, newFleet(route(c.phase)), newTarget(), newLegacy(), adjust{config: func(k *Config) { k.Writing.OnTargetFailure = c.policy }})
+			settle()
+			p.target.do(func() { p.target.broken = errDown })
+			p.fleet.do(func() { c.fleet(p.fleet) })
+			err := p.put(1, 7)
+			var e *TargetError
+			if !errors.As(err, &e) || !e.Legacy || len(e.Keys) != 1 || e.Keys[0] != "1" || !errors.Is(err, errDown) {
+				t.Fatalf("got %v", err)
+			}
+			if p.legacy.values[1] != 7 {
+				t.Fatal("legacy has it not")
+			}
+			// What could not be journalled is, as soon as the state is back.
+			p.fleet.do(func() { p.fleet.down = false })
+			tick(5 * time.Second)
+			if _, ok := p.fleet.journalled()["1"]; !ok && name != "once fenced" {
+				t.Fatal("not journalled")
+			}
+			if err := p.stop(); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+}
+
+func TestLapsedWriterFails(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		for _, phase := range []phases.Phase{phases.DualRead, phases.Cutover, phases.Grace} {
+			p := newParty(t, newFleet(route(phase)), newTarget(), newLegacy(), adjust{idle: true})
+			p.mustPut(1, 1)
+			p.skip(time.Minute)
+			p.mustPut(1, 2)
+			if v, _ := p.target.value(1); v != 2 {
+				t.Errorf("%s: lapsed, and the target was not written", phase)
+			}
+			p.target.do(func() { p.target.broken = errDown })
+			var e *TargetError
+			if err := p.put(1, 3); !errors.As(err, &e) || !errors.Is(err, ErrLeaseLost) {
+				t.Errorf("%s: got %v", phase, err)
+			}
+			if p.fleet.rescues != 0 || len(p.fleet.journalled()) != 1 {
+				t.Errorf("%s: %d rescues, journal %v", phase, p.fleet.rescues, p.fleet.journalled())
+			}
+		}
+	})
+}

@@ -1,0 +1,183 @@
+package dual
+
+import (
+	"context"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stranglerfig/migrator/phases"
+	"github.com/stranglerfig/migrator/record"
+)
+
+func shadowing(on func(Mismatch)) func(*ReaderConfig[int, int]) {
+	return func(c *ReaderConfig[int, int]) { c.NoShadow, c.ShadowPercent, c.OnMismatch = false, phases.All, on }
+}
+
+func TestOnlyAConfirmedMismatchCounts(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name    string
+		phase   phases.Phase
+		prepare func(*party)
+		during  func(*party, int) // after each pause
+		want    MismatchKind
+		agreed  bool
+		lagged  bool
+	}{
+		{name: "agree", phase: phases.DualRead, agreed: true, prepare: func(p *party) { p.legacy.values[1] = 2001 }},
+		{name: "neither has it", phase: phases.DualRead, agreed: true, prepare: func(p *party) { delete(p.legacy.values, 1); delete(p.target.entries, 1) }},
+		{name: "fields", phase: phases.DualRead, want: FieldsDiffer},
+		{name: "fields, cutover", phase: phases.Cutover, want: FieldsDiffer},
+		{name: "fields, grace", phase: phases.Grace, want: FieldsDiffer},
+		{name: "missing", phase: phases.DualRead, want: MissingInTarget, prepare: func(p *party) { delete(p.target.entries, 1) }},
+		{name: "extra", phase: phases.DualRead, want: ExtraInTarget, prepare: func(p *party) { delete(p.legacy.values, 1) }},
+		{name: "comes into agreement", phase: phases.DualRead, lagged: true, during: func(p *party, n int) {
+			if n == 2 {
+				p.target.mu.Lock()
+				defer p.target.mu.Unlock()
+				p.target.entries[1] = Versioned[int]{1001, true, record.Version{LSN: 2}}
+			}
+		}},
+		{name: "the target moves", phase: phases.DualRead, lagged: true, during: func(p *party, n int) {
+			p.target.mu.Lock()
+			defer p.target.mu.Unlock()
+			p.target.entries[1] = Versioned[int]{0, true, record.Version{LSN: uint64(n + 2)}}
+		}},
+	} {
+		bubble(t, c.name, func(t *testing.T) {
+			var got []Mismatch
+			p := newParty(t, newFleet(route(c.phase)), newTarget(), newLegacy(), adjust{idle: true, reader: shadowing(func(m Mismatch) { got = append(got, m) })})
+			apart(p, 2)
+			if c.prepare != nil {
+				c.prepare(p)
+			}
+			p.get(1)
+			for n := range 5 {
+				settle()
+				if c.during != nil {
+					c.during(p, n)
+				}
+				tick(100 * time.Millisecond)
+			}
+			s := p.Stats()
+			if c.want == "" && len(got) != 0 || c.want != "" && (len(got) != 1 || got[0].Kind != c.want || got[0].Key != "1" || s.Mismatches != 1) {
+				t.Errorf("mismatches %+v, want %q", got, c.want)
+			}
+			if (s.ShadowsAgreed == 1) != c.agreed || (s.ShadowsLagged == 1) != c.lagged || s.Shadows != 1 || s.Underway != 0 {
+				t.Errorf("%+v", s)
+			}
+		})
+	}
+}
+
+func TestCompareNamesTheFields(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var got []Mismatch
+		p := newParty(t, newFleet(route(phases.DualRead)), newTarget(), newLegacy(), adjust{idle: true, reader: func(c *ReaderConfig[int, int]) {
+			shadowing(func(m Mismatch) { got = append(got, m) })(c)
+			c.Equal = nil
+			c.Compare = func(a, b int) []record.Difference { return []record.Difference{{Path: "/price", Class: "value"}} }
+		}})
+		apart(p, 2)
+		p.get(1)
+		tick(time.Second)
+		if len(got) != 1 || len(got[0].Differences) != 1 || got[0].Differences[0].Path != "/price" {
+			t.Fatalf("%+v", got)
+		}
+	})
+}
+
+func TestShadowReadIsDetachedBoundedAndContained(t *testing.T) {
+	t.Parallel()
+	bubble(t, "does not delay the answer, and outlives the caller", func(t *testing.T) {
+		p := newParty(t, newFleet(route(phases.DualRead)), newTarget(), newLegacy(), adjust{idle: true, reader: shadowing(nil)})
+		apart(p, 2)
+		p.legacy.values[1] = 2001
+		p.target.onGet = func(ctx context.Context) error { pause(ctx, 500*time.Millisecond); return ctx.Err() }
+		ctx, cancel := context.WithCancel(t.Context())
+		began := time.Now()
+		if _, _, err := p.reader.Get(ctx, 1); err != nil || time.Since(began) != 0 {
+			t.Fatal(err, time.Since(began))
+		}
+		cancel()
+		tick(time.Second)
+		if s := p.Stats(); s.ShadowsAgreed != 1 {
+			t.Fatalf("%+v", s)
+		}
+	})
+	bubble(t, "bounded in number and time", func(t *testing.T) {
+		p := newParty(t, newFleet(route(phases.DualRead)), newTarget(), newLegacy(), adjust{idle: true, reader: func(c *ReaderConfig[int, int]) {
+			shadowing(nil)(c)
+			c.MaxShadows = 3
+		}})
+		apart(p, 2)
+		p.target.onGet = func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
+		for range 10 {
+			p.get(1)
+		}
+		tick(1100 * time.Millisecond)
+		if s := p.Stats(); s.Shadows != 3 || s.ShadowsDropped != 7 || s.ShadowsFailed != 3 || s.Underway != 0 {
+			t.Fatalf("%+v", s)
+		}
+	})
+	bubble(t, "panics", func(t *testing.T) {
+		p := newParty(t, newFleet(route(phases.DualRead)), newTarget(), newLegacy(), adjust{idle: true, reader: shadowing(nil)})
+		apart(p, 2)
+		p.target.onGet = func(context.Context) error { panic("codec") }
+		p.get(1)
+		settle()
+		if s := p.Stats(); s.ShadowsFailed != 1 || s.Underway != 0 {
+			t.Fatalf("%+v", s)
+		}
+	})
+	bubble(t, "stopped when the route is replaced", func(t *testing.T) {
+		p := newParty(t, newFleet(route(phases.Grace)), newTarget(), newLegacy(), adjust{reader: shadowing(nil)})
+		apart(p, 2)
+		settle()
+		p.get(1) // differs: will be looked at again
+		tick(50 * time.Millisecond)
+		p.fleet.move(phases.DualRead, phases.All)
+		settle()
+		if got, s := p.fleet.acknowledged(p.Instance), p.Stats(); got != 2 || s.ShadowsStopped != 1 {
+			t.Fatalf("acknowledged %d, %+v", got, s)
+		}
+		_ = p.stop()
+	})
+	bubble(t, "counts as an operation", func(t *testing.T) {
+		hold := make(chan struct{})
+		p := newParty(t, newFleet(route(phases.DualRead)), newTarget(), newLegacy(), adjust{reader: shadowing(nil)})
+		p.target.do(func() { p.target.onGet = func(context.Context) error { <-hold; return nil } })
+		settle()
+		p.get(1)
+		p.fleet.move(phases.ShadowWrite, 0)
+		settle()
+		if got := p.fleet.acknowledged(p.Instance); got != 1 {
+			t.Fatalf("acknowledged %d with a shadow read under way", got)
+		}
+		close(hold)
+		settle()
+		if got := p.fleet.acknowledged(p.Instance); got != 2 {
+			t.Fatalf("acknowledged %d", got)
+		}
+		_ = p.stop()
+	})
+}
+
+func TestSampleIsAboutThePercentage(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var shadows atomic.Int64
+		p := newParty(t, newFleet(phases.Route{Phase: phases.DualRead, Percent: 1000}), newTarget(), newLegacy(), adjust{idle: true, reader: func(c *ReaderConfig[int, int]) { c.MaxShadows = 1 << 20 }})
+		p.target.onGet = func(context.Context) error { shadows.Add(1); return nil }
+		for range 20000 {
+			p.get(1)
+		}
+		settle()
+		if n := shadows.Load(); n < 1600 || n > 2400 {
+			t.Fatalf("%d of 20000 at 10 %%", n)
+		}
+	})
+}
