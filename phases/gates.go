@@ -73,8 +73,10 @@ func Closed(gates []GateResult) []GateResult {
 }
 
 func gateFleet(e Evidence) GateResult {
-	g := GateResult{Gate: "fleet-settled", Interlock: true, Verdict: Pass,
-		Detail: fmt.Sprintf("%d instances, all on epoch %d", e.Fleet.Live, e.Standing.Route.Epoch)}
+	g := GateResult{
+		Gate: "fleet-settled", Interlock: true, Verdict: Pass,
+		Detail: fmt.Sprintf("%d instances, all on epoch %d", e.Fleet.Live, e.Standing.Route.Epoch),
+	}
 	switch {
 	case len(e.Fleet.Lapsed) > 0:
 		g.Verdict = Fail

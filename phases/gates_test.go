@@ -13,13 +13,17 @@ var noon = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 func ready(at Route) Evidence {
 	at.Epoch = 7
 	run := func() *ReconcileEvidence {
-		return &ReconcileEvidence{Run: 3, Epoch: 7, ConfigHash: "c1", Began: noon.Add(-2 * time.Hour), Finished: noon.Add(-time.Hour),
-			Full: true, TwoWay: true, Checked: 812331}
+		return &ReconcileEvidence{
+			Run: 3, Epoch: 7, ConfigHash: "c1", Began: noon.Add(-2 * time.Hour), Finished: noon.Add(-time.Hour),
+			Full: true, TwoWay: true, Checked: 812331,
+		}
 	}
 	e := Evidence{
 		Now: noon,
-		Standing: Standing{Migration: "products", Route: at, PhaseSince: noon.Add(-400 * 24 * time.Hour), RouteSince: noon.Add(-400 * 24 * time.Hour),
-			ConfigHash: "c1", LegacyEpoch: 1},
+		Standing: Standing{
+			Migration: "products", Route: at, PhaseSince: noon.Add(-400 * 24 * time.Hour), RouteSince: noon.Add(-400 * 24 * time.Hour),
+			ConfigHash: "c1", LegacyEpoch: 1,
+		},
 		Fleet:     Fleet{Live: 2, Held: []Route{at}},
 		Backfill:  &BackfillEvidence{Epoch: 2, Began: noon.Add(-48 * time.Hour), Finished: noon.Add(-47 * time.Hour)},
 		Reconcile: run(), FullReconcile: run(),

@@ -109,11 +109,24 @@ func TestRollbackPath(t *testing.T) {
 		{Returning, Cutover, "grace, cutover 100 %"},
 		{Retain, Grace, "returning, grace"},
 		{Retain, Legacy, "returning, grace, dual-read 100 %, shadow-write, legacy"},
-		{Legacy, Legacy, ""}, {Cutover, Cutover, ""}, {Grace, Grace, ""}, {Retain, Retain, ""},
-		{Legacy, ShadowWrite, ""}, {DualRead, Cutover, ""}, {Grace, Retain, ""}, {Fenced, Retain, ""}, {Retain, Complete, ""},
-		{Retain, Fenced, ""}, {Fenced, Lifting, ""}, {Grace, Returning, ""},
-		{Complete, Grace, ""}, {Complete, Retain, ""}, {Complete, Legacy, ""},
-		{Grace, "nowhere", ""}, {"nowhere", Legacy, ""}, {"", "", ""},
+		{Legacy, Legacy, ""},
+		{Cutover, Cutover, ""},
+		{Grace, Grace, ""},
+		{Retain, Retain, ""},
+		{Legacy, ShadowWrite, ""},
+		{DualRead, Cutover, ""},
+		{Grace, Retain, ""},
+		{Fenced, Retain, ""},
+		{Retain, Complete, ""},
+		{Retain, Fenced, ""},
+		{Fenced, Lifting, ""},
+		{Grace, Returning, ""},
+		{Complete, Grace, ""},
+		{Complete, Retain, ""},
+		{Complete, Legacy, ""},
+		{Grace, "nowhere", ""},
+		{"nowhere", Legacy, ""},
+		{"", "", ""},
 	} {
 		path, err := RollbackPath(Route{Phase: c.from, Percent: 500}, c.to)
 		var words []string
@@ -184,14 +197,21 @@ func TestClassOf(t *testing.T) {
 		keys       int64
 		want       string
 	}{
-		{Legacy, true, 0, "lossless now"}, {Legacy, false, 0, "lossless now"},
-		{ShadowWrite, false, 0, "lossless now"}, {DualRead, false, 0, "lossless now"},
-		{Cutover, false, 0, "lossless now"}, {Grace, false, 0, "lossless now"},
-		{Fenced, false, 0, "lossless now"}, {Lifting, false, 0, "lossless now"},
-		{Retain, true, 0, "lossless after 0 keys"}, {Retain, true, 12, "lossless after 12 keys"},
-		{Retain, false, 0, "impossible"}, {Retain, false, 12, "impossible"},
+		{Legacy, true, 0, "lossless now"},
+		{Legacy, false, 0, "lossless now"},
+		{ShadowWrite, false, 0, "lossless now"},
+		{DualRead, false, 0, "lossless now"},
+		{Cutover, false, 0, "lossless now"},
+		{Grace, false, 0, "lossless now"},
+		{Fenced, false, 0, "lossless now"},
+		{Lifting, false, 0, "lossless now"},
+		{Retain, true, 0, "lossless after 0 keys"},
+		{Retain, true, 12, "lossless after 12 keys"},
+		{Retain, false, 0, "impossible"},
+		{Retain, false, 12, "impossible"},
 		{Returning, true, 3, "lossless after 3 keys"},
-		{Complete, true, 0, "impossible"}, {Complete, false, 0, "impossible"},
+		{Complete, true, 0, "impossible"},
+		{Complete, false, 0, "impossible"},
 	} {
 		got := ClassOf(c.phase, c.reversible, c.keys)
 		if got.String() != c.want || got.Reason == "" {

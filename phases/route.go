@@ -99,14 +99,15 @@ func Compatible(a, b Route) bool {
 		a, b = b, a
 	}
 	low, high := classes[a.Phase], classes[b.Phase]
-	switch {
-	case low == high:
+	if low == high {
 		return true
-	case low == classLegacy:
+	}
+	switch low {
+	case classLegacy:
 		return high == classShadow
-	case low == classShadow:
+	case classShadow:
 		return b.Phase == DualRead
-	case low == classBoth:
+	case classBoth:
 		return a.Phase == Grace && high == classHold
 	default: // hold beside target
 		return b.Phase == Retain && (a.Phase == Fenced || a.Phase == Returning)

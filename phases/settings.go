@@ -90,8 +90,11 @@ func (s Settings) Validate() error {
 		name string
 		d    Duration
 	}{
-		{"shadow_write.for", s.ShadowWrite.For}, {"dual_read.over", s.DualRead.Over}, {"cutover.over", s.Cutover.Over},
-		{"grace.for", s.Grace.For}, {"retain.for", s.Retain.For},
+		{"shadow_write.for", s.ShadowWrite.For},
+		{"dual_read.over", s.DualRead.Over},
+		{"cutover.over", s.Cutover.Over},
+		{"grace.for", s.Grace.For},
+		{"retain.for", s.Retain.For},
 	} {
 		if d.d < 0 {
 			refuse("phases.%s: must not be negative", d.name)

@@ -82,8 +82,10 @@ func TestParseDuration(t *testing.T) {
 			t.Errorf("ParseDuration(%q) = %s, %v; want %s", text, got, err, want)
 		}
 	}
-	for _, bad := range []string{"", "d", "5", "1.5d", "-1d", "+1d", "01d", "1dd", "1d-5h", "1d+5h", "1h1d", "1d 2h", " 1d", "106752d", "106751d24h",
-		"9223372036854775808d", "one day", "1D"} {
+	for _, bad := range []string{
+		"", "d", "5", "1.5d", "-1d", "+1d", "01d", "1dd", "1d-5h", "1d+5h", "1h1d", "1d 2h", " 1d", "106752d", "106751d24h",
+		"9223372036854775808d", "one day", "1D",
+	} {
 		if got, err := ParseDuration(bad); err == nil || !strings.Contains(err.Error(), "30d, 36h or 1d12h") {
 			t.Errorf("ParseDuration(%q) = %s, %v", bad, got, err)
 		}

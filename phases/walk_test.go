@@ -140,8 +140,10 @@ func TestSettledAdvanceNeverStops(t *testing.T) {
 		to.Epoch = at.Epoch + 1
 		at, seen = to, append(seen, to.String())
 	}
-	want := []string{"legacy", "shadow-write", "dual-read 1 %", "dual-read 5 %", "dual-read 10 %", "dual-read 25 %", "dual-read 50 %", "dual-read 100 %",
-		"cutover 1 %", "cutover 5 %", "cutover 25 %", "cutover 50 %", "cutover 100 %", "grace", "retain", "complete"}
+	want := []string{
+		"legacy", "shadow-write", "dual-read 1 %", "dual-read 5 %", "dual-read 10 %", "dual-read 25 %", "dual-read 50 %", "dual-read 100 %",
+		"cutover 1 %", "cutover 5 %", "cutover 25 %", "cutover 50 %", "cutover 100 %", "grace", "retain", "complete",
+	}
 	for i := range want {
 		if i >= len(seen) || seen[i] != want[i] {
 			t.Fatalf("%q, want %q", seen, want)

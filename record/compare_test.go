@@ -199,9 +199,14 @@ func TestNullMissingAndEmptyAreThreeThings(t *testing.T) {
 }
 
 var shop = &record.Schema{Fields: []record.Field{
-	{Name: "id", Kind: record.Int}, {Name: "price", Kind: record.Decimal}, {Name: "seen", Kind: record.TimestampTZ},
-	{Name: "a/b", Kind: record.Text}, {Name: "doc", Kind: record.JSON}, {Name: "tags", Kind: record.Array, Element: record.Text},
-	{Name: "marks", Kind: record.Array, Element: record.Float}, {Name: "weight", Kind: record.Float},
+	{Name: "id", Kind: record.Int},
+	{Name: "price", Kind: record.Decimal},
+	{Name: "seen", Kind: record.TimestampTZ},
+	{Name: "a/b", Kind: record.Text},
+	{Name: "doc", Kind: record.JSON},
+	{Name: "tags", Kind: record.Array, Element: record.Text},
+	{Name: "marks", Kind: record.Array, Element: record.Float},
+	{Name: "weight", Kind: record.Float},
 }, Key: []int{0}}
 
 func shopRecord(texts ...string) record.Record {

@@ -1,6 +1,7 @@
 package record
 
 import (
+	"errors"
 	"io"
 	"slices"
 	"strconv"
@@ -27,7 +28,7 @@ func parseDocument(text string) (node, bool) {
 		return node{}, false
 	}
 	_, err = in.ReadToken()
-	return n, err == io.EOF
+	return n, errors.Is(err, io.EOF)
 }
 
 func readNode(in *jsontext.Decoder) (node, error) {
@@ -117,9 +118,9 @@ func (w *walk) nodes(a, b node, rules *ruleNode, l leeway) {
 		return
 	}
 	switch {
-	case a.kind == b.kind && a.kind == '{':
+	case a.kind == '{' && b.kind == '{':
 		w.objects(a, b, rules, l)
-	case a.kind == b.kind && a.kind == '[':
+	case a.kind == '[' && b.kind == '[':
 		w.arrays(a, b, rules, l)
 	case a.kind == 'n' || b.kind == 'n':
 		if a.kind != b.kind {

@@ -16,7 +16,7 @@ func TestErrorsHaveTheirLine(t *testing.T) {
 	const end = "  key: product:{id}\n" // line 9
 	for _, c := range []wrong{
 		{"  table: products", "  tabel: products", `m.yaml:5: unknown key "tabel" under legacy: did you mean "table"?`},
-		{"name: products", "nmae: products", `m.yaml:1: unknown key "nmae": did you mean "name"?`},
+		{"name: products", "nam: products", `m.yaml:1: unknown key "nam": did you mean "name"?`},
 		{"name: products", "Name: products", `m.yaml:1: unknown key "Name": did you mean "name"?`},
 		{"  table: products", "  relation: products", `m.yaml:5: unknown key "relation" under legacy; the keys are store, url, url_file, table, key, version_column`},
 		{end, end + "phases: {cutover: {step: [1, 100]}}", `m.yaml:10: unknown key "step" under phases.cutover: did you mean "steps"?`},

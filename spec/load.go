@@ -20,7 +20,7 @@ import (
 // Load reads a description from a YAML file, with the process's environment. The
 // error is an Errors where the file was read but is wrong.
 func Load(path string) (*Migration, error) {
-	data, err := os.ReadFile(path) //nolint:gosec // the operator names the file
+	data, err := os.ReadFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("the migration's description: %w", err)
 	}
@@ -138,6 +138,6 @@ func readSmall(path string) (string, error) {
 	case info.Size() > maxURL:
 		return "", fmt.Errorf("%s holds %d bytes: too many for a URL", path, info.Size())
 	}
-	data, err := os.ReadFile(path) //nolint:gosec // the operator names the file
+	data, err := os.ReadFile(path)
 	return strings.TrimSpace(string(data)), err
 }

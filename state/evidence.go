@@ -119,3 +119,13 @@ func newestRun(ctx context.Context, q querier, migration, condition string) (*ph
 	}
 	return &r, err
 }
+
+// LastClean is when the newest reconcile run that found no difference finished;
+// zero if there is none.
+func (s *Store) LastClean(ctx context.Context, migration string) (time.Time, error) {
+	run, err := newestRun(ctx, s.pool, migration, `differences = 0`)
+	if err != nil || run == nil {
+		return time.Time{}, explain(err)
+	}
+	return run.Finished, nil
+}

@@ -8,27 +8,28 @@ import (
 
 	"github.com/cenkalti/backoff/v5"
 	"github.com/jackc/pgx/v5"
+	"golang.org/x/sync/errgroup"
 )
 
 const (
-	leadAsk     = time.Second     // how often a standby asks, and a leader makes sure that it still leads
-	leadPatience = 3 * time.Second // how long the leader's connection may take to answer
-	leadRetry   = 15 * time.Second // longest wait between two attempts to connect
+	leadAsk      = time.Second      // how often a standby asks, and a leader makes sure that it still leads
+	leadPatience = 3 * time.Second  // how long the leader's connection may take to answer
+	leadRetry    = 15 * time.Second // longest wait between two attempts to connect
 )
 
-// errLost tells that the session which held the lock is gone.
+// errLost tells that the session which had the lock, or waited for it, is gone.
 var errLost = errors.New("the lead was lost")
 
 // Lead runs lead in one process at a time of all that share the state database and
-// name; the others wait as standbys, for as long as ctx. The context that lead gets
-// ends when ctx does, or as soon as the connection that holds the lock is lost: a
-// leader that is cut off stops after some 4 seconds, and PostgreSQL gives its lock to
-// another after 25 seconds at the earliest. Lead then waits to lead again. A process that is
-// killed is followed within 2 seconds; one that leaves by ctx, at once.
+// the name; the others wait as standbys, as long as ctx does. lead's context ends
+// when ctx does, and when the connection that holds the lock is lost: at once if
+// its end is seen, within 4 s if the network swallows everything, while PostgreSQL
+// gives the lock of a machine that vanished away after 25 s. Then, when lead has
+// returned, it waits its turn again. A process that was killed is followed within
+// some 2 s. A leader that was frozen may for a moment be one of two: what it does
+// must be guarded by a compare-and-set of its own.
 //
-// It returns what lead returns by itself, or ctx's error. The lock is given back only after lead
-// has returned. A leader that was frozen may find itself one of two for a moment:
-// what it does must be guarded by its own compare-and-set.
+// It returns what lead returned, or ctx's error if lead did not run to its end.
 func (s *Store) Lead(ctx context.Context, name string, lead func(ctx context.Context) error) error {
 	wait := &backoff.ExponentialBackOff{
 		InitialInterval: 200 * time.Millisecond, RandomizationFactor: 0.5, Multiplier: 2, MaxInterval: leadRetry,
@@ -36,10 +37,12 @@ func (s *Store) Lead(ctx context.Context, name string, lead func(ctx context.Con
 	wait.Reset()
 	for {
 		led, err := s.leadOnce(ctx, name, lead)
-		if !errors.Is(err, errLost) || ctx.Err() != nil {
+		switch {
+		case !errors.Is(err, errLost):
 			return err
-		}
-		if led {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case led:
 			wait.Reset()
 		}
 		if err := pause(ctx, wait.NextBackOff()); err != nil {
@@ -59,24 +62,26 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// leadOnce waits for the lock on one connection and leads until that connection is
-// lost, which errLost says.
+// leadOnce waits and leads on one connection. errLost when that is gone.
 func (s *Store) leadOnce(ctx context.Context, name string, lead func(ctx context.Context) error) (led bool, err error) {
 	conn, err := s.leadConn(ctx)
 	if err != nil {
-		return false, lost(ctx, err)
+		return false, err
 	}
 	defer func() {
 		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), leadPatience)
 		defer cancel()
-		// The database may see the end of a connection later than the standby asks.
+		// The database may see the end of a connection later than the next one asks.
 		_, _ = conn.Exec(closing, `SELECT pg_advisory_unlock_all()`)
 		_ = conn.Close(closing)
 	}()
+	// A standby asks again and again. To wait inside pg_advisory_lock would hold a
+	// snapshot for days, and vacuum with it, in what may be the legacy database too.
 	for {
-		got, err := askToLead(ctx, conn, name)
+		got, err := askOn(ctx, conn, `SELECT CASE WHEN pg_is_in_recovery() THEN false
+			ELSE pg_try_advisory_lock(hashtextextended('migrator leader ' || $1, 0)) END`, name)
 		if err != nil {
-			return false, lost(ctx, err)
+			return false, err
 		}
 		if got {
 			break
@@ -85,14 +90,75 @@ func (s *Store) leadOnce(ctx context.Context, name string, lead func(ctx context
 			return false, err
 		}
 	}
+	var result, gone error
+	var g errgroup.Group
 	leading, stop := context.WithCancel(ctx)
-	ended := make(chan error, 1)
-	go func() { ended <- lead(leading) }()
-	gone := s.untilLost(leading, conn, name, ended)
-	stop()
-	if gone == nil { // lead returned first, and untilLost took what it returned
-		return true, <-ended
+	g.Go(func() error {
+		defer stop()
+		result = lead(leading)
+		return nil
+	})
+	g.Go(func() error {
+		defer stop()
+		gone = untilLost(leading, conn, name)
+		return nil
+	})
+	_ = g.Wait()
+	if gone != nil {
+		return true, gone
 	}
-	<-ended
-	return true, lost(ctx, gone)
+	return true, result
+}
+
+func (s *Store) leadConn(ctx context.Context) (*pgx.Conn, error) {
+	cfg := s.pool.Config().ConnConfig.Copy()
+	cfg.RuntimeParams["application_name"] = "migrator leader"
+	limited, cancel := context.WithTimeout(ctx, leadPatience)
+	defer cancel()
+	conn, err := pgx.ConnectConfig(limited, cfg)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errLost, err)
+	}
+	_, err = askOn(ctx, conn, `SELECT set_config('tcp_keepalives_idle', '10', false) || set_config('tcp_keepalives_interval', '5', false)
+		|| set_config('tcp_keepalives_count', '3', false) <> ''`)
+	if err != nil {
+		_ = conn.Close(context.WithoutCancel(ctx))
+		return nil, err
+	}
+	return conn, nil
+}
+
+// askOn asks the connection a question of yes or no. The end of ctx does not
+// interrupt it, which would break the connection, but the connection's silence does.
+func askOn(ctx context.Context, conn *pgx.Conn, sql string, args ...any) (yes bool, err error) {
+	limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), leadPatience)
+	defer cancel()
+	if err := conn.QueryRow(limited, sql, args...).Scan(&yes); err != nil {
+		return false, fmt.Errorf("%w: %w", errLost, err)
+	}
+	return yes, nil
+}
+
+// untilLost returns nil when ctx ends, errLost when the connection does, or when
+// its session has no lock any more: so it is behind a pooler that shares sessions.
+func untilLost(ctx context.Context, conn *pgx.Conn, name string) error {
+	for ctx.Err() == nil {
+		waiting, cancel := context.WithTimeout(ctx, leadAsk)
+		_, err := conn.WaitForNotification(waiting) // nothing is listened to: only the connection's end comes
+		quiet := waiting.Err() != nil
+		cancel()
+		if err != nil && (!quiet || conn.IsClosed()) {
+			return fmt.Errorf("%w: %w", errLost, err)
+		}
+		held, err := askOn(ctx, conn, `SELECT EXISTS (SELECT FROM pg_locks l, hashtextextended('migrator leader ' || $1, 0) h
+			WHERE l.locktype = 'advisory' AND l.pid = pg_backend_pid() AND l.granted AND l.objsubid = 1
+			  AND l.classid::bigint = (h >> 32) & 4294967295 AND l.objid::bigint = h & 4294967295)`, name)
+		switch {
+		case err != nil:
+			return err
+		case !held:
+			return fmt.Errorf("%w: the session has no lock", errLost)
+		}
+	}
+	return nil
 }

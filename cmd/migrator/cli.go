@@ -68,7 +68,7 @@ differences remain).`,
 	addSettingsFlags(root.PersistentFlags())
 	root.AddCommand(
 		newInit(c), newPlan(c), newApply(c), newStatus(c), newPhase(c), newFleet(c),
-		newBackfill(c), newReconcile(c), newRollback(c), newConfig(c), newDoctor(c), newVersion(c), newDemo(c),
+		newBackfill(c), newReconcile(c), newRollback(c), newServe(c), newConfig(c), newDoctor(c), newVersion(c), newDemo(c),
 	)
 	root.InitDefaultCompletionCmd()
 	return root

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"strconv"
+
 	"github.com/spf13/cobra"
 
 	"github.com/stranglerfig/migrator/spec"
@@ -85,6 +87,8 @@ func newConfigSettings(c *cli) *cobra.Command {
 				{"output", s.Output, "MIGRATOR_OUTPUT", "--output"},
 				{"log_level", s.LogLevel, "MIGRATOR_LOG_LEVEL", "--log-level"},
 				{"log_format", s.LogFormat, "MIGRATOR_LOG_FORMAT", "--log-format"},
+				{"listen", s.Listen, "MIGRATOR_LISTEN", "--listen (serve)"},
+				{"listen_anywhere", strconv.FormatBool(s.ListenAnywhere), "MIGRATOR_LISTEN_ANYWHERE", "--listen-anywhere (serve)"},
 			}
 			values := map[string]string{}
 			for _, row := range rows[1:] {

@@ -21,13 +21,15 @@ import (
 // TestJSONContract sees each of them happen.
 func exitCodes() map[string]map[int]string {
 	const refused = "a check refuses the migration"
+	const unsettled = "the fleet has not acknowledged a move within `--settle`; the moves printed are made"
 	return map[string]map[int]string{
 		"migrator plan":           {exitUsage: refused},
 		"migrator apply":          {exitUsage: refused},
 		"migrator doctor":         {exitUsage: refused},
 		"migrator demo":           {exitError: "an acknowledged write was lost, or a read was stale"},
 		"migrator phase advance":  {exitNotYet: "a gate holds, or the fleet has not acknowledged the step within `--settle`"},
-		"migrator phase rollback": {exitNotYet: "the fleet has not acknowledged a move within `--settle`; the moves printed are made"},
+		"migrator phase rollback": {exitNotYet: unsettled},
+		"migrator rollback":       {exitNotYet: unsettled},
 		"migrator backfill run":   {exitNotYet: "the migration is not ready for it, or another backfill is running"},
 		"migrator reconcile run":  {exitNotYet: "the stores differ (also where all was repaired), or another run is under way"},
 	}

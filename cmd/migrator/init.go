@@ -27,10 +27,10 @@ brings it to this version. Running it again changes nothing.`,
 				To   int64 `json:"to"`
 			}{from, to}
 			return c.show(result, func() {
-				switch {
-				case from == to:
+				switch from {
+				case to:
 					c.printf("the state schema is already at version %d\n", to)
-				case from == 0:
+				case 0:
 					c.printf("created the state schema at version %d\n", to)
 				default:
 					c.printf("upgraded the state schema from version %d to %d\n", from, to)

@@ -209,10 +209,12 @@ func (a *audit) scenario() {
 		a.expect(exitDone, "config", sub)
 	}
 	a.expect(exitNotYet, "backfill", "run")
-	leave := a.join("shop-1", time.Hour)
-	a.expect(exitNotYet, "phase", "advance", "--settle", "1ms") // it never acknowledges
-	a.expect(exitNotYet, "phase", "rollback", "--settle", "1ms")
-	leave()
+	for _, rollback := range [][]string{{"phase", "rollback"}, {"rollback"}} {
+		leave := a.join("shop-1", time.Hour)
+		a.expect(exitNotYet, "phase", "advance", "--settle", "1ms") // it never acknowledges
+		a.expect(exitNotYet, append(rollback, "--settle", "1ms")...)
+		leave()
+	}
 	a.expect(exitDone, "fleet", "list")
 	a.expect(exitDone, "phase", "advance")
 	a.expect(exitDone, "backfill", "run")

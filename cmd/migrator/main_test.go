@@ -153,4 +153,3 @@ func cmdSoak(ts *testscript.TestScript, _ bool, args []string) {
 		ts.Fatalf("no migration %s", args[0])
 	}
 }
-

@@ -17,11 +17,12 @@ type progress struct {
 	start int64 // done before this process began: not part of its rate
 	every time.Duration
 
-	mu    sync.Mutex
-	last  time.Time
-	first bool
-	bar   *mpb.Bar
-	bars  *mpb.Progress
+	mu     sync.Mutex
+	last   time.Time
+	first  bool
+	moving bool
+	bar    *mpb.Bar
+	bars   *mpb.Progress
 }
 
 func (c *cli) progress(what string) *progress {
@@ -36,8 +37,11 @@ func (c *cli) progress(what string) *progress {
 func (p *progress) set(done, total int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.first || done == p.start {
-		p.start, p.began, p.first = done, time.Now(), false // nothing has come yet: what it waits for is not its rate
+	switch {
+	case p.first:
+		p.start, p.first = done, false
+	case !p.moving && done > p.start:
+		p.start, p.began, p.moving = done, time.Now(), true // what it waited for first is not its rate
 	}
 	total = max(total, done)
 	if p.bars != nil {
@@ -48,9 +52,13 @@ func (p *progress) set(done, total int64) {
 		return
 	}
 	p.last = time.Now()
-	rate := float64(done-p.start) / time.Since(p.began).Seconds()
+	if total == 0 {
+		p.c.note("%s: preparing", p.what)
+		return
+	}
 	line := p.what + ": " + count(done) + " of about " + count(total)
-	if rate > 0 {
+	if took := time.Since(p.began).Seconds(); p.moving && took > 1 && done > p.start {
+		rate := float64(done-p.start) / took
 		eta := time.Duration(float64(total-done) / rate * float64(time.Second))
 		line += ", " + count(int64(rate)) + "/s, " + span(eta) + " left"
 	}

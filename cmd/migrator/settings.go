@@ -25,6 +25,9 @@ type settings struct {
 	Output       string `mapstructure:"output"`
 	LogLevel     string `mapstructure:"log_level"`
 	LogFormat    string `mapstructure:"log_format"`
+
+	Listen         string `mapstructure:"listen"` // of serve alone, as is the next
+	ListenAnywhere bool   `mapstructure:"listen_anywhere"`
 }
 
 const (
@@ -39,9 +42,12 @@ func addSettingsFlags(f *pflag.FlagSet) {
 	f.StringP("output", "o", outputText, "text or json")
 	f.String("settings", "", "the tool's own settings (default migrator.yaml, if there is one)")
 	f.String("state-url-file", "", "file that holds the state database's URL (or set MIGRATOR_STATE_URL)")
-	f.String("log-level", "warn", "debug, info, warn or error")
+	f.String("log-level", "warn", "debug, info, warn or error (serve: info)")
 	f.String("log-format", "text", "text or json")
 }
+
+// logLevelOf annotates a command that logs more than others where nobody says how much.
+const logLevelOf = "log-level"
 
 // configure reads the settings before any command runs.
 func (c *cli) configure(cmd *cobra.Command) error {
@@ -49,8 +55,13 @@ func (c *cli) configure(cmd *cobra.Command) error {
 	v.SetEnvPrefix("MIGRATOR")
 	v.SetEnvKeyReplacer(strings.NewReplacer("-", "_"))
 	v.AutomaticEnv()
-	for _, name := range []string{"file", "output", "state-url-file", "log-level", "log-format"} {
-		if err := v.BindPFlag(strings.ReplaceAll(name, "-", "_"), cmd.Flags().Lookup(name)); err != nil {
+	v.SetDefault("listen", defaultListen)
+	for _, name := range []string{"file", "output", "state-url-file", "log-level", "log-format", "listen", "listen-anywhere"} {
+		flag := cmd.Flags().Lookup(name)
+		if flag == nil {
+			continue // of another command
+		}
+		if err := v.BindPFlag(strings.ReplaceAll(name, "-", "_"), flag); err != nil {
 			return err
 		}
 	}
@@ -67,6 +78,9 @@ func (c *cli) configure(cmd *cobra.Command) error {
 	strict := func(d *mapstructure.DecoderConfig) { d.ErrorUnused = true }
 	if err := v.Unmarshal(&c.settings, strict); err != nil {
 		return usagef("settings %s: %s; try: migrator config settings", path, firstLine(err))
+	}
+	if level := cmd.Annotations[logLevelOf]; level != "" && !v.IsSet("log_level") {
+		c.settings.LogLevel = level
 	}
 	return c.check()
 }
@@ -91,7 +105,7 @@ func (c *cli) check() error {
 	case "json":
 		c.log = slog.New(slog.NewJSONHandler(c.err, &slog.HandlerOptions{Level: level}))
 	case "text":
-		c.log = slog.New(tint.NewHandler(c.err, &tint.Options{Level: level, NoColor: !c.colour(c.err)}))
+		c.log = slog.New(tint.NewTextHandler(c.err, &tint.Options{Level: level, NoColor: !c.colour(c.err)}))
 	default:
 		return usagef("log format %q: want text or json", s.LogFormat)
 	}

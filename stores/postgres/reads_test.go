@@ -255,7 +255,8 @@ func TestCheckWarnsOfTypes(t *testing.T) {
 	d.exec(`CREATE TABLE "The Target" (id int4 PRIMARY KEY, name text NOT NULL, price int, extra text NOT NULL)`)
 	schema := &record.Schema{Key: []int{0}, Fields: []record.Field{
 		{Name: "id", Target: "id", Kind: record.Int, Type: "bigint", NotNull: true},
-		{Name: "name", Target: "name", Kind: record.Text, Type: "text"}, {Name: "price", Target: "price", Kind: record.Decimal, Type: "numeric"},
+		{Name: "name", Target: "name", Kind: record.Text, Type: "text"},
+		{Name: "price", Target: "price", Kind: record.Decimal, Type: "numeric"},
 	}}
 	target := d.target(migration("products"), schema)
 	d.wants(target, "target-fields", record.Refused)

@@ -32,7 +32,7 @@ func (d *decoder) decode(raw [][]byte) (record.Record, error) {
 		}
 		d.ends[i] = len(d.buffer)
 	}
-	all, at := unsafe.String(unsafe.SliceData(d.buffer), len(d.buffer)), 0
+	all, at := unsafe.String(unsafe.SliceData(d.buffer), len(d.buffer)), 0 //nolint:gosec // read until the next row overwrites it, as Scan says
 	for i, end := range d.ends {
 		d.record[i] = record.Value{State: record.Null}
 		if raw[i] != nil {

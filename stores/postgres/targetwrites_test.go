@@ -23,7 +23,8 @@ func simpleTarget(t *testing.T, ddl string, tombstones time.Duration) (*database
 
 func write(id string, name string, lsn uint64) record.Write {
 	return record.Write{Key: record.Key(id), Version: record.Version{Era: 1, LSN: lsn}, Record: record.Record{
-		record.TextValue(id), record.TextValue(name), record.NullValue, record.NullValue}}
+		record.TextValue(id), record.TextValue(name), record.NullValue, record.NullValue,
+	}}
 }
 
 // TestWaitingDoesNotExtendNotAfter: a write that had to wait for a lock, of the

@@ -182,8 +182,10 @@ func TestFieldsAndExclude(t *testing.T) {
 	t.Parallel()
 	d := newDatabase(t)
 	d.exec(kindsDDL)
-	m := &spec.Migration{Name: "kinds", Legacy: spec.Legacy{Table: `"Order Items"`, Key: []string{"Line, No", "user"}},
-		Fields: []spec.Field{{Name: "note", Target: "remark"}, {Name: "user"}, {Name: "Line, No"}}}
+	m := &spec.Migration{
+		Name: "kinds", Legacy: spec.Legacy{Table: `"Order Items"`, Key: []string{"Line, No", "user"}},
+		Fields: []spec.Field{{Name: "note", Target: "remark"}, {Name: "user"}, {Name: "Line, No"}},
+	}
 	s := d.legacy(m).Schema()
 	if len(s.Fields) != 3 || s.Fields[0].Target != "remark" || s.Fields[1].Target != "user" || s.Key[0] != 2 || s.Key[1] != 1 {
 		t.Errorf("the schema is %+v", s)

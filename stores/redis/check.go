@@ -31,8 +31,10 @@ type server struct {
 func (t *Target) Check(ctx context.Context) ([]record.Check, error) {
 	servers, err := t.servers(ctx)
 	if err != nil {
-		return []record.Check{{Name: "redis-connection", Result: record.Refused, Detail: because(ctx, err).Error(),
-			Try: "check target.url, that Redis is running, and that this machine may reach it"}}, nil
+		return []record.Check{{
+			Name: "redis-connection", Result: record.Refused, Detail: because(ctx, err).Error(),
+			Try: "check target.url, that Redis is running, and that this machine may reach it",
+		}}, nil
 	}
 	checks := []record.Check{{Name: "redis-connection", Result: record.Good, Detail: "reached " + addresses(servers)}}
 	for _, check := range []func(server) record.Check{t.checkMode, checkVersion, checkRole, t.checkEviction, checkPersistence, checkClock} {

@@ -26,8 +26,10 @@ func allKindsCodec(t testing.TB) (*record.Schema, *jsonCodec) {
 
 // full is a record of all kinds.
 func full() record.Record {
-	texts := []string{"7", "true", "-9223372036854775808", "12.50", "1e+300", "0.1", "a\"\\\n\u2028é", "\x00\xff", "2024-02-29", "12:00:00",
-		"2024-02-29T12:00:00", "infinity", "P1D", "f47ac10b-58cc-4372-a567-0e02b2c3d479", `{"a":[1,"\ud800"],"a":2}`, `["x",null]`, "10.0.0.1"}
+	texts := []string{
+		"7", "true", "-9223372036854775808", "12.50", "1e+300", "0.1", "a\"\\\n\u2028é", "\x00\xff", "2024-02-29", "12:00:00",
+		"2024-02-29T12:00:00", "infinity", "P1D", "f47ac10b-58cc-4372-a567-0e02b2c3d479", `{"a":[1,"\ud800"],"a":2}`, `["x",null]`, "10.0.0.1",
+	}
 	r := make(record.Record, len(texts))
 	for i := range r {
 		r[i] = record.TextValue(texts[i])

@@ -160,7 +160,8 @@ var errNotOurs = errors.New("not a key of this template")
 // Parse is the inverse of Render; it fails on all that Render can't have made.
 func (t *Template) Parse(raw string) (record.Key, error) {
 	texts := make([]string, len(t.columns))
-	rest, ok := raw, true
+	rest := raw
+	var ok bool
 	stop := t.free
 	if stop < 0 {
 		stop = len(t.columns)

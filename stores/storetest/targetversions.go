@@ -25,10 +25,14 @@ func testVersionOrder(t *testing.T, h TargetHarness) {
 
 	// Each part counts, in its order, and none is rounded or taken as signed.
 	rising := []record.Version{
-		{Era: 1, Timeline: 1, LSN: 1<<53 + 1}, {Era: 1, Timeline: 1, LSN: 1<<53 + 2},
-		{Era: 1, Timeline: 1, LSN: 1<<63 + 1}, {Era: 1, Timeline: 2, LSN: 1},
-		{Era: 1, Timeline: 1<<31 + 1, LSN: 0}, {Era: 2, Timeline: 0, LSN: 1},
-		{Era: 10, Timeline: 0, LSN: 0}, {Era: 1<<32 - 1, Timeline: 1<<32 - 1, LSN: 1<<64 - 1},
+		{Era: 1, Timeline: 1, LSN: 1<<53 + 1},
+		{Era: 1, Timeline: 1, LSN: 1<<53 + 2},
+		{Era: 1, Timeline: 1, LSN: 1<<63 + 1},
+		{Era: 1, Timeline: 2, LSN: 1},
+		{Era: 1, Timeline: 1<<31 + 1, LSN: 0},
+		{Era: 2, Timeline: 0, LSN: 1},
+		{Era: 10, Timeline: 0, LSN: 0},
+		{Era: 1<<32 - 1, Timeline: 1<<32 - 1, LSN: 1<<64 - 1},
 	}
 	previous := at(11)
 	for i, v := range rising {
@@ -167,9 +171,13 @@ func testMixedBatch(t *testing.T, h TargetHarness) {
 	late.NotAfter = b.now().Add(-time.Second)
 	results := b.apply(put(6, 1), put(1, 9), late, withOnly(put(2, 11), at(3)), remove(3, 11), put(4, 11), put(1, 12))
 	want := []record.Result{
-		{Outcome: record.Applied, Version: at(1)}, {Outcome: record.Older, Version: at(10)}, {Outcome: record.Late},
-		{Outcome: record.Changed, Version: at(10)}, {Outcome: record.Applied, Version: at(11)},
-		{Outcome: record.Applied, Version: at(11)}, {Outcome: record.Applied, Version: at(12)},
+		{Outcome: record.Applied, Version: at(1)},
+		{Outcome: record.Older, Version: at(10)},
+		{Outcome: record.Late},
+		{Outcome: record.Changed, Version: at(10)},
+		{Outcome: record.Applied, Version: at(11)},
+		{Outcome: record.Applied, Version: at(11)},
+		{Outcome: record.Applied, Version: at(12)},
 	}
 	for i := range want {
 		if i == 1 && results[i].Outcome == record.Older {

@@ -130,7 +130,7 @@ func (d *demo) startShop(ctx context.Context, name string) (*shopProcess, error)
 		_ = write.Close()
 		clean := s.stopping.Load() && (err == nil || errors.Is(err, context.Canceled))
 		if !clean && !d.leaving() { // Ctrl-C reaches the instance too, perhaps before us
-			s.err = fmt.Errorf("the instance %s ended by itself (%v); its log:\n%s", name, err, s.log())
+			s.err = fmt.Errorf("the instance %s ended by itself (%s); its log:\n%s", name, cmd.ProcessState, s.log())
 			d.fail(s.err)
 		}
 		close(s.ended)

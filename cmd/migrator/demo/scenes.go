@@ -78,7 +78,7 @@ func (d *demo) outage(ctx context.Context) error {
 	}
 	d.say("the first write that Redis refused has taken the fleet back to dual-read: committed after %s, acknowledged by both after %s",
 		took.Round(time.Millisecond), time.Since(frozen).Round(time.Millisecond))
-	if err := d.acknowledged(ctx, 200); err != nil { // the shop goes on without Redis
+	if err := d.acknowledged(ctx, 120); err != nil { // the shop goes on without Redis
 		return err
 	}
 	d.customers(ctx)
@@ -157,7 +157,7 @@ func (d *demo) giveUpLegacy(ctx context.Context) error {
 	if err := d.forgottenJob(ctx); err != nil {
 		return err
 	}
-	if err := d.acknowledged(ctx, 300); err != nil {
+	if err := d.acknowledged(ctx, 200); err != nil {
 		return err
 	}
 	d.customers(ctx)

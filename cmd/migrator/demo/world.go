@@ -172,7 +172,7 @@ func (d *demo) deploy(ctx context.Context) (err error) {
 		d.shops = append(d.shops, s)
 	}
 	d.startLoad(ctx)
-	if err := d.acknowledged(ctx, 200); err != nil {
+	if err := d.acknowledged(ctx, 100); err != nil {
 		return err
 	}
 	return d.migrator(ctx, exitDone, "fleet", "list")

@@ -1,0 +1,179 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stranglerfig/migrator/phases"
+	"github.com/stranglerfig/migrator/spec"
+)
+
+var (
+	docLink     = regexp.MustCompile(`\]\(([^)\s]+)\)`)
+	docHeading  = regexp.MustCompile(`(?m)^#+ (.+)$`)
+	fencedBlock = regexp.MustCompile("(?s)```.*?```")
+)
+
+// anchors are the names that a document's headings have on the web.
+func anchors(text string) []string {
+	var found []string
+	for _, m := range docHeading.FindAllStringSubmatch(fencedBlock.ReplaceAllString(text, ""), -1) {
+		var b strings.Builder
+		for _, r := range strings.ToLower(m[1]) {
+			switch {
+			case r == ' ':
+				b.WriteRune('-')
+			case r == '-' || r == '_' || r >= 'a' && r <= 'z' || r >= '0' && r <= '9':
+				b.WriteRune(r)
+			}
+		}
+		found = append(found, b.String())
+	}
+	return found
+}
+
+// TestLinksLead: links within the repository lead to a file and a heading.
+func TestLinksLead(t *testing.T) {
+	t.Parallel()
+	all := docs(t)
+	for path, text := range all {
+		for _, m := range docLink.FindAllStringSubmatch(fencedBlock.ReplaceAllString(text, ""), -1) {
+			file, anchor, _ := strings.Cut(m[1], "#")
+			if strings.Contains(file, "://") {
+				continue
+			}
+			to := path
+			if file != "" {
+				to = filepath.Join(filepath.Dir(path), file)
+			}
+			if _, err := os.Stat(to); err != nil {
+				t.Errorf("%s: the link %s leads nowhere", path, m[1])
+				continue
+			}
+			if there, ok := all[to]; anchor != "" && (!ok || !slices.Contains(anchors(there), anchor)) {
+				t.Errorf("%s: the link %s leads to no heading", path, m[1])
+			}
+		}
+	}
+}
+
+// TestDocsStandAlone: no reader is sent to what is not here, told of what is not
+// done yet, or sold anything.
+func TestDocsStandAlone(t *testing.T) {
+	t.Parallel()
+	for _, unwanted := range []*regexp.Regexp{
+		regexp.MustCompile(`(?i)\b(todo|fixme|tbd|xxx|lorem)\b`),
+		regexp.MustCompile(`\B#[0-9]+\b`),                         // of a tracker
+		regexp.MustCompile(`(^|[\s"'(])/(home|root|work|Users)/`), // of somebody's machine
+		regexp.MustCompile(`(?i)\b(seamless|blazing|effortless|powerful|robust|leverage|cutting-edge|state-of-the-art|easily|simply)`),
+	} {
+		for path, text := range docs(t) {
+			for line := range strings.Lines(text) {
+				if unwanted.MatchString(line) {
+					t.Errorf("%s: %s", path, strings.TrimSpace(line))
+				}
+			}
+		}
+	}
+}
+
+var (
+	hyphenated = regexp.MustCompile("`([a-z]+(?:-[a-z]+)+)`")
+	overridden = regexp.MustCompile(`--override ([a-z-]+)=`)
+	gateRow    = regexp.MustCompile("(?m)^\\| `([a-z-]+)` \\| [^|]+ \\| ([^|]+) \\|$")
+)
+
+// gates are the names of all gates on the way to complete, with how far each is an
+// interlock, in the words of docs/operating.md.
+func gates(t *testing.T) map[string]string {
+	t.Helper()
+	m := &spec.Migration{}
+	m.Defaults()
+	locked, open := map[string]bool{}, map[string]bool{}
+	at := phases.Route{Phase: phases.Legacy}
+	for at.Phase != phases.Complete {
+		next, err := m.Phases.Next(at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, g := range phases.Gates(next, m.Phases, phases.Evidence{Standing: phases.Standing{Route: at}}) {
+			if g.Interlock {
+				locked[g.Gate] = true
+			} else {
+				open[g.Gate] = true
+			}
+		}
+		at = next
+	}
+	words := map[string]string{}
+	for name := range open {
+		words[name] = "no"
+	}
+	for name := range locked {
+		words[name] = "always"
+		if open[name] {
+			words[name] = "from `cutover` on"
+		}
+	}
+	return words
+}
+
+// TestGatesInDocs: docs/operating.md has every gate, and no document has another.
+func TestGatesInDocs(t *testing.T) {
+	t.Parallel()
+	known := gates(t)
+	_, section, ok := strings.Cut(docs(t)["../../docs/operating.md"], "\n### The gates\n")
+	if !ok {
+		t.Fatal("docs/operating.md has no section of gates")
+	}
+	section, _, _ = strings.Cut(section, "\n#")
+	described := map[string]string{}
+	for _, m := range gateRow.FindAllStringSubmatch(section, -1) {
+		described[m[1]] = m[2]
+	}
+	for name, interlock := range known {
+		if described[name] != interlock {
+			t.Errorf("the gate %s: interlock %q, docs/operating.md says %q", name, interlock, described[name])
+		}
+	}
+	for name := range described {
+		if known[name] == "" {
+			t.Errorf("docs/operating.md describes the gate %s, which there is not", name)
+		}
+	}
+	others := append(words(phases.Order...), words(phases.Fenced, phases.Lifting, phases.Returning)...)
+	for path, text := range docs(t) {
+		for _, m := range append(hyphenated.FindAllStringSubmatch(text, -1), overridden.FindAllStringSubmatch(text, -1)...) {
+			if known[m[1]] == "" && !slices.Contains(others, m[1]) {
+				t.Errorf("%s: %s is neither a gate nor a phase", path, m[1])
+			}
+		}
+	}
+}
+
+// TestExampleSettings: configs/migrator.yaml is read, and names every setting.
+func TestExampleSettings(t *testing.T) {
+	t.Parallel()
+	o := &operator{t: t, dir: t.TempDir()}
+	text, err := os.ReadFile("../../configs/migrator.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.write("settings.yaml", string(text))
+	code, stdout, stderr := o.try("config", "settings")
+	if code != exitDone {
+		t.Fatalf("exit code %d: %s", code, stderr)
+	}
+	for line := range strings.Lines(stdout) {
+		if name := strings.Fields(line)[0]; name != "SETTING" && !strings.Contains(string(text), name+":") {
+			t.Errorf("configs/migrator.yaml does not mention %s", name)
+		}
+	}
+	if !strings.Contains(stdout, "/run/secrets/migrator_state_url") {
+		t.Errorf("the settings were not taken:\n%s", stdout)
+	}
+}

@@ -1,0 +1,14 @@
+//go:build unix
+
+package torture
+
+import "github.com/anishathalye/porcupine"
+
+// annotate puts the events beside the operations.
+func (v *verdict) annotate(events []event) {
+	notes := make([]porcupine.Annotation, 0, len(events))
+	for _, e := range events {
+		notes = append(notes, porcupine.Annotation{Tag: e.who, Start: max(int64(e.at), 0), Description: e.text})
+	}
+	v.info.AddAnnotations(notes)
+}

@@ -1,0 +1,96 @@
+package torture
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+)
+
+type kind string
+
+const (
+	get kind = "get"
+	put kind = "put"
+	del kind = "del"
+)
+
+// outcome is what the client knows of an operation.
+type outcome string
+
+const (
+	done    outcome = "ok"
+	unknown outcome = "unknown"     // it may have happened, or may still
+	half    outcome = "half"        // legacy has it for good; the target follows when it is repaired
+	early   outcome = "unsettled"   // acknowledged, but the instance counted an exception to the promise
+	refused outcome = "not written" // it has not happened and never will
+	failed  outcome = "failed"      // a read without an answer: no operation
+)
+
+// operation is one request of a client. Times are since the run began.
+type operation struct {
+	Client    int
+	Instance  string
+	Key       int
+	Kind      kind
+	Value     string // put: what; get: what came, "" for no record
+	Call      time.Duration
+	Return    time.Duration
+	Outcome   outcome
+	Route     string // that the instance was on when it answered
+	Err       string
+	Final     bool // made after the last fault
+	violation string
+}
+
+func (o *operation) String() string {
+	text := string(o.Kind) + " k" + fmt.Sprint(o.Key)
+	value := o.Value
+	if value == "" {
+		value = "nothing"
+	}
+	switch o.Kind {
+	case put:
+		text += " = " + value
+	case get:
+		text += " -> " + value
+	}
+	return text
+}
+
+// history is everything that clients did; safe for concurrent use.
+type history struct {
+	mu  sync.Mutex
+	ops []*operation
+}
+
+func (h *history) add(o *operation) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.ops = append(h.ops, o)
+}
+
+// byKey returns each key's operations in the order of their calls.
+func (h *history) byKey() map[int][]*operation {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	keys := map[int][]*operation{}
+	for _, o := range h.ops {
+		keys[o.Key] = append(keys[o.Key], o)
+	}
+	for _, ops := range keys {
+		slices.SortFunc(ops, func(a, b *operation) int { return cmp.Compare(a.Call, b.Call) })
+	}
+	return keys
+}
+
+func (h *history) count() map[string]int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	counts := map[string]int{}
+	for _, o := range h.ops {
+		counts[string(o.Kind)+" "+string(o.Outcome)]++
+	}
+	return counts
+}
