@@ -178,7 +178,7 @@ func gateReconcile(e Evidence) GateResult {
 	g := GateResult{Gate: "reconcile-clean", Try: "migrator reconcile run --full"}
 	full := e.FullReconcile
 	found := func(r *ReconcileEvidence) bool {
-		return r != nil && !r.Clean() && (full == nil || !full.Clean() || !full.Began.After(r.Began))
+		return r != nil && r.Differences > 0 && (full == nil || !full.Clean() || !full.Began.After(r.Began))
 	}
 	failed := e.FailedReconcile
 	for _, r := range []*ReconcileEvidence{e.Reconcile, full} {
@@ -196,6 +196,8 @@ func gateReconcile(e Evidence) GateResult {
 		g.Verdict, g.Detail = NoData, fmt.Sprintf("the last full run (%d) began in epoch %d; the route is of epoch %d", full.Run, full.Epoch, e.Standing.Route.Epoch)
 	case full.ConfigHash != e.Standing.ConfigHash:
 		g.Verdict, g.Detail = NoData, fmt.Sprintf("the last full run (%d) was made under another configuration", full.Run)
+	case !full.Clean():
+		g.Verdict, g.Detail = NoData, fmt.Sprintf("the last full run (%d) repaired %d keys: only a later one can be clean", full.Run, full.Repaired)
 	default:
 		g.Verdict, g.Try = Pass, ""
 		g.Detail = fmt.Sprintf("run %d checked %d records %s and found no difference", full.Run, full.Checked, when(full.Finished))

@@ -63,11 +63,12 @@ type ReconcileEvidence struct {
 	TwoWay      bool      `json:"two_way"` // extras of the target looked for too
 	Checked     int64     `json:"checked"`
 	Differences int64     `json:"differences"` // confirmed, whether repaired afterwards or not
+	Repaired    int64     `json:"repaired"`    // of these, and of the journal's keys
 }
 
 // Clean tells that the run found no confirmed difference. A run that repaired
 // what it found is not clean: only a later one is.
-func (r *ReconcileEvidence) Clean() bool { return r != nil && r.Differences == 0 }
+func (r *ReconcileEvidence) Clean() bool { return r != nil && r.Differences == 0 && r.Repaired == 0 }
 
 // Approval is a person's word for one step.
 type Approval struct {

@@ -57,6 +57,7 @@ type Run struct {
 	Suspects    int64           `json:"suspects"`    // differed at first sight
 	Differences int64           `json:"differences"` // stayed different: confirmed
 	Repaired    int64           `json:"repaired"`
+	Journalled  int64           `json:"journalled"`          // keys of the journal that the run repaired first, whether they differed or not
 	Unsettled   int64           `json:"unsettled,omitempty"` // changed at every look, and could not be judged
 	Classes     map[Class]int64 `json:"classes,omitempty"`   // confirmed, by class
 	Error       string          `json:"error,omitempty"`

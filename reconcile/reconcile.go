@@ -122,7 +122,8 @@ func (rc *Reconciler) start() (*work, error) {
 
 func (r *work) all(ctx context.Context, o RunOptions, chunks []record.Chunk) error {
 	if o.Repair {
-		if _, err := r.repairJournal(ctx, journalPasses); err != nil {
+		var err error
+		if r.run.Journalled, err = r.repairJournal(ctx, journalPasses); err != nil {
 			return err
 		}
 	}

@@ -13,4 +13,6 @@ type servers struct{ m *testing.M }
 
 func (s servers) Run() int { return testenv.Run(s.m) }
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(servers{m}) }
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(servers{m}, goleak.IgnoreAnyFunction("github.com/stranglerfig/migrator/internal/testenv.spawnLoop"))
+}

@@ -111,9 +111,9 @@ func newestBackfill(ctx context.Context, q querier, migration string) (*phases.B
 // newestRun is the newest finished run that the condition, of this file, lets through.
 func newestRun(ctx context.Context, q querier, migration, condition string) (*phases.ReconcileEvidence, error) {
 	var r phases.ReconcileEvidence
-	err := q.QueryRow(ctx, `SELECT id, epoch, config_hash, began_at, finished_at, whole, two_way, checked, differences
+	err := q.QueryRow(ctx, `SELECT id, epoch, config_hash, began_at, finished_at, whole, two_way, checked, differences, repaired + journalled
 		FROM migrator.reconcile_runs WHERE migration = $1 AND status = 'done' AND `+condition+` ORDER BY id DESC LIMIT 1`, migration).
-		Scan(&r.Run, &r.Epoch, &r.ConfigHash, &r.Began, &r.Finished, &r.Full, &r.TwoWay, &r.Checked, &r.Differences)
+		Scan(&r.Run, &r.Epoch, &r.ConfigHash, &r.Began, &r.Finished, &r.Full, &r.TwoWay, &r.Checked, &r.Differences, &r.Repaired)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, nil
 	}

@@ -5,13 +5,16 @@ import (
 	"fmt"
 	"maps"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/stranglerfig/migrator/metrics"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/record"
 	"github.com/stranglerfig/migrator/spec"
@@ -102,6 +105,7 @@ func settingsReference() string {
 	var b strings.Builder
 	flags := pflag.NewFlagSet("", pflag.ContinueOnError)
 	addSettingsFlags(flags)
+	addServeFlags(flags)
 	b.WriteString("| in migrator.yaml | variable | flag | default | meaning |\n|---|---|---|---|---|\n")
 	t := reflect.TypeFor[settings]()
 	for i := range t.NumField() {
@@ -109,7 +113,7 @@ func settingsReference() string {
 		flag, def, meaning := "", "", "the state database's URL; no flag, since command lines are public"
 		if f := flags.Lookup(strings.ReplaceAll(name, "_", "-")); f != nil {
 			flag, meaning = "`--"+f.Name+"`", f.Usage
-			if f.DefValue != "" {
+			if f.DefValue != "" && f.DefValue != "false" {
 				def = "`" + f.DefValue + "`"
 			}
 		}
@@ -117,6 +121,31 @@ func settingsReference() string {
 	}
 	return b.String()
 }
+
+// metricsReference describes what a Prometheus server gets.
+func metricsReference() (string, error) {
+	found := make(chan *prometheus.Desc)
+	go func() {
+		defer close(found)
+		(&metrics.Collector{}).Describe(found)
+	}()
+	var b strings.Builder
+	b.WriteString("| metric | labels | meaning |\n|---|---|---|\n")
+	for d := range found { // whose parts have no other way out than its text
+		m := metricText.FindStringSubmatch(d.String())
+		if m == nil {
+			return "", fmt.Errorf("a metric that can't be read: %s", d)
+		}
+		labels := ""
+		if m[3] != "" {
+			labels = "`" + strings.ReplaceAll(m[3], ",", "`, `") + "`"
+		}
+		fmt.Fprintf(&b, "| `%s` | %s | %s |\n", m[1], labels, cell(m[2]))
+	}
+	return b.String(), nil
+}
+
+var metricText = regexp.MustCompile(`^Desc\{fqName: "([a-z_]+)", help: "(.*)", constLabels: \{\}, variableLabels: \{(.*)\}\}$`)
 
 // keyReference describes the description's keys, by its Go types, as the JSON Schema
 // does.

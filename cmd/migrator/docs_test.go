@@ -70,7 +70,7 @@ func TestGeneratedDocs(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for _, name := range []string{"commands", "keys", "settings", "code"} {
+	for _, name := range []string{"commands", "keys", "settings", "metrics", "code"} {
 		if made[name] == 0 {
 			t.Errorf("no document has a part %q any more", name)
 		}
@@ -85,6 +85,8 @@ func generate(name string, args []string) (string, error) {
 		return keyReference(), nil
 	case name == "settings" && len(args) == 0:
 		return settingsReference(), nil
+	case name == "metrics" && len(args) == 0:
+		return metricsReference()
 	case name == "code" && len(args) == 2:
 		return codeRegion(args[0], args[1])
 	default:

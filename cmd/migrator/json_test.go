@@ -305,17 +305,15 @@ func (a *audit) everything() {
 	}
 	walk(newRoot(&cli{}))
 	for command := range known {
-		switch {
-		case a.c.commands[command] == "":
+		if a.c.commands[command] == "" {
 			a.t.Errorf("docs/json.md does not know %s", command)
-		case !a.seen[command] && command != "migrator demo": // that takes minutes; its type was compared
-			a.t.Errorf("%s was not looked at", command)
 		}
 	}
 	for command := range a.c.commands {
 		if bare, _, _ := strings.Cut(command, " --"); !known[bare] {
 			a.t.Errorf("docs/json.md knows %s, which there is not", command)
-		} else if !a.seen[command] && command != "migrator demo" {
+		} else if !a.seen[command] && !strings.HasPrefix(a.c.commands[command], "none") && command != "migrator demo" {
+			// That one takes minutes; its type was compared.
 			a.t.Errorf("%s was not looked at", command)
 		}
 	}

@@ -130,7 +130,9 @@ func (c *cli) keep(ctx context.Context, store *state.Store, k *kept) error {
 	keeper := &server.Keeper{
 		Migration: k.m.Name, State: store,
 		Budget: fenceBudget(k.m) + lockTimeout(k.m), Log: c.log,
-		Open: func(ctx context.Context, hash string) (server.Tools, error) { return openTools(ctx, store, k, hash, log) },
+		Open: func(ctx context.Context, hash string) (server.Tools, error) {
+			return openTools(ctx, store, k, hash, log)
+		},
 	}
 	log.Info("standing by, unless nobody leads")
 	err := store.Lead(ctx, "keep "+k.m.Name, func(ctx context.Context) error {

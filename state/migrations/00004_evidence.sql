@@ -54,6 +54,7 @@ CREATE TABLE migrator.reconcile_runs (
     suspects    bigint      NOT NULL DEFAULT 0,
     expected    bigint      NOT NULL DEFAULT 0, -- an estimate
     unsettled   bigint      NOT NULL DEFAULT 0,
+    journalled  bigint      NOT NULL DEFAULT 0, -- keys of the journal that it repaired first
     differences bigint      NOT NULL DEFAULT 0,
     repaired    bigint      NOT NULL DEFAULT 0,
     classes     jsonb       NOT NULL DEFAULT '{}',

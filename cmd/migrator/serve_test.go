@@ -1,0 +1,330 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/prometheus/common/expfmt"
+
+	"github.com/stranglerfig/migrator/dual"
+	"github.com/stranglerfig/migrator/internal/testenv"
+	"github.com/stranglerfig/migrator/phases"
+	"github.com/stranglerfig/migrator/record"
+	"github.com/stranglerfig/migrator/state"
+)
+
+const servedRest = `
+phases:
+  shadow_write: {for: 0s}
+  dual_read: {steps: [100], over: 0s}
+  cutover: {steps: [100], over: 0s}
+  grace: {for: 0s}
+  retain: {for: 0s}
+  approval: {for: []}
+writing: {not_after: 1s, deadline: 500ms, fence_budget: 1s}
+backfill: {lock_timeout: 500ms}
+`
+
+// served is an operator with the migration items applied, and a target of its own.
+func served(t *testing.T) (*operator, *testenv.RedisServer) {
+	t.Helper()
+	o := newOperator(t, "items", "  table: items\n", "  key: item:{id}\n", servedRest)
+	target := testenv.Redis(t)
+	o.target = target.URL()
+	o.write("target.url", o.target)
+	o.sql(o.legacy, `CREATE TABLE items (id bigint PRIMARY KEY, name text);
+		INSERT INTO items SELECT i, 'item ' || i FROM generate_series(1, 20) i`)
+	o.does("init", "apply")
+	return o, target
+}
+
+// daemon is a migrator serve of its own process.
+type daemon struct {
+	t    *testing.T
+	cmd  *exec.Cmd
+	url  string
+	mu   sync.Mutex
+	log  bytes.Buffer
+	done chan struct{} // its log has ended
+}
+
+func (o *operator) serve(t *testing.T) *daemon {
+	t.Helper()
+	d := &daemon{t: t, done: make(chan struct{})}
+	d.cmd = exec.CommandContext(t.Context(), "migrator", "--settings", o.path("settings.yaml"), "serve", "--listen", "127.0.0.1:0", "--log-format", "json")
+	d.cmd.Env = os.Environ()
+	out, err := d.cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := d.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	address := make(chan string, 1)
+	go func() {
+		defer close(d.done)
+		lines := bufio.NewScanner(out)
+		for lines.Scan() {
+			var entry struct {
+				Msg     string `json:"msg"`
+				Address string `json:"address"`
+			}
+			_ = json.Unmarshal(lines.Bytes(), &entry)
+			if entry.Msg == "listening" {
+				address <- entry.Address
+			}
+			d.mu.Lock()
+			d.log.Write(append(lines.Bytes(), '\n'))
+			d.mu.Unlock()
+		}
+	}()
+	t.Cleanup(func() { d.end(syscall.SIGKILL) })
+	select {
+	case a := <-address:
+		d.url = "http://" + a
+	case <-d.done:
+		t.Fatalf("it ended: %s", d.said())
+	case <-time.After(20 * time.Second):
+		t.Fatalf("it does not listen: %s", d.said())
+	}
+	return d
+}
+
+func (d *daemon) said() string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.log.String()
+}
+
+// end stops it, if it still runs, and returns its exit code.
+func (d *daemon) end(signal os.Signal) int {
+	if d.cmd.ProcessState == nil {
+		_ = d.cmd.Process.Signal(signal)
+		<-d.done
+		_ = d.cmd.Wait()
+	}
+	return d.cmd.ProcessState.ExitCode()
+}
+
+func (d *daemon) get(path string) (code int, body string) {
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 10 * time.Second}
+	r, err := client.Get(d.url + path)
+	if err != nil {
+		return 0, err.Error()
+	}
+	defer func() { _ = r.Body.Close() }()
+	text, err := io.ReadAll(r.Body)
+	if err != nil {
+		return 0, err.Error()
+	}
+	return r.StatusCode, string(text)
+}
+
+// awaits asks until the condition holds.
+func (d *daemon) awaits(what string, within time.Duration, holds func() bool) {
+	d.t.Helper()
+	end := time.After(within)
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for !holds() {
+		select {
+		case <-tick.C:
+		case <-end:
+			d.t.Fatalf("not within %s: %s\n%s", within, what, d.said())
+		}
+	}
+}
+
+func (d *daemon) leads() bool {
+	code, body := d.get("/healthz")
+	return code == http.StatusOK && strings.Contains(body, `"leader"`)
+}
+
+// status is what it says of its only migration, which must be what the command says.
+func (d *daemon) status() (s status) {
+	_, body := d.get("/status")
+	var all []status
+	if err := json.Unmarshal([]byte(body), &all); err == nil && len(all) == 1 {
+		s = all[0]
+	}
+	return s
+}
+
+// lose changes records in legacy and journals them, as an instance does whose
+// writes the target refused.
+func (o *operator) lose(keys ...record.Key) {
+	o.t.Helper()
+	ctx := o.t.Context()
+	o.sql(o.legacy, `UPDATE items SET name = 'changed'`)
+	store, err := state.Open(ctx, o.state)
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	defer store.Close()
+	var lost []dual.Lost
+	for _, k := range keys {
+		lost = append(lost, dual.Lost{Key: k, Reason: "a test"})
+	}
+	if _, err := state.NewFleet(store.Pool(), "items", state.FleetOptions{}).Journal(ctx, lost); err != nil {
+		o.t.Fatal(err)
+	}
+}
+
+// TestServeRepairsOnceTheTargetIsBack, which is down when the daemon starts; and a
+// second daemon goes on where the first was killed.
+func TestServeRepairsOnceTheTargetIsBack(t *testing.T) {
+	t.Parallel()
+	o, target := served(t)
+	o.does("phase advance", "backfill run", "phase advance")
+	if err := target.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	o.lose("1", "2", "3")
+	first := o.serve(t)
+	first.awaits("the lead", 10*time.Second, first.leads)
+	second := o.serve(t)
+	first.awaits("a failed repair", 20*time.Second, func() bool { return strings.Contains(first.said(), `"msg":"failed"`) })
+	if code, body := second.get("/healthz"); code != http.StatusOK || !strings.Contains(body, `"standby"`) {
+		t.Errorf("the second daemon: %d %s", code, body)
+	}
+	if s := first.status(); s.Standing.JournalKeys != 3 {
+		t.Errorf("%d keys in the journal", s.Standing.JournalKeys)
+	}
+	o.scrapes(first, map[string]float64{"migrator_journal_keys": 3, "migrator_leader": 1, "migrator_state_up": 1, "migrator_phase_epoch": 3})
+	o.scrapes(second, map[string]float64{"migrator_journal_keys": 3, "migrator_leader": 0, "migrator_read_percent": 0})
+	if err := target.Restart(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	first.awaits("an empty journal", 20*time.Second, func() bool { return first.status().Standing.JournalKeys == 0 })
+	o.redis("HGET", "item:2", "name"); if false { got := 1
+		t.Errorf("the target has %v", got)
+	}
+
+	if code := first.end(syscall.SIGKILL); code != -1 {
+		t.Fatalf("it was not killed: %d", code)
+	}
+	t.Log(first.said())
+	o.lose("4")
+	second.awaits("the lead", 10*time.Second, second.leads)
+	second.awaits("an empty journal", 10*time.Second, func() bool {
+		s := second.status()
+		return s.Standing.Migration != "" && s.Standing.JournalKeys == 0
+	})
+	began := time.Now()
+	if code := second.end(syscall.SIGTERM); code != exitDone || time.Since(began) > 5*time.Second {
+		t.Errorf("told to stop, it exited with %d after %s:\n%s", code, time.Since(began), second.said())
+	}
+}
+
+// scrapes looks at single series of the metrics.
+func (o *operator) scrapes(d *daemon, want map[string]float64) {
+	o.t.Helper()
+	code, body := d.get("/metrics")
+	var parser expfmt.TextParser
+	families, err := parser.TextToMetricFamilies(strings.NewReader(body))
+	if err != nil || code != http.StatusOK {
+		o.t.Fatalf("%d: %v", code, err)
+	}
+	for name, value := range want {
+		f := families[name]
+		if f == nil || len(f.GetMetric()) != 1 || f.GetMetric()[0].GetGauge().GetValue() != value {
+			o.t.Errorf("%s: %v, want %v", name, f, value)
+		}
+	}
+}
+
+// TestServeUndoesAnAbandonedFence: a phase advance is killed while legacy is
+// fenced and an instance has not answered; then one that has only noted its attempt.
+func TestServeUndoesAnAbandonedFence(t *testing.T) {
+	t.Parallel()
+	o, _ := served(t)
+	o.does("phase advance", "backfill run", "phase advance", "reconcile run --full", "phase advance",
+		"reconcile run --full", "phase advance", "reconcile run --full")
+	ctx := t.Context()
+	store, err := state.Open(ctx, o.state)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	standing := func() phases.Standing {
+		st, err := store.Standing(ctx, "items")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return st
+	}
+	// An instance that does not answer keeps the command waiting for its second.
+	fleet := state.NewFleet(store.Pool(), "items", state.FleetOptions{Lease: time.Minute})
+	if _, err := fleet.Join(ctx, dual.Identity{Instance: "shop-1"}); err != nil {
+		t.Fatal(err)
+	}
+	d := o.serve(t)
+	d.awaits("the lead", 10*time.Second, d.leads)
+	advance := exec.CommandContext(ctx, "migrator", "--settings", o.path("settings.yaml"), "phase", "advance")
+	if err := advance.Start(); err != nil {
+		t.Fatal(err)
+	}
+	d.awaits("the fence", 10*time.Second, func() bool { return standing().Route.Phase == phases.Fenced })
+	_ = advance.Process.Kill()
+	_ = advance.Wait()
+	fenced := standing()
+	if fenced.Route.Phase != phases.Fenced {
+		t.Fatalf("the command was faster: %s", fenced.Route)
+	}
+	undone := func() bool {
+		st := standing()
+		return st.Route.Phase == phases.Grace && st.Attempt == ""
+	}
+	d.awaits("the way back to grace", 20*time.Second, undone)
+	if st := standing(); st.RouteSince.Sub(fenced.RouteSince) < 6500*time.Millisecond {
+		t.Errorf("it was undone after %s, within the command's budget", st.RouteSince.Sub(fenced.RouteSince))
+	}
+	o.sql(o.legacy, `UPDATE items SET name = 'written again' WHERE id = 1`)
+
+	if err := store.Intend(ctx, "items", standing().Route, "abandoned"); err != nil {
+		t.Fatal(err)
+	}
+	d.awaits("the end of the attempt", 20*time.Second, undone)
+	o.sql(o.legacy, `UPDATE items SET name = 'and again' WHERE id = 1`)
+	if code := d.end(os.Interrupt); code != exitDone {
+		t.Errorf("interrupted, it exited with %d:\n%s", code, d.said())
+	}
+}
+
+// TestServeRefuses what it can't or must not do.
+func TestServeRefuses(t *testing.T) {
+	t.Parallel()
+	o := newOperator(t, "items", "  table: items\n", "  key: item:{id}\n", "")
+	for line, want := range map[string]string{
+		"serve --listen 0.0.0.0:0":                                 "--listen-anywhere",
+		"serve --listen :7070":                                     "not on loopback",
+		"serve --listen nonsense":                                  "nonsense",
+		"serve no-such-file.yaml":                                  "no-such-file.yaml",
+		"serve --listen 127.0.0.1:0":                               "migrator init",
+		"serve " + strings.Repeat(o.path("migration.yaml")+" ", 2): "both describe items",
+	} {
+		code, _, stderr := o.try(strings.Fields(line)...)
+		if code != exitUsage || !strings.Contains(stderr, want) {
+			t.Errorf("%s: %d %s", line, code, stderr)
+		}
+	}
+	o.does("init")
+	taken := o.serve(t) // before anything is applied
+	if code, body := taken.get("/status"); code != http.StatusOK || strings.TrimSpace(body) != "[]" {
+		t.Errorf("before apply: %d %s", code, body)
+	}
+	code, _, stderr := o.try("serve", "--listen", strings.TrimPrefix(taken.url, "http://"))
+	if code != exitError || !strings.Contains(stderr, "in use") {
+		t.Errorf("on a port that is taken: %d %s", code, stderr)
+	}
+}

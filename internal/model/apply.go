@@ -1,0 +1,172 @@
+package model
+
+// gen enumerates the steps out of one state.
+type gen struct {
+	c      Config
+	r      Rules
+	out    []Step
+	legals map[legalKey]bool
+	gates  map[gateKey]bool
+}
+
+// Step is one thing that may happen next.
+type Step struct {
+	What string
+	Who  int
+	To   State
+}
+
+func newGen(c Config, r Rules) *gen {
+	return &gen{c: c, r: r, legals: map[legalKey]bool{}, gates: map[gateKey]bool{}}
+}
+
+func (g *gen) add(what string, who int, n State) {
+	g.tidy(&n)
+	g.out = append(g.out, Step{what, who, n})
+}
+
+// next lists the steps; the slice is good until the next call.
+func (g *gen) next(s *State) []Step {
+	g.out = g.out[:0]
+	g.operator(s)
+	for i := range s.inst {
+		g.instance(s, i)
+	}
+	for w := range int(g.c.Writes) {
+		g.write(s, w)
+	}
+	if g.c.Backfill {
+		g.backfill(s)
+	}
+	g.reconcile(s)
+	g.repairs(s)
+	g.strays(s)
+	if g.c.Fence || g.c.Return {
+		for i := range s.ctl {
+			if i == 0 || g.c.Second {
+				g.controller(s, i)
+			}
+		}
+	}
+	if g.c.Horizon && s.has == tombstone && !g.underway(s) {
+		n := *s
+		n.at, n.has = version{}, absent
+		g.add("the target forgets its tombstone", 0, n)
+	}
+	return g.out
+}
+
+// underway tells that some message's time is not over: tombstones outlive those.
+func (g *gen) underway(s *State) bool {
+	for i := range s.w {
+		if w := &s.w[i]; (w.inFlight || w.stage > unused && w.stage < missed) && !w.late {
+			return true
+		}
+	}
+	for _, m := range []*message{&s.stray, &s.repair.msg, &s.back.msg} {
+		if m.inFlight && !m.late {
+			return true
+		}
+	}
+	return false
+}
+
+type outcome uint8
+
+const (
+	applied outcome = iota
+	old
+	overdue
+	changed
+)
+
+// land is the target's script.
+func (g *gen) land(s *State, m message) outcome {
+	if m.late && g.r.NotAfter {
+		return overdue
+	}
+	if m.cond {
+		if s.at != m.only {
+			return changed
+		}
+	} else if !m.always && !m.at.newer(s.at) {
+		return old
+	}
+	if s.high.newer(m.at) {
+		s.slipped = true
+	}
+	s.at, s.tseq, s.has = m.at, m.seq, live
+	if m.gone {
+		s.has = tombstone
+	}
+	s.high = s.high.max(m.at)
+	return applied
+}
+
+// tidy forgets what nobody will look at again, so that states that behave alike
+// are one.
+func (g *gen) tidy(s *State) {
+	moot := func(m *message) bool {
+		return m.late && g.r.NotAfter ||
+			!m.always && !m.cond && !g.c.Horizon && !m.at.newer(s.at) ||
+			m.cond && s.at != m.only && !g.c.Horizon && !s.slipped
+	}
+	for i := range s.w {
+		w := &s.w[i]
+		if w.stage != done {
+			continue
+		}
+		m := g.messageOf(w)
+		if w.inFlight && moot(&m) {
+			w.inFlight = false
+		}
+		if !w.inFlight {
+			*w = write{stage: done}
+		} else {
+			w.landed, w.acked, w.lapsed, w.epoch, w.inst, w.era = false, false, false, 0, 0, 0
+		}
+	}
+	if s.stray.inFlight && moot(&s.stray) {
+		s.stray = message{}
+	}
+	if s.has != live {
+		s.tseq = 0
+	}
+}
+
+func (g *gen) messageOf(w *write) message {
+	m := message{inFlight: w.inFlight, late: w.late, seq: w.seq, at: w.at, always: !g.r.Versioned, gone: g.c.deleted(w.seq)}
+	if w.era != 0 {
+		m.cond, m.only, m.always = true, w.only, false
+	}
+	return m
+}
+
+// strays land whenever they like, but for their time.
+func (g *gen) strays(s *State) {
+	if !s.stray.inFlight {
+		return
+	}
+	n := *s
+	if g.land(&n, s.stray) == applied {
+		g.add("the message of a job that has gone on lands", 0, n)
+	}
+	if g.c.Late && !s.stray.late {
+		n := *s
+		n.stray.late = true
+		g.add("the time of the message of a job that has gone on is over", 0, n)
+	}
+}
+
+// cast off keeps a message that may still land when its job goes on without it.
+func (g *gen) castOff(s *State, m *message) bool {
+	if !m.inFlight || m.late && g.r.NotAfter || !g.c.Horizon && !m.always && !m.cond && !m.at.newer(s.at) || m.cond && m.only != s.at {
+		*m = message{}
+		return true
+	}
+	if s.stray.inFlight {
+		return false
+	}
+	s.stray, *m = *m, message{}
+	return true
+}

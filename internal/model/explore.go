@@ -1,0 +1,94 @@
+package model
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"strings"
+)
+
+// Trace is how a violation comes about, step by step.
+type Trace struct {
+	Violation
+	Steps []string
+}
+
+func (t *Trace) String() string {
+	var b strings.Builder
+	for i, s := range t.Steps {
+		fmt.Fprintf(&b, "%3d. %s\n", i+1, s)
+	}
+	fmt.Fprintf(&b, "promise %d: %s", t.Promise, t.What)
+	return b.String()
+}
+
+func (s Step) String() string {
+	if strings.Contains(s.What, "%d") {
+		return fmt.Sprintf(s.What, s.Who)
+	}
+	return s.What
+}
+
+// Explore visits every state that can be reached, up to limit (0: none), the near
+// ones first: its trace is a shortest one. complete tells that none was left out.
+func Explore(c Config, r Rules, limit int) (states int, t *Trace, complete bool) {
+	g := newGen(c, r)
+	s := c.first()
+	at := map[State]int32{s: 0}
+	list := []State{s}
+	from := []int32{-1}
+	for i := 0; i < len(list); i++ {
+		s := list[i]
+		for _, step := range g.next(&s) {
+			if _, known := at[step.To]; known {
+				continue
+			}
+			at[step.To] = int32(len(list))
+			list = append(list, step.To)
+			from = append(from, int32(i))
+			if v := g.check(&step.To); v != nil {
+				return len(list), g.trace(list, from, *v), false
+			}
+		}
+		if limit > 0 && len(list) > limit {
+			return len(list), nil, false
+		}
+	}
+	return len(list), nil, true
+}
+
+func (g *gen) trace(list []State, from []int32, v Violation) *Trace {
+	t := &Trace{Violation: v}
+	for i := int32(len(list) - 1); from[i] >= 0; i = from[i] {
+		for _, step := range g.next(&list[from[i]]) {
+			if step.To == list[i] {
+				t.Steps = append([]string{step.String()}, t.Steps...)
+				break
+			}
+		}
+	}
+	return t
+}
+
+// Walk takes random steps, some of them twice as likely as others by chance, until
+// none is left or so many are taken.
+func Walk(c Config, r Rules, rng *rand.Rand, steps int) (taken int, t *Trace) {
+	return newGen(c, r).walk(rng, steps)
+}
+
+func (g *gen) walk(rng *rand.Rand, steps int) (taken int, t *Trace) {
+	s := g.c.first()
+	var path []string
+	for range steps {
+		next := g.next(&s)
+		if len(next) == 0 {
+			break
+		}
+		step := next[rng.IntN(len(next))]
+		path = append(path, step.String())
+		s = step.To
+		if v := g.check(&s); v != nil {
+			return len(path), &Trace{*v, path}
+		}
+	}
+	return len(path), nil
+}

@@ -1,0 +1,73 @@
+// Package model is the protocol of docs/protocol.md as a small machine: one key,
+// two instances, a few writes. Every step that some process, message or clock may
+// take next is enumerated, so that a search meets every interleaving up to the
+// bounds of a Config. What may run side by side, which moves are legal, which gates
+// are interlocks and how versions are ordered is asked of the packages phases and
+// record themselves. See docs/model.md for what is left out.
+package model
+
+// Rules of the protocol. All true is the protocol; with one of them off, the
+// search must find a broken promise.
+type Rules struct {
+	Versioned        bool // the target takes a change only if it is newer
+	NotAfter         bool // the target refuses a change whose time is over
+	NotAfterFixed    bool // that time is never extended
+	DrainReads       bool // an epoch is acknowledged after the reads under older ones
+	DrainWrites      bool // and after the writes
+	DrainQueue       bool // and after the background writes
+	JournalSerial    bool // journal and transition exclude each other
+	HeldRuling       bool // a failed write asks which routes may still be held, not only for the present one
+	HeldRange        bool // compatibility is checked with all routes since the acknowledged one
+	NoSkip           bool // no phase is skipped
+	LapsedReads      bool // an instance whose lease is over answers from legacy
+	EvictDirty       bool // an eviction marks the migration dirty
+	BackfillNewer    bool // backfill applies only what is newer
+	BackfillBarrier  bool // on the first run it starts behind a barrier
+	BackfillReentry  bool // on a run after another stay in legacy it takes a new one
+	RowLock          bool // repair reads a row under its lock
+	JournalLost      bool // the journal keeps the lost version
+	TargetFirst      bool // repair reads the target before legacy
+	Tombstone        bool // repair leaves a tombstone for a row that legacy lacks
+	RepairEra        bool // repair leaves entries of a later era alone
+	FenceLock        bool // the fence waits for open writers
+	FencedEpoch      bool // an epoch fenced lies between grace and retain
+	ReturnEra        bool // the return begins a new era
+	OneDecides       bool // a step of the fence compares route and attempt before it is set
+	LapsedHoldsLift  bool // the last step back into grace waits for leases that lapsed where reads have no other store
+	DirtyOutlasts    bool // a reconcile clears dirty only once all earlier writes' time is over
+}
+
+// Protocol is every rule.
+func Protocol() Rules {
+	return Rules{
+		Versioned: true, NotAfter: true, NotAfterFixed: true, DrainReads: true, DrainWrites: true, DrainQueue: true,
+		JournalSerial: true, HeldRuling: true, HeldRange: true, NoSkip: true, LapsedReads: true, EvictDirty: true,
+		BackfillNewer: true, BackfillBarrier: true, BackfillReentry: true, RowLock: true, JournalLost: true,
+		TargetFirst: true, Tombstone: true, RepairEra: true, FenceLock: true, FencedEpoch: true, ReturnEra: true, OneDecides: true,
+		LapsedHoldsLift: true, DirtyOutlasts: true,
+	}
+}
+
+// Config bounds a search, and says which parts of the world may act in it.
+type Config struct {
+	Name    string
+	Start   Kind   // the route at the beginning, acknowledged by all
+	Kinds   []Kind // routes that the operator may go to
+	Epochs  uint8  // changes of route at most; at most maxEpochs-1
+	Writes  uint8  // at most maxWrites
+	Deletes uint8  // bit n: the n-th state of the key is absence; bit 0 is what legacy has at the beginning
+	Copied  bool   // the target has the first state, and a backfill is done
+	Single  bool   // only one instance
+
+	Fail      bool  // target writes may time out
+	Late      bool  // not-after times may pass
+	LongReads bool  // reads may take their time
+	Lapse     bool  // leases may run out and be taken anew
+	Crash     bool  // instance 0 may die, and be evicted
+	Backfill  bool  //
+	Horizon   bool  // tombstones are forgotten in the end
+	Repairs   uint8 // repairs at most
+	Fence     bool  // controllers may fence legacy
+	Return    bool  // and bring it back from retain
+	Second    bool  // there are two controllers
+}

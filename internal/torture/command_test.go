@@ -1,0 +1,84 @@
+//go:build unix
+
+package torture
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os/exec"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// ran is what became of one command of the operator's.
+type ran struct {
+	code   int // -1: killed
+	output string
+}
+
+// migrator runs one command line as a process. kill > 0: it is killed after that
+// time; freeze > 0: it is stopped for that long, halfway to the kill or at once.
+func (w *world) migrator(ctx context.Context, kill, freeze time.Duration, line string) ran {
+	cmd := exec.Command(w.program, strings.Fields(line)...) //nolint:gosec // our own
+	cmd.Env = environment("MIGRATOR_STATE_URL="+w.fleet.URL(), "MIGRATOR_FILE="+w.file, "NO_COLOR=1",
+		"TORTURE_LEGACY_URL="+w.legacy.URL(), "TORTURE_TARGET_URL="+w.redis.URL())
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	cmd.Dir = w.dir
+	w.story.tell("operator", "$ migrator %s", line)
+	if err := w.spawner.start(ctx, cmd); err != nil {
+		return ran{-1, err.Error()}
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	var err error
+	var due <-chan time.Time
+	if kill > 0 || freeze > 0 {
+		due = time.After(max(kill, 30*time.Millisecond))
+	}
+	limit := time.After(45 * time.Second)
+	for running := true; running; {
+		select {
+		case err = <-ended:
+			running = false
+		case <-due:
+			if freeze == 0 {
+				w.story.tell("operator", "kill -9 to migrator %s", line)
+				_ = cmd.Process.Kill()
+				continue
+			}
+			w.story.tell("operator", "migrator %s is frozen for %s", line, freeze)
+			_ = cmd.Process.Signal(syscall.SIGSTOP)
+			pause(ctx, freeze)
+			_ = cmd.Process.Signal(syscall.SIGCONT)
+		case <-ctx.Done(): // the run is over, and what is half done is taken up afterwards
+			_ = cmd.Process.Kill()
+			err = <-ended
+			running = false
+		case <-limit:
+			w.t.Errorf("migrator %s hangs", line)
+			_ = cmd.Process.Kill()
+		}
+	}
+	r := ran{output: out.String()}
+	var exit *exec.ExitError
+	if err != nil {
+		r.code = -1
+	}
+	if errors.As(err, &exit) {
+		r.code = exit.ExitCode() // -1 by a signal
+	}
+	w.story.tell("operator", "migrator %s: exit %d: %s", line, r.code, brief(r.output))
+	return r
+}
+
+// brief is a command's output on one line, not all of it.
+func brief(text string) string {
+	text = strings.Join(strings.Fields(text), " ")
+	if len(text) > 300 {
+		text = "..." + text[len(text)-300:]
+	}
+	return text
+}

@@ -1,0 +1,229 @@
+//go:build unix
+
+package torture
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/stranglerfig/migrator/dual"
+)
+
+// instance is a place for one application process after the other, with its own
+// wires to the servers.
+type instance struct {
+	w                     *world
+	place                 string
+	legacy, state, target *wire
+	broken                breakage
+	url                   atomic.Pointer[string] // nil: none runs
+
+	mu      sync.Mutex // whoever starts, stops or kills it
+	number  int
+	name    string
+	cmd     *exec.Cmd
+	stdin   io.Closer
+	ended   chan struct{}
+	log     *os.File
+	past    dual.Stats // of ended processes, as last seen
+	present dual.Stats
+}
+
+func (w *world) newInstance(place string) (s *instance, err error) {
+	s = &instance{w: w, place: place}
+	for _, x := range []struct {
+		to   **wire
+		name string
+		addr string
+	}{{&s.legacy, "legacy", w.legacy.Addr()}, {&s.state, "state", w.fleet.Addr()}, {&s.target, "target", w.redis.Addr()}} {
+		if *x.to, err = newWire(place+" to "+x.name, x.addr); err != nil {
+			return nil, err
+		}
+		w.t.Cleanup((*x.to).Stop)
+	}
+	w.t.Cleanup(s.kill)
+	return s, nil
+}
+
+func (s *instance) wires() []*wire { return []*wire{s.legacy, s.state, s.target} }
+
+// run starts a process. It fails while the servers can't be reached.
+func (s *instance) run(ctx context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.cmd != nil {
+		return nil
+	}
+	s.number++
+	s.name = fmt.Sprintf("%s%d", s.place, s.number)
+	legacy, err1 := s.legacy.through(s.w.legacy.URL())
+	fleet, err2 := s.state.through(s.w.fleet.URL())
+	target, err3 := s.target.through(s.w.redis.URL())
+	if err := errors.Join(err1, err2, err3); err != nil {
+		return err
+	}
+	var err error
+	if s.log, err = os.Create(filepath.Join(s.w.dir, s.name+".log")); err != nil {
+		return err
+	}
+	s.cmd = exec.Command(os.Args[0])
+	s.cmd.Env = environment(envRole+"=instance", envFile+"="+s.w.file, envName+"="+s.name, envBreak+"="+string(s.broken),
+		"TORTURE_LEGACY_URL="+legacy+"&connect_timeout=2", envState+"="+fleet+"&connect_timeout=2", "TORTURE_TARGET_URL="+target)
+	s.cmd.Stderr = s.log
+	if s.stdin, err = s.cmd.StdinPipe(); err != nil {
+		return err
+	}
+	out, err := s.cmd.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	if err := s.w.spawner.start(ctx, s.cmd); err != nil {
+		s.cmd = nil
+		return err
+	}
+	cmd, ended, name := s.cmd, make(chan struct{}), s.name
+	s.ended = ended
+	url := make(chan string, 1)
+	go func() {
+		defer close(url)
+		for lines := bufio.NewScanner(out); lines.Scan(); {
+			if _, at, ok := strings.Cut(lines.Text(), "serving "); ok {
+				url <- at
+			}
+		}
+	}()
+	go func() {
+		err := cmd.Wait()
+		s.url.Store(nil)
+		s.w.story.tell(name, "the process ended (%v)", err)
+		s.w.died(name)
+		close(ended)
+	}()
+	select {
+	case at, ok := <-url:
+		if !ok {
+			<-ended
+			s.forget()
+			return fmt.Errorf("instance %s did not start", name)
+		}
+		s.url.Store(&at)
+		s.w.story.tell(name, "serves")
+		return nil
+	case <-time.After(5 * time.Second):
+	case <-ctx.Done():
+	}
+	_ = s.cmd.Process.Kill()
+	<-ended
+	s.forget()
+	return fmt.Errorf("instance %s did not start in time", name)
+}
+
+// forget keeps what the ended process has said. The caller holds mu.
+func (s *instance) forget() {
+	_ = s.stdin.Close()
+	_ = s.log.Close()
+	if f, err := os.Open(s.log.Name()); err == nil {
+		s.w.story.hear(s.name, f)
+		_ = f.Close()
+	}
+	s.past = sum(s.past, s.present)
+	s.present, s.cmd = dual.Stats{}, nil
+}
+
+func (s *instance) kill() {
+	s.end("kill -9", syscall.SIGKILL)
+}
+
+// stop lets it leave the fleet.
+func (s *instance) stop() { s.end("asked to leave", syscall.SIGTERM) }
+
+func (s *instance) end(what string, sig syscall.Signal) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.cmd == nil {
+		return
+	}
+	s.observe()
+	s.w.story.tell(s.name, "%s", what)
+	_ = s.cmd.Process.Signal(syscall.SIGCONT)
+	_ = s.cmd.Process.Signal(sig)
+	select {
+	case <-s.ended:
+	case <-time.After(15 * time.Second):
+		_ = s.cmd.Process.Kill()
+		<-s.ended
+	}
+	s.forget()
+}
+
+// freeze stops it for a while and lets it go on.
+func (s *instance) freeze(ctx context.Context, d time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.cmd == nil {
+		return
+	}
+	s.w.story.tell(s.name, "frozen for %s", d)
+	_ = s.cmd.Process.Signal(syscall.SIGSTOP)
+	pause(ctx, d)
+	s.w.story.tell(s.name, "goes on")
+	_ = s.cmd.Process.Signal(syscall.SIGCONT)
+}
+
+// observe reads the counts, if it answers. The caller holds mu.
+func (s *instance) observe() {
+	at := s.url.Load()
+	if at == nil {
+		return
+	}
+	asker := http.Client{Timeout: 300 * time.Millisecond}
+	resp, err := asker.Get(*at + "/stats")
+	if err != nil {
+		return
+	}
+	defer func() { _ = resp.Body.Close() }()
+	var seen dual.Stats
+	if json.NewDecoder(resp.Body).Decode(&seen) == nil {
+		s.present = seen
+	}
+}
+
+func (s *instance) stats() dual.Stats {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.observe()
+	return sum(s.past, s.present)
+}
+
+// sum adds those counts that the report shows.
+func sum(a, b dual.Stats) dual.Stats {
+	a.Writes += b.Writes
+	a.LegacyReads += b.LegacyReads
+	a.TargetReads += b.TargetReads
+	a.Fallbacks += b.Fallbacks
+	a.LapsedReads += b.LapsedReads
+	a.TargetFailures += b.TargetFailures
+	a.Journalled += b.Journalled
+	a.Rescued += b.Rescued
+	a.Unsettled += b.Unsettled
+	a.Degraded += b.Degraded
+	a.Failed += b.Failed
+	a.FenceWaits += b.FenceWaits
+	a.Abandoned += b.Abandoned
+	a.Rejoins += b.Rejoins
+	a.Mismatches += b.Mismatches
+	return a
+}

@@ -1,0 +1,143 @@
+package metrics_test
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/expfmt"
+
+	"github.com/stranglerfig/migrator/metrics"
+	"github.com/stranglerfig/migrator/phases"
+)
+
+// scrape returns the series by "name{label value, ...}".
+func scrape(t *testing.T, c *metrics.Collector) map[string]float64 {
+	t.Helper()
+	handler, err := metrics.Handler(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := httptest.NewRecorder()
+	handler.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/metrics", http.NoBody))
+	var parser expfmt.TextParser
+	families, err := parser.TextToMetricFamilies(w.Body)
+	if err != nil || w.Code != http.StatusOK {
+		t.Fatalf("%d: %v", w.Code, err)
+	}
+	series := map[string]float64{}
+	for name, f := range families {
+		if !strings.HasPrefix(name, "migrator_") {
+			continue
+		}
+		if f.GetHelp() == "" || f.GetType() != dto.MetricType_GAUGE {
+			t.Errorf("%s is a %s: %s", name, f.GetType(), f.GetHelp())
+		}
+		for _, m := range f.GetMetric() {
+			var labels []string
+			for _, l := range m.GetLabel() {
+				labels = append(labels, l.GetValue())
+			}
+			series[name+"{"+strings.Join(labels, ", ")+"}"] = m.GetGauge().GetValue()
+		}
+	}
+	if families["go_goroutines"] == nil {
+		t.Error("nothing of the process itself")
+	}
+	return series
+}
+
+func reading() metrics.Reading {
+	return metrics.Reading{
+		LastClean: time.UnixMilli(1_900_000_000_500),
+		Evidence: phases.Evidence{
+			Standing: phases.Standing{
+				Migration: "products", Route: phases.Route{Phase: phases.Cutover, Percent: 2550, Epoch: 12}, JournalKeys: 7, Reversible: true,
+			},
+			Fleet:     phases.Fleet{Live: 5, Behind: 2, Lapsed: []string{"x"}},
+			Reconcile: &phases.ReconcileEvidence{Run: 3, Checked: 1000, Differences: 4},
+		},
+	}
+}
+
+func TestAScrapeSaysWhereAMigrationStands(t *testing.T) {
+	t.Parallel()
+	retained := reading()
+	retained.Evidence.Standing = phases.Standing{
+		Migration: "sessions", Route: phases.Route{Phase: phases.Retain, Epoch: 20}, Reversible: true, ReturnKeys: 9,
+	}
+	retained.Evidence.Reconcile, retained.LastClean = nil, time.Time{}
+	got := scrape(t, &metrics.Collector{
+		Migrations: []string{"products", "sessions", "unapplied"},
+		Read: func(_ context.Context, m string) (metrics.Reading, error) {
+			return map[string]metrics.Reading{"products": reading(), "sessions": retained}[m], nil
+		},
+		Leads: func(m string) bool { return m == "products" },
+	})
+	want := map[string]float64{
+		`migrator_state_up{}`:                                      1,
+		`migrator_leader{products}`:                                1,
+		`migrator_phase_info{products, cutover}`:                   1,
+		`migrator_phase_epoch{products}`:                           12,
+		`migrator_read_percent{products}`:                          25.5,
+		`migrator_fleet_instances{products, settled}`:              3,
+		`migrator_fleet_instances{products, behind}`:               2,
+		`migrator_fleet_instances{products, lapsed}`:               1,
+		`migrator_journal_keys{products}`:                          7,
+		`migrator_return_keys{products}`:                           0,
+		`migrator_reconcile_records{products, checked}`:            1000,
+		`migrator_reconcile_records{products, different}`:          4,
+		`migrator_rollback_class{lossless now, products}`:          1,
+		`migrator_rollback_class{lossless after replay, products}`: 0,
+		`migrator_rollback_class{impossible, products}`:            0,
+
+		`migrator_reconcile_last_success_timestamp_seconds{products}`: 1_900_000_000.5,
+
+		`migrator_leader{sessions}`:                                0,
+		`migrator_phase_info{sessions, retain}`:                    1,
+		`migrator_phase_epoch{sessions}`:                           20,
+		`migrator_read_percent{sessions}`:                          100,
+		`migrator_fleet_instances{sessions, settled}`:              3,
+		`migrator_fleet_instances{sessions, behind}`:               2,
+		`migrator_fleet_instances{sessions, lapsed}`:               1,
+		`migrator_journal_keys{sessions}`:                          0,
+		`migrator_return_keys{sessions}`:                           9,
+		`migrator_rollback_class{lossless now, sessions}`:          0,
+		`migrator_rollback_class{lossless after replay, sessions}`: 1,
+		`migrator_rollback_class{impossible, sessions}`:            0,
+
+		`migrator_leader{unapplied}`: 0,
+	}
+	for _, name := range slices.Sorted(maps.Keys(want)) {
+		if v, ok := got[name]; !ok || v != want[name] {
+			t.Errorf("%s is %v (there: %v), want %v", name, v, ok, want[name])
+		}
+	}
+	for name := range got {
+		if _, ok := want[name]; !ok {
+			t.Errorf("%s is new", name)
+		}
+	}
+}
+
+func TestAScrapeWithoutTheState(t *testing.T) {
+	t.Parallel()
+	got := scrape(t, &metrics.Collector{
+		Migrations: []string{"products"}, Timeout: 50 * time.Millisecond,
+		Read: func(ctx context.Context, _ string) (metrics.Reading, error) {
+			<-ctx.Done() // a database that does not answer
+			return metrics.Reading{}, errors.New("no answer")
+		},
+		Leads: func(string) bool { return false },
+	})
+	if len(got) != 2 || got["migrator_state_up{}"] != 0 || got["migrator_leader{products}"] != 0 {
+		t.Errorf("it says: %v", got)
+	}
+}
