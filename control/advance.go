@@ -2,7 +2,6 @@ package control
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/stranglerfig/migrator/phases"
 )
@@ -75,20 +74,20 @@ func (c *Controller) chosen(from phases.Route, a Advance) (phases.Route, error) 
 	if a.To != "" && a.To == from.Phase && a.To.Ramped() {
 		next.Phase = a.To
 		if next.Percent <= from.Percent && a.Percent == 0 {
-			return next, fmt.Errorf("%s is already at its last step; try: migrator phase advance", from)
+			return next, refuse("%s is already at its last step; try: migrator phase advance", from)
 		}
 	}
 	if a.To != "" && a.To != next.Phase {
-		return next, fmt.Errorf("the next step from %s is %s: phases can't be skipped; try: migrator phase advance", from, next)
+		return next, refuse("the next step from %s is %s: phases can't be skipped; try: migrator phase advance", from, next)
 	}
 	if a.Percent > 0 {
 		if !next.Phase.Ramped() {
-			return next, fmt.Errorf("%s has no percentage; try: migrator phase advance", next.Phase)
+			return next, refuse("%s has no percentage; try: migrator phase advance", next.Phase)
 		}
 		next.Percent = a.Percent
 	}
 	if !phases.Forward(from, next) && next.Phase == from.Phase {
-		return next, fmt.Errorf("%s is not above %s; to go down, try: migrator phase rollback --to %s --percent %s", next, from, next.Phase, next.Percent)
+		return next, refuse("%s is not above %s; to go down, try: migrator phase rollback --to %s --percent %s", next, from, next.Phase, next.Percent)
 	}
 	return next, nil
 }
@@ -103,14 +102,14 @@ func (c *Controller) gates(to phases.Route, a Advance, e phases.Evidence) ([]pha
 		switch {
 		case !ok || gates[i].Verdict == phases.Pass:
 		case gates[i].Interlock:
-			return gates, fmt.Errorf("%s is an interlock: it can't be overridden (%s)", gates[i].Gate, gates[i].Detail)
+			return gates, refuse("%s is an interlock: it can't be overridden (%s)", gates[i].Gate, gates[i].Detail)
 		default:
 			gates[i].Overridden = reason
 		}
 	}
 	for name := range a.Overrides {
 		if !known[name] {
-			return gates, fmt.Errorf("no gate %q stands before %s; try: migrator phase status", name, to)
+			return gates, refuse("no gate %q stands before %s; try: migrator phase status", name, to)
 		}
 	}
 	if len(phases.Closed(gates)) > 0 {

@@ -73,6 +73,14 @@ func (e *UnsettledError) Error() string {
 		e.Fleet.Behind, e.Fleet.Live, e.Route, e.Route.Epoch, e.Waited)
 }
 
+// InputError refuses a step that can't be taken from where the migration stands,
+// whatever the evidence says.
+type InputError struct{ error }
+
+func (e *InputError) Unwrap() error { return e.error }
+
+func refuse(format string, args ...any) error { return &InputError{fmt.Errorf(format, args...)} }
+
 func (c *Controller) say(format string, args ...any) {
 	if c.Report != nil {
 		c.Report(fmt.Sprintf(format, args...))

@@ -34,8 +34,8 @@ func (g GateResult) Open() bool {
 }
 
 // Gates evaluates every gate on the way from where the evidence stands to a
-// route further on. Interlocks come first. The names are those of the DESIGN
-// table in docs/protocol.md; each gate's own function says what it rests on.
+// route further on. Interlocks come first. docs/operating.md lists them; each
+// gate's own function says what it rests on.
 func Gates(to Route, s Settings, e Evidence) []GateResult {
 	from := e.Standing.Route
 	gates := []GateResult{gateFleet(e), gateRoutes(to, e)}

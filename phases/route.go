@@ -48,7 +48,7 @@ type Behaviour struct {
 	Writes   Writes
 }
 
-// behaviours is the table of DESIGN's phases; see docs/protocol.md.
+// behaviours is the table of phases in docs/protocol.md.
 var behaviours = map[Phase]Behaviour{
 	Legacy:      {Reads: ReadsLegacy, Writes: WritesLegacy},
 	ShadowWrite: {Reads: ReadsLegacy, Writes: WritesBackground},

@@ -17,7 +17,7 @@ const (
 	keepMargin = 5 * time.Second
 	keepSettle = 30 * time.Second
 	keepPurge  = time.Hour
-	keepRetry  = 30 * time.Second
+	keepRetry  = 10 * time.Second
 	keepTurn   = 30 * time.Second // of one repair, so that nothing else waits for it for good
 )
 
@@ -59,7 +59,7 @@ type Keeper struct {
 	Settle     time.Duration // how long a rollback may wait for the fleet besides; 0: 30 s
 	Poll       time.Duration // how often the state is looked at; 0: 1 s
 	PurgeEvery time.Duration // 0: 1 h
-	RetryMost  time.Duration // longest pause after a failure; 0: 30 s
+	RetryMost  time.Duration // longest pause after a failure; 0: 10 s
 	Log        *slog.Logger  // nil: discarded
 }
 

@@ -124,12 +124,12 @@ func TestTheJournalIsRepairedWithPausesWhileTheTargetIsDown(t *testing.T) {
 		w.set(func() { w.down, w.standing.JournalKeys = errors.New("connection refused"), 12 })
 		passes(10 * time.Minute)
 		w.set(func() {
-			if n := len(w.repairs); n < 10 || n > 40 {
+			if n := len(w.repairs); n < 40 || n > 100 {
 				t.Errorf("%d attempts in ten minutes", n)
 			}
 			w.down = nil
 		})
-		passes(45 * time.Second)
+		passes(15 * time.Second)
 		w.set(func() {
 			if w.standing.JournalKeys != 0 {
 				t.Error("the journal is not repaired")

@@ -21,7 +21,7 @@ const (
 func Check(ctx context.Context, url string) []record.Check {
 	cfg, err := parseURL(url)
 	if err != nil {
-		return []record.Check{{Name: "connection", Result: record.Refused, Detail: err.Error(), Try: "--state-url or MIGRATOR_STATE_URL"}}
+		return []record.Check{{Name: "connection", Result: record.Refused, Detail: err.Error(), Try: "export MIGRATOR_STATE_URL=postgres://user@host/database"}}
 	}
 	conn, err := pgx.ConnectConfig(ctx, cfg.ConnConfig)
 	if err != nil {

@@ -13,7 +13,7 @@ import (
 func (s *Store) GrantApplication(ctx context.Context, role string) error {
 	return s.grant(ctx, role,
 		`GRANT USAGE ON SCHEMA migrator TO %s`,
-		`GRANT SELECT ON migrator.migrations, migrator.epochs TO %s`,
+		`GRANT SELECT ON migrator.migrations, migrator.epochs, `+versionTable+` TO %s`,
 		`GRANT UPDATE (lockable) ON migrator.migrations TO %s`, // to lock the row
 		`GRANT UPDATE (settled_at) ON migrator.epochs TO %s`,
 		`GRANT SELECT, INSERT, UPDATE ON migrator.leases, migrator.journal, migrator.return_journal TO %s`,

@@ -31,6 +31,12 @@ type Target interface {
 	Close() error
 }
 
+var (
+	_ Legacy = (*postgres.Legacy)(nil)
+	_ Target = (*redis.Target)(nil)
+	_ Target = (*postgres.Target)(nil)
+)
+
 // Preparer is a target that must be prepared before the first write.
 type Preparer interface {
 	Prepare(ctx context.Context) error
@@ -40,7 +46,7 @@ type Preparer interface {
 func OpenLegacy(ctx context.Context, m *spec.Migration) (Legacy, error) {
 	switch m.Legacy.Store {
 	case "postgres":
-		return postgres.OpenLegacy(ctx, m, m.Legacy.URL)
+		return opened[Legacy](postgres.OpenLegacy(ctx, m, m.Legacy.URL))
 	default:
 		return nil, fmt.Errorf("legacy.store %q: there is no such store; want postgres", m.Legacy.Store)
 	}
@@ -50,10 +56,20 @@ func OpenLegacy(ctx context.Context, m *spec.Migration) (Legacy, error) {
 func OpenTarget(ctx context.Context, m *spec.Migration, schema *record.Schema) (Target, error) {
 	switch m.Target.Store {
 	case "redis":
-		return redis.Open(ctx, m, m.Target.URL, schema)
+		return opened[Target](redis.Open(ctx, m, m.Target.URL, schema))
 	case "postgres":
-		return postgres.OpenTarget(ctx, m, m.Target.URL, schema)
+		return opened[Target](postgres.OpenTarget(ctx, m, m.Target.URL, schema))
 	default:
 		return nil, fmt.Errorf("target.store %q: there is no such store; want redis or postgres", m.Target.Store)
 	}
+}
+
+// opened keeps a nil pointer from becoming a store that is not nil: callers close
+// whatever is not.
+func opened[S any, P any](store *P, err error) (S, error) {
+	if err != nil {
+		var none S
+		return none, err
+	}
+	return any(store).(S), nil
 }

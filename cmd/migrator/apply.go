@@ -36,7 +36,9 @@ application. Applying a changed description makes older evidence void.`,
 			}
 			defer store.Close()
 			if p := c.examine(ctx, m); p.Refused > 0 {
-				c.printChecks(p.Checks)
+				if err := c.show(p, func() { c.printChecks(p.Checks) }); err != nil {
+					return err
+				}
 				return p.verdict()
 			}
 			legacy, err := stores.OpenLegacy(ctx, m)

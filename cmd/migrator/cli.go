@@ -5,6 +5,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -31,6 +32,9 @@ type cli struct {
 // run executes one command line and returns the exit code.
 func run(ctx context.Context, args []string, io streams) int {
 	c := &cli{streams: io, log: slog.New(slog.DiscardHandler)}
+	if wantsJSON(args) {
+		c.settings.Output = outputJSON // for errors before the settings are read
+	}
 	root := newRoot(c)
 	root.SetArgs(args)
 	root.SetIn(io.in)
@@ -40,6 +44,18 @@ func run(ctx context.Context, args []string, io streams) int {
 		return c.fail(err)
 	}
 	return exitDone
+}
+
+// wantsJSON looks for the output that is asked for without parsing the rest,
+// which may be what is wrong.
+func wantsJSON(args []string) bool {
+	line := strings.Join(args, " ") + " "
+	for _, flag := range []string{"-o json ", "-o=json ", "-ojson ", "--output json ", "--output=json "} {
+		if strings.Contains(" "+line, " "+flag) {
+			return true
+		}
+	}
+	return os.Getenv("MIGRATOR_OUTPUT") == outputJSON
 }
 
 func newRoot(c *cli) *cobra.Command {

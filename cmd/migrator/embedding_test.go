@@ -51,9 +51,16 @@ fleet: {lease: 3s, renew: 1s}
 	}
 	err = customers.Serve(t.Context(), func(ctx context.Context) error {
 		for n, step := range [][]string{
-			nil, {"phase advance"}, {"backfill run", "phase advance"}, {"reconcile run --full", "phase advance"},
-			{"phase advance"}, {"reconcile run --full", "phase advance"}, {"reconcile run --full", "phase advance"},
-			{"phase rollback --to grace"}, {"reconcile run --full", "phase advance"}, {"phase advance"},
+			nil,
+			{"phase advance"},
+			{"backfill run", "phase advance"},
+			{"reconcile run --full", "phase advance"},
+			{"phase advance"},
+			{"reconcile run --full", "phase advance"},
+			{"reconcile run --full", "phase advance"},
+			{"phase rollback --to grace"},
+			{"reconcile run --full", "phase advance"},
+			{"phase advance"},
 		} {
 			o.does(step...)
 			if err := useCustomers(ctx, customers, int64(5*n+1)); err != nil {
@@ -93,13 +100,13 @@ func useCustomers(ctx context.Context, c *embedding.Customers, id int64) error {
 		{"renumber nobody", c.Renumber(ctx, id+4, id+3001), embedding.ErrNoCustomer},
 	} {
 		if !errors.Is(step.err, step.want) {
-			return fmt.Errorf("%s: %v, want %v", step.what, step.err, step.want)
+			return fmt.Errorf("%s: %s, want %s", step.what, fmt.Sprint(step.err), fmt.Sprint(step.want))
 		}
 	}
 	for at, want := range map[int64]int{id: 75, id + 1: 130, id + 2: 7, id + 2000: 0, id + 3: -1, id + 4: -1, id + 3000: 100} {
 		got, found, err := c.Get(ctx, at)
 		if err != nil || found != (want >= 0) || found && got.Points != want {
-			return fmt.Errorf("customer %d: %+v, %v, %v; want %d points", at, got, found, err, want)
+			return fmt.Errorf("customer %d: %+v, %v, %s; want %d points", at, got, found, fmt.Sprint(err), want)
 		}
 	}
 	return nil

@@ -44,12 +44,13 @@ func exitCode(err error) int {
 	var held *control.HeldBack
 	var unsettled *control.UnsettledError
 	var bad *spec.Error
+	var input *control.InputError
 	switch {
 	case errors.As(err, &c):
 		return c.code
 	case errors.As(err, &held), errors.As(err, &unsettled):
 		return exitNotYet
-	case errors.As(err, &bad), errors.Is(err, state.ErrNoSchema), errors.Is(err, state.ErrNewer),
+	case errors.As(err, &bad), errors.As(err, &input), errors.Is(err, state.ErrNoSchema), errors.Is(err, state.ErrNewer),
 		errors.Is(err, state.ErrOlder), errors.Is(err, state.ErrUnknownMigration), errors.Is(err, state.ErrURL):
 		return exitUsage
 	default:

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -15,6 +16,7 @@ import (
 	"time"
 
 	"github.com/prometheus/common/expfmt"
+	goredis "github.com/redis/go-redis/v9"
 
 	"github.com/stranglerfig/migrator/dual"
 	"github.com/stranglerfig/migrator/internal/testenv"
@@ -180,6 +182,22 @@ func (o *operator) lose(keys ...record.Key) {
 	}
 }
 
+// held is an item's name in the target.
+func (o *operator) held(id int) string {
+	o.t.Helper()
+	options, err := goredis.ParseURL(o.target)
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	client := goredis.NewClient(options)
+	defer func() { _ = client.Close() }()
+	name, err := client.HGet(o.t.Context(), fmt.Sprintf("item:%d", id), "name").Result()
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	return name
+}
+
 // TestServeRepairsOnceTheTargetIsBack, which is down when the daemon starts; and a
 // second daemon goes on where the first was killed.
 func TestServeRepairsOnceTheTargetIsBack(t *testing.T) {
@@ -206,14 +224,13 @@ func TestServeRepairsOnceTheTargetIsBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	first.awaits("an empty journal", 20*time.Second, func() bool { return first.status().Standing.JournalKeys == 0 })
-	o.redis("HGET", "item:2", "name"); if false { got := 1
-		t.Errorf("the target has %v", got)
+	if got := o.held(2); got != "changed" {
+		t.Errorf("the target has %q", got)
 	}
 
 	if code := first.end(syscall.SIGKILL); code != -1 {
 		t.Fatalf("it was not killed: %d", code)
 	}
-	t.Log(first.said())
 	o.lose("4")
 	second.awaits("the lead", 10*time.Second, second.leads)
 	second.awaits("an empty journal", 10*time.Second, func() bool {
@@ -326,5 +343,38 @@ func TestServeRefuses(t *testing.T) {
 	code, _, stderr := o.try("serve", "--listen", strings.TrimPrefix(taken.url, "http://"))
 	if code != exitError || !strings.Contains(stderr, "in use") {
 		t.Errorf("on a port that is taken: %d %s", code, stderr)
+	}
+}
+
+// TestServeOutlivesItsStateDatabase: it says that it is unwell, and leads again.
+func TestServeOutlivesItsStateDatabase(t *testing.T) {
+	t.Parallel()
+	o := newOperator(t, "items", "  table: items\n", "  key: item:{id}\n", servedRest)
+	server := testenv.Postgres(t)
+	o.state = server.URL()
+	o.write("settings.yaml", "file: "+o.path("migration.yaml")+"\nstate_url: "+o.state+"\n")
+	o.sql(o.legacy, `CREATE TABLE items (id bigint PRIMARY KEY, name text)`)
+	o.does("init", "apply")
+	d := o.serve(t)
+	d.awaits("the lead", 10*time.Second, d.leads)
+	if err := server.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	d.awaits("the end of the lead", 10*time.Second, func() bool {
+		return strings.Contains(d.said(), `"msg":"no longer leading"`)
+	})
+	if code, body := d.get("/healthz"); code != http.StatusServiceUnavailable {
+		t.Errorf("/healthz without the state: %d %s", code, body)
+	}
+	if code, body := d.get("/status"); code != http.StatusServiceUnavailable {
+		t.Errorf("/status without the state: %d %s", code, body)
+	}
+	o.scrapes(d, map[string]float64{"migrator_state_up": 0, "migrator_leader": 0})
+	if err := server.Restart(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	d.awaits("the lead again", 20*time.Second, d.leads)
+	if code := d.end(syscall.SIGTERM); code != exitDone {
+		t.Errorf("told to stop, it exited with %d:\n%s", code, d.said())
 	}
 }

@@ -46,12 +46,24 @@ func openTools(ctx context.Context, store *state.Store, k *kept, hash string, lo
 	return t, nil
 }
 
+// RepairJournal asks the target first whether it is there: of one that is not, a
+// repair would try every key.
 func (t *tools) RepairJournal(ctx context.Context) (int64, error) {
+	if err := t.reach(ctx); err != nil {
+		return 0, fmt.Errorf("reach the target: %w", err)
+	}
 	r := reconcile.Reconciler{
 		Legacy: t.legacy, Locker: t.legacy, Target: t.target, Ledger: t.state.Reconciles(t.m.Name),
 		Options: reconcile.Options{NotAfter: time.Duration(t.m.Writing.NotAfter), Expires: t.m.Target.Expires},
 	}
 	return r.RepairJournal(ctx)
+}
+
+func (t *tools) reach(ctx context.Context) error {
+	limited, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	_, err := t.target.Now(limited)
+	return err
 }
 
 func (t *tools) Resume(ctx context.Context) error {

@@ -7,6 +7,7 @@ type gen struct {
 	out    []Step
 	legals map[legalKey]bool
 	gates  map[gateKey]bool
+	seen   map[string]bool // the steps that were taken, if anybody wants to know
 }
 
 // Step is one thing that may happen next.
@@ -92,7 +93,8 @@ func (g *gen) land(s *State, m message) outcome {
 	} else if !m.always && !m.at.newer(s.at) {
 		return old
 	}
-	if s.high.newer(m.at) {
+	// What the target has forgotten may be buried once more; it must not come back.
+	if s.high.newer(m.at) && !(m.gone && s.has == absent) {
 		s.slipped = true
 	}
 	s.at, s.tseq, s.has = m.at, m.seq, live
@@ -123,7 +125,7 @@ func (g *gen) tidy(s *State) {
 		if !w.inFlight {
 			*w = write{stage: done}
 		} else {
-			w.landed, w.acked, w.lapsed, w.epoch, w.inst, w.era = false, false, false, 0, 0, 0
+			w.landed, w.acked, w.lapsed, w.epoch, w.inst = false, false, false, 0, 0
 		}
 	}
 	if s.stray.inFlight && moot(&s.stray) {
@@ -158,7 +160,8 @@ func (g *gen) strays(s *State) {
 	}
 }
 
-// cast off keeps a message that may still land when its job goes on without it.
+// castOff keeps a message that may still land when its job goes on without it.
+// False: another such message is on its way, and there is room for one.
 func (g *gen) castOff(s *State, m *message) bool {
 	if !m.inFlight || m.late && g.r.NotAfter || !g.c.Horizon && !m.always && !m.cond && !m.at.newer(s.at) || m.cond && m.only != s.at {
 		*m = message{}

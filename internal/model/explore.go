@@ -3,6 +3,7 @@ package model
 import (
 	"fmt"
 	"math/rand/v2"
+	"strconv"
 	"strings"
 )
 
@@ -22,17 +23,17 @@ func (t *Trace) String() string {
 }
 
 func (s Step) String() string {
-	if strings.Contains(s.What, "%d") {
-		return fmt.Sprintf(s.What, s.Who)
-	}
-	return s.What
+	return strings.Replace(s.What, "%d", strconv.Itoa(s.Who), 1)
 }
 
 // Explore visits every state that can be reached, up to limit (0: none), the near
 // ones first: its trace is a shortest one. complete tells that none was left out.
 func Explore(c Config, r Rules, limit int) (states int, t *Trace, complete bool) {
-	g := newGen(c, r)
-	s := c.first()
+	return newGen(c, r).explore(limit)
+}
+
+func (g *gen) explore(limit int) (states int, t *Trace, complete bool) {
+	s := g.c.first()
 	at := map[State]int32{s: 0}
 	list := []State{s}
 	from := []int32{-1}
@@ -41,6 +42,9 @@ func Explore(c Config, r Rules, limit int) (states int, t *Trace, complete bool)
 		for _, step := range g.next(&s) {
 			if _, known := at[step.To]; known {
 				continue
+			}
+			if g.seen != nil {
+				g.seen[step.What] = true
 			}
 			at[step.To] = int32(len(list))
 			list = append(list, step.To)
@@ -69,10 +73,17 @@ func (g *gen) trace(list []State, from []int32, v Violation) *Trace {
 	return t
 }
 
-// Walk takes random steps, some of them twice as likely as others by chance, until
-// none is left or so many are taken.
-func Walk(c Config, r Rules, rng *rand.Rand, steps int) (taken int, t *Trace) {
-	return newGen(c, r).walk(rng, steps)
+// Walks takes random walks of so many steps until it has taken the given number of
+// them, or a promise is broken.
+func Walks(c Config, r Rules, rng *rand.Rand, walks, steps int) (taken int, t *Trace) {
+	g := newGen(c, r)
+	for range walks {
+		n, t := g.walk(rng, steps)
+		if taken += n; t != nil {
+			return taken, t
+		}
+	}
+	return taken, nil
 }
 
 func (g *gen) walk(rng *rand.Rand, steps int) (taken int, t *Trace) {

@@ -118,9 +118,7 @@ func (g *gen) controller(s *State, i int) {
 			})
 		}
 	case tellsGrace:
-		if g.mayReopen(s) {
-			tells(Grace, idle, func(n *State) { n.attempt = 0 })
-		}
+		tells(Grace, idle, func(n *State) { n.attempt = 0 })
 	case tellsReturning:
 		tells(Returning, awaitsReturning, nil)
 	default:
@@ -130,20 +128,6 @@ func (g *gen) controller(s *State, i int) {
 		step("gives up and undoes", func(_ *State, c *controller) { c.pc = undoes })
 	}
 	step("dies", end)
-}
-
-// mayReopen: an instance whose lease ran out where reads have no other store goes on
-// reading the target, which grace's successors may leave behind.
-func (g *gen) mayReopen(s *State) bool {
-	if !g.r.LapsedHoldsLift {
-		return true
-	}
-	for i := range s.inst {
-		if n := &s.inst[i]; n.lease == leaseLapsed {
-			return false
-		}
-	}
-	return true
 }
 
 // command begins or takes up what the route and the noted attempt allow.
@@ -235,7 +219,7 @@ func (g *gen) returning(s *State, i int, step func(string, func(*State, *control
 		switch {
 		case !same:
 			step("finds the route moved", func(_ *State, c *controller) { c.pc = idle })
-		case s.epoch < min(g.c.Epochs, maxEpochs-1) && g.legal(s, Grace) && g.mayReopen(s):
+		case s.epoch < min(g.c.Epochs, maxEpochs-1) && g.legal(s, Grace):
 			step("commits grace", func(n *State, c *controller) { n.push(Grace); n.attempt, c.pc = 0, idle })
 		}
 	}

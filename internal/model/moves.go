@@ -20,7 +20,8 @@ func (s *State) lapsed() bool {
 	return s.inst[0].lease == leaseLapsed || s.inst[1].lease == leaseLapsed
 }
 
-// held is the set of routes that live leases may still be on.
+// held is the set of routes that live leases may still be on, and of those that lapsed
+// ones may be on where a lapse changes nothing.
 func (g *gen) held(s *State) uint16 {
 	var set uint16
 	lowest := s.epoch + 1
@@ -28,6 +29,14 @@ func (g *gen) held(s *State) uint16 {
 		if n := &s.inst[i]; n.lease <= leaseOver {
 			lowest = min(lowest, n.acked)
 			set |= 1 << s.routes[n.acked]
+		}
+	}
+	for i := range s.inst {
+		n := &s.inst[i]
+		for e := n.acked; g.r.LapsedHeld && n.lease == leaseLapsed && e <= s.epoch; e++ {
+			if k := s.routes[e]; k.target() && !k.way().Fallback {
+				set |= 1 << k
+			}
 		}
 	}
 	if !g.r.HeldRange {

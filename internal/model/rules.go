@@ -9,32 +9,32 @@ package model
 // Rules of the protocol. All true is the protocol; with one of them off, the
 // search must find a broken promise.
 type Rules struct {
-	Versioned        bool // the target takes a change only if it is newer
-	NotAfter         bool // the target refuses a change whose time is over
-	NotAfterFixed    bool // that time is never extended
-	DrainReads       bool // an epoch is acknowledged after the reads under older ones
-	DrainWrites      bool // and after the writes
-	DrainQueue       bool // and after the background writes
-	JournalSerial    bool // journal and transition exclude each other
-	HeldRuling       bool // a failed write asks which routes may still be held, not only for the present one
-	HeldRange        bool // compatibility is checked with all routes since the acknowledged one
-	NoSkip           bool // no phase is skipped
-	LapsedReads      bool // an instance whose lease is over answers from legacy
-	EvictDirty       bool // an eviction marks the migration dirty
-	BackfillNewer    bool // backfill applies only what is newer
-	BackfillBarrier  bool // on the first run it starts behind a barrier
-	BackfillReentry  bool // on a run after another stay in legacy it takes a new one
-	RowLock          bool // repair reads a row under its lock
-	JournalLost      bool // the journal keeps the lost version
-	TargetFirst      bool // repair reads the target before legacy
-	Tombstone        bool // repair leaves a tombstone for a row that legacy lacks
-	RepairEra        bool // repair leaves entries of a later era alone
-	FenceLock        bool // the fence waits for open writers
-	FencedEpoch      bool // an epoch fenced lies between grace and retain
-	ReturnEra        bool // the return begins a new era
-	OneDecides       bool // a step of the fence compares route and attempt before it is set
-	LapsedHoldsLift  bool // the last step back into grace waits for leases that lapsed where reads have no other store
-	DirtyOutlasts    bool // a reconcile clears dirty only once all earlier writes' time is over
+	Versioned       bool // the target takes a change only if it is newer
+	NotAfter        bool // the target refuses a change whose time is over
+	NotAfterFixed   bool // that time is never extended
+	DrainReads      bool // an epoch is acknowledged after the reads under older ones
+	DrainWrites     bool // and after the writes
+	DrainQueue      bool // and after the background writes
+	JournalSerial   bool // journal and transition exclude each other
+	HeldRuling      bool // a failed write asks which routes may still be held, not only for the present one
+	HeldRange       bool // compatibility is checked with all routes since the acknowledged one
+	NoSkip          bool // no phase is skipped
+	LapsedReads     bool // an instance whose lease is over answers from legacy
+	EvictDirty      bool // an eviction marks the migration dirty
+	BackfillNewer   bool // backfill applies only what is newer
+	BackfillBarrier bool // on the first run it starts behind a barrier
+	BackfillReentry bool // on a run after another stay in legacy it takes a new one
+	RowLock         bool // repair reads a row under its lock
+	JournalLost     bool // the journal keeps the lost version
+	TargetFirst     bool // repair reads the target before legacy
+	Tombstone       bool // repair leaves a tombstone for a row that legacy lacks
+	RepairEra       bool // repair leaves entries of a later era alone
+	FenceLock       bool // the fence waits for open writers
+	FencedEpoch     bool // an epoch fenced lies between grace and retain
+	ReturnEra       bool // the return begins a new era
+	OneDecides      bool // a step of the fence compares route and attempt before it is set
+	LapsedHeld      bool // a lease that ran out counts as held where its instance goes on reading the target: it has no fallback there
+	DirtyOutlasts   bool // a reconcile clears dirty only once all earlier writes' time is over
 }
 
 // Protocol is every rule.
@@ -44,7 +44,7 @@ func Protocol() Rules {
 		JournalSerial: true, HeldRuling: true, HeldRange: true, NoSkip: true, LapsedReads: true, EvictDirty: true,
 		BackfillNewer: true, BackfillBarrier: true, BackfillReentry: true, RowLock: true, JournalLost: true,
 		TargetFirst: true, Tombstone: true, RepairEra: true, FenceLock: true, FencedEpoch: true, ReturnEra: true, OneDecides: true,
-		LapsedHoldsLift: true, DirtyOutlasts: true,
+		LapsedHeld: true, DirtyOutlasts: true,
 	}
 }
 

@@ -93,11 +93,11 @@ type State struct {
 	lifted   uint8 // attempts that are over, as bits
 
 	// target
-	at       version
-	has      presence
-	tseq     uint8
-	high     version // the highest that the entry ever had
-	slipped  bool    // it went back
+	at      version
+	has     presence
+	tseq    uint8
+	high    version // the highest that the entry ever had
+	slipped bool    // it went back
 
 	// state database
 	attempt    uint8
@@ -151,14 +151,14 @@ type instance struct {
 type stage uint8
 
 const (
-	unused  stage = iota
-	begun         // pinned, not-after fixed
-	opened        // holds the row's lock
-	listed        // retain: the key is in the return journal
-	sent          // its message to the target may land, more than once
-	missed        // its attempts have failed
-	ruled         // only without JournalSerial: ruled upon, not yet journalled
-	rescue        // waits until nobody can read the target
+	unused stage = iota
+	begun        // pinned, not-after fixed
+	opened       // holds the row's lock
+	listed       // retain: the key is in the return journal
+	sent         // its message to the target may land, more than once
+	missed       // its attempts have failed
+	ruled        // only without JournalSerial: ruled upon, not yet journalled
+	rescue       // waits until nobody can read the target
 	done
 )
 
@@ -180,13 +180,13 @@ type write struct {
 
 // message is a repair's or a backfill's, on its way.
 type message struct {
-	inFlight, late  bool
-	gone            bool // a tombstone
-	seq             uint8
-	at              version
-	cond            bool
-	only            version
-	always          bool // whatever the target has
+	inFlight, late bool
+	gone           bool // a tombstone
+	seq            uint8
+	at             version
+	cond           bool
+	only           version
+	always         bool // whatever the target has
 }
 
 type repairer struct {

@@ -5,11 +5,8 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"net"
 	"net/url"
 	"os"
-	"strconv"
-	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -30,15 +27,10 @@ type PostgresOptions struct {
 // PostgresServer is a private PostgreSQL. Its methods may be called from several
 // goroutines.
 type PostgresServer struct {
-	program  program
+	server
 	account  account
 	settings map[string]string
-	dir      *serverDir
-	port     int
 	password string
-
-	mu   sync.Mutex
-	proc *process // nil before the first start and once stopped for good
 }
 
 // StartPostgres starts a server and returns when it answers. The error is a
@@ -56,7 +48,7 @@ func StartPostgres(ctx context.Context, o PostgresOptions) (*PostgresServer, err
 	if err != nil {
 		return nil, err
 	}
-	s := &PostgresServer{program: postgres, account: acct, settings: o.Settings, dir: dir, password: rand.Text()}
+	s := &PostgresServer{server: server{program: postgres, dir: dir, quit: sigInt}, account: acct, settings: o.Settings, password: rand.Text()}
 	if err := s.prepare(ctx, initdb, o.Fresh); err != nil {
 		return nil, errors.Join(err, dir.remove())
 	}
@@ -138,9 +130,6 @@ func (s *PostgresServer) socketDSN() string {
 	return fmt.Sprintf("host=%s port=%d user=postgres dbname=postgres sslmode=disable connect_timeout=10", s.dir.file("run"), s.port)
 }
 
-// Addr is the server's host:port.
-func (s *PostgresServer) Addr() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(s.port)) }
-
 // URL is that of the database postgres, as the superuser.
 func (s *PostgresServer) URL() string { return s.databaseURL("postgres") }
 
@@ -155,45 +144,6 @@ func (s *PostgresServer) CreateDatabase(ctx context.Context) (dbURL string, drop
 	return createDatabase(ctx, s.URL())
 }
 
-// Log returns the end of the server's log.
-func (s *PostgresServer) Log() string { return s.dir.tail() }
-
-// Version is what `postgres --version` prints.
-func (s *PostgresServer) Version() string { return s.program.version }
-
-// Pause freezes all processes of the server: connections stay open and nobody
-// answers. Resume lets them go on.
-func (s *PostgresServer) Pause() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.proc == nil {
-		return errStopped
-	}
-	_, err := s.proc.freeze()
-	return err
-}
-
-// Resume ends a Pause.
-func (s *PostgresServer) Resume() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.proc == nil {
-		return errStopped
-	}
-	return s.proc.thaw()
-}
-
-// Kill ends all processes of the server with SIGKILL, as a crash would. Restart
-// brings it back.
-func (s *PostgresServer) Kill() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.proc == nil {
-		return nil
-	}
-	return s.proc.kill()
-}
-
 // Restart stops the server (unless it was killed) and starts it on the same port
 // and data.
 func (s *PostgresServer) Restart(ctx context.Context) error {
@@ -202,28 +152,8 @@ func (s *PostgresServer) Restart(ctx context.Context) error {
 	if s.proc == nil {
 		return errStopped
 	}
-	if err := s.proc.stop(ctx, sigInt); err != nil {
+	if err := s.proc.stop(ctx, s.quit); err != nil {
 		return err
 	}
 	return retryBind(ctx, s.start)
 }
-
-// Stop stops the server for good and removes everything that was its.
-func (s *PostgresServer) Stop(ctx context.Context) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.dir == nil || s.dir.lock == nil {
-		return nil
-	}
-	var err error
-	if s.proc != nil {
-		err = s.proc.stop(ctx, sigInt)
-		s.proc = nil
-	}
-	releasePort(s.port)
-	err = errors.Join(err, s.dir.remove())
-	s.dir.lock = nil
-	return err
-}
-
-var errStopped = errors.New("this server was stopped for good\nTry: start another")

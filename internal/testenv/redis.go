@@ -5,11 +5,9 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -29,15 +27,10 @@ type RedisOptions struct {
 // RedisServer is a private Redis. Its methods may be called from several
 // goroutines.
 type RedisServer struct {
-	program  program
+	server
 	args     []string
 	options  RedisOptions
-	dir      *serverDir
-	port     int
 	password string
-
-	mu   sync.Mutex
-	proc *process // nil before the first start and once stopped for good
 }
 
 // StartRedis starts a server and returns when it answers. The error is a
@@ -57,7 +50,7 @@ func startRedis(ctx context.Context, o RedisOptions, args []string) (*RedisServe
 	if err != nil {
 		return nil, err
 	}
-	s := &RedisServer{program: redisServer, args: args, options: o, dir: dir}
+	s := &RedisServer{server: server{program: redisServer, dir: dir, quit: sigTerm}, args: args, options: o}
 	if !o.NoPassword {
 		s.password = rand.Text()
 	}
@@ -148,9 +141,6 @@ func (s *RedisServer) client() *redis.Client {
 	})
 }
 
-// Addr is the server's host:port.
-func (s *RedisServer) Addr() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(s.port)) }
-
 // Password is empty with NoPassword.
 func (s *RedisServer) Password() string { return s.password }
 
@@ -162,43 +152,6 @@ func (s *RedisServer) userinfo() string {
 		return ""
 	}
 	return ":" + s.password + "@"
-}
-
-// Log returns the end of the server's log.
-func (s *RedisServer) Log() string { return s.dir.tail() }
-
-// Version is what `redis-server --version` prints.
-func (s *RedisServer) Version() string { return s.program.version }
-
-// Pause freezes the server: connections stay open and nobody answers.
-func (s *RedisServer) Pause() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.proc == nil {
-		return errStopped
-	}
-	_, err := s.proc.freeze()
-	return err
-}
-
-// Resume ends a Pause.
-func (s *RedisServer) Resume() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.proc == nil {
-		return errStopped
-	}
-	return s.proc.thaw()
-}
-
-// Kill ends the server with SIGKILL, as a crash would. Restart brings it back.
-func (s *RedisServer) Kill() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.proc == nil {
-		return nil
-	}
-	return s.proc.kill()
 }
 
 // Restart stops the server (unless it was killed) and starts it on the same port,
@@ -223,26 +176,8 @@ func (s *RedisServer) restart(ctx context.Context, save bool) error {
 			return fmt.Errorf("save before a restart: %w", err)
 		}
 	}
-	if err := s.proc.stop(ctx, sigTerm); err != nil {
+	if err := s.proc.stop(ctx, s.quit); err != nil {
 		return err
 	}
 	return retryBind(ctx, s.start)
-}
-
-// Stop stops the server for good and removes everything that was its.
-func (s *RedisServer) Stop(ctx context.Context) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.dir == nil || s.dir.lock == nil {
-		return nil
-	}
-	var err error
-	if s.proc != nil {
-		err = s.proc.stop(ctx, sigTerm)
-		s.proc = nil
-	}
-	releasePort(s.port)
-	err = errors.Join(err, s.dir.remove())
-	s.dir.lock = nil
-	return err
 }

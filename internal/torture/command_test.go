@@ -70,6 +70,9 @@ func (w *world) migrator(ctx context.Context, kill, freeze time.Duration, line s
 	if errors.As(err, &exit) {
 		r.code = exit.ExitCode() // -1 by a signal
 	}
+	if strings.Contains(r.output, "panic:") {
+		w.t.Errorf("migrator %s panicked:\n%s", line, r.output)
+	}
 	w.story.tell("operator", "migrator %s: exit %d: %s", line, r.code, brief(r.output))
 	return r
 }

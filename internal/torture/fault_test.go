@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"syscall"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -41,7 +42,21 @@ func (f *faults) pick() fault {
 	long := time.Duration(1600+f.random.IntN(2000)) * time.Millisecond // longer than a lease
 	wire, bad := s.wires()[f.random.IntN(3)], toxics[f.random.IntN(len(toxics))]
 	server := f.random.IntN(3)
+	d := f.w.daemons[f.random.IntN(len(f.w.daemons))]
 	switch dice := f.random.IntN(100); {
+	case dice < 5:
+		return fault{"daemon killed", func(context.Context) error {
+			d.signal(syscall.SIGKILL)
+			return nil
+		}}
+	case dice < 10:
+		return fault{"daemon frozen", func(ctx context.Context) error {
+			d.freeze(ctx, 2*long)
+			return nil
+		}}
+	case dice < 15:
+		wire = d.wires[server]
+		fallthrough
 	case dice < 55:
 		return fault{"wire " + bad.name, func(ctx context.Context) error {
 			f.w.story.tell("fault", "%s %s for %s", wire.Name, bad.name, short)
@@ -74,7 +89,13 @@ func (f *faults) pick() fault {
 
 // revive tries until an instance runs again, also after the run.
 func (f *faults) revive(ctx context.Context, s *instance) error {
-	return await(context.WithoutCancel(ctx), time.Minute, "instance "+s.place+" to start again", s.run)
+	return await(context.WithoutCancel(ctx), time.Minute, "instance "+s.place+" to start again", func(ctx context.Context) error {
+		err := s.run(ctx)
+		if err != nil {
+			pause(ctx, 200*time.Millisecond) // what it needs is down
+		}
+		return err
+	})
 }
 
 // machine is a server process, whatever it serves.

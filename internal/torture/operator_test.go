@@ -35,8 +35,8 @@ func (o *operator) run(ctx context.Context) error {
 			o.does(ctx, "reconcile run --sample 100 --repair")
 		case dice < 97:
 			o.does(ctx, "backfill run")
-		default:
-			o.does(ctx, "phase advance --reason torture --settle 5s")
+		default: // never to complete: there is no way back
+			o.does(ctx, "phase advance --to "+string(phases.Order[1+o.random.IntN(phases.Retain.Position())])+" --reason torture --settle 5s")
 		}
 	}
 	return nil
@@ -48,10 +48,16 @@ func (o *operator) walk(ctx context.Context, to phases.Phase) {
 	defer cancel()
 	for ctx.Err() == nil {
 		e, err := o.w.state.Evidence(ctx, migration)
-		if err == nil && e.Standing.Route.Phase.Position() >= to.Position() && !e.Standing.Route.Phase.Passing() {
+		if err != nil {
+			pause(ctx, 50*time.Millisecond)
+			continue
+		}
+		o.visited[e.Standing.Route.Phase]++
+		if e.Standing.Route.Phase.Position() >= to.Position() && !e.Standing.Route.Phase.Passing() {
 			return
 		}
 		o.forward(ctx)
+		pause(ctx, 20*time.Millisecond)
 	}
 }
 
@@ -114,7 +120,7 @@ func (o *operator) forward(ctx context.Context) {
 			}
 		}
 	}
-	if o.does(ctx, "phase advance --reason torture --settle 5s").code == 0 {
+	if o.does(ctx, "phase advance --to "+string(next.Phase)+" --reason torture --settle 5s").code == 0 {
 		o.advances++
 	}
 }

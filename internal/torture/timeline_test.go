@@ -116,13 +116,9 @@ func timeline(w io.Writer, events []event, ops []*operation, from, to time.Durat
 	}
 }
 
-// publish writes a violated key's timeline and picture, and returns what to print:
+// publish writes into dir a violated key's timeline and picture, and returns what to print:
 // where they are, and the moments before the first wrong read.
-func publish(seed uint64, events []event, v *verdict) (string, error) {
-	dir := filepath.Join(os.TempDir(), fmt.Sprintf("migrator-torture-%d", seed))
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return "", err
-	}
+func publish(dir string, events []event, v *verdict) (string, error) {
 	var text bytes.Buffer
 	fmt.Fprintf(&text, "key %d: %d operations; >>> marks a read that breaks a promise\n\n", v.key, len(v.ops))
 	timeline(&text, events, v.ops, 0, 0)

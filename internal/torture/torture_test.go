@@ -9,6 +9,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -25,15 +26,15 @@ import (
 const (
 	envDuration = "MIGRATOR_TORTURE"
 	envSeed     = "MIGRATOR_TORTURE_SEED"
-	envStory    = "MIGRATOR_TORTURE_STORY" // a file for what happened, the clients' operations apart
+	envStory    = "MIGRATOR_TORTURE_STORY" // not empty: keep what happened also if all is well
 
 	keys    = 12
 	clients = 6
-	short   = 10 * time.Second // of faults, in make test
+	short   = 12 * time.Second // in make test
 	round   = time.Minute      // the longest history that is checked in one go
 )
 
-// TestTorture breaks everything at random for ten seconds, or for as long as
+// TestTorture breaks everything at random for some seconds, or for as long as
 // MIGRATOR_TORTURE says, in rounds of a minute, each on a world of its own.
 func TestTorture(t *testing.T) {
 	left := short
@@ -67,37 +68,42 @@ func TestTorture(t *testing.T) {
 // torture is one run.
 func (w *world) torture(seed uint64, d time.Duration) {
 	t := w.t
-	source := func(n uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, n)) } //nolint:gosec // to be repeated
 	legacy, target, err := w.open(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer legacy.Close()
 	defer func() { _ = target.Close() }()
-	for _, s := range w.instances {
-		if err := s.run(t.Context()); err != nil {
+	w.deploy()
+	for _, name := range []string{"daemon-1", "daemon-2"} {
+		d, err := w.newDaemon(name)
+		if err != nil {
 			t.Fatal(err)
 		}
+		w.daemons = append(w.daemons, d)
 	}
-	moves := &operator{w: w, random: source(1), visited: map[phases.Phase]int{}}
-	breaks := &faults{w: w, random: source(2), count: map[string]int{}}
+	moves := &operator{w: w, visited: map[phases.Phase]int{}}
+	breaks := &faults{w: w, count: map[string]int{}}
 
 	traffic, stopTraffic := context.WithCancel(t.Context())
 	defer stopTraffic()
-	var serving, breaking errgroup.Group
+	var serving errgroup.Group
+	kept, stopDaemons := context.WithCancel(t.Context())
+	defer stopDaemons()
+	var keeping errgroup.Group
+	for _, d := range w.daemons {
+		keeping.Go(func() error { return d.supervise(kept) })
+	}
 	serving.Go(func() error { return w.watch(traffic, target, allKeys(keys)) })
 	for n := range clients {
 		serving.Go(func() error { return newClient(w, seed, n, keys).run(traffic) })
 	}
-	moves.walk(t.Context(), phases.Order[moves.random.IntN(phases.Retain.Position()+1)])
-	w.story.tell("run", "faults begin")
 	ctx, cancel := context.WithTimeout(t.Context(), d)
 	defer cancel()
-	moves.faults = true
-	breaking.Go(func() error { return moves.run(ctx) })
-	breaking.Go(func() error { return breaks.run(ctx) })
-	if err := breaking.Wait(); err != nil {
-		t.Errorf("a fault: %v", err)
+	for wave := uint64(0); ctx.Err() == nil; wave++ {
+		// Each wave draws anew, whatever became of the one before.
+		moves.random, breaks.random = newRandom(seed, 10+2*wave), newRandom(seed, 11+2*wave)
+		w.wave(ctx, moves, breaks)
 	}
 	w.story.tell("run", "no more faults")
 	at, err := w.settle(t.Context())
@@ -113,7 +119,38 @@ func (w *world) torture(seed uint64, d time.Duration) {
 			t.Errorf("%v", err)
 		}
 	}
+	stopDaemons()
+	if err := keeping.Wait(); err != nil {
+		t.Errorf("%v", err)
+	}
 	w.report(seed, at, moves, breaks)
+}
+
+// wave goes to a phase in peace, and then breaks things there for some seconds.
+func (w *world) wave(ctx context.Context, moves *operator, breaks *faults) {
+	destinations := []phases.Phase{phases.ShadowWrite, phases.DualRead, phases.Cutover, phases.Cutover, phases.Grace, phases.Grace, phases.Grace, phases.Retain, phases.Retain}
+	to := destinations[moves.random.IntN(len(destinations))]
+	storm := time.Duration(4+moves.random.IntN(5)) * time.Second
+	moves.faults = false
+	moves.walk(ctx, to)
+	w.story.tell("run", "faults begin")
+	bounded, cancel := context.WithTimeout(ctx, storm)
+	defer cancel()
+	moves.faults = true
+	var breaking errgroup.Group
+	breaking.Go(func() error { return moves.run(bounded) })
+	breaking.Go(func() error { return breaks.run(bounded) })
+	if err := breaking.Wait(); err != nil {
+		w.t.Errorf("a fault: %v", err)
+	}
+}
+
+func (w *world) deploy() {
+	for _, s := range w.instances {
+		if err := s.run(w.t.Context()); err != nil {
+			w.t.Fatal(err)
+		}
+	}
 }
 
 // report judges every key, and says what the run was like.
@@ -133,25 +170,38 @@ func (w *world) report(seed uint64, at phases.Phase, moves *operator, breaks *fa
 	t.Logf("instances: %d fallbacks, %d lapsed reads, %d target failures, %d journalled, %d rescued, %d failed, %d fence waits, %d rejoins",
 		total.Fallbacks, total.LapsedReads, total.TargetFailures, total.Journalled, total.Rescued, total.Failed, total.FenceWaits, total.Rejoins)
 	t.Logf("exceptions that were counted, and are excused: %d unsettled, %d degraded, %d abandoned", total.Unsettled, total.Degraded, total.Abandoned)
-	if path := os.Getenv(envStory); path != "" {
-		var text bytes.Buffer
-		timeline(&text, w.story.all(), nil, 0, 0)
-		if err := os.WriteFile(path, text.Bytes(), 0o600); err != nil {
-			t.Error(err)
-		}
-	}
-	for _, v := range w.judge() {
-		if v.violated() {
-			text, err := publish(seed, w.story.all(), v)
-			if err != nil {
-				t.Error(err)
-			}
-			t.Error(text)
-		}
-	}
 	if n := w.history.count()[string(put)+" "+string(done)]; n < 50 {
 		t.Errorf("only %d writes were acknowledged: this run proves nothing", n)
 	}
+	w.tellOf(seed, w.judge())
+}
+
+// tellOf fails the test with what a person needs, and says what else is worth
+// keeping: the whole story, if the test failed in any way.
+func (w *world) tellOf(seed uint64, verdicts []*verdict) {
+	t := w.t
+	bad := slices.DeleteFunc(slices.Clone(verdicts), func(v *verdict) bool { return !v.violated() })
+	if len(bad) == 0 && !t.Failed() && os.Getenv(envStory) == "" {
+		return
+	}
+	dir, err := os.MkdirTemp("", fmt.Sprintf("migrator-torture-%d-", seed))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, v := range bad {
+		text, err := publish(dir, w.story.all(), v)
+		if err != nil {
+			t.Error(err)
+		}
+		t.Error(text)
+	}
+	var text bytes.Buffer
+	timeline(&text, w.story.all(), nil, 0, 0)
+	path := filepath.Join(dir, "story.txt")
+	if err := os.WriteFile(path, text.Bytes(), 0o600); err != nil {
+		t.Error(err)
+	}
+	t.Logf("what happened, clients apart: %s", path)
 }
 
 // judge checks all keys, side by side.
@@ -179,6 +229,9 @@ func (w *world) judge() []*verdict {
 	w.t.Logf("of %d keys, %d are strictly linearizable too, unacknowledged writes included", len(verdicts), strictly)
 	return verdicts
 }
+
+// newRandom is a stream of its own for each pair, to be repeated.
+func newRandom(seed, stream uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, stream)) } //nolint:gosec // not for secrets
 
 func counted[K ~string](m map[K]int) string {
 	var parts []string

@@ -35,7 +35,7 @@ type world struct {
 	redis     *testenv.RedisServer
 	state     *state.Store
 	instances []*instance
-	broken    breakage // of the first instance
+	daemons   []*daemon // one leads, the other stands by
 
 	mu   sync.Mutex
 	dead map[string]bool // killed, so that an operator may give his word for it
@@ -87,9 +87,6 @@ func newWorld(t *testing.T, instances int) *world {
 		s, err := w.newInstance(string(rune('a' + i)))
 		if err != nil {
 			t.Fatal(err)
-		}
-		if i == 0 {
-			s.broken = w.broken
 		}
 		w.instances = append(w.instances, s)
 	}

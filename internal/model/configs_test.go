@@ -1,0 +1,74 @@
+package model
+
+// The configurations each cover a part of the protocol, within what a search visits
+// in seconds.
+var (
+	// ramp: up and down between shadow-write and grace beside target writes that time out.
+	ramp = Config{
+		Name: "ramp", Start: DualRead, Kinds: []Kind{ShadowWrite, DualRead, CutoverOther, Cutover, Grace},
+		Epochs: 3, Writes: 1, Copied: true, Fail: true,
+	}
+	// race: two writes of the key at once.
+	race = Config{
+		Name: "race", Start: DualRead, Kinds: []Kind{DualRead, Cutover},
+		Epochs: 2, Writes: 2, Copied: true, Fail: true,
+	}
+	// reads: reads that take their time, across a rollback.
+	reads = Config{
+		Name: "reads", Start: Cutover, Kinds: []Kind{ShadowWrite, DualRead, Cutover},
+		Epochs: 2, Writes: 1, Copied: true, Fail: true, LongReads: true,
+	}
+	// start: the first backfill, beside instances that may still be on legacy.
+	start = Config{
+		Name: "start", Start: Legacy, Kinds: []Kind{ShadowWrite, DualRead, Cutover},
+		Epochs: 3, Writes: 1, Fail: true, Late: true, Backfill: true,
+	}
+	// again: back to legacy and a second backfill.
+	again = Config{
+		Name: "again", Start: ShadowWrite, Kinds: []Kind{Legacy, ShadowWrite, DualRead, Cutover},
+		Epochs: 4, Writes: 2, Copied: true, Late: true, Backfill: true, Single: true,
+	}
+	// gone: the same, and the second state is a delete.
+	gone = Config{
+		Name: "gone", Start: ShadowWrite, Kinds: []Kind{Legacy, ShadowWrite, DualRead, Cutover},
+		Epochs: 4, Writes: 2, Deletes: 1 | 1<<2, Copied: true, Late: true, Backfill: true, Single: true,
+	}
+	// queue: an instance dies with writes in its queue and is evicted.
+	queue = Config{
+		Name: "queue", Start: ShadowWrite, Kinds: []Kind{DualRead, Cutover},
+		Epochs: 2, Writes: 2, Copied: true, Late: true, Crash: true, Deletes: 1 | 1<<2,
+	}
+	// lease: leases run out and are taken anew.
+	lease = Config{
+		Name: "lease", Start: Cutover, Kinds: []Kind{DualRead, Cutover},
+		Epochs: 2, Writes: 1, Copied: true, Fail: true, Lapse: true,
+	}
+	// journal: lost writes are repaired, beside others.
+	journal = Config{
+		Name: "journal", Start: DualRead, Kinds: []Kind{Cutover},
+		Epochs: 1, Writes: 2, Deletes: 1 | 1<<2, Copied: true, Fail: true, Repairs: 2, Late: true, Single: true,
+	}
+	// horizon: tombstones are forgotten in the end.
+	horizon = Config{
+		Name: "horizon", Start: DualRead, Kinds: []Kind{Cutover},
+		Epochs: 1, Writes: 2, Deletes: 1 | 1<<2, Copied: true, Fail: true, Repairs: 1, Late: true, Horizon: true, Single: true,
+	}
+	// fence: two controllers, two instances.
+	fence = Config{
+		Name: "fence", Start: Grace, Epochs: 3, Writes: 1, Copied: true, Fence: true, Second: true,
+	}
+	// duel: two controllers that go all the way forward and back.
+	duel = Config{
+		Name: "duel", Start: Grace, Epochs: 5, Writes: 1, Copied: true, Fence: true, Return: true, Second: true, Single: true,
+	}
+	// passed: what is under way when the fence comes, with repairs.
+	passed = Config{
+		Name: "passed", Start: Grace, Epochs: 2, Writes: 2, Copied: true, Fence: true, Fail: true, Repairs: 1, Single: true,
+	}
+	// back: from retain to grace and on to dual-read.
+	back = Config{
+		Name: "back", Start: Retain, Kinds: []Kind{DualRead}, Epochs: 3, Writes: 1, Copied: true, Return: true, Lapse: true, Fail: true,
+	}
+)
+
+var configs = []Config{ramp, race, reads, start, again, gone, queue, lease, journal, horizon, fence, duel, passed, back}

@@ -1,0 +1,124 @@
+//go:build unix
+
+package torture
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// daemon is a `migrator serve` that is started again whenever it ends, as an init
+// system would, with its own wires to the servers.
+type daemon struct {
+	w     *world
+	name  string
+	wires []*wire // legacy, state, target
+	log   string
+
+	mu      sync.Mutex
+	process *os.Process // nil: none runs
+	starts  int
+}
+
+func (w *world) newDaemon(name string) (*daemon, error) {
+	d := &daemon{w: w, name: name, log: filepath.Join(w.dir, name+".log")}
+	for _, x := range []struct{ name, addr string }{{"legacy", w.legacy.Addr()}, {"state", w.fleet.Addr()}, {"target", w.redis.Addr()}} {
+		wire, err := newWire(name+" to "+x.name, x.addr)
+		if err != nil {
+			return nil, err
+		}
+		w.t.Cleanup(wire.Stop)
+		d.wires = append(d.wires, wire)
+	}
+	return d, nil
+}
+
+// supervise keeps it running until ctx ends.
+func (d *daemon) supervise(ctx context.Context) error {
+	log, err := os.Create(d.log)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = log.Close() }()
+	for ctx.Err() == nil {
+		if err := d.once(ctx, log); err != nil {
+			return err
+		}
+		pause(ctx, 200*time.Millisecond)
+	}
+	return d.heard()
+}
+
+func (d *daemon) once(ctx context.Context, log *os.File) error {
+	legacy, err1 := d.wires[0].through(d.w.legacy.URL())
+	fleet, err2 := d.wires[1].through(d.w.fleet.URL())
+	target, err3 := d.wires[2].through(d.w.redis.URL())
+	if err := errors.Join(err1, err2, err3); err != nil {
+		return err
+	}
+	cmd := exec.Command(d.w.program, "serve", "--listen", "127.0.0.1:0", "--log-format", "json") //nolint:gosec // our own
+	cmd.Env = environment("MIGRATOR_STATE_URL="+fleet, "MIGRATOR_FILE="+d.w.file, "TORTURE_LEGACY_URL="+legacy, "TORTURE_TARGET_URL="+target)
+	cmd.Stdout, cmd.Stderr, cmd.Dir = log, log, d.w.dir
+	if err := d.w.spawner.start(ctx, cmd); err != nil {
+		return nil // ctx has ended
+	}
+	d.mu.Lock()
+	d.process = cmd.Process
+	d.starts++
+	d.mu.Unlock()
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	select {
+	case err := <-ended:
+		d.w.story.tell(d.name, "the daemon ended (%v)", err)
+	case <-ctx.Done():
+		_ = cmd.Process.Signal(syscall.SIGCONT)
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+		select {
+		case <-ended:
+		case <-time.After(15 * time.Second):
+			d.w.t.Errorf("the daemon %s does not end when it is told to", d.name)
+			_ = cmd.Process.Kill()
+			<-ended
+		}
+	}
+	d.mu.Lock()
+	d.process = nil
+	d.mu.Unlock()
+	return nil
+}
+
+// heard puts its log into the story.
+func (d *daemon) heard() error {
+	text, err := os.ReadFile(d.log)
+	if err != nil {
+		return err
+	}
+	if at := bytes.Index(text, []byte("panic:")); at >= 0 {
+		d.w.t.Errorf("the daemon %s panicked:\n%s", d.name, text[at:min(len(text), at+4000)])
+	}
+	d.w.story.hear(d.name, bytes.NewReader(text))
+	return nil
+}
+
+func (d *daemon) signal(sig os.Signal) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.process != nil {
+		d.w.story.tell(d.name, "the daemon gets: %s", sig)
+		_ = d.process.Signal(sig)
+	}
+}
+
+func (d *daemon) freeze(ctx context.Context, long time.Duration) {
+	d.signal(syscall.SIGSTOP)
+	pause(ctx, long)
+	d.signal(syscall.SIGCONT)
+}

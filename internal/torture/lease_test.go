@@ -1,0 +1,110 @@
+//go:build unix
+
+package torture
+
+import (
+	"context"
+	"fmt"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/stranglerfig/migrator/phases"
+)
+
+// TestTortureFrozenReader is one fault by hand: an instance that reads the target
+// is stopped for longer than its lease, the fleet moves back without it, a write
+// misses the target, and the instance wakes with reads waiting for it. Sound, it
+// answers from legacy; with a clock that stands still it must be caught.
+func TestTortureFrozenReader(t *testing.T) {
+	w := newWorld(t, 2)
+	moves := &operator{w: w, visited: map[phases.Phase]int{}}
+	for i, broken := range []breakage{sound, stoppedClock} {
+		t.Run(fmt.Sprintf("broken=%q", broken), func(t *testing.T) {
+			w.instances[0].stop()
+			w.instances[0].broken = broken
+			w.deploy()
+			moves.random = newRandom(0, uint64(i))
+			moves.walk(t.Context(), phases.Grace)
+			stale, err := w.frozenReader(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if (stale > 0) != (broken != sound) {
+				t.Errorf("%d reads were wrong", stale)
+			}
+		})
+	}
+}
+
+// frozenReader returns how many of the sleeper's first reads were wrong.
+func (w *world) frozenReader(ctx context.Context) (stale int, err error) {
+	sleeper, awake := w.instances[0], w.instances[1]
+	w.history = &history{}
+	c := newClient(w, 0, 0, keys)
+	for key := range keys {
+		if o := c.do(awake, put, key); o == nil || o.Outcome != done {
+			return 0, fmt.Errorf("the write before: %+v", o)
+		}
+	}
+	sleeper.mu.Lock()
+	process := sleeper.cmd.Process
+	sleeper.mu.Unlock()
+	if err := process.Signal(syscall.SIGSTOP); err != nil {
+		return 0, err
+	}
+	w.story.tell(sleeper.name, "frozen")
+	if r := w.migrator(ctx, 0, 0, "phase rollback --reason frozen"); r.code != 0 {
+		return 0, fmt.Errorf("the rollback: %s", brief(r.output))
+	}
+	var group errgroup.Group
+	away, heal := context.WithCancel(ctx)
+	defer heal()
+	group.Go(func() error {
+		return awake.target.spoil(away, toxic{"is cut off", "timeout", "", map[string]int{"timeout": 0}}, time.Minute)
+	})
+	for key := range keys {
+		err := await(ctx, 10*time.Second, "a write that misses the target", func(context.Context) error {
+			if o := c.do(awake, put, key); o == nil || o.Outcome != done || awake.stats().Journalled == 0 {
+				return fmt.Errorf("%+v", o)
+			}
+			return nil
+		})
+		if err != nil {
+			return 0, err
+		}
+	}
+	// The kernel takes these connections; the sleeper finds them when it wakes.
+	var reads errgroup.Group
+	for key := range keys {
+		reads.Go(func() error {
+			newClient(w, 0, 1+key, keys).do(sleeper, get, key)
+			return nil
+		})
+	}
+	pause(ctx, 200*time.Millisecond)
+	w.story.tell(sleeper.name, "goes on")
+	if err := process.Signal(syscall.SIGCONT); err != nil {
+		return 0, err
+	}
+	_ = reads.Wait()
+	heal()
+	if err := group.Wait(); err != nil {
+		return 0, err
+	}
+	answers := 0
+	for _, ops := range w.history.byKey() {
+		stale += len(against(ops))
+		for _, o := range ops {
+			if o.Kind == get && o.Outcome == done {
+				answers++
+			}
+		}
+	}
+	if answers == 0 {
+		err = fmt.Errorf("the sleeper answered nothing")
+	}
+	return stale, err
+}

@@ -1,0 +1,73 @@
+//go:build unix
+
+package torture
+
+import (
+	"context"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/stranglerfig/migrator/phases"
+)
+
+// TestTortureFindsDroppedWrites: a run that could not fail would prove nothing. Of
+// two instances, one says that the target has writes which it never made.
+func TestTortureFindsDroppedWrites(t *testing.T) {
+	const seed = 1
+	w := newWorld(t, 2)
+	w.instances[0].broken = dropsWrites
+	w.deploy()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	traffic, stop := context.WithCancel(ctx)
+	defer stop()
+	var serving errgroup.Group
+	for n := range clients {
+		serving.Go(func() error { return newClient(w, seed, n, keys).run(traffic) })
+	}
+	moves := &operator{w: w, random: newRandom(seed, 1), visited: map[phases.Phase]int{}}
+	moves.walk(ctx, phases.Cutover)
+	err := await(ctx, 10*time.Second, "a wrong read", func(context.Context) error {
+		for _, ops := range w.history.byKey() {
+			if len(against(ops)) > 0 {
+				return nil
+			}
+		}
+		return os.ErrNotExist
+	})
+	stop()
+	if err := serving.Wait(); err != nil {
+		t.Error(err)
+	}
+	if err != nil {
+		t.Fatalf("%v\n%s", err, counted(w.history.count()))
+	}
+	if err := w.chronicle(t.Context()); err != nil {
+		t.Error(err)
+	}
+	dir := t.TempDir()
+	for _, v := range w.judge() {
+		if len(v.stale) > 0 != v.violated() || len(v.stale) > 0 && v.result != "Illegal" {
+			t.Errorf("key %d: the ledger finds %d wrong reads, the model says %s", v.key, len(v.stale), v.result)
+		}
+		if !v.violated() {
+			continue
+		}
+		text, err := publish(dir, w.story.all(), v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, want := range []string{">>>", "acknowledged", "cutover", ".html"} {
+			if !strings.Contains(text, want) {
+				t.Errorf("what a person is shown lacks %q:\n%s", want, text)
+			}
+		}
+		if testing.Verbose() {
+			t.Logf("found, as it should be:\n%s", text)
+		}
+	}
+}
