@@ -23,6 +23,8 @@ type State interface {
 	// Intend notes the attempt of a fence, if the route is still at and no other
 	// attempt is noted.
 	Intend(ctx context.Context, migration string, at phases.Route, attempt string) error
+	// Forget takes the note back, of an attempt whose fence never stood.
+	Forget(ctx context.Context, migration, attempt, reason string) error
 	ReturnState
 }
 
@@ -53,12 +55,15 @@ type HeldBack struct {
 }
 
 func (e *HeldBack) Error() string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "%s to %s is held back", e.From, e.To)
+	var names []string
+	try := ""
 	for _, g := range phases.Closed(e.Gates) {
-		fmt.Fprintf(&b, "; %s: %s", g.Gate, g.Detail)
+		names = append(names, g.Gate)
+		if try == "" && g.Try != "" {
+			try = "; try: " + g.Try
+		}
 	}
-	return b.String()
+	return fmt.Sprintf("%s to %s is held back by %s%s", e.From, e.To, strings.Join(names, ", "), try)
 }
 
 // UnsettledError tells that the fleet had not acknowledged the epoch in time.

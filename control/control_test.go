@@ -141,12 +141,16 @@ func TestTheFenceNamesWhoHoldsTheTable(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "forgotten report") {
 		t.Fatalf("%v, want the application that holds the table", err)
 	}
-	release()
-	// The way back could not lock the table either; the next command can.
-	if err := b.controller().Resume(b.ctx); err != nil {
-		t.Fatal(err)
+	st, stErr := b.state.Standing(b.ctx, "items")
+	b.check(stErr)
+	if st.Route.Phase != phases.Grace || st.Attempt != "" {
+		t.Errorf("%s, attempt %q: a fence that was never raised must cost no writes", st.Route, st.Attempt)
 	}
+	release()
 	b.consistent(phases.Grace)
+	_, err = b.controller().Advance(b.ctx, fenceGates())
+	b.check(err)
+	b.consistent(phases.Retain)
 }
 
 // TestAPhaseCantBeSkipped, nor a gate by an override of an interlock.

@@ -179,6 +179,10 @@ func (s frozenState) Intend(ctx context.Context, m string, at phases.Route, atte
 	return s.f.step(func() error { return s.State.Intend(ctx, m, at, attempt) })
 }
 
+func (s frozenState) Forget(ctx context.Context, m, attempt, reason string) error {
+	return s.f.step(func() error { return s.State.Forget(ctx, m, attempt, reason) })
+}
+
 func (s frozenState) ClearReturn(ctx context.Context, m string, keys []record.Key) error {
 	return s.f.step(func() error { return s.State.ClearReturn(ctx, m, keys) })
 }

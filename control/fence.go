@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -41,10 +42,26 @@ func (c *Controller) passFence(ctx context.Context, step Step, standing phases.S
 	// The caller's context may be what failed; the way back is bounded by its own.
 	undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
 	defer cancel()
-	if lifted := c.lift(undo, attempt, err.Error()); lifted != nil {
-		return step, fmt.Errorf("%w; and the fence could not be lifted: %w; try: migrator phase rollback --to grace", err, lifted)
+	route, stood, undoErr := c.lift(undo, attempt, firstClause(err))
+	switch {
+	case route.Phase == phases.Retain:
+		c.say("another command has passed the fence meanwhile, with the same attempt")
+		step.To, step.Done = route, true
+		return step, nil
+	case undoErr != nil:
+		return step, fmt.Errorf("legacy may refuse writes and the route is %s: the fence could not be lifted (%w), after: %s; try: migrator phase rollback --to grace --yes, as soon as possible",
+			route, undoErr, firstClause(err))
+	case stood:
+		return step, fmt.Errorf("legacy was unfenced again and the route is grace: %w", err)
+	default:
+		return step, fmt.Errorf("legacy was not fenced and nothing has changed: %w", err)
 	}
-	return step, fmt.Errorf("legacy was unfenced again and the route is grace: %w", err)
+}
+
+// firstClause is what happened, without what to do about it.
+func firstClause(err error) string {
+	what, _, _ := strings.Cut(err.Error(), "; try: ")
+	return what
 }
 
 func (c *Controller) fenceAndRetain(ctx context.Context, standing phases.Standing, attempt string, step Step, a Advance) (phases.Standing, error) {
@@ -99,30 +116,41 @@ func (c *Controller) fenceAndRetain(ctx context.Context, standing phases.Standin
 
 var errNotOurs = errors.New("another controller has taken over the fence; try: migrator status")
 
-// lift takes the attempt's fence away: epoch lifting (so that nobody can pass to
-// retain any more), triggers dropped, epoch grace. Each step may have been done before.
-func (c *Controller) lift(ctx context.Context, attempt, reason string) error {
+// lift takes the attempt's fence away. If it never stood, the note of it is taken
+// back and the route stays. Else: epoch lifting (so that nobody can pass to retain
+// any more), triggers dropped, epoch grace. Each step may have been done before.
+// It returns the route that it left or found, and whether a fence had stood.
+func (c *Controller) lift(ctx context.Context, attempt, reason string) (at phases.Route, stood bool, err error) {
 	e, err := c.State.Evidence(ctx, c.Migration)
 	if err != nil {
-		return err
+		return at, false, err
 	}
+	at = e.Standing.Route
 	if e.Standing.Attempt != attempt {
-		return errNotOurs
+		return at, false, errNotOurs
 	}
-	at := e.Standing.Route
+	if at.Phase == phases.Grace {
+		voided, err := c.Fence.VoidFence(ctx, attempt)
+		if err != nil {
+			return at, false, err
+		}
+		if voided {
+			return at, false, c.State.Forget(ctx, c.Migration, attempt, reason)
+		}
+	}
 	if at.Phase == phases.Grace || at.Phase == phases.Fenced {
 		if at, err = c.fenceMove(ctx, at, phases.Lifting, attempt, reason); err != nil {
-			return err
+			return at, true, err
 		}
 	}
 	if at.Phase != phases.Lifting {
-		return errNotOurs
+		return at, true, errNotOurs
 	}
 	if _, err := c.Fence.LiftFence(ctx, attempt, orDefault(c.LockTimeout, 5*time.Second)); err != nil {
-		return err
+		return at, true, err
 	}
-	_, err = c.fenceMove(ctx, at, phases.Grace, "", reason)
-	return err
+	at, err = c.fenceMove(ctx, at, phases.Grace, "", reason)
+	return at, true, err
 }
 
 // fenceMove commits a step of the fence's protocol for the attempt that the
@@ -131,5 +159,8 @@ func (c *Controller) fenceMove(ctx context.Context, from phases.Route, to phases
 	standing, err := c.State.Transition(ctx, c.Migration, func(phases.Evidence) (phases.Move, error) {
 		return phases.Move{From: from, To: phases.Route{Phase: to}, Cause: phases.CauseFence, Reason: reason, Attempt: attempt}, nil
 	})
-	return standing.Route, err
+	if err != nil {
+		return from, err
+	}
+	return standing.Route, nil
 }

@@ -28,12 +28,14 @@ func (c *Controller) Rollback(ctx context.Context, r Rollback) ([]phases.Route, 
 		return nil, err
 	}
 	if e.Standing.Route.Phase == phases.Grace && e.Standing.Attempt != "" {
-		if err := c.lift(ctx, e.Standing.Attempt, "rollback: "+r.Reason); err != nil {
+		at, _, err := c.lift(ctx, e.Standing.Attempt, "rollback "+r.Reason)
+		if err != nil {
 			return nil, err
 		}
-		if e, err = c.State.Evidence(ctx, c.Migration); err != nil {
-			return nil, err
+		if r.To == phases.Grace {
+			return []phases.Route{at}, nil
 		}
+		e.Standing.Route = at
 	}
 	from := e.Standing.Route
 	path, err := rollbackPath(from, r)
@@ -67,9 +69,12 @@ func rollbackPath(from phases.Route, r Rollback) ([]phases.Route, error) {
 	if to == from.Phase && to.Ramped() && r.Percent > 0 && r.Percent < from.Percent {
 		return []phases.Route{{Phase: to, Percent: r.Percent}}, nil
 	}
+	if to == from.Phase {
+		return nil, refuse("the migration is already at %s", from)
+	}
 	path, err := phases.RollbackPath(from, to)
 	if err != nil {
-		return nil, err
+		return nil, &InputError{err}
 	}
 	if r.Percent > 0 && to.Ramped() {
 		path[len(path)-1].Percent = r.Percent
@@ -116,11 +121,8 @@ func (c *Controller) finishLift(ctx context.Context, reason string) (phases.Rout
 	if err != nil {
 		return phases.Route{}, err
 	}
-	if err := c.lift(ctx, e.Standing.Attempt, reason); err != nil {
-		return phases.Route{}, err
-	}
-	e, err = c.State.Evidence(ctx, c.Migration)
-	return e.Standing.Route, err
+	at, _, err := c.lift(ctx, e.Standing.Attempt, reason)
+	return at, err
 }
 
 // finishReturn writes what the target took since the fence back to legacy, and
@@ -223,7 +225,7 @@ func (c *Controller) Resume(ctx context.Context) error {
 	case at.Phase == phases.Returning:
 		_, err = c.finishReturn(ctx, at, "taken up again", 30*time.Second)
 	case at.Phase == phases.Fenced, at.Phase == phases.Grace && e.Standing.Attempt != "":
-		err = c.lift(ctx, e.Standing.Attempt, "an interrupted fence is undone")
+		_, _, err = c.lift(ctx, e.Standing.Attempt, "an interrupted fence is undone")
 	}
 	return err
 }

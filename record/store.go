@@ -63,6 +63,10 @@ type Fence interface {
 	// ones. The attempt marks the fence as its own; raising it again changes
 	// nothing. It returns the new era.
 	RaiseFence(ctx context.Context, attempt string, timeout time.Duration) (era uint32, err error)
+	// VoidFence makes sure that the attempt never raises its fence, if it has not;
+	// it waits for nobody who writes the records. False if the fence stands: then
+	// only LiftFence ends it.
+	VoidFence(ctx context.Context, attempt string) (voided bool, err error)
 	// LiftFence lets writes pass again if the fence is the attempt's, and starts
 	// a new era, which it returns. Lifting a fence that is not there is no error.
 	LiftFence(ctx context.Context, attempt string, timeout time.Duration) (era uint32, err error)
@@ -180,6 +184,8 @@ type Checker interface {
 var (
 	// ErrMoved: the rows of a chunk have been moved to other storage; cut anew.
 	ErrMoved = errors.New("the table's rows have been rewritten since its chunks were cut")
+	// ErrBusy: open transactions kept a lock on the records away until the time was over.
+	ErrBusy = errors.New("open transactions hold the table")
 	// ErrFenced: legacy refused a write because the migration has retired it.
 	ErrFenced = errors.New("legacy is fenced: the migration has retired it")
 )

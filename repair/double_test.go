@@ -89,6 +89,8 @@ func (s *stores) RaiseFence(context.Context, string, time.Duration) (uint32, err
 	return 0, errors.ErrUnsupported
 }
 
+func (s *stores) VoidFence(context.Context, string) (bool, error) { panic("not used") }
+
 func (s *stores) LiftFence(context.Context, string, time.Duration) (uint32, error) {
 	return 0, errors.ErrUnsupported
 }

@@ -124,6 +124,18 @@ func commit(ctx context.Context, tx pgx.Tx, e phases.Evidence, move phases.Move)
 	return err
 }
 
+// Forget takes the note of an attempt back whose fence was never raised and never
+// will be. It does nothing if the attempt is not noted, or no longer in grace.
+func (s *Store) Forget(ctx context.Context, migration, attempt, reason string) error {
+	return s.alone(ctx, migration, func(tx pgx.Tx) error {
+		tag, err := tx.Exec(ctx, `UPDATE migrator.migrations SET attempt = '' WHERE name = $1 AND phase = 'grace' AND attempt = $2`, migration, attempt)
+		if err != nil || tag.RowsAffected() == 0 {
+			return err
+		}
+		return note(ctx, tx, migration, phases.CauseFence, "legacy was not fenced: "+reason, map[string]string{"attempt": attempt})
+	})
+}
+
 // Intend notes the attempt of a fence before it is raised, so that whoever comes
 // next knows that it may stand. *MovedError if the route is no longer at; an error
 // if another attempt is noted.

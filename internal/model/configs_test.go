@@ -53,9 +53,19 @@ var (
 		Name: "horizon", Start: DualRead, Kinds: []Kind{Cutover},
 		Epochs: 1, Writes: 2, Deletes: 1 | 1<<2, Copied: true, Fail: true, Repairs: 1, Late: true, Horizon: true, Single: true,
 	}
-	// fence: two controllers, two instances.
+	// fence: two instances that hear of it late.
 	fence = Config{
-		Name: "fence", Start: Grace, Epochs: 3, Writes: 1, Copied: true, Fence: true, Second: true,
+		Name: "fence", Start: Grace, Epochs: 4, Writes: 1, Copied: true, Fence: true, Fail: true,
+	}
+	// unheard: leases run out while the fence is raised, passed and lifted.
+	unheard = Config{
+		Name: "unheard", Start: Grace, Kinds: []Kind{DualRead},
+		Epochs: 4, Writes: 1, Copied: true, Fence: true, Fail: true, Lapse: true,
+	}
+	// stay: leases run out on the way back to legacy and forward again.
+	stay = Config{
+		Name: "stay", Start: DualRead, Kinds: []Kind{Legacy, ShadowWrite, DualRead, Cutover},
+		Epochs: 4, Writes: 1, Copied: true, Backfill: true, Lapse: true, Fail: true,
 	}
 	// duel: two controllers that go all the way forward and back.
 	duel = Config{
@@ -71,4 +81,4 @@ var (
 	}
 )
 
-var configs = []Config{ramp, race, reads, start, again, gone, queue, lease, journal, horizon, fence, duel, passed, back}
+var configs = []Config{ramp, race, reads, start, again, gone, queue, lease, journal, horizon, fence, unheard, stay, duel, passed, back}

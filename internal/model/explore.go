@@ -40,11 +40,11 @@ func (g *gen) explore(limit int) (states int, t *Trace, complete bool) {
 	for i := 0; i < len(list); i++ {
 		s := list[i]
 		for _, step := range g.next(&s) {
-			if _, known := at[step.To]; known {
-				continue
-			}
 			if g.seen != nil {
 				g.seen[step.What] = true
+			}
+			if _, known := at[step.To]; known {
+				continue
 			}
 			at[step.To] = int32(len(list))
 			list = append(list, step.To)

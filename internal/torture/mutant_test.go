@@ -17,6 +17,7 @@ import (
 // TestTortureFindsDroppedWrites: a run that could not fail would prove nothing. Of
 // two instances, one says that the target has writes which it never made.
 func TestTortureFindsDroppedWrites(t *testing.T) {
+	t.Parallel()
 	const seed = 1
 	w := newWorld(t, 2)
 	w.instances[0].broken = dropsWrites

@@ -44,7 +44,7 @@ func (o *operator) run(ctx context.Context) error {
 
 // walk goes to a phase while nothing is broken, so that the faults meet it there.
 func (o *operator) walk(ctx context.Context, to phases.Phase) {
-	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 40*time.Second)
 	defer cancel()
 	for ctx.Err() == nil {
 		e, err := o.w.state.Evidence(ctx, migration)

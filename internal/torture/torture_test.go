@@ -35,8 +35,10 @@ const (
 )
 
 // TestTorture breaks everything at random for some seconds, or for as long as
-// MIGRATOR_TORTURE says, in rounds of a minute, each on a world of its own.
+// MIGRATOR_TORTURE says, in rounds of a minute, each on a world of its own and with
+// the next seed.
 func TestTorture(t *testing.T) {
+	t.Parallel()
 	left := short
 	if text := os.Getenv(envDuration); text != "" {
 		var err error

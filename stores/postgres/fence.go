@@ -91,6 +91,29 @@ func (l *Legacy) RaiseFence(ctx context.Context, attempt string, timeout time.Du
 	return era, nil
 }
 
+// VoidFence implements record.Fence. RaiseFence looks for the note under the lock
+// of the same row, once it has the table.
+func (l *Legacy) VoidFence(ctx context.Context, attempt string) (voided bool, err error) {
+	err = inTx(ctx, l.pool, pgx.ReadWrite, func(tx pgx.Tx) error {
+		f, err := l.fence(ctx, tx, " FOR UPDATE")
+		if err != nil || f.attempt == attempt {
+			return err
+		}
+		voided = true
+		return l.over(ctx, tx, attempt)
+	})
+	if err != nil {
+		return false, fmt.Errorf("void the fence of legacy table %s: %w", l.table(), err)
+	}
+	return voided, nil
+}
+
+// over notes that the attempt has ended.
+func (l *Legacy) over(ctx context.Context, tx pgx.Tx, attempt string) error {
+	_, err := tx.Exec(ctx, "INSERT INTO migrator_legacy.lifted (name, attempt) VALUES ($1, $2) ON CONFLICT DO NOTHING", l.name, attempt)
+	return err
+}
+
 // LiftFence implements record.Fence. Readers need not end for it: the triggers
 // are disabled, and dropped only if that can be had at once.
 func (l *Legacy) LiftFence(ctx context.Context, attempt string, timeout time.Duration) (uint32, error) {
@@ -106,7 +129,7 @@ func (l *Legacy) LiftFence(ctx context.Context, attempt string, timeout time.Dur
 		if f.attempt != "" && f.attempt != attempt {
 			return fmt.Errorf("it is attempt %s that has fenced it, not %s", f.attempt, attempt)
 		}
-		if _, err := tx.Exec(ctx, "INSERT INTO migrator_legacy.lifted (name, attempt) VALUES ($1, $2) ON CONFLICT DO NOTHING", l.name, attempt); err != nil {
+		if err := l.over(ctx, tx, attempt); err != nil {
 			return err
 		}
 		era = f.era

@@ -2,12 +2,13 @@ package postgres
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/stranglerfig/migrator/record"
 )
 
 // locked runs do in a transaction that holds the migration's advisory lock and the
@@ -41,7 +42,7 @@ func setLockTimeout(ctx context.Context, tx pgx.Tx, d time.Duration) error {
 }
 
 // errBusy: open transactions kept a lock away until the time was over.
-var errBusy = errors.New("open transactions hold the table")
+var errBusy = record.ErrBusy
 
 // explain turns a lock that was not to be had into words on who holds it.
 func (l *Legacy) explain(ctx context.Context, err error) error {
