@@ -120,6 +120,13 @@ func (s *Store) VerifyHistory(ctx context.Context, migration string) (n int64, e
 		if err := rows.Err(); err != nil {
 			return err
 		}
+		var newest int64
+		if err := tx.QueryRow(ctx, `SELECT history_seq FROM migrator.migrations WHERE name = $1`, migration).Scan(&newest); err != nil {
+			return err
+		}
+		if n != newest {
+			return broken(fmt.Sprintf("entry %d is the newest that was written, and it is not there", newest))
+		}
 		if last.To != st.Route {
 			return broken(fmt.Sprintf("the migration stands at %s (epoch %d), the last entry leads to %s (epoch %d)", st.Route, st.Route.Epoch, last.To, last.To.Epoch))
 		}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"time"
 
@@ -16,7 +17,8 @@ func fenceBudget(m *spec.Migration) time.Duration { return time.Duration(m.Writi
 func lockTimeout(m *spec.Migration) time.Duration { return time.Duration(m.Backfill.LockTimeout) }
 
 func newApply(c *cli) *cobra.Command {
-	return &cobra.Command{
+	var liftFence string
+	cmd := &cobra.Command{
 		Use:   "apply",
 		Short: "Record the migration's description and prepare both stores",
 		Long: `Makes the checks of plan, prepares legacy (schema migrator_legacy: the era and the
@@ -35,6 +37,11 @@ application. Applying a changed description makes older evidence void.`,
 				return err
 			}
 			defer store.Close()
+			if liftFence != "" {
+				if err := c.liftOrphan(ctx, store, m, liftFence); err != nil {
+					return err
+				}
+			}
 			if p := c.examine(ctx, m); p.Refused > 0 {
 				if err := c.show(p, func() { c.printChecks(p.Checks) }); err != nil {
 					return err
@@ -87,4 +94,20 @@ application. Applying a changed description makes older evidence void.`,
 			})
 		},
 	}
+	cmd.Flags().StringVar(&liftFence, "lift-fence", "", "first lift the fence of this attempt, whose state database is lost; what was written since is in the target alone")
+	return cmd
+}
+
+// liftOrphan lifts a fence that no migration of the state has raised.
+func (c *cli) liftOrphan(ctx context.Context, store *state.Store, m *spec.Migration, attempt string) error {
+	if st, err := store.Standing(ctx, m.Name); err == nil && st.Attempt == attempt {
+		return usagef("the fence is that of %s, at %s; try: migrator phase rollback --to grace", m.Name, st.Route)
+	}
+	legacy, err := stores.OpenLegacy(ctx, m)
+	if err != nil {
+		return err
+	}
+	defer legacy.Close()
+	_, err = legacy.LiftFence(ctx, attempt, lockTimeout(m))
+	return err
 }

@@ -14,6 +14,7 @@ func newBackfill(c *cli) *cobra.Command {
 
 func newBackfillRun(c *cli) *cobra.Command {
 	var rate, workers int
+	var again bool
 	cmd := &cobra.Command{
 		Use:   "run",
 		Short: "Run the backfill, or go on with an interrupted one",
@@ -26,11 +27,27 @@ Needs phase shadow-write or dual-read, and every instance out of legacy.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx := cmd.Context()
-			j, err := c.openJob(ctx)
+			j, err := c.openJob(ctx, true)
 			if err != nil {
 				return err
 			}
 			defer j.close()
+			if rate < 0 || workers < 0 {
+				return usagef("--rate and --workers can't be negative")
+			}
+			e, err := j.state.Evidence(ctx, j.m.Name)
+			if err != nil {
+				return err
+			}
+			if b := e.Backfill; b != nil && !b.Finished.IsZero() && b.Epoch > e.Standing.LegacyEpoch && !again {
+				done, err := j.state.Backfills(j.m.Name).Latest(ctx)
+				if err != nil {
+					return err
+				}
+				return c.show(done, func() {
+					c.printf("the backfill was finished %s: %s rows read; to make another, try: migrator backfill run --again\n", ago(e.Now, b.Finished), count(done.Rows))
+				})
+			}
 			bar := c.progress("backfill")
 			b := replicate.Backfill{
 				Legacy: j.legacy, Barrier: j.legacy, Locker: j.legacy, Target: j.target,
@@ -59,6 +76,7 @@ Needs phase shadow-write or dual-read, and every instance out of legacy.`,
 	}
 	cmd.Flags().IntVar(&rate, "rate", 0, "rows per second at most, instead of the description's")
 	cmd.Flags().IntVar(&workers, "workers", 0, "chunks at a time, instead of the description's")
+	cmd.Flags().BoolVar(&again, "again", false, "make another one although one is finished; until it is done, the gate is closed")
 	return cmd
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
 	"os"
@@ -17,7 +18,24 @@ type streams struct {
 	out, err io.Writer
 }
 
+// output remembers the first failure to write the result.
+type output struct {
+	io.Writer
+	err error
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	n, err := o.Writer.Write(p)
+	if err != nil && o.err == nil {
+		o.err = err
+	}
+	return n, err
+}
+
 func isTerminal(w any) bool {
+	if o, ok := w.(*output); ok {
+		w = o.Writer
+	}
 	f, ok := w.(*os.File)
 	return ok && term.IsTerminal(int(f.Fd()))
 }
@@ -31,16 +49,21 @@ type cli struct {
 
 // run executes one command line and returns the exit code.
 func run(ctx context.Context, args []string, io streams) int {
-	c := &cli{streams: io, log: slog.New(slog.DiscardHandler)}
+	out := &output{Writer: io.out}
+	c := &cli{streams: streams{in: io.in, out: out, err: io.err}, log: slog.New(slog.DiscardHandler)}
 	if wantsJSON(args) {
 		c.settings.Output = outputJSON // for errors before the settings are read
 	}
 	root := newRoot(c)
 	root.SetArgs(args)
 	root.SetIn(io.in)
-	root.SetOut(io.out)
+	root.SetOut(out)
 	root.SetErr(io.err)
-	if err := root.ExecuteContext(ctx); err != nil {
+	err := root.ExecuteContext(ctx)
+	if err == nil && out.err != nil {
+		err = fmt.Errorf("the result could not be written: %w", out.err)
+	}
+	if err != nil {
 		return c.fail(err)
 	}
 	return exitDone

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/stranglerfig/migrator/control"
+	"github.com/stranglerfig/migrator/record"
 	"github.com/stranglerfig/migrator/spec"
 	"github.com/stranglerfig/migrator/state"
 )
@@ -45,10 +46,11 @@ func exitCode(err error) int {
 	var unsettled *control.UnsettledError
 	var bad *spec.Error
 	var input *control.InputError
+	var moved *state.MovedError
 	switch {
 	case errors.As(err, &c):
 		return c.code
-	case errors.As(err, &held), errors.As(err, &unsettled):
+	case errors.As(err, &held), errors.As(err, &unsettled), errors.As(err, &moved), errors.Is(err, record.ErrBusy):
 		return exitNotYet
 	case errors.As(err, &bad), errors.As(err, &input), errors.Is(err, state.ErrNoSchema), errors.Is(err, state.ErrNewer),
 		errors.Is(err, state.ErrOlder), errors.Is(err, state.ErrUnknownMigration), errors.Is(err, state.ErrURL):

@@ -221,7 +221,7 @@ func (a *audit) scenario() {
 	a.expect(exitDone, "phase", "pause", "--reason", "a test")
 	a.expect(exitNotYet, "phase", "advance")
 	a.expect(exitDone, "phase", "resume")
-	a.expect(exitError, "phase", "advance", "--to", "grace")
+	a.expect(exitUsage, "phase", "advance", "--to", "grace")
 	a.lapse("shop-2")
 	a.expect(exitDone, "fleet", "list")
 	a.expect(exitDone, "doctor")

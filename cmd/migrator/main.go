@@ -18,6 +18,9 @@ func (silent) Printf(context.Context, string, ...any) {}
 
 func main() {
 	goredis.SetLogger(silent{})
+	// A reader that goes away (| head) must not kill a command between two steps:
+	// writing to it then fails, and run says so when all is done.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	code := run(ctx, os.Args[1:], streams{in: os.Stdin, out: os.Stdout, err: os.Stderr})
 	stop()

@@ -116,9 +116,26 @@ type job struct {
 	schema *record.Schema
 }
 
-// openJob opens all that a command needs that moves or compares records. The
-// description must be the one that is applied.
-func (c *cli) openJob(ctx context.Context) (*job, error) {
+// asApplied refuses to go on where the description that is given is not the one
+// that is applied: a decision would rest on another than the one at hand.
+func (c *cli) asApplied(ctx context.Context, store *state.Store, name string) error {
+	if c.settings.descriptionFile() == "" {
+		return nil
+	}
+	m, err := c.load()
+	if err != nil || m.Name != name {
+		return err
+	}
+	standing, err := store.Standing(ctx, name)
+	if err == nil && standing.ConfigHash != m.Hash() {
+		err = usagef("%s differs from what was applied (%s, applied %s); try: migrator apply", c.settings.descriptionFile(), m.Hash()[:12], standing.ConfigHash[:min(12, len(standing.ConfigHash))])
+	}
+	return err
+}
+
+// openJob opens all that a command needs that moves or compares records.
+// asApplied: the description must be the one that is applied.
+func (c *cli) openJob(ctx context.Context, asApplied bool) (*job, error) {
 	m, err := c.load()
 	if err != nil {
 		return nil, err
@@ -127,9 +144,8 @@ func (c *cli) openJob(ctx context.Context) (*job, error) {
 	if j.state, err = c.openState(ctx); err != nil {
 		return nil, err
 	}
-	standing, err := j.state.Standing(ctx, m.Name)
-	if err == nil && standing.ConfigHash != m.Hash() {
-		err = usagef("%s differs from what was applied (%s, applied %s); try: migrator apply", c.settings.descriptionFile(), m.Hash()[:12], standing.ConfigHash[:min(12, len(standing.ConfigHash))])
+	if _, err = j.state.Standing(ctx, m.Name); err == nil && asApplied {
+		err = c.asApplied(ctx, j.state, m.Name)
 	}
 	if err == nil {
 		err = j.openStores(ctx)
@@ -177,6 +193,6 @@ func (c *cli) controller(store *state.Store, m *spec.Migration, j *job) *control
 
 // needsStores tells whether a move from this route touches the stores: the fence
 // and the way back from it do.
-func needsStores(st phases.Standing) bool {
-	return st.Attempt != "" || st.Route.Phase.Position() >= phases.Grace.Position()
+func needsStores(st phases.Standing, forward bool) bool {
+	return st.Attempt != "" || st.Route.Phase.Passing() || forward && st.Route.Phase == phases.Grace
 }

@@ -25,8 +25,10 @@ func newPhaseStatus(c *cli) *cobra.Command {
 	return cmd
 }
 
-// openController opens the state, and the stores where the move needs them.
-func (c *cli) openController(ctx context.Context, args []string) (*control.Controller, func(), error) {
+// openController opens the state, and the stores where the move needs them. On the
+// way forward the description at hand must be the applied one; on the way back
+// nobody has time for that.
+func (c *cli) openController(ctx context.Context, args []string, forward bool) (*control.Controller, func(), error) {
 	store, err := c.openState(ctx)
 	if err != nil {
 		return nil, nil, err
@@ -40,18 +42,21 @@ func (c *cli) openController(ctx context.Context, args []string) (*control.Contr
 	if err == nil {
 		m, err = appliedSettings(ctx, store, name)
 	}
+	if err == nil && forward {
+		err = c.asApplied(ctx, store, name)
+	}
 	if err != nil {
 		store.Close()
 		return nil, nil, err
 	}
-	if !needsStores(standing) {
+	if !needsStores(standing, forward) {
 		return c.controller(store, m, nil), store.Close, nil
 	}
 	store.Close()
 	if c.settings.descriptionFile() == "" {
 		return nil, nil, usagef("from %s on, a move touches both stores, whose URLs are in the description; try: migrator phase advance --file %s.yaml", standing.Route, name)
 	}
-	j, err := c.openJob(ctx)
+	j, err := c.openJob(ctx, forward)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -89,7 +94,7 @@ The step from grace to retain fences legacy: it refuses writes from then on.`,
 				}
 				a.Overrides[gate] = why
 			}
-			ctl, done, err := c.openController(ctx, args)
+			ctl, done, err := c.openController(ctx, args, true)
 			if err != nil {
 				return err
 			}
@@ -161,12 +166,12 @@ the fence are first replayed to legacy. From complete there is no way back.`,
 			if err := parseStep(to, percent, &r.To, &r.Percent); err != nil {
 				return err
 			}
-			ctl, done, err := c.openController(ctx, args)
+			ctl, done, err := c.openController(ctx, args, false)
 			if err != nil {
 				return err
 			}
 			defer done()
-			if err := c.confirm(yes, "Roll back?"); err != nil {
+			if err := c.confirm(yes, "Roll "+ctl.Migration+" back?"); err != nil {
 				return err
 			}
 			began := time.Now()
@@ -176,11 +181,9 @@ the fence are first replayed to legacy. From complete there is no way back.`,
 				Seconds float64        `json:"seconds"`
 			}{append([]phases.Route{}, moves...), time.Since(began).Seconds()}
 			if printErr := c.show(result, func() {
-				for _, m := range moves {
-					c.printf("→ %s (epoch %d)\n", m, m.Epoch)
-				}
-				if err == nil {
-					c.printf("settled after %s\n", span(time.Since(began)))
+				if err == nil && len(moves) > 0 {
+					last := moves[len(moves)-1]
+					c.printf("%s (epoch %d), settled after %s\n", last, last.Epoch, span(time.Since(began)))
 				}
 			}); printErr != nil {
 				return printErr
@@ -269,6 +272,9 @@ approval is good for the present epoch and configuration, until it expires.`,
 				return err
 			}
 			m, err := appliedSettings(ctx, store, name)
+			if err == nil {
+				err = c.asApplied(ctx, store, name)
+			}
 			if err != nil {
 				return err
 			}
@@ -313,6 +319,9 @@ func newHistory(c *cli) *cobra.Command {
 					return err
 				}
 				return c.show(map[string]int64{"verified": n}, func() { c.printf("%d entries, the chain is whole\n", n) })
+			}
+			if limit < 1 {
+				return usagef("--limit %d: want a number above 0", limit)
 			}
 			entries, err := store.History(ctx, name, limit)
 			if err != nil {

@@ -83,6 +83,7 @@ func (c *cli) examine(ctx context.Context, m *spec.Migration) *plan {
 	if err != nil {
 		p.refuse("legacy", err)
 	}
+	p.add("legacy", c.orphanedFence(ctx, m.Name, legacy))
 	p.Fields = legacy.Schema().Fields
 	target, err := stores.OpenTarget(ctx, m, legacy.Schema())
 	if err != nil {
@@ -99,6 +100,26 @@ func (c *cli) examine(ctx context.Context, m *spec.Migration) *plan {
 		p.refuse("compare", err)
 	}
 	return p
+}
+
+// orphanedFence refuses a legacy whose fence the state knows nothing of: another
+// state database retired it, or this one has been lost.
+func (c *cli) orphanedFence(ctx context.Context, name string, legacy stores.Legacy) []record.Check {
+	attempt, _, err := legacy.FenceState(ctx)
+	if err != nil || attempt == "" {
+		return nil // nothing is installed yet, or nothing stands
+	}
+	if store, err := c.openState(ctx); err == nil {
+		defer store.Close()
+		if st, err := store.Standing(ctx, name); err == nil && (st.Attempt == attempt || st.Route.Phase == phases.Complete) {
+			return nil
+		}
+	}
+	return []record.Check{{
+		Name: "standing-fence", Result: record.Refused,
+		Detail: "a migration has retired the table (attempt " + attempt + "), and the state database does not know of it: its records may be in the target alone",
+		Try:    "restore the state database; or, if legacy shall take writes again as it is: migrator apply --lift-fence " + attempt,
+	}}
 }
 
 func (p *plan) add(side string, checks []record.Check) {
@@ -273,7 +294,10 @@ func (c *cli) symptoms(ctx context.Context, store *state.Store, st phases.Standi
 		warn("journal", fmt.Sprintf("%s keys are known to be behind in the target", count(st.JournalKeys)), "migrator reconcile run --repair")
 	}
 	if st.Route.Phase.Passing() || st.Attempt != "" && st.Route.Phase == phases.Grace {
-		warn("fence", "a fence was interrupted: the route is "+st.Route.String(), "migrator phase advance, or migrator phase rollback --to grace")
+		found = append(found, record.Check{
+			Name: "fence", Result: record.Refused, Detail: "legacy may refuse writes: a command is moving authority, or was interrupted; the route is " + st.Route.String(),
+			Try: "migrator phase advance, which takes it up again, or migrator phase rollback --to grace --yes, which undoes it",
+		})
 	}
 	if m != nil && m.Name == st.Migration && m.Hash() != st.ConfigHash {
 		warn("description", "the file differs from what was applied", "migrator apply")

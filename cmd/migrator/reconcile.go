@@ -50,7 +50,13 @@ stays different: only that counts. --repair mends it, and keys known to be behin
 A run that repaired something is not clean: only a later one proves the repair.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			j, err := c.openJob(cmd.Context())
+			if oneWay && !full {
+				return usagef("--one-way goes with --full: a sampled run looks one way only")
+			}
+			if rate < 0 {
+				return usagef("--rate can't be negative")
+			}
+			j, err := c.openJob(cmd.Context(), true)
 			if err != nil {
 				return err
 			}
@@ -113,6 +119,9 @@ func (c *cli) reconcile(ctx context.Context, j *job, o reconcile.RunOptions) err
 		return err
 	}
 	if run.Differences > 0 {
+		if o.Repair && run.Repaired == 0 {
+			return notYet(errors.New("the stores differ, and nothing of it could be repaired: the report says why, key by key"))
+		}
 		if o.Repair {
 			return notYet(errors.New("differences were found and repaired as far as possible; only a later clean run proves it; try: migrator reconcile run --full"))
 		}

@@ -124,6 +124,9 @@ func (s *settings) stateURL() (string, error) {
 		if err != nil {
 			return "", usagef("state URL file: %w", err)
 		}
+		if strings.TrimSpace(string(data)) == "" {
+			return "", usagef("state URL file %s is empty", s.StateURLFile)
+		}
 		return strings.TrimSpace(string(data)), nil
 	default:
 		return "", usagef("the state database is not named; try: export MIGRATOR_STATE_URL=postgres://user@host/database")

@@ -140,6 +140,10 @@ func (c *cli) printStatus(s status) {
 	if st.LastCause != "" {
 		c.printf("  last       %s by %s%s\n", st.LastCause, st.LastActor, reasonSuffix(st.LastReason))
 	}
+	if st.Attempt != "" && (st.Route.Phase == phases.Grace || st.Route.Phase.Passing()) {
+		c.printf("  %s\n", c.paint(c.out, red, "fence      legacy may refuse writes, and writes may fail: a command is moving authority, or was interrupted"))
+		c.printf("             try: migrator phase advance, which takes it up again, or migrator phase rollback --to grace --yes, which undoes it\n")
+	}
 	fleet := fmt.Sprintf("%d instances, settled", s.Fleet.Live)
 	if !s.Settled {
 		fleet = fmt.Sprintf("%d instances, %d behind, %d lapsed", s.Fleet.Live, s.Fleet.Behind, len(s.Fleet.Lapsed))

@@ -2,6 +2,7 @@ package model
 
 import (
 	"fmt"
+	"hash/maphash"
 	"math/rand/v2"
 	"strconv"
 	"strings"
@@ -33,20 +34,34 @@ func Explore(c Config, r Rules, limit int) (states int, t *Trace, complete bool)
 }
 
 func (g *gen) explore(limit int) (states int, t *Trace, complete bool) {
-	s := g.c.first()
-	at := map[State]int32{s: 0}
-	list := []State{s}
+	list := []State{g.c.first()}
 	from := []int32{-1}
+	seed := maphash.MakeSeed()
+	at := map[uint64]int32{maphash.Comparable(seed, list[0]): 0} // by hash; of two with one hash, the second is at the next
+	known := func(s *State) bool {
+		h := maphash.Comparable(seed, *s)
+		for {
+			i, taken := at[h]
+			if !taken {
+				at[h] = int32(len(list))
+				return false
+			}
+			if list[i] == *s {
+				return true
+			}
+			h++
+		}
+	}
 	for i := 0; i < len(list); i++ {
 		s := list[i]
-		for _, step := range g.next(&s) {
+		for j := range g.next(&s) {
+			step := &g.out[j]
 			if g.seen != nil {
 				g.seen[step.What] = true
 			}
-			if _, known := at[step.To]; known {
+			if known(&step.To) {
 				continue
 			}
-			at[step.To] = int32(len(list))
 			list = append(list, step.To)
 			from = append(from, int32(i))
 			if v := g.check(&step.To); v != nil {

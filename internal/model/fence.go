@@ -9,6 +9,7 @@ const (
 	looks
 	retains
 	undoes
+	forgets
 	lifts
 	unfences
 	tellsGrace
@@ -95,6 +96,8 @@ func (g *gen) controller(s *State, i int) {
 		switch k := s.route(); {
 		case s.attempt != me.attempt:
 			step("finds that it is not its fence", end)
+		case k == Grace && s.fence == 0:
+			step("voids its attempt: nothing stands", func(n *State, c *controller) { n.lifted |= 1 << c.attempt; c.pc = forgets })
 		case k == Grace || k == Fenced:
 			step("is about to lift", func(n *State, c *controller) { c.pc, c.epoch = lifts, n.epoch })
 		case k == Lifting:
@@ -102,6 +105,13 @@ func (g *gen) controller(s *State, i int) {
 		default:
 			step("finds that it is not its fence", end)
 		}
+	case forgets:
+		step("takes the note of its attempt back", func(n *State, c *controller) {
+			if n.route() == Grace && n.attempt == c.attempt {
+				n.attempt = 0
+			}
+			c.pc = idle
+		})
 	case lifts:
 		tells(Lifting, unfences, nil)
 	case unfences:

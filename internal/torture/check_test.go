@@ -27,7 +27,7 @@ func judge(key int, ops []*operation, patience time.Duration) *verdict {
 	v := &verdict{key: key, ops: ops, stale: against(ops), p: prepare(ops, false)}
 	v.result, v.info = porcupine.CheckOperationsVerbose(v.p.model(), v.p.ops, patience)
 	strict := prepare(ops, true)
-	v.strict = porcupine.CheckOperationsTimeout(strict.model(), strict.ops, patience)
+	v.strict = porcupine.CheckOperationsTimeout(strict.model(), strict.ops, patience/4)
 	return v
 }
 

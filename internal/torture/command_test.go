@@ -21,7 +21,7 @@ type ran struct {
 // migrator runs one command line as a process. kill > 0: it is killed after that
 // time; freeze > 0: it is stopped for that long, halfway to the kill or at once.
 func (w *world) migrator(ctx context.Context, kill, freeze time.Duration, line string) ran {
-	cmd := exec.Command(w.program, strings.Fields(line)...) //nolint:gosec // our own
+	cmd := exec.Command(w.program, strings.Fields(line)...)
 	cmd.Env = environment("MIGRATOR_STATE_URL="+w.fleet.URL(), "MIGRATOR_FILE="+w.file, "NO_COLOR=1",
 		"TORTURE_LEGACY_URL="+w.legacy.URL(), "TORTURE_TARGET_URL="+w.redis.URL())
 	var out bytes.Buffer

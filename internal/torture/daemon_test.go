@@ -63,7 +63,7 @@ func (d *daemon) once(ctx context.Context, log *os.File) error {
 	if err := errors.Join(err1, err2, err3); err != nil {
 		return err
 	}
-	cmd := exec.Command(d.w.program, "serve", "--listen", "127.0.0.1:0", "--log-format", "json") //nolint:gosec // our own
+	cmd := exec.Command(d.w.program, "serve", "--listen", "127.0.0.1:0", "--log-format", "json")
 	cmd.Env = environment("MIGRATOR_STATE_URL="+fleet, "MIGRATOR_FILE="+d.w.file, "TORTURE_LEGACY_URL="+legacy, "TORTURE_TARGET_URL="+target)
 	cmd.Stdout, cmd.Stderr, cmd.Dir = log, log, d.w.dir
 	if err := d.w.spawner.start(ctx, cmd); err != nil {

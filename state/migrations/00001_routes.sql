@@ -22,6 +22,7 @@ CREATE TABLE migrator.migrations (
     route_since timestamptz    NOT NULL,
     paused      text           NOT NULL DEFAULT '',
     attempt     text           NOT NULL DEFAULT '',
+    history_seq bigint         NOT NULL DEFAULT 0, -- of the newest history entry: one that is cut off is missed
     fence_era   bigint         NOT NULL DEFAULT 0 CHECK (fence_era BETWEEN 0 AND 4294967295),
     -- Never changes. PostgreSQL lets a role lock a row only if it may update some
     -- column of it: applications get this one.

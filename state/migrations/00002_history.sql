@@ -62,6 +62,7 @@ BEGIN
         || migrator.netstring(NEW.reason)
         || migrator.netstring(NEW.config_hash)
         || migrator.netstring(NEW.evidence::text));
+    UPDATE migrator.migrations SET history_seq = NEW.seq WHERE name = NEW.migration;
     RETURN NEW;
 END $$;
 -- +goose StatementEnd

@@ -62,8 +62,8 @@ func (t *Target) checkKeys(ctx context.Context) ([]record.Check, error) {
 	switch n, damaged := count[record.Unowned], count[record.Damaged]; {
 	case n > 0:
 		owner.Result = record.Warned
-		owner.Detail = fmt.Sprintf("%d%s hold values without version, such as %s: writes leave them alone", n, of, first[record.Unowned])
-		owner.Try = "migrator reconcile run --repair, which replaces them, once the migration writes to the target; or choose another target.key"
+		owner.Detail = fmt.Sprintf("%d%s hold values without version, such as %s: the application's writes leave them alone, a backfill and a repair replace them", n, of, first[record.Unowned])
+		owner.Try = "choose another target.key, if somebody else needs these keys"
 	case damaged > 0:
 		owner.Result = record.Warned
 		owner.Detail = fmt.Sprintf("%d%s can't be read, such as %s", damaged, of, first[record.Damaged])
