@@ -109,11 +109,23 @@ func (c *Controller) back(ctx context.Context, from, to phases.Route, reason str
 		if err == nil || !errors.As(err, &held) || time.Now().After(deadline) {
 			return standing.Route, err
 		}
+		if e, err := c.State.Evidence(ctx, c.Migration); err == nil && e.Fleet.Behind == 0 {
+			return standing.Route, heldByLapsed(held, e.Fleet) // waiting would not help
+		}
 		c.say("waiting: %s", held)
 		if err := c.AwaitSettled(ctx, time.Until(deadline)); err != nil {
 			return phases.Route{}, err
 		}
 	}
+}
+
+// heldByLapsed says what to do about an instance that nobody can wait for.
+func heldByLapsed(err error, fleet phases.Fleet) error {
+	if len(fleet.Lapsed) == 0 {
+		return err
+	}
+	return fmt.Errorf("%w: the lease of %s ran out, and it may still answer reads from the target; try: migrator fleet evict %s --reason '...', once you know that it has stopped",
+		err, fleet.Lapsed[0], fleet.Lapsed[0])
 }
 
 func (c *Controller) finishLift(ctx context.Context, reason string) (phases.Route, error) {
@@ -139,6 +151,9 @@ func (c *Controller) finishReturn(ctx context.Context, at phases.Route, reason s
 	e, err := c.State.Evidence(ctx, c.Migration)
 	if err != nil {
 		return at, err
+	}
+	if err := phases.Legal(at, phases.Route{Phase: phases.Grace}, e.Fleet.Held); err != nil {
+		return at, heldByLapsed(err, e.Fleet)
 	}
 	attempt := e.Standing.Attempt
 	total, done := e.Standing.ReturnKeys, 0

@@ -133,7 +133,7 @@ func gateDirty(e Evidence) GateResult {
 		g.Detail = fmt.Sprintf("a full reconcile (run %d) was clean after the last unclean end", r.Run)
 	default:
 		g.Verdict = NoData
-		g.Detail = "an instance ended without leaving " + when(dirty) + ", perhaps with writes in its queue; no full, two-way reconcile under this configuration has been clean since"
+		g.Detail = "an instance ended without leaving, perhaps with writes in its queue or on their way until " + dirty.UTC().Format(time.RFC3339) + "; no full, two-way reconcile under this configuration that began later has been clean"
 		g.Try = "migrator reconcile run --full"
 	}
 	return g

@@ -11,7 +11,7 @@ type Standing struct {
 	Paused      string    `json:"paused,omitempty"`      // the reason, while paused
 	ConfigHash  string    `json:"config_hash"`           // of the description that is applied
 	LegacyEpoch int64     `json:"legacy_epoch"`          // the last epoch in phase legacy; 0: never
-	Dirty       time.Time `json:"dirty,omitzero"`        // when a lease last ended uncleanly; zero: cleared
+	Dirty       time.Time `json:"dirty,omitzero"`        // until when writes of a lease that ended uncleanly may land; zero: there was none
 	Attempt     string    `json:"attempt,omitempty"`     // of the fence that stands or is being raised or lifted
 	FenceEra    uint32    `json:"fence_era,omitempty"`   // the era that writes of retain belong to
 	Reversible  bool      `json:"reversible"`            // retain journals the keys it writes

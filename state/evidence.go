@@ -49,25 +49,32 @@ func gather(ctx context.Context, q querier, migration string) (e phases.Evidence
 // Held is what live leases may still be on: a lease that acknowledged an epoch may
 // have swapped to any later one without having said so yet.
 //
-// Lapsed leases are left out of it on purpose. An instance whose lease ran out, by
-// a clock that it started before the database's, behaves as dual-read: it reads
-// legacy and writes both stores. Beside it every way back is safe: from cutover
-// and grace to dual-read and on to shadow-write those routes are compatible with
-// its behaviour, and under legacy it is one more reader of legacy, whose writes
-// reach the target with their versions, as a backfill's would. While authority
-// moves back (lifting, returning) legacy's own fence refuses its writes. So it
-// holds no rollback up. Every move forward it does hold up: Transition refuses
-// those while any lease is lapsed, and the gate fleet-settled says so.
+// Of lapsed leases only some routes count. An instance whose lease ran out, by a
+// clock that it started before the database's, behaves as dual-read where legacy
+// can answer: it reads legacy and writes both stores. Beside it every way back is
+// safe: from cutover and grace to dual-read and on to shadow-write those routes are
+// compatible with its behaviour, and under legacy it is one more reader of legacy,
+// whose writes reach the target with their versions, as a backfill's would. So it
+// holds no rollback up.
+//
+// From fenced to complete it has nobody but the target to ask, and goes on reading
+// it. Such a route counts as held until the instance joins anew or is evicted: else
+// it would answer from the target while others, back in dual-read, no longer care
+// whether the target has a write.
+//
+// Every move forward a lapsed lease does hold up: Transition refuses those, and the
+// gate fleet-settled says so.
 func fleet(ctx context.Context, q querier, st phases.Standing) (f phases.Fleet, now time.Time, err error) {
 	leases, now, err := readLeases(ctx, q, st.Migration)
 	if err != nil {
 		return f, now, err
 	}
 	present := st.Route.Epoch
-	lowest := present + 1
+	lowest, lowestLapsed := present+1, present+1
 	for _, l := range leases {
 		if l.Lapsed {
 			f.Lapsed = append(f.Lapsed, l.Instance)
+			lowestLapsed = min(lowestLapsed, l.Acknowledged)
 			continue
 		}
 		f.Live++
@@ -76,11 +83,21 @@ func fleet(ctx context.Context, q querier, st phases.Standing) (f phases.Fleet, 
 		}
 		lowest = min(lowest, l.Acknowledged)
 	}
-	if f.Live > 0 {
-		f.Held, err = epochsFrom(ctx, q, st.Migration, lowest)
+	routes, err := epochsFrom(ctx, q, st.Migration, min(lowest, lowestLapsed))
+	if err != nil {
+		return f, now, err
 	}
-	return f, now, err
+	for _, r := range routes {
+		if r.Epoch >= lowest || r.Epoch >= lowestLapsed && readsTargetAlone(r) {
+			f.Held = append(f.Held, r)
+		}
+	}
+	return f, now, nil
 }
+
+// readsTargetAlone tells that an instance on the route reads the target whether
+// its lease holds or not.
+func readsTargetAlone(r phases.Route) bool { return r.ReadsTarget() && !r.Behaviour().Fallback }
 
 func epochsFrom(ctx context.Context, q querier, migration string, lowest int64) ([]phases.Route, error) {
 	rows, err := q.Query(ctx, `SELECT phase, percent, epoch FROM migrator.epochs

@@ -210,10 +210,12 @@ func (f *Fleet) Leave(ctx context.Context, lease string) error {
 	return nil
 }
 
-// heldSQL is every route that a live lease may still be on.
+// heldSQL is every route that a live lease may still be on, and those of lapsed
+// ones on which they go on reading the target: what fleet counts as held.
 const heldSQL = `SELECT e.phase, e.percent, e.epoch FROM migrator.epochs e
 	WHERE e.migration = $1 AND e.epoch >= (SELECT min(l.acknowledged_epoch) FROM migrator.leases l
-		WHERE l.migration = $1 AND l.expires_at > clock_timestamp() AND ` + notOver + `)
+		WHERE l.migration = $1 AND (l.expires_at > clock_timestamp()
+			OR e.phase IN ('fenced', 'lifting', 'returning', 'retain', 'complete')) AND ` + notOver + `)
 	ORDER BY e.epoch DESC`
 
 func collectRoutes(into *[]phases.Route) func(pgx.Rows) error {

@@ -263,7 +263,39 @@ func TestADirtyMigrationNeedsALaterFullReconcile(t *testing.T) {
 		t.Errorf("dirty: %s", v)
 	}
 	run()
+	if v := gate(); v != phases.NoData {
+		t.Errorf("after a full reconcile that began while the dead instance's writes may still land: %s", v)
+	}
+	_, err = s.Pool().Exec(t.Context(), `UPDATE migrator.leases SET lost_at = lost_at - interval '10 seconds' WHERE lost_at IS NOT NULL`)
+	must(t, err)
+	run()
 	if v := gate(); v != phases.Pass {
-		t.Errorf("after a full reconcile: %s", v)
+		t.Errorf("after a full reconcile that began later: %s", v)
+	}
+}
+
+func TestALapsedLeaseThatReadsTheTargetAloneIsHeld(t *testing.T) {
+	t.Parallel()
+	s, _ := open(t)
+	for _, c := range []struct {
+		phase phases.Phase
+		held  bool
+	}{{phases.DualRead, false}, {phases.Cutover, false}, {phases.Grace, false}, {phases.Fenced, true}, {phases.Retain, true}} {
+		_, err := s.Pool().Exec(t.Context(), `DELETE FROM migrator.leases`)
+		must(t, err)
+		percent := 0
+		if c.phase.Ramped() {
+			percent = 10000
+		}
+		_, err = s.Pool().Exec(t.Context(), `WITH m AS (UPDATE migrator.migrations SET epoch = epoch + 1, phase = $1, percent = $2 RETURNING name, epoch)
+			INSERT INTO migrator.epochs SELECT name, epoch, $1, $2, clock_timestamp() FROM m`, string(c.phase), percent)
+		must(t, err)
+		join(t, s, "a", state.FleetOptions{})
+		lapse(t, s, "a")
+		e, err := s.Evidence(t.Context(), migration)
+		must(t, err)
+		if held := len(e.Fleet.Held) > 0; held != c.held || len(e.Fleet.Lapsed) != 1 {
+			t.Errorf("%s: held %v, lapsed %v; want held: %v", c.phase, e.Fleet.Held, e.Fleet.Lapsed, c.held)
+		}
 	}
 }

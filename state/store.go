@@ -63,7 +63,7 @@ const standingSQL = `
 SELECT m.name, m.phase, m.percent, m.epoch, m.phase_since, m.route_since, m.paused, m.config_hash,
        (SELECT coalesce(max(e.epoch), 0) FROM migrator.epochs e WHERE e.migration = m.name AND e.phase = 'legacy'),
        (SELECT max(l.lost_at) FROM migrator.leases l WHERE l.migration = m.name AND l.lost_at IS NOT NULL),
-       m.attempt, m.fence_era, m.reversible,
+       coalesce(m.config #>> '{writing,not_after}', ''), m.attempt, m.fence_era, m.reversible,
        (SELECT count(*) FROM migrator.return_journal r WHERE r.migration = m.name),
        (SELECT count(*) FROM migrator.journal j WHERE j.migration = m.name),
        coalesce(h.cause, ''), coalesce(h.reason, ''), coalesce(h.actor, ''), m.environment
@@ -71,12 +71,26 @@ FROM migrator.migrations m
 LEFT JOIN LATERAL (SELECT cause, reason, actor FROM migrator.history
                    WHERE migration = m.name ORDER BY seq DESC LIMIT 1) h ON true`
 
+// lateness is how long after an instance's end its last writes may still land.
+func lateness(notAfter string) time.Duration {
+	if d, err := phases.ParseDuration(notAfter); err == nil && d > 0 {
+		return time.Duration(d)
+	}
+	return defaultNotAfter
+}
+
+// defaultNotAfter is that of the description.
+const defaultNotAfter = 10 * time.Second
+
 func scanStanding(row pgx.CollectableRow) (st phases.Standing, err error) {
 	var dirty *time.Time
+	var notAfter string
 	err = row.Scan(&st.Migration, &st.Route.Phase, &st.Route.Percent, &st.Route.Epoch, &st.PhaseSince, &st.RouteSince,
-		&st.Paused, &st.ConfigHash, &st.LegacyEpoch, &dirty, &st.Attempt, &st.FenceEra, &st.Reversible,
+		&st.Paused, &st.ConfigHash, &st.LegacyEpoch, &dirty, &notAfter, &st.Attempt, &st.FenceEra, &st.Reversible,
 		&st.ReturnKeys, &st.JournalKeys, &st.LastCause, &st.LastReason, &st.LastActor, &st.Environment)
-	st.Dirty = orZero(dirty)
+	if dirty != nil {
+		st.Dirty = dirty.Add(lateness(notAfter))
+	}
 	return st, err
 }
 

@@ -45,7 +45,7 @@ Needs phase shadow-write or dual-read, and every instance out of legacy.`,
 					return err
 				}
 				return c.show(done, func() {
-					c.printf("the backfill was finished %s: %s rows read; to make another, try: migrator backfill run --again\n", ago(e.Now, b.Finished), count(done.Rows))
+					c.printf("the backfill was finished %s: %s rows read (--again makes another)\n", ago(e.Now, b.Finished), count(done.Rows))
 				})
 			}
 			bar := c.progress("backfill")

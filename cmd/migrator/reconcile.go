@@ -90,6 +90,16 @@ func (c *cli) reconcile(ctx context.Context, j *job, o reconcile.RunOptions) err
 	if err != nil {
 		return err
 	}
+	standing, err := j.state.Standing(ctx, j.m.Name)
+	if err != nil {
+		return err
+	}
+	switch standing.Route.Phase {
+	case phases.Complete:
+		return usagef("%s is complete: legacy no longer follows, there is nothing to compare the target with", j.m.Name)
+	case phases.Retain:
+		c.note("records that were written since the fence are in the target alone, and are skipped")
+	}
 	bar := c.progress("reconcile")
 	r := reconcile.Reconciler{
 		Legacy: j.legacy, Locker: j.legacy, Target: j.target, Ledger: j.state.Reconciles(j.m.Name), Compare: compare,

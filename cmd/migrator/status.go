@@ -166,7 +166,7 @@ func (c *cli) printStatus(s status) {
 		c.printf("  reconcile  run %d (%s) %s: %s checked, %s differences\n", r.Run, kind, ago(now, r.Finished), count(r.Checked), count(r.Differences))
 	}
 	if !st.Dirty.IsZero() {
-		c.printf("  unclean    an instance last ended without leaving %s\n", ago(now, st.Dirty))
+		c.printf("  unclean    an instance ended without leaving; its writes may have landed until %s\n", st.Dirty.UTC().Format(time.RFC3339))
 	}
 	c.printf("  rollback   %s (%s)\n", s.Rollback, s.Rollback.Reason)
 	if st.Paused != "" {

@@ -96,8 +96,8 @@ func (g *gen) controller(s *State, i int) {
 		switch k := s.route(); {
 		case s.attempt != me.attempt:
 			step("finds that it is not its fence", end)
-		case k == Grace && s.fence == 0:
-			step("voids its attempt: nothing stands", func(n *State, c *controller) { n.lifted |= 1 << c.attempt; c.pc = forgets })
+		case k == Grace && s.fence != me.attempt:
+			step("voids its attempt: its fence does not stand", func(n *State, c *controller) { n.lifted |= 1 << c.attempt; c.pc = forgets })
 		case k == Grace || k == Fenced:
 			step("is about to lift", func(n *State, c *controller) { c.pc, c.epoch = lifts, n.epoch })
 		case k == Lifting:

@@ -47,7 +47,7 @@ var happens = []string{
 	"the backfill is too late and reads again", "the backfill is killed, and resumed", "the backfill sweeps what is older", "the backfill finds nothing to sweep",
 	"controller %d finds another attempt", "controller %d finds the route moved", "controller %d commits fenced", "controller %d commits retain",
 	"controller %d commits lifting", "controller %d commits returning", "controller %d commits grace", "controller %d can't fence",
-	"controller %d voids its attempt: nothing stands", "controller %d takes the note of its attempt back",
+	"controller %d voids its attempt: its fence does not stand", "controller %d takes the note of its attempt back",
 	"controller %d finds the target changed and reads it again", "controller %d writes the target again at the new era", "controller %d dies",
 }
 
