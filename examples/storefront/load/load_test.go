@@ -152,7 +152,8 @@ func TestTheLedgerSeesEachFaultAndNoOther(t *testing.T) {
 		{none, func(r Report) bool { return r.OK() && r.Failed == 0 && r.FailedReads == 0 && r.Rejected > 0 }},
 		{fails, func(r Report) bool { return r.OK() && r.Failed > 0 }},
 		{unsteady, func(r Report) bool {
-			return r.Lost == 0 && r.Stale == 0 && r.Wrong == 0 && r.Failed > 0 && r.FailedReads > 0
+			// Reads may all succeed: the HTTP client makes them again by itself.
+			return r.Lost == 0 && r.Stale == 0 && r.Wrong == 0 && r.Failed > 0
 		}},
 		{stale, func(r Report) bool { return r.Stale > 0 }},
 		{revives, func(r Report) bool { return r.Stale > 0 }},
