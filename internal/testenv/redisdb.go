@@ -128,22 +128,36 @@ func claimNumber(ctx context.Context, zero *redis.Client, db *redis.Options, pre
 	if ok, err := tryLock(f); err != nil || !ok {
 		return nil, false, errors.Join(err, f.Close())
 	}
+	if !stillThere(f) {
+		return nil, false, f.Close() // its last holder has just removed it
+	}
+	unlock := func() error { return errors.Join(os.Remove(f.Name()), f.Close()) }
 	client := redis.NewClient(db)
 	defer func() { _ = client.Close() }()
 	size, err := client.DBSize(ctx).Result()
 	ours, err2 := zero.HExists(ctx, namedHash, name).Result()
 	if err := errors.Join(err, err2); err != nil || (size > 0 && !ours) {
-		return nil, false, errors.Join(err, f.Close())
+		return nil, false, errors.Join(err, unlock())
 	}
 	if err := errors.Join(zero.HSet(ctx, namedHash, name, "a test's").Err(), client.FlushDB(ctx).Err()); err != nil {
-		return nil, false, errors.Join(err, f.Close())
+		return nil, false, errors.Join(err, unlock())
 	}
 	return func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
 		_ = flush(ctx, urlOf(db))
-		_ = f.Close()
+		_ = unlock()
 	}, true, nil
+}
+
+// stillThere tells that the locked file is the one that others will lock.
+func stillThere(f *os.File) bool {
+	locked, err := f.Stat()
+	if err != nil {
+		return false
+	}
+	now, err := os.Stat(f.Name())
+	return err == nil && os.SameFile(locked, now)
 }
 
 func urlOf(o *redis.Options) string {
