@@ -93,6 +93,9 @@ type Evidence struct {
 	// kind: a clean sample after it does not hide it.
 	FailedReconcile *ReconcileEvidence `json:"failed_reconcile,omitempty"`
 	Approvals       []Approval         `json:"approvals,omitempty"` // not yet expired
+	// Evaluations are the newest of each measured gate, of whatever epoch.
+	Evaluations []Evaluation `json:"evaluations,omitempty"`
+	Latch       *Latch       `json:"latch,omitempty"` // an automatic rollback that nobody has acknowledged
 }
 
 // Cause classifies a history entry.

@@ -16,18 +16,19 @@ const module = "github.com/stranglerfig/migrator"
 // itself. A folder that is in none of the lists is not placed yet.
 var may = func() map[string][]string {
 	m := map[string][]string{
-		"stats":  {},
-		"record": {},
-		"phases": {"stats", "record"},
-		"spec":   {"record", "phases"},
-		"repair": {"record"},
-		"dual":   {"stats", "record", "phases"},
+		"stats":    {},
+		"record":   {},
+		"evidence": {"stats"},
+		"phases":   {"record", "evidence"},
+		"spec":     {"record", "phases"},
+		"repair":   {"record"},
+		"dual":     {"stats", "record", "evidence", "phases"},
 	}
-	for _, capability := range []string{"reconcile", "replicate", "runbook", "control"} {
-		m[capability] = []string{"stats", "record", "phases", "spec", "repair"}
+	for _, capability := range []string{"reconcile", "replicate", "runbook", "control", "judge"} {
+		m[capability] = []string{"stats", "record", "evidence", "phases", "spec", "repair"}
 	}
-	inner := []string{"stats", "record", "phases", "spec", "repair", "dual", "reconcile", "replicate", "runbook", "control"}
-	for _, outer := range []string{"state", "stores", "metrics", "server"} {
+	inner := []string{"stats", "record", "evidence", "phases", "spec", "repair", "dual", "reconcile", "replicate", "runbook", "control", "judge"}
+	for _, outer := range []string{"state", "stores", "sources", "metrics", "server"} {
 		m[outer] = inner
 	}
 	return m

@@ -1,0 +1,54 @@
+package phases
+
+import (
+	"encoding/json"
+	"time"
+)
+
+// Kind tells gates from triggers.
+type Kind string
+
+// Kinds of evaluations.
+const (
+	GateKind    Kind = "gate"
+	TriggerKind Kind = "trigger"
+)
+
+// Verdicts of triggers, beside NoData and Error: harm is not proven, or it is.
+const (
+	Quiet  Verdict = "quiet"
+	Firing Verdict = "firing"
+)
+
+// Evaluation is one look at a measured gate or at a trigger, with what it rested
+// on. It is kept, and bound to the epoch and configuration it was made under.
+type Evaluation struct {
+	ID         int64     `json:"id,omitzero"` // given by the state
+	Kind       Kind      `json:"kind"`
+	Name       string    `json:"name"`
+	At         time.Time `json:"at"` // by the state database
+	Epoch      int64     `json:"epoch"`
+	ConfigHash string    `json:"config_hash"`
+	Verdict    Verdict   `json:"verdict"`
+	Detail     string    `json:"detail"`
+	Try        string    `json:"try,omitempty"`
+	Due        time.Time `json:"due,omitzero"` // when, at the present rate or by time alone, a gate will pass
+	DryRun     bool      `json:"dry_run,omitempty"`
+
+	Samples int64   `json:"samples"`
+	Value   float64 `json:"value"` // as measured: a share, a ratio, seconds
+	Bound   float64 `json:"bound"` // what can be claimed of it: upper of a gate, lower of a trigger
+	Limit   float64 `json:"limit"` // what the bound is compared with
+	// Inputs is everything else that the verdict can be computed from again.
+	Inputs json.RawMessage `json:"inputs,omitempty"`
+}
+
+// Latch is an automatic rollback that nobody has acknowledged yet: while it is
+// there, the migration does not go forward.
+type Latch struct {
+	Trigger    string    `json:"trigger"`
+	Evaluation int64     `json:"evaluation"` // that fired
+	Epoch      int64     `json:"epoch"`      // of the rollback
+	At         time.Time `json:"at"`
+	Reason     string    `json:"reason"`
+}
