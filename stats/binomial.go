@@ -4,7 +4,9 @@ package stats
 
 import (
 	"math"
+	"time"
 
+	"gonum.org/v1/gonum/mathext"
 	"gonum.org/v1/gonum/stat/distuv"
 )
 
@@ -30,4 +32,38 @@ func ClopperPearsonUpper(k, n int64, confidence float64) float64 {
 // the true share is not below it.
 func ClopperPearsonLower(k, n int64, confidence float64) float64 {
 	return 1 - ClopperPearsonUpper(n-k, n, confidence)
+}
+
+// atMost is the probability of at most k of n, atLeast that of k or more, at a rate p.
+func atMost(k, n int64, p float64) float64 {
+	if k >= n {
+		return 1
+	}
+	return mathext.RegIncBeta(float64(n-k), float64(k)+1, 1-p)
+}
+
+func atLeast(k, n int64, p float64) float64 {
+	if k <= 0 {
+		return 1
+	}
+	return mathext.RegIncBeta(float64(k), float64(n-k)+1, p)
+}
+
+// RateExceeds says whether k of n prove a rate above the limit, as one of so many looks:
+// ClopperPearsonLower with the confidence that each look needs for all of them together to
+// be right with the one given. With 1-(1-confidence)/looks per look the sum of the chances
+// to err is what was allowed (Bonferroni), however much the looks' windows overlap. Count
+// all looks of the time for which the confidence is meant: two windows, looked at every 10 s,
+// for a day, are LooksPerDay(10*time.Second, 2). It is false where nothing can be
+// said and for numbers that make no sense.
+func RateExceeds(k, n int64, limit, confidence float64, looks int64) bool {
+	if !(limit > 0 && limit < 1 && confidence > 0 && confidence < 1) || k < 0 || k > n || looks < 1 {
+		return false
+	}
+	return float64(k) > float64(n)*limit && atLeast(k, n, limit) < (1-confidence)/float64(looks)
+}
+
+// LooksPerDay is the number of looks in a day at so many windows, one each interval.
+func LooksPerDay(interval time.Duration, windows int) int64 {
+	return int64(windows) * int64((24*time.Hour+interval-1)/max(interval, 1))
 }

@@ -47,14 +47,14 @@ func (s *Sketch) Merge(other *Sketch) {
 // Count is the number of durations.
 func (s *Sketch) Count() uint64 { return s.total }
 
-// Quantile returns the q-quantile, 0 ≤ q ≤ 1, within RelativeError of the duration of
-// that rank: the smallest for 0, the largest for 1. It is false if the sketch is empty or
-// q is no such number.
+// Quantile returns the q-quantile, 0 ≤ q ≤ 1, within RelativeError of the smallest
+// duration that at least q of all don't exceed. It is false if the sketch is empty or q is no
+// such number.
 func (s *Sketch) Quantile(q float64) (time.Duration, bool) {
 	if s.total == 0 || !(q >= 0 && q <= 1) {
 		return 0, false
 	}
-	return value(s.ranked(1 + uint64(q*float64(s.total-1)))), true
+	return value(s.ranked(max(1, uint64(math.Ceil(q*float64(s.total)))))), true
 }
 
 // ranked returns the bucket of the rank-th smallest duration, 1 ≤ rank ≤ Count.
