@@ -48,41 +48,53 @@ func (c *CUSUM) steps() (up, down float64) {
 // RunLength is the number of requests that a CUSUM with a score of 0 takes to fire on
 // average, at a true rate of errors: of a rate that is all right, how many requests lie
 // between two false alarms; of another, how soon it is found. It is within 2 % for limits
-// up to 1 %. It solves the Markov chain of Brook and Evans (Biometrika 59, 1972) on a grid
-// of scores, on which an error is perStep cells up, and one cell down are as many
-// successes, in fractions, as it takes.
+// up to 1 %, and takes milliseconds. It solves the Markov chain of Brook and Evans
+// (Biometrika 59, 1972) on a grid of scores, one cell of which is what a whole number of
+// successes takes away.
 func (c *CUSUM) RunLength(rate float64) float64 {
-	const perStep = 128
 	up, down := c.steps()
 	if math.IsNaN(up) || !(rate > 0 && rate < 1) {
 		return math.NaN()
 	}
-	size := up / perStep
-	scores := int(math.Ceil(FireAt / size))
-	quiet := math.Pow(1-rate, size/down) // no error on the way one cell down
-	wait := (1 - quiet) / rate           // requests until there, or until an error
-	// x[s] is the run length from score s: 0 from scores on. Eliminate downwards, so
-	// that x[s] = constant[s] + Σ weight[s][j]·x[s+1+j]; an error on the way from s to
-	// s-1 leads to either's score and perStep more.
+	run := max(1, math.Floor(up/down/128)) // successes that are one cell
+	scores := int(math.Ceil(FireAt / (run * down)))
+	quiet := math.Pow(1-rate, run) // no error in a run
+	wait := (1 - quiet) / rate     // requests until the run's end or an error
+	// An error comes (run-1)/2 successes into the run, and leads that many cells up:
+	// between two, in shares. From 0 there was nowhere down to go.
+	fromZero := up / (run * down)
+	jump := fromZero - (run-1)/(2*run)
+	band := int(fromZero) + 1
+	// x[s] is the run length from score s, 0 from scores on. Eliminate downwards, so that
+	// x[s] = constant[s] + Σ weight[s][j]·x[s+j], j from 1 on.
 	constant := make([]float64, scores)
-	weight := make([][perStep]float64, scores)
-	constant[0] = 1 / rate
-	weight[0][perStep-1] = 1
-	for s := 1; s < scores; s++ {
-		before := &weight[s-1]
-		scale := 1 / (1 - quiet*before[0])
-		constant[s] = scale * (wait + quiet*constant[s-1])
-		for j := range perStep - 1 {
-			weight[s][j] = scale * quiet * before[j+1]
+	weight := make([][]float64, scores)
+	for s := range scores {
+		w := make([]float64, band+1)
+		add := func(cells, share float64) {
+			whole, part := math.Modf(cells)
+			w[int(whole)] += share * (1 - part)
+			w[min(int(whole)+1, band)] += share * part
 		}
-		weight[s][perStep-1] = scale * (1 - quiet) / 2
-		weight[s][perStep-2] += scale * (1 - quiet) / 2
+		if s == 0 {
+			constant[0] = 1 / rate
+			add(fromZero, 1)
+		} else {
+			before := weight[s-1]
+			scale := 1 / (1 - quiet*before[1])
+			constant[s] = scale * (wait + quiet*constant[s-1])
+			for j := 1; j < band; j++ {
+				w[j] = scale * quiet * before[j+1]
+			}
+			add(jump, scale*(1-quiet))
+		}
+		weight[s] = w
 	}
-	x := make([]float64, scores+perStep)
+	x := make([]float64, scores+band)
 	for s := scores - 1; s >= 0; s-- {
 		x[s] = constant[s]
-		for j, w := range weight[s] {
-			x[s] += w * x[s+1+j]
+		for j := 1; j <= band; j++ {
+			x[s] += weight[s][j] * x[s+j]
 		}
 	}
 	return x[0]

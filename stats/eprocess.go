@@ -121,7 +121,8 @@ func SampleNeeded(limit, confidence float64) int64 {
 }
 
 // SampleExpected is about the number of samples with which the e-process passes if they
-// count against at the given rate all along. It is false if they never would be enough:
+// count against at the given rate all along: up to a quarter more than it takes on average. It
+// is false if they never would be enough:
 // the rate is too close to the limit (above 0.86 of it) or beyond.
 func SampleExpected(limit, confidence, rate float64) (int64, bool) {
 	if !(limit > 0 && limit < 1 && rate >= 0 && rate < 1) || math.IsNaN(logNeeded(confidence)) {

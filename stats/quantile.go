@@ -72,7 +72,7 @@ type Ratio struct {
 // RatioExceeds says whether the target's q-quantile is proved to be more than factor (1.2)
 // times legacy's in the same window: its lower bound is above factor times legacy's
 // upper one. If it is not, that is wrong with a probability of at most 2·(1-confidence) at
-// one look (seen: see docs/statistics.md). Without a bound of legacy's nothing is proved.
+// one look (far less in simulations: docs/statistics.md). Without a bound of legacy's nothing is proved.
 func RatioExceeds(target, legacy *Sketch, q, factor, confidence float64) Ratio {
 	r := Ratio{Target: QuantileBounds(target, q, confidence), Legacy: QuantileBounds(legacy, q, confidence)}
 	r.Exceeds = r.Legacy.High < math.MaxInt64 && float64(r.Target.Low) > factor*float64(r.Legacy.High)
