@@ -234,7 +234,7 @@ func TestSimulatedTriggerDetects(t *testing.T) {
 
 func TestSimulatedTriggerAtHalfTheLimit(t *testing.T) {
 	t.Parallel()
-	requests := int64(scale(2_000_000_000, 50_000_000_000))
+	requests := int64(scale(500_000_000, 50_000_000_000))
 	s := simulate(4, 0.0025)
 	c := CUSUM{Limit: 0.005}
 	alarms, highest := 0, 0.0
@@ -351,7 +351,7 @@ func (s simulation) binomial(n int64) (k int64) {
 // The whole gate, looked at every five minutes for thirty days.
 func TestSimulatedConsistency(t *testing.T) {
 	t.Parallel()
-	migrations := scale(100, 4_000)
+	migrations := scale(40, 4_000)
 	const days, perBucket = 30, 50
 	c := Consistency{}.withDefaults()
 	for _, share := range []float64{0.1, 0.5, 1} {
@@ -390,7 +390,7 @@ func TestSimulatedConsistency(t *testing.T) {
 
 func TestSimulatedQuantiles(t *testing.T) {
 	t.Parallel()
-	runs := scale(200, 4_000)
+	runs := scale(100, 4_000)
 	r := rand.New(rand.NewPCG(8, 1))
 	p99 := 10e6 * math.Exp(2.3263478740408408) // of a lognormal whose median is 10 ms
 	sample := func(n int, times float64) *Sketch {
