@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"gonum.org/v1/gonum/mathext"
-	"gonum.org/v1/gonum/stat/distuv"
 )
 
 // ClopperPearsonUpper is the one-sided upper bound of a share of which k of n
@@ -25,7 +24,7 @@ func ClopperPearsonUpper(k, n int64, confidence float64) float64 {
 	case k == 0:
 		return -math.Expm1(math.Log1p(-confidence) / float64(n))
 	}
-	return distuv.Beta{Alpha: float64(k) + 1, Beta: float64(n - k)}.Quantile(confidence)
+	return mathext.InvRegIncBeta(float64(k)+1, float64(n-k), confidence)
 }
 
 // ClopperPearsonLower is the one-sided lower bound: with the given confidence
