@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 
+	"github.com/stranglerfig/migrator/internal/failpoint"
 	"github.com/stranglerfig/migrator/phases"
 )
 
@@ -49,6 +50,7 @@ func (c *Controller) Advance(ctx context.Context, a Advance) (Step, error) {
 	if to.Phase == phases.Retain {
 		return c.passFence(ctx, step, e.Standing, a)
 	}
+	failpoint.Here("control.advance.decided")
 	standing, err := c.State.Transition(ctx, c.Migration, func(e phases.Evidence) (phases.Move, error) {
 		move := phases.Move{From: from, To: to, Cause: phases.CauseAdvance, Reason: a.Reason}
 		if e.Standing.Route != from {
@@ -61,6 +63,7 @@ func (c *Controller) Advance(ctx context.Context, a Advance) (Step, error) {
 	if err != nil {
 		return step, err
 	}
+	failpoint.Here("control.advance.moved")
 	step.To, step.Done = standing.Route, true
 	return step, nil
 }

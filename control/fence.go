@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/stranglerfig/migrator/internal/failpoint"
 	"github.com/stranglerfig/migrator/phases"
 )
 
@@ -33,9 +34,11 @@ func (c *Controller) passFence(ctx context.Context, step Step, standing phases.S
 		if err := c.State.Intend(ctx, c.Migration, standing.Route, attempt); err != nil {
 			return step, err
 		}
+		failpoint.Here("control.fence.intended")
 	}
 	retained, err := c.fenceAndRetain(ctx, standing, attempt, step, a)
 	if err == nil {
+		failpoint.Here("control.fence.retained")
 		step.To, step.Done = retained.Route, true
 		return step, nil
 	}
@@ -72,6 +75,7 @@ func (c *Controller) fenceAndRetain(ctx context.Context, standing phases.Standin
 		if err != nil {
 			return standing, err
 		}
+		failpoint.Here("control.fence.raised")
 		c.say("legacy refuses writes; telling the fleet")
 		standing, err = c.State.Transition(ctx, c.Migration, func(e phases.Evidence) (phases.Move, error) {
 			if e.Standing.Attempt != attempt {
@@ -85,6 +89,7 @@ func (c *Controller) fenceAndRetain(ctx context.Context, standing phases.Standin
 		if err != nil {
 			return standing, err
 		}
+		failpoint.Here("control.fence.fenced")
 	}
 	budget := orDefault(c.FenceBudget, 2*time.Second)
 	if err := c.AwaitSettled(ctx, budget); err != nil {
@@ -97,6 +102,7 @@ func (c *Controller) fenceAndRetain(ctx context.Context, standing phases.Standin
 	if holder != attempt {
 		return standing, fmt.Errorf("legacy's fence is not this attempt's (it is %q)", holder)
 	}
+	failpoint.Here("control.fence.settled")
 	fenced := standing.Route
 	return c.State.Transition(ctx, c.Migration, func(e phases.Evidence) (phases.Move, error) {
 		switch {
@@ -135,6 +141,7 @@ func (c *Controller) lift(ctx context.Context, attempt, reason string) (at phase
 			return at, false, err
 		}
 		if voided {
+			failpoint.Here("control.void.voided")
 			return at, false, c.State.Forget(ctx, c.Migration, attempt, reason)
 		}
 	}
@@ -142,6 +149,7 @@ func (c *Controller) lift(ctx context.Context, attempt, reason string) (at phase
 		if at, err = c.fenceMove(ctx, at, phases.Lifting, attempt, reason); err != nil {
 			return at, true, err
 		}
+		failpoint.Here("control.lift.lifting")
 	}
 	if at.Phase != phases.Lifting {
 		return at, true, errNotOurs
@@ -149,6 +157,7 @@ func (c *Controller) lift(ctx context.Context, attempt, reason string) (at phase
 	if _, err := c.Fence.LiftFence(ctx, attempt, orDefault(c.LockTimeout, 5*time.Second)); err != nil {
 		return at, true, err
 	}
+	failpoint.Here("control.lift.lifted")
 	at, err = c.fenceMove(ctx, at, phases.Grace, "", reason)
 	return at, true, err
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/stranglerfig/migrator/internal/failpoint"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/record"
 )
@@ -32,6 +33,7 @@ func (c *Controller) Rollback(ctx context.Context, r Rollback) ([]phases.Route, 
 		if err != nil {
 			return nil, err
 		}
+		failpoint.Here("control.rollback.unfenced")
 		if r.To == phases.Grace {
 			return []phases.Route{at}, nil
 		}
@@ -50,10 +52,12 @@ func (c *Controller) Rollback(ctx context.Context, r Rollback) ([]phases.Route, 
 			return made, err
 		}
 		c.say("%s → %s (epoch %d)", from, route, route.Epoch)
+		failpoint.Here("control.rollback.moved")
 		made, from = append(made, route), route
 		if err := c.AwaitSettled(ctx, settle); err != nil {
 			return made, err
 		}
+		failpoint.Here("control.rollback.settled")
 	}
 	return made, nil
 }
@@ -155,6 +159,7 @@ func (c *Controller) finishReturn(ctx context.Context, at phases.Route, reason s
 	if err := phases.Legal(at, phases.Route{Phase: phases.Grace}, e.Fleet.Held); err != nil {
 		return at, heldByLapsed(err, e.Fleet)
 	}
+	failpoint.Here("control.return.held")
 	attempt := e.Standing.Attempt
 	total, done := e.Standing.ReturnKeys, 0
 	for {
@@ -171,12 +176,14 @@ func (c *Controller) finishReturn(ctx context.Context, at phases.Route, reason s
 		if err := c.State.ClearReturn(ctx, c.Migration, keys); err != nil {
 			return at, err
 		}
+		failpoint.Here("control.return.cleared")
 		done += len(keys)
 		c.say("replayed %d of %d keys to legacy", done, total)
 	}
 	if _, err := c.Fence.LiftFence(ctx, attempt, orDefault(c.LockTimeout, 5*time.Second)); err != nil {
 		return at, err
 	}
+	failpoint.Here("control.return.lifted")
 	return c.fenceMove(ctx, at, phases.Grace, "", reason)
 }
 
@@ -201,6 +208,7 @@ func (c *Controller) replay(ctx context.Context, attempt string, keys []record.K
 		if err != nil {
 			return err
 		}
+		failpoint.Here("control.return.replayed")
 		writes := make([]record.Write, len(versioned))
 		for i, row := range versioned {
 			writes[i] = record.Write{
@@ -212,6 +220,7 @@ func (c *Controller) replay(ctx context.Context, attempt string, keys []record.K
 		if err != nil {
 			return err
 		}
+		failpoint.Here("control.return.written")
 		var again []record.Key
 		for i, res := range results {
 			switch {

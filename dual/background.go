@@ -3,6 +3,8 @@ package dual
 import (
 	"context"
 	"time"
+
+	"github.com/stranglerfig/migrator/internal/failpoint"
 )
 
 // backgroundWrite is one change on its way to the target. It holds its route
@@ -48,8 +50,10 @@ func (w *Writer[K, V]) journalLater(p *pin, lost []Lost, cause error) error {
 
 func (b *backgroundWrite[K, V]) do(ctx context.Context) {
 	defer b.pin.release()
+	failpoint.Here("dual.queue.taken")
 	changes := []Change[K, V]{b.change}
 	lost, _ := b.w.applyAll(ctx, b.pin.h, changes, b.notAfter, nil)
+	failpoint.Here("dual.queue.applied")
 	if len(lost) == 0 {
 		return
 	}

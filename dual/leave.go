@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"time"
+
+	"github.com/stranglerfig/migrator/internal/failpoint"
 )
 
 // leave refuses new operations, waits for those under way, and gives the lease
@@ -34,6 +36,7 @@ func (i *Instance) leave(ctx context.Context) error {
 		return fmt.Errorf("left uncleanly: %d changes reached neither the target nor the journal; the migration needs a full reconcile before cutover", i.count.abandoned.Load())
 	}
 	last.end()
+	failpoint.Here("dual.leave.drained")
 	ctx, cancel := context.WithTimeout(ctx, min(i.set.LeaveWithin, 5*time.Second))
 	defer cancel()
 	if err := i.fleet.Leave(ctx, last.id); err != nil {

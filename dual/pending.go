@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/stranglerfig/migrator/internal/failpoint"
 	"github.com/stranglerfig/migrator/record"
 )
 
@@ -118,6 +119,7 @@ func (i *Instance) journalPending(ctx context.Context) {
 			}
 			continue
 		}
+		failpoint.Here("dual.pending.journalled")
 		failures = 0
 		i.journal.reset()
 		if ruling.Fenced {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/stranglerfig/migrator/internal/failpoint"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/record"
 )
@@ -42,6 +43,7 @@ func (w *Writer[K, V]) targetAlone(ctx context.Context, h *held, o *operation[K,
 			return false, w.refuse(keys, 0, false, fmt.Errorf("in retain a write is journalled first, so that a rollback finds it: %w", err))
 		}
 	}
+	failpoint.Here("dual.retain.journalled")
 	for n, k := range names {
 		err := w.swap(ctx, h, o, k, notAfter)
 		var own *ownError
@@ -129,6 +131,7 @@ func (w *Writer[K, V]) swap(ctx context.Context, h *held, o *operation[K, V], k 
 				return &unknownError{err}
 			}
 		case result.Outcome == record.Applied:
+			failpoint.Here("dual.retain.written")
 			return nil
 		case result.Outcome == record.Changed && sent != nil:
 			return &unknownError{doubt}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/stranglerfig/migrator/internal/failpoint"
 	"github.com/stranglerfig/migrator/record"
 )
 
@@ -25,6 +26,7 @@ func (i *Instance) settle(ctx context.Context, p *pin, lost []Lost, cause error)
 	case ruling.Fenced:
 		return i.fail(lost, fmt.Errorf("%w (authority has moved meanwhile)", cause))
 	}
+	failpoint.Here("dual.settle.journalled")
 	i.count.journalled.Add(uint64(len(lost)))
 	switch {
 	case !p.h.lease.holds():
@@ -87,12 +89,14 @@ func (i *Instance) rescue(ctx context.Context, p *pin, lost []Lost, cause error)
 	for wait := time.Millisecond; ; wait = min(2*wait, 50*time.Millisecond) {
 		if !committed {
 			if err = r.Rescue(bounded, epoch, fmt.Sprintf("the target refused a write: %s", lost[0].Reason)); err == nil {
+				failpoint.Here("dual.rescue.committed")
 				committed = true
 				i.ask() // this instance may be the one that is waited for
 			}
 		}
 		if committed {
 			if read, err := r.TargetRead(bounded); err == nil && !read {
+				failpoint.Here("dual.rescue.settled")
 				i.count.rescued.Add(1)
 				return nil
 			}

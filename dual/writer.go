@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/stranglerfig/migrator/internal/failpoint"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/record"
 )
@@ -199,6 +200,7 @@ func (w *Writer[K, V]) both(ctx context.Context, p *pin, o *operation[K, V]) (mo
 		notAfter = notAfter.Add(w.i.set.Writing.NotAfter)
 	}
 	changes, err := o.run(ctx)
+	failpoint.Here("dual.write.legacy")
 	switch {
 	case err != nil && w.fenced(err):
 		return true, err
@@ -211,6 +213,7 @@ func (w *Writer[K, V]) both(ctx context.Context, p *pin, o *operation[K, V]) (mo
 		return false, w.later(p, changes, notAfter, clockErr)
 	}
 	lost, cause := w.applyAll(ctx, p.h, changes, notAfter, clockErr)
+	failpoint.Here("dual.write.applied")
 	if len(lost) == 0 {
 		return false, nil
 	}

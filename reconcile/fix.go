@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/stranglerfig/migrator/internal/failpoint"
 	"github.com/stranglerfig/migrator/record"
 	"github.com/stranglerfig/migrator/repair"
 )
@@ -29,6 +30,7 @@ func (r *work) fix(ctx context.Context, found []*Finding, journal map[record.Key
 	if err != nil {
 		return err
 	}
+	failpoint.Here("reconcile.fixed")
 	check := map[record.Key]record.Version{}
 	for i, f := range found {
 		switch {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/stranglerfig/migrator/internal/failpoint"
 	"github.com/stranglerfig/migrator/record"
 	"github.com/stranglerfig/migrator/repair"
 )
@@ -80,6 +81,7 @@ func (rc *Reconciler) journalPass(ctx context.Context, fixer *repair.Fixer) (cle
 				if ok, err = rc.Ledger.Clear(ctx, page[i]); err != nil {
 					return cleared, left, nil, fmt.Errorf("clear the journal of key %q: %w", f.Key, err)
 				}
+				failpoint.Here("reconcile.journal.cleared")
 			} else {
 				why = fmt.Errorf("key %q: %w", f.Key, f.Err)
 			}

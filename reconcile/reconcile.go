@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/time/rate"
 
+	"github.com/stranglerfig/migrator/internal/failpoint"
 	"github.com/stranglerfig/migrator/record"
 	"github.com/stranglerfig/migrator/repair"
 )
@@ -60,6 +61,7 @@ func (rc *Reconciler) Run(ctx context.Context, o RunOptions) (Run, []Finding, er
 		return begun, nil, err
 	}
 	defer release()
+	failpoint.Here("reconcile.begun")
 	r.run = begun
 	r.run.Expected = expected(chunks) / int64(slices)
 	r.run.Classes = map[Class]int64{}
@@ -67,6 +69,7 @@ func (rc *Reconciler) Run(ctx context.Context, o RunOptions) (Run, []Finding, er
 	if ended := ctx.Err(); err != nil && ended != nil {
 		err = fmt.Errorf("the run was stopped: %w", ended)
 	}
+	failpoint.Here("reconcile.compared")
 	r.run.Status, r.run.Finished = Done, time.Now().UTC()
 	if err != nil {
 		r.run.Status, r.run.Error = Stopped, err.Error()
@@ -77,6 +80,7 @@ func (rc *Reconciler) Run(ctx context.Context, o RunOptions) (Run, []Finding, er
 	if failed := r.save(saving); failed != nil && err == nil {
 		err = failed
 	}
+	failpoint.Here("reconcile.finished")
 	r.report()
 	return r.run, r.findings, err
 }
@@ -153,6 +157,7 @@ func (r *work) save(ctx context.Context) error {
 	if err := r.Ledger.Save(ctx, r.run, r.unsaved); err != nil {
 		return fmt.Errorf("save the run: %w", err)
 	}
+	failpoint.Here("reconcile.saved")
 	r.unsaved = nil
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/stranglerfig/migrator/internal/failpoint"
 	"github.com/stranglerfig/migrator/record"
 )
 
@@ -167,10 +168,12 @@ func (f *Fixer) look(ctx context.Context, items []Item, batch []int, done []Fixe
 	if len(writes) == 0 {
 		return nil, nil
 	}
+	failpoint.Here("repair.read")
 	results, err := f.Target.Apply(ctx, writes)
 	if err != nil {
 		return nil, fmt.Errorf("write the target: %w", err)
 	}
+	failpoint.Here("repair.applied")
 	var again []int
 	for n, r := range results {
 		done[at[n]] = settle(writes[n], steps[n], r)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/cenkalti/backoff/v5"
 
+	"github.com/stranglerfig/migrator/internal/failpoint"
 	"github.com/stranglerfig/migrator/record"
 	"github.com/stranglerfig/migrator/repair"
 )
@@ -60,6 +61,7 @@ func (r *run) try(ctx context.Context, writes []record.Write, n *counts) (left [
 		}
 		return left, fmt.Errorf("write the target: %w", err)
 	}
+	failpoint.Here("replicate.batch.applied")
 	for i, result := range results {
 		switch {
 		case result.Err != nil:

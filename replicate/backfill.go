@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/time/rate"
 
+	"github.com/stranglerfig/migrator/internal/failpoint"
 	"github.com/stranglerfig/migrator/record"
 	"github.com/stranglerfig/migrator/repair"
 )
@@ -85,6 +86,7 @@ func (b *Backfill) Run(ctx context.Context) (Progress, error) {
 		return p, err
 	}
 	defer release()
+	failpoint.Here("replicate.begun")
 	r := &run{Backfill: b.defaults(), p: p}
 	r.fixer = repair.Fixer{Locker: r.Locker, Target: r.Target, NotAfter: r.NotAfter}
 	if r.Rate > 0 {
@@ -130,6 +132,7 @@ func (r *run) all(ctx context.Context) error {
 			if err := r.save(ctx); err != nil {
 				return err
 			}
+			failpoint.Here("replicate.chunks.saved")
 		}
 		err := r.copyChunks(ctx)
 		if errors.Is(err, record.ErrMoved) && cuts < 10 && ctx.Err() == nil {
@@ -144,11 +147,13 @@ func (r *run) all(ctx context.Context) error {
 	if err := r.sweep(ctx); err != nil {
 		return err
 	}
+	failpoint.Here("replicate.swept")
 	r.p.Finished = time.Now().UTC()
 	if err := r.save(ctx); err != nil {
 		r.p.Finished = time.Time{}
 		return err
 	}
+	failpoint.Here("replicate.finished")
 	r.report()
 	return nil
 }
@@ -161,6 +166,7 @@ func (r *run) passBarrier(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("take the barrier: %w", err)
 		}
+		failpoint.Here("replicate.barrier.taken")
 		now, err := r.Target.Now(ctx)
 		if err != nil {
 			return fmt.Errorf("read the target's clock: %w", err)
@@ -169,6 +175,7 @@ func (r *run) passBarrier(ctx context.Context) error {
 		if err := r.save(ctx); err != nil {
 			return err
 		}
+		failpoint.Here("replicate.barrier.saved")
 	}
 	r.report()
 	for {

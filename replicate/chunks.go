@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/stranglerfig/migrator/internal/failpoint"
 	"github.com/stranglerfig/migrator/record"
 )
 
@@ -40,9 +41,11 @@ func (r *run) copyChunks(ctx context.Context) error {
 				if err != nil {
 					return err
 				}
+				failpoint.Here("replicate.chunk.applied")
 				if err := r.finish(ctx, i, n); err != nil {
 					return err
 				}
+				failpoint.Here("replicate.chunk.saved")
 			}
 			return nil
 		})

@@ -8,6 +8,7 @@ import (
 
 	"github.com/cenkalti/backoff/v5"
 
+	"github.com/stranglerfig/migrator/internal/failpoint"
 	"github.com/stranglerfig/migrator/phases"
 )
 
@@ -155,6 +156,7 @@ func (w *keeping) endPassing(ctx context.Context) {
 		at := e.Standing.Route
 		w.log.Warn("a command was interrupted while authority moved; ending it",
 			"route", at.String(), "epoch", at.Epoch, "since", w.known.since)
+		failpoint.Here("server.keeper.overdue")
 		if err := tools.Resume(ctx); err != nil {
 			return err
 		}

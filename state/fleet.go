@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/stranglerfig/migrator/dual"
+	"github.com/stranglerfig/migrator/internal/failpoint"
 	"github.com/stranglerfig/migrator/phases"
 )
 
@@ -189,6 +190,7 @@ func (f *Fleet) Renew(ctx context.Context, lease string, acknowledged int64) (du
 	case g.Instance == "":
 		return dual.Grant{}, dual.ErrLeaseLost
 	case unsettled:
+		failpoint.Here("state.renew.acknowledged")
 		settle(ctx, f.pool, f.migration)
 	}
 	return g, nil
@@ -205,6 +207,7 @@ func (f *Fleet) Leave(ctx context.Context, lease string) error {
 		return explain(err)
 	}
 	if tag.RowsAffected() > 0 {
+		failpoint.Here("state.leave.committed")
 		settle(ctx, f.pool, f.migration)
 	}
 	return nil

@@ -5,6 +5,8 @@ import (
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/stranglerfig/migrator/internal/failpoint"
 )
 
 // GrantApplication gives a role what a Fleet needs and no more: it reads routes,
@@ -42,6 +44,9 @@ func (s *Store) grant(ctx context.Context, role string, statements ...string) er
 		}
 		return nil
 	})
+	if err == nil {
+		failpoint.Here("state.grant.committed")
+	}
 	if sqlState(err) == codeUndefinedObject {
 		return fmt.Errorf("the role %q does not exist in the state database; try: CREATE ROLE %s LOGIN", role, pgx.Identifier{role}.Sanitize())
 	}

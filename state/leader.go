@@ -9,6 +9,8 @@ import (
 	"github.com/cenkalti/backoff/v5"
 	"github.com/jackc/pgx/v5"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/stranglerfig/migrator/internal/failpoint"
 )
 
 const (
@@ -90,6 +92,7 @@ func (s *Store) leadOnce(ctx context.Context, name string, lead func(ctx context
 			return false, err
 		}
 	}
+	failpoint.Here("state.leader.elected")
 	var result, gone error
 	var g errgroup.Group
 	leading, stop := context.WithCancel(ctx)

@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/stranglerfig/migrator/internal/failpoint"
 	"github.com/stranglerfig/migrator/phases"
 )
 
@@ -80,6 +81,7 @@ func (s *Store) Evict(ctx context.Context, migration, instance, reason string) e
 		return note(ctx, tx, migration, phases.CauseEvict, reason, map[string]any{"instance": instance, "leases": rawList(ended)})
 	})
 	if err == nil {
+		failpoint.Here("state.evict.committed")
 		s.settle(ctx, migration)
 	}
 	return err

@@ -12,6 +12,8 @@ import (
 
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/pressly/goose/v3"
+
+	"github.com/stranglerfig/migrator/internal/failpoint"
 )
 
 //go:embed migrations/*.sql
@@ -63,10 +65,16 @@ func Migrate(ctx context.Context, url string) (from, to int64, err error) {
 	if err != nil {
 		return from, from, err
 	}
-	if _, err := provider.Up(ctx); err != nil {
-		return from, from, explain(err)
+	for {
+		_, err := provider.UpByOne(ctx)
+		switch {
+		case errors.Is(err, goose.ErrNoNextVersion):
+			return from, binaryVersion(), nil
+		case err != nil:
+			return from, from, explain(err)
+		}
+		failpoint.Here("state.init.step")
 	}
-	return from, binaryVersion(), nil
 }
 
 // prepare makes the schema and finds its version. It asks before it creates: a
@@ -82,6 +90,7 @@ func prepare(ctx context.Context, conn *sql.Conn) (found int64, err error) {
 		if _, err := conn.ExecContext(ctx, `CREATE SCHEMA `+schemaName); err != nil {
 			return 0, fmt.Errorf("create the schema migrator: %w", err)
 		}
+		failpoint.Here("state.init.schema")
 	}
 	if !table {
 		return 0, nil

@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/stranglerfig/migrator/dual"
+	"github.com/stranglerfig/migrator/internal/failpoint"
 	"github.com/stranglerfig/migrator/phases"
 )
 
@@ -37,6 +38,7 @@ func (f *Fleet) Rescue(ctx context.Context, epoch int64, reason string) error {
 		return f.takeBack(ctx, tx, at, epoch, reason)
 	})
 	if err == nil {
+		failpoint.Here("state.rescue.committed")
 		settle(ctx, f.pool, f.migration)
 	}
 	return err

@@ -8,6 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/stranglerfig/migrator/internal/failpoint"
 	"github.com/stranglerfig/migrator/phases"
 )
 
@@ -59,6 +60,7 @@ func (s *Store) Transition(ctx context.Context, migration string, decide func(ph
 	if err != nil {
 		return phases.Standing{}, err
 	}
+	failpoint.Here("state.transition.committed")
 	s.settle(ctx, migration)
 	return st, nil
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/stranglerfig/migrator/internal/failpoint"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/spec"
 	"github.com/stranglerfig/migrator/state"
@@ -41,6 +42,7 @@ application. Applying a changed description makes older evidence void.`,
 				if err := c.liftOrphan(ctx, store, m, liftFence); err != nil {
 					return err
 				}
+				failpoint.Here("apply.unfenced")
 			}
 			if p := c.examine(ctx, m); p.Refused > 0 {
 				if err := c.show(p, func() { c.printChecks(p.Checks) }); err != nil {
@@ -56,6 +58,7 @@ application. Applying a changed description makes older evidence void.`,
 			if err := legacy.Install(ctx); err != nil {
 				return err
 			}
+			failpoint.Here("apply.installed")
 			target, err := stores.OpenTarget(ctx, m, legacy.Schema())
 			if err != nil {
 				return err
@@ -66,6 +69,7 @@ application. Applying a changed description makes older evidence void.`,
 					return err
 				}
 			}
+			failpoint.Here("apply.prepared")
 			config, err := m.Public()
 			if err != nil {
 				return err
@@ -81,6 +85,7 @@ application. Applying a changed description makes older evidence void.`,
 			if err != nil {
 				return err
 			}
+			failpoint.Here("apply.recorded")
 			result := struct {
 				Created  bool            `json:"created"`
 				Standing phases.Standing `json:"standing"`

@@ -5,6 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/stranglerfig/migrator/internal/failpoint"
 	"github.com/stranglerfig/migrator/state"
 )
 
@@ -24,6 +25,7 @@ what they need; repeat that after an upgrade.`,
 			}
 			from, to, err := state.Migrate(cmd.Context(), url)
 			if err == nil {
+				failpoint.Here("init.migrated")
 				err = grant(cmd.Context(), url, applications, operators)
 			}
 			if err != nil {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/stranglerfig/migrator/internal/failpoint"
 	"github.com/stranglerfig/migrator/record"
 )
 
@@ -75,6 +76,7 @@ func (l *Legacy) RaiseFence(ctx context.Context, attempt string, timeout time.Du
 			if era, err = l.raise(ctx, tx, 0); err != nil {
 				return err
 			}
+			failpoint.Here("postgres.fence.era") // the transaction's end does not undo it
 		}
 		if err := l.placeFence(ctx, tx, attempt); err != nil {
 			return err
@@ -83,6 +85,7 @@ func (l *Legacy) RaiseFence(ctx context.Context, attempt string, timeout time.Du
 		return err
 	})
 	if err == nil {
+		failpoint.Here("postgres.fence.committed")
 		err = l.awaitStandbys(ctx, max(time.Until(deadline), time.Second))
 	}
 	if err != nil {
@@ -142,12 +145,14 @@ func (l *Legacy) LiftFence(ctx context.Context, attempt string, timeout time.Dur
 		if era, err = l.raise(ctx, tx, f.era+1); err != nil {
 			return err
 		}
+		failpoint.Here("postgres.lift.era") // the transaction's end does not undo it
 		_, err = tx.Exec(ctx, "UPDATE migrator_legacy.migration SET attempt = NULL, fence_era = NULL, fenced_at = NULL WHERE name = $1", l.name)
 		return err
 	})
 	if err != nil {
 		return 0, fmt.Errorf("lift the fence of legacy table %s: %w", l.table(), err)
 	}
+	failpoint.Here("postgres.lift.committed")
 	// A disabled trigger that stays behind refuses nothing.
 	_ = inTx(ctx, l.pool, pgx.ReadWrite, func(tx pgx.Tx) error {
 		if err := setLockTimeout(ctx, tx, 100*time.Millisecond); err != nil {

@@ -6,6 +6,8 @@ import (
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/stranglerfig/migrator/internal/failpoint"
 )
 
 // installed is the number of the schema that this program installs. A greater
@@ -41,6 +43,7 @@ func (l *Legacy) Install(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("install migrator's schema in the legacy database: %w", err)
 	}
+	failpoint.Here("postgres.install.committed")
 	return l.CheckSystem(ctx)
 }
 

@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/stranglerfig/migrator/internal/failpoint"
 	"github.com/stranglerfig/migrator/record"
 	"github.com/stranglerfig/migrator/spec"
 )
@@ -145,6 +146,7 @@ func (t *Target) Purge(ctx context.Context) (int64, error) {
 		if tag.RowsAffected() == 0 {
 			return purged, nil
 		}
+		failpoint.Here("postgres.purge.batch")
 	}
 }
 
