@@ -80,6 +80,9 @@ func (c *Controller) chosen(from phases.Route, a Advance) (phases.Route, error) 
 			return next, refuse("%s is already at its last step; try: migrator phase advance", from)
 		}
 	}
+	if a.To == from.Phase && !a.To.Ramped() {
+		return next, refuse("the migration is already at %s; try: migrator status", from)
+	}
 	if a.To != "" && a.To != next.Phase {
 		return next, refuse("the next step from %s is %s: phases can't be skipped; try: migrator phase advance", from, next)
 	}

@@ -1,0 +1,136 @@
+//go:build unix
+
+package crash
+
+import (
+	"syscall"
+	"time"
+
+	"github.com/stranglerfig/migrator/phases"
+)
+
+// scenario leads a process to one failpoint.
+type scenario struct {
+	from  string       // the stage that it begins with
+	setup func(*place) // what is done first
+	line  string       // the command that is killed; {attempt} and {lapsed} are filled in
+	visit int          // the first, or a later time that it comes by
+
+	app    []string // lines for the application that is killed instead: a last "leave" ends its input
+	beside string   // a command that runs beside it
+
+	again []string // what an operator runs next; nil: the same command
+	to    phases.Phase
+	file  string // another description
+	fresh bool   // there is no migration yet when it is killed, and nothing to roll back
+}
+
+// scenarios are by failpoint.
+func scenarios() map[string]scenario {
+	all := map[string]scenario{}
+	each := func(s scenario, names ...string) {
+		for _, name := range names {
+			all[name] = s
+		}
+	}
+
+	const initialise = "init --grant-application crash_app --grant-operator crash_operator"
+	created := scenario{from: "empty", line: initialise, again: []string{initialise, "apply"}, to: phases.Legacy, fresh: true}
+	each(created, "state.init.schema", "init.migrated", "state.grant.committed")
+	created.visit = 3
+	each(created, "state.init.step")
+	each(scenario{from: "init", line: "apply", to: phases.Legacy, fresh: true},
+		"postgres.install.committed", "apply.installed", "apply.prepared", "apply.recorded")
+	each(scenario{from: "retain", setup: (*place).loseState, line: "apply --lift-fence {attempt}", to: phases.Legacy, fresh: true},
+		"apply.unfenced")
+
+	each(scenario{
+		from: "shadow-write", setup: (*place).leftOver, line: "backfill run",
+		again: []string{"backfill run", "phase advance --to dual-read"}, to: phases.DualRead,
+	}, "replicate.begun", "replicate.barrier.taken", "replicate.barrier.saved", "replicate.chunks.saved",
+		"replicate.batch.applied", "replicate.chunk.applied", "replicate.chunk.saved", "replicate.swept", "replicate.finished")
+
+	each(scenario{from: "filled", line: "phase advance --to dual-read", to: phases.DualRead},
+		"control.advance.decided", "control.advance.moved", "state.transition.committed")
+	each(scenario{from: "cutover", line: "rollback --to legacy --yes", to: phases.Legacy},
+		"control.rollback.moved", "control.rollback.settled")
+
+	each(scenario{from: "grace", line: "phase advance --to retain", to: phases.Retain},
+		"control.fence.intended", "postgres.fence.era", "postgres.fence.committed", "control.fence.raised",
+		"control.fence.fenced", "control.fence.settled", "control.fence.retained")
+	each(scenario{from: "intended", line: "rollback --to grace --yes", to: phases.Grace}, "control.void.voided")
+	each(scenario{from: "raised", line: "rollback --yes", to: phases.DualRead}, "control.rollback.unfenced")
+	each(scenario{from: "raised", line: "rollback --to grace --yes", to: phases.Grace}, "control.lift.lifting", "postgres.lift.era")
+	each(scenario{from: "fenced", line: "rollback --to grace --yes", to: phases.Grace}, "postgres.lift.committed", "control.lift.lifted")
+	each(scenario{from: "retain", line: "rollback --to grace --yes", to: phases.Grace},
+		"control.return.held", "control.return.replayed", "control.return.written", "control.return.cleared", "control.return.lifted")
+
+	const serve = "serve --listen 127.0.0.1:0"
+	each(scenario{from: "fenced", line: serve, again: []string{"serve"}, to: phases.Grace}, "server.keeper.overdue")
+	each(scenario{from: "grace", line: serve, again: []string{"serve"}, to: phases.Grace}, "state.leader.elected")
+	each(scenario{from: "init", file: "purge.yaml", setup: (*place).oldTombstones, line: serve, again: []string{"serve"}, to: phases.Legacy},
+		"postgres.purge.batch")
+
+	each(scenario{from: "cutover", setup: (*place).damage, line: "reconcile run --full --repair", to: phases.Cutover},
+		"repair.read", "repair.applied", "reconcile.journal.cleared", "reconcile.begun", "reconcile.fixed",
+		"reconcile.compared", "reconcile.saved", "reconcile.finished")
+	each(scenario{from: "dual-read", setup: (*place).lapse, line: "fleet evict {lapsed} --reason killed", to: phases.DualRead},
+		"state.evict.committed")
+
+	put := []string{"put 7 70"}
+	each(scenario{from: "filled", app: put, to: phases.ShadowWrite}, "dual.queue.taken", "dual.queue.applied")
+	each(scenario{from: "filled", setup: (*place).occupy, app: put, to: phases.ShadowWrite}, "dual.pending.journalled")
+	each(scenario{from: "cutover", app: put, to: phases.Cutover}, "dual.write.legacy", "dual.write.applied")
+	each(scenario{from: "cutover", setup: (*place).occupy, app: put, to: phases.Cutover}, "dual.settle.journalled")
+	each(scenario{from: "grace", setup: (*place).occupy, app: put, to: phases.DualRead},
+		"state.rescue.committed", "dual.rescue.committed", "dual.rescue.settled")
+	each(scenario{from: "retain", app: put, to: phases.Retain}, "dual.retain.journalled", "dual.retain.written")
+	each(scenario{from: "cutover", app: append(put, "leave"), to: phases.Cutover}, "dual.leave.drained", "state.leave.committed")
+	each(scenario{from: "filled", app: []string{}, beside: "phase advance --to dual-read", to: phases.DualRead}, "state.renew.acknowledged")
+	return all
+}
+
+// loseState is a state database that is gone, while legacy is fenced. What was
+// written since the fence is in the target alone.
+func (p *place) loseState() {
+	p.mustSQL("DROP SCHEMA migrator CASCADE")
+	p.does("init")
+	p.ledger = p.w.stages["grace"].ledger.clone()
+}
+
+// leftOver is an entry from an earlier stay, which the sweep must remove.
+func (p *place) leftOver() {
+	p.redisDo("HSET", "customer:999", "id", "999", "email", "nobody", "points", "1", "changed", "2026-01-01T00:00:00Z")
+}
+
+// occupy makes the target refuse customer 7.
+func (p *place) occupy() {
+	p.redisDo("DEL", "customer:7")
+	p.redisDo("SET", "customer:7", "somebody else's")
+}
+
+// damage lets both stores differ behind migrator's back; one key is journalled.
+func (p *place) damage() {
+	p.mustSQL(`UPDATE customers SET points = 71 WHERE id = 10; DELETE FROM customers WHERE id = 11;
+		INSERT INTO customers VALUES (110, 'new', NULL, 72, '2026-01-01');
+		UPDATE customers SET points = 73 WHERE id = 12;
+		INSERT INTO migrator.journal (migration, key, version, changes, reason, first_at, last_at)
+		VALUES ('customers', '12', repeat('0', 32), 1, 'lost', now(), now())`)
+	p.ledger.points[10], p.ledger.points[110], p.ledger.points[12] = 71, 72, 73
+	delete(p.ledger.points, 11)
+}
+
+// lapse is an instance that was killed.
+func (p *place) lapse() {
+	a := p.open("", 0)
+	_ = a.cmd.Process.Signal(syscall.SIGKILL)
+	_ = a.cmd.Wait()
+	p.await(5*time.Second, func() bool { return p.text(lapsedSQL) != "" })
+}
+
+// oldTombstones are versions of records that were deleted long ago.
+func (p *place) oldTombstones() {
+	p.mustSQL("CREATE TABLE moved_customers (LIKE customers INCLUDING ALL)")
+	p.does("apply")
+	p.mustSQL(`INSERT INTO migrator_target.customers SELECT 'gone' || i, repeat('0', 32), true, now() - interval '1 h' FROM generate_series(1, 20) i`)
+}
