@@ -62,6 +62,7 @@ func crash(t *testing.T, chosen func(n next, failpoint string) bool) {
 	w.prepare(t)
 	for name, s := range scenarios() {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			for _, n := range nexts() {
 				if s.fresh && n.name != "again" || !chosen(n, name) {
 					continue
