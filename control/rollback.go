@@ -161,6 +161,11 @@ func (c *Controller) finishReturn(ctx context.Context, at phases.Route, reason s
 	}
 	failpoint.Here("control.return.held")
 	attempt := e.Standing.Attempt
+	if e.Standing.ReturnLost {
+		if err := c.replayForgotten(ctx, attempt); err != nil {
+			return at, fmt.Errorf("replaying to legacy: %w", err)
+		}
+	}
 	total, done := e.Standing.ReturnKeys, 0
 	for {
 		keys, err := c.State.ReturnKeys(ctx, c.Migration, "", 500)

@@ -40,6 +40,12 @@ type Rescuer interface {
 	TargetRead(ctx context.Context) (bool, error)
 }
 
+// Witness is a Fleet that remembers what an instance knows and the state has
+// forgotten: a route of a later epoch than the one it was told.
+type Witness interface {
+	Witness(ctx context.Context, held phases.Route) error
+}
+
 // ReturnJournal is a Fleet that remembers what legacy lacks in the phase retain.
 type ReturnJournal interface {
 	// Return records the keys in a transaction that locks the migration's row in

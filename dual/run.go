@@ -177,13 +177,28 @@ func (i *Instance) rejoin(ctx context.Context) (Grant, error) {
 func (i *Instance) accept(g *Grant) error {
 	err := acceptable(g)
 	if held := i.Route(); err == nil && g.Route.Epoch < held.Epoch {
-		err = fmt.Errorf("the state says epoch %d, this instance has been at %d: the state has lost transactions; try: migrator phase history, then restart the instance", g.Route.Epoch, held.Epoch)
+		err = fmt.Errorf("the state says epoch %d, this instance has been at %d: the state has lost transactions; try: migrator doctor", g.Route.Epoch, held.Epoch)
+		i.witness(held)
 	}
 	if err != nil {
 		i.count.refusedRoutes.Add(1)
 		i.log.Error("refused a route", "route", g.Route.String(), "epoch", g.Route.Epoch, "error", err)
 	}
 	return err
+}
+
+// witness tells the state what it has forgotten. A failure is tried again with the
+// next renewal.
+func (i *Instance) witness(held phases.Route) {
+	w, ok := i.fleet.(Witness)
+	if !ok {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	if err := w.Witness(ctx, held); err != nil {
+		i.log.Warn("the state could not be told what it has lost", "error", err)
+	}
 }
 
 func (i *Instance) listen(ctx context.Context, h Hinter) {

@@ -38,7 +38,7 @@ func (g GateResult) Open() bool {
 // gate's own function says what it rests on.
 func Gates(to Route, s Settings, e Evidence) []GateResult {
 	from := e.Standing.Route
-	gates := []GateResult{gateFleet(e), gateRoutes(to, e)}
+	gates := []GateResult{gateWhole(e), gateFleet(e), gateRoutes(to, e)}
 	newPhase := to.Phase != from.Phase
 	if newPhase && to.Phase.Position() >= DualRead.Position() {
 		gates = append(gates, gateBackfill(e, to.Phase != DualRead))
@@ -125,7 +125,7 @@ func gateJournal(e Evidence, interlock bool) GateResult {
 }
 
 func gateDirty(e Evidence) GateResult {
-	g := GateResult{Gate: "no-lost-queue", Interlock: true, Verdict: Pass, Detail: "no instance has ended with writes in its queue"}
+	g := GateResult{Gate: "no-lost-queue", Interlock: true, Verdict: Pass, Detail: "no instance has ended with writes in its queue, no journalled key was forgotten"}
 	dirty := e.Standing.Dirty
 	switch r := e.FullReconcile; {
 	case dirty.IsZero():
@@ -133,7 +133,7 @@ func gateDirty(e Evidence) GateResult {
 		g.Detail = fmt.Sprintf("a full reconcile (run %d) was clean after the last unclean end", r.Run)
 	default:
 		g.Verdict = NoData
-		g.Detail = "an instance ended without leaving, perhaps with writes in its queue or on their way until " + dirty.UTC().Format(time.RFC3339) + "; no full, two-way reconcile under this configuration that began later has been clean"
+		g.Detail = "an instance ended without leaving, perhaps with writes in its queue or on their way, or the state database forgot journalled keys, until " + dirty.UTC().Format(time.RFC3339) + "; no full, two-way reconcile under this configuration that began later has been clean"
 		g.Try = "migrator reconcile run --full"
 	}
 	return g

@@ -21,6 +21,8 @@ type Standing struct {
 	LastReason  string    `json:"last_reason,omitempty"` //
 	LastActor   string    `json:"last_actor,omitempty"`  //
 	Environment string    `json:"environment,omitempty"` //
+	Lost        *Lost     `json:"lost,omitempty"`        // what the state database has forgotten; nil: nothing that is known
+	ReturnLost  bool      `json:"return_lost,omitempty"` // the return journal may lack keys: a way back looks through the target for them
 }
 
 // Lease is one instance of the fleet.
@@ -122,6 +124,7 @@ type Move struct {
 	Cause    Cause        `json:"cause"`
 	Reason   string       `json:"reason"`
 	Gates    []GateResult `json:"gates,omitempty"`
+	Reclaim  bool         `json:"reclaim,omitempty"`   // the state has lost transactions: To is what Reclaimed says
 	Attempt  string       `json:"attempt,omitempty"`   // set while a fence is on its way; "" clears it
 	FenceEra uint32       `json:"fence_era,omitempty"` // 0 keeps the present one
 }

@@ -28,6 +28,11 @@ type State interface {
 	Evidence(ctx context.Context, migration string) (phases.Evidence, error)
 }
 
+// Witness is a State that remembers a route which the database has forgotten.
+type Witness interface {
+	Witness(ctx context.Context, migration, instance string, held phases.Route) error
+}
+
 // Tools are a migration's stores, open, as what a keeper does with them.
 type Tools interface {
 	// RepairJournal repairs keys whose target copy is behind until none is left, and
@@ -72,7 +77,9 @@ type keeping struct {
 	config string // that tools are opened for
 	known  passing
 	jobs   map[string]*job
-	next   time.Time // of the next purge
+	next   time.Time    // of the next purge
+	latest phases.Route // that was seen
+	lost   int64        // the epoch whose loss was told
 }
 
 // job is one kind of work, with its pauses after failures.
@@ -120,6 +127,9 @@ func (w *keeping) look(ctx context.Context) {
 	if !ok {
 		return
 	}
+	if w.forgotten(ctx, st) {
+		return
+	}
 	if w.tools != nil && w.config != st.ConfigHash {
 		w.closeTools()
 	}
@@ -133,6 +143,31 @@ func (w *keeping) look(ctx context.Context) {
 	}
 	w.purge(ctx, st)
 }
+
+// forgotten tells that the state database has lost transactions. What it says then
+// must not be acted upon: a fence that it takes for interrupted may have been
+// passed, and the target have writes that legacy lacks.
+func (w *keeping) forgotten(ctx context.Context, st phases.Standing) bool {
+	if st.Lost == nil && st.Route.Epoch < w.latest.Epoch {
+		st.Lost = &phases.Lost{Instance: keeperName, Route: w.latest}
+		if witness, ok := w.State.(Witness); ok {
+			w.try(ctx, "remember what the state has lost", func() error {
+				return witness.Witness(ctx, w.Migration, keeperName, w.latest)
+			})
+		}
+	}
+	if st.Lost == nil {
+		w.latest, w.lost = st.Route, 0
+		return false
+	}
+	if w.lost != st.Lost.Route.Epoch {
+		w.lost = st.Lost.Route.Epoch
+		w.log.Error(st.Lost.Tell(st.Route), "try", phases.LostTry)
+	}
+	return true
+}
+
+const keeperName = "migrator serve"
 
 // endPassing ends what a command that must have died left between the stores.
 func (w *keeping) endPassing(ctx context.Context) {

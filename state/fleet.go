@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -31,6 +32,7 @@ type Fleet struct {
 	migration string
 	options   FleetOptions
 	owned     bool
+	instance  atomic.Pointer[string] // that joined last
 }
 
 var (
@@ -38,6 +40,7 @@ var (
 	_ dual.Hinter        = (*Fleet)(nil)
 	_ dual.Rescuer       = (*Fleet)(nil)
 	_ dual.ReturnJournal = (*Fleet)(nil)
+	_ dual.Witness       = (*Fleet)(nil)
 )
 
 // NewFleet uses connections that are already there. The caller closes the pool.
@@ -121,9 +124,12 @@ func (f *Fleet) ttl() *int64 {
 // Join takes a lease that has acknowledged the present epoch: an instance that
 // joins has no operation under way. One that rejoins (Identity.Previous names its
 // own former lease) may have: the new lease starts where the old one was, and the
-// old one ends cleanly, for its queue lives on.
+// old one ends cleanly, for its queue lives on. So do the leases of the same origin
+// that the process never learnt of, since the answer was lost. Should such a join
+// only arrive after a later one, the lease that it takes stands in for the one it
+// ends, until the process joins anew.
 //
-// Without Previous, another lease under the same instance's name belongs to a
+// Without Previous, or with one that the database has forgotten, another lease under the same instance's name belongs to a
 // process that is gone, perhaps with writes in its queue: the migration is marked
 // dirty, unless that process still comes to Leave. If that lease is still live, it
 // is not renewed any more and counts until it would have run out, in case two
@@ -136,15 +142,17 @@ func (f *Fleet) Join(ctx context.Context, who dual.Identity) (dual.Grant, error)
 	err := f.oneTrip(ctx, &g, func(b *pgx.Batch) {
 		if who.Previous != "" {
 			b.Queue(`UPDATE migrator.leases l SET ended = 'superseded', ended_at = clock_timestamp(), lost_at = NULL
-				WHERE id = $2 AND migration = $1 AND ended IS DISTINCT FROM 'evicted' AND `+notOver, f.migration, who.Previous)
-		} else {
-			b.Queue(`UPDATE migrator.leases l SET ended = 'superseded', ended_at = greatest(expires_at, clock_timestamp()),
-					lost_at = CASE WHEN `+mayLose+` THEN greatest(expires_at, clock_timestamp()) END
-				WHERE migration = $1 AND instance = $2 AND ended_at IS NULL`, f.migration, who.Instance)
+				WHERE l.migration = $1 AND l.ended IS DISTINCT FROM 'evicted' AND `+notOver+`
+				  AND (l.id = $2 OR l.origin = (SELECT p.origin FROM migrator.leases p WHERE p.id = $2 AND p.migration = $1))`,
+				f.migration, who.Previous)
 		}
-		b.Queue(`INSERT INTO migrator.leases (id, migration, instance, about, acknowledged_epoch, joined_at, renewed_at, expires_at)
+		b.Queue(`UPDATE migrator.leases l SET ended = 'superseded', ended_at = greatest(expires_at, clock_timestamp()),
+				lost_at = CASE WHEN `+mayLose+` THEN greatest(expires_at, clock_timestamp()) END
+			WHERE migration = $1 AND instance = $2 AND ended_at IS NULL
+			  AND NOT EXISTS (SELECT FROM migrator.leases p WHERE p.id = $3 AND p.migration = $1)`, f.migration, who.Instance, who.Previous)
+		b.Queue(`INSERT INTO migrator.leases (id, migration, instance, about, acknowledged_epoch, joined_at, renewed_at, expires_at, origin)
 			SELECT $2, m.name, $3, $4, least(m.epoch, p.acknowledged_epoch), now.at, now.at,
-			       now.at + coalesce($5::bigint, m.lease_ms) * interval '1 millisecond'
+			       now.at + coalesce($5::bigint, m.lease_ms) * interval '1 millisecond', coalesce(p.origin, $2)
 			FROM migrator.migrations m
 			CROSS JOIN (SELECT clock_timestamp() AS at) now
 			LEFT JOIN migrator.leases p ON p.id = $6 AND p.migration = m.name
@@ -154,7 +162,18 @@ func (f *Fleet) Join(ctx context.Context, who dual.Identity) (dual.Grant, error)
 	if err != nil {
 		return dual.Grant{}, err
 	}
+	f.instance.Store(&g.Instance)
 	return g, nil
+}
+
+// Witness implements dual.Witness: from then on Standing.Lost says what the state
+// has forgotten, no move leads forward, and each takes an epoch above this one.
+func (f *Fleet) Witness(ctx context.Context, held phases.Route) error {
+	name := "unknown"
+	if i := f.instance.Load(); i != nil {
+		name = *i
+	}
+	return witness(ctx, f.pool, f.migration, name, held)
 }
 
 func madeUpName() string {

@@ -462,3 +462,41 @@ func TestAFleetOutlivesItsDatabase(t *testing.T) {
 	cancel()
 	<-done
 }
+
+// TestALeaseWhoseAnswerWasLostIsTheProcessOwn: it ends with the next join, and
+// holds nothing up.
+func TestALeaseWhoseAnswerWasLostIsTheProcessOwn(t *testing.T) {
+	t.Parallel()
+	s, _ := open(t)
+	walk(t, s, nil, shadowWrite)
+	a := join(t, s, "a", state.FleetOptions{})
+	b := join(t, s, "b", state.FleetOptions{})
+	who := dual.Identity{Instance: "a", Previous: a.grant.Lease}
+	for range 2 { // the answers never arrive
+		_, err := a.Join(t.Context(), who)
+		must(t, err)
+	}
+	last, err := a.Join(t.Context(), who)
+	must(t, err)
+	if f, st := fleetOf(t, s); f.Live != 2 || len(f.Lapsed) != 0 || !st.Dirty.IsZero() {
+		t.Errorf("%+v, dirty %v", f, st.Dirty)
+	}
+	// One more, that was delayed on its way: it stands in for the lease it ends.
+	late, err := a.Join(t.Context(), who)
+	must(t, err)
+	if f, _ := fleetOf(t, s); f.Live != 2 || late.Route.Epoch != 2 {
+		t.Errorf("%+v", f)
+	}
+	if _, err := a.Renew(t.Context(), last.Lease, 2); !errors.Is(err, dual.ErrLeaseLost) {
+		t.Errorf("renewed: %v", err)
+	}
+	g, err := a.Join(t.Context(), dual.Identity{Instance: "a", Previous: last.Lease})
+	must(t, err)
+	must(t, a.Leave(t.Context(), g.Lease))
+	if f, st := fleetOf(t, s); f.Live != 1 || len(f.Lapsed) != 0 || !st.Dirty.IsZero() {
+		t.Errorf("after it has left: %+v, dirty %v", f, st.Dirty)
+	}
+	if _, err := b.Renew(t.Context(), b.grant.Lease, 2); err != nil {
+		t.Errorf("another instance: %v", err)
+	}
+}

@@ -20,6 +20,7 @@ func (s *Store) GrantApplication(ctx context.Context, role string) error {
 		`GRANT UPDATE (settled_at) ON migrator.epochs TO %s`,
 		`GRANT SELECT, INSERT, UPDATE ON migrator.leases, migrator.journal, migrator.return_journal TO %s`,
 		`GRANT EXECUTE ON FUNCTION migrator.rescue(text, bigint, text, jsonb) TO %s`,
+		`GRANT EXECUTE ON FUNCTION migrator.witness(text, bigint, text, integer, text) TO %s`,
 	)
 }
 

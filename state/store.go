@@ -62,12 +62,16 @@ func unknown(ctx context.Context, q querier, migration string) error {
 const standingSQL = `
 SELECT m.name, m.phase, m.percent, m.epoch, m.phase_since, m.route_since, m.paused, m.config_hash,
        (SELECT coalesce(max(e.epoch), 0) FROM migrator.epochs e WHERE e.migration = m.name AND e.phase = 'legacy'),
-       (SELECT max(l.lost_at) FROM migrator.leases l WHERE l.migration = m.name AND l.lost_at IS NOT NULL),
+       greatest((SELECT max(l.lost_at) FROM migrator.leases l WHERE l.migration = m.name AND l.lost_at IS NOT NULL),
+                (SELECT max(e.witnessed_at) FROM migrator.epochs e WHERE e.migration = m.name), m.reclaimed_at),
        coalesce(m.config #>> '{writing,not_after}', ''), m.attempt, m.fence_era, m.reversible,
        (SELECT count(*) FROM migrator.return_journal r WHERE r.migration = m.name),
        (SELECT count(*) FROM migrator.journal j WHERE j.migration = m.name),
-       coalesce(h.cause, ''), coalesce(h.reason, ''), coalesce(h.actor, ''), m.environment
+       coalesce(h.cause, ''), coalesce(h.reason, ''), coalesce(h.actor, ''), m.environment, m.return_lost,
+       f.witness, f.phase, f.percent, f.epoch, f.first_at, f.first_at + m.lease_ms * interval '1 millisecond'
 FROM migrator.migrations m
+LEFT JOIN LATERAL (SELECT witness, phase, percent, epoch, min(witnessed_at) OVER () AS first_at FROM migrator.epochs
+                   WHERE migration = m.name AND epoch > m.epoch ORDER BY epoch DESC LIMIT 1) f ON true
 LEFT JOIN LATERAL (SELECT cause, reason, actor FROM migrator.history
                    WHERE migration = m.name ORDER BY seq DESC LIMIT 1) h ON true`
 
@@ -85,9 +89,22 @@ const defaultNotAfter = 10 * time.Second
 func scanStanding(row pgx.CollectableRow) (st phases.Standing, err error) {
 	var dirty *time.Time
 	var notAfter string
+	var lost struct {
+		witness, phase *string
+		percent        *phases.Percent
+		epoch          *int64
+		since, over    *time.Time
+	}
 	err = row.Scan(&st.Migration, &st.Route.Phase, &st.Route.Percent, &st.Route.Epoch, &st.PhaseSince, &st.RouteSince,
 		&st.Paused, &st.ConfigHash, &st.LegacyEpoch, &dirty, &notAfter, &st.Attempt, &st.FenceEra, &st.Reversible,
-		&st.ReturnKeys, &st.JournalKeys, &st.LastCause, &st.LastReason, &st.LastActor, &st.Environment)
+		&st.ReturnKeys, &st.JournalKeys, &st.LastCause, &st.LastReason, &st.LastActor, &st.Environment, &st.ReturnLost,
+		&lost.witness, &lost.phase, &lost.percent, &lost.epoch, &lost.since, &lost.over)
+	if lost.epoch != nil {
+		st.Lost = &phases.Lost{
+			Instance: *lost.witness, Since: *lost.since, LeasesOver: *lost.over,
+			Route: phases.Route{Phase: phases.Phase(*lost.phase), Percent: *lost.percent, Epoch: *lost.epoch},
+		}
+	}
 	if dirty != nil {
 		st.Dirty = dirty.Add(lateness(notAfter))
 	}

@@ -3,6 +3,7 @@ package state
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
@@ -71,7 +72,18 @@ func admit(ctx context.Context, tx pgx.Tx, e phases.Evidence, move phases.Move) 
 	if move.From.Epoch != 0 && move.From != from {
 		return moved(ctx, tx, e.Standing, move.From)
 	}
+	if move.Reclaim {
+		return phases.Reclaimable(move.To, e)
+	}
+	if lost := e.Standing.Lost; lost != nil && (phases.Forward(from, move.To) || move.To.Phase == phases.Returning) {
+		return fmt.Errorf("%s; try: %s", lost.Tell(from), phases.LostTry)
+	}
 	if err := phases.Legal(from, move.To, e.Fleet.Held); err != nil {
+		var held *phases.HeldError
+		if lost := e.Standing.Lost; lost != nil && errors.As(err, &held) && held.Held.Epoch > from.Epoch {
+			// Nothing that can be waited for: the instance can't follow before the reclaim.
+			return fmt.Errorf("%s; %s must not run beside it; try: %s", lost.Tell(from), move.To, phases.LostTry)
+		}
 		return err
 	}
 	if phases.Forward(from, move.To) && len(e.Fleet.Lapsed) > 0 {
@@ -117,6 +129,15 @@ func commit(ctx context.Context, tx pgx.Tx, e phases.Evidence, move phases.Move)
 	_, err = tx.Exec(ctx, `SELECT migrator.move($1, $2, $3, $4, $5, $6, $7::jsonb, $8, $9)`,
 		e.Standing.Migration, e.Standing.Route.Epoch, string(move.To.Phase), int32(move.To.Percent),
 		string(move.Cause), clean(move.Reason), string(evidence), move.Attempt, int64(move.FenceEra))
+	if err != nil {
+		return err
+	}
+	if move.Reclaim {
+		_, err = tx.Exec(ctx, `UPDATE migrator.migrations SET reclaimed_at = clock_timestamp(), return_lost = $2 WHERE name = $1`,
+			e.Standing.Migration, move.To.Phase == phases.Returning)
+	} else if e.Standing.ReturnLost && move.To.Phase == phases.Grace {
+		_, err = tx.Exec(ctx, `UPDATE migrator.migrations SET return_lost = false WHERE name = $1`, e.Standing.Migration)
+	}
 	if err != nil {
 		return err
 	}

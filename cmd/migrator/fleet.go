@@ -30,7 +30,10 @@ func newFleetList(c *cli) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return c.show(append([]phases.Lease{}, leases...), func() { c.printFleet(leases, standing.Route.Epoch) })
+			return c.show(append([]phases.Lease{}, leases...), func() {
+				c.warnLost(standing)
+				c.printFleet(leases, standing.Route.Epoch)
+			})
 		}),
 	}
 }

@@ -16,7 +16,7 @@ import (
 
 func newPhase(c *cli) *cobra.Command {
 	return group("phase", "Move a migration through its phases",
-		newPhaseStatus(c), newAdvance(c), newRollback(c), newPause(c), newResume(c), newApprove(c), newHistory(c))
+		newPhaseStatus(c), newAdvance(c), newRollback(c), newReclaim(c), newPause(c), newResume(c), newApprove(c), newHistory(c))
 }
 
 func newPhaseStatus(c *cli) *cobra.Command {

@@ -83,7 +83,7 @@ func (c *cli) examine(ctx context.Context, m *spec.Migration) *plan {
 	if err != nil {
 		p.refuse("legacy", err)
 	}
-	p.add("legacy", c.orphanedFence(ctx, m.Name, legacy))
+	p.add("legacy", c.fenceAgrees(ctx, m.Name, legacy))
 	p.Fields = legacy.Schema().Fields
 	target, err := stores.OpenTarget(ctx, m, legacy.Schema())
 	if err != nil {
@@ -100,26 +100,6 @@ func (c *cli) examine(ctx context.Context, m *spec.Migration) *plan {
 		p.refuse("compare", err)
 	}
 	return p
-}
-
-// orphanedFence refuses a legacy whose fence the state knows nothing of: another
-// state database retired it, or this one has been lost.
-func (c *cli) orphanedFence(ctx context.Context, name string, legacy stores.Legacy) []record.Check {
-	attempt, _, err := legacy.FenceState(ctx)
-	if err != nil || attempt == "" {
-		return nil // nothing is installed yet, or nothing stands
-	}
-	if store, err := c.openState(ctx); err == nil {
-		defer store.Close()
-		if st, err := store.Standing(ctx, name); err == nil && (st.Attempt == attempt || st.Route.Phase == phases.Complete) {
-			return nil
-		}
-	}
-	return []record.Check{{
-		Name: "standing-fence", Result: record.Refused,
-		Detail: "a migration has retired the table (attempt " + attempt + "), and the state database does not know of it: its records may be in the target alone",
-		Try:    "restore the state database; or, if legacy shall take writes again as it is: migrator apply --lift-fence " + attempt,
-	}}
 }
 
 func (p *plan) add(side string, checks []record.Check) {
@@ -283,6 +263,9 @@ func (c *cli) symptoms(ctx context.Context, store *state.Store, st phases.Standi
 	e, err := store.Evidence(ctx, st.Migration)
 	if err != nil {
 		return []record.Check{{Name: "evidence", Result: record.Refused, Detail: err.Error()}}
+	}
+	if st.Lost != nil {
+		found = append(found, record.Check{Name: "state-whole", Result: record.Refused, Detail: st.Lost.Tell(st.Route), Try: phases.LostTry})
 	}
 	for _, instance := range e.Fleet.Lapsed {
 		warn("fleet", "the lease of "+instance+" ran out without leaving", "migrator fleet evict "+instance+" --reason '...', once you know that it has stopped")

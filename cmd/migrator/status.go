@@ -137,6 +137,7 @@ func (c *cli) printStatus(s status) {
 	st, now := s.Standing, s.Evidence.Now
 	head := fmt.Sprintf("%s: %s", st.Migration, st.Route)
 	c.printf("%s (epoch %d, for %s)\n", c.paint(c.out, bold, head), st.Route.Epoch, span(now.Sub(st.RouteSince)))
+	c.warnLost(st)
 	if st.LastCause != "" {
 		c.printf("  last       %s by %s%s\n", st.LastCause, st.LastActor, reasonSuffix(st.LastReason))
 	}
@@ -166,7 +167,7 @@ func (c *cli) printStatus(s status) {
 		c.printf("  reconcile  run %d (%s) %s: %s checked, %s differences\n", r.Run, kind, ago(now, r.Finished), count(r.Checked), count(r.Differences))
 	}
 	if !st.Dirty.IsZero() {
-		c.printf("  unclean    an instance ended without leaving; its writes may have landed until %s\n", st.Dirty.UTC().Format(time.RFC3339))
+		c.printf("  unclean    an instance ended without leaving, or journalled keys were forgotten; writes may have landed until %s\n", st.Dirty.UTC().Format(time.RFC3339))
 	}
 	c.printf("  rollback   %s (%s)\n", s.Rollback, s.Rollback.Reason)
 	if st.Paused != "" {

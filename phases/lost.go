@@ -1,0 +1,83 @@
+package phases
+
+import (
+	"fmt"
+	"time"
+)
+
+// Lost is what the state database has forgotten, as an instance remembers it: it
+// was restored from an older backup, or failed over to a standby that lacked its
+// last transactions.
+type Lost struct {
+	Instance   string    `json:"instance"`    // the first that said so
+	Route      Route     `json:"route"`       // the highest that any has been on
+	Since      time.Time `json:"since"`       // when the loss was first noticed
+	LeasesOver time.Time `json:"leases_over"` // when the last lease from before the loss has run out by its holder's own clock
+}
+
+// Tell says it to a person.
+func (l *Lost) Tell(present Route) string {
+	return fmt.Sprintf("this database has lost transactions: instance %s has been at epoch %d (%s), the database is at %d (%s) (restored from an older backup?)",
+		l.Instance, l.Route.Epoch, l.Route, present.Epoch, present)
+}
+
+// LostTry is the command that helps.
+const LostTry = "migrator phase reclaim --reason '...'; or restore a newer backup of the state database"
+
+func gateWhole(e Evidence) GateResult {
+	g := GateResult{Gate: "state-whole", Interlock: true, Verdict: Pass, Detail: "no instance remembers what the state database does not"}
+	if l := e.Standing.Lost; l != nil {
+		g.Verdict, g.Detail, g.Try = Fail, l.Tell(e.Standing.Route), LostTry
+	}
+	return g
+}
+
+// Reclaimed is the route from which a migration can go on whose state has lost
+// transactions. fenced: legacy refuses writes now, whatever the state says.
+//
+// Up to grace legacy has every acknowledged write, so no later phase than
+// dual-read need be believed, and none earlier than the state's: what was since
+// is in legacy too. Behind a fence the target may have writes that legacy lacks
+// and that the state has forgotten, so writes wait while the target is looked
+// through for them (Returning). Where a fence is gone that the state still knows,
+// it was lifted after all had been replayed (Lifting) - but in retain writes may
+// have gone to the target alone since.
+func Reclaimed(present Route, fenced bool) (Route, error) {
+	switch {
+	case present.Phase == Complete:
+		return present, fmt.Errorf("the migration is complete, which is final: there is nothing to reclaim")
+	case fenced:
+		return Route{Phase: Returning}, nil
+	case present.Phase == Retain:
+		return present, fmt.Errorf("the state says retain, but legacy takes writes again: each store may have writes that the other lacks, and what the state has forgotten would tell them apart; stop the application and restore a newer backup of the state database")
+	case present.Phase.Passing():
+		return Route{Phase: Lifting}, nil
+	case present.Phase.Position() >= DualRead.Position():
+		return Route{Phase: DualRead, Percent: All}, nil
+	default:
+		return Route{Phase: present.Phase}, nil
+	}
+}
+
+// Reclaimable returns nil if the migration may go to the reclaimed route: every
+// route that is held must be compatible with it. An instance that remembers more
+// than the state can't renew its lease, which it had before the loss; once that
+// is over it behaves as dual-read, as any lapsed one does. While legacy is fenced
+// nothing is waited for: whoever reads legacy then is wrong already.
+func Reclaimable(to Route, e Evidence) error {
+	if to.Phase.Passing() {
+		return nil
+	}
+	lost := e.Standing.Lost
+	for _, h := range e.Fleet.Held {
+		forgotten := h.Epoch > e.Standing.Route.Epoch
+		alone := h.ReadsTarget() && !h.Behaviour().Fallback
+		if forgotten && !alone && lost != nil && !e.Now.Before(lost.LeasesOver) {
+			continue
+		}
+		if !Compatible(h, to) {
+			return &HeldError{To: to, Held: h}
+		}
+	}
+	return nil
+}
