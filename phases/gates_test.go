@@ -41,14 +41,14 @@ func TestGatesOnTheWay(t *testing.T) {
 		from, to Route
 		want     string
 	}{
-		{Route{Phase: Legacy}, Route{Phase: ShadowWrite}, "*fleet-settled *routes-compatible not-paused soak-time"},
-		{Route{Phase: ShadowWrite}, Route{Phase: DualRead, Percent: 100}, "*fleet-settled *routes-compatible backfill-done journal-empty not-paused soak-time"},
-		{Route{Phase: DualRead, Percent: 100}, Route{Phase: DualRead, Percent: 500}, "*fleet-settled *routes-compatible journal-empty not-paused soak-time"},
-		{Route{Phase: DualRead, Percent: All}, Route{Phase: Cutover, Percent: 100}, "*fleet-settled *routes-compatible *backfill-done *journal-empty *no-lost-queue not-paused soak-time reconcile-clean approved"},
-		{Route{Phase: Cutover, Percent: 100}, Route{Phase: Cutover, Percent: 500}, "*fleet-settled *routes-compatible *journal-empty *no-lost-queue not-paused soak-time"},
-		{Route{Phase: Cutover, Percent: All}, Route{Phase: Grace}, "*fleet-settled *routes-compatible *backfill-done *journal-empty *no-lost-queue not-paused soak-time reconcile-clean"},
-		{Route{Phase: Grace}, Route{Phase: Retain}, "*fleet-settled *routes-compatible *backfill-done *journal-empty *no-lost-queue not-paused soak-time reconcile-clean approved"},
-		{Route{Phase: Retain}, Route{Phase: Complete}, "*fleet-settled *routes-compatible *backfill-done *journal-empty *no-lost-queue not-paused soak-time approved"},
+		{Route{Phase: Legacy}, Route{Phase: ShadowWrite}, "*state-whole *fleet-settled *routes-compatible not-paused soak-time"},
+		{Route{Phase: ShadowWrite}, Route{Phase: DualRead, Percent: 100}, "*state-whole *fleet-settled *routes-compatible backfill-done journal-empty not-paused soak-time"},
+		{Route{Phase: DualRead, Percent: 100}, Route{Phase: DualRead, Percent: 500}, "*state-whole *fleet-settled *routes-compatible journal-empty not-paused soak-time"},
+		{Route{Phase: DualRead, Percent: All}, Route{Phase: Cutover, Percent: 100}, "*state-whole *fleet-settled *routes-compatible *backfill-done *journal-empty *no-lost-queue not-paused soak-time reconcile-clean approved"},
+		{Route{Phase: Cutover, Percent: 100}, Route{Phase: Cutover, Percent: 500}, "*state-whole *fleet-settled *routes-compatible *journal-empty *no-lost-queue not-paused soak-time"},
+		{Route{Phase: Cutover, Percent: All}, Route{Phase: Grace}, "*state-whole *fleet-settled *routes-compatible *backfill-done *journal-empty *no-lost-queue not-paused soak-time reconcile-clean"},
+		{Route{Phase: Grace}, Route{Phase: Retain}, "*state-whole *fleet-settled *routes-compatible *backfill-done *journal-empty *no-lost-queue not-paused soak-time reconcile-clean approved"},
+		{Route{Phase: Retain}, Route{Phase: Complete}, "*state-whole *fleet-settled *routes-compatible *backfill-done *journal-empty *no-lost-queue not-paused soak-time approved"},
 	} {
 		gates := Gates(c.to, DefaultSettings(), ready(c.from))
 		var names []string

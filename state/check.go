@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -23,14 +24,27 @@ func Check(ctx context.Context, url string) []record.Check {
 	if err != nil {
 		return []record.Check{{Name: "connection", Result: record.Refused, Detail: err.Error(), Try: "export MIGRATOR_STATE_URL=postgres://user@host/database"}}
 	}
+	cfg.ConnConfig.Tracer = bounds{statementWithin}
+	began := time.Now()
 	conn, err := pgx.ConnectConfig(ctx, cfg.ConnConfig)
 	if err != nil {
-		return []record.Check{{Name: "connection", Result: record.Refused, Detail: err.Error()}}
+		what, try, _ := strings.Cut(unreachable(err, where(cfg.ConnConfig), time.Since(began)).Error(), "; try: ")
+		return []record.Check{{Name: "connection", Result: record.Refused, Detail: what, Try: try}}
 	}
+	connected := time.Since(began)
 	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
+	began = time.Now()
 	checks, err := examine(ctx, conn)
 	if err != nil {
-		checks = append(checks, record.Check{Name: "connection", Result: record.Refused, Detail: err.Error()})
+		what, try, _ := strings.Cut(explain(err).Error(), "; try: ")
+		checks = append(checks, record.Check{Name: "connection", Result: record.Refused, Detail: what, Try: try})
+	}
+	if took := time.Since(began); connected+took > slowFrom {
+		checks = append(checks, record.Check{
+			Name: "speed", Result: record.Warned,
+			Detail: fmt.Sprintf("slow: connecting took %s, %d checks %s; applications renew their leases through it", connected.Round(time.Millisecond), len(checks), took.Round(time.Millisecond)),
+			Try:    "look at the server's load and the network between; a lease is lost when a renewal takes longer than it lasts",
+		})
 	}
 	return checks
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -26,6 +27,9 @@ func parseURL(url string) (*pgxpool.Config, error) {
 	if _, named := cfg.ConnConfig.RuntimeParams["application_name"]; !named {
 		cfg.ConnConfig.RuntimeParams["application_name"] = "migrator"
 	}
+	if cfg.ConnConfig.ConnectTimeout == 0 {
+		cfg.ConnConfig.ConnectTimeout = connectWithin
+	}
 	return cfg, nil
 }
 
@@ -34,9 +38,13 @@ func connect(ctx context.Context, cfg *pgxpool.Config) (*pgxpool.Pool, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connect to the state database: %w", err)
 	}
+	began := time.Now()
 	if err := pool.Ping(ctx); err != nil {
 		pool.Close()
-		return nil, fmt.Errorf("connect to the state database: %w", err)
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		return nil, unreachable(err, where(cfg.ConnConfig), time.Since(began))
 	}
 	return pool, nil
 }
@@ -61,13 +69,19 @@ func sqlState(err error) string {
 
 // explain adds to an error of the database what it means here and what to do.
 func explain(err error) error {
+	if err == nil {
+		return nil
+	}
+	if told := broken(err); told != nil {
+		return told
+	}
 	switch sqlState(err) {
 	case codeUndefinedTable, codeUndefinedFunction, codeUndefinedSchema:
 		return fmt.Errorf("%w: %w", err, ErrNoSchema)
 	case codeNoPrivilege:
-		return fmt.Errorf("the role lacks a privilege in the state database: %w", err)
+		return fmt.Errorf("the role lacks a privilege in the state database: %w; try: migrator init --grant-operator ROLE, as the role that owns the schema", err)
 	case codeReadOnly:
-		return fmt.Errorf("the state database is read-only; give the URL of the primary: %w", err)
+		return fmt.Errorf("the state database is read-only (a standby, or it is being failed over): nothing was changed: %w; try: the URL of the primary, or target_session_attrs=read-write and all hosts in it, or wait until the standby is promoted", err)
 	}
 	return err
 }

@@ -15,7 +15,11 @@ import (
 
 // Store is the state of all migrations, for operators' commands and the daemon.
 // Applications use a Fleet.
-type Store struct{ pool *pgxpool.Pool }
+type Store struct {
+	pool    *pgxpool.Pool
+	took    time.Duration
+	standby bool
+}
 
 // Open connects to the state database. ErrNoSchema, ErrOlder or ErrNewer when its
 // schema is not the one that this binary works with.
@@ -24,15 +28,39 @@ func Open(ctx context.Context, url string) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
+	cfg.ConnConfig.Tracer = bounds{statementWithin}
+	began := time.Now()
 	pool, err := connect(ctx, cfg)
 	if err != nil {
 		return nil, err
 	}
+	s := &Store{pool: pool}
 	if err := checkVersion(ctx, pool); err != nil {
 		pool.Close()
+		if errors.Is(err, ErrNoSchema) {
+			err = fmt.Errorf("%s: %w", where(cfg.ConnConfig), err)
+		}
 		return nil, err
 	}
-	return &Store{pool: pool}, nil
+	err = pool.QueryRow(ctx, `SELECT pg_is_in_recovery()`).Scan(&s.standby)
+	if err != nil {
+		pool.Close()
+		return nil, explain(err)
+	}
+	s.took = time.Since(began)
+	return s, nil
+}
+
+// Trouble is a sentence on the state database as a whole, for a person who is about to
+// rely on it: it answers slowly, or is a standby. "" if nothing is known.
+func (s *Store) Trouble() string {
+	switch {
+	case s.standby:
+		return "the state database is a read-only standby: what it says may be old, and nothing can be changed through it"
+	case s.took > slowFrom:
+		return fmt.Sprintf("the state database is slow: connecting and three short questions took %s", s.took.Round(10*time.Millisecond))
+	}
+	return ""
 }
 
 // Close waits for connections in use and closes all.

@@ -45,6 +45,7 @@ type cli struct {
 	streams
 	settings settings
 	log      *slog.Logger
+	warned   bool // of trouble with the state database
 }
 
 // run executes one command line and returns the exit code.

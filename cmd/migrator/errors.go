@@ -53,7 +53,7 @@ func exitCode(err error) int {
 	case errors.As(err, &held), errors.As(err, &unsettled), errors.As(err, &moved), errors.Is(err, record.ErrBusy):
 		return exitNotYet
 	case errors.As(err, &bad), errors.As(err, &input), errors.Is(err, state.ErrNoSchema), errors.Is(err, state.ErrNewer),
-		errors.Is(err, state.ErrOlder), errors.Is(err, state.ErrUnknownMigration), errors.Is(err, state.ErrURL):
+		errors.Is(err, state.ErrOlder), errors.Is(err, state.ErrUnknownMigration), errors.Is(err, state.ErrURL), errors.Is(err, state.ErrWrongURL):
 		return exitUsage
 	default:
 		return exitError

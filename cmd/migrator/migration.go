@@ -35,7 +35,12 @@ func (c *cli) openState(ctx context.Context) (*state.Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	return state.Open(ctx, url)
+	store, err := state.Open(ctx, url)
+	if err == nil && store.Trouble() != "" && !c.warned {
+		c.warned = true
+		c.note("%s", store.Trouble())
+	}
+	return store, err
 }
 
 // name finds which migration a command is about: the argument, else the
