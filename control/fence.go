@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"time"
 
 	"github.com/google/uuid"
 
@@ -43,7 +42,7 @@ func (c *Controller) passFence(ctx context.Context, step Step, standing phases.S
 		return step, nil
 	}
 	// The caller's context may be what failed; the way back is bounded by its own.
-	undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
+	undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), phases.UndoWithin)
 	defer cancel()
 	route, stood, undoErr := c.lift(undo, attempt, firstClause(err))
 	switch {
@@ -71,7 +70,7 @@ func (c *Controller) fenceAndRetain(ctx context.Context, standing phases.Standin
 	at := standing.Route
 	if at.Phase == phases.Grace {
 		c.say("fencing legacy: waiting for open writers")
-		era, err := c.Fence.RaiseFence(ctx, attempt, orDefault(c.LockTimeout, 5*time.Second))
+		era, err := c.Fence.RaiseFence(ctx, attempt, orDefault(c.LockTimeout, phases.LockTimeout))
 		if err != nil {
 			return standing, err
 		}
@@ -91,7 +90,7 @@ func (c *Controller) fenceAndRetain(ctx context.Context, standing phases.Standin
 		}
 		failpoint.Here("control.fence.fenced")
 	}
-	budget := orDefault(c.FenceBudget, 2*time.Second)
+	budget := orDefault(c.FenceBudget, phases.FenceBudget)
 	if err := c.AwaitSettled(ctx, budget); err != nil {
 		return standing, err
 	}
@@ -154,7 +153,7 @@ func (c *Controller) lift(ctx context.Context, attempt, reason string) (at phase
 	if at.Phase != phases.Lifting {
 		return at, true, errNotOurs
 	}
-	if _, err := c.Fence.LiftFence(ctx, attempt, orDefault(c.LockTimeout, 5*time.Second)); err != nil {
+	if _, err := c.Fence.LiftFence(ctx, attempt, orDefault(c.LockTimeout, phases.LockTimeout)); err != nil {
 		return at, true, err
 	}
 	failpoint.Here("control.lift.lifted")

@@ -17,7 +17,7 @@ import (
 // written since. The epoch is above every one that an instance remembers, so all
 // follow. Where an instance may still read the target it waits, up to settle.
 func (c *Controller) Reclaim(ctx context.Context, reason string, settle time.Duration) ([]phases.Route, error) {
-	settle = orDefault(settle, 30*time.Second)
+	settle = orDefault(settle, phases.Settle)
 	e, err := c.State.Evidence(ctx, c.Migration)
 	if err != nil {
 		return nil, err

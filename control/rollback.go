@@ -44,7 +44,7 @@ func (c *Controller) Rollback(ctx context.Context, r Rollback) ([]phases.Route, 
 	if err != nil {
 		return nil, err
 	}
-	settle := orDefault(r.Settle, 30*time.Second)
+	settle := orDefault(r.Settle, phases.Settle)
 	var made []phases.Route
 	for _, to := range path {
 		route, err := c.back(ctx, from, to, r.Reason, settle)
@@ -185,7 +185,7 @@ func (c *Controller) finishReturn(ctx context.Context, at phases.Route, reason s
 		done += len(keys)
 		c.say("replayed %d of %d keys to legacy", done, total)
 	}
-	if _, err := c.Fence.LiftFence(ctx, attempt, orDefault(c.LockTimeout, 5*time.Second)); err != nil {
+	if _, err := c.Fence.LiftFence(ctx, attempt, orDefault(c.LockTimeout, phases.LockTimeout)); err != nil {
 		return at, err
 	}
 	failpoint.Here("control.return.lifted")
@@ -252,7 +252,7 @@ func (c *Controller) Resume(ctx context.Context) error {
 	case at.Phase == phases.Lifting:
 		_, err = c.finishLift(ctx, "taken up again")
 	case at.Phase == phases.Returning:
-		_, err = c.finishReturn(ctx, at, "taken up again", 30*time.Second)
+		_, err = c.finishReturn(ctx, at, "taken up again", phases.Settle)
 	case at.Phase == phases.Fenced, at.Phase == phases.Grace && e.Standing.Attempt != "":
 		_, _, err = c.lift(ctx, e.Standing.Attempt, "an interrupted fence is undone")
 	}

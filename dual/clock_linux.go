@@ -5,11 +5,13 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/stranglerfig/migrator/phases"
 )
 
 // clockSlack bounds how far a reading of bootClock may be behind the true time
 // since boot. Leases end this much earlier.
-const clockSlack = 20 * time.Millisecond
+const clockSlack = phases.ClockSlack
 
 // bootClock reads the time since boot, suspend included. CLOCK_BOOTTIME is a
 // system call in Go, the two clocks of time.Now are not; suspend moves the wall

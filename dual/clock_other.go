@@ -2,10 +2,14 @@
 
 package dual
 
-import "time"
+import (
+	"time"
+
+	"github.com/stranglerfig/migrator/phases"
+)
 
 // clockSlack bounds how far a reading of the clock may be behind the true time.
-const clockSlack = 20 * time.Millisecond
+const clockSlack = phases.ClockSlack
 
 var processStart = time.Now()
 

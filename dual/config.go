@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"log/slog"
 	"time"
+
+	"github.com/stranglerfig/migrator/phases"
 )
 
 // Policy says what becomes of a write that legacy has and the target has not,
@@ -72,10 +74,10 @@ func (c *Config) defaults() error {
 		zero time.Duration
 		name string
 	}{
-		{&w.Deadline, time.Second, "Writing.Deadline"},
-		{&w.NotAfter, 10 * time.Second, "Writing.NotAfter"},
-		{&w.RollbackBudget, time.Second, "Writing.RollbackBudget"},
-		{&w.FenceBudget, 2 * time.Second, "Writing.FenceBudget"},
+		{&w.Deadline, phases.WriteDeadline, "Writing.Deadline"},
+		{&w.NotAfter, phases.NotAfter, "Writing.NotAfter"},
+		{&w.RollbackBudget, phases.RollbackBudget, "Writing.RollbackBudget"},
+		{&w.FenceBudget, phases.FenceBudget, "Writing.FenceBudget"},
 		{&c.LeaveWithin, 10 * time.Second, "LeaveWithin"},
 	} {
 		if *d.of < 0 {

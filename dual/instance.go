@@ -91,10 +91,10 @@ func acceptable(g *Grant) error {
 		}
 	}
 	if g.TTL <= 0 {
-		g.TTL = 15 * time.Second
+		g.TTL = phases.LeaseTTL
 	}
 	if g.Renew <= 0 || g.Renew > g.TTL/2 {
-		g.Renew = g.TTL / 3
+		g.Renew = g.TTL / phases.RenewShare
 	}
 	return nil
 }

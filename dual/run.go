@@ -118,7 +118,7 @@ func patience(l *lease) time.Duration { return max(l.remaining(), time.Second) }
 // a time in which the state may have given it up.
 func (i *Instance) renew(ctx context.Context, l *lease) (Grant, error) {
 	reached := i.reached()
-	ctx, cancel := context.WithTimeout(ctx, min(patience(l), 5*time.Second))
+	ctx, cancel := context.WithTimeout(ctx, min(patience(l), phases.RequestMost))
 	defer cancel()
 	sent := i.clock()
 	if int64(sent) >= l.deadline.Load() {
@@ -148,7 +148,7 @@ func (i *Instance) renew(ctx context.Context, l *lease) (Grant, error) {
 // under that are still the instance's: until they are over, it acknowledges no
 // later epoch than theirs.
 func (i *Instance) rejoin(ctx context.Context) (Grant, error) {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, phases.RequestMost)
 	defer cancel()
 	i.mu.Lock()
 	who := i.who
@@ -194,7 +194,7 @@ func (i *Instance) witness(held phases.Route) {
 	if !ok {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), phases.RequestMost)
 	defer cancel()
 	if err := w.Witness(ctx, held); err != nil {
 		i.log.Warn("the state could not be told what it has lost", "error", err)

@@ -69,7 +69,7 @@ func (o Options) defaults() Options {
 		o.Pause = time.Second
 	}
 	if o.NotAfter <= 0 {
-		o.NotAfter = 10 * time.Second
+		o.NotAfter = phases.NotAfter
 	}
 	return o
 }

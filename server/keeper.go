@@ -15,8 +15,8 @@ import (
 // Defaults of a Keeper.
 const (
 	keepPoll   = time.Second
-	keepMargin = 5 * time.Second
-	keepSettle = 30 * time.Second
+	keepMargin = phases.KeeperMargin
+	keepSettle = phases.Settle
 	keepPurge  = time.Hour
 	keepRetry  = 10 * time.Second
 	keepTurn   = 30 * time.Second // of one repair, so that nothing else waits for it for good

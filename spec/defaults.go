@@ -12,21 +12,21 @@ func (m *Migration) Defaults() {
 	set(&m.Environment, "production")
 	m.Target.defaults()
 
-	w := &m.Writing
+	w, t := &m.Writing, phases.DefaultTiming()
 	set(&w.OnTargetFailure, "rollback")
-	set(&w.Deadline, duration(time.Second))
-	set(&w.NotAfter, duration(10*time.Second))
-	set(&w.RollbackBudget, duration(time.Second))
-	set(&w.FenceBudget, duration(2*time.Second))
+	set(&w.Deadline, duration(t.Deadline))
+	set(&w.NotAfter, duration(t.NotAfter))
+	set(&w.RollbackBudget, duration(t.RollbackBudget))
+	set(&w.FenceBudget, duration(t.FenceBudget))
 	set(&w.Queue, 10000)
-	set(&w.Tombstones, duration(24*time.Hour))
+	set(&w.Tombstones, duration(t.Tombstones))
 
-	set(&m.Fleet.Lease, duration(15*time.Second))
-	set(&m.Fleet.Renew, duration(5*time.Second))
+	set(&m.Fleet.Lease, duration(t.Lease))
+	set(&m.Fleet.Renew, duration(t.Renew))
 
 	set(&m.Backfill.ChunkRows, 5000)
 	set(&m.Backfill.Workers, 2)
-	set(&m.Backfill.LockTimeout, duration(5*time.Second))
+	set(&m.Backfill.LockTimeout, duration(t.LockTimeout))
 
 	r := &m.Reconcile
 	set(&r.ChunkRows, 5000)

@@ -26,6 +26,10 @@ func (v *validator) all() {
 	v.phases()
 	v.writing()
 	v.jobs()
+	for _, one := range unjoined(v.m.Timing().Validate()) {
+		path, message, _ := strings.Cut(one.Error(), ": ")
+		v.at(path, "%s", message)
+	}
 }
 
 var (
@@ -118,16 +122,7 @@ func (v *validator) rules() {
 }
 
 func (v *validator) phases() {
-	err := v.m.Phases.Validate()
-	if err == nil {
-		return
-	}
-	all := []error{err}
-	var joined interface{ Unwrap() []error }
-	if errors.As(err, &joined) {
-		all = joined.Unwrap()
-	}
-	for _, one := range all {
+	for _, one := range unjoined(v.m.Phases.Validate()) {
 		path, message, _ := strings.Cut(one.Error(), ": ")
 		v.at(path, ": %s", message)
 	}
@@ -136,29 +131,14 @@ func (v *validator) phases() {
 func (v *validator) writing() {
 	w := v.m.Writing
 	v.oneOf("writing.on_target_failure", w.OnTargetFailure, "rollback", "degrade", "fail")
-	v.positive("writing.deadline", w.Deadline)
-	v.positive("writing.fence_budget", w.FenceBudget)
-	if w.RollbackBudget < 0 {
-		v.at("writing.rollback_budget", "must not be negative")
-	}
-	if v.positive("writing.not_after", w.NotAfter) && w.NotAfter < w.Deadline {
-		v.at("writing.not_after", "(%s) must be at least writing.deadline (%s): a write may still be on its way", w.NotAfter, w.Deadline)
-	}
-	if w.Tombstones/10 < w.NotAfter {
-		v.at("writing.tombstones", "(%s) must be at least ten times writing.not_after (%s): a late write must still meet them", w.Tombstones, w.NotAfter)
-	}
 	v.between("writing.queue", w.Queue, 1, 10_000_000)
 }
 
 func (v *validator) jobs() {
-	f, b, r := v.m.Fleet, v.m.Backfill, v.m.Reconcile
-	if v.positive("fleet.lease", f.Lease) && v.positive("fleet.renew", f.Renew) && f.Renew > f.Lease/3 {
-		v.at("fleet.renew", "(%s) must be at most a third of fleet.lease (%s): one renewal may get lost", f.Renew, f.Lease)
-	}
+	b, r := v.m.Backfill, v.m.Reconcile
 	v.between("backfill.chunk_rows", b.ChunkRows, 1, 10_000_000)
 	v.between("backfill.rate", b.Rate, 0, maxRate)
 	v.between("backfill.workers", b.Workers, 1, 64)
-	v.positive("backfill.lock_timeout", b.LockTimeout)
 	v.between("reconcile.chunk_rows", r.ChunkRows, 1, 10_000_000)
 	v.between("reconcile.rate", r.Rate, 0, maxRate)
 	v.between("reconcile.workers", r.Workers, 1, 64)
@@ -173,14 +153,26 @@ func (v *validator) jobs() {
 	}
 }
 
-const maxRate = 1_000_000_000
-
-func (v *validator) positive(path string, d phases.Duration) bool {
-	if d <= 0 {
-		v.at(path, "must be above 0, such as %s", phases.Duration(time.Second))
+// unjoined are the errors that errors.Join put together.
+func unjoined(err error) []error {
+	var joined interface{ Unwrap() []error }
+	if errors.As(err, &joined) {
+		return joined.Unwrap()
 	}
-	return d > 0
+	return nil
 }
+
+// Timing is what the description says of the protocol's times.
+func (m *Migration) Timing() phases.Timing {
+	w, d := m.Writing, func(d phases.Duration) time.Duration { return time.Duration(d) }
+	return phases.Timing{
+		Lease: d(m.Fleet.Lease), Renew: d(m.Fleet.Renew), Deadline: d(w.Deadline), NotAfter: d(w.NotAfter),
+		RollbackBudget: d(w.RollbackBudget), FenceBudget: d(w.FenceBudget),
+		LockTimeout: d(m.Backfill.LockTimeout), Tombstones: d(w.Tombstones),
+	}
+}
+
+const maxRate = 1_000_000_000
 
 func (v *validator) between(path string, n, low, high int) {
 	if n < low || n > high {

@@ -23,12 +23,6 @@ type Applied struct {
 	Reversible  bool   // retain journals the keys it writes
 }
 
-// Leases without a word in the description.
-const (
-	defaultLease = 15 * time.Second
-	defaultRenew = 5 * time.Second
-)
-
 // Apply creates the migration at legacy, epoch 1, or records that its description
 // has changed: evidence bound to the former configuration opens no gate any more,
 // the epoch stays. Nothing is written where nothing changed.
@@ -121,13 +115,13 @@ func leaseTimes(config []byte) (lease, renew time.Duration, err error) {
 
 func timing(lease, renew time.Duration) (time.Duration, time.Duration) {
 	if lease <= 0 {
-		lease = defaultLease
+		lease = phases.LeaseTTL
 	}
 	lease = max(lease.Truncate(time.Millisecond), 3*time.Millisecond)
 	if renew <= 0 {
-		renew = defaultRenew
+		renew = phases.LeaseRenew
 	}
-	return lease, max(min(renew, lease/3).Truncate(time.Millisecond), time.Millisecond)
+	return lease, max(min(renew, lease/phases.RenewShare).Truncate(time.Millisecond), time.Millisecond)
 }
 
 // Config is the description in force. Config and Schema are as they were given.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/record"
 )
 
@@ -24,7 +25,7 @@ func Check(ctx context.Context, url string) []record.Check {
 	if err != nil {
 		return []record.Check{{Name: "connection", Result: record.Refused, Detail: err.Error(), Try: "export MIGRATOR_STATE_URL=postgres://user@host/database"}}
 	}
-	cfg.ConnConfig.Tracer = bounds{statementWithin}
+	cfg.ConnConfig.Tracer = bounds{phases.StatementWithin}
 	began := time.Now()
 	conn, err := pgx.ConnectConfig(ctx, cfg.ConnConfig)
 	if err != nil {

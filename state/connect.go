@@ -9,6 +9,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/stranglerfig/migrator/phases"
 )
 
 // ErrURL refuses a URL that can't be one of a PostgreSQL database.
@@ -28,7 +30,7 @@ func parseURL(url string) (*pgxpool.Config, error) {
 		cfg.ConnConfig.RuntimeParams["application_name"] = "migrator"
 	}
 	if cfg.ConnConfig.ConnectTimeout == 0 {
-		cfg.ConnConfig.ConnectTimeout = connectWithin
+		cfg.ConnConfig.ConnectTimeout = phases.ConnectWithin
 	}
 	return cfg, nil
 }
@@ -57,6 +59,7 @@ const (
 	codeUndefinedObject   = "42704"
 	codeNoPrivilege       = "42501"
 	codeReadOnly          = "25006"
+	codeInRecovery        = "0A000" // what a standby answers to BEGIN READ WRITE; nothing else that we ask for is not supported
 )
 
 func sqlState(err error) string {
@@ -80,7 +83,7 @@ func explain(err error) error {
 		return fmt.Errorf("%w: %w", err, ErrNoSchema)
 	case codeNoPrivilege:
 		return fmt.Errorf("the role lacks a privilege in the state database: %w; try: migrator init --grant-operator ROLE, as the role that owns the schema", err)
-	case codeReadOnly:
+	case codeReadOnly, codeInRecovery:
 		return fmt.Errorf("the state database is read-only (a standby, or it is being failed over): nothing was changed: %w; try: the URL of the primary, or target_session_attrs=read-write and all hosts in it, or wait until the standby is promoted", err)
 	}
 	return err

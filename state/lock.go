@@ -9,6 +9,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/stranglerfig/migrator/phases"
 )
 
 // The turnstile's number is a hash of the migration's name: two migrations that
@@ -22,12 +24,12 @@ const (
 // joins, renews or journals meanwhile, and every one that did is seen. If the
 // process freezes in it, the database ends it after patience; the fleet waits that long.
 func (s *Store) alone(ctx context.Context, migration string, f func(tx pgx.Tx) error) error {
-	return alone(ctx, s.pool, migration, transitionWithin, f)
+	return alone(ctx, s.pool, migration, phases.TransitionPatience, f)
 }
 
 func alone(ctx context.Context, pool *pgxpool.Pool, migration string, patience time.Duration, f func(tx pgx.Tx) error) error {
 	// Whoever has it may be frozen: the database ends that after patience.
-	ctx = patient(ctx, patience+statementWithin)
+	ctx = patient(ctx, patience+phases.StatementWithin)
 	err := pgx.BeginTxFunc(ctx, pool, readCommitted, func(tx pgx.Tx) error {
 		found := false
 		b := &pgx.Batch{}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -22,7 +21,7 @@ func (f *Fleet) Rescue(ctx context.Context, epoch int64, reason string) error {
 	if err != nil || !present.ReadsTarget() {
 		return err
 	}
-	err = alone(ctx, f.pool, f.migration, 5*time.Second, func(tx pgx.Tx) error {
+	err = alone(ctx, f.pool, f.migration, phases.RescuePatience, func(tx pgx.Tx) error {
 		var at phases.Route
 		var attempt string
 		err := tx.QueryRow(ctx, `SELECT phase, percent, epoch, attempt FROM migrator.migrations WHERE name = $1`, f.migration).

@@ -28,7 +28,7 @@ func Open(ctx context.Context, url string) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	cfg.ConnConfig.Tracer = bounds{statementWithin}
+	cfg.ConnConfig.Tracer = bounds{phases.StatementWithin}
 	began := time.Now()
 	pool, err := connect(ctx, cfg)
 	if err != nil {
@@ -108,11 +108,8 @@ func lateness(notAfter string) time.Duration {
 	if d, err := phases.ParseDuration(notAfter); err == nil && d > 0 {
 		return time.Duration(d)
 	}
-	return defaultNotAfter
+	return phases.NotAfter
 }
-
-// defaultNotAfter is that of the description.
-const defaultNotAfter = 10 * time.Second
 
 func scanStanding(row pgx.CollectableRow) (st phases.Standing, err error) {
 	var dirty *time.Time

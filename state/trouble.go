@@ -12,17 +12,11 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/stranglerfig/migrator/phases"
 )
 
-// How long an operator's command waits for the state database. A transition holds
-// the others up as long as its process may be frozen, so whoever waits for one
-// waits longer than that.
-const (
-	connectWithin    = 5 * time.Second
-	statementWithin  = 15 * time.Second
-	transitionWithin = 30 * time.Second
-	slowFrom         = time.Second // from here on it is worth a word
-)
+const slowFrom = time.Second // from here on it is worth a word
 
 // ErrWrongURL is wrapped by refusals that another URL of the state database
 // mends: no such database, no such role, a wrong password.
@@ -31,7 +25,7 @@ var ErrWrongURL = errors.New("the state database's URL does not fit the server")
 // ErrSlow tells that the state database did not answer in time. What was asked last
 // may have happened.
 var ErrSlow = fmt.Errorf("the state database does not answer in time (%s for a statement, %s for one that may wait for another command, less where the caller has less)",
-	statementWithin, transitionWithin+statementWithin)
+	phases.StatementWithin, phases.TransitionPatience+phases.StatementWithin)
 
 // bounds gives each statement of a pool a time. Where a caller's context is
 // tighter, that counts.

@@ -115,7 +115,7 @@ The step from grace to retain fences legacy: it refuses writes from then on.`,
 	f.StringVar(&reason, "reason", "", "why, for the history")
 	f.StringArrayVar(&overrides, "override", nil, "open a gate by a person's word, as `GATE=reason`")
 	f.BoolVar(&dryRun, "dry-run", false, "evaluate the gates, change nothing")
-	f.DurationVar(&settle, "settle", 30*time.Second, "how long to wait for the fleet to acknowledge the step")
+	f.DurationVar(&settle, "settle", phases.Settle, "how long to wait for the fleet to acknowledge the step")
 	return cmd
 }
 
@@ -195,7 +195,7 @@ the fence are first replayed to legacy. From complete there is no way back.`,
 	f.StringVar(&to, "to", "", "the phase to go back to")
 	f.StringVar(&percent, "percent", "", "of cutover or dual-read")
 	f.StringVar(&reason, "reason", "", "why, for the history")
-	f.DurationVar(&settle, "settle", 30*time.Second, "how long to wait for the fleet after each move")
+	f.DurationVar(&settle, "settle", phases.Settle, "how long to wait for the fleet after each move")
 	f.BoolVarP(&yes, "yes", "y", false, "don't ask")
 	return cmd
 }

@@ -70,7 +70,7 @@ it after every such restore, also if no instance has complained.`,
 	}
 	f := cmd.Flags()
 	f.StringVar(&reason, "reason", "", "what happened to the state database, for the history")
-	f.DurationVar(&settle, "settle", 30*time.Second, "how long to wait for leases from before the loss, and for the fleet")
+	f.DurationVar(&settle, "settle", phases.Settle, "how long to wait for leases from before the loss, and for the fleet")
 	f.BoolVarP(&yes, "yes", "y", false, "don't ask")
 	return cmd
 }

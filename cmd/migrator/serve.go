@@ -129,7 +129,7 @@ func (c *cli) keep(ctx context.Context, store *state.Store, k *kept) error {
 	log := c.log.With("migration", k.m.Name)
 	keeper := &server.Keeper{
 		Migration: k.m.Name, State: store,
-		Budget: fenceBudget(k.m) + lockTimeout(k.m), Log: c.log,
+		Budget: k.m.Timing().KeeperBudget(), Log: c.log,
 		Open: func(ctx context.Context, hash string) (server.Tools, error) {
 			return openTools(ctx, store, k, hash, log)
 		},

@@ -24,7 +24,7 @@ BEGIN
 	END IF;
 	RAISE EXCEPTION USING ERRCODE = 'MG001',
 		MESSAGE = format('%I.%I takes no writes: the migration %s has retired it', TG_TABLE_SCHEMA, TG_TABLE_NAME, TG_ARGV[0]),
-		HINT = 'Write to the new store. migrator status says where the migration stands; migrator phase rollback gives the table back.';
+		HINT = format('Write to the new store: this transaction changes nothing. "migrator status %s" says where the migration stands, and on its line "rollback" whether the table can still be given back ("migrator phase rollback"); once the migration is complete it can not.', TG_ARGV[0]);
 END $$;
 `
 

@@ -46,13 +46,19 @@ func (l *Legacy) checkPrivileges(ctx context.Context, f *findings) error {
 	default:
 		f.good("legacy-privileges", "%s may read, lock and write %s", user, l.table())
 	}
-	var owner bool
-	if err := l.pool.QueryRow(ctx, "SELECT pg_has_role($1::text::regrole, 'USAGE')", quote(l.shape.owner)).Scan(&owner); err != nil {
+	var owner, super bool
+	if err := l.pool.QueryRow(ctx, "SELECT pg_has_role($1::text::regrole, 'USAGE'), (SELECT rolsuper FROM pg_roles WHERE rolname = $2)",
+		quote(l.shape.owner), l.shape.owner).Scan(&owner, &super); err != nil {
 		return err
 	}
-	if owner {
+	switch {
+	case owner:
 		f.good("legacy-fence", "%s may fence %s", user, l.table())
-	} else {
+	case super: // to be granted a superuser is to be one
+		f.warn("legacy-fence", "a role that owns the table and nothing else: CREATE ROLE table_owner NOLOGIN; ALTER TABLE "+table+" OWNER TO table_owner; GRANT table_owner TO "+user+
+			"; or run the step from grace to retain, and the way back from it, as the owner",
+			"%s does not own %s (a superuser does): it can't raise the fence, so the migration can't go beyond grace", user, l.table())
+	default:
 		f.warn("legacy-fence", "GRANT "+quote(l.shape.owner)+" TO "+user, "%s does not own %s: it can't raise the fence, so the migration can't go beyond grace", user, l.table())
 	}
 	may, err := canCreate(ctx, l.pool, "migrator_legacy")

@@ -68,7 +68,8 @@ func (l *Legacy) holders(ctx context.Context) ([]string, error) {
 		SELECT DISTINCT ON (k.pid) 'pid ' || coalesce(k.pid::text, '0') || ' (' ||
 		       CASE WHEN k.pid IS NULL THEN 'a prepared transaction: see pg_prepared_xacts'
 		       ELSE coalesce(nullif(a.application_name, ''), 'unnamed application') || ', ' || coalesce(a.state, 'state unknown') ||
-		            coalesce(', transaction open for ' || extract(epoch FROM clock_timestamp() - a.xact_start)::numeric(20,1) || ' s', '') END || ')'
+		            coalesce(', transaction open for ' || extract(epoch FROM clock_timestamp() - a.xact_start)::numeric(20,1) || ' s', '') ||
+		            coalesce(', query begun ' || extract(epoch FROM clock_timestamp() - a.query_start)::numeric(20,1) || ' s ago', '') END || ')'
 		FROM pg_locks k LEFT JOIN pg_stat_activity a ON a.pid = k.pid
 		WHERE k.locktype = 'relation' AND k.database = (SELECT oid FROM pg_database WHERE datname = current_database())
 		  AND k.relation IN (SELECT $1::oid UNION SELECT relid::oid FROM pg_partition_tree($1::oid::regclass))
