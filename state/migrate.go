@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/pressly/goose/v3"
@@ -45,9 +46,10 @@ func Migrate(ctx context.Context, url string) (from, to int64, err error) {
 	defer func() { err = errors.Join(err, db.Close()) }()
 	// The lock is the session's: it ends with the connection. It is ours and not
 	// goose's, which looks at the version table before it locks.
+	began := time.Now()
 	lock, err := db.Conn(ctx)
 	if err != nil {
-		return 0, 0, fmt.Errorf("connect to the state database: %w", err)
+		return 0, 0, unreachable(err, where(cfg.ConnConfig), time.Since(began))
 	}
 	defer func() { err = errors.Join(err, lock.Close()) }()
 	if _, err := lock.ExecContext(ctx, `SELECT pg_advisory_lock($1)`, migrateLock); err != nil {

@@ -101,12 +101,16 @@ func unreachable(err error, where string, took time.Duration) error {
 	case code == codeTooMany:
 		return fmt.Errorf("the state database (%s) has no connection left (SQLSTATE %s); try: raise max_connections, or end idle sessions", where, code)
 	case errors.As(err, &dns):
-		return fmt.Errorf("the state database's host can't be found (%s): %w; try: check the host in MIGRATOR_STATE_URL", where, err)
+		return fmt.Errorf("the state database's host can't be found (%s); try: check the host in MIGRATOR_STATE_URL", where)
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return fmt.Errorf("the state database refuses connections (%s): no server listens there; applications go on without it; try: start it, or check MIGRATOR_STATE_URL", where)
 	case errors.Is(err, context.DeadlineExceeded) || isTimeout(err):
 		return fmt.Errorf("the state database (%s) has not answered within %s: the server or the network is down or slow; applications go on without it; try: pg_isready, then the same again",
 			where, took.Round(100*time.Millisecond))
+	}
+	var failed *pgconn.ConnectError // whose text names the role
+	if errors.As(err, &failed) {
+		err = failed.Unwrap()
 	}
 	return fmt.Errorf("connect to the state database (%s): %w; applications go on without it; try: migrator doctor", where, err)
 }
@@ -116,13 +120,14 @@ func isTimeout(err error) bool {
 	return errors.As(err, &timeout) && timeout.Timeout()
 }
 
-// where names the server without the password.
+// where names the server, and nobody who logs in: of a URL that was mistyped, the
+// password may have ended up in the role's name.
 func where(cfg *pgx.ConnConfig) string {
 	host := cfg.Host
 	if !strings.HasPrefix(host, "/") {
 		host = net.JoinHostPort(host, fmt.Sprint(cfg.Port))
 	}
-	return host + ", database " + cfg.Database + ", as " + cfg.User
+	return host + ", database " + cfg.Database
 }
 
 // broken tells what happened to a connection in the midst of a command; nil if

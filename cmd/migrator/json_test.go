@@ -32,7 +32,7 @@ func contractTypes() map[reflect.Type]string {
 		reflect.TypeFor[record.Chunk](): "chunk", reflect.TypeFor[state.Entry](): "entry",
 		reflect.TypeFor[phases.Evidence](): "evidence", reflect.TypeFor[record.Field](): "field",
 		reflect.TypeFor[reconcile.Finding](): "finding", reflect.TypeFor[phases.Fleet](): "fleet",
-		reflect.TypeFor[phases.GateResult](): "gate", reflect.TypeFor[phases.Lease](): "lease",
+		reflect.TypeFor[phases.GateResult](): "gate", reflect.TypeFor[phases.Lease](): "lease", reflect.TypeFor[phases.Lost](): "lost",
 		reflect.TypeFor[load.Report](): "ledger", reflect.TypeFor[plan](): "plan",
 		reflect.TypeFor[plannedPhase](): "planned phase", reflect.TypeFor[problem](): "problem",
 		reflect.TypeFor[phases.ReconcileEvidence](): "reconcile evidence", reflect.TypeFor[reconciled](): "report",
@@ -253,6 +253,13 @@ func (a *audit) scenario() {
 	a.expect(exitDone, "phase", "advance") // retain
 	a.expect(exitDone, "status")
 	a.expect(exitDone, "phase", "rollback", "--to", "grace")
+	if err := a.witness(phases.Route{Phase: phases.Grace, Epoch: 100}); err != nil {
+		a.t.Fatal(err)
+	}
+	a.expect(exitDone, "status")
+	a.expect(exitUsage, "doctor")
+	a.expect(exitUsage, "phase", "reclaim")
+	a.expect(exitDone, "phase", "reclaim", "--reason", "test")
 	a.expect(exitDone, "phase", "history")
 	a.expect(exitDone, "phase", "history", "--verify")
 
@@ -260,6 +267,16 @@ func (a *audit) scenario() {
 	a.expect(exitUsage, "plan")
 	a.expect(exitUsage, "doctor")
 	a.expect(exitUsage, "reconcile", "run") // not what is applied
+}
+
+// witness remembers an epoch that the state never had.
+func (a *audit) witness(held phases.Route) error {
+	store, err := state.Open(a.t.Context(), a.o.state)
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	return store.Witness(a.t.Context(), "products", "test", held)
 }
 
 // join takes a lease that acknowledges nothing.

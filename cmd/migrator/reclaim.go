@@ -60,7 +60,7 @@ it after every such restore, also if no instance has complained.`,
 			if printErr := c.show(result, func() {
 				if err == nil && len(moves) > 0 {
 					last := moves[len(moves)-1]
-					c.printf("%s (epoch %d), settled after %s; before cutover, try: migrator reconcile run --full --repair\n", last, last.Epoch, span(time.Since(began)))
+					c.printf("%s (epoch %d), settled after %s; cutover needs a full reconcile first\n", last, last.Epoch, span(time.Since(began)))
 				}
 			}); printErr != nil {
 				return printErr
