@@ -38,7 +38,7 @@ func Open(ctx context.Context, url string) (*Store, error) {
 	if err := checkVersion(ctx, pool); err != nil {
 		pool.Close()
 		if errors.Is(err, ErrNoSchema) {
-			err = fmt.Errorf("%s: %w", where(cfg.ConnConfig), err)
+			err = fmt.Errorf("%s (another database than the one that was prepared?): %w", where(cfg.ConnConfig), err)
 		}
 		return nil, err
 	}
