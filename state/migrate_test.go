@@ -155,7 +155,7 @@ func TestAReadOnlyDatabaseIsNamed(t *testing.T) {
 	t.Parallel()
 	dbURL := testenv.PostgresURL(t)
 	_, _, err := state.Migrate(t.Context(), dbURL+"&default_transaction_read_only=on")
-	if err == nil || !strings.Contains(err.Error(), "read-only; give the URL of the primary") {
+	if err == nil || !strings.Contains(err.Error(), "try: the URL of the primary") {
 		t.Error(err)
 	}
 }
