@@ -109,6 +109,8 @@ func (c *Controller) gates(to phases.Route, a Advance, e phases.Evidence) ([]pha
 		case !ok || gates[i].Verdict == phases.Pass:
 		case gates[i].Interlock:
 			return gates, refuse("%s is an interlock: it can't be overridden (%s)", gates[i].Gate, gates[i].Detail)
+		case !e.Decides:
+			return gates, refuse("%s is not a member of the role %s: only its members may override a gate; connect to the state database as one of them", e.Actor, c.Settings.Approval.Role)
 		default:
 			gates[i].Overridden = reason
 		}

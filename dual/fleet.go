@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/stranglerfig/migrator/evidence"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/record"
 )
@@ -51,6 +52,13 @@ type ReturnJournal interface {
 	// Return records the keys in a transaction that locks the migration's row in
 	// share mode and requires the phase retain; ErrRouteMoved otherwise.
 	Return(ctx context.Context, epoch int64, keys []record.Key) error
+}
+
+// Observer is a Fleet that takes what the instance has counted. A window that is
+// handed in twice counts once. The lease may have run out since; one that the state
+// does not know is refused with ErrLeaseLost.
+type Observer interface {
+	Observe(ctx context.Context, lease string, windows []evidence.Window) error
 }
 
 // Identity tells operators which process holds a lease.

@@ -2,6 +2,7 @@ package phases
 
 import (
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -55,7 +56,7 @@ func Gates(to Route, s Settings, e Evidence) []GateResult {
 	}
 	for _, p := range s.Approval.For {
 		if newPhase && p == to.Phase {
-			gates = append(gates, gateApproval(to.Phase, e))
+			gates = append(gates, gateApproval(to.Phase, slices.Contains(s.Approval.TwoPeople, p), e))
 		}
 	}
 	return gates
@@ -205,11 +206,18 @@ func gateReconcile(e Evidence) GateResult {
 	return g
 }
 
-func gateApproval(to Phase, e Evidence) GateResult {
-	g := GateResult{Gate: "approved", Verdict: NoData, Detail: "nobody has approved " + string(to) + " in this epoch", Try: "migrator phase approve --to " + string(to)}
+// gateApproval is an interlock where two people must agree: the word of the one who
+// advances is not the second.
+func gateApproval(to Phase, two bool, e Evidence) GateResult {
+	g := GateResult{Gate: "approved", Interlock: two, Verdict: NoData, Detail: "nobody has approved " + string(to) + " in this epoch", Try: "migrator phase approve --to " + string(to)}
 	for _, a := range e.Approvals {
-		if a.To == to && a.Epoch == e.Standing.Route.Epoch && a.ConfigHash == e.Standing.ConfigHash && e.Now.Before(a.Expires) {
+		switch {
+		case a.To != to || a.Epoch != e.Standing.Route.Epoch || a.ConfigHash != e.Standing.ConfigHash || !e.Now.Before(a.Expires):
+		case !two || a.Actor != e.Actor:
 			g.Verdict, g.Detail, g.Try = Pass, "approved by "+a.Actor, ""
+		case g.Verdict != Pass:
+			g.Detail = fmt.Sprintf("only %s has approved %s, and who advances is %s too: two people must agree", a.Actor, to, e.Actor)
+			g.Try = "migrator phase advance, as somebody else"
 		}
 	}
 	return g

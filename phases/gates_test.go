@@ -48,7 +48,7 @@ func TestGatesOnTheWay(t *testing.T) {
 		{Route{Phase: Cutover, Percent: 100}, Route{Phase: Cutover, Percent: 500}, "*state-whole *fleet-settled *routes-compatible *journal-empty *no-lost-queue not-paused soak-time"},
 		{Route{Phase: Cutover, Percent: All}, Route{Phase: Grace}, "*state-whole *fleet-settled *routes-compatible *backfill-done *journal-empty *no-lost-queue not-paused soak-time reconcile-clean"},
 		{Route{Phase: Grace}, Route{Phase: Retain}, "*state-whole *fleet-settled *routes-compatible *backfill-done *journal-empty *no-lost-queue not-paused soak-time reconcile-clean approved"},
-		{Route{Phase: Retain}, Route{Phase: Complete}, "*state-whole *fleet-settled *routes-compatible *backfill-done *journal-empty *no-lost-queue not-paused soak-time approved"},
+		{Route{Phase: Retain}, Route{Phase: Complete}, "*state-whole *fleet-settled *routes-compatible *backfill-done *journal-empty *no-lost-queue not-paused soak-time *approved"},
 	} {
 		gates := Gates(c.to, DefaultSettings(), ready(c.from))
 		var names []string

@@ -47,9 +47,11 @@ type Retained struct {
 
 // Approver says who may decide.
 type Approver struct {
-	Role    string   `yaml:"role" json:"role,omitempty" jsonschema_description:"PostgreSQL role whose members may approve; empty: anybody who may write the state database"`
+	Role    string   `yaml:"role" json:"role,omitempty" jsonschema_description:"PostgreSQL role whose members may approve and override gates; empty: anybody who may write the state database"`
 	Expires Duration `yaml:"expires" json:"expires,omitempty" jsonschema_description:"How long an approval is good for"`
 	For     []Phase  `yaml:"for" json:"for,omitempty" jsonschema_description:"Phases whose entry needs an approval"`
+	// TwoPeople has no meaning for a phase that For does not name.
+	TwoPeople []Phase `yaml:"two_people" json:"two_people,omitempty" jsonschema_description:"Of these phases, those whose entry somebody else approves than the one who advances"`
 }
 
 // DefaultSettings are the settings of a migration that says nothing.
@@ -62,7 +64,7 @@ func DefaultSettings() Settings {
 		Cutover:     Ramp{Steps: []Percent{100, 500, 2500, 5000, All}, Over: 5 * day},
 		Grace:       Stay{For: 30 * day},
 		Retain:      Retained{For: 90 * day, Reversible: &yes},
-		Approval:    Approver{Expires: day, For: []Phase{Cutover, Retain, Complete}},
+		Approval:    Approver{Expires: day, For: []Phase{Cutover, Retain, Complete}, TwoPeople: []Phase{Complete}},
 	}
 }
 
@@ -106,6 +108,11 @@ func (s Settings) Validate() error {
 	for i, p := range s.Approval.For {
 		if _, err := ParsePhase(string(p)); err != nil {
 			refuse("phases.approval.for[%d]: %w", i, err)
+		}
+	}
+	for i, p := range s.Approval.TwoPeople {
+		if _, err := ParsePhase(string(p)); err != nil {
+			refuse("phases.approval.two_people[%d]: %w", i, err)
 		}
 	}
 	return errors.Join(wrong...)

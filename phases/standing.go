@@ -84,7 +84,11 @@ type Approval struct {
 
 // Evidence is all that a decision rests on, read in one transaction.
 type Evidence struct {
-	Now       time.Time          `json:"now"` // of the state database
+	Now time.Time `json:"now"` // of the state database
+	// Actor is the state database's session_user who reads this, and Decides tells that
+	// phases.approval.role, if it names a role, has him as a member.
+	Actor     string             `json:"actor"`
+	Decides   bool               `json:"decides"`
 	Standing  Standing           `json:"standing"`
 	Fleet     Fleet              `json:"fleet"`
 	Backfill  *BackfillEvidence  `json:"backfill,omitempty"`
@@ -115,6 +119,9 @@ const (
 	CausePause    Cause = "pause"
 	CauseResume   Cause = "resume"
 	CauseApprove  Cause = "approve"
+	// CauseTrigger is an automatic rollback, which latches until CauseAcknowledge.
+	CauseTrigger     Cause = "trigger"
+	CauseAcknowledge Cause = "acknowledge"
 )
 
 // Move is one decided change of route.
@@ -125,6 +132,7 @@ type Move struct {
 	Reason   string       `json:"reason"`
 	Gates    []GateResult `json:"gates,omitempty"`
 	Reclaim  bool         `json:"reclaim,omitempty"`   // the state has lost transactions: To is what Reclaimed says
+	Latch    *Latch       `json:"latch,omitempty"`     // with CauseTrigger, and with no other: what fired; At and Epoch are given by the state
 	Attempt  string       `json:"attempt,omitempty"`   // set while a fence is on its way; "" clears it
 	FenceEra uint32       `json:"fence_era,omitempty"` // 0 keeps the present one
 }

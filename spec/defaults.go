@@ -56,6 +56,9 @@ func (m *Migration) Defaults() {
 	if p.Approval.For == nil {
 		p.Approval.For = d.Approval.For
 	}
+	if p.Approval.TwoPeople == nil {
+		p.Approval.TwoPeople = d.Approval.TwoPeople
+	}
 }
 
 // defaults sets what only one kind of store has.

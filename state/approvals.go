@@ -3,7 +3,6 @@ package state
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -12,8 +11,9 @@ import (
 )
 
 // Approve records that the database's session_user approves of entering the phase
-// to, in the present epoch, under the present configuration, for ttl. When role is
-// not empty the user must be a member of it.
+// to, in the present epoch, under the present configuration, for ttl. The user must be
+// a member of the role that the description in force names, or else of the given one,
+// if any: *PeopleError otherwise.
 func (s *Store) Approve(ctx context.Context, migration string, to phases.Phase, role string, ttl time.Duration, reason string) (a phases.Approval, err error) {
 	if _, err := phases.ParsePhase(string(to)); err != nil {
 		return a, err
@@ -22,11 +22,6 @@ func (s *Store) Approve(ctx context.Context, migration string, to phases.Phase, 
 		return a, errors.New("an approval must be good for some time; set phases.approval.expires")
 	}
 	err = s.alone(ctx, migration, func(tx pgx.Tx) error {
-		if role != "" {
-			if err := member(ctx, tx, role); err != nil {
-				return err
-			}
-		}
 		err := tx.QueryRow(ctx, `INSERT INTO migrator.approvals (migration, to_phase, epoch, config_hash, role, reason, expires_at)
 			SELECT name, $2, epoch, config_hash, $3, $4, clock_timestamp() + $5::bigint * interval '1 microsecond'
 			FROM migrator.migrations WHERE name = $1
@@ -41,24 +36,23 @@ func (s *Store) Approve(ctx context.Context, migration string, to phases.Phase, 
 	return a, err
 }
 
-func member(ctx context.Context, tx pgx.Tx, role string) error {
-	var user string
-	var exists, is bool
-	err := tx.QueryRow(ctx, `SELECT session_user, EXISTS (SELECT FROM pg_roles WHERE rolname = $1)`, role).Scan(&user, &exists)
-	if err != nil {
-		return err
-	}
-	if !exists {
-		return fmt.Errorf("the role %q that may approve does not exist in the state database; try: CREATE ROLE %s; GRANT %s TO the people who decide",
-			role, pgx.Identifier{role}.Sanitize(), pgx.Identifier{role}.Sanitize())
-	}
-	if err := tx.QueryRow(ctx, `SELECT pg_has_role(session_user, $1, 'MEMBER')`, role).Scan(&is); err != nil {
-		return err
-	}
-	if !is {
-		return fmt.Errorf("%s is not a member of the role %s: only its members may approve; connect to the state database as one of them", user, role)
-	}
-	return nil
+// PeopleError refuses what the database's session_user may not do, or not alone.
+type PeopleError struct{ What string }
+
+func (e *PeopleError) Error() string { return e.What }
+
+// SQLSTATEs of the schema's own.
+const (
+	codeNoMember  = "MG010"
+	codeTwoPeople = "MG011"
+)
+
+// decides tells who the database takes us for, and whether he is one of those who
+// decide about the migration.
+func decides(ctx context.Context, q querier, migration string) (user string, is bool, err error) {
+	err = q.QueryRow(ctx, `SELECT session_user, d.role = '' OR coalesce((SELECT pg_has_role(session_user, r.oid, 'MEMBER') FROM pg_roles r WHERE r.rolname = d.role), false)
+		FROM migrator.decider($1) AS d (role)`, migration).Scan(&user, &is)
+	return user, is, err
 }
 
 func approvals(ctx context.Context, q querier, st phases.Standing, now time.Time) ([]phases.Approval, error) {

@@ -83,6 +83,11 @@ func explain(err error) error {
 		return fmt.Errorf("%w: %w", err, ErrNoSchema)
 	case codeNoPrivilege:
 		return fmt.Errorf("the role lacks a privilege in the state database: %w; try: migrator init --grant-operator ROLE, as the role that owns the schema", err)
+	case codeNoMember, codeTwoPeople:
+		var pg *pgconn.PgError
+		if errors.As(err, &pg) {
+			return &PeopleError{pg.Message}
+		}
 	case codeReadOnly, codeInRecovery:
 		return fmt.Errorf("the state database is read-only (a standby, or it is being failed over): nothing was changed: %w; try: the URL of the primary, or target_session_attrs=read-write and all hosts in it, or wait until the standby is promoted", err)
 	}

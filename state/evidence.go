@@ -40,9 +40,22 @@ func gather(ctx context.Context, q querier, migration string) (e phases.Evidence
 	if e.FailedReconcile, err = newestRun(ctx, q, migration, `differences > 0`); err != nil {
 		return e, err
 	}
-	e.Approvals, err = approvals(ctx, q, e.Standing, e.Now)
+	if e.Approvals, err = approvals(ctx, q, e.Standing, e.Now); err != nil {
+		return e, err
+	}
+	if e.Actor, e.Decides, err = decides(ctx, q, migration); err != nil {
+		return e, err
+	}
+	if e.Latch, err = latched(ctx, q, migration); err != nil {
+		return e, err
+	}
+	e.Evaluations, err = evaluations(ctx, q, migration, EvaluationFilter{Kind: phases.GateKind, Since: e.Now.Add(-lookBack), Newest: true})
 	return e, err
 }
+
+// lookBack is how far evidence shows what was measured last: a gate that is no longer
+// described does not stay in it for good.
+const lookBack = 7 * 24 * time.Hour
 
 // fleet sums the leases up.
 //

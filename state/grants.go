@@ -10,8 +10,8 @@ import (
 )
 
 // GrantApplication gives a role what a Fleet needs and no more: it reads routes,
-// keeps leases, writes both journals and may take reads back to legacy. It can't
-// move a migration anywhere else, nor write the history. Repeat it after Migrate.
+// keeps leases, writes both journals, hands in what it counts and may take reads back
+// to legacy. It can't move a migration anywhere else, nor write the history. Repeat it after Migrate.
 func (s *Store) GrantApplication(ctx context.Context, role string) error {
 	return s.grant(ctx, role,
 		`GRANT USAGE ON SCHEMA migrator TO %s`,
@@ -19,6 +19,7 @@ func (s *Store) GrantApplication(ctx context.Context, role string) error {
 		`GRANT UPDATE (lockable) ON migrator.migrations TO %s`, // to lock the row
 		`GRANT UPDATE (settled_at) ON migrator.epochs TO %s`,
 		`GRANT SELECT, INSERT, UPDATE ON migrator.leases, migrator.journal, migrator.return_journal TO %s`,
+		`GRANT INSERT ON migrator.windows TO %s`,
 		`GRANT EXECUTE ON FUNCTION migrator.rescue(text, bigint, text, jsonb) TO %s`,
 		`GRANT EXECUTE ON FUNCTION migrator.witness(text, bigint, text, integer, text) TO %s`,
 	)
@@ -32,6 +33,7 @@ func (s *Store) GrantOperator(ctx context.Context, role string) error {
 		`GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA migrator TO %s`,
 		`REVOKE INSERT, UPDATE, DELETE ON `+versionTable+` FROM %s`,
 		`REVOKE UPDATE, DELETE ON migrator.history, migrator.approvals FROM %s`,
+		`REVOKE UPDATE ON migrator.evaluations FROM %s`,
 		`GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA migrator TO %s`,
 	)
 }

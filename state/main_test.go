@@ -32,7 +32,7 @@ func open(t *testing.T) (*state.Store, string) {
 	return openAt(t, dbURL), dbURL
 }
 
-func openAt(t *testing.T, dbURL string) *state.Store {
+func openAt(t testing.TB, dbURL string) *state.Store {
 	t.Helper()
 	_, _, err := state.Migrate(t.Context(), dbURL)
 	must(t, err)

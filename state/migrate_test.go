@@ -21,7 +21,7 @@ func TestMigrateManyAtOnceAndAgain(t *testing.T) {
 	for range cap(first) {
 		wg.Go(func() {
 			from, to, err := state.Migrate(t.Context(), dbURL)
-			if err != nil || to < 6 {
+			if err != nil || to < 8 {
 				t.Errorf("from %d to %d: %v", from, to, err)
 			}
 			first <- from
@@ -52,14 +52,14 @@ func TestOpenNamesWhatIsWrongWithTheSchema(t *testing.T) {
 	}
 	s := openAt(t, dbURL)
 	exec(t, s, `INSERT INTO migrator.schema_version (version_id, is_applied) VALUES (999, true)`)
-	if _, err := state.Open(t.Context(), dbURL); !errors.Is(err, state.ErrNewer) || !strings.Contains(err.Error(), "999") || !strings.Contains(err.Error(), "knows 7") {
+	if _, err := state.Open(t.Context(), dbURL); !errors.Is(err, state.ErrNewer) || !strings.Contains(err.Error(), "999") || !strings.Contains(err.Error(), "knows 8") {
 		t.Errorf("newer: %v", err)
 	}
 	from, to, err := state.Migrate(t.Context(), dbURL)
 	if !errors.Is(err, state.ErrNewer) || from != 999 || to != 999 {
 		t.Errorf("migrate a newer one: from %d to %d: %v", from, to, err)
 	}
-	exec(t, s, `DELETE FROM migrator.schema_version WHERE version_id IN (7, 999)`)
+	exec(t, s, `DELETE FROM migrator.schema_version WHERE version_id IN (8, 999)`)
 	if _, err := state.Open(t.Context(), dbURL); !errors.Is(err, state.ErrOlder) || !strings.HasSuffix(err.Error(), "; try: migrator init") {
 		t.Errorf("older: %v", err)
 	}

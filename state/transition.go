@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -39,6 +40,10 @@ func (e *MovedError) Error() string {
 // nothing changes. *MovedError when the move's From is not the present route (a
 // From without epoch is not compared); *phases.HeldError when an instance may
 // still be on a route that must not run beside the new one: whatever decide says.
+// *PeopleError when the database's session_user may not take the step alone.
+//
+// A move by phases.CauseTrigger is an automatic rollback: its Latch, which names an
+// evaluation that Record has kept, is set in the same transaction.
 func (s *Store) Transition(ctx context.Context, migration string, decide func(phases.Evidence) (phases.Move, error)) (st phases.Standing, err error) {
 	err = s.alone(ctx, migration, func(tx pgx.Tx) error {
 		e, err := gather(ctx, tx, migration)
@@ -90,7 +95,13 @@ func admit(ctx context.Context, tx pgx.Tx, e phases.Evidence, move phases.Move) 
 		return fmt.Errorf("the lease of %s ran out without leaving: no move forward beside it; try: migrator fleet evict %s --reason '...', once you know that it has stopped",
 			e.Fleet.Lapsed[0], e.Fleet.Lapsed[0])
 	}
+	if err := latchable(ctx, tx, e.Standing.Migration, move); err != nil {
+		return err
+	}
 	for _, g := range move.Gates {
+		if g.Overridden != "" && strings.TrimSpace(g.Overridden) == "" {
+			return fmt.Errorf("%s is overridden without a reason", g.Gate)
+		}
 		if g.Interlock && !g.Open() {
 			return fmt.Errorf("%s is an interlock and holds the move: %s", g.Gate, g.Detail)
 		}
@@ -122,7 +133,8 @@ func commit(ctx context.Context, tx pgx.Tx, e phases.Evidence, move phases.Move)
 	evidence, err := json.Marshal(struct {
 		phases.Evidence
 		Gates []phases.GateResult `json:"gates,omitempty"`
-	}{e, move.Gates})
+		Fired *phases.Latch       `json:"fired,omitempty"`
+	}{e, move.Gates, move.Latch})
 	if err != nil {
 		return err
 	}

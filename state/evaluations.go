@@ -1,0 +1,156 @@
+package state
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/stranglerfig/migrator/phases"
+)
+
+const maxInputs = 64 << 10 // bytes of an evaluation's inputs
+
+// Record keeps evaluations for ever as they are, or for a week: see Prune. It returns
+// them as they are kept, with their ids and the database's time. An evaluation that
+// can't be kept (a number that is none, inputs that are no JSON or above 64 KiB) is an
+// error, and none is kept then.
+func (s *Store) Record(ctx context.Context, migration string, all []phases.Evaluation) ([]phases.Evaluation, error) {
+	if len(all) == 0 {
+		return nil, nil
+	}
+	kept := slices.Clone(all)
+	b := &pgx.Batch{}
+	for i := range kept {
+		e := &kept[i]
+		if err := storable(e); err != nil {
+			return nil, fmt.Errorf("the evaluation of %s %q can't be kept: %w", e.Kind, e.Name, err)
+		}
+		b.Queue(`INSERT INTO migrator.evaluations (migration, kind, name, at, epoch, config_hash, verdict, detail, try, due,
+				dry_run, samples, value, bound, threshold, inputs)
+			VALUES ($1, $2, $3, clock_timestamp(), $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15::jsonb) RETURNING id, at`,
+			migration, string(e.Kind), e.Name, e.Epoch, e.ConfigHash, string(e.Verdict), e.Detail, e.Try, orNull(e.Due),
+			e.DryRun, e.Samples, e.Value, e.Bound, e.Limit, orNoText(e.Inputs)).
+			QueryRow(func(row pgx.Row) error { return row.Scan(&e.ID, &e.At) })
+	}
+	// The batch is one transaction.
+	if err := s.pool.SendBatch(ctx, b).Close(); err != nil {
+		return nil, explain(err)
+	}
+	return kept, nil
+}
+
+// storable makes texts and inputs what PostgreSQL takes, also later in the history.
+func storable(e *phases.Evaluation) error {
+	for _, f := range []float64{e.Value, e.Bound, e.Limit} {
+		if math.IsNaN(f) || math.IsInf(f, 0) {
+			return fmt.Errorf("one of its numbers is %v", f)
+		}
+	}
+	e.Detail, e.Try = clean(e.Detail), clean(e.Try)
+	if len(e.Inputs) == 0 {
+		return nil
+	}
+	// Decoding takes care of lone surrogates, which jsonb refuses, as it does NUL.
+	d := json.NewDecoder(bytes.NewReader(e.Inputs))
+	d.UseNumber()
+	var v any
+	if err := d.Decode(&v); err != nil {
+		return fmt.Errorf("its inputs are no JSON: %w", err)
+	}
+	inputs, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	if len(inputs) > maxInputs {
+		return fmt.Errorf("its inputs have %d bytes: want %d at most", len(inputs), maxInputs)
+	}
+	e.Inputs = bytes.ReplaceAll(inputs, []byte(`\u0000`), []byte(`\ufffd`))
+	return nil
+}
+
+func orNull(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &t
+}
+
+func orNoText(b []byte) *string {
+	if len(b) == 0 {
+		return nil
+	}
+	s := string(b)
+	return &s
+}
+
+// EvaluationFilter chooses among the evaluations that are kept. Empty parts choose all.
+type EvaluationFilter struct {
+	Kind  phases.Kind
+	Name  string
+	Since time.Time // made at this moment or later
+	At    time.Time // made at this moment or before
+	Limit int       // of the newest; 0: 100
+	// Newest asks for no more than the newest of each gate and trigger, by name: what was
+	// known at a moment. Limit then has no meaning.
+	Newest bool
+}
+
+const evaluationColumns = `e.id, e.kind, e.name, e.at, e.epoch, e.config_hash, e.verdict, e.detail, e.try, e.due, e.dry_run,
+	e.samples, e.value, e.bound, e.threshold, coalesce(e.inputs::text, '')`
+
+func scanEvaluation(row pgx.CollectableRow) (e phases.Evaluation, err error) {
+	var due *time.Time
+	var inputs string
+	err = row.Scan(&e.ID, &e.Kind, &e.Name, &e.At, &e.Epoch, &e.ConfigHash, &e.Verdict, &e.Detail, &e.Try, &due, &e.DryRun,
+		&e.Samples, &e.Value, &e.Bound, &e.Limit, &inputs)
+	e.Due = orZero(due)
+	if inputs != "" {
+		e.Inputs = json.RawMessage(inputs)
+	}
+	return e, err
+}
+
+// Evaluations returns evaluations that are kept, newest first. An error wraps
+// ErrUnknownMigration if there is no such migration.
+func (s *Store) Evaluations(ctx context.Context, migration string, f EvaluationFilter) ([]phases.Evaluation, error) {
+	found, err := evaluations(ctx, s.pool, migration, f)
+	if err == nil && len(found) == 0 {
+		_, err = s.Standing(ctx, migration)
+	}
+	return found, explain(err)
+}
+
+// evaluations looks each gate and trigger up by itself when it wants the newest: of
+// the hundreds of thousands that a week leaves, it reads one each.
+func evaluations(ctx context.Context, q querier, migration string, f EvaluationFilter) ([]phases.Evaluation, error) {
+	const within = `e.migration = $1 AND ($2 = '' OR e.kind = $2) AND ($3 = '' OR e.name = $3)
+		AND e.at >= coalesce($4::timestamptz, '-infinity') AND e.at <= coalesce($5::timestamptz, 'infinity')`
+	args := []any{migration, string(f.Kind), f.Name, orNull(f.Since), orNull(f.At)}
+	sql := `SELECT ` + evaluationColumns + ` FROM migrator.evaluations e WHERE ` + within + ` ORDER BY e.at DESC, e.id DESC LIMIT $6`
+	switch {
+	case f.Newest:
+		sql = `WITH RECURSIVE names AS (
+				(SELECT kind, name FROM migrator.evaluations WHERE migration = $1 ORDER BY kind, name LIMIT 1)
+				UNION ALL
+				SELECT next.kind, next.name FROM names n CROSS JOIN LATERAL (SELECT kind, name FROM migrator.evaluations
+					WHERE migration = $1 AND (kind, name) > (n.kind, n.name) ORDER BY kind, name LIMIT 1) next)
+			SELECT ` + evaluationColumns + ` FROM names n CROSS JOIN LATERAL (SELECT * FROM migrator.evaluations e
+				WHERE e.kind = n.kind AND e.name = n.name AND ` + within + ` ORDER BY e.at DESC, e.id DESC LIMIT 1) e
+			ORDER BY e.kind, e.name`
+	case f.Limit > 0:
+		args = append(args, f.Limit)
+	default:
+		args = append(args, 100)
+	}
+	rows, err := q.Query(ctx, sql, args...)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, scanEvaluation)
+}

@@ -1,0 +1,36 @@
+package state
+
+import (
+	"context"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Prune thins evaluations out and forgets what is no news any more. It is worth
+// calling once an hour. Of evaluations it keeps
+//
+//   - for a week, all;
+//   - for 90 days, of each gate and trigger the newest of each hour, and each whose
+//     verdict is another than that of the one before;
+//   - for ever, those that an entry of the history names.
+//
+// Of notifications, those delivered go after 30 days, those that nobody took after 7.
+func (s *Store) Prune(ctx context.Context, migration string) error {
+	return explain(pgx.BeginTxFunc(ctx, s.pool, readCommitted, func(tx pgx.Tx) error {
+		b := &pgx.Batch{}
+		b.Queue(`WITH named AS (
+				SELECT (jsonb_path_query(evidence, '$.evaluations[*].id') #>> '{}')::bigint AS id FROM migrator.history WHERE migration = $1
+				UNION SELECT (evidence #>> '{fired,evaluation}')::bigint FROM migrator.history WHERE migration = $1 AND cause = 'trigger'),
+			old AS (
+				SELECT id, at < clock_timestamp() - interval '90 days' AS over,
+				       row_number() OVER (PARTITION BY kind, name, date_trunc('hour', at, 'UTC') ORDER BY at DESC, id DESC) = 1 AS newest,
+				       verdict IS DISTINCT FROM lag(verdict) OVER (PARTITION BY kind, name ORDER BY at, id) AS turned
+				FROM migrator.evaluations WHERE migration = $1 AND at < clock_timestamp() - interval '7 days')
+			DELETE FROM migrator.evaluations e USING old
+			WHERE e.id = old.id AND (old.over OR NOT old.newest AND NOT old.turned)
+			  AND NOT EXISTS (SELECT FROM named WHERE named.id = e.id)`, migration)
+		b.Queue(`DELETE FROM migrator.outbox WHERE migration = $1 AND (delivered_at < clock_timestamp() - interval '30 days'
+			OR delivered_at IS NULL AND at < clock_timestamp() - interval '7 days')`, migration)
+		return tx.SendBatch(ctx, b).Close()
+	}))
+}

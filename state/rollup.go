@@ -1,0 +1,113 @@
+package state
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+const (
+	rollUpAtOnce = 5000 // windows in one transaction
+	keepBuckets  = 45 * 24 * time.Hour
+)
+
+// RollUp adds the windows that have come since the last time to their buckets, makes
+// five minutes of what is older than an hour, and forgets what is older than 45 days.
+// It returns how many windows it has added. It is worth calling every ten seconds:
+// Observed reads each window that is in no bucket yet. It may be interrupted anywhere,
+// and run twice at once; a window that is handed in late, or again, counts once. An
+// error that says so means that windows could not be read and were left out.
+func (s *Store) RollUp(ctx context.Context, migration string) (windows int64, err error) {
+	for {
+		var n int64
+		var bad error
+		err := pgx.BeginTxFunc(ctx, s.pool, readCommitted, func(tx pgx.Tx) (err error) {
+			n, bad, err = rollUp(ctx, tx, migration)
+			return err
+		})
+		if err != nil {
+			return windows, explain(err)
+		}
+		windows += n
+		switch {
+		case bad != nil:
+			return windows, fmt.Errorf("what can't be read was left out: %w", bad)
+		case n < rollUpAtOnce/2: // of a whole batch, some may have been there before
+			return windows, nil
+		}
+	}
+}
+
+func rollUp(ctx context.Context, tx pgx.Tx, migration string) (n int64, bad, err error) {
+	// Others that roll up wait: nobody else writes buckets.
+	if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock(hashtextextended('migrator roll-up ' || $1, 0))`, migration); err != nil {
+		return 0, nil, err
+	}
+	var now time.Time
+	if err := tx.QueryRow(ctx, `SELECT clock_timestamp()`).Scan(&now); err != nil {
+		return 0, nil, err
+	}
+	boundary := coarseBefore(now)
+	sums := newSums()
+	// All parts of the statement see the incarnations as they were before it.
+	n, bad, err = sums.readWindows(ctx, tx, boundary, `WITH taken AS (DELETE FROM migrator.windows
+			WHERE migration = $1 AND (incarnation, sequence) IN (SELECT incarnation, sequence FROM migrator.windows WHERE migration = $1 LIMIT $2)
+			RETURNING *),
+		fresh AS MATERIALIZED (SELECT * FROM taken w WHERE `+notCounted+`),
+		marked AS (INSERT INTO migrator.incarnations AS i (migration, incarnation, instance, counted, discarded, last_at)
+			SELECT migration, incarnation, min(instance), range_agg(int8range(sequence, sequence, '[]')), sum(discarded), clock_timestamp()
+			FROM fresh GROUP BY migration, incarnation
+			ON CONFLICT (migration, incarnation) DO UPDATE SET counted = i.counted + excluded.counted,
+				discarded = i.discarded + excluded.discarded, last_at = excluded.last_at)
+		SELECT epoch, config_hash, ended_at, instance, counts FROM fresh`, migration, rollUpAtOnce)
+	if err != nil {
+		return 0, nil, err
+	}
+	const columns = `began_at, seconds, epoch, config_hash, instances, counts`
+	if err := sums.readBuckets(ctx, tx, boundary, `DELETE FROM migrator.buckets
+		WHERE migration = $1 AND seconds = 10 AND began_at < $2 RETURNING `+columns, migration, boundary); err != nil {
+		return n, bad, err
+	}
+	began, seconds, epochs, hashes := sums.keys()
+	if err := sums.readBuckets(ctx, tx, boundary, `DELETE FROM migrator.buckets b
+		USING unnest($2::timestamptz[], $3::integer[], $4::bigint[], $5::text[]) AS k (began_at, seconds, epoch, config_hash)
+		WHERE b.migration = $1 AND b.began_at = k.began_at AND b.seconds = k.seconds AND b.epoch = k.epoch AND b.config_hash = k.config_hash
+		RETURNING b.began_at, b.seconds, b.epoch, b.config_hash, b.instances, b.counts`,
+		migration, began, seconds, epochs, hashes); err != nil {
+		return n, bad, err
+	}
+	if err := sums.insert(ctx, tx, migration); err != nil {
+		return n, bad, err
+	}
+	b := &pgx.Batch{}
+	b.Queue(`DELETE FROM migrator.buckets WHERE migration = $1 AND began_at < $2`, migration, now.Add(-keepBuckets))
+	b.Queue(`DELETE FROM migrator.incarnations WHERE migration = $1 AND last_at < $2`, migration, now.Add(-keepBuckets))
+	return n, bad, tx.SendBatch(ctx, b).Close()
+}
+
+func (s *sums) keys() (began []time.Time, seconds []int32, epochs []int64, hashes []string) {
+	for k := range s.all {
+		began, seconds = append(began, k.began), append(seconds, int32(k.width/time.Second))
+		epochs, hashes = append(epochs, k.epoch), append(hashes, k.hash)
+	}
+	return began, seconds, epochs, hashes
+}
+
+func (s *sums) insert(ctx context.Context, tx pgx.Tx, migration string) error {
+	var instances, counts [][]byte
+	began, seconds, epochs, hashes := s.keys()
+	for i := range began {
+		sum := s.all[bucketKey{began[i], time.Duration(seconds[i]) * time.Second, epochs[i], hashes[i]}]
+		packed, err := packCounts(sum.Counts)
+		if err != nil {
+			return err
+		}
+		instances, counts = append(instances, sum.packInstances()), append(counts, packed)
+	}
+	_, err := tx.Exec(ctx, `INSERT INTO migrator.buckets (migration, began_at, seconds, epoch, config_hash, instances, counts)
+		SELECT $1, * FROM unnest($2::timestamptz[], $3::integer[], $4::bigint[], $5::text[], $6::bytea[], $7::bytea[])`,
+		migration, began, seconds, epochs, hashes, instances, counts)
+	return err
+}
