@@ -1,6 +1,7 @@
 package state
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"crypto/sha256"
@@ -47,7 +48,7 @@ func keyOf(ended, boundary time.Time, epoch int64, hash string) bucketKey {
 // sum is a bucket that is being summed up.
 type sum struct {
 	evidence.Bucket
-	instances map[uint32]struct{}
+	instances [][]byte // lists of hashes, four bytes each
 }
 
 type sums struct {
@@ -65,7 +66,7 @@ func (s *sums) add(key bucketKey, instances, counts []byte) error {
 	}
 	into := s.all[key]
 	if into == nil {
-		into = &sum{Bucket: evidence.Bucket{Epoch: key.epoch, ConfigHash: key.hash, Began: key.began, Ended: key.began.Add(key.width)}, instances: map[uint32]struct{}{}}
+		into = &sum{Bucket: evidence.Bucket{Epoch: key.epoch, ConfigHash: key.hash, Began: key.began, Ended: key.began.Add(key.width)}}
 		s.all[key] = into
 	}
 	if into.Counts == nil {
@@ -73,9 +74,7 @@ func (s *sums) add(key bucketKey, instances, counts []byte) error {
 	} else {
 		into.Add(list)
 	}
-	for ; len(instances) >= 4; instances = instances[4:] {
-		into.instances[binary.BigEndian.Uint32(instances)] = struct{}{}
-	}
+	into.instances = append(into.instances, bytes.Clone(instances))
 	return nil
 }
 
@@ -85,14 +84,20 @@ func instanceHash(instance string) []byte {
 	return h[:4]
 }
 
-func (s *sum) packInstances() []byte {
-	hashes := make([]uint32, 0, len(s.instances))
-	for h := range s.instances {
-		hashes = append(hashes, h)
+// union is one sorted list of the bucket's instances. Most buckets have one already.
+func (s *sum) union() []byte {
+	if len(s.instances) == 1 {
+		return s.instances[0]
+	}
+	var hashes []uint32
+	for _, list := range s.instances {
+		for ; len(list) >= 4; list = list[4:] {
+			hashes = append(hashes, binary.BigEndian.Uint32(list))
+		}
 	}
 	slices.Sort(hashes)
 	b := make([]byte, 0, 4*len(hashes))
-	for _, h := range hashes {
+	for _, h := range slices.Compact(hashes) {
 		b = binary.BigEndian.AppendUint32(b, h)
 	}
 	return b
@@ -130,7 +135,7 @@ func (s *Store) Observed(ctx context.Context, migration string, since time.Time)
 	}
 	buckets := make([]evidence.Bucket, 0, len(sums.all))
 	for _, b := range sums.all {
-		b.Instances = len(b.instances)
+		b.Instances = len(b.union()) / 4
 		if b.Ended.After(now) {
 			b.Ended = now
 		}

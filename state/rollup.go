@@ -104,7 +104,7 @@ func (s *sums) insert(ctx context.Context, tx pgx.Tx, migration string) error {
 		if err != nil {
 			return err
 		}
-		instances, counts = append(instances, sum.packInstances()), append(counts, packed)
+		instances, counts = append(instances, sum.union()), append(counts, packed)
 	}
 	_, err := tx.Exec(ctx, `INSERT INTO migrator.buckets (migration, began_at, seconds, epoch, config_hash, instances, counts)
 		SELECT $1, * FROM unnest($2::timestamptz[], $3::integer[], $4::bigint[], $5::text[], $6::bytea[], $7::bytea[])`,
