@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/stranglerfig/migrator/dual"
+	"github.com/stranglerfig/migrator/evidence"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/record"
 	"github.com/stranglerfig/migrator/state"
@@ -74,6 +75,9 @@ func TestAnApplicationsRoleCanDoAllOfAFleetAndNothingElse(t *testing.T) {
 	}
 	cancel()
 	<-done
+	for range 2 {
+		must(t, f.Observe(t.Context(), i.grant.Lease, []evidence.Window{window("x", 1, 0, 1)}))
+	}
 	must(t, f.Leave(t.Context(), i.grant.Lease))
 
 	conn, err := pgx.Connect(t.Context(), roleURL)
@@ -88,6 +92,13 @@ func TestAnApplicationsRoleCanDoAllOfAFleetAndNothingElse(t *testing.T) {
 		`SELECT migrator.move('products', 1, 'legacy', 0, 'rollback', '', '{}', '', 0)`,
 		`DELETE FROM migrator.leases`,
 		`DELETE FROM migrator.journal`,
+		`SELECT * FROM migrator.windows`,
+		`UPDATE migrator.windows SET epoch = 1`,
+		`DELETE FROM migrator.windows`,
+		`SELECT * FROM migrator.buckets`,
+		`INSERT INTO migrator.incarnations VALUES ('products', 'x', '', '{}', 0, now())`,
+		`INSERT INTO migrator.evaluations (migration, kind) VALUES ('products', 'gate')`,
+		`SELECT * FROM migrator.outbox`,
 	} {
 		if _, err := conn.Exec(t.Context(), forbidden); err == nil || !strings.Contains(err.Error(), "permission denied") {
 			t.Errorf("%s: %v", forbidden, err)
