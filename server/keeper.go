@@ -18,6 +18,7 @@ const (
 	keepMargin = phases.KeeperMargin
 	keepSettle = phases.Settle
 	keepPurge  = time.Hour
+	keepTend   = 10 * time.Second
 	keepRetry  = 10 * time.Second
 	keepTurn   = 30 * time.Second // of one repair, so that nothing else waits for it for good
 )
@@ -56,6 +57,8 @@ type Keeper struct {
 	// Open opens the stores of the applied description, whose hash is given. It is
 	// called when there is something to do, and again after a failure.
 	Open func(ctx context.Context, configHash string) (Tools, error)
+	// Tend does what the state's own tables need, every ten seconds. nil: nothing.
+	Tend func(ctx context.Context) error
 	// Budget is how long a command may leave a move of authority without a sign of
 	// life: what the fence's budget and the table lock's timeout sum up to. The keeper
 	// waits Margin longer.
@@ -80,6 +83,7 @@ type keeping struct {
 	next   time.Time    // of the next purge
 	latest phases.Route // that was seen
 	lost   int64        // the epoch whose loss was told
+	tended time.Time
 }
 
 // job is one kind of work, with its pauses after failures.
@@ -133,6 +137,7 @@ func (w *keeping) look(ctx context.Context) {
 	if w.tools != nil && w.config != st.ConfigHash {
 		w.closeTools()
 	}
+	w.tend(ctx)
 	if betweenStores(st) {
 		w.endPassing(ctx)
 		return // the journal is closed meanwhile, and legacy fenced
@@ -168,6 +173,14 @@ func (w *keeping) forgotten(ctx context.Context, st phases.Standing) bool {
 }
 
 const keeperName = "migrator serve"
+
+func (w *keeping) tend(ctx context.Context) {
+	if w.Tend == nil || time.Since(w.tended) < keepTend {
+		return
+	}
+	w.tended = time.Now()
+	w.try(ctx, "tend the state", func() error { return w.Tend(ctx) })
+}
 
 // endPassing ends what a command that must have died left between the stores.
 func (w *keeping) endPassing(ctx context.Context) {

@@ -93,7 +93,7 @@ func gates(t *testing.T) map[string]string {
 	t.Helper()
 	m := &spec.Migration{}
 	m.Defaults()
-	locked, open := map[string]bool{}, map[string]bool{}
+	locked, open := map[string]phases.Phase{}, map[string]bool{} // since which phase it is locked
 	at := phases.Route{Phase: phases.Legacy}
 	for at.Phase != phases.Complete {
 		next, err := m.Phases.Next(at)
@@ -101,9 +101,9 @@ func gates(t *testing.T) map[string]string {
 			t.Fatal(err)
 		}
 		for _, g := range phases.Gates(next, m.Phases, phases.Evidence{Standing: phases.Standing{Route: at}}) {
-			if g.Interlock {
-				locked[g.Gate] = true
-			} else {
+			if _, since := locked[g.Gate]; g.Interlock && !since {
+				locked[g.Gate] = next.Phase
+			} else if !g.Interlock {
 				open[g.Gate] = true
 			}
 		}
@@ -113,10 +113,10 @@ func gates(t *testing.T) map[string]string {
 	for name := range open {
 		words[name] = "no"
 	}
-	for name := range locked {
+	for name, since := range locked {
 		words[name] = "always"
 		if open[name] {
-			words[name] = "from `cutover` on"
+			words[name] = "from `" + string(since) + "` on"
 		}
 	}
 	return words

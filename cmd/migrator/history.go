@@ -1,10 +1,63 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"time"
+
+	"github.com/spf13/cobra"
 
 	"github.com/stranglerfig/migrator/state"
 )
+
+func newHistoryNoun(c *cli) *cobra.Command {
+	return group("history", "The migration's history, and whether it is whole", newVerify(c))
+}
+
+func newVerify(c *cli) *cobra.Command {
+	return &cobra.Command{
+		Use:   "verify [MIGRATION]",
+		Short: "Recompute the history's hash chain, from its first entry to where the migration stands",
+		Long: `Recomputes the hash of every entry of the history, here and not in the database,
+and compares its end with where the migration stands. Finds entries that were
+changed, removed, cut off at the end or put in another order, and names the first
+that is wrong; exits with 1 then.`,
+		Args: maybeName,
+		RunE: c.withState(c.verify),
+	}
+}
+
+// verified is what a check of the history found.
+type verified struct {
+	Verified int64   `json:"verified"`
+	Broken   *broken `json:"broken,omitempty"`
+}
+
+type broken struct {
+	Seq  int64  `json:"seq"`
+	What string `json:"what"`
+}
+
+func (c *cli) verify(ctx context.Context, store *state.Store, name string) error {
+	n, err := store.VerifyHistory(ctx, name)
+	v := verified{Verified: n}
+	var at *state.BrokenHistoryError
+	if errors.As(err, &at) {
+		v.Broken = &broken{at.Seq, at.What}
+	} else if err != nil {
+		return err
+	}
+	if printErr := c.show(v, func() {
+		if v.Broken == nil {
+			c.printf("%d entries, the chain is whole\n", n)
+			return
+		}
+		c.printf("%d entries are whole\nentry %d: %s\n", n, v.Broken.Seq, v.Broken.What)
+	}); printErr != nil {
+		return printErr
+	}
+	return err
+}
 
 // printHistory prints the newest entry last, as one reads a log.
 func (c *cli) printHistory(entries []state.Entry) {

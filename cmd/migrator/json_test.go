@@ -32,6 +32,8 @@ func contractTypes() map[reflect.Type]string {
 		reflect.TypeFor[record.Chunk](): "chunk", reflect.TypeFor[state.Entry](): "entry",
 		reflect.TypeFor[phases.Evidence](): "evidence", reflect.TypeFor[record.Field](): "field",
 		reflect.TypeFor[reconcile.Finding](): "finding", reflect.TypeFor[phases.Fleet](): "fleet",
+		reflect.TypeFor[phases.Evaluation](): "evaluation", reflect.TypeFor[phases.Latch](): "latch",
+		reflect.TypeFor[verified](): "verified", reflect.TypeFor[broken](): "broken",
 		reflect.TypeFor[phases.GateResult](): "gate", reflect.TypeFor[phases.Lease](): "lease", reflect.TypeFor[phases.Lost](): "lost",
 		reflect.TypeFor[load.Report](): "ledger", reflect.TypeFor[plan](): "plan",
 		reflect.TypeFor[plannedPhase](): "planned phase", reflect.TypeFor[problem](): "problem",
@@ -86,8 +88,8 @@ func TestJSONWords(t *testing.T) {
 		}
 	}
 	for field, words := range map[string][]string{
-		"cause":   words(phases.CauseCreated, phases.CauseAdvance, phases.CauseRollback, phases.CauseFence, phases.CauseFailure, phases.CauseConfig, phases.CauseEvict, phases.CausePause, phases.CauseResume, phases.CauseApprove),
-		"verdict": words(phases.Pass, phases.Fail, phases.Inconclusive, phases.NoData, phases.Error),
+		"cause":   words(phases.CauseCreated, phases.CauseAdvance, phases.CauseRollback, phases.CauseFence, phases.CauseFailure, phases.CauseConfig, phases.CauseEvict, phases.CausePause, phases.CauseResume, phases.CauseApprove, phases.CauseTrigger, phases.CauseAcknowledge),
+		"verdict": words(phases.Pass, phases.Fail, phases.Inconclusive, phases.NoData, phases.Error, phases.Quiet, phases.Firing),
 		"phase":   append(words(phases.Order...), words(phases.Fenced, phases.Lifting, phases.Returning)...),
 		"class": append(words(phases.LosslessNow, phases.LosslessAfter, phases.Impossible),
 			words(reconcile.Missing, reconcile.Extra, reconcile.Stale, reconcile.Ahead, reconcile.FieldDiff, reconcile.Encoding, reconcile.Expiry, reconcile.Type, reconcile.ForeignClass)...),
@@ -221,6 +223,8 @@ func (a *audit) scenario() {
 	a.expect(exitDone, "phase", "pause", "--reason", "a test")
 	a.expect(exitNotYet, "phase", "advance")
 	a.expect(exitDone, "phase", "resume")
+	a.expect(exitUsage, "phase", "acknowledge")
+	a.expect(exitDone, "phase", "acknowledge", "--reason", "a test")
 	a.expect(exitUsage, "phase", "advance", "--to", "grace")
 	a.lapse("shop-2")
 	a.expect(exitDone, "fleet", "list")
@@ -262,6 +266,9 @@ func (a *audit) scenario() {
 	a.expect(exitDone, "phase", "reclaim", "--reason", "test")
 	a.expect(exitDone, "phase", "history")
 	a.expect(exitDone, "phase", "history", "--verify")
+	a.expect(exitDone, "history", "verify")
+	o.sql(o.state, `ALTER TABLE migrator.history DISABLE TRIGGER append_only; UPDATE migrator.history SET reason = 'nothing' WHERE seq = 3`)
+	a.expect(exitError, "history", "verify")
 
 	o.write("migration.yaml", "name: products\nlegacy: {store: postgres, url_file: legacy.url, table: nosuch}\ntarget: {store: redis, url_file: target.url, key: 'p:{id}'}\n")
 	a.expect(exitUsage, "plan")

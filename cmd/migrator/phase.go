@@ -16,7 +16,7 @@ import (
 
 func newPhase(c *cli) *cobra.Command {
 	return group("phase", "Move a migration through its phases",
-		newPhaseStatus(c), newAdvance(c), newRollback(c), newReclaim(c), newPause(c), newResume(c), newApprove(c), newHistory(c))
+		newPhaseStatus(c), newAdvance(c), newRollback(c), newReclaim(c), newPause(c), newResume(c), newAcknowledge(c), newApprove(c), newHistory(c))
 }
 
 func newPhaseStatus(c *cli) *cobra.Command {
@@ -251,6 +251,26 @@ func newResume(c *cli) *cobra.Command {
 	return cmd
 }
 
+func newAcknowledge(c *cli) *cobra.Command {
+	var reason string
+	cmd := &cobra.Command{
+		Use:   "acknowledge [MIGRATION]",
+		Short: "Say that an automatic rollback was seen, so that the migration may go forward again",
+		Args:  maybeName,
+		RunE: c.withState(func(ctx context.Context, store *state.Store, name string) error {
+			if strings.TrimSpace(reason) == "" {
+				return usagef("an acknowledgement needs a reason; try: --reason 'what was found and done'")
+			}
+			if err := store.Acknowledge(ctx, name, reason); err != nil {
+				return err
+			}
+			return c.changed(name, "acknowledged")
+		}),
+	}
+	cmd.Flags().StringVar(&reason, "reason", "", "what was found and done; for the history")
+	return cmd
+}
+
 // changed reports a change that has nothing more to say.
 func (c *cli) changed(name, what string) error {
 	result := map[string]string{"migration": name, "result": what}
@@ -314,11 +334,7 @@ func newHistory(c *cli) *cobra.Command {
 		Args:  maybeName,
 		RunE: c.withState(func(ctx context.Context, store *state.Store, name string) error {
 			if verify {
-				n, err := store.VerifyHistory(ctx, name)
-				if err != nil {
-					return err
-				}
-				return c.show(map[string]int64{"verified": n}, func() { c.printf("%d entries, the chain is whole\n", n) })
+				return c.verify(ctx, store, name)
 			}
 			if limit < 1 {
 				return usagef("--limit %d: want a number above 0", limit)
@@ -331,6 +347,6 @@ func newHistory(c *cli) *cobra.Command {
 		}),
 	}
 	cmd.Flags().IntVarP(&limit, "limit", "n", 50, "newest entries to show")
-	cmd.Flags().BoolVar(&verify, "verify", false, "recompute the hash chain instead")
+	cmd.Flags().BoolVar(&verify, "verify", false, "the same as migrator history verify")
 	return cmd
 }

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"sync/atomic"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -37,7 +38,8 @@ that share the state database leads; the others stand by and take over. The lead
   target takes writes again;
   ends a move of authority whose command died: lifts an interrupted fence, finishes
   a way back from retain;
-  removes old tombstones from a target that does not let them expire by itself.
+  removes old tombstones from a target that does not let them expire by itself;
+  sums up what instances have counted, and forgets what is old.
 
 It never moves a migration forward. Every daemon answers GET /healthz, /status (the
 document of migrator status -o json) and /metrics (for Prometheus); none of them
@@ -133,6 +135,7 @@ func (c *cli) keep(ctx context.Context, store *state.Store, k *kept) error {
 		Open: func(ctx context.Context, hash string) (server.Tools, error) {
 			return openTools(ctx, store, k, hash, log)
 		},
+		Tend: tend(store, k.m.Name),
 	}
 	log.Info("standing by, unless nobody leads")
 	err := store.Lead(ctx, "keep "+k.m.Name, func(ctx context.Context) error {
@@ -146,6 +149,21 @@ func (c *cli) keep(ctx context.Context, store *state.Store, k *kept) error {
 		return nil
 	}
 	return err
+}
+
+// tend sums up what instances have counted, and once an hour forgets what is old.
+func tend(store *state.Store, migration string) func(context.Context) error {
+	var pruned time.Time
+	return func(ctx context.Context) error {
+		if _, err := store.RollUp(ctx, migration); err != nil {
+			return err
+		}
+		if time.Since(pruned) < time.Hour {
+			return nil
+		}
+		pruned = time.Now()
+		return store.Prune(ctx, migration)
+	}
 }
 
 func (c *cli) handler(store *state.Store, all []*kept) (http.Handler, error) {
