@@ -21,11 +21,13 @@ type world struct {
 	mu       sync.Mutex
 	standing phases.Standing
 	down     error // of the target
+	unwell   error // of the state
 	opened   int
 	closed   int
 	repairs  []time.Duration // when, since the beginning
 	resumed  []time.Duration
 	purged   []time.Duration
+	tended   []time.Duration
 	began    time.Time
 }
 
@@ -95,6 +97,12 @@ func kept(t *testing.T, phase phases.Phase, f func(w *world)) (log string) {
 					return nil, errors.New("the description is not the applied one")
 				}
 				return w, nil
+			},
+			Tend: func(context.Context) error {
+				w.mu.Lock()
+				defer w.mu.Unlock()
+				w.tended = append(w.tended, time.Since(w.began))
+				return w.unwell
 			},
 		}
 		ctx, stop := context.WithCancel(t.Context())
@@ -193,6 +201,28 @@ func TestTombstonesArePurgedEachHour(t *testing.T) {
 			}
 		})
 	})
+}
+
+// TestTheStateIsTended: every ten seconds, also while authority moves, and though it fails.
+func TestTheStateIsTended(t *testing.T) {
+	t.Parallel()
+	for _, phase := range []phases.Phase{phases.Legacy, phases.Fenced} {
+		kept(t, phase, func(w *world) {
+			passes(95 * time.Second)
+			w.set(func() {
+				if n := len(w.tended); n != 10 {
+					t.Errorf("at %s, tended at %v", phase, w.tended)
+				}
+				w.unwell = errors.New("the state is read-only")
+			})
+			passes(10 * time.Minute)
+			w.set(func() {
+				if n := len(w.tended); n < 30 || n > 80 {
+					t.Errorf("at %s, tended %d times", phase, n)
+				}
+			})
+		})
+	}
 }
 
 func TestAnotherAppliedDescriptionIsOpenedAnew(t *testing.T) {

@@ -73,26 +73,25 @@ func (u unpacker) unpack(b []byte) ([]evidence.Count, error) {
 		return nil, fmt.Errorf("counts of version %d are not known here (%d is): another release wrote them", b[0], countsVersion)
 	}
 	b = b[1:]
-	number := func() uint64 {
+	number := func() (uint64, error) {
 		v, size := binary.Uvarint(b)
 		if size <= 0 {
-			b = nil
-			return 0
+			return 0, errCounts
 		}
 		b = b[size:]
-		return v
+		return v, nil
 	}
 	text := func() ([]byte, error) {
-		n := number()
-		if n > uint64(len(b)) {
+		n, err := number()
+		if err != nil || n > uint64(len(b)) {
 			return nil, errCounts
 		}
 		t := b[:n]
 		b = b[n:]
 		return t, nil
 	}
-	n := number()
-	if n > uint64(len(b)) {
+	n, err := number()
+	if err != nil || n > uint64(len(b)) {
 		return nil, errCounts
 	}
 	counts := make([]evidence.Count, n)
@@ -105,7 +104,9 @@ func (u unpacker) unpack(b []byte) ([]evidence.Count, error) {
 		if c.Series, err = u.series(name); err != nil {
 			return nil, err
 		}
-		c.N = number()
+		if c.N, err = number(); err != nil {
+			return nil, err
+		}
 		sketch, err := text()
 		if err != nil {
 			return nil, err

@@ -21,7 +21,6 @@ import (
 var (
 	readOK     = evidence.Series{Operation: evidence.Read, Store: evidence.Target, Role: evidence.Serving, Outcome: evidence.OK}
 	readFailed = evidence.Series{Operation: evidence.Read, Store: evidence.Target, Role: evidence.Serving, Outcome: evidence.Failed}
-	mismatch   = evidence.Series{Operation: evidence.Comparison, Store: evidence.Both, Role: evidence.Shadow, Outcome: evidence.Mismatch}
 )
 
 // window is ten seconds of an instance that ended some time ago: n reads, of which
