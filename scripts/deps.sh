@@ -5,6 +5,10 @@
 # Debian, Ubuntu: with root or passwordless sudo by apt-get, starting no service;
 # without, the packages are unpacked below ~/.cache/migrator/deb. macOS: brew.
 #
+# Prometheus, promtool and Alertmanager, which some tests ask, are never installed: on
+# Debian their packages are unpacked below ~/.cache/migrator/prometheus. Where they
+# can't be had, those tests skip.
+#
 # MIGRATOR_DEPS_FORCE=user unpacks packages even where servers are installed.
 set -eu
 
@@ -117,7 +121,42 @@ wanted() {
 	grep -Ev '^(libllvm|libz3|libedit|libbsd|libmd[0-9]|postgresql-(client-)?common$|postgresql$|ssl-cert|netbase|perl|libperl|lib.*-perl$|sensible-utils|ucf|adduser|lsb-base|logrotate|cron|init-system|sysvinit|procps|debconf|tzdata|locales)'
 }
 
+# The packages' installation would start a server on port 9090, and root needs none either.
+watchers() {
+	places="/usr/bin /usr/local/bin /opt/homebrew/bin $cache/prometheus/usr/bin"
+	# shellcheck disable=SC2086 # one word per directory
+	found promtool $places && found prometheus $places && return 0
+	case $(uname -s) in
+	Darwin)
+		{ command -v brew >/dev/null 2>&1 && brew install --quiet prometheus >&2; } || without "brew has none"
+		return 0
+		;;
+	esac
+	{ command -v apt-get && command -v dpkg-deb; } >/dev/null 2>&1 || { without "there is no apt-get"; return 0; }
+	say "Unpacking Prometheus below $cache/prometheus (nothing is installed or started) ..."
+	(unpack_watchers) || without "apt-get could not download it"
+}
+
+without() { say "Prometheus is not here: $1; tests that ask one skip. Try: put prometheus and promtool on PATH"; }
+
+unpack_watchers() {
+	work="$cache/apt-prometheus"
+	rm -rf "$work" "$cache/prometheus.new"
+	mkdir -p "$work/lists/partial" "$work/archives/partial" "$work/deb" "$cache/prometheus.new"
+	trap 'rm -rf "$work"' EXIT
+	trap 'exit 130' INT TERM
+	download() { (cd "$work/deb" && apt-get -qq -o APT::Sandbox::User= download prometheus prometheus-alertmanager >/dev/null 2>&1); }
+	if ! download; then # a container often has no lists of packages, and they are root's to update
+		export APT_CONFIG="$work/apt.conf"
+		printf 'Dir::Cache "%s";\nDir::State::Lists "%s/lists";\nDebug::NoLocking "1";\nAPT::Sandbox::User "";\n' "$work" "$work" >"$APT_CONFIG"
+		apt-get -qq update >/dev/null 2>&1 && download || return 1
+	fi
+	for deb in "$work"/deb/*.deb; do dpkg-deb -x "$deb" "$cache/prometheus.new" || return 1; done
+	rm -rf "$cache/prometheus" && mv "$cache/prometheus.new" "$cache/prometheus"
+}
+
 main() {
+	[ "${1:-}" = servers ] || watchers
 	if have_all; then exit 0; fi
 	case $(uname -s) in
 	Darwin)
@@ -133,7 +172,7 @@ main() {
 			say "Installing PostgreSQL and Redis with apt-get (no service is started) ..."
 			(install_as_root) || give_up "apt-get failed"
 		elif command -v sudo >/dev/null 2>&1 && sudo -n true 2>/dev/null; then
-			sudo -n HOME="$HOME" sh "$0" || give_up "apt-get failed with sudo"
+			sudo -n HOME="$HOME" sh "$0" servers || give_up "apt-get failed with sudo"
 		else
 			unpack_as_user
 		fi
@@ -142,4 +181,4 @@ main() {
 	have_all || give_up "they were installed but do not run"
 }
 
-main
+main "$@"

@@ -34,12 +34,16 @@ func (p program) env() []string {
 
 // MissingError says that a server program is not on this machine.
 type MissingError struct {
-	What   string   // "PostgreSQL" or "Redis"
+	What   string   // "PostgreSQL", "Redis" or "Prometheus"
 	Looked []string // the directories, those with an unusable program with the reason
 	env    string
 }
 
 func (e *MissingError) Error() string {
+	if e.env == "" {
+		return fmt.Sprintf("%s was not found on this machine; looked in %s\nTry: make deps\n or: put the program on PATH",
+			e.What, strings.Join(e.Looked, ", "))
+	}
 	brew, example := "brew install postgresql@17 redis", "postgres://user:password@host/db"
 	if e.env == EnvRedisURL {
 		example = "redis://host:6379"

@@ -1,0 +1,181 @@
+package testenv
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// PrometheusOptions changes a private Prometheus. The zero value is one that scrapes
+// nothing and holds nothing.
+type PrometheusOptions struct {
+	Config      string   // prometheus.yml; empty: an empty one
+	OpenMetrics string   // samples with timestamps, there from the beginning; ends in "# EOF\n"
+	Flags       []string // more of the program's
+}
+
+// PrometheusServer is a private Prometheus. It knows the samples of its options and
+// what it scrapes.
+type PrometheusServer struct {
+	server
+	options PrometheusOptions
+}
+
+// StartPrometheus starts a server and returns when it answers queries. The error is a
+// [MissingError] when there is no Prometheus on this machine.
+func StartPrometheus(ctx context.Context, o PrometheusOptions) (*PrometheusServer, error) {
+	p, err := findWatcher(ctx, "prometheus")
+	if err != nil {
+		return nil, err
+	}
+	dir, err := newServerDir("prometheus")
+	if err != nil {
+		return nil, err
+	}
+	s := &PrometheusServer{server: server{program: p, dir: dir, quit: sigTerm}, options: o}
+	if err := errors.Join(os.Mkdir(dir.file("data"), 0o700), os.WriteFile(dir.file("prometheus.yml"), []byte(o.Config), 0o600)); err != nil {
+		return nil, errors.Join(err, dir.remove())
+	}
+	if err := s.backfill(ctx); err != nil {
+		return nil, errors.Join(err, dir.remove())
+	}
+	if err := retryBind(ctx, s.startOn); err != nil {
+		return nil, errors.Join(err, s.Stop(ctx))
+	}
+	return s, nil
+}
+
+func (s *PrometheusServer) backfill(ctx context.Context) error {
+	if s.options.OpenMetrics == "" {
+		return nil
+	}
+	file := s.dir.file("samples.txt")
+	if err := os.WriteFile(file, []byte(s.options.OpenMetrics), 0o600); err != nil {
+		return err
+	}
+	out, err := promtool(ctx, "tsdb", "create-blocks-from", "openmetrics", file, s.dir.file("data"))
+	if err != nil {
+		return fmt.Errorf("make blocks of the samples: %w: %s", err, out)
+	}
+	return nil
+}
+
+func (s *PrometheusServer) startOn(ctx context.Context) (err error) {
+	releasePort(s.port) // of the attempt before
+	if s.port, err = freePort(); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.proc, err = launch(launchSpec{
+		dir: s.dir, workDir: s.dir.file("data"), program: s.program, onDeath: sigKill,
+		args: append([]string{
+			"--config.file=" + s.dir.file("prometheus.yml"), "--storage.tsdb.path=" + s.dir.file("data"),
+			"--web.listen-address=" + s.Addr(), "--log.level=warn",
+		}, s.options.Flags...),
+	})
+	if err != nil {
+		return err
+	}
+	proc := s.proc
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	err = await(ctx, 10*time.Millisecond, "Prometheus to answer", func() (bool, error) {
+		if proc.ended() {
+			return false, errors.New("it ended while starting")
+		}
+		return healthy(ctx, s.URL()+"/-/ready"), nil
+	})
+	if err != nil {
+		// As PostgreSQL and Redis say it, so that another port is tried.
+		text := strings.ReplaceAll(s.dir.tail(), "address already in use", "Address already in use")
+		return fmt.Errorf("%w; its log:\n%s", errors.Join(err, proc.kill()), text)
+	}
+	return nil
+}
+
+func healthy(ctx context.Context, url string) bool {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
+	if err != nil {
+		return false
+	}
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 5 * time.Second}
+	resp, err := client.Do(req)
+	if err != nil {
+		return false
+	}
+	_, _ = io.Copy(io.Discard, resp.Body)
+	_ = resp.Body.Close()
+	return resp.StatusCode == http.StatusOK
+}
+
+// URL is the server's, without a path.
+func (s *PrometheusServer) URL() string { return "http://" + s.Addr() }
+
+// findWatcher finds a program of Prometheus's family.
+func findWatcher(ctx context.Context, name string) (program, error) {
+	missing := &MissingError{What: "Prometheus (" + name + ")"}
+	places := []string{"/usr/bin", "/usr/local/bin", "/opt/homebrew/bin"}
+	if cache := packageCache(); cache != "" { // see scripts/deps.sh
+		places = append(places, filepath.Join(filepath.Dir(cache), "prometheus/usr/bin"))
+	}
+	for _, dir := range candidates(missing, name, places...) {
+		p, err := probe(ctx, filepath.Join(dir, name), account{})
+		if err == nil {
+			return p, nil
+		}
+		missing.note(dir, err)
+	}
+	return program{}, missing
+}
+
+func promtool(ctx context.Context, args ...string) (string, error) {
+	p, err := findWatcher(ctx, "promtool")
+	if err != nil {
+		return "", err
+	}
+	cmd := exec.CommandContext(ctx, p.path, args...) //nolint:gosec // a program that was looked for
+	cmd.Env = p.env()
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	err = cmd.Run()
+	return out.String(), err
+}
+
+// Prometheus starts a server of the test's own. Where there is none the test skips,
+// unless CI is true: then it fails.
+func Prometheus(t testing.TB, o ...PrometheusOptions) *PrometheusServer {
+	t.Helper()
+	if _, err := findWatcher(t.Context(), "prometheus"); err != nil {
+		skipUnlessCI(t, err)
+	}
+	return own(t, StartPrometheus, o)
+}
+
+// Promtool runs promtool and returns what it prints, with the error of its exit code.
+// Where there is none the test skips, as in [Prometheus].
+func Promtool(t testing.TB, args ...string) (string, error) {
+	t.Helper()
+	out, err := promtool(t.Context(), args...)
+	if missing := new(*MissingError); errors.As(err, missing) {
+		skipUnlessCI(t, err)
+	}
+	return out, err
+}
+
+func skipUnlessCI(t testing.TB, err error) {
+	t.Helper()
+	if os.Getenv("CI") == "true" {
+		t.Fatal(err)
+	}
+	t.Skip(err)
+}
