@@ -18,9 +18,9 @@ import (
 // PrometheusOptions changes a private Prometheus. The zero value is one that scrapes
 // nothing and holds nothing.
 type PrometheusOptions struct {
-	Config      string   // prometheus.yml; empty: an empty one
-	OpenMetrics string   // samples with timestamps, there from the beginning; ends in "# EOF\n"
-	Flags       []string // more of the program's
+	Config      string // prometheus.yml; empty: an empty one
+	OpenMetrics string // samples with timestamps, there from the beginning; ends in "# EOF\n"
+	WebConfig   string // the file of --web.config.file; empty: plain HTTP, open to all
 }
 
 // PrometheusServer is a private Prometheus. It knows the samples of its options and
@@ -78,10 +78,11 @@ func (s *PrometheusServer) startOn(ctx context.Context) (err error) {
 	defer s.mu.Unlock()
 	s.proc, err = launch(launchSpec{
 		dir: s.dir, workDir: s.dir.file("data"), program: s.program, onDeath: sigKill,
-		args: append([]string{
+		args: []string{
 			"--config.file=" + s.dir.file("prometheus.yml"), "--storage.tsdb.path=" + s.dir.file("data"),
-			"--web.listen-address=" + s.Addr(), "--log.level=warn",
-		}, s.options.Flags...),
+			"--web.listen-address=" + s.Addr(), "--web.config.file=" + s.options.WebConfig, "--log.level=warn",
+			"--enable-feature=native-histograms",
+		},
 	})
 	if err != nil {
 		return err
@@ -92,6 +93,9 @@ func (s *PrometheusServer) startOn(ctx context.Context) (err error) {
 	err = await(ctx, 10*time.Millisecond, "Prometheus to answer", func() (bool, error) {
 		if proc.ended() {
 			return false, errors.New("it ended while starting")
+		}
+		if s.options.WebConfig != "" { // which says how it is asked: the test knows
+			return answers(s.Addr()), nil
 		}
 		return healthy(ctx, s.URL()+"/-/ready"), nil
 	})
