@@ -5,8 +5,8 @@
 # Debian, Ubuntu: with root or passwordless sudo by apt-get, starting no service;
 # without, the packages are unpacked below ~/.cache/migrator/deb. macOS: brew.
 #
-# Prometheus, promtool and Alertmanager, which some tests ask, are never installed: on
-# Debian their packages are unpacked below ~/.cache/migrator/prometheus. Where they
+# Prometheus and promtool, which some tests ask, are never installed: on
+# Debian their package is unpacked below ~/.cache/migrator/prometheus. Where they
 # can't be had, those tests skip.
 #
 # MIGRATOR_DEPS_FORCE=user unpacks packages even where servers are installed.
@@ -145,7 +145,7 @@ unpack_watchers() {
 	mkdir -p "$work/lists/partial" "$work/archives/partial" "$work/deb" "$cache/prometheus.new"
 	trap 'rm -rf "$work"' EXIT
 	trap 'exit 130' INT TERM
-	download() { (cd "$work/deb" && apt-get -qq -o APT::Sandbox::User= download prometheus prometheus-alertmanager >/dev/null 2>&1); }
+	download() { (cd "$work/deb" && apt-get -qq -o APT::Sandbox::User= download prometheus >/dev/null 2>&1); }
 	if ! download; then # a container often has no lists of packages, and they are root's to update
 		export APT_CONFIG="$work/apt.conf"
 		printf 'Dir::Cache "%s";\nDir::State::Lists "%s/lists";\nDebug::NoLocking "1";\nAPT::Sandbox::User "";\n' "$work" "$work" >"$APT_CONFIG"
