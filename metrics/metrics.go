@@ -19,8 +19,13 @@ import (
 // Reading is one migration at the moment of a scrape. A zero Reading is one of a
 // migration that has not been applied yet, of which nothing is told.
 type Reading struct {
-	Evidence  phases.Evidence
-	LastClean time.Time // when the newest reconcile run without a difference finished; zero: never
+	Evidence    phases.Evidence     // with the newest evaluation of each gate
+	Triggers    []phases.Evaluation // the newest of each
+	Transitions []Transition        // all that ever were
+	LastClean   time.Time           // when the newest reconcile run without a difference finished; zero: never
+	Coverage    float64             // share of legacy that clean runs have checked, 0 ... 1
+	LastDrill   time.Time           // when the newest drill passed; zero: never
+	Capture     *Capture            // nil: there is none
 }
 
 // Collector reads the state at each scrape. If the state can't be read,
@@ -47,32 +52,9 @@ func Handler(c *Collector) (http.Handler, error) {
 	return promhttp.HandlerFor(r, promhttp.HandlerOpts{MaxRequestsInFlight: 4}), nil
 }
 
-func desc(name, help string, labels ...string) *prometheus.Desc {
-	return prometheus.NewDesc("migrator_"+name, help, labels, nil)
-}
-
-var (
-	stateUp      = desc("state_up", "1 if the state database could be read at this scrape.")
-	leader       = desc("leader", "1 if this process leads the migration, 0 if it stands by.", "migration")
-	phaseInfo    = desc("phase_info", "1 for the phase that the migration is in.", "migration", "phase")
-	phaseEpoch   = desc("phase_epoch", "The epoch, which goes up with every change of route.", "migration")
-	readPercent  = desc("read_percent", "Share of keys that the target answers for, in per cent.", "migration")
-	fleet        = desc("fleet_instances", "Instances of the application: settled on the present epoch, behind it, or lapsed without leaving.", "migration", "state")
-	journalKeys  = desc("journal_keys", "Keys whose copy in the target is known to be behind.", "migration")
-	returnKeys   = desc("return_keys", "Keys that a rollback would first replay to legacy.", "migration")
-	lastClean    = desc("reconcile_last_success_timestamp_seconds", "When the newest reconcile run without a difference finished.", "migration")
-	reconciled   = desc("reconcile_records", "Records of the newest finished reconcile run: checked, and different.", "migration", "result")
-	rollback     = desc("rollback_class", "1 for what a rollback would be now.", "migration", "class")
-	descriptions = []*prometheus.Desc{
-		stateUp, leader, phaseInfo, phaseEpoch, readPercent, fleet, journalKeys, returnKeys, lastClean, reconciled, rollback,
-	}
-)
-
 // Describe implements prometheus.Collector.
 func (c *Collector) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range descriptions {
-		out <- d
-	}
+	describe(daemon, out)
 }
 
 // Collect implements prometheus.Collector.
@@ -112,10 +94,23 @@ func collect(out chan<- prometheus.Metric, m string, r Reading) {
 	gauge(out, fleet, float64(f.Live-f.Behind), m, "settled")
 	gauge(out, fleet, float64(f.Behind), m, "behind")
 	gauge(out, fleet, float64(len(f.Lapsed)), m, "lapsed")
+	collectTransitions(out, m, r.Transitions)
+	gauge(out, latched, truth(r.Evidence.Latch != nil), m)
+	collectGates(out, m, r.Evidence.Evaluations)
+	collectTriggers(out, m, r.Triggers)
 	gauge(out, journalKeys, float64(st.JournalKeys), m)
 	gauge(out, returnKeys, float64(st.ReturnKeys), m)
 	if !r.LastClean.IsZero() {
-		gauge(out, lastClean, float64(r.LastClean.UnixMilli())/1000, m)
+		gauge(out, lastClean, seconds(r.LastClean), m)
+	}
+	gauge(out, coverage, r.Coverage, m)
+	if !r.LastDrill.IsZero() {
+		gauge(out, lastDrill, seconds(r.LastDrill), m)
+	}
+	if c := r.Capture; c != nil {
+		gauge(out, captureLag, float64(c.LagBytes), m)
+		gauge(out, captureLate, c.Lag.Seconds(), m)
+		gauge(out, walHeld, float64(c.HeldBytes), m)
 	}
 	if run := r.Evidence.Reconcile; run != nil {
 		gauge(out, reconciled, float64(run.Checked), m, "checked")
@@ -139,8 +134,8 @@ func readShare(r phases.Route) float64 {
 	}
 }
 
-func gauge(out chan<- prometheus.Metric, d *prometheus.Desc, value float64, labels ...string) {
-	out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, labels...)
+func gauge(out chan<- prometheus.Metric, of *metric, value float64, labels ...string) {
+	out <- prometheus.MustNewConstMetric(of.desc, prometheus.GaugeValue, value, labels...)
 }
 
 func truth(yes bool) float64 {

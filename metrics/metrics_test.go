@@ -11,8 +11,8 @@ import (
 	"testing"
 	"time"
 
-	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
 
 	"github.com/stranglerfig/migrator/metrics"
 	"github.com/stranglerfig/migrator/phases"
@@ -27,7 +27,7 @@ func scrape(t *testing.T, c *metrics.Collector) map[string]float64 {
 	}
 	w := httptest.NewRecorder()
 	handler.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/metrics", http.NoBody))
-	var parser expfmt.TextParser
+	parser := expfmt.NewTextParser(model.UTF8Validation)
 	families, err := parser.TextToMetricFamilies(w.Body)
 	if err != nil || w.Code != http.StatusOK {
 		t.Fatalf("%d: %v", w.Code, err)
@@ -37,7 +37,12 @@ func scrape(t *testing.T, c *metrics.Collector) map[string]float64 {
 		if !strings.HasPrefix(name, "migrator_") {
 			continue
 		}
-		if f.GetHelp() == "" || f.GetType() != dto.MetricType_GAUGE {
+		at := slices.IndexFunc(metrics.Daemon(), func(i metrics.Info) bool { return i.Name == name })
+		if at < 0 {
+			t.Fatalf("%s is not in the catalogue", name)
+		}
+		info := metrics.Daemon()[at]
+		if f.GetHelp() != info.Help || strings.ToLower(f.GetType().String()) != info.Type {
 			t.Errorf("%s is a %s: %s", name, f.GetType(), f.GetHelp())
 		}
 		for _, m := range f.GetMetric() {
@@ -45,7 +50,15 @@ func scrape(t *testing.T, c *metrics.Collector) map[string]float64 {
 			for _, l := range m.GetLabel() {
 				labels = append(labels, l.GetValue())
 			}
-			series[name+"{"+strings.Join(labels, ", ")+"}"] = m.GetGauge().GetValue()
+			if len(labels) != len(info.Labels) {
+				t.Errorf("%s has labels %v, the catalogue %v", name, m.GetLabel(), info.Labels)
+			}
+			name := name + "{" + strings.Join(labels, ", ") + "}"
+			if h := m.GetHistogram(); h != nil {
+				series[name+" count"], series[name+" sum"] = float64(h.GetSampleCount()), h.GetSampleSum()
+				continue
+			}
+			series[name] = m.GetGauge().GetValue() + m.GetCounter().GetValue() // one of them
 		}
 	}
 	if families["go_goroutines"] == nil {
@@ -56,7 +69,7 @@ func scrape(t *testing.T, c *metrics.Collector) map[string]float64 {
 
 func reading() metrics.Reading {
 	return metrics.Reading{
-		LastClean: time.UnixMilli(1_900_000_000_500),
+		LastClean: time.UnixMilli(1_900_000_000_500), Coverage: 0.25,
 		Evidence: phases.Evidence{
 			Standing: phases.Standing{
 				Migration: "products", Route: phases.Route{Phase: phases.Cutover, Percent: 2550, Epoch: 12}, JournalKeys: 7, Reversible: true,
@@ -73,7 +86,7 @@ func TestAScrapeSaysWhereAMigrationStands(t *testing.T) {
 	retained.Evidence.Standing = phases.Standing{
 		Migration: "sessions", Route: phases.Route{Phase: phases.Retain, Epoch: 20}, Reversible: true, ReturnKeys: 9,
 	}
-	retained.Evidence.Reconcile, retained.LastClean = nil, time.Time{}
+	retained.Evidence.Reconcile, retained.LastClean, retained.Coverage = nil, time.Time{}, 0
 	got := scrape(t, &metrics.Collector{
 		Migrations: []string{"products", "sessions", "unapplied"},
 		Read: func(_ context.Context, m string) (metrics.Reading, error) {
@@ -100,6 +113,11 @@ func TestAScrapeSaysWhereAMigrationStands(t *testing.T) {
 
 		`migrator_reconcile_last_success_timestamp_seconds{products}`: 1_900_000_000.5,
 
+		`migrator_rollback_latched{products}`:                0,
+		`migrator_reconcile_coverage_ratio{products}`:        0.25,
+		`migrator_transition_settle_seconds{products} count`: 0,
+		`migrator_transition_settle_seconds{products} sum`:   0,
+
 		`migrator_leader{sessions}`:                                0,
 		`migrator_phase_info{sessions, retain}`:                    1,
 		`migrator_phase_epoch{sessions}`:                           20,
@@ -113,8 +131,18 @@ func TestAScrapeSaysWhereAMigrationStands(t *testing.T) {
 		`migrator_rollback_class{lossless after replay, sessions}`: 1,
 		`migrator_rollback_class{impossible, sessions}`:            0,
 
+		`migrator_rollback_latched{sessions}`:                0,
+		`migrator_reconcile_coverage_ratio{sessions}`:        0,
+		`migrator_transition_settle_seconds{sessions} count`: 0,
+		`migrator_transition_settle_seconds{sessions} sum`:   0,
+
 		`migrator_leader{unapplied}`: 0,
 	}
+	compare(t, got, want)
+}
+
+func compare(t *testing.T, got, want map[string]float64) {
+	t.Helper()
 	for _, name := range slices.Sorted(maps.Keys(want)) {
 		if v, ok := got[name]; !ok || v != want[name] {
 			t.Errorf("%s is %v (there: %v), want %v", name, v, ok, want[name])

@@ -1,0 +1,112 @@
+package metrics
+
+import "github.com/prometheus/client_golang/prometheus"
+
+// Info describes one metric, for documents.
+type Info struct {
+	Name   string
+	Type   string // gauge, counter or histogram
+	Labels []string
+	Help   string
+	Absent string // when there is no series of it; empty: while the state can't be read
+}
+
+type metric struct {
+	Info
+	desc *prometheus.Desc
+}
+
+func define(kind, name, help, absent string, labels ...string) *metric {
+	name = "migrator_" + name
+	return &metric{
+		Info: Info{Name: name, Type: kind, Labels: labels, Help: help, Absent: absent},
+		desc: prometheus.NewDesc(name, help, labels, nil),
+	}
+}
+
+// of is the description with the migration, its first label, fixed: a registry tells
+// the collectors of two migrations apart.
+func (m *metric) of(migration string) *prometheus.Desc {
+	return prometheus.NewDesc(m.Name, m.Help, m.Labels[1:], prometheus.Labels{m.Labels[0]: migration})
+}
+
+const (
+	gaugeType     = "gauge"
+	counterType   = "counter"
+	histogramType = "histogram"
+
+	unmeasured = "until one is evaluated"
+	noCapture  = "without change capture"
+)
+
+// What the daemon tells.
+var (
+	stateUp     = define(gaugeType, "state_up", "1 if the state database could be read at this scrape.", "never")
+	leader      = define(gaugeType, "leader", "1 if this process leads the migration, 0 if it stands by.", "never", "migration")
+	phaseInfo   = define(gaugeType, "phase_info", "1 for the phase that the migration is in.", "", "migration", "phase")
+	phaseEpoch  = define(gaugeType, "phase_epoch", "The epoch, which goes up with every change of route.", "", "migration")
+	readPercent = define(gaugeType, "read_percent", "Share of keys that the target answers for, in per cent.", "", "migration")
+	fleet       = define(gaugeType, "fleet_instances", "Instances of the application: settled on the present epoch, behind it, or lapsed without leaving.", "", "migration", "state")
+
+	transitions = define(counterType, "transitions_total", "Changes of route whose end is known: settled once every instance acknowledged it, superseded if the next one came before.", "until there was one", "migration", "from", "to", "cause", "outcome")
+	settle      = define(histogramType, "transition_settle_seconds", "From a change of route until every instance had acknowledged it.", "", "migration")
+	lastMove    = define(gaugeType, "transition_last_timestamp_seconds", "When the route was last changed for this cause.", "until it was", "migration", "cause")
+	latched     = define(gaugeType, "rollback_latched", "1 while an automatic rollback waits for somebody to acknowledge it.", "", "migration")
+	rollback    = define(gaugeType, "rollback_class", "1 for what a rollback would be now.", "", "migration", "class")
+
+	journalKeys = define(gaugeType, "journal_keys", "Keys whose copy in the target is known to be behind.", "", "migration")
+	returnKeys  = define(gaugeType, "return_keys", "Keys that a rollback would first replay to legacy.", "", "migration")
+	captureLag  = define(gaugeType, "capture_lag_bytes", "WAL of legacy that change capture has not applied yet.", noCapture, "migration")
+	captureLate = define(gaugeType, "capture_lag_seconds", "Age of the newest change that change capture has applied, while there are later ones.", noCapture, "migration")
+	walHeld     = define(gaugeType, "capture_wal_held_bytes", "WAL that legacy keeps because of the replication slot.", noCapture, "migration")
+
+	gateVerdict = define(gaugeType, "gate_verdict", "1 for the newest verdict of a measured gate, 0 for the others.", unmeasured, "migration", "gate", "verdict")
+	gateBound   = define(gaugeType, "gate_bound_ratio", "A measured gate's upper bound as a share of its limit: it passes below 1.", unmeasured+"; without samples, or with a limit of 0", "migration", "gate")
+	gateSamples = define(gaugeType, "gate_samples", "Observations that a measured gate's newest evaluation rested on.", unmeasured, "migration", "gate")
+	gateLast    = define(gaugeType, "gate_last_evaluation_timestamp_seconds", "When a measured gate was last evaluated.", unmeasured, "migration", "gate")
+
+	triggerState = define(gaugeType, "trigger_state", "1 for what a trigger's newest evaluation said, 0 for the rest.", unmeasured, "migration", "trigger", "state")
+	triggerLast  = define(gaugeType, "trigger_last_evaluation_timestamp_seconds", "When a trigger was last evaluated.", unmeasured, "migration", "trigger")
+
+	lastClean  = define(gaugeType, "reconcile_last_success_timestamp_seconds", "When the newest reconcile run without a difference finished.", "until one did", "migration")
+	reconciled = define(gaugeType, "reconcile_records", "Records of the newest finished reconcile run: checked, and different.", "until one finished", "migration", "result")
+	coverage   = define(gaugeType, "reconcile_coverage_ratio", "Share of legacy that clean reconcile runs have checked, by this description and since the newest run that found differences.", "", "migration")
+	lastDrill  = define(gaugeType, "drill_last_success_timestamp_seconds", "When the newest rollback drill passed.", "until one did", "migration")
+
+	daemon = []*metric{
+		stateUp, leader, phaseInfo, phaseEpoch, readPercent, fleet, transitions, settle, lastMove, latched, rollback,
+		journalKeys, returnKeys, captureLag, captureLate, walHeld, gateVerdict, gateBound, gateSamples, gateLast,
+		triggerState, triggerLast, lastClean, reconciled, coverage, lastDrill,
+	}
+)
+
+const unseen = "until there was one"
+
+// What an application's instance tells.
+var (
+	operations = define(counterType, "operations_total", "Attempts on a store, by whom they were for and how they ended.", unseen, "migration", "store", "operation", "role", "outcome")
+	durations  = define(histogramType, "operation_duration_seconds", "How long attempts on a store took, of a sample of them. Classic and native.", unseen+" that was timed", "migration", "store", "operation", "role", "outcome")
+	added      = define(histogramType, "write_added_seconds", "What a write's caller waited after legacy had it, of a sample. Classic and native.", unseen+" that was timed", "migration")
+	compared   = define(counterType, "compare_total", "Comparisons of shadow reads, by their result: mismatch and lost are confirmed ones.", "never", "migration", "result")
+
+	application = []*metric{operations, durations, added, compared}
+)
+
+// Daemon describes what a Collector tells, Application what NewInstance's tells.
+func Daemon() []Info { return infos(daemon) }
+
+// Application: see Daemon.
+func Application() []Info { return infos(application) }
+
+func infos(all []*metric) (found []Info) {
+	for _, m := range all {
+		found = append(found, m.Info)
+	}
+	return found
+}
+
+func describe(all []*metric, out chan<- *prometheus.Desc) {
+	for _, m := range all {
+		out <- m.desc
+	}
+}

@@ -1,0 +1,104 @@
+package metrics
+
+import (
+	"math"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/stranglerfig/migrator/phases"
+)
+
+// Transition is one change of route, as the history has it.
+type Transition struct {
+	From, To   phases.Phase // the same at a step of a ramp
+	Cause      phases.Cause
+	At         time.Time
+	Settled    time.Time // zero: not yet, or not before the next
+	Superseded bool      // there was a next
+}
+
+// Capture is how far change capture is.
+type Capture struct {
+	LagBytes  int64
+	Lag       time.Duration
+	HeldBytes int64 // of WAL, by the slot
+}
+
+var settleBuckets = []float64{0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15, 30, 60, 120, 300, 900}
+
+// collectTransitions counts the history anew at each scrape, so that what restarts or
+// takes over goes on where the last one was. Only what can't change any more is
+// counted: a counter must not go down.
+func collectTransitions(out chan<- prometheus.Metric, m string, all []Transition) {
+	type kind struct {
+		from, to phases.Phase
+		cause    phases.Cause
+		outcome  string
+	}
+	counts := map[kind]float64{}
+	newest := map[phases.Cause]time.Time{}
+	buckets := map[float64]uint64{}
+	for _, b := range settleBuckets {
+		buckets[b] = 0
+	}
+	var settled uint64
+	var sum float64
+	for _, t := range all {
+		if t.At.After(newest[t.Cause]) {
+			newest[t.Cause] = t.At
+		}
+		switch {
+		case !t.Settled.IsZero():
+			counts[kind{t.From, t.To, t.Cause, "settled"}]++
+			took := max(t.Settled.Sub(t.At).Seconds(), 0)
+			settled++
+			sum += took
+			for _, b := range settleBuckets {
+				if took <= b {
+					buckets[b]++
+				}
+			}
+		case t.Superseded:
+			counts[kind{t.From, t.To, t.Cause, "superseded"}]++
+		}
+	}
+	for k, n := range counts {
+		out <- prometheus.MustNewConstMetric(transitions.desc, prometheus.CounterValue, n, m, string(k.from), string(k.to), string(k.cause), k.outcome)
+	}
+	for cause, at := range newest {
+		gauge(out, lastMove, seconds(at), m, string(cause))
+	}
+	out <- prometheus.MustNewConstHistogram(settle.desc, settled, sum, buckets, m)
+}
+
+func collectGates(out chan<- prometheus.Metric, m string, evaluations []phases.Evaluation) {
+	for _, e := range evaluations {
+		if e.Kind != phases.GateKind {
+			continue
+		}
+		for _, v := range []phases.Verdict{phases.Pass, phases.Fail, phases.Inconclusive, phases.NoData, phases.Error} {
+			gauge(out, gateVerdict, truth(e.Verdict == v), m, e.Name, string(v))
+		}
+		gauge(out, gateSamples, float64(e.Samples), m, e.Name)
+		gauge(out, gateLast, seconds(e.At), m, e.Name)
+		ratio := e.Bound / e.Limit
+		if measured := e.Verdict != phases.NoData && e.Verdict != phases.Error; measured && !math.IsNaN(ratio) && !math.IsInf(ratio, 0) {
+			gauge(out, gateBound, ratio, m, e.Name)
+		}
+	}
+}
+
+func collectTriggers(out chan<- prometheus.Metric, m string, evaluations []phases.Evaluation) {
+	for _, e := range evaluations {
+		if e.Kind != phases.TriggerKind {
+			continue
+		}
+		for _, v := range []phases.Verdict{phases.Quiet, phases.Firing, phases.NoData, phases.Error} {
+			gauge(out, triggerState, truth(e.Verdict == v), m, e.Name, string(v))
+		}
+		gauge(out, triggerLast, seconds(e.At), m, e.Name)
+	}
+}
+
+func seconds(at time.Time) float64 { return float64(at.UnixMilli()) / 1000 }

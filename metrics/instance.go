@@ -1,0 +1,94 @@
+package metrics
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/stranglerfig/migrator/evidence"
+	"github.com/stranglerfig/migrator/stats"
+)
+
+// Observed is a *dual.Instance: what it has counted since it began. Counts and
+// sketches only grow, and no series is there twice.
+type Observed interface {
+	Observed() []evidence.Count
+}
+
+// NewInstance is the collector of one application instance's operations, for the
+// application's own registry. Several migrations in one process each have one.
+func NewInstance(i Observed, migration string) prometheus.Collector {
+	return &instance{
+		of: i, operations: operations.of(migration), durations: durations.of(migration),
+		added: added.of(migration), compared: compared.of(migration),
+	}
+}
+
+type instance struct {
+	of                                     Observed
+	operations, durations, added, compared *prometheus.Desc
+}
+
+// Describe implements prometheus.Collector.
+func (c *instance) Describe(out chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{c.operations, c.durations, c.added, c.compared} {
+		out <- d
+	}
+}
+
+// attempt is a series of operations but for its outcome.
+type attempt struct {
+	store     evidence.Store
+	operation evidence.Operation
+	role      evidence.Role
+}
+
+// Collect implements prometheus.Collector. An outcome that has not been seen is told
+// as 0 as soon as another of the same attempts has: an alert on its increase would
+// miss the first one else.
+func (c *instance) Collect(out chan<- prometheus.Metric) {
+	results := map[evidence.Outcome]uint64{}
+	attempts := map[attempt]map[evidence.Outcome]uint64{}
+	waits := new(stats.Sketch)
+	for _, n := range c.of.Observed() {
+		switch {
+		case n.Operation == evidence.Comparison:
+			results[n.Outcome] += n.N
+			continue
+		case n.Role == evidence.Added: // beside the writes that are counted by store
+			if n.Latency != nil {
+				waits.Merge(n.Latency)
+			}
+			continue
+		}
+		key := attempt{n.Store, n.Operation, n.Role}
+		if attempts[key] == nil {
+			attempts[key] = map[evidence.Outcome]uint64{}
+		}
+		attempts[key][n.Outcome] += n.N
+		if n.Latency != nil && n.Latency.Count() > 0 {
+			send(out, c.durations, n.Latency, string(n.Store), string(n.Operation), string(n.Role), string(n.Outcome))
+		}
+	}
+	for key, counts := range attempts {
+		for _, o := range []evidence.Outcome{evidence.OK, evidence.Failed, evidence.TimedOut, evidence.Rejected, evidence.Cancelled} {
+			counter(out, c.operations, counts[o], string(key.store), string(key.operation), string(key.role), string(o))
+		}
+	}
+	for _, r := range []evidence.Outcome{evidence.Agreed, evidence.Lagged, evidence.Mismatch, evidence.Lost, evidence.Undone, evidence.Dropped} {
+		counter(out, c.compared, results[r], string(r))
+	}
+	if waits.Count() > 0 {
+		send(out, c.added, waits)
+	}
+}
+
+func send(out chan<- prometheus.Metric, d *prometheus.Desc, s *stats.Sketch, labels ...string) {
+	h, err := newHistogram(d, s, labels...)
+	if err != nil {
+		h = prometheus.NewInvalidMetric(d, err)
+	}
+	out <- h
+}
+
+func counter(out chan<- prometheus.Metric, d *prometheus.Desc, n uint64, labels ...string) {
+	out <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(n), labels...)
+}

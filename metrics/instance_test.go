@@ -1,0 +1,186 @@
+package metrics_test
+
+import (
+	"fmt"
+	"math"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	dto "github.com/prometheus/client_model/go"
+
+	"github.com/stranglerfig/migrator/evidence"
+	"github.com/stranglerfig/migrator/internal/testenv"
+	"github.com/stranglerfig/migrator/metrics"
+	"github.com/stranglerfig/migrator/sources"
+	"github.com/stranglerfig/migrator/stats"
+)
+
+func TestMain(m *testing.M) { testenv.Main(m) }
+
+type counted []evidence.Count
+
+func (c counted) Observed() []evidence.Count { return c }
+
+// spread is n durations, evenly from 1 ms to 100 ms.
+func spread(n int) (s *stats.Sketch, sum float64) {
+	s = new(stats.Sketch)
+	for i := range n {
+		d := time.Millisecond + time.Duration(i)*99*time.Millisecond/time.Duration(n-1)
+		s.Add(d, 1)
+		sum += d.Seconds()
+	}
+	return s, sum
+}
+
+func series(op evidence.Operation, store evidence.Store, role evidence.Role, outcome evidence.Outcome) evidence.Series {
+	return evidence.Series{Operation: op, Store: store, Role: role, Outcome: outcome}
+}
+
+func anInstance() counted {
+	reads, _ := spread(10_000)
+	waits, _ := spread(100)
+	late := new(stats.Sketch)
+	late.Add(3*time.Second, 5)
+	return counted{
+		{Series: series(evidence.Read, evidence.Legacy, evidence.Serving, evidence.OK), N: 640_000, Latency: reads},
+		{Series: series(evidence.Read, evidence.Target, evidence.Shadow, evidence.TimedOut), N: 7},
+		{Series: series(evidence.Write, evidence.Both, evidence.Added, evidence.OK), N: 900, Latency: waits},
+		{Series: series(evidence.Write, evidence.Both, evidence.Added, evidence.Failed), N: 5, Latency: late},
+		{Series: series(evidence.Comparison, evidence.Both, evidence.Shadow, evidence.Agreed), N: 990},
+		{Series: series(evidence.Comparison, evidence.Both, evidence.Shadow, evidence.Mismatch), N: 3},
+	}
+}
+
+func TestAnInstanceTellsWhatItCounted(t *testing.T) {
+	t.Parallel()
+	r := prometheus.NewPedanticRegistry()
+	products, sessions := metrics.NewInstance(anInstance(), "products"), metrics.NewInstance(counted{}, "sessions")
+	r.MustRegister(products, sessions)
+	families, err := r.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	known := map[string]metrics.Info{}
+	for _, i := range metrics.Application() {
+		known[i.Name] = i
+	}
+	got := map[string]float64{}
+	for _, f := range families {
+		info := known[f.GetName()]
+		if f.GetHelp() != info.Help || strings.ToLower(f.GetType().String()) != info.Type {
+			t.Errorf("%s is a %s, the catalogue says %+v", f.GetName(), f.GetType(), info)
+		}
+		for _, m := range f.GetMetric() {
+			var labels []string
+			for _, l := range m.GetLabel() {
+				if !strings.Contains(" "+strings.Join(info.Labels, " ")+" ", " "+l.GetName()+" ") {
+					t.Errorf("%s has a label %s", f.GetName(), l.GetName())
+				}
+				labels = append(labels, l.GetValue())
+			}
+			name := strings.TrimPrefix(f.GetName(), "migrator_") + "{" + strings.Join(labels, ", ") + "}"
+			got[name] = m.GetCounter().GetValue() + float64(m.GetHistogram().GetSampleCount())
+		}
+	}
+	want := map[string]float64{
+		"operation_duration_seconds{products, read, ok, serving, legacy}": 10_000,
+		"write_added_seconds{products}":                                   105,
+	}
+	for outcome, n := range map[string]float64{"ok": 640_000, "error": 0, "timeout": 0, "rejected": 0, "cancelled": 0} {
+		want["operations_total{products, read, "+outcome+", serving, legacy}"] = n
+	}
+	for outcome, n := range map[string]float64{"ok": 0, "error": 0, "timeout": 7, "rejected": 0, "cancelled": 0} {
+		want["operations_total{products, read, "+outcome+", shadow, target}"] = n
+	}
+	for result, n := range map[string]float64{"agreed": 990, "lagged": 0, "mismatch": 3, "lost": 0, "undone": 0, "dropped": 0} {
+		want["compare_total{products, "+result+"}"], want["compare_total{sessions, "+result+"}"] = n, 0
+	}
+	compare(t, got, want)
+	if !r.Unregister(products) {
+		t.Error("an instance that has left can't be taken out")
+	}
+}
+
+// The buckets say what the durations were, to the error that is documented.
+func TestHistogramsDoNotLie(t *testing.T) {
+	t.Parallel()
+	sketch, sum := spread(10_000)
+	r := prometheus.NewPedanticRegistry()
+	r.MustRegister(metrics.NewInstance(counted{{Series: series(evidence.Read, evidence.Legacy, evidence.Serving, evidence.OK), N: 1, Latency: sketch}}, "products"))
+	families, err := r.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var h *dto.Histogram
+	for _, f := range families {
+		if f.GetName() == "migrator_operation_duration_seconds" {
+			h = f.GetMetric()[0].GetHistogram()
+		}
+	}
+	if h.GetSampleCount() != 10_000 || math.Abs(h.GetSampleSum()-sum) > 0.01*sum {
+		t.Errorf("%d durations of %v s, want 10000 of %v", h.GetSampleCount(), h.GetSampleSum(), sum)
+	}
+	// shorter than a limit, as a share of all that are spread evenly
+	share := func(limit float64) float64 { return min(max((limit-0.001)/0.099, 0), 1) * 10_000 }
+	holds := func(limit float64, n float64) {
+		t.Helper()
+		if low, high := share(limit*0.99)-2, share(limit*1.01)+2; n < low || n > high {
+			t.Errorf("%v durations up to %v s, want %v to %v", n, limit, low, high)
+		}
+	}
+	for _, b := range h.GetBucket() {
+		holds(b.GetUpperBound(), float64(b.GetCumulativeCount()))
+	}
+	index, n, cumulative, next := int32(0), int64(0), int64(0), 0
+	for _, span := range h.GetPositiveSpan() {
+		index += span.GetOffset()
+		for range span.GetLength() {
+			n += h.GetPositiveDelta()[next]
+			cumulative += n
+			next++
+			holds(math.Exp2(float64(index)/8), float64(cumulative))
+			index++
+		}
+	}
+	if cumulative != 10_000 || h.GetSchema() != 3 || h.GetZeroCount() != 0 {
+		t.Errorf("%d in native buckets of schema %d, and %d at zero", cumulative, h.GetSchema(), h.GetZeroCount())
+	}
+}
+
+// A Prometheus that takes native histograms gets them.
+func TestPrometheusScrapesAnInstance(t *testing.T) {
+	t.Parallel()
+	r := prometheus.NewRegistry()
+	r.MustRegister(metrics.NewInstance(anInstance(), "products"))
+	exporter := httptest.NewServer(promhttp.HandlerFor(r, promhttp.HandlerOpts{}))
+	t.Cleanup(exporter.Close)
+	server := testenv.Prometheus(t, testenv.PrometheusOptions{Config: fmt.Sprintf(
+		"scrape_configs: [{job_name: shop, scrape_interval: 200ms, scrape_timeout: 200ms, static_configs: [{targets: [%q]}]}]", strings.TrimPrefix(exporter.URL, "http://"))})
+	ask := func(query string) float64 {
+		t.Helper()
+		tick := time.NewTicker(50 * time.Millisecond)
+		defer tick.Stop()
+		deadline := time.After(30 * time.Second)
+		for {
+			got := (&sources.Prometheus{URL: server.URL(), Query: query}).Read(t.Context())
+			if got.Verdict == "" {
+				return got.Value
+			}
+			select {
+			case <-tick.C:
+			case <-deadline:
+				t.Fatalf("%s: %s: %s", query, got.Verdict, got.Detail)
+			}
+		}
+	}
+	if got := ask(`histogram_quantile(0.9, migrator_operation_duration_seconds{operation="read"})`); math.Abs(got-0.0901) > 0.1*0.0901 {
+		t.Errorf("the 90th percentile is %v s, want 0.0901 to 10 %%", got)
+	}
+	if got := ask(`sum(migrator_compare_total{migration="products", result=~"mismatch|lost"}) / sum(migrator_compare_total)`); math.Abs(got-3.0/993) > 1e-9 {
+		t.Errorf("the share of mismatches is %v", got)
+	}
+}
