@@ -5,12 +5,10 @@ import (
 	"fmt"
 	"maps"
 	"reflect"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
@@ -123,29 +121,18 @@ func settingsReference() string {
 }
 
 // metricsReference describes what a Prometheus server gets.
-func metricsReference() (string, error) {
-	found := make(chan *prometheus.Desc)
-	go func() {
-		defer close(found)
-		(&metrics.Collector{}).Describe(found)
-	}()
+func metricsReference(all []metrics.Info) string {
 	var b strings.Builder
-	b.WriteString("| metric | labels | meaning |\n|---|---|---|\n")
-	for d := range found { // whose parts have no other way out than its text
-		m := metricText.FindStringSubmatch(d.String())
-		if m == nil {
-			return "", fmt.Errorf("a metric that can't be read: %s", d)
-		}
+	b.WriteString("| metric | type | labels | meaning | absent |\n|---|---|---|---|---|\n")
+	for _, m := range all {
 		labels := ""
-		if m[3] != "" {
-			labels = "`" + strings.ReplaceAll(m[3], ",", "`, `") + "`"
+		if len(m.Labels) > 0 {
+			labels = "`" + strings.Join(m.Labels, "`, `") + "`"
 		}
-		fmt.Fprintf(&b, "| `%s` | %s | %s |\n", m[1], labels, cell(m[2]))
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s |\n", m.Name, m.Type, labels, cell(m.Help), m.Absent)
 	}
-	return b.String(), nil
+	return b.String()
 }
-
-var metricText = regexp.MustCompile(`^Desc\{fqName: "([a-z_]+)", help: "(.*)", constLabels: \{\}, variableLabels: \{(.*)\}\}$`)
 
 // keyReference describes the description's keys, by its Go types, as the JSON Schema
 // does.

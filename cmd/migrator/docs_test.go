@@ -6,8 +6,11 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/stranglerfig/migrator/metrics"
 )
 
 //go:generate go test -count=1 -run TestGeneratedDocs . -update
@@ -85,8 +88,10 @@ func generate(name string, args []string) (string, error) {
 		return keyReference(), nil
 	case name == "settings" && len(args) == 0:
 		return settingsReference(), nil
-	case name == "metrics" && len(args) == 0:
-		return metricsReference()
+	case name == "metrics" && slices.Equal(args, []string{"daemon"}):
+		return metricsReference(metrics.Daemon()), nil
+	case name == "metrics" && slices.Equal(args, []string{"application"}):
+		return metricsReference(metrics.Application()), nil
 	case name == "code" && len(args) == 2:
 		return codeRegion(args[0], args[1])
 	default:

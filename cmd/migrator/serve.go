@@ -176,15 +176,7 @@ func (c *cli) handler(store *state.Store, all []*kept) (http.Handler, error) {
 	scraped, err := metrics.Handler(&metrics.Collector{
 		Migrations: names, Log: c.log,
 		Leads: func(name string) bool { return byName[name].leads.Load() },
-		Read: func(ctx context.Context, name string) (r metrics.Reading, err error) {
-			if r.Evidence, err = store.Evidence(ctx, name); err == nil {
-				r.LastClean, err = store.LastClean(ctx, name)
-			}
-			if errors.Is(err, state.ErrUnknownMigration) {
-				return metrics.Reading{}, nil
-			}
-			return r, err
-		},
+		Read:  func(ctx context.Context, name string) (metrics.Reading, error) { return readMetrics(ctx, store, name) },
 	})
 	if err != nil {
 		return nil, err
@@ -215,4 +207,27 @@ func (c *cli) handler(store *state.Store, all []*kept) (http.Handler, error) {
 		},
 	}
 	return api.Handler(), nil
+}
+
+// readMetrics reads one migration for a scrape.
+func readMetrics(ctx context.Context, store *state.Store, name string) (r metrics.Reading, err error) {
+	r.Evidence, err = store.Evidence(ctx, name)
+	if errors.Is(err, state.ErrUnknownMigration) {
+		return metrics.Reading{}, nil
+	}
+	if err != nil {
+		return r, err
+	}
+	changes, err := store.Changes(ctx, name)
+	if err != nil {
+		return r, err
+	}
+	for _, c := range changes {
+		r.Transitions = append(r.Transitions, metrics.Transition(c))
+	}
+	if r.Coverage, err = store.Coverage(ctx, name); err != nil {
+		return r, err
+	}
+	r.LastClean, err = store.LastClean(ctx, name)
+	return r, err
 }

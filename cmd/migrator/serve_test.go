@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
 	goredis "github.com/redis/go-redis/v9"
 
 	"github.com/stranglerfig/migrator/dual"
@@ -247,7 +248,7 @@ func TestServeRepairsOnceTheTargetIsBack(t *testing.T) {
 func (o *operator) scrapes(d *daemon, want map[string]float64) {
 	o.t.Helper()
 	code, body := d.get("/metrics")
-	var parser expfmt.TextParser
+	parser := expfmt.NewTextParser(model.UTF8Validation)
 	families, err := parser.TextToMetricFamilies(strings.NewReader(body))
 	if err != nil || code != http.StatusOK {
 		o.t.Fatalf("%d: %v", code, err)
