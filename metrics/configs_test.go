@@ -1,0 +1,203 @@
+package metrics_test
+
+import (
+	"encoding/json"
+	"net/http"
+	"net/url"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/stranglerfig/migrator/internal/testenv"
+	"github.com/stranglerfig/migrator/metrics"
+)
+
+const rulesDir = "../configs/prometheus/"
+
+type rule struct {
+	Record, Alert, Expr string
+	Labels, Annotations map[string]string
+}
+
+func read(t *testing.T, path string) []byte {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+func rules(t *testing.T) (all []rule) {
+	t.Helper()
+	for _, file := range []string{"recording.rules.yml", "alerts.rules.yml"} {
+		var doc struct{ Groups []struct{ Rules []rule } }
+		if err := yaml.Unmarshal(read(t, rulesDir+file), &doc); err != nil {
+			t.Fatal(err)
+		}
+		for _, g := range doc.Groups {
+			all = append(all, g.Rules...)
+		}
+	}
+	return all
+}
+
+var metricName = regexp.MustCompile(`[a-z_:]*\bmigrator_[a-z0-9_:]+|[a-z_]+:migrator_[a-z0-9_:]+`)
+
+// known are the names that an expression may have: of metrics, of a histogram's parts,
+// of what is recorded.
+func known(t *testing.T) (names []string) {
+	t.Helper()
+	for _, i := range append(metrics.Daemon(), metrics.Application()...) {
+		names = append(names, i.Name)
+		if i.Type == "histogram" {
+			names = append(names, i.Name+"_bucket", i.Name+"_sum", i.Name+"_count")
+		}
+	}
+	for _, r := range rules(t) {
+		if r.Record != "" {
+			names = append(names, r.Record)
+		}
+	}
+	return names
+}
+
+func checkNames(t *testing.T, where, expr string, names []string) {
+	t.Helper()
+	found := metricName.FindAllString(expr, -1)
+	if len(found) == 0 {
+		t.Errorf("%s asks for no metric: %s", where, expr)
+	}
+	for _, name := range found {
+		if !slices.Contains(names, name) {
+			t.Errorf("%s asks for %s, which nobody tells", where, name)
+		}
+	}
+}
+
+// Every rule asks for what there is; every alert leads to a section that exists, has a
+// severity, and is tested both ways.
+func TestRulesStandOnWhatThereIs(t *testing.T) {
+	t.Parallel()
+	names := known(t)
+	guide := string(read(t, "../docs/alerts.md"))
+	var alerts []string
+	for _, r := range rules(t) {
+		checkNames(t, r.Record+r.Alert, r.Expr, names)
+		if r.Alert == "" {
+			continue
+		}
+		alerts = append(alerts, r.Alert)
+		if want := "https://github.com/stranglerfig/migrator/blob/main/docs/alerts.md#" + strings.ToLower(r.Alert); r.Annotations["runbook_url"] != want {
+			t.Errorf("%s: its runbook is %q, want %s", r.Alert, r.Annotations["runbook_url"], want)
+		}
+		if !strings.Contains(guide, "\n## "+r.Alert+"\n") {
+			t.Errorf("docs/alerts.md has no section %s", r.Alert)
+		}
+		if s := r.Labels["severity"]; s != "page" && s != "warn" {
+			t.Errorf("%s: severity %q", r.Alert, s)
+		}
+	}
+	for _, m := range regexp.MustCompile(`(?m)^## (.+)$`).FindAllStringSubmatch(guide, -1) {
+		if !slices.Contains(alerts, m[1]) {
+			t.Errorf("docs/alerts.md describes %s, which there is not", m[1])
+		}
+	}
+	fires, rests := tested(t)
+	for _, a := range alerts {
+		if !fires[a] || !rests[a] {
+			t.Errorf("%s: tested to fire %v, not to fire %v", a, fires[a], rests[a])
+		}
+	}
+	for _, a := range []string{
+		"MismatchWarn", "MismatchPage", "NoComparisons", "FleetUnsettled", "TriggerBlind", "TriggerErrors",
+		"ReconcileStale", "JournalGrowing", "CaptureLag", "WALHeld", "AutoRolledBack", "DrillStale",
+	} {
+		if !slices.Contains(alerts, a) {
+			t.Errorf("there is no alert %s any more", a)
+		}
+	}
+}
+
+var alertAsked = regexp.MustCompile(`ALERTS\{alertname="(\w+)"`)
+
+func tested(t *testing.T) (fires, rests map[string]bool) {
+	t.Helper()
+	fires, rests = map[string]bool{}, map[string]bool{}
+	for _, file := range []string{"alerts_test.yml", "alerts_slow_test.yml"} {
+		var doc struct {
+			Tests []struct {
+				Expressions []struct {
+					Expr    string `yaml:"expr"`
+					Samples []any  `yaml:"exp_samples"`
+				} `yaml:"promql_expr_test"`
+			}
+		}
+		if err := yaml.Unmarshal(read(t, rulesDir+file), &doc); err != nil {
+			t.Fatal(err)
+		}
+		for _, test := range doc.Tests {
+			for _, e := range test.Expressions {
+				if name := alertAsked.FindStringSubmatch(e.Expr)[1]; len(e.Samples) > 0 {
+					fires[name] = true
+				} else {
+					rests[name] = true
+				}
+			}
+		}
+	}
+	return fires, rests
+}
+
+func TestRulesByPromtool(t *testing.T) {
+	t.Parallel()
+	for _, args := range [][]string{
+		{"check", "config", rulesDir + "prometheus.yml"},
+		{"check", "rules", rulesDir + "recording.rules.yml", rulesDir + "alerts.rules.yml"},
+		{"test", "rules", rulesDir + "alerts_test.yml", rulesDir + "alerts_slow_test.yml"},
+	} {
+		if out, err := testenv.Promtool(t, args...); err != nil {
+			t.Errorf("promtool %s: %v\n%s", strings.Join(args, " "), err, out)
+		}
+	}
+}
+
+// Every query of the dashboard asks for what there is, and a Prometheus takes it.
+func TestDashboard(t *testing.T) {
+	t.Parallel()
+	var dashboard struct {
+		Panels []struct {
+			Title   string
+			Targets []struct{ Expr string }
+		}
+	}
+	if err := json.Unmarshal(read(t, "../configs/grafana/migrator.json"), &dashboard); err != nil {
+		t.Fatal(err)
+	}
+	names := known(t)
+	var queries []string
+	for _, p := range dashboard.Panels {
+		for _, target := range p.Targets {
+			checkNames(t, p.Title, target.Expr, names)
+			queries = append(queries, strings.NewReplacer("$migration", "products", "$__rate_interval", "5m").Replace(target.Expr))
+		}
+	}
+	if len(queries) < len(dashboard.Panels) || len(queries) < 15 {
+		t.Errorf("%d queries of %d panels", len(queries), len(dashboard.Panels))
+	}
+	server := testenv.Prometheus(t)
+	for _, query := range append(queries, "sum(") {
+		resp, err := http.Get(server.URL() + "/api/v1/query?query=" + url.QueryEscape(query))
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if (resp.StatusCode == http.StatusOK) != (query != "sum(") {
+			t.Errorf("%s: %s", query, resp.Status)
+		}
+	}
+}
