@@ -92,10 +92,10 @@ var (
 	application = []*metric{operations, durations, added, compared}
 )
 
-// Daemon describes what a Collector tells, Application what NewInstance's tells.
+// Daemon describes what a Collector tells.
 func Daemon() []Info { return infos(daemon) }
 
-// Application: see Daemon.
+// Application describes what NewInstance's collector tells.
 func Application() []Info { return infos(application) }
 
 func infos(all []*metric) (found []Info) {

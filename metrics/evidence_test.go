@@ -91,7 +91,7 @@ func TestTransitionsOnlyGoUp(t *testing.T) {
 	open := []metrics.Transition{step(0, phases.CauseAdvance)}
 	settled := []metrics.Transition{step(0, phases.CauseAdvance)}
 	settled[0].Settled = settled[0].At.Add(4 * time.Second)
-	overtaken := append(settled[:1:1], step(1, phases.CauseAdvance), step(2, phases.CauseFailure))
+	overtaken := []metrics.Transition{settled[0], step(1, phases.CauseAdvance), step(2, phases.CauseFailure)}
 	overtaken[1].Superseded = true
 	overtaken[2].Settled = overtaken[2].At.Add(time.Hour)
 	last := map[string]float64{}

@@ -52,7 +52,7 @@ func buckets(s *stats.Sketch) (native map[int]int64, classic []uint64, sum float
 	native, classic = map[int]int64{}, make([]uint64, len(classicBuckets))
 	for d, n := range s.All() {
 		v := d.Seconds()
-		native[int(math.Ceil(math.Log2(v)*(1<<nativeSchema)))] += int64(n) //nolint:gosec // at most 2^53
+		native[int(math.Ceil(math.Log2(v)*(1<<nativeSchema)))] += int64(n)
 		for i, limit := range classicBuckets {
 			if v <= limit {
 				classic[i] += n
