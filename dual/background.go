@@ -24,7 +24,7 @@ func (w *Writer[K, V]) later(p *pin, changes []Change[K, V], notAfter time.Time,
 		return w.journalLater(p, lost, clockErr)
 	}
 	for n, c := range changes {
-		b := &backgroundWrite[K, V]{w: w, pin: p.share(), change: c, notAfter: notAfter}
+		b := &backgroundWrite[K, V]{w: w, pin: p.outlive(true), change: c, notAfter: notAfter}
 		select {
 		case w.i.queue <- b:
 		default:

@@ -53,6 +53,12 @@ type Config struct {
 	// operations to end and background writes to land (10s). What is over it
 	// leaves uncleanly: the migration then needs a full reconcile before cutover.
 	LeaveWithin time.Duration
+	// OnOperation, for traces and tests, is called when an operation has pinned its
+	// route; what it returns, if not nil, is called when that pin is released, and
+	// until then no later epoch is acknowledged. Both run in the operation's way
+	// and are called from many goroutines. A change that waits for the journal
+	// holds its route too, but touches no store and is not told of.
+	OnOperation func(Operation) func()
 	// Clock reads a clock that goes on while the machine is suspended; for tests.
 	Clock func() time.Duration
 }

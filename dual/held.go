@@ -30,6 +30,7 @@ type held struct {
 	cancel context.CancelFunc
 
 	instance *Instance
+	tell     func(Operation) func() // Config.OnOperation
 	mask     uintptr
 	shards   []shard
 }
@@ -50,7 +51,7 @@ func newHeld(i *Instance, g Grant, l *lease) *held {
 	h := &held{
 		route: g.Route, reads: way.Reads, writes: way.Writes, shadow: way.Shadow, fallback: way.Fallback,
 		lease: l, fenceEra: g.FenceEra, reversible: g.Reversible,
-		instance: i, mask: uintptr(i.shards - 1), shards: make([]shard, i.shards),
+		instance: i, tell: i.set.OnOperation, mask: uintptr(i.shards - 1), shards: make([]shard, i.shards),
 	}
 	h.over, h.cancel = context.WithCancel(context.Background())
 	return h
@@ -75,8 +76,9 @@ func (h *held) underway() uint64 {
 
 // pin is an operation's hold on its route.
 type pin struct {
-	h *held
-	s *shard
+	h   *held
+	s   *shard
+	end func() // of Config.OnOperation
 }
 
 // shardOf picks a shard by the goroutine's stack: the same goroutine mostly gets
@@ -93,7 +95,11 @@ func (i *Instance) pinRead() pin {
 		s := h.shardOf()
 		s.reads.Add(1)
 		if i.held.Load() == h { // else it may have been found idle before we counted
-			return pin{h, s}
+			p := pin{h: h, s: s}
+			if h.tell != nil {
+				p.announce(false, false)
+			}
+			return p
 		}
 		s.undoneReads.Add(1)
 		s.done.Add(1)
@@ -107,7 +113,11 @@ func (i *Instance) pinWrite() pin {
 		s := h.shardOf()
 		s.writes.Add(1)
 		if i.held.Load() == h {
-			return pin{h, s}
+			p := pin{h: h, s: s}
+			if h.tell != nil {
+				p.announce(true, false)
+			}
+			return p
 		}
 		s.undoneWrites.Add(1)
 		s.done.Add(1)
@@ -119,12 +129,25 @@ func (i *Instance) pinWrite() pin {
 // pin holds the route meanwhile.
 func (p pin) share() pin {
 	p.s.extra.Add(1)
-	return p
+	return pin{h: p.h, s: p.s}
+}
+
+// outlive is share for work of the application's stores, which it is told of.
+func (p pin) outlive(write bool) pin {
+	own := p.share()
+	if own.h.tell != nil {
+		own.announce(write, true)
+	}
+	return own
 }
 
 // release ends the operation; releasing twice does nothing.
 func (p *pin) release() {
 	if p.s == nil {
+		return
+	}
+	if p.end != nil {
+		p.conclude()
 		return
 	}
 	p.s.done.Add(1)

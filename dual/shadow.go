@@ -22,7 +22,7 @@ func (r *Reader[K, V]) shadow(ctx context.Context, p pin, key K, first look[V]) 
 		return
 	}
 	r.i.count.shadows.Add(1)
-	own := p.share()
+	own := p.outlive(false)
 	go func() {
 		defer own.release()
 		defer r.shadows.Add(-1)

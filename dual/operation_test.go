@@ -1,0 +1,143 @@
+package dual
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stranglerfig/migrator/phases"
+)
+
+// witness keeps what OnOperation was told, and how many of it are not over.
+type witness struct {
+	mu   sync.Mutex
+	told []Operation
+	open map[Operation]int
+}
+
+func (w *witness) config(c *Config) {
+	w.open = map[Operation]int{}
+	c.OnOperation = func(o Operation) func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.told = append(w.told, o)
+		w.open[o]++
+		return func() {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.open[o]--
+		}
+	}
+}
+
+// take returns what was told since the last time, and how much of all is not over.
+func (w *witness) take() (told []Operation, underway int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	told, w.told = w.told, nil
+	for _, n := range w.open {
+		underway += n
+	}
+	return told, underway
+}
+
+func TestOperationsAreToldWithTheRouteThatTheyPinned(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var w witness
+		p := newParty(t, newFleet(route(phases.Legacy)), newTarget(), newLegacy(), adjust{config: w.config})
+		settle()
+		want := func(told ...Operation) {
+			t.Helper()
+			settle()
+			if got, open := w.take(); !slices.Equal(got, told) || open != 0 {
+				t.Fatalf("told %+v with %d open, want %+v", got, open, told)
+			}
+		}
+		first := p.Route()
+		p.mustPut(1, 1)
+		_ = p.get(1)
+		want(Operation{Route: first, Write: true}, Operation{Route: first})
+		p.fleet.move(phases.ShadowWrite, 0)
+		settle()
+		second := p.Route()
+		p.mustPut(1, 2)
+		want(Operation{Route: second, Write: true}, Operation{Route: second, Write: true, Background: true})
+		p.fleet.move(phases.DualRead, phases.All)
+		settle()
+		third := p.Route()
+		_ = p.get(1)
+		want(Operation{Route: third}, Operation{Route: third, Background: true})
+		p.fleet.do(func() { p.fleet.down = true })
+		tick(time.Minute)
+		_ = p.get(1)
+		want(Operation{Route: third, Lapsed: true}, Operation{Route: third, Background: true, Lapsed: true})
+		p.fleet.do(func() { p.fleet.down = false })
+		if err := p.stop(); err != nil {
+			t.Fatal(err)
+		}
+		_, _, _ = p.reader.Get(t.Context(), 1)
+		want() // refused: it pinned no route
+	})
+}
+
+func TestOperationIsToldToBeOverBeforeItsEpochIsLeft(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		hold := make(chan struct{})
+		atEnd := int64(-1)
+		var p *party
+		p = newParty(t, newFleet(route(phases.ShadowWrite)), newTarget(), newLegacy(), adjust{config: func(c *Config) {
+			c.OnOperation = func(o Operation) func() {
+				if !o.Background {
+					return nil
+				}
+				return func() {
+					<-time.After(time.Second) // whatever could be acknowledged has been
+					atEnd = p.fleet.acknowledged(p.Instance)
+				}
+			}
+		}})
+		settle()
+		p.target.do(func() { p.target.onApply = func(context.Context) error { <-hold; return nil } })
+		p.mustPut(1, 1)
+		p.fleet.move(phases.DualRead, phases.All)
+		settle()
+		close(hold)
+		tick(2 * time.Second)
+		if got := p.fleet.acknowledged(p.Instance); atEnd != 1 || got != 2 {
+			t.Fatalf("acknowledged %d when it was over, %d after", atEnd, got)
+		}
+		_ = p.stop()
+	})
+}
+
+func TestPanicOfTheApplicationsTraceReleasesTheRoute(t *testing.T) {
+	t.Parallel()
+	for _, atEnd := range []bool{false, true} {
+		i, err := Join(t.Context(), Config{Fleet: newFleet(route(phases.Grace)), OnOperation: func(Operation) func() {
+			if atEnd {
+				return func() { panic("at the end") }
+			}
+			panic("at the beginning")
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		func() {
+			defer func() {
+				if recover() == nil {
+					t.Error("the panic was swallowed")
+				}
+			}()
+			p := i.pinWrite()
+			p.release()
+		}()
+		if n := i.Stats().Underway; n != 0 {
+			t.Errorf("at the end %v: %d operations under way", atEnd, n)
+		}
+	}
+}
