@@ -11,32 +11,38 @@ import (
 // deadline, and returns those that the target does not have, as far as is known. It does not
 // heed the end of the caller's context: the write has happened.
 func (w *Writer[K, V]) applyAll(ctx context.Context, h *held, changes []Change[K, V], notAfter time.Time, clockErr error) ([]Lost, error) {
-	switch {
-	case clockErr != nil:
+	if clockErr != nil {
 		return w.loseAll(changes, clockErr)
-	case !w.guard.allow():
+	}
+	passed, ok := w.guard.allow()
+	if !ok {
 		return w.loseAll(changes, errBreakerOpen)
 	}
-	answered := false
-	defer func() { w.guard.done(answered) }()
+	said := errNoAnswer
+	defer func() { w.guard.report(passed, said) }()
 	var e effort
 	if len(changes) > 1 {
 		e.until = time.Now().Add(w.i.set.Writing.Deadline)
 	}
 	if len(changes) > 1 && w.batch != nil {
-		lost, cause, ok := w.applyBatch(ctx, h, changes, notAfter, &e)
-		answered = ok
+		lost, cause, answered := w.applyBatch(ctx, h, changes, notAfter, &e)
+		if answered {
+			said = nil
+		}
 		return lost, cause
 	}
 	var lost []Lost
 	var cause error
-	answered = true
+	answered := true
 	for n := range changes {
 		err, ok := w.applyOne(ctx, h, changes[n], notAfter, &e)
 		if err != nil {
 			lost, cause = append(lost, w.lose(changes[n], err)), err
 		}
 		answered = answered && ok
+	}
+	if answered {
+		said = nil
 	}
 	return lost, cause
 }

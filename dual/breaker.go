@@ -1,9 +1,12 @@
 package dual
 
 import (
+	"errors"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/sony/gobreaker/v2"
 )
 
 // Failures in a row that open a breaker, and for how long.
@@ -12,48 +15,84 @@ const (
 	breakerPause    = time.Minute
 )
 
+// errNothingSaid ends an attempt that says nothing of the store: the caller gave up.
+var errNothingSaid = errors.New("the caller gave up before the store answered")
+
 // breaker keeps an outage from adding its timeout to every operation: after some
-// failures in a row it lets none pass for a while, then one to probe.
+// failures in a row it lets none pass for a while, then one to probe. The states
+// are gobreaker's, which takes a lock and allocates on each operation: so it is
+// passed by until something fails, and told of successes only until they have
+// made up for it.
 type breaker struct {
-	clock    func() time.Duration
-	pause    time.Duration // 0: breakerPause
-	failures atomic.Int32
-	mu       sync.Mutex
-	open     bool
-	until    time.Duration // by clock; the next probe
+	pause   time.Duration // 0: breakerPause
+	failing atomic.Bool   // something has failed since all was well
+	mu      sync.Mutex
+	state   *gobreaker.TwoStepCircuitBreaker[struct{}] // nil until something fails
+	probe   func(error)                                // of the last one that was let pass
+	probed  time.Time
 }
 
-// allow tells that the operation may be tried; one that was allowed must be followed by done.
-func (b *breaker) allow() bool {
-	if b.failures.Load() < breakerFailures {
-		return true
+// pass lets one operation by; what it came to must be reported.
+type pass struct {
+	told func(error) // nil: gobreaker was not asked
+}
+
+func (b *breaker) allow() (p pass, ok bool) {
+	if !b.failing.Load() {
+		return pass{}, true
+	}
+	return b.ask()
+}
+
+// report tells the outcome: nil where the store answered, errNothingSaid or a failure.
+func (b *breaker) report(p pass, err error) {
+	if err == nil && p.told == nil && !b.failing.Load() {
+		return
+	}
+	b.tell(p, err)
+}
+
+func (b *breaker) ask() (p pass, ok bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.state == nil {
+		return pass{}, true
+	}
+	told, err := b.state.Allow()
+	if errors.Is(err, gobreaker.ErrTooManyRequests) && time.Since(b.probed) >= b.rest() {
+		b.probe(errNothingSaid) // it may never come back: another one probes
+		told, err = b.state.Allow()
+	}
+	if err != nil {
+		return pass{}, false
+	}
+	if b.state.State() == gobreaker.StateHalfOpen {
+		b.probe, b.probed = told, time.Now()
+	}
+	return pass{told}, true
+}
+
+func (b *breaker) tell(p pass, err error) {
+	if p.told == nil && errors.Is(err, errNothingSaid) {
+		return
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if !b.open {
-		return true
+	if b.state == nil {
+		b.state = gobreaker.NewTwoStepCircuitBreaker[struct{}](gobreaker.Settings{
+			Timeout:     b.rest(),
+			ReadyToTrip: func(c gobreaker.Counts) bool { return c.ConsecutiveFailures >= breakerFailures },
+			IsExcluded:  func(err error) bool { return errors.Is(err, errNothingSaid) },
+		})
 	}
-	now := b.clock()
-	if now < b.until {
-		return false
-	}
-	b.until = now + b.rest() // this one probes; should it never come back, another will
-	return true
-}
-
-func (b *breaker) done(ok bool) {
-	if ok {
-		if b.failures.Load() != 0 {
-			b.reset()
+	if p.told == nil { // it began when all was well
+		var refused error
+		if p.told, refused = b.state.Allow(); refused != nil {
+			return
 		}
-		return
 	}
-	if b.failures.Add(1) < breakerFailures {
-		return
-	}
-	b.mu.Lock()
-	b.open, b.until = true, b.clock()+b.rest()
-	b.mu.Unlock()
+	p.told(err)
+	b.failing.Store(b.state.State() != gobreaker.StateClosed || b.state.Counts().ConsecutiveFailures > 0)
 }
 
 func (b *breaker) rest() time.Duration {
@@ -63,9 +102,13 @@ func (b *breaker) rest() time.Duration {
 	return breakerPause
 }
 
+// reset closes the breaker: the store is known to answer.
 func (b *breaker) reset() {
+	if !b.failing.Load() {
+		return
+	}
 	b.mu.Lock()
-	b.open = false
-	b.failures.Store(0)
-	b.mu.Unlock()
+	defer b.mu.Unlock()
+	b.state = nil
+	b.failing.Store(false)
 }

@@ -18,6 +18,7 @@ var (
 	ErrNoUpdate = errors.New("legacy has retired and the write has no form for the target; give Op its Keys and Update")
 
 	errBreakerOpen = errors.New("the store has failed several times in a row and is not asked for a while")
+	errNoAnswer    = errors.New("the store gave no answer")
 	errNoClock     = errors.New("the target's clock can't be read")
 	errNoVersion   = errors.New("the change has no version; return it from the legacy write itself")
 	errQueueFull   = errors.New("the queue of background writes is full")

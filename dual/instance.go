@@ -58,7 +58,6 @@ func Join(ctx context.Context, c Config) (*Instance, error) {
 		fleet: c.Fleet, who: c.Identity, log: c.Logger, clock: c.Clock, set: c,
 		shards: shardCount(), wake: make(chan struct{}, 1), queue: make(chan job, c.Writing.Queue),
 	}
-	i.journal.clock = c.Clock
 	i.pending.init(c.Writing.Queue)
 	sent := i.clock()
 	g, err := i.fleet.Join(ctx, i.who)

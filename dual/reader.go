@@ -105,7 +105,7 @@ func NewReader[K comparable, V any](c ReaderConfig[K, V]) (*Reader[K, V], error)
 		c.RecheckTimes = 3
 	}
 	r := &Reader[K, V]{i: c.Instance, set: c}
-	r.guard.clock, r.guard.pause = c.Instance.clock, c.Instance.set.BreakerPause
+	r.guard.pause = c.Instance.set.BreakerPause
 	return r, nil
 }
 
@@ -194,7 +194,8 @@ func (r *Reader[K, V]) instead(ctx context.Context, p pin, key K) (V, bool, erro
 
 // get reads the target through the breaker.
 func (r *Reader[K, V]) get(ctx context.Context, key K) (entry Versioned[V], err error) {
-	if !r.guard.allow() {
+	passed, ok := r.guard.allow()
+	if !ok {
 		return entry, errBreakerOpen
 	}
 	bounded := ctx
@@ -204,8 +205,10 @@ func (r *Reader[K, V]) get(ctx context.Context, key K) (entry Versioned[V], err 
 		defer cancel()
 	}
 	entry, err = r.set.Target.Get(bounded, key)
-	if err == nil || ctx.Err() == nil { // a caller's impatience says nothing of the store
-		r.guard.done(err == nil)
+	if err == nil || ctx.Err() == nil {
+		r.guard.report(passed, err)
+	} else { // a caller's impatience says nothing of the store
+		r.guard.report(passed, errNothingSaid)
 	}
 	return entry, err
 }

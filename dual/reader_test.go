@@ -187,7 +187,7 @@ func TestHangingTargetFallsBackAfterTheTimeout(t *testing.T) {
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		tick(time.Minute)
+		tick(61 * time.Second)
 		if _, _, err := p.reader.Get(ctx, 1); !errors.Is(err, context.Canceled) {
 			t.Fatalf("a caller that has given up: %v", err)
 		}

@@ -57,10 +57,11 @@ func (i *Instance) fail(lost []Lost, cause error) error {
 
 // record journals, within the write's deadline counted anew.
 func (i *Instance) record(ctx context.Context, lost []Lost) (ruling Ruling, err error) {
-	if !i.journal.allow() {
+	passed, ok := i.journal.allow()
+	if !ok {
 		return ruling, errBreakerOpen
 	}
-	defer func() { i.journal.done(err == nil) }()
+	defer func() { i.journal.report(passed, err) }()
 	bounded := detach(ctx, i.set.Writing.Deadline)
 	defer bounded.stop()
 	for wait := 5 * time.Millisecond; ; wait *= 4 {

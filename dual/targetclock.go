@@ -68,7 +68,8 @@ func (t *targetClock) fetch(ctx context.Context, timeout time.Duration, force bo
 		<-c.done
 		return c.err
 	}
-	if !t.guard.allow() {
+	passed, ok := t.guard.allow()
+	if !ok {
 		t.mu.Unlock()
 		return fmt.Errorf("%w: %w", errNoClock, errBreakerOpen)
 	}
@@ -76,7 +77,7 @@ func (t *targetClock) fetch(ctx context.Context, timeout time.Duration, force bo
 	t.asking = c
 	t.mu.Unlock()
 	defer func() { // also when the application's Now panics
-		t.guard.done(c.err == nil)
+		t.guard.report(passed, c.err)
 		t.mu.Lock()
 		t.asking = nil
 		t.mu.Unlock()

@@ -53,9 +53,7 @@ func NewWriter[K comparable, V any](c WriterConfig[K, V]) (*Writer[K, V], error)
 	if w.fenced == nil {
 		w.fenced = func(err error) bool { return errors.Is(err, record.ErrFenced) }
 	}
-	for _, b := range []*breaker{&w.guard, &w.clock.guard} {
-		b.clock, b.pause = c.Instance.clock, c.Instance.set.BreakerPause
-	}
+	w.guard.pause, w.clock.guard.pause = c.Instance.set.BreakerPause, c.Instance.set.BreakerPause
 	c.Instance.follow(w.clock)
 	return w, nil
 }

@@ -1,0 +1,162 @@
+package dual
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stranglerfig/migrator/phases"
+)
+
+// attempt is one operation through the breaker; it tells whether it was let pass.
+func (b *breaker) attempt(err error) bool {
+	p, ok := b.allow()
+	if ok {
+		b.report(p, err)
+	}
+	return ok
+}
+
+func (b *breaker) trip(t *testing.T) {
+	t.Helper()
+	for range breakerFailures {
+		if !b.attempt(errDown) {
+			t.Fatal("open too early")
+		}
+	}
+	if b.attempt(nil) {
+		t.Fatal("not open after five failures in a row")
+	}
+}
+
+func TestBreakerOpensAfterFailuresInARowAndProbesAfterAWhile(t *testing.T) {
+	t.Parallel()
+	bubble(t, "a success between starts the count anew", func(t *testing.T) {
+		var b breaker
+		for range 3 {
+			for range breakerFailures - 1 {
+				b.attempt(errDown)
+			}
+			if !b.attempt(nil) || b.failing.Load() {
+				t.Fatal("open, or not well again")
+			}
+		}
+	})
+	bubble(t, "one probe", func(t *testing.T) {
+		var b breaker
+		b.trip(t)
+		tick(59 * time.Second)
+		if b.attempt(nil) {
+			t.Fatal("let pass within the pause")
+		}
+		tick(2 * time.Second)
+		p, ok := b.allow()
+		if !ok || b.attempt(nil) {
+			t.Fatal("want one probe, and one only")
+		}
+		b.report(p, errDown)
+		if b.attempt(nil) {
+			t.Fatal("let pass after a failed probe")
+		}
+		tick(61 * time.Second)
+		if !b.attempt(nil) || !b.attempt(nil) || b.failing.Load() {
+			t.Fatal("not closed after a probe that went well")
+		}
+	})
+	bubble(t, "a probe that never returns", func(t *testing.T) {
+		b := breaker{pause: time.Second}
+		b.trip(t)
+		tick(1001 * time.Millisecond)
+		lost, ok := b.allow()
+		if !ok {
+			t.Fatal("no probe")
+		}
+		tick(999 * time.Millisecond)
+		if b.attempt(nil) {
+			t.Fatal("a second probe beside the first")
+		}
+		tick(time.Millisecond)
+		if !b.attempt(nil) {
+			t.Fatal("blocked by a probe that never returned")
+		}
+		b.report(lost, errDown) // after all: of a time before the store was well
+		if !b.attempt(nil) {
+			t.Fatal("open")
+		}
+	})
+	bubble(t, "a caller that gives up says nothing", func(t *testing.T) {
+		var b breaker
+		for range 10 {
+			b.attempt(errNothingSaid)
+		}
+		b.trip(t)
+		tick(61 * time.Second)
+		if !b.attempt(errNothingSaid) || !b.attempt(errNothingSaid) || !b.attempt(nil) || b.failing.Load() {
+			t.Fatal("the impatient ones were taken for the probe's answer")
+		}
+	})
+	bubble(t, "operations that began when all was well", func(t *testing.T) {
+		var b breaker
+		var passes []pass
+		for range breakerFailures + 1 {
+			p, _ := b.allow()
+			passes = append(passes, p)
+		}
+		for _, p := range passes[:breakerFailures] {
+			b.report(p, errDown)
+		}
+		b.report(passes[breakerFailures], nil)
+		if b.attempt(nil) {
+			t.Fatal("failures that end together don't count together, or an old success closes")
+		}
+		b.reset()
+		if !b.attempt(nil) || b.failing.Load() {
+			t.Fatal("open after a reset")
+		}
+	})
+}
+
+func TestBreakersAreOfOneStoreAndKindEach(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := newParty(t, newFleet(route(phases.Cutover)), newTarget(), newLegacy(), adjust{idle: true})
+		apart(p, 2)
+		p.target.do(func() { p.target.onGet = func(context.Context) error { return errDown } })
+		for range 10 {
+			_ = p.get(1)
+		}
+		p.mustPut(1, 7)
+		if v, _ := p.target.value(1); v != 7 {
+			t.Fatal("failing reads keep writes from the target")
+		}
+		_, ok := p.reader.guard.allow()
+		if _, clock := p.writer.clock.guard.allow(); ok || !clock || p.writer.guard.failing.Load() {
+			t.Fatal("want the breaker of reads open, alone")
+		}
+	})
+}
+
+func TestJournalsBreakerClosesWhenTheStateAnswers(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := newParty(t, newFleet(route(phases.Grace)), newTarget(), newLegacy(), adjust{config: func(c *Config) { c.Writing.OnTargetFailure = Degrade }})
+		settle()
+		p.target.do(func() { p.target.onApply = func(context.Context) error { return errDown } })
+		p.fleet.do(func() { p.fleet.down = true })
+		var e *TargetError
+		for range breakerFailures + 1 {
+			if err := p.put(1, 1); !errors.As(err, &e) {
+				t.Fatalf("got %v", err)
+			}
+		}
+		if !errors.Is(e, errBreakerOpen) {
+			t.Fatalf("the journal is still asked: %v", e)
+		}
+		p.fleet.do(func() { p.fleet.down = false })
+		tick(6 * time.Second) // a renewal
+		p.mustPut(1, 2)
+		_ = p.stop()
+	})
+}
