@@ -40,6 +40,7 @@ func (w *Writer[K, V]) later(p *pin, changes []Change[K, V], notAfter time.Time,
 // journalLater hands changes to Run, which journals them. When even that has no
 // room the write can't be acknowledged.
 func (w *Writer[K, V]) journalLater(p *pin, lost []Lost, cause error) error {
+	p.h.saw.count(writeBehind, classify(context.Background(), cause), uint64(len(lost)))
 	w.i.count.targetFailures.Add(uint64(len(lost)))
 	if w.i.pending.add(p, lost, true) {
 		return nil
@@ -52,7 +53,9 @@ func (b *backgroundWrite[K, V]) do(ctx context.Context) {
 	defer b.pin.release()
 	failpoint.Here("dual.queue.taken")
 	changes := []Change[K, V]{b.change}
-	lost, _ := b.w.applyAll(ctx, b.pin.h, changes, b.notAfter, nil)
+	began := watch()
+	lost, cause := b.w.applyAll(ctx, b.pin.h, changes, b.notAfter, nil)
+	b.pin.h.saw.beside(ctx, writeBehind, cause, began)
 	failpoint.Here("dual.queue.applied")
 	if len(lost) == 0 {
 		return

@@ -55,7 +55,8 @@ type ReturnJournal interface {
 }
 
 // Observer is a Fleet that takes what the instance has counted. A window that is
-// handed in twice counts once. The lease may have run out since; one that the state
+// handed in twice, by incarnation and sequence, counts once: an instance sends again what it
+// was not told of. The lease may have run out since; one that the state
 // does not know is refused with ErrLeaseLost.
 type Observer interface {
 	Observe(ctx context.Context, lease string, windows []evidence.Window) error

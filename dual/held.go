@@ -2,6 +2,7 @@ package dual
 
 import (
 	"context"
+	"math/rand/v2"
 	"sync/atomic"
 	"unsafe"
 
@@ -33,17 +34,30 @@ type held struct {
 	tell     func(Operation) func() // Config.OnOperation
 	mask     uintptr
 	shards   []shard
+	// Began as the route was replaced and began anew, or was refused.
+	undoneReads, undoneWrites atomic.Uint64
+
+	configHash string
+	seed       uint64 // of the choice of reads to shadow
+	saw        observed
+
+	// What windows have told of; with their lock.
+	told                      [seriesCount]uint64
+	windowReads, windowWrites uint64
+	seen                      bool // over when it was last looked at; with the instance's lock
 }
 
 // shard is a share of a route's counters: one cache line, so that goroutines on
 // different processors don't wait for each other. An operation adds to reads or
-// writes (or extra, for work that outlives it) and, when it is over, to done.
+// writes (or extra, for work that outlives it) and, when it is over, to one of the
+// others, by what it came to.
 type shard struct {
-	reads, writes, extra      atomic.Uint64
-	undoneReads, undoneWrites atomic.Uint64 // began as the route was replaced, and began anew
-	done                      atomic.Uint64
-	other                     atomic.Uint64 // reads that the route's exceptional store answered
-	_                         uint64
+	reads, writes, extra atomic.Uint64
+	readsOK              atomic.Uint64 // answered by the route's usual store (legacy, in cutover)
+	otherOK              atomic.Uint64 // reads of cutover that the target answered
+	writesOK             atomic.Uint64 // of one record, and every store that the route names has it
+	done                 atomic.Uint64 // anything else: observed says more
+	_                    uint64
 }
 
 func newHeld(i *Instance, g Grant, l *lease) *held {
@@ -51,6 +65,7 @@ func newHeld(i *Instance, g Grant, l *lease) *held {
 	h := &held{
 		route: g.Route, reads: way.Reads, writes: way.Writes, shadow: way.Shadow, fallback: way.Fallback,
 		lease: l, fenceEra: g.FenceEra, reversible: g.Reversible,
+		configHash: g.ConfigHash, seed: rand.Uint64(),
 		instance: i, tell: i.set.OnOperation, mask: uintptr(i.shards - 1), shards: make([]shard, i.shards),
 	}
 	h.over, h.cancel = context.WithCancel(context.Background())
@@ -65,7 +80,8 @@ func (h *held) idle() bool { return h.underway() == 0 }
 func (h *held) underway() uint64 {
 	var done, begun uint64
 	for i := range h.shards {
-		done += h.shards[i].done.Load()
+		s := &h.shards[i]
+		done += s.done.Load() + s.readsOK.Load() + s.otherOK.Load() + s.writesOK.Load()
 	}
 	for i := range h.shards {
 		s := &h.shards[i]
@@ -76,9 +92,13 @@ func (h *held) underway() uint64 {
 
 // pin is an operation's hold on its route.
 type pin struct {
-	h   *held
-	s   *shard
-	end func() // of Config.OnOperation
+	h    *held
+	s    *shard
+	slot *atomic.Uint64 // of s, where release counts it
+	nth  uint64         // of its shard's reads or writes
+	end  func()         // of Config.OnOperation
+	// timed is decided before the operation does anything.
+	timed bool
 }
 
 // shardOf picks a shard by the goroutine's stack: the same goroutine mostly gets
@@ -93,15 +113,15 @@ func (i *Instance) pinRead() pin {
 	for {
 		h := i.held.Load()
 		s := h.shardOf()
-		s.reads.Add(1)
+		nth := s.reads.Add(1)
 		if i.held.Load() == h { // else it may have been found idle before we counted
-			p := pin{h: h, s: s}
+			p := pin{h: h, s: s, slot: &s.done, nth: nth, timed: nth&i.skipReads.Load() == 0}
 			if h.tell != nil {
 				p.announce(false, false)
 			}
 			return p
 		}
-		s.undoneReads.Add(1)
+		h.undoneReads.Add(1)
 		s.done.Add(1)
 		i.nudge()
 	}
@@ -111,15 +131,15 @@ func (i *Instance) pinWrite() pin {
 	for {
 		h := i.held.Load()
 		s := h.shardOf()
-		s.writes.Add(1)
+		nth := s.writes.Add(1)
 		if i.held.Load() == h {
-			p := pin{h: h, s: s}
+			p := pin{h: h, s: s, slot: &s.done, nth: nth, timed: nth&i.skipWrites.Load() == 0}
 			if h.tell != nil {
 				p.announce(true, false)
 			}
 			return p
 		}
-		s.undoneWrites.Add(1)
+		h.undoneWrites.Add(1)
 		s.done.Add(1)
 		i.nudge()
 	}
@@ -129,7 +149,7 @@ func (i *Instance) pinWrite() pin {
 // pin holds the route meanwhile.
 func (p pin) share() pin {
 	p.s.extra.Add(1)
-	return pin{h: p.h, s: p.s}
+	return pin{h: p.h, s: p.s, slot: &p.s.done}
 }
 
 // outlive is share for work of the application's stores, which it is told of.
@@ -150,9 +170,21 @@ func (p *pin) release() {
 		p.conclude()
 		return
 	}
-	p.s.done.Add(1)
+	p.slot.Add(1)
 	p.s = nil
 	if i := p.h.instance; i.held.Load() != p.h {
 		i.nudge()
 	}
+}
+
+// sampled decides before anything is read, so that how a read turns out has no say
+// in it. It costs a fifth of a random number.
+func (p *pin) sampled(share phases.Percent) bool {
+	if share == 0 {
+		return false
+	}
+	x := (p.nth + p.h.seed) * 0x9E3779B97F4A7C15
+	x = (x ^ x>>30) * 0xBF58476D1CE4E5B9
+	x = (x ^ x>>27) * 0x94D049BB133111EB
+	return share.Takes(x ^ x>>31)
 }

@@ -22,21 +22,25 @@ type Instance struct {
 	set    Config
 	shards int
 
-	held    atomic.Pointer[held]
-	wake    chan struct{} // something for Run to look at
-	asked   atomic.Bool   // somebody wants the route to be asked for now
-	hinted  atomic.Int64  // the highest epoch that a hint named
-	running atomic.Bool
-	count   counters
+	held atomic.Pointer[held]
+	// One operation in skip+1 is timed; skip+1 is a power of two.
+	skipReads, skipWrites atomic.Uint64
+	wake                  chan struct{} // something for Run to look at
+	asked                 atomic.Bool   // somebody wants the route to be asked for now
+	hinted                atomic.Int64  // the highest epoch that a hint named
+	running               atomic.Bool
+	count                 counters
 
 	queue   chan job // background writes
 	pending pending  // changes still to be journalled
 	behind  degraded // records that this instance reads from legacy
 	journal breaker
+	windows windows
 
 	mu           sync.Mutex
 	retired      []*held // replaced, oldest first, until their operations are over
 	past         tally   // of those that are
+	over         []*held // of those, whose counts are still to be handed in
 	acknowledged int64   // as last told
 	previous     string  // the lease that the state gave last
 	clocks       []*targetClock
@@ -59,6 +63,9 @@ func Join(ctx context.Context, c Config) (*Instance, error) {
 		shards: shardCount(), wake: make(chan struct{}, 1), queue: make(chan job, c.Writing.Queue),
 	}
 	i.pending.init(c.Writing.Queue)
+	i.windows.init(c.Fleet, i.clock())
+	i.skipReads.Store(maxSkip)
+	i.skipWrites.Store(maxSkip)
 	sent := i.clock()
 	g, err := i.fleet.Join(ctx, i.who)
 	if err != nil {
@@ -152,6 +159,9 @@ func (i *Instance) reached() int64 {
 		h := i.retired[0]
 		i.retired = i.retired[1:]
 		i.past.add(h)
+		if i.windows.to != nil {
+			i.over = append(i.over, h)
+		}
 	}
 	if len(i.retired) > 0 {
 		return i.retired[0].route.Epoch

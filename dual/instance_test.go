@@ -161,6 +161,12 @@ func TestLowerEpochIsRefused(t *testing.T) {
 		if p.Route().Epoch != 9 || s.RefusedRoutes == 0 {
 			t.Fatalf("route %v, refused %d", p.Route(), s.RefusedRoutes)
 		}
+		if len(f.witnessed) == 0 || f.witnessed[0] != p.Route() || s.WitnessFailures != uint64(len(f.witnessed)) {
+			t.Fatalf("the state was told of %v, %d failures", f.witnessed, s.WitnessFailures)
+		}
+		if len(f.witnessed) != int(s.RefusedRoutes) {
+			t.Fatalf("%d routes refused, %d told", s.RefusedRoutes, len(f.witnessed))
+		}
 		if !p.Lapsed() { // a state that has lost its memory can't vouch for a reader of the target
 			t.Fatal("the lease still holds")
 		}

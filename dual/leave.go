@@ -28,6 +28,7 @@ func (i *Instance) leave(ctx context.Context) error {
 				i.set.LeaveWithin, left, len(i.queue), i.pending.len())
 		}
 	}
+	i.handIn(ctx)
 	i.mu.Lock()
 	unclean := i.unclean
 	i.mu.Unlock()

@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"sync"
 	"time"
 
+	"github.com/stranglerfig/migrator/evidence"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/record"
 )
@@ -34,6 +36,11 @@ type memoryFleet struct {
 	rescues    int
 	ttl        time.Duration
 	ruling     *Ruling // instead of what is true
+	windows    []evidence.Window
+	sent       int  // windows, those included that it had
+	deaf       bool // takes windows and doesn't say so
+	witnessed  []phases.Route
+	hash       string
 }
 
 type memoryLease struct {
@@ -53,7 +60,7 @@ func newFleet(r phases.Route) *memoryFleet {
 }
 
 func (f *memoryFleet) grant(id string) Grant {
-	return Grant{Lease: id, Instance: f.leases[id].instance, Route: f.route, TTL: f.ttl, Renew: f.ttl / 3, FenceEra: f.era, Reversible: f.reversible}
+	return Grant{Lease: id, Instance: f.leases[id].instance, Route: f.route, TTL: f.ttl, Renew: f.ttl / 3, FenceEra: f.era, Reversible: f.reversible, ConfigHash: f.hash}
 }
 
 func (f *memoryFleet) Join(_ context.Context, who Identity) (Grant, error) {
@@ -185,6 +192,52 @@ func (f *memoryFleet) Return(_ context.Context, epoch int64, keys []record.Key) 
 		f.returned[k]++
 	}
 	return nil
+}
+
+func (f *memoryFleet) Observe(_ context.Context, _ string, windows []evidence.Window) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.down {
+		return errDown
+	}
+	for _, w := range windows {
+		f.sent++
+		if !slices.ContainsFunc(f.windows, func(have evidence.Window) bool {
+			return have.Incarnation == w.Incarnation && have.Sequence == w.Sequence
+		}) {
+			f.windows = append(f.windows, w)
+		}
+	}
+	if f.deaf {
+		return errDown
+	}
+	return nil
+}
+
+func (f *memoryFleet) Witness(_ context.Context, held phases.Route) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.witnessed = append(f.witnessed, held)
+	return errDown
+}
+
+// observed sums the windows that the instance handed in, per series, and its timings.
+func (f *memoryFleet) observed(instance string) (n, timed map[evidence.Series]uint64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	n, timed = map[evidence.Series]uint64{}, map[evidence.Series]uint64{}
+	for _, w := range f.windows {
+		if w.Instance != instance {
+			continue
+		}
+		for _, c := range w.Counts {
+			n[c.Series] += c.N
+			if c.Latency != nil {
+				timed[c.Series] += c.Latency.Count()
+			}
+		}
+	}
+	return n, timed
 }
 
 func (f *memoryFleet) Hints(ctx context.Context, hint func(int64)) error {

@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/stranglerfig/migrator/evidence"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/record"
 )
@@ -254,6 +255,7 @@ func runModel(t *testing.T, seed uint64) *model {
 		if err := p.stop(); err != nil {
 			t.Error(err)
 		}
+		checkWindows(t, p)
 	}
 	m.repair()
 	for k, acked := range m.acked {
@@ -263,6 +265,29 @@ func runModel(t *testing.T, seed uint64) *model {
 		}
 	}
 	return m
+}
+
+// checkWindows: what was handed in is what happened, through moves and faults.
+func checkWindows(t *testing.T, p *party) {
+	t.Helper()
+	var legacy, compared uint64
+	got, _ := p.fleet.observed(p.Name())
+	for s, n := range got {
+		switch {
+		case s.Operation == evidence.Comparison:
+			compared += n
+		case s.Operation == evidence.Read && s.Store == evidence.Legacy && s.Role != evidence.Shadow:
+			legacy += n
+		}
+	}
+	s := p.Stats()
+	wrote := got[served(evidence.Write, evidence.Legacy)]
+	if fromTarget := got[served(evidence.Read, evidence.Target)]; legacy != s.LegacyReads || fromTarget < s.TargetReads || s.Discarded > 0 || wrote == 0 || wrote > s.Writes {
+		t.Errorf("windows: %d reads of legacy, %d of the target, %d writes; %+v", legacy, fromTarget, wrote, s)
+	}
+	if compared != s.Shadows+s.ShadowsDropped {
+		t.Errorf("windows: %d comparisons; %+v", compared, s)
+	}
 }
 
 func TestModelFindsAStaleRead(t *testing.T) {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"sync/atomic"
 	"time"
 
@@ -116,61 +115,93 @@ func (r *Reader[K, V]) Get(ctx context.Context, key K) (value V, found bool, err
 	switch p.h.reads {
 	case phases.ReadsLegacy:
 		if !p.h.shadow {
-			return r.set.Legacy(ctx, key)
+			return r.askLegacy(ctx, &p, key, readLegacy)
 		}
-		return r.legacyShadowed(ctx, p, key, p.h.route.Percent)
+		return r.legacyShadowed(ctx, &p, key, p.h.route.Percent)
 	case phases.ReadsSplit:
 		if !p.h.route.Percent.Takes(xxhash.Sum64String(string(r.set.Key(key)))) {
-			return r.legacyShadowed(ctx, p, key, r.set.ShadowPercent)
+			return r.legacyShadowed(ctx, &p, key, r.set.ShadowPercent)
 		}
-		return r.fromTarget(ctx, p, key)
+		return r.fromTarget(ctx, &p, key)
 	case phases.ReadsTarget:
-		return r.fromTarget(ctx, p, key)
+		return r.fromTarget(ctx, &p, key)
 	default:
-		p.s.undoneReads.Add(1)
+		p.h.undoneReads.Add(1)
 		return value, false, ErrLeft
 	}
 }
 
-// sampled decides before anything is read, so that how a read turns out has no say in it.
-func sampled(p phases.Percent) bool { return p > 0 && p.Takes(rand.Uint64()) }
+// askLegacy reads legacy, and counts and times it as k.
+func (r *Reader[K, V]) askLegacy(ctx context.Context, p *pin, key K, k kind) (value V, found bool, err error) {
+	began := p.watch()
+	value, found, err = r.set.Legacy(ctx, key)
+	if err == nil && k == readLegacy {
+		p.slot = &p.s.readsOK
+		p.lap(k, wasOK, began)
+	} else {
+		p.observe(ctx, k, err, began)
+	}
+	return value, found, err
+}
 
-func (r *Reader[K, V]) legacyShadowed(ctx context.Context, p pin, key K, share phases.Percent) (V, bool, error) {
-	shadow := sampled(share)
-	value, found, err := r.set.Legacy(ctx, key)
+func (r *Reader[K, V]) legacyShadowed(ctx context.Context, p *pin, key K, share phases.Percent) (V, bool, error) {
+	shadow := p.sampled(share)
+	value, found, err := r.askLegacy(ctx, p, key, readLegacy)
 	if shadow && err == nil {
 		r.shadow(ctx, p, key, look[V]{legacy: r.clone(value), inLegacy: found, hasLegacy: true})
 	}
 	return value, found, err
 }
 
+// askTarget reads the target, and times it. What it came to is counted if it
+// failed; otherwise it is the caller's to count.
+func (r *Reader[K, V]) askTarget(ctx context.Context, p *pin, key K) (entry Versioned[V], err error) {
+	began := p.watch()
+	if p.h.fallback {
+		entry, err = r.get(ctx, key)
+	} else {
+		entry, err = r.set.Target.Get(ctx, key)
+	}
+	if err != nil {
+		p.observe(ctx, readTarget, err, began)
+	} else {
+		p.lap(readTarget, wasOK, began)
+	}
+	return entry, err
+}
+
 // fromTarget answers from the target where the route says so and the instance may.
 // The lease is asked after the read: had it run out before, others may have moved
 // on and written what this read has not seen.
-func (r *Reader[K, V]) fromTarget(ctx context.Context, p pin, key K) (value V, found bool, err error) {
+func (r *Reader[K, V]) fromTarget(ctx context.Context, p *pin, key K) (value V, found bool, err error) {
 	if !p.h.fallback { // legacy is fenced: there is but one answer
-		entry, err := r.set.Target.Get(ctx, key)
+		entry, err := r.askTarget(ctx, p, key)
+		if err == nil {
+			p.slot = &p.s.readsOK
+		}
 		return entry.Value, entry.Found, err
 	}
 	if p.h.lease.over() {
 		r.i.count.lapsedReads.Add(1)
-		return r.instead(ctx, p, key)
+		return r.askLegacy(ctx, p, key, readFallback)
 	}
 	if r.i.behind.some.Load() {
-		if ok := r.mayAnswer(ctx, key); !ok {
+		if ok := r.mayAnswer(ctx, p, key); !ok {
 			r.i.count.degradedReads.Add(1)
-			return r.instead(ctx, p, key)
+			return r.askLegacy(ctx, p, key, readFallback)
 		}
 	}
-	shadow := sampled(r.set.ShadowPercent)
-	entry, err := r.get(ctx, key)
+	shadow := p.sampled(r.set.ShadowPercent)
+	entry, err := r.askTarget(ctx, p, key)
 	switch {
 	case err == nil && !p.h.lease.holds():
+		p.h.saw.count(readTarget, wasOK, 1)
 		r.i.count.lapsedReads.Add(1)
-		return r.instead(ctx, p, key)
+		return r.askLegacy(ctx, p, key, readFallback)
 	case err == nil:
+		p.slot = &p.s.readsOK
 		if p.h.reads == phases.ReadsSplit {
-			p.s.other.Add(1)
+			p.slot = &p.s.otherOK
 		}
 		if shadow {
 			r.shadow(ctx, p, key, look[V]{target: Versioned[V]{r.clone(entry.Value), entry.Found, entry.Version}, hasTarget: true})
@@ -180,16 +211,8 @@ func (r *Reader[K, V]) fromTarget(ctx context.Context, p pin, key K) (value V, f
 		return value, false, err
 	default:
 		r.i.count.fallbacks.Add(1)
-		return r.instead(ctx, p, key)
+		return r.askLegacy(ctx, p, key, readFallback)
 	}
-}
-
-// instead answers from legacy where the route names the target.
-func (r *Reader[K, V]) instead(ctx context.Context, p pin, key K) (V, bool, error) {
-	if p.h.reads == phases.ReadsTarget {
-		p.s.other.Add(1)
-	}
-	return r.set.Legacy(ctx, key)
 }
 
 // get reads the target through the breaker.
@@ -214,13 +237,16 @@ func (r *Reader[K, V]) get(ctx context.Context, key K) (entry Versioned[V], err 
 }
 
 // mayAnswer tells that the target's copy is not known to be behind (any more).
-func (r *Reader[K, V]) mayAnswer(ctx context.Context, k K) bool {
+func (r *Reader[K, V]) mayAnswer(ctx context.Context, p *pin, k K) bool {
 	key := r.set.Key(k)
 	lost, behind, all := r.i.behind.lost(key)
 	if !behind || all {
 		return !behind
 	}
-	entry, err := r.get(ctx, k)
+	entry, err := r.askTarget(ctx, p, k)
+	if err == nil {
+		p.h.saw.count(readTarget, wasOK, 1)
+	}
 	if err != nil || lost.NewerThan(entry.Version) {
 		return false
 	}

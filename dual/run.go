@@ -31,6 +31,7 @@ func (i *Instance) Run(ctx context.Context) error {
 	}
 	group.Go(func() { i.journalPending(work) })
 	group.Go(func() { i.sampleClocks(work) })
+	group.Go(func() { i.observe(work) })
 	i.keep(ctx)
 	return i.leave(work)
 }
@@ -137,7 +138,7 @@ func (i *Instance) renew(ctx context.Context, l *lease) (Grant, error) {
 	i.mu.Unlock()
 	l.extend(sent, g.TTL)
 	h := i.held.Load()
-	if g.Route != h.route || g.FenceEra != h.fenceEra || g.Reversible != h.reversible {
+	if g.Route != h.route || g.FenceEra != h.fenceEra || g.Reversible != h.reversible || g.ConfigHash != h.configHash {
 		i.swap(newHeld(i, g, l))
 		i.log.Info("new route", "route", g.Route.String(), "epoch", g.Route.Epoch, "before", h.route.String())
 	}
@@ -197,6 +198,7 @@ func (i *Instance) witness(held phases.Route) {
 	ctx, cancel := context.WithTimeout(context.Background(), phases.RequestMost)
 	defer cancel()
 	if err := w.Witness(ctx, held); err != nil {
+		i.count.witnessFailures.Add(1)
 		i.log.Warn("the state could not be told what it has lost", "error", err)
 	}
 }

@@ -3,6 +3,10 @@ package dual
 import (
 	"context"
 	"fmt"
+
+	"github.com/cespare/xxhash/v2"
+
+	"github.com/stranglerfig/migrator/phases"
 )
 
 // look is what both stores said of one record.
@@ -15,10 +19,10 @@ type look[V any] struct {
 
 // shadow makes the other store's read and compares, detached from the caller. It
 // holds the route, and is stopped when that is replaced: it must not delay a rollback.
-func (r *Reader[K, V]) shadow(ctx context.Context, p pin, key K, first look[V]) {
+func (r *Reader[K, V]) shadow(ctx context.Context, p *pin, key K, first look[V]) {
 	if r.shadows.Add(1) > int64(r.set.MaxShadows) {
 		r.shadows.Add(-1)
-		r.i.count.shadowsDropped.Add(1)
+		p.h.saw.compared(dropped)
 		return
 	}
 	r.i.count.shadows.Add(1)
@@ -29,6 +33,7 @@ func (r *Reader[K, V]) shadow(ctx context.Context, p pin, key K, first look[V]) 
 		defer func() {
 			if p := recover(); p != nil {
 				r.i.count.shadowsFailed.Add(1)
+				own.h.saw.compared(undone)
 				r.i.log.Error("panic in a shadow read", "panic", fmt.Sprint(p))
 			}
 		}()
@@ -50,11 +55,13 @@ func (r *Reader[K, V]) compare(ctx context.Context, h *held, key K, l look[V]) {
 		if n > 0 {
 			if !pause(ctx, r.set.RecheckPause) {
 				c.shadowsStopped.Add(1)
+				h.saw.compared(undone)
 				return
 			}
 			l = look[V]{}
 		}
-		if err := r.complete(ctx, key, &l); err != nil {
+		if err := r.complete(ctx, h, key, &l); err != nil {
+			h.saw.compared(undone)
 			if ctx.Err() != nil {
 				c.shadowsStopped.Add(1)
 			} else {
@@ -66,13 +73,13 @@ func (r *Reader[K, V]) compare(ctx context.Context, h *held, key K, l look[V]) {
 		m := r.verdict(h, key, &l)
 		switch {
 		case m == nil && n == 0:
-			c.shadowsAgreed.Add(1)
+			h.saw.compared(agreed)
 			return
 		case m == nil || n >= r.set.RecheckTimes && moved:
-			c.shadowsLagged.Add(1)
+			h.saw.compared(lagged)
 			return
 		case n >= r.set.RecheckTimes:
-			c.mismatches.Add(1)
+			h.saw.compared(r.confirmed(m))
 			if r.set.OnMismatch != nil {
 				r.set.OnMismatch(*m)
 			}
@@ -104,17 +111,38 @@ func (r *Reader[K, V]) verdict(h *held, key K, l *look[V]) *Mismatch {
 	return m
 }
 
+// confirmed tells a lost write from other mismatches: the store that answers lacks
+// what legacy has, and this instance did not know that the copy is behind. A
+// record that only the target has, or that has other fields, may as well be the
+// doing of a writer of legacy that bypasses the application.
+func (r *Reader[K, V]) confirmed(m *Mismatch) verdictOf {
+	if m.Kind != MissingInTarget || !m.Route.Behaviour().Fallback {
+		return mismatched
+	}
+	if _, behind, _ := r.i.behind.lost(m.Key); behind {
+		return mismatched
+	}
+	if m.Route.Phase == phases.Cutover && !m.Route.Percent.Takes(xxhash.Sum64String(string(m.Key))) {
+		return mismatched // legacy answers for this key
+	}
+	return lostWrite
+}
+
 // complete reads whichever store has not said anything yet.
-func (r *Reader[K, V]) complete(ctx context.Context, key K, l *look[V]) (err error) {
-	ctx, cancel := context.WithTimeout(ctx, r.set.ShadowTimeout)
+func (r *Reader[K, V]) complete(outer context.Context, h *held, key K, l *look[V]) (err error) {
+	ctx, cancel := context.WithTimeout(outer, r.set.ShadowTimeout)
 	defer cancel()
 	if !l.hasLegacy {
+		began := watch()
 		l.legacy, l.inLegacy, err = r.set.Legacy(ctx, key)
 		l.hasLegacy = true
+		h.saw.beside(outer, shadowLegacy, err, began)
 	}
 	if err == nil && !l.hasTarget {
+		began := watch()
 		l.target, err = r.set.Target.Get(ctx, key)
 		l.hasTarget = true
+		h.saw.beside(outer, shadowTarget, err, began)
 	}
 	return err
 }

@@ -44,40 +44,50 @@ type Stats struct {
 	Rejoins         uint64 `json:"rejoins"`          // the lease had run out
 	RefusedRoutes   uint64 `json:"refused_routes"`   // of a lower epoch than the one held, or of an unknown phase
 	HintFailures    uint64 `json:"hint_failures"`    //
+	WitnessFailures uint64 `json:"witness_failures"` // the state could not be told that it has lost transactions
+	ObserveFailures uint64 `json:"observe_failures"` // counts could not be handed in at once
+	Discarded       uint64 `json:"discarded"`        // windows of counts given up while the state was away
 }
 
 // counters are those that are not hot enough to be kept by shard.
 type counters struct {
-	fallbacks, lapsedReads, degradedReads                                                atomic.Uint64
-	shadows, shadowsDropped, shadowsFailed, shadowsStopped, shadowsAgreed, shadowsLagged atomic.Uint64
-	mismatches, targetFailures, journalled, degraded, rescued, unsettled, failed         atomic.Uint64
-	fenceWaits, overflowed, abandoned                                                    atomic.Uint64
-	renewals, renewalFailures, rejoins, refusedRoutes, hintFailures                      atomic.Uint64
+	fallbacks, lapsedReads, degradedReads                                                                        atomic.Uint64
+	shadows, shadowsFailed, shadowsStopped                                                                       atomic.Uint64
+	targetFailures, journalled, degraded, rescued, unsettled, failed                                             atomic.Uint64
+	fenceWaits, overflowed, abandoned                                                                            atomic.Uint64
+	renewals, renewalFailures, rejoins, refusedRoutes, hintFailures, witnessFailures, observeFailures, discarded atomic.Uint64
 }
 
 // tally sums the counters of routes.
 type tally struct {
 	legacy, target, writes uint64
 	underway               uint64
+	comparisons            [len(verdicts)]uint64
 }
 
 func (t *tally) add(h *held) {
-	var reads, other uint64
+	var reads, fromTarget, fromLegacy uint64
 	for i := range h.shards {
 		s := &h.shards[i]
-		reads += s.reads.Load() - s.undoneReads.Load()
-		other += s.other.Load()
-		t.writes += s.writes.Load() - s.undoneWrites.Load()
+		reads += s.reads.Load()
+		fromTarget += s.otherOK.Load()
+		t.writes += s.writes.Load()
 	}
-	other = min(other, reads)
-	if h.reads == phases.ReadsTarget {
-		t.target += reads - other
-		t.legacy += other
-	} else {
-		t.legacy += reads - other
-		t.target += other
+	reads -= h.undoneReads.Load()
+	t.writes -= h.undoneWrites.Load()
+	for o := range outcomes {
+		fromLegacy += h.saw.counts[index(readFallback, outcomeOf(o))].Load()
 	}
+	if h.reads != phases.ReadsTarget {
+		fromLegacy = reads - min(fromTarget, reads)
+	}
+	fromLegacy = min(fromLegacy, reads)
+	t.legacy += fromLegacy
+	t.target += reads - fromLegacy
 	t.underway += h.underway()
+	for v := range verdicts {
+		t.comparisons[v] += h.saw.counts[comparisons+v].Load()
+	}
 }
 
 // Stats returns the counts.
@@ -96,13 +106,14 @@ func (i *Instance) Stats() Stats {
 		Epoch: h.route.Epoch, Acknowledged: acknowledged, Lapsed: !h.lease.holds(), Underway: int64(sum.underway),
 		LegacyReads: sum.legacy, TargetReads: sum.target,
 		Fallbacks: c.fallbacks.Load(), LapsedReads: c.lapsedReads.Load(), DegradedRead: c.degradedReads.Load(),
-		Shadows: c.shadows.Load(), ShadowsDropped: c.shadowsDropped.Load(), ShadowsFailed: c.shadowsFailed.Load(),
-		ShadowsStopped: c.shadowsStopped.Load(), ShadowsAgreed: c.shadowsAgreed.Load(), ShadowsLagged: c.shadowsLagged.Load(),
-		Mismatches: c.mismatches.Load(), Writes: sum.writes, TargetFailures: c.targetFailures.Load(),
+		Shadows: c.shadows.Load(), ShadowsDropped: sum.comparisons[dropped], ShadowsFailed: c.shadowsFailed.Load(),
+		ShadowsStopped: c.shadowsStopped.Load(), ShadowsAgreed: sum.comparisons[agreed], ShadowsLagged: sum.comparisons[lagged],
+		Mismatches: sum.comparisons[mismatched] + sum.comparisons[lostWrite], Writes: sum.writes, TargetFailures: c.targetFailures.Load(),
 		Journalled: c.journalled.Load(), Degraded: c.degraded.Load(), Rescued: c.rescued.Load(),
 		Unsettled: c.unsettled.Load(), Failed: c.failed.Load(), FenceWaits: c.fenceWaits.Load(),
 		Queue: len(i.queue), Overflowed: c.overflowed.Load(), Pending: i.pending.len(), Abandoned: c.abandoned.Load(),
 		Renewals: c.renewals.Load(), RenewalFailures: c.renewalFailures.Load(), Rejoins: c.rejoins.Load(),
 		RefusedRoutes: c.refusedRoutes.Load(), HintFailures: c.hintFailures.Load(),
+		WitnessFailures: c.witnessFailures.Load(), ObserveFailures: c.observeFailures.Load(), Discarded: c.discarded.Load(),
 	}
 }

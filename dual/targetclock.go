@@ -13,10 +13,12 @@ import (
 const clockAge = time.Minute
 
 // targetClock knows a time that the target's clock has certainly reached: what it
-// said in an answer, plus the time since that answer came.
+// said in an answer, plus the time since that answer came. That time is by the
+// monotonic clock, the cheapest one: where it stops in suspend the bound is early,
+// never late, and changes are refused until the lease is taken anew or five seconds
+// are over, for then the clock is read again.
 type targetClock struct {
 	now    func(context.Context) (time.Time, error)
-	clock  func() time.Duration
 	sample atomic.Pointer[clockSample]
 	guard  breaker
 	mu     sync.Mutex
@@ -30,7 +32,7 @@ type clockCall struct {
 
 type clockSample struct {
 	target time.Time
-	at     time.Duration // when the answer had come, by the instance's clock
+	at     time.Time // when the answer had come
 }
 
 // atLeast returns a time not later than the target's present one.
@@ -50,7 +52,7 @@ func (t *targetClock) estimate() (now time.Time, fresh bool) {
 	if s == nil {
 		return time.Time{}, false
 	}
-	since := max(t.clock()-s.at-clockSlack, 0)
+	since := max(time.Since(s.at)-clockSlack, 0)
 	return s.target.Add(since), since < clockAge
 }
 
@@ -90,7 +92,7 @@ func (t *targetClock) fetch(ctx context.Context, timeout time.Duration, force bo
 		c.err = fmt.Errorf("%w: %w", errNoClock, err)
 		return c.err
 	}
-	t.sample.Store(&clockSample{target: now, at: t.clock()})
+	t.sample.Store(&clockSample{target: now, at: time.Now()})
 	c.err = nil
 	return nil
 }

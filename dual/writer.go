@@ -47,7 +47,7 @@ func NewWriter[K comparable, V any](c WriterConfig[K, V]) (*Writer[K, V], error)
 	}
 	w := &Writer[K, V]{
 		i: c.Instance, target: c.Target, key: c.Key, fenced: c.IsFenced, uncertain: c.Uncertain,
-		clock: &targetClock{now: c.Target.Now, clock: c.Instance.clock},
+		clock: &targetClock{now: c.Target.Now},
 	}
 	w.batch, _ = c.Target.(BatchTarget[K, V])
 	if w.fenced == nil {
@@ -171,22 +171,38 @@ func (w *Writer[K, V]) once(ctx context.Context, o *operation[K, V]) (h *held, m
 	defer p.release()
 	switch p.h.writes {
 	case phases.WritesLegacy:
-		err = o.alone(ctx)
-		moved = err != nil && w.fenced(err)
+		moved, err = w.legacyAlone(ctx, &p, o)
 	case phases.WritesBackground, phases.WritesBoth:
 		moved, err = w.both(ctx, &p, o)
 	case phases.WritesTarget:
+		began := p.watch()
 		moved, err = w.targetAlone(ctx, p.h, o)
+		p.wroteAlone(ctx, moved, err, began)
 	case phases.WritesWait:
 		moved = true
 	default:
-		p.s.undoneWrites.Add(1)
+		p.h.undoneWrites.Add(1)
 		return p.h, false, ErrLeft
 	}
 	if moved {
-		p.h.shards[0].undoneWrites.Add(1) // it is counted when it is made
+		p.h.undoneWrites.Add(1) // it is counted when it is made
 	}
 	return p.h, moved, err
+}
+
+func (w *Writer[K, V]) legacyAlone(ctx context.Context, p *pin, o *operation[K, V]) (moved bool, err error) {
+	began := p.watch()
+	err = o.alone(ctx)
+	switch {
+	case err == nil:
+		p.slot = &p.s.writesOK
+		p.lap(writeLegacy, wasOK, began)
+	case w.fenced(err):
+		return true, err
+	default:
+		p.observe(ctx, writeLegacy, err, began)
+	}
+	return false, err
 }
 
 // both writes legacy and then the target. The time past which the target refuses
@@ -197,25 +213,37 @@ func (w *Writer[K, V]) both(ctx context.Context, p *pin, o *operation[K, V]) (mo
 	if clockErr == nil {
 		notAfter = notAfter.Add(w.i.set.Writing.NotAfter)
 	}
+	began := p.watch()
 	changes, err := o.run(ctx)
 	failpoint.Here("dual.write.legacy")
 	switch {
 	case err != nil && w.fenced(err):
 		return true, err
 	case err != nil:
+		p.observe(ctx, writeLegacy, err, began)
 		w.doubt(p, o, err)
 		return false, err
+	}
+	committed := p.lap(writeLegacy, wasOK, began)
+	switch {
 	case len(changes) == 0:
+		p.h.saw.count(writeLegacy, wasOK, 1)
 		return false, nil
 	case p.h.writes == phases.WritesBackground && p.h.lease.holds():
-		return false, w.later(p, changes, notAfter, clockErr)
+		err = w.later(p, changes, notAfter, clockErr)
+		p.wroteBehind(err, committed)
+		return false, err
 	}
 	lost, cause := w.applyAll(ctx, p.h, changes, notAfter, clockErr)
 	failpoint.Here("dual.write.applied")
 	if len(lost) == 0 {
+		p.wroteBoth(len(changes), committed)
 		return false, nil
 	}
-	return false, w.i.settle(ctx, p, lost, cause)
+	p.missed(len(changes), len(lost), cause, committed)
+	err = w.i.settle(ctx, p, lost, cause)
+	p.added(err, committed)
+	return false, err
 }
 
 // doubt journals the keys of a write that may have been committed.

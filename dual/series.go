@@ -1,0 +1,138 @@
+package dual
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"time"
+
+	"github.com/stranglerfig/migrator/evidence"
+	"github.com/stranglerfig/migrator/stats"
+)
+
+// kind is a series of evidence but for its outcome.
+type kind uint8
+
+const (
+	readLegacy kind = iota
+	readTarget
+	readFallback // of legacy, where the route names the target
+	shadowLegacy
+	shadowTarget
+	writeLegacy
+	writeTarget
+	writeBehind // in the background
+	writeAdded
+	kinds
+)
+
+var kindNames = [kinds]evidence.Series{
+	readLegacy:   {Operation: evidence.Read, Store: evidence.Legacy, Role: evidence.Serving},
+	readTarget:   {Operation: evidence.Read, Store: evidence.Target, Role: evidence.Serving},
+	readFallback: {Operation: evidence.Read, Store: evidence.Legacy, Role: evidence.Fallback},
+	shadowLegacy: {Operation: evidence.Read, Store: evidence.Legacy, Role: evidence.Shadow},
+	shadowTarget: {Operation: evidence.Read, Store: evidence.Target, Role: evidence.Shadow},
+	writeLegacy:  {Operation: evidence.Write, Store: evidence.Legacy, Role: evidence.Serving},
+	writeTarget:  {Operation: evidence.Write, Store: evidence.Target, Role: evidence.Serving},
+	writeBehind:  {Operation: evidence.Write, Store: evidence.Target, Role: evidence.Shadow},
+	writeAdded:   {Operation: evidence.Write, Store: evidence.Both, Role: evidence.Added},
+}
+
+// outcomes are those of kinds.
+var outcomes = [...]evidence.Outcome{evidence.OK, evidence.Failed, evidence.TimedOut, evidence.Rejected, evidence.Cancelled}
+
+type outcomeOf uint8
+
+const (
+	wasOK outcomeOf = iota
+	wasError
+	wasTimeout
+	wasRejected
+	wasCancelled
+)
+
+// verdictOf is how a comparison ended.
+type verdictOf uint8
+
+const (
+	agreed verdictOf = iota
+	lagged
+	mismatched
+	lostWrite
+	undone
+	dropped
+)
+
+var verdicts = [...]evidence.Outcome{evidence.Agreed, evidence.Lagged, evidence.Mismatch, evidence.Lost, evidence.Undone, evidence.Dropped}
+
+const (
+	comparisons = int(kinds) * len(outcomes) // the first series of comparisons
+	seriesCount = comparisons + len(verdicts)
+)
+
+func seriesAt(n int) evidence.Series {
+	if n >= comparisons {
+		return evidence.Series{Operation: evidence.Comparison, Store: evidence.Both, Role: evidence.Shadow, Outcome: verdicts[n-comparisons]}
+	}
+	s := kindNames[n/len(outcomes)]
+	s.Outcome = outcomes[n%len(outcomes)]
+	return s
+}
+
+func index(k kind, o outcomeOf) int { return int(k)*len(outcomes) + int(o) }
+
+// classify says how an attempt on a store ended; ctx is the caller's.
+func classify(ctx context.Context, err error) outcomeOf {
+	var slow interface{ Timeout() bool }
+	switch {
+	case err == nil:
+		return wasOK
+	case errors.Is(err, errBreakerOpen):
+		return wasRejected
+	case ctx.Err() != nil:
+		return wasCancelled
+	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &slow) && slow.Timeout():
+		return wasTimeout
+	default:
+		return wasError
+	}
+}
+
+// observed is what a route's operations came to, but for what shards count. A
+// recorder is made when something of its series is timed for the first time.
+type observed struct {
+	counts    [seriesCount]atomic.Uint64
+	latencies [comparisons]atomic.Pointer[stats.Recorder]
+}
+
+func (s *observed) count(k kind, o outcomeOf, n uint64) { s.counts[index(k, o)].Add(n) }
+
+func (s *observed) compared(v verdictOf) { s.counts[comparisons+int(v)].Add(1) }
+
+func (s *observed) time(k kind, o outcomeOf, took time.Duration) {
+	at := &s.latencies[index(k, o)]
+	r := at.Load()
+	if r == nil {
+		r = new(stats.Recorder)
+		if !at.CompareAndSwap(nil, r) {
+			r = at.Load()
+		}
+	}
+	r.Record(took)
+}
+
+// beside counts and times what is made beside the caller's operation.
+func (s *observed) beside(ctx context.Context, k kind, err error, began stopwatch) {
+	came := classify(ctx, err)
+	s.count(k, came, 1)
+	s.time(k, came, watch().since(began))
+}
+
+// stopwatch measures with the monotonic clock alone, half the price of time.Now.
+type stopwatch time.Duration
+
+var watchOrigin = time.Now()
+
+func watch() stopwatch { return stopwatch(time.Since(watchOrigin)) }
+
+func (w stopwatch) since(began stopwatch) time.Duration { return time.Duration(w - began) }

@@ -1,0 +1,206 @@
+package dual
+
+import (
+	"context"
+	"crypto/rand"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/stranglerfig/migrator/evidence"
+	"github.com/stranglerfig/migrator/phases"
+	"github.com/stranglerfig/migrator/stats"
+)
+
+const (
+	windowLength = 10 * time.Second
+	windowsKept  = 60 // while the state is away; a window with latencies takes some 50 KiB
+	windowsSent  = 20 // at a time
+
+	// An instance that leaves waits for it: counts are not worth more.
+	handInTimeout = 2 * time.Second
+
+	// An operation in leastTimed to twice as many a window is timed, but never less
+	// than one in maxSkip+1: what is timed costs about two readings of a clock more.
+	leastTimed = 1000
+	maxSkip    = 63
+)
+
+// windows are what the state has not been told yet.
+type windows struct {
+	mu          sync.Mutex // also held while they are being sent
+	to          Observer
+	incarnation string
+	sequence    int64
+	began       time.Duration // by the instance's clock
+	waiting     []window
+}
+
+type window struct {
+	evidence.Window
+	ended time.Duration
+}
+
+func (w *windows) init(f Fleet, now time.Duration) {
+	w.to, _ = f.(Observer)
+	w.incarnation, w.began = rand.Text(), now
+}
+
+// observe hands in a window of counts every ten seconds until ctx ends.
+func (i *Instance) observe(ctx context.Context) {
+	if i.windows.to == nil {
+		return
+	}
+	ticker := time.NewTicker(windowLength)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+			i.handIn(ctx)
+		}
+	}
+}
+
+// handIn ends the present windows and sends all that wait.
+func (i *Instance) handIn(ctx context.Context) {
+	w := &i.windows
+	if w.to == nil {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	i.cut()
+	ctx, cancel := context.WithTimeout(ctx, handInTimeout)
+	defer cancel()
+	for len(w.waiting) > 0 {
+		batch := make([]evidence.Window, 0, windowsSent)
+		now := i.clock()
+		for _, next := range w.waiting[:min(len(w.waiting), windowsSent)] {
+			next.Age = now - next.ended
+			batch = append(batch, next.Window)
+		}
+		if err := w.to.Observe(ctx, i.held.Load().lease.id, batch); err != nil {
+			i.count.observeFailures.Add(1)
+			i.log.Debug("counts could not be handed in yet", "windows", len(w.waiting), "error", err)
+			return
+		}
+		w.waiting = slices.Delete(w.waiting, 0, len(batch))
+	}
+}
+
+// cut ends the present windows, with the lock held.
+func (i *Instance) cut() {
+	w := &i.windows
+	now := i.clock()
+	length := now - w.began
+	w.began = now
+	var reads, writes uint64
+	for _, h := range i.observable() {
+		begunReads, begunWrites := h.begun()
+		reads += begunReads - h.windowReads
+		writes += begunWrites - h.windowWrites
+		h.windowReads, h.windowWrites = begunReads, begunWrites
+		counts := h.counts()
+		if len(counts) == 0 {
+			continue
+		}
+		w.sequence++
+		w.keep(window{ended: now, Window: evidence.Window{
+			Incarnation: w.incarnation, Instance: i.Name(), Sequence: w.sequence,
+			Epoch: h.route.Epoch, ConfigHash: h.configHash, Length: length, Counts: counts,
+		}}, i)
+	}
+	i.skipReads.Store(skip(reads))
+	i.skipWrites.Store(skip(writes))
+}
+
+func (h *held) begun() (reads, writes uint64) {
+	for n := range h.shards {
+		reads += h.shards[n].reads.Load()
+		writes += h.shards[n].writes.Load()
+	}
+	return reads, writes
+}
+
+// skip chooses how many operations pass untimed between two that are timed.
+func skip(operations uint64) uint64 {
+	every := uint64(1)
+	for every <= maxSkip && operations/(2*every) >= leastTimed {
+		every *= 2
+	}
+	return every - 1
+}
+
+// keep adds a window, in the place of the oldest one if too many wait.
+func (w *windows) keep(next window, i *Instance) {
+	w.waiting = append(w.waiting, next)
+	if len(w.waiting) <= windowsKept {
+		return
+	}
+	w.waiting[1].Discarded += w.waiting[0].Discarded + 1
+	w.waiting = slices.Delete(w.waiting, 0, 1)
+	i.count.discarded.Add(1)
+}
+
+// observable are the routes whose operations may have counted something since the
+// last window. One that is over is looked at once more, for what is counted just
+// after a pin is released.
+func (i *Instance) observable() []*held {
+	i.reached()
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	all := slices.Concat(i.over, i.retired, []*held{i.held.Load()})
+	i.over = slices.DeleteFunc(i.over, func(h *held) bool {
+		seen := h.seen
+		h.seen = true
+		return seen
+	})
+	return all
+}
+
+// counts are the route's since the last window.
+func (h *held) counts() (counts []evidence.Count) {
+	var total [seriesCount]uint64
+	for n := range total {
+		total[n] = h.saw.counts[n].Load()
+	}
+	usual, write := readTarget, []kind{writeLegacy, writeAdded}
+	if h.reads != phases.ReadsTarget {
+		usual = readLegacy
+	}
+	switch h.writes {
+	case phases.WritesLegacy:
+		write = write[:1]
+	case phases.WritesBoth:
+		write = append(write, writeTarget)
+	case phases.WritesTarget:
+		write = []kind{writeTarget}
+	}
+	for n := range h.shards {
+		s := &h.shards[n]
+		total[index(usual, wasOK)] += s.readsOK.Load()
+		total[index(readTarget, wasOK)] += s.otherOK.Load()
+		wrote := s.writesOK.Load()
+		for _, k := range write {
+			total[index(k, wasOK)] += wrote
+		}
+	}
+	for n, now := range total {
+		c := evidence.Count{Series: seriesAt(n), N: now - h.told[n]}
+		if n < comparisons {
+			if r := h.saw.latencies[n].Load(); r != nil {
+				sketch := new(stats.Sketch)
+				if r.Drain(sketch); sketch.Count() > 0 {
+					c.Latency = sketch
+				}
+			}
+		}
+		if c.N > 0 || c.Latency != nil {
+			counts = append(counts, c)
+		}
+		h.told[n] = now
+	}
+	return counts
+}
