@@ -53,12 +53,20 @@ type held struct {
 // others, by what it came to.
 type shard struct {
 	reads, writes, extra atomic.Uint64
-	readsOK              atomic.Uint64 // answered by the route's usual store (legacy, in cutover)
-	otherOK              atomic.Uint64 // reads of cutover that the target answered
-	writesOK             atomic.Uint64 // of one record, and every store that the route names has it
-	done                 atomic.Uint64 // anything else: observed says more
 	_                    uint64
+	over                 [slots]atomic.Uint64
 }
+
+// slot is what an operation came to, as far as shards tell.
+type slot uint8
+
+const (
+	aside    slot = iota // observed says more
+	readsOK              // answered by the route's usual store (legacy, in cutover)
+	otherOK              // read in cutover, and the target answered
+	writesOK             // one record was written, and every store that the route names has it
+	slots
+)
 
 func newHeld(i *Instance, g Grant, l *lease) *held {
 	way := g.Route.Behaviour()
@@ -81,7 +89,9 @@ func (h *held) underway() uint64 {
 	var done, begun uint64
 	for i := range h.shards {
 		s := &h.shards[i]
-		done += s.done.Load() + s.readsOK.Load() + s.otherOK.Load() + s.writesOK.Load()
+		for n := range s.over {
+			done += s.over[n].Load()
+		}
 	}
 	for i := range h.shards {
 		s := &h.shards[i]
@@ -94,9 +104,9 @@ func (h *held) underway() uint64 {
 type pin struct {
 	h    *held
 	s    *shard
-	slot *atomic.Uint64 // of s, where release counts it
-	nth  uint64         // of its shard's reads or writes
-	end  func()         // of Config.OnOperation
+	slot slot   // where release counts it
+	nth  uint64 // of its shard's reads or writes
+	end  func() // of Config.OnOperation
 	// timed is decided before the operation does anything.
 	timed bool
 }
@@ -109,51 +119,55 @@ func (h *held) shardOf() *shard {
 	return &h.shards[uintptr(at>>40)&h.mask]
 }
 
-func (i *Instance) pinRead() pin {
+// pinRead fills p in place: to return a struct of this size costs more than all
+// the rest of it.
+func (i *Instance) pinRead(p *pin) {
 	for {
 		h := i.held.Load()
 		s := h.shardOf()
-		nth := s.reads.Add(1)
+		p.nth = s.reads.Add(1)
 		if i.held.Load() == h { // else it may have been found idle before we counted
-			p := pin{h: h, s: s, slot: &s.done, nth: nth, timed: nth&i.skipReads.Load() == 0}
-			if h.tell != nil {
-				p.announce(false, false)
-			}
-			return p
+			p.h, p.s, p.slot = h, s, aside
+			p.timed = p.nth&i.skipReads.Load() == 0
+			break
 		}
 		h.undoneReads.Add(1)
-		s.done.Add(1)
+		s.over[aside].Add(1)
 		i.nudge()
+	}
+	if p.h.tell != nil {
+		p.announce(false, false)
 	}
 }
 
-func (i *Instance) pinWrite() pin {
+func (i *Instance) pinWrite(p *pin) {
 	for {
 		h := i.held.Load()
 		s := h.shardOf()
-		nth := s.writes.Add(1)
+		p.nth = s.writes.Add(1)
 		if i.held.Load() == h {
-			p := pin{h: h, s: s, slot: &s.done, nth: nth, timed: nth&i.skipWrites.Load() == 0}
-			if h.tell != nil {
-				p.announce(true, false)
-			}
-			return p
+			p.h, p.s, p.slot = h, s, aside
+			p.timed = p.nth&i.skipWrites.Load() == 0
+			break
 		}
 		h.undoneWrites.Add(1)
-		s.done.Add(1)
+		s.over[aside].Add(1)
 		i.nudge()
+	}
+	if p.h.tell != nil {
+		p.announce(true, false)
 	}
 }
 
 // share makes a second pin for work that outlives the operation. The caller's own
 // pin holds the route meanwhile.
-func (p pin) share() pin {
+func (p *pin) share() pin {
 	p.s.extra.Add(1)
-	return pin{h: p.h, s: p.s, slot: &p.s.done}
+	return pin{h: p.h, s: p.s, slot: aside}
 }
 
 // outlive is share for work of the application's stores, which it is told of.
-func (p pin) outlive(write bool) pin {
+func (p *pin) outlive(write bool) pin {
 	own := p.share()
 	if own.h.tell != nil {
 		own.announce(write, true)
@@ -170,7 +184,7 @@ func (p *pin) release() {
 		p.conclude()
 		return
 	}
-	p.slot.Add(1)
+	p.s.over[p.slot%slots].Add(1)
 	p.s = nil
 	if i := p.h.instance; i.held.Load() != p.h {
 		i.nudge()

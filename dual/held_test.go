@@ -22,10 +22,11 @@ func TestNothingBeginsUnderARouteThatWasFoundIdle(t *testing.T) {
 	for n := range 4 {
 		group.Go(func() {
 			for !stop.Load() {
-				p := i.pinRead()
+				var p pin
+				i.pinRead(&p)
 				if n%2 == 1 {
 					p.release()
-					p = i.pinWrite()
+					i.pinWrite(&p)
 				}
 				own := p.share()
 				if _, over := left.Load(p.h); over {

@@ -39,10 +39,28 @@ func (p *pin) observe(ctx context.Context, k kind, err error, began stopwatch) {
 	p.lap(k, came, began)
 }
 
+// answered counts an attempt of a read on the store that the route usually asks.
+func (p *pin) answered(ctx context.Context, k kind, err error, began stopwatch) {
+	if err != nil || p.timed {
+		p.answeredAside(ctx, k, err, began)
+		return
+	}
+	p.slot = readsOK
+}
+
+func (p *pin) answeredAside(ctx context.Context, k kind, err error, began stopwatch) {
+	if err != nil {
+		p.observe(ctx, k, err, began)
+		return
+	}
+	p.slot = readsOK
+	p.record(k, wasOK, began)
+}
+
 // wroteBoth counts a write of some records that both stores have.
 func (p *pin) wroteBoth(records int, committed stopwatch) {
 	if records == 1 && p.h.writes == phases.WritesBoth {
-		p.slot = &p.s.writesOK
+		p.slot = writesOK
 	} else {
 		p.h.saw.count(writeLegacy, wasOK, 1)
 		p.h.saw.count(writeTarget, wasOK, uint64(records)) //nolint:gosec // a length
@@ -77,7 +95,7 @@ func (p *pin) added(err error, committed stopwatch) {
 // wroteBehind counts a write that the target gets in the background.
 func (p *pin) wroteBehind(err error, committed stopwatch) {
 	if err == nil {
-		p.slot = &p.s.writesOK
+		p.slot = writesOK
 		p.lap(writeAdded, wasOK, committed)
 		return
 	}
@@ -88,13 +106,17 @@ func (p *pin) wroteBehind(err error, committed stopwatch) {
 // wroteAlone counts a write of the target alone. What the application's own
 // closure refused is no attempt on the store.
 func (p *pin) wroteAlone(ctx context.Context, moved bool, err error, began stopwatch) {
-	var refused *TargetError
 	switch {
 	case moved:
 	case err == nil:
-		p.slot = &p.s.writesOK
+		p.slot = writesOK
 		p.lap(writeTarget, wasOK, began)
-	case errors.As(err, &refused):
+	case isTargetError(err):
 		p.observe(ctx, writeTarget, err, began)
 	}
+}
+
+func isTargetError(err error) bool {
+	var refused *TargetError
+	return errors.As(err, &refused)
 }

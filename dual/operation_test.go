@@ -133,7 +133,8 @@ func TestPanicOfTheApplicationsTraceReleasesTheRoute(t *testing.T) {
 					t.Error("the panic was swallowed")
 				}
 			}()
-			p := i.pinWrite()
+			var p pin
+			i.pinWrite(&p)
 			p.release()
 		}()
 		if n := i.Stats().Underway; n != 0 {

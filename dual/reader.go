@@ -110,12 +110,16 @@ func NewReader[K comparable, V any](c ReaderConfig[K, V]) (*Reader[K, V], error)
 
 // Get reads one record. Errors are the stores' own, and ErrLeft.
 func (r *Reader[K, V]) Get(ctx context.Context, key K) (value V, found bool, err error) {
-	p := r.i.pinRead()
+	var p pin
+	r.i.pinRead(&p)
 	defer p.release()
 	switch p.h.reads {
 	case phases.ReadsLegacy:
 		if !p.h.shadow {
-			return r.askLegacy(ctx, &p, key, readLegacy)
+			began := p.watch()
+			value, found, err = r.set.Legacy(ctx, key)
+			p.answered(ctx, readLegacy, err, began)
+			return value, found, err
 		}
 		return r.legacyShadowed(ctx, &p, key, p.h.route.Percent)
 	case phases.ReadsSplit:
@@ -124,6 +128,12 @@ func (r *Reader[K, V]) Get(ctx context.Context, key K) (value V, found bool, err
 		}
 		return r.fromTarget(ctx, &p, key)
 	case phases.ReadsTarget:
+		if !p.h.fallback { // legacy is fenced: there is but one answer
+			began := p.watch()
+			entry, err := r.set.Target.Get(ctx, key)
+			p.answered(ctx, readTarget, err, began)
+			return entry.Value, entry.Found, err
+		}
 		return r.fromTarget(ctx, &p, key)
 	default:
 		p.h.undoneReads.Add(1)
@@ -131,37 +141,22 @@ func (r *Reader[K, V]) Get(ctx context.Context, key K) (value V, found bool, err
 	}
 }
 
-// askLegacy reads legacy, and counts and times it as k.
-func (r *Reader[K, V]) askLegacy(ctx context.Context, p *pin, key K, k kind) (value V, found bool, err error) {
-	began := p.watch()
-	value, found, err = r.set.Legacy(ctx, key)
-	if err == nil && k == readLegacy {
-		p.slot = &p.s.readsOK
-		p.lap(k, wasOK, began)
-	} else {
-		p.observe(ctx, k, err, began)
-	}
-	return value, found, err
-}
-
 func (r *Reader[K, V]) legacyShadowed(ctx context.Context, p *pin, key K, share phases.Percent) (V, bool, error) {
 	shadow := p.sampled(share)
-	value, found, err := r.askLegacy(ctx, p, key, readLegacy)
+	began := p.watch()
+	value, found, err := r.set.Legacy(ctx, key)
+	p.answered(ctx, readLegacy, err, began)
 	if shadow && err == nil {
 		r.shadow(ctx, p, key, look[V]{legacy: r.clone(value), inLegacy: found, hasLegacy: true})
 	}
 	return value, found, err
 }
 
-// askTarget reads the target, and times it. What it came to is counted if it
-// failed; otherwise it is the caller's to count.
+// askTarget reads the target through its breaker, and times it. What it came to is
+// counted if it failed; otherwise it is the caller's to count.
 func (r *Reader[K, V]) askTarget(ctx context.Context, p *pin, key K) (entry Versioned[V], err error) {
 	began := p.watch()
-	if p.h.fallback {
-		entry, err = r.get(ctx, key)
-	} else {
-		entry, err = r.set.Target.Get(ctx, key)
-	}
+	entry, err = r.get(ctx, key)
 	if err != nil {
 		p.observe(ctx, readTarget, err, began)
 	} else {
@@ -174,21 +169,14 @@ func (r *Reader[K, V]) askTarget(ctx context.Context, p *pin, key K) (entry Vers
 // The lease is asked after the read: had it run out before, others may have moved
 // on and written what this read has not seen.
 func (r *Reader[K, V]) fromTarget(ctx context.Context, p *pin, key K) (value V, found bool, err error) {
-	if !p.h.fallback { // legacy is fenced: there is but one answer
-		entry, err := r.askTarget(ctx, p, key)
-		if err == nil {
-			p.slot = &p.s.readsOK
-		}
-		return entry.Value, entry.Found, err
-	}
 	if p.h.lease.over() {
 		r.i.count.lapsedReads.Add(1)
-		return r.askLegacy(ctx, p, key, readFallback)
+		return r.instead(ctx, p, key)
 	}
 	if r.i.behind.some.Load() {
 		if ok := r.mayAnswer(ctx, p, key); !ok {
 			r.i.count.degradedReads.Add(1)
-			return r.askLegacy(ctx, p, key, readFallback)
+			return r.instead(ctx, p, key)
 		}
 	}
 	shadow := p.sampled(r.set.ShadowPercent)
@@ -197,11 +185,11 @@ func (r *Reader[K, V]) fromTarget(ctx context.Context, p *pin, key K) (value V, 
 	case err == nil && !p.h.lease.holds():
 		p.h.saw.count(readTarget, wasOK, 1)
 		r.i.count.lapsedReads.Add(1)
-		return r.askLegacy(ctx, p, key, readFallback)
+		return r.instead(ctx, p, key)
 	case err == nil:
-		p.slot = &p.s.readsOK
+		p.slot = readsOK
 		if p.h.reads == phases.ReadsSplit {
-			p.slot = &p.s.otherOK
+			p.slot = otherOK
 		}
 		if shadow {
 			r.shadow(ctx, p, key, look[V]{target: Versioned[V]{r.clone(entry.Value), entry.Found, entry.Version}, hasTarget: true})
@@ -211,8 +199,16 @@ func (r *Reader[K, V]) fromTarget(ctx context.Context, p *pin, key K) (value V, 
 		return value, false, err
 	default:
 		r.i.count.fallbacks.Add(1)
-		return r.askLegacy(ctx, p, key, readFallback)
+		return r.instead(ctx, p, key)
 	}
+}
+
+// instead answers from legacy where the route names the target.
+func (r *Reader[K, V]) instead(ctx context.Context, p *pin, key K) (V, bool, error) {
+	began := p.watch()
+	value, found, err := r.set.Legacy(ctx, key)
+	p.observe(ctx, readFallback, err, began)
+	return value, found, err
 }
 
 // get reads the target through the breaker.

@@ -70,7 +70,7 @@ func (t *tally) add(h *held) {
 	for i := range h.shards {
 		s := &h.shards[i]
 		reads += s.reads.Load()
-		fromTarget += s.otherOK.Load()
+		fromTarget += s.over[otherOK].Load()
 		t.writes += s.writes.Load()
 	}
 	reads -= h.undoneReads.Load()

@@ -180,9 +180,9 @@ func (h *held) counts() (counts []evidence.Count) {
 	}
 	for n := range h.shards {
 		s := &h.shards[n]
-		total[index(usual, wasOK)] += s.readsOK.Load()
-		total[index(readTarget, wasOK)] += s.otherOK.Load()
-		wrote := s.writesOK.Load()
+		total[index(usual, wasOK)] += s.over[readsOK].Load()
+		total[index(readTarget, wasOK)] += s.over[otherOK].Load()
+		wrote := s.over[writesOK].Load()
 		for _, k := range write {
 			total[index(k, wasOK)] += wrote
 		}

@@ -167,7 +167,8 @@ func (w *Writer[K, V]) write(ctx context.Context, o *operation[K, V]) error {
 // once makes the write under one route. moved: nothing was written, and the next
 // epoch's route must be followed.
 func (w *Writer[K, V]) once(ctx context.Context, o *operation[K, V]) (h *held, moved bool, err error) {
-	p := w.i.pinWrite()
+	var p pin
+	w.i.pinWrite(&p)
 	defer p.release()
 	switch p.h.writes {
 	case phases.WritesLegacy:
@@ -195,7 +196,7 @@ func (w *Writer[K, V]) legacyAlone(ctx context.Context, p *pin, o *operation[K, 
 	err = o.alone(ctx)
 	switch {
 	case err == nil:
-		p.slot = &p.s.writesOK
+		p.slot = writesOK
 		p.lap(writeLegacy, wasOK, began)
 	case w.fenced(err):
 		return true, err
