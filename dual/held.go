@@ -128,15 +128,15 @@ func (i *Instance) pinRead(p *pin) {
 		p.nth = s.reads.Add(1)
 		if i.held.Load() == h { // else it may have been found idle before we counted
 			p.h, p.s, p.slot = h, s, aside
-			p.timed = p.nth&i.skipReads.Load() == 0
+			p.timed = p.nth&i.reads.skip.Load() == 0
 			break
 		}
 		h.undoneReads.Add(1)
 		s.over[aside].Add(1)
 		i.nudge()
 	}
-	if p.h.tell != nil {
-		p.announce(false, false)
+	if p.timed || p.h.tell != nil {
+		p.start(&i.reads, false)
 	}
 }
 
@@ -147,15 +147,24 @@ func (i *Instance) pinWrite(p *pin) {
 		p.nth = s.writes.Add(1)
 		if i.held.Load() == h {
 			p.h, p.s, p.slot = h, s, aside
-			p.timed = p.nth&i.skipWrites.Load() == 0
+			p.timed = p.nth&i.writes.skip.Load() == 0
 			break
 		}
 		h.undoneWrites.Add(1)
 		s.over[aside].Add(1)
 		i.nudge()
 	}
+	if p.timed || p.h.tell != nil {
+		p.start(&i.writes, true)
+	}
+}
+
+func (p *pin) start(of *sampling, write bool) {
+	if p.timed {
+		of.timed()
+	}
 	if p.h.tell != nil {
-		p.announce(true, false)
+		p.announce(write, false)
 	}
 }
 

@@ -22,14 +22,14 @@ type Instance struct {
 	set    Config
 	shards int
 
-	held atomic.Pointer[held]
-	// One operation in skip+1 is timed; skip+1 is a power of two.
-	skipReads, skipWrites atomic.Uint64
-	wake                  chan struct{} // something for Run to look at
-	asked                 atomic.Bool   // somebody wants the route to be asked for now
-	hinted                atomic.Int64  // the highest epoch that a hint named
-	running               atomic.Bool
-	count                 counters
+	held    atomic.Pointer[held]
+	reads   sampling
+	writes  sampling
+	wake    chan struct{} // something for Run to look at
+	asked   atomic.Bool   // somebody wants the route to be asked for now
+	hinted  atomic.Int64  // the highest epoch that a hint named
+	running atomic.Bool
+	count   counters
 
 	queue   chan job // background writes
 	pending pending  // changes still to be journalled
@@ -64,8 +64,8 @@ func Join(ctx context.Context, c Config) (*Instance, error) {
 	}
 	i.pending.init(c.Writing.Queue)
 	i.windows.init(c.Fleet, i.clock())
-	i.skipReads.Store(maxSkip)
-	i.skipWrites.Store(maxSkip)
+	i.reads.skip.Store(maxSkip)
+	i.writes.skip.Store(maxSkip)
 	sent := i.clock()
 	g, err := i.fleet.Join(ctx, i.who)
 	if err != nil {

@@ -19,11 +19,6 @@ const (
 
 	// An instance that leaves waits for it: counts are not worth more.
 	handInTimeout = 2 * time.Second
-
-	// An operation in leastTimed to twice as many a window is timed, but never less
-	// than one in maxSkip+1: what is timed costs about two readings of a clock more.
-	leastTimed = 1000
-	maxSkip    = 63
 )
 
 // windows are what the state has not been told yet.
@@ -112,8 +107,8 @@ func (i *Instance) cut() {
 			Epoch: h.route.Epoch, ConfigHash: h.configHash, Length: length, Counts: counts,
 		}}, i)
 	}
-	i.skipReads.Store(skip(reads))
-	i.skipWrites.Store(skip(writes))
+	i.reads.adapt(reads)
+	i.writes.adapt(writes)
 }
 
 func (h *held) begun() (reads, writes uint64) {
@@ -122,15 +117,6 @@ func (h *held) begun() (reads, writes uint64) {
 		writes += h.shards[n].writes.Load()
 	}
 	return reads, writes
-}
-
-// skip chooses how many operations pass untimed between two that are timed.
-func skip(operations uint64) uint64 {
-	every := uint64(1)
-	for every <= maxSkip && operations/(2*every) >= leastTimed {
-		every *= 2
-	}
-	return every - 1
 }
 
 // keep adds a window, in the place of the oldest one if too many wait.

@@ -243,16 +243,29 @@ func TestBusyInstancesTimeASampleAndCountAll(t *testing.T) {
 		if err := p.stop(); err != nil {
 			t.Fatal(err)
 		}
-		n, timed := f.observed(p.Name())
+		n, sampled := f.observed(p.Name())
 		s := served(evidence.Read, evidence.Legacy)
 		// The first window doesn't know yet and is as sparing as can be.
-		if want := uint64(3 * each / (maxSkip + 1)); n[s] != 3*each || timed[s] < want-3*256 || timed[s] > want+3*256 {
-			t.Fatalf("%d counted, %d timed", n[s], timed[s])
+		if want := uint64(3 * each / (maxSkip + 1)); n[s] != 3*each || sampled[s] < want-3*256 || sampled[s] > want+3*256 {
+			t.Fatalf("%d counted, %d timed", n[s], sampled[s])
 		}
+		var of sampling
 		for traffic, want := range map[uint64]uint64{0: 0, 1999: 0, 2000: 1, 64_000: 63, 1 << 40: 63} {
-			if got := skip(traffic); got != want {
+			of.adapt(traffic)
+			if got := of.skip.Load(); got != want {
 				t.Errorf("%d operations: skip %d, want %d", traffic, got, want)
 			}
+		}
+		of.adapt(0) // and then a burst
+		timed := 0
+		for n := range uint64(10_000_000) {
+			if n&of.skip.Load() == 0 {
+				of.timed()
+				timed++
+			}
+		}
+		if timed > 7*mostTimed+10_000_000/64 || of.skip.Load() != maxSkip {
+			t.Errorf("%d of a burst were timed", timed)
 		}
 	})
 }
