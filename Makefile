@@ -10,7 +10,7 @@ TOOL     := $(GO) tool -modfile=tools/go.mod
 TEST     := $(GO) test -count=1 -timeout=$(TIMEOUT) $(if $(RUN),-run '$(RUN)')
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build demo test race lint fmt fuzz bench docs verify torture clean
+.PHONY: help deps build demo test race lint fmt fuzz bench docs verify torture peers clean
 
 help: ## Say what the targets do
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ fuzz: deps ## Fuzz every target for FUZZTIME (10s) each
 
 bench: deps ## Run the benchmarks (BENCH=regexp picks some)
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -timeout=1h ./...
+
+peers: ## Compare the cost of dual with LaunchDarkly's Go migrator (downloads its SDK)
+	cd internal/peers && $(GO) test -bench . -benchmem -benchtime 2ms -count 24 ./...
 
 docs: ## Write generated documentation and examples anew
 	$(GO) generate ./...

@@ -63,7 +63,7 @@ func (p *pin) wroteBoth(records int, committed stopwatch) {
 		p.slot = writesOK
 	} else {
 		p.h.saw.count(writeLegacy, wasOK, 1)
-		p.h.saw.count(writeTarget, wasOK, uint64(records)) //nolint:gosec // a length
+		p.h.saw.count(writeTarget, wasOK, uint64(records))
 		p.h.saw.count(writeAdded, wasOK, 1)
 	}
 	if p.timed {
@@ -77,8 +77,8 @@ func (p *pin) wroteBoth(records int, committed stopwatch) {
 func (p *pin) missed(records, lost int, cause error, committed stopwatch) {
 	came := classify(context.Background(), cause) // the caller's end doesn't reach the target
 	p.h.saw.count(writeLegacy, wasOK, 1)
-	p.h.saw.count(writeTarget, wasOK, uint64(records-lost)) //nolint:gosec // what was lost is of the records
-	p.h.saw.count(writeTarget, came, uint64(lost))          //nolint:gosec // a length
+	p.h.saw.count(writeTarget, wasOK, uint64(records-lost))
+	p.h.saw.count(writeTarget, came, uint64(lost))
 	p.lap(writeTarget, came, committed)
 }
 
