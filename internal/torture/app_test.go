@@ -36,6 +36,7 @@ const (
 	envState   = "TORTURE_STATE_URL"
 	envName    = "TORTURE_INSTANCE"
 	envBreak   = "TORTURE_BREAK" // what is wrong with it; see breakage
+	envTrace   = "TORTURE_TRACE" // the file for the routes of its operations
 	requestFor = 3 * time.Second // how long one request may take
 )
 
@@ -77,11 +78,12 @@ func cellColumns() []stores.Column[cell] {
 
 // answer is the body of every response.
 type answer struct {
-	Value   string  `json:"value"`
-	Seq     int64   `json:"seq"`
-	Outcome outcome `json:"outcome"`
-	Route   string  `json:"route"`
-	Error   string  `json:"error,omitempty"`
+	Value     string    `json:"value"`
+	Seq       int64     `json:"seq"`
+	Outcome   outcome   `json:"outcome"`
+	Exception exception `json:"exception,omitempty"`
+	Route     string    `json:"route"`
+	Error     string    `json:"error,omitempty"`
 }
 
 // app is an application that embeds dual as docs/embedding.md says.
@@ -91,6 +93,7 @@ type app struct {
 	reader   *dual.Reader[int64, cell]
 	writer   *dual.Writer[int64, cell]
 	version  string
+	policy   dual.Policy
 }
 
 // serveInstance runs until SIGTERM, or until its standard input closes: then
@@ -106,7 +109,11 @@ func serveInstance(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	a := &app{version: postgres.VersionExpr(m.Name)}
+	traced, err := newTrace(os.Getenv(envTrace))
+	if err != nil {
+		return err
+	}
+	a := &app{version: postgres.VersionExpr(m.Name), policy: dual.Policy(m.Writing.OnTargetFailure)}
 	if a.db, err = pgxpool.New(ctx, m.Legacy.URL); err != nil {
 		return err
 	}
@@ -126,17 +133,17 @@ func serveInstance(ctx context.Context) error {
 		return err
 	}
 	defer fleet.Close()
+	broken := breakage(os.Getenv(envBreak))
 	config := dual.Config{
-		Fleet: fleet, Logger: slog.New(slog.NewJSONHandler(os.Stderr, nil)),
+		Fleet: broken.fleet(fleet), OnOperation: traced.began, Logger: slog.New(slog.NewJSONHandler(os.Stderr, nil)),
 		Identity:     dual.Identity{Instance: os.Getenv(envName), About: fmt.Sprintf("torture, pid %d", os.Getpid())},
 		BreakerPause: 500 * time.Millisecond, LeaveWithin: 3 * time.Second,
 		Writing: dual.Writing{
-			OnTargetFailure: dual.Policy(m.Writing.OnTargetFailure), Deadline: time.Duration(m.Writing.Deadline),
+			OnTargetFailure: a.policy, Deadline: time.Duration(m.Writing.Deadline),
 			NotAfter: time.Duration(m.Writing.NotAfter), RollbackBudget: time.Duration(m.Writing.RollbackBudget),
 			FenceBudget: time.Duration(m.Writing.FenceBudget), Queue: m.Writing.Queue,
 		},
 	}
-	broken := breakage(os.Getenv(envBreak))
 	broken.config(&config)
 	if a.instance, err = dual.Join(ctx, config); err != nil {
 		return err
@@ -203,22 +210,18 @@ func (a *app) handle(f func(ctx context.Context, id int64, r *http.Request) (cel
 		}
 		ctx, cancel := context.WithTimeout(r.Context(), requestFor)
 		defer cancel()
-		// The exceptions to the promises are counted by instance: what else runs
-		// meanwhile is excused too, which errs on the side of fewer findings.
-		before := exceptions(a.instance.Stats())
-		c, err := f(ctx, id, r)
+		var heard word
+		c, err := f(context.WithValue(ctx, wordKey{}, &heard), id, r)
 		route := a.instance.Route()
 		out := answer{Value: c.Value, Seq: c.Seq, Outcome: outcomeOf(err), Route: fmt.Sprintf("%s@%d", route, route.Epoch)}
 		if err != nil {
 			out.Error = err.Error()
-		} else if exceptions(a.instance.Stats()) != before {
-			out.Outcome = early
+		} else {
+			out.Exception = heard.exception(a.policy)
 		}
 		_ = json.NewEncoder(w).Encode(out)
 	}
 }
-
-func exceptions(s dual.Stats) uint64 { return s.Unsettled + s.Degraded }
 
 // outcomeOf says what a write's error means.
 func outcomeOf(err error) outcome {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/stranglerfig/migrator/dual"
 	"github.com/stranglerfig/migrator/record"
+	"github.com/stranglerfig/migrator/state"
 )
 
 // breakage is a defect built into an instance, so that the run is seen to find it.
@@ -22,7 +23,28 @@ const (
 	// stoppedClock never sees its lease run out: woken after a freeze, it reads the
 	// target though the fleet has moved on.
 	stoppedClock breakage = "stopped clock"
+	// hasty acknowledges an epoch as soon as it hears of it, with operations under
+	// older ones still under way.
+	hasty breakage = "hasty"
 )
+
+func (b breakage) fleet(f *state.Fleet) dual.Fleet {
+	if b == hasty {
+		return &hastening{listening: listening{f}}
+	}
+	return listening{f}
+}
+
+type hastening struct {
+	listening
+	heard atomic.Int64
+}
+
+func (f *hastening) Renew(ctx context.Context, lease string, acknowledged int64) (dual.Grant, error) {
+	g, err := f.listening.Renew(ctx, lease, max(acknowledged, f.heard.Load()))
+	f.heard.Store(g.Route.Epoch)
+	return g, err
+}
 
 func (b breakage) config(c *dual.Config) {
 	if b == stoppedClock {

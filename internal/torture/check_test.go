@@ -13,6 +13,7 @@ type verdict struct {
 	key    int
 	ops    []*operation
 	stale  []*operation // reads that break a promise by themselves, with the reason
+	spared []spared     // reads that would, but for a write that the instance called an exception
 	result porcupine.CheckResult
 	strict porcupine.CheckResult // as one linearizable register: told, not demanded
 	info   porcupine.LinearizationInfo
@@ -24,21 +25,57 @@ func (v *verdict) violated() bool { return len(v.stale) > 0 || v.result == porcu
 // judge holds one key's history against the promises, in two ways: the ledger's,
 // which names the read that is wrong and why, and the model's, which sees more.
 func judge(key int, ops []*operation, patience time.Duration) *verdict {
-	v := &verdict{key: key, ops: ops, stale: against(ops), p: prepare(ops, false)}
+	v := &verdict{key: key, ops: ops, spared: excused(ops), p: prepare(ops, false)}
+	v.stale = against(ops)
 	v.result, v.info = porcupine.CheckOperationsVerbose(v.p.model(), v.p.ops, patience)
 	strict := prepare(ops, true)
-	v.strict = porcupine.CheckOperationsTimeout(strict.model(), strict.ops, patience/4)
+	v.strict = porcupine.CheckOperationsTimeout(strict.model(), strict.ops, patience/10)
 	return v
 }
 
 // against is the ledger's check. A write is over, for certain, when it was
 // acknowledged or somebody had read it. Whoever reads what was over before an
 // acknowledged write began, after that was acknowledged, reads what is lost or old.
-func against(ops []*operation) (wrong []*operation) {
+func against(ops []*operation) []*operation { return judgedBy(ops, (*operation).due) }
+
+// spared is a stale read that an exception allows.
+type spared struct {
+	read, write *operation
+	after       time.Duration // the write's acknowledgement, the read ended
+}
+
+// excused lists the reads that are older than a write which was acknowledged
+// before they began, and allowed: the write's instance called it an exception, and
+// the fleet's rollback or the key's repair was not there yet as the read began.
+func excused(ops []*operation) (list []spared) {
+	wrong := map[*operation]bool{}
+	for _, r := range against(ops) {
+		wrong[r] = true
+	}
+	for _, r := range judgedBy(ops, func(w *operation) time.Duration { return w.Return }) {
+		if !wrong[r] {
+			w := newestBefore(ops, r, func(w *operation) time.Duration { return w.Return })
+			list = append(list, spared{r, w, r.Return - w.Return})
+		}
+		r.violation, r.lost = "", false
+	}
+	return list
+}
+
+// newestBefore is, of the acknowledged writes that bind the read, the one that began last.
+func newestBefore(ops []*operation, r *operation, due func(*operation) time.Duration) (newest *operation) {
+	for _, w := range ops {
+		if w.Kind != get && w.Outcome == done && due(w) < r.Call && (newest == nil || w.Call > newest.Call) {
+			newest = w
+		}
+	}
+	return newest
+}
+
+func judgedBy(ops []*operation, due func(*operation) time.Duration) (wrong []*operation) {
 	const forever = time.Duration(math.MaxInt64)
 	written := map[string]*operation{}
 	over := map[string]time.Duration{}
-	var acknowledged []*operation
 	for _, o := range ops {
 		if o.Kind == get {
 			continue
@@ -50,9 +87,6 @@ func against(ops []*operation) (wrong []*operation) {
 				over[o.Value] = o.Return
 			}
 		}
-		if o.Outcome == done {
-			acknowledged = append(acknowledged, o)
-		}
 	}
 	for _, o := range ops {
 		if end, ok := over[o.Value]; o.Kind == get && o.Outcome == done && ok {
@@ -63,48 +97,43 @@ func against(ops []*operation) (wrong []*operation) {
 		if r.Kind != get || r.Outcome != done {
 			continue
 		}
-		var newest *operation // of the acknowledged writes before the read, the one that began last
-		for _, w := range acknowledged {
-			if w.Return < r.Call && (newest == nil || w.Call > newest.Call) {
-				newest = w
-			}
-		}
-		if r.violation = wrongRead(r, newest, written, over, ops); r.violation != "" {
+		newest := newestBefore(ops, r, due)
+		if r.violation, r.lost = wrongRead(r, newest, written, over, ops); r.violation != "" {
 			wrong = append(wrong, r)
 		}
 	}
 	return wrong
 }
 
-func wrongRead(r, newest *operation, written map[string]*operation, over map[string]time.Duration, ops []*operation) string {
+func wrongRead(r, newest *operation, written map[string]*operation, over map[string]time.Duration, ops []*operation) (violation string, lost bool) {
 	if r.Value != "" {
 		w := written[r.Value]
 		switch {
 		case w == nil:
-			return "nobody wrote this value to this key"
+			return "nobody wrote this value to this key", false
 		case w.Outcome == refused:
-			return "the writer was told that this was not written"
+			return "the writer was told that this was not written", false
 		case w.Call > r.Return:
-			return "it was read before it was written"
+			return "it was read before it was written", false
 		case newest != nil && over[r.Value] < newest.Call:
 			return fmt.Sprintf("older than an acknowledged write: %s, begun %s after this value was over and acknowledged %s before the read began",
-				newest, (newest.Call - over[r.Value]).Round(time.Microsecond), (r.Call - newest.Return).Round(time.Microsecond))
+				newest, (newest.Call - over[r.Value]).Round(time.Microsecond), (r.Call - newest.Return).Round(time.Microsecond)), false
 		}
-		return ""
+		return "", false
 	}
 	if newest == nil || newest.Kind == del {
-		return ""
+		return "", false
 	}
 	for _, d := range ops {
 		if d.Kind != del || d.Outcome == refused || d.Call > r.Return {
 			continue
 		}
 		if d.Outcome == unknown || d.Return >= newest.Call {
-			return ""
+			return "", false
 		}
 	}
 	return fmt.Sprintf("an acknowledged write is lost: %s was acknowledged %s before the read began, and no delete came since",
-		newest, (r.Call - newest.Return).Round(time.Microsecond))
+		newest, (r.Call - newest.Return).Round(time.Microsecond)), true
 }
 
 // draw writes porcupine's picture as HTML.

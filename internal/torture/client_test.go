@@ -68,12 +68,9 @@ func (c *client) do(s *instance, k kind, key int) *operation {
 	o.Call = c.w.story.now()
 	answered, err := c.ask(method, target)
 	o.Return = c.w.story.now()
-	o.Outcome, o.Route, o.Err = answered.Outcome, answered.Route, answered.Error
-	switch {
-	case err != nil:
+	o.Outcome, o.Exception, o.Route, o.Err = answered.Outcome, answered.Exception, answered.Route, answered.Error
+	if err != nil {
 		o.Outcome, o.Err = unknown, err.Error()
-	case k == get && answered.Outcome == early:
-		o.Outcome = done
 	}
 	if k == get {
 		if o.Value = answered.Value; o.Outcome != done {

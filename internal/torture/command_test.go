@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"os/exec"
 	"strings"
 	"syscall"
@@ -18,12 +19,16 @@ type ran struct {
 	output string
 }
 
-// migrator runs one command line as a process. kill > 0: it is killed after that
+// migrator runs one command line as a process, over the operator's wires. kill > 0: it is killed after that
 // time; freeze > 0: it is stopped for that long, halfway to the kill or at once.
 func (w *world) migrator(ctx context.Context, kill, freeze time.Duration, line string) ran {
+	urls, err := w.urls(w.desk)
+	if err != nil {
+		return ran{-1, err.Error()}
+	}
 	cmd := exec.Command(w.program, strings.Fields(line)...)
-	cmd.Env = environment("MIGRATOR_STATE_URL="+w.fleet.URL(), "MIGRATOR_FILE="+w.file, "NO_COLOR=1",
-		"TORTURE_LEGACY_URL="+w.legacy.URL(), "TORTURE_TARGET_URL="+w.redis.URL())
+	cmd.Env = environment("MIGRATOR_STATE_URL="+urls[1], "MIGRATOR_FILE="+w.file, "NO_COLOR=1",
+		"TORTURE_LEGACY_URL="+urls[0], "TORTURE_TARGET_URL="+urls[2])
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	cmd.Dir = w.dir
@@ -33,7 +38,6 @@ func (w *world) migrator(ctx context.Context, kill, freeze time.Duration, line s
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
-	var err error
 	var due <-chan time.Time
 	if kill > 0 || freeze > 0 {
 		due = time.After(max(kill, 30*time.Millisecond))
@@ -73,6 +77,13 @@ func (w *world) migrator(ctx context.Context, kill, freeze time.Duration, line s
 	if strings.Contains(r.output, "panic:") {
 		w.t.Errorf("migrator %s panicked:\n%s", line, r.output)
 	}
+	end := "killed"
+	if r.code >= 0 {
+		end = fmt.Sprintf("exit %d", r.code)
+	}
+	w.mu.Lock()
+	w.codes[end]++
+	w.mu.Unlock()
 	w.story.tell("operator", "migrator %s: exit %d: %s", line, r.code, brief(r.output))
 	return r
 }

@@ -5,7 +5,6 @@ package torture
 import (
 	"bytes"
 	"context"
-	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -29,15 +28,9 @@ type daemon struct {
 
 func (w *world) newDaemon(name string) (*daemon, error) {
 	d := &daemon{w: w, name: name, log: filepath.Join(w.dir, name+".log")}
-	for _, x := range []struct{ name, addr string }{{"legacy", w.legacy.Addr()}, {"state", w.fleet.Addr()}, {"target", w.redis.Addr()}} {
-		wire, err := newWire(name+" to "+x.name, x.addr)
-		if err != nil {
-			return nil, err
-		}
-		w.t.Cleanup(wire.Stop)
-		d.wires = append(d.wires, wire)
-	}
-	return d, nil
+	var err error
+	d.wires, err = w.newWires(name)
+	return d, err
 }
 
 // supervise keeps it running until ctx ends.
@@ -57,14 +50,12 @@ func (d *daemon) supervise(ctx context.Context) error {
 }
 
 func (d *daemon) once(ctx context.Context, log *os.File) error {
-	legacy, err1 := d.wires[0].through(d.w.legacy.URL())
-	fleet, err2 := d.wires[1].through(d.w.fleet.URL())
-	target, err3 := d.wires[2].through(d.w.redis.URL())
-	if err := errors.Join(err1, err2, err3); err != nil {
+	urls, err := d.w.urls(d.wires)
+	if err != nil {
 		return err
 	}
 	cmd := exec.Command(d.w.program, "serve", "--listen", "127.0.0.1:0", "--log-format", "json")
-	cmd.Env = environment("MIGRATOR_STATE_URL="+fleet, "MIGRATOR_FILE="+d.w.file, "TORTURE_LEGACY_URL="+legacy, "TORTURE_TARGET_URL="+target)
+	cmd.Env = environment("MIGRATOR_STATE_URL="+urls[1], "MIGRATOR_FILE="+d.w.file, "TORTURE_LEGACY_URL="+urls[0], "TORTURE_TARGET_URL="+urls[2])
 	cmd.Stdout, cmd.Stderr, cmd.Dir = log, log, d.w.dir
 	if err := d.w.spawner.start(ctx, cmd); err != nil {
 		return nil // ctx has ended

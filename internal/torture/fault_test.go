@@ -41,50 +41,59 @@ func (f *faults) pick() fault {
 	short := time.Duration(200+f.random.IntN(1500)) * time.Millisecond
 	long := time.Duration(1600+f.random.IntN(2000)) * time.Millisecond // longer than a lease
 	wire, bad := s.wires()[f.random.IntN(3)], toxics[f.random.IntN(len(toxics))]
-	server := f.random.IntN(3)
+	server := f.w.servers()[f.random.IntN(3)]
 	d := f.w.daemons[f.random.IntN(len(f.w.daemons))]
 	switch dice := f.random.IntN(100); {
-	case dice < 5:
+	case dice < 4:
 		return fault{"daemon killed", func(context.Context) error {
 			d.signal(syscall.SIGKILL)
 			return nil
 		}}
-	case dice < 10:
+	case dice < 8:
 		return fault{"daemon frozen", func(ctx context.Context) error {
 			d.freeze(ctx, 2*long)
 			return nil
 		}}
-	case dice < 15:
-		wire = d.wires[server]
-		fallthrough
-	case dice < 55:
-		return fault{"wire " + bad.name, func(ctx context.Context) error {
-			f.w.story.tell("fault", "%s %s for %s", wire.Name, bad.name, short)
-			err := wire.spoil(ctx, bad, short)
-			f.w.story.tell("fault", "%s is well again", wire.Name)
-			return err
-		}}
-	case dice < 65:
+	case dice < 12:
+		return f.spoil("daemon's wire ", d.wires[f.random.IntN(3)], bad, short)
+	case dice < 20:
+		return f.spoil("operator's wire ", f.w.desk[f.random.IntN(3)], bad, short)
+	case dice < 53:
+		return f.spoil("wire ", wire, bad, short)
+	case dice < 62:
 		return fault{"instance killed", func(ctx context.Context) error {
 			s.kill()
 			pause(ctx, short/2)
 			return f.revive(ctx, s)
 		}}
-	case dice < 80:
+	case dice < 76:
 		return fault{"instance frozen", func(ctx context.Context) error {
 			s.freeze(ctx, long)
 			return nil
 		}}
-	case dice < 86:
+	case dice < 82:
 		return fault{"instance restarted", func(ctx context.Context) error {
 			s.stop()
 			return f.revive(ctx, s)
 		}}
-	case dice < 93:
-		return f.w.servers()[server].kill(f, short/2)
+	case dice < 86:
+		return fault{f.w.target.name + " dead", func(ctx context.Context) error { return f.w.killTarget(ctx, true) }}
+	case dice < 89:
+		return fault{f.w.target.name + " a black hole for all", func(ctx context.Context) error { return f.w.cutTarget(ctx, true) }}
+	case dice < 95:
+		return server.kills(f, short/2)
 	default:
-		return f.w.servers()[server].freeze(f, short)
+		return server.freezes(f, short)
 	}
+}
+
+func (f *faults) spoil(whose string, wire *wire, bad toxic, d time.Duration) fault {
+	return fault{whose + bad.name, func(ctx context.Context) error {
+		f.w.story.tell("fault", "%s %s for %s", wire.Name, bad.name, d)
+		err := wire.spoil(ctx, bad, d)
+		f.w.story.tell("fault", "%s is well again", wire.Name)
+		return err
+	}}
 }
 
 // revive tries until an instance runs again, also after the run.
@@ -98,29 +107,16 @@ func (f *faults) revive(ctx context.Context, s *instance) error {
 	})
 }
 
-// machine is a server process, whatever it serves.
-type machine struct {
-	name string
-	is   interface {
-		Kill() error
-		Pause() error
-		Resume() error
-		Restart(context.Context) error
-	}
-}
-
-func (w *world) servers() []machine {
-	return []machine{{"legacy", w.legacy}, {"the state database", w.fleet}, {"Redis", w.redis}}
-}
-
-func (m machine) kill(f *faults, d time.Duration) fault {
+func (m *machine) kills(f *faults, d time.Duration) fault {
 	return fault{m.name + " killed", func(ctx context.Context) error {
+		m.mu.Lock()
+		defer m.mu.Unlock()
 		f.w.story.tell("fault", "kill -9 to %s for %s", m.name, d)
-		if err := m.is.Kill(); err != nil {
+		if err := m.Kill(); err != nil {
 			return err
 		}
 		pause(ctx, d)
-		err := m.is.Restart(context.WithoutCancel(ctx))
+		err := m.Restart(context.WithoutCancel(ctx))
 		f.w.story.tell("fault", "%s is back", m.name)
 		if err != nil {
 			return fmt.Errorf("%s after kill -9: %w", m.name, err)
@@ -129,18 +125,16 @@ func (m machine) kill(f *faults, d time.Duration) fault {
 	}}
 }
 
-func (m machine) freeze(f *faults, d time.Duration) fault {
+func (m *machine) freezes(f *faults, d time.Duration) fault {
 	return fault{m.name + " frozen", func(ctx context.Context) error {
+		m.mu.Lock()
+		defer m.mu.Unlock()
 		f.w.story.tell("fault", "%s is frozen for %s", m.name, d)
-		if err := m.is.Pause(); err != nil {
-			f.w.story.tell("fault", "%s could not be frozen: %v", m.name, err) // it is being killed
-			return nil
+		if err := m.Pause(); err != nil {
+			return err
 		}
 		pause(ctx, d)
 		f.w.story.tell("fault", "%s goes on", m.name)
-		if err := m.is.Resume(); err != nil {
-			f.w.story.tell("fault", "%s could not be thawed: %v", m.name, err) // killed meanwhile
-		}
-		return nil
+		return m.Resume()
 	}}
 }

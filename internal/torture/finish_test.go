@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/stranglerfig/migrator/phases"
+	"github.com/stranglerfig/migrator/state"
 	"github.com/stranglerfig/migrator/stores"
 )
 
@@ -16,7 +17,7 @@ import (
 // are written (or in legacy), and the fleet has acknowledged it.
 func (w *world) settle(ctx context.Context) (phases.Phase, error) {
 	for _, m := range w.servers() {
-		_ = m.is.Resume()
+		_ = m.Resume()
 	}
 	for _, s := range w.instances {
 		if err := await(ctx, time.Minute, "instance "+s.place+" to run", s.run); err != nil {
@@ -66,6 +67,7 @@ func (w *world) prove(ctx context.Context, at phases.Phase, target stores.Target
 			return errors.Join(err, fmt.Errorf("after a clean reconcile in %s %d keys differ: %v", at, len(differ), differ))
 		}
 	}
+	w.proved = w.story.now()
 	for _, s := range w.instances {
 		for key := range readers.keys {
 			err := await(ctx, 10*time.Second, "a last read", func(context.Context) error {
@@ -85,11 +87,11 @@ func (w *world) prove(ctx context.Context, at phases.Phase, target stores.Target
 	return err
 }
 
-// chronicle puts the migration's own history into the story.
-func (w *world) chronicle(ctx context.Context) error {
+// chronicle puts the migration's own history into the story, and returns it.
+func (w *world) chronicle(ctx context.Context) ([]state.Entry, error) {
 	entries, err := w.state.History(ctx, migration, 100000)
 	for _, e := range entries {
 		w.story.tellAt(e.At.Sub(w.story.began), "epoch", "%s: %s@%d to %s@%d: %s", e.Cause, e.From, e.From.Epoch, e.To, e.To.Epoch, e.Reason)
 	}
-	return err
+	return entries, err
 }

@@ -23,7 +23,6 @@ const (
 	done    outcome = "ok"
 	unknown outcome = "unknown"     // it may have happened, or may still
 	half    outcome = "half"        // legacy has it for good; the target follows when it is repaired
-	early   outcome = "unsettled"   // acknowledged, but the instance counted an exception to the promise
 	refused outcome = "not written" // it has not happened and never will
 	failed  outcome = "failed"      // a read without an answer: no operation
 )
@@ -38,10 +37,21 @@ type operation struct {
 	Call      time.Duration
 	Return    time.Duration
 	Outcome   outcome
-	Route     string // that the instance was on when it answered
+	Exception exception     // what the instance counts the acknowledged write as
+	Until     time.Duration // with an Exception: from then on no reader sees anything older
+	Route     string        // that the instance was on when it answered
 	Err       string
 	Final     bool // made after the last fault
 	violation string
+	lost      bool // the violation: a write is not there at all
+}
+
+// due is when an acknowledged write binds every read that begins later.
+func (o *operation) due() time.Duration {
+	if o.Exception != "" {
+		return max(o.Return, o.Until)
+	}
+	return o.Return
 }
 
 func (o *operation) String() string {
@@ -69,6 +79,12 @@ func (h *history) add(o *operation) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.ops = append(h.ops, o)
+}
+
+func (h *history) len() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.ops)
 }
 
 // byKey returns each key's operations in the order of their calls.

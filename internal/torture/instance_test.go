@@ -6,7 +6,6 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -44,16 +43,11 @@ type instance struct {
 
 func (w *world) newInstance(place string) (s *instance, err error) {
 	s = &instance{w: w, place: place}
-	for _, x := range []struct {
-		to   **wire
-		name string
-		addr string
-	}{{&s.legacy, "legacy", w.legacy.Addr()}, {&s.state, "state", w.fleet.Addr()}, {&s.target, "target", w.redis.Addr()}} {
-		if *x.to, err = newWire(place+" to "+x.name, x.addr); err != nil {
-			return nil, err
-		}
-		w.t.Cleanup((*x.to).Stop)
+	wires, err := w.newWires(place)
+	if err != nil {
+		return nil, err
 	}
+	s.legacy, s.state, s.target = wires[0], wires[1], wires[2]
 	w.t.Cleanup(s.kill)
 	return s, nil
 }
@@ -69,19 +63,20 @@ func (s *instance) run(ctx context.Context) error {
 	}
 	s.number++
 	s.name = fmt.Sprintf("%s%d", s.place, s.number)
-	legacy, err1 := s.legacy.through(s.w.legacy.URL())
-	fleet, err2 := s.state.through(s.w.fleet.URL())
-	target, err3 := s.target.through(s.w.redis.URL())
-	if err := errors.Join(err1, err2, err3); err != nil {
+	urls, err := s.w.urls(s.wires())
+	if err != nil {
 		return err
 	}
-	var err error
 	if s.log, err = os.Create(filepath.Join(s.w.dir, s.name+".log")); err != nil {
 		return err
 	}
+	traced := filepath.Join(s.w.dir, s.name+".routes")
+	s.w.mu.Lock()
+	s.w.traces[s.name] = traced
+	s.w.mu.Unlock()
 	s.cmd = exec.Command(os.Args[0])
-	s.cmd.Env = environment(envRole+"=instance", envFile+"="+s.w.file, envName+"="+s.name, envBreak+"="+string(s.broken),
-		"TORTURE_LEGACY_URL="+legacy+"&connect_timeout=2", envState+"="+fleet+"&connect_timeout=2", "TORTURE_TARGET_URL="+target)
+	s.cmd.Env = environment(envRole+"=instance", envFile+"="+s.w.file, envName+"="+s.name, envBreak+"="+string(s.broken), envTrace+"="+traced,
+		"TORTURE_LEGACY_URL="+impatient(urls[0]), envState+"="+impatient(urls[1]), "TORTURE_TARGET_URL="+impatient(urls[2]))
 	s.cmd.Stderr = s.log
 	if s.stdin, err = s.cmd.StdinPipe(); err != nil {
 		return err
@@ -109,7 +104,7 @@ func (s *instance) run(ctx context.Context) error {
 		err := cmd.Wait()
 		s.url.Store(nil)
 		s.w.story.tell(name, "the process ended (%v)", err)
-		s.w.died(name)
+		s.w.died(name, time.Now())
 		close(ended)
 	}()
 	select {
@@ -158,7 +153,11 @@ func (s *instance) end(what string, sig syscall.Signal) {
 	}
 	s.observe()
 	s.w.story.tell(s.name, "%s", what)
-	_ = s.cmd.Process.Signal(syscall.SIGCONT)
+	if sig == syscall.SIGKILL {
+		s.w.died(s.name, time.Now()) // it may take a moment to be seen
+	} else {
+		_ = s.cmd.Process.Signal(syscall.SIGCONT)
+	}
 	_ = s.cmd.Process.Signal(sig)
 	select {
 	case <-s.ended:

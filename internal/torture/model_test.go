@@ -166,7 +166,7 @@ func prepare(ops []*operation, strict bool) prepared {
 		add(o, in, end)
 		if o.Outcome == done {
 			in.step = last
-			add(o, in, end)
+			add(o, in, int64(o.due()))
 		}
 	}
 	return p

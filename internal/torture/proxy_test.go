@@ -15,7 +15,7 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// wire is one instance's way to one server, which can be made bad.
+// wire is somebody's way to one server, which can be made bad.
 type wire struct {
 	*toxiproxy.Proxy
 	mu sync.Mutex // one fault at a time
@@ -44,6 +44,8 @@ type toxic struct {
 	stream     string // upstream, downstream; "": both
 	attributes map[string]int
 }
+
+const blackHole = 3 // of toxics
 
 var toxics = []toxic{
 	{"is slow", "latency", "downstream", map[string]int{"latency": 120, "jitter": 80}},

@@ -21,31 +21,28 @@ import (
 
 	"github.com/stranglerfig/migrator/dual"
 	"github.com/stranglerfig/migrator/phases"
+	"github.com/stranglerfig/migrator/state"
 )
 
 const (
 	envDuration = "MIGRATOR_TORTURE"
 	envSeed     = "MIGRATOR_TORTURE_SEED"
-	envStory    = "MIGRATOR_TORTURE_STORY" // not empty: keep what happened also if all is well
+	envPolicy   = "MIGRATOR_TORTURE_POLICY" // on_target_failure: rollback, fail or degrade
+	envTarget   = "MIGRATOR_TORTURE_TARGET" // redis or postgres; without it every fourth round has PostgreSQL
+	envReport   = "MIGRATOR_TORTURE_REPORT" // a file for the report as JSON
+	envStory    = "MIGRATOR_TORTURE_STORY"  // not empty: keep what happened also if all is well
 
-	keys    = 12
-	clients = 6
+	keys    = 48
+	clients = 14
 	short   = 12 * time.Second // in make test
-	round   = time.Minute      // the longest history that is checked in one go
+	longest = time.Minute      // the longest history that is checked in one go
 )
 
-// TestTorture breaks everything at random for some seconds, or for as long as
-// MIGRATOR_TORTURE says, in rounds of a minute, each on a world of its own and with
-// the next seed.
+// TestTorture breaks everything at random for as long as MIGRATOR_TORTURE says, in
+// rounds of a minute, each on a world of its own and with the next seed. Without
+// it, for some seconds on each of two shapes.
 func TestTorture(t *testing.T) {
 	t.Parallel()
-	left := short
-	if text := os.Getenv(envDuration); text != "" {
-		var err error
-		if left, err = time.ParseDuration(text); err != nil {
-			t.Fatalf("%s: %v", envDuration, err)
-		}
-	}
 	seed := rand.Uint64() >> 16
 	if text := os.Getenv(envSeed); text != "" {
 		var err error
@@ -53,22 +50,77 @@ func TestTorture(t *testing.T) {
 			t.Fatalf("%s: %v", envSeed, err)
 		}
 	}
-	for ; left > 0; left, seed = left-round, seed+1 {
-		d := min(left, round)
-		t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {
-			defer func() {
-				if t.Failed() {
-					t.Logf("to repeat it:\n  %s=%s %s=%d go test -run 'TestTorture$' -v ./internal/torture", envDuration, d, envSeed, seed)
-				}
-			}()
-			w := newWorld(t, 3)
-			w.torture(seed, d)
-		})
+	policy := dual.RollBack
+	switch p := dual.Policy(os.Getenv(envPolicy)); p {
+	case "":
+	case dual.RollBack, dual.Fail, dual.Degrade:
+		policy = p
+	default:
+		t.Fatalf("%s: %q", envPolicy, p)
+	}
+	target := os.Getenv(envTarget)
+	if target != "" && target != "redis" && target != "postgres" {
+		t.Fatalf("%s: %q", envTarget, target)
+	}
+	text := os.Getenv(envDuration)
+	if text == "" {
+		for n, kind := range []shape{{policy, "redis"}, {dual.Fail, "postgres"}} {
+			t.Run(kind.String(), func(t *testing.T) {
+				t.Parallel()
+				all := newReport(string(kind.policy))
+				all.round(t, kind, seed+uint64(n), short)
+				all.tell(t, 0.25) // beside all other tests
+			})
+		}
+		return
+	}
+	left, err := time.ParseDuration(text)
+	if err != nil {
+		t.Fatalf("%s: %v", envDuration, err)
+	}
+	all := newReport(string(policy))
+	for n := 1; left > 0; left, seed, n = left-longest, seed+1, n+1 {
+		kind := shape{policy, target}
+		if target == "" {
+			kind.target = "redis"
+			if n%4 == 0 {
+				kind.target = "postgres"
+			}
+		}
+		d := min(left, longest)
+		t.Run(kind.String(), func(t *testing.T) { all.round(t, kind, seed, d) })
+	}
+	all.tell(t, 1)
+}
+
+// tell prints the report, and fails a run that has not done what its length asks for.
+func (r *report) tell(t *testing.T, share float64) {
+	t.Log("\n" + r.String())
+	for _, lack := range r.lacks(share) {
+		t.Errorf("this run proves too little: %s", lack)
+	}
+	if path := os.Getenv(envReport); path != "" {
+		if err := r.write(path); err != nil {
+			t.Error(err)
+		}
 	}
 }
 
+// round is one world, added to the report.
+func (r *report) round(t *testing.T, kind shape, seed uint64, d time.Duration) {
+	r.Rounds = append(r.Rounds, round{Seed: seed, Target: kind.target, Seconds: d.Seconds()})
+	defer func() {
+		r.Rounds[len(r.Rounds)-1].Passed = !t.Failed()
+		if t.Failed() {
+			t.Logf("to repeat it:\n  %s=%s %s=%d %s=%s %s=%s go test -run 'TestTorture$' -v ./internal/torture",
+				envDuration, d, envSeed, seed, envPolicy, kind.policy, envTarget, kind.target)
+		}
+	}()
+	newWorld(t, kind, 3).torture(seed, d, r)
+}
+
 // torture is one run.
-func (w *world) torture(seed uint64, d time.Duration) {
+func (w *world) torture(seed uint64, d time.Duration, all *report) {
 	t := w.t
 	legacy, target, err := w.open(t.Context())
 	if err != nil {
@@ -84,7 +136,7 @@ func (w *world) torture(seed uint64, d time.Duration) {
 		}
 		w.daemons = append(w.daemons, d)
 	}
-	moves := &operator{w: w, visited: map[phases.Phase]int{}}
+	moves := &operator{w: w}
 	breaks := &faults{w: w, count: map[string]int{}}
 
 	traffic, stopTraffic := context.WithCancel(t.Context())
@@ -97,16 +149,23 @@ func (w *world) torture(seed uint64, d time.Duration) {
 		keeping.Go(func() error { return d.supervise(kept) })
 	}
 	serving.Go(func() error { return w.watch(traffic, target, allKeys(keys)) })
+	glancing, stopGlancing := context.WithCancel(t.Context())
+	defer stopGlancing()
+	var glances errgroup.Group
+	glances.Go(func() error { return w.glance(glancing) })
 	for n := range clients {
 		serving.Go(func() error { return newClient(w, seed, n, keys).run(traffic) })
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), d)
 	defer cancel()
+	began := time.Now()
 	for wave := uint64(0); ctx.Err() == nil; wave++ {
 		// Each wave draws anew, whatever became of the one before.
 		moves.random, breaks.random = newRandom(seed, 10+2*wave), newRandom(seed, 11+2*wave)
-		w.wave(ctx, moves, breaks)
+		w.wave(ctx, moves, breaks, d < longest && wave == 0)
 	}
+	all.Seconds += time.Since(began).Seconds()
+	all.Operations += w.history.len()
 	w.story.tell("run", "no more faults")
 	at, err := w.settle(t.Context())
 	if err != nil {
@@ -121,20 +180,42 @@ func (w *world) torture(seed uint64, d time.Duration) {
 			t.Errorf("%v", err)
 		}
 	}
+	stopGlancing()
+	_ = glances.Wait()
 	stopDaemons()
 	if err := keeping.Wait(); err != nil {
 		t.Errorf("%v", err)
 	}
-	w.report(seed, at, moves, breaks)
+	all.Rounds[len(all.Rounds)-1].Rest = string(at)
+	w.report(seed, breaks, all)
 }
 
-// wave goes to a phase in peace, and then breaks things there for some seconds.
-func (w *world) wave(ctx context.Context, moves *operator, breaks *faults) {
-	destinations := []phases.Phase{phases.ShadowWrite, phases.DualRead, phases.Cutover, phases.Cutover, phases.Grace, phases.Grace, phases.Grace, phases.Retain, phases.Retain}
+// wave goes to a phase in peace, measures there what a rollback and a dead target
+// cost, and then breaks things for some seconds. In a hurry it goes to cutover at
+// once and measures nothing in peace.
+func (w *world) wave(ctx context.Context, moves *operator, breaks *faults, hurry bool) {
+	const c, g = phases.Cutover, phases.Grace
+	destinations := []phases.Phase{phases.ShadowWrite, phases.DualRead, c, c, c, c, g, g, g, g, phases.Retain, phases.Retain}
 	to := destinations[moves.random.IntN(len(destinations))]
 	storm := time.Duration(4+moves.random.IntN(5)) * time.Second
+	die := w.killTarget
+	if moves.random.IntN(2) == 0 {
+		die = w.cutTarget
+	}
 	moves.faults = false
+	if hurry {
+		to, storm = phases.Cutover, longest
+	}
 	moves.walk(ctx, to)
+	if !hurry && w.timeRollback(ctx, false) {
+		moves.walk(ctx, to)
+		if _, ok := w.targetRead(ctx); ok {
+			if err := die(ctx, false); err != nil {
+				w.t.Errorf("a dead target: %v", err)
+			}
+			moves.walk(ctx, to)
+		}
+	}
 	w.story.tell("run", "faults begin")
 	bounded, cancel := context.WithTimeout(ctx, storm)
 	defer cancel()
@@ -155,27 +236,97 @@ func (w *world) deploy() {
 	}
 }
 
-// report judges every key, and says what the run was like.
-func (w *world) report(seed uint64, at phases.Phase, moves *operator, breaks *faults) {
+// report judges everything, and adds what the round was like.
+func (w *world) report(seed uint64, breaks *faults, all *report) {
 	t := w.t
 	var total dual.Stats
 	for _, s := range w.instances {
 		total = sum(total, s.stats())
 		s.stop()
 	}
-	if err := w.chronicle(t.Context()); err != nil {
+	entries, err := w.chronicle(t.Context())
+	if err != nil {
 		t.Errorf("%v", err)
 	}
-	t.Logf("seed %d, at rest in %s after %d advances; phases seen: %s", seed, at, moves.advances, counted(moves.visited))
-	t.Logf("faults: %s", counted(breaks.count))
-	t.Logf("operations: %s", counted(w.history.count()))
-	t.Logf("instances: %d fallbacks, %d lapsed reads, %d target failures, %d journalled, %d rescued, %d failed, %d fence waits, %d rejoins",
-		total.Fallbacks, total.LapsedReads, total.TargetFailures, total.Journalled, total.Rescued, total.Failed, total.FenceWaits, total.Rejoins)
-	t.Logf("exceptions that were counted, and are excused: %d unsettled, %d degraded, %d abandoned", total.Unsettled, total.Degraded, total.Abandoned)
-	if n := w.history.count()[string(put)+" "+string(done)]; n < 50 {
-		t.Errorf("only %d writes were acknowledged: this run proves nothing", n)
+	for _, e := range entries {
+		all.Moves[string(e.Cause)]++
+		if e.From.Epoch != e.To.Epoch {
+			all.Phases[string(e.To.Phase)]++
+		}
 	}
-	w.tellOf(seed, w.judge())
+	w.routes(entries, all)
+	for name, n := range breaks.count {
+		all.FaultsBy[name] += n
+		all.Faults += n
+	}
+	merge(all.OperationsBy, w.history.count())
+	merge(all.Commands, w.codes)
+	merge(all.Missed, w.times.lost)
+	all.samples = append(all.samples, w.times.samples...)
+	merge(all.Counted, map[string]int{
+		"unsettled": int(total.Unsettled), "degraded": int(total.Degraded), "abandoned": int(total.Abandoned), "fallbacks": int(total.Fallbacks),
+		"reads without a lease": int(total.LapsedReads), "target failures": int(total.TargetFailures), "journalled": int(total.Journalled),
+		"took reads back": int(total.Rescued), "failed": int(total.Failed), "waited at the fence": int(total.FenceWaits), "joined anew": int(total.Rejoins),
+	})
+	for e, n := range w.close(w.proved) {
+		all.Exceptions[string(e)] += n
+	}
+	verdicts := w.judge()
+	for _, v := range verdicts {
+		all.judged(v)
+	}
+	w.tellOf(seed, verdicts)
+}
+
+// routes checks the routes that operations really ran under.
+func (w *world) routes(entries []state.Entry, all *report) {
+	moves, err := movesOf(entries)
+	if err != nil {
+		w.t.Error(err)
+	}
+	stays, err := w.stays()
+	if err != nil {
+		w.t.Error(err)
+	}
+	met := together(stays, moves)
+	all.Routes.add(met)
+	for n, v := range met.Violations {
+		if n == 5 {
+			w.t.Errorf("and %d more", len(met.Violations)-n)
+			break
+		}
+		w.t.Errorf("routes that are not compatible: %s", v)
+	}
+}
+
+// judged adds one key's verdict.
+func (r *report) judged(v *verdict) {
+	r.Keys++
+	switch v.result {
+	case porcupine.Unknown:
+		r.Undecided++
+	case porcupine.Illegal:
+		r.NonLinearizable++
+	}
+	r.Strictly += count(v.strict == porcupine.Ok)
+	for _, o := range v.stale {
+		if o.lost || o.Final {
+			r.Lost++
+		} else {
+			r.Stale++
+		}
+	}
+	r.Spared += len(v.spared)
+	r.SparedKeys += count(len(v.spared) > 0)
+	for _, s := range v.spared {
+		r.Longest = max(r.Longest, float64(s.after)/float64(time.Millisecond))
+	}
+}
+
+func merge(into, from map[string]int) {
+	for k, n := range from {
+		into[k] += n
+	}
 }
 
 // tellOf fails the test with what a person needs, and says what else is worth
@@ -214,21 +365,11 @@ func (w *world) judge() []*verdict {
 	group.SetLimit(2)
 	for i, key := range slices.Sorted(maps.Keys(byKey)) {
 		group.Go(func() error {
-			verdicts[i] = judge(key, byKey[key], 20*time.Second)
+			verdicts[i] = judge(key, byKey[key], 10*time.Second)
 			return nil
 		})
 	}
 	_ = group.Wait()
-	strictly := 0
-	for _, v := range verdicts {
-		if v.result == porcupine.Unknown {
-			w.t.Logf("key %d: the model could not decide in time over %d operations; the ledger's check stands", v.key, len(v.ops))
-		}
-		if v.strict == porcupine.Ok {
-			strictly++
-		}
-	}
-	w.t.Logf("of %d keys, %d are strictly linearizable too, unacknowledged writes included", len(verdicts), strictly)
 	return verdicts
 }
 

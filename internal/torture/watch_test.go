@@ -23,7 +23,7 @@ func (w *world) open(ctx context.Context) (stores.Legacy, stores.Target, error) 
 		return nil, nil, err
 	}
 	m, err := spec.Parse(w.file, text, func(name string) (string, bool) {
-		u := map[string]string{"TORTURE_LEGACY_URL": w.legacy.URL(), "TORTURE_TARGET_URL": w.redis.URL()}[name]
+		u := map[string]string{"TORTURE_LEGACY_URL": w.legacy.URL(), "TORTURE_TARGET_URL": w.target.URL()}[name]
 		return u, u != ""
 	})
 	if err != nil {

@@ -1,0 +1,103 @@
+//go:build unix
+
+package torture
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/stranglerfig/migrator/dual"
+	"github.com/stranglerfig/migrator/phases"
+)
+
+// TestTortureFindsEarlyAcknowledgements: while a write of one instance waits in
+// legacy for a lock, the migration is rolled back as far as it lets itself be. If
+// that instance acknowledges epochs before its operations are over, the other
+// comes to work under legacy beside a write under dual-read: the check of the
+// routes must see that, and nothing where all is sound.
+func TestTortureFindsEarlyAcknowledgements(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, shape{dual.RollBack, "redis"}, 2)
+	for _, broken := range []breakage{sound, hasty} {
+		t.Run(fmt.Sprintf("broken=%q", broken), func(t *testing.T) {
+			for _, s := range w.instances {
+				s.stop()
+			}
+			w.traces = map[string]string{}
+			w.instances[0].broken = broken
+			w.deploy()
+			(&operator{w: w, random: newRandom(0, 0)}).walk(t.Context(), phases.DualRead)
+			if err := w.overtake(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			for _, s := range w.instances {
+				s.stop()
+			}
+			entries, err := w.chronicle(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			moves, err := movesOf(entries)
+			if err != nil {
+				t.Fatal(err)
+			}
+			stays, err := w.stays()
+			if err != nil {
+				t.Fatal(err)
+			}
+			met := together(stays, moves)
+			if (len(met.Violations) > 0) != (broken == hasty) || met.Operations < 20 {
+				t.Errorf("of %d operations: %q", met.Operations, met.Violations)
+			}
+		})
+	}
+}
+
+// overtake rolls back to legacy while a write of the first instance is under way.
+func (w *world) overtake(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	c := newClient(w, 0, 0, 1)
+	conn, err := pgx.Connect(ctx, w.legacy.URL())
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
+	tx, err := conn.Begin(ctx)
+	if err != nil {
+		return err
+	}
+	if _, err := tx.Exec(ctx, `LOCK TABLE cells IN EXCLUSIVE MODE`); err != nil { // reads go on
+		return err
+	}
+	written := make(chan *operation, 1)
+	go func() { written <- newClient(w, 0, 1, 1).do(w.instances[0], put, 0) }()
+	pause(ctx, 100*time.Millisecond)
+	ended := make(chan ran, 1)
+	go func() {
+		ended <- w.migrator(ctx, 0, 0, "phase rollback --yes --to legacy --settle 1500ms --reason early")
+	}()
+	for running := true; running; {
+		select {
+		case <-ended: // it has reached legacy, or has been held up, as it should
+			running = false
+		default:
+			c.do(w.instances[1], get, 0)
+			pause(ctx, 5*time.Millisecond)
+		}
+	}
+	for range 20 {
+		c.do(w.instances[1], get, 0)
+	}
+	if err := tx.Rollback(ctx); err != nil {
+		return err
+	}
+	if o := <-written; o == nil {
+		return fmt.Errorf("the first instance does not serve")
+	}
+	return nil
+}

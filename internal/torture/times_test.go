@@ -1,0 +1,203 @@
+//go:build unix
+
+package torture
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/stranglerfig/migrator/phases"
+)
+
+// What is measured.
+const (
+	timeRollback  = "migrator phase rollback, from its start to settled"
+	timeCommitted = "a dead target, to the rollback's commit by a write"
+	timeSettled   = "a dead target, to settled"
+)
+
+// sample is one measurement.
+type sample struct {
+	What   string
+	Faults bool // among faults; else nothing else was wrong
+	Took   time.Duration
+}
+
+// times collects measurements; safe for concurrent use.
+type times struct {
+	mu      sync.Mutex
+	samples []sample
+	lost    map[string]int // measurements that did not end, or ended by something else
+}
+
+func (t *times) add(s sample) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.samples = append(t.samples, s)
+}
+
+func (t *times) miss(what string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.lost[what]++
+}
+
+// summary is a distribution, in milliseconds.
+type summary struct {
+	What   string  `json:"what"`
+	Faults bool    `json:"among_faults"`
+	N      int     `json:"n"`
+	P50    float64 `json:"p50_ms"`
+	P99    float64 `json:"p99_ms"`
+	Worst  float64 `json:"worst_ms"`
+}
+
+func summarise(samples []sample) (all []summary) {
+	groups := map[sample][]float64{}
+	for _, s := range samples {
+		took := float64(s.Took) / float64(time.Millisecond)
+		s.Took = 0
+		groups[s] = append(groups[s], took)
+	}
+	for s, ms := range groups {
+		slices.Sort(ms)
+		at := func(p int) float64 { return ms[(len(ms)*p+99)/100-1] } // the smallest that p % do not exceed
+		all = append(all, summary{s.What, s.Faults, len(ms), at(50), at(99), ms[len(ms)-1]})
+	}
+	slices.SortFunc(all, func(a, b summary) int {
+		return cmp.Or(cmp.Compare(a.What, b.What), count(a.Faults)-count(b.Faults))
+	})
+	return all
+}
+
+// targetRead tells that reads come from the target and legacy still has every
+// write: the phases that a write can take back.
+func (w *world) targetRead(ctx context.Context) (phases.Route, bool) {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	st, err := w.state.Standing(ctx, migration)
+	return st.Route, err == nil && st.Attempt == "" && (st.Route.Phase == phases.Cutover || st.Route.Phase == phases.Grace)
+}
+
+const longestMeasured = 20 * time.Second
+
+// back waits until no live instance reads the target any more: every one is on
+// the route, at or after dual-read, that took the place of the one given.
+func (w *world) back(ctx context.Context, from phases.Route) (committed time.Time, cause phases.Cause, settled time.Time, err error) {
+	ctx, cancel := context.WithTimeout(ctx, longestMeasured)
+	defer cancel()
+	for pause(ctx, 2*time.Millisecond) {
+		asked, stop := context.WithTimeout(ctx, time.Second)
+		read, err := w.readers.TargetRead(asked)
+		stop()
+		if err != nil || read {
+			continue
+		}
+		settled = time.Now()
+		entries, err := w.state.History(ctx, migration, 30)
+		if err != nil {
+			continue
+		}
+		for _, e := range entries {
+			if e.To.Epoch > from.Epoch && !e.To.ReadsTarget() {
+				return e.At, e.Cause, settled, nil
+			}
+		}
+	}
+	return committed, cause, settled, fmt.Errorf("reads were not back in legacy within %s", longestMeasured)
+}
+
+// timeRollback runs the command while reads come from the target, and measures it.
+// It tells whether they did.
+func (w *world) timeRollback(ctx context.Context, faults bool) bool {
+	from, ok := w.targetRead(ctx)
+	if !ok {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*longestMeasured)
+	defer cancel()
+	ended := make(chan ran, 1)
+	began := time.Now()
+	go func() { ended <- w.migrator(ctx, 0, 0, "phase rollback --yes --reason measured") }()
+	_, cause, settled, err := w.back(ctx, from)
+	r := <-ended
+	switch {
+	case err != nil || cause != phases.CauseRollback:
+		w.times.miss(timeRollback) // a write came first, or the command could not reach the state
+	default:
+		w.times.add(sample{timeRollback, faults, settled.Sub(began)})
+	}
+	if r.code != 0 && !faults {
+		w.t.Errorf("migrator phase rollback, with nothing else wrong: exit %d: %s", r.code, brief(r.output))
+	}
+	return true
+}
+
+// timeDeath makes the target die while reads come from it, and measures how long
+// it takes until a write has taken them back. die returns when it is dead, and
+// revive makes it well again.
+func (w *world) timeDeath(ctx context.Context, faults bool, die, revive func(context.Context) error) error {
+	from, ok := w.targetRead(ctx)
+	ctx = context.WithoutCancel(ctx)
+	began := time.Now()
+	if err := die(ctx); err != nil {
+		return err
+	}
+	if ok && w.shape.policy == "rollback" {
+		committed, cause, settled, err := w.back(ctx, from)
+		switch {
+		case err != nil && !faults:
+			w.t.Errorf("a dead target, nothing else wrong, on %s: %v", from, err)
+			fallthrough
+		case err != nil || cause != phases.CauseFailure || committed.Before(began):
+			w.times.miss(timeCommitted)
+		default:
+			w.times.add(sample{timeCommitted, faults, committed.Sub(began)})
+			w.times.add(sample{timeSettled, faults, settled.Sub(began)})
+		}
+	} else {
+		pause(ctx, time.Second)
+	}
+	return revive(ctx)
+}
+
+// killTarget is a target that dies with kill -9.
+func (w *world) killTarget(ctx context.Context, faults bool) error {
+	m := w.target
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return w.timeDeath(ctx, faults, func(context.Context) error {
+		w.story.tell("fault", "kill -9 to %s", m.name)
+		return m.Kill()
+	}, func(ctx context.Context) error {
+		defer w.story.tell("fault", "%s is back", m.name)
+		return m.Restart(ctx)
+	})
+}
+
+// cutTarget is a target that no instance can reach any more: nothing is answered.
+func (w *world) cutTarget(ctx context.Context, faults bool) error {
+	away, heal := context.WithCancel(context.WithoutCancel(ctx))
+	defer heal()
+	ended := make(chan error, len(w.instances))
+	return w.timeDeath(ctx, faults, func(context.Context) error {
+		w.story.tell("fault", "%s is a black hole for every instance", w.target.name)
+		for _, s := range w.instances {
+			go func() { ended <- s.target.spoil(away, toxics[blackHole], time.Hour) }()
+		}
+		return nil
+	}, func(context.Context) (err error) {
+		heal()
+		for range w.instances {
+			if e := <-ended; e != nil {
+				err = e
+			}
+		}
+		w.story.tell("fault", "%s answers again", w.target.name)
+		return err
+	})
+}

@@ -1,0 +1,66 @@
+//go:build unix
+
+package torture
+
+import (
+	"context"
+	"time"
+)
+
+// glimpse is what the state said at one moment between began and ended.
+type glimpse struct {
+	began, ended time.Duration
+	read         bool            // somebody may read the target
+	behind       map[string]bool // the journal's keys
+}
+
+// glance looks at the state again and again, past all wires.
+func (w *world) glance(ctx context.Context) error {
+	for pause(ctx, 25*time.Millisecond) {
+		if g, err := w.glimpse(ctx); err == nil { // else it is down, or frozen
+			w.seen = append(w.seen, g)
+		}
+	}
+	return nil
+}
+
+func (w *world) glimpse(ctx context.Context) (g glimpse, err error) {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	g = glimpse{began: w.story.now(), behind: map[string]bool{}}
+	var keys []string
+	if err = w.pool.QueryRow(ctx, `SELECT coalesce(array_agg(convert_from(key, 'UTF8')), '{}') FROM migrator.journal`).Scan(&keys); err != nil {
+		return g, err
+	}
+	for _, k := range keys {
+		g.behind[k] = true
+	}
+	g.read, err = w.readers.TargetRead(ctx)
+	g.ended = w.story.now()
+	return g, err
+}
+
+// close gives every write that its instance called an exception the end of its
+// window: the first moment after the acknowledgement at which the state was seen
+// with that key repaired, or with nobody on a route that reads the target. proved
+// is when the whole run was seen to be repaired.
+func (w *world) close(proved time.Duration) (n map[exception]int) {
+	n = map[exception]int{}
+	for _, ops := range w.history.byKey() {
+		for _, o := range ops {
+			if o.Exception == "" {
+				continue
+			}
+			n[o.Exception]++
+			o.Until = proved
+			key := string(cellKey(int64(o.Key)))
+			for _, g := range w.seen {
+				if g.began >= o.Return && (!g.read || !g.behind[key]) {
+					o.Until = g.ended
+					break
+				}
+			}
+		}
+	}
+	return n
+}
