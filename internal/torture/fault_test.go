@@ -27,7 +27,7 @@ type fault struct {
 func (f *faults) run(ctx context.Context) error {
 	var group errgroup.Group
 	group.SetLimit(3)
-	for pause(ctx, time.Duration(100+f.random.IntN(900))*time.Millisecond) {
+	for pause(ctx, time.Duration(50+f.random.IntN(500))*time.Millisecond) {
 		next := f.pick()
 		f.count[next.name]++
 		group.Go(func() error { return next.run(ctx) })

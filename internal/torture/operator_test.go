@@ -5,6 +5,7 @@ package torture
 import (
 	"context"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/stranglerfig/migrator/phases"
@@ -54,6 +55,7 @@ func (o *operator) walk(ctx context.Context, to phases.Phase) {
 		}
 		switch at := e.Standing.Route.Phase; {
 		case at == phases.Retain && to != at:
+			o.evict(ctx, e.Fleet)
 			o.does(ctx, "phase rollback --reason torture")
 		case at.Position() >= to.Position() && !at.Passing():
 			return
@@ -95,6 +97,7 @@ func (o *operator) forward(ctx context.Context) {
 	if err != nil {
 		return
 	}
+	o.evict(ctx, e.Fleet)
 	at := e.Standing.Route
 	switch at.Phase {
 	case phases.Lifting, phases.Returning:
@@ -106,23 +109,33 @@ func (o *operator) forward(ctx context.Context) {
 		}
 		return
 	}
-	for _, name := range e.Fleet.Lapsed {
-		if o.w.surelyDead(name) {
-			o.does(ctx, "fleet evict "+name+" --reason killed")
-		}
-	}
 	next, err := settings().Next(at)
 	if err != nil {
 		return
 	}
+	var needed []string
 	for _, gate := range phases.Closed(phases.Gates(next, settings(), e)) {
 		for _, line := range remedies[gate.Gate] {
-			if r := o.does(ctx, line); r.code != 0 && r.code != 8 {
-				return
+			if !slices.Contains(needed, line) {
+				needed = append(needed, line)
 			}
 		}
 	}
+	for _, line := range needed {
+		if r := o.does(ctx, line); r.code != 0 && r.code != 8 {
+			return
+		}
+	}
 	o.does(ctx, "phase advance --to "+string(next.Phase)+" --reason torture --settle 5s")
+}
+
+// evict gives the operator's word for those instances that have surely ended.
+func (o *operator) evict(ctx context.Context, fleet phases.Fleet) {
+	for _, name := range fleet.Lapsed {
+		if o.w.surelyDead(name) {
+			o.does(ctx, "fleet evict "+name+" --reason killed")
+		}
+	}
 }
 
 // settings are those of testdata/cells.yaml.

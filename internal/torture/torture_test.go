@@ -33,7 +33,7 @@ const (
 	envStory    = "MIGRATOR_TORTURE_STORY"  // not empty: keep what happened also if all is well
 
 	keys    = 48
-	clients = 14
+	clients = 12
 	short   = 12 * time.Second // in make test
 	longest = time.Minute      // the longest history that is checked in one go
 )
@@ -197,7 +197,7 @@ func (w *world) wave(ctx context.Context, moves *operator, breaks *faults, hurry
 	const c, g = phases.Cutover, phases.Grace
 	destinations := []phases.Phase{phases.ShadowWrite, phases.DualRead, c, c, c, c, g, g, g, g, phases.Retain, phases.Retain}
 	to := destinations[moves.random.IntN(len(destinations))]
-	storm := time.Duration(4+moves.random.IntN(5)) * time.Second
+	storm := time.Duration(6+moves.random.IntN(5)) * time.Second
 	die := w.killTarget
 	if moves.random.IntN(2) == 0 {
 		die = w.cutTarget
@@ -208,7 +208,7 @@ func (w *world) wave(ctx context.Context, moves *operator, breaks *faults, hurry
 	}
 	moves.walk(ctx, to)
 	if !hurry && w.timeRollback(ctx, false) {
-		moves.walk(ctx, to)
+		moves.walk(ctx, phases.Cutover)
 		if _, ok := w.targetRead(ctx); ok {
 			if err := die(ctx, false); err != nil {
 				w.t.Errorf("a dead target: %v", err)
