@@ -91,7 +91,8 @@ func (w *Writer[K, V]) Put(ctx context.Context, key K, value V, legacy func(cont
 }
 
 // Delete removes one record. The closure returns the version that legacy's delete
-// gave; zero if there was nothing to delete.
+// gave; zero if there was nothing to delete. Then, if the target still has the
+// record, it is called once more before that is removed.
 func (w *Writer[K, V]) Delete(ctx context.Context, key K, legacy func(context.Context) (record.Version, error)) error {
 	o := operation[K, V]{one: legacy, key: key, deleted: true}
 	return w.write(ctx, &o)
@@ -226,25 +227,33 @@ func (w *Writer[K, V]) both(ctx context.Context, p *pin, o *operation[K, V]) (mo
 		return false, err
 	}
 	committed := p.lap(writeLegacy, wasOK, began)
+	background := p.h.writes == phases.WritesBackground && p.h.lease.holds()
 	switch {
+	case len(changes) == 0 && o.deleted && !background:
+		return w.nothing(ctx, p, o, notAfter, clockErr, committed)
 	case len(changes) == 0:
 		p.h.saw.count(writeLegacy, wasOK, 1)
 		return false, nil
-	case p.h.writes == phases.WritesBackground && p.h.lease.holds():
+	case background:
 		err = w.later(p, changes, notAfter, clockErr)
 		p.wroteBehind(err, committed)
 		return false, err
 	}
+	return false, w.follow(ctx, p, changes, notAfter, clockErr, committed)
+}
+
+// follow brings to the target what legacy has, and settles what it does not take.
+func (w *Writer[K, V]) follow(ctx context.Context, p *pin, changes []Change[K, V], notAfter time.Time, clockErr error, committed stopwatch) error {
 	lost, cause := w.applyAll(ctx, p.h, changes, notAfter, clockErr)
 	failpoint.Here("dual.write.applied")
 	if len(lost) == 0 {
 		p.wroteBoth(len(changes), committed)
-		return false, nil
+		return nil
 	}
 	p.missed(len(changes), len(lost), cause, committed)
-	err = w.i.settle(ctx, p, lost, cause)
+	err := w.i.settle(ctx, p, lost, cause)
 	p.added(err, committed)
-	return false, err
+	return err
 }
 
 // doubt journals the keys of a write that may have been committed.

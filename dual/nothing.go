@@ -1,0 +1,61 @@
+package dual
+
+import (
+	"context"
+	"time"
+)
+
+// nothing ends a delete for which legacy had no record. The target may have one
+// all the same: a delete before this one missed it, or is still on its way. Who
+// deletes again after an error must not be told that all is well while readers of
+// the target still see the record. So it is removed as a repair removes what
+// legacy lacks: the target's version is read first, then legacy is asked once
+// more, and the record goes on condition that the target has not changed since.
+func (w *Writer[K, V]) nothing(ctx context.Context, p *pin, o *operation[K, V], notAfter time.Time, clockErr error, committed stopwatch) (moved bool, err error) {
+	until := time.Now().Add(w.i.set.Writing.Deadline)
+	cause := clockErr
+	for attempt := 0; clockErr == nil; attempt++ {
+		var seen Versioned[V]
+		if seen, cause = w.look(ctx, o.key); cause == nil {
+			if !seen.Found {
+				p.h.saw.count(writeLegacy, wasOK, 1)
+				return false, nil
+			}
+			changes, err := o.run(ctx)
+			switch {
+			case err != nil && w.fenced(err):
+				return true, err
+			case err != nil:
+				p.observe(ctx, writeLegacy, err, committed)
+				w.doubt(p, o, err)
+				return false, err
+			case len(changes) > 0: // written meanwhile
+				return false, w.follow(ctx, p, changes, notAfter, nil, committed)
+			}
+			gone := Change[K, V]{Key: o.key, Deleted: true, Version: seen.Version}
+			if cause = w.try(ctx, gone, ApplyOptions{NotAfter: notAfter, Only: &seen.Version}, &effort{until}); cause == nil {
+				p.wroteBoth(1, committed)
+				return false, nil
+			}
+		}
+		if !w.again(p.h, attempt, until) {
+			break
+		}
+	}
+	p.missed(1, 1, cause, committed)
+	err = w.i.settle(ctx, p, []Lost{{Key: w.key(o.key), Reason: cause.Error()}}, cause)
+	p.added(err, committed)
+	return false, err
+}
+
+// look reads the target's record through the writer's breaker.
+func (w *Writer[K, V]) look(ctx context.Context, key K) (seen Versioned[V], err error) {
+	passed, ok := w.guard.allow()
+	if !ok {
+		return seen, errBreakerOpen
+	}
+	defer func() { w.guard.report(passed, err) }()
+	bounded := detach(ctx, w.attempt(&effort{}))
+	defer bounded.stop()
+	return w.target.Get(bounded, key)
+}
