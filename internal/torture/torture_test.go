@@ -33,7 +33,7 @@ const (
 	envStory    = "MIGRATOR_TORTURE_STORY"  // not empty: keep what happened also if all is well
 
 	keys    = 48
-	clients = 12
+	clients = 16
 	short   = 12 * time.Second // in make test
 	longest = time.Minute      // the longest history that is checked in one go
 )
