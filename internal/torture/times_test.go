@@ -18,6 +18,7 @@ const (
 	timeRollback  = "migrator phase rollback, from its start to settled"
 	timeCommitted = "a dead target, to the rollback's commit by a write"
 	timeSettled   = "a dead target, to settled"
+	timeRead      = "a dead target, the longest that a read took"
 )
 
 // sample is one measurement.
@@ -32,6 +33,30 @@ type times struct {
 	mu      sync.Mutex
 	samples []sample
 	lost    map[string]int // measurements that did not end, or ended by something else
+	deaths  []death
+}
+
+// death is a time in which the target was dead while reads came from it.
+type death struct {
+	from, to time.Duration
+	faults   bool
+}
+
+// reads measures what answered reads that began while the target was dead had to wait.
+func (t *times) reads(ops map[int][]*operation) {
+	for _, d := range t.deaths {
+		var longest time.Duration
+		for _, of := range ops {
+			for _, o := range of {
+				if o.Kind == get && o.Outcome == done && o.Call >= d.from && o.Call <= d.to {
+					longest = max(longest, o.Return-o.Call)
+				}
+			}
+		}
+		if longest > 0 {
+			t.add(sample{timeRead, d.faults, longest})
+		}
+	}
 }
 
 func (t *times) add(s sample) {
@@ -143,9 +168,16 @@ func (w *world) timeRollback(ctx context.Context, faults bool) bool {
 func (w *world) timeDeath(ctx context.Context, faults bool, die, revive func(context.Context) error) error {
 	from, ok := w.targetRead(ctx)
 	ctx = context.WithoutCancel(ctx)
-	began := time.Now()
+	began, since := time.Now(), w.story.now()
 	if err := die(ctx); err != nil {
 		return err
+	}
+	if ok {
+		defer func() {
+			w.times.mu.Lock()
+			defer w.times.mu.Unlock()
+			w.times.deaths = append(w.times.deaths, death{since, w.story.now(), faults})
+		}()
 	}
 	if ok && w.shape.policy == "rollback" {
 		committed, cause, settled, err := w.back(ctx, from)

@@ -91,6 +91,11 @@ func TestTorture(t *testing.T) {
 		t.Run(kind.String(), func(t *testing.T) { all.round(t, kind, seed, d) })
 	}
 	all.tell(t, 1)
+	if path := os.Getenv(envReport); path != "" {
+		if err := all.write(path); err != nil {
+			t.Error(err)
+		}
+	}
 }
 
 // tell prints the report, and fails a run that has not done what its length asks for.
@@ -98,11 +103,6 @@ func (r *report) tell(t *testing.T, share float64) {
 	t.Log("\n" + r.String())
 	for _, lack := range r.lacks(share) {
 		t.Errorf("this run proves too little: %s", lack)
-	}
-	if path := os.Getenv(envReport); path != "" {
-		if err := r.write(path); err != nil {
-			t.Error(err)
-		}
 	}
 }
 
@@ -262,6 +262,7 @@ func (w *world) report(seed uint64, breaks *faults, all *report) {
 	merge(all.OperationsBy, w.history.count())
 	merge(all.Commands, w.codes)
 	merge(all.Missed, w.times.lost)
+	w.times.reads(w.history.byKey())
 	all.samples = append(all.samples, w.times.samples...)
 	merge(all.Counted, map[string]int{
 		"unsettled": int(total.Unsettled), "degraded": int(total.Degraded), "abandoned": int(total.Abandoned), "fallbacks": int(total.Fallbacks),
