@@ -5,6 +5,8 @@ export PATH := $(PATH):$(dir $(GO))
 TIMEOUT  ?= 10m
 FUZZTIME ?= 10s
 BENCH    ?= .
+TORTURE  ?= 10m
+POLICY   ?= rollback fail degrade
 RUN      ?=
 TOOL     := $(GO) tool -modfile=tools/go.mod
 TEST     := $(GO) test -count=1 -timeout=$(TIMEOUT) $(if $(RUN),-run '$(RUN)')
@@ -52,8 +54,12 @@ docs: ## Write generated documentation and examples anew
 verify: lint test docs ## Lint, test, and see that what is generated is up to date
 	git diff --exit-code
 
-torture: deps ## Run the long fault tests (TORTURE=2m each)
-	MIGRATOR_TORTURE=$(or $(TORTURE),2m) $(GO) test -count=1 -timeout=2h -run 'Torture' -v ./...
+torture: deps ## Run the long fault tests (TORTURE=10m for each of POLICY)
+	MIGRATOR_TORTURE=$(TORTURE) $(GO) test -count=1 -timeout=2h -run 'Torture' -skip '^TestTorture$$' -v ./...
+	failed=0; for policy in $(POLICY); do \
+		MIGRATOR_TORTURE=$(TORTURE) MIGRATOR_TORTURE_POLICY=$$policy $(if $(REPORT),MIGRATOR_TORTURE_REPORT=$(abspath $(REPORT))-$$policy.json) \
+			$(GO) test -count=1 -timeout=4h -run '^TestTorture$$' -v ./internal/torture || failed=1; \
+	done; exit $$failed
 
 clean: ## Remove what was built and the cached PostgreSQL data directories
 	rm -rf bin "$${XDG_CACHE_HOME:-$$HOME/.cache}/migrator/pgdata"
