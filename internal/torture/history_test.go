@@ -27,6 +27,14 @@ const (
 	failed  outcome = "failed"      // a read without an answer: no operation
 )
 
+// exception is why an acknowledged write may be followed by stale reads for a while.
+type exception string
+
+const (
+	degraded  exception = "degraded"  // on_target_failure: degrade
+	unsettled exception = "unsettled" // its rollback did not settle within the budget
+)
+
 // operation is one request of a client. Times are since the run began.
 type operation struct {
 	Client    int

@@ -1,3 +1,5 @@
+//go:build unix
+
 package torture
 
 import (
@@ -11,9 +13,19 @@ import (
 func TestRoutesCheckTellsGoodFromBad(t *testing.T) {
 	t.Parallel()
 	order := []phases.Route{ // by epoch, from 1 on
-		{Phase: phases.Legacy}, {Phase: phases.ShadowWrite}, {Phase: phases.DualRead, Percent: phases.All},
-		{Phase: phases.Cutover, Percent: phases.All}, {Phase: phases.DualRead, Percent: phases.All}, {Phase: phases.ShadowWrite}, {Phase: phases.Legacy},
-		{Phase: phases.ShadowWrite}, {Phase: phases.DualRead, Percent: phases.All}, {Phase: phases.Cutover, Percent: phases.All}, {Phase: phases.Grace}, {Phase: phases.Fenced}, {Phase: phases.Retain},
+		{Phase: phases.Legacy},
+		{Phase: phases.ShadowWrite},
+		{Phase: phases.DualRead, Percent: phases.All},
+		{Phase: phases.Cutover, Percent: phases.All},
+		{Phase: phases.DualRead, Percent: phases.All},
+		{Phase: phases.ShadowWrite},
+		{Phase: phases.Legacy},
+		{Phase: phases.ShadowWrite},
+		{Phase: phases.DualRead, Percent: phases.All},
+		{Phase: phases.Cutover, Percent: phases.All},
+		{Phase: phases.Grace},
+		{Phase: phases.Fenced},
+		{Phase: phases.Retain},
 	}
 	for i := range order {
 		order[i].Epoch = int64(i + 1)

@@ -60,8 +60,8 @@ func readTrace(path, instance string, began, died time.Time) ([]*stay, error) {
 		line := lines.Text()
 		var id, nanos int64
 		s := &stay{instance: instance}
-		switch {
-		case line[0] == 'b':
+		switch line[0] {
+		case 'b':
 			_, err = fmt.Sscanf(line, "b %d %d %d %s %d %t %t", &id, &nanos, &s.route.Epoch, &s.route.Phase, &s.route.Percent, &s.write, &s.lapsed)
 			s.from = time.Unix(0, nanos).Sub(began)
 			open[id] = s

@@ -9,14 +9,6 @@ import (
 	"github.com/stranglerfig/migrator/state"
 )
 
-// exception is why an acknowledged write may be followed by stale reads for a while.
-type exception string
-
-const (
-	degraded  exception = "degraded"  // on_target_failure: degrade
-	unsettled exception = "unsettled" // its rollback did not settle within the budget
-)
-
 // word is what the instance learns of one write while it decides on it.
 type word struct {
 	read      bool // the target had not taken it, and somebody might read the target
