@@ -21,7 +21,7 @@ import (
 // routes must see that, and nothing where all is sound.
 func TestTortureFindsEarlyAcknowledgements(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, shape{dual.RollBack, "redis"}, 2)
+	w := newWorld(t, shape{policy: dual.RollBack, target: "redis"}, 2)
 	for _, broken := range []breakage{sound, hasty} {
 		t.Run(fmt.Sprintf("broken=%q", broken), func(t *testing.T) {
 			for _, s := range w.instances {

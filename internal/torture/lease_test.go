@@ -23,7 +23,7 @@ const few = 12 // keys, for a fault by hand
 // answers from legacy; with a clock that stands still it must be caught.
 func TestTortureFrozenReader(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, shape{dual.RollBack, "redis"}, 2)
+	w := newWorld(t, shape{policy: dual.RollBack, target: "redis"}, 2)
 	moves := &operator{w: w}
 	for i, broken := range []breakage{sound, stoppedClock} {
 		t.Run(fmt.Sprintf("broken=%q", broken), func(t *testing.T) {

@@ -20,7 +20,7 @@ import (
 func TestTortureFindsDroppedWrites(t *testing.T) {
 	t.Parallel()
 	const seed = 1
-	w := newWorld(t, shape{dual.RollBack, "redis"}, 2)
+	w := newWorld(t, shape{policy: dual.RollBack, target: "redis"}, 2)
 	w.instances[0].broken = dropsWrites
 	w.deploy()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)

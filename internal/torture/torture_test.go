@@ -60,7 +60,7 @@ func TestTorture(t *testing.T) {
 	}
 	text := os.Getenv(envDuration)
 	if text == "" {
-		for n, kind := range []shape{{policy, "redis"}, {dual.Fail, "postgres"}} {
+		for n, kind := range []shape{{policy: policy, target: "redis"}, {policy: dual.Fail, target: "postgres"}} {
 			t.Run(kind.String(), func(t *testing.T) {
 				t.Parallel()
 				all := newReport(string(kind.policy))
@@ -74,9 +74,13 @@ func TestTorture(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%s: %v", envDuration, err)
 	}
+	program, err := build(t.Context(), t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
 	all := newReport(string(policy))
 	for n := 1; left > 0; left, seed, n = left-longest, seed+1, n+1 {
-		kind := shape{policy, target}
+		kind := shape{policy, target, program}
 		if target == "" {
 			kind.target = "redis"
 			if n%4 == 0 {
@@ -85,13 +89,13 @@ func TestTorture(t *testing.T) {
 		}
 		d := min(left, longest)
 		t.Run(kind.String(), func(t *testing.T) { all.round(t, kind, seed, d) })
-	}
-	all.tell(t, 1)
-	if path := os.Getenv(envReport); path != "" {
-		if err := all.write(path); err != nil {
-			t.Error(err)
+		if path := os.Getenv(envReport); path != "" { // so far, should the run be cut
+			if err := all.write(path); err != nil {
+				t.Error(err)
+			}
 		}
 	}
+	all.tell(t, 1)
 }
 
 // tell prints the report, and fails a run that has not done what its length asks for.

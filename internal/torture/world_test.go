@@ -3,10 +3,7 @@
 package torture
 
 import (
-	"fmt"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -58,19 +55,17 @@ func newWorld(t *testing.T, kind shape, instances int) *world {
 		t: t, dir: t.TempDir(), shape: kind, story: &story{}, history: &history{}, spawner: newSpawner(t.Context()),
 		dead: map[string]time.Time{}, traces: map[string]string{}, codes: map[string]int{}, times: times{lost: map[string]int{}},
 	}
-	w.program = filepath.Join(w.dir, "migrator")
 	var err error
 	if w.file, err = kind.describe(w.dir); err != nil {
 		t.Fatal(err)
 	}
 	var group errgroup.Group
-	group.Go(func() error {
-		out, err := exec.CommandContext(t.Context(), "go", "build", "-o", w.program, "../../cmd/migrator").CombinedOutput()
-		if err != nil {
-			return fmt.Errorf("build migrator: %w\n%s", err, out)
-		}
-		return nil
-	})
+	if w.program = kind.program; w.program == "" {
+		group.Go(func() (err error) {
+			w.program, err = build(t.Context(), w.dir)
+			return err
+		})
+	}
 	// What a killed server has acknowledged it still has: Redis says so after fsync.
 	w.legacy = &machine{server: testenv.Postgres(t), name: "legacy"}
 	w.fleet = &machine{server: testenv.Postgres(t), name: "the state database"}
