@@ -17,6 +17,7 @@ type faults struct {
 	w      *world
 	random *rand.Rand
 	count  map[string]int
+	made   int
 }
 
 type fault struct {
@@ -24,12 +25,14 @@ type fault struct {
 	run  func(ctx context.Context) error
 }
 
-func (f *faults) run(ctx context.Context) error {
+// run goes on while more, told how many there were in all, says so.
+func (f *faults) run(ctx context.Context, more func(n int) bool) error {
 	var group errgroup.Group
 	group.SetLimit(3)
-	for pause(ctx, time.Duration(50+f.random.IntN(500))*time.Millisecond) {
+	for more(f.made) && pause(ctx, time.Duration(50+f.random.IntN(500))*time.Millisecond) {
 		next := f.pick()
 		f.count[next.name]++
+		f.made++
 		group.Go(func() error { return next.run(ctx) })
 	}
 	return group.Wait()

@@ -162,7 +162,7 @@ func (w *world) torture(seed uint64, d time.Duration, all *report) {
 	for wave := uint64(0); ctx.Err() == nil; wave++ {
 		// Each wave draws anew, whatever became of the one before.
 		moves.random, breaks.random = newRandom(seed, 10+2*wave), newRandom(seed, 11+2*wave)
-		w.wave(ctx, moves, breaks, d < longest && wave == 0)
+		w.wave(ctx, moves, breaks, began, d < longest && wave == 0)
 	}
 	all.Seconds += time.Since(began).Seconds()
 	all.Operations += w.history.len()
@@ -191,9 +191,10 @@ func (w *world) torture(seed uint64, d time.Duration, all *report) {
 }
 
 // wave goes to a phase in peace, measures there what a rollback and a dead target
-// cost, and then breaks things for some seconds. In a hurry it goes to cutover at
+// cost, and then breaks things for some seconds: longer on a machine that is slow
+// at all the rest, until there were faults enough. In a hurry it goes to cutover at
 // once and measures nothing in peace.
-func (w *world) wave(ctx context.Context, moves *operator, breaks *faults, hurry bool) {
+func (w *world) wave(ctx context.Context, moves *operator, breaks *faults, began time.Time, hurry bool) {
 	const c, g = phases.Cutover, phases.Grace
 	destinations := []phases.Phase{phases.ShadowWrite, phases.DualRead, c, c, c, c, g, g, g, g, phases.Retain, phases.Retain}
 	to := destinations[moves.random.IntN(len(destinations))]
@@ -210,6 +211,8 @@ func (w *world) wave(ctx context.Context, moves *operator, breaks *faults, hurry
 	if !hurry && w.timeRollback(ctx, false) {
 		moves.walk(ctx, phases.Cutover)
 		if _, ok := w.targetRead(ctx); ok {
+			breaks.count[w.target.name+" dead, in peace"]++
+			breaks.made++
 			if err := die(ctx, false); err != nil {
 				w.t.Errorf("a dead target: %v", err)
 			}
@@ -217,12 +220,18 @@ func (w *world) wave(ctx context.Context, moves *operator, breaks *faults, hurry
 		}
 	}
 	w.story.tell("run", "faults begin")
-	bounded, cancel := context.WithTimeout(ctx, storm)
+	bounded, cancel := context.WithCancel(ctx)
 	defer cancel()
 	moves.faults = true
 	var breaking errgroup.Group
 	breaking.Go(func() error { return moves.run(bounded) })
-	breaking.Go(func() error { return breaks.run(bounded) })
+	breaking.Go(func() error {
+		defer cancel()
+		end := time.Now().Add(storm)
+		return breaks.run(bounded, func(n int) bool {
+			return time.Now().Before(end) || float64(n) < 1.2*faultsPerMinute*time.Since(began).Minutes()
+		})
+	})
 	if err := breaking.Wait(); err != nil {
 		w.t.Errorf("a fault: %v", err)
 	}
