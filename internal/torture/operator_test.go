@@ -53,9 +53,9 @@ func (o *operator) walk(ctx context.Context, to phases.Phase) {
 			pause(ctx, 50*time.Millisecond)
 			continue
 		}
+		o.evict(ctx, e.Fleet)
 		switch at := e.Standing.Route.Phase; {
 		case at == phases.Retain && to != at:
-			o.evict(ctx, e.Fleet)
 			o.does(ctx, "phase rollback --reason torture")
 		case at.Position() >= to.Position() && !at.Passing():
 			return
