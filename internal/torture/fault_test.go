@@ -25,11 +25,11 @@ type fault struct {
 	run  func(ctx context.Context) error
 }
 
-// run goes on while more, told how many there were in all, says so.
-func (f *faults) run(ctx context.Context, more func(n int) bool) error {
+// run goes on while more says so.
+func (f *faults) run(ctx context.Context, more func() bool) error {
 	var group errgroup.Group
 	group.SetLimit(3)
-	for more(f.made) && pause(ctx, time.Duration(50+f.random.IntN(500))*time.Millisecond) {
+	for more() && pause(ctx, time.Duration(50+f.random.IntN(500))*time.Millisecond) {
 		next := f.pick()
 		f.count[next.name]++
 		f.made++

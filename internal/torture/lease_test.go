@@ -105,7 +105,7 @@ func (w *world) frozenReader(ctx context.Context) (stale int, err error) {
 			return nil
 		})
 	}
-	pause(ctx, 200*time.Millisecond)
+	pause(ctx, time.Second)
 	w.story.tell(sleeper.name, "goes on")
 	if err := process.Signal(syscall.SIGCONT); err != nil {
 		return 0, err

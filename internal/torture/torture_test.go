@@ -30,7 +30,7 @@ const (
 
 	keys    = 48
 	clients = 16
-	short   = 12 * time.Second // in make test
+	short   = 10 * time.Second // in make test, once it is in cutover
 	longest = time.Minute      // the longest history that is checked in one go
 )
 
@@ -156,16 +156,19 @@ func (w *world) torture(seed uint64, d time.Duration, all *report) {
 	for n := range clients {
 		serving.Go(func() error { return newClient(w, seed, n, keys).run(traffic) })
 	}
+	// The clock starts in cutover: the way there takes as long as it takes.
+	moves.random = newRandom(seed, 9)
+	moves.walk(t.Context(), phases.Cutover)
 	ctx, cancel := context.WithTimeout(t.Context(), d)
 	defer cancel()
-	began := time.Now()
+	began, before := time.Now(), w.history.len()
 	for wave := uint64(0); ctx.Err() == nil; wave++ {
 		// Each wave draws anew, whatever became of the one before.
 		moves.random, breaks.random = newRandom(seed, 10+2*wave), newRandom(seed, 11+2*wave)
 		w.wave(ctx, moves, breaks, began, d < longest && wave == 0)
 	}
 	all.Seconds += time.Since(began).Seconds()
-	all.Operations += w.history.len()
+	all.Operations += w.history.len() - before
 	w.story.tell("run", "no more faults")
 	at, err := w.settle(t.Context())
 	if err != nil {
@@ -192,8 +195,7 @@ func (w *world) torture(seed uint64, d time.Duration, all *report) {
 
 // wave goes to a phase in peace, measures there what a rollback and a dead target
 // cost, and then breaks things for some seconds: longer on a machine that is slow
-// at all the rest, until there were faults enough. In a hurry it goes to cutover at
-// once and measures nothing in peace.
+// at all the rest, until there were faults enough. In a hurry it measures nothing.
 func (w *world) wave(ctx context.Context, moves *operator, breaks *faults, began time.Time, hurry bool) {
 	const c, g = phases.Cutover, phases.Grace
 	destinations := []phases.Phase{phases.ShadowWrite, phases.DualRead, c, c, c, c, g, g, g, g, phases.Retain, phases.Retain}
@@ -207,10 +209,18 @@ func (w *world) wave(ctx context.Context, moves *operator, breaks *faults, began
 	if hurry {
 		to, storm = phases.Cutover, longest
 	}
-	moves.walk(ctx, to)
+	late := func() bool {
+		return float64(breaks.made) < 1.2*faultsPerMinute*(time.Since(began)-10*time.Second).Minutes()
+	}
+	way, arrive := context.WithCancel(ctx)
+	if late() {
+		way, arrive = context.WithTimeout(ctx, 5*time.Second) // the storm finds it wherever it is
+	}
+	moves.walk(way, to)
+	arrive()
 	if !hurry && w.timeRollback(ctx, false) {
 		moves.walk(ctx, phases.Cutover)
-		if _, ok := w.targetRead(ctx); ok {
+		if _, ok := w.targetRead(ctx); ok && ctx.Err() == nil {
 			breaks.count[w.target.name+" dead, in peace"]++
 			breaks.made++
 			if err := die(ctx, false); err != nil {
@@ -228,8 +238,8 @@ func (w *world) wave(ctx context.Context, moves *operator, breaks *faults, began
 	breaking.Go(func() error {
 		defer cancel()
 		end := time.Now().Add(storm)
-		return breaks.run(bounded, func(n int) bool {
-			return time.Now().Before(end) || float64(n) < 1.2*faultsPerMinute*time.Since(began).Minutes()
+		return breaks.run(bounded, func() bool {
+			return time.Now().Before(end) || late()
 		})
 	})
 	if err := breaking.Wait(); err != nil {
