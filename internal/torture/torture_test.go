@@ -210,7 +210,7 @@ func (w *world) wave(ctx context.Context, moves *operator, breaks *faults, began
 		to, storm = phases.Cutover, longest
 	}
 	late := func() bool {
-		return float64(breaks.made) < 1.2*faultsPerMinute*(time.Since(began)-10*time.Second).Minutes()
+		return float64(breaks.made) < 1.4*faultsPerMinute*(time.Since(began)-10*time.Second).Minutes()
 	}
 	way, arrive := context.WithCancel(ctx)
 	if late() {
@@ -218,7 +218,7 @@ func (w *world) wave(ctx context.Context, moves *operator, breaks *faults, began
 	}
 	moves.walk(way, to)
 	arrive()
-	if !hurry && w.timeRollback(ctx, false) {
+	if !hurry && !late() && w.timeRollback(ctx, false) {
 		moves.walk(ctx, phases.Cutover)
 		if _, ok := w.targetRead(ctx); ok && ctx.Err() == nil {
 			breaks.count[w.target.name+" dead, in peace"]++
