@@ -115,7 +115,7 @@ func (b *bench) walk(to phases.Phase) {
 
 func (b *bench) controller() *control.Controller {
 	return &control.Controller{
-		State: b.state, Migration: "items", Settings: b.m.Phases, Fence: b.legacy, Target: b.target,
+		State: b.state, Migration: "items", Settings: b.m.Settings(), Fence: b.legacy, Target: b.target,
 		Poll: 5 * time.Millisecond, FenceBudget: 500 * time.Millisecond,
 	}
 }

@@ -151,19 +151,7 @@ func gatePaused(e Evidence) GateResult {
 // gateSoak counts from the last change of route: time on another route proves
 // nothing about this one.
 func gateSoak(s Settings, e Evidence) GateResult {
-	var need time.Duration
-	switch e.Standing.Route.Phase {
-	case ShadowWrite:
-		need = time.Duration(s.ShadowWrite.For)
-	case DualRead:
-		need = s.DualRead.PerStep()
-	case Cutover:
-		need = s.Cutover.PerStep()
-	case Grace:
-		need = time.Duration(s.Grace.For)
-	case Retain:
-		need = time.Duration(s.Retain.For)
-	}
+	need := s.Soak(e.Standing.Route)
 	due := e.Standing.RouteSince.Add(need)
 	g := GateResult{Gate: "soak-time", Verdict: Pass, Detail: fmt.Sprintf("%s on %s, %s needed", Duration(e.Now.Sub(e.Standing.RouteSince).Round(time.Second)), e.Standing.Route, Duration(need))}
 	if e.Now.Before(due) {

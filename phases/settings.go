@@ -3,15 +3,18 @@ package phases
 import (
 	"errors"
 	"fmt"
-	"math"
-	"strconv"
-	"strings"
 	"time"
 )
 
-// Settings are the phases' settings of one migration. Durations are as long as
-// evidence must be gathered before the next step.
+// Settings are all that decides on a migration's moves.
 type Settings struct {
+	Schedule
+	Gates    GateSettings
+	Triggers TriggerSettings
+}
+
+// Schedule is how long each phase lasts at least, its ramp, and who approves.
+type Schedule struct {
 	ShadowWrite Stay     `yaml:"shadow_write" json:"shadow_write,omitzero" jsonschema_description:"Writes reach the target in the background"`
 	DualRead    Ramp     `yaml:"dual_read" json:"dual_read,omitzero" jsonschema_description:"Writes are acknowledged when both stores have them; a share of reads is compared"`
 	Cutover     Ramp     `yaml:"cutover" json:"cutover,omitzero" jsonschema_description:"The target answers for a share of keys"`
@@ -29,7 +32,11 @@ type Stay struct {
 type Ramp struct {
 	Steps []Percent `yaml:"steps" json:"steps,omitempty" jsonschema_description:"Percentages, rising, the last one 100"`
 	Over  Duration  `yaml:"over" json:"over,omitempty" jsonschema_description:"The whole ramp's shortest time; each step takes an equal part"`
+	Auto  *bool     `yaml:"auto" json:"auto,omitempty" jsonschema_description:"The daemon takes the ramp's next percentage when it is due and its gates are open (default true); false: a person does. Entering a phase is always a person's step"`
 }
+
+// ByItself tells that the daemon climbs the ramp.
+func (r Ramp) ByItself() bool { return r.Auto == nil || *r.Auto }
 
 // PerStep is the shortest stay on one step.
 func (r Ramp) PerStep() time.Duration {
@@ -58,18 +65,25 @@ type Approver struct {
 func DefaultSettings() Settings {
 	yes := true
 	const day = Duration(24 * time.Hour)
-	return Settings{
+	auto := yes
+	schedule := Schedule{
 		ShadowWrite: Stay{For: day},
-		DualRead:    Ramp{Steps: []Percent{100, 500, 1000, 2500, 5000, All}, Over: 14 * day},
-		Cutover:     Ramp{Steps: []Percent{100, 500, 2500, 5000, All}, Over: 5 * day},
+		DualRead:    Ramp{Steps: []Percent{100, 500, 1000, 2500, 5000, All}, Over: 14 * day, Auto: &auto},
+		Cutover:     Ramp{Steps: []Percent{100, 500, 2500, 5000, All}, Over: 5 * day, Auto: &auto},
 		Grace:       Stay{For: 30 * day},
 		Retain:      Retained{For: 90 * day, Reversible: &yes},
 		Approval:    Approver{Expires: day, For: []Phase{Cutover, Retain, Complete}, TwoPeople: []Phase{Complete}},
 	}
+	return Settings{Schedule: schedule, Gates: DefaultGates(), Triggers: DefaultTriggers()}
 }
 
 // Validate names every setting that can't be, each with its path.
 func (s Settings) Validate() error {
+	return errors.Join(s.Schedule.Validate(), s.Gates.Validate(), s.Triggers.Validate())
+}
+
+// Validate names every setting that can't be, each with its path.
+func (s Schedule) Validate() error {
 	var wrong []error
 	refuse := func(format string, args ...any) { wrong = append(wrong, fmt.Errorf(format, args...)) }
 	for _, r := range []struct {
@@ -120,7 +134,7 @@ func (s Settings) Validate() error {
 
 // Next returns the route that an advance leads to. Grace is followed by retain,
 // by way of the fence. The error says that there is none.
-func (s Settings) Next(at Route) (Route, error) {
+func (s Schedule) Next(at Route) (Route, error) {
 	step := func(p Phase, steps []Percent) Route { return Route{Phase: p, Percent: steps[0]} }
 	switch at.Phase {
 	case Legacy:
@@ -148,6 +162,24 @@ func (s Settings) Next(at Route) (Route, error) {
 	}
 }
 
+// Soak is the shortest stay on a route.
+func (s Schedule) Soak(at Route) time.Duration {
+	switch at.Phase {
+	case ShadowWrite:
+		return time.Duration(s.ShadowWrite.For)
+	case DualRead:
+		return s.DualRead.PerStep()
+	case Cutover:
+		return s.Cutover.PerStep()
+	case Grace:
+		return time.Duration(s.Grace.For)
+	case Retain:
+		return time.Duration(s.Retain.For)
+	default:
+		return 0
+	}
+}
+
 func above(steps []Percent, p Percent) (Percent, bool) {
 	for _, s := range steps {
 		if s > p {
@@ -155,66 +187,4 @@ func above(steps []Percent, p Percent) (Percent, bool) {
 		}
 	}
 	return 0, false
-}
-
-// Duration is a time.Duration that also reads days: "30d", "1d12h".
-type Duration time.Duration
-
-// maxDays is what a time.Duration can hold.
-const maxDays = int64(math.MaxInt64 / (24 * time.Hour))
-
-// ParseDuration reads Go's durations, and a leading number of days.
-func ParseDuration(s string) (Duration, error) {
-	refused := fmt.Errorf("duration %q: want something like 30d, 36h or 1d12h", s)
-	n, rest, inDays := strings.Cut(s, "d")
-	if !inDays {
-		d, err := time.ParseDuration(s)
-		if err != nil {
-			return 0, refused
-		}
-		return Duration(d), nil
-	}
-	days, err := strconv.ParseInt(n, 10, 64)
-	if err != nil || days < 0 || days > maxDays || strconv.FormatInt(days, 10) != n {
-		return 0, refused
-	}
-	whole := time.Duration(days) * 24 * time.Hour
-	if rest == "" {
-		return Duration(whole), nil
-	}
-	d, err := time.ParseDuration(rest)
-	if err != nil || rest[0] == '-' || rest[0] == '+' || d > math.MaxInt64-whole {
-		return 0, refused
-	}
-	return Duration(whole + d), nil
-}
-
-// String writes days where they are whole.
-func (d Duration) String() string {
-	t := time.Duration(d)
-	if t >= 24*time.Hour && t%(24*time.Hour) == 0 {
-		return fmt.Sprintf("%dd", t/(24*time.Hour))
-	}
-	s := t.String()
-	s = strings.TrimSuffix(s, "m0s")
-	if s != t.String() {
-		s += "m"
-	}
-	if trimmed := strings.TrimSuffix(s, "h0m"); trimmed != s {
-		s = trimmed + "h"
-	}
-	return s
-}
-
-// MarshalText implements encoding.TextMarshaler.
-func (d Duration) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
-
-// UnmarshalText implements encoding.TextUnmarshaler.
-func (d *Duration) UnmarshalText(text []byte) error {
-	parsed, err := ParseDuration(string(text))
-	if err != nil {
-		return err
-	}
-	*d = parsed
-	return nil
 }

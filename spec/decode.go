@@ -3,7 +3,9 @@ package spec
 import (
 	"encoding"
 	"fmt"
+	"math"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -39,6 +41,8 @@ func (d *decoder) decode(n *yaml.Node, v reflect.Value, path string) {
 		d.mapping(n, v, path)
 	case reflect.Slice:
 		d.list(n, v, path)
+	case reflect.Map:
+		d.texts(n, v, path)
 	case reflect.Pointer:
 		fresh := reflect.New(v.Type().Elem())
 		d.decode(n, fresh.Elem(), path)
@@ -100,6 +104,13 @@ func (d *decoder) plain(n *yaml.Node, v reflect.Value, path string) {
 			return
 		}
 		v.SetInt(int64(i))
+	case reflect.Float64:
+		f, err := strconv.ParseFloat(strings.ReplaceAll(s, "_", ""), 64)
+		if err != nil || math.IsNaN(f) || math.IsInf(f, 0) || tag != "!!int" && tag != "!!float" && !used {
+			d.add(n.Line, path, fmt.Sprintf("%s: want a number, not %q", path, s))
+			return
+		}
+		v.SetFloat(f)
 	case reflect.Bool:
 		if s != "true" && s != "false" || tag != "!!bool" && !used {
 			d.add(n.Line, path, fmt.Sprintf("%s: want true or false, not %q", path, s))
@@ -138,11 +149,11 @@ func (d *decoder) mapping(n *yaml.Node, v reflect.Value, path string) {
 		d.add(n.Line, path, fmt.Sprintf("%s: want a mapping (key: value), not a %s", at, called(n)))
 		return
 	}
-	fields := map[string]int{}
-	known := make([]string, v.NumField())
-	for i := range known {
-		known[i] = keyOf(v.Type().Field(i))
-		fields[known[i]] = i
+	fields := map[string][]int{}
+	var known []string
+	for _, f := range Fields(v.Type()) {
+		known = append(known, keyOf(f))
+		fields[keyOf(f)] = f.Index
 	}
 	first := map[string]int{}
 	for i := 0; i+1 < len(n.Content); i += 2 {
@@ -159,9 +170,37 @@ func (d *decoder) mapping(n *yaml.Node, v reflect.Value, path string) {
 			d.add(key.Line, at, fmt.Sprintf("%s is given twice, first on line %d", at, line))
 		default:
 			first[key.Value], d.lines[at] = key.Line, key.Line
-			d.decode(value, v.Field(field), at)
+			d.decode(value, v.FieldByIndex(field), at)
 		}
 	}
+}
+
+// texts reads a mapping of texts whose keys are the author's.
+func (d *decoder) texts(n *yaml.Node, v reflect.Value, path string) {
+	if n.Kind != yaml.MappingNode {
+		d.add(n.Line, path, fmt.Sprintf("%s: want a mapping (key: value), not a %s", path, called(n)))
+		return
+	}
+	read := map[string]string{}
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		key, value := n.Content[i], n.Content[i+1]
+		at := path + "." + key.Value
+		if _, again := read[key.Value]; again || key.Kind != yaml.ScalarNode {
+			d.add(key.Line, at, at+": want each key once, a single word")
+			continue
+		}
+		d.lines[at] = key.Line
+		var text string
+		d.plain(value, reflect.ValueOf(&text).Elem(), at)
+		read[key.Value] = text
+	}
+	v.Set(reflect.ValueOf(read))
+}
+
+// Fields are the keys of a section of the description, those of embedded structures
+// among its own.
+func Fields(section reflect.Type) []reflect.StructField {
+	return slices.DeleteFunc(reflect.VisibleFields(section), func(f reflect.StructField) bool { return f.Anonymous })
 }
 
 // keyOf is a field's key in YAML. Every field has one.

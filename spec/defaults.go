@@ -1,6 +1,7 @@
 package spec
 
 import (
+	"reflect"
 	"time"
 
 	"github.com/stranglerfig/migrator/phases"
@@ -44,6 +45,12 @@ func (m *Migration) Defaults() {
 	set(&p.Grace.For, d.Grace.For)
 	set(&p.Retain.For, d.Retain.For)
 	set(&p.Approval.Expires, d.Approval.Expires)
+	for _, r := range []*phases.Ramp{&p.DualRead, &p.Cutover} {
+		if r.Auto == nil {
+			yes := true
+			r.Auto = &yes
+		}
+	}
 	if p.DualRead.Steps == nil {
 		p.DualRead.Steps = d.DualRead.Steps
 	}
@@ -58,6 +65,37 @@ func (m *Migration) Defaults() {
 	}
 	if p.Approval.TwoPeople == nil {
 		p.Approval.TwoPeople = d.Approval.TwoPeople
+	}
+	m.measured()
+}
+
+// measured sets what is zero in the gates and triggers to its default.
+func (m *Migration) measured() {
+	fill(reflect.ValueOf(&m.Gates).Elem(), reflect.ValueOf(phases.DefaultGates()))
+	fill(reflect.ValueOf(&m.Triggers).Elem(), reflect.ValueOf(phases.DefaultTriggers()))
+	m.entries()
+}
+
+// entries sets what the entries of lists leave out.
+func (m *Migration) entries() {
+	s := m.Settings()
+	s.FillCustom()
+	for i := range m.Webhooks {
+		if m.Webhooks[i].Events == nil {
+			m.Webhooks[i].Events = []string{"rollback", "failure", "trigger"}
+		}
+	}
+}
+
+// fill sets each zero in a structure to what stands there in another.
+func fill(v, defaults reflect.Value) {
+	for i := range v.NumField() {
+		switch field := v.Field(i); {
+		case field.Kind() == reflect.Struct:
+			fill(field, defaults.Field(i))
+		case field.IsZero():
+			field.Set(defaults.Field(i))
+		}
 	}
 }
 

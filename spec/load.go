@@ -49,8 +49,19 @@ func Parse(name string, data []byte, getenv func(string) (string, bool)) (*Migra
 	d := &decoder{problems: p, getenv: getenv}
 	d.decode(root, reflect.ValueOf(m).Elem(), "")
 	m.Target.defaults()
+	m.entries()
 	m.Legacy.URL = p.url("legacy", m.Legacy.URL, m.Legacy.URLFile)
 	m.Target.URL = p.url("target", m.Target.URL, m.Target.URLFile)
+	m.Prometheus.URL = p.url("prometheus", m.Prometheus.URL, m.Prometheus.URLFile)
+	files := []*string{&m.Prometheus.TokenFile, &m.Prometheus.PasswordFile, &m.Prometheus.CAFile}
+	for i := range m.Webhooks {
+		w := &m.Webhooks[i]
+		w.URL = p.url(index("webhooks", i), w.URL, w.URLFile)
+		files = append(files, &w.SecretFile)
+	}
+	for _, file := range files {
+		*file = p.absolute(*file)
+	}
 	if len(p.found) == 0 { // what could not be read would be found missing
 		(&validator{m, p}).all()
 	}
@@ -125,6 +136,18 @@ func (p *problems) url(side, url, file string) string {
 		p.at(path, "is an empty file: %s", file)
 	}
 	return text
+}
+
+// absolute is where a file is that the description names, relative to its directory.
+func (p *problems) absolute(file string) string {
+	if file == "" || filepath.IsAbs(file) {
+		return file
+	}
+	file = filepath.Join(filepath.Dir(p.file), file)
+	if whole, err := filepath.Abs(file); err == nil {
+		return whole
+	}
+	return file
 }
 
 // readSmall reads a regular file: a pipe would block, a device has no end.

@@ -11,13 +11,14 @@ import (
 )
 
 // Public is the description as JSON, for the state database: the same bytes for
-// the same description, without the stores' URLs and the files that hold them.
+// the same description, without URLs, the files that hold them, and what else says how somebody is reached.
 // Reading it into a Migration gives all the rest back; a zero that is left out
 // there is a zero, not a default.
 func (m *Migration) Public() ([]byte, error) {
 	public := *m
 	public.Legacy.URL, public.Legacy.URLFile = "", ""
 	public.Target.URL, public.Target.URLFile = "", ""
+	public.Prometheus, public.Webhooks = Prometheus{}, nil
 	return json.Marshal(public)
 }
 
@@ -26,7 +27,7 @@ func (m *Migration) Public() ([]byte, error) {
 // demanded before a step.
 //
 // Left out is what may be tuned beside a running migration: URLs (so a password
-// can be changed), fleet, backfill, and of reconcile all but pause and rereads; of
+// can be changed), prometheus, webhooks, phases' auto, fleet, backfill, and of reconcile all but pause and rereads; of
 // the rules show, the wording of ignore, and their order. The hazard in it: a URL
 // that points to another server leaves old evidence standing. Whoever changes more
 // of a URL than its password reconciles anew.
@@ -34,6 +35,7 @@ func (m *Migration) Hash() string {
 	what := *m
 	what.Fleet, what.Backfill = Fleet{}, Backfill{}
 	what.Reconcile = Reconcile{Pause: m.Reconcile.Pause, Rereads: m.Reconcile.Rereads}
+	what.Phases.DualRead.Auto, what.Phases.Cutover.Auto = nil, nil
 	what.Compare = nil
 	for _, r := range m.Compare {
 		r.Show = false

@@ -2,6 +2,7 @@ package spec
 
 import (
 	"net/url"
+	"slices"
 	"strings"
 )
 
@@ -56,5 +57,12 @@ func Redacted(m *Migration) *Migration {
 	shown := *m
 	shown.Legacy.URL = RedactURL(m.Legacy.URL)
 	shown.Target.URL = RedactURL(m.Target.URL)
+	shown.Prometheus.URL = RedactURL(m.Prometheus.URL)
+	shown.Webhooks = slices.Clone(m.Webhooks)
+	for i := range shown.Webhooks {
+		if shown.Webhooks[i].URL != "" {
+			shown.Webhooks[i].URL = hidden // its path is often the secret
+		}
+	}
 	return &shown
 }

@@ -45,6 +45,8 @@ func schemaOf(t reflect.Type) *jsonschema.Schema {
 		return &jsonschema.Schema{Type: "string", Pattern: `^([0-9]+(\.[0-9]*)?(h|m|s|ms|us|µs))+$|` + aVariable}
 	case reflect.TypeFor[phases.Percent]():
 		return &jsonschema.Schema{Type: "number", ExclusiveMinimum: "0", Maximum: "100"}
+	case reflect.TypeFor[phases.Share]():
+		return &jsonschema.Schema{Type: "string", Pattern: `^[0-9]+(\.[0-9]*)? ?%$|` + aVariable}
 	case reflect.TypeFor[phases.Phase]():
 		s := &jsonschema.Schema{Type: "string"}
 		for _, p := range phases.Order {
@@ -57,17 +59,17 @@ func schemaOf(t reflect.Type) *jsonschema.Schema {
 
 // describe adds the defaults, and what a text may stand for.
 func describe(s *jsonschema.Schema, v reflect.Value) {
-	for v.Kind() == reflect.Pointer {
+	for v.Kind() == reflect.Pointer && !v.IsNil() {
 		v = v.Elem()
 	}
 	if s.Properties != nil && v.Kind() == reflect.Struct {
-		for i := range v.NumField() {
-			key := keyOf(v.Type().Field(i))
+		for _, f := range Fields(v.Type()) {
+			key := keyOf(f)
 			property, ok := s.Properties.Get(key)
 			if !ok {
 				continue
 			}
-			describe(property, v.Field(i))
+			describe(property, v.FieldByIndex(f.Index))
 			if key == "tolerance" {
 				orElse(property, &jsonschema.Schema{Type: "number"})
 			}

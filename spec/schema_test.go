@@ -140,6 +140,14 @@ func checkObject(schema, value map[string]any, path string) string {
 	if schema["type"] != "object" && properties == nil {
 		return path + " is a mapping"
 	}
+	if each, ok := schema["additionalProperties"].(map[string]any); ok {
+		for key, inner := range value {
+			if wrong := check(each, inner, path+"."+key); wrong != "" {
+				return wrong
+			}
+		}
+		return ""
+	}
 	required, _ := schema["required"].([]any)
 	for _, key := range required {
 		if _, ok := value[key.(string)]; !ok {

@@ -3,8 +3,11 @@ package spec
 import (
 	"bytes"
 	"encoding"
+	"maps"
 	"reflect"
+	"slices"
 	"strconv"
+	"strings"
 
 	"go.yaml.in/yaml/v3"
 
@@ -20,6 +23,14 @@ func Show(m *Migration) ([]byte, error) {
 	}
 	if m.Target.URLFile != "" {
 		shown.Target.URL = ""
+	}
+	if m.Prometheus.URLFile != "" {
+		shown.Prometheus.URL = ""
+	}
+	for i, w := range m.Webhooks {
+		if w.URLFile != "" {
+			shown.Webhooks[i].URL = ""
+		}
 	}
 	root, err := encode(reflect.ValueOf(*shown))
 	if err != nil {
@@ -56,6 +67,14 @@ func encode(v reflect.Value) (*yaml.Node, error) {
 			return nil, nil
 		}
 		return encode(v.Elem())
+	case reflect.Map:
+		return encodeTexts(v), nil
+	case reflect.Float64:
+		text := strconv.FormatFloat(v.Float(), 'f', -1, 64)
+		if !strings.Contains(text, ".") {
+			return plain("!!int", text), nil
+		}
+		return plain("!!float", text), nil
 	case reflect.Int:
 		return plain("!!int", strconv.FormatInt(v.Int(), 10)), nil
 	case reflect.Bool:
@@ -74,19 +93,36 @@ func plain(tag, value string) *yaml.Node {
 
 func encodeStruct(v reflect.Value) (*yaml.Node, error) {
 	n := &yaml.Node{Kind: yaml.MappingNode}
-	for i := range v.NumField() {
-		if !shows(v.Type().Field(i).Name, v.Field(i)) {
+	for _, f := range Fields(v.Type()) {
+		field := v.FieldByIndex(f.Index)
+		if !shows(f.Name, field) {
 			continue
 		}
-		value, err := encode(v.Field(i))
+		value, err := encode(field)
 		if err != nil {
 			return nil, err
 		}
 		if value != nil {
-			n.Content = append(n.Content, plain("!!str", keyOf(v.Type().Field(i))), value)
+			n.Content = append(n.Content, plain("!!str", keyOf(f)), value)
 		}
 	}
+	if len(n.Content) == 0 {
+		return nil, nil
+	}
 	return n, nil
+}
+
+// encodeTexts makes a node of a mapping of texts; nil for an empty one.
+func encodeTexts(v reflect.Value) *yaml.Node {
+	if v.Len() == 0 {
+		return nil
+	}
+	n := &yaml.Node{Kind: yaml.MappingNode}
+	texts, _ := v.Interface().(map[string]string)
+	for _, key := range slices.Sorted(maps.Keys(texts)) {
+		n.Content = append(n.Content, plain("!!str", key), plain("!!str", unexpanded(texts[key])))
+	}
+	return n
 }
 
 // shows leaves out what a rule does not say: its zeros mean "no such rule".

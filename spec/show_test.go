@@ -114,6 +114,9 @@ func TestHash(t *testing.T) {
 		"only show":  func(m *spec.Migration) { m.Compare = m.Compare[:3] },
 		"wording":    func(m *spec.Migration) { m.Compare[1].Ignore = "another reason" },
 		"rule order": func(m *spec.Migration) { m.Compare[0], m.Compare[1] = m.Compare[1], m.Compare[0] },
+		"auto":       func(m *spec.Migration) { no := false; m.Phases.Cutover.Auto = &no },
+		"prometheus": func(m *spec.Migration) { m.Prometheus.URL = "http://prometheus:9090" },
+		"webhooks":   func(m *spec.Migration) { m.Webhooks = []spec.Webhook{{URL: "https://chat"}} },
 		"defaults":   func(m *spec.Migration) { m.Writing.Queue = 0; m.Defaults() },
 	} {
 		m := example(t, "products.yaml")
@@ -143,6 +146,9 @@ func TestHash(t *testing.T) {
 		"on failure":    func(m *spec.Migration) { m.Writing.OnTargetFailure = "fail" },
 		"not after":     func(m *spec.Migration) { m.Writing.NotAfter *= 2 },
 		"rereads":       func(m *spec.Migration) { m.Reconcile.Rereads = 1 },
+		"gate":          func(m *spec.Migration) { m.Gates.Consistency.Limit *= 2 },
+		"gate off":      func(m *spec.Migration) { m.Gates.TargetReads.Off = "no traffic" },
+		"trigger":       func(m *spec.Migration) { m.Triggers.Errors.DryRun = true },
 		"version field": func(m *spec.Migration) { m.Target.VersionField = "ver" },
 	} {
 		m := example(t, "products.yaml")

@@ -17,11 +17,46 @@ type Migration struct {
 	Fields      []Field         `yaml:"fields" json:"fields,omitempty" jsonschema_description:"The columns that are moved; empty: all columns of the table under their own names"`
 	Exclude     []string        `yaml:"exclude" json:"exclude,omitempty" jsonschema_description:"Columns that are not moved, where fields is empty"`
 	Compare     []record.Rule   `yaml:"compare" json:"compare,omitempty" jsonschema_description:"How values are compared, where equality of the field's kind is not what is meant"`
-	Phases      phases.Settings `yaml:"phases" json:"phases,omitzero" jsonschema_description:"How long each phase lasts at least, its ramp, and who approves"`
+	Phases      phases.Schedule `yaml:"phases" json:"phases,omitzero" jsonschema_description:"How long each phase lasts at least, its ramp, and who approves"`
 	Writing     Writing         `yaml:"writing" json:"writing,omitzero" jsonschema_description:"How the application's writes treat the target"`
 	Fleet       Fleet           `yaml:"fleet" json:"fleet,omitzero" jsonschema_description:"The timing of the application instances' leases"`
 	Backfill    Backfill        `yaml:"backfill" json:"backfill,omitzero" jsonschema_description:"How existing records are copied"`
 	Reconcile   Reconcile       `yaml:"reconcile" json:"reconcile,omitzero" jsonschema_description:"How both stores are compared"`
+
+	Gates      phases.GateSettings    `yaml:"gates" json:"gates,omitzero" jsonschema_description:"What must be measured before a step forward"`
+	Triggers   phases.TriggerSettings `yaml:"triggers" json:"triggers,omitzero" jsonschema_description:"What takes reads back to legacy by itself"`
+	Prometheus Prometheus             `yaml:"prometheus" json:"prometheus,omitzero" jsonschema_description:"The Prometheus that promql is asked of"`
+	Webhooks   []Webhook              `yaml:"webhooks" json:"webhooks,omitempty" jsonschema_description:"Who is told what happens"`
+}
+
+// Settings are all that decides on the migration's moves.
+func (m *Migration) Settings() phases.Settings {
+	return phases.Settings{Schedule: m.Phases, Gates: m.Gates, Triggers: m.Triggers}
+}
+
+// Prometheus is a server with the HTTP API of Prometheus. Its files are read when it
+// is asked, so that what they hold may be renewed.
+type Prometheus struct {
+	URL          string `yaml:"url" json:"url,omitempty" jsonschema_description:"http://... or https://..., without /api/v1"`
+	URLFile      string `yaml:"url_file" json:"url_file,omitempty" jsonschema_description:"File that holds the URL"`
+	TokenFile    string `yaml:"token_file" json:"token_file,omitempty" jsonschema_description:"File that holds a bearer token"`
+	Username     string `yaml:"username" json:"username,omitempty" jsonschema_description:"User, with password_file"`
+	PasswordFile string `yaml:"password_file" json:"password_file,omitempty" jsonschema_description:"File that holds the user's password"`
+	CAFile       string `yaml:"ca_file" json:"ca_file,omitempty" jsonschema_description:"File with the certificates, in PEM, that the server's must be signed by"`
+}
+
+// Webhook is told of events by HTTP POST.
+type Webhook struct {
+	URL        string   `yaml:"url" json:"url,omitempty" jsonschema_description:"https://...; write ${VARIABLE} for what is secret"`
+	URLFile    string   `yaml:"url_file" json:"url_file,omitempty" jsonschema_description:"File that holds the URL"`
+	SecretFile string   `yaml:"secret_file" json:"secret_file,omitempty" jsonschema_description:"File that holds the secret that messages are signed with"`
+	Events     []string `yaml:"events" json:"events,omitempty" jsonschema_description:"What is told (default rollback, failure, trigger): also advance, fence, due, approve, pause, resume, config, evict"`
+}
+
+// webhookEvents are the causes of history entries, and: trigger, one fired; due, a
+// step waits for a person.
+var webhookEvents = []string{
+	"rollback", "failure", "trigger", "advance", "fence", "due", "approve", "pause", "resume", "config", "evict",
 }
 
 // Legacy is the store that records leave.

@@ -2,6 +2,7 @@ package spec
 
 import (
 	"errors"
+	"net/url"
 	"regexp"
 	"slices"
 	"strings"
@@ -24,6 +25,7 @@ func (v *validator) all() {
 	v.fields()
 	v.rules()
 	v.phases()
+	v.outside()
 	v.writing()
 	v.jobs()
 	for _, one := range unjoined(v.m.Timing().Validate()) {
@@ -122,10 +124,55 @@ func (v *validator) rules() {
 }
 
 func (v *validator) phases() {
-	for _, one := range unjoined(v.m.Phases.Validate()) {
-		path, message, _ := strings.Cut(one.Error(), ": ")
-		v.at(path, ": %s", message)
+	for _, err := range []error{v.m.Phases.Validate(), v.m.Gates.Validate(), v.m.Triggers.Validate()} {
+		for _, one := range unjoined(err) {
+			path, message, _ := strings.Cut(one.Error(), ": ")
+			v.at(path, ": %s", message)
+		}
 	}
+}
+
+// outside looks at whom the daemon asks and tells.
+func (v *validator) outside() {
+	m := v.m
+	var asks []string
+	for i, g := range m.Gates.Custom {
+		if g.PromQL != "" {
+			asks = append(asks, index("gates.custom", i))
+		}
+	}
+	for i, t := range m.Triggers.Custom {
+		if t.PromQL != "" {
+			asks = append(asks, index("triggers.custom", i))
+		}
+	}
+	switch p := m.Prometheus; {
+	case p.URL == "" && len(asks) > 0:
+		v.at(asks[0]+".promql", "asks a Prometheus, but prometheus.url is missing")
+	case p.URL != "" && !isHTTP(p.URL):
+		v.at("prometheus.url", "is no URL of a Prometheus: want http://... or https://...")
+	case (p.Username != "") != (p.PasswordFile != ""):
+		v.at("prometheus.username", "and password_file go together")
+	case p.Username != "" && p.TokenFile != "":
+		v.at("prometheus.token_file", "and username are both given; leave one out")
+	}
+	for i, w := range m.Webhooks {
+		at := index("webhooks", i)
+		if !isHTTP(w.URL) {
+			v.at(at+".url", "want http://... or https://...")
+		}
+		if w.SecretFile == "" {
+			v.at(at+".secret_file", "is missing: messages are signed, so that nobody else's are believed")
+		}
+		for j, event := range w.Events {
+			v.oneOf(index(at+".events", j), event, webhookEvents...)
+		}
+	}
+}
+
+func isHTTP(text string) bool {
+	u, err := url.Parse(text)
+	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != ""
 }
 
 func (v *validator) writing() {

@@ -160,7 +160,15 @@ func keyReference() string {
 		default:
 			continue
 		}
-		keyTable(&b, func() { keyRows(&b, "", section) })
+		var rows strings.Builder
+		keyTable(&rows, func() { keyRows(&rows, "", section) })
+		b.WriteString(strings.ReplaceAll(rows.String(), "see [custom](#custom)", "see ["+name+".custom](#"+name+"custom)"))
+		for _, f := range spec.Fields(section.Type()) {
+			if f.Type.Kind() == reflect.Slice && f.Type.Elem().Kind() == reflect.Struct {
+				fmt.Fprintf(&b, "\n### %s.%s\n\n%s. A list; each entry has:\n\n", name, yamlKey(f), f.Tag.Get("jsonschema_description"))
+				keyTable(&b, func() { keyRows(&b, "", reflect.Zero(f.Type.Elem())) })
+			}
+		}
 	}
 	return b.String()
 }
@@ -171,13 +179,13 @@ func keyTable(b *strings.Builder, rows func()) {
 }
 
 func keyRows(b *strings.Builder, path string, v reflect.Value) {
-	for i := range v.NumField() {
-		f := v.Type().Field(i)
-		if v.Field(i).Kind() == reflect.Struct {
-			keyRows(b, path+yamlKey(f)+".", v.Field(i))
+	for _, f := range spec.Fields(v.Type()) {
+		field := v.FieldByIndex(f.Index)
+		if field.Kind() == reflect.Struct {
+			keyRows(b, path+yamlKey(f)+".", field)
 			continue
 		}
-		keyRow(b, path, f, v.Field(i))
+		keyRow(b, path, f, field)
 	}
 }
 
@@ -199,7 +207,7 @@ func yamlKey(f reflect.StructField) string {
 
 // keyText writes a default as YAML has it.
 func keyText(v reflect.Value) string {
-	for v.Kind() == reflect.Pointer {
+	for v.Kind() == reflect.Pointer && !v.IsNil() {
 		v = v.Elem()
 	}
 	if v.Kind() == reflect.Slice {
@@ -235,6 +243,8 @@ func keyType(t reflect.Type, tag, name string) string {
 		return "percentage"
 	case t == reflect.TypeFor[phases.Phase]():
 		return "phase"
+	case t == reflect.TypeFor[phases.Share]():
+		return "share"
 	case t == reflect.TypeFor[time.Duration]():
 		return "duration"
 	case t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.Struct:
@@ -243,6 +253,10 @@ func keyType(t reflect.Type, tag, name string) string {
 		return "list of " + keyType(t.Elem(), "", name)
 	case t.Kind() == reflect.Struct:
 		return "see [" + name + "](#" + name + ")"
+	case t.Kind() == reflect.Map:
+		return "mapping of texts"
+	case t.Kind() == reflect.Float64:
+		return "number"
 	case t.Kind() == reflect.Int:
 		return "integer"
 	case t.Kind() == reflect.Bool:

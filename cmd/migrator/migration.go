@@ -186,7 +186,7 @@ func (j *job) close() {
 // controller moves the migration; fence and target only where they are open.
 func (c *cli) controller(store *state.Store, m *spec.Migration, j *job) *control.Controller {
 	ctl := &control.Controller{
-		State: store, Migration: m.Name, Settings: m.Phases,
+		State: store, Migration: m.Name, Settings: m.Settings(),
 		FenceBudget: fenceBudget(m), LockTimeout: lockTimeout(m),
 		Report: func(s string) { c.note("%s", s) },
 	}

@@ -47,7 +47,7 @@ their gates. Exits with 2 if anything must be mended first.`,
 				return err
 			}
 			p := c.examine(cmd.Context(), m)
-			p.Phases = plannedPhases(m.Phases)
+			p.Phases = plannedPhases(m.Settings())
 			if err := c.show(p, func() { c.printPlan(p) }); err != nil {
 				return err
 			}

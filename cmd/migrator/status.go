@@ -128,7 +128,7 @@ func statusOf(ctx context.Context, store *state.Store, name string) (status, err
 	}
 	if next, err := m.Phases.Next(e.Standing.Route); err == nil {
 		s.Next = &next
-		s.Gates = phases.Gates(next, m.Phases, e)
+		s.Gates = phases.Gates(next, m.Settings(), e)
 	}
 	return s, nil
 }

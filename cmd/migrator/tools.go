@@ -68,7 +68,7 @@ func (t *tools) reach(ctx context.Context) error {
 
 func (t *tools) Resume(ctx context.Context) error {
 	ctl := &control.Controller{
-		State: t.state, Migration: t.m.Name, Settings: t.m.Phases, Fence: t.legacy, Target: t.target,
+		State: t.state, Migration: t.m.Name, Settings: t.m.Settings(), Fence: t.legacy, Target: t.target,
 		FenceBudget: fenceBudget(t.m), LockTimeout: lockTimeout(t.m),
 		Report: func(s string) { t.log.Info(s) },
 	}

@@ -163,7 +163,7 @@ func (d *demo) deploy(ctx context.Context) (err error) {
 	if err := json.Unmarshal(applied.Config, &described); err != nil {
 		return err
 	}
-	d.settings = described.Phases
+	d.settings = described.Settings()
 	for _, name := range []string{"shop-a", "shop-b"} {
 		s, err := d.startShop(ctx, name)
 		if err != nil {

@@ -124,7 +124,7 @@ func (w *town) open(name string) (url string, stop func() error) {
 }
 
 func (w *town) controller() *control.Controller {
-	return &control.Controller{State: w.store, Migration: w.migration.Name, Settings: w.migration.Phases, Fence: w.legacy, Target: w.target}
+	return &control.Controller{State: w.store, Migration: w.migration.Name, Settings: w.migration.Settings(), Fence: w.legacy, Target: w.target}
 }
 
 // advance takes the next step, whatever the last reconcile says.

@@ -1,0 +1,196 @@
+package phases
+
+import "time"
+
+// Watch is what every measured gate and every trigger may be told.
+type Watch struct {
+	Off          string   `yaml:"off" json:"off,omitempty" jsonschema_description:"Why it is not looked at; a reason turns it off"`
+	Interval     Duration `yaml:"interval" json:"interval,omitempty" jsonschema_description:"How often it is looked at"`
+	InitialDelay Duration `yaml:"initial_delay" json:"initial_delay,omitempty" jsonschema_description:"How long after a change of route it is first looked at"`
+	MinSamples   int      `yaml:"min_samples" json:"min_samples,omitempty" jsonschema_description:"With fewer samples there is no verdict"`
+}
+
+// GateSettings are the measured gates. Each proves safety: an upper bound is below
+// its limit.
+type GateSettings struct {
+	Off          string           `yaml:"off" json:"off,omitempty" jsonschema_description:"Why no measured gate is looked at; a reason turns all of them off"`
+	Consistency  ConsistencyGate  `yaml:"consistency" json:"consistency,omitzero" jsonschema_description:"Both stores agree, for long enough"`
+	ShadowWrites FailureGate      `yaml:"shadow_writes" json:"shadow_writes,omitzero" jsonschema_description:"Writes reach the target"`
+	TargetReads  FailureGate      `yaml:"target_reads" json:"target_reads,omitzero" jsonschema_description:"The target answers the reads that are routed to it"`
+	AddedLatency AddedLatencyGate `yaml:"added_latency" json:"added_latency,omitzero" jsonschema_description:"What a write waits for beside legacy"`
+	Drill        DrillGate        `yaml:"drill" json:"drill,omitzero" jsonschema_description:"A rollback has been rehearsed"`
+	Custom       []CustomGate     `yaml:"custom" json:"custom,omitempty" jsonschema_description:"Gates of your own"`
+}
+
+// ConsistencyGate bounds the share of comparisons that end in a mismatch. Into
+// cutover it rests on the present stay in dual-read; later on the present step,
+// and asks for no longer time than that step lasts.
+type ConsistencyGate struct {
+	Limit      Share    `yaml:"limit" json:"limit,omitempty" jsonschema_description:"Mismatches among comparisons that are tolerated"`
+	For        Duration `yaml:"for" json:"for,omitempty" jsonschema_description:"Time with comparisons that it must have held"`
+	Confidence Share    `yaml:"confidence" json:"confidence,omitempty" jsonschema_description:"How sure, however often it is looked at"`
+	Coverage   Share    `yaml:"coverage" json:"coverage,omitempty" jsonschema_description:"Share of that time's five-minute stretches that must hold comparisons"`
+	Watch
+}
+
+// FailureGate bounds the share of operations that failed since the epoch began.
+type FailureGate struct {
+	Limit Share `yaml:"limit" json:"limit,omitempty" jsonschema_description:"Failures among operations that are tolerated"`
+	Watch
+}
+
+// AddedLatencyGate bounds the 95th percentile of what shadow writing adds to a write.
+type AddedLatencyGate struct {
+	P95 Duration `yaml:"p95" json:"p95,omitempty" jsonschema_description:"The longest time that the 95th percentile of writes may wait after legacy has them"`
+	Watch
+}
+
+// DrillGate wants a rehearsal of rollback under the present configuration.
+type DrillGate struct {
+	Within Duration `yaml:"within" json:"within,omitempty" jsonschema_description:"How long ago a drill may have passed; 0: none is asked for"`
+	Watch
+}
+
+// Question is what an outside source is asked.
+type Question struct {
+	Name    string   `yaml:"name" json:"name" jsonschema:"required" jsonschema_description:"Lower-case letters, digits and -; names it everywhere"`
+	PromQL  string   `yaml:"promql" json:"promql,omitempty" jsonschema_description:"An expression asked of the Prometheus of the section prometheus, with one number as its answer"`
+	Command []string `yaml:"command" json:"command,omitempty" jsonschema_description:"A program and its arguments; exit code 0 is good"`
+	Above   *float64 `yaml:"above" json:"above,omitempty" jsonschema_description:"The number that the answer must be above: a gate is open then, a trigger fires"`
+	Below   *float64 `yaml:"below" json:"below,omitempty" jsonschema_description:"The number that the answer must be below: a gate is open then, a trigger fires"`
+	Timeout Duration `yaml:"timeout" json:"timeout,omitempty" jsonschema_description:"How long an answer may take (default 5s)"`
+}
+
+// CustomGate is open while an outside source says so.
+type CustomGate struct {
+	Question
+	Before []Phase `yaml:"before" json:"before,omitempty" jsonschema_description:"Phases into which, and within which, a step waits for it (default cutover, grace, retain)"`
+	Watch
+}
+
+// TriggerSettings are the triggers. Each proves harm: a lower bound is above its
+// limit. They act while reads come from the target and legacy follows: in cutover and grace.
+type TriggerSettings struct {
+	Off        string            `yaml:"off" json:"off,omitempty" jsonschema_description:"Why no trigger is looked at; a reason turns all of them off"`
+	Mismatches FailureTrigger    `yaml:"mismatches" json:"mismatches,omitzero" jsonschema_description:"The stores disagree"`
+	Errors     FailureTrigger    `yaml:"errors" json:"errors,omitzero" jsonschema_description:"The target fails the reads or writes that are waited for"`
+	Latency    LatencyTrigger    `yaml:"latency" json:"latency,omitzero" jsonschema_description:"The target answers slower than legacy"`
+	LostWrites LostWritesTrigger `yaml:"lost_writes" json:"lost_writes,omitzero" jsonschema_description:"An acknowledged write is missing, or an older state is in its place; one is enough"`
+	Custom     []CustomTrigger   `yaml:"custom" json:"custom,omitempty" jsonschema_description:"Triggers of your own"`
+}
+
+// Trial is what every trigger may be told besides.
+type Trial struct {
+	DryRun bool `yaml:"dry_run" json:"dry_run,omitempty" jsonschema_description:"Look and report, but never roll back"`
+	Watch
+}
+
+// FailureTrigger fires when a share is proved to be above a limit.
+type FailureTrigger struct {
+	Limit Share `yaml:"limit" json:"limit,omitempty" jsonschema_description:"The share above which it fires"`
+	Trial
+}
+
+// LatencyTrigger fires when the target's 99th percentile of reads is proved to be
+// worse than legacy's of the same minutes.
+type LatencyTrigger struct {
+	Ratio   float64  `yaml:"ratio" json:"ratio,omitempty" jsonschema_description:"How many times legacy's 99th percentile the target's may be"`
+	Ceiling Duration `yaml:"ceiling" json:"ceiling,omitempty" jsonschema_description:"The longest 99th percentile of the target, whatever legacy's is; 0: none"`
+	Trial
+}
+
+// LostWritesTrigger fires at one lost write.
+type LostWritesTrigger struct {
+	Trial
+}
+
+// What a trigger does when its source does not answer.
+const (
+	HoldOnBlind     = "hold"
+	RollbackOnBlind = "rollback"
+)
+
+// CustomTrigger fires when an outside source says so.
+type CustomTrigger struct {
+	Question
+	Alertmanager Alerts `yaml:"alertmanager" json:"alertmanager,omitzero" jsonschema_description:"Instead of a question: alerts that an Alertmanager sends to the daemon"`
+	OnBlind      string `yaml:"on_blind" json:"on_blind,omitempty" jsonschema:"enum=hold,enum=rollback" jsonschema_description:"What no answer means: nothing (hold, default), or the same as a bad one"`
+	Consecutive  int    `yaml:"consecutive" json:"consecutive,omitempty" jsonschema_description:"How many looks in a row must be bad (default 1)"`
+	Trial
+}
+
+// Alerts tells which alerts count.
+type Alerts struct {
+	Labels map[string]string `yaml:"labels" json:"labels,omitempty" jsonschema_description:"Labels that a firing alert must have, with these values"`
+}
+
+// The names of the measured gates and of the triggers.
+const (
+	GateConsistency    = "consistency"
+	GateShadowWrites   = "shadow-writes"
+	GateTargetReads    = "target-reads"
+	GateAddedLatency   = "added-latency"
+	GateDrill          = "drill"
+	TriggerMismatches  = "mismatches"
+	TriggerErrors      = "errors"
+	TriggerLatency     = "latency"
+	TriggerLostWrites  = "lost-writes"
+	GateAcknowledged   = "rollback-acknowledged"
+	defaultAskTimeout  = Duration(5 * time.Second)
+	leastWatchInterval = Duration(time.Second)
+)
+
+// DefaultGates are the measured gates of a migration that says nothing.
+func DefaultGates() GateSettings {
+	every := Watch{Interval: Duration(time.Minute)}
+	with := func(samples int) Watch { return Watch{Interval: every.Interval, MinSamples: samples} }
+	return GateSettings{
+		Consistency:  ConsistencyGate{Limit: 1000, For: Duration(72 * time.Hour), Confidence: 950_000, Coverage: 950_000, Watch: with(3000)},
+		ShadowWrites: FailureGate{Limit: 1000, Watch: with(1000)},
+		TargetReads:  FailureGate{Limit: 5000, Watch: with(500)},
+		AddedLatency: AddedLatencyGate{P95: Duration(10 * time.Millisecond), Watch: with(100)},
+		Drill:        DrillGate{Watch: every},
+	}
+}
+
+// DefaultTriggers are the triggers of a migration that says nothing.
+func DefaultTriggers() TriggerSettings {
+	with := func(samples int) Trial {
+		return Trial{Watch: Watch{Interval: Duration(10 * time.Second), MinSamples: samples}}
+	}
+	return TriggerSettings{
+		Mismatches: FailureTrigger{Limit: 10_000, Trial: with(100)},
+		Errors:     FailureTrigger{Limit: 5000, Trial: with(20)},
+		Latency:    LatencyTrigger{Ratio: 1.2, Trial: with(500)},
+		LostWrites: LostWritesTrigger{Trial: with(0)},
+	}
+}
+
+// FillCustom gives the defaults to what a description's own gates and triggers leave out.
+func (s *Settings) FillCustom() {
+	fill := func(q *Question, w *Watch, every time.Duration) {
+		if q.Timeout == 0 {
+			q.Timeout = defaultAskTimeout
+		}
+		if w.Interval == 0 {
+			w.Interval = Duration(every)
+		}
+	}
+	for i := range s.Gates.Custom {
+		g := &s.Gates.Custom[i]
+		fill(&g.Question, &g.Watch, time.Minute)
+		if g.Before == nil {
+			g.Before = []Phase{Cutover, Grace, Retain}
+		}
+	}
+	for i := range s.Triggers.Custom {
+		t := &s.Triggers.Custom[i]
+		fill(&t.Question, &t.Watch, 10*time.Second)
+		if t.OnBlind == "" {
+			t.OnBlind = HoldOnBlind
+		}
+		if t.Consecutive == 0 {
+			t.Consecutive = 1
+		}
+	}
+}

@@ -1,0 +1,151 @@
+package phases
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+var customName = regexp.MustCompile(`^[a-z][a-z0-9-]{0,62}$`)
+
+// refusals gathers what is wrong, each with its path.
+type refusals []error
+
+func (r *refusals) add(format string, args ...any) { *r = append(*r, fmt.Errorf(format, args...)) }
+
+func (r *refusals) watch(path, off string, w Watch) {
+	if off != "" && strings.TrimSpace(off) == "" || w.Off != "" && strings.TrimSpace(w.Off) == "" {
+		r.add("%s.off: say why", path)
+	}
+	if w.Interval < leastWatchInterval {
+		r.add("%s.interval: must be at least %s", path, leastWatchInterval)
+	}
+	if w.InitialDelay < 0 {
+		r.add("%s.initial_delay: must not be negative", path)
+	}
+	if w.MinSamples < 0 {
+		r.add("%s.min_samples: must not be negative", path)
+	}
+}
+
+// inside wants a share that bounds can be told apart from.
+func (r *refusals) inside(path string, s Share) {
+	if s == 0 || s >= Whole {
+		r.add("%s: must be above 0%% and below 100%%", path)
+	}
+}
+
+// Validate names every setting that can't be, each with its path.
+func (g GateSettings) Validate() error {
+	var r refusals
+	c := g.Consistency
+	r.watch("gates.consistency", g.Off, c.Watch)
+	r.inside("gates.consistency.limit", c.Limit)
+	r.inside("gates.consistency.confidence", c.Confidence)
+	if c.Coverage == 0 || c.Coverage > Whole {
+		r.add("gates.consistency.coverage: must be above 0%% and up to 100%%")
+	}
+	if c.For < 0 {
+		r.add("gates.consistency.for: must not be negative")
+	}
+	r.watch("gates.shadow_writes", "", g.ShadowWrites.Watch)
+	r.inside("gates.shadow_writes.limit", g.ShadowWrites.Limit)
+	r.watch("gates.target_reads", "", g.TargetReads.Watch)
+	r.inside("gates.target_reads.limit", g.TargetReads.Limit)
+	r.watch("gates.added_latency", "", g.AddedLatency.Watch)
+	if g.AddedLatency.P95 <= 0 {
+		r.add("gates.added_latency.p95: must be above 0, such as 10ms")
+	}
+	r.watch("gates.drill", "", g.Drill.Watch)
+	if g.Drill.Within < 0 {
+		r.add("gates.drill.within: must not be negative")
+	}
+	names := []string{
+		GateConsistency, GateShadowWrites, GateTargetReads, GateAddedLatency, GateDrill, GateAcknowledged, "fleet-settled", "routes-compatible",
+		"backfill-done", "journal-empty", "no-lost-queue", "not-paused", "soak-time", "reconcile-clean", "approved",
+	}
+	for i, one := range g.Custom {
+		at := fmt.Sprintf("gates.custom[%d]", i)
+		names = r.question(at, one.Question, names, 0)
+		r.watch(at, "", one.Watch)
+		for j, p := range one.Before {
+			if p.Position() < DualRead.Position() || p.Passing() {
+				r.add("%s.before[%d]: %q: want dual-read, cutover, grace, retain or complete", at, j, p)
+			}
+		}
+	}
+	return errors.Join(r...)
+}
+
+// Validate names every setting that can't be, each with its path.
+func (t TriggerSettings) Validate() error {
+	var r refusals
+	r.watch("triggers.mismatches", t.Off, t.Mismatches.Watch)
+	r.inside("triggers.mismatches.limit", t.Mismatches.Limit)
+	r.watch("triggers.errors", "", t.Errors.Watch)
+	if r.inside("triggers.errors.limit", t.Errors.Limit); t.Errors.Limit >= Whole/2 && t.Errors.Limit < Whole {
+		r.add("triggers.errors.limit: must be below 50%%")
+	}
+	r.watch("triggers.latency", "", t.Latency.Watch)
+	if !(t.Latency.Ratio >= 1 && t.Latency.Ratio <= 1000) {
+		r.add("triggers.latency.ratio: must be from 1 to 1000, such as 1.2")
+	}
+	if t.Latency.Ceiling < 0 {
+		r.add("triggers.latency.ceiling: must not be negative")
+	}
+	r.watch("triggers.lost_writes", "", t.LostWrites.Watch)
+	names := []string{TriggerMismatches, TriggerErrors, TriggerLatency, TriggerLostWrites}
+	for i, one := range t.Custom {
+		at := fmt.Sprintf("triggers.custom[%d]", i)
+		alerts := 0
+		if len(one.Alertmanager.Labels) > 0 {
+			alerts = 1
+		}
+		names = r.question(at, one.Question, names, alerts)
+		r.watch(at, "", one.Watch)
+		switch {
+		case one.OnBlind != HoldOnBlind && one.OnBlind != RollbackOnBlind:
+			r.add("%s.on_blind: %q: want hold or rollback", at, one.OnBlind)
+		case one.OnBlind == RollbackOnBlind && alerts > 0:
+			r.add("%s.on_blind: an Alertmanager that sends nothing is no answer that is missing; leave it out", at)
+		}
+		if one.Consecutive < 1 || alerts > 0 && one.Consecutive > 1 {
+			r.add("%s.consecutive: must be at least 1, and no more with alertmanager", at)
+		}
+	}
+	return errors.Join(r...)
+}
+
+// question wants one source, and what to compare its number with. It returns the
+// names that are taken.
+func (r *refusals) question(at string, q Question, taken []string, alerts int) []string {
+	switch {
+	case q.Name == "":
+		r.add("%s.name: is missing", at)
+	case !customName.MatchString(q.Name):
+		r.add("%s.name: %q: want lower-case letters, digits and -, a letter first, 63 at most", at, q.Name)
+	case slices.Contains(taken, q.Name):
+		r.add("%s.name: %q is taken", at, q.Name)
+	}
+	sources := alerts
+	for _, given := range []bool{q.PromQL != "", len(q.Command) > 0} {
+		if given {
+			sources++
+		}
+	}
+	if sources != 1 {
+		r.add("%s: want exactly one of promql, command and, of a trigger, alertmanager", at)
+	}
+	switch limits := q.Above != nil || q.Below != nil; {
+	case q.PromQL != "" && (q.Above != nil) == (q.Below != nil):
+		r.add("%s: promql wants either above or below", at)
+	case q.PromQL == "" && limits:
+		r.add("%s: above and below are for promql", at)
+	}
+	if q.Timeout <= 0 {
+		r.add("%s.timeout: must be above 0", at)
+	}
+	return append(taken, q.Name)
+}
