@@ -1,11 +1,16 @@
 // Package judge looks at a migration's evidence: it reads what instances have
-// counted and what outside sources say, has package phases evaluate gates and
-// triggers, and has every evaluation kept with what it rested on.
+// counted and what outside sources say, evaluates gates and triggers, and has every
+// evaluation kept with what it rested on, from which Again finds its verdict anew.
+//
+// A gate proves safety, a trigger proves harm. What is unknown holds an advance and
+// never causes a rollback, unless a trigger is told so.
 package judge
 
 import (
 	"context"
 	"encoding/json"
+	"fmt"
+	"sync"
 	"time"
 
 	"github.com/stranglerfig/migrator/evidence"
@@ -22,7 +27,8 @@ type State interface {
 	Record(ctx context.Context, migration string, all []phases.Evaluation) ([]phases.Evaluation, error)
 }
 
-// Source is evidence from outside: an expression asked of a Prometheus, a command.
+// Source is evidence from outside: an expression asked of a Prometheus, a command. It
+// returns soon after ctx is done.
 type Source interface {
 	Read(ctx context.Context) Reading
 }
@@ -34,4 +40,150 @@ type Reading struct {
 	Value   float64
 	Detail  string          // for an operator; no secrets
 	Inputs  json.RawMessage // what was asked and answered
+}
+
+// Judge looks at one migration. Settings and sources are those of the description that
+// is applied. Its methods may be called at the same time.
+type Judge struct {
+	State     State
+	Migration string
+	Settings  phases.Settings
+	// Sources of the custom gates and triggers, by name. One that is missing has no data.
+	GateSources    map[string]Source
+	TriggerSources map[string]Source
+
+	mu      sync.Mutex
+	looked  map[looked]time.Time // by the state's clock
+	said    map[asked]*said
+	watched bool
+}
+
+// looked is what a look is good for.
+type looked struct {
+	kind   phases.Kind
+	name   string
+	epoch  int64
+	config string
+}
+
+// Gates evaluates the measured gates ahead whose interval is over since this Judge
+// looked at them, and records the evaluations. It waits for sources no longer than
+// their timeouts, all at once, and not at all while Watch runs.
+func (j *Judge) Gates(ctx context.Context) ([]phases.Evaluation, error) {
+	e, err := j.State.Evidence(ctx, j.Migration)
+	if err != nil {
+		return nil, err
+	}
+	var due []phases.Measured
+	for _, m := range j.Settings.Gates.Ahead(e.Standing.Route.Phase) {
+		if m.Off == "" && j.due(phases.GateKind, m.Name, m.Watch, e) {
+			due = append(due, m)
+		}
+	}
+	if len(due) == 0 {
+		return nil, nil
+	}
+	look := Look{Evidence: e, Settings: j.Settings}
+	since := e.Standing.RouteSince
+	questions := map[string]question{}
+	for _, m := range due {
+		if m.Name == phases.GateConsistency {
+			since = look.GatesSince()
+		}
+	}
+	for _, c := range j.Settings.Gates.Custom {
+		for _, m := range due {
+			if m.Name == c.Name {
+				questions[c.Name] = question{source: j.GateSources[c.Name], timeout: time.Duration(c.Timeout), interval: time.Duration(c.Interval)}
+			}
+		}
+	}
+	if err := j.gather(ctx, &look, since, phases.GateKind, questions); err != nil {
+		return nil, err
+	}
+	all := make([]phases.Evaluation, len(due))
+	for i, m := range due {
+		all[i] = look.Gate(m)
+	}
+	return j.record(ctx, all)
+}
+
+// Triggers evaluates the triggers whose interval is over, in whatever phase, and
+// records the evaluations. It waits for sources as Gates does.
+func (j *Judge) Triggers(ctx context.Context) ([]phases.Evaluation, error) {
+	e, err := j.State.Evidence(ctx, j.Migration)
+	if err != nil {
+		return nil, err
+	}
+	var due []phases.Armed
+	questions := map[string]question{}
+	for _, t := range j.Settings.Triggers.All() {
+		if t.Off == "" && j.due(phases.TriggerKind, t.Name, t.Watch, e) {
+			due = append(due, t)
+		}
+	}
+	for _, c := range j.Settings.Triggers.Custom {
+		for _, t := range due {
+			if t.Name == c.Name {
+				questions[c.Name] = question{source: j.TriggerSources[c.Name], timeout: time.Duration(c.Timeout), interval: time.Duration(c.Interval)}
+			}
+		}
+	}
+	if len(due) == 0 {
+		return nil, nil
+	}
+	look := Look{Evidence: e, Settings: j.Settings}
+	since := e.Standing.RouteSince
+	if horizon := e.Now.Add(-TriggersSince); since.Before(horizon) {
+		since = horizon
+	}
+	if err := j.gather(ctx, &look, since, phases.TriggerKind, questions); err != nil {
+		return nil, err
+	}
+	all := make([]phases.Evaluation, len(due))
+	for i, t := range due {
+		all[i] = look.Trigger(t)
+	}
+	return j.record(ctx, all)
+}
+
+// due tells that it is time for another look. Ticks are not exact, so a tenth of the
+// interval may be missing.
+func (j *Judge) due(kind phases.Kind, name string, w phases.Watch, e phases.Evidence) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	last, ok := j.looked[looked{kind, name, e.Standing.Route.Epoch, e.Standing.ConfigHash}]
+	return !ok || e.Now.Sub(last) >= time.Duration(w.Interval)*9/10
+}
+
+func (j *Judge) record(ctx context.Context, all []phases.Evaluation) ([]phases.Evaluation, error) {
+	kept, err := j.State.Record(ctx, j.Migration, all)
+	if err != nil {
+		return nil, fmt.Errorf("keeping the evaluations of %s: %w", j.Migration, err)
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if len(j.looked) > 1000 { // of epochs that are over
+		j.looked = nil
+	}
+	if j.looked == nil {
+		j.looked = map[looked]time.Time{}
+	}
+	for _, e := range all {
+		j.looked[looked{e.Kind, e.Name, e.Epoch, e.ConfigHash}] = e.At
+	}
+	return kept, nil
+}
+
+// gather reads what instances counted while the sources answer.
+func (j *Judge) gather(ctx context.Context, look *Look, since time.Time, kind phases.Kind, questions map[string]question) error {
+	var wait sync.WaitGroup
+	wait.Go(func() { look.Answers = j.answers(ctx, kind, questions) })
+	buckets, err := j.State.Observed(ctx, j.Migration, since)
+	wait.Wait()
+	look.Buckets = buckets
+	if err != nil {
+		return fmt.Errorf("reading what instances of %s have counted: %w", j.Migration, err)
+	}
+	return nil
 }

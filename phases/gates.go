@@ -9,9 +9,10 @@ import (
 // Verdict is what evidence says of a gate.
 type Verdict string
 
-// Verdicts. Only Pass opens a gate.
+// Verdicts. Pass opens a gate, and Off does: a gate that the description turns off.
 const (
 	Pass         Verdict = "pass"
+	Off          Verdict = "off"
 	Fail         Verdict = "fail"
 	Inconclusive Verdict = "inconclusive"
 	NoData       Verdict = "no data"
@@ -31,7 +32,7 @@ type GateResult struct {
 
 // Open tells that the gate lets the move pass.
 func (g GateResult) Open() bool {
-	return g.Verdict == Pass || g.Overridden != "" && !g.Interlock
+	return g.Verdict == Pass || g.Verdict == Off || g.Overridden != "" && !g.Interlock
 }
 
 // Gates evaluates every gate on the way from where the evidence stands to a
@@ -50,10 +51,11 @@ func Gates(to Route, s Settings, e Evidence) []GateResult {
 	if to.Phase.Position() >= Cutover.Position() {
 		gates = append(gates, gateDirty(e))
 	}
-	gates = append(gates, gatePaused(e), gateSoak(s, e))
+	gates = append(gates, gateAcknowledged(e), gatePaused(e), gateSoak(s, e))
 	if newPhase && to.Phase.Position() >= Cutover.Position() && to.Phase != Complete {
 		gates = append(gates, gateReconcile(e))
 	}
+	gates = append(gates, gatesMeasured(to, s, e)...)
 	for _, p := range s.Approval.For {
 		if newPhase && p == to.Phase {
 			gates = append(gates, gateApproval(to.Phase, slices.Contains(s.Approval.TwoPeople, p), e))

@@ -68,7 +68,7 @@ func (g GateSettings) Validate() error {
 	}
 	for i, one := range g.Custom {
 		at := fmt.Sprintf("gates.custom[%d]", i)
-		names = r.question(at, one.Question, names, 0)
+		names = r.question(at, one.Question, one.Watch, names, 0)
 		r.watch(at, "", one.Watch)
 		for j, p := range one.Before {
 			if p.Position() < DualRead.Position() || p.Passing() {
@@ -103,7 +103,7 @@ func (t TriggerSettings) Validate() error {
 		if len(one.Alertmanager.Labels) > 0 {
 			alerts = 1
 		}
-		names = r.question(at, one.Question, names, alerts)
+		names = r.question(at, one.Question, one.Watch, names, alerts)
 		r.watch(at, "", one.Watch)
 		switch {
 		case one.OnBlind != HoldOnBlind && one.OnBlind != RollbackOnBlind:
@@ -120,7 +120,7 @@ func (t TriggerSettings) Validate() error {
 
 // question wants one source, and what to compare its number with. It returns the
 // names that are taken.
-func (r *refusals) question(at string, q Question, taken []string, alerts int) []string {
+func (r *refusals) question(at string, q Question, w Watch, taken []string, alerts int) []string {
 	switch {
 	case q.Name == "":
 		r.add("%s.name: is missing", at)
@@ -143,6 +143,9 @@ func (r *refusals) question(at string, q Question, taken []string, alerts int) [
 		r.add("%s: promql wants either above or below", at)
 	case q.PromQL == "" && limits:
 		r.add("%s: above and below are for promql", at)
+	}
+	if w.MinSamples != 0 {
+		r.add("%s.min_samples: a source of your own knows itself when it has enough; leave it out", at)
 	}
 	if q.Timeout <= 0 {
 		r.add("%s.timeout: must be above 0", at)

@@ -66,11 +66,20 @@ type ReconcileEvidence struct {
 	Checked     int64     `json:"checked"`
 	Differences int64     `json:"differences"` // confirmed, whether repaired afterwards or not
 	Repaired    int64     `json:"repaired"`    // of these, and of the journal's keys
+	// Lost counts those of Differences that are missing or older in the target though
+	// no journal knew of them.
+	Lost int64 `json:"lost,omitempty"`
 }
 
 // Clean tells that the run found no confirmed difference. A run that repaired
 // what it found is not clean: only a later one is.
 func (r *ReconcileEvidence) Clean() bool { return r != nil && r.Differences == 0 && r.Repaired == 0 }
+
+// DrillEvidence is the newest drill that passed.
+type DrillEvidence struct {
+	ConfigHash string    `json:"config_hash"`
+	Passed     time.Time `json:"passed"`
+}
 
 // Approval is a person's word for one step.
 type Approval struct {
@@ -99,6 +108,7 @@ type Evidence struct {
 	// kind: a clean sample after it does not hide it.
 	FailedReconcile *ReconcileEvidence `json:"failed_reconcile,omitempty"`
 	Approvals       []Approval         `json:"approvals,omitempty"` // not yet expired
+	Drill           *DrillEvidence     `json:"drill,omitempty"`
 	// Evaluations are the newest of each measured gate, of whatever epoch.
 	Evaluations []Evaluation `json:"evaluations,omitempty"`
 	Latch       *Latch       `json:"latch,omitempty"` // an automatic rollback that nobody has acknowledged

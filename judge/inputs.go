@@ -1,0 +1,138 @@
+package judge
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/stranglerfig/migrator/phases"
+)
+
+// method finds a verdict in its own fields alone: what it was made of can be kept,
+// and the verdict be found again.
+type method interface{ find() finding }
+
+// finding is what an evaluation says.
+type finding struct {
+	Verdict phases.Verdict
+	Detail  string
+	Try     string
+	Due     time.Time
+	Samples int64
+	Value   float64
+	Bound   float64
+	Limit   float64
+}
+
+// inputs are all that an evaluation's verdict is found from. One of the methods is given.
+type inputs struct {
+	Kind   phases.Kind `json:"kind"`
+	Now    time.Time   `json:"now"`
+	Begins time.Time   `json:"begins,omitzero"` // it is not looked at before
+	Least  int64       `json:"min_samples,omitempty"`
+	Failed *failure    `json:"failed,omitempty"` // of a gate, on this evidence, not cleared yet
+
+	Consistency *consistency `json:"consistency,omitempty"`
+	Failures    *failures    `json:"failures,omitempty"`
+	Added       *added       `json:"added_latency,omitempty"`
+	Drill       *drill       `json:"drill,omitempty"`
+	Mismatches  *excess      `json:"mismatches,omitempty"`
+	Errors      *errorRates  `json:"errors,omitempty"`
+	Latency     *latency     `json:"latency,omitempty"`
+	Lost        *lost        `json:"lost_writes,omitempty"`
+	Answer      *answer      `json:"answer,omitempty"`
+}
+
+// failure is a failed look.
+type failure struct {
+	At     time.Time `json:"at"`
+	Detail string    `json:"detail"`
+}
+
+func (in inputs) method() method {
+	switch {
+	case in.Consistency != nil:
+		return in.Consistency
+	case in.Failures != nil:
+		return in.Failures
+	case in.Added != nil:
+		return in.Added
+	case in.Drill != nil:
+		return in.Drill
+	case in.Mismatches != nil:
+		return in.Mismatches
+	case in.Errors != nil:
+		return in.Errors
+	case in.Latency != nil:
+		return in.Latency
+	case in.Lost != nil:
+		return in.Lost
+	case in.Answer != nil:
+		return in.Answer
+	}
+	return nil
+}
+
+// find is the whole way from the inputs to the verdict.
+func (in inputs) find() finding {
+	f := in.method().find()
+	gate := in.Kind == phases.GateKind
+	switch few := f.Samples < in.Least; {
+	case in.Now.Before(in.Begins):
+		f.Detail, f.Try = "is first looked at "+at(in.Begins)+"; until now: "+f.Detail, ""
+		if f.Verdict, f.Due = phases.Quiet, (time.Time{}); gate {
+			f.Verdict, f.Due = phases.Inconclusive, in.Begins
+		}
+	case few && gate && f.Verdict == phases.Pass:
+		f.Verdict, f.Detail = phases.Inconclusive, fmt.Sprintf("%d samples, %d needed: %s", f.Samples, in.Least, f.Detail)
+	case few && !gate && (f.Verdict == phases.Quiet || f.Verdict == phases.Firing):
+		f.Verdict, f.Detail = phases.NoData, fmt.Sprintf("%d samples, %d needed: %s", f.Samples, in.Least, f.Detail)
+	}
+	if in.Failed != nil && f.Verdict != phases.Pass && f.Verdict != phases.Fail {
+		f.Verdict = phases.Fail
+		f.Detail = fmt.Sprintf("failed %s: %s. Nothing has cleared it since: %s", at(in.Failed.At), in.Failed.Detail, f.Detail)
+	}
+	return f
+}
+
+// evaluation is what is kept of a look.
+func (in inputs) evaluation(name string, e phases.Evidence) phases.Evaluation {
+	raw, err := json.Marshal(in)
+	f := in.find()
+	if err != nil { // a source's own JSON may be none
+		f.Verdict, f.Detail = phases.Error, "what it rests on can't be kept: "+err.Error()
+	}
+	return phases.Evaluation{
+		Kind: in.Kind, Name: name, At: in.Now, Epoch: e.Standing.Route.Epoch, ConfigHash: e.Standing.ConfigHash,
+		Verdict: f.Verdict, Detail: f.Detail, Try: f.Try, Due: f.Due,
+		Samples: f.Samples, Value: f.Value, Bound: f.Bound, Limit: f.Limit, Inputs: raw,
+	}
+}
+
+// Again finds an evaluation's verdict anew from what it rested on.
+func Again(old phases.Evaluation) (phases.Evaluation, error) {
+	var in inputs
+	if err := json.Unmarshal(old.Inputs, &in); err != nil {
+		return old, fmt.Errorf("what the evaluation %d of %s rested on can't be read: %w", old.ID, old.Name, err)
+	}
+	if in.method() == nil {
+		return old, fmt.Errorf("the evaluation %d of %s rested on something that this release does not know", old.ID, old.Name)
+	}
+	f := in.find()
+	again := old
+	again.Verdict, again.Detail, again.Try, again.Due = f.Verdict, f.Detail, f.Try, f.Due
+	again.Samples, again.Value, again.Bound, again.Limit = f.Samples, f.Value, f.Bound, f.Limit
+	return again, nil
+}
+
+func at(t time.Time) string { return "at " + t.UTC().Format(time.RFC3339) }
+
+// percent writes a share for people: 0.0431 %.
+func percent(share float64) string { return fmt.Sprintf("%.3g %%", 100*share) }
+
+func short(d time.Duration) string {
+	if d < time.Second {
+		return d.Round(10 * time.Microsecond).String()
+	}
+	return phases.Duration(d.Round(time.Second)).String()
+}

@@ -1,0 +1,139 @@
+package judge
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/stranglerfig/migrator/phases"
+)
+
+// asked names a source.
+type asked struct {
+	kind phases.Kind
+	name string
+}
+
+// said is a source's newest answer.
+type said struct {
+	Answer
+	at time.Time // by this process's clock
+}
+
+// question is what asking a source takes.
+type question struct {
+	source            Source // nil: there is none
+	timeout, interval time.Duration
+}
+
+// Watch asks each source at its interval until ctx is done; Gates and Triggers then take
+// its newest answer and wait for nobody. An answer that is three intervals old, or that
+// never came, is no data. Watch runs once at a time.
+func (j *Judge) Watch(ctx context.Context) error {
+	j.mu.Lock()
+	j.watched = true
+	j.mu.Unlock()
+	defer func() {
+		j.mu.Lock()
+		j.watched = false
+		j.mu.Unlock()
+	}()
+	var wait sync.WaitGroup
+	for of, q := range j.questions() {
+		wait.Go(func() {
+			tick := time.NewTicker(q.interval)
+			defer tick.Stop()
+			for {
+				j.ask(ctx, of, q)
+				select {
+				case <-ctx.Done():
+					return
+				case <-tick.C:
+				}
+			}
+		})
+	}
+	wait.Wait()
+	return ctx.Err()
+}
+
+// questions are those that are not turned off and have a source.
+func (j *Judge) questions() map[asked]question {
+	all := map[asked]question{}
+	add := func(kind phases.Kind, q phases.Question, w phases.Watch, off string, source Source) {
+		if source != nil && off == "" && w.Off == "" {
+			all[asked{kind, q.Name}] = question{source, time.Duration(q.Timeout), time.Duration(w.Interval)}
+		}
+	}
+	for _, g := range j.Settings.Gates.Custom {
+		add(phases.GateKind, g.Question, g.Watch, j.Settings.Gates.Off, j.GateSources[g.Name])
+	}
+	for _, t := range j.Settings.Triggers.Custom {
+		add(phases.TriggerKind, t.Question, t.Watch, j.Settings.Triggers.Off, j.TriggerSources[t.Name])
+	}
+	return all
+}
+
+// ask keeps what the source says within its timeout.
+func (j *Judge) ask(ctx context.Context, of asked, q question) Answer {
+	within, cancel := context.WithTimeout(ctx, q.timeout)
+	defer cancel()
+	reading := q.source.Read(within)
+	if within.Err() != nil && ctx.Err() == nil && reading.Verdict != phases.Pass && reading.Verdict != phases.Fail {
+		reading.Verdict, reading.Detail = phases.Error, fmt.Sprintf("no answer within %s", q.timeout)
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	answer := Answer{Reading: reading}
+	if ctx.Err() != nil {
+		return answer // asked by somebody who left: that is nobody's answer
+	}
+	if last := j.said[of]; last != nil && j.bad(of, last.Answer) {
+		answer.Before = last.Before + 1
+	}
+	if j.said == nil {
+		j.said = map[asked]*said{}
+	}
+	j.said[of] = &said{Answer: answer, at: time.Now()}
+	return answer
+}
+
+// bad tells that the answer counts towards a trigger's firing.
+func (j *Judge) bad(of asked, a Answer) bool {
+	look := Look{Settings: j.Settings, Answers: map[string]Answer{of.name: a}}
+	return of.kind == phases.TriggerKind && look.triggerAnswer(of.name).bad()
+}
+
+// answers are the newest ones, of whom Watch asks; else all are asked, side by side.
+func (j *Judge) answers(ctx context.Context, kind phases.Kind, questions map[string]question) map[string]Answer {
+	all := make(map[string]Answer, len(questions))
+	var mu sync.Mutex
+	var wait sync.WaitGroup
+	for name, q := range questions {
+		switch last, watched := j.newest(asked{kind, name}); {
+		case q.source == nil:
+		case watched && last == nil:
+			all[name] = Answer{Reading: Reading{Verdict: phases.NoData, Detail: "has not answered yet"}}
+		case watched && time.Since(last.at) > 3*q.interval+q.timeout:
+			all[name] = Answer{Reading: Reading{Verdict: phases.NoData, Detail: fmt.Sprintf("has not answered for %s", short(time.Since(last.at)))}}
+		case watched:
+			all[name] = last.Answer
+		default:
+			wait.Go(func() {
+				a := j.ask(ctx, asked{kind, name}, q)
+				mu.Lock()
+				defer mu.Unlock()
+				all[name] = a
+			})
+		}
+	}
+	wait.Wait()
+	return all
+}
+
+func (j *Judge) newest(of asked) (*said, bool) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.said[of], j.watched
+}

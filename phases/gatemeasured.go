@@ -1,0 +1,149 @@
+package phases
+
+import (
+	"fmt"
+	"slices"
+	"time"
+)
+
+// Measured is one gate that is measured.
+type Measured struct {
+	Name string
+	Off  string // the reason why it is not looked at
+	Watch
+}
+
+// Before lists the measured gates of a step from one phase into another, or within it.
+func (g GateSettings) Before(from, to Phase) []Measured {
+	var list []Measured
+	add := func(name string, w Watch) {
+		off := w.Off
+		if off == "" {
+			off = g.Off
+		}
+		list = append(list, Measured{Name: name, Off: off, Watch: w})
+	}
+	compared := from == DualRead && to == Cutover || from == Cutover || from == Grace
+	if compared {
+		add(GateConsistency, g.Consistency.Watch)
+		add(GateShadowWrites, g.ShadowWrites.Watch)
+	}
+	if from == Cutover || from == Grace {
+		add(GateTargetReads, g.TargetReads.Watch)
+	}
+	if from == DualRead && to == Cutover {
+		add(GateAddedLatency, g.AddedLatency.Watch)
+		if g.Drill.Within > 0 || g.Drill.Off != "" {
+			add(GateDrill, g.Drill.Watch)
+		}
+	}
+	for _, c := range g.Custom {
+		if slices.Contains(c.Before, to) {
+			add(c.Name, c.Watch)
+		}
+	}
+	return list
+}
+
+// StaleAfter is the age from which an evaluation opens no gate.
+func (w Watch) StaleAfter() time.Duration { return max(time.Minute, 3*time.Duration(w.Interval)) }
+
+// gatesMeasured turn the newest evaluations into gates.
+func gatesMeasured(to Route, s Settings, e Evidence) []GateResult {
+	var gates []GateResult
+	for _, m := range s.Gates.Before(e.Standing.Route.Phase, to.Phase) {
+		gates = append(gates, gateMeasured(m, e))
+	}
+	return gates
+}
+
+const lookAgain = "migrator serve, or migrator gate list --evaluate"
+
+// gateMeasured rests on the newest evaluation that was made in this epoch under this
+// configuration, and lately.
+func gateMeasured(m Measured, e Evidence) GateResult {
+	g := GateResult{Gate: m.Name, Verdict: NoData, Try: lookAgain}
+	if m.Off != "" {
+		g.Verdict, g.Detail, g.Try = Off, "off: "+m.Off, ""
+		return g
+	}
+	var newest *Evaluation
+	for i := range e.Evaluations {
+		if one := &e.Evaluations[i]; one.Kind == GateKind && one.Name == m.Name && (newest == nil || one.At.After(newest.At)) {
+			newest = one
+		}
+	}
+	switch st := e.Standing; {
+	case newest == nil:
+		g.Detail = "has not been looked at"
+	case newest.Epoch != st.Route.Epoch:
+		g.Detail = fmt.Sprintf("has not been looked at in this epoch; the newest look was in epoch %d", newest.Epoch)
+	case newest.ConfigHash != st.ConfigHash:
+		g.Detail = "has not been looked at under this configuration"
+	case e.Now.Sub(newest.At) > m.StaleAfter():
+		g.Detail = fmt.Sprintf("was last looked at %s ago: %s then (%s)", Duration(e.Now.Sub(newest.At).Round(time.Second)), newest.Verdict, newest.Detail)
+	default:
+		g.Verdict, g.Detail, g.Due, g.Try = newest.Verdict, newest.Detail, newest.Due, newest.Try
+		if g.Verdict == Pass {
+			g.Try = ""
+		}
+	}
+	return g
+}
+
+// gateAcknowledged holds every advance after an automatic rollback until an operator
+// has said that its cause is understood.
+func gateAcknowledged(e Evidence) GateResult {
+	g := GateResult{Gate: GateAcknowledged, Interlock: true, Verdict: Pass, Detail: "no automatic rollback waits for an operator's word"}
+	if l := e.Latch; l != nil {
+		g.Verdict = Fail
+		g.Detail = fmt.Sprintf("trigger %s took reads back %s: %s", l.Trigger, when(l.At), l.Reason)
+		g.Try = "migrator phase acknowledge --reason '...', once its cause is mended"
+	}
+	return g
+}
+
+// Ahead lists the measured gates between a phase and the next one: those of a step
+// within it first.
+func (g GateSettings) Ahead(from Phase) []Measured {
+	list := g.Before(from, from)
+	if at := from.Position(); at >= 0 && at+1 < len(Order) {
+		for _, m := range g.Before(from, Order[at+1]) {
+			if !slices.ContainsFunc(list, func(have Measured) bool { return have.Name == m.Name }) {
+				list = append(list, m)
+			}
+		}
+	}
+	return list
+}
+
+// Armed is one trigger.
+type Armed struct {
+	Name string
+	Off  string // the reason why it is not looked at
+	Trial
+}
+
+// All lists the triggers, those of the description's own last.
+func (t TriggerSettings) All() []Armed {
+	var list []Armed
+	add := func(name string, trial Trial) {
+		off := trial.Off
+		if off == "" {
+			off = t.Off
+		}
+		list = append(list, Armed{Name: name, Off: off, Trial: trial})
+	}
+	add(TriggerMismatches, t.Mismatches.Trial)
+	add(TriggerErrors, t.Errors.Trial)
+	add(TriggerLatency, t.Latency.Trial)
+	add(TriggerLostWrites, t.LostWrites.Trial)
+	for _, c := range t.Custom {
+		add(c.Name, c.Trial)
+	}
+	return list
+}
+
+// TriggersAct tells that a firing trigger takes reads back: they come from the target,
+// and legacy has every acknowledged write.
+func (p Phase) TriggersAct() bool { return p == Cutover || p == Grace }
