@@ -27,6 +27,11 @@ type Step struct {
 // Advance takes the next step if its gates are open; *HeldBack if they aren't.
 // A fence that was interrupted is taken up again first.
 func (c *Controller) Advance(ctx context.Context, a Advance) (Step, error) {
+	if c.Judge != nil {
+		if _, err := c.Judge.Gates(ctx); err != nil {
+			return Step{}, err
+		}
+	}
 	e, err := c.State.Evidence(ctx, c.Migration)
 	if err != nil {
 		return Step{}, err
@@ -106,7 +111,7 @@ func (c *Controller) gates(to phases.Route, a Advance, e phases.Evidence) ([]pha
 		known[gates[i].Gate] = true
 		reason, ok := a.Overrides[gates[i].Gate]
 		switch {
-		case !ok || gates[i].Verdict == phases.Pass:
+		case !ok || gates[i].Open():
 		case gates[i].Interlock:
 			return gates, refuse("%s is an interlock: it can't be overridden (%s)", gates[i].Gate, gates[i].Detail)
 		case !e.Decides:

@@ -34,11 +34,18 @@ type ReturnState interface {
 	ClearReturn(ctx context.Context, migration string, keys []record.Key) error
 }
 
+// Judge evaluates the measured gates and has the evaluations kept, where the next
+// Evidence finds them. judge.Judge is one.
+type Judge interface {
+	Gates(ctx context.Context) ([]phases.Evaluation, error)
+}
+
 // Controller moves one migration. Fence and Target are needed from grace on.
 type Controller struct {
 	State     State
 	Migration string
 	Settings  phases.Settings
+	Judge     Judge // looks at the measured gates before an advance; nil: what is on record decides
 	Fence     record.Fence
 	Target    record.Target
 

@@ -48,7 +48,8 @@ type Judge struct {
 	State     State
 	Migration string
 	Settings  phases.Settings
-	// Sources of the custom gates and triggers, by name. One that is missing has no data.
+	// Sources of the custom gates and triggers, by name. One without a source is not
+	// looked at: a judge that can't ask must not overwrite what another was told.
 	GateSources    map[string]Source
 	TriggerSources map[string]Source
 
@@ -76,7 +77,7 @@ func (j *Judge) Gates(ctx context.Context) ([]phases.Evaluation, error) {
 	}
 	var due []phases.Measured
 	for _, m := range j.Settings.Gates.Ahead(e.Standing.Route.Phase) {
-		if m.Off == "" && j.due(phases.GateKind, m.Name, m.Watch, e) {
+		if m.Off == "" && j.asks(phases.GateKind, m.Name) && j.due(phases.GateKind, m.Name, m.Watch, e) {
 			due = append(due, m)
 		}
 	}
@@ -118,7 +119,7 @@ func (j *Judge) Triggers(ctx context.Context) ([]phases.Evaluation, error) {
 	var due []phases.Armed
 	questions := map[string]question{}
 	for _, t := range j.Settings.Triggers.All() {
-		if t.Off == "" && j.due(phases.TriggerKind, t.Name, t.Watch, e) {
+		if t.Off == "" && j.asks(phases.TriggerKind, t.Name) && j.due(phases.TriggerKind, t.Name, t.Watch, e) {
 			due = append(due, t)
 		}
 	}

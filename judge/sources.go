@@ -3,6 +3,7 @@ package judge
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -23,7 +24,7 @@ type said struct {
 
 // question is what asking a source takes.
 type question struct {
-	source            Source // nil: there is none
+	source            Source
 	timeout, interval time.Duration
 }
 
@@ -56,6 +57,16 @@ func (j *Judge) Watch(ctx context.Context) error {
 	}
 	wait.Wait()
 	return ctx.Err()
+}
+
+// asks tells that there is no need of a source, or that there is one.
+func (j *Judge) asks(kind phases.Kind, name string) bool {
+	if kind == phases.GateKind {
+		custom := slices.ContainsFunc(j.Settings.Gates.Custom, func(c phases.CustomGate) bool { return c.Name == name })
+		return !custom || j.GateSources[name] != nil
+	}
+	custom := slices.ContainsFunc(j.Settings.Triggers.Custom, func(c phases.CustomTrigger) bool { return c.Name == name })
+	return !custom || j.TriggerSources[name] != nil
 }
 
 // questions are those that are not turned off and have a source.
@@ -112,7 +123,6 @@ func (j *Judge) answers(ctx context.Context, kind phases.Kind, questions map[str
 	var wait sync.WaitGroup
 	for name, q := range questions {
 		switch last, watched := j.newest(asked{kind, name}); {
-		case q.source == nil:
 		case watched && last == nil:
 			all[name] = Answer{Reading: Reading{Verdict: phases.NoData, Detail: "has not answered yet"}}
 		case watched && time.Since(last.at) > 3*q.interval+q.timeout:

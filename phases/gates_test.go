@@ -28,6 +28,11 @@ func ready(at Route) Evidence {
 		Backfill:  &BackfillEvidence{Epoch: 2, Began: noon.Add(-48 * time.Hour), Finished: noon.Add(-47 * time.Hour)},
 		Reconcile: run(), FullReconcile: run(),
 	}
+	for _, name := range []string{GateConsistency, GateShadowWrites, GateTargetReads, GateAddedLatency} {
+		e.Evaluations = append(e.Evaluations, Evaluation{
+			Kind: GateKind, Name: name, At: noon.Add(-time.Minute), Epoch: 7, ConfigHash: "c1", Verdict: Pass, Detail: "below the limit", Try: "more",
+		})
+	}
 	for _, p := range Order {
 		e.Approvals = append(e.Approvals, Approval{Actor: "ann", To: p, Epoch: 7, ConfigHash: "c1", Expires: noon.Add(time.Hour)})
 	}
@@ -41,14 +46,14 @@ func TestGatesOnTheWay(t *testing.T) {
 		from, to Route
 		want     string
 	}{
-		{Route{Phase: Legacy}, Route{Phase: ShadowWrite}, "*state-whole *fleet-settled *routes-compatible not-paused soak-time"},
-		{Route{Phase: ShadowWrite}, Route{Phase: DualRead, Percent: 100}, "*state-whole *fleet-settled *routes-compatible backfill-done journal-empty not-paused soak-time"},
-		{Route{Phase: DualRead, Percent: 100}, Route{Phase: DualRead, Percent: 500}, "*state-whole *fleet-settled *routes-compatible journal-empty not-paused soak-time"},
-		{Route{Phase: DualRead, Percent: All}, Route{Phase: Cutover, Percent: 100}, "*state-whole *fleet-settled *routes-compatible *backfill-done *journal-empty *no-lost-queue not-paused soak-time reconcile-clean approved"},
-		{Route{Phase: Cutover, Percent: 100}, Route{Phase: Cutover, Percent: 500}, "*state-whole *fleet-settled *routes-compatible *journal-empty *no-lost-queue not-paused soak-time"},
-		{Route{Phase: Cutover, Percent: All}, Route{Phase: Grace}, "*state-whole *fleet-settled *routes-compatible *backfill-done *journal-empty *no-lost-queue not-paused soak-time reconcile-clean"},
-		{Route{Phase: Grace}, Route{Phase: Retain}, "*state-whole *fleet-settled *routes-compatible *backfill-done *journal-empty *no-lost-queue not-paused soak-time reconcile-clean approved"},
-		{Route{Phase: Retain}, Route{Phase: Complete}, "*state-whole *fleet-settled *routes-compatible *backfill-done *journal-empty *no-lost-queue not-paused soak-time *approved"},
+		{Route{Phase: Legacy}, Route{Phase: ShadowWrite}, "*state-whole *fleet-settled *routes-compatible *rollback-acknowledged not-paused soak-time"},
+		{Route{Phase: ShadowWrite}, Route{Phase: DualRead, Percent: 100}, "*state-whole *fleet-settled *routes-compatible backfill-done journal-empty *rollback-acknowledged not-paused soak-time"},
+		{Route{Phase: DualRead, Percent: 100}, Route{Phase: DualRead, Percent: 500}, "*state-whole *fleet-settled *routes-compatible journal-empty *rollback-acknowledged not-paused soak-time"},
+		{Route{Phase: DualRead, Percent: All}, Route{Phase: Cutover, Percent: 100}, "*state-whole *fleet-settled *routes-compatible *backfill-done *journal-empty *no-lost-queue *rollback-acknowledged not-paused soak-time reconcile-clean MEASURED approved"},
+		{Route{Phase: Cutover, Percent: 100}, Route{Phase: Cutover, Percent: 500}, "*state-whole *fleet-settled *routes-compatible *journal-empty *no-lost-queue *rollback-acknowledged not-paused soak-time MEASURED"},
+		{Route{Phase: Cutover, Percent: All}, Route{Phase: Grace}, "*state-whole *fleet-settled *routes-compatible *backfill-done *journal-empty *no-lost-queue *rollback-acknowledged not-paused soak-time reconcile-clean MEASURED"},
+		{Route{Phase: Grace}, Route{Phase: Retain}, "*state-whole *fleet-settled *routes-compatible *backfill-done *journal-empty *no-lost-queue *rollback-acknowledged not-paused soak-time reconcile-clean MEASURED approved"},
+		{Route{Phase: Retain}, Route{Phase: Complete}, "*state-whole *fleet-settled *routes-compatible *backfill-done *journal-empty *no-lost-queue *rollback-acknowledged not-paused soak-time *approved"},
 	} {
 		gates := Gates(c.to, DefaultSettings(), ready(c.from))
 		var names []string
@@ -62,6 +67,11 @@ func TestGatesOnTheWay(t *testing.T) {
 				t.Errorf("to %s, %s: detail %q, try %q", c.to, g.Gate, g.Detail, g.Try)
 			}
 		}
+		measured := "consistency shadow-writes target-reads"
+		if c.from.Phase == DualRead {
+			measured = "consistency shadow-writes added-latency"
+		}
+		c.want = strings.Replace(c.want, "MEASURED", measured, 1)
 		if got := strings.Join(names, " "); got != c.want {
 			t.Errorf("from %s to %s:\n got %s\nwant %s", c.from, c.to, got, c.want)
 		}
@@ -152,6 +162,24 @@ func TestGateVerdicts(t *testing.T) {
 			e.FailedReconcile, e.FullReconcile.ConfigHash = unclean(2, -3*time.Hour, 9), "c0"
 		}, "reconcile-clean", NoData, ""},
 
+		{"nobody looked", dualRead, toCutover, func(e *Evidence) { e.Evaluations = nil }, "consistency", NoData, "has not been looked at"},
+		{"looked at in an earlier epoch", dualRead, toCutover, func(e *Evidence) { e.Evaluations[0].Epoch = 6 }, "consistency", NoData, "in epoch 6"},
+		{"looked at under another configuration", dualRead, toCutover, func(e *Evidence) { e.Evaluations[0].ConfigHash = "c0" }, "consistency", NoData, "under this configuration"},
+		{"looked at three minutes ago", dualRead, toCutover, func(e *Evidence) { e.Evaluations[0].At = noon.Add(-3 * time.Minute) }, "consistency", Pass, "below the limit"},
+		{"the daemon is dead", dualRead, toCutover, func(e *Evidence) { e.Evaluations[0].At = noon.Add(-3*time.Minute - 1) }, "consistency", NoData, "last looked at 3m ago: pass then"},
+		{"a failed look", dualRead, toCutover, func(e *Evidence) { e.Evaluations[1].Verdict = Fail }, "shadow-writes", Fail, "below the limit"},
+		{"an unclear look", dualRead, toCutover, func(e *Evidence) { e.Evaluations[3].Verdict = Inconclusive }, "added-latency", Inconclusive, ""},
+		{"a newer look counts", dualRead, toCutover, func(e *Evidence) {
+			newer := e.Evaluations[0]
+			newer.At, newer.Verdict = noon, Fail
+			e.Evaluations = append([]Evaluation{newer}, e.Evaluations...)
+		}, "consistency", Fail, ""},
+		{"a trigger of the same name is none", dualRead, toCutover, func(e *Evidence) { e.Evaluations[0].Kind = TriggerKind }, "consistency", NoData, ""},
+		{"nobody asked the target's readers", grace, Route{Phase: Retain}, func(e *Evidence) { e.Evaluations[2].Verdict = Inconclusive }, "target-reads", Inconclusive, ""},
+		{"a rollback that nobody has acknowledged", dualRead, toCutover, func(e *Evidence) {
+			e.Latch = &Latch{Trigger: "errors", At: noon, Reason: "2 % failed"}
+		}, "rollback-acknowledged", Fail, "trigger errors took reads back at 2026-03-01T12:00:00Z: 2 % failed"},
+
 		{"nobody approved", dualRead, toCutover, func(e *Evidence) { e.Approvals = nil }, "approved", NoData, "nobody has approved cutover"},
 		{"approved another phase", dualRead, toCutover, func(e *Evidence) { e.Approvals = e.Approvals[4:] }, "approved", NoData, ""},
 		{"approved in an earlier epoch", dualRead, toCutover, func(e *Evidence) { e.Approvals[3].Epoch = 6 }, "approved", NoData, ""},
@@ -235,4 +263,44 @@ func TestNobodyNeedsToApprove(t *testing.T) {
 	if closed := Closed(Gates(Route{Phase: Cutover, Percent: 100}, s, e)); len(closed) > 0 {
 		t.Errorf("closed: %+v", closed)
 	}
+}
+
+// TestMeasuredGatesMayBeTurnedOff, each with a reason that is shown.
+func TestMeasuredGatesMayBeTurnedOff(t *testing.T) {
+	t.Parallel()
+	to := Route{Phase: Cutover, Percent: 100}
+	e := ready(Route{Phase: DualRead, Percent: All})
+	e.Evaluations = nil
+	s := DefaultSettings()
+	s.Gates.Consistency.Off = "compared elsewhere"
+	if got := names(Closed(Gates(to, s, e))); got != "shadow-writes added-latency" {
+		t.Errorf("one is off, closed are %s", got)
+	}
+	s.Gates.Off = "a rehearsal"
+	gates := Gates(to, s, e)
+	if got := names(Closed(gates)); got != "" {
+		t.Errorf("all are off, closed are %s", got)
+	}
+	for _, g := range gates {
+		if want := map[string]string{"consistency": "off: compared elsewhere", "shadow-writes": "off: a rehearsal"}[g.Gate]; want != "" && (g.Verdict != Off || g.Detail != want) {
+			t.Errorf("%+v", g)
+		}
+	}
+	s = DefaultSettings()
+	s.Gates.Custom = []CustomGate{{Question: Question{Name: "smoke"}, Before: []Phase{Grace}}}
+	s.Gates.Drill.Within = 1
+	if got := names(Closed(Gates(to, s, ready(Route{Phase: DualRead, Percent: All})))); got != "drill" {
+		t.Errorf("into cutover, closed are %s", got)
+	}
+	if got := names(Closed(Gates(Route{Phase: Grace}, s, ready(Route{Phase: Cutover, Percent: All})))); got != "smoke" {
+		t.Errorf("into grace, closed are %s", got)
+	}
+}
+
+func names(gates []GateResult) string {
+	var list []string
+	for _, g := range gates {
+		list = append(list, g.Gate)
+	}
+	return strings.Join(list, " ")
 }

@@ -63,7 +63,7 @@ func (g GateSettings) Validate() error {
 		r.add("gates.drill.within: must not be negative")
 	}
 	names := []string{
-		GateConsistency, GateShadowWrites, GateTargetReads, GateAddedLatency, GateDrill, GateAcknowledged, "fleet-settled", "routes-compatible",
+		GateConsistency, GateShadowWrites, GateTargetReads, GateAddedLatency, GateDrill, GateAcknowledged, "state-whole", "fleet-settled", "routes-compatible",
 		"backfill-done", "journal-empty", "no-lost-queue", "not-paused", "soak-time", "reconcile-clean", "approved",
 	}
 	for i, one := range g.Custom {

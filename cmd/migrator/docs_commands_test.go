@@ -103,6 +103,7 @@ phases:
   dual_read: {steps: [100], over: 0s}
   cutover: {steps: [50, 100], over: 0s}
   approval: {for: []}
+gates: {off: a test without traffic}
 writing: {not_after: 1s, deadline: 500ms}
 `)
 	o.sql(o.legacy, `CREATE TABLE products (id bigint PRIMARY KEY, name text NOT NULL);

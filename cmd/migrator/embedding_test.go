@@ -26,6 +26,7 @@ phases:
   grace: {for: 0s}
   retain: {for: 0s}
   approval: {for: []}
+gates: {off: a test without traffic}
 writing: {not_after: 1s}
 fleet: {lease: 3s, renew: 1s}
 `)

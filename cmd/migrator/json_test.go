@@ -30,7 +30,8 @@ func contractTypes() map[reflect.Type]string {
 		reflect.TypeFor[phases.Approval](): "approval", reflect.TypeFor[replicate.Progress](): "backfill",
 		reflect.TypeFor[phases.BackfillEvidence](): "backfill evidence", reflect.TypeFor[record.Check](): "check",
 		reflect.TypeFor[record.Chunk](): "chunk", reflect.TypeFor[state.Entry](): "entry",
-		reflect.TypeFor[phases.Evidence](): "evidence", reflect.TypeFor[record.Field](): "field",
+		reflect.TypeFor[phases.DrillEvidence](): "drill evidence",
+		reflect.TypeFor[phases.Evidence]():      "evidence", reflect.TypeFor[record.Field](): "field",
 		reflect.TypeFor[reconcile.Finding](): "finding", reflect.TypeFor[phases.Fleet](): "fleet",
 		reflect.TypeFor[phases.Evaluation](): "evaluation", reflect.TypeFor[phases.Latch](): "latch",
 		reflect.TypeFor[verified](): "verified", reflect.TypeFor[broken](): "broken",
@@ -89,7 +90,7 @@ func TestJSONWords(t *testing.T) {
 	}
 	for field, words := range map[string][]string{
 		"cause":   words(phases.CauseCreated, phases.CauseAdvance, phases.CauseRollback, phases.CauseFence, phases.CauseFailure, phases.CauseConfig, phases.CauseEvict, phases.CausePause, phases.CauseResume, phases.CauseApprove, phases.CauseTrigger, phases.CauseAcknowledge),
-		"verdict": words(phases.Pass, phases.Fail, phases.Inconclusive, phases.NoData, phases.Error, phases.Quiet, phases.Firing),
+		"verdict": words(phases.Pass, phases.Off, phases.Fail, phases.Inconclusive, phases.NoData, phases.Error, phases.Quiet, phases.Firing),
 		"phase":   append(words(phases.Order...), words(phases.Fenced, phases.Lifting, phases.Returning)...),
 		"class": append(words(phases.LosslessNow, phases.LosslessAfter, phases.Impossible),
 			words(reconcile.Missing, reconcile.Extra, reconcile.Stale, reconcile.Ahead, reconcile.FieldDiff, reconcile.Encoding, reconcile.Expiry, reconcile.Type, reconcile.ForeignClass)...),
@@ -127,6 +128,7 @@ func TestJSONContract(t *testing.T) {
 phases:
   dual_read: {steps: [100], over: 14d}
   cutover: {steps: [100], over: 2d}
+gates: {off: a test without traffic}
 writing: {not_after: 1s}
 reconcile: {pause: 10ms}
 `)

@@ -34,6 +34,7 @@ phases:
   grace: {for: 0s}
   retain: {for: 0s}
   approval: {for: []}
+gates: {off: a test without traffic}
 writing: {not_after: 1s, deadline: 500ms, fence_budget: 1s}
 backfill: {lock_timeout: 500ms}
 `

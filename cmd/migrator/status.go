@@ -198,7 +198,7 @@ func (c *cli) printGates(gates []phases.GateResult, now time.Time, indent string
 		case g.Verdict == phases.Fail:
 			style = red
 		}
-		c.printf("%s%s %-18s %s", indent, c.paint(c.out, style, fmt.Sprintf("%-12s", verdict)), g.Gate, g.Detail)
+		c.printf("%s%s %-21s %s", indent, c.paint(c.out, style, fmt.Sprintf("%-12s", verdict)), g.Gate, g.Detail)
 		if !g.Due.IsZero() {
 			c.printf(" (in %s)", span(g.Due.Sub(now)))
 		}

@@ -55,6 +55,7 @@ func newTown(t *testing.T) *town {
 	m.Phases.DualRead = phases.Ramp{Steps: []phases.Percent{phases.All}}
 	m.Phases.Cutover = phases.Ramp{Steps: []phases.Percent{5000, phases.All}}
 	m.Phases.Approval.For = nil
+	m.Gates.Off = "a test without traffic"
 	m.Writing.NotAfter = phases.Duration(2 * time.Second)
 	m.Fleet.Lease, m.Fleet.Renew = phases.Duration(3*time.Second), phases.Duration(time.Second)
 
