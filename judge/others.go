@@ -68,7 +68,7 @@ func drillOf(e phases.Evidence, within phases.Duration) *drill {
 }
 
 func (d *drill) find() finding {
-	f := finding{Limit: d.Seconds, Try: "migrator drill rollback"}
+	f := finding{Limit: d.Seconds}
 	if d.Passed.IsZero() {
 		f.Verdict, f.Detail = phases.NoData, "no drill has passed on this configuration"
 		return f

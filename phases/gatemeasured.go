@@ -57,7 +57,7 @@ func gatesMeasured(to Route, s Settings, e Evidence) []GateResult {
 	return gates
 }
 
-const lookAgain = "migrator serve, or migrator gate list --evaluate"
+const lookAgain = "migrator phase advance --dry-run, which looks"
 
 // gateMeasured rests on the newest evaluation that was made in this epoch under this
 // configuration, and lately.
