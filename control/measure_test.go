@@ -14,7 +14,7 @@ import (
 	"github.com/stranglerfig/migrator/judge"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/state"
-	"github.com/stranglerfig/migrator/stats"
+	"github.com/stranglerfig/migrator/stats/sketch"
 )
 
 // source answers what the test says, and hangs until it is given up where told to.
@@ -40,7 +40,7 @@ func (b *bench) counted(f *state.Fleet, g dual.Grant, sequence int64, counts map
 	for s, n := range counts {
 		c := evidence.Count{Series: s, N: n}
 		if s.Role == evidence.Added {
-			c.Latency = new(stats.Sketch)
+			c.Latency = new(sketch.Sketch)
 			c.Latency.Add(time.Millisecond, n)
 		}
 		w.Counts = append(w.Counts, c)

@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/stranglerfig/migrator/evidence"
-	"github.com/stranglerfig/migrator/stats"
+	"github.com/stranglerfig/migrator/stats/sketch"
 )
 
 // kind is a series of evidence but for its outcome.
@@ -102,7 +102,7 @@ func classify(ctx context.Context, err error) outcomeOf {
 // recorder is made when something of its series is timed for the first time.
 type observed struct {
 	counts    [seriesCount]atomic.Uint64
-	latencies [comparisons]atomic.Pointer[stats.Recorder]
+	latencies [comparisons]atomic.Pointer[sketch.Recorder]
 }
 
 func (s *observed) count(k kind, o outcomeOf, n uint64) { s.counts[index(k, o)].Add(n) }
@@ -113,7 +113,7 @@ func (s *observed) time(k kind, o outcomeOf, took time.Duration) {
 	at := &s.latencies[index(k, o)]
 	r := at.Load()
 	if r == nil {
-		r = new(stats.Recorder)
+		r = new(sketch.Recorder)
 		if !at.CompareAndSwap(nil, r) {
 			r = at.Load()
 		}

@@ -9,7 +9,7 @@ import (
 
 	"github.com/stranglerfig/migrator/evidence"
 	"github.com/stranglerfig/migrator/phases"
-	"github.com/stranglerfig/migrator/stats"
+	"github.com/stranglerfig/migrator/stats/sketch"
 )
 
 const (
@@ -177,7 +177,7 @@ func (h *held) counts() (counts []evidence.Count) {
 		c := evidence.Count{Series: seriesAt(n), N: now - h.told[n]}
 		if n < comparisons {
 			if r := h.saw.latencies[n].Load(); r != nil {
-				sketch := new(stats.Sketch)
+				sketch := new(sketch.Sketch)
 				if r.Drain(sketch); sketch.Count() > 0 {
 					c.Latency = sketch
 				}

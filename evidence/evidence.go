@@ -7,7 +7,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/stranglerfig/migrator/stats"
+	"github.com/stranglerfig/migrator/stats/sketch"
 )
 
 // Operation is what was done.
@@ -79,7 +79,7 @@ type Series struct {
 type Count struct {
 	Series
 	N       uint64
-	Latency *stats.Sketch
+	Latency *sketch.Sketch
 }
 
 // Window is what one instance has counted under one epoch in some seconds. An
@@ -120,7 +120,7 @@ func (b *Bucket) Add(counts []Count) {
 		have.N += c.N
 		if c.Latency != nil {
 			if have.Latency == nil {
-				have.Latency = new(stats.Sketch)
+				have.Latency = new(sketch.Sketch)
 			}
 			have.Latency.Merge(c.Latency)
 		}
@@ -140,8 +140,8 @@ func N(buckets []Bucket, pattern Series) (n uint64) {
 }
 
 // Latency merges the sketches of the series that match.
-func Latency(buckets []Bucket, pattern Series) *stats.Sketch {
-	sum := new(stats.Sketch)
+func Latency(buckets []Bucket, pattern Series) *sketch.Sketch {
+	sum := new(sketch.Sketch)
 	for _, b := range buckets {
 		for _, c := range b.Counts {
 			if c.Latency != nil && pattern.matches(c.Series) {

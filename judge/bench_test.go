@@ -11,7 +11,7 @@ import (
 	"github.com/stranglerfig/migrator/evidence"
 	"github.com/stranglerfig/migrator/judge"
 	"github.com/stranglerfig/migrator/phases"
-	"github.com/stranglerfig/migrator/stats"
+	"github.com/stranglerfig/migrator/stats/sketch"
 )
 
 var noon = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
@@ -69,7 +69,7 @@ func (w *world) traffic(ago, until, step time.Duration, n func(ago time.Duration
 func steady(c counts) func(time.Duration) counts { return func(time.Duration) counts { return c } }
 
 // timed adds one bucket of the last minute with durations.
-func (w *world) timed(s evidence.Series, sketch *stats.Sketch) {
+func (w *world) timed(s evidence.Series, sketch *sketch.Sketch) {
 	w.Buckets = append(w.Buckets, evidence.Bucket{
 		Epoch: w.Evidence.Standing.Route.Epoch, ConfigHash: w.Evidence.Standing.ConfigHash,
 		Began: noon.Add(-time.Minute), Ended: noon,
@@ -78,9 +78,9 @@ func (w *world) timed(s evidence.Series, sketch *stats.Sketch) {
 }
 
 // durations are about log-normal around a median, the same for the same seed.
-func durations(n int, median time.Duration, seed uint64) *stats.Sketch {
+func durations(n int, median time.Duration, seed uint64) *sketch.Sketch {
 	r := rand.New(rand.NewPCG(seed, 1))
-	s := new(stats.Sketch)
+	s := new(sketch.Sketch)
 	for range n {
 		d := float64(median)
 		for range 3 {

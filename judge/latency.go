@@ -8,24 +8,25 @@ import (
 	"github.com/stranglerfig/migrator/evidence"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/stats"
+	"github.com/stranglerfig/migrator/stats/sketch"
 )
 
-// sketch keeps a sketch in its own encoding.
-type sketch struct{ *stats.Sketch }
+// timings is a sketch that is kept in its own encoding.
+type timings struct{ *sketch.Sketch }
 
 // MarshalText implements encoding.TextMarshaler.
-func (s sketch) MarshalText() ([]byte, error) {
+func (s timings) MarshalText() ([]byte, error) {
 	raw, err := s.AppendBinary(nil)
 	return encode64(raw), err
 }
 
 // UnmarshalText implements encoding.TextUnmarshaler.
-func (s *sketch) UnmarshalText(text []byte) error {
+func (s *timings) UnmarshalText(text []byte) error {
 	raw, err := decode64(text)
 	if err != nil {
 		return err
 	}
-	s.Sketch = new(stats.Sketch)
+	s.Sketch = new(sketch.Sketch)
 	return s.UnmarshalBinary(raw)
 }
 
@@ -34,13 +35,13 @@ const each = 0.999
 
 // added is the gate on what a write waits for after legacy has it.
 type added struct {
-	Durations sketch  `json:"durations"`
+	Durations timings `json:"durations"`
 	Limit     float64 `json:"limit"` // seconds, of the 95th percentile
 }
 
 func addedOf(b []evidence.Bucket, limit phases.Duration) *added {
 	return &added{
-		Durations: sketch{evidence.Latency(b, evidence.Series{Operation: evidence.Write, Store: evidence.Both, Role: evidence.Added})},
+		Durations: timings{evidence.Latency(b, evidence.Series{Operation: evidence.Write, Store: evidence.Both, Role: evidence.Added})},
 		Limit:     time.Duration(limit).Seconds(),
 	}
 }
@@ -82,8 +83,8 @@ type latency struct {
 // pair is what both stores' reads took in the same time.
 type pair struct {
 	Seconds float64 `json:"seconds"`
-	Target  sketch  `json:"target"`
-	Legacy  sketch  `json:"legacy"`
+	Target  timings `json:"target"`
+	Legacy  timings `json:"legacy"`
 }
 
 func latencyOf(b []evidence.Bucket, now time.Time, s phases.LatencyTrigger) *latency {
@@ -101,13 +102,13 @@ func latencyOf(b []evidence.Bucket, now time.Time, s phases.LatencyTrigger) *lat
 
 // readLatency leaves out what says nothing of how long the store takes: a caller
 // without patience, a breaker that did not ask.
-func readLatency(b []evidence.Bucket, of evidence.Series) sketch {
-	sum := new(stats.Sketch)
+func readLatency(b []evidence.Bucket, of evidence.Series) timings {
+	sum := new(sketch.Sketch)
 	of.Operation = evidence.Read
 	for _, of.Outcome = range []evidence.Outcome{evidence.OK, evidence.Failed, evidence.TimedOut} {
 		sum.Merge(evidence.Latency(b, of))
 	}
-	return sketch{sum}
+	return timings{sum}
 }
 
 func (x *latency) find() finding {

@@ -8,7 +8,7 @@ import (
 	dto "github.com/prometheus/client_model/go"
 	"google.golang.org/protobuf/proto"
 
-	"github.com/stranglerfig/migrator/stats"
+	"github.com/stranglerfig/migrator/stats/sketch"
 )
 
 // A native histogram of this schema has eight buckets to each doubling, 9 % wide: the
@@ -33,7 +33,7 @@ type histogram struct {
 	values *dto.Histogram // the classic part
 }
 
-func newHistogram(d *prometheus.Desc, s *stats.Sketch, labels ...string) (prometheus.Metric, error) {
+func newHistogram(d *prometheus.Desc, s *sketch.Sketch, labels ...string) (prometheus.Metric, error) {
 	native, classic, sum := buckets(s)
 	n, err := prometheus.NewConstNativeHistogram(d, s.Count(), sum, native, nil, 0, nativeSchema, zeroThreshold, time.Time{}, labels...)
 	if err != nil {
@@ -48,7 +48,7 @@ func newHistogram(d *prometheus.Desc, s *stats.Sketch, labels ...string) (promet
 
 // buckets sorts a sketch into native buckets, where index i ends at 2^(i/8) seconds,
 // and classic ones, cumulative.
-func buckets(s *stats.Sketch) (native map[int]int64, classic []uint64, sum float64) {
+func buckets(s *sketch.Sketch) (native map[int]int64, classic []uint64, sum float64) {
 	native, classic = map[int]int64{}, make([]uint64, len(classicBuckets))
 	for d, n := range s.All() {
 		v := d.Seconds()

@@ -4,7 +4,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/stranglerfig/migrator/evidence"
-	"github.com/stranglerfig/migrator/stats"
+	"github.com/stranglerfig/migrator/stats/sketch"
 )
 
 // Observed is a *dual.Instance: what it has counted since it began. Counts and
@@ -47,7 +47,7 @@ type attempt struct {
 func (c *instance) Collect(out chan<- prometheus.Metric) {
 	results := map[evidence.Outcome]uint64{}
 	attempts := map[attempt]map[evidence.Outcome]uint64{}
-	waits := new(stats.Sketch)
+	waits := new(sketch.Sketch)
 	for _, n := range c.of.Observed() {
 		switch {
 		case n.Operation == evidence.Comparison:
@@ -81,7 +81,7 @@ func (c *instance) Collect(out chan<- prometheus.Metric) {
 	}
 }
 
-func send(out chan<- prometheus.Metric, d *prometheus.Desc, s *stats.Sketch, labels ...string) {
+func send(out chan<- prometheus.Metric, d *prometheus.Desc, s *sketch.Sketch, labels ...string) {
 	h, err := newHistogram(d, s, labels...)
 	if err != nil {
 		h = prometheus.NewInvalidMetric(d, err)

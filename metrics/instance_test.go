@@ -16,7 +16,7 @@ import (
 	"github.com/stranglerfig/migrator/internal/testenv"
 	"github.com/stranglerfig/migrator/metrics"
 	"github.com/stranglerfig/migrator/sources"
-	"github.com/stranglerfig/migrator/stats"
+	"github.com/stranglerfig/migrator/stats/sketch"
 )
 
 func TestMain(m *testing.M) { testenv.Main(m) }
@@ -26,8 +26,8 @@ type counted []evidence.Count
 func (c counted) Observed() []evidence.Count { return c }
 
 // spread is n durations, evenly from 1 ms to 100 ms.
-func spread(n int) (s *stats.Sketch, sum float64) {
-	s = new(stats.Sketch)
+func spread(n int) (s *sketch.Sketch, sum float64) {
+	s = new(sketch.Sketch)
 	for i := range n {
 		d := time.Millisecond + time.Duration(i)*99*time.Millisecond/time.Duration(n-1)
 		s.Add(d, 1)
@@ -43,7 +43,7 @@ func series(op evidence.Operation, store evidence.Store, role evidence.Role, out
 func anInstance() counted {
 	reads, _ := spread(10_000)
 	waits, _ := spread(100)
-	late := new(stats.Sketch)
+	late := new(sketch.Sketch)
 	late.Add(3*time.Second, 5)
 	return counted{
 		{Series: series(evidence.Read, evidence.Legacy, evidence.Serving, evidence.OK), N: 640_000, Latency: reads},

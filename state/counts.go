@@ -7,7 +7,7 @@ import (
 	"strings"
 
 	"github.com/stranglerfig/migrator/evidence"
-	"github.com/stranglerfig/migrator/stats"
+	"github.com/stranglerfig/migrator/stats/sketch"
 )
 
 // countsVersion tells the encoding of counts. Whoever changes it takes another.
@@ -107,13 +107,13 @@ func (u unpacker) unpack(b []byte) ([]evidence.Count, error) {
 		if c.N, err = number(); err != nil {
 			return nil, err
 		}
-		sketch, err := text()
+		latency, err := text()
 		if err != nil {
 			return nil, err
 		}
-		if len(sketch) > 0 {
-			c.Latency = new(stats.Sketch)
-			if err := c.Latency.UnmarshalBinary(sketch); err != nil {
+		if len(latency) > 0 {
+			c.Latency = new(sketch.Sketch)
+			if err := c.Latency.UnmarshalBinary(latency); err != nil {
 				return nil, err
 			}
 		}

@@ -7,11 +7,11 @@ import (
 	"time"
 
 	"github.com/stranglerfig/migrator/evidence"
-	"github.com/stranglerfig/migrator/stats"
+	"github.com/stranglerfig/migrator/stats/sketch"
 )
 
 func someCounts() []evidence.Count {
-	sketch := new(stats.Sketch)
+	sketch := new(sketch.Sketch)
 	sketch.Add(time.Millisecond, 5)
 	sketch.Add(time.Second, 1<<40)
 	return []evidence.Count{

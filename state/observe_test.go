@@ -15,7 +15,7 @@ import (
 	"github.com/stranglerfig/migrator/evidence"
 	"github.com/stranglerfig/migrator/internal/testenv"
 	"github.com/stranglerfig/migrator/state"
-	"github.com/stranglerfig/migrator/stats"
+	"github.com/stranglerfig/migrator/stats/sketch"
 )
 
 var (
@@ -26,7 +26,7 @@ var (
 // window is ten seconds of an instance that ended some time ago: n reads, of which
 // each took a millisecond.
 func window(incarnation string, sequence int64, age time.Duration, n uint64) evidence.Window {
-	sketch := new(stats.Sketch)
+	sketch := new(sketch.Sketch)
 	sketch.Add(time.Millisecond, n)
 	return evidence.Window{
 		Incarnation: incarnation, Instance: "web-" + incarnation, Sequence: sequence, Epoch: 1, ConfigHash: "h1",
@@ -264,7 +264,7 @@ func busy(incarnation string) evidence.Window {
 	for n := range 20 {
 		c := evidence.Count{Series: evidence.Series{Operation: evidence.Read, Store: evidence.Target, Role: evidence.Serving, Outcome: evidence.Outcome(string(rune('a' + n)))}, N: 100}
 		if n%3 == 0 {
-			c.Latency = new(stats.Sketch)
+			c.Latency = new(sketch.Sketch)
 			for ms := range 80 {
 				c.Latency.Add(time.Duration(ms*ms+n)*100*time.Microsecond, uint64(ms+1))
 			}

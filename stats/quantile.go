@@ -4,6 +4,8 @@ import (
 	"math"
 	"sort"
 	"time"
+
+	"github.com/stranglerfig/migrator/stats/sketch"
 )
 
 // Bounds of a quantile. Where the sample says nothing Low is 0 and High is the
@@ -22,17 +24,14 @@ type Bounds struct {
 //
 // Wilks, Annals of Mathematical Statistics 12 (1941); David and Nagaraja, Order
 // Statistics, 7.1.
-func QuantileBounds(s *Sketch, q, confidence float64) Bounds {
+func QuantileBounds(s *sketch.Sketch, q, confidence float64) Bounds {
 	b := Bounds{High: math.MaxInt64, N: s.Count()}
 	lower, upper := quantileRanks(int64(s.Count()), q, confidence)
 	if lower > 0 {
-		low, _ := limits(s.ranked(uint64(lower)))
-		b.Low = time.Duration(math.Floor(low))
+		b.Low, _ = s.Limits(uint64(lower))
 	}
 	if upper > 0 {
-		if _, high := limits(s.ranked(uint64(upper))); !math.IsInf(high, 1) {
-			b.High = time.Duration(math.Ceil(high))
-		}
+		_, b.High = s.Limits(uint64(upper))
 	}
 	return b
 }
@@ -73,7 +72,7 @@ type Ratio struct {
 // times legacy's in the same window: its lower bound is above factor times legacy's
 // upper one. If it is not, that is wrong with a probability of at most 2·(1-confidence) at
 // one look (far less in simulations: docs/statistics.md). Without a bound of legacy's nothing is proved.
-func RatioExceeds(target, legacy *Sketch, q, factor, confidence float64) Ratio {
+func RatioExceeds(target, legacy *sketch.Sketch, q, factor, confidence float64) Ratio {
 	r := Ratio{Target: QuantileBounds(target, q, confidence), Legacy: QuantileBounds(legacy, q, confidence)}
 	r.Exceeds = r.Legacy.High < math.MaxInt64 && float64(r.Target.Low) > factor*float64(r.Legacy.High)
 	return r

@@ -8,12 +8,13 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/stranglerfig/migrator/stats"
+	"github.com/stranglerfig/migrator/stats/sketch"
 )
 
 // A sample whose i-th smallest is so far apart from its neighbours that the bounds tell
 // their ranks.
-func spread(n int) *stats.Sketch {
-	var s stats.Sketch
+func spread(n int) *sketch.Sketch {
+	var s sketch.Sketch
 	for i := range n {
 		s.Add(rankAt(i+1), 1)
 	}
@@ -57,7 +58,7 @@ func TestQuantileBoundsAgreeWithTheBinomialAtFiftyDigits(t *testing.T) {
 		{10, 0.5, 0.975, 2, 9},
 	} {
 		at := func(rank uint64) stats.Bounds {
-			var s stats.Sketch
+			var s sketch.Sketch
 			s.Add(time.Millisecond, rank-1)
 			s.Add(time.Second, c.n-rank+1)
 			return stats.QuantileBounds(&s, c.q, c.confidence)
@@ -91,7 +92,7 @@ func TestQuantileSampleAgreesWithWilks(t *testing.T) {
 			if n <= 0 {
 				continue
 			}
-			var s stats.Sketch
+			var s sketch.Sketch
 			s.Add(time.Second, uint64(n))
 			b := stats.QuantileBounds(&s, c.q, c.confidence)
 			if both := b.Low > 0 && b.High < math.MaxInt64; both != want {
@@ -119,12 +120,12 @@ func TestQuantileBoundsEncloseTheSketchsQuantile(t *testing.T) {
 
 func TestQuantileBoundsOfSlowerThanTheSketchKnows(t *testing.T) {
 	t.Parallel()
-	var s stats.Sketch
+	var s sketch.Sketch
 	s.Add(time.Hour, 1000)
 	if b := stats.QuantileBounds(&s, 0.99, 0.95); b.High != math.MaxInt64 || b.Low < 17*time.Minute {
 		t.Errorf("an hour is between %v and %v", b.Low, b.High)
 	}
-	s = stats.Sketch{}
+	s = sketch.Sketch{}
 	s.Add(time.Nanosecond, 1000)
 	if b := stats.QuantileBounds(&s, 0.99, 0.95); b.Low != 0 || b.High > 1100 {
 		t.Errorf("a nanosecond is between %v and %v", b.Low, b.High)
@@ -133,13 +134,13 @@ func TestQuantileBoundsOfSlowerThanTheSketchKnows(t *testing.T) {
 
 func TestRatioExceeds(t *testing.T) {
 	t.Parallel()
-	constant := func(d time.Duration, n uint64) *stats.Sketch {
-		var s stats.Sketch
+	constant := func(d time.Duration, n uint64) *sketch.Sketch {
+		var s sketch.Sketch
 		s.Add(d, n)
 		return &s
 	}
 	for name, c := range map[string]struct {
-		target, legacy *stats.Sketch
+		target, legacy *sketch.Sketch
 		want           bool
 	}{
 		"half as slow again":          {constant(15*time.Millisecond, 1000), constant(10*time.Millisecond, 1000), true},
@@ -148,12 +149,24 @@ func TestRatioExceeds(t *testing.T) {
 		"as fast":                     {constant(10*time.Millisecond, 1000), constant(10*time.Millisecond, 1000), false},
 		"too few of legacy":           {constant(time.Second, 1000), constant(10*time.Millisecond, 298), false},
 		"enough of legacy":            {constant(time.Second, 1000), constant(10*time.Millisecond, 299), true},
-		"nothing of legacy":           {constant(time.Second, 1000), &stats.Sketch{}, false},
-		"nothing of the target":       {&stats.Sketch{}, constant(10*time.Millisecond, 1000), false},
-		"nothing":                     {&stats.Sketch{}, &stats.Sketch{}, false},
+		"nothing of legacy":           {constant(time.Second, 1000), &sketch.Sketch{}, false},
+		"nothing of the target":       {&sketch.Sketch{}, constant(10*time.Millisecond, 1000), false},
+		"nothing":                     {&sketch.Sketch{}, &sketch.Sketch{}, false},
 	} {
 		if got := stats.RatioExceeds(c.target, c.legacy, 0.99, 1.2, 0.95); got.Exceeds != c.want {
 			t.Errorf("%s: %+v", name, got)
 		}
 	}
+}
+
+var durations = rapid.Custom(func(t *rapid.T) time.Duration {
+	return time.Duration(math.Exp(rapid.Float64Range(math.Log(1e3), math.Log(1e12)).Draw(t, "ln ns")))
+})
+
+func sketchOf(ds []time.Duration) *sketch.Sketch {
+	s := new(sketch.Sketch)
+	for _, d := range ds {
+		s.Add(d, 1)
+	}
+	return s
 }

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/stranglerfig/migrator/stats/sketch"
 )
 
 // The error rates that docs/statistics.md promises, simulated. MIGRATOR_SIMULATE=1 takes as
@@ -393,8 +395,8 @@ func TestSimulatedQuantiles(t *testing.T) {
 	runs := scale(100, 4_000)
 	r := rand.New(rand.NewPCG(8, 1))
 	p99 := 10e6 * math.Exp(2.3263478740408408) // of a lognormal whose median is 10 ms
-	sample := func(n int, times float64) *Sketch {
-		var s Sketch
+	sample := func(n int, times float64) *sketch.Sketch {
+		var s sketch.Sketch
 		for range n {
 			s.Add(time.Duration(10e6*times*math.Exp(r.NormFloat64())), 1)
 		}

@@ -45,7 +45,7 @@ func TestGuaranteesNameWhatExists(t *testing.T) {
 	for _, m := range makeTarget.FindAllStringSubmatch(read("../../Makefile"), -1) {
 		known["make "+m[1]] = true
 	}
-	metrics := read("../../docs/operating.md")
+	metrics := read("../../docs/metrics.md")
 	root := newRoot(&cli{})
 	tests := 0
 	for _, m := range codeSpan.FindAllStringSubmatch(read("../../docs/guarantees.md"), -1) {

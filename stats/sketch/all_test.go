@@ -1,4 +1,4 @@
-package stats_test
+package sketch_test
 
 import (
 	"math"
@@ -7,12 +7,12 @@ import (
 
 	"pgregory.net/rapid"
 
-	"github.com/stranglerfig/migrator/stats"
+	"github.com/stranglerfig/migrator/stats/sketch"
 )
 
 func TestAllYieldsWhatASketchHolds(t *testing.T) {
 	t.Parallel()
-	for range new(stats.Sketch).All() {
+	for range new(sketch.Sketch).All() {
 		t.Fatal("an empty sketch holds something")
 	}
 	rapid.Check(t, func(t *rapid.T) {
@@ -29,7 +29,7 @@ func TestAllYieldsWhatASketchHolds(t *testing.T) {
 		for _, d := range ds {
 			want += float64(d)
 		}
-		if n != uint64(len(ds)) || math.Abs(sum-want) > stats.RelativeError*want {
+		if n != uint64(len(ds)) || math.Abs(sum-want) > sketch.RelativeError*want {
 			t.Fatalf("%d durations that sum up to %v, want %d and %v", n, sum, len(ds), want)
 		}
 		for range sketchOf(ds).All() {

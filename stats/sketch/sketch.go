@@ -1,4 +1,4 @@
-package stats
+package sketch
 
 import (
 	"encoding/binary"
@@ -58,6 +58,16 @@ func (s *Sketch) Quantile(q float64) (time.Duration, bool) {
 }
 
 // ranked returns the bucket of the rank-th smallest duration, 1 ≤ rank ≤ Count.
+// Limits bound the duration of a rank, counted from 1 at the shortest; high is the
+// largest Duration where the sketch can't tell.
+func (s *Sketch) Limits(rank uint64) (low, high time.Duration) {
+	from, to := limits(s.ranked(rank))
+	if math.IsInf(to, 1) {
+		return time.Duration(math.Floor(from)), math.MaxInt64
+	}
+	return time.Duration(math.Floor(from)), time.Duration(math.Ceil(to))
+}
+
 func (s *Sketch) ranked(rank uint64) int {
 	for i, n := range s.counts {
 		if rank <= n {

@@ -1,4 +1,4 @@
-package stats_test
+package sketch_test
 
 import (
 	"bytes"
@@ -11,22 +11,22 @@ import (
 
 	"pgregory.net/rapid"
 
-	"github.com/stranglerfig/migrator/stats"
+	"github.com/stranglerfig/migrator/stats/sketch"
 )
 
 var durations = rapid.Custom(func(t *rapid.T) time.Duration {
 	return time.Duration(math.Exp(rapid.Float64Range(math.Log(1e3), math.Log(1e12)).Draw(t, "ln ns")))
 })
 
-func sketchOf(ds []time.Duration) *stats.Sketch {
-	var s stats.Sketch
+func sketchOf(ds []time.Duration) *sketch.Sketch {
+	var s sketch.Sketch
 	for _, d := range ds {
 		s.Add(d, 1)
 	}
 	return &s
 }
 
-func encoded(t interface{ Fatal(...any) }, s *stats.Sketch) []byte {
+func encoded(t interface{ Fatal(...any) }, s *sketch.Sketch) []byte {
 	b, err := s.AppendBinary(nil)
 	if err != nil {
 		t.Fatal(err)
@@ -42,7 +42,7 @@ func TestSketchQuantilesAreWithinTheirError(t *testing.T) {
 		got, ok := sketchOf(ds).Quantile(q)
 		slices.Sort(ds)
 		want := ds[max(0, int(math.Ceil(q*float64(len(ds))))-1)]
-		if !ok || math.Abs(float64(got-want)) > stats.RelativeError*float64(want) {
+		if !ok || math.Abs(float64(got-want)) > sketch.RelativeError*float64(want) {
 			t.Fatalf("quantile %v of %v: %v, %v", q, ds, got, ok)
 		}
 	})
@@ -57,7 +57,7 @@ func TestSketchesMergeAndTravelWithoutLoss(t *testing.T) {
 		cut := rapid.IntRange(0, len(ds)).Draw(t, "cut")
 		whole := encoded(t, sketchOf(ds))
 		for _, parts := range [][2][]time.Duration{{ds[:cut], ds[cut:]}, {ds[cut:], ds[:cut]}} {
-			a, b := new(stats.Sketch), sketchOf(parts[1])
+			a, b := new(sketch.Sketch), sketchOf(parts[1])
 			if err := a.UnmarshalBinary(encoded(t, sketchOf(parts[0]))); err != nil {
 				t.Fatal(err)
 			}
@@ -74,8 +74,8 @@ func TestSketchesMergeAndTravelWithoutLoss(t *testing.T) {
 
 func TestSketchWithoutValues(t *testing.T) {
 	t.Parallel()
-	var s stats.Sketch
-	s.Merge(&stats.Sketch{})
+	var s sketch.Sketch
+	s.Merge(&sketch.Sketch{})
 	s.Add(time.Second, 0)
 	if _, ok := s.Quantile(0.5); ok || s.Count() != 0 {
 		t.Error("an empty sketch has a median")
@@ -90,14 +90,14 @@ func TestSketchWithoutValues(t *testing.T) {
 
 func TestSketchHoldsNoMoreThanItCanTell(t *testing.T) {
 	t.Parallel()
-	var s stats.Sketch
+	var s sketch.Sketch
 	s.Add(time.Second, 1<<53-1)
 	s.Add(time.Minute, math.MaxUint64)
 	s.Merge(&s)
 	if s.Count() != 1<<53 {
 		t.Errorf("holds %d, want 2^53", s.Count())
 	}
-	if err := new(stats.Sketch).UnmarshalBinary(encoded(t, &s)); err != nil {
+	if err := new(sketch.Sketch).UnmarshalBinary(encoded(t, &s)); err != nil {
 		t.Error(err)
 	}
 }
@@ -105,7 +105,7 @@ func TestSketchHoldsNoMoreThanItCanTell(t *testing.T) {
 // The encoding is kept in the state database: what an earlier release wrote must be read.
 func TestSketchEncodingStaysWhatItIs(t *testing.T) {
 	t.Parallel()
-	var s stats.Sketch
+	var s sketch.Sketch
 	s.Add(time.Microsecond, 1)
 	s.Add(time.Millisecond, 300)
 	s.Add(time.Hour, 2)
@@ -134,7 +134,7 @@ func TestSketchDecodesNothingElse(t *testing.T) {
 		"a bucket missing":    {1, 2, 1, 1},
 		"a byte too many":     {1, 1, 1, 1, 0},
 	} {
-		var s stats.Sketch
+		var s sketch.Sketch
 		s.Add(time.Second, 7)
 		if err := s.UnmarshalBinary(b); err == nil {
 			t.Errorf("%s is decoded", name)
@@ -149,7 +149,7 @@ func FuzzSketch(f *testing.F) {
 	f.Add([]byte{1, 3, 1, 1, 0xf1, 0x02, 0xac, 0x02, 0xe6, 0x05, 2})
 	f.Add([]byte{1, 1, 0xd8, 0x08, 1})
 	f.Fuzz(func(t *testing.T, b []byte) {
-		var s stats.Sketch
+		var s sketch.Sketch
 		if s.UnmarshalBinary(b) != nil {
 			return
 		}
@@ -166,9 +166,9 @@ func FuzzSketch(f *testing.F) {
 func TestRecorderLosesNothing(t *testing.T) {
 	t.Parallel()
 	const writers, each = 8, 20_000
-	var r stats.Recorder
+	var r sketch.Recorder
 	var writing, draining sync.WaitGroup
-	var drained [2]stats.Sketch
+	var drained [2]sketch.Sketch
 	done := make(chan struct{})
 	for i := range drained {
 		draining.Go(func() {
@@ -192,7 +192,7 @@ func TestRecorderLosesNothing(t *testing.T) {
 	writing.Wait()
 	close(done)
 	draining.Wait()
-	var got, want stats.Sketch
+	var got, want sketch.Sketch
 	r.Drain(&got)
 	got.Merge(&drained[0])
 	got.Merge(&drained[1])
@@ -207,7 +207,7 @@ func TestRecorderLosesNothing(t *testing.T) {
 }
 
 func TestRecorderIsSmallAndAllocatesNothing(t *testing.T) {
-	var r stats.Recorder
+	var r sketch.Recorder
 	if size := unsafe.Sizeof(r); size > 8<<10 {
 		t.Errorf("a Recorder takes %d bytes", size)
 	}
@@ -217,7 +217,7 @@ func TestRecorderIsSmallAndAllocatesNothing(t *testing.T) {
 }
 
 func BenchmarkRecord(b *testing.B) {
-	var r stats.Recorder
+	var r sketch.Recorder
 	d := time.Microsecond
 	for b.Loop() {
 		r.Record(d)
@@ -226,7 +226,7 @@ func BenchmarkRecord(b *testing.B) {
 }
 
 func BenchmarkRecordInParallel(b *testing.B) {
-	var r stats.Recorder
+	var r sketch.Recorder
 	b.SetParallelism(4)
 	b.RunParallel(func(pb *testing.PB) {
 		d := time.Microsecond
@@ -238,8 +238,8 @@ func BenchmarkRecordInParallel(b *testing.B) {
 }
 
 func BenchmarkDrain(b *testing.B) {
-	var r stats.Recorder
-	var s stats.Sketch
+	var r sketch.Recorder
+	var s sketch.Sketch
 	for b.Loop() {
 		r.Record(time.Millisecond)
 		r.Drain(&s)

@@ -1,4 +1,7 @@
-package stats
+// Package sketch counts durations so that quantiles of any sum of counts can be told
+// with a known relative error. It needs nothing but the standard library, for
+// applications get it with package dual.
+package sketch
 
 import (
 	"math"
