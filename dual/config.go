@@ -53,6 +53,9 @@ type Config struct {
 	// operations to end and background writes to land (10s). What is over it
 	// leaves uncleanly: the migration then needs a full reconcile before cutover.
 	LeaveWithin time.Duration
+	// HandIn is how often what operations come to is handed in (10s). Shorter ones
+	// cost the state database more, and show a fault sooner.
+	HandIn time.Duration
 	// OnOperation, for traces and tests, is called when an operation has pinned its
 	// route; what it returns, if not nil, is called when that pin is released, and
 	// until then no later epoch is acknowledged. Both run in the operation's way
@@ -85,6 +88,7 @@ func (c *Config) defaults() error {
 		{&w.RollbackBudget, phases.RollbackBudget, "Writing.RollbackBudget"},
 		{&w.FenceBudget, phases.FenceBudget, "Writing.FenceBudget"},
 		{&c.LeaveWithin, 10 * time.Second, "LeaveWithin"},
+		{&c.HandIn, windowLength, "HandIn"},
 	} {
 		if *d.of < 0 {
 			return fmt.Errorf("dual: %s must not be negative", d.name)

@@ -41,12 +41,12 @@ func (w *windows) init(f Fleet, now time.Duration) {
 	w.incarnation, w.began = rand.Text(), now
 }
 
-// observe hands in a window of counts every ten seconds until ctx ends.
+// observe hands in windows of counts until ctx ends.
 func (i *Instance) observe(ctx context.Context) {
 	if i.windows.to == nil {
 		return
 	}
-	ticker := time.NewTicker(windowLength)
+	ticker := time.NewTicker(i.set.HandIn)
 	defer ticker.Stop()
 	for {
 		select {
