@@ -1,6 +1,7 @@
 package control
 
 import (
+	"cmp"
 	"context"
 
 	"github.com/stranglerfig/migrator/internal/failpoint"
@@ -14,6 +15,7 @@ type Advance struct {
 	Reason    string            //
 	Overrides map[string]string // gate to reason; interlocks can't be overridden
 	DryRun    bool              // evaluate, change nothing
+	Cause     phases.Cause      // "": phases.CauseAdvance, a person's
 }
 
 // Step is what an advance did, or would do.
@@ -57,7 +59,7 @@ func (c *Controller) Advance(ctx context.Context, a Advance) (Step, error) {
 	}
 	failpoint.Here("control.advance.decided")
 	standing, err := c.State.Transition(ctx, c.Migration, func(e phases.Evidence) (phases.Move, error) {
-		move := phases.Move{From: from, To: to, Cause: phases.CauseAdvance, Reason: a.Reason}
+		move := phases.Move{From: from, To: to, Cause: cmp.Or(a.Cause, phases.CauseAdvance), Reason: a.Reason}
 		if e.Standing.Route != from {
 			return move, nil // the state refuses it, and says who was faster
 		}

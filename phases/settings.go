@@ -162,6 +162,18 @@ func (s Schedule) Next(at Route) (Route, error) {
 	}
 }
 
+// ByItself tells that the daemon takes the step: it stays on a ramp that climbs by itself.
+func (s Schedule) ByItself(from, to Route) bool {
+	switch {
+	case from.Phase != to.Phase:
+		return false
+	case from.Phase == DualRead:
+		return s.DualRead.ByItself()
+	default:
+		return from.Phase == Cutover && s.Cutover.ByItself()
+	}
+}
+
 // Soak is the shortest stay on a route.
 func (s Schedule) Soak(at Route) time.Duration {
 	switch at.Phase {

@@ -132,6 +132,8 @@ const (
 	// CauseTrigger is an automatic rollback, which latches until CauseAcknowledge.
 	CauseTrigger     Cause = "trigger"
 	CauseAcknowledge Cause = "acknowledge"
+	// CauseSchedule is a ramp's step that the daemon took when it was due.
+	CauseSchedule Cause = "schedule"
 )
 
 // Move is one decided change of route.

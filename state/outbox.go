@@ -22,7 +22,8 @@ const (
 	Acknowledged Event = "acknowledged" // a latch is cleared
 	Paused       Event = "paused"
 	Resumed      Event = "resumed"
-	Held         Event = "held" // an advance that was due waits for a gate
+	Held         Event = "held"  // an advance that was due waits for a gate, or for a person
+	Fired        Event = "fired" // a trigger fires where it takes nothing back
 )
 
 // Message is a notification that waits to be sent. Whoever receives it may receive it

@@ -56,3 +56,16 @@ func (s *Store) Coverage(ctx context.Context, migration string) (share float64, 
 	}
 	return share, explain(err)
 }
+
+// Fired is the evaluation that the newest automatic rollback rests on. It is an error
+// if there has been none.
+func (s *Store) Fired(ctx context.Context, migration string) (phases.Evaluation, error) {
+	rows, err := s.pool.Query(ctx, `SELECT `+evaluationColumns+` FROM migrator.evaluations e
+		WHERE e.id = (SELECT (evidence #>> '{fired,evaluation}')::bigint FROM migrator.history
+			WHERE migration = $1 AND cause = 'trigger' ORDER BY seq DESC LIMIT 1)`, migration)
+	if err != nil {
+		return phases.Evaluation{}, explain(err)
+	}
+	e, err := pgx.CollectOneRow(rows, scanEvaluation)
+	return e, explain(err)
+}
