@@ -37,7 +37,10 @@ type Prometheus struct {
 	// sent to URL's host alone.
 	TokenFile string
 	TokenEnv  string
-	CAFile    string // PEM certificates to trust in place of the system's
+	// Username and PasswordFile instead of a token.
+	Username, PasswordFile string
+
+	CAFile string // PEM certificates to trust in place of the system's
 
 	Timeout time.Duration // of one reading; 0: 10 s
 	// MaxAge is how old a sample may be that a selector finds; 0: 1 minute. It is the

@@ -19,7 +19,8 @@ const maxAnswer = 1 << 20
 type transport struct {
 	next  *http.Transport
 	home  *url.URL
-	token string
+	token string // or the user's password
+	user  string // "": a bearer token
 }
 
 func (p *Prometheus) transport() (*transport, error) {
@@ -30,7 +31,7 @@ func (p *Prometheus) transport() (*transport, error) {
 	if home.User != nil {
 		return nil, errors.New("the URL of Prometheus has a user in it, which ends in logs; put a bearer token into a file and name it as token_file")
 	}
-	t := &transport{home: home, next: &http.Transport{
+	t := &transport{home: home, user: p.Username, next: &http.Transport{
 		Proxy: http.ProxyFromEnvironment, DisableKeepAlives: true, // a reading leaves nothing open
 	}}
 	if t.token, err = p.token(); err != nil {
@@ -52,8 +53,14 @@ func (p *Prometheus) transport() (*transport, error) {
 
 func (p *Prometheus) token() (string, error) {
 	switch {
-	case p.TokenFile != "" && p.TokenEnv != "":
+	case (p.TokenFile != "" || p.Username != "") && p.TokenEnv != "":
 		return "", errors.New("the token for Prometheus is to come from a file and from the environment; name one")
+	case p.Username != "":
+		raw, err := os.ReadFile(p.PasswordFile)
+		if err != nil {
+			return "", fmt.Errorf("the password for Prometheus: %w", err)
+		}
+		return strings.TrimRight(string(raw), "\r\n"), nil
 	case p.TokenFile != "":
 		raw, err := os.ReadFile(p.TokenFile)
 		if err != nil {
@@ -86,7 +93,11 @@ func checked(raw, from string) (string, error) {
 func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	if t.token != "" && r.URL.Host == t.home.Host && r.URL.Scheme == t.home.Scheme {
 		r = r.Clone(r.Context())
-		r.Header.Set("Authorization", "Bearer "+t.token)
+		if t.user != "" {
+			r.SetBasicAuth(t.user, t.token)
+		} else {
+			r.Header.Set("Authorization", "Bearer "+t.token)
+		}
 	}
 	resp, err := t.next.RoundTrip(r)
 	if err != nil {
