@@ -33,7 +33,8 @@ func CheckLoopback(address string) error {
 	return fmt.Errorf("listen address %q is not on loopback: %w; try: --listen 127.0.0.1:7070, or --listen-anywhere behind a firewall", address, ErrNotLoopback)
 }
 
-// API answers GET /healthz, /status and /metrics. It changes nothing.
+// API answers GET /healthz, /status and /metrics, which change nothing, and takes
+// alerts by POST /alerts/{migration}.
 type API struct {
 	// Ping reaches the state database, or says why not.
 	Ping func(ctx context.Context) error
@@ -42,6 +43,7 @@ type API struct {
 	// Status is the document of migrator status -o json.
 	Status  func(ctx context.Context) (any, error)
 	Metrics http.Handler
+	Alerts  http.Handler  // asks for a password itself; nil: there is no such path
 	Timeout time.Duration // of one request's reading of the state; 0: 5 s
 	Log     *slog.Logger  // nil: discarded
 }
@@ -52,6 +54,9 @@ func (a *API) Handler() http.Handler {
 	mux.HandleFunc("GET /healthz", a.health)
 	mux.HandleFunc("GET /status", a.status)
 	mux.Handle("GET /metrics", a.Metrics)
+	if a.Alerts != nil {
+		mux.Handle("POST /alerts/{migration}", a.Alerts)
+	}
 	return mux
 }
 
