@@ -79,6 +79,9 @@ func newConfigSettings(c *cli) *cobra.Command {
 			if s.StateURL != "" {
 				s.StateURL = "(set)"
 			}
+			if s.AlertsToken != "" {
+				s.AlertsToken = "(set)"
+			}
 			rows := [][]string{
 				{"SETTING", "VALUE", "VARIABLE", "FLAG"},
 				{"file", orDash(s.File), "MIGRATOR_FILE", "--file"},
@@ -89,6 +92,8 @@ func newConfigSettings(c *cli) *cobra.Command {
 				{"log_format", s.LogFormat, "MIGRATOR_LOG_FORMAT", "--log-format"},
 				{"listen", s.Listen, "MIGRATOR_LISTEN", "--listen (serve)"},
 				{"listen_anywhere", strconv.FormatBool(s.ListenAnywhere), "MIGRATOR_LISTEN_ANYWHERE", "--listen-anywhere (serve)"},
+				{"alerts_token", orDash(s.AlertsToken), "MIGRATOR_ALERTS_TOKEN", "-"},
+				{"alerts_token_file", orDash(s.AlertsTokenFile), "MIGRATOR_ALERTS_TOKEN_FILE", "-"},
 			}
 			values := map[string]string{}
 			for _, row := range rows[1:] {

@@ -34,6 +34,11 @@ func contractTypes() map[reflect.Type]string {
 		reflect.TypeFor[phases.Evidence]():      "evidence", reflect.TypeFor[record.Field](): "field",
 		reflect.TypeFor[reconcile.Finding](): "finding", reflect.TypeFor[phases.Fleet](): "fleet",
 		reflect.TypeFor[phases.Evaluation](): "evaluation", reflect.TypeFor[phases.Latch](): "latch",
+		reflect.TypeFor[triggers](): "triggers", reflect.TypeFor[triggerView](): "trigger view",
+		reflect.TypeFor[automaticRollback](): "automatic rollback", reflect.TypeFor[explained](): "explained",
+		reflect.TypeFor[gateView](): "gate ahead", reflect.TypeFor[nextStep](): "next step",
+		reflect.TypeFor[rehearsed](): "rehearsed", reflect.TypeFor[rehearsedFiring](): "rehearsed firing",
+		reflect.TypeFor[rehearsedTrigger](): "rehearsed trigger",
 		reflect.TypeFor[verified](): "verified", reflect.TypeFor[broken](): "broken",
 		reflect.TypeFor[phases.GateResult](): "gate", reflect.TypeFor[phases.Lease](): "lease", reflect.TypeFor[phases.Lost](): "lost",
 		reflect.TypeFor[load.Report](): "ledger", reflect.TypeFor[plan](): "plan",
@@ -89,7 +94,7 @@ func TestJSONWords(t *testing.T) {
 		}
 	}
 	for field, words := range map[string][]string{
-		"cause":   words(phases.CauseCreated, phases.CauseAdvance, phases.CauseRollback, phases.CauseFence, phases.CauseFailure, phases.CauseConfig, phases.CauseEvict, phases.CausePause, phases.CauseResume, phases.CauseApprove, phases.CauseTrigger, phases.CauseAcknowledge),
+		"cause":   words(phases.CauseCreated, phases.CauseAdvance, phases.CauseRollback, phases.CauseFence, phases.CauseFailure, phases.CauseConfig, phases.CauseEvict, phases.CausePause, phases.CauseResume, phases.CauseApprove, phases.CauseTrigger, phases.CauseAcknowledge, phases.CauseSchedule),
 		"verdict": words(phases.Pass, phases.Off, phases.Fail, phases.Inconclusive, phases.NoData, phases.Error, phases.Quiet, phases.Firing),
 		"phase":   append(words(phases.Order...), words(phases.Fenced, phases.Lifting, phases.Returning)...),
 		"class": append(words(phases.LosslessNow, phases.LosslessAfter, phases.Impossible),
@@ -247,6 +252,15 @@ func (a *audit) scenario() {
 	a.expect(exitDone, "reconcile", "list")
 	a.expect(exitDone, "reconcile", "show", "1")
 	a.expect(exitError, "reconcile", "show", "999")
+	a.expect(exitNotYet, "gate", "list", "--evaluate")
+	a.expect(exitDone, "gate", "explain", "consistency")
+	a.expect(exitUsage, "gate", "explain", "nosuch")
+	a.expect(exitUsage, "gate", "explain")
+	a.expect(exitDone, "trigger", "list")
+	a.expect(exitDone, "trigger", "test", "--since", "1h")
+	a.expect(exitUsage, "trigger", "test", "--since", "0s")
+	a.expect(exitDone, "trigger", "acknowledge", "--reason", "a test")
+	a.expect(exitUsage, "trigger", "acknowledge")
 	a.expect(exitDone, "phase", "approve", "--reason", "looks good")
 	a.expect(exitDone, "phase", "status")
 	a.expect(exitDone, "phase", "advance") // cutover

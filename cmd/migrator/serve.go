@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/stranglerfig/migrator/metrics"
+	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/server"
 	"github.com/stranglerfig/migrator/spec"
 	"github.com/stranglerfig/migrator/state"
@@ -39,12 +40,17 @@ that share the state database leads; the others stand by and take over. The lead
   ends a move of authority whose command died: lifts an interrupted fence, finishes
   a way back from retain;
   removes old tombstones from a target that does not let them expire by itself;
-  sums up what instances have counted, and forgets what is old.
+  sums up what instances have counted, and forgets what is old;
+  evaluates gates and triggers, in every phase, paused or not;
+  takes reads back to legacy, at once, when a trigger fires;
+  takes a ramp's next step when it is due and its gates are open (phases.*.auto);
+  tells the description's webhooks.
 
-It never moves a migration forward. Every daemon answers GET /healthz, /status (the
-document of migrator status -o json) and /metrics (for Prometheus); none of them
-changes anything or asks for a password, so it listens on loopback unless
---listen-anywhere says otherwise.`,
+It never takes a migration into another phase. Every daemon answers GET /healthz,
+/status (the document of migrator status -o json) and /metrics (for Prometheus); none
+of them changes anything or asks for a password, so it listens on loopback unless
+--listen-anywhere says otherwise. With a token (MIGRATOR_ALERTS_TOKEN, or the setting
+alerts_token_file) it takes an Alertmanager's webhooks by POST /alerts/MIGRATION.`,
 		Annotations: map[string]string{logLevelOf: "info"},
 		Args:        cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, paths []string) error {
@@ -68,6 +74,10 @@ func (c *cli) serve(ctx context.Context, paths []string) error {
 			return coded{err, exitUsage}
 		}
 	}
+	token, err := c.settings.alertsToken()
+	if err != nil {
+		return err
+	}
 	all, err := c.described(paths)
 	if err != nil {
 		return err
@@ -85,7 +95,7 @@ func (c *cli) serve(ctx context.Context, paths []string) error {
 		_ = listener.Close()
 		return usagef("%s is %s, which is not on loopback; try: --listen %s", c.settings.Listen, listener.Addr(), defaultListen)
 	}
-	handler, err := c.handler(store, all)
+	handler, err := c.handler(store, all, token)
 	if err != nil {
 		_ = listener.Close()
 		return err
@@ -137,18 +147,62 @@ func (c *cli) keep(ctx context.Context, store *state.Store, k *kept) error {
 		},
 		Tend: tend(store, k.m.Name),
 	}
+	engine := c.engine(store, k)
+	courier := &courier{outbox: store.Outbox(k.m.Name), hooks: k.webhooks, log: log}
 	log.Info("standing by, unless nobody leads")
 	err := store.Lead(ctx, "keep "+k.m.Name, func(ctx context.Context) error {
 		k.leads.Store(true)
 		defer k.leads.Store(false)
 		log.Info("leading")
 		defer log.Info("no longer leading")
-		return keeper.Run(ctx)
+		g, leading := errgroup.WithContext(ctx)
+		g.Go(func() error { return keeper.Run(leading) })
+		g.Go(func() error { return engine.Run(leading) })
+		g.Go(func() error { return courier.run(leading) })
+		return g.Wait()
 	})
 	if ctx.Err() != nil {
 		return nil
 	}
 	return err
+}
+
+// engine evaluates what is applied. Of the description at hand it takes no more than
+// where a Prometheus is: a file that was edited, or is gone, turns no trigger off.
+func (c *cli) engine(store *state.Store, k *kept) *server.Engine {
+	return &server.Engine{
+		Migration: k.m.Name, State: store, Alerts: looks{store}, Announce: announces(store, k.m.Name), Log: c.log,
+		Rules: func(ctx context.Context, _ string) (*server.Rules, error) {
+			applied, err := appliedSettings(ctx, store, k.m.Name)
+			if err != nil {
+				return nil, err
+			}
+			reach := k.m.Prometheus
+			if now, err := spec.Load(k.path); err == nil && now.Name == k.m.Name {
+				reach = now.Prometheus
+			}
+			if err := applied.Settings().Validate(); err != nil {
+				return nil, fmt.Errorf("what was applied to %s can't be evaluated: %w; try: migrator apply", k.m.Name, err)
+			}
+			return &server.Rules{Settings: applied.Settings(), Judge: newJudge(store, k.m.Name, applied.Settings(), reach)}, nil
+		},
+	}
+}
+
+// webhooks are those of the description as it is now; of the one at the start, if it
+// can't be read.
+func (k *kept) webhooks() []spec.Webhook {
+	if now, err := spec.Load(k.path); err == nil && now.Name == k.m.Name {
+		return now.Webhooks
+	}
+	return k.m.Webhooks
+}
+
+// looks finds evaluations again.
+type looks struct{ *state.Store }
+
+func (l looks) Looks(ctx context.Context, migration, trigger string) ([]phases.Evaluation, error) {
+	return l.Evaluations(ctx, migration, state.EvaluationFilter{Kind: phases.TriggerKind, Name: trigger, Limit: 1000})
 }
 
 // tend sums up what instances have counted, and once an hour forgets what is old.
@@ -166,7 +220,7 @@ func tend(store *state.Store, migration string) func(context.Context) error {
 	}
 }
 
-func (c *cli) handler(store *state.Store, all []*kept) (http.Handler, error) {
+func (c *cli) handler(store *state.Store, all []*kept, token string) (http.Handler, error) {
 	var names []string
 	byName := map[string]*kept{}
 	for _, k := range all {
@@ -206,6 +260,9 @@ func (c *cli) handler(store *state.Store, all []*kept) (http.Handler, error) {
 			return found, nil
 		},
 	}
+	if token != "" {
+		api.Alerts = &alerts{c: c, store: store, kept: byName, token: token}
+	}
 	return api.Handler(), nil
 }
 
@@ -216,6 +273,9 @@ func readMetrics(ctx context.Context, store *state.Store, name string) (r metric
 		return metrics.Reading{}, nil
 	}
 	if err != nil {
+		return r, err
+	}
+	if r.Triggers, err = store.Evaluations(ctx, name, state.EvaluationFilter{Kind: phases.TriggerKind, Newest: true}); err != nil {
 		return r, err
 	}
 	changes, err := store.Changes(ctx, name)

@@ -28,6 +28,9 @@ type settings struct {
 
 	Listen         string `mapstructure:"listen"` // of serve alone, as is the next
 	ListenAnywhere bool   `mapstructure:"listen_anywhere"`
+
+	AlertsToken     string `mapstructure:"alerts_token"`
+	AlertsTokenFile string `mapstructure:"alerts_token_file"`
 }
 
 const (

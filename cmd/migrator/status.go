@@ -19,9 +19,31 @@ type status struct {
 	Fleet    phases.Fleet        `json:"fleet"`
 	Settled  bool                `json:"settled"`
 	Rollback phases.Rollback     `json:"rollback"`
-	Next     *phases.Route       `json:"next,omitempty"`
+	Next     *nextStep           `json:"next,omitempty"`
 	Gates    []phases.GateResult `json:"gates,omitempty"` // before the next step
 	Evidence phases.Evidence     `json:"evidence"`
+}
+
+// nextStep is where an advance leads, and what that takes.
+type nextStep struct {
+	To       phases.Route `json:"to"`
+	By       string       `json:"by"`           // who takes it: "schedule" (the daemon) or "person"
+	Due      time.Time    `json:"due,omitzero"` // when time will have opened the last gate that it opens
+	WaitsFor []string     `json:"waits_for"`    // the gates that are closed
+}
+
+func stepAhead(next phases.Route, s phases.Settings, e phases.Evidence, gates []phases.GateResult) *nextStep {
+	n := &nextStep{To: next, By: "person", WaitsFor: []string{}}
+	if s.ByItself(e.Standing.Route, next) {
+		n.By = "schedule"
+	}
+	for _, g := range phases.Closed(gates) {
+		n.WaitsFor = append(n.WaitsFor, g.Gate)
+		if g.Due.After(n.Due) {
+			n.Due = g.Due
+		}
+	}
+	return n
 }
 
 func newStatus(c *cli) *cobra.Command {
@@ -127,8 +149,8 @@ func statusOf(ctx context.Context, store *state.Store, name string) (status, err
 		Rollback: phases.ClassOf(e.Standing.Route.Phase, e.Standing.Reversible, e.Standing.ReturnKeys),
 	}
 	if next, err := m.Phases.Next(e.Standing.Route); err == nil {
-		s.Next = &next
 		s.Gates = phases.Gates(next, m.Settings(), e)
+		s.Next = stepAhead(next, m.Settings(), e, s.Gates)
 	}
 	return s, nil
 }
@@ -170,13 +192,31 @@ func (c *cli) printStatus(s status) {
 		c.printf("  unclean    an instance ended without leaving, or journalled keys were forgotten; writes may have landed until %s\n", st.Dirty.UTC().Format(time.RFC3339))
 	}
 	c.printf("  rollback   %s (%s)\n", s.Rollback, s.Rollback.Reason)
+	if l := s.Evidence.Latch; l != nil {
+		c.printf("  %s\n", c.paint(c.out, red, fmt.Sprintf("latched    trigger %s took reads back %s: %s", l.Trigger, ago(now, l.At), l.Reason)))
+		c.printf("             try: migrator trigger acknowledge --reason '...', once its cause is mended\n")
+	}
 	if st.Paused != "" {
 		c.printf("  paused     %s\n", st.Paused)
 	}
 	if s.Next != nil {
-		c.printf("  next       %s\n", s.Next)
+		c.printf("  next       %s\n", s.Next.text(now))
 		c.printGates(s.Gates, now, "    ")
 	}
+}
+
+func (n *nextStep) text(now time.Time) string {
+	text := n.To.String() + ", by a person"
+	if n.By == "schedule" {
+		text = n.To.String() + ", by the daemon"
+	}
+	if n.Due.After(now) {
+		text += ", due in " + span(n.Due.Sub(now))
+	}
+	if len(n.WaitsFor) > 0 {
+		text += "; waits for " + join(n.WaitsFor)
+	}
+	return text
 }
 
 func reasonSuffix(reason string) string {

@@ -1,0 +1,207 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/stranglerfig/migrator/judge"
+	"github.com/stranglerfig/migrator/phases"
+	"github.com/stranglerfig/migrator/spec"
+	"github.com/stranglerfig/migrator/state"
+)
+
+func newGate(c *cli) *cobra.Command {
+	return group("gate", "Look at what must be proven before a step forward", newGateList(c), newGateExplain(c))
+}
+
+// gateView is a gate that stands before the next step, or before the next phase.
+type gateView struct {
+	phases.GateResult
+	Before     phases.Route       `json:"before"`
+	Evaluation *phases.Evaluation `json:"evaluation,omitempty"`
+}
+
+func newGateList(c *cli) *cobra.Command {
+	var evaluate bool
+	cmd := &cobra.Command{
+		Use:   "list [MIGRATION]",
+		Short: "List the gates before the next step and the next phase, with the newest look at each",
+		Long: `Lists the gates before the next step, and on a ramp those before the next phase too:
+what the newest look at each found, the bound beside its limit, how many samples that
+rests on, and when it will be open if all goes on as now. Exits with 8 while one
+before the next step is closed.`,
+		Args: maybeName,
+		RunE: c.withState(func(ctx context.Context, store *state.Store, name string) error {
+			m, err := appliedSettings(ctx, store, name)
+			if err != nil {
+				return err
+			}
+			if evaluate {
+				if _, err := c.judge(store, m).Gates(ctx); err != nil {
+					return err
+				}
+			}
+			e, err := store.Evidence(ctx, name)
+			if err != nil {
+				return err
+			}
+			next, err := m.Phases.Next(e.Standing.Route)
+			if err != nil {
+				return err
+			}
+			views := gatesAhead(m.Settings(), e, next)
+			if err := c.show(views, func() { c.printGateList(views, e.Now) }); err != nil {
+				return err
+			}
+			var closed []string
+			for _, v := range views {
+				if v.Before == next && !v.Open() {
+					closed = append(closed, v.Gate)
+				}
+			}
+			if len(closed) > 0 {
+				return notYet(fmt.Errorf("%s is held back by %s; try: migrator gate explain %s", next, join(closed), closed[0]))
+			}
+			return nil
+		}),
+	}
+	cmd.Flags().BoolVar(&evaluate, "evaluate", false, "look now, without waiting for the daemon")
+	return cmd
+}
+
+// judge looks by what is applied; a Prometheus is found where the description at hand says.
+func (c *cli) judge(store *state.Store, applied *spec.Migration) *judge.Judge {
+	var reach spec.Prometheus
+	if c.settings.descriptionFile() != "" {
+		if m, err := c.load(); err == nil && m.Name == applied.Name {
+			reach = m.Prometheus
+		}
+	}
+	return newJudge(store, applied.Name, applied.Settings(), reach)
+}
+
+func gatesAhead(s phases.Settings, e phases.Evidence, next phases.Route) []gateView {
+	views := []gateView{}
+	add := func(to phases.Route) {
+		for _, g := range phases.Gates(to, s, e) {
+			if slices.ContainsFunc(views, func(v gateView) bool { return v.Gate == g.Gate }) {
+				continue
+			}
+			v := gateView{GateResult: g, Before: to}
+			for i, one := range e.Evaluations {
+				if one.Kind == phases.GateKind && one.Name == g.Gate {
+					v.Evaluation = &e.Evaluations[i]
+				}
+			}
+			views = append(views, v)
+		}
+	}
+	add(next)
+	if at := e.Standing.Route.Phase.Position(); next.Phase == e.Standing.Route.Phase && at >= 0 && at+1 < len(phases.Order) {
+		end := phases.Route{Phase: e.Standing.Route.Phase, Percent: phases.All}
+		if to, err := s.Next(end); err == nil {
+			add(to)
+		}
+	}
+	return views
+}
+
+func (c *cli) printGateList(views []gateView, now time.Time) {
+	rows := [][]string{{"GATE", "BEFORE", "VERDICT", "BOUND", "LIMIT", "SAMPLES", "DUE", "LOOKED AT"}}
+	for _, v := range views {
+		row := []string{v.Gate, v.Before.String(), string(v.Verdict), "-", "-", "-", "-", "-"}
+		if e := v.Evaluation; e != nil {
+			row[3], row[4], row[5], row[7] = number(e.Bound), number(e.Limit), count(e.Samples), ago(now, e.At)
+		}
+		if !v.Due.IsZero() {
+			row[6] = "in " + span(v.Due.Sub(now))
+		}
+		rows = append(rows, row)
+	}
+	c.table(rows)
+}
+
+func number(f float64) string { return fmt.Sprintf("%.4g", f) }
+
+// explained is the document of gate explain.
+type explained struct {
+	Gate       string              `json:"gate"`
+	Evaluation phases.Evaluation   `json:"evaluation"`
+	Again      phases.Verdict      `json:"again"`   // the verdict that its inputs give now
+	History    []phases.Evaluation `json:"history"` // looks before it, newest first
+}
+
+func newGateExplain(c *cli) *cobra.Command {
+	var at string
+	var limit int
+	cmd := &cobra.Command{
+		Use:   "explain GATE [MIGRATION]",
+		Short: "Say what a look at a gate or a trigger rested on, and how the verdict follows from it",
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return usagef("which gate? try: migrator gate list")
+			}
+			return maybeName(cmd, args[1:])
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			filter := state.EvaluationFilter{Name: args[0], Limit: limit + 1}
+			if at != "" {
+				var err error
+				if filter.At, err = time.Parse(time.RFC3339, at); err != nil {
+					return usagef("--at %q: want a time such as %s", at, time.Now().UTC().Format(time.RFC3339))
+				}
+			}
+			if limit < 0 {
+				return usagef("--limit %d: want a number from 0 on", limit)
+			}
+			return c.withState(func(ctx context.Context, store *state.Store, name string) error {
+				return c.explain(ctx, store, name, filter)
+			})(cmd, args[1:])
+		},
+	}
+	cmd.Flags().StringVar(&at, "at", "", "the newest look at this `TIME` or before (RFC 3339)")
+	cmd.Flags().IntVarP(&limit, "limit", "n", 10, "looks before it to show")
+	return cmd
+}
+
+func (c *cli) explain(ctx context.Context, store *state.Store, name string, filter state.EvaluationFilter) error {
+	found, err := store.Evaluations(ctx, name, filter)
+	if err != nil {
+		return err
+	}
+	if len(found) == 0 {
+		return usagef("%s has not been looked at; try: migrator gate list --evaluate", filter.Name)
+	}
+	x := explained{Gate: filter.Name, Evaluation: found[0], History: append([]phases.Evaluation{}, found[1:]...)}
+	again, err := judge.Again(x.Evaluation)
+	if err != nil {
+		return err
+	}
+	x.Again = again.Verdict
+	return c.show(x, func() {
+		e := x.Evaluation
+		c.printf("%s: %s, at %s (evaluation %d, epoch %d, configuration %s)\n", e.Name, e.Verdict, e.At.UTC().Format(time.RFC3339), e.ID, e.Epoch, e.ConfigHash[:min(12, len(e.ConfigHash))])
+		c.printf("  why      %s\n", e.Detail)
+		c.printf("  bound    %s, limit %s, measured %s, of %s samples\n", number(e.Bound), number(e.Limit), number(e.Value), count(e.Samples))
+		if !e.Due.IsZero() {
+			c.printf("  due      %s\n", e.Due.UTC().Format(time.RFC3339))
+		}
+		if e.Try != "" && e.Verdict != phases.Pass {
+			c.printf("  try      %s\n", e.Try)
+		}
+		var inputs bytes.Buffer
+		if json.Indent(&inputs, e.Inputs, "  ", "  ") == nil {
+			c.printf("  inputs, from which the verdict is found again (%s):\n  %s\n", x.Again, strings.TrimSpace(inputs.String()))
+		}
+		for _, h := range x.History {
+			c.printf("  %s  %-12s %s\n", h.At.UTC().Format(time.RFC3339), h.Verdict, h.Detail)
+		}
+	})
+}

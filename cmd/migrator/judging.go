@@ -1,0 +1,48 @@
+package main
+
+import (
+	"context"
+	"time"
+
+	"github.com/stranglerfig/migrator/judge"
+	"github.com/stranglerfig/migrator/phases"
+	"github.com/stranglerfig/migrator/sources"
+	"github.com/stranglerfig/migrator/spec"
+	"github.com/stranglerfig/migrator/state"
+)
+
+// newJudge looks by the settings that are applied; how a Prometheus is reached is not
+// among them, and comes from the description at hand.
+func newJudge(store *state.Store, name string, applied phases.Settings, reach spec.Prometheus) *judge.Judge {
+	j := &judge.Judge{
+		State: store, Migration: name, Settings: applied,
+		GateSources: map[string]judge.Source{}, TriggerSources: map[string]judge.Source{},
+	}
+	standing := func(ctx context.Context) (phases.Standing, error) { return store.Standing(ctx, name) }
+	for _, g := range applied.Gates.Custom {
+		if s := newSource(g.Question, reach, standing); s != nil {
+			j.GateSources[g.Name] = s
+		}
+	}
+	for _, t := range applied.Triggers.Custom {
+		if s := newSource(t.Question, reach, standing); s != nil {
+			j.TriggerSources[t.Name] = s
+		}
+	}
+	return j
+}
+
+// newSource is nil where there is nobody to ask: alerts come by themselves, and a
+// description that is not at hand says nowhere where a Prometheus is.
+func newSource(q phases.Question, reach spec.Prometheus, standing func(context.Context) (phases.Standing, error)) judge.Source {
+	switch {
+	case q.PromQL != "" && reach.URL != "":
+		return &sources.Prometheus{
+			URL: reach.URL, Query: q.PromQL, TokenFile: reach.TokenFile, CAFile: reach.CAFile,
+			Username: reach.Username, PasswordFile: reach.PasswordFile, Timeout: time.Duration(q.Timeout),
+		}
+	case len(q.Command) > 0:
+		return &sources.Command{Args: q.Command, Timeout: time.Duration(q.Timeout), Standing: standing}
+	}
+	return nil
+}
