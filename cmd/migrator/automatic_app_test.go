@@ -1,0 +1,316 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"math/rand/v2"
+	"net/url"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/Shopify/toxiproxy/v2"
+	"github.com/cespare/xxhash/v2"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/rs/zerolog"
+
+	"github.com/stranglerfig/migrator/dual"
+	"github.com/stranglerfig/migrator/internal/testenv"
+	"github.com/stranglerfig/migrator/phases"
+	"github.com/stranglerfig/migrator/record"
+	"github.com/stranglerfig/migrator/spec"
+	"github.com/stranglerfig/migrator/state"
+	"github.com/stranglerfig/migrator/stores"
+	"github.com/stranglerfig/migrator/stores/postgres"
+)
+
+const (
+	watchedItems = 400
+	watchedRate  = 300 // operations per second, one in seven a write
+	handIn       = 500 * time.Millisecond
+)
+
+// watchedRest is of a migration that is looked at each second, by triggers alone.
+const watchedRest = `
+phases:
+  shadow_write: {for: 0s}
+  dual_read: {steps: [100], over: 0s}
+  cutover: {steps: [50, 100], over: 0s, auto: false}
+  grace: {for: 0s}
+  approval: {for: []}
+writing: {not_after: 1s, deadline: 500ms, on_target_failure: fail}
+fleet: {lease: 3s, renew: 1s}
+gates: {off: a test of triggers}
+`
+
+const watchedTriggers = `
+triggers:
+  mismatches: {interval: 1s}
+  errors: {interval: 1s}
+  latency: {interval: 1s}
+  lost_writes: {interval: 1s}
+`
+
+// watched is a migration in mid-cutover, with an application under load and daemons.
+type watched struct {
+	*operator
+	t     *testing.T
+	redis *testenv.RedisServer
+	wires map[string]*toxiproxy.Proxy
+	app   *loaded
+}
+
+// newWatched goes to cutover and deploys the application there. delay is what the
+// way to each store takes.
+func newWatched(t *testing.T, rest string, delay time.Duration) *watched {
+	t.Helper()
+	o := newOperator(t, "items", "  table: items\n", "  key: item:{id}\n", rest)
+	w := &watched{operator: o, t: t, redis: testenv.Redis(t), wires: map[string]*toxiproxy.Proxy{}}
+	o.target = w.redis.URL()
+	o.write("target.url", o.target)
+	o.sql(o.legacy, `CREATE TABLE items (id bigint PRIMARY KEY, name text NOT NULL);
+		INSERT INTO items SELECT i, 'item ' || i FROM generate_series(1, `+strconv.Itoa(watchedItems)+`) i`)
+	o.does("init", "apply", "phase advance", "backfill run", "phase advance", "reconcile run --full", "phase advance")
+	m, err := spec.Load(o.path("migration.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.Legacy.URL, m.Target.URL = w.wire("legacy", o.legacy, delay), w.wire("target", o.target, delay)
+	w.app = deploy(t, m, o.state)
+	return w
+}
+
+// wire puts a proxy between the application and a server.
+func (w *watched) wire(name, raw string, delay time.Duration) string {
+	w.t.Helper()
+	u, err := url.Parse(raw)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	server := toxiproxy.NewServer(toxiproxy.NewMetricsContainer(nil), zerolog.Nop())
+	p := toxiproxy.NewProxy(server, name, "127.0.0.1:0", u.Host)
+	if err := p.Start(); err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(p.Stop)
+	w.wires[name] = p
+	if delay > 0 {
+		w.slow(name, delay, false)
+	}
+	u.Host = p.Listen
+	return u.String()
+}
+
+// slow sets how long a wire takes.
+func (w *watched) slow(name string, delay time.Duration, again bool) {
+	w.t.Helper()
+	if again {
+		if err := w.wires[name].Toxics.RemoveToxic(w.t.Context(), "slow"); err != nil {
+			w.t.Fatal(err)
+		}
+	}
+	text, _ := json.Marshal(map[string]any{"name": "slow", "type": "latency", "stream": "downstream", "attributes": map[string]int64{"latency": delay.Milliseconds()}})
+	if _, err := w.wires[name].Toxics.AddToxicJson(strings.NewReader(string(text))); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// item is a row.
+type item struct {
+	ID   int64
+	Name string
+}
+
+func itemKey(id int64) record.Key { return record.MakeKey(strconv.FormatInt(id, 10)) }
+
+// flaky is a target some of whose reads fail on their way.
+type flaky struct {
+	dual.Target[int64, item]
+	one  atomic.Int64 // in so many reads, one fails; 0: none
+	left atomic.Int64 // so many of the next fail
+}
+
+var errFlaky = errors.New("a read that a test has failed")
+
+func (f *flaky) Get(ctx context.Context, key int64) (dual.Versioned[item], error) {
+	if n := f.one.Load(); n > 0 && rand.Int64N(n) == 0 || f.left.Load() > 0 && f.left.Add(-1) >= 0 {
+		return dual.Versioned[item]{}, errFlaky
+	}
+	return f.Target.Get(ctx, key)
+}
+
+// loaded is an application with its customers.
+type loaded struct {
+	db      *pgxpool.Pool
+	target  *flaky
+	reader  *dual.Reader[int64, item]
+	writer  *dual.Writer[int64, item]
+	version string
+	spared  atomic.Int64 // an item that nobody writes
+	reads   atomic.Int64
+	failed  atomic.Int64
+}
+
+func deploy(t *testing.T, m *spec.Migration, stateURL string) *loaded {
+	t.Helper()
+	ctx := t.Context()
+	a := &loaded{version: postgres.VersionExpr(m.Name)}
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	config, err := pgxpool.ParseConfig(m.Legacy.URL)
+	must(err)
+	config.MaxConns, config.MinConns = 40, 40
+	a.db, err = pgxpool.NewWithConfig(ctx, config)
+	must(err)
+	t.Cleanup(a.db.Close)
+	legacy, err := stores.OpenLegacy(ctx, m)
+	must(err)
+	defer legacy.Close()
+	target, err := stores.OpenTarget(ctx, m, legacy.Schema())
+	must(err)
+	t.Cleanup(func() { _ = target.Close() })
+	fleet, err := state.OpenFleet(ctx, stateURL, m.Name, state.FleetOptions{})
+	must(err)
+	t.Cleanup(fleet.Close)
+	instance, err := dual.Join(ctx, dual.Config{
+		Fleet: fleet, HandIn: handIn, LeaveWithin: 3 * time.Second, Identity: dual.Identity{Instance: "shop"},
+		Writing: dual.Writing{
+			OnTargetFailure: dual.Policy(m.Writing.OnTargetFailure), Deadline: time.Duration(m.Writing.Deadline),
+			NotAfter: time.Duration(m.Writing.NotAfter),
+		},
+	})
+	must(err)
+	codec, err := stores.NewCodec(legacy.Schema(), itemKey, []stores.Column[item]{
+		{
+			Name: "id",
+			Get:  func(i *item) record.Value { return record.TextValue(strconv.FormatInt(i.ID, 10)) },
+			Set:  func(i *item, v record.Value) (err error) { i.ID, err = strconv.ParseInt(v.Text, 10, 64); return },
+		},
+		{
+			Name: "name",
+			Get:  func(i *item) record.Value { return record.TextValue(i.Name) },
+			Set:  func(i *item, v record.Value) error { i.Name = v.Text; return nil },
+		},
+	})
+	must(err)
+	a.target = &flaky{Target: stores.Bind(target, codec)}
+	a.reader, err = dual.NewReader(dual.ReaderConfig[int64, item]{
+		Instance: instance, Target: a.target, Key: itemKey, Legacy: a.fromLegacy,
+		Equal: func(l, t item) bool { return l == t }, TargetTimeout: 300 * time.Millisecond, ShadowPercent: phases.All,
+	})
+	must(err)
+	a.writer, err = dual.NewWriter(dual.WriterConfig[int64, item]{Instance: instance, Target: a.target, Key: itemKey})
+	must(err)
+	a.warm(t)
+	a.run(t, instance)
+	return a
+}
+
+// warm has every connection made and every statement prepared.
+func (a *loaded) warm(t *testing.T) {
+	t.Helper()
+	var group sync.WaitGroup
+	for range 40 {
+		group.Go(func() {
+			for id := range int64(5) {
+				if _, _, err := a.fromLegacy(t.Context(), id+1); err != nil {
+					t.Error(err)
+				}
+				if _, err := a.target.Get(t.Context(), id+1); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	group.Wait()
+}
+
+// run has the instance and its customers at work until the test ends.
+func (a *loaded) run(t *testing.T, instance *dual.Instance) {
+	stay, leave := context.WithCancel(context.Background())
+	serving, stop := context.WithCancel(context.Background())
+	var customers, part sync.WaitGroup
+	turns := make(chan struct{})
+	customers.Go(func() {
+		tick := time.NewTicker(time.Second / watchedRate)
+		defer tick.Stop()
+		defer close(turns)
+		for {
+			select {
+			case <-serving.Done():
+				return
+			case <-tick.C:
+			}
+			select { // somebody is free, or nobody: then it is a busy moment
+			case turns <- struct{}{}:
+			default:
+			}
+		}
+	})
+	for range 40 {
+		customers.Go(func() {
+			for range turns {
+				a.visit(context.Background())
+			}
+		})
+	}
+	part.Go(func() { _ = instance.Run(stay) })
+	t.Cleanup(func() {
+		stop()
+		customers.Wait()
+		leave()
+		part.Wait()
+	})
+}
+
+func (a *loaded) visit(ctx context.Context) {
+	id := rand.Int64N(watchedItems) + 1
+	var err error
+	if rand.IntN(7) == 0 && id != a.spared.Load() {
+		name := "item " + strconv.Itoa(rand.IntN(1000))
+		err = a.writer.Put(ctx, id, item{id, name}, func(ctx context.Context) (v record.Version, err error) {
+			var text string
+			err = a.db.QueryRow(ctx, `UPDATE items SET name = $2 WHERE id = $1 RETURNING `+a.version, id, name).Scan(&text)
+			if err != nil {
+				return v, err
+			}
+			return record.ParseVersion(text)
+		})
+	} else {
+		_, _, err = a.reader.Get(ctx, id)
+	}
+	a.reads.Add(1)
+	if err != nil {
+		a.failed.Add(1)
+	}
+}
+
+func (a *loaded) fromLegacy(ctx context.Context, id int64) (i item, found bool, err error) {
+	err = a.db.QueryRow(ctx, `SELECT id, name FROM items WHERE id = $1`, id).Scan(&i.ID, &i.Name)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return i, false, nil
+	}
+	return i, err == nil, err
+}
+
+// routedToTarget is an item that the target answers for at this share.
+func routedToTarget(share phases.Percent) int64 {
+	for id := int64(1); ; id++ {
+		if share.Takes(xxhash.Sum64String(string(itemKey(id)))) {
+			return id
+		}
+	}
+}
+
+// long tells that the long versions are asked for.
+func long() bool { return os.Getenv("MIGRATOR_TORTURE") != "" }

@@ -1,0 +1,349 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stranglerfig/migrator/phases"
+	"github.com/stranglerfig/migrator/sources"
+)
+
+// list is what trigger list says now.
+func (w *watched) list() (l triggers) {
+	w.t.Helper()
+	code, stdout, stderr := w.try("trigger", "list", "-o", "json")
+	if err := json.Unmarshal([]byte(stdout), &l); code != exitDone || err != nil {
+		w.t.Fatalf("trigger list: %d %s%s", code, stdout, stderr)
+	}
+	return l
+}
+
+// looked waits until each trigger has been looked at with enough to say.
+func (w *watched) looked(d *daemon, names ...string) {
+	w.t.Helper()
+	d.awaits("a look at "+strings.Join(names, ", "), 30*time.Second, func() bool {
+		quiet := map[string]bool{}
+		for _, v := range w.list().Triggers {
+			quiet[v.Trigger] = v.Evaluation != nil && v.Evaluation.Verdict == phases.Quiet
+		}
+		for _, n := range names {
+			if !quiet[n] {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// TestAFaultTakesReadsBack: from the fault to a fleet that reads legacy again, by
+// nobody's hand.
+func TestAFaultTakesReadsBack(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name, trigger string
+		delay         time.Duration
+		quiet         []string // to be looked at before
+		fault         func(w *watched)
+	}{
+		{"Redis is killed", phases.TriggerErrors, 0, []string{phases.TriggerErrors}, func(w *watched) {
+			if err := w.redis.Kill(); err != nil {
+				w.t.Fatal(err)
+			}
+		}},
+		{"p99 is worse by half", phases.TriggerLatency, 20 * time.Millisecond, []string{phases.TriggerLatency}, func(w *watched) {
+			w.slow("target", 30*time.Millisecond, true)
+		}},
+		{"two reads in a hundred fail", phases.TriggerErrors, 0, []string{phases.TriggerErrors}, func(w *watched) {
+			w.app.target.one.Store(50)
+		}},
+		{"one write is lost", phases.TriggerLostWrites, 0, []string{phases.TriggerLostWrites}, func(w *watched) {
+			id := routedToTarget(5000)
+			w.app.spared.Store(id)
+			w.operator.redis("DEL", fmt.Sprintf("item:%d", id))
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			w := newWatched(t, watchedRest+watchedTriggers, c.delay)
+			d := w.serve(t)
+			w.looked(d, c.quiet...)
+			if s := d.status(); s.Standing.Route.Phase != phases.Cutover {
+				t.Fatalf("before the fault it is on %s: %s", s.Standing.Route, d.said())
+			}
+			fault := time.Now()
+			c.fault(w)
+			var l triggers
+			d.awaits("a settled rollback", 40*time.Second, func() bool {
+				l = w.list()
+				return l.Rollback != nil && !l.Rollback.Settled.IsZero()
+			})
+			r := l.Rollback
+			t.Logf("%s: %s fired %s after the fault, committed %s after it, settled %s after it",
+				c.name, r.Trigger, r.Fired.Sub(fault).Round(time.Millisecond), r.Committed.Sub(fault).Round(time.Millisecond), r.Settled.Sub(fault).Round(time.Millisecond))
+			if r.Trigger != c.trigger || r.Fired.Before(fault) || r.Committed.Before(r.Fired) || r.Settled.Before(r.Committed) {
+				t.Errorf("%+v", r)
+			}
+			s := d.status()
+			if s.Standing.Route.Phase != phases.DualRead || l.Latch == nil || s.Standing.LastCause != string(phases.CauseTrigger) || l.Latch.Trigger != c.trigger {
+				t.Errorf("it is on %s by %s, latched %+v", s.Standing.Route, s.Standing.LastCause, l.Latch)
+			}
+			if code, _, stderr := w.try("phase", "advance"); code != exitNotYet || !strings.Contains(stderr, phases.GateAcknowledged) {
+				t.Errorf("it goes forward beside a latch: %d %s", code, stderr)
+			}
+			w.does("trigger acknowledge --reason mended")
+			if w.list().Latch != nil {
+				t.Error("it is latched though somebody has acknowledged it")
+			}
+			if out := w.rehearsed(); !out[c.trigger] {
+				t.Errorf("the recorded evidence would not have fired %s, but: %v", c.trigger, out)
+			}
+		})
+	}
+}
+
+// rehearsed are the triggers that recorded evidence would have fired.
+func (w *watched) rehearsed() map[string]bool {
+	w.t.Helper()
+	code, stdout, stderr := w.try("trigger", "test", "--since", "1h", "-o", "json")
+	var r rehearsed
+	if err := json.Unmarshal([]byte(stdout), &r); code != exitDone || err != nil {
+		w.t.Fatalf("trigger test: %d %s%s", code, stdout, stderr)
+	}
+	fired := map[string]bool{}
+	for _, f := range r.Firings {
+		fired[f.Trigger] = fired[f.Trigger] || f.Acts
+	}
+	return fired
+}
+
+// TestNothingFiresByItself: nothing is wrong but a spike of five errors, a Prometheus
+// that does not answer, a daemon that is killed and another that stands by.
+func TestNothingFiresByItself(t *testing.T) {
+	t.Parallel()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	nobody := listener.Addr().String()
+	_ = listener.Close()
+	w := newWatched(t, watchedRest+watchedTriggers+"  custom: [{name: burn, promql: up, above: 1, interval: 1s}]\nprometheus: {url: \"http://"+nobody+"\"}\n", 0)
+	first := w.serve(t)
+	first.awaits("the lead", 10*time.Second, first.leads)
+	second := w.serve(t)
+	w.looked(second, phases.TriggerErrors, phases.TriggerMismatches, phases.TriggerLatency)
+	w.app.target.left.Store(5)
+	first.end(syscall.SIGKILL)
+	second.awaits("the lead", 15*time.Second, second.leads)
+	spell := 4 * time.Second
+	if long() {
+		spell = 5 * time.Minute
+	}
+	from := time.Now()
+	var l triggers
+	second.awaits("looks by the second daemon", spell+30*time.Second, func() bool {
+		l = w.list()
+		for _, v := range l.Triggers {
+			if v.Evaluation == nil || v.Evaluation.At.Before(from.Add(spell)) {
+				return false
+			}
+		}
+		return true
+	})
+	s := second.status()
+	if l.Rollback != nil || l.Latch != nil || s.Standing.Route.Phase != phases.Cutover {
+		t.Errorf("it is on %s, rolled back: %+v", s.Standing.Route, l.Rollback)
+	}
+	for _, v := range l.Triggers {
+		want := phases.Quiet
+		if v.Trigger == "burn" {
+			want = phases.Error
+		}
+		if v.Evaluation.Verdict != want {
+			t.Errorf("%s: %s (%s)", v.Trigger, v.Evaluation.Verdict, v.Evaluation.Detail)
+		}
+		t.Logf("%s: %s, %s", v.Trigger, v.Evaluation.Verdict, v.Evaluation.Detail)
+	}
+	if fired := w.rehearsed(); len(fired) > 0 {
+		t.Errorf("replayed, the same evidence fires %v", fired)
+	}
+}
+
+// receiver is somebody who is told.
+type receiver struct {
+	mu       sync.Mutex
+	secret   []byte
+	refuse   int // so many attempts
+	attempts int
+	told     map[string][]string // ids by event
+	bad      []string
+}
+
+func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	body, _ := io.ReadAll(req.Body)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err := sources.Verify(r.secret, req.Header, body, time.Now(), time.Minute); err != nil {
+		r.bad = append(r.bad, err.Error())
+	}
+	if r.attempts++; r.attempts <= r.refuse {
+		w.WriteHeader(http.StatusServiceUnavailable)
+		return
+	}
+	var m struct {
+		Event string `json:"event"`
+		ID    string `json:"id"`
+	}
+	if json.Unmarshal(body, &m) != nil || m.ID != req.Header.Get(sources.IdempotencyHeader) {
+		r.bad = append(r.bad, string(body))
+	}
+	r.told[m.Event] = append(r.told[m.Event], m.ID)
+}
+
+// TestAnAlertTakesReadsBack: once, whoever sends it how often, and not when it is
+// resolved; and who wants to know is told, through a receiver's failure and a daemon's death.
+func TestAnAlertTakesReadsBack(t *testing.T) {
+	t.Parallel()
+	const token, secret = "a token of some length", "a secret of some length"
+	told := &receiver{secret: []byte(secret), refuse: 1, told: map[string][]string{}}
+	hook := httptest.NewServer(told)
+	t.Cleanup(hook.Close)
+	o := newOperator(t, "items", "  table: items\n", "  key: item:{id}\n", watchedRest+`
+triggers:
+  custom:
+    - {name: pager, alertmanager: {labels: {severity: page, service: items}}}
+    - {name: tried, alertmanager: {labels: {severity: try}}, dry_run: true}
+webhooks:
+  - {url: "`+hook.URL+`/secret-path", secret_file: secret, events: [trigger, advance]}
+`)
+	o.write("secret", secret+"\n")
+	o.write("token", token+"\n")
+	o.write("settings.yaml", "file: "+o.path("migration.yaml")+"\nstate_url: "+o.state+"\nalerts_token_file: "+o.path("token")+"\n")
+	o.sql(o.legacy, `CREATE TABLE items (id bigint PRIMARY KEY, name text)`)
+	w := &watched{operator: o, t: t}
+	o.does("init", "apply", "phase advance", "backfill run", "phase advance")
+	d := o.serve(t)
+	d.awaits("the lead", 10*time.Second, d.leads)
+	starts := time.Now().UTC().Format(time.RFC3339Nano)
+	send := func(bearer, status, severity, path string) (int, string) {
+		body := `{"version":"4","status":"` + status + `","alerts":[{"status":"` + status + `","labels":{"alertname":"ItemsBurn","severity":"` + severity +
+			`","service":"items"},"annotations":{"summary":"items burn"},"startsAt":"` + starts + `","fingerprint":"f1"}]}`
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, d.url+path, strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Authorization", "Bearer "+bearer)
+		answer, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = answer.Body.Close() }()
+		text, _ := io.ReadAll(answer.Body)
+		return answer.StatusCode, string(text)
+	}
+	phase := func(want phases.Phase, why string) {
+		t.Helper()
+		if s := d.status(); s.Standing.Route.Phase != want {
+			t.Fatalf("%s: it is on %s, want %s\n%s", why, s.Standing.Route, want, d.said())
+		}
+	}
+	for _, c := range []struct {
+		bearer, status, severity, path string
+		code                           int
+	}{
+		{"wrong", "firing", "page", "/alerts/items", 401},
+		{token, "firing", "page", "/alerts/others", 404},
+		{token, "resolved", "page", "/alerts/items", 200},
+		{token, "firing", "warning", "/alerts/items", 200},
+	} {
+		if code, body := send(c.bearer, c.status, c.severity, c.path); code != c.code {
+			t.Errorf("%+v: %d %s", c, code, body)
+		}
+	}
+	// In dual-read there is nothing to take back, but somebody is told. The same alert
+	// sent again in cutover is no new one.
+	if code, body := send(token, "firing", "page", "/alerts/items"); code != 200 || !strings.Contains(body, "pager") {
+		t.Errorf("%d %s", code, body)
+	}
+	phase(phases.DualRead, "an alert in dual-read")
+	o.does("reconcile run --full", "phase advance")
+	send(token, "firing", "page", "/alerts/items")
+	send(token, "firing", "try", "/alerts/items")
+	phase(phases.Cutover, "a repeated alert, and one that is only tried")
+	began := time.Now()
+	starts = began.UTC().Format(time.RFC3339Nano)
+	send(token, "firing", "page", "/alerts/items")
+	phase(phases.DualRead, "a new alert")
+	r := w.list().Rollback
+	if r == nil || r.Trigger != "pager" {
+		t.Fatalf("%+v", r)
+	}
+	t.Logf("alert: committed %s after it was sent", r.Committed.Sub(began).Round(time.Millisecond))
+	o.does("trigger acknowledge --reason mended", "reconcile run --full", "phase advance")
+	d.end(syscall.SIGKILL) // and what was seen is forgotten, but for the state
+	d = o.serve(t)
+	d.awaits("the lead", 15*time.Second, d.leads)
+	send(token, "firing", "page", "/alerts/items")
+	phase(phases.Cutover, "an alert that was acted on, after a restart")
+	d.awaits("the webhooks", 30*time.Second, func() bool {
+		told.mu.Lock()
+		defer told.mu.Unlock()
+		return len(told.told["trigger"]) >= 3 && len(told.told["advance"]) >= 4
+	})
+	told.mu.Lock()
+	defer told.mu.Unlock()
+	if len(told.bad) > 0 || told.attempts <= told.refuse {
+		t.Errorf("%d attempts: %q", told.attempts, told.bad)
+	}
+	if strings.Contains(d.said(), "secret") || strings.Contains(d.said(), token) {
+		t.Errorf("a secret is in the log: %s", d.said())
+	}
+}
+
+// TestARampClimbsByItself: on time, not while paused, not behind a closed gate, and
+// never into another phase.
+func TestARampClimbsByItself(t *testing.T) {
+	t.Parallel()
+	o := newOperator(t, "items", "  table: items\n", "  key: item:{id}\n", `
+phases:
+  shadow_write: {for: 0s}
+  dual_read: {steps: [10, 50, 100], over: 3s}
+  cutover: {steps: [50, 100], over: 0s}
+  approval: {for: []}
+writing: {not_after: 1s, deadline: 500ms}
+gates: {off: a test}
+triggers: {errors: {interval: 1s}}
+`)
+	o.sql(o.legacy, `CREATE TABLE items (id bigint PRIMARY KEY, name text)`)
+	o.does("init", "apply", "phase advance", "backfill run")
+	d := o.serve(t)
+	d.awaits("the lead", 10*time.Second, d.leads)
+	o.does("phase advance", "phase pause --reason lunch")
+	began := time.Now()
+	d.awaits("looks during the pause", 10*time.Second, func() bool { return time.Since(began) > 2500*time.Millisecond && d.leads() })
+	s := d.status()
+	if s.Standing.Route.Percent != 1000 || s.Next == nil || s.Next.By != "schedule" || s.Next.To.Percent != 5000 || strconv.Quote(join(s.Next.WaitsFor)) != `"not-paused"` {
+		t.Errorf("paused, it is on %s, next %+v", s.Standing.Route, s.Next)
+	}
+	o.does("phase resume")
+	d.awaits("the ramp's end", 15*time.Second, func() bool { return d.status().Standing.Route.Percent == phases.All })
+	if s := d.status(); s.Standing.LastCause != string(phases.CauseSchedule) || s.Standing.Route.Phase != phases.DualRead || s.Next.By != "person" {
+		t.Errorf("%+v, next %+v", s.Standing, s.Next)
+	}
+	if code, stdout, _ := o.try("gate", "list"); code != exitNotYet || !strings.Contains(stdout, "reconcile-clean") {
+		t.Errorf("gate list: %d %s", code, stdout)
+	}
+	d.awaits("word that it waits", 10*time.Second, func() bool { return strings.Contains(d.said(), `"a step is due"`) })
+	if code, stdout, stderr := o.try("history", "verify"); code != exitDone {
+		t.Errorf("%s%s", stdout, stderr)
+	}
+}
