@@ -59,8 +59,14 @@ func (j *Judge) Watch(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// asks tells that there is no need of a source, or that there is one.
+// asks tells that there is no need of a source, or that there is one, which under
+// Watch has answered: a daemon that has just begun is not blind yet.
 func (j *Judge) asks(kind phases.Kind, name string) bool {
+	if _, has := j.questions()[asked{kind, name}]; has {
+		if last, watched := j.newest(asked{kind, name}); watched && last == nil {
+			return false
+		}
+	}
 	if kind == phases.GateKind {
 		custom := slices.ContainsFunc(j.Settings.Gates.Custom, func(c phases.CustomGate) bool { return c.Name == name })
 		return !custom || j.GateSources[name] != nil
