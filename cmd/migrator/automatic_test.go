@@ -45,6 +45,20 @@ func (w *watched) looked(d *daemon, names ...string) {
 	})
 }
 
+// only are triggers of which one is on: on a busy machine a fault may well be seen by
+// another first, the latency above all.
+func only(trigger string) string {
+	lines := []string{}
+	for line := range strings.Lines(watchedTriggers) {
+		name, _, _ := strings.Cut(strings.TrimSpace(line), ":")
+		if name != "triggers" && name != "" && name != strings.ReplaceAll(trigger, "-", "_") {
+			line = strings.Replace(line, "interval: 1s", "off: another test's", 1)
+		}
+		lines = append(lines, line)
+	}
+	return strings.Join(lines, "")
+}
+
 // TestAFaultTakesReadsBack: from the fault to a fleet that reads legacy again, by
 // nobody's hand.
 func TestAFaultTakesReadsBack(t *testing.T) {
@@ -74,7 +88,7 @@ func TestAFaultTakesReadsBack(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			w := newWatched(t, watchedRest+watchedTriggers, c.delay)
+			w := newWatched(t, watchedRest+only(c.trigger), c.delay)
 			d := w.serve(t)
 			w.looked(d, c.quiet...)
 			if s := d.status(); s.Standing.Route.Phase != phases.Cutover {
