@@ -39,7 +39,7 @@ func contractTypes() map[reflect.Type]string {
 		reflect.TypeFor[gateView](): "gate ahead", reflect.TypeFor[nextStep](): "next step",
 		reflect.TypeFor[rehearsed](): "rehearsed", reflect.TypeFor[rehearsedFiring](): "rehearsed firing",
 		reflect.TypeFor[rehearsedTrigger](): "rehearsed trigger",
-		reflect.TypeFor[verified](): "verified", reflect.TypeFor[broken](): "broken",
+		reflect.TypeFor[verified]():         "verified", reflect.TypeFor[broken](): "broken",
 		reflect.TypeFor[phases.GateResult](): "gate", reflect.TypeFor[phases.Lease](): "lease", reflect.TypeFor[phases.Lost](): "lost",
 		reflect.TypeFor[load.Report](): "ledger", reflect.TypeFor[plan](): "plan",
 		reflect.TypeFor[plannedPhase](): "planned phase", reflect.TypeFor[problem](): "problem",

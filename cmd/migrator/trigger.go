@@ -61,6 +61,11 @@ func listTriggers(ctx context.Context, store *state.Store, name string) (list tr
 	if err != nil {
 		return list, now, err
 	}
+	// Before the latch is read: a rollback that is shown is one whose latch is, too.
+	last, err := newestRollback(ctx, store, name)
+	if err != nil {
+		return list, now, err
+	}
 	e, err := store.Evidence(ctx, name)
 	if err != nil {
 		return list, now, err
@@ -79,8 +84,8 @@ func listTriggers(ctx context.Context, store *state.Store, name string) (list tr
 		}
 		list.Triggers = append(list.Triggers, v)
 	}
-	list.Rollback, err = newestRollback(ctx, store, name)
-	return list, e.Now, err
+	list.Rollback = last
+	return list, e.Now, nil
 }
 
 // newestRollback is nil if no trigger has ever taken reads back.
