@@ -92,6 +92,8 @@ type work struct {
 	judge
 	fixer   repair.Fixer
 	limiter *rate.Limiter
+	fast    *matching // nil: the stores have no fast way
+	seen    *prints   // legacy's keys, of a run that looks for extras by their names
 
 	mu        sync.Mutex // the fields below, while chunks are being read
 	run       Run
@@ -117,6 +119,7 @@ func (rc *Reconciler) start() (*work, error) {
 			return nil, fmt.Errorf("the field %q, past which records do not exist, is not moved", rc.Expires)
 		}
 	}
+	r.fast = newMatching(rc)
 	r.fixer = repair.Fixer{Locker: rc.Locker, Target: rc.Target, NotAfter: r.NotAfter}
 	if r.Rate > 0 {
 		r.limiter = rate.NewLimiter(rate.Limit(r.Rate), r.Batch)
@@ -131,7 +134,12 @@ func (r *work) all(ctx context.Context, o RunOptions, chunks []record.Chunk) err
 			return err
 		}
 	}
+	names, _ := r.Target.(record.NameScanner)
+	byName := o.TwoWay && o.Full && r.fast != nil && names != nil
 	for cuts := 0; ; cuts++ {
+		if byName {
+			r.seen = newPrints(r.seed)
+		}
 		err := r.compareChunks(ctx, chunks)
 		if !errors.Is(err, record.ErrMoved) || cuts == 3 || ctx.Err() != nil {
 			if err != nil {
@@ -145,10 +153,15 @@ func (r *work) all(ctx context.Context, o RunOptions, chunks []record.Chunk) err
 			return err
 		}
 	}
-	if o.TwoWay {
-		if err := r.compareTarget(ctx); err != nil {
-			return err
-		}
+	var err error
+	switch {
+	case byName:
+		err = r.compareNames(ctx, names)
+	case o.TwoWay:
+		err = r.compareTarget(ctx)
+	}
+	if err != nil {
+		return err
 	}
 	return r.settle(ctx)
 }

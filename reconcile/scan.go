@@ -49,7 +49,11 @@ func (r *work) compareSome(ctx context.Context, chunks []record.Chunk) (int, err
 				if !ok {
 					return nil
 				}
-				if err := r.compareChunk(ctx, c); err != nil {
+				compare := r.compareChunk
+				if r.fast != nil {
+					compare = r.matchChunk
+				}
+				if err := compare(ctx, c); err != nil {
 					return err
 				}
 			}
@@ -71,20 +75,28 @@ func (r *work) compareChunk(ctx context.Context, c record.Chunk) error {
 	if err != nil {
 		return fmt.Errorf("read legacy: %w", err)
 	}
-	for len(rows) > 0 {
-		n := min(len(rows), r.Batch)
-		if err := r.compareBatch(ctx, rows[:n]); err != nil {
+	for from := 0; from < len(rows); from += r.Batch {
+		if err := r.throttle(ctx, min(r.Batch, len(rows)-from)); err != nil {
 			return err
 		}
-		rows = rows[n:]
+		if err := r.compareBatch(ctx, rows[from:min(from+r.Batch, len(rows))]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// compareBatches compares rows whose reading the limiter has passed.
+func (r *work) compareBatches(ctx context.Context, rows []record.Row) error {
+	for from := 0; from < len(rows); from += r.Batch {
+		if err := r.compareBatch(ctx, rows[from:min(from+r.Batch, len(rows))]); err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
 func (r *work) compareBatch(ctx context.Context, rows []record.Row) error {
-	if err := r.throttle(ctx, len(rows)); err != nil {
-		return err
-	}
 	keys := make([]record.Key, len(rows))
 	for i := range rows {
 		keys[i] = rows[i].Key

@@ -120,6 +120,18 @@ func (c *Comparer) Equal(legacy, target Record) bool {
 	return true
 }
 
+// Matters lists the fields that are not ignored. Two records whose values in these
+// are the same bytes are the same.
+func (c *Comparer) Matters() []int {
+	var fields []int
+	for i := range c.fields {
+		if !c.fields[i].rules.ignore {
+			fields = append(fields, i)
+		}
+	}
+	return fields
+}
+
 func valueAt(r Record, i int) Value {
 	if i < len(r) {
 		return r[i]

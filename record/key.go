@@ -32,22 +32,25 @@ func MakeKey(parts ...string) Key {
 	if len(parts) == 1 && plain(parts[0]) {
 		return Key(parts[0])
 	}
-	var b strings.Builder
+	var b []byte
 	for i, part := range parts {
 		if i > 0 {
-			b.WriteByte(',')
+			b = append(b, ',')
 		}
-		for j := range len(part) {
-			if c := part[j]; escapes(c) {
-				b.WriteByte('%')
-				b.WriteByte(upperHex[c>>4])
-				b.WriteByte(upperHex[c&15])
-			} else {
-				b.WriteByte(c)
-			}
+		b = appendPart(b, part)
+	}
+	return Key(b)
+}
+
+func appendPart[T string | []byte](dst []byte, part T) []byte {
+	for j := range len(part) {
+		if c := part[j]; escapes(c) {
+			dst = append(dst, '%', upperHex[c>>4], upperHex[c&15])
+		} else {
+			dst = append(dst, c)
 		}
 	}
-	return Key(b.String())
+	return dst
 }
 
 // Parts returns the columns' texts; it fails on a text that MakeKey can't have made.

@@ -3,6 +3,7 @@ package record
 import (
 	"encoding/hex"
 	"fmt"
+	"math"
 )
 
 // Version orders the states of one key: a later state has the greater version.
@@ -21,6 +22,9 @@ type Version struct {
 
 // VersionDigits is the length of a version's text form, in bytes.
 const VersionDigits = 32
+
+// MaxVersion is not older than any.
+var MaxVersion = Version{Era: math.MaxUint32, Timeline: math.MaxUint32, LSN: math.MaxUint64}
 
 // IsZero tells that v is "none".
 func (v Version) IsZero() bool { return v == Version{} }

@@ -105,6 +105,12 @@ func tid(block uint32) string { return fmt.Sprintf("(%d,0)", block) }
 // relation comes first, so that its storage can't be replaced between the look at
 // the file's number and the reading.
 func (l *Legacy) Scan(ctx context.Context, c record.Chunk, yield func(record.Row) error) error {
+	return l.inChunk(ctx, c, func(tx pgx.Tx, relation pgx.Identifier) error {
+		return l.scan(ctx, tx, relation, c, yield)
+	})
+}
+
+func (l *Legacy) inChunk(ctx context.Context, c record.Chunk, read func(tx pgx.Tx, relation pgx.Identifier) error) error {
 	relation, err := parseTable(c.Relation)
 	if err != nil {
 		return fmt.Errorf("chunk of legacy table %s: %w", l.table(), err)
@@ -123,7 +129,7 @@ func (l *Legacy) Scan(ctx context.Context, c record.Chunk, yield func(record.Row
 		if file != c.File {
 			return record.ErrMoved
 		}
-		return l.scan(ctx, tx, relation, c, yield)
+		return read(tx, relation)
 	})
 	if err != nil {
 		return fmt.Errorf("read blocks %d to %d of %s: %w", c.From, c.To, showTable(relation), err)

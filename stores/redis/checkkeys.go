@@ -27,8 +27,8 @@ func (t *Target) checkKeys(ctx context.Context) ([]record.Check, error) {
 		}
 	}
 	seen, rounds, strays, stray := 0, 0, 0, ""
-	err := t.scanNames(ctx, globEscape(t.template.Prefix())+"*", t.template.Parse, func(found []record.Entry, others []string) error {
-		entries, err := t.Get(ctx, keysOf(found))
+	err := t.scanRecords(ctx, func(found []record.Key, others []record.Entry) error {
+		entries, err := t.Get(ctx, found)
 		if err != nil {
 			return err
 		}
@@ -37,7 +37,7 @@ func (t *Target) checkKeys(ctx context.Context) ([]record.Check, error) {
 			note(e.Presence, fmt.Sprintf("%q: %s", raw, e.Detail))
 		}
 		if strays += len(others); stray == "" && len(others) > 0 {
-			stray = fmt.Sprintf("%q", others[0])
+			stray = fmt.Sprintf("%q", others[0].RawKey)
 		}
 		seen, rounds = seen+len(found)+len(others), rounds+1
 		if seen >= sampledKeys || rounds >= sampleRounds {

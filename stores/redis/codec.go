@@ -16,6 +16,8 @@ type codec interface {
 	// decode fills in Presence, Version, Record and Detail from what read replied.
 	// Absent: there is no record, or nothing in it to know it by.
 	decode(e *record.Entry, reply any)
+	// matcher compares records with rows in the fields, without decoding them.
+	matcher(fields []int) matcher
 }
 
 // size is roughly what the arguments take on the wire.

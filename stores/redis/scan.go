@@ -23,6 +23,37 @@ var errMoved = errors.New("the masters or their slots changed during the scan, w
 // as a tombstone. It reads the whole key space of the database, whatever else is in
 // it. A failover or a finished move of slots during it is an error.
 func (t *Target) Scan(ctx context.Context, yield func([]record.Entry) error) error {
+	return t.steady(ctx, func() error {
+		if err := t.scanNames(ctx, t.template.sidecarPattern(), t.template.recordOf, func(found []record.Key, _ []record.Entry) error {
+			entries, err := t.Get(ctx, found)
+			if err != nil {
+				return err
+			}
+			return yieldSome(yield, slices.DeleteFunc(entries, func(e record.Entry) bool { return e.Presence != record.Tombstone }))
+		}); err != nil {
+			return err
+		}
+		return t.scanRecords(ctx, func(found []record.Key, strays []record.Entry) error {
+			entries, err := t.Get(ctx, found)
+			if err != nil {
+				return err
+			}
+			// What went since it was scanned is no entry.
+			entries = slices.DeleteFunc(entries, func(e record.Entry) bool { return e.Presence == record.Absent })
+			return yieldSome(yield, append(entries, strays...))
+		})
+	})
+}
+
+var _ record.NameScanner = (*Target)(nil)
+
+// ScanNames implements record.NameScanner.
+func (t *Target) ScanNames(ctx context.Context, yield func([]record.Key, []record.Entry) error) error {
+	return t.steady(ctx, func() error { return t.scanRecords(ctx, yield) })
+}
+
+// steady refuses a scan during which keys changed places.
+func (t *Target) steady(ctx context.Context, scan func() error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -30,27 +61,7 @@ func (t *Target) Scan(ctx context.Context, yield func([]record.Entry) error) err
 	if err != nil {
 		return fmt.Errorf("scan Redis: %w", because(ctx, err))
 	}
-	if err := t.scanNames(ctx, t.template.sidecarPattern(), t.template.recordOf, func(found []record.Entry, _ []string) error {
-		entries, err := t.Get(ctx, keysOf(found))
-		if err != nil {
-			return err
-		}
-		return yieldSome(yield, slices.DeleteFunc(entries, func(e record.Entry) bool { return e.Presence != record.Tombstone }))
-	}); err != nil {
-		return err
-	}
-	if err := t.scanNames(ctx, globEscape(t.template.Prefix())+"*", t.template.Parse, func(found []record.Entry, strays []string) error {
-		entries, err := t.Get(ctx, keysOf(found))
-		if err != nil {
-			return err
-		}
-		// What went since it was scanned is no entry.
-		entries = slices.DeleteFunc(entries, func(e record.Entry) bool { return e.Presence == record.Absent })
-		for _, raw := range strays {
-			entries = append(entries, record.Entry{Presence: record.Unowned, RawKey: raw, Detail: "target.key " + t.template.String() + " makes no such key"})
-		}
-		return yieldSome(yield, entries)
-	}); err != nil {
+	if err := scan(); err != nil {
 		return err
 	}
 	after, err := t.topology(ctx)
@@ -70,17 +81,14 @@ func yieldSome(yield func([]record.Entry) error, entries []record.Entry) error {
 	return yield(entries)
 }
 
-func keysOf(entries []record.Entry) []record.Key {
-	keys := make([]record.Key, len(entries))
-	for i := range entries {
-		keys[i] = entries[i].Key
-	}
-	return keys
+// scanRecords scans for records' names.
+func (t *Target) scanRecords(ctx context.Context, each func([]record.Key, []record.Entry) error) error {
+	return t.scanNames(ctx, globEscape(t.template.Prefix())+"*", t.template.Parse, each)
 }
 
 // scanNames calls each with batches of the Redis keys that match: those that have
 // a record's key by read, and the others. One call at a time.
-func (t *Target) scanNames(ctx context.Context, pattern string, read func(string) (record.Key, error), each func(found []record.Entry, strays []string) error) error {
+func (t *Target) scanNames(ctx context.Context, pattern string, read func(string) (record.Key, error), each func([]record.Key, []record.Entry) error) error {
 	var mu sync.Mutex
 	return t.masters(ctx, func(ctx context.Context, client *goredis.Client) error {
 		for cursor := uint64(0); ; {
@@ -88,15 +96,15 @@ func (t *Target) scanNames(ctx context.Context, pattern string, read func(string
 			if err != nil {
 				return fmt.Errorf("scan Redis: %w", because(ctx, err))
 			}
-			var found []record.Entry
-			var strays []string
+			found := make([]record.Key, 0, len(names))
+			var strays []record.Entry
 			for _, raw := range names {
 				key, err := read(raw)
 				switch {
 				case err == nil:
-					found = append(found, record.Entry{Key: key})
+					found = append(found, key)
 				case !strings.HasPrefix(raw, sidecarPrefix):
-					strays = append(strays, raw)
+					strays = append(strays, record.Entry{Presence: record.Unowned, RawKey: raw, Detail: "target.key " + t.template.String() + " makes no such key"})
 				}
 			}
 			mu.Lock()

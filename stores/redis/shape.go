@@ -146,23 +146,21 @@ func escaped(c byte) bool { return c < 0x20 || c == 0x7f || c == '%' || c == '{'
 
 const upperHex = "0123456789ABCDEF"
 
-func (sh shape) write(b *strings.Builder, s string) {
+func (sh shape) append(dst []byte, s string) []byte {
 	if !sh.text {
-		b.WriteString(s)
-		return
+		return append(dst, s...)
 	}
 	for i := range len(s) {
 		if c := s[i]; escaped(c) {
-			b.WriteByte('%')
-			b.WriteByte(upperHex[c>>4])
-			b.WriteByte(upperHex[c&15])
+			dst = append(dst, '%', upperHex[c>>4], upperHex[c&15])
 		} else {
-			b.WriteByte(c)
+			dst = append(dst, c)
 		}
 	}
+	return dst
 }
 
-// read is the inverse of write; false: write makes no such text.
+// read is the inverse of append; false: append makes no such text.
 func (sh shape) read(s string) (string, bool) {
 	if !sh.text {
 		return s, sh.valid(s)

@@ -38,6 +38,7 @@ type Target struct {
 	expires  int           // index of the field past which a record does not exist; -1: none
 	horizon  time.Duration // how long the version of a record that is gone stays
 
+	bulk         bulkPool
 	noExpireTime atomic.Bool // the server has no PEXPIRETIME
 }
 
@@ -119,7 +120,10 @@ func (t *Target) Client() goredis.UniversalClient { return t.client }
 func (t *Target) Template() *Template { return t.template }
 
 // Close ends all connections.
-func (t *Target) Close() error { return t.client.Close() }
+func (t *Target) Close() error {
+	t.bulk.close()
+	return t.client.Close()
+}
 
 // Now reads the clock of the server; in a cluster, of one of its masters. A write's
 // NotAfter is held against the clock of the key's own master: where the masters'

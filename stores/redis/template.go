@@ -141,17 +141,30 @@ func (t *Template) Render(key record.Key) (string, error) {
 	if len(parts) != len(t.columns) {
 		return "", fmt.Errorf("key %q has %d columns, target.key %q has %d", string(key), len(parts), t.source, len(t.columns))
 	}
-	var b strings.Builder
+	var b []byte
 	for i, c := range t.columns {
-		b.WriteString(t.literals[i])
+		b = append(b, t.literals[i]...)
 		part := parts[c.part]
 		if !c.shape.valid(part) {
 			return "", fmt.Errorf("key %q: column %q is no canonical text of kind %s", string(key), c.name, c.shape.kind)
 		}
-		c.shape.write(&b, part)
+		b = c.shape.append(b, part)
 	}
-	b.WriteString(t.literals[len(t.columns)])
-	return b.String(), nil
+	return string(append(b, t.literals[len(t.columns)]...)), nil
+}
+
+// appendName appends the Redis key of a row; false where Render would fail.
+func (t *Template) appendName(dst []byte, schema *record.Schema, row record.Record) ([]byte, bool) {
+	for i := range t.columns {
+		c := &t.columns[i]
+		dst = append(dst, t.literals[i]...)
+		v := &row[schema.Key[c.part]]
+		if v.State != record.Present || !c.shape.valid(v.Text) {
+			return dst, false
+		}
+		dst = c.shape.append(dst, v.Text)
+	}
+	return append(dst, t.literals[len(t.columns)]...), true
 }
 
 // errNotOurs tells that Render makes no such Redis key.

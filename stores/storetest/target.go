@@ -56,6 +56,7 @@ func RunTarget(t *testing.T, h TargetHarness) {
 		{"EmptyIsNotNull", testEmptyIsNotNull},
 		{"Keys", testKeys},
 		{"Scan", testScan},
+		{"Match", testMatch},
 		{"BigBatch", testBigBatch},
 		{"ContextEnds", testContextEnds},
 		{"Clock", testClock},

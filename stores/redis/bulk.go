@@ -1,0 +1,174 @@
+package redis
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"time"
+
+	goredis "github.com/redis/go-redis/v9"
+)
+
+// bulkConn is a connection of its own to one server, for commands whose replies
+// are compared where they lie in the buffer. Topology, TLS and who may log in are
+// the client's; only the bytes are read here.
+type bulkConn struct {
+	net.Conn
+	in  *bufio.Reader
+	out []byte
+	big []byte // a reply that does not fit into the buffer
+}
+
+const (
+	bulkBuffer  = 256 << 10
+	bulkPatient = 30 * time.Second // for one batch, where the context has no end
+)
+
+// errBulk: the server said what the protocol does not have in this place.
+var errBulk = errors.New("an unexpected reply of Redis")
+
+// dialBulk connects as the client would.
+func dialBulk(ctx context.Context, o *goredis.Options) (*bulkConn, error) {
+	conn, err := o.Dialer(ctx, o.Network, o.Addr)
+	if err != nil {
+		return nil, err
+	}
+	c := &bulkConn{Conn: conn, in: bufio.NewReaderSize(conn, bulkBuffer)}
+	if err := c.login(ctx, o); err != nil {
+		_ = conn.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+func (c *bulkConn) login(ctx context.Context, o *goredis.Options) error {
+	commands := 0
+	say := func(args ...string) {
+		commands++
+		c.out = appendCommand(c.out, args...)
+	}
+	switch {
+	case o.Username != "":
+		say("AUTH", o.Username, o.Password)
+	case o.Password != "":
+		say("AUTH", o.Password)
+	}
+	if o.DB > 0 {
+		say("SELECT", strconv.Itoa(o.DB))
+	}
+	if commands == 0 {
+		return nil
+	}
+	return c.during(ctx, func() error {
+		if err := c.flush(); err != nil {
+			return err
+		}
+		for range commands {
+			line, err := c.line()
+			if err != nil {
+				return err
+			}
+			if !bytes.Equal(line, []byte("+OK")) {
+				return errBulk // its text may quote what was sent
+			}
+		}
+		return nil
+	})
+}
+
+// during bounds what do reads and writes by the context.
+func (c *bulkConn) during(ctx context.Context, do func() error) error {
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		deadline = time.Now().Add(bulkPatient)
+	}
+	if err := c.SetDeadline(deadline); err != nil {
+		return err
+	}
+	stop := context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
+	if err := do(); err != nil {
+		return because(ctx, err)
+	}
+	return nil
+}
+
+func (c *bulkConn) flush() error {
+	_, err := c.Write(c.out)
+	c.out = c.out[:0]
+	return err
+}
+
+func appendCommand(dst []byte, args ...string) []byte {
+	dst = append(strconv.AppendInt(append(dst, '*'), int64(len(args)), 10), "\r\n"...)
+	for _, a := range args {
+		dst = appendBulk(dst, a)
+	}
+	return dst
+}
+
+func appendBulk[T string | []byte](dst []byte, arg T) []byte {
+	dst = append(strconv.AppendInt(append(dst, '$'), int64(len(arg)), 10), "\r\n"...)
+	return append(append(dst, arg...), "\r\n"...)
+}
+
+// line reads to the end of a line, which is valid until the next read.
+func (c *bulkConn) line() ([]byte, error) {
+	line, err := c.in.ReadSlice('\n')
+	if err != nil {
+		return nil, err
+	}
+	if len(line) < 3 || line[len(line)-2] != '\r' {
+		return nil, errBulk
+	}
+	return line[:len(line)-2], nil
+}
+
+// header reads the line that begins a reply, and the number in it.
+func (c *bulkConn) header() (kind byte, n int, err error) {
+	line, err := c.line()
+	if err != nil {
+		return 0, 0, err
+	}
+	switch line[0] {
+	case '-', '+':
+		return line[0], 0, nil
+	case '$', '*', ':':
+		if n, err = strconv.Atoi(string(line[1:])); err != nil || n < -1 && line[0] != ':' {
+			return 0, 0, errBulk
+		}
+		return line[0], n, nil
+	case '_':
+		return '$', -1, nil
+	default:
+		return 0, 0, fmt.Errorf("%w: type %q", errBulk, line[0])
+	}
+}
+
+// text reads a string of n bytes, valid until the next read.
+func (c *bulkConn) text(n int) ([]byte, error) {
+	if n+2 <= c.in.Size() {
+		b, err := c.in.Peek(n + 2)
+		if err != nil {
+			return nil, err
+		}
+		_, err = c.in.Discard(n + 2)
+		return b[:n], err
+	}
+	if cap(c.big) < n+2 {
+		c.big = make([]byte, n+2)
+	}
+	c.big = c.big[:n+2]
+	for at := 0; at < len(c.big); {
+		got, err := c.in.Read(c.big[at:])
+		if err != nil {
+			return nil, err
+		}
+		at += got
+	}
+	return c.big[:n], nil
+}

@@ -1,0 +1,204 @@
+package redis
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"unsafe"
+
+	goredis "github.com/redis/go-redis/v9"
+
+	"github.com/stranglerfig/migrator/record"
+)
+
+var _ record.Matcher = (*Target)(nil)
+
+// CanMatch implements record.Matcher. Records that expire are not compared so, for
+// their expiry is another command's; nor those of a cluster, where each key has
+// its own server.
+func (t *Target) CanMatch() bool {
+	_, single := t.client.(*goredis.Client)
+	return single && t.expires < 0
+}
+
+// Match implements record.Matcher: one pipeline on a connection of its own, its
+// replies compared where they lie.
+func (t *Target) Match(ctx context.Context, b *record.Block, fields []int, high record.Version, same []bool) error {
+	client, ok := t.client.(*goredis.Client)
+	if !ok {
+		return fmt.Errorf("match in Redis: %w", errBulk)
+	}
+	m := matching{
+		t: t, block: b, fields: fields, same: same[:b.Rows()], high: high.AppendText32(nil),
+		row: make(record.Record, b.Fields),
+	}
+	clear(m.same)
+	conn, err := t.bulk.take(ctx, client.Options())
+	if err != nil {
+		return fmt.Errorf("match in Redis: %w", because(ctx, err))
+	}
+	if err := conn.during(ctx, func() error { return m.on(conn) }); err != nil {
+		_ = conn.Close()
+		return fmt.Errorf("match in Redis: %w", err)
+	}
+	t.bulk.give(conn)
+	return nil
+}
+
+// matching is one block's comparison.
+type matching struct {
+	t      *Target
+	block  *record.Block
+	fields []int
+	high   []byte
+	same   []bool
+	row    record.Record // of texts that lie in the block
+	sent   []int32       // rows
+	name   []byte
+	want   []byte
+}
+
+func (m *matching) on(c *bulkConn) error {
+	reader := m.t.codec.matcher(m.fields)
+	for i := range m.same {
+		m.at(i)
+		name, ok := m.t.template.appendName(m.name[:0], m.t.schema, m.row)
+		if m.name = name; !ok {
+			continue // whoever reads it in the slow way says why
+		}
+		c.out = reader.ask(c.out, name)
+		m.sent = append(m.sent, int32(i)) //nolint:gosec // of a block
+	}
+	if err := c.flush(); err != nil {
+		return err
+	}
+	for _, i := range m.sent {
+		m.at(int(i))
+		same, err := reader.answered(c, m)
+		if err != nil {
+			return err
+		}
+		m.same[i] = same
+	}
+	return nil
+}
+
+// at points row's texts into the block.
+func (m *matching) at(row int) {
+	for f := range m.row {
+		m.row[f] = record.NullValue
+		if text, present := m.block.Cell(row, f); present {
+			m.row[f] = record.TextValue(unsafe.String(unsafe.SliceData(text), len(text))) //nolint:gosec // until the block is given back
+		}
+	}
+}
+
+// known tells that a version is one that legacy has given by now.
+func (m *matching) known(version []byte) bool {
+	if len(version) != record.VersionDigits || bytes.Compare(version, m.high) > 0 {
+		return false
+	}
+	return isVersion(unsafe.String(unsafe.SliceData(version), len(version))) //nolint:gosec // not kept
+}
+
+// matcher asks for records and compares them with rows.
+type matcher interface {
+	ask(dst, name []byte) []byte
+	// answered reads one reply whole, whatever it says. The error is the connection's.
+	answered(c *bulkConn, m *matching) (same bool, err error)
+}
+
+// hashMatcher reads the version and the fields that matter.
+type hashMatcher struct {
+	head, tail []byte
+	fields     []int
+}
+
+func (h *hashCodec) matcher(fields []int) matcher {
+	m := &hashMatcher{fields: fields}
+	m.head = fmt.Appendf(nil, "*%d\r\n$5\r\nHMGET\r\n", 3+len(fields))
+	m.tail = appendBulk(nil, h.reserved)
+	for _, f := range fields {
+		m.tail = appendBulk(m.tail, h.names[f])
+	}
+	return m
+}
+
+func (h *hashMatcher) ask(dst, name []byte) []byte {
+	return append(appendBulk(append(dst, h.head...), name), h.tail...)
+}
+
+func (h *hashMatcher) answered(c *bulkConn, m *matching) (bool, error) {
+	kind, n, err := c.header()
+	if err != nil || kind == '-' {
+		return false, err
+	}
+	if kind != '*' || n != 1+len(h.fields) {
+		return false, errBulk
+	}
+	same := true
+	for i := range n {
+		kind, size, err := c.header()
+		if err != nil {
+			return false, err
+		}
+		if kind != '$' {
+			return false, errBulk
+		}
+		var text []byte
+		if size >= 0 {
+			if text, err = c.text(size); err != nil {
+				return false, err
+			}
+		}
+		switch {
+		case !same:
+		case i == 0:
+			same = m.known(text)
+		default:
+			want := &m.row[h.fields[i-1]]
+			same = (size >= 0) == (want.State == record.Present) && string(text) == want.Text
+		}
+	}
+	return same, nil
+}
+
+// jsonMatcher reads the document, which is as migrator writes it or is looked at again.
+type jsonMatcher struct {
+	codec *jsonCodec
+	all   bool
+}
+
+func (c *jsonCodec) matcher(fields []int) matcher {
+	return &jsonMatcher{codec: c, all: len(fields) == len(c.schema.Fields)}
+}
+
+func (j *jsonMatcher) ask(dst, name []byte) []byte {
+	return appendBulk(append(dst, "*2\r\n$3\r\nGET\r\n"...), name)
+}
+
+func (j *jsonMatcher) answered(c *bulkConn, m *matching) (bool, error) {
+	kind, n, err := c.header()
+	if err != nil || kind == '-' {
+		return false, err
+	}
+	if kind != '$' {
+		return false, errBulk
+	}
+	if n < 0 {
+		return false, nil
+	}
+	text, err := c.text(n)
+	head := len(j.codec.head)
+	if err != nil || !j.all || n < head+record.VersionDigits || string(text[:head]) != j.codec.head {
+		return false, err
+	}
+	version := text[head : head+record.VersionDigits]
+	if !m.known(version) {
+		return false, nil
+	}
+	if m.want, err = j.codec.encode(m.want[:0], version, m.row); err != nil {
+		return false, nil //nolint:nilerr // the slow way says what it is
+	}
+	return bytes.Equal(m.want, text), nil
+}

@@ -1,0 +1,123 @@
+package storetest
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stranglerfig/migrator/record"
+)
+
+// testMatch: what Match calls the same is the same, in every way in which a record
+// can differ; what it is asked of last is whole.
+func testMatch(t *testing.T, h TargetHarness) {
+	bench := simpleBench(t, h)
+	m, ok := bench.target.(record.Matcher)
+	if !ok || !m.CanMatch() {
+		t.Skip("this target has no Match")
+	}
+	high := at(100)
+	all := []int{0, 1, 2, 3}
+	row := func(name string) record.Record {
+		return record.Record{{}, text(name), text("1.50"), record.NullValue}
+	}
+	type expected struct {
+		what   string
+		legacy record.Record // zero: a usual one
+		same   bool
+	}
+	big := strings.Repeat("0123456789abcdef", 40_000)
+	cases := []expected{
+		{what: "the same", same: true},
+		{what: "the same, empty text", legacy: row(""), same: true},
+		{what: "the same, odd bytes", legacy: row("a\r\nb\x00$3\r\n"), same: true},
+		{what: "the same, 640 kB", legacy: row(big), same: true},
+		{what: "another last byte of 640 kB", legacy: row(big[1:] + "!")},
+		{what: "missing"},
+		{what: "deleted"},
+		{what: "another text"},
+		{what: "another length"},
+		{what: "NULL in the target"},
+		{what: "NULL in legacy"},
+		{what: "another version, known", same: true},
+		{what: "the highest version", same: true},
+		{what: "a newer version than the highest"},
+		{what: "a newer era"},
+		{what: "the last one", same: true},
+	}
+	b := new(record.Block)
+	b.Reset(len(all))
+	for i := range cases {
+		c := &cases[i]
+		if c.legacy == nil {
+			c.legacy = row("a name")
+		}
+		key := keyOf(i)
+		c.legacy[0] = text(string(key))
+		w := record.Write{Key: key, Record: slices.Clone(c.legacy), Version: at(7)}
+		switch c.what {
+		case "another last byte of 640 kB":
+			w.Record[1] = text(big[1:] + "?")
+		case "another text":
+			w.Record[1] = text("a nama")
+		case "another length":
+			w.Record[1] = text("a nam")
+		case "NULL in the target":
+			w.Record[1] = record.NullValue
+		case "NULL in legacy":
+			c.legacy[1] = record.NullValue
+		case "another version, known":
+			w.Version.LSN = 8
+		case "the highest version":
+			w.Version = high
+		case "a newer version than the highest":
+			w.Version.LSN = high.LSN + 1
+		case "a newer era":
+			w.Version = record.Version{Era: 2}
+		case "deleted":
+			w = record.Write{Key: key, Deleted: true, Version: w.Version}
+		}
+		if c.what != "missing" {
+			bench.apply(w)
+		}
+		for _, v := range c.legacy {
+			if v.State == record.Present {
+				b.Add(append(b.Buffer(), v.Text...))
+			} else {
+				b.AddNull()
+			}
+		}
+	}
+	same := make([]bool, b.Rows())
+	check := func(why string, fields []int, must bool, want func(c expected) bool) {
+		t.Helper()
+		for i := range same {
+			same[i] = true // Match must say no itself
+		}
+		if err := m.Match(t.Context(), b, fields, high, same); err != nil {
+			t.Fatal(err)
+		}
+		for i, c := range cases {
+			if same[i] && !want(c) {
+				t.Errorf("%s, %s: the same", why, c.what)
+			}
+			if !same[i] && c.same && must {
+				t.Errorf("%s, %s: not the same", why, c.what)
+			}
+		}
+	}
+	check("all fields", all, true, func(c expected) bool { return c.same })
+	// A target may say nothing where not all fields matter, but nothing wrong.
+	check("without the name", []int{0, 2, 3}, false, func(c expected) bool {
+		return c.same || strings.Contains(c.what, "another") || strings.Contains(c.what, "NULL")
+	})
+	for i, spoil := range map[int]func(*testing.T, record.Target, record.Key){
+		0: h.Foreign, 1: h.Damage, slices.IndexFunc(cases, func(c expected) bool { return c.what == "missing" }): h.WrongType,
+	} {
+		if spoil != nil {
+			spoil(t, bench.target, keyOf(i))
+			cases[i].same = false
+		}
+	}
+	check("after damage", all, true, func(c expected) bool { return c.same })
+}
