@@ -46,7 +46,7 @@ type command struct {
 func (t *Target) send(ctx context.Context, commands []*command) {
 	todo := commands
 	pause, began := firstPause, time.Now()
-	for attempt := 0; ; attempt++ {
+	for attempt := 0; ; {
 		t.round(ctx, todo)
 		var again []*command
 		for _, c := range todo {
@@ -60,7 +60,8 @@ func (t *Target) send(ctx context.Context, commands []*command) {
 		if len(again) == 0 {
 			return
 		}
-		if !allUnknownScript(again) {
+		if !allUnknownScript(again) { // a script to be taught is no attempt: that ends with its text
+			attempt++
 			if t.cluster != nil {
 				t.cluster.ReloadState(ctx)
 			}
