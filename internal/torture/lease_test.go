@@ -15,7 +15,7 @@ import (
 	"github.com/stranglerfig/migrator/phases"
 )
 
-const few = 12 // keys, for a fault by hand
+const few = 8 // keys, for a fault by hand
 
 // TestTortureFrozenReader is one fault by hand: an instance that reads the target
 // is stopped for longer than its lease, the fleet moves back without it, a write

@@ -6,6 +6,9 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
 	"testing"
 
 	"github.com/redis/go-redis/v9"
@@ -31,5 +34,25 @@ func TestMain(m *testing.M) {
 		return
 	}
 	redis.SetLogger(silent{})
-	testenv.Main(m)
+	dir, err := os.MkdirTemp("", "migrator-torture-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	program = sync.OnceValues(func() (string, error) { return build(dir) })
+	code := testenv.Run(m)
+	_ = os.RemoveAll(dir)
+	os.Exit(code)
+}
+
+// program builds migrator, once for all worlds, and says where it is.
+var program func() (string, error)
+
+func build(dir string) (string, error) {
+	path := filepath.Join(dir, "migrator")
+	out, err := exec.Command("go", "build", "-o", path, "../../cmd/migrator").CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("build migrator: %w\n%s", err, out)
+	}
+	return path, nil
 }

@@ -6,7 +6,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -16,19 +15,8 @@ import (
 
 // shape is the kind of world that a run has.
 type shape struct {
-	policy  dual.Policy // on_target_failure
-	target  string      // redis or postgres
-	program string      // migrator, if it is built already
-}
-
-// build builds migrator.
-func build(ctx context.Context, dir string) (program string, err error) {
-	program = filepath.Join(dir, "migrator")
-	out, err := exec.CommandContext(ctx, "go", "build", "-o", program, "../../cmd/migrator").CombinedOutput()
-	if err != nil {
-		return "", fmt.Errorf("build migrator: %w\n%s", err, out)
-	}
-	return program, nil
+	policy dual.Policy // on_target_failure
+	target string      // redis or postgres
 }
 
 func (s shape) String() string { return fmt.Sprintf("policy=%s/target=%s", s.policy, s.target) }

@@ -60,12 +60,10 @@ func newWorld(t *testing.T, kind shape, instances int) *world {
 		t.Fatal(err)
 	}
 	var group errgroup.Group
-	if w.program = kind.program; w.program == "" {
-		group.Go(func() (err error) {
-			w.program, err = build(t.Context(), w.dir)
-			return err
-		})
-	}
+	group.Go(func() (err error) {
+		w.program, err = program()
+		return err
+	})
 	// What a killed server has acknowledged it still has: Redis says so after fsync.
 	w.legacy = &machine{server: testenv.Postgres(t), name: "legacy"}
 	w.fleet = &machine{server: testenv.Postgres(t), name: "the state database"}
