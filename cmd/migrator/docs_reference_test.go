@@ -108,7 +108,14 @@ func settingsReference() string {
 	t := reflect.TypeFor[settings]()
 	for i := range t.NumField() {
 		name := t.Field(i).Tag.Get("mapstructure")
-		flag, def, meaning := "", "", "the state database's URL; no flag, since command lines are public"
+		flag, def, meaning := "", "", map[string]string{
+			"state_url":         "the state database's URL; no flag, since command lines are public",
+			"alerts_token":      "bearer token that lets an Alertmanager send alerts to serve; no flag, since command lines are public",
+			"alerts_token_file": "file that holds that token; without either serve takes no alerts",
+		}[name]
+		if t.Field(i).Type.Kind() != reflect.Bool && meaning == "" && flags.Lookup(strings.ReplaceAll(name, "_", "-")) == nil {
+			panic("say what the setting " + name + " is for")
+		}
 		if f := flags.Lookup(strings.ReplaceAll(name, "_", "-")); f != nil {
 			flag, meaning = "`--"+f.Name+"`", f.Usage
 			if f.DefValue != "" && f.DefValue != "false" {

@@ -177,7 +177,7 @@ func (c *cli) explain(ctx context.Context, store *state.Store, name string, filt
 		return err
 	}
 	if len(found) == 0 {
-		return usagef("%s has not been looked at; try: migrator gate list --evaluate", filter.Name)
+		return usagef("%s has not been looked at, or is off; try: migrator gate list --evaluate", filter.Name)
 	}
 	x := explained{Gate: filter.Name, Evaluation: found[0], History: append([]phases.Evaluation{}, found[1:]...)}
 	again, err := judge.Again(x.Evaluation)

@@ -133,7 +133,12 @@ func TestJSONContract(t *testing.T) {
 phases:
   dual_read: {steps: [100], over: 14d}
   cutover: {steps: [100], over: 2d}
-gates: {off: a test without traffic}
+gates:
+  consistency: {off: a test without traffic}
+  shadow_writes: {off: a test without traffic}
+  target_reads: {off: a test without traffic}
+  added_latency: {off: a test without traffic}
+  custom: [{name: smoke, command: ["true"], before: [cutover]}]
 writing: {not_after: 1s}
 reconcile: {pause: 10ms}
 `)
@@ -253,7 +258,7 @@ func (a *audit) scenario() {
 	a.expect(exitDone, "reconcile", "show", "1")
 	a.expect(exitError, "reconcile", "show", "999")
 	a.expect(exitNotYet, "gate", "list", "--evaluate")
-	a.expect(exitDone, "gate", "explain", "consistency")
+	a.expect(exitDone, "gate", "explain", "smoke")
 	a.expect(exitUsage, "gate", "explain", "nosuch")
 	a.expect(exitUsage, "gate", "explain")
 	a.expect(exitDone, "trigger", "list")

@@ -9,7 +9,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/stranglerfig/migrator/control"
-	"github.com/stranglerfig/migrator/judge"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/record"
 	"github.com/stranglerfig/migrator/spec"
@@ -188,7 +187,7 @@ func (j *job) close() {
 func (c *cli) controller(store *state.Store, m *spec.Migration, j *job) *control.Controller {
 	ctl := &control.Controller{
 		State: store, Migration: m.Name, Settings: m.Settings(),
-		Judge:       &judge.Judge{State: store, Migration: m.Name, Settings: m.Settings()},
+		Judge:       c.judge(store, m),
 		FenceBudget: fenceBudget(m), LockTimeout: lockTimeout(m),
 		Report: func(s string) { c.note("%s", s) },
 	}
