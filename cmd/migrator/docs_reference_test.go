@@ -29,6 +29,7 @@ func exitCodes() map[string]map[int]string {
 		"migrator doctor":         {exitUsage: refused},
 		"migrator demo":           {exitError: "an acknowledged write was lost, or a read was stale"},
 		"migrator phase advance":  {exitNotYet: "a gate holds, or the fleet has not acknowledged the step within `--settle`"},
+		"migrator gate list":      {exitNotYet: "a gate before the next step holds"},
 		"migrator phase rollback": {exitNotYet: unsettled},
 		"migrator rollback":       {exitNotYet: unsettled},
 		"migrator backfill run":   {exitNotYet: "the migration is not ready for it, or another backfill is running"},

@@ -35,8 +35,7 @@ func newGateList(c *cli) *cobra.Command {
 		Short: "List the gates before the next step and the next phase, with the newest look at each",
 		Long: `Lists the gates before the next step, and on a ramp those before the next phase too:
 what the newest look at each found, the bound beside its limit, how many samples that
-rests on, and when it will be open if all goes on as now. Exits with 8 while one
-before the next step is closed.`,
+rests on, and when it will be open if all goes on as now.`,
 		Args: maybeName,
 		RunE: c.withState(func(ctx context.Context, store *state.Store, name string) error {
 			m, err := appliedSettings(ctx, store, name)
