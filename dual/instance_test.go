@@ -174,6 +174,28 @@ func TestLowerEpochIsRefused(t *testing.T) {
 	})
 }
 
+// TestAnotherRouteOfTheSameEpochIsRefused: a state that was restored and moved on
+// gives epochs a second time. Only one that is higher than both is followed.
+func TestAnotherRouteOfTheSameEpochIsRefused(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(phases.Route{Phase: phases.Grace, Epoch: 9})
+		p := newParty(t, f, newTarget(), newLegacy(), adjust{})
+		settle()
+		f.do(func() { f.route = phases.Route{Phase: phases.DualRead, Percent: phases.All, Epoch: 9} })
+		tick(30 * time.Second)
+		if s := p.Stats(); p.Route().Phase != phases.Grace || s.RefusedRoutes == 0 || !p.Lapsed() {
+			t.Fatalf("route %v, refused %d, lapsed %v", p.Route(), s.RefusedRoutes, p.Lapsed())
+		}
+		f.do(func() { f.route.Epoch = 10 })
+		tick(30 * time.Second)
+		if p.Route().Phase != phases.DualRead || p.Lapsed() {
+			t.Fatalf("route %v, lapsed %v", p.Route(), p.Lapsed())
+		}
+		_ = p.stop()
+	})
+}
+
 func TestLapsedInstanceJoinsAnewInThePlaceOfItsOldLease(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

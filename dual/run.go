@@ -177,9 +177,15 @@ func (i *Instance) rejoin(ctx context.Context) (Grant, error) {
 // take the instance to a route that others have left.
 func (i *Instance) accept(g *Grant) error {
 	err := acceptable(g)
-	if held := i.Route(); err == nil && g.Route.Epoch < held.Epoch {
+	switch held := i.Route(); {
+	case err != nil:
+	case g.Route.Epoch < held.Epoch:
 		err = fmt.Errorf("the state says epoch %d, this instance has been at %d: the state has lost transactions; try: migrator doctor", g.Route.Epoch, held.Epoch)
 		i.witness(held)
+	case g.Route.Epoch == held.Epoch && g.Route != held:
+		// It lost transactions and went on. To take this route for the one held would be
+		// to acknowledge it while operations of the other are under way.
+		err = fmt.Errorf("the state says that epoch %d is %s, this instance has it as %s: the state has lost transactions; try: migrator rollback, which begins another epoch", g.Route.Epoch, g.Route, held)
 	}
 	if err != nil {
 		i.count.refusedRoutes.Add(1)
