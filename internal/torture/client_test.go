@@ -12,7 +12,8 @@ import (
 	"time"
 )
 
-// client makes one operation after the other, on any instance.
+// client makes one operation after the other, three of four on one instance while
+// that runs: else all of them would soon wait for the one that is frozen.
 type client struct {
 	w       *world
 	number  int
@@ -33,6 +34,9 @@ func newClient(w *world, seed uint64, number, keys int) *client {
 func (c *client) run(ctx context.Context) error {
 	for pause(ctx, time.Duration(5+c.random.IntN(20))*time.Millisecond) {
 		s := c.w.instances[c.random.IntN(len(c.w.instances))]
+		if home := c.w.instances[c.number%len(c.w.instances)]; c.number%4 != 0 && home.url.Load() != nil {
+			s = home
+		}
 		key, dice := c.random.IntN(c.keys), c.random.IntN(100)
 		switch {
 		case dice < 55:

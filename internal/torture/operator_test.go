@@ -98,6 +98,9 @@ func (o *operator) forward(ctx context.Context) {
 		return
 	}
 	o.evict(ctx, e.Fleet)
+	if e.Latch != nil {
+		o.does(ctx, "phase acknowledge --reason torture")
+	}
 	at := e.Standing.Route
 	switch at.Phase {
 	case phases.Lifting, phases.Returning:

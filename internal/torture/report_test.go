@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"math"
 	"os"
 	"slices"
 	"strings"
@@ -19,6 +20,7 @@ type report struct {
 	Seconds float64 `json:"seconds"` // of operations among faults: what comes after is not counted
 
 	Operations      int            `json:"operations"`
+	Stormy          int            `json:"operations_among_faults"` // of these; the rest between two storms
 	OperationsBy    map[string]int `json:"operations_by_kind_and_outcome"`
 	Faults          int            `json:"faults"`
 	FaultsBy        map[string]int `json:"faults_by_kind"`
@@ -70,10 +72,10 @@ const (
 // lacks says why the run proves too little; share is of what is asked of a long one.
 func (r *report) lacks(share float64) (all []string) {
 	minutes := r.Seconds / 60 * share
-	if want := int(minutes * operationsPerMinute); r.Operations < want {
+	if want := int(math.Ceil(minutes * operationsPerMinute)); r.Operations < want {
 		all = append(all, fmt.Sprintf("%d operations, want %d", r.Operations, want))
 	}
-	if want := int(minutes * faultsPerMinute); r.Faults < want {
+	if want := int(math.Ceil(minutes * faultsPerMinute)); r.Faults < want {
 		all = append(all, fmt.Sprintf("%d faults, want %d", r.Faults, want))
 	}
 	if n := r.OperationsBy[string(put)+" "+string(done)]; n < r.Operations/10 {
@@ -101,7 +103,7 @@ func (r *report) String() string {
 	}
 	fmt.Fprintf(&b, "torture, on_target_failure: %s, %d rounds, %s\n", r.Policy, len(r.Rounds), time.Duration(r.Seconds*float64(time.Second)).Round(time.Second))
 	line("seeds", "%s", strings.Join(seeds, ", "))
-	line("operations", "%d: %s", r.Operations, counted(r.OperationsBy))
+	line("operations", "%d, of which %d ended among faults; the way there and the end included: %s", r.Operations, r.Stormy, counted(r.OperationsBy))
 	line("faults", "%d: %s", r.Faults, counted(r.FaultsBy))
 	line("commands", "%s", counted(r.Commands))
 	line("moves", "%s", counted(r.Moves))

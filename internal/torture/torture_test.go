@@ -151,7 +151,7 @@ func (w *world) torture(seed uint64, d time.Duration, all *report) {
 	glances.Go(func() error { return w.glance(glancing) })
 	many := clients
 	if d < longest {
-		many = 6 // other tests run too
+		many = 12 // other tests run too
 	}
 	for n := range many {
 		serving.Go(func() error { return newClient(w, seed, n, keys).run(traffic) })
@@ -165,7 +165,7 @@ func (w *world) torture(seed uint64, d time.Duration, all *report) {
 	for wave := uint64(0); ctx.Err() == nil; wave++ {
 		// Each wave draws anew, whatever became of the one before.
 		moves.random, breaks.random = newRandom(seed, 10+2*wave), newRandom(seed, 11+2*wave)
-		w.wave(ctx, moves, breaks, began, d < longest && wave == 0)
+		all.Stormy += w.wave(ctx, moves, breaks, began, d < longest && wave == 0)
 	}
 	all.Seconds += time.Since(began).Seconds()
 	all.Operations += w.history.len() - before
@@ -196,7 +196,8 @@ func (w *world) torture(seed uint64, d time.Duration, all *report) {
 // wave goes to a phase in peace, measures there what a rollback and a dead target
 // cost, and then breaks things for some seconds: longer on a machine that is slow
 // at all the rest, until there were faults enough. In a hurry it measures nothing.
-func (w *world) wave(ctx context.Context, moves *operator, breaks *faults, began time.Time, hurry bool) {
+// It returns how many operations ended while things broke.
+func (w *world) wave(ctx context.Context, moves *operator, breaks *faults, began time.Time, hurry bool) int {
 	const c, g = phases.Cutover, phases.Grace
 	destinations := []phases.Phase{phases.ShadowWrite, phases.DualRead, c, c, c, c, g, g, g, g, phases.Retain, phases.Retain}
 	to := destinations[moves.random.IntN(len(destinations))]
@@ -230,6 +231,7 @@ func (w *world) wave(ctx context.Context, moves *operator, breaks *faults, began
 		}
 	}
 	w.story.tell("run", "faults begin")
+	before := w.history.len()
 	bounded, cancel := context.WithCancel(ctx)
 	defer cancel()
 	moves.faults = true
@@ -245,6 +247,7 @@ func (w *world) wave(ctx context.Context, moves *operator, breaks *faults, began
 	if err := breaking.Wait(); err != nil {
 		w.t.Errorf("a fault: %v", err)
 	}
+	return w.history.len() - before
 }
 
 func (w *world) deploy() {
