@@ -207,18 +207,19 @@ func (w *world) wave(ctx context.Context, moves *operator, breaks *faults, began
 		die = w.cutTarget
 	}
 	moves.faults = false
-	if hurry {
-		to, storm = phases.Cutover, longest
-	}
 	late := func() bool {
 		return float64(breaks.made) < 1.4*faultsPerMinute*(time.Since(began)-10*time.Second).Minutes()
 	}
-	way, arrive := context.WithCancel(ctx)
-	if late() {
-		way, arrive = context.WithTimeout(ctx, 5*time.Second) // the storm finds it wherever it is
+	if hurry {
+		storm = longest // wherever it is
+	} else {
+		way, arrive := context.WithCancel(ctx)
+		if late() {
+			way, arrive = context.WithTimeout(ctx, 5*time.Second) // the storm finds it on its way
+		}
+		moves.walk(way, to)
+		arrive()
 	}
-	moves.walk(way, to)
-	arrive()
 	if !hurry && !late() && w.timeRollback(ctx, false) {
 		moves.walk(ctx, phases.Cutover)
 		if _, ok := w.targetRead(ctx); ok && ctx.Err() == nil {
