@@ -57,7 +57,6 @@ func (s *Sketch) Quantile(q float64) (time.Duration, bool) {
 	return value(s.ranked(max(1, uint64(math.Ceil(q*float64(s.total)))))), true
 }
 
-// ranked returns the bucket of the rank-th smallest duration, 1 ≤ rank ≤ Count.
 // Limits bound the duration of a rank, counted from 1 at the shortest; high is the
 // largest Duration where the sketch can't tell.
 func (s *Sketch) Limits(rank uint64) (low, high time.Duration) {
@@ -68,6 +67,7 @@ func (s *Sketch) Limits(rank uint64) (low, high time.Duration) {
 	return time.Duration(math.Floor(from)), time.Duration(math.Ceil(to))
 }
 
+// ranked returns the bucket of the rank-th smallest duration, 1 ≤ rank ≤ Count.
 func (s *Sketch) ranked(rank uint64) int {
 	for i, n := range s.counts {
 		if rank <= n {

@@ -52,7 +52,6 @@ func renderInt(dst, raw []byte) ([]byte, error) {
 	return strconv.AppendInt(dst, n, 10), nil
 }
 
-//nolint:gosec // the sign is the type's
 func readInt(raw []byte) (int64, bool) {
 	switch len(raw) {
 	case 2:
@@ -104,7 +103,7 @@ func renderNumeric(dst, raw []byte) ([]byte, error) {
 		return dst, errForm
 	}
 	count := int(binary.BigEndian.Uint16(raw))
-	weight := int(int16(binary.BigEndian.Uint16(raw[2:]))) //nolint:gosec // it has a sign
+	weight := int(int16(binary.BigEndian.Uint16(raw[2:])))
 	sign, scale := binary.BigEndian.Uint16(raw[4:]), int(binary.BigEndian.Uint16(raw[6:]))
 	digits := raw[8:]
 	if len(digits) != 2*count {

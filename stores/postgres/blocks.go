@@ -93,7 +93,7 @@ func (r *blockReader) row(p []byte) ([]byte, error) {
 	if len(p) < 2 {
 		return nil, errCopy
 	}
-	count := int16(binary.BigEndian.Uint16(p)) //nolint:gosec // -1 ends the stream
+	count := int16(binary.BigEndian.Uint16(p)) // -1 ends the stream
 	p = p[2:]
 	if count == -1 {
 		return nil, nil
@@ -105,7 +105,7 @@ func (r *blockReader) row(p []byte) ([]byte, error) {
 		if len(p) < 4 {
 			return nil, errCopy
 		}
-		size := int32(binary.BigEndian.Uint32(p)) //nolint:gosec // -1 is NULL
+		size := int32(binary.BigEndian.Uint32(p)) // -1 is NULL
 		p = p[4:]
 		if size == -1 {
 			r.block.AddNull()

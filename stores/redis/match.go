@@ -67,7 +67,7 @@ func (m *matching) on(c *bulkConn) error {
 			continue // whoever reads it in the slow way says why
 		}
 		c.out = reader.ask(c.out, name)
-		m.sent = append(m.sent, int32(i)) //nolint:gosec // of a block
+		m.sent = append(m.sent, int32(i))
 	}
 	if err := c.flush(); err != nil {
 		return err
@@ -114,12 +114,12 @@ type hashMatcher struct {
 	fields     []int
 }
 
-func (h *hashCodec) matcher(fields []int) matcher {
+func (c *hashCodec) matcher(fields []int) matcher {
 	m := &hashMatcher{fields: fields}
 	m.head = fmt.Appendf(nil, "*%d\r\n$5\r\nHMGET\r\n", 3+len(fields))
-	m.tail = appendBulk(nil, h.reserved)
+	m.tail = appendBulk(nil, c.reserved)
 	for _, f := range fields {
-		m.tail = appendBulk(m.tail, h.names[f])
+		m.tail = appendBulk(m.tail, c.names[f])
 	}
 	return m
 }
