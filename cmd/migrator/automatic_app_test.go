@@ -82,6 +82,7 @@ func newWatched(t *testing.T, rest string, delay time.Duration) *watched {
 		t.Fatal(err)
 	}
 	m.Legacy.URL, m.Target.URL = w.wire("legacy", o.legacy, delay), w.wire("target", o.target, delay)
+	m.Target.URL += "?pool_size=100" // over a slow wire, reads would wait for a connection rather than for Redis
 	w.app = deploy(t, m, o.state)
 	return w
 }
