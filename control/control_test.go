@@ -71,6 +71,33 @@ func TestRollbackOvertakesAnUnsettledAdvance(t *testing.T) {
 	b.check(b.controller().AwaitSettled(b.ctx, time.Second))
 }
 
+// TestRollbackOvertakesAStepTakenMeanwhile: whoever steps forward between an
+// operator's look and his commit doesn't make the rollback fail.
+func TestRollbackOvertakesAStepTakenMeanwhile(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.walk(phases.DualRead)
+	b.interlocked()
+	b.walk(phases.Cutover)
+	errs := make(chan error, 1)
+	reached, wake := b.frozen(newFreezer(1, false), func(c *control.Controller) error {
+		_, err := c.Rollback(context.Background(), control.Rollback{Reason: "an emergency"})
+		errs <- err
+		return err
+	})
+	if !reached {
+		t.Fatal("the rollback ended before its transition")
+	}
+	b.walk(phases.Grace)
+	wake()
+	b.check(<-errs)
+	st, err := b.state.Standing(b.ctx, "items")
+	b.check(err)
+	if st.Route.Phase != phases.DualRead || st.LastReason != "an emergency" {
+		t.Errorf("ended in %s, %q", st.Route, st.LastReason)
+	}
+}
+
 // TestRollbackWaitsForWhatMustNotRunBesideIt: from dual-read on to shadow-write,
 // while an instance may still read the target in cutover.
 func TestRollbackWaitsForWhatMustNotRunBesideIt(t *testing.T) {

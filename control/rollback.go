@@ -104,6 +104,9 @@ func (c *Controller) back(ctx context.Context, from, to phases.Route, reason str
 				return phases.Move{}, errors.New("there is no way back from retain: the description says retain.reversible: false, so what was written since the fence is not journalled")
 			}
 			m := phases.Move{From: from, To: to, Cause: phases.CauseRollback, Reason: reason}
+			if overtakes(to, e.Standing.Route) {
+				m.From = e.Standing.Route
+			}
 			if to.Phase.Passing() {
 				m.Attempt = e.Standing.Attempt
 			}
@@ -121,6 +124,19 @@ func (c *Controller) back(ctx context.Context, from, to phases.Route, reason str
 			return phases.Route{}, err
 		}
 	}
+}
+
+// overtakes tells that the move leads back from the present route too: whoever took
+// a step forward meanwhile (the daemon, on a ramp) must not make a rollback fail.
+func overtakes(to, present phases.Route) bool {
+	if to.Phase.Passing() || present.Phase.Passing() {
+		return false
+	}
+	if to.Phase == present.Phase {
+		return to.Percent < present.Percent
+	}
+	path, err := phases.RollbackPath(present, to.Phase)
+	return err == nil && len(path) == 1
 }
 
 // heldByLapsed says what to do about an instance that nobody can wait for.
