@@ -104,14 +104,14 @@ func TestReclaimBehindAForgottenFenceBringsEveryWriteBack(t *testing.T) {
 	}
 }
 
-// follow renews as an instance does that keeps up, until it is in the phase.
+// follow renews as an instance does that keeps up, until it has come to the phase by a move.
 func (b *bench) follow(f *state.Fleet, grant dual.Grant, until phases.Phase) error {
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	acknowledged := grant.Route.Epoch
 	for range tick.C {
 		g, err := f.Renew(b.ctx, grant.Lease, acknowledged)
-		if err != nil || g.Route.Phase == until && acknowledged == g.Route.Epoch {
+		if err != nil || g.Route.Phase == until && g.Route.Epoch > grant.Route.Epoch && acknowledged == g.Route.Epoch {
 			return err
 		}
 		acknowledged = g.Route.Epoch
