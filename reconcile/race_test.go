@@ -154,7 +154,7 @@ func TestConstantWritesAreNeverReportedFalsely(t *testing.T) {
 	backfill(t, p)
 	rc, ledger := reconciler(p)
 	w := &writer{t: t, p: p, ledger: ledger, delay: notAfter * 3 / 4, late: 100}
-	ctx, stop := context.WithTimeout(t.Context(), 5*time.Second)
+	ctx, stop := context.WithTimeout(t.Context(), 30*time.Second)
 	defer stop()
 	var all sync.WaitGroup
 	all.Go(func() {
