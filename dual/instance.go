@@ -159,9 +159,7 @@ func (i *Instance) reached() int64 {
 		h := i.retired[0]
 		i.retired = i.retired[1:]
 		i.past.add(h)
-		if i.windows.to != nil {
-			i.over = append(i.over, h)
-		}
+		i.over = append(i.over, h)
 	}
 	if len(i.retired) > 0 {
 		return i.retired[0].route.Epoch

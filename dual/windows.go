@@ -29,6 +29,9 @@ type windows struct {
 	sequence    int64
 	began       time.Duration // by the instance's clock
 	waiting     []window
+
+	summed sync.Mutex // of its own: who reads the sum must not wait for the state
+	sum    evidence.Bucket
 }
 
 type window struct {
@@ -41,11 +44,20 @@ func (w *windows) init(f Fleet, now time.Duration) {
 	w.incarnation, w.began = rand.Text(), now
 }
 
-// observe hands in windows of counts until ctx ends.
+// Observed is all that the instance has counted and timed since it joined, up to the
+// last window that ended (Config.HandIn), no series twice. Counts and sketches only
+// grow; they are the caller's own. It needs Run, and no Observer.
+func (i *Instance) Observed() []evidence.Count {
+	w := &i.windows
+	var all evidence.Bucket
+	w.summed.Lock()
+	defer w.summed.Unlock()
+	all.Add(w.sum.Counts)
+	return all.Counts
+}
+
+// observe ends windows of counts, and hands them in, until ctx ends.
 func (i *Instance) observe(ctx context.Context) {
-	if i.windows.to == nil {
-		return
-	}
 	ticker := time.NewTicker(i.set.HandIn)
 	defer ticker.Stop()
 	for {
@@ -61,9 +73,6 @@ func (i *Instance) observe(ctx context.Context) {
 // handIn ends the present windows and sends all that wait.
 func (i *Instance) handIn(ctx context.Context) {
 	w := &i.windows
-	if w.to == nil {
-		return
-	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	i.cut()
@@ -99,6 +108,12 @@ func (i *Instance) cut() {
 		h.windowReads, h.windowWrites = begunReads, begunWrites
 		counts := h.counts()
 		if len(counts) == 0 {
+			continue
+		}
+		w.summed.Lock()
+		w.sum.Add(counts)
+		w.summed.Unlock()
+		if w.to == nil {
 			continue
 		}
 		w.sequence++

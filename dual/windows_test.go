@@ -345,3 +345,70 @@ func TestWindowsAreOfOneEpochAndOneConfigurationEach(t *testing.T) {
 		}
 	})
 }
+
+func TestAnInstanceTellsAllThatItCountedSinceItJoined(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(route(phases.Legacy))
+		p := newParty(t, f, newTarget(), newLegacy(), adjust{})
+		settle()
+		if got := p.Observed(); len(got) != 0 {
+			t.Fatalf("before the first window: %v", got)
+		}
+		tick(windowLength) // so little traffic is timed, all of it
+		var before, timed uint64
+		for _, phase := range []phases.Phase{phases.ShadowWrite, phases.DualRead, phases.ShadowWrite} {
+			p.mustPut(1, 1)
+			_ = p.get(1)
+			f.move(phase, 0)
+			settle()
+			tick(windowLength)
+			reads := served(evidence.Read, evidence.Legacy)
+			n := evidence.N([]evidence.Bucket{{Counts: p.Observed()}}, reads)
+			if n != before+1 {
+				t.Fatalf("%d reads in %s, want %d", n, phase, before+1)
+			}
+			before = n
+			for _, c := range p.Observed() { // the caller's own: to spoil it spoils nothing
+				if c.Series == reads {
+					timed = c.Latency.Count()
+					c.Latency.Merge(c.Latency)
+				}
+			}
+		}
+		if timed != before {
+			t.Errorf("%d of %d reads are timed", timed, before)
+		}
+		_ = p.get(1)
+		if err := p.stop(); err != nil { // what is left is the last window
+			t.Fatal(err)
+		}
+		got := counted{}
+		for _, c := range p.Observed() {
+			got[c.Series] = c.N
+		}
+		got.check(t, f, p)
+	})
+}
+
+// blind is a fleet that takes no counts.
+type blind struct{ Fleet }
+
+func TestAnInstanceCountsWithoutAnObserver(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(route(phases.Legacy))
+		p := newParty(t, f, newTarget(), newLegacy(), adjust{config: func(c *Config) { c.Fleet = blind{f} }})
+		for range windowsKept + 5 {
+			_ = p.get(1)
+			tick(windowLength)
+		}
+		if err := p.stop(); err != nil {
+			t.Fatal(err)
+		}
+		n := evidence.N([]evidence.Bucket{{Counts: p.Observed()}}, served(evidence.Read, evidence.Legacy))
+		if n != windowsKept+5 || len(f.windows) != 0 || p.Stats().Discarded != 0 || len(p.windows.waiting) != 0 {
+			t.Fatalf("%d reads, %d windows handed in, %d waiting, %+v", n, len(f.windows), len(p.windows.waiting), p.Stats())
+		}
+	})
+}

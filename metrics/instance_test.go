@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	dto "github.com/prometheus/client_model/go"
 
+	"github.com/stranglerfig/migrator/dual"
 	"github.com/stranglerfig/migrator/evidence"
 	"github.com/stranglerfig/migrator/internal/testenv"
 	"github.com/stranglerfig/migrator/metrics"
@@ -20,6 +21,8 @@ import (
 )
 
 func TestMain(m *testing.M) { testenv.Main(m) }
+
+var _ metrics.Observed = (*dual.Instance)(nil)
 
 type counted []evidence.Count
 

@@ -176,16 +176,7 @@ the fence are first replayed to legacy. From complete there is no way back.`,
 			}
 			began := time.Now()
 			moves, err := ctl.Rollback(ctx, r)
-			result := struct {
-				Moves   []phases.Route `json:"moves"`
-				Seconds float64        `json:"seconds"`
-			}{append([]phases.Route{}, moves...), time.Since(began).Seconds()}
-			if printErr := c.show(result, func() {
-				if err == nil && len(moves) > 0 {
-					last := moves[len(moves)-1]
-					c.printf("%s (epoch %d), settled after %s\n", last, last.Epoch, span(time.Since(began)))
-				}
-			}); printErr != nil {
+			if printErr := c.showMoves(moves, began, err == nil, ""); printErr != nil {
 				return printErr
 			}
 			return err
@@ -198,6 +189,22 @@ the fence are first replayed to legacy. From complete there is no way back.`,
 	f.DurationVar(&settle, "settle", phases.Settle, "how long to wait for the fleet after each move")
 	f.BoolVarP(&yes, "yes", "y", false, "don't ask")
 	return cmd
+}
+
+// showMoves prints the moves that took since began; whole says that the last has
+// settled, and and what else is to be known then.
+func (c *cli) showMoves(moves []phases.Route, began time.Time, whole bool, and string) error {
+	took := time.Since(began)
+	result := struct {
+		Moves   []phases.Route `json:"moves"`
+		Seconds float64        `json:"seconds"`
+	}{append([]phases.Route{}, moves...), took.Seconds()}
+	return c.show(result, func() {
+		if whole && len(moves) > 0 {
+			last := moves[len(moves)-1]
+			c.printf("%s (epoch %d), settled after %s%s\n", last, last.Epoch, span(took), and)
+		}
+	})
 }
 
 // confirm asks on a terminal; a script is taken at its word.

@@ -53,16 +53,7 @@ it after every such restore, also if no instance has complained.`,
 			}
 			began := time.Now()
 			moves, err := c.controller(j.state, m, j).Reclaim(ctx, reason, settle)
-			result := struct {
-				Moves   []phases.Route `json:"moves"`
-				Seconds float64        `json:"seconds"`
-			}{append([]phases.Route{}, moves...), time.Since(began).Seconds()}
-			if printErr := c.show(result, func() {
-				if err == nil && len(moves) > 0 {
-					last := moves[len(moves)-1]
-					c.printf("%s (epoch %d), settled after %s; cutover needs a full reconcile first\n", last, last.Epoch, span(time.Since(began)))
-				}
-			}); printErr != nil {
+			if printErr := c.showMoves(moves, began, err == nil, "; cutover needs a full reconcile first"); printErr != nil {
 				return printErr
 			}
 			return err

@@ -6,15 +6,19 @@ import (
 	"net/http"
 	"strconv"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
 	"github.com/stranglerfig/migrator/dual"
+	"github.com/stranglerfig/migrator/metrics"
 	"github.com/stranglerfig/migrator/record"
 )
 
 // maxBody bounds what a client may send, in bytes.
 const maxBody = 1 << 20
 
-// Handler is the shop's API.
-func (c *Catalogue) Handler() http.Handler {
+// handler is the shop's API, and the instance's metrics.
+func (c *Catalogue) handler(migration string) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /products/{id}", c.serveGet)
 	mux.HandleFunc("PUT /products/{id}", c.servePut)
@@ -23,6 +27,9 @@ func (c *Catalogue) Handler() http.Handler {
 	mux.HandleFunc("POST /prices", c.serveReprice)
 	mux.HandleFunc("GET /healthz", c.serveHealth)
 	mux.HandleFunc("GET /stats", c.serveStats)
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(metrics.NewInstance(c.instance, migration))
+	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
 	return mux
 }
 

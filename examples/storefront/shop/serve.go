@@ -93,7 +93,7 @@ func run(ctx context.Context, c Config, instance *dual.Instance, catalogue *Cata
 	if err != nil {
 		return errors.Join(err, leave(instance))
 	}
-	server := &http.Server{Handler: catalogue.Handler(), ReadHeaderTimeout: 10 * time.Second}
+	server := &http.Server{Handler: catalogue.handler(c.Migration.Name), ReadHeaderTimeout: 10 * time.Second}
 	served, stopInstance := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopInstance()
 	group, failed := errgroup.WithContext(ctx)

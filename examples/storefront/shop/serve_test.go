@@ -342,6 +342,15 @@ func TestBadRequestsWriteNothing(t *testing.T) {
 	if code := w.ask(0, "GET", "/healthz", nil, &health); code != 200 || health.Route != "legacy" || health.Instance != "a" || health.Lapsed {
 		t.Errorf("%d %+v", code, health)
 	}
+	scrape, err := http.Get(w.shops[0] + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = scrape.Body.Close() }()
+	text, err := io.ReadAll(scrape.Body)
+	if want := `migrator_compare_total{migration="products",result="lost"} 0`; err != nil || !strings.Contains(string(text), want) {
+		t.Errorf("no %s in %s (%v)", want, text, err)
+	}
 }
 
 // An instance must be able to start when legacy is switched off for good.
