@@ -13,24 +13,47 @@ import (
 // proven is how sure a gate is that a share is below its limit, however often one looks.
 const proven = 0.95
 
-// recent is the time in which a gate must not have been broken, however good what was before.
+// recent is the length of the stretch in which failures must not gather, however good
+// what was before.
 const recent = 30 * time.Minute
 
-// failures is a gate on the share of operations that failed since the epoch began.
+// failures is a gate on the share of operations that failed since the epoch began, or
+// since the limit was last surely broken in it: what a long outage adds up to would
+// outweigh a good week after it. Each such beginning is an e-process of its own.
 type failures struct {
-	What   string    `json:"what"` // "writes to the target"
-	Since  time.Time `json:"since"`
-	Now    time.Time `json:"now"`
-	All    tally     `json:"all"`
-	Recent tally     `json:"recent"` // of the last half hour
-	Limit  float64   `json:"limit"`
+	What     string    `json:"what"` // "writes to the target"
+	Since    time.Time `json:"since"`
+	Now      time.Time `json:"now"`
+	All      tally     `json:"all"`
+	Recent   tally     `json:"recent"` // of the last half hour
+	Limit    float64   `json:"limit"`
+	Breached time.Time `json:"breached,omitzero"` // the end of the newest breach
+	Breach   tally     `json:"breach,omitzero"`
+	Calm     float64   `json:"calm,omitempty"` // seconds that a breach must be over
 }
 
-func failuresOf(what string, b []evidence.Bucket, e phases.Evidence, count tallier, limit phases.Share) *failures {
-	return &failures{
-		What: what, Since: e.Standing.RouteSince, Now: e.Now, Limit: limit.Ratio(),
-		All: count(b), Recent: count(lately(b, e.Now, recent)),
+// breachLooks is how often in a day a gate on failures may look for a breach.
+var breachLooks = stats.LooksPerDay(time.Minute, 1)
+
+func failuresOf(what string, b []evidence.Bucket, e phases.Evidence, count tallier, s phases.FailureGate) *failures {
+	f := &failures{
+		What: what, Since: e.Standing.RouteSince, Now: e.Now, Limit: s.Limit.Ratio(), Calm: time.Duration(s.Calm).Seconds(),
 	}
+	run, late, sum := 0, 0, tally{} // sum: of the half hour, from b[late] on
+	for i := range b {
+		t := count(b[i : i+1])
+		sum.N, sum.K = sum.N+t.N, sum.K+t.K
+		for ; !b[late].Ended.After(b[i].Ended.Add(-recent)); late++ {
+			gone := count(b[late : late+1])
+			sum.N, sum.K = sum.N-gone.N, sum.K-gone.K
+		}
+		if t.K > 0 && stats.RateExceeds(sum.K, sum.N, f.Limit, proven, breachLooks) {
+			f.Breached, f.Breach, f.Since = b[i].Ended, sum, b[i].Ended
+			run, late, sum = i+1, i+1, tally{}
+		}
+	}
+	f.All, f.Recent = count(b[run:]), count(lately(b[run:], e.Now, recent))
+	return f
 }
 
 func (f *failures) find() finding {
@@ -39,18 +62,26 @@ func (f *failures) find() finding {
 		Verdict: phases.Inconclusive, Samples: f.All.N, Value: f.All.share(), Bound: upper, Limit: f.Limit,
 		Detail: fmt.Sprintf("%d of %d %s failed: below %s, limit %s", f.All.K, f.All.N, f.What, percent(upper), percent(f.Limit)),
 	}
-	looks := stats.LooksPerDay(time.Minute, 1)
+	calm := f.Breached.Add(seconds(f.Calm))
 	switch {
+	case !f.Breached.IsZero() && f.Now.Before(calm):
+		found.Verdict, found.Due = phases.Fail, calm
+		found.Samples, found.Value, found.Bound = f.Breach.N, f.Breach.share(), stats.ClopperPearsonLower(f.Breach.K, f.Breach.N, proven)
+		found.Detail = fmt.Sprintf("%d of %d %s failed until %s: surely above %s. Counted anew since then (%d of %d failed), and held for %s",
+			f.Breach.K, f.Breach.N, f.What, f.Breached.UTC().Format(time.RFC3339), percent(f.Limit), f.All.K, f.All.N, short(seconds(f.Calm)))
 	case f.All.N == 0:
 		found.Verdict, found.Detail, found.Bound = phases.NoData, "no "+f.What+" in this epoch", 1
-	case stats.RateExceeds(f.Recent.K, f.Recent.N, f.Limit, proven, looks):
+		if !f.Breached.IsZero() {
+			found.Detail += " since the limit was surely broken, until " + f.Breached.UTC().Format(time.RFC3339)
+		}
+	case stats.RateExceeds(f.Recent.K, f.Recent.N, f.Limit, proven, breachLooks):
 		found.Verdict = phases.Fail
 		found.Detail = fmt.Sprintf("%d of %d %s of the last %s failed: surely above %s", f.Recent.K, f.Recent.N, f.What, short(recent), percent(f.Limit))
 	case upper <= f.Limit:
 		found.Verdict = phases.Pass
-	case stats.RateExceeds(f.All.K, f.All.N, f.Limit, proven, looks):
+	case stats.RateExceeds(f.All.K, f.All.N, f.Limit, proven, breachLooks):
 		found.Verdict = phases.Fail
-		found.Detail = fmt.Sprintf("%d of %d %s in this epoch failed: surely above %s", f.All.K, f.All.N, f.What, percent(f.Limit))
+		found.Detail = fmt.Sprintf("%d of %d %s since %s failed: surely above %s", f.All.K, f.All.N, f.What, f.Since.UTC().Format(time.RFC3339), percent(f.Limit))
 	default:
 		found.Due = dueAt(f.All, f.Limit, proven, f.Since, f.Now)
 	}

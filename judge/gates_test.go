@@ -147,6 +147,29 @@ func TestFailureGates(t *testing.T) {
 			w.traffic(30*day, 10*time.Minute, 5*time.Minute, writes(10000, 0))
 			w.traffic(10*time.Minute, 0, 5*time.Minute, writes(0, 40))
 		}, phases.GateShadowWrites, phases.Fail, "80 of "},
+		{"an outage that ended a moment ago", dualRead, 2 * day, func(w *world) {
+			w.traffic(2*day, 2*time.Hour, 5*time.Minute, writes(1000, 0))
+			w.traffic(2*time.Hour, 20*time.Minute, 5*time.Minute, writes(0, 1000))
+			w.traffic(20*time.Minute, 0, 10*time.Second, writes(100, 0))
+		}, phases.GateShadowWrites, phases.Fail, "Counted anew since then (0 of 12000 failed), and held for 30m"},
+		{"an outage that is over is not added up for good", dualRead, 2 * day, func(w *world) {
+			w.traffic(2*day, 2*time.Hour, 5*time.Minute, writes(1000, 0))
+			w.traffic(2*time.Hour, 40*time.Minute, 5*time.Minute, writes(0, 1000))
+			w.traffic(40*time.Minute, 0, 10*time.Second, writes(100, 0))
+		}, phases.GateShadowWrites, phases.Pass, "0 of 24000"},
+		{"an outage that is over, and little since", dualRead, 2 * day, func(w *world) {
+			w.traffic(2*day, 2*time.Hour, 5*time.Minute, writes(1000, 0))
+			w.traffic(2*time.Hour, 40*time.Minute, 5*time.Minute, writes(0, 1000))
+			w.traffic(40*time.Minute, 0, 5*time.Minute, writes(100, 0))
+		}, phases.GateShadowWrites, phases.Inconclusive, "0 of 800"},
+		{"an outage that is over, and nothing since", dualRead, 2 * day, func(w *world) {
+			w.traffic(2*day, 40*time.Minute, 5*time.Minute, writes(0, 1000))
+		}, phases.GateShadowWrites, phases.NoData, "since the limit was surely broken, until"},
+		{"as little calm as one wants", dualRead, 2 * day, func(w *world) {
+			w.Settings.Gates.ShadowWrites.Calm = phases.Duration(5 * time.Second)
+			w.traffic(2*day, 10*time.Minute, 5*time.Minute, writes(0, 1000))
+			w.traffic(10*time.Minute, 0, 10*time.Second, writes(100, 0))
+		}, phases.GateShadowWrites, phases.Pass, "0 of 6000"},
 		{"another epoch's", dualRead, day, func(w *world) {
 			w.traffic(day, 0, 5*time.Minute, writes(100, 0))
 			for i := range w.Buckets {
@@ -172,7 +195,7 @@ func TestFailureGates(t *testing.T) {
 		}, phases.GateTargetReads, phases.Fail, "surely above"},
 		{"reads for which the target is not even asked", cutover, day, func(w *world) {
 			w.traffic(day, 0, 5*time.Minute, steady(counts{target(evidence.Read, evidence.OK): 90, fallback: 10}))
-		}, phases.GateTargetReads, phases.Fail, "60 of 600"},
+		}, phases.GateTargetReads, phases.Fail, "10 of 100"},
 		{"impatient callers", cutover, day, func(w *world) {
 			w.traffic(day, 0, 5*time.Minute, steady(counts{target(evidence.Read, evidence.OK): 90, target(evidence.Read, evidence.Cancelled): 100}))
 		}, phases.GateTargetReads, phases.Pass, "0 of 25920"},

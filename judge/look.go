@@ -44,9 +44,9 @@ func (l Look) Gate(m phases.Measured) phases.Evaluation {
 	case phases.GateConsistency:
 		in.Consistency, err = consistencyOf(l.Buckets, e, l.Settings)
 	case phases.GateShadowWrites:
-		in.Failures = failuresOf("writes to the target", own, e, targetWrites, g.ShadowWrites.Limit)
+		in.Failures = failuresOf("writes to the target", own, e, targetWrites, g.ShadowWrites)
 	case phases.GateTargetReads:
-		in.Failures = failuresOf("reads from the target", own, e, targetReads, g.TargetReads.Limit)
+		in.Failures = failuresOf("reads from the target", own, e, targetReads, g.TargetReads)
 	case phases.GateAddedLatency:
 		in.Added = addedOf(own, g.AddedLatency.P95)
 	case phases.GateDrill:

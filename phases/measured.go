@@ -33,9 +33,11 @@ type ConsistencyGate struct {
 	Watch
 }
 
-// FailureGate bounds the share of operations that failed since the epoch began.
+// FailureGate bounds the share of operations that failed since the epoch began, or
+// since the limit was last surely broken in it.
 type FailureGate struct {
-	Limit Share `yaml:"limit" json:"limit,omitempty" jsonschema_description:"Failures among operations that are tolerated"`
+	Limit Share    `yaml:"limit" json:"limit,omitempty" jsonschema_description:"Failures among operations that are tolerated"`
+	Calm  Duration `yaml:"calm" json:"calm,omitempty" jsonschema_description:"How long ago the limit must last have been surely broken"`
 	Watch
 }
 
@@ -143,11 +145,12 @@ const (
 // DefaultGates are the measured gates of a migration that says nothing.
 func DefaultGates() GateSettings {
 	every := Watch{Interval: Duration(time.Minute)}
+	const calm = Duration(30 * time.Minute)
 	with := func(samples int) Watch { return Watch{Interval: every.Interval, MinSamples: samples} }
 	return GateSettings{
 		Consistency:  ConsistencyGate{Limit: 1000, For: Duration(72 * time.Hour), Confidence: 950_000, Coverage: 950_000, Watch: with(3000)},
-		ShadowWrites: FailureGate{Limit: 1000, Watch: with(1000)},
-		TargetReads:  FailureGate{Limit: 5000, Watch: with(500)},
+		ShadowWrites: FailureGate{Limit: 1000, Calm: calm, Watch: with(1000)},
+		TargetReads:  FailureGate{Limit: 5000, Calm: calm, Watch: with(500)},
 		AddedLatency: AddedLatencyGate{P95: Duration(10 * time.Millisecond), Watch: with(100)},
 		Drill:        DrillGate{Watch: every},
 	}

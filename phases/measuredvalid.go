@@ -37,6 +37,14 @@ func (r *refusals) inside(path string, s Share) {
 	}
 }
 
+func (r *refusals) failures(path string, g FailureGate) {
+	r.watch(path, "", g.Watch)
+	r.inside(path+".limit", g.Limit)
+	if g.Calm < 0 {
+		r.add("%s.calm: must not be negative", path)
+	}
+}
+
 // Validate names every setting that can't be, each with its path.
 func (g GateSettings) Validate() error {
 	var r refusals
@@ -50,10 +58,8 @@ func (g GateSettings) Validate() error {
 	if c.For < 0 {
 		r.add("gates.consistency.for: must not be negative")
 	}
-	r.watch("gates.shadow_writes", "", g.ShadowWrites.Watch)
-	r.inside("gates.shadow_writes.limit", g.ShadowWrites.Limit)
-	r.watch("gates.target_reads", "", g.TargetReads.Watch)
-	r.inside("gates.target_reads.limit", g.TargetReads.Limit)
+	r.failures("gates.shadow_writes", g.ShadowWrites)
+	r.failures("gates.target_reads", g.TargetReads)
 	r.watch("gates.added_latency", "", g.AddedLatency.Watch)
 	if g.AddedLatency.P95 <= 0 {
 		r.add("gates.added_latency.p95: must be above 0, such as 10ms")
