@@ -16,10 +16,11 @@ func newDemo(c *cli) *cobra.Command {
 	var o demo.Options
 	cmd := &cobra.Command{
 		Use:   "demo",
-		Short: "Watch a whole migration on private servers, in under two minutes",
+		Short: "Watch a whole migration on private servers, in a minute or two",
 		Long: `Starts a private PostgreSQL and Redis, a shop of two instances with messy products
 and a load of reads and writes, and takes it from legacy to retain by this very
-program's commands, with clocks that run fast. In mid-cutover Redis is frozen.
+program's commands and daemon, with clocks that run fast. In mid-cutover Redis is
+frozen, and a write takes reads back; later Redis refuses reads, and a trigger does.
 Every read is checked against every acknowledged write: exits with 1 if one was
 lost or stale. Everything is removed at the end.`,
 		Args: noArgs,
@@ -40,10 +41,10 @@ lost or stale. Everything is removed at the end.`,
 		},
 	}
 	f := cmd.Flags()
-	f.IntVar(&o.Products, "products", 50000, "how many products the shop has")
+	f.IntVar(&o.Products, "products", 20000, "how many products the shop has")
 	f.Float64Var(&o.Rate, "rate", 600, "requests per second that the shop gets, a quarter of them writes")
 	f.BoolVar(&o.Keep, "keep", false, "leave everything running at the end, until Ctrl-C")
-	cmd.AddCommand(newDemoStorefront(c))
+	cmd.AddCommand(newDemoStorefront(c), newDemoDaemon(c))
 	return cmd
 }
 
@@ -58,11 +59,7 @@ func newDemoStorefront(c *cli) *cobra.Command {
 			ctx, stop := context.WithCancel(cmd.Context())
 			defer stop()
 			if len(args) > 0 && args[0] == "serve" {
-				// A demo that was killed can't stop its shops; its end of the pipe closes.
-				go func() {
-					_, _ = io.Copy(io.Discard, c.in)
-					stop()
-				}()
+				c.stopOrphan(stop)
 			}
 			err := command.Run(ctx, args, command.IO{Out: c.out, Err: c.err, Getenv: os.Getenv})
 			if errors.Is(err, command.ErrUsage) {
@@ -71,4 +68,26 @@ func newDemoStorefront(c *cli) *cobra.Command {
 			return err
 		},
 	}
+}
+
+// newDemoDaemon is serve, but for how it ends.
+func newDemoDaemon(c *cli) *cobra.Command {
+	cmd := newServe(c)
+	cmd.Use, cmd.Hidden = "daemon", true
+	cmd.RunE = func(cmd *cobra.Command, paths []string) error {
+		ctx, stop := context.WithCancel(cmd.Context())
+		defer stop()
+		c.stopOrphan(stop)
+		return c.serve(ctx, paths)
+	}
+	return cmd
+}
+
+// stopOrphan ends what a demo has started that can't end it because it was killed:
+// its end of the pipe closes.
+func (c *cli) stopOrphan(stop context.CancelFunc) {
+	go func() {
+		_, _ = io.Copy(io.Discard, c.in)
+		stop()
+	}()
 }

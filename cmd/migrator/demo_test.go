@@ -15,6 +15,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/stranglerfig/migrator/phases"
 )
 
 // demoCommand runs the demo as a user does. Its temporary files go to dir.
@@ -44,6 +46,14 @@ func TestDemoKeepsEveryPromise(t *testing.T) {
 		Lost         *int64 `json:"lost"`
 		Stale        *int64 `json:"stale"`
 		Wrong        *int64 `json:"wrong"`
+		Automatic    struct {
+			Trigger   string    `json:"trigger"`
+			Why       string    `json:"why"`
+			Fault     time.Time `json:"fault"`
+			Fired     time.Time `json:"fired"`
+			Committed time.Time `json:"committed"`
+			Settled   time.Time `json:"settled"`
+		} `json:"automatic_rollback"`
 	}
 	if err := json.Unmarshal(stdout.Bytes(), &report); err != nil {
 		t.Fatalf("%v in %q", err, stdout.String())
@@ -54,13 +64,21 @@ func TestDemoKeepsEveryPromise(t *testing.T) {
 	if report.Acknowledged < 500 || report.Reads < 1000 || report.Verified < 2000 {
 		t.Errorf("the demo did not do enough: %s", stdout.String())
 	}
+	a := report.Automatic
+	t.Logf("%s fired %s after the fault, committed %s, settled %s after it: %s", a.Trigger, a.Fired.Sub(a.Fault), a.Committed.Sub(a.Fault), a.Settled.Sub(a.Fault), a.Why)
+	if a.Trigger != phases.TriggerErrors || a.Why == "" || a.Fault.IsZero() || !a.Fired.After(a.Fault) || a.Committed.Before(a.Fired) || a.Settled.Before(a.Committed) {
+		t.Errorf("the automatic rollback went otherwise: %+v", a)
+	}
 	rest := story.String()
 	for _, want := range []string{ // in this order
-		"$ storefront seed", "$ migrator init", "$ migrator plan", "$ migrator apply", "serving on", "serving on",
+		"$ storefront seed", "$ migrator init", "$ migrator plan", "$ migrator apply", "serving on", "serving on", "$ migrator serve",
 		"legacy → shadow-write", "backfill-done", "$ migrator backfill run", "backfill done",
 		"shadow-write → dual-read 1 %", "→ dual-read 100 %", "$ migrator reconcile run --full", "$ migrator phase approve",
 		"→ cutover 5 %", "→ cutover 25 %", "SIGSTOP", "taken the fleet back to dual-read", "$ migrator status",
 		"$ migrator phase history", "failure", "SIGCONT", "$ migrator reconcile run --full --repair", "$ migrator reconcile run --full",
+		"cutover again", "→ cutover 25 %", "ACL SETUSER default -hmget", "fired", "errors: ", "committed", "settled",
+		"reads without an answer since: 0; stale 0, wrong 0", "$ migrator trigger list", "latched: errors", "trigger  cutover 25 %", "rollback-acknowledged",
+		"+hmget", "$ migrator trigger acknowledge", "$ migrator reconcile run --full",
 		"→ cutover 100 %", "cutover 100 % → grace", "grace → retain", "a forgotten cron job", "SQLSTATE",
 		"customers, on retain", "Redis answers 100 %", "lossless after", "the chain is whole", "The ledger", "lost", "0",
 	} {

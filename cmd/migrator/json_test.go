@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/stranglerfig/migrator/cmd/migrator/demo"
 	"github.com/stranglerfig/migrator/control"
 	"github.com/stranglerfig/migrator/dual"
 	"github.com/stranglerfig/migrator/examples/storefront/load"
@@ -41,6 +42,7 @@ func contractTypes() map[reflect.Type]string {
 		reflect.TypeFor[rehearsedTrigger](): "rehearsed trigger",
 		reflect.TypeFor[verified]():         "verified", reflect.TypeFor[broken](): "broken",
 		reflect.TypeFor[phases.GateResult](): "gate", reflect.TypeFor[phases.Lease](): "lease", reflect.TypeFor[phases.Lost](): "lost",
+		reflect.TypeFor[demo.Report](): "demo", reflect.TypeFor[demo.Automatic](): "demo rollback",
 		reflect.TypeFor[load.Report](): "ledger", reflect.TypeFor[plan](): "plan",
 		reflect.TypeFor[plannedPhase](): "planned phase", reflect.TypeFor[problem](): "problem",
 		reflect.TypeFor[phases.ReconcileEvidence](): "reconcile evidence", reflect.TypeFor[reconciled](): "report",

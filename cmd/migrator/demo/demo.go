@@ -25,12 +25,28 @@ type Options struct {
 	Colour   bool
 }
 
+// Report is what the load has come to, and how reads were taken back by themselves.
+type Report struct {
+	load.Report
+	Automatic *Automatic `json:"automatic_rollback,omitempty"`
+}
+
+// Automatic is a rollback that nobody asked for, from the fault on.
+type Automatic struct {
+	Trigger   string    `json:"trigger"`
+	Why       string    `json:"why"`
+	Fault     time.Time `json:"fault"`     // when it was made
+	Fired     time.Time `json:"fired"`     // when the trigger was found to
+	Committed time.Time `json:"committed"` // when reads were taken back
+	Settled   time.Time `json:"settled"`   // when every instance was known to read legacy
+}
+
 // ErrBroken says that the ledger has found what must not be.
 var ErrBroken = errors.New("a promise is broken: see lost, stale and wrong above")
 
 // Run plays the demo and removes everything again, also when ctx ends. The report
 // is nil if the demo did not get that far.
-func Run(user context.Context, o Options) (report *load.Report, err error) {
+func Run(user context.Context, o Options) (report *Report, err error) {
 	ctx, fail := context.WithCancelCause(user)
 	defer fail(nil)
 	d := &demo{Options: o, fail: fail, leaving: func() bool { return user.Err() != nil }, began: time.Now()}
@@ -75,7 +91,8 @@ func (d *demo) play(ctx context.Context) error {
 		d.open, d.describe, d.deploy,
 		d.shadowWrite, d.fill, d.dualRead,
 		d.cutover, d.outage, d.recovery,
-		d.cutoverAgain, d.giveUpLegacy,
+		d.cutoverAgain, d.refusal, d.permission,
+		d.cutoverToTheEnd, d.giveUpLegacy,
 	} {
 		if err := scene(ctx); err != nil {
 			return err
@@ -85,7 +102,7 @@ func (d *demo) play(ctx context.Context) error {
 }
 
 // finish stops the load and reads everything once more.
-func (d *demo) finish(ctx context.Context) (*load.Report, error) {
+func (d *demo) finish(ctx context.Context) (*Report, error) {
 	d.title("Every product once more")
 	if err := d.stopLoad(); err != nil {
 		return nil, err
@@ -93,8 +110,7 @@ func (d *demo) finish(ctx context.Context) (*load.Report, error) {
 	if err := d.traffic.Verify(ctx); err != nil {
 		return nil, err
 	}
-	report := d.traffic.Report()
-	return &report, nil
+	return &Report{Report: d.traffic.Report(), Automatic: d.automatic}, nil
 }
 
 // witnesses tells what the customers and the instances have to say of a failure.
@@ -105,7 +121,10 @@ func (d *demo) witnesses() {
 			fmt.Fprintf(d.Log, "a customer: %s\n", text)
 		}
 	}
-	for _, s := range d.shops {
+	for _, s := range append(d.shops, d.daemon) {
+		if s == nil {
+			continue
+		}
 		fmt.Fprintf(d.Log, "the log of %s:\n%s", s.name, s.log())
 	}
 }

@@ -88,9 +88,9 @@ func quoted(args []string) string {
 	return strings.Join(shown, " ")
 }
 
-// shopProcess is one running instance.
-type shopProcess struct {
-	name, url string
+// child is a process that runs beside the story: an instance of the shop, or the daemon.
+type child struct {
+	name, url string    // url: of an instance
 	logs      string    // file
 	stdin     io.Closer // it ends when this closes, also because we were killed
 	cancel    context.CancelFunc
@@ -99,42 +99,51 @@ type shopProcess struct {
 	err       error // once ended
 }
 
-// startShop starts an instance and returns when it serves. If it ends before it
-// is asked to, the demo ends.
-func (d *demo) startShop(ctx context.Context, name string) (*shopProcess, error) {
-	logs := filepath.Join(d.dir, name+".log")
-	file, err := os.Create(logs)
+// start starts a child. If it ends before it is asked to, the demo ends.
+func (d *demo) start(ctx context.Context, name string, stdout io.WriteCloser, args ...string) (*child, error) {
+	s := &child{name: name, logs: filepath.Join(d.dir, name+".log"), ended: make(chan struct{})}
+	file, err := os.Create(s.logs)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = file.Close() }()
-	args := []string{"serve", "--listen", "127.0.0.1:0", "--migration", "products.yaml", "--instance", name, "--breaker-pause", "1s"}
-	fmt.Fprintf(d.Out, "  %s\n", d.paint("1", "$ storefront "+quoted(args)+" &"))
-	s := &shopProcess{name: name, logs: logs, ended: make(chan struct{})}
 	// It lives until stop: the world's end has an order of its own.
 	var alive context.Context
 	alive, s.cancel = context.WithCancel(context.WithoutCancel(ctx))
-	cmd := d.command(alive, append([]string{"demo", "storefront"}, args...)...)
-	cmd.Stderr = file
-	if s.stdin, err = cmd.StdinPipe(); err != nil {
-		return nil, err
+	cmd := d.command(alive, args...)
+	cmd.Stdout, cmd.Stderr = stdout, file
+	if s.stdin, err = cmd.StdinPipe(); err == nil {
+		err = cmd.Start()
 	}
-	read, write := io.Pipe()
-	cmd.Stdout = write
-	if err := cmd.Start(); err != nil {
+	if err != nil {
 		s.cancel()
 		return nil, err
 	}
 	go func() {
 		err := cmd.Wait()
-		_ = write.Close()
+		_ = stdout.Close()
 		clean := s.stopping.Load() && (err == nil || errors.Is(err, context.Canceled))
-		if !clean && !d.leaving() { // Ctrl-C reaches the instance too, perhaps before us
-			s.err = fmt.Errorf("the instance %s ended by itself (%s); its log:\n%s", name, cmd.ProcessState, s.log())
+		if !clean && !d.leaving() { // Ctrl-C reaches it too, perhaps before us
+			s.err = fmt.Errorf("%s ended by itself (%s); its log:\n%s", name, cmd.ProcessState, s.log())
 			d.fail(s.err)
 		}
 		close(s.ended)
 	}()
+	return s, nil
+}
+
+// startShop starts an instance and returns when it serves.
+func (d *demo) startShop(ctx context.Context, name string) (*child, error) {
+	args := []string{
+		"serve", "--listen", "127.0.0.1:0", "--migration", "products.yaml", "--instance", name,
+		"--breaker-pause", "1s", "--hand-in", "500ms", "--shadow", "100",
+	}
+	fmt.Fprintf(d.Out, "  %s\n", d.paint("1", "$ storefront "+quoted(args)+" &"))
+	read, write := io.Pipe()
+	s, err := d.start(ctx, name, write, append([]string{"demo", "storefront"}, args...)...)
+	if err != nil {
+		return nil, err
+	}
 	lines := bufio.NewScanner(read)
 	for lines.Scan() {
 		if _, url, ok := strings.Cut(lines.Text(), "serving on "); ok {
@@ -148,8 +157,17 @@ func (d *demo) startShop(ctx context.Context, name string) (*shopProcess, error)
 	return nil, errors.Join(s.err, ctx.Err())
 }
 
-// stop lets the instance finish its requests and leave the fleet.
-func (s *shopProcess) stop() error {
+// startDaemon starts migrator serve.
+func (d *demo) startDaemon(ctx context.Context) (*child, error) {
+	args := []string{"--listen", "127.0.0.1:0"}
+	fmt.Fprintf(d.Out, "  %s\n", d.paint("1", "$ migrator serve "+quoted(args)+" &"))
+	read, write := io.Pipe()
+	go func() { _, _ = io.Copy(io.Discard, read) }()
+	return d.start(ctx, "daemon", write, append([]string{"demo", "daemon"}, args...)...)
+}
+
+// stop lets the child finish: an instance its requests, and leave the fleet.
+func (s *child) stop() error {
 	s.stopping.Store(true)
 	s.cancel()
 	<-s.ended
@@ -157,8 +175,8 @@ func (s *shopProcess) stop() error {
 	return s.err
 }
 
-// log is the end of what the instance had to say.
-func (s *shopProcess) log() []byte {
+// log is the end of what the child had to say.
+func (s *child) log() []byte {
 	const most = 4 << 10
 	text, _ := os.ReadFile(s.logs)
 	return text[max(0, len(text)-most):]

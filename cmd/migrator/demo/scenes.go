@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/stranglerfig/migrator/phases"
+	"github.com/stranglerfig/migrator/state"
 	"github.com/stranglerfig/migrator/stores/postgres"
 )
 
@@ -56,29 +57,42 @@ func (d *demo) cutover(ctx context.Context) error {
 	return d.acknowledged(ctx, 100)
 }
 
+// outage freezes Redis. The first write that it refuses takes reads back; should the
+// trigger be faster, or a write that was merely slow, it is done once more.
 func (d *demo) outage(ctx context.Context) error {
 	d.title("Redis freezes")
-	d.customers(ctx)
-	d.mark = d.traffic.Mark()
-	d.say("SIGSTOP to Redis: connections stay open, nobody answers")
-	if err := d.redis.Pause(); err != nil {
-		return err
+	for range attempts {
+		before, err := d.inMidCutover(ctx, "")
+		if err != nil {
+			return err
+		}
+		d.customers(ctx)
+		d.mark = d.traffic.Mark()
+		d.say("SIGSTOP to Redis: connections stay open, nobody answers")
+		if err := d.redis.Pause(); err != nil {
+			return err
+		}
+		frozen := time.Now()
+		back, err := d.takenBack(ctx, before)
+		if err != nil {
+			return err
+		}
+		if back.Cause == phases.CauseFailure && back.At.After(frozen) {
+			return d.withoutRedis(ctx, frozen, back)
+		}
+		d.say("another was faster; once more")
+		if err := d.recovery(ctx); err != nil {
+			return err
+		}
 	}
-	frozen := time.Now()
-	err := d.await(ctx, "a rollback by the shop itself", func() (bool, error) {
-		e, err := d.state.Evidence(ctx, migration)
-		return err == nil && e.Standing.Route.Phase == phases.DualRead, err
-	})
-	if err != nil {
-		return err
-	}
-	took := time.Since(frozen)
-	if _, err := d.settled(ctx); err != nil {
-		return err
-	}
+	return errors.New("no write has taken reads back")
+}
+
+// withoutRedis tells how the write did, and that the shop goes on.
+func (d *demo) withoutRedis(ctx context.Context, frozen time.Time, back state.Change) error {
 	d.say("the first write that Redis refused has taken the fleet back to dual-read: committed after %s, acknowledged by both after %s",
-		took.Round(time.Millisecond), time.Since(frozen).Round(time.Millisecond))
-	if err := d.acknowledged(ctx, 120); err != nil { // the shop goes on without Redis
+		back.At.Sub(frozen).Round(time.Millisecond), back.Settled.Sub(frozen).Round(time.Millisecond))
+	if err := d.acknowledged(ctx, 120); err != nil {
 		return err
 	}
 	d.customers(ctx)
@@ -130,7 +144,12 @@ func (d *demo) caughtOn(ctx context.Context) error {
 }
 
 func (d *demo) cutoverAgain(ctx context.Context) error {
-	d.title("cutover again, to the end, and grace")
+	d.title("cutover again")
+	return d.advanceTo(ctx, phases.Cutover, midCutover)
+}
+
+func (d *demo) cutoverToTheEnd(ctx context.Context) error {
+	d.title("cutover once more, to the end, and grace")
 	return d.advanceTo(ctx, phases.Grace, 0)
 }
 

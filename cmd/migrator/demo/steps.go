@@ -13,7 +13,7 @@ import (
 )
 
 // impatience is how long any one condition may take to come about.
-const impatience = 30 * time.Second
+const impatience = time.Minute
 
 func (d *demo) paint(style, s string) string {
 	if !d.Colour {
@@ -68,7 +68,10 @@ func (d *demo) settled(ctx context.Context) (e phases.Evidence, err error) {
 }
 
 // timely are the gates that open by waiting.
-var timely = []string{"fleet-settled", "routes-compatible", "soak-time"}
+var timely = []string{
+	"fleet-settled", "routes-compatible", "soak-time",
+	phases.GateConsistency, phases.GateShadowWrites, phases.GateTargetReads, phases.GateAddedLatency,
+}
 
 // ripe waits until no gate before the next step is closed that time would open, and
 // returns those that are closed still.
@@ -89,11 +92,12 @@ func (d *demo) ripe(ctx context.Context) (next phases.Route, closed []phases.Gat
 
 // remedies are what an operator does about a closed gate.
 var remedies = map[string][]string{
-	"backfill-done":   {"backfill", "run"},
-	"journal-empty":   {"reconcile", "run", "--full", "--repair"},
-	"no-lost-queue":   {"reconcile", "run", "--full"},
-	"reconcile-clean": {"reconcile", "run", "--full"},
-	"approved":        {"phase", "approve", "--reason", "seen it work"},
+	"backfill-done":         {"backfill", "run"},
+	"journal-empty":         {"reconcile", "run", "--full", "--repair"},
+	"no-lost-queue":         {"reconcile", "run", "--full"},
+	"reconcile-clean":       {"reconcile", "run", "--full"},
+	"approved":              {"phase", "approve", "--reason", "seen it work"},
+	phases.GateAcknowledged: {"trigger", "acknowledge", "--reason", "its cause is mended"},
 }
 
 // attempts bounds how often a step is begun anew. A busy machine can make a write

@@ -46,13 +46,15 @@ type demo struct {
 	legacy   string // URL
 	stateURL string
 
-	state    *state.Store
-	settings phases.Settings
-	shops    []*shopProcess
-	traffic  *load.Generator
-	mark     load.Mark
-	answered answered // at the last look
-	stopLoad func() error
+	state     *state.Store
+	settings  phases.Settings
+	shops     []*child
+	daemon    *child
+	traffic   *load.Generator
+	mark      load.Mark
+	answered  answered // at the last look
+	stopLoad  func() error
+	automatic *Automatic // how the trigger's rollback went
 }
 
 // open starts the servers and fills the shop's database.
@@ -175,7 +177,12 @@ func (d *demo) deploy(ctx context.Context) (err error) {
 	if err := d.acknowledged(ctx, 100); err != nil {
 		return err
 	}
-	return d.migrator(ctx, exitDone, "fleet", "list")
+	if err := d.migrator(ctx, exitDone, "fleet", "list"); err != nil {
+		return err
+	}
+	d.say("the daemon evaluates gates and triggers from what the instances count")
+	d.daemon, err = d.startDaemon(ctx)
+	return err
 }
 
 // end removes the world, whatever there is of it. A context that has ended must
@@ -190,7 +197,11 @@ func (d *demo) end() error {
 	if d.stopLoad != nil {
 		errs = append(errs, d.stopLoad())
 	}
-	errs = append(errs, each(d.shops, (*shopProcess).stop))
+	children := d.shops
+	if d.daemon != nil {
+		children = append(children, d.daemon)
+	}
+	errs = append(errs, each(children, (*child).stop))
 	if d.state != nil {
 		d.state.Close()
 	}

@@ -18,6 +18,7 @@ import (
 
 	"github.com/stranglerfig/migrator/examples/storefront/load"
 	"github.com/stranglerfig/migrator/examples/storefront/shop"
+	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/spec"
 )
 
@@ -101,6 +102,9 @@ func serve(ctx context.Context, args []string, io IO) error {
 	name := f.String("instance", "", "this instance's name in the fleet; made up if empty")
 	drain := f.Duration("drain", 10*time.Second, "how long requests may take to end")
 	breaker := f.Duration("breaker-pause", time.Minute, "how long a failing Redis is left alone")
+	handIn := f.Duration("hand-in", 10*time.Second, "how often counts are handed in as evidence")
+	var shadow phases.Percent
+	f.TextVar(&shadow, "shadow", phases.Percent(100), "percent of reads that are compared once Redis answers")
 	if err := parse(f, args); err != nil {
 		return err
 	}
@@ -121,6 +125,7 @@ func serve(ctx context.Context, args []string, io IO) error {
 	}
 	return shop.Serve(ctx, shop.Config{
 		Listen: *listen, Migration: m, StateURL: stateURL, Instance: *name, Drain: *drain, Breaker: *breaker,
+		HandIn: *handIn, Shadow: shadow,
 		Logger: slog.New(slog.NewTextHandler(io.Err, nil)),
 		Ready:  func(url string) { fmt.Fprintf(io.Out, "storefront: serving on %s\n", url) },
 	})

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/stranglerfig/migrator/dual"
+	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/record"
 	"github.com/stranglerfig/migrator/stores"
 	"github.com/stranglerfig/migrator/stores/postgres"
@@ -28,7 +29,7 @@ type Catalogue struct {
 
 // newCatalogue binds the shop's product to the target's records, and both stores
 // to the instance.
-func newCatalogue(instance *dual.Instance, legacy *legacyStore, target stores.Target, schema *record.Schema, rules []record.Rule, timeout time.Duration) (*Catalogue, error) {
+func newCatalogue(instance *dual.Instance, legacy *legacyStore, target stores.Target, schema *record.Schema, rules []record.Rule, timeout time.Duration, shadow phases.Percent) (*Catalogue, error) {
 	codec, err := stores.NewCodec(schema, keyOf, columns())
 	if err != nil {
 		return nil, err
@@ -43,7 +44,7 @@ func newCatalogue(instance *dual.Instance, legacy *legacyStore, target stores.Ta
 		Instance: instance, Legacy: legacy.get, Target: products, Key: keyOf,
 		// The same rules as reconcile's, so that both mean the same by "differs".
 		Compare:       stores.CompareBy(codec, comparer),
-		TargetTimeout: timeout,
+		TargetTimeout: timeout, ShadowPercent: shadow,
 	})
 	if err != nil {
 		return nil, err

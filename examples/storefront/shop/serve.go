@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/stranglerfig/migrator/dual"
+	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/record"
 	"github.com/stranglerfig/migrator/spec"
 	"github.com/stranglerfig/migrator/state"
@@ -29,6 +30,8 @@ type Config struct {
 	Instance  string           // unique in the fleet; "": made up
 	Drain     time.Duration    // how long requests under way may take after the end; 0: 10 s
 	Breaker   time.Duration    // how long a failing Redis is left alone; 0: a minute
+	HandIn    time.Duration    // how often counts are handed in as evidence; 0: 10 s
+	Shadow    phases.Percent   // of reads that are compared in cutover and grace; 0: 1 %
 	Logger    *slog.Logger     // nil: silent
 	Ready     func(url string) // called once the shop serves; may be nil
 }
@@ -66,7 +69,7 @@ func Serve(ctx context.Context, c Config) error {
 	// From here on this process is an instance of the fleet. It must have joined
 	// before it serves: without a route nobody may read or write.
 	instance, err := dual.Join(ctx, dual.Config{
-		Fleet: fleet, Logger: c.Logger, LeaveWithin: c.Drain, BreakerPause: c.Breaker,
+		Fleet: fleet, Logger: c.Logger, LeaveWithin: c.Drain, BreakerPause: c.Breaker, HandIn: c.HandIn,
 		Identity: dual.Identity{Instance: c.Instance, About: fmt.Sprintf("storefront, pid %d", os.Getpid())},
 		Writing: dual.Writing{
 			OnTargetFailure: dual.Policy(m.Writing.OnTargetFailure),
@@ -78,7 +81,7 @@ func Serve(ctx context.Context, c Config) error {
 	if err != nil {
 		return err
 	}
-	catalogue, err := newCatalogue(instance, newLegacyStore(pool, m.Name), target, schema, m.Compare, time.Duration(m.Writing.Deadline))
+	catalogue, err := newCatalogue(instance, newLegacyStore(pool, m.Name), target, schema, m.Compare, time.Duration(m.Writing.Deadline), c.Shadow)
 	if err != nil {
 		return errors.Join(err, leave(instance))
 	}
