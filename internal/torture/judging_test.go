@@ -45,6 +45,9 @@ func (w *world) report(seed uint64, breaks *faults, all *report) {
 	merge(all.Commands, w.codes)
 	merge(all.Missed, w.times.lost)
 	w.times.reads(w.history.byKey())
+	if err := w.firings(t.Context()); err != nil {
+		t.Errorf("what triggers have done: %v", err)
+	}
 	all.samples = append(all.samples, w.times.samples...)
 	merge(all.Counted, map[string]int{
 		"unsettled": int(total.Unsettled), "degraded": int(total.Degraded), "abandoned": int(total.Abandoned), "fallbacks": int(total.Fallbacks),

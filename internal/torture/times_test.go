@@ -11,6 +11,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/stranglerfig/migrator/phases"
 )
 
@@ -20,6 +22,13 @@ const (
 	timeCommitted = "a dead target, to the rollback's commit by a write"
 	timeSettled   = "a dead target, to settled"
 	timeRead      = "a dead target, the longest that a read took"
+
+	// Where writes don't take reads back (fail, degrade), or a trigger was faster.
+	timeFired         = "a dead target, to a trigger's firing"
+	timeFiredCommit   = "a dead target, to the rollback's commit by the daemon"
+	timeFiredSettled  = "a dead target, to settled by the daemon"
+	timeTriggerCommit = "any trigger's firing, to the rollback's commit"
+	timeTriggerSettle = "any trigger's firing, to settled"
 )
 
 // sample is one measurement.
@@ -111,11 +120,9 @@ func (w *world) targetRead(ctx context.Context) (phases.Route, bool) {
 
 const longestMeasured = 20 * time.Second
 
-// back waits until no live instance reads the target any more: every one is on
-// the route, at or after dual-read, that took the place of the one given.
+// back waits until no live instance reads the target any more, or ctx ends: every one is
+// on the route, at or after dual-read, that took the place of the one given.
 func (w *world) back(ctx context.Context, from phases.Route) (committed time.Time, cause phases.Cause, settled time.Time, err error) {
-	ctx, cancel := context.WithTimeout(ctx, longestMeasured)
-	defer cancel()
 	for pause(ctx, 2*time.Millisecond) {
 		asked, stop := context.WithTimeout(ctx, time.Second)
 		read, err := w.readers.TargetRead(asked)
@@ -134,7 +141,7 @@ func (w *world) back(ctx context.Context, from phases.Route) (committed time.Tim
 			}
 		}
 	}
-	return committed, cause, settled, fmt.Errorf("reads were not back in legacy within %s", longestMeasured)
+	return committed, cause, settled, fmt.Errorf("reads were not back in legacy in time")
 }
 
 // timeRollback runs the command while reads come from the target, and measures it.
@@ -149,7 +156,9 @@ func (w *world) timeRollback(ctx context.Context, faults bool) bool {
 	ended := make(chan ran, 1)
 	began := time.Now()
 	go func() { ended <- w.migrator(ctx, 0, 0, "phase rollback --yes --reason measured") }()
-	_, cause, settled, err := w.back(ctx, from)
+	bounded, stop := context.WithTimeout(ctx, longestMeasured)
+	defer stop()
+	_, cause, settled, err := w.back(bounded, from)
 	r := <-ended
 	switch {
 	case err != nil || cause != phases.CauseRollback:
@@ -163,9 +172,9 @@ func (w *world) timeRollback(ctx context.Context, faults bool) bool {
 	return true
 }
 
-// timeDeath makes the target die while reads come from it, and measures how long
-// it takes until a write has taken them back. die returns when it is dead, and
-// revive makes it well again.
+// timeDeath makes the target die while reads come from it, and measures how long it
+// takes until a write, or a trigger, has taken them back. die returns when it is dead,
+// and revive makes it well again.
 func (w *world) timeDeath(ctx context.Context, faults bool, die, revive func(context.Context) error) error {
 	from, ok := w.targetRead(ctx)
 	ctx = context.WithoutCancel(ctx)
@@ -174,28 +183,72 @@ func (w *world) timeDeath(ctx context.Context, faults bool, die, revive func(con
 		return err
 	}
 	if ok {
-		defer func() {
-			w.times.mu.Lock()
-			defer w.times.mu.Unlock()
-			w.times.deaths = append(w.times.deaths, death{since, w.story.now(), faults})
-		}()
-	}
-	if ok && w.shape.policy == "rollback" {
-		committed, cause, settled, err := w.back(ctx, from)
-		switch {
-		case err != nil && !faults:
-			w.t.Errorf("a dead target, nothing else wrong, on %s: %v", from, err)
-			fallthrough
-		case err != nil || cause != phases.CauseFailure || committed.Before(began):
-			w.times.miss(timeCommitted)
-		default:
-			w.times.add(sample{timeCommitted, faults, committed.Sub(began)})
-			w.times.add(sample{timeSettled, faults, settled.Sub(began)})
-		}
+		w.timeBack(ctx, from, began, faults)
+		w.times.mu.Lock()
+		w.times.deaths = append(w.times.deaths, death{since, w.story.now(), faults})
+		w.times.mu.Unlock()
 	} else {
 		pause(ctx, time.Second)
 	}
 	return revive(ctx)
+}
+
+// timeBack measures what a target that has just died came to.
+func (w *world) timeBack(ctx context.Context, from phases.Route, began time.Time, faults bool) {
+	byWrite, within := w.shape.policy == "rollback", longestMeasured
+	if faults && !byWrite {
+		within = 6 * time.Second // the daemons are among what is broken
+	}
+	ctx, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	committed, cause, settled, err := w.back(ctx, from)
+	if err != nil && !faults {
+		w.t.Errorf("a dead target, nothing else wrong, on %s: %v", from, err)
+	}
+	switch {
+	case err == nil && cause == phases.CauseFailure && !committed.Before(began):
+		w.times.add(sample{timeCommitted, faults, committed.Sub(began)})
+		w.times.add(sample{timeSettled, faults, settled.Sub(began)})
+	case err == nil && cause == phases.CauseTrigger:
+		fired, err := w.state.Fired(ctx, migration)
+		if err != nil || fired.At.Before(began) {
+			w.times.miss(timeFired)
+			return
+		}
+		w.times.add(sample{timeFired, faults, fired.At.Sub(began)})
+		w.times.add(sample{timeFiredCommit, faults, committed.Sub(began)})
+		w.times.add(sample{timeFiredSettled, faults, settled.Sub(began)})
+	case byWrite:
+		w.times.miss(timeCommitted)
+	default:
+		w.times.miss(timeFired)
+	}
+}
+
+// firings measures every rollback by a trigger, whatever its fault was, from the state.
+func (w *world) firings(ctx context.Context) error {
+	rows, err := w.pool.Query(ctx, `SELECT v.at, e.began_at, e.settled_at
+		FROM migrator.history h
+		JOIN migrator.evaluations v ON v.id = (h.evidence #>> '{fired,evaluation}')::bigint
+		JOIN migrator.epochs e ON e.migration = h.migration AND e.epoch = h.to_epoch
+		WHERE h.migration = $1 AND h.cause = 'trigger'`, migration)
+	if err != nil {
+		return err
+	}
+	var fired, committed time.Time
+	var settled *time.Time
+	_, err = pgx.ForEachRow(rows, []any{&fired, &committed, &settled}, func() error {
+		at := committed.Sub(w.story.began)
+		peace := slices.ContainsFunc(w.times.deaths, func(d death) bool { return !d.faults && d.from <= at && at <= d.to })
+		w.times.add(sample{timeTriggerCommit, !peace, committed.Sub(fired)})
+		if settled == nil {
+			w.times.miss(timeTriggerSettle) // a step came before every instance had said so
+			return nil
+		}
+		w.times.add(sample{timeTriggerSettle, !peace, settled.Sub(fired)})
+		return nil
+	})
+	return err
 }
 
 // killTarget is a target that dies with kill -9.
