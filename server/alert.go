@@ -61,6 +61,9 @@ func (e *Engine) Fire(ctx context.Context, a Alert) error {
 		return nil
 	}
 	_, err = e.rollBack(ctx, log, fired)
+	if errors.Is(err, errUndone) {
+		return nil
+	}
 	if errors.Is(err, errNothingBack) {
 		if known || e.Announce == nil {
 			return nil

@@ -13,6 +13,9 @@ import (
 // errNothingBack tells that a trigger takes nothing back where the migration stands.
 var errNothingBack = errors.New("there are no reads to take back")
 
+// errUndone tells that somebody has taken reads back since the trigger fired, and gone on.
+var errUndone = errors.New("reads were taken back since")
+
 // triggers evaluates the triggers and acts on the first that fires.
 func (w *watching) triggers(ctx context.Context, e phases.Evidence) {
 	var found []phases.Evaluation
@@ -45,6 +48,9 @@ func (w *watching) triggers(ctx context.Context, e phases.Evidence) {
 			w.only(ctx, fired, e)
 			return nil
 		}
+		if errors.Is(err, errUndone) {
+			return nil
+		}
 		return err
 	})
 	if ok || time.Now().After(w.owedTill) {
@@ -66,13 +72,17 @@ func (w *watching) only(ctx context.Context, fired phases.Evaluation, e phases.E
 // does not have what was written since the fence: from retain a person goes back.
 //
 // The harm was found a moment ago. A step that somebody took meanwhile does not undo
-// it, so the epoch may be a later one; another description may.
+// it, so the epoch may be a later one; another description does, and so does cutover
+// begun anew: then reads were taken back meanwhile, as by another leader while this one
+// was frozen, and a person has gone on.
 func (e *Engine) rollBack(ctx context.Context, log *slog.Logger, fired phases.Evaluation) (phases.Standing, error) {
 	st, err := e.State.Transition(ctx, e.Migration, func(now phases.Evidence) (phases.Move, error) {
 		at := now.Standing.Route
 		switch {
 		case !at.Phase.TriggersAct():
 			return phases.Move{}, fmt.Errorf("%w in %s", errNothingBack, at)
+		case at.Phase == phases.Cutover && now.Standing.PhaseSince.After(fired.At):
+			return phases.Move{}, fmt.Errorf("%w %s fired", errUndone, fired.Name)
 		case now.Standing.ConfigHash != fired.ConfigHash:
 			return phases.Move{}, fmt.Errorf("%w: another description was applied since %s fired", errNothingBack, fired.Name)
 		}
