@@ -8,7 +8,8 @@ import (
 	"github.com/stranglerfig/migrator/record"
 )
 
-// confirm classifies differences that are certain, counts, repairs and keeps them.
+// confirm classifies differences that are certain, counts them, and keeps them or
+// holds them until they are repaired.
 // Evidence without a difference must be of an entry that seems to be ahead.
 func (r *work) confirm(ctx context.Context, sure []evidence) error {
 	if len(sure) == 0 {
@@ -39,15 +40,11 @@ func (r *work) confirm(ctx context.Context, sure []evidence) error {
 			found = append(found, f)
 		}
 	}
-	if r.run.Repair {
-		if err := r.fix(ctx, found, journal); err != nil {
-			return err
-		}
-	}
 	r.mu.Lock()
 	for _, f := range found {
-		r.keep(*f)
+		r.counted(f)
 		r.confirmed[r.hash(string(f.Key))] = struct{}{}
+		r.hold(f)
 	}
 	r.mu.Unlock()
 	r.report()
@@ -71,17 +68,30 @@ func (r *work) classify(l evidence, locked record.Row, lost record.Version) *Fin
 	return f
 }
 
-// keep counts a finding and keeps it if there is room. It wants the mutex.
-func (r *work) keep(f Finding) {
+// counted wants the mutex.
+func (r *work) counted(f *Finding) {
 	r.run.Differences++
 	r.run.Classes[f.Class]++
+}
+
+// keep keeps a counted finding if there is room. Half of it is for whoever comes
+// first, of the other half each class has its part: ten thousand missing records
+// must not hide the one that is of another type. It wants the mutex.
+func (r *work) keep(f Finding) {
 	if f.Repaired {
 		r.run.Repaired++
 	}
-	if len(r.findings) < r.Findings {
-		r.findings = append(r.findings, f)
-		r.unsaved = append(r.unsaved, f)
+	own := r.Findings / 2 / len(meanings)
+	switch {
+	case r.kept[f.Class] < own:
+	case r.common < r.Findings-own*len(meanings):
+		r.common++
+	default:
+		return
 	}
+	r.kept[f.Class]++
+	r.findings = append(r.findings, f)
+	r.unsaved = append(r.unsaved, f)
 }
 
 // stray counts what the target has under a name that no key leads to.
@@ -100,6 +110,7 @@ func (r *work) stray(e *record.Entry) {
 	if r.run.Repair {
 		f.Repair = "left alone: no record has this key; delete it, or narrow the key's template"
 	}
+	r.counted(&f)
 	r.keep(f)
 }
 

@@ -2,7 +2,6 @@ package reconcile
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"github.com/stranglerfig/migrator/internal/failpoint"
@@ -10,18 +9,9 @@ import (
 	"github.com/stranglerfig/migrator/repair"
 )
 
-// fix repairs the findings, up to the run's limit, and reads each again. A
-// repair's own failure is told in its finding.
+// fix repairs the findings and reads each again. A repair's own failure is told in
+// its finding.
 func (r *work) fix(ctx context.Context, found []*Finding, journal map[record.Key]record.Version) error {
-	room := max(0, r.MaxRepairs-r.repairs)
-	for _, f := range found[min(room, len(found)):] {
-		f.Repair = fmt.Sprintf("not repaired: the run has made its %d repairs (max_repairs); so many differences point at the mapping, not at the data", r.MaxRepairs)
-	}
-	found = found[:min(room, len(found))]
-	if len(found) == 0 {
-		return nil
-	}
-	r.repairs += len(found)
 	items := make([]repair.Item, len(found))
 	for i, f := range found {
 		items[i] = repair.Item{Key: f.Key, Lost: journal[f.Key]}

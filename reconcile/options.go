@@ -16,7 +16,8 @@ type Options struct {
 	Pause      time.Duration // before a suspect is read again; doubles each time; default 1 s
 	Rereads    int           // how often; default 5
 	Findings   int           // kept a run; default 1000. Counts are exact beyond it.
-	MaxRepairs int           // a run makes at most; default 1000
+	MaxRepairs int           // a run makes at most; default 1000, negative: none
+	RepairRate int           // repairs per second at most; 0: no limit
 	Quarantine int           // suspects held at most before they are settled; default 50,000
 
 	// NotAfter is how long after its legacy commit a write may still reach the
@@ -30,6 +31,11 @@ type Options struct {
 	// stale, whatever its fields.
 	Barrier record.Version
 
+	// MaxDifference is the share of what was compared that may differ before a run
+	// repairs nothing: a wrong mapping must not rewrite all records. Default 1 %;
+	// phases.Whole: no bound. It holds once boundFrom records were compared.
+	MaxDifference phases.Share
+
 	// Report, if set, is called after every batch with the present state, by one
 	// goroutine at a time.
 	Report func(Run)
@@ -39,7 +45,12 @@ type Options struct {
 type RunOptions struct {
 	Full   bool // every record; else a sample
 	TwoWay bool // look for records that only the target has, too (reads the whole target)
-	Repair bool // repair the journal, and each confirmed difference
+	Repair bool // repair the journal, and each confirmed difference once all is compared
+	// Plan, if set, is told what a repair would do, key by key, and nothing is done.
+	// Repair must not be set.
+	Plan func(Planned)
+	// Force is the reason why a run repairs beyond MaxDifference; empty: it does not.
+	Force string
 	// Sample is the share of legacy's records that a run that is not full checks;
 	// as many runs as it takes check everything. Default 1 %.
 	Sample phases.Percent
@@ -58,9 +69,13 @@ func (o Options) defaults() Options {
 		{&o.MaxRepairs, 1000},
 		{&o.Quarantine, 50_000},
 	} {
-		if *n.value <= 0 {
+		if *n.value <= 0 && !(n.value == &o.MaxRepairs && o.MaxRepairs < 0) {
 			*n.value = n.standard
 		}
+	}
+	o.MaxRepairs = max(o.MaxRepairs, 0)
+	if o.MaxDifference <= 0 {
+		o.MaxDifference = phases.Whole / 100
 	}
 	if o.Rate > 0 {
 		o.Batch = min(o.Batch, o.Rate)

@@ -43,6 +43,9 @@ func (rc *Reconciler) Run(ctx context.Context, o RunOptions) (Run, []Finding, er
 	if o.Repair && rc.Locker == nil {
 		return Run{}, nil, errors.New("a repair needs a legacy store that reads rows under their lock")
 	}
+	if o.Plan != nil && (o.Repair || rc.Locker == nil) {
+		return Run{}, nil, errors.New("a plan is for a run that does not repair, of a legacy store that reads rows under their lock")
+	}
 	if o.Sample <= 0 {
 		o.Sample = 100
 	}
@@ -55,7 +58,7 @@ func (rc *Reconciler) Run(ctx context.Context, o RunOptions) (Run, []Finding, er
 		return Run{}, nil, err
 	}
 	begun, release, err := rc.Ledger.Begin(ctx, Run{
-		Full: o.Full, TwoWay: o.TwoWay, Repair: o.Repair, Slices: slices, Status: Running, Began: time.Now().UTC(),
+		Full: o.Full, TwoWay: o.TwoWay, Repair: o.Repair, Slices: slices, Forced: o.Force, Status: Running, Began: time.Now().UTC(),
 	})
 	if err != nil {
 		return begun, nil, err
@@ -65,7 +68,9 @@ func (rc *Reconciler) Run(ctx context.Context, o RunOptions) (Run, []Finding, er
 	r.run = begun
 	r.run.Expected = expected(chunks) / int64(slices)
 	r.run.Classes = map[Class]int64{}
+	r.plan = o.Plan
 	err = r.all(ctx, o, chunks)
+	r.drop()
 	if ended := ctx.Err(); err != nil && ended != nil {
 		err = fmt.Errorf("the run was stopped: %w", ended)
 	}
@@ -104,7 +109,11 @@ type work struct {
 	strays    map[uint64]struct{}
 	findings  []Finding
 	unsaved   []Finding
-	repairs   int
+	kept      map[Class]int
+	common    int // findings kept beyond their classes' own room
+
+	plan    func(Planned)
+	pending []*Finding // counted, and kept once they are repaired
 }
 
 func (rc *Reconciler) start() (*work, error) {
@@ -112,7 +121,7 @@ func (rc *Reconciler) start() (*work, error) {
 		Reconciler: rc, Options: rc.defaults(),
 		judge:    judge{compare: rc.Compare, expires: -1, seed: maphash.MakeSeed()},
 		suspects: map[record.Key]struct{}{}, ahead: map[record.Key]struct{}{},
-		confirmed: map[uint64]struct{}{}, strays: map[uint64]struct{}{},
+		confirmed: map[uint64]struct{}{}, strays: map[uint64]struct{}{}, kept: map[Class]int{},
 	}
 	if rc.Expires != "" {
 		if r.expires = rc.Legacy.Schema().Index(rc.Expires); r.expires < 0 {
@@ -163,7 +172,10 @@ func (r *work) all(ctx context.Context, o RunOptions, chunks []record.Chunk) err
 	if err != nil {
 		return err
 	}
-	return r.settle(ctx)
+	if err := r.settle(ctx); err != nil {
+		return err
+	}
+	return r.mend(ctx)
 }
 
 func (r *work) save(ctx context.Context) error {

@@ -51,6 +51,12 @@ func WriteReport(w io.Writer, run Run, found []Finding) error {
 	if run.Error != "" {
 		fmt.Fprintf(&b, "Stopped: %s\n", run.Error)
 	}
+	if run.Refused != "" {
+		fmt.Fprintf(&b, "Nothing was repaired: %s\n", printable(run.Refused))
+	}
+	if run.Forced != "" {
+		fmt.Fprintf(&b, "Repaired however much differs, by order: %s\n", printable(run.Forced))
+	}
 	fmt.Fprintf(&b, "May be claimed: %s\n", Claim(run))
 	if len(found) > 0 {
 		b.WriteString("\n")

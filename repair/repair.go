@@ -134,35 +134,23 @@ func (f *Fixer) look(ctx context.Context, items []Item, batch []int, done []Fixe
 	for n, i := range batch {
 		keys[n] = items[i].Key
 	}
-	era, err := Era(ctx, f.Locker)
+	s, err := f.sight(ctx, keys)
 	if err != nil {
 		return nil, err
-	}
-	now, err := f.Target.Now(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("read the target's clock: %w", err)
-	}
-	seen, err := f.Target.Get(ctx, keys)
-	if err != nil {
-		return nil, fmt.Errorf("read the target: %w", err)
-	}
-	rows, err := f.Locker.LookupLocked(ctx, keys)
-	if err != nil {
-		return nil, fmt.Errorf("read legacy under lock: %w", err)
 	}
 	var writes []record.Write
 	var steps []step
 	var at []int
 	for n, i := range batch {
-		w, s := decide(rows[n], seen[n], items[i].Lost, era, now.Add(f.NotAfter))
-		switch s {
+		w, what := s.decide(n, items[i].Lost, f.NotAfter)
+		switch what {
 		case stepNothing:
-			done[i] = Fixed{Key: keys[n], Action: Agreed, Version: seen[n].Version}
+			done[i] = Fixed{Key: keys[n], Action: Agreed, Version: s.seen[n].Version}
 		case stepLeave:
-			done[i] = Fixed{Key: keys[n], Action: Left, Version: seen[n].Version}
+			done[i] = Fixed{Key: keys[n], Action: Left, Version: s.seen[n].Version}
 		default:
 			w.Key = keys[n]
-			writes, steps, at = append(writes, w), append(steps, s), append(at, i)
+			writes, steps, at = append(writes, w), append(steps, what), append(at, i)
 		}
 	}
 	if len(writes) == 0 {

@@ -37,6 +37,10 @@ func (m *Migration) Defaults() {
 	set(&r.Findings, 1000)
 	set(&r.Workers, 2)
 	set(&r.MaxRepairs, 10000)
+	set(&r.MaxDifference, phases.Whole/100)
+	set(&r.Window, duration(30*24*time.Hour))
+	set(&r.Recent.Within, duration(24*time.Hour))
+	set(&r.Recent.Sample, 1000) // 10 %
 
 	p, d := &m.Phases, phases.DefaultSettings()
 	set(&p.ShadowWrite.For, d.ShadowWrite.For)

@@ -107,6 +107,10 @@ func TestErrorsHaveTheirLine(t *testing.T) {
 		{end, end + "fleet:\n  lease: 10s", `m.yaml:10: fleet.renew (5s) must be at most a third of fleet.lease (10s)`},
 		{end, end + "fleet:\n  renew: 6s", `m.yaml:11: fleet.renew (6s) must be at most a third of fleet.lease (15s)`},
 		{end, end + "reconcile: {rereads: 0}", `m.yaml:10: reconcile.rereads must be from 1 to 1000, not 0`},
+		{end, end + "reconcile: {max_difference: 0%}", `m.yaml:10: reconcile.max_difference must be above 0%`},
+		{end, end + "reconcile: {max_difference: 1}", `m.yaml:10: reconcile.max_difference: share "1": want a number from 0 to 100 with a percent sign`},
+		{end, end + "reconcile: {window: 0s}", `m.yaml:10: reconcile.window must be above 0`},
+		{end, end + "reconcile: {recent: {column: at, within: 0s}}", `m.yaml:10: reconcile.recent.within must be above 0`},
 		{end, end + "reconcile: {sample: 0}", `m.yaml:10: reconcile.sample: percentage "0"`},
 
 		{"  url: redis://cache:6379", "  url: ${NOT_SET}", `m.yaml:8: target.url: the environment variable NOT_SET is not set; set it, or write ${NOT_SET:-default}`},

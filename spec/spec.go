@@ -122,4 +122,16 @@ type Reconcile struct {
 	Workers    int             `yaml:"workers" json:"workers,omitempty" jsonschema_description:"Chunks worked on at the same time"`
 	Rate       int             `yaml:"rate" json:"rate,omitempty" jsonschema_description:"Records per second at most; 0: no limit"`
 	MaxRepairs int             `yaml:"max_repairs" json:"max_repairs,omitempty" jsonschema_description:"Repairs a run makes at most; more differences than that point at the mapping, not at the data"`
+
+	RepairRate    int             `yaml:"repair_rate" json:"repair_rate,omitempty" jsonschema_description:"Repairs per second at most; 0: no limit"`
+	MaxDifference phases.Share    `yaml:"max_difference" json:"max_difference,omitempty" jsonschema_description:"Share of the compared records that may differ before a run repairs nothing"`
+	Window        phases.Duration `yaml:"window" json:"window,omitempty" jsonschema_description:"How far back runs count for the share of legacy that has been checked"`
+	Recent        Recent          `yaml:"recent" json:"recent,omitzero" jsonschema_description:"Young records, which a sampled run checks more densely"`
+}
+
+// Recent are the records that are young by a column of theirs.
+type Recent struct {
+	Column string          `yaml:"column" json:"column,omitempty" jsonschema_description:"Timestamp column that says when a record last changed; it needs an index; empty: young records are sampled like all others"`
+	Within phases.Duration `yaml:"within" json:"within,omitempty" jsonschema_description:"How young they are"`
+	Sample phases.Percent  `yaml:"sample" json:"sample,omitempty" jsonschema_description:"Share of them that a sampled run checks, in per cent"`
 }

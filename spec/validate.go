@@ -198,6 +198,19 @@ func (v *validator) jobs() {
 	if r.Sample == 0 {
 		v.at("reconcile.sample", "must be above 0 and up to 100")
 	}
+	v.between("reconcile.repair_rate", r.RepairRate, 0, maxRate)
+	if r.MaxDifference == 0 {
+		v.at("reconcile.max_difference", "must be above 0%% (100%% is no bound)")
+	}
+	if r.Window <= 0 {
+		v.at("reconcile.window", "must be above 0, such as 30d")
+	}
+	if r.Recent.Within <= 0 {
+		v.at("reconcile.recent.within", "must be above 0, such as 24h")
+	}
+	if r.Recent.Sample == 0 {
+		v.at("reconcile.recent.sample", "must be above 0 and up to 100")
+	}
 }
 
 // unjoined are the errors that errors.Join put together.

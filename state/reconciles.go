@@ -73,10 +73,10 @@ func (r *Reconciles) record(ctx context.Context, tx pgx.Tx, run *reconcile.Run) 
 		}
 	}
 	err = tx.QueryRow(ctx, `INSERT INTO migrator.reconcile_runs
-			(migration, epoch, config_hash, whole, two_way, repair, slice, slices, status, began_at)
-		SELECT name, epoch, config_hash, $2, $3, $4, $5, $6, 'running', clock_timestamp()
+			(migration, epoch, config_hash, whole, two_way, repair, slice, slices, forced, status, began_at)
+		SELECT name, epoch, config_hash, $2, $3, $4, $5, $6, $7, 'running', clock_timestamp()
 		FROM migrator.migrations WHERE name = $1
-		RETURNING id, epoch, config_hash, began_at`, r.migration, run.Full, run.TwoWay, run.Repair, run.Slice, run.Slices).
+		RETURNING id, epoch, config_hash, began_at`, r.migration, run.Full, run.TwoWay, run.Repair, run.Slice, run.Slices, clean(run.Forced)).
 		Scan(&run.ID, &run.Epoch, &run.ConfigHash, &run.Began)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return unknown(ctx, tx, r.migration)
@@ -102,10 +102,10 @@ func (r *Reconciles) Save(ctx context.Context, run reconcile.Run, found []reconc
 	}
 	return r.held.do(ctx, func(tx pgx.Tx) error {
 		tag, err := tx.Exec(ctx, `UPDATE migrator.reconcile_runs SET status = $3, checked = $4, scanned = $5, suspects = $6,
-				differences = $7, repaired = $8, classes = $9::jsonb, error = $10, expected = $11, unsettled = $12, journalled = $13,
+				differences = $7, repaired = $8, classes = $9::jsonb, error = $10, expected = $11, unsettled = $12, journalled = $13, refused = $14,
 				finished_at = CASE WHEN $3 <> 'running' THEN coalesce(finished_at, clock_timestamp()) END
 			WHERE id = $2 AND migration = $1`, r.migration, run.ID, string(run.Status), run.Checked, run.Scanned, run.Suspects,
-			run.Differences, run.Repaired, string(classes), clean(run.Error), run.Expected, run.Unsettled, run.Journalled)
+			run.Differences, run.Repaired, string(classes), clean(run.Error), run.Expected, run.Unsettled, run.Journalled, clean(run.Refused))
 		if err != nil {
 			return err
 		}

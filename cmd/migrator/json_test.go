@@ -49,7 +49,7 @@ func contractTypes() map[reflect.Type]string {
 		reflect.TypeFor[phases.Rollback](): "rollback", reflect.TypeFor[phases.Route](): "route",
 		reflect.TypeFor[reconcile.Run](): "run", reflect.TypeFor[settings](): "settings",
 		reflect.TypeFor[phases.Standing](): "standing", reflect.TypeFor[status](): "status",
-		reflect.TypeFor[control.Step](): "step",
+		reflect.TypeFor[control.Step](): "step", reflect.TypeFor[reconcile.Planned](): "planned repair",
 	}
 }
 
@@ -252,7 +252,11 @@ func (a *audit) scenario() {
 	o.redis("HSET", "product:7", "name", "damaged")
 	o.redis("DEL", "product:8")
 	a.expect(exitNotYet, "reconcile", "run", "--full")
-	a.expect(exitNotYet, "reconcile", "run", "--full", "--repair")
+	a.expect(exitNotYet, "reconcile", "run", "--full", "--repair=plan")
+	a.expect(exitUsage, "reconcile", "run", "--full", "--repair=maybe")
+	a.expect(exitUsage, "reconcile", "run", "--max-repairs", "5")
+	a.expect(exitUsage, "reconcile", "run", "--repair", "--force", " ")
+	a.expect(exitNotYet, "reconcile", "run", "--full", "--repair", "--max-repairs", "100", "--repair-rate", "50")
 	a.expect(exitDone, "reconcile", "run")
 	a.expect(exitDone, "reconcile", "run", "--full")
 	a.expect(exitDone, "phase", "advance", "--dry-run", "--override", "approved=a test")

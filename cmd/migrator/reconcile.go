@@ -33,19 +33,23 @@ type reconciled struct {
 	reconcile.Run
 	Claim    string              `json:"claim"`
 	Findings []reconcile.Finding `json:"findings"`
+	Plan     []reconcile.Planned `json:"plan,omitempty"` // of --repair=plan
 }
 
 func newReconcileRun(c *cli) *cobra.Command {
-	var full, repair, oneWay bool
+	var full, oneWay bool
 	var sample string
 	var rate int
+	var mend mending
 	cmd := &cobra.Command{
 		Use:   "run",
 		Short: "Compare both stores; exit with 8 if they differ",
 		Long: `Compares a sample of legacy's records with the target (the next slice of blocks,
 so that enough runs cover everything), or with --full every record, and the
 target's for what legacy lacks. What differs is read again until it agrees or
-stays different: only that counts. --repair mends it, and keys known to be behind.
+stays different: only that counts. --repair mends it once all is compared, and keys
+known to be behind; --repair=plan only says what that would do. If more differs than
+reconcile.max_difference allows, nothing is mended: see --force.
 
 A run that repaired something is not clean: only a later one proves the repair.`,
 		Args: noArgs,
@@ -56,12 +60,15 @@ A run that repaired something is not clean: only a later one proves the repair.`
 			if rate < 0 {
 				return usagef("--rate can't be negative")
 			}
+			if err := mend.check(cmd.Flags()); err != nil {
+				return err
+			}
 			j, err := c.openJob(cmd.Context(), true)
 			if err != nil {
 				return err
 			}
 			defer j.close()
-			o := reconcile.RunOptions{Full: full, TwoWay: full && !oneWay, Repair: repair, Sample: j.m.Reconcile.Sample}
+			o := reconcile.RunOptions{Full: full, TwoWay: full && !oneWay, Sample: j.m.Reconcile.Sample}
 			if sample != "" {
 				if full {
 					return usagef("--full and --sample exclude each other")
@@ -73,19 +80,20 @@ A run that repaired something is not clean: only a later one proves the repair.`
 			if cmd.Flags().Changed("rate") {
 				j.m.Reconcile.Rate = rate
 			}
-			return c.reconcile(cmd.Context(), j, o)
+			plan := mend.apply(cmd.Flags(), j, &o)
+			return c.reconcile(cmd.Context(), j, o, plan)
 		},
 	}
 	f := cmd.Flags()
 	f.BoolVar(&full, "full", false, "every record, and the target's extras too")
 	f.BoolVar(&oneWay, "one-way", false, "with --full: don't look for records that only the target has")
-	f.BoolVar(&repair, "repair", false, "mend what differs")
 	f.StringVar(&sample, "sample", "", "per cent of legacy's blocks, instead of the description's")
 	f.IntVar(&rate, "rate", 0, "records per second at most, instead of the description's")
+	mend.flags(f)
 	return cmd
 }
 
-func (c *cli) reconcile(ctx context.Context, j *job, o reconcile.RunOptions) error {
+func (c *cli) reconcile(ctx context.Context, j *job, o reconcile.RunOptions, plan *plannedRepairs) error {
 	compare, err := record.NewComparer(j.schema, j.m.Compare)
 	if err != nil {
 		return err
@@ -124,18 +132,27 @@ func (c *cli) reconcile(ctx context.Context, j *job, o reconcile.RunOptions) err
 	if err != nil {
 		return jobError(err)
 	}
-	result := reconciled{run, reconcile.Claim(run), append([]reconcile.Finding{}, findings...)}
-	if err := c.show(result, func() { _ = reconcile.WriteReport(c.out, run, findings) }); err != nil {
+	result := reconciled{Run: run, Claim: reconcile.Claim(run), Findings: append([]reconcile.Finding{}, findings...), Plan: plan.list()}
+	if err := c.show(result, func() {
+		_ = reconcile.WriteReport(c.out, run, findings)
+		plan.write(c)
+	}); err != nil {
 		return err
 	}
 	if run.Differences > 0 {
+		if run.Refused != "" {
+			return notYet(errors.New("too much differs for a repair, and nothing was repaired; look at some of the keys, and if legacy is right about them all, say so with --force; try: migrator reconcile list"))
+		}
 		if o.Repair && run.Repaired == 0 {
 			return notYet(errors.New("the stores differ, and nothing of it could be repaired: the report says why, key by key"))
 		}
 		if o.Repair {
 			return notYet(errors.New("differences were found and repaired as far as possible; only a later clean run proves it; try: migrator reconcile run --full"))
 		}
-		return notYet(errors.New("the stores differ; try: migrator reconcile run --full --repair"))
+		if plan != nil {
+			return notYet(errors.New("the stores differ, and this was only the plan; try: migrator reconcile run --full --repair"))
+		}
+		return notYet(errors.New("the stores differ; try: migrator reconcile run --full --repair=plan"))
 	}
 	return nil
 }
@@ -143,7 +160,8 @@ func (c *cli) reconcile(ctx context.Context, j *job, o reconcile.RunOptions) err
 func reconcileOptions(j *job) reconcile.Options {
 	s := j.m.Reconcile
 	return reconcile.Options{
-		ChunkRows: s.ChunkRows, Workers: s.Workers, Rate: s.Rate, Findings: s.Findings, MaxRepairs: s.MaxRepairs,
+		ChunkRows: s.ChunkRows, Workers: s.Workers, Rate: s.Rate, Findings: s.Findings,
+		MaxRepairs: orNone(s.MaxRepairs), RepairRate: s.RepairRate, MaxDifference: s.MaxDifference,
 		Pause: time.Duration(s.Pause), Rereads: s.Rereads,
 		NotAfter: time.Duration(j.m.Writing.NotAfter), Expires: j.m.Target.Expires,
 	}
@@ -210,7 +228,7 @@ func newReconcileShow(c *cli) *cobra.Command {
 				if err != nil {
 					return err
 				}
-				result := reconciled{run, reconcile.Claim(run), append([]reconcile.Finding{}, findings...)}
+				result := reconciled{Run: run, Claim: reconcile.Claim(run), Findings: append([]reconcile.Finding{}, findings...)}
 				return c.show(result, func() { _ = reconcile.WriteReport(c.out, run, findings) })
 			})(cmd, named)
 		},

@@ -1,0 +1,175 @@
+package reconcile
+
+import (
+	"context"
+	"fmt"
+	"math"
+
+	"golang.org/x/time/rate"
+
+	"github.com/stranglerfig/migrator/phases"
+	"github.com/stranglerfig/migrator/record"
+	"github.com/stranglerfig/migrator/repair"
+)
+
+// Planned is what a repair would do to one key.
+type Planned struct {
+	Key     record.Key      `json:"key"`
+	Class   Class           `json:"class,omitempty"` // of the difference; empty: journalled, and none was found
+	Journal bool            `json:"journal"`         // its entry in the journal would be cleared
+	Step    repair.Step     `json:"step"`
+	Target  record.Presence `json:"target"`                    // what the target holds
+	From    record.Version  `json:"target_version,omitzero"`   // and at which version
+	To      record.Version  `json:"repaired_version,omitzero"` // of a write, one a little newer than this
+}
+
+// boundFrom is how many records must have been compared for MaxDifference to hold:
+// of fewer, so few can be rewritten that MaxRepairs is bound enough.
+const boundFrom = 1000
+
+// hold keeps a finding back until all is compared, since only then it is known
+// whether so much differs that nothing must be repaired. It wants the mutex.
+func (r *work) hold(f *Finding) {
+	switch {
+	case !r.run.Repair && r.plan == nil:
+		r.keep(*f)
+	case len(r.pending) < r.MaxRepairs:
+		r.pending = append(r.pending, f)
+	default:
+		f.Repair = fmt.Sprintf("not repaired: a run makes %d repairs at most (max_repairs)", r.MaxRepairs)
+		r.keep(*f)
+	}
+}
+
+// refuse tells why nothing must be repaired: more differs than single records that
+// went wrong can explain. "": nothing speaks against it.
+func (r *work) refuse() string {
+	n := r.run.Checked + r.run.Classes[Extra]
+	if n < boundFrom || r.run.Forced != "" || r.MaxDifference >= phases.Whole {
+		return ""
+	}
+	share := float64(r.run.Differences) / float64(n)
+	if share <= r.MaxDifference.Ratio() {
+		return ""
+	}
+	return fmt.Sprintf("%s of %s records differ (%s), more than the %s that reconcile.max_difference allows: so many point at the mapping, or at a target that was emptied, not at single records",
+		grouped(r.run.Differences), grouped(n), percent(min(share, 1), 2, math.Round), r.MaxDifference)
+}
+
+// mend repairs what was confirmed, or tells the plan.
+func (r *work) mend(ctx context.Context) error {
+	if !r.run.Repair && r.plan == nil {
+		return nil
+	}
+	if r.plan != nil {
+		if err := r.planJournal(ctx); err != nil {
+			return err
+		}
+	}
+	if r.run.Refused = r.refuse(); r.run.Refused != "" {
+		return nil // drop says so in each finding
+	}
+	journal, err := r.journalled(ctx)
+	if err != nil {
+		return err
+	}
+	size := r.Batch
+	var limiter *rate.Limiter
+	if r.RepairRate > 0 {
+		size = min(size, r.RepairRate)
+		limiter = rate.NewLimiter(rate.Limit(r.RepairRate), size)
+	}
+	for len(r.pending) > 0 {
+		batch := r.pending[:min(size, len(r.pending))]
+		if limiter != nil && r.plan == nil {
+			if err := limiter.WaitN(ctx, len(batch)); err != nil {
+				return err
+			}
+		}
+		if r.plan != nil {
+			err = r.planBatch(ctx, batch, journal)
+		} else {
+			err = r.fix(ctx, batch, journal)
+		}
+		if err != nil {
+			return err
+		}
+		r.mu.Lock()
+		for _, f := range batch {
+			r.keep(*f)
+		}
+		r.pending = r.pending[len(batch):]
+		r.mu.Unlock()
+		if err := r.save(ctx); err != nil {
+			return err
+		}
+		r.report()
+	}
+	return nil
+}
+
+// drop keeps the findings that were held back and have not been repaired.
+func (r *work) drop() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, f := range r.pending {
+		if r.run.Repair && f.Repair == "" {
+			f.Repair = "not repaired: the run was stopped"
+			if r.run.Refused != "" {
+				f.Repair = "not repaired: too much differs"
+			}
+		}
+		r.keep(*f)
+	}
+	r.pending = nil
+}
+
+func (r *work) planBatch(ctx context.Context, found []*Finding, journal map[record.Key]record.Version) error {
+	items := make([]repair.Item, len(found))
+	for i, f := range found {
+		items[i] = repair.Item{Key: f.Key, Lost: journal[f.Key]}
+	}
+	plans, err := r.fixer.Plan(ctx, items)
+	if err != nil {
+		return fmt.Errorf("plan the repair: %w", err)
+	}
+	for i, p := range plans {
+		if _, known := journal[p.Key]; !known { // else planJournal has told it
+			r.plan(planned(p, found[i].Class, false))
+		}
+		found[i].Repair = "planned: " + string(p.Step)
+	}
+	return nil
+}
+
+// planJournal plans what a repairing run does first.
+func (r *work) planJournal(ctx context.Context) error {
+	classes := map[record.Key]Class{}
+	for _, f := range r.pending {
+		classes[f.Key] = f.Class
+	}
+	for after := record.Key(""); ; {
+		page, err := r.Ledger.Journal(ctx, after, journalPage)
+		if err != nil {
+			return fmt.Errorf("read the journal: %w", err)
+		}
+		items := make([]repair.Item, len(page))
+		for i, j := range page {
+			items[i], after = repair.Item{Key: j.Key, Lost: j.Version}, j.Key
+		}
+		plans, err := r.fixer.Plan(ctx, items)
+		if err != nil {
+			return fmt.Errorf("plan the journal's repair: %w", err)
+		}
+		for _, p := range plans {
+			r.plan(planned(p, classes[p.Key], true))
+		}
+		if len(page) < journalPage {
+			return nil
+		}
+	}
+}
+
+func planned(p repair.Planned, class Class, journal bool) Planned {
+	return Planned{Key: p.Key, Class: class, Journal: journal, Step: p.Step, Target: p.Has, From: p.From, To: p.To}
+}
