@@ -25,7 +25,7 @@ func reconciler(p *pairtest.Pair) (*reconcile.Reconciler, *pairtest.Reconciles) 
 	}, ledger
 }
 
-func backfill(t *testing.T, p *pairtest.Pair) replicate.Progress {
+func backfill(t testing.TB, p *pairtest.Pair) replicate.Progress {
 	t.Helper()
 	got, err := (&replicate.Backfill{
 		Legacy: p.Legacy, Barrier: p.Legacy, Locker: p.Legacy, Target: p.Target, NotAfter: notAfter,

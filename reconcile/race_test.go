@@ -1,6 +1,7 @@
 package reconcile_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -18,20 +19,22 @@ import (
 
 // writer is an application that writes legacy, then the target, as dual does.
 type writer struct {
-	t      *testing.T
+	t      testing.TB
 	p      *pairtest.Pair
 	ledger *pairtest.Reconciles
 	delay  time.Duration // of a late target write, at most
 	lose   int           // of a hundred target writes
 	late   int           // of a hundred
+	within time.Duration // not-after; zero: notAfter
 	under  sync.WaitGroup
+	lost   sync.Map // keys that were ever journalled
 }
 
 // write changes or deletes one item. The target's part may follow later, or never.
 // It must not be cut off between the two: nobody would know what was lost.
 func (w *writer) write(ctx context.Context, id int) error {
 	key := record.MakeKey(fmt.Sprint(id))
-	out := record.Write{Key: key, NotAfter: time.Now().Add(notAfter)}
+	out := record.Write{Key: key, NotAfter: time.Now().Add(cmp.Or(w.within, notAfter))}
 	var version string
 	var err error
 	if rand.IntN(5) == 0 {
@@ -55,7 +58,7 @@ func (w *writer) write(ctx context.Context, id int) error {
 	}
 	switch luck := rand.IntN(100); {
 	case luck < w.lose:
-		w.ledger.Lose(key, out.Version)
+		w.journal(out)
 	case luck < w.lose+w.late:
 		w.under.Go(func() {
 			time.Sleep(rand.N(w.delay))
@@ -70,8 +73,13 @@ func (w *writer) write(ctx context.Context, id int) error {
 func (w *writer) apply(out record.Write) {
 	results, err := w.p.Target.Apply(context.WithoutCancel(w.t.Context()), []record.Write{out})
 	if err != nil || results[0].Err != nil || results[0].Outcome != record.Applied && results[0].Outcome != record.Older {
-		w.ledger.Lose(out.Key, out.Version)
+		w.journal(out)
 	}
+}
+
+func (w *writer) journal(out record.Write) {
+	w.lost.Store(out.Key, true)
+	w.ledger.Lose(out.Key, out.Version)
 }
 
 // watch fails the test if a key's version in the target ever shrinks.
