@@ -71,6 +71,9 @@ func WriteReport(w io.Writer, run Run, found []Finding) error {
 	return err
 }
 
+// Meaning says a class in words.
+func Meaning(c Class) string { return meanings[c] }
+
 var meanings = map[Class]string{
 	Missing: "legacy has the record, the target has not", Extra: "the target has the record, legacy has not",
 	Stale: "the target holds an older state", Ahead: "the target's version is newer than legacy ever gave",

@@ -42,48 +42,54 @@ func (f *Fixer) Plan(ctx context.Context, items []Item) ([]Planned, error) {
 		for i := range batch {
 			keys[i] = batch[i].Key
 		}
-		s, err := d.sight(ctx, keys)
+		s, err := d.Look(ctx, keys)
 		if err != nil {
 			return plans, err
 		}
 		for i := range batch {
-			w, what := s.decide(i, batch[i].Lost, d.NotAfter)
-			p := Planned{Key: keys[i], Step: stepWords[what], Has: s.seen[i].Presence, From: s.seen[i].Version, To: w.Version}
-			if what == stepNothing || what == stepLeave {
-				p.To = p.From
-			}
-			plans = append(plans, p)
+			plans = append(plans, s.Plan(i, batch[i].Lost))
 		}
 	}
 	return plans, nil
 }
 
-// sight is one look at both stores, in the order that the rule rests on: the era,
+// Sight is one look at both stores, in the order that the rule rests on: the era,
 // the target's clock, the target's entries, then legacy's rows under their locks.
-type sight struct {
-	era  uint32
-	now  time.Time
-	seen []record.Entry
-	rows []record.Row
+type Sight struct {
+	Era  uint32
+	Now  time.Time // the target's
+	Seen []record.Entry
+	Rows []record.Row
 }
 
-func (f *Fixer) sight(ctx context.Context, keys []record.Key) (s sight, err error) {
-	if s.era, err = Era(ctx, f.Locker); err != nil {
+// Look looks at the keys.
+func (f *Fixer) Look(ctx context.Context, keys []record.Key) (s Sight, err error) {
+	if s.Era, err = Era(ctx, f.Locker); err != nil {
 		return s, err
 	}
-	if s.now, err = f.Target.Now(ctx); err != nil {
+	if s.Now, err = f.Target.Now(ctx); err != nil {
 		return s, fmt.Errorf("read the target's clock: %w", err)
 	}
-	if s.seen, err = f.Target.Get(ctx, keys); err != nil {
+	if s.Seen, err = f.Target.Get(ctx, keys); err != nil {
 		return s, fmt.Errorf("read the target: %w", err)
 	}
-	if s.rows, err = f.Locker.LookupLocked(ctx, keys); err != nil {
+	if s.Rows, err = f.Locker.LookupLocked(ctx, keys); err != nil {
 		return s, fmt.Errorf("read legacy under lock: %w", err)
 	}
 	return s, nil
 }
 
-// decide is the rule for the nth of the keys that were seen.
-func (s *sight) decide(n int, lost record.Version, notAfter time.Duration) (record.Write, step) {
-	return decide(s.rows[n], s.seen[n], lost, s.era, s.now.Add(notAfter))
+// Plan is what a repair would do to the nth key, of which the journal knows this
+// version to be lost (zero: none).
+func (s *Sight) Plan(n int, lost record.Version) Planned {
+	w, what := s.decide(n, lost, 0)
+	p := Planned{Key: s.Seen[n].Key, Step: stepWords[what], Has: s.Seen[n].Presence, From: s.Seen[n].Version, To: w.Version}
+	if what == stepNothing || what == stepLeave {
+		p.To = p.From
+	}
+	return p
+}
+
+func (s *Sight) decide(n int, lost record.Version, notAfter time.Duration) (record.Write, step) {
+	return decide(s.Rows[n], s.Seen[n], lost, s.Era, s.Now.Add(notAfter))
 }

@@ -134,7 +134,7 @@ func (f *Fixer) look(ctx context.Context, items []Item, batch []int, done []Fixe
 	for n, i := range batch {
 		keys[n] = items[i].Key
 	}
-	s, err := f.sight(ctx, keys)
+	s, err := f.Look(ctx, keys)
 	if err != nil {
 		return nil, err
 	}
@@ -145,9 +145,9 @@ func (f *Fixer) look(ctx context.Context, items []Item, batch []int, done []Fixe
 		w, what := s.decide(n, items[i].Lost, f.NotAfter)
 		switch what {
 		case stepNothing:
-			done[i] = Fixed{Key: keys[n], Action: Agreed, Version: s.seen[n].Version}
+			done[i] = Fixed{Key: keys[n], Action: Agreed, Version: s.Seen[n].Version}
 		case stepLeave:
-			done[i] = Fixed{Key: keys[n], Action: Left, Version: s.seen[n].Version}
+			done[i] = Fixed{Key: keys[n], Action: Left, Version: s.Seen[n].Version}
 		default:
 			w.Key = keys[n]
 			writes, steps, at = append(writes, w), append(steps, what), append(at, i)

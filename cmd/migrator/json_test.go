@@ -50,6 +50,10 @@ func contractTypes() map[reflect.Type]string {
 		reflect.TypeFor[reconcile.Run](): "run", reflect.TypeFor[settings](): "settings",
 		reflect.TypeFor[phases.Standing](): "standing", reflect.TypeFor[status](): "status",
 		reflect.TypeFor[control.Step](): "step", reflect.TypeFor[reconcile.Planned](): "planned repair",
+		reflect.TypeFor[reconcile.Explanation](): "explanation", reflect.TypeFor[reconcile.KeyColumn](): "key column",
+		reflect.TypeFor[reconcile.Side](): "side", reflect.TypeFor[reconcile.ExplainedField](): "explained field",
+		reflect.TypeFor[record.Difference](): "field difference", reflect.TypeFor[reconcile.JournalledKey](): "journalled key",
+		reflect.TypeFor[reconcile.PastFinding](): "past finding",
 	}
 }
 
@@ -253,6 +257,13 @@ func (a *audit) scenario() {
 	o.redis("DEL", "product:8")
 	a.expect(exitNotYet, "reconcile", "run", "--full")
 	a.expect(exitNotYet, "reconcile", "run", "--full", "--repair=plan")
+	o.sql(o.state, `INSERT INTO migrator.journal (migration, key, version, changes, reason, first_at, last_at)
+		VALUES ('products', '8', repeat('0', 32), 1, 'a test', now(), now())`)
+	a.expect(exitDone, "reconcile", "explain", "7")
+	a.expect(exitDone, "reconcile", "explain", `"8"`)
+	a.expect(exitUsage, "reconcile", "explain", "eu,7")
+	a.expect(exitUsage, "reconcile", "explain", "seven")
+	a.expect(exitUsage, "reconcile", "explain")
 	a.expect(exitUsage, "reconcile", "run", "--full", "--repair=maybe")
 	a.expect(exitUsage, "reconcile", "run", "--max-repairs", "5")
 	a.expect(exitUsage, "reconcile", "run", "--repair", "--force", " ")

@@ -25,7 +25,7 @@ func jobError(err error) error {
 
 func newReconcile(c *cli) *cobra.Command {
 	return group("reconcile", "Compare both stores and repair the target",
-		newReconcileRun(c), newReconcileList(c), newReconcileShow(c))
+		newReconcileRun(c), newReconcileList(c), newReconcileShow(c), newReconcileExplain(c))
 }
 
 // reconciled is what the -o json contract of reconcile run and show holds.
@@ -94,10 +94,6 @@ A run that repaired something is not clean: only a later one proves the repair.`
 }
 
 func (c *cli) reconcile(ctx context.Context, j *job, o reconcile.RunOptions, plan *plannedRepairs) error {
-	compare, err := record.NewComparer(j.schema, j.m.Compare)
-	if err != nil {
-		return err
-	}
 	standing, err := j.state.Standing(ctx, j.m.Name)
 	if err != nil {
 		return err
@@ -109,16 +105,9 @@ func (c *cli) reconcile(ctx context.Context, j *job, o reconcile.RunOptions, pla
 		c.note("records that were written since the fence are in the target alone, and are skipped")
 	}
 	bar := c.progress("reconcile")
-	r := reconcile.Reconciler{
-		Legacy: j.legacy, Locker: j.legacy, Target: j.target, Ledger: j.state.Reconciles(j.m.Name), Compare: compare,
-		Options: reconcileOptions(j),
-	}
-	backfill, err := j.state.Backfills(j.m.Name).Latest(ctx)
+	r, err := j.reconciler(ctx)
 	if err != nil {
 		return err
-	}
-	if backfill != nil && !backfill.Finished.IsZero() {
-		r.Barrier = backfill.Barrier
 	}
 	r.Report = func(run reconcile.Run) {
 		total := run.Expected
@@ -141,7 +130,7 @@ func (c *cli) reconcile(ctx context.Context, j *job, o reconcile.RunOptions, pla
 	}
 	if run.Differences > 0 {
 		if run.Refused != "" {
-			return notYet(errors.New("too much differs for a repair, and nothing was repaired; look at some of the keys, and if legacy is right about them all, say so with --force; try: migrator reconcile list"))
+			return notYet(errors.New("too much differs for a repair, and nothing was repaired; look at some of the keys, and if legacy is right about them all, say so with --force; try: migrator reconcile explain KEY"))
 		}
 		if o.Repair && run.Repaired == 0 {
 			return notYet(errors.New("the stores differ, and nothing of it could be repaired: the report says why, key by key"))
@@ -155,6 +144,26 @@ func (c *cli) reconcile(ctx context.Context, j *job, o reconcile.RunOptions, pla
 		return notYet(errors.New("the stores differ; try: migrator reconcile run --full --repair=plan"))
 	}
 	return nil
+}
+
+// reconciler compares the job's stores as its description says.
+func (j *job) reconciler(ctx context.Context) (*reconcile.Reconciler, error) {
+	compare, err := record.NewComparer(j.schema, j.m.Compare)
+	if err != nil {
+		return nil, err
+	}
+	r := &reconcile.Reconciler{
+		Legacy: j.legacy, Locker: j.legacy, Target: j.target, Ledger: j.state.Reconciles(j.m.Name), Compare: compare,
+		Options: reconcileOptions(j),
+	}
+	backfill, err := j.state.Backfills(j.m.Name).Latest(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if backfill != nil && !backfill.Finished.IsZero() {
+		r.Barrier = backfill.Barrier
+	}
+	return r, nil
 }
 
 func reconcileOptions(j *job) reconcile.Options {
