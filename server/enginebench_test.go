@@ -216,4 +216,3 @@ func (e *engine) looksOn() {
 	from := e.state.looks.Load()
 	e.awaits("looks", func() bool { return e.state.looks.Load() > from+10 })
 }
-
