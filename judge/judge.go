@@ -23,6 +23,8 @@ type State interface {
 	// Observed returns what instances have counted since a moment of the state's
 	// clock, oldest first. Young buckets are seconds long, older ones five minutes.
 	Observed(ctx context.Context, migration string, since time.Time) ([]evidence.Bucket, error)
+	// Counted is Observed without the latencies, which are most of the work.
+	Counted(ctx context.Context, migration string, since time.Time) ([]evidence.Bucket, error)
 	// Record keeps evaluations and returns them with their ids and times.
 	Record(ctx context.Context, migration string, all []phases.Evaluation) ([]phases.Evaluation, error)
 }
@@ -85,11 +87,14 @@ func (j *Judge) Gates(ctx context.Context) ([]phases.Evaluation, error) {
 		return nil, nil
 	}
 	look := Look{Evidence: e, Settings: j.Settings}
-	since := e.Standing.RouteSince
+	wanted := span{counted: e.Standing.RouteSince}
 	questions := map[string]question{}
 	for _, m := range due {
-		if m.Name == phases.GateConsistency {
-			since = look.GatesSince()
+		switch m.Name {
+		case phases.GateConsistency:
+			wanted.counted = look.GatesSince()
+		case phases.GateAddedLatency:
+			wanted.timed = e.Standing.RouteSince
 		}
 	}
 	for _, c := range j.Settings.Gates.Custom {
@@ -99,7 +104,7 @@ func (j *Judge) Gates(ctx context.Context) ([]phases.Evaluation, error) {
 			}
 		}
 	}
-	if err := j.gather(ctx, &look, since, phases.GateKind, questions); err != nil {
+	if err := j.gather(ctx, &look, wanted, phases.GateKind, questions); err != nil {
 		return nil, err
 	}
 	all := make([]phases.Evaluation, len(due))
@@ -134,11 +139,19 @@ func (j *Judge) Triggers(ctx context.Context) ([]phases.Evaluation, error) {
 		return nil, nil
 	}
 	look := Look{Evidence: e, Settings: j.Settings}
-	since := e.Standing.RouteSince
-	if horizon := e.Now.Add(-TriggersSince); since.Before(horizon) {
-		since = horizon
+	lately := func(d time.Duration) time.Time {
+		if horizon := e.Now.Add(-d); e.Standing.RouteSince.Before(horizon) {
+			return horizon
+		}
+		return e.Standing.RouteSince
 	}
-	if err := j.gather(ctx, &look, since, phases.TriggerKind, questions); err != nil {
+	wanted := span{counted: lately(TriggersSince)}
+	for _, t := range due {
+		if t.Name == phases.TriggerLatency {
+			wanted.timed = lately(recent)
+		}
+	}
+	if err := j.gather(ctx, &look, wanted, phases.TriggerKind, questions); err != nil {
 		return nil, err
 	}
 	all := make([]phases.Evaluation, len(due))
@@ -176,13 +189,21 @@ func (j *Judge) record(ctx context.Context, all []phases.Evaluation) ([]phases.E
 	return kept, nil
 }
 
+// span is since when a look wants to know what was counted, and what was timed; zero:
+// it wants nothing of it.
+type span struct{ counted, timed time.Time }
+
 // gather reads what instances counted while the sources answer.
-func (j *Judge) gather(ctx context.Context, look *Look, since time.Time, kind phases.Kind, questions map[string]question) error {
+func (j *Judge) gather(ctx context.Context, look *Look, wanted span, kind phases.Kind, questions map[string]question) error {
 	var wait sync.WaitGroup
 	wait.Go(func() { look.Answers = j.answers(ctx, kind, questions) })
-	buckets, err := j.State.Observed(ctx, j.Migration, since)
+	var err error
+	look.Buckets, err = j.State.Counted(ctx, j.Migration, wanted.counted)
+	look.Timed = []evidence.Bucket{}
+	if err == nil && !wanted.timed.IsZero() {
+		look.Timed, err = j.State.Observed(ctx, j.Migration, wanted.timed)
+	}
 	wait.Wait()
-	look.Buckets = buckets
 	if err != nil {
 		return fmt.Errorf("reading what instances of %s have counted: %w", j.Migration, err)
 	}

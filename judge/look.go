@@ -16,6 +16,7 @@ type Look struct {
 	Evidence phases.Evidence
 	Settings phases.Settings
 	Buckets  []evidence.Bucket // oldest first, from GatesSince or TriggersSince on at least
+	Timed    []evidence.Bucket // those with latencies, of the same time or less; nil: Buckets have them
 	Answers  map[string]Answer // of the custom gates, or of the custom triggers, by name
 }
 
@@ -35,6 +36,13 @@ func (l Look) GatesSince() time.Time {
 	return since
 }
 
+func (l Look) timed() []evidence.Bucket {
+	if l.Timed == nil {
+		return l.Buckets
+	}
+	return l.Timed
+}
+
 // Gate evaluates one measured gate.
 func (l Look) Gate(m phases.Measured) phases.Evaluation {
 	in, e, g := l.inputs(phases.GateKind, m.Watch), l.Evidence, l.Settings.Gates
@@ -48,7 +56,7 @@ func (l Look) Gate(m phases.Measured) phases.Evaluation {
 	case phases.GateTargetReads:
 		in.Failures = failuresOf("reads from the target", own, e, targetReads, g.TargetReads)
 	case phases.GateAddedLatency:
-		in.Added = addedOf(own, g.AddedLatency.P95)
+		in.Added = addedOf(ofEpoch(l.timed(), e.Standing), g.AddedLatency.P95)
 	case phases.GateDrill:
 		in.Drill = drillOf(e, g.Drill.Within)
 	default:
@@ -86,7 +94,7 @@ func (l Look) Trigger(t phases.Armed) phases.Evaluation {
 			Writes: errorRateOf("writes to the target failed", own, e.Now, servingWrites, s.Errors.Limit, looks),
 		}
 	case phases.TriggerLatency:
-		in.Latency = latencyOf(own, e.Now, s.Latency)
+		in.Latency = latencyOf(ofEpoch(l.timed(), e.Standing), e.Now, s.Latency)
 	case phases.TriggerLostWrites:
 		in.Lost = lostOf(own, e)
 	default:

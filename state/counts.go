@@ -60,12 +60,17 @@ func seriesName(s evidence.Series) (string, error) {
 }
 
 // unpacker decodes counts. The names of series are the same in every window: it
-// reads each once.
-type unpacker map[string]evidence.Series
+// reads each once. With untimed it leaves the sketches alone: they are most of the work.
+type unpacker struct {
+	names   map[string]evidence.Series
+	untimed bool
+}
+
+func newUnpacker() *unpacker { return &unpacker{names: map[string]evidence.Series{}} }
 
 var errCounts = errors.New("counts end too early")
 
-func (u unpacker) unpack(b []byte) ([]evidence.Count, error) {
+func (u *unpacker) unpack(b []byte) ([]evidence.Count, error) {
 	if len(b) == 0 {
 		return nil, errCounts
 	}
@@ -111,7 +116,7 @@ func (u unpacker) unpack(b []byte) ([]evidence.Count, error) {
 		if err != nil {
 			return nil, err
 		}
-		if len(latency) > 0 {
+		if len(latency) > 0 && !u.untimed {
 			c.Latency = new(sketch.Sketch)
 			if err := c.Latency.UnmarshalBinary(latency); err != nil {
 				return nil, err
@@ -124,8 +129,8 @@ func (u unpacker) unpack(b []byte) ([]evidence.Count, error) {
 	return counts, nil
 }
 
-func (u unpacker) series(name []byte) (evidence.Series, error) {
-	if s, known := u[string(name)]; known {
+func (u *unpacker) series(name []byte) (evidence.Series, error) {
+	if s, known := u.names[string(name)]; known {
 		return s, nil
 	}
 	words := strings.Split(string(name), " ")
@@ -139,6 +144,6 @@ func (u unpacker) series(name []byte) (evidence.Series, error) {
 	if _, err := seriesName(s); err != nil {
 		return s, err
 	}
-	u[string(name)] = s
+	u.names[string(name)] = s
 	return s, nil
 }

@@ -27,16 +27,16 @@ func TestCountsComeBack(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		back, err := unpacker{}.unpack(b)
+		back, err := newUnpacker().unpack(b)
 		if err != nil || !reflect.DeepEqual(back, counts) {
 			t.Errorf("%+v came back as %+v, %v", counts, back, err)
 		}
 		for n := range b {
-			if _, err := (unpacker{}).unpack(b[:n]); err == nil {
+			if _, err := (newUnpacker()).unpack(b[:n]); err == nil {
 				t.Errorf("%d of %d bytes were taken", n, len(b))
 			}
 		}
-		if _, err := (unpacker{}).unpack(append(b, 0)); err == nil {
+		if _, err := (newUnpacker()).unpack(append(b, 0)); err == nil {
 			t.Error("a byte too many was taken")
 		}
 	}
@@ -53,7 +53,7 @@ func FuzzCounts(f *testing.F) {
 	f.Add([]byte{1, 0})
 	f.Add([]byte{1, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1})
 	f.Fuzz(func(t *testing.T, b []byte) {
-		counts, err := unpacker{}.unpack(b)
+		counts, err := newUnpacker().unpack(b)
 		if err != nil {
 			return
 		}
@@ -61,7 +61,7 @@ func FuzzCounts(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		again, err := unpacker{}.unpack(once)
+		again, err := newUnpacker().unpack(once)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/jackc/pgx/v5"
 
 	"github.com/stranglerfig/migrator/dual"
@@ -299,7 +300,38 @@ func BenchmarkRollUp(b *testing.B) {
 	}
 }
 
-// BenchmarkObserved reads 72 hours of a fleet of 1000, as it is kept.
+// TestCountsAreObservedWithoutTimes: in no bucket yet, in a fine one, and in a coarse one.
+func TestCountsAreObservedWithoutTimes(t *testing.T) {
+	t.Parallel()
+	s, _ := open(t)
+	i := join(t, s, "a", state.FleetOptions{})
+	for n, age := range []time.Duration{3 * time.Hour, time.Minute, 0} {
+		must(t, i.Observe(t.Context(), i.grant.Lease, []evidence.Window{window("w", int64(n+1), age, uint64(100*(n+1)))}))
+		if age > 0 {
+			_, err := s.RollUp(t.Context(), migration)
+			must(t, err)
+		}
+	}
+	want := observed(t, s, 24*time.Hour)
+	got, err := s.Counted(t.Context(), migration, time.Now().Add(-24*time.Hour))
+	must(t, err)
+	timed := 0
+	for _, b := range want {
+		for n := range b.Counts {
+			if b.Counts[n].Latency != nil {
+				timed++
+			}
+			b.Counts[n].Latency = nil
+		}
+	}
+	// The last bucket ends at the moment of asking.
+	want[len(want)-1].Ended = got[len(got)-1].Ended
+	if diff := cmp.Diff(want, got); diff != "" || timed != 3 {
+		t.Errorf("%d timed, %s", timed, diff)
+	}
+}
+
+// BenchmarkObserved reads up to two weeks of a fleet of 1000, as it is kept.
 func BenchmarkObserved(b *testing.B) {
 	s := openAt(b, testenv.PostgresURL(b))
 	f := state.NewFleet(s.Pool(), migration, state.FleetOptions{})
@@ -311,14 +343,20 @@ func BenchmarkObserved(b *testing.B) {
 	exec(b, s, `INSERT INTO migrator.buckets SELECT migration, began_at - n * interval '10 seconds', 10, epoch, config_hash, decode(repeat('deadbeef', 1000), 'hex'), counts
 		FROM migrator.buckets, generate_series(1, 360) n WHERE seconds = 10`)
 	exec(b, s, `INSERT INTO migrator.buckets SELECT migration, date_trunc('hour', now()) - n * interval '5 minutes', 300, epoch, config_hash, decode(repeat('deadbeef', 1000), 'hex'), counts
-		FROM migrator.buckets, generate_series(13, 864) n WHERE began_at = (SELECT max(began_at) FROM migrator.buckets)`)
-	for _, back := range []time.Duration{5 * time.Minute, 30 * time.Minute, 72 * time.Hour} {
+		FROM migrator.buckets, generate_series(13, 4032) n WHERE began_at = (SELECT max(began_at) FROM migrator.buckets)`)
+	for _, back := range []time.Duration{5 * time.Minute, 30 * time.Minute, 72 * time.Hour, 14 * 24 * time.Hour} {
 		b.Run(back.String(), func(b *testing.B) {
 			n := 0
 			for b.Loop() {
 				n = len(observed(b, s, back))
 			}
 			b.ReportMetric(float64(n), "buckets")
+		})
+		b.Run(back.String()+" counts alone", func(b *testing.B) {
+			for b.Loop() {
+				_, err := s.Counted(b.Context(), migration, time.Now().Add(-back))
+				must(b, err)
+			}
 		})
 	}
 }

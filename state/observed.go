@@ -53,10 +53,10 @@ type sum struct {
 
 type sums struct {
 	all  map[bucketKey]*sum
-	unpk unpacker
+	unpk *unpacker
 }
 
-func newSums() *sums { return &sums{map[bucketKey]*sum{}, unpacker{}} }
+func newSums() *sums { return &sums{map[bucketKey]*sum{}, newUnpacker()} }
 
 // add adds packed counts; nothing of them if they can't be read.
 func (s *sums) add(key bucketKey, instances, counts []byte) error {
@@ -113,7 +113,17 @@ const notCounted = `NOT EXISTS (SELECT FROM migrator.incarnations i
 // end is in. The first bucket may begin before since, the last one ends now. No window
 // is in two, whether RollUp has seen it or not.
 func (s *Store) Observed(ctx context.Context, migration string, since time.Time) ([]evidence.Bucket, error) {
+	return s.observed(ctx, migration, since, newSums())
+}
+
+// Counted is Observed without the latencies: weeks of it fit where a day of them does.
+func (s *Store) Counted(ctx context.Context, migration string, since time.Time) ([]evidence.Bucket, error) {
 	sums := newSums()
+	sums.unpk.untimed = true
+	return s.observed(ctx, migration, since, sums)
+}
+
+func (s *Store) observed(ctx context.Context, migration string, since time.Time, sums *sums) ([]evidence.Bucket, error) {
 	var now time.Time
 	err := pgx.BeginTxFunc(ctx, s.pool, oneMoment, func(tx pgx.Tx) error {
 		if err := tx.QueryRow(ctx, `SELECT clock_timestamp()`).Scan(&now); err != nil {
