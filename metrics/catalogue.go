@@ -70,7 +70,7 @@ var (
 
 	lastClean  = define(gaugeType, "reconcile_last_success_timestamp_seconds", "When the newest reconcile run without a difference finished.", "until one did", "migration")
 	reconciled = define(gaugeType, "reconcile_records", "Records of the newest finished reconcile run: checked, and different.", "until one finished", "migration", "result")
-	coverage   = define(gaugeType, "reconcile_coverage_ratio", "Share of legacy that clean reconcile runs have checked, by this description and since the newest run that found differences.", "", "migration")
+	coverage   = define(gaugeType, "reconcile_coverage_ratio", "Share of legacy that clean reconcile runs have checked within reconcile.window, by this description and since the newest run that found differences.", "", "migration")
 	lastDrill  = define(gaugeType, "drill_last_success_timestamp_seconds", "When the newest rollback drill passed.", "until one did", "migration")
 
 	daemon = []*metric{

@@ -13,8 +13,12 @@ const confidence = 0.95
 
 // Claim says in one line what a run lets one state: "0 of 812,331 differ: below
 // 0.0004 % at 95 % confidence". The bound is Clopper and Pearson's for a share of
-// records drawn one by one. A sampled run draws blocks, in which damage may keep
-// company; its claim says so.
+// records drawn one by one.
+//
+// A sampled run draws places (stretches of blocks) instead, in which damage may
+// keep company: a batch that failed lies side by side. So it states two bounds. The
+// second takes places as what was drawn, whatever is in them: at most as many are
+// damaged as there were differences, and of a damaged one all may be.
 func Claim(run Run) string {
 	n := run.Checked + run.Classes[Extra]
 	k := min(run.Differences, n)
@@ -28,17 +32,43 @@ func Claim(run Run) string {
 		}
 		return "nothing: the slice holds no records"
 	}
-	text := fmt.Sprintf("%s of %s differ", grouped(run.Differences), grouped(n))
+	young := young(&run, &k)
+	text := fmt.Sprintf("%s of %s differ", grouped(k), grouped(n))
+	if run.Full {
+		text = fmt.Sprintf("%s of %s differ", grouped(run.Differences), grouped(n))
+	}
 	digits := 1
 	if k > 0 {
 		text += " (" + percent(float64(k)/float64(n), 2, math.Round) + ")"
 		digits = 2
 	}
 	if k < n {
-		text += ": below " + percent(stats.ClopperPearsonUpper(k, n, confidence), digits, math.Ceil) + " at 95 % confidence"
+		text += ": below " + bound(k, n, digits) + " at 95 % confidence"
 	}
 	if !run.Full {
-		text += fmt.Sprintf(", if damage is spread evenly; sampled by blocks, slice %d of %d", run.Slice+1, run.Slices)
+		text += " if damage is spread evenly"
+		if bad := min(k, run.Places); bad < run.Places {
+			text += fmt.Sprintf(", below %s however it is clustered (%s places)", bound(bad, run.Places, 2), grouped(run.Places))
+		}
+		text += fmt.Sprintf("; slice %d of %d%s", run.Slice+1, run.Slices, young)
+	}
+	return text
+}
+
+func bound(k, n int64, digits int) string {
+	return percent(stats.ClopperPearsonUpper(k, n, confidence), digits, math.Ceil)
+}
+
+// young says what the sample of young records found, and takes it off the differences k.
+func young(run *Run, k *int64) string {
+	if run.Recent == 0 {
+		return ""
+	}
+	found := min(run.RecentDifferent, run.Recent)
+	*k = max(0, *k-run.RecentDifferent)
+	text := fmt.Sprintf("; of young records %s of %s", grouped(found), grouped(run.Recent))
+	if found < run.Recent {
+		text += ": below " + bound(found, run.Recent, 2)
 	}
 	return text
 }

@@ -35,7 +35,29 @@ func TestClaim(t *testing.T) {
 		{run(func(r *reconcile.Run) { r.Status = reconcile.Running }), "nothing: the run is still under way, after 812,331 records"},
 		{
 			run(func(r *reconcile.Run) { r.Full, r.Slice, r.Slices, r.Checked = false, 2, 100, 8123 }),
-			"0 of 8,123 differ: below 0.04 % at 95 % confidence, if damage is spread evenly; sampled by blocks, slice 3 of 100",
+			"0 of 8,123 differ: below 0.04 % at 95 % confidence if damage is spread evenly; slice 3 of 100",
+		},
+		{
+			run(func(r *reconcile.Run) { r.Full, r.Slice, r.Slices, r.Checked, r.Places = false, 2, 100, 8123, 12 }),
+			"0 of 8,123 differ: below 0.04 % at 95 % confidence if damage is spread evenly, below 23 % however it is clustered (12 places); slice 3 of 100",
+		},
+		{
+			run(func(r *reconcile.Run) {
+				r.Full, r.Slices, r.Checked, r.Places, r.Differences = false, 100, 8123, 12, 3
+			}),
+			"3 of 8,123 differ (0.037 %): below 0.096 % at 95 % confidence if damage is spread evenly, below 53 % however it is clustered (12 places); slice 1 of 100",
+		},
+		{
+			run(func(r *reconcile.Run) {
+				r.Full, r.Slices, r.Checked, r.Places, r.Differences = false, 100, 8123, 12, 40
+			}),
+			"40 of 8,123 differ (0.49 %): below 0.65 % at 95 % confidence if damage is spread evenly; slice 1 of 100",
+		},
+		{
+			run(func(r *reconcile.Run) {
+				r.Full, r.Slices, r.Checked, r.Places, r.Recent, r.RecentDifferent, r.Differences = false, 100, 8123, 12, 500, 2, 2
+			}),
+			"0 of 8,123 differ: below 0.04 % at 95 % confidence if damage is spread evenly, below 23 % however it is clustered (12 places); slice 1 of 100; of young records 2 of 500: below 1.3 %",
 		},
 		{run(func(r *reconcile.Run) { r.Full, r.Slices, r.Checked = false, 7, 0 }), "nothing: the slice holds no records"},
 	} {
@@ -60,7 +82,7 @@ func TestWriteReport(t *testing.T) {
 		{RawKey: "product:x", Class: reconcile.ForeignClass, Repair: "left alone"},
 	}
 	var b strings.Builder
-	if err := reconcile.WriteReport(&b, run, found); err != nil {
+	if err := reconcile.WriteReport(&b, run, &reconcile.Coverage{Window: phases.Duration(30 * 24 * time.Hour), Runs: 3, Checked: 0.9999, Clean: 0.029}, found); err != nil {
 		t.Fatal(err)
 	}
 	want := `Reconcile run 12, full, both ways, with repair, epoch 7, done
@@ -75,6 +97,7 @@ func TestWriteReport(t *testing.T) {
   unsettled             3  changed at every look and were not judged
   took            12.345s
 May be claimed: 4 of 19,997 differ (0.020 %): below 0.046 % at 95 % confidence
+Coverage: 99.9 % of legacy checked by 3 runs of the last 30d, 2.9 % by clean ones since a difference was found
 
 field    "eu,42"  /price and 1 more  value: legacy #1, target #2  repaired: written again from legacy
 missing  "\x1b[31m"

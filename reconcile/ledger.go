@@ -60,11 +60,15 @@ type Run struct {
 	Journalled  int64           `json:"journalled"`          // keys of the journal that the run repaired first, whether they differed or not
 	Unsettled   int64           `json:"unsettled,omitempty"` // changed at every look, and could not be judged
 	Classes     map[Class]int64 `json:"classes,omitempty"`   // confirmed, by class
-	Refused     string          `json:"refused,omitempty"`   // why a run that should repair repaired no difference
-	Forced      string          `json:"forced,omitempty"`    // the reason given for repairing beyond the bound
-	Error       string          `json:"error,omitempty"`
-	Began       time.Time       `json:"began"`
-	Finished    time.Time       `json:"finished,omitzero"`
+	Places      int64           `json:"places,omitempty"`    // stretches of blocks that a sampled run read
+	Recent      int64           `json:"recent,omitempty"`    // young records compared besides
+	// RecentDifferent of the differences were brought up by these alone.
+	RecentDifferent int64     `json:"recent_different,omitempty"`
+	Refused         string    `json:"refused,omitempty"` // why a run that should repair repaired no difference
+	Forced          string    `json:"forced,omitempty"`  // the reason given for repairing beyond the bound
+	Error           string    `json:"error,omitempty"`
+	Began           time.Time `json:"began"`
+	Finished        time.Time `json:"finished,omitzero"`
 }
 
 // Status is how a run stands.

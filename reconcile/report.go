@@ -10,8 +10,9 @@ import (
 	"time"
 )
 
-// WriteReport writes a run and its findings as plain text for a person.
-func WriteReport(w io.Writer, run Run, found []Finding) error {
+// WriteReport writes a run and its findings as plain text for a person, and the
+// coverage if it is known.
+func WriteReport(w io.Writer, run Run, coverage *Coverage, found []Finding) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "Reconcile run %d, %s, epoch %d, %s\n", run.ID, scope(run), run.Epoch, run.Status)
 	line := func(name string, n int64, about string) {
@@ -20,6 +21,9 @@ func WriteReport(w io.Writer, run Run, found []Finding) error {
 	line("checked", run.Checked, "records of legacy, each against the target's copy")
 	if run.TwoWay {
 		line("scanned", run.Scanned, "entries of the target, for records that legacy lacks")
+	}
+	if run.Recent > 0 {
+		line("young", run.Recent, "records compared besides, because they have changed lately")
 	}
 	line("suspects", run.Suspects, "differed at first sight")
 	line("different", run.Differences, "stayed different: confirmed")
@@ -58,6 +62,9 @@ func WriteReport(w io.Writer, run Run, found []Finding) error {
 		fmt.Fprintf(&b, "Repaired however much differs, by order: %s\n", printable(run.Forced))
 	}
 	fmt.Fprintf(&b, "May be claimed: %s\n", Claim(run))
+	if coverage != nil {
+		fmt.Fprintf(&b, "Coverage: %s\n", coverage)
+	}
 	if len(found) > 0 {
 		b.WriteString("\n")
 		for i := range found {

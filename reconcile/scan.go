@@ -13,6 +13,9 @@ import (
 // compareChunks compares every record of the run's slice with the target's copy,
 // and settles suspects whenever there are enough of them.
 func (r *work) compareChunks(ctx context.Context, chunks []record.Chunk) error {
+	if err := r.cover(ctx, chunks); err != nil {
+		return err
+	}
 	chunks = slice(chunks, r.run.Slice, r.run.Slices)
 	for len(chunks) > 0 {
 		n, err := r.compareSome(ctx, chunks)

@@ -9,7 +9,7 @@ import (
 )
 
 // chunksPerSlice is how many separate places of the table one sample is taken from, at least.
-const chunksPerSlice = 4
+const chunksPerSlice = 12
 
 // cut divides legacy into chunks, and tells how many slices they make. Of a
 // sampled run the chunks are cut small enough for each slice to have several.

@@ -23,6 +23,7 @@ type Chunk struct {
 	From     uint32 `json:"from"`     // first block
 	To       uint32 `json:"to"`       // first block after; the last chunk of a relation has no end (MaxBlock)
 	Rows     int64  `json:"rows"`     // estimate
+	Blocks   uint32 `json:"blocks"`   // that it had when it was cut, which the last chunk's end does not tell
 }
 
 // MaxBlock ends the last chunk of a relation, which also takes rows appended later.

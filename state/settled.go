@@ -2,7 +2,6 @@ package state
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -36,25 +35,6 @@ func (s *Store) Changes(ctx context.Context, migration string) ([]Change, error)
 		return c, err
 	})
 	return all, explain(err)
-}
-
-// Coverage is the share of legacy's records, 0 to 1, that reconcile runs without a
-// difference have checked since the newest run that found one, by the description that
-// is applied now. Sampled runs count where they are slices of the same size as the
-// newest's.
-func (s *Store) Coverage(ctx context.Context, migration string) (share float64, err error) {
-	err = s.pool.QueryRow(ctx, `WITH clean AS (
-			SELECT r.id, r.whole, r.slice, r.slices FROM migrator.reconcile_runs r
-			JOIN migrator.migrations m ON m.name = r.migration AND m.config_hash = r.config_hash
-			WHERE r.migration = $1 AND r.status = 'done' AND r.repaired + r.journalled = 0 AND r.id > coalesce((SELECT max(d.id) FROM migrator.reconcile_runs d
-				WHERE d.migration = $1 AND d.differences > 0), 0))
-		SELECT CASE WHEN bool_or(whole) THEN 1
-			ELSE (count(DISTINCT slice) FILTER (WHERE slices = newest))::float8 / newest END
-		FROM clean, LATERAL (SELECT slices AS newest FROM clean ORDER BY id DESC LIMIT 1) n GROUP BY newest`, migration).Scan(&share)
-	if errors.Is(err, pgx.ErrNoRows) {
-		return 0, nil
-	}
-	return share, explain(err)
 }
 
 // Fired is the evaluation that the newest automatic rollback rests on. It is an error

@@ -53,7 +53,8 @@ func contractTypes() map[reflect.Type]string {
 		reflect.TypeFor[reconcile.Explanation](): "explanation", reflect.TypeFor[reconcile.KeyColumn](): "key column",
 		reflect.TypeFor[reconcile.Side](): "side", reflect.TypeFor[reconcile.ExplainedField](): "explained field",
 		reflect.TypeFor[record.Difference](): "field difference", reflect.TypeFor[reconcile.JournalledKey](): "journalled key",
-		reflect.TypeFor[reconcile.PastFinding](): "past finding",
+		reflect.TypeFor[reconcile.PastFinding](): "past finding", reflect.TypeFor[reconcile.Coverage](): "coverage",
+		reflect.TypeFor[listedRun](): "listed run",
 	}
 }
 

@@ -33,7 +33,8 @@ type reconciled struct {
 	reconcile.Run
 	Claim    string              `json:"claim"`
 	Findings []reconcile.Finding `json:"findings"`
-	Plan     []reconcile.Planned `json:"plan,omitempty"` // of --repair=plan
+	Plan     []reconcile.Planned `json:"plan,omitempty"`     // of --repair=plan
+	Coverage *reconcile.Coverage `json:"coverage,omitempty"` // of a done run: as it was at its end
 }
 
 func newReconcileRun(c *cli) *cobra.Command {
@@ -122,8 +123,11 @@ func (c *cli) reconcile(ctx context.Context, j *job, o reconcile.RunOptions, pla
 		return jobError(err)
 	}
 	result := reconciled{Run: run, Claim: reconcile.Claim(run), Findings: append([]reconcile.Finding{}, findings...), Plan: plan.list()}
+	if result.Coverage, err = coverageNow(ctx, j); err != nil {
+		return err
+	}
 	if err := c.show(result, func() {
-		_ = reconcile.WriteReport(c.out, run, findings)
+		_ = reconcile.WriteReport(c.out, run, result.Coverage, findings)
 		plan.write(c)
 	}); err != nil {
 		return err
@@ -187,16 +191,23 @@ func newReconcileList(c *cli) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return c.show(append([]reconcile.Run{}, runs...), func() {
-				rows := [][]string{{"RUN", "BEGAN", "KIND", "STATUS", "CHECKED", "DIFFERENCES", "REPAIRED"}}
-				for _, r := range runs {
+			listed := make([]listedRun, len(runs))
+			for i, r := range runs {
+				listed[i].Run = r
+				if listed[i].Coverage, err = coverageOf(ctx, store, name, r); err != nil {
+					return err
+				}
+			}
+			return c.show(listed, func() {
+				rows := [][]string{{"RUN", "BEGAN", "KIND", "STATUS", "CHECKED", "DIFFERENCES", "REPAIRED", "COVERAGE"}}
+				for _, r := range listed {
 					kind := "slice " + strconv.Itoa(r.Slice+1) + " of " + strconv.Itoa(r.Slices)
 					if r.Full {
 						kind = "full"
 					}
 					rows = append(rows, []string{
 						strconv.FormatInt(r.ID, 10), r.Began.Format(time.DateTime), kind, string(r.Status),
-						count(r.Checked), count(r.Differences), count(r.Repaired),
+						count(r.Checked), count(r.Differences), count(r.Repaired), r.covered(),
 					})
 				}
 				c.table(rows)
@@ -238,7 +249,10 @@ func newReconcileShow(c *cli) *cobra.Command {
 					return err
 				}
 				result := reconciled{Run: run, Claim: reconcile.Claim(run), Findings: append([]reconcile.Finding{}, findings...)}
-				return c.show(result, func() { _ = reconcile.WriteReport(c.out, run, findings) })
+				if result.Coverage, err = coverageOf(ctx, store, name, run); err != nil {
+					return err
+				}
+				return c.show(result, func() { _ = reconcile.WriteReport(c.out, run, result.Coverage, findings) })
 			})(cmd, named)
 		},
 	}

@@ -285,9 +285,15 @@ func readMetrics(ctx context.Context, store *state.Store, name string) (r metric
 	for _, c := range changes {
 		r.Transitions = append(r.Transitions, metrics.Transition(c))
 	}
-	if r.Coverage, err = store.Coverage(ctx, name); err != nil {
+	m, err := appliedSettings(ctx, store, name)
+	if err != nil {
 		return r, err
 	}
+	covered, err := store.Coverage(ctx, name, window(m))
+	if err != nil {
+		return r, err
+	}
+	r.Coverage = covered.Clean
 	r.LastClean, err = store.LastClean(ctx, name)
 	return r, err
 }

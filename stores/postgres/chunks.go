@@ -74,6 +74,7 @@ func cut(leaf leaf, perBlock float64, rows int) []record.Chunk {
 		if !last {
 			c.To, blocks = from+step, step
 		}
+		c.Blocks = blocks
 		c.Rows = int64(math.Round(float64(blocks) * perBlock))
 		chunks = append(chunks, c)
 		if last {
