@@ -32,11 +32,11 @@ func TestCountsComeBack(t *testing.T) {
 			t.Errorf("%+v came back as %+v, %v", counts, back, err)
 		}
 		for n := range b {
-			if _, err := (newUnpacker()).unpack(b[:n]); err == nil {
+			if _, err := newUnpacker().unpack(b[:n]); err == nil {
 				t.Errorf("%d of %d bytes were taken", n, len(b))
 			}
 		}
-		if _, err := (newUnpacker()).unpack(append(b, 0)); err == nil {
+		if _, err := newUnpacker().unpack(append(b, 0)); err == nil {
 			t.Error("a byte too many was taken")
 		}
 	}

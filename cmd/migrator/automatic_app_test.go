@@ -2,23 +2,18 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"math/rand/v2"
-	"net/url"
 	"os"
 	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
-	"github.com/Shopify/toxiproxy/v2"
 	"github.com/cespare/xxhash/v2"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
-	"github.com/rs/zerolog"
 
 	"github.com/stranglerfig/migrator/dual"
 	"github.com/stranglerfig/migrator/internal/testenv"
@@ -31,9 +26,10 @@ import (
 )
 
 const (
-	watchedItems = 400
-	watchedRate  = 300 // operations per second, one in seven a write
-	handIn       = 500 * time.Millisecond
+	watchedItems     = 400
+	watchedRate      = 300 // operations per second, one in seven a write
+	watchedCustomers = 300 // at once: those whose reads take long keep no other waiting
+	handIn           = 500 * time.Millisecond
 )
 
 // watchedRest is of a migration that is looked at each second, by triggers alone.
@@ -62,16 +58,15 @@ type watched struct {
 	*operator
 	t     *testing.T
 	redis *testenv.RedisServer
-	wires map[string]*toxiproxy.Proxy
 	app   *loaded
 }
 
-// newWatched goes to cutover and deploys the application there. delay is what the
-// way to each store takes.
+// newWatched goes to cutover and deploys the application there. A read of either store
+// takes as long as delay says, and what it takes besides.
 func newWatched(t *testing.T, rest string, delay time.Duration) *watched {
 	t.Helper()
 	o := newOperator(t, "items", "  table: items\n", "  key: item:{id}\n", rest)
-	w := &watched{operator: o, t: t, redis: testenv.Redis(t), wires: map[string]*toxiproxy.Proxy{}}
+	w := &watched{operator: o, t: t, redis: testenv.Redis(t)}
 	o.target = w.redis.URL()
 	o.write("target.url", o.target)
 	o.sql(o.legacy, `CREATE TABLE items (id bigint PRIMARY KEY, name text NOT NULL);
@@ -81,44 +76,8 @@ func newWatched(t *testing.T, rest string, delay time.Duration) *watched {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m.Legacy.URL, m.Target.URL = w.wire("legacy", o.legacy, delay), w.wire("target", o.target, delay)
-	w.app = deploy(t, m, o.state)
+	w.app = deploy(t, m, o.state, delay)
 	return w
-}
-
-// wire puts a proxy between the application and a server.
-func (w *watched) wire(name, raw string, delay time.Duration) string {
-	w.t.Helper()
-	u, err := url.Parse(raw)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	server := toxiproxy.NewServer(toxiproxy.NewMetricsContainer(nil), zerolog.Nop())
-	p := toxiproxy.NewProxy(server, name, "127.0.0.1:0", u.Host)
-	if err := p.Start(); err != nil {
-		w.t.Fatal(err)
-	}
-	w.t.Cleanup(p.Stop)
-	w.wires[name] = p
-	if delay > 0 {
-		w.slow(name, delay, false)
-	}
-	u.Host = p.Listen
-	return u.String()
-}
-
-// slow sets how long a wire takes.
-func (w *watched) slow(name string, delay time.Duration, again bool) {
-	w.t.Helper()
-	if again {
-		if err := w.wires[name].Toxics.RemoveToxic(w.t.Context(), "slow"); err != nil {
-			w.t.Fatal(err)
-		}
-	}
-	text, _ := json.Marshal(map[string]any{"name": "slow", "type": "latency", "stream": "downstream", "attributes": map[string]int64{"latency": delay.Milliseconds()}})
-	if _, err := w.wires[name].Toxics.AddToxicJson(strings.NewReader(string(text))); err != nil {
-		w.t.Fatal(err)
-	}
 }
 
 // item is a row.
@@ -129,9 +88,10 @@ type item struct {
 
 func itemKey(id int64) record.Key { return record.MakeKey(strconv.FormatInt(id, 10)) }
 
-// flaky is a target some of whose reads fail on their way.
+// flaky is a target some of whose reads fail on their way, or are slow.
 type flaky struct {
 	dual.Target[int64, item]
+	slow atomic.Int64 // what the way takes, in nanoseconds
 	one  atomic.Int64 // in so many reads, one fails; 0: none
 	left atomic.Int64 // so many of the next fail
 }
@@ -142,11 +102,28 @@ func (f *flaky) Get(ctx context.Context, key int64) (dual.Versioned[item], error
 	if n := f.one.Load(); n > 0 && rand.Int64N(n) == 0 || f.left.Load() > 0 && f.left.Add(-1) >= 0 {
 		return dual.Versioned[item]{}, errFlaky
 	}
+	if err := underway(ctx, time.Duration(f.slow.Load())); err != nil {
+		return dual.Versioned[item]{}, err
+	}
 	return f.Target.Get(ctx, key)
+}
+
+// underway takes as long as it is told.
+func underway(ctx context.Context, d time.Duration) error {
+	if d == 0 {
+		return nil
+	}
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(d):
+		return nil
+	}
 }
 
 // loaded is an application with its customers.
 type loaded struct {
+	slow    time.Duration // what the way to legacy takes
 	db      *pgxpool.Pool
 	target  *flaky
 	reader  *dual.Reader[int64, item]
@@ -157,7 +134,7 @@ type loaded struct {
 	failed  atomic.Int64
 }
 
-func deploy(t *testing.T, m *spec.Migration, stateURL string) *loaded {
+func deploy(t *testing.T, m *spec.Migration, stateURL string, delay time.Duration) *loaded {
 	t.Helper()
 	ctx := t.Context()
 	a := &loaded{version: postgres.VersionExpr(m.Name)}
@@ -170,9 +147,6 @@ func deploy(t *testing.T, m *spec.Migration, stateURL string) *loaded {
 	config, err := pgxpool.ParseConfig(m.Legacy.URL)
 	must(err)
 	config.MaxConns, config.MinConns = 40, 40
-	// Else a connection that has rested is asked first whether it lives: over a slow
-	// wire its read takes twice as long, and that is legacy's 99th percentile.
-	config.ShouldPing = func(context.Context, pgxpool.ShouldPingParams) bool { return false }
 	a.db, err = pgxpool.NewWithConfig(ctx, config)
 	must(err)
 	t.Cleanup(a.db.Close)
@@ -209,12 +183,14 @@ func deploy(t *testing.T, m *spec.Migration, stateURL string) *loaded {
 	a.target = &flaky{Target: stores.Bind(target, codec)}
 	a.reader, err = dual.NewReader(dual.ReaderConfig[int64, item]{
 		Instance: instance, Target: a.target, Key: itemKey, Legacy: a.fromLegacy,
-		Equal: func(l, t item) bool { return l == t }, TargetTimeout: time.Second, ShadowPercent: phases.All,
+		Equal: func(l, t item) bool { return l == t }, TargetTimeout: 5 * time.Second, ShadowPercent: phases.All,
 	})
 	must(err)
 	a.writer, err = dual.NewWriter(dual.WriterConfig[int64, item]{Instance: instance, Target: a.target, Key: itemKey})
 	must(err)
 	a.warm(t)
+	a.slow = delay
+	a.target.slow.Store(int64(delay))
 	a.run(t, instance)
 	return a
 }
@@ -260,7 +236,7 @@ func (a *loaded) run(t *testing.T, instance *dual.Instance) {
 			}
 		}
 	})
-	for range 40 {
+	for range watchedCustomers {
 		customers.Go(func() {
 			for range turns {
 				a.visit(context.Background())
@@ -299,6 +275,9 @@ func (a *loaded) visit(ctx context.Context) {
 }
 
 func (a *loaded) fromLegacy(ctx context.Context, id int64) (i item, found bool, err error) {
+	if err := underway(ctx, a.slow); err != nil {
+		return i, false, err
+	}
 	err = a.db.QueryRow(ctx, `SELECT id, name FROM items WHERE id = $1`, id).Scan(&i.ID, &i.Name)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return i, false, nil

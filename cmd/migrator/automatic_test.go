@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -32,7 +31,7 @@ func (w *watched) list() (l triggers) {
 // looked waits until each trigger has been looked at with enough to say.
 func (w *watched) looked(d *daemon, names ...string) {
 	w.t.Helper()
-	d.awaits("a look at "+strings.Join(names, ", "), 30*time.Second, func() bool {
+	d.awaits("a look at "+strings.Join(names, ", "), time.Minute, func() bool {
 		quiet := map[string]bool{}
 		for _, v := range w.list().Triggers {
 			quiet[v.Trigger] = v.Evaluation != nil && v.Evaluation.Verdict == phases.Quiet
@@ -70,6 +69,11 @@ func TestAFaultTakesReadsBack(t *testing.T) {
 				w.t.Fatal(err)
 			}
 		}},
+		// What a busy machine adds is added to both: the half stands out until that is a
+		// second.
+		{"p99 is worse by half", phases.TriggerLatency, 600 * time.Millisecond, func(w *watched) {
+			w.app.target.slow.Store(int64(900 * time.Millisecond))
+		}},
 		{"two reads in a hundred fail", phases.TriggerErrors, 0, func(w *watched) {
 			w.app.target.one.Store(50)
 		}},
@@ -84,18 +88,6 @@ func TestAFaultTakesReadsBack(t *testing.T) {
 			f.takesBack(t)
 		})
 	}
-}
-
-// TestTortureASlowTargetTakesReadsBack needs a machine of its own: what others do on
-// it is in the 99th percentile of both stores. Both ways are slow, so that the half
-// is far above what remains of that.
-func TestTortureASlowTargetTakesReadsBack(t *testing.T) {
-	if os.Getenv("MIGRATOR_TORTURE") == "" {
-		t.Skip("part of make torture")
-	}
-	fault{"p99 is worse by half", phases.TriggerLatency, 200 * time.Millisecond, func(w *watched) {
-		w.slow("target", 300*time.Millisecond, true)
-	}}.takesBack(t)
 }
 
 // fault is what happens in mid-cutover, and the trigger that has to see it.
@@ -123,7 +115,7 @@ func (f fault) takesBack(t *testing.T) {
 			}
 		}
 	})
-	d.awaits("a settled rollback", 40*time.Second, func() bool {
+	d.awaits("a settled rollback", time.Minute, func() bool {
 		l = w.list()
 		return l.Rollback != nil && !l.Rollback.Settled.IsZero()
 	})
