@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"math/rand/v2"
 	"sync"
 	"testing"
@@ -60,8 +61,9 @@ func (w *writer) write(ctx context.Context, id int) error {
 	case luck < w.lose:
 		w.journal(out)
 	case luck < w.lose+w.late:
+		due := time.NewTimer(rand.N(w.delay))
 		w.under.Go(func() {
-			time.Sleep(rand.N(w.delay))
+			<-due.C
 			w.apply(out)
 		})
 	default:
@@ -82,6 +84,20 @@ func (w *writer) journal(out record.Write) {
 	w.ledger.Lose(out.Key, out.Version)
 }
 
+// paced takes a turn at once and then one each interval, until ctx ends.
+func paced(ctx context.Context, interval time.Duration) iter.Seq[struct{}] {
+	return func(yield func(struct{}) bool) {
+		tick := time.NewTicker(interval)
+		defer tick.Stop()
+		for ctx.Err() == nil && yield(struct{}{}) {
+			select {
+			case <-ctx.Done():
+			case <-tick.C:
+			}
+		}
+	}
+}
+
 // watch fails the test if a key's version in the target ever shrinks.
 func watch(ctx context.Context, t *testing.T, p *pairtest.Pair, ids int) {
 	keys := make([]record.Key, ids)
@@ -89,7 +105,7 @@ func watch(ctx context.Context, t *testing.T, p *pairtest.Pair, ids int) {
 		keys[i] = record.MakeKey(fmt.Sprint(i))
 	}
 	high := make([]record.Version, ids)
-	for ctx.Err() == nil {
+	for range paced(ctx, time.Millisecond) {
 		entries, err := p.Target.Get(ctx, keys)
 		if err != nil {
 			if ctx.Err() == nil {
@@ -103,7 +119,6 @@ func watch(ctx context.Context, t *testing.T, p *pairtest.Pair, ids int) {
 			}
 			high[i] = e.Version
 		}
-		time.Sleep(time.Millisecond)
 	}
 }
 
@@ -166,22 +181,20 @@ func TestConstantWritesAreNeverReportedFalsely(t *testing.T) {
 	defer stop()
 	var all sync.WaitGroup
 	all.Go(func() {
-		for ctx.Err() == nil {
+		for range paced(ctx, 5*time.Millisecond) {
 			if err := w.write(context.WithoutCancel(ctx), rand.IntN(ids)); err != nil && ctx.Err() == nil {
 				t.Error(err)
 			}
-			time.Sleep(5 * time.Millisecond)
 		}
 	})
 	// One key whose target writes are all lost: that one is to be found, though
 	// legacy never holds still.
 	lost := &writer{t: t, p: p, ledger: ledger, lose: 100}
 	all.Go(func() {
-		for ctx.Err() == nil {
+		for range paced(ctx, 20*time.Millisecond) {
 			if err := lost.write(context.WithoutCancel(ctx), 400); err != nil && ctx.Err() == nil {
 				t.Error(err)
 			}
-			time.Sleep(20 * time.Millisecond)
 		}
 	})
 	var suspects int64

@@ -161,6 +161,22 @@ type faulty struct {
 	calls, failed, late atomic.Int64
 }
 
+// past waits until the target's clock has passed the time.
+func (f *faulty) past(ctx context.Context, at time.Time) error {
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		if now, err := f.Target.Now(ctx); err != nil || now.After(at) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+		}
+	}
+}
+
 func (f *faulty) Apply(ctx context.Context, writes []record.Write) ([]record.Result, error) {
 	switch f.calls.Add(1) % 5 {
 	case 1:
@@ -183,7 +199,9 @@ func (f *faulty) Apply(ctx context.Context, writes []record.Write) ([]record.Res
 		}
 		return results, nil
 	case 3:
-		time.Sleep(notAfter + 50*time.Millisecond)
+		if err := f.past(ctx, writes[0].NotAfter); err != nil {
+			return nil, err
+		}
 	}
 	results, err := f.Target.Apply(ctx, writes)
 	for _, r := range results {
