@@ -66,8 +66,8 @@ type ReconcileEvidence struct {
 	Checked     int64     `json:"checked"`
 	Differences int64     `json:"differences"` // confirmed, whether repaired afterwards or not
 	Repaired    int64     `json:"repaired"`    // of these, and of the journal's keys
-	// Lost counts those of Differences that are missing or older in the target though
-	// no journal knew of them.
+	// Lost counts those of Differences that are kept by name and were missing or older in
+	// the target though no journal knew of them.
 	Lost int64 `json:"lost,omitempty"`
 }
 

@@ -40,6 +40,9 @@ func (r *work) confirm(ctx context.Context, sure []evidence) error {
 			found = append(found, f)
 		}
 	}
+	if err := r.markLost(ctx, found, sure, journal); err != nil {
+		return err
+	}
 	r.mu.Lock()
 	for _, f := range found {
 		r.counted(f)

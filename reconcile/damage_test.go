@@ -108,6 +108,9 @@ func TestDamageIsFoundRepairedAndFoundCleanByTheNextRun(t *testing.T) {
 			}
 		}
 		for k, f := range found {
+			if lost := k == "10" || k == "120"; f.Lost != lost {
+				t.Errorf("%+v: lost, want %v", f, lost)
+			}
 			if _, ok := want[k]; !ok {
 				t.Errorf("not expected: %+v", f)
 			}

@@ -35,6 +35,7 @@ type Finding struct {
 	Paths    []string       `json:"paths,omitempty"`  // all of them
 	Detail   string         `json:"detail,omitempty"` // keyed hashes, or values where shown
 	Version  record.Version `json:"target_version,omitzero"`
+	Lost     bool           `json:"lost,omitempty"` // missing or stale, and no journal knew
 	Repaired bool           `json:"repaired"`
 	Repair   string         `json:"repair,omitempty"` // what was done, or why not
 	At       time.Time      `json:"at"`

@@ -31,13 +31,13 @@ func gather(ctx context.Context, q querier, migration string) (e phases.Evidence
 	if e.Backfill, err = newestBackfill(ctx, q, migration); err != nil {
 		return e, err
 	}
-	if e.Reconcile, err = newestRun(ctx, q, migration, `true`); err != nil {
+	if e.Reconcile, err = newestRun(ctx, q, e.Standing, `true`); err != nil {
 		return e, err
 	}
-	if e.FullReconcile, err = newestRun(ctx, q, migration, `whole AND two_way`); err != nil {
+	if e.FullReconcile, err = newestRun(ctx, q, e.Standing, `whole AND two_way`); err != nil {
 		return e, err
 	}
-	if e.FailedReconcile, err = newestRun(ctx, q, migration, `differences > 0`); err != nil {
+	if e.FailedReconcile, err = newestRun(ctx, q, e.Standing, `differences > 0`); err != nil {
 		return e, err
 	}
 	if e.Approvals, err = approvals(ctx, q, e.Standing, e.Now); err != nil {
@@ -139,11 +139,20 @@ func newestBackfill(ctx context.Context, q querier, migration string) (*phases.B
 }
 
 // newestRun is the newest finished run that the condition, of this file, lets through.
-func newestRun(ctx context.Context, q querier, migration, condition string) (*phases.ReconcileEvidence, error) {
+//
+// What it found to be lost counts for nothing where an instance has ended uncleanly and
+// no clean run lies between: a write that it had begun, and nobody was told of, looks
+// the same.
+func newestRun(ctx context.Context, q querier, st phases.Standing, condition string) (*phases.ReconcileEvidence, error) {
 	var r phases.ReconcileEvidence
-	err := q.QueryRow(ctx, `SELECT id, epoch, config_hash, began_at, finished_at, whole, two_way, checked, differences, repaired + journalled
-		FROM migrator.reconcile_runs WHERE migration = $1 AND status = 'done' AND `+condition+` ORDER BY id DESC LIMIT 1`, migration).
-		Scan(&r.Run, &r.Epoch, &r.ConfigHash, &r.Began, &r.Finished, &r.Full, &r.TwoWay, &r.Checked, &r.Differences, &r.Repaired)
+	err := q.QueryRow(ctx, `SELECT id, epoch, config_hash, began_at, finished_at, whole, two_way, checked, differences, repaired + journalled,
+			CASE WHEN $2::timestamptz IS NULL OR EXISTS (SELECT FROM migrator.reconcile_runs c
+				WHERE c.migration = r.migration AND c.id < r.id AND c.status = 'done' AND c.whole AND c.two_way
+				  AND c.differences = 0 AND c.repaired + c.journalled = 0 AND c.began_at > $2)
+			THEN (SELECT count(*) FROM migrator.reconcile_findings f WHERE f.run = r.id AND f.lost) ELSE 0 END
+		FROM migrator.reconcile_runs r WHERE migration = $1 AND status = 'done' AND `+condition+` ORDER BY id DESC LIMIT 1`,
+		st.Migration, orNull(st.Dirty)).
+		Scan(&r.Run, &r.Epoch, &r.ConfigHash, &r.Began, &r.Finished, &r.Full, &r.TwoWay, &r.Checked, &r.Differences, &r.Repaired, &r.Lost)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, nil
 	}
@@ -153,7 +162,7 @@ func newestRun(ctx context.Context, q querier, migration, condition string) (*ph
 // LastClean is when the newest reconcile run that found no difference finished;
 // zero if there is none.
 func (s *Store) LastClean(ctx context.Context, migration string) (time.Time, error) {
-	run, err := newestRun(ctx, s.pool, migration, `differences = 0`)
+	run, err := newestRun(ctx, s.pool, phases.Standing{Migration: migration}, `differences = 0`)
 	if err != nil || run == nil {
 		return time.Time{}, explain(err)
 	}

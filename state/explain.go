@@ -29,7 +29,7 @@ func (r *Reconciles) JournalEntry(ctx context.Context, key record.Key) (*reconci
 
 // FindingsOf implements reconcile.Past.
 func (r *Reconciles) FindingsOf(ctx context.Context, key record.Key, limit int) ([]reconcile.PastFinding, error) {
-	rows, err := r.pool.Query(ctx, `SELECT r.id, r.began_at, f.class, f.path, f.paths, f.detail, f.version, f.repaired, f.repair, f.at
+	rows, err := r.pool.Query(ctx, `SELECT r.id, r.began_at, f.class, f.path, f.paths, f.detail, f.version, f.repaired, f.repair, f.at, f.lost
 		FROM migrator.reconcile_findings f JOIN migrator.reconcile_runs r ON r.id = f.run
 		WHERE r.migration = $1 AND f.key = $2 AND f.raw_key = '' ORDER BY f.id DESC LIMIT $3`, r.migration, []byte(key), limit)
 	if err != nil {
@@ -37,7 +37,7 @@ func (r *Reconciles) FindingsOf(ctx context.Context, key record.Key, limit int) 
 	}
 	found, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (p reconcile.PastFinding, err error) {
 		var version string
-		err = row.Scan(&p.Run, &p.Began, &p.Class, &p.Path, &p.Paths, &p.Detail, &version, &p.Repaired, &p.Repair, &p.At)
+		err = row.Scan(&p.Run, &p.Began, &p.Class, &p.Path, &p.Paths, &p.Detail, &version, &p.Repaired, &p.Repair, &p.At, &p.Lost)
 		p.Key = key
 		if err == nil {
 			p.Version, err = record.ParseVersion(version)

@@ -231,14 +231,26 @@ func TestADirtyMigrationNeedsALaterFullReconcile(t *testing.T) {
 	walk(t, s, nil, shadowWrite)
 	a := join(t, s, "a", state.FleetOptions{})
 	walk(t, s, []*instance{a}, dualRead)
-	run := func() {
+	run := func(found ...reconcile.Finding) {
 		t.Helper()
 		r := s.Reconciles(migration)
 		run, release, err := r.Begin(t.Context(), reconcile.Run{Full: true, TwoWay: true})
 		must(t, err)
 		defer release()
-		run.Status = reconcile.Done
-		must(t, r.Save(t.Context(), run, nil))
+		run.Status, run.Differences = reconcile.Done, int64(len(found))
+		must(t, r.Save(t.Context(), run, found))
+	}
+	gone := []reconcile.Finding{{Key: "1", Class: reconcile.Missing, Lost: true}, {Key: "2", Class: reconcile.FieldDiff}}
+	lost := func(want int64, why string) {
+		t.Helper()
+		run(gone...)
+		e, err := s.Evidence(t.Context(), migration)
+		must(t, err)
+		for _, r := range []*phases.ReconcileEvidence{e.Reconcile, e.FullReconcile, e.FailedReconcile} {
+			if r.Lost != want {
+				t.Errorf("%s: %d lost writes, want %d", why, r.Lost, want)
+			}
+		}
 	}
 	gate := func() phases.Verdict {
 		t.Helper()
@@ -252,6 +264,7 @@ func TestADirtyMigrationNeedsALaterFullReconcile(t *testing.T) {
 		t.Fatal("no such gate")
 		return ""
 	}
+	lost(1, "no instance has ended uncleanly")
 	run()
 	if v := gate(); v != phases.Pass {
 		t.Errorf("clean: %s", v)
@@ -262,6 +275,7 @@ func TestADirtyMigrationNeedsALaterFullReconcile(t *testing.T) {
 	if v := gate(); v != phases.NoData {
 		t.Errorf("dirty: %s", v)
 	}
+	lost(0, "what an instance that ended has begun, and told nobody of, looks the same")
 	run()
 	if v := gate(); v != phases.NoData {
 		t.Errorf("after a full reconcile that began while the dead instance's writes may still land: %s", v)
@@ -272,6 +286,7 @@ func TestADirtyMigrationNeedsALaterFullReconcile(t *testing.T) {
 	if v := gate(); v != phases.Pass {
 		t.Errorf("after a full reconcile that began later: %s", v)
 	}
+	lost(1, "a clean run lies between")
 }
 
 func TestALapsedLeaseThatReadsTheTargetAloneIsHeld(t *testing.T) {

@@ -124,7 +124,7 @@ func addFindings(ctx context.Context, tx pgx.Tx, run int64, found []reconcile.Fi
 	if err := tx.QueryRow(ctx, `SELECT clock_timestamp()`).Scan(&now); err != nil {
 		return err
 	}
-	columns := []string{"run", "key", "raw_key", "class", "path", "paths", "detail", "version", "repaired", "repair", "at"}
+	columns := []string{"run", "key", "raw_key", "class", "path", "paths", "detail", "version", "repaired", "repair", "at", "lost"}
 	_, err := tx.CopyFrom(ctx, pgx.Identifier{schemaName, "reconcile_findings"}, columns,
 		pgx.CopyFromSlice(len(found), func(i int) ([]any, error) {
 			f := found[i]
@@ -137,7 +137,7 @@ func addFindings(ctx context.Context, tx pgx.Tx, run int64, found []reconcile.Fi
 			}
 			return []any{
 				run, []byte(f.Key), []byte(f.RawKey), string(f.Class), clean(f.Path), paths, clean(f.Detail),
-				f.Version.String(), f.Repaired, clean(f.Repair), f.At,
+				f.Version.String(), f.Repaired, clean(f.Repair), f.At, f.Lost,
 			}, nil
 		}))
 	return err

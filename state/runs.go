@@ -65,7 +65,7 @@ func (r *Reconciles) Run(ctx context.Context, id int64) (reconcile.Run, error) {
 
 // Findings returns up to limit findings of a run, in the order they were made.
 func (r *Reconciles) Findings(ctx context.Context, id int64, limit int) ([]reconcile.Finding, error) {
-	rows, err := r.pool.Query(ctx, `SELECT f.key, f.raw_key, f.class, f.path, f.paths, f.detail, f.version, f.repaired, f.repair, f.at
+	rows, err := r.pool.Query(ctx, `SELECT f.key, f.raw_key, f.class, f.path, f.paths, f.detail, f.version, f.repaired, f.repair, f.at, f.lost
 		FROM migrator.reconcile_findings f JOIN migrator.reconcile_runs r ON r.id = f.run
 		WHERE r.migration = $1 AND f.run = $2 ORDER BY f.id LIMIT $3`, r.migration, id, limit)
 	if err != nil {
@@ -74,7 +74,7 @@ func (r *Reconciles) Findings(ctx context.Context, id int64, limit int) ([]recon
 	found, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (f reconcile.Finding, err error) {
 		var key, raw []byte
 		var version string
-		err = row.Scan(&key, &raw, &f.Class, &f.Path, &f.Paths, &f.Detail, &version, &f.Repaired, &f.Repair, &f.At)
+		err = row.Scan(&key, &raw, &f.Class, &f.Path, &f.Paths, &f.Detail, &version, &f.Repaired, &f.Repair, &f.At, &f.Lost)
 		if err != nil {
 			return f, err
 		}
