@@ -36,7 +36,7 @@ const (
 	histogramType = "histogram"
 
 	unmeasured = "until one is evaluated"
-	noCapture  = "without change capture"
+	noCapture  = "without change capture, which this release does not have yet"
 )
 
 // What the daemon tells.
