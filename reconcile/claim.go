@@ -65,7 +65,7 @@ func young(run *Run, k *int64) string {
 		return ""
 	}
 	found := min(run.RecentDifferent, run.Recent)
-	*k = max(0, *k-run.RecentDifferent)
+	*k = max(0, *k-run.RecentOnly)
 	text := fmt.Sprintf("; of young records %s of %s", grouped(found), grouped(run.Recent))
 	if found < run.Recent {
 		text += ": below " + bound(found, run.Recent, 2)

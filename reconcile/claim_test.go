@@ -55,9 +55,9 @@ func TestClaim(t *testing.T) {
 		},
 		{
 			run(func(r *reconcile.Run) {
-				r.Full, r.Slices, r.Checked, r.Places, r.Recent, r.RecentDifferent, r.Differences = false, 100, 8123, 12, 500, 2, 2
+				r.Full, r.Slices, r.Checked, r.Places, r.Recent, r.RecentDifferent, r.RecentOnly, r.Differences = false, 100, 8123, 12, 500, 3, 2, 2
 			}),
-			"0 of 8,123 differ: below 0.04 % at 95 % confidence if damage is spread evenly, below 23 % however it is clustered (12 places); slice 1 of 100; of young records 2 of 500: below 1.3 %",
+			"0 of 8,123 differ: below 0.04 % at 95 % confidence if damage is spread evenly, below 23 % however it is clustered (12 places); slice 1 of 100; of young records 3 of 500: below 1.6 %",
 		},
 		{run(func(r *reconcile.Run) { r.Full, r.Slices, r.Checked = false, 7, 0 }), "nothing: the slice holds no records"},
 	} {

@@ -43,33 +43,33 @@ type Finding struct {
 
 // Run is one reconcile run, as it is kept.
 type Run struct {
-	ID          int64           `json:"run"`
-	Epoch       int64           `json:"epoch"`
-	ConfigHash  string          `json:"config_hash"`
-	Full        bool            `json:"full"`
-	TwoWay      bool            `json:"two_way"`
-	Repair      bool            `json:"repair"`
-	Slice       int             `json:"slice"`  // of a sampled run: which of Slices
-	Slices      int             `json:"slices"` // 1 for a full run
-	Status      Status          `json:"status"`
-	Expected    int64           `json:"expected"`    // records of legacy that the run will compare: an estimate
-	Checked     int64           `json:"checked"`     // records of legacy compared
-	Scanned     int64           `json:"scanned"`     // entries of the target looked at for extras
-	Suspects    int64           `json:"suspects"`    // differed at first sight
-	Differences int64           `json:"differences"` // stayed different: confirmed
-	Repaired    int64           `json:"repaired"`
-	Journalled  int64           `json:"journalled"`          // keys of the journal that the run repaired first, whether they differed or not
-	Unsettled   int64           `json:"unsettled,omitempty"` // changed at every look, and could not be judged
-	Classes     map[Class]int64 `json:"classes,omitempty"`   // confirmed, by class
-	Places      int64           `json:"places,omitempty"`    // stretches of blocks that a sampled run read
-	Recent      int64           `json:"recent,omitempty"`    // young records compared besides
-	// RecentDifferent of the differences were brought up by these alone.
-	RecentDifferent int64     `json:"recent_different,omitempty"`
-	Refused         string    `json:"refused,omitempty"` // why a run that should repair repaired no difference
-	Forced          string    `json:"forced,omitempty"`  // the reason given for repairing beyond the bound
-	Error           string    `json:"error,omitempty"`
-	Began           time.Time `json:"began"`
-	Finished        time.Time `json:"finished,omitzero"`
+	ID              int64           `json:"run"`
+	Epoch           int64           `json:"epoch"`
+	ConfigHash      string          `json:"config_hash"`
+	Full            bool            `json:"full"`
+	TwoWay          bool            `json:"two_way"`
+	Repair          bool            `json:"repair"`
+	Slice           int             `json:"slice"`  // of a sampled run: which of Slices
+	Slices          int             `json:"slices"` // 1 for a full run
+	Status          Status          `json:"status"`
+	Expected        int64           `json:"expected"`    // records of legacy that the run will compare: an estimate
+	Checked         int64           `json:"checked"`     // records of legacy compared
+	Scanned         int64           `json:"scanned"`     // entries of the target looked at for extras
+	Suspects        int64           `json:"suspects"`    // differed at first sight
+	Differences     int64           `json:"differences"` // stayed different: confirmed
+	Repaired        int64           `json:"repaired"`
+	Journalled      int64           `json:"journalled"`                 // keys of the journal that the run repaired first, whether they differed or not
+	Unsettled       int64           `json:"unsettled,omitempty"`        // changed at every look, and could not be judged
+	Classes         map[Class]int64 `json:"classes,omitempty"`          // confirmed, by class
+	Places          int64           `json:"places,omitempty"`           // stretches of blocks that a sampled run read
+	Recent          int64           `json:"recent,omitempty"`           // young records compared besides
+	RecentDifferent int64           `json:"recent_different,omitempty"` // of these
+	RecentOnly      int64           `json:"recent_only,omitempty"`      // of the differences, those that only young records brought up
+	Refused         string          `json:"refused,omitempty"`          // why a run that should repair repaired no difference
+	Forced          string          `json:"forced,omitempty"`           // the reason given for repairing beyond the bound
+	Error           string          `json:"error,omitempty"`
+	Began           time.Time       `json:"began"`
+	Finished        time.Time       `json:"finished,omitzero"`
 }
 
 // Status is how a run stands.

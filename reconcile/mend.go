@@ -27,6 +27,17 @@ type Planned struct {
 // of fewer, so few can be rewritten that MaxRepairs is bound enough.
 const boundFrom = 1000
 
+// finish does what is left once all is compared.
+func (r *work) finish(ctx context.Context) error {
+	if err := r.settle(ctx); err != nil {
+		return err
+	}
+	if err := r.compareRecent(ctx); err != nil {
+		return err
+	}
+	return r.mend(ctx)
+}
+
 // hold keeps a finding back until all is compared, since only then it is known
 // whether so much differs that nothing must be repaired. It wants the mutex.
 func (r *work) hold(f *Finding) {
@@ -44,7 +55,7 @@ func (r *work) hold(f *Finding) {
 // refuse tells why nothing must be repaired: more differs than single records that
 // went wrong can explain. "": nothing speaks against it.
 func (r *work) refuse() string {
-	n := r.run.Checked + r.run.Classes[Extra]
+	n := r.run.Checked + r.run.Recent + r.run.Classes[Extra]
 	if n < boundFrom || r.run.Forced != "" || r.MaxDifference >= phases.Whole {
 		return ""
 	}

@@ -36,6 +36,8 @@ type Options struct {
 	// phases.Whole: no bound. It holds once boundFrom records were compared.
 	MaxDifference phases.Share
 
+	Recent Recent // what a sampled run checks besides
+
 	// Report, if set, is called after every batch with the present state, by one
 	// goroutine at a time.
 	Report func(Run)

@@ -172,10 +172,7 @@ func (r *work) all(ctx context.Context, o RunOptions, chunks []record.Chunk) err
 	if err != nil {
 		return err
 	}
-	if err := r.settle(ctx); err != nil {
-		return err
-	}
-	return r.mend(ctx)
+	return r.finish(ctx)
 }
 
 func (r *work) save(ctx context.Context) error {

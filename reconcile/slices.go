@@ -21,6 +21,9 @@ func (r *work) cut(ctx context.Context, o RunOptions) ([]record.Chunk, int, erro
 	if o.Full {
 		return chunks, 1, nil
 	}
+	if err := r.canRecent(ctx); err != nil {
+		return nil, 0, err
+	}
 	slices := Slices(o.Sample)
 	if want := slices * chunksPerSlice; len(chunks) < want {
 		if chunks, err = r.Legacy.Chunks(ctx, max(1, int(expected(chunks))/want)); err != nil {

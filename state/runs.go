@@ -14,13 +14,13 @@ import (
 )
 
 const runSQL = `SELECT id, epoch, config_hash, whole, two_way, repair, slice, slices, status, checked, scanned, suspects,
-	differences, repaired, classes::text, error, expected, unsettled, journalled, refused, forced, places, recent, recent_different, began_at, finished_at FROM migrator.reconcile_runs`
+	differences, repaired, classes::text, error, expected, unsettled, journalled, refused, forced, places, recent, recent_different, recent_only, began_at, finished_at FROM migrator.reconcile_runs`
 
 func scanRun(row pgx.CollectableRow) (r reconcile.Run, err error) {
 	var classes string
 	var finished *time.Time
 	err = row.Scan(&r.ID, &r.Epoch, &r.ConfigHash, &r.Full, &r.TwoWay, &r.Repair, &r.Slice, &r.Slices, &r.Status, &r.Checked,
-		&r.Scanned, &r.Suspects, &r.Differences, &r.Repaired, &classes, &r.Error, &r.Expected, &r.Unsettled, &r.Journalled, &r.Refused, &r.Forced, &r.Places, &r.Recent, &r.RecentDifferent, &r.Began, &finished)
+		&r.Scanned, &r.Suspects, &r.Differences, &r.Repaired, &classes, &r.Error, &r.Expected, &r.Unsettled, &r.Journalled, &r.Refused, &r.Forced, &r.Places, &r.Recent, &r.RecentDifferent, &r.RecentOnly, &r.Began, &finished)
 	if err != nil {
 		return r, err
 	}

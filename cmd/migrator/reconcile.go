@@ -175,7 +175,8 @@ func reconcileOptions(j *job) reconcile.Options {
 	return reconcile.Options{
 		ChunkRows: s.ChunkRows, Workers: s.Workers, Rate: s.Rate, Findings: s.Findings,
 		MaxRepairs: orNone(s.MaxRepairs), RepairRate: s.RepairRate, MaxDifference: s.MaxDifference,
-		Pause: time.Duration(s.Pause), Rereads: s.Rereads,
+		Recent: reconcile.Recent{Column: s.Recent.Column, Within: time.Duration(s.Recent.Within), Sample: s.Recent.Sample},
+		Pause:  time.Duration(s.Pause), Rereads: s.Rereads,
 		NotAfter: time.Duration(j.m.Writing.NotAfter), Expires: j.m.Target.Expires,
 	}
 }
