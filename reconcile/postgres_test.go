@@ -1,0 +1,93 @@
+package reconcile_test
+
+import (
+	"path/filepath"
+	"testing"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/stranglerfig/migrator/internal/pairtest"
+	"github.com/stranglerfig/migrator/internal/testenv"
+	"github.com/stranglerfig/migrator/reconcile"
+	"github.com/stranglerfig/migrator/record"
+	"github.com/stranglerfig/migrator/replicate"
+	"github.com/stranglerfig/migrator/spec"
+	"github.com/stranglerfig/migrator/stores/postgres"
+)
+
+// The same classes where the target is a table: the owner's mark is then the row of
+// the table of versions.
+func TestEveryClassInAPostgresTarget(t *testing.T) {
+	t.Parallel()
+	p := pairtest.New(t, pairtest.Options{})
+	p.FillSimple(t, 1, 2000)
+	p.Exec(t, "UPDATE items SET name = 'é' WHERE id = 60")
+	ctx, url := t.Context(), testenv.PostgresURL(t)
+	pool, err := pgxpool.New(ctx, url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(pool.Close)
+	sql := func(text string, args ...any) {
+		t.Helper()
+		if _, err := pool.Exec(ctx, text, args...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	sql(pairtest.SimpleDDL)
+	m := &spec.Migration{Name: "move"}
+	m.Target.Store, m.Target.Table = "postgres", "items"
+	target, err := postgres.OpenTarget(ctx, m, url, p.Legacy.Schema())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = target.Close() })
+	if err := target.Prepare(ctx); err != nil {
+		t.Fatal(err)
+	}
+	done, err := (&replicate.Backfill{
+		Legacy: p.Legacy, Barrier: p.Legacy, Locker: p.Legacy, Target: target, NotAfter: notAfter,
+		Ledger: &pairtest.Backfills{Path: filepath.Join(t.TempDir(), "progress")},
+	}).Run(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rc, _ := reconciler(p)
+	rc.Target, rc.Barrier = target, done.Barrier
+	wantClean(t, rc)
+
+	const side = `migrator_target.move`
+	older, beyond := done.Barrier, done.Barrier
+	older.LSN--
+	beyond.Timeline += 7
+	version := func(v record.Version) string { return string(v.AppendText32(nil)) }
+	sql("DELETE FROM items WHERE id = 10")
+	sql("INSERT INTO items VALUES (9010, 'ghost'); ")
+	sql("INSERT INTO "+side+" (key, version, deleted) VALUES ('9010', $1, false)", version(done.Barrier))
+	sql("UPDATE items SET amount = -1 WHERE id = 20")
+	sql("UPDATE items SET amount = NULL WHERE id = 30")
+	sql("UPDATE items SET amount = -1 WHERE id = 40")
+	sql("UPDATE "+side+" SET version = $1 WHERE key = '40'", version(older))
+	sql("UPDATE "+side+" SET version = $1 WHERE key = '50'", version(beyond))
+	sql("UPDATE items SET name = $1 WHERE id = 60", "e\u0301")
+	sql("DELETE FROM " + side + " WHERE key = '70'")
+	sql("INSERT INTO items VALUES (9070, 'nobody''s')")
+	sql("DELETE FROM items WHERE id = 80")
+	sql("UPDATE " + side + " SET deleted = true, expires = now() + interval '1 day' WHERE key = '80'")
+	want := map[record.Key]reconcile.Class{
+		"10": reconcile.Missing, "9010": reconcile.Extra, "20": reconcile.FieldDiff, "30": reconcile.FieldDiff, "40": reconcile.Stale,
+		"50": reconcile.Ahead, "60": reconcile.Encoding, "70": reconcile.ForeignClass, "9070": reconcile.ForeignClass, "80": reconcile.Missing,
+	}
+	for _, o := range []reconcile.RunOptions{full, repaired} {
+		r, found := run(t, rc, o)
+		for k, class := range want {
+			if f := found[k]; f.Class != class || f.Repaired != o.Repair {
+				t.Errorf("key %s: %+v, want %s", k, f, class)
+			}
+		}
+		if int(r.Differences) != len(want) {
+			t.Errorf("%d differences, want %d: %v", r.Differences, len(want), r.Classes)
+		}
+	}
+	wantClean(t, rc)
+}
