@@ -73,7 +73,7 @@ func (c *cli) explanation(x *reconcile.Explanation) {
 	}
 	c.printf("Key %s: %s\n", strconv.Quote(string(x.Key)), strings.Join(columns, ", "))
 	line("at", "%s by the target's clock, era %d", x.At.UTC().Format(time.RFC3339), x.Era)
-	line("legacy", "%s", sideText(x.Legacy, "a repair would write "))
+	line("legacy", "%s", sideText(x.Legacy, "all its writes older than "))
 	line("target", "%s", sideText(x.Target, "version "))
 	switch {
 	case x.Same && x.Detail != "":
@@ -91,7 +91,11 @@ func (c *cli) explanation(x *reconcile.Explanation) {
 	} else {
 		line("journal", "not journalled")
 	}
-	line("repair", "would %s", stepMeanings[x.Repair.Step])
+	if x.Same && x.Journal == nil {
+		line("repair", "none is due")
+	} else {
+		line("repair", "would %s", stepMeanings[x.Repair.Step])
+	}
 	c.printf("\n")
 	rows := [][]string{{"FIELD", "TYPE", "COMPARED", "LEGACY", "TARGET", "DIFFERS"}}
 	for _, f := range x.Fields {
