@@ -75,6 +75,10 @@ func TestDocumentedCommandsWork(t *testing.T) {
 			r.o.does("init", "apply", "phase advance", "backfill run", "phase advance", "reconcile run --full", "phase advance")
 		},
 	}
+	prepare["reconcile.md"] = func(r *reader) {
+		r.env = append(r.env, "MIGRATOR_FILE=products.yaml")
+		r.o.does("init", "apply", "phase advance", "backfill run")
+	}
 	for path, text := range docs(t) {
 		blocks := consoleBlock.FindAllStringSubmatch(text, -1)
 		if len(blocks) == 0 {
