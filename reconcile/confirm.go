@@ -77,24 +77,23 @@ func (r *work) counted(f *Finding) {
 	r.run.Classes[f.Class]++
 }
 
-// keep keeps a counted finding if there is room. Half of it is for whoever comes
-// first, of the other half each class has its part: ten thousand missing records
-// must not hide the one that is of another type. It wants the mutex.
-func (r *work) keep(f Finding) {
-	if f.Repaired {
-		r.run.Repaired++
-	}
+// keep keeps a counted finding if there is room, and returns its place among the
+// kept ones, or -1. Half of the room is for whoever comes first, of the other half
+// each class has its part: ten thousand missing records must not hide the one that
+// is of another type. It wants the mutex.
+func (r *work) keep(f Finding) int {
 	own := r.Findings / 2 / len(meanings)
 	switch {
 	case r.kept[f.Class] < own:
 	case r.common < r.Findings-own*len(meanings):
 		r.common++
 	default:
-		return
+		return -1
 	}
 	r.kept[f.Class]++
 	r.findings = append(r.findings, f)
 	r.unsaved = append(r.unsaved, f)
+	return len(r.findings) - 1
 }
 
 // stray counts what the target has under a name that no key leads to.

@@ -11,7 +11,7 @@ import (
 
 // fix repairs the findings and reads each again. A repair's own failure is told in
 // its finding.
-func (r *work) fix(ctx context.Context, found []*Finding, journal map[record.Key]record.Version) error {
+func (r *work) fix(ctx context.Context, found []*held, journal map[record.Key]record.Version) error {
 	items := make([]repair.Item, len(found))
 	for i, f := range found {
 		items[i] = repair.Item{Key: f.Key, Lost: journal[f.Key]}

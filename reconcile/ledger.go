@@ -97,7 +97,8 @@ type Ledger interface {
 	// one, the Slice (one more than the last sampled run's, modulo Slices). It holds
 	// a lock that only one process has, until release; ErrRunning when another has it.
 	Begin(ctx context.Context, run Run) (r Run, release func(), err error)
-	// Save stores the run and adds findings to it.
+	// Save stores the run and adds findings to it. One with the key of an earlier one
+	// of the run replaces it.
 	Save(ctx context.Context, run Run, found []Finding) error
 	// Journal returns up to limit journalled keys greater than after, in the order of keys.
 	Journal(ctx context.Context, after record.Key, limit int) ([]Journalled, error)

@@ -38,18 +38,39 @@ func (r *work) finish(ctx context.Context) error {
 	return r.mend(ctx)
 }
 
-// hold keeps a finding back until all is compared, since only then it is known
-// whether so much differs that nothing must be repaired. It wants the mutex.
+// held is a difference whose repair waits until all is compared, since only then
+// it is known whether so much differs that nothing must be repaired.
+type held struct {
+	Finding
+	kept int // its place among the kept findings; -1: there was no room
+}
+
+// hold keeps a confirmed difference, and holds it for repair. It wants the mutex.
 func (r *work) hold(f *Finding) {
-	switch {
-	case !r.run.Repair && r.plan == nil:
-		r.keep(*f)
-	case len(r.pending) < r.MaxRepairs:
-		r.pending = append(r.pending, f)
-	default:
+	mends := r.run.Repair || r.plan != nil
+	if mends && len(r.pending) >= r.MaxRepairs {
 		f.Repair = fmt.Sprintf("not repaired: a run makes %d repairs at most (max_repairs)", r.MaxRepairs)
-		r.keep(*f)
+		mends = false
 	}
+	at := r.keep(*f)
+	if mends {
+		r.pending = append(r.pending, &held{Finding: *f, kept: at})
+	}
+}
+
+// release says in the kept findings what became of those that were held. It wants
+// the mutex.
+func (r *work) release(batch []*held) {
+	for _, h := range batch {
+		if h.Repaired {
+			r.run.Repaired++
+		}
+		if h.kept >= 0 {
+			r.findings[h.kept] = h.Finding
+			r.unsaved = append(r.unsaved, h.Finding)
+		}
+	}
+	r.pending = r.pending[len(batch):]
 }
 
 // refuse tells why nothing must be repaired: more differs than single records that
@@ -106,10 +127,7 @@ func (r *work) mend(ctx context.Context) error {
 			return err
 		}
 		r.mu.Lock()
-		for _, f := range batch {
-			r.keep(*f)
-		}
-		r.pending = r.pending[len(batch):]
+		r.release(batch)
 		r.mu.Unlock()
 		if err := r.save(ctx); err != nil {
 			return err
@@ -119,23 +137,23 @@ func (r *work) mend(ctx context.Context) error {
 	return nil
 }
 
-// drop keeps the findings that were held back and have not been repaired.
+// drop releases what is still held when the run ends.
 func (r *work) drop() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, f := range r.pending {
-		if r.run.Repair && f.Repair == "" {
-			f.Repair = "not repaired: the run was stopped"
-			if r.run.Refused != "" {
-				f.Repair = "not repaired: too much differs"
-			}
-		}
-		r.keep(*f)
+	why := "the run was stopped before it was repaired and read again"
+	if r.run.Refused != "" {
+		why = "not repaired: too much differs"
 	}
-	r.pending = nil
+	for _, h := range r.pending {
+		if r.run.Repair {
+			h.Repair = why
+		}
+	}
+	r.release(r.pending)
 }
 
-func (r *work) planBatch(ctx context.Context, found []*Finding, journal map[record.Key]record.Version) error {
+func (r *work) planBatch(ctx context.Context, found []*held, journal map[record.Key]record.Version) error {
 	items := make([]repair.Item, len(found))
 	for i, f := range found {
 		items[i] = repair.Item{Key: f.Key, Lost: journal[f.Key]}

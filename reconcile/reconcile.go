@@ -113,7 +113,7 @@ type work struct {
 	common    int // findings kept beyond their classes' own room
 
 	plan    func(Planned)
-	pending []*Finding // counted, and kept once they are repaired
+	pending []*held // confirmed, and to be repaired
 }
 
 func (rc *Reconciler) start() (*work, error) {

@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/stranglerfig/migrator/reconcile"
+	"github.com/stranglerfig/migrator/record"
 )
 
 // Reconciles are the reconcile runs, the findings and the journal of one
@@ -125,7 +126,18 @@ func addFindings(ctx context.Context, tx pgx.Tx, run int64, found []reconcile.Fi
 		return err
 	}
 	columns := []string{"run", "key", "raw_key", "class", "path", "paths", "detail", "version", "repaired", "repair", "at", "lost"}
-	_, err := tx.CopyFrom(ctx, pgx.Identifier{schemaName, "reconcile_findings"}, columns,
+	keys := make([][]byte, 0, len(found))
+	for _, f := range found {
+		if f.RawKey == "" {
+			keys = append(keys, []byte(f.Key))
+		}
+	}
+	_, err := tx.Exec(ctx, `DELETE FROM migrator.reconcile_findings WHERE run = $1 AND key = ANY ($2) AND raw_key = ''`, run, keys)
+	if err != nil {
+		return err
+	}
+	found = newestOf(found)
+	_, err = tx.CopyFrom(ctx, pgx.Identifier{schemaName, "reconcile_findings"}, columns,
 		pgx.CopyFromSlice(len(found), func(i int) ([]any, error) {
 			f := found[i]
 			paths := make([]string, len(f.Paths))
@@ -141,4 +153,21 @@ func addFindings(ctx context.Context, tx pgx.Tx, run int64, found []reconcile.Fi
 			}, nil
 		}))
 	return err
+}
+
+// newestOf leaves of each key the last finding.
+func newestOf(found []reconcile.Finding) []reconcile.Finding {
+	last := make(map[record.Key]int, len(found))
+	for i, f := range found {
+		if f.RawKey == "" {
+			last[f.Key] = i
+		}
+	}
+	var newest []reconcile.Finding
+	for i, f := range found {
+		if f.RawKey != "" || last[f.Key] == i {
+			newest = append(newest, f)
+		}
+	}
+	return newest
 }

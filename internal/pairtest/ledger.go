@@ -83,6 +83,7 @@ type Reconciles struct {
 	sampled int
 	Runs    []reconcile.Run
 	Found   []reconcile.Finding
+	of      map[record.Key]int64 // the run that found it last
 	journal map[record.Key]reconcile.Journalled
 }
 
@@ -115,7 +116,15 @@ func (r *Reconciles) Save(ctx context.Context, run reconcile.Run, found []reconc
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.Runs[run.ID-1] = run
-	r.Found = append(r.Found, found...)
+	for _, f := range found {
+		r.Found = slices.DeleteFunc(r.Found, func(old reconcile.Finding) bool {
+			return f.RawKey == "" && old.RawKey == "" && old.Key == f.Key && r.of[f.Key] == run.ID
+		})
+		if r.of == nil {
+			r.of = map[record.Key]int64{}
+		}
+		r.Found, r.of[f.Key] = append(r.Found, f), run.ID
+	}
 	return nil
 }
 
