@@ -83,8 +83,12 @@ func TestExplainShowsBothSidesAndWhatWasFound(t *testing.T) {
 	}
 
 	for _, args := range [][]any{
-		{"HSET", "item:2", "name", "secret", "amount", "77"}, {"DEL", "item:3"}, {"HDEL", "item:4", "_v"}, {"PERSIST", "item:5"},
-		{"DEL", "item:6"}, {"SADD", "item:6", "x"},
+		{"HSET", "item:2", "name", "secret", "amount", "77"},
+		{"DEL", "item:3"},
+		{"HDEL", "item:4", "_v"},
+		{"PERSIST", "item:5"},
+		{"DEL", "item:6"},
+		{"SADD", "item:6", "x"},
 		{"HSET", "item:500", "_v", x.Target.Version.String(), "id", "500"},
 	} {
 		if err := p.Redis.Do(ctx, args...).Err(); err != nil {
