@@ -17,18 +17,7 @@ import (
 // stateReconciles is a state database with one migration.
 func stateReconciles(t *testing.T) (*state.Reconciles, func(sql string, args ...any)) {
 	t.Helper()
-	ctx, url := t.Context(), testenv.PostgresURL(t)
-	if _, _, err := state.Migrate(ctx, url); err != nil {
-		t.Fatal(err)
-	}
-	store, err := state.Open(ctx, url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(store.Close)
-	if _, _, err := store.Apply(ctx, state.Applied{Migration: "move", Config: []byte("{}"), ConfigHash: "h", Schema: []byte("{}")}); err != nil {
-		t.Fatal(err)
-	}
+	ctx, store := t.Context(), openState(t, testenv.PostgresURL(t))
 	return store.Reconciles("move"), func(sql string, args ...any) {
 		t.Helper()
 		if _, err := store.Pool().Exec(ctx, sql, args...); err != nil {
