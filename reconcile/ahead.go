@@ -14,7 +14,7 @@ import (
 // A version read under the row's lock, after the entry, is at least as new as any
 // that a committed write can have brought. Versions mostly come from one counter,
 // so asking for the newest entry's row answers for a whole batch.
-func (r *work) findAhead(ctx context.Context, rows []record.Row, entries []record.Entry) error {
+func (r *work) findAhead(ctx context.Context, rows []record.Row, entries []record.Entry, t *Tally) error {
 	if r.Locker == nil {
 		return nil
 	}
@@ -42,7 +42,7 @@ func (r *work) findAhead(ctx context.Context, rows []record.Row, entries []recor
 		r.mu.Lock()
 		for _, row := range locked {
 			if r.isAhead(row, versions[row.Key]) {
-				r.ahead[row.Key] = struct{}{}
+				t.Ahead = append(t.Ahead, row.Key)
 			} else if row.Found && row.Version.Era >= versions[row.Key].Era {
 				r.high = r.high.Max(row.Version)
 			}

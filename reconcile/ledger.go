@@ -77,9 +77,11 @@ type Status string
 
 // Statuses of a run.
 const (
-	Running Status = "running"
-	Done    Status = "done"
-	Stopped Status = "stopped" // by a signal or an error; it proves nothing
+	Running   Status = "running"
+	Paused    Status = "paused" // it waits until somebody lets it go on
+	Done      Status = "done"
+	Stopped   Status = "stopped"   // by a signal or an error; it proves nothing, and may be resumed
+	Cancelled Status = "cancelled" // by an operator; it proves nothing
 )
 
 // Journalled is a key whose target copy is known to be behind.
@@ -94,17 +96,26 @@ type Journalled struct {
 // Ledger keeps a migration's runs, findings and journal. state.Reconciles is the one in PostgreSQL.
 type Ledger interface {
 	// Begin records a run and fills in its ID, Epoch, ConfigHash and, for a sampled
-	// one, the Slice (one more than the last sampled run's, modulo Slices). It holds
-	// a lock that only one process has, until release; ErrRunning when another has it.
+	// one, the Slice (one more than the last sampled run's, modulo Slices). One that has
+	// an ID already is gone on with, as it was saved; ErrNotResumable says why not. It
+	// holds a lock that only one process has, until release; ErrRunning when another has it.
 	Begin(ctx context.Context, run Run) (r Run, release func(), err error)
 	// Save stores the run and adds findings to it. One with the key of an earlier one
-	// of the run replaces it.
-	Save(ctx context.Context, run Run, found []Finding) error
+	// of the run replaces it. The suspects of the jobs whose numbers are given are
+	// settled by it.
+	Save(ctx context.Context, run Run, found []Finding, settled ...int) error
 	// Journal returns up to limit journalled keys greater than after, in the order of keys.
 	Journal(ctx context.Context, after record.Key, limit int) ([]Journalled, error)
 	// Clear removes a journalled key unless it has been journalled again since.
 	Clear(ctx context.Context, entry Journalled) (cleared bool, err error)
 }
 
-// ErrRunning refuses a second run beside the first.
-var ErrRunning = errors.New("another reconcile run of this migration is under way")
+// Errors of runs.
+var (
+	// ErrRunning refuses a second run beside the first.
+	ErrRunning = errors.New("another reconcile run of this migration is under way")
+	// ErrNotResumable refuses to go on with a run.
+	ErrNotResumable = errors.New("this run can't be gone on with")
+	// ErrCancelled ends a run that an operator has cancelled.
+	ErrCancelled = errors.New("the run was cancelled")
+)

@@ -31,6 +31,10 @@ type Options struct {
 	// stale, whatever its fields.
 	Barrier record.Version
 
+	// Lease is how long a process may show no sign of life before its jobs go to
+	// others. Default 15 s.
+	Lease time.Duration
+
 	// MaxDifference is the share of what was compared that may differ before a run
 	// repairs nothing: a wrong mapping must not rewrite all records. Default 1 %;
 	// phases.Whole: no bound. It holds once boundFrom records were compared.
@@ -45,6 +49,9 @@ type Options struct {
 
 // RunOptions say what one run does.
 type RunOptions struct {
+	// Resume is a run that was interrupted, to be gone on with: what it is to do is
+	// then its own, and jobs that were done count. 0: a new run.
+	Resume int64
 	Full   bool // every record; else a sample
 	TwoWay bool // look for records that only the target has, too (reads the whole target)
 	Repair bool // repair the journal, and each confirmed difference once all is compared
@@ -84,6 +91,9 @@ func (o Options) defaults() Options {
 	}
 	if o.Pause <= 0 {
 		o.Pause = time.Second
+	}
+	if o.Lease <= 0 {
+		o.Lease = 15 * time.Second
 	}
 	if o.NotAfter <= 0 {
 		o.NotAfter = phases.NotAfter

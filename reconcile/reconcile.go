@@ -5,12 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"hash/maphash"
+	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/time/rate"
 
 	"github.com/stranglerfig/migrator/internal/failpoint"
+	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/record"
 	"github.com/stranglerfig/migrator/repair"
 )
@@ -32,13 +35,15 @@ type Reconciler struct {
 	Locker  record.Locker // needed to repair, to know entries that are ahead of legacy or of a later era; nil: neither
 	Target  record.Target
 	Ledger  Ledger
+	Jobs    Jobs // shares the work; nil: this process does it alone, and what is interrupted is lost
 	Compare *record.Comparer
 	Options
 }
 
-// Run makes one run. It returns the run as it was saved, and the findings kept.
-// A run that ctx or an error ends is saved as stopped, and the error returned;
-// differences are no error. ErrRunning refuses a second run beside another.
+// Run makes one run, or goes on with one. It returns the run as it was saved, and
+// the findings kept. A run that ctx or an error ends is saved as stopped, and the
+// error returned; differences are no error. ErrRunning refuses a second run beside
+// another.
 func (rc *Reconciler) Run(ctx context.Context, o RunOptions) (Run, []Finding, error) {
 	if o.Repair && rc.Locker == nil {
 		return Run{}, nil, errors.New("a repair needs a legacy store that reads rows under their lock")
@@ -53,30 +58,42 @@ func (rc *Reconciler) Run(ctx context.Context, o RunOptions) (Run, []Finding, er
 	if err != nil {
 		return Run{}, nil, err
 	}
-	chunks, slices, err := r.cut(ctx, o)
-	if err != nil {
-		return Run{}, nil, err
+	var chunks []record.Chunk
+	due := Run{ID: o.Resume}
+	if o.Resume == 0 {
+		var slices int
+		if chunks, slices, err = r.cut(ctx, o); err != nil {
+			return Run{}, nil, err
+		}
+		due = Run{
+			Full: o.Full, TwoWay: o.TwoWay, Repair: o.Repair, Slices: slices, Forced: o.Force, Status: Running, Began: time.Now().UTC(),
+			Expected: expected(chunks) / int64(slices),
+		}
 	}
-	begun, release, err := rc.Ledger.Begin(ctx, Run{
-		Full: o.Full, TwoWay: o.TwoWay, Repair: o.Repair, Slices: slices, Forced: o.Force, Status: Running, Began: time.Now().UTC(),
-	})
+	begun, release, err := rc.Ledger.Begin(ctx, due)
 	if err != nil {
 		return begun, nil, err
 	}
 	defer release()
 	failpoint.Here("reconcile.begun")
 	r.run = begun
-	r.run.Expected = expected(chunks) / int64(slices)
-	r.run.Classes = map[Class]int64{}
-	r.plan = o.Plan
-	err = r.all(ctx, o, chunks)
+	if r.run.Classes == nil {
+		r.run.Classes = map[Class]int64{}
+	}
+	if r.plan = o.Plan; r.plan != nil {
+		r.jobs = &alone{} // a plan is told here and now: it can't be gone on with
+	}
+	err = r.all(ctx, chunks)
 	r.drop()
 	if ended := ctx.Err(); err != nil && ended != nil {
 		err = fmt.Errorf("the run was stopped: %w", ended)
 	}
 	failpoint.Here("reconcile.compared")
 	r.run.Status, r.run.Finished = Done, time.Now().UTC()
-	if err != nil {
+	switch {
+	case errors.Is(err, ErrCancelled):
+		r.run.Status, r.run.Error = Cancelled, err.Error()
+	case err != nil:
 		r.run.Status, r.run.Error = Stopped, err.Error()
 	}
 	// Not even a cancelled run stays unsaved.
@@ -98,7 +115,13 @@ type work struct {
 	fixer   repair.Fixer
 	limiter *rate.Limiter
 	fast    *matching // nil: the stores have no fast way
-	seen    *prints   // legacy's keys, of a run that looks for extras by their names
+	jobs    Jobs
+	terms   Terms
+	live    atomic.Int64 // records that unfinished jobs of this process have compared
+
+	seen      *prints // legacy's keys, of a run that looks for extras by their names; nil: not known
+	collected []int   // jobs whose suspects are not settled yet
+	settled   []int   // jobs whose suspects are, which is not saved yet
 
 	mu        sync.Mutex // the fields below, while chunks are being read
 	run       Run
@@ -128,7 +151,11 @@ func (rc *Reconciler) start() (*work, error) {
 			return nil, fmt.Errorf("the field %q, past which records do not exist, is not moved", rc.Expires)
 		}
 	}
-	r.fast = newMatching(rc)
+	r.fast, r.jobs, r.terms.Rate = newMatching(rc), rc.Jobs, r.Rate
+	r.terms.Lease = r.Lease
+	if r.jobs == nil {
+		r.jobs = &alone{}
+	}
 	r.fixer = repair.Fixer{Locker: rc.Locker, Target: rc.Target, NotAfter: r.NotAfter}
 	if r.Rate > 0 {
 		r.limiter = rate.NewLimiter(rate.Limit(r.Rate), r.Batch)
@@ -136,20 +163,35 @@ func (rc *Reconciler) start() (*work, error) {
 	return r, nil
 }
 
-func (r *work) all(ctx context.Context, o RunOptions, chunks []record.Chunk) error {
-	if o.Repair {
-		var err error
+// all does all of the run's work that is not done yet.
+func (r *work) all(ctx context.Context, chunks []record.Chunk) error {
+	was, err := r.resume(ctx)
+	if err != nil {
+		return err
+	}
+	if r.run.Repair && was.Jobs == 0 {
 		if r.run.Journalled, err = r.repairJournal(ctx, journalPasses); err != nil {
 			return err
 		}
 	}
 	names, _ := r.Target.(record.NameScanner)
-	byName := o.TwoWay && o.Full && r.fast != nil && names != nil
+	byName := r.run.TwoWay && r.run.Full && r.fast != nil && names != nil
 	for cuts := 0; ; cuts++ {
-		if byName {
-			r.seen = newPrints(r.seed)
+		if was.Jobs == 0 {
+			if chunks == nil {
+				if chunks, err = r.cutAgain(ctx); err != nil {
+					return err
+				}
+			}
+			r.terms.Names, r.terms.Seed = byName, rand.Uint64()
+			if err := r.share(ctx, chunks); err != nil {
+				return err
+			}
 		}
-		err := r.compareChunks(ctx, chunks)
+		if byName && was.Finished == 0 {
+			r.seen = newPrints(r.terms.Seed)
+		}
+		err := r.jobs.Work(ctx, r.run.ID, r.Workers, r.compareJob, func(j Job, t *Tally) error { return r.collect(ctx, j, t) })
 		if !errors.Is(err, record.ErrMoved) || cuts == 3 || ctx.Err() != nil {
 			if err != nil {
 				return err
@@ -157,16 +199,12 @@ func (r *work) all(ctx context.Context, o RunOptions, chunks []record.Chunk) err
 			break
 		}
 		// What was counted stays found; what was checked is checked again.
-		r.run.Checked = 0
-		if chunks, _, err = r.cut(ctx, o); err != nil {
-			return err
-		}
+		r.run.Checked, r.collected, was, chunks = 0, nil, Resumed{}, nil
 	}
-	var err error
 	switch {
 	case byName:
 		err = r.compareNames(ctx, names)
-	case o.TwoWay:
+	case r.run.TwoWay:
 		err = r.compareTarget(ctx)
 	}
 	if err != nil {
@@ -175,12 +213,63 @@ func (r *work) all(ctx context.Context, o RunOptions, chunks []record.Chunk) err
 	return r.finish(ctx)
 }
 
+// share cuts the run's jobs from legacy's chunks.
+func (r *work) share(ctx context.Context, chunks []record.Chunk) error {
+	if err := r.cover(ctx, chunks); err != nil {
+		return err
+	}
+	jobs := jobsOf(slice(chunks, r.run.Slice, r.run.Slices), r.terms.Rate)
+	if err := r.jobs.Share(ctx, r.run.ID, r.terms, jobs); err != nil {
+		return fmt.Errorf("share the run's jobs: %w", err)
+	}
+	failpoint.Here("reconcile.shared")
+	return nil
+}
+
+func (r *work) cutAgain(ctx context.Context) ([]record.Chunk, error) {
+	sample := (phases.All + phases.Percent(r.run.Slices) - 1) / phases.Percent(r.run.Slices)
+	chunks, _, err := r.cut(ctx, RunOptions{Full: r.run.Full, Sample: sample})
+	return chunks, err
+}
+
+// resume takes over what a run has found that is gone on with. What it held back
+// to repair later has to be found again; so has all, if it got no jobs.
+func (r *work) resume(ctx context.Context) (Resumed, error) {
+	was, err := r.jobs.Resumed(ctx, r.run.ID)
+	if err != nil {
+		return was, fmt.Errorf("read how far the run got: %w", err)
+	}
+	if was.Jobs > 0 {
+		r.terms = was.Terms
+	}
+	r.run.Checked, r.run.Suspects, r.run.Scanned, r.run.Error = was.Checked, was.Suspects, 0, ""
+	r.run.Recent, r.run.RecentDifferent, r.run.RecentOnly, r.run.Refused = 0, 0, 0, ""
+	r.findings = was.Findings
+	again := r.run.Repair || was.Jobs == 0
+	if again {
+		r.run.Differences, r.run.Classes = 0, map[Class]int64{}
+	}
+	for _, f := range r.findings {
+		if again {
+			r.run.Differences++
+			r.run.Classes[f.Class]++
+		}
+		r.kept[f.Class]++
+		if f.RawKey != "" {
+			r.strays[r.hash(f.RawKey)] = struct{}{}
+		} else {
+			r.confirmed[r.hash(string(f.Key))] = struct{}{}
+		}
+	}
+	return was, nil
+}
+
 func (r *work) save(ctx context.Context) error {
-	if err := r.Ledger.Save(ctx, r.run, r.unsaved); err != nil {
+	if err := r.Ledger.Save(ctx, r.run, r.unsaved, r.settled...); err != nil {
 		return fmt.Errorf("save the run: %w", err)
 	}
 	failpoint.Here("reconcile.saved")
-	r.unsaved = nil
+	r.unsaved, r.settled = nil, nil
 	return nil
 }
 
@@ -191,6 +280,7 @@ func (r *work) report() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	run := r.run
+	run.Checked += max(0, r.live.Load())
 	run.Classes = make(map[Class]int64, len(r.run.Classes))
 	for c, n := range r.run.Classes {
 		run.Classes[c] = n

@@ -5,70 +5,59 @@ import (
 	"fmt"
 	"hash/maphash"
 
-	"golang.org/x/sync/errgroup"
+	"golang.org/x/time/rate"
 
 	"github.com/stranglerfig/migrator/record"
 )
 
-// compareChunks compares every record of the run's slice with the target's copy,
-// and settles suspects whenever there are enough of them.
-func (r *work) compareChunks(ctx context.Context, chunks []record.Chunk) error {
-	if err := r.cover(ctx, chunks); err != nil {
-		return err
+// compareJob compares a job's chunks, one after the other.
+func (r *work) compareJob(ctx context.Context, j Job) (*Tally, error) {
+	t := &Tally{}
+	defer func() { r.live.Add(-t.Checked) }()
+	for _, c := range j.Chunks {
+		compare := r.compareChunk
+		if r.fast != nil {
+			compare = r.matchChunk
+		}
+		if err := compare(ctx, c, t); err != nil {
+			return nil, err
+		}
 	}
-	chunks = slice(chunks, r.run.Slice, r.run.Slices)
-	for len(chunks) > 0 {
-		n, err := r.compareSome(ctx, chunks)
-		if err != nil {
-			return err
+	return t, nil
+}
+
+// count adds to what is checked; it is shown at once, and counts when the job is done.
+func (r *work) count(t *Tally, n int64) {
+	t.Checked += n
+	r.live.Add(n)
+}
+
+// collect adds the tally of a finished job, and settles suspects when there are enough of them.
+func (r *work) collect(ctx context.Context, j Job, t *Tally) error {
+	r.mu.Lock()
+	r.run.Checked += t.Checked
+	r.suspect(t.Suspects)
+	for _, k := range t.Ahead {
+		r.ahead[k] = struct{}{}
+	}
+	full := len(r.suspects) >= r.Quarantine
+	r.mu.Unlock()
+	r.collected = append(r.collected, j.Number)
+	if r.seen != nil {
+		for _, h := range t.Names {
+			r.seen.count(h)
 		}
-		chunks = chunks[n:]
-		if len(r.suspects) >= r.Quarantine {
-			if err := r.settle(ctx); err != nil {
-				return err
-			}
-		}
+	}
+	r.report()
+	if full {
+		return r.settle(ctx)
 	}
 	return nil
 }
 
-// compareSome works off leading chunks until the quarantine is full, and returns how many.
-func (r *work) compareSome(ctx context.Context, chunks []record.Chunk) (int, error) {
-	group, ctx := errgroup.WithContext(ctx)
-	next := 0
-	take := func() (record.Chunk, bool) {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		if next == len(chunks) || len(r.suspects) >= r.Quarantine {
-			return record.Chunk{}, false
-		}
-		next++
-		return chunks[next-1], true
-	}
-	for range r.Workers {
-		group.Go(func() error {
-			for {
-				c, ok := take()
-				if !ok {
-					return nil
-				}
-				compare := r.compareChunk
-				if r.fast != nil {
-					compare = r.matchChunk
-				}
-				if err := compare(ctx, c); err != nil {
-					return err
-				}
-			}
-		})
-	}
-	err := group.Wait()
-	return next, err
-}
-
 // compareChunk reads the chunk whole before it asks the target: neither its
 // snapshot nor its connection must be held while others are waited for.
-func (r *work) compareChunk(ctx context.Context, c record.Chunk) error {
+func (r *work) compareChunk(ctx context.Context, c record.Chunk, t *Tally) error {
 	var rows []record.Row
 	err := r.Legacy.Scan(ctx, c, func(row record.Row) error {
 		row.Record = row.Record.Clone()
@@ -82,7 +71,7 @@ func (r *work) compareChunk(ctx context.Context, c record.Chunk) error {
 		if err := r.throttle(ctx, min(r.Batch, len(rows)-from)); err != nil {
 			return err
 		}
-		if err := r.compareBatch(ctx, rows[from:min(from+r.Batch, len(rows))]); err != nil {
+		if err := r.compareBatch(ctx, rows[from:min(from+r.Batch, len(rows))], t); err != nil {
 			return err
 		}
 	}
@@ -90,16 +79,16 @@ func (r *work) compareChunk(ctx context.Context, c record.Chunk) error {
 }
 
 // compareBatches compares rows whose reading the limiter has passed.
-func (r *work) compareBatches(ctx context.Context, rows []record.Row) error {
+func (r *work) compareBatches(ctx context.Context, rows []record.Row, t *Tally) error {
 	for from := 0; from < len(rows); from += r.Batch {
-		if err := r.compareBatch(ctx, rows[from:min(from+r.Batch, len(rows))]); err != nil {
+		if err := r.compareBatch(ctx, rows[from:min(from+r.Batch, len(rows))], t); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (r *work) compareBatch(ctx context.Context, rows []record.Row) error {
+func (r *work) compareBatch(ctx context.Context, rows []record.Row, t *Tally) error {
 	keys := make([]record.Key, len(rows))
 	for i := range rows {
 		keys[i] = rows[i].Key
@@ -112,17 +101,13 @@ func (r *work) compareBatch(ctx context.Context, rows []record.Row) error {
 	if err != nil {
 		return fmt.Errorf("read the target: %w", err)
 	}
-	var suspects []record.Key
 	for i := range rows {
 		if !r.same(rows[i], entries[i], now) {
-			suspects = append(suspects, keys[i])
+			t.Suspects = append(t.Suspects, keys[i])
 		}
 	}
-	r.mu.Lock()
-	r.run.Checked += int64(len(rows))
-	r.suspect(suspects)
-	r.mu.Unlock()
-	if err := r.findAhead(ctx, rows, entries); err != nil {
+	r.count(t, int64(len(rows)))
+	if err := r.findAhead(ctx, rows, entries, t); err != nil {
 		return err
 	}
 	r.report()
@@ -210,9 +195,17 @@ func (r *work) lookup(ctx context.Context, keys []record.Key) ([]record.Row, err
 	return rows, nil
 }
 
+// throttle waits for the turn of n records: while the run is paused, and as its rate has it.
 func (r *work) throttle(ctx context.Context, n int) error {
+	sharers, err := r.jobs.Hold(ctx, r.run.ID)
+	if err != nil {
+		return err
+	}
 	if r.limiter == nil {
 		return ctx.Err()
+	}
+	if limit := rate.Limit(r.terms.Rate) / rate.Limit(max(1, sharers)); limit != r.limiter.Limit() {
+		r.limiter.SetLimit(limit)
 	}
 	return r.limiter.WaitN(ctx, n)
 }

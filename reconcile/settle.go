@@ -78,6 +78,9 @@ func (r *work) settle(ctx context.Context) error {
 		}
 		list = rest
 	}
+	if len(r.pending) == 0 { // else the jobs' suspects are still needed, to find again what is held back
+		r.settled, r.collected = r.collected, nil
+	}
 	return r.save(ctx)
 }
 

@@ -121,6 +121,7 @@ type Reconcile struct {
 	Findings   int             `yaml:"findings" json:"findings,omitempty" jsonschema_description:"Findings kept a run"`
 	Workers    int             `yaml:"workers" json:"workers,omitempty" jsonschema_description:"Chunks worked on at the same time"`
 	Rate       int             `yaml:"rate" json:"rate,omitempty" jsonschema_description:"Records per second at most; 0: no limit"`
+	Lease      phases.Duration `yaml:"lease" json:"lease,omitempty" jsonschema_description:"How long a process that works on a run may show no sign of life before its jobs go to others (default 15s)"`
 	MaxRepairs int             `yaml:"max_repairs" json:"max_repairs,omitempty" jsonschema_description:"Repairs a run makes at most; more differences than that point at the mapping, not at the data"`
 
 	RepairRate    int             `yaml:"repair_rate" json:"repair_rate,omitempty" jsonschema_description:"Repairs per second at most; 0: no limit"`

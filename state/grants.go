@@ -35,6 +35,10 @@ func (s *Store) GrantOperator(ctx context.Context, role string) error {
 		`REVOKE UPDATE, DELETE ON migrator.history, migrator.approvals FROM %s`,
 		`REVOKE UPDATE ON migrator.evaluations FROM %s`,
 		`GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA migrator TO %s`,
+		`GRANT USAGE ON SCHEMA `+riverSchema+` TO %s`,
+		`GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA `+riverSchema+` TO %s`,
+		`GRANT USAGE ON ALL SEQUENCES IN SCHEMA `+riverSchema+` TO %s`,
+		`GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA `+riverSchema+` TO %s`,
 	)
 }
 

@@ -58,6 +58,11 @@ func Migrate(ctx context.Context, url string) (from, to int64, err error) {
 	if from, err = prepare(ctx, lock); err != nil {
 		return from, from, explain(err)
 	}
+	if from < binaryVersion() {
+		if err := migrateQueue(ctx, cfg); err != nil {
+			return from, from, explain(err)
+		}
+	}
 	files, err := fs.Sub(migrations, "migrations")
 	if err != nil {
 		return from, from, err
@@ -82,9 +87,9 @@ func Migrate(ctx context.Context, url string) (from, to int64, err error) {
 // prepare makes the schema and finds its version. It asks before it creates: a
 // schema that somebody else made for us needs no CREATE on the database.
 func prepare(ctx context.Context, conn *sql.Conn) (found int64, err error) {
-	var schema, table bool
-	err = conn.QueryRowContext(ctx, `SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1),
-		EXISTS (SELECT FROM pg_tables WHERE schemaname = $1 AND tablename = 'schema_version')`, schemaName).Scan(&schema, &table)
+	var schema, queue, table bool
+	err = conn.QueryRowContext(ctx, `SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1), EXISTS (SELECT FROM pg_namespace WHERE nspname = $2),
+		EXISTS (SELECT FROM pg_tables WHERE schemaname = $1 AND tablename = 'schema_version')`, schemaName, riverSchema).Scan(&schema, &queue, &table)
 	if err != nil {
 		return 0, err
 	}
@@ -93,6 +98,11 @@ func prepare(ctx context.Context, conn *sql.Conn) (found int64, err error) {
 			return 0, fmt.Errorf("create the schema migrator: %w", err)
 		}
 		failpoint.Here("state.init.schema")
+	}
+	if !queue {
+		if _, err := conn.ExecContext(ctx, `CREATE SCHEMA `+riverSchema); err != nil {
+			return 0, fmt.Errorf("create the schema %s: %w", riverSchema, err)
+		}
 	}
 	if !table {
 		return 0, nil

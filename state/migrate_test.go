@@ -119,7 +119,7 @@ func TestASchemaMadeByTheOwnerNeedsNoCreateOnTheDatabase(t *testing.T) {
 	conn, err := pgx.Connect(t.Context(), dbURL)
 	must(t, err)
 	defer conn.Close(t.Context())
-	_, err = conn.Exec(t.Context(), `CREATE SCHEMA migrator AUTHORIZATION `+role)
+	_, err = conn.Exec(t.Context(), `CREATE SCHEMA migrator AUTHORIZATION `+role+`; CREATE SCHEMA migrator_river AUTHORIZATION `+role)
 	must(t, err)
 	_, _, err = state.Migrate(t.Context(), roleURL)
 	must(t, err)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"sync"
 	"time"
 
@@ -21,8 +22,14 @@ type Reconciles struct {
 	pool      *pgxpool.Pool
 	migration string
 
-	mu   sync.Mutex
-	held *runner
+	// Log hears of workers that died. nil: discarded.
+	Log *slog.Logger
+	// OnPause, if set, is told that a run is paused, and why; with "", that it goes on.
+	OnPause func(run int64, why string)
+
+	mu    sync.Mutex
+	held  *runner
+	holds map[int64]*hold
 }
 
 var _ reconcile.Ledger = (*Reconciles)(nil)
@@ -45,11 +52,11 @@ func (r *Reconciles) Begin(ctx context.Context, run reconcile.Run) (reconcile.Ru
 	if held == nil {
 		return run, nil, fmt.Errorf("%w%s", reconcile.ErrRunning, runnerNow(ctx, r.pool, job))
 	}
-	run.Status, run.Slices = reconcile.Running, max(run.Slices, 1)
-	if run.Full {
-		run.Slice, run.Slices = 0, 1
+	begin := r.record
+	if run.ID != 0 {
+		begin = r.again
 	}
-	if err := held.do(ctx, func(tx pgx.Tx) error { return r.record(ctx, tx, &run) }); err != nil {
+	if err := held.do(ctx, func(tx pgx.Tx) error { return begin(ctx, tx, &run) }); err != nil {
 		held.release()
 		return run, nil, err
 	}
@@ -60,9 +67,19 @@ func (r *Reconciles) Begin(ctx context.Context, run reconcile.Run) (reconcile.Ru
 }
 
 func (r *Reconciles) record(ctx context.Context, tx pgx.Tx, run *reconcile.Run) error {
+	run.Status, run.Slices = reconcile.Running, max(run.Slices, 1)
+	if run.Full {
+		run.Slice, run.Slices = 0, 1
+	}
 	_, err := tx.Exec(ctx, `UPDATE migrator.reconcile_runs SET status = 'stopped', finished_at = clock_timestamp(),
 			error = 'its process ended without a word'
-		WHERE migration = $1 AND status = 'running'`, r.migration)
+		WHERE migration = $1 AND status IN ('running', 'paused')`, r.migration)
+	if err != nil {
+		return err
+	}
+	// Their jobs are of no use any more; the newest stay to be looked at.
+	_, err = tx.Exec(ctx, `DELETE FROM migrator.reconcile_jobs WHERE run IN (
+		SELECT id FROM migrator.reconcile_runs WHERE migration = $1 ORDER BY id DESC OFFSET 10)`, r.migration)
 	if err != nil {
 		return err
 	}
@@ -74,10 +91,10 @@ func (r *Reconciles) record(ctx context.Context, tx pgx.Tx, run *reconcile.Run) 
 		}
 	}
 	err = tx.QueryRow(ctx, `INSERT INTO migrator.reconcile_runs
-			(migration, epoch, config_hash, whole, two_way, repair, slice, slices, forced, status, began_at)
-		SELECT name, epoch, config_hash, $2, $3, $4, $5, $6, $7, 'running', clock_timestamp()
+			(migration, epoch, config_hash, whole, two_way, repair, slice, slices, forced, expected, status, began_at)
+		SELECT name, epoch, config_hash, $2, $3, $4, $5, $6, $7, $8, 'running', clock_timestamp()
 		FROM migrator.migrations WHERE name = $1
-		RETURNING id, epoch, config_hash, began_at`, r.migration, run.Full, run.TwoWay, run.Repair, run.Slice, run.Slices, clean(run.Forced)).
+		RETURNING id, epoch, config_hash, began_at`, r.migration, run.Full, run.TwoWay, run.Repair, run.Slice, run.Slices, clean(run.Forced), run.Expected).
 		Scan(&run.ID, &run.Epoch, &run.ConfigHash, &run.Began)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return unknown(ctx, tx, r.migration)
@@ -85,10 +102,42 @@ func (r *Reconciles) record(ctx context.Context, tx pgx.Tx, run *reconcile.Run) 
 	return err
 }
 
+// again goes on with a run that was interrupted.
+func (r *Reconciles) again(ctx context.Context, tx pgx.Tx, run *reconcile.Run) error {
+	id := run.ID
+	rows, err := tx.Query(ctx, runSQL+` WHERE migration = $1 AND id = $2 FOR UPDATE`, r.migration, id)
+	if err != nil {
+		return err
+	}
+	if *run, err = pgx.CollectExactlyOneRow(rows, scanRun); err != nil {
+		if errors.Is(err, pgx.ErrNoRows) {
+			return noRun(r.migration, id)
+		}
+		return err
+	}
+	st, err := standing(ctx, tx, r.migration)
+	switch {
+	case err != nil:
+		return err
+	case run.Status == reconcile.Done || run.Status == reconcile.Cancelled:
+		err = fmt.Errorf("run %d is %s", id, run.Status)
+	case run.ConfigHash != st.ConfigHash:
+		err = fmt.Errorf("run %d began under another configuration", id)
+	case run.Epoch != st.Route.Epoch:
+		err = fmt.Errorf("run %d began in epoch %d, and it is epoch %d now: it would prove nothing", id, run.Epoch, st.Route.Epoch)
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %w; try: migrator reconcile run", reconcile.ErrNotResumable, err)
+	}
+	run.Status, run.Finished, run.Error = reconcile.Running, time.Time{}, ""
+	_, err = tx.Exec(ctx, `UPDATE migrator.reconcile_runs SET status = 'running', said = '', said_by = '', error = '', finished_at = NULL WHERE id = $1`, id)
+	return err
+}
+
 // Save stores the run's counts and status and adds findings, over the connection
 // that holds the lock: a runner whose lock is gone can't save. What Begin filled in
 // stays as it was; when the run finished is the database's word.
-func (r *Reconciles) Save(ctx context.Context, run reconcile.Run, found []reconcile.Finding) error {
+func (r *Reconciles) Save(ctx context.Context, run reconcile.Run, found []reconcile.Finding, settled ...int) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.held == nil {
@@ -102,9 +151,10 @@ func (r *Reconciles) Save(ctx context.Context, run reconcile.Run, found []reconc
 		return err
 	}
 	return r.held.do(ctx, func(tx pgx.Tx) error {
-		tag, err := tx.Exec(ctx, `UPDATE migrator.reconcile_runs SET status = $3, checked = $4, scanned = $5, suspects = $6,
+		tag, err := tx.Exec(ctx, `UPDATE migrator.reconcile_runs SET checked = $4, scanned = $5, suspects = $6,
 				differences = $7, repaired = $8, classes = $9::jsonb, error = $10, expected = $11, unsettled = $12, journalled = $13, refused = $14, places = $15, recent = $16, recent_different = $17, recent_only = $18,
-				finished_at = CASE WHEN $3 <> 'running' THEN coalesce(finished_at, clock_timestamp()) END
+				status = CASE WHEN status = 'cancelled' OR $3 = 'running' THEN status ELSE $3 END,
+				finished_at = CASE WHEN $3 <> 'running' OR status = 'cancelled' THEN coalesce(finished_at, clock_timestamp()) END
 			WHERE id = $2 AND migration = $1`, r.migration, run.ID, string(run.Status), run.Checked, run.Scanned, run.Suspects,
 			run.Differences, run.Repaired, string(classes), clean(run.Error), run.Expected, run.Unsettled, run.Journalled, clean(run.Refused), run.Places, run.Recent, run.RecentDifferent, run.RecentOnly)
 		if err != nil {
@@ -112,6 +162,13 @@ func (r *Reconciles) Save(ctx context.Context, run reconcile.Run, found []reconc
 		}
 		if tag.RowsAffected() == 0 {
 			return fmt.Errorf("%s has no reconcile run %d", r.migration, run.ID)
+		}
+		if len(settled) > 0 {
+			_, err := tx.Exec(ctx, `UPDATE migrator.reconcile_jobs SET settled = true, suspects = NULL, ahead = NULL, names = NULL
+				WHERE run = $1 AND number = ANY ($2)`, run.ID, settled)
+			if err != nil {
+				return err
+			}
 		}
 		return addFindings(ctx, tx, run.ID, found)
 	})

@@ -58,9 +58,13 @@ func (r *Reconciles) Run(ctx context.Context, id int64) (reconcile.Run, error) {
 	}
 	run, err := pgx.CollectExactlyOneRow(rows, scanRun)
 	if errors.Is(err, pgx.ErrNoRows) {
-		return run, fmt.Errorf("%s has no reconcile run %d; try: migrator reconcile list", r.migration, id)
+		return run, noRun(r.migration, id)
 	}
 	return run, explain(err)
+}
+
+func noRun(migration string, id int64) error {
+	return fmt.Errorf("%s has no reconcile run %d; try: migrator reconcile list", migration, id)
 }
 
 // Findings returns up to limit findings of a run, in the order they were made.

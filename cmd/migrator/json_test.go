@@ -49,7 +49,7 @@ func contractTypes() map[reflect.Type]string {
 		reflect.TypeFor[phases.Rollback](): "rollback", reflect.TypeFor[phases.Route](): "route",
 		reflect.TypeFor[reconcile.Run](): "run", reflect.TypeFor[settings](): "settings",
 		reflect.TypeFor[phases.Standing](): "standing", reflect.TypeFor[status](): "status",
-		reflect.TypeFor[control.Step](): "step", reflect.TypeFor[reconcile.Planned](): "planned repair",
+		reflect.TypeFor[control.Step](): "step", reflect.TypeFor[worked](): "worked", reflect.TypeFor[reconcile.Planned](): "planned repair",
 		reflect.TypeFor[reconcile.Explanation](): "explanation", reflect.TypeFor[reconcile.KeyColumn](): "key column",
 		reflect.TypeFor[reconcile.Side](): "side", reflect.TypeFor[reconcile.ExplainedField](): "explained field",
 		reflect.TypeFor[record.Difference](): "field difference", reflect.TypeFor[reconcile.JournalledKey](): "journalled key",
@@ -107,7 +107,7 @@ func TestJSONWords(t *testing.T) {
 		"class": append(words(phases.LosslessNow, phases.LosslessAfter, phases.Impossible),
 			words(reconcile.Missing, reconcile.Extra, reconcile.Stale, reconcile.Ahead, reconcile.FieldDiff, reconcile.Encoding, reconcile.Expiry, reconcile.Type, reconcile.ForeignClass)...),
 		"result": words(record.Good, record.Warned, record.Refused),
-		"status": words(reconcile.Running, reconcile.Done, reconcile.Stopped),
+		"status": words(reconcile.Running, reconcile.Paused, reconcile.Done, reconcile.Stopped, reconcile.Cancelled),
 		"kind": words(record.Bool, record.Int, record.Decimal, record.Float, record.Float32, record.Text, record.Bytes, record.Date,
 			record.TimeOfDay, record.Timestamp, record.TimestampTZ, record.Interval, record.UUID, record.JSON, record.Array, record.Other),
 	} {
@@ -272,6 +272,12 @@ func (a *audit) scenario() {
 	a.expect(exitDone, "reconcile", "run")
 	a.expect(exitDone, "reconcile", "run", "--full")
 	a.expect(exitDone, "phase", "advance", "--dry-run", "--override", "approved=a test")
+	orphan := `UPDATE migrator.reconcile_runs SET status = 'running', finished_at = NULL WHERE id = (SELECT max(id) FROM migrator.reconcile_runs)`
+	o.sql(o.state, orphan)
+	a.expect(exitDone, "reconcile", "pause", "--reason", "a test")
+	a.expect(exitDone, "reconcile", "resume")
+	a.expect(exitUsage, "reconcile", "pause")
+	a.worker()
 	a.expect(exitDone, "reconcile", "list")
 	a.expect(exitDone, "reconcile", "show", "1")
 	a.expect(exitError, "reconcile", "show", "999")
@@ -313,6 +319,9 @@ func (a *audit) scenario() {
 	a.expect(exitUsage, "plan")
 	a.expect(exitUsage, "doctor")
 	a.expect(exitUsage, "reconcile", "run") // not what is applied
+	o.sql(o.state, orphan)
+	a.expect(exitDone, "reconcile", "cancel")
+	a.expect(exitUsage, "reconcile", "cancel")
 }
 
 // witness remembers an epoch that the state never had.

@@ -25,7 +25,8 @@ func jobError(err error) error {
 
 func newReconcile(c *cli) *cobra.Command {
 	return group("reconcile", "Compare both stores and repair the target",
-		newReconcileRun(c), newReconcileList(c), newReconcileShow(c), newReconcileExplain(c))
+		newReconcileRun(c), newReconcilePause(c), newReconcileResume(c), newReconcileCancel(c),
+		newReconcileList(c), newReconcileShow(c), newReconcileExplain(c))
 }
 
 // reconciled is what the -o json contract of reconcile run and show holds.
@@ -38,9 +39,10 @@ type reconciled struct {
 }
 
 func newReconcileRun(c *cli) *cobra.Command {
-	var full, oneWay bool
+	var full, oneWay, fresh bool
 	var sample string
 	var rate int
+	var report reportFlags
 	var mend mending
 	cmd := &cobra.Command{
 		Use:   "run",
@@ -52,7 +54,10 @@ stays different: only that counts. --repair mends it once all is compared, and k
 known to be behind; --repair=plan only says what that would do. If more differs than
 reconcile.max_difference allows, nothing is mended: see --force.
 
-A run that repaired something is not clean: only a later one proves the repair.`,
+A run that repaired something is not clean: only a later one proves the repair.
+
+Other machines take a share of it with migrator worker. A run of the same kind whose
+process was killed is gone on with, unless --fresh says otherwise.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if oneWay && !full {
@@ -82,10 +87,17 @@ A run that repaired something is not clean: only a later one proves the repair.`
 				j.m.Reconcile.Rate = rate
 			}
 			plan := mend.apply(cmd.Flags(), j, &o)
-			return c.reconcile(cmd.Context(), j, o, plan)
+			if !fresh && plan == nil {
+				if o.Resume, err = c.killedRun(cmd.Context(), j, o, sample != ""); err != nil {
+					return err
+				}
+			}
+			return c.reconcile(cmd.Context(), j, o, plan, report)
 		},
 	}
 	f := cmd.Flags()
+	report.add(f)
+	f.BoolVar(&fresh, "fresh", false, "begin anew, even if a run of this kind was killed midway")
 	f.BoolVar(&full, "full", false, "every record, and the target's extras too")
 	f.BoolVar(&oneWay, "one-way", false, "with --full: don't look for records that only the target has")
 	f.StringVar(&sample, "sample", "", "per cent of legacy's blocks, instead of the description's")
@@ -94,7 +106,7 @@ A run that repaired something is not clean: only a later one proves the repair.`
 	return cmd
 }
 
-func (c *cli) reconcile(ctx context.Context, j *job, o reconcile.RunOptions, plan *plannedRepairs) error {
+func (c *cli) reconcile(ctx context.Context, j *job, o reconcile.RunOptions, plan *plannedRepairs, report reportFlags) error {
 	standing, err := j.state.Standing(ctx, j.m.Name)
 	if err != nil {
 		return err
@@ -106,7 +118,18 @@ func (c *cli) reconcile(ctx context.Context, j *job, o reconcile.RunOptions, pla
 		c.note("records that were written since the fence are in the target alone, and are skipped")
 	}
 	bar := c.progress("reconcile")
-	r, err := j.reconciler(ctx)
+	r, kept, err := j.reconciler(ctx)
+	if err != nil {
+		return err
+	}
+	kept.Log = c.log
+	kept.OnPause = func(run int64, why string) {
+		if why == "" {
+			c.note("run %d goes on", run)
+			return
+		}
+		c.note("run %d is paused (%s); try: migrator reconcile resume", run, why)
+	}
 	if err != nil {
 		return err
 	}
@@ -122,11 +145,18 @@ func (c *cli) reconcile(ctx context.Context, j *job, o reconcile.RunOptions, pla
 	if err != nil {
 		return jobError(err)
 	}
+	if err := report.write(ctx, j, run); err != nil {
+		return err
+	}
 	result := reconciled{Run: run, Claim: reconcile.Claim(run), Findings: append([]reconcile.Finding{}, findings...), Plan: plan.list()}
 	if result.Coverage, err = coverageNow(ctx, j); err != nil {
 		return err
 	}
 	if err := c.show(result, func() {
+		if report.summary {
+			c.printf("%s\n", summary(j.m.Name, run))
+			return
+		}
 		_ = reconcile.WriteReport(c.out, run, result.Coverage, findings)
 		plan.write(c)
 	}); err != nil {
@@ -150,24 +180,43 @@ func (c *cli) reconcile(ctx context.Context, j *job, o reconcile.RunOptions, pla
 	return nil
 }
 
-// reconciler compares the job's stores as its description says.
-func (j *job) reconciler(ctx context.Context) (*reconcile.Reconciler, error) {
+// reconciler compares the job's stores as its description says; kept is where its runs are kept.
+func (j *job) reconciler(ctx context.Context) (*reconcile.Reconciler, *state.Reconciles, error) {
 	compare, err := record.NewComparer(j.schema, j.m.Compare)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
+	kept := j.state.Reconciles(j.m.Name)
 	r := &reconcile.Reconciler{
-		Legacy: j.legacy, Locker: j.legacy, Target: j.target, Ledger: j.state.Reconciles(j.m.Name), Compare: compare,
+		Legacy: j.legacy, Locker: j.legacy, Target: j.target, Ledger: kept, Jobs: kept, Compare: compare,
 		Options: reconcileOptions(j),
 	}
 	backfill, err := j.state.Backfills(j.m.Name).Latest(ctx)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if backfill != nil && !backfill.Finished.IsZero() {
 		r.Barrier = backfill.Barrier
 	}
-	return r, nil
+	return r, kept, nil
+}
+
+// killedRun finds the run of the same kind whose process ended without a word; 0: none.
+func (c *cli) killedRun(ctx context.Context, j *job, o reconcile.RunOptions, sampled bool) (int64, error) {
+	run, held, err := j.state.Reconciles(j.m.Name).Unfinished(ctx, 0)
+	if errors.Is(err, state.ErrNoRun) {
+		return 0, nil
+	}
+	if err != nil || held || run.Status != reconcile.Running || sampled {
+		return 0, err
+	}
+	standing, err := j.state.Standing(ctx, j.m.Name)
+	if err != nil || run.Epoch != standing.Route.Epoch || run.ConfigHash != standing.ConfigHash ||
+		run.Full != o.Full || run.TwoWay != o.TwoWay || run.Repair != o.Repair {
+		return 0, err
+	}
+	c.note("going on with run %d, whose process ended without a word (--fresh begins anew)", run.ID)
+	return run.ID, nil
 }
 
 func reconcileOptions(j *job) reconcile.Options {
@@ -176,7 +225,7 @@ func reconcileOptions(j *job) reconcile.Options {
 		ChunkRows: s.ChunkRows, Workers: s.Workers, Rate: s.Rate, Findings: s.Findings,
 		MaxRepairs: orNone(s.MaxRepairs), RepairRate: s.RepairRate, MaxDifference: s.MaxDifference,
 		Recent: reconcile.Recent{Column: s.Recent.Column, Within: time.Duration(s.Recent.Within), Sample: s.Recent.Sample},
-		Pause:  time.Duration(s.Pause), Rereads: s.Rereads,
+		Pause:  time.Duration(s.Pause), Rereads: s.Rereads, Lease: time.Duration(s.Lease),
 		NotAfter: time.Duration(j.m.Writing.NotAfter), Expires: j.m.Target.Expires,
 	}
 }

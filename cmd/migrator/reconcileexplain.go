@@ -40,7 +40,7 @@ too; so a key that itself begins with " must be given quoted.`,
 			if _, err := j.schema.CheckKey(key); err != nil {
 				return coded{err, exitUsage}
 			}
-			r, err := j.reconciler(ctx)
+			r, _, err := j.reconciler(ctx)
 			if err != nil {
 				return err
 			}

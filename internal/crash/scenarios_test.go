@@ -73,7 +73,7 @@ func scenarios() map[string]scenario {
 
 	each(scenario{from: "cutover", setup: (*place).damage, line: "reconcile run --full --repair", to: phases.Cutover},
 		"repair.read", "repair.applied", "reconcile.journal.cleared", "reconcile.begun", "reconcile.fixed",
-		"reconcile.compared", "reconcile.saved", "reconcile.finished")
+		"reconcile.compared", "reconcile.saved", "reconcile.finished", "reconcile.shared", "state.job.taken", "state.job.compared", "state.job.done")
 	each(scenario{from: "dual-read", setup: (*place).lapse, line: "fleet evict {lapsed} --reason killed", to: phases.DualRead},
 		"state.evict.committed")
 

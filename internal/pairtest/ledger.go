@@ -109,7 +109,7 @@ func (r *Reconciles) Begin(_ context.Context, run reconcile.Run) (reconcile.Run,
 }
 
 // Save implements reconcile.Ledger.
-func (r *Reconciles) Save(ctx context.Context, run reconcile.Run, found []reconcile.Finding) error {
+func (r *Reconciles) Save(ctx context.Context, run reconcile.Run, found []reconcile.Finding, _ ...int) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}

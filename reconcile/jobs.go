@@ -1,0 +1,125 @@
+package reconcile
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/stranglerfig/migrator/record"
+)
+
+// Job is a part of a run that one process compares at a time: chunks enough for
+// its overhead not to be felt.
+type Job struct {
+	Number int            `json:"number"` // from 0, within the run
+	Chunks []record.Chunk `json:"chunks"`
+}
+
+// Tally is what the comparison of a job has found.
+type Tally struct {
+	Checked  int64
+	Suspects []record.Key
+	Ahead    []record.Key // agree, but the target's version seems to be ahead
+	Names    []uint64     // the hashes of legacy's keys, if the run's Terms ask for them
+}
+
+// Terms are what every process must know that works on a run.
+type Terms struct {
+	Names bool   `json:"names"` // tallies have the hashes of keys
+	Seed  uint64 `json:"seed"`  // of these hashes
+	Rate  int    `json:"rate"`  // records per second at most, by all processes together; 0: no limit
+	// Lease is how long a process may show no sign of life before its jobs go to others.
+	Lease time.Duration `json:"lease"`
+}
+
+// Resumed is how far a run got that is to be gone on with.
+type Resumed struct {
+	Terms    Terms
+	Jobs     int   // that it has; 0: it ended before it had any
+	Finished int   // of these
+	Checked  int64 // by jobs whose suspects are settled; the others' tallies are still to come
+	Suspects int64
+	Findings []Finding // that were kept
+}
+
+// Jobs shares the jobs of a run among processes. Each job counts once, whoever
+// finishes it: what a process says of a job that was taken away from it is dropped.
+// state.Reconciles is the one in PostgreSQL.
+type Jobs interface {
+	// Share gives the run its jobs, in place of those it had.
+	Share(ctx context.Context, run int64, terms Terms, jobs []Job) error
+	// Resumed tells how far the run got.
+	Resumed(ctx context.Context, run int64) (Resumed, error)
+	// Work compares the run's jobs, so many at a time in this process, beside others,
+	// until all are done. It hands each job's tally to done, once, one at a time; those
+	// too that were done before and are not settled. It returns the first error of
+	// done, of this process's compare, or of a job that failed again and again.
+	Work(ctx context.Context, run int64, workers int, compare func(context.Context, Job) (*Tally, error), done func(Job, *Tally) error) error
+	// Hold waits while the run is paused, and returns how many processes work on it.
+	// ErrCancelled ends it.
+	Hold(ctx context.Context, run int64) (sharers int, err error)
+}
+
+// Sizes of jobs.
+const (
+	jobRows    = 50_000
+	jobRowsMin = 5_000 // less is not worth its overhead, some milliseconds
+	jobsAtMost = 16    // of a run between these, so that its jobs can be shared too
+	jobSeconds = 10 // that a job takes at the run's rate: longer, and little is saved when it is interrupted
+)
+
+// jobsOf puts neighbouring chunks together into jobs.
+func jobsOf(chunks []record.Chunk, rate int) []Job {
+	rows := max(jobRowsMin, min(jobRows, expected(chunks)/jobsAtMost))
+	if rate > 0 {
+		rows = min(rows, int64(rate)*jobSeconds)
+	}
+	var jobs []Job
+	for len(chunks) > 0 {
+		n, sum := 0, int64(0)
+		for n < len(chunks) && (n == 0 || sum+chunks[n].Rows <= rows) {
+			sum += chunks[n].Rows
+			n++
+		}
+		jobs = append(jobs, Job{Number: len(jobs), Chunks: chunks[:n]})
+		chunks = chunks[n:]
+	}
+	return jobs
+}
+
+// alone are the jobs of a run that is kept nowhere else than in this process.
+type alone struct {
+	jobs []Job
+}
+
+func (a *alone) Share(_ context.Context, _ int64, _ Terms, jobs []Job) error {
+	a.jobs = jobs
+	return nil
+}
+
+func (a *alone) Resumed(context.Context, int64) (Resumed, error) { return Resumed{}, nil }
+
+func (a *alone) Hold(ctx context.Context, _ int64) (int, error) { return 1, ctx.Err() }
+
+func (a *alone) Work(ctx context.Context, _ int64, workers int, compare func(context.Context, Job) (*Tally, error), done func(Job, *Tally) error) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(workers)
+	var one sync.Mutex
+	for _, j := range a.jobs {
+		if ctx.Err() != nil {
+			break
+		}
+		group.Go(func() error {
+			t, err := compare(ctx, j)
+			if err != nil {
+				return err
+			}
+			one.Lock()
+			defer one.Unlock()
+			return done(j, t)
+		})
+	}
+	return group.Wait()
+}

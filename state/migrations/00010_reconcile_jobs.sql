@@ -1,0 +1,38 @@
+-- +goose Up
+-- Runs are paused and cancelled, and are gone on with by another process.
+ALTER TABLE migrator.reconcile_runs DROP CONSTRAINT reconcile_runs_status_check;
+ALTER TABLE migrator.reconcile_runs ADD CONSTRAINT reconcile_runs_status_check CHECK (status IN (
+    'running', 'paused', 'done', 'stopped', 'cancelled'));
+ALTER TABLE migrator.reconcile_runs DROP CONSTRAINT reconcile_runs_check;
+ALTER TABLE migrator.reconcile_runs ADD CONSTRAINT reconcile_runs_check CHECK (
+    (status IN ('running', 'paused')) = (finished_at IS NULL));
+ALTER TABLE migrator.reconcile_runs
+    ADD COLUMN terms jsonb NOT NULL DEFAULT '{}', -- what every process must know that works on it
+    ADD COLUMN said  text  NOT NULL DEFAULT '',   -- why it is paused, or was cancelled
+    ADD COLUMN said_by text NOT NULL DEFAULT '';  -- '': nobody; an operator's pause only an operator ends
+
+-- The jobs of a run. The queue hands them out, and hands one out twice if it must;
+-- what counts is here. attempt is the number of the queue's job that may work it: one
+-- that was given to another meanwhile finds another number, and can't finish it.
+CREATE TABLE migrator.reconcile_jobs (
+    run       bigint      NOT NULL REFERENCES migrator.reconcile_runs (id) ON DELETE CASCADE,
+    number    integer     NOT NULL,
+    chunks    jsonb       NOT NULL,
+    state     text        NOT NULL DEFAULT 'waiting' CHECK (state IN ('waiting', 'taken', 'done', 'failed')),
+    attempt   bigint      NOT NULL,
+    attempts  integer     NOT NULL DEFAULT 1,
+    failures  integer     NOT NULL DEFAULT 0,
+    error     text        NOT NULL DEFAULT '',
+    moved     boolean     NOT NULL DEFAULT false, -- it failed because the table was rewritten
+    worker    text        NOT NULL DEFAULT '',
+    beat_at   timestamptz,                        -- its worker's last sign of life
+    checked   bigint      NOT NULL DEFAULT 0,
+    suspected integer     NOT NULL DEFAULT 0,
+    suspects  bytea[],                            -- NULL once they are settled
+    ahead     bytea[],
+    names     bytea,                              -- hashes of keys, 8 bytes each; NULL once they are summed up
+    settled   boolean     NOT NULL DEFAULT false,
+    PRIMARY KEY (run, number),
+    CHECK (NOT settled OR state = 'done')
+);
+ALTER TABLE migrator.reconcile_jobs ALTER COLUMN names SET STORAGE EXTERNAL;
