@@ -98,11 +98,20 @@ func BenchmarkRead(b *testing.B) {
 
 func BenchmarkWrite(b *testing.B) {
 	ctx := context.Background()
+	b.Run("direct call", func(b *testing.B) {
+		direct := committed
+		call := &direct
+		b.ReportAllocs()
+		for b.Loop() {
+			_, _ = (*call)(ctx)
+		}
+	})
 	for _, c := range benched {
 		if c.shadow > 0 {
 			continue
 		}
-		b.Run(c.name, func(b *testing.B) {
+		writer := func(b *testing.B) *Writer[int, int] {
+			b.Helper()
 			_, w := cheap(b, c.route, c.shadow)
 			if c.route.Phase == phases.ShadowWrite {
 				done := make(chan struct{})
@@ -111,9 +120,22 @@ func BenchmarkWrite(b *testing.B) {
 				b.Cleanup(func() { stop(); <-done })
 			}
 			b.ReportAllocs()
+			return w
+		}
+		b.Run(c.name, func(b *testing.B) {
+			w := writer(b)
 			for b.Loop() {
 				_ = w.Put(ctx, 1, 2, committed)
 			}
+		})
+		b.Run("parallel "+c.name, func(b *testing.B) {
+			w := writer(b)
+			b.SetParallelism(4) // goroutines a processor
+			b.RunParallel(func(pb *testing.PB) {
+				for pb.Next() {
+					_ = w.Put(ctx, 1, 2, committed)
+				}
+			})
 		})
 	}
 }
