@@ -41,8 +41,8 @@ lost or stale. Everything is removed at the end.`,
 		},
 	}
 	f := cmd.Flags()
-	f.IntVar(&o.Products, "products", 20000, "how many products the shop has")
-	f.Float64Var(&o.Rate, "rate", 600, "requests per second that the shop gets, a quarter of them writes")
+	f.IntVar(&o.Products, "products", 10000, "how many products the shop has")
+	f.Float64Var(&o.Rate, "rate", 300, "requests per second that the shop gets, a quarter of them writes")
 	f.BoolVar(&o.Keep, "keep", false, "leave everything running at the end, until Ctrl-C")
 	cmd.AddCommand(newDemoStorefront(c), newDemoDaemon(c))
 	return cmd

@@ -36,7 +36,7 @@ func (d *demo) say(format string, args ...any) {
 func (d *demo) await(ctx context.Context, what string, condition func() (bool, error)) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, impatience, fmt.Errorf("%s: not within %s", what, impatience))
 	defer cancel()
-	tick := time.NewTicker(50 * time.Millisecond)
+	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
 	for {
 		if ok, err := condition(); err != nil || ok {
