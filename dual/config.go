@@ -56,6 +56,9 @@ type Config struct {
 	// HandIn is how often what operations come to is handed in (10s). Shorter ones
 	// cost the state database more, and show a fault sooner.
 	HandIn time.Duration
+	// Faults lets the migration's state have the target fail on this instance, for
+	// drills. It belongs into staging alone, and the state refuses it elsewhere.
+	Faults bool
 	// OnOperation, for traces and tests, is called when an operation has pinned its
 	// route; what it returns, if not nil, is called when that pin is released, and
 	// until then no later epoch is acknowledged. Both run in the operation's way

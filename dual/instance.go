@@ -23,6 +23,7 @@ type Instance struct {
 	shards int
 
 	held    atomic.Pointer[held]
+	fault   atomic.Pointer[playing] // nil: none
 	reads   sampling
 	writes  sampling
 	wake    chan struct{} // something for Run to look at

@@ -107,6 +107,7 @@ func (i *Instance) turn(ctx context.Context) (time.Duration, error) {
 		more := reached != i.acknowledged
 		i.mu.Unlock()
 		if !more {
+			i.askFault(ctx, g.Lease)
 			return g.Renew, nil
 		}
 	}

@@ -26,6 +26,9 @@ type WriterConfig[K comparable, V any] struct {
 	// same (the connection was lost in COMMIT). The keys that its Op names are then
 	// journalled, so that they are compared and repaired. Nil: never.
 	Uncertain func(error) bool
+	// Spoil returns another value than the one given, which Compare finds: it is what
+	// a drill's FaultCorrupt stores. It must change a copy. Nil: the record goes missing.
+	Spoil func(V) V
 }
 
 // Writer makes writes as the present route demands. It is safe for concurrent use.
@@ -45,6 +48,7 @@ func NewWriter[K comparable, V any](c WriterConfig[K, V]) (*Writer[K, V], error)
 	if c.Instance == nil || c.Target == nil || c.Key == nil {
 		return nil, errors.New("dual: WriterConfig needs an Instance, a Target and a Key")
 	}
+	c.Target = withFaults(c.Instance, c.Target, c.Spoil)
 	w := &Writer[K, V]{
 		i: c.Instance, target: c.Target, key: c.Key, fenced: c.IsFenced, uncertain: c.Uncertain,
 		clock: &targetClock{now: c.Target.Now},

@@ -89,7 +89,9 @@ func change(ctx context.Context, tx pgx.Tx, a Applied, lease, renew time.Duratio
 		return fmt.Errorf("retain.reversible can't be changed at %s: writes since the fence were made under the other setting; try: migrator phase rollback --to grace", phase)
 	}
 	_, err = tx.Exec(ctx, `UPDATE migrator.migrations SET environment = $2, config = $3, config_hash = $4, schema = $5,
-			reversible = $6, lease_ms = $7, renew_ms = $8 WHERE name = $1`,
+			reversible = $6, lease_ms = $7, renew_ms = $8,
+			fault = CASE WHEN $2 = 'staging' THEN fault END, fault_until = CASE WHEN $2 = 'staging' THEN fault_until END
+		WHERE name = $1`,
 		a.Migration, a.Environment, string(a.Config), a.ConfigHash, string(a.Schema), a.Reversible, lease.Milliseconds(), renew.Milliseconds())
 	if err != nil {
 		return err
