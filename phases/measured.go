@@ -50,6 +50,8 @@ type AddedLatencyGate struct {
 // DrillGate wants a rehearsal of rollback under the present configuration.
 type DrillGate struct {
 	Within Duration `yaml:"within" json:"within,omitempty" jsonschema_description:"How long ago a drill may have passed; 0: none is asked for"`
+	// PublicKey is Ed25519's, in base64 or PEM.
+	PublicKey string `yaml:"public_key" json:"public_key,omitempty" jsonschema_description:"The key, in base64 or PEM, that signs drills which are made elsewhere and imported"`
 	Watch
 }
 

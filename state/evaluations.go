@@ -70,7 +70,7 @@ func storable(e *phases.Evaluation) error {
 	if len(inputs) > maxInputs {
 		return fmt.Errorf("its inputs have %d bytes: want %d at most", len(inputs), maxInputs)
 	}
-	e.Inputs = bytes.ReplaceAll(inputs, []byte(`\u0000`), []byte(`\ufffd`))
+	e.Inputs = noNull(inputs)
 	return nil
 }
 
@@ -154,3 +154,6 @@ func evaluations(ctx context.Context, q querier, migration string, f EvaluationF
 	}
 	return pgx.CollectRows(rows, scanEvaluation)
 }
+
+// noNull replaces the one character of JSON that jsonb refuses.
+func noNull(text []byte) []byte { return bytes.ReplaceAll(text, []byte(`\u0000`), []byte(`\ufffd`)) }

@@ -49,6 +49,9 @@ func gather(ctx context.Context, q querier, migration string) (e phases.Evidence
 	if e.Latch, err = latched(ctx, q, migration); err != nil {
 		return e, err
 	}
+	if e.Drill, err = newestDrill(ctx, q, e.Standing); err != nil {
+		return e, err
+	}
 	e.Evaluations, err = evaluations(ctx, q, migration, EvaluationFilter{Kind: phases.GateKind, Since: e.Now.Add(-lookBack), Newest: true})
 	return e, err
 }

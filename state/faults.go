@@ -9,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/stranglerfig/migrator/drill"
 	"github.com/stranglerfig/migrator/dual"
 	"github.com/stranglerfig/migrator/phases"
 )
@@ -105,17 +106,8 @@ func (s *Store) LiftFault(ctx context.Context, migration, id string) error {
 	return explain(err)
 }
 
-// Player is what one live instance says of a fault.
-type Player struct {
-	Instance string    `json:"instance"`
-	About    string    `json:"about"`
-	Armed    bool      `json:"armed"` // it knows the fault
-	Executed int64     `json:"executed"`
-	First    time.Time `json:"first,omitzero"`
-}
-
 // Players are the live instances of the fleet, by name, with what each says of the fault.
-func (s *Store) Players(ctx context.Context, migration, fault string) ([]Player, error) {
+func (s *Store) Players(ctx context.Context, migration, fault string) ([]drill.Player, error) {
 	rows, err := s.pool.Query(ctx, `SELECT l.instance, l.about, coalesce(l.fault = $2, false),
 			CASE WHEN l.fault = $2 THEN coalesce(l.fault_executed, 0) ELSE 0 END, CASE WHEN l.fault = $2 THEN l.fault_first_at END
 		FROM migrator.leases l WHERE l.migration = $1 AND `+notOver+` AND l.expires_at > clock_timestamp()
@@ -123,7 +115,7 @@ func (s *Store) Players(ctx context.Context, migration, fault string) ([]Player,
 	if err != nil {
 		return nil, explain(err)
 	}
-	all, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (p Player, err error) {
+	all, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (p drill.Player, err error) {
 		var first *time.Time
 		err = row.Scan(&p.Instance, &p.About, &p.Armed, &p.Executed, &first)
 		p.First = orZero(first)

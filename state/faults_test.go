@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stranglerfig/migrator/drill"
 	"github.com/stranglerfig/migrator/dual"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/state"
@@ -51,7 +52,7 @@ func TestAFaultReachesInstances(t *testing.T) {
 	if got.For = want.For; got != want {
 		t.Errorf("%+v, want %+v", got, want)
 	}
-	players := func() state.Player {
+	players := func() drill.Player {
 		t.Helper()
 		all, err := s.Players(ctx, migration, "f1")
 		must(t, err)

@@ -294,6 +294,9 @@ func readMetrics(ctx context.Context, store *state.Store, name string) (r metric
 		return r, err
 	}
 	r.Coverage = covered.Clean
+	if d := r.Evidence.Drill; d != nil {
+		r.LastDrill = d.Passed
+	}
 	r.LastClean, err = store.LastClean(ctx, name)
 	return r, err
 }

@@ -27,7 +27,8 @@ var may = func() map[string][]string {
 	for _, capability := range []string{"reconcile", "replicate", "runbook", "control", "judge"} {
 		m[capability] = []string{"stats", "record", "evidence", "phases", "spec", "repair"}
 	}
-	inner := []string{"stats", "record", "evidence", "phases", "spec", "repair", "dual", "reconcile", "replicate", "runbook", "control", "judge"}
+	m["drill"] = []string{"stats", "record", "evidence", "phases", "spec", "repair", "dual"} // its load is an instance
+	inner := []string{"stats", "record", "evidence", "phases", "spec", "repair", "dual", "reconcile", "replicate", "runbook", "control", "judge", "drill"}
 	for _, outer := range []string{"state", "stores", "sources", "metrics", "server"} {
 		m[outer] = inner
 	}

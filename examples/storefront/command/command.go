@@ -105,6 +105,7 @@ func serve(ctx context.Context, args []string, io IO) error {
 	handIn := f.Duration("hand-in", 10*time.Second, "how often counts are handed in as evidence")
 	var shadow phases.Percent
 	f.TextVar(&shadow, "shadow", phases.Percent(100), "percent of reads that are compared once Redis answers")
+	faults := f.Bool("faults", false, "take part in drills that make Redis fail (staging alone)")
 	if err := parse(f, args); err != nil {
 		return err
 	}
@@ -125,7 +126,7 @@ func serve(ctx context.Context, args []string, io IO) error {
 	}
 	return shop.Serve(ctx, shop.Config{
 		Listen: *listen, Migration: m, StateURL: stateURL, Instance: *name, Drain: *drain, Breaker: *breaker,
-		HandIn: *handIn, Shadow: shadow,
+		HandIn: *handIn, Faults: *faults, Shadow: shadow,
 		Logger: slog.New(slog.NewTextHandler(io.Err, nil)),
 		Ready:  func(url string) { fmt.Fprintf(io.Out, "storefront: serving on %s\n", url) },
 	})

@@ -32,6 +32,7 @@ type Config struct {
 	Breaker   time.Duration    // how long a failing Redis is left alone; 0: a minute
 	HandIn    time.Duration    // how often counts are handed in as evidence; 0: 10 s
 	Shadow    phases.Percent   // of reads that are compared in cutover and grace; 0: 1 %
+	Faults    bool             // let the migration's state make Redis fail, for drills: for staging alone
 	Logger    *slog.Logger     // nil: silent
 	Ready     func(url string) // called once the shop serves; may be nil
 }
@@ -69,7 +70,7 @@ func Serve(ctx context.Context, c Config) error {
 	// From here on this process is an instance of the fleet. It must have joined
 	// before it serves: without a route nobody may read or write.
 	instance, err := dual.Join(ctx, dual.Config{
-		Fleet: fleet, Logger: c.Logger, LeaveWithin: c.Drain, BreakerPause: c.Breaker, HandIn: c.HandIn,
+		Fleet: fleet, Logger: c.Logger, LeaveWithin: c.Drain, BreakerPause: c.Breaker, HandIn: c.HandIn, Faults: c.Faults,
 		Identity: dual.Identity{Instance: c.Instance, About: fmt.Sprintf("storefront, pid %d", os.Getpid())},
 		Writing: dual.Writing{
 			OnTargetFailure: dual.Policy(m.Writing.OnTargetFailure),

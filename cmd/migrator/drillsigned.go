@@ -1,0 +1,189 @@
+package main
+
+import (
+	"context"
+	"crypto/ed25519"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/stranglerfig/migrator/drill"
+	"github.com/stranglerfig/migrator/state"
+)
+
+func newDrillExport(c *cli) *cobra.Command {
+	var migration, keyFile, out string
+	cmd := &cobra.Command{
+		Use:   "export DRILL",
+		Short: "Write a drill that passed as a signed file, for another environment's state",
+		Long: `Writes a drill that passed as one file, signed with an Ed25519 key in PEM. The other
+environment's description names the public key under gates.drill.public_key, and takes
+the file by migrator drill import.`,
+		Args: oneDrill,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if keyFile == "" || out == "" {
+				return usagef("--key and --out are needed; try: openssl genpkey -algorithm ed25519 -out drill.key")
+			}
+			text, err := os.ReadFile(keyFile)
+			if err != nil {
+				return usagef("--key: %w", err)
+			}
+			key, err := drill.ParsePrivateKey(text)
+			if err != nil {
+				return usage(fmt.Errorf("--key %s: %w", keyFile, err), "openssl genpkey -algorithm ed25519 -out drill.key")
+			}
+			return c.ofDrill(&migration, func(ctx context.Context, drills *state.Drills, id int64) error {
+				return c.exportDrill(ctx, drills, id, key, out)
+			})(cmd, args)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVarP(&migration, "migration", "m", "", "the migration, if there are several")
+	f.StringVar(&keyFile, "key", "", "file with the private key")
+	f.StringVar(&out, "out", "", "file to write")
+	return cmd
+}
+
+// exported is the document of drill export.
+type exported struct {
+	Drill     int64  `json:"drill"`
+	File      string `json:"file"`
+	PublicKey string `json:"public_key"`
+	Rehearsal string `json:"rehearsal"`
+}
+
+func (c *cli) exportDrill(ctx context.Context, drills *state.Drills, id int64, key ed25519.PrivateKey, out string) error {
+	report, err := drills.Report(ctx, id)
+	if err != nil {
+		return err
+	}
+	if !report.Passed {
+		return notYet(fmt.Errorf("drill %d has failed: there is nothing to hand on; try: migrator drill show %d", id, id))
+	}
+	file, err := drill.Sign(report, key)
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(out, file, 0o644); err != nil { //nolint:gosec // it is signed, not secret
+		return err
+	}
+	public, _ := key.Public().(ed25519.PublicKey)
+	e := exported{Drill: id, File: out, PublicKey: drill.EncodeKey(public), Rehearsal: report.Rehearsal}
+	return c.show(e, func() {
+		c.printf("wrote %s, signed with the private key of\n  %s\n", e.File, e.PublicKey)
+		c.note("The other environment names that key under gates.drill.public_key.")
+	})
+}
+
+// imported is the document of drill import.
+type imported struct {
+	state.DrillRun
+	Added bool `json:"added"` // false: this file was imported before
+	Fits  bool `json:"fits"`  // what was rehearsed is what the applied description says
+}
+
+// mostAhead is how far another database's clock may be ahead of this one's.
+const mostAhead = 5 * time.Minute
+
+func newDrillImport(c *cli) *cobra.Command {
+	var migration, keyFile string
+	cmd := &cobra.Command{
+		Use:   "import FILE",
+		Short: "Take a drill that passed elsewhere, from its signed file",
+		Long: `Takes a signed drill into the state, if the key that the applied description names
+under gates.drill.public_key has signed it. It counts for the gate drill as one made
+here, from the time at which it was finished, as long as both descriptions say the
+same of what a drill rehearses: what is moved and where to, how it is compared,
+written, and what triggers say.`,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) != 1 {
+				return usagef("name one file; try: migrator drill export DRILL --key drill.key --out drill.json")
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			text, err := os.ReadFile(args[0])
+			if err != nil {
+				return usagef("%w", err)
+			}
+			var named []string
+			if migration != "" {
+				named = []string{migration}
+			}
+			return c.withState(func(ctx context.Context, store *state.Store, name string) error {
+				return c.importDrill(ctx, store, name, args[0], text, keyFile)
+			})(cmd, named)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVarP(&migration, "migration", "m", "", "the migration, if there are several")
+	f.StringVar(&keyFile, "public-key", "", "file with the public key, where the description names none")
+	return cmd
+}
+
+func (c *cli) importDrill(ctx context.Context, store *state.Store, name, path string, text []byte, keyFile string) error {
+	m, err := appliedSettings(ctx, store, name)
+	if err != nil {
+		return err
+	}
+	key, err := trustedKey(m.Gates.Drill.PublicKey, keyFile)
+	if err != nil {
+		return err
+	}
+	report, digest, err := drill.Open(text, key)
+	if err != nil {
+		return usagef("%s: %w", path, err)
+	}
+	e, err := store.Evidence(ctx, name)
+	switch {
+	case err != nil:
+		return err
+	case report.Migration != name:
+		return usagef("%s is of the migration %s, not of %s", path, report.Migration, name)
+	case !report.Passed:
+		return usagef("%s has failed: %v", path, report.Reasons)
+	case report.Finished.After(e.Now.Add(mostAhead)):
+		return usagef("%s was finished at %s, which is still to come", path, report.Finished.Format(time.RFC3339))
+	}
+	run, added, err := store.Drills(name).Import(ctx, report, digest, drill.EncodeKey(key))
+	if err != nil {
+		return err
+	}
+	i := imported{DrillRun: run, Added: added, Fits: report.Rehearsal == m.Rehearsal()}
+	if err := c.show(i, func() {
+		word := "taken"
+		if !added {
+			word = "already there"
+		}
+		c.printf("drill %d, finished at %s in %s: %s\n", run.ID, run.Finished.Format(time.DateTime), run.Environment, word)
+	}); err != nil {
+		return err
+	}
+	if !i.Fits {
+		return notYet(fmt.Errorf("it opens no gate: what was rehearsed is not what is applied to %s (rehearsal %.12s, applied %.12s)", name, report.Rehearsal, m.Rehearsal()))
+	}
+	return nil
+}
+
+// trustedKey is the description's; a flag can't take its place.
+func trustedKey(described, file string) (ed25519.PublicKey, error) {
+	switch {
+	case described != "" && file != "":
+		return nil, usagef("the applied description names the key that is trusted; leave --public-key out")
+	case described != "":
+		return drill.ParsePublicKey(described)
+	case file == "":
+		return nil, usagef("no key is trusted; try: gates: {drill: {public_key: ...}} in the description, and migrator apply")
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, usagef("--public-key: %w", err)
+	}
+	key, err := drill.ParsePublicKey(string(text))
+	if err != nil {
+		return nil, usagef("--public-key %s: %w", file, err)
+	}
+	return key, nil
+}

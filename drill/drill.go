@@ -1,0 +1,314 @@
+package drill
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/stranglerfig/migrator/dual"
+	"github.com/stranglerfig/migrator/phases"
+	"github.com/stranglerfig/migrator/record"
+)
+
+// Switch is where faults are injected and lifted.
+type Switch interface {
+	InjectFault(ctx context.Context, migration string, f dual.Fault) error
+	LiftFault(ctx context.Context, migration, id string) error
+	Players(ctx context.Context, migration, fault string) ([]Player, error)
+}
+
+// State is what a drill reads.
+type State interface {
+	Evidence(ctx context.Context, migration string) (phases.Evidence, error)
+	// Looks are the evaluations of triggers since then, oldest first.
+	Looks(ctx context.Context, migration string, since time.Time) ([]phases.Evaluation, error)
+	// SettledAt is when the last instance was known to be on the route of the epoch; zero: not yet.
+	SettledAt(ctx context.Context, migration string, epoch int64) (time.Time, error)
+}
+
+// Daemons evaluate triggers. A drill kills the one that leads while the fault is being
+// played: another has to take reads back.
+type Daemons interface {
+	// Start returns once one leads that Kill can kill, and another stands by.
+	Start(ctx context.Context) error
+	Kill() (process string, err error)
+	Stop()
+}
+
+// Load is what customers do meanwhile.
+type Load interface {
+	// Start returns once there is load; it goes on until Stop. Stop ends it and waits
+	// for what is under way, twice too.
+	Start(ctx context.Context) error
+	Stop()
+	Totals() Totals
+	// Check holds all that was acknowledged against the store that answers now; after
+	// Stop. It also tells whether a write that never was would be found to be lost.
+	Check(ctx context.Context) (checked Checked, phantomFound bool, err error)
+}
+
+// Recorder is a Load that keeps what each second came to.
+type Recorder interface {
+	Series() []Second
+	// Harmful tells in which stretch of time the target is being corrupted: what reads find then is the fault.
+	Harmful(from, until time.Time)
+}
+
+// Drill is one rehearsal. All but Load, Daemons and Tell is needed.
+type Drill struct {
+	Report    Report // what is known before: numbers, hashes, names
+	Triggers  phases.TriggerSettings
+	State     State
+	Switch    Switch
+	Load      Load    // nil: there is none, and the drill fails
+	Daemons   Daemons // nil: whoever runs is left alone
+	Plant     func(ctx context.Context) ([]record.Key, error)
+	Reconcile func(ctx context.Context, repair bool) (Reconciled, error)
+	Tell      func(Step) // each step as it begins (Took 0) and as it ends
+
+	Fault  dual.Fault    // its ID and For are given by Run
+	Calm   time.Duration // how long nothing may fire before the fault
+	Within time.Duration // how long each of: fault observed, verdict, settled, recovered, may take
+	After  time.Duration // how long the load goes on once reads are back
+}
+
+// rehearsal is a drill under way.
+type rehearsal struct {
+	*Drill
+	r       Report
+	before  phases.Evidence
+	offset  time.Duration // of the state database's clock from this one
+	rolled  phases.Evidence
+	started bool      // the daemons
+	harmed  time.Time // by this machine's clock: from when on the target was being corrupted
+}
+
+// Run makes the drill and returns what it has seen, always: a drill that could not be
+// finished has failed. The fault is lifted and everything that was started has ended
+// when it returns, also when ctx ends.
+func (d *Drill) Run(ctx context.Context) Report {
+	r := &rehearsal{Drill: d, r: d.Report}
+	r.r.Reasons, r.r.Reconciles, r.r.Series, r.r.Marks = []string{}, []Reconciled{}, []Second{}, []Mark{}
+	r.r.Began = time.Now().UTC()
+	err := r.rehearse(ctx)
+	if cut := ctx.Err(); err != nil && cut != nil {
+		err = fmt.Errorf("the drill was stopped before its end: %w", cut)
+	}
+	if err != nil {
+		r.r.Reasons = append(r.r.Reasons, err.Error())
+	}
+	r.end(context.WithoutCancel(ctx))
+	r.r.Finished = r.now()
+	r.r.Passed = len(r.r.Reasons) == 0
+	return r.r
+}
+
+// now is the state database's time, about.
+func (r *rehearsal) now() time.Time { return time.Now().Add(r.offset).UTC() }
+
+func (r *rehearsal) mark(at time.Time, what string) {
+	r.r.Marks = append(r.r.Marks, Mark{at.UTC(), what})
+}
+
+// fails notes a reason for which the drill has failed, and goes on.
+func (r *rehearsal) fails(format string, args ...any) {
+	r.r.Reasons = append(r.r.Reasons, fmt.Sprintf(format, args...))
+}
+
+// step runs one part; its error ends the drill.
+func (r *rehearsal) step(name string, do func() (detail string, err error)) error {
+	s := Step{Name: name, Began: r.now()}
+	if r.Tell != nil {
+		r.Tell(s)
+	}
+	began := time.Now()
+	detail, err := do()
+	s.Took, s.OK, s.Detail = time.Since(began).Seconds(), err == nil, detail
+	if err != nil {
+		s.Detail = err.Error()
+	}
+	r.r.Steps = append(r.r.Steps, s)
+	if r.Tell != nil {
+		r.Tell(s)
+	}
+	return err
+}
+
+// await asks until it holds, for as long as Within.
+func (r *rehearsal) await(ctx context.Context, ask func(ctx context.Context) (bool, error)) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, r.Within)
+	defer cancel()
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		holds, err := ask(ctx)
+		switch {
+		case holds && err == nil:
+			return true, nil
+		case ctx.Err() != nil && err != nil && !errors.Is(err, context.DeadlineExceeded):
+			return false, err // the state can't be read, and time is over
+		}
+		select {
+		case <-ctx.Done():
+			return false, context.Cause(ctx)
+		case <-tick.C:
+		}
+	}
+}
+
+// over tells that an await ended because its time was over, not the drill's.
+func over(ctx context.Context, err error) bool {
+	return errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil
+}
+
+func (r *rehearsal) look(ctx context.Context) (phases.Evidence, error) {
+	return r.State.Evidence(ctx, r.r.Migration)
+}
+
+func (r *rehearsal) rehearse(ctx context.Context) error {
+	for _, part := range []struct {
+		name string
+		do   func(ctx context.Context) (string, error)
+	}{
+		{"look where the migration stands", r.stand},
+		{"compare the stores before", r.compareBefore},
+		{"start daemons", r.startDaemons},
+		{"start the load", r.startLoad},
+		{"healthy: nothing may fire", r.calm},
+		{"inject the fault", r.inject},
+		{"kill the daemon that leads", r.kill},
+		{"see the fault", r.observe},
+		{"reads are taken back", r.rollback},
+		{"every instance follows", r.settle},
+		{"lift the fault", r.lift},
+		{"recover", r.recover},
+		{"hold the ledger against the store that answers", r.check},
+		{"plant a difference", r.plant},
+		{"find and repair it", r.repair},
+		{"compare the stores at the end", r.compareAfter},
+	} {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := r.step(part.name, func() (string, error) { return part.do(ctx) }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// end takes back what is still there, whatever has happened.
+func (r *rehearsal) end(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	if !r.r.Fault.Injected.IsZero() && r.r.Fault.Lifted.IsZero() {
+		if err := r.Switch.LiftFault(ctx, r.r.Migration, r.r.Fault.ID); err != nil {
+			r.fails("the fault could not be lifted: it ends by itself at %s (%v)", r.r.Fault.Injected.Add(r.Fault.For).Format(time.RFC3339), err)
+		} else {
+			r.r.Fault.Lifted = r.now()
+		}
+		if r.r.Fault.Kind == dual.FaultCorrupt {
+			r.fails("the target may still hold what was corrupted; try: migrator reconcile run --full --repair")
+		}
+	}
+	if r.Load != nil {
+		r.Load.Stop()
+		totals := r.Load.Totals()
+		r.r.Load = &totals
+		if rec, ok := r.Load.(Recorder); ok {
+			r.r.Series = append(r.r.Series, rec.Series()...)
+			for i := range r.r.Series {
+				r.r.Series[i].At = r.r.Series[i].At.Add(r.offset).UTC()
+			}
+		}
+	}
+	if r.Daemons != nil && r.started {
+		r.Daemons.Stop()
+	}
+	if e, err := r.look(ctx); err == nil {
+		r.r.After = e.Standing.Route.String()
+	}
+	slices.SortFunc(r.r.Marks, func(a, b Mark) int { return a.At.Compare(b.At) })
+}
+
+// acting are the triggers that take reads back.
+func (r *rehearsal) acting() (names []string) {
+	for _, t := range r.Triggers.All() {
+		if t.Off == "" && !t.DryRun {
+			names = append(names, t.Name)
+		}
+	}
+	return names
+}
+
+// stand refuses a migration on which a rehearsal would prove nothing.
+func (r *rehearsal) stand(ctx context.Context) (string, error) {
+	e, err := r.look(ctx)
+	if err != nil {
+		return "", err
+	}
+	r.before, r.offset = e, time.Until(e.Now)
+	r.r.Began, r.r.Before, r.r.Actor = e.Now.UTC(), e.Standing.Route.String(), e.Actor
+	at := e.Standing.Route
+	switch {
+	case !at.Phase.TriggersAct():
+		return "", fmt.Errorf("the migration is on %s: triggers take reads back from cutover and grace", at)
+	case !e.Fleet.Settled():
+		return "", fmt.Errorf("the fleet is not settled: %d instances are behind, lapsed: %s", e.Fleet.Behind, strings.Join(e.Fleet.Lapsed, ", "))
+	case e.Latch != nil:
+		return "", errors.New("an automatic rollback is not acknowledged; try: migrator trigger acknowledge --reason ...")
+	case e.Standing.JournalKeys > 0:
+		return "", fmt.Errorf("%d keys of the target are known to be behind: a drill begins with two stores that agree", e.Standing.JournalKeys)
+	case len(r.acting()) == 0:
+		return "", errors.New("no trigger can take reads back: each is off or a dry run")
+	case r.Load == nil:
+		return "", errors.New("there is no load: a rollback that nobody notices proves nothing")
+	}
+	return fmt.Sprintf("%s, %d instances, triggers: %s", at, e.Fleet.Live, strings.Join(r.acting(), ", ")), nil
+}
+
+// reconciles makes one full reconcile and keeps it.
+func (r *rehearsal) reconciles(ctx context.Context, when string, repair bool) (Reconciled, error) {
+	began := time.Now()
+	run, err := r.Reconcile(ctx, repair)
+	run.When, run.Seconds = when, time.Since(began).Seconds()
+	if err == nil {
+		r.r.Reconciles = append(r.r.Reconciles, run)
+	}
+	return run, err
+}
+
+func (r *rehearsal) compareBefore(ctx context.Context) (string, error) {
+	run, err := r.reconciles(ctx, "before", false)
+	switch {
+	case err != nil:
+		return "", err
+	case run.Differences > 0:
+		return "", fmt.Errorf("the stores differ before the drill: %d differences in reconcile run %d; try: migrator reconcile run --full --repair", run.Differences, run.Run)
+	case run.Checked == 0:
+		return "", errors.New("there are no records to rehearse with")
+	}
+	return fmt.Sprintf("%d records, no difference", run.Checked), nil
+}
+
+func (r *rehearsal) startDaemons(ctx context.Context) (string, error) {
+	if r.Daemons == nil {
+		return "none: whoever runs is left alone", nil
+	}
+	r.started = true
+	ctx, cancel := context.WithTimeout(ctx, r.Within)
+	defer cancel()
+	return "", r.Daemons.Start(ctx)
+}
+
+func (r *rehearsal) startLoad(ctx context.Context) (string, error) {
+	bounded, cancel := context.WithTimeout(ctx, r.Within)
+	defer cancel()
+	if err := r.Load.Start(bounded); err != nil {
+		return "", fmt.Errorf("no load: %w", err)
+	}
+	return r.Load.Totals().Kind, nil
+}

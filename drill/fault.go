@@ -1,0 +1,279 @@
+package drill
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/stranglerfig/migrator/dual"
+	"github.com/stranglerfig/migrator/phases"
+)
+
+// calm waits while nothing is wrong. Whatever fires then is a false alarm, and a trigger
+// that has never had enough to say so says nothing later either.
+func (r *rehearsal) calm(ctx context.Context) (string, error) {
+	before := r.Load.Totals()
+	h := &Healthy{From: r.now(), Triggers: []Looks{}}
+	r.r.Healthy = h
+	r.mark(h.From, "healthy from")
+	over := time.NewTimer(r.Calm)
+	defer over.Stop()
+	tick := time.NewTicker(250 * time.Millisecond)
+	defer tick.Stop()
+	for waiting := true; waiting; {
+		select {
+		case <-ctx.Done():
+			return "", ctx.Err()
+		case <-over.C:
+			waiting = false
+		case <-tick.C:
+		}
+		if e, err := r.look(ctx); err == nil && e.Standing.Route.Epoch != r.before.Standing.Route.Epoch {
+			return "", fmt.Errorf("it was moved to %s without a fault (%s: %s)", e.Standing.Route, e.Standing.LastCause, e.Standing.LastReason)
+		}
+	}
+	h.Until = r.now()
+	after := r.Load.Totals()
+	h.Reads, h.Writes = after.Reads-before.Reads, after.Writes-before.Writes
+	looks, err := r.State.Looks(ctx, r.r.Migration, h.From)
+	if err != nil {
+		return "", err
+	}
+	return r.judgeCalm(h, looks)
+}
+
+func (r *rehearsal) judgeCalm(h *Healthy, looks []phases.Evaluation) (string, error) {
+	quiet := 0
+	acting := r.acting()
+	for _, t := range r.Triggers.All() {
+		l := Looks{Trigger: t.Name, Acts: slices.Contains(acting, t.Name), Verdicts: map[phases.Verdict]int{}}
+		for _, e := range looks {
+			if e.Name == t.Name {
+				l.Verdicts[e.Verdict]++
+				l.Last = e.Detail
+			}
+		}
+		h.Triggers = append(h.Triggers, l)
+		if l.Verdicts[phases.Firing] > 0 {
+			return "", fmt.Errorf("%s fires without a fault: %s", t.Name, l.Last)
+		}
+		if l.Acts && l.Verdicts[phases.Quiet] > 0 {
+			quiet++
+		}
+	}
+	switch {
+	case h.Writes == 0:
+		return "", errors.New("no load: no write was acknowledged in the healthy time")
+	case quiet == 0:
+		return "", fmt.Errorf("no trigger has said that all is well within %s: no daemon looks, or there is too little load for any of %s", r.Calm, strings.Join(acting, ", "))
+	}
+	return fmt.Sprintf("%d reads and %d acknowledged writes, %d triggers quiet, none fires", h.Reads, h.Writes, quiet), nil
+}
+
+func (r *rehearsal) inject(ctx context.Context) (string, error) {
+	f := &r.Fault
+	f.ID = rand.Text()
+	f.For = 3*r.Within + r.After // the drill needs it no longer, and may die
+	err := r.Switch.InjectFault(ctx, r.r.Migration, *f)
+	if err != nil {
+		return "", err
+	}
+	r.r.Fault = Fault{ID: f.ID, Kind: f.Kind, Share: f.Share, Delay: f.Delay.Seconds(), Reads: f.Reads, Writes: f.Writes, Injected: r.now()}
+	r.mark(r.r.Fault.Injected, "fault injected")
+	if rec, ok := r.Load.(Recorder); ok && f.Kind == dual.FaultCorrupt {
+		r.harmed = time.Now()
+		rec.Harmful(r.harmed, r.harmed.Add(f.For))
+	}
+	return fmt.Sprintf("%s, %s %% of operations; it ends by itself after %s", f.Kind, f.Share, f.For), nil
+}
+
+func (r *rehearsal) kill(context.Context) (string, error) {
+	if r.Daemons == nil {
+		return "nobody is killed", nil
+	}
+	who, err := r.Daemons.Kill()
+	if err != nil {
+		return "", fmt.Errorf("the daemon that leads could not be killed: %w", err)
+	}
+	r.r.Daemon = &Killed{Process: who, At: r.now()}
+	r.mark(r.r.Daemon.At, "daemon killed")
+	return who, nil
+}
+
+// observe waits until every instance knows the fault, and some operation has met it.
+func (r *rehearsal) observe(ctx context.Context) (string, error) {
+	f := &r.r.Fault
+	ok, err := r.await(ctx, func(ctx context.Context) (bool, error) {
+		err := r.players(ctx)
+		armed := len(r.r.Players) > 0
+		for _, p := range r.r.Players {
+			armed = armed && p.Armed
+		}
+		return armed && f.Executed > 0, err
+	})
+	if ok {
+		r.mark(f.Observed, "fault observed")
+		return fmt.Sprintf("%d instances play it", len(r.r.Players)), nil
+	}
+	if !over(ctx, err) {
+		return "", err
+	}
+	var deaf []string
+	for _, p := range r.r.Players {
+		if !p.Armed {
+			deaf = append(deaf, p.Instance)
+		}
+	}
+	if len(deaf) > 0 {
+		return "", fmt.Errorf("the fault did not take: %s did not take it up within %s: such an instance was deployed without faults (dual.Config.Faults)", strings.Join(deaf, ", "), r.Within)
+	}
+	return "", fmt.Errorf("the fault did not take: no operation has met it within %s", r.Within)
+}
+
+// players looks what instances say of the fault.
+func (r *rehearsal) players(ctx context.Context) error {
+	f := &r.r.Fault
+	players, err := r.Switch.Players(ctx, r.r.Migration, f.ID)
+	if err != nil {
+		return err
+	}
+	r.r.Players, f.Executed = players, 0
+	for _, p := range players {
+		f.Executed += p.Executed
+		if !p.First.IsZero() && (f.Observed.IsZero() || p.First.Before(f.Observed)) {
+			f.Observed = p.First.UTC()
+		}
+	}
+	return nil
+}
+
+// rollback waits for reads to be taken back, and finds out by what.
+func (r *rehearsal) rollback(ctx context.Context) (string, error) {
+	ok, err := r.await(ctx, func(ctx context.Context) (bool, error) {
+		e, err := r.look(ctx)
+		if err == nil {
+			r.rolled = e
+		}
+		return err == nil && e.Standing.Route.Epoch != r.before.Standing.Route.Epoch, err
+	})
+	if !ok && !over(ctx, err) {
+		return "", err
+	}
+	looks, err := r.State.Looks(ctx, r.r.Migration, r.r.Fault.Observed)
+	if err != nil {
+		return "", err
+	}
+	if !ok {
+		return "", fmt.Errorf("no trigger has taken reads back within %s: %s", r.Within, r.said(looks))
+	}
+	st := r.rolled.Standing
+	r.mark(st.RouteSince, "reads taken back")
+	switch {
+	case st.LastCause == string(phases.CauseFailure) && r.Fault.Writes:
+		r.r.Fired = &Fired{Cause: phases.CauseFailure, At: st.RouteSince, Detail: st.LastReason}
+		r.r.Times = &Times{Detect: st.RouteSince.Sub(r.r.Fault.Observed).Seconds()}
+		return "a write that the target refused: " + st.LastReason, nil
+	case st.LastCause != string(phases.CauseTrigger) || r.rolled.Latch == nil:
+		return "", fmt.Errorf("it was moved to %s by %s (%s), not by a trigger", st.Route, st.LastCause, st.LastReason)
+	case st.Route.Phase != phases.DualRead:
+		return "", fmt.Errorf("it was moved to %s: a rollback leads to dual-read", st.Route)
+	}
+	return r.explain(looks)
+}
+
+// explain keeps the verdict that was acted on, and counts the times from it.
+func (r *rehearsal) explain(looks []phases.Evaluation) (string, error) {
+	var first time.Time
+	var acted *phases.Evaluation
+	for i, e := range looks {
+		if e.Verdict == phases.Firing && !e.DryRun && first.IsZero() {
+			first = e.At
+		}
+		if e.ID == r.rolled.Latch.Evaluation {
+			acted = &looks[i]
+		}
+	}
+	if acted == nil {
+		return "", fmt.Errorf("%s took reads back before the fault was seen to be there: by evaluation %d", r.rolled.Latch.Trigger, r.rolled.Latch.Evaluation)
+	}
+	r.r.Fired = &Fired{
+		Cause: phases.CauseTrigger, Trigger: acted.Name, Evaluation: acted.ID, At: acted.At.UTC(), Detail: acted.Detail,
+		Samples: acted.Samples, Value: acted.Value, Bound: acted.Bound, Limit: acted.Limit, Inputs: acted.Inputs,
+	}
+	since := r.rolled.Standing.RouteSince
+	r.r.Times = &Times{
+		Detect: first.Sub(r.r.Fault.Observed).Seconds(), Decide: acted.At.Sub(first).Seconds(), Commit: since.Sub(acted.At).Seconds(),
+	}
+	r.mark(acted.At, acted.Name+" fires")
+	return fmt.Sprintf("%s: %s", acted.Name, acted.Detail), nil
+}
+
+// said is what triggers last came to, those that are off or dry runs included.
+func (r *rehearsal) said(looks []phases.Evaluation) string {
+	var texts []string
+	for _, t := range r.Triggers.All() {
+		text := "was not looked at"
+		for _, e := range looks {
+			if e.Name == t.Name {
+				text = fmt.Sprintf("%s (%s)", e.Verdict, e.Detail)
+			}
+		}
+		switch {
+		case t.Off != "":
+			text = "is off (" + t.Off + ")"
+		case t.DryRun:
+			text = "is a dry run: " + text
+		}
+		texts = append(texts, t.Name+" "+text)
+	}
+	return strings.Join(texts, "; ")
+}
+
+func (r *rehearsal) settle(ctx context.Context) (string, error) {
+	var at time.Time
+	ok, err := r.await(ctx, func(ctx context.Context) (_ bool, err error) {
+		at, err = r.State.SettledAt(ctx, r.r.Migration, r.rolled.Standing.Route.Epoch)
+		return !at.IsZero(), err
+	})
+	switch {
+	case !ok && over(ctx, err):
+		return "", fmt.Errorf("not every instance reads legacy again %s after the rollback", r.Within)
+	case !ok:
+		return "", err
+	}
+	if rec, ok := r.Load.(Recorder); ok && !r.harmed.IsZero() {
+		rec.Harmful(r.harmed, time.Now())
+	}
+	t := r.r.Times
+	t.Settle = at.Sub(r.rolled.Standing.RouteSince).Seconds()
+	t.Total = at.Sub(r.r.Fault.Observed).Seconds()
+	r.mark(at, "settled")
+	return fmt.Sprintf("%.2f s after the fault was met: detect %.2f, decide %.2f, commit %.2f, settle %.2f", t.Total, t.Detect, t.Decide, t.Commit, t.Settle), nil
+}
+
+func (r *rehearsal) lift(ctx context.Context) (string, error) {
+	if err := r.players(ctx); err != nil { // how often it was played
+		return "", err
+	}
+	if err := r.Switch.LiftFault(ctx, r.r.Migration, r.r.Fault.ID); err != nil {
+		return "", err
+	}
+	r.r.Fault.Lifted = r.now()
+	r.mark(r.r.Fault.Lifted, "fault lifted")
+	ok, err := r.await(ctx, func(ctx context.Context) (bool, error) {
+		players, err := r.Switch.Players(ctx, r.r.Migration, r.r.Fault.ID)
+		return err == nil && !slices.ContainsFunc(players, func(p Player) bool { return p.Armed }), err
+	})
+	switch {
+	case ok:
+	case over(ctx, err):
+		return "", fmt.Errorf("instances still play the fault %s after it was lifted", r.Within)
+	default:
+		return "", err
+	}
+	return fmt.Sprintf("it was met by %d operations", r.r.Fault.Executed), nil
+}

@@ -1,0 +1,126 @@
+package drill
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/stranglerfig/migrator/record"
+)
+
+// maxViolations bounds those that are kept.
+const maxViolations = 20
+
+// ledger knows of each record what was acknowledged last. Writes of one record come
+// one after the other.
+type ledger struct {
+	column int    // of the records, that holds the token of a write; -1: none does
+	prefix string // of tokens
+
+	mu      sync.Mutex
+	entries map[record.Key]*entry
+	checked Checked
+}
+
+type entry struct {
+	sent    int64          // number of the last write that was begun
+	floor   int64          // number of the last that was acknowledged; 0: none
+	version record.Version // that it was given
+}
+
+func newLedger(column int, id string) *ledger {
+	return &ledger{column: column, prefix: "drill " + id + " ", entries: map[record.Key]*entry{}, checked: Checked{Violations: []string{}}}
+}
+
+// begin gives a write its number.
+func (l *ledger) begin(key record.Key) (number int64, token record.Value) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	e := l.entries[key]
+	if e == nil {
+		e = &entry{}
+		l.entries[key] = e
+	}
+	e.sent++
+	return e.sent, record.TextValue(l.prefix + strconv.FormatInt(e.sent, 10))
+}
+
+func (l *ledger) acknowledged(key record.Key, number int64, version record.Version) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	e := l.entries[key]
+	e.floor, e.version = max(e.floor, number), e.version.Max(version)
+}
+
+// floor is what a read that begins now must see at least.
+func (l *ledger) floor(key record.Key) entry {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if e := l.entries[key]; e != nil {
+		return *e
+	}
+	return entry{}
+}
+
+func (l *ledger) keys() (keys []record.Key) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for k, e := range l.entries {
+		if e.floor > 0 {
+			keys = append(keys, k)
+		}
+	}
+	return keys
+}
+
+// finding is what an answer proves.
+type finding uint8
+
+const (
+	right finding = iota
+	lost
+	stale
+	overwritten
+)
+
+// judge holds an answer against what was acknowledged before it was asked for.
+func (l *ledger) judge(key record.Key, floor entry, found bool, v value) (finding, string) {
+	switch {
+	case floor.floor == 0:
+		return right, ""
+	case !found:
+		return lost, fmt.Sprintf("%q is not there, but write %d of it was acknowledged", string(key), floor.floor)
+	case !v.version.IsZero() && floor.version.NewerThan(v.version):
+		return stale, fmt.Sprintf("%q is of version %s, but %s was acknowledged", string(key), v.version, floor.version)
+	case l.column < 0:
+		return right, ""
+	}
+	number, ours := strings.CutPrefix(v.record[l.column].Text, l.prefix)
+	seen, err := strconv.ParseInt(number, 10, 64)
+	switch {
+	case !ours || err != nil:
+		return overwritten, ""
+	case seen < floor.floor:
+		return stale, fmt.Sprintf("%q shows write %d, but write %d was acknowledged", string(key), seen, floor.floor)
+	}
+	return right, ""
+}
+
+// note counts what must not be.
+func (l *ledger) note(count func(*Checked) *int64, text string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	*count(&l.checked)++
+	if text != "" && len(l.checked.Violations) < maxViolations {
+		l.checked.Violations = append(l.checked.Violations, text)
+	}
+}
+
+func (l *ledger) result() Checked {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	c := l.checked
+	c.Violations = append([]string{}, c.Violations...)
+	return c
+}

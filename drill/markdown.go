@@ -1,0 +1,156 @@
+package drill
+
+import (
+	"fmt"
+	"strings"
+	"time"
+)
+
+// Verdict is PASS or FAIL.
+func (r *Report) Verdict() string {
+	if r.Passed {
+		return "PASS"
+	}
+	return "FAIL"
+}
+
+// Summary is the report in some lines, for a terminal.
+func (r *Report) Summary() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "Drill %d of %s: %s\n", r.Drill, r.Migration, r.Verdict())
+	for _, reason := range r.Reasons {
+		fmt.Fprintf(&b, "reason      %s\n", reason)
+	}
+	for _, row := range r.rows() {
+		fmt.Fprintf(&b, "%-11s %s\n", row[0], row[1])
+	}
+	return b.String()
+}
+
+// rows are what a reader wants to know first.
+func (r *Report) rows() (rows [][2]string) {
+	add := func(name, format string, args ...any) {
+		rows = append(rows, [2]string{name, fmt.Sprintf(format, args...)})
+	}
+	add("route", "%s → %s", r.Before, r.After)
+	f := r.Fault
+	if !f.Injected.IsZero() {
+		add("fault", "%s, %s %% of %s, met by %d operations", f.Kind, f.Share, r.operations(), f.Executed)
+	}
+	if r.Daemon != nil {
+		add("daemon", "%s was killed beside the fault", r.Daemon.Process)
+	}
+	if r.Fired != nil {
+		name := r.Fired.Trigger
+		if name == "" {
+			name = "a refused write"
+		}
+		add("fired", "%s: %s", name, r.Fired.Detail)
+	}
+	if t := r.Times; t != nil {
+		add("times", "detect %.2f s, decide %.2f s, commit %.2f s, settle %.2f s: %.2f s in all", t.Detect, t.Decide, t.Commit, t.Settle, t.Total)
+	}
+	if l := r.Load; l != nil {
+		add("load", "%s: %d reads, %d acknowledged writes, %d failed", l.Kind, l.Reads, l.Writes, l.Failed)
+	}
+	if l := r.Ledger; l != nil {
+		add("ledger", "%d records: lost %d, stale %d, older in the target %d, stale reads %d", l.Records, l.Lost, l.Stale, l.Behind, l.StaleReads)
+	}
+	if c := r.Controls; c != nil {
+		add("controls", "quiet without a fault: %t; planted differences found: %d of %d; a write that never was is missed: %t",
+			c.QuietWithoutFault, c.PlantedFound, len(c.Planted), c.PhantomFound)
+	}
+	for _, one := range r.Reconciles {
+		add("reconcile", "%s: %d records, %d differences, %d repaired (run %d)", one.When, one.Checked, one.Differences, one.Repaired, one.Run)
+	}
+	return rows
+}
+
+func (r *Report) operations() string {
+	switch {
+	case r.Fault.Reads && r.Fault.Writes:
+		return "reads and writes"
+	case r.Fault.Writes:
+		return "writes"
+	default:
+		return "reads"
+	}
+}
+
+// Markdown is the report as a document.
+func (r *Report) Markdown() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "# Rollback drill %d of %s: %s\n\n", r.Drill, cell(r.Migration), r.Verdict())
+	fmt.Fprintf(&b, "%s to %s, in %s, by %s, on configuration `%s` (rehearsal `%s`).\n\n",
+		stamp(r.Began), stamp(r.Finished), cell(r.Environment), cell(r.Actor), short(r.ConfigHash), short(r.Rehearsal))
+	if len(r.Reasons) > 0 {
+		b.WriteString("## Why it failed\n\n")
+		for _, reason := range r.Reasons {
+			fmt.Fprintf(&b, "- %s\n", cell(reason))
+		}
+		b.WriteByte('\n')
+	}
+	b.WriteString("| what | |\n|---|---|\n")
+	for _, row := range r.rows() {
+		fmt.Fprintf(&b, "| %s | %s |\n", row[0], cell(row[1]))
+	}
+	b.WriteString("\n## Steps\n\n| began | step | took | |\n|---|---|---|---|\n")
+	for _, s := range r.Steps {
+		result := "ok"
+		if !s.OK {
+			result = "**FAIL**"
+		}
+		fmt.Fprintf(&b, "| %s | %s | %.2f s | %s %s |\n", s.Began.Format("15:04:05.000"), cell(s.Name), s.Took, result, cell(s.Detail))
+	}
+	if h := r.Healthy; h != nil {
+		fmt.Fprintf(&b, "\n## Before the fault\n\n%d reads and %d acknowledged writes in %.0f s.\n\n| trigger | acts | verdicts | last |\n|---|---|---|---|\n",
+			h.Reads, h.Writes, h.Until.Sub(h.From).Seconds())
+		for _, l := range h.Triggers {
+			fmt.Fprintf(&b, "| %s | %t | %s | %s |\n", l.Trigger, l.Acts, l.counts(), cell(l.Last))
+		}
+	}
+	if len(r.Players) > 0 {
+		b.WriteString("\n## Who played the fault\n\n| instance | what it is | knew it | operations | first |\n|---|---|---|---|---|\n")
+		for _, p := range r.Players {
+			fmt.Fprintf(&b, "| %s | %s | %t | %d | %s |\n", cell(p.Instance), cell(p.About), p.Armed, p.Executed, stamp(p.First))
+		}
+	}
+	if f := r.Fired; f != nil && len(f.Inputs) > 0 {
+		fmt.Fprintf(&b, "\n## What the verdict rests on\n\nEvaluation %d of %s: value %g, bound %g, limit %g, of %d samples.\n\n```json\n%s\n```\n",
+			f.Evaluation, f.Trigger, f.Value, f.Bound, f.Limit, f.Samples, f.Inputs)
+	}
+	if r.Ledger != nil && len(r.Ledger.Violations) > 0 {
+		b.WriteString("\n## What must not be\n\n")
+		for _, v := range r.Ledger.Violations {
+			fmt.Fprintf(&b, "- %s\n", cell(v))
+		}
+	}
+	return b.String()
+}
+
+func (l *Looks) counts() string {
+	var parts []string
+	for _, v := range verdicts {
+		if n := l.Verdicts[v]; n > 0 {
+			parts = append(parts, fmt.Sprintf("%s %d", v, n))
+		}
+	}
+	if parts == nil {
+		return "not looked at"
+	}
+	return strings.Join(parts, ", ")
+}
+
+// cell keeps a text in its place in a table or a list.
+func cell(s string) string {
+	return strings.NewReplacer("|", "\\|", "\n", " ", "\r", " ", "<", "&lt;").Replace(s)
+}
+
+func short(hash string) string { return hash[:min(12, len(hash))] }
+
+func stamp(t time.Time) string {
+	if t.IsZero() {
+		return "never"
+	}
+	return t.UTC().Format("2006-01-02 15:04:05.000 UTC")
+}

@@ -1,0 +1,65 @@
+package drill
+
+import (
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stranglerfig/migrator/phases"
+)
+
+// whole is a report with everything in it, and texts that want to be more than texts.
+func whole() Report {
+	const bad = "<script>alert(1)</script> | x\ny"
+	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	r := Report{
+		Drill: 7, Migration: "products", Environment: "staging", Actor: bad, Began: at, Finished: at.Add(time.Minute),
+		Reasons: []string{bad}, Fault: Fault{Kind: "errors", Share: 10000, Reads: true, Injected: at, Observed: at},
+		Steps:   []Step{{Name: "look", Began: at, OK: true, Detail: bad}, {Name: "see", Began: at, Detail: bad}},
+		Healthy: &Healthy{From: at, Until: at.Add(time.Second), Triggers: []Looks{{Trigger: "errors", Acts: true, Verdicts: map[phases.Verdict]int{phases.Quiet: 3}, Last: bad}, {Trigger: "latency"}}},
+		Players: []Player{{Instance: bad, About: bad}}, Daemon: &Killed{Process: bad, At: at},
+		Fired: &Fired{Cause: phases.CauseTrigger, Trigger: "errors", Detail: bad, Inputs: []byte(`{"a":"<b>"}`)},
+		Times: &Times{Detect: 1.5, Total: 2}, Load: &Totals{Kind: bad}, Ledger: &Checked{Lost: 1, Violations: []string{bad}},
+		Controls: &Controls{}, Reconciles: []Reconciled{{When: "before"}}, Marks: []Mark{{At: at, What: bad}},
+	}
+	for n := range 10 {
+		r.Series = append(r.Series, Second{At: at.Add(time.Duration(n) * time.Second), Reads: int64(n * 100), Writes: int64(n), Failed: 1, ReadP99: 1.5})
+	}
+	return r
+}
+
+// TestAReportHoldsItsTextsAsTexts, and its page loads nothing.
+func TestAReportHoldsItsTextsAsTexts(t *testing.T) {
+	t.Parallel()
+	r := whole()
+	page, err := r.Page()
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := string(page)
+	if strings.Contains(text, "<script") || regexp.MustCompile(`(?i)(src|href)\s*=|url\(|@import`).MatchString(text) {
+		t.Error("the page runs or loads something")
+	}
+	if strings.Count(text, "<svg") != 2 || strings.Count(text, "<polyline") != 5 || !strings.Contains(text, "FAIL") {
+		t.Error("the page lacks its charts or its verdict")
+	}
+	markdown := r.Markdown()
+	for line := range strings.Lines(markdown) {
+		if strings.Contains(line, "<script") || strings.HasPrefix(line, "|") && strings.HasPrefix(line, "y") {
+			t.Errorf("a text is not only a text: %s", line)
+		}
+	}
+	for _, want := range []string{"# Rollback drill 7", "detect 1.50 s", "lost 1", "## Steps", "quiet 3", "not looked at", "evaluation"} {
+		if !strings.Contains(strings.ToLower(markdown), strings.ToLower(want)) {
+			t.Errorf("the document lacks %q", want)
+		}
+	}
+	var nothing Report
+	if _, err := nothing.Page(); err != nil {
+		t.Errorf("of a drill that has seen nothing: %v", err)
+	}
+	if !strings.Contains(nothing.Markdown(), "FAIL") || !strings.Contains(nothing.Summary(), "FAIL") {
+		t.Error("a drill that has seen nothing has failed")
+	}
+}
