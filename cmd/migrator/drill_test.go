@@ -3,7 +3,10 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"crypto/ed25519"
+	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
 	"os"
 	"os/exec"
 	"strconv"
@@ -16,6 +19,7 @@ import (
 
 	"github.com/stranglerfig/migrator/drill"
 	"github.com/stranglerfig/migrator/phases"
+	"github.com/stranglerfig/migrator/state"
 )
 
 const stagedRest = `
@@ -174,4 +178,222 @@ func (s *staged) count(query string) (n string) {
 		s.t.Fatal(err)
 	}
 	return n
+}
+
+// TestADrillOfCorruptedWritesPasses: what the target stores wrong is found, takes
+// reads back, and is repaired.
+func TestADrillOfCorruptedWritesPasses(t *testing.T) {
+	t.Parallel()
+	s := newStaged(t, stagedTriggers, "--faults")
+	r, said := s.drills(exitDone, "--fault", "corrupt", "--load-keys", "60")
+	if f := r.Fired; f == nil || f.Trigger != phases.TriggerLostWrites && f.Trigger != phases.TriggerMismatches {
+		t.Errorf("fired: %+v\n%s", f, said)
+	}
+	if n := len(r.Reconciles); n != 3 || r.Reconciles[1].Differences <= int64(planted) || r.Reconciles[2].Differences != 0 {
+		t.Errorf("%+v", r.Reconciles)
+	}
+}
+
+// fails runs a drill that must fail for this reason, and for no other.
+func (s *staged) fails(reason string, args ...string) drill.Report {
+	s.t.Helper()
+	r, said := s.drills(exitNotYet, args...)
+	if r.Passed || len(r.Reasons) != 1 || !strings.Contains(r.Reasons[0], reason) {
+		s.t.Errorf("it failed for %q, want %q\n%s", r.Reasons, reason, said)
+	}
+	s.quiet()
+	return r
+}
+
+// quiet tells that no fault is left.
+func (s *staged) quiet() {
+	s.t.Helper()
+	s.sql(s.state, `DO $$ BEGIN IF EXISTS (SELECT FROM migrator.migrations WHERE fault IS NOT NULL) THEN RAISE 'a fault is left'; END IF; END $$`)
+}
+
+// TestADrillFailsForTheRightReason: without a load, with instances that play no faults,
+// and with a target that was wrong before.
+func TestADrillFailsForTheRightReason(t *testing.T) {
+	t.Parallel()
+	s := newStaged(t, stagedTriggers) // the shop was deployed without faults
+	s.fails("there is no load", "--load", "none")
+	s.write("ledger", "")
+	s.fails("tells of no write", "--load", s.path("ledger"), "--within", "3s")
+	s.redis("DEL", "product:7")
+	s.fails("the stores differ before the drill")
+	if code, stdout, stderr := s.try("reconcile", "run", "--full", "--repair"); code != exitNotYet {
+		t.Fatalf("%d %s%s", code, stdout, stderr)
+	}
+	r := s.fails("shop did not take it up", "--within", "12s", "--healthy", "3s")
+	if len(r.Players) != 2 || r.Fired != nil || r.Ledger != nil {
+		t.Errorf("%+v", r)
+	}
+}
+
+// TestADrillWithoutATriggerFails: what would have taken reads back was told not to.
+func TestADrillWithoutATriggerFails(t *testing.T) {
+	t.Parallel()
+	s := newStaged(t, strings.Replace(stagedTriggers, "errors: {interval: 1s}", "errors: {interval: 1s, dry_run: true}", 1), "--faults")
+	s.interrupted()
+	r := s.fails("errors is a dry run: firing", "--within", "12s", "--healthy", "3s")
+	if r.Fault.Executed == 0 || r.After != "cutover 50 %" {
+		t.Errorf("%+v, on %s", r.Fault, r.After)
+	}
+	text, err := os.ReadFile(s.path("migration.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.write("migration.yaml", string(text)+"  off: none\n")
+	s.does("apply")
+	s.fails("each is off or a dry run")
+}
+
+// interrupted stops a drill while its fault is played.
+func (s *staged) interrupted() {
+	s.t.Helper()
+	cmd := s.command("drill", "rollback", "--fault", "latency", "--delay", "10ms", "--healthy", "3s", "--within", "60s", "--reports", s.dir)
+	said, err := cmd.StderrPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	var lines []string
+	for scan := bufio.NewScanner(said); scan.Scan(); {
+		lines = append(lines, scan.Text())
+		if strings.HasPrefix(scan.Text(), "see the fault") {
+			_ = cmd.Process.Signal(syscall.SIGINT)
+		}
+	}
+	_ = cmd.Wait()
+	if code := cmd.ProcessState.ExitCode(); code != exitNotYet || !strings.Contains(strings.Join(lines, "\n"), "stopped before its end") {
+		s.t.Errorf("exit code %d: %s", code, strings.Join(lines, "\n"))
+	}
+	s.quiet()
+}
+
+// TestDrillsAreRefused: outside of staging, and with what can't be.
+func TestDrillsAreRefused(t *testing.T) {
+	t.Parallel()
+	o := newOperator(t, "products", "  table: products\n", "  key: product:{id}\n", "")
+	for _, c := range []struct{ args, says string }{
+		{"", "environment: staging"},
+		{"--fault fire", "want latency"},
+		{"--share 0", "percentage"},
+		{"--on nothing", "want reads"},
+		{"--fault corrupt --on reads", "what is corrupted"},
+		{"--delay 1s", "--delay goes with"},
+		{"--within 2h", "--within"},
+		{"--load-keys 0", "--load-keys"},
+		{"--daemon-pid 1 --keep-daemon", "--daemon-pid"},
+	} {
+		code, _, stderr := o.try(strings.Fields("drill rollback " + c.args)...)
+		if code != exitUsage || !strings.Contains(stderr, c.says) {
+			t.Errorf("drill rollback %s: %d %s", c.args, code, stderr)
+		}
+	}
+}
+
+// TestADrillOpensProductionsGate: signed, by the key that production's description
+// names, and of a drill that has rehearsed what production does.
+func TestADrillOpensProductionsGate(t *testing.T) {
+	t.Parallel()
+	o := newOperator(t, "products", "  table: products\n", "  key: product:{id}\n", stagedRest)
+	o.sql(o.legacy, `CREATE TABLE products (id bigint PRIMARY KEY, name text)`)
+	o.does("init", "apply")
+	o.passed("products")
+	for _, pair := range []string{"drill", "other"} {
+		public, private, err := ed25519.GenerateKey(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		der, err := x509.MarshalPKCS8PrivateKey(private)
+		if err != nil {
+			t.Fatal(err)
+		}
+		o.write(pair+".key", string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})))
+		o.write(pair+".pub", drill.EncodeKey(public))
+	}
+	file, forged := o.path("signed.json"), o.path("forged.json")
+	o.does("drill export 1 --key "+o.path("drill.key")+" --out "+file, "drill export 1 --key "+o.path("other.key")+" --out "+forged)
+
+	trusted, err := os.ReadFile(o.path("drill.pub"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	rest := strings.NewReplacer("environment: staging", "environment: production", "gates: {off: a test of drills}",
+		"gates: {drill: {within: 7d, public_key: "+string(trusted)+"}}", "for: 0s", "for: 1s").Replace(stagedRest)
+	p := newOperator(t, "products", "  table: products\n", "  key: product:{id}\n", rest)
+	p.sql(p.legacy, `CREATE TABLE products (id bigint PRIMARY KEY, name text)`)
+	p.does("init", "apply")
+	for _, c := range []struct {
+		args, says string
+		code       int
+	}{
+		{forged, "not of the key that is trusted", exitUsage},
+		{file + " --public-key " + o.path("other.pub"), "leave --public-key out", exitUsage},
+		{p.path("migration.yaml"), "no signed drill", exitUsage},
+		{file, "", exitDone},
+		{file, "", exitDone}, // again
+	} {
+		code, stdout, stderr := p.try(strings.Fields("drill import " + c.args)...)
+		if code != c.code || !strings.Contains(stderr, c.says) {
+			t.Errorf("drill import %s: %d %s%s", c.args, code, stdout, stderr)
+		}
+	}
+	store, err := state.Open(t.Context(), p.state)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	e, err := store.Evidence(t.Context(), "products")
+	if err != nil || e.Drill == nil || e.Drill.ConfigHash != e.Standing.ConfigHash {
+		t.Fatalf("%+v, %v", e.Drill, err)
+	}
+	if drills, err := store.Drills("products").List(t.Context(), 10); err != nil || len(drills) != 1 || drills[0].Environment != state.Staging || drills[0].Signer != string(trusted) {
+		t.Errorf("%+v, %v", drills, err)
+	}
+	// Another way to write is another rehearsal.
+	text, err := os.ReadFile(p.path("migration.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.write("migration.yaml", strings.Replace(string(text), "deadline: 2s", "deadline: 1s", 1))
+	p.does("apply")
+	if e, err = store.Evidence(t.Context(), "products"); err != nil || e.Drill == nil || e.Drill.ConfigHash == e.Standing.ConfigHash {
+		t.Errorf("after another description: %+v, %v", e.Drill, err)
+	}
+	if code, _, stderr := p.try("drill", "import", file); code != exitNotYet || !strings.Contains(stderr, "opens no gate") {
+		t.Errorf("%d %s", code, stderr)
+	}
+}
+
+// passed keeps a drill that has passed, without making it.
+func (o *operator) passed(name string) drill.Report {
+	o.t.Helper()
+	ctx := o.t.Context()
+	store, err := state.Open(ctx, o.state)
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	defer store.Close()
+	m, err := appliedSettings(ctx, store, name)
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	run, release, err := store.Drills(name).Begin(ctx, m.Rehearsal())
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	defer release()
+	r := drill.Report{
+		Drill: run.ID, Migration: name, Environment: run.Environment, ConfigHash: run.ConfigHash, Rehearsal: run.Rehearsal,
+		Actor: run.Actor, Began: run.Began, Finished: run.Began, Passed: true,
+		Reasons: []string{}, Reconciles: []drill.Reconciled{}, Series: []drill.Second{}, Marks: []drill.Mark{},
+	}
+	if err := store.Drills(name).Finish(ctx, r); err != nil {
+		o.t.Fatal(err)
+	}
+	return r
 }
