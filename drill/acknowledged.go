@@ -8,8 +8,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -17,13 +19,14 @@ import (
 	"github.com/stranglerfig/migrator/record"
 )
 
-// Line is one acknowledged write in the ledger of an operator's own load: one JSON
+// Line is one write in the ledger of an operator's own load: one JSON
 // document a line, the writes of one record in the order in which they were made.
 type Line struct {
 	Key     record.Key         `json:"key"` // the columns' canonical texts, joined by commas
 	At      time.Time          `json:"at"`  // when it was acknowledged
 	Deleted bool               `json:"deleted,omitempty"`
-	Fields  map[string]*string `json:"fields,omitempty"` // by legacy's names; null: NULL
+	Unknown bool               `json:"unknown,omitempty"` // the load was not told what became of it
+	Fields  map[string]*string `json:"fields,omitempty"`  // by legacy's names; null: NULL
 }
 
 // Acknowledged is an operator's own load, which runs by itself and keeps a ledger of
@@ -50,7 +53,7 @@ type Lookuper interface {
 const (
 	maxLedger      = 256 << 20 // bytes
 	ledgerInterval = time.Second
-	checkAgain     = 5 // looks at a record that somebody may just be writing
+	checkAgain     = 6 // looks for a line that may still have to be written
 )
 
 // Start implements Load: it waits for the first new line.
@@ -82,7 +85,14 @@ func (a *Acknowledged) follow(ctx context.Context, first chan struct{}) {
 		lines, err := a.read(ctx)
 		a.mu.Lock()
 		if a.fails = err; err == nil {
-			a.totals.Writes = int64(len(lines))
+			a.totals.Writes, a.totals.Failed = 0, 0
+			for _, l := range lines {
+				if l.Unknown {
+					a.totals.Failed++
+				} else {
+					a.totals.Writes++
+				}
+			}
 		}
 		a.mu.Unlock()
 		if err == nil && len(lines) > 0 && !told {
@@ -170,70 +180,96 @@ func (a *Acknowledged) Totals() Totals {
 	return t
 }
 
-// Check implements Load. The load may go on: a record that was written again since
-// the ledger was read is looked at anew.
+// Check implements Load. The load may go on: what is found of a record must be what was
+// acknowledged last before it was looked for, or something later, whose line may still
+// have to be written.
 func (a *Acknowledged) Check(ctx context.Context) (Checked, bool, error) {
 	c := Checked{Violations: []string{}}
-	var open map[record.Key]bool
+	lines, err := a.read(ctx)
+	if err != nil {
+		return c, false, err
+	}
+	known := byKey(lines)
+	rows, err := a.Legacy.Lookup(ctx, slices.Collect(maps.Keys(known)))
+	if err != nil {
+		return c, false, err
+	}
+	c.Records = int64(len(rows))
+	var wrong []verdict
 	for again := range checkAgain {
-		lines, err := a.read(ctx)
-		if err != nil {
-			return c, false, err
-		}
-		last := map[record.Key]Line{}
-		for _, l := range lines {
-			if again == 0 || open[l.Key] {
-				last[l.Key] = l
-			}
-		}
-		if again == 0 {
-			c.Records = int64(len(last))
-		}
-		c.Lost, c.Stale, c.Violations, open = 0, 0, []string{}, map[record.Key]bool{}
-		for key, l := range last {
-			finding, text, err := a.judge(ctx, l)
-			if err != nil {
-				return c, false, err
-			}
-			if finding == right {
-				continue
-			}
-			open[key] = true
-			count := &c.Lost
-			if finding == stale {
-				count = &c.Stale
-			}
-			if *count++; len(c.Violations) < maxViolations {
-				c.Violations = append(c.Violations, text)
-			}
-		}
-		if len(open) == 0 {
+		if wrong = a.judge(rows, known, byKey(lines)); len(wrong) == 0 {
 			break
 		}
-		select {
-		case <-ctx.Done():
-			return c, false, ctx.Err()
-		case <-time.After(ledgerInterval):
+		if again > 0 {
+			select {
+			case <-ctx.Done():
+				return c, false, ctx.Err()
+			case <-time.After(ledgerInterval):
+			}
+		}
+		if lines, err = a.read(ctx); err != nil {
+			return c, false, err
 		}
 	}
-	finding, _, err := a.judge(ctx, Line{Key: record.MakeKey("a record that nobody has written")})
-	return c, finding == lost, err
+	for _, v := range wrong {
+		count := &c.Stale
+		if v.finding == lost {
+			count = &c.Lost
+		}
+		if *count++; len(c.Violations) < maxViolations {
+			c.Violations = append(c.Violations, v.text)
+		}
+	}
+	nobody := record.MakeKey("a record that nobody has written")
+	phantom := map[record.Key][]Line{nobody: {{Key: nobody}}}
+	rows, err = a.Legacy.Lookup(ctx, []record.Key{nobody})
+	if err != nil {
+		return c, false, err
+	}
+	found := a.judge(rows, phantom, phantom)
+	return c, len(found) == 1 && found[0].finding == lost, nil
 }
 
-// judge holds the last acknowledged write of a record against legacy, which answers.
-func (a *Acknowledged) judge(ctx context.Context, l Line) (finding, string, error) {
-	rows, err := a.Legacy.Lookup(ctx, []record.Key{l.Key})
-	if err != nil {
-		return right, "", err
+func byKey(lines []Line) map[record.Key][]Line {
+	by := map[record.Key][]Line{}
+	for _, l := range lines {
+		by[l.Key] = append(by[l.Key], l)
 	}
-	row := rows[0]
-	switch {
-	case l.Deleted && row.Found:
-		return stale, fmt.Sprintf("%q is there, but its deletion was acknowledged at %s", string(l.Key), l.At.Format(time.RFC3339Nano)), nil
-	case l.Deleted:
-		return right, "", nil
-	case !row.Found:
-		return lost, fmt.Sprintf("%q is not there, but a write of it was acknowledged at %s", string(l.Key), l.At.Format(time.RFC3339Nano)), nil
+	return by
+}
+
+// verdict is what is wrong with one record.
+type verdict struct {
+	finding finding
+	text    string
+}
+
+// judge returns the records that are none of what they may be: what was known of them
+// last, and all that has been told of since.
+func (a *Acknowledged) judge(rows []record.Row, known, told map[record.Key][]Line) (wrong []verdict) {
+	for _, row := range rows {
+		may := told[row.Key][len(known[row.Key])-1:]
+		if slices.ContainsFunc(may, func(l Line) bool { return l.Unknown || a.shows(row, l) }) {
+			continue
+		}
+		v, at := verdict{finding: stale}, may[0].At.Format(time.RFC3339Nano)
+		switch {
+		case !row.Found:
+			v = verdict{lost, fmt.Sprintf("%q is not there, but a write of it was acknowledged at %s", string(row.Key), at)}
+		case may[0].Deleted:
+			v.text = fmt.Sprintf("%q is there, but its deletion was acknowledged at %s", string(row.Key), at)
+		default:
+			v.text = fmt.Sprintf("%q shows another state than was acknowledged at %s", string(row.Key), at)
+		}
+		wrong = append(wrong, v)
+	}
+	return wrong
+}
+
+// shows tells that the record is as the write left it, in the fields that are named.
+func (a *Acknowledged) shows(row record.Row, l Line) bool {
+	if !row.Found || l.Deleted {
+		return !row.Found && l.Deleted
 	}
 	want := row.Record.Clone()
 	for name, text := range l.Fields {
@@ -243,8 +279,5 @@ func (a *Acknowledged) judge(ctx context.Context, l Line) (finding, string, erro
 		}
 		want[a.Schema.Index(name)] = v
 	}
-	if differ := a.Compare.Compare(row.Record, want); len(differ) > 0 {
-		return stale, fmt.Sprintf("%q has another %s than was acknowledged at %s", string(l.Key), differ[0].Path, l.At.Format(time.RFC3339Nano)), nil
-	}
-	return right, "", nil
+	return a.Compare.Equal(row.Record, want)
 }

@@ -57,6 +57,12 @@ type Recorder interface {
 	Harmful(from, until time.Time)
 }
 
+// Planter makes the stores differ, so that a reconcile has something to find.
+type Planter interface {
+	Plant(ctx context.Context) ([]record.Key, error)
+	Rewritten(ctx context.Context, keys []record.Key) ([]record.Key, error)
+}
+
 // Drill is one rehearsal. All but Load, Daemons and Tell is needed.
 type Drill struct {
 	Report    Report // what is known before: numbers, hashes, names
@@ -65,7 +71,7 @@ type Drill struct {
 	Switch    Switch
 	Load      Load    // nil: there is none, and the drill fails
 	Daemons   Daemons // nil: whoever runs is left alone
-	Plant     func(ctx context.Context) ([]record.Key, error)
+	Plant     Planter
 	Reconcile func(ctx context.Context, repair bool) (Reconciled, error)
 	Tell      func(Step) // each step as it begins (Took 0) and as it ends
 

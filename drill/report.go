@@ -149,9 +149,10 @@ func (c *Checked) OK() bool {
 // Controls show that the checks can fail, and that nothing fires without a fault.
 type Controls struct {
 	QuietWithoutFault bool         `json:"quiet_without_fault"`
-	Planted           []record.Key `json:"planted"`       // records that were taken out of the target
-	PlantedFound      int          `json:"planted_found"` // of them, by reconcile
-	PhantomFound      bool         `json:"phantom_found"` // a write that never was is found to be lost
+	Planted           []record.Key `json:"planted"`           // records that were taken out of the target
+	PlantedFound      int          `json:"planted_found"`     // of them, by reconcile
+	PlantedRewritten  int          `json:"planted_rewritten"` // of the others: somebody has written them meanwhile
+	PhantomFound      bool         `json:"phantom_found"`     // a write that never was is found to be lost
 }
 
 // Reconciled is one full reconcile.

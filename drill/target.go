@@ -45,31 +45,50 @@ func (t target) Apply(ctx context.Context, c dual.Change[record.Key, value], o d
 
 func (t target) Now(ctx context.Context) (time.Time, error) { return t.store.Now(ctx) }
 
-// Plant takes n live records out of the target, each at the version that it has, and
-// returns their keys: as if their last write had been lost there.
-func Plant(ctx context.Context, store record.Target, keys []record.Key, n int) ([]record.Key, error) {
-	now, err := store.Now(ctx)
+// Planted takes records out of a target, as if their last write had been lost there.
+type Planted struct {
+	Store record.Target
+	Keys  []record.Key // among which it looks for live ones
+	Most  int
+
+	versions map[record.Key]record.Version
+}
+
+// Plant returns the keys of those that it has taken out, each at the version that it had.
+func (p *Planted) Plant(ctx context.Context) (keys []record.Key, err error) {
+	now, err := p.Store.Now(ctx)
 	if err != nil {
 		return nil, err
 	}
-	entries, err := store.Get(ctx, keys)
+	entries, err := p.Store.Get(ctx, p.Keys)
 	if err != nil {
 		return nil, err
 	}
-	var planted []record.Key
+	p.versions = map[record.Key]record.Version{}
 	for _, e := range entries {
-		if e.Presence != record.Live || len(planted) == n {
+		if e.Presence != record.Live || len(keys) == p.Most {
 			continue
 		}
-		results, err := store.Apply(ctx, []record.Write{{
+		results, err := p.Store.Apply(ctx, []record.Write{{
 			Key: e.Key, Deleted: true, Version: e.Version, Only: &e.Version, NotAfter: now.Add(10 * time.Second),
 		}})
 		switch {
 		case err != nil:
-			return planted, err
+			return keys, err
 		case results[0].Outcome == record.Applied:
-			planted = append(planted, e.Key)
+			keys, p.versions[e.Key] = append(keys, e.Key), e.Version
 		}
 	}
-	return planted, nil
+	return keys, nil
+}
+
+// Rewritten tells which of the keys somebody has written since they were taken out.
+func (p *Planted) Rewritten(ctx context.Context, keys []record.Key) (rewritten []record.Key, err error) {
+	entries, err := p.Store.Get(ctx, keys)
+	for _, e := range entries {
+		if e.Version.NewerThan(p.versions[e.Key]) {
+			rewritten = append(rewritten, e.Key)
+		}
+	}
+	return rewritten, err
 }

@@ -14,7 +14,6 @@ import (
 	"github.com/stranglerfig/migrator/drill"
 	"github.com/stranglerfig/migrator/dual"
 	"github.com/stranglerfig/migrator/phases"
-	"github.com/stranglerfig/migrator/record"
 	"github.com/stranglerfig/migrator/state"
 )
 
@@ -176,7 +175,7 @@ func (c *cli) prepare(ctx context.Context, j *job, d *drilling, fault dual.Fault
 		Report:   drill.Report{Migration: j.m.Name, Environment: j.m.Environment, Rehearsal: j.m.Rehearsal(), Program: version},
 		Triggers: j.m.Triggers, State: drillState{j.state}, Switch: j.state, Load: load,
 		Fault: fault, Calm: d.healthy, Within: d.within, After: d.after,
-		Plant:     func(ctx context.Context) ([]record.Key, error) { return drill.Plant(ctx, j.target, keys, planted) },
+		Plant:     &drill.Planted{Store: j.target, Keys: keys, Most: planted},
 		Reconcile: drillReconcile(reconciler),
 		Tell:      c.drillStep,
 	}

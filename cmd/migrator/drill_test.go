@@ -46,12 +46,13 @@ triggers:
 // staged is a storefront in staging, in mid-cutover.
 type staged struct {
 	*operator
-	t *testing.T
+	t   *testing.T
+	url string // of the shop
 }
 
 func newStaged(t *testing.T, rest string, serve ...string) *staged {
 	t.Helper()
-	s := &staged{newOperator(t, "products", "  table: products\n", "  key: product:{id}\n", stagedRest+rest), t}
+	s := &staged{newOperator(t, "products", "  table: products\n", "  key: product:{id}\n", stagedRest+rest), t, ""}
 	if out, err := s.command("demo", "storefront", "seed", "--products", "300").CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
@@ -97,7 +98,10 @@ func (s *staged) shop(args ...string) {
 		_ = cmd.Process.Signal(syscall.SIGTERM)
 		_ = cmd.Wait()
 	})
-	if !bufio.NewScanner(out).Scan() {
+	line := bufio.NewScanner(out)
+	if line.Scan() {
+		_, s.url, _ = strings.Cut(line.Text(), "serving on ")
+	} else {
 		_ = cmd.Wait()
 		s.t.Fatalf("the shop does not serve: %s", log.String())
 	}
@@ -191,6 +195,32 @@ func TestADrillOfCorruptedWritesPasses(t *testing.T) {
 	}
 	if n := len(r.Reconciles); n != 3 || r.Reconciles[1].Differences <= int64(planted) || r.Reconciles[2].Differences != 0 {
 		t.Errorf("%+v", r.Reconciles)
+	}
+}
+
+// TestADrillUnderTheShopsOwnLoadPasses: customers of the storefront meet the fault, and
+// their ledger is held against what it answers with.
+func TestADrillUnderTheShopsOwnLoadPasses(t *testing.T) {
+	t.Parallel()
+	s := newStaged(t, stagedTriggers, "--faults")
+	s.write("ledger", "")
+	load := s.command("demo", "storefront", "load", "--url", s.url, "--products", "300", "--rate", "100", "--duration", "10m", "--ledger", s.path("ledger"))
+	hold, err := load.StdinPipe()
+	if err == nil {
+		err = load.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		_ = hold.Close()
+		_ = load.Process.Signal(syscall.SIGTERM)
+		_ = load.Wait()
+	}()
+	// The shop hands in every ten seconds what it has counted.
+	r, said := s.drills(exitDone, "--load", s.path("ledger"), "--fault", "blackhole", "--delay", "200ms", "--healthy", "14s")
+	if len(r.Players) != 1 || r.Ledger == nil || r.Ledger.Records < 20 || r.Fired == nil {
+		t.Errorf("%+v, %+v, %+v\n%s", r.Players, r.Ledger, r.Fired, said)
 	}
 }
 

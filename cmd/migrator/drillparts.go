@@ -20,7 +20,7 @@ import (
 )
 
 // planted is how many records a drill takes out of the target.
-const planted = 3
+const planted = 5
 
 // maxLooks bounds the evaluations that one part of a drill is judged by.
 const maxLooks = 50_000

@@ -170,11 +170,20 @@ func generate(ctx context.Context, args []string, io IO) error {
 	f.IntVar(&c.Products, "products", 50000, "how many products storefront seed has made")
 	duration := f.Duration("duration", 30*time.Second, "how long")
 	asJSON := f.Bool("json", false, "print the report as JSON")
+	ledger := f.String("ledger", "", "file to add each acknowledged write to, as migrator drill rollback --load reads it")
 	if err := parse(f, args); err != nil {
 		return err
 	}
 	if len(c.URLs) == 0 {
 		return fmt.Errorf("--url is missing; %w", ErrUsage)
+	}
+	if *ledger != "" {
+		file, err := os.OpenFile(*ledger, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644) //nolint:gosec // numbers of products
+		if err != nil {
+			return err
+		}
+		defer func() { _ = file.Close() }()
+		c.Out = file
 	}
 	g := load.New(c)
 	bounded, cancel := context.WithTimeout(ctx, *duration)

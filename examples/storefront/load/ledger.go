@@ -4,6 +4,7 @@ package load
 
 import (
 	"fmt"
+	"io"
 	"sync"
 	"time"
 )
@@ -38,6 +39,7 @@ type Ledger struct {
 	entries map[int64]*entry
 	acked   int64
 	unknown int64
+	out     io.Writer // nil: nobody reads it
 }
 
 type entry struct {
@@ -115,6 +117,9 @@ func (w *Write) Acknowledged(outcomes ...Outcome) {
 			at = deleted(o.Revision)
 			e.deleted = max(e.deleted, at)
 		}
+		if at > e.floor { // else a later write was told before
+			l.write(line{Key: o.ID, Deleted: o.Deleted, Fields: revisionOf(o)})
+		}
 		e.floor = max(e.floor, at)
 		if o.Hash != 0 {
 			e.hashes[e.next%len(e.hashes)] = state{at, o.Hash}
@@ -151,6 +156,7 @@ func (w *Write) Unknown(answered bool) {
 		over = over.Add(straggle)
 	}
 	for _, id := range w.ids {
+		l.write(line{Key: id, Unknown: true})
 		if e := l.entry(id); w.delete {
 			e.deletions[w] = over
 		}

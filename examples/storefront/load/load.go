@@ -3,6 +3,7 @@ package load
 import (
 	"context"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net/http"
 	"strings"
@@ -22,6 +23,8 @@ type Config struct {
 	Rate     float64  // requests per second, a quarter of them writes; 0: as many as there can be
 	Writers  int      // at once; default 8
 	Readers  int      // at once; default 8
+	// Out is given each acknowledged write as a line of JSON; nil: nobody.
+	Out io.Writer
 }
 
 // Generator makes requests and checks their answers. Run it once, then Verify.
@@ -53,6 +56,7 @@ func New(c Config) *Generator {
 		c.Readers = 8
 	}
 	g := &Generator{set: c, client: newClient(2 * (c.Writers + c.Readers)), ledger: NewLedger()}
+	g.ledger.out = c.Out
 	for id := range c.Products {
 		g.ledger.Expect(int64(id+1), shop.SeedRevision)
 	}
