@@ -36,6 +36,7 @@ type Acknowledged struct {
 	Legacy  Lookuper
 	Schema  *record.Schema
 	Compare *record.Comparer
+	Every   time.Duration // how often the ledger is read; 0: 1 s
 
 	mu     sync.Mutex
 	from   time.Time
@@ -51,9 +52,8 @@ type Lookuper interface {
 }
 
 const (
-	maxLedger      = 256 << 20 // bytes
-	ledgerInterval = time.Second
-	checkAgain     = 6 // looks for a line that may still have to be written
+	maxLedger  = 256 << 20 // bytes
+	checkAgain = 6         // looks for a line that may still have to be written
 )
 
 // Start implements Load: it waits for the first new line.
@@ -76,9 +76,16 @@ func (a *Acknowledged) Start(ctx context.Context) error {
 	}
 }
 
+func (a *Acknowledged) every() time.Duration {
+	if a.Every > 0 {
+		return a.Every
+	}
+	return time.Second
+}
+
 // follow counts the lines that are new.
 func (a *Acknowledged) follow(ctx context.Context, first chan struct{}) {
-	tick := time.NewTicker(ledgerInterval)
+	tick := time.NewTicker(a.every())
 	defer tick.Stop()
 	told := false
 	for {
@@ -204,7 +211,7 @@ func (a *Acknowledged) Check(ctx context.Context) (Checked, bool, error) {
 			select {
 			case <-ctx.Done():
 				return c, false, ctx.Err()
-			case <-time.After(ledgerInterval):
+			case <-time.After(a.every()):
 			}
 		}
 		if lines, err = a.read(ctx); err != nil {

@@ -38,7 +38,7 @@ func newAcknowledged(t *testing.T, source string, rows table) *Acknowledged {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &Acknowledged{Source: source, Legacy: rows, Schema: tableSchema, Compare: compare}
+	return &Acknowledged{Source: source, Legacy: rows, Schema: tableSchema, Compare: compare, Every: 5 * time.Millisecond}
 }
 
 const someLines = `
@@ -74,7 +74,9 @@ func TestALedgerOfLines(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			a := newAcknowledged(t, c.source, c.rows)
-			if err := a.Start(t.Context()); err != nil {
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			defer cancel()
+			if err := a.Start(ctx); err != nil {
 				t.Fatal(err)
 			}
 			a.Stop()
