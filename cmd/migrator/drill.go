@@ -163,10 +163,11 @@ func (c *cli) drillRollback(ctx context.Context, d *drilling, fault dual.Fault) 
 
 // prepare puts the drill together. The load must be closed whatever comes of it.
 func (c *cli) prepare(ctx context.Context, j *job, d *drilling, fault dual.Fault) (*drill.Drill, func(), error) {
-	reconciler, err := j.reconciler(ctx)
+	reconciler, kept, err := j.reconciler(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
+	kept.Log = c.log
 	load, keys, closeLoad, err := c.drillLoad(ctx, j, d)
 	if err != nil {
 		return nil, nil, err

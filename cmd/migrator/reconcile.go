@@ -130,9 +130,6 @@ func (c *cli) reconcile(ctx context.Context, j *job, o reconcile.RunOptions, pla
 		}
 		c.note("run %d is paused (%s); try: migrator reconcile resume", run, why)
 	}
-	if err != nil {
-		return err
-	}
 	r.Report = func(run reconcile.Run) {
 		total := run.Expected
 		if run.TwoWay {

@@ -272,7 +272,9 @@ func TestARunIsPausedResumedAndCancelled(t *testing.T) {
 		return err == nil && len(list) > 0 && list[0].State != "waiting"
 	})
 	o.does("reconcile pause --reason lunch")
-	until(t, "it says that it waits", func() bool { return strings.Contains(run.log.String(), "is paused (") && strings.Contains(run.log.String(), "lunch") })
+	until(t, "it says that it waits", func() bool {
+		return strings.Contains(run.log.String(), "is paused (") && strings.Contains(run.log.String(), "lunch")
+	})
 	if got, err := kept.Run(t.Context(), 1); err != nil || got.Status != reconcile.Paused {
 		t.Fatalf("%+v, %v", got, err)
 	}
