@@ -84,6 +84,12 @@ func (c *cli) examine(ctx context.Context, m *spec.Migration) *plan {
 		p.refuse("legacy", err)
 	}
 	p.add("legacy", c.fenceAgrees(ctx, m.Name, legacy))
+	if finder, ok := legacy.(record.RecentFinder); ok && m.Reconcile.Recent.Column != "" {
+		if err := finder.CheckRecent(ctx, m.Reconcile.Recent.Column); err != nil {
+			what, try := splitTry(err)
+			p.add("legacy", []record.Check{{Name: "young", Result: record.Refused, Detail: what, Try: try}})
+		}
+	}
 	p.Fields = legacy.Schema().Fields
 	target, err := stores.OpenTarget(ctx, m, legacy.Schema())
 	if err != nil {

@@ -20,6 +20,9 @@ func jobError(err error) error {
 	if errors.Is(err, replicate.ErrRunning) || errors.Is(err, replicate.ErrNotReady) || errors.Is(err, reconcile.ErrRunning) {
 		return notYet(err)
 	}
+	if errors.Is(err, record.ErrRecentColumn) {
+		return coded{err, exitUsage}
+	}
 	return err
 }
 

@@ -16,10 +16,10 @@ var _ record.RecentFinder = (*Legacy)(nil)
 func (l *Legacy) CheckRecent(ctx context.Context, column string) error {
 	c := l.shape.column(column)
 	if c == nil {
-		return l.shape.unknown("reconcile.recent.column", column)
+		return fmt.Errorf("%w: the table has no column %q; the columns are %s", record.ErrRecentColumn, column, l.shape.columnNames())
 	}
 	if k := c.format.kind; k != record.Timestamp && k != record.TimestampTZ {
-		return fmt.Errorf("reconcile.recent.column: %q is of type %s; want timestamp or timestamptz", column, c.declared)
+		return fmt.Errorf("%w: %q is of type %s; want timestamp or timestamptz", record.ErrRecentColumn, column, c.declared)
 	}
 	var indexed bool
 	err := l.pool.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_index i
@@ -29,8 +29,8 @@ func (l *Legacy) CheckRecent(ctx context.Context, column string) error {
 		return fmt.Errorf("look for an index on column %q of legacy table %s: %w", column, l.table(), err)
 	}
 	if !indexed {
-		return fmt.Errorf("reconcile.recent.column: %q has no index that begins with it, so each run would read the whole table; try: CREATE INDEX CONCURRENTLY ON %s (%s)",
-			column, l.shape.name.Sanitize(), quote(column))
+		return fmt.Errorf("%w: %q has no index that begins with it, so each run would read the whole table; try: CREATE INDEX CONCURRENTLY ON %s (%s)",
+			record.ErrRecentColumn, column, l.shape.name.Sanitize(), quote(column))
 	}
 	return nil
 }
