@@ -137,11 +137,43 @@ func (r *work) mend(ctx context.Context) error {
 	return nil
 }
 
+// unmended is said of what a stopped run had not repaired; one that goes on does.
+const unmended = "the run was stopped before it was repaired and read again"
+
+// takeUp goes on with what the run had found. Suspects of a repairing run are looked
+// at again, as long as any of them waits for its repair: so what had no room among the
+// kept findings, and was not repaired, is found and counted again.
+func (r *work) takeUp(was Resumed) {
+	repairs := r.run.Repair && was.Jobs > 0
+	if repairs || was.Jobs == 0 {
+		r.run.Differences, r.run.Classes = r.run.Repaired, map[Class]int64{}
+	}
+	r.findings = was.Findings
+	for i, f := range r.findings {
+		if repairs || was.Jobs == 0 {
+			r.run.Classes[f.Class]++
+			if !f.Repaired {
+				r.run.Differences++
+			}
+		}
+		r.kept[f.Class]++
+		if f.RawKey != "" {
+			r.strays[r.hash(f.RawKey)] = struct{}{}
+			continue
+		}
+		r.confirmed[r.hash(string(f.Key))] = struct{}{}
+		if repairs && (f.Repair == "" || f.Repair == unmended) {
+			f.Repair = ""
+			r.pending = append(r.pending, &held{Finding: f, kept: i})
+		}
+	}
+}
+
 // drop releases what is still held when the run ends.
 func (r *work) drop() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	why := "the run was stopped before it was repaired and read again"
+	why := unmended
 	if r.run.Refused != "" {
 		why = "not repaired: too much differs"
 	}

@@ -244,23 +244,7 @@ func (r *work) resume(ctx context.Context) (Resumed, error) {
 	}
 	r.run.Checked, r.run.Suspects, r.run.Scanned, r.run.Error = was.Checked, was.Suspects, 0, ""
 	r.run.Recent, r.run.RecentDifferent, r.run.RecentOnly, r.run.Refused = 0, 0, 0, ""
-	r.findings = was.Findings
-	again := r.run.Repair || was.Jobs == 0
-	if again {
-		r.run.Differences, r.run.Classes = 0, map[Class]int64{}
-	}
-	for _, f := range r.findings {
-		if again {
-			r.run.Differences++
-			r.run.Classes[f.Class]++
-		}
-		r.kept[f.Class]++
-		if f.RawKey != "" {
-			r.strays[r.hash(f.RawKey)] = struct{}{}
-		} else {
-			r.confirmed[r.hash(string(f.Key))] = struct{}{}
-		}
-	}
+	r.takeUp(was)
 	return was, nil
 }
 

@@ -1,0 +1,50 @@
+package reconcile_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/stranglerfig/migrator/internal/pairtest"
+	"github.com/stranglerfig/migrator/phases"
+	"github.com/stranglerfig/migrator/reconcile"
+)
+
+// A repair that was stopped in the middle is gone on with: each difference counts
+// once, whether it was repaired before, was kept, or had no room among the findings.
+func TestAStoppedRepairIsGoneOnWith(t *testing.T) {
+	t.Parallel()
+	p := pairtest.New(t, pairtest.Options{})
+	p.FillSimple(t, 1, 3000)
+	backfill(t, p)
+	rc, _ := reconciler(p)
+	ledger, _ := stateReconciles(t)
+	rc.Ledger, rc.Jobs = ledger, ledger
+	rc.MaxDifference, rc.RepairRate, rc.Findings = phases.Whole, 20, 60
+	damaged := damage(t, p, 20, 3000) // 150, of which not half are kept
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	rc.Report = func(r reconcile.Run) {
+		if r.Repaired >= 60 {
+			cancel()
+		}
+	}
+	first, _, err := rc.Run(ctx, repaired)
+	if !errors.Is(err, context.Canceled) || first.Repaired < 60 || first.Repaired >= damaged || first.Differences != damaged {
+		t.Fatalf("%v, %+v", err, first)
+	}
+	rc.Report, rc.RepairRate = nil, 0
+	last, found := run(t, rc, reconcile.RunOptions{Resume: first.ID})
+	if last.ID != first.ID || last.Repaired != damaged || last.Differences != damaged || last.Checked != 3000 {
+		t.Errorf("%+v", last)
+	}
+	for _, f := range found {
+		if !f.Repaired {
+			t.Errorf("%+v", f)
+		}
+	}
+	p.WantSame(t)
+	rc.Jobs = nil
+	wantClean(t, rc)
+}
