@@ -59,6 +59,12 @@ func Parse(name string, data []byte, getenv func(string) (string, bool)) (*Migra
 		w.URL = p.url(index("webhooks", i), w.URL, w.URLFile)
 		files = append(files, &w.SecretFile)
 	}
+	for i := range m.Runbook.Poolers {
+		files = append(files, &m.Runbook.Poolers[i].URLFile)
+	}
+	for i := range m.Runbook.Caches {
+		files = append(files, &m.Runbook.Caches[i].TokenFile)
+	}
 	for _, file := range files {
 		*file = p.absolute(*file)
 	}

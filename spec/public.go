@@ -18,7 +18,7 @@ func (m *Migration) Public() ([]byte, error) {
 	public := *m
 	public.Legacy.URL, public.Legacy.URLFile = "", ""
 	public.Target.URL, public.Target.URLFile = "", ""
-	public.Prometheus, public.Webhooks = Prometheus{}, nil
+	public.Prometheus, public.Webhooks, public.Runbook = Prometheus{}, nil, Runbook{}
 	return json.Marshal(public)
 }
 
@@ -27,7 +27,7 @@ func (m *Migration) Public() ([]byte, error) {
 // demanded before a step.
 //
 // Left out is what may be tuned beside a running migration: URLs (so a password
-// can be changed), prometheus, webhooks, phases' auto, fleet, backfill, and of reconcile all but pause and rereads; of
+// can be changed), prometheus, webhooks, runbook, phases' auto, fleet, backfill, and of reconcile all but pause and rereads; of
 // the rules show, the wording of ignore, and their order. The hazard in it: a URL
 // that points to another server leaves old evidence standing. Whoever changes more
 // of a URL than its password reconciles anew.

@@ -18,7 +18,7 @@ func Schema() ([]byte, error) {
 	r := &jsonschema.Reflector{
 		FieldNameTag: "yaml", RequiredFromJSONSchemaTags: true,
 		Anonymous: true, ExpandedStruct: true, DoNotReference: true,
-		Mapper: schemaOf,
+		Mapper: SchemaOf,
 	}
 	s := r.Reflect(&Migration{})
 	s.Title = "migrator: a migration's description"
@@ -37,7 +37,8 @@ func Schema() ([]byte, error) {
 
 const aVariable = `\$\{`
 
-func schemaOf(t reflect.Type) *jsonschema.Schema {
+// SchemaOf is the schema of a type that is a text of its own; nil for all others.
+func SchemaOf(t reflect.Type) *jsonschema.Schema {
 	switch t {
 	case reflect.TypeFor[phases.Duration]():
 		return &jsonschema.Schema{Type: "string", Pattern: `^([0-9]+d)?([0-9]+(\.[0-9]*)?(h|m|s|ms|us|µs|ns))*$|` + aVariable}

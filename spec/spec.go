@@ -27,6 +27,7 @@ type Migration struct {
 	Triggers   phases.TriggerSettings `yaml:"triggers" json:"triggers,omitzero" jsonschema_description:"What takes reads back to legacy by itself"`
 	Prometheus Prometheus             `yaml:"prometheus" json:"prometheus,omitzero" jsonschema_description:"The Prometheus that promql is asked of"`
 	Webhooks   []Webhook              `yaml:"webhooks" json:"webhooks,omitempty" jsonschema_description:"Who is told what happens"`
+	Runbook    Runbook                `yaml:"runbook" json:"runbook,omitzero" jsonschema_description:"What the rendered runbooks drain, empty, wait for and look at"`
 }
 
 // Settings are all that decides on the migration's moves.

@@ -26,6 +26,7 @@ func (v *validator) all() {
 	v.rules()
 	v.phases()
 	v.outside()
+	v.runbook()
 	v.writing()
 	v.jobs()
 	for _, one := range unjoined(v.m.Timing().Validate()) {

@@ -66,3 +66,15 @@ func approvals(ctx context.Context, q querier, st phases.Standing, now time.Time
 		return a, err
 	})
 }
+
+// Members are the roles of the state database that may log in and belong to the role,
+// superusers aside: they belong to every role.
+func (s *Store) Members(ctx context.Context, role string) ([]string, error) {
+	rows, err := s.pool.Query(ctx, `SELECT m.rolname FROM pg_roles r, pg_roles m
+		WHERE r.rolname = $1 AND m.rolcanlogin AND NOT m.rolsuper AND pg_has_role(m.oid, r.oid, 'MEMBER') ORDER BY 1`, role)
+	if err != nil {
+		return nil, explain(err)
+	}
+	names, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	return names, explain(err)
+}

@@ -1,11 +1,12 @@
-// Command genschema writes the JSON Schema of migrations' descriptions to the file
-// that is its argument.
+// Command genschema writes the JSON Schema of migrations' descriptions, or with
+// -runbook that of runbooks, to the file that is its last argument.
 package main
 
 import (
 	"fmt"
 	"os"
 
+	"github.com/stranglerfig/migrator/runbook"
 	"github.com/stranglerfig/migrator/spec"
 )
 
@@ -17,10 +18,14 @@ func main() {
 }
 
 func run(args []string) error {
+	schema := spec.Schema
+	if len(args) == 2 && args[0] == "-runbook" {
+		schema, args = runbook.Schema, args[1:]
+	}
 	if len(args) != 1 {
 		return fmt.Errorf("want one argument, the file to write")
 	}
-	text, err := spec.Schema()
+	text, err := schema()
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,266 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/stranglerfig/migrator/runbook"
+	"github.com/stranglerfig/migrator/state"
+)
+
+func newRunbook(c *cli) *cobra.Command {
+	cmd := group("runbook", "Documents that people read and programs that run",
+		newRunbookRender(c), newRunbookVerify(c), newRunbookRun(c), newRunbookResume(c), newRunbookApprove(c),
+		newRunbookList(c), newRunbookShow(c), newRunbookExport(c), newRunbookSchema(c))
+	cmd.Long = `A runbook is Markdown whose code blocks with an id are steps: see docs/runbooks.md.
+Each step's intent is recorded before it acts and its outcome after, so that a run
+which was killed goes on without repeating what must not be repeated.`
+	return cmd
+}
+
+// runbookView is a run with all that was recorded of it.
+type runbookView struct {
+	Run   state.RunbookRun `json:"run"`
+	Steps []runbook.Record `json:"steps"`
+}
+
+func viewRun(ctx context.Context, runs *state.Runbooks, id int64) (v runbookView, err error) {
+	if v.Run, err = runs.Run(ctx, id); err == nil {
+		v.Steps, err = runs.Records(ctx, id)
+	}
+	if v.Steps == nil {
+		v.Steps = []runbook.Record{}
+	}
+	return v, err
+}
+
+// runArgs are a run's number and what comes behind it.
+func runArgs(args []string, names ...string) (int64, []string, error) {
+	want := strings.Join(append([]string{"RUN"}, names...), " ")
+	if len(args) != 1+len(names) {
+		return 0, nil, usagef("want %s, but got %d arguments; try: migrator runbook list", want, len(args))
+	}
+	id, err := strconv.ParseInt(args[0], 10, 64)
+	if err != nil || id < 1 {
+		return 0, nil, usagef("%q is no number of a run; try: migrator runbook list", args[0])
+	}
+	return id, args[1:], nil
+}
+
+// withRuns runs f on the runs of the migration that the command is about.
+func (c *cli) withRuns(f func(ctx context.Context, runs *state.Runbooks, args []string) error) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error {
+		ctx := cmd.Context()
+		store, err := c.openState(ctx)
+		if err != nil {
+			return err
+		}
+		defer store.Close()
+		name, err := c.name(ctx, store, nil)
+		if err != nil {
+			return err
+		}
+		return f(ctx, store.Runbooks(name), args)
+	}
+}
+
+func newRunbookList(c *cli) *cobra.Command {
+	var limit int
+	cmd := &cobra.Command{
+		Use:   "list",
+		Short: "Runs of runbooks, newest first",
+		Args:  noArgs,
+		RunE: c.withRuns(func(ctx context.Context, runs *state.Runbooks, _ []string) error {
+			if limit < 1 {
+				return usagef("--limit %d: want a number above 0", limit)
+			}
+			list, err := runs.List(ctx, limit)
+			if err != nil {
+				return err
+			}
+			if list == nil {
+				list = []state.RunbookRun{}
+			}
+			return c.show(list, func() {
+				if len(list) == 0 {
+					c.printf("no runbook has been run; try: migrator runbook run rollback\n")
+					return
+				}
+				rows := [][]string{{"RUN", "RUNBOOK", "STATUS", "BEGAN", "TOOK", "BY"}}
+				for _, r := range list {
+					took := ""
+					if !r.Finished.IsZero() {
+						took = span(r.Finished.Sub(r.Began))
+					}
+					rows = append(rows, []string{fmt.Sprint(r.ID), r.Runbook, string(r.Status), r.Began.UTC().Format(time.RFC3339), took, r.Actor})
+				}
+				c.table(rows)
+			})
+		}),
+	}
+	cmd.Flags().IntVarP(&limit, "limit", "n", 20, "newest runs to show")
+	return cmd
+}
+
+func newRunbookShow(c *cli) *cobra.Command {
+	var output bool
+	cmd := &cobra.Command{
+		Use:   "show RUN",
+		Short: "What a run did, step by step, with what each wrote",
+		Args:  cobra.ArbitraryArgs,
+		RunE: c.withRuns(func(ctx context.Context, runs *state.Runbooks, args []string) error {
+			id, _, err := runArgs(args)
+			if err != nil {
+				return err
+			}
+			v, err := viewRun(ctx, runs, id)
+			if err != nil {
+				return err
+			}
+			return c.show(v, func() { c.printRun(v, output) })
+		}),
+	}
+	cmd.Flags().BoolVar(&output, "output-of-steps", true, "with what each step wrote")
+	return cmd
+}
+
+func (c *cli) printRun(v runbookView, output bool) {
+	r := v.Run
+	c.printf("run %d of %s (%s): %s\n", r.ID, r.Runbook, r.Title, c.paintStatus(string(r.Status)))
+	c.printf("  %s, by %s, began %s in epoch %d, configuration %s\n", r.Migration, r.Actor, r.Began.UTC().Format(time.RFC3339), r.Epoch, short12(r.ConfigHash))
+	for _, s := range v.Steps {
+		c.printf("%s  %-10s %-12s %s\n", s.Began.UTC().Format("15:04:05.000"), recordWord(s), s.Block, c.paintStatus(outcomeWord(s)))
+		for _, text := range []string{s.Detail.Reason, s.Detail.Error} {
+			if text != "" {
+				c.printf("                %s\n", text)
+			}
+		}
+		if output {
+			for line := range strings.Lines(s.Detail.Output) {
+				c.printf("                | %s\n", strings.TrimRight(line, "\n"))
+			}
+		}
+	}
+	if !r.Status.Ended() {
+		c.printf("It has not ended; try: migrator runbook resume %d\n", r.ID)
+	}
+}
+
+func short12(hash string) string { return hash[:min(12, len(hash))] }
+
+func recordWord(s runbook.Record) string {
+	if s.Attempt > 1 {
+		return fmt.Sprintf("%s (%d)", s.Kind, s.Attempt)
+	}
+	return string(s.Kind)
+}
+
+func outcomeWord(s runbook.Record) string {
+	switch {
+	case s.Outcome == "" && s.Kind == runbook.Approve:
+		return "waits for approval"
+	case s.Outcome == "":
+		return "no outcome"
+	case s.Kind == runbook.Approve && s.Outcome == runbook.Done:
+		return "approved by " + s.EndedBy
+	case s.Detail.Seconds > 0:
+		return fmt.Sprintf("%s after %s", s.Outcome, span(time.Duration(s.Detail.Seconds*float64(time.Second))))
+	}
+	return string(s.Outcome)
+}
+
+func (c *cli) paintStatus(word string) string {
+	switch first, _, _ := strings.Cut(word, " "); first {
+	case "done", "approved":
+		return c.paint(c.out, green, word)
+	case "failed":
+		return c.paint(c.out, red, word)
+	case "waiting", "compensated", "compensating", "unknown", "waits", "no":
+		return c.paint(c.out, yellow, word)
+	}
+	return word
+}
+
+func newRunbookApprove(c *cli) *cobra.Command {
+	var reject bool
+	var reason string
+	cmd := &cobra.Command{
+		Use:   "approve RUN STEP",
+		Short: "Give a waiting step your word, from any terminal",
+		Long: `Approves a step of a run that waits for a person, or rejects it, upon which the run
+takes back what it did. Who approves is the role that the state database knows you
+by, which must be a member of phases.approval.role, and of the step's own role.`,
+		Args: cobra.ArbitraryArgs,
+		RunE: c.withRuns(func(ctx context.Context, runs *state.Runbooks, args []string) error {
+			id, rest, err := runArgs(args, "STEP")
+			if err != nil {
+				return err
+			}
+			if reject && strings.TrimSpace(reason) == "" {
+				return usagef("a rejection needs a reason; try: --reason 'why not now'")
+			}
+			if err := waitsForApproval(ctx, runs, id, rest[0]); err != nil {
+				return err
+			}
+			outcome := runbook.Done
+			if reject {
+				outcome = runbook.Failed
+			}
+			r, err := runs.Word(ctx, id, rest[0], outcome, reason)
+			if err != nil {
+				return err
+			}
+			return c.show(r, func() {
+				word := "approves"
+				if reject {
+					word = "rejects"
+				}
+				c.printf("%s %s step %s of run %d\n", r.EndedBy, word, r.Step, id)
+			})
+		}),
+	}
+	cmd.Flags().BoolVar(&reject, "reject", false, "say no")
+	cmd.Flags().StringVar(&reason, "reason", "", "for the log")
+	return cmd
+}
+
+// waitsForApproval refuses a word about a step that nobody is asked about.
+func waitsForApproval(ctx context.Context, runs *state.Runbooks, id int64, step string) error {
+	v, err := viewRun(ctx, runs, id)
+	if err != nil {
+		return err
+	}
+	var open []string
+	for _, s := range v.Steps {
+		if s.Kind == runbook.Approve && s.Outcome == "" {
+			if s.Step == step {
+				return nil
+			}
+			open = append(open, s.Step)
+		}
+	}
+	if len(open) > 0 {
+		return usagef("step %s of run %d waits for no approval; %s does; try: migrator runbook approve %d %s", step, id, strings.Join(open, ", "), id, open[0])
+	}
+	return coded{fmt.Errorf("no step of run %d waits for an approval now; try: migrator runbook show %d", id, id), exitNotYet}
+}
+
+func newRunbookSchema(c *cli) *cobra.Command {
+	return &cobra.Command{
+		Use:   "schema",
+		Short: "The JSON Schema of runbooks' front matter and of steps' attributes",
+		Args:  noArgs,
+		RunE: func(*cobra.Command, []string) error {
+			text, err := runbook.Schema()
+			if err == nil {
+				_, err = c.out.Write(text)
+			}
+			return err
+		},
+	}
+}

@@ -1,0 +1,165 @@
+package runbook
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/miekg/dns"
+)
+
+// TTL is how long a name's answer may be remembered.
+type TTL struct {
+	Host          string
+	TTL           time.Duration
+	Addresses     []string
+	Authoritative bool // else it is what is left in a resolver's memory, and may be more for others
+}
+
+// LookupTTL asks a server, "" for the system's first, how long a name's addresses may
+// be remembered. Where that server only remembers them, those are asked that know.
+func LookupTTL(ctx context.Context, server, host string) (TTL, error) {
+	if server == "" {
+		c, err := dns.ClientConfigFromFile("/etc/resolv.conf")
+		if err != nil || len(c.Servers) == 0 {
+			return TTL{}, errorf("which DNS server is to be asked? /etc/resolv.conf names none; write server=host:53")
+		}
+		server = net.JoinHostPort(c.Servers[0], c.Port)
+	}
+	if _, _, err := net.SplitHostPort(server); err != nil {
+		server = net.JoinHostPort(server, "53")
+	}
+	ttl, err := addresses(ctx, server, host)
+	if err != nil || ttl.Authoritative {
+		return ttl, err
+	}
+	for _, ns := range nameservers(ctx, server, host) {
+		if known, err := addresses(ctx, net.JoinHostPort(ns, "53"), host); err == nil && known.Authoritative {
+			return known, nil
+		}
+	}
+	return ttl, nil
+}
+
+// addresses takes the least patient record on the way from the name to its addresses:
+// once that has been forgotten, the way is asked for anew.
+func addresses(ctx context.Context, server, host string) (TTL, error) {
+	found := TTL{Host: host}
+	var longest uint32
+	for _, kind := range []uint16{dns.TypeA, dns.TypeAAAA} {
+		answer, err := exchange(ctx, server, host, kind)
+		if err != nil {
+			return found, err
+		}
+		if answer.Rcode != dns.RcodeSuccess {
+			return found, errorf("%s: the DNS server %s answers %s", host, server, dns.RcodeToString[answer.Rcode])
+		}
+		shortest := ^uint32(0)
+		for _, rr := range answer.Answer {
+			shortest = min(shortest, rr.Header().Ttl)
+			switch rr := rr.(type) {
+			case *dns.A:
+				found.Addresses = append(found.Addresses, rr.A.String())
+			case *dns.AAAA:
+				found.Addresses = append(found.Addresses, rr.AAAA.String())
+			}
+		}
+		if len(answer.Answer) > 0 {
+			longest = max(longest, shortest)
+			found.Authoritative = answer.Authoritative
+		}
+	}
+	if len(found.Addresses) == 0 {
+		return found, errorf("%s has no address, the DNS server %s says", host, server)
+	}
+	found.TTL = time.Duration(longest) * time.Second
+	return found, nil
+}
+
+func exchange(ctx context.Context, server, host string, kind uint16) (*dns.Msg, error) {
+	question := new(dns.Msg)
+	question.SetQuestion(dns.Fqdn(host), kind)
+	question.SetEdns0(4096, false)
+	for _, network := range []string{"udp", "tcp"} {
+		client := dns.Client{Net: network, Timeout: 3 * time.Second}
+		answer, _, err := client.ExchangeContext(ctx, question, server)
+		if err != nil {
+			return nil, fmt.Errorf("%s: the DNS server %s: %w", host, server, err)
+		}
+		if !answer.Truncated {
+			return answer, nil
+		}
+	}
+	return nil, errorf("%s: the DNS server %s cuts its answers", host, server)
+}
+
+// nameservers are the addresses of those that know the name's zone.
+func nameservers(ctx context.Context, server, host string) []string {
+	for zone := dns.Fqdn(host); zone != "."; {
+		answer, err := exchange(ctx, server, zone, dns.TypeNS)
+		if err != nil {
+			return nil
+		}
+		var found []string
+		for _, rr := range answer.Answer {
+			if ns, ok := rr.(*dns.NS); ok {
+				if at, err := addresses(ctx, server, ns.Ns); err == nil {
+					found = append(found, at.Addresses...)
+				}
+			}
+		}
+		if len(found) > 0 {
+			return found
+		}
+		_, rest, ok := strings.Cut(zone, ".")
+		if !ok || rest == "" {
+			return nil
+		}
+		zone = rest
+	}
+	return nil
+}
+
+// dns checks that the names of a block may be remembered for no longer than its
+// limit; a .wait waits for as long as they may.
+func (t *Tools) dns(ctx context.Context, s *Step, line func(string)) (Detail, error) {
+	var d Detail
+	var longest time.Duration
+	var over []string
+	for _, host := range strings.Fields(s.Body) {
+		ttl, err := LookupTTL(ctx, s.Server, host)
+		if err != nil {
+			return d, err
+		}
+		text := ttl.String()
+		line(text)
+		d.Output += text + "\n"
+		longest = max(longest, ttl.TTL)
+		if limit := time.Duration(s.MaxTTL); limit > 0 && ttl.TTL > limit {
+			over = append(over, fmt.Sprintf("%s may be remembered for %s, longer than %s", host, ttl.TTL, s.MaxTTL))
+		}
+	}
+	if len(over) > 0 {
+		return d, &NotHeldError{strings.Join(over, "; ")}
+	}
+	if s.Kind == Wait {
+		line(fmt.Sprintf("waiting %s", longest))
+		if err := sleep(ctx, longest); err != nil {
+			return d, err
+		}
+	}
+	return d, nil
+}
+
+// String says it in a line.
+func (t TTL) String() string {
+	slices.Sort(t.Addresses)
+	text := fmt.Sprintf("%s is %s for %s", t.Host, strings.Join(t.Addresses, ", "), t.TTL)
+	if !t.Authoritative {
+		text += ", as a resolver remembers it; others may remember it for longer"
+	}
+	return text
+}

@@ -1,0 +1,127 @@
+package runbook_test
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/stranglerfig/migrator/internal/testenv"
+	"github.com/stranglerfig/migrator/runbook"
+	"github.com/stranglerfig/migrator/spec"
+	"github.com/stranglerfig/migrator/state"
+	"github.com/stranglerfig/migrator/stores/postgres"
+)
+
+func TestMain(m *testing.M) { testenv.Main(m) }
+
+const migration = "products"
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// front is put before the steps of tests.
+const front = "---\nname: test\ntitle: A test\n---\n\n# Test\n\n"
+
+func parse(t testing.TB, text string) *runbook.Runbook {
+	t.Helper()
+	r, err := runbook.Parse("test.md", []byte(front+text), map[string]string{"migration": migration})
+	must(t, err)
+	return r
+}
+
+// wrong parses what must be refused.
+func wrong(t testing.TB, text string) spec.Errors {
+	t.Helper()
+	_, err := runbook.Parse("test.md", []byte(text), map[string]string{"migration": migration, "odd": "a b; c"})
+	var all spec.Errors
+	if !errors.As(err, &all) {
+		t.Fatalf("%q is taken: %v", text, err)
+	}
+	return all
+}
+
+// bench is a state database with a migration, and a directory that steps write to.
+type bench struct {
+	t     *testing.T
+	url   string
+	store *state.Store
+	runs  *state.Runbooks
+	dir   string
+}
+
+func newBench(t *testing.T) *bench {
+	t.Helper()
+	b := &bench{t: t, url: testenv.PostgresURL(t), dir: t.TempDir()}
+	_, _, err := state.Migrate(t.Context(), b.url)
+	must(t, err)
+	b.store, err = state.Open(t.Context(), b.url)
+	must(t, err)
+	t.Cleanup(b.store.Close)
+	_, _, err = b.store.Apply(t.Context(), state.Applied{
+		Migration: migration, Environment: "test", Config: []byte(`{"name":"products"}`), ConfigHash: "h1", Schema: []byte(`{}`), Reversible: true,
+	})
+	must(t, err)
+	b.runs = b.store.Runbooks(migration)
+	return b
+}
+
+// begin records a run.
+func (b *bench) begin(r *runbook.Runbook) state.RunbookRun {
+	b.t.Helper()
+	run, err := b.runs.Begin(b.t.Context(), r, "")
+	must(b.t, err)
+	return run
+}
+
+func (b *bench) tools(r *runbook.Runbook, run state.RunbookRun) *runbook.Tools {
+	t := &runbook.Tools{
+		Book: r, Run: run.ID, Dir: b.dir, Env: []string{"PATH=/usr/local/bin:/usr/bin:/bin", "SECRET_URL=postgres://u:geheim@h/d"},
+		Redact: runbook.NewRedactor("postgres://u:geheim@h/d"), Mark: b.dir + "/mark-" + run.UID,
+		SQL: &postgres.Console{URL: func(string) (string, error) { return b.url, nil }},
+	}
+	b.t.Cleanup(func() { _ = t.Close() })
+	return t
+}
+
+// goOn runs what is left of a run, as a process would that takes it over.
+func (b *bench) goOn(r *runbook.Runbook, run state.RunbookRun, change func(*runbook.Runner)) error {
+	b.t.Helper()
+	log, err := b.runs.Take(b.t.Context(), run.ID)
+	must(b.t, err)
+	defer log.Release()
+	tools := b.tools(r, run)
+	defer func() { _ = tools.Close() }()
+	runner := &runbook.Runner{Book: r, Log: log, Do: tools}
+	if change != nil {
+		change(runner)
+	}
+	return runner.Run(b.t.Context())
+}
+
+// story is what was done, in its order: step, direction when back, outcome.
+func (b *bench) story(run state.RunbookRun) string {
+	b.t.Helper()
+	records, err := b.runs.Records(b.t.Context(), run.ID)
+	must(b.t, err)
+	var words []string
+	for _, r := range records {
+		outcome := string(r.Outcome)
+		if outcome == "" {
+			outcome = "?"
+		}
+		words = append(words, fmt.Sprintf("%s:%s", r.Block, outcome))
+	}
+	return strings.Join(words, " ")
+}
+
+func (b *bench) status(run state.RunbookRun) runbook.Status {
+	b.t.Helper()
+	now, err := b.runs.Run(b.t.Context(), run.ID)
+	must(b.t, err)
+	return now.Status
+}

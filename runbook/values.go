@@ -1,0 +1,28 @@
+package runbook
+
+import (
+	"strings"
+
+	"github.com/stranglerfig/migrator/spec"
+)
+
+// Values are what a runbook may write as ${name}: words of the migration's description.
+// URLs are not among them: steps name connections instead, and programs find URLs in
+// variables.
+func Values(m *spec.Migration) map[string]string {
+	v := map[string]string{
+		"migration":    m.Name,
+		"environment":  m.Environment,
+		"legacy.table": m.Legacy.Table,
+		"legacy.store": m.Legacy.Store,
+		"target.store": m.Target.Store,
+		"decider":      m.Phases.Approval.Role,
+	}
+	if m.Target.Table != "" {
+		v["target.table"] = m.Target.Table
+	}
+	if m.Target.KeyTemplate != "" {
+		v["target.key_prefix"], _, _ = strings.Cut(m.Target.KeyTemplate, "{")
+	}
+	return v
+}

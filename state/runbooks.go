@@ -1,0 +1,182 @@
+package state
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/stranglerfig/migrator/runbook"
+)
+
+// RunbookRun is one run of a runbook.
+type RunbookRun struct {
+	ID         int64          `json:"id"`
+	Migration  string         `json:"migration"`
+	Runbook    string         `json:"runbook"`
+	Title      string         `json:"title"`
+	Path       string         `json:"path,omitempty"` // of the file; "": it was rendered
+	SourceHash string         `json:"source_hash"`
+	Epoch      int64          `json:"epoch"` // in which it began
+	ConfigHash string         `json:"config_hash"`
+	Status     runbook.Status `json:"status"`
+	Actor      string         `json:"actor"`
+	Began      time.Time      `json:"began"`
+	Finished   time.Time      `json:"finished,omitzero"`
+	UID        string         `json:"-"` // names it on the machine that it runs on
+	Source     string         `json:"-"` // as it is run
+}
+
+// ErrRunbookTaken tells that another process runs it.
+var ErrRunbookTaken = errors.New("another process is at this run of the runbook")
+
+// Runbooks are the runs of runbooks of one migration.
+type Runbooks struct {
+	pool      *pgxpool.Pool
+	migration string
+}
+
+// Runbooks of the migration.
+func (s *Store) Runbooks(migration string) *Runbooks {
+	return &Runbooks{pool: s.pool, migration: migration}
+}
+
+// HashSource is what a runbook's text is known by.
+func HashSource(source string) string {
+	sum := sha256.Sum256([]byte(source))
+	return hex.EncodeToString(sum[:])
+}
+
+const runbookRunSQL = `SELECT id, migration, runbook, title, path, source_hash, epoch, config_hash, status, actor, began_at, finished_at, uid::text, source
+	FROM migrator.runbook_runs`
+
+func scanRunbookRun(row pgx.CollectableRow) (r RunbookRun, err error) {
+	var finished *time.Time
+	err = row.Scan(&r.ID, &r.Migration, &r.Runbook, &r.Title, &r.Path, &r.SourceHash, &r.Epoch, &r.ConfigHash, &r.Status, &r.Actor, &r.Began, &finished, &r.UID, &r.Source)
+	r.Finished = orZero(finished)
+	return r, err
+}
+
+// Begin records a run, in the migration's present epoch and configuration.
+func (r *Runbooks) Begin(ctx context.Context, b *runbook.Runbook, path string) (RunbookRun, error) {
+	rows, err := r.pool.Query(ctx, `WITH begun AS (
+			INSERT INTO migrator.runbook_runs (migration, runbook, title, path, source, source_hash, epoch, config_hash, status)
+			SELECT name, $2, $3, $4, $5, $6, epoch, config_hash, 'running' FROM migrator.migrations WHERE name = $1 RETURNING *)
+		SELECT id, migration, runbook, title, path, source_hash, epoch, config_hash, status, actor, began_at, finished_at, uid::text, source FROM begun`,
+		r.migration, b.Name, clean(b.Title), clean(path), clean(b.Source), HashSource(b.Source))
+	if err != nil {
+		return RunbookRun{}, explain(err)
+	}
+	run, err := pgx.CollectExactlyOneRow(rows, scanRunbookRun)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return run, unknown(ctx, r.pool, r.migration)
+	}
+	return run, explain(err)
+}
+
+// List returns up to limit runs, newest first.
+func (r *Runbooks) List(ctx context.Context, limit int) ([]RunbookRun, error) {
+	rows, err := r.pool.Query(ctx, runbookRunSQL+` WHERE migration = $1 ORDER BY id DESC LIMIT $2`, r.migration, limit)
+	if err != nil {
+		return nil, explain(err)
+	}
+	runs, err := pgx.CollectRows(rows, scanRunbookRun)
+	return runs, explain(err)
+}
+
+// Run is one run of this migration.
+func (r *Runbooks) Run(ctx context.Context, id int64) (RunbookRun, error) {
+	rows, err := r.pool.Query(ctx, runbookRunSQL+` WHERE migration = $1 AND id = $2`, r.migration, id)
+	if err != nil {
+		return RunbookRun{}, explain(err)
+	}
+	run, err := pgx.CollectExactlyOneRow(rows, scanRunbookRun)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return run, fmt.Errorf("%s has no run %d of a runbook; try: migrator runbook list", r.migration, id)
+	}
+	return run, explain(err)
+}
+
+// Unfinished is the newest run of a runbook that has not ended; nil if there is none.
+func (r *Runbooks) Unfinished(ctx context.Context, name string) (*RunbookRun, error) {
+	rows, err := r.pool.Query(ctx, runbookRunSQL+` WHERE migration = $1 AND runbook = $2
+		AND status IN ('running', 'waiting', 'compensating') ORDER BY id DESC LIMIT 1`, r.migration, name)
+	if err != nil {
+		return nil, explain(err)
+	}
+	runs, err := pgx.CollectRows(rows, scanRunbookRun)
+	if err != nil || len(runs) == 0 {
+		return nil, explain(err)
+	}
+	return &runs[0], nil
+}
+
+// Records are all attempts of a run, in the order of their intents.
+func (r *Runbooks) Records(ctx context.Context, id int64) ([]runbook.Record, error) {
+	return runbookRecords(ctx, r.pool, id)
+}
+
+func runbookRecords(ctx context.Context, q querier, id int64) ([]runbook.Record, error) {
+	rows, err := q.Query(ctx, `SELECT step, direction, attempt, kind, block, intent, intent_at, actor,
+			coalesce(outcome, ''), outcome_at, coalesce(ended_by, ''), coalesce(detail, '{}')
+		FROM migrator.runbook_steps WHERE run = $1 ORDER BY seq`, id)
+	if err != nil {
+		return nil, explain(err)
+	}
+	all, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (rec runbook.Record, err error) {
+		var intent, detail []byte
+		var ended *time.Time
+		if err := row.Scan(&rec.Step, &rec.Direction, &rec.Attempt, &rec.Kind, &rec.Block, &intent, &rec.Began, &rec.Actor,
+			&rec.Outcome, &ended, &rec.EndedBy, &detail); err != nil {
+			return rec, err
+		}
+		rec.Ended = orZero(ended)
+		var meant runbookIntent
+		err = errors.Join(json.Unmarshal(intent, &meant), json.Unmarshal(detail, &rec.Detail))
+		rec.Host, rec.Role, rec.TwoPeople = meant.Host, meant.Role, meant.TwoPeople
+		return rec, err
+	})
+	return all, explain(err)
+}
+
+type runbookIntent struct {
+	Host      string `json:"host,omitempty"`
+	Role      string `json:"role,omitempty"`
+	TwoPeople bool   `json:"two_people,omitempty"`
+}
+
+// Word is a person's about an attempt that has no outcome: an approval, or whether
+// something was done whose process ended without a word. An approval is taken from
+// members of the migration's deciding role alone: *PeopleError otherwise.
+func (r *Runbooks) Word(ctx context.Context, id int64, step string, outcome runbook.Outcome, reason string) (runbook.Record, error) {
+	detail, err := json.Marshal(runbook.Detail{Reason: clean(reason)})
+	if err != nil {
+		return runbook.Record{}, err
+	}
+	tag, err := r.pool.Exec(ctx, `UPDATE migrator.runbook_steps s SET outcome = $3, outcome_at = clock_timestamp(), detail = $4::jsonb
+		FROM migrator.runbook_runs r WHERE r.id = s.run AND r.migration = $5 AND s.run = $1 AND s.step = $2 AND s.outcome IS NULL`,
+		id, step, string(outcome), string(detail), r.migration)
+	if err != nil {
+		return runbook.Record{}, explain(err)
+	}
+	all, err := r.Records(ctx, id)
+	if err != nil {
+		return runbook.Record{}, err
+	}
+	for i := len(all) - 1; i >= 0; i-- {
+		if all[i].Step != step {
+			continue
+		}
+		if tag.RowsAffected() == 0 {
+			return all[i], fmt.Errorf("step %s of run %d has its outcome already: %s, by %s; try: migrator runbook show %d", step, id, all[i].Outcome, all[i].EndedBy, id)
+		}
+		return all[i], nil
+	}
+	return runbook.Record{}, fmt.Errorf("step %s of run %d has not begun; try: migrator runbook show %d", step, id, id)
+}
