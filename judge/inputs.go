@@ -32,15 +32,16 @@ type inputs struct {
 	Least  int64       `json:"min_samples,omitempty"`
 	Failed *failure    `json:"failed,omitempty"` // of a gate, on this evidence, not cleared yet
 
-	Consistency *consistency `json:"consistency,omitempty"`
-	Failures    *failures    `json:"failures,omitempty"`
-	Added       *added       `json:"added_latency,omitempty"`
-	Drill       *drill       `json:"drill,omitempty"`
-	Mismatches  *excess      `json:"mismatches,omitempty"`
-	Errors      *errorRates  `json:"errors,omitempty"`
-	Latency     *latency     `json:"latency,omitempty"`
-	Lost        *lost        `json:"lost_writes,omitempty"`
-	Answer      *answer      `json:"answer,omitempty"`
+	Consistency *consistency  `json:"consistency,omitempty"`
+	Failures    *failures     `json:"failures,omitempty"`
+	Added       *added        `json:"added_latency,omitempty"`
+	Drill       *drill        `json:"drill,omitempty"`
+	Runbook     *verification `json:"runbook,omitempty"`
+	Mismatches  *excess       `json:"mismatches,omitempty"`
+	Errors      *errorRates   `json:"errors,omitempty"`
+	Latency     *latency      `json:"latency,omitempty"`
+	Lost        *lost         `json:"lost_writes,omitempty"`
+	Answer      *answer       `json:"answer,omitempty"`
 }
 
 // failure is a failed look.
@@ -59,6 +60,8 @@ func (in inputs) method() method {
 		return in.Added
 	case in.Drill != nil:
 		return in.Drill
+	case in.Runbook != nil:
+		return in.Runbook
 	case in.Mismatches != nil:
 		return in.Mismatches
 	case in.Errors != nil:

@@ -59,6 +59,8 @@ func (l Look) Gate(m phases.Measured) phases.Evaluation {
 		in.Added = addedOf(ofEpoch(l.timed(), e.Standing), g.AddedLatency.P95)
 	case phases.GateDrill:
 		in.Drill = drillOf(e, g.Drill.Within)
+	case phases.GateRunbook:
+		in.Runbook = verificationOf(e, g.Runbook.Within)
 	default:
 		at := slices.IndexFunc(g.Custom, func(c phases.CustomGate) bool { return c.Name == m.Name })
 		var q phases.Question

@@ -36,6 +36,9 @@ func (g GateSettings) Before(from, to Phase) []Measured {
 		if g.Drill.Within > 0 || g.Drill.Off != "" {
 			add(GateDrill, g.Drill.Watch)
 		}
+		if g.Runbook.Within > 0 || g.Runbook.Off != "" {
+			add(GateRunbook, g.Runbook.Watch)
+		}
 	}
 	for _, c := range g.Custom {
 		if slices.Contains(c.Before, to) {

@@ -19,6 +19,7 @@ type GateSettings struct {
 	TargetReads  FailureGate      `yaml:"target_reads" json:"target_reads,omitzero" jsonschema_description:"The target answers the reads that are routed to it"`
 	AddedLatency AddedLatencyGate `yaml:"added_latency" json:"added_latency,omitzero" jsonschema_description:"What a write waits for beside legacy"`
 	Drill        DrillGate        `yaml:"drill" json:"drill,omitzero" jsonschema_description:"A rollback has been rehearsed"`
+	Runbook      RunbookGate      `yaml:"runbook" json:"runbook,omitzero" jsonschema_description:"The rollback runbook has been verified"`
 	Custom       []CustomGate     `yaml:"custom" json:"custom,omitempty" jsonschema_description:"Gates of your own"`
 }
 
@@ -52,6 +53,12 @@ type DrillGate struct {
 	Within Duration `yaml:"within" json:"within,omitempty" jsonschema_description:"How long ago a drill may have passed; 0: none is asked for"`
 	// PublicKey is Ed25519's, in base64 or PEM.
 	PublicKey string `yaml:"public_key" json:"public_key,omitempty" jsonschema_description:"The key, in base64 or PEM, that signs drills which are made elsewhere and imported"`
+	Watch
+}
+
+// RunbookGate wants a rollback runbook that was verified under the present configuration.
+type RunbookGate struct {
+	Within Duration `yaml:"within" json:"within,omitempty" jsonschema_description:"How long ago migrator runbook verify may have passed; 0: it is not asked for"`
 	Watch
 }
 
@@ -135,6 +142,7 @@ const (
 	GateTargetReads    = "target-reads"
 	GateAddedLatency   = "added-latency"
 	GateDrill          = "drill"
+	GateRunbook        = "runbook"
 	TriggerMismatches  = "mismatches"
 	TriggerErrors      = "errors"
 	TriggerLatency     = "latency"
@@ -155,6 +163,7 @@ func DefaultGates() GateSettings {
 		TargetReads:  FailureGate{Limit: 5000, Calm: calm, Watch: with(500)},
 		AddedLatency: AddedLatencyGate{P95: Duration(10 * time.Millisecond), Watch: with(100)},
 		Drill:        DrillGate{Watch: every},
+		Runbook:      RunbookGate{Watch: every},
 	}
 }
 

@@ -64,12 +64,16 @@ func (g GateSettings) Validate() error {
 	if g.AddedLatency.P95 <= 0 {
 		r.add("gates.added_latency.p95: must be above 0, such as 10ms")
 	}
+	r.watch("gates.runbook", "", g.Runbook.Watch)
+	if g.Runbook.Within < 0 {
+		r.add("gates.runbook.within: must not be negative")
+	}
 	r.watch("gates.drill", "", g.Drill.Watch)
 	if g.Drill.Within < 0 {
 		r.add("gates.drill.within: must not be negative")
 	}
 	names := []string{
-		GateConsistency, GateShadowWrites, GateTargetReads, GateAddedLatency, GateDrill, GateAcknowledged, "state-whole", "fleet-settled", "routes-compatible",
+		GateConsistency, GateShadowWrites, GateTargetReads, GateAddedLatency, GateDrill, GateRunbook, GateAcknowledged, "state-whole", "fleet-settled", "routes-compatible",
 		"backfill-done", "journal-empty", "no-lost-queue", "not-paused", "soak-time", "reconcile-clean", "approved",
 	}
 	for i, one := range g.Custom {

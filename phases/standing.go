@@ -81,6 +81,15 @@ type DrillEvidence struct {
 	Passed     time.Time `json:"passed"`
 }
 
+// RunbookEvidence is the newest verification of the rollback runbook.
+type RunbookEvidence struct {
+	Runbook    string    `json:"runbook"`
+	SourceHash string    `json:"source_hash"` // of its text
+	ConfigHash string    `json:"config_hash"`
+	Passed     bool      `json:"passed"`
+	At         time.Time `json:"at"`
+}
+
 // Approval is a person's word for one step.
 type Approval struct {
 	Actor      string    `json:"actor"`
@@ -109,6 +118,7 @@ type Evidence struct {
 	FailedReconcile *ReconcileEvidence `json:"failed_reconcile,omitempty"`
 	Approvals       []Approval         `json:"approvals,omitempty"` // not yet expired
 	Drill           *DrillEvidence     `json:"drill,omitempty"`
+	Runbook         *RunbookEvidence   `json:"runbook,omitempty"` // the newest verification, passed or not
 	// Evaluations are the newest of each measured gate, of whatever epoch.
 	Evaluations []Evaluation `json:"evaluations,omitempty"`
 	Latch       *Latch       `json:"latch,omitempty"` // an automatic rollback that nobody has acknowledged

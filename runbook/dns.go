@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+
+	"github.com/stranglerfig/migrator/phases"
 )
 
 // TTL is how long a name's answer may be remembered.
@@ -138,8 +140,8 @@ func (t *Tools) dns(ctx context.Context, s *Step, line func(string)) (Detail, er
 		line(text)
 		d.Output += text + "\n"
 		longest = max(longest, ttl.TTL)
-		if limit := time.Duration(s.MaxTTL); limit > 0 && ttl.TTL > limit {
-			over = append(over, fmt.Sprintf("%s may be remembered for %s, longer than %s", host, ttl.TTL, s.MaxTTL))
+		if limit := time.Duration(s.MaxTTL); limit > 0 && ttl.TTL > limit && s.Kind != Wait {
+			over = append(over, fmt.Sprintf("%s may be remembered for %s, longer than %s", host, phases.Duration(ttl.TTL), s.MaxTTL))
 		}
 	}
 	if len(over) > 0 {
@@ -157,7 +159,7 @@ func (t *Tools) dns(ctx context.Context, s *Step, line func(string)) (Detail, er
 // String says it in a line.
 func (t TTL) String() string {
 	slices.Sort(t.Addresses)
-	text := fmt.Sprintf("%s is %s for %s", t.Host, strings.Join(t.Addresses, ", "), t.TTL)
+	text := fmt.Sprintf("%s is %s for %s", t.Host, strings.Join(t.Addresses, ", "), phases.Duration(t.TTL))
 	if !t.Authoritative {
 		text += ", as a resolver remembers it; others may remember it for longer"
 	}

@@ -1,8 +1,10 @@
 package runbook_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"net/url"
 	"strings"
 	"testing"
 
@@ -124,4 +126,39 @@ func (b *bench) status(run state.RunbookRun) runbook.Status {
 	now, err := b.runs.Run(b.t.Context(), run.ID)
 	must(b.t, err)
 	return now.Status
+}
+
+// role is a login role of this test's own.
+func (b *bench) role() string { return "weak_" + b.store.Pool().Config().ConnConfig.Database }
+
+func (b *bench) dropRole() {
+	_, err := b.store.Pool().Exec(context.WithoutCancel(b.t.Context()), `DROP OWNED BY `+b.role()+`; DROP ROLE `+b.role())
+	if err != nil {
+		b.t.Error(err)
+	}
+}
+
+// prober reaches the state database as its owner, and as the weak role.
+func (b *bench) prober() prober {
+	u, err := url.Parse(b.url)
+	must(b.t, err)
+	u.User = url.UserPassword(b.role(), "pw")
+	return prober{&postgres.Console{URL: func(connection string) (string, error) {
+		if connection == "weak" {
+			return u.String(), nil
+		}
+		return b.url, nil
+	}}, b.store}
+}
+
+type prober struct {
+	*postgres.Console
+	*state.Store
+}
+
+func (prober) Command(words []string) error {
+	if words[len(words)-1] == "frobnicate" {
+		return errors.New("there is no such command")
+	}
+	return nil
 }

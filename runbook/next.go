@@ -105,7 +105,7 @@ func (r *Runbook) Next(log []Record) Next {
 	end := RunFailed
 	for _, s := range slices.Backward(r.Steps[:failed+1]) {
 		block := r.back(s)
-		if block == nil {
+		if block == nil || skipped(s, log) {
 			continue
 		}
 		end = Compensated
@@ -118,6 +118,16 @@ func (r *Runbook) Next(log []Record) Next {
 		}
 	}
 	return Next{End: end, Step: r.Steps[failed], Block: r.Steps[failed], Direction: Forward}
+}
+
+// skipped tells that the step itself did nothing.
+func skipped(s *Step, log []Record) bool {
+	for _, one := range log {
+		if one.Step == s.ID && one.Direction == Forward && one.Outcome != Skipped {
+			return false
+		}
+	}
+	return true
 }
 
 type stand int

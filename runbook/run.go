@@ -197,6 +197,9 @@ func (r *Runner) step(ctx context.Context, n Next, log []Record) error {
 	switch {
 	case n.Block.Kind == Approve:
 		return r.approval(ctx, n, record)
+	case n.Block.Unless != "" && r.holds(ctx, n.Block.Unless):
+		record.Outcome, record.Detail.Reason = Skipped, n.Block.Unless+" holds already"
+		return r.end(ctx, n, record)
 	case n.Block.Kind == Wait && n.Block.For > 0:
 		err = r.pass(ctx, n.Block, first(log, record))
 	case n.Block.Kind == Wait:
@@ -221,6 +224,15 @@ func (r *Runner) step(ctx context.Context, n Next, log []Record) error {
 		record.Outcome, record.Detail.Error = Failed, r.clean(err)
 	}
 	return r.end(ctx, n, record)
+}
+
+// holds looks once.
+func (r *Runner) holds(ctx context.Context, id string) bool {
+	block := r.Book.named[id]
+	within, cancel := context.WithTimeout(ctx, time.Duration(block.Timeout))
+	defer cancel()
+	_, err := r.Do.Do(within, block, func(string) {})
+	return err == nil
 }
 
 // cleaner is a Doer that knows what must not be told.

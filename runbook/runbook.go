@@ -86,6 +86,7 @@ type Attributes struct {
 	Pause        phases.Duration `yaml:"pause" json:"pause,omitempty" jsonschema_description:"Time between two attempts, or between two looks of a wait (default 2s)"`
 	Idempotent   bool            `yaml:"idempotent" json:"idempotent,omitempty" jsonschema_description:"Doing it twice is as good as once: after a crash it is simply run again"`
 	Verify       string          `yaml:"verify" json:"verify,omitempty" jsonschema_description:"The id of a verify block that tells whether the action was done: looked at after it, and after a crash"`
+	Unless       string          `yaml:"unless" json:"unless,omitempty" jsonschema_description:"The id of a verify block: if it holds beforehand, the action is skipped"`
 	Undo         string          `yaml:"undo" json:"undo,omitempty" jsonschema_description:"The id of an undo block, or none where nothing has to be undone"`
 	Irreversible bool            `yaml:"irreversible" json:"irreversible,omitempty" jsonschema_description:"The action can't be undone; it has a correction and a warning then"`
 	Correct      string          `yaml:"correct" json:"correct,omitempty" jsonschema_description:"The id of a correct block, for what can't be undone"`
@@ -98,7 +99,7 @@ type Attributes struct {
 	TokenEnv     string          `yaml:"token_env" json:"token_env,omitempty" jsonschema_description:"http: the environment variable with a bearer token"`
 	TokenFile    string          `yaml:"token_file" json:"token_file,omitempty" jsonschema_description:"http: the file with a bearer token, relative to the runbook"`
 	For          phases.Duration `yaml:"for" json:"for,omitempty" jsonschema_description:"wait: a fixed time, from the step's beginning"`
-	MaxTTL       phases.Duration `yaml:"max_ttl" json:"max_ttl,omitempty" jsonschema_description:"dns: the longest time to live that a name may have"`
+	MaxTTL       phases.Duration `yaml:"max_ttl" json:"max_ttl,omitempty" jsonschema_description:"dns: the longest time to live that a name may have; of a wait, when the runbook is verified"`
 	Server       string          `yaml:"server" json:"server,omitempty" jsonschema_description:"dns: host:port of the server that is asked (default the system's first)"`
 	Role         string          `yaml:"role" json:"role,omitempty" jsonschema_description:"approve: a PostgreSQL role of the state database that the person must be a member of, besides the migration's own"`
 	TwoPeople    bool            `yaml:"two_people" json:"two_people,omitempty" jsonschema_description:"approve: it must be another person than who began the run"`

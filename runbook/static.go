@@ -39,7 +39,7 @@ func (p *parser) check() {
 		for _, call := range []struct {
 			as, id string
 			kind   Kind
-		}{{"undo", s.Undo, Undo}, {"correct", s.Correct, Correct}, {"verify", s.Verify, Verify}} {
+		}{{"undo", s.Undo, Undo}, {"unless", s.Unless, Verify}, {"correct", s.Correct, Correct}, {"verify", s.Verify, Verify}} {
 			if call.id == "" || call.as == "undo" && call.id == None {
 				continue
 			}
@@ -80,6 +80,7 @@ func (p *parser) attributes(s *Step) {
 	only(s.Retries > 0, "retries", repeats && s.Kind != Wait, "what is tried, not for a .wait, which looks again by itself, nor an .approve")
 	only(s.Idempotent, "idempotent", s.Kind.changes(), "an .action, .undo or .correct; the others change nothing")
 	only(s.Verify != "", "verify", s.Kind.changes(), "an .action, .undo or .correct")
+	only(s.Unless != "", "unless", s.Kind.changes(), "an .action, .undo or .correct")
 	only(s.Undo != "", "undo", s.Kind == Action, "an .action")
 	only(s.Irreversible, "irreversible", s.Kind == Action, "an .action")
 	only(s.Correct != "", "correct", s.Irreversible, "an .action with irreversible=true")
@@ -88,7 +89,7 @@ func (p *parser) attributes(s *Step) {
 	only(s.Above != nil || s.Below != nil, "above or below", s.Language == "promql", "promql")
 	only(s.Status != 0 || s.TokenEnv != "" || s.TokenFile != "", "status, token_env or token_file", s.Language == "http", "http")
 	only(s.For != 0, "for", s.Kind == Wait && s.Language == "text", "a .wait in text")
-	only(s.MaxTTL != 0, "max_ttl", s.Language == "dns" && s.Kind != Wait, "a .check or .verify in dns")
+	only(s.MaxTTL != 0, "max_ttl", s.Language == "dns", "dns")
 	only(s.Server != "", "server", s.Language == "dns", "dns")
 	only(s.Role != "" || s.TwoPeople, "role or two_people", s.Kind == Approve, "an .approve")
 	if s.Kind == Action {

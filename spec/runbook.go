@@ -56,7 +56,7 @@ type Repointing struct {
 
 // DNS is names whose answers are remembered.
 type DNS struct {
-	Hosts  []string        `yaml:"hosts" json:"hosts,omitempty" jsonschema_description:"Names whose time to live is looked up, and waited for once a command has changed them"`
+	Hosts  []string        `yaml:"hosts" json:"hosts,omitempty" jsonschema_description:"Names whose time to live is looked up, and waited for when connections have changed"`
 	Server string          `yaml:"server" json:"server,omitempty" jsonschema_description:"host:port of the DNS server that is asked (default the system's)"`
 	MaxTTL phases.Duration `yaml:"max_ttl" json:"max_ttl,omitempty" jsonschema_description:"The longest time to live that a runbook is verified with (default 1m)"`
 }

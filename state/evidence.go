@@ -46,6 +46,9 @@ func gather(ctx context.Context, q querier, migration string) (e phases.Evidence
 	if e.Actor, e.Decides, err = decides(ctx, q, migration); err != nil {
 		return e, err
 	}
+	if e.Runbook, err = newestVerification(ctx, q, migration); err != nil {
+		return e, err
+	}
 	if e.Latch, err = latched(ctx, q, migration); err != nil {
 		return e, err
 	}

@@ -1,0 +1,46 @@
+package judge
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/stranglerfig/migrator/phases"
+)
+
+// verification is the gate on how long ago the rollback runbook was verified.
+type verification struct {
+	Now     time.Time `json:"now"`
+	At      time.Time `json:"at,omitzero"` // zero: none under this configuration
+	Passed  bool      `json:"passed"`
+	Source  string    `json:"source_hash,omitempty"`
+	Seconds float64   `json:"within"`
+}
+
+func verificationOf(e phases.Evidence, within phases.Duration) *verification {
+	v := &verification{Now: e.Now, Seconds: time.Duration(within).Seconds()}
+	if one := e.Runbook; one != nil && one.ConfigHash == e.Standing.ConfigHash {
+		v.At, v.Passed, v.Source = one.At, one.Passed, one.SourceHash
+	}
+	return v
+}
+
+const verifyTry = "migrator runbook verify rollback"
+
+func (v *verification) find() finding {
+	f := finding{Limit: v.Seconds, Try: verifyTry}
+	if v.At.IsZero() {
+		f.Verdict, f.Detail = phases.NoData, "the rollback runbook has not been verified on this configuration"
+		return f
+	}
+	age := v.Now.Sub(v.At).Seconds()
+	f.Samples, f.Value, f.Bound = 1, age, age
+	switch {
+	case !v.Passed:
+		f.Verdict, f.Detail = phases.Fail, fmt.Sprintf("the rollback runbook was found wanting %s", at(v.At))
+	case age > v.Seconds:
+		f.Verdict, f.Detail = phases.Fail, fmt.Sprintf("the rollback runbook was verified %s: longer ago than %s", at(v.At), short(seconds(v.Seconds)))
+	default:
+		f.Verdict, f.Detail, f.Try = phases.Pass, fmt.Sprintf("the rollback runbook was verified %s", at(v.At)), ""
+	}
+	return f
+}
