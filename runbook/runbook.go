@@ -84,7 +84,7 @@ type Attributes struct {
 	Timeout      phases.Duration `yaml:"timeout" json:"timeout,omitempty" jsonschema_description:"How long one attempt may take (default: an action 2m, a wait 10m, an approval 1h, else 30s)"`
 	Retries      int             `yaml:"retries" json:"retries,omitempty" jsonschema_description:"How many more attempts are made after one that failed"`
 	Pause        phases.Duration `yaml:"pause" json:"pause,omitempty" jsonschema_description:"Time between two attempts, or between two looks of a wait (default 2s)"`
-	Idempotent   bool            `yaml:"idempotent" json:"idempotent,omitempty" jsonschema_description:"Doing it twice is as good as once: after a crash it is simply run again"`
+	Idempotent   bool            `yaml:"idempotent" json:"idempotent,omitempty" jsonschema_description:"Doing it twice is as good as once: after a crash it is run again"`
 	Verify       string          `yaml:"verify" json:"verify,omitempty" jsonschema_description:"The id of a verify block that tells whether the action was done: looked at after it, and after a crash"`
 	Unless       string          `yaml:"unless" json:"unless,omitempty" jsonschema_description:"The id of a verify block: if it holds beforehand, the action is skipped"`
 	Undo         string          `yaml:"undo" json:"undo,omitempty" jsonschema_description:"The id of an undo block, or none where nothing has to be undone"`

@@ -69,12 +69,11 @@ func TestShellWords(t *testing.T) {
 // order of each document, on real stores.
 func TestDocumentedCommandsWork(t *testing.T) {
 	t.Parallel()
-	prepare := map[string]func(*reader){
-		"operating.md": func(r *reader) { // in mid-cutover
-			r.env = append(r.env, "MIGRATOR_FILE=products.yaml")
-			r.o.does("init", "apply", "phase advance", "backfill run", "phase advance", "reconcile run --full", "phase advance")
-		},
+	cutover := func(r *reader) { // half way
+		r.env = append(r.env, "MIGRATOR_FILE=products.yaml")
+		r.o.does("init", "apply", "phase advance", "backfill run", "phase advance", "reconcile run --full", "phase advance")
 	}
+	prepare := map[string]func(*reader){"operating.md": cutover, "runbooks.md": cutover}
 	prepare["reconcile.md"] = func(r *reader) {
 		r.env = append(r.env, "MIGRATOR_FILE=products.yaml")
 		r.o.does("init", "apply", "phase advance", "backfill run")

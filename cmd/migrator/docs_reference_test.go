@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -24,16 +25,20 @@ func exitCodes() map[string]map[int]string {
 	const refused = "a check refuses the migration"
 	const unsettled = "the fleet has not acknowledged a move within `--settle`; the moves printed are made"
 	return map[string]map[int]string{
-		"migrator plan":           {exitUsage: refused},
-		"migrator apply":          {exitUsage: refused},
-		"migrator doctor":         {exitUsage: refused},
-		"migrator demo":           {exitError: "an acknowledged write was lost, or a read was stale"},
-		"migrator phase advance":  {exitNotYet: "a gate holds, or the fleet has not acknowledged the step within `--settle`"},
-		"migrator gate list":      {exitNotYet: "a gate before the next step holds"},
-		"migrator phase rollback": {exitNotYet: unsettled},
-		"migrator rollback":       {exitNotYet: unsettled},
-		"migrator backfill run":   {exitNotYet: "the migration is not ready for it, or another backfill is running"},
-		"migrator reconcile run":  {exitNotYet: "the stores differ (also where all was repaired), or another run is under way"},
+		"migrator plan":            {exitUsage: refused},
+		"migrator apply":           {exitUsage: refused},
+		"migrator doctor":          {exitUsage: refused},
+		"migrator demo":            {exitError: "an acknowledged write was lost, or a read was stale"},
+		"migrator phase advance":   {exitNotYet: "a gate holds, or the fleet has not acknowledged the step within `--settle`"},
+		"migrator gate list":       {exitNotYet: "a gate before the next step holds"},
+		"migrator phase rollback":  {exitNotYet: unsettled},
+		"migrator rollback":        {exitNotYet: unsettled},
+		"migrator backfill run":    {exitNotYet: "the migration is not ready for it, or another backfill is running"},
+		"migrator runbook approve": {exitNotYet: "no step of the run waits for an approval"},
+		"migrator runbook resume":  {exitNotYet: "the run waits for a person, or another process is at it"},
+		"migrator runbook run":     {exitNotYet: "the run waits for a person, or one of this runbook has not ended"},
+		"migrator runbook verify":  {exitNotYet: "something is wanting"},
+		"migrator reconcile run":   {exitNotYet: "the stores differ (also where all was repaired), or another run is under way"},
 	}
 }
 
@@ -142,6 +147,9 @@ func metricsReference(all []metrics.Info) string {
 	return b.String()
 }
 
+// listLink is a link to a list's own section, which bears the name of what it is part of.
+var listLink = regexp.MustCompile(`list, see \[([a-z_]+)\]\(#[a-z_]+\)`)
+
 // keyReference describes the description's keys, by its Go types, as the JSON Schema
 // does.
 func keyReference() string {
@@ -170,7 +178,7 @@ func keyReference() string {
 		}
 		var rows strings.Builder
 		keyTable(&rows, func() { keyRows(&rows, "", section) })
-		b.WriteString(strings.ReplaceAll(rows.String(), "see [custom](#custom)", "see ["+name+".custom](#"+name+"custom)"))
+		b.WriteString(listLink.ReplaceAllString(rows.String(), "list, see ["+name+".$1](#"+name+"$1)"))
 		for _, f := range spec.Fields(section.Type()) {
 			if f.Type.Kind() == reflect.Slice && f.Type.Elem().Kind() == reflect.Struct {
 				fmt.Fprintf(&b, "\n### %s.%s\n\n%s. A list; each entry has:\n\n", name, yamlKey(f), f.Tag.Get("jsonschema_description"))

@@ -250,6 +250,9 @@ func fieldsOf(t reflect.Type, names map[reflect.Type]string) []contractField {
 			continue
 		}
 		name, rest, _ := strings.Cut(sf.Tag.Get("json"), ",")
+		if name == "-" {
+			continue
+		}
 		f := contractField{name: name, optional: rest != ""}
 		ft := sf.Type
 		if ft.Kind() == reflect.Pointer {

@@ -20,6 +20,7 @@ import (
 	"github.com/stranglerfig/migrator/reconcile"
 	"github.com/stranglerfig/migrator/record"
 	"github.com/stranglerfig/migrator/replicate"
+	"github.com/stranglerfig/migrator/runbook"
 	"github.com/stranglerfig/migrator/state"
 )
 
@@ -54,7 +55,10 @@ func contractTypes() map[reflect.Type]string {
 		reflect.TypeFor[reconcile.Side](): "side", reflect.TypeFor[reconcile.ExplainedField](): "explained field",
 		reflect.TypeFor[record.Difference](): "field difference", reflect.TypeFor[reconcile.JournalledKey](): "journalled key",
 		reflect.TypeFor[reconcile.PastFinding](): "past finding", reflect.TypeFor[reconcile.Coverage](): "coverage",
-		reflect.TypeFor[listedRun](): "listed run",
+		reflect.TypeFor[listedRun]():      "listed run",
+		reflect.TypeFor[runbook.Detail](): "runbook detail", reflect.TypeFor[phases.RunbookEvidence](): "runbook evidence",
+		reflect.TypeFor[state.RunbookRun](): "runbook run", reflect.TypeFor[runbook.Record](): "runbook step",
+		reflect.TypeFor[runbookVerdict](): "runbook verdict", reflect.TypeFor[runbookView](): "runbook view",
 	}
 }
 
@@ -107,7 +111,10 @@ func TestJSONWords(t *testing.T) {
 		"class": append(words(phases.LosslessNow, phases.LosslessAfter, phases.Impossible),
 			words(reconcile.Missing, reconcile.Extra, reconcile.Stale, reconcile.Ahead, reconcile.FieldDiff, reconcile.Encoding, reconcile.Expiry, reconcile.Type, reconcile.ForeignClass)...),
 		"result": words(record.Good, record.Warned, record.Refused),
-		"status": words(reconcile.Running, reconcile.Paused, reconcile.Done, reconcile.Stopped, reconcile.Cancelled),
+		"status": append(words(reconcile.Running, reconcile.Paused, reconcile.Done, reconcile.Stopped, reconcile.Cancelled),
+			words(runbook.Running, runbook.Waiting, runbook.RunDone, runbook.RunFailed, runbook.Compensating, runbook.Compensated)...),
+		"outcome":   words(runbook.Done, runbook.Failed, runbook.Skipped, runbook.Unknown),
+		"direction": words(runbook.Forward, runbook.Compensate),
 		"kind": words(record.Bool, record.Int, record.Decimal, record.Float, record.Float32, record.Text, record.Bytes, record.Date,
 			record.TimeOfDay, record.Timestamp, record.TimestampTZ, record.Interval, record.UUID, record.JSON, record.Array, record.Other),
 	} {
@@ -293,6 +300,7 @@ func (a *audit) scenario() {
 	a.expect(exitDone, "phase", "approve", "--reason", "looks good")
 	a.expect(exitDone, "phase", "status")
 	a.expect(exitDone, "phase", "advance") // cutover
+	a.runbooks()
 	o.soak()
 	a.expect(exitDone, "reconcile", "run", "--full")
 	a.expect(exitDone, "phase", "advance") // grace
@@ -322,6 +330,34 @@ func (a *audit) scenario() {
 	o.sql(o.state, orphan)
 	a.expect(exitDone, "reconcile", "cancel")
 	a.expect(exitUsage, "reconcile", "cancel")
+}
+
+// runbooks are written, looked at and run, without moving anything.
+func (a *audit) runbooks() {
+	text := "---\nname: test\ntitle: A test\n---\n\n```sh {#ok .check}\ntrue\n```\n\n```text {#go .approve timeout=50ms}\nShall we?\n```\n"
+	a.o.write("good.md", text)
+	a.o.write("wanting.md", text+"\n```sh {#bad .check}\nno-such-program\n```\n")
+	a.o.write("wrong.md", text+"\n```sh {#bad .chek}\ntrue\n```\n")
+	a.expect(exitDone, "runbook", "schema")
+	a.expect(exitDone, "runbook", "render", "rollback")
+	a.expect(exitUsage, "runbook", "render", "retire")
+	a.expect(exitDone, "runbook", "verify")
+	a.expect(exitNotYet, "runbook", "verify", a.o.path("wanting.md"))
+	a.expect(exitUsage, "runbook", "verify", a.o.path("wrong.md"))
+	a.expect(exitNotYet, "runbook", "run", a.o.path("good.md")) // nobody approves
+	a.expect(exitNotYet, "runbook", "resume", "1")
+	a.expect(exitNotYet, "runbook", "run", a.o.path("good.md")) // it has not ended
+	a.expect(exitDone, "runbook", "approve", "1", "go", "--reason", "looks good")
+	a.expect(exitNotYet, "runbook", "approve", "1", "go")
+	a.expect(exitDone, "runbook", "resume", "1")
+	a.expect(exitDone, "runbook", "list")
+	a.expect(exitDone, "runbook", "show", "1")
+	a.expect(exitError, "runbook", "show", "99")
+	a.expect(exitUsage, "runbook", "show")
+	a.expect(exitDone, "runbook", "export", "1")
+	a.o.write("fails.md", "---\nname: fails\ntitle: It fails\n---\n\n```sh {#bad .check}\nfalse\n```\n")
+	a.expect(exitError, "runbook", "run", a.o.path("fails.md"))
+	a.expect(exitUsage, "runbook", "run", a.o.path("nosuch.md"))
 }
 
 // witness remembers an epoch that the state never had.
