@@ -106,7 +106,7 @@ func TestWhatIsWrongIsSaidWithItsLine(t *testing.T) {
 			t.Errorf("%q: %+v", text, first)
 		}
 	}
-	if all := wrong(t, front+"```sh {#a .chek}\ntrue\n```\n${x}\n"); len(all) != 3 { // and there is no step
+	if all := wrong(t, front+"```sh {#a .chek}\ntrue\n```\n${x}\n"); len(all) != 2 {
 		t.Errorf("not all is said at once: %v", all)
 	}
 }

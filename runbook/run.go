@@ -185,7 +185,7 @@ func (r *Runner) step(ctx context.Context, n Next, log []Record) error {
 		if record, err = r.Log.Intend(ctx, record); err != nil {
 			return err
 		}
-		failpoint.Here("runbook.intended")
+		failpoint.Here("runbook.intent.kept")
 	case n.Block.Kind.changes():
 		return r.settle(ctx, n)
 	default: // it changes nothing, and is looked at again
@@ -247,11 +247,11 @@ func (r *Runner) clean(err error) string {
 
 func (r *Runner) end(ctx context.Context, n Next, record Record) error {
 	record.Ended = time.Now()
-	failpoint.Here("runbook.ending")
+	failpoint.Here("runbook.outcome.due")
 	if err := r.Log.End(ctx, record); err != nil {
 		return err
 	}
-	failpoint.Here("runbook.ended")
+	failpoint.Here("runbook.outcome.kept")
 	r.tell(Event{What: "end", Step: n.Step, Block: n.Block, Record: record})
 	return nil
 }

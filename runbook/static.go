@@ -54,7 +54,7 @@ func (p *parser) check() {
 			}
 		}
 	}
-	if len(p.r.Steps) == 0 {
+	if len(p.r.Steps) == 0 && len(p.found) == 0 {
 		p.add(1, "there is no step: a fenced code block with {#id .kind} behind its language")
 	}
 	p.r.Steps = slices.DeleteFunc(p.r.Steps, func(s *Step) bool {

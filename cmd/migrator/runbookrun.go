@@ -273,7 +273,7 @@ func (c *cli) runError(ctx context.Context, id int64, err error) error {
 	case ctx.Err() != nil:
 		return fmt.Errorf("%w; try: migrator runbook resume %d", ctx.Err(), id)
 	case errors.As(err, &doubt):
-		return notYet(fmt.Errorf("%w; try: migrator runbook resume %d --step %s --outcome done|failed|again", doubt, id, doubt.Step))
+		return notYet(fmt.Errorf("%w; try: migrator runbook resume %d --step %s --outcome done, or failed, or again", doubt, id, doubt.Step))
 	case errors.As(err, &waits):
 		return notYet(fmt.Errorf("%w; try: migrator runbook resume %d", waits, id))
 	case errors.As(err, &still):

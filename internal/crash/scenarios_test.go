@@ -55,6 +55,11 @@ func scenarios() map[string]scenario {
 	each(scenario{from: "cutover", line: "rollback --to legacy --yes", to: phases.Legacy},
 		"control.rollback.moved", "control.rollback.settled")
 
+	book := scenario{from: "cutover", line: "runbook run rollback", again: []string{"runbook resume 1"}, to: phases.DualRead, visit: 2}
+	each(book, "runbook.intent.kept", "runbook.outcome.due", "runbook.outcome.kept")
+	book.visit = 0
+	each(book, "runbook.acted")
+
 	each(scenario{from: "grace", line: "phase advance --to retain", to: phases.Retain},
 		"control.fence.intended", "postgres.fence.era", "postgres.fence.committed", "control.fence.raised",
 		"control.fence.fenced", "control.fence.settled", "control.fence.retained")
