@@ -289,6 +289,7 @@ func TestServeUndoesAnAbandonedFence(t *testing.T) {
 	}
 	d := o.serve(t)
 	d.awaits("the lead", 10*time.Second, d.leads)
+	o.scrapes(d, map[string]float64{"migrator_reconcile_coverage_ratio": 1})
 	advance := exec.CommandContext(ctx, "migrator", "--settings", o.path("settings.yaml"), "phase", "advance")
 	if err := advance.Start(); err != nil {
 		t.Fatal(err)
