@@ -51,11 +51,11 @@ func (c Coverage) String() string {
 		runs = grouped(c.Runs) + " runs"
 	}
 	return fmt.Sprintf("%s of legacy checked by %s of the last %s, %s by clean ones since a difference was found",
-		covered(c.Checked), runs, c.Window, covered(c.Clean))
+		Share(c.Checked), runs, c.Window, Share(c.Clean))
 }
 
-// covered rounds down: all but a little is not all.
-func covered(share float64) string {
+// Share writes a covered share in per cent, rounded down: all but a little is not all.
+func Share(share float64) string {
 	return fmt.Sprintf("%g %%", math.Floor(share*1000+1e-9)/10)
 }
 

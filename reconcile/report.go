@@ -58,7 +58,7 @@ func WriteReport(w io.Writer, run Run, coverage *Coverage, found []Finding) erro
 	if run.Refused != "" {
 		fmt.Fprintf(&b, "Nothing was repaired: %s\n", printable(run.Refused))
 	}
-	if run.Forced != "" {
+	if run.Forced != "" && run.Repair {
 		fmt.Fprintf(&b, "Repaired however much differs, by order: %s\n", printable(run.Forced))
 	}
 	fmt.Fprintf(&b, "May be claimed: %s\n", Claim(run))

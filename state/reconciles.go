@@ -152,11 +152,13 @@ func (r *Reconciles) Save(ctx context.Context, run reconcile.Run, found []reconc
 	}
 	return r.held.do(ctx, func(tx pgx.Tx) error {
 		tag, err := tx.Exec(ctx, `UPDATE migrator.reconcile_runs SET checked = $4, scanned = $5, suspects = $6,
-				differences = $7, repaired = $8, classes = $9::jsonb, error = $10, expected = $11, unsettled = $12, journalled = $13, refused = $14, places = $15, recent = $16, recent_different = $17, recent_only = $18,
+				differences = $7, repaired = $8, classes = $9::jsonb, error = $10, expected = $11, unsettled = $12, journalled = $13,
+				refused = $14, places = $15, recent = $16, recent_different = $17, recent_only = $18,
 				status = CASE WHEN status = 'cancelled' OR $3 = 'running' THEN status ELSE $3 END,
 				finished_at = CASE WHEN $3 <> 'running' OR status = 'cancelled' THEN coalesce(finished_at, clock_timestamp()) END
 			WHERE id = $2 AND migration = $1`, r.migration, run.ID, string(run.Status), run.Checked, run.Scanned, run.Suspects,
-			run.Differences, run.Repaired, string(classes), clean(run.Error), run.Expected, run.Unsettled, run.Journalled, clean(run.Refused), run.Places, run.Recent, run.RecentDifferent, run.RecentOnly)
+			run.Differences, run.Repaired, string(classes), clean(run.Error), run.Expected, run.Unsettled, run.Journalled,
+			clean(run.Refused), run.Places, run.Recent, run.RecentDifferent, run.RecentOnly)
 		if err != nil {
 			return err
 		}

@@ -138,7 +138,11 @@ func (c *cli) reconcile(ctx context.Context, j *job, o reconcile.RunOptions, pla
 		if run.TwoWay {
 			total *= 2 // and the target's, about as many
 		}
-		bar.set(run.Checked+run.Scanned, total)
+		done := run.Checked + run.Scanned
+		if run.Repair && run.Repaired > 0 { // which begins when all is compared
+			done, total = done+run.Repaired, done+run.Differences
+		}
+		bar.set(done, total)
 	}
 	run, findings, err := r.Run(ctx, o)
 	bar.close()

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"github.com/stranglerfig/migrator/reconcile"
@@ -20,7 +19,7 @@ func (r *listedRun) covered() string {
 	if r.Coverage == nil {
 		return "-"
 	}
-	return fmt.Sprintf("%.1f %%", r.Coverage.Checked*100)
+	return reconcile.Share(r.Coverage.Checked)
 }
 
 // coverageOf is the coverage at the end of a run; nil: it proved nothing.
