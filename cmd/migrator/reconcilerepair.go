@@ -26,7 +26,7 @@ const (
 )
 
 func (m *mending) flags(f *pflag.FlagSet) {
-	f.StringVar(&m.how, "repair", "", "mend what differs once all is compared (apply, as --repair alone), or `plan` it: say what would be done, and do nothing")
+	f.StringVar(&m.how, "repair", "", "mend what differs, once all is compared; --repair=plan: say what would be done, and do nothing (`how`: apply, or plan)")
 	f.Lookup("repair").NoOptDefVal = mendApply
 	f.IntVar(&m.maxRepairs, "max-repairs", 0, "repairs at most, instead of the description's")
 	f.IntVar(&m.rate, "repair-rate", 0, "repairs per second at most, instead of the description's")
