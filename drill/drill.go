@@ -65,14 +65,15 @@ type Planter interface {
 
 // Drill is one rehearsal. All but Load, Daemons and Tell is needed.
 type Drill struct {
-	Report    Report // what is known before: numbers, hashes, names
-	Triggers  phases.TriggerSettings
-	State     State
-	Switch    Switch
-	Load      Load    // nil: there is none, and the drill fails
-	Daemons   Daemons // nil: whoever runs is left alone
-	Plant     Planter
-	Reconcile func(ctx context.Context, repair bool) (Reconciled, error)
+	Report   Report // what is known before: numbers, hashes, names
+	Triggers phases.TriggerSettings
+	State    State
+	Switch   Switch
+	Load     Load    // nil: there is none, and the drill fails
+	Daemons  Daemons // nil: whoever runs is left alone
+	Plant    Planter
+	// Reconcile makes a full one, and returns the keys that differed, as far as they are kept.
+	Reconcile func(ctx context.Context, repair bool) (Reconciled, []record.Key, error)
 	Tell      func(Step) // each step as it begins (Took 0) and as it ends
 
 	Fault  dual.Fault    // its ID and For are given by Run
@@ -277,18 +278,18 @@ func (r *rehearsal) stand(ctx context.Context) (string, error) {
 }
 
 // reconciles makes one full reconcile and keeps it.
-func (r *rehearsal) reconciles(ctx context.Context, when string, repair bool) (Reconciled, error) {
+func (r *rehearsal) reconciles(ctx context.Context, when string, repair bool) (Reconciled, []record.Key, error) {
 	began := time.Now()
-	run, err := r.Reconcile(ctx, repair)
+	run, keys, err := r.Reconcile(ctx, repair)
 	run.When, run.Seconds = when, time.Since(began).Seconds()
 	if err == nil {
 		r.r.Reconciles = append(r.r.Reconciles, run)
 	}
-	return run, err
+	return run, keys, err
 }
 
 func (r *rehearsal) compareBefore(ctx context.Context) (string, error) {
-	run, err := r.reconciles(ctx, "before", false)
+	run, _, err := r.reconciles(ctx, "before", false)
 	switch {
 	case err != nil:
 		return "", err

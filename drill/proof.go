@@ -79,14 +79,14 @@ func (r *rehearsal) plant(ctx context.Context) (string, error) {
 }
 
 func (r *rehearsal) repair(ctx context.Context) (string, error) {
-	run, err := r.reconciles(ctx, "planted", true)
+	run, found, err := r.reconciles(ctx, "planted", true)
 	if err != nil {
 		return "", err
 	}
 	c := r.r.Controls
 	var missed []record.Key
 	for _, k := range c.Planted {
-		if slices.Contains(run.Keys, k) {
+		if slices.Contains(found, k) {
 			c.PlantedFound++
 		} else {
 			missed = append(missed, k)
@@ -112,7 +112,7 @@ func (r *rehearsal) repair(ctx context.Context) (string, error) {
 }
 
 func (r *rehearsal) compareAfter(ctx context.Context) (string, error) {
-	run, err := r.reconciles(ctx, "after", false)
+	run, _, err := r.reconciles(ctx, "after", false)
 	if err != nil {
 		return "", err
 	}

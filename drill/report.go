@@ -18,7 +18,7 @@ type Report struct {
 	ConfigHash  string    `json:"config_hash"`
 	Rehearsal   string    `json:"rehearsal"` // hash of what was rehearsed: the same in every environment
 	Actor       string    `json:"actor"`
-	Program     string    `json:"program"` // version
+	Program     string    `json:"program,omitempty"` // version
 	Began       time.Time `json:"began"`
 	Finished    time.Time `json:"finished"`
 
@@ -157,14 +157,13 @@ type Controls struct {
 
 // Reconciled is one full reconcile.
 type Reconciled struct {
-	When        string       `json:"when"`
-	Run         int64        `json:"run"`
-	Checked     int64        `json:"checked"`
-	Differences int64        `json:"differences"`
-	Repaired    int64        `json:"repaired"`
-	Unsettled   int64        `json:"unsettled"`
-	Seconds     float64      `json:"seconds"`
-	Keys        []record.Key `json:"-"` // that differed, as far as they are kept
+	When        string  `json:"when"`
+	Run         int64   `json:"run"`
+	Checked     int64   `json:"checked"`
+	Differences int64   `json:"differences"`
+	Repaired    int64   `json:"repaired"`
+	Unsettled   int64   `json:"unsettled"`
+	Seconds     float64 `json:"seconds"`
 }
 
 // Second is one second of the load.

@@ -39,6 +39,9 @@ func exitCodes() map[string]map[int]string {
 		"migrator runbook run":     {exitNotYet: "the run waits for a person, or one of this runbook has not ended"},
 		"migrator runbook verify":  {exitNotYet: "something is wanting"},
 		"migrator reconcile run":   {exitNotYet: "the stores differ (also where all was repaired), or another run is under way"},
+		"migrator drill rollback":  {exitNotYet: "the drill has failed, or another one is under way"},
+		"migrator drill export":    {exitNotYet: "the drill has failed"},
+		"migrator drill import":    {exitNotYet: "what was rehearsed is not what is applied"},
 	}
 }
 

@@ -124,6 +124,13 @@ func (s *staged) drills(code int, args ...string) (r drill.Report, said string) 
 	if err := json.Unmarshal(stdout.Bytes(), &r); err != nil {
 		s.t.Fatalf("%v\n%s%s", err, stdout.String(), stderr.String())
 	}
+	c, err := readContract(jsonDoc)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if err := c.document("migrator drill rollback", stdout.Bytes()); err != nil {
+		s.t.Error(err)
+	}
 	for _, kind := range []string{"json", "md", "html"} {
 		text, err := os.ReadFile(reportFile(s.dir, r, kind))
 		if err != nil || !bytes.Contains(text, []byte("products")) {
@@ -202,7 +209,7 @@ func TestADrillOfCorruptedWritesPasses(t *testing.T) {
 // their ledger is held against what it answers with.
 func TestADrillUnderTheShopsOwnLoadPasses(t *testing.T) {
 	t.Parallel()
-	s := newStaged(t, stagedTriggers, "--faults")
+	s := newStaged(t, stagedTriggers, "--faults", "--hand-in", "1s")
 	s.write("ledger", "")
 	load := s.command("demo", "storefront", "load", "--url", s.url, "--products", "300", "--rate", "100", "--duration", "10m", "--ledger", s.path("ledger"))
 	hold, err := load.StdinPipe()
@@ -217,8 +224,7 @@ func TestADrillUnderTheShopsOwnLoadPasses(t *testing.T) {
 		_ = load.Process.Signal(syscall.SIGTERM)
 		_ = load.Wait()
 	}()
-	// The shop hands in every ten seconds what it has counted.
-	r, said := s.drills(exitDone, "--load", s.path("ledger"), "--fault", "blackhole", "--delay", "200ms", "--healthy", "14s")
+	r, said := s.drills(exitDone, "--load", s.path("ledger"), "--fault", "blackhole", "--delay", "200ms")
 	if len(r.Players) != 1 || r.Ledger == nil || r.Ledger.Records < 20 || r.Fired == nil {
 		t.Errorf("%+v, %+v, %+v\n%s", r.Players, r.Ledger, r.Fired, said)
 	}
@@ -325,6 +331,49 @@ func TestDrillsAreRefused(t *testing.T) {
 	}
 }
 
+// drills looks at the documents of the commands of drills, on a migration of their own.
+func (a *audit) drills() {
+	before := a.o
+	defer func() { a.o = before }()
+	a.o = newOperator(a.t, "products", "  table: products\n", "  key: product:{id}\n", stagedRest)
+	a.o.sql(a.o.legacy, `CREATE TABLE products (id bigint PRIMARY KEY, name text); INSERT INTO products VALUES (1, 'a')`)
+	a.o.does("init", "apply")
+	a.expect(exitUsage, "drill", "rollback", "--fault", "fire")
+	a.expect(exitNotYet, "drill", "rollback", "--load", "none", "--keep-daemon", "--reports", a.o.dir)
+	a.o.passed("products")
+	a.expect(exitDone, "drill", "list")
+	a.expect(exitDone, "drill", "show", "2", "--reports", a.o.dir)
+	a.expect(exitUsage, "drill", "show", "two")
+	a.expect(exitUsage, "drill", "show", "2", "--reports", a.o.path("nowhere"))
+	a.expect(exitError, "drill", "show", "999")
+	a.o.keys("drill")
+	file := a.o.path("signed.json")
+	a.expect(exitUsage, "drill", "export", "2")
+	a.expect(exitUsage, "drill", "export", "2", "--out", file, "--key", a.o.path("drill.pub"))
+	a.expect(exitNotYet, "drill", "export", "1", "--out", file, "--key", a.o.path("drill.key"))
+	a.expect(exitDone, "drill", "export", "2", "--out", file, "--key", a.o.path("drill.key"))
+	a.expect(exitUsage, "drill", "import", file)
+	a.expect(exitUsage, "drill", "import", file, "--public-key", a.o.path("drill.key"))
+	a.expect(exitDone, "drill", "import", file, "--public-key", a.o.path("drill.pub"))
+	a.o.sql(a.o.state, `UPDATE migrator.migrations SET config = jsonb_set(config::jsonb, '{exclude}', '["name"]')::json`)
+	a.expect(exitNotYet, "drill", "import", file, "--public-key", a.o.path("drill.pub"))
+}
+
+// keys writes a private key and its public half.
+func (o *operator) keys(name string) {
+	o.t.Helper()
+	public, private, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	o.write(name+".key", string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})))
+	o.write(name+".pub", drill.EncodeKey(public))
+}
+
 // TestADrillOpensProductionsGate: signed, by the key that production's description
 // names, and of a drill that has rehearsed what production does.
 func TestADrillOpensProductionsGate(t *testing.T) {
@@ -333,18 +382,8 @@ func TestADrillOpensProductionsGate(t *testing.T) {
 	o.sql(o.legacy, `CREATE TABLE products (id bigint PRIMARY KEY, name text)`)
 	o.does("init", "apply")
 	o.passed("products")
-	for _, pair := range []string{"drill", "other"} {
-		public, private, err := ed25519.GenerateKey(nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		der, err := x509.MarshalPKCS8PrivateKey(private)
-		if err != nil {
-			t.Fatal(err)
-		}
-		o.write(pair+".key", string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})))
-		o.write(pair+".pub", drill.EncodeKey(public))
-	}
+	o.keys("drill")
+	o.keys("other")
 	file, forged := o.path("signed.json"), o.path("forged.json")
 	o.does("drill export 1 --key "+o.path("drill.key")+" --out "+file, "drill export 1 --key "+o.path("other.key")+" --out "+forged)
 

@@ -45,14 +45,15 @@ func (s drillState) SettledAt(ctx context.Context, migration string, epoch int64
 }
 
 // drillReconcile makes full reconciles.
-func drillReconcile(r *reconcile.Reconciler) func(context.Context, bool) (drill.Reconciled, error) {
-	return func(ctx context.Context, repair bool) (drill.Reconciled, error) {
+func drillReconcile(r *reconcile.Reconciler) func(context.Context, bool) (drill.Reconciled, []record.Key, error) {
+	return func(ctx context.Context, repair bool) (drill.Reconciled, []record.Key, error) {
 		run, findings, err := r.Run(ctx, reconcile.RunOptions{Full: true, TwoWay: true, Repair: repair})
+		var keys []record.Key
 		found := drill.Reconciled{Run: run.ID, Checked: run.Checked, Differences: run.Differences, Repaired: run.Repaired, Unsettled: run.Unsettled}
 		for _, f := range findings {
-			found.Keys = append(found.Keys, f.Key)
+			keys = append(keys, f.Key)
 		}
-		return found, err
+		return found, keys, err
 	}
 }
 

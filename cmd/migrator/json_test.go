@@ -14,6 +14,7 @@ import (
 
 	"github.com/stranglerfig/migrator/cmd/migrator/demo"
 	"github.com/stranglerfig/migrator/control"
+	"github.com/stranglerfig/migrator/drill"
 	"github.com/stranglerfig/migrator/dual"
 	"github.com/stranglerfig/migrator/examples/storefront/load"
 	"github.com/stranglerfig/migrator/phases"
@@ -59,6 +60,15 @@ func contractTypes() map[reflect.Type]string {
 		reflect.TypeFor[runbook.Detail](): "runbook detail", reflect.TypeFor[phases.RunbookEvidence](): "runbook evidence",
 		reflect.TypeFor[state.RunbookRun](): "runbook run", reflect.TypeFor[runbook.Record](): "runbook step",
 		reflect.TypeFor[runbookVerdict](): "runbook verdict", reflect.TypeFor[runbookView](): "runbook view",
+		reflect.TypeFor[drill.Report](): "drill report", reflect.TypeFor[drill.Fault](): "drill fault",
+		reflect.TypeFor[drill.Step](): "drill step", reflect.TypeFor[drill.Healthy](): "drill healthy time",
+		reflect.TypeFor[drill.Looks](): "drill looks", reflect.TypeFor[drill.Player](): "drill instance",
+		reflect.TypeFor[drill.Killed](): "drill daemon", reflect.TypeFor[drill.Fired](): "drill verdict",
+		reflect.TypeFor[drill.Times](): "drill times", reflect.TypeFor[drill.Totals](): "drill load",
+		reflect.TypeFor[drill.Checked](): "drill ledger", reflect.TypeFor[drill.Controls](): "drill controls",
+		reflect.TypeFor[drill.Reconciled](): "drill reconcile", reflect.TypeFor[drill.Second](): "drill second",
+		reflect.TypeFor[drill.Mark](): "drill mark", reflect.TypeFor[state.DrillRun](): "drill run",
+		reflect.TypeFor[exported](): "exported drill", reflect.TypeFor[imported](): "imported drill",
 	}
 }
 
@@ -233,6 +243,7 @@ func (a *audit) scenario() {
 	a.expect(exitUsage, "status") // nothing applied
 	a.expect(exitDone, "apply")
 	a.expect(exitDone, "version")
+	a.drills()
 	for _, sub := range []string{"schema", "settings", "show", "validate"} {
 		a.expect(exitDone, "config", sub)
 	}
