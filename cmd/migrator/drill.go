@@ -163,11 +163,6 @@ func (c *cli) drillRollback(ctx context.Context, d *drilling, fault dual.Fault) 
 
 // prepare puts the drill together. The load must be closed whatever comes of it.
 func (c *cli) prepare(ctx context.Context, j *job, d *drilling, fault dual.Fault) (*drill.Drill, func(), error) {
-	reconciler, kept, err := j.reconciler(ctx)
-	if err != nil {
-		return nil, nil, err
-	}
-	kept.Log = c.log
 	load, keys, closeLoad, err := c.drillLoad(ctx, j, d)
 	if err != nil {
 		return nil, nil, err
@@ -177,7 +172,7 @@ func (c *cli) prepare(ctx context.Context, j *job, d *drilling, fault dual.Fault
 		Triggers: j.m.Triggers, State: drillState{j.state}, Switch: j.state, Load: load,
 		Fault: fault, Calm: d.healthy, Within: d.within, After: d.after,
 		Plant:     &drill.Planted{Store: j.target, Keys: keys, Most: planted},
-		Reconcile: drillReconcile(reconciler),
+		Reconcile: c.drillReconcile(j),
 		Tell:      c.drillStep,
 	}
 	if !d.keepDaemon {

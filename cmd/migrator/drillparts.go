@@ -44,12 +44,20 @@ func (s drillState) SettledAt(ctx context.Context, migration string, epoch int64
 	return time.Time{}, err
 }
 
-// drillReconcile makes full reconciles.
-func drillReconcile(r *reconcile.Reconciler) func(context.Context, bool) (drill.Reconciled, []record.Key, error) {
-	return func(ctx context.Context, repair bool) (drill.Reconciled, []record.Key, error) {
-		run, findings, err := r.Run(ctx, reconcile.RunOptions{Full: true, TwoWay: true, Repair: repair})
-		var keys []record.Key
-		found := drill.Reconciled{Run: run.ID, Checked: run.Checked, Differences: run.Differences, Repaired: run.Repaired, Unsettled: run.Unsettled}
+// drillReconcile makes full reconciles, each as a run of its own.
+func (c *cli) drillReconcile(j *job) func(context.Context, bool) (drill.Reconciled, []record.Key, error) {
+	return func(ctx context.Context, repair bool) (found drill.Reconciled, keys []record.Key, err error) {
+		r, kept, err := j.reconciler(ctx)
+		if err != nil {
+			return found, nil, err
+		}
+		kept.Log = c.log
+		o := reconcile.RunOptions{Full: true, TwoWay: true, Repair: repair}
+		if repair { // what differs was made to differ
+			o.Force = "a drill has corrupted the target"
+		}
+		run, findings, err := r.Run(ctx, o)
+		found = drill.Reconciled{Run: run.ID, Checked: run.Checked, Differences: run.Differences, Repaired: run.Repaired, Unsettled: run.Unsettled}
 		for _, f := range findings {
 			keys = append(keys, f.Key)
 		}
