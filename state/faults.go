@@ -46,7 +46,7 @@ func (f *Fleet) Fault(ctx context.Context, lease string, told dual.FaultReport) 
 			  AND (fault, fault_executed) IS DISTINCT FROM (nullif($3, ''), $4))
 		SELECT fault::text, (extract(epoch FROM fault_until - clock_timestamp()) * 1000)::bigint FROM migrator.migrations
 		WHERE name = $1 AND environment = 'staging' AND fault_until > clock_timestamp()`,
-		f.migration, lease, told.ID, int64(told.Executed), max(told.FirstAge, 0).Microseconds()).Scan(&kept, &left) //nolint:gosec // nobody counts that far
+		f.migration, lease, told.ID, int64(told.Executed), max(told.FirstAge, 0).Microseconds()).Scan(&kept, &left)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		return dual.Fault{}, nil

@@ -78,6 +78,10 @@ func TestAnApplicationsRoleCanDoAllOfAFleetAndNothingElse(t *testing.T) {
 	for range 2 {
 		must(t, f.Observe(t.Context(), i.grant.Lease, []evidence.Window{window("x", 1, 0, 1)}))
 	}
+	for _, told := range []dual.FaultReport{{}, {ID: "f1", Executed: 1}} {
+		_, err := f.Fault(t.Context(), i.grant.Lease, told)
+		must(t, err)
+	}
 	must(t, f.Leave(t.Context(), i.grant.Lease))
 
 	conn, err := pgx.Connect(t.Context(), roleURL)
@@ -86,6 +90,8 @@ func TestAnApplicationsRoleCanDoAllOfAFleetAndNothingElse(t *testing.T) {
 	for _, forbidden := range []string{
 		`UPDATE migrator.migrations SET phase = 'legacy', percent = 0, epoch = epoch + 1`,
 		`UPDATE migrator.migrations SET attempt = ''`,
+		`UPDATE migrator.migrations SET fault = '{}', fault_until = now()`,
+		`INSERT INTO migrator.drills (migration) VALUES ('products')`,
 		`INSERT INTO migrator.epochs (migration, epoch, phase, percent, began_at) VALUES ('products', 99, 'legacy', 0, now())`,
 		`INSERT INTO migrator.history (migration, cause) VALUES ('products', 'advance')`,
 		`SELECT * FROM migrator.history`,
