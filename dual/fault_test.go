@@ -34,7 +34,9 @@ func (f *faultyFleet) set(fault Fault) {
 	defer f.mu.Unlock()
 	if fault.ID != "" {
 		fault.Share = phases.All
-		fault.For = time.Hour
+		if fault.For == 0 {
+			fault.For = time.Hour
+		}
 	}
 	f.fault = fault
 }
@@ -127,9 +129,8 @@ func TestAFaultEndsByItself(t *testing.T) {
 		f, p, _ := newFaulty(t, onGrace, true, adjust{})
 		defer func() { _ = p.stop() }()
 		p.mustPut(1, 10)
-		f.set(Fault{ID: "f1", Kind: FaultErrors, Reads: true})
-		f.fault.For = 20 * time.Second
-		tick(6 * time.Second)
+		f.set(Fault{ID: "f1", Kind: FaultErrors, Reads: true, For: 8 * time.Second})
+		tick(6 * time.Second) // it was asked for after some five
 		p.get(1)
 		if p.Stats().Fallbacks != 1 {
 			t.Fatal("the fault is not played")
@@ -137,7 +138,10 @@ func TestAFaultEndsByItself(t *testing.T) {
 		f.memoryFleet.mu.Lock()
 		f.down = true
 		f.memoryFleet.mu.Unlock()
-		p.Instance.fault.Load().until = p.clock() // as if the time were over
+		tick(8 * time.Second)
+		if p.Lapsed() {
+			t.Fatal("the lease has run out: legacy answers anyhow")
+		}
 		p.get(1)
 		if p.Stats().Fallbacks != 1 {
 			t.Error("it is played after its end")
