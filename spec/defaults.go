@@ -37,6 +37,8 @@ func (m *Migration) Defaults() {
 	set(&r.Findings, 1000)
 	set(&r.Workers, 2)
 	set(&r.Lease, duration(15*time.Second))
+	set(&r.StatementTimeout, duration(5*time.Minute))
+	set(&r.StopOn.Interval, duration(10*time.Second))
 	set(&r.MaxRepairs, 10000)
 	set(&r.MaxDifference, phases.Whole/100)
 	set(&r.Window, duration(30*24*time.Hour))

@@ -128,7 +128,14 @@ type Reconcile struct {
 	RepairRate    int             `yaml:"repair_rate" json:"repair_rate,omitempty" jsonschema_description:"Repairs per second at most; 0: no limit"`
 	MaxDifference phases.Share    `yaml:"max_difference" json:"max_difference,omitempty" jsonschema_description:"Share of the compared records that may differ before a run repairs nothing"`
 	Window        phases.Duration `yaml:"window" json:"window,omitempty" jsonschema_description:"How far back runs count for the share of legacy that has been checked"`
-	Recent        Recent          `yaml:"recent" json:"recent,omitzero" jsonschema_description:"Young records, which a sampled run checks more densely"`
+	Schedule      string          `yaml:"schedule" json:"schedule,omitempty" jsonschema_description:"When the daemon makes sampled runs: a cron expression, in UTC unless it begins with CRON_TZ=...; empty: it makes none"`
+	FullSchedule  string          `yaml:"full_schedule" json:"full_schedule,omitempty" jsonschema_description:"When the daemon makes full runs"`
+
+	MaxConnections   int             `yaml:"max_connections" json:"max_connections,omitempty" jsonschema_description:"Connections to each store at most, of each process that works on runs; 0: what its URL says"`
+	StatementTimeout phases.Duration `yaml:"statement_timeout" json:"statement_timeout,omitempty" jsonschema_description:"How long a statement of a run may take in a PostgreSQL store; 0: no limit"`
+	StopOn           StopOn          `yaml:"stop_on" json:"stop_on,omitzero" jsonschema_description:"What makes a run wait until it is over"`
+
+	Recent Recent `yaml:"recent" json:"recent,omitzero" jsonschema_description:"Young records, which a sampled run checks more densely"`
 }
 
 // Recent are the records that are young by a column of theirs.

@@ -193,9 +193,7 @@ func (v *validator) jobs() {
 	v.between("reconcile.rereads", r.Rereads, 1, 1000)
 	v.between("reconcile.findings", r.Findings, 1, 10_000_000)
 	v.between("reconcile.max_repairs", r.MaxRepairs, 0, 1_000_000_000)
-	if d := time.Duration(r.Lease); d < time.Second || d > time.Hour {
-		v.at("reconcile.lease", "must be from 1s to 1h, not %s", d)
-	}
+	v.reconcileLoad()
 	if r.Pause < 0 {
 		v.at("reconcile.pause", "must not be negative")
 	}

@@ -141,10 +141,16 @@ func (c *cli) asApplied(ctx context.Context, store *state.Store, name string) er
 // openJob opens all that a command needs that moves or compares records.
 // asApplied: the description must be the one that is applied.
 func (c *cli) openJob(ctx context.Context, asApplied bool) (*job, error) {
+	return c.openJobWith(ctx, asApplied, func(*spec.Migration) {})
+}
+
+// openJobWith lets limit edit how the stores are reached.
+func (c *cli) openJobWith(ctx context.Context, asApplied bool, limit func(*spec.Migration)) (*job, error) {
 	m, err := c.load()
 	if err != nil {
 		return nil, err
 	}
+	limit(m)
 	j := &job{m: m}
 	if j.state, err = c.openState(ctx); err != nil {
 		return nil, err

@@ -72,7 +72,7 @@ process was killed is gone on with, unless --fresh says otherwise.`,
 			if err := mend.check(cmd.Flags()); err != nil {
 				return err
 			}
-			j, err := c.openJob(cmd.Context(), true)
+			j, err := c.openJobWith(cmd.Context(), true, limitLoad)
 			if err != nil {
 				return err
 			}
@@ -144,7 +144,7 @@ func (c *cli) reconcile(ctx context.Context, j *job, o reconcile.RunOptions, pla
 		}
 		bar.set(done, total)
 	}
-	run, findings, err := r.Run(ctx, o)
+	run, findings, err := runWatched(ctx, j, r, kept, o, c.log)
 	bar.close()
 	if err != nil {
 		return jobError(err)
@@ -207,21 +207,37 @@ func (j *job) reconciler(ctx context.Context) (*reconcile.Reconciler, *state.Rec
 
 // killedRun finds the run of the same kind whose process ended without a word; 0: none.
 func (c *cli) killedRun(ctx context.Context, j *job, o reconcile.RunOptions, sampled bool) (int64, error) {
+	if sampled {
+		return 0, nil
+	}
+	run, err := interrupted(ctx, j, o, false)
+	if run != 0 {
+		c.note("going on with run %d, whose process ended without a word (--fresh begins anew)", run)
+	}
+	return run, err
+}
+
+// interrupted is the newest run, if it is of the kind and its process is dead; or,
+// with stopped, if a signal ended it.
+func interrupted(ctx context.Context, j *job, o reconcile.RunOptions, stopped bool) (int64, error) {
 	run, held, err := j.state.Reconciles(j.m.Name).Unfinished(ctx, 0)
 	if errors.Is(err, state.ErrNoRun) {
 		return 0, nil
 	}
-	if err != nil || held || run.Status != reconcile.Running || sampled {
+	if err != nil || held || run.Status != reconcile.Running && (!stopped || run.Status != reconcile.Stopped) {
 		return 0, err
 	}
 	standing, err := j.state.Standing(ctx, j.m.Name)
 	if err != nil || run.Epoch != standing.Route.Epoch || run.ConfigHash != standing.ConfigHash ||
-		run.Full != o.Full || run.TwoWay != o.TwoWay || run.Repair != o.Repair {
+		run.Full != o.Full || run.TwoWay != o.TwoWay || run.Repair != o.Repair || time.Since(run.Began) > resumeWithin {
 		return 0, err
 	}
-	c.note("going on with run %d, whose process ended without a word (--fresh begins anew)", run.ID)
 	return run.ID, nil
 }
+
+// resumeWithin is how old a run may be that is gone on with unasked: what its first
+// jobs have seen is as old.
+const resumeWithin = 24 * time.Hour
 
 func reconcileOptions(j *job) reconcile.Options {
 	s := j.m.Reconcile

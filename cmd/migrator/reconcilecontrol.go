@@ -97,7 +97,7 @@ and reports as reconcile run does. The jobs that are done count.`,
 			if err != nil {
 				return err
 			}
-			j, err := c.openJob(ctx, true)
+			j, err := c.openJobWith(ctx, true, limitLoad)
 			if err != nil {
 				return err
 			}

@@ -44,6 +44,7 @@ that share the state database leads; the others stand by and take over. The lead
   evaluates gates and triggers, in every phase, paused or not;
   takes reads back to legacy, at once, when a trigger fires;
   takes a ramp's next step when it is due and its gates are open (phases.*.auto);
+  makes reconcile runs at the times that reconcile.schedule and full_schedule set;
   tells the description's webhooks.
 
 It never takes a migration into another phase. Every daemon answers GET /healthz,
@@ -148,6 +149,7 @@ func (c *cli) keep(ctx context.Context, store *state.Store, k *kept) error {
 		Tend: tend(store, k.m.Name),
 	}
 	engine := c.engine(store, k)
+	schedule := c.schedule(store, k, log)
 	courier := &courier{outbox: store.Outbox(k.m.Name), hooks: k.webhooks, log: log}
 	log.Info("standing by, unless nobody leads")
 	err := store.Lead(ctx, "keep "+k.m.Name, func(ctx context.Context) error {
@@ -159,6 +161,7 @@ func (c *cli) keep(ctx context.Context, store *state.Store, k *kept) error {
 		g.Go(func() error { return keeper.Run(leading) })
 		g.Go(func() error { return engine.Run(leading) })
 		g.Go(func() error { return courier.run(leading) })
+		g.Go(func() error { return schedule.Loop(leading) })
 		return g.Wait()
 	})
 	if ctx.Err() != nil {

@@ -28,7 +28,7 @@ whoever finishes it. It needs the description that is applied, and both stores.`
 			if workers < 0 || workers > 64 {
 				return usagef("--workers %d: want 1 to 64", workers)
 			}
-			j, err := c.openJob(cmd.Context(), true)
+			j, err := c.openJobWith(cmd.Context(), true, limitLoad)
 			if err != nil {
 				return err
 			}

@@ -36,3 +36,17 @@ CREATE TABLE migrator.reconcile_jobs (
     CHECK (NOT settled OR state = 'done')
 );
 ALTER TABLE migrator.reconcile_jobs ALTER COLUMN names SET STORAGE EXTERNAL;
+
+-- What became of the times at which the daemon was to make a run. The first row of an
+-- expression says since when it is in force: earlier times were not missed.
+CREATE TABLE migrator.reconcile_schedule (
+    migration text        NOT NULL REFERENCES migrator.migrations (name),
+    kind      text        NOT NULL CHECK (kind IN ('sampled', 'full')),
+    expr      text        NOT NULL,
+    due_at    timestamptz NOT NULL,
+    outcome   text        NOT NULL CHECK (outcome IN ('set', 'running', 'done', 'refused', 'failed')),
+    run       bigint,
+    detail    text        NOT NULL DEFAULT '',
+    at        timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (migration, kind, expr, due_at)
+);

@@ -1,0 +1,149 @@
+//go:build unix
+
+package main
+
+import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stranglerfig/migrator/reconcile"
+	"github.com/stranglerfig/migrator/spec"
+)
+
+// TestTheDaemonMakesRunsAtSetTimes: a time that nobody was there for is made up for
+// once, and one at which another run is under way is refused, and noted.
+func TestTheDaemonMakesRunsAtSetTimes(t *testing.T) {
+	t.Parallel()
+	o, kept := compared(t, 3_000, `rate: 100000, schedule: "0 2 * * *", full_schedule: "CRON_TZ=Europe/Berlin 0 3 * * 0"`)
+	o.serve(t)
+	since := func(kind reconcile.Kind, expr string) reconcile.Scheduled {
+		t.Helper()
+		last, _, err := kept.LastScheduled(t.Context(), kind, expr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return last
+	}
+	until(t, "both times are known", func() bool {
+		return !since(reconcile.SampledKind, "0 2 * * *").Due.IsZero() && !since(reconcile.FullKind, "CRON_TZ=Europe/Berlin 0 3 * * 0").Due.IsZero()
+	})
+	if runs, err := kept.List(t.Context(), 10); err != nil || len(runs) != 0 {
+		t.Fatalf("runs before any was due: %+v, %v", runs, err)
+	}
+	missed := `UPDATE migrator.reconcile_schedule SET due_at = due_at - interval '10 days' WHERE kind = 'sampled'`
+	o.sql(o.state, missed)
+	ended := func(n int) (list []reconcile.Scheduled) {
+		until(t, "the time is settled", func() bool {
+			var err error
+			if list, err = kept.ListScheduled(t.Context(), 10); err != nil {
+				t.Fatal(err)
+			}
+			return len(list) == n && list[0].Outcome != reconcile.ScheduleRunning
+		})
+		return list
+	}
+	list := ended(1)
+	if s := list[0]; s.Outcome != reconcile.ScheduleDone || s.Run != 1 || s.Due.UTC().Hour() != 2 || time.Since(s.Due) > 25*time.Hour || !strings.Contains(s.Detail, "0 different") {
+		t.Errorf("%+v", s)
+	}
+	if runs, err := kept.List(t.Context(), 10); err != nil || len(runs) != 1 || runs[0].Full || runs[0].Status != reconcile.Done {
+		t.Errorf("ten nights were missed, one run makes up for them: %+v, %v", runs, err)
+	}
+	_, release, err := kept.Begin(t.Context(), reconcile.Run{Full: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer release()
+	o.sql(o.state, missed)
+	if s := ended(2)[0]; s.Outcome != reconcile.ScheduleRefused || !strings.Contains(s.Detail, "another reconcile run") {
+		t.Errorf("%+v", s)
+	}
+	release()
+}
+
+// TestARunWaitsWhileTheDescriptionSaysSo asks a server that speaks as Prometheus does:
+// when its number rises is then the test's to say.
+func TestARunWaitsWhileTheDescriptionSaysSo(t *testing.T) {
+	t.Parallel()
+	var load atomic.Int64
+	load.Store(90)
+	prometheus := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		now := time.Now().Unix()
+		_, _ = fmt.Fprintf(w, `{"status":"success","data":{"resultType":"scalar","result":[%d,"%d"]}}`, now, load.Load())
+	}))
+	t.Cleanup(prometheus.Close)
+	o, kept := compared(t, 12_000, `rate: 6000, max_connections: 4, statement_timeout: 30s, stop_on: {promql: busy, above: 80, interval: 1s, replication_lag: 5s}}
+prometheus: {url: "`+prometheus.URL+`"`)
+	run := o.start(t, "reconcile", "run", "--full")
+	until(t, "it is paused", func() bool { return strings.Contains(run.log.String(), "is paused (busy is 90, above 80)") })
+	if got, err := kept.Run(t.Context(), 1); err != nil || got.Status != reconcile.Paused {
+		t.Errorf("%+v, %v", got, err)
+	}
+	load.Store(20)
+	until(t, "it goes on", func() bool { return strings.Contains(run.log.String(), "run 1 goes on") })
+	o.does("reconcile pause --reason lunch")
+	until(t, "an operator's pause is told", func() bool { return strings.Contains(run.log.String(), "lunch") })
+	load.Store(90)
+	load.Store(20)
+	o.does("reconcile resume")
+	if code := run.exits(); code != exitDone {
+		t.Errorf("%d: %s", code, run.log.String())
+	}
+}
+
+// TestADaemonThatIsToldToStopLeavesItsRunToTheNext.
+func TestADaemonThatIsToldToStopLeavesItsRunToTheNext(t *testing.T) {
+	t.Parallel()
+	o, kept := compared(t, 20_000, `rate: 8000, full_schedule: "0 3 * * 0"`)
+	d := o.serve(t)
+	until(t, "the time is known", func() bool {
+		last, _, err := kept.LastScheduled(t.Context(), reconcile.FullKind, "0 3 * * 0")
+		return err == nil && !last.Due.IsZero()
+	})
+	o.sql(o.state, `UPDATE migrator.reconcile_schedule SET due_at = due_at - interval '10 days'`)
+	until(t, "a job is done", func() bool {
+		list, err := kept.JobRows(t.Context(), 1)
+		for _, j := range list {
+			if j.State == "done" {
+				return true
+			}
+		}
+		return err != nil
+	})
+	d.end(syscall.SIGTERM)
+	o.serve(t)
+	until(t, "the run is done", func() bool {
+		list, err := kept.ListScheduled(t.Context(), 10)
+		return err == nil && len(list) == 1 && list[0].Outcome == reconcile.ScheduleDone && list[0].Run == 1
+	})
+	if run, err := kept.Run(t.Context(), 1); err != nil || run.Status != reconcile.Done || run.Checked != 20_000 {
+		t.Errorf("%+v, %v", run, err)
+	}
+}
+
+func TestLimitLoad(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct{ store, legacy, target, wantLegacy, wantTarget string }{
+		"plain": {
+			"redis", "postgres://u:p%20w@h/db", "redis://h:6379/0",
+			"postgres://u:p%20w@h/db?pool_max_conns=4&statement_timeout=1000", "redis://h:6379/0?pool_size=4",
+		},
+		"its own": {
+			"postgres", "postgres://h/db?statement_timeout=7&pool_max_conns=2", "postgres://a:1,b:2/db?sslmode=disable",
+			"postgres://h/db?statement_timeout=7&pool_max_conns=2", "postgres://a:1,b:2/db?sslmode=disable&pool_max_conns=4&statement_timeout=1000",
+		},
+	} {
+		m := &spec.Migration{Legacy: spec.Legacy{URL: c.legacy}, Target: spec.Target{Store: c.store, URL: c.target}}
+		m.Reconcile.MaxConnections, m.Reconcile.StatementTimeout = 4, 1_000_000_000
+		limitLoad(m)
+		if m.Legacy.URL != c.wantLegacy || m.Target.URL != c.wantTarget {
+			t.Errorf("%s: %s and %s", name, m.Legacy.URL, m.Target.URL)
+		}
+	}
+}

@@ -1,0 +1,24 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+// ReplicationLag is how far the slowest standby is behind in applying; 0 without one.
+// A role that is not of pg_monitor sees the standbys and not their lag, which is then
+// an error, not 0.
+func (l *Legacy) ReplicationLag(ctx context.Context) (time.Duration, error) {
+	var seconds float64
+	var hidden bool
+	err := l.pool.QueryRow(ctx, `SELECT coalesce(extract(epoch FROM max(replay_lag)), 0), coalesce(bool_or(state IS NULL), false)
+		FROM pg_stat_replication`).Scan(&seconds, &hidden)
+	if err != nil {
+		return 0, fmt.Errorf("read how far legacy's standbys are behind: %w", err)
+	}
+	if hidden {
+		return 0, fmt.Errorf("the role may not see how far legacy's standbys are behind; try: GRANT pg_monitor TO the role in legacy's URL")
+	}
+	return time.Duration(seconds * float64(time.Second)), nil
+}
