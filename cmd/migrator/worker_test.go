@@ -369,3 +369,30 @@ func (a *audit) worker() {
 		a.t.Error(err)
 	}
 }
+
+// TestAKilledRepairIsGoneOnWith: what was found and not repaired yet is found again.
+func TestAKilledRepairIsGoneOnWith(t *testing.T) {
+	t.Parallel()
+	o, kept := compared(t, 12_000, "rate: 100_000, repair_rate: 5, max_difference: 50%")
+	o.sql(o.legacy, `UPDATE items SET name = 'changed' WHERE id % 600 = 0`) // which nobody told the target
+	first := o.start(t, "reconcile", "run", "--full", "--repair")
+	until(t, "a record is repaired", func() bool {
+		run, err := kept.Run(t.Context(), 1)
+		return err == nil && run.Repaired > 0
+	})
+	first.signal(syscall.SIGKILL)
+	first.exits()
+	var stdout, stderr string
+	until(t, "the state database has seen its end", func() bool {
+		_, stdout, stderr = o.try("reconcile", "run", "--full", "--repair", "-o", "json")
+		return !strings.Contains(stderr, "under way")
+	})
+	var told reconciled
+	if err := json.Unmarshal([]byte(stdout), &told); err != nil {
+		t.Fatal(err, stderr)
+	}
+	if told.ID != 1 || told.Differences != 20 || told.Repaired != 20 || told.Checked != 12_000 || len(told.Findings) != 20 {
+		t.Errorf("%+v", told)
+	}
+	o.does("reconcile run --full")
+}
