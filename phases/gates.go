@@ -162,8 +162,12 @@ func gateSoak(s Settings, e Evidence) GateResult {
 	return g
 }
 
-// gateReconcile wants a clean run that began on the present route, under the
-// present configuration, and was full and two-way. What a run found is cleared
+// ReconcileWithin is how old the full run may be that a step rests on: counted from its
+// beginning, for what it saw first is as old.
+const ReconcileWithin = 7 * 24 * time.Hour
+
+// gateReconcile wants a clean run that began on the present route, within
+// ReconcileWithin, under the present configuration, and was full and two-way. What a run found is cleared
 // only by such a run that began after it, however many samples were clean since.
 func gateReconcile(e Evidence) GateResult {
 	g := GateResult{Gate: "reconcile-clean", Try: "migrator reconcile run --full"}
@@ -189,6 +193,8 @@ func gateReconcile(e Evidence) GateResult {
 		g.Verdict, g.Detail = NoData, fmt.Sprintf("the last full run (%d) was made under another configuration", full.Run)
 	case !full.Clean():
 		g.Verdict, g.Detail = NoData, fmt.Sprintf("the last full run (%d) repaired %d keys: only a later one can be clean", full.Run, full.Repaired)
+	case e.Now.Sub(full.Began) > ReconcileWithin:
+		g.Verdict, g.Detail = NoData, fmt.Sprintf("the last full run (%d) began %s, more than %s ago", full.Run, when(full.Began), Duration(ReconcileWithin))
 	default:
 		g.Verdict, g.Try = Pass, ""
 		g.Detail = fmt.Sprintf("run %d checked %d records %s and found no difference", full.Run, full.Checked, when(full.Finished))

@@ -138,6 +138,8 @@ func TestGateVerdicts(t *testing.T) {
 		{"a full one in one direction", dualRead, toCutover, func(e *Evidence) { e.FullReconcile.TwoWay = false }, "reconcile-clean", NoData, ""},
 		{"of an earlier epoch", dualRead, toCutover, func(e *Evidence) { e.FullReconcile.Epoch = 6 }, "reconcile-clean", NoData, "began in epoch 6; the route is of epoch 7"},
 		{"under another configuration", dualRead, toCutover, func(e *Evidence) { e.FullReconcile.ConfigHash = "c0" }, "reconcile-clean", NoData, "another configuration"},
+		{"a week old", dualRead, toCutover, func(e *Evidence) { e.FullReconcile.Began = noon.Add(-ReconcileWithin) }, "reconcile-clean", Pass, ""},
+		{"more than a week old", dualRead, toCutover, func(e *Evidence) { e.FullReconcile.Began = noon.Add(-ReconcileWithin - 1) }, "reconcile-clean", NoData, "more than 7d ago"},
 		{"one that repaired the journal", dualRead, toCutover, func(e *Evidence) { e.FullReconcile.Repaired = 5 }, "reconcile-clean", NoData, "repaired 5 keys"},
 		{"the full run found something", dualRead, toCutover, func(e *Evidence) {
 			e.Reconcile.Differences, e.FullReconcile.Differences = 2, 2
