@@ -67,7 +67,7 @@ const (
 	jobRows    = 50_000
 	jobRowsMin = 5_000 // less is not worth its overhead, some milliseconds
 	jobsAtMost = 16    // of a run between these, so that its jobs can be shared too
-	jobSeconds = 10 // that a job takes at the run's rate: longer, and little is saved when it is interrupted
+	jobSeconds = 10    // that a job takes at the run's rate: longer, and little is saved when it is interrupted
 )
 
 // jobsOf puts neighbouring chunks together into jobs.

@@ -20,4 +20,6 @@ func (rc *Reconciler) Worker(run int64, terms Terms) (*Worker, error) {
 }
 
 // Compare compares a job.
-func (w *Worker) Compare(ctx context.Context, j Job) (*Tally, error) { return w.work.compareJob(ctx, j) }
+func (w *Worker) Compare(ctx context.Context, j Job) (*Tally, error) {
+	return w.work.compareJob(ctx, j)
+}
