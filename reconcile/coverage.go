@@ -61,6 +61,12 @@ func Share(share float64) string {
 
 // cover notes what a run reads of legacy's chunks.
 func (r *work) cover(ctx context.Context, chunks []record.Chunk) error {
+	if bySpans(chunks) { // of all records, thus of all blocks
+		var err error
+		if chunks, err = r.Legacy.Chunks(ctx, r.ChunkRows); err != nil {
+			return fmt.Errorf("count legacy's blocks: %w", err)
+		}
+	}
 	relations := coverageOf(chunks, slice(chunks, r.run.Slice, r.run.Slices))
 	r.run.Places = 0
 	if !r.run.Full {

@@ -29,7 +29,10 @@ type Tally struct {
 type Terms struct {
 	Names bool   `json:"names"` // tallies have the hashes of keys
 	Seed  uint64 `json:"seed"`  // of these hashes
-	Rate  int    `json:"rate"`  // records per second at most, by all processes together; 0: no limit
+	// Spans tells that the chunks are ranges of keys: versions are looked at afterwards, for all.
+	Spans  bool `json:"spans"`
+	TwoWay bool `json:"two_way"` // spans are looked at for what only the target has, too
+	Rate   int  `json:"rate"`    // records per second at most, by all processes together; 0: no limit
 	// Lease is how long a process may show no sign of life before its jobs go to others.
 	Lease time.Duration `json:"lease"`
 }

@@ -115,6 +115,7 @@ type work struct {
 	fixer   repair.Fixer
 	limiter *rate.Limiter
 	fast    *matching // nil: the stores have no fast way
+	sums    summing   // of runs by spans
 	jobs    Jobs
 	terms   Terms
 	live    atomic.Int64 // records that unfinished jobs of this process have compared
@@ -184,6 +185,7 @@ func (r *work) all(ctx context.Context, chunks []record.Chunk) error {
 				}
 			}
 			r.terms.Names, r.terms.Seed = byName, rand.Uint64()
+			r.terms.Spans, r.terms.TwoWay = bySpans(chunks), r.run.TwoWay
 			if err := r.share(ctx, chunks); err != nil {
 				return err
 			}
@@ -202,6 +204,8 @@ func (r *work) all(ctx context.Context, chunks []record.Chunk) error {
 		r.run.Checked, r.collected, was, chunks = 0, nil, Resumed{}, nil
 	}
 	switch {
+	case r.terms.Spans:
+		err = r.compareVersions(ctx, chunks)
 	case byName:
 		err = r.compareNames(ctx, names)
 	case r.run.TwoWay:

@@ -16,7 +16,10 @@ func (r *work) compareJob(ctx context.Context, j Job) (*Tally, error) {
 	defer func() { r.live.Add(-t.Checked) }()
 	for _, c := range j.Chunks {
 		compare := r.compareChunk
-		if r.fast != nil {
+		switch {
+		case c.Keys != nil:
+			compare = r.compareSpan
+		case r.fast != nil:
 			compare = r.matchChunk
 		}
 		if err := compare(ctx, c, t); err != nil {

@@ -14,6 +14,11 @@ const chunksPerSlice = 12
 // cut divides legacy into chunks, and tells how many slices they make. Of a
 // sampled run the chunks are cut small enough for each slice to have several.
 func (r *work) cut(ctx context.Context, o RunOptions) ([]record.Chunk, int, error) {
+	if o.Full {
+		if chunks, err := r.cutSpans(ctx); err != nil || chunks != nil {
+			return chunks, 1, err
+		}
+	}
 	chunks, err := r.Legacy.Chunks(ctx, r.ChunkRows)
 	if err != nil {
 		return nil, 0, fmt.Errorf("cut legacy into chunks: %w", err)

@@ -132,6 +132,16 @@ func (c *Comparer) Matters() []int {
 	return fields
 }
 
+// Strict tells that no rule lets values of fields that matter differ.
+func (c *Comparer) Strict() bool {
+	for i := range c.fields {
+		if f := &c.fields[i]; !f.rules.ignore && f.rules.loosens() {
+			return false
+		}
+	}
+	return true
+}
+
 func valueAt(r Record, i int) Value {
 	if i < len(r) {
 		return r[i]

@@ -33,6 +33,19 @@ func (n *ruleNode) allow(around leeway) leeway {
 	return around
 }
 
+// loosens tells that values may differ here or further inside.
+func (n *ruleNode) loosens() bool {
+	if n.ignore || n.tolerance != nil || n.precision > 0 {
+		return true
+	}
+	for _, below := range n.members {
+		if below.loosens() {
+			return true
+		}
+	}
+	return false
+}
+
 // member returns what holds at a place inside this one.
 func (n *ruleNode) member(token string, around leeway) (below *ruleNode, inside leeway, ignored bool) {
 	if n == nil {

@@ -24,6 +24,9 @@ type Chunk struct {
 	To       uint32 `json:"to"`       // first block after; the last chunk of a relation has no end (MaxBlock)
 	Rows     int64  `json:"rows"`     // estimate
 	Blocks   uint32 `json:"blocks"`   // that it had when it was cut, which the last chunk's end does not tell
+
+	// Keys makes the chunk a range of keys of all relations, in place of blocks of one.
+	Keys *Span `json:"keys,omitempty"`
 }
 
 // MaxBlock ends the last chunk of a relation, which also takes rows appended later.

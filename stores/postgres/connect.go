@@ -22,6 +22,22 @@ var sessionSettings = map[string]string{
 	"extra_float_digits": "1",
 	"bytea_output":       "hex",
 	"row_security":       "off",
+	// Nearly all statements here name some hundred keys. The planner takes index
+	// lookups for dear, and a table that was just filled for anything: it would read a
+	// table of 100,000 rows whole for each batch. See whole.
+	"enable_seqscan":   "off",
+	"enable_hashjoin":  "off",
+	"enable_mergejoin": "off",
+}
+
+// whole runs do in a transaction whose statements read whole tables.
+func whole(ctx context.Context, pool *pgxpool.Pool, do func(pgx.Tx) error) error {
+	return inTx(ctx, pool, pgx.ReadOnly, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, "SET LOCAL enable_seqscan = on; SET LOCAL enable_hashjoin = on; SET LOCAL enable_mergejoin = on"); err != nil {
+			return err
+		}
+		return do(tx)
+	})
 }
 
 // connect opens a pool and proves that the server answers. side is "legacy" or
