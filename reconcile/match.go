@@ -31,25 +31,41 @@ func newMatching(rc *Reconciler) *matching {
 	}
 }
 
-// read reads a chunk whole.
-func (m *matching) read(ctx context.Context, c record.Chunk, rows int) (blocks []*record.Block, err error) {
+// read reads a chunk while its first blocks are compared. It has room for all of
+// them: neither legacy's snapshot nor its connection must be held while the target
+// is waited for. wait drops what is left of them and tells why the reading ended.
+func (m *matching) read(ctx context.Context, c record.Chunk, rows int) (_ <-chan *record.Block, wait func() error) {
+	blocks := make(chan *record.Block, 2*c.Rows/int64(rows)+16)
 	next := func() *record.Block { return m.free.Get().(*record.Block) }
-	err = m.legacy.ScanBlocks(ctx, c, rows, next, func(b *record.Block) error {
-		blocks = append(blocks, b)
-		return nil
-	})
-	return blocks, err
+	var failed error
+	go func() {
+		defer close(blocks)
+		failed = m.legacy.ScanBlocks(ctx, c, rows, next, func(b *record.Block) error {
+			select {
+			case blocks <- b:
+				return nil
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		})
+	}()
+	return blocks, func() error {
+		for b := range blocks {
+			m.free.Put(b)
+		}
+		return failed
+	}
 }
 
 // matchChunk compares a chunk, and then in the slow way what did not match.
 func (r *work) matchChunk(ctx context.Context, c record.Chunk, t *Tally) error {
-	blocks, err := r.fast.read(ctx, c, r.Batch)
-	if err != nil {
-		return fmt.Errorf("read legacy: %w", err)
-	}
+	ctx, cancel := context.WithCancel(ctx)
+	blocks, read := r.fast.read(ctx, c, r.Batch)
+	defer func() { _ = read() }()
+	defer cancel()
 	var unsure []record.Row
 	same := make([]bool, 0, r.Batch)
-	for _, b := range blocks {
+	for b := range blocks {
 		if err := r.throttle(ctx, b.Rows()); err != nil {
 			return err
 		}
@@ -86,6 +102,9 @@ func (r *work) matchChunk(ctx context.Context, c record.Chunk, t *Tally) error {
 			unsure = unsure[:0]
 		}
 		r.report()
+	}
+	if err := read(); err != nil {
+		return fmt.Errorf("read legacy: %w", err)
 	}
 	return r.compareBatches(ctx, unsure, t)
 }

@@ -187,11 +187,7 @@ func (r *work) compareSpan(ctx context.Context, c record.Chunk, t *Tally) error 
 			return err
 		}
 	}
-	ok, err := r.sums.opened(ctx, r.Reconciler)
-	if err == nil && !ok {
-		err = errors.New("the tables have changed since the run began: they can't be compared by sums any more; try: migrator reconcile run --full")
-	}
-	if err != nil {
+	if err := r.mustSum(ctx); err != nil {
 		return err
 	}
 	found, err := r.sums.compare(ctx, c)
@@ -209,6 +205,15 @@ func (r *work) compareSpan(ctx context.Context, c record.Chunk, t *Tally) error 
 	}
 	r.report()
 	return nil
+}
+
+// mustSum opens the way that the run's chunks were cut for.
+func (r *work) mustSum(ctx context.Context) error {
+	ok, err := r.sums.opened(ctx, r.Reconciler)
+	if err == nil && !ok {
+		err = errors.New("the tables have changed since the run began, and can't be compared by sums any more; try: migrator reconcile run --full")
+	}
+	return err
 }
 
 // doubt compares keys in the slow way. Those that legacy lacks are suspects, unless
@@ -241,8 +246,7 @@ func (r *work) doubt(ctx context.Context, keys []record.Key, extras bool, t *Tal
 // compareVersions looks at the versions of all of the target's records: each must
 // have one, and none that legacy has not given.
 func (r *work) compareVersions(ctx context.Context, chunks []record.Chunk) error {
-	ok, err := r.sums.opened(ctx, r.Reconciler)
-	if err != nil || !ok {
+	if err := r.mustSum(ctx); err != nil {
 		return err
 	}
 	records, err := r.sums.versions.Versions(ctx,
