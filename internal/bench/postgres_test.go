@@ -44,6 +44,7 @@ func toPostgres(b *testing.B, binary string, rows int) {
 	execute(target, "VACUUM ANALYZE")
 	const limit = "one checksum each, both at once"
 	compare(b, fmt.Sprintf("reconcile, PostgreSQL to PostgreSQL, %d rows", rows), c, []subject{
+		{name: "the program, doing nothing", measure: p.idle},
 		{name: "raw COPY", measure: rawCopy(c.legacyURL, rows)},
 		{name: limit, measure: checksums(rows, c.legacyURL, target)},
 		{name: "reconcile one way", limit: limit, measure: p.reconcile(0, "--full", "--one-way")},

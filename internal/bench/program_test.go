@@ -116,6 +116,14 @@ func highWater(pid int) int64 {
 	return 0
 }
 
+// idle is what the program costs that does nothing: its memory is of the program
+// itself, which all others have too.
+func (p *program) idle(_ context.Context, tb testing.TB) sample {
+	s := p.run(tb, 0, nil, "reconcile", "list")
+	s.rows = 0
+	return s
+}
+
 // reconciled is what is read of a reconcile run's JSON.
 type reconciled struct {
 	Checked     int64     `json:"checked"`

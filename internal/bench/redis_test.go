@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"slices"
 	"testing"
 
 	"github.com/stranglerfig/migrator/internal/testenv"
@@ -47,7 +48,7 @@ func toRedis(b *testing.B, binary string, rows int) {
 			b.Fatal(err)
 		}
 	}
-	peerEnv := append(env, "REDISCLI_AUTH="+server.Password(), "PEER_PORT="+port)
+	peerEnv := append(slices.Clone(env), "REDISCLI_AUTH="+server.Password(), "PEER_PORT="+port)
 	if rows <= backfilled {
 		compare(b, fmt.Sprintf("backfill, PostgreSQL to Redis, %d rows", rows), c, []subject{
 			{name: "backfill psql into redis-cli --pipe", measure: emptied(flush, peer, shell(rows, psqlHashes("peer:", ""), append(peerEnv, "PEER_DB=1"), "psql", "redis-cli"))},
@@ -60,6 +61,7 @@ func toRedis(b *testing.B, binary string, rows int) {
 	subjects := func() []subject {
 		const limit = "raw HMGET"
 		return []subject{
+			{name: "the program, doing nothing", measure: p.idle},
 			{name: "raw COPY", measure: rawCopy(c.legacyURL, rows)},
 			{name: limit, measure: rawReads(server.URL(), rows)},
 			{name: "reconcile one way", limit: limit, measure: p.reconcile(0, "--full", "--one-way")},

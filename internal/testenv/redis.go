@@ -170,6 +170,7 @@ func (s *RedisServer) restart(ctx context.Context, save bool) error {
 	}
 	if save {
 		client := s.client()
+		client.Options().ReadTimeout = 10 * time.Minute // some millions of keys take their time
 		err := client.Save(ctx).Err()
 		_ = client.Close()
 		if err != nil {

@@ -153,10 +153,10 @@ func (h hashed) rowHash(of record.Hashing, args *[]any) string {
 
 // mix makes another seed for each field, with the lowest bit clear.
 func mix(seed int64, field int) int64 {
-	x := uint64(seed) + uint64(field+1)*0x9E3779B97F4A7C15 //nolint:gosec // bits
+	x := uint64(seed) + uint64(field+1)*0x9E3779B97F4A7C15
 	x = (x ^ x>>30) * 0xBF58476D1CE4E5B9
 	x = (x ^ x>>27) * 0x94D049BB133111EB
-	return int64(x &^ 1) //nolint:gosec // bits
+	return int64(x &^ 1)
 }
 
 // sums goes along the key's index part by part: grouping would cost as much as a
