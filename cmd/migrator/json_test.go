@@ -32,7 +32,7 @@ func contractTypes() map[reflect.Type]string {
 	return map[reflect.Type]string{
 		reflect.TypeFor[phases.Approval](): "approval", reflect.TypeFor[replicate.Progress](): "backfill",
 		reflect.TypeFor[phases.BackfillEvidence](): "backfill evidence", reflect.TypeFor[record.Check](): "check",
-		reflect.TypeFor[record.Chunk](): "chunk", reflect.TypeFor[state.Entry](): "entry",
+		reflect.TypeFor[record.Chunk](): "chunk", reflect.TypeFor[record.Span](): "span", reflect.TypeFor[state.Entry](): "entry",
 		reflect.TypeFor[phases.DrillEvidence](): "drill evidence",
 		reflect.TypeFor[phases.Evidence]():      "evidence", reflect.TypeFor[record.Field](): "field",
 		reflect.TypeFor[reconcile.Finding](): "finding", reflect.TypeFor[phases.Fleet](): "fleet",

@@ -15,6 +15,7 @@ name: bench
 legacy: {store: postgres, url: "${LEGACY_URL}", table: products}
 target: {%s}
 writing: {not_after: 1s, deadline: 500ms}
+reconcile: {pause: 50ms}
 `
 
 // psqlHashes writes each row as a command of redis-cli --pipe, as the canonical
