@@ -195,7 +195,7 @@ func (p *parser) fill(text string, line int, values map[string]string) string {
 		switch {
 		case !ok || strings.Contains(inside, "\n"):
 			p.add(line, "${ without }; write $${ for the characters themselves")
-			inside, rest = "", text[at+2:]
+			rest = text[at+2:]
 		case !there:
 			p.add(line, "there is no value ${%s}; there are %s; write $${%s} for a variable of the shell", inside, strings.Join(known, ", "), inside)
 		case !plainWord.MatchString(value):

@@ -83,7 +83,7 @@ func Render(name string, m *spec.Migration, f Facts) ([]byte, error) {
 		"sql":    func(s string) string { return "'" + strings.ReplaceAll(s, "'", "''") + "'" },
 		"yaml":   func(s string) string { return fmt.Sprintf("%q", s) },
 		"lines":  func(list []string) string { return strings.Join(list, "\n") },
-		"needs":  func(list []phases.Phase, p string) bool { return contains(list, p) },
+		"needs":  contains,
 		"number": func(f *float64) string { return fmt.Sprintf("%g", *f) },
 		"slug":   func(p phases.Percent) string { return strings.ReplaceAll(p.String(), ".", "-") },
 		"escape": func(s string) string { return strings.ReplaceAll(strings.TrimSpace(s), "${", "$${") },

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -236,13 +235,4 @@ func (o *operator) comesToTheGate(ctx context.Context, gate *pgx.Conn, ended cha
 			return true
 		}
 	}
-}
-
-func bookFile(t *testing.T, o *operator, name, text string) string {
-	t.Helper()
-	path := filepath.Join(o.dir, name)
-	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return path
 }
