@@ -32,7 +32,7 @@ func demoCommand(t *testing.T, dir string, args ...string) *exec.Cmd {
 func TestDemoKeepsEveryPromise(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	cmd := demoCommand(t, dir, "--products", "2000", "--rate", "400", "-o", "json")
+	cmd := demoCommand(t, dir, "--products", "2000", "--rate", "300", "-o", "json")
 	var stdout, story bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &story
 	if err := cmd.Run(); err != nil {

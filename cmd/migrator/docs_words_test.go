@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/stranglerfig/migrator/phases"
+	"github.com/stranglerfig/migrator/record"
 	"github.com/stranglerfig/migrator/spec"
 )
 
@@ -122,6 +123,11 @@ func gates(t *testing.T) map[string]string {
 	return words
 }
 
+// noGates are other things whose names look like a gate's.
+var noGates = []string{
+	phases.TriggerLostWrites, string(record.WrongType), "built-in", // the drill's load
+}
+
 // TestGatesInDocs: docs/operating.md has every gate, and no document has another.
 func TestGatesInDocs(t *testing.T) {
 	t.Parallel()
@@ -145,7 +151,7 @@ func TestGatesInDocs(t *testing.T) {
 			t.Errorf("docs/operating.md describes the gate %s, which there is not", name)
 		}
 	}
-	others := append(words(phases.Order...), words(phases.Fenced, phases.Lifting, phases.Returning)...)
+	others := slices.Concat(words(phases.Order...), words(phases.Fenced, phases.Lifting, phases.Returning), noGates)
 	for path, text := range docs(t) {
 		for _, m := range append(hyphenated.FindAllStringSubmatch(text, -1), overridden.FindAllStringSubmatch(text, -1)...) {
 			if known[m[1]] == "" && !slices.Contains(others, m[1]) {
