@@ -131,6 +131,13 @@ func (r *Reconciles) again(ctx context.Context, tx pgx.Tx, run *reconcile.Run) e
 	}
 	run.Status, run.Finished, run.Error = reconcile.Running, time.Time{}, ""
 	_, err = tx.Exec(ctx, `UPDATE migrator.reconcile_runs SET status = 'running', said = '', said_by = '', error = '', finished_at = NULL WHERE id = $1`, id)
+	if err != nil {
+		return err
+	}
+	// What failed may be right by now. The queue has lost these jobs, so they are found as
+	// lost ones are. One that failed for the table was rewritten has legacy cut anew.
+	_, err = tx.Exec(ctx, `UPDATE migrator.reconcile_jobs SET state = 'waiting', worker = '', beat_at = NULL, failures = 0, error = ''
+		WHERE run = $1 AND state = 'failed' AND NOT moved`, id)
 	return err
 }
 
