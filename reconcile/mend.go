@@ -112,6 +112,10 @@ func (r *work) mend(ctx context.Context) error {
 		limiter = rate.NewLimiter(rate.Limit(r.RepairRate), size)
 	}
 	for len(r.pending) > 0 {
+		// A repair writes: it waits while the run is paused, and ends with it.
+		if _, err := r.jobs.Hold(ctx, r.run.ID); err != nil {
+			return err
+		}
 		batch := r.pending[:min(size, len(r.pending))]
 		if limiter != nil && r.plan == nil {
 			if err := limiter.WaitN(ctx, len(batch)); err != nil {

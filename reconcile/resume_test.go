@@ -11,6 +11,30 @@ import (
 	"github.com/stranglerfig/migrator/reconcile"
 )
 
+// A repair writes: who cancels its run does not see it go on.
+func TestACancelledRepairEnds(t *testing.T) {
+	t.Parallel()
+	p := pairtest.New(t, pairtest.Options{})
+	p.FillSimple(t, 1, 3000)
+	backfill(t, p)
+	rc, _ := reconciler(p)
+	ledger, sql := stateReconciles(t)
+	rc.Ledger, rc.Jobs = ledger, ledger
+	rc.MaxDifference, rc.RepairRate = phases.Whole, 20
+	damaged := damage(t, p, 20, 3000)
+	var cancelled bool
+	rc.Report = func(r reconcile.Run) {
+		if r.Repaired > 0 && !cancelled {
+			cancelled = true
+			sql(`UPDATE migrator.reconcile_runs SET status = 'cancelled', finished_at = clock_timestamp()`)
+		}
+	}
+	r, _, err := rc.Run(t.Context(), repaired)
+	if !errors.Is(err, reconcile.ErrCancelled) || r.Status != reconcile.Cancelled || r.Repaired == 0 || r.Repaired >= damaged {
+		t.Errorf("%v, %+v", err, r)
+	}
+}
+
 // A repair that was stopped in the middle is gone on with: each difference counts
 // once, whether it was repaired before, was kept, or had no room among the findings.
 func TestAStoppedRepairIsGoneOnWith(t *testing.T) {
