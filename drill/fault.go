@@ -74,13 +74,18 @@ func (r *rehearsal) judgeCalm(h *Healthy, looks []phases.Evaluation) (string, er
 	return fmt.Sprintf("%d reads and %d acknowledged writes, %d triggers quiet, none fires", h.Reads, h.Writes, quiet), nil
 }
 
+// liftWithin is how long it is tried to lift a fault of which nobody knows whether it is in force.
+const liftWithin = 10 * time.Second
+
 func (r *rehearsal) inject(ctx context.Context) (string, error) {
 	f := &r.Fault
 	f.ID = rand.Text()
 	f.For = 3*r.Within + r.After // the drill needs it no longer, and may die
-	err := r.Switch.InjectFault(ctx, r.r.Migration, *f)
-	if err != nil {
-		return "", err
+	if err := r.Switch.InjectFault(ctx, r.r.Migration, *f); err != nil {
+		// The word that it is in force may have been lost.
+		lifting, cancel := context.WithTimeout(context.WithoutCancel(ctx), liftWithin)
+		defer cancel()
+		return "", errors.Join(err, r.Switch.LiftFault(lifting, r.r.Migration, f.ID))
 	}
 	r.r.Fault = Fault{ID: f.ID, Kind: f.Kind, Share: f.Share, Delay: f.Delay.Seconds(), Reads: f.Reads, Writes: f.Writes, Injected: r.now()}
 	r.mark(r.r.Fault.Injected, "fault injected")
