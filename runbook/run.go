@@ -371,10 +371,23 @@ func (r *Runner) until(ctx context.Context, block *Step) (Detail, error) {
 	}
 }
 
-// pass waits until a fixed time is over since the step first began, by the state
-// database's clock: a step that was begun elsewhere may have some of it behind it.
+// Clock is a Log that tells the time by the clock that its records have theirs from.
+type Clock interface {
+	Now(ctx context.Context) (time.Time, error)
+}
+
+// pass waits until a fixed time is over since the step first began, by the log's
+// clock: a step that was begun elsewhere may have some of it behind it, and a machine
+// whose own clock is ahead must not take the time for over.
 func (r *Runner) pass(ctx context.Context, block *Step, began time.Time) error {
-	left := min(time.Until(began.Add(time.Duration(block.For))), time.Duration(block.For))
+	now := time.Now()
+	if c, ok := r.Log.(Clock); ok {
+		var err error
+		if now, err = c.Now(ctx); err != nil {
+			return err
+		}
+	}
+	left := min(began.Add(time.Duration(block.For)).Sub(now), time.Duration(block.For))
 	if left > 0 {
 		r.tell(Event{What: "wait", Step: block, Block: block, Text: fmt.Sprintf("%s are left", left.Round(time.Second))})
 	}

@@ -20,7 +20,10 @@ type RunbookLog struct {
 	held *runner
 }
 
-var _ runbook.Log = (*RunbookLog)(nil)
+var (
+	_ runbook.Log   = (*RunbookLog)(nil)
+	_ runbook.Clock = (*RunbookLog)(nil)
+)
 
 // takeWithin is how long the database may need to notice that the process before has
 // been killed.
@@ -57,6 +60,12 @@ func (l *RunbookLog) Records(ctx context.Context) (all []runbook.Record, err err
 		return err
 	})
 	return all, err
+}
+
+// Now implements runbook.Clock.
+func (l *RunbookLog) Now(ctx context.Context) (now time.Time, err error) {
+	err = l.held.do(ctx, func(tx pgx.Tx) error { return tx.QueryRow(ctx, `SELECT clock_timestamp()`).Scan(&now) })
+	return now, err
 }
 
 // Intend implements runbook.Log.
