@@ -130,6 +130,13 @@ func skipped(s *Step, log []Record) bool {
 	return true
 }
 
+// answers tells that the record is of what the block asks. The database lets those alone
+// approve whom the record's own kind and terms name: one of another kind, or of lesser
+// terms, is nobody's approval, whoever wrote it.
+func (r *Record) answers(block *Step) bool {
+	return block.Kind != Approve || r.Kind == Approve && r.Role == block.Role && (r.TwoPeople || !block.TwoPeople)
+}
+
 type stand int
 
 const (
@@ -147,6 +154,10 @@ func look(s, block *Step, d Direction, log []Record) (Next, stand) {
 		if one.Step != s.ID || one.Direction != d {
 			continue
 		}
+		n.Attempt = max(n.Attempt, one.Attempt+1)
+		if !one.answers(block) {
+			continue
+		}
 		last = one
 		switch one.Outcome {
 		case Failed:
@@ -158,7 +169,6 @@ func look(s, block *Step, d Direction, log []Record) (Next, stand) {
 	if last == nil {
 		return n, due
 	}
-	n.Attempt = last.Attempt + 1
 	switch last.Outcome {
 	case "":
 		n.Attempt, n.Open = last.Attempt, last
