@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/stranglerfig/migrator/internal/procgroup"
 	"github.com/stranglerfig/migrator/judge"
 	"github.com/stranglerfig/migrator/phases"
 )
@@ -84,14 +85,16 @@ func (c *Command) run(ctx context.Context, input []byte) judge.Reading {
 	cmd := exec.CommandContext(running, c.Args[0], c.Args[1:]...) //nolint:gosec // the operator's own command
 	cmd.Dir, cmd.Env = c.Dir, append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME")}, c.Env...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(input), stdout, stderr
-	own(cmd)
+	procgroup.Own(cmd)
+	cmd.Cancel = func() error { // it has had its time: it is not asked to end
+		procgroup.Kill(cmd)
+		return cmd.Process.Kill()
+	}
 	// What it left behind may hold stdout open: it is waited for no longer than this.
 	cmd.WaitDelay = afterwards
 	began := time.Now()
 	err := cmd.Run()
-	if cmd.ProcessState != nil {
-		killGroup(cmd)
-	}
+	procgroup.Kill(cmd)
 	if errors.Is(err, exec.ErrWaitDelay) {
 		err = nil
 	}
