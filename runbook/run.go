@@ -33,54 +33,6 @@ type Doer interface {
 	Quiet(ctx context.Context, block *Step) error
 }
 
-// NotHeldError tells that a condition was looked at and does not hold.
-type NotHeldError struct{ What string }
-
-func (e *NotHeldError) Error() string { return e.What }
-
-// StillRunningError tells that something which a killed run began still goes on.
-type StillRunningError struct{ What string }
-
-func (e *StillRunningError) Error() string { return e.What }
-
-// DoubtError tells that nobody but a person knows whether a step was done.
-type DoubtError struct {
-	Step string
-	Why  string
-}
-
-func (e *DoubtError) Error() string {
-	return fmt.Sprintf("whether step %s was done is not known: %s", e.Step, e.Why)
-}
-
-// WaitingError tells that an approval did not come in time. The run stays open.
-type WaitingError struct {
-	Step   string
-	Within time.Duration
-}
-
-func (e *WaitingError) Error() string {
-	return fmt.Sprintf("nobody has approved step %s within %s", e.Step, e.Within)
-}
-
-// FailedError is a run that has failed.
-type FailedError struct {
-	Status Status
-	Step   string // that failed; of RunFailed, maybe one that could not be taken back
-	Block  string
-	Why    string
-}
-
-func (e *FailedError) Error() string {
-	switch {
-	case e.Status == Compensated:
-		return fmt.Sprintf("step %s failed (%s); what was done has been taken back", e.Step, e.Why)
-	case e.Block != "" && e.Block != e.Step:
-		return fmt.Sprintf("step %s could not be taken back: %s failed (%s)", e.Step, e.Block, e.Why)
-	}
-	return fmt.Sprintf("step %s failed (%s); nothing had to be taken back", e.Step, e.Why)
-}
-
 // Event tells whoever looks on how a run comes along.
 type Event struct {
 	What   string // "begin", "line", "warn", "wait", "end"
@@ -226,15 +178,6 @@ func (r *Runner) step(ctx context.Context, n Next, log []Record) error {
 	return r.end(ctx, n, record)
 }
 
-// holds looks once.
-func (r *Runner) holds(ctx context.Context, id string) bool {
-	block := r.Book.named[id]
-	within, cancel := context.WithTimeout(ctx, time.Duration(block.Timeout))
-	defer cancel()
-	_, err := r.Do.Do(within, block, func(string) {})
-	return err == nil
-}
-
 // cleaner is a Doer that knows what must not be told.
 type cleaner interface{ Clean(text string) string }
 
@@ -331,105 +274,4 @@ func (r *Runner) ask(ctx context.Context, n Next, record Record, why string) err
 	}
 	record.Outcome, record.Detail.Reason = outcome, "its process ended without a word; a person says so"
 	return r.end(ctx, n, record)
-}
-
-func (r *Runner) once(ctx context.Context, block *Step) (Detail, error) {
-	within, cancel := context.WithTimeout(ctx, time.Duration(block.Timeout))
-	defer cancel()
-	d, err := r.Do.Do(within, block, func(line string) { r.tell(Event{What: "line", Step: block, Block: block, Text: line}) })
-	if err != nil && within.Err() != nil && ctx.Err() == nil {
-		err = fmt.Errorf("it took longer than %s and was stopped (%w)", block.Timeout, err)
-	}
-	return d, err
-}
-
-// until looks until the condition holds, for as long as the block may take. The error
-// is that of the last look.
-func (r *Runner) until(ctx context.Context, block *Step) (Detail, error) {
-	within, cancel := context.WithTimeout(ctx, time.Duration(block.Timeout))
-	defer cancel()
-	var last Detail
-	var lastErr error
-	told := ""
-	for looks := 1; ; looks++ {
-		d, err := r.Do.Do(within, block, func(string) {})
-		if err == nil {
-			d.Looks = looks
-			return d, nil
-		}
-		if lastErr == nil || within.Err() == nil { // else it was only cut off
-			last, lastErr = d, err
-		}
-		if text := r.clean(err); text != told && within.Err() == nil {
-			told = text
-			r.tell(Event{What: "wait", Step: block, Block: block, Text: "not yet: " + text})
-		}
-		if sleep(within, time.Duration(block.Pause)) != nil {
-			last.Looks = looks
-			return last, fmt.Errorf("not within %s: %w", block.Timeout, lastErr)
-		}
-	}
-}
-
-// Clock is a Log that tells the time by the clock that its records have theirs from.
-type Clock interface {
-	Now(ctx context.Context) (time.Time, error)
-}
-
-// pass waits until a fixed time is over since the step first began, by the log's
-// clock: a step that was begun elsewhere may have some of it behind it, and a machine
-// whose own clock is ahead must not take the time for over.
-func (r *Runner) pass(ctx context.Context, block *Step, began time.Time) error {
-	now := time.Now()
-	if c, ok := r.Log.(Clock); ok {
-		var err error
-		if now, err = c.Now(ctx); err != nil {
-			return err
-		}
-	}
-	left := min(began.Add(time.Duration(block.For)).Sub(now), time.Duration(block.For))
-	if left > 0 {
-		r.tell(Event{What: "wait", Step: block, Block: block, Text: fmt.Sprintf("%s are left", left.Round(time.Second))})
-	}
-	return sleep(ctx, left)
-}
-
-// approval waits for a person's word, which is given through the log.
-func (r *Runner) approval(ctx context.Context, n Next, record Record) error {
-	r.tell(Event{What: "wait", Step: n.Step, Block: n.Block, Record: record, Text: n.Block.Body})
-	poll := r.Poll
-	if poll <= 0 {
-		poll = time.Second
-	}
-	within, cancel := context.WithTimeout(ctx, time.Duration(n.Block.Timeout))
-	defer cancel()
-	for {
-		log, err := r.Log.Records(ctx)
-		if err != nil {
-			return err
-		}
-		for _, one := range log {
-			if one.Step == record.Step && one.Direction == record.Direction && one.Attempt == record.Attempt && one.Outcome != "" {
-				r.tell(Event{What: "end", Step: n.Step, Block: n.Block, Record: one})
-				return nil
-			}
-		}
-		if sleep(within, poll) != nil {
-			if ctx.Err() != nil {
-				return ctx.Err()
-			}
-			return &WaitingError{Step: n.Step.ID, Within: time.Duration(n.Block.Timeout)}
-		}
-	}
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-timer.C:
-		return ctx.Err()
-	}
 }
