@@ -65,20 +65,24 @@ func (c *cli) worker(ctx context.Context, j *job, workers int) error {
 	kept.Log = c.log
 	var mu sync.Mutex
 	done := worked{Migration: j.m.Name}
-	at := map[int64]*reconcile.Worker{}
+	type share struct {
+		run   int64
+		terms reconcile.Terms // others, once legacy was cut anew
+	}
+	var at share
+	var hands *reconcile.Worker // one run of a migration goes on at a time
 	hand := func(run int64, terms reconcile.Terms) (*reconcile.Worker, error) {
 		mu.Lock()
 		defer mu.Unlock()
-		if at[run] == nil {
+		if now := (share{run, terms}); hands == nil || now != at {
 			w, err := rc.Worker(run, terms)
 			if err != nil {
 				return nil, err
 			}
-			clear(at) // one run of a migration goes on at a time
-			at[run] = w
+			at, hands = now, w
 			c.log.Info("taking a share of a run", "run", run)
 		}
-		return at[run], nil
+		return hands, nil
 	}
 	c.log.Info("waiting for jobs", "migration", j.m.Name, "workers", workers)
 	err = kept.Serve(ctx, workers, j.m.Hash(),
