@@ -90,6 +90,7 @@ type rehearsal struct {
 	offset  time.Duration // of the state database's clock from this one
 	rolled  phases.Evidence
 	started bool      // the daemons
+	dirty   bool      // the target may hold what the drill has done to it
 	harmed  time.Time // by this machine's clock: from when on the target was being corrupted
 }
 
@@ -217,9 +218,9 @@ func (r *rehearsal) end(ctx context.Context) {
 		} else {
 			r.r.Fault.Lifted = r.now()
 		}
-		if r.r.Fault.Kind == dual.FaultCorrupt {
-			r.fails("the target may still hold what was corrupted; try: migrator reconcile run --full --repair")
-		}
+	}
+	if r.dirty {
+		r.fails("the target may still hold what the drill has done to it; try: migrator reconcile run --full --repair")
 	}
 	if r.Load != nil {
 		r.Load.Stop()

@@ -81,6 +81,7 @@ func (r *rehearsal) inject(ctx context.Context) (string, error) {
 	f := &r.Fault
 	f.ID = rand.Text()
 	f.For = 3*r.Within + r.After // the drill needs it no longer, and may die
+	r.dirty = f.Kind == dual.FaultCorrupt
 	if err := r.Switch.InjectFault(ctx, r.r.Migration, *f); err != nil {
 		// The word that it is in force may have been lost.
 		lifting, cancel := context.WithTimeout(context.WithoutCancel(ctx), liftWithin)

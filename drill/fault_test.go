@@ -3,10 +3,13 @@ package drill
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/stranglerfig/migrator/dual"
+	"github.com/stranglerfig/migrator/phases"
+	"github.com/stranglerfig/migrator/record"
 )
 
 // deafSwitch puts a fault in force, and its word is lost on the way.
@@ -40,5 +43,32 @@ func TestAFaultOfWhichNobodyKnowsIsLifted(t *testing.T) {
 	}
 	if s.inForce != "" {
 		t.Error("the fault is still in force")
+	}
+}
+
+// halfPlanter ends in the middle.
+type halfPlanter struct{ Planter }
+
+func (halfPlanter) Plant(context.Context) ([]record.Key, error) {
+	return []record.Key{"1"}, errLost
+}
+
+type noState struct{ State }
+
+func (noState) Evidence(context.Context, string) (phases.Evidence, error) {
+	return phases.Evidence{}, errLost
+}
+
+// TestWhatADrillLeavesInTheTargetIsSaid, also once the fault was lifted.
+func TestWhatADrillLeavesInTheTargetIsSaid(t *testing.T) {
+	t.Parallel()
+	r := &rehearsal{Drill: &Drill{Plant: halfPlanter{}, State: noState{}}}
+	r.r.Fault.Injected, r.r.Fault.Lifted = time.Now(), time.Now()
+	if _, err := r.plant(t.Context()); !errors.Is(err, errLost) {
+		t.Errorf("%v", err)
+	}
+	r.end(t.Context())
+	if said := strings.Join(r.r.Reasons, "; "); !strings.Contains(said, "try: migrator reconcile run --full --repair") {
+		t.Errorf("it says %q", said)
 	}
 }

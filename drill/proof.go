@@ -67,6 +67,7 @@ func (r *rehearsal) check(ctx context.Context) (string, error) {
 // plant takes records out of the target: a reconcile that does not find them proves
 // nothing either where it finds nothing.
 func (r *rehearsal) plant(ctx context.Context) (string, error) {
+	r.dirty = true
 	keys, err := r.Plant.Plant(ctx)
 	if err != nil {
 		return "", err
@@ -83,6 +84,7 @@ func (r *rehearsal) repair(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	r.dirty = run.Repaired < run.Differences
 	c := r.r.Controls
 	var missed []record.Key
 	for _, k := range c.Planted {
