@@ -229,8 +229,10 @@ func (c *crew) fail(ctx context.Context, a jobArgs, attempt int64, why error) er
 // requeue gives the jobs, whose rows the transaction has locked, new attempts.
 func requeue(ctx context.Context, tx pgx.Tx, jobs []jobArgs, after time.Duration) error {
 	at := time.Time{}
-	if after > 0 {
-		at = time.Now().Add(after)
+	if after > 0 { // by the database's clock: a machine's own may be hours ahead
+		if err := tx.QueryRow(ctx, `SELECT clock_timestamp() + $1::interval`, after).Scan(&at); err != nil {
+			return err
+		}
 	}
 	ids, err := enqueue(ctx, tx, jobs, at)
 	if err != nil {
