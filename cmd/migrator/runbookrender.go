@@ -58,14 +58,22 @@ live are looked up, the members of the deciding role are asked for.`,
 // lookupWithin is how long names are looked up for a document that tells of them.
 const lookupWithin = 5 * time.Second
 
+// shelfAsApplied refuses a description at hand that is not the one that is applied.
+func (c *cli) shelfAsApplied(b *bookshelf) error {
+	if file := c.settings.descriptionFile(); file != "" && b.m.Hash() != b.at.ConfigHash {
+		return usagef("%s differs from what was applied (%s, applied %s); try: migrator apply", file, short12(b.m.Hash()), short12(b.at.ConfigHash))
+	}
+	return nil
+}
+
 // renderBook needs the description itself: what surrounds the migration is not kept in
 // the state database.
 func (c *cli) renderBook(ctx context.Context, b *bookshelf, name string) ([]byte, error) {
 	if c.settings.descriptionFile() == "" {
 		return nil, coded{errNoDescription, exitUsage}
 	}
-	if b.m.Hash() != b.at.ConfigHash {
-		return nil, usagef("%s differs from what was applied (%s, applied %s); try: migrator apply", c.settings.descriptionFile(), short12(b.m.Hash()), short12(b.at.ConfigHash))
+	if err := c.shelfAsApplied(b); err != nil {
+		return nil, err
 	}
 	f := runbook.Facts{ConfigHash: b.at.ConfigHash}
 	if role := b.m.Phases.Approval.Role; role != "" {

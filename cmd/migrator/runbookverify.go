@@ -80,6 +80,9 @@ func (c *cli) verifyBook(ctx context.Context, b *bookshelf, what string) (v runb
 	if err == nil {
 		err = applies(r, b, false)
 	}
+	if err == nil { // what is found is kept as found under what is applied
+		err = c.shelfAsApplied(b)
+	}
 	if err != nil {
 		return v, err
 	}
