@@ -58,11 +58,11 @@ func connect(ctx context.Context, side, url string) (*pgxpool.Pool, error) {
 	}
 	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
-		return nil, fmt.Errorf("connect to the %s PostgreSQL: %w", side, err)
+		return nil, unreachable(err, "the "+side+" PostgreSQL", "check "+side+".url in the migration's description", config.ConnConfig)
 	}
 	if err := pool.Ping(ctx); err != nil {
 		pool.Close()
-		return nil, fmt.Errorf("connect to the %s PostgreSQL: %w", side, err)
+		return nil, unreachable(err, "the "+side+" PostgreSQL", "check "+side+".url in the migration's description", config.ConnConfig)
 	}
 	return pool, nil
 }

@@ -45,7 +45,7 @@ func (c *Console) connect(ctx context.Context, connection, application string, t
 	}
 	conn, err := pgx.ConnectConfig(ctx, config)
 	if err != nil {
-		return nil, fmt.Errorf("connect to %s: %w", connection, err)
+		return nil, unreachable(err, "the server of "+connection, "check the URL of "+connection, config)
 	}
 	return conn, nil
 }
