@@ -108,6 +108,7 @@ func (p *parser) err() error {
 
 var (
 	frontEnd     = regexp.MustCompile(`(?m)^---[ \t]*$`)
+	unknownKey   = regexp.MustCompile(`field (.*) not found in type runbook\.\w+`)
 	yamlLine     = regexp.MustCompile(`line ([0-9]+): `)
 	nameOfBook   = regexp.MustCompile(`^[a-z][a-z0-9-]{0,62}$`)
 	nameOfValue  = regexp.MustCompile(`^[a-z][a-z0-9_.]{0,62}$`)
@@ -135,7 +136,7 @@ func (p *parser) front(source []byte) (body int, ok bool) {
 				at, _ = strconv.Atoi(m[1])
 				line = strings.Replace(line, m[0], "", 1)
 			}
-			p.add(at, "front matter: %s", strings.TrimSuffix(strings.ReplaceAll(line, "in type runbook.", "in "), "Front"))
+			p.add(at, "front matter: %s", unknownKey.ReplaceAllString(line, `unknown key "$1" (migrator runbook schema lists them)`))
 		}
 		return 0, false
 	}
