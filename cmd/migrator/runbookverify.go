@@ -30,9 +30,7 @@ func newRunbookVerify(c *cli) *cobra.Command {
 endpoints answer, names are not remembered for too long, and somebody may approve.
 Nothing is changed. Without an argument both runbooks that can be rendered are
 looked at. The result is kept: the gate runbook (gates.runbook.within) rests on the
-newest one of the runbook rollback.
-
-Exits with 8 if something is wanting.`,
+newest one of the runbook rollback.`,
 		Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			switch len(args) {
