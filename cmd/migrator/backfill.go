@@ -27,14 +27,14 @@ Needs phase shadow-write or dual-read, and every instance out of legacy.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx := cmd.Context()
+			if rate < 0 || workers < 0 {
+				return usagef("--rate and --workers can't be negative")
+			}
 			j, err := c.openJob(ctx, true)
 			if err != nil {
 				return err
 			}
 			defer j.close()
-			if rate < 0 || workers < 0 {
-				return usagef("--rate and --workers can't be negative")
-			}
 			e, err := j.state.Evidence(ctx, j.m.Name)
 			if err != nil {
 				return err

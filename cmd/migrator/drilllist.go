@@ -17,6 +17,9 @@ func newDrillList(c *cli) *cobra.Command {
 		Short: "List the newest drills",
 		Args:  maybeName,
 		RunE: c.withState(func(ctx context.Context, store *state.Store, name string) error {
+			if err := aboveZero(limit); err != nil {
+				return err
+			}
 			drills, err := store.Drills(name).List(ctx, limit)
 			if err != nil {
 				return err

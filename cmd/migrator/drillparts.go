@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/stranglerfig/migrator/drill"
@@ -83,6 +84,9 @@ func (c *cli) drillLoad(ctx context.Context, j *job, d *drilling) (drill.Load, [
 	default:
 		if d.column != "" {
 			return nil, nil, nothing, usagef("--load-column is for the built-in load")
+		}
+		if _, err := os.Stat(d.load); err != nil && !strings.Contains(d.load, "://") {
+			return nil, nil, nothing, usagef("--load: %w; want built-in, none, or the ledger that your own load is keeping: a file or http://...", err)
 		}
 		return &drill.Acknowledged{Source: d.load, Legacy: j.legacy, Schema: j.schema, Compare: compare}, keys, nothing, nil
 	}

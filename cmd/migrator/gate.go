@@ -59,20 +59,37 @@ rests on, and when it will be open if all goes on as now.`,
 			if err := c.show(views, func() { c.printGateList(views, e.Now) }); err != nil {
 				return err
 			}
-			var closed []string
-			for _, v := range views {
-				if v.Before == next && !v.Open() {
-					closed = append(closed, v.Gate)
-				}
-			}
-			if len(closed) > 0 {
-				return notYet(fmt.Errorf("%s is held back by %s; try: migrator gate explain %s", next, join(closed), closed[0]))
-			}
-			return nil
+			return heldBack(views, next)
 		}),
 	}
 	cmd.Flags().BoolVar(&evaluate, "evaluate", false, "look now, without waiting for the daemon")
 	return cmd
+}
+
+// heldBack is nil if every gate before the next step is open. It advises what helps
+// with the first one that is not.
+func heldBack(views []gateView, next phases.Route) error {
+	var closed []string
+	var try string
+	for _, v := range views {
+		if v.Before != next || v.Open() {
+			continue
+		}
+		closed = append(closed, v.Gate)
+		switch {
+		case try != "":
+		case v.Evaluation != nil:
+			try = "migrator gate explain " + v.Gate
+		case v.Try != "":
+			try = v.Try
+		default: // not measured: there is no look to explain
+			try = "migrator phase advance --dry-run"
+		}
+	}
+	if len(closed) == 0 {
+		return nil
+	}
+	return notYet(fmt.Errorf("%s is held back by %s; try: %s", next, join(closed), try))
 }
 
 // judge looks by what is applied; a Prometheus is found where the description at hand says.
@@ -176,7 +193,10 @@ func (c *cli) explain(ctx context.Context, store *state.Store, name string, filt
 		return err
 	}
 	if len(found) == 0 {
-		return usagef("%s has not been looked at, or is off; try: migrator gate list --evaluate", filter.Name)
+		if !filter.At.IsZero() {
+			return usagef("no look at %s is kept from %s or before; try: migrator gate explain %s", filter.Name, filter.At.Format(time.RFC3339), filter.Name)
+		}
+		return usagef("no look at %s is kept: it is off, is not measured, or there is no such gate or trigger; try: migrator gate list --evaluate, or migrator phase advance --dry-run", filter.Name)
 	}
 	x := explained{Gate: filter.Name, Evaluation: found[0], History: append([]phases.Evaluation{}, found[1:]...)}
 	again, err := judge.Again(x.Evaluation)

@@ -110,3 +110,11 @@ func span(d time.Duration) string {
 		return fmt.Sprintf("%dd", int(d.Hours()/24))
 	}
 }
+
+// aboveZero checks the --limit of a list.
+func aboveZero(limit int) error {
+	if limit < 1 {
+		return usagef("--limit %d: want a number above 0", limit)
+	}
+	return nil
+}

@@ -343,8 +343,8 @@ func newHistory(c *cli) *cobra.Command {
 			if verify {
 				return c.verify(ctx, store, name)
 			}
-			if limit < 1 {
-				return usagef("--limit %d: want a number above 0", limit)
+			if err := aboveZero(limit); err != nil {
+				return err
 			}
 			entries, err := store.History(ctx, name, limit)
 			if err != nil {

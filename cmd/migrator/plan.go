@@ -61,6 +61,9 @@ func (p *plan) verdict() error {
 	if p.Refused == 0 {
 		return nil
 	}
+	if p.Refused == 1 {
+		return usagef("a check refuses the migration")
+	}
 	return usagef("%d checks refuse the migration", p.Refused)
 }
 

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strconv"
 	"time"
 
@@ -17,7 +18,10 @@ import (
 
 // jobError gives the exit code 8 to jobs that only have to wait their turn.
 func jobError(err error) error {
-	if errors.Is(err, replicate.ErrRunning) || errors.Is(err, replicate.ErrNotReady) || errors.Is(err, reconcile.ErrRunning) {
+	if errors.Is(err, reconcile.ErrRunning) {
+		return notYet(fmt.Errorf("%w; try: migrator reconcile list", err))
+	}
+	if errors.Is(err, replicate.ErrRunning) || errors.Is(err, replicate.ErrNotReady) {
 		return notYet(err)
 	}
 	if errors.Is(err, record.ErrRecentColumn) {
@@ -70,6 +74,9 @@ process was killed is gone on with, unless --fresh says otherwise.`,
 				return usagef("--rate can't be negative")
 			}
 			if err := mend.check(cmd.Flags()); err != nil {
+				return err
+			}
+			if err := report.check(); err != nil {
 				return err
 			}
 			j, err := c.openJobWith(cmd.Context(), true, limitLoad)
@@ -146,6 +153,9 @@ func (c *cli) reconcile(ctx context.Context, j *job, o reconcile.RunOptions, pla
 	}
 	run, findings, err := runWatched(ctx, j, r, kept, o, c.log)
 	bar.close()
+	if run.Status == reconcile.Stopped && plan == nil && ctx.Err() != nil {
+		return fmt.Errorf("%w; try: migrator reconcile resume", err)
+	}
 	if err != nil {
 		return jobError(err)
 	}
@@ -173,8 +183,11 @@ func (c *cli) reconcile(ctx context.Context, j *job, o reconcile.RunOptions, pla
 		if o.Repair && run.Repaired == 0 {
 			return notYet(errors.New("the stores differ, and nothing of it could be repaired: the report says why, key by key"))
 		}
+		if left := run.Differences - run.Repaired; o.Repair && left > 0 {
+			return notYet(fmt.Errorf("%s differences were repaired and %s were not: the report says why, key by key; try: migrator reconcile run --full --repair", count(run.Repaired), count(left)))
+		}
 		if o.Repair {
-			return notYet(errors.New("differences were found and repaired as far as possible; only a later clean run proves it; try: migrator reconcile run --full"))
+			return notYet(errors.New("differences were found and repaired; only a later clean run proves it; try: migrator reconcile run --full"))
 		}
 		if plan != nil {
 			return notYet(errors.New("the stores differ, and this was only the plan; try: migrator reconcile run --full --repair"))
@@ -257,6 +270,9 @@ func newReconcileList(c *cli) *cobra.Command {
 		Short: "List the newest runs",
 		Args:  maybeName,
 		RunE: c.withState(func(ctx context.Context, store *state.Store, name string) error {
+			if err := aboveZero(limit); err != nil {
+				return err
+			}
 			runs, err := store.Reconciles(name).List(ctx, limit)
 			if err != nil {
 				return err
@@ -304,6 +320,9 @@ func newReconcileShow(c *cli) *cobra.Command {
 			id, err := strconv.ParseInt(args[0], 10, 64)
 			if err != nil {
 				return usagef("run %q: want a number; try: migrator reconcile list", args[0])
+			}
+			if limit < 0 {
+				return usagef("--limit %d: want a number from 0 on", limit)
 			}
 			var named []string
 			if migration != "" {

@@ -97,6 +97,9 @@ and reports as reconcile run does. The jobs that are done count.`,
 			if err != nil {
 				return err
 			}
+			if err := report.check(); err != nil {
+				return err
+			}
 			j, err := c.openJobWith(ctx, true, limitLoad)
 			if err != nil {
 				return err

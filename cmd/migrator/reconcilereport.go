@@ -2,7 +2,10 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -20,6 +23,20 @@ type reportFlags struct {
 func (r *reportFlags) add(f *pflag.FlagSet) {
 	f.BoolVar(&r.summary, "summary", false, "print one line instead of the report")
 	f.StringVar(&r.textfile, "textfile", "", "write the result to this file too, for node exporter's textfile collector (name it *.prom)")
+}
+
+// check refuses a text file that could not be written once the run is done.
+func (r *reportFlags) check() error {
+	if r.textfile == "" {
+		return nil
+	}
+	dir := filepath.Dir(r.textfile)
+	probe, err := os.CreateTemp(dir, ".reconcile-")
+	if err != nil {
+		return usagef("--textfile %s: nothing can be written to %s: %w", r.textfile, dir, errors.Unwrap(err))
+	}
+	_ = probe.Close()
+	return os.Remove(probe.Name())
 }
 
 // write writes the text file, if one is asked for.

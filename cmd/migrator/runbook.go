@@ -76,8 +76,8 @@ func newRunbookList(c *cli) *cobra.Command {
 		Short: "Runs of runbooks, newest first",
 		Args:  noArgs,
 		RunE: c.withRuns(func(ctx context.Context, runs *state.Runbooks, _ []string) error {
-			if limit < 1 {
-				return usagef("--limit %d: want a number above 0", limit)
+			if err := aboveZero(limit); err != nil {
+				return err
 			}
 			list, err := runs.List(ctx, limit)
 			if err != nil {

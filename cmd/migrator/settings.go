@@ -90,7 +90,11 @@ func (c *cli) configure(cmd *cobra.Command) error {
 
 func firstLine(err error) string {
 	lines := strings.Split(strings.TrimSpace(err.Error()), "\n")
-	return strings.TrimSpace(strings.TrimPrefix(lines[len(lines)-1], "* "))
+	line := strings.TrimSpace(strings.TrimPrefix(lines[len(lines)-1], "* "))
+	if unknown, ok := strings.CutPrefix(line, "'' has invalid keys: "); ok {
+		return "there is no setting " + unknown
+	}
+	return line
 }
 
 func (c *cli) check() error {

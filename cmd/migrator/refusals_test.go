@@ -1,0 +1,79 @@
+package main
+
+import (
+	"net/url"
+	"strings"
+	"testing"
+)
+
+// TestRefusalsSayWhatAndWhatToTry gives bad input to commands that would otherwise have
+// passed it on: to a database, or to the end of a run that may take hours.
+func TestRefusalsSayWhatAndWhatToTry(t *testing.T) {
+	t.Parallel()
+	o := newOperator(t, "loans", "  table: loans\n", "  key: loan:{id}\n", stagedRest)
+	o.sql(o.legacy, `CREATE TABLE loans (id bigint PRIMARY KEY, note text); INSERT INTO loans VALUES (1, 'a')`)
+	o.does("init", "apply")
+	for _, c := range []struct {
+		args, says string
+		code       int
+	}{
+		{"reconcile list -n -1", "--limit -1: want a number above 0", exitUsage},
+		{"reconcile show 1 -n -1", "--limit -1: want a number from 0 on", exitUsage},
+		{"drill list -n 0", "--limit 0: want a number above 0", exitUsage},
+		{"drill rollback --load nowhere.jsonl", "--load: stat nowhere.jsonl", exitUsage},
+		{"backfill run --workers -1", "can't be negative", exitUsage},
+		{"reconcile run --textfile " + o.path("nowhere/x.prom"), "nothing can be written to " + o.path("nowhere"), exitUsage},
+		{"gate explain soak-time", "no look at soak-time is kept", exitUsage},
+		{"gate explain errors --at 2020-01-01T00:00:00Z", "from 2020-01-01T00:00:00Z or before", exitUsage},
+	} {
+		code, stdout, stderr := o.try(strings.Fields(c.args)...)
+		if code != c.code || !strings.Contains(stderr, c.says) || stdout != "" {
+			t.Errorf("%s: %d %s%s", c.args, code, stdout, stderr)
+		}
+	}
+	if code, runs, _ := o.try("reconcile", "list", "-o", "json"); code != exitDone || strings.TrimSpace(runs) != "[]" {
+		t.Errorf("a refused run was made: %s", runs)
+	}
+
+	// What holds is not measured: to explain its look would lead nowhere.
+	o.does("phase advance")
+	if code, _, stderr := o.try("gate", "list"); code != exitNotYet || !strings.Contains(stderr, "Try: migrator backfill run") {
+		t.Errorf("gate list: %d %s", code, stderr)
+	}
+
+	o.write("settings.yaml", "file: "+o.path("migration.yaml")+"\nstate_url: "+o.state+"\noutptu: json\n")
+	if code, _, stderr := o.try("status"); code != exitUsage || !strings.Contains(stderr, "there is no setting outptu") {
+		t.Errorf("an unknown setting: %d %s", code, stderr)
+	}
+}
+
+// TestAnUnreachableLegacyIsToldOfInOneLine also tells that neither role nor password is shown.
+func TestAnUnreachableLegacyIsToldOfInOneLine(t *testing.T) {
+	t.Parallel()
+	o := newOperator(t, "loans", "  table: loans\n", "  key: loan:{id}\n", "")
+	nowhere, err := url.Parse(o.legacy)
+	if err != nil {
+		t.Fatal(err)
+	}
+	nobody := *nowhere
+	nowhere.Path += "_that_is_not"
+	nobody.User = url.UserPassword("someone", "hush")
+	for _, c := range []struct{ url, says string }{
+		{"postgres://someone:hush@127.0.0.1:1/lib", "refuses connections (127.0.0.1:1, database lib)"},
+		{"postgres://someone:hush@nowhere.invalid/lib", "its host can't be found (nowhere.invalid:5432, database lib)"},
+		{nowhere.String(), "there is no such database (SQLSTATE 3D000)"},
+		{nobody.String(), "refuses the role or its password"},
+	} {
+		o.write("legacy.url", c.url)
+		code, stdout, stderr := o.try("plan")
+		var line string
+		for l := range strings.Lines(stdout) {
+			if strings.HasPrefix(l, "refused  legacy: open: ") {
+				line = l
+			}
+		}
+		if code != exitUsage || !strings.Contains(line, c.says) || strings.Contains(stdout+stderr, "someone") || strings.Contains(stdout+stderr, "hush") {
+			t.Errorf("%d, want %q:\n%s%s", code, c.says, stdout, stderr)
+		}
+	}
+}
