@@ -88,6 +88,7 @@ func (b *Backfill) Run(ctx context.Context) (Progress, error) {
 	defer release()
 	failpoint.Here("replicate.begun")
 	r := &run{Backfill: b.defaults(), p: p}
+	r.fast = newFilling(&r.Backfill)
 	r.fixer = repair.Fixer{Locker: r.Locker, Target: r.Target, NotAfter: r.NotAfter}
 	if r.Rate > 0 {
 		r.limiter = rate.NewLimiter(rate.Limit(r.Rate), r.Batch)
@@ -108,6 +109,7 @@ func (b *Backfill) Run(ctx context.Context) (Progress, error) {
 type run struct {
 	Backfill
 	fixer   repair.Fixer
+	fast    *filling // nil: rows go one by one
 	limiter *rate.Limiter
 
 	mu   sync.Mutex

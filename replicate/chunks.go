@@ -76,6 +76,9 @@ func (r *run) copyChunk(ctx context.Context, c record.Chunk) (counts, error) {
 	if err != nil {
 		return n, fmt.Errorf("read the target's clock: %w", err)
 	}
+	if r.fast != nil {
+		return r.fillChunk(ctx, c, read)
+	}
 	var writes []record.Write
 	err = r.Legacy.Scan(ctx, c, func(row record.Row) error {
 		writes = append(writes, r.write(row, read))
@@ -86,22 +89,32 @@ func (r *run) copyChunk(ctx context.Context, c record.Chunk) (counts, error) {
 	}
 	for from := 0; from < len(writes); from += r.Batch {
 		batch := writes[from:min(from+r.Batch, len(writes))]
-		if r.limiter != nil {
-			if err := r.limiter.WaitN(ctx, len(batch)); err != nil {
-				return n, err
-			}
+		if err := r.throttle(ctx, len(batch)); err != nil {
+			return n, err
 		}
 		done, err := r.apply(ctx, batch)
 		if err != nil {
 			return n, err
 		}
 		n.add(done)
-		r.mu.Lock()
-		r.live.add(done)
-		r.mu.Unlock()
-		r.report()
+		r.applied(done)
 	}
 	return n, nil
+}
+
+func (r *run) throttle(ctx context.Context, rows int) error {
+	if r.limiter == nil {
+		return nil
+	}
+	return r.limiter.WaitN(ctx, rows)
+}
+
+// applied counts rows of a chunk that is not finished.
+func (r *run) applied(done counts) {
+	r.mu.Lock()
+	r.live.add(done)
+	r.mu.Unlock()
+	r.report()
 }
 
 // write is the row's at the barrier's version: legacy is the authority for the

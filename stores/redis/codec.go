@@ -18,6 +18,8 @@ type codec interface {
 	decode(e *record.Entry, reply any)
 	// matcher compares records with rows in the fields, without decoding them.
 	matcher(fields []int) matcher
+	// filler writes new records of rows.
+	filler() filler
 }
 
 // size is roughly what the arguments take on the wire.

@@ -29,8 +29,7 @@ func (t *Target) Match(ctx context.Context, b *record.Block, fields []int, high 
 		return fmt.Errorf("match in Redis: %w", errBulk)
 	}
 	m := matching{
-		t: t, block: b, fields: fields, same: same[:b.Rows()], high: high.AppendText32(nil),
-		row: make(record.Record, b.Fields),
+		t: t, rows: rowsOf(b), fields: fields, same: same[:b.Rows()], high: high.AppendText32(nil),
 	}
 	clear(m.same)
 	conn, err := t.bulk.take(ctx, client.Options())
@@ -48,11 +47,11 @@ func (t *Target) Match(ctx context.Context, b *record.Block, fields []int, high 
 // matching is one block's comparison.
 type matching struct {
 	t      *Target
-	block  *record.Block
+	rows   blockRows
 	fields []int
 	high   []byte
 	same   []bool
-	row    record.Record // of texts that lie in the block
+	row    record.Record // the one that is compared
 	sent   []int32       // rows
 	name   []byte
 	want   []byte
@@ -61,7 +60,7 @@ type matching struct {
 func (m *matching) on(c *bulkConn) error {
 	reader := m.t.codec.matcher(m.fields)
 	for i := range m.same {
-		m.at(i)
+		m.row = m.rows.at(i)
 		name, ok := m.t.template.appendName(m.name[:0], m.t.schema, m.row)
 		if m.name = name; !ok {
 			continue // whoever reads it in the slow way says why
@@ -73,7 +72,7 @@ func (m *matching) on(c *bulkConn) error {
 		return err
 	}
 	for _, i := range m.sent {
-		m.at(int(i))
+		m.row = m.rows.at(int(i))
 		same, err := reader.answered(c, m)
 		if err != nil {
 			return err
@@ -81,16 +80,6 @@ func (m *matching) on(c *bulkConn) error {
 		m.same[i] = same
 	}
 	return nil
-}
-
-// at points row's texts into the block.
-func (m *matching) at(row int) {
-	for f := range m.row {
-		m.row[f] = record.NullValue
-		if text, present := m.block.Cell(row, f); present {
-			m.row[f] = record.TextValue(unsafe.String(unsafe.SliceData(text), len(text))) //nolint:gosec // until the block is given back
-		}
-	}
 }
 
 // known tells that a version is one that legacy has given by now.

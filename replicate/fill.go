@@ -1,0 +1,87 @@
+package replicate
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/stranglerfig/migrator/internal/failpoint"
+	"github.com/stranglerfig/migrator/record"
+)
+
+// filling is the fast way to copy: rows in blocks, of which the target takes those
+// that are new to it. All others, and whatever fails, go the way of single writes.
+type filling struct {
+	legacy record.BlockScanner
+	target record.Filler
+	free   sync.Pool // of *record.Block
+}
+
+// newFilling is nil where a store has no such way.
+func newFilling(b *Backfill) *filling {
+	legacy, scans := b.Legacy.(record.BlockScanner)
+	target, fills := b.Target.(record.Filler)
+	if !scans || !fills || !target.CanFill() {
+		return nil
+	}
+	return &filling{legacy: legacy, target: target, free: sync.Pool{New: func() any { return new(record.Block) }}}
+}
+
+// fillChunk is copyChunk by blocks.
+func (r *run) fillChunk(ctx context.Context, c record.Chunk, read time.Time) (n counts, err error) {
+	var blocks []*record.Block
+	defer func() {
+		for _, b := range blocks {
+			r.fast.free.Put(b)
+		}
+	}()
+	next := func() *record.Block { return r.fast.free.Get().(*record.Block) }
+	err = r.fast.legacy.ScanBlocks(ctx, c, r.Batch, next, func(b *record.Block) error {
+		blocks = append(blocks, b)
+		return nil
+	})
+	if err != nil {
+		return n, fmt.Errorf("read legacy: %w", err)
+	}
+	for _, b := range blocks {
+		if err := r.throttle(ctx, b.Rows()); err != nil {
+			return n, err
+		}
+		done, err := r.fill(ctx, b, read)
+		if err != nil {
+			return n, err
+		}
+		n.add(done)
+		r.applied(done)
+	}
+	return n, nil
+}
+
+// fill returns when the target has every row of the block, or a later state of it.
+func (r *run) fill(ctx context.Context, b *record.Block, read time.Time) (n counts, err error) {
+	written := make([]bool, b.Rows())
+	if r.fast.target.Fill(ctx, record.Fill{Block: b, Version: r.p.Barrier, NotAfter: read.Add(r.NotAfter)}, written) != nil {
+		clear(written) // single writes try again, and know what to say
+	}
+	failpoint.Here("replicate.batch.applied")
+	var writes []record.Write
+	for i, done := range written {
+		if done {
+			n.rows, n.applied = n.rows+1, n.applied+1
+			continue
+		}
+		found := b.Record(i)
+		key, err := r.Legacy.Schema().KeyOf(found)
+		if err != nil {
+			return n, err
+		}
+		writes = append(writes, r.write(record.Row{Key: key, Found: true, Record: found}, read))
+	}
+	if len(writes) == 0 {
+		return n, nil
+	}
+	done, err := r.apply(ctx, writes)
+	n.add(done)
+	return n, err
+}

@@ -1,0 +1,28 @@
+package redis
+
+import (
+	"unsafe"
+
+	"github.com/stranglerfig/migrator/record"
+)
+
+// blockRows reads a block's rows one by one, without copying them.
+type blockRows struct {
+	block *record.Block
+	row   record.Record
+}
+
+func rowsOf(b *record.Block) blockRows {
+	return blockRows{block: b, row: make(record.Record, b.Fields)}
+}
+
+// at is a row whose texts lie in the block; it is valid until the next call.
+func (b *blockRows) at(row int) record.Record {
+	for f := range b.row {
+		b.row[f] = record.NullValue
+		if text, present := b.block.Cell(row, f); present {
+			b.row[f] = record.TextValue(unsafe.String(unsafe.SliceData(text), len(text))) //nolint:gosec // until the block is given back
+		}
+	}
+	return b.row
+}

@@ -1,0 +1,36 @@
+-- Records are hashes. ARGV from 3: the version's field, the number of fields,
+-- their names; then of each record which fields it has (1 or 0 for each), and those.
+local fields = tonumber(ARGV[4])
+local at = 5 + fields
+local shapes = {}
+
+-- shape gives, of the next record, the list of its fields' names.
+local function shape()
+  local has = ARGV[at]
+  at = at + 1
+  local names = shapes[has]
+  if not names then
+    names = {}
+    for i = 1, fields do
+      if string.sub(has, i, i) == '1' then
+        names[#names + 1] = ARGV[4 + i]
+      end
+    end
+    shapes[has] = names
+  end
+  return names
+end
+
+local function skip()
+  local names = shape() -- moves at
+  at = at + #names
+end
+
+local function add(key)
+  local args = {key, ARGV[3], ARGV[2]}
+  for i, name in ipairs(shape()) do
+    args[2 + 2 * i], args[3 + 2 * i] = name, ARGV[at]
+    at = at + 1
+  end
+  redis.call('HSET', unpack(args))
+end

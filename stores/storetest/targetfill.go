@@ -1,0 +1,151 @@
+package storetest
+
+import (
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stranglerfig/migrator/record"
+)
+
+// filler is the bench's target, if it can fill.
+func filler(b *bench) record.Filler {
+	b.t.Helper()
+	f, ok := b.target.(record.Filler)
+	if !ok || !f.CanFill() {
+		b.t.Skip("this target has no Fill")
+	}
+	return f
+}
+
+// fill fills in the records, with time left, and returns which were written.
+func (b *bench) fill(version record.Version, left time.Duration, records []record.Record) []bool {
+	b.t.Helper()
+	f := record.Fill{Block: new(record.Block), Version: version, NotAfter: b.now().Add(left)}
+	f.Block.Reset(len(b.schema.Fields))
+	for _, r := range records {
+		for _, v := range r {
+			if v.State == record.Present {
+				f.Block.Add(append(f.Block.Buffer(), v.Text...))
+			} else {
+				f.Block.AddNull()
+			}
+		}
+	}
+	written := make([]bool, len(records))
+	for i := range written {
+		written[i] = true // Fill must say no itself
+	}
+	if err := filler(b).Fill(b.ctx, f, written); err != nil {
+		b.t.Fatalf("Fill: %v", err)
+	}
+	return written
+}
+
+// testFill: it writes what is new and nothing else, whatever the target has or
+// remembers, and however much it is given.
+func testFill(t *testing.T, h TargetHarness) {
+	b := simpleBench(t, h)
+	filler(b)
+	const rows = 331
+	b.apply(put(3, 5), put(50, 100), put(51, 200), remove(101, 5), remove(102, 200))
+	spoiled := map[int]func(*testing.T, record.Target, record.Key){150: h.Foreign, 151: h.WrongType, 51: h.Damage}
+	for id, spoil := range spoiled {
+		if spoil != nil {
+			spoil(t, b.target, keyOf(id))
+		} else if id != 51 {
+			b.apply(put(id, 5))
+		}
+	}
+	old := []int{3, 50, 51, 101, 102, 150, 151}
+	before := make(map[int]record.Entry)
+	for _, id := range old {
+		before[id] = b.get(keyOf(id))[0]
+	}
+	var records []record.Record
+	for id := 1; id <= rows; id++ {
+		r := simple(id, 100)
+		switch id {
+		case 200:
+			r[1] = text("")
+		case 201:
+			r[1] = record.NullValue
+		case 202:
+			r[1] = text("a\r\nb\\\t\"$3\r\n\\N\\.\n")
+		case 203:
+			r[1] = text(strings.Repeat("0123456789abcdef", 10_000))
+		case 204:
+			r[1], r[2] = record.NullValue, record.NullValue
+		}
+		records = append(records, r)
+	}
+	for i, done := range b.fill(at(100), time.Minute, records) {
+		id := i + 1
+		if slices.Contains(old, id) {
+			if done {
+				t.Errorf("%d was known, and is said to be written", id)
+			}
+			if e := b.get(keyOf(id))[0]; e.Presence != before[id].Presence || e.Version != before[id].Version || !slices.Equal(e.Record, before[id].Record) {
+				t.Errorf("%d was %+v and is %+v", id, before[id], e)
+			}
+			continue
+		}
+		if !done {
+			t.Fatalf("%d was new, and is not written", id)
+		}
+		b.live(keyOf(id), records[i], at(100))
+		b.want(record.Write{Key: keyOf(id), Record: records[i], Version: at(100)}, record.Older, at(100))
+	}
+	if again := b.fill(at(300), time.Minute, records); slices.Contains(again, true) {
+		t.Error("it wrote what was there")
+	}
+	b.want(put(1, 101), record.Applied, at(101))
+	b.want(remove(2, 101), record.Applied, at(101))
+	if len(b.scan()) != rows {
+		t.Errorf("%d entries, want %d", len(b.scan()), rows)
+	}
+}
+
+// testFillLate: past its time nothing is written, and nothing is remembered.
+func testFillLate(t *testing.T, h TargetHarness) {
+	b := simpleBench(t, h)
+	if written := b.fill(at(7), -time.Millisecond, []record.Record{simple(1, 7), simple(2, 7)}); slices.Contains(written, true) {
+		t.Error("it wrote too late")
+	}
+	b.gone(keyOf(1), record.Absent, record.Version{})
+	b.want(put(1, 1), record.Applied, at(1))
+}
+
+// testFillEveryKind: each value arrives as by Apply, alone and among all others.
+func testFillEveryKind(t *testing.T, h TargetHarness) {
+	schema := AllKinds()
+	b := newBench(t, h, schema, TargetOptions{})
+	filler(b)
+	var records []record.Record
+	for i, f := range schema.Fields[1:] {
+		for _, s := range kindTexts[f.Name] {
+			r := make(record.Record, len(schema.Fields))
+			for j := range r {
+				r[j] = record.NullValue
+			}
+			r[0], r[i+1] = text(strconv.Itoa(len(records)+1)), text(s)
+			records = append(records, r)
+		}
+	}
+	written := b.fill(at(9), time.Minute, records)
+	for i, r := range records {
+		if !written[i] {
+			t.Errorf("%v is not written", r)
+			continue
+		}
+		key := keyOf(i + 1)
+		b.live(key, r, at(9))
+		filled := b.get(key)[0]
+		b.want(record.Write{Key: key, Record: r, Version: at(10)}, record.Applied, at(10))
+		if applied := b.get(key)[0]; !slices.Equal(applied.Record, filled.Record) {
+			t.Errorf("filled %v, applied %v", filled.Record, applied.Record)
+		}
+	}
+}
