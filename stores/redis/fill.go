@@ -45,7 +45,7 @@ func (t *Target) Fill(ctx context.Context, f record.Fill, written []bool) error 
 		return fmt.Errorf("fill Redis: %w", errBulk)
 	}
 	m := filling{
-		t: t, written: written[:f.Block.Rows()], version: f.Version.AppendText32(nil),
+		t: t, seen: make(map[string]struct{}, fillRows), written: written[:f.Block.Rows()], version: f.Version.AppendText32(nil),
 		late: strconv.FormatInt(f.NotAfter.UnixMicro(), 10), rows: rowsOf(f.Block), filler: t.codec.filler(),
 	}
 	clear(m.written)
@@ -83,6 +83,7 @@ type filling struct {
 	keys, args []byte    // of the call that is being made
 	count      int       // of args
 	name       []byte
+	seen       map[string]struct{} // sidecars of the call
 }
 
 func (m *filling) on(c *bulkConn) error {
@@ -93,6 +94,10 @@ func (m *filling) on(c *bulkConn) error {
 		if m.name = name; !ok {
 			continue
 		}
+		beside, _ := sidecar(string(name))
+		if _, twice := m.seen[beside]; twice {
+			continue
+		}
 		before := len(m.args)
 		args, n, ok := m.filler.record(m.args, m.version, r)
 		if !ok {
@@ -100,7 +105,7 @@ func (m *filling) on(c *bulkConn) error {
 			continue
 		}
 		m.args, m.count = args, m.count+n
-		beside, _ := sidecar(string(name))
+		m.seen[beside] = struct{}{}
 		m.keys = appendBulk(appendBulk(m.keys, name), beside)
 		if rows = append(rows, int32(i)); len(rows) == fillRows || len(m.args) >= fillBytes {
 			m.call(c, rows)
@@ -136,6 +141,7 @@ func (m *filling) call(c *bulkConn, rows []int32) {
 	c.out = append(append(appendBulk(appendBulk(c.out, m.late), m.version), head...), m.args...)
 	m.calls = append(m.calls, rows)
 	m.keys, m.args, m.count = m.keys[:0], m.args[:0], 0
+	clear(m.seen)
 }
 
 // answered reads one call's reply. What the server refused is left to Apply, which

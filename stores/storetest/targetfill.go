@@ -98,13 +98,18 @@ func testFill(t *testing.T, h TargetHarness) {
 		b.live(keyOf(id), records[i], at(100))
 		b.want(record.Write{Key: keyOf(id), Record: records[i], Version: at(100)}, record.Older, at(100))
 	}
+	twice := b.fill(at(100), time.Minute, []record.Record{simple(1001, 1), simple(1001, 2)})
+	if twice[0] && twice[1] {
+		t.Error("of one key it wrote two records")
+	}
 	if again := b.fill(at(300), time.Minute, records); slices.Contains(again, true) {
 		t.Error("it wrote what was there")
 	}
 	b.want(put(1, 101), record.Applied, at(101))
 	b.want(remove(2, 101), record.Applied, at(101))
-	if len(b.scan()) != rows {
-		t.Errorf("%d entries, want %d", len(b.scan()), rows)
+	b.apply(remove(1001, 400))
+	if n := len(b.scan()); n != rows+1 {
+		t.Errorf("%d entries, want %d", n, rows+1)
 	}
 }
 

@@ -1,7 +1,7 @@
 -- Writes many new records: those of which there is neither a record nor a version.
 -- What it does for one of them is what the script of a single write does; it
 -- decides nothing about any other. All are written at once, before anything else runs.
--- KEYS: of each record its key, then its sidecar's.
+-- KEYS: of each record its key, then its sidecar's; none twice.
 -- ARGV: not after (us), version, then the format's.
 -- The format's part, put before this one, defines add(key), called in the records' order
 -- for all that are new, and skip() for the others.
@@ -10,9 +10,10 @@ local clock = redis.call('TIME')
 if clock[1] * 1000000 + clock[2] > tonumber(ARGV[1]) then
   return ''
 end
+local new = redis.call('EXISTS', unpack(KEYS)) == 0
 local done = {}
 for i = 1, #KEYS, 2 do
-  if redis.call('EXISTS', KEYS[i], KEYS[i + 1]) == 0 then
+  if new or redis.call('EXISTS', KEYS[i], KEYS[i + 1]) == 0 then
     add(KEYS[i])
     done[#done + 1] = '1'
   else
