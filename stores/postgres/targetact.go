@@ -62,11 +62,16 @@ func (t *Target) act(writes []record.Write, standings []standing) (*pipeline, er
 		p.add(nil, "DELETE FROM "+t.side+" WHERE key = ANY ($1::text[])", undo)
 	}
 	if !notAfter.IsZero() {
-		p.add(nil, "SELECT (CASE WHEN clock_timestamp() > $1::text::timestamptz THEN $2::text ELSE 'true' END)::bool",
-			notAfter.UTC().Format("2006-01-02T15:04:05.999999Z"), lateMark)
+		p.addNotAfter(notAfter)
 	}
 	p.add(nil, "COMMIT")
 	return p, nil
+}
+
+// addNotAfter fails where it is later than that.
+func (p *pipeline) addNotAfter(at time.Time) {
+	p.add(nil, "SELECT (CASE WHEN clock_timestamp() > $1::text::timestamptz THEN $2::text ELSE 'true' END)::bool",
+		at.UTC().Format("2006-01-02T15:04:05.999999Z"), lateMark)
 }
 
 // addPut writes whole records. Texts are cast to each column's type without its
