@@ -59,6 +59,7 @@ func RunTarget(t *testing.T, h TargetHarness) {
 		{"Match", testMatch},
 		{"Fill", testFill},
 		{"FillLate", testFillLate},
+		{"FillBesideWriters", testFillBesideWriters},
 		{"FillEveryKind", testFillEveryKind},
 		{"BigBatch", testBigBatch},
 		{"ContextEnds", testContextEnds},

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -151,6 +152,60 @@ func testFillEveryKind(t *testing.T, h TargetHarness) {
 		b.want(record.Write{Key: key, Record: r, Version: at(10)}, record.Applied, at(10))
 		if applied := b.get(key)[0]; !slices.Equal(applied.Record, filled.Record) {
 			t.Errorf("filled %v, applied %v", filled.Record, applied.Record)
+		}
+	}
+}
+
+// testFillBesideWriters: whoever comes first, the newest state stays, and nobody fails.
+func testFillBesideWriters(t *testing.T, h TargetHarness) {
+	b := simpleBench(t, h)
+	filler(b)
+	const ids, step = 300, 30
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for from := 1; from <= ids; from += step {
+			var writes []record.Write
+			for id := from + step - 1; id >= from; id-- { // against the order of a fill
+				if w := put(id, 200); id%3 > 0 {
+					w.Deleted = id%3 == 2
+					writes = append(writes, w)
+				}
+			}
+			if results, err := b.target.Apply(b.ctx, writes); err != nil || slices.ContainsFunc(results, func(r record.Result) bool { return r.Outcome != record.Applied }) {
+				t.Errorf("Apply beside Fill: %v %v", results, err)
+			}
+		}
+	})
+	for from := ids - step + 1; from > 0; from -= step {
+		f := record.Fill{Block: new(record.Block), Version: at(100), NotAfter: b.now().Add(time.Minute)}
+		f.Block.Reset(len(b.schema.Fields))
+		var writes []record.Write
+		for id := from; id < from+step; id++ {
+			for _, v := range simple(id, 100)[:3] {
+				f.Block.Add(append(f.Block.Buffer(), v.Text...))
+			}
+			f.Block.AddNull()
+			writes = append(writes, put(id, 100))
+		}
+		written := make([]bool, step)
+		if filler(b).Fill(b.ctx, f, written) != nil {
+			clear(written)
+		}
+		for i, done := range written {
+			if !done {
+				b.apply(writes[i])
+			}
+		}
+	}
+	wg.Wait()
+	for id := 1; id <= ids; id++ {
+		switch id % 3 {
+		case 0:
+			b.live(keyOf(id), simple(id, 100), at(100))
+		case 1:
+			b.live(keyOf(id), simple(id, 200), at(200))
+		case 2:
+			b.gone(keyOf(id), record.Tombstone, at(200))
 		}
 	}
 }
