@@ -296,3 +296,11 @@ func routedToTarget(share phases.Percent) int64 {
 
 // long tells that the long versions are asked for.
 func long() bool { return os.Getenv("MIGRATOR_TORTURE") != "" }
+
+// onlyLong skips what make torture is for.
+func onlyLong(t *testing.T) {
+	t.Helper()
+	if !long() {
+		t.Skip("MIGRATOR_TORTURE is not set")
+	}
+}

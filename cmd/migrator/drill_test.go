@@ -187,10 +187,11 @@ func (s *staged) count(query string) (n string) {
 	return n
 }
 
-// TestADrillOfCorruptedWritesPasses: what the target stores wrong is found, takes
+// TestTortureADrillOfCorruptedWritesPasses: what the target stores wrong is found, takes
 // reads back, and is repaired.
-func TestADrillOfCorruptedWritesPasses(t *testing.T) {
+func TestTortureADrillOfCorruptedWritesPasses(t *testing.T) {
 	t.Parallel()
+	onlyLong(t)
 	s := newStaged(t, stagedTriggers, "--faults")
 	r, said := s.drills(exitDone, "--fault", "corrupt", "--load-keys", "60")
 	if f := r.Fired; f == nil || f.Trigger != phases.TriggerLostWrites && f.Trigger != phases.TriggerMismatches {
@@ -201,10 +202,11 @@ func TestADrillOfCorruptedWritesPasses(t *testing.T) {
 	}
 }
 
-// TestADrillUnderTheShopsOwnLoadPasses: customers of the storefront meet the fault, and
+// TestTortureADrillUnderTheShopsOwnLoadPasses: customers of the storefront meet the fault, and
 // their ledger is held against what it answers with.
-func TestADrillUnderTheShopsOwnLoadPasses(t *testing.T) {
+func TestTortureADrillUnderTheShopsOwnLoadPasses(t *testing.T) {
 	t.Parallel()
+	onlyLong(t)
 	s := newStaged(t, stagedTriggers, "--faults", "--hand-in", "1s")
 	s.write("ledger", "")
 	load := s.command("demo", "storefront", "load", "--url", s.url, "--products", "300", "--rate", "100", "--duration", "10m", "--ledger", s.path("ledger"))

@@ -114,10 +114,18 @@ func compared(t *testing.T, rows int, reconcileLines string) (*operator, *state.
 // whatever becomes of those who work on it.
 func TestThreeWorkersOneKilledOneFrozen(t *testing.T) {
 	t.Parallel()
-	rows, rate, frozen := 30_000, 8_000, time.Duration(0)
-	if os.Getenv("MIGRATOR_TORTURE") != "" {
-		rows, rate, frozen = 600_000, 6_000, time.Minute
-	}
+	threeWorkers(t, 30_000, 8_000, 0)
+}
+
+// The long form: one worker is stopped for a minute.
+func TestTortureThreeWorkers(t *testing.T) {
+	t.Parallel()
+	onlyLong(t)
+	threeWorkers(t, 600_000, 6_000, time.Minute)
+}
+
+func threeWorkers(t *testing.T, rows, rate int, frozen time.Duration) {
+	t.Helper()
 	o, kept := compared(t, rows, fmt.Sprintf("rate: %d", rate))
 	o.redis("DEL", "item:7", "item:29999")
 	o.redis("HSET", "item:15000", "name", "another")
