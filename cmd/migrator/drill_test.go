@@ -305,6 +305,33 @@ func (s *staged) interrupted() {
 	s.quiet()
 }
 
+// TestADrillsDaemonsEndWithIt: also when nobody is left to tell them.
+func TestADrillsDaemonsEndWithIt(t *testing.T) {
+	t.Parallel()
+	o := newOperator(t, "products", "  table: products\n", "  key: product:{id}\n", stagedRest)
+	o.sql(o.legacy, `CREATE TABLE products (id bigint PRIMARY KEY, name text)`)
+	o.does("init", "apply")
+	program, err := exec.LookPath("migrator")
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := &drillDaemons{program: program, file: o.path("migration.yaml"), stateURL: o.state}
+	defer d.Stop()
+	if err := d.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, one := range d.all {
+		_ = one.hold.Close() // as the kernel does for a process that was killed
+	}
+	for _, one := range d.all {
+		select {
+		case <-one.ended:
+		case <-time.After(20 * time.Second):
+			t.Fatalf("a daemon goes on: %s", one.said())
+		}
+	}
+}
+
 // TestDrillsAreRefused: outside of staging, and with what can't be.
 func TestDrillsAreRefused(t *testing.T) {
 	t.Parallel()

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"os/exec"
@@ -28,6 +29,7 @@ type drillDaemons struct {
 // ownDaemon is a migrator serve that the drill has started.
 type ownDaemon struct {
 	cmd     *exec.Cmd
+	hold    io.Closer // it ends when this closes, also because the drill was killed
 	address chan string
 	url     string
 	ended   chan struct{}
@@ -85,7 +87,7 @@ func (d *drillDaemons) Start(ctx context.Context) error {
 
 func (d *drillDaemons) start(ctx context.Context) error {
 	one := &ownDaemon{address: make(chan string, 1), ended: make(chan struct{})}
-	one.cmd = exec.Command(d.program, "--settings", os.DevNull, "--file", d.file, "serve", "--listen", "127.0.0.1:0", "--log-format", "json") //nolint:gosec,noctx // this very program; it ends with Kill or Stop
+	one.cmd = exec.Command(d.program, "--settings", os.DevNull, "--file", d.file, "demo", "daemon", "--listen", "127.0.0.1:0", "--log-format", "json") //nolint:gosec,noctx // this very program; it ends with Kill or Stop
 	for _, v := range os.Environ() {
 		if !strings.HasPrefix(v, "MIGRATOR_") {
 			one.cmd.Env = append(one.cmd.Env, v)
@@ -93,6 +95,9 @@ func (d *drillDaemons) start(ctx context.Context) error {
 	}
 	one.cmd.Env = append(one.cmd.Env, "MIGRATOR_STATE_URL="+d.stateURL)
 	out, err := one.cmd.StderrPipe()
+	if err == nil {
+		one.hold, err = one.cmd.StdinPipe()
+	}
 	if err == nil {
 		err = one.cmd.Start()
 	}
