@@ -7,7 +7,6 @@ import (
 
 	"github.com/cenkalti/backoff/v5"
 
-	"github.com/stranglerfig/migrator/internal/failpoint"
 	"github.com/stranglerfig/migrator/record"
 	"github.com/stranglerfig/migrator/repair"
 )
@@ -61,7 +60,6 @@ func (r *run) try(ctx context.Context, writes []record.Write, n *counts) (left [
 		}
 		return left, fmt.Errorf("write the target: %w", err)
 	}
-	failpoint.Here("replicate.batch.applied")
 	for i, result := range results {
 		switch {
 		case result.Err != nil:

@@ -111,6 +111,7 @@ func (r *run) throttle(ctx context.Context, rows int) error {
 
 // applied counts rows of a chunk that is not finished.
 func (r *run) applied(done counts) {
+	failpoint.Here("replicate.batch.applied")
 	r.mu.Lock()
 	r.live.add(done)
 	r.mu.Unlock()

@@ -6,7 +6,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/stranglerfig/migrator/internal/failpoint"
 	"github.com/stranglerfig/migrator/record"
 )
 
@@ -64,7 +63,6 @@ func (r *run) fill(ctx context.Context, b *record.Block, read time.Time) (n coun
 	if r.fast.target.Fill(ctx, record.Fill{Block: b, Version: r.p.Barrier, NotAfter: read.Add(r.NotAfter)}, written) != nil {
 		clear(written) // single writes try again, and know what to say
 	}
-	failpoint.Here("replicate.batch.applied")
 	var writes []record.Write
 	for i, done := range written {
 		if done {

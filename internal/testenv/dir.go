@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -23,9 +24,26 @@ type serverDir struct {
 	lock *os.File
 }
 
-// baseDir is /tmp/migrator-<uid>: short, since a socket's path holds 107 bytes,
-// and never TMPDIR, so that a sweep sees what a run with another TMPDIR left.
-func baseDir() string { return fmt.Sprintf("/tmp/migrator-%d", os.Geteuid()) }
+// Directories of servers are in migrator-<uid> below one of these: short, since a
+// socket's path holds 107 bytes, and never TMPDIR, so that a sweep sees what a run
+// with another TMPDIR left. Each test's database is a thousand small files: making
+// and removing them in memory costs a third of what a disk's file system takes.
+const (
+	onDisk   = "/tmp"
+	inMemory = "/dev/shm"
+
+	roomInMemory = 8 << 30 // bytes, or disk it is
+)
+
+func baseIn(root string) string { return fmt.Sprintf("%s/migrator-%d", root, os.Geteuid()) }
+
+// baseDir is where this process makes directories of servers.
+var baseDir = sync.OnceValue(func() string {
+	if freeMemory(inMemory) >= roomInMemory {
+		return baseIn(inMemory)
+	}
+	return baseIn(onDisk)
+})
 
 func (d *serverDir) file(name string) string { return filepath.Join(d.path, name) }
 
@@ -60,10 +78,31 @@ func newServerDir(kind string) (*serverDir, error) {
 	stale := claimStale(base)
 	dir, err := makeServerDir(base, kind)
 	_ = held.Close()
+	stale = append(stale, claimElsewhere(base)...)
 	for _, d := range stale {
 		err = errors.Join(err, d.remove())
 	}
 	return dir, err
+}
+
+// claimElsewhere is claimStale for where a run that found more or less memory has
+// made its directories.
+func claimElsewhere(base string) (stale []*serverDir) {
+	for _, other := range []string{baseIn(inMemory), baseIn(onDisk)} {
+		info, err := os.Lstat(other)
+		if other == base || err != nil || !info.IsDir() || !ownedBy(info, os.Geteuid()) {
+			continue
+		}
+		held, err := os.OpenFile(filepath.Join(other, baseLock), os.O_CREATE|os.O_RDWR, 0o600)
+		if err != nil {
+			continue
+		}
+		if waitLock(held) == nil {
+			stale = append(stale, claimStale(other)...)
+		}
+		_ = held.Close()
+	}
+	return stale
 }
 
 func makeServerDir(base, kind string) (*serverDir, error) {

@@ -12,6 +12,24 @@ import (
 // starts it ends; hence spawnLoop.
 func setDeathSignal(attr *syscall.SysProcAttr, sig syscall.Signal) { attr.Pdeathsig = sig }
 
+// freeMemory is how many bytes a file system in memory can take in, by its own limit
+// and by what the machine has left; 0 where there is no such file system.
+func freeMemory(path string) int64 {
+	const tmpfs = 0x01021994
+	var fs syscall.Statfs_t
+	if syscall.Statfs(path, &fs) != nil || fs.Type != tmpfs {
+		return 0
+	}
+	raw, _ := os.ReadFile("/proc/meminfo")
+	_, rest, _ := strings.Cut(string(raw), "MemAvailable:")
+	fields := strings.Fields(rest)
+	if len(fields) == 0 {
+		return 0
+	}
+	kib, _ := strconv.ParseInt(fields[0], 10, 64)
+	return min(kib<<10, int64(fs.Bavail)*fs.Bsize) //nolint:gosec // no memory is that large
+}
+
 // procStat reads a process's state letter, parent and start time (clock ticks
 // since boot); false when there is none.
 func procStat(pid int) (state byte, parent int, start string, ok bool) {

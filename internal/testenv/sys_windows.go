@@ -25,6 +25,7 @@ func waitSharedLock(*os.File) error                       { return nil }
 func sendSignal(int, syscall.Signal) error                { return errors.ErrUnsupported }
 func ownedBy(os.FileInfo, int) bool                       { return true }
 func removeSharedMemory(int)                              {}
+func freeMemory(string) int64                             { return 0 }
 func asAccount(account) *syscall.SysProcAttr              { return &syscall.SysProcAttr{} }
 func setDeathSignal(*syscall.SysProcAttr, syscall.Signal) {}
 func running(int) bool                                    { return false }

@@ -156,7 +156,7 @@ func TestTheLedgerSeesEachFaultAndNoOther(t *testing.T) {
 			return r.Lost == 0 && r.Stale == 0 && r.Wrong == 0 && r.Failed > 0
 		}},
 		{stale, func(r Report) bool { return r.Stale > 0 }},
-		{revives, func(r Report) bool { return r.Stale > 0 }},
+		{revives, func(r Report) bool { return r.Stale+r.Lost > 0 }},
 		{loses, func(r Report) bool { return r.Stale > 0 && r.Lost > 0 }},
 		{mixes, func(r Report) bool { return r.Wrong > 0 }},
 	} {
