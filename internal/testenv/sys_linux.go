@@ -27,7 +27,7 @@ func freeMemory(path string) int64 {
 		return 0
 	}
 	kib, _ := strconv.ParseInt(fields[0], 10, 64)
-	return min(kib<<10, int64(fs.Bavail)*fs.Bsize) //nolint:gosec // no memory is that large
+	return min(kib<<10, int64(fs.Bavail)*fs.Bsize)
 }
 
 // procStat reads a process's state letter, parent and start time (clock ticks
