@@ -35,6 +35,9 @@ Needs phase shadow-write or dual-read, and every instance out of legacy.`,
 				return err
 			}
 			defer j.close()
+			if err := j.reachTarget(ctx); err != nil {
+				return err
+			}
 			e, err := j.state.Evidence(ctx, j.m.Name)
 			if err != nil {
 				return err

@@ -177,6 +177,14 @@ func (j *job) openStores(ctx context.Context) (err error) {
 	return err
 }
 
+// reachTarget asks the target for its time, before a job begins that would be kept as stopped.
+func (j *job) reachTarget(ctx context.Context) error {
+	if _, err := j.target.Now(ctx); err != nil {
+		return fmt.Errorf("the target does not answer: %w; try: migrator doctor", err)
+	}
+	return nil
+}
+
 func (j *job) close() {
 	if j.target != nil {
 		_ = j.target.Close()

@@ -124,8 +124,15 @@ func (c *cli) reconcile(ctx context.Context, j *job, o reconcile.RunOptions, pla
 	switch standing.Route.Phase {
 	case phases.Complete:
 		return usagef("%s is complete: legacy no longer follows, there is nothing to compare the target with", j.m.Name)
+	case phases.Legacy:
+		if o.Repair {
+			return usagef("%s is on legacy: writes don't reach the target, and what is repaired would be behind again; try: migrator phase advance", j.m.Name)
+		}
 	case phases.Retain:
 		c.note("records that were written since the fence are in the target alone, and are skipped")
+	}
+	if err := j.reachTarget(ctx); err != nil {
+		return err
 	}
 	bar := c.progress("reconcile")
 	r, kept, err := j.reconciler(ctx)

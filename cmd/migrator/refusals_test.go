@@ -19,6 +19,7 @@ func TestRefusalsSayWhatAndWhatToTry(t *testing.T) {
 	}{
 		{"reconcile list -n -1", "--limit -1: want a number above 0", exitUsage},
 		{"reconcile show 1 -n -1", "--limit -1: want a number from 0 on", exitUsage},
+		{"reconcile run --full --repair", "loans is on legacy: writes don't reach the target", exitUsage},
 		{"drill list -n 0", "--limit 0: want a number above 0", exitUsage},
 		{"drill rollback --load nowhere.jsonl", "--load: stat nowhere.jsonl", exitUsage},
 		{"backfill run --workers -1", "can't be negative", exitUsage},
@@ -75,5 +76,23 @@ func TestAnUnreachableLegacyIsToldOfInOneLine(t *testing.T) {
 		if code != exitUsage || !strings.Contains(line, c.says) || strings.Contains(stdout+stderr, "someone") || strings.Contains(stdout+stderr, "hush") {
 			t.Errorf("%d, want %q:\n%s%s", code, c.says, stdout, stderr)
 		}
+	}
+}
+
+// TestADeadTargetStopsAJobBeforeItBegins: nothing is kept of a run that could not compare.
+func TestADeadTargetStopsAJobBeforeItBegins(t *testing.T) {
+	t.Parallel()
+	o := newOperator(t, "loans", "  table: loans\n", "  key: loan:{id}\n", stagedRest)
+	o.sql(o.legacy, `CREATE TABLE loans (id bigint PRIMARY KEY, note text)`)
+	o.does("init", "apply", "phase advance")
+	o.write("target.url", "redis://:hush@127.0.0.1:1/0")
+	for _, args := range []string{"reconcile run", "reconcile run --full --repair", "backfill run"} {
+		code, stdout, stderr := o.try(strings.Fields(args)...)
+		if code != exitError || !strings.Contains(stderr, "the target does not answer: ") || !strings.Contains(stderr, "Try: migrator doctor") || strings.Contains(stdout+stderr, "hush") {
+			t.Errorf("%s: %d %s%s", args, code, stdout, stderr)
+		}
+	}
+	if code, runs, _ := o.try("reconcile", "list", "-o", "json"); code != exitDone || strings.TrimSpace(runs) != "[]" {
+		t.Errorf("a run was begun: %s", runs)
 	}
 }

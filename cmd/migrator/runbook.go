@@ -55,18 +55,25 @@ func runArgs(args []string, names ...string) (int64, []string, error) {
 // withRuns runs f on the runs of the migration that the command is about.
 func (c *cli) withRuns(f func(ctx context.Context, runs *state.Runbooks, args []string) error) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) error {
-		ctx := cmd.Context()
-		store, err := c.openState(ctx)
-		if err != nil {
-			return err
-		}
-		defer store.Close()
-		name, err := c.name(ctx, store, nil)
-		if err != nil {
-			return err
-		}
-		return f(ctx, store.Runbooks(name), args)
+		return c.withState(func(ctx context.Context, store *state.Store, name string) error {
+			return f(ctx, store.Runbooks(name), args)
+		})(cmd, nil)
 	}
+}
+
+// withRun runs f on the run that the command names.
+func (c *cli) withRun(f func(runbookView) error) func(*cobra.Command, []string) error {
+	return c.withRuns(func(ctx context.Context, runs *state.Runbooks, args []string) error {
+		id, _, err := runArgs(args)
+		if err != nil {
+			return err
+		}
+		v, err := viewRun(ctx, runs, id)
+		if err != nil {
+			return err
+		}
+		return f(v)
+	})
 }
 
 func newRunbookList(c *cli) *cobra.Command {
@@ -113,15 +120,7 @@ func newRunbookShow(c *cli) *cobra.Command {
 		Use:   "show RUN",
 		Short: "What a run did, step by step, with what each wrote",
 		Args:  cobra.ArbitraryArgs,
-		RunE: c.withRuns(func(ctx context.Context, runs *state.Runbooks, args []string) error {
-			id, _, err := runArgs(args)
-			if err != nil {
-				return err
-			}
-			v, err := viewRun(ctx, runs, id)
-			if err != nil {
-				return err
-			}
+		RunE: c.withRun(func(v runbookView) error {
 			return c.show(v, func() { c.printRun(v, output) })
 		}),
 	}

@@ -152,21 +152,13 @@ func newRunbookExport(c *cli) *cobra.Command {
 		Use:   "export RUN",
 		Short: "Write a run as Markdown, for a post-mortem",
 		Args:  cobra.ArbitraryArgs,
-		RunE: c.withRuns(func(ctx context.Context, runs *state.Runbooks, args []string) error {
-			id, _, err := runArgs(args)
-			if err != nil {
-				return err
-			}
-			v, err := viewRun(ctx, runs, id)
-			if err != nil {
-				return err
-			}
-			book, err := runbook.Reread(fmt.Sprintf("run %d", id), v.Run.Source)
+		RunE: c.withRun(func(v runbookView) error {
+			book, err := runbook.Reread(fmt.Sprintf("run %d", v.Run.ID), v.Run.Source)
 			if err != nil {
 				book = nil // written by another release: its records still tell what happened
 			}
 			text := runbook.Report{
-				Title: v.Run.Title, Run: id, Status: v.Run.Status, Began: v.Run.Began, Finished: v.Run.Finished, Records: v.Steps, Book: book,
+				Title: v.Run.Title, Run: v.Run.ID, Status: v.Run.Status, Began: v.Run.Began, Finished: v.Run.Finished, Records: v.Steps, Book: book,
 				Subject: fmt.Sprintf("%s of %s, by %s, in epoch %d, configuration %s", v.Run.Runbook, v.Run.Migration, v.Run.Actor, v.Run.Epoch, short12(v.Run.ConfigHash)),
 			}.Markdown()
 			if out != "" {
