@@ -84,6 +84,15 @@ func (w *writer) journal(out record.Write) {
 	w.ledger.Lose(out.Key, out.Version)
 }
 
+// during returns a context that is cancelled after d. A deadline would reach a
+// store's connection, whose timeout can come before the context says that it ended.
+func during(t *testing.T, d time.Duration) (context.Context, context.CancelFunc) {
+	t.Helper()
+	ctx, stop := context.WithCancel(t.Context())
+	time.AfterFunc(d, stop)
+	return ctx, stop
+}
+
 // paced takes a turn at once and then one each interval, until ctx ends.
 func paced(ctx context.Context, interval time.Duration) iter.Seq[struct{}] {
 	return func(yield func(struct{}) bool) {
@@ -132,7 +141,7 @@ func TestRepairBesideLiveWritersLosesNothing(t *testing.T) {
 	rc, ledger := reconciler(p)
 	rc.Pause = 10 * time.Millisecond
 	w := &writer{t: t, p: p, ledger: ledger, delay: notAfter + notAfter/4, lose: 25, late: 25}
-	ctx, stop := context.WithTimeout(t.Context(), 6*time.Second)
+	ctx, stop := during(t, 6*time.Second)
 	defer stop()
 	var all sync.WaitGroup
 	for range 4 {
@@ -177,7 +186,7 @@ func TestConstantWritesAreNeverReportedFalsely(t *testing.T) {
 	backfill(t, p)
 	rc, ledger := reconciler(p)
 	w := &writer{t: t, p: p, ledger: ledger, delay: notAfter * 3 / 4, late: 100}
-	ctx, stop := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, stop := during(t, 30*time.Second)
 	defer stop()
 	var all sync.WaitGroup
 	all.Go(func() {
