@@ -31,41 +31,70 @@ func newMatching(rc *Reconciler) *matching {
 	}
 }
 
-// read reads a chunk while its first blocks are compared. It has room for all of
-// them: neither legacy's snapshot nor its connection must be held while the target
-// is waited for. wait drops what is left of them and tells why the reading ended.
-func (m *matching) read(ctx context.Context, c record.Chunk, rows int) (_ <-chan *record.Block, wait func() error) {
-	blocks := make(chan *record.Block, 2*c.Rows/int64(rows)+16)
+// reading is one chunk that is being read. Its channel has room for all blocks:
+// neither legacy's snapshot nor its connection must be held while the target is
+// waited for.
+type reading struct {
+	blocks chan *record.Block
+	failed error // why it ended; valid once blocks is closed
+}
+
+// read reads the chunks, one ahead of the one that is compared: legacy works while
+// the end of a chunk is waited for. drop ends it, and may be called at any time.
+func (m *matching) read(ctx context.Context, chunks []record.Chunk, rows int) (_ <-chan *reading, drop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	ahead := make(chan *reading, 1)
 	next := func() *record.Block { return m.free.Get().(*record.Block) }
-	var failed error
 	go func() {
-		defer close(blocks)
-		failed = m.legacy.ScanBlocks(ctx, c, rows, next, func(b *record.Block) error {
+		defer close(ahead)
+		for _, c := range chunks {
+			in := &reading{blocks: make(chan *record.Block, 2*c.Rows/int64(rows)+16)}
 			select {
-			case blocks <- b:
-				return nil
+			case ahead <- in:
 			case <-ctx.Done():
-				return ctx.Err()
+				return
 			}
-		})
-	}()
-	return blocks, func() error {
-		for b := range blocks {
-			m.free.Put(b)
+			in.failed = m.legacy.ScanBlocks(ctx, c, rows, next, func(b *record.Block) error {
+				select {
+				case in.blocks <- b:
+					return nil
+				case <-ctx.Done():
+					return ctx.Err()
+				}
+			})
+			close(in.blocks)
+			if in.failed != nil {
+				return
+			}
 		}
-		return failed
+	}()
+	return ahead, func() {
+		cancel()
+		for in := range ahead {
+			for b := range in.blocks {
+				m.free.Put(b)
+			}
+		}
 	}
 }
 
-// matchChunk compares a chunk, and then in the slow way what did not match.
-func (r *work) matchChunk(ctx context.Context, c record.Chunk, t *Tally) error {
-	ctx, cancel := context.WithCancel(ctx)
-	blocks, read := r.fast.read(ctx, c, r.Batch)
-	defer func() { _ = read() }()
-	defer cancel()
+// matchChunks compares chunks.
+func (r *work) matchChunks(ctx context.Context, chunks []record.Chunk, t *Tally) error {
+	ahead, drop := r.fast.read(ctx, chunks, r.Batch)
+	defer drop()
+	for in := range ahead {
+		if err := r.matchBlocks(ctx, in, t); err != nil {
+			return err
+		}
+	}
+	return ctx.Err()
+}
+
+// matchBlocks compares a chunk, and then in the slow way what did not match.
+func (r *work) matchBlocks(ctx context.Context, in *reading, t *Tally) error {
 	var unsure []record.Row
 	same := make([]bool, 0, r.Batch)
-	for b := range blocks {
+	for b := range in.blocks {
 		if err := r.throttle(ctx, b.Rows()); err != nil {
 			return err
 		}
@@ -103,8 +132,8 @@ func (r *work) matchChunk(ctx context.Context, c record.Chunk, t *Tally) error {
 		}
 		r.report()
 	}
-	if err := read(); err != nil {
-		return fmt.Errorf("read legacy: %w", err)
+	if in.failed != nil {
+		return fmt.Errorf("read legacy: %w", in.failed)
 	}
 	return r.compareBatches(ctx, unsure, t)
 }

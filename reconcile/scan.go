@@ -14,13 +14,16 @@ import (
 func (r *work) compareJob(ctx context.Context, j Job) (*Tally, error) {
 	t := &Tally{}
 	defer func() { r.live.Add(-t.Checked) }()
+	if r.fast != nil && !r.terms.Spans {
+		if err := r.matchChunks(ctx, j.Chunks, t); err != nil {
+			return nil, err
+		}
+		return t, nil
+	}
 	for _, c := range j.Chunks {
 		compare := r.compareChunk
-		switch {
-		case c.Keys != nil:
+		if c.Keys != nil {
 			compare = r.compareSpan
-		case r.fast != nil:
-			compare = r.matchChunk
 		}
 		if err := compare(ctx, c, t); err != nil {
 			return nil, err

@@ -19,10 +19,22 @@ func rowsOf(b *record.Block) blockRows {
 // at is a row whose texts lie in the block; it is valid until the next call.
 func (b *blockRows) at(row int) record.Record {
 	for f := range b.row {
-		b.row[f] = record.NullValue
-		if text, present := b.block.Cell(row, f); present {
-			b.row[f] = record.TextValue(unsafe.String(unsafe.SliceData(text), len(text))) //nolint:gosec // until the block is given back
-		}
+		b.set(row, f)
 	}
 	return b.row
+}
+
+// only is at with nothing but these fields in it; all calls must be for the same ones.
+func (b *blockRows) only(row int, fields []int) record.Record {
+	for _, f := range fields {
+		b.set(row, f)
+	}
+	return b.row
+}
+
+func (b *blockRows) set(row, field int) {
+	b.row[field] = record.NullValue
+	if text, present := b.block.Cell(row, field); present {
+		b.row[field] = record.TextValue(unsafe.String(unsafe.SliceData(text), len(text))) //nolint:gosec // until the block is given back
+	}
 }

@@ -149,6 +149,21 @@ func (c *bulkConn) header() (kind byte, n int, err error) {
 	}
 }
 
+// arrived are the next n bytes, if all of them have come: it waits for no more than
+// the first. Valid until the next read.
+func (c *bulkConn) arrived(n int) []byte {
+	if c.in.Buffered() == 0 {
+		if _, err := c.in.Peek(1); err != nil {
+			return nil // whoever reads meets it again
+		}
+	}
+	if c.in.Buffered() < n {
+		return nil
+	}
+	b, _ := c.in.Peek(n)
+	return b
+}
+
 // text reads a string of n bytes, valid until the next read.
 func (c *bulkConn) text(n int) ([]byte, error) {
 	if n+2 <= c.in.Size() {

@@ -51,17 +51,16 @@ type matching struct {
 	fields []int
 	high   []byte
 	same   []bool
-	row    record.Record // the one that is compared
-	sent   []int32       // rows
+	sent   []int32 // rows
 	name   []byte
 	want   []byte
+	seen   []byte // the last version that was known
 }
 
 func (m *matching) on(c *bulkConn) error {
 	reader := m.t.codec.matcher(m.fields)
 	for i := range m.same {
-		m.row = m.rows.at(i)
-		name, ok := m.t.template.appendName(m.name[:0], m.t.schema, m.row)
+		name, ok := m.t.template.appendName(m.name[:0], m.t.schema, m.rows.only(i, m.t.schema.Key))
 		if m.name = name; !ok {
 			continue // whoever reads it in the slow way says why
 		}
@@ -72,8 +71,7 @@ func (m *matching) on(c *bulkConn) error {
 		return err
 	}
 	for _, i := range m.sent {
-		m.row = m.rows.at(int(i))
-		same, err := reader.answered(c, m)
+		same, err := reader.answered(c, m, int(i))
 		if err != nil {
 			return err
 		}
@@ -84,22 +82,30 @@ func (m *matching) on(c *bulkConn) error {
 
 // known tells that a version is one that legacy has given by now.
 func (m *matching) known(version []byte) bool {
+	if len(m.seen) > 0 && bytes.Equal(version, m.seen) {
+		return true
+	}
 	if len(version) != record.VersionDigits || bytes.Compare(version, m.high) > 0 {
 		return false
 	}
-	return isVersion(unsafe.String(unsafe.SliceData(version), len(version))) //nolint:gosec // not kept
+	if !isVersion(unsafe.String(unsafe.SliceData(version), len(version))) { //nolint:gosec // not kept
+		return false
+	}
+	m.seen = append(m.seen[:0], version...)
+	return true
 }
 
 // matcher asks for records and compares them with rows.
 type matcher interface {
 	ask(dst, name []byte) []byte
-	// answered reads one reply whole, whatever it says. The error is the connection's.
-	answered(c *bulkConn, m *matching) (same bool, err error)
+	// answered reads the reply about a row whole, whatever it says. The error is the connection's.
+	answered(c *bulkConn, m *matching, row int) (same bool, err error)
 }
 
 // hashMatcher reads the version and the fields that matter.
 type hashMatcher struct {
-	head, tail []byte
+	head, tail []byte // of the command, around the name
+	open       []byte // of the reply, before the version
 	fields     []int
 }
 
@@ -110,6 +116,7 @@ func (c *hashCodec) matcher(fields []int) matcher {
 	for _, f := range fields {
 		m.tail = appendBulk(m.tail, c.names[f])
 	}
+	m.open = fmt.Appendf(nil, "*%d\r\n$%d\r\n", 1+len(fields), record.VersionDigits)
 	return m
 }
 
@@ -117,7 +124,29 @@ func (h *hashMatcher) ask(dst, name []byte) []byte {
 	return append(appendBulk(append(dst, h.head...), name), h.tail...)
 }
 
-func (h *hashMatcher) answered(c *bulkConn, m *matching) (bool, error) {
+// answered knows what the reply about an equal record is, but for its version:
+// where these bytes have come, nothing has to be parsed.
+func (h *hashMatcher) answered(c *bulkConn, m *matching, row int) (bool, error) {
+	m.want = append(m.want[:0], "\r\n"...)
+	for _, f := range h.fields {
+		if text, present := m.rows.block.Cell(row, f); present {
+			m.want = appendBulk(m.want, text)
+		} else {
+			m.want = append(m.want, "$-1\r\n"...)
+		}
+	}
+	end := len(h.open) + record.VersionDigits
+	reply := c.arrived(end + len(m.want))
+	if reply == nil || !bytes.Equal(reply[:len(h.open)], h.open) || !bytes.Equal(reply[end:], m.want) {
+		return h.parsed(c, m, row)
+	}
+	same := m.known(reply[len(h.open):end])
+	_, err := c.in.Discard(len(reply))
+	return same, err
+}
+
+// parsed is answered for replies that are others, or have not come whole.
+func (h *hashMatcher) parsed(c *bulkConn, m *matching, row int) (bool, error) {
 	kind, n, err := c.header()
 	if err != nil || kind == '-' {
 		return false, err
@@ -145,8 +174,8 @@ func (h *hashMatcher) answered(c *bulkConn, m *matching) (bool, error) {
 		case i == 0:
 			same = m.known(text)
 		default:
-			want := &m.row[h.fields[i-1]]
-			same = (size >= 0) == (want.State == record.Present) && string(text) == want.Text
+			want, present := m.rows.block.Cell(row, h.fields[i-1])
+			same = (size >= 0) == present && bytes.Equal(text, want)
 		}
 	}
 	return same, nil
@@ -166,7 +195,7 @@ func (j *jsonMatcher) ask(dst, name []byte) []byte {
 	return appendBulk(append(dst, "*2\r\n$3\r\nGET\r\n"...), name)
 }
 
-func (j *jsonMatcher) answered(c *bulkConn, m *matching) (bool, error) {
+func (j *jsonMatcher) answered(c *bulkConn, m *matching, row int) (bool, error) {
 	kind, n, err := c.header()
 	if err != nil || kind == '-' {
 		return false, err
@@ -186,7 +215,7 @@ func (j *jsonMatcher) answered(c *bulkConn, m *matching) (bool, error) {
 	if !m.known(version) {
 		return false, nil
 	}
-	if m.want, err = j.codec.encode(m.want[:0], version, m.row); err != nil {
+	if m.want, err = j.codec.encode(m.want[:0], version, m.rows.at(row)); err != nil {
 		return false, nil //nolint:nilerr // the slow way says what it is
 	}
 	return bytes.Equal(m.want, text), nil
