@@ -57,6 +57,7 @@ func RunTarget(t *testing.T, h TargetHarness) {
 		{"Keys", testKeys},
 		{"Scan", testScan},
 		{"Match", testMatch},
+		{"MatchEveryKind", testMatchEveryKind},
 		{"Fill", testFill},
 		{"FillLate", testFillLate},
 		{"FillBesideWriters", testFillBesideWriters},

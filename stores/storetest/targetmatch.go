@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -30,10 +31,12 @@ func testMatch(t *testing.T, h TargetHarness) {
 	cases := []expected{
 		{what: "the same", same: true},
 		{what: "the same, empty text", legacy: row(""), same: true},
-		{what: "the same, odd bytes", legacy: row("a\r\nb\x00$3\r\n"), same: true},
+		{what: "the same, odd bytes", legacy: row("a\r\nb\x01$3\r\n"), same: true},
 		{what: "the same, 640 kB", legacy: row(big), same: true},
 		{what: "another last byte of 640 kB", legacy: row(big[1:] + "!")},
 		{what: "missing"},
+		{what: "missing, somebody else writes it"},
+		{what: "missing, somebody else writes nonsense"},
 		{what: "deleted"},
 		{what: "another text"},
 		{what: "another length"},
@@ -77,7 +80,7 @@ func testMatch(t *testing.T, h TargetHarness) {
 		case "deleted":
 			w = record.Write{Key: key, Deleted: true, Version: w.Version}
 		}
-		if c.what != "missing" {
+		if !strings.HasPrefix(c.what, "missing") {
 			bench.apply(w)
 		}
 		for _, v := range c.legacy {
@@ -111,13 +114,59 @@ func testMatch(t *testing.T, h TargetHarness) {
 	check("without the name", []int{0, 2, 3}, false, func(c expected) bool {
 		return c.same || strings.Contains(c.what, "another") || strings.Contains(c.what, "NULL")
 	})
-	for i, spoil := range map[int]func(*testing.T, record.Target, record.Key){
-		0: h.Foreign, 1: h.Damage, slices.IndexFunc(cases, func(c expected) bool { return c.what == "missing" }): h.WrongType,
+	for what, spoil := range map[string]func(*testing.T, record.Target, record.Key){
+		"the same": h.Damage, "missing, somebody else writes it": h.Foreign, "missing, somebody else writes nonsense": h.WrongType,
 	} {
 		if spoil != nil {
+			i := slices.IndexFunc(cases, func(c expected) bool { return c.what == what })
 			spoil(t, bench.target, keyOf(i))
 			cases[i].same = false
 		}
 	}
 	check("after damage", all, true, func(c expected) bool { return c.same })
+}
+
+// testMatchEveryKind: what a target says of a value is what legacy says of it.
+func testMatchEveryKind(t *testing.T, h TargetHarness) {
+	schema := AllKinds()
+	b := newBench(t, h, schema, TargetOptions{})
+	m, ok := b.target.(record.Matcher)
+	if !ok || !m.CanMatch() {
+		t.Skip("this target has no Match")
+	}
+	block := new(record.Block)
+	block.Reset(len(schema.Fields))
+	var fields []int
+	var of []string
+	for i, f := range schema.Fields {
+		fields = append(fields, i)
+		for _, s := range kindTexts[f.Name] {
+			r := make(record.Record, len(schema.Fields))
+			for j := range r {
+				r[j] = record.NullValue
+			}
+			r[0] = text(strconv.Itoa(len(of)))
+			if i > 0 {
+				r[i] = text(s)
+			}
+			b.apply(record.Write{Key: keyOf(len(of)), Record: r, Version: at(1)})
+			for _, v := range b.get(keyOf(len(of)))[0].Record { // a server may write JSON in a way of its own
+				if v.State == record.Present {
+					block.Add(append(block.Buffer(), v.Text...))
+				} else {
+					block.AddNull()
+				}
+			}
+			of = append(of, f.Name+" "+s)
+		}
+	}
+	same := make([]bool, block.Rows())
+	if err := m.Match(t.Context(), block, fields, at(1), same); err != nil {
+		t.Fatal(err)
+	}
+	for i, ok := range same {
+		if !ok {
+			t.Errorf("%s: not the same", of[i])
+		}
+	}
 }
