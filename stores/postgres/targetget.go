@@ -202,17 +202,16 @@ func (t *Target) rowKeys(ctx context.Context, after []any) (keys []record.Key, l
 		return nil, nil, err
 	}
 	defer rows.Close()
-	parts := make([]string, len(s.key))
 	for rows.Next() {
 		last = make([]any, len(s.key))
 		for n, raw := range rows.RawValues() {
-			canonical, err := appendCanonical(nil, s.columns[s.key[n]].format, raw)
-			if err != nil {
-				return nil, nil, err
-			}
-			parts[n], last[n] = string(canonical), string(raw)
+			last[n] = string(raw)
 		}
-		keys = append(keys, record.MakeKey(parts...))
+		key, err := s.keyOf(rows.RawValues())
+		if err != nil {
+			return nil, nil, err
+		}
+		keys = append(keys, key)
 	}
 	return keys, last, rows.Err()
 }

@@ -58,6 +58,8 @@ func RunTarget(t *testing.T, h TargetHarness) {
 		{"Scan", testScan},
 		{"Match", testMatch},
 		{"MatchEveryKind", testMatchEveryKind},
+		{"Older", testOlder},
+		{"OlderKeys", testOlderKeys},
 		{"Fill", testFill},
 		{"FillLate", testFillLate},
 		{"FillBesideWriters", testFillBesideWriters},
