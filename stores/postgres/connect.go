@@ -81,6 +81,7 @@ const (
 	stateUndefinedFunction = "42883"
 	stateUndefinedObject   = "42704"
 	stateNoSchema          = "3F000"
+	stateUnique            = "23505"
 )
 
 func sqlState(err error) string {

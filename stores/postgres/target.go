@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -24,6 +25,7 @@ type Target struct {
 	shape   *shape
 	side    string // the quoted name of the table of versions
 	horizon time.Duration
+	hopeful atomic.Bool // see Fill
 }
 
 var (

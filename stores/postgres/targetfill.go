@@ -3,10 +3,10 @@ package postgres
 import (
 	"bytes"
 	"context"
-	"encoding/hex"
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
@@ -24,13 +24,25 @@ func (t *Target) CanFill() bool {
 }
 
 // Fill implements record.Filler: one COPY of the versions and one of the records,
-// in one transaction. It is all or nothing: a row that somebody else has put there
-// meanwhile makes the server refuse both.
+// in one transaction. It is all or nothing: a row that is there already makes the
+// server refuse both. Where the block before was all new, so is this one probably,
+// and the server says if not; else it is asked first.
 func (t *Target) Fill(ctx context.Context, f record.Fill, written []bool) error {
 	clear(written)
-	fresh, err := t.unknown(ctx, f.Block)
-	if err == nil && len(fresh) > 0 {
-		err = t.copyIn(ctx, f, fresh)
+	rows := t.keyed(f.Block)
+	asks := !t.hopeful.Load()
+	var err error
+	if !asks {
+		err = t.copyIn(ctx, f, rows)
+		asks = hasState(err, stateUnique)
+	}
+	if asks {
+		all := len(rows)
+		rows, err = t.unknown(ctx, rows)
+		t.hopeful.Store(err == nil && len(rows) == all)
+		if err == nil {
+			err = t.copyIn(ctx, f, rows)
+		}
 	}
 	if isLate(err) {
 		return nil
@@ -38,7 +50,7 @@ func (t *Target) Fill(ctx context.Context, f record.Fill, written []bool) error 
 	if err != nil {
 		return fmt.Errorf("fill target table %s: %w", t.table(), asUnprepared(err))
 	}
-	for _, n := range fresh {
+	for _, n := range rows {
 		written[n.row] = true
 	}
 	return nil
@@ -50,15 +62,31 @@ type filled struct {
 	key string
 }
 
-// unknown finds the rows of which there is neither a record nor a version, in the
-// order of their keys: in which all transactions lock them.
-func (t *Target) unknown(ctx context.Context, b *record.Block) ([]filled, error) {
-	var keys []record.Key
-	var all, rows []int
+// keyed are a block's rows in the order of their keys, in which all transactions
+// lock them; each key once.
+func (t *Target) keyed(b *record.Block) []filled {
+	var keys []byte
+	rows, ends := make([]filled, 0, b.Rows()), make([]int, 0, b.Rows())
 	for i := range b.Rows() {
-		if key, ok := t.shape.schema.AppendKey(nil, b, i); ok {
-			all, rows, keys = append(all, len(all)), append(rows, i), append(keys, record.Key(key))
+		longer, ok := t.shape.schema.AppendKey(keys, b, i)
+		if ok {
+			keys = longer
+			rows, ends = append(rows, filled{row: i}), append(ends, len(keys))
 		}
+	}
+	all, from := string(keys), 0
+	for n, end := range ends {
+		rows[n].key, from = all[from:end], end
+	}
+	slices.SortFunc(rows, func(a, b filled) int { return strings.Compare(a.key, b.key) })
+	return slices.CompactFunc(rows, func(a, b filled) bool { return a.key == b.key })
+}
+
+// unknown keeps the rows of which there is neither a record nor a version.
+func (t *Target) unknown(ctx context.Context, rows []filled) ([]filled, error) {
+	keys, all := make([]record.Key, len(rows)), make([]int, len(rows))
+	for n := range rows {
+		keys[n], all[n] = record.Key(rows[n].key), n
 	}
 	q := t.shape.keyQuery(keys, all, true)
 	known := make([]bool, len(q.at))
@@ -82,16 +110,26 @@ func (t *Target) unknown(ctx context.Context, b *record.Block) ([]filled, error)
 	var fresh []filled
 	for n, at := range q.at {
 		if !known[n] {
-			fresh = append(fresh, filled{row: rows[at], key: string(keys[at])})
+			fresh = append(fresh, rows[at])
 		}
 	}
-	slices.SortFunc(fresh, func(a, b filled) int { return strings.Compare(a.key, b.key) })
-	return slices.CompactFunc(fresh, func(a, b filled) bool { return a.key == b.key }), nil
+	return fresh, nil
 }
 
+// copyBuffers are the data of both COPYs of a block, kept for the next one.
+type copyBuffers struct{ versions, records []byte }
+
+var freeBuffers = sync.Pool{New: func() any { return new(copyBuffers) }}
+
 // copyIn writes the versions first: who holds those holds the records.
-func (t *Target) copyIn(ctx context.Context, f record.Fill, fresh []filled) error {
-	versions, records, list, err := t.copyTexts(f, fresh)
+func (t *Target) copyIn(ctx context.Context, f record.Fill, rows []filled) error {
+	if len(rows) == 0 {
+		return nil
+	}
+	b := freeBuffers.Get().(*copyBuffers)
+	defer freeBuffers.Put(b)
+	b.versions = appendVersions(b.versions[:0], f.Version, rows)
+	into, err := t.shape.copyRecords(b, f.Block, rows)
 	if err != nil {
 		return err
 	}
@@ -107,10 +145,10 @@ func (t *Target) copyIn(ctx context.Context, f record.Fill, fresh []filled) erro
 	if err := begin.send(ctx, pg); err != nil {
 		return err
 	}
-	if err := copyAll(ctx, pg, len(fresh), versions, "COPY "+t.side+" (key, version, deleted) FROM STDIN"); err != nil {
+	if err := copyAll(ctx, pg, len(rows), b.versions, "COPY "+t.side+" (key, version, deleted) FROM STDIN (FORMAT binary)"); err != nil {
 		return err
 	}
-	if err := copyAll(ctx, pg, len(fresh), records, "COPY "+t.shape.name.Sanitize()+" ("+list+") FROM STDIN"); err != nil {
+	if err := copyAll(ctx, pg, len(rows), b.records, into); err != nil {
 		return err
 	}
 	end := &pipeline{}
@@ -125,65 +163,4 @@ func copyAll(ctx context.Context, pg *pgconn.PgConn, rows int, data []byte, sql 
 		err = fmt.Errorf("the server took %d of %d rows", tag.RowsAffected(), rows)
 	}
 	return err
-}
-
-// copyTexts are the lines of both COPYs, and the columns of the second one.
-func (t *Target) copyTexts(f record.Fill, fresh []filled) (versions, records []byte, list string, err error) {
-	var columns []string
-	for _, c := range t.shape.columns {
-		if !c.generated {
-			columns = append(columns, quote(c.name))
-		}
-	}
-	version := f.Version.AppendText32(nil)
-	for _, n := range fresh {
-		versions = append(appendCopy(versions, n.key), '\t')
-		versions = append(append(versions, version...), "\tf\n"...)
-		for i, c := range t.shape.columns {
-			if c.generated {
-				continue
-			}
-			text, present := f.Block.Cell(n.row, i)
-			if records, err = appendCell(records, c.format, text, present); err != nil {
-				return nil, nil, "", fmt.Errorf("field %q: %w", t.shape.schema.Fields[i].Name, err)
-			}
-			records = append(records, '\t')
-		}
-		records[len(records)-1] = '\n'
-	}
-	return versions, records, strings.Join(columns, ", "), nil
-}
-
-// appendCell appends a value as COPY reads it.
-func appendCell(dst []byte, f format, text []byte, present bool) ([]byte, error) {
-	switch {
-	case !present:
-		return append(dst, `\N`...), nil
-	case f.kind == record.Bytes:
-		return hex.AppendEncode(append(dst, `\\x`...), text), nil
-	case f.kind == record.Array:
-		literal, err := fromCanonical(f, string(text))
-		return appendCopy(dst, literal), err
-	default:
-		return appendCopy(dst, text), nil
-	}
-}
-
-// appendCopy escapes what COPY's text form gives a meaning.
-func appendCopy[T string | []byte](dst []byte, text T) []byte {
-	for i := range len(text) {
-		switch c := text[i]; c {
-		case '\\':
-			dst = append(dst, `\\`...)
-		case '\n':
-			dst = append(dst, `\n`...)
-		case '\r':
-			dst = append(dst, `\r`...)
-		case '\t':
-			dst = append(dst, `\t`...)
-		default:
-			dst = append(dst, c)
-		}
-	}
-	return dst
 }
