@@ -92,7 +92,7 @@ func (r *run) reread(ctx context.Context, keys []record.Key) ([]record.Write, er
 	var writes []record.Write
 	for _, row := range rows {
 		if row.Found {
-			writes = append(writes, r.write(row, read))
+			writes = append(writes, r.writeOf(row, read))
 		}
 	}
 	return writes, nil

@@ -39,9 +39,9 @@ type Backfill struct {
 	Ledger  Ledger
 
 	ChunkRows   int           // rows a chunk, the unit of resumption; default 5000
-	Batch       int           // rows that the target is given at once; default 500
+	Batch       int           // rows that the target is given at once; default 500, or 2500 where it takes blocks
 	Rate        int           // rows per second at most; 0: no limit
-	Workers     int           // chunks at a time; default 2
+	Workers     int           // chunks that are written at a time, while as many are read; default 2
 	NotAfter    time.Duration // how long after its read a row may land: also the wait behind the barrier; default 10 s
 	LockTimeout time.Duration // how long the barrier waits for open writers; default 10 s
 	Patience    time.Duration // how long rows that fail are tried again before the run gives up; default 1 min
@@ -52,11 +52,14 @@ type Backfill struct {
 }
 
 func (b *Backfill) defaults() Backfill {
-	d := *b
+	d, batch := *b, 500
+	if newFilling(b) != nil {
+		batch = 2500
+	}
 	for _, n := range []struct {
 		value    *int
 		standard int
-	}{{&d.ChunkRows, 5000}, {&d.Batch, 500}, {&d.Workers, 2}} {
+	}{{&d.ChunkRows, 5000}, {&d.Batch, batch}, {&d.Workers, 2}} {
 		if *n.value <= 0 {
 			*n.value = n.standard
 		}
@@ -70,9 +73,10 @@ func (b *Backfill) defaults() Backfill {
 		}
 	}
 	if d.Rate > 0 {
-		d.Batch = min(d.Batch, d.Rate)
-		// A chunk that takes longer than its reads are good for is read twice.
-		d.ChunkRows = max(1, min(d.ChunkRows, int(float64(d.Rate)*d.NotAfter.Seconds()/2)))
+		d.Batch = max(1, min(d.Batch, d.Rate/2))
+		// What is written later than its reads are good for is read twice: a chunk that
+		// is read waits for one that is written, and shares the rate with the others.
+		d.ChunkRows = max(1, min(d.ChunkRows, int(float64(d.Rate)*d.NotAfter.Seconds()/float64(4*d.Workers))))
 	}
 	return d
 }

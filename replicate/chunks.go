@@ -3,6 +3,9 @@ package replicate
 import (
 	"context"
 	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -17,32 +20,51 @@ func (c *counts) add(d counts) {
 	c.rows, c.applied, c.newer = c.rows+d.rows, c.applied+d.applied, c.newer+d.newer
 }
 
+// loaded is a chunk that has been read.
+type loaded struct {
+	index  int
+	read   time.Time // before it was, by the target's clock
+	blocks []*record.Block
+	writes []record.Write // in place of blocks
+}
+
 // copyChunks copies all chunks from Done on. ErrMoved: they must be cut anew.
+//
+// While Workers chunks are being written, as many more are read, or wait: a reader
+// holds what it has read until somebody takes it. So memory holds 2 * Workers of them.
 func (r *run) copyChunks(ctx context.Context) error {
 	r.done, r.live = map[int]bool{}, counts{}
 	group, ctx := errgroup.WithContext(ctx)
-	next := make(chan int)
-	group.Go(func() error {
-		defer close(next)
-		for i := r.p.Done; i < len(r.p.Chunks); i++ {
-			select {
-			case next <- i:
-			case <-ctx.Done():
-				return ctx.Err()
-			}
-		}
-		return nil
-	})
-	chunks := r.p.Chunks
+	var next atomic.Int64
+	next.Store(int64(r.p.Done))
+	chunks, ready := r.p.Chunks, make(chan loaded)
+	var readers sync.WaitGroup
 	for range r.Workers {
+		readers.Add(1)
 		group.Go(func() error {
-			for i := range next {
-				n, err := r.copyChunk(ctx, chunks[i])
+			defer readers.Done()
+			for i := int(next.Add(1)) - 1; i < len(chunks); i = int(next.Add(1)) - 1 {
+				l, err := r.load(ctx, chunks[i])
+				if err != nil {
+					return err
+				}
+				l.index = i
+				select {
+				case ready <- l:
+				case <-ctx.Done():
+					return ctx.Err()
+				}
+			}
+			return nil
+		})
+		group.Go(func() error {
+			for l := range ready {
+				n, err := r.write(ctx, l)
 				if err != nil {
 					return err
 				}
 				failpoint.Here("replicate.chunk.applied")
-				if err := r.finish(ctx, i, n); err != nil {
+				if err := r.finish(ctx, l.index, n); err != nil {
 					return err
 				}
 				failpoint.Here("replicate.chunk.saved")
@@ -50,6 +72,11 @@ func (r *run) copyChunks(ctx context.Context) error {
 			return nil
 		})
 	}
+	group.Go(func() error {
+		readers.Wait()
+		close(ready)
+		return nil
+	})
 	return group.Wait()
 }
 
@@ -67,37 +94,51 @@ func (r *run) finish(ctx context.Context, i int, n counts) error {
 	return r.save(ctx)
 }
 
-// copyChunk returns when the target has every row of the chunk, or a later state
-// of it. The chunk is read whole before it is applied: its snapshot must not stay
-// open while the target or the rate limit makes it wait.
-func (r *run) copyChunk(ctx context.Context, c record.Chunk) (counts, error) {
-	var n counts
-	read, err := r.Target.Now(ctx)
-	if err != nil {
-		return n, fmt.Errorf("read the target's clock: %w", err)
+// load reads a chunk whole: its snapshot must not stay open while the target or the
+// rate limit makes it wait.
+func (r *run) load(ctx context.Context, c record.Chunk) (l loaded, err error) {
+	if l.read, err = r.Target.Now(ctx); err != nil {
+		return l, fmt.Errorf("read the target's clock: %w", err)
 	}
 	if r.fast != nil {
-		return r.fillChunk(ctx, c, read)
+		l.blocks, err = r.fast.load(ctx, c, r.Batch)
+	} else {
+		err = r.Legacy.Scan(ctx, c, func(row record.Row) error {
+			l.writes = append(l.writes, r.writeOf(row, l.read))
+			return nil
+		})
 	}
-	var writes []record.Write
-	err = r.Legacy.Scan(ctx, c, func(row record.Row) error {
-		writes = append(writes, r.write(row, read))
-		return nil
-	})
 	if err != nil {
-		return n, fmt.Errorf("read legacy: %w", err)
+		return l, fmt.Errorf("read legacy: %w", err)
 	}
-	for from := 0; from < len(writes); from += r.Batch {
-		batch := writes[from:min(from+r.Batch, len(writes))]
+	return l, nil
+}
+
+// write returns when the target has every row of the chunk, or a later state of it.
+func (r *run) write(ctx context.Context, l loaded) (n counts, err error) {
+	note := func(done counts, err error) error {
+		if err == nil {
+			n.add(done)
+			r.applied(done)
+		}
+		return err
+	}
+	for _, b := range l.blocks {
+		if err := r.throttle(ctx, b.Rows()); err != nil {
+			return n, err
+		}
+		if err := note(r.fill(ctx, b, l.read)); err != nil {
+			return n, err
+		}
+		r.fast.free.Put(b)
+	}
+	for batch := range slices.Chunk(l.writes, r.Batch) {
 		if err := r.throttle(ctx, len(batch)); err != nil {
 			return n, err
 		}
-		done, err := r.apply(ctx, batch)
-		if err != nil {
+		if err := note(r.apply(ctx, batch)); err != nil {
 			return n, err
 		}
-		n.add(done)
-		r.applied(done)
 	}
 	return n, nil
 }
@@ -118,9 +159,9 @@ func (r *run) applied(done counts) {
 	r.report()
 }
 
-// write is the row's at the barrier's version: legacy is the authority for the
+// writeOf is the row's at the barrier's version: legacy is the authority for the
 // records' whole key space, so what somebody else left there is replaced.
-func (r *run) write(row record.Row, read time.Time) record.Write {
+func (r *run) writeOf(row record.Row, read time.Time) record.Write {
 	return record.Write{
 		Key: row.Key, Record: row.Record.Clone(), Version: r.p.Barrier,
 		NotAfter: read.Add(r.NotAfter), Overwrite: true,

@@ -2,7 +2,6 @@ package replicate
 
 import (
 	"context"
-	"fmt"
 	"sync"
 	"time"
 
@@ -27,34 +26,14 @@ func newFilling(b *Backfill) *filling {
 	return &filling{legacy: legacy, target: target, free: sync.Pool{New: func() any { return new(record.Block) }}}
 }
 
-// fillChunk is copyChunk by blocks.
-func (r *run) fillChunk(ctx context.Context, c record.Chunk, read time.Time) (n counts, err error) {
-	var blocks []*record.Block
-	defer func() {
-		for _, b := range blocks {
-			r.fast.free.Put(b)
-		}
-	}()
-	next := func() *record.Block { return r.fast.free.Get().(*record.Block) }
-	err = r.fast.legacy.ScanBlocks(ctx, c, r.Batch, next, func(b *record.Block) error {
+// load reads a chunk.
+func (f *filling) load(ctx context.Context, c record.Chunk, rows int) (blocks []*record.Block, err error) {
+	next := func() *record.Block { return f.free.Get().(*record.Block) }
+	err = f.legacy.ScanBlocks(ctx, c, rows, next, func(b *record.Block) error {
 		blocks = append(blocks, b)
 		return nil
 	})
-	if err != nil {
-		return n, fmt.Errorf("read legacy: %w", err)
-	}
-	for _, b := range blocks {
-		if err := r.throttle(ctx, b.Rows()); err != nil {
-			return n, err
-		}
-		done, err := r.fill(ctx, b, read)
-		if err != nil {
-			return n, err
-		}
-		n.add(done)
-		r.applied(done)
-	}
-	return n, nil
+	return blocks, err
 }
 
 // fill returns when the target has every row of the block, or a later state of it.
@@ -74,7 +53,7 @@ func (r *run) fill(ctx context.Context, b *record.Block, read time.Time) (n coun
 		if err != nil {
 			return n, err
 		}
-		writes = append(writes, r.write(record.Row{Key: key, Found: true, Record: found}, read))
+		writes = append(writes, r.writeOf(record.Row{Key: key, Found: true, Record: found}, read))
 	}
 	if len(writes) == 0 {
 		return n, nil

@@ -1,0 +1,65 @@
+package replicate_test
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stranglerfig/migrator/internal/pairtest"
+	"github.com/stranglerfig/migrator/record"
+	"github.com/stranglerfig/migrator/replicate"
+)
+
+// counted is a legacy store that counts the chunks that were begun.
+type counted struct {
+	record.Legacy
+	begun *atomic.Int64
+}
+
+func (c counted) Scan(ctx context.Context, chunk record.Chunk, yield func(record.Row) error) error {
+	c.begun.Add(1)
+	return c.Legacy.Scan(ctx, chunk, yield)
+}
+
+// held is a target that takes the first write when so many chunks were begun.
+type held struct {
+	record.Target
+	begun *atomic.Int64
+	want  int64
+}
+
+func (h held) Apply(ctx context.Context, writes []record.Write) ([]record.Result, error) {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for h.begun.Load() < h.want {
+		select {
+		case <-ctx.Done():
+			return nil, errors.New("nobody reads ahead")
+		case <-tick.C:
+		}
+	}
+	return h.Target.Apply(ctx, writes)
+}
+
+// While one chunk is written the next is read, and no other: memory is bounded.
+func TestBackfillReadsAhead(t *testing.T) {
+	t.Parallel()
+	p := pairtest.New(t, pairtest.Options{})
+	p.FillSimple(t, 1, 4000)
+	b, ledger := backfill(t, p)
+	var begun atomic.Int64
+	b.Legacy, b.Target, b.Workers = counted{p.Legacy, &begun}, held{p.Target, &begun, 2}, 1
+	b.Patience = time.Millisecond
+	ledger.OnSave = func(saved replicate.Progress) error {
+		if ahead := begun.Load() - int64(saved.Done); saved.Done > 0 && ahead > 1 {
+			t.Errorf("with %d chunks written %d more were begun", saved.Done, ahead)
+		}
+		return nil
+	}
+	run(t, b)
+	p.WantSame(t)
+}
