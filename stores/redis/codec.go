@@ -18,8 +18,9 @@ type codec interface {
 	decode(e *record.Entry, reply any)
 	// matcher compares records with rows in the fields, without decoding them.
 	matcher(fields []int) matcher
-	// filler writes new records of rows.
-	filler() filler
+	// fillers write new records of rows: one that some servers or users refuse, and one
+	// that needs what a single write does.
+	fillers(version []byte) (fast, sure filler)
 }
 
 // size is roughly what the arguments take on the wire.

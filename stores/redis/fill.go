@@ -4,6 +4,7 @@ import (
 	"context"
 	_ "embed" // the scripts
 	"fmt"
+	"hash/maphash"
 	"strconv"
 
 	goredis "github.com/redis/go-redis/v9"
@@ -15,23 +16,12 @@ var _ record.Filler = (*Target)(nil)
 
 // A server does nothing else while it runs one call of the script.
 const (
-	fillRows  = 50
+	fillRows  = 100
 	fillBytes = 64 << 10
 )
 
 //go:embed scripts/fill.lua
 var fillSource string
-
-//go:embed scripts/fillhash.lua
-var fillHashSource string
-
-//go:embed scripts/filljson.lua
-var fillJSONSource string
-
-var (
-	fillHash = newScript(fillHashSource + fillSource)
-	fillJSON = newScript(fillJSONSource + fillSource)
-)
 
 // CanFill implements record.Filler, of records that don't expire, on one server:
 // in a cluster each key has its own.
@@ -45,8 +35,9 @@ func (t *Target) Fill(ctx context.Context, f record.Fill, written []bool) error 
 		return fmt.Errorf("fill Redis: %w", errBulk)
 	}
 	m := filling{
-		t: t, seen: make(map[string]struct{}, fillRows), written: written[:f.Block.Rows()], version: f.Version.AppendText32(nil),
-		late: strconv.FormatInt(f.NotAfter.UnixMicro(), 10), rows: rowsOf(f.Block), filler: t.codec.filler(),
+		t: t, written: written[:f.Block.Rows()], rows: rowsOf(f.Block),
+		version: f.Version.AppendText32(nil), late: strconv.FormatInt(f.NotAfter.UnixMicro(), 10),
+		seed: maphash.MakeSeed(), seen: make(map[uint64]struct{}, fillRows),
 	}
 	clear(m.written)
 	conn, err := t.bulk.take(ctx, client.Options())
@@ -61,13 +52,13 @@ func (t *Target) Fill(ctx context.Context, f record.Fill, written []bool) error 
 	return nil
 }
 
-// filler is a format's part of a fill.
+// filler is a format's way to fill.
 type filler interface {
 	script() *script
 	// head appends the arguments that all records share, and says how many.
 	head(dst []byte) ([]byte, int)
-	// record appends one record's arguments, and says how many; false: Apply says why not.
-	record(dst, version []byte, r record.Record) ([]byte, int, bool)
+	// record appends one record's arguments, and says how many; false: not in this way.
+	record(dst []byte, r record.Record) ([]byte, int, bool)
 }
 
 // filling is one block's fill.
@@ -77,147 +68,131 @@ type filling struct {
 	version []byte
 	late    string
 	rows    blockRows
-	filler  filler
 
-	calls      [][]int32 // the rows of each call of the script
-	keys, args []byte    // of the call that is being made
-	count      int       // of args
+	sent       []int32 // rows, in the order of the calls
+	ends       []int   // of each call of the script, in sent
+	keys, args []byte  // of the call that is being made
+	count      int     // of args
 	name       []byte
-	seen       map[string]struct{} // sidecars of the call
+	beside     []byte
+	seed       maphash.Seed
+	seen       map[uint64]struct{} // sidecars of the call
 }
 
+// on tries the fast way. What it is too narrow for goes the sure one; so does what
+// was refused, and if that was not refused too, the fast way is tried no more.
 func (m *filling) on(c *bulkConn) error {
-	var rows []int32
-	for i := range m.written {
-		r := m.rows.at(i)
-		name, ok := m.t.template.appendName(m.name[:0], m.t.schema, r)
-		if m.name = name; !ok {
-			continue
-		}
-		beside, _ := sidecar(string(name))
-		if _, twice := m.seen[beside]; twice {
-			continue
-		}
-		before := len(m.args)
-		args, n, ok := m.filler.record(m.args, m.version, r)
-		if !ok {
-			m.args = m.args[:before]
-			continue
-		}
-		m.args, m.count = args, m.count+n
-		m.seen[beside] = struct{}{}
-		m.keys = appendBulk(appendBulk(m.keys, name), beside)
-		if rows = append(rows, int32(i)); len(rows) == fillRows || len(m.args) >= fillBytes {
-			m.call(c, rows)
-			rows = nil
-		}
+	left := make([]int32, len(m.written))
+	for i := range left {
+		left[i] = int32(i) //nolint:gosec // of one block
 	}
-	if len(rows) > 0 {
-		m.call(c, rows)
-	}
-	if err := c.flush(); err != nil {
-		return err
-	}
-	for _, rows := range m.calls {
-		if err := m.answered(c, rows); err != nil {
+	fast, sure := m.t.codec.fillers(m.version)
+	refused, stillRefused := false, false
+	var err error
+	if !m.t.fillSurely.Load() {
+		if left, refused, err = m.by(c, fast, left); err != nil {
 			return err
 		}
+	}
+	if len(left) == 0 {
+		return nil
+	}
+	if _, stillRefused, err = m.by(c, sure, left); err != nil {
+		return err
+	}
+	if refused && !stillRefused {
+		m.t.fillSurely.Store(true)
 	}
 	return nil
 }
 
-// call appends the script's call for the rows. The first one of a pipeline has the
-// script's text: so the server knows it when the others come.
-func (m *filling) call(c *bulkConn, rows []int32) {
-	s := m.filler.script()
-	head, shared := m.filler.head(nil)
-	c.out = fmt.Appendf(c.out, "*%d\r\n", 5+2*len(rows)+shared+m.count)
-	if len(m.calls) == 0 {
+// by gives the rows to a filler. It returns those that it can't take, and those of
+// calls that were refused.
+func (m *filling) by(c *bulkConn, f filler, rows []int32) (left []int32, refused bool, err error) {
+	m.sent, m.ends = m.sent[:0], m.ends[:0]
+	from := 0
+	for _, i := range rows {
+		r := m.rows.at(int(i))
+		name, ok := m.t.template.appendName(m.name[:0], m.t.schema, r)
+		if m.name = name; !ok {
+			continue // Apply says why
+		}
+		m.beside = appendSidecar(m.beside[:0], name)
+		mark := maphash.Bytes(m.seed, m.beside)
+		if _, twice := m.seen[mark]; twice {
+			continue // or as good as twice
+		}
+		before := len(m.args)
+		args, n, ok := f.record(m.args, r)
+		if !ok {
+			m.args, left = args[:before], append(left, i)
+			continue
+		}
+		m.args, m.count = args, m.count+n
+		m.seen[mark] = struct{}{}
+		m.keys = appendBulk(appendBulk(m.keys, name), m.beside)
+		m.sent = append(m.sent, i)
+		if len(m.sent)-from == fillRows || len(m.args) >= fillBytes {
+			m.call(c, f, len(m.sent)-from)
+			from = len(m.sent)
+		}
+	}
+	if len(m.sent) > from {
+		m.call(c, f, len(m.sent)-from)
+	}
+	if err := c.flush(); err != nil {
+		return nil, false, err
+	}
+	from = 0
+	for _, end := range m.ends {
+		ok, err := m.answered(c, m.sent[from:end])
+		if err != nil {
+			return nil, false, err
+		}
+		if !ok {
+			left, refused = append(left, m.sent[from:end]...), true
+		}
+		from = end
+	}
+	return left, refused, nil
+}
+
+// call appends the script's call for so many rows. The first one of a pipeline has
+// the script's text: so the server knows it when the others come.
+func (m *filling) call(c *bulkConn, f filler, rows int) {
+	s := f.script()
+	head, shared := f.head(nil)
+	c.out = fmt.Appendf(c.out, "*%d\r\n", 5+2*rows+shared+m.count)
+	if len(m.ends) == 0 {
 		c.out = appendBulk(appendBulk(c.out, "EVAL"), s.source)
 	} else {
 		c.out = appendBulk(appendBulk(c.out, "EVALSHA"), s.sha)
 	}
-	c.out = append(appendBulk(c.out, strconv.Itoa(2*len(rows))), m.keys...)
+	c.out = append(appendBulk(c.out, strconv.Itoa(2*rows)), m.keys...)
 	c.out = append(append(appendBulk(appendBulk(c.out, m.late), m.version), head...), m.args...)
-	m.calls = append(m.calls, rows)
+	m.ends = append(m.ends, len(m.sent))
 	m.keys, m.args, m.count = m.keys[:0], m.args[:0], 0
 	clear(m.seen)
 }
 
-// answered reads one call's reply. What the server refused is left to Apply, which
-// says why.
-func (m *filling) answered(c *bulkConn, rows []int32) error {
+// answered reads one call's reply; false: the server refused it.
+func (m *filling) answered(c *bulkConn, rows []int32) (bool, error) {
 	kind, n, err := c.header()
 	switch {
 	case err != nil || kind == '-':
-		return err
+		return false, err
 	case kind != '$' || n < 0:
-		return errBulk
+		return false, errBulk
 	}
 	text, err := c.text(n)
 	if err != nil || n == 0 {
-		return err
+		return true, err
 	}
 	if n != len(rows) {
-		return errBulk
+		return false, errBulk
 	}
 	for at, row := range rows {
 		m.written[row] = text[at] == '1'
 	}
-	return nil
-}
-
-// hashFiller sends the fields' names once for each call.
-type hashFiller struct{ codec *hashCodec }
-
-func (c *hashCodec) filler() filler { return hashFiller{c} }
-
-func (h hashFiller) script() *script { return fillHash }
-
-func (h hashFiller) head(dst []byte) ([]byte, int) {
-	dst = appendBulk(appendBulk(dst, h.codec.reserved), strconv.Itoa(len(h.codec.names)))
-	for _, name := range h.codec.names {
-		dst = appendBulk(dst, name)
-	}
-	return dst, 2 + len(h.codec.names)
-}
-
-func (h hashFiller) record(dst, _ []byte, r record.Record) ([]byte, int, bool) {
-	n := 1
-	dst = append(strconv.AppendInt(append(dst, '$'), int64(len(r)), 10), "\r\n"...)
-	for i := range r {
-		if r[i].State == record.Present {
-			dst = append(dst, '1')
-		} else {
-			dst = append(dst, '0')
-		}
-	}
-	dst = append(dst, "\r\n"...)
-	for i := range r {
-		if r[i].State == record.Present {
-			dst = appendBulk(dst, r[i].Text)
-			n++
-		}
-	}
-	return dst, n, true
-}
-
-type jsonFiller struct {
-	codec    *jsonCodec
-	document []byte
-}
-
-func (c *jsonCodec) filler() filler { return &jsonFiller{codec: c} }
-
-func (j *jsonFiller) script() *script { return fillJSON }
-
-func (j *jsonFiller) head(dst []byte) ([]byte, int) { return dst, 0 }
-
-func (j *jsonFiller) record(dst, version []byte, r record.Record) ([]byte, int, bool) {
-	document, err := j.codec.encode(j.document[:0], version, r)
-	if err != nil {
-		return dst, 0, false
-	}
-	j.document = document
-	return appendBulk(dst, document), 1, true
+	return true, nil
 }

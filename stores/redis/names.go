@@ -1,6 +1,7 @@
 package redis
 
 import (
+	"bytes"
 	"errors"
 	"strings"
 
@@ -35,6 +36,15 @@ func sidecar(key string) (name string, sameSlot bool) {
 		return sidecarPrefix + tag + "}" + key, true
 	}
 	return sidecarPrefix + key + "}", key != "" && strings.IndexByte(key, '}') < 0
+}
+
+// appendSidecar appends what sidecar names.
+func appendSidecar(dst, key []byte) []byte {
+	if bytes.IndexByte(key, '{') >= 0 {
+		name, _ := sidecar(string(key))
+		return append(dst, name...)
+	}
+	return append(append(append(dst, sidecarPrefix...), key...), '}')
 }
 
 // recordOf is the inverse of sidecar, for the keys of one template.

@@ -40,6 +40,7 @@ type Target struct {
 
 	bulk         bulkPool
 	noExpireTime atomic.Bool // the server has no PEXPIRETIME
+	fillSurely   atomic.Bool // the server, or its user, has no fast way to fill
 }
 
 var (

@@ -34,3 +34,5 @@ local function add(key)
   end
   redis.call('HSET', unpack(args))
 end
+
+local function finish() end

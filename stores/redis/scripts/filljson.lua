@@ -9,3 +9,5 @@ local function add(key)
   redis.call('SET', key, ARGV[at])
   at = at + 1
 end
+
+local function finish() end

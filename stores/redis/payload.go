@@ -1,0 +1,156 @@
+package redis
+
+import (
+	"encoding/binary"
+	"strconv"
+	"sync"
+
+	"github.com/stranglerfig/migrator/record"
+)
+
+// What DUMP says of a small hash and RESTORE takes: its type, the one string that
+// the server keeps it in (a listpack), the version of the snapshots' format, and a
+// checksum. Servers read all versions up to their own; this one is Redis 7's.
+const (
+	packedType   = 16
+	packedFormat = 10
+	packedHead   = 1 + 5 + 6 // the type; a length of 32 bits; the string's own length and count
+)
+
+// packedLimit bounds a payload, in bytes. By its defaults Redis keeps longer hashes
+// in this form, but none with a value of more than 64 bytes.
+const packedLimit = 4 << 10
+
+// packer makes payloads of hashes that share a version and the fields' names.
+type packer struct {
+	reserved []byte // the version's field, packed
+	version  []byte // packed
+	names    [][]byte
+	dst      []byte
+}
+
+func newPacker(names []string, reserved string, version []byte) *packer {
+	p := &packer{reserved: appendPacked(nil, reserved), version: appendPacked(nil, string(version))}
+	for _, name := range names {
+		p.names = append(p.names, appendPacked(nil, name))
+	}
+	return p
+}
+
+// payload is valid until the next call; false: the hash is too long.
+func (p *packer) payload(r record.Record) ([]byte, bool) {
+	dst := append(p.dst[:0], packedType, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
+	dst = append(append(dst, p.reserved...), p.version...)
+	entries := uint16(2)
+	for i := range r {
+		if r[i].State != record.Present {
+			continue
+		}
+		if len(dst)+len(p.names[i])+len(r[i].Text) > packedLimit {
+			return nil, false
+		}
+		dst = appendPacked(append(dst, p.names[i]...), r[i].Text)
+		entries += 2
+	}
+	dst = append(dst, 0xff)
+	size := uint32(len(dst) - 6) //nolint:gosec // some kilobytes
+	binary.BigEndian.PutUint32(dst[2:], size)
+	binary.LittleEndian.PutUint32(dst[6:], size)
+	binary.LittleEndian.PutUint16(dst[10:], entries)
+	dst = binary.LittleEndian.AppendUint16(dst, packedFormat)
+	p.dst = binary.LittleEndian.AppendUint64(dst, checksum(dst))
+	return p.dst, true
+}
+
+// appendPacked appends an entry: what it is, itself, and the length of both, which
+// is read from behind.
+func appendPacked(dst []byte, text string) []byte {
+	from := len(dst)
+	dst = appendValue(dst, text)
+	switch n := len(dst) - from; {
+	case n < 1<<7:
+		return append(dst, byte(n))
+	case n < 1<<14:
+		return append(dst, byte(n>>7), byte(n)|0x80)
+	default: // not within packedLimit
+		return append(dst, byte(n>>14), byte(n>>7)|0x80, byte(n)|0x80)
+	}
+}
+
+// appendValue appends an integer's text as an integer, as the server does.
+func appendValue(dst []byte, text string) []byte {
+	if n, ok := integer(text); ok {
+		switch {
+		case n >= 0 && n < 1<<7:
+			return append(dst, byte(n))
+		case n >= -1<<12 && n < 1<<12:
+			return append(dst, 0xc0|byte(n>>8)&0x1f, byte(n))
+		case n >= -1<<15 && n < 1<<15:
+			return append(dst, 0xf1, byte(n), byte(n>>8))
+		case n >= -1<<23 && n < 1<<23:
+			return append(dst, 0xf2, byte(n), byte(n>>8), byte(n>>16))
+		case n >= -1<<31 && n < 1<<31:
+			return binary.LittleEndian.AppendUint32(append(dst, 0xf3), uint32(n)) //nolint:gosec // its bits
+		default:
+			return binary.LittleEndian.AppendUint64(append(dst, 0xf4), uint64(n)) //nolint:gosec // its bits
+		}
+	}
+	switch n := len(text); {
+	case n < 1<<6:
+		dst = append(dst, 0x80|byte(n))
+	case n < 1<<12:
+		dst = append(dst, 0xe0|byte(n>>8), byte(n))
+	default: // not within packedLimit
+		dst = binary.LittleEndian.AppendUint32(append(dst, 0xf0), uint32(n)) //nolint:gosec // a cell is shorter
+	}
+	return append(dst, text...)
+}
+
+// integer reads a text that is the integer's only one.
+func integer(text string) (int64, bool) {
+	digits := text
+	if len(digits) > 0 && digits[0] == '-' {
+		digits = digits[1:]
+	}
+	switch {
+	case len(digits) == 0, len(digits) > 19, digits[0] < '0', digits[0] > '9':
+		return 0, false
+	case digits[0] == '0':
+		return 0, len(text) == 1
+	}
+	n, err := strconv.ParseInt(text, 10, 64)
+	return n, err == nil
+}
+
+// checksumTables are of the CRC-64 that Redis has, for eight bytes at a time. The
+// standard library goes by single bytes where it does not know the polynomial.
+var checksumTables = sync.OnceValue(func() *[8][256]uint64 {
+	const polynomial = 0x95ac9329ac4bc9b5
+	t := new([8][256]uint64)
+	for i := range t[0] {
+		crc := uint64(i) //nolint:gosec // below 256
+		for range 8 {
+			crc = crc>>1 ^ polynomial&-(crc&1)
+		}
+		t[0][i] = crc
+	}
+	for i := range t[0] {
+		for k := 1; k < len(t); k++ {
+			t[k][i] = t[0][byte(t[k-1][i])] ^ t[k-1][i]>>8
+		}
+	}
+	return t
+})
+
+func checksum(p []byte) (crc uint64) {
+	t := checksumTables()
+	for ; len(p) >= 8; p = p[8:] {
+		crc ^= binary.LittleEndian.Uint64(p)
+		crc = t[7][byte(crc)] ^ t[6][byte(crc>>8)] ^ t[5][byte(crc>>16)] ^ t[4][byte(crc>>24)] ^
+			t[3][byte(crc>>32)] ^ t[2][byte(crc>>40)] ^ t[1][byte(crc>>48)] ^ t[0][byte(crc>>56)]
+	}
+	for _, b := range p {
+		crc = t[0][byte(crc)^b] ^ crc>>8
+	}
+	return crc
+}
