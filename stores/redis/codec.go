@@ -18,6 +18,8 @@ type codec interface {
 	decode(e *record.Entry, reply any)
 	// matcher compares records with rows in the fields, without decoding them.
 	matcher(fields []int) matcher
+	// versions reads a record's version alone.
+	versions() versionReader
 	// fillers write new records of rows: one that some servers or users refuse, and one
 	// that needs what a single write does.
 	fillers(version []byte) (fast, sure filler)

@@ -1,0 +1,208 @@
+package redis
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"sync"
+	"unsafe"
+
+	goredis "github.com/redis/go-redis/v9"
+
+	"github.com/stranglerfig/migrator/record"
+)
+
+var _ record.OlderLister = (*Target)(nil)
+
+var errNoScan = errors.New("the server refuses SCAN; allow it to the user of target.url")
+
+// ListOlder implements record.OlderLister: SCAN over each master, and of each name
+// the version alone. What has none that is new enough is read again whole.
+func (t *Target) ListOlder(ctx context.Context, than record.Version, yield func([]record.Key) error) error {
+	var mu sync.Mutex
+	return t.steady(ctx, func() error {
+		return t.masters(ctx, func(ctx context.Context, client *goredis.Client) error {
+			conn, err := dialBulk(ctx, client.Options())
+			if err != nil {
+				return fmt.Errorf("scan Redis: %w", because(ctx, err))
+			}
+			defer func() { _ = conn.Close() }()
+			l := listing{t: t, reader: t.codec.versions(), than: than.AppendText32(nil), cursor: "0"}
+			conn.out = l.ask(conn.out)
+			for l.cursor != "" || len(l.ends) > 0 {
+				l.unclear = nil
+				if err := conn.during(ctx, func() error { return l.next(conn) }); err != nil {
+					return fmt.Errorf("scan Redis: %w", err)
+				}
+				mu.Lock()
+				err := t.leftBehind(ctx, l.unclear, than, yield)
+				mu.Unlock()
+				if err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	})
+}
+
+// leftBehind yields those keys that are.
+func (t *Target) leftBehind(ctx context.Context, keys []record.Key, than record.Version, yield func([]record.Key) error) error {
+	if len(keys) == 0 {
+		return nil
+	}
+	entries, err := t.Get(ctx, keys)
+	if err != nil {
+		return err
+	}
+	var old []record.Key
+	for i := range entries {
+		if entries[i].LeftBehind(than) {
+			old = append(old, entries[i].Key)
+		}
+	}
+	if len(old) == 0 {
+		return nil
+	}
+	return yield(old)
+}
+
+// versionReader asks for a record's version without the record.
+type versionReader struct {
+	head, tail []byte // of the command, before and after the name
+	prefix     string // of the reply, before the version
+}
+
+func (c *hashCodec) versions() versionReader {
+	return versionReader{head: []byte("*3\r\n$4\r\nHGET\r\n"), tail: appendBulk(nil, c.reserved)}
+}
+
+func (c *jsonCodec) versions() versionReader {
+	end := strconv.Itoa(len(c.head) + record.VersionDigits - 1)
+	return versionReader{
+		head: []byte("*4\r\n$8\r\nGETRANGE\r\n"), tail: appendBulk(appendBulk(nil, "0"), end), prefix: c.head,
+	}
+}
+
+// listing is one master's scan. Each of its pipelines reads the versions of the
+// names that SCAN gave, and asks SCAN for more of them.
+type listing struct {
+	t       *Target
+	reader  versionReader
+	than    []byte
+	cursor  string // "": at the end
+	names   []byte // whose versions were asked for, end to end
+	ends    []int
+	unclear []record.Key
+}
+
+// ask appends a SCAN from the cursor.
+func (l *listing) ask(dst []byte) []byte {
+	return appendCommand(dst, "SCAN", l.cursor, "MATCH", globEscape(l.t.template.Prefix())+"*", "COUNT", strconv.Itoa(scanCount))
+}
+
+// next sends a pipeline, reads all of its replies, and makes another.
+func (l *listing) next(c *bulkConn) error {
+	if err := c.flush(); err != nil {
+		return err
+	}
+	if err := l.versions(c); err != nil {
+		return err
+	}
+	l.names, l.ends = l.names[:0], l.ends[:0]
+	if l.cursor == "" {
+		return nil
+	}
+	if err := l.scanned(c); err != nil {
+		return err
+	}
+	if l.cursor != "" {
+		c.out = l.ask(c.out)
+	}
+	return nil
+}
+
+// versions notes the records that have no version which is new enough.
+func (l *listing) versions(c *bulkConn) error {
+	from := 0
+	for _, end := range l.ends {
+		kind, n, err := c.header()
+		if err != nil {
+			return err
+		}
+		var text []byte
+		switch {
+		case kind == '$' && n >= 0:
+			if text, err = c.text(n); err != nil {
+				return err
+			}
+		case kind != '$' && kind != '-':
+			return errBulk
+		}
+		if !l.reader.newEnough(text, l.than) {
+			if key, err := l.t.template.Parse(string(l.names[from:end])); err == nil {
+				l.unclear = append(l.unclear, key)
+			}
+		}
+		from = end
+	}
+	return nil
+}
+
+// newEnough is false of all that is no version.
+func (r *versionReader) newEnough(reply, than []byte) bool {
+	if len(reply) != len(r.prefix)+record.VersionDigits || string(reply[:len(r.prefix)]) != r.prefix {
+		return false
+	}
+	version := reply[len(r.prefix):]
+	return bytes.Compare(version, than) >= 0 && isVersion(unsafe.String(unsafe.SliceData(version), len(version))) //nolint:gosec // not kept
+}
+
+// scanned reads SCAN's reply and asks for the versions.
+func (l *listing) scanned(c *bulkConn) error {
+	cursor, err := l.cursorOf(c)
+	if err != nil {
+		return err
+	}
+	kind, names, err := c.header()
+	if err != nil || kind != '*' {
+		return cmp.Or(err, errBulk)
+	}
+	for range names {
+		kind, n, err := c.header()
+		if err != nil || kind != '$' || n < 0 {
+			return cmp.Or(err, errBulk)
+		}
+		name, err := c.text(n)
+		if err != nil {
+			return err
+		}
+		c.out = append(appendBulk(append(c.out, l.reader.head...), name), l.reader.tail...)
+		l.names = append(l.names, name...)
+		l.ends = append(l.ends, len(l.names))
+	}
+	if l.cursor = cursor; cursor == "0" {
+		l.cursor = ""
+	}
+	return nil
+}
+
+func (l *listing) cursorOf(c *bulkConn) (string, error) {
+	kind, n, err := c.header()
+	switch {
+	case err != nil:
+		return "", err
+	case kind == '-':
+		return "", errNoScan
+	case kind != '*' || n != 2:
+		return "", errBulk
+	}
+	if kind, n, err = c.header(); err != nil || kind != '$' || n < 0 {
+		return "", cmp.Or(err, errBulk)
+	}
+	text, err := c.text(n)
+	return string(text), err
+}
