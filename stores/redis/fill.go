@@ -84,7 +84,7 @@ type filling struct {
 func (m *filling) on(c *bulkConn) error {
 	left := make([]int32, len(m.written))
 	for i := range left {
-		left[i] = int32(i) //nolint:gosec // of one block
+		left[i] = int32(i)
 	}
 	fast, sure := m.t.codec.fillers(m.version)
 	refused, stillRefused := false, false

@@ -16,8 +16,12 @@ import (
 func BenchmarkFill(b *testing.B) {
 	short := storetest.Simple()
 	wide := &record.Schema{Key: []int{0}, Fields: []record.Field{
-		{Name: "id", Kind: record.Int}, {Name: "name", Kind: record.Text}, {Name: "price", Kind: record.Decimal}, {Name: "stock", Kind: record.Int},
-		{Name: "updated_at", Kind: record.TimestampTZ}, {Name: "attributes", Kind: record.JSON},
+		{Name: "id", Kind: record.Int},
+		{Name: "name", Kind: record.Text},
+		{Name: "price", Kind: record.Decimal},
+		{Name: "stock", Kind: record.Int},
+		{Name: "updated_at", Kind: record.TimestampTZ},
+		{Name: "attributes", Kind: record.JSON},
 	}}
 	const document = `{"new": true, "size": 17, "tags": ["tag 3", "label 10"], "maker": "maker 123", "colour": "green", "weight": 712.5}`
 	for _, of := range []struct {

@@ -39,7 +39,7 @@ func newPacker(names []string, reserved string, version []byte) *packer {
 
 // payload is valid until the next call; false: the hash is too long.
 func (p *packer) payload(r record.Record) ([]byte, bool) {
-	dst := append(p.dst[:0], packedType, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
+	dst := append(append(p.dst[:0], packedType, 0x80), make([]byte, packedHead-2)...)
 	dst = append(append(dst, p.reserved...), p.version...)
 	entries := uint16(2)
 	for i := range r {
@@ -53,7 +53,7 @@ func (p *packer) payload(r record.Record) ([]byte, bool) {
 		entries += 2
 	}
 	dst = append(dst, 0xff)
-	size := uint32(len(dst) - 6) //nolint:gosec // some kilobytes
+	size := uint32(len(dst) - 6)
 	binary.BigEndian.PutUint32(dst[2:], size)
 	binary.LittleEndian.PutUint32(dst[6:], size)
 	binary.LittleEndian.PutUint16(dst[10:], entries)
@@ -90,9 +90,9 @@ func appendValue(dst []byte, text string) []byte {
 		case n >= -1<<23 && n < 1<<23:
 			return append(dst, 0xf2, byte(n), byte(n>>8), byte(n>>16))
 		case n >= -1<<31 && n < 1<<31:
-			return binary.LittleEndian.AppendUint32(append(dst, 0xf3), uint32(n)) //nolint:gosec // its bits
+			return binary.LittleEndian.AppendUint32(append(dst, 0xf3), uint32(n))
 		default:
-			return binary.LittleEndian.AppendUint64(append(dst, 0xf4), uint64(n)) //nolint:gosec // its bits
+			return binary.LittleEndian.AppendUint64(append(dst, 0xf4), uint64(n))
 		}
 	}
 	switch n := len(text); {
@@ -101,7 +101,7 @@ func appendValue(dst []byte, text string) []byte {
 	case n < 1<<12:
 		dst = append(dst, 0xe0|byte(n>>8), byte(n))
 	default: // not within packedLimit
-		dst = binary.LittleEndian.AppendUint32(append(dst, 0xf0), uint32(n)) //nolint:gosec // a cell is shorter
+		dst = binary.LittleEndian.AppendUint32(append(dst, 0xf0), uint32(n))
 	}
 	return append(dst, text...)
 }
@@ -128,7 +128,7 @@ var checksumTables = sync.OnceValue(func() *[8][256]uint64 {
 	const polynomial = 0x95ac9329ac4bc9b5
 	t := new([8][256]uint64)
 	for i := range t[0] {
-		crc := uint64(i) //nolint:gosec // below 256
+		crc := uint64(i)
 		for range 8 {
 			crc = crc>>1 ^ polynomial&-(crc&1)
 		}
