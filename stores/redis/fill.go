@@ -34,10 +34,13 @@ func (t *Target) Fill(ctx context.Context, f record.Fill, written []bool) error 
 	if !ok || !t.CanFill() {
 		return fmt.Errorf("fill Redis: %w", errBulk)
 	}
+	buffers, _ := t.fills.Get().(*fillBuffers)
+	if buffers == nil {
+		buffers = &fillBuffers{seed: maphash.MakeSeed(), seen: make(map[uint64]struct{}, fillRows)}
+	}
 	m := filling{
 		t: t, written: written[:f.Block.Rows()], rows: rowsOf(f.Block),
-		version: f.Version.AppendText32(nil), late: strconv.FormatInt(f.NotAfter.UnixMicro(), 10),
-		seed: maphash.MakeSeed(), seen: make(map[uint64]struct{}, fillRows),
+		version: f.Version.AppendText32(nil), late: strconv.FormatInt(f.NotAfter.UnixMicro(), 10), fillBuffers: buffers,
 	}
 	clear(m.written)
 	conn, err := t.bulk.take(ctx, client.Options())
@@ -49,6 +52,7 @@ func (t *Target) Fill(ctx context.Context, f record.Fill, written []bool) error 
 		return fmt.Errorf("fill Redis: %w", err)
 	}
 	t.bulk.give(conn)
+	t.fills.Put(buffers)
 	return nil
 }
 
@@ -69,14 +73,20 @@ type filling struct {
 	late    string
 	rows    blockRows
 
-	sent       []int32 // rows, in the order of the calls
-	ends       []int   // of each call of the script, in sent
-	keys, args []byte  // of the call that is being made
-	count      int     // of args
+	*fillBuffers
+}
+
+// fillBuffers are used again. Between two calls of the script, those of one call are
+// empty.
+type fillBuffers struct {
+	sent       []int32             // rows, in the order of the calls
+	ends       []int               // of each call of the script, in sent
+	keys, args []byte              // of the call that is being made
+	count      int                 // of args
+	seen       map[uint64]struct{} // sidecars of the call
+	seed       maphash.Seed
 	name       []byte
 	beside     []byte
-	seed       maphash.Seed
-	seen       map[uint64]struct{} // sidecars of the call
 }
 
 // on tries the fast way. What it is too narrow for goes the sure one; so does what

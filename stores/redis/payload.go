@@ -2,7 +2,7 @@ package redis
 
 import (
 	"encoding/binary"
-	"strconv"
+	"math"
 	"sync"
 
 	"github.com/stranglerfig/migrator/record"
@@ -108,18 +108,27 @@ func appendValue(dst []byte, text string) []byte {
 
 // integer reads a text that is the integer's only one.
 func integer(text string) (int64, bool) {
-	digits := text
+	digits, negative := text, false
 	if len(digits) > 0 && digits[0] == '-' {
-		digits = digits[1:]
+		digits, negative = digits[1:], true
+	}
+	if len(digits) == 0 || len(digits) > 19 || digits[0] == '0' && len(text) > 1 {
+		return 0, false
+	}
+	n := uint64(0)
+	for i := range len(digits) {
+		c := digits[i] - '0'
+		if c > 9 {
+			return 0, false
+		}
+		n = 10*n + uint64(c)
 	}
 	switch {
-	case len(digits) == 0, len(digits) > 19, digits[0] < '0', digits[0] > '9':
-		return 0, false
-	case digits[0] == '0':
-		return 0, len(text) == 1
+	case !negative:
+		return int64(n), n <= math.MaxInt64
+	default:
+		return -int64(n), n <= 1<<63
 	}
-	n, err := strconv.ParseInt(text, 10, 64)
-	return n, err == nil
 }
 
 // checksumTables are of the CRC-64 that Redis has, for eight bytes at a time. The

@@ -12,6 +12,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -40,6 +41,7 @@ type Target struct {
 
 	bulk         bulkPool
 	noExpireTime atomic.Bool // the server has no PEXPIRETIME
+	fills        sync.Pool   // of *fillBuffers
 	fillSurely   atomic.Bool // the server, or its user, has no fast way to fill
 }
 
