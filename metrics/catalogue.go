@@ -92,11 +92,23 @@ var (
 	application = []*metric{operations, durations, added, compared}
 )
 
+// What a worker tells.
+var (
+	workerAtWork  = define(gaugeType, "worker_jobs_under_way", "Jobs of reconcile runs that this worker is at.", "never", "migration")
+	workerJobs    = define(counterType, "worker_jobs_total", "Jobs that this worker has ended, by their result: done, or failed (of which others may make a success).", "never", "migration", "result")
+	workerRecords = define(counterType, "worker_records_total", "Records that this worker has compared in jobs that are done.", "never", "migration")
+
+	worker = []*metric{workerAtWork, workerJobs, workerRecords}
+)
+
 // Daemon describes what a Collector tells.
 func Daemon() []Info { return infos(daemon) }
 
 // Application describes what NewInstance's collector tells.
 func Application() []Info { return infos(application) }
+
+// WorkerInfos describes what a Worker tells.
+func WorkerInfos() []Info { return infos(worker) }
 
 func infos(all []*metric) (found []Info) {
 	for _, m := range all {

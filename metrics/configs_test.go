@@ -52,7 +52,7 @@ var metricName = regexp.MustCompile(`[a-z_:]*\bmigrator_[a-z0-9_:]+|[a-z_]+:migr
 // of what is recorded.
 func known(t *testing.T) (names []string) {
 	t.Helper()
-	for _, i := range append(metrics.Daemon(), metrics.Application()...) {
+	for _, i := range slices.Concat(metrics.Daemon(), metrics.Application(), metrics.WorkerInfos()) {
 		names = append(names, i.Name)
 		if i.Type == "histogram" {
 			names = append(names, i.Name+"_bucket", i.Name+"_sum", i.Name+"_count")

@@ -40,7 +40,9 @@ type Collector struct {
 }
 
 // Handler serves the collector's metrics and those of the process, from a registry of its own.
-func Handler(c *Collector) (http.Handler, error) {
+func Handler(c *Collector) (http.Handler, error) { return handler(c) }
+
+func handler(c prometheus.Collector) (http.Handler, error) {
 	r := prometheus.NewRegistry()
 	for _, each := range []prometheus.Collector{
 		c, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),

@@ -38,9 +38,9 @@ func CheckLoopback(address string) error {
 type API struct {
 	// Ping reaches the state database, or says why not.
 	Ping func(ctx context.Context) error
-	// Role is "leader" or "standby".
+	// Role is "leader", "standby" or "worker".
 	Role func() string
-	// Status is the document of migrator status -o json.
+	// Status is the document of migrator status -o json; nil: there is no such path.
 	Status  func(ctx context.Context) (any, error)
 	Metrics http.Handler
 	Alerts  http.Handler  // asks for a password itself; nil: there is no such path
@@ -52,7 +52,9 @@ type API struct {
 func (a *API) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", a.health)
-	mux.HandleFunc("GET /status", a.status)
+	if a.Status != nil {
+		mux.HandleFunc("GET /status", a.status)
+	}
 	mux.Handle("GET /metrics", a.Metrics)
 	if a.Alerts != nil {
 		mux.Handle("POST /alerts/{migration}", a.Alerts)
@@ -88,7 +90,7 @@ func (a *API) status(w http.ResponseWriter, r *http.Request) {
 // unwell tells the caller no more than that: what the database said names hosts and roles.
 func (a *API) unwell(w http.ResponseWriter, r *http.Request, err error) {
 	a.log().Warn("the state can't be read for a request", "path", r.URL.Path, "error", err)
-	a.answer(w, http.StatusServiceUnavailable, map[string]string{"error": "the state database can't be read; the daemon's log says why"})
+	a.answer(w, http.StatusServiceUnavailable, map[string]string{"error": "the state database can't be read; this process's log says why"})
 }
 
 func (a *API) answer(w http.ResponseWriter, code int, document any) {

@@ -91,7 +91,7 @@ func newConfigSettings(c *cli) *cobra.Command {
 				{"log_level", s.LogLevel, "MIGRATOR_LOG_LEVEL", "--log-level"},
 				{"log_format", s.LogFormat, "MIGRATOR_LOG_FORMAT", "--log-format"},
 				{"listen", s.Listen, "MIGRATOR_LISTEN", "--listen (serve)"},
-				{"listen_anywhere", strconv.FormatBool(s.ListenAnywhere), "MIGRATOR_LISTEN_ANYWHERE", "--listen-anywhere (serve)"},
+				{"listen_anywhere", strconv.FormatBool(s.ListenAnywhere), "MIGRATOR_LISTEN_ANYWHERE", "--listen-anywhere (serve, worker)"},
 				{"alerts_token", orDash(s.AlertsToken), "MIGRATOR_ALERTS_TOKEN", "-"},
 				{"alerts_token_file", orDash(s.AlertsTokenFile), "MIGRATOR_ALERTS_TOKEN_FILE", "-"},
 			}

@@ -92,6 +92,8 @@ func generate(name string, args []string) (string, error) {
 		return metricsReference(metrics.Daemon()), nil
 	case name == "metrics" && slices.Equal(args, []string{"application"}):
 		return metricsReference(metrics.Application()), nil
+	case name == "metrics" && slices.Equal(args, []string{"worker"}):
+		return metricsReference(metrics.WorkerInfos()), nil
 	case name == "code" && len(args) == 2:
 		return codeRegion(args[0], args[1])
 	default:

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"sync/atomic"
 	"time"
@@ -70,10 +69,8 @@ type kept struct {
 }
 
 func (c *cli) serve(ctx context.Context, paths []string) error {
-	if !c.settings.ListenAnywhere {
-		if err := server.CheckLoopback(c.settings.Listen); err != nil {
-			return coded{err, exitUsage}
-		}
+	if err := c.mayListen(c.settings.Listen); err != nil {
+		return err
 	}
 	token, err := c.settings.alertsToken()
 	if err != nil {
@@ -88,13 +85,9 @@ func (c *cli) serve(ctx context.Context, paths []string) error {
 		return err
 	}
 	defer store.Close()
-	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", c.settings.Listen)
+	listener, err := c.listen(ctx, "serve", c.settings.Listen)
 	if err != nil {
-		return fmt.Errorf("%w; try: migrator serve --listen 127.0.0.1:0", err)
-	}
-	if bound, ok := listener.Addr().(*net.TCPAddr); !c.settings.ListenAnywhere && (!ok || !bound.IP.IsLoopback()) {
-		_ = listener.Close()
-		return usagef("%s is %s, which is not on loopback; try: --listen %s", c.settings.Listen, listener.Addr(), defaultListen)
+		return err
 	}
 	handler, err := c.handler(store, all, token)
 	if err != nil {

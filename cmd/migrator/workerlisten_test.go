@@ -1,0 +1,71 @@
+//go:build unix
+
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+var listening = regexp.MustCompile(`"msg":"listening","address":"([^"]+)"`)
+
+// TestAWorkerAnswersHealthAndMetrics, where it was told to, and tells what it did.
+func TestAWorkerAnswersHealthAndMetrics(t *testing.T) {
+	t.Parallel()
+	o, _ := compared(t, 6_000, "rate: 0")
+	for _, c := range []struct {
+		line string
+		code int
+		want string
+	}{
+		{"worker --listen 0.0.0.0:0", exitUsage, "--listen-anywhere"},
+		{"worker --listen nonsense", exitUsage, "nonsense"},
+	} {
+		if code, _, stderr := o.try(strings.Fields(c.line)...); code != c.code || !strings.Contains(stderr, c.want) {
+			t.Errorf("%s: %d %s", c.line, code, stderr)
+		}
+	}
+	w := o.start(t, "worker", "--listen", "127.0.0.1:0", "-o", "json")
+	until(t, "the worker listens", func() bool { return listening.MatchString(w.log.String()) })
+	at := daemon{t: t, url: "http://" + listening.FindStringSubmatch(w.log.String())[1]}
+	if code, body := at.get("/healthz"); code != http.StatusOK || !strings.Contains(body, `"role": "worker"`) {
+		t.Errorf("/healthz: %d %s", code, body)
+	}
+	if code, _ := at.get("/status"); code != http.StatusNotFound {
+		t.Errorf("/status: %d", code)
+	}
+	if code, _, stderr := o.try("worker", "--listen", strings.TrimPrefix(at.url, "http://")); code != exitError || !strings.Contains(stderr, "in use") {
+		t.Errorf("on a port that is taken: %d %s", code, stderr)
+	}
+	none := `migrator_worker_jobs_total{migration="items",result="done"} 0`
+	if _, body := at.get("/metrics"); !strings.Contains(body, none) {
+		t.Errorf("before any run:\n%s", body)
+	}
+	until(t, "it has had a share of a run", func() bool {
+		o.does("reconcile run --full")
+		_, body := at.get("/metrics")
+		return !strings.Contains(body, none)
+	})
+	_, body := at.get("/metrics")
+	w.signal(syscall.SIGTERM)
+	if code := w.exits(); code != exitDone {
+		t.Fatalf("%d: %s", code, w.log.String())
+	}
+	var told worked
+	if err := json.Unmarshal([]byte(w.out.String()), &told); err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range []string{
+		fmt.Sprintf(`migrator_worker_jobs_total{migration="items",result="done"} %d`, told.Jobs),
+		fmt.Sprintf(`migrator_worker_records_total{migration="items"} %d`, told.Checked),
+	} {
+		if !strings.Contains(body, line+"\n") || told.Jobs == 0 {
+			t.Errorf("it said at its end %+v, and before:\n%s", told, body)
+		}
+	}
+}
