@@ -22,11 +22,12 @@ const (
 // repair stays and is repaired again. The error tells why the rest can't be
 // repaired; calling it again goes on.
 func (rc *Reconciler) RepairJournal(ctx context.Context) (int64, error) {
-	return rc.repairJournal(ctx, 0)
+	return rc.repairJournal(ctx, 0, func(ctx context.Context) error { return ctx.Err() })
 }
 
-// repairJournal makes so many passes at most; 0: no limit.
-func (rc *Reconciler) repairJournal(ctx context.Context, passes int) (int64, error) {
+// repairJournal makes so many passes at most; 0: no limit. It asks hold before each
+// page: a repair writes, and must wait while its run is paused.
+func (rc *Reconciler) repairJournal(ctx context.Context, passes int, hold func(context.Context) error) (int64, error) {
 	if rc.Locker == nil {
 		return 0, errors.New("the journal's repair needs a legacy store that reads rows under their lock")
 	}
@@ -34,7 +35,7 @@ func (rc *Reconciler) repairJournal(ctx context.Context, passes int) (int64, err
 	var total int64
 	idle := 0
 	for pass := 1; ; pass++ {
-		cleared, left, why, err := rc.journalPass(ctx, fixer)
+		cleared, left, why, err := rc.journalPass(ctx, fixer, hold)
 		total += cleared
 		switch {
 		case err != nil:
@@ -59,9 +60,12 @@ func (rc *Reconciler) repairJournal(ctx context.Context, passes int) (int64, err
 }
 
 // journalPass goes through the journal once. why is one key's failure.
-func (rc *Reconciler) journalPass(ctx context.Context, fixer *repair.Fixer) (cleared, left int64, why, err error) {
+func (rc *Reconciler) journalPass(ctx context.Context, fixer *repair.Fixer, hold func(context.Context) error) (cleared, left int64, why, err error) {
 	after := record.Key("")
 	for {
+		if err := hold(ctx); err != nil {
+			return cleared, left, nil, err
+		}
 		page, err := rc.Ledger.Journal(ctx, after, journalPage)
 		if err != nil {
 			return cleared, left, nil, fmt.Errorf("read the journal: %w", err)

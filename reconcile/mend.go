@@ -27,6 +27,12 @@ type Planned struct {
 // of fewer, so few can be rewritten that MaxRepairs is bound enough.
 const boundFrom = 1000
 
+// wait waits while the run is paused.
+func (r *work) wait(ctx context.Context) error {
+	_, err := r.jobs.Hold(ctx, r.run.ID)
+	return err
+}
+
 // finish does what is left once all is compared.
 func (r *work) finish(ctx context.Context) error {
 	if err := r.settle(ctx); err != nil {
@@ -113,7 +119,7 @@ func (r *work) mend(ctx context.Context) error {
 	}
 	for len(r.pending) > 0 {
 		// A repair writes: it waits while the run is paused, and ends with it.
-		if _, err := r.jobs.Hold(ctx, r.run.ID); err != nil {
+		if err := r.wait(ctx); err != nil {
 			return err
 		}
 		batch := r.pending[:min(size, len(r.pending))]

@@ -171,7 +171,7 @@ func (r *work) all(ctx context.Context, chunks []record.Chunk) error {
 		return err
 	}
 	if r.run.Repair && was.Jobs == 0 {
-		if r.run.Journalled, err = r.repairJournal(ctx, journalPasses); err != nil {
+		if r.run.Journalled, err = r.repairJournal(ctx, journalPasses, r.wait); err != nil {
 			return err
 		}
 	}

@@ -1,0 +1,71 @@
+package reconcile_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+
+	"github.com/stranglerfig/migrator/internal/pairtest"
+	"github.com/stranglerfig/migrator/reconcile"
+	"github.com/stranglerfig/migrator/state"
+)
+
+// begun has something done as soon as a run has begun, and counts what is cleared.
+type begun struct {
+	*state.Reconciles
+	then    func()
+	cleared int
+}
+
+func (b *begun) Begin(ctx context.Context, run reconcile.Run) (reconcile.Run, func(), error) {
+	run, release, err := b.Reconciles.Begin(ctx, run)
+	b.then()
+	return run, release, err
+}
+
+func (b *begun) Clear(ctx context.Context, j reconcile.Journalled) (bool, error) {
+	b.cleared++
+	return b.Reconciles.Clear(ctx, j)
+}
+
+// The journal's repair writes too: it waits while its run is paused, and ends when
+// the run is cancelled.
+func TestTheJournalsRepairWaitsWhileItsRunIsPaused(t *testing.T) {
+	t.Parallel()
+	const keys = 20
+	p := pairtest.New(t, pairtest.Options{})
+	p.FillSimple(t, 1, 1000)
+	backfill(t, p)
+	rc, _ := reconciler(p)
+	ledger, sql := stateReconciles(t)
+	b := &begun{Reconciles: ledger}
+	rc.Ledger, rc.Jobs = b, ledger
+	journal := func() {
+		sql(`INSERT INTO migrator.journal (migration, key, version, changes, reason, first_at, last_at)
+			SELECT 'move', convert_to(i::text, 'UTF8'), repeat('0', 32), 1, 'timeout', now(), now() FROM generate_series(1, $1) i`, keys)
+	}
+	paused := 0
+	ledger.OnPause = func(_ int64, why string) {
+		if why == "" {
+			return
+		}
+		paused++
+		if b.cleared > 0 {
+			t.Errorf("%d keys were repaired by a paused run", b.cleared)
+		}
+		sql(`UPDATE migrator.reconcile_runs SET status = 'running'`)
+	}
+	journal()
+	b.then = func() { sql(`UPDATE migrator.reconcile_runs SET status = 'paused', said = 'lunch'`) }
+	if r, _ := run(t, rc, repaired); paused != 1 || r.Journalled != keys || b.cleared != keys {
+		t.Errorf("paused %d times, %d cleared, %+v", paused, b.cleared, r)
+	}
+
+	journal()
+	b.cleared = 0
+	b.then = func() { sql(`UPDATE migrator.reconcile_runs SET status = 'cancelled', finished_at = now() WHERE status = 'running'`) }
+	r, _, err := rc.Run(t.Context(), repaired)
+	if !errors.Is(err, reconcile.ErrCancelled) || r.Status != reconcile.Cancelled || b.cleared != 0 {
+		t.Errorf("%v, %d cleared, %+v", err, b.cleared, r)
+	}
+}
