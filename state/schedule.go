@@ -2,7 +2,6 @@ package state
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -44,16 +43,22 @@ func (r *Reconciles) KeepScheduled(ctx context.Context, s reconcile.Scheduled, i
 	return tag.RowsAffected() == 1, explain(err)
 }
 
+// PastTime is a time that something became of, and the one before it of the same
+// expression: or the moment since which that is in force.
+type PastTime struct {
+	reconcile.Scheduled
+	Before time.Time
+}
+
 // ListScheduled returns up to limit times, newest first.
-func (r *Reconciles) ListScheduled(ctx context.Context, limit int) ([]reconcile.Scheduled, error) {
-	rows, err := r.pool.Query(ctx, `SELECT kind, expr, due_at, outcome, coalesce(run, 0), detail FROM migrator.reconcile_schedule
-		WHERE migration = $1 AND outcome <> 'set' ORDER BY due_at DESC LIMIT $2`, r.migration, limit)
+func (r *Reconciles) ListScheduled(ctx context.Context, limit int) ([]PastTime, error) {
+	rows, err := r.pool.Query(ctx, `SELECT kind, expr, due_at, outcome, coalesce(run, 0), detail, coalesce(before, due_at)
+		FROM (SELECT *, lag(due_at) OVER (PARTITION BY kind, expr ORDER BY due_at) AS before
+			FROM migrator.reconcile_schedule WHERE migration = $1) s
+		WHERE outcome <> 'set' ORDER BY due_at DESC, kind LIMIT $2`, r.migration, limit)
 	if err != nil {
 		return nil, explain(err)
 	}
-	list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[reconcile.Scheduled])
-	if errors.Is(err, pgx.ErrNoRows) {
-		err = nil
-	}
+	list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[PastTime])
 	return list, explain(err)
 }

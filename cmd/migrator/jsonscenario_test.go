@@ -74,6 +74,8 @@ func (a *audit) scenario() {
 	a.expect(exitUsage, "reconcile", "pause")
 	a.worker()
 	a.expect(exitDone, "reconcile", "list")
+	o.sql(o.state, `INSERT INTO migrator.reconcile_schedule (migration, kind, expr, due_at, outcome, run) VALUES ('products', 'sampled', '0 2 * * *', now(), 'done', 1)`)
+	a.expect(exitDone, "reconcile", "schedule")
 	a.expect(exitDone, "reconcile", "show", "1")
 	a.expect(exitError, "reconcile", "show", "999")
 	a.expect(exitNotYet, "gate", "list", "--evaluate")

@@ -33,7 +33,7 @@ func jobError(err error) error {
 func newReconcile(c *cli) *cobra.Command {
 	return group("reconcile", "Compare both stores and repair the target",
 		newReconcileRun(c), newReconcilePause(c), newReconcileResume(c), newReconcileCancel(c),
-		newReconcileList(c), newReconcileShow(c), newReconcileExplain(c))
+		newReconcileList(c), newReconcileSchedule(c), newReconcileShow(c), newReconcileExplain(c))
 }
 
 // reconciled is what the -o json contract of reconcile run and show holds.

@@ -14,6 +14,7 @@ import (
 
 	"github.com/stranglerfig/migrator/reconcile"
 	"github.com/stranglerfig/migrator/spec"
+	"github.com/stranglerfig/migrator/state"
 )
 
 // TestTheDaemonMakesRunsAtSetTimes: a time that nobody was there for is made up for
@@ -36,9 +37,12 @@ func TestTheDaemonMakesRunsAtSetTimes(t *testing.T) {
 	if runs, err := kept.List(t.Context(), 10); err != nil || len(runs) != 0 {
 		t.Fatalf("runs before any was due: %+v, %v", runs, err)
 	}
+	if s := o.schedule(); len(s.Schedules) != 2 || len(s.Times) != 0 || !s.Schedules[0].Known || s.Schedules[0].Last != nil || s.Schedules[0].Overdue != 0 {
+		t.Errorf("%+v", s)
+	}
 	missed := `UPDATE migrator.reconcile_schedule SET due_at = due_at - interval '10 days' WHERE kind = 'sampled'`
 	o.sql(o.state, missed)
-	ended := func(n int) (list []reconcile.Scheduled) {
+	ended := func(n int) (list []state.PastTime) {
 		until(t, "the time is settled", func() bool {
 			var err error
 			if list, err = kept.ListScheduled(t.Context(), 10); err != nil {
@@ -54,6 +58,9 @@ func TestTheDaemonMakesRunsAtSetTimes(t *testing.T) {
 	}
 	if runs, err := kept.List(t.Context(), 10); err != nil || len(runs) != 1 || runs[0].Full || runs[0].Status != reconcile.Done {
 		t.Errorf("ten nights were missed, one run makes up for them: %+v, %v", runs, err)
+	}
+	if s := o.schedule(); len(s.Times) != 1 || s.Times[0].Run != 1 || s.Times[0].Skipped != 9 || s.Schedules[0].Last == nil || s.Schedules[0].Last.Run != 1 || s.Schedules[1].Last != nil {
+		t.Errorf("%+v", s)
 	}
 	_, release, err := kept.Begin(t.Context(), reconcile.Run{Full: true})
 	if err != nil {
