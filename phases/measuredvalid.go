@@ -10,6 +10,11 @@ import (
 
 var customName = regexp.MustCompile(`^[a-z][a-z0-9-]{0,62}$`)
 
+const (
+	mostSamples     = 1_000_000_000
+	mostConsecutive = 100 // looks: of more, the first would be forgotten before the last
+)
+
 // refusals gathers what is wrong, each with its path.
 type refusals []error
 
@@ -25,8 +30,8 @@ func (r *refusals) watch(path, off string, w Watch) {
 	if w.InitialDelay < 0 {
 		r.add("%s.initial_delay: must not be negative", path)
 	}
-	if w.MinSamples < 0 {
-		r.add("%s.min_samples: must not be negative", path)
+	if w.MinSamples < 0 || w.MinSamples > mostSamples {
+		r.add("%s.min_samples: must be from 0 to %d, not %d", path, mostSamples, w.MinSamples)
 	}
 }
 
@@ -121,8 +126,8 @@ func (t TriggerSettings) Validate() error {
 		case one.OnBlind == RollbackOnBlind && alerts > 0:
 			r.add("%s.on_blind: an Alertmanager that sends nothing is no answer that is missing; leave it out", at)
 		}
-		if one.Consecutive < 1 || alerts > 0 && one.Consecutive > 1 {
-			r.add("%s.consecutive: must be at least 1, and no more with alertmanager", at)
+		if one.Consecutive < 1 || one.Consecutive > mostConsecutive || alerts > 0 && one.Consecutive > 1 {
+			r.add("%s.consecutive: must be from 1 to %d, and 1 with alertmanager, not %d", at, mostConsecutive, one.Consecutive)
 		}
 	}
 	return errors.Join(r...)

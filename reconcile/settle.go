@@ -67,7 +67,7 @@ func (r *work) settle(ctx context.Context) error {
 		if err := repair.Wait(ctx, wait); err != nil {
 			return err
 		}
-		pause *= 2
+		pause = min(2*pause, time.Hour)
 		var rest []suspect
 		for from := 0; from < len(list); from += r.Batch {
 			left, err := r.settleBatch(ctx, list[from:min(from+r.Batch, len(list))], ripe, round >= r.Rereads)

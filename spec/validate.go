@@ -184,23 +184,23 @@ func (v *validator) writing() {
 
 func (v *validator) jobs() {
 	b, r := v.m.Backfill, v.m.Reconcile
-	v.between("backfill.chunk_rows", b.ChunkRows, 1, 10_000_000)
-	v.between("backfill.rate", b.Rate, 0, maxRate)
-	v.between("backfill.workers", b.Workers, 1, 64)
-	v.between("reconcile.chunk_rows", r.ChunkRows, 1, 10_000_000)
-	v.between("reconcile.rate", r.Rate, 0, maxRate)
-	v.between("reconcile.workers", r.Workers, 1, 64)
+	v.between("backfill.chunk_rows", b.ChunkRows, 1, maxChunk)
+	v.between("backfill.rate", b.Rate, 0, MaxRate)
+	v.between("backfill.workers", b.Workers, 1, MaxWorkers)
+	v.between("reconcile.chunk_rows", r.ChunkRows, 1, maxChunk)
+	v.between("reconcile.rate", r.Rate, 0, MaxRate)
+	v.between("reconcile.workers", r.Workers, 1, MaxWorkers)
 	v.between("reconcile.rereads", r.Rereads, 1, 1000)
 	v.between("reconcile.findings", r.Findings, 1, 10_000_000)
-	v.between("reconcile.max_repairs", r.MaxRepairs, 0, 1_000_000_000)
+	v.between("reconcile.max_repairs", r.MaxRepairs, 0, MaxRepairs)
 	v.reconcileLoad()
-	if r.Pause < 0 {
-		v.at("reconcile.pause", "must not be negative")
+	if d := time.Duration(r.Pause); d < 0 || d > time.Hour {
+		v.at("reconcile.pause", "must be from 0s to 1h, not %s", r.Pause)
 	}
 	if r.Sample == 0 {
 		v.at("reconcile.sample", "must be above 0 and up to 100")
 	}
-	v.between("reconcile.repair_rate", r.RepairRate, 0, maxRate)
+	v.between("reconcile.repair_rate", r.RepairRate, 0, MaxRate)
 	if r.MaxDifference == 0 {
 		v.at("reconcile.max_difference", "must be above 0%% (100%% is no bound)")
 	}
@@ -234,7 +234,13 @@ func (m *Migration) Timing() phases.Timing {
 	}
 }
 
-const maxRate = 1_000_000_000
+// The largest numbers that settings may be, and flags that stand in for them.
+const (
+	MaxRate    = 1_000_000_000
+	MaxRepairs = 1_000_000_000
+	MaxWorkers = 64
+	maxChunk   = 1_000_000 // rows: a chunk's records, or their keys, are held in memory
+)
 
 func (v *validator) between(path string, n, low, high int) {
 	if n < low || n > high {

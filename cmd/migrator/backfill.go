@@ -27,8 +27,8 @@ Needs phase shadow-write or dual-read, and every instance out of legacy.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx := cmd.Context()
-			if rate < 0 || workers < 0 {
-				return usagef("--rate and --workers can't be negative")
+			if err := inRange(inRate("rate", rate), inWorkers("workers", workers)); err != nil {
+				return err
 			}
 			j, err := c.openJob(ctx, true)
 			if err != nil {
@@ -62,7 +62,7 @@ Needs phase shadow-write or dual-read, and every instance out of legacy.`,
 			if cmd.Flags().Changed("rate") {
 				b.Rate = rate
 			}
-			if cmd.Flags().Changed("workers") {
+			if workers > 0 {
 				b.Workers = workers
 			}
 			began := time.Now()
@@ -78,7 +78,7 @@ Needs phase shadow-write or dual-read, and every instance out of legacy.`,
 		},
 	}
 	cmd.Flags().IntVar(&rate, "rate", 0, "rows per second at most, instead of the description's")
-	cmd.Flags().IntVar(&workers, "workers", 0, "chunks at a time, instead of the description's")
+	cmd.Flags().IntVar(&workers, "workers", 0, "chunks at a time, 64 at most, instead of the description's")
 	cmd.Flags().BoolVar(&again, "again", false, "make another one although one is finished; until it is done, the gate is closed")
 	return cmd
 }

@@ -25,8 +25,11 @@ Every read is checked against every acknowledged write: exits with 1 if one was
 lost or stale. Everything is removed at the end.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if o.Products < 100 {
-				return usagef("--products %d: want at least 100", o.Products)
+			if err := inRange(numbered{"products", o.Products, 100, 10_000_000}); err != nil {
+				return err
+			}
+			if !(o.Rate > 0 && o.Rate <= 100_000) { // NaN, too
+				return usagef("--rate %g: want a number above 0, 100000 at most", o.Rate)
 			}
 			o.Out, o.Log = c.out, c.err
 			if c.settings.Output == outputJSON { // the story goes to stderr, the report to stdout

@@ -33,8 +33,9 @@ type drilling struct {
 
 // Longest times of a drill: its fault must end by itself within the hour.
 const (
-	mostWithin = 15 * time.Minute
-	mostAfter  = 10 * time.Minute
+	mostHealthy = time.Hour
+	mostWithin  = 15 * time.Minute
+	mostAfter   = 10 * time.Minute
 )
 
 func newDrillRollback(c *cli) *cobra.Command {
@@ -110,8 +111,9 @@ func (d *drilling) check() (f dual.Fault, err error) {
 		return f, usagef("--delay goes with --fault latency or blackhole")
 	case f.Delay < 0 || f.Delay > time.Minute:
 		return f, usagef("--delay %s: want up to 1m", f.Delay)
-	case d.healthy < time.Second || d.within < time.Second || d.within > mostWithin || d.after <= 0 || d.after > mostAfter:
-		return f, usagef("--healthy and --within are at least 1s, --within at most %s, --after at most %s", mostWithin, mostAfter)
+	case d.healthy < time.Second || d.healthy > mostHealthy || d.within < time.Second || d.within > mostWithin || d.after <= 0 || d.after > mostAfter:
+		return f, usagef("--healthy and --within are at least 1s, --healthy at most %s, --within at most %s, --after above 0 and at most %s",
+			span(mostHealthy), span(mostWithin), span(mostAfter))
 	case d.keys < 1 || d.keys > 100_000 || !(d.rate > 0 && d.rate <= 100_000):
 		return f, usagef("--load-keys is 1 to 100000, --load-rate above 0 and up to 100000")
 	case d.daemon < 0 || d.daemon > 0 && d.keepDaemon:

@@ -70,8 +70,8 @@ process was killed is gone on with, unless --fresh says otherwise.`,
 			if oneWay && !full {
 				return usagef("--one-way goes with --full: a sampled run looks one way only")
 			}
-			if rate < 0 {
-				return usagef("--rate can't be negative")
+			if err := inRange(inRate("rate", rate)); err != nil {
+				return err
 			}
 			if err := mend.check(cmd.Flags()); err != nil {
 				return err

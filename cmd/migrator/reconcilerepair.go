@@ -10,6 +10,7 @@ import (
 
 	"github.com/stranglerfig/migrator/reconcile"
 	"github.com/stranglerfig/migrator/repair"
+	"github.com/stranglerfig/migrator/spec"
 )
 
 // mending are the flags of reconcile run that are about repair.
@@ -39,12 +40,10 @@ func (m *mending) check(f *pflag.FlagSet) error {
 		return usagef("--repair=%s: want --repair (or --repair=apply) to mend, --repair=plan to see what that would do", m.how)
 	case m.how == "" && slices.ContainsFunc([]string{"max-repairs", "repair-rate", "force"}, f.Changed):
 		return usagef("--max-repairs, --repair-rate and --force go with --repair; try: migrator reconcile run --full --repair")
-	case m.maxRepairs < 0 || m.rate < 0:
-		return usagef("--max-repairs and --repair-rate can't be negative")
 	case f.Changed("force") && strings.TrimSpace(m.force) == "":
 		return usagef("--force wants the reason why legacy is right about so many records")
 	}
-	return nil
+	return inRange(numbered{"max-repairs", m.maxRepairs, 0, spec.MaxRepairs}, inRate("repair-rate", m.rate))
 }
 
 // apply puts the flags into the job and the run's options. The plan is nil unless

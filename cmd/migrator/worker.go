@@ -33,8 +33,8 @@ a machine.`,
 		Args:        noArgs,
 		Annotations: map[string]string{logLevelOf: "info"},
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if workers < 0 || workers > 64 {
-				return usagef("--workers %d: want 1 to 64", workers)
+			if err := inRange(inWorkers("workers", workers)); err != nil {
+				return err
 			}
 			if at != "" {
 				if err := c.mayListen(at); err != nil {
@@ -52,7 +52,7 @@ a machine.`,
 			return c.worker(cmd.Context(), j, workers, at)
 		},
 	}
-	cmd.Flags().IntVar(&workers, "workers", 0, "jobs at a time, instead of the description's reconcile.workers")
+	cmd.Flags().IntVar(&workers, "workers", 0, "jobs at a time, 64 at most, instead of the description's reconcile.workers")
 	cmd.Flags().StringVar(&at, "listen", "", "where it answers health checks and metrics, on loopback; without, nowhere")
 	cmd.Flags().Bool("listen-anywhere", false, "let other machines reach it too")
 	return cmd
