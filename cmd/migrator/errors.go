@@ -47,12 +47,13 @@ func exitCode(err error) int {
 	var bad *spec.Error
 	var input *control.InputError
 	var moved *state.MovedError
+	var url record.URLError
 	switch {
 	case errors.As(err, &c):
 		return c.code
 	case errors.As(err, &held), errors.As(err, &unsettled), errors.As(err, &moved), errors.Is(err, record.ErrBusy):
 		return exitNotYet
-	case errors.As(err, &bad), errors.As(err, &input), errors.Is(err, state.ErrNoSchema), errors.Is(err, state.ErrNewer),
+	case errors.As(err, &bad), errors.As(err, &input), errors.As(err, &url), errors.Is(err, state.ErrNoSchema), errors.Is(err, state.ErrNewer),
 		errors.Is(err, state.ErrOlder), errors.Is(err, state.ErrUnknownMigration), errors.Is(err, state.ErrURL), errors.Is(err, state.ErrWrongURL):
 		return exitUsage
 	default:

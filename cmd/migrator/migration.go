@@ -3,7 +3,9 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -22,8 +24,17 @@ func (c *cli) load() (*spec.Migration, error) {
 	if path == "" {
 		return nil, coded{errNoDescription, exitUsage}
 	}
+	return loadFrom(path, "migrator --file products.yaml ..., where products.yaml is the description that you wrote")
+}
+
+// loadFrom reads a description that a command was given, and says what to try where
+// there is no such file.
+func loadFrom(path, try string) (*spec.Migration, error) {
 	m, err := spec.Load(path)
-	if err != nil {
+	switch {
+	case errors.Is(err, fs.ErrNotExist) && !errors.As(err, new(*spec.Error)):
+		return nil, usage(err, try)
+	case err != nil:
 		return nil, coded{err, exitUsage}
 	}
 	return m, nil

@@ -88,6 +88,14 @@ func count[N int | int64](n N) string {
 	return s
 }
 
+// counted writes "1 check", "1,234 checks".
+func counted[N int | int64](n N, word string) string {
+	if n != 1 {
+		word += "s"
+	}
+	return count(n) + " " + word
+}
+
 // ago writes how long ago t was, coarsely.
 func ago(now, t time.Time) string {
 	if t.IsZero() {

@@ -207,7 +207,7 @@ func (c *cli) printPlan(p *plan) {
 		rows = append(rows, []string{string(ph.Phase), orDash(ph.Steps), least, ph.Rollback, orDash(join(ph.Gates))})
 	}
 	c.table(rows)
-	c.printf("\n%d checks, %d warnings, %d refused\n", len(p.Checks), p.Warnings, p.Refused)
+	c.printf("\n%s, %s, %d refused\n", counted(len(p.Checks), "check"), counted(p.Warnings, "warning"), p.Refused)
 }
 
 func (c *cli) printChecks(checks []record.Check) {

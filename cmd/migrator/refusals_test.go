@@ -2,6 +2,7 @@ package main
 
 import (
 	"net/url"
+	"os"
 	"strings"
 	"testing"
 )
@@ -56,6 +57,43 @@ func TestRefusalsSayWhatAndWhatToTry(t *testing.T) {
 	o.write("settings.yaml", "file: "+o.path("migration.yaml")+"\nstate_url: "+o.state+"\noutptu: json\n")
 	if code, _, stderr := o.try("status"); code != exitUsage || !strings.Contains(stderr, "there is no setting outptu") {
 		t.Errorf("an unknown setting: %d %s", code, stderr)
+	}
+}
+
+// TestBadInputIsExitCode2Everywhere: a store's URL, the state's, a description that is not there.
+func TestBadInputIsExitCode2Everywhere(t *testing.T) {
+	t.Parallel()
+	o := newOperator(t, "loans", "  table: loans\n", "  key: loan:{id}\n", stagedRest)
+	o.sql(o.legacy, `CREATE TABLE loans (id bigint PRIMARY KEY, note text)`)
+	o.does("init", "apply", "phase advance")
+	for _, c := range []struct{ file, url, says string }{
+		{"legacy.url", "postgres://someone:hu%sh@127.0.0.1:1/lib", "the URL of the legacy PostgreSQL can't be read: it must look like postgres://"},
+		{"target.url", "redis://:hush@127.0.0.1:1/first", "target.url: the database is not a number"},
+		{"target.url", "redis://:hush@127.0.0.1:1/0?color=red", "target.url: unknown option color"},
+	} {
+		good, err := os.ReadFile(o.path(c.file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		o.write(c.file, c.url)
+		for _, args := range []string{"reconcile run", "backfill run", "worker", "reconcile explain 1", "plan"} {
+			code, stdout, stderr := o.try(strings.Fields(args)...)
+			if code != exitUsage || !strings.Contains(stdout+stderr, c.says) || strings.Contains(stdout+stderr, "hush") {
+				t.Errorf("%s with %s: %d %s%s", args, c.url, code, stdout, stderr)
+			}
+		}
+		o.write(c.file, string(good))
+	}
+	for args, advice := range map[string]string{
+		"--file nosuch.yaml reconcile run":   "Try: migrator --file ",
+		"--file nosuch.yaml status":          "Try: migrator --file ",
+		"--file nosuch.yaml config validate": "Try: migrator --file ",
+		"serve nosuch.yaml":                  "Try: migrator serve ",
+	} {
+		code, _, stderr := o.try(strings.Fields(args)...)
+		if code != exitUsage || !strings.Contains(stderr, "open nosuch.yaml: no such file") || !strings.Contains(stderr, advice) {
+			t.Errorf("%s: %d %s", args, code, stderr)
+		}
 	}
 }
 

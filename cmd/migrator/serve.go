@@ -117,9 +117,9 @@ func (c *cli) described(paths []string) ([]*kept, error) {
 	var all []*kept
 	by := map[string]string{}
 	for _, path := range paths {
-		m, err := spec.Load(path)
+		m, err := loadFrom(path, "migrator serve products.yaml, where products.yaml is the description that is applied")
 		if err != nil {
-			return nil, coded{err, exitUsage}
+			return nil, err
 		}
 		if other, taken := by[m.Name]; taken {
 			return nil, usagef("%s and %s both describe %s: name one of them", other, path, m.Name)

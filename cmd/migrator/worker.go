@@ -116,7 +116,7 @@ func (c *cli) worker(ctx context.Context, j *job, workers int, at string) error 
 	}
 	done := worked{Migration: j.m.Name, Jobs: told.Done.Load(), Checked: told.Checked.Load()}
 	return c.show(done, func() {
-		c.printf("Stopped after %s jobs of %s records.\n", count(done.Jobs), count(done.Checked))
+		c.printf("Stopped after %s of %s.\n", counted(done.Jobs, "job"), counted(done.Checked, "record"))
 	})
 }
 

@@ -9,6 +9,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/stranglerfig/migrator/record"
 )
 
 // sessionSettings fix how the server prints values, whatever the role's or the
@@ -44,11 +46,11 @@ func whole(ctx context.Context, pool *pgxpool.Pool, do func(pgx.Tx) error) error
 // "target", for errors, which never show the URL: it may hold a password.
 func connect(ctx context.Context, side, url string) (*pgxpool.Pool, error) {
 	if url == "" {
-		return nil, fmt.Errorf("no URL for the %s PostgreSQL; try: set %s.url or %s.url_file in the migration's description", side, side, side)
+		return nil, record.URLError(fmt.Sprintf("no URL for the %s PostgreSQL; try: set %s.url or %s.url_file in the migration's description", side, side, side))
 	}
 	config, err := pgxpool.ParseConfig(url)
 	if err != nil {
-		return nil, fmt.Errorf("the URL of the %s PostgreSQL can't be read: it must look like postgres://user:password@host:5432/database", side)
+		return nil, record.URLError("the URL of the " + side + " PostgreSQL can't be read: it must look like postgres://user:password@host:5432/database")
 	}
 	for name, value := range sessionSettings {
 		config.ConnConfig.RuntimeParams[name] = value

@@ -2,8 +2,6 @@ package redis
 
 import (
 	"crypto/tls"
-	"errors"
-	"fmt"
 	"net"
 	"net/url"
 	"regexp"
@@ -12,6 +10,8 @@ import (
 
 	goredis "github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
+
+	"github.com/stranglerfig/migrator/record"
 )
 
 // urlForms is said where a URL can't be read; the URL itself never is, as it may
@@ -21,7 +21,7 @@ const urlForms = "want redis://[user:password@]host:port[/db], rediss://..., uni
 	"or redis+sentinel://[user:password@]host:port,host2:port2/master[/db]; " +
 	"write /, ?, #, @ and % in a password as %2F, %3F, %23, %40 and %25"
 
-func badURL(what string) error { return fmt.Errorf("target.url: %s; %s", what, urlForms) }
+func badURL(what string) error { return record.URLError("target.url: " + what + "; " + urlForms) }
 
 // dial makes a client of what the URL names. It does not connect. Nothing is read
 // from replicas: they lag, and a read must not return less than what was acknowledged.
@@ -175,4 +175,4 @@ func explain(err error) error {
 }
 
 // errNoURL says where the URL comes from.
-var errNoURL = errors.New("target.url is empty: set it, or target.url_file, in the migration's file")
+const errNoURL = record.URLError("target.url is empty: set it, or target.url_file, in the migration's file")
