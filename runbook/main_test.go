@@ -75,7 +75,7 @@ func newBench(t *testing.T) *bench {
 // begin records a run.
 func (b *bench) begin(r *runbook.Runbook) state.RunbookRun {
 	b.t.Helper()
-	run, err := b.runs.Begin(b.t.Context(), r, "")
+	run, err := b.runs.Begin(b.t.Context(), r, "", true)
 	must(b.t, err)
 	return run
 }

@@ -53,29 +53,60 @@ func HashSource(source string) string {
 	return hex.EncodeToString(sum[:])
 }
 
-const runbookRunSQL = `SELECT id, migration, runbook, title, path, source_hash, epoch, config_hash, status, actor, began_at, finished_at, uid::text, source
-	FROM migrator.runbook_runs`
+const (
+	runbookRunColumns = `id, migration, runbook, title, path, source_hash, epoch, config_hash, status, actor, began_at, finished_at, uid::text, source`
+	runbookRunSQL     = `SELECT ` + runbookRunColumns + ` FROM migrator.runbook_runs`
+	unfinishedRun     = `status IN ('running', 'waiting', 'compensating')`
+)
 
-func scanRunbookRun(row pgx.CollectableRow) (r RunbookRun, err error) {
+func scanRunbookRun(row pgx.CollectableRow) (RunbookRun, error) { return scanRunbookRunBehind(row) }
+
+// scanRunbookRunBehind reads a run that stands behind other columns.
+func scanRunbookRunBehind(row pgx.CollectableRow, others ...any) (r RunbookRun, err error) {
 	var finished *time.Time
-	err = row.Scan(&r.ID, &r.Migration, &r.Runbook, &r.Title, &r.Path, &r.SourceHash, &r.Epoch, &r.ConfigHash, &r.Status, &r.Actor, &r.Began, &finished, &r.UID, &r.Source)
+	err = row.Scan(append(others, &r.ID, &r.Migration, &r.Runbook, &r.Title, &r.Path, &r.SourceHash, &r.Epoch, &r.ConfigHash, &r.Status, &r.Actor,
+		&r.Began, &finished, &r.UID, &r.Source)...)
 	r.Finished = orZero(finished)
 	return r, err
 }
 
-// Begin records a run, in the migration's present epoch and configuration.
-func (r *Runbooks) Begin(ctx context.Context, b *runbook.Runbook, path string) (RunbookRun, error) {
-	rows, err := r.pool.Query(ctx, `WITH begun AS (
+// UnfinishedError tells that a run of the same runbook has not ended.
+type UnfinishedError struct {
+	Run RunbookRun
+}
+
+// Error implements error.
+func (e *UnfinishedError) Error() string {
+	return fmt.Sprintf("run %d of %s has not ended: it is %s", e.Run.ID, e.Run.Runbook, e.Run.Status)
+}
+
+// Begin records a run, in the migration's present epoch and configuration. Beside a
+// run of the same runbook that has not ended it refuses to, by *UnfinishedError,
+// unless beside says so: of two that begin at once, one does.
+func (r *Runbooks) Begin(ctx context.Context, book *runbook.Runbook, path string, beside bool) (RunbookRun, error) {
+	var run RunbookRun
+	var begun bool
+	b := &pgx.Batch{} // in one go: who freezes between two statements would hold up all others
+	b.Queue(`BEGIN ISOLATION LEVEL READ COMMITTED`)
+	b.Queue(`SELECT pg_advisory_xact_lock(hashtextextended('migrator begins runbook ' || $1 || ' ' || $2, 0))`, r.migration, book.Name)
+	b.Queue(`WITH open AS (`+runbookRunSQL+` WHERE migration = $1 AND runbook = $2 AND `+unfinishedRun+` AND NOT $7 ORDER BY id DESC LIMIT 1),
+		begun AS (
 			INSERT INTO migrator.runbook_runs (migration, runbook, title, path, source, source_hash, epoch, config_hash, status)
-			SELECT name, $2, $3, $4, $5, $6, epoch, config_hash, 'running' FROM migrator.migrations WHERE name = $1 RETURNING *)
-		SELECT id, migration, runbook, title, path, source_hash, epoch, config_hash, status, actor, began_at, finished_at, uid::text, source FROM begun`,
-		r.migration, b.Name, clean(b.Title), clean(path), clean(b.Source), HashSource(b.Source))
-	if err != nil {
-		return RunbookRun{}, explain(err)
-	}
-	run, err := pgx.CollectExactlyOneRow(rows, scanRunbookRun)
-	if errors.Is(err, pgx.ErrNoRows) {
+			SELECT name, $2, $3, $4, $5, $6, epoch, config_hash, 'running' FROM migrator.migrations WHERE name = $1 AND NOT EXISTS (SELECT FROM open)
+			RETURNING `+runbookRunColumns+`)
+		SELECT true, * FROM begun UNION ALL SELECT false, * FROM open`,
+		r.migration, book.Name, clean(book.Title), clean(path), clean(book.Source), HashSource(book.Source), beside).
+		Query(func(rows pgx.Rows) (err error) {
+			run, err = pgx.CollectExactlyOneRow(rows, func(row pgx.CollectableRow) (RunbookRun, error) { return scanRunbookRunBehind(row, &begun) })
+			return err
+		})
+	b.Queue(`COMMIT`)
+	err := r.pool.SendBatch(ctx, b).Close()
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
 		return run, unknown(ctx, r.pool, r.migration)
+	case err == nil && !begun:
+		return RunbookRun{}, &UnfinishedError{run}
 	}
 	return run, explain(err)
 }
@@ -101,20 +132,6 @@ func (r *Runbooks) Run(ctx context.Context, id int64) (RunbookRun, error) {
 		return run, fmt.Errorf("%s has no run %d of a runbook; try: migrator runbook list", r.migration, id)
 	}
 	return run, explain(err)
-}
-
-// Unfinished is the newest run of a runbook that has not ended; nil if there is none.
-func (r *Runbooks) Unfinished(ctx context.Context, name string) (*RunbookRun, error) {
-	rows, err := r.pool.Query(ctx, runbookRunSQL+` WHERE migration = $1 AND runbook = $2
-		AND status IN ('running', 'waiting', 'compensating') ORDER BY id DESC LIMIT 1`, r.migration, name)
-	if err != nil {
-		return nil, explain(err)
-	}
-	runs, err := pgx.CollectRows(rows, scanRunbookRun)
-	if err != nil || len(runs) == 0 {
-		return nil, explain(err)
-	}
-	return &runs[0], nil
 }
 
 // Records are all attempts of a run, in the order of their intents.

@@ -2,8 +2,12 @@ package state_test
 
 import (
 	"errors"
+	"fmt"
 	"slices"
+	"sync/atomic"
 	"testing"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/record"
@@ -25,7 +29,7 @@ func TestOnlyDecisionMakersApproveARunbooksStep(t *testing.T) {
 	book := approvalBook(t)
 	begun := func(two bool) (*state.Runbooks, state.RunbookRun) {
 		runs := o.asAnn.Runbooks(migration)
-		run, err := runs.Begin(t.Context(), book, "")
+		run, err := runs.Begin(t.Context(), book, "", true)
 		must(t, err)
 		log, err := runs.Take(t.Context(), run.ID)
 		must(t, err)
@@ -69,6 +73,67 @@ func TestOnlyDecisionMakersApproveARunbooksStep(t *testing.T) {
 	slices.Sort(want)
 	if names, err := o.Members(t.Context(), o.deciders); err != nil || !slices.Equal(names, want) {
 		t.Errorf("%v, %v, want %v", names, err, want)
+	}
+}
+
+// TestOfRunsThatBeginAtOnceOneDoes, however many there are: the others are told which.
+func TestOfRunsThatBeginAtOnceOneDoes(t *testing.T) {
+	t.Parallel()
+	s, _ := open(t)
+	book := approvalBook(t)
+	runs := s.Runbooks(migration)
+	// Who is about to insert passes a gate, which the test holds until all have come as
+	// far as they get.
+	exec(t, s, `CREATE FUNCTION hold() RETURNS trigger LANGUAGE plpgsql AS $$
+		BEGIN PERFORM pg_advisory_xact_lock_shared(42); RETURN NEW; END $$;
+		CREATE TRIGGER hold BEFORE INSERT ON migrator.runbook_runs FOR EACH ROW EXECUTE FUNCTION hold()`)
+	gate, err := s.Pool().Begin(t.Context())
+	must(t, err)
+	_, err = gate.Exec(t.Context(), `SELECT pg_advisory_xact_lock(42)`)
+	must(t, err)
+	const at = 2
+	var group errgroup.Group
+	var begun atomic.Int64
+	for range at {
+		group.Go(func() error {
+			run, err := runs.Begin(t.Context(), book, "", false)
+			var open *state.UnfinishedError
+			switch {
+			case err == nil && run.Status == runbook.Running:
+				begun.Add(1)
+			case !errors.As(err, &open) || open.Run.Runbook != "test" || open.Run.ID == 0:
+				return fmt.Errorf("%+v: %w", run, err)
+			}
+			return nil
+		})
+	}
+	await(t, "all are waiting", func() bool {
+		return value[int64](t, s, `SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted
+			AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`) == at
+	})
+	must(t, gate.Rollback(t.Context()))
+	must(t, group.Wait())
+	if n := begun.Load(); n != 1 {
+		t.Fatalf("%d have begun", n)
+	}
+	_, err = runs.Begin(t.Context(), book, "", true)
+	must(t, err)
+	list, err := runs.List(t.Context(), 10)
+	must(t, err)
+	if len(list) != 2 {
+		t.Errorf("%+v", list)
+	}
+	for _, run := range list {
+		log, err := runs.Take(t.Context(), run.ID)
+		must(t, err)
+		must(t, log.Mark(t.Context(), runbook.RunDone))
+		log.Release()
+	}
+	if run, err := runs.Begin(t.Context(), book, "/x", false); err != nil || run.Path != "/x" || run.Source == "" || run.UID == "" || run.Began.IsZero() {
+		t.Errorf("after both have ended: %+v, %v", run, err)
+	}
+	if _, err := s.Runbooks("nope").Begin(t.Context(), book, "", false); !errors.Is(err, state.ErrUnknownMigration) {
+		t.Error(err)
 	}
 }
 

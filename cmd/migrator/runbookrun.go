@@ -179,19 +179,16 @@ func (c *cli) beginRunbook(ctx context.Context, what string, yes, anew bool) err
 		return err
 	}
 	runs := b.store.Runbooks(b.m.Name)
-	open, err := runs.Unfinished(ctx, r.Name)
-	if err != nil {
-		return err
-	}
-	if open != nil && !anew {
-		return notYet(fmt.Errorf("run %d of %s has not ended: it is %s; try: migrator runbook resume %d, or the same command with --anew", open.ID, r.Name, open.Status, open.ID))
-	}
 	if path != "" {
 		if path, err = filepath.Abs(path); err != nil {
 			return err
 		}
 	}
-	run, err := runs.Begin(ctx, r, path)
+	run, err := runs.Begin(ctx, r, path, anew)
+	var open *state.UnfinishedError
+	if errors.As(err, &open) {
+		err = notYet(fmt.Errorf("%w; try: migrator runbook resume %d, or the same command with --anew", err, open.Run.ID))
+	}
 	if err != nil {
 		return err
 	}
