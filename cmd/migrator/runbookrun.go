@@ -43,7 +43,7 @@ taken back is said), 8 the run waits for a person.`,
 }
 
 func newRunbookResume(c *cli) *cobra.Command {
-	var yes bool
+	var yes, changed bool
 	var step, outcome, reason string
 	cmd := &cobra.Command{
 		Use:   "resume RUN",
@@ -51,7 +51,10 @@ func newRunbookResume(c *cli) *cobra.Command {
 		Long: `Goes on where the records end. A step that was begun and has no outcome is run again
 if it says that this does no harm; else its verification tells whether it was done;
 else you do: --step ID --outcome done, failed or again. The same words help on a
-step that has failed for good while the run took back what it did.`,
+step that has failed for good while the run took back what it did.
+
+A run whose commands were filled in under another configuration than the one that is
+applied now is refused, unless --despite-changes says that they still fit.`,
 		Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			id, _, err := runArgs(args)
@@ -73,13 +76,14 @@ step that has failed for good while the run took back what it did.`,
 			default:
 				return usagef("--outcome %q: want done, failed or again; try: migrator runbook show %d", outcome, id)
 			}
-			return c.resumeRunbook(cmd.Context(), id, word, yes)
+			return c.resumeRunbook(cmd.Context(), id, word, yes, changed)
 		},
 	}
 	f := cmd.Flags()
 	f.StringVar(&step, "step", "", "the step that you know about")
 	f.StringVar(&outcome, "outcome", "", "what you know: it was `done`, it failed (failed), or it was not done and is to be run (again)")
 	f.StringVar(&reason, "reason", "", "how you know, for the log")
+	f.BoolVar(&changed, "despite-changes", false, "go on though the configuration has changed since the run began")
 	f.BoolVarP(&yes, "yes", "y", false, "don't ask before steps with a warning")
 	return cmd
 }
@@ -195,7 +199,7 @@ func (c *cli) beginRunbook(ctx context.Context, what string, yes, anew bool) err
 	return c.goOn(ctx, b, runs, run, r, personsWord{}, yes)
 }
 
-func (c *cli) resumeRunbook(ctx context.Context, id int64, word personsWord, yes bool) error {
+func (c *cli) resumeRunbook(ctx context.Context, id int64, word personsWord, yes, changed bool) error {
 	b, err := c.openShelf(ctx)
 	if err != nil {
 		return err
@@ -205,6 +209,13 @@ func (c *cli) resumeRunbook(ctx context.Context, id int64, word personsWord, yes
 	run, err := runs.Run(ctx, id)
 	if err != nil {
 		return err
+	}
+	if run.ConfigHash != b.at.ConfigHash {
+		told := fmt.Errorf("run %d began under the configuration %s, from which its commands were filled in, and %s is applied now", id, short12(run.ConfigHash), short12(b.at.ConfigHash))
+		if !changed {
+			return usage(told, fmt.Sprintf("migrator runbook export %d, and if they still fit: migrator runbook resume %d --despite-changes", id, id))
+		}
+		c.note("%s; it goes on all the same", told)
 	}
 	// Its values were filled in when it began.
 	r, err := runbook.Reread(fmt.Sprintf("run %d", id), run.Source)
