@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"strings"
 	"time"
 
@@ -171,7 +170,7 @@ the fence are first replayed to legacy. From complete there is no way back.`,
 				return err
 			}
 			defer done()
-			if err := c.confirm(yes, "Roll "+ctl.Migration+" back?"); err != nil {
+			if err := c.confirm(cmd.Context(), yes, "Roll "+ctl.Migration+" back?"); err != nil {
 				return err
 			}
 			began := time.Now()
@@ -205,20 +204,6 @@ func (c *cli) showMoves(moves []phases.Route, began time.Time, whole bool, and s
 			c.printf("%s (epoch %d), settled after %s%s\n", last, last.Epoch, span(took), and)
 		}
 	})
-}
-
-// confirm asks on a terminal; a script is taken at its word.
-func (c *cli) confirm(yes bool, question string) error {
-	if yes || !isTerminal(c.in) || !isTerminal(c.err) {
-		return nil
-	}
-	fmt.Fprintf(c.err, "%s [y/N] ", question)
-	var answer string
-	_, _ = fmt.Fscanln(c.in, &answer)
-	if !strings.HasPrefix(strings.ToLower(answer), "y") {
-		return usagef("nothing was changed; try: the same command with --yes")
-	}
-	return nil
 }
 
 func newPause(c *cli) *cobra.Command {

@@ -48,7 +48,7 @@ it after every such restore, also if no instance has complained.`,
 			if err != nil {
 				return err
 			}
-			if err := c.confirm(yes, "Has the state database lost transactions of "+m.Name+"?"); err != nil {
+			if err := c.confirm(cmd.Context(), yes, "Has the state database lost transactions of "+m.Name+"?"); err != nil {
 				return err
 			}
 			began := time.Now()

@@ -252,7 +252,7 @@ func (c *cli) goOn(ctx context.Context, b *bookshelf, runs *state.Runbooks, run 
 	runner := runbook.Runner{
 		Book: r, Log: log, Do: tools, Told: c.toldOf(ctx, runs, run.ID),
 		Doubt: c.doubt, Poll: 500 * time.Millisecond,
-		Warn: func(_ context.Context, s *runbook.Step) error { return c.confirm(yes, "Go on with "+s.ID+"?") },
+		Warn: func(ctx context.Context, s *runbook.Step) error { return c.confirm(ctx, yes, "Go on with "+s.ID+"?") },
 	}
 	err = runner.Run(ctx)
 	view, viewErr := viewRun(context.WithoutCancel(ctx), runs, run.ID)

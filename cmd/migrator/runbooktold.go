@@ -70,14 +70,15 @@ func (c *cli) asksApproval(ctx context.Context, runs *state.Runbooks, id int64, 
 		c.note("      %s", strings.TrimRight(line, "\n"))
 	}
 	c.note("      waiting for: migrator runbook approve %d %s", id, e.Step.ID)
-	if !isTerminal(c.in) || !isTerminal(c.err) {
+	if !c.asks() {
 		return
 	}
-	fmt.Fprint(c.err, "      Approve it here? [y/n, or Enter to wait for another terminal] ")
-	var answer string
-	_, _ = fmt.Fscanln(c.in, &answer)
+	answer, err := c.ask(ctx, "      Approve it here? [y/n, or Enter to wait for another terminal] ")
+	if err != nil {
+		return // whoever waits for the word hears of it too
+	}
 	outcome := runbook.Done
-	switch strings.ToLower(answer) {
+	switch answer {
 	case "y", "yes":
 	case "n", "no":
 		outcome = runbook.Failed
@@ -92,18 +93,19 @@ func (c *cli) asksApproval(ctx context.Context, runs *state.Runbooks, id int64, 
 var errLeft = errors.New("left open")
 
 // doubt asks what became of a step.
-func (c *cli) doubt(_ context.Context, s *runbook.Step, r runbook.Record) (runbook.Outcome, error) {
-	if !isTerminal(c.in) || !isTerminal(c.err) {
+func (c *cli) doubt(ctx context.Context, s *runbook.Step, r runbook.Record) (runbook.Outcome, error) {
+	if !c.asks() {
 		return "", errLeft
 	}
 	c.note("      Step %s began at %s on %s, and its process ended without a word.", r.Step, r.Began.Format("15:04:05"), r.Host)
 	for line := range strings.Lines(s.Body) {
 		c.note("      | %s", strings.TrimRight(line, "\n"))
 	}
-	fmt.Fprint(c.err, "      Was it done? [y: done, n: not done, run it again, f: it failed, Enter: leave it] ")
-	var answer string
-	_, _ = fmt.Fscanln(c.in, &answer)
-	switch strings.ToLower(answer) {
+	answer, err := c.ask(ctx, "      Was it done? [y: done, n: not done, run it again, f: it failed, Enter: leave it] ")
+	if err != nil {
+		return "", err
+	}
+	switch answer {
 	case "y":
 		return runbook.Done, nil
 	case "n":

@@ -1,0 +1,51 @@
+//go:build unix
+
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+	"strings"
+	"testing"
+)
+
+// asking is a command whose input is a pipe, and what was typed into it.
+func asking(t *testing.T) (c *cli, typed *io.PipeWriter, said *lockedBuffer) {
+	t.Helper()
+	in, typed := io.Pipe()
+	t.Cleanup(func() { _ = typed.Close() })
+	said = &lockedBuffer{}
+	return &cli{streams: streams{in: in, err: said}}, typed, said
+}
+
+// TestAQuestionEndsWithTheCommand: Ctrl-C is noticed without an Enter behind it.
+func TestAQuestionEndsWithTheCommand(t *testing.T) {
+	t.Parallel()
+	c, _, said := asking(t)
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() {
+		_, err := c.ask(ctx, "Go on? ")
+		ended <- err
+	}()
+	until(t, "it asks", func() bool { return strings.Contains(said.String(), "Go on? ") })
+	stop()
+	if err := <-ended; !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+}
+
+func TestEachQuestionTakesItsOwnLine(t *testing.T) {
+	t.Parallel()
+	c, typed, _ := asking(t)
+	go func() {
+		_, _ = io.WriteString(typed, " Yes \nn\n\nlast")
+		_ = typed.Close()
+	}()
+	for _, want := range []string{"yes", "n", "", "last", "", ""} {
+		if got, err := c.ask(t.Context(), "? "); err != nil || got != want {
+			t.Errorf("%q, want %q: %v", got, want, err)
+		}
+	}
+}
