@@ -112,8 +112,18 @@ func appendCommand(dst []byte, args ...string) []byte {
 }
 
 func appendBulk[T string | []byte](dst []byte, arg T) []byte {
-	dst = append(strconv.AppendInt(append(dst, '$'), int64(len(arg)), 10), "\r\n"...)
-	return append(append(dst, arg...), "\r\n"...)
+	return append(append(appendSize(dst, len(arg)), arg...), "\r\n"...)
+}
+
+// appendSize begins a string of n bytes, which are few mostly.
+func appendSize(dst []byte, n int) []byte {
+	switch {
+	case n < 10:
+		return append(dst, '$', byte('0'+n), '\r', '\n')
+	case n < 100:
+		return append(dst, '$', byte('0'+n/10), byte('0'+n%10), '\r', '\n')
+	}
+	return append(strconv.AppendInt(append(dst, '$'), int64(n), 10), "\r\n"...)
 }
 
 // line reads to the end of a line, which is valid until the next read.

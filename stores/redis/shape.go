@@ -125,7 +125,12 @@ func isInt(s string) bool {
 	if d == "" || d[0] == '0' && s != "0" {
 		return false
 	}
-	return strings.Trim(d, digits) == ""
+	for i := range len(d) {
+		if d[i] < '0' || d[i] > '9' {
+			return false
+		}
+	}
+	return true
 }
 
 func isUUID(s string) bool {
