@@ -2,6 +2,7 @@ package reconcile_test
 
 import (
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -19,7 +20,20 @@ import (
 // the table of versions.
 func TestEveryClassInAPostgresTarget(t *testing.T) {
 	t.Parallel()
-	p := pairtest.New(t, pairtest.Options{})
+	for how, ddl := range map[string]string{
+		"by spans of keys": pairtest.SimpleDDL,
+		"by blocks":        strings.Replace(pairtest.SimpleDDL, "bigint", "numeric", 1),
+	} {
+		t.Run(how, func(t *testing.T) {
+			t.Parallel()
+			everyClassInAPostgresTarget(t, ddl)
+		})
+	}
+}
+
+func everyClassInAPostgresTarget(t *testing.T, ddl string) {
+	t.Helper()
+	p := pairtest.New(t, pairtest.Options{DDL: ddl})
 	p.FillSimple(t, 1, 2000)
 	p.Exec(t, "UPDATE items SET name = 'é' WHERE id = 60")
 	ctx, url := t.Context(), testenv.PostgresURL(t)
@@ -34,7 +48,7 @@ func TestEveryClassInAPostgresTarget(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	sql(pairtest.SimpleDDL)
+	sql(ddl)
 	m := &spec.Migration{Name: "move"}
 	m.Target.Store, m.Target.Table = "postgres", "items"
 	target, err := postgres.OpenTarget(ctx, m, url, p.Legacy.Schema())

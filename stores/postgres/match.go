@@ -13,7 +13,10 @@ import (
 	"github.com/stranglerfig/migrator/record"
 )
 
-var _ record.Matcher = (*Target)(nil)
+var (
+	_ record.Matcher     = (*Target)(nil)
+	_ record.NameScanner = (*Target)(nil)
+)
 
 // CanMatch implements record.Matcher.
 func (t *Target) CanMatch() bool { return true }
@@ -120,4 +123,23 @@ func (m *matching) known(version []byte) bool {
 	}
 	m.seen = append(m.seen[:0], version...)
 	return true
+}
+
+// ScanNames implements record.NameScanner, in pages by the key's index: no snapshot
+// is held while the caller waits.
+func (t *Target) ScanNames(ctx context.Context, yield func(keys []record.Key, strays []record.Entry) error) error {
+	var after []any
+	for {
+		keys, last, err := t.rowKeys(ctx, after)
+		if err != nil {
+			return fmt.Errorf("list the keys of target table %s: %w", t.table(), asUnprepared(err))
+		}
+		if len(keys) == 0 {
+			return nil
+		}
+		if err := yield(keys, nil); err != nil {
+			return err
+		}
+		after = last
+	}
 }
