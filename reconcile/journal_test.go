@@ -63,7 +63,9 @@ func TestTheJournalsRepairWaitsWhileItsRunIsPaused(t *testing.T) {
 
 	journal()
 	b.cleared = 0
-	b.then = func() { sql(`UPDATE migrator.reconcile_runs SET status = 'cancelled', finished_at = now() WHERE status = 'running'`) }
+	b.then = func() {
+		sql(`UPDATE migrator.reconcile_runs SET status = 'cancelled', finished_at = now() WHERE status = 'running'`)
+	}
 	r, _, err := rc.Run(t.Context(), repaired)
 	if !errors.Is(err, reconcile.ErrCancelled) || r.Status != reconcile.Cancelled || b.cleared != 0 {
 		t.Errorf("%v, %d cleared, %+v", err, b.cleared, r)
