@@ -23,11 +23,13 @@ func (c counted) Scan(ctx context.Context, chunk record.Chunk, yield func(record
 	return c.Legacy.Scan(ctx, chunk, yield)
 }
 
-// held is a target that takes the first write when so many chunks were begun.
+// held is a target that takes the first write when so many chunks were begun, and
+// all of them that long ago.
 type held struct {
 	record.Target
 	begun *atomic.Int64
 	want  int64
+	ago   time.Duration
 }
 
 func (h held) Apply(ctx context.Context, writes []record.Write) ([]record.Result, error) {
@@ -42,6 +44,9 @@ func (h held) Apply(ctx context.Context, writes []record.Write) ([]record.Result
 		case <-tick.C:
 		}
 	}
+	for began := time.Now(); time.Since(began) < h.ago; {
+		<-tick.C
+	}
 	return h.Target.Apply(ctx, writes)
 }
 
@@ -52,7 +57,7 @@ func TestBackfillReadsAhead(t *testing.T) {
 	p.FillSimple(t, 1, 4000)
 	b, ledger := backfill(t, p)
 	var begun atomic.Int64
-	b.Legacy, b.Target, b.Workers = counted{p.Legacy, &begun}, held{p.Target, &begun, 2}, 1
+	b.Legacy, b.Target, b.Workers = counted{p.Legacy, &begun}, held{p.Target, &begun, 2, 0}, 1
 	b.Patience = time.Millisecond
 	ledger.OnSave = func(saved replicate.Progress) error {
 		if ahead := begun.Load() - int64(saved.Done); saved.Done > 0 && ahead > 1 {
@@ -61,5 +66,20 @@ func TestBackfillReadsAhead(t *testing.T) {
 		return nil
 	}
 	run(t, b)
+	p.WantSame(t)
+}
+
+// What has waited too long behind a slow target is read again, not refused row by row.
+func TestBackfillReadsAgainWhatWaitedTooLong(t *testing.T) {
+	t.Parallel()
+	p := pairtest.New(t, pairtest.Options{})
+	p.FillSimple(t, 1, 4000)
+	b, _ := backfill(t, p)
+	var begun atomic.Int64
+	b.Legacy, b.Target, b.Workers = counted{p.Legacy, &begun}, held{p.Target, &begun, 2, notAfter/2 + 50*time.Millisecond}, 1
+	got := run(t, b)
+	if read := int(begun.Load()); read <= len(got.Chunks) {
+		t.Errorf("%d chunks were read %d times", len(got.Chunks), read)
+	}
 	p.WantSame(t)
 }

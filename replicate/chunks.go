@@ -23,7 +23,8 @@ func (c *counts) add(d counts) {
 // loaded is a chunk that has been read.
 type loaded struct {
 	index  int
-	read   time.Time // before it was, by the target's clock
+	began  time.Time // by this process's clock
+	read   time.Time // later, but still before it was read, by the target's clock
 	blocks []*record.Block
 	writes []record.Write // in place of blocks
 }
@@ -37,18 +38,17 @@ func (r *run) copyChunks(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	var next atomic.Int64
 	next.Store(int64(r.p.Done))
-	chunks, ready := r.p.Chunks, make(chan loaded)
+	ready := make(chan loaded)
 	var readers sync.WaitGroup
 	for range r.Workers {
 		readers.Add(1)
 		group.Go(func() error {
 			defer readers.Done()
-			for i := int(next.Add(1)) - 1; i < len(chunks); i = int(next.Add(1)) - 1 {
-				l, err := r.load(ctx, chunks[i])
+			for i := int(next.Add(1)) - 1; i < len(r.p.Chunks); i = int(next.Add(1)) - 1 {
+				l, err := r.load(ctx, i)
 				if err != nil {
 					return err
 				}
-				l.index = i
 				select {
 				case ready <- l:
 				case <-ctx.Done():
@@ -59,6 +59,13 @@ func (r *run) copyChunks(ctx context.Context) error {
 		})
 		group.Go(func() error {
 			for l := range ready {
+				// Behind a slow chunk, or an outage, all of its rows would come too late.
+				if time.Since(l.began) > r.NotAfter/2 {
+					var err error
+					if l, err = r.load(ctx, l.index); err != nil {
+						return err
+					}
+				}
 				n, err := r.write(ctx, l)
 				if err != nil {
 					return err
@@ -96,14 +103,15 @@ func (r *run) finish(ctx context.Context, i int, n counts) error {
 
 // load reads a chunk whole: its snapshot must not stay open while the target or the
 // rate limit makes it wait.
-func (r *run) load(ctx context.Context, c record.Chunk) (l loaded, err error) {
+func (r *run) load(ctx context.Context, index int) (l loaded, err error) {
+	l.index, l.began = index, time.Now()
 	if l.read, err = r.Target.Now(ctx); err != nil {
 		return l, fmt.Errorf("read the target's clock: %w", err)
 	}
 	if r.fast != nil {
-		l.blocks, err = r.fast.load(ctx, c, r.Batch)
+		l.blocks, err = r.fast.load(ctx, r.p.Chunks[index], r.Batch)
 	} else {
-		err = r.Legacy.Scan(ctx, c, func(row record.Row) error {
+		err = r.Legacy.Scan(ctx, r.p.Chunks[index], func(row record.Row) error {
 			l.writes = append(l.writes, r.writeOf(row, l.read))
 			return nil
 		})

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
@@ -67,7 +68,8 @@ func rounds(writes []record.Write) [][]int {
 }
 
 // apply cuts a batch that the server refuses in halves, until the write that it
-// refuses stands alone. The error is one that other writes would meet too.
+// refuses stands alone; of one that came too late it takes out what is late by now.
+// The error is one that other writes would meet too.
 func (t *Target) apply(ctx context.Context, writes []record.Write, batch []int, results []record.Result) error {
 	const attempts = 5
 	var err error
@@ -76,27 +78,63 @@ func (t *Target) apply(ctx context.Context, writes []record.Write, batch []int, 
 			break
 		}
 	}
-	late := isLate(err)
+	var left [][]int
 	switch {
 	case err == nil:
 		return nil
-	case !late && !ownFault(err):
+	case isLate(err):
+		late, rest := firstLate(writes, batch)
+		t.tooLate(ctx, writes, late, results)
+		left = [][]int{rest}
+	case !ownFault(err):
 		return err
 	case len(batch) > 1:
-		for _, half := range [][]int{batch[:len(batch)/2], batch[len(batch)/2:]} {
-			if err := t.apply(ctx, writes, half, results); err != nil {
-				return err
-			}
-		}
-	case late:
-		results[batch[0]] = record.Result{Outcome: record.Late}
-		if entries, err := t.Get(ctx, []record.Key{writes[batch[0]].Key}); err == nil {
-			results[batch[0]].Version = entries[0].Version
-		}
+		left = [][]int{batch[:len(batch)/2], batch[len(batch)/2:]}
 	default:
 		results[batch[0]] = record.Result{Err: fmt.Errorf("key %q: %w", writes[batch[0]].Key, discreet(err))}
 	}
+	for _, part := range left {
+		if len(part) > 0 {
+			if err := t.apply(ctx, writes, part, results); err != nil {
+				return err
+			}
+		}
+	}
 	return nil
+}
+
+// firstLate divides a batch of which the server has found the first not-after to be
+// over: those that have just this one, and the others.
+func firstLate(writes []record.Write, batch []int) (late, rest []int) {
+	var first time.Time
+	for _, i := range batch {
+		if at := writes[i].NotAfter; !at.IsZero() && (first.IsZero() || at.Before(first)) {
+			first = at
+		}
+	}
+	for _, i := range batch {
+		if writes[i].NotAfter.Equal(first) {
+			late = append(late, i)
+		} else {
+			rest = append(rest, i)
+		}
+	}
+	return late, rest
+}
+
+// tooLate sets the results of writes whose time is over.
+func (t *Target) tooLate(ctx context.Context, writes []record.Write, late []int, results []record.Result) {
+	keys := make([]record.Key, len(late))
+	for n, i := range late {
+		keys[n] = writes[i].Key
+	}
+	entries, err := t.Get(ctx, keys)
+	for n, i := range late {
+		results[i] = record.Result{Outcome: record.Late}
+		if err == nil {
+			results[i].Version = entries[n].Version
+		}
+	}
 }
 
 var errKeyForm = errors.New("the key does not fit the target table's key")
