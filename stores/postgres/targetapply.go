@@ -215,8 +215,8 @@ func (t *Target) applyOnce(ctx context.Context, writes []record.Write, batch []i
 	}
 	for n := range standings {
 		s := &standings[n]
-		if !s.attended { // its tombstone was purged between two statements
-			return &pgconn.PgError{Code: stateSerialization, Message: "a tombstone has gone meanwhile"}
+		if !s.attended {
+			return fmt.Errorf("the version of key %q is locked and can't be seen", s.key)
 		}
 		s.decided = decide(&writes[s.write], s)
 	}
@@ -234,8 +234,9 @@ func (t *Target) applyOnce(ctx context.Context, writes []record.Write, batch []i
 }
 
 // look puts a version where there is none, in the hope that the write will be
-// applied, locks all versions, and reads. The clock is read under the locks: a write
-// that had to wait for one must not pass by its not-after.
+// applied, and locks the others: a row that an ON CONFLICT DO UPDATE meets is locked
+// though its condition leaves it as it is. Then it reads. The clock is read under the
+// locks: a write that had to wait for one must not pass by its not-after.
 func (t *Target) look(writes []record.Write, standings []standing, keys []record.Key) (*pipeline, error) {
 	all := make([]int, len(keys))
 	names, versions := make([]string, len(keys)), make([]string, len(keys))
@@ -259,12 +260,11 @@ func (t *Target) look(writes []record.Write, standings []standing, keys []record
 			s.created = true
 		}
 		return nil
-	}, `INSERT INTO `+t.side+` (key, version, deleted, expires)
+	}, `INSERT INTO `+t.side+` AS s (key, version, deleted, expires)
 		SELECT u.key, u.version, u.deleted::bool, `+t.expires()+`
 		FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]) AS u(key, version, deleted, keep)
-		ORDER BY u.key COLLATE "C" ON CONFLICT (key) DO NOTHING RETURNING key`,
+		ORDER BY u.key COLLATE "C" ON CONFLICT (key) DO UPDATE SET version = EXCLUDED.version WHERE false RETURNING s.key`,
 		names, versions, deleted, keep, t.horizon.Microseconds())
-	p.add(nil, `SELECT FROM `+t.side+` WHERE key = ANY ($1::text[]) ORDER BY key FOR UPDATE`, names)
 	p.add(func(v [][]byte) error {
 		n, err := q.place(v[0])
 		if err != nil {
