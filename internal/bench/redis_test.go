@@ -14,7 +14,7 @@ const description = `
 name: bench
 legacy: {store: postgres, url: "${LEGACY_URL}", table: products}
 target: {%s}
-writing: {not_after: 1s, deadline: 500ms}
+writing: {not_after: 3s, deadline: 500ms}
 reconcile: {pause: 50ms}
 `
 
