@@ -23,15 +23,17 @@ const (
 //go:embed scripts/fill.lua
 var fillSource string
 
-// CanFill implements record.Filler, of records that don't expire, on one server:
-// in a cluster each key has its own.
-func (t *Target) CanFill() bool { return t.CanMatch() }
+// CanFill implements record.Filler, on one server: in a cluster each key has its own.
+func (t *Target) CanFill() bool {
+	_, single := t.client.(*goredis.Client)
+	return single
+}
 
 // Fill implements record.Filler: one pipeline of scripts that write some records
 // each, on a connection of its own.
 func (t *Target) Fill(ctx context.Context, f record.Fill, written []bool) error {
 	client, ok := t.client.(*goredis.Client)
-	if !ok || !t.CanFill() {
+	if !ok {
 		return fmt.Errorf("fill Redis: %w", errBulk)
 	}
 	buffers, _ := t.fills.Get().(*fillBuffers)
@@ -41,6 +43,9 @@ func (t *Target) Fill(ctx context.Context, f record.Fill, written []bool) error 
 	m := filling{
 		t: t, written: written[:f.Block.Rows()], rows: rowsOf(f.Block),
 		version: f.Version.AppendText32(nil), late: strconv.FormatInt(f.NotAfter.UnixMicro(), 10), fillBuffers: buffers,
+	}
+	if t.expires >= 0 {
+		m.horizon = strconv.FormatInt(t.horizon.Milliseconds(), 10)
 	}
 	clear(m.written)
 	conn, err := t.bulk.take(ctx, client.Options())
@@ -71,6 +76,7 @@ type filling struct {
 	written []bool
 	version []byte
 	late    string
+	horizon string // of the sidecars; "": records don't expire
 	rows    blockRows
 
 	*fillBuffers
@@ -79,9 +85,10 @@ type filling struct {
 // fillBuffers are used again. Between two calls of the script, those of one call are
 // empty.
 type fillBuffers struct {
-	sent       []int32             // rows, in the order of the calls
-	ends       []int               // of each call of the script, in sent
-	keys, args []byte              // of the call that is being made
+	sent       []int32 // rows, in the order of the calls
+	ends       []int   // of each call of the script, in sent
+	keys, args []byte  // of the call that is being made
+	expiries   []byte
 	count      int                 // of args
 	seen       map[uint64]struct{} // sidecars of the call
 	seed       maphash.Seed
@@ -120,40 +127,27 @@ func (m *filling) on(c *bulkConn) error {
 // calls that were refused.
 func (m *filling) by(c *bulkConn, f filler, rows []int32) (left []int32, refused bool, err error) {
 	m.sent, m.ends = m.sent[:0], m.ends[:0]
-	from := 0
 	for _, i := range rows {
-		r := m.rows.at(int(i))
-		name, ok := m.t.template.appendName(m.name[:0], m.t.schema, r)
-		if m.name = name; !ok {
-			continue // Apply says why
+		fits := m.add(f, i)
+		if !fits {
+			left = append(left, i)
 		}
-		m.beside = appendSidecar(m.beside[:0], name)
-		mark := maphash.Bytes(m.seed, m.beside)
-		if _, twice := m.seen[mark]; twice {
-			continue // or as good as twice
+		if m.waiting() == fillRows || len(m.args) >= fillBytes {
+			m.call(f, c)
 		}
-		before := len(m.args)
-		args, n, ok := f.record(m.args, r)
-		if !ok {
-			m.args, left = args[:before], append(left, i)
-			continue
-		}
-		m.args, m.count = args, m.count+n
-		m.seen[mark] = struct{}{}
-		m.keys = appendBulk(appendBulk(m.keys, name), m.beside)
-		m.sent = append(m.sent, i)
-		if len(m.sent)-from == fillRows || len(m.args) >= fillBytes {
-			m.call(c, f, len(m.sent)-from)
-			from = len(m.sent)
+		if len(c.out) >= bulkBuffer { // the server begins; what it replies is short
+			if err := c.flush(); err != nil {
+				return nil, false, err
+			}
 		}
 	}
-	if len(m.sent) > from {
-		m.call(c, f, len(m.sent)-from)
+	if m.waiting() > 0 {
+		m.call(f, c)
 	}
 	if err := c.flush(); err != nil {
 		return nil, false, err
 	}
-	from = 0
+	from := 0
 	for _, end := range m.ends {
 		ok, err := m.answered(c, m.sent[from:end])
 		if err != nil {
@@ -167,21 +161,76 @@ func (m *filling) by(c *bulkConn, f filler, rows []int32) (left []int32, refused
 	return left, refused, nil
 }
 
+// waiting is how many rows the call has that is being made.
+func (m *filling) waiting() int {
+	if len(m.ends) == 0 {
+		return len(m.sent)
+	}
+	return len(m.sent) - m.ends[len(m.ends)-1]
+}
+
+// add adds a row to the call, or leaves it to Apply, which says why; false: the
+// filler is not for it.
+func (m *filling) add(f filler, row int32) bool {
+	r := m.rows.at(int(row))
+	name, ok := m.t.template.appendName(m.name[:0], m.t.schema, r)
+	if m.name = name; !ok {
+		return true
+	}
+	m.beside = appendSidecar(m.beside[:0], name)
+	mark := maphash.Bytes(m.seed, m.beside)
+	if _, twice := m.seen[mark]; twice { // or as good as
+		return true
+	}
+	expires, ok := m.expiry(r)
+	if !ok {
+		return true
+	}
+	before := len(m.args)
+	args, n, ok := f.record(m.args, r)
+	if !ok {
+		m.args = args[:before]
+		return false
+	}
+	if m.t.expires >= 0 {
+		m.expiries = appendBulk(m.expiries, expires)
+		n++
+	}
+	m.args, m.count = args, m.count+n
+	m.seen[mark] = struct{}{}
+	m.keys = appendBulk(appendBulk(m.keys, name), m.beside)
+	m.sent = append(m.sent, row)
+	return true
+}
+
+// expiry is a record's, as the script wants it; false: it can't be read.
+func (m *filling) expiry(r record.Record) (string, bool) {
+	if m.t.expires < 0 {
+		return "", true
+	}
+	ms, ever, err := expiryOf(r[m.t.expires])
+	if err != nil || !ever {
+		return "", err == nil
+	}
+	return strconv.FormatInt(ms, 10), true
+}
+
 // call appends the script's call for so many rows. The first one of a pipeline has
 // the script's text: so the server knows it when the others come.
-func (m *filling) call(c *bulkConn, f filler, rows int) {
-	s := f.script()
+func (m *filling) call(f filler, c *bulkConn) {
+	s, rows := f.script(), m.waiting()
 	head, shared := f.head(nil)
-	c.out = fmt.Appendf(c.out, "*%d\r\n", 5+2*rows+shared+m.count)
+	c.out = fmt.Appendf(c.out, "*%d\r\n", 6+2*rows+shared+m.count)
 	if len(m.ends) == 0 {
 		c.out = appendBulk(appendBulk(c.out, "EVAL"), s.source)
 	} else {
 		c.out = appendBulk(appendBulk(c.out, "EVALSHA"), s.sha)
 	}
 	c.out = append(appendBulk(c.out, strconv.Itoa(2*rows)), m.keys...)
-	c.out = append(append(appendBulk(appendBulk(c.out, m.late), m.version), head...), m.args...)
+	c.out = appendBulk(appendBulk(appendBulk(c.out, m.late), m.version), m.horizon)
+	c.out = append(append(append(c.out, head...), m.args...), m.expiries...)
 	m.ends = append(m.ends, len(m.sent))
-	m.keys, m.args, m.count = m.keys[:0], m.args[:0], 0
+	m.keys, m.args, m.expiries, m.count = m.keys[:0], m.args[:0], m.expiries[:0], 0
 	clear(m.seen)
 }
 

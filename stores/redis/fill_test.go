@@ -104,30 +104,41 @@ func TestFillOfWhoMayDoLess(t *testing.T) {
 	less.User = url.UserPassword("less", "secret")
 	schema := storetest.Simple()
 	version := record.Version{LSN: 5}
+	later := time.Now().Add(time.Hour).UTC().Truncate(time.Second)
 	for _, format := range formats {
 		for who, at := range map[string]string{"all": server.URL(), "less": less.String()} {
-			target := open(t, migration(format, format+who, schema, storetest.TargetOptions{}), at, schema)
-			next := 0
-			for range 2 {
-				var records []record.Record
-				for range 3 * fillRows / 2 {
-					next++
-					records = append(records, write(next, 0).Record)
-				}
-				records[7][1] = record.TextValue(strings.Repeat("long ", packedLimit))
-				known := records[9][0].Text
-				applied(t, target, record.Write{Key: record.MakeKey(known), Record: records[9], Version: record.Version{LSN: 1}})
-				for i, done := range filled(t, target, version, records...) {
-					if done != (i != 9) {
-						t.Errorf("%s, %s: record %s is written: %v", format, who, records[i][0].Text, done)
+			for _, expires := range []string{"", "expires_at"} {
+				prefix := fmt.Sprint(format, who, expires)
+				target := open(t, migration(format, prefix, schema, storetest.TargetOptions{Expires: expires}), at, schema)
+				next := 0
+				for range 2 {
+					var records []record.Record
+					for range 3 * fillRows / 2 {
+						next++
+						records = append(records, write(next, 0).Record)
+					}
+					records[7][1] = record.TextValue(strings.Repeat("long ", packedLimit))
+					records[7][3], records[8][3] = record.TextValue(later.Format(time.RFC3339)), record.TextValue(later.Format(time.RFC3339))
+					known := records[9][0].Text
+					applied(t, target, record.Write{Key: record.MakeKey(known), Record: records[9], Version: record.Version{LSN: 1}})
+					for i, done := range filled(t, target, version, records...) {
+						if done != (i != 9) {
+							t.Errorf("%s: record %s is written: %v", prefix, records[i][0].Text, done)
+						}
+					}
+					for i := 6; i < 9; i++ {
+						id, _ := strconv.Atoi(records[i][0].Text)
+						if e := entry(t, target, id); e.Version != version || e.Expires.Equal(later) != (expires != "" && i > 6) {
+							t.Errorf("%s: record %d is at %s and expires %s", prefix, id, e.Version, e.Expires)
+						}
 					}
 				}
-			}
-			if target.fillSurely.Load() != (who == "less") {
-				t.Errorf("%s: the fast way of %s is off: %v", format, who, target.fillSurely.Load())
-			}
-			if n := scanned(t, target); n != next {
-				t.Errorf("%s, %s: %d entries, want %d", format, who, n, next)
+				if refused := who == "less" && (format == "hash" || expires == ""); target.fillSurely.Load() != refused {
+					t.Errorf("%s: the fast way is off: %v", prefix, target.fillSurely.Load())
+				}
+				if n := scanned(t, target); n != next {
+					t.Errorf("%s: %d entries, want %d", prefix, n, next)
+				}
 			}
 		}
 	}

@@ -64,6 +64,7 @@ func RunTarget(t *testing.T, h TargetHarness) {
 		{"FillLate", testFillLate},
 		{"FillBesideWriters", testFillBesideWriters},
 		{"FillEveryKind", testFillEveryKind},
+		{"FillExpiring", testFillExpiring},
 		{"BigBatch", testBigBatch},
 		{"ContextEnds", testContextEnds},
 		{"Clock", testClock},

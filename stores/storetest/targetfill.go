@@ -217,3 +217,62 @@ func testFillBesideWriters(t *testing.T, h TargetHarness) {
 		}
 	}
 }
+
+// testFillExpiring: records that expire do, their versions outlive them, and those
+// that have are left to Apply.
+func testFillExpiring(t *testing.T, h TargetHarness) {
+	if !h.Expires {
+		t.Skip("the target's records don't expire")
+	}
+	b := newBench(t, h, Simple(), TargetOptions{Expires: "expires_at"})
+	filler(b)
+	soon, later, past := b.now().Add(300*time.Millisecond), b.now().Add(time.Hour).Truncate(time.Millisecond), b.now().Add(-time.Hour)
+	const known = 5
+	b.apply(remove(known, 50))
+	var records []record.Record
+	for id := 1; id <= 250; id++ {
+		when := []*time.Time{&later, nil, &past}[id%3]
+		r := expiring(id, 100, when).Record
+		switch id {
+		case 6:
+			r = expiring(id, 100, &soon).Record
+		case 7:
+			r[3] = text("infinity")
+		case 9:
+			r[1] = text(strings.Repeat("long ", 2000))
+		}
+		records = append(records, r)
+	}
+	for i, done := range b.fill(at(100), time.Minute, records) {
+		id, r := i+1, records[i]
+		if id == 6 {
+			if !done { // too soon for a slow machine
+				b.apply(record.Write{Key: keyOf(id), Record: r, Version: at(100)})
+			}
+			continue
+		}
+		if done != (id%3 != 2) { // of known it is 2 too
+			t.Fatalf("%d is written: %v", id, done)
+		}
+		if !done {
+			continue
+		}
+		b.live(keyOf(id), r, at(100))
+		want := time.Time{}
+		if id%3 == 0 {
+			want = later
+		}
+		if got := b.get(keyOf(id))[0].Expires; !got.Equal(want) {
+			t.Errorf("%d expires %s, want %s", id, got, want)
+		}
+	}
+	b.until("the record to expire", func() bool { return b.get(keyOf(6))[0].Presence != record.Live })
+	b.gone(keyOf(6), record.Tombstone, at(100))
+	b.want(put(6, 100), record.Older, at(100))
+	b.gone(keyOf(known), record.Tombstone, at(50))
+	b.gone(keyOf(11), record.Absent, record.Version{})
+	b.want(remove(3, 101), record.Applied, at(101))
+	if again := b.fill(at(300), time.Minute, records[:7]); slices.Contains(again, true) {
+		t.Errorf("it wrote what was known: %v", again)
+	}
+}

@@ -2,29 +2,41 @@
 -- What it does for one of them is what the script of a single write does; it
 -- decides nothing about any other. All are written at once, before anything else runs.
 -- KEYS: of each record its key, then its sidecar's; none twice.
--- ARGV: not after (us), version, then the format's.
--- The format's part, put before this one, defines add(key), called in the records' order
--- for all that are new, skip() for the others, and finish() for what add has put off.
+-- ARGV: not after (us), version, horizon of the sidecars (ms) or '' where no record
+-- expires, then the format's, then, if records may expire, each one's expiry (ms) or ''.
+-- The format's part, put before this one, defines add(key, expires), called in the
+-- records' order for all that are written (expires is nil or a text), skip() for the
+-- others, and finish() for what add has put off.
 -- Returns a text with 1 for each record written and 0 for each other; empty: it was late.
 local clock = redis.call('TIME')
 if clock[1] * 1000000 + clock[2] > tonumber(ARGV[1]) then
   return ''
 end
-if redis.call('EXISTS', unpack(KEYS)) == 0 then
+local new = redis.call('EXISTS', unpack(KEYS)) == 0
+local rows, horizon = #KEYS / 2, tonumber(ARGV[3])
+if new and not horizon then
   for i = 1, #KEYS, 2 do
     add(KEYS[i])
   end
   finish()
-  return string.rep('1', #KEYS / 2)
+  return string.rep('1', rows)
 end
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local done = {}
-for i = 1, #KEYS, 2 do
-  if redis.call('EXISTS', KEYS[i], KEYS[i + 1]) == 0 then
-    add(KEYS[i])
-    done[#done + 1] = '1'
-  else
+for i = 1, rows do
+  local key, beside, expires = KEYS[2 * i - 1], KEYS[2 * i]
+  if horizon and ARGV[#ARGV - rows + i] ~= '' then
+    expires = ARGV[#ARGV - rows + i]
+  end
+  if not new and redis.call('EXISTS', key, beside) > 0 or expires and tonumber(expires) <= now then
     skip()
-    done[#done + 1] = '0'
+    done[i] = '0'
+  else
+    add(key, expires)
+    if expires then
+      redis.call('SET', beside, ARGV[2], 'PXAT', string.format('%.0f', tonumber(expires) + horizon))
+    end
+    done[i] = '1'
   end
 end
 finish()

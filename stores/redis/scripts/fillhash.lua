@@ -1,7 +1,7 @@
--- Records are hashes. ARGV from 3: the version's field, the number of fields,
+-- Records are hashes. ARGV from 4: the version's field, the number of fields,
 -- their names; then of each record which fields it has (1 or 0 for each), and those.
-local fields = tonumber(ARGV[4])
-local at = 5 + fields
+local fields = tonumber(ARGV[5])
+local at = 6 + fields
 local shapes = {}
 
 -- shape gives, of the next record, the list of its fields' names.
@@ -13,7 +13,7 @@ local function shape()
     names = {}
     for i = 1, fields do
       if string.sub(has, i, i) == '1' then
-        names[#names + 1] = ARGV[4 + i]
+        names[#names + 1] = ARGV[5 + i]
       end
     end
     shapes[has] = names
@@ -26,13 +26,16 @@ local function skip()
   at = at + #names
 end
 
-local function add(key)
-  local args = {key, ARGV[3], ARGV[2]}
+local function add(key, expires)
+  local args = {key, ARGV[4], ARGV[2]}
   for i, name in ipairs(shape()) do
     args[2 + 2 * i], args[3 + 2 * i] = name, ARGV[at]
     at = at + 1
   end
   redis.call('HSET', unpack(args))
+  if expires then
+    redis.call('PEXPIREAT', key, expires)
+  end
 end
 
 local function finish() end

@@ -1,14 +1,21 @@
--- Records are JSON documents in strings. ARGV from 3: each record's document.
-local at = 3
+-- Records are JSON documents in strings. ARGV from 4: each record's document. Where
+-- none expires all are written by one command.
+local at = 4
 local all = {}
 
 local function skip()
   at = at + 1
 end
 
-local function add(key)
-  all[#all + 1] = key
-  all[#all + 1] = ARGV[at]
+local function add(key, expires)
+  if expires then
+    redis.call('SET', key, ARGV[at], 'PXAT', expires)
+  elseif ARGV[3] ~= '' then
+    redis.call('SET', key, ARGV[at])
+  else
+    all[#all + 1] = key
+    all[#all + 1] = ARGV[at]
+  end
   at = at + 1
 end
 

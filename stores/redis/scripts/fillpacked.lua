@@ -1,13 +1,17 @@
--- Records are hashes. ARGV from 3: each record's hash, version and all, as DUMP
+-- Records are hashes. ARGV from 4: each record's hash, version and all, as DUMP
 -- would say it.
-local at = 3
+local at = 4
 
 local function skip()
   at = at + 1
 end
 
-local function add(key)
-  redis.call('RESTORE', key, '0', ARGV[at])
+local function add(key, expires)
+  if expires then
+    redis.call('RESTORE', key, expires, ARGV[at], 'ABSTTL')
+  else
+    redis.call('RESTORE', key, '0', ARGV[at])
+  end
   at = at + 1
 end
 
