@@ -157,6 +157,22 @@ func (r *rehearsal) players(ctx context.Context) error {
 	return nil
 }
 
+// played takes over how often the fault was played: what instances said while it was in
+// force is as old as their last renewal.
+func (r *rehearsal) played(players []Player) {
+	f := &r.r.Fault
+	f.Executed = 0
+	for i := range r.r.Players {
+		was := &r.r.Players[i]
+		for _, p := range players {
+			if p.Instance == was.Instance {
+				was.Executed, was.First = max(was.Executed, p.Executed), p.First
+			}
+		}
+		f.Executed += was.Executed
+	}
+}
+
 // rollback waits for reads to be taken back, and finds out by what.
 func (r *rehearsal) rollback(ctx context.Context) (string, error) {
 	ok, err := r.await(ctx, func(ctx context.Context) (bool, error) {
@@ -262,9 +278,6 @@ func (r *rehearsal) settle(ctx context.Context) (string, error) {
 }
 
 func (r *rehearsal) lift(ctx context.Context) (string, error) {
-	if err := r.players(ctx); err != nil { // how often it was played
-		return "", err
-	}
 	if err := r.Switch.LiftFault(ctx, r.r.Migration, r.r.Fault.ID); err != nil {
 		return "", err
 	}
@@ -272,7 +285,11 @@ func (r *rehearsal) lift(ctx context.Context) (string, error) {
 	r.mark(r.r.Fault.Lifted, "fault lifted")
 	ok, err := r.await(ctx, func(ctx context.Context) (bool, error) {
 		players, err := r.Switch.Players(ctx, r.r.Migration, r.r.Fault.ID)
-		return err == nil && !slices.ContainsFunc(players, func(p Player) bool { return p.Armed }), err
+		if err != nil || slices.ContainsFunc(players, func(p Player) bool { return p.Armed }) {
+			return false, err
+		}
+		r.played(players)
+		return true, nil
 	})
 	switch {
 	case ok:

@@ -43,6 +43,7 @@ type FaultReport struct {
 	ID       string // "": it knows none
 	Executed uint64 // operations that it was played on
 	FirstAge time.Duration
+	Over     bool // it is not played any more, and this is all that came of it
 }
 
 // FaultSwitch is a Fleet that hands out the migration's fault. It is asked only by
@@ -81,10 +82,16 @@ func (i *Instance) askFault(ctx context.Context, lease string) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, phases.RequestMost)
 	defer cancel()
+	var over *playing // until the state knows what came of it
 	for {
 		known := i.fault.Load()
 		sent := i.clock()
-		f, err := s.Fault(ctx, lease, known.report(sent))
+		told := known.report(sent)
+		if known == nil && over != nil {
+			told = over.report(sent)
+			told.Over = true
+		}
+		f, err := s.Fault(ctx, lease, told)
 		switch {
 		case err != nil:
 			i.log.Warn("the state could not be asked for a fault", "error", err)
@@ -93,6 +100,7 @@ func (i *Instance) askFault(ctx context.Context, lease string) {
 			return
 		case f.ID == "":
 			i.fault.Store(nil)
+			over = known
 			i.log.Warn("the fault is over", "fault", known.ID, "executed", known.executed.Load())
 		default:
 			i.fault.Store(&playing{Fault: f, until: sent + f.For})

@@ -47,6 +47,18 @@ func (f *faultyFleet) last() FaultReport {
 	return f.told[len(f.told)-1]
 }
 
+// over are the reports of what came of a fault.
+func (f *faultyFleet) over() (told []FaultReport) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, r := range f.told {
+		if r.Over {
+			told = append(told, r)
+		}
+	}
+	return told
+}
+
 func newFaulty(t *testing.T, r phases.Route, allowed bool, a adjust) (*faultyFleet, *party, *memoryTarget) {
 	t.Helper()
 	f := &faultyFleet{memoryFleet: newFleet(r)}
@@ -107,10 +119,17 @@ func TestFaultsArePlayed(t *testing.T) {
 				if told := f.last(); told.Executed == 0 {
 					t.Error("the first time is not told at once")
 				}
+				for range 2 { // of which the state hears when all is over
+					p.get(1)
+					_ = p.put(1, 11)
+				}
 				f.set(Fault{})
 				tick(10 * time.Second)
 				if told := f.last(); told.ID != "" {
 					t.Errorf("lifted, it tells %+v", told)
+				}
+				if told := f.over(); len(told) != 1 || told[0].ID != "f1" || told[0].Executed < 3 || told[0].FirstAge <= 0 {
+					t.Errorf("of what came of it, it tells %+v", told)
 				}
 				before := p.Stats().Fallbacks
 				p.get(1)

@@ -40,13 +40,16 @@ type keptFault struct {
 func (f *Fleet) Fault(ctx context.Context, lease string, told dual.FaultReport) (dual.Fault, error) {
 	var kept string
 	var left int64
-	err := f.pool.QueryRow(ctx, `WITH told AS (UPDATE migrator.leases SET fault = nullif($3, ''), fault_executed = $4,
-				fault_first_at = CASE WHEN $4 > 0 THEN clock_timestamp() - $5 * interval '1 microsecond' END
-			WHERE id = $2 AND migration = $1
-			  AND (fault, fault_executed) IS DISTINCT FROM (nullif($3, ''), $4))
+	err := f.pool.QueryRow(ctx, `WITH told AS (UPDATE migrator.leases SET
+				fault = CASE WHEN NOT $6 THEN nullif($3, '') END,
+				fault_of = CASE WHEN $3 = '' THEN fault_of ELSE $3 END,
+				fault_executed = CASE WHEN $3 = '' THEN fault_executed ELSE $4 END,
+				fault_first_at = CASE WHEN $3 = '' THEN fault_first_at WHEN $4 > 0 THEN clock_timestamp() - $5 * interval '1 microsecond' END
+			WHERE id = $2 AND migration = $1 AND CASE WHEN $3 = '' THEN fault IS NOT NULL
+				ELSE (fault, fault_of, fault_executed) IS DISTINCT FROM (CASE WHEN NOT $6 THEN $3 END, $3, $4) END)
 		SELECT fault::text, (extract(epoch FROM fault_until - clock_timestamp()) * 1000)::bigint FROM migrator.migrations
 		WHERE name = $1 AND environment = 'staging' AND fault_until > clock_timestamp()`,
-		f.migration, lease, told.ID, int64(told.Executed), max(told.FirstAge, 0).Microseconds()).Scan(&kept, &left)
+		f.migration, lease, told.ID, int64(told.Executed), max(told.FirstAge, 0).Microseconds(), told.Over).Scan(&kept, &left)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		return dual.Fault{}, nil
@@ -106,10 +109,11 @@ func (s *Store) LiftFault(ctx context.Context, migration, id string) error {
 	return explain(err)
 }
 
-// Players are the live instances of the fleet, by name, with what each says of the fault.
+// Players are the live instances of the fleet, by name, with what each says of the
+// fault: how often it was played also once it is over.
 func (s *Store) Players(ctx context.Context, migration, fault string) ([]drill.Player, error) {
 	rows, err := s.pool.Query(ctx, `SELECT l.instance, l.about, coalesce(l.fault = $2, false),
-			CASE WHEN l.fault = $2 THEN coalesce(l.fault_executed, 0) ELSE 0 END, CASE WHEN l.fault = $2 THEN l.fault_first_at END
+			CASE WHEN l.fault_of = $2 THEN coalesce(l.fault_executed, 0) ELSE 0 END, CASE WHEN l.fault_of = $2 THEN l.fault_first_at END
 		FROM migrator.leases l WHERE l.migration = $1 AND `+notOver+` AND l.expires_at > clock_timestamp()
 		ORDER BY l.instance, l.joined_at`, migration, fault)
 	if err != nil {

@@ -84,6 +84,16 @@ func TestAFaultReachesInstances(t *testing.T) {
 	if f, err := i.Fault(ctx, i.grant.Lease, dual.FaultReport{ID: "f1", Executed: 8}); err != nil || f.ID != "" {
 		t.Errorf("lifted, it is handed out: %+v, %v", f, err)
 	}
+	for _, told := range []dual.FaultReport{{ID: "f1", Executed: 9, FirstAge: 5 * time.Second, Over: true}, {}} {
+		_, err = i.Fault(ctx, i.grant.Lease, told)
+		must(t, err)
+		if p := players(); p.Armed || p.Executed != 9 || p.First.IsZero() {
+			t.Errorf("what came of it, after it said %+v: %+v", told, p)
+		}
+	}
+	if all, err := s.Players(ctx, migration, "f2"); err != nil || len(all) != 1 || all[0].Executed != 0 || !all[0].First.IsZero() {
+		t.Errorf("of another fault: %+v, %v", all, err)
+	}
 	exec(t, s, `UPDATE migrator.leases SET expires_at = clock_timestamp()`)
 	if all, err := s.Players(ctx, migration, "f1"); err != nil || len(all) != 0 {
 		t.Errorf("a lapsed instance plays: %+v, %v", all, err)
