@@ -121,7 +121,7 @@ func TestThreeWorkersOneKilledOneFrozen(t *testing.T) {
 func TestTortureThreeWorkers(t *testing.T) {
 	t.Parallel()
 	onlyLong(t)
-	threeWorkers(t, 600_000, 6_000, time.Minute)
+	threeWorkers(t, 300_000, 6_000, time.Minute)
 }
 
 func threeWorkers(t *testing.T, rows, rate int, frozen time.Duration) {

@@ -24,7 +24,7 @@ func (b *blockRows) at(row int) record.Record {
 	return b.row
 }
 
-// only is at with nothing but these fields in it; all calls must be for the same ones.
+// only is at for these fields; what the row has in others means nothing.
 func (b *blockRows) only(row int, fields []int) record.Record {
 	for _, f := range fields {
 		b.set(row, f)

@@ -13,12 +13,10 @@ import (
 
 var _ record.Matcher = (*Target)(nil)
 
-// CanMatch implements record.Matcher. Records that expire are not compared so, for
-// their expiry is another command's; nor those of a cluster, where each key has
-// its own server.
+// CanMatch implements record.Matcher, on one server: in a cluster each key has its own.
 func (t *Target) CanMatch() bool {
 	_, single := t.client.(*goredis.Client)
-	return single && t.expires < 0
+	return single
 }
 
 // Match implements record.Matcher: one pipeline on a connection of its own, its
@@ -32,6 +30,9 @@ func (t *Target) Match(ctx context.Context, b *record.Block, fields []int, high 
 		t: t, rows: rowsOf(b), fields: fields, same: same[:b.Rows()], high: high.AppendText32(nil),
 	}
 	clear(m.same)
+	if t.expires >= 0 && t.noExpireTime.Load() {
+		return nil // an expiry can't be told to the millisecond
+	}
 	conn, err := t.bulk.take(ctx, client.Options())
 	if err != nil {
 		return fmt.Errorf("match in Redis: %w", because(ctx, err))
@@ -65,6 +66,9 @@ func (m *matching) on(c *bulkConn) error {
 			continue // whoever reads it in the slow way says why
 		}
 		c.out = reader.ask(c.out, name)
+		if m.t.expires >= 0 {
+			c.out = appendBulk(append(c.out, "*2\r\n$11\r\nPEXPIRETIME\r\n"...), name)
+		}
 		m.sent = append(m.sent, int32(i))
 	}
 	if err := c.flush(); err != nil {
@@ -75,9 +79,35 @@ func (m *matching) on(c *bulkConn) error {
 		if err != nil {
 			return err
 		}
+		if m.t.expires >= 0 {
+			expires, err := m.expires(c, int(i))
+			if err != nil {
+				return err
+			}
+			same = same && expires
+		}
 		m.same[i] = same
 	}
 	return nil
+}
+
+// expires reads when the record goes, and tells that this is when the row does.
+func (m *matching) expires(c *bulkConn, row int) (same bool, err error) {
+	kind, at, err := c.header()
+	if err != nil || kind == '-' {
+		return false, err
+	}
+	if kind != ':' {
+		return false, errBulk
+	}
+	ms, ever, err := expiryOf(m.rows.only(row, []int{m.t.expires})[m.t.expires])
+	if err != nil {
+		return false, nil //nolint:nilerr // the slow way says what it is
+	}
+	if !ever {
+		ms = -1
+	}
+	return int64(at) == ms, nil
 }
 
 // known tells that a version is one that legacy has given by now.

@@ -58,6 +58,7 @@ func RunTarget(t *testing.T, h TargetHarness) {
 		{"Scan", testScan},
 		{"Match", testMatch},
 		{"MatchEveryKind", testMatchEveryKind},
+		{"MatchExpiring", testMatchExpiring},
 		{"Older", testOlder},
 		{"OlderKeys", testOlderKeys},
 		{"Fill", testFill},

@@ -27,13 +27,7 @@ func (b *bench) fill(version record.Version, left time.Duration, records []recor
 	f := record.Fill{Block: new(record.Block), Version: version, NotAfter: b.now().Add(left)}
 	f.Block.Reset(len(b.schema.Fields))
 	for _, r := range records {
-		for _, v := range r {
-			if v.State == record.Present {
-				f.Block.Add(append(f.Block.Buffer(), v.Text...))
-			} else {
-				f.Block.AddNull()
-			}
-		}
+		addRecord(f.Block, r)
 	}
 	written := make([]bool, len(records))
 	for i := range written {
@@ -43,6 +37,16 @@ func (b *bench) fill(version record.Version, left time.Duration, records []recor
 		b.t.Fatalf("Fill: %v", err)
 	}
 	return written
+}
+
+func addRecord(b *record.Block, r record.Record) {
+	for _, v := range r {
+		if v.State == record.Present {
+			b.Add(append(b.Buffer(), v.Text...))
+		} else {
+			b.AddNull()
+		}
+	}
 }
 
 // testFill: it writes what is new and nothing else, whatever the target has or
@@ -189,10 +193,7 @@ func testFillBesideWriters(t *testing.T, h TargetHarness) {
 		f.Block.Reset(len(b.schema.Fields))
 		var writes []record.Write
 		for id := from; id < from+step; id++ {
-			for _, v := range simple(id, 100)[:3] {
-				f.Block.Add(append(f.Block.Buffer(), v.Text...))
-			}
-			f.Block.AddNull()
+			addRecord(f.Block, simple(id, 100))
 			writes = append(writes, put(id, 100))
 		}
 		written := make([]bool, step)

@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stranglerfig/migrator/record"
 )
@@ -83,13 +84,7 @@ func testMatch(t *testing.T, h TargetHarness) {
 		if !strings.HasPrefix(c.what, "missing") {
 			bench.apply(w)
 		}
-		for _, v := range c.legacy {
-			if v.State == record.Present {
-				b.Add(append(b.Buffer(), v.Text...))
-			} else {
-				b.AddNull()
-			}
-		}
+		addRecord(b, c.legacy)
 	}
 	same := make([]bool, b.Rows())
 	check := func(why string, fields []int, must bool, want func(c expected) bool) {
@@ -150,13 +145,7 @@ func testMatchEveryKind(t *testing.T, h TargetHarness) {
 				r[i] = text(s)
 			}
 			b.apply(record.Write{Key: keyOf(len(of)), Record: r, Version: at(1)})
-			for _, v := range b.get(keyOf(len(of)))[0].Record { // a server may write JSON in a way of its own
-				if v.State == record.Present {
-					block.Add(append(block.Buffer(), v.Text...))
-				} else {
-					block.AddNull()
-				}
-			}
+			addRecord(block, b.get(keyOf(len(of)))[0].Record) // a server may write JSON in a way of its own
 			of = append(of, f.Name+" "+s)
 		}
 	}
@@ -167,6 +156,50 @@ func testMatchEveryKind(t *testing.T, h TargetHarness) {
 	for i, ok := range same {
 		if !ok {
 			t.Errorf("%s: not the same", of[i])
+		}
+	}
+}
+
+// testMatchExpiring: a record that goes at another time than the row is not the same.
+func testMatchExpiring(t *testing.T, h TargetHarness) {
+	if !h.Expires {
+		t.Skip("the target's records don't expire")
+	}
+	b := newBench(t, h, Simple(), TargetOptions{Expires: "expires_at"})
+	m, ok := b.target.(record.Matcher)
+	if !ok || !m.CanMatch() {
+		t.Skip("this target has no Match")
+	}
+	later := b.now().Add(time.Hour).Truncate(time.Millisecond)
+	latest, past := later.Add(time.Minute), b.now().Add(-time.Hour)
+	cases := []struct {
+		what         string
+		written, row *time.Time
+		same         bool
+	}{
+		{"at the same time", &later, &later, true},
+		{"never", nil, nil, true},
+		{"at another time", &later, &latest, false},
+		{"never in legacy", &later, nil, false},
+		{"never in the target", nil, &later, false},
+		{"long ago", &past, &past, false},
+		{"at the same time, the last one", &latest, &latest, true},
+	}
+	block := new(record.Block)
+	block.Reset(len(b.schema.Fields))
+	for i, c := range cases {
+		b.apply(expiring(i, 1, c.written))
+		addRecord(block, expiring(i, 1, c.row).Record)
+	}
+	for _, fields := range [][]int{{0, 1, 2, 3}, {0, 1, 2}} {
+		same := make([]bool, block.Rows())
+		if err := m.Match(t.Context(), block, fields, at(1), same); err != nil {
+			t.Fatal(err)
+		}
+		for i, c := range cases {
+			if all := len(fields) == len(b.schema.Fields); same[i] && !c.same || !same[i] && c.same && all {
+				t.Errorf("fields %v, one expires %s: same is %v", fields, c.what, same[i])
+			}
 		}
 	}
 }
