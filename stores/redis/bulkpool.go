@@ -7,41 +7,64 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 )
 
-// bulkPool keeps idle bulk connections; the zero value is ready.
+// bulkPool keeps idle bulk connections, by their server's address; the zero value is ready.
 type bulkPool struct {
 	mu     sync.Mutex
-	idle   []*bulkConn
+	idle   map[string][]*bulkConn
 	closed bool
 }
 
-func (p *bulkPool) take(ctx context.Context, o *goredis.Options) (*bulkConn, error) {
-	p.mu.Lock()
-	if n := len(p.idle); n > 0 {
-		c := p.idle[n-1]
-		p.idle = p.idle[:n-1]
-		p.mu.Unlock()
-		return c, nil
+// with runs do on a connection to the client's server, within the context.
+func (p *bulkPool) with(ctx context.Context, client *goredis.Client, do func(*bulkConn) error) error {
+	o := client.Options()
+	c := p.take(o.Addr)
+	if c == nil {
+		var err error
+		if c, err = dialBulk(ctx, o); err != nil {
+			return because(ctx, err)
+		}
 	}
-	p.mu.Unlock()
-	return dialBulk(ctx, o)
+	if err := c.during(ctx, func() error { return do(c) }); err != nil {
+		_ = c.Close()
+		return err
+	}
+	p.give(o.Addr, c)
+	return nil
 }
 
-func (p *bulkPool) give(c *bulkConn) {
+func (p *bulkPool) take(addr string) *bulkConn {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	idle := p.idle[addr]
+	if len(idle) == 0 {
+		return nil
+	}
+	c := idle[len(idle)-1]
+	p.idle[addr] = idle[:len(idle)-1]
+	return c
+}
+
+func (p *bulkPool) give(addr string, c *bulkConn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {
 		_ = c.Close()
 		return
 	}
-	p.idle = append(p.idle, c)
+	if p.idle == nil {
+		p.idle = map[string][]*bulkConn{}
+	}
+	p.idle[addr] = append(p.idle[addr], c)
 }
 
 func (p *bulkPool) close() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.closed = true
-	for _, c := range p.idle {
-		_ = c.Close()
+	for _, idle := range p.idle {
+		for _, c := range idle {
+			_ = c.Close()
+		}
 	}
 	p.idle = nil
 }

@@ -48,15 +48,9 @@ func (t *Target) Fill(ctx context.Context, f record.Fill, written []bool) error 
 		m.horizon = strconv.FormatInt(t.horizon.Milliseconds(), 10)
 	}
 	clear(m.written)
-	conn, err := t.bulk.take(ctx, client.Options())
-	if err != nil {
-		return fmt.Errorf("fill Redis: %w", because(ctx, err))
-	}
-	if err := conn.during(ctx, func() error { return m.on(conn) }); err != nil {
-		_ = conn.Close()
+	if err := t.bulk.with(ctx, client, m.on); err != nil {
 		return fmt.Errorf("fill Redis: %w", err)
 	}
-	t.bulk.give(conn)
 	t.fills.Put(buffers)
 	return nil
 }

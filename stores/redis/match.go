@@ -7,52 +7,71 @@ import (
 	"unsafe"
 
 	goredis "github.com/redis/go-redis/v9"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/stranglerfig/migrator/record"
 )
 
 var _ record.Matcher = (*Target)(nil)
 
-// CanMatch implements record.Matcher, on one server: in a cluster each key has its own.
-func (t *Target) CanMatch() bool {
-	_, single := t.client.(*goredis.Client)
-	return single
-}
+// CanMatch implements record.Matcher.
+func (t *Target) CanMatch() bool { return true }
 
-// Match implements record.Matcher: one pipeline on a connection of its own, its
-// replies compared where they lie.
+// Match implements record.Matcher: one pipeline for each server, on a connection of
+// its own, its replies compared where they lie.
 func (t *Target) Match(ctx context.Context, b *record.Block, fields []int, high record.Version, same []bool) error {
-	client, ok := t.client.(*goredis.Client)
-	if !ok {
-		return fmt.Errorf("match in Redis: %w", errBulk)
-	}
-	m := matching{
-		t: t, rows: rowsOf(b), fields: fields, same: same[:b.Rows()], high: high.AppendText32(nil),
-	}
-	clear(m.same)
+	same = same[:b.Rows()]
+	clear(same)
 	if t.expires >= 0 && t.noExpireTime.Load() {
 		return nil // an expiry can't be told to the millisecond
 	}
-	conn, err := t.bulk.take(ctx, client.Options())
-	if err != nil {
-		return fmt.Errorf("match in Redis: %w", because(ctx, err))
+	shares, err := t.shares(ctx, b)
+	if err == nil {
+		group, ctx := errgroup.WithContext(ctx)
+		for client, rows := range shares {
+			m := matching{t: t, rows: rowsOf(b), fields: fields, same: same, asked: rows, high: high.AppendText32(nil)}
+			group.Go(func() error { return t.bulk.with(ctx, client, m.on) })
+		}
+		err = group.Wait()
 	}
-	if err := conn.during(ctx, func() error { return m.on(conn) }); err != nil {
-		_ = conn.Close()
+	if err != nil {
 		return fmt.Errorf("match in Redis: %w", err)
 	}
-	t.bulk.give(conn)
 	return nil
 }
 
-// matching is one block's comparison.
+// shares tells which rows are for which server to say. A slot that is on the move
+// is refused by the server; then whoever reads in the slow way finds it.
+func (t *Target) shares(ctx context.Context, b *record.Block) (map[*goredis.Client][]int32, error) {
+	shares := map[*goredis.Client][]int32{}
+	var name []byte
+	rows, ok := rowsOf(b), false
+	single, _ := t.client.(*goredis.Client)
+	for i := range b.Rows() {
+		client := single
+		if t.cluster != nil {
+			if name, ok = t.template.appendName(name[:0], t.schema, rows.only(i, t.schema.Key)); !ok {
+				continue
+			}
+			var err error
+			if client, err = t.cluster.MasterForKey(ctx, string(name)); err != nil {
+				return nil, because(ctx, err)
+			}
+		}
+		shares[client] = append(shares[client], int32(i))
+	}
+	return shares, nil
+}
+
+// matching is the comparison of those of a block's rows that one server has.
 type matching struct {
 	t      *Target
 	rows   blockRows
 	fields []int
 	high   []byte
 	same   []bool
-	sent   []int32 // rows
+	asked  []int32 // rows
+	sent   []int32 // those of them that have a name
 	name   []byte
 	want   []byte
 	seen   []byte // the last version that was known
@@ -60,8 +79,8 @@ type matching struct {
 
 func (m *matching) on(c *bulkConn) error {
 	reader := m.t.codec.matcher(m.fields)
-	for i := range m.same {
-		name, ok := m.t.template.appendName(m.name[:0], m.t.schema, m.rows.only(i, m.t.schema.Key))
+	for _, i := range m.asked {
+		name, ok := m.t.template.appendName(m.name[:0], m.t.schema, m.rows.only(int(i), m.t.schema.Key))
 		if m.name = name; !ok {
 			continue // whoever reads it in the slow way says why
 		}
@@ -69,7 +88,7 @@ func (m *matching) on(c *bulkConn) error {
 		if m.t.expires >= 0 {
 			c.out = appendBulk(append(c.out, "*2\r\n$11\r\nPEXPIRETIME\r\n"...), name)
 		}
-		m.sent = append(m.sent, int32(i))
+		m.sent = append(m.sent, i)
 	}
 	if err := c.flush(); err != nil {
 		return err
