@@ -2,9 +2,7 @@ package redis
 
 import (
 	"bytes"
-	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"strconv"
 	"sync"
@@ -17,8 +15,6 @@ import (
 
 var _ record.OlderLister = (*Target)(nil)
 
-var errNoScan = errors.New("the server refuses SCAN; allow it to the user of target.url")
-
 // ListOlder implements record.OlderLister: SCAN over each master, and of each name
 // the version alone. What has none that is new enough is read again whole.
 func (t *Target) ListOlder(ctx context.Context, than record.Version, yield func([]record.Key) error) error {
@@ -30,9 +26,12 @@ func (t *Target) ListOlder(ctx context.Context, than record.Version, yield func(
 				return fmt.Errorf("scan Redis: %w", because(ctx, err))
 			}
 			defer func() { _ = conn.Close() }()
-			l := listing{t: t, reader: t.codec.versions(), than: than.AppendText32(nil), cursor: "0"}
-			conn.out = l.ask(conn.out)
-			for l.cursor != "" || len(l.ends) > 0 {
+			l := listing{
+				t: t, reader: t.codec.versions(), than: than.AppendText32(nil),
+				cursor: cursor{pattern: globEscape(t.template.Prefix()) + "*", at: "0"},
+			}
+			conn.out = l.cursor.ask(conn.out)
+			for !l.cursor.ended() || len(l.ends) > 0 {
 				l.unclear = nil
 				if err := conn.during(ctx, func() error { return l.next(conn) }); err != nil {
 					return fmt.Errorf("scan Redis: %w", err)
@@ -93,15 +92,10 @@ type listing struct {
 	t       *Target
 	reader  versionReader
 	than    []byte
-	cursor  string // "": at the end
+	cursor  cursor
 	names   []byte // whose versions were asked for, end to end
 	ends    []int
 	unclear []record.Key
-}
-
-// ask appends a SCAN from the cursor.
-func (l *listing) ask(dst []byte) []byte {
-	return appendCommand(dst, "SCAN", l.cursor, "MATCH", globEscape(l.t.template.Prefix())+"*", "COUNT", strconv.Itoa(scanCount))
 }
 
 // next sends a pipeline, reads all of its replies, and makes another.
@@ -113,14 +107,14 @@ func (l *listing) next(c *bulkConn) error {
 		return err
 	}
 	l.names, l.ends = l.names[:0], l.ends[:0]
-	if l.cursor == "" {
+	if l.cursor.ended() {
 		return nil
 	}
 	if err := l.scanned(c); err != nil {
 		return err
 	}
-	if l.cursor != "" {
-		c.out = l.ask(c.out)
+	if !l.cursor.ended() {
+		c.out = l.cursor.ask(c.out)
 	}
 	return nil
 }
@@ -163,20 +157,12 @@ func (r *versionReader) newEnough(reply, than []byte) bool {
 
 // scanned reads SCAN's reply and asks for the versions.
 func (l *listing) scanned(c *bulkConn) error {
-	cursor, err := l.cursorOf(c)
+	names, err := l.cursor.answered(c)
 	if err != nil {
 		return err
 	}
-	kind, names, err := c.header()
-	if err != nil || kind != '*' {
-		return cmp.Or(err, errBulk)
-	}
 	for range names {
-		kind, n, err := c.header()
-		if err != nil || kind != '$' || n < 0 {
-			return cmp.Or(err, errBulk)
-		}
-		name, err := c.text(n)
+		name, err := l.cursor.name(c)
 		if err != nil {
 			return err
 		}
@@ -184,25 +170,5 @@ func (l *listing) scanned(c *bulkConn) error {
 		l.names = append(l.names, name...)
 		l.ends = append(l.ends, len(l.names))
 	}
-	if l.cursor = cursor; cursor == "0" {
-		l.cursor = ""
-	}
 	return nil
-}
-
-func (l *listing) cursorOf(c *bulkConn) (string, error) {
-	kind, n, err := c.header()
-	switch {
-	case err != nil:
-		return "", err
-	case kind == '-':
-		return "", errNoScan
-	case kind != '*' || n != 2:
-		return "", errBulk
-	}
-	if kind, n, err = c.header(); err != nil || kind != '$' || n < 0 {
-		return "", cmp.Or(err, errBulk)
-	}
-	text, err := c.text(n)
-	return string(text), err
 }

@@ -9,6 +9,7 @@ import (
 	"sync"
 
 	goredis "github.com/redis/go-redis/v9"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/stranglerfig/migrator/record"
 )
@@ -87,37 +88,72 @@ func (t *Target) scanRecords(ctx context.Context, each func([]record.Key, []reco
 }
 
 // scanNames calls each with batches of the Redis keys that match: those that have
-// a record's key by read, and the others. One call at a time.
+// a record's key by read, and the others. One call at a time; the servers go on meanwhile.
 func (t *Target) scanNames(ctx context.Context, pattern string, read func(string) (record.Key, error), each func([]record.Key, []record.Entry) error) error {
 	var mu sync.Mutex
 	return t.masters(ctx, func(ctx context.Context, client *goredis.Client) error {
-		for cursor := uint64(0); ; {
-			names, next, err := client.Scan(ctx, cursor, pattern, scanCount).Result()
-			if err != nil {
+		group, ctx := errgroup.WithContext(ctx)
+		pages := make(chan []string, 1)
+		group.Go(func() error {
+			defer close(pages)
+			if err := scan(ctx, client, pattern, pages); err != nil {
 				return fmt.Errorf("scan Redis: %w", because(ctx, err))
 			}
-			found := make([]record.Key, 0, len(names))
-			var strays []record.Entry
-			for _, raw := range names {
-				key, err := read(raw)
-				switch {
-				case err == nil:
-					found = append(found, key)
-				case !strings.HasPrefix(raw, sidecarPrefix):
-					strays = append(strays, record.Entry{Presence: record.Unowned, RawKey: raw, Detail: "target.key " + t.template.String() + " makes no such key"})
+			return nil
+		})
+		group.Go(func() error {
+			for names := range pages {
+				found, strays := t.sort(names, read)
+				mu.Lock()
+				err := each(found, strays)
+				mu.Unlock()
+				if err != nil {
+					return err
 				}
 			}
-			mu.Lock()
-			err = each(found, strays)
-			mu.Unlock()
-			if err != nil {
-				return err
-			}
-			if cursor = next; cursor == 0 {
-				return nil
-			}
-		}
+			return nil
+		})
+		return group.Wait()
 	})
+}
+
+// scan sends the names that match. The server looks for the next ones while these
+// are read.
+func scan(ctx context.Context, client *goredis.Client, pattern string, pages chan<- []string) error {
+	conn, err := dialBulk(ctx, client.Options())
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close() }()
+	c := cursor{pattern: pattern, at: "0"}
+	conn.out = c.ask(conn.out)
+	for !c.ended() {
+		var names []string
+		if err := conn.during(ctx, func() (err error) { names, err = c.page(conn); return err }); err != nil {
+			return err
+		}
+		select {
+		case pages <- names:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+// sort tells the names of records from those that no record has.
+func (t *Target) sort(names []string, read func(string) (record.Key, error)) (found []record.Key, strays []record.Entry) {
+	found = make([]record.Key, 0, len(names))
+	for _, raw := range names {
+		key, err := read(raw)
+		switch {
+		case err == nil:
+			found = append(found, key)
+		case !strings.HasPrefix(raw, sidecarPrefix):
+			strays = append(strays, record.Entry{Presence: record.Unowned, RawKey: raw, Detail: "target.key " + t.template.String() + " makes no such key"})
+		}
+	}
+	return found, strays
 }
 
 // topology names the masters' processes and, in a cluster, who has which slots.
