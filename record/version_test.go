@@ -122,3 +122,26 @@ func FuzzParseVersion(f *testing.F) {
 		}
 	})
 }
+
+func TestCeiling(t *testing.T) {
+	t.Parallel()
+	highest := record.Version{Era: 2, Timeline: 1, LSN: 0xab}
+	c := record.NewCeiling(highest)
+	text := func(v record.Version) []byte { return v.AppendText32(nil) }
+	above, below := highest, highest
+	above.LSN++
+	below.LSN--
+	for _, one := range []struct {
+		text   []byte
+		covers bool
+	}{
+		{text(above), false}, {text(highest), true}, {text(below), true}, {text(below), true}, {text(above), false},
+		{text(record.Version{Era: 3}), false}, {text(record.Version{Era: 1, LSN: 1 << 60}), true},
+		{nil, false}, {text(below)[:31], false}, {append(text(below), '0'), false},
+		{bytes.ToUpper(text(below)), false}, {[]byte("0000000100000001000000000000000g"), false},
+	} {
+		if got := c.Covers(one.text); got != one.covers {
+			t.Errorf("%q: %v", one.text, got)
+		}
+	}
+}

@@ -45,15 +45,14 @@ type matching struct {
 	t       *Target
 	block   *record.Block
 	fields  []int
-	renders []render // of fields
-	list    string   // what is selected for them
-	high    []byte
-	seen    []byte // the last version that was known
+	renders []render       // of fields
+	list    string         // what is selected for them
+	known   record.Ceiling // of versions that legacy has given by now
 	text    []byte
 }
 
 func (t *Target) matching(b *record.Block, fields []int, high record.Version) *matching {
-	m := &matching{t: t, block: b, high: high.AppendText32(nil)}
+	m := &matching{t: t, block: b, known: record.NewCeiling(high)}
 	m.fields = slices.Clone(fields)
 	for _, k := range t.shape.key {
 		if !slices.Contains(m.fields, k) {
@@ -88,7 +87,7 @@ func (m *matching) on(ctx context.Context, keys []record.Key, at []int, same []b
 			return fmt.Errorf("the server returned the key number %d of %d", n, len(q.at))
 		}
 		row := q.at[n-1]
-		same[row] = m.known(raw[1]) && m.equal(row, raw[2:])
+		same[row] = m.known.Covers(raw[1]) && m.equal(row, raw[2:])
 	}
 	return rows.Err()
 }
@@ -107,21 +106,6 @@ func (m *matching) equal(row int, raw [][]byte) bool {
 			return false // whoever reads it in the slow way says why
 		}
 	}
-	return true
-}
-
-// known tells that a version is one that legacy has given by now.
-func (m *matching) known(version []byte) bool {
-	if len(m.seen) > 0 && bytes.Equal(version, m.seen) {
-		return true
-	}
-	if len(version) != record.VersionDigits || bytes.Compare(version, m.high) > 0 {
-		return false
-	}
-	if _, err := record.ParseVersion(string(version)); err != nil {
-		return false
-	}
-	m.seen = append(m.seen[:0], version...)
 	return true
 }
 

@@ -114,7 +114,7 @@ func outcome(r *record.Result, reply any) error {
 	if list, ok := reply.([]any); ok && len(list) == 2 {
 		what, ok := list[0].(string)
 		version, ok2 := list[1].(string)
-		if ok && ok2 && isVersion(version) {
+		if ok && ok2 && record.IsVersion(version) {
 			r.Outcome, r.Version = record.Outcome(what), versionOf(version)
 			return nil
 		}

@@ -39,20 +39,7 @@ func size(args []any) int {
 	return n
 }
 
-// isVersion tells a version's digits as the scripts do: lower case alone.
-func isVersion(s string) bool {
-	if len(s) != record.VersionDigits {
-		return false
-	}
-	for i := range len(s) {
-		if c := s[i]; (c < '0' || c > '9') && (c < 'a' || c > 'f') {
-			return false
-		}
-	}
-	return true
-}
-
-// versionOf reads digits that isVersion has accepted.
+// versionOf reads digits that record.IsVersion has accepted.
 func versionOf(digits string) record.Version {
 	v, _ := record.ParseVersion(digits)
 	return v

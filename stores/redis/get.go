@@ -151,7 +151,7 @@ func (t *Target) seen(e *record.Entry, reply any) error {
 	if t.expires >= 0 && e.Presence == record.Live && ms >= 0 {
 		e.Expires = time.UnixMilli(ms).UTC()
 	}
-	if e.Presence != record.Live && e.Version.IsZero() && isVersion(digits) {
+	if e.Presence != record.Live && e.Version.IsZero() && record.IsVersion(digits) {
 		e.Version = versionOf(digits)
 		if e.Presence == record.Absent {
 			e.Presence = record.Tombstone

@@ -54,7 +54,7 @@ func (c *hashCodec) decode(e *record.Entry, reply any) {
 	}
 	version, versioned := values[0].(string)
 	switch {
-	case versioned && isVersion(version):
+	case versioned && record.IsVersion(version):
 		e.Presence, e.Version = record.Live, versionOf(version)
 	case versioned:
 		e.Presence, e.Detail = record.Damaged, "field "+c.reserved+" holds no version"

@@ -184,7 +184,7 @@ func (c *jsonCodec) version(doc string) (string, bool) {
 	if !ok || len(rest) <= record.VersionDigits || rest[record.VersionDigits] != '"' {
 		return "", false
 	}
-	return rest[:record.VersionDigits], isVersion(rest[:record.VersionDigits])
+	return rest[:record.VersionDigits], record.IsVersion(rest[:record.VersionDigits])
 }
 
 // fieldsOf reads the document's members that are fields; others are passed over.

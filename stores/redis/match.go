@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"unsafe"
 
 	goredis "github.com/redis/go-redis/v9"
 	"golang.org/x/sync/errgroup"
@@ -29,7 +28,7 @@ func (t *Target) Match(ctx context.Context, b *record.Block, fields []int, high 
 	if err == nil {
 		group, ctx := errgroup.WithContext(ctx)
 		for client, rows := range shares {
-			m := matching{t: t, rows: rowsOf(b), fields: fields, same: same, asked: rows, high: high.AppendText32(nil)}
+			m := matching{t: t, rows: rowsOf(b), fields: fields, same: same, asked: rows, known: record.NewCeiling(high)}
 			group.Go(func() error { return t.bulk.with(ctx, client, m.on) })
 		}
 		err = group.Wait()
@@ -68,13 +67,12 @@ type matching struct {
 	t      *Target
 	rows   blockRows
 	fields []int
-	high   []byte
+	known  record.Ceiling // of versions that legacy has given by now
 	same   []bool
 	asked  []int32 // rows
 	sent   []int32 // those of them that have a name
 	name   []byte
 	want   []byte
-	seen   []byte // the last version that was known
 }
 
 func (m *matching) on(c *bulkConn) error {
@@ -129,21 +127,6 @@ func (m *matching) expires(c *bulkConn, row int) (same bool, err error) {
 	return int64(at) == ms, nil
 }
 
-// known tells that a version is one that legacy has given by now.
-func (m *matching) known(version []byte) bool {
-	if len(m.seen) > 0 && bytes.Equal(version, m.seen) {
-		return true
-	}
-	if len(version) != record.VersionDigits || bytes.Compare(version, m.high) > 0 {
-		return false
-	}
-	if !isVersion(unsafe.String(unsafe.SliceData(version), len(version))) { //nolint:gosec // not kept
-		return false
-	}
-	m.seen = append(m.seen[:0], version...)
-	return true
-}
-
 // matcher asks for records and compares them with rows.
 type matcher interface {
 	ask(dst, name []byte) []byte
@@ -189,7 +172,7 @@ func (h *hashMatcher) answered(c *bulkConn, m *matching, row int) (bool, error) 
 	if reply == nil || !bytes.Equal(reply[:len(h.open)], h.open) || !bytes.Equal(reply[end:], m.want) {
 		return h.parsed(c, m, row)
 	}
-	same := m.known(reply[len(h.open):end])
+	same := m.known.Covers(reply[len(h.open):end])
 	_, err := c.in.Discard(len(reply))
 	return same, err
 }
@@ -221,7 +204,7 @@ func (h *hashMatcher) parsed(c *bulkConn, m *matching, row int) (bool, error) {
 		switch {
 		case !same:
 		case i == 0:
-			same = m.known(text)
+			same = m.known.Covers(text)
 		default:
 			want, present := m.rows.block.Cell(row, h.fields[i-1])
 			same = (size >= 0) == present && bytes.Equal(text, want)
@@ -261,7 +244,7 @@ func (j *jsonMatcher) answered(c *bulkConn, m *matching, row int) (bool, error) 
 		return false, err
 	}
 	version := text[head : head+record.VersionDigits]
-	if !m.known(version) {
+	if !m.known.Covers(version) {
 		return false, nil
 	}
 	if m.want, err = j.codec.encode(m.want[:0], version, m.rows.at(row)); err != nil {

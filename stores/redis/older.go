@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"strconv"
 	"sync"
-	"unsafe"
 
 	goredis "github.com/redis/go-redis/v9"
 
@@ -152,7 +151,7 @@ func (r *versionReader) newEnough(reply, than []byte) bool {
 		return false
 	}
 	version := reply[len(r.prefix):]
-	return bytes.Compare(version, than) >= 0 && isVersion(unsafe.String(unsafe.SliceData(version), len(version))) //nolint:gosec // not kept
+	return bytes.Compare(version, than) >= 0 && record.IsVersion(version)
 }
 
 // scanned reads SCAN's reply and asks for the versions.
