@@ -8,6 +8,7 @@ import (
 	"strconv"
 
 	goredis "github.com/redis/go-redis/v9"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/stranglerfig/migrator/record"
 )
@@ -23,33 +24,47 @@ const (
 //go:embed scripts/fill.lua
 var fillSource string
 
-// CanFill implements record.Filler, on one server: in a cluster each key has its own.
-func (t *Target) CanFill() bool {
-	_, single := t.client.(*goredis.Client)
-	return single
+// CanFill implements record.Filler.
+func (t *Target) CanFill() bool { return true }
+
+// Fill implements record.Filler: one pipeline for each server, on a connection of
+// its own, of scripts that write some records each; in a cluster one each, for a
+// script has the keys of one slot.
+func (t *Target) Fill(ctx context.Context, f record.Fill, written []bool) error {
+	written = written[:f.Block.Rows()]
+	clear(written)
+	shares, err := t.shares(ctx, f.Block)
+	if err == nil {
+		group, ctx := errgroup.WithContext(ctx)
+		for client, rows := range shares {
+			group.Go(func() error { return t.fill(ctx, client, f, rows, written) })
+		}
+		err = group.Wait()
+	}
+	if err != nil {
+		return fmt.Errorf("fill Redis: %w", err)
+	}
+	return nil
 }
 
-// Fill implements record.Filler: one pipeline of scripts that write some records
-// each, on a connection of its own.
-func (t *Target) Fill(ctx context.Context, f record.Fill, written []bool) error {
-	client, ok := t.client.(*goredis.Client)
-	if !ok {
-		return fmt.Errorf("fill Redis: %w", errBulk)
-	}
+// fill writes one server's rows.
+func (t *Target) fill(ctx context.Context, client *goredis.Client, f record.Fill, rows []int32, written []bool) error {
 	buffers, _ := t.fills.Get().(*fillBuffers)
 	if buffers == nil {
 		buffers = &fillBuffers{seed: maphash.MakeSeed(), seen: make(map[uint64]struct{}, fillRows)}
 	}
 	m := filling{
-		t: t, written: written[:f.Block.Rows()], rows: rowsOf(f.Block),
+		t: t, written: written, rows: rowsOf(f.Block), each: fillRows,
 		version: f.Version.AppendText32(nil), late: strconv.FormatInt(f.NotAfter.UnixMicro(), 10), fillBuffers: buffers,
 	}
 	if t.expires >= 0 {
 		m.horizon = strconv.FormatInt(t.horizon.Milliseconds(), 10)
 	}
-	clear(m.written)
-	if err := t.bulk.with(ctx, client, m.on); err != nil {
-		return fmt.Errorf("fill Redis: %w", err)
+	if t.cluster != nil {
+		m.each = 1
+	}
+	if err := t.bulk.with(ctx, client, func(c *bulkConn) error { return m.on(c, rows) }); err != nil {
+		return err
 	}
 	t.fills.Put(buffers)
 	return nil
@@ -72,6 +87,7 @@ type filling struct {
 	late    string
 	horizon string // of the sidecars; "": records don't expire
 	rows    blockRows
+	each    int // rows of a call, at most
 
 	*fillBuffers
 }
@@ -92,11 +108,7 @@ type fillBuffers struct {
 
 // on tries the fast way. What it is too narrow for goes the sure one; so does what
 // was refused, and if that was not refused too, the fast way is tried no more.
-func (m *filling) on(c *bulkConn) error {
-	left := make([]int32, len(m.written))
-	for i := range left {
-		left[i] = int32(i)
-	}
+func (m *filling) on(c *bulkConn, left []int32) error {
 	fast, sure := m.t.codec.fillers(m.version)
 	refused, stillRefused := false, false
 	var err error
@@ -126,7 +138,7 @@ func (m *filling) by(c *bulkConn, f filler, rows []int32) (left []int32, refused
 		if !fits {
 			left = append(left, i)
 		}
-		if m.waiting() == fillRows || len(m.args) >= fillBytes {
+		if m.waiting() == m.each || len(m.args) >= fillBytes {
 			m.call(f, c)
 		}
 		if len(c.out) >= bulkBuffer { // the server begins; what it replies is short
@@ -171,7 +183,9 @@ func (m *filling) add(f filler, row int32) bool {
 	if m.name = name; !ok {
 		return true
 	}
-	m.beside = appendSidecar(m.beside[:0], name)
+	if m.beside, ok = appendSidecar(m.beside[:0], name); !ok && m.t.cluster != nil {
+		return true
+	}
 	mark := maphash.Bytes(m.seed, m.beside)
 	if _, twice := m.seen[mark]; twice { // or as good as
 		return true

@@ -39,12 +39,12 @@ func sidecar(key string) (name string, sameSlot bool) {
 }
 
 // appendSidecar appends what sidecar names.
-func appendSidecar(dst, key []byte) []byte {
-	if bytes.IndexByte(key, '{') >= 0 {
-		name, _ := sidecar(string(key))
-		return append(dst, name...)
+func appendSidecar(dst, key []byte) (name []byte, sameSlot bool) {
+	if bytes.IndexByte(key, '{') >= 0 || bytes.IndexByte(key, '}') >= 0 || len(key) == 0 {
+		name, sameSlot := sidecar(string(key))
+		return append(dst, name...), sameSlot
 	}
-	return append(append(append(dst, sidecarPrefix...), key...), '}')
+	return append(append(append(dst, sidecarPrefix...), key...), '}'), true
 }
 
 // recordOf is the inverse of sidecar, for the keys of one template.
