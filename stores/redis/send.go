@@ -35,7 +35,7 @@ type command struct {
 	value any
 	err   error
 
-	whole bool   // send the script's text: the server does not know it
+	whole bool   // send the script's text: a server did not know it
 	ask   string // address of the master that the slot is moving to
 }
 
@@ -53,7 +53,8 @@ func (t *Target) send(ctx context.Context, commands []*command) {
 			if c.err == nil || ctx.Err() != nil {
 				continue
 			}
-			if attempt < resends && c.retriable() || onTheMove(c.err) && time.Since(began) < movePatience {
+			untaught := isUnknownScript(c.err) && !c.whole
+			if untaught || attempt < resends && c.retriable() || onTheMove(c.err) && time.Since(began) < movePatience {
 				again = append(again, c)
 			}
 		}
@@ -73,8 +74,11 @@ func (t *Target) send(ctx context.Context, commands []*command) {
 			pause = min(2*pause, longestPause)
 		}
 		for _, c := range again {
-			c.whole = isUnknownScript(c.err)
-			c.ask, _ = goredis.IsAskError(c.err)
+			if isUnknownScript(c.err) {
+				c.whole = true // to the same server
+			} else {
+				c.ask, _ = goredis.IsAskError(c.err)
+			}
 			c.value, c.err = nil, nil
 		}
 		todo = again

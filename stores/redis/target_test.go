@@ -273,6 +273,9 @@ func testMovingSlots(t *testing.T, cluster *testenv.RedisCluster) {
 	if e := entry(t, target, 1); e.Version.LSN != 1 {
 		t.Errorf("while the slot moves: %+v", e)
 	}
+	if written := filled(t, target, record.Version{LSN: 1}, write(1, 1).Record, write(2, 1).Record); written[0] || !written[1] || target.fillSurely.Load() {
+		t.Errorf("a fill while the slot of the first moves: %v, the fast way is off: %v", written, target.fillSurely.Load())
+	}
 	brief, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
 	defer cancel()
 	if results, err := target.Apply(brief, []record.Write{write(1, 2)}); err == nil && results[0].Err == nil {
