@@ -42,6 +42,7 @@ func (m *Migration) Defaults() {
 	set(&r.MaxRepairs, 10000)
 	set(&r.MaxDifference, phases.Whole/100)
 	set(&r.Window, duration(30*24*time.Hour))
+	set(&r.Keep, duration(90*24*time.Hour))
 	set(&r.Recent.Within, duration(24*time.Hour))
 	set(&r.Recent.Sample, 1000) // 10 %
 

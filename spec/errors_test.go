@@ -49,6 +49,7 @@ func TestErrorsHaveTheirLine(t *testing.T) {
 		{end, end + "backfill: {rate: 99999999999999999999}", `m.yaml:10: backfill.rate: want a whole number`},
 		{end, end + "backfill: {rate: -1}", `m.yaml:10: backfill.rate must be from 0 to 1000000000, not -1`},
 		{end, end + "backfill: {chunk_rows: 1000001}", `m.yaml:10: backfill.chunk_rows must be from 1 to 1000000, not 1000001`},
+		{end, end + "reconcile: {keep: 1h}", `m.yaml:10: reconcile.keep must be at least 1d, not 1h`},
 		{end, end + "reconcile: {workers: 900}", `m.yaml:10: reconcile.workers must be from 1 to 64, not 900`},
 		{end, end + "reconcile: {pause: 2h}", `m.yaml:10: reconcile.pause must be from 0s to 1h, not 2h`},
 		{end, end + "gates: {shadow_writes: {min_samples: 2000000000}}", `m.yaml:10: gates.shadow_writes.min_samples: must be from 0 to 1000000000, not 2000000000`},

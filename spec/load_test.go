@@ -65,7 +65,7 @@ func TestDefaults(t *testing.T) {
 		Reconcile: spec.Reconcile{
 			ChunkRows: 5000, Sample: 100, Pause: dur(200 * time.Millisecond), Rereads: 5, Findings: 1000,
 			Workers: 2, MaxRepairs: 10000,
-			MaxDifference: phases.Whole / 100, Window: dur(30 * 24 * time.Hour), Lease: dur(15 * time.Second), StatementTimeout: dur(5 * time.Minute), StopOn: spec.StopOn{Interval: dur(10 * time.Second)}, Recent: spec.Recent{Within: dur(24 * time.Hour), Sample: 1000},
+			MaxDifference: phases.Whole / 100, Window: dur(30 * 24 * time.Hour), Keep: dur(90 * 24 * time.Hour), Lease: dur(15 * time.Second), StatementTimeout: dur(5 * time.Minute), StopOn: spec.StopOn{Interval: dur(10 * time.Second)}, Recent: spec.Recent{Within: dur(24 * time.Hour), Sample: 1000},
 		},
 	}
 	if !reflect.DeepEqual(got, want) {

@@ -128,6 +128,7 @@ type Reconcile struct {
 	RepairRate    int             `yaml:"repair_rate" json:"repair_rate,omitempty" jsonschema_description:"Repairs per second at most; 0: no limit"`
 	MaxDifference phases.Share    `yaml:"max_difference" json:"max_difference,omitempty" jsonschema_description:"Share of the compared records that may differ before a run repairs nothing"`
 	Window        phases.Duration `yaml:"window" json:"window,omitempty" jsonschema_description:"How far back runs count for the share of legacy that has been checked"`
+	Keep          phases.Duration `yaml:"keep" json:"keep,omitempty" jsonschema_description:"How long the findings of a run are kept; those of the newest run of each kind stay, and so do all runs' counts"`
 	Schedule      string          `yaml:"schedule" json:"schedule,omitempty" jsonschema_description:"When the daemon makes sampled runs: a cron expression, in UTC unless it begins with CRON_TZ=...; empty: it makes none"`
 	FullSchedule  string          `yaml:"full_schedule" json:"full_schedule,omitempty" jsonschema_description:"When the daemon makes full runs"`
 

@@ -207,6 +207,9 @@ func (v *validator) jobs() {
 	if r.Window <= 0 {
 		v.at("reconcile.window", "must be above 0, such as 30d")
 	}
+	if r.Keep < phases.Duration(24*time.Hour) {
+		v.at("reconcile.keep", "must be at least 1d, not %s", r.Keep)
+	}
 	if r.Recent.Within <= 0 {
 		v.at("reconcile.recent.within", "must be above 0, such as 24h")
 	}

@@ -139,7 +139,7 @@ func (c *cli) keep(ctx context.Context, store *state.Store, k *kept) error {
 		Open: func(ctx context.Context, hash string) (server.Tools, error) {
 			return openTools(ctx, store, k, hash, log)
 		},
-		Tend: tend(store, k.m.Name),
+		Tend: tend(store, k),
 	}
 	engine := c.engine(store, k)
 	schedule := c.schedule(store, k, log)
@@ -202,7 +202,8 @@ func (l looks) Looks(ctx context.Context, migration, trigger string) ([]phases.E
 }
 
 // tend sums up what instances have counted, and once an hour forgets what is old.
-func tend(store *state.Store, migration string) func(context.Context) error {
+func tend(store *state.Store, k *kept) func(context.Context) error {
+	migration := k.m.Name
 	var pruned time.Time
 	return func(ctx context.Context) error {
 		if _, err := store.RollUp(ctx, migration); err != nil {
@@ -212,6 +213,9 @@ func tend(store *state.Store, migration string) func(context.Context) error {
 			return nil
 		}
 		pruned = time.Now()
+		if err := store.Reconciles(migration).Prune(ctx, time.Duration(k.now().Reconcile.Keep)); err != nil {
+			return err
+		}
 		return store.Prune(ctx, migration)
 	}
 }
