@@ -23,6 +23,7 @@ func (l *Legacy) Check(ctx context.Context) ([]record.Check, error) {
 		func() error { return l.checkPrivileges(ctx, &f) },
 		func() error { return l.checkLog(ctx, &f) },
 		func() error { return l.checkStandbys(ctx, &f) },
+		func() error { return l.checkVersionColumn(ctx, &f) },
 	} {
 		if err := check(); err != nil {
 			return nil, fmt.Errorf("check legacy table %s: %w", l.table(), err)
