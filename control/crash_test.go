@@ -7,135 +7,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/stranglerfig/migrator/control"
-	"github.com/stranglerfig/migrator/internal/testenv"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/record"
-	"github.com/stranglerfig/migrator/spec"
 	"github.com/stranglerfig/migrator/state"
-	"github.com/stranglerfig/migrator/stores"
 )
-
-func TestMain(m *testing.M) { testenv.Main(m) }
-
-// bench is one migration on servers of its own database, ready to be moved.
-type bench struct {
-	t         *testing.T
-	ctx       context.Context
-	m         *spec.Migration
-	state     *state.Store
-	legacy    stores.Legacy
-	target    stores.Target
-	legacyURL string
-}
-
-const description = `
-name: items
-legacy: {store: postgres, url: "%s", table: items}
-target: {store: redis, url: "%s", key: "item:{id}"}
-phases:
-  shadow_write: {for: 0s}
-  dual_read: {steps: [100], over: 0s}
-  cutover: {steps: [50, 100], over: 0s}
-  grace: {for: 0s}
-  retain: {for: 0s}
-  approval: {for: []}
-gates: {off: a test without traffic}
-writing: {not_after: 1s, deadline: 500ms}
-`
-
-func newBench(t *testing.T) *bench {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
-	t.Cleanup(cancel)
-	b := &bench{t: t, ctx: ctx, legacyURL: testenv.PostgresURL(t)}
-	b.sql(`CREATE TABLE items (id bigint PRIMARY KEY, name text);
-		INSERT INTO items SELECT i, 'item ' || i FROM generate_series(1, 20) i`)
-	var err error
-	b.m, err = spec.Parse("test.yaml", fmt.Appendf(nil, description, b.legacyURL, testenv.RedisURL(t)), nil)
-	b.check(err)
-	stateURL := testenv.PostgresURL(t)
-	_, _, err = state.Migrate(ctx, stateURL)
-	b.check(err)
-	b.state, err = state.Open(ctx, stateURL)
-	b.check(err)
-	t.Cleanup(b.state.Close)
-	b.legacy, err = stores.OpenLegacy(ctx, b.m)
-	b.check(err)
-	t.Cleanup(b.legacy.Close)
-	b.check(b.legacy.Install(ctx))
-	b.target, err = stores.OpenTarget(ctx, b.m, b.legacy.Schema())
-	b.check(err)
-	t.Cleanup(func() { _ = b.target.Close() })
-	config, err := b.m.Public()
-	b.check(err)
-	_, _, err = b.state.Apply(ctx, state.Applied{
-		Migration: "items", Environment: "test", Config: config, ConfigHash: b.m.Hash(), Schema: []byte(`{}`), Reversible: true,
-	})
-	b.check(err)
-	return b
-}
-
-func (b *bench) check(err error) {
-	b.t.Helper()
-	if err != nil {
-		b.t.Fatal(err)
-	}
-}
-
-func (b *bench) sql(query string) error {
-	conn, err := pgx.Connect(b.ctx, b.legacyURL)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = conn.Close(b.ctx) }()
-	_, err = conn.Exec(b.ctx, query)
-	return err
-}
-
-// walk takes the migration to a phase by bare moves: gates are tested elsewhere.
-func (b *bench) walk(to phases.Phase) {
-	b.t.Helper()
-	for range 20 {
-		st, err := b.state.Standing(b.ctx, "items")
-		b.check(err)
-		if st.Route.Phase == to {
-			return
-		}
-		next, err := b.m.Phases.Next(st.Route)
-		b.check(err)
-		_, err = b.state.Transition(b.ctx, "items", func(phases.Evidence) (phases.Move, error) {
-			return phases.Move{From: st.Route, To: next, Cause: phases.CauseAdvance}, nil
-		})
-		b.check(err)
-	}
-	b.t.Fatalf("did not get to %s", to)
-}
-
-func (b *bench) controller() *control.Controller {
-	return &control.Controller{
-		State: b.state, Migration: "items", Settings: b.m.Settings(), Fence: b.legacy, Target: b.target,
-		Poll: 5 * time.Millisecond, FenceBudget: 500 * time.Millisecond,
-	}
-}
-
-// fenceGates opens the gates that this test is not about.
-func fenceGates() control.Advance {
-	return control.Advance{Reason: "test", Overrides: map[string]string{"reconcile-clean": "test"}}
-}
-
-// interlocked makes the interlocks of grace → retain pass: a backfill is done.
-func (b *bench) interlocked() {
-	b.t.Helper()
-	backfills := b.state.Backfills("items")
-	p, release, err := backfills.Begin(b.ctx)
-	b.check(err)
-	defer release()
-	p.Finished = time.Now()
-	b.check(backfills.Save(b.ctx, p))
-}
 
 // freezer stops a controller at its nth step for as long as the test wants: what
 // kill -9 leaves, and, when it is let go on, what a process frozen by its
@@ -219,26 +95,6 @@ func (b *bench) frozen(f *freezer, do func(*control.Controller) error) (reached 
 		return true, func() { close(f.thaw); <-ended }
 	case <-ended:
 		return false, func() {}
-	}
-}
-
-// consistent checks that legacy refuses writes exactly where the phase says so,
-// and that nothing is left half done.
-func (b *bench) consistent(want phases.Phase) {
-	b.t.Helper()
-	st, err := b.state.Standing(b.ctx, "items")
-	b.check(err)
-	attempt, _, err := b.legacy.FenceState(b.ctx)
-	b.check(err)
-	writeErr := b.sql("UPDATE items SET name = name WHERE id = 1")
-	if st.Route.Phase != want {
-		b.t.Errorf("phase %s, want %s", st.Route.Phase, want)
-	}
-	if st.Attempt != attempt {
-		b.t.Errorf("the state notes attempt %q, legacy's fence is of %q", st.Attempt, attempt)
-	}
-	if refused := writeErr != nil; refused != (want == phases.Retain) {
-		b.t.Errorf("in %s a legacy write returned: %v", want, writeErr)
 	}
 }
 
@@ -399,17 +255,4 @@ func (b *bench) returned() {
 	case !rows[2].Found || rows[2].Record[1].Text != "born in retain":
 		b.t.Errorf("key 100 in legacy: %+v", rows[2])
 	}
-}
-
-// holdTable keeps a transaction open that has written the table.
-func (b *bench) holdTable(application string) (release func()) {
-	b.t.Helper()
-	config, err := pgx.ParseConfig(b.legacyURL)
-	b.check(err)
-	config.RuntimeParams["application_name"] = application
-	conn, err := pgx.ConnectConfig(b.ctx, config)
-	b.check(err)
-	_, err = conn.Exec(b.ctx, "BEGIN; UPDATE items SET name = name WHERE id = 1")
-	b.check(err)
-	return func() { _ = conn.Close(b.ctx) }
 }
