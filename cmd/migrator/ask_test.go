@@ -8,14 +8,16 @@ import (
 	"io"
 	"strings"
 	"testing"
+
+	"github.com/stranglerfig/migrator/internal/testenv"
 )
 
 // asking is a command whose input is a pipe, and what was typed into it.
-func asking(t *testing.T) (c *cli, typed *io.PipeWriter, said *lockedBuffer) {
+func asking(t *testing.T) (c *cli, typed *io.PipeWriter, said *testenv.Buffer) {
 	t.Helper()
 	in, typed := io.Pipe()
 	t.Cleanup(func() { _ = typed.Close() })
-	said = &lockedBuffer{}
+	said = &testenv.Buffer{}
 	return &cli{streams: streams{in: in, err: said}}, typed, said
 }
 

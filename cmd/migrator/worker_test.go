@@ -3,7 +3,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -11,11 +10,11 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/stranglerfig/migrator/internal/testenv"
 	"github.com/stranglerfig/migrator/reconcile"
 	"github.com/stranglerfig/migrator/state"
 )
@@ -24,26 +23,9 @@ import (
 type started struct {
 	t        *testing.T
 	cmd      *exec.Cmd
-	out, log lockedBuffer
+	out, log testenv.Buffer
 	over     chan struct{}
 	code     int
-}
-
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }
 
 func (o *operator) start(t *testing.T, args ...string) *started {

@@ -13,9 +13,10 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
+
+	"github.com/stranglerfig/migrator/internal/testenv"
 )
 
 // command is a program of the place, with a failpoint or none.
@@ -183,7 +184,7 @@ func (l ledger) note(line string) {
 func (p *place) daemon(cond func() bool) {
 	p.t.Helper()
 	cmd := p.command(p.w.programs.migrator, "", 0, "serve", "--listen", "127.0.0.1:0")
-	var out locked
+	var out testenv.Buffer
 	cmd.Stderr = &out
 	if err := cmd.Start(); err != nil {
 		p.t.Fatal(err)
@@ -213,22 +214,4 @@ func (p *place) await(within time.Duration, cond func() bool) bool {
 		}
 	}
 	return true
-}
-
-// locked is a buffer that is read while it is written.
-type locked struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *locked) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(b)
-}
-
-func (l *locked) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }
