@@ -158,9 +158,16 @@ func (r *work) takeUp(was Resumed) {
 	if repairs || was.Jobs == 0 {
 		r.run.Differences, r.run.Classes = r.run.Repaired, map[Class]int64{}
 	}
+	// The target is listed from its beginning: what only it has is found again, but for
+	// what is known by its finding. Of that there may have been more than had room.
+	listed := was.Jobs > 0 && !repairs && r.run.TwoWay && !r.terms.Spans
+	if listed {
+		r.run.Differences -= r.run.Classes[Extra]
+		delete(r.run.Classes, Extra)
+	}
 	r.findings = was.Findings
 	for i, f := range r.findings {
-		if repairs || was.Jobs == 0 {
+		if repairs || was.Jobs == 0 || listed && f.Class == Extra {
 			r.run.Classes[f.Class]++
 			if !f.Repaired {
 				r.run.Differences++

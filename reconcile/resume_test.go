@@ -3,6 +3,7 @@ package reconcile_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"testing"
 	"time"
 
@@ -32,6 +33,37 @@ func TestACancelledRepairEnds(t *testing.T) {
 	r, _, err := rc.Run(t.Context(), repaired)
 	if !errors.Is(err, reconcile.ErrCancelled) || r.Status != reconcile.Cancelled || r.Repaired == 0 || r.Repaired >= damaged {
 		t.Errorf("%v, %+v", err, r)
+	}
+}
+
+// A run that was stopped while it listed the target lists it anew: what only the target
+// has counts once, whether it was kept or had no room among the findings.
+func TestExtrasOfAStoppedRunCountOnce(t *testing.T) {
+	t.Parallel()
+	const extras = 60
+	p := pairtest.New(t, pairtest.Options{})
+	p.FillSimple(t, 1, 1000)
+	backfill(t, p)
+	p.Exec(t, fmt.Sprintf("DELETE FROM items WHERE id <= %d", extras)) // of which the target does not hear
+	rc, _ := reconciler(p)
+	ledger, _ := stateReconciles(t)
+	rc.Ledger, rc.Jobs = ledger, ledger
+	rc.Findings, rc.Quarantine, rc.Batch = 20, 15, 10
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	rc.Report = func(r reconcile.Run) {
+		if r.Classes[reconcile.Extra] > extras/2 {
+			cancel()
+		}
+	}
+	first, kept, err := rc.Run(ctx, full)
+	if !errors.Is(err, context.Canceled) || first.Differences <= int64(len(kept)) || first.Differences >= extras {
+		t.Fatalf("%v, %d kept, %+v", err, len(kept), first)
+	}
+	rc.Report = nil
+	last, _ := run(t, rc, reconcile.RunOptions{Resume: first.ID})
+	if last.ID != first.ID || last.Differences != extras || last.Classes[reconcile.Extra] != extras || last.Checked != 1000-extras {
+		t.Errorf("%+v", last)
 	}
 }
 
