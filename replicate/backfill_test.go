@@ -261,6 +261,7 @@ func TestBackfillCutsAnewWhenTheTableIsRewritten(t *testing.T) {
 	p := pairtest.New(t, pairtest.Options{})
 	p.FillSimple(t, 1, 4000)
 	b, ledger := backfill(t, p)
+	b.Workers = 1 // who reads ahead, and not all of it
 	var once atomic.Bool
 	ledger.OnSave = func(saved replicate.Progress) error {
 		if saved.Done >= 1 && saved.Done <= 4 && !once.Swap(true) {
