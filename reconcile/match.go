@@ -78,64 +78,104 @@ func (m *matching) read(ctx context.Context, chunks []record.Chunk, rows int) (_
 	}
 }
 
-// matchChunks compares chunks.
+// matchChunks compares chunks, and in the slow way what did not match.
 func (r *work) matchChunks(ctx context.Context, chunks []record.Chunk, t *Tally) error {
 	ahead, drop := r.fast.read(ctx, chunks, r.Batch)
 	defer drop()
-	for in := range ahead {
-		if err := r.matchBlocks(ctx, in, t); err != nil {
+	m := &matched{work: r, ahead: ahead, tally: t}
+	for !m.ended {
+		err := r.fast.target.Match(ctx, r.fast.fields,
+			func() (*record.Block, record.Version, error) { return m.next(ctx) },
+			func(b *record.Block, same []bool) error { return m.done(ctx, b, same) })
+		if err != nil && (m.failed != nil || ctx.Err() != nil || len(m.given) == 0) {
 			return err
 		}
+		for len(m.given) > 0 { // the slow way tries again, and knows what to say
+			b := m.given[0].block
+			if err := m.done(ctx, b, make([]bool, b.Rows())); err != nil {
+				return err
+			}
+		}
 	}
-	return ctx.Err()
+	return r.compareBatches(ctx, m.unsure, t)
 }
 
-// matchBlocks compares a chunk, and then in the slow way what did not match.
-func (r *work) matchBlocks(ctx context.Context, in *reading, t *Tally) error {
-	var unsure []record.Row
-	same := make([]bool, 0, r.Batch)
-	for b := range in.blocks {
-		if err := r.throttle(ctx, b.Rows()); err != nil {
+// matched is a job's comparison: it gives blocks to the target, and hears of them.
+type matched struct {
+	*work
+	ahead  <-chan *reading
+	in     *reading
+	ended  bool // all blocks were given
+	given  []given
+	unsure []record.Row
+	tally  *Tally
+	failed error // ours, not the target's
+}
+
+// given is a block that the target was not heard of yet.
+type given struct {
+	block *record.Block
+	high  record.Version
+}
+
+// next gives a block and a version that legacy has given, or has given a newer one than.
+func (m *matched) next(ctx context.Context) (*record.Block, record.Version, error) {
+	for {
+		if m.in == nil {
+			in, more := <-m.ahead
+			if !more {
+				m.ended, m.failed = true, ctx.Err()
+				return nil, record.Version{}, m.failed
+			}
+			m.in = in
+		}
+		b, more := <-m.in.blocks
+		if more {
+			if m.failed = m.throttle(ctx, b.Rows()); m.failed != nil {
+				return nil, record.Version{}, m.failed
+			}
+			high := m.highest()
+			m.given = append(m.given, given{b, high})
+			return b, high, nil
+		}
+		if m.in.failed != nil {
+			m.failed = fmt.Errorf("read legacy: %w", m.in.failed)
+			return nil, record.Version{}, m.failed
+		}
+		m.in = nil
+	}
+}
+
+// done counts a block's rows that are the same, and puts the others aside.
+func (m *matched) done(ctx context.Context, b *record.Block, same []bool) error {
+	high := m.given[0].high
+	m.given = m.given[1:]
+	if m.terms.Names {
+		m.tally.Names = appendNames(m.tally.Names, m.terms.Seed, m.Legacy.Schema(), b)
+	}
+	agree := int64(0)
+	for i, ok := range same {
+		if ok {
+			agree++
+			continue
+		}
+		row, err := rowOf(m.Legacy.Schema(), b, i)
+		if err != nil {
+			m.failed = err
 			return err
 		}
-		same = append(same[:0], make([]bool, b.Rows())...)
-		high := r.highest()
-		err := r.fast.target.Match(ctx, b, r.fast.fields, high, same)
-		if err != nil {
-			if ctx.Err() != nil {
-				return err
-			}
-			clear(same) // the slow way tries again, and knows what to say
-		}
-		if r.terms.Names {
-			t.Names = appendNames(t.Names, r.terms.Seed, r.Legacy.Schema(), b)
-		}
-		matched := int64(0)
-		for i, ok := range same {
-			if ok {
-				matched++
-				continue
-			}
-			row, err := rowOf(r.Legacy.Schema(), b, i)
-			if err != nil {
-				return err
-			}
-			unsure = append(unsure, row)
-		}
-		r.count(t, matched)
-		r.fast.free.Put(b)
-		if len(unsure) >= r.Batch || high.IsZero() && len(unsure) > 0 {
-			if err := r.compareBatches(ctx, unsure, t); err != nil {
-				return err
-			}
-			unsure = unsure[:0]
-		}
-		r.report()
+		m.unsure = append(m.unsure, row)
 	}
-	if in.failed != nil {
-		return fmt.Errorf("read legacy: %w", in.failed)
+	m.count(m.tally, agree)
+	m.fast.free.Put(b)
+	if len(m.unsure) >= m.Batch || high.IsZero() && len(m.unsure) > 0 {
+		if m.failed = m.compareBatches(ctx, m.unsure, m.tally); m.failed != nil {
+			return m.failed
+		}
+		m.unsure = m.unsure[:0]
 	}
-	return r.compareBatches(ctx, unsure, t)
+	m.report()
+	return nil
 }
 
 // highest is a version that legacy has given, or has given a newer one than.

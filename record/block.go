@@ -97,11 +97,15 @@ type BlockScanner interface {
 
 // Matcher is a Target that compares fast where most is the same.
 type Matcher interface {
-	// Match sets same[i] for each row of the block whose entry is certainly a live
-	// record with the very same texts in all fields, of a version not newer than
-	// high. Of others it says nothing: they must be read and compared. fields lists
-	// the fields that matter.
-	Match(ctx context.Context, b *Block, fields []int, high Version, same []bool) error
+	// Match compares the blocks that next gives, until it gives nil, and tells done of
+	// each, in their order. same[i] is set for each row whose entry is certainly a live
+	// record with the very same texts in all fields, of a version not newer than what
+	// next gave with the block. Of others it says nothing: they must be read and
+	// compared. fields lists the fields that matter.
+	//
+	// It may take a block before it tells of the one before. An error of next or done
+	// ends it; after any error, blocks that done was not told of are not compared.
+	Match(ctx context.Context, fields []int, next func() (*Block, Version, error), done func(b *Block, same []bool) error) error
 	// CanMatch tells whether Match can say anything of the migration's records.
 	CanMatch() bool
 }

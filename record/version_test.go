@@ -135,10 +135,18 @@ func TestCeiling(t *testing.T) {
 		text   []byte
 		covers bool
 	}{
-		{text(above), false}, {text(highest), true}, {text(below), true}, {text(below), true}, {text(above), false},
-		{text(record.Version{Era: 3}), false}, {text(record.Version{Era: 1, LSN: 1 << 60}), true},
-		{nil, false}, {text(below)[:31], false}, {append(text(below), '0'), false},
-		{bytes.ToUpper(text(below)), false}, {[]byte("0000000100000001000000000000000g"), false},
+		{text(above), false},
+		{text(highest), true},
+		{text(below), true},
+		{text(below), true},
+		{text(above), false},
+		{text(record.Version{Era: 3}), false},
+		{text(record.Version{Era: 1, LSN: 1 << 60}), true},
+		{nil, false},
+		{text(below)[:31], false},
+		{append(text(below), '0'), false},
+		{bytes.ToUpper(text(below)), false},
+		{[]byte("0000000100000001000000000000000g"), false},
 	} {
 		if got := c.Covers(one.text); got != one.covers {
 			t.Errorf("%q: %v", one.text, got)

@@ -27,7 +27,10 @@ func (l *Legacy) ScanBlocks(ctx context.Context, c record.Chunk, rows int, next 
 		in.block = in.fresh()
 		sql := fmt.Sprintf("COPY (SELECT %s FROM ONLY %s t WHERE t.ctid >= '%s'::tid AND t.ctid < '%s'::tid) TO STDOUT (FORMAT binary)",
 			strings.Join(list, ", "), relation.Sanitize(), tid(c.From), tid(c.To))
-		if _, err := tx.Conn().PgConn().CopyTo(ctx, in, sql); err != nil {
+		pg := tx.Conn().PgConn()
+		beCoarse(pg.Conn(), true)
+		defer beCoarse(pg.Conn(), false)
+		if _, err := pg.CopyTo(ctx, in, sql); err != nil {
 			return errors.Join(in.failed, err)
 		}
 		if in.block.Rows() == 0 {

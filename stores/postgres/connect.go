@@ -1,13 +1,17 @@
 package postgres
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"slices"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/stranglerfig/migrator/record"
@@ -42,6 +46,9 @@ func whole(ctx context.Context, pool *pgxpool.Pool, do func(pgx.Tx) error) error
 	})
 }
 
+// coarseBytes is what a coarse connection waits for.
+const coarseBytes = 32 << 10
+
 // connect opens a pool and proves that the server answers. side is "legacy" or
 // "target", for errors, which never show the URL: it may hold a password.
 func connect(ctx context.Context, side, url string) (*pgxpool.Pool, error) {
@@ -57,6 +64,17 @@ func connect(ctx context.Context, side, url string) (*pgxpool.Pool, error) {
 	}
 	if config.ConnConfig.RuntimeParams["application_name"] == "" {
 		config.ConnConfig.RuntimeParams["application_name"] = "migrator"
+	}
+	dial := config.ConnConfig.DialFunc
+	config.ConnConfig.DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		conn, err := dial(ctx, network, addr)
+		if err != nil {
+			return nil, err
+		}
+		return coarsely(conn), nil
+	}
+	config.ConnConfig.BuildFrontend = func(r io.Reader, w io.Writer) *pgproto3.Frontend {
+		return pgproto3.NewFrontend(bufio.NewReaderSize(r, 2*coarseBytes), w)
 	}
 	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {

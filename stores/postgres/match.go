@@ -24,23 +24,35 @@ func (t *Target) CanMatch() bool { return true }
 // Match implements record.Matcher: one statement for some rows, whose results are
 // rendered as legacy's are and compared where they lie. The key's columns are
 // always compared: the server takes 1.0 and 1.00 for one key, and they are two records'.
-func (t *Target) Match(ctx context.Context, b *record.Block, fields []int, high record.Version, same []bool) error {
-	same = same[:b.Rows()]
-	clear(same)
-	keys := make([]record.Key, b.Rows())
-	for i := range keys {
-		key, _ := t.shape.schema.AppendKey(nil, b, i) // of a NULL: names no record
-		keys[i] = record.Key(key)
+func (t *Target) Match(ctx context.Context, fields []int, next func() (*record.Block, record.Version, error), done func(*record.Block, []bool) error) error {
+	m := t.matching(fields)
+	var same []bool
+	for {
+		b, high, err := next()
+		if err != nil || b == nil {
+			return err
+		}
+		same = append(same[:0], make([]bool, b.Rows())...)
+		if err := m.match(ctx, b, high, same); err != nil {
+			return fmt.Errorf("match %d keys of target table %s: %w", b.Rows(), t.table(), asUnprepared(discreet(err)))
+		}
+		if err := done(b, same); err != nil {
+			return err
+		}
 	}
-	m := t.matching(b, fields, high)
-	err := inBatches(len(keys), func(at []int) error { return m.on(ctx, keys, at, same) })
-	if err != nil {
-		return fmt.Errorf("match %d keys of target table %s: %w", len(keys), t.table(), asUnprepared(discreet(err)))
-	}
-	return nil
 }
 
-// matching is one block's comparison.
+func (m *matching) match(ctx context.Context, b *record.Block, high record.Version, same []bool) error {
+	m.block, m.known = b, record.NewCeiling(high)
+	keys := make([]record.Key, b.Rows())
+	for i := range keys {
+		key, _ := m.t.shape.schema.AppendKey(nil, b, i) // of a NULL: names no record
+		keys[i] = record.Key(key)
+	}
+	return inBatches(len(keys), func(at []int) error { return m.on(ctx, keys, at, same) })
+}
+
+// matching is a comparison, of one block at a time.
 type matching struct {
 	t       *Target
 	block   *record.Block
@@ -51,9 +63,8 @@ type matching struct {
 	text    []byte
 }
 
-func (t *Target) matching(b *record.Block, fields []int, high record.Version) *matching {
-	m := &matching{t: t, block: b, known: record.NewCeiling(high)}
-	m.fields = slices.Clone(fields)
+func (t *Target) matching(fields []int) *matching {
+	m := &matching{t: t, fields: slices.Clone(fields)}
 	for _, k := range t.shape.key {
 		if !slices.Contains(m.fields, k) {
 			m.fields = append(m.fields, k)

@@ -1,7 +1,10 @@
 package redis
 
 import (
+	"context"
 	"unsafe"
+
+	goredis "github.com/redis/go-redis/v9"
 
 	"github.com/stranglerfig/migrator/record"
 )
@@ -37,4 +40,27 @@ func (b *blockRows) set(row, field int) {
 	if text, present := b.block.Cell(row, field); present {
 		b.row[field] = record.TextValue(unsafe.String(unsafe.SliceData(text), len(text))) //nolint:gosec // until the block is given back
 	}
+}
+
+// shares tells which rows are for which server to say. A slot that is on the move
+// is refused by the server; then whoever goes the slow way finds it.
+func (t *Target) shares(ctx context.Context, b *record.Block) (map[*goredis.Client][]int32, error) {
+	shares := map[*goredis.Client][]int32{}
+	var name []byte
+	rows, ok := rowsOf(b), false
+	single, _ := t.client.(*goredis.Client)
+	for i := range b.Rows() {
+		client := single
+		if t.cluster != nil {
+			if name, ok = t.template.appendName(name[:0], t.schema, rows.only(i, t.schema.Key)); !ok {
+				continue
+			}
+			var err error
+			if client, err = t.cluster.MasterForKey(ctx, string(name)); err != nil {
+				return nil, because(ctx, err)
+			}
+		}
+		shares[client] = append(shares[client], int32(i))
+	}
+	return shares, nil
 }

@@ -16,20 +16,29 @@ type bulkPool struct {
 
 // with runs do on a connection to the client's server, within the context.
 func (p *bulkPool) with(ctx context.Context, client *goredis.Client, do func(*bulkConn) error) error {
-	o := client.Options()
-	c := p.take(o.Addr)
-	if c == nil {
-		var err error
-		if c, err = dialBulk(ctx, o); err != nil {
-			return because(ctx, err)
-		}
+	c, err := p.open(ctx, client)
+	if err != nil {
+		return err
 	}
 	if err := c.during(ctx, func() error { return do(c) }); err != nil {
 		_ = c.Close()
 		return err
 	}
-	p.give(o.Addr, c)
+	p.give(client, c)
 	return nil
+}
+
+// open takes an idle connection to the client's server, or makes one.
+func (p *bulkPool) open(ctx context.Context, client *goredis.Client) (*bulkConn, error) {
+	o := client.Options()
+	if c := p.take(o.Addr); c != nil {
+		return c, nil
+	}
+	c, err := dialBulk(ctx, o)
+	if err != nil {
+		return nil, because(ctx, err)
+	}
+	return c, nil
 }
 
 func (p *bulkPool) take(addr string) *bulkConn {
@@ -44,7 +53,9 @@ func (p *bulkPool) take(addr string) *bulkConn {
 	return c
 }
 
-func (p *bulkPool) give(addr string, c *bulkConn) {
+// give takes a connection back on which no reply is due.
+func (p *bulkPool) give(client *goredis.Client, c *bulkConn) {
+	addr := client.Options().Addr
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 
 	goredis "github.com/redis/go-redis/v9"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/stranglerfig/migrator/record"
 )
@@ -16,88 +15,134 @@ var _ record.Matcher = (*Target)(nil)
 // CanMatch implements record.Matcher.
 func (t *Target) CanMatch() bool { return true }
 
-// Match implements record.Matcher: one pipeline for each server, on a connection of
-// its own, its replies compared where they lie.
-func (t *Target) Match(ctx context.Context, b *record.Block, fields []int, high record.Version, same []bool) error {
-	same = same[:b.Rows()]
-	clear(same)
-	if t.expires >= 0 && t.noExpireTime.Load() {
-		return nil // an expiry can't be told to the millisecond
-	}
-	shares, err := t.shares(ctx, b)
-	if err == nil {
-		group, ctx := errgroup.WithContext(ctx)
-		for client, rows := range shares {
-			m := matching{t: t, rows: rowsOf(b), fields: fields, same: same, asked: rows, known: record.NewCeiling(high)}
-			group.Go(func() error { return t.bulk.with(ctx, client, m.on) })
+// Match implements record.Matcher: on connections of its own, replies compared where
+// they lie. A block is asked for before the replies of the one before are read, so
+// that no server waits for the comparing.
+func (t *Target) Match(ctx context.Context, fields []int, next func() (*record.Block, record.Version, error), done func(*record.Block, []bool) error) (err error) {
+	a := &asking{t: t, reader: t.codec.matcher(fields), conns: map[*goredis.Client]*bulkConn{}}
+	defer func() { a.end(err) }()
+	var before *matching
+	for {
+		b, high, err := next()
+		if err != nil {
+			return err
 		}
-		err = group.Wait()
-	}
-	if err != nil {
-		return fmt.Errorf("match in Redis: %w", err)
-	}
-	return nil
-}
-
-// shares tells which rows are for which server to say. A slot that is on the move
-// is refused by the server; then whoever reads in the slow way finds it.
-func (t *Target) shares(ctx context.Context, b *record.Block) (map[*goredis.Client][]int32, error) {
-	shares := map[*goredis.Client][]int32{}
-	var name []byte
-	rows, ok := rowsOf(b), false
-	single, _ := t.client.(*goredis.Client)
-	for i := range b.Rows() {
-		client := single
-		if t.cluster != nil {
-			if name, ok = t.template.appendName(name[:0], t.schema, rows.only(i, t.schema.Key)); !ok {
-				continue
-			}
-			var err error
-			if client, err = t.cluster.MasterForKey(ctx, string(name)); err != nil {
-				return nil, because(ctx, err)
+		var now *matching
+		if b != nil {
+			if now, err = a.ask(ctx, b, fields, high); err != nil {
+				return fmt.Errorf("match in Redis: %w", err)
 			}
 		}
-		shares[client] = append(shares[client], int32(i))
+		if before != nil {
+			if err := before.read(ctx, a.reader); err != nil {
+				return fmt.Errorf("match in Redis: %w", err)
+			}
+			if err := done(before.rows.block, before.same); err != nil {
+				return err
+			}
+		}
+		if before = now; now == nil {
+			return nil
+		}
 	}
-	return shares, nil
 }
 
-// matching is the comparison of those of a block's rows that one server has.
+// asking is one Match.
+type asking struct {
+	t      *Target
+	reader matcher
+	conns  map[*goredis.Client]*bulkConn
+	name   []byte
+}
+
+// matching is the comparison of one block.
 type matching struct {
 	t      *Target
 	rows   blockRows
 	fields []int
 	known  record.Ceiling // of versions that legacy has given by now
 	same   []bool
-	asked  []int32 // rows
-	sent   []int32 // those of them that have a name
-	name   []byte
+	due    []replies
 	want   []byte
 }
 
-func (m *matching) on(c *bulkConn) error {
-	reader := m.t.codec.matcher(m.fields)
-	for _, i := range m.asked {
-		name, ok := m.t.template.appendName(m.name[:0], m.t.schema, m.rows.only(int(i), m.t.schema.Key))
-		if m.name = name; !ok {
+// replies are those that one server owes, in the order of the rows.
+type replies struct {
+	conn *bulkConn
+	rows []int32
+}
+
+// ask sends the commands for a block.
+func (a *asking) ask(ctx context.Context, b *record.Block, fields []int, high record.Version) (*matching, error) {
+	m := &matching{t: a.t, rows: rowsOf(b), fields: fields, known: record.NewCeiling(high), same: make([]bool, b.Rows())}
+	if a.t.expires >= 0 && a.t.noExpireTime.Load() {
+		return m, nil // an expiry can't be told to the millisecond
+	}
+	shares, err := a.t.shares(ctx, b)
+	if err != nil {
+		return nil, err
+	}
+	for client, rows := range shares {
+		c := a.conns[client]
+		if c == nil {
+			if c, err = a.t.bulk.open(ctx, client); err != nil {
+				return nil, err
+			}
+			a.conns[client] = c
+		}
+		m.due = append(m.due, replies{c, a.commands(c, m, rows)})
+		if err := c.during(ctx, c.flush); err != nil {
+			return nil, err
+		}
+	}
+	return m, nil
+}
+
+// commands appends those of rows, and returns which rows have any.
+func (a *asking) commands(c *bulkConn, m *matching, rows []int32) []int32 {
+	asked := rows[:0]
+	for _, i := range rows {
+		name, ok := a.t.template.appendName(a.name[:0], a.t.schema, m.rows.only(int(i), a.t.schema.Key))
+		if a.name = name; !ok {
 			continue // whoever reads it in the slow way says why
 		}
-		c.out = reader.ask(c.out, name)
-		if m.t.expires >= 0 {
+		c.out = a.reader.ask(c.out, name)
+		if a.t.expires >= 0 {
 			c.out = appendBulk(append(c.out, "*2\r\n$11\r\nPEXPIRETIME\r\n"...), name)
 		}
-		m.sent = append(m.sent, i)
+		asked = append(asked, i)
 	}
-	if err := c.flush(); err != nil {
-		return err
+	return asked
+}
+
+// end keeps the connections, unless replies are still due.
+func (a *asking) end(err error) {
+	for client, c := range a.conns {
+		if err != nil {
+			_ = c.Close()
+		} else {
+			a.t.bulk.give(client, c)
+		}
 	}
-	for _, i := range m.sent {
-		same, err := reader.answered(c, m, int(i))
+}
+
+func (m *matching) read(ctx context.Context, reader matcher) error {
+	for _, d := range m.due {
+		if err := d.conn.during(ctx, func() error { return m.replies(d, reader) }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (m *matching) replies(d replies, reader matcher) error {
+	for _, i := range d.rows {
+		same, err := reader.answered(d.conn, m, int(i))
 		if err != nil {
 			return err
 		}
 		if m.t.expires >= 0 {
-			expires, err := m.expires(c, int(i))
+			expires, err := m.expires(d.conn, int(i))
 			if err != nil {
 				return err
 			}

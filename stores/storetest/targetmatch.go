@@ -92,7 +92,7 @@ func testMatch(t *testing.T, h TargetHarness) {
 		for i := range same {
 			same[i] = true // Match must say no itself
 		}
-		if err := m.Match(t.Context(), b, fields, high, same); err != nil {
+		if err := matched(t, m, b, fields, high, same); err != nil {
 			t.Fatal(err)
 		}
 		for i, c := range cases {
@@ -119,6 +119,29 @@ func testMatch(t *testing.T, h TargetHarness) {
 		}
 	}
 	check("after damage", all, true, func(c expected) bool { return c.same })
+}
+
+// matched compares a block three times, one after the other.
+func matched(t *testing.T, m record.Matcher, b *record.Block, fields []int, high record.Version, same []bool) error {
+	t.Helper()
+	given, told := 0, 0
+	next := func() (*record.Block, record.Version, error) {
+		if given++; given > 3 {
+			return nil, record.Version{}, nil
+		}
+		return b, high, nil
+	}
+	err := m.Match(t.Context(), fields, next, func(of *record.Block, is []bool) error {
+		if told++; of != b || told > given || told > 1 && !slices.Equal(same, is) {
+			t.Errorf("after %d blocks %d are told of, with %v, want %v", given, told, is, same)
+		}
+		copy(same, is)
+		return nil
+	})
+	if err == nil && told != 3 {
+		t.Errorf("of 3 blocks %d are told of", told)
+	}
+	return err
 }
 
 // testMatchEveryKind: what a target says of a value is what legacy says of it.
@@ -150,7 +173,7 @@ func testMatchEveryKind(t *testing.T, h TargetHarness) {
 		}
 	}
 	same := make([]bool, block.Rows())
-	if err := m.Match(t.Context(), block, fields, at(1), same); err != nil {
+	if err := matched(t, m, block, fields, at(1), same); err != nil {
 		t.Fatal(err)
 	}
 	for i, ok := range same {
@@ -193,7 +216,7 @@ func testMatchExpiring(t *testing.T, h TargetHarness) {
 	}
 	for _, fields := range [][]int{{0, 1, 2, 3}, {0, 1, 2}} {
 		same := make([]bool, block.Rows())
-		if err := m.Match(t.Context(), block, fields, at(1), same); err != nil {
+		if err := matched(t, m, block, fields, at(1), same); err != nil {
 			t.Fatal(err)
 		}
 		for i, c := range cases {

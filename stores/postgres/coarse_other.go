@@ -1,0 +1,9 @@
+//go:build !linux
+
+package postgres
+
+import "net"
+
+func coarsely(conn net.Conn) net.Conn { return conn }
+
+func beCoarse(net.Conn, bool) {}
