@@ -186,7 +186,7 @@ func TestDemoRefusesBadInput(t *testing.T) {
 		want string
 		code int
 	}{
-		{[]string{"--products", "5"}, "want at least 100", exitUsage},
+		{[]string{"--products", "5"}, "want a number from 100", exitUsage},
 		{[]string{"more"}, "unknown command", exitUsage},
 		{[]string{"storefront", "sell"}, "unknown command", exitUsage},
 		{[]string{"storefront", "load"}, "--url is missing", exitUsage},
