@@ -165,7 +165,7 @@ func (r *rehearsal) played(players []Player) {
 	for i := range r.r.Players {
 		was := &r.r.Players[i]
 		for _, p := range players {
-			if p.Instance == was.Instance {
+			if p.Instance == was.Instance && p.Executed > 0 { // one that came back knows of nothing
 				was.Executed, was.First = max(was.Executed, p.Executed), p.First
 			}
 		}

@@ -31,6 +31,10 @@ func newMatching(rc *Reconciler) *matching {
 	}
 }
 
+// chunkBlocks is more blocks than a chunk has, of which legacy knows the size roughly:
+// rows may have been added to the last one since, without an end.
+const chunkBlocks = 1024
+
 // reading is one chunk that is being read. Its channel has room for all blocks:
 // neither legacy's snapshot nor its connection must be held while the target is
 // waited for.
@@ -48,7 +52,7 @@ func (m *matching) read(ctx context.Context, chunks []record.Chunk, rows int) (_
 	go func() {
 		defer close(ahead)
 		for _, c := range chunks {
-			in := &reading{blocks: make(chan *record.Block, 2*c.Rows/int64(rows)+16)}
+			in := &reading{blocks: make(chan *record.Block, max(chunkBlocks, 2*c.Rows/int64(rows)))}
 			select {
 			case ahead <- in:
 			case <-ctx.Done():

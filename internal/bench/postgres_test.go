@@ -52,7 +52,7 @@ func toPostgres(b *testing.B, binary string, rows int) {
 		{name: "reconcile 1 %", limit: limit, measure: p.reconcile(0, "--sample", "1")},
 	})
 	execute(target, "UPDATE products SET name = 'spoiled' WHERE id % $1::bigint = 0", rows/spoiled)
-	compare(b, fmt.Sprintf("reconcile, PostgreSQL to PostgreSQL, %d rows, %d of them bad (1.1 s are the wait that proves them)", rows, spoiled), c, []subject{
+	compare(b, fmt.Sprintf("reconcile, PostgreSQL to PostgreSQL, %d rows, %d of them bad (3.1 s are the wait that proves them)", rows, spoiled), c, []subject{
 		{name: "reconcile both ways, bad rows", measure: p.reconcile(spoiled, "--full")},
 	})
 }

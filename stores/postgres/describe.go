@@ -19,6 +19,7 @@ type table struct {
 	unlogged    bool
 	identity    string // relreplident
 	policies    bool   // row-level security is on
+	rules       bool   // rewrite rules, which COPY passes by
 	owner       string
 	columns     []column
 	keys        []uniqueKey // unique, immediate, over plain columns; the primary key first
@@ -95,12 +96,12 @@ func (t *table) readRelation(ctx context.Context, pool *pgxpool.Pool, side strin
 	var kind, persistence string
 	var children bool
 	err := pool.QueryRow(ctx, `
-		SELECT c.oid, c.relkind::text, c.relpersistence::text, c.relreplident::text, c.relrowsecurity,
+		SELECT c.oid, c.relkind::text, c.relpersistence::text, c.relreplident::text, c.relrowsecurity, c.relhasrules,
 		       pg_get_userbyid(c.relowner),
 		       c.relkind = 'r' AND EXISTS (SELECT FROM pg_inherits i WHERE i.inhparent = c.oid)
 		FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 		WHERE n.nspname = $1 AND c.relname = $2`, t.name[0], t.name[1]).
-		Scan(&t.oid, &kind, &persistence, &t.identity, &t.policies, &t.owner, &children)
+		Scan(&t.oid, &kind, &persistence, &t.identity, &t.policies, &t.rules, &t.owner, &children)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		var here string

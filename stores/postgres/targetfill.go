@@ -18,7 +18,7 @@ var _ record.Filler = (*Target)(nil)
 // CanFill implements record.Filler. COPY does not pass row-level security, and
 // reads "char" in another way than a cast does.
 func (t *Target) CanFill() bool {
-	return !t.shape.table.policies && !slices.ContainsFunc(t.shape.columns, func(c *column) bool {
+	return !t.shape.table.policies && !t.shape.table.rules && !slices.ContainsFunc(t.shape.columns, func(c *column) bool {
 		return c.base.schema == "pg_catalog" && c.base.name == "char"
 	})
 }
@@ -127,7 +127,6 @@ func (t *Target) copyIn(ctx context.Context, f record.Fill, rows []filled) error
 		return nil
 	}
 	b := freeBuffers.Get().(*copyBuffers)
-	defer freeBuffers.Put(b)
 	b.versions = appendVersions(b.versions[:0], f.Version, rows)
 	into, err := t.shape.copyRecords(b, f.Block, rows)
 	if err != nil {
@@ -154,7 +153,11 @@ func (t *Target) copyIn(ctx context.Context, f record.Fill, rows []filled) error
 	end := &pipeline{}
 	end.addNotAfter(f.NotAfter)
 	end.add(nil, "COMMIT")
-	return end.send(ctx, pg)
+	if err := end.send(ctx, pg); err != nil {
+		return err
+	}
+	freeBuffers.Put(b) // not after an error: a COPY that failed may still be reading them
+	return nil
 }
 
 func copyAll(ctx context.Context, pg *pgconn.PgConn, rows int, data []byte, sql string) error {

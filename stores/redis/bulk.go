@@ -18,14 +18,19 @@ import (
 // the client's; only the bytes are read here.
 type bulkConn struct {
 	net.Conn
-	in  *bufio.Reader
-	out []byte
-	big []byte // a reply that does not fit into the buffer
+	born    time.Time
+	in      *bufio.Reader
+	out     []byte
+	big     []byte // a reply that does not fit into the buffer
+	refused string // the last refusal
 }
 
 const (
 	bulkBuffer  = 256 << 10
 	bulkPatient = 30 * time.Second // for one batch, where the context has no end
+	// A connection is not used for longer: its server may not be the master any more,
+	// and not know it yet. Whoever connects asks anew who is.
+	bulkLife = time.Second
 )
 
 // errBulk: the server said what the protocol does not have in this place.
@@ -37,7 +42,7 @@ func dialBulk(ctx context.Context, o *goredis.Options) (*bulkConn, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &bulkConn{Conn: conn, in: bufio.NewReaderSize(conn, bulkBuffer)}
+	c := &bulkConn{Conn: conn, born: time.Now(), in: bufio.NewReaderSize(conn, bulkBuffer)}
 	if err := c.login(ctx, o); err != nil {
 		_ = conn.Close()
 		return nil, err
@@ -80,6 +85,9 @@ func (c *bulkConn) login(ctx context.Context, o *goredis.Options) error {
 	})
 }
 
+// old tells that the connection is to be left, once no reply is due.
+func (c *bulkConn) old() bool { return time.Since(c.born) > bulkLife }
+
 // during bounds what do reads and writes by the context.
 func (c *bulkConn) during(ctx context.Context, do func() error) error {
 	deadline, ok := ctx.Deadline()
@@ -90,8 +98,11 @@ func (c *bulkConn) during(ctx context.Context, do func() error) error {
 		return err
 	}
 	stop := context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) })
-	defer stop()
-	if err := do(); err != nil {
+	err := do()
+	if !stop() && err == nil { // the deadline of whoever has the connection next would be this one
+		err = ctx.Err()
+	}
+	if err != nil {
 		return because(ctx, err)
 	}
 	return nil
@@ -145,8 +156,11 @@ func (c *bulkConn) header() (kind byte, n int, err error) {
 		return 0, 0, err
 	}
 	switch line[0] {
-	case '-', '+':
-		return line[0], 0, nil
+	case '-':
+		c.refused = string(line[1:])
+		return '-', 0, nil
+	case '+':
+		return '+', 0, nil
 	case '$', '*', ':':
 		if n, err = strconv.Atoi(string(line[1:])); err != nil || n < -1 && line[0] != ':' {
 			return 0, 0, errBulk

@@ -44,13 +44,15 @@ func (p *bulkPool) open(ctx context.Context, client *goredis.Client) (*bulkConn,
 func (p *bulkPool) take(addr string) *bulkConn {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	idle := p.idle[addr]
-	if len(idle) == 0 {
-		return nil
+	for idle := p.idle[addr]; len(idle) > 0; idle = p.idle[addr] {
+		c := idle[len(idle)-1]
+		p.idle[addr] = idle[:len(idle)-1]
+		if !c.old() {
+			return c
+		}
+		_ = c.Close()
 	}
-	c := idle[len(idle)-1]
-	p.idle[addr] = idle[:len(idle)-1]
-	return c
+	return nil
 }
 
 // give takes a connection back on which no reply is due.
@@ -58,7 +60,7 @@ func (p *bulkPool) give(client *goredis.Client, c *bulkConn) {
 	addr := client.Options().Addr
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.closed {
+	if p.closed || c.old() {
 		_ = c.Close()
 		return
 	}

@@ -3,10 +3,24 @@ package redis
 import (
 	"cmp"
 	"errors"
+	"fmt"
 	"strconv"
+	"strings"
 )
 
 var errNoScan = errors.New("the server refuses SCAN; allow it to the user of target.url")
+
+// mayNot tells that a refusal is for good: the server does not know the command, or
+// the user may not give it.
+func mayNot(refusal string) bool {
+	text := strings.ToLower(refusal)
+	for _, said := range []string{"noperm", "no permission", "can't run this command", "unknown"} {
+		if strings.Contains(text, said) {
+			return true
+		}
+	}
+	return false
+}
 
 // cursor goes over the names of one server that match a pattern.
 type cursor struct {
@@ -27,8 +41,10 @@ func (c *cursor) answered(conn *bulkConn) (names int, err error) {
 	switch {
 	case err != nil:
 		return 0, err
-	case kind == '-':
+	case kind == '-' && mayNot(conn.refused):
 		return 0, errNoScan
+	case kind == '-':
+		return 0, fmt.Errorf("SCAN: the server says %s", conn.refused)
 	case kind != '*' || n != 2:
 		return 0, errBulk
 	}

@@ -53,6 +53,36 @@ func TestServerDies(t *testing.T) {
 	ok(t, server.Resume())
 }
 
+// TestNamesAreListedOverLostConnections: who takes the names may be long in doing so,
+// and the server closes what is idle.
+func TestNamesAreListedOverLostConnections(t *testing.T) {
+	t.Parallel()
+	schema := storetest.Simple()
+	server := testenv.Redis(t)
+	target := open(t, migration("hash", "p", schema, storetest.TargetOptions{}), server.URL(), schema)
+	const keys = 5 * scanCount
+	var writes []record.Write
+	for id := range keys {
+		writes = append(writes, write(id, 1))
+	}
+	applied(t, target, writes...)
+	other := open(t, migration("hash", "other", schema, storetest.TargetOptions{}), server.URL(), schema)
+	seen := make(map[record.Key]bool, keys)
+	pages := 0
+	ok(t, target.ScanNames(t.Context(), func(found []record.Key, _ []record.Entry) error {
+		for _, k := range found {
+			seen[k] = true
+		}
+		if pages++; pages != 2 { // once: each page is tried twice
+			return nil
+		}
+		return other.client.Do(t.Context(), "client", "kill", "type", "normal", "skipme", "yes").Err()
+	}))
+	if len(seen) != keys || pages < 3 {
+		t.Errorf("%d of %d names in %d pages", len(seen), keys, pages)
+	}
+}
+
 // cutter forwards connections to a server, and closes the next cuts ones in place
 // of its answer to an EVALSHA.
 type cutter struct {

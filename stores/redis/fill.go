@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/maphash"
 	"strconv"
+	"strings"
 
 	goredis "github.com/redis/go-redis/v9"
 	"golang.org/x/sync/errgroup"
@@ -160,11 +161,17 @@ func (m *filling) by(c *bulkConn, f filler, rows []int32) (left []int32, refused
 			return nil, false, err
 		}
 		if !ok {
-			left, refused = append(left, m.sent[from:end]...), true
+			left, refused = append(left, m.sent[from:end]...), refused || unfit(c.refused)
 		}
 		from = end
 	}
 	return left, refused, nil
+}
+
+// unfit tells a refusal of the way, not of this call.
+func unfit(refusal string) bool {
+	text := strings.ToLower(refusal)
+	return mayNot(refusal) || strings.Contains(text, "dump payload") || strings.Contains(text, "bad data format")
 }
 
 // waiting is how many rows the call has that is being made.

@@ -22,28 +22,39 @@ func (t *Target) Match(ctx context.Context, fields []int, next func() (*record.B
 	a := &asking{t: t, reader: t.codec.matcher(fields), conns: map[*goredis.Client]*bulkConn{}}
 	defer func() { a.end(err) }()
 	var before *matching
+	tell := func() error {
+		if before == nil {
+			return nil
+		}
+		if err := before.read(ctx, a.reader); err != nil {
+			return fmt.Errorf("match in Redis: %w", err)
+		}
+		of := before
+		before = nil
+		return done(of.rows.block, of.same)
+	}
 	for {
 		b, high, err := next()
 		if err != nil {
 			return err
 		}
-		var now *matching
-		if b != nil {
-			if now, err = a.ask(ctx, b, fields, high); err != nil {
-				return fmt.Errorf("match in Redis: %w", err)
-			}
+		if b == nil {
+			return tell()
 		}
-		if before != nil {
-			if err := before.read(ctx, a.reader); err != nil {
-				return fmt.Errorf("match in Redis: %w", err)
-			}
-			if err := done(before.rows.block, before.same); err != nil {
+		if a.old() {
+			if err := tell(); err != nil {
 				return err
 			}
+			a.end(nil)
 		}
-		if before = now; now == nil {
-			return nil
+		now, err := a.ask(ctx, b, fields, high)
+		if err != nil {
+			return fmt.Errorf("match in Redis: %w", err)
 		}
+		if err := tell(); err != nil {
+			return err
+		}
+		before = now
 	}
 }
 
@@ -115,7 +126,17 @@ func (a *asking) commands(c *bulkConn, m *matching, rows []int32) []int32 {
 	return asked
 }
 
-// end keeps the connections, unless replies are still due.
+// old tells that a connection is to be left.
+func (a *asking) old() bool {
+	for _, c := range a.conns {
+		if c.old() {
+			return true
+		}
+	}
+	return false
+}
+
+// end keeps the connections that are not old, unless replies may still be due.
 func (a *asking) end(err error) {
 	for client, c := range a.conns {
 		if err != nil {
@@ -124,6 +145,7 @@ func (a *asking) end(err error) {
 			a.t.bulk.give(client, c)
 		}
 	}
+	clear(a.conns)
 }
 
 func (m *matching) read(ctx context.Context, reader matcher) error {

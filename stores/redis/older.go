@@ -72,6 +72,7 @@ func (t *Target) leftBehind(ctx context.Context, keys []record.Key, than record.
 type versionReader struct {
 	head, tail []byte // of the command, before and after the name
 	prefix     string // of the reply, before the version
+	suffix     string // after it
 }
 
 func (c *hashCodec) versions() versionReader {
@@ -79,9 +80,9 @@ func (c *hashCodec) versions() versionReader {
 }
 
 func (c *jsonCodec) versions() versionReader {
-	end := strconv.Itoa(len(c.head) + record.VersionDigits - 1)
+	end := strconv.Itoa(len(c.head) + record.VersionDigits) // with the quote behind them
 	return versionReader{
-		head: []byte("*4\r\n$8\r\nGETRANGE\r\n"), tail: appendBulk(appendBulk(nil, "0"), end), prefix: c.head,
+		head: []byte("*4\r\n$8\r\nGETRANGE\r\n"), tail: appendBulk(appendBulk(nil, "0"), end), prefix: c.head, suffix: `"`,
 	}
 }
 
@@ -147,10 +148,10 @@ func (l *listing) versions(c *bulkConn) error {
 
 // newEnough is false of all that is no version.
 func (r *versionReader) newEnough(reply, than []byte) bool {
-	if len(reply) != len(r.prefix)+record.VersionDigits || string(reply[:len(r.prefix)]) != r.prefix {
+	version, ok := bytes.CutPrefix(reply, []byte(r.prefix))
+	if version, ok = bytes.CutSuffix(version, []byte(r.suffix)); !ok {
 		return false
 	}
-	version := reply[len(r.prefix):]
 	return bytes.Compare(version, than) >= 0 && record.IsVersion(version)
 }
 

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"slices"
 	"strings"
 	"sync"
@@ -118,20 +120,37 @@ func (t *Target) scanNames(ctx context.Context, pattern string, read func(string
 }
 
 // scan sends the names that match. The server looks for the next ones while these
-// are read.
+// are read. A connection that was lost, maybe because whoever takes the names was
+// long in doing so, is made anew once for each page.
 func scan(ctx context.Context, client *goredis.Client, pattern string, pages chan<- []string) error {
-	conn, err := dialBulk(ctx, client.Options())
-	if err != nil {
-		return err
-	}
-	defer func() { _ = conn.Close() }()
+	var conn *bulkConn
+	defer func() {
+		if conn != nil {
+			_ = conn.Close()
+		}
+	}()
 	c := cursor{pattern: pattern, at: "0"}
-	conn.out = c.ask(conn.out)
-	for !c.ended() {
+	for again := false; !c.ended(); {
+		var err error
+		if conn == nil {
+			if conn, err = dialBulk(ctx, client.Options()); err != nil {
+				return err
+			}
+			conn.out = c.ask(conn.out)
+		}
+		from := c.at
 		var names []string
-		if err := conn.during(ctx, func() (err error) { names, err = c.page(conn); return err }); err != nil {
+		err = conn.during(ctx, func() (err error) { names, err = c.page(conn); return err })
+		var lost net.Error
+		if (errors.As(err, &lost) || errors.Is(err, io.EOF)) && !again && ctx.Err() == nil {
+			_ = conn.Close()
+			conn, c.at, again = nil, from, true
+			continue
+		}
+		if err != nil {
 			return err
 		}
+		again = false
 		select {
 		case pages <- names:
 		case <-ctx.Done():
