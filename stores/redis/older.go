@@ -148,8 +148,9 @@ func (l *listing) versions(c *bulkConn) error {
 
 // newEnough is false of all that is no version.
 func (r *versionReader) newEnough(reply, than []byte) bool {
-	version, ok := bytes.CutPrefix(reply, []byte(r.prefix))
-	if version, ok = bytes.CutSuffix(version, []byte(r.suffix)); !ok {
+	version, begins := bytes.CutPrefix(reply, []byte(r.prefix))
+	version, ends := bytes.CutSuffix(version, []byte(r.suffix))
+	if !begins || !ends {
 		return false
 	}
 	return bytes.Compare(version, than) >= 0 && record.IsVersion(version)
