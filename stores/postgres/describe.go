@@ -19,7 +19,7 @@ type table struct {
 	unlogged    bool
 	identity    string // relreplident
 	policies    bool   // row-level security is on
-	rules       bool   // rewrite rules, which COPY passes by
+	rules       bool   // rewrite rules for INSERT or UPDATE, with which the server refuses ON CONFLICT
 	owner       string
 	columns     []column
 	keys        []uniqueKey // unique, immediate, over plain columns; the primary key first
@@ -96,7 +96,8 @@ func (t *table) readRelation(ctx context.Context, pool *pgxpool.Pool, side strin
 	var kind, persistence string
 	var children bool
 	err := pool.QueryRow(ctx, `
-		SELECT c.oid, c.relkind::text, c.relpersistence::text, c.relreplident::text, c.relrowsecurity, c.relhasrules,
+		SELECT c.oid, c.relkind::text, c.relpersistence::text, c.relreplident::text, c.relrowsecurity,
+		       EXISTS (SELECT FROM pg_rewrite r WHERE r.ev_class = c.oid AND r.ev_type IN ('2', '3')),
 		       pg_get_userbyid(c.relowner),
 		       c.relkind = 'r' AND EXISTS (SELECT FROM pg_inherits i WHERE i.inhparent = c.oid)
 		FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace

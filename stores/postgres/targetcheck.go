@@ -16,6 +16,9 @@ func (t *Target) Check(ctx context.Context) ([]record.Check, error) {
 	f.checkKey(t.shape, "target")
 	f.checkTypes(t.shape, "target")
 	t.checkFields(&f)
+	if t.shape.rules {
+		f.refuse("target-rules", "make them triggers, and DROP RULE", "%s has rewrite rules for INSERT or UPDATE: PostgreSQL refuses the writes that need ON CONFLICT", t.table())
+	}
 	for _, check := range []func() error{
 		func() error { return f.checkServer(ctx, t.pool, "target") },
 		func() error { return f.checkPolicies(ctx, t.pool, t.shape, "target") },

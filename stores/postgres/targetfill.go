@@ -15,10 +15,10 @@ import (
 
 var _ record.Filler = (*Target)(nil)
 
-// CanFill implements record.Filler. COPY does not pass row-level security, passes
-// by rewrite rules, and reads "char" in another way than a cast does.
+// CanFill implements record.Filler. COPY does not pass row-level security, and
+// reads "char" in another way than a cast does.
 func (t *Target) CanFill() bool {
-	return !t.shape.table.policies && !t.shape.table.rules && !slices.ContainsFunc(t.shape.columns, func(c *column) bool {
+	return !t.shape.table.policies && !slices.ContainsFunc(t.shape.columns, func(c *column) bool {
 		return c.base.schema == "pg_catalog" && c.base.name == "char"
 	})
 }

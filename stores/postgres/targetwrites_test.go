@@ -1,6 +1,7 @@
 package postgres_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -197,4 +198,24 @@ func TestUnprepared(t *testing.T) {
 		}
 	}
 	d.wants(target, "target-schema", record.Good)
+}
+
+// PostgreSQL refuses ON CONFLICT on a table with rules, which is said before any write.
+func TestTablesWithRulesAreRefused(t *testing.T) {
+	t.Parallel()
+	d := newDatabase(t)
+	d.exec(createTable(storetest.Simple()))
+	d.exec(`CREATE TABLE audit (id bigint); CREATE RULE gone AS ON DELETE TO "The Target" DO ALSO INSERT INTO audit VALUES (old.id)`)
+	target := d.target(&spec.Migration{Name: "m"}, storetest.Simple())
+	d.wants(target, "target-table", record.Good)
+	if results, err := target.Apply(d.ctx, []record.Write{write("1", "a", 1)}); err != nil || results[0].Outcome != record.Applied {
+		t.Errorf("%+v, %v", results, err)
+	}
+	checks, err := target.Check(d.ctx)
+	d.ok(err)
+	if slices.ContainsFunc(checks, func(c record.Check) bool { return c.Name == "target-rules" }) {
+		t.Error("a rule for DELETE is held to be in the way")
+	}
+	d.exec(`CREATE RULE audited AS ON INSERT TO "The Target" DO ALSO INSERT INTO audit VALUES (new.id)`)
+	d.wants(d.target(&spec.Migration{Name: "m"}, storetest.Simple()), "target-rules", record.Refused)
 }
