@@ -46,7 +46,7 @@ bench: deps ## Run the benchmarks (BENCH=regexp picks some)
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -timeout=1h ./...
 
 peers: ## Compare the cost of dual with LaunchDarkly's Go migrator (downloads its SDK)
-	cd internal/peers && $(GO) test -bench . -benchmem -benchtime 2ms -count 24 ./...
+	cd internal/test/peers && $(GO) test -bench . -benchmem -benchtime 2ms -count 24 ./...
 
 docs: ## Write generated documentation and examples anew
 	$(GO) generate ./...
@@ -58,7 +58,7 @@ torture: deps ## Run the long fault tests (TORTURE=10m for each of POLICY)
 	MIGRATOR_TORTURE=$(TORTURE) $(GO) test -count=1 -timeout=2h -run 'Torture' -skip '^TestTorture$$' -v ./...
 	failed=0; for policy in $(POLICY); do \
 		MIGRATOR_TORTURE=$(TORTURE) MIGRATOR_TORTURE_POLICY=$$policy $(if $(REPORT),MIGRATOR_TORTURE_REPORT=$(abspath $(REPORT))-$$policy.json) \
-			$(GO) test -count=1 -timeout=4h -run '^TestTorture$$' -v ./internal/torture || failed=1; \
+			$(GO) test -count=1 -timeout=4h -run '^TestTorture$$' -v ./internal/test/torture || failed=1; \
 	done; exit $$failed
 
 clean: ## Remove what was built and the cached PostgreSQL data directories

@@ -8,6 +8,7 @@ import (
 
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/record"
+	"github.com/stranglerfig/migrator/store"
 )
 
 func TestLateAndForeignAreJournalled(t *testing.T) {
@@ -108,12 +109,12 @@ type batching struct {
 	fail    int
 }
 
-func (b *batching) ApplyAll(_ context.Context, changes []Change[int, int], o ApplyOptions) ([]record.Result, error) {
+func (b *batching) ApplyAll(_ context.Context, changes []Change[int, int], o ApplyOptions) ([]store.Result, error) {
 	b.batches++
 	if b.fail--; b.fail >= 0 {
 		return nil, errDown
 	}
-	results := make([]record.Result, len(changes))
+	results := make([]store.Result, len(changes))
 	for n, c := range changes {
 		results[n], results[n].Err = b.apply(c, o)
 	}

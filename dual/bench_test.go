@@ -7,6 +7,7 @@ import (
 
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/record"
+	"github.com/stranglerfig/migrator/store"
 )
 
 // nothing is a target that does nothing, so that only this package's own cost is seen.
@@ -16,8 +17,8 @@ func (nothing) Get(context.Context, int) (Versioned[int], error) {
 	return Versioned[int]{Found: true}, nil
 }
 
-func (nothing) Apply(context.Context, Change[int, int], ApplyOptions) (record.Result, error) {
-	return record.Result{Outcome: record.Applied}, nil
+func (nothing) Apply(context.Context, Change[int, int], ApplyOptions) (store.Result, error) {
+	return store.Result{Outcome: store.Applied}, nil
 }
 func (nothing) Now(context.Context) (time.Time, error) { return time.Now(), nil }
 

@@ -8,22 +8,22 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/stranglerfig/migrator/evidence"
+	"github.com/stranglerfig/migrator/dual/telemetry"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/record"
 )
 
-func series(o evidence.Operation, s evidence.Store, r evidence.Role, out evidence.Outcome) evidence.Series {
-	return evidence.Series{Operation: o, Store: s, Role: r, Outcome: out}
+func series(o telemetry.Operation, s telemetry.Store, r telemetry.Role, out telemetry.Outcome) telemetry.Series {
+	return telemetry.Series{Operation: o, Store: s, Role: r, Outcome: out}
 }
 
-func served(o evidence.Operation, s evidence.Store) evidence.Series {
-	return series(o, s, evidence.Serving, evidence.OK)
+func served(o telemetry.Operation, s telemetry.Store) telemetry.Series {
+	return series(o, s, telemetry.Serving, telemetry.OK)
 }
 
-var added = series(evidence.Write, evidence.Both, evidence.Added, evidence.OK)
+var added = series(telemetry.Write, telemetry.Both, telemetry.Added, telemetry.OK)
 
-type counted map[evidence.Series]uint64
+type counted map[telemetry.Series]uint64
 
 func (c counted) check(t *testing.T, f *memoryFleet, p *party) {
 	t.Helper()
@@ -38,22 +38,22 @@ func (c counted) check(t *testing.T, f *memoryFleet, p *party) {
 func TestEveryOperationIsCountedByStoreRoleAndOutcome(t *testing.T) {
 	t.Parallel()
 	const reads, writes = 3, 2
-	read, write := evidence.Read, evidence.Write
+	read, write := telemetry.Read, telemetry.Write
 	for phase, want := range map[phases.Phase]counted{
-		phases.Legacy: {served(read, evidence.Legacy): reads, served(write, evidence.Legacy): writes},
+		phases.Legacy: {served(read, telemetry.Legacy): reads, served(write, telemetry.Legacy): writes},
 		phases.ShadowWrite: {
-			served(read, evidence.Legacy): reads, served(write, evidence.Legacy): writes, added: writes,
-			series(write, evidence.Target, evidence.Shadow, evidence.OK): writes,
+			served(read, telemetry.Legacy): reads, served(write, telemetry.Legacy): writes, added: writes,
+			series(write, telemetry.Target, telemetry.Shadow, telemetry.OK): writes,
 		},
 		phases.DualRead: {
-			served(read, evidence.Legacy): reads, served(write, evidence.Legacy): writes, served(write, evidence.Target): writes, added: writes,
-			series(read, evidence.Target, evidence.Shadow, evidence.OK):                  reads,
-			series(evidence.Comparison, evidence.Both, evidence.Shadow, evidence.Agreed): reads,
+			served(read, telemetry.Legacy): reads, served(write, telemetry.Legacy): writes, served(write, telemetry.Target): writes, added: writes,
+			series(read, telemetry.Target, telemetry.Shadow, telemetry.OK):                   reads,
+			series(telemetry.Comparison, telemetry.Both, telemetry.Shadow, telemetry.Agreed): reads,
 		},
-		phases.Cutover:  {served(read, evidence.Target): reads, served(write, evidence.Legacy): writes, served(write, evidence.Target): writes, added: writes},
-		phases.Grace:    {served(read, evidence.Target): reads, served(write, evidence.Legacy): writes, served(write, evidence.Target): writes, added: writes},
-		phases.Retain:   {served(read, evidence.Target): reads, served(write, evidence.Target): writes},
-		phases.Complete: {served(read, evidence.Target): reads, served(write, evidence.Target): writes},
+		phases.Cutover:  {served(read, telemetry.Target): reads, served(write, telemetry.Legacy): writes, served(write, telemetry.Target): writes, added: writes},
+		phases.Grace:    {served(read, telemetry.Target): reads, served(write, telemetry.Legacy): writes, served(write, telemetry.Target): writes, added: writes},
+		phases.Retain:   {served(read, telemetry.Target): reads, served(write, telemetry.Target): writes},
+		phases.Complete: {served(read, telemetry.Target): reads, served(write, telemetry.Target): writes},
 	} {
 		bubble(t, string(phase), func(t *testing.T) {
 			f := newFleet(route(phase))
@@ -96,10 +96,10 @@ func TestFailuresAreCountedAsWhatTheyWere(t *testing.T) {
 			t.Fatal(err)
 		}
 		counted{
-			series(evidence.Read, evidence.Target, evidence.Serving, evidence.TimedOut): 2,
-			series(evidence.Read, evidence.Target, evidence.Serving, evidence.Failed):   3,
-			series(evidence.Read, evidence.Target, evidence.Serving, evidence.Rejected): 1,
-			series(evidence.Read, evidence.Legacy, evidence.Fallback, evidence.OK):      6,
+			series(telemetry.Read, telemetry.Target, telemetry.Serving, telemetry.TimedOut): 2,
+			series(telemetry.Read, telemetry.Target, telemetry.Serving, telemetry.Failed):   3,
+			series(telemetry.Read, telemetry.Target, telemetry.Serving, telemetry.Rejected): 1,
+			series(telemetry.Read, telemetry.Legacy, telemetry.Fallback, telemetry.OK):      6,
 		}.check(t, f, p)
 		if s := p.Stats(); s.LegacyReads != 6 || s.TargetReads != 0 || s.Fallbacks != 6 {
 			t.Errorf("%+v", s)
@@ -115,7 +115,7 @@ func TestFailuresAreCountedAsWhatTheyWere(t *testing.T) {
 		if err := p.stop(); err != nil {
 			t.Fatal(err)
 		}
-		counted{series(evidence.Read, evidence.Target, evidence.Serving, evidence.Cancelled): 1}.check(t, f, p)
+		counted{series(telemetry.Read, telemetry.Target, telemetry.Serving, telemetry.Cancelled): 1}.check(t, f, p)
 	})
 	bubble(t, "writes", func(t *testing.T) {
 		f := newFleet(route(phases.DualRead))
@@ -134,33 +134,33 @@ func TestFailuresAreCountedAsWhatTheyWere(t *testing.T) {
 			t.Fatal(err)
 		}
 		counted{
-			series(evidence.Write, evidence.Legacy, evidence.Serving, evidence.Failed): 1,
-			served(evidence.Write, evidence.Legacy):                                    3,
-			series(evidence.Write, evidence.Target, evidence.Serving, evidence.Failed): 2,
+			series(telemetry.Write, telemetry.Legacy, telemetry.Serving, telemetry.Failed): 1,
+			served(telemetry.Write, telemetry.Legacy):                                      3,
+			series(telemetry.Write, telemetry.Target, telemetry.Serving, telemetry.Failed): 2,
 			added: 1,
-			series(evidence.Write, evidence.Both, evidence.Added, evidence.Failed): 1,
+			series(telemetry.Write, telemetry.Both, telemetry.Added, telemetry.Failed): 1,
 		}.check(t, f, p)
 	})
 }
 
 func TestComparisonsAreCountedByWhatTheyShowed(t *testing.T) {
 	t.Parallel()
-	compared := func(o evidence.Outcome) evidence.Series {
-		return series(evidence.Comparison, evidence.Both, evidence.Shadow, o)
+	compared := func(o telemetry.Outcome) telemetry.Series {
+		return series(telemetry.Comparison, telemetry.Both, telemetry.Shadow, o)
 	}
 	for name, c := range map[string]struct {
 		phase  phases.Phase
 		spoil  func(p *party)
 		config func(*ReaderConfig[int, int])
-		want   evidence.Outcome
+		want   telemetry.Outcome
 	}{
-		"agreed":                        {phases.DualRead, func(*party) {}, nil, evidence.Agreed},
-		"mismatch":                      {phases.Grace, func(p *party) { p.legacy.values[1] = 9 }, nil, evidence.Mismatch},
-		"missing in legacy":             {phases.Grace, func(p *party) { delete(p.legacy.values, 1) }, nil, evidence.Mismatch},
-		"lost":                          {phases.Grace, func(p *party) { delete(p.target.entries, 1) }, nil, evidence.Lost},
-		"missing where nobody reads":    {phases.DualRead, func(p *party) { delete(p.target.entries, 1) }, nil, evidence.Mismatch},
-		"known to be behind":            {phases.Cutover, func(p *party) { delete(p.target.entries, 1); p.behind.keys = map[record.Key]record.Version{"1": {}} }, nil, evidence.Mismatch},
-		"the other store can't be read": {phases.DualRead, func(p *party) { p.target.broken = errDown }, nil, evidence.Undone},
+		"agreed":                        {phases.DualRead, func(*party) {}, nil, telemetry.Agreed},
+		"mismatch":                      {phases.Grace, func(p *party) { p.legacy.values[1] = 9 }, nil, telemetry.Mismatch},
+		"missing in legacy":             {phases.Grace, func(p *party) { delete(p.legacy.values, 1) }, nil, telemetry.Mismatch},
+		"lost":                          {phases.Grace, func(p *party) { delete(p.target.entries, 1) }, nil, telemetry.Lost},
+		"missing where nobody reads":    {phases.DualRead, func(p *party) { delete(p.target.entries, 1) }, nil, telemetry.Mismatch},
+		"known to be behind":            {phases.Cutover, func(p *party) { delete(p.target.entries, 1); p.behind.keys = map[record.Key]record.Version{"1": {}} }, nil, telemetry.Mismatch},
+		"the other store can't be read": {phases.DualRead, func(p *party) { p.target.broken = errDown }, nil, telemetry.Undone},
 	} {
 		bubble(t, name, func(t *testing.T) {
 			f := newFleet(route(c.phase))
@@ -203,11 +203,11 @@ func TestAddedLatencyIsWhatTheCallerWaitedAfterLegacyHadTheWrite(t *testing.T) {
 			if err := p.stop(); err != nil {
 				t.Fatal(err)
 			}
-			target := series(evidence.Write, evidence.Target, evidence.Serving, evidence.OK)
+			target := series(telemetry.Write, telemetry.Target, telemetry.Serving, telemetry.OK)
 			if phase == phases.ShadowWrite {
-				target.Role = evidence.Shadow
+				target.Role = telemetry.Shadow
 			}
-			for s, want := range map[evidence.Series]time.Duration{added: want, target: 20 * time.Millisecond, served(evidence.Write, evidence.Legacy): 70 * time.Millisecond} {
+			for s, want := range map[telemetry.Series]time.Duration{added: want, target: 20 * time.Millisecond, served(telemetry.Write, telemetry.Legacy): 70 * time.Millisecond} {
 				for _, w := range f.windows {
 					for _, c := range w.Counts {
 						if c.Series != s {
@@ -244,7 +244,7 @@ func TestBusyInstancesTimeASampleAndCountAll(t *testing.T) {
 			t.Fatal(err)
 		}
 		n, sampled := f.observed(p.Name())
-		s := served(evidence.Read, evidence.Legacy)
+		s := served(telemetry.Read, telemetry.Legacy)
 		// The first window doesn't know yet and is as sparing as can be.
 		if want := uint64(3 * each / (maxSkip + 1)); n[s] != 3*each || sampled[s] < want-3*256 || sampled[s] > want+3*256 {
 			t.Fatalf("%d counted, %d timed", n[s], sampled[s])

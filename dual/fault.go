@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/stranglerfig/migrator/phases"
-	"github.com/stranglerfig/migrator/record"
+	"github.com/stranglerfig/migrator/store"
 )
 
 // FaultKind is what goes wrong with the target.
@@ -182,14 +182,14 @@ func (f failing[K, V]) Get(ctx context.Context, key K) (Versioned[V], error) {
 	return f.Target.Get(ctx, key)
 }
 
-func (f failing[K, V]) Apply(ctx context.Context, c Change[K, V], o ApplyOptions) (record.Result, error) {
+func (f failing[K, V]) Apply(ctx context.Context, c Change[K, V], o ApplyOptions) (store.Result, error) {
 	p := f.i.plays(false)
 	if err := p.play(ctx); err != nil {
-		return record.Result{}, fmt.Errorf("write the target: %w", err)
+		return store.Result{}, fmt.Errorf("write the target: %w", err)
 	}
 	if p != nil && p.Kind == FaultCorrupt {
 		if c.Deleted {
-			return record.Result{Outcome: record.Applied, Version: c.Version}, nil
+			return store.Result{Outcome: store.Applied, Version: c.Version}, nil
 		}
 		c = f.spoiled(c)
 	}
@@ -215,7 +215,7 @@ type failingBatch[K comparable, V any] struct {
 	batch BatchTarget[K, V]
 }
 
-func (f failingBatch[K, V]) ApplyAll(ctx context.Context, all []Change[K, V], o ApplyOptions) ([]record.Result, error) {
+func (f failingBatch[K, V]) ApplyAll(ctx context.Context, all []Change[K, V], o ApplyOptions) ([]store.Result, error) {
 	p := f.i.plays(false)
 	if err := p.play(ctx); err != nil {
 		return nil, fmt.Errorf("write the target: %w", err)
@@ -233,10 +233,10 @@ func (f failingBatch[K, V]) ApplyAll(ctx context.Context, all []Change[K, V], o 
 	if err != nil || len(results) != len(spoiled) {
 		return results, err
 	}
-	answers := make([]record.Result, len(all))
+	answers := make([]store.Result, len(all))
 	for n, c := range all {
 		if c.Deleted {
-			answers[n] = record.Result{Outcome: record.Applied, Version: c.Version}
+			answers[n] = store.Result{Outcome: store.Applied, Version: c.Version}
 			continue
 		}
 		answers[n], results = results[0], results[1:]

@@ -10,6 +10,7 @@ import (
 
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/record"
+	"github.com/stranglerfig/migrator/store"
 )
 
 // faultyFleet is a memoryFleet with a fault switch.
@@ -237,7 +238,7 @@ func TestABlackHoleIsATimeout(t *testing.T) {
 // manyTarget takes several changes at once.
 type manyTarget struct{ *memoryTarget }
 
-func (m manyTarget) ApplyAll(ctx context.Context, all []Change[int, int], o ApplyOptions) (results []record.Result, err error) {
+func (m manyTarget) ApplyAll(ctx context.Context, all []Change[int, int], o ApplyOptions) (results []store.Result, err error) {
 	for _, c := range all {
 		r, err := m.Apply(ctx, c, o)
 		if err != nil {
@@ -257,7 +258,7 @@ func TestABatchIsSpoiledByItsChanges(t *testing.T) {
 		defer func() { _ = p.stop() }()
 		many := withFaults[int, int](p.Instance, manyTarget{target}, nil).(BatchTarget[int, int])
 		version := record.Version{Era: 1, LSN: 1}
-		write := func() []record.Result {
+		write := func() []store.Result {
 			version.LSN++
 			results, err := many.ApplyAll(t.Context(), []Change[int, int]{
 				{Key: 1, Value: 1, Version: version}, {Key: 2, Deleted: true, Version: version}, {Key: 3, Value: 3, Version: version},
@@ -272,7 +273,7 @@ func TestABatchIsSpoiledByItsChanges(t *testing.T) {
 		f.set(Fault{ID: "f1", Kind: FaultCorrupt, Writes: true})
 		tick(6 * time.Second)
 		for n, r := range write() {
-			if r.Outcome != record.Applied || r.Version != version {
+			if r.Outcome != store.Applied || r.Version != version {
 				t.Errorf("change %d: %+v", n, r)
 			}
 		}

@@ -5,7 +5,7 @@ import (
 	"errors"
 	"time"
 
-	"github.com/stranglerfig/migrator/evidence"
+	"github.com/stranglerfig/migrator/dual/telemetry"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/record"
 )
@@ -59,7 +59,7 @@ type ReturnJournal interface {
 // was not told of. The lease may have run out since; one that the state
 // does not know is refused with ErrLeaseLost.
 type Observer interface {
-	Observe(ctx context.Context, lease string, windows []evidence.Window) error
+	Observe(ctx context.Context, lease string, windows []telemetry.Window) error
 }
 
 // Identity tells operators which process holds a lease.

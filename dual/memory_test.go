@@ -9,7 +9,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/stranglerfig/migrator/evidence"
+	"github.com/stranglerfig/migrator/dual/telemetry"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/record"
 )
@@ -36,7 +36,7 @@ type memoryFleet struct {
 	rescues    int
 	ttl        time.Duration
 	ruling     *Ruling // instead of what is true
-	windows    []evidence.Window
+	windows    []telemetry.Window
 	sent       int  // windows, those included that it had
 	deaf       bool // takes windows and doesn't say so
 	witnessed  []phases.Route
@@ -194,7 +194,7 @@ func (f *memoryFleet) Return(_ context.Context, epoch int64, keys []record.Key) 
 	return nil
 }
 
-func (f *memoryFleet) Observe(_ context.Context, _ string, windows []evidence.Window) error {
+func (f *memoryFleet) Observe(_ context.Context, _ string, windows []telemetry.Window) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.down {
@@ -202,7 +202,7 @@ func (f *memoryFleet) Observe(_ context.Context, _ string, windows []evidence.Wi
 	}
 	for _, w := range windows {
 		f.sent++
-		if !slices.ContainsFunc(f.windows, func(have evidence.Window) bool {
+		if !slices.ContainsFunc(f.windows, func(have telemetry.Window) bool {
 			return have.Incarnation == w.Incarnation && have.Sequence == w.Sequence
 		}) {
 			f.windows = append(f.windows, w)
@@ -222,10 +222,10 @@ func (f *memoryFleet) Witness(_ context.Context, held phases.Route) error {
 }
 
 // observed sums the windows that the instance handed in, per series, and its timings.
-func (f *memoryFleet) observed(instance string) (n, timed map[evidence.Series]uint64) {
+func (f *memoryFleet) observed(instance string) (n, timed map[telemetry.Series]uint64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	n, timed = map[evidence.Series]uint64{}, map[evidence.Series]uint64{}
+	n, timed = map[telemetry.Series]uint64{}, map[telemetry.Series]uint64{}
 	for _, w := range f.windows {
 		if w.Instance != instance {
 			continue

@@ -9,7 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/stranglerfig/migrator/evidence"
+	"github.com/stranglerfig/migrator/dual/telemetry"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/record"
 )
@@ -274,15 +274,15 @@ func checkWindows(t *testing.T, p *party) {
 	got, _ := p.fleet.observed(p.Name())
 	for s, n := range got {
 		switch {
-		case s.Operation == evidence.Comparison:
+		case s.Operation == telemetry.Comparison:
 			compared += n
-		case s.Operation == evidence.Read && s.Store == evidence.Legacy && s.Role != evidence.Shadow:
+		case s.Operation == telemetry.Read && s.Store == telemetry.Legacy && s.Role != telemetry.Shadow:
 			legacy += n
 		}
 	}
 	s := p.Stats()
-	wrote := got[served(evidence.Write, evidence.Legacy)]
-	if fromTarget := got[served(evidence.Read, evidence.Target)]; legacy != s.LegacyReads || fromTarget < s.TargetReads || s.Discarded > 0 || wrote == 0 || wrote > s.Writes {
+	wrote := got[served(telemetry.Write, telemetry.Legacy)]
+	if fromTarget := got[served(telemetry.Read, telemetry.Target)]; legacy != s.LegacyReads || fromTarget < s.TargetReads || s.Discarded > 0 || wrote == 0 || wrote > s.Writes {
 		t.Errorf("windows: %d reads of legacy, %d of the target, %d writes; %+v", legacy, fromTarget, wrote, s)
 	}
 	if compared != s.Shadows+s.ShadowsDropped {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/stranglerfig/migrator/record"
+	"github.com/stranglerfig/migrator/store"
 )
 
 // memoryTarget is a versioned store of numbers.
@@ -53,13 +54,13 @@ func (t *memoryTarget) Get(ctx context.Context, k int) (Versioned[int], error) {
 	return e, err
 }
 
-func (t *memoryTarget) Apply(ctx context.Context, c Change[int, int], o ApplyOptions) (record.Result, error) {
+func (t *memoryTarget) Apply(ctx context.Context, c Change[int, int], o ApplyOptions) (store.Result, error) {
 	t.mu.Lock()
 	hook, after := t.onApply, t.afterApply
 	t.mu.Unlock()
 	if hook != nil {
 		if err := hook(ctx); err != nil {
-			return record.Result{}, err
+			return store.Result{}, err
 		}
 	}
 	r, err := t.apply(c, o)
@@ -69,26 +70,26 @@ func (t *memoryTarget) Apply(ctx context.Context, c Change[int, int], o ApplyOpt
 	return r, err
 }
 
-func (t *memoryTarget) apply(c Change[int, int], o ApplyOptions) (record.Result, error) {
+func (t *memoryTarget) apply(c Change[int, int], o ApplyOptions) (store.Result, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.applies++
 	t.last = o
 	e := t.entries[c.Key]
-	r := record.Result{Version: e.Version}
+	r := store.Result{Version: e.Version}
 	switch {
 	case t.broken != nil:
 		return r, t.broken
 	case !o.NotAfter.IsZero() && time.Now().Add(t.ahead).After(o.NotAfter):
-		r.Outcome = record.Late
+		r.Outcome = store.Late
 	case t.foreign[c.Key]:
-		r.Outcome = record.Foreign
+		r.Outcome = store.Foreign
 	case o.Only != nil && *o.Only != e.Version:
-		r.Outcome = record.Changed
+		r.Outcome = store.Changed
 	case o.Only == nil && !c.Version.NewerThan(e.Version):
-		r.Outcome = record.Older
+		r.Outcome = store.Older
 	default:
-		r.Outcome, r.Version = record.Applied, c.Version
+		r.Outcome, r.Version = store.Applied, c.Version
 		v := Versioned[int]{Version: c.Version}
 		if !c.Deleted {
 			v.Value, v.Found = c.Value, true
@@ -135,7 +136,7 @@ func (l *memoryLegacy) put(k, v int) func(context.Context) (record.Version, erro
 		l.mu.Lock()
 		if l.fenced {
 			l.mu.Unlock()
-			return record.Version{}, fmt.Errorf("update: %w", record.ErrFenced)
+			return record.Version{}, fmt.Errorf("update: %w", store.ErrFenced)
 		}
 		l.lsn++
 		l.values[k] = v

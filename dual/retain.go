@@ -9,6 +9,7 @@ import (
 	"github.com/stranglerfig/migrator/internal/failpoint"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/record"
+	"github.com/stranglerfig/migrator/store"
 )
 
 var errMoved = errors.New("authority has moved meanwhile")
@@ -130,12 +131,12 @@ func (w *Writer[K, V]) swap(ctx context.Context, h *held, o *operation[K, V], k 
 			if !pause(ctx, backoff(attempt)) {
 				return &unknownError{err}
 			}
-		case result.Outcome == record.Applied:
+		case result.Outcome == store.Applied:
 			failpoint.Here("dual.retain.written")
 			return nil
-		case result.Outcome == record.Changed && sent != nil:
+		case result.Outcome == store.Changed && sent != nil:
 			return &unknownError{doubt}
-		case result.Outcome == record.Changed:
+		case result.Outcome == store.Changed:
 			if err := ctx.Err(); err != nil {
 				return fmt.Errorf("other writes of the record came between, %d times: %w", attempt+1, err)
 			}
@@ -154,7 +155,7 @@ func settleDoubt(doubt, err error) error {
 }
 
 // outcomeAlone: where the write is conditional, Older is no success.
-func outcomeAlone(r record.Result) error {
+func outcomeAlone(r store.Result) error {
 	if err := outcome(r); err != nil {
 		return err
 	}

@@ -10,11 +10,12 @@ import (
 
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/record"
+	"github.com/stranglerfig/migrator/store"
 )
 
 func increment(k int) Op[int, int] {
 	return Op[int, int]{
-		Legacy: func(context.Context) ([]Change[int, int], error) { return nil, record.ErrFenced },
+		Legacy: func(context.Context) ([]Change[int, int], error) { return nil, store.ErrFenced },
 		Keys:   []int{k},
 		Update: func(_, current int, _ bool) (int, bool, error) { return current + 1, false, nil },
 	}
@@ -238,7 +239,7 @@ func TestWritesWaitForTheNextEpochAndFollowIt(t *testing.T) {
 		p.legacy.fenced = true
 		p.fleet.move(phases.Grace, 0)
 		settle()
-		if err := p.put(1, 2); !errors.As(err, &e) || !errors.Is(err, record.ErrFenced) {
+		if err := p.put(1, 2); !errors.As(err, &e) || !errors.Is(err, store.ErrFenced) {
 			t.Fatal(err)
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)

@@ -6,8 +6,8 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/stranglerfig/migrator/evidence"
-	"github.com/stranglerfig/migrator/stats/sketch"
+	"github.com/stranglerfig/migrator/dual/telemetry"
+	"github.com/stranglerfig/migrator/internal/stats/sketch"
 )
 
 // kind is a series of evidence but for its outcome.
@@ -26,20 +26,20 @@ const (
 	kinds
 )
 
-var kindNames = [kinds]evidence.Series{
-	readLegacy:   {Operation: evidence.Read, Store: evidence.Legacy, Role: evidence.Serving},
-	readTarget:   {Operation: evidence.Read, Store: evidence.Target, Role: evidence.Serving},
-	readFallback: {Operation: evidence.Read, Store: evidence.Legacy, Role: evidence.Fallback},
-	shadowLegacy: {Operation: evidence.Read, Store: evidence.Legacy, Role: evidence.Shadow},
-	shadowTarget: {Operation: evidence.Read, Store: evidence.Target, Role: evidence.Shadow},
-	writeLegacy:  {Operation: evidence.Write, Store: evidence.Legacy, Role: evidence.Serving},
-	writeTarget:  {Operation: evidence.Write, Store: evidence.Target, Role: evidence.Serving},
-	writeBehind:  {Operation: evidence.Write, Store: evidence.Target, Role: evidence.Shadow},
-	writeAdded:   {Operation: evidence.Write, Store: evidence.Both, Role: evidence.Added},
+var kindNames = [kinds]telemetry.Series{
+	readLegacy:   {Operation: telemetry.Read, Store: telemetry.Legacy, Role: telemetry.Serving},
+	readTarget:   {Operation: telemetry.Read, Store: telemetry.Target, Role: telemetry.Serving},
+	readFallback: {Operation: telemetry.Read, Store: telemetry.Legacy, Role: telemetry.Fallback},
+	shadowLegacy: {Operation: telemetry.Read, Store: telemetry.Legacy, Role: telemetry.Shadow},
+	shadowTarget: {Operation: telemetry.Read, Store: telemetry.Target, Role: telemetry.Shadow},
+	writeLegacy:  {Operation: telemetry.Write, Store: telemetry.Legacy, Role: telemetry.Serving},
+	writeTarget:  {Operation: telemetry.Write, Store: telemetry.Target, Role: telemetry.Serving},
+	writeBehind:  {Operation: telemetry.Write, Store: telemetry.Target, Role: telemetry.Shadow},
+	writeAdded:   {Operation: telemetry.Write, Store: telemetry.Both, Role: telemetry.Added},
 }
 
 // outcomes are those of kinds.
-var outcomes = [...]evidence.Outcome{evidence.OK, evidence.Failed, evidence.TimedOut, evidence.Rejected, evidence.Cancelled}
+var outcomes = [...]telemetry.Outcome{telemetry.OK, telemetry.Failed, telemetry.TimedOut, telemetry.Rejected, telemetry.Cancelled}
 
 type outcomeOf uint8
 
@@ -63,16 +63,16 @@ const (
 	dropped
 )
 
-var verdicts = [...]evidence.Outcome{evidence.Agreed, evidence.Lagged, evidence.Mismatch, evidence.Lost, evidence.Undone, evidence.Dropped}
+var verdicts = [...]telemetry.Outcome{telemetry.Agreed, telemetry.Lagged, telemetry.Mismatch, telemetry.Lost, telemetry.Undone, telemetry.Dropped}
 
 const (
 	comparisons = int(kinds) * len(outcomes) // the first series of comparisons
 	seriesCount = comparisons + len(verdicts)
 )
 
-func seriesAt(n int) evidence.Series {
+func seriesAt(n int) telemetry.Series {
 	if n >= comparisons {
-		return evidence.Series{Operation: evidence.Comparison, Store: evidence.Both, Role: evidence.Shadow, Outcome: verdicts[n-comparisons]}
+		return telemetry.Series{Operation: telemetry.Comparison, Store: telemetry.Both, Role: telemetry.Shadow, Outcome: verdicts[n-comparisons]}
 	}
 	s := kindNames[n/len(outcomes)]
 	s.Outcome = outcomes[n%len(outcomes)]

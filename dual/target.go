@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/stranglerfig/migrator/record"
+	"github.com/stranglerfig/migrator/store"
 )
 
 // Target is the store that records are moved into, in the application's own types.
@@ -16,7 +17,7 @@ type Target[K comparable, V any] interface {
 	Get(ctx context.Context, key K) (Versioned[V], error)
 	// Apply makes one change, atomically, as record.Target does. The error and the
 	// Result's Err mean the same: it is not known whether the target has the change.
-	Apply(ctx context.Context, c Change[K, V], o ApplyOptions) (record.Result, error)
+	Apply(ctx context.Context, c Change[K, V], o ApplyOptions) (store.Result, error)
 	// Now reads the target's clock.
 	Now(ctx context.Context) (time.Time, error)
 }
@@ -24,7 +25,7 @@ type Target[K comparable, V any] interface {
 // BatchTarget is a Target that takes several changes in one round trip. Results
 // are in the order of the changes; the error is for a failure of all.
 type BatchTarget[K comparable, V any] interface {
-	ApplyAll(ctx context.Context, c []Change[K, V], o ApplyOptions) ([]record.Result, error)
+	ApplyAll(ctx context.Context, c []Change[K, V], o ApplyOptions) ([]store.Result, error)
 }
 
 // Versioned is what the target says of one key.

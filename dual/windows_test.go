@@ -6,7 +6,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/stranglerfig/migrator/evidence"
+	"github.com/stranglerfig/migrator/dual/telemetry"
 	"github.com/stranglerfig/migrator/phases"
 )
 
@@ -103,8 +103,8 @@ func TestAnInstanceTellsAllThatItCountedSinceItJoined(t *testing.T) {
 			f.move(phase, 0)
 			settle()
 			tick(windowLength)
-			reads := served(evidence.Read, evidence.Legacy)
-			n := evidence.N([]evidence.Bucket{{Counts: p.Observed()}}, reads)
+			reads := served(telemetry.Read, telemetry.Legacy)
+			n := telemetry.N([]telemetry.Bucket{{Counts: p.Observed()}}, reads)
 			if n != before+1 {
 				t.Fatalf("%d reads in %s, want %d", n, phase, before+1)
 			}
@@ -146,7 +146,7 @@ func TestAnInstanceCountsWithoutAnObserver(t *testing.T) {
 		if err := p.stop(); err != nil {
 			t.Fatal(err)
 		}
-		n := evidence.N([]evidence.Bucket{{Counts: p.Observed()}}, served(evidence.Read, evidence.Legacy))
+		n := telemetry.N([]telemetry.Bucket{{Counts: p.Observed()}}, served(telemetry.Read, telemetry.Legacy))
 		if n != windowsKept+5 || len(f.windows) != 0 || p.Stats().Discarded != 0 || len(p.windows.waiting) != 0 {
 			t.Fatalf("%d reads, %d windows handed in, %d waiting, %+v", n, len(f.windows), len(p.windows.waiting), p.Stats())
 		}

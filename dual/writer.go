@@ -9,6 +9,7 @@ import (
 	"github.com/stranglerfig/migrator/internal/failpoint"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/record"
+	"github.com/stranglerfig/migrator/store"
 )
 
 const writesWait = phases.WritesWait
@@ -55,7 +56,7 @@ func NewWriter[K comparable, V any](c WriterConfig[K, V]) (*Writer[K, V], error)
 	}
 	w.batch, _ = c.Target.(BatchTarget[K, V])
 	if w.fenced == nil {
-		w.fenced = func(err error) bool { return errors.Is(err, record.ErrFenced) }
+		w.fenced = func(err error) bool { return errors.Is(err, store.ErrFenced) }
 	}
 	w.guard.pause, w.clock.guard.pause = c.Instance.set.BreakerPause, c.Instance.set.BreakerPause
 	c.Instance.follow(w.clock)
@@ -280,13 +281,13 @@ func (w *Writer[K, V]) lose(c Change[K, V], cause error) Lost {
 }
 
 // outcome turns a store's answer into an error, nil where the target has this state or a later one.
-func outcome(r record.Result) error {
+func outcome(r store.Result) error {
 	switch r.Outcome {
-	case record.Applied, record.Older:
+	case store.Applied, store.Older:
 		return nil
-	case record.Late:
+	case store.Late:
 		return errors.New("the target refused the change: it came too late")
-	case record.Foreign:
+	case store.Foreign:
 		return errors.New("the target holds something under this key that is not the migration's; try: migrator reconcile run --repair")
 	default:
 		return fmt.Errorf("the target answered %q", r.Outcome)

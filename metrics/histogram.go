@@ -8,7 +8,7 @@ import (
 	dto "github.com/prometheus/client_model/go"
 	"google.golang.org/protobuf/proto"
 
-	"github.com/stranglerfig/migrator/stats/sketch"
+	"github.com/stranglerfig/migrator/internal/stats/sketch"
 )
 
 // A native histogram of this schema has eight buckets to each doubling, 9 % wide: the

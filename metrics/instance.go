@@ -3,14 +3,14 @@ package metrics
 import (
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/stranglerfig/migrator/evidence"
-	"github.com/stranglerfig/migrator/stats/sketch"
+	"github.com/stranglerfig/migrator/dual/telemetry"
+	"github.com/stranglerfig/migrator/internal/stats/sketch"
 )
 
 // Observed is a *dual.Instance: what it has counted since it began. Counts and
 // sketches only grow, and no series is there twice.
 type Observed interface {
-	Observed() []evidence.Count
+	Observed() []telemetry.Count
 }
 
 // NewInstance is the collector of one application instance's operations, for the
@@ -36,24 +36,24 @@ func (c *instance) Describe(out chan<- *prometheus.Desc) {
 
 // attempt is a series of operations but for its outcome.
 type attempt struct {
-	store     evidence.Store
-	operation evidence.Operation
-	role      evidence.Role
+	store     telemetry.Store
+	operation telemetry.Operation
+	role      telemetry.Role
 }
 
 // Collect implements prometheus.Collector. An outcome that has not been seen is told
 // as 0 as soon as another of the same attempts has: an alert on its increase would
 // miss the first one else.
 func (c *instance) Collect(out chan<- prometheus.Metric) {
-	results := map[evidence.Outcome]uint64{}
-	attempts := map[attempt]map[evidence.Outcome]uint64{}
+	results := map[telemetry.Outcome]uint64{}
+	attempts := map[attempt]map[telemetry.Outcome]uint64{}
 	waits := new(sketch.Sketch)
 	for _, n := range c.of.Observed() {
 		switch {
-		case n.Operation == evidence.Comparison:
+		case n.Operation == telemetry.Comparison:
 			results[n.Outcome] += n.N
 			continue
-		case n.Role == evidence.Added: // beside the writes that are counted by store
+		case n.Role == telemetry.Added: // beside the writes that are counted by store
 			if n.Latency != nil {
 				waits.Merge(n.Latency)
 			}
@@ -61,7 +61,7 @@ func (c *instance) Collect(out chan<- prometheus.Metric) {
 		}
 		key := attempt{n.Store, n.Operation, n.Role}
 		if attempts[key] == nil {
-			attempts[key] = map[evidence.Outcome]uint64{}
+			attempts[key] = map[telemetry.Outcome]uint64{}
 		}
 		attempts[key][n.Outcome] += n.N
 		if n.Latency != nil && n.Latency.Count() > 0 {
@@ -69,11 +69,11 @@ func (c *instance) Collect(out chan<- prometheus.Metric) {
 		}
 	}
 	for key, counts := range attempts {
-		for _, o := range []evidence.Outcome{evidence.OK, evidence.Failed, evidence.TimedOut, evidence.Rejected, evidence.Cancelled} {
+		for _, o := range []telemetry.Outcome{telemetry.OK, telemetry.Failed, telemetry.TimedOut, telemetry.Rejected, telemetry.Cancelled} {
 			counter(out, c.operations, counts[o], string(key.store), string(key.operation), string(key.role), string(o))
 		}
 	}
-	for _, r := range []evidence.Outcome{evidence.Agreed, evidence.Lagged, evidence.Mismatch, evidence.Lost, evidence.Undone, evidence.Dropped} {
+	for _, r := range []telemetry.Outcome{telemetry.Agreed, telemetry.Lagged, telemetry.Mismatch, telemetry.Lost, telemetry.Undone, telemetry.Dropped} {
 		counter(out, c.compared, results[r], string(r))
 	}
 	if waits.Count() > 0 {

@@ -13,20 +13,20 @@ import (
 	dto "github.com/prometheus/client_model/go"
 
 	"github.com/stranglerfig/migrator/dual"
-	"github.com/stranglerfig/migrator/evidence"
-	"github.com/stranglerfig/migrator/internal/testenv"
+	"github.com/stranglerfig/migrator/dual/telemetry"
+	"github.com/stranglerfig/migrator/internal/sources"
+	"github.com/stranglerfig/migrator/internal/stats/sketch"
+	"github.com/stranglerfig/migrator/internal/test/testenv"
 	"github.com/stranglerfig/migrator/metrics"
-	"github.com/stranglerfig/migrator/sources"
-	"github.com/stranglerfig/migrator/stats/sketch"
 )
 
 func TestMain(m *testing.M) { testenv.Main(m) }
 
 var _ metrics.Observed = (*dual.Instance)(nil)
 
-type counted []evidence.Count
+type counted []telemetry.Count
 
-func (c counted) Observed() []evidence.Count { return c }
+func (c counted) Observed() []telemetry.Count { return c }
 
 // spread is n durations, evenly from 1 ms to 100 ms.
 func spread(n int) (s *sketch.Sketch, sum float64) {
@@ -39,8 +39,8 @@ func spread(n int) (s *sketch.Sketch, sum float64) {
 	return s, sum
 }
 
-func series(op evidence.Operation, store evidence.Store, role evidence.Role, outcome evidence.Outcome) evidence.Series {
-	return evidence.Series{Operation: op, Store: store, Role: role, Outcome: outcome}
+func series(op telemetry.Operation, store telemetry.Store, role telemetry.Role, outcome telemetry.Outcome) telemetry.Series {
+	return telemetry.Series{Operation: op, Store: store, Role: role, Outcome: outcome}
 }
 
 func anInstance() counted {
@@ -49,12 +49,12 @@ func anInstance() counted {
 	late := new(sketch.Sketch)
 	late.Add(3*time.Second, 5)
 	return counted{
-		{Series: series(evidence.Read, evidence.Legacy, evidence.Serving, evidence.OK), N: 640_000, Latency: reads},
-		{Series: series(evidence.Read, evidence.Target, evidence.Shadow, evidence.TimedOut), N: 7},
-		{Series: series(evidence.Write, evidence.Both, evidence.Added, evidence.OK), N: 900, Latency: waits},
-		{Series: series(evidence.Write, evidence.Both, evidence.Added, evidence.Failed), N: 5, Latency: late},
-		{Series: series(evidence.Comparison, evidence.Both, evidence.Shadow, evidence.Agreed), N: 990},
-		{Series: series(evidence.Comparison, evidence.Both, evidence.Shadow, evidence.Mismatch), N: 3},
+		{Series: series(telemetry.Read, telemetry.Legacy, telemetry.Serving, telemetry.OK), N: 640_000, Latency: reads},
+		{Series: series(telemetry.Read, telemetry.Target, telemetry.Shadow, telemetry.TimedOut), N: 7},
+		{Series: series(telemetry.Write, telemetry.Both, telemetry.Added, telemetry.OK), N: 900, Latency: waits},
+		{Series: series(telemetry.Write, telemetry.Both, telemetry.Added, telemetry.Failed), N: 5, Latency: late},
+		{Series: series(telemetry.Comparison, telemetry.Both, telemetry.Shadow, telemetry.Agreed), N: 990},
+		{Series: series(telemetry.Comparison, telemetry.Both, telemetry.Shadow, telemetry.Mismatch), N: 3},
 	}
 }
 
@@ -113,7 +113,7 @@ func TestHistogramsDoNotLie(t *testing.T) {
 	t.Parallel()
 	sketch, sum := spread(10_000)
 	r := prometheus.NewPedanticRegistry()
-	r.MustRegister(metrics.NewInstance(counted{{Series: series(evidence.Read, evidence.Legacy, evidence.Serving, evidence.OK), N: 1, Latency: sketch}}, "products"))
+	r.MustRegister(metrics.NewInstance(counted{{Series: series(telemetry.Read, telemetry.Legacy, telemetry.Serving, telemetry.OK), N: 1, Latency: sketch}}, "products"))
 	families, err := r.Gather()
 	if err != nil {
 		t.Fatal(err)

@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/stranglerfig/migrator/internal/pairtest"
+	"github.com/stranglerfig/migrator/internal/test/pairtest"
 )
 
 // BenchmarkFalseAlarms runs full reconciles beside writers that never rest, half of
@@ -21,7 +21,7 @@ func BenchmarkFalseAlarms(b *testing.B) {
 	p := pairtest.New(b, pairtest.Options{})
 	p.FillSimple(b, 0, ids)
 	p.Exec(b, "ANALYZE items")
-	barrier := backfill(b, p).Barrier
+	barrier := runBackfill(b, p).Barrier
 	rc, ledger := reconciler(p)
 	rc.NotAfter, rc.Barrier = within, barrier
 	w := &writer{t: b, p: p, ledger: ledger, delay: within / 4, late: 50, within: within}

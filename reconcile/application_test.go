@@ -13,13 +13,12 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/stranglerfig/migrator/dual"
-	"github.com/stranglerfig/migrator/internal/pairtest"
-	"github.com/stranglerfig/migrator/internal/testenv"
+	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/internal/test/pairtest"
+	"github.com/stranglerfig/migrator/internal/test/testenv"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/reconcile"
 	"github.com/stranglerfig/migrator/record"
-	"github.com/stranglerfig/migrator/state"
-	"github.com/stranglerfig/migrator/stores"
 )
 
 // application is the load of two instances that embed dual, in dual-read, on a state
@@ -98,10 +97,10 @@ func instance(t *testing.T, p *pairtest.Pair, url string, notAfter time.Duration
 		}
 		fleet.Close()
 	})
-	var columns []stores.Column[record.Record]
+	var columns []dual.Column[record.Record]
 	schema := p.Legacy.Schema()
 	for i, f := range schema.Fields {
-		columns = append(columns, stores.Column[record.Record]{
+		columns = append(columns, dual.Column[record.Record]{
 			Name: f.Name,
 			Get:  func(r *record.Record) record.Value { return (*r)[i] },
 			Set: func(r *record.Record, v record.Value) error {
@@ -114,11 +113,11 @@ func instance(t *testing.T, p *pairtest.Pair, url string, notAfter time.Duration
 		})
 	}
 	key := func(id int) record.Key { return record.MakeKey(strconv.Itoa(id)) }
-	codec, err := stores.NewCodec(schema, key, columns)
+	codec, err := dual.NewCodec(schema, key, columns)
 	if err != nil {
 		t.Fatal(err)
 	}
-	w, err := dual.NewWriter(dual.WriterConfig[int, record.Record]{Instance: joined, Target: stores.Bind(p.Target, codec), Key: key})
+	w, err := dual.NewWriter(dual.WriterConfig[int, record.Record]{Instance: joined, Target: dual.Bind(p.Target, codec), Key: key})
 	if err != nil {
 		t.Fatal(err)
 	}

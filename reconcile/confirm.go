@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/stranglerfig/migrator/record"
+	"github.com/stranglerfig/migrator/store"
 )
 
 // confirm classifies differences that are certain, counts them, and keeps them or
@@ -15,7 +16,7 @@ func (r *work) confirm(ctx context.Context, sure []evidence) error {
 	if len(sure) == 0 {
 		return nil
 	}
-	locked := make([]record.Row, len(sure))
+	locked := make([]store.Row, len(sure))
 	if r.Locker != nil {
 		keys := make([]record.Key, len(sure))
 		for i := range sure {
@@ -56,7 +57,7 @@ func (r *work) confirm(ctx context.Context, sure []evidence) error {
 
 // classify makes the finding; nil when the target is right. locked was read after
 // the evidence, and is empty where legacy's rows can't be locked.
-func (r *work) classify(l evidence, locked record.Row, lost record.Version) *Finding {
+func (r *work) classify(l evidence, locked store.Row, lost record.Version) *Finding {
 	f := r.describe(l.row, l.entry, l.now)
 	ahead := r.isAhead(locked, l.entry.Version)
 	switch {
@@ -97,7 +98,7 @@ func (r *work) keep(f Finding) int {
 }
 
 // stray counts what the target has under a name that no key leads to.
-func (r *work) stray(e *record.Entry) {
+func (r *work) stray(e *store.Entry) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	at := r.hash(e.RawKey)
@@ -106,7 +107,7 @@ func (r *work) stray(e *record.Entry) {
 	}
 	r.strays[at] = struct{}{}
 	f := Finding{RawKey: e.RawKey, Class: ForeignClass, Version: e.Version, Detail: e.Detail, At: time.Now().UTC()}
-	if e.Presence == record.WrongType {
+	if e.Presence == store.WrongType {
 		f.Class = Type
 	}
 	if r.run.Repair {

@@ -14,7 +14,7 @@ import (
 
 	goredis "github.com/redis/go-redis/v9"
 
-	"github.com/stranglerfig/migrator/internal/pairtest"
+	"github.com/stranglerfig/migrator/internal/test/pairtest"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/reconcile"
 	"github.com/stranglerfig/migrator/record"
@@ -187,7 +187,7 @@ func withCorruptions(t *testing.T, rows, n int, expires bool, by func(*testing.T
 	}
 	p.Exec(t, "ANALYZE items")
 	began := time.Now()
-	c.barrier = backfill(t, p).Barrier
+	c.barrier = runBackfill(t, p).Barrier
 	t.Logf("backfill of %d rows: %v", rows, time.Since(began))
 
 	// Longer than a write can take on a busy machine: what misses it is a difference.

@@ -6,7 +6,7 @@ import (
 	"math"
 
 	"github.com/stranglerfig/migrator/phases"
-	"github.com/stranglerfig/migrator/record"
+	"github.com/stranglerfig/migrator/store"
 )
 
 // Covered are the blocks of one relation of legacy that a run reads.
@@ -60,7 +60,7 @@ func Share(share float64) string {
 }
 
 // cover notes what a run reads of legacy's chunks.
-func (r *work) cover(ctx context.Context, chunks []record.Chunk) error {
+func (r *work) cover(ctx context.Context, chunks []store.Chunk) error {
 	if bySpans(chunks) { // of all records, thus of all blocks
 		var err error
 		if chunks, err = r.Legacy.Chunks(ctx, r.ChunkRows); err != nil {
@@ -85,7 +85,7 @@ func (r *work) cover(ctx context.Context, chunks []record.Chunk) error {
 }
 
 // coverageOf sums up chunks in physical order, of which some are read.
-func coverageOf(all, read []record.Chunk) []Covered {
+func coverageOf(all, read []store.Chunk) []Covered {
 	var relations []Covered
 	for _, c := range all {
 		n := len(relations)

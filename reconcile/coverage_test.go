@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/stranglerfig/migrator/internal/pairtest"
+	"github.com/stranglerfig/migrator/internal/test/pairtest"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/reconcile"
 )
@@ -18,7 +18,7 @@ func TestCoverageAddsUp(t *testing.T) {
 	p := pairtest.New(t, pairtest.Options{})
 	p.FillSimple(t, 1, 20_000)
 	p.Exec(t, "ANALYZE items")
-	backfill(t, p)
+	runBackfill(t, p)
 	rc, _ := reconciler(p)
 	ledger, sql := stateReconciles(t)
 	rc.Ledger = ledger
@@ -68,7 +68,7 @@ func TestCoverageAddsUp(t *testing.T) {
 
 	p.FillSimple(t, 20_001, 40_000)
 	p.Exec(t, "ANALYZE items")
-	backfill(t, p)
+	runBackfill(t, p)
 	_, c := sample()
 	near("after it has doubled", c.Checked, 0.5+0.05)
 

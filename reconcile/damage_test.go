@@ -8,17 +8,18 @@ import (
 	"testing"
 	"time"
 
-	"github.com/stranglerfig/migrator/internal/pairtest"
+	"github.com/stranglerfig/migrator/internal/test/pairtest"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/reconcile"
 	"github.com/stranglerfig/migrator/record"
+	"github.com/stranglerfig/migrator/store"
 )
 
 func TestMessyTableReconcilesClean(t *testing.T) {
 	t.Parallel()
 	p := pairtest.New(t, pairtest.Options{DDL: pairtest.MessyDDL, Table: pairtest.MessyTable, Key: pairtest.MessyKey})
 	p.FillMessy(t, 20_000)
-	backfill(t, p)
+	runBackfill(t, p)
 	rc, ledger := reconciler(p)
 	var reports []reconcile.Run
 	rc.Report = func(r reconcile.Run) { reports = append(reports, r) }
@@ -51,7 +52,7 @@ func TestDamageIsFoundRepairedAndFoundCleanByTheNextRun(t *testing.T) {
 	p.Exec(t, "UPDATE items SET expires_at = now() + interval '1 day' WHERE id BETWEEN 200 AND 210")
 	p.Exec(t, "UPDATE items SET expires_at = now() - interval '1 day' WHERE id BETWEEN 220 AND 230")
 	p.Exec(t, "UPDATE items SET name = 'é' WHERE id = 90")
-	backfill(t, p)
+	runBackfill(t, p)
 	rc, ledger := reconciler(p)
 	wantClean(t, rc)
 
@@ -62,10 +63,10 @@ func TestDamageIsFoundRepairedAndFoundCleanByTheNextRun(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	apply := func(w record.Write) {
+	apply := func(w store.Write) {
 		t.Helper()
-		results, err := p.Target.Apply(ctx, []record.Write{w})
-		if err != nil || results[0].Outcome != record.Applied {
+		results, err := p.Target.Apply(ctx, []store.Write{w})
+		if err != nil || results[0].Outcome != store.Applied {
 			t.Fatal(err, results)
 		}
 	}
@@ -73,7 +74,7 @@ func TestDamageIsFoundRepairedAndFoundCleanByTheNextRun(t *testing.T) {
 	must(r.Del(ctx, "item:10").Err())
 	must(r.HSet(ctx, "item:20", "name", "changed").Err())
 	must(r.HDel(ctx, "item:30", "amount").Err())
-	apply(record.Write{Key: "900001", Version: at, Record: record.Record{record.TextValue("900001"), record.NullValue, record.NullValue, record.NullValue}})
+	apply(store.Write{Key: "900001", Version: at, Record: record.Record{record.TextValue("900001"), record.NullValue, record.NullValue, record.NullValue}})
 	must(r.Del(ctx, "item:40").Err())
 	must(r.Set(ctx, "item:40", "a string", 0).Err())
 	must(r.HDel(ctx, "item:50", "_v").Err())
@@ -82,7 +83,7 @@ func TestDamageIsFoundRepairedAndFoundCleanByTheNextRun(t *testing.T) {
 	must(r.HSet(ctx, "item:90", "name", "e\u0301").Err())
 	p.Exec(t, "DELETE FROM items WHERE id = 100")
 	p.Exec(t, "UPDATE items SET name = NULL, amount = 0 WHERE id = 110")
-	apply(record.Write{Key: "120", Version: record.Version{Era: at.Era, Timeline: at.Timeline, LSN: at.LSN + 1}, Deleted: true})
+	apply(store.Write{Key: "120", Version: record.Version{Era: at.Era, Timeline: at.Timeline, LSN: at.LSN + 1}, Deleted: true})
 	must(r.PExpireAt(ctx, "item:200", time.Now().Add(time.Hour)).Err())
 	must(r.Persist(ctx, "item:201").Err())
 	must(r.HSet(ctx, "item:900002", "name", "nobody's").Err())
@@ -154,7 +155,7 @@ func TestAnEntryAheadOfLegacyIsFoundAndTakenBack(t *testing.T) {
 	t.Parallel()
 	p := pairtest.New(t, pairtest.Options{})
 	p.FillSimple(t, 1, 1000)
-	backfill(t, p)
+	runBackfill(t, p)
 	rc, _ := reconciler(p)
 	beyond := versionOf(t, p, "1")
 	beyond.Timeline += 7
@@ -185,7 +186,7 @@ func TestSampledRunsCoverEverything(t *testing.T) {
 	p := pairtest.New(t, pairtest.Options{})
 	p.FillSimple(t, 1, 5000)
 	p.Exec(t, "ANALYZE items")
-	backfill(t, p)
+	runBackfill(t, p)
 	rc, _ := reconciler(p)
 	const slices = 10
 	for _, id := range []int{1, 777, 2500, 4999} {
@@ -233,7 +234,7 @@ func TestStoppedRunIsSavedAndClaimsNothing(t *testing.T) {
 	t.Parallel()
 	p := pairtest.New(t, pairtest.Options{})
 	p.FillSimple(t, 1, 3000)
-	backfill(t, p)
+	runBackfill(t, p)
 	rc, ledger := reconciler(p)
 	ctx, cancel := context.WithCancel(t.Context())
 	rc.Report = func(r reconcile.Run) {

@@ -6,8 +6,9 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/stranglerfig/migrator/internal/repair"
 	"github.com/stranglerfig/migrator/record"
-	"github.com/stranglerfig/migrator/repair"
+	"github.com/stranglerfig/migrator/store"
 )
 
 // Explanation is all there is to know of one key: both sides at one look, the rule
@@ -38,8 +39,8 @@ type KeyColumn struct {
 
 // Side is what one store says of the key.
 type Side struct {
-	Presence record.Presence `json:"presence"` // of legacy live or absent
-	Name     string          `json:"name,omitempty"`
+	Presence store.Presence `json:"presence"` // of legacy live or absent
+	Name     string         `json:"name,omitempty"`
 	// Version of legacy is the one that a repair would write now: newer than every
 	// committed write of the key.
 	Version record.Version `json:"version,omitzero"`
@@ -151,18 +152,18 @@ func (x *Explanation) judged(r *work, sight repair.Sight, lost record.Version) {
 	}
 }
 
-func (r *work) legacySide(row record.Row, now time.Time) Side {
+func (r *work) legacySide(row store.Row, now time.Time) Side {
 	if !row.Found {
-		return Side{Presence: record.Absent}
+		return Side{Presence: store.Absent}
 	}
-	s := Side{Presence: record.Live, Version: row.Version, Expired: r.expired(row.Record, now)}
+	s := Side{Presence: store.Live, Version: row.Version, Expired: r.expired(row.Record, now)}
 	if then, ok := r.expiry(row.Record); ok {
 		s.Expires = then
 	}
 	return s
 }
 
-func (r *work) explainFields(schema *record.Schema, row record.Row, entry record.Entry, rules []record.Rule) []ExplainedField {
+func (r *work) explainFields(schema *record.Schema, row store.Row, entry store.Entry, rules []record.Rule) []ExplainedField {
 	fields := make([]ExplainedField, len(schema.Fields))
 	byField := map[string][]record.Difference{}
 	if row.Found && entry.Record != nil {

@@ -6,12 +6,13 @@ import (
 	"testing"
 	"time"
 
-	"github.com/stranglerfig/migrator/internal/pairtest"
-	"github.com/stranglerfig/migrator/internal/testenv"
+	"github.com/stranglerfig/migrator/internal/repair"
+	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/internal/test/pairtest"
+	"github.com/stranglerfig/migrator/internal/test/testenv"
 	"github.com/stranglerfig/migrator/reconcile"
 	"github.com/stranglerfig/migrator/record"
-	"github.com/stranglerfig/migrator/repair"
-	"github.com/stranglerfig/migrator/state"
+	"github.com/stranglerfig/migrator/store"
 )
 
 // stateReconciles is a state database with one migration.
@@ -31,7 +32,7 @@ func TestExplainShowsBothSidesAndWhatWasFound(t *testing.T) {
 	p := pairtest.New(t, pairtest.Options{Expires: "expires_at"})
 	p.FillSimple(t, 1, 100)
 	p.Exec(t, "UPDATE items SET expires_at = now() + interval '1 day' WHERE id = 5")
-	backfill(t, p)
+	runBackfill(t, p)
 	rc, _ := reconciler(p)
 	ledger, sql := stateReconciles(t)
 	rc.Ledger = ledger
@@ -60,7 +61,7 @@ func TestExplainShowsBothSidesAndWhatWasFound(t *testing.T) {
 	}
 
 	x := explain("1")
-	if !x.Same || x.Class != "" || x.Legacy.Presence != record.Live || x.Target.Presence != record.Live || x.Target.Name != "item:1" ||
+	if !x.Same || x.Class != "" || x.Legacy.Presence != store.Live || x.Target.Presence != store.Live || x.Target.Name != "item:1" ||
 		x.Target.Version.IsZero() || !x.Legacy.Version.NewerThan(x.Target.Version) || x.Journal != nil || len(x.Findings) != 0 {
 		t.Errorf("one that agrees: %+v", x)
 	}
@@ -119,14 +120,14 @@ func TestExplainShowsBothSidesAndWhatWasFound(t *testing.T) {
 	if x.Legacy.Expires.IsZero() || !x.Target.Expires.IsZero() || !strings.Contains(x.Detail, "never expires") {
 		t.Errorf("%+v", x)
 	}
-	if x := explain("501"); !x.Same || x.Legacy.Presence != record.Absent || x.Target.Presence != record.Absent || x.Repair.Step != repair.StepNone {
+	if x := explain("501"); !x.Same || x.Legacy.Presence != store.Absent || x.Target.Presence != store.Absent || x.Repair.Step != repair.StepNone {
 		t.Errorf("a key of nobody's: %+v", x)
 	}
 
 	run(t, rc, repaired)
 	wantClean(t, rc)
 	x = explain("500")
-	if !x.Same || x.Target.Presence != record.Tombstone || x.Target.Version.IsZero() || len(x.Findings) != 2 || !x.Findings[0].Repaired || x.Findings[1].Repaired {
+	if !x.Same || x.Target.Presence != store.Tombstone || x.Target.Version.IsZero() || len(x.Findings) != 2 || !x.Findings[0].Repaired || x.Findings[1].Repaired {
 		t.Errorf("the tombstone: %+v", x)
 	}
 	for key, says := range map[record.Key]string{
@@ -147,7 +148,7 @@ func TestExplainTakesEveryKey(t *testing.T) {
 	t.Parallel()
 	p := pairtest.New(t, pairtest.Options{DDL: pairtest.MessyDDL, Table: pairtest.MessyTable, Key: pairtest.MessyKey})
 	p.FillMessy(t, 30)
-	backfill(t, p)
+	runBackfill(t, p)
 	rc, _ := reconciler(p)
 	ledger, _ := stateReconciles(t)
 	rules := []record.Rule{{Path: "/doc/n", Ignore: "it is made up"}, {Path: "/price", Tolerance: "0.01"}, {Path: "/local", Precision: record.Precision(time.Millisecond)}}
@@ -156,7 +157,7 @@ func TestExplainTakesEveryKey(t *testing.T) {
 		t.Fatal(err)
 	}
 	n := 0
-	if err := p.Legacy.Scan(t.Context(), chunks[0], func(row record.Row) error {
+	if err := p.Legacy.Scan(t.Context(), chunks[0], func(row store.Row) error {
 		x, err := rc.Explain(t.Context(), row.Key, ledger, rules)
 		if err != nil || !x.Same || len(x.Columns) != 2 || x.Columns[0].Value != row.Record[0].Text {
 			t.Errorf("key %q: %v %+v", row.Key, err, x)

@@ -5,11 +5,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/stranglerfig/migrator/internal/pairtest"
-	"github.com/stranglerfig/migrator/internal/testenv"
+	"github.com/stranglerfig/migrator/internal/backfill"
+	"github.com/stranglerfig/migrator/internal/test/pairtest"
+	"github.com/stranglerfig/migrator/internal/test/testenv"
 	"github.com/stranglerfig/migrator/reconcile"
 	"github.com/stranglerfig/migrator/record"
-	"github.com/stranglerfig/migrator/replicate"
 )
 
 func TestMain(m *testing.M) { testenv.Main(m) }
@@ -25,9 +25,9 @@ func reconciler(p *pairtest.Pair) (*reconcile.Reconciler, *pairtest.Reconciles) 
 	}, ledger
 }
 
-func backfill(t testing.TB, p *pairtest.Pair) replicate.Progress {
+func runBackfill(t testing.TB, p *pairtest.Pair) backfill.Progress {
 	t.Helper()
-	got, err := (&replicate.Backfill{
+	got, err := (&backfill.Backfill{
 		Legacy: p.Legacy, Barrier: p.Legacy, Locker: p.Legacy, Target: p.Target, NotAfter: notAfter,
 		Ledger: &pairtest.Backfills{Path: filepath.Join(t.TempDir(), "progress")},
 	}).Run(t.Context())

@@ -8,13 +8,14 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/stranglerfig/migrator/record"
+	"github.com/stranglerfig/migrator/store"
 )
 
 // Job is a part of a run that one process compares at a time: chunks enough for
 // its overhead not to be felt.
 type Job struct {
-	Number int            `json:"number"` // from 0, within the run
-	Chunks []record.Chunk `json:"chunks"`
+	Number int           `json:"number"` // from 0, within the run
+	Chunks []store.Chunk `json:"chunks"`
 }
 
 // Tally is what the comparison of a job has found.
@@ -74,7 +75,7 @@ const (
 )
 
 // jobsOf puts neighbouring chunks together into jobs.
-func jobsOf(chunks []record.Chunk, rate int) []Job {
+func jobsOf(chunks []store.Chunk, rate int) []Job {
 	rows := max(jobRowsMin, min(jobRows, expected(chunks)/jobsAtMost))
 	if rate > 0 {
 		rows = min(rows, int64(rate)*jobSeconds)

@@ -7,8 +7,8 @@ import (
 	"time"
 
 	"github.com/stranglerfig/migrator/internal/failpoint"
+	"github.com/stranglerfig/migrator/internal/repair"
 	"github.com/stranglerfig/migrator/record"
-	"github.com/stranglerfig/migrator/repair"
 )
 
 const (

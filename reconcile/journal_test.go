@@ -5,9 +5,9 @@ import (
 	"errors"
 	"testing"
 
-	"github.com/stranglerfig/migrator/internal/pairtest"
+	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/internal/test/pairtest"
 	"github.com/stranglerfig/migrator/reconcile"
-	"github.com/stranglerfig/migrator/state"
 )
 
 // begun has something done as soon as a run has begun, and counts what is cleared.
@@ -35,7 +35,7 @@ func TestTheJournalsRepairWaitsWhileItsRunIsPaused(t *testing.T) {
 	const keys = 20
 	p := pairtest.New(t, pairtest.Options{})
 	p.FillSimple(t, 1, 1000)
-	backfill(t, p)
+	runBackfill(t, p)
 	rc, _ := reconciler(p)
 	ledger, sql := stateReconciles(t)
 	b := &begun{Reconciles: ledger}

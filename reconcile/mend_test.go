@@ -7,11 +7,12 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/stranglerfig/migrator/internal/pairtest"
+	"github.com/stranglerfig/migrator/internal/repair"
+	"github.com/stranglerfig/migrator/internal/test/pairtest"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/reconcile"
 	"github.com/stranglerfig/migrator/record"
-	"github.com/stranglerfig/migrator/repair"
+	"github.com/stranglerfig/migrator/store"
 )
 
 // damage changes a field of every so manyeth item, and returns how many.
@@ -33,7 +34,7 @@ func TestAPlanTellsWhatARepairWouldDoAndDoesNothing(t *testing.T) {
 	t.Parallel()
 	p := pairtest.New(t, pairtest.Options{})
 	p.FillSimple(t, 1, 2000)
-	backfill(t, p)
+	runBackfill(t, p)
 	rc, ledger := reconciler(p)
 	ctx, r := t.Context(), p.Redis
 	at := versionOf(t, p, "1")
@@ -61,12 +62,12 @@ func TestAPlanTellsWhatARepairWouldDoAndDoesNothing(t *testing.T) {
 		t.Errorf("%+v %+v", run1, found)
 	}
 	for k, want := range map[record.Key]reconcile.Planned{
-		"10":   {Class: reconcile.Missing, Step: repair.StepWrite, Target: record.Absent},
-		"20":   {Class: reconcile.FieldDiff, Step: repair.StepWrite, Target: record.Live},
-		"30":   {Class: reconcile.Ahead, Step: repair.StepLower, Target: record.Live, From: beyond},
-		"3000": {Class: reconcile.Extra, Step: repair.StepBury, Target: record.Live, From: at, To: at},
-		"40":   {Journal: true, Step: repair.StepWrite, Target: record.Live},
-		"4000": {Journal: true, Step: repair.StepBury, Target: record.Absent, To: at},
+		"10":   {Class: reconcile.Missing, Step: repair.StepWrite, Target: store.Absent},
+		"20":   {Class: reconcile.FieldDiff, Step: repair.StepWrite, Target: store.Live},
+		"30":   {Class: reconcile.Ahead, Step: repair.StepLower, Target: store.Live, From: beyond},
+		"3000": {Class: reconcile.Extra, Step: repair.StepBury, Target: store.Live, From: at, To: at},
+		"40":   {Journal: true, Step: repair.StepWrite, Target: store.Live},
+		"4000": {Journal: true, Step: repair.StepBury, Target: store.Absent, To: at},
 	} {
 		got := steps[k]
 		if got.Class != want.Class || got.Step != want.Step || got.Journal != want.Journal || got.Target != want.Target ||
@@ -94,7 +95,7 @@ func TestNothingIsRepairedWhereTooMuchDiffers(t *testing.T) {
 	t.Parallel()
 	p := pairtest.New(t, pairtest.Options{})
 	p.FillSimple(t, 1, 2000)
-	backfill(t, p)
+	runBackfill(t, p)
 	rc, ledger := reconciler(p)
 	damaged := damage(t, p, 20, 2000) // 5 %
 	r, found := run(t, rc, repaired)
@@ -149,7 +150,7 @@ func TestAStoppedRepairKeepsWhatItFound(t *testing.T) {
 	t.Parallel()
 	p := pairtest.New(t, pairtest.Options{})
 	p.FillSimple(t, 1, 2000)
-	backfill(t, p)
+	runBackfill(t, p)
 	rc, ledger := reconciler(p)
 	rc.MaxDifference = phases.Whole
 	rc.RepairRate = 7
@@ -179,7 +180,7 @@ func TestEachClassKeepsSomeFindings(t *testing.T) {
 	t.Parallel()
 	p := pairtest.New(t, pairtest.Options{})
 	p.FillSimple(t, 1, 1000)
-	backfill(t, p)
+	runBackfill(t, p)
 	rc, _ := reconciler(p)
 	rc.Findings = 40
 	damage(t, p, 2, 990)

@@ -7,13 +7,13 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
-	"github.com/stranglerfig/migrator/internal/pairtest"
-	"github.com/stranglerfig/migrator/internal/testenv"
+	"github.com/stranglerfig/migrator/internal/backfill"
+	"github.com/stranglerfig/migrator/internal/test/pairtest"
+	"github.com/stranglerfig/migrator/internal/test/testenv"
+	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/reconcile"
 	"github.com/stranglerfig/migrator/record"
-	"github.com/stranglerfig/migrator/replicate"
-	"github.com/stranglerfig/migrator/spec"
-	"github.com/stranglerfig/migrator/stores/postgres"
+	"github.com/stranglerfig/migrator/store/postgres"
 )
 
 // The same classes where the target is a table: the owner's mark is then the row of
@@ -49,7 +49,7 @@ func everyClassInAPostgresTarget(t *testing.T, ddl string) {
 		}
 	}
 	sql(ddl)
-	m := &spec.Migration{Name: "move"}
+	m := &migration.Config{Name: "move"}
 	m.Target.Store, m.Target.Table = "postgres", "items"
 	target, err := postgres.OpenTarget(ctx, m, url, p.Legacy.Schema())
 	if err != nil {
@@ -59,7 +59,7 @@ func everyClassInAPostgresTarget(t *testing.T, ddl string) {
 	if err := target.Prepare(ctx); err != nil {
 		t.Fatal(err)
 	}
-	done, err := (&replicate.Backfill{
+	done, err := (&backfill.Backfill{
 		Legacy: p.Legacy, Barrier: p.Legacy, Locker: p.Legacy, Target: target, NotAfter: notAfter,
 		Ledger: &pairtest.Backfills{Path: filepath.Join(t.TempDir(), "progress")},
 	}).Run(ctx)

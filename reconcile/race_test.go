@@ -13,9 +13,10 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/stranglerfig/migrator/internal/pairtest"
+	"github.com/stranglerfig/migrator/internal/test/pairtest"
 	"github.com/stranglerfig/migrator/reconcile"
 	"github.com/stranglerfig/migrator/record"
+	"github.com/stranglerfig/migrator/store"
 )
 
 // writer is an application that writes legacy, then the target, as dual does.
@@ -35,7 +36,7 @@ type writer struct {
 // It must not be cut off between the two: nobody would know what was lost.
 func (w *writer) write(ctx context.Context, id int) error {
 	key := record.MakeKey(fmt.Sprint(id))
-	out := record.Write{Key: key, NotAfter: time.Now().Add(cmp.Or(w.within, notAfter))}
+	out := store.Write{Key: key, NotAfter: time.Now().Add(cmp.Or(w.within, notAfter))}
 	var version string
 	var err error
 	if rand.IntN(5) == 0 {
@@ -72,14 +73,14 @@ func (w *writer) write(ctx context.Context, id int) error {
 	return nil
 }
 
-func (w *writer) apply(out record.Write) {
-	results, err := w.p.Target.Apply(context.WithoutCancel(w.t.Context()), []record.Write{out})
-	if err != nil || results[0].Err != nil || results[0].Outcome != record.Applied && results[0].Outcome != record.Older {
+func (w *writer) apply(out store.Write) {
+	results, err := w.p.Target.Apply(context.WithoutCancel(w.t.Context()), []store.Write{out})
+	if err != nil || results[0].Err != nil || results[0].Outcome != store.Applied && results[0].Outcome != store.Older {
 		w.journal(out)
 	}
 }
 
-func (w *writer) journal(out record.Write) {
+func (w *writer) journal(out store.Write) {
 	w.lost.Store(out.Key, true)
 	w.ledger.Lose(out.Key, out.Version)
 }
@@ -155,7 +156,7 @@ func TestRepairBesideLiveWritersLosesNothing(t *testing.T) {
 		})
 	}
 	all.Go(func() { watch(ctx, t, p, ids) })
-	backfill(t, p)
+	runBackfill(t, p)
 	runs := 0
 	for ctx.Err() == nil {
 		if _, _, err := rc.Run(ctx, repaired); err != nil && ctx.Err() == nil {
@@ -183,7 +184,7 @@ func TestConstantWritesAreNeverReportedFalsely(t *testing.T) {
 	const ids = 8
 	p := pairtest.New(t, pairtest.Options{})
 	p.FillSimple(t, 0, 500)
-	backfill(t, p)
+	runBackfill(t, p)
 	rc, ledger := reconciler(p)
 	w := &writer{t: t, p: p, ledger: ledger, delay: notAfter * 3 / 4, late: 100}
 	ctx, stop := during(t, 30*time.Second)

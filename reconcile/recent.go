@@ -8,6 +8,7 @@ import (
 
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/record"
+	"github.com/stranglerfig/migrator/store"
 )
 
 // Recent makes a sampled run check young records more densely than the rest: a
@@ -27,7 +28,7 @@ func (r *work) canRecent(ctx context.Context) error {
 	if r.Recent.Column == "" {
 		return nil
 	}
-	finder, ok := r.Legacy.(record.RecentFinder)
+	finder, ok := r.Legacy.(store.RecentFinder)
 	if !ok {
 		return errors.New("reconcile.recent: this legacy store does not find records by when they changed")
 	}
@@ -41,7 +42,7 @@ func (r *work) compareRecent(ctx context.Context) error {
 	if r.Recent.Column == "" || r.run.Full {
 		return nil
 	}
-	finder := r.Legacy.(record.RecentFinder) // canRecent has seen it
+	finder := r.Legacy.(store.RecentFinder) // canRecent has seen it
 	keys, err := finder.RecentKeys(ctx, r.Recent.Column, r.Recent.Within, float64(r.Recent.Sample)/float64(phases.All), recentLimit)
 	if err != nil {
 		return err

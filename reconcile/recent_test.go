@@ -5,7 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/stranglerfig/migrator/internal/pairtest"
+	"github.com/stranglerfig/migrator/internal/test/pairtest"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/reconcile"
 )
@@ -18,7 +18,7 @@ func TestYoungRecordsAreSampledMoreDensely(t *testing.T) {
 	p.Exec(t, `INSERT INTO items SELECT i, 'name ' || i, i, NULL,
 		now() AT TIME ZONE 'UTC' - CASE WHEN i % 10 = 0 THEN interval '1 hour' ELSE interval '3 days' END FROM generate_series(1, 10000) i`)
 	p.Exec(t, "ANALYZE items")
-	backfill(t, p)
+	runBackfill(t, p)
 	rc, _ := reconciler(p)
 	rc.Recent = reconcile.Recent{Column: "nosuch", Within: 24 * time.Hour, Sample: phases.All / 2}
 	sampled := reconcile.RunOptions{Sample: phases.All / 100}

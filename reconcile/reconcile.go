@@ -13,9 +13,10 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/stranglerfig/migrator/internal/failpoint"
+	"github.com/stranglerfig/migrator/internal/repair"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/record"
-	"github.com/stranglerfig/migrator/repair"
+	"github.com/stranglerfig/migrator/store"
 )
 
 // Reconciler compares the two stores of one migration, beside live writes.
@@ -31,9 +32,9 @@ import (
 // to catch both stores in one state; if that fails it is counted as unsettled,
 // never as a difference.
 type Reconciler struct {
-	Legacy  record.Legacy
-	Locker  record.Locker // needed to repair, to know entries that are ahead of legacy or of a later era; nil: neither
-	Target  record.Target
+	Legacy  store.Legacy
+	Locker  store.Locker // needed to repair, to know entries that are ahead of legacy or of a later era; nil: neither
+	Target  store.Target
 	Ledger  Ledger
 	Jobs    Jobs // shares the work; nil: this process does it alone, and what is interrupted is lost
 	Compare *record.Comparer
@@ -58,7 +59,7 @@ func (rc *Reconciler) Run(ctx context.Context, o RunOptions) (Run, []Finding, er
 	if err != nil {
 		return Run{}, nil, err
 	}
-	var chunks []record.Chunk
+	var chunks []store.Chunk
 	due := Run{ID: o.Resume}
 	if o.Resume == 0 {
 		var slices int
@@ -165,7 +166,7 @@ func (rc *Reconciler) start() (*work, error) {
 }
 
 // all does all of the run's work that is not done yet.
-func (r *work) all(ctx context.Context, chunks []record.Chunk) error {
+func (r *work) all(ctx context.Context, chunks []store.Chunk) error {
 	was, err := r.resume(ctx)
 	if err != nil {
 		return err
@@ -175,7 +176,7 @@ func (r *work) all(ctx context.Context, chunks []record.Chunk) error {
 			return err
 		}
 	}
-	names, _ := r.Target.(record.NameScanner)
+	names, _ := r.Target.(store.NameScanner)
 	byName := r.run.TwoWay && r.run.Full && r.fast != nil && names != nil
 	for cuts := 0; ; cuts++ {
 		if was.Jobs == 0 {
@@ -194,7 +195,7 @@ func (r *work) all(ctx context.Context, chunks []record.Chunk) error {
 			r.seen = newPrints(r.terms.Seed)
 		}
 		err := r.jobs.Work(ctx, r.run.ID, r.Workers, r.compareJob, func(j Job, t *Tally) error { return r.collect(ctx, j, t) })
-		if !errors.Is(err, record.ErrMoved) || cuts == 3 || ctx.Err() != nil {
+		if !errors.Is(err, store.ErrMoved) || cuts == 3 || ctx.Err() != nil {
 			if err != nil {
 				return err
 			}
@@ -218,7 +219,7 @@ func (r *work) all(ctx context.Context, chunks []record.Chunk) error {
 }
 
 // share cuts the run's jobs from legacy's chunks.
-func (r *work) share(ctx context.Context, chunks []record.Chunk) error {
+func (r *work) share(ctx context.Context, chunks []store.Chunk) error {
 	if err := r.cover(ctx, chunks); err != nil {
 		return err
 	}
@@ -230,7 +231,7 @@ func (r *work) share(ctx context.Context, chunks []record.Chunk) error {
 	return nil
 }
 
-func (r *work) cutAgain(ctx context.Context) ([]record.Chunk, error) {
+func (r *work) cutAgain(ctx context.Context) ([]store.Chunk, error) {
 	sample := (phases.All + phases.Percent(r.run.Slices) - 1) / phases.Percent(r.run.Slices)
 	chunks, _, err := r.cut(ctx, RunOptions{Full: r.run.Full, Sample: sample})
 	return chunks, err

@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/stranglerfig/migrator/internal/pairtest"
+	"github.com/stranglerfig/migrator/internal/test/pairtest"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/reconcile"
 )
@@ -17,7 +17,7 @@ func TestACancelledRepairEnds(t *testing.T) {
 	t.Parallel()
 	p := pairtest.New(t, pairtest.Options{})
 	p.FillSimple(t, 1, 3000)
-	backfill(t, p)
+	runBackfill(t, p)
 	rc, _ := reconciler(p)
 	ledger, sql := stateReconciles(t)
 	rc.Ledger, rc.Jobs = ledger, ledger
@@ -43,7 +43,7 @@ func TestExtrasOfAStoppedRunCountOnce(t *testing.T) {
 	const extras = 60
 	p := pairtest.New(t, pairtest.Options{})
 	p.FillSimple(t, 1, 1000)
-	backfill(t, p)
+	runBackfill(t, p)
 	p.Exec(t, fmt.Sprintf("DELETE FROM items WHERE id <= %d", extras)) // of which the target does not hear
 	rc, _ := reconciler(p)
 	ledger, _ := stateReconciles(t)
@@ -73,7 +73,7 @@ func TestAStoppedRepairIsGoneOnWith(t *testing.T) {
 	t.Parallel()
 	p := pairtest.New(t, pairtest.Options{})
 	p.FillSimple(t, 1, 3000)
-	backfill(t, p)
+	runBackfill(t, p)
 	rc, _ := reconciler(p)
 	ledger, _ := stateReconciles(t)
 	rc.Ledger, rc.Jobs = ledger, ledger

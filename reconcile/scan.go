@@ -8,6 +8,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/stranglerfig/migrator/record"
+	"github.com/stranglerfig/migrator/store"
 )
 
 // compareJob compares a job's chunks, one after the other.
@@ -63,9 +64,9 @@ func (r *work) collect(ctx context.Context, j Job, t *Tally) error {
 
 // compareChunk reads the chunk whole before it asks the target: neither its
 // snapshot nor its connection must be held while others are waited for.
-func (r *work) compareChunk(ctx context.Context, c record.Chunk, t *Tally) error {
-	var rows []record.Row
-	err := r.Legacy.Scan(ctx, c, func(row record.Row) error {
+func (r *work) compareChunk(ctx context.Context, c store.Chunk, t *Tally) error {
+	var rows []store.Row
+	err := r.Legacy.Scan(ctx, c, func(row store.Row) error {
 		row.Record = row.Record.Clone()
 		rows = append(rows, row)
 		return nil
@@ -85,7 +86,7 @@ func (r *work) compareChunk(ctx context.Context, c record.Chunk, t *Tally) error
 }
 
 // compareBatches compares rows whose reading the limiter has passed.
-func (r *work) compareBatches(ctx context.Context, rows []record.Row, t *Tally) error {
+func (r *work) compareBatches(ctx context.Context, rows []store.Row, t *Tally) error {
 	for from := 0; from < len(rows); from += r.Batch {
 		if err := r.compareBatch(ctx, rows[from:min(from+r.Batch, len(rows))], t); err != nil {
 			return err
@@ -94,7 +95,7 @@ func (r *work) compareBatches(ctx context.Context, rows []record.Row, t *Tally) 
 	return nil
 }
 
-func (r *work) compareBatch(ctx context.Context, rows []record.Row, t *Tally) error {
+func (r *work) compareBatch(ctx context.Context, rows []store.Row, t *Tally) error {
 	keys := make([]record.Key, len(rows))
 	for i := range rows {
 		keys[i] = rows[i].Key
@@ -138,7 +139,7 @@ func (r *work) hash(s string) uint64 { return maphash.String(r.seed, s) }
 
 // compareTarget looks for what only the target has.
 func (r *work) compareTarget(ctx context.Context) error {
-	err := r.Target.Scan(ctx, func(entries []record.Entry) error {
+	err := r.Target.Scan(ctx, func(entries []store.Entry) error {
 		for len(entries) > 0 {
 			n := min(len(entries), r.Batch)
 			if err := r.compareEntries(ctx, entries[:n]); err != nil {
@@ -154,7 +155,7 @@ func (r *work) compareTarget(ctx context.Context) error {
 	return nil
 }
 
-func (r *work) compareEntries(ctx context.Context, entries []record.Entry) error {
+func (r *work) compareEntries(ctx context.Context, entries []store.Entry) error {
 	if err := r.throttle(ctx, len(entries)); err != nil {
 		return err
 	}
@@ -163,7 +164,7 @@ func (r *work) compareEntries(ctx context.Context, entries []record.Entry) error
 		switch e := &entries[i]; {
 		case e.Key == "" && e.RawKey != "":
 			r.stray(e)
-		case e.Presence == record.Absent || e.Presence == record.Tombstone:
+		case e.Presence == store.Absent || e.Presence == store.Tombstone:
 		default:
 			keys = append(keys, e.Key)
 		}
@@ -190,7 +191,7 @@ func (r *work) compareEntries(ctx context.Context, entries []record.Entry) error
 	return nil
 }
 
-func (r *work) lookup(ctx context.Context, keys []record.Key) ([]record.Row, error) {
+func (r *work) lookup(ctx context.Context, keys []record.Key) ([]store.Row, error) {
 	if len(keys) == 0 {
 		return nil, nil
 	}

@@ -5,7 +5,7 @@ import (
 	"fmt"
 
 	"github.com/stranglerfig/migrator/phases"
-	"github.com/stranglerfig/migrator/record"
+	"github.com/stranglerfig/migrator/store"
 )
 
 // chunksPerSlice is how many separate places of the table one sample is taken from, at least.
@@ -13,7 +13,7 @@ const chunksPerSlice = 12
 
 // cut divides legacy into chunks, and tells how many slices they make. Of a
 // sampled run the chunks are cut small enough for each slice to have several.
-func (r *work) cut(ctx context.Context, o RunOptions) ([]record.Chunk, int, error) {
+func (r *work) cut(ctx context.Context, o RunOptions) ([]store.Chunk, int, error) {
 	if o.Full {
 		if chunks, err := r.cutSpans(ctx); err != nil || chunks != nil {
 			return chunks, 1, err
@@ -48,11 +48,11 @@ func Slices(sample phases.Percent) int {
 
 // slice picks the chunks of one slice: every so manyeth, so that each slice is
 // taken from all over the table.
-func slice(chunks []record.Chunk, which, of int) []record.Chunk {
+func slice(chunks []store.Chunk, which, of int) []store.Chunk {
 	if of <= 1 {
 		return chunks
 	}
-	var picked []record.Chunk
+	var picked []store.Chunk
 	for i := which; i < len(chunks); i += of {
 		picked = append(picked, chunks[i])
 	}
@@ -60,7 +60,7 @@ func slice(chunks []record.Chunk, which, of int) []record.Chunk {
 }
 
 // expected is the chunks' estimate of their rows.
-func expected(chunks []record.Chunk) (rows int64) {
+func expected(chunks []store.Chunk) (rows int64) {
 	for _, c := range chunks {
 		rows += c.Rows
 	}

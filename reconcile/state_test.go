@@ -4,12 +4,12 @@ import (
 	"errors"
 	"testing"
 
-	"github.com/stranglerfig/migrator/internal/pairtest"
-	"github.com/stranglerfig/migrator/internal/testenv"
+	"github.com/stranglerfig/migrator/internal/backfill"
+	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/internal/test/pairtest"
+	"github.com/stranglerfig/migrator/internal/test/testenv"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/reconcile"
-	"github.com/stranglerfig/migrator/replicate"
-	"github.com/stranglerfig/migrator/state"
 )
 
 // The same on the state database: what is saved is the evidence that gates look at.
@@ -30,10 +30,10 @@ func TestBackfillAndReconcileOnTheStateDatabase(t *testing.T) {
 	}
 	p := pairtest.New(t, pairtest.Options{})
 	p.FillSimple(t, 1, 2000)
-	b := &replicate.Backfill{
+	b := &backfill.Backfill{
 		Legacy: p.Legacy, Barrier: p.Legacy, Locker: p.Legacy, Target: p.Target, Ledger: store.Backfills("move"), NotAfter: notAfter, ChunkRows: 300,
 	}
-	if _, err := b.Run(ctx); !errors.Is(err, replicate.ErrNotReady) {
+	if _, err := b.Run(ctx); !errors.Is(err, backfill.ErrNotReady) {
 		t.Fatalf("got %v, want it refused at legacy", err)
 	}
 	_, err = store.Transition(ctx, "move", func(e phases.Evidence) (phases.Move, error) {

@@ -12,13 +12,14 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
-	"github.com/stranglerfig/migrator/internal/pairtest"
-	"github.com/stranglerfig/migrator/internal/testenv"
+	"github.com/stranglerfig/migrator/internal/backfill"
+	"github.com/stranglerfig/migrator/internal/test/pairtest"
+	"github.com/stranglerfig/migrator/internal/test/testenv"
+	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/reconcile"
 	"github.com/stranglerfig/migrator/record"
-	"github.com/stranglerfig/migrator/replicate"
-	"github.com/stranglerfig/migrator/spec"
-	"github.com/stranglerfig/migrator/stores/postgres"
+	"github.com/stranglerfig/migrator/store"
+	"github.com/stranglerfig/migrator/store/postgres"
 )
 
 // tables are two tables in PostgreSQL with a migration between them.
@@ -34,7 +35,7 @@ const widerDDL = `CREATE TABLE items (id bigint PRIMARY KEY, name text, amount n
 func newTables(t *testing.T, rows int) *tables {
 	t.Helper()
 	p := &tables{T: t}
-	m := &spec.Migration{Name: "move"}
+	m := &migration.Config{Name: "move"}
 	m.Legacy.Store, m.Legacy.Table, m.Target.Store, m.Target.Table = "postgres", "items", "postgres", "items"
 	open := func() (url string, pool *pgxpool.Pool) {
 		url = testenv.PostgresURL(t)
@@ -59,7 +60,7 @@ func newTables(t *testing.T, rows int) *tables {
 	p.exec(p.legacySQL, `INSERT INTO items SELECT i, 'name ' || i, i * 1.25, i * 4294967296, i / 7.0, timestamptz '2024-01-01Z' + i * interval '1 hour',
 		jsonb_build_object('n', i, 'list', jsonb_build_array(i, jsonb_build_array(1, 2))), ARRAY['a' || i, NULL], 'c' || i % 100, date '2024-01-01' + i
 		FROM generate_series(1, $1::int) i`, rows)
-	_, err = (&replicate.Backfill{
+	_, err = (&backfill.Backfill{
 		Legacy: p.legacy, Barrier: p.legacy, Locker: p.legacy, Target: p.target, NotAfter: notAfter,
 		Ledger: &pairtest.Backfills{Path: filepath.Join(t.TempDir(), "progress")},
 	}).Run(t.Context())
@@ -83,19 +84,19 @@ func (p *tables) exec(pool *pgxpool.Pool, sql string, args ...any) {
 
 // watched tells how the target was read.
 type watched struct {
-	record.Target
+	store.Target
 	got int
 }
 
-func (w *watched) Get(ctx context.Context, keys []record.Key) ([]record.Entry, error) {
+func (w *watched) Get(ctx context.Context, keys []record.Key) ([]store.Entry, error) {
 	w.got += len(keys)
 	return w.Target.Get(ctx, keys)
 }
 
 type watchedSums struct {
 	watched
-	record.Summer
-	record.VersionLister
+	store.Summer
+	store.VersionLister
 }
 
 // reconciler has one worker, so that watched needs no lock. The slow one does not

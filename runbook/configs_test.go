@@ -14,17 +14,17 @@ import (
 	"github.com/yuin/goldmark/ast"
 	"github.com/yuin/goldmark/text"
 
+	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/runbook"
-	"github.com/stranglerfig/migrator/spec"
 )
 
 var update = flag.Bool("update", false, "write the examples anew")
 
-func products(t testing.TB) *spec.Migration {
+func products(t testing.TB) *migration.Config {
 	t.Helper()
 	data, err := os.ReadFile("../configs/products.yaml")
 	must(t, err)
-	m, err := spec.Parse("../configs/products.yaml", data, func(name string) (string, bool) {
+	m, err := migration.Parse("../configs/products.yaml", data, func(name string) (string, bool) {
 		v := map[string]string{"LEGACY_URL": "postgres://app@db/shop"}[name]
 		return v, v != ""
 	})

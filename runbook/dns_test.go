@@ -11,8 +11,8 @@ import (
 
 	"github.com/miekg/dns"
 
+	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/runbook"
-	"github.com/stranglerfig/migrator/state"
 )
 
 // nameserver answers for shop.example on loopback. old only remembers.

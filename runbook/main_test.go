@@ -8,16 +8,16 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/stranglerfig/migrator/internal/testenv"
+	"github.com/stranglerfig/migrator/internal/sqlconsole"
+	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/internal/test/testenv"
+	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/runbook"
-	"github.com/stranglerfig/migrator/spec"
-	"github.com/stranglerfig/migrator/state"
-	"github.com/stranglerfig/migrator/stores/postgres"
 )
 
 func TestMain(m *testing.M) { testenv.Main(m) }
 
-const migration = "products"
+const testConfig = "products"
 
 func must(t testing.TB, err error) {
 	t.Helper()
@@ -31,16 +31,16 @@ const front = "---\nname: test\ntitle: A test\n---\n\n# Test\n\n"
 
 func parse(t testing.TB, text string) *runbook.Runbook {
 	t.Helper()
-	r, err := runbook.Parse("test.md", []byte(front+text), map[string]string{"migration": migration})
+	r, err := runbook.Parse("test.md", []byte(front+text), map[string]string{"migration": testConfig})
 	must(t, err)
 	return r
 }
 
 // wrong parses what must be refused.
-func wrong(t testing.TB, text string) spec.Errors {
+func wrong(t testing.TB, text string) migration.Errors {
 	t.Helper()
-	_, err := runbook.Parse("test.md", []byte(text), map[string]string{"migration": migration, "odd": "a b; c"})
-	var all spec.Errors
+	_, err := runbook.Parse("test.md", []byte(text), map[string]string{"migration": testConfig, "odd": "a b; c"})
+	var all migration.Errors
 	if !errors.As(err, &all) {
 		t.Fatalf("%q is taken: %v", text, err)
 	}
@@ -65,10 +65,10 @@ func newBench(t *testing.T) *bench {
 	must(t, err)
 	t.Cleanup(b.store.Close)
 	_, _, err = b.store.Apply(t.Context(), state.Applied{
-		Migration: migration, Environment: "test", Config: []byte(`{"name":"products"}`), ConfigHash: "h1", Schema: []byte(`{}`), Reversible: true,
+		Migration: testConfig, Environment: "test", Config: []byte(`{"name":"products"}`), ConfigHash: "h1", Schema: []byte(`{}`), Reversible: true,
 	})
 	must(t, err)
-	b.runs = b.store.Runbooks(migration)
+	b.runs = b.store.Runbooks(testConfig)
 	return b
 }
 
@@ -84,7 +84,7 @@ func (b *bench) tools(r *runbook.Runbook, run state.RunbookRun) *runbook.Tools {
 	t := &runbook.Tools{
 		Book: r, Run: run.ID, Dir: b.dir, Env: []string{"PATH=/usr/local/bin:/usr/bin:/bin", "SECRET_URL=postgres://u:geheim@h/d"},
 		Redact: runbook.NewRedactor("postgres://u:geheim@h/d"), Mark: b.dir + "/mark-" + run.UID,
-		SQL: &postgres.Console{URL: func(string) (string, error) { return b.url, nil }},
+		SQL: &sqlconsole.Console{URL: func(string) (string, error) { return b.url, nil }},
 	}
 	b.t.Cleanup(func() { _ = t.Close() })
 	return t
@@ -143,7 +143,7 @@ func (b *bench) prober() prober {
 	u, err := url.Parse(b.url)
 	must(b.t, err)
 	u.User = url.UserPassword(b.role(), "pw")
-	return prober{&postgres.Console{URL: func(connection string) (string, error) {
+	return prober{&sqlconsole.Console{URL: func(connection string) (string, error) {
 		if connection == "weak" {
 			return u.String(), nil
 		}
@@ -152,7 +152,7 @@ func (b *bench) prober() prober {
 }
 
 type prober struct {
-	*postgres.Console
+	*sqlconsole.Console
 	*state.Store
 }
 

@@ -16,7 +16,7 @@ import (
 	"github.com/yuin/goldmark/text"
 	"go.yaml.in/yaml/v3"
 
-	"github.com/stranglerfig/migrator/spec"
+	"github.com/stranglerfig/migrator/migration"
 )
 
 // maxSource bounds a runbook, which is kept with each of its runs.
@@ -91,18 +91,18 @@ func parse(name string, source []byte, values map[string]string, filled bool) (*
 
 type parser struct {
 	r     *Runbook
-	found spec.Errors
+	found migration.Errors
 }
 
 func (p *parser) add(line int, format string, args ...any) {
-	p.found = append(p.found, &spec.Error{File: p.r.File, Line: line, Message: fmt.Sprintf(format, args...)})
+	p.found = append(p.found, &migration.Error{File: p.r.File, Line: line, Message: fmt.Sprintf(format, args...)})
 }
 
 func (p *parser) err() error {
 	if len(p.found) == 0 {
 		return nil
 	}
-	slices.SortStableFunc(p.found, func(a, b *spec.Error) int { return a.Line - b.Line })
+	slices.SortStableFunc(p.found, func(a, b *migration.Error) int { return a.Line - b.Line })
 	return p.found
 }
 

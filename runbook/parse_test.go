@@ -8,8 +8,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/runbook"
-	"github.com/stranglerfig/migrator/spec"
 )
 
 func TestParse(t *testing.T) {
@@ -101,7 +101,7 @@ func TestWhatIsWrongIsSaidWithItsLine(t *testing.T) {
 		if !strings.Contains(found.Error(), want) {
 			t.Errorf("%q: %v, want %q", text, found, want)
 		}
-		var first *spec.Error
+		var first *migration.Error
 		if !errors.As(error(found), &first) || first.File != "test.md" {
 			t.Errorf("%q: %+v", text, first)
 		}
@@ -120,7 +120,7 @@ func FuzzParse(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, text string) {
 		r, err := runbook.Parse("fuzz.md", []byte(text), map[string]string{"migration": "products"})
-		var all spec.Errors
+		var all migration.Errors
 		switch {
 		case err == nil:
 			again, err := runbook.Reread("again", r.Source)

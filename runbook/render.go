@@ -8,8 +8,8 @@ import (
 	"text/template"
 	"time"
 
+	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/phases"
-	"github.com/stranglerfig/migrator/spec"
 )
 
 //go:embed templates/*.md
@@ -28,7 +28,7 @@ type Facts struct {
 
 // page is what a template is given.
 type page struct {
-	*spec.Migration
+	*migration.Config
 	Facts
 	Places []place
 	Steps  []ramp
@@ -37,8 +37,8 @@ type page struct {
 // place is a region, in the order in which regions are worked on.
 type place struct {
 	Region   string
-	Poolers  []spec.Pooler
-	Services []spec.Service
+	Poolers  []migration.Pooler
+	Services []migration.Service
 }
 
 // ramp is a percentage of cutover.
@@ -51,12 +51,12 @@ type ramp struct {
 
 // Render writes one of Rendered for a migration: its exact commands, with nothing left
 // to be filled in.
-func Render(name string, m *spec.Migration, f Facts) ([]byte, error) {
+func Render(name string, m *migration.Config, f Facts) ([]byte, error) {
 	own := *m
 	if m = &own; m.Runbook.DNS.MaxTTL == 0 {
 		m.Runbook.DNS.MaxTTL = phases.Duration(time.Minute)
 	}
-	p := page{Migration: m, Facts: f}
+	p := page{Config: m, Facts: f}
 	for _, region := range append([]string{""}, m.Runbook.Regions...) {
 		at := place{Region: region}
 		for _, x := range m.Runbook.Poolers {

@@ -6,17 +6,17 @@ import (
 
 	"github.com/invopop/jsonschema"
 
-	"github.com/stranglerfig/migrator/spec"
+	"github.com/stranglerfig/migrator/internal/configschema"
 )
 
-//go:generate go run ../internal/genschema -runbook ../configs/runbook.schema.json
+//go:generate go run ../internal/configschema/gen -runbook ../configs/runbook.schema.json
 
 // Schema is the JSON Schema (draft 2020-12) of what a runbook says besides prose and
 // commands: its front matter, and the attributes of its steps by their names.
 func Schema() ([]byte, error) {
 	r := &jsonschema.Reflector{
 		FieldNameTag: "yaml", RequiredFromJSONSchemaTags: true,
-		Anonymous: true, ExpandedStruct: true, DoNotReference: true, Mapper: spec.SchemaOf,
+		Anonymous: true, ExpandedStruct: true, DoNotReference: true, Mapper: configschema.SchemaOf,
 	}
 	s := r.Reflect(&Front{})
 	s.Title = "migrator: a runbook's front matter"

@@ -6,8 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/runbook"
-	"github.com/stranglerfig/migrator/state"
 )
 
 // behind is the log of a database whose clock is two hours behind this machine's.

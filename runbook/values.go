@@ -3,13 +3,13 @@ package runbook
 import (
 	"strings"
 
-	"github.com/stranglerfig/migrator/spec"
+	"github.com/stranglerfig/migrator/migration"
 )
 
 // Values are what a runbook may write as ${name}: words of the migration's description.
 // URLs are not among them: steps name connections instead, and programs find URLs in
 // variables.
-func Values(m *spec.Migration) map[string]string {
+func Values(m *migration.Config) map[string]string {
 	v := map[string]string{
 		"migration":    m.Name,
 		"environment":  m.Environment,

@@ -10,7 +10,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/stranglerfig/migrator/record"
+	"github.com/stranglerfig/migrator/store"
 )
 
 // Prober looks at what steps need, and changes nothing.
@@ -31,8 +31,8 @@ const probeWithin = 10 * time.Second
 // something: programs exist, statements can be planned with the present privileges,
 // endpoints answer, names are not remembered for too long, somebody may approve. One
 // check a block and connection.
-func (t *Tools) Verify(ctx context.Context, p Prober) []record.Check {
-	var checks []record.Check
+func (t *Tools) Verify(ctx context.Context, p Prober) []store.Check {
+	var checks []store.Check
 	for _, s := range t.Book.Blocks() {
 		within, cancel := context.WithTimeout(ctx, probeWithin)
 		c := t.probe(within, p, s)
@@ -47,19 +47,19 @@ func (t *Tools) Verify(ctx context.Context, p Prober) []record.Check {
 	return checks
 }
 
-func refused(err error, try string) record.Check {
-	return record.Check{Result: record.Refused, Detail: err.Error(), Try: try}
+func refused(err error, try string) store.Check {
+	return store.Check{Result: store.Refused, Detail: err.Error(), Try: try}
 }
 
-func good(format string, args ...any) record.Check {
-	return record.Check{Result: record.Good, Detail: fmt.Sprintf(format, args...)}
+func good(format string, args ...any) store.Check {
+	return store.Check{Result: store.Good, Detail: fmt.Sprintf(format, args...)}
 }
 
-func warned(format string, args ...any) record.Check {
-	return record.Check{Result: record.Warned, Detail: fmt.Sprintf(format, args...)}
+func warned(format string, args ...any) store.Check {
+	return store.Check{Result: store.Warned, Detail: fmt.Sprintf(format, args...)}
 }
 
-func (t *Tools) probe(ctx context.Context, p Prober, s *Step) record.Check {
+func (t *Tools) probe(ctx context.Context, p Prober, s *Step) store.Check {
 	at := fmt.Sprintf("line %d of the runbook", s.Line)
 	switch s.Language {
 	case "sh", "bash":
@@ -105,7 +105,7 @@ func (t *Tools) probe(ctx context.Context, p Prober, s *Step) record.Check {
 	return t.probePerson(ctx, p, s, at)
 }
 
-func (t *Tools) probePrograms(s *Step, at string) record.Check {
+func (t *Tools) probePrograms(s *Step, at string) store.Check {
 	found := programs(s)
 	if s.Language == "bash" {
 		found = append(found, "bash")
@@ -129,7 +129,7 @@ func (t *Tools) probePrograms(s *Step, at string) record.Check {
 }
 
 // probeHTTP asks where asking changes nothing; else it only connects.
-func (t *Tools) probeHTTP(ctx context.Context, s *Step, at string) record.Check {
+func (t *Tools) probeHTTP(ctx context.Context, s *Step, at string) store.Check {
 	asked, err := request(s.Body)
 	if err == nil {
 		_, err = t.token(s)
@@ -159,7 +159,7 @@ func (t *Tools) probeHTTP(ctx context.Context, s *Step, at string) record.Check 
 	return good("%s takes connections", u.Host)
 }
 
-func (t *Tools) probePerson(ctx context.Context, p Prober, s *Step, at string) record.Check {
+func (t *Tools) probePerson(ctx context.Context, p Prober, s *Step, at string) store.Check {
 	if s.Kind != Approve {
 		return good("it waits for %s", s.For)
 	}

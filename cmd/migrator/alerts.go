@@ -8,9 +8,9 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/stranglerfig/migrator/server"
-	"github.com/stranglerfig/migrator/sources"
-	"github.com/stranglerfig/migrator/state"
+	"github.com/stranglerfig/migrator/internal/daemon"
+	"github.com/stranglerfig/migrator/internal/server"
+	"github.com/stranglerfig/migrator/internal/state"
 )
 
 const minAlertsToken = 16
@@ -55,12 +55,12 @@ func (a *alerts) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	engine := a.c.engine(a.store, k)
-	h := sources.Alertmanager{Token: a.token, Log: a.c.log.With("migration", k.m.Name), Fire: func(r context.Context, alert sources.Alert) error {
+	h := server.Alertmanager{Token: a.token, Log: a.c.log.With("migration", k.m.Name), Fire: func(r context.Context, alert server.Alert) error {
 		whole, err := json.Marshal(alert)
 		if err != nil {
 			return err
 		}
-		return engine.Fire(r, server.Alert{Trigger: alert.Trigger, Key: alert.Key(), Detail: alertText(alert), Alert: whole})
+		return engine.Fire(r, daemon.Alert{Trigger: alert.Trigger, Key: alert.Key(), Detail: alertText(alert), Alert: whole})
 	}}
 	applied, err := appliedSettings(r.Context(), a.store, k.m.Name)
 	if err != nil {
@@ -70,14 +70,14 @@ func (a *alerts) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	for _, t := range applied.Triggers.Custom {
 		if len(t.Alertmanager.Labels) > 0 {
-			h.Matchers = append(h.Matchers, sources.Matcher{Trigger: t.Name, Labels: t.Alertmanager.Labels})
+			h.Matchers = append(h.Matchers, server.Matcher{Trigger: t.Name, Labels: t.Alertmanager.Labels})
 		}
 	}
 	h.ServeHTTP(w, r)
 }
 
 // alertText is what a person reads of it.
-func alertText(a sources.Alert) string {
+func alertText(a server.Alert) string {
 	text := "alert " + a.Labels["alertname"]
 	for _, name := range []string{"summary", "description"} {
 		if s := a.Annotations[name]; s != "" {

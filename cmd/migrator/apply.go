@@ -8,14 +8,14 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/stranglerfig/migrator/internal/failpoint"
+	"github.com/stranglerfig/migrator/internal/openstore"
+	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/phases"
-	"github.com/stranglerfig/migrator/spec"
-	"github.com/stranglerfig/migrator/state"
-	"github.com/stranglerfig/migrator/stores"
 )
 
-func fenceBudget(m *spec.Migration) time.Duration { return time.Duration(m.Writing.FenceBudget) }
-func lockTimeout(m *spec.Migration) time.Duration { return time.Duration(m.Backfill.LockTimeout) }
+func fenceBudget(m *migration.Config) time.Duration { return time.Duration(m.Writing.FenceBudget) }
+func lockTimeout(m *migration.Config) time.Duration { return time.Duration(m.Backfill.LockTimeout) }
 
 func newApply(c *cli) *cobra.Command {
 	var liftFence string
@@ -50,7 +50,7 @@ application. Applying a changed description makes older evidence void.`,
 				}
 				return p.verdict()
 			}
-			legacy, err := stores.OpenLegacy(ctx, m)
+			legacy, err := openstore.OpenLegacy(ctx, m)
 			if err != nil {
 				return err
 			}
@@ -59,12 +59,12 @@ application. Applying a changed description makes older evidence void.`,
 				return err
 			}
 			failpoint.Here("apply.installed")
-			target, err := stores.OpenTarget(ctx, m, legacy.Schema())
+			target, err := openstore.OpenTarget(ctx, m, legacy.Schema())
 			if err != nil {
 				return err
 			}
 			defer func() { _ = target.Close() }()
-			if t, ok := target.(stores.Preparer); ok {
+			if t, ok := target.(openstore.Preparer); ok {
 				if err := t.Prepare(ctx); err != nil {
 					return err
 				}
@@ -104,11 +104,11 @@ application. Applying a changed description makes older evidence void.`,
 }
 
 // liftOrphan lifts a fence that no migration of the state has raised.
-func (c *cli) liftOrphan(ctx context.Context, store *state.Store, m *spec.Migration, attempt string) error {
+func (c *cli) liftOrphan(ctx context.Context, store *state.Store, m *migration.Config, attempt string) error {
 	if st, err := store.Standing(ctx, m.Name); err == nil && st.Attempt == attempt {
 		return usagef("the fence is that of %s, at %s; try: migrator phase rollback --to grace", m.Name, st.Route)
 	}
-	legacy, err := stores.OpenLegacy(ctx, m)
+	legacy, err := openstore.OpenLegacy(ctx, m)
 	if err != nil {
 		return err
 	}

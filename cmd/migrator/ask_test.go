@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/stranglerfig/migrator/internal/testenv"
+	"github.com/stranglerfig/migrator/internal/test/testenv"
 )
 
 // asking is a command whose input is a pipe, and what was typed into it.

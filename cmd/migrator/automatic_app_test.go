@@ -16,13 +16,13 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/stranglerfig/migrator/dual"
-	"github.com/stranglerfig/migrator/internal/testenv"
+	"github.com/stranglerfig/migrator/internal/openstore"
+	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/internal/test/testenv"
+	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/record"
-	"github.com/stranglerfig/migrator/spec"
-	"github.com/stranglerfig/migrator/state"
-	"github.com/stranglerfig/migrator/stores"
-	"github.com/stranglerfig/migrator/stores/postgres"
+	"github.com/stranglerfig/migrator/store/postgres"
 )
 
 const (
@@ -72,7 +72,7 @@ func newWatched(t *testing.T, rest string, delay time.Duration) *watched {
 	o.sql(o.legacy, `CREATE TABLE items (id bigint PRIMARY KEY, name text NOT NULL);
 		INSERT INTO items SELECT i, 'item ' || i FROM generate_series(1, `+strconv.Itoa(watchedItems)+`) i`)
 	o.does("init", "apply", "phase advance", "backfill run", "phase advance", "reconcile run --full", "phase advance")
-	m, err := spec.Load(o.path("migration.yaml"))
+	m, err := migration.Load(o.path("migration.yaml"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -134,7 +134,7 @@ type loaded struct {
 	failed  atomic.Int64
 }
 
-func deploy(t *testing.T, m *spec.Migration, stateURL string, delay time.Duration) *loaded {
+func deploy(t *testing.T, m *migration.Config, stateURL string, delay time.Duration) *loaded {
 	t.Helper()
 	ctx := t.Context()
 	a := &loaded{version: postgres.VersionExpr(m.Name)}
@@ -150,10 +150,10 @@ func deploy(t *testing.T, m *spec.Migration, stateURL string, delay time.Duratio
 	a.db, err = pgxpool.NewWithConfig(ctx, config)
 	must(err)
 	t.Cleanup(a.db.Close)
-	legacy, err := stores.OpenLegacy(ctx, m)
+	legacy, err := openstore.OpenLegacy(ctx, m)
 	must(err)
 	defer legacy.Close()
-	target, err := stores.OpenTarget(ctx, m, legacy.Schema())
+	target, err := openstore.OpenTarget(ctx, m, legacy.Schema())
 	must(err)
 	t.Cleanup(func() { _ = target.Close() })
 	fleet, err := state.OpenFleet(ctx, stateURL, m.Name, state.FleetOptions{})
@@ -167,7 +167,7 @@ func deploy(t *testing.T, m *spec.Migration, stateURL string, delay time.Duratio
 		},
 	})
 	must(err)
-	codec, err := stores.NewCodec(legacy.Schema(), itemKey, []stores.Column[item]{
+	codec, err := dual.NewCodec(legacy.Schema(), itemKey, []dual.Column[item]{
 		{
 			Name: "id",
 			Get:  func(i *item) record.Value { return record.TextValue(strconv.FormatInt(i.ID, 10)) },
@@ -180,7 +180,7 @@ func deploy(t *testing.T, m *spec.Migration, stateURL string, delay time.Duratio
 		},
 	})
 	must(err)
-	a.target = &flaky{Target: stores.Bind(target, codec)}
+	a.target = &flaky{Target: dual.Bind(target, codec)}
 	a.reader, err = dual.NewReader(dual.ReaderConfig[int64, item]{
 		Instance: instance, Target: a.target, Key: itemKey, Legacy: a.fromLegacy,
 		Equal: func(l, t item) bool { return l == t }, TargetTimeout: 5 * time.Second, ShadowPercent: phases.All,

@@ -14,8 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stranglerfig/migrator/internal/notify"
 	"github.com/stranglerfig/migrator/phases"
-	"github.com/stranglerfig/migrator/sources"
 )
 
 // list is what trigger list says now.
@@ -29,7 +29,7 @@ func (w *watched) list() (l triggers) {
 }
 
 // looked waits until each trigger has been looked at with enough to say.
-func (w *watched) looked(d *daemon, names ...string) {
+func (w *watched) looked(d *daemonProcess, names ...string) {
 	w.t.Helper()
 	d.awaits("a look at "+strings.Join(names, ", "), time.Minute, func() bool {
 		quiet := map[string]bool{}
@@ -222,7 +222,7 @@ func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	body, _ := io.ReadAll(req.Body)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if err := sources.Verify(r.secret, req.Header, body, time.Now(), time.Minute); err != nil {
+	if err := notify.Verify(r.secret, req.Header, body, time.Now(), time.Minute); err != nil {
 		r.bad = append(r.bad, err.Error())
 	}
 	if r.attempts++; r.attempts <= r.refuse {
@@ -233,7 +233,7 @@ func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		Event string `json:"event"`
 		ID    string `json:"id"`
 	}
-	if json.Unmarshal(body, &m) != nil || m.ID != req.Header.Get(sources.IdempotencyHeader) {
+	if json.Unmarshal(body, &m) != nil || m.ID != req.Header.Get(notify.IdempotencyHeader) {
 		r.bad = append(r.bad, string(body))
 	}
 	r.told[m.Event] = append(r.told[m.Event], m.ID)

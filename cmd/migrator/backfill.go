@@ -5,7 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/stranglerfig/migrator/replicate"
+	"github.com/stranglerfig/migrator/internal/backfill"
 )
 
 func newBackfill(c *cli) *cobra.Command {
@@ -52,12 +52,12 @@ Needs phase shadow-write or dual-read, and every instance out of legacy.`,
 				})
 			}
 			bar := c.progress("backfill")
-			b := replicate.Backfill{
+			b := backfill.Backfill{
 				Legacy: j.legacy, Barrier: j.legacy, Locker: j.legacy, Target: j.target,
 				Ledger:    j.state.Backfills(j.m.Name),
 				ChunkRows: j.m.Backfill.ChunkRows, Rate: j.m.Backfill.Rate, Workers: j.m.Backfill.Workers,
 				NotAfter: time.Duration(j.m.Writing.NotAfter), LockTimeout: lockTimeout(j.m),
-				Report: func(p replicate.Progress) { bar.set(p.Rows, estimate(p)) },
+				Report: func(p backfill.Progress) { bar.set(p.Rows, estimate(p)) },
 			}
 			if cmd.Flags().Changed("rate") {
 				b.Rate = rate
@@ -83,7 +83,7 @@ Needs phase shadow-write or dual-read, and every instance out of legacy.`,
 	return cmd
 }
 
-func estimate(p replicate.Progress) (rows int64) {
+func estimate(p backfill.Progress) (rows int64) {
 	for _, chunk := range p.Chunks {
 		rows += chunk.Rows
 	}

@@ -5,7 +5,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/stranglerfig/migrator/spec"
+	"github.com/stranglerfig/migrator/internal/configschema"
+	"github.com/stranglerfig/migrator/migration"
 )
 
 func newConfig(c *cli) *cobra.Command {
@@ -24,9 +25,9 @@ func newConfigShow(c *cli) *cobra.Command {
 				return err
 			}
 			if c.settings.Output == outputJSON {
-				return c.json(spec.Redacted(m))
+				return c.json(migration.Redacted(m))
 			}
-			text, err := spec.Show(m)
+			text, err := migration.Show(m)
 			if err != nil {
 				return err
 			}
@@ -58,7 +59,7 @@ func newConfigSchema(c *cli) *cobra.Command {
 		Short: "Print the description's JSON Schema, for editors",
 		Args:  noArgs,
 		RunE: func(*cobra.Command, []string) error {
-			text, err := spec.Schema()
+			text, err := configschema.Schema()
 			if err != nil {
 				return err
 			}

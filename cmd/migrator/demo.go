@@ -8,7 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/stranglerfig/migrator/cmd/migrator/demo"
+	"github.com/stranglerfig/migrator/examples/demo"
 	"github.com/stranglerfig/migrator/examples/storefront/command"
 )
 

@@ -14,9 +14,9 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/stranglerfig/migrator/metrics"
+	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/record"
-	"github.com/stranglerfig/migrator/spec"
 )
 
 // exitCodes are the codes of commands that mean more than what every command's do.
@@ -156,7 +156,7 @@ var listLink = regexp.MustCompile(`list, see \[([a-z_]+)\]\(#[a-z_]+\)`)
 // keyReference describes the description's keys, by its Go types, as the JSON Schema
 // does.
 func keyReference() string {
-	m := &spec.Migration{Target: spec.Target{Store: "redis"}}
+	m := &migration.Config{Target: migration.Target{Store: "redis"}}
 	m.Defaults()
 	m.Target.Store = ""
 	v := reflect.ValueOf(*m)
@@ -182,7 +182,7 @@ func keyReference() string {
 		var rows strings.Builder
 		keyTable(&rows, func() { keyRows(&rows, "", section) })
 		b.WriteString(listLink.ReplaceAllString(rows.String(), "list, see ["+name+".$1](#"+name+"$1)"))
-		for _, f := range spec.Fields(section.Type()) {
+		for _, f := range migration.Fields(section.Type()) {
 			if f.Type.Kind() == reflect.Slice && f.Type.Elem().Kind() == reflect.Struct {
 				fmt.Fprintf(&b, "\n### %s.%s\n\n%s. A list; each entry has:\n\n", name, yamlKey(f), f.Tag.Get("jsonschema_description"))
 				keyTable(&b, func() { keyRows(&b, "", reflect.Zero(f.Type.Elem())) })
@@ -198,7 +198,7 @@ func keyTable(b *strings.Builder, rows func()) {
 }
 
 func keyRows(b *strings.Builder, path string, v reflect.Value) {
-	for _, f := range spec.Fields(v.Type()) {
+	for _, f := range migration.Fields(v.Type()) {
 		field := v.FieldByIndex(f.Index)
 		if field.Kind() == reflect.Struct {
 			keyRows(b, path+yamlKey(f)+".", field)

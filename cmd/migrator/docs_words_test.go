@@ -8,9 +8,9 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/phases"
-	"github.com/stranglerfig/migrator/record"
-	"github.com/stranglerfig/migrator/spec"
+	"github.com/stranglerfig/migrator/store"
 )
 
 var (
@@ -92,7 +92,7 @@ var (
 // interlock, in the words of docs/operating.md.
 func gates(t *testing.T) map[string]string {
 	t.Helper()
-	m := &spec.Migration{}
+	m := &migration.Config{}
 	m.Defaults()
 	locked, open := map[string]phases.Phase{}, map[string]bool{} // since which phase it is locked
 	at := phases.Route{Phase: phases.Legacy}
@@ -125,7 +125,7 @@ func gates(t *testing.T) map[string]string {
 
 // noGates are other things whose names look like a gate's.
 var noGates = []string{
-	phases.TriggerLostWrites, string(record.WrongType), "built-in", // the drill's load
+	phases.TriggerLostWrites, string(store.WrongType), "built-in", // the drill's load
 }
 
 // TestGatesInDocs: docs/operating.md has every gate, and no document has another.

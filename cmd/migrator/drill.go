@@ -11,10 +11,10 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/stranglerfig/migrator/drill"
 	"github.com/stranglerfig/migrator/dual"
+	"github.com/stranglerfig/migrator/internal/drill"
+	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/phases"
-	"github.com/stranglerfig/migrator/state"
 )
 
 func newDrill(c *cli) *cobra.Command {

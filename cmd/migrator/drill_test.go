@@ -14,7 +14,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/stranglerfig/migrator/drill"
+	"github.com/stranglerfig/migrator/internal/drill"
 	"github.com/stranglerfig/migrator/phases"
 )
 

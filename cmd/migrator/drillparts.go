@@ -11,13 +11,14 @@ import (
 	"strings"
 	"time"
 
-	"github.com/stranglerfig/migrator/drill"
 	"github.com/stranglerfig/migrator/dual"
+	"github.com/stranglerfig/migrator/internal/drill"
+	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/reconcile"
 	"github.com/stranglerfig/migrator/record"
-	"github.com/stranglerfig/migrator/state"
-	"github.com/stranglerfig/migrator/stores/postgres"
+	"github.com/stranglerfig/migrator/store"
+	"github.com/stranglerfig/migrator/store/postgres"
 )
 
 // planted is how many records a drill takes out of the target.
@@ -128,7 +129,7 @@ func someKeys(ctx context.Context, j *job, n int) (keys []record.Key, err error)
 	}
 	rand.Shuffle(len(chunks), func(a, b int) { chunks[a], chunks[b] = chunks[b], chunks[a] })
 	for _, chunk := range chunks {
-		err := j.legacy.Scan(ctx, chunk, func(row record.Row) error {
+		err := j.legacy.Scan(ctx, chunk, func(row store.Row) error {
 			if len(keys) == n {
 				return errEnough
 			}

@@ -9,8 +9,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/stranglerfig/migrator/drill"
-	"github.com/stranglerfig/migrator/state"
+	"github.com/stranglerfig/migrator/internal/drill"
+	"github.com/stranglerfig/migrator/internal/state"
 )
 
 func newDrillExport(c *cli) *cobra.Command {

@@ -8,8 +8,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/stranglerfig/migrator/drill"
-	"github.com/stranglerfig/migrator/state"
+	"github.com/stranglerfig/migrator/internal/drill"
+	"github.com/stranglerfig/migrator/internal/state"
 )
 
 // drills looks at the documents of the commands of drills, on a migration of their own.

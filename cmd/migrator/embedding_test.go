@@ -10,8 +10,8 @@ import (
 
 	"github.com/stranglerfig/migrator/dual"
 	"github.com/stranglerfig/migrator/examples/embedding"
+	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/record"
-	"github.com/stranglerfig/migrator/spec"
 )
 
 // TestEmbeddingExample takes the program that docs/embedding.md quotes through
@@ -41,7 +41,7 @@ fleet: {lease: 3s, renew: 1s}
 	if err := embedding.Grant(t.Context(), o.state, role); err != nil {
 		t.Fatal(err)
 	}
-	m, err := spec.Load(o.path("migration.yaml"))
+	m, err := migration.Load(o.path("migration.yaml"))
 	if err != nil {
 		t.Fatal(err)
 	}

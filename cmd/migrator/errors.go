@@ -7,10 +7,11 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/stranglerfig/migrator/control"
+	"github.com/stranglerfig/migrator/internal/control"
+	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/record"
-	"github.com/stranglerfig/migrator/spec"
-	"github.com/stranglerfig/migrator/state"
+	"github.com/stranglerfig/migrator/store"
 )
 
 // Exit codes.
@@ -44,14 +45,14 @@ func exitCode(err error) int {
 	var c coded
 	var held *control.HeldBack
 	var unsettled *control.UnsettledError
-	var bad *spec.Error
+	var bad *migration.Error
 	var input *control.InputError
 	var moved *state.MovedError
 	var url record.URLError
 	switch {
 	case errors.As(err, &c):
 		return c.code
-	case errors.As(err, &held), errors.As(err, &unsettled), errors.As(err, &moved), errors.Is(err, record.ErrBusy):
+	case errors.As(err, &held), errors.As(err, &unsettled), errors.As(err, &moved), errors.Is(err, store.ErrBusy):
 		return exitNotYet
 	case errors.As(err, &bad), errors.As(err, &input), errors.As(err, &url), errors.Is(err, state.ErrNoSchema), errors.Is(err, state.ErrNewer),
 		errors.Is(err, state.ErrOlder), errors.Is(err, state.ErrUnknownMigration), errors.Is(err, state.ErrURL), errors.Is(err, state.ErrWrongURL):

@@ -11,10 +11,10 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/stranglerfig/migrator/judge"
+	"github.com/stranglerfig/migrator/internal/judge"
+	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/phases"
-	"github.com/stranglerfig/migrator/spec"
-	"github.com/stranglerfig/migrator/state"
 )
 
 func newGate(c *cli) *cobra.Command {
@@ -93,8 +93,8 @@ func heldBack(views []gateView, next phases.Route) error {
 }
 
 // judge looks by what is applied; a Prometheus is found where the description at hand says.
-func (c *cli) judge(store *state.Store, applied *spec.Migration) *judge.Judge {
-	var reach spec.Prometheus
+func (c *cli) judge(store *state.Store, applied *migration.Config) *judge.Judge {
+	var reach migration.Prometheus
 	if c.settings.descriptionFile() != "" {
 		if m, err := c.load(); err == nil && m.Name == applied.Name {
 			reach = m.Prometheus

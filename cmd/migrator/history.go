@@ -7,7 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/stranglerfig/migrator/state"
+	"github.com/stranglerfig/migrator/internal/state"
 )
 
 func newHistoryNoun(c *cli) *cobra.Command {

@@ -6,7 +6,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/stranglerfig/migrator/internal/failpoint"
-	"github.com/stranglerfig/migrator/state"
+	"github.com/stranglerfig/migrator/internal/state"
 )
 
 func newInit(c *cli) *cobra.Command {

@@ -14,9 +14,9 @@ import (
 	"time"
 
 	"github.com/stranglerfig/migrator/examples/storefront/load"
+	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/record"
-	"github.com/stranglerfig/migrator/spec"
 )
 
 // contract is what docs/json.md says: the document of each command, and the fields
@@ -133,7 +133,7 @@ func (c *contract) document(command string, out []byte) error {
 	case strings.HasPrefix(says, "description"):
 		d := json.NewDecoder(bytes.NewReader(out))
 		d.DisallowUnknownFields()
-		return d.Decode(&spec.Migration{})
+		return d.Decode(&migration.Config{})
 	}
 	// Behind the type there may be a remark.
 	f := contractField{}

@@ -9,16 +9,17 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/stranglerfig/migrator/cmd/migrator/demo"
-	"github.com/stranglerfig/migrator/control"
-	"github.com/stranglerfig/migrator/drill"
+	"github.com/stranglerfig/migrator/examples/demo"
 	"github.com/stranglerfig/migrator/examples/storefront/load"
+	"github.com/stranglerfig/migrator/internal/backfill"
+	"github.com/stranglerfig/migrator/internal/control"
+	"github.com/stranglerfig/migrator/internal/drill"
+	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/reconcile"
 	"github.com/stranglerfig/migrator/record"
-	"github.com/stranglerfig/migrator/replicate"
 	"github.com/stranglerfig/migrator/runbook"
-	"github.com/stranglerfig/migrator/state"
+	"github.com/stranglerfig/migrator/store"
 )
 
 const jsonDoc = "../../docs/json.md"
@@ -26,9 +27,9 @@ const jsonDoc = "../../docs/json.md"
 // contractTypes are the types of docs/json.md that have a Go type.
 func contractTypes() map[reflect.Type]string {
 	return map[reflect.Type]string{
-		reflect.TypeFor[phases.Approval](): "approval", reflect.TypeFor[replicate.Progress](): "backfill",
-		reflect.TypeFor[phases.BackfillEvidence](): "backfill evidence", reflect.TypeFor[record.Check](): "check",
-		reflect.TypeFor[record.Chunk](): "chunk", reflect.TypeFor[record.Span](): "span", reflect.TypeFor[state.Entry](): "entry",
+		reflect.TypeFor[phases.Approval](): "approval", reflect.TypeFor[backfill.Progress](): "backfill",
+		reflect.TypeFor[phases.BackfillEvidence](): "backfill evidence", reflect.TypeFor[store.Check](): "check",
+		reflect.TypeFor[store.Chunk](): "chunk", reflect.TypeFor[store.Span](): "span", reflect.TypeFor[state.Entry](): "entry",
 		reflect.TypeFor[phases.DrillEvidence](): "drill evidence",
 		reflect.TypeFor[phases.Evidence]():      "evidence", reflect.TypeFor[record.Field](): "field",
 		reflect.TypeFor[reconcile.Finding](): "finding", reflect.TypeFor[phases.Fleet](): "fleet",
@@ -116,7 +117,7 @@ func TestJSONWords(t *testing.T) {
 		"phase":   append(words(phases.Order...), words(phases.Fenced, phases.Lifting, phases.Returning)...),
 		"class": append(words(phases.LosslessNow, phases.LosslessAfter, phases.Impossible),
 			words(reconcile.Missing, reconcile.Extra, reconcile.Stale, reconcile.Ahead, reconcile.FieldDiff, reconcile.Encoding, reconcile.Expiry, reconcile.Type, reconcile.ForeignClass)...),
-		"result": words(record.Good, record.Warned, record.Refused),
+		"result": words(store.Good, store.Warned, store.Refused),
 		"status": append(words(reconcile.Running, reconcile.Paused, reconcile.Done, reconcile.Stopped, reconcile.Cancelled),
 			words(runbook.Running, runbook.Waiting, runbook.RunDone, runbook.RunFailed, runbook.Compensating, runbook.Compensated)...),
 		"outcome":   words(runbook.Done, runbook.Failed, runbook.Skipped, runbook.Unknown),

@@ -4,16 +4,16 @@ import (
 	"context"
 	"time"
 
-	"github.com/stranglerfig/migrator/judge"
+	"github.com/stranglerfig/migrator/internal/judge"
+	"github.com/stranglerfig/migrator/internal/sources"
+	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/phases"
-	"github.com/stranglerfig/migrator/sources"
-	"github.com/stranglerfig/migrator/spec"
-	"github.com/stranglerfig/migrator/state"
 )
 
 // newJudge looks by the settings that are applied; how a Prometheus is reached is not
 // among them, and comes from the description at hand.
-func newJudge(store *state.Store, name string, applied phases.Settings, reach spec.Prometheus) *judge.Judge {
+func newJudge(store *state.Store, name string, applied phases.Settings, reach migration.Prometheus) *judge.Judge {
 	j := &judge.Judge{
 		State: store, Migration: name, Settings: applied,
 		GateSources: map[string]judge.Source{}, TriggerSources: map[string]judge.Source{},
@@ -34,7 +34,7 @@ func newJudge(store *state.Store, name string, applied phases.Settings, reach sp
 
 // newSource is nil where there is nobody to ask: alerts come by themselves, and a
 // description that is not at hand says nowhere where a Prometheus is.
-func newSource(q phases.Question, reach spec.Prometheus, standing func(context.Context) (phases.Standing, error)) judge.Source {
+func newSource(q phases.Question, reach migration.Prometheus, standing func(context.Context) (phases.Standing, error)) judge.Source {
 	switch {
 	case q.PromQL != "" && reach.URL != "":
 		return &sources.Prometheus{

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"net"
 
-	"github.com/stranglerfig/migrator/server"
+	"github.com/stranglerfig/migrator/internal/server"
 )
 
 // mayListen refuses an address that is not on loopback, but for listen_anywhere.

@@ -14,15 +14,15 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/stranglerfig/migrator/internal/sources"
+	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/reconcile"
-	"github.com/stranglerfig/migrator/sources"
-	"github.com/stranglerfig/migrator/spec"
-	"github.com/stranglerfig/migrator/state"
 )
 
 // limitLoad makes the stores' URLs say what the description allows a run: the
 // stores' own drivers keep to it. What a URL says itself is not loosened.
-func limitLoad(m *spec.Migration) {
+func limitLoad(m *migration.Config) {
 	r := m.Reconcile
 	postgres := map[string]string{}
 	if r.MaxConnections > 0 {

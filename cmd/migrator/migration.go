@@ -10,16 +10,16 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/stranglerfig/migrator/control"
+	"github.com/stranglerfig/migrator/internal/control"
+	"github.com/stranglerfig/migrator/internal/openstore"
+	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/record"
-	"github.com/stranglerfig/migrator/spec"
-	"github.com/stranglerfig/migrator/state"
-	"github.com/stranglerfig/migrator/stores"
 )
 
 // load reads the migration's description.
-func (c *cli) load() (*spec.Migration, error) {
+func (c *cli) load() (*migration.Config, error) {
 	path := c.settings.descriptionFile()
 	if path == "" {
 		return nil, coded{errNoDescription, exitUsage}
@@ -29,10 +29,10 @@ func (c *cli) load() (*spec.Migration, error) {
 
 // loadFrom reads a description that a command was given, and says what to try where
 // there is no such file.
-func loadFrom(path, try string) (*spec.Migration, error) {
-	m, err := spec.Load(path)
+func loadFrom(path, try string) (*migration.Config, error) {
+	m, err := migration.Load(path)
 	switch {
-	case errors.Is(err, fs.ErrNotExist) && !errors.As(err, new(*spec.Error)):
+	case errors.Is(err, fs.ErrNotExist) && !errors.As(err, new(*migration.Error)):
 		return nil, usage(err, try)
 	case err != nil:
 		return nil, coded{err, exitUsage}
@@ -111,12 +111,12 @@ func maybeName(cmd *cobra.Command, args []string) error {
 
 // appliedSettings are the phases' settings as they were applied; the file may
 // have been edited since, and evidence is bound to what was applied.
-func appliedSettings(ctx context.Context, store *state.Store, name string) (*spec.Migration, error) {
+func appliedSettings(ctx context.Context, store *state.Store, name string) (*migration.Config, error) {
 	applied, err := store.Config(ctx, name)
 	if err != nil {
 		return nil, err
 	}
-	m := &spec.Migration{}
+	m := &migration.Config{}
 	if err := json.Unmarshal(applied.Config, m); err != nil {
 		return nil, fmt.Errorf("the applied description of %s can't be read: %w", name, err)
 	}
@@ -125,10 +125,10 @@ func appliedSettings(ctx context.Context, store *state.Store, name string) (*spe
 
 // job is a migration with its state and both stores open.
 type job struct {
-	m      *spec.Migration
+	m      *migration.Config
 	state  *state.Store
-	legacy stores.Legacy
-	target stores.Target
+	legacy openstore.Legacy
+	target openstore.Target
 	schema *record.Schema
 }
 
@@ -152,11 +152,11 @@ func (c *cli) asApplied(ctx context.Context, store *state.Store, name string) er
 // openJob opens all that a command needs that moves or compares records.
 // asApplied: the description must be the one that is applied.
 func (c *cli) openJob(ctx context.Context, asApplied bool) (*job, error) {
-	return c.openJobWith(ctx, asApplied, func(*spec.Migration) {})
+	return c.openJobWith(ctx, asApplied, func(*migration.Config) {})
 }
 
 // openJobWith lets limit edit how the stores are reached.
-func (c *cli) openJobWith(ctx context.Context, asApplied bool, limit func(*spec.Migration)) (*job, error) {
+func (c *cli) openJobWith(ctx context.Context, asApplied bool, limit func(*migration.Config)) (*job, error) {
 	m, err := c.load()
 	if err != nil {
 		return nil, err
@@ -180,11 +180,11 @@ func (c *cli) openJobWith(ctx context.Context, asApplied bool, limit func(*spec.
 }
 
 func (j *job) openStores(ctx context.Context) (err error) {
-	if j.legacy, err = stores.OpenLegacy(ctx, j.m); err != nil {
+	if j.legacy, err = openstore.OpenLegacy(ctx, j.m); err != nil {
 		return err
 	}
 	j.schema = j.legacy.Schema()
-	j.target, err = stores.OpenTarget(ctx, j.m, j.schema)
+	j.target, err = openstore.OpenTarget(ctx, j.m, j.schema)
 	return err
 }
 
@@ -209,7 +209,7 @@ func (j *job) close() {
 }
 
 // controller moves the migration; fence and target only where they are open.
-func (c *cli) controller(store *state.Store, m *spec.Migration, j *job) *control.Controller {
+func (c *cli) controller(store *state.Store, m *migration.Config, j *job) *control.Controller {
 	ctl := &control.Controller{
 		State: store, Migration: m.Name, Settings: m.Settings(),
 		Judge:       c.judge(store, m),

@@ -11,7 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	goredis "github.com/redis/go-redis/v9"
 
-	"github.com/stranglerfig/migrator/internal/testenv"
+	"github.com/stranglerfig/migrator/internal/test/testenv"
 )
 
 // operator is a person with a terminal: it runs command lines in this process, on

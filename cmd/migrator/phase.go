@@ -7,10 +7,10 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/stranglerfig/migrator/control"
+	"github.com/stranglerfig/migrator/internal/control"
+	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/phases"
-	"github.com/stranglerfig/migrator/spec"
-	"github.com/stranglerfig/migrator/state"
 )
 
 func newPhase(c *cli) *cobra.Command {
@@ -37,7 +37,7 @@ func (c *cli) openController(ctx context.Context, args []string, forward bool) (
 	if err == nil {
 		standing, err = store.Standing(ctx, name)
 	}
-	var m *spec.Migration
+	var m *migration.Config
 	if err == nil {
 		m, err = appliedSettings(ctx, store, name)
 	}

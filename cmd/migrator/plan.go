@@ -8,17 +8,18 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/stranglerfig/migrator/internal/openstore"
+	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/record"
-	"github.com/stranglerfig/migrator/spec"
-	"github.com/stranglerfig/migrator/state"
-	"github.com/stranglerfig/migrator/stores"
+	"github.com/stranglerfig/migrator/store"
 )
 
 // plan is what the -o json contract of plan and doctor holds.
 type plan struct {
 	Migration string         `json:"migration"`
-	Checks    []record.Check `json:"checks"`
+	Checks    []store.Check  `json:"checks"`
 	Phases    []plannedPhase `json:"phases,omitempty"`
 	Fields    []record.Field `json:"fields,omitempty"`
 	Refused   int            `json:"refused"`
@@ -68,14 +69,14 @@ func (p *plan) verdict() error {
 }
 
 // examine makes every check that it can get to.
-func (c *cli) examine(ctx context.Context, m *spec.Migration) *plan {
+func (c *cli) examine(ctx context.Context, m *migration.Config) *plan {
 	p := &plan{Migration: m.Name}
 	if url, err := c.settings.stateURL(); err != nil {
 		p.refuse("state", err)
 	} else {
 		p.add("state", state.Check(ctx, url))
 	}
-	legacy, err := stores.OpenLegacy(ctx, m)
+	legacy, err := openstore.OpenLegacy(ctx, m)
 	if err != nil {
 		p.refuse("legacy", err)
 		return p
@@ -87,14 +88,14 @@ func (c *cli) examine(ctx context.Context, m *spec.Migration) *plan {
 		p.refuse("legacy", err)
 	}
 	p.add("legacy", c.fenceAgrees(ctx, m.Name, legacy))
-	if finder, ok := legacy.(record.RecentFinder); ok && m.Reconcile.Recent.Column != "" {
+	if finder, ok := legacy.(store.RecentFinder); ok && m.Reconcile.Recent.Column != "" {
 		if err := finder.CheckRecent(ctx, m.Reconcile.Recent.Column); err != nil {
 			what, try := splitTry(err)
-			p.add("legacy", []record.Check{{Name: "young", Result: record.Refused, Detail: what, Try: try}})
+			p.add("legacy", []store.Check{{Name: "young", Result: store.Refused, Detail: what, Try: try}})
 		}
 	}
 	p.Fields = legacy.Schema().Fields
-	target, err := stores.OpenTarget(ctx, m, legacy.Schema())
+	target, err := openstore.OpenTarget(ctx, m, legacy.Schema())
 	if err != nil {
 		p.refuse("target", err)
 		return p
@@ -111,13 +112,13 @@ func (c *cli) examine(ctx context.Context, m *spec.Migration) *plan {
 	return p
 }
 
-func (p *plan) add(side string, checks []record.Check) {
+func (p *plan) add(side string, checks []store.Check) {
 	for _, check := range checks {
 		check.Name = side + ": " + strings.TrimPrefix(check.Name, side+"-")
 		switch check.Result {
-		case record.Refused:
+		case store.Refused:
 			p.Refused++
-		case record.Warned:
+		case store.Warned:
 			p.Warnings++
 		}
 		p.Checks = append(p.Checks, check)
@@ -126,7 +127,7 @@ func (p *plan) add(side string, checks []record.Check) {
 
 func (p *plan) refuse(side string, err error) {
 	what, try := splitTry(err)
-	p.add(side, []record.Check{{Name: "open", Result: record.Refused, Detail: what, Try: try}})
+	p.add(side, []store.Check{{Name: "open", Result: store.Refused, Detail: what, Try: try}})
 }
 
 // plannedPhases lists what lies ahead, by the gates that Gates evaluates.
@@ -210,15 +211,15 @@ func (c *cli) printPlan(p *plan) {
 	c.printf("\n%s, %s, %d refused\n", counted(len(p.Checks), "check"), counted(p.Warnings, "warning"), p.Refused)
 }
 
-func (c *cli) printChecks(checks []record.Check) {
-	marks := map[record.CheckResult]string{
-		record.Good:    c.paint(c.out, green, "ok     "),
-		record.Warned:  c.paint(c.out, yellow, "warning"),
-		record.Refused: c.paint(c.out, red, "refused"),
+func (c *cli) printChecks(checks []store.Check) {
+	marks := map[store.CheckResult]string{
+		store.Good:    c.paint(c.out, green, "ok     "),
+		store.Warned:  c.paint(c.out, yellow, "warning"),
+		store.Refused: c.paint(c.out, red, "refused"),
 	}
 	for _, check := range checks {
 		c.printf("%s  %s: %s\n", marks[check.Result], check.Name, check.Detail)
-		if check.Try != "" && check.Result != record.Good {
+		if check.Try != "" && check.Result != store.Good {
 			c.printf("         try: %s\n", check.Try)
 		}
 	}
@@ -235,7 +236,7 @@ from the applied one. Exits with 2 if anything must be mended.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx := cmd.Context()
 			p := &plan{}
-			var m *spec.Migration
+			var m *migration.Config
 			if c.settings.descriptionFile() != "" {
 				var err error
 				if m, err = c.load(); err != nil {
@@ -264,17 +265,17 @@ from the applied one. Exits with 2 if anything must be mended.`,
 }
 
 // symptoms are the signs of trouble that the state shows.
-func (c *cli) symptoms(ctx context.Context, store *state.Store, st phases.Standing, m *spec.Migration) []record.Check {
-	var found []record.Check
+func (c *cli) symptoms(ctx context.Context, db *state.Store, st phases.Standing, m *migration.Config) []store.Check {
+	var found []store.Check
 	warn := func(name, detail, try string) {
-		found = append(found, record.Check{Name: name, Result: record.Warned, Detail: detail, Try: try})
+		found = append(found, store.Check{Name: name, Result: store.Warned, Detail: detail, Try: try})
 	}
-	e, err := store.Evidence(ctx, st.Migration)
+	e, err := db.Evidence(ctx, st.Migration)
 	if err != nil {
-		return []record.Check{{Name: "evidence", Result: record.Refused, Detail: err.Error()}}
+		return []store.Check{{Name: "evidence", Result: store.Refused, Detail: err.Error()}}
 	}
 	if st.Lost != nil {
-		found = append(found, record.Check{Name: "state-whole", Result: record.Refused, Detail: st.Lost.Tell(st.Route), Try: phases.LostTry})
+		found = append(found, store.Check{Name: "state-whole", Result: store.Refused, Detail: st.Lost.Tell(st.Route), Try: phases.LostTry})
 	}
 	for _, instance := range e.Fleet.Lapsed {
 		warn("fleet", "the lease of "+instance+" ran out without leaving", "migrator fleet evict "+instance+" --reason '...', once you know that it has stopped")
@@ -286,19 +287,19 @@ func (c *cli) symptoms(ctx context.Context, store *state.Store, st phases.Standi
 		warn("journal", fmt.Sprintf("%s keys are known to be behind in the target", count(st.JournalKeys)), "migrator reconcile run --repair")
 	}
 	if st.Route.Phase.Passing() || st.Attempt != "" && st.Route.Phase == phases.Grace {
-		found = append(found, record.Check{
-			Name: "fence", Result: record.Refused, Detail: "legacy may refuse writes: a command is moving authority, or was interrupted; the route is " + st.Route.String(),
+		found = append(found, store.Check{
+			Name: "fence", Result: store.Refused, Detail: "legacy may refuse writes: a command is moving authority, or was interrupted; the route is " + st.Route.String(),
 			Try: "migrator phase advance, which takes it up again, or migrator phase rollback --to grace --yes, which undoes it",
 		})
 	}
 	if m != nil && m.Name == st.Migration && m.Hash() != st.ConfigHash {
 		warn("description", "the file differs from what was applied", "migrator apply")
 	}
-	if _, err := store.VerifyHistory(ctx, st.Migration); err != nil {
-		found = append(found, record.Check{Name: "history", Result: record.Refused, Detail: err.Error()})
+	if _, err := db.VerifyHistory(ctx, st.Migration); err != nil {
+		found = append(found, store.Check{Name: "history", Result: store.Refused, Detail: err.Error()})
 	}
 	if len(found) == 0 {
-		found = append(found, record.Check{Name: "standing", Result: record.Good, Detail: st.Route.String() + ", nothing wrong to be seen"})
+		found = append(found, store.Check{Name: "standing", Result: store.Good, Detail: st.Route.String() + ", nothing wrong to be seen"})
 	}
 	return found
 }

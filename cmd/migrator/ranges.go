@@ -1,6 +1,6 @@
 package main
 
-import "github.com/stranglerfig/migrator/spec"
+import "github.com/stranglerfig/migrator/migration"
 
 // numbered is a flag's number, and the range that it must be in.
 type numbered struct {
@@ -20,5 +20,5 @@ func inRange(all ...numbered) error {
 }
 
 // Ranges of flags that several commands have. 0 of workers stands for the description's.
-func inRate(flag string, n int) numbered    { return numbered{flag, n, 0, spec.MaxRate} }
-func inWorkers(flag string, n int) numbered { return numbered{flag, n, 0, spec.MaxWorkers} }
+func inRate(flag string, n int) numbered    { return numbered{flag, n, 0, migration.MaxRate} }
+func inWorkers(flag string, n int) numbered { return numbered{flag, n, 0, migration.MaxWorkers} }

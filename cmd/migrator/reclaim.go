@@ -8,9 +8,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/stranglerfig/migrator/internal/openstore"
 	"github.com/stranglerfig/migrator/phases"
-	"github.com/stranglerfig/migrator/record"
-	"github.com/stranglerfig/migrator/stores"
+	"github.com/stranglerfig/migrator/store"
 )
 
 func newReclaim(c *cli) *cobra.Command {
@@ -78,13 +78,13 @@ func (c *cli) warnLost(st phases.Standing) {
 // fenceAgrees compares legacy's fence with what the state says of it. They differ
 // where another state database retired the table, or where this one has lost
 // transactions.
-func (c *cli) fenceAgrees(ctx context.Context, name string, legacy stores.Legacy) []record.Check {
+func (c *cli) fenceAgrees(ctx context.Context, name string, legacy openstore.Legacy) []store.Check {
 	attempt, _, err := legacy.FenceState(ctx)
 	if err != nil {
 		return nil // nothing is installed yet
 	}
-	refused := func(detail, try string) []record.Check {
-		return []record.Check{{Name: "standing-fence", Result: record.Refused, Detail: detail, Try: try}}
+	refused := func(detail, try string) []store.Check {
+		return []store.Check{{Name: "standing-fence", Result: store.Refused, Detail: detail, Try: try}}
 	}
 	st, known := c.standingIfKnown(ctx, name)
 	switch at := st.Route.Phase; {

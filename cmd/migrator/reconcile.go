@@ -9,11 +9,12 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/stranglerfig/migrator/internal/backfill"
+	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/reconcile"
 	"github.com/stranglerfig/migrator/record"
-	"github.com/stranglerfig/migrator/replicate"
-	"github.com/stranglerfig/migrator/state"
+	"github.com/stranglerfig/migrator/store"
 )
 
 // jobError gives the exit code 8 to jobs that only have to wait their turn.
@@ -21,10 +22,10 @@ func jobError(err error) error {
 	if errors.Is(err, reconcile.ErrRunning) {
 		return notYet(fmt.Errorf("%w; try: migrator reconcile list", err))
 	}
-	if errors.Is(err, replicate.ErrRunning) || errors.Is(err, replicate.ErrNotReady) {
+	if errors.Is(err, backfill.ErrRunning) || errors.Is(err, backfill.ErrNotReady) {
 		return notYet(err)
 	}
-	if errors.Is(err, record.ErrRecentColumn) {
+	if errors.Is(err, store.ErrRecentColumn) {
 		return coded{err, exitUsage}
 	}
 	return err

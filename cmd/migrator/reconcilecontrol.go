@@ -7,8 +7,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/reconcile"
-	"github.com/stranglerfig/migrator/state"
 )
 
 // runArgument reads the optional number of a run; 0: the newest.

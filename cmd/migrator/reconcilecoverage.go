@@ -4,9 +4,9 @@ import (
 	"context"
 	"time"
 
+	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/reconcile"
-	"github.com/stranglerfig/migrator/spec"
-	"github.com/stranglerfig/migrator/state"
 )
 
 // listedRun is a row of reconcile list.
@@ -42,7 +42,7 @@ func coverageNow(ctx context.Context, j *job) (*reconcile.Coverage, error) {
 
 // window is how far back runs count. A description that was applied by an older
 // migrator does not say.
-func window(m *spec.Migration) time.Duration {
+func window(m *migration.Config) time.Duration {
 	if m.Reconcile.Window > 0 {
 		return time.Duration(m.Reconcile.Window)
 	}

@@ -8,9 +8,9 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"github.com/stranglerfig/migrator/internal/repair"
+	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/reconcile"
-	"github.com/stranglerfig/migrator/repair"
-	"github.com/stranglerfig/migrator/spec"
 )
 
 // mending are the flags of reconcile run that are about repair.
@@ -43,7 +43,7 @@ func (m *mending) check(f *pflag.FlagSet) error {
 	case f.Changed("force") && strings.TrimSpace(m.force) == "":
 		return usagef("--force wants the reason why legacy is right about so many records")
 	}
-	return inRange(numbered{"max-repairs", m.maxRepairs, 0, spec.MaxRepairs}, inRate("repair-rate", m.rate))
+	return inRange(numbered{"max-repairs", m.maxRepairs, 0, migration.MaxRepairs}, inRate("repair-rate", m.rate))
 }
 
 // apply puts the flags into the job and the run's options. The plan is nil unless

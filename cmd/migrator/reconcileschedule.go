@@ -8,9 +8,9 @@ import (
 	"github.com/robfig/cron/v3"
 	"github.com/spf13/cobra"
 
+	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/reconcile"
-	"github.com/stranglerfig/migrator/spec"
-	"github.com/stranglerfig/migrator/state"
 )
 
 func newReconcileSchedule(c *cli) *cobra.Command {
@@ -44,7 +44,7 @@ daemon makes one run for them, however many they are.`,
 
 // scheduling is the description whose times are looked at: they may be changed
 // without being applied.
-func (c *cli) scheduling(ctx context.Context, store *state.Store, name string) (*spec.Migration, error) {
+func (c *cli) scheduling(ctx context.Context, store *state.Store, name string) (*migration.Config, error) {
 	if c.settings.descriptionFile() != "" {
 		if m, err := c.load(); err != nil || m.Name == name {
 			return m, err
@@ -86,7 +86,7 @@ func timesBetween(times cron.Schedule, after, until time.Time) (n int) {
 	return n
 }
 
-func scheduleOf(ctx context.Context, kept *state.Reconciles, m *spec.Migration, limit int) (scheduledTimes, error) {
+func scheduleOf(ctx context.Context, kept *state.Reconciles, m *migration.Config, limit int) (scheduledTimes, error) {
 	found := scheduledTimes{Migration: m.Name, Schedules: []dueTimes{}, Times: []settledTime{}}
 	for _, s := range []dueTimes{
 		{Kind: reconcile.SampledKind, Expr: m.Reconcile.Schedule},
@@ -95,7 +95,7 @@ func scheduleOf(ctx context.Context, kept *state.Reconciles, m *spec.Migration, 
 		if s.Expr == "" {
 			continue
 		}
-		times, err := spec.ParseSchedule(s.Expr)
+		times, err := migration.ParseSchedule(s.Expr)
 		if err != nil {
 			return found, err
 		}
@@ -118,7 +118,7 @@ func scheduleOf(ctx context.Context, kept *state.Reconciles, m *spec.Migration, 
 	}
 	for _, s := range past {
 		t := settledTime{Scheduled: s.Scheduled}
-		if times, err := spec.ParseSchedule(s.Expr); err == nil { // else it was written by another version
+		if times, err := migration.ParseSchedule(s.Expr); err == nil { // else it was written by another version
 			t.Skipped = timesBetween(times, s.Before, s.Due.Add(-time.Nanosecond))
 		}
 		found.Times = append(found.Times, t)

@@ -9,8 +9,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/runbook"
-	"github.com/stranglerfig/migrator/state"
 )
 
 func newRunbook(c *cli) *cobra.Command {

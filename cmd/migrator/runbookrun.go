@@ -12,10 +12,10 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/runbook"
-	"github.com/stranglerfig/migrator/spec"
-	"github.com/stranglerfig/migrator/state"
 )
 
 func newRunbookRun(c *cli) *cobra.Command {
@@ -96,7 +96,7 @@ type personsWord struct {
 
 // bookshelf is the description at hand, if any, and the state.
 type bookshelf struct {
-	m     *spec.Migration // nil: there is none at hand
+	m     *migration.Config // nil: there is none at hand
 	store *state.Store
 	at    phases.Standing
 }

@@ -6,8 +6,8 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/runbook"
-	"github.com/stranglerfig/migrator/state"
 )
 
 // toldOf shows a run as it comes along: plain lines on stderr, in colour on a terminal.

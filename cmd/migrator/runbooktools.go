@@ -9,12 +9,12 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/stranglerfig/migrator/internal/sources"
+	"github.com/stranglerfig/migrator/internal/sqlconsole"
+	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/runbook"
-	"github.com/stranglerfig/migrator/sources"
-	"github.com/stranglerfig/migrator/spec"
-	"github.com/stranglerfig/migrator/state"
-	"github.com/stranglerfig/migrator/stores/postgres"
 )
 
 // runbookTools reaches what steps name.
@@ -58,7 +58,7 @@ func markFile(uid string) (string, error) {
 
 // stepEnv is the environment of programs: the operator's own, and where the
 // migration's databases are.
-func (c *cli) stepEnv(m *spec.Migration, stateURL string) []string {
+func (c *cli) stepEnv(m *migration.Config, stateURL string) []string {
 	set := map[string]string{
 		"MIGRATION": m.Name, "MIGRATOR_LEGACY_URL": m.Legacy.URL, "MIGRATOR_TARGET_URL": m.Target.URL,
 		"MIGRATOR_OUTPUT": outputText, "MIGRATOR_STATE_URL": stateURL, "NO_COLOR": "1",
@@ -89,8 +89,8 @@ func (c *cli) stepEnv(m *spec.Migration, stateURL string) []string {
 }
 
 // console reaches the connections that steps in SQL name.
-func (c *cli) console(m *spec.Migration, r *runbook.Runbook, stateURL string) *postgres.Console {
-	return &postgres.Console{
+func (c *cli) console(m *migration.Config, r *runbook.Runbook, stateURL string) *sqlconsole.Console {
+	return &sqlconsole.Console{
 		URL: func(connection string) (string, error) {
 			switch {
 			case connection == "state":
@@ -110,7 +110,7 @@ func (c *cli) console(m *spec.Migration, r *runbook.Runbook, stateURL string) *p
 	}
 }
 
-func (c *cli) promQL(m *spec.Migration) func(ctx context.Context, query string) (float64, error) {
+func (c *cli) promQL(m *migration.Config) func(ctx context.Context, query string) (float64, error) {
 	if m.Prometheus.URL == "" {
 		return nil
 	}

@@ -8,18 +8,18 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/stranglerfig/migrator/internal/sqlconsole"
+	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/phases"
-	"github.com/stranglerfig/migrator/record"
 	"github.com/stranglerfig/migrator/runbook"
-	"github.com/stranglerfig/migrator/state"
-	"github.com/stranglerfig/migrator/stores/postgres"
+	"github.com/stranglerfig/migrator/store"
 )
 
 // runbookVerdict is what runbook verify found of one runbook.
 type runbookVerdict struct {
 	phases.RunbookEvidence
-	File   string         `json:"file,omitempty"`
-	Checks []record.Check `json:"checks"`
+	File   string        `json:"file,omitempty"`
+	Checks []store.Check `json:"checks"`
 }
 
 func newRunbookVerify(c *cli) *cobra.Command {
@@ -98,7 +98,7 @@ func (c *cli) verifyBook(ctx context.Context, b *bookshelf, what string) (v runb
 	}
 	passed := true
 	for _, check := range v.Checks {
-		passed = passed && check.Result != record.Refused
+		passed = passed && check.Result != store.Refused
 	}
 	v.RunbookEvidence, err = b.store.Runbooks(b.m.Name).Verified(ctx, r.Name, r.Source, passed, v.Checks)
 	return v, err
@@ -106,7 +106,7 @@ func (c *cli) verifyBook(ctx context.Context, b *bookshelf, what string) (v runb
 
 // prober looks at what steps need.
 type prober struct {
-	*postgres.Console
+	*sqlconsole.Console
 	*state.Store
 }
 
@@ -134,13 +134,13 @@ func (c *cli) printVerdict(v runbookVerdict) {
 	for _, check := range v.Checks {
 		style := green
 		switch check.Result {
-		case record.Refused:
+		case store.Refused:
 			style = red
-		case record.Warned:
+		case store.Warned:
 			style = yellow
 		}
 		c.printf("  %s %s: %s\n", c.paint(c.out, style, fmt.Sprintf("%-8s", check.Result)), check.Name, check.Detail)
-		if check.Try != "" && check.Result != record.Good {
+		if check.Try != "" && check.Result != store.Good {
 			c.printf("           see: %s\n", check.Try)
 		}
 	}

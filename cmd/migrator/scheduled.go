@@ -5,16 +5,16 @@ import (
 	"fmt"
 	"log/slog"
 
+	"github.com/stranglerfig/migrator/internal/daemon"
+	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/reconcile"
-	"github.com/stranglerfig/migrator/server"
-	"github.com/stranglerfig/migrator/spec"
-	"github.com/stranglerfig/migrator/state"
 )
 
 // schedule makes the runs that the description sets times for.
-func (c *cli) schedule(store *state.Store, k *kept, log *slog.Logger) *server.Schedule {
-	return &server.Schedule{
+func (c *cli) schedule(store *state.Store, k *kept, log *slog.Logger) *daemon.Schedule {
+	return &daemon.Schedule{
 		Migration: k.m.Name, Times: store.Reconciles(k.m.Name), Log: c.log,
 		Exprs: func() map[reconcile.Kind]string {
 			m := k.now()
@@ -27,8 +27,8 @@ func (c *cli) schedule(store *state.Store, k *kept, log *slog.Logger) *server.Sc
 }
 
 // now is the description as it is; as it was at the start, if it can't be read.
-func (k *kept) now() *spec.Migration {
-	if m, err := spec.Load(k.path); err == nil && m.Name == k.m.Name {
+func (k *kept) now() *migration.Config {
+	if m, err := migration.Load(k.path); err == nil && m.Name == k.m.Name {
 		return m
 	}
 	return k.m
@@ -40,9 +40,9 @@ func (c *cli) scheduledRun(ctx context.Context, store *state.Store, k *kept, kin
 		return 0, "", err
 	}
 	if p := standing.Route.Phase; p == phases.Legacy || p == phases.Complete {
-		return 0, "", fmt.Errorf("%w in %s", server.ErrNothingDue, p)
+		return 0, "", fmt.Errorf("%w in %s", daemon.ErrNothingDue, p)
 	}
-	m, err := spec.Load(k.path)
+	m, err := migration.Load(k.path)
 	if err != nil {
 		return 0, "", err
 	}

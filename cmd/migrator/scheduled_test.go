@@ -12,9 +12,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/reconcile"
-	"github.com/stranglerfig/migrator/spec"
-	"github.com/stranglerfig/migrator/state"
 )
 
 // TestTheDaemonMakesRunsAtSetTimes: a time that nobody was there for is made up for
@@ -146,7 +146,7 @@ func TestLimitLoad(t *testing.T) {
 			"postgres://h/db?statement_timeout=7&pool_max_conns=2", "postgres://a:1,b:2/db?sslmode=disable&pool_max_conns=4&statement_timeout=1000",
 		},
 	} {
-		m := &spec.Migration{Legacy: spec.Legacy{URL: c.legacy}, Target: spec.Target{Store: c.store, URL: c.target}}
+		m := &migration.Config{Legacy: migration.Legacy{URL: c.legacy}, Target: migration.Target{Store: c.store, URL: c.target}}
 		m.Reconcile.MaxConnections, m.Reconcile.StatementTimeout = 4, 1_000_000_000
 		limitLoad(m)
 		if m.Legacy.URL != c.wantLegacy || m.Target.URL != c.wantTarget {

@@ -12,11 +12,12 @@ import (
 	"github.com/spf13/pflag"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/stranglerfig/migrator/internal/daemon"
+	"github.com/stranglerfig/migrator/internal/server"
+	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/metrics"
+	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/phases"
-	"github.com/stranglerfig/migrator/server"
-	"github.com/stranglerfig/migrator/spec"
-	"github.com/stranglerfig/migrator/state"
 )
 
 const defaultListen = "127.0.0.1:7070"
@@ -64,7 +65,7 @@ alerts_token_file) it takes an Alertmanager's webhooks by POST /alerts/MIGRATION
 // kept is one migration that the daemon keeps.
 type kept struct {
 	path  string
-	m     *spec.Migration
+	m     *migration.Config
 	leads atomic.Bool
 }
 
@@ -133,10 +134,10 @@ func (c *cli) described(paths []string) ([]*kept, error) {
 // keep waits for its turn to lead the migration, and keeps it then.
 func (c *cli) keep(ctx context.Context, store *state.Store, k *kept) error {
 	log := c.log.With("migration", k.m.Name)
-	keeper := &server.Keeper{
+	keeper := &daemon.Keeper{
 		Migration: k.m.Name, State: store,
 		Budget: k.m.Timing().KeeperBudget(), Log: c.log,
-		Open: func(ctx context.Context, hash string) (server.Tools, error) {
+		Open: func(ctx context.Context, hash string) (daemon.Tools, error) {
 			return openTools(ctx, store, k, hash, log)
 		},
 		Tend: tend(store, k),
@@ -165,30 +166,30 @@ func (c *cli) keep(ctx context.Context, store *state.Store, k *kept) error {
 
 // engine evaluates what is applied. Of the description at hand it takes no more than
 // where a Prometheus is: a file that was edited, or is gone, turns no trigger off.
-func (c *cli) engine(store *state.Store, k *kept) *server.Engine {
-	return &server.Engine{
+func (c *cli) engine(store *state.Store, k *kept) *daemon.Engine {
+	return &daemon.Engine{
 		Migration: k.m.Name, State: store, Alerts: looks{store}, Announce: announces(store, k.m.Name), Log: c.log,
-		Rules: func(ctx context.Context, _ string) (*server.Rules, error) {
+		Rules: func(ctx context.Context, _ string) (*daemon.Rules, error) {
 			applied, err := appliedSettings(ctx, store, k.m.Name)
 			if err != nil {
 				return nil, err
 			}
 			reach := k.m.Prometheus
-			if now, err := spec.Load(k.path); err == nil && now.Name == k.m.Name {
+			if now, err := migration.Load(k.path); err == nil && now.Name == k.m.Name {
 				reach = now.Prometheus
 			}
 			if err := applied.Settings().Validate(); err != nil {
 				return nil, fmt.Errorf("what was applied to %s can't be evaluated: %w; try: migrator apply", k.m.Name, err)
 			}
-			return &server.Rules{Settings: applied.Settings(), Judge: newJudge(store, k.m.Name, applied.Settings(), reach)}, nil
+			return &daemon.Rules{Settings: applied.Settings(), Judge: newJudge(store, k.m.Name, applied.Settings(), reach)}, nil
 		},
 	}
 }
 
 // webhooks are those of the description as it is now; of the one at the start, if it
 // can't be read.
-func (k *kept) webhooks() []spec.Webhook {
-	if now, err := spec.Load(k.path); err == nil && now.Name == k.m.Name {
+func (k *kept) webhooks() []migration.Webhook {
+	if now, err := migration.Load(k.path); err == nil && now.Name == k.m.Name {
 		return now.Webhooks
 	}
 	return k.m.Webhooks

@@ -20,10 +20,10 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 
 	"github.com/stranglerfig/migrator/dual"
-	"github.com/stranglerfig/migrator/internal/testenv"
+	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/internal/test/testenv"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/record"
-	"github.com/stranglerfig/migrator/state"
 )
 
 const servedRest = `
@@ -53,7 +53,7 @@ func served(t *testing.T) (*operator, *testenv.RedisServer) {
 }
 
 // daemon is a migrator serve of its own process.
-type daemon struct {
+type daemonProcess struct {
 	t    *testing.T
 	cmd  *exec.Cmd
 	url  string
@@ -62,9 +62,9 @@ type daemon struct {
 	done chan struct{} // its log has ended
 }
 
-func (o *operator) serve(t *testing.T) *daemon {
+func (o *operator) serve(t *testing.T) *daemonProcess {
 	t.Helper()
-	d := &daemon{t: t, done: make(chan struct{})}
+	d := &daemonProcess{t: t, done: make(chan struct{})}
 	d.cmd = exec.CommandContext(t.Context(), "migrator", "--settings", o.path("settings.yaml"), "serve", "--listen", "127.0.0.1:0", "--log-format", "json")
 	d.cmd.Env = os.Environ()
 	out, err := d.cmd.StderrPipe()
@@ -104,14 +104,14 @@ func (o *operator) serve(t *testing.T) *daemon {
 	return d
 }
 
-func (d *daemon) said() string {
+func (d *daemonProcess) said() string {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.log.String()
 }
 
 // end stops it, if it still runs, and returns its exit code.
-func (d *daemon) end(signal os.Signal) int {
+func (d *daemonProcess) end(signal os.Signal) int {
 	if d.cmd.ProcessState == nil {
 		_ = d.cmd.Process.Signal(signal)
 		<-d.done
@@ -120,7 +120,7 @@ func (d *daemon) end(signal os.Signal) int {
 	return d.cmd.ProcessState.ExitCode()
 }
 
-func (d *daemon) get(path string) (code int, body string) {
+func (d *daemonProcess) get(path string) (code int, body string) {
 	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 10 * time.Second}
 	r, err := client.Get(d.url + path)
 	if err != nil {
@@ -135,7 +135,7 @@ func (d *daemon) get(path string) (code int, body string) {
 }
 
 // awaits asks until the condition holds.
-func (d *daemon) awaits(what string, within time.Duration, holds func() bool) {
+func (d *daemonProcess) awaits(what string, within time.Duration, holds func() bool) {
 	d.t.Helper()
 	end := time.After(within)
 	tick := time.NewTicker(50 * time.Millisecond)
@@ -149,13 +149,13 @@ func (d *daemon) awaits(what string, within time.Duration, holds func() bool) {
 	}
 }
 
-func (d *daemon) leads() bool {
+func (d *daemonProcess) leads() bool {
 	code, body := d.get("/healthz")
 	return code == http.StatusOK && strings.Contains(body, `"leader"`)
 }
 
 // status is what it says of its only migration, which must be what the command says.
-func (d *daemon) status() (s status) {
+func (d *daemonProcess) status() (s status) {
 	_, body := d.get("/status")
 	var all []status
 	if err := json.Unmarshal([]byte(body), &all); err == nil && len(all) == 1 {
@@ -246,7 +246,7 @@ func TestServeRepairsOnceTheTargetIsBack(t *testing.T) {
 }
 
 // scrapes looks at single series of the metrics.
-func (o *operator) scrapes(d *daemon, want map[string]float64) {
+func (o *operator) scrapes(d *daemonProcess, want map[string]float64) {
 	o.t.Helper()
 	code, body := d.get("/metrics")
 	parser := expfmt.NewTextParser(model.UTF8Validation)

@@ -9,8 +9,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/phases"
-	"github.com/stranglerfig/migrator/state"
 )
 
 // status is what the -o json contract of status holds, for each migration.

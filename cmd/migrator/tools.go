@@ -7,11 +7,11 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/stranglerfig/migrator/control"
+	"github.com/stranglerfig/migrator/internal/control"
+	"github.com/stranglerfig/migrator/internal/daemon"
+	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/reconcile"
-	"github.com/stranglerfig/migrator/server"
-	"github.com/stranglerfig/migrator/spec"
-	"github.com/stranglerfig/migrator/state"
 )
 
 // tools are the daemon's, for one migration: a job without its state, which stays
@@ -28,8 +28,8 @@ type purger interface {
 
 // openTools reads the description anew, which may have been changed and applied
 // since the daemon began, and opens its stores. It must be the applied one.
-func openTools(ctx context.Context, store *state.Store, k *kept, hash string, log *slog.Logger) (server.Tools, error) {
-	m, err := spec.Load(k.path)
+func openTools(ctx context.Context, store *state.Store, k *kept, hash string, log *slog.Logger) (daemon.Tools, error) {
+	m, err := migration.Load(k.path)
 	switch {
 	case err != nil:
 		return nil, err

@@ -7,10 +7,10 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/stranglerfig/migrator/evidence"
-	"github.com/stranglerfig/migrator/judge"
+	"github.com/stranglerfig/migrator/dual/telemetry"
+	"github.com/stranglerfig/migrator/internal/judge"
+	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/phases"
-	"github.com/stranglerfig/migrator/state"
 )
 
 // rehearsed is the document of trigger test.
@@ -122,7 +122,7 @@ func rehearse(ctx context.Context, store *state.Store, name string, s phases.Set
 }
 
 // replay looks at each stretch's end at what was known then.
-func (x *rehearsed) replay(t phases.Armed, s phases.Settings, buckets []evidence.Bucket, routes map[int64]phases.Route, one *rehearsedTrigger) {
+func (x *rehearsed) replay(t phases.Armed, s phases.Settings, buckets []telemetry.Bucket, routes map[int64]phases.Route, one *rehearsedTrigger) {
 	began := map[int64]time.Time{}
 	var was phases.Verdict
 	var epoch int64
@@ -136,7 +136,7 @@ func (x *rehearsed) replay(t phases.Armed, s phases.Settings, buckets []evidence
 			continue
 		}
 		stretches++
-		first, _ := slices.BinarySearchFunc(buckets[:i], b.Ended.Add(-judge.TriggersSince), func(b evidence.Bucket, at time.Time) int { return b.Ended.Compare(at) })
+		first, _ := slices.BinarySearchFunc(buckets[:i], b.Ended.Add(-judge.TriggersSince), func(b telemetry.Bucket, at time.Time) int { return b.Ended.Compare(at) })
 		route := routes[b.Epoch]
 		route.Epoch = b.Epoch
 		look := judge.Look{Settings: s, Buckets: buckets[first : i+1], Evidence: phases.Evidence{

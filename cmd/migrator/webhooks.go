@@ -11,10 +11,10 @@ import (
 	"strings"
 	"time"
 
-	"github.com/stranglerfig/migrator/server"
-	"github.com/stranglerfig/migrator/sources"
-	"github.com/stranglerfig/migrator/spec"
-	"github.com/stranglerfig/migrator/state"
+	"github.com/stranglerfig/migrator/internal/daemon"
+	"github.com/stranglerfig/migrator/internal/notify"
+	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/migration"
 )
 
 const (
@@ -29,7 +29,7 @@ const (
 // description: each at least once, with an id that stays the same.
 type courier struct {
 	outbox *state.Outbox
-	hooks  func() []spec.Webhook // as the description is now
+	hooks  func() []migration.Webhook // as the description is now
 	log    *slog.Logger
 	took   map[string][]string // of messages that some webhooks still lack: the URLs that have them
 	failed string              // the last failure, so that it is told once
@@ -79,7 +79,7 @@ func (k *courier) round(ctx context.Context) error {
 
 // send sends a message to each webhook that wants it and does not have it. A receiver
 // that refuses it is asked again too: it, or the description, may be mended.
-func (k *courier) send(ctx context.Context, hooks []spec.Webhook, m state.Message) error {
+func (k *courier) send(ctx context.Context, hooks []migration.Webhook, m state.Message) error {
 	event := eventOf(m)
 	body, err := json.Marshal(struct {
 		Event string `json:"event"` // as webhooks' events name it
@@ -94,7 +94,7 @@ func (k *courier) send(ctx context.Context, hooks []spec.Webhook, m state.Messag
 		if !slices.Contains(h.Events, event) || slices.Contains(k.took[m.ID], h.URL) {
 			continue
 		}
-		if err := deliver(ctx, h, sources.Message{ID: m.ID, Body: body}); err != nil {
+		if err := deliver(ctx, h, notify.Message{ID: m.ID, Body: body}); err != nil {
 			failures = errors.Join(failures, err)
 			continue
 		}
@@ -104,12 +104,12 @@ func (k *courier) send(ctx context.Context, hooks []spec.Webhook, m state.Messag
 	return failures
 }
 
-func deliver(ctx context.Context, h spec.Webhook, m sources.Message) error {
+func deliver(ctx context.Context, h migration.Webhook, m notify.Message) error {
 	secret, err := os.ReadFile(h.SecretFile)
 	if err != nil {
 		return fmt.Errorf("a webhook's secret: %w", err)
 	}
-	w := sources.Webhook{URL: h.URL, Secret: []byte(strings.TrimSpace(string(secret)))}
+	w := notify.Webhook{URL: h.URL, Secret: []byte(strings.TrimSpace(string(secret)))}
 	_, err = w.Send(ctx, m)
 	return err
 }
@@ -131,9 +131,9 @@ func eventOf(m state.Message) string {
 }
 
 // announces tells what no entry of the history does.
-func announces(store *state.Store, migration string) func(context.Context, server.Event, string, any) error {
+func announces(store *state.Store, migration string) func(context.Context, daemon.Event, string, any) error {
 	outbox := store.Outbox(migration)
-	return func(ctx context.Context, event server.Event, topic string, detail any) error {
+	return func(ctx context.Context, event daemon.Event, topic string, detail any) error {
 		return outbox.Announce(ctx, state.Event(event), topic, detail)
 	}
 }

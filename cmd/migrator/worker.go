@@ -7,10 +7,10 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/stranglerfig/migrator/internal/server"
 	"github.com/stranglerfig/migrator/metrics"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/reconcile"
-	"github.com/stranglerfig/migrator/server"
 )
 
 func newWorker(c *cli) *cobra.Command {

@@ -14,9 +14,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/stranglerfig/migrator/internal/testenv"
+	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/internal/test/testenv"
 	"github.com/stranglerfig/migrator/reconcile"
-	"github.com/stranglerfig/migrator/state"
 )
 
 // started is a migrator of its own process.

@@ -32,7 +32,7 @@ func TestAWorkerAnswersHealthAndMetrics(t *testing.T) {
 	}
 	w := o.start(t, "worker", "--listen", "127.0.0.1:0", "-o", "json")
 	until(t, "the worker listens", func() bool { return listening.MatchString(w.log.String()) })
-	at := daemon{t: t, url: "http://" + listening.FindStringSubmatch(w.log.String())[1]}
+	at := daemonProcess{t: t, url: "http://" + listening.FindStringSubmatch(w.log.String())[1]}
 	if code, body := at.get("/healthz"); code != http.StatusOK || !strings.Contains(body, `"role": "worker"`) {
 		t.Errorf("/healthz: %d %s", code, body)
 	}

@@ -10,8 +10,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/stranglerfig/migrator/dual"
 	"github.com/stranglerfig/migrator/record"
-	"github.com/stranglerfig/migrator/stores"
 )
 
 // Schema is the table as it was before anybody thought of moving it.
@@ -41,8 +41,8 @@ type Customer struct {
 
 // columns say how a customer is written to the target and read from it. The texts
 // are the canonical ones (record.Kind), the same that the backfill writes.
-func columns() []stores.Column[Customer] {
-	return []stores.Column[Customer]{
+func columns() []dual.Column[Customer] {
+	return []dual.Column[Customer]{
 		{
 			Name: "id",
 			Get:  func(c *Customer) record.Value { return record.TextValue(strconv.FormatInt(c.ID, 10)) },

@@ -11,17 +11,17 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/stranglerfig/migrator/dual"
+	"github.com/stranglerfig/migrator/internal/openstore"
+	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/record"
-	"github.com/stranglerfig/migrator/spec"
-	"github.com/stranglerfig/migrator/state"
-	"github.com/stranglerfig/migrator/stores"
-	"github.com/stranglerfig/migrator/stores/postgres"
+	"github.com/stranglerfig/migrator/store/postgres"
 )
 
 // Customers is what the rest of the application knows of customers.
 type Customers struct {
 	db       *pgxpool.Pool
-	target   stores.Target
+	target   openstore.Target
 	fleet    *state.Fleet
 	instance *dual.Instance
 	reader   *dual.Reader[int64, Customer]
@@ -33,7 +33,7 @@ type Customers struct {
 
 // Open makes this process an instance of the migration's fleet. Nobody may read or
 // write customers before it has succeeded: without a route there is no right store.
-func Open(ctx context.Context, m *spec.Migration, stateURL string, log *slog.Logger) (_ *Customers, err error) {
+func Open(ctx context.Context, m *migration.Config, stateURL string, log *slog.Logger) (_ *Customers, err error) {
 	c := &Customers{version: postgres.VersionExpr(m.Name)}
 	defer func() {
 		if err != nil {
@@ -43,12 +43,12 @@ func Open(ctx context.Context, m *spec.Migration, stateURL string, log *slog.Log
 	if c.db, err = pgxpool.New(ctx, m.Legacy.URL); err != nil {
 		return nil, errors.New("the legacy database's URL can't be read") // it may hold a password
 	}
-	legacy, err := stores.OpenLegacy(ctx, m) // for the records' shape alone
+	legacy, err := openstore.OpenLegacy(ctx, m) // for the records' shape alone
 	if err != nil {
 		return nil, err
 	}
 	defer legacy.Close()
-	if c.target, err = stores.OpenTarget(ctx, m, legacy.Schema()); err != nil {
+	if c.target, err = openstore.OpenTarget(ctx, m, legacy.Schema()); err != nil {
 		return nil, err
 	}
 	if c.fleet, err = state.OpenFleet(ctx, stateURL, m.Name, state.FleetOptions{}); err != nil {
@@ -78,7 +78,7 @@ func Open(ctx context.Context, m *spec.Migration, stateURL string, log *slog.Log
 
 // bind puts the application's type between both stores.
 func (c *Customers) bind(schema *record.Schema, rules []record.Rule) error {
-	codec, err := stores.NewCodec(schema, keyOf, columns())
+	codec, err := dual.NewCodec(schema, keyOf, columns())
 	if err != nil {
 		return err
 	}
@@ -86,11 +86,11 @@ func (c *Customers) bind(schema *record.Schema, rules []record.Rule) error {
 	if err != nil {
 		return err
 	}
-	customers := stores.Bind(c.target, codec)
+	customers := dual.Bind(c.target, codec)
 	c.reader, err = dual.NewReader(dual.ReaderConfig[int64, Customer]{
 		Instance: c.instance, Target: customers, Key: keyOf,
 		Legacy:        c.fromLegacy,
-		Compare:       stores.CompareBy(codec, comparer), // as reconcile does
+		Compare:       dual.CompareBy(codec, comparer), // as reconcile does
 		TargetTimeout: 200 * time.Millisecond,
 	})
 	if err != nil {

@@ -18,8 +18,8 @@ import (
 
 	"github.com/stranglerfig/migrator/examples/storefront/load"
 	"github.com/stranglerfig/migrator/examples/storefront/shop"
+	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/phases"
-	"github.com/stranglerfig/migrator/spec"
 )
 
 // Environment variables. URLs hold passwords, and a command line is public.
@@ -117,7 +117,7 @@ func serve(ctx context.Context, args []string, io IO) error {
 	if err != nil {
 		return fmt.Errorf("the migration's description: %w", err)
 	}
-	m, err := spec.Parse(*file, text, func(name string) (string, bool) {
+	m, err := migration.Parse(*file, text, func(name string) (string, bool) {
 		v := io.Getenv(name)
 		return v, v != ""
 	})

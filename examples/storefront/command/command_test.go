@@ -19,11 +19,11 @@ import (
 
 	"github.com/stranglerfig/migrator/examples/storefront/load"
 	"github.com/stranglerfig/migrator/examples/storefront/shop"
-	"github.com/stranglerfig/migrator/internal/testenv"
+	"github.com/stranglerfig/migrator/internal/openstore"
+	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/internal/test/testenv"
+	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/phases"
-	"github.com/stranglerfig/migrator/spec"
-	"github.com/stranglerfig/migrator/state"
-	"github.com/stranglerfig/migrator/stores"
 )
 
 // roleEnv makes this binary the storefront itself, to be killed.
@@ -63,14 +63,14 @@ func newPlace(t *testing.T) *place {
 	if err := os.WriteFile(p.file, []byte(description), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	m, err := spec.Parse("products.yaml", []byte(description), func(name string) (string, bool) { v, ok := p.env[name]; return v, ok })
+	m, err := migration.Parse("products.yaml", []byte(description), func(name string) (string, bool) { v, ok := p.env[name]; return v, ok })
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := Run(ctx, []string{"seed", "--products", "0"}, p.io(io.Discard)); err != nil {
 		t.Fatal(err)
 	}
-	legacy, err := stores.OpenLegacy(ctx, m)
+	legacy, err := openstore.OpenLegacy(ctx, m)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,10 +7,10 @@ import (
 	"time"
 
 	"github.com/stranglerfig/migrator/dual"
+	"github.com/stranglerfig/migrator/internal/openstore"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/record"
-	"github.com/stranglerfig/migrator/stores"
-	"github.com/stranglerfig/migrator/stores/postgres"
+	"github.com/stranglerfig/migrator/store/postgres"
 )
 
 // ErrNotFound says that there is no such product.
@@ -29,8 +29,8 @@ type Catalogue struct {
 
 // newCatalogue binds the shop's product to the target's records, and both stores
 // to the instance.
-func newCatalogue(instance *dual.Instance, legacy *legacyStore, target stores.Target, schema *record.Schema, rules []record.Rule, timeout time.Duration, shadow phases.Percent) (*Catalogue, error) {
-	codec, err := stores.NewCodec(schema, keyOf, columns())
+func newCatalogue(instance *dual.Instance, legacy *legacyStore, target openstore.Target, schema *record.Schema, rules []record.Rule, timeout time.Duration, shadow phases.Percent) (*Catalogue, error) {
+	codec, err := dual.NewCodec(schema, keyOf, columns())
 	if err != nil {
 		return nil, err
 	}
@@ -38,12 +38,12 @@ func newCatalogue(instance *dual.Instance, legacy *legacyStore, target stores.Ta
 	if err != nil {
 		return nil, err
 	}
-	products := stores.Bind(target, codec)
+	products := dual.Bind(target, codec)
 	c := &Catalogue{instance: instance, legacy: legacy, log: slog.New(slog.DiscardHandler)}
 	c.reader, err = dual.NewReader(dual.ReaderConfig[int64, Product]{
 		Instance: instance, Legacy: legacy.get, Target: products, Key: keyOf,
 		// The same rules as reconcile's, so that both mean the same by "differs".
-		Compare:       stores.CompareBy(codec, comparer),
+		Compare:       dual.CompareBy(codec, comparer),
 		TargetTimeout: timeout, ShadowPercent: shadow,
 	})
 	if err != nil {

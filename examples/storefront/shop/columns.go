@@ -9,15 +9,15 @@ import (
 
 	"github.com/jackc/pgx/v5/pgtype"
 
+	"github.com/stranglerfig/migrator/dual"
 	"github.com/stranglerfig/migrator/record"
-	"github.com/stranglerfig/migrator/stores"
 )
 
 // columns say how a product is written to the target and read from it. The texts
 // must be those that the migration's own backfill writes (record.Kind), else every
 // product that the application writes is a difference.
-func columns() []stores.Column[Product] {
-	return []stores.Column[Product]{
+func columns() []dual.Column[Product] {
+	return []dual.Column[Product]{
 		column("id", func(p *Product) *int64 { return &p.ID }, integer),
 		column("sku", func(p *Product) *string { return &p.SKU }, text),
 		column("name", func(p *Product) *string { return &p.Name }, text),
@@ -45,8 +45,8 @@ type kind[T any] struct {
 
 var errAbsent = errors.New("the target has no value")
 
-func column[T any](name string, at func(*Product) *T, k kind[T]) stores.Column[Product] {
-	return stores.Column[Product]{
+func column[T any](name string, at func(*Product) *T, k kind[T]) dual.Column[Product] {
+	return dual.Column[Product]{
 		Name: name,
 		Get:  func(p *Product) record.Value { return k.write(*at(p)) },
 		Set: func(p *Product, v record.Value) (err error) {

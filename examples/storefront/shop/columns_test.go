@@ -9,10 +9,11 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/pgxpool"
 
-	"github.com/stranglerfig/migrator/internal/testenv"
+	"github.com/stranglerfig/migrator/dual"
+	"github.com/stranglerfig/migrator/internal/openstore"
+	"github.com/stranglerfig/migrator/internal/test/testenv"
+	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/record"
-	"github.com/stranglerfig/migrator/spec"
-	"github.com/stranglerfig/migrator/stores"
 )
 
 func TestMain(m *testing.M) { testenv.Main(m) }
@@ -35,12 +36,12 @@ func TestTheShopAndMigratorMeanTheSameByAProduct(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	legacy, err := stores.OpenLegacy(ctx, &spec.Migration{Name: "products", Legacy: spec.Legacy{Store: "postgres", URL: url, Table: "products"}})
+	legacy, err := openstore.OpenLegacy(ctx, &migration.Config{Name: "products", Legacy: migration.Legacy{Store: "postgres", URL: url, Table: "products"}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer legacy.Close()
-	codec, err := stores.NewCodec(legacy.Schema(), keyOf, columns())
+	codec, err := dual.NewCodec(legacy.Schema(), keyOf, columns())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,7 +11,7 @@ import (
 
 	"github.com/stranglerfig/migrator/dual"
 	"github.com/stranglerfig/migrator/metrics"
-	"github.com/stranglerfig/migrator/record"
+	"github.com/stranglerfig/migrator/store"
 )
 
 // maxBody bounds what a client may send, in bytes.
@@ -177,7 +177,7 @@ func problem(err error) (int, Problem) {
 	case errors.Is(err, ErrNotFound):
 		p.Written = "no"
 		return http.StatusNotFound, p
-	case errors.As(err, &waited), errors.Is(err, dual.ErrLeft), errors.Is(err, record.ErrFenced):
+	case errors.As(err, &waited), errors.Is(err, dual.ErrLeft), errors.Is(err, store.ErrFenced):
 		p.Written = "no"
 		return http.StatusServiceUnavailable, p
 	default:

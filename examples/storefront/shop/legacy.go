@@ -11,7 +11,7 @@ import (
 
 	"github.com/stranglerfig/migrator/dual"
 	"github.com/stranglerfig/migrator/record"
-	"github.com/stranglerfig/migrator/stores/postgres"
+	"github.com/stranglerfig/migrator/store/postgres"
 )
 
 // Schema is the storefront's own table, as it was before anybody thought of moving it.

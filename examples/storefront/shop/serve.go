@@ -15,26 +15,26 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/stranglerfig/migrator/dual"
+	"github.com/stranglerfig/migrator/internal/openstore"
+	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/record"
-	"github.com/stranglerfig/migrator/spec"
-	"github.com/stranglerfig/migrator/state"
-	"github.com/stranglerfig/migrator/stores"
 )
 
 // Config is one instance of the shop.
 type Config struct {
-	Listen    string           // host:port
-	Migration *spec.Migration  // what moves, and where the stores are
-	StateURL  string           // of the database in which migrator keeps where it stands
-	Instance  string           // unique in the fleet; "": made up
-	Drain     time.Duration    // how long requests under way may take after the end; 0: 10 s
-	Breaker   time.Duration    // how long a failing Redis is left alone; 0: a minute
-	HandIn    time.Duration    // how often counts are handed in as evidence; 0: 10 s
-	Shadow    phases.Percent   // of reads that are compared in cutover and grace; 0: 1 %
-	Faults    bool             // let the migration's state make Redis fail, for drills: for staging alone
-	Logger    *slog.Logger     // nil: silent
-	Ready     func(url string) // called once the shop serves; may be nil
+	Listen    string            // host:port
+	Migration *migration.Config // what moves, and where the stores are
+	StateURL  string            // of the database in which migrator keeps where it stands
+	Instance  string            // unique in the fleet; "": made up
+	Drain     time.Duration     // how long requests under way may take after the end; 0: 10 s
+	Breaker   time.Duration     // how long a failing Redis is left alone; 0: a minute
+	HandIn    time.Duration     // how often counts are handed in as evidence; 0: 10 s
+	Shadow    phases.Percent    // of reads that are compared in cutover and grace; 0: 1 %
+	Faults    bool              // let the migration's state make Redis fail, for drills: for staging alone
+	Logger    *slog.Logger      // nil: silent
+	Ready     func(url string)  // called once the shop serves; may be nil
 }
 
 // Serve runs the shop until ctx ends, then lets requests finish and leaves the
@@ -56,7 +56,7 @@ func Serve(ctx context.Context, c Config) error {
 	if err != nil {
 		return err
 	}
-	target, err := stores.OpenTarget(ctx, m, schema)
+	target, err := openstore.OpenTarget(ctx, m, schema)
 	if err != nil {
 		return err
 	}
@@ -143,8 +143,8 @@ func openPool(ctx context.Context, url string) (*pgxpool.Pool, error) {
 
 // findSchema reads the records' shape from legacy. Once legacy is switched off,
 // what was applied knows it still.
-func findSchema(ctx context.Context, m *spec.Migration, stateURL string) (*record.Schema, error) {
-	legacy, err := stores.OpenLegacy(ctx, m)
+func findSchema(ctx context.Context, m *migration.Config, stateURL string) (*record.Schema, error) {
+	legacy, err := openstore.OpenLegacy(ctx, m)
 	if err == nil {
 		defer legacy.Close()
 		return legacy.Schema(), nil

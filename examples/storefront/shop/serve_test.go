@@ -15,14 +15,14 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
-	"github.com/stranglerfig/migrator/control"
 	"github.com/stranglerfig/migrator/dual"
-	"github.com/stranglerfig/migrator/internal/testenv"
+	"github.com/stranglerfig/migrator/internal/backfill"
+	"github.com/stranglerfig/migrator/internal/control"
+	"github.com/stranglerfig/migrator/internal/openstore"
+	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/internal/test/testenv"
+	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/phases"
-	"github.com/stranglerfig/migrator/replicate"
-	"github.com/stranglerfig/migrator/spec"
-	"github.com/stranglerfig/migrator/state"
-	"github.com/stranglerfig/migrator/stores"
 )
 
 const seeded = 200
@@ -30,11 +30,11 @@ const seeded = 200
 // town is a shop with its stores and its migration.
 type town struct {
 	t         *testing.T
-	migration *spec.Migration
+	migration *migration.Config
 	stateURL  string
 	store     *state.Store
-	legacy    stores.Legacy
-	target    stores.Target
+	legacy    openstore.Legacy
+	target    openstore.Target
 	shops     []string // URLs
 }
 
@@ -47,7 +47,7 @@ func newTown(t *testing.T) *town {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m, err := spec.Parse("products.yaml", text, func(name string) (string, bool) { v, ok := urls[name]; return v, ok })
+	m, err := migration.Parse("products.yaml", text, func(name string) (string, bool) { v, ok := urls[name]; return v, ok })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -75,14 +75,14 @@ func newTown(t *testing.T) *town {
 		t.Fatal(err)
 	}
 	t.Cleanup(w.store.Close)
-	if w.legacy, err = stores.OpenLegacy(ctx, m); err != nil {
+	if w.legacy, err = openstore.OpenLegacy(ctx, m); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { w.legacy.Close() })
 	if err := w.legacy.Install(ctx); err != nil {
 		t.Fatal(err)
 	}
-	if w.target, err = stores.OpenTarget(ctx, m, w.legacy.Schema()); err != nil {
+	if w.target, err = openstore.OpenTarget(ctx, m, w.legacy.Schema()); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = w.target.Close() })
@@ -151,7 +151,7 @@ func (w *town) advance() phases.Route {
 
 func (w *town) fill() {
 	w.t.Helper()
-	b := replicate.Backfill{
+	b := backfill.Backfill{
 		Legacy: w.legacy, Barrier: w.legacy, Locker: w.legacy, Target: w.target, Ledger: w.store.Backfills(w.migration.Name),
 		NotAfter: time.Duration(w.migration.Writing.NotAfter),
 	}

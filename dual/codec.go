@@ -1,0 +1,81 @@
+package dual
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/stranglerfig/migrator/record"
+)
+
+// Column says how one field of the migration is read from and written to an
+// application's value. Texts are canonical: see record.Kind.
+type Column[V any] struct {
+	Name string // the field's name in legacy
+	Get  func(*V) record.Value
+	Set  func(*V, record.Value) error
+}
+
+// NewCodec builds a codec from columns, in any order. It fails unless the columns
+// are the schema's fields, all of them and no other: a field that the application
+// does not know would be lost with its first write.
+func NewCodec[K comparable, V any](schema *record.Schema, key func(K) record.Key, columns []Column[V]) (Codec[K, V], error) {
+	ordered := make([]Column[V], len(schema.Fields))
+	taken := make([]bool, len(schema.Fields))
+	var wrong []string
+	for _, c := range columns {
+		at := schema.Index(c.Name)
+		switch {
+		case at < 0:
+			wrong = append(wrong, fmt.Sprintf("the migration does not move column %q", c.Name))
+		case taken[at]:
+			wrong = append(wrong, fmt.Sprintf("column %q is there twice", c.Name))
+		default:
+			ordered[at], taken[at] = c, true
+		}
+	}
+	for i, f := range schema.Fields {
+		if !taken[i] {
+			wrong = append(wrong, fmt.Sprintf("the application does not know field %q", f.Name))
+		}
+	}
+	if len(wrong) > 0 {
+		return Codec[K, V]{}, fmt.Errorf("the application and the migration differ: %s", strings.Join(wrong, "; "))
+	}
+	return Codec[K, V]{
+		Key: key,
+		Encode: func(v V) (record.Record, error) {
+			r := make(record.Record, len(ordered))
+			for i := range ordered {
+				r[i] = ordered[i].Get(&v)
+			}
+			return r, nil
+		},
+		Decode: func(r record.Record) (v V, err error) {
+			for i := range ordered {
+				value := record.Value{}
+				if i < len(r) {
+					value = r[i]
+				}
+				if err := ordered[i].Set(&v, value); err != nil {
+					return v, fmt.Errorf("field %q: %w", ordered[i].Name, err)
+				}
+			}
+			return v, nil
+		},
+	}, nil
+}
+
+// CompareBy compares two values as the migration's own reconcile does. What can't
+// be encoded differs.
+func CompareBy[K comparable, V any](codec Codec[K, V], c *record.Comparer) func(legacy, target V) []record.Difference {
+	return func(legacy, target V) []record.Difference {
+		a, err := codec.Encode(legacy)
+		if err == nil {
+			var b record.Record
+			if b, err = codec.Encode(target); err == nil {
+				return c.Compare(a, b)
+			}
+		}
+		return []record.Difference{{Class: record.DifferentType}}
+	}
+}

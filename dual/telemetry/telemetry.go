@@ -1,0 +1,163 @@
+// Package evidence is what application instances count: the vocabulary that the
+// instances, the state and the gates share. It does no I/O.
+package telemetry
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"github.com/stranglerfig/migrator/internal/stats/sketch"
+)
+
+// Operation is what was done.
+type Operation string
+
+// Operations. A comparison is what a shadow read ends in.
+const (
+	Read       Operation = "read"
+	Write      Operation = "write"
+	Comparison Operation = "comparison"
+)
+
+// Store is where it was done.
+type Store string
+
+// Stores. Of a comparison and of a write's added time it is Both.
+const (
+	Legacy Store = "legacy"
+	Target Store = "target"
+	Both   Store = "both"
+)
+
+// Role is what the result was for.
+type Role string
+
+// Roles.
+const (
+	Serving  Role = "serving"  // the caller got it, or waited for it
+	Fallback Role = "fallback" // legacy answered where the route names the target
+	Shadow   Role = "shadow"   // made beside the caller's: a shadow read, a background write
+	// Added is the time that a write's caller waited after legacy had the write;
+	// its store is Both, its count that of the writes.
+	Added Role = "added"
+)
+
+// Outcome is how it ended.
+type Outcome string
+
+// Outcomes of reads and writes. A record that is not there is OK. The caller's own
+// impatience (Cancelled) says nothing of the store.
+const (
+	OK        Outcome = "ok"
+	Failed    Outcome = "error"
+	TimedOut  Outcome = "timeout"
+	Rejected  Outcome = "rejected" // by an open breaker, without asking the store
+	Cancelled Outcome = "cancelled"
+)
+
+// Outcomes of comparisons.
+const (
+	Agreed   Outcome = "agreed"
+	Lagged   Outcome = "lagged"   // agreed after a while, or the target was still moving
+	Mismatch Outcome = "mismatch" // confirmed
+	Lost     Outcome = "lost"     // confirmed, and an acknowledged write: missing in the store that answers, or older there
+	Undone   Outcome = "undone"   // could not be completed: error, timeout, panic, route replaced
+	Dropped  Outcome = "dropped"  // too many at once
+)
+
+// Series is one combination of the above.
+type Series struct {
+	Operation Operation `json:"operation"`
+	Store     Store     `json:"store"`
+	Role      Role      `json:"role"`
+	Outcome   Outcome   `json:"outcome"`
+}
+
+// Count is how often a series was seen, with the durations of those that were
+// timed: a sample, chosen before they began. Latency is nil if none was.
+type Count struct {
+	Series
+	N       uint64
+	Latency *sketch.Sketch
+}
+
+// Window is what one instance has counted under one epoch in some seconds. An
+// incarnation is one process's part in the migration: it outlives leases. Its
+// sequence rises, so that a window which is handed in twice counts once.
+type Window struct {
+	Incarnation string
+	Instance    string
+	Sequence    int64
+	Epoch       int64
+	ConfigHash  string // of the description that the instance's grant was made under
+	Length      time.Duration
+	Age         time.Duration // between its end and its being sent, by a clock that goes on in suspend
+	Counts      []Count       // no series twice
+	Discarded   uint64        // windows before this one that were given up while the state was away
+}
+
+// Bucket is what all instances counted under one epoch and configuration in a
+// stretch of time, by the state's clock.
+type Bucket struct {
+	Epoch      int64
+	ConfigHash string
+	Began      time.Time
+	Ended      time.Time
+	Instances  int // that handed in at least one window
+	Counts     []Count
+}
+
+// Add merges counts into the bucket's.
+func (b *Bucket) Add(counts []Count) {
+	for _, c := range counts {
+		at := slices.IndexFunc(b.Counts, func(have Count) bool { return have.Series == c.Series })
+		if at < 0 {
+			b.Counts = append(b.Counts, Count{Series: c.Series})
+			at = len(b.Counts) - 1
+		}
+		have := &b.Counts[at]
+		have.N += c.N
+		if c.Latency != nil {
+			if have.Latency == nil {
+				have.Latency = new(sketch.Sketch)
+			}
+			have.Latency.Merge(c.Latency)
+		}
+	}
+}
+
+// N sums the counts of the series that match; an empty part of the pattern matches any.
+func N(buckets []Bucket, pattern Series) (n uint64) {
+	for _, b := range buckets {
+		for _, c := range b.Counts {
+			if pattern.matches(c.Series) {
+				n += c.N
+			}
+		}
+	}
+	return n
+}
+
+// Latency merges the sketches of the series that match.
+func Latency(buckets []Bucket, pattern Series) *sketch.Sketch {
+	sum := new(sketch.Sketch)
+	for _, b := range buckets {
+		for _, c := range b.Counts {
+			if c.Latency != nil && pattern.matches(c.Series) {
+				sum.Merge(c.Latency)
+			}
+		}
+	}
+	return sum
+}
+
+func (p Series) matches(s Series) bool {
+	return (p.Operation == "" || p.Operation == s.Operation) && (p.Store == "" || p.Store == s.Store) &&
+		(p.Role == "" || p.Role == s.Role) && (p.Outcome == "" || p.Outcome == s.Outcome)
+}
+
+// Compare orders series for stable output.
+func Compare(a, b Series) int {
+	return cmp.Or(cmp.Compare(a.Operation, b.Operation), cmp.Compare(a.Store, b.Store), cmp.Compare(a.Role, b.Role), cmp.Compare(a.Outcome, b.Outcome))
+}

@@ -1,0 +1,100 @@
+package backfill
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+
+	"github.com/stranglerfig/migrator/internal/repair"
+	"github.com/stranglerfig/migrator/record"
+	"github.com/stranglerfig/migrator/store"
+)
+
+// apply returns when the target has every one of the writes or a later state.
+// Those that fail, or are refused because their read has grown old, are read
+// again and tried with the new read's time: a write's own time is never extended.
+func (r *run) apply(ctx context.Context, writes []store.Write) (counts, error) {
+	n := counts{rows: int64(len(writes))}
+	growing := backoff.NewExponentialBackOff()
+	growing.InitialInterval, growing.MaxInterval = 50*time.Millisecond, 5*time.Second
+	var failing time.Time
+	for {
+		left, why := r.try(ctx, writes, &n)
+		for {
+			switch {
+			case len(left) == 0:
+				return n, nil
+			case ctx.Err() != nil:
+				return n, ctx.Err()
+			case why == nil: // they were only late
+				growing.Reset()
+				failing = time.Time{}
+			case failing.IsZero():
+				failing = time.Now()
+			case time.Since(failing) > r.Patience:
+				return n, fmt.Errorf("%d rows can't be copied, the first one's key is %q: %w", len(left), left[0], why)
+			}
+			if why != nil {
+				if err := repair.Wait(ctx, growing.NextBackOff()); err != nil {
+					return n, err
+				}
+			}
+			if writes, why = r.reread(ctx, left); why == nil {
+				break
+			}
+		}
+	}
+}
+
+// try applies the writes once. It returns the keys that need another read, and
+// why, unless they were only late.
+func (r *run) try(ctx context.Context, writes []store.Write, n *counts) (left []record.Key, why error) {
+	if len(writes) == 0 {
+		return nil, nil
+	}
+	results, err := r.Target.Apply(ctx, writes)
+	if err != nil {
+		for i := range writes {
+			left = append(left, writes[i].Key)
+		}
+		return left, fmt.Errorf("write the target: %w", err)
+	}
+	for i, result := range results {
+		switch {
+		case result.Err != nil:
+			why = fmt.Errorf("write the target: %w", result.Err)
+		case result.Outcome == store.Applied:
+			n.applied++
+			continue
+		case result.Outcome == store.Older:
+			n.newer++
+			continue
+		case result.Outcome != store.Late:
+			why = fmt.Errorf("the target refused a row (%s)", result.Outcome)
+		}
+		left = append(left, writes[i].Key)
+	}
+	return left, why
+}
+
+// reread makes new writes of the keys that legacy still has. A key that is gone
+// needs none: its delete came after the barrier, and its own write tells the target.
+func (r *run) reread(ctx context.Context, keys []record.Key) ([]store.Write, error) {
+	read, err := r.Target.Now(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("read the target's clock: %w", err)
+	}
+	rows, err := r.Legacy.Lookup(ctx, keys)
+	if err != nil {
+		return nil, fmt.Errorf("read legacy: %w", err)
+	}
+	var writes []store.Write
+	for _, row := range rows {
+		if row.Found {
+			writes = append(writes, r.writeOf(row, read))
+		}
+	}
+	return writes, nil
+}

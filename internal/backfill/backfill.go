@@ -1,0 +1,221 @@
+package backfill
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"github.com/stranglerfig/migrator/internal/failpoint"
+	"github.com/stranglerfig/migrator/internal/repair"
+	"github.com/stranglerfig/migrator/store"
+)
+
+// opensMargin is added to the wait behind the barrier: clocks are read to and fro
+// over a network.
+const opensMargin = 250 * time.Millisecond
+
+// Backfill copies the records that legacy has into the target, beside live
+// writes, and may be killed and run again at any moment.
+//
+// A write that was made while the migration was still in legacy is not shadowed,
+// one beside it under shadow-write is, and the older of the two may land last. So
+// once every instance has left legacy, a barrier divides all writes: those before
+// it are committed and older than its version L0, those after it are newer. What
+// is read after the barrier may be applied at L0, if newer than what the target
+// has: it can only replace what is older than the barrier. Writes from before the
+// barrier that are still on their way would be older too, but might be the only
+// news of a delete; so the copy waits until all of them are over. Last, entries
+// that are still older than L0 are left over from an earlier stay: the sweep
+// repairs each (legacy mostly lacks them).
+type Backfill struct {
+	Legacy  store.Legacy
+	Barrier store.Barrier
+	Locker  store.Locker
+	Target  store.Target
+	Ledger  Ledger
+
+	ChunkRows   int           // rows a chunk, the unit of resumption; default 5000
+	Batch       int           // rows that the target is given at once; default 500, or 2500 where it takes blocks
+	Rate        int           // rows per second at most; 0: no limit
+	Workers     int           // chunks that are written at a time, while as many are read; default 2
+	NotAfter    time.Duration // how long after its read a row may land: also the wait behind the barrier; default 10 s
+	LockTimeout time.Duration // how long the barrier waits for open writers; default 10 s
+	Patience    time.Duration // how long rows that fail are tried again before the run gives up; default 1 min
+
+	// Report, if set, is called after every batch with the present state, by one
+	// goroutine at a time. Chunks must not be changed.
+	Report func(Progress)
+}
+
+func (b *Backfill) defaults() Backfill {
+	d, batch := *b, 500
+	if newFilling(b) != nil {
+		batch = 2500
+	}
+	for _, n := range []struct {
+		value    *int
+		standard int
+	}{{&d.ChunkRows, 5000}, {&d.Batch, batch}, {&d.Workers, 2}} {
+		if *n.value <= 0 {
+			*n.value = n.standard
+		}
+	}
+	for _, n := range []struct {
+		value    *time.Duration
+		standard time.Duration
+	}{{&d.NotAfter, 10 * time.Second}, {&d.LockTimeout, 10 * time.Second}, {&d.Patience, time.Minute}} {
+		if *n.value <= 0 {
+			*n.value = n.standard
+		}
+	}
+	if d.Rate > 0 {
+		d.Batch = max(1, min(d.Batch, d.Rate/2))
+		// What is written later than its reads are good for is read twice: a chunk that
+		// is read waits for one that is written, and shares the rate with the others.
+		d.ChunkRows = max(1, min(d.ChunkRows, int(float64(d.Rate)*d.NotAfter.Seconds()/float64(4*d.Workers))))
+	}
+	return d
+}
+
+// Run does or resumes the backfill and returns how far it came. It returns
+// ErrRunning, ErrNotReady, or an error that wraps ctx's where that has ended;
+// whatever it returns, the same command goes on from there.
+func (b *Backfill) Run(ctx context.Context) (Progress, error) {
+	p, release, err := b.Ledger.Begin(ctx)
+	if err != nil {
+		return p, err
+	}
+	defer release()
+	failpoint.Here("replicate.begun")
+	r := &run{Backfill: b.defaults(), p: p}
+	r.fast = newFilling(&r.Backfill)
+	r.fixer = repair.Fixer{Locker: r.Locker, Target: r.Target, NotAfter: r.NotAfter}
+	if r.Rate > 0 {
+		r.limiter = rate.NewLimiter(rate.Limit(r.Rate), r.Batch)
+	}
+	err = r.all(ctx)
+	switch {
+	case err == nil:
+	case ctx.Err() != nil:
+		err = fmt.Errorf("the backfill was stopped after %d of %d chunks (%w); the same command resumes it", r.p.Done, len(r.p.Chunks), ctx.Err())
+	case errors.Is(err, ErrNotReady):
+	default:
+		err = fmt.Errorf("the backfill stopped after %d of %d chunks: %w; the same command resumes it", r.p.Done, len(r.p.Chunks), err)
+	}
+	return r.p, err
+}
+
+// run is one Run at work.
+type run struct {
+	Backfill
+	fixer   repair.Fixer
+	fast    *filling // nil: rows go one by one
+	limiter *rate.Limiter
+
+	mu   sync.Mutex
+	p    Progress
+	done map[int]bool // finished chunks beyond p.Done
+	live counts       // of chunks that are not finished, for Report only
+}
+
+func (r *run) all(ctx context.Context) error {
+	if err := r.passBarrier(ctx); err != nil {
+		return err
+	}
+	// A table that is rewritten again and again is not worth more patience.
+	for cuts := 0; ; cuts++ {
+		if len(r.p.Chunks) == 0 {
+			chunks, err := r.Legacy.Chunks(ctx, r.ChunkRows)
+			if err != nil {
+				return fmt.Errorf("cut legacy into chunks: %w", err)
+			}
+			r.p.Chunks, r.p.Done = append([]store.Chunk{}, chunks...), 0
+			r.p.Rows, r.p.Applied, r.p.Newer = 0, 0, 0
+			if err := r.save(ctx); err != nil {
+				return err
+			}
+			failpoint.Here("replicate.chunks.saved")
+		}
+		err := r.copyChunks(ctx)
+		if errors.Is(err, store.ErrMoved) && cuts < 10 && ctx.Err() == nil {
+			r.p.Chunks = nil
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		break
+	}
+	if err := r.sweep(ctx); err != nil {
+		return err
+	}
+	failpoint.Here("replicate.swept")
+	r.p.Finished = time.Now().UTC()
+	if err := r.save(ctx); err != nil {
+		r.p.Finished = time.Time{}
+		return err
+	}
+	failpoint.Here("replicate.finished")
+	r.report()
+	return nil
+}
+
+// passBarrier takes the barrier, unless the run that is resumed has, and waits
+// until every write from before it has arrived or is refused.
+func (r *run) passBarrier(ctx context.Context) error {
+	if r.p.Barrier.IsZero() || r.p.Opens.IsZero() {
+		version, err := r.Backfill.Barrier.Barrier(ctx, r.LockTimeout)
+		if err != nil {
+			return fmt.Errorf("take the barrier: %w", err)
+		}
+		failpoint.Here("replicate.barrier.taken")
+		now, err := r.Target.Now(ctx)
+		if err != nil {
+			return fmt.Errorf("read the target's clock: %w", err)
+		}
+		r.p.Barrier, r.p.Opens, r.p.Chunks, r.p.Done = version, now.Add(r.NotAfter+opensMargin).UTC(), nil, 0
+		if err := r.save(ctx); err != nil {
+			return err
+		}
+		failpoint.Here("replicate.barrier.saved")
+	}
+	r.report()
+	for {
+		now, err := r.Target.Now(ctx)
+		if err != nil {
+			return fmt.Errorf("read the target's clock: %w", err)
+		}
+		left := r.p.Opens.Sub(now)
+		if left <= 0 {
+			return nil
+		}
+		if err := repair.Wait(ctx, min(left, time.Second)); err != nil {
+			return err
+		}
+	}
+}
+
+// save stores the progress; not even a cancelled ctx leaves it unsaved.
+func (r *run) save(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer cancel()
+	if err := r.Ledger.Save(ctx, r.p); err != nil {
+		return fmt.Errorf("save the backfill's progress: %w", err)
+	}
+	return nil
+}
+
+func (r *run) report() {
+	if r.Report == nil {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	p := r.p
+	p.Rows, p.Applied, p.Newer = p.Rows+r.live.rows, p.Applied+r.live.applied, p.Newer+r.live.newer
+	r.Report(p)
+}

@@ -1,0 +1,299 @@
+package backfill_test
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stranglerfig/migrator/internal/backfill"
+	"github.com/stranglerfig/migrator/internal/test/pairtest"
+	"github.com/stranglerfig/migrator/record"
+	"github.com/stranglerfig/migrator/store"
+)
+
+// notAfter is short in tests: it is also what a backfill waits behind its barrier.
+const notAfter = 400 * time.Millisecond
+
+func runBackfill(t *testing.T, p *pairtest.Pair) (*backfill.Backfill, *pairtest.Backfills) {
+	t.Helper()
+	ledger := &pairtest.Backfills{Path: filepath.Join(t.TempDir(), "progress")}
+	return &backfill.Backfill{
+		Legacy: p.Legacy, Barrier: p.Legacy, Locker: p.Legacy, Target: p.Target, Ledger: ledger,
+		ChunkRows: 500, NotAfter: notAfter,
+	}, ledger
+}
+
+func run(t *testing.T, b *backfill.Backfill) backfill.Progress {
+	t.Helper()
+	p, err := b.Run(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p.Finished.IsZero() || p.Done != len(p.Chunks) {
+		t.Fatalf("it ended unfinished: %+v", p)
+	}
+	return p
+}
+
+func TestBackfillCopiesEveryType(t *testing.T) {
+	t.Parallel()
+	for _, format := range []string{"hash", "json"} {
+		t.Run(format, func(t *testing.T) {
+			t.Parallel()
+			p := pairtest.New(t, pairtest.Options{DDL: pairtest.MessyDDL, Table: pairtest.MessyTable, Key: pairtest.MessyKey, Format: format})
+			p.FillMessy(t, 2000)
+			b, _ := runBackfill(t, p)
+			var reports []backfill.Progress
+			b.Report = func(p backfill.Progress) { reports = append(reports, p) }
+			got := run(t, b)
+			if got.Rows != 2000 || got.Applied != 2000 || got.Newer != 0 || got.Swept != 0 || len(got.Chunks) < 3 {
+				t.Errorf("got %+v", got)
+			}
+			if len(reports) < 4 || reports[0].Barrier.IsZero() || reports[len(reports)-1].Rows != 2000 {
+				t.Errorf("%d reports, the last: %+v", len(reports), reports[len(reports)-1])
+			}
+			p.WantSame(t)
+		})
+	}
+}
+
+func TestBackfillWaitsUntilEveryWriteFromBeforeItsBarrierIsOver(t *testing.T) {
+	t.Parallel()
+	p := pairtest.New(t, pairtest.Options{})
+	p.FillSimple(t, 1, 10)
+	b, ledger := runBackfill(t, p)
+	opens := make(chan time.Time, 1)
+	ledger.OnSave = func(saved backfill.Progress) error {
+		switch {
+		case saved.Chunks == nil:
+			now, err := p.Target.Now(t.Context())
+			if err != nil || saved.Barrier.IsZero() || saved.Opens.Sub(now) < notAfter-100*time.Millisecond {
+				t.Errorf("behind the barrier at %s: %+v (%v)", now, saved, err)
+			}
+			opens <- saved.Opens
+		case saved.Done == 0:
+			if now, err := p.Target.Now(t.Context()); err != nil || now.Before(<-opens) {
+				t.Errorf("chunks were cut at %s, before it opened (%v)", now, err)
+			}
+		}
+		return nil
+	}
+	run(t, b)
+}
+
+// However often it is stopped, it goes on where it was, behind the same barrier.
+func TestBackfillResumes(t *testing.T) {
+	t.Parallel()
+	p := pairtest.New(t, pairtest.Options{})
+	p.FillSimple(t, 1, 8000)
+	b, ledger := runBackfill(t, p)
+	b.Batch = 100
+	var barrier record.Version
+	last := 0
+	for stops := 0; ; stops++ {
+		ctx, cancel := context.WithCancel(t.Context())
+		saves := rand.IntN(4) + 1
+		ledger.OnSave = func(saved backfill.Progress) error {
+			if saves--; saves <= 0 {
+				cancel()
+			}
+			return nil
+		}
+		got, err := b.Run(ctx)
+		cancel()
+		if !barrier.IsZero() && got.Barrier != barrier || got.Done < last {
+			t.Fatalf("after %d stops: barrier %s, %d done; it had been %s and %d", stops, got.Barrier, got.Done, barrier, last)
+		}
+		barrier, last = got.Barrier, got.Done
+		if err == nil && !got.Finished.IsZero() {
+			if stops == 0 || got.Rows < 8000 {
+				t.Fatalf("%d stops, %+v", stops, got)
+			}
+			break
+		}
+		if !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), "resumes") {
+			t.Fatalf("got %v, want it stopped", err)
+		}
+		saved, err := ledger.Load()
+		if err != nil || saved.Done != got.Done || saved.Barrier != got.Barrier {
+			t.Fatalf("saved %+v (%v), returned %+v", saved, err, got)
+		}
+	}
+	p.WantSame(t)
+}
+
+// The migration goes back to legacy, where writes reach the target no more, and
+// forward again: deleted records must not come back, nor old states stay.
+func TestBackfillAfterReentryLeavesNoGhosts(t *testing.T) {
+	t.Parallel()
+	p := pairtest.New(t, pairtest.Options{})
+	p.FillSimple(t, 1, 3000)
+	b, _ := runBackfill(t, p)
+	run(t, b)
+	p.Exec(t, "DELETE FROM items WHERE id % 10 = 3")
+	p.Exec(t, "UPDATE items SET name = 'changed' WHERE id % 10 = 4")
+	p.FillSimple(t, 4000, 4100)
+	if err := p.Redis.HSet(t.Context(), "item:5000", "name", "somebody else's").Err(); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Redis.Set(t.Context(), "item:17", "of another type", 0).Err(); err != nil {
+		t.Fatal(err)
+	}
+	got := run(t, b)
+	if got.ID != 2 || got.Swept != 301 || got.Rows != 2801 {
+		t.Errorf("got %+v, want 2801 rows and 301 swept", got)
+	}
+	p.WantSame(t)
+	// What a late write of the old stay would do now.
+	entries, err := p.Target.Get(t.Context(), []record.Key{"3"})
+	if err != nil || entries[0].Presence != store.Tombstone || entries[0].Version.IsZero() {
+		t.Errorf("%+v (%v), want a tombstone", entries[0], err)
+	}
+}
+
+// faulty is a target that fails, or takes so long that writes come late.
+type faulty struct {
+	store.Target
+	calls, failed, late atomic.Int64
+}
+
+// past waits until the target's clock has passed the time.
+func (f *faulty) past(ctx context.Context, at time.Time) error {
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		if now, err := f.Target.Now(ctx); err != nil || now.After(at) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+		}
+	}
+}
+
+func (f *faulty) Apply(ctx context.Context, writes []store.Write) ([]store.Result, error) {
+	switch f.calls.Add(1) % 5 {
+	case 1:
+		f.failed.Add(1)
+		return nil, errors.New("broken pipe")
+	case 2: // every other key fails, the rest is written
+		var some []store.Write
+		for i := 0; i < len(writes); i += 2 {
+			some = append(some, writes[i])
+		}
+		done, err := f.Target.Apply(ctx, some)
+		if err != nil {
+			return nil, err
+		}
+		results := make([]store.Result, len(writes))
+		for i := range writes {
+			if results[i].Err = errors.New("out of memory"); i%2 == 0 {
+				results[i] = done[i/2]
+			}
+		}
+		return results, nil
+	case 3:
+		if err := f.past(ctx, writes[0].NotAfter); err != nil {
+			return nil, err
+		}
+	}
+	results, err := f.Target.Apply(ctx, writes)
+	for _, r := range results {
+		if r.Outcome == store.Late {
+			f.late.Add(1)
+		}
+	}
+	return results, err
+}
+
+func TestBackfillSkipsNothingThatFailsOrComesLate(t *testing.T) {
+	t.Parallel()
+	p := pairtest.New(t, pairtest.Options{})
+	p.FillSimple(t, 1, 3000)
+	b, _ := runBackfill(t, p)
+	f := &faulty{Target: p.Target}
+	b.Target, b.ChunkRows = f, 1000
+	got := run(t, b)
+	if f.failed.Load() == 0 || f.late.Load() == 0 || got.Applied+got.Newer != 3000 {
+		t.Errorf("%d failed, %d late, %+v", f.failed.Load(), f.late.Load(), got)
+	}
+	p.WantSame(t)
+}
+
+func TestBackfillGivesUpOnATargetThatStaysBroken(t *testing.T) {
+	t.Parallel()
+	p := pairtest.New(t, pairtest.Options{})
+	p.FillSimple(t, 1, 100)
+	b, ledger := runBackfill(t, p)
+	b.Target, b.Patience = broken{p.Target}, 200*time.Millisecond
+	got, err := b.Run(t.Context())
+	if err == nil || !strings.Contains(err.Error(), "no space left") || !strings.Contains(err.Error(), "resumes") || got.Done != 0 {
+		t.Fatalf("%+v, %v", got, err)
+	}
+	b.Target = p.Target
+	run(t, b)
+	p.WantSame(t)
+	// Of a migration that went back to legacy nothing more may be saved.
+	ledger.OnSave = func(backfill.Progress) error { return backfill.ErrNotReady }
+	if _, err := b.Run(t.Context()); !errors.Is(err, backfill.ErrNotReady) {
+		t.Fatalf("got %v, want ErrNotReady", err)
+	}
+}
+
+type broken struct{ store.Target }
+
+func (broken) Apply(_ context.Context, writes []store.Write) ([]store.Result, error) {
+	results := make([]store.Result, len(writes))
+	for i := range results {
+		results[i].Err = errors.New("no space left")
+	}
+	return results, nil
+}
+
+func TestBackfillCutsAnewWhenTheTableIsRewritten(t *testing.T) {
+	t.Parallel()
+	p := pairtest.New(t, pairtest.Options{})
+	p.FillSimple(t, 1, 4000)
+	b, ledger := runBackfill(t, p)
+	b.Workers = 1 // who reads ahead, and not all of it
+	var once atomic.Bool
+	ledger.OnSave = func(saved backfill.Progress) error {
+		if saved.Done >= 1 && saved.Done <= 4 && !once.Swap(true) {
+			p.Exec(t, "DELETE FROM items WHERE id % 2 = 0")
+			p.Exec(t, "VACUUM FULL items")
+		}
+		return nil
+	}
+	got := run(t, b)
+	if !once.Load() || got.Rows < 2000 || got.Rows > 3999 {
+		t.Fatalf("got %+v", got)
+	}
+	// The deletes came after the barrier and nobody shadowed them here: only what
+	// was copied before is extra.
+	for _, d := range p.Diff(t) {
+		if !strings.HasSuffix(d, ": extra") {
+			t.Fatal(d)
+		}
+	}
+}
+
+func TestBackfillKeepsToItsRate(t *testing.T) {
+	t.Parallel()
+	p := pairtest.New(t, pairtest.Options{})
+	p.FillSimple(t, 1, 1500)
+	b, _ := runBackfill(t, p)
+	b.Rate = 1000
+	began := time.Now()
+	run(t, b)
+	if took := time.Since(began) - notAfter; took < 450*time.Millisecond {
+		t.Errorf("1500 rows took %s at 1000 a second", took)
+	}
+	p.WantSame(t)
+}

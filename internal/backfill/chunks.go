@@ -1,0 +1,178 @@
+package backfill
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/stranglerfig/migrator/internal/failpoint"
+	"github.com/stranglerfig/migrator/record"
+	"github.com/stranglerfig/migrator/store"
+)
+
+type counts struct{ rows, applied, newer int64 }
+
+func (c *counts) add(d counts) {
+	c.rows, c.applied, c.newer = c.rows+d.rows, c.applied+d.applied, c.newer+d.newer
+}
+
+// loaded is a chunk that has been read.
+type loaded struct {
+	index  int
+	began  time.Time // by this process's clock
+	read   time.Time // later, but still before it was read, by the target's clock
+	blocks []*record.Block
+	writes []store.Write // in place of blocks
+}
+
+// copyChunks copies all chunks from Done on. ErrMoved: they must be cut anew.
+//
+// While Workers chunks are being written, as many more are read, or wait: a reader
+// holds what it has read until somebody takes it. So memory holds 2 * Workers of them.
+func (r *run) copyChunks(ctx context.Context) error {
+	r.done, r.live = map[int]bool{}, counts{}
+	group, ctx := errgroup.WithContext(ctx)
+	var next atomic.Int64
+	next.Store(int64(r.p.Done))
+	ready := make(chan loaded)
+	var readers sync.WaitGroup
+	for range r.Workers {
+		readers.Add(1)
+		group.Go(func() error {
+			defer readers.Done()
+			for i := int(next.Add(1)) - 1; i < len(r.p.Chunks); i = int(next.Add(1)) - 1 {
+				l, err := r.load(ctx, i)
+				if err != nil {
+					return err
+				}
+				select {
+				case ready <- l:
+				case <-ctx.Done():
+					return ctx.Err()
+				}
+			}
+			return nil
+		})
+		group.Go(func() error {
+			for l := range ready {
+				// Behind a slow chunk, or an outage, all of its rows would come too late.
+				if time.Since(l.began) > r.NotAfter/2 {
+					var err error
+					if l, err = r.load(ctx, l.index); err != nil {
+						return err
+					}
+				}
+				n, err := r.write(ctx, l)
+				if err != nil {
+					return err
+				}
+				failpoint.Here("replicate.chunk.applied")
+				if err := r.finish(ctx, l.index, n); err != nil {
+					return err
+				}
+				failpoint.Here("replicate.chunk.saved")
+			}
+			return nil
+		})
+	}
+	group.Go(func() error {
+		readers.Wait()
+		close(ready)
+		return nil
+	})
+	return group.Wait()
+}
+
+// finish notes that the target has chunk i, and saves how many leading ones it has.
+func (r *run) finish(ctx context.Context, i int, n counts) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.done[i] = true
+	for r.done[r.p.Done] {
+		delete(r.done, r.p.Done)
+		r.p.Done++
+	}
+	r.p.Rows, r.p.Applied, r.p.Newer = r.p.Rows+n.rows, r.p.Applied+n.applied, r.p.Newer+n.newer
+	r.live.add(counts{-n.rows, -n.applied, -n.newer})
+	return r.save(ctx)
+}
+
+// load reads a chunk whole: its snapshot must not stay open while the target or the
+// rate limit makes it wait.
+func (r *run) load(ctx context.Context, index int) (l loaded, err error) {
+	l.index, l.began = index, time.Now()
+	if l.read, err = r.Target.Now(ctx); err != nil {
+		return l, fmt.Errorf("read the target's clock: %w", err)
+	}
+	if r.fast != nil {
+		l.blocks, err = r.fast.load(ctx, r.p.Chunks[index], r.Batch)
+	} else {
+		err = r.Legacy.Scan(ctx, r.p.Chunks[index], func(row store.Row) error {
+			l.writes = append(l.writes, r.writeOf(row, l.read))
+			return nil
+		})
+	}
+	if err != nil {
+		return l, fmt.Errorf("read legacy: %w", err)
+	}
+	return l, nil
+}
+
+// write returns when the target has every row of the chunk, or a later state of it.
+func (r *run) write(ctx context.Context, l loaded) (n counts, err error) {
+	note := func(done counts, err error) error {
+		if err == nil {
+			n.add(done)
+			r.applied(done)
+		}
+		return err
+	}
+	for _, b := range l.blocks {
+		if err := r.throttle(ctx, b.Rows()); err != nil {
+			return n, err
+		}
+		if err := note(r.fill(ctx, b, l.read)); err != nil {
+			return n, err
+		}
+		r.fast.free.Put(b)
+	}
+	for batch := range slices.Chunk(l.writes, r.Batch) {
+		if err := r.throttle(ctx, len(batch)); err != nil {
+			return n, err
+		}
+		if err := note(r.apply(ctx, batch)); err != nil {
+			return n, err
+		}
+	}
+	return n, nil
+}
+
+func (r *run) throttle(ctx context.Context, rows int) error {
+	if r.limiter == nil {
+		return nil
+	}
+	return r.limiter.WaitN(ctx, rows)
+}
+
+// applied counts rows of a chunk that is not finished.
+func (r *run) applied(done counts) {
+	failpoint.Here("replicate.batch.applied")
+	r.mu.Lock()
+	r.live.add(done)
+	r.mu.Unlock()
+	r.report()
+}
+
+// writeOf is the row's at the barrier's version: legacy is the authority for the
+// records' whole key space, so what somebody else left there is replaced.
+func (r *run) writeOf(row store.Row, read time.Time) store.Write {
+	return store.Write{
+		Key: row.Key, Record: row.Record.Clone(), Version: r.p.Barrier,
+		NotAfter: read.Add(r.NotAfter), Overwrite: true,
+	}
+}

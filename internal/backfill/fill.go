@@ -1,0 +1,65 @@
+package backfill
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/stranglerfig/migrator/record"
+	"github.com/stranglerfig/migrator/store"
+)
+
+// filling is the fast way to copy: rows in blocks, of which the target takes those
+// that are new to it. All others, and whatever fails, go the way of single writes.
+type filling struct {
+	legacy store.BlockScanner
+	target store.Filler
+	free   sync.Pool // of *record.Block
+}
+
+// newFilling is nil where a store has no such way.
+func newFilling(b *Backfill) *filling {
+	legacy, scans := b.Legacy.(store.BlockScanner)
+	target, fills := b.Target.(store.Filler)
+	if !scans || !fills || !target.CanFill() {
+		return nil
+	}
+	return &filling{legacy: legacy, target: target, free: sync.Pool{New: func() any { return new(record.Block) }}}
+}
+
+// load reads a chunk.
+func (f *filling) load(ctx context.Context, c store.Chunk, rows int) (blocks []*record.Block, err error) {
+	next := func() *record.Block { return f.free.Get().(*record.Block) }
+	err = f.legacy.ScanBlocks(ctx, c, rows, next, func(b *record.Block) error {
+		blocks = append(blocks, b)
+		return nil
+	})
+	return blocks, err
+}
+
+// fill returns when the target has every row of the block, or a later state of it.
+func (r *run) fill(ctx context.Context, b *record.Block, read time.Time) (n counts, err error) {
+	written := make([]bool, b.Rows())
+	if r.fast.target.Fill(ctx, store.Fill{Block: b, Version: r.p.Barrier, NotAfter: read.Add(r.NotAfter)}, written) != nil {
+		clear(written) // single writes try again, and know what to say
+	}
+	var writes []store.Write
+	for i, done := range written {
+		if done {
+			n.rows, n.applied = n.rows+1, n.applied+1
+			continue
+		}
+		found := b.Record(i)
+		key, err := r.Legacy.Schema().KeyOf(found)
+		if err != nil {
+			return n, err
+		}
+		writes = append(writes, r.writeOf(store.Row{Key: key, Found: true, Record: found}, read))
+	}
+	if len(writes) == 0 {
+		return n, nil
+	}
+	done, err := r.apply(ctx, writes)
+	n.add(done)
+	return n, err
+}

@@ -1,0 +1,46 @@
+// Package replicate feeds the target: it copies the records that legacy already
+// has (backfill), behind a barrier that makes the copy safe beside live writes.
+package backfill
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/stranglerfig/migrator/record"
+	"github.com/stranglerfig/migrator/store"
+)
+
+// Progress is what one backfill remembers, so that the next command goes on
+// where a killed one stopped.
+type Progress struct {
+	ID       int64          `json:"id"`
+	Epoch    int64          `json:"epoch"`          // in which it began
+	Barrier  record.Version `json:"barrier"`        // L0; zero: not yet taken
+	Opens    time.Time      `json:"opens,omitzero"` // target's clock: every not-after from before the barrier is over
+	Chunks   []store.Chunk  `json:"chunks"`         // cut after the barrier
+	Done     int            `json:"done"`           // leading chunks that the target has
+	Swept    int64          `json:"swept"`          // entries older than the barrier that legacy lacks, now tombstones
+	Rows     int64          `json:"rows"`           // read from legacy
+	Applied  int64          `json:"applied"`        // written to the target
+	Newer    int64          `json:"newer"`          // left alone: the target had the same version or a newer one
+	Began    time.Time      `json:"began"`
+	Finished time.Time      `json:"finished,omitzero"`
+}
+
+// Ledger keeps a migration's backfills. state.Backfills is the one in PostgreSQL.
+type Ledger interface {
+	// Begin resumes the unfinished backfill of the present stay beyond legacy, or
+	// records a new one. It holds a lock that only one process has, until release.
+	// ErrRunning when another has it; ErrNotReady while an instance may still be
+	// on legacy, or the migration is.
+	Begin(ctx context.Context) (p Progress, release func(), err error)
+	// Save stores p. ErrNotReady if the migration has been back in legacy since.
+	Save(ctx context.Context, p Progress) error
+}
+
+// Errors of Begin and Save.
+var (
+	ErrRunning  = errors.New("another backfill of this migration is running")
+	ErrNotReady = errors.New("the migration is not ready for a backfill")
+)

@@ -1,0 +1,70 @@
+package backfill
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/stranglerfig/migrator/internal/repair"
+	"github.com/stranglerfig/migrator/record"
+	"github.com/stranglerfig/migrator/store"
+)
+
+// sweep repairs what the copy has not reached: entries older than the barrier
+// although all that legacy has was applied at it. Mostly they are records that
+// were deleted while the migration was back in legacy and nobody told the target.
+func (r *run) sweep(ctx context.Context) error {
+	list := r.listByScan
+	if lister, ok := r.Target.(store.OlderLister); ok {
+		list = lister.ListOlder
+	}
+	if err := list(ctx, r.p.Barrier, func(keys []record.Key) error { return r.mend(ctx, keys) }); err != nil {
+		return fmt.Errorf("sweep the target: %w", err)
+	}
+	return nil
+}
+
+// listByScan is ListOlder of a target that has none.
+func (r *run) listByScan(ctx context.Context, than record.Version, yield func([]record.Key) error) error {
+	return r.Target.Scan(ctx, func(entries []store.Entry) error {
+		var keys []record.Key
+		for i := range entries {
+			if entries[i].LeftBehind(than) {
+				keys = append(keys, entries[i].Key)
+			}
+		}
+		if len(keys) == 0 {
+			return ctx.Err()
+		}
+		return yield(keys)
+	})
+}
+
+// mend repairs keys that were left behind.
+func (r *run) mend(ctx context.Context, keys []record.Key) error {
+	var items []repair.Item
+	seen := make(map[record.Key]bool, len(keys))
+	for _, key := range keys {
+		if !seen[key] {
+			seen[key] = true
+			items = append(items, repair.Item{Key: key})
+		}
+	}
+	fixed, err := r.fixer.Repair(ctx, items)
+	if err != nil {
+		return err
+	}
+	swept := int64(0)
+	for _, f := range fixed {
+		if f.Err != nil {
+			return fmt.Errorf("key %q: %w", f.Key, f.Err)
+		}
+		if f.Action == repair.Buried {
+			swept++
+		}
+	}
+	r.mu.Lock()
+	r.p.Swept += swept
+	r.mu.Unlock()
+	r.report()
+	return nil
+}

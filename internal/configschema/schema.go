@@ -1,0 +1,97 @@
+package configschema
+
+import (
+	"bytes"
+	"encoding/json"
+	"reflect"
+
+	"github.com/invopop/jsonschema"
+
+	"github.com/stranglerfig/migrator/migration"
+	"github.com/stranglerfig/migrator/phases"
+	"github.com/stranglerfig/migrator/record"
+)
+
+// Schema is the JSON Schema (draft 2020-12) of descriptions, for editors. It knows
+// every key with its default. It accepts ${...} wherever Parse does, and leaves to
+// Parse what takes two settings to judge.
+func Schema() ([]byte, error) {
+	r := &jsonschema.Reflector{
+		FieldNameTag: "yaml", RequiredFromJSONSchemaTags: true,
+		Anonymous: true, ExpandedStruct: true, DoNotReference: true,
+		Mapper: SchemaOf,
+	}
+	s := r.Reflect(&migration.Config{})
+	s.Title = "migrator: a migration's description"
+	s.Description = "What is moved, from where to where, how two records are compared, and the settings of the phases"
+	m := &migration.Config{Target: migration.Target{Store: "redis"}}
+	m.Defaults()
+	m.Target.Store = ""
+	describe(s, reflect.ValueOf(*m))
+	var out bytes.Buffer
+	w := json.NewEncoder(&out)
+	w.SetEscapeHTML(false)
+	w.SetIndent("", "  ")
+	err := w.Encode(s)
+	return out.Bytes(), err
+}
+
+const aVariable = `\$\{`
+
+// SchemaOf is the schema of a type that is a text of its own; nil for all others.
+func SchemaOf(t reflect.Type) *jsonschema.Schema {
+	switch t {
+	case reflect.TypeFor[phases.Duration]():
+		return &jsonschema.Schema{Type: "string", Pattern: `^([0-9]+d)?([0-9]+(\.[0-9]*)?(h|m|s|ms|us|µs|ns))*$|` + aVariable}
+	case reflect.TypeFor[record.Precision]():
+		return &jsonschema.Schema{Type: "string", Pattern: `^([0-9]+(\.[0-9]*)?(h|m|s|ms|us|µs))+$|` + aVariable}
+	case reflect.TypeFor[phases.Percent]():
+		return &jsonschema.Schema{Type: "number", ExclusiveMinimum: "0", Maximum: "100"}
+	case reflect.TypeFor[phases.Share]():
+		return &jsonschema.Schema{Type: "string", Pattern: `^[0-9]+(\.[0-9]*)? ?%$|` + aVariable}
+	case reflect.TypeFor[phases.Phase]():
+		s := &jsonschema.Schema{Type: "string"}
+		for _, p := range phases.Order {
+			s.Enum = append(s.Enum, string(p))
+		}
+		return s
+	}
+	return nil
+}
+
+// describe adds the defaults, and what a text may stand for.
+func describe(s *jsonschema.Schema, v reflect.Value) {
+	for v.Kind() == reflect.Pointer && !v.IsNil() {
+		v = v.Elem()
+	}
+	if s.Properties != nil && v.Kind() == reflect.Struct {
+		for _, f := range migration.Fields(v.Type()) {
+			key := migration.KeyOf(f)
+			property, ok := s.Properties.Get(key)
+			if !ok {
+				continue
+			}
+			describe(property, v.FieldByIndex(f.Index))
+			if key == "tolerance" {
+				orElse(property, &jsonschema.Schema{Type: "number"})
+			}
+		}
+		return
+	}
+	if s.Items != nil {
+		describe(s.Items, reflect.Zero(v.Type().Elem()))
+	}
+	if !v.IsZero() {
+		s.Default = v.Interface()
+	}
+	if s.Type == "integer" || s.Type == "number" || s.Type == "boolean" {
+		orElse(s, &jsonschema.Schema{Type: "string", Pattern: aVariable})
+	}
+}
+
+// orElse widens a schema to either of two, beside its description and default.
+func orElse(s, other *jsonschema.Schema) {
+	own := &jsonschema.Schema{Type: s.Type, Minimum: s.Minimum, ExclusiveMinimum: s.ExclusiveMinimum, Maximum: s.Maximum, Pattern: s.Pattern}
+	s.Type, s.Minimum, s.ExclusiveMinimum, s.Maximum, s.Pattern = "", "", "", "", ""
+	s.AnyOf = []*jsonschema.Schema{own, other}
+}

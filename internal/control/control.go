@@ -1,0 +1,133 @@
+// Package control takes a migration from one phase to the next and back: it reads
+// the evidence, asks package phases, and does what is decided in steps that are
+// intended durably, done, and confirmed, so that a crash between any two leaves
+// a state from which the next command goes on.
+package control
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/stranglerfig/migrator/phases"
+	"github.com/stranglerfig/migrator/record"
+	"github.com/stranglerfig/migrator/store"
+)
+
+// State is where the migration stands, durably. state.Store is the one in PostgreSQL.
+type State interface {
+	Evidence(ctx context.Context, migration string) (phases.Evidence, error)
+	// Transition runs decide and commits its move in one transaction that holds the
+	// migration's row; it refuses a move whose From is no longer the present route.
+	Transition(ctx context.Context, migration string, decide func(phases.Evidence) (phases.Move, error)) (phases.Standing, error)
+	// Intend notes the attempt of a fence, if the route is still at and no other
+	// attempt is noted.
+	Intend(ctx context.Context, migration string, at phases.Route, attempt string) error
+	// Forget takes the note back, of an attempt whose fence never stood.
+	Forget(ctx context.Context, migration, attempt, reason string) error
+	ReturnState
+}
+
+// ReturnState is the return journal: the keys that the target has written since the fence.
+type ReturnState interface {
+	ReturnKeys(ctx context.Context, migration string, after record.Key, limit int) ([]record.Key, error)
+	ClearReturn(ctx context.Context, migration string, keys []record.Key) error
+}
+
+// Judge evaluates the measured gates and has the evaluations kept, where the next
+// Evidence finds them. judge.Judge is one.
+type Judge interface {
+	Gates(ctx context.Context) ([]phases.Evaluation, error)
+}
+
+// Controller moves one migration. Fence and Target are needed from grace on.
+type Controller struct {
+	State     State
+	Migration string
+	Settings  phases.Settings
+	Judge     Judge // looks at the measured gates before an advance; nil: what is on record decides
+	Fence     store.Fence
+	Target    store.Target
+
+	LockTimeout time.Duration // for the fence's table lock; 0: 5 s
+	FenceBudget time.Duration // how long writes may wait while authority moves; 0: 2 s
+	Poll        time.Duration // how often the fleet is looked at; 0: 50 ms
+	Report      func(string)  // progress for a person; may be nil
+}
+
+// HeldBack is an advance that gates refuse.
+type HeldBack struct {
+	From, To phases.Route
+	Gates    []phases.GateResult // all, also those that are open
+}
+
+func (e *HeldBack) Error() string {
+	var names []string
+	try := ""
+	for _, g := range phases.Closed(e.Gates) {
+		names = append(names, g.Gate)
+		if try == "" && g.Try != "" {
+			try = "; try: " + g.Try
+		}
+	}
+	return fmt.Sprintf("%s to %s is held back by %s%s", e.From, e.To, strings.Join(names, ", "), try)
+}
+
+// UnsettledError tells that the fleet had not acknowledged the epoch in time.
+type UnsettledError struct {
+	Route  phases.Route
+	Fleet  phases.Fleet
+	Waited time.Duration
+}
+
+func (e *UnsettledError) Error() string {
+	return fmt.Sprintf("%d of %d instances have not acknowledged %s (epoch %d) within %s; try: migrator fleet list",
+		e.Fleet.Behind, e.Fleet.Live, e.Route, e.Route.Epoch, e.Waited)
+}
+
+// InputError refuses a step that can't be taken from where the migration stands,
+// whatever the evidence says.
+type InputError struct{ error }
+
+func (e *InputError) Unwrap() error { return e.error }
+
+func refuse(format string, args ...any) error { return &InputError{fmt.Errorf(format, args...)} }
+
+func (c *Controller) say(format string, args ...any) {
+	if c.Report != nil {
+		c.Report(fmt.Sprintf(format, args...))
+	}
+}
+
+func orDefault(d, def time.Duration) time.Duration {
+	if d > 0 {
+		return d
+	}
+	return def
+}
+
+// AwaitSettled waits until every live instance has acknowledged the present
+// epoch. Instances whose leases lapsed are not waited for: they read legacy.
+func (c *Controller) AwaitSettled(ctx context.Context, budget time.Duration) error {
+	began := time.Now()
+	tick := time.NewTicker(orDefault(c.Poll, 50*time.Millisecond))
+	defer tick.Stop()
+	for {
+		e, err := c.State.Evidence(ctx, c.Migration)
+		if err != nil {
+			return err
+		}
+		if e.Fleet.Behind == 0 {
+			return nil
+		}
+		if waited := time.Since(began); waited >= budget {
+			return &UnsettledError{Route: e.Standing.Route, Fleet: e.Fleet, Waited: waited.Round(time.Millisecond)}
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+		}
+	}
+}

@@ -1,0 +1,130 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/stranglerfig/migrator/phases"
+	"github.com/stranglerfig/migrator/record"
+	"github.com/stranglerfig/migrator/store"
+)
+
+// Reclaim lets a migration go on whose state database has lost transactions. It
+// asks legacy whether a fence stands, whatever the state says, and leads to a
+// route under which no acknowledged write is lost: dual-read at most, or, behind a
+// fence, by way of returning to grace, with every key replayed that the target has
+// written since. The epoch is above every one that an instance remembers, so all
+// follow. Where an instance may still read the target it waits, up to settle.
+func (c *Controller) Reclaim(ctx context.Context, reason string, settle time.Duration) ([]phases.Route, error) {
+	settle = orDefault(settle, phases.Settle)
+	e, err := c.State.Evidence(ctx, c.Migration)
+	if err != nil {
+		return nil, err
+	}
+	holder, era, err := c.Fence.FenceState(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if noted := e.Standing.Attempt; noted != "" && holder == "" {
+		// Its controller may be alive, and raise the fence yet.
+		voided, err := c.Fence.VoidFence(ctx, noted)
+		if err != nil {
+			return nil, err
+		}
+		if !voided {
+			holder = noted
+		}
+	}
+	to, err := phases.Reclaimed(e.Standing.Route, holder != "")
+	if err != nil {
+		return nil, &InputError{err}
+	}
+	move := phases.Move{
+		From: e.Standing.Route, To: to, Reclaim: true, Cause: phases.CauseRollback,
+		Reason: "the state database had lost transactions: " + reason,
+	}
+	switch to.Phase {
+	case phases.Returning:
+		move.Attempt, move.FenceEra = holder, era
+	case phases.Lifting:
+		move.Attempt = e.Standing.Attempt
+	}
+	route, err := c.commitReclaim(ctx, move, settle)
+	if err != nil {
+		return nil, err
+	}
+	made := []phases.Route{route}
+	c.say("%s → %s (epoch %d)", e.Standing.Route, route, route.Epoch)
+	switch to.Phase {
+	case phases.Returning:
+		route, err = c.finishReturn(ctx, route, reason, settle)
+	case phases.Lifting:
+		route, err = c.finishLift(ctx, reason)
+	}
+	if err != nil {
+		return made, err
+	}
+	if route != made[0] {
+		made = append(made, route)
+	}
+	return made, c.AwaitSettled(ctx, settle)
+}
+
+// commitReclaim waits out the leases from before the loss, where they matter.
+func (c *Controller) commitReclaim(ctx context.Context, move phases.Move, settle time.Duration) (phases.Route, error) {
+	deadline := time.NewTimer(settle)
+	defer deadline.Stop()
+	tick := time.NewTicker(orDefault(c.Poll, 50*time.Millisecond))
+	defer tick.Stop()
+	said := false
+	for {
+		standing, err := c.State.Transition(ctx, c.Migration, func(phases.Evidence) (phases.Move, error) { return move, nil })
+		var held *phases.HeldError
+		if !errors.As(err, &held) {
+			return standing.Route, err
+		}
+		if !said {
+			c.say("waiting: %s", held)
+			said = true
+		}
+		select {
+		case <-ctx.Done():
+			return move.From, ctx.Err()
+		case <-deadline.C:
+			return move.From, err
+		case <-tick.C:
+		}
+	}
+}
+
+// replayForgotten looks through the whole target for what it has written since the
+// fence: the return journal may have forgotten of it. Whatever was replayed before
+// a crash belongs to a later era by now.
+func (c *Controller) replayForgotten(ctx context.Context, attempt string) error {
+	_, era, err := c.Fence.FenceState(ctx)
+	if err != nil {
+		return err
+	}
+	c.say("looking through the target for keys that were written since the fence")
+	found := 0
+	err = c.Target.Scan(ctx, func(entries []store.Entry) error {
+		var keys []record.Key
+		for _, e := range entries {
+			switch {
+			case e.Version.Era != era:
+			case e.Key == "":
+				return fmt.Errorf("the target has written %q since the fence, which is no key of this migration", e.RawKey)
+			default:
+				keys = append(keys, e.Key)
+			}
+		}
+		found += len(keys)
+		return c.replay(ctx, attempt, keys)
+	})
+	if err == nil {
+		c.say("replayed %d keys to legacy", found)
+	}
+	return err
+}

@@ -1,0 +1,163 @@
+package control_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stranglerfig/migrator/dual"
+	"github.com/stranglerfig/migrator/internal/control"
+	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/internal/test/testenv"
+	"github.com/stranglerfig/migrator/phases"
+	"github.com/stranglerfig/migrator/record"
+	"github.com/stranglerfig/migrator/store"
+)
+
+// olderState puts a state database in the place of the present one that knows
+// nothing past the given phase, as an older backup would.
+func (b *bench) olderState(at phases.Phase) {
+	b.t.Helper()
+	url := testenv.PostgresURL(b.t)
+	_, _, err := state.Migrate(b.ctx, url)
+	b.check(err)
+	applied, err := b.state.Config(b.ctx, "items")
+	b.check(err)
+	b.state, err = state.Open(b.ctx, url)
+	b.check(err)
+	b.t.Cleanup(b.state.Close)
+	_, _, err = b.state.Apply(b.ctx, applied)
+	b.check(err)
+	b.walk(at)
+}
+
+// retained takes the migration through the fence and writes two keys as an
+// instance in retain does: one changed, one deleted, one new. Only the first is in
+// the return journal.
+func (b *bench) retained() phases.Route {
+	b.t.Helper()
+	b.walk(phases.DualRead)
+	b.interlocked()
+	b.walk(phases.Grace)
+	step, err := b.controller().Advance(b.ctx, fenceGates())
+	b.check(err)
+	_, era, err := b.legacy.FenceState(b.ctx)
+	b.check(err)
+	name := func(id, text string) record.Record {
+		return record.Record{{State: record.Present, Text: id}, {State: record.Present, Text: text}}
+	}
+	results, err := b.target.Apply(b.ctx, []store.Write{
+		{Key: "1", Record: name("1", "changed in retain"), Version: record.Version{Era: era, LSN: 1}, Keep: true},
+		{Key: "2", Deleted: true, Version: record.Version{Era: era, LSN: 1}, Keep: true},
+		{Key: "99", Record: name("99", "new in retain"), Version: record.Version{Era: era, LSN: 1}, Keep: true},
+	})
+	b.check(err)
+	for _, r := range results {
+		if r.Outcome != store.Applied {
+			b.t.Fatalf("%+v", r)
+		}
+	}
+	return step.To
+}
+
+// TestReclaimBehindAForgottenFenceBringsEveryWriteBack: the state says dual-read,
+// legacy was fenced long ago, and the return journal is lost with the rest.
+func TestReclaimBehindAForgottenFenceBringsEveryWriteBack(t *testing.T) {
+	t.Parallel()
+	for _, older := range []phases.Phase{phases.Legacy, phases.DualRead, phases.Grace} {
+		t.Run(string(older), func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t)
+			at := b.retained()
+			b.olderState(older)
+			f, grant := b.joined("witness", time.Minute)
+			b.check(f.Witness(b.ctx, at))
+
+			for _, back := range []phases.Phase{phases.ShadowWrite, phases.Legacy} {
+				_, err := b.controller().Rollback(b.ctx, control.Rollback{To: back, Reason: "test", Settle: 50 * time.Millisecond})
+				if older != phases.Legacy && (err == nil || !strings.Contains(err.Error(), "phase reclaim")) {
+					t.Errorf("a rollback to %s: %v", back, err)
+				}
+			}
+			if _, err := b.controller().Advance(b.ctx, control.Advance{Reason: "test"}); err == nil || !strings.Contains(err.Error(), "phase reclaim") {
+				t.Errorf("an advance: %v", err)
+			}
+
+			follows := make(chan error, 1)
+			go func() { follows <- b.follow(f, grant, phases.Grace) }()
+			moves, err := b.controller().Reclaim(b.ctx, "test", 10*time.Second)
+			b.check(err)
+			b.check(<-follows)
+			if len(moves) != 2 || moves[0].Phase != phases.Returning || moves[0].Epoch != at.Epoch+1 || moves[1].Phase != phases.Grace {
+				t.Errorf("%v", moves)
+			}
+			if attempt, _, err := b.legacy.FenceState(b.ctx); err != nil || attempt != "" {
+				t.Errorf("the fence of %q still stands (%v)", attempt, err)
+			}
+			b.check(b.sql(`DO $$ BEGIN ASSERT (SELECT string_agg(id || name, ',' ORDER BY id) FROM items WHERE id IN (1, 2, 3, 99))
+				= '1changed in retain,3item 3,99new in retain'; END $$`))
+			st, err := b.state.Standing(b.ctx, "items")
+			b.check(err)
+			if st.ReturnLost || st.Lost != nil || st.Dirty.IsZero() {
+				t.Errorf("%+v", st)
+			}
+		})
+	}
+}
+
+// follow renews as an instance does that keeps up, until it has come to the phase by a move.
+func (b *bench) follow(f *state.Fleet, grant dual.Grant, until phases.Phase) error {
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	acknowledged := grant.Route.Epoch
+	for range tick.C {
+		g, err := f.Renew(b.ctx, grant.Lease, acknowledged)
+		if err != nil || g.Route.Phase == until && g.Route.Epoch > grant.Route.Epoch && acknowledged == g.Route.Epoch {
+			return err
+		}
+		acknowledged = g.Route.Epoch
+	}
+	return nil
+}
+
+// TestReclaimOfAFenceThatWasLifted: the state says that legacy is on its way to be
+// fenced, or is; it was lifted since.
+func TestReclaimOfAFenceThatWasLifted(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.walk(phases.DualRead)
+	b.interlocked()
+	b.walk(phases.Grace)
+	st, err := b.state.Standing(b.ctx, "items")
+	b.check(err)
+	b.check(b.state.Intend(b.ctx, "items", st.Route, "a1"))
+	_, err = b.legacy.RaiseFence(b.ctx, "a1", time.Second)
+	b.check(err)
+	_, err = b.legacy.LiftFence(b.ctx, "a1", time.Second)
+	b.check(err)
+	moves, err := b.controller().Reclaim(b.ctx, "test", time.Second)
+	if err != nil || len(moves) != 1 || moves[0].Phase != phases.DualRead {
+		t.Errorf("noted: %v, %v", moves, err)
+	}
+	if _, err := b.legacy.RaiseFence(b.ctx, "a1", time.Second); err == nil {
+		t.Error("the attempt raised its fence after the reclaim")
+	}
+
+	// In retain nobody knows which store has what.
+	b.walk(phases.Grace)
+	b.retainedByHand()
+	if moves, err := b.controller().Reclaim(b.ctx, "test", time.Second); err == nil || !strings.Contains(err.Error(), "newer backup") {
+		t.Errorf("retain: %v, %v", moves, err)
+	}
+}
+
+// retainedByHand moves the state to retain with no fence on legacy.
+func (b *bench) retainedByHand() {
+	b.t.Helper()
+	for _, to := range []phases.Phase{phases.Fenced, phases.Retain} {
+		_, err := b.state.Transition(b.ctx, "items", func(e phases.Evidence) (phases.Move, error) {
+			return phases.Move{From: e.Standing.Route, To: phases.Route{Phase: to}, Cause: phases.CauseFence, Attempt: "a2", FenceEra: 9}, nil
+		})
+		b.check(err)
+	}
+}

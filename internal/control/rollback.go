@@ -1,0 +1,277 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/stranglerfig/migrator/internal/failpoint"
+	"github.com/stranglerfig/migrator/phases"
+	"github.com/stranglerfig/migrator/record"
+	"github.com/stranglerfig/migrator/store"
+)
+
+// Rollback is a way back, as asked for.
+type Rollback struct {
+	To      phases.Phase   // "": the nearest phase whose reads come from legacy
+	Percent phases.Percent // of a ramped phase; 0: all of dual-read's reads, or the present step's of cutover
+	Reason  string
+	Settle  time.Duration // how long to wait for the fleet between two moves, and after the last; 0: 30 s
+}
+
+// Rollback goes back, settling each move but the last before the next. The first
+// move is committed at once whenever the routes that are still held allow it, also
+// over an unsettled advance; lapsed leases never block it. It returns the moves
+// made; a fleet that has not settled on the last one is reported by *UnsettledError.
+func (c *Controller) Rollback(ctx context.Context, r Rollback) ([]phases.Route, error) {
+	e, err := c.State.Evidence(ctx, c.Migration)
+	if err != nil {
+		return nil, err
+	}
+	if e.Standing.Route.Phase == phases.Grace && e.Standing.Attempt != "" {
+		at, _, err := c.lift(ctx, e.Standing.Attempt, "rollback "+r.Reason)
+		if err != nil {
+			return nil, err
+		}
+		failpoint.Here("control.rollback.unfenced")
+		if r.To == phases.Grace {
+			return []phases.Route{at}, nil
+		}
+		e.Standing.Route = at
+	}
+	from := e.Standing.Route
+	path, err := rollbackPath(from, r)
+	if err != nil {
+		return nil, err
+	}
+	settle := orDefault(r.Settle, phases.Settle)
+	var made []phases.Route
+	for _, to := range path {
+		route, err := c.back(ctx, from, to, r.Reason, settle)
+		if err != nil {
+			return made, err
+		}
+		c.say("%s → %s (epoch %d)", from, route, route.Epoch)
+		failpoint.Here("control.rollback.moved")
+		made, from = append(made, route), route
+		if err := c.AwaitSettled(ctx, settle); err != nil {
+			return made, err
+		}
+		failpoint.Here("control.rollback.settled")
+	}
+	return made, nil
+}
+
+func rollbackPath(from phases.Route, r Rollback) ([]phases.Route, error) {
+	to := r.To
+	if to == "" {
+		var err error
+		if to, err = phases.RollbackTarget(from.Phase); err != nil {
+			return nil, err
+		}
+	}
+	if to == from.Phase && to.Ramped() && r.Percent > 0 && r.Percent < from.Percent {
+		return []phases.Route{{Phase: to, Percent: r.Percent}}, nil
+	}
+	if to == from.Phase {
+		return nil, refuse("the migration is already at %s", from)
+	}
+	path, err := phases.RollbackPath(from, to)
+	if err != nil {
+		return nil, &InputError{err}
+	}
+	if r.Percent > 0 && to.Ramped() {
+		path[len(path)-1].Percent = r.Percent
+	}
+	return path, nil
+}
+
+// back makes one move, waiting while a live instance may still hold a route that
+// the new one must not run beside.
+func (c *Controller) back(ctx context.Context, from, to phases.Route, reason string, settle time.Duration) (phases.Route, error) {
+	if to.Phase == phases.Grace && from.Phase == phases.Returning {
+		return c.finishReturn(ctx, from, reason, settle)
+	}
+	if to.Phase == phases.Grace && from.Phase == phases.Lifting {
+		return c.finishLift(ctx, reason)
+	}
+	deadline := time.Now().Add(settle)
+	for {
+		var standing phases.Standing
+		var err error
+		standing, err = c.State.Transition(ctx, c.Migration, func(e phases.Evidence) (phases.Move, error) {
+			if to.Phase == phases.Returning && !e.Standing.Reversible {
+				return phases.Move{}, errors.New("there is no way back from retain: the description says retain.reversible: false, so what was written since the fence is not journalled")
+			}
+			m := phases.Move{From: from, To: to, Cause: phases.CauseRollback, Reason: reason}
+			if overtakes(to, e.Standing.Route) {
+				m.From = e.Standing.Route
+			}
+			if to.Phase.Passing() {
+				m.Attempt = e.Standing.Attempt
+			}
+			return m, nil
+		})
+		var held *phases.HeldError
+		if err == nil || !errors.As(err, &held) || time.Now().After(deadline) {
+			return standing.Route, err
+		}
+		if e, err := c.State.Evidence(ctx, c.Migration); err == nil && e.Fleet.Behind == 0 {
+			return standing.Route, heldByLapsed(held, e.Fleet) // waiting would not help
+		}
+		c.say("waiting: %s", held)
+		if err := c.AwaitSettled(ctx, time.Until(deadline)); err != nil {
+			return phases.Route{}, err
+		}
+	}
+}
+
+// overtakes tells that the move leads back from the present route too: whoever took
+// a step forward meanwhile (the daemon, on a ramp) must not make a rollback fail.
+func overtakes(to, present phases.Route) bool {
+	if to.Phase.Passing() || present.Phase.Passing() {
+		return false
+	}
+	if to.Phase == present.Phase {
+		return to.Percent < present.Percent
+	}
+	path, err := phases.RollbackPath(present, to.Phase)
+	return err == nil && len(path) == 1
+}
+
+// heldByLapsed says what to do about an instance that nobody can wait for.
+func heldByLapsed(err error, fleet phases.Fleet) error {
+	if len(fleet.Lapsed) == 0 {
+		return err
+	}
+	return fmt.Errorf("%w: the lease of %s ran out, and it may still answer reads from the target; try: migrator fleet evict %s --reason '...', once you know that it has stopped",
+		err, fleet.Lapsed[0], fleet.Lapsed[0])
+}
+
+func (c *Controller) finishLift(ctx context.Context, reason string) (phases.Route, error) {
+	e, err := c.State.Evidence(ctx, c.Migration)
+	if err != nil {
+		return phases.Route{}, err
+	}
+	at, _, err := c.lift(ctx, e.Standing.Attempt, reason)
+	return at, err
+}
+
+// finishReturn writes what the target took since the fence back to legacy, and
+// lifts the fence. While it runs the route is returning: writes wait.
+//
+// A write of retain journals its key before it touches the target, so every key
+// that the target has newer is in the journal; one that was journalled and never
+// written is replayed too, and its version in the target raised to the new era:
+// the writer that wakes up late is refused by its own compare-and-set.
+func (c *Controller) finishReturn(ctx context.Context, at phases.Route, reason string, settle time.Duration) (phases.Route, error) {
+	if err := c.AwaitSettled(ctx, settle); err != nil {
+		return at, err
+	}
+	e, err := c.State.Evidence(ctx, c.Migration)
+	if err != nil {
+		return at, err
+	}
+	if err := phases.Legal(at, phases.Route{Phase: phases.Grace}, e.Fleet.Held); err != nil {
+		return at, heldByLapsed(err, e.Fleet)
+	}
+	failpoint.Here("control.return.held")
+	attempt := e.Standing.Attempt
+	if e.Standing.ReturnLost {
+		if err := c.replayForgotten(ctx, attempt); err != nil {
+			return at, fmt.Errorf("replaying to legacy: %w", err)
+		}
+	}
+	total, done := e.Standing.ReturnKeys, 0
+	for {
+		keys, err := c.State.ReturnKeys(ctx, c.Migration, "", 500)
+		if err != nil {
+			return at, err
+		}
+		if len(keys) == 0 {
+			break
+		}
+		if err := c.replay(ctx, attempt, keys); err != nil {
+			return at, fmt.Errorf("replaying to legacy: %w", err)
+		}
+		if err := c.State.ClearReturn(ctx, c.Migration, keys); err != nil {
+			return at, err
+		}
+		failpoint.Here("control.return.cleared")
+		done += len(keys)
+		c.say("replayed %d of %d keys to legacy", done, total)
+	}
+	if _, err := c.Fence.LiftFence(ctx, attempt, orDefault(c.LockTimeout, phases.LockTimeout)); err != nil {
+		return at, err
+	}
+	failpoint.Here("control.return.lifted")
+	return c.fenceMove(ctx, at, phases.Grace, "", reason)
+}
+
+func (c *Controller) replay(ctx context.Context, attempt string, keys []record.Key) error {
+	for len(keys) > 0 {
+		entries, err := c.Target.Get(ctx, keys)
+		if err != nil {
+			return err
+		}
+		rows := make([]store.Row, len(entries))
+		for i, e := range entries {
+			switch e.Presence {
+			case store.Live:
+				rows[i] = store.Row{Key: e.Key, Found: true, Record: e.Record}
+			case store.Absent, store.Tombstone:
+				rows[i] = store.Row{Key: e.Key}
+			default:
+				return fmt.Errorf("key %q: the target holds %s (%s)", e.Key, e.Presence, e.Detail)
+			}
+		}
+		versioned, err := c.Fence.Replay(ctx, attempt, rows)
+		if err != nil {
+			return err
+		}
+		failpoint.Here("control.return.replayed")
+		writes := make([]store.Write, len(versioned))
+		for i, row := range versioned {
+			writes[i] = store.Write{
+				Key: row.Key, Deleted: !row.Found, Record: row.Record,
+				Version: row.Version, Only: &entries[i].Version,
+			}
+		}
+		results, err := c.Target.Apply(ctx, writes)
+		if err != nil {
+			return err
+		}
+		failpoint.Here("control.return.written")
+		var again []record.Key
+		for i, res := range results {
+			switch {
+			case res.Err != nil:
+				return fmt.Errorf("key %q: %w", keys[i], res.Err)
+			case res.Outcome == store.Changed: // a late write got in between: take that one
+				again = append(again, keys[i])
+			case res.Outcome != store.Applied:
+				return fmt.Errorf("key %q: the target answered %s", keys[i], res.Outcome)
+			}
+		}
+		keys = again
+	}
+	return nil
+}
+
+// Resume finishes what an interrupted command left between two phases.
+func (c *Controller) Resume(ctx context.Context) error {
+	e, err := c.State.Evidence(ctx, c.Migration)
+	if err != nil {
+		return err
+	}
+	switch at := e.Standing.Route; {
+	case at.Phase == phases.Lifting:
+		_, err = c.finishLift(ctx, "taken up again")
+	case at.Phase == phases.Returning:
+		_, err = c.finishReturn(ctx, at, "taken up again", phases.Settle)
+	case at.Phase == phases.Fenced, at.Phase == phases.Grace && e.Standing.Attempt != "":
+		_, _, err = c.lift(ctx, e.Standing.Attempt, "an interrupted fence is undone")
+	}
+	return err
+}

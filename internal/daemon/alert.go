@@ -1,0 +1,117 @@
+package daemon
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/stranglerfig/migrator/internal/judge"
+	"github.com/stranglerfig/migrator/phases"
+)
+
+// Alert is one that an Alertmanager has sent, for a trigger.
+type Alert struct {
+	Trigger string          `json:"trigger"`
+	Key     string          `json:"key"` // the same for the same outbreak, however often it is sent
+	Detail  string          `json:"detail"`
+	Alert   json.RawMessage `json:"alert"`
+}
+
+// Alerts keeps looks at triggers, and finds them again.
+type Alerts interface {
+	judge.State
+	// Looks returns the newest evaluations of a trigger, newest first.
+	Looks(ctx context.Context, migration, trigger string) ([]phases.Evaluation, error)
+}
+
+// Fire acts on an alert, whichever daemon it came to: the leader need not be the one
+// that an Alertmanager reaches. An alert that is known already does nothing, unless who
+// kept it died before acting on it. An error is worth another try.
+func (e *Engine) Fire(ctx context.Context, a Alert) error {
+	now, err := e.State.Evidence(ctx, e.Migration)
+	if err != nil {
+		return err
+	}
+	rules, err := e.Rules(ctx, now.Standing.ConfigHash)
+	if err != nil {
+		return err
+	}
+	all := rules.Settings.Triggers.All()
+	at := slices.IndexFunc(all, func(t phases.Armed) bool { return t.Name == a.Trigger })
+	if at < 0 || all[at].Off != "" {
+		return nil // no longer, by what is applied
+	}
+	log := e.logger()
+	fired, known, err := e.known(ctx, a)
+	if err != nil {
+		return err
+	}
+	if known && fired.Epoch != now.Standing.Route.Epoch {
+		return nil
+	}
+	if !known {
+		if fired, err = e.keep(ctx, a, all[at], judge.Look{Evidence: now, Settings: rules.Settings}); err != nil {
+			return err
+		}
+		log.Warn("an Alertmanager's alert has come in", "trigger", a.Trigger, "why", a.Detail, "verdict", fired.Verdict, "dry_run", fired.DryRun)
+	}
+	if fired.Verdict != phases.Firing || fired.DryRun {
+		return nil
+	}
+	_, err = e.rollBack(ctx, log, fired)
+	if errors.Is(err, errUndone) {
+		return nil
+	}
+	if errors.Is(err, errNothingBack) {
+		if known || e.Announce == nil {
+			return nil
+		}
+		route := now.Standing.Route
+		return e.Announce(ctx, Fired, topic("fired", route.Epoch, a.Trigger+" "+a.Key),
+			announcement{Route: route, Trigger: a.Trigger, Evaluation: fired.ID, Why: a.Detail, Alert: a.Alert})
+	}
+	return err
+}
+
+// keep evaluates the trigger as if it had asked and been told of the alert.
+func (e *Engine) keep(ctx context.Context, a Alert, t phases.Armed, look judge.Look) (phases.Evaluation, error) {
+	inputs, err := json.Marshal(a)
+	if err != nil {
+		return phases.Evaluation{}, err
+	}
+	enough := 0 // how often an alert must be bad before it fires is the Alertmanager's to say
+	for _, c := range look.Settings.Triggers.Custom {
+		if c.Name == a.Trigger {
+			enough = c.Consecutive
+		}
+	}
+	look.Answers = map[string]judge.Answer{a.Trigger: {
+		Reading: judge.Reading{Verdict: phases.Firing, Detail: a.Detail, Inputs: inputs}, Before: enough,
+	}}
+	kept, err := e.Alerts.Record(ctx, e.Migration, []phases.Evaluation{look.Trigger(t)})
+	if err != nil {
+		return phases.Evaluation{}, fmt.Errorf("keeping the alert: %w", err)
+	}
+	return kept[0], nil
+}
+
+// known finds the look that was kept of the same outbreak.
+func (e *Engine) known(ctx context.Context, a Alert) (phases.Evaluation, bool, error) {
+	looks, err := e.Alerts.Looks(ctx, e.Migration, a.Trigger)
+	if err != nil {
+		return phases.Evaluation{}, false, err
+	}
+	for _, one := range looks {
+		var kept struct {
+			Answer struct {
+				Source Alert `json:"source"`
+			} `json:"answer"`
+		}
+		if json.Unmarshal(one.Inputs, &kept) == nil && kept.Answer.Source.Key == a.Key {
+			return one, true, nil
+		}
+	}
+	return phases.Evaluation{}, false, nil
+}

@@ -1,0 +1,223 @@
+package daemon_test
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stranglerfig/migrator/dual"
+	"github.com/stranglerfig/migrator/internal/judge"
+	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/internal/test/testenv"
+	"github.com/stranglerfig/migrator/phases"
+	"github.com/stranglerfig/migrator/record"
+)
+
+// TestATriggerActsThoughTheStateWasAway: it fired, and the state database dies before
+// the rollback, which is made once it is back.
+func TestATriggerActsThoughTheStateWasAway(t *testing.T) {
+	t.Parallel()
+	machine := testenv.Postgres(t)
+	b := newBench(t, machine.URL())
+	killed := make(chan struct{})
+	b.reads(0, 200)
+	e := b.engine(func(e *engine) {
+		once := sync.OnceFunc(func() {
+			defer close(killed)
+			if err := machine.Kill(); err != nil {
+				t.Error(err)
+			}
+		})
+		e.state.transition = func(ctx context.Context, decide func(phases.Evidence) (phases.Move, error)) (phases.Standing, error) {
+			once()
+			return b.state.Transition(ctx, items, decide)
+		}
+	})
+	<-killed
+	e.awaits("word of it", func() bool { return strings.Contains(e.said(), `job="roll back"`) })
+	if err := machine.Restart(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	e.awaits("the rollback", func() bool { return strings.Contains(e.said(), "has taken reads back") })
+	e.stop()
+	if n := b.by(phases.CauseTrigger); n != 1 || b.phase() != phases.DualRead {
+		t.Errorf("%d rollbacks, it is on %s", n, b.phase())
+	}
+}
+
+// TestOfTwoLeadersOneTakesReadsBack, whichever is deposed in the middle of it.
+func TestOfTwoLeadersOneTakesReadsBack(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, testenv.PostgresURL(t))
+	b.reads(0, 200)
+	// Both have found harm before either acts.
+	var both sync.WaitGroup
+	both.Add(2)
+	meet := func(e *engine) {
+		once := sync.OnceFunc(func() { both.Done(); both.Wait() })
+		e.state.transition = func(ctx context.Context, decide func(phases.Evidence) (phases.Move, error)) (phases.Standing, error) {
+			once()
+			return b.state.Transition(ctx, items, decide)
+		}
+	}
+	for _, e := range []*engine{b.engine(meet), b.engine(meet)} {
+		e.awaits("the rollback", func() bool { return b.phase() == phases.DualRead })
+		e.looksOn()
+		e.stop()
+	}
+	if n := b.by(phases.CauseTrigger); n != 1 {
+		t.Errorf("%d rollbacks", n)
+	}
+
+	b.check(b.state.Acknowledge(t.Context(), items, "mended"))
+	b.cutover()
+	b.reads(0, 200)
+	deposed := make(chan struct{})
+	first := b.engine(func(e *engine) {
+		e.state.transition = func(ctx context.Context, decide func(phases.Evidence) (phases.Move, error)) (phases.Standing, error) {
+			ctx, cancel := context.WithCancel(ctx)
+			defer cancel()
+			return b.state.Transition(ctx, items, func(e phases.Evidence) (phases.Move, error) {
+				defer sync.OnceFunc(func() { cancel() })() // decided, and not committed
+				move, err := decide(e)
+				select {
+				case <-deposed:
+				default:
+					close(deposed)
+				}
+				return move, err
+			})
+		}
+	})
+	<-deposed
+	second := b.engine(nil)
+	second.awaits("the rollback", func() bool { return b.phase() == phases.DualRead })
+	first.looksOn()
+	first.stop()
+	second.stop()
+	if n := b.by(phases.CauseTrigger); n != 2 {
+		t.Errorf("%d rollbacks", n)
+	}
+}
+
+// TestAFrozenLeaderActsOnNothingOld: it found harm, slept, and wakes up after another
+// has taken reads back and people have gone on.
+func TestAFrozenLeaderActsOnNothingOld(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, testenv.PostgresURL(t))
+	b.reads(0, 200)
+	frozen, thaw := make(chan struct{}), make(chan struct{})
+	first := b.engine(func(e *engine) {
+		once := sync.OnceFunc(func() { close(frozen); <-thaw })
+		e.state.transition = func(_ context.Context, decide func(phases.Evidence) (phases.Move, error)) (phases.Standing, error) {
+			once()
+			return b.state.Transition(t.Context(), items, decide)
+		}
+	})
+	<-frozen
+	second := b.engine(nil)
+	second.awaits("the rollback", func() bool { return b.phase() == phases.DualRead })
+	second.stop()
+	b.check(b.state.Acknowledge(t.Context(), items, "mended"))
+	b.cutover()
+	close(thaw)
+	first.looksOn()
+	first.stop()
+	if n := b.by(phases.CauseTrigger); n != 1 || b.phase() != phases.Cutover {
+		t.Errorf("%d rollbacks, it is on %s:\n%s", n, b.phase(), first.said())
+	}
+}
+
+// silent is a source that says nothing until it is told to.
+type silent struct {
+	speak chan struct{}
+	says  judge.Reading
+}
+
+func (s silent) Read(ctx context.Context) judge.Reading {
+	select {
+	case <-s.speak:
+		return s.says
+	case <-ctx.Done():
+		return judge.Reading{Verdict: phases.Error, Detail: ctx.Err().Error()}
+	}
+}
+
+func (b *bench) asks(name, onBlind string) {
+	b.settings.Triggers.Custom = []phases.CustomTrigger{{
+		Question: phases.Question{Name: name, PromQL: "up", Above: new(float64), Timeout: phases.Duration(time.Minute)},
+		OnBlind:  onBlind, Consecutive: 1, Trial: phases.Trial{Watch: phases.Watch{Interval: look}},
+	}}
+}
+
+// TestABlindTriggerWaitsForAnAnswer: on_blind: rollback is about a source that can't
+// answer, not about one that nobody has had the time to ask.
+func TestABlindTriggerWaitsForAnAnswer(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, testenv.PostgresURL(t))
+	b.asks("burn", phases.RollbackOnBlind)
+	b.reads(200, 0)
+	source := silent{make(chan struct{}), judge.Reading{Verdict: phases.Error, Detail: "connection refused"}}
+	e := b.engine(func(e *engine) { e.judge.TriggerSources["burn"] = source })
+	e.looksOn()
+	if b.phase() != phases.Cutover {
+		t.Fatalf("it fired before its source could have said anything:\n%s", e.said())
+	}
+	close(source.speak)
+	e.awaits("the rollback", func() bool { return b.phase() == phases.DualRead })
+}
+
+// TestWhatFiresNothing: a source that is dead and not told to count, and a daemon that
+// comes back after a firing that was acted on and acknowledged.
+func TestWhatFiresNothing(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, testenv.PostgresURL(t))
+	b.asks("burn", phases.HoldOnBlind)
+	b.reads(0, 200)
+	dead := silent{make(chan struct{}), judge.Reading{Verdict: phases.Error, Detail: "connection refused"}}
+	close(dead.speak)
+	ask := func(e *engine) { e.judge.TriggerSources["burn"] = dead }
+	e := b.engine(ask)
+	e.awaits("the rollback", func() bool { return b.phase() == phases.DualRead })
+	e.stop()
+	b.check(b.state.Acknowledge(t.Context(), items, "mended"))
+	b.cutover()
+	b.reads(200, 0)
+	e = b.engine(ask)
+	e.looksOn()
+	e.awaits("a look at the dead source", func() bool {
+		all, err := b.state.Evaluations(t.Context(), items, state.EvaluationFilter{Kind: phases.TriggerKind, Name: "burn", Newest: true})
+		return err == nil && len(all) == 1 && all[0].Epoch == b.grant.Route.Epoch && all[0].Verdict == phases.Error
+	})
+	e.stop()
+	if n := b.by(phases.CauseTrigger); n != 1 || b.phase() != phases.Cutover {
+		t.Errorf("%d rollbacks, it is on %s:\n%s", n, b.phase(), e.said())
+	}
+}
+
+// TestNoRampClimbsAfterAWriteTookReadsBack: such a rollback does not latch, and need not.
+// It ends at the top of dual-read's ramp, and into cutover only a person goes.
+func TestNoRampClimbsAfterAWriteTookReadsBack(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, testenv.PostgresURL(t))
+	ruling, err := b.fleet.Journal(t.Context(), []dual.Lost{{Key: "1", Version: record.Version{LSN: 1}, Reason: "refused"}})
+	b.check(err)
+	if !ruling.TargetRead {
+		t.Fatalf("%+v", ruling)
+	}
+	b.check(b.fleet.Rescue(t.Context(), b.grant.Route.Epoch, "the target refused a write"))
+	b.follow()
+	b.reads(200, 0)
+	e := b.engine(nil)
+	e.looksOn()
+	e.awaits("word that a person is waited for", func() bool { return strings.Contains(e.said(), `"a step is due"`) })
+	e.stop()
+	changes, err := b.state.Changes(t.Context(), items)
+	b.check(err)
+	if at := slices.IndexFunc(changes, func(c state.Change) bool { return c.Cause == phases.CauseFailure }); at != len(changes)-1 || b.phase() != phases.DualRead {
+		t.Errorf("it went on: %+v", changes)
+	}
+}

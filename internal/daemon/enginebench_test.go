@@ -1,0 +1,218 @@
+package daemon_test
+
+import (
+	"bytes"
+	"context"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stranglerfig/migrator/dual"
+	"github.com/stranglerfig/migrator/dual/telemetry"
+	"github.com/stranglerfig/migrator/internal/daemon"
+	"github.com/stranglerfig/migrator/internal/judge"
+	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/phases"
+)
+
+const items = "items"
+
+// bench is a migration in mid-cutover, in a state database of its own, with one
+// instance that the test speaks for.
+type bench struct {
+	t        *testing.T
+	state    *state.Store
+	settings phases.Settings
+	fleet    *state.Fleet
+	grant    dual.Grant
+	windows  int64
+}
+
+// look is how often the engine under test looks.
+const look = phases.Duration(20 * time.Millisecond)
+
+func newBench(t *testing.T, dbURL string) *bench {
+	t.Helper()
+	b := &bench{t: t}
+	_, _, err := state.Migrate(t.Context(), dbURL)
+	b.check(err)
+	b.state, err = state.Open(t.Context(), dbURL)
+	b.check(err)
+	t.Cleanup(b.state.Close)
+	_, _, err = b.state.Apply(t.Context(), state.Applied{
+		Migration: items, Environment: "test", ConfigHash: "h1", Reversible: true,
+		Config: []byte(`{"name":"items","fleet":{"lease":"10m","renew":"1m"}}`), Schema: []byte(`{"fields":[],"key":[]}`),
+	})
+	b.check(err)
+	b.settings.DualRead.Steps = []phases.Percent{phases.All / 2, phases.All}
+	b.settings.Cutover.Steps = []phases.Percent{phases.All}
+	b.settings.Gates = phases.GateSettings{Off: "a test of triggers"}
+	b.settings.Triggers = phases.TriggerSettings{Errors: phases.FailureTrigger{Limit: 5000}}
+	for _, w := range []*phases.Watch{
+		&b.settings.Triggers.Mismatches.Watch, &b.settings.Triggers.Errors.Watch, &b.settings.Triggers.Latency.Watch, &b.settings.Triggers.LostWrites.Watch,
+	} {
+		if w.Interval, w.Off = look, "not this test's"; w == &b.settings.Triggers.Errors.Watch {
+			w.Off = ""
+		}
+	}
+	b.fleet = state.NewFleet(b.state.Pool(), items, state.FleetOptions{})
+	b.grant, err = b.fleet.Join(t.Context(), dual.Identity{Instance: "web"})
+	b.check(err)
+	for _, to := range []phases.Route{{Phase: phases.ShadowWrite}, {Phase: phases.DualRead, Percent: phases.All}} {
+		b.moves(to)
+	}
+	b.cutover()
+	return b
+}
+
+func (b *bench) check(err error) {
+	b.t.Helper()
+	if err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+// moves is a person's step, and the instance follows.
+func (b *bench) moves(to phases.Route) {
+	b.t.Helper()
+	_, err := b.state.Transition(b.t.Context(), items, func(e phases.Evidence) (phases.Move, error) {
+		return phases.Move{From: e.Standing.Route, To: to, Cause: phases.CauseAdvance}, nil
+	})
+	b.check(err)
+	b.follow()
+}
+
+// follow is the instance's word that it is on the present route.
+func (b *bench) follow() {
+	b.t.Helper()
+	for range 2 { // hear, and say so
+		var err error
+		b.grant, err = b.fleet.Renew(b.t.Context(), b.grant.Lease, b.grant.Route.Epoch)
+		b.check(err)
+	}
+}
+
+func (b *bench) cutover() { b.moves(phases.Route{Phase: phases.Cutover, Percent: phases.All}) }
+
+// reads hands in what the instance has counted.
+func (b *bench) reads(ok, failed uint64) {
+	b.t.Helper()
+	b.windows++
+	series := telemetry.Series{Operation: telemetry.Read, Store: telemetry.Target, Role: telemetry.Serving}
+	good, bad := series, series
+	good.Outcome, bad.Outcome = telemetry.OK, telemetry.Failed
+	b.check(b.fleet.Observe(b.t.Context(), b.grant.Lease, []telemetry.Window{{
+		Incarnation: "i", Instance: "web", Sequence: b.windows, Epoch: b.grant.Route.Epoch, ConfigHash: b.grant.ConfigHash,
+		Length: 100 * time.Millisecond, Counts: []telemetry.Count{{Series: good, N: ok}, {Series: bad, N: failed}},
+	}}))
+}
+
+// by counts the moves that a cause has made.
+func (b *bench) by(cause phases.Cause) (n int) {
+	b.t.Helper()
+	all, err := b.state.Changes(b.t.Context(), items)
+	b.check(err)
+	for _, c := range all {
+		if c.Cause == cause {
+			n++
+		}
+	}
+	return n
+}
+
+func (b *bench) phase() phases.Phase {
+	b.t.Helper()
+	st, err := b.state.Standing(b.t.Context(), items)
+	b.check(err)
+	return st.Route.Phase
+}
+
+// hooked is the state with what a test does in the middle.
+type hooked struct {
+	*state.Store
+	looks      atomic.Int64
+	transition func(ctx context.Context, decide func(phases.Evidence) (phases.Move, error)) (phases.Standing, error)
+}
+
+func (h *hooked) Evidence(ctx context.Context, migration string) (phases.Evidence, error) {
+	h.looks.Add(1)
+	return h.Store.Evidence(ctx, migration)
+}
+
+func (h *hooked) Transition(ctx context.Context, migration string, decide func(phases.Evidence) (phases.Move, error)) (phases.Standing, error) {
+	if h.transition != nil {
+		return h.transition(ctx, decide)
+	}
+	return h.Store.Transition(ctx, migration, decide)
+}
+
+// engine is one at work. Stop it before the bench's end is judged.
+type engine struct {
+	b     *bench
+	state *hooked
+	judge *judge.Judge
+	stop  func()
+	mu    sync.Mutex
+	log   bytes.Buffer
+}
+
+func (e *engine) Write(p []byte) (int, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.log.Write(p)
+}
+
+func (e *engine) said() string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.log.String()
+}
+
+func (b *bench) engine(change func(e *engine)) *engine {
+	b.t.Helper()
+	e := &engine{b: b, state: &hooked{Store: b.state}}
+	e.judge = &judge.Judge{State: b.state, Migration: items, Settings: b.settings, TriggerSources: map[string]judge.Source{}}
+	if change != nil {
+		change(e)
+	}
+	ctx, cancel := context.WithCancel(b.t.Context())
+	ended := make(chan error, 1)
+	e.stop = sync.OnceFunc(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			b.t.Errorf("the engine ended with %v", err)
+		}
+	})
+	b.t.Cleanup(e.stop)
+	run := &daemon.Engine{
+		Migration: items, State: e.state, Interval: time.Duration(look), Log: slog.New(slog.NewTextHandler(e, nil)),
+		Rules: func(context.Context, string) (*daemon.Rules, error) {
+			return &daemon.Rules{Settings: b.settings, Judge: e.judge}, nil
+		},
+	}
+	go func() { ended <- run.Run(ctx) }()
+	return e
+}
+
+func (e *engine) awaits(what string, cond func() bool) {
+	e.b.t.Helper()
+	deadline := time.After(30 * time.Second)
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for !cond() {
+		select {
+		case <-deadline:
+			e.b.t.Fatalf("waited in vain for %s:\n%s", what, e.said())
+		case <-tick.C:
+		}
+	}
+}
+
+// looksOn waits until the engine has looked some times more, from the beginning.
+func (e *engine) looksOn() {
+	e.b.t.Helper()
+	from := e.state.looks.Load()
+	e.awaits("looks", func() bool { return e.state.looks.Load() > from+10 })
+}

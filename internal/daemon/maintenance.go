@@ -1,0 +1,309 @@
+package daemon
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+
+	"github.com/stranglerfig/migrator/internal/failpoint"
+	"github.com/stranglerfig/migrator/phases"
+)
+
+// Defaults of a Keeper.
+const (
+	keepPoll   = time.Second
+	keepMargin = phases.KeeperMargin
+	keepSettle = phases.Settle
+	keepPurge  = time.Hour
+	keepTend   = 10 * time.Second
+	keepRetry  = 10 * time.Second
+	keepTurn   = 30 * time.Second // of one repair, so that nothing else waits for it for good
+)
+
+// State is what a keeper looks at; state.Store is the one in PostgreSQL.
+type State interface {
+	Standing(ctx context.Context, migration string) (phases.Standing, error)
+	Evidence(ctx context.Context, migration string) (phases.Evidence, error)
+}
+
+// Witness is a State that remembers a route which the database has forgotten.
+type Witness interface {
+	Witness(ctx context.Context, migration, instance string, held phases.Route) error
+}
+
+// Tools are a migration's stores, open, as what a keeper does with them.
+type Tools interface {
+	// RepairJournal repairs keys whose target copy is behind until none is left, and
+	// returns how many it cleared.
+	RepairJournal(ctx context.Context) (int64, error)
+	// Resume finishes or undoes what a command left between two phases.
+	Resume(ctx context.Context) error
+	// Purge removes tombstones that nothing needs any more. A target that lets them
+	// expire by itself returns errors.ErrUnsupported.
+	Purge(ctx context.Context) (int64, error)
+	Close()
+}
+
+// Keeper keeps one migration well between an operator's commands. It takes no
+// decision that is a person's or a gate's: it repairs what is known to be behind,
+// and ends what a dead command began. Only the leader runs it; should two run, their
+// steps exclude each other by compare-and-set.
+type Keeper struct {
+	Migration string
+	State     State
+	// Open opens the stores of the applied description, whose hash is given. It is
+	// called when there is something to do, and again after a failure.
+	Open func(ctx context.Context, configHash string) (Tools, error)
+	// Tend does what the state's own tables need, every ten seconds. nil: nothing.
+	Tend func(ctx context.Context) error
+	// Budget is how long a command may leave a move of authority without a sign of
+	// life: what the fence's budget and the table lock's timeout sum up to. The keeper
+	// waits Margin longer.
+	Budget time.Duration
+
+	Margin     time.Duration // 0: 5 s
+	Settle     time.Duration // how long a rollback may wait for the fleet besides; 0: 30 s
+	Poll       time.Duration // how often the state is looked at; 0: 1 s
+	PurgeEvery time.Duration // 0: 1 h
+	RetryMost  time.Duration // longest pause after a failure; 0: 10 s
+	Log        *slog.Logger  // nil: discarded
+}
+
+// keeping is a keeper at work.
+type keeping struct {
+	*Keeper
+	log    *slog.Logger
+	tools  Tools
+	config string // that tools are opened for
+	known  passing
+	jobs   map[string]*job
+	next   time.Time    // of the next purge
+	latest phases.Route // that was seen
+	lost   int64        // the epoch whose loss was told
+	tended time.Time
+}
+
+// job is one kind of work, with its pauses after failures.
+type job struct {
+	wait  backoff.ExponentialBackOff
+	after time.Time // not to be tried again before
+	why   string    // the last failure, so that it is told once
+}
+
+// Run keeps the migration until ctx ends, and returns nil then. It gives up on
+// nothing: failures are logged when they begin and when they end.
+func (k *Keeper) Run(ctx context.Context) error {
+	log := k.Log
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	w := &keeping{Keeper: k, log: log.With("migration", k.Migration), jobs: map[string]*job{}}
+	defer w.closeTools()
+	tick := time.NewTicker(cmp.Or(k.Poll, keepPoll))
+	defer tick.Stop()
+	for {
+		w.look(ctx)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+// look does all that there is to do now.
+func (w *keeping) look(ctx context.Context) {
+	var st phases.Standing
+	ok := w.try(ctx, "read the state", func() (err error) {
+		st, err = w.State.Standing(ctx, w.Migration)
+		return err
+	})
+	if !ok {
+		return
+	}
+	if w.forgotten(ctx, st) {
+		return
+	}
+	if w.tools != nil && w.config != st.ConfigHash {
+		w.closeTools()
+	}
+	w.tend(ctx)
+	if betweenStores(st) {
+		w.endPassing(ctx)
+		return // the journal is closed meanwhile, and legacy fenced
+	}
+	w.known = passing{}
+	if st.JournalKeys > 0 && st.Route.Behaviour().Writes != phases.WritesTarget {
+		w.repair(ctx, st)
+	}
+	w.purge(ctx, st)
+}
+
+// forgotten tells that the state database has lost transactions. What it says then
+// must not be acted upon: a fence that it takes for interrupted may have been
+// passed, and the target have writes that legacy lacks.
+func (w *keeping) forgotten(ctx context.Context, st phases.Standing) bool {
+	if st.Lost == nil && st.Route.Epoch < w.latest.Epoch {
+		st.Lost = &phases.Lost{Instance: keeperName, Route: w.latest}
+		if witness, ok := w.State.(Witness); ok {
+			w.try(ctx, "remember what the state has lost", func() error {
+				return witness.Witness(ctx, w.Migration, keeperName, w.latest)
+			})
+		}
+	}
+	if st.Lost == nil {
+		w.latest, w.lost = st.Route, 0
+		return false
+	}
+	if w.lost != st.Lost.Route.Epoch {
+		w.lost = st.Lost.Route.Epoch
+		w.log.Error(st.Lost.Tell(st.Route), "try", phases.LostTry)
+	}
+	return true
+}
+
+const keeperName = "migrator serve"
+
+func (w *keeping) tend(ctx context.Context) {
+	if w.Tend == nil || time.Since(w.tended) < keepTend {
+		return
+	}
+	w.tended = time.Now()
+	w.try(ctx, "tend the state", func() error { return w.Tend(ctx) })
+}
+
+// endPassing ends what a command that must have died left between the stores.
+func (w *keeping) endPassing(ctx context.Context) {
+	var e phases.Evidence
+	ok := w.try(ctx, "read the state", func() (err error) {
+		e, err = w.State.Evidence(ctx, w.Migration)
+		return err
+	})
+	if !ok || !betweenStores(e.Standing) {
+		return
+	}
+	w.known = w.known.seen(e)
+	if !w.known.overdue(e, w.Budget+cmp.Or(w.Margin, keepMargin), cmp.Or(w.Settle, keepSettle)) {
+		return
+	}
+	w.try(ctx, "resume", func() error {
+		tools, err := w.open(ctx, e.Standing.ConfigHash)
+		if err != nil {
+			return err
+		}
+		at := e.Standing.Route
+		w.log.Warn("a command was interrupted while authority moved; ending it",
+			"route", at.String(), "epoch", at.Epoch, "since", w.known.since)
+		failpoint.Here("server.keeper.overdue")
+		if err := tools.Resume(ctx); err != nil {
+			return err
+		}
+		st, err := w.State.Standing(ctx, w.Migration)
+		if err == nil {
+			w.log.Info("ended", "route", st.Route.String(), "epoch", st.Route.Epoch)
+		}
+		return err
+	})
+}
+
+func (w *keeping) repair(ctx context.Context, st phases.Standing) {
+	w.try(ctx, "repair the journal", func() error {
+		tools, err := w.open(ctx, st.ConfigHash)
+		if err != nil {
+			return err
+		}
+		turn, cancel := context.WithTimeout(ctx, keepTurn)
+		defer cancel()
+		n, err := tools.RepairJournal(turn)
+		if n > 0 {
+			w.log.Info("repaired journalled keys in the target", "keys", n)
+			if turn.Err() != nil {
+				return nil // it goes on at the next look
+			}
+		}
+		return err
+	})
+}
+
+func (w *keeping) purge(ctx context.Context, st phases.Standing) {
+	if time.Now().Before(w.next) {
+		return
+	}
+	w.try(ctx, "purge", func() error {
+		tools, err := w.open(ctx, st.ConfigHash)
+		if err != nil {
+			return err
+		}
+		n, err := tools.Purge(ctx)
+		if n > 0 {
+			w.log.Info("removed old tombstones from the target", "keys", n)
+		}
+		if errors.Is(err, errors.ErrUnsupported) {
+			err = nil
+		}
+		if err == nil {
+			w.next = time.Now().Add(cmp.Or(w.PurgeEvery, keepPurge))
+		}
+		return err
+	})
+}
+
+// try does one job, unless it failed a moment ago. After a failure the stores are opened anew.
+func (w *keeping) try(ctx context.Context, name string, do func() error) bool {
+	j := w.jobs[name]
+	if j == nil {
+		j = &job{wait: backoff.ExponentialBackOff{
+			InitialInterval: cmp.Or(w.Poll, keepPoll), RandomizationFactor: 0.3, Multiplier: 2,
+			MaxInterval: cmp.Or(w.RetryMost, keepRetry),
+		}}
+		j.wait.Reset()
+		w.jobs[name] = j
+	}
+	if ctx.Err() != nil || time.Now().Before(j.after) {
+		return false
+	}
+	err := do()
+	switch {
+	case err == nil:
+		if j.why != "" {
+			w.log.Info("works again", "job", name)
+		}
+		j.why, j.after = "", time.Time{}
+		j.wait.Reset()
+		return true
+	case ctx.Err() != nil:
+		return false
+	}
+	level := slog.LevelWarn
+	if j.why == err.Error() {
+		level = slog.LevelDebug
+	}
+	pause := j.wait.NextBackOff()
+	j.why, j.after = err.Error(), time.Now().Add(pause)
+	w.log.Log(ctx, level, "failed", "job", name, "error", err, "again_in", pause.Round(time.Millisecond))
+	w.closeTools()
+	return false
+}
+
+func (w *keeping) open(ctx context.Context, config string) (Tools, error) {
+	if w.tools != nil {
+		return w.tools, nil
+	}
+	tools, err := w.Open(ctx, config)
+	if err != nil {
+		return nil, err
+	}
+	w.tools, w.config = tools, config
+	return tools, nil
+}
+
+func (w *keeping) closeTools() {
+	if w.tools != nil {
+		w.tools.Close()
+	}
+	w.tools = nil
+}

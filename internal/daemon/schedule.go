@@ -1,0 +1,136 @@
+package daemon
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/stranglerfig/migrator/migration"
+	"github.com/stranglerfig/migrator/reconcile"
+)
+
+// Times are what is kept of set times.
+type Times interface {
+	LastScheduled(ctx context.Context, kind reconcile.Kind, expr string) (last reconcile.Scheduled, now time.Time, err error)
+	KeepScheduled(ctx context.Context, s reconcile.Scheduled, isNew bool) (mine bool, err error)
+}
+
+// Schedule makes reconcile runs at set times. Only the leader runs it. A time that
+// nobody was there for is made up for once, however many were missed; a run that the
+// leader's death interrupted is gone on with by the next one.
+type Schedule struct {
+	Migration string
+	Times     Times
+	// Exprs are the cron expressions, by the kind of run, as they are now.
+	Exprs func() map[reconcile.Kind]string
+	// Run makes a run, or goes on with one of the kind that was interrupted, and
+	// returns its number and what came of it in a line.
+	Run  func(ctx context.Context, kind reconcile.Kind) (run int64, told string, err error)
+	Poll time.Duration // how often it looks; 0: 2 s
+	Log  *slog.Logger  // nil: discarded
+}
+
+const schedulePoll = 2 * time.Second
+
+// ErrNothingDue is a Run's that has nothing to do, and says why.
+var ErrNothingDue = errors.New("there is nothing to reconcile")
+
+// Loop runs until ctx ends, and returns nil then.
+func (s *Schedule) Loop(ctx context.Context) error {
+	log := s.Log
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	log = log.With("migration", s.Migration)
+	tick := time.NewTicker(cmp.Or(s.Poll, schedulePoll))
+	defer tick.Stop()
+	trouble := ""
+	for {
+		err := s.look(ctx, log)
+		if err != nil && ctx.Err() == nil && err.Error() != trouble {
+			log.Warn("looking whether a reconcile run is due failed", "error", err)
+			trouble = err.Error()
+		}
+		if err == nil {
+			trouble = ""
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+func (s *Schedule) look(ctx context.Context, log *slog.Logger) error {
+	exprs := s.Exprs()
+	for _, kind := range []reconcile.Kind{reconcile.FullKind, reconcile.SampledKind} {
+		expr := exprs[kind]
+		if expr == "" {
+			continue
+		}
+		due, err := s.due(ctx, kind, expr)
+		if err != nil {
+			return err
+		}
+		if due == nil {
+			continue
+		}
+		log.Info("a reconcile run is due", "kind", kind, "due", due.Due, "late", time.Since(due.Due).Round(time.Second))
+		run, told, err := s.Run(ctx, kind)
+		if ctx.Err() != nil {
+			return nil // the next leader goes on with it
+		}
+		due.Run, due.Detail, due.Outcome = run, told, reconcile.ScheduleDone
+		switch {
+		case errors.Is(err, reconcile.ErrRunning), errors.Is(err, ErrNothingDue):
+			due.Outcome, due.Detail = reconcile.ScheduleRefused, err.Error()
+		case err != nil:
+			due.Outcome, due.Detail = reconcile.ScheduleFailed, err.Error()
+		}
+		level := slog.LevelInfo
+		if err != nil {
+			level = slog.LevelWarn
+		}
+		log.Log(ctx, level, "the reconcile run that was due is over", "kind", kind, "outcome", due.Outcome, "run", run, "detail", due.Detail)
+		if _, err := s.Times.KeepScheduled(ctx, *due, false); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// due is the time at which a run should have begun and has not, noted as this
+// process's; nil if there is none.
+func (s *Schedule) due(ctx context.Context, kind reconcile.Kind, expr string) (*reconcile.Scheduled, error) {
+	times, err := migration.ParseSchedule(expr)
+	if err != nil {
+		return nil, err
+	}
+	last, now, err := s.Times.LastScheduled(ctx, kind, expr)
+	switch {
+	case err != nil:
+		return nil, err
+	case last.Due.IsZero():
+		last.Due, last.Outcome = now, reconcile.ScheduleSet
+		_, err = s.Times.KeepScheduled(ctx, last, true)
+		return nil, err
+	case last.Outcome == reconcile.ScheduleRunning:
+		return &last, nil
+	}
+	at := times.Next(last.Due)
+	if at.IsZero() || at.After(now) {
+		return nil, nil
+	}
+	for next := times.Next(at); !next.IsZero() && !next.After(now); next = times.Next(at) {
+		at = next
+	}
+	due := reconcile.Scheduled{Kind: kind, Expr: expr, Due: at, Outcome: reconcile.ScheduleRunning}
+	mine, err := s.Times.KeepScheduled(ctx, due, true)
+	if err != nil || !mine {
+		return nil, err
+	}
+	return &due, nil
+}

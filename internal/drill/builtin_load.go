@@ -1,0 +1,345 @@
+package drill
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"github.com/stranglerfig/migrator/dual"
+	"github.com/stranglerfig/migrator/phases"
+	"github.com/stranglerfig/migrator/record"
+	"github.com/stranglerfig/migrator/store"
+)
+
+// Toucher is a legacy store in which a record can be written without a change, or
+// with one of a single column.
+type Toucher interface {
+	Touch(ctx context.Context, key record.Key, column string, value record.Value) (store.Row, error)
+	Lookup(ctx context.Context, keys []record.Key) ([]store.Row, error)
+}
+
+// BuiltIn is a load on the migration's own records: one more instance of the fleet,
+// which reads and writes them as an application does. Without a Column its writes
+// change nothing, and what was acknowledged is told by versions; with one, each writes
+// a text of its own there, and what was there before is written back at the end.
+type BuiltIn struct {
+	Fleet   dual.Fleet
+	Legacy  Toucher
+	Target  store.Target
+	Schema  *record.Schema
+	Compare *record.Comparer
+	Writing dual.Writing
+	Keys    []record.Key // that are read and written; nobody else should delete them
+	Column  string       // a text; "": none
+	Rate    float64      // operations per second, a quarter of them writes
+	Log     *slog.Logger
+
+	series
+	ledger   *ledger
+	instance *dual.Instance
+	reader   *dual.Reader[record.Key, value]
+	writer   *dual.Writer[record.Key, value]
+	original map[record.Key]record.Value
+	harmful  [2]atomic.Int64
+	end      context.CancelFunc // of customers
+	busy     sync.WaitGroup
+	leave    context.CancelFunc // of the instance
+	left     chan error
+}
+
+const (
+	customers = 8
+	// What the drill itself counts is handed in soon: it may be all that triggers get.
+	drillHandIn = time.Second
+)
+
+// Start implements Load.
+func (b *BuiltIn) Start(ctx context.Context) error {
+	if len(b.Keys) == 0 {
+		return errors.New("there are no records to read and write")
+	}
+	column := -1
+	if b.Column != "" {
+		if column = b.Schema.Index(b.Column); column < 0 || b.Schema.Fields[column].Kind != record.Text {
+			return fmt.Errorf("the column %q is no text that is moved", b.Column)
+		}
+	}
+	b.ledger = newLedger(column, fmt.Sprintf("%08x", rand.Uint32()))
+	if err := b.keepOriginals(ctx, column); err != nil {
+		return err
+	}
+	if err := b.join(ctx); err != nil {
+		return err
+	}
+	working, end := context.WithCancel(context.WithoutCancel(ctx))
+	b.end = end
+	b.begin()
+	limiter := rate.NewLimiter(rate.Limit(b.Rate), customers)
+	for n := range customers {
+		b.busy.Go(func() { b.visit(working, limiter, n) })
+	}
+	return nil
+}
+
+func (b *BuiltIn) keepOriginals(ctx context.Context, column int) error {
+	rows, err := b.Legacy.Lookup(ctx, b.Keys)
+	if err != nil {
+		return err
+	}
+	b.original = map[record.Key]record.Value{}
+	b.Keys = b.Keys[:0:0]
+	for _, row := range rows {
+		if !row.Found {
+			continue
+		}
+		b.Keys = append(b.Keys, row.Key)
+		if column >= 0 {
+			b.original[row.Key] = row.Record[column]
+		}
+	}
+	if len(b.Keys) == 0 {
+		return errors.New("none of the records that were named is there")
+	}
+	return nil
+}
+
+// join makes the load an instance of the fleet.
+func (b *BuiltIn) join(ctx context.Context) (err error) {
+	b.instance, err = dual.Join(ctx, dual.Config{
+		Fleet: b.Fleet, Identity: dual.Identity{About: "the load of migrator drill"}, Logger: b.Log,
+		Writing: b.Writing, BreakerPause: time.Second, HandIn: drillHandIn, Faults: true,
+	})
+	if err != nil {
+		return err
+	}
+	ctx, b.leave = context.WithCancel(context.WithoutCancel(ctx))
+	b.left = make(chan error, 1)
+	go func() { b.left <- b.instance.Run(ctx) }()
+	b.reader, err = dual.NewReader(dual.ReaderConfig[record.Key, value]{
+		Instance: b.instance, Legacy: b.lookup, Target: target{b.Target}, Key: func(k record.Key) record.Key { return k },
+		Compare:       func(l, t value) []record.Difference { return b.Compare.Compare(l.record, t.record) },
+		TargetTimeout: time.Second, ShadowPercent: phases.All, MaxShadows: 2 * customers,
+	})
+	if err != nil {
+		return err
+	}
+	b.writer, err = dual.NewWriter(dual.WriterConfig[record.Key, value]{
+		Instance: b.instance, Target: target{b.Target}, Key: func(k record.Key) record.Key { return k },
+		Uncertain: func(error) bool { return true },
+	})
+	return err
+}
+
+func (b *BuiltIn) lookup(ctx context.Context, key record.Key) (v value, found bool, err error) {
+	rows, err := b.Legacy.Lookup(ctx, []record.Key{key})
+	if err != nil {
+		return v, false, err
+	}
+	return value{record: rows[0].Record}, rows[0].Found, nil
+}
+
+// visit is one customer: it writes records that no other one writes, and reads all.
+func (b *BuiltIn) visit(ctx context.Context, limiter *rate.Limiter, n int) {
+	own := make([]record.Key, 0, len(b.Keys)/customers+1)
+	for i := n; i < len(b.Keys); i += customers {
+		own = append(own, b.Keys[i])
+	}
+	for limiter.Wait(ctx) == nil {
+		// What has begun ends by itself: cut off, its outcome would not be known.
+		whole := context.WithoutCancel(ctx)
+		if len(own) > 0 && rand.IntN(4) == 0 {
+			b.write(whole, own[rand.IntN(len(own))])
+		} else {
+			b.read(whole, b.Keys[rand.IntN(len(b.Keys))])
+		}
+	}
+}
+
+func (b *BuiltIn) write(ctx context.Context, key record.Key) {
+	number, token := b.ledger.begin(key)
+	if b.Column == "" {
+		token = record.Value{}
+	}
+	began := time.Now()
+	version, err := b.touch(ctx, key, token)
+	if err == nil && !version.IsZero() {
+		b.ledger.acknowledged(key, number, version)
+	}
+	b.add(true, time.Since(began), err == nil && !version.IsZero())
+}
+
+// touch writes one record everywhere the route says. The version is zero if it is gone.
+func (b *BuiltIn) touch(ctx context.Context, key record.Key, v record.Value) (version record.Version, err error) {
+	err = b.writer.Write(ctx, dual.Op[record.Key, value]{
+		Keys: []record.Key{key},
+		Legacy: func(ctx context.Context) ([]dual.Change[record.Key, value], error) {
+			row, err := b.Legacy.Touch(ctx, key, b.Column, v)
+			if err != nil || !row.Found {
+				return nil, err
+			}
+			version = row.Version
+			return []dual.Change[record.Key, value]{{Key: key, Value: value{record: row.Record}, Version: row.Version}}, nil
+		},
+	})
+	return version, err
+}
+
+func (b *BuiltIn) read(ctx context.Context, key record.Key) {
+	floor := b.ledger.floor(key)
+	began := time.Now()
+	v, found, err := b.reader.Get(ctx, key)
+	b.add(false, time.Since(began), err == nil)
+	if err != nil {
+		return
+	}
+	finding, text := b.ledger.judge(key, floor, found, v)
+	switch harmed := began.UnixNano() < b.harmful[1].Load() && time.Now().UnixNano() > b.harmful[0].Load(); {
+	case finding != lost && finding != stale:
+	case harmed:
+		b.ledger.note(func(c *Checked) *int64 { return &c.Harmed }, "")
+	default:
+		b.ledger.note(func(c *Checked) *int64 { return &c.StaleReads }, "a read: "+text)
+	}
+}
+
+// Harmful implements Recorder.
+func (b *BuiltIn) Harmful(from, until time.Time) {
+	b.harmful[0].Store(from.UnixNano())
+	b.harmful[1].Store(until.UnixNano())
+}
+
+// Stop implements Load. The instance stays in the fleet until Check, or Close.
+func (b *BuiltIn) Stop() {
+	if b.end != nil {
+		b.end()
+		b.busy.Wait()
+	}
+}
+
+// Totals implements Load.
+func (b *BuiltIn) Totals() Totals {
+	t := b.sum()
+	t.Kind = fmt.Sprintf("built-in, on %d records", len(b.Keys))
+	if b.Column != "" {
+		t.Kind += ", changing " + b.Column
+	}
+	return t
+}
+
+// Check implements Load, and closes it.
+func (b *BuiltIn) Check(ctx context.Context) (Checked, bool, error) {
+	if err := b.checkAnswers(ctx); err != nil {
+		return Checked{}, false, err
+	}
+	if err := b.checkTarget(ctx); err != nil {
+		return Checked{}, false, err
+	}
+	phantom, err := b.phantom(ctx)
+	if err != nil {
+		return Checked{}, false, err
+	}
+	return b.ledger.result(), phantom, b.Close(ctx)
+}
+
+// phantom holds writes that never were against the store: of a record that is not
+// there, and one later than the last of a record that is.
+func (b *BuiltIn) phantom(ctx context.Context) (found bool, err error) {
+	key := record.MakeKey("a record that nobody has written")
+	v, there, err := b.reader.Get(ctx, key)
+	if err != nil {
+		return false, err
+	}
+	never, _ := b.ledger.judge(key, entry{floor: 1}, there, v)
+	if b.Column == "" || never != lost {
+		return never == lost, nil
+	}
+	for _, key := range b.ledger.keys() {
+		v, there, err := b.reader.Get(ctx, key)
+		if err != nil {
+			return false, err
+		}
+		switch later, _ := b.ledger.judge(key, entry{floor: b.ledger.floor(key).sent + 1}, there, v); later {
+		case stale:
+			return true, nil
+		case right:
+			return false, nil
+		case lost, overwritten: // another record tells
+		}
+	}
+	return false, nil
+}
+
+// checkAnswers asks the store that reads are routed to, as a customer does.
+func (b *BuiltIn) checkAnswers(ctx context.Context) error {
+	for _, key := range b.ledger.keys() {
+		v, found, err := b.reader.Get(ctx, key)
+		if err != nil {
+			return fmt.Errorf("read %q: %w", string(key), err)
+		}
+		b.ledger.note(func(c *Checked) *int64 { return &c.Records }, "")
+		switch finding, text := b.ledger.judge(key, b.ledger.floor(key), found, v); finding {
+		case lost:
+			b.ledger.note(func(c *Checked) *int64 { return &c.Lost }, text)
+		case stale:
+			b.ledger.note(func(c *Checked) *int64 { return &c.Stale }, text)
+		case overwritten:
+			b.ledger.note(func(c *Checked) *int64 { return &c.Overwritten }, "")
+		case right:
+		}
+	}
+	return nil
+}
+
+// checkTarget asks the other store: no journal knows of anything that it lacks.
+func (b *BuiltIn) checkTarget(ctx context.Context) error {
+	keys := b.ledger.keys()
+	entries, err := b.Target.Get(ctx, keys)
+	if err != nil {
+		return err
+	}
+	for i, e := range entries {
+		if acknowledged := b.ledger.floor(keys[i]).version; acknowledged.NewerThan(e.Version) {
+			b.ledger.note(func(c *Checked) *int64 { return &c.Behind },
+				fmt.Sprintf("the target has %q at version %s, but %s was acknowledged", string(keys[i]), e.Version, acknowledged))
+		}
+	}
+	return nil
+}
+
+// restore writes back what was in the column, unless somebody else has written since.
+func (b *BuiltIn) restore(ctx context.Context) error {
+	for key, was := range b.original {
+		v, found, err := b.lookup(ctx, key)
+		if err != nil {
+			return err
+		}
+		if finding, _ := b.ledger.judge(key, entry{floor: 1}, found, v); finding != right && finding != stale {
+			continue
+		}
+		if _, err := b.touch(ctx, key, was); err != nil {
+			return fmt.Errorf("write back what was in %s of %q: %w", b.Column, string(key), err)
+		}
+	}
+	return nil
+}
+
+// Close writes back what the load has changed, and leaves the fleet; twice does nothing.
+func (b *BuiltIn) Close(ctx context.Context) (err error) {
+	b.Stop()
+	if b.leave == nil {
+		return nil
+	}
+	if b.writer != nil {
+		err = b.restore(ctx)
+	}
+	b.leave()
+	b.leave = nil
+	return errors.Join(err, <-b.left)
+}

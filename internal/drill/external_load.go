@@ -1,0 +1,291 @@
+package drill
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/stranglerfig/migrator/record"
+	"github.com/stranglerfig/migrator/store"
+)
+
+// Line is one write in the ledger of an operator's own load: one JSON
+// document a line, the writes of one record in the order in which they were made.
+type Line struct {
+	Key     record.Key         `json:"key"` // the columns' canonical texts, joined by commas
+	At      time.Time          `json:"at"`  // when it was acknowledged
+	Deleted bool               `json:"deleted,omitempty"`
+	Unknown bool               `json:"unknown,omitempty"` // the load was not told what became of it
+	Fields  map[string]*string `json:"fields,omitempty"`  // by legacy's names; null: NULL
+}
+
+// Acknowledged is an operator's own load, which runs by itself and keeps a ledger of
+// what was acknowledged, in a file or behind http://.
+type Acknowledged struct {
+	Source  string // path, or URL
+	Legacy  Lookuper
+	Schema  *record.Schema
+	Compare *record.Comparer
+	Every   time.Duration // how often the ledger is read; 0: 1 s
+
+	mu     sync.Mutex
+	from   time.Time
+	totals Totals
+	fails  error
+	stop   context.CancelFunc
+	done   sync.WaitGroup
+}
+
+// Lookuper reads records of legacy, which answers once reads are back.
+type Lookuper interface {
+	Lookup(ctx context.Context, keys []record.Key) ([]store.Row, error)
+}
+
+const (
+	maxLedger  = 256 << 20 // bytes
+	checkAgain = 6         // looks for a line that may still have to be written
+)
+
+// Start implements Load: it waits for the first new line.
+func (a *Acknowledged) Start(ctx context.Context) error {
+	a.from = time.Now()
+	working, stop := context.WithCancel(context.WithoutCancel(ctx))
+	a.stop = stop
+	first := make(chan struct{})
+	a.done.Go(func() { a.follow(working, first) })
+	select {
+	case <-first:
+		return nil
+	case <-ctx.Done():
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		if a.fails != nil {
+			return a.fails
+		}
+		return fmt.Errorf("%s tells of no write since %s", a.Source, a.from.UTC().Format(time.RFC3339))
+	}
+}
+
+func (a *Acknowledged) every() time.Duration {
+	if a.Every > 0 {
+		return a.Every
+	}
+	return time.Second
+}
+
+// follow counts the lines that are new.
+func (a *Acknowledged) follow(ctx context.Context, first chan struct{}) {
+	tick := time.NewTicker(a.every())
+	defer tick.Stop()
+	told := false
+	for {
+		lines, err := a.read(ctx)
+		a.mu.Lock()
+		if a.fails = err; err == nil {
+			a.totals.Writes, a.totals.Failed = 0, 0
+			for _, l := range lines {
+				if l.Unknown {
+					a.totals.Failed++
+				} else {
+					a.totals.Writes++
+				}
+			}
+		}
+		a.mu.Unlock()
+		if err == nil && len(lines) > 0 && !told {
+			told = true
+			close(first)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// read returns the lines since the drill began.
+func (a *Acknowledged) read(ctx context.Context) ([]Line, error) {
+	from, err := a.open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = from.Close() }()
+	text, err := io.ReadAll(io.LimitReader(from, maxLedger))
+	if err != nil {
+		return nil, err
+	}
+	text = text[:bytes.LastIndexByte(text, '\n')+1] // the last line may just be written
+	var lines []Line
+	scan := bufio.NewScanner(bytes.NewReader(text))
+	scan.Buffer(nil, 1<<20)
+	for n := 1; scan.Scan(); n++ {
+		if len(strings.TrimSpace(scan.Text())) == 0 {
+			continue
+		}
+		var l Line
+		d := json.NewDecoder(strings.NewReader(scan.Text()))
+		d.DisallowUnknownFields()
+		if err := d.Decode(&l); err != nil {
+			return nil, fmt.Errorf("%s:%d: %w; want one acknowledged write a line, such as {\"key\":\"42\",\"at\":\"2026-01-02T03:04:05Z\",\"fields\":{\"name\":\"x\"}}", a.Source, n, err)
+		}
+		for name := range l.Fields {
+			if a.Schema.Index(name) < 0 {
+				return nil, fmt.Errorf("%s:%d: the field %q is not moved", a.Source, n, name)
+			}
+		}
+		if !l.At.Before(a.from) {
+			lines = append(lines, l)
+		}
+	}
+	return lines, scan.Err()
+}
+
+func (a *Acknowledged) open(ctx context.Context) (io.ReadCloser, error) {
+	if !strings.HasPrefix(a.Source, "http://") && !strings.HasPrefix(a.Source, "https://") {
+		return os.Open(a.Source)
+	}
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, a.Source, nil)
+	if err != nil {
+		return nil, errors.New("the URL of the load's ledger can't be read")
+	}
+	answer, err := http.DefaultClient.Do(r)
+	if err != nil {
+		return nil, fmt.Errorf("ask for the load's ledger: %w", err)
+	}
+	if answer.StatusCode != http.StatusOK {
+		_ = answer.Body.Close()
+		return nil, fmt.Errorf("ask for the load's ledger: %s", answer.Status)
+	}
+	return answer.Body, nil
+}
+
+// Stop implements Load: the load is the operator's, and goes on.
+func (a *Acknowledged) Stop() {
+	if a.stop != nil {
+		a.stop()
+		a.done.Wait()
+	}
+}
+
+// Totals implements Load. Of reads such a ledger knows nothing.
+func (a *Acknowledged) Totals() Totals {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	t := a.totals
+	t.Kind = "the operator's, " + a.Source
+	return t
+}
+
+// Check implements Load. The load may go on: what is found of a record must be what was
+// acknowledged last before it was looked for, or something later, whose line may still
+// have to be written.
+func (a *Acknowledged) Check(ctx context.Context) (Checked, bool, error) {
+	c := Checked{Violations: []string{}}
+	lines, err := a.read(ctx)
+	if err != nil {
+		return c, false, err
+	}
+	known := byKey(lines)
+	rows, err := a.Legacy.Lookup(ctx, slices.Collect(maps.Keys(known)))
+	if err != nil {
+		return c, false, err
+	}
+	c.Records = int64(len(rows))
+	var wrong []verdict
+	for again := range checkAgain {
+		if wrong = a.judge(rows, known, byKey(lines)); len(wrong) == 0 {
+			break
+		}
+		if again > 0 {
+			select {
+			case <-ctx.Done():
+				return c, false, ctx.Err()
+			case <-time.After(a.every()):
+			}
+		}
+		if lines, err = a.read(ctx); err != nil {
+			return c, false, err
+		}
+	}
+	for _, v := range wrong {
+		count := &c.Stale
+		if v.finding == lost {
+			count = &c.Lost
+		}
+		if *count++; len(c.Violations) < maxViolations {
+			c.Violations = append(c.Violations, v.text)
+		}
+	}
+	nobody := record.MakeKey("a record that nobody has written")
+	phantom := map[record.Key][]Line{nobody: {{Key: nobody}}}
+	rows, err = a.Legacy.Lookup(ctx, []record.Key{nobody})
+	if err != nil {
+		return c, false, err
+	}
+	found := a.judge(rows, phantom, phantom)
+	return c, len(found) == 1 && found[0].finding == lost, nil
+}
+
+func byKey(lines []Line) map[record.Key][]Line {
+	by := map[record.Key][]Line{}
+	for _, l := range lines {
+		by[l.Key] = append(by[l.Key], l)
+	}
+	return by
+}
+
+// verdict is what is wrong with one record.
+type verdict struct {
+	finding finding
+	text    string
+}
+
+// judge returns the records that are none of what they may be: what was known of them
+// last, and all that has been told of since.
+func (a *Acknowledged) judge(rows []store.Row, known, told map[record.Key][]Line) (wrong []verdict) {
+	for _, row := range rows {
+		may := told[row.Key][len(known[row.Key])-1:]
+		if slices.ContainsFunc(may, func(l Line) bool { return l.Unknown || a.shows(row, l) }) {
+			continue
+		}
+		v, at := verdict{finding: stale}, may[0].At.Format(time.RFC3339Nano)
+		switch {
+		case !row.Found:
+			v = verdict{lost, fmt.Sprintf("%q is not there, but a write of it was acknowledged at %s", string(row.Key), at)}
+		case may[0].Deleted:
+			v.text = fmt.Sprintf("%q is there, but its deletion was acknowledged at %s", string(row.Key), at)
+		default:
+			v.text = fmt.Sprintf("%q shows another state than was acknowledged at %s", string(row.Key), at)
+		}
+		wrong = append(wrong, v)
+	}
+	return wrong
+}
+
+// shows tells that the record is as the write left it, in the fields that are named.
+func (a *Acknowledged) shows(row store.Row, l Line) bool {
+	if !row.Found || l.Deleted {
+		return !row.Found && l.Deleted
+	}
+	want := row.Record.Clone()
+	for name, text := range l.Fields {
+		v := record.NullValue
+		if text != nil {
+			v = record.TextValue(*text)
+		}
+		want[a.Schema.Index(name)] = v
+	}
+	return a.Compare.Equal(row.Record, want)
+}

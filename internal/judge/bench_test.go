@@ -1,0 +1,138 @@
+package judge_test
+
+import (
+	"encoding/json"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/stranglerfig/migrator/dual/telemetry"
+	"github.com/stranglerfig/migrator/internal/judge"
+	"github.com/stranglerfig/migrator/internal/stats/sketch"
+	"github.com/stranglerfig/migrator/phases"
+)
+
+var noon = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+
+var (
+	dualRead = phases.Route{Phase: phases.DualRead, Percent: phases.All, Epoch: 7}
+	cutover  = phases.Route{Phase: phases.Cutover, Percent: 500, Epoch: 7}
+)
+
+// world is a synthesised migration.
+type world struct {
+	t *testing.T
+	judge.Look
+}
+
+func newWorld(t *testing.T, at phases.Route, stay time.Duration) *world {
+	t.Helper()
+	w := &world{t: t}
+	w.Settings = phases.DefaultSettings()
+	w.Evidence = phases.Evidence{Now: noon, Standing: phases.Standing{
+		Migration: "products", Route: at, ConfigHash: "c1", PhaseSince: noon.Add(-stay), RouteSince: noon.Add(-stay),
+	}}
+	return w
+}
+
+type counts map[telemetry.Series]uint64
+
+func comparison(o telemetry.Outcome) telemetry.Series {
+	return telemetry.Series{Operation: telemetry.Comparison, Store: telemetry.Both, Role: telemetry.Shadow, Outcome: o}
+}
+
+func target(op telemetry.Operation, o telemetry.Outcome) telemetry.Series {
+	return telemetry.Series{Operation: op, Store: telemetry.Target, Role: telemetry.Serving, Outcome: o}
+}
+
+var fallback = telemetry.Series{Operation: telemetry.Read, Store: telemetry.Legacy, Role: telemetry.Fallback, Outcome: telemetry.OK}
+
+// traffic adds buckets of a step each from ago to until before now; n gives the counts
+// of the bucket that begins so long before now.
+func (w *world) traffic(ago, until, step time.Duration, n func(ago time.Duration) counts) {
+	for ; ago > until; ago -= step {
+		b := telemetry.Bucket{
+			Epoch: w.Evidence.Standing.Route.Epoch, ConfigHash: w.Evidence.Standing.ConfigHash, Instances: 2,
+			Began: noon.Add(-ago), Ended: noon.Add(-ago + step),
+		}
+		for s, n := range n(ago) {
+			if n > 0 {
+				b.Counts = append(b.Counts, telemetry.Count{Series: s, N: n})
+			}
+		}
+		w.Buckets = append(w.Buckets, b)
+	}
+}
+
+func steady(c counts) func(time.Duration) counts { return func(time.Duration) counts { return c } }
+
+// timed adds one bucket of the last minute with durations.
+func (w *world) timed(s telemetry.Series, sketch *sketch.Sketch) {
+	w.Buckets = append(w.Buckets, telemetry.Bucket{
+		Epoch: w.Evidence.Standing.Route.Epoch, ConfigHash: w.Evidence.Standing.ConfigHash,
+		Began: noon.Add(-time.Minute), Ended: noon,
+		Counts: []telemetry.Count{{Series: s, N: sketch.Count(), Latency: sketch}},
+	})
+}
+
+// durations are about log-normal around a median, the same for the same seed.
+func durations(n int, median time.Duration, seed uint64) *sketch.Sketch {
+	r := rand.New(rand.NewPCG(seed, 1))
+	s := new(sketch.Sketch)
+	for range n {
+		d := float64(median)
+		for range 3 {
+			d *= 1 + 0.35*r.NormFloat64()*0.577
+		}
+		s.Add(time.Duration(max(d, 1000)), 1)
+	}
+	return s
+}
+
+func (w *world) gate(name string) phases.Evaluation {
+	w.t.Helper()
+	for _, m := range w.Settings.Gates.Ahead(w.Evidence.Standing.Route.Phase) {
+		if m.Name == name {
+			return w.again(w.Gate(m))
+		}
+	}
+	w.t.Fatalf("no gate %s ahead of %s", name, w.Evidence.Standing.Route)
+	return phases.Evaluation{}
+}
+
+func (w *world) trigger(name string) phases.Evaluation {
+	w.t.Helper()
+	for _, t := range w.Settings.Triggers.All() {
+		if t.Name == name {
+			return w.again(w.Trigger(t))
+		}
+	}
+	w.t.Fatalf("no trigger %s", name)
+	return phases.Evaluation{}
+}
+
+// again finds the verdict anew from the kept inputs alone, as they come out of a database.
+func (w *world) again(e phases.Evaluation) phases.Evaluation {
+	w.t.Helper()
+	var stored map[string]any // jsonb keeps neither the order of keys nor blanks
+	if err := json.Unmarshal(e.Inputs, &stored); err != nil {
+		w.t.Fatal(err)
+	}
+	kept := e
+	kept.Inputs, _ = json.Marshal(stored)
+	kept.Verdict, kept.Detail, kept.Samples, kept.Value, kept.Bound, kept.Limit = "", "", 0, 0, 0, 0
+	again, err := judge.Again(kept)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	again.Inputs = e.Inputs
+	if diff := cmp.Diff(e, again); diff != "" {
+		w.t.Errorf("%s, found again from its inputs %s:\n%s", e.Name, e.Inputs, diff)
+	}
+	if e.Epoch != 7 || e.ConfigHash != "c1" || !e.At.Equal(noon) || e.Detail == "" {
+		w.t.Errorf("%+v", e)
+	}
+	return e
+}

@@ -1,0 +1,190 @@
+package judge
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/stranglerfig/migrator/dual/telemetry"
+	"github.com/stranglerfig/migrator/phases"
+)
+
+func encode64(raw []byte) []byte { return base64.StdEncoding.AppendEncode(nil, raw) }
+
+func decode64(text []byte) ([]byte, error) { return base64.StdEncoding.AppendDecode(nil, text) }
+
+// lost is the trigger on acknowledged writes that are missing, or older.
+type lost struct {
+	Comparisons tally `json:"comparisons"` // k: that confirmed a lost write
+	Run         int64 `json:"run,omitempty"`
+	Found       int64 `json:"found,omitempty"` // lost writes that the reconcile run confirmed
+}
+
+func lostOf(b []telemetry.Bucket, e phases.Evidence) *lost {
+	l := &lost{Comparisons: tally{
+		N: comparisons(b).N,
+		K: int64(telemetry.N(b, telemetry.Series{Operation: telemetry.Comparison, Outcome: telemetry.Lost})),
+	}}
+	if !e.Standing.Route.ReadsTarget() {
+		return l
+	}
+	for _, r := range []*phases.ReconcileEvidence{e.Reconcile, e.FullReconcile, e.FailedReconcile} {
+		if r != nil && r.Lost > l.Found && r.Epoch == e.Standing.Route.Epoch && r.ConfigHash == e.Standing.ConfigHash {
+			l.Run, l.Found = r.Run, r.Lost
+		}
+	}
+	return l
+}
+
+func (l *lost) find() finding {
+	n := l.Comparisons.K + l.Found
+	f := finding{Verdict: phases.Quiet, Samples: l.Comparisons.N, Value: float64(n), Bound: float64(n), Detail: fmt.Sprintf("none among %d comparisons", l.Comparisons.N)}
+	switch {
+	case l.Found > 0:
+		f.Verdict, f.Detail = phases.Firing, fmt.Sprintf("reconcile run %d confirmed %d lost writes", l.Run, l.Found)
+	case n > 0:
+		f.Verdict, f.Detail = phases.Firing, fmt.Sprintf("%d of %d comparisons confirmed a lost write", n, l.Comparisons.N)
+	case l.Comparisons.N == 0:
+		f.Verdict, f.Detail = phases.NoData, "nothing has been compared lately"
+	}
+	return f
+}
+
+// drill is the gate on how long ago a rollback was rehearsed.
+type drill struct {
+	Now     time.Time `json:"now"`
+	Passed  time.Time `json:"passed,omitzero"` // zero: none under this configuration
+	Seconds float64   `json:"within"`
+}
+
+func drillOf(e phases.Evidence, within phases.Duration) *drill {
+	d := &drill{Now: e.Now, Seconds: time.Duration(within).Seconds()}
+	if one := e.Drill; one != nil && one.ConfigHash == e.Standing.ConfigHash {
+		d.Passed = one.Passed
+	}
+	return d
+}
+
+func (d *drill) find() finding {
+	f := finding{Limit: d.Seconds}
+	if d.Passed.IsZero() {
+		f.Verdict, f.Detail = phases.NoData, "no drill has passed on this configuration"
+		return f
+	}
+	age := d.Now.Sub(d.Passed)
+	f.Samples, f.Value, f.Bound = 1, age.Seconds(), age.Seconds()
+	f.Verdict, f.Detail = phases.Pass, fmt.Sprintf("a drill passed %s", at(d.Passed))
+	if f.Bound > f.Limit {
+		f.Verdict = phases.Fail
+		f.Detail += fmt.Sprintf(": longer ago than %s", short(seconds(d.Seconds)))
+	}
+	return f
+}
+
+// answer is what an outside source said.
+type answer struct {
+	Kind        phases.Kind     `json:"kind"`
+	Verdict     phases.Verdict  `json:"verdict,omitempty"` // the source's own
+	Value       float64         `json:"value,omitempty"`
+	Detail      string          `json:"detail,omitempty"`
+	Above       *float64        `json:"above,omitempty"`
+	Below       *float64        `json:"below,omitempty"`
+	OnBlind     string          `json:"on_blind,omitempty"`
+	Consecutive int             `json:"consecutive,omitempty"` // bad looks in a row that are wanted
+	Before      int             `json:"before,omitempty"`      // bad looks in a row before this one
+	Source      json.RawMessage `json:"source,omitempty"`      // what was asked and answered
+}
+
+func answerOf(kind phases.Kind, q phases.Question, r Reading) *answer {
+	a := &answer{Kind: kind, Verdict: r.Verdict, Value: r.Value, Detail: r.Detail, Above: q.Above, Below: q.Below, Source: r.Inputs}
+	if math.IsNaN(a.Value) || math.IsInf(a.Value, 0) {
+		a.Value = 0
+		if a.Verdict == "" {
+			a.Verdict, a.Detail = phases.NoData, fmt.Sprintf("the answer is %v", r.Value)
+		}
+	}
+	if a.Verdict == "" && a.Above == nil && a.Below == nil {
+		a.Verdict, a.Detail = phases.Error, "the source answered with a number where none is asked for"
+	}
+	return a
+}
+
+// beyond tells that the number is beyond the limit; exactly at it is not.
+func (a *answer) beyond() bool {
+	return a.Above != nil && a.Value > *a.Above || a.Below != nil && a.Value < *a.Below
+}
+
+// blind tells that there is no answer.
+func (a *answer) blind() bool { return a.Verdict == phases.NoData || a.Verdict == phases.Error }
+
+// bad tells that the look counts towards a trigger's firing.
+func (a *answer) bad() bool {
+	switch {
+	case a.blind():
+		return a.OnBlind == phases.RollbackOnBlind
+	case a.Verdict != "":
+		return a.Verdict == phases.Fail || a.Verdict == phases.Firing
+	default:
+		return a.beyond()
+	}
+}
+
+func (a *answer) find() finding {
+	f := finding{Verdict: a.Verdict, Detail: a.Detail, Value: a.Value, Bound: a.Value, Samples: 1}
+	if a.blind() {
+		f.Samples = 0
+	}
+	limit := ""
+	switch {
+	case a.Above != nil:
+		f.Limit, limit = *a.Above, fmt.Sprintf("above %g", *a.Above)
+	case a.Below != nil:
+		f.Limit, limit = *a.Below, fmt.Sprintf("below %g", *a.Below)
+	}
+	if a.Verdict == "" {
+		f.Detail = fmt.Sprintf("the answer is %g", a.Value)
+		if a.Detail != "" {
+			f.Detail += " (" + a.Detail + ")"
+		}
+	}
+	if f.Detail == "" {
+		f.Detail = "the source says " + string(a.Verdict)
+	}
+	if a.Kind == phases.GateKind {
+		if a.Verdict == "" {
+			f.Detail += ", wanted is " + limit
+			if f.Verdict = phases.Fail; a.beyond() {
+				f.Verdict = phases.Pass
+			}
+		}
+		return f
+	}
+	return a.fires(f, limit)
+}
+
+// fires turns the finding into a trigger's.
+func (a *answer) fires(f finding, limit string) finding {
+	if a.Verdict == "" {
+		f.Detail += ", fires " + limit
+	}
+	if !a.bad() {
+		if !a.blind() {
+			f.Verdict = phases.Quiet
+		}
+		return f
+	}
+	if looks := a.Before + 1; looks < a.Consecutive {
+		if !a.blind() {
+			f.Verdict = phases.Quiet
+		}
+		f.Detail += fmt.Sprintf("; %d looks in a row, %d fire", looks, a.Consecutive)
+		return f
+	}
+	f.Verdict = phases.Firing
+	if a.blind() {
+		f.Detail = "blind, and told to roll back then: " + f.Detail
+	}
+	return f
+}

@@ -1,0 +1,218 @@
+package judge
+
+import (
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/stranglerfig/migrator/dual/telemetry"
+	"github.com/stranglerfig/migrator/internal/stats"
+	"github.com/stranglerfig/migrator/phases"
+)
+
+// proven is how sure a gate is that a share is below its limit, however often one looks.
+const proven = 0.95
+
+// recent is the length of the stretch in which failures must not gather, however good
+// what was before.
+const recent = 30 * time.Minute
+
+// failures is a gate on the share of operations that failed since the epoch began, or
+// since the limit was last surely broken in it: what a long outage adds up to would
+// outweigh a good week after it. Each such beginning is an e-process of its own.
+type failures struct {
+	What     string    `json:"what"` // "writes to the target"
+	Since    time.Time `json:"since"`
+	Now      time.Time `json:"now"`
+	All      tally     `json:"all"`
+	Recent   tally     `json:"recent"` // of the last half hour
+	Limit    float64   `json:"limit"`
+	Breached time.Time `json:"breached,omitzero"` // the end of the newest breach
+	Breach   tally     `json:"breach,omitzero"`
+	Calm     float64   `json:"calm,omitempty"` // seconds that a breach must be over
+}
+
+// breachLooks is how often in a day a gate on failures may look for a breach.
+var breachLooks = stats.LooksPerDay(time.Minute, 1)
+
+func failuresOf(what string, b []telemetry.Bucket, e phases.Evidence, count tallier, s phases.FailureGate) *failures {
+	f := &failures{
+		What: what, Since: e.Standing.RouteSince, Now: e.Now, Limit: s.Limit.Ratio(), Calm: time.Duration(s.Calm).Seconds(),
+	}
+	run, late, sum := 0, 0, tally{} // sum: of the half hour, from b[late] on
+	for i := range b {
+		t := count(b[i : i+1])
+		sum.N, sum.K = sum.N+t.N, sum.K+t.K
+		for ; !b[late].Ended.After(b[i].Ended.Add(-recent)); late++ {
+			gone := count(b[late : late+1])
+			sum.N, sum.K = sum.N-gone.N, sum.K-gone.K
+		}
+		if t.K > 0 && stats.RateExceeds(sum.K, sum.N, f.Limit, proven, breachLooks) {
+			f.Breached, f.Breach, f.Since = b[i].Ended, sum, b[i].Ended
+			run, late, sum = i+1, i+1, tally{}
+		}
+	}
+	f.All, f.Recent = count(b[run:]), count(lately(b[run:], e.Now, recent))
+	return f
+}
+
+func (f *failures) find() finding {
+	upper := stats.AnytimeUpper(f.All.K, f.All.N, proven)
+	found := finding{
+		Verdict: phases.Inconclusive, Samples: f.All.N, Value: f.All.share(), Bound: upper, Limit: f.Limit,
+		Detail: fmt.Sprintf("%d of %d %s failed: below %s, limit %s", f.All.K, f.All.N, f.What, percent(upper), percent(f.Limit)),
+	}
+	calm := f.Breached.Add(seconds(f.Calm))
+	switch {
+	case !f.Breached.IsZero() && f.Now.Before(calm):
+		found.Verdict, found.Due = phases.Fail, calm
+		found.Samples, found.Value, found.Bound = f.Breach.N, f.Breach.share(), stats.ClopperPearsonLower(f.Breach.K, f.Breach.N, proven)
+		found.Detail = fmt.Sprintf("%d of %d %s failed until %s: surely above %s. Counted anew since then (%d of %d failed), and held for %s",
+			f.Breach.K, f.Breach.N, f.What, f.Breached.UTC().Format(time.RFC3339), percent(f.Limit), f.All.K, f.All.N, short(seconds(f.Calm)))
+	case f.All.N == 0:
+		found.Verdict, found.Detail, found.Bound = phases.NoData, "no "+f.What+" in this epoch", 1
+		if !f.Breached.IsZero() {
+			found.Detail += " since the limit was surely broken, until " + f.Breached.UTC().Format(time.RFC3339)
+		}
+	case stats.RateExceeds(f.Recent.K, f.Recent.N, f.Limit, proven, breachLooks):
+		found.Verdict = phases.Fail
+		found.Detail = fmt.Sprintf("%d of %d %s of the last %s failed: surely above %s", f.Recent.K, f.Recent.N, f.What, short(recent), percent(f.Limit))
+	case upper <= f.Limit:
+		found.Verdict = phases.Pass
+	case stats.RateExceeds(f.All.K, f.All.N, f.Limit, proven, breachLooks):
+		found.Verdict = phases.Fail
+		found.Detail = fmt.Sprintf("%d of %d %s since %s failed: surely above %s", f.All.K, f.All.N, f.What, f.Since.UTC().Format(time.RFC3339), percent(f.Limit))
+	default:
+		found.Due = dueAt(f.All, f.Limit, proven, f.Since, f.Now)
+	}
+	return found
+}
+
+// dueAt is about when the e-process passes at the rate and the pace so far; zero if
+// it never would, or so late that nobody plans for it.
+func dueAt(t tally, limit, confidence float64, since, now time.Time) time.Time {
+	need, ok := stats.SampleExpected(limit, confidence, t.share())
+	if !ok || t.N == 0 {
+		return time.Time{}
+	}
+	wait := float64(now.Sub(since)) / float64(t.N) * float64(max(need-t.N, 1))
+	if wait > float64(365*24*time.Hour) {
+		return time.Time{}
+	}
+	return now.Add(time.Duration(wait))
+}
+
+// harm is how sure a trigger is of a day of looks.
+const harm = 0.999
+
+// window is a stretch of time before now.
+type window struct {
+	Seconds float64 `json:"seconds"`
+	tally
+}
+
+func windows(b []telemetry.Bucket, now time.Time, count tallier, lengths ...time.Duration) []window {
+	all := make([]window, len(lengths))
+	for i, d := range lengths {
+		all[i] = window{Seconds: d.Seconds(), tally: count(lately(b, now, d))}
+	}
+	return all
+}
+
+// excess is a trigger on a share: in one of some windows it is surely above the limit.
+type excess struct {
+	What    string   `json:"what"` // "comparisons differ"
+	Windows []window `json:"windows"`
+	Limit   float64  `json:"limit"`
+	Looks   int64    `json:"looks"` // a day, at all windows
+}
+
+func (x *excess) find() finding {
+	found := finding{Verdict: phases.Quiet, Limit: x.Limit, Bound: math.Inf(-1)}
+	each := 1 - (1-harm)/float64(x.Looks)
+	for _, w := range x.Windows {
+		found.Samples = max(found.Samples, w.N)
+		if w.N == 0 {
+			continue
+		}
+		lower := stats.ClopperPearsonLower(w.K, w.N, each)
+		fires := stats.RateExceeds(w.K, w.N, x.Limit, harm, x.Looks)
+		if lower <= found.Bound && !fires || found.Verdict == phases.Firing {
+			continue
+		}
+		found.Value, found.Bound = w.share(), lower
+		found.Detail = fmt.Sprintf("%d of %d %s in %s: above %s, limit %s", w.K, w.N, x.What, short(seconds(w.Seconds)), percent(lower), percent(x.Limit))
+		if fires {
+			found.Verdict = phases.Firing
+		}
+	}
+	if found.Samples == 0 {
+		found.Verdict, found.Detail, found.Bound = phases.NoData, "nothing to look at: none of the last while's "+x.What, 0
+	}
+	return found
+}
+
+func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
+
+// errorRates is the trigger on operations that fail: fast, by a CUSUM over the windows
+// that instances hand in, and slow, by bounds over minutes.
+type errorRates struct {
+	Reads  errorRate `json:"reads"`
+	Writes errorRate `json:"writes"`
+}
+
+type errorRate struct {
+	Steps []tally `json:"steps"` // of the last half hour, since the CUSUM was last at 0
+	Slow  excess  `json:"slow"`
+}
+
+func errorRateOf(what string, b []telemetry.Bucket, now time.Time, count tallier, limit phases.Share, looks int64) errorRate {
+	late := lately(b, now, recent)
+	rate := errorRate{Slow: excess{What: what, Windows: windows(late, now, count, 5*time.Minute, recent), Limit: limit.Ratio(), Looks: looks}}
+	sum := stats.CUSUM{Limit: rate.Slow.Limit}
+	for i := range late {
+		t := count(late[i : i+1])
+		if t.N == 0 {
+			continue
+		}
+		rate.Steps = append(rate.Steps, t)
+		if sum.Add(t.N, t.K); sum.Score == 0 {
+			rate.Steps = nil
+		}
+	}
+	return rate
+}
+
+func (r errorRate) find() finding {
+	found := r.Slow.find()
+	sum := stats.CUSUM{Limit: r.Slow.Limit}
+	var all tally
+	for _, t := range r.Steps {
+		sum.Add(t.N, t.K)
+		all.N, all.K = all.N+t.N, all.K+t.K
+	}
+	if sum.Fires() && found.Verdict != phases.Firing {
+		found.Verdict, found.Value = phases.Firing, all.share()
+		found.Detail = fmt.Sprintf("%d of the newest %d %s: the rate has risen above %s (CUSUM %.1f of %d)", all.K, all.N, r.Slow.What, percent(r.Slow.Limit), sum.Score, stats.FireAt)
+		found.Bound = stats.ClopperPearsonLower(all.K, all.N, proven)
+	}
+	return found
+}
+
+func (x *errorRates) find() finding {
+	reads, writes := x.Reads.find(), x.Writes.find()
+	worse := func(f finding) int {
+		switch f.Verdict {
+		case phases.Firing:
+			return 2
+		case phases.Quiet:
+			return 1
+		default:
+			return 0
+		}
+	}
+	if worse(writes) > worse(reads) || worse(writes) == worse(reads) && writes.Bound > reads.Bound {
+		return writes
+	}
+	return reads
+}

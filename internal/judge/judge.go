@@ -1,0 +1,211 @@
+// Package judge looks at a migration's evidence: it reads what instances have
+// counted and what outside sources say, evaluates gates and triggers, and has every
+// evaluation kept with what it rested on, from which Again finds its verdict anew.
+//
+// A gate proves safety, a trigger proves harm. What is unknown holds an advance and
+// never causes a rollback, unless a trigger is told so.
+package judge
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/stranglerfig/migrator/dual/telemetry"
+	"github.com/stranglerfig/migrator/phases"
+)
+
+// State remembers evidence and evaluations. state.Store is the one in PostgreSQL.
+type State interface {
+	Evidence(ctx context.Context, migration string) (phases.Evidence, error)
+	// Observed returns what instances have counted since a moment of the state's
+	// clock, oldest first. Young buckets are seconds long, older ones five minutes.
+	Observed(ctx context.Context, migration string, since time.Time) ([]telemetry.Bucket, error)
+	// Counted is Observed without the latencies, which are most of the work.
+	Counted(ctx context.Context, migration string, since time.Time) ([]telemetry.Bucket, error)
+	// Record keeps evaluations and returns them with their ids and times.
+	Record(ctx context.Context, migration string, all []phases.Evaluation) ([]phases.Evaluation, error)
+}
+
+// Source is evidence from outside: an expression asked of a Prometheus, a command. It
+// returns soon after ctx is done.
+type Source interface {
+	Read(ctx context.Context) Reading
+}
+
+// Reading is what a source said. With a verdict (NoData, Error, or a command's Pass
+// or Fail) that is the answer; without one, Value is compared with the limit.
+type Reading struct {
+	Verdict phases.Verdict
+	Value   float64
+	Detail  string          // for an operator; no secrets
+	Inputs  json.RawMessage // what was asked and answered
+}
+
+// Judge looks at one migration. Settings and sources are those of the description that
+// is applied. Its methods may be called at the same time.
+type Judge struct {
+	State     State
+	Migration string
+	Settings  phases.Settings
+	// Sources of the custom gates and triggers, by name. One without a source is not
+	// looked at: a judge that can't ask must not overwrite what another was told.
+	GateSources    map[string]Source
+	TriggerSources map[string]Source
+
+	mu      sync.Mutex
+	looked  map[looked]time.Time // by the state's clock
+	said    map[asked]*said
+	watched bool
+}
+
+// looked is what a look is good for.
+type looked struct {
+	kind   phases.Kind
+	name   string
+	epoch  int64
+	config string
+}
+
+// Gates evaluates the measured gates ahead whose interval is over since this Judge
+// looked at them, and records the evaluations. It waits for sources no longer than
+// their timeouts, all at once, and not at all while Watch runs.
+func (j *Judge) Gates(ctx context.Context) ([]phases.Evaluation, error) {
+	e, err := j.State.Evidence(ctx, j.Migration)
+	if err != nil {
+		return nil, err
+	}
+	var due []phases.Measured
+	for _, m := range j.Settings.Gates.Ahead(e.Standing.Route.Phase) {
+		if m.Off == "" && j.asks(phases.GateKind, m.Name) && j.due(phases.GateKind, m.Name, m.Watch, e) {
+			due = append(due, m)
+		}
+	}
+	if len(due) == 0 {
+		return nil, nil
+	}
+	look := Look{Evidence: e, Settings: j.Settings}
+	wanted := span{counted: e.Standing.RouteSince}
+	questions := map[string]question{}
+	for _, m := range due {
+		switch m.Name {
+		case phases.GateConsistency:
+			wanted.counted = look.GatesSince()
+		case phases.GateAddedLatency:
+			wanted.timed = e.Standing.RouteSince
+		}
+	}
+	for _, c := range j.Settings.Gates.Custom {
+		for _, m := range due {
+			if m.Name == c.Name {
+				questions[c.Name] = question{source: j.GateSources[c.Name], timeout: time.Duration(c.Timeout), interval: time.Duration(c.Interval)}
+			}
+		}
+	}
+	if err := j.gather(ctx, &look, wanted, phases.GateKind, questions); err != nil {
+		return nil, err
+	}
+	all := make([]phases.Evaluation, len(due))
+	for i, m := range due {
+		all[i] = look.Gate(m)
+	}
+	return j.record(ctx, all)
+}
+
+// Triggers evaluates the triggers whose interval is over, in whatever phase, and
+// records the evaluations. It waits for sources as Gates does.
+func (j *Judge) Triggers(ctx context.Context) ([]phases.Evaluation, error) {
+	e, err := j.State.Evidence(ctx, j.Migration)
+	if err != nil {
+		return nil, err
+	}
+	var due []phases.Armed
+	questions := map[string]question{}
+	for _, t := range j.Settings.Triggers.All() {
+		if t.Off == "" && j.asks(phases.TriggerKind, t.Name) && j.due(phases.TriggerKind, t.Name, t.Watch, e) {
+			due = append(due, t)
+		}
+	}
+	for _, c := range j.Settings.Triggers.Custom {
+		for _, t := range due {
+			if t.Name == c.Name {
+				questions[c.Name] = question{source: j.TriggerSources[c.Name], timeout: time.Duration(c.Timeout), interval: time.Duration(c.Interval)}
+			}
+		}
+	}
+	if len(due) == 0 {
+		return nil, nil
+	}
+	look := Look{Evidence: e, Settings: j.Settings}
+	lately := func(d time.Duration) time.Time {
+		if horizon := e.Now.Add(-d); e.Standing.RouteSince.Before(horizon) {
+			return horizon
+		}
+		return e.Standing.RouteSince
+	}
+	wanted := span{counted: lately(TriggersSince)}
+	for _, t := range due {
+		if t.Name == phases.TriggerLatency {
+			wanted.timed = lately(recent)
+		}
+	}
+	if err := j.gather(ctx, &look, wanted, phases.TriggerKind, questions); err != nil {
+		return nil, err
+	}
+	all := make([]phases.Evaluation, len(due))
+	for i, t := range due {
+		all[i] = look.Trigger(t)
+	}
+	return j.record(ctx, all)
+}
+
+// due tells that it is time for another look. Ticks are not exact, so a tenth of the
+// interval may be missing.
+func (j *Judge) due(kind phases.Kind, name string, w phases.Watch, e phases.Evidence) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	last, ok := j.looked[looked{kind, name, e.Standing.Route.Epoch, e.Standing.ConfigHash}]
+	return !ok || e.Now.Sub(last) >= time.Duration(w.Interval)*9/10
+}
+
+func (j *Judge) record(ctx context.Context, all []phases.Evaluation) ([]phases.Evaluation, error) {
+	kept, err := j.State.Record(ctx, j.Migration, all)
+	if err != nil {
+		return nil, fmt.Errorf("keeping the evaluations of %s: %w", j.Migration, err)
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if len(j.looked) > 1000 { // of epochs that are over
+		j.looked = nil
+	}
+	if j.looked == nil {
+		j.looked = map[looked]time.Time{}
+	}
+	for _, e := range all {
+		j.looked[looked{e.Kind, e.Name, e.Epoch, e.ConfigHash}] = e.At
+	}
+	return kept, nil
+}
+
+// span is since when a look wants to know what was counted, and what was timed; zero:
+// it wants nothing of it.
+type span struct{ counted, timed time.Time }
+
+// gather reads what instances counted while the sources answer.
+func (j *Judge) gather(ctx context.Context, look *Look, wanted span, kind phases.Kind, questions map[string]question) error {
+	var wait sync.WaitGroup
+	wait.Go(func() { look.Answers = j.answers(ctx, kind, questions) })
+	var err error
+	look.Buckets, err = j.State.Counted(ctx, j.Migration, wanted.counted)
+	look.Timed = []telemetry.Bucket{}
+	if err == nil && !wanted.timed.IsZero() {
+		look.Timed, err = j.State.Observed(ctx, j.Migration, wanted.timed)
+	}
+	wait.Wait()
+	if err != nil {
+		return fmt.Errorf("reading what instances of %s have counted: %w", j.Migration, err)
+	}
+	return nil
+}

@@ -1,0 +1,157 @@
+package judge
+
+import (
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/stranglerfig/migrator/dual/telemetry"
+	"github.com/stranglerfig/migrator/internal/stats"
+	"github.com/stranglerfig/migrator/internal/stats/sketch"
+	"github.com/stranglerfig/migrator/phases"
+)
+
+// timings is a sketch that is kept in its own encoding.
+type timings struct{ *sketch.Sketch }
+
+// MarshalText implements encoding.TextMarshaler.
+func (s timings) MarshalText() ([]byte, error) {
+	raw, err := s.AppendBinary(nil)
+	return encode64(raw), err
+}
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (s *timings) UnmarshalText(text []byte) error {
+	raw, err := decode64(text)
+	if err != nil {
+		return err
+	}
+	s.Sketch = new(sketch.Sketch)
+	return s.UnmarshalBinary(raw)
+}
+
+// each is how sure a bound of a latency is at one look.
+const each = 0.999
+
+// added is the gate on what a write waits for after legacy has it.
+type added struct {
+	Durations timings `json:"durations"`
+	Limit     float64 `json:"limit"` // seconds, of the 95th percentile
+}
+
+func addedOf(b []telemetry.Bucket, limit phases.Duration) *added {
+	return &added{
+		Durations: timings{telemetry.Latency(b, telemetry.Series{Operation: telemetry.Write, Store: telemetry.Both, Role: telemetry.Added})},
+		Limit:     time.Duration(limit).Seconds(),
+	}
+}
+
+func (a *added) find() finding {
+	const q = 0.95
+	bounds := stats.QuantileBounds(a.Durations.Sketch, q, each)
+	f := finding{Verdict: phases.Inconclusive, Samples: int64(bounds.N), Bound: bounds.High.Seconds(), Limit: a.Limit}
+	value, ok := a.Durations.Quantile(q)
+	if !ok {
+		f.Verdict, f.Detail = phases.NoData, "no write has been timed in this epoch"
+		return f
+	}
+	f.Value = value.Seconds()
+	f.Detail = fmt.Sprintf("writes wait %s more at the 95th percentile, of %d timed", short(value), f.Samples)
+	limit := seconds(a.Limit)
+	switch {
+	case bounds.High == math.MaxInt64:
+		f.Detail += fmt.Sprintf("; a bound takes %d", stats.QuantileSample(q, each))
+	case bounds.High <= limit:
+		f.Verdict = phases.Pass
+		f.Detail += fmt.Sprintf(": at most %s, limit %s", short(bounds.High), short(limit))
+	default:
+		if bounds.Low > limit {
+			f.Verdict = phases.Fail
+		}
+		f.Detail += fmt.Sprintf(": %s to %s, limit %s", short(bounds.Low), short(bounds.High), short(limit))
+	}
+	return f
+}
+
+// latency is the trigger on the target's 99th percentile of reads.
+type latency struct {
+	Windows []pair  `json:"windows"`
+	Ratio   float64 `json:"ratio"`
+	Ceiling float64 `json:"ceiling,omitempty"` // seconds; 0: none
+}
+
+// pair is what both stores' reads took in the same time.
+type pair struct {
+	Seconds float64 `json:"seconds"`
+	Target  timings `json:"target"`
+	Legacy  timings `json:"legacy"`
+}
+
+func latencyOf(b []telemetry.Bucket, now time.Time, s phases.LatencyTrigger) *latency {
+	x := &latency{Ratio: s.Ratio, Ceiling: time.Duration(s.Ceiling).Seconds()}
+	for _, d := range []time.Duration{5 * time.Minute, recent} {
+		late := lately(b, now, d)
+		x.Windows = append(x.Windows, pair{
+			Seconds: d.Seconds(),
+			Target:  readLatency(late, telemetry.Series{Store: telemetry.Target, Role: telemetry.Serving}),
+			Legacy:  readLatency(late, telemetry.Series{Store: telemetry.Legacy}),
+		})
+	}
+	return x
+}
+
+// readLatency leaves out what says nothing of how long the store takes: a caller
+// without patience, a breaker that did not ask.
+func readLatency(b []telemetry.Bucket, of telemetry.Series) timings {
+	sum := new(sketch.Sketch)
+	of.Operation = telemetry.Read
+	for _, of.Outcome = range []telemetry.Outcome{telemetry.OK, telemetry.Failed, telemetry.TimedOut} {
+		sum.Merge(telemetry.Latency(b, of))
+	}
+	return timings{sum}
+}
+
+func (x *latency) find() finding {
+	const q = 0.99
+	f := finding{Verdict: phases.NoData, Limit: x.Ratio, Detail: "too few reads of both stores have been timed lately"}
+	for _, w := range x.Windows {
+		r := stats.RatioExceeds(w.Target.Sketch, w.Legacy.Sketch, q, x.Ratio, each)
+		both := int64(r.Target.N)
+		if x.Ceiling == 0 {
+			both = int64(min(r.Target.N, r.Legacy.N))
+		}
+		f.Samples = max(f.Samples, both)
+		target, ok := w.Target.Quantile(q)
+		legacy, both2 := w.Legacy.Quantile(q)
+		if !ok {
+			continue
+		}
+		in := short(seconds(w.Seconds))
+		if ceiling := seconds(x.Ceiling); ceiling > 0 && r.Target.Low > ceiling {
+			f.Verdict, f.Value, f.Bound, f.Limit = phases.Firing, target.Seconds(), r.Target.Low.Seconds(), x.Ceiling
+			f.Detail = fmt.Sprintf("the target's 99th percentile of reads in %s is %s: at least %s, ceiling %s", in, short(target), short(r.Target.Low), short(ceiling))
+			return f
+		}
+		if !both2 || legacy == 0 {
+			if x.Ceiling > 0 && f.Verdict == phases.NoData {
+				f.Verdict, f.Detail = phases.Quiet, fmt.Sprintf("the target's 99th percentile of reads in %s is %s; legacy has none", in, short(target))
+			}
+			continue
+		}
+		f.Value, f.Bound = target.Seconds()/legacy.Seconds(), r.Target.Low.Seconds()/r.Legacy.High.Seconds()
+		f.Detail = fmt.Sprintf("99th percentile of reads in %s: target %s (at least %s), legacy %s (at most %s), limit %g times", in, short(target), short(r.Target.Low), short(legacy), upTo(r.Legacy.High), x.Ratio)
+		f.Verdict = phases.Quiet
+		if r.Exceeds {
+			f.Verdict = phases.Firing
+			return f
+		}
+	}
+	return f
+}
+
+func upTo(d time.Duration) string {
+	if d == math.MaxInt64 {
+		return "unknown"
+	}
+	return short(d)
+}

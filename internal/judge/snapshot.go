@@ -1,0 +1,158 @@
+package judge
+
+import (
+	"encoding/json"
+	"slices"
+	"time"
+
+	"github.com/stranglerfig/migrator/dual/telemetry"
+	"github.com/stranglerfig/migrator/internal/stats"
+	"github.com/stranglerfig/migrator/phases"
+)
+
+// Look is all that gates and triggers are evaluated from. Evaluating does no I/O, and
+// gives the same for the same Look.
+type Look struct {
+	Evidence phases.Evidence
+	Settings phases.Settings
+	Buckets  []telemetry.Bucket // oldest first, from GatesSince or TriggersSince on at least
+	Timed    []telemetry.Bucket // those with latencies, of the same time or less; nil: Buckets have them
+	Answers  map[string]Answer  // of the custom gates, or of the custom triggers, by name
+}
+
+// Answer is a source's newest reading.
+type Answer struct {
+	Reading
+	Before int // bad readings in a row before this one
+}
+
+// TriggersSince is how far back triggers look, at most.
+const TriggersSince = 6 * time.Hour
+
+// GatesSince is how far back the gates look: to the beginning of the stay in dual-read,
+// or of the step.
+func (l Look) GatesSince() time.Time {
+	since, _ := consistencySpan(l.Settings, l.Evidence.Standing)
+	return since
+}
+
+func (l Look) timed() []telemetry.Bucket {
+	if l.Timed == nil {
+		return l.Buckets
+	}
+	return l.Timed
+}
+
+// Gate evaluates one measured gate.
+func (l Look) Gate(m phases.Measured) phases.Evaluation {
+	in, e, g := l.inputs(phases.GateKind, m.Watch), l.Evidence, l.Settings.Gates
+	own := ofEpoch(l.Buckets, e.Standing)
+	var err error
+	switch m.Name {
+	case phases.GateConsistency:
+		in.Consistency, err = consistencyOf(l.Buckets, e, l.Settings)
+	case phases.GateShadowWrites:
+		in.Failures = failuresOf("writes to the target", own, e, targetWrites, g.ShadowWrites)
+	case phases.GateTargetReads:
+		in.Failures = failuresOf("reads from the target", own, e, targetReads, g.TargetReads)
+	case phases.GateAddedLatency:
+		in.Added = addedOf(ofEpoch(l.timed(), e.Standing), g.AddedLatency.P95)
+	case phases.GateDrill:
+		in.Drill = drillOf(e, g.Drill.Within)
+	case phases.GateRunbook:
+		in.Runbook = verificationOf(e, g.Runbook.Within)
+	default:
+		at := slices.IndexFunc(g.Custom, func(c phases.CustomGate) bool { return c.Name == m.Name })
+		var q phases.Question
+		if at >= 0 {
+			q = g.Custom[at].Question
+		}
+		in.Answer = answerOf(phases.GateKind, q, l.answer(m.Name).Reading)
+	}
+	if err != nil {
+		in.Consistency = nil
+		in.Answer = answerOf(phases.GateKind, phases.Question{}, Reading{Verdict: phases.Error, Detail: err.Error()})
+	}
+	in.Failed = l.failedBefore(m.Name)
+	return in.evaluation(m.Name, e)
+}
+
+// Trigger evaluates one trigger, in whatever phase.
+func (l Look) Trigger(t phases.Armed) phases.Evaluation {
+	in, e, s := l.inputs(phases.TriggerKind, t.Watch), l.Evidence, l.Settings.Triggers
+	own := ofEpoch(l.Buckets, e.Standing)
+	interval := time.Duration(t.Interval)
+	switch t.Name {
+	case phases.TriggerMismatches:
+		lengths := []time.Duration{5 * time.Minute, recent, TriggersSince}
+		in.Mismatches = &excess{
+			What: "comparisons differ", Limit: s.Mismatches.Limit.Ratio(), Looks: stats.LooksPerDay(interval, len(lengths)),
+			Windows: windows(own, e.Now, comparisons, lengths...),
+		}
+	case phases.TriggerErrors:
+		looks := stats.LooksPerDay(interval, 4)
+		in.Errors = &errorRates{
+			Reads:  errorRateOf("reads from the target failed", own, e.Now, targetReads, s.Errors.Limit, looks),
+			Writes: errorRateOf("writes to the target failed", own, e.Now, servingWrites, s.Errors.Limit, looks),
+		}
+	case phases.TriggerLatency:
+		in.Latency = latencyOf(ofEpoch(l.timed(), e.Standing), e.Now, s.Latency)
+	case phases.TriggerLostWrites:
+		in.Lost = lostOf(own, e)
+	default:
+		in.Answer = l.triggerAnswer(t.Name)
+	}
+	evaluation := in.evaluation(t.Name, e)
+	evaluation.DryRun = t.DryRun
+	return evaluation
+}
+
+func (l Look) triggerAnswer(name string) *answer {
+	var c phases.CustomTrigger
+	if at := slices.IndexFunc(l.Settings.Triggers.Custom, func(c phases.CustomTrigger) bool { return c.Name == name }); at >= 0 {
+		c = l.Settings.Triggers.Custom[at]
+	}
+	said := l.answer(name)
+	a := answerOf(phases.TriggerKind, c.Question, said.Reading)
+	a.OnBlind, a.Consecutive, a.Before = c.OnBlind, c.Consecutive, said.Before
+	return a
+}
+
+func (l Look) answer(name string) Answer {
+	if a, ok := l.Answers[name]; ok {
+		return a
+	}
+	return Answer{Reading: Reading{Verdict: phases.NoData, Detail: "nobody has asked its source"}}
+}
+
+func (l Look) inputs(kind phases.Kind, w phases.Watch) inputs {
+	in := inputs{Kind: kind, Now: l.Evidence.Now, Least: int64(w.MinSamples)}
+	if w.InitialDelay > 0 {
+		in.Begins = l.Evidence.Standing.RouteSince.Add(time.Duration(w.InitialDelay))
+	}
+	return in
+}
+
+// failedBefore is the newest failed look at the gate on the evidence that it looks at
+// now, unless something has cleared it since.
+func (l Look) failedBefore(name string) *failure {
+	st := l.Evidence.Standing
+	since := st.RouteSince
+	if name == phases.GateConsistency {
+		since = l.GatesSince()
+	}
+	var newest *phases.Evaluation
+	for i := range l.Evidence.Evaluations {
+		if e := &l.Evidence.Evaluations[i]; e.Kind == phases.GateKind && e.Name == name && (newest == nil || e.At.After(newest.At)) {
+			newest = e
+		}
+	}
+	if newest == nil || newest.Verdict != phases.Fail || newest.ConfigHash != st.ConfigHash || newest.At.Before(since) {
+		return nil
+	}
+	var was inputs
+	if json.Unmarshal(newest.Inputs, &was) == nil && was.Failed != nil && was.method() != nil && was.method().find().Verdict != phases.Fail {
+		return was.Failed // that look only passed it on
+	}
+	return &failure{At: newest.At, Detail: newest.Detail}
+}

@@ -1,0 +1,79 @@
+package repair
+
+import (
+	"time"
+
+	"github.com/stranglerfig/migrator/record"
+	"github.com/stranglerfig/migrator/store"
+)
+
+// step is what remains to be done for a key after one look at both stores.
+type step uint8
+
+const (
+	stepNothing step = iota // legacy lacks the record, and the target knows
+	stepLeave               // the entry belongs to a later era than what legacy says
+	stepWrite               // write legacy's state; older than the target's then means that a later write came between
+	stepExact               // write legacy's state over an entry of the very same version
+	stepLower               // write legacy's state over an entry that is ahead of legacy, then look again
+	stepBury                // leave a tombstone
+)
+
+// decide is the repair rule for one key. The entry was read before the row, and
+// the row under its lock; notAfter rests on the target's clock before both.
+//
+// A row that legacy has is written at the row's version: all earlier writers have
+// committed, all later ones get a greater one. Because the entry was read first,
+// its version can't be greater than the row's, unless it is damage or was left
+// by a timeline that legacy has lost. Such an entry refuses every write to come,
+// so its version is taken back, on condition that it is still the one seen; and
+// as it may have refused a live write just before, the key is looked at again.
+//
+// A row that legacy lacks becomes a tombstone, not nothing: an older write that
+// is still on its way must find a version that refuses it. Its version is the
+// greatest that is known to be superseded, never one taken now: a row that is
+// being inserted at this moment may already have an earlier one.
+//
+// era is the one that legacy's reads belonged to before the entry was read.
+func decide(row store.Row, seen store.Entry, lost record.Version, era uint32, notAfter time.Time) (store.Write, step) {
+	if row.Found {
+		era = row.Version.Era
+	}
+	if seen.Version.Era > era {
+		return store.Write{}, stepLeave
+	}
+	w := store.Write{Key: row.Key, NotAfter: notAfter, Overwrite: true}
+	if row.Found {
+		w.Record, w.Version = row.Record, row.Version
+		order := seen.Version.Compare(row.Version)
+		if order >= 0 {
+			only := seen.Version
+			w.Only = &only
+		}
+		switch {
+		case order < 0:
+			return w, stepWrite
+		case order == 0:
+			return w, stepExact
+		default:
+			return w, stepLower
+		}
+	}
+	if lost.Era > era {
+		return store.Write{}, stepLeave
+	}
+	w.Deleted, w.Version = true, seen.Version.Max(lost)
+	only := seen.Version
+	w.Only = &only
+	if seen.Presence == store.Absent || seen.Presence == store.Tombstone {
+		if w.Version == seen.Version {
+			return store.Write{}, stepNothing
+		}
+		return w, stepBury
+	}
+	if w.Version.IsZero() {
+		// Somebody else's value: older than every version that this era gives.
+		w.Version = record.Version{Era: era, LSN: 1}
+	}
+	return w, stepBury
+}

@@ -1,0 +1,157 @@
+package repair_test
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/stranglerfig/migrator/record"
+	"github.com/stranglerfig/migrator/store"
+)
+
+// stores is legacy and target in memory, with the contract's rules and a hook
+// before each call, through which a test puts other writers in between.
+type stores struct {
+	mu     sync.Mutex
+	lsn    uint64
+	era    uint32 // of what legacy says
+	fenced bool
+	rows   map[record.Key]string
+	target map[record.Key]store.Entry
+	before func(call string)
+	broken map[string]int // call: how often it fails yet
+}
+
+func newStores() *stores {
+	return &stores{era: 1, lsn: 100, rows: map[record.Key]string{}, target: map[record.Key]store.Entry{}, broken: map[string]int{}}
+}
+
+func (s *stores) call(name string) error {
+	if s.before != nil {
+		s.before(name)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.broken[name] > 0 {
+		s.broken[name]--
+		return errors.New("broken")
+	}
+	return nil
+}
+
+func (s *stores) version() record.Version {
+	s.lsn++
+	return record.Version{Era: s.era, Timeline: 1, LSN: s.lsn}
+}
+
+// write is the application's: it commits and returns the version for the target.
+func (s *stores) write(k record.Key, text string) store.Write {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.rows[k] = text
+	return store.Write{Key: k, Record: record.Record{record.TextValue(text)}, Version: s.version()}
+}
+
+func (s *stores) remove(k record.Key) store.Write {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.rows, k)
+	return store.Write{Key: k, Deleted: true, Version: s.version()}
+}
+
+func (s *stores) LookupLocked(_ context.Context, keys []record.Key) ([]store.Row, error) {
+	if err := s.call("locked"); err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	rows := make([]store.Row, len(keys))
+	for i, k := range keys {
+		text, ok := s.rows[k]
+		rows[i] = store.Row{Key: k, Found: ok}
+		if ok {
+			rows[i].Version, rows[i].Record = s.version(), record.Record{record.TextValue(text)}
+		}
+	}
+	return rows, nil
+}
+
+func (s *stores) FenceState(context.Context) (string, uint32, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.fenced {
+		return "attempt", s.era + 1, nil
+	}
+	return "", s.era, nil
+}
+
+func (s *stores) RaiseFence(context.Context, string, time.Duration) (uint32, error) {
+	return 0, errors.ErrUnsupported
+}
+
+func (s *stores) VoidFence(context.Context, string) (bool, error) { panic("not used") }
+
+func (s *stores) LiftFence(context.Context, string, time.Duration) (uint32, error) {
+	return 0, errors.ErrUnsupported
+}
+
+func (s *stores) Replay(context.Context, string, []store.Row) ([]store.Row, error) {
+	return nil, errors.ErrUnsupported
+}
+
+func (s *stores) Apply(_ context.Context, writes []store.Write) ([]store.Result, error) {
+	if err := s.call("apply"); err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	results := make([]store.Result, len(writes))
+	for i, w := range writes {
+		had := s.get(w.Key)
+		owned := had.Presence != store.Unowned && had.Presence != store.WrongType
+		outcome := store.Applied
+		switch {
+		case !w.NotAfter.IsZero() && time.Now().After(w.NotAfter):
+			outcome = store.Late
+		case !owned && !w.Overwrite:
+			outcome = store.Foreign
+		case w.Only != nil && *w.Only != had.Version:
+			outcome = store.Changed
+		case w.Only == nil && !w.Version.NewerThan(had.Version):
+			outcome = store.Older
+		case w.Deleted:
+			s.target[w.Key] = store.Entry{Key: w.Key, Presence: store.Tombstone, Version: w.Version}
+		default:
+			s.target[w.Key] = store.Entry{Key: w.Key, Presence: store.Live, Version: w.Version, Record: w.Record.Clone()}
+		}
+		results[i] = store.Result{Outcome: outcome, Version: s.get(w.Key).Version}
+	}
+	return results, nil
+}
+
+func (s *stores) get(k record.Key) store.Entry {
+	if e, ok := s.target[k]; ok {
+		return e
+	}
+	return store.Entry{Key: k, Presence: store.Absent}
+}
+
+func (s *stores) Get(_ context.Context, keys []record.Key) ([]store.Entry, error) {
+	if err := s.call("get"); err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	entries := make([]store.Entry, len(keys))
+	for i, k := range keys {
+		entries[i] = s.get(k)
+	}
+	return entries, nil
+}
+
+func (s *stores) Scan(context.Context, func([]store.Entry) error) error {
+	return errors.New("not used")
+}
+
+func (s *stores) Now(context.Context) (time.Time, error) { return time.Now(), s.call("now") }

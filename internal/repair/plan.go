@@ -1,0 +1,96 @@
+package repair
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/stranglerfig/migrator/record"
+	"github.com/stranglerfig/migrator/store"
+)
+
+// Step is what a repair would do to a key.
+type Step string
+
+// Steps. A repair looks again when it is made, and may then find another one.
+const (
+	StepWrite Step = "write"     // legacy's state, at the version that its locked row gives
+	StepLower Step = "take back" // the same, over a version that is ahead of all that legacy has given
+	StepBury  Step = "tombstone" // legacy has no such record: its version stays, the record goes
+	StepNone  Step = "nothing"   // legacy has no such record, and the target neither
+	StepLeave Step = "leave"     // the target's entry belongs to a later era than legacy's
+)
+
+var stepWords = [...]Step{stepNothing: StepNone, stepLeave: StepLeave, stepWrite: StepWrite, stepExact: StepWrite, stepLower: StepLower, stepBury: StepBury}
+
+// Planned is what a repair of a key would do by what both stores say now.
+type Planned struct {
+	Key  record.Key
+	Step Step
+	Has  store.Presence // what the target holds
+	From record.Version // the target's version
+	To   record.Version // the version that it would have; of a write, one a little newer than this
+}
+
+// Plan decides for each item as Repair does, and does nothing. Like Repair it
+// reads legacy's rows under their locks, a batch at a time.
+func (f *Fixer) Plan(ctx context.Context, items []Item) ([]Planned, error) {
+	d := f.defaults()
+	plans := make([]Planned, 0, len(items))
+	for from := 0; from < len(items); from += d.Batch {
+		batch := items[from:min(from+d.Batch, len(items))]
+		keys := make([]record.Key, len(batch))
+		for i := range batch {
+			keys[i] = batch[i].Key
+		}
+		s, err := d.Look(ctx, keys)
+		if err != nil {
+			return plans, err
+		}
+		for i := range batch {
+			plans = append(plans, s.Plan(i, batch[i].Lost))
+		}
+	}
+	return plans, nil
+}
+
+// Sight is one look at both stores, in the order that the rule rests on: the era,
+// the target's clock, the target's entries, then legacy's rows under their locks.
+type Sight struct {
+	Era  uint32
+	Now  time.Time // the target's
+	Seen []store.Entry
+	Rows []store.Row
+}
+
+// Look looks at the keys.
+func (f *Fixer) Look(ctx context.Context, keys []record.Key) (s Sight, err error) {
+	if s.Era, err = Era(ctx, f.Locker); err != nil {
+		return s, err
+	}
+	if s.Now, err = f.Target.Now(ctx); err != nil {
+		return s, fmt.Errorf("read the target's clock: %w", err)
+	}
+	if s.Seen, err = f.Target.Get(ctx, keys); err != nil {
+		return s, fmt.Errorf("read the target: %w", err)
+	}
+	if s.Rows, err = f.Locker.LookupLocked(ctx, keys); err != nil {
+		return s, fmt.Errorf("read legacy under lock: %w", err)
+	}
+	return s, nil
+}
+
+// Plan is what a repair would do to the nth key, of which the journal knows this
+// version to be lost (zero: none).
+func (s *Sight) Plan(n int, lost record.Version) Planned {
+	w, what := s.decide(n, lost, 0)
+	p := Planned{Key: s.Seen[n].Key, Step: stepWords[what], Has: s.Seen[n].Presence, From: s.Seen[n].Version, To: w.Version}
+	if what == stepNothing || what == stepLeave {
+		p.To = p.From
+	}
+	return p
+}
+
+func (s *Sight) decide(n int, lost record.Version, notAfter time.Duration) (store.Write, step) {
+	return decide(s.Rows[n], s.Seen[n], lost, s.Era, s.Now.Add(notAfter))
+}

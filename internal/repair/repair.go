@@ -1,0 +1,227 @@
+// Package repair holds the rule by which a key's copy in the target is made right
+// while the application goes on writing it. Backfill's sweep, reconcile and the
+// journal's repairer share it.
+package repair
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/stranglerfig/migrator/internal/failpoint"
+	"github.com/stranglerfig/migrator/record"
+	"github.com/stranglerfig/migrator/store"
+)
+
+// Fixer repairs keys of one migration. It may be used by several goroutines.
+type Fixer struct {
+	Locker store.Locker // legacy
+	Target store.Target
+
+	NotAfter time.Duration // how long after its read a repair may land; default 10 s
+	Batch    int           // rows that one read locks; default 100
+	Attempts int           // per key, with growing waits; default 8
+	Pause    time.Duration // before the second attempt; doubles up to 2 s; default 25 ms
+}
+
+// Item is one key to repair.
+type Item struct {
+	Key  record.Key
+	Lost record.Version // the highest version that the journal knows to be lost; zero: none
+}
+
+// Action is what a repair did.
+type Action string
+
+// Actions.
+const (
+	Wrote  Action = "written again from legacy"
+	Buried Action = "replaced by a tombstone: legacy has no such record"
+	Newer  Action = "a later write has made it right"
+	Agreed Action = "legacy has no such record, and the target neither"
+	Left   Action = "left alone: the target's entry belongs to a later era than legacy's"
+)
+
+// Fixed is what became of an Item.
+type Fixed struct {
+	Key     record.Key
+	Action  Action         // "" where Err is set
+	Version record.Version // which the target now has, or had when it was left alone
+	Err     error          // all attempts failed: the last one's reason
+}
+
+func (f *Fixer) defaults() Fixer {
+	d := *f
+	if d.NotAfter <= 0 {
+		d.NotAfter = 10 * time.Second
+	}
+	if d.Batch <= 0 {
+		d.Batch = 100
+	}
+	if d.Attempts <= 0 {
+		d.Attempts = 8
+	}
+	if d.Pause <= 0 {
+		d.Pause = 25 * time.Millisecond
+	}
+	return d
+}
+
+// Repair makes the target's copies of the items right, and returns what it did
+// in their order. The error is for ctx only: a key's own failure is in its Fixed.
+// Items must not name a key twice.
+func (f *Fixer) Repair(ctx context.Context, items []Item) ([]Fixed, error) {
+	d := f.defaults()
+	done := make([]Fixed, len(items))
+	todo := make([]int, len(items))
+	for i := range items {
+		done[i] = Fixed{Key: items[i].Key}
+		todo[i] = i
+	}
+	pause := d.Pause
+	for attempt := 1; len(todo) > 0 && attempt <= d.Attempts; attempt++ {
+		if attempt > 1 {
+			if err := Wait(ctx, pause); err != nil {
+				return done, err
+			}
+			pause = min(2*pause, 2*time.Second)
+		}
+		// One row that its writer holds for long must not cost the others their
+		// turn: later attempts lock fewer at a time.
+		size := max(1, d.Batch>>(2*(attempt-1)))
+		todo = d.attempt(ctx, items, todo, size, done)
+		if ctx.Err() != nil {
+			return done, ctx.Err()
+		}
+	}
+	return done, nil
+}
+
+// attempt looks once at the items in todo, and returns those that need another
+// attempt: first those that had no turn because a store seems to be down.
+func (f *Fixer) attempt(ctx context.Context, items []Item, todo []int, size int, done []Fixed) []int {
+	var untried, again []int
+	for from, failures := 0, 0; from < len(todo); from += size {
+		batch := todo[from:min(from+size, len(todo))]
+		left, err := f.look(ctx, items, batch, done)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err == nil {
+			failures = 0
+			again = append(again, left...)
+			continue
+		}
+		for _, i := range batch {
+			done[i].Err = err
+		}
+		again = append(again, batch...)
+		if failures++; failures == 3 {
+			untried = todo[from+len(batch):]
+			for _, i := range untried {
+				done[i].Err = err
+			}
+			break
+		}
+	}
+	return append(append([]int(nil), untried...), again...)
+}
+
+// look makes one attempt for a batch. It returns the items that need another;
+// the error is for all of them.
+func (f *Fixer) look(ctx context.Context, items []Item, batch []int, done []Fixed) ([]int, error) {
+	keys := make([]record.Key, len(batch))
+	for n, i := range batch {
+		keys[n] = items[i].Key
+	}
+	s, err := f.Look(ctx, keys)
+	if err != nil {
+		return nil, err
+	}
+	var writes []store.Write
+	var steps []step
+	var at []int
+	for n, i := range batch {
+		w, what := s.decide(n, items[i].Lost, f.NotAfter)
+		switch what {
+		case stepNothing:
+			done[i] = Fixed{Key: keys[n], Action: Agreed, Version: s.Seen[n].Version}
+		case stepLeave:
+			done[i] = Fixed{Key: keys[n], Action: Left, Version: s.Seen[n].Version}
+		default:
+			w.Key = keys[n]
+			writes, steps, at = append(writes, w), append(steps, what), append(at, i)
+		}
+	}
+	if len(writes) == 0 {
+		return nil, nil
+	}
+	failpoint.Here("repair.read")
+	results, err := f.Target.Apply(ctx, writes)
+	if err != nil {
+		return nil, fmt.Errorf("write the target: %w", err)
+	}
+	failpoint.Here("repair.applied")
+	var again []int
+	for n, r := range results {
+		done[at[n]] = settle(writes[n], steps[n], r)
+		if done[at[n]].Err != nil {
+			again = append(again, at[n])
+		}
+	}
+	return again, nil
+}
+
+var errLowered = errors.New("its version was ahead of legacy's and has been taken back; the write that follows was not confirmed")
+
+func settle(w store.Write, s step, r store.Result) Fixed {
+	f := Fixed{Key: w.Key, Version: r.Version}
+	switch {
+	case r.Err != nil:
+		f.Err = fmt.Errorf("write the target: %w", r.Err)
+	case r.Outcome == store.Applied && s == stepLower:
+		f.Err = errLowered
+	case r.Outcome == store.Applied && s == stepBury:
+		f.Action = Buried
+	case r.Outcome == store.Applied:
+		f.Action = Wrote
+	case r.Outcome == store.Older && s == stepWrite:
+		f.Action = Newer
+	case r.Outcome == store.Older && s == stepLower:
+		f.Err = fmt.Errorf("its version %s is ahead of all that legacy has given, and the target does not take it back", r.Version)
+	default:
+		f.Err = fmt.Errorf("the target did not take the repair (%s)", r.Outcome)
+	}
+	return f
+}
+
+// Era is the era of what legacy says from now on: the present one; while the
+// migration is fenced the one before, since what legacy holds is older than
+// everything that the target has taken since.
+func Era(ctx context.Context, legacy store.Locker) (uint32, error) {
+	fence, ok := legacy.(store.Fence)
+	if !ok {
+		return 0, errors.New("this legacy store does not tell its era: a repair could undo what was written after a fence")
+	}
+	attempt, era, err := fence.FenceState(ctx)
+	if err != nil {
+		return 0, fmt.Errorf("read legacy's era: %w", err)
+	}
+	if attempt != "" && era > 0 {
+		era--
+	}
+	return era, nil
+}
+
+// Wait returns after d, or with ctx's error as soon as ctx is done.
+func Wait(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-t.C:
+		return ctx.Err()
+	}
+}

@@ -1,0 +1,245 @@
+package repair_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/stranglerfig/migrator/internal/repair"
+	"github.com/stranglerfig/migrator/record"
+	"github.com/stranglerfig/migrator/store"
+)
+
+func v(lsn uint64) record.Version { return record.Version{Era: 1, Timeline: 1, LSN: lsn} }
+
+func live(k record.Key, text string, at record.Version) store.Entry {
+	return store.Entry{Key: k, Presence: store.Live, Version: at, Record: record.Record{record.TextValue(text)}}
+}
+
+func TestRepairMakesTheTargetRight(t *testing.T) {
+	t.Parallel()
+	later := record.Version{Era: 2, LSN: 1}
+	none := record.Version{}
+	for name, c := range map[string]struct {
+		row      string // "": legacy lacks it
+		entry    store.Entry
+		lost     record.Version
+		fenced   bool
+		action   repair.Action
+		presence store.Presence
+		version  record.Version // zero: newer than 100, legacy's present
+	}{
+		"missing":                      {row: "a", action: repair.Wrote, presence: store.Live},
+		"field":                        {row: "a", entry: live("k", "b", v(7)), action: repair.Wrote, presence: store.Live},
+		"deleted here, there again":    {row: "a", entry: store.Entry{Presence: store.Tombstone, Version: v(7)}, action: repair.Wrote, presence: store.Live},
+		"foreign":                      {row: "a", entry: store.Entry{Presence: store.Unowned}, action: repair.Wrote, presence: store.Live},
+		"wrong type":                   {row: "a", entry: store.Entry{Presence: store.WrongType}, action: repair.Wrote, presence: store.Live},
+		"ahead of legacy":              {row: "a", entry: live("k", "b", v(1<<40)), action: repair.Wrote, presence: store.Live},
+		"ahead, on a timeline":         {row: "a", entry: live("k", "b", record.Version{Era: 1, Timeline: 9}), action: repair.Wrote, presence: store.Live},
+		"a later era is not touched":   {row: "a", entry: live("k", "b", later), action: repair.Left, presence: store.Live, version: later},
+		"extra":                        {entry: live("k", "b", v(7)), action: repair.Buried, presence: store.Tombstone, version: v(7)},
+		"extra, and a lost delete":     {entry: live("k", "b", v(7)), lost: v(9), action: repair.Buried, presence: store.Tombstone, version: v(9)},
+		"extra, and an older loss":     {entry: live("k", "b", v(7)), lost: v(3), action: repair.Buried, presence: store.Tombstone, version: v(7)},
+		"nothing, but a lost delete":   {lost: v(9), action: repair.Buried, presence: store.Tombstone, version: v(9)},
+		"a tombstone, and a later one": {entry: store.Entry{Presence: store.Tombstone, Version: v(7)}, lost: v(9), action: repair.Buried, presence: store.Tombstone, version: v(9)},
+		"a tombstone already":          {entry: store.Entry{Presence: store.Tombstone, Version: v(9)}, lost: v(9), action: repair.Agreed, presence: store.Tombstone, version: v(9)},
+		"nothing on either side":       {action: repair.Agreed, presence: store.Absent, version: none},
+		"foreign, legacy lacks it":     {entry: store.Entry{Presence: store.Unowned}, action: repair.Buried, presence: store.Tombstone, version: record.Version{Era: 1, LSN: 1}},
+		"wrong type, legacy lacks it":  {entry: store.Entry{Presence: store.WrongType}, lost: v(4), action: repair.Buried, presence: store.Tombstone, version: v(4)},
+		"extra of a later era":         {entry: live("k", "b", later), action: repair.Left, presence: store.Live, version: later},
+		"written since the fence":      {fenced: true, entry: live("k", "b", later), action: repair.Left, presence: store.Live, version: later},
+		"extra from before the fence":  {fenced: true, entry: live("k", "b", v(7)), action: repair.Buried, presence: store.Tombstone, version: v(7)},
+		"loss of a later era":          {lost: later, action: repair.Left, presence: store.Absent, version: none},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newStores()
+			s.fenced = c.fenced
+			if c.row != "" {
+				s.rows["k"] = c.row
+			}
+			if c.entry.Presence != "" {
+				c.entry.Key = "k"
+				s.target["k"] = c.entry
+			}
+			f := repair.Fixer{Locker: s, Target: s, Pause: time.Millisecond}
+			got, err := f.Repair(t.Context(), []repair.Item{{Key: "k", Lost: c.lost}})
+			if err != nil || got[0].Err != nil {
+				t.Fatal(err, got[0].Err)
+			}
+			e := s.get("k")
+			if got[0].Action != c.action || e.Presence != c.presence || e.Version != got[0].Version {
+				t.Fatalf("%+v left %+v, want %q and %s", got[0], e, c.action, c.presence)
+			}
+			if c.row != "" && c.action == repair.Wrote {
+				if e.Record[0].Text != c.row || e.Version.LSN <= 100 || e.Version.LSN > s.lsn {
+					t.Fatalf("left %+v", e)
+				}
+			} else if e.Version != c.version {
+				t.Fatalf("left version %s, want %s", e.Version, c.version)
+			}
+		})
+	}
+}
+
+// An entry that is ahead refuses live writes. One that comes between the locked
+// read and the lowering must still arrive, by the second look.
+func TestRepairOfAnEntryAheadKeepsAWriteThatWasRefusedMeanwhile(t *testing.T) {
+	t.Parallel()
+	s := newStores()
+	s.rows["k"] = "old"
+	s.target["k"] = live("k", "damage", v(1<<40))
+	s.before = func(call string) {
+		if call != "apply" {
+			return
+		}
+		s.before = nil
+		results, _ := s.Apply(context.Background(), []store.Write{s.write("k", "new")})
+		if results[0].Outcome != store.Older {
+			t.Errorf("the live write was %s, want it refused", results[0].Outcome)
+		}
+	}
+	f := repair.Fixer{Locker: s, Target: s, Pause: time.Millisecond}
+	got, err := f.Repair(t.Context(), []repair.Item{{Key: "k"}})
+	if err != nil || got[0].Err != nil || s.get("k").Record[0].Text != "new" {
+		t.Fatalf("%v %+v left %+v, want new", err, got, s.get("k"))
+	}
+}
+
+// A key that is inserted while its tombstone is being decided keeps its record.
+func TestRepairDoesNotBuryAnInsertThatCameBetween(t *testing.T) {
+	t.Parallel()
+	for _, moment := range []string{"get", "locked", "apply"} {
+		s := newStores()
+		s.target["k"] = live("k", "ghost", v(7))
+		s.before = func(call string) {
+			if call == moment {
+				s.before = nil
+				if _, err := s.Apply(context.Background(), []store.Write{s.write("k", "new")}); err != nil {
+					t.Error(err)
+				}
+			}
+		}
+		f := repair.Fixer{Locker: s, Target: s, Pause: time.Millisecond}
+		got, err := f.Repair(t.Context(), []repair.Item{{Key: "k", Lost: v(50)}})
+		if err != nil || got[0].Err != nil || s.get("k").Presence != store.Live || s.get("k").Record[0].Text != "new" {
+			t.Fatalf("before %s: %v %+v left %+v, want new", moment, err, got, s.get("k"))
+		}
+	}
+}
+
+func TestRepairTriesAgainAndThenSaysWhy(t *testing.T) {
+	t.Parallel()
+	items := make([]repair.Item, 30)
+	for i := range items {
+		items[i].Key = record.Key(fmt.Sprint(i))
+	}
+	for _, call := range []string{"now", "get", "locked", "apply"} {
+		s := newStores()
+		for _, it := range items {
+			s.rows[it.Key] = "a"
+		}
+		s.broken[call] = 6
+		f := repair.Fixer{Locker: s, Target: s, Batch: 4, Pause: time.Millisecond}
+		got, err := f.Repair(t.Context(), items)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range got {
+			if got[i].Err != nil || got[i].Action != repair.Wrote {
+				t.Fatalf("after six failures of %s: %+v", call, got[i])
+			}
+		}
+		s.broken[call] = 1 << 30
+		f.Attempts = 3
+		if got, err = f.Repair(t.Context(), items); err != nil || got[29].Err == nil || got[29].Action != "" {
+			t.Fatalf("with %s broken for good: %v %+v", call, err, got[29])
+		}
+	}
+	s := newStores()
+	ctx, cancel := context.WithCancel(t.Context())
+	s.before = func(string) { cancel() }
+	if _, err := (&repair.Fixer{Locker: s, Target: s}).Repair(ctx, items); !errors.Is(err, context.Canceled) {
+		t.Fatalf("got %v, want it cancelled", err)
+	}
+}
+
+// Repairs at random moments beside a writer whose target writes are held back,
+// lost to the journal, or in order: once the journal is repaired too, both agree
+// and no version has gone back.
+func TestRepairBesideAWriter(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(400) {
+		rng := rand.New(rand.NewPCG(seed, 1))
+		s := newStores()
+		lost := map[record.Key]record.Version{}
+		var held []store.Write
+		high := map[record.Key]record.Version{}
+		write := func() {
+			k := record.Key(fmt.Sprint(rng.IntN(3)))
+			var w store.Write
+			if rng.IntN(3) == 0 {
+				w = s.remove(k)
+			} else {
+				w = s.write(k, fmt.Sprint(rng.IntN(1000)))
+			}
+			switch rng.IntN(3) {
+			case 0:
+				lost[k] = lost[k].Max(w.Version)
+			case 1:
+				held = append(held, w)
+			default:
+				_, _ = s.Apply(context.Background(), []store.Write{w})
+			}
+			if len(held) > 0 && rng.IntN(2) == 0 {
+				i := rng.IntN(len(held))
+				_, _ = s.Apply(context.Background(), held[i:i+1])
+				held = append(held[:i], held[i+1:]...)
+			}
+			for k := range s.target {
+				if high[k].NewerThan(s.get(k).Version) {
+					t.Fatalf("seed %d: key %s went back from %s to %s", seed, k, high[k], s.get(k).Version)
+				}
+				high[k] = s.get(k).Version
+			}
+		}
+		nested := false
+		s.before = func(string) {
+			if !nested && rng.IntN(2) == 0 {
+				nested = true
+				write()
+				nested = false
+			}
+		}
+		f := repair.Fixer{Locker: s, Target: s, Pause: time.Microsecond, Attempts: 50}
+		fix := func() {
+			var items []repair.Item
+			for i := range 3 {
+				k := record.Key(fmt.Sprint(i))
+				items = append(items, repair.Item{Key: k, Lost: lost[k]})
+			}
+			if got, err := f.Repair(t.Context(), items); err != nil || got[0].Err != nil {
+				t.Fatal(err, got)
+			}
+		}
+		for range 5 {
+			nested = true
+			write()
+			nested = false
+			fix()
+		}
+		s.before = nil
+		fix()
+		_, _ = s.Apply(t.Context(), held) // what was late, after the repair
+		for i := range 3 {
+			k := record.Key(fmt.Sprint(i))
+			e := s.get(k)
+			if text, ok := s.rows[k]; ok != (e.Presence == store.Live) || ok && e.Record[0].Text != text {
+				t.Fatalf("seed %d: key %s is %q (%v) in legacy and %+v in the target", seed, k, text, ok, e)
+			}
+		}
+	}
+}

@@ -1,0 +1,144 @@
+// Package server is the daemon: it keeps migrations well between an operator's
+// commands, and answers health checks, status and metrics by HTTP.
+package server
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// ErrNotLoopback refuses an address that other machines could reach.
+var ErrNotLoopback = errors.New("other machines could reach it, and whoever reaches it reads the migrations' status without a password")
+
+// CheckLoopback refuses an address host:port whose host is not this machine's own:
+// 127.0.0.1, [::1] or localhost.
+func CheckLoopback(address string) error {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return fmt.Errorf("listen address %q: %w; try: --listen 127.0.0.1:7070", address, err)
+	}
+	ip, err := netip.ParseAddr(host)
+	if host == "localhost" || err == nil && ip.IsLoopback() {
+		return nil
+	}
+	return fmt.Errorf("listen address %q is not on loopback: %w; try: --listen 127.0.0.1:7070, or --listen-anywhere behind a firewall", address, ErrNotLoopback)
+}
+
+// API answers GET /healthz, /status and /metrics, which change nothing, and takes
+// alerts by POST /alerts/{migration}.
+type API struct {
+	// Ping reaches the state database, or says why not.
+	Ping func(ctx context.Context) error
+	// Role is "leader", "standby" or "worker".
+	Role func() string
+	// Status is the document of migrator status -o json; nil: there is no such path.
+	Status  func(ctx context.Context) (any, error)
+	Metrics http.Handler
+	Alerts  http.Handler  // asks for a password itself; nil: there is no such path
+	Timeout time.Duration // of one request's reading of the state; 0: 5 s
+	Log     *slog.Logger  // nil: discarded
+}
+
+// Handler routes the requests.
+func (a *API) Handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", a.health)
+	if a.Status != nil {
+		mux.HandleFunc("GET /status", a.status)
+	}
+	mux.Handle("GET /metrics", a.Metrics)
+	if a.Alerts != nil {
+		mux.Handle("POST /alerts/{migration}", a.Alerts)
+	}
+	return mux
+}
+
+func (a *API) limited(r *http.Request) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(r.Context(), cmp.Or(a.Timeout, 5*time.Second))
+}
+
+func (a *API) health(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := a.limited(r)
+	defer cancel()
+	if err := a.Ping(ctx); err != nil {
+		a.unwell(w, r, err)
+		return
+	}
+	a.answer(w, http.StatusOK, map[string]string{"status": "ok", "role": a.Role()})
+}
+
+func (a *API) status(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := a.limited(r)
+	defer cancel()
+	document, err := a.Status(ctx)
+	if err != nil {
+		a.unwell(w, r, err)
+		return
+	}
+	a.answer(w, http.StatusOK, document)
+}
+
+// unwell tells the caller no more than that: what the database said names hosts and roles.
+func (a *API) unwell(w http.ResponseWriter, r *http.Request, err error) {
+	a.log().Warn("the state can't be read for a request", "path", r.URL.Path, "error", err)
+	a.answer(w, http.StatusServiceUnavailable, map[string]string{"error": "the state database can't be read; this process's log says why"})
+}
+
+func (a *API) answer(w http.ResponseWriter, code int, document any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(code)
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	e.SetEscapeHTML(false)
+	if err := e.Encode(document); err != nil {
+		a.log().Debug("a caller went away", "error", err)
+	}
+}
+
+func (a *API) log() *slog.Logger {
+	if a.Log == nil {
+		return slog.New(slog.DiscardHandler)
+	}
+	return a.Log
+}
+
+// Serve answers on the listener until ctx ends, lets requests under way come to
+// their end for 3 s, and returns nil. It closes the listener.
+func Serve(ctx context.Context, listener net.Listener, handler http.Handler) error {
+	s := &http.Server{
+		Handler:           handler,
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       10 * time.Second,
+		WriteTimeout:      30 * time.Second,
+		IdleTimeout:       time.Minute,
+		MaxHeaderBytes:    16 << 10,
+	}
+	g, serving := errgroup.WithContext(ctx)
+	g.Go(func() error {
+		if err := s.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+			return err
+		}
+		return nil
+	})
+	g.Go(func() error {
+		<-serving.Done()
+		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), 3*time.Second)
+		defer cancel()
+		if s.Shutdown(closing) != nil {
+			_ = s.Close()
+		}
+		return nil
+	})
+	return g.Wait()
+}

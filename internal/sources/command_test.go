@@ -1,0 +1,133 @@
+//go:build unix
+
+package sources_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stranglerfig/migrator/internal/sources"
+	"github.com/stranglerfig/migrator/phases"
+)
+
+func sh(script string) []string { return []string{"sh", "-c", script} }
+
+func TestCommandVerdicts(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		args    []string
+		verdict phases.Verdict
+		value   float64
+		detail  string
+	}{
+		"exit 0":              {sh("exit 0"), phases.Pass, 0, "sh passes"},
+		"exit 0, a number":    {sh("echo looked; echo 0.25"), phases.Pass, 0.25, "sh passes: 0.25"},
+		"exit 1":              {sh("echo the pool is full >&2; exit 1"), phases.Fail, 0, "sh exits with 1: the pool is full"},
+		"exit 1, two lines":   {sh("printf 'first\\nlast\\n\\n' >&2; echo 7; exit 3"), phases.Fail, 7, "exits with 3: last"},
+		"exit 2, says no why": {sh("exit 2"), phases.Fail, 0, "sh exits with 2"},
+		"not a number":        {sh("echo NaN"), phases.Pass, 0, "NaN"},
+		"infinite":            {sh("echo Inf"), phases.Pass, 0, "Inf"},
+		"a signal":            {sh("kill -KILL $$"), phases.Error, 0, "ended by a signal (signal: killed)"},
+		"no such program":     {[]string{"no-such-program"}, phases.Error, 0, "no-such-program did not run"},
+		"no program":          {nil, phases.Error, 0, "no command"},
+		"much output":         {sh("yes | head -c 3000000; echo 5"), phases.Pass, 5, "5"},
+		"no reader of stdin":  {sh("exec <&-; exit 0"), phases.Pass, 0, "passes"},
+		"a control character": {sh("printf 'a\\033[31mb' >&2; exit 1"), phases.Fail, 0, "with 1: a [31mb"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			command := &sources.Command{Args: c.args, Standing: func(context.Context) (phases.Standing, error) { return phases.Standing{}, nil }}
+			check(t, command.Read(t.Context()), c.verdict, c.value, c.detail)
+		})
+	}
+}
+
+func TestCommandIsToldWhereTheMigrationStands(t *testing.T) {
+	t.Setenv("MIGRATOR_STATE_URL", "postgres://u:geheim@h/d")
+	dir := t.TempDir()
+	command := &sources.Command{
+		Args: sh("cat > input; env > environment"), Dir: dir, Env: []string{"REGION=eu"},
+		Standing: func(context.Context) (phases.Standing, error) {
+			return phases.Standing{Migration: "products", Route: phases.Route{Phase: phases.Cutover, Percent: 2500, Epoch: 12}, ConfigHash: "abc"}, nil
+		},
+	}
+	check(t, command.Read(t.Context()), phases.Pass, 0, "passes")
+	input, err := os.ReadFile(filepath.Join(dir, "input"))
+	if err != nil || string(input) != `{"migration":"products","phase":"cutover","percent":25,"epoch":12,"config_hash":"abc"}` {
+		t.Errorf("it is told %s (%v)", input, err)
+	}
+	environment, err := os.ReadFile(filepath.Join(dir, "environment"))
+	if err != nil || !strings.Contains(string(environment), "REGION=eu") || strings.Contains(string(environment), "geheim") {
+		t.Errorf("its environment is %s (%v)", environment, err)
+	}
+	command.Standing = func(context.Context) (phases.Standing, error) { return phases.Standing{}, errors.New("no database") }
+	check(t, command.Read(t.Context()), phases.Error, 0, "was not run")
+}
+
+// A command that hangs is killed with its children, and so is what one leaves behind
+// that holds its output.
+func TestCommandLeavesNothingBehind(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		script  string
+		verdict phases.Verdict
+		detail  string
+	}{
+		"hangs":             {"sleep 600 & echo $! > child; wait", phases.Error, "took longer than 300ms"},
+		"stubborn":          {"trap '' TERM INT; sleep 600 & echo $! > child; while :; do wait; done", phases.Error, "took longer than"},
+		"leaves one":        {"sleep 600 & echo $! > child; exit 0", phases.Pass, "passes"},
+		"fails, leaves one": {"sleep 600 & echo $! > child; echo bad >&2; exit 4", phases.Fail, "exits with 4: bad"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			timeout := 300 * time.Millisecond
+			if c.verdict != phases.Error {
+				timeout = time.Minute
+			}
+			reading := (&sources.Command{Args: sh(c.script), Dir: dir, Timeout: timeout}).Read(t.Context())
+			check(t, reading, c.verdict, 0, c.detail)
+			var kept struct {
+				Command []string
+				Exit    int
+			}
+			if err := json.Unmarshal(reading.Inputs, &kept); err != nil || len(kept.Command) != 3 {
+				t.Errorf("kept %s: %v", reading.Inputs, err)
+			}
+			raw, err := os.ReadFile(filepath.Join(dir, "child"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			pid, err := strconv.Atoi(strings.TrimSpace(string(raw)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			gone(t, pid)
+		})
+	}
+}
+
+func gone(t *testing.T, pid int) {
+	t.Helper()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	deadline := time.After(10 * time.Second)
+	for dead := false; !dead; {
+		// A zombie that nobody reaps (there may be no init here) is gone too.
+		stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+		dead = errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) || err == nil && strings.Contains(string(stat), ") Z ")
+		select {
+		case <-tick.C:
+		case <-deadline:
+			t.Fatalf("its child %d lives on", pid)
+		}
+	}
+}

@@ -1,0 +1,182 @@
+package sources
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/api"
+	v1 "github.com/prometheus/client_golang/api/prometheus/v1"
+	"github.com/prometheus/common/model"
+
+	"github.com/stranglerfig/migrator/internal/judge"
+	"github.com/stranglerfig/migrator/internal/oneline"
+	"github.com/stranglerfig/migrator/phases"
+)
+
+// Prometheus asks an expression of a Prometheus server, as of the server's now. The
+// answer is a reading if it is one finite number: a scalar, or a vector of one series.
+//
+//	nothing, NaN (0/0: no traffic), older than MaxAge        no data
+//	±Inf: x/0, which measures nothing                        error
+//	several series, a native histogram, a range, a text      error
+//	4xx, 5xx, no answer in time, no server                   error
+//
+// So an unreachable Prometheus neither opens a gate nor fires a trigger by itself.
+type Prometheus struct {
+	URL   string // of the server, with its path prefix; http or https, without a user
+	Query string
+
+	// TokenFile is read at each reading, so that a token may be replaced; TokenEnv
+	// names an environment variable. At most one of them; a bearer token, which is
+	// sent to URL's host alone.
+	TokenFile string
+	TokenEnv  string
+	// Username and PasswordFile instead of a token.
+	Username, PasswordFile string
+
+	CAFile string // PEM certificates to trust in place of the system's
+
+	Timeout time.Duration // of one reading; 0: 10 s
+	// MaxAge is how old a sample may be that a selector finds; 0: 1 minute. It is the
+	// query's lookback delta: of a range such as [5m] the range itself decides. A
+	// Prometheus before 2.44 heeds it where the expression is a selector alone, and
+	// else looks back for as long as it is configured to, by default 5 minutes.
+	MaxAge time.Duration
+}
+
+const (
+	defaultTimeout = 10 * time.Second
+	defaultMaxAge  = time.Minute
+)
+
+// asked is what is kept of a reading: enough to ask the same again.
+type asked struct {
+	Query    string   `json:"query"`
+	At       float64  `json:"at,omitempty"` // of the answer, seconds since 1970
+	Answer   string   `json:"answer,omitempty"`
+	Series   int      `json:"series"`
+	Warnings []string `json:"warnings,omitempty"`
+}
+
+// Read implements judge.Source.
+func (p *Prometheus) Read(ctx context.Context) judge.Reading {
+	kept := asked{Query: p.Query}
+	reading := p.read(ctx, &kept)
+	if slices.Sort(kept.Warnings); len(kept.Warnings) > 0 {
+		kept.Warnings = slices.Compact(kept.Warnings)
+		reading.Detail += "; Prometheus warns: " + oneline.Of(strings.Join(kept.Warnings, "; "))
+	}
+	reading.Inputs, _ = json.Marshal(kept) // of strings and finite numbers
+	return reading
+}
+
+func (p *Prometheus) read(ctx context.Context, kept *asked) judge.Reading {
+	if strings.TrimSpace(p.Query) == "" {
+		return failed("there is no expression to ask")
+	}
+	transport, err := p.transport()
+	if err != nil {
+		return failed("%v", err)
+	}
+	client, err := api.NewClient(api.Config{Address: p.URL, RoundTripper: transport})
+	if err != nil {
+		return failed("%v", err)
+	}
+	timeout := cmp.Or(p.Timeout, defaultTimeout)
+	asking, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	ask := func(query string) (model.Value, error) {
+		answer, warnings, infos, err := v1.NewAPI(client).Query(asking, query, time.Time{},
+			v1.WithTimeout(timeout), v1.WithLookbackDelta(cmp.Or(p.MaxAge, defaultMaxAge)))
+		kept.Warnings = append(append(kept.Warnings, warnings...), infos...)
+		switch {
+		case err != nil && ctx.Err() == nil && asking.Err() != nil:
+			return nil, fmt.Errorf("Prometheus at %s did not answer within %s", p.host(), timeout)
+		case err != nil:
+			return nil, fmt.Errorf("Prometheus at %s: %s", p.host(), transport.redact(reason(err)))
+		}
+		return answer, nil
+	}
+	answer, err := ask(p.Query)
+	if err != nil {
+		return failed("%v", err)
+	}
+	reading := p.judge(answer, kept)
+	if reading.Verdict != "" || answer.Type() != model.ValVector {
+		return reading
+	}
+	// An answer carries the time of the question; only timestamp() tells a selector's
+	// own, and of any other expression that time again.
+	taken, err := ask("timestamp(" + p.Query + "\n)") // the expression may end in a comment
+	if err != nil {
+		return failed("%v", err)
+	}
+	if v, ok := taken.(model.Vector); ok && len(v) == 1 {
+		return p.number(reading.Value, model.TimeFromUnixNano(int64(float64(v[0].Value)*1e9)), kept)
+	}
+	return reading
+}
+
+func (p *Prometheus) judge(answer model.Value, kept *asked) judge.Reading {
+	switch v := answer.(type) {
+	case *model.Scalar:
+		kept.Series = 1
+		return p.number(float64(v.Value), v.Timestamp, kept)
+	case model.Vector:
+		kept.Series = len(v)
+		switch {
+		case len(v) == 0:
+			return noData("no series matches, or none has a sample of the last %s", cmp.Or(p.MaxAge, defaultMaxAge))
+		case len(v) > 1:
+			return failed("the expression gives %d series, of which none is the answer; aggregate them: sum(%s), or max(...)", len(v), oneline.Of(p.Query))
+		case v[0].Histogram != nil:
+			return failed("the expression gives a native histogram; take a number of it: histogram_quantile(0.99, ...)")
+		}
+		return p.number(float64(v[0].Value), v[0].Timestamp, kept)
+	case nil:
+		return failed("Prometheus gave no answer")
+	default:
+		return failed("the expression gives a %s, not one number; a range needs a function: max_over_time(...), rate(...)", answer.Type())
+	}
+}
+
+func (p *Prometheus) number(value float64, at model.Time, kept *asked) judge.Reading {
+	kept.At, kept.Answer = float64(at)/1000, model.SampleValue(value).String()
+	age, limit := time.Since(at.Time()), cmp.Or(p.MaxAge, defaultMaxAge)
+	switch {
+	case age > limit: // a cache in between may answer with what it remembers
+		return noData("the answer is %s old, and %s is the limit; or this machine's clock and the server's differ", age.Round(time.Second), limit)
+	case math.IsNaN(value):
+		return noData("the answer is NaN: a division of nothing by nothing, so there is no traffic to judge")
+	case math.IsInf(value, 0):
+		return failed("the answer is %s: something divided by nothing, which is no measurement; require traffic in the expression: ... and on() (... > 0)", kept.Answer)
+	}
+	return judge.Reading{Value: value, Detail: fmt.Sprintf("%s is %s", oneline.Of(p.Query), kept.Answer)}
+}
+
+// reason is what the server or the connection said, with a status where there was one.
+func reason(err error) string {
+	var said *v1.Error
+	if !errors.As(err, &said) {
+		return err.Error()
+	}
+	if said.Detail == "" || said.Type == v1.ErrBadData {
+		return fmt.Sprintf("%s: %s", said.Type, said.Msg)
+	}
+	return fmt.Sprintf("%s: %s: %s", said.Type, said.Msg, said.Detail)
+}
+
+func failed(format string, args ...any) judge.Reading {
+	return judge.Reading{Verdict: phases.Error, Detail: fmt.Sprintf(format, args...)}
+}
+
+func noData(format string, args ...any) judge.Reading {
+	return judge.Reading{Verdict: phases.NoData, Detail: fmt.Sprintf(format, args...)}
+}

@@ -1,0 +1,164 @@
+package sources_test
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
+	"fmt"
+	"math/big"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stranglerfig/migrator/internal/sources"
+	"github.com/stranglerfig/migrator/phases"
+)
+
+// certificate makes one for 127.0.0.1 and returns the files of it and of its key.
+func certificate(t *testing.T, dir string) (cert, key string) {
+	t.Helper()
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	about := &x509.Certificate{
+		SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true,
+	}
+	public, err := x509.CreateCertificate(rand.Reader, about, about, &private.PublicKey, private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret, err := x509.MarshalECPrivateKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, key = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	write(t, cert, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: public})))
+	write(t, key, string(pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: secret})))
+	return cert, key
+}
+
+func serve(t *testing.T, f http.HandlerFunc) string {
+	t.Helper()
+	s := httptest.NewServer(f)
+	t.Cleanup(s.Close)
+	return s.URL
+}
+
+// answer is what Prometheus says to the request: the value, or when it was taken.
+func answer(r *http.Request, at time.Time, value string) string {
+	if strings.HasPrefix(r.FormValue("query"), "timestamp(") {
+		value = fmt.Sprint(at.Unix())
+	}
+	return fmt.Sprintf(`{"status":"success","data":{"resultType":"vector","result":[{"metric":{},"value":[%d,%q]}]}}`, at.Unix(), value)
+}
+
+// What a proxy, a cache or another server at that address may answer.
+func TestPrometheusThatIsNotOne(t *testing.T) {
+	t.Parallel()
+	text := func(s string) func(*http.Request) string { return func(*http.Request) string { return s } }
+	gives := func(ago time.Duration, value string) func(*http.Request) string {
+		return func(r *http.Request) string { return answer(r, time.Now().Add(-ago), value) }
+	}
+	for name, c := range map[string]struct {
+		code    int
+		body    func(r *http.Request) string
+		verdict phases.Verdict
+		value   float64
+		detail  string
+	}{
+		"a login page":    {200, text("<html>please log in</html>"), phases.Error, 0, "bad_response"},
+		"a proxy's error": {502, text("upstream is away"), phases.Error, 0, "502: upstream is away"},
+		"too many":        {429, text("slow down"), phases.Error, 0, "429"},
+		"refused":         {422, text(`{"status":"error","errorType":"execution","error":"query processing would load too many samples"}`), phases.Error, 0, "too many samples"},
+		"an old answer":   {200, gives(5*time.Minute, "1"), phases.NoData, 0, " old, and 1m0s is the limit"},
+		"a warned answer": {200, func(r *http.Request) string {
+			return strings.Replace(answer(r, time.Now(), "1"), `"data"`, `"warnings":["a store\nis away"],"data"`, 1)
+		}, "", 1, "Prometheus warns: a store is away"},
+		"an endless one":   {200, text(strings.Repeat("[", 2<<20)), phases.Error, 0, "longer than"},
+		"nothing":          {200, text(""), phases.Error, 0, "bad_response"},
+		"no data":          {200, text(`{"status":"success","data":null}`), phases.Error, 0, ""},
+		"a result of text": {200, gives(0, "many"), phases.Error, 0, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			url := serve(t, func(w http.ResponseWriter, r *http.Request) {
+				w.WriteHeader(c.code)
+				fmt.Fprint(w, c.body(r))
+			})
+			check(t, (&sources.Prometheus{URL: url, Query: "up"}).Read(t.Context()), c.verdict, c.value, c.detail)
+		})
+	}
+}
+
+func TestPrometheusTokens(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "token")
+	elsewhere := make(chan string, 8)
+	other := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		elsewhere <- r.Header.Get("Authorization")
+		fmt.Fprint(w, answer(r, time.Now(), "2"))
+	})
+	url := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		got := r.Header.Get("Authorization")
+		switch {
+		case strings.HasPrefix(r.URL.Path, "/moved"):
+			http.Redirect(w, r, other+"/api/v1/query", http.StatusTemporaryRedirect)
+		case got != "Bearer one" && got != "Bearer two":
+			http.Error(w, "you sent "+got, http.StatusForbidden)
+		default:
+			fmt.Fprint(w, answer(r, time.Now(), "1"))
+		}
+	})
+	source := &sources.Prometheus{URL: url, Query: "up", TokenFile: file}
+	check(t, source.Read(t.Context()), phases.Error, 0, "no such file")
+	for _, token := range []string{"one", "two\n"} { // replaced while the daemon runs
+		write(t, file, token)
+		check(t, source.Read(t.Context()), "", 1, "up is 1")
+	}
+	write(t, file, "geheim")
+	check(t, source.Read(t.Context()), phases.Error, 0, "403: you sent Bearer ***")
+	for text, want := range map[string]string{"": "is empty", "geheim\nX-Other: 1": "one word"} {
+		write(t, file, text)
+		got := source.Read(t.Context())
+		check(t, got, phases.Error, 0, want)
+		if strings.Contains(got.Detail, "geheim") {
+			t.Errorf("the token is told: %s", got.Detail)
+		}
+	}
+	write(t, file, "one")
+	moved := &sources.Prometheus{URL: url + "/moved", Query: "up", TokenFile: file}
+	check(t, moved.Read(t.Context()), "", 2, "up is 2")
+	if got := <-elsewhere; got != "" {
+		t.Errorf("another host was sent %q", got)
+	}
+	for url, want := range map[string]string{
+		"http://user:geheim@host": "has a user in it", "host:9090": "none of", "ftp://host": "none of", "http://[": "none of",
+	} {
+		got := (&sources.Prometheus{URL: url, Query: "up"}).Read(t.Context())
+		check(t, got, phases.Error, 0, want)
+		if strings.Contains(got.Detail, "geheim") {
+			t.Errorf("the password is told: %s", got.Detail)
+		}
+	}
+}
+
+func TestPrometheusTokenOfTheEnvironment(t *testing.T) {
+	t.Setenv("SOURCES_TEST_TOKEN", "three")
+	url := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Authorization") == "Bearer three" {
+			fmt.Fprint(w, answer(r, time.Now(), "3"))
+		}
+	})
+	source := &sources.Prometheus{URL: url, Query: "up", TokenEnv: "SOURCES_TEST_TOKEN"}
+	check(t, source.Read(t.Context()), "", 3, "up is 3")
+	source.TokenFile = "too"
+	check(t, source.Read(t.Context()), phases.Error, 0, "name one")
+}

@@ -1,0 +1,131 @@
+package state
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/stranglerfig/migrator/phases"
+	"github.com/stranglerfig/migrator/store"
+)
+
+const (
+	oldestServer = 130000          // hash functions and triggers that the schema uses; tried from here on
+	clockSkew    = 2 * time.Second // between this machine and the database, before it is worth a word
+)
+
+// Check examines the state database: whether it can be reached, is a primary, has
+// the schema, and gives the role what it needs. It changes nothing.
+func Check(ctx context.Context, url string) []store.Check {
+	cfg, err := parseURL(url)
+	if err != nil {
+		return []store.Check{{Name: "connection", Result: store.Refused, Detail: err.Error(), Try: "export MIGRATOR_STATE_URL=postgres://user@host/database"}}
+	}
+	cfg.ConnConfig.Tracer = bounds{phases.StatementWithin}
+	began := time.Now()
+	conn, err := pgx.ConnectConfig(ctx, cfg.ConnConfig)
+	if err != nil {
+		what, try, _ := strings.Cut(unreachable(err, where(cfg.ConnConfig), time.Since(began)).Error(), "; try: ")
+		return []store.Check{{Name: "connection", Result: store.Refused, Detail: what, Try: try}}
+	}
+	connected := time.Since(began)
+	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
+	began = time.Now()
+	checks, err := examine(ctx, conn)
+	if err != nil {
+		what, try, _ := strings.Cut(explain(err).Error(), "; try: ")
+		checks = append(checks, store.Check{Name: "connection", Result: store.Refused, Detail: what, Try: try})
+	}
+	if took := time.Since(began); connected+took > slowFrom {
+		checks = append(checks, store.Check{
+			Name: "speed", Result: store.Warned,
+			Detail: fmt.Sprintf("slow: connecting took %s, %d checks %s; applications renew their leases through it", connected.Round(time.Millisecond), len(checks), took.Round(time.Millisecond)),
+			Try:    "look at the server's load and the network between; a lease is lost when a renewal takes longer than it lasts",
+		})
+	}
+	return checks
+}
+
+func examine(ctx context.Context, conn *pgx.Conn) ([]store.Check, error) {
+	var server, database, user, commit, fsync string
+	var number int
+	var standby, create bool
+	var now time.Time
+	asked := time.Now()
+	if err := conn.QueryRow(ctx, `SELECT clock_timestamp()`).Scan(&now); err != nil {
+		return nil, err
+	}
+	halfway := asked.Add(time.Since(asked) / 2)
+	err := conn.QueryRow(ctx, `SELECT current_setting('server_version'), current_setting('server_version_num')::integer,
+			current_database(), session_user, pg_is_in_recovery(), has_database_privilege(current_database(), 'CREATE'),
+			current_setting('synchronous_commit'), current_setting('fsync')`).
+		Scan(&server, &number, &database, &user, &standby, &create, &commit, &fsync)
+	if err != nil {
+		return nil, err
+	}
+	checks := []store.Check{{Name: "connection", Result: store.Good, Detail: fmt.Sprintf("PostgreSQL %s, database %s, as %s", server, database, user)}}
+	add := func(name string, result store.CheckResult, try, detail string, args ...any) {
+		checks = append(checks, store.Check{Name: name, Result: result, Detail: fmt.Sprintf(detail, args...), Try: try})
+	}
+	if number < oldestServer {
+		add("server", store.Refused, "", "PostgreSQL %s is too old: 13 or later is needed", server)
+	}
+	if standby {
+		add("primary", store.Refused, "the URL of the primary, or target_session_attrs=read-write in it", "this server is a hot standby: nothing can be written to it")
+	} else {
+		add("primary", store.Good, "", "it takes writes")
+	}
+	checks = append(checks, schemaChecks(ctx, conn, user, create)...)
+	if skew := now.Sub(halfway).Abs(); skew > clockSkew {
+		add("clock", store.Warned, "NTP on both machines", "the database's clock is %s off this machine's; the database's counts", skew.Round(time.Millisecond))
+	} else {
+		add("clock", store.Good, "", "within %s of this machine's", clockSkew)
+	}
+	if commit == "off" || fsync == "off" {
+		add("durability", store.Warned, "synchronous_commit = on and fsync = on",
+			"synchronous_commit is %s and fsync %s: a crash of the server may forget acknowledged transitions and journalled keys", commit, fsync)
+	}
+	return checks, nil
+}
+
+func schemaChecks(ctx context.Context, conn *pgx.Conn, user string, create bool) []store.Check {
+	err := checkVersion(ctx, conn)
+	switch {
+	case errors.Is(err, ErrNoSchema) && !create:
+		return []store.Check{{
+			Name: "schema", Result: store.Refused,
+			Detail: fmt.Sprintf("there is no schema migrator, and %s may not create one", user),
+			Try:    "GRANT CREATE ON DATABASE ... TO " + pgx.Identifier{user}.Sanitize() + ", then migrator init",
+		}}
+	case errors.Is(err, ErrNoSchema):
+		return []store.Check{{Name: "schema", Result: store.Refused, Detail: "there is no schema migrator yet", Try: "migrator init"}}
+	case errors.Is(err, ErrOlder):
+		return []store.Check{{Name: "schema", Result: store.Refused, Detail: err.Error(), Try: "migrator init"}}
+	case err != nil:
+		return []store.Check{{Name: "schema", Result: store.Refused, Detail: err.Error()}}
+	}
+	checks := []store.Check{{Name: "schema", Result: store.Good, Detail: fmt.Sprintf("version %d", binaryVersion())}}
+	var lacks []string
+	rows, err := conn.Query(ctx, `SELECT t.name || ' (' || p.name || ')'
+		FROM unnest(ARRAY['migrations', 'epochs', 'history', 'leases', 'journal', 'backfills', 'reconcile_runs']) t (name),
+		     unnest(ARRAY['SELECT', 'INSERT', 'UPDATE']) p (name)
+		WHERE NOT has_table_privilege('migrator.' || t.name, p.name) AND NOT (t.name = 'history' AND p.name = 'UPDATE')
+		ORDER BY 1`)
+	if err == nil {
+		lacks, err = pgx.CollectRows(rows, pgx.RowTo[string])
+	}
+	switch {
+	case err != nil:
+		return append(checks, store.Check{Name: "privileges", Result: store.Refused, Detail: explain(err).Error()})
+	case len(lacks) > 0:
+		return append(checks, store.Check{
+			Name: "privileges", Result: store.Refused,
+			Detail: fmt.Sprintf("%s lacks privileges: %s", user, lacks[0]), Try: "the role that ran migrator init, or one that it has granted them to",
+		})
+	}
+	return append(checks, store.Check{Name: "privileges", Result: store.Good, Detail: "it may read and write the schema migrator"})
+}

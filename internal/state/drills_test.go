@@ -1,0 +1,97 @@
+package state_test
+
+import (
+	"encoding/json"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/stranglerfig/migrator/internal/drill"
+	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/migration"
+	"github.com/stranglerfig/migrator/phases"
+)
+
+// TestADrillIsEvidence: the newest that passed, of this rehearsal before any other; one
+// at a time; and what was not finished, or failed, is none.
+func TestADrillIsEvidence(t *testing.T) {
+	t.Parallel()
+	s, _ := open(t)
+	ctx := t.Context()
+	var m migration.Config
+	must(t, json.Unmarshal(applied().Config, &m))
+	evidence := func() *phases.DrillEvidence {
+		t.Helper()
+		e, err := s.Evidence(ctx, testMigration)
+		must(t, err)
+		return e.Drill
+	}
+	drills := s.Drills(testMigration)
+	run := func(rehearsal string, passed bool) state.DrillRun {
+		t.Helper()
+		begun, release, err := drills.Begin(ctx, rehearsal)
+		must(t, err)
+		defer release()
+		if _, _, err := drills.Begin(ctx, rehearsal); !errors.Is(err, state.ErrDrilling) {
+			t.Errorf("a second one: %v", err)
+		}
+		must(t, drills.Finish(ctx, drill.Report{Drill: begun.ID, Migration: testMigration, Passed: passed, Reasons: []string{"a reason\x00"}}))
+		return begun
+	}
+	_, release, err := drills.Begin(ctx, m.Rehearsal())
+	must(t, err)
+	release() // its process has died
+	run(m.Rehearsal(), false)
+	if e := evidence(); e != nil {
+		t.Errorf("%+v of drills that have not passed", e)
+	}
+	run("another", true)
+	if e := evidence(); e == nil || e.ConfigHash != "h1" { // this description's, as it was then
+		t.Errorf("%+v", e)
+	}
+	exec(t, s, `UPDATE migrator.drills SET config_hash = 'h0'`)
+	if e := evidence(); e == nil || e.ConfigHash != "h0" {
+		t.Errorf("%+v", e)
+	}
+	run(m.Rehearsal(), true)
+	exec(t, s, `UPDATE migrator.drills SET config_hash = 'h0', finished_at = finished_at - interval '1 hour' WHERE rehearsal <> 'another'`)
+	if e := evidence(); e == nil || e.ConfigHash != "h1" || time.Since(e.Passed) < time.Hour/2 {
+		t.Errorf("%+v", e)
+	}
+	list, err := drills.List(ctx, 10)
+	if err != nil || len(list) != 4 || !list[0].Passed || list[2].Reason != "a reason" || !list[3].Finished.IsZero() {
+		t.Errorf("%+v, %v", list, err)
+	}
+	if r, err := drills.Report(ctx, list[0].ID); err != nil || !r.Passed {
+		t.Errorf("%+v, %v", r, err)
+	}
+	for _, id := range []int64{list[3].ID, 999} {
+		if _, err := drills.Report(ctx, id); err == nil {
+			t.Errorf("drill %d has a report", id)
+		}
+	}
+}
+
+// TestAnImportedDrillCountsOnce, from when it was finished.
+func TestAnImportedDrillCountsOnce(t *testing.T) {
+	t.Parallel()
+	s, _ := open(t)
+	ctx := t.Context()
+	var m migration.Config
+	must(t, json.Unmarshal(applied().Config, &m))
+	at := time.Now().Add(-24 * time.Hour).Truncate(time.Microsecond).UTC()
+	r := drill.Report{Migration: testMigration, Environment: state.Staging, ConfigHash: "staging's", Rehearsal: m.Rehearsal(), Began: at, Finished: at, Passed: true}
+	for n := range 2 {
+		run, added, err := s.Drills(testMigration).Import(ctx, r, "digest", "key")
+		if err != nil || added != (n == 0) || run.Signer != "key" || !run.Finished.Equal(at) {
+			t.Errorf("%+v, %t, %v", run, added, err)
+		}
+	}
+	e, err := s.Evidence(ctx, testMigration)
+	if err != nil || e.Drill == nil || e.Drill.ConfigHash != "h1" || !e.Drill.Passed.Equal(at) {
+		t.Errorf("%+v, %v", e.Drill, err)
+	}
+	if _, _, err := s.Drills("nobody").Import(ctx, r, "digest", "key"); !errors.Is(err, state.ErrUnknownMigration) {
+		t.Errorf("%v", err)
+	}
+}

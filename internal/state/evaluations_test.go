@@ -1,0 +1,162 @@
+package state_test
+
+import (
+	"encoding/json"
+	"errors"
+	"math"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/phases"
+)
+
+func evaluation(kind phases.Kind, name string, v phases.Verdict) phases.Evaluation {
+	return phases.Evaluation{
+		Kind: kind, Name: name, Epoch: 1, ConfigHash: "h1", Verdict: v, Detail: "as seen", Samples: 1000, Value: 0.1, Bound: 0.2, Limit: 0.3,
+		Inputs: json.RawMessage(`{"failures": 7, "of": [1, 2.50]}`),
+	}
+}
+
+func recorded(t *testing.T, s *state.Store, all ...phases.Evaluation) []phases.Evaluation {
+	t.Helper()
+	kept, err := s.Record(t.Context(), testMigration, all)
+	must(t, err)
+	return kept
+}
+
+func TestEvaluationsAreKeptWithTheirInputs(t *testing.T) {
+	t.Parallel()
+	s, _ := open(t)
+	before := time.Now().Add(-time.Second)
+	first := recorded(t, s, evaluation(phases.GateKind, "consistency", phases.Inconclusive), evaluation(phases.TriggerKind, "errors", phases.Quiet))
+	gate := evaluation(phases.GateKind, "consistency", phases.Pass)
+	gate.Due, gate.Detail, gate.Try = time.Now().Add(time.Hour).Truncate(time.Microsecond), "all\x00 \xff well", "nothing"
+	second := recorded(t, s, gate, evaluation(phases.GateKind, "added_latency", phases.NoData))
+	if first[0].ID >= first[1].ID || first[1].ID >= second[0].ID || first[0].At.Before(before) || second[0].At.Before(first[0].At) {
+		t.Errorf("ids and times: %+v, %+v", first, second)
+	}
+	for _, c := range []struct {
+		what   string
+		filter state.EvaluationFilter
+		ids    []int64
+	}{
+		{"all", state.EvaluationFilter{}, []int64{second[1].ID, second[0].ID, first[1].ID, first[0].ID}},
+		{"one gate", state.EvaluationFilter{Kind: phases.GateKind, Name: "consistency"}, []int64{second[0].ID, first[0].ID}},
+		{"the newest of it", state.EvaluationFilter{Name: "consistency", Limit: 1}, []int64{second[0].ID}},
+		{"as of the first look", state.EvaluationFilter{Name: "consistency", At: first[0].At, Limit: 1}, []int64{first[0].ID}},
+		{"since the second", state.EvaluationFilter{Since: second[0].At}, []int64{second[1].ID, second[0].ID}},
+		{"the newest of each", state.EvaluationFilter{Newest: true}, []int64{second[1].ID, second[0].ID, first[1].ID}},
+		{"the newest of each as of the first", state.EvaluationFilter{Newest: true, At: first[1].At}, []int64{first[0].ID, first[1].ID}},
+		{"the newest triggers", state.EvaluationFilter{Newest: true, Kind: phases.TriggerKind}, []int64{first[1].ID}},
+		{"none", state.EvaluationFilter{Name: "nosuch"}, nil},
+	} {
+		got, err := s.Evaluations(t.Context(), testMigration, c.filter)
+		must(t, err)
+		var ids []int64
+		for _, e := range got {
+			ids = append(ids, e.ID)
+		}
+		if len(ids) != len(c.ids) {
+			t.Errorf("%s: %v, want %v", c.what, ids, c.ids)
+			continue
+		}
+		for i := range ids {
+			if ids[i] != c.ids[i] {
+				t.Errorf("%s: %v, want %v", c.what, ids, c.ids)
+			}
+		}
+	}
+	got, err := s.Evaluations(t.Context(), testMigration, state.EvaluationFilter{Kind: phases.GateKind, Name: "consistency", Limit: 1})
+	must(t, err)
+	if e := got[0]; e.Detail != "all \uFFFD well" || !e.Due.Equal(gate.Due) || e.Bound != 0.2 || string(e.Inputs) != `{"of": [1, 2.50], "failures": 7}` {
+		t.Errorf("%+v, inputs %s", e, e.Inputs)
+	}
+	if _, err := s.Evaluations(t.Context(), "nosuch", state.EvaluationFilter{}); !errors.Is(err, state.ErrUnknownMigration) {
+		t.Errorf("of no migration: %v", err)
+	}
+	for _, forbidden := range []string{`UPDATE migrator.evaluations SET verdict = 'pass'`, `DELETE FROM migrator.evaluations`, `TRUNCATE migrator.evaluations`} {
+		if _, err := s.Pool().Exec(t.Context(), forbidden); err == nil {
+			t.Errorf("%s passed", forbidden)
+		}
+	}
+}
+
+// TestAnEvaluationNeverStopsAMove: what is kept goes into the history with the next
+// move, rollbacks included, so that it must be fit for it.
+func TestAnEvaluationNeverStopsAMove(t *testing.T) {
+	t.Parallel()
+	s, _ := open(t)
+	for name, change := range map[string]func(*phases.Evaluation){
+		"no number":    func(e *phases.Evaluation) { e.Value = math.NaN() },
+		"infinity":     func(e *phases.Evaluation) { e.Bound = math.Inf(1) },
+		"no JSON":      func(e *phases.Evaluation) { e.Inputs = json.RawMessage(`{`) },
+		"large inputs": func(e *phases.Evaluation) { e.Inputs = json.RawMessage(`"` + strings.Repeat("x", 70000) + `"`) },
+		"no verdict":   func(e *phases.Evaluation) { e.Verdict = "" },
+	} {
+		e := evaluation(phases.GateKind, "consistency", phases.Pass)
+		change(&e)
+		if _, err := s.Record(t.Context(), testMigration, []phases.Evaluation{evaluation(phases.GateKind, "other", phases.Pass), e}); err == nil {
+			t.Errorf("%s was kept", name)
+		}
+	}
+	hostile := evaluation(phases.GateKind, "consistency", phases.Pass)
+	hostile.Inputs = json.RawMessage(`{"answer": "\u0000 \ud800 \\u0000", "n": 1e300}`)
+	kept := recorded(t, s, hostile)
+	walk(t, s, nil, shadowWrite)
+	entries, err := s.History(t.Context(), testMigration, 1)
+	must(t, err)
+	var in phases.Evidence
+	must(t, json.Unmarshal(entries[0].Evidence, &in))
+	if len(in.Evaluations) != 1 || in.Evaluations[0].ID != kept[0].ID {
+		t.Errorf("in the history: %s", entries[0].Evidence)
+	}
+}
+
+func TestPruneKeepsWhatTheHistoryNames(t *testing.T) {
+	t.Parallel()
+	s, _ := open(t)
+	exec(t, s, `ALTER TABLE migrator.evaluations DISABLE TRIGGER append_only`)
+	// aged keeps an evaluation that was made so many hours ago.
+	aged := func(hours float64, name string, v phases.Verdict) int64 {
+		id := recorded(t, s, evaluation(phases.TriggerKind, name, v))[0].ID
+		exec(t, s, `UPDATE migrator.evaluations SET at = date_trunc('hour', now()) - $2 * interval '1 hour' WHERE id = $1`, id, hours)
+		return id
+	}
+	gate := recorded(t, s, evaluation(phases.GateKind, "consistency", phases.Fail))[0].ID
+	fired := recorded(t, s, evaluation(phases.TriggerKind, "errors", phases.Firing))[0].ID
+	walk(t, s, nil, shadowWrite, dualRead, cutover5)
+	_, err := rollBack(t, s, "errors", fired)
+	must(t, err)
+	exec(t, s, `UPDATE migrator.evaluations SET at = at - interval '200 days'`)
+	const week = 7 * 24
+	keep := []int64{
+		gate, fired, // named
+		aged(week-1, "a", phases.Quiet), aged(week-1.1, "a", phases.Quiet), // young
+		aged(week+10.1, "a", phases.Quiet),  // the newest of its hour
+		aged(week+10.5, "a", phases.Firing), // another verdict than before
+		aged(week+10.9, "b", phases.Quiet),  // another trigger
+	}
+	aged(week+10.2, "a", phases.Quiet)                             // after one like it
+	keep = append(keep, aged(week+10.4, "a", phases.Quiet))        // after another
+	keep = append(keep, aged(week+10.6, "a", phases.Inconclusive)) // and before it
+	aged(91*24, "a", phases.Quiet)
+	for range 2 {
+		must(t, s.Prune(t.Context(), testMigration))
+		left, err := s.Evaluations(t.Context(), testMigration, state.EvaluationFilter{})
+		must(t, err)
+		have := map[int64]bool{}
+		for _, e := range left {
+			have[e.ID] = true
+		}
+		for n, id := range keep {
+			if !have[id] {
+				t.Errorf("number %d, evaluation %d, is gone", n, id)
+			}
+		}
+		if len(left) != len(keep) {
+			t.Errorf("%d are left, want %d: %+v", len(left), len(keep), left)
+		}
+	}
+}

@@ -1,0 +1,351 @@
+package state_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/stranglerfig/migrator/dual"
+	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/internal/test/testenv"
+	"github.com/stranglerfig/migrator/phases"
+)
+
+func fleetOf(t *testing.T, s *state.Store) (phases.Fleet, phases.Standing) {
+	t.Helper()
+	e, err := s.Evidence(t.Context(), testMigration)
+	must(t, err)
+	return e.Fleet, e.Standing
+}
+
+func TestALeaseFromJoinToLeave(t *testing.T) {
+	t.Parallel()
+	s, _ := open(t)
+	walk(t, s, nil, shadowWrite)
+	a := join(t, s, "a", state.FleetOptions{})
+	if g := a.grant; g.Route.Epoch != 2 || g.Route.Phase != phases.ShadowWrite || g.TTL != 15*time.Second || g.Renew != 5*time.Second || !g.Reversible || g.ConfigHash != "h1" || g.Instance != "a" {
+		t.Errorf("grant: %+v", g)
+	}
+	b := join(t, s, "", state.FleetOptions{Lease: 2 * time.Second, Renew: time.Second})
+	if b.grant.Instance == "" || b.grant.TTL != 2*time.Second || b.grant.Renew != 666*time.Millisecond {
+		t.Errorf("made up: %+v", b.grant)
+	}
+	walk(t, s, nil, dualRead)
+	if f, _ := fleetOf(t, s); f.Live != 2 || f.Behind != 2 || f.Settled() || len(f.Held) != 2 {
+		t.Errorf("after the move: %+v", f)
+	}
+	a.ack(t, 3)
+	if f, _ := fleetOf(t, s); f.Behind != 1 {
+		t.Errorf("after one: %+v", f)
+	}
+	if epochs, err := s.Epochs(t.Context(), testMigration, 1); err != nil || !epochs[0].Settled.IsZero() {
+		t.Errorf("settled too early: %+v, %v", epochs, err)
+	}
+	b.ack(t, 99) // above the present epoch: counts as the present one
+	if f, st := fleetOf(t, s); !f.Settled() || len(f.Held) != 1 || f.Held[0] != st.Route {
+		t.Errorf("after both: %+v", f)
+	}
+	if epochs, err := s.Epochs(t.Context(), testMigration, 1); err != nil || epochs[0].Settled.IsZero() {
+		t.Errorf("not settled: %+v, %v", epochs, err)
+	}
+	a.ack(t, 1) // never lowered
+	walk(t, s, nil, cutover5)
+	leases, err := s.Leases(t.Context(), testMigration)
+	if err != nil || len(leases) != 2 || leases[0].Acknowledged != 3 || leases[1].Acknowledged != 3 {
+		t.Errorf("leases: %+v, %v", leases, err)
+	}
+	must(t, a.Leave(t.Context(), a.grant.Lease))
+	must(t, a.Leave(t.Context(), a.grant.Lease))
+	if _, err := a.Renew(t.Context(), a.grant.Lease, 3); !errors.Is(err, dual.ErrLeaseLost) {
+		t.Errorf("renewed after leaving: %v", err)
+	}
+	must(t, b.Leave(t.Context(), b.grant.Lease))
+	if f, st := fleetOf(t, s); f.Live != 0 || !f.Settled() || !st.Dirty.IsZero() {
+		t.Errorf("all left: %+v, %+v", f, st)
+	}
+	stray := state.NewFleet(s.Pool(), "nope", state.FleetOptions{})
+	if _, err := stray.Join(t.Context(), dual.Identity{}); !errors.Is(err, state.ErrUnknownMigration) {
+		t.Errorf("join of an unknown migration: %v", err)
+	}
+}
+
+func TestALapsedLeaseIsNotRenewedAndHoldsOnlyAdvances(t *testing.T) {
+	t.Parallel()
+	s, _ := open(t)
+	walk(t, s, nil, shadowWrite, dualRead)
+	a := join(t, s, "a", state.FleetOptions{})
+	walk(t, s, []*instance{a}, cutover5)
+	must(t, ignore(s.Evict(t.Context(), testMigration, "a", "gone"), "still renews"))
+	lapse(t, s, "a")
+	if _, err := a.Renew(t.Context(), a.grant.Lease, 4); !errors.Is(err, dual.ErrLeaseLost) {
+		t.Errorf("renewed: %v", err)
+	}
+	f, st := fleetOf(t, s)
+	if f.Live != 0 || f.Settled() || len(f.Lapsed) != 1 || f.Lapsed[0] != "a" || len(f.Held) != 0 || !st.Dirty.IsZero() {
+		t.Errorf("lapsed: %+v", f)
+	}
+	if _, err := move(t.Context(), s, cutover); err == nil {
+		t.Error("an advance passed")
+	}
+	for _, to := range []phases.Route{dualRead, shadowWrite, legacy} {
+		if _, err := move(t.Context(), s, to); err != nil {
+			t.Errorf("back to %s: %v", to, err)
+		}
+	}
+	must(t, ignore(s.Evict(t.Context(), testMigration, "b", "gone"), "lapsed are: a"))
+	must(t, ignore(s.Evict(t.Context(), testMigration, "a", ""), "needs a reason"))
+	must(t, s.Evict(t.Context(), testMigration, "a", "its machine was scrapped"))
+	f, st = fleetOf(t, s)
+	if !f.Settled() || st.Dirty.IsZero() || st.LastCause != "evict" || st.LastReason != "its machine was scrapped" {
+		t.Errorf("evicted: %+v, %+v", f, st)
+	}
+	must(t, ignore(s.Evict(t.Context(), testMigration, "a", "gone"), "none has lapsed"))
+	if _, err := move(t.Context(), s, shadowWrite); err != nil {
+		t.Error(err)
+	}
+}
+
+func ignore(err error, want string) error {
+	if err == nil || !strings.Contains(err.Error(), want) {
+		return errors.New("want an error with " + want + ", got " + errText(err))
+	}
+	return nil
+}
+
+func errText(err error) string {
+	if err == nil {
+		return "none"
+	}
+	return err.Error()
+}
+
+func TestWhoRejoinsTellsWhetherItsQueueLives(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		lapsed, own, wasLegacy    bool
+		dirty                     bool
+		live, behind, lapsedAfter int
+	}{
+		"a restarted process, lease lapsed":       {lapsed: true, dirty: true, live: 1},
+		"a restarted process, lease still live":   {dirty: true, live: 2, behind: 0},
+		"the same process, lease lapsed":          {lapsed: true, own: true, live: 1},
+		"the same process, lease still live":      {own: true, live: 1},
+		"a restarted process that was on legacy":  {lapsed: true, wasLegacy: true, live: 1},
+		"the same process, on legacy, still live": {own: true, wasLegacy: true, live: 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s, _ := open(t)
+			if !c.wasLegacy {
+				walk(t, s, nil, shadowWrite)
+			}
+			a := join(t, s, "a", state.FleetOptions{})
+			if c.lapsed {
+				lapse(t, s, "a")
+			}
+			who := dual.Identity{Instance: "a"}
+			if c.own {
+				who.Previous = a.grant.Lease
+			}
+			g, err := a.Join(t.Context(), who)
+			must(t, err)
+			f, st := fleetOf(t, s)
+			if f.Live != c.live || f.Behind != c.behind || len(f.Lapsed) != 0 || !st.Dirty.IsZero() != c.dirty {
+				t.Errorf("%+v, dirty %v", f, st.Dirty)
+			}
+			if _, err := a.Renew(t.Context(), a.grant.Lease, 2); !errors.Is(err, dual.ErrLeaseLost) {
+				t.Errorf("the former lease was renewed: %v", err)
+			}
+			if !c.own { // a process that was taken for dead
+				must(t, a.Leave(t.Context(), a.grant.Lease))
+				if f, st := fleetOf(t, s); !st.Dirty.IsZero() || f.Live != 1 {
+					t.Errorf("after its late leave: %+v, dirty %v", f, st.Dirty)
+				}
+			}
+			// Once it would have run out, the former lease is gone without a trace in the fleet.
+			exec(t, s, `UPDATE migrator.leases SET expires_at = clock_timestamp(), ended_at = least(ended_at, clock_timestamp()) WHERE id = $1`, a.grant.Lease)
+			if f, _ := fleetOf(t, s); f.Live != 1 || !f.Settled() {
+				t.Errorf("later: %+v", f)
+			}
+			if _, err := a.Renew(t.Context(), g.Lease, g.Route.Epoch); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// A process that lost its lease may have operations under way on the routes it held.
+func TestARejoinedLeaseStartsWhereTheFormerOneWas(t *testing.T) {
+	t.Parallel()
+	s, _ := open(t)
+	walk(t, s, nil, shadowWrite)
+	a := join(t, s, "a", state.FleetOptions{})
+	walk(t, s, nil, legacy)
+	lapse(t, s, "a")
+	g, err := a.Join(t.Context(), dual.Identity{Instance: "a", Previous: a.grant.Lease})
+	must(t, err)
+	if f, _ := fleetOf(t, s); f.Behind != 1 || len(f.Held) != 2 {
+		t.Errorf("%+v", f)
+	}
+	_, err = a.Renew(t.Context(), g.Lease, g.Route.Epoch)
+	must(t, err)
+	if f, _ := fleetOf(t, s); !f.Settled() {
+		t.Errorf("%+v", f)
+	}
+}
+
+// A renewal that began in time is not overtaken by a transition that takes the
+// lease for lapsed: while the transition has the row, the renewal waits, and then
+// it is too late for it.
+func TestARenewalAndATransitionAgreeOnWhoIsLive(t *testing.T) {
+	t.Parallel()
+	s, _ := open(t)
+	walk(t, s, nil, shadowWrite)
+	a := join(t, s, "a", state.FleetOptions{Lease: 400 * time.Millisecond})
+	walk(t, s, nil, legacy)
+	renewed := make(chan error, 1)
+	_, err := s.Transition(t.Context(), testMigration, func(e phases.Evidence) (phases.Move, error) {
+		go func() { _, err := a.Renew(t.Context(), a.grant.Lease, 3); renewed <- err }()
+		await(t, "the lease to run out while the renewal waits", func() bool {
+			return value[bool](t, s, `SELECT bool_and(expires_at < clock_timestamp()) FROM migrator.leases`) &&
+				value[int64](t, s, `SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted`) == 1
+		})
+		return phases.Move{}, errors.New("enough")
+	})
+	if err == nil {
+		t.Fatal("the transition committed")
+	}
+	if err := <-renewed; !errors.Is(err, dual.ErrLeaseLost) {
+		t.Errorf("renewed: %v", err)
+	}
+}
+
+func TestHintsComeAtOnceAndAfterALostConnection(t *testing.T) {
+	s, _ := open(t)
+	other := applied()
+	other.Migration = "users"
+	_, _, err := s.Apply(t.Context(), other)
+	must(t, err)
+	ignoring := goleak.IgnoreCurrent()
+	ctx, cancel := context.WithCancel(t.Context())
+	hints := make(chan int64, 100)
+	done := make(chan error)
+	f := state.NewFleet(s.Pool(), testMigration, state.FleetOptions{})
+	go func() { done <- f.Hints(ctx, func(e int64) { hints <- e }) }()
+	next := func(want int64) {
+		t.Helper()
+		select {
+		case got := <-hints:
+			if got != want {
+				t.Errorf("hint %d, want %d", got, want)
+			}
+		case <-time.After(10 * time.Second):
+			t.Fatalf("no hint at epoch %d", want)
+		}
+	}
+	next(1)
+	_, err = s.Transition(t.Context(), "users", func(e phases.Evidence) (phases.Move, error) { return phases.Move{To: shadowWrite}, nil })
+	if err == nil || !strings.Contains(err.Error(), "cause") {
+		t.Errorf("a move without cause: %v", err)
+	}
+	_, err = s.Transition(t.Context(), "users", func(e phases.Evidence) (phases.Move, error) {
+		return phases.Move{To: shadowWrite, Cause: phases.CauseAdvance}, nil
+	})
+	must(t, err)
+	walk(t, s, nil, shadowWrite)
+	next(2)
+	exec(t, s, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query = 'LISTEN migrator' OR query LIKE '%phase, percent, epoch FROM migrator.migrations%' AND pid <> pg_backend_pid()`)
+	walk(t, s, nil, dualRead)
+	for got := range hints {
+		if got == 3 {
+			break
+		}
+	}
+	cancel()
+	if err := <-done; !errors.Is(err, context.Canceled) {
+		t.Errorf("ended with %v", err)
+	}
+	goleak.VerifyNone(t, ignoring, goleak.IgnoreTopFunction("github.com/jackc/pgx/v5/pgxpool.(*Pool).backgroundHealthCheck"))
+}
+
+// A server that is down, frozen or killed costs a fleet errors, never a wrong answer.
+func TestAFleetOutlivesItsDatabase(t *testing.T) {
+	t.Parallel()
+	server := testenv.Postgres(t)
+	s := openAt(t, server.URL())
+	a := join(t, s, "a", state.FleetOptions{Lease: time.Minute})
+	ctx, cancel := context.WithCancel(t.Context())
+	hints := make(chan int64, 100)
+	done := make(chan error)
+	go func() { done <- a.Hints(ctx, func(e int64) { hints <- e }) }()
+	<-hints
+	must(t, server.Pause())
+	frozen, stop := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	if _, err := a.Renew(frozen, a.grant.Lease, 1); err == nil {
+		t.Error("renewed on a frozen server")
+	}
+	stop()
+	must(t, server.Resume())
+	must(t, server.Kill())
+	if _, err := a.Renew(t.Context(), a.grant.Lease, 1); err == nil || errors.Is(err, dual.ErrLeaseLost) {
+		t.Errorf("on a dead server: %v", err)
+	}
+	f, err := state.OpenFleet(t.Context(), server.URL(), testMigration, state.FleetOptions{})
+	must(t, err)
+	defer f.Close()
+	if _, err := f.Join(t.Context(), dual.Identity{}); err == nil {
+		t.Error("joined on a dead server")
+	}
+	must(t, server.Restart(t.Context()))
+	await(t, "the lease to be renewed", func() bool { _, err := a.Renew(t.Context(), a.grant.Lease, 1); return err == nil })
+	if _, err := f.Join(t.Context(), dual.Identity{}); err != nil {
+		t.Errorf("join after the restart: %v", err)
+	}
+	if e := <-hints; e != 1 {
+		t.Errorf("hint %d after the restart", e)
+	}
+	cancel()
+	<-done
+}
+
+// TestALeaseWhoseAnswerWasLostIsTheProcessOwn: it ends with the next join, and
+// holds nothing up.
+func TestALeaseWhoseAnswerWasLostIsTheProcessOwn(t *testing.T) {
+	t.Parallel()
+	s, _ := open(t)
+	walk(t, s, nil, shadowWrite)
+	a := join(t, s, "a", state.FleetOptions{})
+	b := join(t, s, "b", state.FleetOptions{})
+	who := dual.Identity{Instance: "a", Previous: a.grant.Lease}
+	for range 2 { // the answers never arrive
+		_, err := a.Join(t.Context(), who)
+		must(t, err)
+	}
+	last, err := a.Join(t.Context(), who)
+	must(t, err)
+	if f, st := fleetOf(t, s); f.Live != 2 || len(f.Lapsed) != 0 || !st.Dirty.IsZero() {
+		t.Errorf("%+v, dirty %v", f, st.Dirty)
+	}
+	// One more, that was delayed on its way: it stands in for the lease it ends.
+	late, err := a.Join(t.Context(), who)
+	must(t, err)
+	if f, _ := fleetOf(t, s); f.Live != 2 || late.Route.Epoch != 2 {
+		t.Errorf("%+v", f)
+	}
+	if _, err := a.Renew(t.Context(), last.Lease, 2); !errors.Is(err, dual.ErrLeaseLost) {
+		t.Errorf("renewed: %v", err)
+	}
+	g, err := a.Join(t.Context(), dual.Identity{Instance: "a", Previous: last.Lease})
+	must(t, err)
+	must(t, a.Leave(t.Context(), g.Lease))
+	if f, st := fleetOf(t, s); f.Live != 1 || len(f.Lapsed) != 0 || !st.Dirty.IsZero() {
+		t.Errorf("after it has left: %+v, dirty %v", f, st.Dirty)
+	}
+	if _, err := b.Renew(t.Context(), b.grant.Lease, 2); err != nil {
+		t.Errorf("another instance: %v", err)
+	}
+}

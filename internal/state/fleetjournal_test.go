@@ -1,0 +1,162 @@
+package state_test
+
+import (
+	"errors"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/stranglerfig/migrator/dual"
+	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/phases"
+	"github.com/stranglerfig/migrator/record"
+)
+
+func TestJournalRulesOnReaders(t *testing.T) {
+	t.Parallel()
+	s, _ := open(t)
+	a := join(t, s, "a", state.FleetOptions{})
+	lost := []dual.Lost{
+		{Key: "k", Version: record.Version{Era: 1, LSN: 5}, Reason: "first"},
+		{Key: "\xff,1", Reason: strings.Repeat("\xe4", 600)},
+		{Key: "k", Version: record.Version{Era: 1, LSN: 4}, Reason: "second\x00"},
+	}
+	journal := func(want dual.Ruling, keys int64) {
+		t.Helper()
+		got, err := a.Journal(t.Context(), lost)
+		_, st := fleetOf(t, s)
+		want.Route = st.Route
+		if err != nil || got != want || st.JournalKeys != keys {
+			t.Errorf("at %s: %+v with %d keys, want %+v: %v", st.Route, got, st.JournalKeys, want, err)
+		}
+	}
+	journal(dual.Ruling{}, 2)
+	clearJournal(t, s)
+	walk(t, s, []*instance{a}, shadowWrite, dualRead)
+	journal(dual.Ruling{}, 2)
+	journal(dual.Ruling{}, 2)
+	list, err := s.Reconciles(testMigration).Journal(t.Context(), "", 10)
+	if err != nil || len(list) != 2 || list[0].Key != "k" || list[0].Changes != 4 || list[0].Version != (record.Version{Era: 1, LSN: 5}) ||
+		list[0].Reason != "second" || list[1].Key != "\xff,1" || !list[1].Version.IsZero() {
+		t.Errorf("journal: %+v, %v", list, err)
+	}
+	if list, err = s.Reconciles(testMigration).Journal(t.Context(), "k", 10); err != nil || len(list) != 1 || list[0].Key != "\xff,1" {
+		t.Errorf("second page: %+v, %v", list, err)
+	}
+	walk(t, s, []*instance{a}, cutover5)
+	journal(dual.Ruling{TargetRead: true}, 2)
+	walk(t, s, nil, dualRead)
+	journal(dual.Ruling{TargetRead: true}, 2) // a may still be on cutover
+	if read, err := a.TargetRead(t.Context()); err != nil || !read {
+		t.Errorf("target read: %v, %v", read, err)
+	}
+	a.ack(t, 6-1)
+	journal(dual.Ruling{}, 2)
+	clearJournal(t, s)
+	walk(t, s, []*instance{a}, cutover, grace, fencedRoute)
+	journal(dual.Ruling{TargetRead: true, Fenced: true}, 0)
+	walk(t, s, []*instance{a}, retain)
+	journal(dual.Ruling{TargetRead: true, Fenced: true}, 0)
+}
+
+func TestClearForgetsNoLaterChange(t *testing.T) {
+	t.Parallel()
+	s, _ := open(t)
+	f := state.NewFleet(s.Pool(), testMigration, state.FleetOptions{})
+	r := s.Reconciles(testMigration)
+	lose := func() { _, err := f.Journal(t.Context(), []dual.Lost{{Key: "k"}}); must(t, err) }
+	read := func() (list []record.Key) {
+		all, err := r.Journal(t.Context(), "", 10)
+		must(t, err)
+		for _, j := range all {
+			list = append(list, j.Key)
+		}
+		return list
+	}
+	lose()
+	all, err := r.Journal(t.Context(), "", 10)
+	must(t, err)
+	first := all[0]
+	lose()
+	if cleared, err := r.Clear(t.Context(), first); err != nil || cleared || len(read()) != 1 {
+		t.Errorf("cleared though it had changed again: %v, %v", cleared, err)
+	}
+	clearJournal(t, s)
+	lose() // the count is 1 again, as in the first that we saw
+	if cleared, err := r.Clear(t.Context(), first); err != nil || cleared || len(read()) != 1 {
+		t.Errorf("cleared another entry of the key: %v, %v", cleared, err)
+	}
+}
+
+func TestRescueTakesReadsBackOnce(t *testing.T) {
+	t.Parallel()
+	s, _ := open(t)
+	a := join(t, s, "a", state.FleetOptions{})
+	walk(t, s, []*instance{a}, shadowWrite, dualRead)
+	must(t, a.Rescue(t.Context(), 3, "nothing to do"))
+	walk(t, s, []*instance{a}, cutover5, cutover)
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			if err := a.Rescue(t.Context(), 5, "connection refused"); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	_, st := fleetOf(t, s)
+	if st.Route != (phases.Route{Phase: phases.DualRead, Percent: phases.All, Epoch: 6}) || st.LastCause != "failure" || st.LastReason != "connection refused" {
+		t.Errorf("%+v", st)
+	}
+	if n, err := s.VerifyHistory(t.Context(), testMigration); err != nil || n != 6 {
+		t.Errorf("%d entries, %v", n, err)
+	}
+	a.ack(t, 6)
+	walk(t, s, []*instance{a}, cutover, grace)
+	must(t, a.Rescue(t.Context(), 8, "again"))
+	walk(t, s, []*instance{a}, cutover, grace, fencedRoute)
+	if err := a.Rescue(t.Context(), 10, "too late"); !errors.Is(err, dual.ErrRouteMoved) {
+		t.Errorf("fenced: %v", err)
+	}
+	walk(t, s, []*instance{a}, retain)
+	if err := a.Rescue(t.Context(), 10, "too late"); !errors.Is(err, dual.ErrRouteMoved) {
+		t.Errorf("retain: %v", err)
+	}
+}
+
+func TestTheReturnJournal(t *testing.T) {
+	t.Parallel()
+	s, _ := open(t)
+	f := state.NewFleet(s.Pool(), testMigration, state.FleetOptions{})
+	walk(t, s, nil, shadowWrite, dualRead, cutover, grace)
+	if err := f.Return(t.Context(), 5, []record.Key{"1"}); !errors.Is(err, dual.ErrRouteMoved) {
+		t.Errorf("in grace: %v", err)
+	}
+	walk(t, s, nil, fencedRoute, retain)
+	if err := f.Return(t.Context(), 6, []record.Key{"1"}); !errors.Is(err, dual.ErrRouteMoved) {
+		t.Errorf("of another epoch: %v", err)
+	}
+	if _, st := fleetOf(t, s); st.ReturnKeys != 0 {
+		t.Errorf("%d keys of refused writes", st.ReturnKeys)
+	}
+	must(t, f.Return(t.Context(), 7, []record.Key{"b", "a", "b", "\xfe"}))
+	must(t, f.Return(t.Context(), 7, []record.Key{"a"}))
+	keys, err := s.ReturnKeys(t.Context(), testMigration, "", 2)
+	if err != nil || len(keys) != 2 || keys[0] != "a" || keys[1] != "b" {
+		t.Errorf("%q, %v", keys, err)
+	}
+	if keys, err = s.ReturnKeys(t.Context(), testMigration, "b", 2); err != nil || len(keys) != 1 || keys[0] != "\xfe" {
+		t.Errorf("%q, %v", keys, err)
+	}
+	if err := s.ClearReturn(t.Context(), testMigration, keys); err == nil {
+		t.Error("cleared in retain")
+	}
+	walk(t, s, nil, phases.Route{Phase: phases.Returning})
+	if err := f.Return(t.Context(), 7, []record.Key{"late"}); !errors.Is(err, dual.ErrRouteMoved) {
+		t.Errorf("while returning: %v", err)
+	}
+	must(t, s.ClearReturn(t.Context(), testMigration, []record.Key{"a", "\xfe"}))
+	if keys, err = s.ReturnKeys(t.Context(), testMigration, "", 9); err != nil || len(keys) != 1 || keys[0] != "b" {
+		t.Errorf("%q, %v", keys, err)
+	}
+}

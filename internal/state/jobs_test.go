@@ -1,0 +1,317 @@
+package state_test
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/stranglerfig/migrator/dual"
+	"github.com/stranglerfig/migrator/internal/backfill"
+	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/phases"
+	"github.com/stranglerfig/migrator/reconcile"
+	"github.com/stranglerfig/migrator/record"
+	"github.com/stranglerfig/migrator/store"
+)
+
+func TestABackfillWaitsUntilAllHaveLeftLegacy(t *testing.T) {
+	t.Parallel()
+	s, _ := open(t)
+	refused := func(why string) {
+		t.Helper()
+		if _, _, err := s.Backfills(testMigration).Begin(t.Context()); !errors.Is(err, backfill.ErrNotReady) || !strings.Contains(err.Error(), why) {
+			t.Errorf("want %q: %v", why, err)
+		}
+	}
+	refused("it is at legacy")
+	a := join(t, s, "a", state.FleetOptions{})
+	b := join(t, s, "b", state.FleetOptions{})
+	walk(t, s, nil, shadowWrite)
+	refused("a, b may still be on legacy")
+	a.ack(t, 2)
+	lapse(t, s, "b")
+	refused("b may still be on legacy")
+	must(t, s.Evict(t.Context(), testMigration, "b", "gone"))
+	_ = b
+	c := join(t, s, "c", state.FleetOptions{})
+	p, release, err := s.Backfills(testMigration).Begin(t.Context())
+	must(t, err)
+	release()
+	release()
+	if p.Epoch != 2 || p.ID == 0 || p.Began.IsZero() || len(p.Chunks) != 0 {
+		t.Errorf("%+v", p)
+	}
+	walk(t, s, []*instance{a, c}, dualRead, cutover)
+	refused("it is at cutover 100 %")
+	if _, _, err := s.Backfills("nope").Begin(t.Context()); !errors.Is(err, state.ErrUnknownMigration) {
+		t.Errorf("unknown: %v", err)
+	}
+}
+
+func TestABackfillIsResumedAndBoundToItsStay(t *testing.T) {
+	t.Parallel()
+	s, _ := open(t)
+	walk(t, s, nil, shadowWrite)
+	first := s.Backfills(testMigration)
+	if err := first.Save(t.Context(), backfill.Progress{}); err == nil {
+		t.Error("saved without Begin")
+	}
+	if latest, err := first.Latest(t.Context()); err != nil || latest != nil {
+		t.Errorf("latest of none: %+v, %v", latest, err)
+	}
+	p, release, err := first.Begin(t.Context())
+	must(t, err)
+	if _, _, err := s.Backfills(testMigration).Begin(t.Context()); !errors.Is(err, backfill.ErrRunning) || !strings.Contains(err.Error(), "since 20") {
+		t.Errorf("a second one: %v", err)
+	}
+	p.Barrier, p.Opens = record.Version{Era: 1, LSN: 77}, time.Now().Truncate(0)
+	p.Chunks = []store.Chunk{{Relation: `public."Order Items"`, File: 4_000_000_000, To: store.MaxBlock, Rows: 10}, {Relation: "b"}}
+	must(t, first.Save(t.Context(), p))
+	p.Done, p.Rows, p.Applied, p.Newer, p.Swept = 1, 10, 9, 1, 3
+	must(t, first.Save(t.Context(), p))
+	release()
+	if err := first.Save(t.Context(), p); err == nil {
+		t.Error("saved after release")
+	}
+	second := s.Backfills(testMigration)
+	got, release, err := second.Begin(t.Context())
+	must(t, err)
+	if diff := cmp.Diff(p, got); diff != "" {
+		t.Errorf("resumed: %s", diff)
+	}
+	e, err := s.Evidence(t.Context(), testMigration)
+	if err != nil || e.Backfill == nil || e.Backfill.Epoch != 2 || !e.Backfill.Finished.IsZero() {
+		t.Errorf("evidence: %+v, %v", e.Backfill, err)
+	}
+	got.Finished = time.Unix(0, 0) // when is the database's word
+	must(t, second.Save(t.Context(), got))
+	release()
+	latest, err := second.Latest(t.Context())
+	if err != nil || latest == nil || latest.ID != p.ID || time.Since(latest.Finished).Abs() > time.Minute {
+		t.Errorf("latest: %+v, %v", latest, err)
+	}
+	third := s.Backfills(testMigration)
+	p3, release3, err := third.Begin(t.Context())
+	must(t, err)
+	defer release3()
+	if p3.ID == p.ID {
+		t.Error("a finished backfill was resumed")
+	}
+	walk(t, s, nil, legacy)
+	if err := third.Save(t.Context(), p3); !errors.Is(err, backfill.ErrNotReady) {
+		t.Errorf("saved across legacy: %v", err)
+	}
+	release3()
+	walk(t, s, nil, shadowWrite)
+	p4, release4, err := s.Backfills(testMigration).Begin(t.Context())
+	must(t, err)
+	release4()
+	if p4.ID == p3.ID || p4.Epoch != 4 {
+		t.Errorf("resumed one from before legacy: %+v", p4)
+	}
+}
+
+func TestARunnerThatLostItsLockCanNotSave(t *testing.T) {
+	t.Parallel()
+	s, _ := open(t)
+	walk(t, s, nil, shadowWrite)
+	b, r := s.Backfills(testMigration), s.Reconciles(testMigration)
+	p, release, err := b.Begin(t.Context())
+	must(t, err)
+	defer release()
+	run, release2, err := r.Begin(t.Context(), reconcile.Run{Full: true})
+	must(t, err)
+	defer release2()
+	exec(t, s, `SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'
+		AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`)
+	if err := b.Save(t.Context(), p); err == nil {
+		t.Error("the backfill saved")
+	}
+	if err := b.Save(t.Context(), p); err == nil || !strings.Contains(err.Error(), "another run may have begun") {
+		t.Errorf("the backfill saved again: %v", err)
+	}
+	if err := r.Save(t.Context(), run, nil); err == nil {
+		t.Error("the reconcile run saved")
+	}
+	if _, again, err := s.Backfills(testMigration).Begin(t.Context()); err != nil {
+		t.Errorf("the next one: %v", err)
+	} else {
+		again()
+	}
+}
+
+func TestReconcileRuns(t *testing.T) {
+	t.Parallel()
+	s, _ := open(t)
+	walk(t, s, nil, shadowWrite)
+	begin := func(run reconcile.Run) (*state.Reconciles, reconcile.Run, func()) {
+		t.Helper()
+		r := s.Reconciles(testMigration)
+		run, release, err := r.Begin(t.Context(), run)
+		must(t, err)
+		return r, run, release
+	}
+	sampled := func(want int, status reconcile.Status) {
+		t.Helper()
+		r, run, release := begin(reconcile.Run{Slices: 3})
+		defer release()
+		if run.Slice != want {
+			t.Errorf("slice %d, want %d", run.Slice, want)
+		}
+		run.Status = status
+		must(t, r.Save(t.Context(), run, nil))
+	}
+	sampled(0, reconcile.Done)
+	sampled(1, reconcile.Stopped) // it has shown nothing: its slice is due again
+	sampled(1, reconcile.Done)
+
+	r, run, release := begin(reconcile.Run{Full: true, TwoWay: true, Repair: true, Slices: 9, Slice: 5})
+	if run.ID == 0 || run.Epoch != 2 || run.ConfigHash != "h1" || run.Slices != 1 || run.Slice != 0 || run.Status != reconcile.Running {
+		t.Errorf("%+v", run)
+	}
+	if _, _, err := s.Reconciles(testMigration).Begin(t.Context(), reconcile.Run{}); !errors.Is(err, reconcile.ErrRunning) {
+		t.Errorf("a second one: %v", err)
+	}
+	found := []reconcile.Finding{
+		{Key: "eu,42", Class: reconcile.FieldDiff, Path: "/price", Paths: []string{"/price", "/a\x00b"}, Detail: "x\xff", Version: record.Version{Era: 2}, Repaired: true, Repair: "applied", At: time.Unix(1700000000, 0)},
+		{RawKey: "\x00\xffodd", Class: reconcile.ForeignClass},
+	}
+	run.Checked, run.Differences, run.Classes = 100, 2, map[reconcile.Class]int64{reconcile.FieldDiff: 1, reconcile.ForeignClass: 1}
+	must(t, r.Save(t.Context(), run, found[:1]))
+	e, err := s.Evidence(t.Context(), testMigration)
+	must(t, err)
+	if e.FullReconcile != nil || e.Reconcile == nil || e.Reconcile.Full {
+		t.Errorf("a run under way is no evidence: %+v", e)
+	}
+	run.Status = reconcile.Done
+	must(t, r.Save(t.Context(), run, found[1:]))
+	release()
+	e, err = s.Evidence(t.Context(), testMigration)
+	must(t, err)
+	if f := e.FullReconcile; f == nil || f.Run != run.ID || f.Clean() || f.Checked != 100 || f.Epoch != 2 || f.ConfigHash != "h1" || f.Finished.Before(f.Began) {
+		t.Errorf("evidence: %+v", f)
+	}
+	got, err := r.Findings(t.Context(), run.ID, 10)
+	if err != nil || len(got) != 2 || got[0].Key != "eu,42" || got[0].Paths[1] != "/ab" || got[0].Detail != "x\uFFFD" ||
+		got[0].Version.Era != 2 || !got[0].At.Equal(time.Unix(1700000000, 0)) || got[1].RawKey != "\x00\xffodd" || got[1].At.IsZero() {
+		t.Errorf("findings: %+v, %v", got, err)
+	}
+	again, err := r.Run(t.Context(), run.ID)
+	if err != nil || again.Differences != 2 || !again.Repair || again.Classes[reconcile.FieldDiff] != 1 || again.Status != reconcile.Done {
+		t.Errorf("run: %+v, %v", again, err)
+	}
+	if _, err := s.Reconciles("nope").Run(t.Context(), run.ID); err == nil {
+		t.Error("a run of another migration was shown")
+	}
+
+	// A killed process leaves its run as running; the next one says that it was stopped.
+	_, orphan, release := begin(reconcile.Run{Full: true, TwoWay: true})
+	release()
+	r, clean, release := begin(reconcile.Run{Full: true, TwoWay: true})
+	defer release()
+	if got, err := r.Run(t.Context(), orphan.ID); err != nil || got.Status != reconcile.Stopped || got.Error == "" || got.Finished.IsZero() {
+		t.Errorf("orphan: %+v, %v", got, err)
+	}
+	clean.Status = reconcile.Done
+	must(t, r.Save(t.Context(), clean, nil))
+	if e, err = s.Evidence(t.Context(), testMigration); err != nil || !e.FullReconcile.Clean() || e.FullReconcile.Run != clean.ID {
+		t.Errorf("%+v, %v", e.FullReconcile, err)
+	}
+	list, err := r.List(t.Context(), 2)
+	if err != nil || len(list) != 2 || list[0].ID != clean.ID {
+		t.Errorf("list: %+v, %v", list, err)
+	}
+}
+
+func TestADirtyMigrationNeedsALaterFullReconcile(t *testing.T) {
+	t.Parallel()
+	s, _ := open(t)
+	walk(t, s, nil, shadowWrite)
+	a := join(t, s, "a", state.FleetOptions{})
+	walk(t, s, []*instance{a}, dualRead)
+	run := func(found ...reconcile.Finding) {
+		t.Helper()
+		r := s.Reconciles(testMigration)
+		run, release, err := r.Begin(t.Context(), reconcile.Run{Full: true, TwoWay: true})
+		must(t, err)
+		defer release()
+		run.Status, run.Differences = reconcile.Done, int64(len(found))
+		must(t, r.Save(t.Context(), run, found))
+	}
+	gone := []reconcile.Finding{{Key: "1", Class: reconcile.Missing, Lost: true}, {Key: "2", Class: reconcile.FieldDiff}}
+	lost := func(want int64, why string) {
+		t.Helper()
+		run(gone...)
+		e, err := s.Evidence(t.Context(), testMigration)
+		must(t, err)
+		for _, r := range []*phases.ReconcileEvidence{e.Reconcile, e.FullReconcile, e.FailedReconcile} {
+			if r.Lost != want {
+				t.Errorf("%s: %d lost writes, want %d", why, r.Lost, want)
+			}
+		}
+	}
+	gate := func() phases.Verdict {
+		t.Helper()
+		e, err := s.Evidence(t.Context(), testMigration)
+		must(t, err)
+		for _, g := range phases.Gates(cutover5, phases.DefaultSettings(), e) {
+			if g.Gate == "no-lost-queue" {
+				return g.Verdict
+			}
+		}
+		t.Fatal("no such gate")
+		return ""
+	}
+	lost(1, "no instance has ended uncleanly")
+	run()
+	if v := gate(); v != phases.Pass {
+		t.Errorf("clean: %s", v)
+	}
+	lapse(t, s, "a")
+	_, err := a.Join(t.Context(), dual.Identity{Instance: "a"})
+	must(t, err)
+	if v := gate(); v != phases.NoData {
+		t.Errorf("dirty: %s", v)
+	}
+	lost(0, "what an instance that ended has begun, and told nobody of, looks the same")
+	run()
+	if v := gate(); v != phases.NoData {
+		t.Errorf("after a full reconcile that began while the dead instance's writes may still land: %s", v)
+	}
+	_, err = s.Pool().Exec(t.Context(), `UPDATE migrator.leases SET lost_at = lost_at - interval '10 seconds' WHERE lost_at IS NOT NULL`)
+	must(t, err)
+	run()
+	if v := gate(); v != phases.Pass {
+		t.Errorf("after a full reconcile that began later: %s", v)
+	}
+	lost(1, "a clean run lies between")
+}
+
+func TestALapsedLeaseThatReadsTheTargetAloneIsHeld(t *testing.T) {
+	t.Parallel()
+	s, _ := open(t)
+	for _, c := range []struct {
+		phase phases.Phase
+		held  bool
+	}{{phases.DualRead, false}, {phases.Cutover, false}, {phases.Grace, false}, {phases.Fenced, true}, {phases.Retain, true}} {
+		_, err := s.Pool().Exec(t.Context(), `DELETE FROM migrator.leases`)
+		must(t, err)
+		percent := 0
+		if c.phase.Ramped() {
+			percent = 10000
+		}
+		_, err = s.Pool().Exec(t.Context(), `WITH m AS (UPDATE migrator.migrations SET epoch = epoch + 1, phase = $1, percent = $2 RETURNING name, epoch)
+			INSERT INTO migrator.epochs SELECT name, epoch, $1, $2, clock_timestamp() FROM m`, string(c.phase), percent)
+		must(t, err)
+		join(t, s, "a", state.FleetOptions{})
+		lapse(t, s, "a")
+		e, err := s.Evidence(t.Context(), testMigration)
+		must(t, err)
+		if held := len(e.Fleet.Held) > 0; held != c.held || len(e.Fleet.Lapsed) != 1 {
+			t.Errorf("%s: held %v, lapsed %v; want held: %v", c.phase, e.Fleet.Held, e.Fleet.Lapsed, c.held)
+		}
+	}
+}

@@ -1,0 +1,41 @@
+package state
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/stranglerfig/migrator/internal/test/testenv"
+)
+
+// A process that freezes while it has a migration's row alone must not stop the fleet for good.
+func TestAFrozenProcessLosesTheRow(t *testing.T) {
+	t.Parallel()
+	dbURL := testenv.PostgresURL(t)
+	if _, _, err := Migrate(t.Context(), dbURL); err != nil {
+		t.Fatal(err)
+	}
+	s, err := Open(t.Context(), dbURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if _, _, err := s.Apply(t.Context(), Applied{Migration: "m", Config: []byte("{}"), Schema: []byte("{}")}); err != nil {
+		t.Fatal(err)
+	}
+	var other error
+	err = alone(t.Context(), s.pool, "m", 100*time.Millisecond, func(pgx.Tx) error {
+		limited, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		other = alone(limited, s.pool, "m", time.Minute, func(pgx.Tx) error { return nil })
+		return nil
+	})
+	if err == nil {
+		t.Error("the frozen transaction committed")
+	}
+	if other != nil {
+		t.Errorf("the other never got the row: %v", other)
+	}
+}

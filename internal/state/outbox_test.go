@@ -1,0 +1,149 @@
+package state_test
+
+import (
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stranglerfig/migrator/dual"
+	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/phases"
+)
+
+func TestTheOutboxTellsOfTheHistory(t *testing.T) {
+	t.Parallel()
+	s, _ := open(t)
+	o := s.Outbox(testMigration)
+	walk(t, s, nil, shadowWrite, dualRead, cutover5)
+	fired := recorded(t, s, evaluation(phases.TriggerKind, "errors", phases.Firing))[0].ID
+	_, err := rollBack(t, s, "errors", fired)
+	must(t, err)
+	must(t, s.Acknowledge(t.Context(), testMigration, "seen"))
+	must(t, s.Pause(t.Context(), testMigration, "lunch"))
+	must(t, s.Resume(t.Context(), testMigration, "done"))
+	_, err = s.Transition(t.Context(), testMigration, func(e phases.Evidence) (phases.Move, error) {
+		return phases.Move{From: e.Standing.Route, To: cutover5, Cause: phases.CauseAdvance, Gates: []phases.GateResult{{Gate: "soak-time", Verdict: phases.Fail, Overridden: "hurry"}}}, nil
+	})
+	must(t, err)
+	must(t, state.NewFleet(s.Pool(), testMigration, state.FleetOptions{}).Rescue(t.Context(), 6, "down"))
+	_, err = s.Transition(t.Context(), testMigration, func(phases.Evidence) (phases.Move, error) { return phases.Move{}, errNo })
+	if err == nil {
+		t.Error("no error")
+	}
+	for range 3 {
+		must(t, o.Announce(t.Context(), state.Held, "consistency, epoch 7", map[string]string{"gate": "consistency"}))
+	}
+	must(t, o.Announce(t.Context(), state.Held, "consistency, epoch 8", nil))
+
+	want := []state.Event{
+		state.Moved, state.Moved, state.Moved, state.RolledBack, state.Acknowledged, state.Paused, state.Resumed,
+		state.Overridden, state.RolledBack, state.Held, state.Held,
+	}
+	messages, err := o.Claim(t.Context(), 100, time.Minute)
+	must(t, err)
+	if len(messages) != len(want) {
+		t.Fatalf("%d messages: %+v", len(messages), messages)
+	}
+	entries, err := s.History(t.Context(), testMigration, 100)
+	must(t, err)
+	for i, m := range messages {
+		if m.Event != want[i] || m.ID == "" || m.Attempts != 1 || m.Migration != testMigration {
+			t.Errorf("message %d: %+v", i, m)
+		}
+		if (m.Entry == nil) != (m.Event == state.Held) || m.Entry != nil && m.Entry.Hash != entries[i+1].Hash {
+			t.Errorf("message %d: entry %+v", i, m.Entry)
+		}
+	}
+	if string(messages[9].Detail) != `{"gate": "consistency"}` {
+		t.Errorf("detail %s", messages[9].Detail)
+	}
+}
+
+var errNo = dual.ErrRouteMoved
+
+func TestTwoDaemonsShareAnOutbox(t *testing.T) {
+	t.Parallel()
+	s, _ := open(t)
+	o := s.Outbox(testMigration)
+	const n = 40
+	for i := range n {
+		must(t, o.Announce(t.Context(), state.Held, string(rune('a'+i)), nil))
+	}
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	seen := map[string]int{}
+	for range 4 {
+		wg.Go(func() {
+			for {
+				got, err := o.Claim(t.Context(), 3, time.Minute)
+				if err != nil {
+					t.Error(err)
+				}
+				if len(got) == 0 {
+					return
+				}
+				mu.Lock()
+				for _, m := range got {
+					seen[m.ID]++
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+	if len(seen) != n {
+		t.Errorf("%d of %d were claimed", len(seen), n)
+	}
+	for id, times := range seen {
+		if times != 1 {
+			t.Errorf("%s was claimed %d times", id, times)
+		}
+	}
+	due := func() {
+		t.Helper()
+		exec(t, s, `UPDATE migrator.outbox SET next_at = clock_timestamp()`)
+	}
+	claim := func(want int) []state.Message {
+		t.Helper()
+		got, err := o.Claim(t.Context(), 100, time.Minute)
+		must(t, err)
+		if len(got) != want {
+			t.Fatalf("claimed %d, want %d", len(got), want)
+		}
+		return got
+	}
+	claim(0)
+	due() // a daemon that claimed them has died
+	slow := claim(n)[0]
+	due()
+	other := claim(n)[0]
+	must(t, o.Failed(t.Context(), slow, "too late")) // it is another's by now
+	left := func() float64 {
+		return value[float64](t, s, `SELECT extract(epoch FROM next_at - clock_timestamp())::float8 FROM migrator.outbox WHERE id = $1`, other.ID)
+	}
+	if got := left(); got < 50 {
+		t.Errorf("due in %.0f s after another's failure", got)
+	}
+	must(t, o.Failed(t.Context(), other, "503"))
+	if got := left(); got < 15 || got > 20 { // the third attempt
+		t.Errorf("due in %.0f s after the third failure", got)
+	}
+	exec(t, s, `UPDATE migrator.outbox SET attempts = 5000 WHERE id = $1`, other.ID)
+	other.Attempts = 5000
+	must(t, o.Failed(t.Context(), other, "503"))
+	if got := left(); got < 3500 || got > 3600 {
+		t.Errorf("due in %.0f s after the 5000th failure", got)
+	}
+	must(t, o.Delivered(t.Context(), slow)) // whoever has it: it was delivered
+	due()
+	claim(n - 1)
+	must(t, s.Prune(t.Context(), testMigration))
+	if kept := value[int64](t, s, `SELECT count(*) FROM migrator.outbox`); kept != n {
+		t.Errorf("%d are remembered", kept)
+	}
+	exec(t, s, `UPDATE migrator.outbox SET at = at - interval '8 days', delivered_at = delivered_at - interval '29 days'`)
+	must(t, s.Prune(t.Context(), testMigration))
+	if kept := value[int64](t, s, `SELECT count(*) FROM migrator.outbox`); kept != 1 {
+		t.Errorf("%d are remembered after 8 days, want the delivered one", kept)
+	}
+}

@@ -1,0 +1,81 @@
+// Command app is an application with one migration, to be killed in the middle of
+// an operation. It does what its standard input says, a line at a time, and answers
+// each with a line; at the end of the input it leaves the fleet and exits:
+//
+//	put ID POINTS   ok
+//	remove ID       ok
+//	get ID          its points, or none
+//
+// Anything else, and every failure, is answered by error and what happened.
+package main
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/stranglerfig/migrator/examples/embedding"
+	"github.com/stranglerfig/migrator/migration"
+)
+
+// silent keeps go-redis from writing between the log's lines.
+type silent struct{}
+
+func (silent) Printf(context.Context, string, ...any) {}
+
+func main() {
+	redis.SetLogger(silent{})
+	if err := serve(context.Background()); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+func serve(ctx context.Context) error {
+	m, err := migration.Load(os.Getenv("MIGRATOR_FILE"))
+	if err != nil {
+		return err
+	}
+	customers, err := embedding.Open(ctx, m, os.Getenv("MIGRATOR_STATE_URL"), slog.New(slog.NewTextHandler(os.Stderr, nil)))
+	if err != nil {
+		return err
+	}
+	return customers.Serve(ctx, func(ctx context.Context) error {
+		fmt.Println("ready")
+		lines := bufio.NewScanner(os.Stdin)
+		for lines.Scan() {
+			fmt.Println(answer(ctx, customers, lines.Text()))
+		}
+		return lines.Err()
+	})
+}
+
+func answer(ctx context.Context, customers *embedding.Customers, line string) string {
+	var id int64
+	var points int
+	var err error
+	if n, _ := fmt.Sscanf(line, "put %d %d", &id, &points); n == 2 {
+		err = customers.Replace(ctx, embedding.Customer{ID: id, Email: fmt.Sprintf("%d@example.org", id), Points: points})
+	} else if n, _ := fmt.Sscanf(line, "remove %d", &id); n == 1 {
+		err = customers.Remove(ctx, id)
+	} else if n, _ := fmt.Sscanf(line, "get %d", &id); n == 1 {
+		c, found, err := customers.Get(ctx, id)
+		switch {
+		case err != nil:
+			return "error " + err.Error()
+		case !found:
+			return "none"
+		}
+		return fmt.Sprint(c.Points)
+	} else {
+		return "error what is " + line + "?"
+	}
+	if err != nil {
+		return "error " + err.Error()
+	}
+	return "ok"
+}

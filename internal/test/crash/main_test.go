@@ -1,0 +1,30 @@
+//go:build unix
+
+package crash
+
+import (
+	"flag"
+	"os"
+	"testing"
+
+	"github.com/stranglerfig/migrator/internal/test/testenv"
+)
+
+// TestMain lets more cases run side by side than there are processors: most wait
+// for a lease to run out, or for a daemon's patience.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	chosen := false
+	flag.Visit(func(f *flag.Flag) { chosen = chosen || f.Name == "test.parallel" })
+	if !chosen {
+		if err := flag.Set("test.parallel", "8"); err != nil {
+			_, _ = os.Stderr.WriteString(err.Error() + "\n")
+			os.Exit(1)
+		}
+	}
+	code := testenv.Run(m)
+	if buildDir != "" {
+		_ = os.RemoveAll(buildDir)
+	}
+	os.Exit(code)
+}

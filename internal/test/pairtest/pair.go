@@ -1,0 +1,142 @@
+// Package pairtest gives a test two stores with records to move between them:
+// PostgreSQL as legacy, Redis as the target, on private servers.
+package pairtest
+
+import (
+	"context"
+	"testing"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	goredis "github.com/redis/go-redis/v9"
+
+	"github.com/stranglerfig/migrator/internal/test/testenv"
+	"github.com/stranglerfig/migrator/migration"
+	"github.com/stranglerfig/migrator/record"
+	"github.com/stranglerfig/migrator/store/postgres"
+	"github.com/stranglerfig/migrator/store/redis"
+)
+
+// Pair is one migration's two stores. As JSON it tells another process how to Open them.
+type Pair struct {
+	Spec      *migration.Config
+	LegacyURL string
+	TargetURL string
+	Legacy    *postgres.Legacy        `json:"-"`
+	Target    *redis.Target           `json:"-"`
+	Compare   *record.Comparer        `json:"-"`
+	SQL       *pgxpool.Pool           `json:"-"` // past legacy's back
+	Redis     goredis.UniversalClient `json:"-"` // past the target's back
+}
+
+// Options change the migration.
+type Options struct {
+	DDL     string // creates the table; empty: SimpleDDL
+	Table   string // empty: items
+	Key     string // of the target; empty: item:{id}
+	Format  string
+	Expires string
+}
+
+// SimpleDDL makes a table whose canonical texts are plain to write: see Simple.
+const SimpleDDL = `CREATE TABLE items (id bigint PRIMARY KEY, name text, amount numeric, expires_at timestamptz)`
+
+// New creates the table in a database of its own, and an empty target.
+func New(t testing.TB, o Options) *Pair {
+	t.Helper()
+	if o.DDL == "" {
+		o.DDL = SimpleDDL
+	}
+	if o.Table == "" {
+		o.Table = "items"
+	}
+	if o.Key == "" {
+		o.Key = "item:{id}"
+	}
+	m := &migration.Config{Name: "move"}
+	m.Legacy.Store, m.Legacy.Table = "postgres", o.Table
+	m.Target.Store, m.Target.KeyTemplate, m.Target.Format, m.Target.Expires = "redis", o.Key, o.Format, o.Expires
+	p := &Pair{Spec: m, LegacyURL: testenv.PostgresURL(t), TargetURL: testenv.RedisURL(t)}
+	var err error
+	if p.SQL, err = pgxpool.New(t.Context(), p.LegacyURL); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.SQL.Close)
+	p.Exec(t, o.DDL)
+	if err := p.Open(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		p.Legacy.Close()
+		_ = p.Target.Close()
+	})
+	if err := p.Legacy.Install(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	p.Redis = p.Target.Client()
+	return p
+}
+
+// Open opens the stores of Spec and the URLs. A helper process that was told
+// these uses it alone.
+func (p *Pair) Open(ctx context.Context) error {
+	var err error
+	if p.Legacy, err = postgres.OpenLegacy(ctx, p.Spec, p.LegacyURL); err != nil {
+		return err
+	}
+	if p.Target, err = redis.Open(ctx, p.Spec, p.TargetURL, p.Legacy.Schema()); err != nil {
+		return err
+	}
+	p.Compare, err = record.NewComparer(p.Legacy.Schema(), nil)
+	return err
+}
+
+// Exec runs SQL past legacy's back.
+func (p *Pair) Exec(t testing.TB, sql string, args ...any) {
+	t.Helper()
+	if _, err := p.SQL.Exec(t.Context(), sql, args...); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// FillSimple adds the items from to to, one in seven without a name.
+func (p *Pair) FillSimple(t testing.TB, from, to int) {
+	t.Helper()
+	p.Exec(t, `INSERT INTO items SELECT i, CASE WHEN i % 7 > 0 THEN 'name ' || i END, (i * 1.25)::numeric
+		FROM generate_series($1::bigint, $2::bigint) i`, from, to)
+}
+
+// MessyDDL makes a table of odd names and many types; MessyTable and MessyKey go with it.
+const (
+	MessyDDL = `CREATE TABLE "Order Items" (
+		"user" text NOT NULL, id integer NOT NULL, uuid uuid, "Placed At" timestamptz, local timestamp, day date,
+		price numeric(30,10), ratio float8, small real, blob bytea, tags text[], numbers int[], doc jsonb, raw json,
+		ok boolean, took interval, net inet, note text, PRIMARY KEY ("user", id))`
+	MessyTable = `"Order Items"`
+	MessyKey   = "order:{user}:{id}"
+)
+
+// FillMessy adds n records of everything that is hard to keep: NULL beside empty,
+// infinities, NaN, long decimals, four-byte characters, nested JSON.
+func (p *Pair) FillMessy(t testing.TB, n int) {
+	t.Helper()
+	p.Exec(t, `INSERT INTO "Order Items" SELECT
+		(ARRAY['eu', 'a,b', '50%', '', 'größe', '日本', '😀 user', E'tab\there', 'x{y}'])[1 + i % 9], i,
+		CASE WHEN i % 11 > 0 THEN md5(i::text)::uuid END,
+		CASE i % 13 WHEN 0 THEN NULL WHEN 1 THEN 'infinity' WHEN 2 THEN '-infinity' WHEN 3 THEN '0044-03-15 12:00:00+00 BC'
+			ELSE timestamptz '2024-02-29 12:00:00.123456+02' + i * interval '1 second' END,
+		CASE WHEN i % 5 > 0 THEN timestamp '1999-12-31 23:59:59.5' + i * interval '1 hour' END,
+		CASE i % 6 WHEN 0 THEN NULL WHEN 1 THEN 'infinity' ELSE date '2000-01-01' + i END,
+		CASE i % 8 WHEN 0 THEN NULL WHEN 1 THEN 'NaN' ELSE 12345678901234567890.0123456789 - i END,
+		CASE i % 9 WHEN 0 THEN NULL WHEN 1 THEN 'NaN' WHEN 2 THEN '-Infinity' ELSE sqrt(i) END,
+		CASE i % 9 WHEN 0 THEN NULL ELSE (i / 3.0)::real END,
+		CASE i % 4 WHEN 0 THEN NULL WHEN 1 THEN '' ELSE decode(md5(i::text), 'hex') END,
+		CASE i % 5 WHEN 0 THEN NULL WHEN 1 THEN '{}' ELSE ARRAY['a "quoted"', NULL, '', 'NULL', 'x,' || i] END,
+		CASE i % 3 WHEN 0 THEN NULL ELSE ARRAY[i, -i, NULL] END,
+		CASE i % 7 WHEN 0 THEN NULL WHEN 1 THEN 'null' ELSE jsonb_build_object('n', i, 'deep', jsonb_build_array(1.10, 'ü', NULL, jsonb_build_object('k', i % 3 = 0)), 'big', 9007199254740993) END,
+		CASE i % 7 WHEN 0 THEN NULL ELSE '{"b": 1.0, "a" : [ ' || i || ' ]}' END::json,
+		CASE i % 3 WHEN 0 THEN NULL ELSE i % 2 = 0 END,
+		CASE i % 4 WHEN 0 THEN NULL ELSE make_interval(months => i % 20, days => -i % 9, secs => i + 0.25) END,
+		CASE i % 5 WHEN 0 THEN NULL ELSE ('10.0.0.' || i % 256)::inet END,
+		CASE i % 4 WHEN 0 THEN NULL WHEN 1 THEN '' WHEN 2 THEN '𝔘𝔫𝔦𝔠𝔬𝔡𝔢 👩‍👩‍👧 ' || i ELSE E'line\nbreak \\ "quote" ' || i END
+		FROM generate_series(1, $1::int) i`, n)
+}

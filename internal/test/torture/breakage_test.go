@@ -1,0 +1,73 @@
+//go:build unix
+
+package torture
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+
+	"github.com/stranglerfig/migrator/dual"
+	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/store"
+)
+
+// breakage is a defect built into an instance, so that the run is seen to find it.
+type breakage string
+
+const (
+	sound breakage = ""
+	// dropsWrites acknowledges one write to the target in eight without making it,
+	// while reads come from there.
+	dropsWrites breakage = "drops writes"
+	// stoppedClock never sees its lease run out: woken after a freeze, it reads the
+	// target though the fleet has moved on.
+	stoppedClock breakage = "stopped clock"
+	// hasty acknowledges an epoch as soon as it hears of it, with operations under
+	// older ones still under way.
+	hasty breakage = "hasty"
+)
+
+func (b breakage) fleet(f *state.Fleet) dual.Fleet {
+	if b == hasty {
+		return &hastening{listening: listening{f}}
+	}
+	return listening{f}
+}
+
+type hastening struct {
+	listening
+	heard atomic.Int64
+}
+
+func (f *hastening) Renew(ctx context.Context, lease string, acknowledged int64) (dual.Grant, error) {
+	g, err := f.listening.Renew(ctx, lease, max(acknowledged, f.heard.Load()))
+	f.heard.Store(g.Route.Epoch)
+	return g, err
+}
+
+func (b breakage) config(c *dual.Config) {
+	if b == stoppedClock {
+		c.Clock = func() time.Duration { return time.Hour }
+	}
+}
+
+func (b breakage) target(i *dual.Instance, t dual.Target[int64, cell]) dual.Target[int64, cell] {
+	if b == dropsWrites {
+		return &dropping{Target: t, instance: i}
+	}
+	return t
+}
+
+type dropping struct {
+	dual.Target[int64, cell]
+	instance *dual.Instance
+	writes   atomic.Int64
+}
+
+func (d *dropping) Apply(ctx context.Context, c dual.Change[int64, cell], o dual.ApplyOptions) (store.Result, error) {
+	if route := d.instance.Route(); route.ReadsTarget() && d.writes.Add(1)%8 == 0 {
+		return store.Result{Outcome: store.Applied}, nil
+	}
+	return d.Target.Apply(ctx, c, o)
+}

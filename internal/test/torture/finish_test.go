@@ -1,0 +1,97 @@
+//go:build unix
+
+package torture
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/stranglerfig/migrator/internal/openstore"
+	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/phases"
+)
+
+// settle ends a run: everything is up again, the migration rests where both stores
+// are written (or in legacy), and the fleet has acknowledged it.
+func (w *world) settle(ctx context.Context) (phases.Phase, error) {
+	for _, m := range w.servers() {
+		_ = m.Resume()
+	}
+	for _, s := range w.instances {
+		if err := await(ctx, time.Minute, "instance "+s.place+" to run", s.run); err != nil {
+			return "", err
+		}
+	}
+	var at phases.Phase
+	err := await(ctx, time.Minute, "the migration to come to rest", func(ctx context.Context) error {
+		e, err := w.state.Evidence(ctx, migrationName)
+		if err != nil {
+			return err
+		}
+		for _, name := range e.Fleet.Lapsed {
+			if w.surelyDead(name) {
+				w.migrator(ctx, 0, 0, "fleet evict "+name+" --reason killed")
+			}
+		}
+		switch at = e.Standing.Route.Phase; {
+		case at.Passing() || at == phases.Retain || e.Standing.Attempt != "":
+			r := w.migrator(ctx, 0, 0, "phase rollback --reason rest")
+			return fmt.Errorf("it was %s, and a rollback said %s", at, brief(r.output))
+		case !e.Fleet.Settled():
+			return fmt.Errorf("%d instances behind, lapsed: %v", e.Fleet.Behind, e.Fleet.Lapsed)
+		}
+		return nil
+	})
+	return at, err
+}
+
+// prove ends what nobody writes any more: repaired, clean, and read from every
+// instance, those reads being part of the history.
+func (w *world) prove(ctx context.Context, at phases.Phase, target openstore.Target, readers *client) error {
+	if at != phases.Legacy {
+		repaired := func(ctx context.Context) error {
+			for _, line := range []string{"reconcile run --full --repair", "reconcile run --full"} {
+				if r := w.migrator(ctx, 0, 0, line); r.code != 0 && line == "reconcile run --full" {
+					return fmt.Errorf("migrator %s: exit %d: %s", line, r.code, brief(r.output))
+				}
+			}
+			return nil
+		}
+		if err := await(ctx, 30*time.Second, "a clean reconcile", repaired); err != nil {
+			return err
+		}
+		differ, err := w.compare(ctx, target, allKeys(readers.keys))
+		if err != nil || len(differ) > 0 {
+			return errors.Join(err, fmt.Errorf("after a clean reconcile in %s %d keys differ: %v", at, len(differ), differ))
+		}
+	}
+	w.proved = w.story.now()
+	for _, s := range w.instances {
+		for key := range readers.keys {
+			err := await(ctx, 10*time.Second, "a last read", func(context.Context) error {
+				o := readers.do(s, get, key)
+				if o == nil || o.Outcome != done {
+					return fmt.Errorf("k%d from %s: %+v", key, s.place, o)
+				}
+				o.Final = true
+				return nil
+			})
+			if err != nil {
+				return err
+			}
+		}
+	}
+	_, err := w.state.VerifyHistory(ctx, migrationName)
+	return err
+}
+
+// chronicle puts the migration's own history into the story, and returns it.
+func (w *world) chronicle(ctx context.Context) ([]state.Entry, error) {
+	entries, err := w.state.History(ctx, migrationName, 100000)
+	for _, e := range entries {
+		w.story.tellAt(e.At.Sub(w.story.began), "epoch", "%s: %s@%d to %s@%d: %s", e.Cause, e.From, e.From.Epoch, e.To, e.To.Epoch, e.Reason)
+	}
+	return entries, err
+}

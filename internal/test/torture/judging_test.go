@@ -1,0 +1,160 @@
+//go:build unix
+
+package torture
+
+import (
+	"bytes"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/anishathalye/porcupine"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/stranglerfig/migrator/dual"
+	"github.com/stranglerfig/migrator/internal/state"
+)
+
+// report judges everything, and adds what the round was like.
+func (w *world) report(seed uint64, breaks *faults, all *report) {
+	t := w.t
+	var total dual.Stats
+	for _, s := range w.instances {
+		total = sum(total, s.stats())
+		s.stop()
+	}
+	entries, err := w.chronicle(t.Context())
+	if err != nil {
+		t.Errorf("%v", err)
+	}
+	for _, e := range entries {
+		all.Moves[string(e.Cause)]++
+		if e.From.Epoch != e.To.Epoch {
+			all.Phases[string(e.To.Phase)]++
+		}
+	}
+	w.routes(entries, all)
+	for name, n := range breaks.count {
+		all.FaultsBy[name] += n
+		all.Faults += n
+	}
+	merge(all.OperationsBy, w.history.count())
+	merge(all.Commands, w.codes)
+	merge(all.Missed, w.times.lost)
+	w.times.reads(w.history.byKey())
+	if err := w.firings(t.Context()); err != nil {
+		t.Errorf("what triggers have done: %v", err)
+	}
+	all.samples = append(all.samples, w.times.samples...)
+	merge(all.Counted, map[string]int{
+		"unsettled": int(total.Unsettled), "degraded": int(total.Degraded), "abandoned": int(total.Abandoned), "fallbacks": int(total.Fallbacks),
+		"reads without a lease": int(total.LapsedReads), "target failures": int(total.TargetFailures), "journalled": int(total.Journalled),
+		"took reads back": int(total.Rescued), "failed": int(total.Failed), "waited at the fence": int(total.FenceWaits), "joined anew": int(total.Rejoins),
+	})
+	for e, n := range w.close(w.proved) {
+		all.Exceptions[string(e)] += n
+	}
+	verdicts := w.judge()
+	for _, v := range verdicts {
+		all.judged(v)
+	}
+	w.tellOf(seed, verdicts)
+}
+
+// routes checks the routes that operations really ran under.
+func (w *world) routes(entries []state.Entry, all *report) {
+	moves, err := movesOf(entries)
+	if err != nil {
+		w.t.Error(err)
+	}
+	stays, err := w.stays()
+	if err != nil {
+		w.t.Error(err)
+	}
+	met := together(stays, moves)
+	all.Routes.add(met)
+	for n, v := range met.Violations {
+		if n == 5 {
+			w.t.Errorf("and %d more", len(met.Violations)-n)
+			break
+		}
+		w.t.Errorf("routes that are not compatible: %s", v)
+	}
+}
+
+// judged adds one key's verdict.
+func (r *report) judged(v *verdict) {
+	r.Keys++
+	switch v.result {
+	case porcupine.Unknown:
+		r.Undecided++
+	case porcupine.Illegal:
+		r.NonLinearizable++
+	}
+	r.Strictly += count(v.strict == porcupine.Ok)
+	for _, o := range v.stale {
+		if o.lost || o.Final {
+			r.Lost++
+		} else {
+			r.Stale++
+		}
+	}
+	r.Spared += len(v.spared)
+	r.SparedKeys += count(len(v.spared) > 0)
+	for _, s := range v.spared {
+		r.Longest = max(r.Longest, float64(s.after)/float64(time.Millisecond))
+	}
+}
+
+func merge(into, from map[string]int) {
+	for k, n := range from {
+		into[k] += n
+	}
+}
+
+// tellOf fails the test with what a person needs, and says what else is worth
+// keeping: the whole story, if the test failed in any way.
+func (w *world) tellOf(seed uint64, verdicts []*verdict) {
+	t := w.t
+	bad := slices.DeleteFunc(slices.Clone(verdicts), func(v *verdict) bool { return !v.violated() })
+	if len(bad) == 0 && !t.Failed() && os.Getenv(envStory) == "" {
+		return
+	}
+	dir, err := os.MkdirTemp("", fmt.Sprintf("migrator-torture-%d-", seed))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, v := range bad {
+		text, err := publish(dir, w.story.all(), v)
+		if err != nil {
+			t.Error(err)
+		}
+		t.Error(text)
+	}
+	var text bytes.Buffer
+	timeline(&text, w.story.all(), nil, 0, 0)
+	path := filepath.Join(dir, "story.txt")
+	if err := os.WriteFile(path, text.Bytes(), 0o600); err != nil {
+		t.Error(err)
+	}
+	t.Logf("what happened, clients apart: %s", path)
+}
+
+// judge checks all keys, side by side.
+func (w *world) judge() []*verdict {
+	byKey := w.history.byKey()
+	verdicts := make([]*verdict, len(byKey))
+	var group errgroup.Group
+	group.SetLimit(2)
+	for i, key := range slices.Sorted(maps.Keys(byKey)) {
+		group.Go(func() error {
+			verdicts[i] = judge(key, byKey[key], 10*time.Second)
+			return nil
+		})
+	}
+	_ = group.Wait()
+	return verdicts
+}

@@ -1,0 +1,135 @@
+//go:build unix
+
+package torture
+
+import (
+	"context"
+	"fmt"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/stranglerfig/migrator/dual"
+	"github.com/stranglerfig/migrator/phases"
+)
+
+const few = 8 // keys, for a fault by hand
+
+// TestTortureFrozenReader is one fault by hand: an instance that reads the target
+// is stopped for longer than its lease, the fleet moves back without it, a write
+// misses the target, and the instance wakes with reads waiting for it. Sound, it
+// answers from legacy; with a clock that stands still it must be caught.
+func TestTortureFrozenReader(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, shape{policy: dual.RollBack, target: "redis"}, 2)
+	moves := &operator{w: w}
+	for i, broken := range []breakage{sound, stoppedClock} {
+		t.Run(fmt.Sprintf("broken=%q", broken), func(t *testing.T) {
+			w.instances[0].stop()
+			w.instances[0].broken = broken
+			w.deploy()
+			moves.random = newRandom(0, uint64(i))
+			// One that wakes up may hear of the new route before it answers: then once more.
+			stale := 0
+			for attempt := 0; attempt == 0 || broken != sound && stale == 0 && attempt < 5; attempt++ {
+				if err := w.seeded(t.Context(), moves); err != nil {
+					t.Fatal(err)
+				}
+				var err error
+				if stale, err = w.frozenReader(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if (stale > 0) != (broken != sound) {
+				t.Errorf("%d reads were wrong", stale)
+			}
+		})
+	}
+}
+
+// seeded writes every key in grace. On a machine that is too slow a write to the
+// target may be late, and take the migration back by itself: then once more.
+func (w *world) seeded(ctx context.Context, moves *operator) error {
+	return await(ctx, time.Minute, "all keys to be written in grace", func(ctx context.Context) error {
+		moves.walk(ctx, phases.Grace)
+		w.history = &history{}
+		c := newClient(w, 0, 0, few)
+		for key := range few {
+			if o := c.do(w.instances[1], put, key); o == nil || o.Outcome != done {
+				return fmt.Errorf("%+v", o)
+			}
+		}
+		st, err := w.state.Standing(ctx, migrationName)
+		if err == nil && st.Route.Phase != phases.Grace {
+			err = fmt.Errorf("it is %s", st.Route)
+		}
+		return err
+	})
+}
+
+// frozenReader returns how many of the sleeper's first reads were wrong.
+func (w *world) frozenReader(ctx context.Context) (stale int, err error) {
+	sleeper, awake := w.instances[0], w.instances[1]
+	c := newClient(w, 0, 0, few)
+	c.counter = 1000 // the first values are taken
+	sleeper.mu.Lock()
+	process := sleeper.cmd.Process
+	sleeper.mu.Unlock()
+	if err := process.Signal(syscall.SIGSTOP); err != nil {
+		return 0, err
+	}
+	w.story.tell(sleeper.name, "frozen")
+	if r := w.migrator(ctx, 0, 0, "phase rollback --reason frozen"); r.code != 0 {
+		return 0, fmt.Errorf("the rollback: %s", brief(r.output))
+	}
+	var group errgroup.Group
+	away, heal := context.WithCancel(ctx)
+	defer heal()
+	group.Go(func() error {
+		return awake.target.spoil(away, toxic{"is cut off", "timeout", "", map[string]int{"timeout": 0}}, time.Minute)
+	})
+	for key := range few {
+		err := await(ctx, 10*time.Second, "a write that misses the target", func(context.Context) error {
+			if o := c.do(awake, put, key); o == nil || o.Outcome != done || awake.stats().Journalled == 0 {
+				return fmt.Errorf("%+v", o)
+			}
+			return nil
+		})
+		if err != nil {
+			return 0, err
+		}
+	}
+	// The kernel takes these connections; the sleeper finds them when it wakes.
+	var reads errgroup.Group
+	for key := range few {
+		reads.Go(func() error {
+			newClient(w, 0, 1+key, few).do(sleeper, get, key)
+			return nil
+		})
+	}
+	pause(ctx, time.Second)
+	w.story.tell(sleeper.name, "goes on")
+	if err := process.Signal(syscall.SIGCONT); err != nil {
+		return 0, err
+	}
+	_ = reads.Wait()
+	heal()
+	if err := group.Wait(); err != nil {
+		return 0, err
+	}
+	answers := 0
+	for _, ops := range w.history.byKey() {
+		stale += len(against(ops))
+		for _, o := range ops {
+			if o.Kind == get && o.Outcome == done {
+				answers++
+			}
+		}
+	}
+	if answers == 0 {
+		err = fmt.Errorf("the sleeper answered nothing")
+	}
+	return stale, err
+}

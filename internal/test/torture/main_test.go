@@ -1,0 +1,58 @@
+//go:build unix
+
+package torture
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"testing"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/stranglerfig/migrator/internal/test/testenv"
+)
+
+// silent keeps go-redis from telling of every connection that a fault has cost.
+type silent struct{}
+
+func (silent) Printf(context.Context, string, ...any) {}
+
+// envRole makes the test binary an instance of the application.
+const envRole = "TORTURE_ROLE"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(envRole) == "instance" {
+		redis.SetLogger(silent{})
+		if err := serveInstance(context.Background()); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	redis.SetLogger(silent{})
+	dir, err := os.MkdirTemp("", "migrator-torture-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	program = sync.OnceValues(func() (string, error) { return build(dir) })
+	code := testenv.Run(m)
+	_ = os.RemoveAll(dir)
+	os.Exit(code)
+}
+
+// program builds migrator, once for all worlds, and says where it is.
+var program func() (string, error)
+
+func build(dir string) (string, error) {
+	path := filepath.Join(dir, "migrator")
+	out, err := exec.Command("go", "build", "-o", path, "../../../cmd/migrator").CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("build migrator: %w\n%s", err, out)
+	}
+	return path, nil
+}

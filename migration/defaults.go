@@ -1,0 +1,125 @@
+package migration
+
+import (
+	"reflect"
+	"time"
+
+	"github.com/stranglerfig/migrator/phases"
+)
+
+// Defaults sets what is zero to its default. A description that Parse returned has
+// its defaults, with the zeros that its author wrote; so has one from Public.
+func (m *Config) Defaults() {
+	set(&m.Environment, "production")
+	m.Target.defaults()
+
+	w, t := &m.Writing, phases.DefaultTiming()
+	set(&w.OnTargetFailure, "rollback")
+	set(&w.Deadline, duration(t.Deadline))
+	set(&w.NotAfter, duration(t.NotAfter))
+	set(&w.RollbackBudget, duration(t.RollbackBudget))
+	set(&w.FenceBudget, duration(t.FenceBudget))
+	set(&w.Queue, 10000)
+	set(&w.Tombstones, duration(t.Tombstones))
+
+	set(&m.Fleet.Lease, duration(t.Lease))
+	set(&m.Fleet.Renew, duration(t.Renew))
+
+	set(&m.Backfill.ChunkRows, 5000)
+	set(&m.Backfill.Workers, 2)
+	set(&m.Backfill.LockTimeout, duration(t.LockTimeout))
+
+	r := &m.Reconcile
+	set(&r.ChunkRows, 5000)
+	set(&r.Sample, 100) // 1 %
+	set(&r.Pause, duration(200*time.Millisecond))
+	set(&r.Rereads, 5)
+	set(&r.Findings, 1000)
+	set(&r.Workers, 2)
+	set(&r.Lease, duration(15*time.Second))
+	set(&r.StatementTimeout, duration(5*time.Minute))
+	set(&r.StopOn.Interval, duration(10*time.Second))
+	set(&r.MaxRepairs, 10000)
+	set(&r.MaxDifference, phases.Whole/100)
+	set(&r.Window, duration(30*24*time.Hour))
+	set(&r.Keep, duration(90*24*time.Hour))
+	set(&r.Recent.Within, duration(24*time.Hour))
+	set(&r.Recent.Sample, 1000) // 10 %
+
+	p, d := &m.Phases, phases.DefaultSettings()
+	set(&p.ShadowWrite.For, d.ShadowWrite.For)
+	set(&p.DualRead.Over, d.DualRead.Over)
+	set(&p.Cutover.Over, d.Cutover.Over)
+	set(&p.Grace.For, d.Grace.For)
+	set(&p.Retain.For, d.Retain.For)
+	set(&p.Approval.Expires, d.Approval.Expires)
+	for _, r := range []*phases.Ramp{&p.DualRead, &p.Cutover} {
+		if r.Auto == nil {
+			yes := true
+			r.Auto = &yes
+		}
+	}
+	if p.DualRead.Steps == nil {
+		p.DualRead.Steps = d.DualRead.Steps
+	}
+	if p.Cutover.Steps == nil {
+		p.Cutover.Steps = d.Cutover.Steps
+	}
+	if p.Retain.Reversible == nil {
+		p.Retain.Reversible = d.Retain.Reversible
+	}
+	if p.Approval.For == nil {
+		p.Approval.For = d.Approval.For
+	}
+	if p.Approval.TwoPeople == nil {
+		p.Approval.TwoPeople = d.Approval.TwoPeople
+	}
+	m.measured()
+}
+
+// measured sets what is zero in the gates and triggers to its default.
+func (m *Config) measured() {
+	fill(reflect.ValueOf(&m.Gates).Elem(), reflect.ValueOf(phases.DefaultGates()))
+	fill(reflect.ValueOf(&m.Triggers).Elem(), reflect.ValueOf(phases.DefaultTriggers()))
+	m.entries()
+}
+
+// entries sets what the entries of lists leave out.
+func (m *Config) entries() {
+	s := m.Settings()
+	s.FillCustom()
+	for i := range m.Webhooks {
+		if m.Webhooks[i].Events == nil {
+			m.Webhooks[i].Events = []string{"rollback", "failure", "trigger"}
+		}
+	}
+}
+
+// fill sets each zero in a structure to what stands there in another.
+func fill(v, defaults reflect.Value) {
+	for i := range v.NumField() {
+		switch field := v.Field(i); {
+		case field.Kind() == reflect.Struct:
+			fill(field, defaults.Field(i))
+		case field.IsZero():
+			field.Set(defaults.Field(i))
+		}
+	}
+}
+
+// defaults sets what only one kind of store has.
+func (t *Target) defaults() {
+	if t.Store == "redis" {
+		set(&t.Format, "hash")
+		set(&t.VersionField, "_v")
+	}
+}
+
+func set[T comparable](to *T, value T) {
+	var zero T
+	if *to == zero {
+		*to = value
+	}
+}
+
+func duration(d time.Duration) phases.Duration { return phases.Duration(d) }

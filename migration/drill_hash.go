@@ -1,0 +1,21 @@
+package migration
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+
+	"github.com/stranglerfig/migrator/phases"
+)
+
+// Rehearsal is a hash of what a drill rehearses: what is moved and where to, how it is
+// compared, how writes treat the target, and the triggers. Descriptions of staging and
+// of production have it in common though they differ in the environment, in how long
+// phases last, in their gates and in what Hash leaves out.
+func (m *Config) Rehearsal() string {
+	what := *m
+	what.Environment = ""
+	what.Phases = phases.Schedule{}
+	what.Gates = phases.GateSettings{}
+	sum := sha256.Sum256([]byte("rehearsal " + what.Hash()))
+	return hex.EncodeToString(sum[:])
+}

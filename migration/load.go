@@ -1,0 +1,172 @@
+package migration
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+)
+
+//go:generate go run ../internal/configschema/gen ../configs/migration.schema.json
+
+// Load reads a description from a YAML file, with the process's environment. The
+// error is an Errors where the file was read but is wrong.
+func Load(path string) (*Config, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("the migration's description: %w", err)
+	}
+	return Parse(path, data, os.LookupEnv)
+}
+
+// Parse reads a description: strict YAML, one document, no unknown keys. In texts,
+// ${NAME} and ${NAME:-default} are replaced by environment variables after the
+// YAML has been parsed, $$ by a dollar sign. What is not given has its default;
+// zeros that are given stay zeros. URLs in files (url_file, relative to the
+// directory of name) are read.
+//
+// name is used in errors, which are an Errors: all that is wrong, each with its
+// line. They hold no value of a variable and no URL. A nil getenv has no variables.
+func Parse(name string, data []byte, getenv func(string) (string, bool)) (*Config, error) {
+	if getenv == nil {
+		getenv = func(string) (string, bool) { return "", false }
+	}
+	p := &problems{file: name, lines: map[string]int{"": 1}, expanded: map[string][]taint{}}
+	root := p.document(data)
+	if root == nil {
+		return nil, p.err()
+	}
+	m := &Config{}
+	m.Defaults()
+	d := &decoder{problems: p, getenv: getenv}
+	d.decode(root, reflect.ValueOf(m).Elem(), "")
+	m.Target.defaults()
+	m.entries()
+	m.Legacy.URL = p.url("legacy", m.Legacy.URL, m.Legacy.URLFile)
+	m.Target.URL = p.url("target", m.Target.URL, m.Target.URLFile)
+	m.Prometheus.URL = p.url("prometheus", m.Prometheus.URL, m.Prometheus.URLFile)
+	files := []*string{&m.Prometheus.TokenFile, &m.Prometheus.PasswordFile, &m.Prometheus.CAFile}
+	for i := range m.Webhooks {
+		w := &m.Webhooks[i]
+		w.URL = p.url(index("webhooks", i), w.URL, w.URLFile)
+		files = append(files, &w.SecretFile)
+	}
+	for i := range m.Runbook.Poolers {
+		files = append(files, &m.Runbook.Poolers[i].URLFile)
+	}
+	for i := range m.Runbook.Caches {
+		files = append(files, &m.Runbook.Caches[i].TokenFile)
+	}
+	for _, file := range files {
+		*file = p.absolute(*file)
+	}
+	if len(p.found) == 0 { // what could not be read would be found missing
+		(&validator{m, p}).all()
+	}
+	if err := p.err(); err != nil {
+		return nil, err
+	}
+	return m, nil
+}
+
+var yamlError = regexp.MustCompile(`^yaml: (?:line ([0-9]+): )?`)
+
+// document parses the YAML; nil if it can't be, or holds nothing.
+func (p *problems) document(data []byte) *yaml.Node {
+	in := yaml.NewDecoder(bytes.NewReader(data))
+	var doc, more yaml.Node
+	switch err := in.Decode(&doc); {
+	case errors.Is(err, io.EOF):
+		p.add(0, "", "the description is empty")
+		return nil
+	case err != nil:
+		p.syntax(err)
+		return nil
+	}
+	switch err := in.Decode(&more); {
+	case err == nil:
+		p.add(more.Line, "", "a second document begins here; a file describes one migration")
+		return nil
+	case !errors.Is(err, io.EOF):
+		p.syntax(err)
+		return nil
+	}
+	root := doc.Content[0]
+	if root.Kind == yaml.ScalarNode && root.ShortTag() == "!!null" {
+		p.add(0, "", "the description is empty")
+		return nil
+	}
+	p.lines[""] = root.Line
+	return root
+}
+
+func (p *problems) syntax(err error) {
+	message, line := err.Error(), 0
+	if match := yamlError.FindStringSubmatch(message); match != nil {
+		line, _ = strconv.Atoi(match[1])
+		message = message[len(match[0]):]
+	}
+	p.add(line, "", "this is no YAML: "+message)
+}
+
+// maxURL bounds what is read from a url_file.
+const maxURL = 64 << 10
+
+// url returns the store's URL, from the file if one is named.
+func (p *problems) url(side, url, file string) string {
+	if file == "" {
+		return strings.TrimSpace(url)
+	}
+	path := side + ".url_file"
+	p.lines[side+".url"] = p.lines[path]
+	if url != "" {
+		p.at(path, "and %s.url are both given; leave one out", side)
+		return url
+	}
+	if !filepath.IsAbs(file) {
+		file = filepath.Join(filepath.Dir(p.file), file)
+	}
+	text, err := readSmall(file)
+	switch {
+	case err != nil:
+		p.at(path, "can't be read: %v", err)
+	case text == "":
+		p.at(path, "is an empty file: %s", file)
+	}
+	return text
+}
+
+// absolute is where a file is that the description names, relative to its directory.
+func (p *problems) absolute(file string) string {
+	if file == "" || filepath.IsAbs(file) {
+		return file
+	}
+	file = filepath.Join(filepath.Dir(p.file), file)
+	if whole, err := filepath.Abs(file); err == nil {
+		return whole
+	}
+	return file
+}
+
+// readSmall reads a regular file: a pipe would block, a device has no end.
+func readSmall(path string) (string, error) {
+	info, err := os.Stat(path)
+	switch {
+	case err != nil:
+		return "", err
+	case !info.Mode().IsRegular():
+		return "", fmt.Errorf("%s is not a regular file", path)
+	case info.Size() > maxURL:
+		return "", fmt.Errorf("%s holds %d bytes: too many for a URL", path, info.Size())
+	}
+	data, err := os.ReadFile(path)
+	return strings.TrimSpace(string(data)), err
+}

@@ -1,0 +1,84 @@
+package migration
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/robfig/cron/v3"
+
+	"github.com/stranglerfig/migrator/phases"
+)
+
+// StopOn is what makes a reconcile run wait, until it is over.
+type StopOn struct {
+	Alerts         []string        `yaml:"alerts" json:"alerts,omitempty" jsonschema_description:"Alerts of that Prometheus, by name: while one is firing"`
+	PromQL         string          `yaml:"promql" json:"promql,omitempty" jsonschema_description:"An expression that gives one number"`
+	Above          *float64        `yaml:"above" json:"above,omitempty" jsonschema_description:"While promql's number is above this"`
+	ReplicationLag phases.Duration `yaml:"replication_lag" json:"replication_lag,omitempty" jsonschema_description:"While a standby of legacy is further behind; empty: nobody looks"`
+	Interval       phases.Duration `yaml:"interval" json:"interval,omitempty" jsonschema_description:"How often it is looked at"`
+}
+
+// Any tells whether there is anything to look at.
+func (s *StopOn) Any() bool { return len(s.Alerts) > 0 || s.PromQL != "" || s.ReplicationLag > 0 }
+
+// ParseSchedule reads a cron expression of five fields, or @daily and the like, in UTC
+// unless it begins with CRON_TZ=Europe/Berlin or another zone.
+func ParseSchedule(text string) (cron.Schedule, error) {
+	zoned := text
+	if !strings.HasPrefix(text, "TZ=") && !strings.HasPrefix(text, "CRON_TZ=") {
+		zoned = "CRON_TZ=UTC " + text
+	} else if _, fields, _ := strings.Cut(text, " "); strings.TrimSpace(fields) == "" {
+		return nil, fmt.Errorf("%q: there is a zone and nothing behind it", text) // the parser panics
+	}
+	s, err := cron.ParseStandard(zoned)
+	if err != nil {
+		return nil, fmt.Errorf("%q: %w; want five fields such as 0 2 * * *", text, err)
+	}
+	// As of a fixed moment: what is valid must not depend on when it is read.
+	if s.Next(time.Date(2025, 1, 1, 0, 0, 0, 0, time.UTC)).IsZero() {
+		return nil, fmt.Errorf("%q never comes", text)
+	}
+	return s, nil
+}
+
+func (v *validator) reconcileLoad() {
+	r := v.m.Reconcile
+	for _, s := range []struct{ path, text string }{{"reconcile.schedule", r.Schedule}, {"reconcile.full_schedule", r.FullSchedule}} {
+		if s.text == "" {
+			continue
+		}
+		if _, err := ParseSchedule(s.text); err != nil {
+			v.at(s.path, ": %v", err)
+		}
+	}
+	if d := time.Duration(r.Lease); d < time.Second || d > time.Hour {
+		v.at("reconcile.lease", "must be from 1s to 1h, not %s", d)
+	}
+	if r.MaxConnections != 0 {
+		v.between("reconcile.max_connections", r.MaxConnections, 2, 1000)
+	}
+	if r.StatementTimeout < 0 {
+		v.at("reconcile.statement_timeout", "must not be negative; 0 is no limit")
+	}
+	s := r.StopOn
+	for i, name := range s.Alerts {
+		if name == "" || strings.ContainsAny(name, "\"\\\n") {
+			v.at(index("reconcile.stop_on.alerts", i), ": %q: want an alert's name", name)
+		}
+	}
+	switch {
+	case s.PromQL != "" && s.Above == nil:
+		v.at("reconcile.stop_on.above", "is missing: what must promql's number not exceed?")
+	case s.PromQL == "" && s.Above != nil:
+		v.at("reconcile.stop_on.promql", "is missing, and above is given")
+	case (s.PromQL != "" || len(s.Alerts) > 0) && v.m.Prometheus.URL == "":
+		v.at("reconcile.stop_on", "asks a Prometheus, but prometheus.url is missing")
+	}
+	if s.ReplicationLag < 0 {
+		v.at("reconcile.stop_on.replication_lag", "must not be negative")
+	}
+	if s.Interval < phases.Duration(time.Second) {
+		v.at("reconcile.stop_on.interval", "must be at least 1s")
+	}
+}

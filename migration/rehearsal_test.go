@@ -1,0 +1,58 @@
+package migration_test
+
+import (
+	"encoding/json"
+	"testing"
+
+	"github.com/stranglerfig/migrator/migration"
+)
+
+// TestARehearsalIsTheSameInEveryEnvironment, also of what the state gives back, and
+// another one where something else would be rehearsed.
+func TestARehearsalIsTheSameInEveryEnvironment(t *testing.T) {
+	t.Parallel()
+	parse := func(rest string) *migration.Config {
+		t.Helper()
+		m, err := migration.Parse("migration.yaml", []byte("name: products\nlegacy: {store: postgres, url: 'postgres://a/b', table: products}\n"+
+			"target: {store: redis, url: 'redis://a', key: 'product:{id}'}\n"+rest), func(string) (string, bool) { return "", false })
+		if err != nil {
+			t.Fatal(err)
+		}
+		return m
+	}
+	production := parse("")
+	for _, same := range []string{
+		"environment: staging\n",
+		"phases: {dual_read: {over: 0s}, approval: {for: []}}\n",
+		"gates: {drill: {within: 7d}}\n",
+		"gates: {off: staging has too little traffic}\n",
+		"prometheus: {url: 'http://a'}\nfleet: {lease: 3s, renew: 1s}\nreconcile: {rate: 10}\n",
+	} {
+		m := parse(same)
+		if m.Rehearsal() != production.Rehearsal() {
+			t.Errorf("%s is another rehearsal", same)
+		}
+		text, err := m.Public()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var applied migration.Config
+		if err := json.Unmarshal(text, &applied); err != nil || applied.Rehearsal() != m.Rehearsal() {
+			t.Errorf("%s: what the state gives back is another rehearsal (%v)", same, err)
+		}
+	}
+	for _, other := range []string{
+		"triggers: {errors: {limit: 1%}}\n",
+		"triggers: {off: staging}\n",
+		"writing: {on_target_failure: fail}\n",
+		"exclude: [image]\n",
+		"compare: [{path: /name, ignore: it does not matter}]\n",
+	} {
+		if parse(other).Rehearsal() == production.Rehearsal() {
+			t.Errorf("%s is the same rehearsal", other)
+		}
+	}
+	if production.Rehearsal() == production.Hash() {
+		t.Error("one hash is taken for the other")
+	}
+}

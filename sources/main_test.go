@@ -1,9 +1,0 @@
-package sources_test
-
-import (
-	"testing"
-
-	"github.com/stranglerfig/migrator/internal/testenv"
-)
-
-func TestMain(m *testing.M) { testenv.Main(m) }

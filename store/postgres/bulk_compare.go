@@ -1,0 +1,141 @@
+package postgres
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/stranglerfig/migrator/record"
+	"github.com/stranglerfig/migrator/store"
+)
+
+var (
+	_ store.Matcher     = (*Target)(nil)
+	_ store.NameScanner = (*Target)(nil)
+)
+
+// CanMatch implements record.Matcher.
+func (t *Target) CanMatch() bool { return true }
+
+// Match implements record.Matcher: one statement for some rows, whose results are
+// rendered as legacy's are and compared where they lie. The key's columns are
+// always compared: the server takes 1.0 and 1.00 for one key, and they are two records'.
+func (t *Target) Match(ctx context.Context, fields []int, next func() (*record.Block, record.Version, error), done func(*record.Block, []bool) error) error {
+	m := t.matching(fields)
+	var same []bool
+	for {
+		b, high, err := next()
+		if err != nil || b == nil {
+			return err
+		}
+		same = append(same[:0], make([]bool, b.Rows())...)
+		if err := m.match(ctx, b, high, same); err != nil {
+			return fmt.Errorf("match %d keys of target table %s: %w", b.Rows(), t.table(), asUnprepared(discreet(err)))
+		}
+		if err := done(b, same); err != nil {
+			return err
+		}
+	}
+}
+
+func (m *matching) match(ctx context.Context, b *record.Block, high record.Version, same []bool) error {
+	m.block, m.known = b, record.NewCeiling(high)
+	keys := make([]record.Key, b.Rows())
+	for i := range keys {
+		key, _ := m.t.shape.schema.AppendKey(nil, b, i) // of a NULL: names no record
+		keys[i] = record.Key(key)
+	}
+	return inBatches(len(keys), func(at []int) error { return m.on(ctx, keys, at, same) })
+}
+
+// matching is a comparison, of one block at a time.
+type matching struct {
+	t       *Target
+	block   *record.Block
+	fields  []int
+	renders []render       // of fields
+	list    string         // what is selected for them
+	known   record.Ceiling // of versions that legacy has given by now
+	text    []byte
+}
+
+func (t *Target) matching(fields []int) *matching {
+	m := &matching{t: t, fields: slices.Clone(fields)}
+	for _, k := range t.shape.key {
+		if !slices.Contains(m.fields, k) {
+			m.fields = append(m.fields, k)
+		}
+	}
+	list := make([]string, len(m.fields))
+	m.renders = make([]render, len(m.fields))
+	for n, f := range m.fields {
+		list[n], m.renders[n] = t.shape.columns[f].binary("t.")
+	}
+	m.list = strings.Join(list, ", ")
+	return m
+}
+
+func (m *matching) on(ctx context.Context, keys []record.Key, at []int, same []bool) error {
+	q := m.t.shape.keyQuery(keys, at, true)
+	if len(q.at) == 0 {
+		return nil
+	}
+	sql := "SELECT u.ordinal, s.version, " + m.list + " FROM " + q.from + " JOIN " + m.t.side + " s ON s.key = u.key AND NOT s.deleted JOIN " +
+		m.t.shape.name.Sanitize() + " t ON " + q.on
+	rows, err := m.t.pool.Query(ctx, sql, append([]any{pgx.QueryResultFormats{pgx.BinaryFormatCode}}, q.args...)...)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		raw := rows.RawValues()
+		n := binary.BigEndian.Uint64(raw[0])
+		if n < 1 || n > uint64(len(q.at)) {
+			return fmt.Errorf("the server returned the key number %d of %d", n, len(q.at))
+		}
+		row := q.at[n-1]
+		same[row] = m.known.Covers(raw[1]) && m.equal(row, raw[2:])
+	}
+	return rows.Err()
+}
+
+func (m *matching) equal(row int, raw [][]byte) bool {
+	for n, f := range m.fields {
+		want, present := m.block.Cell(row, f)
+		if present != (raw[n] != nil) {
+			return false
+		}
+		if !present {
+			continue
+		}
+		var err error
+		if m.text, err = m.renders[n](m.text[:0], raw[n]); err != nil || !bytes.Equal(m.text, want) {
+			return false // whoever reads it in the slow way says why
+		}
+	}
+	return true
+}
+
+// ScanNames implements record.NameScanner, in pages by the key's index: no snapshot
+// is held while the caller waits.
+func (t *Target) ScanNames(ctx context.Context, yield func(keys []record.Key, strays []store.Entry) error) error {
+	var after []any
+	for {
+		keys, last, err := t.rowKeys(ctx, after)
+		if err != nil {
+			return fmt.Errorf("list the keys of target table %s: %w", t.table(), asUnprepared(err))
+		}
+		if len(keys) == 0 {
+			return nil
+		}
+		if err := yield(keys, nil); err != nil {
+			return err
+		}
+		after = last
+	}
+}

@@ -1,0 +1,179 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/stranglerfig/migrator/record"
+	"github.com/stranglerfig/migrator/store"
+)
+
+// findings collects checks.
+type findings []store.Check
+
+func (f *findings) good(name, detail string, args ...any) {
+	*f = append(*f, store.Check{Name: name, Result: store.Good, Detail: fmt.Sprintf(detail, args...)})
+}
+
+func (f *findings) warn(name, try, detail string, args ...any) {
+	*f = append(*f, store.Check{Name: name, Result: store.Warned, Detail: fmt.Sprintf(detail, args...), Try: try})
+}
+
+func (f *findings) refuse(name, try, detail string, args ...any) {
+	*f = append(*f, store.Check{Name: name, Result: store.Refused, Detail: fmt.Sprintf(detail, args...), Try: try})
+}
+
+// Clock differences, of this machine and a server's.
+const (
+	clockWarned  = time.Second
+	clockRefused = 30 * time.Second
+)
+
+// checkServer looks at what legacy and target have in common.
+func (f *findings) checkServer(ctx context.Context, pool *pgxpool.Pool, side string) error {
+	var number int
+	var standby bool
+	var encoding, readOnly string
+	sent := time.Now()
+	var now time.Time
+	err := pool.QueryRow(ctx, `SELECT current_setting('server_version_num')::int, pg_is_in_recovery(), current_setting('server_encoding'),
+		current_setting('default_transaction_read_only'), clock_timestamp()`).Scan(&number, &standby, &encoding, &readOnly, &now)
+	if err != nil {
+		return err
+	}
+	took := time.Since(sent)
+	switch major := number / 10000; {
+	case major < 13:
+		f.refuse(side+"-version", "upgrade to PostgreSQL 14 or later", "PostgreSQL %d is too old: 13 is the oldest that is supported", major)
+	case major == 13 && side == "legacy":
+		f.warn(side+"-version", "upgrade to PostgreSQL 14 or later", "PostgreSQL 13 reads the whole table for each chunk: backfill and reconcile take long")
+	default:
+		f.good(side+"-version", "PostgreSQL %d", major)
+	}
+	if standby {
+		f.refuse(side+"-primary", "name the primary in "+side+".url (several hosts and target_session_attrs=read-write find it)", "the server is a standby: it takes no locks and no writes")
+	} else {
+		f.good(side+"-primary", "the server is a primary")
+	}
+	if readOnly == "on" {
+		f.refuse(side+"-writes", "ALTER ROLE ... SET default_transaction_read_only = off", "transactions of this role are read-only")
+	}
+	if encoding != "UTF8" {
+		f.warn(side+"-encoding", "move the database to UTF8, or make sure that all texts are", "the database's encoding is %s: texts that are no UTF-8 can't be moved", encoding)
+	}
+	switch off := (now.Sub(sent.Add(took/2)).Abs() - took/2).Round(time.Millisecond); {
+	case off > clockRefused:
+		f.refuse(side+"-clock", "synchronise both clocks (NTP)", "the server's clock and this machine's are %s apart", off)
+	case off > clockWarned:
+		f.warn(side+"-clock", "synchronise both clocks (NTP)", "the server's clock and this machine's are %s apart", off)
+	default:
+		f.good(side+"-clock", "the server's clock agrees with this machine's")
+	}
+	return nil
+}
+
+// checkKey looks for keys whose equal values have several texts: one row would be
+// two records.
+func (f *findings) checkKey(s *shape, side string) {
+	for _, i := range s.key {
+		c := s.columns[i]
+		name := side + "-key"
+		rewrite := "use a key of text or integer columns"
+		switch b := c.base; {
+		case b.array:
+			f.warn(name, rewrite, "key column %q is an array (%s)", c.name, c.declared)
+		case b.name == "citext" || c.loose:
+			f.refuse(name, rewrite, "key column %q (%s) takes different texts as equal: one row could be two records", c.name, c.declared)
+		case c.format.kind == record.Float || c.format.kind == record.Float32:
+			f.refuse(name, rewrite, "key column %q is a floating-point number: 0 and -0 are equal but read differently", c.name)
+		case c.format.kind == record.Decimal && !c.scale:
+			f.warn(name, "ALTER TABLE ... ALTER COLUMN ... TYPE numeric(p, s)", "key column %q is numeric without a scale: 1.0 and 1.00 are one row but two keys", c.name)
+		case c.format.kind == record.Interval || c.format.kind == record.JSON:
+			f.refuse(name, rewrite, "key column %q (%s) takes values as equal that read differently", c.name, c.declared)
+		default:
+			f.good(name, "key column %q (%s)", c.name, c.declared)
+		}
+	}
+}
+
+// checkTypes looks at columns whose texts depend on the server.
+func (f *findings) checkTypes(s *shape, side string) {
+	odd := 0
+	for _, c := range s.columns {
+		switch {
+		case c.base.name == "money":
+			odd++
+			f.warn(side+"-types", "ALTER TABLE ... TYPE numeric, or exclude the column", "column %q is money: its text depends on lc_monetary, which both servers must share", c.name)
+		case strings.HasPrefix(c.base.name, "reg") && c.base.schema == "pg_catalog":
+			odd++
+			f.warn(side+"-types", "exclude the column, or store a name", "column %q is of type %s: its text depends on the search path", c.name, c.declared)
+		}
+	}
+	if odd == 0 {
+		f.good(side+"-types", "%d columns", len(s.columns))
+	}
+}
+
+func (f *findings) checkTable(s *shape, side string) {
+	if s.unlogged {
+		f.warn(side+"-table", "ALTER TABLE "+showTable(s.name)+" SET LOGGED", "%s is unlogged: a crash empties it", showTable(s.name))
+	}
+}
+
+// privileges asks which of the table privileges the role lacks.
+func (s *shape) lacking(ctx context.Context, pool *pgxpool.Pool, wanted ...string) ([]string, error) {
+	var lacking []string
+	for _, p := range wanted {
+		var has bool
+		if err := pool.QueryRow(ctx, "SELECT has_table_privilege($1::oid, $2)", s.oid, p).Scan(&has); err != nil {
+			return nil, err
+		}
+		if !has {
+			lacking = append(lacking, p)
+		}
+	}
+	return lacking, nil
+}
+
+// policies that hide rows make every read fail, since row_security is off.
+func (f *findings) checkPolicies(ctx context.Context, pool *pgxpool.Pool, s *shape, side string) error {
+	if !s.policies {
+		return nil
+	}
+	var active bool
+	if err := pool.QueryRow(ctx, "SELECT row_security_active($1::oid)", s.oid).Scan(&active); err != nil {
+		return err
+	}
+	if active {
+		f.refuse(side+"-policies", "use the table's owner, or ALTER ROLE ... BYPASSRLS", "row-level security hides rows of %s from this role", showTable(s.name))
+	} else {
+		f.good(side+"-policies", "row-level security does not concern this role")
+	}
+	return nil
+}
+
+// canCreate tells whether the role may create the schema, or has it.
+func canCreate(ctx context.Context, pool *pgxpool.Pool, schema string) (bool, error) {
+	var may bool
+	err := pool.QueryRow(ctx, `SELECT coalesce((SELECT has_schema_privilege(oid, 'CREATE') FROM pg_namespace WHERE nspname = $1),
+		has_database_privilege(current_database(), 'CREATE'))`, schema).Scan(&may)
+	return may, err
+}
+
+func currentUser(ctx context.Context, pool *pgxpool.Pool) string {
+	var user string
+	_ = pool.QueryRow(ctx, "SELECT quote_ident(current_user)").Scan(&user)
+	return user
+}
+
+// sorted puts refusals first, then warnings.
+func (f findings) sorted() []store.Check {
+	rank := map[store.CheckResult]int{store.Refused: 0, store.Warned: 1, store.Good: 2}
+	slices.SortStableFunc(f, func(a, b store.Check) int { return rank[a.Result] - rank[b.Result] })
+	return f
+}

@@ -1,0 +1,162 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/stranglerfig/migrator/record"
+	"github.com/stranglerfig/migrator/store"
+)
+
+// leaf is a relation that holds rows: the table itself, or a partition of partitions.
+type leaf struct {
+	name   pgx.Identifier
+	oid    uint32
+	file   uint32
+	blocks int64
+	rows   float64 // of the last VACUUM or ANALYZE; -1 or 0: unknown
+	pages  int64   // then
+}
+
+// leaves lists the relations that hold the table's rows.
+func (s *shape) leaves(ctx context.Context, db querier) ([]leaf, error) {
+	rows, err := db.Query(ctx, `
+		SELECT n.nspname, c.relname, c.oid, coalesce(pg_relation_filenode(c.oid), 0), c.relkind::text,
+		       pg_relation_size(c.oid) / current_setting('block_size')::int8, c.reltuples::float8, c.relpages::int8
+		FROM (SELECT relid::oid AS oid FROM pg_partition_tree($1::oid::regclass) WHERE isleaf
+		      UNION SELECT $1::oid WHERE NOT $2) AS tree
+		JOIN pg_class c ON c.oid = tree.oid JOIN pg_namespace n ON n.oid = c.relnamespace
+		WHERE c.relkind <> 'p'
+		ORDER BY c.oid`, s.oid, s.partitioned)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (leaf, error) {
+		l := leaf{name: make(pgx.Identifier, 2)}
+		var kind string
+		err := row.Scan(&l.name[0], &l.name[1], &l.oid, &l.file, &kind, &l.blocks, &l.rows, &l.pages)
+		if err == nil && kind != "r" {
+			err = fmt.Errorf("partition %s is not a table (relkind %s): it has no blocks to read", showTable(l.name), kind)
+		}
+		return l, err
+	})
+}
+
+// Chunks implements record.Legacy. Every relation ends with a chunk that has no
+// end, also an empty one: rows may be added later.
+func (l *Legacy) Chunks(ctx context.Context, rows int) ([]store.Chunk, error) {
+	leaves, err := l.shape.leaves(ctx, l.pool)
+	if err != nil {
+		return nil, fmt.Errorf("cut legacy table %s into chunks: %w", l.table(), err)
+	}
+	var chunks []store.Chunk
+	for _, leaf := range leaves {
+		perBlock, err := l.rowsPerBlock(ctx, leaf)
+		if err != nil {
+			return nil, fmt.Errorf("cut legacy table %s into chunks: %w", l.table(), err)
+		}
+		chunks = append(chunks, cut(leaf, perBlock, rows)...)
+	}
+	return chunks, nil
+}
+
+func cut(leaf leaf, perBlock float64, rows int) []store.Chunk {
+	step := uint32(max(1, min(math.Floor(float64(max(rows, 1))/perBlock), store.MaxBlock)))
+	total := uint32(min(leaf.blocks, store.MaxBlock))
+	var chunks []store.Chunk
+	for from := uint32(0); ; from += step {
+		c := store.Chunk{Relation: leaf.name.Sanitize(), File: leaf.file, From: from, To: store.MaxBlock}
+		last := uint64(from)+uint64(step) >= uint64(total)
+		blocks := total - from
+		if !last {
+			c.To, blocks = from+step, step
+		}
+		c.Blocks = blocks
+		c.Rows = int64(math.Round(float64(blocks) * perBlock))
+		chunks = append(chunks, c)
+		if last {
+			return chunks
+		}
+	}
+}
+
+// probeBlocks are counted where the table was never analysed.
+const probeBlocks = 64
+
+// rowsPerBlock estimates how dense a relation is.
+func (l *Legacy) rowsPerBlock(ctx context.Context, leaf leaf) (float64, error) {
+	if leaf.rows > 0 && leaf.pages > 0 {
+		return leaf.rows / float64(leaf.pages), nil
+	}
+	blocks := min(leaf.blocks, probeBlocks)
+	if blocks == 0 {
+		return 1, nil
+	}
+	var n int64
+	err := l.pool.QueryRow(ctx, "SELECT count(*) FROM ONLY "+leaf.name.Sanitize()+" WHERE ctid < $1::text::tid", tid(uint32(blocks))).Scan(&n)
+	return max(float64(n)/float64(blocks), 0.01), err
+}
+
+func tid(block uint32) string { return fmt.Sprintf("(%d,0)", block) }
+
+// Scan implements record.Legacy: one statement, so one moment. The lock on the
+// relation comes first, so that its storage can't be replaced between the look at
+// the file's number and the reading.
+func (l *Legacy) Scan(ctx context.Context, c store.Chunk, yield func(store.Row) error) error {
+	return l.inChunk(ctx, c, func(tx pgx.Tx, relation pgx.Identifier) error {
+		return l.scan(ctx, tx, relation, c, yield)
+	})
+}
+
+func (l *Legacy) inChunk(ctx context.Context, c store.Chunk, read func(tx pgx.Tx, relation pgx.Identifier) error) error {
+	relation, err := parseTable(c.Relation)
+	if err != nil {
+		return fmt.Errorf("chunk of legacy table %s: %w", l.table(), err)
+	}
+	err = inTx(ctx, l.pool, pgx.ReadOnly, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, "LOCK TABLE ONLY "+relation.Sanitize()+" IN ACCESS SHARE MODE"); err != nil {
+			if hasState(err, stateUndefinedTable, stateNoSchema) {
+				return store.ErrMoved
+			}
+			return err
+		}
+		var file uint32
+		if err := tx.QueryRow(ctx, "SELECT coalesce(pg_relation_filenode($1::text::regclass), 0)", relation.Sanitize()).Scan(&file); err != nil {
+			return err
+		}
+		if file != c.File {
+			return store.ErrMoved
+		}
+		return read(tx, relation)
+	})
+	if err != nil {
+		return fmt.Errorf("read blocks %d to %d of %s: %w", c.From, c.To, showTable(relation), err)
+	}
+	return nil
+}
+
+func (l *Legacy) scan(ctx context.Context, tx pgx.Tx, relation pgx.Identifier, c store.Chunk, yield func(store.Row) error) error {
+	sql := "SELECT " + l.shape.list("t.") + " FROM ONLY " + relation.Sanitize() +
+		" t WHERE t.ctid >= $1::text::tid AND t.ctid < $2::text::tid"
+	rows, err := tx.Query(ctx, sql, textResults, tid(c.From), tid(c.To))
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	d := l.shape.decoder()
+	for rows.Next() {
+		row, err := d.row(rows.RawValues())
+		if err != nil {
+			return err
+		}
+		row.Key = record.Key(strings.Clone(string(row.Key))) // callers keep keys
+		if err := yield(row); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
+}

@@ -1,0 +1,137 @@
+package postgres
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"slices"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/stranglerfig/migrator/internal/pgfail"
+	"github.com/stranglerfig/migrator/record"
+)
+
+// sessionSettings fix how the server prints values, whatever the role's or the
+// database's defaults are. row_security=off turns a policy that would hide rows
+// into an error: a store that sees only some rows must not be compared.
+var sessionSettings = map[string]string{
+	"client_encoding":    "UTF8",
+	"DateStyle":          "ISO, YMD",
+	"TimeZone":           "UTC",
+	"IntervalStyle":      "iso_8601",
+	"extra_float_digits": "1",
+	"bytea_output":       "hex",
+	"row_security":       "off",
+	// Nearly all statements here name some hundred keys. The planner takes index
+	// lookups for dear, and a table that was just filled for anything: it would read a
+	// table of 100,000 rows whole for each batch. See whole.
+	"enable_seqscan":   "off",
+	"enable_hashjoin":  "off",
+	"enable_mergejoin": "off",
+}
+
+// whole runs do in a transaction whose statements read whole tables.
+func whole(ctx context.Context, pool *pgxpool.Pool, do func(pgx.Tx) error) error {
+	return inTx(ctx, pool, pgx.ReadOnly, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, "SET LOCAL enable_seqscan = on; SET LOCAL enable_hashjoin = on; SET LOCAL enable_mergejoin = on"); err != nil {
+			return err
+		}
+		return do(tx)
+	})
+}
+
+// coarseBytes is what a coarse connection waits for.
+const coarseBytes = 32 << 10
+
+// connect opens a pool and proves that the server answers. side is "legacy" or
+// "target", for errors, which never show the URL: it may hold a password.
+func connect(ctx context.Context, side, url string) (*pgxpool.Pool, error) {
+	if url == "" {
+		return nil, record.URLError(fmt.Sprintf("no URL for the %s PostgreSQL; try: set %s.url or %s.url_file in the migration's description", side, side, side))
+	}
+	config, err := pgxpool.ParseConfig(url)
+	if err != nil {
+		return nil, record.URLError("the URL of the " + side + " PostgreSQL can't be read: it must look like postgres://user:password@host:5432/database")
+	}
+	for name, value := range sessionSettings {
+		config.ConnConfig.RuntimeParams[name] = value
+	}
+	if config.ConnConfig.RuntimeParams["application_name"] == "" {
+		config.ConnConfig.RuntimeParams["application_name"] = "migrator"
+	}
+	dial := config.ConnConfig.DialFunc
+	config.ConnConfig.DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		conn, err := dial(ctx, network, addr)
+		if err != nil {
+			return nil, err
+		}
+		return coarsely(conn), nil
+	}
+	config.ConnConfig.BuildFrontend = func(r io.Reader, w io.Writer) *pgproto3.Frontend {
+		return pgproto3.NewFrontend(bufio.NewReaderSize(r, 2*coarseBytes), w)
+	}
+	pool, err := pgxpool.NewWithConfig(ctx, config)
+	if err != nil {
+		return nil, pgfail.Unreachable(err, "the "+side+" PostgreSQL", "check "+side+".url in the migration's description", config.ConnConfig)
+	}
+	if err := pool.Ping(ctx); err != nil {
+		pool.Close()
+		return nil, pgfail.Unreachable(err, "the "+side+" PostgreSQL", "check "+side+".url in the migration's description", config.ConnConfig)
+	}
+	return pool, nil
+}
+
+// textResults asks for every column as the server prints it.
+var textResults = pgx.QueryResultFormats{pgx.TextFormatCode}
+
+// SQLSTATEs that this package tells apart.
+const (
+	stateFenced            = "MG001"
+	stateLockNotAvailable  = "55P03"
+	stateDeadlock          = "40P01"
+	stateSerialization     = "40001"
+	statePrivilege         = "42501"
+	stateUndefinedTable    = "42P01"
+	stateUndefinedFunction = "42883"
+	stateUndefinedObject   = "42704"
+	stateNoSchema          = "3F000"
+	stateUnique            = "23505"
+)
+
+func hasState(err error, states ...string) bool {
+	return slices.Contains(states, pgfail.SQLState(err))
+}
+
+// refusedValue tells that the server could not read or store a value: data
+// exceptions and violated constraints, which are one row's own.
+func refusedValue(err error) bool {
+	state := pgfail.SQLState(err)
+	return len(state) == 5 && (state[:2] == "22" || state[:2] == "23")
+}
+
+// discreet replaces the message of a data exception, which quotes the value, by
+// one that does not: values must not reach a log.
+func discreet(err error) error {
+	var pg *pgconn.PgError
+	if !errors.As(err, &pg) || len(pg.Code) != 5 || pg.Code[:2] != "22" {
+		return err
+	}
+	where := ""
+	if pg.ColumnName != "" {
+		where = " of column " + pg.ColumnName
+	}
+	return fmt.Errorf("the server refuses a value%s: it does not fit the column's type (SQLSTATE %s)", where, pg.Code)
+}
+
+// inTx runs do in a read-committed transaction. Each statement then sees what was
+// committed before it, which the order of locks and reads here relies on.
+func inTx(ctx context.Context, pool *pgxpool.Pool, access pgx.TxAccessMode, do func(pgx.Tx) error) error {
+	return pgx.BeginTxFunc(ctx, pool, pgx.TxOptions{IsoLevel: pgx.ReadCommitted, AccessMode: access}, do)
+}

@@ -1,0 +1,196 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/stranglerfig/migrator/internal/failpoint"
+	"github.com/stranglerfig/migrator/store"
+)
+
+// IsFenced tells whether err is legacy's refusal of a write because a migration
+// has retired the table. The write has not happened; the record's home is the target.
+func IsFenced(err error) bool {
+	return errors.Is(err, store.ErrFenced) || hasState(err, stateFenced)
+}
+
+// fenceRow is what the legacy database says of the migration's fence.
+type fenceRow struct {
+	attempt string // "" for none
+	era     uint32 // the fence's, or the present one if there is none
+}
+
+// fence reads the row; lock is "" or " FOR UPDATE".
+func (l *Legacy) fence(ctx context.Context, db rowQuerier, lock string) (fenceRow, error) {
+	var f fenceRow
+	var era int64
+	err := db.QueryRow(ctx, `SELECT coalesce(attempt, ''), coalesce(fence_era, (SELECT last_value FROM `+l.era()+`))
+		FROM migrator_legacy.migration WHERE name = $1`+lock, l.name).Scan(&f.attempt, &era)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return f, errNotInstalled
+	}
+	f.era = uint32(era)
+	return f, asNotInstalled(err)
+}
+
+// FenceState implements record.Fence.
+func (l *Legacy) FenceState(ctx context.Context) (attempt string, era uint32, err error) {
+	f, err := l.fence(ctx, l.pool, "")
+	if err != nil {
+		err = fmt.Errorf("read the fence of legacy table %s: %w", l.table(), err)
+	}
+	return f.attempt, f.era, err
+}
+
+// RaiseFence implements record.Fence. An attempt that was lifted can't come back:
+// a controller that slept through its end must not leave legacy fenced. It returns
+// only when every connected standby has the fence, since one that is promoted
+// without it would take writes.
+func (l *Legacy) RaiseFence(ctx context.Context, attempt string, timeout time.Duration) (uint32, error) {
+	if attempt == "" {
+		return 0, fmt.Errorf("a fence needs an attempt's id")
+	}
+	deadline := time.Now().Add(timeout)
+	var era uint32
+	err := l.locked(ctx, timeout, "SHARE ROW EXCLUSIVE", func(tx pgx.Tx) error {
+		f, err := l.fence(ctx, tx, " FOR UPDATE")
+		if err != nil {
+			return err
+		}
+		if f.attempt != "" && f.attempt != attempt {
+			return fmt.Errorf("attempt %s has fenced it already", f.attempt)
+		}
+		var over bool
+		if err := tx.QueryRow(ctx, "SELECT EXISTS (SELECT FROM migrator_legacy.lifted WHERE name = $1 AND attempt = $2)", l.name, attempt).Scan(&over); err != nil {
+			return err
+		}
+		if over {
+			return fmt.Errorf("attempt %s is over: its fence has been lifted; try: migrator phase advance, which begins a new one", attempt)
+		}
+		era = f.era
+		if f.attempt == "" {
+			if era, err = l.raise(ctx, tx, 0); err != nil {
+				return err
+			}
+			failpoint.Here("postgres.fence.era") // the transaction's end does not undo it
+		}
+		if err := l.placeFence(ctx, tx, attempt); err != nil {
+			return err
+		}
+		_, err = tx.Exec(ctx, `UPDATE migrator_legacy.migration SET attempt = $2, fence_era = $3, fenced_at = coalesce(fenced_at, clock_timestamp()) WHERE name = $1`, l.name, attempt, int64(era))
+		return err
+	})
+	if err == nil {
+		failpoint.Here("postgres.fence.committed")
+		err = l.awaitStandbys(ctx, max(time.Until(deadline), time.Second))
+	}
+	if err != nil {
+		return 0, fmt.Errorf("fence legacy table %s: %w", l.table(), err)
+	}
+	return era, nil
+}
+
+// VoidFence implements record.Fence. RaiseFence looks for the note under the lock
+// of the same row, once it has the table.
+func (l *Legacy) VoidFence(ctx context.Context, attempt string) (voided bool, err error) {
+	err = inTx(ctx, l.pool, pgx.ReadWrite, func(tx pgx.Tx) error {
+		f, err := l.fence(ctx, tx, " FOR UPDATE")
+		if err != nil || f.attempt == attempt {
+			return err
+		}
+		voided = true
+		return l.over(ctx, tx, attempt)
+	})
+	if err != nil {
+		return false, fmt.Errorf("void the fence of legacy table %s: %w", l.table(), err)
+	}
+	return voided, nil
+}
+
+// over notes that the attempt has ended.
+func (l *Legacy) over(ctx context.Context, tx pgx.Tx, attempt string) error {
+	_, err := tx.Exec(ctx, "INSERT INTO migrator_legacy.lifted (name, attempt) VALUES ($1, $2) ON CONFLICT DO NOTHING", l.name, attempt)
+	return err
+}
+
+// LiftFence implements record.Fence. Readers need not end for it: the triggers
+// are disabled, and dropped only if that can be had at once.
+func (l *Legacy) LiftFence(ctx context.Context, attempt string, timeout time.Duration) (uint32, error) {
+	if attempt == "" {
+		return 0, fmt.Errorf("a fence has an attempt's id")
+	}
+	var era uint32
+	err := l.locked(ctx, timeout, "SHARE ROW EXCLUSIVE", func(tx pgx.Tx) error {
+		f, err := l.fence(ctx, tx, " FOR UPDATE")
+		if err != nil {
+			return err
+		}
+		if f.attempt != "" && f.attempt != attempt {
+			return fmt.Errorf("it is attempt %s that has fenced it, not %s", f.attempt, attempt)
+		}
+		if err := l.over(ctx, tx, attempt); err != nil {
+			return err
+		}
+		era = f.era
+		if f.attempt == "" {
+			return nil
+		}
+		if err := l.disableFence(ctx, tx, attempt); err != nil {
+			return err
+		}
+		if era, err = l.raise(ctx, tx, f.era+1); err != nil {
+			return err
+		}
+		failpoint.Here("postgres.lift.era") // the transaction's end does not undo it
+		_, err = tx.Exec(ctx, "UPDATE migrator_legacy.migration SET attempt = NULL, fence_era = NULL, fenced_at = NULL WHERE name = $1", l.name)
+		return err
+	})
+	if err != nil {
+		return 0, fmt.Errorf("lift the fence of legacy table %s: %w", l.table(), err)
+	}
+	failpoint.Here("postgres.lift.committed")
+	// A disabled trigger that stays behind refuses nothing.
+	_ = inTx(ctx, l.pool, pgx.ReadWrite, func(tx pgx.Tx) error {
+		if err := setLockTimeout(ctx, tx, 100*time.Millisecond); err != nil {
+			return err
+		}
+		return l.dropFences(ctx, tx)
+	})
+	return era, nil
+}
+
+// awaitStandbys waits until every standby that streams now has stored all that is
+// in the log so far. Positions that the role may not see are not waited for; Check warns of it.
+func (l *Legacy) awaitStandbys(ctx context.Context, timeout time.Duration) error {
+	var position string
+	if err := l.pool.QueryRow(ctx, "SELECT pg_current_wal_flush_lsn()::text").Scan(&position); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, timeout, errors.New("the time was over"))
+	defer cancel()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		var behind string
+		err := l.pool.QueryRow(ctx, `
+			SELECT coalesce(string_agg(r.application_name, ', '), '') FROM pg_stat_replication r
+			LEFT JOIN pg_replication_slots s ON s.active_pid = r.pid
+			WHERE r.state IN ('streaming', 'catchup') AND s.slot_type IS DISTINCT FROM 'logical' AND r.flush_lsn < $1::text::pg_lsn`,
+			position).Scan(&behind)
+		if err == nil && behind == "" {
+			return nil
+		}
+		if err != nil && ctx.Err() == nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("the fence stands, but a standby does not have it yet (%s): %w; try: wait until it has caught up, or disconnect it", behind, context.Cause(ctx))
+		case <-tick.C:
+		}
+	}
+}

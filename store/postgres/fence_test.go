@@ -1,0 +1,269 @@
+package postgres_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/stranglerfig/migrator/record"
+	"github.com/stranglerfig/migrator/store"
+	"github.com/stranglerfig/migrator/store/postgres"
+)
+
+const partitioned = `
+	CREATE TABLE products (id int8 PRIMARY KEY, name text) PARTITION BY RANGE (id);
+	CREATE TABLE products_low PARTITION OF products FOR VALUES FROM (MINVALUE) TO (100);
+	CREATE TABLE products_high PARTITION OF products FOR VALUES FROM (100) TO (1000);
+	INSERT INTO products VALUES (1, 'one'), (100, 'hundred')`
+
+// TestFenceHasNoGap tries every way around the fence that a forgotten job may take.
+func TestFenceHasNoGap(t *testing.T) {
+	t.Parallel()
+	d := newDatabase(t)
+	d.exec(partitioned + `; CREATE TABLE shops (id int8 PRIMARY KEY); INSERT INTO shops VALUES (1);
+		CREATE TABLE goods (id int8 PRIMARY KEY, shop int8 REFERENCES shops ON DELETE CASCADE); INSERT INTO goods VALUES (1, 1)`)
+	l := d.legacy(testConfig("products"))
+	goods := testConfig("goods")
+	goods.Name = "goods"
+	g := d.legacy(goods)
+	for _, store := range []*postgres.Legacy{l, g} {
+		_, err := store.RaiseFence(d.ctx, "A", wait)
+		d.ok(err)
+	}
+	d.exec(`CREATE TABLE products_top PARTITION OF products FOR VALUES FROM (1000) TO (2000)`)
+	for _, sql := range []string{
+		`INSERT INTO products VALUES (2, 'two')`,
+		`INSERT INTO products_low VALUES (2, 'two')`,
+		`INSERT INTO products_top VALUES (1000, 'new partition')`,
+		`INSERT INTO products VALUES (1001, 'new partition')`,
+		`UPDATE products SET name = name WHERE id = 1`,
+		`UPDATE products_high SET name = 'x'`,
+		`UPDATE products SET id = 200 WHERE id = 1`,
+		`DELETE FROM products`,
+		`DELETE FROM products_low`,
+		`TRUNCATE products`,
+		`TRUNCATE products_low`,
+		`TRUNCATE products_high CASCADE`,
+		`SET session_replication_role = replica; UPDATE products SET name = 'x'`,
+		`SET session_replication_role = replica; DELETE FROM products_high`,
+		`SET session_replication_role = replica; TRUNCATE products_low`,
+		`SET migrator.attempt = 'B'; DELETE FROM products`,
+		`SET migrator.attempt = ''; DELETE FROM products`,
+		`SET migrator.attempt = 'A'; TRUNCATE products`,
+		`MERGE INTO products p USING (SELECT 1 AS id) s ON s.id = p.id WHEN MATCHED THEN DELETE`,
+		`DELETE FROM shops`,
+	} {
+		conn, err := pgx.Connect(d.ctx, d.url)
+		d.ok(err)
+		_, err = conn.Exec(d.ctx, sql)
+		d.ok(conn.Close(d.ctx))
+		if !postgres.IsFenced(err) {
+			t.Errorf("%s: %v", sql, err)
+			continue
+		}
+		var pg *pgconn.PgError
+		if !errors.As(err, &pg) || !strings.Contains(pg.Message, "retired") || !strings.Contains(pg.Hint, "migrator") {
+			t.Errorf("%s: %v", sql, err)
+		}
+	}
+	conn, err := d.pool.Acquire(d.ctx)
+	d.ok(err)
+	_, err = conn.CopyFrom(d.ctx, pgx.Identifier{"products"}, []string{"id", "name"}, pgx.CopyFromRows([][]any{{int64(3), "three"}}))
+	conn.Release()
+	if !postgres.IsFenced(err) {
+		t.Errorf("COPY: %v", err)
+	}
+	if got := d.text(`SELECT string_agg(id::text || name, ',' ORDER BY id) FROM products`); got != "1one,100hundred" {
+		t.Errorf("behind the fence is %s", got)
+	}
+	if err := l.Uninstall(d.ctx); err == nil || !strings.Contains(err.Error(), "fence") {
+		t.Errorf("Uninstall behind a fence: %v", err)
+	}
+	_, err = l.LiftFence(d.ctx, "A", wait)
+	d.ok(err)
+	d.exec(`INSERT INTO products_top VALUES (1000, 'x'); TRUNCATE products`)
+	if n := d.text(`SELECT count(*)::text FROM pg_trigger WHERE tgname LIKE 'migrator_fence%' AND tgrelid::regclass::text LIKE 'products%'`); n != "0" {
+		t.Errorf("%s triggers are left", n)
+	}
+}
+
+// TestFenceLiftsUnderReaders: a long report must not keep legacy fenced.
+func TestFenceLiftsUnderReaders(t *testing.T) {
+	t.Parallel()
+	d := newDatabase(t)
+	d.exec(partitioned)
+	l := d.legacy(testConfig("products"))
+	_, err := l.RaiseFence(d.ctx, "A", wait)
+	d.ok(err)
+	reader := d.begin(pgx.TxOptions{})
+	_, err = reader.Exec(d.ctx, `SELECT * FROM products`)
+	d.ok(err)
+	_, err = l.LiftFence(d.ctx, "A", 2*time.Second)
+	d.ok(err)
+	d.exec(`INSERT INTO products VALUES (5, 'five')`)
+	_, err = l.RaiseFence(d.ctx, "B", wait) // what A left behind is not in the way
+	d.ok(err)
+	_, err = d.pool.Exec(d.ctx, `INSERT INTO products VALUES (6, 'six')`)
+	if !postgres.IsFenced(err) {
+		t.Errorf("the second fence: %v", err)
+	}
+	d.ok(reader.Rollback(d.ctx))
+	_, err = l.LiftFence(d.ctx, "B", wait)
+	d.ok(err)
+	d.exec(`INSERT INTO products VALUES (6, 'six')`)
+	d.ok(l.Uninstall(d.ctx))
+	if n := d.text(`SELECT count(*)::text FROM pg_trigger WHERE tgname LIKE 'migrator_fence%'`); n != "0" {
+		t.Errorf("%s triggers are left", n)
+	}
+	d.ok(l.Uninstall(d.ctx))
+	d.ok(l.Install(d.ctx))
+}
+
+// TestOldSnapshotsCannotStampAnOldEra: a transaction that began before a fence and
+// writes after its lifting.
+func TestOldSnapshotsCannotStampAnOldEra(t *testing.T) {
+	t.Parallel()
+	d := newDatabase(t)
+	d.exec(`CREATE TABLE products (id int8 PRIMARY KEY, name text)`)
+	l := d.legacy(testConfig("products"))
+	for _, level := range []pgx.TxIsoLevel{pgx.RepeatableRead, pgx.Serializable} {
+		tx := d.begin(pgx.TxOptions{IsoLevel: level})
+		var before, after string
+		d.ok(tx.QueryRow(d.ctx, `SELECT `+postgres.VersionExpr("it's a test")).Scan(&before))
+		_, err := l.RaiseFence(d.ctx, string(level), wait)
+		d.ok(err)
+		era, err := l.LiftFence(d.ctx, string(level), wait)
+		d.ok(err)
+		d.ok(tx.QueryRow(d.ctx, `INSERT INTO products VALUES ($1, 'x') RETURNING `+postgres.VersionExpr("it's a test"), int64(era)).Scan(&after))
+		d.ok(tx.Commit(d.ctx))
+		v, err := record.ParseVersion(after)
+		d.ok(err)
+		if v.Era != era || after <= before {
+			t.Errorf("%s: a write in era %d is stamped %s", level, era, after)
+		}
+	}
+	// One that meets the fence is refused, whatever its snapshot shows.
+	tx := d.begin(pgx.TxOptions{IsoLevel: pgx.RepeatableRead})
+	_, err := tx.Exec(d.ctx, `SELECT 1`)
+	d.ok(err)
+	_, err = l.RaiseFence(d.ctx, "Z", wait)
+	d.ok(err)
+	_, err = tx.Exec(d.ctx, `INSERT INTO products VALUES (1000, 'x')`)
+	if !postgres.IsFenced(err) {
+		t.Errorf("an old snapshot passed the fence: %v", err)
+	}
+	d.ok(tx.Rollback(d.ctx))
+}
+
+// TestBusyTableIsExplained: the operator learns who is in the way.
+func TestBusyTableIsExplained(t *testing.T) {
+	t.Parallel()
+	d := newDatabase(t)
+	d.exec(partitioned)
+	l := d.legacy(testConfig("products"))
+	config, err := pgx.ParseConfig(d.url)
+	d.ok(err)
+	config.RuntimeParams["application_name"] = "nightly-import"
+	conn, err := pgx.ConnectConfig(d.ctx, config)
+	d.ok(err)
+	defer func() { _ = conn.Close(context.WithoutCancel(d.ctx)) }()
+	_, err = conn.Exec(d.ctx, `BEGIN; UPDATE products_low SET name = 'a secret'`)
+	d.ok(err)
+	_, barrier := l.Barrier(d.ctx, 300*time.Millisecond)
+	_, fence := l.RaiseFence(d.ctx, "A", 100*time.Millisecond)
+	_, system := l.RaiseFence(d.ctx, "A", time.Millisecond)
+	for name, err := range map[string]error{"Barrier": barrier, "RaiseFence": fence, "RaiseFence at once": system} {
+		if err == nil {
+			t.Errorf("%s passed an open writer", name)
+			continue
+		}
+		for _, want := range []string{"nightly-import", "idle in transaction", "public.products", "pg_terminate_backend(" + itoa(int(conn.PgConn().PID())) + ")"} {
+			if !strings.Contains(err.Error(), want) {
+				t.Errorf("%s: %q does not say %q", name, err, want)
+			}
+		}
+		if strings.Contains(err.Error(), "secret") {
+			t.Errorf("%s tells a value: %q", name, err)
+		}
+	}
+}
+
+// TestReplayHeedsTheTable: what the table does by itself is in the rows that come back.
+func TestReplayHeedsTheTable(t *testing.T) {
+	t.Parallel()
+	d := newDatabase(t)
+	d.exec(`CREATE TABLE products (id int8 GENERATED ALWAYS AS IDENTITY PRIMARY KEY, name text NOT NULL CHECK (name <> 'bad'),
+			twice text GENERATED ALWAYS AS (name || name) STORED, touched timestamptz, serial serial, kept text DEFAULT 'kept');
+		CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.touched := '2001-01-01Z'; RETURN NEW; END $$;
+		CREATE TRIGGER touch BEFORE INSERT OR UPDATE ON products FOR EACH ROW EXECUTE FUNCTION touch();
+		INSERT INTO products (name, kept) VALUES ('one', 'mine')`)
+	m := testConfig("products")
+	m.Exclude = []string{"kept"}
+	l := d.legacy(m)
+	_, err := l.RaiseFence(d.ctx, "A", wait)
+	d.ok(err)
+	row := func(id, name string) store.Row {
+		return store.Row{Key: record.Key(id), Found: true, Record: record.Record{
+			record.TextValue(id), record.TextValue(name), record.TextValue("ignored"), record.NullValue, record.TextValue(id), {},
+		}[:5]}
+	}
+	back, err := l.Replay(d.ctx, "A", []store.Row{row("1", "uno"), row("50", "fifty")})
+	d.ok(err)
+	if got := back[1].Record; got[2].Text != "fiftyfifty" || got[3].Text != "2001-01-01T00:00:00Z" {
+		t.Errorf("Replay returned %v", got)
+	}
+	for name, c := range map[string][]store.Row{
+		"a violated constraint": {row("51", "fine"), row("52", "bad")},
+		"a value that is none":  {row("53", "fine"), row("x", "fine")},
+		"a key of two parts":    {row("54", "fine"), {Key: "1,2"}},
+	} {
+		if _, err := l.Replay(d.ctx, "A", c); err == nil {
+			t.Errorf("%s was replayed", name)
+		}
+	}
+	if got := d.text(`SELECT string_agg(id::text || name || kept, ',' ORDER BY id) FROM products`); got != "1unomine,50fiftykept" {
+		t.Errorf("legacy holds %s", got)
+	}
+	_, err = l.LiftFence(d.ctx, "A", wait)
+	d.ok(err)
+	if got := d.text(`INSERT INTO products (name) VALUES ('next') RETURNING id::text || ' ' || serial`); got != "51 51" {
+		t.Errorf("the next row's numbers are %s", got)
+	}
+}
+
+// TestAnotherServer: after a restore or pg_upgrade positions in the log start anew.
+func TestAnotherServer(t *testing.T) {
+	t.Parallel()
+	d := newDatabase(t)
+	d.exec(`CREATE TABLE products (id int8 PRIMARY KEY, name text)`)
+	l := d.legacy(testConfig("products"))
+	_, first, err := l.FenceState(d.ctx)
+	d.ok(err)
+	d.ok(l.CheckSystem(d.ctx))
+	d.ok(l.Install(d.ctx))
+	if _, era, _ := l.FenceState(d.ctx); era != first {
+		t.Errorf("the era went from %d to %d on the same server", first, era)
+	}
+	d.exec(`UPDATE migrator_legacy.migration SET system_identifier = '1'`)
+	d.legacy(testConfig("products"))
+	_, second, err := l.FenceState(d.ctx)
+	d.ok(err)
+	if second != first+1 {
+		t.Errorf("the era went from %d to %d on another server", first, second)
+	}
+	if era, err := l.RaiseEra(d.ctx, 77); err != nil || era != 77 {
+		t.Errorf("RaiseEra(77): %d, %v", era, err)
+	}
+	if era, err := l.RaiseEra(d.ctx, 5); err != nil || era != 78 {
+		t.Errorf("RaiseEra(5): %d, %v", era, err)
+	}
+	d.exec(`UPDATE migrator_legacy.schema SET number = 99`)
+	if err := l.Install(d.ctx); err == nil || !strings.Contains(err.Error(), "newer") {
+		t.Errorf("Install over a newer schema: %v", err)
+	}
+}

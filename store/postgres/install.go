@@ -1,0 +1,159 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/stranglerfig/migrator/internal/failpoint"
+	"github.com/stranglerfig/migrator/internal/pgfail"
+)
+
+// installed is the number of the schema that this program installs. A greater
+// one in the database belongs to a newer program.
+const installed = 1
+
+var errNotInstalled = errors.New("migrator's schema is not installed in the legacy database, or not for this migration; try: migrator apply")
+
+// asNotInstalled replaces the server's words for a missing part of the schema.
+func asNotInstalled(err error) error {
+	if hasState(err, stateUndefinedTable, stateNoSchema, stateUndefinedFunction) {
+		return fmt.Errorf("%w (SQLSTATE %s)", errNotInstalled, pgfail.SQLState(err))
+	}
+	return err
+}
+
+// Install creates migrator's schema in the legacy database, with what this
+// migration needs; it changes nothing the second time. The first one needs the
+// CREATE privilege on the database. Every role may then compute versions.
+func (l *Legacy) Install(ctx context.Context) error {
+	err := inTx(ctx, l.pool, pgx.ReadWrite, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock(hashtextextended('migrator:install', 0))"); err != nil {
+			return err
+		}
+		if err := l.installSchema(ctx, tx); err != nil {
+			return err
+		}
+		return l.installMigration(ctx, tx)
+	})
+	if hasState(err, statePrivilege) {
+		return fmt.Errorf("install migrator's schema in the legacy database: %w; try: GRANT CREATE ON DATABASE ... TO the role, or run migrator apply as the owner of the schema migrator_legacy", err)
+	}
+	if err != nil {
+		return fmt.Errorf("install migrator's schema in the legacy database: %w", err)
+	}
+	failpoint.Here("postgres.install.committed")
+	return l.CheckSystem(ctx)
+}
+
+func (l *Legacy) installSchema(ctx context.Context, tx pgx.Tx) error {
+	var there bool
+	if err := tx.QueryRow(ctx, "SELECT to_regclass('migrator_legacy.schema') IS NOT NULL").Scan(&there); err != nil {
+		return err
+	}
+	if there {
+		var number int
+		if err := tx.QueryRow(ctx, "SELECT number FROM migrator_legacy.schema").Scan(&number); err != nil {
+			return err
+		}
+		if number > installed {
+			return fmt.Errorf("it was installed by a newer migrator (schema %d, this one knows %d); try: use the newer one", number, installed)
+		}
+		return nil
+	}
+	_, err := tx.Exec(ctx, schemaSQL+versionFunctions+fenceFunction)
+	return err
+}
+
+const schemaSQL = `
+CREATE SCHEMA IF NOT EXISTS migrator_legacy;
+COMMENT ON SCHEMA migrator_legacy IS 'migrator: versions of writes, and the fence of retired tables';
+GRANT USAGE ON SCHEMA migrator_legacy TO PUBLIC;
+
+CREATE TABLE migrator_legacy.schema (number int NOT NULL);
+INSERT INTO migrator_legacy.schema VALUES (1);
+GRANT SELECT ON migrator_legacy.schema TO PUBLIC;
+
+CREATE TABLE migrator_legacy.migration (
+	name text PRIMARY KEY,
+	relation text NOT NULL,
+	system_identifier text,
+	attempt text,
+	fence_era int8,
+	fenced_at timestamptz,
+	CHECK ((attempt IS NULL) = (fence_era IS NULL))
+);
+COMMENT ON COLUMN migrator_legacy.migration.attempt IS 'whose fence stands';
+COMMENT ON COLUMN migrator_legacy.migration.system_identifier IS 'of the server that the era belongs to';
+GRANT SELECT ON migrator_legacy.migration TO PUBLIC;
+
+CREATE TABLE migrator_legacy.lifted (
+	name text REFERENCES migrator_legacy.migration ON DELETE CASCADE,
+	attempt text,
+	lifted_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+	PRIMARY KEY (name, attempt)
+);
+COMMENT ON TABLE migrator_legacy.lifted IS 'attempts that are over: their fence must not be raised again';
+`
+
+func (l *Legacy) installMigration(ctx context.Context, tx pgx.Tx) error {
+	var there bool
+	err := tx.QueryRow(ctx, "SELECT EXISTS (SELECT FROM migrator_legacy.migration WHERE name = $1) AND to_regclass($2) IS NOT NULL", l.name, l.era()).Scan(&there)
+	if err != nil || there {
+		return err
+	}
+	_, err = tx.Exec(ctx, "CREATE SEQUENCE IF NOT EXISTS "+l.era()+" AS int8 MINVALUE 1 MAXVALUE 4294967295 NO CYCLE; GRANT SELECT ON "+l.era()+" TO PUBLIC")
+	if err != nil {
+		return err
+	}
+	if _, err := tx.Exec(ctx, "SELECT setval($1::text::regclass, last_value, true) FROM "+l.era()+" WHERE NOT is_called", l.era()); err != nil {
+		return err
+	}
+	_, err = tx.Exec(ctx, "INSERT INTO migrator_legacy.migration (name, relation) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING", l.name, l.shape.name.Sanitize())
+	return err
+}
+
+// era is the quoted name of the sequence that holds this migration's era.
+func (l *Legacy) era() string {
+	return pgx.Identifier{"migrator_legacy", eraPrefix + l.name}.Sanitize()
+}
+
+// Uninstall removes what Install made for this migration, and the schema with the
+// last one. It refuses while a fence stands: lifting it decides who may write. The
+// era is lost, so a migration of the same name must start with an empty target.
+func (l *Legacy) Uninstall(ctx context.Context) error {
+	err := inTx(ctx, l.pool, pgx.ReadWrite, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock(hashtextextended('migrator:install', 0))"); err != nil {
+			return err
+		}
+		var attempt *string
+		err := tx.QueryRow(ctx, "SELECT attempt FROM migrator_legacy.migration WHERE name = $1 FOR UPDATE", l.name).Scan(&attempt)
+		switch {
+		case errors.Is(err, pgx.ErrNoRows) || errors.Is(asNotInstalled(err), errNotInstalled):
+			return pgx.ErrNoRows
+		case err != nil:
+			return err
+		case attempt != nil:
+			return fmt.Errorf("the fence of attempt %s stands: legacy refuses writes until it is lifted; try: migrator phase rollback", *attempt)
+		}
+		if err := l.dropFences(ctx, tx); err != nil {
+			return err
+		}
+		var left bool
+		if err := tx.QueryRow(ctx, "DELETE FROM migrator_legacy.migration WHERE name = $1 RETURNING EXISTS (SELECT FROM migrator_legacy.migration WHERE name <> $1)", l.name).Scan(&left); err != nil {
+			return err
+		}
+		drop := "DROP SEQUENCE " + l.era()
+		if !left {
+			drop = "DROP SCHEMA migrator_legacy CASCADE"
+		}
+		_, err = tx.Exec(ctx, drop)
+		return err
+	})
+	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+		return fmt.Errorf("remove migrator's schema from the legacy database: %w", err)
+	}
+	return nil
+}

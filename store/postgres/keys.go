@@ -1,0 +1,163 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/stranglerfig/migrator/record"
+	"github.com/stranglerfig/migrator/store"
+)
+
+// batchKeys bounds the keys of one statement.
+const batchKeys = 1000
+
+// keyQuery is what the texts of keys become in SQL: the server casts each to its
+// column's type, so that the key's index serves.
+type keyQuery struct {
+	from string   // FROM item u: one row for each key, with its ordinal
+	on   string   // the join with the table t
+	args []any    // the []string of each array, from $1
+	next int      // number of the next free parameter
+	at   []int    // what the ordinals, from 1, stand for in the caller's keys
+	kept []string // each ordinal's key
+}
+
+// keyQuery leaves out keys that can't name a row of this table, by their form alone.
+// With whole, the keys' own texts are the column u.key.
+func (s *shape) keyQuery(keys []record.Key, at []int, whole bool) keyQuery {
+	q := keyQuery{next: len(s.key) + 1}
+	columns := make([][]string, len(s.key))
+	for _, i := range at {
+		texts, ok := s.keyTexts(keys[i])
+		if !ok {
+			continue
+		}
+		for c, text := range texts {
+			columns[c] = append(columns[c], text)
+		}
+		q.at = append(q.at, i)
+		q.kept = append(q.kept, string(keys[i]))
+	}
+	arrays, names, on := make([]string, len(s.key), len(s.key)+1), make([]string, len(s.key), len(s.key)+1), make([]string, len(s.key))
+	for c, field := range s.key {
+		q.args = append(q.args, columns[c])
+		arrays[c] = "$" + strconv.Itoa(c+1) + "::text[]"
+		names[c] = "k" + strconv.Itoa(c)
+		on[c] = "t." + quote(s.columns[field].name) + " = u." + names[c] + "::" + s.columns[field].base.cast
+	}
+	if whole {
+		q.args = append(q.args, q.kept)
+		arrays = append(arrays, "$"+strconv.Itoa(q.next)+"::text[]")
+		names = append(names, "key")
+		q.next++
+	}
+	q.from = "unnest(" + strings.Join(arrays, ", ") + ") WITH ORDINALITY AS u(" + strings.Join(names, ", ") + ", ordinal)"
+	q.on = strings.Join(on, " AND ")
+	return q
+}
+
+// keyTexts splits a key into what the server reads as the key's columns.
+func (s *shape) keyTexts(key record.Key) ([]string, bool) {
+	parts, err := key.Parts()
+	if err != nil || len(parts) != len(s.key) {
+		return nil, false
+	}
+	for i, field := range s.key {
+		if parts[i], err = fromCanonical(s.columns[field].format, parts[i]); err != nil {
+			return nil, false
+		}
+	}
+	return parts, true
+}
+
+// place resolves an ordinal of q's result.
+func (q *keyQuery) place(ordinal []byte) (int, error) {
+	n, err := strconv.Atoi(string(ordinal))
+	if err != nil || n < 1 || n > len(q.at) {
+		return 0, fmt.Errorf("the server returned the key number %q of %d", ordinal, len(q.at))
+	}
+	return n - 1, nil
+}
+
+// inBatches runs do for the positions 0 to n-1 in batches. A batch with a key that
+// the server can't read as the column's type is cut in halves until that key stands
+// alone: it names no row, and is left as it is.
+func inBatches(n int, do func(at []int) error) error {
+	for from := 0; from < n; from += batchKeys {
+		at := make([]int, 0, batchKeys)
+		for i := from; i < min(n, from+batchKeys); i++ {
+			at = append(at, i)
+		}
+		if err := halving(at, do); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func halving(at []int, do func(at []int) error) error {
+	if len(at) == 0 {
+		return nil
+	}
+	err := do(at)
+	switch {
+	case err == nil || !refusedValue(err):
+		return err
+	case len(at) == 1:
+		return nil
+	}
+	middle := len(at) / 2
+	if err := halving(at[:middle], do); err != nil {
+		return err
+	}
+	return halving(at[middle:], do)
+}
+
+// querier is a pool, a connection or a transaction.
+type querier interface {
+	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
+}
+
+// lookup fills rows, which hold the keys, at the given positions. A row whose
+// key the server takes as equal to the one asked for but prints differently (1.0
+// and 1.00) is another record's: it is not found.
+func (s *shape) lookup(ctx context.Context, db querier, rows []store.Row, keys []record.Key, at []int) error {
+	q := s.keyQuery(keys, at, false)
+	if len(q.at) == 0 {
+		return nil
+	}
+	sql := "SELECT u.ordinal, " + s.list("t.") + " FROM " + q.from + " JOIN " + s.name.Sanitize() + " t ON " + q.on
+	found, err := db.Query(ctx, sql, append([]any{textResults}, q.args...)...)
+	if err != nil {
+		return err
+	}
+	defer found.Close()
+	d := s.decoder()
+	for found.Next() {
+		raw := found.RawValues()
+		n, err := q.place(raw[0])
+		if err != nil {
+			return err
+		}
+		row, err := d.row(raw[1:])
+		if err != nil {
+			return err
+		}
+		if string(row.Key) == q.kept[n] {
+			rows[q.at[n]].Found, rows[q.at[n]].Record = true, row.Record.Clone()
+		}
+	}
+	return found.Err()
+}
+
+func unfound(keys []record.Key) []store.Row {
+	rows := make([]store.Row, len(keys))
+	for i := range rows {
+		rows[i].Key = keys[i]
+	}
+	return rows
+}

@@ -1,0 +1,91 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/stranglerfig/migrator/migration"
+	"github.com/stranglerfig/migrator/record"
+	"github.com/stranglerfig/migrator/store"
+)
+
+// Legacy is a PostgreSQL table that records leave. It is safe for concurrent use.
+type Legacy struct {
+	pool    *pgxpool.Pool
+	shape   *shape
+	name    string // the migration's
+	version string // the version column, or ""
+}
+
+var (
+	_ store.Legacy  = (*Legacy)(nil)
+	_ store.Locker  = (*Legacy)(nil)
+	_ store.Barrier = (*Legacy)(nil)
+	_ store.Fence   = (*Legacy)(nil)
+	_ store.Checker = (*Legacy)(nil)
+)
+
+// maxName keeps the name of the era's sequence within PostgreSQL's 63 bytes: a
+// longer one would be cut, and two migrations could share an era.
+const maxName = 63 - len(eraPrefix)
+
+// OpenLegacy connects, reads the table's shape and, where migrator's schema is
+// installed, makes sure that the server is still the one it was (see [Legacy.CheckSystem]).
+// The pool is the store's: Close ends it.
+func OpenLegacy(ctx context.Context, m *migration.Config, url string) (*Legacy, error) {
+	if m.Name == "" || len(m.Name) > maxName {
+		return nil, fmt.Errorf("the migration's name must have 1 to %d bytes", maxName)
+	}
+	pool, err := connect(ctx, "legacy", url)
+	if err != nil {
+		return nil, err
+	}
+	l := &Legacy{pool: pool, name: m.Name, version: m.Legacy.VersionColumn}
+	if err := l.open(ctx, m); err != nil {
+		pool.Close()
+		return nil, err
+	}
+	return l, nil
+}
+
+func (l *Legacy) open(ctx context.Context, m *migration.Config) error {
+	t, err := describe(ctx, l.pool, "legacy", m.Legacy.Table)
+	if err != nil {
+		return err
+	}
+	if l.shape, err = legacyShape(m, t); err != nil {
+		return err
+	}
+	err = l.CheckSystem(ctx)
+	if errors.Is(err, errNotInstalled) {
+		return nil
+	}
+	return err
+}
+
+// Close ends the connections, once those in use have been given back.
+func (l *Legacy) Close() { l.pool.Close() }
+
+// Pool is the store's own connections, with the session settings that its texts rely on.
+func (l *Legacy) Pool() *pgxpool.Pool { return l.pool }
+
+// Schema implements record.Legacy.
+func (l *Legacy) Schema() *record.Schema { return l.shape.schema }
+
+// Lookup implements record.Legacy. It reads without a lock, so versions are zero.
+func (l *Legacy) Lookup(ctx context.Context, keys []record.Key) ([]store.Row, error) {
+	rows := unfound(keys)
+	err := inBatches(len(keys), func(at []int) error {
+		return l.shape.lookup(ctx, l.pool, rows, keys, at)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("look up %d keys in legacy table %s: %w", len(keys), l.table(), discreet(err))
+	}
+	return rows, nil
+}
+
+// table is the table's name for messages.
+func (l *Legacy) table() string { return showTable(l.shape.name) }

@@ -1,0 +1,83 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/stranglerfig/migrator/store"
+)
+
+// locked runs do in a transaction that holds the migration's advisory lock and the
+// table's in the given mode, waiting up to timeout in all. The advisory lock comes
+// first: whoever holds it shared may wait for a row, whose writer has the table,
+// and must not meet somebody who has the table and waits for it.
+func (l *Legacy) locked(ctx context.Context, timeout time.Duration, mode string, do func(pgx.Tx) error) error {
+	err := inTx(ctx, l.pool, pgx.ReadWrite, func(tx pgx.Tx) error {
+		began := time.Now()
+		if err := setLockTimeout(ctx, tx, timeout); err != nil {
+			return err
+		}
+		if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", advisoryName(l.name)); err != nil {
+			return err
+		}
+		if err := setLockTimeout(ctx, tx, timeout-time.Since(began)); err != nil {
+			return err
+		}
+		// A partitioned table's partitions are locked with it.
+		if _, err := tx.Exec(ctx, "LOCK TABLE "+l.shape.name.Sanitize()+" IN "+mode+" MODE"); err != nil {
+			return err
+		}
+		return do(tx)
+	})
+	return l.explain(ctx, asNotInstalled(err))
+}
+
+func setLockTimeout(ctx context.Context, tx pgx.Tx, d time.Duration) error {
+	_, err := tx.Exec(ctx, "SELECT set_config('lock_timeout', $1, true)", milliseconds(d))
+	return err
+}
+
+// errBusy: open transactions kept a lock away until the time was over.
+var errBusy = store.ErrBusy
+
+// explain turns a lock that was not to be had into words on who holds it.
+func (l *Legacy) explain(ctx context.Context, err error) error {
+	if !hasState(err, stateLockNotAvailable) {
+		return err
+	}
+	holders, lookErr := l.holders(ctx)
+	switch {
+	case lookErr != nil:
+		return fmt.Errorf("%w: %s was not to be locked in time (SQLSTATE %s)", errBusy, l.table(), stateLockNotAvailable)
+	case len(holders) == 0:
+		return fmt.Errorf("%w: %s was not to be locked in time; whoever held it has ended meanwhile; try: again", errBusy, l.table())
+	}
+	return fmt.Errorf("%w: %s was not to be locked in time; it is held by %s; try: wait until they end, or end one with SELECT pg_terminate_backend(%s)",
+		errBusy, l.table(), strings.Join(holders, ", "), strings.Fields(holders[0])[1])
+}
+
+// holders describes the transactions that hold the table, or a partition of it, in
+// a mode that a writer takes or a stronger one. It never shows their statements:
+// these may hold values.
+func (l *Legacy) holders(ctx context.Context) ([]string, error) {
+	rows, err := l.pool.Query(ctx, `
+		SELECT DISTINCT ON (k.pid) 'pid ' || coalesce(k.pid::text, '0') || ' (' ||
+		       CASE WHEN k.pid IS NULL THEN 'a prepared transaction: see pg_prepared_xacts'
+		       ELSE coalesce(nullif(a.application_name, ''), 'unnamed application') || ', ' || coalesce(a.state, 'state unknown') ||
+		            coalesce(', transaction open for ' || extract(epoch FROM clock_timestamp() - a.xact_start)::numeric(20,1) || ' s', '') ||
+		            coalesce(', query begun ' || extract(epoch FROM clock_timestamp() - a.query_start)::numeric(20,1) || ' s ago', '') END || ')'
+		FROM pg_locks k LEFT JOIN pg_stat_activity a ON a.pid = k.pid
+		WHERE k.locktype = 'relation' AND k.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+		  AND k.relation IN (SELECT $1::oid UNION SELECT relid::oid FROM pg_partition_tree($1::oid::regclass))
+		  AND k.granted AND k.pid IS DISTINCT FROM pg_backend_pid()
+		  AND k.mode IN ('RowShareLock', 'RowExclusiveLock', 'ShareUpdateExclusiveLock', 'ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')
+		ORDER BY k.pid LIMIT 10`, l.shape.oid)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, pgx.RowTo[string])
+}

@@ -1,0 +1,154 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/stranglerfig/migrator/record"
+	"github.com/stranglerfig/migrator/store"
+)
+
+// rowLockTimeout bounds the wait for one row, and for a fence on its way.
+const rowLockTimeout = 10 * time.Second
+
+// LookupLocked implements record.Locker.
+//
+// Repair must never cost the application a deadlock. So no row is waited for while
+// another is held: first all rows that are free are taken together, then what
+// is left one by one, each in a transaction of its own.
+func (l *Legacy) LookupLocked(ctx context.Context, keys []record.Key) ([]store.Row, error) {
+	rows := unfound(keys)
+	err := inBatches(len(keys), func(at []int) error { return l.lockFree(ctx, rows, keys, at) })
+	if err == nil {
+		err = l.lockRest(ctx, rows, keys)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read %d keys of legacy table %s under their rows' locks: %w", len(keys), l.table(), l.explain(ctx, discreet(err)))
+	}
+	return rows, nil
+}
+
+func (l *Legacy) lockFree(ctx context.Context, rows []store.Row, keys []record.Key, at []int) error {
+	return l.lock(ctx, rows, keys, at, " SKIP LOCKED")
+}
+
+// lockRest waits for the rows that somebody else has locked: those that an
+// ordinary read finds. The others are not there.
+func (l *Legacy) lockRest(ctx context.Context, rows []store.Row, keys []record.Key) error {
+	var left []int
+	var names []record.Key
+	for i := range rows {
+		if !rows[i].Found {
+			left, names = append(left, i), append(names, keys[i])
+		}
+	}
+	if len(left) == 0 {
+		return nil
+	}
+	seen, err := l.Lookup(ctx, names)
+	if err != nil {
+		return err
+	}
+	for n, i := range left {
+		if !seen[n].Found {
+			continue
+		}
+		if err := l.lockOne(ctx, rows, keys, i); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (l *Legacy) lockOne(ctx context.Context, rows []store.Row, keys []record.Key, i int) error {
+	const attempts = 5 // a row that has moved to another partition meanwhile is a serialization failure
+	var err error
+	for range attempts {
+		if err = l.lock(ctx, rows, keys, []int{i}, ""); !hasState(err, stateSerialization, stateDeadlock) {
+			return err
+		}
+	}
+	return err
+}
+
+// lock reads rows under their locks, each with a version taken while it is held.
+//
+// The advisory lock keeps the fence from being raised or lifted between the look
+// at the row and that at the era. The version is computed above the common table
+// expression, thus from a row that is locked already, and needs no argument about
+// what the executor computes again after it had to wait.
+func (l *Legacy) lock(ctx context.Context, rows []store.Row, keys []record.Key, at []int, policy string) error {
+	s := l.shape
+	q := s.keyQuery(keys, at, false)
+	if len(q.at) == 0 {
+		return nil
+	}
+	inner, outer := "", ""
+	for i, c := range s.columns {
+		inner += ", t." + quote(c.name) + " AS c" + strconv.Itoa(i)
+		outer += ", l.c" + strconv.Itoa(i)
+	}
+	if l.version != "" {
+		inner += ", t." + quote(l.version) + " AS version"
+	}
+	sql := "WITH l AS MATERIALIZED (SELECT u.ordinal" + inner + " FROM " + q.from + " JOIN " + s.name.Sanitize() + " t ON " + q.on +
+		" FOR SHARE OF t" + policy + ") SELECT l.ordinal" + outer + ", " + l.versionExpr("l.version") +
+		", (SELECT fence_era FROM migrator_legacy.migration WHERE name = $" + strconv.Itoa(q.next) + ") FROM l"
+
+	d, n := s.decoder(), len(s.columns)
+	p := newPipeline("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE")
+	p.add(nil, "SELECT set_config('lock_timeout', $1, true)", milliseconds(rowLockTimeout))
+	p.add(nil, "SELECT pg_advisory_xact_lock_shared(hashtextextended($1, 0))", advisoryName(l.name))
+	p.add(func(raw [][]byte) error {
+		at, err := q.place(raw[0])
+		if err != nil {
+			return err
+		}
+		row, err := d.row(raw[1 : n+1])
+		if err != nil || string(row.Key) != q.kept[at] {
+			return err
+		}
+		r := &rows[q.at[at]]
+		if r.Version, err = readVersion(raw[n+1], raw[n+2]); err != nil {
+			return err
+		}
+		r.Found, r.Record = true, row.Record.Clone()
+		return nil
+	}, sql, append(q.args, l.name)...)
+	return asNotInstalled(p.run(ctx, l.pool))
+}
+
+// versionExpr is the SQL of this migration's version, given that of the version
+// column's value.
+func (l *Legacy) versionExpr(value string) string {
+	if l.version == "" {
+		return VersionExpr(l.name)
+	}
+	return versionColumnExpr(l.name, value)
+}
+
+// readVersion reads a version and, if the migration is fenced, the fence's era:
+// what legacy says then is older than all that has been written since.
+func readVersion(text, fence []byte) (record.Version, error) {
+	if text == nil {
+		return record.Version{}, fmt.Errorf("legacy gives no version; try: migrator doctor")
+	}
+	v, err := record.ParseVersion(string(text))
+	if err != nil || fence == nil {
+		return v, err
+	}
+	era, err := strconv.ParseUint(string(fence), 10, 32)
+	if err != nil || era == 0 {
+		return v, fmt.Errorf("the era of legacy's fence is %q", fence)
+	}
+	v.Era = uint32(era) - 1
+	return v, nil
+}
+
+func milliseconds(d time.Duration) string {
+	return strconv.FormatInt(max(1, d.Milliseconds()), 10)
+}
+
+func advisoryName(migration string) string { return "migrator:" + migration }

@@ -1,0 +1,55 @@
+package postgres
+
+import (
+	"fmt"
+	"unsafe"
+
+	"github.com/stranglerfig/migrator/record"
+	"github.com/stranglerfig/migrator/store"
+)
+
+// decoder turns what the server printed into records. The record that decode
+// returns is valid until the next call: its texts share one buffer.
+type decoder struct {
+	shape  *shape
+	buffer []byte
+	ends   []int
+	record record.Record
+}
+
+func (s *shape) decoder() *decoder {
+	return &decoder{shape: s, ends: make([]int, len(s.columns)), record: make(record.Record, len(s.columns))}
+}
+
+// decode reads the first values of raw, one for each field; nil is NULL.
+func (d *decoder) decode(raw [][]byte) (record.Record, error) {
+	d.buffer = d.buffer[:0]
+	for i, c := range d.shape.columns {
+		if raw[i] != nil {
+			var err error
+			if d.buffer, err = appendCanonical(d.buffer, c.format, raw[i]); err != nil {
+				return nil, fmt.Errorf("column %q of %s (%s): %w", c.name, showTable(d.shape.name), c.declared, err)
+			}
+		}
+		d.ends[i] = len(d.buffer)
+	}
+	all, at := unsafe.String(unsafe.SliceData(d.buffer), len(d.buffer)), 0 //nolint:gosec // read until the next row overwrites it, as Scan says
+	for i, end := range d.ends {
+		d.record[i] = record.Value{State: record.Null}
+		if raw[i] != nil {
+			d.record[i] = record.Value{State: record.Present, Text: all[at:end]}
+		}
+		at = end
+	}
+	return d.record, nil
+}
+
+// row decodes one row, whose record and key are valid until the next call.
+func (d *decoder) row(raw [][]byte) (store.Row, error) {
+	r, err := d.decode(raw)
+	if err != nil {
+		return store.Row{}, err
+	}
+	key, err := d.shape.schema.KeyOf(r)
+	return store.Row{Key: key, Found: true, Record: r}, err
+}

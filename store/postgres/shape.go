@@ -1,0 +1,152 @@
+package postgres
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/stranglerfig/migrator/migration"
+	"github.com/stranglerfig/migrator/record"
+)
+
+// shape is the part of a table that is moved: the columns behind the fields of a
+// schema, in their order.
+type shape struct {
+	*table
+	schema  *record.Schema
+	columns []*column // of each field
+	key     []int     // indexes into columns
+}
+
+// legacyShape finds the records' fields and key in the legacy table.
+func legacyShape(m *migration.Config, t *table) (*shape, error) {
+	key, err := legacyKey(m, t)
+	if err != nil {
+		return nil, err
+	}
+	s := &shape{table: t, schema: &record.Schema{}}
+	add := func(c *column, target string) error {
+		if target == "" {
+			target = c.name
+		}
+		for _, f := range s.schema.Fields {
+			if f.Name == c.name {
+				return fmt.Errorf("fields: column %q is named twice", c.name)
+			}
+			if f.Target == target {
+				return fmt.Errorf("fields: columns %q and %q have the same target %q", f.Name, c.name, target)
+			}
+		}
+		s.columns = append(s.columns, c)
+		s.schema.Fields = append(s.schema.Fields, record.Field{
+			Name: c.name, Target: target, Kind: c.format.kind, Element: c.format.element, Type: c.declared, NotNull: c.notNull,
+		})
+		return nil
+	}
+	for _, f := range m.Fields {
+		c := t.column(f.Name)
+		if c == nil {
+			return nil, t.unknown("fields", f.Name)
+		}
+		if err := add(c, f.Target); err != nil {
+			return nil, err
+		}
+	}
+	for _, name := range m.Exclude {
+		switch {
+		case t.column(name) == nil:
+			return nil, t.unknown("exclude", name)
+		case len(m.Fields) > 0:
+			return nil, fmt.Errorf("exclude: fields names what is moved already; try: leave one of the two out")
+		}
+	}
+	if len(m.Fields) == 0 {
+		for i := range t.columns {
+			if slices.Contains(m.Exclude, t.columns[i].name) {
+				continue
+			}
+			if err := add(&t.columns[i], ""); err != nil {
+				return nil, err
+			}
+		}
+	}
+	if err := s.placeKey(key); err != nil {
+		return nil, err
+	}
+	if v := m.Legacy.VersionColumn; v != "" {
+		switch c := t.column(v); {
+		case c == nil:
+			return nil, t.unknown("legacy.version_column", v)
+		case c.format.kind != record.Int:
+			return nil, fmt.Errorf("legacy.version_column: column %q is of type %s: want an integer", v, c.declared)
+		case !c.notNull:
+			return nil, fmt.Errorf("legacy.version_column: column %q may be null: every row needs a version; try: ALTER TABLE %s ALTER COLUMN %s SET NOT NULL", v, showTable(t.name), quote(v))
+		}
+	}
+	return s, nil
+}
+
+func (s *shape) placeKey(key []string) error {
+	for _, name := range key {
+		at := s.schema.Index(name)
+		if at < 0 {
+			return fmt.Errorf("column %q is of the key: it must be moved too; try: add it to fields, or take it out of exclude", name)
+		}
+		s.schema.Key = append(s.schema.Key, at)
+	}
+	s.key = s.schema.Key
+	return nil
+}
+
+func legacyKey(m *migration.Config, t *table) ([]string, error) {
+	key := m.Legacy.Key
+	if len(key) == 0 {
+		if len(t.primary) == 0 {
+			return nil, fmt.Errorf("legacy table %s has no primary key; try: name the columns of a unique key under legacy.key", showTable(t.name))
+		}
+		key = t.primary
+	}
+	return key, t.fitsAsKey("legacy", key)
+}
+
+// fitsAsKey returns why the columns can't be the key.
+func (t *table) fitsAsKey(side string, key []string) error {
+	for i, name := range key {
+		c := t.column(name)
+		switch {
+		case c == nil:
+			return t.unknown(side+".key", name)
+		case slices.Contains(key[:i], name):
+			return fmt.Errorf("%s.key: column %q is named twice", side, name)
+		case !c.notNull:
+			return fmt.Errorf("%s.key: column %q of %s may be null: a key must always be there; try: ALTER TABLE %s ALTER COLUMN %s SET NOT NULL",
+				side, name, showTable(t.name), showTable(t.name), quote(name))
+		}
+	}
+	if !t.unique(key) {
+		return fmt.Errorf("%s table %s has no unique index over exactly the key's columns (%s) that is not partial and not deferrable: two rows could be one record; try: CREATE UNIQUE INDEX CONCURRENTLY ON %s (%s)",
+			side, showTable(t.name), strings.Join(key, ", "), showTable(t.name), quoteList(key))
+	}
+	return nil
+}
+
+func (t *table) unknown(setting, name string) error {
+	return fmt.Errorf("%s: table %s has no column %q; its columns are %s", setting, showTable(t.name), name, t.columnNames())
+}
+
+func quoteList(names []string) string {
+	quoted := make([]string, len(names))
+	for i, name := range names {
+		quoted[i] = quote(name)
+	}
+	return strings.Join(quoted, ", ")
+}
+
+// list returns the quoted columns of all fields, each after the prefix ("t.").
+func (s *shape) list(prefix string) string {
+	names := make([]string, len(s.columns))
+	for i, c := range s.columns {
+		names[i] = prefix + quote(c.name)
+	}
+	return strings.Join(names, ", ")
+}

@@ -1,0 +1,292 @@
+package postgres
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/stranglerfig/migrator/internal/pgfail"
+	"github.com/stranglerfig/migrator/record"
+	"github.com/stranglerfig/migrator/store"
+)
+
+// batchWrites bounds the writes of one transaction.
+const batchWrites = 500
+
+// Apply implements record.Target. Writes of different keys share transactions; a
+// refused one has its error in its own result.
+//
+// A transaction that would commit after the not-after of one of its writes is
+// undone and tried again without that one. What remains is the commit's own time.
+func (t *Target) Apply(ctx context.Context, writes []store.Write) ([]store.Result, error) {
+	results := make([]store.Result, len(writes))
+	done := 0
+	for _, round := range rounds(writes) {
+		for batch := range slices.Chunk(round, batchWrites) {
+			err := t.apply(ctx, writes, batch, results)
+			if err == nil {
+				done += len(batch)
+				continue
+			}
+			err = fmt.Errorf("write to target table %s: %w", t.table(), asUnprepared(err))
+			if done == 0 {
+				return nil, err
+			}
+			for i := range results {
+				if results[i] == (store.Result{}) {
+					results[i].Err = err
+				}
+			}
+			return results, nil
+		}
+	}
+	return results, nil
+}
+
+// rounds puts the writes in lists that hold each key once, in the order of keys: so
+// two transactions lock in the same order. Writes of one key keep their order.
+func rounds(writes []store.Write) [][]int {
+	var rounds [][]int
+	turn := make(map[record.Key]int, len(writes))
+	for i := range writes {
+		n := turn[writes[i].Key]
+		turn[writes[i].Key]++
+		if n == len(rounds) {
+			rounds = append(rounds, nil)
+		}
+		rounds[n] = append(rounds[n], i)
+	}
+	for _, r := range rounds {
+		slices.SortFunc(r, func(a, b int) int { return cmp.Compare(writes[a].Key, writes[b].Key) })
+	}
+	return rounds
+}
+
+// apply cuts a batch that the server refuses in halves, until the write that it
+// refuses stands alone; of one that came too late it takes out what is late by now.
+// The error is one that other writes would meet too.
+func (t *Target) apply(ctx context.Context, writes []store.Write, batch []int, results []store.Result) error {
+	const attempts = 5
+	var err error
+	for range attempts {
+		if err = t.applyOnce(ctx, writes, batch, results); !hasState(err, stateSerialization, stateDeadlock) {
+			break
+		}
+	}
+	var left [][]int
+	switch {
+	case err == nil:
+		return nil
+	case isLate(err):
+		late, rest := firstLate(writes, batch)
+		t.tooLate(ctx, writes, late, results)
+		left = [][]int{rest}
+	case !ownFault(err):
+		return err
+	case len(batch) > 1:
+		left = [][]int{batch[:len(batch)/2], batch[len(batch)/2:]}
+	default:
+		results[batch[0]] = store.Result{Err: fmt.Errorf("key %q: %w", writes[batch[0]].Key, discreet(err))}
+	}
+	for _, part := range left {
+		if len(part) > 0 {
+			if err := t.apply(ctx, writes, part, results); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// firstLate divides a batch of which the server has found the first not-after to be
+// over: those that have just this one, and the others.
+func firstLate(writes []store.Write, batch []int) (late, rest []int) {
+	var first time.Time
+	for _, i := range batch {
+		if at := writes[i].NotAfter; !at.IsZero() && (first.IsZero() || at.Before(first)) {
+			first = at
+		}
+	}
+	for _, i := range batch {
+		if writes[i].NotAfter.Equal(first) {
+			late = append(late, i)
+		} else {
+			rest = append(rest, i)
+		}
+	}
+	return late, rest
+}
+
+// tooLate sets the results of writes whose time is over.
+func (t *Target) tooLate(ctx context.Context, writes []store.Write, late []int, results []store.Result) {
+	keys := make([]record.Key, len(late))
+	for n, i := range late {
+		keys[n] = writes[i].Key
+	}
+	entries, err := t.Get(ctx, keys)
+	for n, i := range late {
+		results[i] = store.Result{Outcome: store.Late}
+		if err == nil {
+			results[i].Version = entries[n].Version
+		}
+	}
+}
+
+var errKeyForm = errors.New("the key does not fit the target table's key")
+
+// ownFault tells that an error is one write's: its value, a constraint, a limit, a
+// trigger of the table's, a row that somebody holds.
+func ownFault(err error) bool {
+	if errors.Is(err, errKeyForm) {
+		return true
+	}
+	state := pgfail.SQLState(err)
+	if len(state) != 5 {
+		return false
+	}
+	return slices.Contains([]string{"21", "22", "23", "44", "54", "P0"}, state[:2]) || state == stateLockNotAvailable
+}
+
+// lateMark is what the server is made to stumble over where it is too late to commit.
+const lateMark = "migrator: too late"
+
+func isLate(err error) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && strings.Contains(pg.Message, lateMark)
+}
+
+// standing is what the target has under a key, while its version is locked.
+type standing struct {
+	write    int
+	key      string
+	created  bool // there was no version; the row in the table of versions is this transaction's
+	version  record.Version
+	deleted  bool
+	there    bool // the record
+	now      int64
+	decided  store.Result
+	attended bool
+}
+
+// decide says what becomes of a write; it is the whole of the rules.
+func decide(w *store.Write, s *standing) store.Result {
+	r := store.Result{Version: s.version}
+	switch {
+	case !w.NotAfter.IsZero() && s.now > w.NotAfter.UnixMicro():
+		r.Outcome = store.Late
+	case s.there && (s.created || s.deleted) && !w.Overwrite:
+		r.Outcome = store.Foreign
+	case w.Only != nil && *w.Only != s.version:
+		r.Outcome = store.Changed
+	case w.Only == nil && !w.Version.NewerThan(s.version), s.version.NewerThan(w.Version) && !w.Overwrite:
+		r.Outcome = store.Older
+	default:
+		r = store.Result{Outcome: store.Applied, Version: w.Version}
+	}
+	return r
+}
+
+// applyOnce is one transaction in two round trips: one to lock the versions and
+// to look, one to write and to commit.
+func (t *Target) applyOnce(ctx context.Context, writes []store.Write, batch []int, results []store.Result) error {
+	standings, keys := make([]standing, len(batch)), make([]record.Key, len(batch))
+	for n, i := range batch {
+		standings[n] = standing{write: i, key: string(writes[i].Key)}
+		keys[n] = writes[i].Key
+	}
+	look, err := t.look(writes, standings, keys)
+	if err != nil {
+		return err
+	}
+	conn, err := t.pool.Acquire(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Release()
+	pg := conn.Conn().PgConn()
+	defer func() { rollBack(ctx, pg) }()
+	if err := look.send(ctx, pg); err != nil {
+		return err
+	}
+	for n := range standings {
+		s := &standings[n]
+		if !s.attended {
+			return fmt.Errorf("the version of key %q is locked and can't be seen", s.key)
+		}
+		s.decided = decide(&writes[s.write], s)
+	}
+	act, err := t.act(writes, standings)
+	if err != nil {
+		return err
+	}
+	if err := act.send(ctx, pg); err != nil {
+		return err
+	}
+	for _, s := range standings {
+		results[s.write] = s.decided
+	}
+	return nil
+}
+
+// look puts a version where there is none, in the hope that the write will be
+// applied, and locks the others: a row that an ON CONFLICT DO UPDATE meets is locked
+// though its condition leaves it as it is. Then it reads. The clock is read under the
+// locks: a write that had to wait for one must not pass by its not-after.
+func (t *Target) look(writes []store.Write, standings []standing, keys []record.Key) (*pipeline, error) {
+	all := make([]int, len(keys))
+	names, versions := make([]string, len(keys)), make([]string, len(keys))
+	deleted, keep := make([]string, len(keys)), make([]string, len(keys))
+	byKey := make(map[string]*standing, len(keys))
+	for n := range standings {
+		w := &writes[standings[n].write]
+		all[n], names[n] = n, string(keys[n])
+		versions[n] = string(w.Version.AppendText32(nil))
+		deleted[n], keep[n] = strconv.FormatBool(w.Deleted), strconv.FormatBool(w.Keep)
+		byKey[names[n]] = &standings[n]
+	}
+	q := t.shape.keyQuery(keys, all, true)
+	if len(q.at) != len(keys) {
+		return nil, errKeyForm
+	}
+	p := newPipeline("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE")
+	p.add(nil, "SELECT set_config('lock_timeout', $1, true)", milliseconds(rowLockTimeout))
+	p.add(func(v [][]byte) error {
+		if s := byKey[string(v[0])]; s != nil {
+			s.created = true
+		}
+		return nil
+	}, `INSERT INTO `+t.side+` AS s (key, version, deleted, expires)
+		SELECT u.key, u.version, u.deleted::bool, `+t.expires()+`
+		FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]) AS u(key, version, deleted, keep)
+		ORDER BY u.key COLLATE "C" ON CONFLICT (key) DO UPDATE SET version = EXCLUDED.version WHERE false RETURNING s.key`,
+		names, versions, deleted, keep, t.horizon.Microseconds())
+	p.add(func(v [][]byte) error {
+		n, err := q.place(v[0])
+		if err != nil {
+			return err
+		}
+		s := &standings[q.at[n]]
+		s.attended = true
+		s.deleted, s.there = string(v[2]) == "t", string(v[3]) == "t"
+		if s.now, err = strconv.ParseInt(string(v[4]), 10, 64); err != nil || s.created {
+			return err
+		}
+		s.version, err = record.ParseVersion(string(v[1]))
+		return err
+	}, `SELECT u.ordinal, s.version, s.deleted, t.`+quote(t.shape.columns[t.shape.key[0]].name)+` IS NOT NULL,
+		(extract(epoch FROM clock_timestamp()) * 1000000)::int8
+		FROM `+q.from+` JOIN `+t.side+` s ON s.key = u.key LEFT JOIN `+t.shape.name.Sanitize()+` t ON `+q.on, q.args...)
+	return p, nil
+}
+
+// expires is the horizon of a tombstone u; $5 is its length in microseconds.
+func (t *Target) expires() string {
+	return "CASE WHEN u.deleted::bool AND NOT u.keep::bool THEN clock_timestamp() + $5::int8 * interval '1 microsecond' END"
+}

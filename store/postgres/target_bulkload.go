@@ -1,0 +1,170 @@
+package postgres
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/stranglerfig/migrator/record"
+	"github.com/stranglerfig/migrator/store"
+)
+
+var _ store.Filler = (*Target)(nil)
+
+// CanFill implements record.Filler. COPY does not pass row-level security, and
+// reads "char" in another way than a cast does.
+func (t *Target) CanFill() bool {
+	return !t.shape.table.policies && !slices.ContainsFunc(t.shape.columns, func(c *column) bool {
+		return c.base.schema == "pg_catalog" && c.base.name == "char"
+	})
+}
+
+// Fill implements record.Filler: one COPY of the versions and one of the records,
+// in one transaction. It is all or nothing: a row that is there already makes the
+// server refuse both. Where the block before was all new, so is this one probably,
+// and the server says if not; else it is asked first.
+func (t *Target) Fill(ctx context.Context, f store.Fill, written []bool) error {
+	clear(written)
+	rows := t.keyed(f.Block)
+	asks := !t.hopeful.Load()
+	var err error
+	if !asks {
+		err = t.copyIn(ctx, f, rows)
+		asks = hasState(err, stateUnique)
+	}
+	if asks {
+		all := len(rows)
+		rows, err = t.unknown(ctx, rows)
+		t.hopeful.Store(err == nil && len(rows) == all)
+		if err == nil {
+			err = t.copyIn(ctx, f, rows)
+		}
+	}
+	if isLate(err) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("fill target table %s: %w", t.table(), asUnprepared(err))
+	}
+	for _, n := range rows {
+		written[n.row] = true
+	}
+	return nil
+}
+
+// filled is a row of a block that is to be written.
+type filled struct {
+	row int
+	key string
+}
+
+// keyed are a block's rows in the order of their keys, in which all transactions
+// lock them; each key once.
+func (t *Target) keyed(b *record.Block) []filled {
+	var keys []byte
+	rows, ends := make([]filled, 0, b.Rows()), make([]int, 0, b.Rows())
+	for i := range b.Rows() {
+		longer, ok := t.shape.schema.AppendKey(keys, b, i)
+		if ok {
+			keys = longer
+			rows, ends = append(rows, filled{row: i}), append(ends, len(keys))
+		}
+	}
+	all, from := string(keys), 0
+	for n, end := range ends {
+		rows[n].key, from = all[from:end], end
+	}
+	slices.SortFunc(rows, func(a, b filled) int { return strings.Compare(a.key, b.key) })
+	return slices.CompactFunc(rows, func(a, b filled) bool { return a.key == b.key })
+}
+
+// unknown keeps the rows of which there is neither a record nor a version.
+func (t *Target) unknown(ctx context.Context, rows []filled) ([]filled, error) {
+	keys, all := make([]record.Key, len(rows)), make([]int, len(rows))
+	for n := range rows {
+		keys[n], all[n] = record.Key(rows[n].key), n
+	}
+	q := t.shape.keyQuery(keys, all, true)
+	known := make([]bool, len(q.at))
+	p := &pipeline{}
+	p.add(func(v [][]byte) error {
+		n, err := q.place(v[0])
+		if err == nil {
+			known[n] = true
+		}
+		return err
+	}, `SELECT u.ordinal FROM `+q.from+` LEFT JOIN `+t.side+` s ON s.key = u.key LEFT JOIN `+t.shape.name.Sanitize()+` t ON `+q.on+`
+		WHERE s.key IS NOT NULL OR t.`+quote(t.shape.columns[t.shape.key[0]].name)+` IS NOT NULL`, q.args...)
+	conn, err := t.pool.Acquire(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Release()
+	if err := p.send(ctx, conn.Conn().PgConn()); err != nil {
+		return nil, err
+	}
+	var fresh []filled
+	for n, at := range q.at {
+		if !known[n] {
+			fresh = append(fresh, rows[at])
+		}
+	}
+	return fresh, nil
+}
+
+// copyBuffers are the data of both COPYs of a block, kept for the next one.
+type copyBuffers struct{ versions, records []byte }
+
+var freeBuffers = sync.Pool{New: func() any { return new(copyBuffers) }}
+
+// copyIn writes the versions first: who holds those holds the records.
+func (t *Target) copyIn(ctx context.Context, f store.Fill, rows []filled) error {
+	if len(rows) == 0 {
+		return nil
+	}
+	b := freeBuffers.Get().(*copyBuffers)
+	b.versions = appendVersions(b.versions[:0], f.Version, rows)
+	into, err := t.shape.copyRecords(b, f.Block, rows)
+	if err != nil {
+		return err
+	}
+	conn, err := t.pool.Acquire(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Release()
+	pg := conn.Conn().PgConn()
+	defer func() { rollBack(ctx, pg) }()
+	begin := newPipeline("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE")
+	begin.add(nil, "SELECT set_config('lock_timeout', $1, true)", milliseconds(rowLockTimeout))
+	if err := begin.send(ctx, pg); err != nil {
+		return err
+	}
+	if err := copyAll(ctx, pg, len(rows), b.versions, "COPY "+t.side+" (key, version, deleted) FROM STDIN (FORMAT binary)"); err != nil {
+		return err
+	}
+	if err := copyAll(ctx, pg, len(rows), b.records, into); err != nil {
+		return err
+	}
+	end := &pipeline{}
+	end.addNotAfter(f.NotAfter)
+	end.add(nil, "COMMIT")
+	if err := end.send(ctx, pg); err != nil {
+		return err
+	}
+	freeBuffers.Put(b) // not after an error: a COPY that failed may still be reading them
+	return nil
+}
+
+func copyAll(ctx context.Context, pg *pgconn.PgConn, rows int, data []byte, sql string) error {
+	tag, err := pg.CopyFrom(ctx, bytes.NewReader(data), sql)
+	if err == nil && tag.RowsAffected() != int64(rows) { // a trigger of the table's left some out
+		err = fmt.Errorf("the server took %d of %d rows", tag.RowsAffected(), rows)
+	}
+	return err
+}

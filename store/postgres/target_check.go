@@ -1,0 +1,110 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/stranglerfig/migrator/record"
+	"github.com/stranglerfig/migrator/store"
+)
+
+// Check implements record.Checker.
+func (t *Target) Check(ctx context.Context) ([]store.Check, error) {
+	var f findings
+	f.good("target-table", "%s: %d columns, key (%s)", t.table(), len(t.shape.columns), t.shape.keyList())
+	f.checkTable(t.shape, "target")
+	f.checkKey(t.shape, "target")
+	f.checkTypes(t.shape, "target")
+	t.checkFields(&f)
+	if t.shape.rules {
+		f.refuse("target-rules", "make them triggers, and DROP RULE", "%s has rewrite rules for INSERT or UPDATE: PostgreSQL refuses the writes that need ON CONFLICT", t.table())
+	}
+	for _, check := range []func() error{
+		func() error { return f.checkServer(ctx, t.pool, "target") },
+		func() error { return f.checkPolicies(ctx, t.pool, t.shape, "target") },
+		func() error { return t.checkPrivileges(ctx, &f) },
+		func() error { return t.checkContents(ctx, &f) },
+	} {
+		if err := check(); err != nil {
+			return nil, fmt.Errorf("check target table %s: %w", t.table(), err)
+		}
+	}
+	return f.sorted(), nil
+}
+
+// checkFields compares the columns with legacy's.
+func (t *Target) checkFields(f *findings) {
+	taken := map[string]bool{}
+	for i, c := range t.shape.columns {
+		field := t.shape.schema.Fields[i]
+		taken[c.name] = true
+		switch {
+		case c.generated:
+			f.warn("target-fields", "leave the field out, or ignore it in compare", "column %q is computed by the target: it is not written", c.name)
+		case c.format.kind != field.Kind || c.format.element != field.Element:
+			f.warn("target-fields", "ALTER TABLE "+t.shape.name.Sanitize()+" ALTER COLUMN "+quote(c.name)+" TYPE "+field.Type,
+				"column %q is of type %s, legacy's %q of type %s: values may read differently", c.name, c.declared, field.Name, field.Type)
+		case c.notNull && !field.NotNull:
+			f.warn("target-fields", "ALTER TABLE "+t.shape.name.Sanitize()+" ALTER COLUMN "+quote(c.name)+" DROP NOT NULL",
+				"column %q must not be null, legacy's %q may be", c.name, field.Name)
+		case c.declared != field.Type && c.format.kind != record.Text:
+			f.warn("target-fields", "compare the ranges, or give the column legacy's type", "column %q is of type %s, legacy's %q of type %s: make sure that all values fit", c.name, c.declared, field.Name, field.Type)
+		}
+	}
+	var missing []string
+	for i := range t.shape.table.columns {
+		c := &t.shape.table.columns[i]
+		if !taken[c.name] && c.notNull && !c.fallback && !c.generated && c.identity == "" {
+			missing = append(missing, c.name)
+		}
+	}
+	if len(missing) > 0 {
+		f.refuse("target-fields", "give them a default, or let them be null", "columns %s of %s must not be null, and no field goes into them", strings.Join(missing, ", "), t.table())
+	}
+}
+
+func (t *Target) checkPrivileges(ctx context.Context, f *findings) error {
+	user := currentUser(ctx, t.pool)
+	lacking, err := t.shape.lacking(ctx, t.pool, "SELECT", "INSERT", "UPDATE", "DELETE")
+	if err != nil {
+		return err
+	}
+	if len(lacking) > 0 {
+		f.refuse("target-privileges", "GRANT "+strings.Join(lacking, ", ")+" ON "+t.shape.name.Sanitize()+" TO "+user,
+			"%s lacks %s on %s", user, strings.Join(lacking, ", "), t.table())
+	} else {
+		f.good("target-privileges", "%s may read and write %s", user, t.table())
+	}
+	may, err := canCreate(ctx, t.pool, "migrator_target")
+	if err != nil {
+		return err
+	}
+	var there bool
+	if err := t.pool.QueryRow(ctx, "SELECT to_regclass($1) IS NOT NULL", t.side).Scan(&there); err != nil {
+		return err
+	}
+	switch {
+	case there:
+		f.good("target-schema", "the table of versions is there")
+	case may:
+		f.good("target-schema", "the table of versions can be created")
+	default:
+		f.refuse("target-schema", "GRANT CREATE ON DATABASE ... TO "+user, "%s may not create the schema migrator_target", user)
+	}
+	return nil
+}
+
+// checkContents warns of rows that are there before the first write.
+func (t *Target) checkContents(ctx context.Context, f *findings) error {
+	lacking, err := t.shape.lacking(ctx, t.pool, "SELECT")
+	if err != nil || len(lacking) > 0 {
+		return err
+	}
+	var prepared, rows bool
+	err = t.pool.QueryRow(ctx, "SELECT to_regclass($1) IS NOT NULL, EXISTS (SELECT FROM "+t.shape.name.Sanitize()+")", t.side).Scan(&prepared, &rows)
+	if err == nil && rows && !prepared {
+		f.warn("target-contents", "empty the table, or let migrator reconcile run --repair take its rows over", "%s has rows that migrator did not write: they are left alone until they are repaired", t.table())
+	}
+	return err
+}

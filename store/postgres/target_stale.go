@@ -1,0 +1,144 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/stranglerfig/migrator/record"
+	"github.com/stranglerfig/migrator/store"
+)
+
+var _ store.OlderLister = (*Target)(nil)
+
+// ListOlder implements record.OlderLister. Mostly nothing is old, and one reading
+// of the keys and versions says so.
+func (t *Target) ListOlder(ctx context.Context, than record.Version, yield func([]record.Key) error) error {
+	if err := t.listOlder(ctx, than, yield); err != nil {
+		return fmt.Errorf("look for old versions of target table %s: %w", t.table(), asUnprepared(discreet(err)))
+	}
+	return nil
+}
+
+func (t *Target) listOlder(ctx context.Context, than record.Version, yield func([]record.Key) error) error {
+	version, key, readable := string(than.AppendText32(nil)), "", false
+	if key, readable = t.shape.keySQL("t."); readable {
+		if none, err := t.noneOlder(ctx, key, version); err != nil || none {
+			return err
+		}
+	}
+	confirmed := func(keys []record.Key) error {
+		entries, err := t.Get(ctx, keys)
+		if err != nil {
+			return err
+		}
+		keys = keys[:0]
+		for i := range entries {
+			if entries[i].LeftBehind(than) {
+				keys = append(keys, entries[i].Key)
+			}
+		}
+		if len(keys) == 0 {
+			return nil
+		}
+		return yield(keys)
+	}
+	if err := t.eachKey(ctx, confirmed, "SELECT key FROM "+t.side+" WHERE version < $1", version); err != nil {
+		return err
+	}
+	if readable {
+		return t.eachUnversioned(ctx, key, confirmed)
+	}
+	return t.scanUnowned(ctx, func(entries []store.Entry) error {
+		keys := make([]record.Key, len(entries))
+		for i := range entries {
+			keys[i] = entries[i].Key
+		}
+		return confirmed(keys)
+	})
+}
+
+// noneOlder tells that each record has a live version, and none of those is older.
+// A record and its version change in one transaction, so one statement sees the two
+// tables agree; that they do is told from the sums of their keys' hashes.
+func (t *Target) noneOlder(ctx context.Context, key, version string) (none bool, err error) {
+	err = whole(ctx, t.pool, func(tx pgx.Tx) error {
+		return tx.QueryRow(ctx, `
+		SELECT r.n = v.n AND r.sum IS NOT DISTINCT FROM v.sum AND coalesce(v.oldest >= $1, true)
+		FROM (SELECT count(*) AS n, sum(hashtextextended(`+key+`, 0)) AS sum FROM `+t.shape.name.Sanitize()+` t) AS r,
+		     (SELECT count(*) AS n, sum(hashtextextended(key, 0)) AS sum, min(version) AS oldest FROM `+t.side+` WHERE NOT deleted) AS v`,
+			version).Scan(&none)
+	})
+	return none, err
+}
+
+// eachUnversioned yields the keys of records without any version, and of some more.
+func (t *Target) eachUnversioned(ctx context.Context, key string, yield func([]record.Key) error) error {
+	s := t.shape
+	names := make([]string, len(s.key))
+	for n, i := range s.key {
+		names[n] = "t." + quote(s.columns[i].name)
+	}
+	sql := "SELECT " + strings.Join(names, ", ") + " FROM " + s.name.Sanitize() + " t WHERE NOT EXISTS (SELECT FROM " + t.side + " s WHERE s.key = " + key + ")"
+	return whole(ctx, t.pool, func(tx pgx.Tx) error {
+		rows, err := tx.Query(ctx, sql, textResults)
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		var keys []record.Key
+		for rows.Next() {
+			key, err := s.keyOf(rows.RawValues())
+			if err != nil {
+				return err
+			}
+			if keys = append(keys, key); len(keys) == batchKeys {
+				if err := yield(keys); err != nil {
+					return err
+				}
+				keys = nil
+			}
+		}
+		if err := rows.Err(); err != nil || len(keys) == 0 {
+			return err
+		}
+		return yield(keys)
+	})
+}
+
+// keyOf makes a key of its columns' texts as the server prints them.
+func (s *shape) keyOf(raw [][]byte) (record.Key, error) {
+	parts := make([]string, len(s.key))
+	for n, i := range s.key {
+		canonical, err := appendCanonical(nil, s.columns[i].format, raw[n])
+		if err != nil {
+			return "", err
+		}
+		parts[n] = string(canonical)
+	}
+	return record.MakeKey(parts...), nil
+}
+
+// keySQL is an expression of a record's key, or of NULL where a text in it is not
+// plain; prefix stands before the columns. False: there is none that is cheap.
+func (s *shape) keySQL(prefix string) (string, bool) {
+	parts := make([]string, len(s.key))
+	for n, i := range s.key {
+		c := s.columns[i]
+		name := prefix + quote(c.name)
+		if c.base.array || c.base.schema != "pg_catalog" {
+			return "", false
+		}
+		switch c.base.name {
+		case "int2", "int4", "int8", "numeric", "uuid", "date":
+			parts[n] = name + `::text COLLATE "C"`
+		case "text", "varchar":
+			parts[n] = "CASE WHEN " + name + ` COLLATE "C" !~ '[,%[:cntrl:]]' THEN ` + name + `::text COLLATE "C" END`
+		default:
+			return "", false
+		}
+	}
+	return "(" + strings.Join(parts, " || ',' || ") + ")", true
+}

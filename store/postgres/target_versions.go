@@ -1,0 +1,96 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/stranglerfig/migrator/record"
+	"github.com/stranglerfig/migrator/store"
+)
+
+var _ store.VersionLister = (*Target)(nil)
+
+// Versions implements record.VersionLister. A record and its version change in one
+// transaction, so one statement sees them agree at any moment: only if it does not
+// are those looked for that have none.
+func (t *Target) Versions(ctx context.Context, known func(record.Key) (record.Version, error), yield func([]record.Key) error) (int64, error) {
+	records, err := t.versions(ctx, known, yield)
+	if err != nil {
+		err = fmt.Errorf("read the versions of target table %s: %w", t.table(), asUnprepared(discreet(err)))
+	}
+	return records, err
+}
+
+func (t *Target) versions(ctx context.Context, known func(record.Key) (record.Version, error), yield func([]record.Key) error) (int64, error) {
+	column, ok := t.shape.keyColumn()
+	if !ok {
+		return 0, errors.New("the key is no integer")
+	}
+	key, table := "t."+quote(column.name)+"::text", t.shape.name.Sanitize()
+	var records int64
+	var agree bool
+	var newest *string
+	err := whole(ctx, t.pool, func(tx pgx.Tx) error {
+		return tx.QueryRow(ctx, `
+		SELECT r.n, r.n = v.n AND r.sum IS NOT DISTINCT FROM v.sum, v.newest
+		FROM (SELECT count(*) AS n, sum(hashtextextended(`+key+`, 0)) AS sum FROM `+table+` t) AS r,
+		     (SELECT count(*) AS n, sum(hashtextextended(key, 0)) AS sum, max(version) AS newest FROM `+t.side+` WHERE NOT deleted) AS v`).
+			Scan(&records, &agree, &newest)
+	})
+	if err != nil {
+		return 0, err
+	}
+	if !agree {
+		if err := t.eachKey(ctx, yield, "SELECT "+key+" FROM "+table+" t WHERE NOT EXISTS (SELECT FROM "+t.side+" s WHERE s.key = "+key+" AND NOT s.deleted)"); err != nil {
+			return 0, err
+		}
+	}
+	if newest == nil {
+		return records, nil
+	}
+	var holder string
+	err = t.pool.QueryRow(ctx, "SELECT key FROM "+t.side+" WHERE NOT deleted AND version = $1 LIMIT 1", *newest).Scan(&holder)
+	if err != nil && !errors.Is(err, pgx.ErrNoRows) { // it has a newer one by now
+		return 0, err
+	}
+	version, err := record.ParseVersion(*newest)
+	if err != nil {
+		return 0, err
+	}
+	high, err := known(record.Key(holder))
+	if err != nil || !version.NewerThan(high) {
+		return records, err
+	}
+	return records, t.eachKey(ctx, yield, "SELECT key FROM "+t.side+" WHERE NOT deleted AND version > $1", string(high.AppendText32(nil)))
+}
+
+// eachKey yields the keys that a query gives, some at a time.
+func (t *Target) eachKey(ctx context.Context, yield func([]record.Key) error, sql string, args ...any) error {
+	return whole(ctx, t.pool, func(tx pgx.Tx) error {
+		rows, err := tx.Query(ctx, sql, args...)
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		var keys []record.Key
+		for rows.Next() {
+			var key string
+			if err := rows.Scan(&key); err != nil {
+				return err
+			}
+			if keys = append(keys, record.Key(key)); len(keys) == batchKeys {
+				if err := yield(keys); err != nil {
+					return err
+				}
+				keys = nil
+			}
+		}
+		if err := rows.Err(); err != nil || len(keys) == 0 {
+			return err
+		}
+		return yield(keys)
+	})
+}

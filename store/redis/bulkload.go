@@ -1,0 +1,273 @@
+package redis
+
+import (
+	"context"
+	_ "embed" // the scripts
+	"fmt"
+	"hash/maphash"
+	"strconv"
+	"strings"
+
+	goredis "github.com/redis/go-redis/v9"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/stranglerfig/migrator/record"
+	"github.com/stranglerfig/migrator/store"
+)
+
+var _ store.Filler = (*Target)(nil)
+
+// A server does nothing else while it runs one call of the script.
+const (
+	fillRows  = 100
+	fillBytes = 64 << 10
+)
+
+//go:embed scripts/fill.lua
+var fillSource string
+
+// CanFill implements record.Filler.
+func (t *Target) CanFill() bool { return true }
+
+// Fill implements record.Filler: one pipeline for each server, on a connection of
+// its own, of scripts that write some records each; in a cluster one each, for a
+// script has the keys of one slot.
+func (t *Target) Fill(ctx context.Context, f store.Fill, written []bool) error {
+	written = written[:f.Block.Rows()]
+	clear(written)
+	shares, err := t.shares(ctx, f.Block)
+	if err == nil {
+		group, ctx := errgroup.WithContext(ctx)
+		for client, rows := range shares {
+			group.Go(func() error { return t.fill(ctx, client, f, rows, written) })
+		}
+		err = group.Wait()
+	}
+	if err != nil {
+		return fmt.Errorf("fill Redis: %w", err)
+	}
+	return nil
+}
+
+// fill writes one server's rows.
+func (t *Target) fill(ctx context.Context, client *goredis.Client, f store.Fill, rows []int32, written []bool) error {
+	buffers, _ := t.fills.Get().(*fillBuffers)
+	if buffers == nil {
+		buffers = &fillBuffers{seed: maphash.MakeSeed(), seen: make(map[uint64]struct{}, fillRows)}
+	}
+	m := filling{
+		t: t, written: written, rows: rowsOf(f.Block), each: fillRows,
+		version: f.Version.AppendText32(nil), late: strconv.FormatInt(f.NotAfter.UnixMicro(), 10), fillBuffers: buffers,
+	}
+	if t.expires >= 0 {
+		m.horizon = strconv.FormatInt(t.horizon.Milliseconds(), 10)
+	}
+	if t.cluster != nil {
+		m.each = 1
+	}
+	if err := t.bulk.with(ctx, client, func(c *bulkConn) error { return m.on(c, rows) }); err != nil {
+		return err
+	}
+	t.fills.Put(buffers)
+	return nil
+}
+
+// filler is a format's way to fill.
+type filler interface {
+	script() *script
+	// head appends the arguments that all records share, and says how many.
+	head(dst []byte) ([]byte, int)
+	// record appends one record's arguments, and says how many; false: not in this way.
+	record(dst []byte, r record.Record) ([]byte, int, bool)
+}
+
+// filling is one block's fill.
+type filling struct {
+	t       *Target
+	written []bool
+	version []byte
+	late    string
+	horizon string // of the sidecars; "": records don't expire
+	rows    blockRows
+	each    int // rows of a call, at most
+
+	*fillBuffers
+}
+
+// fillBuffers are used again. Between two calls of the script, those of one call are
+// empty.
+type fillBuffers struct {
+	sent       []int32 // rows, in the order of the calls
+	ends       []int   // of each call of the script, in sent
+	keys, args []byte  // of the call that is being made
+	expiries   []byte
+	count      int                 // of args
+	seen       map[uint64]struct{} // sidecars of the call
+	seed       maphash.Seed
+	name       []byte
+	beside     []byte
+}
+
+// on tries the fast way. What it is too narrow for goes the sure one; so does what
+// was refused, and if that was not refused too, the fast way is tried no more.
+func (m *filling) on(c *bulkConn, left []int32) error {
+	fast, sure := m.t.codec.fillers(m.version)
+	refused, stillRefused := false, false
+	var err error
+	if !m.t.fillSurely.Load() {
+		if left, refused, err = m.by(c, fast, left); err != nil {
+			return err
+		}
+	}
+	if len(left) == 0 {
+		return nil
+	}
+	if _, stillRefused, err = m.by(c, sure, left); err != nil {
+		return err
+	}
+	if refused && !stillRefused {
+		m.t.fillSurely.Store(true)
+	}
+	return nil
+}
+
+// by gives the rows to a filler. It returns those that it can't take, and those of
+// calls that were refused.
+func (m *filling) by(c *bulkConn, f filler, rows []int32) (left []int32, refused bool, err error) {
+	m.sent, m.ends = m.sent[:0], m.ends[:0]
+	for _, i := range rows {
+		fits := m.add(f, i)
+		if !fits {
+			left = append(left, i)
+		}
+		if m.waiting() == m.each || len(m.args) >= fillBytes {
+			m.call(f, c)
+		}
+		if len(c.out) >= bulkBuffer { // the server begins; what it replies is short
+			if err := c.flush(); err != nil {
+				return nil, false, err
+			}
+		}
+	}
+	if m.waiting() > 0 {
+		m.call(f, c)
+	}
+	if err := c.flush(); err != nil {
+		return nil, false, err
+	}
+	from := 0
+	for _, end := range m.ends {
+		ok, err := m.answered(c, m.sent[from:end])
+		if err != nil {
+			return nil, false, err
+		}
+		if !ok {
+			left, refused = append(left, m.sent[from:end]...), refused || unfit(c.refused)
+		}
+		from = end
+	}
+	return left, refused, nil
+}
+
+// unfit tells a refusal of the way, not of this call.
+func unfit(refusal string) bool {
+	text := strings.ToLower(refusal)
+	return mayNot(refusal) || strings.Contains(text, "dump payload") || strings.Contains(text, "bad data format")
+}
+
+// waiting is how many rows the call has that is being made.
+func (m *filling) waiting() int {
+	if len(m.ends) == 0 {
+		return len(m.sent)
+	}
+	return len(m.sent) - m.ends[len(m.ends)-1]
+}
+
+// add adds a row to the call, or leaves it to Apply, which says why; false: the
+// filler is not for it.
+func (m *filling) add(f filler, row int32) bool {
+	r := m.rows.at(int(row))
+	name, ok := m.t.template.appendName(m.name[:0], m.t.schema, r)
+	if m.name = name; !ok {
+		return true
+	}
+	if m.beside, ok = appendSidecar(m.beside[:0], name); !ok && m.t.cluster != nil {
+		return true
+	}
+	mark := maphash.Bytes(m.seed, m.beside)
+	if _, twice := m.seen[mark]; twice { // or as good as
+		return true
+	}
+	expires, ok := m.expiry(r)
+	if !ok {
+		return true
+	}
+	before := len(m.args)
+	args, n, ok := f.record(m.args, r)
+	if !ok {
+		m.args = args[:before]
+		return false
+	}
+	if m.t.expires >= 0 {
+		m.expiries = appendBulk(m.expiries, expires)
+		n++
+	}
+	m.args, m.count = args, m.count+n
+	m.seen[mark] = struct{}{}
+	m.keys = appendBulk(appendBulk(m.keys, name), m.beside)
+	m.sent = append(m.sent, row)
+	return true
+}
+
+// expiry is a record's, as the script wants it; false: it can't be read.
+func (m *filling) expiry(r record.Record) (string, bool) {
+	if m.t.expires < 0 {
+		return "", true
+	}
+	ms, ever, err := expiryOf(r[m.t.expires])
+	if err != nil || !ever {
+		return "", err == nil
+	}
+	return strconv.FormatInt(ms, 10), true
+}
+
+// call appends the script's call for so many rows. The first one of a pipeline has
+// the script's text: so the server knows it when the others come.
+func (m *filling) call(f filler, c *bulkConn) {
+	s, rows := f.script(), m.waiting()
+	head, shared := f.head(nil)
+	c.out = fmt.Appendf(c.out, "*%d\r\n", 6+2*rows+shared+m.count)
+	if len(m.ends) == 0 {
+		c.out = appendBulk(appendBulk(c.out, "EVAL"), s.source)
+	} else {
+		c.out = appendBulk(appendBulk(c.out, "EVALSHA"), s.sha)
+	}
+	c.out = append(appendBulk(c.out, strconv.Itoa(2*rows)), m.keys...)
+	c.out = appendBulk(appendBulk(appendBulk(c.out, m.late), m.version), m.horizon)
+	c.out = append(append(append(c.out, head...), m.args...), m.expiries...)
+	m.ends = append(m.ends, len(m.sent))
+	m.keys, m.args, m.expiries, m.count = m.keys[:0], m.args[:0], m.expiries[:0], 0
+	clear(m.seen)
+}
+
+// answered reads one call's reply; false: the server refused it.
+func (m *filling) answered(c *bulkConn, rows []int32) (bool, error) {
+	kind, n, err := c.header()
+	switch {
+	case err != nil || kind == '-':
+		return false, err
+	case kind != '$' || n < 0:
+		return false, errBulk
+	}
+	text, err := c.text(n)
+	if err != nil || n == 0 {
+		return true, err
+	}
+	if n != len(rows) {
+		return false, errBulk
+	}
+	for at, row := range rows {
+		m.written[row] = text[at] == '1'
+	}
+	return true, nil
+}

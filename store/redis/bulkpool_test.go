@@ -1,0 +1,116 @@
+package redis
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	goredis "github.com/redis/go-redis/v9"
+
+	"github.com/stranglerfig/migrator/internal/test/testenv"
+	"github.com/stranglerfig/migrator/record"
+	"github.com/stranglerfig/migrator/store"
+	"github.com/stranglerfig/migrator/store/storetest"
+)
+
+// TestBulkConnectionsGrowOld: a server that lost its part and does not know it is left.
+func TestBulkConnectionsGrowOld(t *testing.T) {
+	t.Parallel()
+	schema := storetest.Simple()
+	target := open(t, testConfig("hash", "p", schema, storetest.TargetOptions{}), testenv.RedisURL(t), schema)
+	client, _ := target.client.(*goredis.Client)
+	take := func() *bulkConn {
+		t.Helper()
+		c, err := target.bulk.open(t.Context(), client)
+		ok(t, err)
+		return c
+	}
+	first := take()
+	target.bulk.give(client, first)
+	if again := take(); again != first {
+		t.Error("a young connection is not used again")
+	}
+	target.bulk.give(client, first)
+	first.born = first.born.Add(-2 * bulkLife)
+	second := take()
+	if second == first {
+		t.Error("one that has grown old while idle is used again")
+	}
+	second.born = second.born.Add(-2 * bulkLife)
+	target.bulk.give(client, second)
+	if third := take(); third == second {
+		t.Error("one that has grown old in use is used again")
+	} else {
+		target.bulk.give(client, third)
+	}
+	for _, c := range []*bulkConn{first, second} {
+		if _, err := c.Write([]byte("PING\r\n")); err == nil {
+			t.Error("an old connection is still open")
+		}
+	}
+}
+
+// TestAMatchOutlivesItsConnections, and tells of every block all the same.
+func TestAMatchOutlivesItsConnections(t *testing.T) {
+	t.Parallel()
+	schema := storetest.Simple()
+	target := open(t, testConfig("hash", "p", schema, storetest.TargetOptions{}), testenv.RedisURL(t), schema)
+	applied(t, target, write(1, 1))
+	block := new(record.Block)
+	block.Reset(len(schema.Fields))
+	for _, v := range write(1, 1).Record {
+		if v.State == record.Present {
+			block.Add(append(block.Buffer(), v.Text...))
+		} else {
+			block.AddNull()
+		}
+	}
+	connections := func() string {
+		t.Helper()
+		info, err := target.client.Info(t.Context(), "stats").Result()
+		ok(t, err)
+		return infoField(info, "total_connections_received")
+	}
+	given, told, before := 0, 0, ""
+	ok(t, target.Match(t.Context(), []int{0, 1, 2, 3}, func() (*record.Block, record.Version, error) {
+		switch given++; given {
+		case 3:
+			before = connections()
+			<-time.After(bulkLife + time.Millisecond)
+		case 5:
+			return nil, record.Version{}, nil
+		}
+		return block, write(1, 1).Version, nil
+	}, func(_ *record.Block, same []bool) error {
+		if told++; !same[0] {
+			t.Errorf("block %d: not the same", told)
+		}
+		return nil
+	}))
+	if told != 4 || connections() == before {
+		t.Errorf("%d of 4 blocks told, %s connections before and %s after", told, before, connections())
+	}
+}
+
+// TestARefusedScanSaysWhatTheServerSaid, and what to allow where that is it.
+func TestARefusedScanSaysWhatTheServerSaid(t *testing.T) {
+	t.Parallel()
+	schema := storetest.Simple()
+	server := testenv.Redis(t)
+	admin := open(t, testConfig("hash", "p", schema, storetest.TargetOptions{}), server.URL(), schema)
+	applied(t, admin, write(1, 1))
+	ok(t, admin.client.Do(t.Context(), "acl", "setuser", "few", "on", ">secret", "~*", "+@all", "-scan").Err())
+	target := open(t, testConfig("hash", "p", schema, storetest.TargetOptions{}), "redis://few:secret@"+server.Addr()+"/0", schema)
+	err := target.ScanNames(t.Context(), func([]record.Key, []store.Entry) error { return nil })
+	if err == nil || !strings.Contains(err.Error(), "refuses SCAN; allow it to the user") {
+		t.Errorf("of a user who may not: %v", err)
+	}
+	for refusal, forGood := range map[string]bool{
+		"NOPERM this user has no permissions to run the 'scan' command": true, "ERR unknown command 'SCAN'": true,
+		"LOADING Redis is loading the dataset in memory": false, "BUSY Redis is busy running a script": false, "OOM command not allowed": false,
+	} {
+		if mayNot(refusal) != forGood {
+			t.Errorf("%q: for good is %v", refusal, !forGood)
+		}
+	}
+}

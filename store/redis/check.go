@@ -1,0 +1,227 @@
+package redis
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	goredis "github.com/redis/go-redis/v9"
+
+	"github.com/stranglerfig/migrator/record"
+	"github.com/stranglerfig/migrator/store"
+)
+
+// maxSkew is how far clocks may differ without a word.
+const maxSkew = 500 * time.Millisecond
+
+// server is what one master says of itself.
+type server struct {
+	address string
+	info    string
+	save    string // the snapshots' schedule
+	noSave  error  // why it can't be told
+	skew    time.Duration
+	errSkew error
+}
+
+// Check implements record.Checker. Of several masters each finding names the first
+// that it concerns. What a managed Redis does not tell is a warning.
+func (t *Target) Check(ctx context.Context) ([]store.Check, error) {
+	servers, err := t.servers(ctx)
+	if err != nil {
+		return []store.Check{{
+			Name: "redis-connection", Result: store.Refused, Detail: because(ctx, err).Error(),
+			Try: "check target.url, that Redis is running, and that this machine may reach it",
+		}}, nil
+	}
+	checks := []store.Check{{Name: "redis-connection", Result: store.Good, Detail: "reached " + addresses(servers)}}
+	for _, check := range []func(server) store.Check{t.checkMode, checkVersion, checkRole, t.checkEviction, checkPersistence, checkClock} {
+		checks = append(checks, worst(servers, check))
+	}
+	checks = append(checks, t.checkPrivileges(ctx))
+	keys, err := t.checkKeys(ctx)
+	if err != nil {
+		return checks, err
+	}
+	return append(checks, keys...), nil
+}
+
+// worst is the check of the server that fares worst.
+func worst(servers []server, check func(server) store.Check) store.Check {
+	rank := map[store.CheckResult]int{store.Warned: 1, store.Refused: 2}
+	var found store.Check
+	for i, s := range servers {
+		c := check(s)
+		if c.Result != store.Good && len(servers) > 1 {
+			c.Detail = s.address + ": " + c.Detail
+		}
+		if i == 0 || rank[c.Result] > rank[found.Result] {
+			found = c
+		}
+	}
+	return found
+}
+
+func addresses(servers []server) string {
+	list := make([]string, len(servers))
+	for i, s := range servers {
+		list[i] = s.address
+	}
+	return strings.Join(list, ", ")
+}
+
+func (t *Target) servers(ctx context.Context) ([]server, error) {
+	var mu sync.Mutex
+	var servers []server
+	err := t.masters(ctx, func(ctx context.Context, client *goredis.Client) error {
+		s := server{address: client.Options().Addr}
+		var err error
+		if s.info, err = client.Info(ctx).Result(); err != nil {
+			return err
+		}
+		if s.address == "FailoverClient" {
+			s.address = "the master under Sentinel"
+		}
+		if conf, err := client.ConfigGet(ctx, "save").Result(); err != nil {
+			s.noSave = err
+		} else {
+			s.save = conf["save"]
+		}
+		asked := time.Now()
+		now, err := client.Time(ctx).Result()
+		s.errSkew, s.skew = err, now.Sub(asked.Add(time.Since(asked)/2))
+		mu.Lock()
+		defer mu.Unlock()
+		servers = append(servers, s)
+		return nil
+	})
+	return servers, err
+}
+
+func (t *Target) checkMode(s server) store.Check {
+	c := store.Check{Name: "redis-mode", Result: store.Good, Detail: infoField(s.info, "redis_mode")}
+	switch {
+	case c.Detail == "cluster" && t.cluster == nil:
+		c.Result, c.Detail = store.Refused, "this is a node of a cluster, and would refuse most keys"
+		c.Try = "add ?cluster=true to target.url"
+	case c.Detail == "sentinel":
+		c.Result, c.Detail = store.Refused, "this is a Sentinel, which holds no records"
+		c.Try = "write target.url as redis+sentinel://host:port/master"
+	case c.Detail == "":
+		c.Result, c.Detail = store.Warned, "the server does not say whether it is part of a cluster"
+	}
+	return c
+}
+
+func checkVersion(s server) store.Check {
+	text := infoField(s.info, "redis_version")
+	c := store.Check{Name: "redis-version", Result: store.Good, Detail: text}
+	var major, minor int
+	if n, _ := fmt.Sscanf(text, "%d.%d", &major, &minor); n != 2 {
+		c.Result, c.Detail = store.Warned, "the server does not tell its version; 6.2 or later is needed"
+	} else if major < 6 || major == 6 && minor < 2 {
+		c.Result, c.Detail, c.Try = store.Refused, "version "+text+"; 6.2 or later is needed", "upgrade Redis"
+	}
+	return c
+}
+
+func checkRole(s server) store.Check {
+	role := infoField(s.info, "role")
+	c := store.Check{Name: "redis-role", Result: store.Good, Detail: role}
+	if role != "master" {
+		c.Result, c.Detail = store.Refused, "the server is a replica ("+role+"): it refuses writes, or loses them"
+		c.Try = "name the master in target.url, or the Sentinels: redis+sentinel://host:port/master"
+	}
+	return c
+}
+
+// checkEviction: an evicted record is a lost one. An evicted tombstone lets a late
+// older write bring its record back.
+func (t *Target) checkEviction(s server) store.Check {
+	policy, limit := infoField(s.info, "maxmemory_policy"), infoField(s.info, "maxmemory")
+	c := store.Check{Name: "redis-eviction", Result: store.Good, Detail: "maxmemory-policy is " + policy}
+	switch {
+	case policy == "":
+		c.Result, c.Detail = store.Warned, "the server does not tell its maxmemory-policy; it must be noeviction"
+		c.Try = "look it up where the server is configured"
+		return c
+	case policy == "noeviction":
+		return c
+	case strings.HasPrefix(policy, "volatile-") && t.expires < 0:
+		c.Result = store.Warned
+		c.Detail += ": when memory is short Redis drops the versions of deleted records, and a late older write may bring one back"
+	case strings.HasPrefix(policy, "volatile-"):
+		c.Result = store.Refused
+		c.Detail += ": when memory is short Redis drops records that have an expiry before it is over"
+	default:
+		c.Result = store.Refused
+		c.Detail += ": when memory is short Redis drops records"
+	}
+	if c.Result == store.Refused && limit == "0" {
+		c.Result, c.Detail = store.Warned, c.Detail+" (now no maxmemory is set)"
+	}
+	c.Try = "redis-cli CONFIG SET maxmemory-policy noeviction, and in redis.conf"
+	return c
+}
+
+func checkPersistence(s server) store.Check {
+	c := store.Check{Name: "redis-persistence", Result: store.Good, Detail: "append-only file"}
+	if infoField(s.info, "aof_enabled") == "1" {
+		return c
+	}
+	c.Result = store.Warned
+	c.Try = "redis-cli CONFIG SET appendonly yes, and in redis.conf"
+	switch {
+	case s.noSave != nil:
+		c.Detail = "no append-only file; whether there are snapshots the server does not tell"
+		c.Try = "look up its persistence where the server is configured"
+	case s.save != "":
+		c.Detail = "snapshots alone (" + s.save + "): a crash loses acknowledged writes since the last one"
+	default:
+		c.Detail = "none: a restart loses every record"
+	}
+	return c
+}
+
+func checkClock(s server) store.Check {
+	c := store.Check{Name: "redis-clock", Result: store.Good, Detail: "within " + maxSkew.String() + " of this machine's"}
+	switch {
+	case s.errSkew != nil:
+		c.Result, c.Detail = store.Refused, "TIME is refused: "+s.errSkew.Error()
+		c.Try = "allow TIME to the user of target.url"
+	case s.skew.Abs() > maxSkew:
+		c.Result = store.Warned
+		c.Detail = s.skew.Round(time.Millisecond).String() + " from this machine's: writes are refused sooner or later than they say"
+		c.Try = "keep both machines' clocks by NTP"
+	}
+	return c
+}
+
+// checkPrivileges runs every command that writes need, in one script that leaves
+// nothing behind.
+func (t *Target) checkPrivileges(ctx context.Context) store.Check {
+	c := store.Check{Name: "redis-privileges", Result: store.Good, Detail: "scripts may do all that writes need"}
+	parts := make([]string, len(t.schema.Key))
+	for part, at := range t.template.keyed {
+		parts[part] = t.template.columns[at].shape.sample()
+		if t.template.columns[at].shape.text {
+			parts[part] = "migrator check " + strconv.FormatInt(time.Now().UnixNano(), 36)
+		}
+	}
+	key, beside, err := t.names(record.MakeKey(parts...))
+	if err == nil {
+		try := &command{key: key, script: rehearse, keys: []string{key, beside}}
+		t.send(ctx, []*command{try})
+		if err = try.err; err == nil && try.value == "taken" {
+			c.Detail = "scripts may run; their commands were not tried, as the key to try them on is taken"
+		}
+	}
+	if err != nil {
+		c.Result, c.Detail = store.Refused, err.Error()
+		c.Try = "allow the user of target.url EVAL, EVALSHA and the commands for hashes, strings and expiry, on the keys of target.key and on " + sidecarPrefix + "*"
+	}
+	return c
+}

@@ -1,0 +1,206 @@
+package redis
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	goredis "github.com/redis/go-redis/v9"
+
+	"github.com/stranglerfig/migrator/internal/test/testenv"
+	"github.com/stranglerfig/migrator/record"
+	"github.com/stranglerfig/migrator/store"
+	"github.com/stranglerfig/migrator/store/storetest"
+)
+
+func TestServerDies(t *testing.T) {
+	t.Parallel()
+	server := testenv.Redis(t, testenv.RedisOptions{AppendOnly: true, Config: []string{"appendfsync always"}})
+	schema := storetest.Simple()
+	target := open(t, testConfig("json", "p", schema, storetest.TargetOptions{}), server.URL(), schema)
+	applied(t, target, write(1, 1))
+	ok(t, server.Kill())
+	ctx := t.Context()
+	if _, err := target.Apply(ctx, []store.Write{write(1, 2)}); err == nil {
+		t.Error("Apply to a dead server gave no error")
+	}
+	if _, err := target.Get(ctx, []record.Key{"1"}); err == nil {
+		t.Error("Get from a dead server gave no error")
+	}
+	if err := target.Scan(ctx, func([]store.Entry) error { return nil }); err == nil {
+		t.Error("Scan of a dead server gave no error")
+	}
+	ok(t, server.Restart(ctx))
+	applied(t, target, write(1, 2)) // over connections that died, with scripts that are gone
+	if e := entry(t, target, 1); e.Version.LSN != 2 {
+		t.Errorf("%+v", e)
+	}
+	ok(t, server.Pause())
+	brief, cancel := context.WithTimeout(ctx, 100*time.Millisecond)
+	defer cancel()
+	began := time.Now()
+	if _, err := target.Apply(brief, []store.Write{write(1, 3)}); err == nil {
+		t.Error("Apply to a frozen server gave no error")
+	}
+	if took := time.Since(began); took > 2*time.Second {
+		t.Errorf("a deadline of 100ms took %s", took)
+	}
+	ok(t, server.Resume())
+}
+
+// TestNamesAreListedOverLostConnections: who takes the names may be long in doing so,
+// and the server closes what is idle.
+func TestNamesAreListedOverLostConnections(t *testing.T) {
+	t.Parallel()
+	schema := storetest.Simple()
+	server := testenv.Redis(t)
+	target := open(t, testConfig("hash", "p", schema, storetest.TargetOptions{}), server.URL(), schema)
+	const keys = 5 * scanCount
+	var writes []store.Write
+	for id := range keys {
+		writes = append(writes, write(id, 1))
+	}
+	applied(t, target, writes...)
+	other := open(t, testConfig("hash", "other", schema, storetest.TargetOptions{}), server.URL(), schema)
+	seen := make(map[record.Key]bool, keys)
+	pages := 0
+	ok(t, target.ScanNames(t.Context(), func(found []record.Key, _ []store.Entry) error {
+		for _, k := range found {
+			seen[k] = true
+		}
+		if pages++; pages != 2 { // once: each page is tried twice
+			return nil
+		}
+		return other.client.Do(t.Context(), "client", "kill", "type", "normal", "skipme", "yes").Err()
+	}))
+	if len(seen) != keys || pages < 3 {
+		t.Errorf("%d of %d names in %d pages", len(seen), keys, pages)
+	}
+}
+
+// cutter forwards connections to a server, and closes the next cuts ones in place
+// of its answer to an EVALSHA.
+type cutter struct {
+	net.Listener
+	cuts, seen atomic.Int64
+}
+
+func cut(t *testing.T, server string) *cutter {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	ok(t, err)
+	c := &cutter{Listener: l}
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			client, err := l.Accept()
+			if err != nil {
+				return
+			}
+			wg.Go(func() { c.serve(client, server) })
+		}
+	})
+	t.Cleanup(func() { _ = l.Close() })
+	return c
+}
+
+func (c *cutter) serve(client net.Conn, address string) {
+	defer client.Close()
+	server, err := net.Dial("tcp", address)
+	if err != nil {
+		return
+	}
+	defer server.Close()
+	var cutting atomic.Bool
+	go func() {
+		defer server.Close()
+		buffer := make([]byte, 1<<16)
+		for {
+			n, err := client.Read(buffer)
+			if err != nil {
+				return
+			}
+			if strings.Contains(strings.ToLower(string(buffer[:n])), "evalsha") {
+				c.seen.Add(1)
+				cutting.Store(c.cuts.Add(-1) >= 0)
+			}
+			if _, err := server.Write(buffer[:n]); err != nil {
+				return
+			}
+		}
+	}()
+	buffer := make([]byte, 1<<16)
+	for {
+		n, err := server.Read(buffer)
+		if err != nil || cutting.Load() {
+			return
+		}
+		if _, err := client.Write(buffer[:n]); err != nil {
+			return
+		}
+	}
+}
+
+// TestLostAnswers: a write whose answer is lost is sent again, except a conditional
+// one, whose second run would be told that somebody else changed the record.
+func TestLostAnswers(t *testing.T) {
+	t.Parallel()
+	url := testenv.RedisURL(t)
+	o, err := goredis.ParseURL(url)
+	ok(t, err)
+	proxy := cut(t, o.Addr)
+	schema := storetest.Simple()
+	target := open(t, testConfig("hash", "p", schema, storetest.TargetOptions{}), strings.Replace(url, o.Addr, proxy.Addr().String(), 1), schema)
+	applied(t, target, write(1, 1), write(2, 1))
+
+	proxy.cuts.Store(1)
+	results, err := target.Apply(t.Context(), []store.Write{write(1, 2)})
+	ok(t, err)
+	if r := results[0]; r.Err != nil || r.Outcome != store.Older || r.Version.LSN != 2 {
+		t.Errorf("a write whose answer was lost: %+v", r)
+	}
+
+	conditional := write(2, 2)
+	conditional.Only = &record.Version{Era: 1, Timeline: 1, LSN: 1}
+	proxy.cuts.Store(1)
+	before := proxy.seen.Load()
+	results, err = target.Apply(t.Context(), []store.Write{conditional})
+	if err == nil && results[0].Err == nil {
+		t.Errorf("a conditional write whose answer was lost: %+v", results[0])
+	}
+	if n := proxy.seen.Load() - before; n != 1 {
+		t.Errorf("it was sent %d times", n)
+	}
+	if e := entry(t, target, 2); e.Version.LSN != 2 {
+		t.Errorf("%+v", e)
+	}
+}
+
+func TestScanNoticesRestart(t *testing.T) {
+	t.Parallel()
+	server := testenv.Redis(t)
+	schema := storetest.Simple()
+	target := open(t, testConfig("hash", "p", schema, storetest.TargetOptions{}), server.URL(), schema)
+	for i := range 30 {
+		applied(t, target, write(i, 1))
+	}
+	restarted := false
+	err := target.Scan(t.Context(), func([]store.Entry) error {
+		if !restarted {
+			restarted = true
+			return server.RestartSaved(t.Context())
+		}
+		return nil
+	})
+	if !errors.Is(err, errMoved) {
+		t.Errorf("a scan over a restart: %v", err)
+	}
+}
+
+var _ io.Closer = (*Target)(nil)

@@ -1,0 +1,291 @@
+package redis
+
+import (
+	"bytes"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/stranglerfig/migrator/record"
+	"github.com/stranglerfig/migrator/store"
+)
+
+// jsonCodec keeps a record as one JSON document in a string. Its first member is
+// the version, which the script finds there without decoding the rest.
+//
+// Finite numbers stand with exactly their canonical digits, infinite ones and NaN
+// as strings; JSON and arrays as they are; bytes in base64; all else as strings.
+// NULL is null, save in a field of kind json, where null is a value: there NULL is
+// a member that is not there.
+type jsonCodec struct {
+	schema *record.Schema
+	quoted []string       // names as members, with the colon
+	index  map[string]int // by name in the target
+	head   string         // {"_v":"
+}
+
+func newJSONCodec(schema *record.Schema, names []string, reserved string) (*jsonCodec, error) {
+	c := &jsonCodec{schema: schema, index: map[string]int{}}
+	for i, name := range names {
+		quoted, err := jsontext.AppendQuote(nil, name)
+		if err != nil {
+			return nil, fmt.Errorf("field %q: its name in the target is not valid UTF-8, which JSON needs", schema.Fields[i].Name)
+		}
+		c.quoted = append(c.quoted, string(quoted)+":")
+		c.index[name] = i
+	}
+	quoted, err := jsontext.AppendQuote(nil, reserved)
+	if err != nil {
+		return nil, errors.New("target.version_field is not valid UTF-8, which JSON needs")
+	}
+	c.head = "{" + string(quoted) + `:"`
+	return c, nil
+}
+
+func (c *jsonCodec) kind() string { return "string" }
+
+func (c *jsonCodec) read(key string) []any { return []any{"get", key} }
+
+func (c *jsonCodec) fields() []any { return nil }
+
+func (c *jsonCodec) appendWrite(args []any, version []byte, r record.Record) ([]any, error) {
+	args = append(args, c.head)
+	if r == nil {
+		return args, nil
+	}
+	doc, err := c.encode(nil, version, r)
+	if err != nil {
+		return nil, err
+	}
+	return append(args, doc), nil
+}
+
+func (c *jsonCodec) encode(dst []byte, version []byte, r record.Record) ([]byte, error) {
+	dst = append(append(append(dst, c.head...), version...), '"')
+	for i := range r {
+		f := &c.schema.Fields[i]
+		if r[i].State == record.Missing || r[i].State == record.Null && f.Kind == record.JSON {
+			continue
+		}
+		dst = append(append(dst, ','), c.quoted[i]...)
+		if r[i].State == record.Null {
+			dst = append(dst, "null"...)
+			continue
+		}
+		var err error
+		if dst, err = appendJSON(dst, f.Kind, r[i].Text); err != nil {
+			return nil, fmt.Errorf("field %q: %w", f.Name, err)
+		}
+	}
+	return append(dst, '}'), nil
+}
+
+// anyJSON are the options by which JSON that somebody else made is passed on as
+// it is: PostgreSQL's json keeps a name that appears twice, and lone surrogates.
+var anyJSON = []jsontext.Options{jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true)}
+
+// appendJSON appends a value of the kind. Its errors hold no value.
+func appendJSON(dst []byte, kind record.Kind, text string) ([]byte, error) {
+	switch kind {
+	case record.Bool:
+		if text != "true" && text != "false" {
+			return nil, errors.New("neither true nor false")
+		}
+		return append(dst, text...), nil
+	case record.Int, record.Decimal, record.Float, record.Float32:
+		if isNumber(text) {
+			return append(dst, text...), nil
+		}
+		if !notFinite(text) || kind == record.Int {
+			return nil, errors.New("not a number")
+		}
+	case record.JSON, record.Array:
+		if !utf8.ValidString(text) || !jsontext.Value(text).IsValid(anyJSON...) {
+			return nil, errors.New("not valid JSON")
+		}
+		return append(dst, text...), nil
+	case record.Bytes:
+		dst = append(dst, '"')
+		return append(base64.StdEncoding.AppendEncode(dst, []byte(text)), '"'), nil
+	}
+	dst, err := jsontext.AppendQuote(dst, text)
+	if err != nil {
+		return nil, errors.New("not valid UTF-8, which JSON can't hold; try target.format: hash")
+	}
+	return dst, nil
+}
+
+func notFinite(text string) bool { return text == "NaN" || text == "Infinity" || text == "-Infinity" }
+
+// isNumber tells a number by the grammar of RFC 8259.
+func isNumber(s string) bool {
+	digit := func(from int) int {
+		n := from
+		for n < len(s) && s[n] >= '0' && s[n] <= '9' {
+			n++
+		}
+		return n
+	}
+	at := 0
+	if strings.HasPrefix(s, "-") {
+		at = 1
+	}
+	end := digit(at)
+	if end == at || s[at] == '0' && end > at+1 {
+		return false
+	}
+	if end < len(s) && s[end] == '.' {
+		from := end + 1
+		if end = digit(from); end == from {
+			return false
+		}
+	}
+	if end < len(s) && (s[end] == 'e' || s[end] == 'E') {
+		from := end + 1
+		if from < len(s) && (s[from] == '+' || s[from] == '-') {
+			from++
+		}
+		if end = digit(from); end == from {
+			return false
+		}
+	}
+	return end == len(s)
+}
+
+func (c *jsonCodec) decode(e *store.Entry, reply any) {
+	e.Presence = store.Absent
+	doc, ok := reply.(string)
+	if !ok {
+		return
+	}
+	version, ours := c.version(doc)
+	r, err := c.fieldsOf(doc)
+	switch {
+	case ours && err == nil:
+		e.Presence, e.Version, e.Record = store.Live, versionOf(version), r
+	case ours:
+		e.Presence, e.Version, e.Detail = store.Damaged, versionOf(version), err.Error()
+	case err != nil:
+		e.Presence, e.Detail = store.Unowned, "a string that is no document of ours: "+err.Error()
+		e.Record = make(record.Record, len(c.quoted))
+	default:
+		e.Presence, e.Record = store.Unowned, r
+		e.Detail = "a document that does not begin with " + c.head
+	}
+}
+
+// version finds the digits where the script looks for them.
+func (c *jsonCodec) version(doc string) (string, bool) {
+	rest, ok := strings.CutPrefix(doc, c.head)
+	if !ok || len(rest) <= record.VersionDigits || rest[record.VersionDigits] != '"' {
+		return "", false
+	}
+	return rest[:record.VersionDigits], record.IsVersion(rest[:record.VersionDigits])
+}
+
+// fieldsOf reads the document's members that are fields; others are passed over.
+// Its errors hold no value.
+func (c *jsonCodec) fieldsOf(doc string) (record.Record, error) {
+	r := make(record.Record, len(c.quoted))
+	for i := range r {
+		if c.schema.Fields[i].Kind == record.JSON {
+			r[i] = record.NullValue
+		}
+	}
+	seen := make([]bool, len(r))
+	d := jsontext.NewDecoder(bytes.NewBufferString(doc), anyJSON...)
+	notJSON := func() error { return fmt.Errorf("not JSON at byte %d", d.InputOffset()) }
+	if open, err := d.ReadToken(); err != nil || open.Kind() != '{' {
+		return nil, errors.New("not a JSON object")
+	}
+	for d.PeekKind() != '}' {
+		member, err := d.ReadValue()
+		if err != nil {
+			return nil, notJSON()
+		}
+		name, err := jsontext.AppendUnquote(nil, member)
+		if err != nil {
+			return nil, notJSON()
+		}
+		value, err := d.ReadValue()
+		if err != nil {
+			return nil, notJSON()
+		}
+		i, ok := c.index[string(name)]
+		if !ok {
+			continue
+		}
+		f := &c.schema.Fields[i]
+		if seen[i] {
+			return nil, fmt.Errorf("field %q is there twice", f.Name)
+		}
+		seen[i] = true
+		if r[i], err = valueOf(f.Kind, value); err != nil {
+			return nil, fmt.Errorf("field %q: %w", f.Name, err)
+		}
+	}
+	if _, err := d.ReadToken(); err != nil {
+		return nil, notJSON()
+	}
+	if _, err := d.ReadToken(); !errors.Is(err, io.EOF) {
+		return nil, notJSON()
+	}
+	return r, nil
+}
+
+// valueOf is the inverse of appendJSON.
+func valueOf(kind record.Kind, v jsontext.Value) (record.Value, error) {
+	if v.Kind() == 'n' && kind != record.JSON {
+		return record.NullValue, nil
+	}
+	switch kind {
+	case record.JSON:
+		return record.TextValue(string(v)), nil
+	case record.Array:
+		if v.Kind() != '[' && v.Kind() != '"' { // a text: an array that JSON has no form for, such as [0:1]={5,6}
+			return record.Value{}, errors.New("not an array")
+		}
+		return record.TextValue(string(v)), nil
+	case record.Bool:
+		if v.Kind() != 't' && v.Kind() != 'f' {
+			return record.Value{}, errors.New("neither true nor false")
+		}
+		return record.TextValue(string(v)), nil
+	case record.Int, record.Decimal, record.Float, record.Float32:
+		if v.Kind() == '0' {
+			return record.TextValue(string(v)), nil
+		}
+		if text, err := unquote(v); err == nil && notFinite(text) && kind != record.Int {
+			return record.TextValue(text), nil
+		}
+		return record.Value{}, errors.New("not a number")
+	}
+	text, err := unquote(v)
+	if err != nil {
+		return record.Value{}, err
+	}
+	if kind == record.Bytes {
+		raw, err := base64.StdEncoding.Strict().DecodeString(text)
+		if err != nil || strings.ContainsAny(text, "\r\n") {
+			return record.Value{}, errors.New("not base64")
+		}
+		text = string(raw)
+	}
+	return record.TextValue(text), nil
+}
+
+func unquote(v jsontext.Value) (string, error) {
+	if v.Kind() != '"' {
+		return "", errors.New("not a string")
+	}
+	text, err := jsontext.AppendUnquote(nil, v)
+	if err != nil {
+		return "", errors.New("a string that is not valid UTF-8")
+	}
+	return string(text), nil
+}
