@@ -1,0 +1,52 @@
+// Package humanize writes numbers and times for people.
+package humanize
+
+import (
+	"fmt"
+	"strings"
+	"time"
+)
+
+// Count writes 1,234,567.
+func Count[N int | int64](n N) string {
+	s := fmt.Sprint(n)
+	for i := len(s) - 3; i > 0 && s[i-1] != '-'; i -= 3 {
+		s = s[:i] + "," + s[i:]
+	}
+	return s
+}
+
+// Counted writes "1 check", "1,234 checks".
+func Counted[N int | int64](n N, noun string) string {
+	if n != 1 {
+		noun += "s"
+	}
+	return Count(n) + " " + noun
+}
+
+// Ago writes how long before now t was, coarsely.
+func Ago(now, t time.Time) string {
+	if t.IsZero() {
+		return "never"
+	}
+	return Span(now.Sub(t)) + " ago"
+}
+
+// Span writes a duration, the more coarsely the longer it is.
+func Span(d time.Duration) string {
+	switch {
+	case d < 0:
+		return "0s"
+	case d < 10*time.Second:
+		return d.Round(100 * time.Millisecond).String()
+	case d < time.Hour:
+		return d.Round(time.Second).String()
+	case d < 48*time.Hour:
+		return strings.TrimSuffix(d.Round(time.Minute).String(), "0s")
+	default:
+		return fmt.Sprintf("%dd", int(d.Hours()/24))
+	}
+}
+
+// Short is the beginning of a hash.
+func Short(hash string) string { return hash[:min(12, len(hash))] }
