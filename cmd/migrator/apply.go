@@ -1,21 +1,11 @@
 package main
 
 import (
-	"context"
-	"encoding/json"
-	"time"
-
 	"github.com/spf13/cobra"
 
-	"github.com/stranglerfig/migrator/internal/failpoint"
-	"github.com/stranglerfig/migrator/internal/openstore"
-	"github.com/stranglerfig/migrator/internal/state"
-	"github.com/stranglerfig/migrator/migration"
-	"github.com/stranglerfig/migrator/phases"
+	"github.com/stranglerfig/migrator/internal/app"
+	"github.com/stranglerfig/migrator/internal/humanize"
 )
-
-func fenceBudget(m *migration.Config) time.Duration { return time.Duration(m.Writing.FenceBudget) }
-func lockTimeout(m *migration.Config) time.Duration { return time.Duration(m.Backfill.LockTimeout) }
 
 func newApply(c *cli) *cobra.Command {
 	var liftFence string
@@ -39,80 +29,29 @@ application. Applying a changed description makes older evidence void.`,
 			}
 			defer store.Close()
 			if liftFence != "" {
-				if err := c.liftOrphan(ctx, store, m, liftFence); err != nil {
+				if err := app.LiftOrphan(ctx, store, m, liftFence); err != nil {
 					return err
 				}
-				failpoint.Here("apply.unfenced")
 			}
-			if p := c.examine(ctx, m); p.Refused > 0 {
+			if p := c.preflight(m).Check(ctx); p.Refused > 0 {
 				if err := c.show(p, func() { c.printChecks(p.Checks) }); err != nil {
 					return err
 				}
-				return p.verdict()
+				return verdict(p)
 			}
-			legacy, err := openstore.OpenLegacy(ctx, m)
+			a, err := app.Apply(ctx, store, m)
 			if err != nil {
 				return err
 			}
-			defer legacy.Close()
-			if err := legacy.Install(ctx); err != nil {
-				return err
-			}
-			failpoint.Here("apply.installed")
-			target, err := openstore.OpenTarget(ctx, m, legacy.Schema())
-			if err != nil {
-				return err
-			}
-			defer func() { _ = target.Close() }()
-			if t, ok := target.(openstore.Preparer); ok {
-				if err := t.Prepare(ctx); err != nil {
-					return err
-				}
-			}
-			failpoint.Here("apply.prepared")
-			config, err := m.Public()
-			if err != nil {
-				return err
-			}
-			schema, err := json.Marshal(legacy.Schema())
-			if err != nil {
-				return err
-			}
-			standing, created, err := store.Apply(ctx, state.Applied{
-				Migration: m.Name, Environment: m.Environment, Config: config, ConfigHash: m.Hash(),
-				Schema: schema, Reversible: m.Phases.Retain.Reversible == nil || *m.Phases.Retain.Reversible,
-			})
-			if err != nil {
-				return err
-			}
-			failpoint.Here("apply.recorded")
-			result := struct {
-				Created  bool            `json:"created"`
-				Standing phases.Standing `json:"standing"`
-			}{created, standing}
-			return c.show(result, func() {
+			return c.show(a, func() {
 				verb := "applied"
-				if created {
+				if a.Created {
 					verb = "created"
 				}
-				c.printf("%s %s: %s (epoch %d), configuration %s\n", verb, m.Name, standing.Route, standing.Route.Epoch, standing.ConfigHash[:12])
+				c.printf("%s %s: %s (epoch %d), configuration %s\n", verb, m.Name, a.Standing.Route, a.Standing.Route.Epoch, humanize.Short(a.Standing.ConfigHash))
 			})
 		},
 	}
 	cmd.Flags().StringVar(&liftFence, "lift-fence", "", "first lift the fence of this attempt, whose state database is lost; what was written since is in the target alone")
 	return cmd
-}
-
-// liftOrphan lifts a fence that no migration of the state has raised.
-func (c *cli) liftOrphan(ctx context.Context, store *state.Store, m *migration.Config, attempt string) error {
-	if st, err := store.Standing(ctx, m.Name); err == nil && st.Attempt == attempt {
-		return usagef("the fence is that of %s, at %s; try: migrator phase rollback --to grace", m.Name, st.Route)
-	}
-	legacy, err := openstore.OpenLegacy(ctx, m)
-	if err != nil {
-		return err
-	}
-	defer legacy.Close()
-	_, err = legacy.LiftFence(ctx, attempt, lockTimeout(m))
-	return err
 }

@@ -14,12 +14,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stranglerfig/migrator/internal/app"
+	"github.com/stranglerfig/migrator/internal/judge"
 	"github.com/stranglerfig/migrator/internal/notify"
 	"github.com/stranglerfig/migrator/phases"
 )
 
 // list is what trigger list says now.
-func (w *watched) list() (l triggers) {
+func (w *watched) list() (l app.Triggers) {
 	w.t.Helper()
 	code, stdout, stderr := w.try("trigger", "list", "-o", "json")
 	if err := json.Unmarshal([]byte(stdout), &l); code != exitDone || err != nil {
@@ -107,7 +109,7 @@ func (f fault) takesBack(t *testing.T) {
 	}
 	began := time.Now()
 	f.make(w)
-	var l triggers
+	var l app.Triggers
 	t.Cleanup(func() {
 		for _, v := range l.Triggers {
 			if t.Failed() && v.Evaluation != nil {
@@ -145,7 +147,7 @@ func (f fault) takesBack(t *testing.T) {
 func (w *watched) rehearsed() map[string]bool {
 	w.t.Helper()
 	code, stdout, stderr := w.try("trigger", "test", "--since", "1h", "-o", "json")
-	var r rehearsed
+	var r judge.Replayed
 	if err := json.Unmarshal([]byte(stdout), &r); code != exitDone || err != nil {
 		w.t.Fatalf("trigger test: %d %s%s", code, stdout, stderr)
 	}
@@ -179,7 +181,7 @@ func TestNothingFiresByItself(t *testing.T) {
 		spell = 5 * time.Minute
 	}
 	from := time.Now()
-	var l triggers
+	var l app.Triggers
 	second.awaits("looks by the second daemon", spell+30*time.Second, func() bool {
 		l = w.list()
 		for _, v := range l.Triggers {

@@ -5,7 +5,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/stranglerfig/migrator/internal/app"
 	"github.com/stranglerfig/migrator/internal/backfill"
+	"github.com/stranglerfig/migrator/internal/humanize"
 )
 
 func newBackfill(c *cli) *cobra.Command {
@@ -34,29 +36,29 @@ Needs phase shadow-write or dual-read, and every instance out of legacy.`,
 			if err != nil {
 				return err
 			}
-			defer j.close()
-			if err := j.reachTarget(ctx); err != nil {
+			defer j.Close()
+			if err := j.ReachTarget(ctx); err != nil {
 				return err
 			}
-			e, err := j.state.Evidence(ctx, j.m.Name)
+			e, err := j.State.Evidence(ctx, j.Config.Name)
 			if err != nil {
 				return err
 			}
 			if b := e.Backfill; b != nil && !b.Finished.IsZero() && b.Epoch > e.Standing.LegacyEpoch && !again {
-				done, err := j.state.Backfills(j.m.Name).Latest(ctx)
+				done, err := j.State.Backfills(j.Config.Name).Latest(ctx)
 				if err != nil {
 					return err
 				}
 				return c.show(done, func() {
-					c.printf("the backfill was finished %s: %s rows read (--again makes another)\n", ago(e.Now, b.Finished), count(done.Rows))
+					c.printf("the backfill was finished %s: %s rows read (--again makes another)\n", humanize.Ago(e.Now, b.Finished), humanize.Count(done.Rows))
 				})
 			}
 			bar := c.progress("backfill")
 			b := backfill.Backfill{
-				Legacy: j.legacy, Barrier: j.legacy, Locker: j.legacy, Target: j.target,
-				Ledger:    j.state.Backfills(j.m.Name),
-				ChunkRows: j.m.Backfill.ChunkRows, Rate: j.m.Backfill.Rate, Workers: j.m.Backfill.Workers,
-				NotAfter: time.Duration(j.m.Writing.NotAfter), LockTimeout: lockTimeout(j.m),
+				Legacy: j.Legacy, Barrier: j.Legacy, Locker: j.Legacy, Target: j.Target,
+				Ledger:    j.State.Backfills(j.Config.Name),
+				ChunkRows: j.Config.Backfill.ChunkRows, Rate: j.Config.Backfill.Rate, Workers: j.Config.Backfill.Workers,
+				NotAfter: time.Duration(j.Config.Writing.NotAfter), LockTimeout: app.LockTimeout(j.Config),
 				Report: func(p backfill.Progress) { bar.set(p.Rows, estimate(p)) },
 			}
 			if cmd.Flags().Changed("rate") {
@@ -73,7 +75,7 @@ Needs phase shadow-write or dual-read, and every instance out of legacy.`,
 			}
 			return c.show(p, func() {
 				c.printf("backfill done in %s: %s rows read, %s written, %s newer in the target already, %s swept\n",
-					span(time.Since(began)), count(p.Rows), count(p.Applied), count(p.Newer), count(p.Swept))
+					humanize.Span(time.Since(began)), humanize.Count(p.Rows), humanize.Count(p.Applied), humanize.Count(p.Newer), humanize.Count(p.Swept))
 			})
 		},
 	}

@@ -47,7 +47,7 @@ lost or stale. Everything is removed at the end.`,
 	f.IntVar(&o.Products, "products", 10000, "how many products the shop has")
 	f.Float64Var(&o.Rate, "rate", 300, "requests per second that the shop gets, a quarter of them writes")
 	f.BoolVar(&o.Keep, "keep", false, "leave everything running at the end, until Ctrl-C")
-	cmd.AddCommand(newDemoStorefront(c), newDemoDaemon(c))
+	cmd.AddCommand(newDemoStorefront(c))
 	return cmd
 }
 
@@ -71,19 +71,6 @@ func newDemoStorefront(c *cli) *cobra.Command {
 			return err
 		},
 	}
-}
-
-// newDemoDaemon is serve, but for how it ends.
-func newDemoDaemon(c *cli) *cobra.Command {
-	cmd := newServe(c)
-	cmd.Use, cmd.Hidden = "daemon", true
-	cmd.RunE = func(cmd *cobra.Command, paths []string) error {
-		ctx, stop := context.WithCancel(cmd.Context())
-		defer stop()
-		c.stopOrphan(stop)
-		return c.serve(ctx, paths)
-	}
-	return cmd
 }
 
 // stopOrphan ends what a demo has started that can't end it because it was killed:

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -12,14 +13,16 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/stranglerfig/migrator/dual"
+	"github.com/stranglerfig/migrator/internal/app"
 	"github.com/stranglerfig/migrator/internal/drill"
+	"github.com/stranglerfig/migrator/internal/humanize"
 	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/phases"
 )
 
 func newDrill(c *cli) *cobra.Command {
 	return group("drill", "Rehearse the rollback, where that is safe",
-		newDrillRollback(c), newDrillList(c), newDrillShow(c), newDrillExport(c), newDrillImport(c))
+		newDrillRollback(c), newDrillList(c), newDrillShow(c), newDrillExport(c), newDrillImport(c), newServeWhileFed(c))
 }
 
 // drilling are the flags of drill rollback.
@@ -113,7 +116,7 @@ func (d *drilling) check() (f dual.Fault, err error) {
 		return f, usagef("--delay %s: want up to 1m", f.Delay)
 	case d.healthy < time.Second || d.healthy > mostHealthy || d.within < time.Second || d.within > mostWithin || d.after <= 0 || d.after > mostAfter:
 		return f, usagef("--healthy and --within are at least 1s, --healthy at most %s, --within at most %s, --after above 0 and at most %s",
-			span(mostHealthy), span(mostWithin), span(mostAfter))
+			humanize.Span(mostHealthy), humanize.Span(mostWithin), humanize.Span(mostAfter))
 	case d.keys < 1 || d.keys > 100_000 || !(d.rate > 0 && d.rate <= 100_000):
 		return f, usagef("--load-keys is 1 to 100000, --load-rate above 0 and up to 100000")
 	case d.daemon < 0 || d.daemon > 0 && d.keepDaemon:
@@ -136,56 +139,50 @@ func (c *cli) drillRollback(ctx context.Context, d *drilling, fault dual.Fault) 
 	if m.Environment != state.Staging {
 		return usagef("%s says environment: %s: a drill has the target fail, and is for environment: staging alone; try: a description of staging, with --file", c.settings.descriptionFile(), m.Environment)
 	}
-	if err := writable(d.reports); err != nil {
-		return err
+	if err := drill.Writable(d.reports); err != nil {
+		return usagef("--reports %w", err)
 	}
 	j, err := c.openJob(ctx, true)
 	if err != nil {
 		return err
 	}
-	defer j.close()
-	rehearsal, closeLoad, err := c.prepare(ctx, j, d, fault)
-	if err != nil {
-		return err
-	}
-	defer closeLoad()
-	drills := j.state.Drills(m.Name)
-	begun, release, err := drills.Begin(ctx, m.Rehearsal())
-	if errors.Is(err, state.ErrDrilling) {
-		return notYet(err)
-	}
-	if err != nil {
-		return err
-	}
-	defer release()
-	rehearsal.Report.Drill, rehearsal.Report.ConfigHash = begun.ID, begun.ConfigHash
-	report := rehearsal.Run(ctx)
-	return c.drilled(context.WithoutCancel(ctx), drills, report, d.reports)
-}
-
-// prepare puts the drill together. The load must be closed whatever comes of it.
-func (c *cli) prepare(ctx context.Context, j *job, d *drilling, fault dual.Fault) (*drill.Drill, func(), error) {
-	load, keys, closeLoad, err := c.drillLoad(ctx, j, d)
-	if err != nil {
-		return nil, nil, err
-	}
-	rehearsal := &drill.Drill{
-		Report:   drill.Report{Migration: j.m.Name, Environment: j.m.Environment, Rehearsal: j.m.Rehearsal(), Program: version},
-		Triggers: j.m.Triggers, State: drillState{j.state}, Switch: j.state, Load: load,
-		Fault: fault, Calm: d.healthy, Within: d.within, After: d.after,
-		Plant:     &drill.Planted{Store: j.target, Keys: keys, Most: planted},
-		Reconcile: c.drillReconcile(j),
-		Tell:      c.drillStep,
+	defer j.Close()
+	run := app.Drill{
+		Fault: fault, Healthy: d.healthy, Within: d.within, After: d.after, Tell: c.drillStep, Program: version, Log: c.log,
+		Load: app.DrillLoad{Source: d.load, Keys: d.keys, Rate: d.rate, Column: d.column},
 	}
 	if !d.keepDaemon {
-		daemons, err := c.drillsDaemons(d.daemon)
-		if err != nil {
-			closeLoad()
-			return nil, nil, err
+		if run.Daemons, err = c.drillDaemons(d.daemon); err != nil {
+			return err
 		}
-		rehearsal.Daemons = daemons
 	}
-	return rehearsal, closeLoad, nil
+	report, err := j.Drill(ctx, run)
+	if report == nil {
+		return err
+	}
+	return c.drilled(*report, d.reports, err)
+}
+
+// drillDaemons are processes of this program, with nothing of the operator's settings but
+// the migration file and the state database. named: see --daemon-pid.
+func (c *cli) drillDaemons(named int) (*drill.Processes, error) {
+	program, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	file, err := filepath.Abs(c.settings.descriptionFile())
+	if err != nil {
+		return nil, err
+	}
+	url, err := c.settings.stateURL()
+	if err != nil {
+		return nil, err
+	}
+	env := slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "MIGRATOR_") })
+	return &drill.Processes{
+		Program: program, Named: named, Env: append(env, "MIGRATOR_STATE_URL="+url),
+		Args: []string{"--settings", os.DevNull, "--file", file, "drill", "daemon", "--listen", "127.0.0.1:0", "--log-format", "json"},
+	}, nil
 }
 
 // drillStep tells a person how the drill comes on.
@@ -194,19 +191,16 @@ func (c *cli) drillStep(s drill.Step) {
 	case s.Took == 0:
 		c.note("%s ...", s.Name)
 	case s.OK:
-		c.note("  %s %s (%s)", c.paint(c.err, green, "ok"), s.Detail, span(time.Duration(s.Took*float64(time.Second))))
+		c.note("  %s %s (%s)", c.paint(c.err, green, "ok"), s.Detail, humanize.Span(time.Duration(s.Took*float64(time.Second))))
 	default:
 		c.note("  %s %s", c.paint(c.err, red, "FAIL"), s.Detail)
 	}
 }
 
-// drilled keeps and shows what came of a drill.
-func (c *cli) drilled(ctx context.Context, drills *state.Drills, report drill.Report, dir string) error {
-	files, err := writeReports(dir, report)
-	if kept := drills.Finish(ctx, report); kept != nil {
-		err = errors.Join(err, fmt.Errorf("the result could not be kept: %w", kept))
-	}
-	if err != nil {
+// drilled writes and shows a report; kept is why it could not be recorded.
+func (c *cli) drilled(report drill.Report, dir string, kept error) error {
+	files, err := report.WriteFiles(dir)
+	if err = errors.Join(err, kept); err != nil {
 		return err
 	}
 	if err := c.show(report, func() {
@@ -224,8 +218,4 @@ func (c *cli) drilled(ctx context.Context, drills *state.Drills, report drill.Re
 		return notYet(fmt.Errorf("drill %d has failed: %s", report.Drill, strings.Join(report.Reasons, "; and ")))
 	}
 	return nil
-}
-
-func reportFile(dir string, r drill.Report, kind string) string {
-	return filepath.Join(dir, fmt.Sprintf("drill-%s-%d.%s", r.Migration, r.Drill, kind))
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/stranglerfig/migrator/internal/drill"
+	"github.com/stranglerfig/migrator/internal/test/testenv"
 	"github.com/stranglerfig/migrator/phases"
 )
 
@@ -38,6 +39,8 @@ triggers:
   latency: {off: it needs a machine of its own}
   lost_writes: {interval: 1s}
 `
+
+const planted = 5 // records that a drill takes out of the target
 
 // staged is a storefront in staging, in mid-cutover.
 type staged struct {
@@ -128,7 +131,7 @@ func (s *staged) drills(code int, args ...string) (r drill.Report, said string) 
 		s.t.Error(err)
 	}
 	for _, kind := range []string{"json", "md", "html"} {
-		text, err := os.ReadFile(reportFile(s.dir, r, kind))
+		text, err := os.ReadFile(r.File(s.dir, kind))
 		if err != nil || !bytes.Contains(text, []byte("products")) {
 			s.t.Errorf("the report %s: %v", kind, err)
 		}
@@ -310,30 +313,36 @@ func (s *staged) interrupted() {
 	s.quiet()
 }
 
-// TestADrillsDaemonsEndWithIt: also when nobody is left to tell them.
-func TestADrillsDaemonsEndWithIt(t *testing.T) {
+// TestADrillsDaemonEndsWithIt: also when the drill was killed, and nothing can stop it.
+func TestADrillsDaemonEndsWithIt(t *testing.T) {
 	t.Parallel()
 	o := newOperator(t, "products", "  table: products\n", "  key: product:{id}\n", stagedRest)
 	o.sql(o.legacy, `CREATE TABLE products (id bigint PRIMARY KEY, name text)`)
 	o.does("init", "apply")
-	program, err := exec.LookPath("migrator")
+	read, write, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := &drillDaemons{program: program, file: o.path("migration.yaml"), stateURL: o.state}
-	defer d.Stop()
-	if err := d.Start(t.Context()); err != nil {
+	defer func() { _ = write.Close() }()
+	cmd := exec.Command("migrator", "--settings", o.path("settings.yaml"), "drill", "daemon", "--listen", "127.0.0.1:0")
+	var log testenv.Buffer
+	cmd.Stdin, cmd.Stderr = read, &log
+	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	for _, one := range d.all {
-		_ = one.hold.Close() // as the kernel does for a process that was killed
-	}
-	for _, one := range d.all {
-		select {
-		case <-one.ended:
-		case <-time.After(20 * time.Second):
-			t.Fatalf("a daemon goes on: %s", one.said())
+	_ = read.Close()
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	defer func() { _ = cmd.Process.Kill() }()
+	until(t, "it listens", func() bool { return strings.Contains(log.String(), "listening") })
+	_ = write.Close() // as the kernel does for a process that was killed
+	select {
+	case err := <-ended:
+		if err != nil {
+			t.Errorf("%v: %s", err, log.String())
 		}
+	case <-time.After(20 * time.Second):
+		t.Fatalf("it goes on: %s", log.String())
 	}
 }
 
@@ -353,20 +362,23 @@ func TestADrillKillsTheDaemonThatItWasTold(t *testing.T) {
 		t.Fatal(err)
 	}
 	named := theirs.cmd.Process.Pid
-	d := &drillDaemons{program: program, file: o.path("migration.yaml"), stateURL: o.state, named: named}
+	d := &drill.Processes{
+		Program: program, Named: named,
+		Args: []string{"--settings", o.path("settings.yaml"), "drill", "daemon", "--listen", "127.0.0.1:0", "--log-format", "json"},
+	}
 	defer d.Stop()
 	if err := d.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if len(d.all) != 1 || d.leader(t.Context()) != nil {
-		t.Errorf("%d daemons of its own, of which one leads", len(d.all))
+	if own, leads := d.Own(t.Context()); own != 1 || leads {
+		t.Errorf("%d daemons of its own, one of which leads: %t", own, leads)
 	}
 	who, err := d.Kill()
 	if err != nil || who != "process "+strconv.Itoa(named) {
 		t.Errorf("%q, %v", who, err)
 	}
 	<-theirs.done
-	until(t, "the drill's own leads", func() bool { return d.leader(t.Context()) != nil })
+	until(t, "the drill's own leads", func() bool { _, leads := d.Own(t.Context()); return leads })
 	if code := theirs.end(os.Kill); code != -1 {
 		t.Errorf("the named daemon ended by itself, with %d: %s", code, theirs.said())
 	}

@@ -5,9 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
 
+	"github.com/stranglerfig/migrator/internal/app"
 	"github.com/stranglerfig/migrator/internal/control"
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/record"
@@ -49,23 +50,21 @@ func exitCode(err error) int {
 	var input *control.InputError
 	var moved *state.MovedError
 	var url record.URLError
+	var refused *app.InputError
+	var drift *app.DriftError
+	var later *app.NotYetError
 	switch {
 	case errors.As(err, &c):
 		return c.code
-	case errors.As(err, &held), errors.As(err, &unsettled), errors.As(err, &moved), errors.Is(err, store.ErrBusy):
+	case errors.As(err, &held), errors.As(err, &unsettled), errors.As(err, &moved), errors.As(err, &later), errors.Is(err, store.ErrBusy):
 		return exitNotYet
-	case errors.As(err, &bad), errors.As(err, &input), errors.As(err, &url), errors.Is(err, state.ErrNoSchema), errors.Is(err, state.ErrNewer),
+	case errors.As(err, &bad), errors.As(err, &input), errors.As(err, &url), errors.As(err, &refused), errors.As(err, &drift),
+		errors.Is(err, app.ErrNoFile), errors.Is(err, state.ErrNoSchema), errors.Is(err, state.ErrNewer),
 		errors.Is(err, state.ErrOlder), errors.Is(err, state.ErrUnknownMigration), errors.Is(err, state.ErrURL), errors.Is(err, state.ErrWrongURL):
 		return exitUsage
 	default:
 		return exitError
 	}
-}
-
-// splitTry parts an error's text into what happened and what to do.
-func splitTry(err error) (what, try string) {
-	what, try, _ = strings.Cut(err.Error(), "; try: ")
-	return what, try
 }
 
 // problem is the JSON form of an error.
@@ -78,7 +77,7 @@ type problem struct {
 // fail prints the error to stderr, as text or as the -o json contract has it.
 func (c *cli) fail(err error) int {
 	code := exitCode(err)
-	what, try := splitTry(err)
+	what, try := hint.Split(err)
 	if errors.Is(err, context.Canceled) {
 		what = "stopped by a signal: " + what
 	}

@@ -5,27 +5,20 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/stranglerfig/migrator/internal/app"
+	"github.com/stranglerfig/migrator/internal/humanize"
 	"github.com/stranglerfig/migrator/internal/judge"
 	"github.com/stranglerfig/migrator/internal/state"
-	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/phases"
 )
 
 func newGate(c *cli) *cobra.Command {
 	return group("gate", "Look at what must be proven before a step forward", newGateList(c), newGateExplain(c))
-}
-
-// gateView is a gate that stands before the next step, or before the next phase.
-type gateView struct {
-	phases.GateResult
-	Before     phases.Route       `json:"before"`
-	Evaluation *phases.Evaluation `json:"evaluation,omitempty"`
 }
 
 func newGateList(c *cli) *cobra.Command {
@@ -38,7 +31,7 @@ what the newest look at each found, the bound beside its limit, how many samples
 rests on, and when it will be open if all goes on as now.`,
 		Args: maybeName,
 		RunE: c.withState(func(ctx context.Context, store *state.Store, name string) error {
-			m, err := appliedSettings(ctx, store, name)
+			m, err := app.Applied(ctx, store, name)
 			if err != nil {
 				return err
 			}
@@ -55,7 +48,7 @@ rests on, and when it will be open if all goes on as now.`,
 			if err != nil {
 				return err
 			}
-			views := gatesAhead(m.Settings(), e, next)
+			views := app.GatesAhead(m.Settings(), e, next)
 			if err := c.show(views, func() { c.printGateList(views, e.Now) }); err != nil {
 				return err
 			}
@@ -68,7 +61,7 @@ rests on, and when it will be open if all goes on as now.`,
 
 // heldBack is nil if every gate before the next step is open. It advises what helps
 // with the first one that is not.
-func heldBack(views []gateView, next phases.Route) error {
+func heldBack(views []app.GateView, next phases.Route) error {
 	var closed []string
 	var try string
 	for _, v := range views {
@@ -92,52 +85,15 @@ func heldBack(views []gateView, next phases.Route) error {
 	return notYet(fmt.Errorf("%s is held back by %s; try: %s", next, join(closed), try))
 }
 
-// judge looks by what is applied; a Prometheus is found where the description at hand says.
-func (c *cli) judge(store *state.Store, applied *migration.Config) *judge.Judge {
-	var reach migration.Prometheus
-	if c.settings.descriptionFile() != "" {
-		if m, err := c.load(); err == nil && m.Name == applied.Name {
-			reach = m.Prometheus
-		}
-	}
-	return newJudge(store, applied.Name, applied.Settings(), reach)
-}
-
-func gatesAhead(s phases.Settings, e phases.Evidence, next phases.Route) []gateView {
-	views := []gateView{}
-	add := func(to phases.Route) {
-		for _, g := range phases.Gates(to, s, e) {
-			if slices.ContainsFunc(views, func(v gateView) bool { return v.Gate == g.Gate }) {
-				continue
-			}
-			v := gateView{GateResult: g, Before: to}
-			for i, one := range e.Evaluations {
-				if one.Kind == phases.GateKind && one.Name == g.Gate {
-					v.Evaluation = &e.Evaluations[i]
-				}
-			}
-			views = append(views, v)
-		}
-	}
-	add(next)
-	if at := e.Standing.Route.Phase.Position(); next.Phase == e.Standing.Route.Phase && at >= 0 && at+1 < len(phases.Order) {
-		end := phases.Route{Phase: e.Standing.Route.Phase, Percent: phases.All}
-		if to, err := s.Next(end); err == nil {
-			add(to)
-		}
-	}
-	return views
-}
-
-func (c *cli) printGateList(views []gateView, now time.Time) {
+func (c *cli) printGateList(views []app.GateView, now time.Time) {
 	rows := [][]string{{"GATE", "BEFORE", "VERDICT", "BOUND", "LIMIT", "SAMPLES", "DUE", "LOOKED AT"}}
 	for _, v := range views {
 		row := []string{v.Gate, v.Before.String(), string(v.Verdict), "-", "-", "-", "-", "-"}
 		if e := v.Evaluation; e != nil {
-			row[3], row[4], row[5], row[7] = number(e.Bound), number(e.Limit), count(e.Samples), ago(now, e.At)
+			row[3], row[4], row[5], row[7] = number(e.Bound), number(e.Limit), humanize.Count(e.Samples), humanize.Ago(now, e.At)
 		}
 		if !v.Due.IsZero() {
-			row[6] = "in " + span(v.Due.Sub(now))
+			row[6] = "in " + humanize.Span(v.Due.Sub(now))
 		}
 		rows = append(rows, row)
 	}
@@ -208,7 +164,7 @@ func (c *cli) explain(ctx context.Context, store *state.Store, name string, filt
 		e := x.Evaluation
 		c.printf("%s: %s, at %s (evaluation %d, epoch %d, configuration %s)\n", e.Name, e.Verdict, e.At.UTC().Format(time.RFC3339), e.ID, e.Epoch, e.ConfigHash[:min(12, len(e.ConfigHash))])
 		c.printf("  why      %s\n", e.Detail)
-		c.printf("  bound    %s, limit %s, measured %s, of %s samples\n", number(e.Bound), number(e.Limit), number(e.Value), count(e.Samples))
+		c.printf("  bound    %s, limit %s, measured %s, of %s samples\n", number(e.Bound), number(e.Limit), number(e.Value), humanize.Count(e.Samples))
 		if !e.Due.IsZero() {
 			c.printf("  due      %s\n", e.Due.UTC().Format(time.RFC3339))
 		}

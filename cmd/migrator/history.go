@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/stranglerfig/migrator/internal/humanize"
 	"github.com/stranglerfig/migrator/internal/state"
 )
 
@@ -65,7 +66,7 @@ func (c *cli) printHistory(entries []state.Entry) {
 	for _, e := range entries {
 		rows = append(rows, []string{
 			e.At.UTC().Format(time.RFC3339), e.Actor, string(e.Cause),
-			e.From.String(), e.To.String(), count(e.To.Epoch), orDash(e.Reason),
+			e.From.String(), e.To.String(), humanize.Count(e.To.Epoch), orDash(e.Reason),
 		})
 	}
 	c.table(rows)

@@ -11,9 +11,13 @@ import (
 
 	"github.com/stranglerfig/migrator/examples/demo"
 	"github.com/stranglerfig/migrator/examples/storefront/load"
+	"github.com/stranglerfig/migrator/internal/app"
 	"github.com/stranglerfig/migrator/internal/backfill"
 	"github.com/stranglerfig/migrator/internal/control"
+	"github.com/stranglerfig/migrator/internal/daemon"
 	"github.com/stranglerfig/migrator/internal/drill"
+	"github.com/stranglerfig/migrator/internal/judge"
+	"github.com/stranglerfig/migrator/internal/preflight"
 	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/reconcile"
@@ -34,21 +38,21 @@ func contractTypes() map[reflect.Type]string {
 		reflect.TypeFor[phases.Evidence]():      "evidence", reflect.TypeFor[record.Field](): "field",
 		reflect.TypeFor[reconcile.Finding](): "finding", reflect.TypeFor[phases.Fleet](): "fleet",
 		reflect.TypeFor[phases.Evaluation](): "evaluation", reflect.TypeFor[phases.Latch](): "latch",
-		reflect.TypeFor[triggers](): "triggers", reflect.TypeFor[triggerView](): "trigger view",
-		reflect.TypeFor[automaticRollback](): "automatic rollback", reflect.TypeFor[explained](): "explained",
-		reflect.TypeFor[gateView](): "gate ahead", reflect.TypeFor[nextStep](): "next step",
-		reflect.TypeFor[rehearsed](): "rehearsed", reflect.TypeFor[rehearsedFiring](): "rehearsed firing",
-		reflect.TypeFor[rehearsedTrigger](): "rehearsed trigger",
-		reflect.TypeFor[verified]():         "verified", reflect.TypeFor[broken](): "broken",
+		reflect.TypeFor[app.Triggers](): "triggers", reflect.TypeFor[app.TriggerView](): "trigger view",
+		reflect.TypeFor[app.AutomaticRollback](): "automatic rollback", reflect.TypeFor[explained](): "explained",
+		reflect.TypeFor[app.GateView](): "gate ahead", reflect.TypeFor[app.NextStep](): "next step",
+		reflect.TypeFor[judge.Replayed](): "rehearsed", reflect.TypeFor[judge.ReplayedFiring](): "rehearsed firing",
+		reflect.TypeFor[judge.ReplayedTrigger](): "rehearsed trigger",
+		reflect.TypeFor[verified]():              "verified", reflect.TypeFor[broken](): "broken",
 		reflect.TypeFor[phases.GateResult](): "gate", reflect.TypeFor[phases.Lease](): "lease", reflect.TypeFor[phases.Lost](): "lost",
 		reflect.TypeFor[demo.Report](): "demo", reflect.TypeFor[demo.Automatic](): "demo rollback",
-		reflect.TypeFor[load.Report](): "ledger", reflect.TypeFor[plan](): "plan",
-		reflect.TypeFor[plannedPhase](): "planned phase", reflect.TypeFor[problem](): "problem",
+		reflect.TypeFor[load.Report](): "ledger", reflect.TypeFor[preflight.Report](): "plan",
+		reflect.TypeFor[preflight.PlannedPhase](): "planned phase", reflect.TypeFor[problem](): "problem",
 		reflect.TypeFor[phases.ReconcileEvidence](): "reconcile evidence", reflect.TypeFor[reconciled](): "report",
 		reflect.TypeFor[phases.Rollback](): "rollback", reflect.TypeFor[phases.Route](): "route",
 		reflect.TypeFor[reconcile.Run](): "run", reflect.TypeFor[settings](): "settings",
-		reflect.TypeFor[phases.Standing](): "standing", reflect.TypeFor[status](): "status",
-		reflect.TypeFor[control.Step](): "step", reflect.TypeFor[worked](): "worked", reflect.TypeFor[reconcile.Planned](): "planned repair",
+		reflect.TypeFor[phases.Standing](): "standing", reflect.TypeFor[app.Status](): "status",
+		reflect.TypeFor[control.Step](): "step", reflect.TypeFor[daemon.Worked](): "worked", reflect.TypeFor[reconcile.Planned](): "planned repair",
 		reflect.TypeFor[reconcile.Explanation](): "explanation", reflect.TypeFor[reconcile.KeyColumn](): "key column",
 		reflect.TypeFor[reconcile.Side](): "side", reflect.TypeFor[reconcile.ExplainedField](): "explained field",
 		reflect.TypeFor[record.Difference](): "field difference", reflect.TypeFor[reconcile.JournalledKey](): "journalled key",
@@ -56,7 +60,7 @@ func contractTypes() map[reflect.Type]string {
 		reflect.TypeFor[listedRun]():      "listed run",
 		reflect.TypeFor[runbook.Detail](): "runbook detail", reflect.TypeFor[phases.RunbookEvidence](): "runbook evidence",
 		reflect.TypeFor[state.RunbookRun](): "runbook run", reflect.TypeFor[runbook.Record](): "runbook step",
-		reflect.TypeFor[runbookVerdict](): "runbook verdict", reflect.TypeFor[runbookView](): "runbook view",
+		reflect.TypeFor[app.RunbookVerdict](): "runbook verdict", reflect.TypeFor[app.RunbookView](): "runbook view",
 		reflect.TypeFor[drill.Report](): "drill report", reflect.TypeFor[drill.Fault](): "drill fault",
 		reflect.TypeFor[drill.Step](): "drill step", reflect.TypeFor[drill.Healthy](): "drill healthy time",
 		reflect.TypeFor[drill.Looks](): "drill looks", reflect.TypeFor[drill.Player](): "drill instance",
@@ -65,7 +69,7 @@ func contractTypes() map[reflect.Type]string {
 		reflect.TypeFor[drill.Checked](): "drill ledger", reflect.TypeFor[drill.Controls](): "drill controls",
 		reflect.TypeFor[drill.Reconciled](): "drill reconcile", reflect.TypeFor[drill.Second](): "drill second",
 		reflect.TypeFor[drill.Mark](): "drill mark", reflect.TypeFor[state.DrillRun](): "drill run",
-		reflect.TypeFor[exported](): "exported drill", reflect.TypeFor[imported](): "imported drill",
+		reflect.TypeFor[app.ExportedDrill](): "exported drill", reflect.TypeFor[app.ImportedDrill](): "imported drill",
 	}
 }
 

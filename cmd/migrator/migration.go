@@ -2,27 +2,24 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"io/fs"
 	"strings"
 
 	"github.com/spf13/cobra"
 
+	"github.com/stranglerfig/migrator/internal/app"
 	"github.com/stranglerfig/migrator/internal/control"
-	"github.com/stranglerfig/migrator/internal/openstore"
+	"github.com/stranglerfig/migrator/internal/judge"
 	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/migration"
-	"github.com/stranglerfig/migrator/phases"
-	"github.com/stranglerfig/migrator/record"
 )
 
 // load reads the migration's description.
 func (c *cli) load() (*migration.Config, error) {
 	path := c.settings.descriptionFile()
 	if path == "" {
-		return nil, coded{errNoDescription, exitUsage}
+		return nil, app.ErrNoFile
 	}
 	return loadFrom(path, "migrator --file products.yaml ..., where products.yaml is the description that you wrote")
 }
@@ -109,30 +106,7 @@ func maybeName(cmd *cobra.Command, args []string) error {
 	return nil
 }
 
-// appliedSettings are the phases' settings as they were applied; the file may
-// have been edited since, and evidence is bound to what was applied.
-func appliedSettings(ctx context.Context, store *state.Store, name string) (*migration.Config, error) {
-	applied, err := store.Config(ctx, name)
-	if err != nil {
-		return nil, err
-	}
-	m := &migration.Config{}
-	if err := json.Unmarshal(applied.Config, m); err != nil {
-		return nil, fmt.Errorf("the applied description of %s can't be read: %w", name, err)
-	}
-	return m, nil
-}
-
-// job is a migration with its state and both stores open.
-type job struct {
-	m      *migration.Config
-	state  *state.Store
-	legacy openstore.Legacy
-	target openstore.Target
-	schema *record.Schema
-}
-
-// asApplied refuses to go on where the description that is given is not the one
+// asApplied refuses to go on where the migration file that is given is not the one
 // that is applied: a decision would rest on another than the one at hand.
 func (c *cli) asApplied(ctx context.Context, store *state.Store, name string) error {
 	if c.settings.descriptionFile() == "" {
@@ -142,88 +116,59 @@ func (c *cli) asApplied(ctx context.Context, store *state.Store, name string) er
 	if err != nil || m.Name != name {
 		return err
 	}
-	standing, err := store.Standing(ctx, name)
-	if err == nil && standing.ConfigHash != m.Hash() {
-		err = usagef("%s differs from what was applied (%s, applied %s); try: migrator apply", c.settings.descriptionFile(), m.Hash()[:12], standing.ConfigHash[:min(12, len(standing.ConfigHash))])
-	}
-	return err
+	return app.CheckApplied(ctx, store, m, c.settings.descriptionFile())
 }
 
 // openJob opens all that a command needs that moves or compares records.
-// asApplied: the description must be the one that is applied.
-func (c *cli) openJob(ctx context.Context, asApplied bool) (*job, error) {
+// asApplied: the migration file must be the one that is applied.
+func (c *cli) openJob(ctx context.Context, asApplied bool) (*app.Job, error) {
 	return c.openJobWith(ctx, asApplied, func(*migration.Config) {})
 }
 
 // openJobWith lets limit edit how the stores are reached.
-func (c *cli) openJobWith(ctx context.Context, asApplied bool, limit func(*migration.Config)) (*job, error) {
+func (c *cli) openJobWith(ctx context.Context, asApplied bool, limit func(*migration.Config)) (*app.Job, error) {
 	m, err := c.load()
 	if err != nil {
 		return nil, err
 	}
-	limit(m)
-	j := &job{m: m}
-	if j.state, err = c.openState(ctx); err != nil {
+	store, err := c.openState(ctx)
+	if err != nil {
 		return nil, err
 	}
-	if _, err = j.state.Standing(ctx, m.Name); err == nil && asApplied {
-		err = c.asApplied(ctx, j.state, m.Name)
+	if _, err = store.Standing(ctx, m.Name); err == nil && asApplied {
+		err = app.CheckApplied(ctx, store, m, c.settings.descriptionFile())
 	}
+	var j *app.Job
 	if err == nil {
-		err = j.openStores(ctx)
+		limit(m)
+		j, err = app.OpenJob(ctx, store, m)
 	}
 	if err != nil {
-		j.close()
+		store.Close()
 		return nil, err
 	}
 	return j, nil
 }
 
-func (j *job) openStores(ctx context.Context) (err error) {
-	if j.legacy, err = openstore.OpenLegacy(ctx, j.m); err != nil {
-		return err
-	}
-	j.schema = j.legacy.Schema()
-	j.target, err = openstore.OpenTarget(ctx, j.m, j.schema)
-	return err
-}
-
-// reachTarget asks the target for its time, before a job begins that would be kept as stopped.
-func (j *job) reachTarget(ctx context.Context) error {
-	if _, err := j.target.Now(ctx); err != nil {
-		return fmt.Errorf("the target does not answer: %w; try: migrator doctor", err)
-	}
-	return nil
-}
-
-func (j *job) close() {
-	if j.target != nil {
-		_ = j.target.Close()
-	}
-	if j.legacy != nil {
-		j.legacy.Close()
-	}
-	if j.state != nil {
-		j.state.Close()
-	}
-}
-
-// controller moves the migration; fence and target only where they are open.
-func (c *cli) controller(store *state.Store, m *migration.Config, j *job) *control.Controller {
-	ctl := &control.Controller{
-		State: store, Migration: m.Name, Settings: m.Settings(),
-		Judge:       c.judge(store, m),
-		FenceBudget: fenceBudget(m), LockTimeout: lockTimeout(m),
-		Report: func(s string) { c.note("%s", s) },
-	}
+// controller moves the migration; j is nil where the stores are not open.
+func (c *cli) controller(store *state.Store, m *migration.Config, j *app.Job) *control.Controller {
+	report := func(s string) { c.note("%s", s) }
+	ctl := app.NewController(store, m, report)
 	if j != nil {
-		ctl.Fence, ctl.Target = j.legacy, j.target
+		ctl = j.Controller(m, report)
 	}
+	ctl.Judge = c.judge(store, m)
 	return ctl
 }
 
-// needsStores tells whether a move from this route touches the stores: the fence
-// and the way back from it do.
-func needsStores(st phases.Standing, forward bool) bool {
-	return st.Attempt != "" || st.Route.Phase.Passing() || forward && st.Route.Phase == phases.Grace
+// judge evaluates what is applied; a Prometheus is found where the migration file at
+// hand says.
+func (c *cli) judge(store *state.Store, applied *migration.Config) *judge.Judge {
+	var reach migration.Prometheus
+	if c.settings.descriptionFile() != "" {
+		if m, err := c.load(); err == nil && m.Name == applied.Name {
+			reach = m.Prometheus
+		}
+	}
+	return app.NewJudge(store, applied.Name, applied.Settings(), reach)
 }

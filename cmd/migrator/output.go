@@ -6,7 +6,6 @@ import (
 	"io"
 	"os"
 	"strings"
-	"time"
 	"unicode/utf8"
 )
 
@@ -77,52 +76,4 @@ func (c *cli) table(rows [][]string) {
 		}
 		fmt.Fprintln(c.out, text)
 	}
-}
-
-// count writes 1,234,567.
-func count[N int | int64](n N) string {
-	s := fmt.Sprint(n)
-	for i := len(s) - 3; i > 0 && s[i-1] != '-'; i -= 3 {
-		s = s[:i] + "," + s[i:]
-	}
-	return s
-}
-
-// counted writes "1 check", "1,234 checks".
-func counted[N int | int64](n N, word string) string {
-	if n != 1 {
-		word += "s"
-	}
-	return count(n) + " " + word
-}
-
-// ago writes how long ago t was, coarsely.
-func ago(now, t time.Time) string {
-	if t.IsZero() {
-		return "never"
-	}
-	return span(now.Sub(t)) + " ago"
-}
-
-func span(d time.Duration) string {
-	switch {
-	case d < 0:
-		return "0s"
-	case d < 10*time.Second:
-		return d.Round(100 * time.Millisecond).String()
-	case d < time.Hour:
-		return d.Round(time.Second).String()
-	case d < 48*time.Hour:
-		return strings.TrimSuffix(d.Round(time.Minute).String(), "0s")
-	default:
-		return fmt.Sprintf("%dd", int(d.Hours()/24))
-	}
-}
-
-// aboveZero checks the --limit of a list.
-func aboveZero(limit int) error {
-	if limit < 1 {
-		return usagef("--limit %d: want a number above 0", limit)
-	}
-	return nil
 }

@@ -7,7 +7,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/stranglerfig/migrator/internal/app"
 	"github.com/stranglerfig/migrator/internal/control"
+	"github.com/stranglerfig/migrator/internal/humanize"
 	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/phases"
@@ -39,7 +41,7 @@ func (c *cli) openController(ctx context.Context, args []string, forward bool) (
 	}
 	var m *migration.Config
 	if err == nil {
-		m, err = appliedSettings(ctx, store, name)
+		m, err = app.Applied(ctx, store, name)
 	}
 	if err == nil && forward {
 		err = c.asApplied(ctx, store, name)
@@ -48,7 +50,7 @@ func (c *cli) openController(ctx context.Context, args []string, forward bool) (
 		store.Close()
 		return nil, nil, err
 	}
-	if !needsStores(standing, forward) {
+	if !app.NeedsStores(standing, forward) {
 		return c.controller(store, m, nil), store.Close, nil
 	}
 	store.Close()
@@ -59,11 +61,11 @@ func (c *cli) openController(ctx context.Context, args []string, forward bool) (
 	if err != nil {
 		return nil, nil, err
 	}
-	if j.m.Name != name {
-		j.close()
-		return nil, nil, usagef("%s describes %s, not %s", c.settings.descriptionFile(), j.m.Name, name)
+	if j.Config.Name != name {
+		j.Close()
+		return nil, nil, usagef("%s describes %s, not %s", c.settings.descriptionFile(), j.Config.Name, name)
 	}
-	return c.controller(j.state, m, j), j.close, nil
+	return c.controller(j.State, m, j), j.Close, nil
 }
 
 func newAdvance(c *cli) *cobra.Command {
@@ -201,7 +203,7 @@ func (c *cli) showMoves(moves []phases.Route, began time.Time, whole bool, and s
 	return c.show(result, func() {
 		if whole && len(moves) > 0 {
 			last := moves[len(moves)-1]
-			c.printf("%s (epoch %d), settled after %s%s\n", last, last.Epoch, span(took), and)
+			c.printf("%s (epoch %d), settled after %s%s\n", last, last.Epoch, humanize.Span(took), and)
 		}
 	})
 }
@@ -283,7 +285,7 @@ approval is good for the present epoch and configuration, until it expires.`,
 			if err != nil {
 				return err
 			}
-			m, err := appliedSettings(ctx, store, name)
+			m, err := app.Applied(ctx, store, name)
 			if err == nil {
 				err = c.asApplied(ctx, store, name)
 			}

@@ -1,38 +1,13 @@
 package main
 
 import (
-	"context"
-	"fmt"
-	"strings"
-	"time"
-
 	"github.com/spf13/cobra"
 
-	"github.com/stranglerfig/migrator/internal/openstore"
-	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/internal/humanize"
+	"github.com/stranglerfig/migrator/internal/preflight"
 	"github.com/stranglerfig/migrator/migration"
-	"github.com/stranglerfig/migrator/phases"
-	"github.com/stranglerfig/migrator/record"
 	"github.com/stranglerfig/migrator/store"
 )
-
-// plan is what the -o json contract of plan and doctor holds.
-type plan struct {
-	Migration string         `json:"migration"`
-	Checks    []store.Check  `json:"checks"`
-	Phases    []plannedPhase `json:"phases,omitempty"`
-	Fields    []record.Field `json:"fields,omitempty"`
-	Refused   int            `json:"refused"`
-	Warnings  int            `json:"warnings"`
-}
-
-type plannedPhase struct {
-	Phase    phases.Phase    `json:"phase"`
-	Steps    string          `json:"steps,omitempty"`
-	AtLeast  phases.Duration `json:"at_least,omitempty"`
-	Gates    []string        `json:"gates"` // on the way in
-	Rollback string          `json:"rollback"`
-}
 
 func newPlan(c *cli) *cobra.Command {
 	return &cobra.Command{
@@ -47,18 +22,17 @@ their gates. Exits with 2 if anything must be mended first.`,
 			if err != nil {
 				return err
 			}
-			p := c.examine(cmd.Context(), m)
-			p.Phases = plannedPhases(m.Settings())
+			p := c.preflight(m).Plan(cmd.Context())
 			if err := c.show(p, func() { c.printPlan(p) }); err != nil {
 				return err
 			}
-			return p.verdict()
+			return verdict(p)
 		},
 	}
 }
 
 // verdict is nil if the migration may be applied.
-func (p *plan) verdict() error {
+func verdict(p *preflight.Report) error {
 	if p.Refused == 0 {
 		return nil
 	}
@@ -68,127 +42,12 @@ func (p *plan) verdict() error {
 	return usagef("%d checks refuse the migration", p.Refused)
 }
 
-// examine makes every check that it can get to.
-func (c *cli) examine(ctx context.Context, m *migration.Config) *plan {
-	p := &plan{Migration: m.Name}
-	if url, err := c.settings.stateURL(); err != nil {
-		p.refuse("state", err)
-	} else {
-		p.add("state", state.Check(ctx, url))
-	}
-	legacy, err := openstore.OpenLegacy(ctx, m)
-	if err != nil {
-		p.refuse("legacy", err)
-		return p
-	}
-	defer legacy.Close()
-	checks, err := legacy.Check(ctx)
-	p.add("legacy", checks)
-	if err != nil {
-		p.refuse("legacy", err)
-	}
-	p.add("legacy", c.fenceAgrees(ctx, m.Name, legacy))
-	if finder, ok := legacy.(store.RecentFinder); ok && m.Reconcile.Recent.Column != "" {
-		if err := finder.CheckRecent(ctx, m.Reconcile.Recent.Column); err != nil {
-			what, try := splitTry(err)
-			p.add("legacy", []store.Check{{Name: "young", Result: store.Refused, Detail: what, Try: try}})
-		}
-	}
-	p.Fields = legacy.Schema().Fields
-	target, err := openstore.OpenTarget(ctx, m, legacy.Schema())
-	if err != nil {
-		p.refuse("target", err)
-		return p
-	}
-	defer func() { _ = target.Close() }()
-	checks, err = target.Check(ctx)
-	p.add("target", checks)
-	if err != nil {
-		p.refuse("target", err)
-	}
-	if _, err := record.NewComparer(legacy.Schema(), m.Compare); err != nil {
-		p.refuse("compare", err)
-	}
-	return p
+// preflight checks m, which may be nil.
+func (c *cli) preflight(m *migration.Config) *preflight.Preflight {
+	return &preflight.Preflight{Config: m, StateURL: c.settings.stateURL, OpenState: c.openState}
 }
 
-func (p *plan) add(side string, checks []store.Check) {
-	for _, check := range checks {
-		check.Name = side + ": " + strings.TrimPrefix(check.Name, side+"-")
-		switch check.Result {
-		case store.Refused:
-			p.Refused++
-		case store.Warned:
-			p.Warnings++
-		}
-		p.Checks = append(p.Checks, check)
-	}
-}
-
-func (p *plan) refuse(side string, err error) {
-	what, try := splitTry(err)
-	p.add(side, []store.Check{{Name: "open", Result: store.Refused, Detail: what, Try: try}})
-}
-
-// plannedPhases lists what lies ahead, by the gates that Gates evaluates.
-func plannedPhases(s phases.Settings) []plannedPhase {
-	var planned []plannedPhase
-	from := phases.Route{Phase: phases.Legacy}
-	for i, p := range phases.Order {
-		entry := plannedPhase{Phase: p, Rollback: rollbackWord(p, s)}
-		if i > 0 {
-			from = phases.Route{Phase: phases.Order[i-1]}
-			if from.Phase.Ramped() {
-				from.Percent = phases.All
-			}
-			to := phases.Route{Phase: p}
-			if p.Ramped() {
-				to.Percent = 1
-			}
-			e := phases.Evidence{Standing: phases.Standing{Route: from}}
-			for _, g := range phases.Gates(to, s, e) {
-				entry.Gates = append(entry.Gates, g.Gate)
-			}
-		}
-		entry.Steps, entry.AtLeast = stay(p, s)
-		planned = append(planned, entry)
-	}
-	return planned
-}
-
-func stay(p phases.Phase, s phases.Settings) (steps string, least phases.Duration) {
-	ramp := func(r phases.Ramp) (string, phases.Duration) {
-		text := ""
-		for i, step := range r.Steps {
-			if i > 0 {
-				text += ", "
-			}
-			text += step.String()
-		}
-		return text + " %", r.Over
-	}
-	switch p {
-	case phases.ShadowWrite:
-		return "", s.ShadowWrite.For
-	case phases.DualRead:
-		return ramp(s.DualRead)
-	case phases.Cutover:
-		return ramp(s.Cutover)
-	case phases.Grace:
-		return "", s.Grace.For
-	case phases.Retain:
-		return "", s.Retain.For
-	default:
-		return "", 0
-	}
-}
-
-func rollbackWord(p phases.Phase, s phases.Settings) string {
-	reversible := s.Retain.Reversible == nil || *s.Retain.Reversible
-	return string(phases.ClassOf(p, reversible, 0).Class)
-}
-
-func (c *cli) printPlan(p *plan) {
+func (c *cli) printPlan(p *preflight.Report) {
 	c.printChecks(p.Checks)
 	if len(p.Fields) > 0 {
 		rows := [][]string{{"FIELD", "TYPE", "KIND", "IN THE TARGET"}}
@@ -208,7 +67,7 @@ func (c *cli) printPlan(p *plan) {
 		rows = append(rows, []string{string(ph.Phase), orDash(ph.Steps), least, ph.Rollback, orDash(join(ph.Gates))})
 	}
 	c.table(rows)
-	c.printf("\n%s, %s, %d refused\n", counted(len(p.Checks), "check"), counted(p.Warnings, "warning"), p.Refused)
+	c.printf("\n%s, %s, %d refused\n", humanize.Counted(len(p.Checks), "check"), humanize.Counted(p.Warnings, "warning"), p.Refused)
 }
 
 func (c *cli) printChecks(checks []store.Check) {
@@ -234,72 +93,18 @@ lapsed leases, journalled keys, an interrupted fence, a description that differs
 from the applied one. Exits with 2 if anything must be mended.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			ctx := cmd.Context()
-			p := &plan{}
 			var m *migration.Config
 			if c.settings.descriptionFile() != "" {
 				var err error
 				if m, err = c.load(); err != nil {
 					return err
 				}
-				p = c.examine(ctx, m)
-			} else if url, err := c.settings.stateURL(); err != nil {
-				p.refuse("state", err)
-			} else {
-				p.add("state", state.Check(ctx, url))
 			}
-			if store, err := c.openState(ctx); err == nil {
-				defer store.Close()
-				if all, err := store.List(ctx); err == nil {
-					for _, st := range all {
-						p.add(st.Migration, c.symptoms(ctx, store, st, m))
-					}
-				}
-			}
+			p := c.preflight(m).Diagnose(cmd.Context())
 			if err := c.show(p, func() { c.printChecks(p.Checks) }); err != nil {
 				return err
 			}
-			return p.verdict()
+			return verdict(p)
 		},
 	}
-}
-
-// symptoms are the signs of trouble that the state shows.
-func (c *cli) symptoms(ctx context.Context, db *state.Store, st phases.Standing, m *migration.Config) []store.Check {
-	var found []store.Check
-	warn := func(name, detail, try string) {
-		found = append(found, store.Check{Name: name, Result: store.Warned, Detail: detail, Try: try})
-	}
-	e, err := db.Evidence(ctx, st.Migration)
-	if err != nil {
-		return []store.Check{{Name: "evidence", Result: store.Refused, Detail: err.Error()}}
-	}
-	if st.Lost != nil {
-		found = append(found, store.Check{Name: "state-whole", Result: store.Refused, Detail: st.Lost.Tell(st.Route), Try: phases.LostTry})
-	}
-	for _, instance := range e.Fleet.Lapsed {
-		warn("fleet", "the lease of "+instance+" ran out without leaving", "migrator fleet evict "+instance+" --reason '...', once you know that it has stopped")
-	}
-	if e.Fleet.Behind > 0 && e.Now.Sub(st.RouteSince) > time.Minute {
-		warn("fleet", fmt.Sprintf("%d instances have not acknowledged epoch %d for %s", e.Fleet.Behind, st.Route.Epoch, span(e.Now.Sub(st.RouteSince))), "migrator fleet list")
-	}
-	if st.JournalKeys > 0 {
-		warn("journal", fmt.Sprintf("%s keys are known to be behind in the target", count(st.JournalKeys)), "migrator reconcile run --repair")
-	}
-	if st.Route.Phase.Passing() || st.Attempt != "" && st.Route.Phase == phases.Grace {
-		found = append(found, store.Check{
-			Name: "fence", Result: store.Refused, Detail: "legacy may refuse writes: a command is moving authority, or was interrupted; the route is " + st.Route.String(),
-			Try: "migrator phase advance, which takes it up again, or migrator phase rollback --to grace --yes, which undoes it",
-		})
-	}
-	if m != nil && m.Name == st.Migration && m.Hash() != st.ConfigHash {
-		warn("description", "the file differs from what was applied", "migrator apply")
-	}
-	if _, err := db.VerifyHistory(ctx, st.Migration); err != nil {
-		found = append(found, store.Check{Name: "history", Result: store.Refused, Detail: err.Error()})
-	}
-	if len(found) == 0 {
-		found = append(found, store.Check{Name: "standing", Result: store.Good, Detail: st.Route.String() + ", nothing wrong to be seen"})
-	}
-	return found
 }

@@ -6,6 +6,8 @@ import (
 
 	"github.com/vbauerster/mpb/v8"
 	"github.com/vbauerster/mpb/v8/decor"
+
+	"github.com/stranglerfig/migrator/internal/humanize"
 )
 
 // progress shows how a long job comes on: a bar on a terminal, a plain line
@@ -56,11 +58,11 @@ func (p *progress) set(done, total int64) {
 		p.c.note("%s: preparing", p.what)
 		return
 	}
-	line := p.what + ": " + count(done) + " of about " + count(total)
+	line := p.what + ": " + humanize.Count(done) + " of about " + humanize.Count(total)
 	if took := time.Since(p.began).Seconds(); p.moving && took > 1 && done > p.start {
 		rate := float64(done-p.start) / took
 		eta := time.Duration(float64(total-done) / rate * float64(time.Second))
-		line += ", " + count(int64(rate)) + "/s, " + span(eta) + " left"
+		line += ", " + humanize.Count(int64(rate)) + "/s, " + humanize.Span(eta) + " left"
 	}
 	p.c.note("%s", line)
 }

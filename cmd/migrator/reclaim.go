@@ -1,16 +1,13 @@
 package main
 
 import (
-	"context"
-	"fmt"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/stranglerfig/migrator/internal/openstore"
+	"github.com/stranglerfig/migrator/internal/app"
 	"github.com/stranglerfig/migrator/phases"
-	"github.com/stranglerfig/migrator/store"
 )
 
 func newReclaim(c *cli) *cobra.Command {
@@ -43,8 +40,8 @@ it after every such restore, also if no instance has complained.`,
 			if err != nil {
 				return err
 			}
-			defer j.close()
-			m, err := appliedSettings(ctx, j.state, j.m.Name)
+			defer j.Close()
+			m, err := app.Applied(ctx, j.State, j.Config.Name)
 			if err != nil {
 				return err
 			}
@@ -52,7 +49,7 @@ it after every such restore, also if no instance has complained.`,
 				return err
 			}
 			began := time.Now()
-			moves, err := c.controller(j.state, m, j).Reclaim(ctx, reason, settle)
+			moves, err := c.controller(j.State, m, j).Reclaim(ctx, reason, settle)
 			if printErr := c.showMoves(moves, began, err == nil, "; cutover needs a full reconcile first"); printErr != nil {
 				return printErr
 			}
@@ -73,43 +70,4 @@ func (c *cli) warnLost(st phases.Standing) {
 	}
 	c.printf("  %s\n", c.paint(c.out, red, "lost       "+st.Lost.Tell(st.Route)))
 	c.printf("             try: %s\n", phases.LostTry)
-}
-
-// fenceAgrees compares legacy's fence with what the state says of it. They differ
-// where another state database retired the table, or where this one has lost
-// transactions.
-func (c *cli) fenceAgrees(ctx context.Context, name string, legacy openstore.Legacy) []store.Check {
-	attempt, _, err := legacy.FenceState(ctx)
-	if err != nil {
-		return nil // nothing is installed yet
-	}
-	refused := func(detail, try string) []store.Check {
-		return []store.Check{{Name: "standing-fence", Result: store.Refused, Detail: detail, Try: try}}
-	}
-	st, known := c.standingIfKnown(ctx, name)
-	switch at := st.Route.Phase; {
-	case attempt == "" && (at == phases.Fenced || at == phases.Retain || at == phases.Returning):
-		// It may have been raised, or lifted, since we asked.
-		again, _, err := legacy.FenceState(ctx)
-		if now, _ := c.standingIfKnown(ctx, name); err != nil || again != "" || now.Route != st.Route {
-			return nil
-		}
-		return refused(fmt.Sprintf("the state database says %s (epoch %d), but no fence stands: legacy takes writes; the database has lost transactions (restored from an older backup?)", st.Route, st.Route.Epoch), phases.LostTry)
-	case attempt == "", known && (st.Attempt == attempt || at == phases.Complete):
-		return nil
-	case known:
-		return refused(fmt.Sprintf("a migration has retired the table (attempt %s), and the state database says %s (epoch %d): it has lost transactions (restored from an older backup?), or is another; records may be in the target alone", attempt, st.Route, st.Route.Epoch), phases.LostTry)
-	}
-	return refused("a migration has retired the table (attempt "+attempt+"), and the state database does not know of it: its records may be in the target alone",
-		"restore the state database; or, if legacy shall take writes again as it is: migrator apply --lift-fence "+attempt)
-}
-
-func (c *cli) standingIfKnown(ctx context.Context, name string) (st phases.Standing, known bool) {
-	store, err := c.openState(ctx)
-	if err != nil {
-		return st, false
-	}
-	defer store.Close()
-	st, err = store.Standing(ctx, name)
-	return st, err == nil
 }

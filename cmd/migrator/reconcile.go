@@ -4,16 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
-	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/stranglerfig/migrator/internal/app"
 	"github.com/stranglerfig/migrator/internal/backfill"
-	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/internal/humanize"
+	"github.com/stranglerfig/migrator/internal/openstore"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/reconcile"
-	"github.com/stranglerfig/migrator/record"
 	"github.com/stranglerfig/migrator/store"
 )
 
@@ -80,12 +79,12 @@ process was killed is gone on with, unless --fresh says otherwise.`,
 			if err := report.check(); err != nil {
 				return err
 			}
-			j, err := c.openJobWith(cmd.Context(), true, limitLoad)
+			j, err := c.openJobWith(cmd.Context(), true, openstore.LimitLoad)
 			if err != nil {
 				return err
 			}
-			defer j.close()
-			o := reconcile.RunOptions{Full: full, TwoWay: full && !oneWay, Sample: j.m.Reconcile.Sample}
+			defer j.Close()
+			o := reconcile.RunOptions{Full: full, TwoWay: full && !oneWay, Sample: j.Config.Reconcile.Sample}
 			if sample != "" {
 				if full {
 					return usagef("--full and --sample exclude each other")
@@ -95,7 +94,7 @@ process was killed is gone on with, unless --fresh says otherwise.`,
 				}
 			}
 			if cmd.Flags().Changed("rate") {
-				j.m.Reconcile.Rate = rate
+				j.Config.Reconcile.Rate = rate
 			}
 			plan := mend.apply(cmd.Flags(), j, &o)
 			if !fresh && plan == nil {
@@ -117,38 +116,19 @@ process was killed is gone on with, unless --fresh says otherwise.`,
 	return cmd
 }
 
-func (c *cli) reconcile(ctx context.Context, j *job, o reconcile.RunOptions, plan *plannedRepairs, report reportFlags) error {
-	standing, err := j.state.Standing(ctx, j.m.Name)
+func (c *cli) reconcile(ctx context.Context, j *app.Job, o reconcile.RunOptions, plan *plannedRepairs, report reportFlags) error {
+	at, err := j.CheckReconcile(ctx, o.Repair)
 	if err != nil {
 		return err
 	}
-	switch standing.Route.Phase {
-	case phases.Complete:
-		return usagef("%s is complete: legacy no longer follows, there is nothing to compare the target with", j.m.Name)
-	case phases.Legacy:
-		if o.Repair {
-			return usagef("%s is on legacy: writes don't reach the target, and what is repaired would be behind again; try: migrator phase advance", j.m.Name)
-		}
-	case phases.Retain:
+	if at == phases.Retain {
 		c.note("records that were written since the fence are in the target alone, and are skipped")
 	}
-	if err := j.reachTarget(ctx); err != nil {
+	if err := j.ReachTarget(ctx); err != nil {
 		return err
 	}
 	bar := c.progress("reconcile")
-	r, kept, err := j.reconciler(ctx)
-	if err != nil {
-		return err
-	}
-	kept.Log = c.log
-	kept.OnPause = func(run int64, why string) {
-		if why == "" {
-			c.note("run %d goes on", run)
-			return
-		}
-		c.note("run %d is paused (%s); try: migrator reconcile resume", run, why)
-	}
-	r.Report = func(run reconcile.Run) {
+	run, findings, err := j.Reconcile(ctx, app.Reconcile{RunOptions: o, Log: c.log, OnPause: c.reconcilePaused, Progress: func(run reconcile.Run) {
 		total := run.Expected
 		if run.TwoWay {
 			total *= 2 // and the target's, about as many
@@ -158,8 +138,7 @@ func (c *cli) reconcile(ctx context.Context, j *job, o reconcile.RunOptions, pla
 			done, total = done+run.Repaired, done+run.Differences
 		}
 		bar.set(done, total)
-	}
-	run, findings, err := runWatched(ctx, j, r, kept, o, c.log)
+	}})
 	bar.close()
 	if run.Status == reconcile.Stopped && plan == nil && ctx.Err() != nil {
 		return fmt.Errorf("%w; try: migrator reconcile resume", err)
@@ -171,12 +150,14 @@ func (c *cli) reconcile(ctx context.Context, j *job, o reconcile.RunOptions, pla
 		return err
 	}
 	result := reconciled{Run: run, Claim: reconcile.Claim(run), Findings: append([]reconcile.Finding{}, findings...), Plan: plan.list()}
-	if result.Coverage, err = coverageNow(ctx, j); err != nil {
+	covered, err := app.Coverage(ctx, j.State, j.Config)
+	if err != nil {
 		return err
 	}
+	result.Coverage = &covered
 	if err := c.show(result, func() {
 		if report.summary {
-			c.printf("%s\n", summary(j.m.Name, run))
+			c.printf("%s\n", app.RunSummary(j.Config.Name, run))
 			return
 		}
 		_ = reconcile.WriteReport(c.out, run, result.Coverage, findings)
@@ -184,176 +165,45 @@ func (c *cli) reconcile(ctx context.Context, j *job, o reconcile.RunOptions, pla
 	}); err != nil {
 		return err
 	}
-	if run.Differences > 0 {
-		if run.Refused != "" {
-			return notYet(errors.New("too much differs for a repair, and nothing was repaired; look at some of the keys, and if legacy is right about them all, say so with --force; try: migrator reconcile explain KEY"))
-		}
-		if o.Repair && run.Repaired == 0 {
-			return notYet(errors.New("the stores differ, and nothing of it could be repaired: the report says why, key by key"))
-		}
-		if left := run.Differences - run.Repaired; o.Repair && left > 0 {
-			return notYet(fmt.Errorf("%s differences were repaired and %s were not: the report says why, key by key; try: migrator reconcile run --full --repair", count(run.Repaired), count(left)))
-		}
-		if o.Repair {
-			return notYet(errors.New("differences were found and repaired; only a later clean run proves it; try: migrator reconcile run --full"))
-		}
-		if plan != nil {
-			return notYet(errors.New("the stores differ, and this was only the plan; try: migrator reconcile run --full --repair"))
-		}
-		return notYet(errors.New("the stores differ; try: migrator reconcile run --full --repair=plan"))
-	}
-	return nil
+	return differences(run, o.Repair, plan != nil)
 }
 
-// reconciler compares the job's stores as its description says; kept is where its runs are kept.
-func (j *job) reconciler(ctx context.Context) (*reconcile.Reconciler, *state.Reconciles, error) {
-	compare, err := record.NewComparer(j.schema, j.m.Compare)
-	if err != nil {
-		return nil, nil, err
+func (c *cli) reconcilePaused(run int64, why string) {
+	if why == "" {
+		c.note("run %d goes on", run)
+		return
 	}
-	kept := j.state.Reconciles(j.m.Name)
-	r := &reconcile.Reconciler{
-		Legacy: j.legacy, Locker: j.legacy, Target: j.target, Ledger: kept, Jobs: kept, Compare: compare,
-		Options: reconcileOptions(j),
+	c.note("run %d is paused (%s); try: migrator reconcile resume", run, why)
+}
+
+// differences is nil if the run has found none; else it says what helps.
+func differences(run reconcile.Run, repair, planned bool) error {
+	left := run.Differences - run.Repaired
+	switch {
+	case run.Differences == 0:
+		return nil
+	case run.Refused != "":
+		return notYet(errors.New("too much differs for a repair, and nothing was repaired; look at some of the keys, and if legacy is right about them all, say so with --force; try: migrator reconcile explain KEY"))
+	case repair && run.Repaired == 0:
+		return notYet(errors.New("the stores differ, and nothing of it could be repaired: the report says why, key by key"))
+	case repair && left > 0:
+		return notYet(fmt.Errorf("%s differences were repaired and %s were not: the report says why, key by key; try: migrator reconcile run --full --repair", humanize.Count(run.Repaired), humanize.Count(left)))
+	case repair:
+		return notYet(errors.New("differences were found and repaired; only a later clean run proves it; try: migrator reconcile run --full"))
+	case planned:
+		return notYet(errors.New("the stores differ, and this was only the plan; try: migrator reconcile run --full --repair"))
 	}
-	backfill, err := j.state.Backfills(j.m.Name).Latest(ctx)
-	if err != nil {
-		return nil, nil, err
-	}
-	if backfill != nil && !backfill.Finished.IsZero() {
-		r.Barrier = backfill.Barrier
-	}
-	return r, kept, nil
+	return notYet(errors.New("the stores differ; try: migrator reconcile run --full --repair=plan"))
 }
 
 // killedRun finds the run of the same kind whose process ended without a word; 0: none.
-func (c *cli) killedRun(ctx context.Context, j *job, o reconcile.RunOptions, sampled bool) (int64, error) {
+func (c *cli) killedRun(ctx context.Context, j *app.Job, o reconcile.RunOptions, sampled bool) (int64, error) {
 	if sampled {
 		return 0, nil
 	}
-	run, err := interrupted(ctx, j, o, false)
+	run, err := j.Interrupted(ctx, o, false)
 	if run != 0 {
 		c.note("going on with run %d, whose process ended without a word (--fresh begins anew)", run)
 	}
 	return run, err
-}
-
-// interrupted is the newest run, if it is of the kind and its process is dead; or,
-// with stopped, if a signal ended it.
-func interrupted(ctx context.Context, j *job, o reconcile.RunOptions, stopped bool) (int64, error) {
-	run, held, err := j.state.Reconciles(j.m.Name).Unfinished(ctx, 0)
-	if errors.Is(err, state.ErrNoRun) {
-		return 0, nil
-	}
-	if err != nil || held || run.Status != reconcile.Running && (!stopped || run.Status != reconcile.Stopped) {
-		return 0, err
-	}
-	standing, err := j.state.Standing(ctx, j.m.Name)
-	if err != nil || run.Epoch != standing.Route.Epoch || run.ConfigHash != standing.ConfigHash ||
-		run.Full != o.Full || run.TwoWay != o.TwoWay || run.Repair != o.Repair || time.Since(run.Began) > resumeWithin {
-		return 0, err
-	}
-	return run.ID, nil
-}
-
-// resumeWithin is how old a run may be that is gone on with unasked: what its first
-// jobs have seen is as old.
-const resumeWithin = 24 * time.Hour
-
-func reconcileOptions(j *job) reconcile.Options {
-	s := j.m.Reconcile
-	return reconcile.Options{
-		ChunkRows: s.ChunkRows, Workers: s.Workers, Rate: s.Rate, Findings: s.Findings,
-		MaxRepairs: orNone(s.MaxRepairs), RepairRate: s.RepairRate, MaxDifference: s.MaxDifference,
-		Recent: reconcile.Recent{Column: s.Recent.Column, Within: time.Duration(s.Recent.Within), Sample: s.Recent.Sample},
-		Pause:  time.Duration(s.Pause), Rereads: s.Rereads, Lease: time.Duration(s.Lease),
-		NotAfter: time.Duration(j.m.Writing.NotAfter), Expires: j.m.Target.Expires,
-	}
-}
-
-func newReconcileList(c *cli) *cobra.Command {
-	var limit int
-	cmd := &cobra.Command{
-		Use:   "list [MIGRATION]",
-		Short: "List the newest runs",
-		Args:  maybeName,
-		RunE: c.withState(func(ctx context.Context, store *state.Store, name string) error {
-			if err := aboveZero(limit); err != nil {
-				return err
-			}
-			runs, err := store.Reconciles(name).List(ctx, limit)
-			if err != nil {
-				return err
-			}
-			listed := make([]listedRun, len(runs))
-			for i, r := range runs {
-				listed[i].Run = r
-				if listed[i].Coverage, err = coverageOf(ctx, store, name, r); err != nil {
-					return err
-				}
-			}
-			return c.show(listed, func() {
-				rows := [][]string{{"RUN", "BEGAN", "KIND", "STATUS", "CHECKED", "DIFFERENCES", "REPAIRED", "COVERAGE"}}
-				for _, r := range listed {
-					kind := "slice " + strconv.Itoa(r.Slice+1) + " of " + strconv.Itoa(r.Slices)
-					if r.Full {
-						kind = "full"
-					}
-					rows = append(rows, []string{
-						strconv.FormatInt(r.ID, 10), r.Began.Format(time.DateTime), kind, string(r.Status),
-						count(r.Checked), count(r.Differences), count(r.Repaired), r.covered(),
-					})
-				}
-				c.table(rows)
-			})
-		}),
-	}
-	cmd.Flags().IntVarP(&limit, "limit", "n", 20, "newest runs to show")
-	return cmd
-}
-
-func newReconcileShow(c *cli) *cobra.Command {
-	var migration string
-	var limit int
-	cmd := &cobra.Command{
-		Use:   "show RUN",
-		Short: "Show one run with its findings",
-		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) != 1 {
-				return usagef("name one run; try: migrator reconcile list")
-			}
-			return nil
-		},
-		RunE: func(cmd *cobra.Command, args []string) error {
-			id, err := strconv.ParseInt(args[0], 10, 64)
-			if err != nil {
-				return usagef("run %q: want a number; try: migrator reconcile list", args[0])
-			}
-			if limit < 0 {
-				return usagef("--limit %d: want a number from 0 on", limit)
-			}
-			var named []string
-			if migration != "" {
-				named = []string{migration}
-			}
-			return c.withState(func(ctx context.Context, store *state.Store, name string) error {
-				run, err := store.Reconciles(name).Run(ctx, id)
-				if err != nil {
-					return err
-				}
-				findings, err := store.Reconciles(name).Findings(ctx, id, limit)
-				if err != nil {
-					return err
-				}
-				result := reconciled{Run: run, Claim: reconcile.Claim(run), Findings: append([]reconcile.Finding{}, findings...)}
-				if result.Coverage, err = coverageOf(ctx, store, name, run); err != nil {
-					return err
-				}
-				return c.show(result, func() { _ = reconcile.WriteReport(c.out, run, result.Coverage, findings) })
-			})(cmd, named)
-		},
-	}
-	cmd.Flags().StringVarP(&migration, "migration", "m", "", "the migration, if there are several")
-	cmd.Flags().IntVarP(&limit, "limit", "n", 100, "findings to show")
-	return cmd
 }

@@ -8,9 +8,11 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/stranglerfig/migrator/internal/app"
 )
 
-func (o *operator) schedule() (s scheduledTimes) {
+func (o *operator) schedule() (s app.ScheduledTimes) {
 	o.t.Helper()
 	if err := json.Unmarshal([]byte(o.prints("reconcile schedule -o json")), &s); err != nil {
 		o.t.Fatal(err)

@@ -9,6 +9,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/stranglerfig/migrator/internal/app"
+	"github.com/stranglerfig/migrator/internal/humanize"
 	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/runbook"
 )
@@ -21,22 +23,6 @@ func newRunbook(c *cli) *cobra.Command {
 Each step's intent is recorded before it acts and its outcome after, so that a run
 which was killed goes on without repeating what must not be repeated.`
 	return cmd
-}
-
-// runbookView is a run with all that was recorded of it.
-type runbookView struct {
-	Run   state.RunbookRun `json:"run"`
-	Steps []runbook.Record `json:"steps"`
-}
-
-func viewRun(ctx context.Context, runs *state.Runbooks, id int64) (v runbookView, err error) {
-	if v.Run, err = runs.Run(ctx, id); err == nil {
-		v.Steps, err = runs.Records(ctx, id)
-	}
-	if v.Steps == nil {
-		v.Steps = []runbook.Record{}
-	}
-	return v, err
 }
 
 // runArgs are a run's number and what comes behind it.
@@ -62,13 +48,13 @@ func (c *cli) withRuns(f func(ctx context.Context, runs *state.Runbooks, args []
 }
 
 // withRun runs f on the run that the command names.
-func (c *cli) withRun(f func(runbookView) error) func(*cobra.Command, []string) error {
+func (c *cli) withRun(f func(app.RunbookView) error) func(*cobra.Command, []string) error {
 	return c.withRuns(func(ctx context.Context, runs *state.Runbooks, args []string) error {
 		id, _, err := runArgs(args)
 		if err != nil {
 			return err
 		}
-		v, err := viewRun(ctx, runs, id)
+		v, err := app.ViewRunbook(ctx, runs, id)
 		if err != nil {
 			return err
 		}
@@ -102,7 +88,7 @@ func newRunbookList(c *cli) *cobra.Command {
 				for _, r := range list {
 					took := ""
 					if !r.Finished.IsZero() {
-						took = span(r.Finished.Sub(r.Began))
+						took = humanize.Span(r.Finished.Sub(r.Began))
 					}
 					rows = append(rows, []string{fmt.Sprint(r.ID), r.Runbook, string(r.Status), r.Began.UTC().Format(time.RFC3339), took, r.Actor})
 				}
@@ -120,7 +106,7 @@ func newRunbookShow(c *cli) *cobra.Command {
 		Use:   "show RUN",
 		Short: "What a run did, step by step, with what each wrote",
 		Args:  cobra.ArbitraryArgs,
-		RunE: c.withRun(func(v runbookView) error {
+		RunE: c.withRun(func(v app.RunbookView) error {
 			return c.show(v, func() { c.printRun(v, output) })
 		}),
 	}
@@ -128,10 +114,10 @@ func newRunbookShow(c *cli) *cobra.Command {
 	return cmd
 }
 
-func (c *cli) printRun(v runbookView, output bool) {
+func (c *cli) printRun(v app.RunbookView, output bool) {
 	r := v.Run
 	c.printf("run %d of %s (%s): %s\n", r.ID, r.Runbook, r.Title, c.paintStatus(string(r.Status)))
-	c.printf("  %s, by %s, began %s in epoch %d, configuration %s\n", r.Migration, r.Actor, r.Began.UTC().Format(time.RFC3339), r.Epoch, short12(r.ConfigHash))
+	c.printf("  %s, by %s, began %s in epoch %d, configuration %s\n", r.Migration, r.Actor, r.Began.UTC().Format(time.RFC3339), r.Epoch, humanize.Short(r.ConfigHash))
 	for _, s := range v.Steps {
 		c.printf("%s  %-10s %-12s %s\n", s.Began.UTC().Format("15:04:05.000"), recordWord(s), s.Block, c.paintStatus(outcomeWord(s)))
 		for _, text := range []string{s.Detail.Reason, s.Detail.Error} {
@@ -150,8 +136,6 @@ func (c *cli) printRun(v runbookView, output bool) {
 	}
 }
 
-func short12(hash string) string { return hash[:min(12, len(hash))] }
-
 func recordWord(s runbook.Record) string {
 	if s.Attempt > 1 {
 		return fmt.Sprintf("%s (%d)", s.Kind, s.Attempt)
@@ -168,7 +152,7 @@ func outcomeWord(s runbook.Record) string {
 	case s.Kind == runbook.Approve && s.Outcome == runbook.Done:
 		return "approved by " + s.EndedBy
 	case s.Detail.Seconds > 0:
-		return fmt.Sprintf("%s after %s", s.Outcome, span(time.Duration(s.Detail.Seconds*float64(time.Second))))
+		return fmt.Sprintf("%s after %s", s.Outcome, humanize.Span(time.Duration(s.Detail.Seconds*float64(time.Second))))
 	}
 	return string(s.Outcome)
 }
@@ -203,14 +187,11 @@ by, which must be a member of phases.approval.role, and of the step's own role.`
 			if reject && strings.TrimSpace(reason) == "" {
 				return usagef("a rejection needs a reason; try: --reason 'why not now'")
 			}
-			if err := waitsForApproval(ctx, runs, id, rest[0]); err != nil {
-				return err
-			}
 			outcome := runbook.Done
 			if reject {
 				outcome = runbook.Failed
 			}
-			r, err := runs.Word(ctx, id, rest[0], outcome, reason)
+			r, err := app.ApproveStep(ctx, runs, id, rest[0], outcome, reason)
 			if err != nil {
 				return err
 			}
@@ -226,27 +207,6 @@ by, which must be a member of phases.approval.role, and of the step's own role.`
 	cmd.Flags().BoolVar(&reject, "reject", false, "say no")
 	cmd.Flags().StringVar(&reason, "reason", "", "for the log")
 	return cmd
-}
-
-// waitsForApproval refuses a word about a step that nobody is asked about.
-func waitsForApproval(ctx context.Context, runs *state.Runbooks, id int64, step string) error {
-	v, err := viewRun(ctx, runs, id)
-	if err != nil {
-		return err
-	}
-	var open []string
-	for _, s := range v.Steps {
-		if s.Kind == runbook.Approve && s.Outcome == "" {
-			if s.Step == step {
-				return nil
-			}
-			open = append(open, s.Step)
-		}
-	}
-	if len(open) > 0 {
-		return usagef("step %s of run %d waits for no approval; %s does; try: migrator runbook approve %d %s", step, id, strings.Join(open, ", "), id, open[0])
-	}
-	return coded{fmt.Errorf("no step of run %d waits for an approval now; try: migrator runbook show %d", id, id), exitNotYet}
 }
 
 func newRunbookSchema(c *cli) *cobra.Command {

@@ -16,6 +16,7 @@ import (
 
 	"github.com/stranglerfig/migrator/examples/storefront/load"
 	"github.com/stranglerfig/migrator/examples/storefront/shop"
+	"github.com/stranglerfig/migrator/internal/app"
 	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/runbook"
 )
@@ -195,7 +196,7 @@ func TestTheRenderedRollbackSurvivesEveryKill(t *testing.T) {
 		t.Errorf("%s rollbacks", n)
 	}
 	code, stdout, stderr := o.try("runbook", "show", "1", "-o", "json")
-	var v runbookView
+	var v app.RunbookView
 	if err := json.Unmarshal([]byte(stdout), &v); code != 0 || err != nil {
 		t.Fatalf("%d %s%s", code, stdout, stderr)
 	}

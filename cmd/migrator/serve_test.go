@@ -20,6 +20,7 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 
 	"github.com/stranglerfig/migrator/dual"
+	"github.com/stranglerfig/migrator/internal/app"
 	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/internal/test/testenv"
 	"github.com/stranglerfig/migrator/phases"
@@ -155,9 +156,9 @@ func (d *daemonProcess) leads() bool {
 }
 
 // status is what it says of its only migration, which must be what the command says.
-func (d *daemonProcess) status() (s status) {
+func (d *daemonProcess) status() (s app.Status) {
 	_, body := d.get("/status")
-	var all []status
+	var all []app.Status
 	if err := json.Unmarshal([]byte(body), &all); err == nil && len(all) == 1 {
 		s = all[0]
 	}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -17,7 +16,7 @@ import (
 
 // settings are the tool's own: where its state is, how it prints. They come from
 // flags, MIGRATOR_ variables and migrator.yaml, in that order. What a migration
-// moves is described in a file of its own (package spec).
+// moves is described in a file of its own (package migration).
 type settings struct {
 	File         string `mapstructure:"file"`
 	StateURL     string `mapstructure:"state_url"`
@@ -152,4 +151,25 @@ func (s *settings) descriptionFile() string {
 	return ""
 }
 
-var errNoDescription = fmt.Errorf("no description of a migration is named, and there is no migration.yaml; try: --file products.yaml")
+const minAlertsToken = 16
+
+// alertsToken is what Alertmanagers must send; "": no alerts are taken.
+func (s *settings) alertsToken() (string, error) {
+	token, from := s.AlertsToken, "MIGRATOR_ALERTS_TOKEN"
+	switch {
+	case token != "" && s.AlertsTokenFile != "":
+		return "", usagef("both MIGRATOR_ALERTS_TOKEN and an alerts token file are given: want one")
+	case s.AlertsTokenFile != "":
+		raw, err := os.ReadFile(s.AlertsTokenFile)
+		if err != nil {
+			return "", usagef("alerts token file: %w", err)
+		}
+		token, from = strings.TrimSpace(string(raw)), s.AlertsTokenFile
+	case token == "":
+		return "", nil
+	}
+	if len(token) < minAlertsToken {
+		return "", usagef("the alerts token of %s is shorter than %d characters; try: openssl rand -hex 32", from, minAlertsToken)
+	}
+	return token, nil
+}

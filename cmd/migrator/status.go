@@ -9,42 +9,11 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/stranglerfig/migrator/internal/app"
+	"github.com/stranglerfig/migrator/internal/humanize"
 	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/phases"
 )
-
-// status is what the -o json contract of status holds, for each migration.
-type status struct {
-	Standing phases.Standing     `json:"standing"`
-	Fleet    phases.Fleet        `json:"fleet"`
-	Settled  bool                `json:"settled"`
-	Rollback phases.Rollback     `json:"rollback"`
-	Next     *nextStep           `json:"next,omitempty"`
-	Gates    []phases.GateResult `json:"gates,omitempty"` // before the next step
-	Evidence phases.Evidence     `json:"evidence"`
-}
-
-// nextStep is where an advance leads, and what that takes.
-type nextStep struct {
-	To       phases.Route `json:"to"`
-	By       string       `json:"by"`           // who takes it: "schedule" (the daemon) or "person"
-	Due      time.Time    `json:"due,omitzero"` // when time will have opened the last gate that it opens
-	WaitsFor []string     `json:"waits_for"`    // the gates that are closed
-}
-
-func stepAhead(next phases.Route, s phases.Settings, e phases.Evidence, gates []phases.GateResult) *nextStep {
-	n := &nextStep{To: next, By: "person", WaitsFor: []string{}}
-	if s.ByItself(e.Standing.Route, next) {
-		n.By = "schedule"
-	}
-	for _, g := range phases.Closed(gates) {
-		n.WaitsFor = append(n.WaitsFor, g.Gate)
-		if g.Due.After(n.Due) {
-			n.Due = g.Due
-		}
-	}
-	return n
-}
 
 func newStatus(c *cli) *cobra.Command {
 	var watch bool
@@ -114,9 +83,9 @@ func (c *cli) showStatus(ctx context.Context, store *state.Store, args []string)
 			names = append(names, st.Migration)
 		}
 	}
-	found := []status{}
+	found := []app.Status{}
 	for _, name := range names {
-		s, err := statusOf(ctx, store, name)
+		s, err := app.ReadStatus(ctx, store, name)
 		if err != nil {
 			return err
 		}
@@ -135,30 +104,10 @@ func (c *cli) showStatus(ctx context.Context, store *state.Store, args []string)
 	})
 }
 
-func statusOf(ctx context.Context, store *state.Store, name string) (status, error) {
-	e, err := store.Evidence(ctx, name)
-	if err != nil {
-		return status{}, err
-	}
-	m, err := appliedSettings(ctx, store, name)
-	if err != nil {
-		return status{}, err
-	}
-	s := status{
-		Standing: e.Standing, Fleet: e.Fleet, Settled: e.Fleet.Settled(), Evidence: e,
-		Rollback: phases.ClassOf(e.Standing.Route.Phase, e.Standing.Reversible, e.Standing.ReturnKeys),
-	}
-	if next, err := m.Phases.Next(e.Standing.Route); err == nil {
-		s.Gates = phases.Gates(next, m.Settings(), e)
-		s.Next = stepAhead(next, m.Settings(), e, s.Gates)
-	}
-	return s, nil
-}
-
-func (c *cli) printStatus(s status) {
+func (c *cli) printStatus(s app.Status) {
 	st, now := s.Standing, s.Evidence.Now
 	head := fmt.Sprintf("%s: %s", st.Migration, st.Route)
-	c.printf("%s (epoch %d, for %s)\n", c.paint(c.out, bold, head), st.Route.Epoch, span(now.Sub(st.RouteSince)))
+	c.printf("%s (epoch %d, for %s)\n", c.paint(c.out, bold, head), st.Route.Epoch, humanize.Span(now.Sub(st.RouteSince)))
 	c.warnLost(st)
 	if st.LastCause != "" {
 		c.printf("  last       %s by %s%s\n", st.LastCause, st.LastActor, reasonSuffix(st.LastReason))
@@ -173,11 +122,11 @@ func (c *cli) printStatus(s status) {
 		fleet = c.paint(c.out, yellow, fleet)
 	}
 	c.printf("  fleet      %s\n", fleet)
-	c.printf("  journal    %s keys behind in the target\n", count(st.JournalKeys))
+	c.printf("  journal    %s keys behind in the target\n", humanize.Count(st.JournalKeys))
 	if b := s.Evidence.Backfill; b != nil {
-		word := "finished " + ago(now, b.Finished)
+		word := "finished " + humanize.Ago(now, b.Finished)
 		if b.Finished.IsZero() {
-			word = "unfinished, begun " + ago(now, b.Began)
+			word = "unfinished, begun " + humanize.Ago(now, b.Began)
 		}
 		c.printf("  backfill   %s\n", word)
 	}
@@ -186,32 +135,32 @@ func (c *cli) printStatus(s status) {
 		if r.Full {
 			kind = "full"
 		}
-		c.printf("  reconcile  run %d (%s) %s: %s checked, %s differences\n", r.Run, kind, ago(now, r.Finished), count(r.Checked), count(r.Differences))
+		c.printf("  reconcile  run %d (%s) %s: %s checked, %s differences\n", r.Run, kind, humanize.Ago(now, r.Finished), humanize.Count(r.Checked), humanize.Count(r.Differences))
 	}
 	if !st.Dirty.IsZero() {
 		c.printf("  unclean    an instance ended without leaving, or journalled keys were forgotten; writes may have landed until %s\n", st.Dirty.UTC().Format(time.RFC3339))
 	}
 	c.printf("  rollback   %s (%s)\n", s.Rollback, s.Rollback.Reason)
 	if l := s.Evidence.Latch; l != nil {
-		c.printf("  %s\n", c.paint(c.out, red, fmt.Sprintf("latched    trigger %s took reads back %s: %s", l.Trigger, ago(now, l.At), l.Reason)))
+		c.printf("  %s\n", c.paint(c.out, red, fmt.Sprintf("latched    trigger %s took reads back %s: %s", l.Trigger, humanize.Ago(now, l.At), l.Reason)))
 		c.printf("             try: migrator trigger acknowledge --reason '...', once its cause is mended\n")
 	}
 	if st.Paused != "" {
 		c.printf("  paused     %s\n", st.Paused)
 	}
 	if s.Next != nil {
-		c.printf("  next       %s\n", s.Next.text(now))
+		c.printf("  next       %s\n", nextText(s.Next, now))
 		c.printGates(s.Gates, now, "    ")
 	}
 }
 
-func (n *nextStep) text(now time.Time) string {
+func nextText(n *app.NextStep, now time.Time) string {
 	text := n.To.String() + ", by a person"
 	if n.By == "schedule" {
 		text = n.To.String() + ", by the daemon"
 	}
 	if n.Due.After(now) {
-		text += ", due in " + span(n.Due.Sub(now))
+		text += ", due in " + humanize.Span(n.Due.Sub(now))
 	}
 	if len(n.WaitsFor) > 0 {
 		text += "; waits for " + join(n.WaitsFor)
@@ -240,7 +189,7 @@ func (c *cli) printGates(gates []phases.GateResult, now time.Time, indent string
 		}
 		c.printf("%s%s %-21s %s", indent, c.paint(c.out, style, fmt.Sprintf("%-12s", verdict)), g.Gate, g.Detail)
 		if !g.Due.IsZero() {
-			c.printf(" (in %s)", span(g.Due.Sub(now)))
+			c.printf(" (in %s)", humanize.Span(g.Due.Sub(now)))
 		}
 		c.printf("\n")
 		if g.Try != "" && !g.Open() {

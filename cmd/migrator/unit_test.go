@@ -135,12 +135,3 @@ func hardened(t *testing.T, unit map[string][]string) {
 		}
 	}
 }
-
-func TestCounted(t *testing.T) {
-	t.Parallel()
-	for n, want := range map[int]string{0: "0 warnings", 1: "1 warning", 2: "2 warnings", 1234: "1,234 warnings"} {
-		if got := counted(n, "warning"); got != want {
-			t.Errorf("%d: %q", n, got)
-		}
-	}
-}

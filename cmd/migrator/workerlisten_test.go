@@ -10,6 +10,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/stranglerfig/migrator/internal/daemon"
 )
 
 var listening = regexp.MustCompile(`"msg":"listening","address":"([^"]+)"`)
@@ -56,7 +58,7 @@ func TestAWorkerAnswersHealthAndMetrics(t *testing.T) {
 	if code := w.exits(); code != exitDone {
 		t.Fatalf("%d: %s", code, w.log.String())
 	}
-	var told worked
+	var told daemon.Worked
 	if err := json.Unmarshal([]byte(w.out.String()), &told); err != nil {
 		t.Fatal(err)
 	}

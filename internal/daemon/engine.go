@@ -11,6 +11,7 @@ import (
 
 	"github.com/stranglerfig/migrator/internal/control"
 	"github.com/stranglerfig/migrator/internal/judge"
+	"github.com/stranglerfig/migrator/internal/logs"
 	"github.com/stranglerfig/migrator/phases"
 )
 
@@ -67,7 +68,7 @@ type watching struct {
 	rules    *Rules
 	stop     context.CancelFunc // of the rules' sources
 	sources  sync.WaitGroup
-	troubles map[string]string // failures that have been told, by what failed
+	failures logs.Failures
 	owed     *phases.Evaluation
 	owedTill time.Time
 	told     map[string]bool // what has been logged in this epoch
@@ -78,7 +79,7 @@ type watching struct {
 
 // Run looks until ctx ends, and returns nil then. It gives up on nothing.
 func (e *Engine) Run(ctx context.Context) error {
-	w := &watching{Engine: e, log: e.logger(), stop: func() {}, troubles: map[string]string{}}
+	w := &watching{Engine: e, log: e.logger(), stop: func() {}}
 	defer w.sources.Wait()
 	defer func() { w.stop() }()
 	timer := time.NewTimer(0)
@@ -95,10 +96,7 @@ func (e *Engine) Run(ctx context.Context) error {
 }
 
 func (e *Engine) logger() *slog.Logger {
-	if e.Log == nil {
-		return slog.New(slog.DiscardHandler)
-	}
-	return e.Log.With("migration", e.Migration)
+	return logs.OrDiscard(e.Log).With("migration", e.Migration)
 }
 
 // pause is how long to wait for the next look.
@@ -181,12 +179,10 @@ func (w *watching) reload(ctx context.Context, hash string) error {
 // try tells a failure when it begins, when it becomes another one, and when it ends.
 func (w *watching) try(what string, do func() error) bool {
 	err := do()
-	switch was := w.troubles[what]; {
-	case err != nil && was != err.Error():
-		w.troubles[what] = err.Error()
+	switch w.failures.Note(what, err) {
+	case logs.Failed:
 		w.log.Warn("failed", "job", what, "error", err)
-	case err == nil && was != "":
-		delete(w.troubles, what)
+	case logs.Recovered:
 		w.log.Info("works again", "job", what)
 	}
 	return err == nil

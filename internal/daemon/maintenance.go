@@ -10,6 +10,7 @@ import (
 	"github.com/cenkalti/backoff/v5"
 
 	"github.com/stranglerfig/migrator/internal/failpoint"
+	"github.com/stranglerfig/migrator/internal/logs"
 	"github.com/stranglerfig/migrator/phases"
 )
 
@@ -85,23 +86,20 @@ type keeping struct {
 	latest phases.Route // that was seen
 	lost   int64        // the epoch whose loss was told
 	tended time.Time
+
+	failures logs.Failures
 }
 
 // job is one kind of work, with its pauses after failures.
 type job struct {
 	wait  backoff.ExponentialBackOff
 	after time.Time // not to be tried again before
-	why   string    // the last failure, so that it is told once
 }
 
 // Run keeps the migration until ctx ends, and returns nil then. It gives up on
 // nothing: failures are logged when they begin and when they end.
 func (k *Keeper) Run(ctx context.Context) error {
-	log := k.Log
-	if log == nil {
-		log = slog.New(slog.DiscardHandler)
-	}
-	w := &keeping{Keeper: k, log: log.With("migration", k.Migration), jobs: map[string]*job{}}
+	w := &keeping{Keeper: k, log: logs.OrDiscard(k.Log).With("migration", k.Migration), jobs: map[string]*job{}}
 	defer w.closeTools()
 	tick := time.NewTicker(cmp.Or(k.Poll, keepPoll))
 	defer tick.Stop()
@@ -267,23 +265,24 @@ func (w *keeping) try(ctx context.Context, name string, do func() error) bool {
 		return false
 	}
 	err := do()
-	switch {
-	case err == nil:
-		if j.why != "" {
-			w.log.Info("works again", "job", name)
-		}
-		j.why, j.after = "", time.Time{}
-		j.wait.Reset()
-		return true
-	case ctx.Err() != nil:
+	if err != nil && ctx.Err() != nil {
 		return false
 	}
+	change := w.failures.Note(name, err)
+	if err == nil {
+		if change == logs.Recovered {
+			w.log.Info("works again", "job", name)
+		}
+		j.after = time.Time{}
+		j.wait.Reset()
+		return true
+	}
 	level := slog.LevelWarn
-	if j.why == err.Error() {
+	if change == logs.Same {
 		level = slog.LevelDebug
 	}
 	pause := j.wait.NextBackOff()
-	j.why, j.after = err.Error(), time.Now().Add(pause)
+	j.after = time.Now().Add(pause)
 	w.log.Log(ctx, level, "failed", "job", name, "error", err, "again_in", pause.Round(time.Millisecond))
 	w.closeTools()
 	return false

@@ -14,6 +14,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/stranglerfig/migrator/internal/logs"
 	"github.com/stranglerfig/migrator/internal/oneline"
 )
 
@@ -212,10 +213,7 @@ func (h *Alertmanager) authorized(r *http.Request) bool {
 }
 
 func (h *Alertmanager) log() *slog.Logger {
-	if h.Log == nil {
-		return slog.New(slog.DiscardHandler)
-	}
-	return h.Log
+	return logs.OrDiscard(h.Log)
 }
 
 func refuse(w http.ResponseWriter, code int, err error) {

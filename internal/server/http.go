@@ -1,5 +1,5 @@
-// Package server is the daemon: it keeps migrations well between an operator's
-// commands, and answers health checks, status and metrics by HTTP.
+// Package server answers over HTTP: health checks, status and metrics, and an
+// Alertmanager's webhooks.
 package server
 
 import (
@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/stranglerfig/migrator/internal/logs"
 )
 
 // ErrNotLoopback refuses an address that other machines could reach.
@@ -107,10 +109,7 @@ func (a *API) answer(w http.ResponseWriter, code int, document any) {
 }
 
 func (a *API) log() *slog.Logger {
-	if a.Log == nil {
-		return slog.New(slog.DiscardHandler)
-	}
-	return a.Log
+	return logs.OrDiscard(a.Log)
 }
 
 // Serve answers on the listener until ctx ends, lets requests under way come to

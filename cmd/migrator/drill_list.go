@@ -1,0 +1,112 @@
+package main
+
+import (
+	"context"
+	"strconv"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/stranglerfig/migrator/internal/drill"
+	"github.com/stranglerfig/migrator/internal/state"
+)
+
+func newDrillList(c *cli) *cobra.Command {
+	var limit int
+	cmd := &cobra.Command{
+		Use:   "list [MIGRATION]",
+		Short: "List the newest drills",
+		Args:  maybeName,
+		RunE: c.withState(func(ctx context.Context, store *state.Store, name string) error {
+			if err := aboveZero(limit); err != nil {
+				return err
+			}
+			drills, err := store.Drills(name).List(ctx, limit)
+			if err != nil {
+				return err
+			}
+			return c.show(append([]state.DrillRun{}, drills...), func() {
+				rows := [][]string{{"DRILL", "BEGAN", "ENVIRONMENT", "RESULT", "REASON"}}
+				for _, d := range drills {
+					result := "PASS"
+					switch {
+					case d.Finished.IsZero():
+						result = "unfinished"
+					case !d.Passed:
+						result = "FAIL"
+					case !d.Imported.IsZero():
+						result += ", imported"
+					}
+					rows = append(rows, []string{strconv.FormatInt(d.ID, 10), d.Began.Format(time.DateTime), d.Environment, result, d.Reason})
+				}
+				c.table(rows)
+			})
+		}),
+	}
+	cmd.Flags().IntVarP(&limit, "limit", "n", 20, "newest drills to show")
+	return cmd
+}
+
+// oneDrill is cobra's validator for the number of a drill.
+func oneDrill(_ *cobra.Command, args []string) error {
+	if len(args) != 1 {
+		return usagef("name one drill; try: migrator drill list")
+	}
+	if _, err := strconv.ParseInt(args[0], 10, 64); err != nil {
+		return usagef("drill %q: want a number; try: migrator drill list", args[0])
+	}
+	return nil
+}
+
+// ofDrill runs f on the drill that the arguments name.
+func (c *cli) ofDrill(migration *string, f func(ctx context.Context, drills *state.Drills, id int64) error) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error {
+		id, err := strconv.ParseInt(args[0], 10, 64)
+		if err != nil {
+			return err
+		}
+		var named []string
+		if *migration != "" {
+			named = []string{*migration}
+		}
+		return c.withState(func(ctx context.Context, store *state.Store, name string) error {
+			return f(ctx, store.Drills(name), id)
+		})(cmd, named)
+	}
+}
+
+func newDrillShow(c *cli) *cobra.Command {
+	var migration, reports string
+	var markdown bool
+	cmd := &cobra.Command{
+		Use:   "show DRILL",
+		Short: "Show what a drill has seen, or write its report again",
+		Args:  oneDrill,
+		RunE: c.ofDrill(&migration, func(ctx context.Context, drills *state.Drills, id int64) error {
+			report, err := drills.Report(ctx, id)
+			if err != nil {
+				return err
+			}
+			if reports != "" {
+				if err := drill.Writable(reports); err != nil {
+					return usagef("--reports %w", err)
+				}
+				if _, err := report.WriteFiles(reports); err != nil {
+					return err
+				}
+			}
+			return c.show(report, func() {
+				if markdown {
+					c.printf("%s", report.Markdown())
+					return
+				}
+				c.printf("%s", report.Summary())
+			})
+		}),
+	}
+	f := cmd.Flags()
+	f.StringVarP(&migration, "migration", "m", "", "the migration, if there are several")
+	f.BoolVar(&markdown, "markdown", false, "the whole report, as Markdown")
+	f.StringVar(&reports, "reports", "", "directory to write the report's three files to again")
+	return cmd
+}

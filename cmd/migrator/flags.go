@@ -1,0 +1,32 @@
+package main
+
+import "github.com/stranglerfig/migrator/migration"
+
+// numbered is a flag's number, and the range that it must be in.
+type numbered struct {
+	flag         string
+	n, low, high int
+}
+
+// inRange refuses the first number that is out of its range: the same ones as the
+// description's, where a flag stands in for one of its settings.
+func inRange(all ...numbered) error {
+	for _, one := range all {
+		if one.n < one.low || one.n > one.high {
+			return usagef("--%s %d: want a number from %d to %d", one.flag, one.n, one.low, one.high)
+		}
+	}
+	return nil
+}
+
+// Ranges of flags that several commands have. 0 of workers stands for the description's.
+func inRate(flag string, n int) numbered    { return numbered{flag, n, 0, migration.MaxRate} }
+func inWorkers(flag string, n int) numbered { return numbered{flag, n, 0, migration.MaxWorkers} }
+
+// aboveZero checks the --limit of a list.
+func aboveZero(limit int) error {
+	if limit < 1 {
+		return usagef("--limit %d: want a number above 0", limit)
+	}
+	return nil
+}

@@ -1,0 +1,163 @@
+package main
+
+import (
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/stranglerfig/migrator/internal/humanize"
+	"github.com/stranglerfig/migrator/reconcile"
+	"github.com/stranglerfig/migrator/record"
+)
+
+func newReconcileExplain(c *cli) *cobra.Command {
+	return &cobra.Command{
+		Use:   "explain KEY",
+		Short: "Show one key on both sides, and why they differ",
+		Long: `Looks at one key now: both sides field by field with the rule that each is compared
+by, versions, expiry, era, the journal, what a repair would do, and what earlier runs
+have found of it. Values are shown where the description says so, else their hashes:
+equal hashes mean equal values, within one output.
+
+KEY is written as in the findings: the key's columns with commas between them, such
+as 42 or eu,42; a comma inside a column is %2C. The quoted form of a report is read
+too; so a key that itself begins with " must be given quoted.`,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) != 1 {
+				return usagef("name one key, as in the findings; try: migrator reconcile explain 42")
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			ctx := cmd.Context()
+			j, err := c.openJob(ctx, true)
+			if err != nil {
+				return err
+			}
+			defer j.Close()
+			key := readKey(args[0])
+			if _, err := j.Schema.CheckKey(key); err != nil {
+				return coded{err, exitUsage}
+			}
+			r, _, err := j.Reconciler(ctx)
+			if err != nil {
+				return err
+			}
+			x, err := r.Explain(ctx, key, j.State.Reconciles(j.Config.Name), j.Config.Compare)
+			if err != nil {
+				return err
+			}
+			return c.show(x, func() { c.explanation(x) })
+		},
+	}
+}
+
+// readKey reads a key as findings have it: as it is, or quoted.
+func readKey(arg string) record.Key {
+	if strings.HasPrefix(arg, `"`) {
+		if text, err := strconv.Unquote(arg); err == nil {
+			return record.Key(text)
+		}
+	}
+	return record.Key(arg)
+}
+
+func (c *cli) explanation(x *reconcile.Explanation) {
+	line := func(name, format string, args ...any) {
+		c.printf("  %-8s "+format+"\n", append([]any{name}, args...)...)
+	}
+	columns := make([]string, len(x.Columns))
+	for i, k := range x.Columns {
+		columns[i] = k.Name + " (" + k.Type + ") = " + strconv.Quote(k.Value)
+	}
+	c.printf("Key %s: %s\n", strconv.Quote(string(x.Key)), strings.Join(columns, ", "))
+	line("at", "%s by the target's clock, era %d", x.At.UTC().Format(time.RFC3339), x.Era)
+	line("legacy", "%s", sideText(x.Legacy, "all its writes older than "))
+	line("target", "%s", sideText(x.Target, "version "))
+	switch {
+	case x.Same && x.Detail != "":
+		line("verdict", "%s", x.Detail)
+	case x.Same:
+		line("verdict", "%s", c.paint(c.out, green, "the same"))
+	default:
+		line("verdict", "%s", c.paint(c.out, red, string(x.Class))+": "+reconcile.Meaning(x.Class)+"; a run counts it if it lasts")
+		if x.Detail != "" {
+			line("", "%s", strconv.QuoteToGraphic(x.Detail))
+		}
+	}
+	if j := x.Journal; j != nil {
+		line("journal", "behind since %s, %s changes lost, the highest %s: %s", j.Since.UTC().Format(time.RFC3339), humanize.Count(j.Changes), j.Version, strconv.QuoteToGraphic(j.Reason))
+	} else {
+		line("journal", "not journalled")
+	}
+	if x.Same && x.Journal == nil {
+		line("repair", "none is due")
+	} else {
+		line("repair", "would %s", stepMeanings[x.Repair.Step])
+	}
+	c.printf("\n")
+	rows := [][]string{{"FIELD", "TYPE", "COMPARED", "LEGACY", "TARGET", "DIFFERS"}}
+	for _, f := range x.Fields {
+		name := f.Field
+		if f.Target != f.Field {
+			name += " -> " + f.Target
+		}
+		differs := make([]string, len(f.Differences))
+		for i, d := range f.Differences {
+			differs[i] = d.Path + " (" + string(d.Class) + ")"
+		}
+		rows = append(rows, []string{name, f.Type, f.Rule, f.InLegacy, f.InTarget, strings.Join(differs, ", ")})
+	}
+	c.table(printableCells(rows))
+	if len(x.Findings) == 0 {
+		c.printf("\nNo kept finding of an earlier run names this key.\n")
+		return
+	}
+	c.printf("\n")
+	rows = [][]string{{"RUN", "BEGAN", "CLASS", "FIELD", "REPAIR"}}
+	for _, f := range x.Findings {
+		done := f.Repair
+		if f.Repaired {
+			done = "repaired: " + done
+		}
+		rows = append(rows, []string{strconv.FormatInt(f.Run, 10), f.Began.Format(time.DateTime), string(f.Class), f.Path, done})
+	}
+	c.table(printableCells(rows))
+}
+
+func sideText(s reconcile.Side, version string) string {
+	text := string(s.Presence)
+	if s.Name != "" {
+		text += ", stored as " + strconv.Quote(s.Name)
+	}
+	if !s.Version.IsZero() {
+		text += ", " + version + s.Version.String()
+	}
+	switch {
+	case s.Expired:
+		text += ", expired " + s.Expires.UTC().Format(time.RFC3339)
+	case !s.Expires.IsZero():
+		text += ", expires " + s.Expires.UTC().Format(time.RFC3339)
+	}
+	if s.Detail != "" {
+		text += ": " + strconv.QuoteToGraphic(s.Detail)
+	}
+	return text
+}
+
+// printableCells keeps control characters of names off a terminal.
+func printableCells(rows [][]string) [][]string {
+	for _, row := range rows {
+		for i, cell := range row {
+			row[i] = strings.Map(func(r rune) rune {
+				if strconv.IsPrint(r) {
+					return r
+				}
+				return '\uFFFD'
+			}, cell)
+		}
+	}
+	return rows
+}

@@ -1,0 +1,131 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"strconv"
+
+	"github.com/spf13/cobra"
+
+	"github.com/stranglerfig/migrator/internal/openstore"
+	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/reconcile"
+)
+
+// runArgument reads the optional number of a run; 0: the newest.
+func runArgument(args []string) (int64, error) {
+	if len(args) == 0 {
+		return 0, nil
+	}
+	id, err := strconv.ParseInt(args[0], 10, 64)
+	if err != nil || id <= 0 || len(args) > 1 {
+		return 0, usagef("run %q: want one number; try: migrator reconcile list", args[0])
+	}
+	return id, nil
+}
+
+// newReconcileMark makes a command that marks a run, which its processes see.
+func newReconcileMark(c *cli, use, short, said string, mark func(ctx context.Context, kept *state.Reconciles, run reconcile.Run, reason string) error) *cobra.Command {
+	var migration, reason string
+	cmd := &cobra.Command{
+		Use: use + " [RUN]", Short: short, Args: cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			id, err := runArgument(args)
+			if err != nil {
+				return err
+			}
+			return c.withState(func(ctx context.Context, store *state.Store, name string) error {
+				kept := store.Reconciles(name)
+				run, _, err := kept.Unfinished(ctx, id)
+				if err != nil {
+					return noRun(err)
+				}
+				if err := mark(ctx, kept, run, reason); err != nil {
+					return noRun(err)
+				}
+				if run, err = kept.Run(ctx, run.ID); err != nil {
+					return err
+				}
+				return c.show(run, func() { c.printf(said+"\n", run.ID, name) })
+			})(cmd, named(migration))
+		},
+	}
+	cmd.Flags().StringVarP(&migration, "migration", "m", "", "the migration, if there are several")
+	cmd.Flags().StringVar(&reason, "reason", "", "why, for those who wait for it")
+	return cmd
+}
+
+func named(migration string) []string {
+	if migration == "" {
+		return nil
+	}
+	return []string{migration}
+}
+
+func noRun(err error) error {
+	if errors.Is(err, state.ErrNoRun) {
+		return coded{err, exitUsage}
+	}
+	return err
+}
+
+func newReconcilePause(c *cli) *cobra.Command {
+	return newReconcileMark(c, "pause", "Make the run wait, and all workers with it", "Run %d of %s is paused; try: migrator reconcile resume",
+		func(ctx context.Context, kept *state.Reconciles, run reconcile.Run, reason string) error {
+			return kept.Pause(ctx, run.ID, reason, false)
+		})
+}
+
+func newReconcileCancel(c *cli) *cobra.Command {
+	return newReconcileMark(c, "cancel", "End the run for good; what it found stays listed", "Run %d of %s is cancelled.",
+		func(ctx context.Context, kept *state.Reconciles, run reconcile.Run, reason string) error {
+			return kept.Cancel(ctx, run.ID, reason)
+		})
+}
+
+func newReconcileResume(c *cli) *cobra.Command {
+	var report reportFlags
+	cmd := &cobra.Command{
+		Use:   "resume [RUN]",
+		Short: "Let a paused run go on, or go on with one that was interrupted",
+		Long: `Ends a pause. Where no process coordinates the run any more, because it was stopped
+or killed, this one does: it works the jobs that are not done, settles what was found,
+and reports as reconcile run does. The jobs that are done count.`,
+		Args: cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			ctx := cmd.Context()
+			id, err := runArgument(args)
+			if err != nil {
+				return err
+			}
+			if err := report.check(); err != nil {
+				return err
+			}
+			j, err := c.openJobWith(ctx, true, openstore.LimitLoad)
+			if err != nil {
+				return err
+			}
+			defer j.Close()
+			kept := j.State.Reconciles(j.Config.Name)
+			run, held, err := kept.Unfinished(ctx, id)
+			if err != nil {
+				return noRun(err)
+			}
+			if !held {
+				return c.reconcile(ctx, j, reconcile.RunOptions{Resume: run.ID, Repair: run.Repair}, nil, report)
+			}
+			if run.Status != reconcile.Paused {
+				return notYet(errors.New("the run is not paused: it is under way; try: migrator reconcile list"))
+			}
+			if err := kept.Continue(ctx, run.ID, false); err != nil {
+				return noRun(err)
+			}
+			if run, err = kept.Run(ctx, run.ID); err != nil {
+				return err
+			}
+			return c.show(reconciled{Run: run, Claim: reconcile.Claim(run), Findings: []reconcile.Finding{}}, func() { c.printf("Run %d of %s goes on.\n", run.ID, j.Config.Name) })
+		},
+	}
+	report.add(cmd.Flags())
+	return cmd
+}

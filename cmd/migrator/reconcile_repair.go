@@ -1,0 +1,124 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/pflag"
+
+	"github.com/stranglerfig/migrator/internal/app"
+	"github.com/stranglerfig/migrator/internal/humanize"
+	"github.com/stranglerfig/migrator/internal/repair"
+	"github.com/stranglerfig/migrator/migration"
+	"github.com/stranglerfig/migrator/reconcile"
+)
+
+// mending are the flags of reconcile run that are about repair.
+type mending struct {
+	how        string // "", apply or plan
+	force      string
+	maxRepairs int
+	rate       int
+}
+
+const (
+	mendApply = "apply"
+	mendPlan  = "plan"
+)
+
+func (m *mending) flags(f *pflag.FlagSet) {
+	f.StringVar(&m.how, "repair", "", "mend what differs, once all is compared; --repair=plan: say what would be done, and do nothing (`how`: apply, or plan)")
+	f.Lookup("repair").NoOptDefVal = mendApply
+	f.IntVar(&m.maxRepairs, "max-repairs", 0, "repairs at most, instead of the description's")
+	f.IntVar(&m.rate, "repair-rate", 0, "repairs per second at most, instead of the description's")
+	f.StringVar(&m.force, "force", "", "repair however much differs; a `reason`, which is kept with the run")
+}
+
+func (m *mending) check(f *pflag.FlagSet) error {
+	switch {
+	case f.Changed("repair") && m.how != mendApply && m.how != mendPlan:
+		return usagef("--repair=%s: want --repair (or --repair=apply) to mend, --repair=plan to see what that would do", m.how)
+	case m.how == "" && slices.ContainsFunc([]string{"max-repairs", "repair-rate", "force"}, f.Changed):
+		return usagef("--max-repairs, --repair-rate and --force go with --repair; try: migrator reconcile run --full --repair")
+	case f.Changed("force") && strings.TrimSpace(m.force) == "":
+		return usagef("--force wants the reason why legacy is right about so many records")
+	}
+	return inRange(numbered{"max-repairs", m.maxRepairs, 0, migration.MaxRepairs}, inRate("repair-rate", m.rate))
+}
+
+// apply puts the flags into the job and the run's options. The plan is nil unless
+// one is asked for.
+func (m *mending) apply(f *pflag.FlagSet, j *app.Job, o *reconcile.RunOptions) *plannedRepairs {
+	if f.Changed("max-repairs") {
+		j.Config.Reconcile.MaxRepairs = m.maxRepairs
+	}
+	if f.Changed("repair-rate") {
+		j.Config.Reconcile.RepairRate = m.rate
+	}
+	o.Force = m.force
+	switch m.how {
+	case mendApply:
+		o.Repair = true
+	case mendPlan:
+		p := &plannedRepairs{}
+		o.Plan = func(r reconcile.Planned) { p.repairs = append(p.repairs, r) }
+		return p
+	}
+	return nil
+}
+
+// plannedRepairs collects a plan.
+type plannedRepairs struct {
+	repairs []reconcile.Planned
+}
+
+func (p *plannedRepairs) list() []reconcile.Planned {
+	if p == nil {
+		return nil
+	}
+	return p.repairs
+}
+
+var stepMeanings = map[repair.Step]string{
+	repair.StepWrite: "write legacy's state",
+	repair.StepLower: "write legacy's state over a version that legacy never gave",
+	repair.StepBury:  "remove the record, leave a tombstone",
+	repair.StepNone:  "nothing",
+	repair.StepLeave: "nothing: the entry belongs to a later era",
+}
+
+func (p *plannedRepairs) write(c *cli) {
+	if p == nil {
+		return
+	}
+	if len(p.repairs) == 0 {
+		c.printf("\nPlan: nothing would be repaired.\n")
+		return
+	}
+	steps := map[repair.Step]int{}
+	c.printf("\nPlan, by what both stores say now:\n")
+	for _, r := range p.repairs {
+		steps[r.Step]++
+		what, class := stepMeanings[r.Step], string(r.Class)
+		if class == "" {
+			class = "journal"
+		}
+		if r.Journal {
+			what += ", clear the journal"
+		}
+		over := string(r.Target)
+		if !r.From.IsZero() {
+			over += " at " + r.From.String()
+		}
+		c.printf("%-8s %s  %s (now %s)\n", class, strconv.Quote(string(r.Key)), what, over)
+	}
+	var sums []string
+	for _, s := range []repair.Step{repair.StepWrite, repair.StepLower, repair.StepBury, repair.StepNone, repair.StepLeave} {
+		if steps[s] > 0 {
+			sums = append(sums, fmt.Sprintf("%s: %s", stepMeanings[s], humanize.Count(steps[s])))
+		}
+	}
+	c.printf("In all: %s\n", strings.Join(sums, "; "))
+}

@@ -1,0 +1,117 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/runbook"
+)
+
+// runbookProgress prints a run as it goes on: plain lines on stderr, in colour on a terminal.
+func (c *cli) runbookProgress(ctx context.Context, runs *state.Runbooks, id int64) func(runbook.Event) {
+	return func(e runbook.Event) {
+		at := ""
+		if e.Number > 0 {
+			at = fmt.Sprintf("[%d/%d] ", e.Number, e.Of)
+		}
+		switch e.What {
+		case "begin":
+			line := at + c.paint(c.err, bold, e.Block.ID)
+			if e.Block != e.Step {
+				line += " for " + e.Step.ID
+			}
+			line += " " + c.paint(c.err, dim, string(e.Block.Kind))
+			if e.Record.Attempt > 1 {
+				line += fmt.Sprintf(", attempt %d", e.Record.Attempt)
+			}
+			if e.Block.Title != "" {
+				line += ": " + e.Block.Title
+			}
+			c.note("%s", line)
+		case "line":
+			c.note("      %s", c.paint(c.err, dim, e.Text))
+		case "warn":
+			c.note("%s%s %s", at, c.paint(c.err, yellow, "Warning:"), e.Text)
+		case "wait":
+			if e.Block.Kind == runbook.Approve {
+				c.asksApproval(ctx, runs, id, e)
+				return
+			}
+			c.note("      %s", e.Text)
+		case "end":
+			c.note("      %s", c.outcomeLine(e.Record))
+		}
+	}
+}
+
+func (c *cli) outcomeLine(r runbook.Record) string {
+	style := green
+	switch r.Outcome {
+	case runbook.Failed:
+		style = red
+	case runbook.Unknown:
+		style = yellow
+	}
+	line := c.paint(c.err, style, outcomeWord(r))
+	for _, text := range []string{r.Detail.Reason, r.Detail.Error} {
+		if text != "" {
+			line += ": " + text
+		}
+	}
+	return line
+}
+
+// asksApproval takes a word from this terminal, or waits for one from another.
+func (c *cli) asksApproval(ctx context.Context, runs *state.Runbooks, id int64, e runbook.Event) {
+	for line := range strings.Lines(e.Text) {
+		c.note("      %s", strings.TrimRight(line, "\n"))
+	}
+	c.note("      waiting for: migrator runbook approve %d %s", id, e.Step.ID)
+	if !c.asks() {
+		return
+	}
+	answer, err := c.ask(ctx, "      Approve it here? [y/n, or Enter to wait for another terminal] ")
+	if err != nil {
+		return // whoever waits for the word hears of it too
+	}
+	outcome := runbook.Done
+	switch answer {
+	case "y", "yes":
+	case "n", "no":
+		outcome = runbook.Failed
+	default:
+		return
+	}
+	if _, err := runs.Word(ctx, id, e.Step.ID, outcome, "at the terminal of the run"); err != nil {
+		c.note("      %s", err)
+	}
+}
+
+var errLeft = errors.New("left open")
+
+// doubt asks what became of a step.
+func (c *cli) doubt(ctx context.Context, s *runbook.Step, r runbook.Record) (runbook.Outcome, error) {
+	if !c.asks() {
+		return "", errLeft
+	}
+	c.note("      Step %s began at %s on %s, and its process ended without a word.", r.Step, r.Began.Format("15:04:05"), r.Host)
+	for line := range strings.Lines(s.Body) {
+		c.note("      | %s", strings.TrimRight(line, "\n"))
+	}
+	answer, err := c.ask(ctx, "      Was it done? [y: done, n: not done, run it again, f: it failed, Enter: leave it] ")
+	if err != nil {
+		return "", err
+	}
+	switch answer {
+	case "y":
+		return runbook.Done, nil
+	case "n":
+		return runbook.Unknown, nil
+	case "f":
+		return runbook.Failed, nil
+	}
+	return "", errLeft
+}

@@ -1,0 +1,75 @@
+package app
+
+import (
+	"context"
+	"encoding/json"
+
+	"github.com/stranglerfig/migrator/internal/failpoint"
+	"github.com/stranglerfig/migrator/internal/openstore"
+	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/migration"
+	"github.com/stranglerfig/migrator/phases"
+)
+
+// AppliedNow is what an apply has come to.
+type AppliedNow struct {
+	Created  bool            `json:"created"`
+	Standing phases.Standing `json:"standing"`
+}
+
+// Apply prepares both stores and records the migration file, in this order: repeated
+// after a crash at any point it completes.
+func Apply(ctx context.Context, store *state.Store, m *migration.Config) (a AppliedNow, err error) {
+	legacy, err := openstore.OpenLegacy(ctx, m)
+	if err != nil {
+		return a, err
+	}
+	defer legacy.Close()
+	if err := legacy.Install(ctx); err != nil {
+		return a, err
+	}
+	failpoint.Here("apply.installed")
+	target, err := openstore.OpenTarget(ctx, m, legacy.Schema())
+	if err != nil {
+		return a, err
+	}
+	defer func() { _ = target.Close() }()
+	if t, ok := target.(openstore.Preparer); ok {
+		if err := t.Prepare(ctx); err != nil {
+			return a, err
+		}
+	}
+	failpoint.Here("apply.prepared")
+	config, err := m.Public()
+	if err != nil {
+		return a, err
+	}
+	schema, err := json.Marshal(legacy.Schema())
+	if err != nil {
+		return a, err
+	}
+	a.Standing, a.Created, err = store.Apply(ctx, state.Applied{
+		Migration: m.Name, Environment: m.Environment, Config: config, ConfigHash: m.Hash(),
+		Schema: schema, Reversible: m.Phases.Retain.Reversible == nil || *m.Phases.Retain.Reversible,
+	})
+	if err == nil {
+		failpoint.Here("apply.recorded")
+	}
+	return a, err
+}
+
+// LiftOrphan lifts a fence that no migration of the state has raised.
+func LiftOrphan(ctx context.Context, store *state.Store, m *migration.Config, attempt string) error {
+	if st, err := store.Standing(ctx, m.Name); err == nil && st.Attempt == attempt {
+		return refuse("the fence is that of %s, at %s; try: migrator phase rollback --to grace", m.Name, st.Route)
+	}
+	legacy, err := openstore.OpenLegacy(ctx, m)
+	if err != nil {
+		return err
+	}
+	defer legacy.Close()
+	if _, err = legacy.LiftFence(ctx, attempt, LockTimeout(m)); err == nil {
+		failpoint.Here("apply.unfenced")
+	}
+	return err
+}

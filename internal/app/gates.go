@@ -1,0 +1,42 @@
+package app
+
+import (
+	"slices"
+
+	"github.com/stranglerfig/migrator/phases"
+)
+
+// GateView is a gate before the next step, or before the next phase.
+type GateView struct {
+	phases.GateResult
+	Before     phases.Route       `json:"before"`
+	Evaluation *phases.Evaluation `json:"evaluation,omitempty"`
+}
+
+// GatesAhead are the gates before the next step, and on a ramp those before the next
+// phase too, each with its newest evaluation.
+func GatesAhead(s phases.Settings, e phases.Evidence, next phases.Route) []GateView {
+	views := []GateView{}
+	add := func(to phases.Route) {
+		for _, g := range phases.Gates(to, s, e) {
+			if slices.ContainsFunc(views, func(v GateView) bool { return v.Gate == g.Gate }) {
+				continue
+			}
+			v := GateView{GateResult: g, Before: to}
+			for i, one := range e.Evaluations {
+				if one.Kind == phases.GateKind && one.Name == g.Gate {
+					v.Evaluation = &e.Evaluations[i]
+				}
+			}
+			views = append(views, v)
+		}
+	}
+	add(next)
+	if at := e.Standing.Route.Phase.Position(); next.Phase == e.Standing.Route.Phase && at >= 0 && at+1 < len(phases.Order) {
+		end := phases.Route{Phase: e.Standing.Route.Phase, Percent: phases.All}
+		if to, err := s.Next(end); err == nil {
+			add(to)
+		}
+	}
+	return views
+}

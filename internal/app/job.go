@@ -1,0 +1,143 @@
+// Package app puts a migration together for what runs it: its stores and its state,
+// open, and the controller, judge, reconciler and runbook executor over them. The
+// command line and the daemon share it. Nothing here prints or parses a flag.
+package app
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/stranglerfig/migrator/internal/control"
+	"github.com/stranglerfig/migrator/internal/openstore"
+	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/migration"
+	"github.com/stranglerfig/migrator/phases"
+	"github.com/stranglerfig/migrator/record"
+)
+
+// Job is a migration with its state and both stores open.
+type Job struct {
+	Config *migration.Config
+	State  *state.Store
+	Legacy openstore.Legacy
+	Target openstore.Target
+	Schema *record.Schema
+}
+
+// OpenJob opens both stores of a migration. The caller closes the job; the state stays
+// the caller's if OpenJob fails.
+func OpenJob(ctx context.Context, st *state.Store, m *migration.Config) (*Job, error) {
+	j := &Job{Config: m, State: st}
+	err := j.open(ctx)
+	if err != nil {
+		j.CloseStores()
+		return nil, err
+	}
+	return j, nil
+}
+
+func (j *Job) open(ctx context.Context) (err error) {
+	if j.Legacy, err = openstore.OpenLegacy(ctx, j.Config); err != nil {
+		return err
+	}
+	j.Schema = j.Legacy.Schema()
+	j.Target, err = openstore.OpenTarget(ctx, j.Config, j.Schema)
+	return err
+}
+
+// ReachTarget asks the target for its time, before a job begins that would be recorded
+// as stopped.
+func (j *Job) ReachTarget(ctx context.Context) error {
+	if _, err := j.Target.Now(ctx); err != nil {
+		return fmt.Errorf("the target does not answer: %w; try: migrator doctor", err)
+	}
+	return nil
+}
+
+// CloseStores closes both stores and leaves the state open.
+func (j *Job) CloseStores() {
+	if j.Target != nil {
+		_ = j.Target.Close()
+	}
+	if j.Legacy != nil {
+		j.Legacy.Close()
+	}
+}
+
+// Close closes both stores and the state.
+func (j *Job) Close() {
+	j.CloseStores()
+	j.State.Close()
+}
+
+// Controller moves the migration by the settings that are applied.
+func (j *Job) Controller(applied *migration.Config, report func(string)) *control.Controller {
+	c := NewController(j.State, applied, report)
+	c.Fence, c.Target = j.Legacy, j.Target
+	return c
+}
+
+// NewController moves a migration as far as that needs neither store: see NeedsStores.
+// It looks at no gates unless it is given a Judge.
+func NewController(st *state.Store, applied *migration.Config, report func(string)) *control.Controller {
+	return &control.Controller{
+		State: st, Migration: applied.Name, Settings: applied.Settings(),
+		FenceBudget: time.Duration(applied.Writing.FenceBudget), LockTimeout: LockTimeout(applied),
+		Report: report,
+	}
+}
+
+// LockTimeout is how long a lock on legacy's table is waited for.
+func LockTimeout(m *migration.Config) time.Duration { return time.Duration(m.Backfill.LockTimeout) }
+
+// NeedsStores tells whether a move from where the migration stands touches the stores:
+// the fence and the way back from it do.
+func NeedsStores(st phases.Standing, forward bool) bool {
+	return st.Attempt != "" || st.Route.Phase.Passing() || forward && st.Route.Phase == phases.Grace
+}
+
+// Applied is the migration file as it was applied, without URLs; the file may have been
+// edited since, and evidence is bound to what was applied.
+func Applied(ctx context.Context, st *state.Store, name string) (*migration.Config, error) {
+	applied, err := st.Config(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	m := &migration.Config{}
+	if err := json.Unmarshal(applied.Config, m); err != nil {
+		return nil, fmt.Errorf("the applied description of %s can't be read: %w", name, err)
+	}
+	return m, nil
+}
+
+// CheckApplied is a DriftError if the migration file m, read from file, is not the one
+// that is applied.
+func CheckApplied(ctx context.Context, st *state.Store, m *migration.Config, file string) error {
+	standing, err := st.Standing(ctx, m.Name)
+	if err != nil {
+		return err
+	}
+	return checkHash(m, file, standing.ConfigHash)
+}
+
+func checkHash(m *migration.Config, file, applied string) error {
+	if m.Hash() != applied {
+		return &DriftError{File: file, Hash: m.Hash(), Applied: applied}
+	}
+	return nil
+}
+
+// LoadApplied reads a migration file again, which may have changed and been applied
+// since, for the migration name. It must be the one whose hash is applied.
+func LoadApplied(file, name, applied string) (*migration.Config, error) {
+	m, err := migration.Load(file)
+	switch {
+	case err != nil:
+		return nil, err
+	case m.Name != name:
+		return nil, fmt.Errorf("%s now describes %s, not %s", file, m.Name, name)
+	}
+	return m, checkHash(m, file, applied)
+}

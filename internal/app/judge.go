@@ -1,0 +1,55 @@
+package app
+
+import (
+	"context"
+	"time"
+
+	"github.com/stranglerfig/migrator/internal/judge"
+	"github.com/stranglerfig/migrator/internal/sources"
+	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/migration"
+	"github.com/stranglerfig/migrator/phases"
+)
+
+// NewJudge evaluates by the settings that are applied; how a Prometheus is reached is not
+// among them, and comes from the migration file at hand.
+func NewJudge(store *state.Store, name string, applied phases.Settings, reach migration.Prometheus) *judge.Judge {
+	j := &judge.Judge{
+		State: store, Migration: name, Settings: applied,
+		GateSources: map[string]judge.Source{}, TriggerSources: map[string]judge.Source{},
+	}
+	standing := func(ctx context.Context) (phases.Standing, error) { return store.Standing(ctx, name) }
+	for _, g := range applied.Gates.Custom {
+		if s := newSource(g.Question, reach, standing); s != nil {
+			j.GateSources[g.Name] = s
+		}
+	}
+	for _, t := range applied.Triggers.Custom {
+		if s := newSource(t.Question, reach, standing); s != nil {
+			j.TriggerSources[t.Name] = s
+		}
+	}
+	return j
+}
+
+// newSource is nil where there is nothing to ask: alerts come by themselves, and without
+// a migration file it is not known where a Prometheus is.
+func newSource(q phases.Question, reach migration.Prometheus, standing func(context.Context) (phases.Standing, error)) judge.Source {
+	switch {
+	case q.PromQL != "" && reach.URL != "":
+		s := prometheus(reach, q.PromQL)
+		s.Timeout = time.Duration(q.Timeout)
+		return s
+	case len(q.Command) > 0:
+		return &sources.Command{Args: q.Command, Timeout: time.Duration(q.Timeout), Standing: standing}
+	}
+	return nil
+}
+
+// prometheus asks one query.
+func prometheus(reach migration.Prometheus, query string) *sources.Prometheus {
+	return &sources.Prometheus{
+		URL: reach.URL, Query: query, TokenFile: reach.TokenFile, CAFile: reach.CAFile,
+		Username: reach.Username, PasswordFile: reach.PasswordFile,
+	}
+}

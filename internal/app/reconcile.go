@@ -1,0 +1,158 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/stranglerfig/migrator/internal/humanize"
+	"github.com/stranglerfig/migrator/internal/logs"
+	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/migration"
+	"github.com/stranglerfig/migrator/phases"
+	"github.com/stranglerfig/migrator/reconcile"
+	"github.com/stranglerfig/migrator/record"
+)
+
+// Reconcile is one run of a job: how it is made, and what it reports meanwhile.
+type Reconcile struct {
+	reconcile.RunOptions
+	OnPause  func(run int64, why string) // why is "" where the run goes on
+	Progress func(run reconcile.Run)     // nil: none
+	Log      *slog.Logger                // nil: discarded
+}
+
+// Reconcile makes a run, or resumes one. It waits while the migration file's stop_on says
+// so.
+func (j *Job) Reconcile(ctx context.Context, o Reconcile) (reconcile.Run, []reconcile.Finding, error) {
+	r, runs, err := j.Reconciler(ctx)
+	if err != nil {
+		return reconcile.Run{}, nil, err
+	}
+	o.Log = logs.OrDiscard(o.Log)
+	runs.Log, runs.OnPause, r.Report = o.Log, o.OnPause, o.Progress
+	return throttled(ctx, j, r, runs, o)
+}
+
+// CheckReconcile refuses a run where both stores can't be expected to agree.
+func (j *Job) CheckReconcile(ctx context.Context, repair bool) (phases.Phase, error) {
+	standing, err := j.State.Standing(ctx, j.Config.Name)
+	if err != nil {
+		return "", err
+	}
+	switch at := standing.Route.Phase; {
+	case at == phases.Complete:
+		return at, refuse("%s is complete: legacy no longer follows, there is nothing to compare the target with", j.Config.Name)
+	case at == phases.Legacy && repair:
+		return at, refuse("%s is on legacy: writes don't reach the target, and what is repaired would be behind again; try: migrator phase advance", j.Config.Name)
+	default:
+		return at, nil
+	}
+}
+
+// Reconciler compares the job's stores as its migration file says. Its runs are recorded
+// in the second result.
+func (j *Job) Reconciler(ctx context.Context) (*reconcile.Reconciler, *state.Reconciles, error) {
+	compare, err := record.NewComparer(j.Schema, j.Config.Compare)
+	if err != nil {
+		return nil, nil, err
+	}
+	runs := j.State.Reconciles(j.Config.Name)
+	r := &reconcile.Reconciler{
+		Legacy: j.Legacy, Locker: j.Legacy, Target: j.Target, Ledger: runs, Jobs: runs, Compare: compare,
+		Options: reconcileOptions(j.Config),
+	}
+	backfill, err := j.State.Backfills(j.Config.Name).Latest(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	if backfill != nil && !backfill.Finished.IsZero() {
+		r.Barrier = backfill.Barrier
+	}
+	return r, runs, nil
+}
+
+func reconcileOptions(m *migration.Config) reconcile.Options {
+	s := m.Reconcile
+	most := s.MaxRepairs
+	if most == 0 {
+		most = -1 // none; an option's zero is its default
+	}
+	return reconcile.Options{
+		ChunkRows: s.ChunkRows, Workers: s.Workers, Rate: s.Rate, Findings: s.Findings,
+		MaxRepairs: most, RepairRate: s.RepairRate, MaxDifference: s.MaxDifference,
+		Recent: reconcile.Recent{Column: s.Recent.Column, Within: time.Duration(s.Recent.Within), Sample: s.Recent.Sample},
+		Pause:  time.Duration(s.Pause), Rereads: s.Rereads, Lease: time.Duration(s.Lease),
+		NotAfter: time.Duration(m.Writing.NotAfter), Expires: m.Target.Expires,
+	}
+}
+
+// RepairJournal repairs the journalled keys, and returns how many it cleared.
+func (j *Job) RepairJournal(ctx context.Context) (int64, error) {
+	r := reconcile.Reconciler{
+		Legacy: j.Legacy, Locker: j.Legacy, Target: j.Target, Ledger: j.State.Reconciles(j.Config.Name),
+		Options: reconcile.Options{NotAfter: time.Duration(j.Config.Writing.NotAfter), Expires: j.Config.Target.Expires},
+	}
+	return r.RepairJournal(ctx)
+}
+
+// resumeWithin is how old a run may be that is resumed unasked: what its first jobs have
+// read is as old.
+const resumeWithin = 24 * time.Hour
+
+// Interrupted is the newest run, if it is of the kind and its process is dead; or,
+// with stopped, if a signal ended it. 0: there is none.
+func (j *Job) Interrupted(ctx context.Context, o reconcile.RunOptions, stopped bool) (int64, error) {
+	run, held, err := j.State.Reconciles(j.Config.Name).Unfinished(ctx, 0)
+	if errors.Is(err, state.ErrNoRun) {
+		return 0, nil
+	}
+	if err != nil || held || run.Status != reconcile.Running && (!stopped || run.Status != reconcile.Stopped) {
+		return 0, err
+	}
+	standing, err := j.State.Standing(ctx, j.Config.Name)
+	if err != nil || run.Epoch != standing.Route.Epoch || run.ConfigHash != standing.ConfigHash ||
+		run.Full != o.Full || run.TwoWay != o.TwoWay || run.Repair != o.Repair || time.Since(run.Began) > resumeWithin {
+		return 0, err
+	}
+	return run.ID, nil
+}
+
+// Coverage is what the runs until now have covered.
+func Coverage(ctx context.Context, store *state.Store, m *migration.Config) (reconcile.Coverage, error) {
+	return store.Coverage(ctx, m.Name, window(m))
+}
+
+// CoverageOf is the coverage at the end of a run; nil: it proved nothing.
+func CoverageOf(ctx context.Context, store *state.Store, name string, run reconcile.Run) (*reconcile.Coverage, error) {
+	if run.Status != reconcile.Done {
+		return nil, nil
+	}
+	m, err := Applied(ctx, store, name)
+	if err != nil {
+		return nil, err
+	}
+	c, err := store.Reconciles(name).Coverage(ctx, run, window(m))
+	return &c, err
+}
+
+// window is how far back runs count. What an older migrator has applied does not say.
+func window(m *migration.Config) time.Duration {
+	if m.Reconcile.Window > 0 {
+		return time.Duration(m.Reconcile.Window)
+	}
+	return 30 * 24 * time.Hour
+}
+
+// RunSummary is a run in one line.
+func RunSummary(name string, run reconcile.Run) string {
+	kind := "full"
+	if !run.Full {
+		kind = fmt.Sprintf("slice %d of %d", run.Slice+1, run.Slices)
+	}
+	return fmt.Sprintf("reconcile %s: run %d, %s, %s: %s checked, %s different, %s repaired, in %s",
+		name, run.ID, kind, run.Status, humanize.Count(run.Checked), humanize.Count(run.Differences), humanize.Count(run.Repaired),
+		humanize.Span(run.Finished.Sub(run.Began).Round(time.Millisecond)))
+}

@@ -1,0 +1,190 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/stranglerfig/migrator/internal/humanize"
+	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/migration"
+	"github.com/stranglerfig/migrator/phases"
+	"github.com/stranglerfig/migrator/runbook"
+	"github.com/stranglerfig/migrator/store"
+)
+
+// Runbooks are the runbooks of one migration, and what their steps may reach.
+type Runbooks struct {
+	Config *migration.Config // the migration file at hand; without one, what is applied
+	State  *state.Store
+	At     phases.Standing
+
+	File         string // that Config was read from; "": there is none at hand
+	StateURL     string
+	StateURLFile string // that StateURL was read from; "": it was given otherwise
+}
+
+// RunbookVerdict is what a verification found of one runbook.
+type RunbookVerdict struct {
+	phases.RunbookEvidence
+	File   string        `json:"file,omitempty"`
+	Checks []store.Check `json:"checks"`
+}
+
+// lookupWithin is how long names are looked up for a document that tells of them.
+const lookupWithin = 5 * time.Second
+
+// Render writes the migration's own rollback or cutover. It needs the migration file:
+// what surrounds the migration is not recorded in the state database.
+func (b *Runbooks) Render(ctx context.Context, name string) ([]byte, error) {
+	if b.File == "" {
+		return nil, ErrNoFile
+	}
+	if err := b.checkApplied(); err != nil {
+		return nil, err
+	}
+	f := runbook.Facts{ConfigHash: b.At.ConfigHash}
+	if role := b.Config.Phases.Approval.Role; role != "" {
+		members, err := b.State.Members(ctx, role)
+		if err != nil {
+			return nil, err
+		}
+		f.Deciders = members
+	}
+	dns := b.Config.Runbook.DNS
+	within, cancel := context.WithTimeout(ctx, lookupWithin)
+	defer cancel()
+	for _, host := range dns.Hosts {
+		ttl, err := runbook.LookupTTL(within, dns.Server, host)
+		if err != nil {
+			f.TTLErrors = append(f.TTLErrors, err.Error())
+			continue
+		}
+		f.TTLs = append(f.TTLs, ttl)
+	}
+	text, err := runbook.Render(name, b.Config, f)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := runbook.Parse(name, text, nil); err != nil {
+		return nil, fmt.Errorf("the rendered %s is no good runbook: %w", name, err)
+	}
+	return text, nil
+}
+
+// checkApplied refuses a migration file that is not the one that is applied.
+func (b *Runbooks) checkApplied() error {
+	if b.File == "" {
+		return nil
+	}
+	return checkHash(b.Config, b.File, b.At.ConfigHash)
+}
+
+// Open reads a file, whose path is returned, or renders one of runbook.Rendered. It
+// refuses one that is for something else; begins says that it is to be run from its
+// first step.
+func (b *Runbooks) Open(ctx context.Context, what string, begins bool) (*runbook.Runbook, string, error) {
+	r, path, err := b.read(ctx, what)
+	if err == nil {
+		err = b.accepts(r, begins)
+	}
+	return r, path, err
+}
+
+func (b *Runbooks) read(ctx context.Context, what string) (*runbook.Runbook, string, error) {
+	if !slices.Contains(runbook.Rendered, what) {
+		r, err := runbook.Load(what, runbook.Values(b.Config))
+		switch {
+		case errors.Is(err, os.ErrNotExist):
+			err = refuse("%w; what can be rendered is %s; try: migrator runbook render rollback", err, strings.Join(runbook.Rendered, ", "))
+		case err != nil:
+			err = &InputError{err}
+		}
+		return r, what, err
+	}
+	text, err := b.Render(ctx, what)
+	if err != nil {
+		return nil, "", err
+	}
+	r, err := runbook.Parse(what, text, nil)
+	if r != nil {
+		r.File = b.File // its connections' files are beside the migration file
+	}
+	return r, "", err
+}
+
+func (b *Runbooks) accepts(r *runbook.Runbook, begins bool) error {
+	a := r.AppliesTo
+	switch {
+	case len(a.Migrations) > 0 && !slices.Contains(a.Migrations, b.Config.Name):
+		return refuse("%s is for %s, not for %s; try: migrator runbook render %s", r.Name, strings.Join(a.Migrations, ", "), b.Config.Name, runbook.Rendered[0])
+	case len(a.Environments) > 0 && !slices.Contains(a.Environments, b.Config.Environment):
+		return refuse("%s is for %s, and the environment of %s is %s", r.Name, strings.Join(a.Environments, ", "), b.Config.Name, b.Config.Environment)
+	case begins && len(a.Phases) > 0 && !slices.Contains(a.Phases, b.At.Route.Phase):
+		words := make([]string, len(a.Phases))
+		for i, p := range a.Phases {
+			words[i] = string(p)
+		}
+		return refuse("%s is for the phases %s, and %s is on %s; try: migrator status", r.Name, strings.Join(words, ", "), b.Config.Name, b.At.Route)
+	case r.ConfigHash != "" && r.ConfigHash != b.At.ConfigHash:
+		return refuse("%s was rendered from the configuration %s, and %s is applied; try: migrator runbook render %s", r.Name, humanize.Short(r.ConfigHash), humanize.Short(b.At.ConfigHash), r.Name)
+	}
+	return nil
+}
+
+// Begin opens a runbook and records a run of it. anew: though one of it has not ended.
+func (b *Runbooks) Begin(ctx context.Context, what string, anew bool) (*runbook.Runbook, state.RunbookRun, error) {
+	r, path, err := b.Open(ctx, what, true)
+	if err == nil && path != "" {
+		path, err = filepath.Abs(path)
+	}
+	if err != nil {
+		return nil, state.RunbookRun{}, err
+	}
+	run, err := b.State.Runbooks(b.Config.Name).Begin(ctx, r, path, anew)
+	var open *state.UnfinishedError
+	if errors.As(err, &open) {
+		err = notYet("%w; try: migrator runbook resume %d, or the same command with --anew", err, open.Run.ID)
+	}
+	return r, run, err
+}
+
+// Reread is the runbook of a recorded run, whose values were filled in when it began.
+func (b *Runbooks) Reread(run state.RunbookRun) (*runbook.Runbook, error) {
+	r, err := runbook.Reread(fmt.Sprintf("run %d", run.ID), run.Source)
+	if err != nil {
+		return nil, err
+	}
+	if r.File = run.Path; r.File == "" {
+		r.File = b.File
+	}
+	return r, nil
+}
+
+// Verify checks whether every step could be run, without running one, and records the
+// result. command parses a command line of migrator's.
+func (b *Runbooks) Verify(ctx context.Context, what string, command func(words []string) error) (v RunbookVerdict, err error) {
+	r, path, err := b.Open(ctx, what, false)
+	if err == nil { // the result is recorded for what is applied
+		err = b.checkApplied()
+	}
+	if err != nil {
+		return v, err
+	}
+	tools, err := b.Executor(r, state.RunbookRun{UID: "verify"})
+	if err != nil {
+		return v, err
+	}
+	v.File, v.Checks = path, tools.Verify(ctx, prober{b.console(r), b.State, command})
+	if ctx.Err() != nil {
+		return v, ctx.Err()
+	}
+	passed := !slices.ContainsFunc(v.Checks, func(c store.Check) bool { return c.Result == store.Refused })
+	v.RunbookEvidence, err = b.State.Runbooks(b.Config.Name).Verified(ctx, r.Name, r.Source, passed, v.Checks)
+	return v, err
+}

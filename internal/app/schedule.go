@@ -1,0 +1,88 @@
+package app
+
+import (
+	"context"
+	"time"
+
+	"github.com/robfig/cron/v3"
+
+	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/migration"
+	"github.com/stranglerfig/migrator/reconcile"
+)
+
+// ScheduledTimes are when reconcile runs are due, and what became of past times.
+type ScheduledTimes struct {
+	Migration string       `json:"migration"`
+	Schedules []DueTimes   `json:"schedules"`
+	Times     []PassedTime `json:"times"` // newest first
+}
+
+// DueTimes are those of one kind of run.
+type DueTimes struct {
+	Kind    reconcile.Kind       `json:"kind"`
+	Expr    string               `json:"schedule"`
+	Next    time.Time            `json:"next"`
+	Overdue int                  `json:"overdue"` // MostTimes: or more
+	Known   bool                 `json:"known"`   // a daemon has seen the schedule: times count from then
+	Last    *reconcile.Scheduled `json:"last,omitempty"`
+}
+
+// PassedTime is one that a run was made for, or not.
+type PassedTime struct {
+	reconcile.Scheduled
+	Skipped int `json:"skipped"` // times before it, of this schedule, that its run makes up for too
+}
+
+// MostTimes bounds what is counted of times that no daemon was there for.
+const MostTimes = 10_000
+
+// timesBetween counts times after one and not after another, MostTimes of them at most.
+func timesBetween(times cron.Schedule, after, until time.Time) (n int) {
+	for at := times.Next(after); !at.IsZero() && !at.After(until) && n < MostTimes; at = times.Next(at) {
+		n++
+	}
+	return n
+}
+
+// ReadSchedule reads what became of the schedules of m, and the newest past times.
+func ReadSchedule(ctx context.Context, store *state.Store, m *migration.Config, limit int) (ScheduledTimes, error) {
+	kept := store.Reconciles(m.Name)
+	found := ScheduledTimes{Migration: m.Name, Schedules: []DueTimes{}, Times: []PassedTime{}}
+	for _, s := range []DueTimes{
+		{Kind: reconcile.SampledKind, Expr: m.Reconcile.Schedule},
+		{Kind: reconcile.FullKind, Expr: m.Reconcile.FullSchedule},
+	} {
+		if s.Expr == "" {
+			continue
+		}
+		times, err := migration.ParseSchedule(s.Expr)
+		if err != nil {
+			return found, err
+		}
+		last, now, err := kept.LastScheduled(ctx, s.Kind, s.Expr)
+		if err != nil {
+			return found, err
+		}
+		if s.Known = !last.Due.IsZero(); s.Known {
+			s.Overdue = timesBetween(times, last.Due, now)
+		}
+		if s.Known && last.Outcome != reconcile.ScheduleSet {
+			s.Last = &last
+		}
+		s.Next = times.Next(now).UTC()
+		found.Schedules = append(found.Schedules, s)
+	}
+	past, err := kept.ListScheduled(ctx, limit)
+	if err != nil {
+		return found, err
+	}
+	for _, s := range past {
+		t := PassedTime{Scheduled: s.Scheduled}
+		if times, err := migration.ParseSchedule(s.Expr); err == nil { // else another version wrote it
+			t.Skipped = timesBetween(times, s.Before, s.Due.Add(-time.Nanosecond))
+		}
+		found.Times = append(found.Times, t)
+	}
+	return found, nil
+}

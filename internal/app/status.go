@@ -1,0 +1,64 @@
+package app
+
+import (
+	"context"
+	"time"
+
+	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/phases"
+)
+
+// Status is where a migration stands: the document of the command status and of the
+// daemon's /status.
+type Status struct {
+	Standing phases.Standing     `json:"standing"`
+	Fleet    phases.Fleet        `json:"fleet"`
+	Settled  bool                `json:"settled"`
+	Rollback phases.Rollback     `json:"rollback"`
+	Next     *NextStep           `json:"next,omitempty"`
+	Gates    []phases.GateResult `json:"gates,omitempty"` // before the next step
+	Evidence phases.Evidence     `json:"evidence"`
+}
+
+// NextStep is where an advance leads, and what that takes.
+type NextStep struct {
+	To       phases.Route `json:"to"`
+	By       string       `json:"by"`           // who takes it: "schedule" (the daemon) or "person"
+	Due      time.Time    `json:"due,omitzero"` // when time will have opened the last gate that it opens
+	WaitsFor []string     `json:"waits_for"`    // the gates that are closed
+}
+
+// ReadStatus reads it from the state.
+func ReadStatus(ctx context.Context, store *state.Store, name string) (Status, error) {
+	e, err := store.Evidence(ctx, name)
+	if err != nil {
+		return Status{}, err
+	}
+	m, err := Applied(ctx, store, name)
+	if err != nil {
+		return Status{}, err
+	}
+	s := Status{
+		Standing: e.Standing, Fleet: e.Fleet, Settled: e.Fleet.Settled(), Evidence: e,
+		Rollback: phases.ClassOf(e.Standing.Route.Phase, e.Standing.Reversible, e.Standing.ReturnKeys),
+	}
+	if next, err := m.Phases.Next(e.Standing.Route); err == nil {
+		s.Gates = phases.Gates(next, m.Settings(), e)
+		s.Next = stepAhead(next, m.Settings(), e, s.Gates)
+	}
+	return s, nil
+}
+
+func stepAhead(next phases.Route, s phases.Settings, e phases.Evidence, gates []phases.GateResult) *NextStep {
+	n := &NextStep{To: next, By: "person", WaitsFor: []string{}}
+	if s.ByItself(e.Standing.Route, next) {
+		n.By = "schedule"
+	}
+	for _, g := range phases.Closed(gates) {
+		n.WaitsFor = append(n.WaitsFor, g.Gate)
+		if g.Due.After(n.Due) {
+			n.Due = g.Due
+		}
+	}
+	return n
+}

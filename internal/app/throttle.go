@@ -1,0 +1,138 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/stranglerfig/migrator/internal/humanize"
+	"github.com/stranglerfig/migrator/internal/logs"
+	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/phases"
+	"github.com/stranglerfig/migrator/reconcile"
+)
+
+// lagging is a legacy that knows how far its standbys are behind.
+type lagging interface {
+	ReplicationLag(ctx context.Context) (time.Duration, error)
+}
+
+// throttled makes a run that waits while reconcile.stop_on says so.
+func throttled(ctx context.Context, j *Job, r *reconcile.Reconciler, runs *state.Reconciles, o Reconcile) (run reconcile.Run, found []reconcile.Finding, err error) {
+	if !j.Config.Reconcile.StopOn.Any() {
+		return r.Run(ctx, o.RunOptions)
+	}
+	group, watching := errgroup.WithContext(ctx)
+	watching, over := context.WithCancel(watching)
+	began := make(chan int64, 1)
+	r.Ledger = beginning{runs, began}
+	group.Go(func() error {
+		select {
+		case id := <-began:
+			stopOn(watching, j, runs, id, o.Log)
+		case <-watching.Done():
+		}
+		return nil
+	})
+	run, found, err = r.Run(ctx, o.RunOptions)
+	over()
+	_ = group.Wait()
+	return run, found, err
+}
+
+// beginning passes on the number of the run that begins.
+type beginning struct {
+	*state.Reconciles
+	began chan int64
+}
+
+func (b beginning) Begin(ctx context.Context, run reconcile.Run) (reconcile.Run, func(), error) {
+	run, release, err := b.Reconciles.Begin(ctx, run)
+	if err == nil {
+		b.began <- run.ID
+	}
+	return run, release, err
+}
+
+// stopOn pauses the run while it must wait, and resumes it after. An operator's pause
+// is left alone. A check that fails changes nothing, and is logged.
+func stopOn(ctx context.Context, j *Job, runs *state.Reconciles, run int64, log *slog.Logger) {
+	tick := time.NewTicker(time.Duration(j.Config.Reconcile.StopOn.Interval))
+	defer tick.Stop()
+	var failures logs.Failures
+	for {
+		why, err := mustWait(ctx, j)
+		if ctx.Err() != nil {
+			return
+		}
+		if failures.Note("check", err) == logs.Failed {
+			log.Warn("whether the reconcile run must wait can't be found out", "error", err)
+		}
+		if err == nil {
+			if why != "" {
+				err = runs.Pause(ctx, run, why, true)
+			} else {
+				err = runs.Continue(ctx, run, true)
+			}
+			if err != nil && !errors.Is(err, state.ErrNoRun) && ctx.Err() == nil {
+				log.Warn("the reconcile run could not be paused or resumed", "error", err)
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// mustWait is why a run must wait; "": it need not.
+func mustWait(ctx context.Context, j *Job) (why string, err error) {
+	stop := j.Config.Reconcile.StopOn
+	ask := func(query string) (float64, bool, error) {
+		reading := prometheus(j.Config.Prometheus, query).Read(ctx)
+		switch reading.Verdict {
+		case "":
+			return reading.Value, true, nil
+		case phases.NoData:
+			return 0, false, nil
+		}
+		return 0, false, errors.New(reading.Detail)
+	}
+	for _, name := range stop.Alerts {
+		firing, found, err := ask(fmt.Sprintf(`max(ALERTS{alertname=%q,alertstate="firing"})`, name))
+		if err != nil {
+			return "", err
+		}
+		if found && firing > 0 {
+			return "the alert " + name + " is firing", nil
+		}
+	}
+	if stop.PromQL != "" {
+		value, found, err := ask(stop.PromQL)
+		if err != nil {
+			return "", err
+		}
+		if found && value > *stop.Above {
+			return fmt.Sprintf("%s is %g, above %g", stop.PromQL, value, *stop.Above), nil
+		}
+	}
+	if stop.ReplicationLag > 0 {
+		l, ok := j.Legacy.(lagging)
+		if !ok {
+			return "", errors.New("this legacy store does not tell how far its standbys are behind")
+		}
+		lag, err := l.ReplicationLag(ctx)
+		if err != nil {
+			return "", err
+		}
+		if bound := time.Duration(stop.ReplicationLag); lag > bound {
+			return fmt.Sprintf("a standby of legacy is %s behind, more than %s", humanize.Span(lag), humanize.Span(bound)), nil
+		}
+	}
+	return "", nil
+}

@@ -1,0 +1,124 @@
+package app
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/stranglerfig/migrator/internal/judge"
+	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/phases"
+)
+
+// Triggers are the triggers of a migration, and how the newest automatic rollback went.
+type Triggers struct {
+	Acts     bool               `json:"acts"` // one that fires takes reads back, where the migration stands
+	Triggers []TriggerView      `json:"triggers"`
+	Latch    *phases.Latch      `json:"latch,omitempty"`
+	Rollback *AutomaticRollback `json:"rollback,omitempty"` // the newest
+}
+
+// TriggerView is one trigger with its newest evaluation.
+type TriggerView struct {
+	Trigger    string             `json:"trigger"`
+	Off        string             `json:"off,omitempty"`
+	DryRun     bool               `json:"dry_run"`
+	Evaluation *phases.Evaluation `json:"evaluation,omitempty"`
+}
+
+// AutomaticRollback is how one went, by the state database's clock.
+type AutomaticRollback struct {
+	Trigger   string    `json:"trigger"`
+	Fired     time.Time `json:"fired"`
+	Committed time.Time `json:"committed"`
+	Settled   time.Time `json:"settled,omitzero"` // when every instance was known to read legacy
+}
+
+// ReadTriggers reads them from the state, with its time.
+func ReadTriggers(ctx context.Context, store *state.Store, name string) (list Triggers, now time.Time, err error) {
+	m, err := Applied(ctx, store, name)
+	if err != nil {
+		return list, now, err
+	}
+	// Before the latch is read: a rollback that is shown is one whose latch is, too.
+	last, err := newestRollback(ctx, store, name)
+	if err != nil {
+		return list, now, err
+	}
+	e, err := store.Evidence(ctx, name)
+	if err != nil {
+		return list, now, err
+	}
+	newest, err := store.Evaluations(ctx, name, state.EvaluationFilter{Kind: phases.TriggerKind, Newest: true})
+	if err != nil {
+		return list, now, err
+	}
+	list = Triggers{Acts: e.Standing.Route.Phase.TriggersAct(), Triggers: []TriggerView{}, Latch: e.Latch, Rollback: last}
+	for _, t := range m.Triggers.All() {
+		v := TriggerView{Trigger: t.Name, Off: t.Off, DryRun: t.DryRun}
+		for i := range newest {
+			if newest[i].Name == t.Name {
+				v.Evaluation = &newest[i]
+			}
+		}
+		list.Triggers = append(list.Triggers, v)
+	}
+	return list, e.Now, nil
+}
+
+// newestRollback is nil if no trigger has ever rolled back.
+func newestRollback(ctx context.Context, store *state.Store, name string) (*AutomaticRollback, error) {
+	changes, err := store.Changes(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	var last *AutomaticRollback
+	for _, c := range changes {
+		if c.Cause == phases.CauseTrigger {
+			last = &AutomaticRollback{Committed: c.At, Settled: c.Settled}
+		}
+	}
+	if last == nil {
+		return nil, nil
+	}
+	fired, err := store.Fired(ctx, name)
+	if err == nil {
+		last.Trigger, last.Fired = fired.Name, fired.At
+	}
+	return last, err
+}
+
+// mostEntries bounds the history that a replay reads its routes from, mostAsked the
+// evaluations of one trigger.
+const (
+	mostEntries = 1_000_000
+	mostAsked   = 100_000
+)
+
+// ReplayTriggers evaluates triggers over what was recorded in the time before now.
+func ReplayTriggers(ctx context.Context, store *state.Store, name string, s phases.Settings, before time.Duration) (*judge.Replayed, error) {
+	e, err := store.Evidence(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	r := judge.Replay{Settings: s, Since: e.Now.Add(-before), Until: e.Now, Routes: map[int64]phases.Route{}, Asked: map[string][]phases.Evaluation{}}
+	if r.Buckets, err = store.Observed(ctx, name, r.Since.Add(-judge.TriggersSince)); err != nil {
+		return nil, err
+	}
+	entries, err := store.History(ctx, name, mostEntries)
+	if err != nil {
+		return nil, err
+	}
+	for _, one := range entries {
+		r.Routes[one.To.Epoch] = one.To
+	}
+	for _, t := range s.Triggers.Custom {
+		asked, err := store.Evaluations(ctx, name, state.EvaluationFilter{Kind: phases.TriggerKind, Name: t.Name, Since: r.Since, Limit: mostAsked})
+		if err != nil {
+			return nil, err
+		}
+		slices.Reverse(asked)
+		r.Asked[t.Name] = asked
+	}
+	return r.Run(), nil
+}

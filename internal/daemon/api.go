@@ -1,0 +1,98 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"slices"
+
+	"github.com/stranglerfig/migrator/internal/app"
+	"github.com/stranglerfig/migrator/internal/server"
+	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/metrics"
+	"github.com/stranglerfig/migrator/phases"
+)
+
+// handler answers over HTTP for all migrations of the daemon.
+func (d *Daemon) handler() (http.Handler, error) {
+	var names []string
+	for _, m := range d.Migrations {
+		names = append(names, m.Config.Name)
+	}
+	scraped, err := metrics.Handler(&metrics.Collector{
+		Migrations: names, Log: d.Log,
+		Leads: func(name string) bool { return d.named(name).leads.Load() },
+		Read: func(ctx context.Context, name string) (metrics.Reading, error) {
+			return readMetrics(ctx, d.State, name)
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	api := &server.API{
+		Ping: d.State.Pool().Ping, Metrics: scraped, Log: d.Log, Role: d.role,
+		Status: func(ctx context.Context) (any, error) { return d.status(ctx, names) },
+	}
+	if d.AlertsToken != "" {
+		api.Alerts = d.alerts()
+	}
+	return api.Handler(), nil
+}
+
+func (d *Daemon) role() string {
+	if slices.ContainsFunc(d.Migrations, func(m *Migration) bool { return m.leads.Load() }) {
+		return "leader"
+	}
+	return "standby"
+}
+
+// status leaves out migrations that are not applied yet.
+func (d *Daemon) status(ctx context.Context, names []string) ([]app.Status, error) {
+	found := []app.Status{}
+	for _, name := range names {
+		s, err := app.ReadStatus(ctx, d.State, name)
+		switch {
+		case errors.Is(err, state.ErrUnknownMigration):
+		case err != nil:
+			return nil, err
+		default:
+			found = append(found, s)
+		}
+	}
+	return found, nil
+}
+
+// readMetrics reads one migration for a scrape.
+func readMetrics(ctx context.Context, store *state.Store, name string) (r metrics.Reading, err error) {
+	r.Evidence, err = store.Evidence(ctx, name)
+	if errors.Is(err, state.ErrUnknownMigration) {
+		return metrics.Reading{}, nil
+	}
+	if err != nil {
+		return r, err
+	}
+	if r.Triggers, err = store.Evaluations(ctx, name, state.EvaluationFilter{Kind: phases.TriggerKind, Newest: true}); err != nil {
+		return r, err
+	}
+	changes, err := store.Changes(ctx, name)
+	if err != nil {
+		return r, err
+	}
+	for _, c := range changes {
+		r.Transitions = append(r.Transitions, metrics.Transition(c))
+	}
+	m, err := app.Applied(ctx, store, name)
+	if err != nil {
+		return r, err
+	}
+	covered, err := app.Coverage(ctx, store, m)
+	if err != nil {
+		return r, err
+	}
+	r.Coverage = covered.Clean
+	if d := r.Evidence.Drill; d != nil {
+		r.LastDrill = d.Passed
+	}
+	r.LastClean, err = store.LastClean(ctx, name)
+	return r, err
+}

@@ -1,0 +1,67 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/stranglerfig/migrator/internal/app"
+	"github.com/stranglerfig/migrator/internal/state"
+)
+
+// stores are a migration's, open, as the keeper needs them. The state stays open when
+// they are closed.
+type stores struct {
+	*app.Job
+	log *slog.Logger
+}
+
+// purger is a target whose tombstones don't expire by themselves.
+type purger interface {
+	Purge(ctx context.Context) (int64, error)
+}
+
+// openStores reads the migration file again, which may have been changed and applied
+// since the daemon began, and opens its stores. It must be the one whose hash is given.
+func openStores(ctx context.Context, st *state.Store, m *Migration, hash string, log *slog.Logger) (Tools, error) {
+	now, err := app.LoadApplied(m.File, m.Config.Name, hash)
+	if err != nil {
+		return nil, err
+	}
+	job, err := app.OpenJob(ctx, st, now)
+	if err != nil {
+		return nil, err
+	}
+	return &stores{job, log}, nil
+}
+
+// reachWithin is how long the target may take to say that it is there.
+const reachWithin = 5 * time.Second
+
+// RepairJournal asks the target first whether it is there: of one that is not, a
+// repair would try every key.
+func (s *stores) RepairJournal(ctx context.Context) (int64, error) {
+	limited, cancel := context.WithTimeout(ctx, reachWithin)
+	_, err := s.Target.Now(limited)
+	cancel()
+	if err != nil {
+		return 0, fmt.Errorf("reach the target: %w", err)
+	}
+	return s.Job.RepairJournal(ctx)
+}
+
+func (s *stores) Resume(ctx context.Context) error {
+	return s.Controller(s.Config, func(text string) { s.log.Info(text) }).Resume(ctx)
+}
+
+func (s *stores) Purge(ctx context.Context) (int64, error) {
+	if p, ok := s.Target.(purger); ok {
+		return p.Purge(ctx)
+	}
+	return 0, errors.ErrUnsupported
+}
+
+// Close leaves the state open.
+func (s *stores) Close() { s.CloseStores() }

@@ -1,0 +1,130 @@
+package notify
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/stranglerfig/migrator/internal/logs"
+	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/migration"
+)
+
+const (
+	senderPoll = time.Second
+	// Another sender may claim a message after that, if who claimed it has died: longer
+	// than sending takes to all webhooks.
+	senderHold  = 2 * time.Minute
+	senderBatch = 10
+)
+
+// Sender sends the messages that wait in a migration's outbox to its webhooks: each at
+// least once, with an id that stays the same.
+type Sender struct {
+	Outbox   *state.Outbox
+	Webhooks func() []migration.Webhook // as the migration file is now
+	Log      *slog.Logger               // nil: discarded
+
+	log  *slog.Logger
+	took map[string][]string // of messages that some webhooks still lack: the URLs that have them
+}
+
+// Run sends until ctx ends, and returns nil then. It gives up on nothing that the outbox
+// does not.
+func (k *Sender) Run(ctx context.Context) error {
+	k.log, k.took = logs.OrDiscard(k.Log), map[string][]string{}
+	var failures logs.Failures
+	tick := time.NewTicker(senderPoll)
+	defer tick.Stop()
+	for {
+		err := k.round(ctx)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if failures.Note("send", err) == logs.Failed {
+			k.log.Warn("messages wait to be sent", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+func (k *Sender) round(ctx context.Context) error {
+	hooks := k.Webhooks()
+	due, err := k.Outbox.Claim(ctx, senderBatch, senderHold)
+	if err != nil {
+		return err
+	}
+	var failures error
+	for _, m := range due {
+		if err := k.send(ctx, hooks, m); err != nil {
+			failures = errors.Join(failures, err, k.Outbox.Failed(ctx, m, err.Error()))
+			continue
+		}
+		delete(k.took, m.ID)
+		failures = errors.Join(failures, k.Outbox.Delivered(ctx, m))
+	}
+	return failures
+}
+
+// send sends a message to each webhook that wants it and does not have it. A receiver
+// that refuses it is asked again too: it, or the description, may be mended.
+func (k *Sender) send(ctx context.Context, hooks []migration.Webhook, m state.Message) error {
+	event := eventOf(m)
+	body, err := json.Marshal(struct {
+		Event string `json:"event"` // as webhooks' events name it
+		Kind  string `json:"kind"`
+		state.Message
+	}{event, string(m.Event), m})
+	if err != nil {
+		return err
+	}
+	var failures error
+	for _, h := range hooks {
+		if !slices.Contains(h.Events, event) || slices.Contains(k.took[m.ID], h.URL) {
+			continue
+		}
+		if err := deliver(ctx, h, Message{ID: m.ID, Body: body}); err != nil {
+			failures = errors.Join(failures, err)
+			continue
+		}
+		k.took[m.ID] = append(k.took[m.ID], h.URL)
+		k.log.Info("told a webhook", "event", event, "id", m.ID, "attempt", m.Attempts)
+	}
+	return failures
+}
+
+func deliver(ctx context.Context, h migration.Webhook, m Message) error {
+	secret, err := os.ReadFile(h.SecretFile)
+	if err != nil {
+		return fmt.Errorf("a webhook's secret: %w", err)
+	}
+	w := Webhook{URL: h.URL, Secret: []byte(strings.TrimSpace(string(secret)))}
+	_, err = w.Send(ctx, m)
+	return err
+}
+
+// eventOf is what a description calls it: the cause of a history entry, or what no
+// entry tells of.
+func eventOf(m state.Message) string {
+	switch {
+	case m.Event == state.Held:
+		return "due"
+	case m.Event == state.Fired, m.Event == state.Acknowledged:
+		return "trigger"
+	case m.Entry == nil:
+		return string(m.Event)
+	case m.Entry.Cause == "schedule":
+		return "advance"
+	}
+	return string(m.Entry.Cause)
+}

@@ -1,0 +1,143 @@
+// Package preflight checks settings, state database and stores before a migration is
+// applied, and while it runs. It changes nothing.
+package preflight
+
+import (
+	"context"
+	"strings"
+
+	"github.com/stranglerfig/migrator/internal/hint"
+	"github.com/stranglerfig/migrator/internal/openstore"
+	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/migration"
+	"github.com/stranglerfig/migrator/phases"
+	"github.com/stranglerfig/migrator/record"
+	"github.com/stranglerfig/migrator/store"
+)
+
+// Report is what the checks found.
+type Report struct {
+	Migration string         `json:"migration"`
+	Checks    []store.Check  `json:"checks"`
+	Phases    []PlannedPhase `json:"phases,omitempty"`
+	Fields    []record.Field `json:"fields,omitempty"`
+	Refused   int            `json:"refused"`
+	Warnings  int            `json:"warnings"`
+}
+
+// Preflight is what is checked.
+type Preflight struct {
+	Config *migration.Config // nil: there is no migration file at hand
+	// StateURL is the state database's, or why it is not known.
+	StateURL func() (string, error)
+	// OpenState opens it. Each call's result is closed.
+	OpenState func(ctx context.Context) (*state.Store, error)
+}
+
+// Check makes every check that it can get to. It needs Config.
+func (p *Preflight) Check(ctx context.Context) *Report {
+	m := p.Config
+	r := &Report{Migration: m.Name}
+	p.checkState(ctx, r)
+	legacy, err := openstore.OpenLegacy(ctx, m)
+	if err != nil {
+		r.refuse("legacy", err)
+		return r
+	}
+	defer legacy.Close()
+	checks, err := legacy.Check(ctx)
+	r.add("legacy", checks)
+	if err != nil {
+		r.refuse("legacy", err)
+	}
+	r.add("legacy", p.fenceAgrees(ctx, legacy))
+	if finder, ok := legacy.(store.RecentFinder); ok && m.Reconcile.Recent.Column != "" {
+		if err := finder.CheckRecent(ctx, m.Reconcile.Recent.Column); err != nil {
+			what, try := hint.Split(err)
+			r.add("legacy", []store.Check{{Name: "young", Result: store.Refused, Detail: what, Try: try}})
+		}
+	}
+	r.Fields = legacy.Schema().Fields
+	target, err := openstore.OpenTarget(ctx, m, legacy.Schema())
+	if err != nil {
+		r.refuse("target", err)
+		return r
+	}
+	defer func() { _ = target.Close() }()
+	checks, err = target.Check(ctx)
+	r.add("target", checks)
+	if err != nil {
+		r.refuse("target", err)
+	}
+	if _, err := record.NewComparer(legacy.Schema(), m.Compare); err != nil {
+		r.refuse("compare", err)
+	}
+	return r
+}
+
+// Plan makes the checks and lists the phases ahead.
+func (p *Preflight) Plan(ctx context.Context) *Report {
+	r := p.Check(ctx)
+	r.Phases = plannedPhases(p.Config.Settings())
+	return r
+}
+
+// Diagnose makes the checks as far as there is a migration file, and adds what only
+// running migrations can show: all that the state knows.
+func (p *Preflight) Diagnose(ctx context.Context) *Report {
+	r := &Report{}
+	if p.Config != nil {
+		r = p.Check(ctx)
+	} else {
+		p.checkState(ctx, r)
+	}
+	st, err := p.OpenState(ctx)
+	if err != nil {
+		return r // which a check has refused
+	}
+	defer st.Close()
+	all, err := st.List(ctx)
+	if err != nil {
+		return r
+	}
+	for _, one := range all {
+		r.add(one.Migration, symptoms(ctx, st, one, p.Config))
+	}
+	return r
+}
+
+func (p *Preflight) checkState(ctx context.Context, r *Report) {
+	if url, err := p.StateURL(); err != nil {
+		r.refuse("state", err)
+	} else {
+		r.add("state", state.Check(ctx, url))
+	}
+}
+
+func (r *Report) add(side string, checks []store.Check) {
+	for _, check := range checks {
+		check.Name = side + ": " + strings.TrimPrefix(check.Name, side+"-")
+		switch check.Result {
+		case store.Refused:
+			r.Refused++
+		case store.Warned:
+			r.Warnings++
+		}
+		r.Checks = append(r.Checks, check)
+	}
+}
+
+func (r *Report) refuse(side string, err error) {
+	what, try := hint.Split(err)
+	r.add(side, []store.Check{{Name: "open", Result: store.Refused, Detail: what, Try: try}})
+}
+
+func (p *Preflight) standing(ctx context.Context) (st phases.Standing, known bool) {
+	s, err := p.OpenState(ctx)
+	if err != nil {
+		return st, false
+	}
+	defer s.Close()
+	st, err = s.Standing(ctx, p.Config.Name)
+	return st, err == nil
+}

@@ -1,0 +1,54 @@
+package preflight
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/stranglerfig/migrator/internal/humanize"
+	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/migration"
+	"github.com/stranglerfig/migrator/phases"
+	"github.com/stranglerfig/migrator/store"
+)
+
+// symptoms are the signs of trouble that the state shows of one migration. m is the
+// migration file at hand, maybe another's; nil: there is none.
+func symptoms(ctx context.Context, db *state.Store, st phases.Standing, m *migration.Config) []store.Check {
+	var found []store.Check
+	warn := func(name, detail, try string) {
+		found = append(found, store.Check{Name: name, Result: store.Warned, Detail: detail, Try: try})
+	}
+	e, err := db.Evidence(ctx, st.Migration)
+	if err != nil {
+		return []store.Check{{Name: "evidence", Result: store.Refused, Detail: err.Error()}}
+	}
+	if st.Lost != nil {
+		found = append(found, store.Check{Name: "state-whole", Result: store.Refused, Detail: st.Lost.Tell(st.Route), Try: phases.LostTry})
+	}
+	for _, instance := range e.Fleet.Lapsed {
+		warn("fleet", "the lease of "+instance+" ran out without leaving", "migrator fleet evict "+instance+" --reason '...', once you know that it has stopped")
+	}
+	if e.Fleet.Behind > 0 && e.Now.Sub(st.RouteSince) > time.Minute {
+		warn("fleet", fmt.Sprintf("%d instances have not acknowledged epoch %d for %s", e.Fleet.Behind, st.Route.Epoch, humanize.Span(e.Now.Sub(st.RouteSince))), "migrator fleet list")
+	}
+	if st.JournalKeys > 0 {
+		warn("journal", fmt.Sprintf("%s keys are known to be behind in the target", humanize.Count(st.JournalKeys)), "migrator reconcile run --repair")
+	}
+	if st.Route.Phase.Passing() || st.Attempt != "" && st.Route.Phase == phases.Grace {
+		found = append(found, store.Check{
+			Name: "fence", Result: store.Refused, Detail: "legacy may refuse writes: a command is moving authority, or was interrupted; the route is " + st.Route.String(),
+			Try: "migrator phase advance, which takes it up again, or migrator phase rollback --to grace --yes, which undoes it",
+		})
+	}
+	if m != nil && m.Name == st.Migration && m.Hash() != st.ConfigHash {
+		warn("description", "the file differs from what was applied", "migrator apply")
+	}
+	if _, err := db.VerifyHistory(ctx, st.Migration); err != nil {
+		found = append(found, store.Check{Name: "history", Result: store.Refused, Detail: err.Error()})
+	}
+	if len(found) == 0 {
+		found = append(found, store.Check{Name: "standing", Result: store.Good, Detail: st.Route.String() + ", nothing wrong to be seen"})
+	}
+	return found
+}
