@@ -24,7 +24,7 @@ build: ## Build bin/migrator
 	$(GO) build -trimpath -o bin/migrator ./cmd/migrator
 
 demo: deps ## Move a storefront's records from PostgreSQL to Redis, with a rollback
-	$(GO) run ./cmd/migrator demo
+	$(GO) run ./examples/demo
 
 test: deps ## Run all tests on private servers (RUN=regexp picks some)
 	$(GO) vet ./...

@@ -28,7 +28,6 @@ func exitCodes() map[string]map[int]string {
 		"migrator plan":            {exitUsage: refused},
 		"migrator apply":           {exitUsage: refused},
 		"migrator doctor":          {exitUsage: refused},
-		"migrator demo":            {exitError: "an acknowledged write was lost, or a read was stale"},
 		"migrator phase advance":   {exitNotYet: "a gate holds, or the fleet has not acknowledged the step within `--settle`"},
 		"migrator gate list":       {exitNotYet: "a gate before the next step holds"},
 		"migrator phase rollback":  {exitNotYet: unsettled},
@@ -67,7 +66,7 @@ func commandSection(b *strings.Builder, cmd *cobra.Command, level int) {
 	if cmd.Long != "" && !builtin {
 		fmt.Fprintf(b, "\n%s\n", strings.TrimSpace(cmd.Long))
 	}
-	if cmd.Runnable() && (!cmd.HasSubCommands() || cmd.Name() == "demo") {
+	if cmd.Runnable() && !cmd.HasSubCommands() {
 		fmt.Fprintf(b, "\n```text\n%s\n```\n", cmd.UseLine())
 	}
 	if !builtin {

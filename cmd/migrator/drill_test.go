@@ -52,7 +52,7 @@ type staged struct {
 func newStaged(t *testing.T, rest string, serve ...string) *staged {
 	t.Helper()
 	s := &staged{newOperator(t, "products", "  table: products\n", "  key: product:{id}\n", stagedRest+rest), t, ""}
-	if out, err := s.command("demo", "storefront", "seed", "--products", "300").CombinedOutput(); err != nil {
+	if out, err := s.command("storefront", "seed", "--products", "300").CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
 	s.does("init", "apply", "phase advance", "backfill run", "phase advance", "reconcile run --full", "phase advance")
@@ -60,9 +60,9 @@ func newStaged(t *testing.T, rest string, serve ...string) *staged {
 	return s
 }
 
-// command runs this program in a process of its own.
-func (s *staged) command(args ...string) *exec.Cmd {
-	cmd := exec.CommandContext(s.t.Context(), "migrator", args...)
+// command runs migrator or the storefront in a process of its own.
+func (s *staged) command(program string, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(s.t.Context(), program, args...)
 	cmd.Dir = s.dir
 	for _, v := range os.Environ() {
 		if !strings.HasPrefix(v, "MIGRATOR_") {
@@ -78,7 +78,7 @@ func (s *staged) command(args ...string) *exec.Cmd {
 // shop serves until the test ends.
 func (s *staged) shop(args ...string) {
 	s.t.Helper()
-	cmd := s.command(append([]string{"demo", "storefront", "serve", "--listen", "127.0.0.1:0", "--migration", "migration.yaml", "--instance", "shop"}, args...)...)
+	cmd := s.command("storefront", append([]string{"serve", "--listen", "127.0.0.1:0", "--migration", "migration.yaml", "--instance", "shop"}, args...)...)
 	var log bytes.Buffer
 	cmd.Stderr = &log
 	hold, err := cmd.StdinPipe()
@@ -110,7 +110,7 @@ func (s *staged) shop(args ...string) {
 func (s *staged) drills(code int, args ...string) (r drill.Report, said string) {
 	s.t.Helper()
 	args = append([]string{"drill", "rollback", "--healthy", "3s", "--within", "30s", "--after", "1s", "--reports", s.dir, "-o", "json"}, args...)
-	cmd := s.command(args...)
+	cmd := s.command("migrator", args...)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	_ = cmd.Run()
@@ -217,7 +217,7 @@ func TestTortureADrillUnderTheShopsOwnLoadPasses(t *testing.T) {
 	onlyLong(t)
 	s := newStaged(t, stagedTriggers, "--faults", "--hand-in", "1s")
 	s.write("ledger", "")
-	load := s.command("demo", "storefront", "load", "--url", s.url, "--products", "300", "--rate", "100", "--duration", "10m", "--ledger", s.path("ledger"))
+	load := s.command("storefront", "load", "--url", s.url, "--products", "300", "--rate", "100", "--duration", "10m", "--ledger", s.path("ledger"))
 	hold, err := load.StdinPipe()
 	if err == nil {
 		err = load.Start()
@@ -291,7 +291,7 @@ func TestADrillWithoutATriggerFails(t *testing.T) {
 // interrupted stops a drill while its fault is played.
 func (s *staged) interrupted() {
 	s.t.Helper()
-	cmd := s.command("drill", "rollback", "--fault", "latency", "--delay", "10ms", "--healthy", "3s", "--within", "60s", "--reports", s.dir)
+	cmd := s.command("migrator", "drill", "rollback", "--fault", "latency", "--delay", "10ms", "--healthy", "3s", "--within", "60s", "--reports", s.dir)
 	said, err := cmd.StderrPipe()
 	if err == nil {
 		err = cmd.Start()

@@ -13,7 +13,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/stranglerfig/migrator/examples/storefront/load"
 	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/record"
@@ -281,8 +280,6 @@ func kindOf(t reflect.Type, names map[reflect.Type]string) string {
 		return "version"
 	case reflect.TypeFor[json.RawMessage]():
 		return "any"
-	case reflect.TypeFor[load.Millis]():
-		return "number"
 	}
 	switch t.Kind() {
 	case reflect.String:

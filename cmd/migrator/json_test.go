@@ -9,8 +9,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/stranglerfig/migrator/examples/demo"
-	"github.com/stranglerfig/migrator/examples/storefront/load"
 	"github.com/stranglerfig/migrator/internal/app"
 	"github.com/stranglerfig/migrator/internal/backfill"
 	"github.com/stranglerfig/migrator/internal/control"
@@ -45,8 +43,7 @@ func contractTypes() map[reflect.Type]string {
 		reflect.TypeFor[judge.ReplayedTrigger](): "rehearsed trigger",
 		reflect.TypeFor[verified]():              "verified", reflect.TypeFor[broken](): "broken",
 		reflect.TypeFor[phases.GateResult](): "gate", reflect.TypeFor[phases.Lease](): "lease", reflect.TypeFor[phases.Lost](): "lost",
-		reflect.TypeFor[demo.Report](): "demo", reflect.TypeFor[demo.Automatic](): "demo rollback",
-		reflect.TypeFor[load.Report](): "ledger", reflect.TypeFor[preflight.Report](): "plan",
+		reflect.TypeFor[preflight.Report](): "plan",
 		reflect.TypeFor[preflight.PlannedPhase](): "planned phase", reflect.TypeFor[problem](): "problem",
 		reflect.TypeFor[phases.ReconcileEvidence](): "reconcile evidence", reflect.TypeFor[reconciled](): "report",
 		reflect.TypeFor[phases.Rollback](): "rollback", reflect.TypeFor[phases.Route](): "route",

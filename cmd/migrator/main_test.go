@@ -5,16 +5,20 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/redis/go-redis/v9"
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/stranglerfig/migrator/examples/storefront/command"
 	"github.com/stranglerfig/migrator/internal/test/testenv"
 )
 
@@ -23,8 +27,19 @@ type runner struct{ m *testing.M }
 
 func (r runner) Run() int { return testenv.Run(r.m) }
 
+// storefront is the shop, as a program of its own.
+func storefront() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := command.Run(ctx, os.Args[1:], command.IO{Out: os.Stdout, Err: os.Stderr, Getenv: os.Getenv})
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "Error:", err)
+		os.Exit(exitError)
+	}
+}
+
 func TestMain(m *testing.M) {
-	testscript.Main(runner{m}, map[string]func(){"migrator": main})
+	testscript.Main(runner{m}, map[string]func(){"migrator": main, "storefront": storefront})
 }
 
 // TestScripts runs the command lines of testdata/script against real servers.

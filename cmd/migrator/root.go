@@ -108,7 +108,7 @@ differences remain).`,
 	addSettingsFlags(root.PersistentFlags())
 	root.AddCommand(
 		newInit(c), newPlan(c), newApply(c), newStatus(c), newPhase(c), newHistoryNoun(c), newGate(c), newTrigger(c), newFleet(c),
-		newBackfill(c), newReconcile(c), newWorker(c), newDrill(c), newRollback(c), newRunbook(c), newServe(c), newConfig(c), newDoctor(c), newVersion(c), newDemo(c),
+		newBackfill(c), newReconcile(c), newWorker(c), newDrill(c), newRollback(c), newRunbook(c), newServe(c), newConfig(c), newDoctor(c), newVersion(c),
 	)
 	root.InitDefaultCompletionCmd()
 	return root

@@ -1,4 +1,4 @@
-package demo
+package main
 
 import (
 	"bufio"
@@ -29,12 +29,12 @@ func (d *demo) migrator(ctx context.Context, code int, args ...string) error {
 
 // migratorCode returns the exit code, whatever it is.
 func (d *demo) migratorCode(ctx context.Context, args ...string) (int, error) {
-	return d.run(ctx, "migrator", args, args...)
+	return d.run(ctx, "migrator", d.program, args, args...)
 }
 
 // storefront runs one of the shop's commands in the same way.
 func (d *demo) storefront(ctx context.Context, args ...string) error {
-	code, err := d.run(ctx, "storefront", args, append([]string{"demo", "storefront"}, args...)...)
+	code, err := d.run(ctx, "storefront", d.self, args, append([]string{"storefront"}, args...)...)
 	if err == nil && code != 0 {
 		return fmt.Errorf("storefront %s exited with %d", strings.Join(args, " "), code)
 	}
@@ -50,12 +50,12 @@ const (
 // maxLines bounds what one command shows, such as findings.
 const maxLines = 60
 
-func (d *demo) run(ctx context.Context, name string, shown []string, args ...string) (code int, err error) {
+func (d *demo) run(ctx context.Context, name, program string, shown []string, args ...string) (code int, err error) {
 	if err := ctx.Err(); err != nil {
 		return 0, err
 	}
 	fmt.Fprintf(d.Out, "  %s\n", d.paint("1", "$ "+name+" "+quoted(shown)))
-	cmd := d.command(ctx, args...)
+	cmd := d.command(ctx, program, args...)
 	out := &indented{to: d.Out, most: maxLines}
 	cmd.Stdout, cmd.Stderr = out, out // one for both: exec then never writes to it at once
 	err = cmd.Run()
@@ -70,8 +70,8 @@ func (d *demo) run(ctx context.Context, name string, shown []string, args ...str
 }
 
 // command makes a child that is asked to end before it is killed.
-func (d *demo) command(ctx context.Context, args ...string) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, d.program, args...) //nolint:gosec // this very program
+func (d *demo) command(ctx context.Context, program string, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, program, args...) //nolint:gosec // migrator, or this very program
 	cmd.Env, cmd.Dir = d.environment(), d.dir
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = 15 * time.Second
@@ -100,7 +100,7 @@ type child struct {
 }
 
 // start starts a child. If it ends before it is asked to, the demo ends.
-func (d *demo) start(ctx context.Context, name string, stdout io.WriteCloser, args ...string) (*child, error) {
+func (d *demo) start(ctx context.Context, name string, stdout io.WriteCloser, program string, args ...string) (*child, error) {
 	s := &child{name: name, logs: filepath.Join(d.dir, name+".log"), ended: make(chan struct{})}
 	file, err := os.Create(s.logs)
 	if err != nil {
@@ -110,7 +110,7 @@ func (d *demo) start(ctx context.Context, name string, stdout io.WriteCloser, ar
 	// It lives until stop: the world's end has an order of its own.
 	var alive context.Context
 	alive, s.cancel = context.WithCancel(context.WithoutCancel(ctx))
-	cmd := d.command(alive, args...)
+	cmd := d.command(alive, program, args...)
 	cmd.Stdout, cmd.Stderr = stdout, file
 	if s.stdin, err = cmd.StdinPipe(); err == nil {
 		err = cmd.Start()
@@ -140,7 +140,7 @@ func (d *demo) startShop(ctx context.Context, name string) (*child, error) {
 	}
 	fmt.Fprintf(d.Out, "  %s\n", d.paint("1", "$ storefront "+quoted(args)+" &"))
 	read, write := io.Pipe()
-	s, err := d.start(ctx, name, write, append([]string{"demo", "storefront"}, args...)...)
+	s, err := d.start(ctx, name, write, d.self, append([]string{"storefront"}, args...)...)
 	if err != nil {
 		return nil, err
 	}
@@ -157,13 +157,13 @@ func (d *demo) startShop(ctx context.Context, name string) (*child, error) {
 	return nil, errors.Join(s.err, ctx.Err())
 }
 
-// startDaemon starts migrator serve.
+// startDaemon starts migrator serve, as a drill does: so it ends if this process was killed.
 func (d *demo) startDaemon(ctx context.Context) (*child, error) {
 	args := []string{"--listen", "127.0.0.1:0"}
 	fmt.Fprintf(d.Out, "  %s\n", d.paint("1", "$ migrator serve "+quoted(args)+" &"))
 	read, write := io.Pipe()
 	go func() { _, _ = io.Copy(io.Discard, read) }()
-	return d.start(ctx, "daemon", write, append([]string{"demo", "daemon"}, args...)...)
+	return d.start(ctx, "daemon", write, d.program, append([]string{"drill", "daemon"}, args...)...)
 }
 
 // stop lets the child finish: an instance its requests, and leave the fleet.

@@ -1,4 +1,4 @@
-package demo
+package main
 
 import (
 	"context"
@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -32,10 +33,11 @@ const migrationName = "products"
 
 // demo is the world of one demo.
 type demo struct {
-	Options
+	options
 	fail    context.CancelCauseFunc // ends the demo with a reason
 	leaving func() bool             // the user has ended it
-	program string                  // this very one
+	program string                  // migrator
+	self    string                  // this very one
 	dir     string
 	file    string // the migration's description
 	scene   int
@@ -60,10 +62,13 @@ type demo struct {
 // open starts the servers and fills the shop's database.
 func (d *demo) open(ctx context.Context) (err error) {
 	d.title("A shop with %s products in PostgreSQL, and an empty Redis", load.Count(int64(d.Products)))
-	if d.program, err = os.Executable(); err != nil {
+	if d.self, err = os.Executable(); err != nil {
 		return err
 	}
 	if d.dir, err = os.MkdirTemp("", "migrator-demo-"); err != nil {
+		return err
+	}
+	if err := d.build(ctx); err != nil {
 		return err
 	}
 	d.file = filepath.Join(d.dir, "products.yaml")
@@ -90,6 +95,21 @@ func (d *demo) open(ctx context.Context) (err error) {
 	}
 	d.say("%s and %s, started for this demo alone", short(d.postgres.Version()), short(d.redis.Version()))
 	return d.storefront(ctx, "seed", "--products", fmt.Sprint(d.Products))
+}
+
+// build makes the migrator that the demo drives, unless one is named.
+func (d *demo) build(ctx context.Context) (err error) {
+	if d.Migrator != "" {
+		d.program, err = filepath.Abs(d.Migrator)
+		return err
+	}
+	d.program = filepath.Join(d.dir, "migrator")
+	d.say("go build -o %s ./cmd/migrator", d.program)
+	cmd := exec.CommandContext(ctx, "go", "build", "-o", d.program, "github.com/stranglerfig/migrator/cmd/migrator") //nolint:gosec // a path of our own
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("build migrator: %w: %s; try: in the module's folder, or with --migrator PATH", err, out)
+	}
+	return nil
 }
 
 // database makes one and returns its URL.

@@ -1,5 +1,5 @@
 // Package command is the storefront's command line, for its own program and for
-// migrator's demo.
+// the demo.
 package command
 
 import (

@@ -1,5 +1,5 @@
 // Package testenv starts private PostgreSQL and Redis servers, for the tests and
-// for `migrator demo`. Servers listen on 127.0.0.1 alone, keep everything in one
+// for `make demo`. Servers listen on 127.0.0.1 alone, keep everything in one
 // directory below /dev/shm or /tmp, and leave nothing behind: they are stopped by their
 // owner; they die with it (Linux: a parent-death signal); and what a killed owner
 // left is swept when the next server is started by the same user.

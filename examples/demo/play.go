@@ -1,7 +1,4 @@
-// Package demo takes a shop with two instances through a whole migration, on
-// private servers and by migrator's own commands, while a load generator checks
-// every read against every acknowledged write.
-package demo
+package main
 
 import (
 	"context"
@@ -15,14 +12,15 @@ import (
 	"github.com/stranglerfig/migrator/examples/storefront/load"
 )
 
-// Options are the demo's. All but Keep and Colour must be set.
-type Options struct {
+// options are the demo's. Products, Rate, Out and Log must be set.
+type options struct {
 	Products int
 	Rate     float64 // requests per second
 	Keep     bool    // wait for ctx before everything is removed
 	Out      io.Writer
 	Log      io.Writer // of what only matters when something fails
 	Colour   bool
+	Migrator string // the program; "": it is built
 }
 
 // Report is what the load has come to, and how reads were taken back by themselves.
@@ -44,19 +42,19 @@ type Automatic struct {
 // ErrBroken says that the ledger has found what must not be.
 var ErrBroken = errors.New("a promise is broken: see lost, stale and wrong above")
 
-// Run plays the demo and removes everything again, also when ctx ends. The report
+// play plays the demo and removes everything again, also when ctx ends. The report
 // is nil if the demo did not get that far.
-func Run(user context.Context, o Options) (report *Report, err error) {
+func play(user context.Context, o options) (report *Report, err error) {
 	ctx, fail := context.WithCancelCause(user)
 	defer fail(nil)
-	d := &demo{Options: o, fail: fail, leaving: func() bool { return user.Err() != nil }, began: time.Now()}
+	d := &demo{options: o, fail: fail, leaving: func() bool { return user.Err() != nil }, began: time.Now()}
 	defer func() {
 		// Whatever follows from an interruption is no failure.
 		if ended := d.end(); !d.leaving() {
 			err = errors.Join(err, ended)
 		}
 	}()
-	if err := d.play(ctx); err != nil {
+	if err := d.story(ctx); err != nil {
 		// What ended ctx, such as a shop that died, is the reason of all else.
 		if cause := context.Cause(ctx); cause != nil && !errors.Is(err, cause) {
 			err = cause
@@ -85,8 +83,8 @@ func Run(user context.Context, o Options) (report *Report, err error) {
 	return report, nil
 }
 
-// play is the story.
-func (d *demo) play(ctx context.Context) error {
+// story plays one scene after the other.
+func (d *demo) story(ctx context.Context) error {
 	for _, scene := range []func(context.Context) error{
 		d.open, d.describe, d.deploy,
 		d.shadowWrite, d.fill, d.dualRead,
@@ -152,11 +150,11 @@ func (d *demo) keep() {
 	for _, v := range d.exports() {
 		fmt.Fprintf(d.Out, "    export %s='%s'\n", v.name, v.value)
 	}
-	fmt.Fprintf(d.Out, "    alias migrator='%s'\n\n", d.program)
+	fmt.Fprintf(d.Out, "    alias migrator='%s' storefront='%s storefront'\n\n", d.program, d.self)
 	for _, line := range []string{
 		"migrator status", "migrator phase history", "migrator reconcile run --full", "migrator phase rollback --to grace",
 		fmt.Sprintf("curl %s/products/1", d.shops[0].url), fmt.Sprintf("curl %s/stats", d.shops[1].url),
-		fmt.Sprintf("migrator demo storefront load --url %s --url %s --products 0", d.shops[0].url, d.shops[1].url),
+		fmt.Sprintf("storefront load --url %s --url %s --products 0", d.shops[0].url, d.shops[1].url),
 	} {
 		fmt.Fprintf(d.Out, "    %s\n", line)
 	}
