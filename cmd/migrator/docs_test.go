@@ -10,30 +10,13 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/stranglerfig/migrator/internal/test/clitest"
 	"github.com/stranglerfig/migrator/metrics"
 )
 
 //go:generate go test -count=1 -run TestGeneratedDocs . -update
 
 var update = flag.Bool("update", false, "write what is generated in docs")
-
-// docs are the documents with their paths from here.
-func docs(t testing.TB) map[string]string {
-	t.Helper()
-	files, err := filepath.Glob("../../docs/*.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	found := map[string]string{}
-	for _, path := range append(files, "../../README.md", "../../CHANGELOG.md") {
-		data, err := os.ReadFile(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		found[path] = string(data)
-	}
-	return found
-}
 
 // generated is a part of a document that is made here: what stands between
 //
@@ -48,7 +31,7 @@ var blankLines = regexp.MustCompile(`\n{3,}`)
 func TestGeneratedDocs(t *testing.T) {
 	t.Parallel()
 	made := map[string]int{}
-	for path, text := range docs(t) {
+	for path, text := range clitest.Docs(t) {
 		want := generated.ReplaceAllStringFunc(text, func(part string) string {
 			m := generated.FindStringSubmatch(part)
 			words := strings.Fields(m[2])
@@ -69,7 +52,7 @@ func TestGeneratedDocs(t *testing.T) {
 			t.Errorf("%s is not what the program says; try: go generate ./cmd/migrator\nfirst difference: %s", path, firstDifference(text, want))
 			continue
 		}
-		if err := os.WriteFile(path, []byte(want), 0o644); err != nil {
+		if err := os.WriteFile(filepath.Join(clitest.Root(), path), []byte(want), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -129,7 +112,7 @@ func codeRegion(file, name string) (string, error) {
 // TestGoInDocsIsQuoted: Go code stands in a document only where a test compiles it.
 func TestGoInDocsIsQuoted(t *testing.T) {
 	t.Parallel()
-	for path, text := range docs(t) {
+	for path, text := range clitest.Docs(t) {
 		if left := generated.ReplaceAllString(text, ""); strings.Contains(left, "```go") {
 			t.Errorf("%s has Go code that no test compiles; quote it by <!-- generated: code FILE REGION -->", path)
 		}

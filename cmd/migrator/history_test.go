@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"github.com/stranglerfig/migrator/internal/test/clitest"
 )
 
 // TestHistoryVerify tampers as a superuser can, who gets past the triggers.
@@ -25,20 +27,20 @@ func TestHistoryVerify(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			o := newOperator(t, "products", "  table: products\n", "  key: product:{id}\n", "")
-			o.sql(o.legacy, `CREATE TABLE products (id bigint PRIMARY KEY)`)
-			o.does("init", "apply", "phase advance", "phase pause --reason lunch", "phase resume")
-			code, stdout, stderr := o.try("history", "verify", "products")
+			o := clitest.New(t, "products", "  table: products\n", "  key: product:{id}\n", "")
+			o.SQL(o.Legacy, `CREATE TABLE products (id bigint PRIMARY KEY)`)
+			o.Does("init", "apply", "phase advance", "phase pause --reason lunch", "phase resume")
+			code, stdout, stderr := o.Try("history", "verify", "products")
 			if code != exitDone || !strings.Contains(stdout, "4 entries, the chain is whole") {
 				t.Fatalf("untouched: %d\n%s%s", code, stdout, stderr)
 			}
-			o.sql(o.state, `ALTER TABLE migrator.history DISABLE TRIGGER USER; `+c.tamper)
-			code, stdout, stderr = o.try("history", "verify")
+			o.SQL(o.State, `ALTER TABLE migrator.history DISABLE TRIGGER USER; `+c.tamper)
+			code, stdout, stderr = o.Try("history", "verify")
 			line := fmt.Sprintf("entry %d: %s", c.seq, c.what)
 			if code != exitError || !strings.Contains(stdout, line) || !strings.Contains(stderr, fmt.Sprintf("tampered with at entry %d", c.seq)) {
 				t.Errorf("exit code %d, want %q\n%s%s", code, line, stdout, stderr)
 			}
-			code, stdout, _ = o.try("history", "verify", "-o", "json")
+			code, stdout, _ = o.Try("history", "verify", "-o", "json")
 			var v verified
 			if err := json.Unmarshal([]byte(stdout), &v); err != nil || code != exitError || v.Broken == nil || v.Broken.Seq != int64(c.seq) || v.Verified != int64(c.seq-1) {
 				t.Errorf("as JSON: %d %s %v", code, stdout, err)

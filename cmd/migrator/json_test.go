@@ -1,8 +1,6 @@
 package main
 
 import (
-	"encoding/json"
-	"maps"
 	"os"
 	"reflect"
 	"slices"
@@ -17,14 +15,13 @@ import (
 	"github.com/stranglerfig/migrator/internal/judge"
 	"github.com/stranglerfig/migrator/internal/preflight"
 	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/internal/test/clitest"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/reconcile"
 	"github.com/stranglerfig/migrator/record"
 	"github.com/stranglerfig/migrator/runbook"
 	"github.com/stranglerfig/migrator/store"
 )
-
-const jsonDoc = "../../docs/json.md"
 
 // contractTypes are the types of docs/json.md that have a Go type.
 func contractTypes() map[reflect.Type]string {
@@ -43,9 +40,9 @@ func contractTypes() map[reflect.Type]string {
 		reflect.TypeFor[judge.ReplayedTrigger](): "rehearsed trigger",
 		reflect.TypeFor[verified]():              "verified", reflect.TypeFor[broken](): "broken",
 		reflect.TypeFor[phases.GateResult](): "gate", reflect.TypeFor[phases.Lease](): "lease", reflect.TypeFor[phases.Lost](): "lost",
-		reflect.TypeFor[preflight.Report](): "plan",
+		reflect.TypeFor[preflight.Report]():       "plan",
 		reflect.TypeFor[preflight.PlannedPhase](): "planned phase", reflect.TypeFor[problem](): "problem",
-		reflect.TypeFor[phases.ReconcileEvidence](): "reconcile evidence", reflect.TypeFor[reconciled](): "report",
+		reflect.TypeFor[phases.ReconcileEvidence](): "reconcile evidence", reflect.TypeFor[app.Reconciled](): "report",
 		reflect.TypeFor[phases.Rollback](): "rollback", reflect.TypeFor[phases.Route](): "route",
 		reflect.TypeFor[reconcile.Run](): "run", reflect.TypeFor[settings](): "settings",
 		reflect.TypeFor[phases.Standing](): "standing", reflect.TypeFor[app.Status](): "status",
@@ -73,7 +70,7 @@ func contractTypes() map[reflect.Type]string {
 // TestJSONTypes compares docs/json.md with the Go types, field by field.
 func TestJSONTypes(t *testing.T) {
 	t.Parallel()
-	c, err := readContract(jsonDoc)
+	c, err := clitest.ReadContract()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -82,7 +79,7 @@ func TestJSONTypes(t *testing.T) {
 		if name == "settings" {
 			continue // printed as a table's rows; TestJSONContract looks at them
 		}
-		want, got := fieldsOf(goType, names), c.types[name]
+		want, got := clitest.FieldsOf(goType, names), c.Types[name]
 		if len(got) == 0 {
 			t.Errorf("docs/json.md does not describe %s (%s)", name, goType)
 		}
@@ -102,13 +99,13 @@ func TestJSONTypes(t *testing.T) {
 // TestJSONWords: the words that a program compares with are all there.
 func TestJSONWords(t *testing.T) {
 	t.Parallel()
-	data, err := os.ReadFile(jsonDoc)
+	data, err := os.ReadFile("../../docs/json.md")
 	if err != nil {
 		t.Fatal(err)
 	}
 	rows := map[string]string{}
 	for line := range strings.Lines(string(data)) {
-		if m := fieldRow.FindStringSubmatch(strings.TrimSpace(line)); m != nil {
+		if m := clitest.FieldRow.FindStringSubmatch(strings.TrimSpace(line)); m != nil {
 			rows[m[1]] += line
 		}
 	}
@@ -140,94 +137,4 @@ func words[W ~string](list ...W) []string {
 		texts[i] = string(w)
 	}
 	return texts
-}
-
-// TestJSONContract runs each command with -o json on real stores and compares what
-// it prints with docs/json.md: every documented field is there, with its type, and
-// no other. Exit codes are those that docs/cli.md has for the command.
-func TestJSONContract(t *testing.T) {
-	t.Parallel()
-	c, err := readContract(jsonDoc)
-	if err != nil {
-		t.Fatal(err)
-	}
-	o := newOperator(t, "products", "  table: products\n", "  key: product:{id}\n", `
-phases:
-  dual_read: {steps: [100], over: 14d}
-  cutover: {steps: [100], over: 2d}
-gates:
-  consistency: {off: a test without traffic}
-  shadow_writes: {off: a test without traffic}
-  target_reads: {off: a test without traffic}
-  added_latency: {off: a test without traffic}
-  custom: [{name: smoke, command: ["true"], before: [cutover]}]
-writing: {not_after: 1s}
-reconcile: {pause: 10ms}
-`)
-	o.sql(o.legacy, `CREATE TABLE products (id bigint PRIMARY KEY, name text NOT NULL, tags text[]);
-		INSERT INTO products SELECT i, 'Product ' || i, '{a}' FROM generate_series(1, 200) i`)
-	a := &audit{t: t, o: o, c: c, seen: map[string]bool{}, codes: map[string]map[int]bool{}}
-	a.scenario()
-	a.everything()
-}
-
-// audit checks one document after the other.
-type audit struct {
-	t     *testing.T
-	o     *operator
-	c     *contract
-	seen  map[string]bool
-	codes map[string]map[int]bool // by command, without its flags
-}
-
-// expect runs a command that must exit with the code. Its name in docs/json.md is
-// the longest that the line begins with.
-func (a *audit) expect(code int, args ...string) {
-	a.t.Helper()
-	line, name, bare := "migrator "+strings.Join(args, " "), "", ""
-	for _, known := range slices.Sorted(maps.Keys(a.c.commands)) {
-		if line == known || strings.HasPrefix(line, known+" ") {
-			name = known
-			if !strings.Contains(known, " --") {
-				bare = known
-			}
-		}
-	}
-	got, stdout, stderr := a.o.try(append(slices.Clone(args), "-o", "json")...)
-	if got != code {
-		a.t.Fatalf("%s: exit code %d, want %d\n%s%s", line, got, code, stdout, stderr)
-	}
-	if a.codes[bare] == nil {
-		a.codes[bare] = map[int]bool{}
-	}
-	a.codes[bare][code] = true
-	if stdout != "" {
-		a.seen[name] = true
-		if err := a.c.document(name, []byte(stdout)); err != nil {
-			a.t.Errorf("%s: %v", line, err)
-		}
-	}
-	if code == exitDone {
-		return
-	}
-	lines := strings.Split(strings.TrimSpace(stderr), "\n")
-	var p problem
-	var v any
-	last := []byte(lines[len(lines)-1])
-	if err := json.Unmarshal(last, &p); err != nil || p.Code != code {
-		a.t.Errorf("%s: the last line of stderr is no problem with code %d: %s", line, code, last)
-	}
-	_ = json.Unmarshal(last, &v)
-	p.Code = 0
-	if err := a.c.object("stderr of "+line, "problem", withNumbers(v)); err != nil {
-		a.t.Error(err)
-	}
-}
-
-// withNumbers replaces the exit code, which was not read as a json.Number.
-func withNumbers(v any) any {
-	if m, ok := v.(map[string]any); ok {
-		m["code"] = json.Number("1")
-	}
-	return v
 }

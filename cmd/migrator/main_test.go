@@ -4,43 +4,21 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/url"
-	"os"
 	"os/exec"
-	"os/signal"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/redis/go-redis/v9"
 	"github.com/rogpeppe/go-internal/testscript"
 
-	"github.com/stranglerfig/migrator/examples/storefront/command"
+	"github.com/stranglerfig/migrator/internal/test/clitest"
 	"github.com/stranglerfig/migrator/internal/test/testenv"
 )
 
-// runner lets testscript.Main run the tests inside testenv's servers.
-type runner struct{ m *testing.M }
-
-func (r runner) Run() int { return testenv.Run(r.m) }
-
-// storefront is the shop, as a program of its own.
-func storefront() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := command.Run(ctx, os.Args[1:], command.IO{Out: os.Stdout, Err: os.Stderr, Getenv: os.Getenv})
-	stop()
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "Error:", err)
-		os.Exit(exitError)
-	}
-}
-
-func TestMain(m *testing.M) {
-	testscript.Main(runner{m}, map[string]func(){"migrator": main, "storefront": storefront})
-}
+func TestMain(m *testing.M) { clitest.Main(m, main) }
 
 // TestScripts runs the command lines of testdata/script against real servers.
 // Each script gets a database of its own for legacy ($LEGACY_URL) and for the
@@ -55,7 +33,7 @@ func TestScripts(t *testing.T) {
 			env.Setenv("MIGRATOR_STATE_URL", testenv.PostgresURL(tb))
 			legacy := testenv.PostgresURL(tb)
 			env.Setenv("LEGACY_URL", legacy)
-			env.Setenv("WEAK_URL", asRole(legacy, "weak", "weak")) // once the script has made the role
+			env.Setenv("WEAK_URL", clitest.AsRole(legacy, "weak", "weak")) // once the script has made the role
 			env.Setenv("TARGET_URL", testenv.RedisURL(tb))
 			env.Setenv("NO_COLOR", "1")
 			examples, err := filepath.Abs("../../configs")
@@ -69,16 +47,6 @@ func TestScripts(t *testing.T) {
 			"soak":  cmdSoak,
 		},
 	})
-}
-
-// asRole is the same database for another role.
-func asRole(raw, role, password string) string {
-	u, err := url.Parse(raw)
-	if err != nil {
-		panic(err)
-	}
-	u.User = url.UserPassword(role, password)
-	return u.String()
 }
 
 // cmdCode runs a command that must exit with a code: code 2 migrator plan.

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/stranglerfig/migrator/internal/test/clitest"
 	"github.com/stranglerfig/migrator/internal/test/testenv"
 )
 
@@ -31,7 +32,7 @@ func TestAQuestionEndsWithTheCommand(t *testing.T) {
 		_, err := c.ask(ctx, "Go on? ")
 		ended <- err
 	}()
-	until(t, "it asks", func() bool { return strings.Contains(said.String(), "Go on? ") })
+	clitest.Until(t, "it asks", func() bool { return strings.Contains(said.String(), "Go on? ") })
 	stop()
 	if err := <-ended; !errors.Is(err, context.Canceled) {
 		t.Error(err)

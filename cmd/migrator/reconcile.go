@@ -36,15 +36,6 @@ func newReconcile(c *cli) *cobra.Command {
 		newReconcileList(c), newReconcileSchedule(c), newReconcileShow(c), newReconcileExplain(c))
 }
 
-// reconciled is what the -o json contract of reconcile run and show holds.
-type reconciled struct {
-	reconcile.Run
-	Claim    string              `json:"claim"`
-	Findings []reconcile.Finding `json:"findings"`
-	Plan     []reconcile.Planned `json:"plan,omitempty"`     // of --repair=plan
-	Coverage *reconcile.Coverage `json:"coverage,omitempty"` // of a done run: as it was at its end
-}
-
 func newReconcileRun(c *cli) *cobra.Command {
 	var full, oneWay, fresh bool
 	var sample string
@@ -149,7 +140,7 @@ func (c *cli) reconcile(ctx context.Context, j *app.Job, o reconcile.RunOptions,
 	if err := report.write(ctx, j, run); err != nil {
 		return err
 	}
-	result := reconciled{Run: run, Claim: reconcile.Claim(run), Findings: append([]reconcile.Finding{}, findings...), Plan: plan.list()}
+	result := app.Reconciled{Run: run, Claim: reconcile.Claim(run), Findings: append([]reconcile.Finding{}, findings...), Plan: plan.list()}
 	covered, err := app.Coverage(ctx, j.State, j.Config)
 	if err != nil {
 		return err

@@ -100,7 +100,7 @@ func newReconcileShow(c *cli) *cobra.Command {
 				if err != nil {
 					return err
 				}
-				result := reconciled{Run: run, Claim: reconcile.Claim(run), Findings: append([]reconcile.Finding{}, findings...)}
+				result := app.Reconciled{Run: run, Claim: reconcile.Claim(run), Findings: append([]reconcile.Finding{}, findings...)}
 				if result.Coverage, err = app.CoverageOf(ctx, store, name, run); err != nil {
 					return err
 				}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/stranglerfig/migrator/internal/app"
 	"github.com/stranglerfig/migrator/internal/openstore"
 	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/reconcile"
@@ -123,7 +124,7 @@ and reports as reconcile run does. The jobs that are done count.`,
 			if run, err = kept.Run(ctx, run.ID); err != nil {
 				return err
 			}
-			return c.show(reconciled{Run: run, Claim: reconcile.Claim(run), Findings: []reconcile.Finding{}}, func() { c.printf("Run %d of %s goes on.\n", run.ID, j.Config.Name) })
+			return c.show(app.Reconciled{Run: run, Claim: reconcile.Claim(run), Findings: []reconcile.Finding{}}, func() { c.printf("Run %d of %s goes on.\n", run.ID, j.Config.Name) })
 		},
 	}
 	report.add(cmd.Flags())

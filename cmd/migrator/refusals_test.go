@@ -5,15 +5,17 @@ import (
 	"os"
 	"strings"
 	"testing"
+
+	"github.com/stranglerfig/migrator/internal/test/clitest"
 )
 
 // TestRefusalsSayWhatAndWhatToTry gives bad input to commands that would otherwise have
 // passed it on: to a database, or to the end of a run that may take hours.
 func TestRefusalsSayWhatAndWhatToTry(t *testing.T) {
 	t.Parallel()
-	o := newOperator(t, "loans", "  table: loans\n", "  key: loan:{id}\n", stagedRest)
-	o.sql(o.legacy, `CREATE TABLE loans (id bigint PRIMARY KEY, note text); INSERT INTO loans VALUES (1, 'a')`)
-	o.does("init", "apply")
+	o := clitest.New(t, "loans", "  table: loans\n", "  key: loan:{id}\n", clitest.Staged)
+	o.SQL(o.Legacy, `CREATE TABLE loans (id bigint PRIMARY KEY, note text); INSERT INTO loans VALUES (1, 'a')`)
+	o.Does("init", "apply")
 	for _, c := range []struct {
 		args, says string
 		code       int
@@ -30,32 +32,28 @@ func TestRefusalsSayWhatAndWhatToTry(t *testing.T) {
 		{"reconcile run --rate -1", "--rate -1: want", exitUsage},
 		{"reconcile run --repair --max-repairs 1000000001", "--max-repairs 1000000001: want", exitUsage},
 		{"reconcile run --repair --repair-rate -5", "--repair-rate -5: want", exitUsage},
-		{"demo --products 99", "--products 99: want", exitUsage},
-		{"demo --products 10000001", "--products 10000001: want", exitUsage},
-		{"demo --rate 0", "--rate 0: want", exitUsage},
-		{"demo --rate NaN", "--rate NaN: want", exitUsage},
 		{"drill rollback --healthy 61m", "--healthy at most 1h", exitUsage},
-		{"reconcile run --textfile " + o.path("nowhere/x.prom"), "nothing can be written to " + o.path("nowhere"), exitUsage},
+		{"reconcile run --textfile " + o.Path("nowhere/x.prom"), "nothing can be written to " + o.Path("nowhere"), exitUsage},
 		{"gate explain soak-time", "no look at soak-time is kept", exitUsage},
 		{"gate explain errors --at 2020-01-01T00:00:00Z", "from 2020-01-01T00:00:00Z or before", exitUsage},
 	} {
-		code, stdout, stderr := o.try(strings.Fields(c.args)...)
+		code, stdout, stderr := o.Try(strings.Fields(c.args)...)
 		if code != c.code || !strings.Contains(stderr, c.says) || stdout != "" {
 			t.Errorf("%s: %d %s%s", c.args, code, stdout, stderr)
 		}
 	}
-	if code, runs, _ := o.try("reconcile", "list", "-o", "json"); code != exitDone || strings.TrimSpace(runs) != "[]" {
+	if code, runs, _ := o.Try("reconcile", "list", "-o", "json"); code != exitDone || strings.TrimSpace(runs) != "[]" {
 		t.Errorf("a refused run was made: %s", runs)
 	}
 
 	// What holds is not measured: to explain its look would lead nowhere.
-	o.does("phase advance")
-	if code, _, stderr := o.try("gate", "list"); code != exitNotYet || !strings.Contains(stderr, "Try: migrator backfill run") {
+	o.Does("phase advance")
+	if code, _, stderr := o.Try("gate", "list"); code != exitNotYet || !strings.Contains(stderr, "Try: migrator backfill run") {
 		t.Errorf("gate list: %d %s", code, stderr)
 	}
 
-	o.write("settings.yaml", "file: "+o.path("migration.yaml")+"\nstate_url: "+o.state+"\noutptu: json\n")
-	if code, _, stderr := o.try("status"); code != exitUsage || !strings.Contains(stderr, "there is no setting outptu") {
+	o.Write("settings.yaml", "file: "+o.Path("migration.yaml")+"\nstate_url: "+o.State+"\noutptu: json\n")
+	if code, _, stderr := o.Try("status"); code != exitUsage || !strings.Contains(stderr, "there is no setting outptu") {
 		t.Errorf("an unknown setting: %d %s", code, stderr)
 	}
 }
@@ -63,26 +61,26 @@ func TestRefusalsSayWhatAndWhatToTry(t *testing.T) {
 // TestBadInputIsExitCode2Everywhere: a store's URL, the state's, a description that is not there.
 func TestBadInputIsExitCode2Everywhere(t *testing.T) {
 	t.Parallel()
-	o := newOperator(t, "loans", "  table: loans\n", "  key: loan:{id}\n", stagedRest)
-	o.sql(o.legacy, `CREATE TABLE loans (id bigint PRIMARY KEY, note text)`)
-	o.does("init", "apply", "phase advance")
+	o := clitest.New(t, "loans", "  table: loans\n", "  key: loan:{id}\n", clitest.Staged)
+	o.SQL(o.Legacy, `CREATE TABLE loans (id bigint PRIMARY KEY, note text)`)
+	o.Does("init", "apply", "phase advance")
 	for _, c := range []struct{ file, url, says string }{
 		{"legacy.url", "postgres://someone:hu%sh@127.0.0.1:1/lib", "the URL of the legacy PostgreSQL can't be read: it must look like postgres://"},
 		{"target.url", "redis://:hush@127.0.0.1:1/first", "target.url: the database is not a number"},
 		{"target.url", "redis://:hush@127.0.0.1:1/0?color=red", "target.url: unknown option color"},
 	} {
-		good, err := os.ReadFile(o.path(c.file))
+		good, err := os.ReadFile(o.Path(c.file))
 		if err != nil {
 			t.Fatal(err)
 		}
-		o.write(c.file, c.url)
+		o.Write(c.file, c.url)
 		for _, args := range []string{"reconcile run", "backfill run", "worker", "reconcile explain 1", "plan"} {
-			code, stdout, stderr := o.try(strings.Fields(args)...)
+			code, stdout, stderr := o.Try(strings.Fields(args)...)
 			if code != exitUsage || !strings.Contains(stdout+stderr, c.says) || strings.Contains(stdout+stderr, "hush") {
 				t.Errorf("%s with %s: %d %s%s", args, c.url, code, stdout, stderr)
 			}
 		}
-		o.write(c.file, string(good))
+		o.Write(c.file, string(good))
 	}
 	for args, advice := range map[string]string{
 		"--file nosuch.yaml reconcile run":   "Try: migrator --file ",
@@ -90,7 +88,7 @@ func TestBadInputIsExitCode2Everywhere(t *testing.T) {
 		"--file nosuch.yaml config validate": "Try: migrator --file ",
 		"serve nosuch.yaml":                  "Try: migrator serve ",
 	} {
-		code, _, stderr := o.try(strings.Fields(args)...)
+		code, _, stderr := o.Try(strings.Fields(args)...)
 		if code != exitUsage || !strings.Contains(stderr, "open nosuch.yaml: no such file") || !strings.Contains(stderr, advice) {
 			t.Errorf("%s: %d %s", args, code, stderr)
 		}
@@ -100,8 +98,8 @@ func TestBadInputIsExitCode2Everywhere(t *testing.T) {
 // TestAnUnreachableLegacyIsToldOfInOneLine also tells that neither role nor password is shown.
 func TestAnUnreachableLegacyIsToldOfInOneLine(t *testing.T) {
 	t.Parallel()
-	o := newOperator(t, "loans", "  table: loans\n", "  key: loan:{id}\n", "")
-	nowhere, err := url.Parse(o.legacy)
+	o := clitest.New(t, "loans", "  table: loans\n", "  key: loan:{id}\n", "")
+	nowhere, err := url.Parse(o.Legacy)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -114,8 +112,8 @@ func TestAnUnreachableLegacyIsToldOfInOneLine(t *testing.T) {
 		{nowhere.String(), "there is no such database (SQLSTATE 3D000)"},
 		{nobody.String(), "refuses the role or its password"},
 	} {
-		o.write("legacy.url", c.url)
-		code, stdout, stderr := o.try("plan")
+		o.Write("legacy.url", c.url)
+		code, stdout, stderr := o.Try("plan")
 		var line string
 		for l := range strings.Lines(stdout) {
 			if strings.HasPrefix(l, "refused  legacy: open: ") {
@@ -131,17 +129,17 @@ func TestAnUnreachableLegacyIsToldOfInOneLine(t *testing.T) {
 // TestADeadTargetStopsAJobBeforeItBegins: nothing is kept of a run that could not compare.
 func TestADeadTargetStopsAJobBeforeItBegins(t *testing.T) {
 	t.Parallel()
-	o := newOperator(t, "loans", "  table: loans\n", "  key: loan:{id}\n", stagedRest)
-	o.sql(o.legacy, `CREATE TABLE loans (id bigint PRIMARY KEY, note text)`)
-	o.does("init", "apply", "phase advance")
-	o.write("target.url", "redis://:hush@127.0.0.1:1/0")
+	o := clitest.New(t, "loans", "  table: loans\n", "  key: loan:{id}\n", clitest.Staged)
+	o.SQL(o.Legacy, `CREATE TABLE loans (id bigint PRIMARY KEY, note text)`)
+	o.Does("init", "apply", "phase advance")
+	o.Write("target.url", "redis://:hush@127.0.0.1:1/0")
 	for _, args := range []string{"reconcile run", "reconcile run --full --repair", "backfill run"} {
-		code, stdout, stderr := o.try(strings.Fields(args)...)
+		code, stdout, stderr := o.Try(strings.Fields(args)...)
 		if code != exitError || !strings.Contains(stderr, "the target does not answer: ") || !strings.Contains(stderr, "Try: migrator doctor") || strings.Contains(stdout+stderr, "hush") {
 			t.Errorf("%s: %d %s%s", args, code, stdout, stderr)
 		}
 	}
-	if code, runs, _ := o.try("reconcile", "list", "-o", "json"); code != exitDone || strings.TrimSpace(runs) != "[]" {
+	if code, runs, _ := o.Try("reconcile", "list", "-o", "json"); code != exitDone || strings.TrimSpace(runs) != "[]" {
 		t.Errorf("a run was begun: %s", runs)
 	}
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/stranglerfig/migrator/examples/storefront/load"
 	"github.com/stranglerfig/migrator/examples/storefront/shop"
 	"github.com/stranglerfig/migrator/internal/app"
+	"github.com/stranglerfig/migrator/internal/test/clitest"
 	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/runbook"
 )
@@ -46,10 +47,10 @@ const bookProducts = 200
 
 // openShop is a migration of the storefront's products in mid-cutover, with two
 // instances of the shop under load.
-func openShop(t *testing.T) (*operator, *load.Generator, func()) {
+func openShop(t *testing.T) (*clitest.Operator, *load.Generator, func()) {
 	t.Helper()
-	o := newOperator(t, "products", "  table: products\n", "  key: product:{id}\n", bookRest)
-	pool, err := pgxpool.New(t.Context(), o.legacy)
+	o := clitest.New(t, "products", "  table: products\n", "  key: product:{id}\n", bookRest)
+	pool, err := pgxpool.New(t.Context(), o.Legacy)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -57,8 +58,8 @@ func openShop(t *testing.T) (*operator, *load.Generator, func()) {
 	if err := shop.Seed(t.Context(), pool, bookProducts); err != nil {
 		t.Fatal(err)
 	}
-	o.does("init", "apply", "phase advance", "backfill run", "phase advance", "reconcile run --full", "phase advance")
-	m, err := migration.Load(o.path("migration.yaml"))
+	o.Does("init", "apply", "phase advance", "backfill run", "phase advance", "reconcile run --full", "phase advance")
+	m, err := migration.Load(o.Path("migration.yaml"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -68,7 +69,7 @@ func openShop(t *testing.T) (*operator, *load.Generator, func()) {
 	for i := range 2 {
 		go func() {
 			ended <- shop.Serve(ctx, shop.Config{
-				Listen: "127.0.0.1:0", Migration: m, StateURL: o.state, Instance: fmt.Sprintf("shop-%d", i),
+				Listen: "127.0.0.1:0", Migration: m, StateURL: o.State, Instance: fmt.Sprintf("shop-%d", i),
 				Drain: 5 * time.Second, Ready: func(url string) { ready <- url },
 			})
 		}()
@@ -111,10 +112,10 @@ func openShop(t *testing.T) (*operator, *load.Generator, func()) {
 }
 
 // process is a migrator of its own, which can be killed.
-func (o *operator) process(args ...string) *exec.Cmd {
-	cmd := exec.CommandContext(o.t.Context(), "migrator", append([]string{"--settings", o.path("settings.yaml")}, args...)...)
-	cmd.Env = append(os.Environ(), "STORY="+o.path("story"))
-	cmd.Dir = o.dir
+func process(o *clitest.Operator, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(o.T.Context(), "migrator", append([]string{"--settings", o.Path("settings.yaml")}, args...)...)
+	cmd.Env = append(os.Environ(), "STORY="+o.Path("story"))
+	cmd.Dir = o.Dir
 	return cmd
 }
 
@@ -126,13 +127,13 @@ func TestTheRenderedRollbackSurvivesEveryKill(t *testing.T) {
 	t.Parallel()
 	o, g, finish := openShop(t)
 	ctx := t.Context()
-	gate, err := pgx.Connect(ctx, o.state)
+	gate, err := pgx.Connect(ctx, o.State)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = gate.Close(context.WithoutCancel(ctx)) }()
 	// Whoever keeps an intent or an outcome passes the gate first; the test holds it.
-	o.sql(o.state, `CREATE FUNCTION hold() RETURNS trigger LANGUAGE plpgsql AS $$
+	o.SQL(o.State, `CREATE FUNCTION hold() RETURNS trigger LANGUAGE plpgsql AS $$
 		BEGIN PERFORM pg_advisory_xact_lock_shared(42); RETURN NEW; END $$;
 		CREATE TRIGGER hold BEFORE INSERT OR UPDATE ON migrator.runbook_steps FOR EACH ROW EXECUTE FUNCTION hold();`)
 	sql := func(query string) {
@@ -150,7 +151,7 @@ func TestTheRenderedRollbackSurvivesEveryKill(t *testing.T) {
 	killed := map[string]bool{}
 	line := []string{"runbook", "run", "rollback"}
 	for going := true; going; {
-		p := o.process(line...)
+		p := process(o, line...)
 		var out strings.Builder
 		p.Stdout, p.Stderr = &out, &out
 		if err := p.Start(); err != nil {
@@ -160,7 +161,7 @@ func TestTheRenderedRollbackSurvivesEveryKill(t *testing.T) {
 		go func() { ended <- p.Wait() }()
 		line = []string{"runbook", "resume", "1"}
 		for {
-			if !o.comesToTheGate(ctx, gate, ended) {
+			if !comesToTheGate(o, ctx, gate, ended) {
 				if going = false; p.ProcessState.ExitCode() != 0 {
 					t.Fatalf("after %d kills it ends with %d: %s", len(killed), p.ProcessState.ExitCode(), out.String())
 				}
@@ -195,7 +196,7 @@ func TestTheRenderedRollbackSurvivesEveryKill(t *testing.T) {
 	if n := text(`SELECT count(*)::text FROM migrator.history WHERE cause = 'rollback'`); n != "1" {
 		t.Errorf("%s rollbacks", n)
 	}
-	code, stdout, stderr := o.try("runbook", "show", "1", "-o", "json")
+	code, stdout, stderr := o.Try("runbook", "show", "1", "-o", "json")
 	var v app.RunbookView
 	if err := json.Unmarshal([]byte(stdout), &v); code != 0 || err != nil {
 		t.Fatalf("%d %s%s", code, stdout, stderr)
@@ -217,8 +218,8 @@ func TestTheRenderedRollbackSurvivesEveryKill(t *testing.T) {
 }
 
 // comesToTheGate waits until the process waits at the gate; false: it has ended.
-func (o *operator) comesToTheGate(ctx context.Context, gate *pgx.Conn, ended chan error) bool {
-	o.t.Helper()
+func comesToTheGate(o *clitest.Operator, ctx context.Context, gate *pgx.Conn, ended chan error) bool {
+	o.T.Helper()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for {
@@ -230,7 +231,7 @@ func (o *operator) comesToTheGate(ctx context.Context, gate *pgx.Conn, ended cha
 		}
 		n := 0
 		if err := gate.QueryRow(ctx, `SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 42 AND NOT granted`).Scan(&n); err != nil {
-			o.t.Fatal(err)
+			o.T.Fatal(err)
 		}
 		if n > 0 {
 			return true

@@ -24,6 +24,15 @@ type Reconcile struct {
 	Log      *slog.Logger                // nil: discarded
 }
 
+// Reconciled is a run with what it found.
+type Reconciled struct {
+	reconcile.Run
+	Claim    string              `json:"claim"`
+	Findings []reconcile.Finding `json:"findings"`
+	Plan     []reconcile.Planned `json:"plan,omitempty"`     // of --repair=plan
+	Coverage *reconcile.Coverage `json:"coverage,omitempty"` // of a done run: as it was at its end
+}
+
 // Reconcile makes a run, or resumes one. It waits while the migration file's stop_on says
 // so.
 func (j *Job) Reconcile(ctx context.Context, o Reconcile) (reconcile.Run, []reconcile.Finding, error) {

@@ -1,4 +1,4 @@
-package main
+package daemontest
 
 import (
 	"encoding/json"
@@ -17,14 +17,15 @@ import (
 	"github.com/stranglerfig/migrator/internal/app"
 	"github.com/stranglerfig/migrator/internal/judge"
 	"github.com/stranglerfig/migrator/internal/notify"
+	"github.com/stranglerfig/migrator/internal/test/clitest"
 	"github.com/stranglerfig/migrator/phases"
 )
 
 // list is what trigger list says now.
 func (w *watched) list() (l app.Triggers) {
 	w.t.Helper()
-	code, stdout, stderr := w.try("trigger", "list", "-o", "json")
-	if err := json.Unmarshal([]byte(stdout), &l); code != exitDone || err != nil {
+	code, stdout, stderr := w.Try("trigger", "list", "-o", "json")
+	if err := json.Unmarshal([]byte(stdout), &l); code != clitest.Done || err != nil {
 		w.t.Fatalf("trigger list: %d %s%s", code, stdout, stderr)
 	}
 	return l
@@ -82,7 +83,7 @@ func TestAFaultTakesReadsBack(t *testing.T) {
 		{"one write is lost", phases.TriggerLostWrites, 0, func(w *watched) {
 			id := routedToTarget(5000)
 			w.app.spared.Store(id)
-			w.operator.redis("DEL", fmt.Sprintf("item:%d", id))
+			w.operator.Redis("DEL", fmt.Sprintf("item:%d", id))
 		}},
 	} {
 		t.Run(f.name, func(t *testing.T) {
@@ -131,10 +132,10 @@ func (f fault) takesBack(t *testing.T) {
 	if s.Standing.Route.Phase != phases.DualRead || l.Latch == nil || s.Standing.LastCause != string(phases.CauseTrigger) || l.Latch.Trigger != f.trigger {
 		t.Errorf("it is on %s by %s, latched %+v", s.Standing.Route, s.Standing.LastCause, l.Latch)
 	}
-	if code, _, stderr := w.try("phase", "advance"); code != exitNotYet || !strings.Contains(stderr, phases.GateAcknowledged) {
+	if code, _, stderr := w.Try("phase", "advance"); code != clitest.NotYet || !strings.Contains(stderr, phases.GateAcknowledged) {
 		t.Errorf("it goes forward beside a latch: %d %s", code, stderr)
 	}
-	w.does("trigger acknowledge --reason mended")
+	w.Does("trigger acknowledge --reason mended")
 	if w.list().Latch != nil {
 		t.Error("it is latched though somebody has acknowledged it")
 	}
@@ -146,9 +147,9 @@ func (f fault) takesBack(t *testing.T) {
 // rehearsed are the triggers that recorded evidence would have fired.
 func (w *watched) rehearsed() map[string]bool {
 	w.t.Helper()
-	code, stdout, stderr := w.try("trigger", "test", "--since", "1h", "-o", "json")
+	code, stdout, stderr := w.Try("trigger", "test", "--since", "1h", "-o", "json")
 	var r judge.Replayed
-	if err := json.Unmarshal([]byte(stdout), &r); code != exitDone || err != nil {
+	if err := json.Unmarshal([]byte(stdout), &r); code != clitest.Done || err != nil {
 		w.t.Fatalf("trigger test: %d %s%s", code, stdout, stderr)
 	}
 	fired := map[string]bool{}
@@ -257,12 +258,12 @@ triggers:
 webhooks:
   - {url: "`+hook.URL+`/secret-path", secret_file: secret, events: [trigger, advance]}
 `)
-	o.write("secret", secret+"\n")
-	o.write("token", token+"\n")
-	o.write("settings.yaml", "file: "+o.path("migration.yaml")+"\nstate_url: "+o.state+"\nalerts_token_file: "+o.path("token")+"\n")
-	o.sql(o.legacy, `CREATE TABLE items (id bigint PRIMARY KEY, name text)`)
+	o.Write("secret", secret+"\n")
+	o.Write("token", token+"\n")
+	o.Write("settings.yaml", "file: "+o.Path("migration.yaml")+"\nstate_url: "+o.State+"\nalerts_token_file: "+o.Path("token")+"\n")
+	o.SQL(o.Legacy, `CREATE TABLE items (id bigint PRIMARY KEY, name text)`)
 	w := &watched{operator: o, t: t}
-	o.does("init", "apply", "phase advance", "backfill run", "phase advance")
+	o.Does("init", "apply", "phase advance", "backfill run", "phase advance")
 	d := o.serve(t)
 	d.awaits("the lead", 10*time.Second, d.leads)
 	starts := time.Now().UTC().Format(time.RFC3339Nano)
@@ -307,7 +308,7 @@ webhooks:
 		t.Errorf("%d %s", code, body)
 	}
 	phase(phases.DualRead, "an alert in dual-read")
-	o.does("reconcile run --full", "phase advance")
+	o.Does("reconcile run --full", "phase advance")
 	send(token, "firing", "page", "/alerts/items")
 	send(token, "firing", "try", "/alerts/items")
 	phase(phases.Cutover, "a repeated alert, and one that is only tried")
@@ -320,7 +321,7 @@ webhooks:
 		t.Fatalf("%+v", r)
 	}
 	t.Logf("alert: committed %s after it was sent", r.Committed.Sub(began).Round(time.Millisecond))
-	o.does("trigger acknowledge --reason mended", "reconcile run --full", "phase advance")
+	o.Does("trigger acknowledge --reason mended", "reconcile run --full", "phase advance")
 	d.end(syscall.SIGKILL) // and what was seen is forgotten, but for the state
 	d = o.serve(t)
 	d.awaits("the lead", 15*time.Second, d.leads)
@@ -355,27 +356,27 @@ writing: {not_after: 1s, deadline: 500ms}
 gates: {off: a test}
 triggers: {errors: {interval: 1s}}
 `)
-	o.sql(o.legacy, `CREATE TABLE items (id bigint PRIMARY KEY, name text)`)
-	o.does("init", "apply", "phase advance", "backfill run")
+	o.SQL(o.Legacy, `CREATE TABLE items (id bigint PRIMARY KEY, name text)`)
+	o.Does("init", "apply", "phase advance", "backfill run")
 	d := o.serve(t)
 	d.awaits("the lead", 10*time.Second, d.leads)
-	o.does("phase advance", "phase pause --reason lunch")
+	o.Does("phase advance", "phase pause --reason lunch")
 	began := time.Now()
 	d.awaits("looks during the pause", 10*time.Second, func() bool { return time.Since(began) > 2500*time.Millisecond && d.leads() })
 	s := d.status()
-	if s.Standing.Route.Percent != 1000 || s.Next == nil || s.Next.By != "schedule" || s.Next.To.Percent != 5000 || strconv.Quote(join(s.Next.WaitsFor)) != `"not-paused"` {
+	if s.Standing.Route.Percent != 1000 || s.Next == nil || s.Next.By != "schedule" || s.Next.To.Percent != 5000 || strconv.Quote(strings.Join(s.Next.WaitsFor, ", ")) != `"not-paused"` {
 		t.Errorf("paused, it is on %s, next %+v", s.Standing.Route, s.Next)
 	}
-	o.does("phase resume")
+	o.Does("phase resume")
 	d.awaits("the ramp's end", 15*time.Second, func() bool { return d.status().Standing.Route.Percent == phases.All })
 	if s := d.status(); s.Standing.LastCause != string(phases.CauseSchedule) || s.Standing.Route.Phase != phases.DualRead || s.Next.By != "person" {
 		t.Errorf("%+v, next %+v", s.Standing, s.Next)
 	}
-	if code, stdout, _ := o.try("gate", "list"); code != exitNotYet || !strings.Contains(stdout, "reconcile-clean") {
+	if code, stdout, _ := o.Try("gate", "list"); code != clitest.NotYet || !strings.Contains(stdout, "reconcile-clean") {
 		t.Errorf("gate list: %d %s", code, stdout)
 	}
 	d.awaits("word that it waits", 10*time.Second, func() bool { return strings.Contains(d.said(), `"a step is due"`) })
-	if code, stdout, stderr := o.try("history", "verify"); code != exitDone {
+	if code, stdout, stderr := o.Try("history", "verify"); code != clitest.Done {
 		t.Errorf("%s%s", stdout, stderr)
 	}
 }

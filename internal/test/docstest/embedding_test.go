@@ -1,4 +1,4 @@
-package main
+package docstest
 
 import (
 	"context"
@@ -10,6 +10,7 @@ import (
 
 	"github.com/stranglerfig/migrator/dual"
 	"github.com/stranglerfig/migrator/examples/embedding"
+	"github.com/stranglerfig/migrator/internal/test/clitest"
 	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/record"
 )
@@ -18,7 +19,7 @@ import (
 // every phase, as roles that have no more than the document says they need.
 func TestEmbeddingExample(t *testing.T) {
 	t.Parallel()
-	o := newOperator(t, "customers", "  table: customers\n", "  key: customer:{id}\n", `
+	o := clitest.New(t, "customers", "  table: customers\n", "  key: customer:{id}\n", `
 phases:
   shadow_write: {for: 0s}
   dual_read: {steps: [100], over: 0s}
@@ -30,23 +31,23 @@ gates: {off: a test without traffic}
 writing: {not_after: 1s}
 fleet: {lease: 3s, renew: 1s}
 `)
-	o.sql(o.legacy, embedding.Schema+`; INSERT INTO customers SELECT i, i || '@example.org', NULL, 100 FROM generate_series(1, 50) i`)
-	o.does("init", "apply")
+	o.SQL(o.Legacy, embedding.Schema+`; INSERT INTO customers SELECT i, i || '@example.org', NULL, 100 FROM generate_series(1, 50) i`)
+	o.Does("init", "apply")
 	role := "embedding_app_" + fmt.Sprint(time.Now().UnixNano())
-	o.sql(o.legacy, "CREATE ROLE "+role+" LOGIN PASSWORD 'pw'; GRANT SELECT, INSERT, UPDATE, DELETE ON customers TO "+role)
+	o.SQL(o.Legacy, "CREATE ROLE "+role+" LOGIN PASSWORD 'pw'; GRANT SELECT, INSERT, UPDATE, DELETE ON customers TO "+role)
 	t.Cleanup(func() {
-		o.sql(o.state, "DROP OWNED BY "+role)
-		o.sql(o.legacy, "DROP OWNED BY "+role+"; DROP ROLE "+role)
+		o.SQL(o.State, "DROP OWNED BY "+role)
+		o.SQL(o.Legacy, "DROP OWNED BY "+role+"; DROP ROLE "+role)
 	})
-	if err := embedding.Grant(t.Context(), o.state, role); err != nil {
+	if err := embedding.Grant(t.Context(), o.State, role); err != nil {
 		t.Fatal(err)
 	}
-	m, err := migration.Load(o.path("migration.yaml"))
+	m, err := migration.Load(o.Path("migration.yaml"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	m.Legacy.URL = asRole(o.legacy, role, "pw")
-	customers, err := embedding.Open(t.Context(), m, asRole(o.state, role, "pw"), slog.New(slog.DiscardHandler))
+	m.Legacy.URL = clitest.AsRole(o.Legacy, role, "pw")
+	customers, err := embedding.Open(t.Context(), m, clitest.AsRole(o.State, role, "pw"), slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -63,7 +64,7 @@ fleet: {lease: 3s, renew: 1s}
 			{"reconcile run --full", "phase advance"},
 			{"phase advance"},
 		} {
-			o.does(step...)
+			o.Does(step...)
 			if err := useCustomers(ctx, customers, int64(5*n+1)); err != nil {
 				return fmt.Errorf("step %d, after %v: %w", n, step, err)
 			}

@@ -1,4 +1,4 @@
-package main
+package daemontest
 
 import (
 	"bufio"
@@ -15,22 +15,10 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/stranglerfig/migrator/internal/drill"
+	"github.com/stranglerfig/migrator/internal/test/clitest"
 	"github.com/stranglerfig/migrator/internal/test/testenv"
 	"github.com/stranglerfig/migrator/phases"
 )
-
-const stagedRest = `
-environment: staging
-phases:
-  shadow_write: {for: 0s}
-  dual_read: {steps: [100], over: 0s}
-  cutover: {steps: [50, 100], over: 0s, auto: false}
-  approval: {for: []}
-writing: {not_after: 2s, deadline: 2s}
-fleet: {lease: 3s, renew: 500ms}
-gates: {off: a test of drills}
-reconcile: {pause: 100ms}
-`
 
 const stagedTriggers = `
 triggers:
@@ -51,11 +39,11 @@ type staged struct {
 
 func newStaged(t *testing.T, rest string, serve ...string) *staged {
 	t.Helper()
-	s := &staged{newOperator(t, "products", "  table: products\n", "  key: product:{id}\n", stagedRest+rest), t, ""}
+	s := &staged{newOperator(t, "products", "  table: products\n", "  key: product:{id}\n", clitest.Staged+rest), t, ""}
 	if out, err := s.command("storefront", "seed", "--products", "300").CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	s.does("init", "apply", "phase advance", "backfill run", "phase advance", "reconcile run --full", "phase advance")
+	s.Does("init", "apply", "phase advance", "backfill run", "phase advance", "reconcile run --full", "phase advance")
 	s.shop(serve...)
 	return s
 }
@@ -63,13 +51,13 @@ func newStaged(t *testing.T, rest string, serve ...string) *staged {
 // command runs migrator or the storefront in a process of its own.
 func (s *staged) command(program string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(s.t.Context(), program, args...)
-	cmd.Dir = s.dir
+	cmd.Dir = s.Dir
 	for _, v := range os.Environ() {
 		if !strings.HasPrefix(v, "MIGRATOR_") {
 			cmd.Env = append(cmd.Env, v)
 		}
 	}
-	cmd.Env = append(cmd.Env, "STOREFRONT_DATABASE_URL="+s.legacy, "STOREFRONT_CACHE_URL="+s.target, "MIGRATOR_STATE_URL="+s.state, "NO_COLOR=1")
+	cmd.Env = append(cmd.Env, "STOREFRONT_DATABASE_URL="+s.Legacy, "STOREFRONT_CACHE_URL="+s.Target, "MIGRATOR_STATE_URL="+s.State, "NO_COLOR=1")
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = 20 * time.Second
 	return cmd
@@ -109,7 +97,7 @@ func (s *staged) shop(args ...string) {
 // drills runs one, and returns its report.
 func (s *staged) drills(code int, args ...string) (r drill.Report, said string) {
 	s.t.Helper()
-	args = append([]string{"drill", "rollback", "--healthy", "3s", "--within", "30s", "--after", "1s", "--reports", s.dir, "-o", "json"}, args...)
+	args = append([]string{"drill", "rollback", "--healthy", "3s", "--within", "30s", "--after", "1s", "--reports", s.Dir, "-o", "json"}, args...)
 	cmd := s.command("migrator", args...)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
@@ -117,21 +105,21 @@ func (s *staged) drills(code int, args ...string) (r drill.Report, said string) 
 	if got := cmd.ProcessState.ExitCode(); got != code {
 		s.t.Fatalf("exit code %d, want %d: %s", got, code, stderr.String())
 	}
-	if code != exitDone && code != exitNotYet {
+	if code != clitest.Done && code != clitest.NotYet {
 		return r, stderr.String()
 	}
 	if err := json.Unmarshal(stdout.Bytes(), &r); err != nil {
 		s.t.Fatalf("%v\n%s%s", err, stdout.String(), stderr.String())
 	}
-	c, err := readContract(jsonDoc)
+	c, err := clitest.ReadContract()
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	if err := c.document("migrator drill rollback", stdout.Bytes()); err != nil {
+	if err := c.Document("migrator drill rollback", stdout.Bytes()); err != nil {
 		s.t.Error(err)
 	}
 	for _, kind := range []string{"json", "md", "html"} {
-		text, err := os.ReadFile(r.File(s.dir, kind))
+		text, err := os.ReadFile(r.File(s.Dir, kind))
 		if err != nil || !bytes.Contains(text, []byte("products")) {
 			s.t.Errorf("the report %s: %v", kind, err)
 		}
@@ -144,7 +132,7 @@ func (s *staged) drills(code int, args ...string) (r drill.Report, said string) 
 func TestADrillPasses(t *testing.T) {
 	t.Parallel()
 	s := newStaged(t, stagedTriggers, "--faults")
-	r, said := s.drills(exitDone, "--load-column", "description")
+	r, said := s.drills(clitest.Done, "--load-column", "description")
 	if !r.Passed || len(r.Reasons) > 0 || r.Before != "cutover 50 %" || r.After != "dual-read 100 %" {
 		t.Fatalf("%+v\n%s", r.Reasons, said)
 	}
@@ -166,7 +154,7 @@ func TestADrillPasses(t *testing.T) {
 	}
 	t.Logf("%s", r.Summary())
 	s.restored()
-	s.does("trigger acknowledge --reason drilled", "history verify", "drill list", "drill show "+strconv.FormatInt(r.Drill, 10))
+	s.Does("trigger acknowledge --reason drilled", "history verify", "drill list", "drill show "+strconv.FormatInt(r.Drill, 10))
 }
 
 // restored tells that the load has left legacy as it was.
@@ -180,7 +168,7 @@ func (s *staged) restored() {
 // count asks legacy for one number.
 func (s *staged) count(query string) (n string) {
 	s.t.Helper()
-	conn, err := pgx.Connect(s.t.Context(), s.legacy)
+	conn, err := pgx.Connect(s.t.Context(), s.Legacy)
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -198,7 +186,7 @@ func TestTortureADrillOfCorruptedWritesPasses(t *testing.T) {
 	onlyLong(t)
 	s := newStaged(t, stagedTriggers, "--faults")
 	theirs := s.serve(t)
-	r, said := s.drills(exitDone, "--fault", "corrupt", "--load-keys", "60", "--daemon-pid", strconv.Itoa(theirs.cmd.Process.Pid))
+	r, said := s.drills(clitest.Done, "--fault", "corrupt", "--load-keys", "60", "--daemon-pid", strconv.Itoa(theirs.cmd.Process.Pid))
 	if r.Daemon == nil || theirs.end(os.Kill) != -1 {
 		t.Errorf("the named daemon was not killed: %+v\n%s", r.Daemon, theirs.said())
 	}
@@ -216,8 +204,8 @@ func TestTortureADrillUnderTheShopsOwnLoadPasses(t *testing.T) {
 	t.Parallel()
 	onlyLong(t)
 	s := newStaged(t, stagedTriggers, "--faults", "--hand-in", "1s")
-	s.write("ledger", "")
-	load := s.command("storefront", "load", "--url", s.url, "--products", "300", "--rate", "100", "--duration", "10m", "--ledger", s.path("ledger"))
+	s.Write("ledger", "")
+	load := s.command("storefront", "load", "--url", s.url, "--products", "300", "--rate", "100", "--duration", "10m", "--ledger", s.Path("ledger"))
 	hold, err := load.StdinPipe()
 	if err == nil {
 		err = load.Start()
@@ -230,7 +218,7 @@ func TestTortureADrillUnderTheShopsOwnLoadPasses(t *testing.T) {
 		_ = load.Process.Signal(syscall.SIGTERM)
 		_ = load.Wait()
 	}()
-	r, said := s.drills(exitDone, "--load", s.path("ledger"), "--fault", "blackhole", "--delay", "200ms")
+	r, said := s.drills(clitest.Done, "--load", s.Path("ledger"), "--fault", "blackhole", "--delay", "200ms")
 	if len(r.Players) != 1 || r.Ledger == nil || r.Ledger.Records < 20 || r.Fired == nil {
 		t.Errorf("%+v, %+v, %+v\n%s", r.Players, r.Ledger, r.Fired, said)
 	}
@@ -239,7 +227,7 @@ func TestTortureADrillUnderTheShopsOwnLoadPasses(t *testing.T) {
 // fails runs a drill that must fail for this reason, and for no other.
 func (s *staged) fails(reason string, args ...string) drill.Report {
 	s.t.Helper()
-	r, said := s.drills(exitNotYet, args...)
+	r, said := s.drills(clitest.NotYet, args...)
 	if r.Passed || len(r.Reasons) != 1 || !strings.Contains(r.Reasons[0], reason) {
 		s.t.Errorf("it failed for %q, want %q\n%s", r.Reasons, reason, said)
 	}
@@ -250,7 +238,7 @@ func (s *staged) fails(reason string, args ...string) drill.Report {
 // quiet tells that no fault is left.
 func (s *staged) quiet() {
 	s.t.Helper()
-	s.sql(s.state, `DO $$ BEGIN IF EXISTS (SELECT FROM migrator.migrations WHERE fault IS NOT NULL) THEN RAISE 'a fault is left'; END IF; END $$`)
+	s.SQL(s.State, `DO $$ BEGIN IF EXISTS (SELECT FROM migrator.migrations WHERE fault IS NOT NULL) THEN RAISE 'a fault is left'; END IF; END $$`)
 }
 
 // TestADrillFailsForTheRightReason: without a load, with instances that play no faults,
@@ -259,14 +247,14 @@ func TestADrillFailsForTheRightReason(t *testing.T) {
 	t.Parallel()
 	s := newStaged(t, stagedTriggers) // the shop was deployed without faults
 	s.fails("there is no load", "--load", "none")
-	s.write("ledger", "")
-	s.fails("tells of no write", "--load", s.path("ledger"), "--within", "3s")
+	s.Write("ledger", "")
+	s.fails("tells of no write", "--load", s.Path("ledger"), "--within", "3s")
 	// A fault that would take nothing back, so that the route stays.
 	r := s.fails("shop did not take it up", "--fault", "latency", "--delay", "10ms", "--within", "8s", "--healthy", "3s")
 	if len(r.Players) != 2 || r.Fired != nil || r.Ledger != nil || r.After != "cutover 50 %" {
 		t.Errorf("%+v", r)
 	}
-	s.redis("DEL", "product:7")
+	s.Redis("DEL", "product:7")
 	s.fails("the stores differ before the drill")
 }
 
@@ -279,19 +267,19 @@ func TestADrillWithoutATriggerFails(t *testing.T) {
 	if r.Fault.Executed == 0 || r.After != "cutover 50 %" {
 		t.Errorf("%+v, on %s", r.Fault, r.After)
 	}
-	text, err := os.ReadFile(s.path("migration.yaml"))
+	text, err := os.ReadFile(s.Path("migration.yaml"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.write("migration.yaml", string(text)+"  off: none\n")
-	s.does("apply")
+	s.Write("migration.yaml", string(text)+"  off: none\n")
+	s.Does("apply")
 	s.fails("each is off or a dry run")
 }
 
 // interrupted stops a drill while its fault is played.
 func (s *staged) interrupted() {
 	s.t.Helper()
-	cmd := s.command("migrator", "drill", "rollback", "--fault", "latency", "--delay", "10ms", "--healthy", "3s", "--within", "60s", "--reports", s.dir)
+	cmd := s.command("migrator", "drill", "rollback", "--fault", "latency", "--delay", "10ms", "--healthy", "3s", "--within", "60s", "--reports", s.Dir)
 	said, err := cmd.StderrPipe()
 	if err == nil {
 		err = cmd.Start()
@@ -307,7 +295,7 @@ func (s *staged) interrupted() {
 		}
 	}
 	_ = cmd.Wait()
-	if code := cmd.ProcessState.ExitCode(); code != exitNotYet || !strings.Contains(strings.Join(lines, "\n"), "stopped before its end") {
+	if code := cmd.ProcessState.ExitCode(); code != clitest.NotYet || !strings.Contains(strings.Join(lines, "\n"), "stopped before its end") {
 		s.t.Errorf("exit code %d: %s", code, strings.Join(lines, "\n"))
 	}
 	s.quiet()
@@ -316,15 +304,15 @@ func (s *staged) interrupted() {
 // TestADrillsDaemonEndsWithIt: also when the drill was killed, and nothing can stop it.
 func TestADrillsDaemonEndsWithIt(t *testing.T) {
 	t.Parallel()
-	o := newOperator(t, "products", "  table: products\n", "  key: product:{id}\n", stagedRest)
-	o.sql(o.legacy, `CREATE TABLE products (id bigint PRIMARY KEY, name text)`)
-	o.does("init", "apply")
+	o := newOperator(t, "products", "  table: products\n", "  key: product:{id}\n", clitest.Staged)
+	o.SQL(o.Legacy, `CREATE TABLE products (id bigint PRIMARY KEY, name text)`)
+	o.Does("init", "apply")
 	read, write, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = write.Close() }()
-	cmd := exec.Command("migrator", "--settings", o.path("settings.yaml"), "drill", "daemon", "--listen", "127.0.0.1:0")
+	cmd := exec.Command("migrator", "--settings", o.Path("settings.yaml"), "drill", "daemon", "--listen", "127.0.0.1:0")
 	var log testenv.Buffer
 	cmd.Stdin, cmd.Stderr = read, &log
 	if err := cmd.Start(); err != nil {
@@ -334,7 +322,7 @@ func TestADrillsDaemonEndsWithIt(t *testing.T) {
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
 	defer func() { _ = cmd.Process.Kill() }()
-	until(t, "it listens", func() bool { return strings.Contains(log.String(), "listening") })
+	clitest.Until(t, "it listens", func() bool { return strings.Contains(log.String(), "listening") })
 	_ = write.Close() // as the kernel does for a process that was killed
 	select {
 	case err := <-ended:
@@ -349,11 +337,11 @@ func TestADrillsDaemonEndsWithIt(t *testing.T) {
 // TestADrillKillsTheDaemonThatItWasTold, and has one of its own take over.
 func TestADrillKillsTheDaemonThatItWasTold(t *testing.T) {
 	t.Parallel()
-	o := newOperator(t, "products", "  table: products\n", "  key: product:{id}\n", stagedRest)
-	o.sql(o.legacy, `CREATE TABLE products (id bigint PRIMARY KEY, name text)`)
-	o.does("init", "apply")
+	o := newOperator(t, "products", "  table: products\n", "  key: product:{id}\n", clitest.Staged)
+	o.SQL(o.Legacy, `CREATE TABLE products (id bigint PRIMARY KEY, name text)`)
+	o.Does("init", "apply")
 	theirs := o.serve(t)
-	until(t, "the named daemon leads", func() bool {
+	clitest.Until(t, "the named daemon leads", func() bool {
 		_, body := theirs.get("/healthz")
 		return strings.Contains(body, `"role": "leader"`)
 	})
@@ -364,7 +352,7 @@ func TestADrillKillsTheDaemonThatItWasTold(t *testing.T) {
 	named := theirs.cmd.Process.Pid
 	d := &drill.Processes{
 		Program: program, Named: named,
-		Args: []string{"--settings", o.path("settings.yaml"), "drill", "daemon", "--listen", "127.0.0.1:0", "--log-format", "json"},
+		Args: []string{"--settings", o.Path("settings.yaml"), "drill", "daemon", "--listen", "127.0.0.1:0", "--log-format", "json"},
 	}
 	defer d.Stop()
 	if err := d.Start(t.Context()); err != nil {
@@ -378,7 +366,7 @@ func TestADrillKillsTheDaemonThatItWasTold(t *testing.T) {
 		t.Errorf("%q, %v", who, err)
 	}
 	<-theirs.done
-	until(t, "the drill's own leads", func() bool { _, leads := d.Own(t.Context()); return leads })
+	clitest.Until(t, "the drill's own leads", func() bool { _, leads := d.Own(t.Context()); return leads })
 	if code := theirs.end(os.Kill); code != -1 {
 		t.Errorf("the named daemon ended by itself, with %d: %s", code, theirs.said())
 	}
@@ -402,8 +390,8 @@ func TestDrillsAreRefused(t *testing.T) {
 		{"--load-keys 0", "--load-keys"},
 		{"--daemon-pid 1 --keep-daemon", "--daemon-pid"},
 	} {
-		code, _, stderr := o.try(strings.Fields("drill rollback " + c.args)...)
-		if code != exitUsage || !strings.Contains(stderr, c.says) {
+		code, _, stderr := o.Try(strings.Fields("drill rollback " + c.args)...)
+		if code != clitest.Usage || !strings.Contains(stderr, c.says) {
 			t.Errorf("drill rollback %s: %d %s", c.args, code, stderr)
 		}
 	}

@@ -1,4 +1,4 @@
-package main
+package daemontest
 
 import (
 	"context"
@@ -67,16 +67,16 @@ func newWatched(t *testing.T, rest string, delay time.Duration) *watched {
 	t.Helper()
 	o := newOperator(t, "items", "  table: items\n", "  key: item:{id}\n", rest)
 	w := &watched{operator: o, t: t, redis: testenv.Redis(t)}
-	o.target = w.redis.URL()
-	o.write("target.url", o.target)
-	o.sql(o.legacy, `CREATE TABLE items (id bigint PRIMARY KEY, name text NOT NULL);
+	o.Target = w.redis.URL()
+	o.Write("target.url", o.Target)
+	o.SQL(o.Legacy, `CREATE TABLE items (id bigint PRIMARY KEY, name text NOT NULL);
 		INSERT INTO items SELECT i, 'item ' || i FROM generate_series(1, `+strconv.Itoa(watchedItems)+`) i`)
-	o.does("init", "apply", "phase advance", "backfill run", "phase advance", "reconcile run --full", "phase advance")
-	m, err := migration.Load(o.path("migration.yaml"))
+	o.Does("init", "apply", "phase advance", "backfill run", "phase advance", "reconcile run --full", "phase advance")
+	m, err := migration.Load(o.Path("migration.yaml"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.app = deploy(t, m, o.state, delay)
+	w.app = deploy(t, m, o.State, delay)
 	return w
 }
 

@@ -1,4 +1,4 @@
-package main
+package docstest
 
 import (
 	"os"
@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/stranglerfig/migrator/internal/test/clitest"
 	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/store"
@@ -40,7 +41,7 @@ func anchors(text string) []string {
 // TestLinksLead: links within the repository lead to a file and a heading.
 func TestLinksLead(t *testing.T) {
 	t.Parallel()
-	all := docs(t)
+	all := clitest.Docs(t)
 	for path, text := range all {
 		for _, m := range docLink.FindAllStringSubmatch(fencedBlock.ReplaceAllString(text, ""), -1) {
 			file, anchor, _ := strings.Cut(m[1], "#")
@@ -51,7 +52,7 @@ func TestLinksLead(t *testing.T) {
 			if file != "" {
 				to = filepath.Join(filepath.Dir(path), file)
 			}
-			if _, err := os.Stat(to); err != nil {
+			if _, err := os.Stat(filepath.Join(clitest.Root(), to)); err != nil {
 				t.Errorf("%s: the link %s leads nowhere", path, m[1])
 				continue
 			}
@@ -72,7 +73,7 @@ func TestDocsStandAlone(t *testing.T) {
 		regexp.MustCompile(`(^|[\s"'(])/(home|root|work|Users)/`), // of somebody's machine
 		regexp.MustCompile(`(?i)\b(seamless|blazing|effortless|powerful|robust|leverage|cutting-edge|state-of-the-art|easily|simply)`),
 	} {
-		for path, text := range docs(t) {
+		for path, text := range clitest.Docs(t) {
 			for line := range strings.Lines(text) {
 				if unwanted.MatchString(line) {
 					t.Errorf("%s: %s", path, strings.TrimSpace(line))
@@ -132,7 +133,7 @@ var noGates = []string{
 func TestGatesInDocs(t *testing.T) {
 	t.Parallel()
 	known := gates(t)
-	_, section, ok := strings.Cut(docs(t)["../../docs/operating.md"], "\n### The gates\n")
+	_, section, ok := strings.Cut(clitest.Docs(t)["docs/operating.md"], "\n### The gates\n")
 	if !ok {
 		t.Fatal("docs/operating.md has no section of gates")
 	}
@@ -152,7 +153,7 @@ func TestGatesInDocs(t *testing.T) {
 		}
 	}
 	others := slices.Concat(words(phases.Order...), words(phases.Fenced, phases.Lifting, phases.Returning), noGates)
-	for path, text := range docs(t) {
+	for path, text := range clitest.Docs(t) {
 		for _, m := range append(hyphenated.FindAllStringSubmatch(text, -1), overridden.FindAllStringSubmatch(text, -1)...) {
 			if known[m[1]] == "" && !slices.Contains(others, m[1]) {
 				t.Errorf("%s: %s is neither a gate nor a phase", path, m[1])
@@ -164,14 +165,14 @@ func TestGatesInDocs(t *testing.T) {
 // TestExampleSettings: configs/migrator.yaml is read, and names every setting.
 func TestExampleSettings(t *testing.T) {
 	t.Parallel()
-	o := &operator{t: t, dir: t.TempDir()}
-	text, err := os.ReadFile("../../configs/migrator.yaml")
+	o := &clitest.Operator{T: t, Dir: t.TempDir()}
+	text, err := os.ReadFile(filepath.Join(clitest.Root(), "configs", "migrator.yaml"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	o.write("settings.yaml", string(text))
-	code, stdout, stderr := o.try("config", "settings")
-	if code != exitDone {
+	o.Write("settings.yaml", string(text))
+	code, stdout, stderr := o.Try("config", "settings")
+	if code != clitest.Done {
 		t.Fatalf("exit code %d: %s", code, stderr)
 	}
 	for line := range strings.Lines(stdout) {
@@ -182,4 +183,12 @@ func TestExampleSettings(t *testing.T) {
 	if !strings.Contains(stdout, "/run/secrets/migrator_state_url") {
 		t.Errorf("the settings were not taken:\n%s", stdout)
 	}
+}
+
+func words[W ~string](list ...W) []string {
+	texts := make([]string, len(list))
+	for i, w := range list {
+		texts[i] = string(w)
+	}
+	return texts
 }

@@ -1,4 +1,4 @@
-package main
+package clitest
 
 import (
 	"bytes"
@@ -7,6 +7,7 @@ import (
 	"io"
 	"maps"
 	"os"
+	"path/filepath"
 	"reflect"
 	"regexp"
 	"slices"
@@ -18,36 +19,39 @@ import (
 	"github.com/stranglerfig/migrator/record"
 )
 
-// contract is what docs/json.md says: the document of each command, and the fields
+// Contract is what docs/json.md says: the document of each command, and the fields
 // of each type.
-type contract struct {
-	commands map[string]string
-	types    map[string][]contractField
+type Contract struct {
+	Commands map[string]string
+	Types    map[string][]ContractField
 }
 
-// contractField is a row of a type's table. kind is a word of the document's, or
+// ContractField is a row of a type's table. kind is a word of the document's, or
 // "[type]"; list and mapped say that there are many of it.
-type contractField struct {
+type ContractField struct {
 	name, kind             string
 	list, mapped, optional bool
 }
 
 var (
 	commandRow = regexp.MustCompile("^\\| `(migrator [^`]+)` \\| (.+) \\|$")
-	fieldRow   = regexp.MustCompile("^\\| `([a-z0-9_]+)` \\| ([^|]+) \\| .+ \\|$")
-	embedRow   = regexp.MustCompile(`^\| all of \[([^\]]+)\]\([^)]+\) \| \| \|$`)
-	typeLink   = regexp.MustCompile(`^\[([a-z ]+)\]\(#([a-z-]+)\)$`)
+	// FieldRow is a row of a table of fields.
+	FieldRow = regexp.MustCompile("^\\| `([a-z0-9_]+)` \\| ([^|]+) \\| .+ \\|$")
+	embedRow = regexp.MustCompile(`^\| all of \[([^\]]+)\]\([^)]+\) \| \| \|$`)
+	typeLink = regexp.MustCompile(`^\[([a-z ]+)\]\(#([a-z-]+)\)$`)
 )
 
 // contractKinds are the words that are no type of their own.
 var contractKinds = []string{"text", "integer", "number", "boolean", "time", "duration", "percentage", "version", "any"}
 
-func readContract(path string) (*contract, error) {
+// ReadContract reads docs/json.md.
+func ReadContract() (*Contract, error) {
+	path := filepath.Join(Root(), "docs", "json.md")
 	data, err := os.ReadFile(path)
 	if err != nil {
 		return nil, err
 	}
-	c := &contract{commands: map[string]string{}, types: map[string][]contractField{}}
+	c := &Contract{Commands: map[string]string{}, Types: map[string][]ContractField{}}
 	_, commands, ok := strings.Cut(string(data), "\n## Commands\n")
 	commands, types, also := strings.Cut(commands, "\n## Types\n")
 	if !ok || !also {
@@ -55,26 +59,26 @@ func readContract(path string) (*contract, error) {
 	}
 	for line := range strings.Lines(commands) {
 		if m := commandRow.FindStringSubmatch(strings.TrimSpace(line)); m != nil {
-			c.commands[m[1]] = m[2]
+			c.Commands[m[1]] = m[2]
 		}
 	}
 	for _, section := range strings.Split(types, "\n### ")[1:] {
 		name, body, _ := strings.Cut(section, "\n")
 		for line := range strings.Lines(body) {
 			line = strings.TrimSpace(line)
-			switch m, embedded := fieldRow.FindStringSubmatch(line), embedRow.FindStringSubmatch(line); {
+			switch m, embedded := FieldRow.FindStringSubmatch(line), embedRow.FindStringSubmatch(line); {
 			case embedded != nil:
-				c.types[name] = append(c.types[name], c.types[embedded[1]]...)
-				if len(c.types[embedded[1]]) == 0 {
+				c.Types[name] = append(c.Types[name], c.Types[embedded[1]]...)
+				if len(c.Types[embedded[1]]) == 0 {
 					// Types are in the order of the alphabet; run comes after report.
-					c.types[name] = append(c.types[name], contractField{name: "all of " + embedded[1]})
+					c.Types[name] = append(c.Types[name], ContractField{name: "all of " + embedded[1]})
 				}
 			case m != nil:
 				f, err := readField(m[1], m[2])
 				if err != nil {
 					return nil, fmt.Errorf("type %s: %w", name, err)
 				}
-				c.types[name] = append(c.types[name], f)
+				c.Types[name] = append(c.Types[name], f)
 			case strings.HasPrefix(line, "|") && line != "| field | type | meaning |" && line != "|---|---|---|":
 				return nil, fmt.Errorf("type %s: what does this row say? %s", name, line)
 			}
@@ -84,21 +88,21 @@ func readContract(path string) (*contract, error) {
 	return c, nil
 }
 
-func (c *contract) embed() {
-	for name, fields := range c.types {
-		var flat []contractField
+func (c *Contract) embed() {
+	for name, fields := range c.Types {
+		var flat []ContractField
 		for _, f := range fields {
 			if other, ok := strings.CutPrefix(f.name, "all of "); ok {
-				flat = append(flat, c.types[other]...)
+				flat = append(flat, c.Types[other]...)
 			} else {
 				flat = append(flat, f)
 			}
 		}
-		c.types[name] = flat
+		c.Types[name] = flat
 	}
 }
 
-func readField(name, cell string) (f contractField, err error) {
+func readField(name, cell string) (f ContractField, err error) {
 	f.name = name
 	cell, f.optional = strings.CutSuffix(cell, ", optional")
 	cell, f.list = strings.CutPrefix(cell, "list of ")
@@ -114,8 +118,8 @@ func readField(name, cell string) (f contractField, err error) {
 	return f, err
 }
 
-// document checks one command's output.
-func (c *contract) document(command string, out []byte) error {
+// Document checks one command's output.
+func (c *Contract) Document(command string, out []byte) error {
 	d := json.NewDecoder(bytes.NewReader(out))
 	d.UseNumber()
 	var v any
@@ -125,7 +129,7 @@ func (c *contract) document(command string, out []byte) error {
 	if _, err := d.Token(); err != io.EOF {
 		return fmt.Errorf("%s: more than one document: %s", command, out)
 	}
-	says := c.commands[command]
+	says := c.Commands[command]
 	switch {
 	case strings.HasPrefix(says, "JSON Schema"):
 		return nil
@@ -135,7 +139,7 @@ func (c *contract) document(command string, out []byte) error {
 		return d.Decode(&migration.Config{})
 	}
 	// Behind the type there may be a remark.
-	f := contractField{}
+	f := ContractField{}
 	says, f.list = strings.CutPrefix(says, "list of ")
 	end := strings.IndexByte(says, ')') + 1
 	m := typeLink.FindStringSubmatch(says[:end])
@@ -147,7 +151,7 @@ func (c *contract) document(command string, out []byte) error {
 }
 
 // value checks one value; at is its path, for messages.
-func (c *contract) value(at string, f contractField, v any) error {
+func (c *Contract) value(at string, f ContractField, v any) error {
 	switch {
 	case f.list:
 		list, ok := v.([]any)
@@ -174,19 +178,19 @@ func (c *contract) value(at string, f contractField, v any) error {
 		}
 		return nil
 	case strings.HasPrefix(f.kind, "["):
-		return c.object(at, strings.Trim(f.kind, "[]"), v)
+		return c.Object(at, strings.Trim(f.kind, "[]"), v)
 	case !isKind(f.kind, v):
 		return fmt.Errorf("%s: %v is no %s", at, v, f.kind)
 	}
 	return nil
 }
 
-func (c *contract) object(at, name string, v any) error {
+func (c *Contract) Object(at, name string, v any) error {
 	all, ok := v.(map[string]any)
 	if !ok {
 		return fmt.Errorf("%s: %v is no object", at, v)
 	}
-	fields, ok := c.types[name]
+	fields, ok := c.Types[name]
 	if !ok {
 		return fmt.Errorf("%s: the type %q has no table", at, name)
 	}
@@ -238,21 +242,21 @@ func isKind(kind string, v any) bool {
 	}
 }
 
-// fieldsOf are the fields that a Go type has in JSON; names are the contract's
+// FieldsOf are the fields that a Go type has in JSON; names are the contract's
 // words for struct types.
-func fieldsOf(t reflect.Type, names map[reflect.Type]string) []contractField {
-	var fields []contractField
+func FieldsOf(t reflect.Type, names map[reflect.Type]string) []ContractField {
+	var fields []ContractField
 	for i := range t.NumField() {
 		sf := t.Field(i)
 		if sf.Anonymous {
-			fields = append(fields, fieldsOf(sf.Type, names)...)
+			fields = append(fields, FieldsOf(sf.Type, names)...)
 			continue
 		}
 		name, rest, _ := strings.Cut(sf.Tag.Get("json"), ",")
 		if name == "-" {
 			continue
 		}
-		f := contractField{name: name, optional: rest != ""}
+		f := ContractField{name: name, optional: rest != ""}
 		ft := sf.Type
 		if ft.Kind() == reflect.Pointer {
 			ft = ft.Elem()

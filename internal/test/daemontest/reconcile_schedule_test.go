@@ -1,6 +1,6 @@
 //go:build unix
 
-package main
+package daemontest
 
 import (
 	"encoding/json"
@@ -10,22 +10,23 @@ import (
 	"time"
 
 	"github.com/stranglerfig/migrator/internal/app"
+	"github.com/stranglerfig/migrator/internal/test/clitest"
 )
 
 func (o *operator) schedule() (s app.ScheduledTimes) {
-	o.t.Helper()
+	o.T.Helper()
 	if err := json.Unmarshal([]byte(o.prints("reconcile schedule -o json")), &s); err != nil {
-		o.t.Fatal(err)
+		o.T.Fatal(err)
 	}
 	return s
 }
 
 // prints is what a command that succeeds prints.
 func (o *operator) prints(line string) string {
-	o.t.Helper()
-	code, stdout, stderr := o.try(strings.Fields(line)...)
-	if code != exitDone {
-		o.t.Fatalf("%s: %d: %s%s", line, code, stdout, stderr)
+	o.T.Helper()
+	code, stdout, stderr := o.Try(strings.Fields(line)...)
+	if code != clitest.Done {
+		o.T.Fatalf("%s: %d: %s%s", line, code, stdout, stderr)
 	}
 	return stdout
 }
@@ -33,17 +34,17 @@ func (o *operator) prints(line string) string {
 // TestTimesOfRunsAreListed: without a daemon too, since that is what one wants to see.
 func TestTimesOfRunsAreListed(t *testing.T) {
 	t.Parallel()
-	o := newOperator(t, "items", "  table: items\n", "  key: item:{id}\n", servedRest)
-	o.sql(o.legacy, `CREATE TABLE items (id bigint PRIMARY KEY, name text)`)
-	o.does("init", "apply")
+	o := newOperator(t, "items", "  table: items\n", "  key: item:{id}\n", clitest.Served)
+	o.SQL(o.Legacy, `CREATE TABLE items (id bigint PRIMARY KEY, name text)`)
+	o.Does("init", "apply")
 	if out := o.prints("reconcile schedule"); !strings.Contains(out, "No runs are due: the description of items sets neither") {
 		t.Error(out)
 	}
-	text, err := os.ReadFile(o.path("migration.yaml"))
+	text, err := os.ReadFile(o.Path("migration.yaml"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	o.write("migration.yaml", string(text)+"reconcile: {schedule: '0 2 * * *', full_schedule: 'CRON_TZ=Europe/Berlin 0 3 * * 0'}\n")
+	o.Write("migration.yaml", string(text)+"reconcile: {schedule: '0 2 * * *', full_schedule: 'CRON_TZ=Europe/Berlin 0 3 * * 0'}\n")
 	if out := o.prints("reconcile schedule"); strings.Count(out, "no daemon knows it yet") != 2 {
 		t.Error(out)
 	}
@@ -51,7 +52,7 @@ func TestTimesOfRunsAreListed(t *testing.T) {
 	if len(s.Schedules) != 2 || s.Schedules[0].Known || s.Schedules[0].Next.Hour() != 2 || time.Until(s.Schedules[0].Next) > 25*time.Hour || s.Schedules[1].Next.Weekday() != time.Sunday {
 		t.Errorf("%+v", s)
 	}
-	o.sql(o.state, `INSERT INTO migrator.reconcile_schedule (migration, kind, expr, due_at, outcome, detail)
+	o.SQL(o.State, `INSERT INTO migrator.reconcile_schedule (migration, kind, expr, due_at, outcome, detail)
 		SELECT 'items', 'sampled', '0 2 * * *', date_trunc('day', now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC' + i * interval '1 day' + interval '2 hours',
 			CASE i WHEN -9 THEN 'set' ELSE 'refused' END, 'another run' FROM unnest(ARRAY[-9, -6, -4]) i`)
 	s = o.schedule()
@@ -64,7 +65,7 @@ func TestTimesOfRunsAreListed(t *testing.T) {
 	if out := o.prints("reconcile schedule --limit 1"); strings.Count(out, "another run") != 1 {
 		t.Error(out)
 	}
-	if code, _, stderr := o.try("reconcile", "schedule", "-n", "0"); code != exitUsage || !strings.Contains(stderr, "above 0") {
+	if code, _, stderr := o.Try("reconcile", "schedule", "-n", "0"); code != clitest.Usage || !strings.Contains(stderr, "above 0") {
 		t.Errorf("%d: %s", code, stderr)
 	}
 }

@@ -1,4 +1,4 @@
-package main
+package daemontest
 
 import (
 	"bufio"
@@ -22,34 +22,22 @@ import (
 	"github.com/stranglerfig/migrator/dual"
 	"github.com/stranglerfig/migrator/internal/app"
 	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/internal/test/clitest"
 	"github.com/stranglerfig/migrator/internal/test/testenv"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/record"
 )
 
-const servedRest = `
-phases:
-  shadow_write: {for: 0s}
-  dual_read: {steps: [100], over: 0s}
-  cutover: {steps: [100], over: 0s}
-  grace: {for: 0s}
-  retain: {for: 0s}
-  approval: {for: []}
-gates: {off: a test without traffic}
-writing: {not_after: 1s, deadline: 500ms, fence_budget: 1s}
-backfill: {lock_timeout: 500ms}
-`
-
 // served is an operator with the migration items applied, and a target of its own.
 func served(t *testing.T) (*operator, *testenv.RedisServer) {
 	t.Helper()
-	o := newOperator(t, "items", "  table: items\n", "  key: item:{id}\n", servedRest)
+	o := newOperator(t, "items", "  table: items\n", "  key: item:{id}\n", clitest.Served)
 	target := testenv.Redis(t)
-	o.target = target.URL()
-	o.write("target.url", o.target)
-	o.sql(o.legacy, `CREATE TABLE items (id bigint PRIMARY KEY, name text);
+	o.Target = target.URL()
+	o.Write("target.url", o.Target)
+	o.SQL(o.Legacy, `CREATE TABLE items (id bigint PRIMARY KEY, name text);
 		INSERT INTO items SELECT i, 'item ' || i FROM generate_series(1, 20) i`)
-	o.does("init", "apply")
+	o.Does("init", "apply")
 	return o, target
 }
 
@@ -66,7 +54,7 @@ type daemonProcess struct {
 func (o *operator) serve(t *testing.T) *daemonProcess {
 	t.Helper()
 	d := &daemonProcess{t: t, done: make(chan struct{})}
-	d.cmd = exec.CommandContext(t.Context(), "migrator", "--settings", o.path("settings.yaml"), "serve", "--listen", "127.0.0.1:0", "--log-format", "json")
+	d.cmd = exec.CommandContext(t.Context(), "migrator", "--settings", o.Path("settings.yaml"), "serve", "--listen", "127.0.0.1:0", "--log-format", "json")
 	d.cmd.Env = os.Environ()
 	out, err := d.cmd.StderrPipe()
 	if err != nil {
@@ -168,12 +156,12 @@ func (d *daemonProcess) status() (s app.Status) {
 // lose changes records in legacy and journals them, as an instance does whose
 // writes the target refused.
 func (o *operator) lose(keys ...record.Key) {
-	o.t.Helper()
-	ctx := o.t.Context()
-	o.sql(o.legacy, `UPDATE items SET name = 'changed'`)
-	store, err := state.Open(ctx, o.state)
+	o.T.Helper()
+	ctx := o.T.Context()
+	o.SQL(o.Legacy, `UPDATE items SET name = 'changed'`)
+	store, err := state.Open(ctx, o.State)
 	if err != nil {
-		o.t.Fatal(err)
+		o.T.Fatal(err)
 	}
 	defer store.Close()
 	var lost []dual.Lost
@@ -181,22 +169,22 @@ func (o *operator) lose(keys ...record.Key) {
 		lost = append(lost, dual.Lost{Key: k, Reason: "a test"})
 	}
 	if _, err := state.NewFleet(store.Pool(), "items", state.FleetOptions{}).Journal(ctx, lost); err != nil {
-		o.t.Fatal(err)
+		o.T.Fatal(err)
 	}
 }
 
 // held is an item's name in the target.
 func (o *operator) held(id int) string {
-	o.t.Helper()
-	options, err := goredis.ParseURL(o.target)
+	o.T.Helper()
+	options, err := goredis.ParseURL(o.Target)
 	if err != nil {
-		o.t.Fatal(err)
+		o.T.Fatal(err)
 	}
 	client := goredis.NewClient(options)
 	defer func() { _ = client.Close() }()
-	name, err := client.HGet(o.t.Context(), fmt.Sprintf("item:%d", id), "name").Result()
+	name, err := client.HGet(o.T.Context(), fmt.Sprintf("item:%d", id), "name").Result()
 	if err != nil {
-		o.t.Fatal(err)
+		o.T.Fatal(err)
 	}
 	return name
 }
@@ -206,7 +194,7 @@ func (o *operator) held(id int) string {
 func TestServeRepairsOnceTheTargetIsBack(t *testing.T) {
 	t.Parallel()
 	o, target := served(t)
-	o.does("phase advance", "backfill run", "phase advance")
+	o.Does("phase advance", "backfill run", "phase advance")
 	if err := target.Kill(); err != nil {
 		t.Fatal(err)
 	}
@@ -241,24 +229,24 @@ func TestServeRepairsOnceTheTargetIsBack(t *testing.T) {
 		return s.Standing.Migration != "" && s.Standing.JournalKeys == 0
 	})
 	began := time.Now()
-	if code := second.end(syscall.SIGTERM); code != exitDone || time.Since(began) > 5*time.Second {
+	if code := second.end(syscall.SIGTERM); code != clitest.Done || time.Since(began) > 5*time.Second {
 		t.Errorf("told to stop, it exited with %d after %s:\n%s", code, time.Since(began), second.said())
 	}
 }
 
 // scrapes looks at single series of the metrics.
 func (o *operator) scrapes(d *daemonProcess, want map[string]float64) {
-	o.t.Helper()
+	o.T.Helper()
 	code, body := d.get("/metrics")
 	parser := expfmt.NewTextParser(model.UTF8Validation)
 	families, err := parser.TextToMetricFamilies(strings.NewReader(body))
 	if err != nil || code != http.StatusOK {
-		o.t.Fatalf("%d: %v", code, err)
+		o.T.Fatalf("%d: %v", code, err)
 	}
 	for name, value := range want {
 		f := families[name]
 		if f == nil || len(f.GetMetric()) != 1 || f.GetMetric()[0].GetGauge().GetValue() != value {
-			o.t.Errorf("%s: %v, want %v", name, f, value)
+			o.T.Errorf("%s: %v, want %v", name, f, value)
 		}
 	}
 }
@@ -268,10 +256,10 @@ func (o *operator) scrapes(d *daemonProcess, want map[string]float64) {
 func TestServeUndoesAnAbandonedFence(t *testing.T) {
 	t.Parallel()
 	o, _ := served(t)
-	o.does("phase advance", "backfill run", "phase advance", "reconcile run --full", "phase advance",
+	o.Does("phase advance", "backfill run", "phase advance", "reconcile run --full", "phase advance",
 		"reconcile run --full", "phase advance", "reconcile run --full")
 	ctx := t.Context()
-	store, err := state.Open(ctx, o.state)
+	store, err := state.Open(ctx, o.State)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -291,7 +279,7 @@ func TestServeUndoesAnAbandonedFence(t *testing.T) {
 	d := o.serve(t)
 	d.awaits("the lead", 10*time.Second, d.leads)
 	o.scrapes(d, map[string]float64{"migrator_reconcile_coverage_ratio": 1})
-	advance := exec.CommandContext(ctx, "migrator", "--settings", o.path("settings.yaml"), "phase", "advance")
+	advance := exec.CommandContext(ctx, "migrator", "--settings", o.Path("settings.yaml"), "phase", "advance")
 	if err := advance.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -310,14 +298,14 @@ func TestServeUndoesAnAbandonedFence(t *testing.T) {
 	if st := standing(); st.RouteSince.Sub(fenced.RouteSince) < 6500*time.Millisecond {
 		t.Errorf("it was undone after %s, within the command's budget", st.RouteSince.Sub(fenced.RouteSince))
 	}
-	o.sql(o.legacy, `UPDATE items SET name = 'written again' WHERE id = 1`)
+	o.SQL(o.Legacy, `UPDATE items SET name = 'written again' WHERE id = 1`)
 
 	if err := store.Intend(ctx, "items", standing().Route, "abandoned"); err != nil {
 		t.Fatal(err)
 	}
 	d.awaits("the end of the attempt", 20*time.Second, undone)
-	o.sql(o.legacy, `UPDATE items SET name = 'and again' WHERE id = 1`)
-	if code := d.end(os.Interrupt); code != exitDone {
+	o.SQL(o.Legacy, `UPDATE items SET name = 'and again' WHERE id = 1`)
+	if code := d.end(os.Interrupt); code != clitest.Done {
 		t.Errorf("interrupted, it exited with %d:\n%s", code, d.said())
 	}
 }
@@ -332,20 +320,20 @@ func TestServeRefuses(t *testing.T) {
 		"serve --listen nonsense":                                  "nonsense",
 		"serve no-such-file.yaml":                                  "no-such-file.yaml",
 		"serve --listen 127.0.0.1:0":                               "migrator init",
-		"serve " + strings.Repeat(o.path("migration.yaml")+" ", 2): "both describe items",
+		"serve " + strings.Repeat(o.Path("migration.yaml")+" ", 2): "both describe items",
 	} {
-		code, _, stderr := o.try(strings.Fields(line)...)
-		if code != exitUsage || !strings.Contains(stderr, want) {
+		code, _, stderr := o.Try(strings.Fields(line)...)
+		if code != clitest.Usage || !strings.Contains(stderr, want) {
 			t.Errorf("%s: %d %s", line, code, stderr)
 		}
 	}
-	o.does("init")
+	o.Does("init")
 	taken := o.serve(t) // before anything is applied
 	if code, body := taken.get("/status"); code != http.StatusOK || strings.TrimSpace(body) != "[]" {
 		t.Errorf("before apply: %d %s", code, body)
 	}
-	code, _, stderr := o.try("serve", "--listen", strings.TrimPrefix(taken.url, "http://"))
-	if code != exitError || !strings.Contains(stderr, "in use") {
+	code, _, stderr := o.Try("serve", "--listen", strings.TrimPrefix(taken.url, "http://"))
+	if code != clitest.Error || !strings.Contains(stderr, "in use") {
 		t.Errorf("on a port that is taken: %d %s", code, stderr)
 	}
 }
@@ -353,12 +341,12 @@ func TestServeRefuses(t *testing.T) {
 // TestServeOutlivesItsStateDatabase: it says that it is unwell, and leads again.
 func TestServeOutlivesItsStateDatabase(t *testing.T) {
 	t.Parallel()
-	o := newOperator(t, "items", "  table: items\n", "  key: item:{id}\n", servedRest)
+	o := newOperator(t, "items", "  table: items\n", "  key: item:{id}\n", clitest.Served)
 	server := testenv.Postgres(t)
-	o.state = server.URL()
-	o.write("settings.yaml", "file: "+o.path("migration.yaml")+"\nstate_url: "+o.state+"\n")
-	o.sql(o.legacy, `CREATE TABLE items (id bigint PRIMARY KEY, name text)`)
-	o.does("init", "apply")
+	o.State = server.URL()
+	o.Write("settings.yaml", "file: "+o.Path("migration.yaml")+"\nstate_url: "+o.State+"\n")
+	o.SQL(o.Legacy, `CREATE TABLE items (id bigint PRIMARY KEY, name text)`)
+	o.Does("init", "apply")
 	d := o.serve(t)
 	d.awaits("the lead", 10*time.Second, d.leads)
 	if err := server.Kill(); err != nil {
@@ -378,7 +366,7 @@ func TestServeOutlivesItsStateDatabase(t *testing.T) {
 		t.Fatal(err)
 	}
 	d.awaits("the lead again", 20*time.Second, d.leads)
-	if code := d.end(syscall.SIGTERM); code != exitDone {
+	if code := d.end(syscall.SIGTERM); code != clitest.Done {
 		t.Errorf("told to stop, it exited with %d:\n%s", code, d.said())
 	}
 }

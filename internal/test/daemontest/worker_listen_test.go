@@ -1,6 +1,6 @@
 //go:build unix
 
-package main
+package daemontest
 
 import (
 	"encoding/json"
@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/stranglerfig/migrator/internal/daemon"
+	"github.com/stranglerfig/migrator/internal/test/clitest"
 )
 
 var listening = regexp.MustCompile(`"msg":"listening","address":"([^"]+)"`)
@@ -25,41 +26,41 @@ func TestAWorkerAnswersHealthAndMetrics(t *testing.T) {
 		code int
 		want string
 	}{
-		{"worker --listen 0.0.0.0:0", exitUsage, "--listen-anywhere"},
-		{"worker --listen nonsense", exitUsage, "nonsense"},
+		{"worker --listen 0.0.0.0:0", clitest.Usage, "--listen-anywhere"},
+		{"worker --listen nonsense", clitest.Usage, "nonsense"},
 	} {
-		if code, _, stderr := o.try(strings.Fields(c.line)...); code != c.code || !strings.Contains(stderr, c.want) {
+		if code, _, stderr := o.Try(strings.Fields(c.line)...); code != c.code || !strings.Contains(stderr, c.want) {
 			t.Errorf("%s: %d %s", c.line, code, stderr)
 		}
 	}
-	w := o.start(t, "worker", "--listen", "127.0.0.1:0", "-o", "json")
-	until(t, "the worker listens", func() bool { return listening.MatchString(w.log.String()) })
-	at := daemonProcess{t: t, url: "http://" + listening.FindStringSubmatch(w.log.String())[1]}
+	w := o.Start(t, "worker", "--listen", "127.0.0.1:0", "-o", "json")
+	clitest.Until(t, "the worker listens", func() bool { return listening.MatchString(w.Log.String()) })
+	at := daemonProcess{t: t, url: "http://" + listening.FindStringSubmatch(w.Log.String())[1]}
 	if code, body := at.get("/healthz"); code != http.StatusOK || !strings.Contains(body, `"role": "worker"`) {
 		t.Errorf("/healthz: %d %s", code, body)
 	}
 	if code, _ := at.get("/status"); code != http.StatusNotFound {
 		t.Errorf("/status: %d", code)
 	}
-	if code, _, stderr := o.try("worker", "--listen", strings.TrimPrefix(at.url, "http://")); code != exitError || !strings.Contains(stderr, "in use") {
+	if code, _, stderr := o.Try("worker", "--listen", strings.TrimPrefix(at.url, "http://")); code != clitest.Error || !strings.Contains(stderr, "in use") {
 		t.Errorf("on a port that is taken: %d %s", code, stderr)
 	}
 	none := `migrator_worker_jobs_total{migration="items",result="done"} 0`
 	if _, body := at.get("/metrics"); !strings.Contains(body, none) {
 		t.Errorf("before any run:\n%s", body)
 	}
-	until(t, "it has had a share of a run", func() bool {
-		o.does("reconcile run --full")
+	clitest.Until(t, "it has had a share of a run", func() bool {
+		o.Does("reconcile run --full")
 		_, body := at.get("/metrics")
 		return !strings.Contains(body, none)
 	})
 	_, body := at.get("/metrics")
-	w.signal(syscall.SIGTERM)
-	if code := w.exits(); code != exitDone {
-		t.Fatalf("%d: %s", code, w.log.String())
+	w.Signal(syscall.SIGTERM)
+	if code := w.Exits(); code != clitest.Done {
+		t.Fatalf("%d: %s", code, w.Log.String())
 	}
 	var told daemon.Worked
-	if err := json.Unmarshal([]byte(w.out.String()), &told); err != nil {
+	if err := json.Unmarshal([]byte(w.Out.String()), &told); err != nil {
 		t.Fatal(err)
 	}
 	for _, line := range []string{

@@ -1,6 +1,6 @@
 //go:build unix
 
-package main
+package daemontest
 
 import (
 	"fmt"
@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/internal/test/clitest"
 	"github.com/stranglerfig/migrator/reconcile"
 )
 
@@ -30,7 +31,7 @@ func TestTheDaemonMakesRunsAtSetTimes(t *testing.T) {
 		}
 		return last
 	}
-	until(t, "both times are known", func() bool {
+	clitest.Until(t, "both times are known", func() bool {
 		return !since(reconcile.SampledKind, "0 2 * * *").Due.IsZero() && !since(reconcile.FullKind, "CRON_TZ=Europe/Berlin 0 3 * * 0").Due.IsZero()
 	})
 	if runs, err := kept.List(t.Context(), 10); err != nil || len(runs) != 0 {
@@ -40,9 +41,9 @@ func TestTheDaemonMakesRunsAtSetTimes(t *testing.T) {
 		t.Errorf("%+v", s)
 	}
 	missed := `UPDATE migrator.reconcile_schedule SET due_at = due_at - interval '10 days' WHERE kind = 'sampled'`
-	o.sql(o.state, missed)
+	o.SQL(o.State, missed)
 	ended := func(n int) (list []state.PastTime) {
-		until(t, "the time is settled", func() bool {
+		clitest.Until(t, "the time is settled", func() bool {
 			var err error
 			if list, err = kept.ListScheduled(t.Context(), 10); err != nil {
 				t.Fatal(err)
@@ -66,7 +67,7 @@ func TestTheDaemonMakesRunsAtSetTimes(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer release()
-	o.sql(o.state, missed)
+	o.SQL(o.State, missed)
 	if s := ended(2)[0]; s.Outcome != reconcile.ScheduleRefused || !strings.Contains(s.Detail, "another reconcile run") {
 		t.Errorf("%+v", s)
 	}
@@ -86,20 +87,20 @@ func TestARunWaitsWhileTheDescriptionSaysSo(t *testing.T) {
 	t.Cleanup(prometheus.Close)
 	o, kept := compared(t, 12_000, `rate: 6000, max_connections: 4, statement_timeout: 30s, stop_on: {promql: busy, above: 80, interval: 1s, replication_lag: 5s}}
 prometheus: {url: "`+prometheus.URL+`"`)
-	run := o.start(t, "reconcile", "run", "--full")
-	until(t, "it is paused", func() bool { return strings.Contains(run.log.String(), "is paused (busy is 90, above 80)") })
+	run := o.Start(t, "reconcile", "run", "--full")
+	clitest.Until(t, "it is paused", func() bool { return strings.Contains(run.Log.String(), "is paused (busy is 90, above 80)") })
 	if got, err := kept.Run(t.Context(), 1); err != nil || got.Status != reconcile.Paused {
 		t.Errorf("%+v, %v", got, err)
 	}
 	load.Store(20)
-	until(t, "it goes on", func() bool { return strings.Contains(run.log.String(), "run 1 goes on") })
-	o.does("reconcile pause --reason lunch")
-	until(t, "an operator's pause is told", func() bool { return strings.Contains(run.log.String(), "lunch") })
+	clitest.Until(t, "it goes on", func() bool { return strings.Contains(run.Log.String(), "run 1 goes on") })
+	o.Does("reconcile pause --reason lunch")
+	clitest.Until(t, "an operator's pause is told", func() bool { return strings.Contains(run.Log.String(), "lunch") })
 	load.Store(90)
 	load.Store(20)
-	o.does("reconcile resume")
-	if code := run.exits(); code != exitDone {
-		t.Errorf("%d: %s", code, run.log.String())
+	o.Does("reconcile resume")
+	if code := run.Exits(); code != clitest.Done {
+		t.Errorf("%d: %s", code, run.Log.String())
 	}
 }
 
@@ -108,12 +109,12 @@ func TestADaemonThatIsToldToStopLeavesItsRunToTheNext(t *testing.T) {
 	t.Parallel()
 	o, kept := compared(t, 20_000, `rate: 8000, full_schedule: "0 3 * * 0"`)
 	d := o.serve(t)
-	until(t, "the time is known", func() bool {
+	clitest.Until(t, "the time is known", func() bool {
 		last, _, err := kept.LastScheduled(t.Context(), reconcile.FullKind, "0 3 * * 0")
 		return err == nil && !last.Due.IsZero()
 	})
-	o.sql(o.state, `UPDATE migrator.reconcile_schedule SET due_at = due_at - interval '10 days'`)
-	until(t, "a job is done", func() bool {
+	o.SQL(o.State, `UPDATE migrator.reconcile_schedule SET due_at = due_at - interval '10 days'`)
+	clitest.Until(t, "a job is done", func() bool {
 		list, err := kept.JobRows(t.Context(), 1)
 		for _, j := range list {
 			if j.State == "done" {
@@ -124,7 +125,7 @@ func TestADaemonThatIsToldToStopLeavesItsRunToTheNext(t *testing.T) {
 	})
 	d.end(syscall.SIGTERM)
 	o.serve(t)
-	until(t, "the run is done", func() bool {
+	clitest.Until(t, "the run is done", func() bool {
 		list, err := kept.ListScheduled(t.Context(), 10)
 		return err == nil && len(list) == 1 && list[0].Outcome == reconcile.ScheduleDone && list[0].Run == 1
 	})

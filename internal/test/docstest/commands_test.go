@@ -1,0 +1,145 @@
+package docstest
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stranglerfig/migrator/internal/test/clitest"
+)
+
+// consoleBlock is a block of commands that a reader may type.
+var consoleBlock = regexp.MustCompile("(?s)```console\n(.*?)```")
+
+// TestDocumentedCommandsWork runs every command of every console block, in the
+// order of each document, on real stores.
+func TestDocumentedCommandsWork(t *testing.T) {
+	t.Parallel()
+	cutover := func(r *reader) { // half way
+		r.env = append(r.env, "MIGRATOR_FILE=products.yaml")
+		r.o.Does("init", "apply", "phase advance", "backfill run", "phase advance", "reconcile run --full", "phase advance")
+	}
+	prepare := map[string]func(*reader){"operating.md": cutover, "runbooks.md": cutover}
+	prepare["reconcile.md"] = func(r *reader) {
+		r.env = append(r.env, "MIGRATOR_FILE=products.yaml")
+		r.o.Does("init", "apply", "phase advance", "backfill run")
+	}
+	for path, text := range clitest.Docs(t) {
+		blocks := consoleBlock.FindAllStringSubmatch(text, -1)
+		if len(blocks) == 0 {
+			continue
+		}
+		t.Run(filepath.Base(path), func(t *testing.T) {
+			t.Parallel()
+			r := &reader{t: t, o: documented(t)}
+			if f := prepare[filepath.Base(path)]; f != nil {
+				f(r)
+			}
+			for _, block := range blocks {
+				for line := range strings.Lines(block[1]) {
+					r.types(strings.TrimSpace(line))
+				}
+			}
+		})
+	}
+}
+
+// documented has the table products and products.yaml, with clocks that don't wait.
+func documented(t *testing.T) *clitest.Operator {
+	o := clitest.New(t, "products", "  table: products\n", "  key: product:{id}\n", `
+phases:
+  shadow_write: {for: 0s}
+  dual_read: {steps: [100], over: 0s}
+  cutover: {steps: [50, 100], over: 0s}
+  approval: {for: []}
+gates: {off: a test without traffic}
+writing: {not_after: 1s, deadline: 500ms}
+`)
+	o.SQL(o.Legacy, `CREATE TABLE products (id bigint PRIMARY KEY, name text NOT NULL);
+		INSERT INTO products SELECT i, 'Product ' || i FROM generate_series(1, 100) i`)
+	text, err := os.ReadFile(o.Path("migration.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(o.Path("reader"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	// No migration.yaml where the reader is, as none is written of.
+	o.Write("reader/products.yaml", strings.NewReplacer("legacy.url", "../legacy.url", "target.url", "../target.url").Replace(string(text)))
+	return o
+}
+
+// reader types what a document says.
+type reader struct {
+	t   *testing.T
+	o   *clitest.Operator
+	env []string
+}
+
+func (r *reader) types(line string) {
+	words := clitest.ShellWords(line)
+	if len(words) == 0 {
+		return
+	}
+	switch words[0] {
+	case "export":
+		name, value, ok := strings.Cut(words[1], "=")
+		if !ok || len(words) != 2 {
+			r.t.Fatalf("%s: want export NAME=value", line)
+		}
+		if !strings.Contains(value, "…") { // else it is the reader's to fill in
+			r.env = append(r.env, name+"="+value)
+		}
+	case "make":
+		makefile, err := os.ReadFile(filepath.Join(clitest.Root(), "Makefile"))
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		for _, target := range words[1:] {
+			if !bytes.Contains(makefile, []byte("\n"+target+":")) {
+				r.t.Errorf("%s: there is no target %s", line, target)
+			}
+		}
+	case "migrator":
+		r.runs(line, words[1:])
+	default:
+		r.t.Errorf("%s: what is to be done with %s?", line, words[0])
+	}
+}
+
+func (r *reader) runs(line string, args []string) {
+	ctx, cancel := context.WithTimeout(r.t.Context(), 30*time.Second)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "migrator", args...)
+	cmd.Dir = r.o.Path("reader")
+	cmd.Env = append(append(os.Environ(), "MIGRATOR_STATE_URL="+r.o.State, "NO_COLOR=1"), r.env...)
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	watches := strings.Contains(line, "--watch")
+	if watches { // until Ctrl-C
+		cmd.Stdout = &interrupter{to: &out, at: func() { _ = cmd.Process.Signal(os.Interrupt) }}
+	}
+	if err := cmd.Run(); err != nil {
+		r.t.Errorf("%s: %v\n%s", line, err, out.String())
+	}
+}
+
+// interrupter calls at with the first bytes.
+type interrupter struct {
+	to   io.Writer
+	at   func()
+	once sync.Once
+}
+
+func (i *interrupter) Write(p []byte) (int, error) {
+	i.once.Do(i.at)
+	return i.to.Write(p)
+}
