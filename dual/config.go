@@ -1,6 +1,7 @@
 package dual
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -109,9 +110,7 @@ func (c *Config) defaults() error {
 	if c.Workers == 0 {
 		c.Workers = 4
 	}
-	if c.Logger == nil {
-		c.Logger = slog.New(slog.DiscardHandler)
-	}
+	c.Logger = cmp.Or(c.Logger, slog.New(slog.DiscardHandler))
 	if c.Clock == nil {
 		c.Clock = defaultClock()
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/stranglerfig/migrator/internal/failpoint"
 	"github.com/stranglerfig/migrator/internal/repair"
+	"github.com/stranglerfig/migrator/internal/sleep"
 	"github.com/stranglerfig/migrator/record"
 )
 
@@ -53,7 +54,7 @@ func (rc *Reconciler) repairJournal(ctx context.Context, passes int, hold func(c
 			}
 			return total, fmt.Errorf("%d journalled keys can't be repaired: %w", left, why)
 		}
-		if err := repair.Wait(ctx, time.Duration(idle)*200*time.Millisecond); err != nil {
+		if err := sleep.For(ctx, time.Duration(idle)*200*time.Millisecond); err != nil {
 			return total, err
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/stranglerfig/migrator/internal/repair"
+	"github.com/stranglerfig/migrator/internal/sleep"
 	"github.com/stranglerfig/migrator/record"
 	"github.com/stranglerfig/migrator/store"
 )
@@ -65,7 +66,7 @@ func (r *work) settle(ctx context.Context) error {
 				wait = max(0, last.Add(ripe).Sub(now))
 			}
 		}
-		if err := repair.Wait(ctx, wait); err != nil {
+		if err := sleep.For(ctx, wait); err != nil {
 			return err
 		}
 		pause = min(2*pause, time.Hour)
@@ -174,7 +175,7 @@ const catchTries = 20
 // moment in which both stores agree. Those that never do are counted, not judged.
 func (r *work) catch(ctx context.Context, keys []record.Key) error {
 	for try := 0; len(keys) > 0 && try < catchTries; try++ {
-		if err := repair.Wait(ctx, time.Duration(try)*2*time.Millisecond); err != nil {
+		if err := sleep.For(ctx, time.Duration(try)*2*time.Millisecond); err != nil {
 			return err
 		}
 		looks, _, err := r.look(ctx, keys)

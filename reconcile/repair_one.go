@@ -6,6 +6,7 @@ import (
 
 	"github.com/stranglerfig/migrator/internal/failpoint"
 	"github.com/stranglerfig/migrator/internal/repair"
+	"github.com/stranglerfig/migrator/internal/sleep"
 	"github.com/stranglerfig/migrator/record"
 )
 
@@ -61,7 +62,7 @@ func (r *work) verify(ctx context.Context, repaired map[record.Key]record.Versio
 			break
 		}
 		if try > 0 {
-			if err := repair.Wait(ctx, min(r.Pause, 50*time.Millisecond<<try)); err != nil {
+			if err := sleep.For(ctx, min(r.Pause, 50*time.Millisecond<<try)); err != nil {
 				return nil, err
 			}
 		}

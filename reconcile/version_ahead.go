@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/stranglerfig/migrator/internal/repair"
+	"github.com/stranglerfig/migrator/internal/sleep"
 	"github.com/stranglerfig/migrator/record"
 	"github.com/stranglerfig/migrator/store"
 )
@@ -75,7 +75,7 @@ func (r *work) locked(ctx context.Context, keys []record.Key) ([]store.Row, erro
 		if try == 4 || ctx.Err() != nil {
 			return nil, fmt.Errorf("read legacy under lock: %w", err)
 		}
-		if err := repair.Wait(ctx, time.Duration(try)*250*time.Millisecond); err != nil {
+		if err := sleep.For(ctx, time.Duration(try)*250*time.Millisecond); err != nil {
 			return nil, err
 		}
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/miekg/dns"
 
+	"github.com/stranglerfig/migrator/internal/sleep"
 	"github.com/stranglerfig/migrator/phases"
 )
 
@@ -149,7 +150,7 @@ func (t *Tools) dns(ctx context.Context, s *Step, line func(string)) (Detail, er
 	}
 	if s.Kind == Wait {
 		line(fmt.Sprintf("waiting %s", longest))
-		if err := sleep(ctx, longest); err != nil {
+		if err := sleep.For(ctx, longest); err != nil {
 			return d, err
 		}
 	}

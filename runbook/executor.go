@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/stranglerfig/migrator/internal/procgroup"
+	"github.com/stranglerfig/migrator/internal/sleep"
 )
 
 // Row is one row of an answer in SQL, as text by column.
@@ -227,7 +228,7 @@ func (t *Tools) Quiet(ctx context.Context, s *Step) error {
 		if err == nil {
 			return nil
 		}
-		if sleep(within, 200*time.Millisecond) != nil {
+		if sleep.For(within, 200*time.Millisecond) != nil {
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/stranglerfig/migrator/internal/failpoint"
+	"github.com/stranglerfig/migrator/internal/sleep"
 )
 
 // Log remembers a run. What it has returned from is durable; each call fails once
@@ -129,7 +130,7 @@ func (r *Runner) step(ctx context.Context, n Next, log []Record) error {
 			}
 		}
 		if n.Attempt > 1 && !again(n, log) {
-			if err := sleep(ctx, time.Duration(n.Block.Pause)); err != nil {
+			if err := sleep.For(ctx, time.Duration(n.Block.Pause)); err != nil {
 				return err
 			}
 		}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"time"
+
+	"github.com/stranglerfig/migrator/internal/sleep"
 )
 
 // holds looks once.
@@ -46,7 +48,7 @@ func (r *Runner) until(ctx context.Context, block *Step) (Detail, error) {
 			told = text
 			r.tell(Event{What: "wait", Step: block, Block: block, Text: "not yet: " + text})
 		}
-		if sleep(within, time.Duration(block.Pause)) != nil {
+		if sleep.For(within, time.Duration(block.Pause)) != nil {
 			last.Looks = looks
 			return last, fmt.Errorf("not within %s: %w", block.Timeout, lastErr)
 		}
@@ -73,7 +75,7 @@ func (r *Runner) pass(ctx context.Context, block *Step, began time.Time) error {
 	if left > 0 {
 		r.tell(Event{What: "wait", Step: block, Block: block, Text: fmt.Sprintf("%s are left", left.Round(time.Second))})
 	}
-	return sleep(ctx, left)
+	return sleep.For(ctx, left)
 }
 
 // approval waits for a person's word, which is given through the log.
@@ -96,22 +98,11 @@ func (r *Runner) approval(ctx context.Context, n Next, record Record) error {
 				return nil
 			}
 		}
-		if sleep(within, poll) != nil {
+		if sleep.For(within, poll) != nil {
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
 			return &WaitingError{Step: n.Step.ID, Within: time.Duration(n.Block.Timeout)}
 		}
-	}
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-timer.C:
-		return ctx.Err()
 	}
 }

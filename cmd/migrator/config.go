@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"strconv"
 
 	"github.com/spf13/cobra"
@@ -85,16 +86,16 @@ func newConfigSettings(c *cli) *cobra.Command {
 			}
 			rows := [][]string{
 				{"SETTING", "VALUE", "VARIABLE", "FLAG"},
-				{"file", orDash(s.File), "MIGRATOR_FILE", "--file"},
-				{"state_url", orDash(s.StateURL), "MIGRATOR_STATE_URL", "-"},
-				{"state_url_file", orDash(s.StateURLFile), "MIGRATOR_STATE_URL_FILE", "--state-url-file"},
+				{"file", cmp.Or(s.File, "-"), "MIGRATOR_FILE", "--file"},
+				{"state_url", cmp.Or(s.StateURL, "-"), "MIGRATOR_STATE_URL", "-"},
+				{"state_url_file", cmp.Or(s.StateURLFile, "-"), "MIGRATOR_STATE_URL_FILE", "--state-url-file"},
 				{"output", s.Output, "MIGRATOR_OUTPUT", "--output"},
 				{"log_level", s.LogLevel, "MIGRATOR_LOG_LEVEL", "--log-level"},
 				{"log_format", s.LogFormat, "MIGRATOR_LOG_FORMAT", "--log-format"},
 				{"listen", s.Listen, "MIGRATOR_LISTEN", "--listen (serve)"},
 				{"listen_anywhere", strconv.FormatBool(s.ListenAnywhere), "MIGRATOR_LISTEN_ANYWHERE", "--listen-anywhere (serve, worker)"},
-				{"alerts_token", orDash(s.AlertsToken), "MIGRATOR_ALERTS_TOKEN", "-"},
-				{"alerts_token_file", orDash(s.AlertsTokenFile), "MIGRATOR_ALERTS_TOKEN_FILE", "-"},
+				{"alerts_token", cmp.Or(s.AlertsToken, "-"), "MIGRATOR_ALERTS_TOKEN", "-"},
+				{"alerts_token_file", cmp.Or(s.AlertsTokenFile, "-"), "MIGRATOR_ALERTS_TOKEN_FILE", "-"},
 			}
 			values := map[string]string{}
 			for _, row := range rows[1:] {

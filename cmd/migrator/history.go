@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"time"
@@ -66,7 +67,7 @@ func (c *cli) printHistory(entries []state.Entry) {
 	for _, e := range entries {
 		rows = append(rows, []string{
 			e.At.UTC().Format(time.RFC3339), e.Actor, string(e.Cause),
-			e.From.String(), e.To.String(), humanize.Count(e.To.Epoch), orDash(e.Reason),
+			e.From.String(), e.To.String(), humanize.Count(e.To.Epoch), cmp.Or(e.Reason, "-"),
 		})
 	}
 	c.table(rows)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"github.com/spf13/cobra"
 
 	"github.com/stranglerfig/migrator/internal/humanize"
@@ -64,7 +65,7 @@ func (c *cli) printPlan(p *preflight.Report) {
 		if ph.AtLeast > 0 {
 			least = ph.AtLeast.String()
 		}
-		rows = append(rows, []string{string(ph.Phase), orDash(ph.Steps), least, ph.Rollback, orDash(join(ph.Gates))})
+		rows = append(rows, []string{string(ph.Phase), cmp.Or(ph.Steps, "-"), least, ph.Rollback, cmp.Or(join(ph.Gates), "-")})
 	}
 	c.table(rows)
 	c.printf("\n%s, %s, %d refused\n", humanize.Counted(len(p.Checks), "check"), humanize.Counted(p.Warnings, "warning"), p.Refused)

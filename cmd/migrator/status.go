@@ -198,11 +198,4 @@ func (c *cli) printGates(gates []phases.GateResult, now time.Time, indent string
 	}
 }
 
-func orDash(s string) string {
-	if s == "" {
-		return "-"
-	}
-	return s
-}
-
 func join(list []string) string { return strings.Join(list, ", ") }

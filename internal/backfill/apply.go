@@ -7,7 +7,7 @@ import (
 
 	"github.com/cenkalti/backoff/v5"
 
-	"github.com/stranglerfig/migrator/internal/repair"
+	"github.com/stranglerfig/migrator/internal/sleep"
 	"github.com/stranglerfig/migrator/record"
 	"github.com/stranglerfig/migrator/store"
 )
@@ -37,7 +37,7 @@ func (r *run) apply(ctx context.Context, writes []store.Write) (counts, error) {
 				return n, fmt.Errorf("%d rows can't be copied, the first one's key is %q: %w", len(left), left[0], why)
 			}
 			if why != nil {
-				if err := repair.Wait(ctx, growing.NextBackOff()); err != nil {
+				if err := sleep.For(ctx, growing.NextBackOff()); err != nil {
 					return n, err
 				}
 			}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/stranglerfig/migrator/internal/failpoint"
 	"github.com/stranglerfig/migrator/internal/repair"
+	"github.com/stranglerfig/migrator/internal/sleep"
 	"github.com/stranglerfig/migrator/store"
 )
 
@@ -193,7 +194,7 @@ func (r *run) passBarrier(ctx context.Context) error {
 		if left <= 0 {
 			return nil
 		}
-		if err := repair.Wait(ctx, min(left, time.Second)); err != nil {
+		if err := sleep.For(ctx, min(left, time.Second)); err != nil {
 			return err
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/stranglerfig/migrator/internal/failpoint"
+	"github.com/stranglerfig/migrator/internal/sleep"
 	"github.com/stranglerfig/migrator/record"
 	"github.com/stranglerfig/migrator/store"
 )
@@ -82,7 +83,7 @@ func (f *Fixer) Repair(ctx context.Context, items []Item) ([]Fixed, error) {
 	pause := d.Pause
 	for attempt := 1; len(todo) > 0 && attempt <= d.Attempts; attempt++ {
 		if attempt > 1 {
-			if err := Wait(ctx, pause); err != nil {
+			if err := sleep.For(ctx, pause); err != nil {
 				return done, err
 			}
 			pause = min(2*pause, 2*time.Second)
@@ -212,16 +213,4 @@ func Era(ctx context.Context, legacy store.Locker) (uint32, error) {
 		era--
 	}
 	return era, nil
-}
-
-// Wait returns after d, or with ctx's error as soon as ctx is done.
-func Wait(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-t.C:
-		return ctx.Err()
-	}
 }

@@ -16,6 +16,8 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/stranglerfig/migrator/internal/failpoint"
+	"github.com/stranglerfig/migrator/internal/logs"
+	"github.com/stranglerfig/migrator/internal/sleep"
 	"github.com/stranglerfig/migrator/reconcile"
 	"github.com/stranglerfig/migrator/store"
 )
@@ -63,7 +65,7 @@ func (c *crew) serve(ctx context.Context, workers int) error {
 			if err := c.rescue(ctx); err != nil && ctx.Err() == nil {
 				c.log().Warn("looking for jobs of dead workers failed", "error", err)
 			}
-			if pause(ctx, time.Second) != nil {
+			if sleep.For(ctx, time.Second) != nil {
 				return nil
 			}
 		}
@@ -72,10 +74,7 @@ func (c *crew) serve(ctx context.Context, workers int) error {
 }
 
 func (c *crew) log() *slog.Logger {
-	if c.r.Log == nil {
-		return slog.New(slog.DiscardHandler)
-	}
-	return c.r.Log
+	return logs.OrDiscard(c.r.Log)
 }
 
 // work is what the queue calls. Its error brings the queue's job back a second later;
@@ -164,7 +163,7 @@ func (c *crew) explainStrange(ctx context.Context, run int64) error {
 // beat shows signs of life, and cancels when the job was taken away. While the
 // database does not answer it goes on: whose the job is is asked again at the end.
 func (c *crew) beat(ctx context.Context, cancel context.CancelCauseFunc, attempt int64, lease time.Duration) {
-	for pause(ctx, lease/3) == nil {
+	for sleep.For(ctx, lease/3) == nil {
 		tag, err := c.r.pool.Exec(ctx, `UPDATE migrator.reconcile_jobs SET beat_at = clock_timestamp()
 			WHERE attempt = $1 AND worker = $2 AND state = 'taken'`, attempt, c.name)
 		if err == nil && tag.RowsAffected() == 0 {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/stranglerfig/migrator/internal/sleep"
 	"github.com/stranglerfig/migrator/reconcile"
 )
 
@@ -53,7 +54,7 @@ func (r *Reconciles) Hold(ctx context.Context, run int64) (int, error) {
 		if !h.paused {
 			return h.sharers, nil
 		}
-		if err := pause(ctx, holdLook); err != nil {
+		if err := sleep.For(ctx, holdLook); err != nil {
 			return 0, err
 		}
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/stranglerfig/migrator/internal/sleep"
 	"github.com/stranglerfig/migrator/runbook"
 )
 
@@ -44,7 +45,7 @@ func (r *Runbooks) Take(ctx context.Context, id int64) (*RunbookLog, error) {
 		if time.Now().After(end) {
 			return nil, fmt.Errorf("%w%s", ErrRunbookTaken, runnerNow(ctx, r.pool, job))
 		}
-		if err := pause(ctx, 100*time.Millisecond); err != nil {
+		if err := sleep.For(ctx, 100*time.Millisecond); err != nil {
 			return nil, err
 		}
 	}

@@ -1,5 +1,5 @@
-// Package wait sleeps as long as a context lasts.
-package wait
+// Package sleep sleeps as long as a context lasts.
+package sleep
 
 import (
 	"context"
