@@ -6,7 +6,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/stranglerfig/migrator/internal/app"
-	"github.com/stranglerfig/migrator/internal/backfill"
 	"github.com/stranglerfig/migrator/internal/humanize"
 )
 
@@ -37,43 +36,23 @@ Needs phase shadow-write or dual-read, and every instance out of legacy.`,
 				return err
 			}
 			defer j.Close()
-			if err := j.ReachTarget(ctx); err != nil {
-				return err
-			}
-			e, err := j.State.Evidence(ctx, j.Config.Name)
-			if err != nil {
-				return err
-			}
-			if b := e.Backfill; b != nil && !b.Finished.IsZero() && b.Epoch > e.Standing.LegacyEpoch && !again {
-				done, err := j.State.Backfills(j.Config.Name).Latest(ctx)
-				if err != nil {
-					return err
-				}
-				return c.show(done, func() {
-					c.printf("the backfill was finished %s: %s rows read (--again makes another)\n", humanize.Ago(e.Now, b.Finished), humanize.Count(done.Rows))
-				})
-			}
 			bar := c.progress("backfill")
-			b := backfill.Backfill{
-				Legacy: j.Legacy, Barrier: j.Legacy, Locker: j.Legacy, Target: j.Target,
-				Ledger:    j.State.Backfills(j.Config.Name),
-				ChunkRows: j.Config.Backfill.ChunkRows, Rate: j.Config.Backfill.Rate, Workers: j.Config.Backfill.Workers,
-				NotAfter: time.Duration(j.Config.Writing.NotAfter), LockTimeout: app.LockTimeout(j.Config),
-				Report: func(p backfill.Progress) { bar.set(p.Rows, estimate(p)) },
-			}
+			o := app.Backfill{Workers: workers, Again: again, Progress: bar.set}
 			if cmd.Flags().Changed("rate") {
-				b.Rate = rate
-			}
-			if workers > 0 {
-				b.Workers = workers
+				o.Rate = &rate
 			}
 			began := time.Now()
-			p, err := b.Run(ctx)
+			p, err := j.Backfill(ctx, o)
 			bar.close()
-			if err != nil {
+			switch {
+			case err != nil:
 				return jobError(err)
+			case p.Before:
+				return c.show(p.Progress, func() {
+					c.printf("the backfill was finished %s ago: %s rows read (--again makes another)\n", humanize.Span(p.Ago), humanize.Count(p.Rows))
+				})
 			}
-			return c.show(p, func() {
+			return c.show(p.Progress, func() {
 				c.printf("backfill done in %s: %s rows read, %s written, %s newer in the target already, %s swept\n",
 					humanize.Span(time.Since(began)), humanize.Count(p.Rows), humanize.Count(p.Applied), humanize.Count(p.Newer), humanize.Count(p.Swept))
 			})
@@ -83,11 +62,4 @@ Needs phase shadow-write or dual-read, and every instance out of legacy.`,
 	cmd.Flags().IntVar(&workers, "workers", 0, "chunks at a time, 64 at most, instead of the description's")
 	cmd.Flags().BoolVar(&again, "again", false, "make another one although one is finished; until it is done, the gate is closed")
 	return cmd
-}
-
-func estimate(p backfill.Progress) (rows int64) {
-	for _, chunk := range p.Chunks {
-		rows += chunk.Rows
-	}
-	return rows
 }

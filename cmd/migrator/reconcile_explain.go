@@ -37,15 +37,7 @@ too; so a key that itself begins with " must be given quoted.`,
 				return err
 			}
 			defer j.Close()
-			key := readKey(args[0])
-			if _, err := j.Schema.CheckKey(key); err != nil {
-				return coded{err, exitUsage}
-			}
-			r, _, err := j.Reconciler(ctx)
-			if err != nil {
-				return err
-			}
-			x, err := r.Explain(ctx, key, j.State.Reconciles(j.Config.Name), j.Config.Compare)
+			x, err := j.Explain(ctx, readKey(args[0]))
 			if err != nil {
 				return err
 			}

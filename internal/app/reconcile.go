@@ -107,6 +107,18 @@ func (j *Job) RepairJournal(ctx context.Context) (int64, error) {
 	return r.RepairJournal(ctx)
 }
 
+// Explain compares one key on both sides now. It changes nothing.
+func (j *Job) Explain(ctx context.Context, key record.Key) (*reconcile.Explanation, error) {
+	if _, err := j.Schema.CheckKey(key); err != nil {
+		return nil, &InputError{err}
+	}
+	r, runs, err := j.Reconciler(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return r.Explain(ctx, key, runs, j.Config.Compare)
+}
+
 // resumeWithin is how old a run may be that is resumed unasked: what its first jobs have
 // read is as old.
 const resumeWithin = 24 * time.Hour

@@ -24,10 +24,17 @@ const (
 	senderBatch = 10
 )
 
+// Outbox holds messages until they are delivered. state.Outbox is the one in PostgreSQL.
+type Outbox interface {
+	Claim(ctx context.Context, limit int, hold time.Duration) ([]state.Message, error)
+	Delivered(ctx context.Context, m state.Message) error
+	Failed(ctx context.Context, m state.Message, why string) error
+}
+
 // Sender sends the messages that wait in a migration's outbox to its webhooks: each at
 // least once, with an id that stays the same.
 type Sender struct {
-	Outbox   *state.Outbox
+	Outbox   Outbox
 	Webhooks func() []migration.Webhook // as the migration file is now
 	Log      *slog.Logger               // nil: discarded
 
