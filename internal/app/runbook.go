@@ -137,7 +137,7 @@ func (b *Runbooks) accepts(r *runbook.Runbook, begins bool) error {
 	return nil
 }
 
-// Begin opens a runbook and records a run of it. anew: though one of it has not ended.
+// Begin opens a runbook and records a run of it. anew: another, though one of it has not ended.
 func (b *Runbooks) Begin(ctx context.Context, what string, anew bool) (*runbook.Runbook, state.RunbookRun, error) {
 	r, path, err := b.Open(ctx, what, true)
 	if err == nil && path != "" {

@@ -4,11 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/store"
 )
@@ -29,7 +29,7 @@ func Check(ctx context.Context, url string) []store.Check {
 	began := time.Now()
 	conn, err := pgx.ConnectConfig(ctx, cfg.ConnConfig)
 	if err != nil {
-		what, try, _ := strings.Cut(unreachable(err, where(cfg.ConnConfig), time.Since(began)).Error(), "; try: ")
+		what, try := hint.Split(unreachable(err, where(cfg.ConnConfig), time.Since(began)))
 		return []store.Check{{Name: "connection", Result: store.Refused, Detail: what, Try: try}}
 	}
 	connected := time.Since(began)
@@ -37,7 +37,7 @@ func Check(ctx context.Context, url string) []store.Check {
 	began = time.Now()
 	checks, err := examine(ctx, conn)
 	if err != nil {
-		what, try, _ := strings.Cut(explain(err).Error(), "; try: ")
+		what, try := hint.Split(explain(err))
 		checks = append(checks, store.Check{Name: "connection", Result: store.Refused, Detail: what, Try: try})
 	}
 	if took := time.Since(began); connected+took > slowFrom {
