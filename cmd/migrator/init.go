@@ -1,12 +1,9 @@
 package main
 
 import (
-	"context"
-
 	"github.com/spf13/cobra"
 
-	"github.com/stranglerfig/migrator/internal/failpoint"
-	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/internal/app"
 )
 
 func newInit(c *cli) *cobra.Command {
@@ -23,11 +20,7 @@ what they need; repeat that after an upgrade.`,
 			if err != nil {
 				return err
 			}
-			from, to, err := state.Migrate(cmd.Context(), url)
-			if err == nil {
-				failpoint.Here("init.migrated")
-				err = grant(cmd.Context(), url, applications, operators)
-			}
+			from, to, err := app.Init(cmd.Context(), url, applications, operators)
 			if err != nil {
 				return err
 			}
@@ -50,27 +43,4 @@ what they need; repeat that after an upgrade.`,
 	cmd.Flags().StringSliceVar(&applications, "grant-application", nil, "roles that get what package dual needs, and no more")
 	cmd.Flags().StringSliceVar(&operators, "grant-operator", nil, "roles that get what every other command needs")
 	return cmd
-}
-
-// grant gives roles their rights; it must be repeated after an upgrade.
-func grant(ctx context.Context, url string, applications, operators []string) error {
-	if len(applications)+len(operators) == 0 {
-		return nil
-	}
-	store, err := state.Open(ctx, url)
-	if err != nil {
-		return err
-	}
-	defer store.Close()
-	for _, role := range applications {
-		if err := store.GrantApplication(ctx, role); err != nil {
-			return err
-		}
-	}
-	for _, role := range operators {
-		if err := store.GrantOperator(ctx, role); err != nil {
-			return err
-		}
-	}
-	return nil
 }

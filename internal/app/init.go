@@ -1,0 +1,36 @@
+package app
+
+import (
+	"context"
+
+	"github.com/stranglerfig/migrator/internal/failpoint"
+	"github.com/stranglerfig/migrator/internal/state"
+)
+
+// Init creates or upgrades the state database's schema, from one version to another,
+// and grants roles their rights, which must be repeated after an upgrade.
+func Init(ctx context.Context, url string, applications, operators []string) (from, to int64, err error) {
+	if from, to, err = state.Migrate(ctx, url); err != nil {
+		return from, to, err
+	}
+	failpoint.Here("init.migrated")
+	if len(applications)+len(operators) == 0 {
+		return from, to, nil
+	}
+	store, err := state.Open(ctx, url)
+	if err != nil {
+		return from, to, err
+	}
+	defer store.Close()
+	for _, role := range applications {
+		if err := store.GrantApplication(ctx, role); err != nil {
+			return from, to, err
+		}
+	}
+	for _, role := range operators {
+		if err := store.GrantOperator(ctx, role); err != nil {
+			return from, to, err
+		}
+	}
+	return from, to, nil
+}
