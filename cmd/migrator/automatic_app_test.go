@@ -16,8 +16,8 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/stranglerfig/migrator/dual"
+	"github.com/stranglerfig/migrator/dual/pgfleet"
 	"github.com/stranglerfig/migrator/internal/openstore"
-	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/internal/test/testenv"
 	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/phases"
@@ -156,7 +156,7 @@ func deploy(t *testing.T, m *migration.Config, stateURL string, delay time.Durat
 	target, err := openstore.OpenTarget(ctx, m, legacy.Schema())
 	must(err)
 	t.Cleanup(func() { _ = target.Close() })
-	fleet, err := state.OpenFleet(ctx, stateURL, m.Name, state.FleetOptions{})
+	fleet, err := pgfleet.Open(ctx, stateURL, m.Name, pgfleet.Options{})
 	must(err)
 	t.Cleanup(fleet.Close)
 	instance, err := dual.Join(ctx, dual.Config{

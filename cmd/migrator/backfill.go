@@ -6,6 +6,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/stranglerfig/migrator/internal/backfill"
+	"github.com/stranglerfig/migrator/internal/state/backfills"
 )
 
 func newBackfill(c *cli) *cobra.Command {
@@ -43,7 +44,7 @@ Needs phase shadow-write or dual-read, and every instance out of legacy.`,
 				return err
 			}
 			if b := e.Backfill; b != nil && !b.Finished.IsZero() && b.Epoch > e.Standing.LegacyEpoch && !again {
-				done, err := j.state.Backfills(j.m.Name).Latest(ctx)
+				done, err := backfills.New(j.state.Pool(), j.m.Name).Latest(ctx)
 				if err != nil {
 					return err
 				}
@@ -54,7 +55,7 @@ Needs phase shadow-write or dual-read, and every instance out of legacy.`,
 			bar := c.progress("backfill")
 			b := backfill.Backfill{
 				Legacy: j.legacy, Barrier: j.legacy, Locker: j.legacy, Target: j.target,
-				Ledger:    j.state.Backfills(j.m.Name),
+				Ledger:    backfills.New(j.state.Pool(), j.m.Name),
 				ChunkRows: j.m.Backfill.ChunkRows, Rate: j.m.Backfill.Rate, Workers: j.m.Backfill.Workers,
 				NotAfter: time.Duration(j.m.Writing.NotAfter), LockTimeout: lockTimeout(j.m),
 				Report: func(p backfill.Progress) { bar.set(p.Rows, estimate(p)) },

@@ -13,7 +13,8 @@ import (
 
 	"github.com/stranglerfig/migrator/dual"
 	"github.com/stranglerfig/migrator/internal/drill"
-	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/internal/state/drills"
+	"github.com/stranglerfig/migrator/internal/statedb"
 	"github.com/stranglerfig/migrator/phases"
 )
 
@@ -133,7 +134,7 @@ func (c *cli) drillRollback(ctx context.Context, d *drilling, fault dual.Fault) 
 	if err != nil {
 		return err
 	}
-	if m.Environment != state.Staging {
+	if m.Environment != statedb.Staging {
 		return usagef("%s says environment: %s: a drill has the target fail, and is for environment: staging alone; try: a description of staging, with --file", c.settings.descriptionFile(), m.Environment)
 	}
 	if err := writable(d.reports); err != nil {
@@ -149,9 +150,9 @@ func (c *cli) drillRollback(ctx context.Context, d *drilling, fault dual.Fault) 
 		return err
 	}
 	defer closeLoad()
-	drills := j.state.Drills(m.Name)
-	begun, release, err := drills.Begin(ctx, m.Rehearsal())
-	if errors.Is(err, state.ErrDrilling) {
+	runs := drills.New(j.state.Pool(), m.Name)
+	begun, release, err := runs.Begin(ctx, m.Rehearsal())
+	if errors.Is(err, drills.ErrDrilling) {
 		return notYet(err)
 	}
 	if err != nil {
@@ -160,7 +161,7 @@ func (c *cli) drillRollback(ctx context.Context, d *drilling, fault dual.Fault) 
 	defer release()
 	rehearsal.Report.Drill, rehearsal.Report.ConfigHash = begun.ID, begun.ConfigHash
 	report := rehearsal.Run(ctx)
-	return c.drilled(context.WithoutCancel(ctx), drills, report, d.reports)
+	return c.drilled(context.WithoutCancel(ctx), runs, report, d.reports)
 }
 
 // prepare puts the drill together. The load must be closed whatever comes of it.
@@ -201,9 +202,9 @@ func (c *cli) drillStep(s drill.Step) {
 }
 
 // drilled keeps and shows what came of a drill.
-func (c *cli) drilled(ctx context.Context, drills *state.Drills, report drill.Report, dir string) error {
+func (c *cli) drilled(ctx context.Context, runs *drills.Runs, report drill.Report, dir string) error {
 	files, err := writeReports(dir, report)
-	if kept := drills.Finish(ctx, report); kept != nil {
+	if kept := runs.Finish(ctx, report); kept != nil {
 		err = errors.Join(err, fmt.Errorf("the result could not be kept: %w", kept))
 	}
 	if err != nil {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/stranglerfig/migrator/dual"
+	"github.com/stranglerfig/migrator/dual/pgfleet"
 	"github.com/stranglerfig/migrator/internal/drill"
 	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/phases"
@@ -100,7 +101,7 @@ func (c *cli) drillLoad(ctx context.Context, j *job, d *drilling) (drill.Load, [
 	}
 	w := j.m.Writing
 	load := &drill.BuiltIn{
-		Fleet: state.NewFleet(j.state.Pool(), j.m.Name, state.FleetOptions{}), Legacy: legacy, Target: j.target,
+		Fleet: pgfleet.New(j.state.Pool(), j.m.Name, pgfleet.Options{}), Legacy: legacy, Target: j.target,
 		Schema: j.schema, Compare: compare, Keys: keys, Column: d.column, Rate: d.rate, Log: c.log,
 		Writing: dual.Writing{
 			OnTargetFailure: dual.Policy(w.OnTargetFailure), Deadline: time.Duration(w.Deadline), NotAfter: time.Duration(w.NotAfter),

@@ -11,6 +11,7 @@ import (
 
 	"github.com/stranglerfig/migrator/internal/drill"
 	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/internal/state/drills"
 )
 
 func newDrillExport(c *cli) *cobra.Command {
@@ -34,7 +35,7 @@ the file by migrator drill import.`,
 			if err != nil {
 				return usage(fmt.Errorf("--key %s: %w", keyFile, err), "openssl genpkey -algorithm ed25519 -out drill.key")
 			}
-			return c.ofDrill(&migration, func(ctx context.Context, drills *state.Drills, id int64) error {
+			return c.ofDrill(&migration, func(ctx context.Context, drills *drills.Runs, id int64) error {
 				return c.exportDrill(ctx, drills, id, key, out)
 			})(cmd, args)
 		},
@@ -54,7 +55,7 @@ type exported struct {
 	Rehearsal string `json:"rehearsal"`
 }
 
-func (c *cli) exportDrill(ctx context.Context, drills *state.Drills, id int64, key ed25519.PrivateKey, out string) error {
+func (c *cli) exportDrill(ctx context.Context, drills *drills.Runs, id int64, key ed25519.PrivateKey, out string) error {
 	report, err := drills.Report(ctx, id)
 	if err != nil {
 		return err
@@ -79,7 +80,7 @@ func (c *cli) exportDrill(ctx context.Context, drills *state.Drills, id int64, k
 
 // imported is the document of drill import.
 type imported struct {
-	state.DrillRun
+	drills.Run
 	Added bool `json:"added"` // false: this file was imported before
 	Fits  bool `json:"fits"`  // what was rehearsed is what the applied description says
 }
@@ -147,11 +148,11 @@ func (c *cli) importDrill(ctx context.Context, store *state.Store, name, path st
 	case report.Finished.After(e.Now.Add(mostAhead)):
 		return usagef("%s was finished at %s, which is still to come", path, report.Finished.Format(time.RFC3339))
 	}
-	run, added, err := store.Drills(name).Import(ctx, report, digest, drill.EncodeKey(key))
+	run, added, err := drills.New(store.Pool(), name).Import(ctx, report, digest, drill.EncodeKey(key))
 	if err != nil {
 		return err
 	}
-	i := imported{DrillRun: run, Added: added, Fits: report.Rehearsal == m.Rehearsal()}
+	i := imported{Run: run, Added: added, Fits: report.Rehearsal == m.Rehearsal()}
 	if err := c.show(i, func() {
 		word := "taken"
 		if !added {

@@ -10,6 +10,8 @@ import (
 
 	"github.com/stranglerfig/migrator/internal/drill"
 	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/internal/state/drills"
+	"github.com/stranglerfig/migrator/internal/statedb"
 )
 
 // drills looks at the documents of the commands of drills, on a migration of their own.
@@ -101,7 +103,7 @@ func TestADrillOpensProductionsGate(t *testing.T) {
 	if err != nil || e.Drill == nil || e.Drill.ConfigHash != e.Standing.ConfigHash {
 		t.Fatalf("%+v, %v", e.Drill, err)
 	}
-	if drills, err := store.Drills("products").List(t.Context(), 10); err != nil || len(drills) != 1 || drills[0].Environment != state.Staging || drills[0].Signer != string(trusted) {
+	if drills, err := drills.New(store.Pool(), "products").List(t.Context(), 10); err != nil || len(drills) != 1 || drills[0].Environment != statedb.Staging || drills[0].Signer != string(trusted) {
 		t.Errorf("%+v, %v", drills, err)
 	}
 	// Another way to write is another rehearsal.
@@ -132,7 +134,7 @@ func (o *operator) passed(name string) drill.Report {
 	if err != nil {
 		o.t.Fatal(err)
 	}
-	run, release, err := store.Drills(name).Begin(ctx, m.Rehearsal())
+	run, release, err := drills.New(store.Pool(), name).Begin(ctx, m.Rehearsal())
 	if err != nil {
 		o.t.Fatal(err)
 	}
@@ -142,7 +144,7 @@ func (o *operator) passed(name string) drill.Report {
 		Actor: run.Actor, Began: run.Began, Finished: run.Began, Passed: true,
 		Reasons: []string{}, Reconciles: []drill.Reconciled{}, Series: []drill.Second{}, Marks: []drill.Mark{},
 	}
-	if err := store.Drills(name).Finish(ctx, r); err != nil {
+	if err := drills.New(store.Pool(), name).Finish(ctx, r); err != nil {
 		o.t.Fatal(err)
 	}
 	return r

@@ -9,6 +9,7 @@ import (
 
 	"github.com/stranglerfig/migrator/internal/control"
 	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/internal/statedb"
 	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/record"
 	"github.com/stranglerfig/migrator/store"
@@ -54,8 +55,8 @@ func exitCode(err error) int {
 		return c.code
 	case errors.As(err, &held), errors.As(err, &unsettled), errors.As(err, &moved), errors.Is(err, store.ErrBusy):
 		return exitNotYet
-	case errors.As(err, &bad), errors.As(err, &input), errors.As(err, &url), errors.Is(err, state.ErrNoSchema), errors.Is(err, state.ErrNewer),
-		errors.Is(err, state.ErrOlder), errors.Is(err, state.ErrUnknownMigration), errors.Is(err, state.ErrURL), errors.Is(err, state.ErrWrongURL):
+	case errors.As(err, &bad), errors.As(err, &input), errors.As(err, &url), errors.Is(err, statedb.ErrNoSchema), errors.Is(err, state.ErrNewer),
+		errors.Is(err, state.ErrOlder), errors.Is(err, statedb.ErrUnknownMigration), errors.Is(err, statedb.ErrURL), errors.Is(err, statedb.ErrWrongURL):
 		return exitUsage
 	default:
 		return exitError

@@ -15,6 +15,8 @@ import (
 	"github.com/stranglerfig/migrator/internal/control"
 	"github.com/stranglerfig/migrator/internal/drill"
 	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/internal/state/drills"
+	"github.com/stranglerfig/migrator/internal/state/runbooks"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/reconcile"
 	"github.com/stranglerfig/migrator/record"
@@ -55,7 +57,7 @@ func contractTypes() map[reflect.Type]string {
 		reflect.TypeFor[reconcile.PastFinding](): "past finding", reflect.TypeFor[reconcile.Coverage](): "coverage",
 		reflect.TypeFor[listedRun]():      "listed run",
 		reflect.TypeFor[runbook.Detail](): "runbook detail", reflect.TypeFor[phases.RunbookEvidence](): "runbook evidence",
-		reflect.TypeFor[state.RunbookRun](): "runbook run", reflect.TypeFor[runbook.Record](): "runbook step",
+		reflect.TypeFor[runbooks.Run](): "runbook run", reflect.TypeFor[runbook.Record](): "runbook step",
 		reflect.TypeFor[runbookVerdict](): "runbook verdict", reflect.TypeFor[runbookView](): "runbook view",
 		reflect.TypeFor[drill.Report](): "drill report", reflect.TypeFor[drill.Fault](): "drill fault",
 		reflect.TypeFor[drill.Step](): "drill step", reflect.TypeFor[drill.Healthy](): "drill healthy time",
@@ -64,7 +66,7 @@ func contractTypes() map[reflect.Type]string {
 		reflect.TypeFor[drill.Times](): "drill times", reflect.TypeFor[drill.Totals](): "drill load",
 		reflect.TypeFor[drill.Checked](): "drill ledger", reflect.TypeFor[drill.Controls](): "drill controls",
 		reflect.TypeFor[drill.Reconciled](): "drill reconcile", reflect.TypeFor[drill.Second](): "drill second",
-		reflect.TypeFor[drill.Mark](): "drill mark", reflect.TypeFor[state.DrillRun](): "drill run",
+		reflect.TypeFor[drill.Mark](): "drill mark", reflect.TypeFor[drills.Run](): "drill run",
 		reflect.TypeFor[exported](): "exported drill", reflect.TypeFor[imported](): "imported drill",
 	}
 }

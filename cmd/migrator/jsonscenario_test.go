@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/stranglerfig/migrator/dual"
+	"github.com/stranglerfig/migrator/dual/pgfleet"
 	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/phases"
 )
@@ -163,7 +164,7 @@ func (a *audit) witness(held phases.Route) error {
 // join takes a lease that acknowledges nothing.
 func (a *audit) join(name string, ttl time.Duration) (leave func()) {
 	a.t.Helper()
-	fleet, err := state.OpenFleet(a.t.Context(), a.o.state, "products", state.FleetOptions{Lease: ttl})
+	fleet, err := pgfleet.Open(a.t.Context(), a.o.state, "products", pgfleet.Options{Lease: ttl})
 	if err != nil {
 		a.t.Fatal(err)
 	}

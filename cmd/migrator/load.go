@@ -15,7 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/stranglerfig/migrator/internal/sources"
-	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/internal/state/reconciles"
 	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/reconcile"
 )
@@ -67,7 +67,7 @@ type lagging interface {
 }
 
 // runWatched makes a run that waits while the description says so.
-func runWatched(ctx context.Context, j *job, r *reconcile.Reconciler, kept *state.Reconciles, o reconcile.RunOptions, log *slog.Logger) (run reconcile.Run, found []reconcile.Finding, err error) {
+func runWatched(ctx context.Context, j *job, r *reconcile.Reconciler, kept *reconciles.Runs, o reconcile.RunOptions, log *slog.Logger) (run reconcile.Run, found []reconcile.Finding, err error) {
 	stop := j.m.Reconcile.StopOn
 	if !stop.Any() {
 		return r.Run(ctx, o)
@@ -92,12 +92,12 @@ func runWatched(ctx context.Context, j *job, r *reconcile.Reconciler, kept *stat
 
 // begins tells the number of the run that begins.
 type begins struct {
-	*state.Reconciles
+	*reconciles.Runs
 	began chan int64
 }
 
 func (b begins) Begin(ctx context.Context, run reconcile.Run) (reconcile.Run, func(), error) {
-	run, release, err := b.Reconciles.Begin(ctx, run)
+	run, release, err := b.Runs.Begin(ctx, run)
 	if err == nil {
 		b.began <- run.ID
 	}
@@ -106,7 +106,7 @@ func (b begins) Begin(ctx context.Context, run reconcile.Run) (reconcile.Run, fu
 
 // stopOn pauses the run while it must wait, and lets it go on after. An operator's
 // pause is left alone. What can't be found out changes nothing, and is told.
-func stopOn(ctx context.Context, j *job, kept *state.Reconciles, run int64, log *slog.Logger) {
+func stopOn(ctx context.Context, j *job, kept *reconciles.Runs, run int64, log *slog.Logger) {
 	tick := time.NewTicker(time.Duration(j.m.Reconcile.StopOn.Interval))
 	defer tick.Stop()
 	trouble := ""
@@ -126,7 +126,7 @@ func stopOn(ctx context.Context, j *job, kept *state.Reconciles, run int64, log 
 			} else {
 				err = kept.Continue(ctx, run, true)
 			}
-			if err != nil && !errors.Is(err, state.ErrNoRun) && ctx.Err() == nil {
+			if err != nil && !errors.Is(err, reconciles.ErrNoRun) && ctx.Err() == nil {
 				log.Warn("the reconcile run could not be paused or resumed", "error", err)
 			}
 		}

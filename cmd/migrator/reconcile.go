@@ -11,6 +11,8 @@ import (
 
 	"github.com/stranglerfig/migrator/internal/backfill"
 	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/internal/state/backfills"
+	"github.com/stranglerfig/migrator/internal/state/reconciles"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/reconcile"
 	"github.com/stranglerfig/migrator/record"
@@ -206,17 +208,17 @@ func (c *cli) reconcile(ctx context.Context, j *job, o reconcile.RunOptions, pla
 }
 
 // reconciler compares the job's stores as its description says; kept is where its runs are kept.
-func (j *job) reconciler(ctx context.Context) (*reconcile.Reconciler, *state.Reconciles, error) {
+func (j *job) reconciler(ctx context.Context) (*reconcile.Reconciler, *reconciles.Runs, error) {
 	compare, err := record.NewComparer(j.schema, j.m.Compare)
 	if err != nil {
 		return nil, nil, err
 	}
-	kept := j.state.Reconciles(j.m.Name)
+	kept := reconciles.New(j.state.Pool(), j.m.Name)
 	r := &reconcile.Reconciler{
 		Legacy: j.legacy, Locker: j.legacy, Target: j.target, Ledger: kept, Jobs: kept, Compare: compare,
 		Options: reconcileOptions(j),
 	}
-	backfill, err := j.state.Backfills(j.m.Name).Latest(ctx)
+	backfill, err := backfills.New(j.state.Pool(), j.m.Name).Latest(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -241,8 +243,8 @@ func (c *cli) killedRun(ctx context.Context, j *job, o reconcile.RunOptions, sam
 // interrupted is the newest run, if it is of the kind and its process is dead; or,
 // with stopped, if a signal ended it.
 func interrupted(ctx context.Context, j *job, o reconcile.RunOptions, stopped bool) (int64, error) {
-	run, held, err := j.state.Reconciles(j.m.Name).Unfinished(ctx, 0)
-	if errors.Is(err, state.ErrNoRun) {
+	run, held, err := reconciles.New(j.state.Pool(), j.m.Name).Unfinished(ctx, 0)
+	if errors.Is(err, reconciles.ErrNoRun) {
 		return 0, nil
 	}
 	if err != nil || held || run.Status != reconcile.Running && (!stopped || run.Status != reconcile.Stopped) {
@@ -281,7 +283,7 @@ func newReconcileList(c *cli) *cobra.Command {
 			if err := aboveZero(limit); err != nil {
 				return err
 			}
-			runs, err := store.Reconciles(name).List(ctx, limit)
+			runs, err := reconciles.New(store.Pool(), name).List(ctx, limit)
 			if err != nil {
 				return err
 			}
@@ -337,11 +339,11 @@ func newReconcileShow(c *cli) *cobra.Command {
 				named = []string{migration}
 			}
 			return c.withState(func(ctx context.Context, store *state.Store, name string) error {
-				run, err := store.Reconciles(name).Run(ctx, id)
+				run, err := reconciles.New(store.Pool(), name).Run(ctx, id)
 				if err != nil {
 					return err
 				}
-				findings, err := store.Reconciles(name).Findings(ctx, id, limit)
+				findings, err := reconciles.New(store.Pool(), name).Findings(ctx, id, limit)
 				if err != nil {
 					return err
 				}

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/internal/state/reconciles"
 	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/reconcile"
 )
@@ -31,12 +32,12 @@ func coverageOf(ctx context.Context, store *state.Store, name string, run reconc
 	if err != nil {
 		return nil, err
 	}
-	c, err := store.Reconciles(name).Coverage(ctx, run, window(m))
+	c, err := reconciles.New(store.Pool(), name).Coverage(ctx, run, window(m))
 	return &c, err
 }
 
 func coverageNow(ctx context.Context, j *job) (*reconcile.Coverage, error) {
-	c, err := j.state.Coverage(ctx, j.m.Name, window(j.m))
+	c, err := reconciles.New(j.state.Pool(), j.m.Name).CoverageNow(ctx, window(j.m))
 	return &c, err
 }
 

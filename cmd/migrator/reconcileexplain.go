@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/stranglerfig/migrator/internal/state/reconciles"
 	"github.com/stranglerfig/migrator/reconcile"
 	"github.com/stranglerfig/migrator/record"
 )
@@ -44,7 +45,7 @@ too; so a key that itself begins with " must be given quoted.`,
 			if err != nil {
 				return err
 			}
-			x, err := r.Explain(ctx, key, j.state.Reconciles(j.m.Name), j.m.Compare)
+			x, err := r.Explain(ctx, key, reconciles.New(j.state.Pool(), j.m.Name), j.m.Compare)
 			if err != nil {
 				return err
 			}

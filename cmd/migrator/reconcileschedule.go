@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/internal/state/reconciles"
 	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/reconcile"
 )
@@ -31,7 +32,7 @@ daemon makes one run for them, however many they are.`,
 			if err != nil {
 				return err
 			}
-			found, err := scheduleOf(ctx, store.Reconciles(name), m, limit)
+			found, err := scheduleOf(ctx, reconciles.New(store.Pool(), name), m, limit)
 			if err != nil {
 				return err
 			}
@@ -86,7 +87,7 @@ func timesBetween(times cron.Schedule, after, until time.Time) (n int) {
 	return n
 }
 
-func scheduleOf(ctx context.Context, kept *state.Reconciles, m *migration.Config, limit int) (scheduledTimes, error) {
+func scheduleOf(ctx context.Context, kept *reconciles.Runs, m *migration.Config, limit int) (scheduledTimes, error) {
 	found := scheduledTimes{Migration: m.Name, Schedules: []dueTimes{}, Times: []settledTime{}}
 	for _, s := range []dueTimes{
 		{Kind: reconcile.SampledKind, Expr: m.Reconcile.Schedule},

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/internal/state/runbooks"
 	"github.com/stranglerfig/migrator/runbook"
 )
 
@@ -25,11 +26,11 @@ which was killed goes on without repeating what must not be repeated.`
 
 // runbookView is a run with all that was recorded of it.
 type runbookView struct {
-	Run   state.RunbookRun `json:"run"`
+	Run   runbooks.Run     `json:"run"`
 	Steps []runbook.Record `json:"steps"`
 }
 
-func viewRun(ctx context.Context, runs *state.Runbooks, id int64) (v runbookView, err error) {
+func viewRun(ctx context.Context, runs *runbooks.Runs, id int64) (v runbookView, err error) {
 	if v.Run, err = runs.Run(ctx, id); err == nil {
 		v.Steps, err = runs.Records(ctx, id)
 	}
@@ -53,17 +54,17 @@ func runArgs(args []string, names ...string) (int64, []string, error) {
 }
 
 // withRuns runs f on the runs of the migration that the command is about.
-func (c *cli) withRuns(f func(ctx context.Context, runs *state.Runbooks, args []string) error) func(*cobra.Command, []string) error {
+func (c *cli) withRuns(f func(ctx context.Context, runs *runbooks.Runs, args []string) error) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) error {
 		return c.withState(func(ctx context.Context, store *state.Store, name string) error {
-			return f(ctx, store.Runbooks(name), args)
+			return f(ctx, runbooks.New(store.Pool(), name), args)
 		})(cmd, nil)
 	}
 }
 
 // withRun runs f on the run that the command names.
 func (c *cli) withRun(f func(runbookView) error) func(*cobra.Command, []string) error {
-	return c.withRuns(func(ctx context.Context, runs *state.Runbooks, args []string) error {
+	return c.withRuns(func(ctx context.Context, runs *runbooks.Runs, args []string) error {
 		id, _, err := runArgs(args)
 		if err != nil {
 			return err
@@ -82,7 +83,7 @@ func newRunbookList(c *cli) *cobra.Command {
 		Use:   "list",
 		Short: "Runs of runbooks, newest first",
 		Args:  noArgs,
-		RunE: c.withRuns(func(ctx context.Context, runs *state.Runbooks, _ []string) error {
+		RunE: c.withRuns(func(ctx context.Context, runs *runbooks.Runs, _ []string) error {
 			if err := aboveZero(limit); err != nil {
 				return err
 			}
@@ -91,7 +92,7 @@ func newRunbookList(c *cli) *cobra.Command {
 				return err
 			}
 			if list == nil {
-				list = []state.RunbookRun{}
+				list = []runbooks.Run{}
 			}
 			return c.show(list, func() {
 				if len(list) == 0 {
@@ -195,7 +196,7 @@ func newRunbookApprove(c *cli) *cobra.Command {
 takes back what it did. Who approves is the role that the state database knows you
 by, which must be a member of phases.approval.role, and of the step's own role.`,
 		Args: cobra.ArbitraryArgs,
-		RunE: c.withRuns(func(ctx context.Context, runs *state.Runbooks, args []string) error {
+		RunE: c.withRuns(func(ctx context.Context, runs *runbooks.Runs, args []string) error {
 			id, rest, err := runArgs(args, "STEP")
 			if err != nil {
 				return err
@@ -229,7 +230,7 @@ by, which must be a member of phases.approval.role, and of the step's own role.`
 }
 
 // waitsForApproval refuses a word about a step that nobody is asked about.
-func waitsForApproval(ctx context.Context, runs *state.Runbooks, id int64, step string) error {
+func waitsForApproval(ctx context.Context, runs *runbooks.Runs, id int64, step string) error {
 	v, err := viewRun(ctx, runs, id)
 	if err != nil {
 		return err

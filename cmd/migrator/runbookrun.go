@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/internal/state/runbooks"
 	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/runbook"
@@ -182,14 +183,14 @@ func (c *cli) beginRunbook(ctx context.Context, what string, yes, anew bool) err
 	if err != nil {
 		return err
 	}
-	runs := b.store.Runbooks(b.m.Name)
+	runs := runbooks.New(b.store.Pool(), b.m.Name)
 	if path != "" {
 		if path, err = filepath.Abs(path); err != nil {
 			return err
 		}
 	}
 	run, err := runs.Begin(ctx, r, path, anew)
-	var open *state.UnfinishedError
+	var open *runbooks.UnfinishedError
 	if errors.As(err, &open) {
 		err = notYet(fmt.Errorf("%w; try: migrator runbook resume %d, or the same command with --anew", err, open.Run.ID))
 	}
@@ -205,7 +206,7 @@ func (c *cli) resumeRunbook(ctx context.Context, id int64, word personsWord, yes
 		return err
 	}
 	defer b.store.Close()
-	runs := b.store.Runbooks(b.m.Name)
+	runs := runbooks.New(b.store.Pool(), b.m.Name)
 	run, err := runs.Run(ctx, id)
 	if err != nil {
 		return err
@@ -229,9 +230,9 @@ func (c *cli) resumeRunbook(ctx context.Context, id int64, word personsWord, yes
 }
 
 // goOn is the one process that is at the run.
-func (c *cli) goOn(ctx context.Context, b *bookshelf, runs *state.Runbooks, run state.RunbookRun, r *runbook.Runbook, word personsWord, yes bool) error {
+func (c *cli) goOn(ctx context.Context, b *bookshelf, runs *runbooks.Runs, run runbooks.Run, r *runbook.Runbook, word personsWord, yes bool) error {
 	log, err := runs.Take(ctx, run.ID)
-	if errors.Is(err, state.ErrRunbookTaken) {
+	if errors.Is(err, runbooks.ErrRunbookTaken) {
 		err = notYet(fmt.Errorf("%w; try: migrator runbook show %d", err, run.ID))
 	}
 	if err != nil {
@@ -293,7 +294,7 @@ func (c *cli) runError(ctx context.Context, id int64, err error) error {
 }
 
 // say keeps a person's word about a step.
-func say(ctx context.Context, runs *state.Runbooks, log *state.RunbookLog, id int64, r *runbook.Runbook, word personsWord) error {
+func say(ctx context.Context, runs *runbooks.Runs, log *runbooks.Log, id int64, r *runbook.Runbook, word personsWord) error {
 	records, err := log.Records(ctx)
 	if err != nil {
 		return err

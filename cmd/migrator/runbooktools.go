@@ -11,14 +11,14 @@ import (
 
 	"github.com/stranglerfig/migrator/internal/sources"
 	"github.com/stranglerfig/migrator/internal/sqlconsole"
-	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/internal/state/runbooks"
 	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/runbook"
 )
 
 // runbookTools reaches what steps name.
-func (c *cli) runbookTools(b *bookshelf, r *runbook.Runbook, run state.RunbookRun) (*runbook.Tools, error) {
+func (c *cli) runbookTools(b *bookshelf, r *runbook.Runbook, run runbooks.Run) (*runbook.Tools, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err

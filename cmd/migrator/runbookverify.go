@@ -10,6 +10,7 @@ import (
 
 	"github.com/stranglerfig/migrator/internal/sqlconsole"
 	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/internal/state/runbooks"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/runbook"
 	"github.com/stranglerfig/migrator/store"
@@ -84,7 +85,7 @@ func (c *cli) verifyBook(ctx context.Context, b *bookshelf, what string) (v runb
 	if err != nil {
 		return v, err
 	}
-	tools, err := c.runbookTools(b, r, state.RunbookRun{UID: "verify"})
+	tools, err := c.runbookTools(b, r, runbooks.Run{UID: "verify"})
 	if err != nil {
 		return v, err
 	}
@@ -100,7 +101,7 @@ func (c *cli) verifyBook(ctx context.Context, b *bookshelf, what string) (v runb
 	for _, check := range v.Checks {
 		passed = passed && check.Result != store.Refused
 	}
-	v.RunbookEvidence, err = b.store.Runbooks(b.m.Name).Verified(ctx, r.Name, r.Source, passed, v.Checks)
+	v.RunbookEvidence, err = runbooks.New(b.store.Pool(), b.m.Name).Verified(ctx, r.Name, r.Source, passed, v.Checks)
 	return v, err
 }
 

@@ -7,6 +7,7 @@ import (
 
 	"github.com/stranglerfig/migrator/internal/daemon"
 	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/internal/state/reconciles"
 	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/reconcile"
@@ -15,7 +16,7 @@ import (
 // schedule makes the runs that the description sets times for.
 func (c *cli) schedule(store *state.Store, k *kept, log *slog.Logger) *daemon.Schedule {
 	return &daemon.Schedule{
-		Migration: k.m.Name, Times: store.Reconciles(k.m.Name), Log: c.log,
+		Migration: k.m.Name, Times: reconciles.New(store.Pool(), k.m.Name), Log: c.log,
 		Exprs: func() map[reconcile.Kind]string {
 			m := k.now()
 			return map[reconcile.Kind]string{reconcile.SampledKind: m.Reconcile.Schedule, reconcile.FullKind: m.Reconcile.FullSchedule}

@@ -15,6 +15,9 @@ import (
 	"github.com/stranglerfig/migrator/internal/daemon"
 	"github.com/stranglerfig/migrator/internal/server"
 	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/internal/state/outbox"
+	"github.com/stranglerfig/migrator/internal/state/reconciles"
+	"github.com/stranglerfig/migrator/internal/statedb"
 	"github.com/stranglerfig/migrator/metrics"
 	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/phases"
@@ -144,7 +147,7 @@ func (c *cli) keep(ctx context.Context, store *state.Store, k *kept) error {
 	}
 	engine := c.engine(store, k)
 	schedule := c.schedule(store, k, log)
-	courier := &courier{outbox: store.Outbox(k.m.Name), hooks: k.webhooks, log: log}
+	courier := &courier{outbox: outbox.New(store.Pool(), k.m.Name), hooks: k.webhooks, log: log}
 	log.Info("standing by, unless nobody leads")
 	err := store.Lead(ctx, "keep "+k.m.Name, func(ctx context.Context) error {
 		k.leads.Store(true)
@@ -214,7 +217,7 @@ func tend(store *state.Store, k *kept) func(context.Context) error {
 			return nil
 		}
 		pruned = time.Now()
-		if err := store.Reconciles(migration).Prune(ctx, time.Duration(k.now().Reconcile.Keep)); err != nil {
+		if err := reconciles.New(store.Pool(), migration).Prune(ctx, time.Duration(k.now().Reconcile.Keep)); err != nil {
 			return err
 		}
 		return store.Prune(ctx, migration)
@@ -251,7 +254,7 @@ func (c *cli) handler(store *state.Store, all []*kept, token string) (http.Handl
 			for _, name := range names {
 				s, err := statusOf(ctx, store, name)
 				switch {
-				case errors.Is(err, state.ErrUnknownMigration):
+				case errors.Is(err, statedb.ErrUnknownMigration):
 				case err != nil:
 					return nil, err
 				default:
@@ -270,7 +273,7 @@ func (c *cli) handler(store *state.Store, all []*kept, token string) (http.Handl
 // readMetrics reads one migration for a scrape.
 func readMetrics(ctx context.Context, store *state.Store, name string) (r metrics.Reading, err error) {
 	r.Evidence, err = store.Evidence(ctx, name)
-	if errors.Is(err, state.ErrUnknownMigration) {
+	if errors.Is(err, statedb.ErrUnknownMigration) {
 		return metrics.Reading{}, nil
 	}
 	if err != nil {
@@ -290,7 +293,7 @@ func readMetrics(ctx context.Context, store *state.Store, name string) (r metric
 	if err != nil {
 		return r, err
 	}
-	covered, err := store.Coverage(ctx, name, window(m))
+	covered, err := reconciles.New(store.Pool(), name).CoverageNow(ctx, window(m))
 	if err != nil {
 		return r, err
 	}

@@ -20,6 +20,7 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 
 	"github.com/stranglerfig/migrator/dual"
+	"github.com/stranglerfig/migrator/dual/pgfleet"
 	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/internal/test/testenv"
 	"github.com/stranglerfig/migrator/phases"
@@ -179,7 +180,7 @@ func (o *operator) lose(keys ...record.Key) {
 	for _, k := range keys {
 		lost = append(lost, dual.Lost{Key: k, Reason: "a test"})
 	}
-	if _, err := state.NewFleet(store.Pool(), "items", state.FleetOptions{}).Journal(ctx, lost); err != nil {
+	if _, err := pgfleet.New(store.Pool(), "items", pgfleet.Options{}).Journal(ctx, lost); err != nil {
 		o.t.Fatal(err)
 	}
 }
@@ -283,7 +284,7 @@ func TestServeUndoesAnAbandonedFence(t *testing.T) {
 		return st
 	}
 	// An instance that does not answer keeps the command waiting for its second.
-	fleet := state.NewFleet(store.Pool(), "items", state.FleetOptions{Lease: time.Minute})
+	fleet := pgfleet.New(store.Pool(), "items", pgfleet.Options{Lease: time.Minute})
 	if _, err := fleet.Join(ctx, dual.Identity{Instance: "shop-1"}); err != nil {
 		t.Fatal(err)
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/stranglerfig/migrator/internal/control"
 	"github.com/stranglerfig/migrator/internal/daemon"
 	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/internal/state/reconciles"
 	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/reconcile"
 )
@@ -53,7 +54,7 @@ func (t *tools) RepairJournal(ctx context.Context) (int64, error) {
 		return 0, fmt.Errorf("reach the target: %w", err)
 	}
 	r := reconcile.Reconciler{
-		Legacy: t.legacy, Locker: t.legacy, Target: t.target, Ledger: t.state.Reconciles(t.m.Name),
+		Legacy: t.legacy, Locker: t.legacy, Target: t.target, Ledger: reconciles.New(t.state.Pool(), t.m.Name),
 		Options: reconcile.Options{NotAfter: time.Duration(t.m.Writing.NotAfter), Expires: t.m.Target.Expires},
 	}
 	return r.RepairJournal(ctx)

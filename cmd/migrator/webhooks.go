@@ -14,6 +14,7 @@ import (
 	"github.com/stranglerfig/migrator/internal/daemon"
 	"github.com/stranglerfig/migrator/internal/notify"
 	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/internal/state/outbox"
 	"github.com/stranglerfig/migrator/migration"
 )
 
@@ -28,7 +29,7 @@ const (
 // courier sends the messages that wait in a migration's outbox to the webhooks of its
 // description: each at least once, with an id that stays the same.
 type courier struct {
-	outbox *state.Outbox
+	outbox *outbox.Outbox
 	hooks  func() []migration.Webhook // as the description is now
 	log    *slog.Logger
 	took   map[string][]string // of messages that some webhooks still lack: the URLs that have them
@@ -79,12 +80,12 @@ func (k *courier) round(ctx context.Context) error {
 
 // send sends a message to each webhook that wants it and does not have it. A receiver
 // that refuses it is asked again too: it, or the description, may be mended.
-func (k *courier) send(ctx context.Context, hooks []migration.Webhook, m state.Message) error {
+func (k *courier) send(ctx context.Context, hooks []migration.Webhook, m outbox.Message) error {
 	event := eventOf(m)
 	body, err := json.Marshal(struct {
 		Event string `json:"event"` // as webhooks' events name it
 		Kind  string `json:"kind"`
-		state.Message
+		outbox.Message
 	}{event, string(m.Event), m})
 	if err != nil {
 		return err
@@ -116,11 +117,11 @@ func deliver(ctx context.Context, h migration.Webhook, m notify.Message) error {
 
 // eventOf is what a description calls it: the cause of a history entry, or what no
 // entry tells of.
-func eventOf(m state.Message) string {
+func eventOf(m outbox.Message) string {
 	switch {
-	case m.Event == state.Held:
+	case m.Event == outbox.Held:
 		return "due"
-	case m.Event == state.Fired, m.Event == state.Acknowledged:
+	case m.Event == outbox.Fired, m.Event == outbox.Acknowledged:
 		return "trigger"
 	case m.Entry == nil:
 		return string(m.Event)
@@ -132,8 +133,8 @@ func eventOf(m state.Message) string {
 
 // announces tells what no entry of the history does.
 func announces(store *state.Store, migration string) func(context.Context, daemon.Event, string, any) error {
-	outbox := store.Outbox(migration)
+	pending := outbox.New(store.Pool(), migration)
 	return func(ctx context.Context, event daemon.Event, topic string, detail any) error {
-		return outbox.Announce(ctx, state.Event(event), topic, detail)
+		return pending.Announce(ctx, outbox.Event(event), topic, detail)
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/internal/state/reconciles"
 	"github.com/stranglerfig/migrator/internal/test/testenv"
 	"github.com/stranglerfig/migrator/reconcile"
 )
@@ -78,7 +79,7 @@ func until(t *testing.T, what string, yes func() bool) {
 }
 
 // compared is an operator with rows in both stores, and the state open.
-func compared(t *testing.T, rows int, reconcileLines string) (*operator, *state.Reconciles) {
+func compared(t *testing.T, rows int, reconcileLines string) (*operator, *reconciles.Runs) {
 	t.Helper()
 	o := newOperator(t, "items", "  table: items\n", "  key: item:{id}\n", servedRest+"reconcile: {workers: 1, lease: 1s, chunk_rows: 500, "+reconcileLines+"}\n")
 	o.sql(o.legacy, fmt.Sprintf(`CREATE TABLE items (id bigint PRIMARY KEY, name text);
@@ -89,7 +90,7 @@ func compared(t *testing.T, rows int, reconcileLines string) (*operator, *state.
 		t.Fatal(err)
 	}
 	t.Cleanup(store.Close)
-	return o, store.Reconciles("items")
+	return o, reconciles.New(store.Pool(), "items")
 }
 
 // TestThreeWorkersOneKilledOneFrozen: a run ends complete, and each job counts once,
@@ -121,7 +122,7 @@ func threeWorkers(t *testing.T, rows, rate int, frozen time.Duration) {
 		until(t, "the worker waits for jobs", func() bool { return strings.Contains(w.log.String(), "waiting for jobs") })
 	}
 	run := o.start(t, "reconcile", "run", "--full", "-o", "json")
-	jobs := func() []state.JobRow {
+	jobs := func() []reconciles.JobRow {
 		t.Helper()
 		list, err := kept.JobRows(t.Context(), 1)
 		if err != nil {

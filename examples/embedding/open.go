@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/stranglerfig/migrator/dual"
+	"github.com/stranglerfig/migrator/dual/pgfleet"
 	"github.com/stranglerfig/migrator/internal/openstore"
 	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/migration"
@@ -22,7 +23,7 @@ import (
 type Customers struct {
 	db       *pgxpool.Pool
 	target   openstore.Target
-	fleet    *state.Fleet
+	fleet    *pgfleet.Fleet
 	instance *dual.Instance
 	reader   *dual.Reader[int64, Customer]
 	writer   *dual.Writer[int64, Customer]
@@ -51,7 +52,7 @@ func Open(ctx context.Context, m *migration.Config, stateURL string, log *slog.L
 	if c.target, err = openstore.OpenTarget(ctx, m, legacy.Schema()); err != nil {
 		return nil, err
 	}
-	if c.fleet, err = state.OpenFleet(ctx, stateURL, m.Name, state.FleetOptions{}); err != nil {
+	if c.fleet, err = pgfleet.Open(ctx, stateURL, m.Name, pgfleet.Options{}); err != nil {
 		return nil, err
 	}
 	c.instance, err = dual.Join(ctx, dual.Config{

@@ -11,6 +11,7 @@ import (
 	"github.com/stranglerfig/migrator/internal/control"
 	"github.com/stranglerfig/migrator/internal/openstore"
 	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/internal/state/backfills"
 	"github.com/stranglerfig/migrator/internal/test/testenv"
 	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/phases"
@@ -127,7 +128,7 @@ func fenceGates() control.Advance {
 // interlocked makes the interlocks of grace → retain pass: a backfill is done.
 func (b *bench) interlocked() {
 	b.t.Helper()
-	backfills := b.state.Backfills("items")
+	backfills := backfills.New(b.state.Pool(), "items")
 	p, release, err := backfills.Begin(b.ctx)
 	b.check(err)
 	defer release()

@@ -7,8 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stranglerfig/migrator/dual/pgfleet"
 	"github.com/stranglerfig/migrator/internal/control"
-	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/record"
 	"github.com/stranglerfig/migrator/store"
@@ -215,7 +215,7 @@ func (b *bench) retainWrites() {
 	b.t.Helper()
 	st, err := b.state.Standing(b.ctx, "items")
 	b.check(err)
-	fleet := state.NewFleet(b.state.Pool(), "items", state.FleetOptions{})
+	fleet := pgfleet.New(b.state.Pool(), "items", pgfleet.Options{})
 	keys := []record.Key{"1", "2", "100", "3"}
 	b.check(fleet.Return(b.ctx, st.Route.Epoch, keys))
 	entries, err := b.target.Get(b.ctx, keys)

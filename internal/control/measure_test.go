@@ -9,10 +9,10 @@ import (
 	"time"
 
 	"github.com/stranglerfig/migrator/dual"
+	"github.com/stranglerfig/migrator/dual/pgfleet"
 	"github.com/stranglerfig/migrator/dual/telemetry"
 	"github.com/stranglerfig/migrator/internal/control"
 	"github.com/stranglerfig/migrator/internal/judge"
-	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/internal/stats/sketch"
 	"github.com/stranglerfig/migrator/phases"
 )
@@ -32,7 +32,7 @@ func (s source) Read(ctx context.Context) judge.Reading {
 }
 
 // counted hands in a window of an instance.
-func (b *bench) counted(f *state.Fleet, g dual.Grant, sequence int64, counts map[telemetry.Series]uint64) {
+func (b *bench) counted(f *pgfleet.Fleet, g dual.Grant, sequence int64, counts map[telemetry.Series]uint64) {
 	b.t.Helper()
 	w := telemetry.Window{
 		Incarnation: "i", Instance: g.Instance, Sequence: sequence, Epoch: g.Route.Epoch, ConfigHash: g.ConfigHash, Length: 100 * time.Millisecond,

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/stranglerfig/migrator/dual"
+	"github.com/stranglerfig/migrator/dual/pgfleet"
 	"github.com/stranglerfig/migrator/internal/control"
 	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/internal/test/testenv"
@@ -106,7 +107,7 @@ func TestReclaimBehindAForgottenFenceBringsEveryWriteBack(t *testing.T) {
 }
 
 // follow renews as an instance does that keeps up, until it has come to the phase by a move.
-func (b *bench) follow(f *state.Fleet, grant dual.Grant, until phases.Phase) error {
+func (b *bench) follow(f *pgfleet.Fleet, grant dual.Grant, until phases.Phase) error {
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	acknowledged := grant.Route.Epoch

@@ -12,15 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// SQLSTATEs of a server that will not have us.
-const (
-	stateNoDatabase  = "3D000"
-	stateBadPassword = "28P01"
-	stateBadLogin    = "28000"
-	stateTooMany     = "53300"
-)
-
-// unreachable says in one line why no connection came about. It names the server and
+// Unreachable says in one line why no connection came about. It names the server and
 // nobody who logs in: of a URL that was mistyped, the password may be in the role's
 // name.
 func Unreachable(err error, what, try string, config *pgx.ConnConfig) error {
@@ -29,18 +21,14 @@ func Unreachable(err error, what, try string, config *pgx.ConnConfig) error {
 		at = net.JoinHostPort(at, fmt.Sprint(config.Port))
 	}
 	at += ", database " + config.Database
-	var refused *pgconn.PgError
-	var code string
-	if errors.As(err, &refused) {
-		code = refused.Code
-	}
+	code := SQLState(err)
 	var dns *net.DNSError
 	switch {
-	case code == stateBadPassword || code == stateBadLogin:
+	case code == BadPassword || code == BadLogin:
 		return fmt.Errorf("%s (%s) refuses the role or its password (SQLSTATE %s); try: %s", what, at, code, try)
-	case code == stateNoDatabase:
+	case code == NoDatabase:
 		return fmt.Errorf("%s (%s): there is no such database (SQLSTATE %s); try: %s", what, at, code, try)
-	case code == stateTooMany:
+	case code == TooMany:
 		return fmt.Errorf("%s (%s) has no connection left (SQLSTATE %s); try: raise max_connections, or end idle sessions", what, at, code)
 	case errors.As(err, &dns):
 		return fmt.Errorf("%s: its host can't be found (%s); try: %s", what, at, try)

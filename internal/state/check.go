@@ -9,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/stranglerfig/migrator/internal/statedb"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/store"
 )
@@ -21,15 +22,15 @@ const (
 // Check examines the state database: whether it can be reached, is a primary, has
 // the schema, and gives the role what it needs. It changes nothing.
 func Check(ctx context.Context, url string) []store.Check {
-	cfg, err := parseURL(url)
+	cfg, err := statedb.ParseURL(url)
 	if err != nil {
 		return []store.Check{{Name: "connection", Result: store.Refused, Detail: err.Error(), Try: "export MIGRATOR_STATE_URL=postgres://user@host/database"}}
 	}
-	cfg.ConnConfig.Tracer = bounds{phases.StatementWithin}
+	cfg.ConnConfig.Tracer = statedb.StatementTimeout{Within: phases.StatementWithin}
 	began := time.Now()
 	conn, err := pgx.ConnectConfig(ctx, cfg.ConnConfig)
 	if err != nil {
-		what, try, _ := strings.Cut(unreachable(err, where(cfg.ConnConfig), time.Since(began)).Error(), "; try: ")
+		what, try, _ := strings.Cut(statedb.Unreachable(err, statedb.Address(cfg.ConnConfig), time.Since(began)).Error(), "; try: ")
 		return []store.Check{{Name: "connection", Result: store.Refused, Detail: what, Try: try}}
 	}
 	connected := time.Since(began)
@@ -37,10 +38,10 @@ func Check(ctx context.Context, url string) []store.Check {
 	began = time.Now()
 	checks, err := examine(ctx, conn)
 	if err != nil {
-		what, try, _ := strings.Cut(explain(err).Error(), "; try: ")
+		what, try, _ := strings.Cut(statedb.Explain(err).Error(), "; try: ")
 		checks = append(checks, store.Check{Name: "connection", Result: store.Refused, Detail: what, Try: try})
 	}
-	if took := time.Since(began); connected+took > slowFrom {
+	if took := time.Since(began); connected+took > statedb.SlowFrom {
 		checks = append(checks, store.Check{
 			Name: "speed", Result: store.Warned,
 			Detail: fmt.Sprintf("slow: connecting took %s, %d checks %s; applications renew their leases through it", connected.Round(time.Millisecond), len(checks), took.Round(time.Millisecond)),
@@ -95,13 +96,13 @@ func examine(ctx context.Context, conn *pgx.Conn) ([]store.Check, error) {
 func schemaChecks(ctx context.Context, conn *pgx.Conn, user string, create bool) []store.Check {
 	err := checkVersion(ctx, conn)
 	switch {
-	case errors.Is(err, ErrNoSchema) && !create:
+	case errors.Is(err, statedb.ErrNoSchema) && !create:
 		return []store.Check{{
 			Name: "schema", Result: store.Refused,
 			Detail: fmt.Sprintf("there is no schema migrator, and %s may not create one", user),
 			Try:    "GRANT CREATE ON DATABASE ... TO " + pgx.Identifier{user}.Sanitize() + ", then migrator init",
 		}}
-	case errors.Is(err, ErrNoSchema):
+	case errors.Is(err, statedb.ErrNoSchema):
 		return []store.Check{{Name: "schema", Result: store.Refused, Detail: "there is no schema migrator yet", Try: "migrator init"}}
 	case errors.Is(err, ErrOlder):
 		return []store.Check{{Name: "schema", Result: store.Refused, Detail: err.Error(), Try: "migrator init"}}
@@ -120,7 +121,7 @@ func schemaChecks(ctx context.Context, conn *pgx.Conn, user string, create bool)
 	}
 	switch {
 	case err != nil:
-		return append(checks, store.Check{Name: "privileges", Result: store.Refused, Detail: explain(err).Error()})
+		return append(checks, store.Check{Name: "privileges", Result: store.Refused, Detail: statedb.Explain(err).Error()})
 	case len(lacks) > 0:
 		return append(checks, store.Check{
 			Name: "privileges", Result: store.Refused,

@@ -5,17 +5,18 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stranglerfig/migrator/internal/state/reconciles"
 	"github.com/stranglerfig/migrator/reconcile"
 )
 
 func TestCoverage(t *testing.T) {
 	t.Parallel()
 	s, _ := open(t)
-	r := s.Reconciles(testMigration)
+	r := reconciles.New(s.Pool(), testMigration)
 	const window = 30 * 24 * time.Hour
 	coverage := func() reconcile.Coverage {
 		t.Helper()
-		c, err := s.Coverage(t.Context(), testMigration, window)
+		c, err := r.CoverageNow(t.Context(), window)
 		must(t, err)
 		return c
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/stranglerfig/migrator/internal/statedb"
 	"github.com/stranglerfig/migrator/phases"
 )
 
@@ -40,7 +41,7 @@ func (s *Store) Record(ctx context.Context, migration string, all []phases.Evalu
 	}
 	// The batch is one transaction.
 	if err := s.pool.SendBatch(ctx, b).Close(); err != nil {
-		return nil, explain(err)
+		return nil, statedb.Explain(err)
 	}
 	return kept, nil
 }
@@ -52,7 +53,7 @@ func storable(e *phases.Evaluation) error {
 			return fmt.Errorf("one of its numbers is %v", f)
 		}
 	}
-	e.Detail, e.Try = clean(e.Detail), clean(e.Try)
+	e.Detail, e.Try = statedb.CleanText(e.Detail), statedb.CleanText(e.Try)
 	if len(e.Inputs) == 0 {
 		return nil
 	}
@@ -70,7 +71,7 @@ func storable(e *phases.Evaluation) error {
 	if len(inputs) > maxInputs {
 		return fmt.Errorf("its inputs have %d bytes: want %d at most", len(inputs), maxInputs)
 	}
-	e.Inputs = noNull(inputs)
+	e.Inputs = statedb.NoNUL(inputs)
 	return nil
 }
 
@@ -109,7 +110,7 @@ func scanEvaluation(row pgx.CollectableRow) (e phases.Evaluation, err error) {
 	var inputs string
 	err = row.Scan(&e.ID, &e.Kind, &e.Name, &e.At, &e.Epoch, &e.ConfigHash, &e.Verdict, &e.Detail, &e.Try, &due, &e.DryRun,
 		&e.Samples, &e.Value, &e.Bound, &e.Limit, &inputs)
-	e.Due = orZero(due)
+	e.Due = statedb.OrZero(due)
 	if inputs != "" {
 		e.Inputs = json.RawMessage(inputs)
 	}
@@ -123,12 +124,12 @@ func (s *Store) Evaluations(ctx context.Context, migration string, f EvaluationF
 	if err == nil && len(found) == 0 {
 		_, err = s.Standing(ctx, migration)
 	}
-	return found, explain(err)
+	return found, statedb.Explain(err)
 }
 
 // evaluations looks each gate and trigger up by itself when it wants the newest: of
 // the hundreds of thousands that a week leaves, it reads one each.
-func evaluations(ctx context.Context, q querier, migration string, f EvaluationFilter) ([]phases.Evaluation, error) {
+func evaluations(ctx context.Context, q statedb.Querier, migration string, f EvaluationFilter) ([]phases.Evaluation, error) {
 	const within = `e.migration = $1 AND ($2 = '' OR e.kind = $2) AND ($3 = '' OR e.name = $3)
 		AND e.at >= coalesce($4::timestamptz, '-infinity') AND e.at <= coalesce($5::timestamptz, 'infinity')`
 	args := []any{migration, string(f.Kind), f.Name, orNull(f.Since), orNull(f.At)}
@@ -154,6 +155,3 @@ func evaluations(ctx context.Context, q querier, migration string, f EvaluationF
 	}
 	return pgx.CollectRows(rows, scanEvaluation)
 }
-
-// noNull replaces the one character of JSON that jsonb refuses.
-func noNull(text []byte) []byte { return bytes.ReplaceAll(text, []byte(`\u0000`), []byte(`\ufffd`)) }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/internal/statedb"
 	"github.com/stranglerfig/migrator/phases"
 )
 
@@ -73,7 +74,7 @@ func TestEvaluationsAreKeptWithTheirInputs(t *testing.T) {
 	if e := got[0]; e.Detail != "all \uFFFD well" || !e.Due.Equal(gate.Due) || e.Bound != 0.2 || string(e.Inputs) != `{"of": [1, 2.50], "failures": 7}` {
 		t.Errorf("%+v, inputs %s", e, e.Inputs)
 	}
-	if _, err := s.Evaluations(t.Context(), "nosuch", state.EvaluationFilter{}); !errors.Is(err, state.ErrUnknownMigration) {
+	if _, err := s.Evaluations(t.Context(), "nosuch", state.EvaluationFilter{}); !errors.Is(err, statedb.ErrUnknownMigration) {
 		t.Errorf("of no migration: %v", err)
 	}
 	for _, forbidden := range []string{`UPDATE migrator.evaluations SET verdict = 'pass'`, `DELETE FROM migrator.evaluations`, `TRUNCATE migrator.evaluations`} {

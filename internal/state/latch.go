@@ -10,12 +10,13 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/stranglerfig/migrator/internal/statedb"
 	"github.com/stranglerfig/migrator/phases"
 )
 
 // latched reads the latch from the history: it is set by an entry and cleared by
 // another, and kept nowhere else.
-func latched(ctx context.Context, q querier, migration string) (*phases.Latch, error) {
+func latched(ctx context.Context, q statedb.Querier, migration string) (*phases.Latch, error) {
 	var cause phases.Cause
 	var epoch int64
 	var at time.Time

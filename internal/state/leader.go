@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/stranglerfig/migrator/internal/failpoint"
+	"github.com/stranglerfig/migrator/internal/statedb"
 )
 
 const (
@@ -47,20 +48,9 @@ func (s *Store) Lead(ctx context.Context, name string, lead func(ctx context.Con
 		case led:
 			wait.Reset()
 		}
-		if err := pause(ctx, wait.NextBackOff()); err != nil {
+		if err := statedb.Sleep(ctx, wait.NextBackOff()); err != nil {
 			return err
 		}
-	}
-}
-
-func pause(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-timer.C:
-		return nil
 	}
 }
 
@@ -88,7 +78,7 @@ func (s *Store) leadOnce(ctx context.Context, name string, lead func(ctx context
 		if got {
 			break
 		}
-		if err := pause(ctx, leadAsk); err != nil {
+		if err := statedb.Sleep(ctx, leadAsk); err != nil {
 			return false, err
 		}
 	}

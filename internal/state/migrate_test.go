@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/internal/statedb"
 	"github.com/stranglerfig/migrator/internal/test/testenv"
 	"github.com/stranglerfig/migrator/store"
 )
@@ -48,7 +49,7 @@ func TestMigrateManyAtOnceAndAgain(t *testing.T) {
 func TestOpenNamesWhatIsWrongWithTheSchema(t *testing.T) {
 	t.Parallel()
 	dbURL := testenv.PostgresURL(t)
-	if _, err := state.Open(t.Context(), dbURL); !errors.Is(err, state.ErrNoSchema) || !strings.HasSuffix(err.Error(), "; try: migrator init") {
+	if _, err := state.Open(t.Context(), dbURL); !errors.Is(err, statedb.ErrNoSchema) || !strings.HasSuffix(err.Error(), "; try: migrator init") {
 		t.Errorf("without schema: %v", err)
 	}
 	s := openAt(t, dbURL)

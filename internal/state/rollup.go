@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/stranglerfig/migrator/internal/statedb"
 )
 
 const (
@@ -23,12 +25,12 @@ func (s *Store) RollUp(ctx context.Context, migration string) (windows int64, er
 	for {
 		var n int64
 		var bad error
-		err := pgx.BeginTxFunc(ctx, s.pool, readCommitted, func(tx pgx.Tx) (err error) {
+		err := pgx.BeginTxFunc(ctx, s.pool, statedb.ReadCommitted, func(tx pgx.Tx) (err error) {
 			n, bad, err = rollUp(ctx, tx, migration)
 			return err
 		})
 		if err != nil {
-			return windows, explain(err)
+			return windows, statedb.Explain(err)
 		}
 		windows += n
 		switch {
@@ -100,7 +102,7 @@ func (s *sums) insert(ctx context.Context, tx pgx.Tx, migration string) error {
 	began, seconds, epochs, hashes := s.keys()
 	for i := range began {
 		sum := s.all[bucketKey{began[i], time.Duration(seconds[i]) * time.Second, epochs[i], hashes[i]}]
-		packed, err := packCounts(sum.Counts)
+		packed, err := statedb.PackCounts(sum.Counts)
 		if err != nil {
 			return err
 		}

@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/stranglerfig/migrator/internal/failpoint"
+	"github.com/stranglerfig/migrator/internal/statedb"
 	"github.com/stranglerfig/migrator/phases"
 )
 
@@ -60,14 +61,14 @@ func (s *Store) Transition(ctx context.Context, migration string, decide func(ph
 		if err := commit(ctx, tx, e, move); err != nil {
 			return err
 		}
-		st, err = standing(ctx, tx, migration)
+		st, err = statedb.ReadStatus(ctx, tx, migration)
 		return err
 	})
 	if err != nil {
 		return phases.Standing{}, err
 	}
 	failpoint.Here("state.transition.committed")
-	s.settle(ctx, migration)
+	s.markSettled(ctx, migration)
 	return st, nil
 }
 
@@ -116,12 +117,12 @@ func admit(ctx context.Context, tx pgx.Tx, e phases.Evidence, move phases.Move) 
 
 func moved(ctx context.Context, tx pgx.Tx, st phases.Standing, decided phases.Route) error {
 	e := &MovedError{Migration: st.Migration, Decided: decided, Present: st.Route, By: "nobody"}
-	rows, err := tx.Query(ctx, `SELECT `+entryColumns+` FROM migrator.history
+	rows, err := tx.Query(ctx, `SELECT `+EntryColumns+` FROM migrator.history
 		WHERE migration = $1 AND to_epoch = $2 ORDER BY seq LIMIT 1`, st.Migration, st.Route.Epoch)
 	if err != nil {
 		return err
 	}
-	entry, err := pgx.CollectOneRow(rows, scanEntry)
+	entry, err := pgx.CollectOneRow(rows, ScanEntry)
 	if err != nil {
 		return err
 	}
@@ -140,7 +141,7 @@ func commit(ctx context.Context, tx pgx.Tx, e phases.Evidence, move phases.Move)
 	}
 	_, err = tx.Exec(ctx, `SELECT migrator.move($1, $2, $3, $4, $5, $6, $7::jsonb, $8, $9)`,
 		e.Standing.Migration, e.Standing.Route.Epoch, string(move.To.Phase), int32(move.To.Percent),
-		string(move.Cause), clean(move.Reason), string(evidence), move.Attempt, int64(move.FenceEra))
+		string(move.Cause), statedb.CleanText(move.Reason), string(evidence), move.Attempt, int64(move.FenceEra))
 	if err != nil {
 		return err
 	}
@@ -179,7 +180,7 @@ func (s *Store) Intend(ctx context.Context, migration string, at phases.Route, a
 		return fmt.Errorf("an attempt of a fence needs an id")
 	}
 	return s.alone(ctx, migration, func(tx pgx.Tx) error {
-		st, err := standing(ctx, tx, migration)
+		st, err := statedb.ReadStatus(ctx, tx, migration)
 		switch {
 		case err != nil:
 			return err

@@ -12,7 +12,9 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/stranglerfig/migrator/dual"
+	"github.com/stranglerfig/migrator/dual/pgfleet"
 	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/internal/statedb"
 	"github.com/stranglerfig/migrator/internal/test/testenv"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/record"
@@ -44,7 +46,7 @@ func TestApplyCreatesRecordsChangesAndIsIdempotent(t *testing.T) {
 	if len(entries) != 2 {
 		t.Errorf("%d entries: an unchanged description must leave none", len(entries))
 	}
-	g := join(t, s, "a", state.FleetOptions{}).grant
+	g := join(t, s, "a", pgfleet.Options{}).grant
 	if g.TTL != 30*time.Second || g.Renew != 9*time.Second || g.ConfigHash != "h2" {
 		t.Errorf("grant: %+v", g)
 	}
@@ -58,7 +60,7 @@ func TestApplyCreatesRecordsChangesAndIsIdempotent(t *testing.T) {
 		t.Errorf("list: %+v, %v", all, err)
 	}
 	_, err = s.Standing(t.Context(), "nope")
-	if !errors.Is(err, state.ErrUnknownMigration) || !strings.Contains(err.Error(), "products, users") {
+	if !errors.Is(err, statedb.ErrUnknownMigration) || !strings.Contains(err.Error(), "products, users") {
 		t.Errorf("unknown: %v", err)
 	}
 	other.Migration = "Not A Name"
@@ -124,7 +126,7 @@ func TestTransitionsOfOneDecisionYieldOneEpochAndClearRefusals(t *testing.T) {
 func TestTransitionRefusesWhatNobodyMayOverride(t *testing.T) {
 	t.Parallel()
 	s, _ := open(t)
-	i := join(t, s, "a", state.FleetOptions{})
+	i := join(t, s, "a", pgfleet.Options{})
 	sentinel := errors.New("no")
 	if _, err := s.Transition(t.Context(), testMigration, func(phases.Evidence) (phases.Move, error) { return phases.Move{}, sentinel }); !errors.Is(err, sentinel) {
 		t.Errorf("decide's own error: %v", err)
@@ -161,7 +163,7 @@ func TestTransitionRefusesWhatNobodyMayOverride(t *testing.T) {
 func TestARollbackOvertakesAHalfFinishedAdvance(t *testing.T) {
 	t.Parallel()
 	s, _ := open(t)
-	a := join(t, s, "a", state.FleetOptions{})
+	a := join(t, s, "a", pgfleet.Options{})
 	walk(t, s, []*instance{a}, shadowWrite, dualRead)
 	walk(t, s, nil, cutover5) // a has acknowledged dual-read, and may have swapped to cutover
 	if _, err := move(t.Context(), s, dualRead); err != nil {
@@ -195,7 +197,7 @@ func TestANotedFenceLetsNothingElseOutOfGrace(t *testing.T) {
 	if _, err := move(t.Context(), s, dualRead); err == nil || !strings.Contains(err.Error(), "a1") {
 		t.Errorf("to dual-read: %v", err)
 	}
-	f := state.NewFleet(s.Pool(), testMigration, state.FleetOptions{})
+	f := pgfleet.New(s.Pool(), testMigration, pgfleet.Options{})
 	if err := f.Rescue(t.Context(), st.Route.Epoch, "x"); !errors.Is(err, dual.ErrRouteMoved) {
 		t.Errorf("rescue: %v", err)
 	}
@@ -215,7 +217,7 @@ func TestAJournalledFailureAndAnAdvanceNeverBothWin(t *testing.T) {
 	t.Parallel()
 	s, _ := open(t)
 	walk(t, s, nil, shadowWrite, dualRead)
-	f := state.NewFleet(s.Pool(), testMigration, state.FleetOptions{})
+	f := pgfleet.New(s.Pool(), testMigration, pgfleet.Options{})
 	seen, told := 0, 0
 	for round := range 60 {
 		var wg sync.WaitGroup
@@ -261,7 +263,7 @@ func TestATransitionPassesAStreamOfJournalledWrites(t *testing.T) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer stop()
-	f := state.NewFleet(busy.Pool(), testMigration, state.FleetOptions{})
+	f := pgfleet.New(busy.Pool(), testMigration, pgfleet.Options{})
 	wg.Go(func() {
 		for ctx.Err() == nil {
 			_, _ = f.Journal(ctx, []dual.Lost{{Key: "1"}})
@@ -348,7 +350,7 @@ func TestPauseAndResume(t *testing.T) {
 	if err := s.Pause(t.Context(), testMigration, " "); err == nil {
 		t.Error("a pause without reason")
 	}
-	if err := s.Pause(t.Context(), "nope", "x"); !errors.Is(err, state.ErrUnknownMigration) {
+	if err := s.Pause(t.Context(), "nope", "x"); !errors.Is(err, statedb.ErrUnknownMigration) {
 		t.Errorf("unknown: %v", err)
 	}
 }

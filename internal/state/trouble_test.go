@@ -12,6 +12,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/internal/statedb"
 	"github.com/stranglerfig/migrator/internal/test/testenv"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/store"
@@ -73,7 +74,7 @@ func TestOpenSaysWhatIsWrongWithTheServer(t *testing.T) {
 	} {
 		_, err := state.Open(t.Context(), c.url)
 		wants(t, err, c.parts...)
-		if errors.Is(err, state.ErrWrongURL) != c.wrong {
+		if errors.Is(err, statedb.ErrWrongURL) != c.wrong {
 			t.Errorf("%s: %v", name, err)
 		}
 		if checks := state.Check(t.Context(), c.url); len(checks) != 1 || checks[0].Result != store.Refused || checks[0].Try == "" || !strings.Contains(checks[0].Detail, c.parts[0]) {
@@ -109,7 +110,7 @@ func TestAnAnswerThatNeverComesEndsTheStatement(t *testing.T) {
 	began := time.Now()
 	_, err = s.Standing(t.Context(), testMigration)
 	wants(t, err, "does not answer in time", "15s")
-	if !errors.Is(err, state.ErrSlow) || time.Since(began) > 25*time.Second {
+	if !errors.Is(err, statedb.ErrSlow) || time.Since(began) > 25*time.Second {
 		t.Errorf("after %s: %v", time.Since(began), err)
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/stranglerfig/migrator/dual"
+	"github.com/stranglerfig/migrator/dual/pgfleet"
 	"github.com/stranglerfig/migrator/internal/openstore"
 	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/migration"
@@ -61,7 +62,7 @@ func Serve(ctx context.Context, c Config) error {
 		return err
 	}
 	defer func() { _ = target.Close() }()
-	fleet, err := state.OpenFleet(ctx, c.StateURL, m.Name, state.FleetOptions{})
+	fleet, err := pgfleet.Open(ctx, c.StateURL, m.Name, pgfleet.Options{})
 	if err != nil {
 		return err
 	}

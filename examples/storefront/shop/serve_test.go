@@ -20,6 +20,7 @@ import (
 	"github.com/stranglerfig/migrator/internal/control"
 	"github.com/stranglerfig/migrator/internal/openstore"
 	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/internal/state/backfills"
 	"github.com/stranglerfig/migrator/internal/test/testenv"
 	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/phases"
@@ -152,7 +153,7 @@ func (w *town) advance() phases.Route {
 func (w *town) fill() {
 	w.t.Helper()
 	b := backfill.Backfill{
-		Legacy: w.legacy, Barrier: w.legacy, Locker: w.legacy, Target: w.target, Ledger: w.store.Backfills(w.migration.Name),
+		Legacy: w.legacy, Barrier: w.legacy, Locker: w.legacy, Target: w.target, Ledger: backfills.New(w.store.Pool(), w.migration.Name),
 		NotAfter: time.Duration(w.migration.Writing.NotAfter),
 	}
 	if _, err := b.Run(w.t.Context()); err != nil {

@@ -23,8 +23,8 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/stranglerfig/migrator/dual"
+	"github.com/stranglerfig/migrator/dual/pgfleet"
 	"github.com/stranglerfig/migrator/internal/openstore"
-	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/record"
 	"github.com/stranglerfig/migrator/store/postgres"
@@ -128,7 +128,7 @@ func serveInstance(ctx context.Context) error {
 		return err
 	}
 	defer func() { _ = target.Close() }()
-	fleet, err := state.OpenFleet(ctx, os.Getenv(envState), m.Name, state.FleetOptions{})
+	fleet, err := pgfleet.Open(ctx, os.Getenv(envState), m.Name, pgfleet.Options{})
 	if err != nil {
 		return err
 	}
