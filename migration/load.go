@@ -15,8 +15,6 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-//go:generate go run ../internal/configschema/gen ../configs/migration.schema.json
-
 // Load reads a description from a YAML file, with the process's environment. The
 // error is an Errors where the file was read but is wrong.
 func Load(path string) (*Config, error) {

@@ -17,7 +17,7 @@ import (
 
 func TestSchemaIsCommitted(t *testing.T) {
 	t.Parallel()
-	want, err := configschema.Schema()
+	want, err := configschema.Migration()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -68,7 +68,7 @@ func TestSchemaRefusesWhatParseRefuses(t *testing.T) {
 // conforms checks a document by the words that our schema uses; "" if it conforms.
 func conforms(t testing.TB, document []byte) string {
 	t.Helper()
-	text, err := configschema.Schema()
+	text, err := configschema.Migration()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,8 +1,6 @@
 package phases
 
-import (
-	"fmt"
-)
+import "fmt"
 
 // forward lists, for each phase, the phases that a move forward may reach.
 var forward = map[Phase][]Phase{

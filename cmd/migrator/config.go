@@ -59,7 +59,7 @@ func newConfigSchema(c *cli) *cobra.Command {
 		Short: "Print the description's JSON Schema, for editors",
 		Args:  noArgs,
 		RunE: func(*cobra.Command, []string) error {
-			text, err := configschema.Schema()
+			text, err := configschema.Migration()
 			if err != nil {
 				return err
 			}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/stranglerfig/migrator/internal/configschema"
 	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/internal/state/runbooks"
 	"github.com/stranglerfig/migrator/runbook"
@@ -256,7 +257,7 @@ func newRunbookSchema(c *cli) *cobra.Command {
 		Short: "The JSON Schema of runbooks' front matter and of steps' attributes",
 		Args:  noArgs,
 		RunE: func(*cobra.Command, []string) error {
-			text, err := runbook.Schema()
+			text, err := configschema.Runbook()
 			if err == nil {
 				_, err = c.out.Write(text)
 			}

@@ -37,6 +37,7 @@ type Fleet struct {
 
 var (
 	_ dual.Fleet         = (*Fleet)(nil)
+	_ dual.FaultSwitch   = (*Fleet)(nil)
 	_ dual.Hinter        = (*Fleet)(nil)
 	_ dual.Rescuer       = (*Fleet)(nil)
 	_ dual.ReturnJournal = (*Fleet)(nil)

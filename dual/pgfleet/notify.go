@@ -5,33 +5,34 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"time"
 
-	"github.com/cenkalti/backoff/v5"
 	"github.com/jackc/pgx/v5"
 )
 
 const (
 	channel   = "migrator"
 	hintPing  = 30 * time.Second // how long a connection may be silent before it is asked
-	hintRetry = 30 * time.Second // longest wait between two attempts to connect
+	hintRetry = 30 * time.Second // longest mean wait between two attempts to connect
+	hintFirst = 100 * time.Millisecond
 )
 
 // Hints listens, on a connection of its own, for new epochs of the migration, and
 // connects again whenever it is lost. After each connect it hints at the present
 // epoch, since one may have been missed meanwhile. It returns ctx's error.
 func (f *Fleet) Hints(ctx context.Context, hint func(epoch int64)) error {
-	wait := &backoff.ExponentialBackOff{
-		InitialInterval: 100 * time.Millisecond, RandomizationFactor: 0.5, Multiplier: 2, MaxInterval: hintRetry,
-	}
-	wait.Reset()
+	wait := hintFirst
 	for {
 		began := time.Now()
 		f.listen(ctx, hint)
 		if time.Since(began) > hintPing {
-			wait.Reset()
+			wait = hintFirst
 		}
-		timer := time.NewTimer(wait.NextBackOff())
+		// From half to one and a half times the wait: a fleet that lost its server
+		// together does not come back together.
+		timer := time.NewTimer(wait/2 + rand.N(wait))
+		wait = min(2*wait, hintRetry)
 		select {
 		case <-ctx.Done():
 			timer.Stop()

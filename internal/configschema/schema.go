@@ -1,3 +1,5 @@
+// Package configschema writes the JSON Schemas of migration files and of runbooks,
+// for editors.
 package configschema
 
 import (
@@ -12,10 +14,12 @@ import (
 	"github.com/stranglerfig/migrator/record"
 )
 
-// Schema is the JSON Schema (draft 2020-12) of descriptions, for editors. It knows
+//go:generate go run ./gen ../../configs/migration.schema.json
+
+// Migration is the JSON Schema (draft 2020-12) of descriptions, for editors. It knows
 // every key with its default. It accepts ${...} wherever Parse does, and leaves to
 // Parse what takes two settings to judge.
-func Schema() ([]byte, error) {
+func Migration() ([]byte, error) {
 	r := &jsonschema.Reflector{
 		FieldNameTag: "yaml", RequiredFromJSONSchemaTags: true,
 		Anonymous: true, ExpandedStruct: true, DoNotReference: true,

@@ -10,7 +10,6 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/stranglerfig/migrator/dual"
-	"github.com/stranglerfig/migrator/dual/pgfleet"
 	"github.com/stranglerfig/migrator/internal/drill"
 	"github.com/stranglerfig/migrator/internal/statedb"
 	"github.com/stranglerfig/migrator/phases"
@@ -21,8 +20,6 @@ const maxFault = time.Hour
 
 // ErrNotStaging refuses a fault where customers would meet it.
 var ErrNotStaging = errors.New("faults are played in staging alone")
-
-var _ dual.FaultSwitch = (*pgfleet.Fleet)(nil)
 
 // InjectFault has instances that may play faults play this one, until it is lifted or
 // its time (f.For) is over. It wraps ErrNotStaging elsewhere, and refuses a second

@@ -7,7 +7,6 @@ import (
 	"os"
 
 	"github.com/stranglerfig/migrator/internal/configschema"
-	"github.com/stranglerfig/migrator/runbook"
 )
 
 func main() {
@@ -18,9 +17,9 @@ func main() {
 }
 
 func run(args []string) error {
-	schema := configschema.Schema
+	schema := configschema.Migration
 	if len(args) == 2 && args[0] == "-runbook" {
-		schema, args = runbook.Schema, args[1:]
+		schema, args = configschema.Runbook, args[1:]
 	}
 	if len(args) != 1 {
 		return fmt.Errorf("want one argument, the file to write")
