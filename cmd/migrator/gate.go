@@ -42,12 +42,12 @@ rests on, and when it will be open if all goes on as now.`,
 			if err != nil {
 				return err
 			}
-			if evaluate {
-				if _, err := c.judge(store, m).Gates(ctx); err != nil {
-					return err
+			e, err := store.Evidence(ctx, name)
+			if err == nil && evaluate {
+				if _, err = c.judge(store, m).Gates(ctx, e); err == nil {
+					e, err = store.Evidence(ctx, name) // with what was just evaluated
 				}
 			}
-			e, err := store.Evidence(ctx, name)
 			if err != nil {
 				return err
 			}

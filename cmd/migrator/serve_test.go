@@ -312,7 +312,7 @@ func TestServeUndoesAnAbandonedFence(t *testing.T) {
 	}
 	o.sql(o.legacy, `UPDATE items SET name = 'written again' WHERE id = 1`)
 
-	if err := store.Intend(ctx, "items", standing().Route, "abandoned"); err != nil {
+	if err := store.Intend(ctx, "items", standing().Route, "abandoned", func(phases.Evidence) error { return nil }); err != nil {
 		t.Fatal(err)
 	}
 	d.awaits("the end of the attempt", 20*time.Second, undone)

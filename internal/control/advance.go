@@ -3,6 +3,8 @@ package control
 import (
 	"cmp"
 	"context"
+	"errors"
+	"fmt"
 
 	"github.com/stranglerfig/migrator/internal/failpoint"
 	"github.com/stranglerfig/migrator/phases"
@@ -26,17 +28,25 @@ type Step struct {
 	Done  bool                `json:"done"`
 }
 
+// errDryRun ends a transaction that has decided and is to change nothing.
+var errDryRun = errors.New("dry run")
+
 // Advance takes the next step if its gates are open; *HeldBack if they aren't.
-// A fence that was interrupted is taken up again first.
+// An interrupted fence is resumed first.
+//
+// The measured gates are evaluated beforehand, for they wait for sources outside.
+// The decision is made once, inside the transaction that commits it, on rows read
+// there: nothing that happened since can be missed. A dry run takes the same way
+// and changes nothing.
 func (c *Controller) Advance(ctx context.Context, a Advance) (Step, error) {
-	if c.Judge != nil {
-		if _, err := c.Judge.Gates(ctx); err != nil {
-			return Step{}, err
-		}
-	}
 	e, err := c.State.Evidence(ctx, c.Migration)
 	if err != nil {
 		return Step{}, err
+	}
+	if c.Judge != nil {
+		if _, err := c.Judge.Gates(ctx, e); err != nil {
+			return Step{}, err
+		}
 	}
 	from := e.Standing.Route
 	if from.Phase == phases.Lifting || from.Phase == phases.Returning {
@@ -47,32 +57,48 @@ func (c *Controller) Advance(ctx context.Context, a Advance) (Step, error) {
 		return Step{From: from}, err
 	}
 	step := Step{From: from, To: to}
-	if from.Phase == phases.Fenced || from.Phase == phases.Grace && e.Standing.Attempt != "" {
-		c.say("taking up the fence's attempt %s again", e.Standing.Attempt)
-		return c.passFence(ctx, step, e.Standing, a)
-	}
-	if step.Gates, err = c.gates(to, a, e); err != nil || a.DryRun {
-		return step, err
-	}
-	if to.Phase == phases.Retain {
-		return c.passFence(ctx, step, e.Standing, a)
+	decide := func(e phases.Evidence) (err error) {
+		if e.Standing.Route != from {
+			return nil // the state refuses the step, and says what moved first
+		}
+		if c.Config != "" && e.Standing.ConfigHash != c.Config {
+			return fmt.Errorf("another migration file was applied since this command began; try: the same again")
+		}
+		if step.Gates, err = c.gates(to, a, e); err == nil && a.DryRun {
+			err = errDryRun
+		}
+		return err
 	}
 	failpoint.Here("control.advance.decided")
+	switch {
+	case from.Phase == phases.Fenced, from.Phase == phases.Grace && e.Standing.Attempt != "":
+		c.say("taking up the fence's attempt %s again", e.Standing.Attempt)
+		err = c.passFence(ctx, &step, e.Standing, a)
+	case to.Phase == phases.Retain:
+		err = c.beginFence(ctx, &step, e.Standing, a, decide)
+	default:
+		err = c.step(ctx, &step, a, decide)
+	}
+	if errors.Is(err, errDryRun) {
+		err = nil
+	}
+	return step, err
+}
+
+// step commits a step that one transition makes.
+func (c *Controller) step(ctx context.Context, step *Step, a Advance, decide func(phases.Evidence) error) error {
 	standing, err := c.State.Transition(ctx, c.Migration, func(e phases.Evidence) (phases.Move, error) {
-		move := phases.Move{From: from, To: to, Cause: cmp.Or(a.Cause, phases.CauseAdvance), Reason: a.Reason}
-		if e.Standing.Route != from {
-			return move, nil // the state refuses it, and says who was faster
-		}
-		var err error
-		move.Gates, err = c.gates(to, a, e)
-		return move, err
+		err := decide(e)
+		return phases.Move{
+			From: step.From, To: step.To, Cause: cmp.Or(a.Cause, phases.CauseAdvance), Reason: a.Reason, Gates: step.Gates,
+		}, err
 	})
 	if err != nil {
-		return step, err
+		return err
 	}
 	failpoint.Here("control.advance.moved")
 	step.To, step.Done = standing.Route, true
-	return step, nil
+	return nil
 }
 
 // chosen returns the route of the next step, which must be the one asked for.

@@ -168,3 +168,10 @@ func (b *bench) holdTable(application string) (release func()) {
 	b.check(err)
 	return func() { _ = conn.Close(b.ctx) }
 }
+
+func (b *bench) evidence() phases.Evidence {
+	b.t.Helper()
+	e, err := b.state.Evidence(b.ctx, "items")
+	b.check(err)
+	return e
+}

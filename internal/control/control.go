@@ -21,9 +21,10 @@ type State interface {
 	// Transition runs decide and commits its move in one transaction that holds the
 	// migration's row; it refuses a move whose From is no longer the present route.
 	Transition(ctx context.Context, migration string, decide func(phases.Evidence) (phases.Move, error)) (phases.Standing, error)
-	// Intend notes the attempt of a fence, if the route is still at and no other
-	// attempt is noted.
-	Intend(ctx context.Context, migration string, at phases.Route, attempt string) error
+	// Intend notes the attempt of a fence, in one transaction that holds the
+	// migration's row, if the route is still at, no other attempt is noted, and decide
+	// has no objection to the evidence read there.
+	Intend(ctx context.Context, migration string, at phases.Route, attempt string, decide func(phases.Evidence) error) error
 	// Forget takes the note back, of an attempt whose fence never stood.
 	Forget(ctx context.Context, migration, attempt, reason string) error
 	ReturnState
@@ -38,7 +39,7 @@ type ReturnState interface {
 // Judge evaluates the measured gates and has the evaluations kept, where the next
 // Evidence finds them. judge.Judge is one.
 type Judge interface {
-	Gates(ctx context.Context) ([]phases.Evaluation, error)
+	Gates(ctx context.Context, e phases.Evidence) ([]phases.Evaluation, error)
 }
 
 // Controller moves one migration. Fence and Target are needed from grace on.
@@ -46,7 +47,8 @@ type Controller struct {
 	State     State
 	Migration string
 	Settings  phases.Settings
-	Judge     Judge // looks at the measured gates before an advance; nil: what is on record decides
+	Config    string // hash of what Settings are of; a step is refused once another is applied; "": not compared
+	Judge     Judge  // looks at the measured gates before an advance; nil: what is on record decides
 	Fence     store.Fence
 	Target    store.Target
 

@@ -53,8 +53,8 @@ func (s frozenState) Transition(ctx context.Context, m string, decide func(phase
 	return st, err
 }
 
-func (s frozenState) Intend(ctx context.Context, m string, at phases.Route, attempt string) error {
-	return s.f.step(func() error { return s.State.Intend(ctx, m, at, attempt) })
+func (s frozenState) Intend(ctx context.Context, m string, at phases.Route, attempt string, decide func(phases.Evidence) error) error {
+	return s.f.step(func() error { return s.State.Intend(ctx, m, at, attempt, decide) })
 }
 
 func (s frozenState) Forget(ctx context.Context, m, attempt, reason string) error {

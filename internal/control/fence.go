@@ -26,20 +26,13 @@ import (
 //
 // Whatever fails before 4 is undone by lift, which starts with an epoch of its
 // own: a controller that wakes up late finds the route changed and does nothing.
-func (c *Controller) passFence(ctx context.Context, step Step, standing phases.Standing, a Advance) (Step, error) {
+func (c *Controller) passFence(ctx context.Context, step *Step, standing phases.Standing, a Advance) error {
 	attempt := standing.Attempt
-	if attempt == "" {
-		attempt = uuid.NewString()
-		if err := c.State.Intend(ctx, c.Migration, standing.Route, attempt); err != nil {
-			return step, err
-		}
-		failpoint.Here("control.fence.intended")
-	}
-	retained, err := c.fenceAndRetain(ctx, standing, attempt, step, a)
+	retained, err := c.fenceAndRetain(ctx, standing, attempt, *step, a)
 	if err == nil {
 		failpoint.Here("control.fence.retained")
 		step.To, step.Done = retained.Route, true
-		return step, nil
+		return nil
 	}
 	// The caller's context may be what failed; the way back is bounded by its own.
 	undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), phases.UndoWithin)
@@ -49,15 +42,26 @@ func (c *Controller) passFence(ctx context.Context, step Step, standing phases.S
 	case route.Phase == phases.Retain:
 		c.say("another command has passed the fence meanwhile, with the same attempt")
 		step.To, step.Done = route, true
-		return step, nil
+		return nil
 	case undoErr != nil:
-		return step, fmt.Errorf("legacy may refuse writes and the route is %s: the fence could not be lifted (%w), after: %s; try: migrator phase rollback --to grace --yes, as soon as possible",
+		return fmt.Errorf("legacy may refuse writes and the route is %s: the fence could not be lifted (%w), after: %s; try: migrator phase rollback --to grace --yes, as soon as possible",
 			route, undoErr, firstClause(err))
 	case stood:
-		return step, fmt.Errorf("legacy was unfenced again and the route is grace: %w", err)
+		return fmt.Errorf("legacy was unfenced again and the route is grace: %w", err)
 	default:
-		return step, fmt.Errorf("legacy was not fenced and nothing has changed: %w", err)
+		return fmt.Errorf("legacy was not fenced and nothing has changed: %w", err)
 	}
+}
+
+// beginFence notes a new attempt, which commits the decision to fence, and passes
+// its fence.
+func (c *Controller) beginFence(ctx context.Context, step *Step, standing phases.Standing, a Advance, decide func(phases.Evidence) error) error {
+	standing.Attempt = uuid.NewString()
+	if err := c.State.Intend(ctx, c.Migration, standing.Route, standing.Attempt, decide); err != nil {
+		return err
+	}
+	failpoint.Here("control.fence.intended")
+	return c.passFence(ctx, step, standing, a)
 }
 
 // firstClause is what happened, without what to do about it.

@@ -131,7 +131,7 @@ func TestReclaimOfAFenceThatWasLifted(t *testing.T) {
 	b.walk(phases.Grace)
 	st, err := b.state.Standing(b.ctx, "items")
 	b.check(err)
-	b.check(b.state.Intend(b.ctx, "items", st.Route, "a1"))
+	b.check(b.state.Intend(b.ctx, "items", st.Route, "a1", agree))
 	_, err = b.legacy.RaiseFence(b.ctx, "a1", time.Second)
 	b.check(err)
 	_, err = b.legacy.LiftFence(b.ctx, "a1", time.Second)
@@ -162,3 +162,5 @@ func (b *bench) retainedByHand() {
 		b.check(err)
 	}
 }
+
+func agree(phases.Evidence) error { return nil }

@@ -147,11 +147,11 @@ func (w *watching) look(ctx context.Context) {
 	w.triggers(ctx, e)
 	w.settled(e)
 	w.try("evaluate the gates", func() error {
-		_, err := w.rules.Judge.Gates(ctx)
+		_, err := w.rules.Judge.Gates(ctx, e)
 		return err
 	})
 	if len(w.firing) == 0 {
-		w.climb(ctx)
+		w.climb(ctx, e)
 	}
 }
 
@@ -174,6 +174,7 @@ func (w *watching) reload(ctx context.Context, hash string) error {
 	w.sources.Wait()
 	watch, stop := context.WithCancel(context.WithoutCancel(ctx))
 	w.config, w.rules, w.stop = hash, rules, stop
+	rules.Judge.Watched = true
 	w.sources.Go(func() { _ = rules.Judge.Watch(watch) })
 	return nil
 }

@@ -172,16 +172,17 @@ func (s *Store) Forget(ctx context.Context, migration, attempt, reason string) e
 	})
 }
 
-// Intend notes the attempt of a fence before it is raised, so that whoever comes
-// next knows that it may stand. *MovedError if the route is no longer at; an error
-// if another attempt is noted.
-func (s *Store) Intend(ctx context.Context, migration string, at phases.Route, attempt string) error {
+// Intend notes the attempt of a fence before it is raised, so that a later command
+// knows that it may stand. decide sees the evidence as the transaction reads it, with
+// the migration's row held alone; its error is returned and nothing is noted.
+// *MovedError if the route is no longer at; an error if another attempt is noted.
+func (s *Store) Intend(ctx context.Context, migration string, at phases.Route, attempt string, decide func(phases.Evidence) error) error {
 	if attempt == "" {
 		return fmt.Errorf("an attempt of a fence needs an id")
 	}
 	return s.alone(ctx, migration, func(tx pgx.Tx) error {
-		st, err := statedb.ReadStatus(ctx, tx, migration)
-		switch {
+		e, err := gather(ctx, tx, migration)
+		switch st := e.Standing; {
 		case err != nil:
 			return err
 		case st.Route != at:
@@ -190,6 +191,9 @@ func (s *Store) Intend(ctx context.Context, migration string, at phases.Route, a
 			return nil
 		case st.Attempt != "":
 			return fmt.Errorf("another attempt to fence legacy is under way (%s); try: migrator status", st.Attempt)
+		}
+		if err := decide(e); err != nil {
+			return err
 		}
 		if _, err := tx.Exec(ctx, `UPDATE migrator.migrations SET attempt = $2 WHERE name = $1`, migration, attempt); err != nil {
 			return err

@@ -189,9 +189,9 @@ func TestANotedFenceLetsNothingElseOutOfGrace(t *testing.T) {
 	walk(t, s, nil, shadowWrite, dualRead, cutover, grace)
 	st, err := s.Standing(t.Context(), testMigration)
 	must(t, err)
-	must(t, s.Intend(t.Context(), testMigration, st.Route, "a1"))
-	must(t, s.Intend(t.Context(), testMigration, st.Route, "a1"))
-	if err := s.Intend(t.Context(), testMigration, st.Route, "a2"); err == nil {
+	must(t, s.Intend(t.Context(), testMigration, st.Route, "a1", agree))
+	must(t, s.Intend(t.Context(), testMigration, st.Route, "a1", agree))
+	if err := s.Intend(t.Context(), testMigration, st.Route, "a2", agree); err == nil {
 		t.Error("a second attempt was noted")
 	}
 	if _, err := move(t.Context(), s, dualRead); err == nil || !strings.Contains(err.Error(), "a1") {
@@ -206,7 +206,7 @@ func TestANotedFenceLetsNothingElseOutOfGrace(t *testing.T) {
 		t.Errorf("%+v, %v", st, err)
 	}
 	var moved *state.MovedError
-	if err := s.Intend(t.Context(), testMigration, grace, "a3"); !errors.As(err, &moved) {
+	if err := s.Intend(t.Context(), testMigration, grace, "a3", agree); !errors.As(err, &moved) {
 		t.Errorf("intend elsewhere: %v", err)
 	}
 }
@@ -352,5 +352,29 @@ func TestPauseAndResume(t *testing.T) {
 	}
 	if err := s.Pause(t.Context(), "nope", "x"); !errors.Is(err, statedb.ErrUnknownMigration) {
 		t.Errorf("unknown: %v", err)
+	}
+}
+
+func agree(phases.Evidence) error { return nil }
+
+// TestAnIntentRestsOnWhatItsTransactionReads: an objection to what is read under the
+// migration's row leaves nothing noted.
+func TestAnIntentRestsOnWhatItsTransactionReads(t *testing.T) {
+	t.Parallel()
+	s, _ := open(t)
+	st, err := s.Standing(t.Context(), testMigration)
+	must(t, err)
+	closed := errors.New("a gate is closed")
+	err = s.Intend(t.Context(), testMigration, st.Route, "a1", func(e phases.Evidence) error {
+		if e.Standing.Route != st.Route {
+			t.Errorf("decided on %s", e.Standing.Route)
+		}
+		return closed
+	})
+	if !errors.Is(err, closed) {
+		t.Fatalf("%v, want the objection", err)
+	}
+	if now, err := s.Standing(t.Context(), testMigration); err != nil || now.Attempt != "" {
+		t.Errorf("attempt %q is noted, %v", now.Attempt, err)
 	}
 }
