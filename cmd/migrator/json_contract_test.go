@@ -130,7 +130,7 @@ func (c *contract) document(command string, out []byte) error {
 	switch {
 	case strings.HasPrefix(says, "JSON Schema"):
 		return nil
-	case strings.HasPrefix(says, "description"):
+	case strings.HasPrefix(says, "migration file"):
 		d := json.NewDecoder(bytes.NewReader(out))
 		d.DisallowUnknownFields()
 		return d.Decode(&migration.Config{})
