@@ -60,6 +60,7 @@ func (f *Fleet) takeBack(ctx context.Context, tx pgx.Tx, at phases.Route, epoch 
 	if err != nil {
 		return err
 	}
+	// internal/state/schema.sql has the function as it is now.
 	_, err = tx.Exec(ctx, `SELECT migrator.rescue($1, $2, $3, $4::jsonb)`, f.migration, at.Epoch, statedb.CleanText(reason), string(evidence))
 	return err
 }
