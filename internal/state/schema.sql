@@ -2,6 +2,8 @@
 -- whichever migration said so last. Generated from the catalogue by go generate, and
 -- held by TestSchemaFile; the job queue's own schema is its library's.
 
+CREATE DOMAIN migrator.phase AS text CONSTRAINT phase_check CHECK ((VALUE = ANY (ARRAY['legacy'::text, 'shadow-write'::text, 'dual-read'::text, 'cutover'::text, 'grace'::text, 'retain'::text, 'complete'::text, 'fenced'::text, 'lifting'::text, 'returning'::text])));
+
 CREATE TABLE migrator.approvals (
     id bigint GENERATED ALWAYS AS IDENTITY NOT NULL,
     migration text NOT NULL,

@@ -27,6 +27,11 @@ const schemaHead = `-- The state database as its migrations leave it: what each 
 const schemaSQL = `
 WITH tables AS (SELECT c.oid, c.relname FROM pg_class c WHERE c.relnamespace = 'migrator'::regnamespace AND c.relkind IN ('r', 'p'))
 SELECT statement FROM (
+	SELECT 0 AS part, d.typname AS name, '' AS more, format('CREATE DOMAIN migrator.%I AS %s%s;', d.typname, format_type(d.typbasetype, d.typtypmod), (
+		SELECT string_agg(' CONSTRAINT ' || quote_ident(k.conname) || ' ' || pg_get_constraintdef(k.oid), '' ORDER BY k.conname)
+		FROM pg_constraint k WHERE k.contypid = d.oid)) AS statement
+	FROM pg_type d WHERE d.typnamespace = 'migrator'::regnamespace AND d.typtype = 'd'
+	UNION ALL
 	SELECT 1 AS part, relname AS name, '' AS more, format(E'CREATE TABLE migrator.%I (\n%s\n);', relname, (
 		SELECT string_agg(line, E',\n' ORDER BY rank, name) FROM (
 			SELECT 1 AS rank, to_char(a.attnum, '00000') AS name, format('    %I %s%s%s%s', a.attname, format_type(a.atttypid, a.atttypmod),
