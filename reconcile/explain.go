@@ -117,7 +117,7 @@ func (rc *Reconciler) Explain(ctx context.Context, key record.Key, past Past, ru
 	x.Legacy, x.Target = r.legacySide(row, sight.Now), Side{
 		Presence: entry.Presence, Version: entry.Version, Expires: entry.Expires, Detail: entry.Detail,
 	}
-	if n, ok := rc.Target.(record.Namer); ok {
+	if n, ok := rc.Target.(store.KeyNamer); ok {
 		if x.Target.Name, err = n.NameOf(key); err != nil {
 			return nil, err
 		}

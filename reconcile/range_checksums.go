@@ -22,7 +22,7 @@ import (
 type summing struct {
 	mu             sync.Mutex // until it is open
 	open           bool
-	legacy, target store.Summer // nil, once open: there is no such way
+	legacy, target store.Checksummer // nil, once open: there is no such way
 	versions       store.VersionLister
 	spans          store.SpanCutter
 	fields         []int
@@ -38,8 +38,8 @@ func (s *summing) opened(ctx context.Context, rc *Reconciler) (bool, error) {
 	if s.open {
 		return s.legacy != nil, nil
 	}
-	legacy, sums := rc.Legacy.(store.Summer)
-	target, sumsToo := rc.Target.(store.Summer)
+	legacy, sums := rc.Legacy.(store.Checksummer)
+	target, sumsToo := rc.Target.(store.Checksummer)
 	spans, cuts := rc.Legacy.(store.SpanCutter)
 	versions, lists := rc.Target.(store.VersionLister)
 	if !sums || !sumsToo || !cuts || !lists || rc.Expires != "" || !rc.Compare.Strict() {
@@ -90,10 +90,16 @@ type spanned struct {
 func (s *summing) compare(ctx context.Context, c store.Chunk) (found spanned, err error) {
 	h := store.Hashing{Fields: s.fields, Seed: rand.Int64()}
 	width := partWidth(c)
-	var ours, theirs map[int64]store.Sum
+	var ours, theirs map[int64]store.Checksum
 	err = both(ctx,
-		func(ctx context.Context) (err error) { ours, err = s.legacy.Sums(ctx, *c.Keys, width, h); return err },
-		func(ctx context.Context) (err error) { theirs, err = s.target.Sums(ctx, *c.Keys, width, h); return err })
+		func(ctx context.Context) (err error) {
+			ours, err = s.legacy.Checksums(ctx, *c.Keys, width, h)
+			return err
+		},
+		func(ctx context.Context) (err error) {
+			theirs, err = s.target.Checksums(ctx, *c.Keys, width, h)
+			return err
+		})
 	if err != nil {
 		return found, err
 	}

@@ -11,7 +11,7 @@ import (
 	"github.com/stranglerfig/migrator/record"
 )
 
-// Barrier implements record.Barrier. While it waits for an open writer, new ones
+// Barrier implements store.Barrier. While it waits for an open writer, new ones
 // wait behind it; so it waits shortly, lets the others pass, and tries again a
 // little longer, until timeout.
 //

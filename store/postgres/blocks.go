@@ -15,7 +15,7 @@ import (
 
 var _ store.BlockScanner = (*Legacy)(nil)
 
-// ScanBlocks implements record.BlockScanner: the chunk by COPY in binary form,
+// ScanBlocks implements store.BlockScanner: the chunk by COPY in binary form,
 // rendered here. Types whose binary form is their text, or cheap to print, come as
 // they are; of all others the server prints the text, as it does for Scan.
 func (l *Legacy) ScanBlocks(ctx context.Context, c store.Chunk, rows int, next func() *record.Block, yield func(*record.Block) error) error {

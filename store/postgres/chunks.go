@@ -46,7 +46,7 @@ func (s *shape) leaves(ctx context.Context, db querier) ([]leaf, error) {
 	})
 }
 
-// Chunks implements record.Legacy. Every relation ends with a chunk that has no
+// Chunks implements store.Legacy. Every relation ends with a chunk that has no
 // end, also an empty one: rows may be added later.
 func (l *Legacy) Chunks(ctx context.Context, rows int) ([]store.Chunk, error) {
 	leaves, err := l.shape.leaves(ctx, l.pool)
@@ -103,7 +103,7 @@ func (l *Legacy) rowsPerBlock(ctx context.Context, leaf leaf) (float64, error) {
 
 func tid(block uint32) string { return fmt.Sprintf("(%d,0)", block) }
 
-// Scan implements record.Legacy: one statement, so one moment. The lock on the
+// Scan implements store.Legacy: one statement, so one moment. The lock on the
 // relation comes first, so that its storage can't be replaced between the look at
 // the file's number and the reading.
 func (l *Legacy) Scan(ctx context.Context, c store.Chunk, yield func(store.Row) error) error {

@@ -162,19 +162,19 @@ func TestSumsSeeExchangedValues(t *testing.T) {
 			d.exec(damage)
 		}
 		h := store.Hashing{Fields: []int{0, 1, 2, 3, 4, 5}, Seed: rand.Int64()}
-		ours, err := l.Sums(d.ctx, everything, 0, h)
+		ours, err := l.Checksums(d.ctx, everything, 0, h)
 		d.ok(err)
-		theirs, err := target.Sums(d.ctx, everything, 0, h)
+		theirs, err := target.Checksums(d.ctx, everything, 0, h)
 		d.ok(err)
 		if ours[0].Rows != 1001 || (ours[0] == theirs[0]) != (damage == "") {
 			t.Errorf("%s: %v and %v", what, ours, theirs)
 		}
 		// In parts: those that damage has not reached agree.
 		span := store.Span{From: -500, To: 500}
-		if ours, err = l.Sums(d.ctx, span, 100, h); err != nil || len(ours) != 11 || ours[10].Rows != 1 {
+		if ours, err = l.Checksums(d.ctx, span, 100, h); err != nil || len(ours) != 11 || ours[10].Rows != 1 {
 			t.Fatal(ours, err)
 		}
-		if theirs, err = target.Sums(d.ctx, span, 100, h); err != nil {
+		if theirs, err = target.Checksums(d.ctx, span, 100, h); err != nil {
 			t.Fatal(err)
 		}
 		if what == "a text exchanged" && (ours[5] == theirs[5] || ours[4] != theirs[4] || ours[10] != theirs[10]) {

@@ -13,7 +13,7 @@ import (
 // rowLockTimeout bounds the wait for one row, and for a fence on its way.
 const rowLockTimeout = 10 * time.Second
 
-// LookupLocked implements record.Locker.
+// LookupLocked implements store.Locker.
 //
 // Repair must never cost the application a deadlock. So no row is waited for while
 // another is held: first all rows that are free are taken together, then what

@@ -15,7 +15,7 @@ import (
 	"github.com/stranglerfig/migrator/store"
 )
 
-// Replay implements record.Fence: all rows in one transaction. The rows that it
+// Replay implements store.Fence: all rows in one transaction. The rows that it
 // returns are what legacy made of them, after its own triggers. Their version's
 // era is the one that lifting begins at the earliest: newer than all that the
 // target has written by itself, not newer than legacy's next write.

@@ -12,7 +12,7 @@ import (
 
 // A record of somebody else's is found though its bare text is how another key is
 // written, which has a version.
-func TestListOlderTellsKeysApart(t *testing.T) {
+func TestListStaleTellsKeysApart(t *testing.T) {
 	t.Parallel()
 	d := newDatabase(t)
 	schema := storetest.Composite()
@@ -26,7 +26,7 @@ func TestListOlderTellsKeysApart(t *testing.T) {
 	d.ok(err)
 	d.exec(`INSERT INTO "The Target" (number, tenant) VALUES (1, 'a%2Cb')`)
 	var old []record.Key
-	d.ok(target.ListOlder(d.ctx, w.Version, func(keys []record.Key) error {
+	d.ok(target.ListStale(d.ctx, w.Version, func(keys []record.Key) error {
 		old = append(old, keys...)
 		return nil
 	}))

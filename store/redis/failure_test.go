@@ -70,7 +70,7 @@ func TestNamesAreListedOverLostConnections(t *testing.T) {
 	other := open(t, testConfig("hash", "other", schema, storetest.TargetOptions{}), server.URL(), schema)
 	seen := make(map[record.Key]bool, keys)
 	pages := 0
-	ok(t, target.ScanNames(t.Context(), func(found []record.Key, _ []store.Entry) error {
+	ok(t, target.ScanKeys(t.Context(), func(found []record.Key, _ []store.Entry) error {
 		for _, k := range found {
 			seen[k] = true
 		}

@@ -20,7 +20,7 @@ import (
 // filled fills records in and returns which were written.
 func filled(t *testing.T, target *Target, version record.Version, records ...record.Record) []bool {
 	t.Helper()
-	f := store.Fill{Block: new(record.Block), Version: version, NotAfter: time.Now().Add(time.Minute)}
+	f := store.BulkWrite{Block: new(record.Block), Version: version, NotAfter: time.Now().Add(time.Minute)}
 	f.Block.Reset(len(target.schema.Fields))
 	for _, r := range records {
 		for _, v := range r {
@@ -32,7 +32,7 @@ func filled(t *testing.T, target *Target, version record.Version, records ...rec
 		}
 	}
 	written := make([]bool, len(records))
-	ok(t, target.Fill(t.Context(), f, written))
+	ok(t, target.BulkLoad(t.Context(), f, written))
 	return written
 }
 

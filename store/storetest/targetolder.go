@@ -11,17 +11,17 @@ import (
 	"github.com/stranglerfig/migrator/store"
 )
 
-// older returns what ListOlder yields.
+// older returns what ListStale yields.
 func (b *bench) older(than record.Version) []record.Key {
 	b.t.Helper()
-	lister, ok := b.target.(store.OlderLister)
+	lister, ok := b.target.(store.StaleLister)
 	if !ok {
-		b.t.Skip("this target has no ListOlder")
+		b.t.Skip("this target has no ListStale")
 	}
 	found := map[record.Key]bool{}
-	err := lister.ListOlder(b.ctx, than, func(keys []record.Key) error {
+	err := lister.ListStale(b.ctx, than, func(keys []record.Key) error {
 		if len(keys) == 0 {
-			b.t.Error("ListOlder yielded nothing")
+			b.t.Error("ListStale yielded nothing")
 		}
 		for _, key := range keys {
 			found[key] = true
@@ -30,7 +30,7 @@ func (b *bench) older(than record.Version) []record.Key {
 		return nil
 	})
 	if err != nil {
-		b.t.Fatalf("ListOlder: %v", err)
+		b.t.Fatalf("ListStale: %v", err)
 	}
 	return slices.Sorted(maps.Keys(found))
 }
@@ -72,7 +72,7 @@ func testOlder(t *testing.T, h TargetHarness) {
 		h.Damage(t, b.target, keyOf(3012))
 		h.Damage(t, b.target, keyOf(3013))
 		for _, e := range b.get(keyOf(3012), keyOf(3013)) {
-			if e.LeftBehind(at(100)) {
+			if e.IsStale(at(100)) {
 				old = append(old, e.Key)
 			}
 		}
@@ -85,14 +85,14 @@ func testOlder(t *testing.T, h TargetHarness) {
 		h.Foreign(t, b.target, keyOf(3003))
 		h.Foreign(t, b.target, keyOf(3004))
 		for _, e := range b.get(keyOf(3003), keyOf(3004)) {
-			if e.LeftBehind(at(100)) {
+			if e.IsStale(at(100)) {
 				old = append(old, e.Key)
 			}
 		}
 		wantOlder("over tombstones", at(100), old...)
 	}
-	if err := b.target.(store.OlderLister).ListOlder(b.ctx, at(101), func([]record.Key) error { return errStop }); !errors.Is(err, errStop) {
-		t.Errorf("ListOlder hid the error of yield: %v", err)
+	if err := b.target.(store.StaleLister).ListStale(b.ctx, at(101), func([]record.Key) error { return errStop }); !errors.Is(err, errStop) {
+		t.Errorf("ListStale hid the error of yield: %v", err)
 	}
 }
 
