@@ -139,7 +139,7 @@ func (rc *Reconciler) Explain(ctx context.Context, key record.Key, past Past, ru
 // judged classifies what is seen.
 func (x *Explanation) judged(r *work, sight repair.Sight, lost record.Version) {
 	row, entry := sight.Rows[0], sight.Seen[0]
-	if entry.Version.Era > sight.Era {
+	if entry.Version.Era() > sight.Era {
 		x.Same, x.Detail = true, "the target's entry belongs to a later era than what legacy says: the target is the authority"
 		return
 	}

@@ -50,7 +50,7 @@ func (l *Legacy) barrier(ctx context.Context, wait time.Duration) (record.Versio
 		}
 		if l.version != "" {
 			era, err := l.raise(ctx, tx, 0)
-			v = record.Version{Era: era}
+			v = record.MakeVersion(era, 0, 0)
 			return err
 		}
 		var text string

@@ -143,8 +143,7 @@ func readVersion(text, fence []byte) (record.Version, error) {
 	if err != nil || era == 0 {
 		return v, fmt.Errorf("the era of legacy's fence is %q", fence)
 	}
-	v.Era = uint32(era) - 1
-	return v, nil
+	return v.InEra(uint32(era) - 1), nil
 }
 
 func milliseconds(d time.Duration) string {

@@ -19,7 +19,7 @@ func TestListStaleTellsKeysApart(t *testing.T) {
 	d.exec(createTable(schema))
 	target := d.target(&migration.Config{Name: "keys"}, schema)
 	w := store.Write{
-		Key: record.MakeKey("a,b", "1"), Version: record.Version{Era: 1, LSN: 100},
+		Key: record.MakeKey("a,b", "1"), Version: record.MakeVersion(1, 0, 100),
 		Record: record.Record{record.TextValue("1"), record.NullValue, record.TextValue("a,b")},
 	}
 	_, err := target.Apply(d.ctx, []store.Write{w})

@@ -42,7 +42,7 @@ func BenchmarkFill(b *testing.B) {
 				next := 0
 				const rows = 500
 				block, written := new(record.Block), make([]bool, rows)
-				f := store.BulkWrite{Block: block, Version: record.Version{Era: 1, LSN: 1}, NotAfter: time.Now().Add(time.Hour)}
+				f := store.BulkWrite{Block: block, Version: record.MakeVersion(1, 0, 1), NotAfter: time.Now().Add(time.Hour)}
 				before := serverCPU(b, target)
 				for b.Loop() {
 					block.Reset(len(of.schema.Fields))

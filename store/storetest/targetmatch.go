@@ -72,13 +72,13 @@ func testMatch(t *testing.T, h TargetHarness) {
 		case "NULL in legacy":
 			c.legacy[1] = record.NullValue
 		case "another version, known":
-			w.Version.LSN = 8
+			w.Version = at(8)
 		case "the highest version":
 			w.Version = high
 		case "a newer version than the highest":
-			w.Version.LSN = high.LSN + 1
+			w.Version = at(101)
 		case "a newer era":
-			w.Version = record.Version{Era: 2}
+			w.Version = record.MakeVersion(2, 0, 0)
 		case "deleted":
 			w = store.Write{Key: key, Deleted: true, Version: w.Version}
 		}

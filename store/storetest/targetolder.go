@@ -56,8 +56,8 @@ func testOlder(t *testing.T, h TargetHarness) {
 	wantOlder("all of one version", at(100))
 	wantOlder("all of one version", at(101), all...)
 	b.apply(put(3001, 99), put(3002, 101), remove(3003, 5), remove(3004, 200), put(3005, 5), remove(3005, 6),
-		store.Write{Key: keyOf(3006), Record: simple(3006, 1), Version: record.Version{Era: 1, Timeline: 2, LSN: 1}},
-		store.Write{Key: keyOf(3007), Record: simple(3007, 1), Version: record.Version{Era: 0, Timeline: 9, LSN: 900}})
+		store.Write{Key: keyOf(3006), Record: simple(3006, 1), Version: record.MakeVersion(1, 2, 1)},
+		store.Write{Key: keyOf(3007), Record: simple(3007, 1), Version: record.MakeVersion(0, 9, 900)})
 	wantOlder("one is older", at(100), keyOf(3001), keyOf(3007))
 	old := []record.Key{keyOf(3001), keyOf(3007)}
 	if h.Foreign != nil {
