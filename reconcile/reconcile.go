@@ -186,7 +186,7 @@ func (r *work) all(ctx context.Context, chunks []store.Chunk) error {
 				}
 			}
 			r.terms.Names, r.terms.Seed = byName, rand.Uint64()
-			r.terms.Spans, r.terms.TwoWay = bySpans(chunks), r.run.TwoWay
+			r.terms.Spans, r.terms.TwoWay = r.sums.bySpans(chunks), r.run.TwoWay
 			if err := r.share(ctx, chunks); err != nil {
 				return err
 			}

@@ -27,7 +27,8 @@
 // methods.
 //
 //	both sides   Checksummer (both stores must have the same checksum form)
-//	legacy       BlockScanner, SpanCutter, RecentFinder, Toucher, LagReporter
+//	legacy       BlockScanner, ChunkLocator, SpanCutter, RecentFinder, Toucher,
+//	             LagReporter
 //	target       Preparer, Purger, BulkLoader, BulkComparer, KeyScanner, StaleLister,
 //	             VersionLister, KeyNamer
 package store

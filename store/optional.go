@@ -47,13 +47,33 @@ type LagReporter interface {
 	ReplicationLag(ctx context.Context) (time.Duration, error)
 }
 
-// SpanCutter is a Legacy that cuts all records into chunks that are ranges of keys of
-// about rows each (Chunk.Keys); the first and the last one have no end. False: the
-// records' key is no integer.
+// ChunkLocator is a Legacy that tells where the chunks that Chunks cut are, so that
+// what several runs have read can be added up.
+//
+// Without it: there is no coverage (which share of legacy runs have checked), and a
+// sample's places are estimated from the order of its chunks.
+type ChunkLocator interface {
+	Locate(c Chunk) (Extent, error)
+}
+
+// Extent is where a chunk is: a half-open range within a space, such as blocks of a
+// table. A space is cut from 0 without gaps, in order.
+type Extent struct {
+	Space      string
+	Generation int64 // of the space: ranges of another one are elsewhere
+	From, To   int64 // in the space's own unit, as of when the chunk was cut
+}
+
+// SpanCutter is a Legacy that cuts all records into chunks that are ranges of keys,
+// of about rows each. They tile all integers: the first begins at the least one, the
+// last ends at the greatest.
 //
 // Without it: Checksummer is not used.
 type SpanCutter interface {
+	// Spans is false if the records' key is no integer.
 	Spans(ctx context.Context, rows int) ([]Chunk, bool, error)
+	// SpanOf is the range of a chunk that Spans cut; false for any other chunk.
+	SpanOf(c Chunk) (Span, bool)
 }
 
 // Checksummer is a store whose server hashes records and adds the hashes up, so that

@@ -227,9 +227,10 @@ func (l *Legacy) Spans(ctx context.Context, rows int) ([]store.Chunk, bool, erro
 	name, table := quote(key.name), l.shape.name.Sanitize()
 	var chunks []store.Chunk
 	from := int64(math.MinInt64)
-	add := func(to, rows int64) {
-		chunks = append(chunks, store.Chunk{Keys: &store.Span{From: from, To: to}, Rows: rows})
-		from = to + 1
+	add := func(to, rows int64) error {
+		c, err := store.MakeChunk(rows, part{Keys: &store.Span{From: from, To: to}})
+		chunks, from = append(chunks, c), to+1
+		return err
 	}
 	for {
 		var last *int64
@@ -240,9 +241,20 @@ func (l *Legacy) Spans(ctx context.Context, rows int) ([]store.Chunk, bool, erro
 			return nil, false, fmt.Errorf("cut legacy table %s by its key: %w", l.table(), err)
 		}
 		if last == nil || n < int64(rows) || *last == math.MaxInt64 {
-			add(math.MaxInt64, n)
-			return chunks, true, nil
+			err := add(math.MaxInt64, n)
+			return chunks, true, err
 		}
-		add(*last, n)
+		if err := add(*last, n); err != nil {
+			return nil, false, err
+		}
 	}
+}
+
+// SpanOf implements store.SpanCutter.
+func (l *Legacy) SpanOf(c store.Chunk) (store.Span, bool) {
+	var p part
+	if err := c.Part(&p); err != nil || p.Keys == nil {
+		return store.Span{}, false
+	}
+	return *p.Keys, true
 }

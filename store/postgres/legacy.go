@@ -21,9 +21,10 @@ type Legacy struct {
 }
 
 var (
-	_ store.Legacy      = (*Legacy)(nil)
-	_ store.Toucher     = (*Legacy)(nil)
-	_ store.LagReporter = (*Legacy)(nil)
+	_ store.Legacy       = (*Legacy)(nil)
+	_ store.Toucher      = (*Legacy)(nil)
+	_ store.LagReporter  = (*Legacy)(nil)
+	_ store.ChunkLocator = (*Legacy)(nil)
 )
 
 // maxName keeps the name of the era's sequence within PostgreSQL's 63 bytes: a
