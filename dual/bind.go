@@ -23,12 +23,12 @@ type Codec[K comparable, V any] struct {
 
 // Bind makes a store the target of an application's own types. What it returns is
 // a dual.BatchTarget too.
-func Bind[K comparable, V any](target store.Target, codec Codec[K, V]) Target[K, V] {
+func Bind[K comparable, V any](target store.TargetRecords, codec Codec[K, V]) Target[K, V] {
 	return bound[K, V]{target, codec}
 }
 
 type bound[K comparable, V any] struct {
-	target store.Target
+	target store.TargetRecords
 	codec  Codec[K, V]
 }
 

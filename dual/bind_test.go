@@ -106,7 +106,7 @@ func bindUsers(t *testing.T) (dual.Target[int, user], *goredis.Client) {
 	return dual.Bind[int, user](target, userCodec(t)), raw
 }
 
-func versionAt(n uint64) record.Version { return record.Version{Era: 1, Timeline: 1, LSN: n} }
+func versionAt(n uint64) record.Version { return record.MakeVersion(1, 1, n) }
 
 func TestABoundTargetKeepsTheContractOfChanges(t *testing.T) {
 	t.Parallel()

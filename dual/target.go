@@ -15,7 +15,7 @@ type Target[K comparable, V any] interface {
 	// Get reads one record. The Version of a record that is not Found is its
 	// tombstone's, or zero.
 	Get(ctx context.Context, key K) (Versioned[V], error)
-	// Apply makes one change, atomically, as record.Target does. The error and the
+	// Apply makes one change, atomically, as store.Target does. The error and the
 	// Result's Err mean the same: it is not known whether the target has the change.
 	Apply(ctx context.Context, c Change[K, V], o ApplyOptions) (store.Result, error)
 	// Now reads the target's clock.

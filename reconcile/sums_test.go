@@ -84,18 +84,18 @@ func (p *tables) exec(pool *pgxpool.Pool, sql string, args ...any) {
 
 // watched tells how the target was read.
 type watched struct {
-	store.Target
+	store.TargetRecords
 	got int
 }
 
 func (w *watched) Get(ctx context.Context, keys []record.Key) ([]store.Entry, error) {
 	w.got += len(keys)
-	return w.Target.Get(ctx, keys)
+	return w.TargetRecords.Get(ctx, keys)
 }
 
 type watchedSums struct {
 	watched
-	store.Summer
+	store.Checksummer
 	store.VersionLister
 }
 
@@ -105,7 +105,7 @@ func (p *tables) reconciler(slow bool, rules ...record.Rule) (*reconcile.Reconci
 	p.Helper()
 	compare, err := record.NewComparer(p.legacy.Schema(), rules)
 	p.ok(err)
-	fast := &watchedSums{watched{Target: p.target}, p.target, p.target}
+	fast := &watchedSums{watched{TargetRecords: p.target}, p.target, p.target}
 	rc := &reconcile.Reconciler{
 		Legacy: p.legacy, Locker: p.legacy, Target: fast, Ledger: &pairtest.Reconciles{}, Compare: compare,
 		Options: reconcile.Options{ChunkRows: 3000, Workers: 1, Pause: 50 * time.Millisecond, NotAfter: notAfter},

@@ -12,6 +12,7 @@ import (
 	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/phases"
+	"github.com/stranglerfig/migrator/store"
 )
 
 func fenceBudget(m *migration.Config) time.Duration { return time.Duration(m.Writing.FenceBudget) }
@@ -33,13 +34,13 @@ application. Applying a changed description makes older evidence void.`,
 			if err != nil {
 				return err
 			}
-			store, err := c.openState(ctx)
+			kept, err := c.openState(ctx)
 			if err != nil {
 				return err
 			}
-			defer store.Close()
+			defer kept.Close()
 			if liftFence != "" {
-				if err := c.liftOrphan(ctx, store, m, liftFence); err != nil {
+				if err := c.liftOrphan(ctx, kept, m, liftFence); err != nil {
 					return err
 				}
 				failpoint.Here("apply.unfenced")
@@ -64,7 +65,7 @@ application. Applying a changed description makes older evidence void.`,
 				return err
 			}
 			defer func() { _ = target.Close() }()
-			if t, ok := target.(openstore.Preparer); ok {
+			if t, ok := target.(store.Preparer); ok {
 				if err := t.Prepare(ctx); err != nil {
 					return err
 				}
@@ -78,7 +79,7 @@ application. Applying a changed description makes older evidence void.`,
 			if err != nil {
 				return err
 			}
-			standing, created, err := store.Apply(ctx, state.Applied{
+			standing, created, err := kept.Apply(ctx, state.Applied{
 				Migration: m.Name, Environment: m.Environment, Config: config, ConfigHash: m.Hash(),
 				Schema: schema, Reversible: m.Phases.Retain.Reversible == nil || *m.Phases.Retain.Reversible,
 			})
@@ -104,8 +105,8 @@ application. Applying a changed description makes older evidence void.`,
 }
 
 // liftOrphan lifts a fence that no migration of the state has raised.
-func (c *cli) liftOrphan(ctx context.Context, store *state.Store, m *migration.Config, attempt string) error {
-	if st, err := store.Standing(ctx, m.Name); err == nil && st.Attempt == attempt {
+func (c *cli) liftOrphan(ctx context.Context, kept *state.Store, m *migration.Config, attempt string) error {
+	if st, err := kept.Standing(ctx, m.Name); err == nil && st.Attempt == attempt {
 		return usagef("the fence is that of %s, at %s; try: migrator phase rollback --to grace", m.Name, st.Route)
 	}
 	legacy, err := openstore.OpenLegacy(ctx, m)

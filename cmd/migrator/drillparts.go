@@ -19,7 +19,6 @@ import (
 	"github.com/stranglerfig/migrator/reconcile"
 	"github.com/stranglerfig/migrator/record"
 	"github.com/stranglerfig/migrator/store"
-	"github.com/stranglerfig/migrator/store/postgres"
 )
 
 // planted is how many records a drill takes out of the target.
@@ -92,7 +91,7 @@ func (c *cli) drillLoad(ctx context.Context, j *job, d *drilling) (drill.Load, [
 		}
 		return &drill.Acknowledged{Source: d.load, Legacy: j.legacy, Schema: j.schema, Compare: compare}, keys, nothing, nil
 	}
-	legacy, ok := j.legacy.(drill.Toucher)
+	legacy, ok := j.legacy.(drill.Legacy)
 	if !ok {
 		return nil, nil, nothing, usagef("the built-in load does not write to the legacy store %s; try: --load FILE, with a load of your own", j.m.Legacy.Store)
 	}
@@ -116,8 +115,6 @@ func (c *cli) drillLoad(ctx context.Context, j *job, d *drilling) (drill.Load, [
 		}
 	}, nil
 }
-
-var _ drill.Toucher = (*postgres.Legacy)(nil)
 
 // errEnough ends a scan.
 var errEnough = errors.New("enough records")

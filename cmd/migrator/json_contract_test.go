@@ -17,6 +17,7 @@ import (
 	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/record"
+	"github.com/stranglerfig/migrator/store"
 )
 
 // contract is what docs/json.md says: the document of each command, and the fields
@@ -279,7 +280,7 @@ func kindOf(t reflect.Type, names map[reflect.Type]string) string {
 		return "percentage"
 	case reflect.TypeFor[record.Version]():
 		return "version"
-	case reflect.TypeFor[json.RawMessage]():
+	case reflect.TypeFor[json.RawMessage](), reflect.TypeFor[store.Chunk]():
 		return "any"
 	case reflect.TypeFor[load.Millis]():
 		return "number"

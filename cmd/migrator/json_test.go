@@ -31,7 +31,7 @@ func contractTypes() map[reflect.Type]string {
 	return map[reflect.Type]string{
 		reflect.TypeFor[phases.Approval](): "approval", reflect.TypeFor[backfill.Progress](): "backfill",
 		reflect.TypeFor[phases.BackfillEvidence](): "backfill evidence", reflect.TypeFor[store.Check](): "check",
-		reflect.TypeFor[store.Chunk](): "chunk", reflect.TypeFor[store.Span](): "span", reflect.TypeFor[state.Entry](): "entry",
+		reflect.TypeFor[state.Entry]():          "entry",
 		reflect.TypeFor[phases.DrillEvidence](): "drill evidence",
 		reflect.TypeFor[phases.Evidence]():      "evidence", reflect.TypeFor[record.Field](): "field",
 		reflect.TypeFor[reconcile.Finding](): "finding", reflect.TypeFor[phases.Fleet](): "fleet",

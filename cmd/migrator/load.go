@@ -18,6 +18,7 @@ import (
 	"github.com/stranglerfig/migrator/internal/state/reconciles"
 	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/reconcile"
+	"github.com/stranglerfig/migrator/store"
 )
 
 // limitLoad makes the stores' URLs say what the description allows a run: the
@@ -59,11 +60,6 @@ func withParameters(text string, add map[string]string) string {
 		text += mark + name + "=" + url.QueryEscape(add[name])
 	}
 	return text
-}
-
-// lagging is a legacy that knows how far its standbys are behind.
-type lagging interface {
-	ReplicationLag(ctx context.Context) (time.Duration, error)
 }
 
 // runWatched makes a run that waits while the description says so.
@@ -172,7 +168,7 @@ func mustWait(ctx context.Context, j *job) (why string, err error) {
 		}
 	}
 	if stop.ReplicationLag > 0 {
-		l, ok := j.legacy.(lagging)
+		l, ok := j.legacy.(store.LagReporter)
 		if !ok {
 			return "", errors.New("this legacy store does not tell how far its standbys are behind")
 		}

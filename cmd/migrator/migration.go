@@ -16,6 +16,7 @@ import (
 	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/record"
+	"github.com/stranglerfig/migrator/store"
 )
 
 // load reads the migration's description.
@@ -127,8 +128,8 @@ func appliedSettings(ctx context.Context, store *state.Store, name string) (*mig
 type job struct {
 	m      *migration.Config
 	state  *state.Store
-	legacy openstore.Legacy
-	target openstore.Target
+	legacy store.Legacy
+	target store.Target
 	schema *record.Schema
 }
 

@@ -8,7 +8,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/stranglerfig/migrator/internal/openstore"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/store"
 )
@@ -78,7 +77,7 @@ func (c *cli) warnLost(st phases.Standing) {
 // fenceAgrees compares legacy's fence with what the state says of it. They differ
 // where another state database retired the table, or where this one has lost
 // transactions.
-func (c *cli) fenceAgrees(ctx context.Context, name string, legacy openstore.Legacy) []store.Check {
+func (c *cli) fenceAgrees(ctx context.Context, name string, legacy store.Legacy) []store.Check {
 	attempt, _, err := legacy.FenceState(ctx)
 	if err != nil {
 		return nil // nothing is installed yet

@@ -13,6 +13,7 @@ import (
 	"github.com/stranglerfig/migrator/internal/state/reconciles"
 	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/reconcile"
+	"github.com/stranglerfig/migrator/store"
 )
 
 // tools are the daemon's, for one migration: a job without its state, which stays
@@ -20,11 +21,6 @@ import (
 type tools struct {
 	job
 	log *slog.Logger
-}
-
-// purger is a target whose tombstones don't expire by themselves.
-type purger interface {
-	Purge(ctx context.Context) (int64, error)
 }
 
 // openTools reads the description anew, which may have been changed and applied
@@ -77,7 +73,7 @@ func (t *tools) Resume(ctx context.Context) error {
 }
 
 func (t *tools) Purge(ctx context.Context) (int64, error) {
-	if p, ok := t.target.(purger); ok {
+	if p, ok := t.target.(store.Purger); ok {
 		return p.Purge(ctx)
 	}
 	return 0, errors.ErrUnsupported

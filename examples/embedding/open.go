@@ -16,13 +16,14 @@ import (
 	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/record"
+	"github.com/stranglerfig/migrator/store"
 	"github.com/stranglerfig/migrator/store/postgres"
 )
 
 // Customers is what the rest of the application knows of customers.
 type Customers struct {
 	db       *pgxpool.Pool
-	target   openstore.Target
+	target   store.Target
 	fleet    *pgfleet.Fleet
 	instance *dual.Instance
 	reader   *dual.Reader[int64, Customer]

@@ -32,10 +32,10 @@ const opensMargin = 250 * time.Millisecond
 // that are still older than L0 are left over from an earlier stay: the sweep
 // repairs each (legacy mostly lacks them).
 type Backfill struct {
-	Legacy  store.Legacy
+	Legacy  store.LegacyRecords
 	Barrier store.Barrier
 	Locker  store.Locker
-	Target  store.Target
+	Target  store.TargetRecords
 	Ledger  Ledger
 
 	ChunkRows   int           // rows a chunk, the unit of resumption; default 5000

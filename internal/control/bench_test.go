@@ -15,6 +15,7 @@ import (
 	"github.com/stranglerfig/migrator/internal/test/testenv"
 	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/phases"
+	"github.com/stranglerfig/migrator/store"
 )
 
 func TestMain(m *testing.M) { testenv.Main(m) }
@@ -25,8 +26,8 @@ type bench struct {
 	ctx       context.Context
 	m         *migration.Config
 	state     *state.Store
-	legacy    openstore.Legacy
-	target    openstore.Target
+	legacy    store.Legacy
+	target    store.Target
 	legacyURL string
 }
 

@@ -50,7 +50,7 @@ type Controller struct {
 	Config    string // hash of what Settings are of; a step is refused once another is applied; "": not compared
 	Judge     Judge  // looks at the measured gates before an advance; nil: what is on record decides
 	Fence     store.Fence
-	Target    store.Target
+	Target    store.TargetRecords
 
 	LockTimeout time.Duration // for the fence's table lock; 0: 5 s
 	FenceBudget time.Duration // how long writes may wait while authority moves; 0: 2 s

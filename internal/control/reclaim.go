@@ -113,7 +113,7 @@ func (c *Controller) replayForgotten(ctx context.Context, attempt string) error 
 		var keys []record.Key
 		for _, e := range entries {
 			switch {
-			case e.Version.Era != era:
+			case e.Version.Era() != era:
 			case e.Key == "":
 				return fmt.Errorf("the target has written %q since the fence, which is no key of this migration", e.RawKey)
 			default:

@@ -48,9 +48,9 @@ func (b *bench) retained() phases.Route {
 		return record.Record{{State: record.Present, Text: id}, {State: record.Present, Text: text}}
 	}
 	results, err := b.target.Apply(b.ctx, []store.Write{
-		{Key: "1", Record: name("1", "changed in retain"), Version: record.Version{Era: era, LSN: 1}, Keep: true},
-		{Key: "2", Deleted: true, Version: record.Version{Era: era, LSN: 1}, Keep: true},
-		{Key: "99", Record: name("99", "new in retain"), Version: record.Version{Era: era, LSN: 1}, Keep: true},
+		{Key: "1", Record: name("1", "changed in retain"), Version: record.MakeVersion(era, 0, 1), Keep: true},
+		{Key: "2", Deleted: true, Version: record.MakeVersion(era, 0, 1), Keep: true},
+		{Key: "99", Record: name("99", "new in retain"), Version: record.MakeVersion(era, 0, 1), Keep: true},
 	})
 	b.check(err)
 	for _, r := range results {

@@ -37,9 +37,9 @@ const (
 // era is the one that legacy's reads belonged to before the entry was read.
 func decide(row store.Row, seen store.Entry, lost record.Version, era uint32, notAfter time.Time) (store.Write, step) {
 	if row.Found {
-		era = row.Version.Era
+		era = row.Version.Era()
 	}
-	if seen.Version.Era > era {
+	if seen.Version.Era() > era {
 		return store.Write{}, stepLeave
 	}
 	w := store.Write{Key: row.Key, NotAfter: notAfter, Overwrite: true}
@@ -59,7 +59,7 @@ func decide(row store.Row, seen store.Entry, lost record.Version, era uint32, no
 			return w, stepLower
 		}
 	}
-	if lost.Era > era {
+	if lost.Era() > era {
 		return store.Write{}, stepLeave
 	}
 	w.Deleted, w.Version = true, seen.Version.Max(lost)
@@ -72,8 +72,8 @@ func decide(row store.Row, seen store.Entry, lost record.Version, era uint32, no
 		return w, stepBury
 	}
 	if w.Version.IsZero() {
-		// Somebody else's value: older than every version that this era gives.
-		w.Version = record.Version{Era: era, LSN: 1}
+		// A value that migrator did not write: any write of this era may replace it.
+		w.Version = record.FirstOf(era)
 	}
 	return w, stepBury
 }

@@ -17,7 +17,7 @@ import (
 // Fixer repairs keys of one migration. It may be used by several goroutines.
 type Fixer struct {
 	Locker store.Locker // legacy
-	Target store.Target
+	Target store.TargetRecords
 
 	NotAfter time.Duration // how long after its read a repair may land; default 10 s
 	Batch    int           // rows that one read locks; default 100

@@ -18,9 +18,9 @@ func TestJournalRulesOnReaders(t *testing.T) {
 	s, _ := open(t)
 	a := join(t, s, "a", pgfleet.Options{})
 	lost := []dual.Lost{
-		{Key: "k", Version: record.Version{Era: 1, LSN: 5}, Reason: "first"},
+		{Key: "k", Version: record.MakeVersion(1, 0, 5), Reason: "first"},
 		{Key: "\xff,1", Reason: strings.Repeat("\xe4", 600)},
-		{Key: "k", Version: record.Version{Era: 1, LSN: 4}, Reason: "second\x00"},
+		{Key: "k", Version: record.MakeVersion(1, 0, 4), Reason: "second\x00"},
 	}
 	journal := func(want dual.Ruling, keys int64) {
 		t.Helper()
@@ -37,7 +37,7 @@ func TestJournalRulesOnReaders(t *testing.T) {
 	journal(dual.Ruling{}, 2)
 	journal(dual.Ruling{}, 2)
 	list, err := reconciles.New(s.Pool(), testMigration).Journal(t.Context(), "", 10)
-	if err != nil || len(list) != 2 || list[0].Key != "k" || list[0].Changes != 4 || list[0].Version != (record.Version{Era: 1, LSN: 5}) ||
+	if err != nil || len(list) != 2 || list[0].Key != "k" || list[0].Changes != 4 || list[0].Version != (record.MakeVersion(1, 0, 5)) ||
 		list[0].Reason != "second" || list[1].Key != "\xff,1" || !list[1].Version.IsZero() {
 		t.Errorf("journal: %+v, %v", list, err)
 	}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/stranglerfig/migrator/dual"
 	"github.com/stranglerfig/migrator/dual/pgfleet"
@@ -70,8 +71,9 @@ func TestABackfillIsResumedAndBoundToItsStay(t *testing.T) {
 	if _, _, err := backfills.New(s.Pool(), testMigration).Begin(t.Context()); !errors.Is(err, backfill.ErrRunning) || !strings.Contains(err.Error(), "since 20") {
 		t.Errorf("a second one: %v", err)
 	}
-	p.Barrier, p.Opens = record.Version{Era: 1, LSN: 77}, time.Now().Truncate(0)
-	p.Chunks = []store.Chunk{{Relation: `public."Order Items"`, File: 4_000_000_000, To: store.MaxBlock, Rows: 10}, {Relation: "b"}}
+	p.Barrier, p.Opens = record.MakeVersion(1, 0, 77), time.Now().Truncate(0)
+	p.Chunks = []store.Chunk{{Rows: 10}, {}}
+	must(t, p.Chunks[0].UnmarshalJSON([]byte(`{"relation": "public.\"Order Items\"", "file": 4000000000, "from": 0, "to": 4294967294, "blocks": 0, "rows": 10}`)))
 	must(t, first.Save(t.Context(), p))
 	p.Done, p.Rows, p.Applied, p.Newer, p.Swept = 1, 10, 9, 1, 3
 	must(t, first.Save(t.Context(), p))
@@ -82,7 +84,7 @@ func TestABackfillIsResumedAndBoundToItsStay(t *testing.T) {
 	second := backfills.New(s.Pool(), testMigration)
 	got, release, err := second.Begin(t.Context())
 	must(t, err)
-	if diff := cmp.Diff(p, got); diff != "" {
+	if diff := cmp.Diff(p, got, cmpopts.EquateComparable(record.Version{}, store.Chunk{})); diff != "" {
 		t.Errorf("resumed: %s", diff)
 	}
 	e, err := s.Evidence(t.Context(), testMigration)
@@ -179,7 +181,7 @@ func TestReconcileRuns(t *testing.T) {
 		t.Errorf("a second one: %v", err)
 	}
 	found := []reconcile.Finding{
-		{Key: "eu,42", Class: reconcile.FieldDiff, Path: "/price", Paths: []string{"/price", "/a\x00b"}, Detail: "x\xff", Version: record.Version{Era: 2}, Repaired: true, Repair: "applied", At: time.Unix(1700000000, 0)},
+		{Key: "eu,42", Class: reconcile.FieldDiff, Path: "/price", Paths: []string{"/price", "/a\x00b"}, Detail: "x\xff", Version: record.MakeVersion(2, 0, 0), Repaired: true, Repair: "applied", At: time.Unix(1700000000, 0)},
 		{RawKey: "\x00\xffodd", Class: reconcile.ForeignClass},
 	}
 	run.Checked, run.Differences, run.Classes = 100, 2, map[reconcile.Class]int64{reconcile.FieldDiff: 1, reconcile.ForeignClass: 1}
@@ -199,7 +201,7 @@ func TestReconcileRuns(t *testing.T) {
 	}
 	got, err := r.Findings(t.Context(), run.ID, 10)
 	if err != nil || len(got) != 2 || got[0].Key != "eu,42" || got[0].Paths[1] != "/ab" || got[0].Detail != "x\uFFFD" ||
-		got[0].Version.Era != 2 || !got[0].At.Equal(time.Unix(1700000000, 0)) || got[1].RawKey != "\x00\xffodd" || got[1].At.IsZero() {
+		got[0].Version.Era() != 2 || !got[0].At.Equal(time.Unix(1700000000, 0)) || got[1].RawKey != "\x00\xffodd" || got[1].At.IsZero() {
 		t.Errorf("findings: %+v, %v", got, err)
 	}
 	again, err := r.Run(t.Context(), run.ID)

@@ -51,7 +51,7 @@ func TestAnApplicationsRoleCanDoAllOfAFleetAndNothingElse(t *testing.T) {
 	must(t, err)
 	i := &instance{Fleet: f, grant: g}
 	walk(t, s, []*instance{i}, shadowWrite, dualRead, cutover5)
-	ruling, err := f.Journal(t.Context(), []dual.Lost{{Key: "1", Version: record.Version{LSN: 1}, Reason: "down"}})
+	ruling, err := f.Journal(t.Context(), []dual.Lost{{Key: "1", Version: record.MakeVersion(0, 0, 1), Reason: "down"}})
 	if err != nil || !ruling.TargetRead {
 		t.Fatalf("journal: %+v, %v", ruling, err)
 	}

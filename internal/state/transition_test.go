@@ -224,7 +224,7 @@ func TestAJournalledFailureAndAnAdvanceNeverBothWin(t *testing.T) {
 		var ruling dual.Ruling
 		var lost, advanced error
 		wg.Go(func() {
-			ruling, lost = f.Journal(t.Context(), []dual.Lost{{Key: record.Key(fmt.Sprint(round)), Version: record.Version{LSN: 9}}})
+			ruling, lost = f.Journal(t.Context(), []dual.Lost{{Key: record.Key(fmt.Sprint(round)), Version: record.MakeVersion(0, 0, 9)}})
 		})
 		wg.Go(func() {
 			_, advanced = s.Transition(t.Context(), testMigration, func(e phases.Evidence) (phases.Move, error) {

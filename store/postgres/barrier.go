@@ -11,7 +11,7 @@ import (
 	"github.com/stranglerfig/migrator/record"
 )
 
-// Barrier implements record.Barrier. While it waits for an open writer, new ones
+// Barrier implements store.Barrier. While it waits for an open writer, new ones
 // wait behind it; so it waits shortly, lets the others pass, and tries again a
 // little longer, until timeout.
 //
@@ -50,7 +50,7 @@ func (l *Legacy) barrier(ctx context.Context, wait time.Duration) (record.Versio
 		}
 		if l.version != "" {
 			era, err := l.raise(ctx, tx, 0)
-			v = record.Version{Era: era}
+			v = record.MakeVersion(era, 0, 0)
 			return err
 		}
 		var text string

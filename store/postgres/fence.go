@@ -37,7 +37,7 @@ func (l *Legacy) fence(ctx context.Context, db rowQuerier, lock string) (fenceRo
 	return f, asNotInstalled(err)
 }
 
-// FenceState implements record.Fence.
+// FenceState implements store.Fence.
 func (l *Legacy) FenceState(ctx context.Context) (attempt string, era uint32, err error) {
 	f, err := l.fence(ctx, l.pool, "")
 	if err != nil {
@@ -46,7 +46,7 @@ func (l *Legacy) FenceState(ctx context.Context) (attempt string, era uint32, er
 	return f.attempt, f.era, err
 }
 
-// RaiseFence implements record.Fence. An attempt that was lifted can't come back:
+// RaiseFence implements store.Fence. An attempt that was lifted can't come back:
 // a controller that slept through its end must not leave legacy fenced. It returns
 // only when every connected standby has the fence, since one that is promoted
 // without it would take writes.
@@ -94,7 +94,7 @@ func (l *Legacy) RaiseFence(ctx context.Context, attempt string, timeout time.Du
 	return era, nil
 }
 
-// VoidFence implements record.Fence. RaiseFence looks for the note under the lock
+// VoidFence implements store.Fence. RaiseFence looks for the note under the lock
 // of the same row, once it has the table.
 func (l *Legacy) VoidFence(ctx context.Context, attempt string) (voided bool, err error) {
 	err = inTx(ctx, l.pool, pgx.ReadWrite, func(tx pgx.Tx) error {
@@ -117,7 +117,7 @@ func (l *Legacy) over(ctx context.Context, tx pgx.Tx, attempt string) error {
 	return err
 }
 
-// LiftFence implements record.Fence. Readers need not end for it: the triggers
+// LiftFence implements store.Fence. Readers need not end for it: the triggers
 // are disabled, and dropped only if that can be had at once.
 func (l *Legacy) LiftFence(ctx context.Context, attempt string, timeout time.Duration) (uint32, error) {
 	if attempt == "" {

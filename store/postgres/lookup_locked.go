@@ -13,7 +13,7 @@ import (
 // rowLockTimeout bounds the wait for one row, and for a fence on its way.
 const rowLockTimeout = 10 * time.Second
 
-// LookupLocked implements record.Locker.
+// LookupLocked implements store.Locker.
 //
 // Repair must never cost the application a deadlock. So no row is waited for while
 // another is held: first all rows that are free are taken together, then what
@@ -143,8 +143,7 @@ func readVersion(text, fence []byte) (record.Version, error) {
 	if err != nil || era == 0 {
 		return v, fmt.Errorf("the era of legacy's fence is %q", fence)
 	}
-	v.Era = uint32(era) - 1
-	return v, nil
+	return v.InEra(uint32(era) - 1), nil
 }
 
 func milliseconds(d time.Duration) string {

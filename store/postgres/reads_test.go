@@ -52,7 +52,7 @@ func TestIndexesServe(t *testing.T) {
 	for i := range writes {
 		id, region := itoa(i+1), "r"+itoa((i+1)%10)
 		keys[i] = record.MakeKey(region, id)
-		writes[i] = store.Write{Key: keys[i], Version: record.Version{Era: 1}, Record: record.Record{record.TextValue(region), record.TextValue(id), record.NullValue}}
+		writes[i] = store.Write{Key: keys[i], Version: record.MakeVersion(1, 0, 0), Record: record.Record{record.TextValue(region), record.TextValue(id), record.NullValue}}
 	}
 	d.exec(`ANALYZE`)
 	chunks, err := l.Chunks(d.ctx, 1000)
@@ -86,7 +86,8 @@ func TestIndexesServe(t *testing.T) {
 		entries, err := target.Get(d.ctx, keys)
 		d.ok(err)
 		for i := range writes {
-			writes[i].Version.LSN++
+			high, low := writes[i].Version.Position()
+			writes[i].Version = record.MakeVersion(writes[i].Version.Era(), high, low+1)
 		}
 		results, err := target.Apply(d.ctx, writes)
 		d.ok(err)

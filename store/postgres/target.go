@@ -27,12 +27,13 @@ type Target struct {
 	shape   *shape
 	side    string // the quoted name of the table of versions
 	horizon time.Duration
-	hopeful atomic.Bool // see Fill
+	hopeful atomic.Bool // see BulkLoad
 }
 
 var (
-	_ store.Target  = (*Target)(nil)
-	_ store.Checker = (*Target)(nil)
+	_ store.Target   = (*Target)(nil)
+	_ store.Preparer = (*Target)(nil)
+	_ store.Purger   = (*Target)(nil)
 )
 
 // defaultHorizon is how long the version of a deleted record stays.
@@ -126,7 +127,7 @@ func (t *Target) Prepare(ctx context.Context) error {
 	return nil
 }
 
-// Now implements record.Target.
+// Now implements store.Target.
 func (t *Target) Now(ctx context.Context) (time.Time, error) {
 	var now time.Time
 	if err := t.pool.QueryRow(ctx, "SELECT clock_timestamp()").Scan(&now); err != nil {

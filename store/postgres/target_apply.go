@@ -20,7 +20,7 @@ import (
 // batchWrites bounds the writes of one transaction.
 const batchWrites = 500
 
-// Apply implements record.Target. Writes of different keys share transactions; a
+// Apply implements store.Target. Writes of different keys share transactions; a
 // refused one has its error in its own result.
 //
 // A transaction that would commit after the not-after of one of its writes is

@@ -138,7 +138,7 @@ func TestEveryType(t *testing.T) {
 	target := d.target(m, schema)
 	writes := make([]store.Write, len(rows))
 	for i, r := range rows {
-		writes[i] = store.Write{Key: r.Key, Record: r.Record, Version: record.Version{Era: 1, LSN: 1}}
+		writes[i] = store.Write{Key: r.Key, Record: r.Record, Version: record.MakeVersion(1, 0, 1)}
 	}
 	results, err := target.Apply(d.ctx, writes)
 	d.ok(err)

@@ -9,7 +9,7 @@ import (
 	"github.com/stranglerfig/migrator/store"
 )
 
-// Apply implements record.Target: one script for each write. A write whose own key
+// Apply implements store.Target: one script for each write. A write whose own key
 // failed has it in its Result; the error says that no write got an answer.
 //
 // A write that failed without an answer may have been applied all the same. It is

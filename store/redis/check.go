@@ -27,7 +27,7 @@ type server struct {
 	errSkew error
 }
 
-// Check implements record.Checker. Of several masters each finding names the first
+// Check implements store.Checker. Of several masters each finding names the first
 // that it concerns. What a managed Redis does not tell is a warning.
 func (t *Target) Check(ctx context.Context) ([]store.Check, error) {
 	servers, err := t.servers(ctx)

@@ -46,10 +46,7 @@ type Target struct {
 	fillSurely   atomic.Bool // the server, or its user, has no fast way to fill
 }
 
-var (
-	_ store.Target  = (*Target)(nil)
-	_ store.Checker = (*Target)(nil)
-)
+var _ store.Target = (*Target)(nil)
 
 // Open makes a target of the migration's description. It does not connect: an
 // application starts while its target is down. The error is one of configuration

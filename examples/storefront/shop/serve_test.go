@@ -24,6 +24,7 @@ import (
 	"github.com/stranglerfig/migrator/internal/test/testenv"
 	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/phases"
+	"github.com/stranglerfig/migrator/store"
 )
 
 const seeded = 200
@@ -34,8 +35,8 @@ type town struct {
 	migration *migration.Config
 	stateURL  string
 	store     *state.Store
-	legacy    openstore.Legacy
-	target    openstore.Target
+	legacy    store.Legacy
+	target    store.Target
 	shops     []string // URLs
 }
 

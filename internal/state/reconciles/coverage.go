@@ -28,7 +28,7 @@ func (r *Runs) Cover(ctx context.Context, run int64, covered []reconcile.Covered
 		}
 		for _, c := range covered {
 			_, err := tx.Exec(ctx, `INSERT INTO migrator.reconcile_coverage (run, relation, file, blocks, records, covered)
-				VALUES ($1, $2, $3, $4, $5, $6::text::int8multirange)`, run, c.Relation, int64(c.File), c.Blocks, c.Records, multirange(c.Ranges))
+				VALUES ($1, $2, $3, $4, $5, $6::text::int8multirange)`, run, c.Space, c.Generation, c.Size, c.Records, multirange(c.Ranges))
 			if err != nil {
 				return err
 			}
@@ -37,10 +37,10 @@ func (r *Runs) Cover(ctx context.Context, run int64, covered []reconcile.Covered
 	})
 }
 
-func multirange(blocks []reconcile.Blocks) string {
+func multirange(ranges []reconcile.Range) string {
 	var b strings.Builder
 	b.WriteByte('{')
-	for i, r := range blocks {
+	for i, r := range ranges {
 		if i > 0 {
 			b.WriteByte(',')
 		}

@@ -18,7 +18,7 @@ import (
 )
 
 // open connects to both stores, past the wires.
-func (w *world) open(ctx context.Context) (openstore.Legacy, openstore.Target, error) {
+func (w *world) open(ctx context.Context) (store.Legacy, store.Target, error) {
 	text, err := os.ReadFile(w.file)
 	if err != nil {
 		return nil, nil, err
@@ -49,7 +49,7 @@ func allKeys(n int) (keys []record.Key) {
 }
 
 // watch sees to it that no key's version in the target ever goes down.
-func (w *world) watch(ctx context.Context, target openstore.Target, keys []record.Key) error {
+func (w *world) watch(ctx context.Context, target store.Target, keys []record.Key) error {
 	highest := make([]record.Version, len(keys))
 	for pause(ctx, 20*time.Millisecond) {
 		bounded, cancel := context.WithTimeout(ctx, time.Second)
@@ -70,7 +70,7 @@ func (w *world) watch(ctx context.Context, target openstore.Target, keys []recor
 }
 
 // compare returns what differs between the stores, which nobody writes now.
-func (w *world) compare(ctx context.Context, target openstore.Target, keys []record.Key) (differ []string, err error) {
+func (w *world) compare(ctx context.Context, target store.Target, keys []record.Key) (differ []string, err error) {
 	conn, err := pgx.Connect(ctx, w.legacy.URL())
 	if err != nil {
 		return nil, err
