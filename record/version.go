@@ -33,6 +33,8 @@ func (v Version) IsZero() bool { return v == Version{} }
 // positive when v is newer.
 func (v Version) Compare(w Version) int {
 	switch {
+	// [version-era], [version-timeline]: the LSN decides last. A promoted standby begins at a lower
+	// one, and so does a server after a restore.
 	case v.Era != w.Era:
 		return order(uint64(v.Era), uint64(w.Era))
 	case v.Timeline != w.Timeline:
@@ -69,6 +71,7 @@ func (v Version) Max(w Version) Version {
 // belongs to a later era: somebody moved authority meanwhile.
 func (v Version) Next(era uint32) (Version, error) {
 	switch {
+	// [retain-cas]: a return has taken the key to a later era.
 	case v.Era > era:
 		return Version{}, fmt.Errorf("version %s belongs to era %d, this route writes era %d", v, v.Era, era)
 	case v.Era < era:
@@ -92,6 +95,8 @@ func (v Version) String() string {
 }
 
 // AppendText32 appends the 32 digits, also for none (all zero).
+//
+// [version-era], [version-timeline]: in this order, of fixed width: stores compare the texts.
 func (v Version) AppendText32(dst []byte) []byte {
 	var raw [16]byte
 	for i := range 4 {
