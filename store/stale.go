@@ -12,6 +12,7 @@ import (
 func (e Entry) LeftBehind(than record.Version) bool {
 	switch e.Presence {
 	case Live, Unowned, Damaged:
+		// [backfill-sweep]: also what has no version; legacy is the authority for every key.
 		return (e.Key != "" || e.RawKey == "") && than.NewerThan(e.Version)
 	default:
 		return false

@@ -35,6 +35,7 @@ func (t *Target) Fill(ctx context.Context, f store.Fill, written []bool) error {
 	var err error
 	if !asks {
 		err = t.copyIn(ctx, f, rows)
+		// [backfill-newer]: a key that is known makes the server refuse the whole block.
 		asks = hasState(err, stateUnique)
 	}
 	if asks {
@@ -152,6 +153,7 @@ func (t *Target) copyIn(ctx context.Context, f store.Fill, rows []filled) error 
 		return err
 	}
 	end := &pipeline{}
+	// [not-after]: just before the commit, since both COPYs may have waited.
 	end.addNotAfter(f.NotAfter)
 	end.add(nil, "COMMIT")
 	if err := end.send(ctx, pg); err != nil {
