@@ -54,6 +54,7 @@ func (b bound[K, V]) Get(ctx context.Context, key K) (found Versioned[V], err er
 		}
 		return Versioned[V]{Value: value, Found: true, Version: e.Version}, nil
 	default:
+		// [owned-only]: an error, so that cutover and grace fall back to legacy.
 		detail := ""
 		if e.Detail != "" {
 			detail = " (" + e.Detail + ")"

@@ -11,6 +11,7 @@ import (
 
 // clockSlack bounds how far a reading of bootClock may be behind the true time
 // since boot. Leases end this much earlier.
+// [lease-own-clock]: without it a reading that is behind would make the holder outlive its lease.
 const clockSlack = phases.ClockSlack
 
 // bootClock reads the time since boot, suspend included. CLOCK_BOOTTIME is a

@@ -50,6 +50,7 @@ func (q *pending) add(p *pin, lost []Lost, acknowledged bool) bool {
 	for _, l := range lost {
 		at := pendingKey{p.h, l.Key}
 		if e := q.entries[at]; e != nil {
+			// [journal-version]: two losses of one key are one entry, at the higher version.
 			e.lost.Version = e.lost.Version.Max(l.Version)
 			e.acknowledged = e.acknowledged || acknowledged
 			continue
@@ -58,6 +59,8 @@ func (q *pending) add(p *pin, lost []Lost, acknowledged bool) bool {
 			room = false
 			continue
 		}
+		// [drain-writes], [drain-queue], [leave-drained]: the entry's own pin keeps the epoch
+		// unacknowledged and the instance in the fleet until the key is journaled.
 		q.entries[at] = &pendingEntry{lost: l, pin: p.share(), acknowledged: acknowledged}
 	}
 	q.mu.Unlock()
@@ -86,6 +89,8 @@ func (q *pending) settled(at []pendingKey, lost []Lost) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for n, k := range at {
+		// [journal-changes]: an entry that took a newer version while it was journaled stays, or no
+		// repair would know of that version. Losses without a version can't be told apart this way.
 		if e := q.entries[k]; e.lost.Version == lost[n].Version {
 			delete(q.entries, k)
 			e.pin.release()
@@ -107,6 +112,8 @@ func (i *Instance) journalPending(ctx context.Context) {
 			continue
 		}
 		bounded, cancel := context.WithTimeout(ctx, 5*time.Second)
+		// Tried until the state answers, with growing pauses: to give up would lose changes that
+		// were acknowledged. Journaling twice is harmless: the count of changes only grows.
 		ruling, err := i.fleet.Journal(bounded, lost)
 		cancel()
 		if err != nil {
@@ -123,9 +130,12 @@ func (i *Instance) journalPending(ctx context.Context) {
 		failures = 0
 		i.journal.reset()
 		if ruling.Fenced {
+			// [unclean-mark]: the journal is closed behind a fence.
 			i.abandon(lost, acknowledged, "authority has moved and the journal is closed")
 		} else {
 			i.count.journalled.Add(uint64(len(lost)))
+			// [both-before-ack]: the write was acknowledged before its loss was known, and the
+			// target is read by now: reads go back to legacy.
 			if ruling.TargetRead && acknowledged && i.set.Writing.OnTargetFailure == RollBack {
 				i.rescueLate(ctx, at[0].h.route.Epoch, lost)
 			}
@@ -154,6 +164,8 @@ func (i *Instance) abandon(lost []Lost, acknowledged bool, why string) {
 	i.count.abandoned.Add(uint64(len(lost)))
 	if acknowledged {
 		i.mu.Lock()
+		// [unclean-mark]: from here on the instance can't leave cleanly: its lease runs out, and
+		// the migration needs a full reconcile.
 		i.unclean = true
 		i.mu.Unlock()
 	}

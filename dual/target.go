@@ -14,9 +14,11 @@ import (
 type Target[K comparable, V any] interface {
 	// Get reads one record. The Version of a record that is not Found is its
 	// tombstone's, or zero.
+	// [owned-only]: a value without version is an error, not a record. [primary-only].
 	Get(ctx context.Context, key K) (Versioned[V], error)
 	// Apply makes one change, atomically, as store.Target does. The error and the
 	// Result's Err mean the same: it is not known whether the target has the change.
+	// [newer-only], [not-after]: both are checked in the step that writes, by the target's clock.
 	Apply(ctx context.Context, c Change[K, V], o ApplyOptions) (store.Result, error)
 	// Now reads the target's clock.
 	Now(ctx context.Context) (time.Time, error)

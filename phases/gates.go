@@ -43,12 +43,15 @@ func Gates(to Route, s Settings, e Evidence) []GateResult {
 	gates := []GateResult{gateWhole(e), gateFleet(e), gateRoutes(to, e)}
 	newPhase := to.Phase != from.Phase
 	if newPhase && to.Phase.Position() >= DualRead.Position() {
+		// [backfill-done]: an interlock before any phase that reads the target.
 		gates = append(gates, gateBackfill(e, to.Phase != DualRead))
 	}
 	if to.Phase.Position() >= DualRead.Position() {
+		// [journal-empty]: an interlock before any phase that reads the target.
 		gates = append(gates, gateJournal(e, to.Phase != DualRead))
 	}
 	if to.Phase.Position() >= Cutover.Position() {
+		// [unclean-mark]: from cutover on, also along its ramp.
 		gates = append(gates, gateDirty(e))
 	}
 	gates = append(gates, gateAcknowledged(e), gatePaused(e), gateSoak(s, e))
@@ -81,6 +84,7 @@ func gateFleet(e Evidence) GateResult {
 		Detail: fmt.Sprintf("%d instances, all on epoch %d", e.Fleet.Live, e.Standing.Route.Epoch),
 	}
 	switch {
+	// [lapsed-blocks]: a verdict, not a wait: only a rejoin or an eviction ends it.
 	case len(e.Fleet.Lapsed) > 0:
 		g.Verdict = Fail
 		g.Detail = fmt.Sprintf("%d instances' leases ran out without leaving (%s): they may still run", len(e.Fleet.Lapsed), e.Fleet.Lapsed[0])
@@ -99,6 +103,7 @@ func gateRoutes(to Route, e Evidence) GateResult {
 	if to.Phase == Retain && e.Standing.Route.Phase == Grace {
 		through = Route{Phase: Fenced}
 	}
+	// [held-routes]: shown here; Transition checks it again, whatever the gates say.
 	if err := Legal(e.Standing.Route, through, e.Fleet.Held); err != nil {
 		g.Verdict, g.Detail = Fail, err.Error()
 	}
@@ -108,6 +113,8 @@ func gateRoutes(to Route, e Evidence) GateResult {
 func gateBackfill(e Evidence, interlock bool) GateResult {
 	g := GateResult{Gate: "backfill-done", Interlock: interlock, Try: "migrator backfill run"}
 	switch b := e.Backfill; {
+	// [backfill-done], [backfill-reentry]: a backfill from before the last stay in legacy has not
+	// copied the writes of that stay.
 	case b == nil || b.Epoch <= e.Standing.LegacyEpoch:
 		g.Verdict, g.Detail = NoData, "no backfill has begun since the migration was last in legacy"
 	case b.Finished.IsZero():
@@ -120,6 +127,7 @@ func gateBackfill(e Evidence, interlock bool) GateResult {
 
 func gateJournal(e Evidence, interlock bool) GateResult {
 	g := GateResult{Gate: "journal-empty", Interlock: interlock, Verdict: Pass, Detail: "no key is known to be behind"}
+	// [journal-empty]: reads would move to a target that is known to be behind.
 	if n := e.Standing.JournalKeys; n > 0 {
 		g.Verdict, g.Detail = Fail, fmt.Sprintf("%d keys are known to be behind in the target", n)
 		g.Try = "migrator reconcile run --repair"
@@ -132,6 +140,8 @@ func gateDirty(e Evidence) GateResult {
 	dirty := e.Standing.Dirty
 	switch r := e.FullReconcile; {
 	case dirty.IsZero():
+	// [unclean-mark], [unclean-outlasts]: dirty is already later than the mark by not-after; a run
+	// that began before it may have passed a key whose insert was still on its way.
 	case r.Clean() && r.Full && r.TwoWay && r.Began.After(dirty) && r.ConfigHash == e.Standing.ConfigHash:
 		g.Detail = fmt.Sprintf("a full reconcile (run %d) was clean after the last unclean end", r.Run)
 	default:

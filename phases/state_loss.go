@@ -26,6 +26,7 @@ const LostTry = "migrator phase reclaim --reason '...'; or restore a newer backu
 
 func gateWhole(e Evidence) GateResult {
 	g := GateResult{Gate: "state-whole", Interlock: true, Verdict: Pass, Detail: "no instance remembers what the state database does not"}
+	// [loss-blocks]: an interlock: what was lost may be the reason not to step forward.
 	if l := e.Standing.Lost; l != nil {
 		g.Verdict, g.Detail, g.Try = Fail, l.Tell(e.Standing.Route), LostTry
 	}
@@ -46,12 +47,18 @@ func Reclaimed(present Route, fenced bool) (Route, error) {
 	switch {
 	case present.Phase == Complete:
 		return present, fmt.Errorf("the migration is complete, which is final: there is nothing to reclaim")
+	// [reclaim-scan]: whatever the state records, a fence means that the target may have writes of
+	// its own.
 	case fenced:
 		return Route{Phase: Returning}, nil
+	// [reclaim-refuses]: legacy takes writes again, and the target may have writes that were never
+	// replayed: nothing that is left tells them apart.
 	case present.Phase == Retain:
 		return present, fmt.Errorf("the state says retain, but legacy takes writes again: each store may have writes that the other lacks, and what the state has forgotten would tell them apart; stop the application and restore a newer backup of the state database")
 	case present.Phase.Passing():
 		return Route{Phase: Lifting}, nil
+	// [reclaim-reads]: the verdicts that reads from the target rested on may be among what was
+	// lost.
 	case present.Phase.Position() >= DualRead.Position():
 		return Route{Phase: DualRead, Percent: All}, nil
 	default:
@@ -72,6 +79,9 @@ func Reclaimable(to Route, e Evidence) error {
 	for _, h := range e.Fleet.Held {
 		forgotten := h.Epoch > e.Standing.Route.Epoch
 		alone := h.ReadsTarget() && !h.Behaviour().Fallback
+		// [reclaim-leases]: a holder of such a route can't renew it, and reads legacy once its
+		// lease is over. One whose route reads the target alone goes on reading it: that route
+		// stays held ([lapsed-held]).
 		if forgotten && !alone && lost != nil && !e.Now.Before(lost.LeasesOver) {
 			continue
 		}

@@ -58,6 +58,8 @@ func (v Version) IsZero() bool { return v == Version{} }
 // positive when v is newer.
 func (v Version) Compare(w Version) int {
 	switch {
+	// [version-era], [version-timeline]: the LSN decides last. A promoted standby begins at a lower
+	// one, and so does a server after a restore.
 	case v.era != w.era:
 		return order(uint64(v.era), uint64(w.era))
 	case v.high != w.high:
@@ -94,6 +96,7 @@ func (v Version) Max(w Version) Version {
 // belongs to a later era: somebody moved authority meanwhile.
 func (v Version) Next(era uint32) (Version, error) {
 	switch {
+	// [retain-cas]: a return has taken the key to a later era.
 	case v.era > era:
 		return Version{}, fmt.Errorf("version %s belongs to era %d, this route writes era %d", v, v.era, era)
 	case v.era < era:
@@ -117,6 +120,8 @@ func (v Version) String() string {
 }
 
 // AppendText32 appends the 32 digits, also for none (all zero).
+//
+// [version-era], [version-timeline]: in this order, of fixed width: stores compare the texts.
 func (v Version) AppendText32(dst []byte) []byte {
 	var raw [16]byte
 	for i := range 4 {

@@ -100,6 +100,7 @@ type Entry struct {
 func (e Entry) IsStale(than record.Version) bool {
 	switch e.Presence {
 	case Live, Unowned, Damaged:
+		// [backfill-sweep]: also what has no version; legacy is the authority for every key.
 		return (e.Key != "" || e.RawKey != "") && than.NewerThan(e.Version)
 	default:
 		return false

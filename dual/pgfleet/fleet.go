@@ -78,6 +78,9 @@ func (f *Fleet) oneTrip(ctx context.Context, g *dual.Grant, fill func(b *pgx.Bat
 	found := false
 	b := &pgx.Batch{}
 	b.Queue(`BEGIN ISOLATION LEVEL READ COMMITTED`)
+	// [journal-serial], [join-locked], [return-journal]: the turnstile, then the row in share mode.
+	// A move waits for this transaction and sees its rows, or this transaction reads the route that
+	// the move has committed.
 	b.Queue(statedb.TurnstileShared, f.migration)
 	b.Queue(`SELECT phase, percent, epoch, lease_ms, renew_ms, fence_era, reversible, config_hash
 		FROM migrator.migrations WHERE name = $1 FOR SHARE`, f.migration).Query(func(rows pgx.Rows) error {
@@ -91,6 +94,8 @@ func (f *Fleet) oneTrip(ctx context.Context, g *dual.Grant, fill func(b *pgx.Bat
 	})
 	fill(b)
 	b.Queue(`COMMIT`)
+	// BEGIN and COMMIT are in the batch: whatever fails, the server releases the row without
+	// another message from this process.
 	if err := f.pool.SendBatch(ctx, b).Close(); err != nil {
 		return statedb.Explain(err)
 	}
@@ -141,16 +146,24 @@ func (f *Fleet) Join(ctx context.Context, who dual.Identity) (dual.Grant, error)
 	}
 	g := dual.Grant{Lease: rand.Text(), Instance: who.Instance}
 	err := f.oneTrip(ctx, &g, func(b *pgx.Batch) {
+		// [rejoin-epoch]: leases of the same process end here without a mark of loss: its queue
+		// lives on, under the lease that this transaction takes.
 		if who.Previous != "" {
 			b.Queue(`UPDATE migrator.leases l SET ended = 'superseded', ended_at = clock_timestamp(), lost_at = NULL
 				WHERE l.migration = $1 AND l.ended IS DISTINCT FROM 'evicted' AND `+statedb.LeaseCountsSQL+`
 				  AND (l.id = $2 OR l.origin = (SELECT p.origin FROM migrator.leases p WHERE p.id = $2 AND p.migration = $1))`,
 				f.migration, who.Previous)
 		}
+		// [superseded-counts]: a lease that another process takes over counts until it would have
+		// run out: if both still run, the route of the first stays held. [unclean-mark]: the first
+		// may have had writes that no other process knows of.
 		b.Queue(`UPDATE migrator.leases l SET ended = 'superseded', ended_at = greatest(expires_at, clock_timestamp()),
 				lost_at = CASE WHEN `+statedb.MayHaveLostWritesSQL+` THEN greatest(expires_at, clock_timestamp()) END
 			WHERE migration = $1 AND instance = $2 AND ended_at IS NULL
 			  AND NOT EXISTS (SELECT FROM migrator.leases p WHERE p.id = $3 AND p.migration = $1)`, f.migration, who.Instance, who.Previous)
+		// [join-locked]: the lease acknowledges the epoch that this transaction reads, under the
+		// lock that a move takes alone. [rejoin-epoch]: not above what the former lease
+		// acknowledged.
 		b.Queue(`INSERT INTO migrator.leases (id, migration, instance, about, acknowledged_epoch, joined_at, renewed_at, expires_at, origin)
 			SELECT $2, m.name, $3, $4, least(m.epoch, p.acknowledged_epoch), now.at, now.at,
 			       now.at + coalesce($5::bigint, m.lease_ms) * interval '1 millisecond', coalesce(p.origin, $2)
@@ -174,6 +187,7 @@ func (f *Fleet) Witness(ctx context.Context, held phases.Route) error {
 	if i := f.instance.Load(); i != nil {
 		name = *i
 	}
+	// [loss-held]: the route counts as held from here on, and every move takes a higher epoch.
 	return statedb.RecordStateLoss(ctx, f.pool, f.migration, name, held)
 }
 
@@ -191,6 +205,9 @@ func (f *Fleet) Renew(ctx context.Context, lease string, acknowledged int64) (du
 	g := dual.Grant{Lease: lease}
 	unsettled := false
 	err := f.oneTrip(ctx, &g, func(b *pgx.Batch) {
+		// [lease-final]: only a lease that has neither ended nor run out is renewed: a rollback may
+		// have counted it as lapsed and not waited for it. The acknowledged epoch never goes down,
+		// and never above the present one.
 		b.Queue(`UPDATE migrator.leases l SET renewed_at = clock_timestamp(),
 				expires_at = clock_timestamp() + coalesce($4::bigint, m.lease_ms) * interval '1 millisecond',
 				acknowledged_epoch = greatest(l.acknowledged_epoch, least($3, m.epoch))
@@ -211,6 +228,7 @@ func (f *Fleet) Renew(ctx context.Context, lease string, acknowledged int64) (du
 		return dual.Grant{}, dual.ErrLeaseLost
 	case unsettled:
 		failpoint.Here("state.renew.acknowledged")
+		// After the commit, so that of two instances which acknowledge at once one sees both.
 		statedb.MarkSettled(ctx, f.pool, f.migration)
 	}
 	return g, nil
@@ -220,6 +238,8 @@ func (f *Fleet) Renew(ctx context.Context, lease string, acknowledged int64) (du
 // instance's word that nothing is under way is as good late, and takes the mark of
 // a possible loss back. Leaving twice, or after an eviction, is no error.
 func (f *Fleet) Leave(ctx context.Context, lease string) error {
+	// [leave-drained]: takes the mark of a possible loss away, since the instance reports that all
+	// its operations have drained. An eviction stands: it is in the history, and has its own mark.
 	tag, err := f.pool.Exec(ctx, `UPDATE migrator.leases SET ended = 'left', lost_at = NULL,
 			ended_at = least(ended_at, clock_timestamp())
 		WHERE id = $1 AND migration = $2 AND (ended IS NULL OR ended = 'superseded')`, lease, f.migration)

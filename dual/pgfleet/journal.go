@@ -20,7 +20,12 @@ func (f *Fleet) Journal(ctx context.Context, lost []dual.Lost) (dual.Ruling, err
 	var g dual.Grant
 	var held []phases.Route
 	err := f.oneTrip(ctx, &g, func(b *pgx.Batch) {
+		// [journal-held]: read in the transaction that journals: a route that an instance may have
+		// swapped to, and not acknowledged yet, counts too.
 		b.Queue(statedb.LiveRoutesSQL, f.migration).Query(statedb.CollectRoutes(&held))
+		// [journal-version]: the highest version that was lost. [journal-changes]: the count only
+		// grows, so a repair that began before sees the difference. [no-journal-fails]: behind a
+		// fence no key enters, and the result says so.
 		b.Queue(`INSERT INTO migrator.journal AS j (migration, key, version, changes, reason, first_at, last_at)
 			SELECT m.name, l.key, l.version, l.changes, l.reason, clock_timestamp(), clock_timestamp()
 			FROM migrator.migrations m, unnest($2::bytea[], $3::text[], $4::bigint[], $5::text[]) AS l (key, version, changes, reason)
@@ -54,6 +59,7 @@ func mergeLost(lost []dual.Lost) (rows lostRows) {
 	for i := 0; i < len(sorted); {
 		key, highest, changes, reason := sorted[i].Key, record.Version{}, int64(0), ""
 		for ; i < len(sorted) && sorted[i].Key == key; i++ {
+			// [journal-version]: of several losses of one key in one call, the highest.
 			highest, reason = highest.Max(sorted[i].Version), sorted[i].Reason
 			changes++
 		}

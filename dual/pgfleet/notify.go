@@ -58,6 +58,7 @@ func (f *Fleet) listen(ctx context.Context, hint func(epoch int64)) {
 	if _, err := conn.Exec(ctx, `LISTEN `+channel); err != nil {
 		return
 	}
+	// After LISTEN, so that no epoch falls between the two.
 	if present, err := f.present(ctx, conn); err == nil {
 		hint(present.Epoch)
 	}

@@ -18,6 +18,8 @@ import (
 func (f *Fleet) Return(ctx context.Context, epoch int64, keys []record.Key) error {
 	var g dual.Grant
 	err := f.oneTrip(ctx, &g, func(b *pgx.Batch) {
+		// [return-journal]: the phase and the epoch are compared in the same statement: once a
+		// rollback has committed returning, no key enters and no write follows.
 		b.Queue(`INSERT INTO migrator.return_journal AS j (migration, key, changes, first_at, last_at)
 			SELECT m.name, k.key, 1, clock_timestamp(), clock_timestamp()
 			FROM migrator.migrations m, unnest($3::bytea[]) AS k (key)
@@ -29,6 +31,8 @@ func (f *Fleet) Return(ctx context.Context, epoch int64, keys []record.Key) erro
 	if err != nil {
 		return err
 	}
+	// [return-journal]: nothing was journaled; to write the target now would be a write that the
+	// rollback does not replay.
 	if g.Route.Phase != phases.Retain || g.Route.Epoch != epoch {
 		return fmt.Errorf("%w: it is at %s, epoch %d", dual.ErrRouteMoved, g.Route, g.Route.Epoch)
 	}

@@ -22,6 +22,9 @@ func (f *Fleet) Rescue(ctx context.Context, epoch int64, reason string) error {
 	if err != nil || !present.ReadsTarget() {
 		return err
 	}
+	// [held-routes]: alone with the row: the route, the attempt and the held routes are read and
+	// decided on as one. A process that freezes here is ended by the database after RescuePatience,
+	// before leases run out behind it.
 	err = statedb.Exclusive(ctx, f.pool, f.migration, phases.RescuePatience, func(tx pgx.Tx) error {
 		var at phases.Route
 		var attempt string
@@ -32,6 +35,8 @@ func (f *Fleet) Rescue(ctx context.Context, epoch int64, reason string) error {
 			return err
 		case !at.ReadsTarget():
 			return nil
+		// [fence-attempt]: dual-read behind a fence would be a route whose writes legacy refuses
+		// and that no command lifts.
 		case statedb.Fenced(at.Phase), attempt != "": // with an attempt noted, the fence may be up
 			return fmt.Errorf("%w: it is at %s", dual.ErrRouteMoved, at)
 		}
@@ -53,6 +58,7 @@ func (f *Fleet) takeBack(ctx context.Context, tx pgx.Tx, at phases.Route, epoch 
 	if err != nil {
 		return err
 	}
+	// [held-routes]: also a rollback may not commit a route beside an incompatible one.
 	if err := phases.Legal(at, phases.Route{Phase: phases.DualRead, Percent: phases.All}, held); err != nil {
 		return err
 	}
@@ -61,6 +67,8 @@ func (f *Fleet) takeBack(ctx context.Context, tx pgx.Tx, at phases.Route, epoch 
 		return err
 	}
 	// internal/state/schema.sql has the function as it is now.
+	// [loss-epoch]: migrator.rescue moves by migrator.move, whose epoch is above all that are
+	// known; it refuses if the epoch is not at.Epoch any more.
 	_, err = tx.Exec(ctx, `SELECT migrator.rescue($1, $2, $3, $4::jsonb)`, f.migration, at.Epoch, statedb.CleanText(reason), string(evidence))
 	return err
 }
@@ -76,5 +84,6 @@ func (f *Fleet) TargetRead(ctx context.Context) (bool, error) {
 		return false, statedb.Explain(err)
 	}
 	held, err := pgx.CollectRows(rows, statedb.ScanRoute)
+	// [journal-held]: the routes that live leases may hold count as much as the present one.
 	return statedb.AnyReadsTarget(present, held), statedb.Explain(err)
 }

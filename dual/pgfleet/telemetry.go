@@ -56,6 +56,8 @@ func (f *Fleet) observe(ctx context.Context, lease string, windows []telemetry.W
 	}
 	known := false
 	// Without a target, ON CONFLICT asks for no more than the right to insert.
+	// Only of a lease that the state knows, live or over: counts of another migration must open no
+	// gate.
 	err := f.pool.QueryRow(ctx, `WITH held AS (SELECT FROM migrator.leases WHERE id = $2 AND migration = $1),
 		taken AS (INSERT INTO migrator.windows
 				(migration, incarnation, sequence, instance, epoch, config_hash, began_at, ended_at, discarded, counts)

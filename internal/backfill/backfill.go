@@ -141,6 +141,7 @@ func (r *run) all(ctx context.Context) error {
 			failpoint.Here("replicate.chunks.saved")
 		}
 		err := r.copyChunks(ctx)
+		// [backfill-moved]: the blocks hold other rows now; all is copied again.
 		if errors.Is(err, store.ErrMoved) && cuts < 10 && ctx.Err() == nil {
 			r.p.Chunks = nil
 			continue
@@ -150,10 +151,13 @@ func (r *run) all(ctx context.Context) error {
 		}
 		break
 	}
+	// [backfill-sweep]: after every chunk: what is still older than the barrier, legacy mostly
+	// lacks.
 	if err := r.sweep(ctx); err != nil {
 		return err
 	}
 	failpoint.Here("replicate.swept")
+	// [backfill-done]: only after copy and sweep.
 	r.p.Finished = time.Now().UTC()
 	if err := r.save(ctx); err != nil {
 		r.p.Finished = time.Time{}
@@ -168,6 +172,8 @@ func (r *run) all(ctx context.Context) error {
 // until every write from before it has arrived or is refused.
 func (r *run) passBarrier(ctx context.Context) error {
 	if r.p.Barrier.IsZero() || r.p.Opens.IsZero() {
+		// [backfill-barrier]: the ledger's Begin has made sure that no instance may still be on
+		// legacy.
 		version, err := r.Backfill.Barrier.Barrier(ctx, r.LockTimeout)
 		if err != nil {
 			return fmt.Errorf("take the barrier: %w", err)
@@ -177,6 +183,9 @@ func (r *run) passBarrier(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("read the target's clock: %w", err)
 		}
+		// [backfill-wait]: counted by the target's clock from after the barrier. Chunks are cut
+		// later, so that none is older than the barrier. Saved before a row is read: a resumed run
+		// keeps this barrier.
 		r.p.Barrier, r.p.Opens, r.p.Chunks, r.p.Done = version, now.Add(r.NotAfter+opensMargin).UTC(), nil, 0
 		if err := r.save(ctx); err != nil {
 			return err
@@ -189,6 +198,8 @@ func (r *run) passBarrier(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("read the target's clock: %w", err)
 		}
+		// [backfill-wait]: a delete from before the barrier that is still on its way must land
+		// before its key is copied and swept.
 		left := r.p.Opens.Sub(now)
 		if left <= 0 {
 			return nil

@@ -40,6 +40,8 @@ func (f *filling) load(ctx context.Context, c store.Chunk, rows int) (blocks []*
 // fill returns when the target has every row of the block, or a later state of it.
 func (r *run) fill(ctx context.Context, b *record.Block, read time.Time) (n counts, err error) {
 	written := make([]bool, b.Rows())
+	// [backfill-newer], [not-after]: Fill writes only keys of which the target has neither a record
+	// nor a version.
 	if r.fast.target.BulkLoad(ctx, store.BulkWrite{Block: b, Version: r.p.Barrier, NotAfter: read.Add(r.NotAfter)}, written) != nil {
 		clear(written) // single writes try again, and know what to say
 	}

@@ -49,6 +49,7 @@ func (r *run) mend(ctx context.Context, keys []record.Key) error {
 			items = append(items, repair.Item{Key: key})
 		}
 	}
+	// [backfill-sweep]: by the repair rules, since live writes go on beside the sweep.
 	fixed, err := r.fixer.Repair(ctx, items)
 	if err != nil {
 		return err

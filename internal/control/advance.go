@@ -52,6 +52,7 @@ func (c *Controller) Advance(ctx context.Context, a Advance) (Step, error) {
 	if from.Phase == phases.Lifting || from.Phase == phases.Returning {
 		return Step{From: from}, c.Resume(ctx)
 	}
+	// [no-skip]: only the next step, whatever the caller names.
 	to, err := c.chosen(from, a)
 	if err != nil {
 		return Step{From: from}, err
@@ -59,8 +60,10 @@ func (c *Controller) Advance(ctx context.Context, a Advance) (Step, error) {
 	step := Step{From: from, To: to}
 	decide := func(e phases.Evidence) (err error) {
 		if e.Standing.Route != from {
+			// [one-decides]: no verdict on a route that the step was not chosen for.
 			return nil // the state refuses the step, and says what moved first
 		}
+		// Settings of another migration file would evaluate other gates than those in force.
 		if c.Config != "" && e.Standing.ConfigHash != c.Config {
 			return fmt.Errorf("another migration file was applied since this command began; try: the same again")
 		}
@@ -72,6 +75,8 @@ func (c *Controller) Advance(ctx context.Context, a Advance) (Step, error) {
 	failpoint.Here("control.advance.decided")
 	switch {
 	case from.Phase == phases.Fenced, from.Phase == phases.Grace && e.Standing.Attempt != "":
+		// [fence-attempt]: an attempt in grace may have its fence up: it is passed or undone before
+		// any other step.
 		c.say("taking up the fence's attempt %s again", e.Standing.Attempt)
 		err = c.passFence(ctx, &step, e.Standing, a)
 	case to.Phase == phases.Retain:
@@ -87,6 +92,8 @@ func (c *Controller) Advance(ctx context.Context, a Advance) (Step, error) {
 
 // step commits a step that one transition makes.
 func (c *Controller) step(ctx context.Context, step *Step, a Advance, decide func(phases.Evidence) error) error {
+	// The gates are evaluated inside, on rows read under the migration's lock. An error leaves the
+	// state as it was; if the response to the commit is lost, the next command finds the new route.
 	standing, err := c.State.Transition(ctx, c.Migration, func(e phases.Evidence) (phases.Move, error) {
 		err := decide(e)
 		return phases.Move{
@@ -141,6 +148,8 @@ func (c *Controller) gates(to phases.Route, a Advance, e phases.Evidence) ([]pha
 		switch {
 		case !ok || gates[i].Open():
 		case gates[i].Interlock:
+			// [journal-empty], [backfill-done], [unclean-mark], [loss-blocks]: interlocks are rules
+			// of the protocol, so no reason opens one.
 			return gates, refuse("%s is an interlock: it can't be overridden (%s)", gates[i].Gate, gates[i].Detail)
 		case !e.Decides:
 			return gates, refuse("%s is not a member of the role %s: only its members may override a gate; connect to the state database as one of them", e.Actor, c.Settings.Approval.Role)

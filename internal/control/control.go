@@ -113,6 +113,7 @@ func orDefault(d, def time.Duration) time.Duration {
 // epoch. Instances whose leases lapsed are not waited for: they read legacy.
 func (c *Controller) AwaitSettled(ctx context.Context, budget time.Duration) error {
 	began := time.Now()
+	// Polled: a lost notification must not make a command wait for its whole budget.
 	tick := time.NewTicker(orDefault(c.Poll, 50*time.Millisecond))
 	defer tick.Stop()
 	for {
@@ -120,9 +121,12 @@ func (c *Controller) AwaitSettled(ctx context.Context, budget time.Duration) err
 		if err != nil {
 			return err
 		}
+		// Live leases only: a lapsed one may never acknowledge. Where it may still hold the old
+		// route, Legal refuses the next move ([lapsed-held]).
 		if e.Fleet.Behind == 0 {
 			return nil
 		}
+		// A deadline, not a proof: the caller decides what an unsettled fleet means.
 		if waited := time.Since(began); waited >= budget {
 			return &UnsettledError{Route: e.Standing.Route, Fleet: e.Fleet, Waited: waited.Round(time.Millisecond)}
 		}

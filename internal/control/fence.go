@@ -35,8 +35,12 @@ func (c *Controller) passFence(ctx context.Context, step *Step, standing phases.
 		return nil
 	}
 	// The caller's context may be what failed; the way back is bounded by its own.
+	// While the fence stands, every write of the application waits: the undo must not depend on a
+	// context that has ended, and must not run for ever.
 	undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), phases.UndoWithin)
 	defer cancel()
+	// Whatever failed, perhaps only the response to a commit: lift reads the route again, so a
+	// passed fence is reported and not lifted ([one-decides]).
 	route, stood, undoErr := c.lift(undo, attempt, firstClause(err))
 	switch {
 	case route.Phase == phases.Retain:
@@ -57,6 +61,8 @@ func (c *Controller) passFence(ctx context.Context, step *Step, standing phases.
 // its fence.
 func (c *Controller) beginFence(ctx context.Context, step *Step, standing phases.Standing, a Advance, decide func(phases.Evidence) error) error {
 	standing.Attempt = uuid.NewString()
+	// [fence-attempt]: noted before legacy is fenced. A crash right after the fence is found and
+	// undone by the next command.
 	if err := c.State.Intend(ctx, c.Migration, standing.Route, standing.Attempt, decide); err != nil {
 		return err
 	}
@@ -74,6 +80,9 @@ func (c *Controller) fenceAndRetain(ctx context.Context, standing phases.Standin
 	at := standing.Route
 	if at.Phase == phases.Grace {
 		c.say("fencing legacy: waiting for open writers")
+		// [fence-lock], [fence-era]: once this returns, legacy refuses writes, and the era is above every
+		// version that legacy has given. Raising it again for the same attempt changes nothing, so
+		// a resumed command repeats this.
 		era, err := c.Fence.RaiseFence(ctx, attempt, orDefault(c.LockTimeout, phases.LockTimeout))
 		if err != nil {
 			return standing, err
@@ -81,10 +90,13 @@ func (c *Controller) fenceAndRetain(ctx context.Context, standing phases.Standin
 		failpoint.Here("control.fence.raised")
 		c.say("legacy refuses writes; telling the fleet")
 		standing, err = c.State.Transition(ctx, c.Migration, func(e phases.Evidence) (phases.Move, error) {
+			// [one-decides]: another controller has undone this attempt, or begun its own.
 			if e.Standing.Attempt != attempt {
 				return phases.Move{}, errNotOurs
 			}
 			return phases.Move{
+				// [fence-epoch]: an epoch of its own, so that every instance leaves legacy before
+				// any writes the target alone.
 				From: at, To: phases.Route{Phase: phases.Fenced}, Cause: phases.CauseFence,
 				Reason: a.Reason, Gates: step.Gates, Attempt: attempt, FenceEra: era,
 			}, nil
@@ -95,6 +107,8 @@ func (c *Controller) fenceAndRetain(ctx context.Context, standing phases.Standin
 		failpoint.Here("control.fence.fenced")
 	}
 	budget := orDefault(c.FenceBudget, phases.FenceBudget)
+	// [fence-epoch]: within the fence's budget, since writes wait meanwhile; after it the fence is
+	// undone.
 	if err := c.AwaitSettled(ctx, budget); err != nil {
 		return standing, err
 	}
@@ -102,6 +116,9 @@ func (c *Controller) fenceAndRetain(ctx context.Context, standing phases.Standin
 	if err != nil {
 		return standing, err
 	}
+	// [fence-checked]: the fence may have been lifted while this process slept. If it is lifted
+	// after this check, epoch lifting was committed first, and the transition below finds the route
+	// moved.
 	if holder != attempt {
 		return standing, fmt.Errorf("legacy's fence is not this attempt's (it is %q)", holder)
 	}
@@ -109,6 +126,8 @@ func (c *Controller) fenceAndRetain(ctx context.Context, standing phases.Standin
 	fenced := standing.Route
 	return c.State.Transition(ctx, c.Migration, func(e phases.Evidence) (phases.Move, error) {
 		switch {
+		// [one-decides], [fence-epoch], [fence-checked]: all three hold in the transaction that
+		// gives authority to the target, or it does not commit.
 		case e.Standing.Attempt != attempt:
 			return phases.Move{}, errNotOurs
 		case !e.Fleet.Settled():
@@ -135,10 +154,13 @@ func (c *Controller) lift(ctx context.Context, attempt, reason string) (at phase
 		return at, false, err
 	}
 	at = e.Standing.Route
+	// [one-decides]: the note is another attempt's, or retain was passed: its fence must stay.
 	if e.Standing.Attempt != attempt {
 		return at, false, errNotOurs
 	}
 	if at.Phase == phases.Grace {
+		// [attempt-void]: its controller may be alive and about to fence. Voided first, forgotten
+		// then: with the note gone, no command would look for that fence.
 		voided, err := c.Fence.VoidFence(ctx, attempt)
 		if err != nil {
 			return at, false, err
@@ -149,6 +171,8 @@ func (c *Controller) lift(ctx context.Context, attempt, reason string) (at phase
 		}
 	}
 	if at.Phase == phases.Grace || at.Phase == phases.Fenced {
+		// [one-decides]: committed before the triggers go: from here no controller can pass to
+		// retain behind a fence that is being lifted.
 		if at, err = c.fenceMove(ctx, at, phases.Lifting, attempt, reason); err != nil {
 			return at, true, err
 		}
@@ -157,10 +181,14 @@ func (c *Controller) lift(ctx context.Context, attempt, reason string) (at phase
 	if at.Phase != phases.Lifting {
 		return at, true, errNotOurs
 	}
+	// [lift-era], [attempt-void]: in one transaction on legacy. [lift-replayed]: nothing is to be
+	// replayed: from grace or fenced no write has gone to the target alone.
 	if _, err := c.Fence.LiftFence(ctx, attempt, orDefault(c.LockTimeout, phases.LockTimeout)); err != nil {
 		return at, true, err
 	}
 	failpoint.Here("control.lift.lifted")
+	// Legacy takes writes again before instances hear of grace: one that still waits is late, not
+	// wrong.
 	at, err = c.fenceMove(ctx, at, phases.Grace, "", reason)
 	return at, true, err
 }
@@ -169,6 +197,8 @@ func (c *Controller) lift(ctx context.Context, attempt, reason string) (at phase
 // migration's row holds.
 func (c *Controller) fenceMove(ctx context.Context, from phases.Route, to phases.Phase, attempt, reason string) (phases.Route, error) {
 	standing, err := c.State.Transition(ctx, c.Migration, func(phases.Evidence) (phases.Move, error) {
+		// [one-decides]: From carries the epoch that the caller saw, and an attempt whose fence
+		// stands can't change within one epoch.
 		return phases.Move{From: from, To: phases.Route{Phase: to}, Cause: phases.CauseFence, Reason: reason, Attempt: attempt}, nil
 	})
 	if err != nil {

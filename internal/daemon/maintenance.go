@@ -125,6 +125,7 @@ func (w *keeping) look(ctx context.Context) {
 	if !ok {
 		return
 	}
+	// [loss-hands-off]: before anything else is done with the stores.
 	if w.forgotten(ctx, st) {
 		return
 	}
@@ -137,6 +138,7 @@ func (w *keeping) look(ctx context.Context) {
 		return // the journal is closed meanwhile, and legacy fenced
 	}
 	w.known = passing{}
+	// [repair-era]: once the target has authority, legacy is no source for a repair.
 	if st.JournalKeys > 0 && st.Route.Behaviour().Writes != phases.WritesTarget {
 		w.repair(ctx, st)
 	}
@@ -151,6 +153,7 @@ func (w *keeping) forgotten(ctx context.Context, st phases.Standing) bool {
 		st.Lost = &phases.Lost{Instance: keeperName, Route: w.latest}
 		if witness, ok := w.State.(Witness); ok {
 			w.try(ctx, "remember what the state has lost", func() error {
+				// [loss-held]: the daemon may be the only process that remembers the route.
 				return witness.Witness(ctx, w.Migration, keeperName, w.latest)
 			})
 		}
@@ -187,6 +190,8 @@ func (w *keeping) endPassing(ctx context.Context) {
 		return
 	}
 	w.known = w.known.seen(e)
+	// A command that is alive must not be undone: it is left alone for as long as it may take, plus
+	// a margin.
 	if !w.known.overdue(e, w.Budget+cmp.Or(w.Margin, keepMargin), cmp.Or(w.Settle, keepSettle)) {
 		return
 	}
@@ -199,6 +204,7 @@ func (w *keeping) endPassing(ctx context.Context) {
 		w.log.Warn("a command was interrupted while authority moved; ending it",
 			"route", at.String(), "epoch", at.Epoch, "since", w.known.since)
 		failpoint.Here("server.keeper.overdue")
+		// Safe beside a command that wakes now: each step is a compare-and-set ([one-decides]).
 		if err := tools.Resume(ctx); err != nil {
 			return err
 		}

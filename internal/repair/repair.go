@@ -81,6 +81,8 @@ func (f *Fixer) Repair(ctx context.Context, items []Item) ([]Fixed, error) {
 	}
 	pause := d.Pause
 	for attempt := 1; len(todo) > 0 && attempt <= d.Attempts; attempt++ {
+		// [not-after-fixed]: each attempt reads both stores again and rests on those reads; none is
+		// sent again with a later time.
 		if attempt > 1 {
 			if err := Wait(ctx, pause); err != nil {
 				return done, err
@@ -209,6 +211,7 @@ func Era(ctx context.Context, legacy store.Locker) (uint32, error) {
 		return 0, fmt.Errorf("read legacy's era: %w", err)
 	}
 	if attempt != "" && era > 0 {
+		// [repair-era]: all that legacy holds was written before the fence.
 		era--
 	}
 	return era, nil

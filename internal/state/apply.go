@@ -41,6 +41,8 @@ func (s *Store) Apply(ctx context.Context, a Applied) (st phases.Standing, creat
 		st, err = s.Standing(ctx, a.Migration)
 		return st, true, err
 	}
+	// Alone with the row: a step that was decided under the former configuration is committed
+	// before, or finds the hash changed.
 	err = s.alone(ctx, a.Migration, func(tx pgx.Tx) error {
 		if err := change(ctx, tx, a, lease, renew); err != nil {
 			return err
@@ -53,6 +55,8 @@ func (s *Store) Apply(ctx context.Context, a Applied) (st phases.Standing, creat
 
 func (s *Store) insert(ctx context.Context, a Applied, lease, renew time.Duration) (created bool, err error) {
 	err = pgx.BeginTxFunc(ctx, s.pool, statedb.ReadCommitted, func(tx pgx.Tx) error {
+		// Of two commands that apply a new migration at once, one creates it; the other finds it
+		// and compares.
 		tag, err := tx.Exec(ctx, `INSERT INTO migrator.migrations (name, environment, config, config_hash, schema, reversible,
 				lease_ms, renew_ms, phase, percent, epoch, phase_since, route_since)
 			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 'legacy', 0, 1, clock_timestamp(), clock_timestamp())
@@ -86,7 +90,7 @@ func change(ctx context.Context, tx pgx.Tx, a Applied, lease, renew time.Duratio
 	if err != nil || same {
 		return err
 	}
-	// What retain wrote without journalling can't be journalled afterwards.
+	// [return-reversible]: what retain wrote without journalling can't be journalled afterwards.
 	if before.Reversible != a.Reversible && statedb.Fenced(phase) {
 		return fmt.Errorf("retain.reversible can't be changed at %s: writes since the fence were made under the other setting; try: migrator phase rollback --to grace", phase)
 	}

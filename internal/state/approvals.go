@@ -23,6 +23,8 @@ func (s *Store) Approve(ctx context.Context, migration string, to phases.Phase, 
 		return a, errors.New("an approval must be good for some time; set phases.approval.expires")
 	}
 	err = s.alone(ctx, migration, func(tx pgx.Tx) error {
+		// Bound to the epoch and the configuration that this transaction reads under the lock: an
+		// approval opens no later step.
 		err := tx.QueryRow(ctx, `INSERT INTO migrator.approvals (migration, to_phase, epoch, config_hash, role, reason, expires_at)
 			SELECT name, $2, epoch, config_hash, $3, $4, clock_timestamp() + $5::bigint * interval '1 microsecond'
 			FROM migrator.migrations WHERE name = $1

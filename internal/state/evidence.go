@@ -25,6 +25,8 @@ func (s *Store) Evidence(ctx context.Context, migration string) (e phases.Eviden
 // gather reads the evidence. It is as of one moment in a transaction that is, or
 // that has the migration's row alone.
 func gather(ctx context.Context, q statedb.Querier, migration string) (e phases.Evidence, err error) {
+	// All reads see one moment: verdicts on rows of different moments could open a gate that was
+	// never open.
 	if e.Standing, err = statedb.ReadStatus(ctx, q, migration); err != nil {
 		return e, err
 	}
@@ -92,6 +94,8 @@ func fleet(ctx context.Context, q statedb.Querier, st phases.Standing) (f phases
 		return f, now, err
 	}
 	present := st.Route.Epoch
+	// [loss-held]: without any lease, epochs above the present one still count as held: they were
+	// reported.
 	lowest, lowestLapsed := present+1, present+1
 	for _, l := range leases {
 		if l.Lapsed {
@@ -103,6 +107,8 @@ func fleet(ctx context.Context, q statedb.Querier, st phases.Standing) (f phases
 		if l.Acknowledged < present {
 			f.Behind++
 		}
+		// [held-routes]: from the acknowledged epoch, not the present one, since an instance
+		// reports late.
 		lowest = min(lowest, l.Acknowledged)
 	}
 	routes, err := epochsFrom(ctx, q, st.Migration, min(lowest, lowestLapsed))
@@ -110,6 +116,7 @@ func fleet(ctx context.Context, q statedb.Querier, st phases.Standing) (f phases
 		return f, now, err
 	}
 	for _, r := range routes {
+		// [lapsed-held]: a lapsed lease counts on routes that have no other store to read.
 		if r.Epoch >= lowest || r.Epoch >= lowestLapsed && readsTargetAlone(r) {
 			f.Held = append(f.Held, r)
 		}

@@ -66,6 +66,8 @@ func note(ctx context.Context, tx pgx.Tx, migration string, cause phases.Cause, 
 	if err != nil {
 		return err
 	}
+	// One entry after the other: the trigger chains it to the newest, whose number the migration's
+	// row holds.
 	_, err = tx.Exec(ctx, `INSERT INTO migrator.history (migration, cause, from_phase, from_percent, from_epoch,
 			to_phase, to_percent, to_epoch, reason, config_hash, evidence)
 		SELECT name, $2, phase, percent, epoch, phase, percent, epoch, $3, config_hash, $4::jsonb
@@ -125,6 +127,7 @@ func (s *Store) VerifyHistory(ctx context.Context, migration string) (n int64, e
 		if err := tx.QueryRow(ctx, `SELECT history_seq FROM migrator.migrations WHERE name = $1`, migration).Scan(&newest); err != nil {
 			return err
 		}
+		// Entries cut off at the end leave a chain that is whole; the migration's row shows it.
 		if n != newest {
 			return broken(fmt.Sprintf("entry %d is the newest that was written, and it is not there", newest))
 		}

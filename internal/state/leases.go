@@ -30,6 +30,8 @@ func readLeases(ctx context.Context, q statedb.Querier, migration string) (lease
 	if err := q.QueryRow(ctx, `SELECT clock_timestamp()`).Scan(&now); err != nil {
 		return nil, now, err
 	}
+	// [superseded-counts], [lapsed-blocks]: leases that end in the future, and those that have run
+	// out without an end, are listed too.
 	rows, err := q.Query(ctx, `SELECT instance, acknowledged_epoch, joined_at, renewed_at, expires_at, expires_at <= $2, about
 		FROM migrator.leases WHERE migration = $1 AND (ended_at IS NULL OR ended_at > $2) ORDER BY instance, joined_at`, migration, now)
 	if err != nil {
@@ -54,9 +56,12 @@ func (s *Store) Evict(ctx context.Context, migration, instance, reason string) e
 		if err != nil {
 			return err
 		}
+		// Under the lock: the instance can't renew between this check and the eviction.
 		if err := evictable(leases, instance); err != nil {
 			return err
 		}
+		// [unclean-mark]: no one can vouch for what the instance had in flight. [lapsed-blocks]:
+		// only a lapsed lease is evicted: an instance that renews would go on without one.
 		rows, err := tx.Query(ctx, `UPDATE migrator.leases l SET ended = 'evicted', ended_at = clock_timestamp(),
 				lost_at = CASE WHEN `+statedb.MayHaveLostWritesSQL+` THEN clock_timestamp() END
 			WHERE migration = $1 AND instance = $2 AND ended_at IS NULL AND expires_at <= clock_timestamp()

@@ -73,6 +73,8 @@ func Migrate(ctx context.Context, url string) (from, to int64, err error) {
 		return from, from, err
 	}
 	for {
+		// Each step is a transaction: a command that is killed here leaves a whole schema, and the
+		// next one resumes.
 		_, err := provider.UpByOne(ctx)
 		switch {
 		case errors.Is(err, goose.ErrNoNextVersion):

@@ -20,6 +20,7 @@ import (
 func (s *Store) Prune(ctx context.Context, migration string) error {
 	return statedb.Explain(pgx.BeginTxFunc(ctx, s.pool, statedb.ReadCommitted, func(tx pgx.Tx) error {
 		b := &pgx.Batch{}
+		// What the history names is never deleted: it is the evidence of a step or a rollback.
 		b.Queue(`WITH named AS (
 				SELECT (jsonb_path_query(evidence, '$.evaluations[*].id') #>> '{}')::bigint AS id FROM migrator.history WHERE migration = $1
 				UNION SELECT (evidence #>> '{fired,evaluation}')::bigint FROM migrator.history WHERE migration = $1 AND cause = 'trigger'),

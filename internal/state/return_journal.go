@@ -35,6 +35,7 @@ func (s *Store) ClearReturn(ctx context.Context, migration string, keys []record
 		if err != nil {
 			return err
 		}
+		// [return-clear]: in retain the key may have been written again since it was replayed.
 		if st.Route.Phase == phases.Retain {
 			return errors.New("the return journal can't be cleared in retain: writes may be journalled again at any time; try: migrator phase rollback --to grace")
 		}

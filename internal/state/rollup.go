@@ -54,6 +54,8 @@ func rollUp(ctx context.Context, tx pgx.Tx, migration string) (n int64, bad, err
 	boundary := coarseBefore(now)
 	sums := newSums()
 	// All parts of the statement see the incarnations as they were before it.
+	// Windows are deleted, marked as counted and added up in one transaction: interrupted anywhere,
+	// each counts once.
 	n, bad, err = sums.readWindows(ctx, tx, boundary, `WITH taken AS (DELETE FROM migrator.windows
 			WHERE migration = $1 AND (incarnation, sequence) IN (SELECT incarnation, sequence FROM migrator.windows WHERE migration = $1 LIMIT $2)
 			RETURNING *),

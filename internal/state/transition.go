@@ -47,6 +47,8 @@ func (e *MovedError) Error() string {
 // evaluation that Record has kept, is set in the same transaction.
 func (s *Store) Transition(ctx context.Context, migration string, decide func(phases.Evidence) (phases.Move, error)) (st phases.Standing, err error) {
 	err = s.alone(ctx, migration, func(tx pgx.Tx) error {
+		// Read under the lock: no instance joins, acknowledges or journals until the move is
+		// committed or refused.
 		e, err := gather(ctx, tx, migration)
 		if err != nil {
 			return err
@@ -55,6 +57,7 @@ func (s *Store) Transition(ctx context.Context, migration string, decide func(ph
 		if err != nil {
 			return err
 		}
+		// After decide, whatever it says: no caller can commit what these checks refuse.
 		if err := admit(ctx, tx, e, move); err != nil {
 			return err
 		}
@@ -75,15 +78,23 @@ func (s *Store) Transition(ctx context.Context, migration string, decide func(ph
 // admit checks what nobody may override.
 func admit(ctx context.Context, tx pgx.Tx, e phases.Evidence, move phases.Move) error {
 	from := e.Standing.Route
+	// [one-decides]: compare-and-set on the route with its epoch. A controller that wakes late
+	// finds another epoch and changes nothing.
 	if move.From.Epoch != 0 && move.From != from {
 		return moved(ctx, tx, e.Standing, move.From)
 	}
 	if move.Reclaim {
+		// [reclaim-leases], [loss-held]: a reclaim is no legal move; it is admitted by rules of its
+		// own.
 		return phases.Reclaimable(move.To, e)
 	}
+	// [loss-blocks]: beside the gate, for a caller that passes no gates. Retain is not left for
+	// returning either: the return journal may have lost keys, and only reclaim scans the target
+	// for them.
 	if lost := e.Standing.Lost; lost != nil && (phases.Forward(from, move.To) || move.To.Phase == phases.Returning) {
 		return fmt.Errorf("%s; try: %s", lost.Tell(from), phases.LostTry)
 	}
+	// [held-routes], [no-skip]: whatever the gates say, also for a rollback.
 	if err := phases.Legal(from, move.To, e.Fleet.Held); err != nil {
 		var held *phases.HeldError
 		if lost := e.Standing.Lost; lost != nil && errors.As(err, &held) && held.Held.Epoch > from.Epoch {
@@ -92,6 +103,8 @@ func admit(ctx context.Context, tx pgx.Tx, e phases.Evidence, move phases.Move) 
 		}
 		return err
 	}
+	// [lapsed-blocks]: a process whose lease ran out may still write under its old route. A
+	// rollback does not wait for it.
 	if phases.Forward(from, move.To) && len(e.Fleet.Lapsed) > 0 {
 		return fmt.Errorf("the lease of %s ran out without leaving: no move forward beside it; try: migrator fleet evict %s --reason '...', once you know that it has stopped",
 			e.Fleet.Lapsed[0], e.Fleet.Lapsed[0])
@@ -103,11 +116,13 @@ func admit(ctx context.Context, tx pgx.Tx, e phases.Evidence, move phases.Move) 
 		if g.Overridden != "" && strings.TrimSpace(g.Overridden) == "" {
 			return fmt.Errorf("%s is overridden without a reason", g.Gate)
 		}
+		// [journal-empty], [backfill-done], [unclean-mark], [loss-blocks]: whatever decide
+		// returned, no override opens an interlock.
 		if g.Interlock && !g.Open() {
 			return fmt.Errorf("%s is an interlock and holds the move: %s", g.Gate, g.Detail)
 		}
 	}
-	// An attempt noted in grace may have its fence up already. Any other way out of
+	// [fence-attempt]: an attempt noted in grace may have its fence up already. Any other way out of
 	// grace would leave a route that writes legacy behind a fence that nobody lifts.
 	if from.Phase == phases.Grace && e.Standing.Attempt != "" && !move.To.Phase.Passing() {
 		return fmt.Errorf("a fence may stand on legacy (attempt %s): it must be passed or lifted first; try: migrator phase rollback --to grace", e.Standing.Attempt)
@@ -140,6 +155,8 @@ func commit(ctx context.Context, tx pgx.Tx, e phases.Evidence, move phases.Move)
 		return err
 	}
 	// schema.sql has the function as it is now.
+	// [loss-epoch]: its epoch is one above all rows of epochs, those included that were only
+	// reported. [one-decides]: it refuses if the epoch is no longer the one that was read.
 	_, err = tx.Exec(ctx, `SELECT migrator.move($1, $2, $3, $4, $5, $6, $7::jsonb, $8, $9)`,
 		e.Standing.Migration, e.Standing.Route.Epoch, string(move.To.Phase), int32(move.To.Percent),
 		string(move.Cause), statedb.CleanText(move.Reason), string(evidence), move.Attempt, int64(move.FenceEra))
@@ -147,6 +164,9 @@ func commit(ctx context.Context, tx pgx.Tx, e phases.Evidence, move phases.Move)
 		return err
 	}
 	if move.Reclaim {
+		// [loss-unclean]: a mark of its own, since a reclaim may follow a restore that no instance
+		// has reported. [reclaim-scan]: return_lost makes the return scan the target, also if
+		// another command resumes it.
 		_, err = tx.Exec(ctx, `UPDATE migrator.migrations SET reclaimed_at = clock_timestamp(), return_lost = $2 WHERE name = $1`,
 			e.Standing.Migration, move.To.Phase == phases.Returning)
 	} else if e.Standing.ReturnLost && move.To.Phase == phases.Grace {
@@ -156,6 +176,7 @@ func commit(ctx context.Context, tx pgx.Tx, e phases.Evidence, move phases.Move)
 		return err
 	}
 	// Leases that ended long ago say nothing any more, unless they left losses.
+	// [unclean-mark]: a lease with a mark stays, however old.
 	_, err = tx.Exec(ctx, `DELETE FROM migrator.leases
 		WHERE migration = $1 AND ended_at < clock_timestamp() - interval '30 days' AND lost_at IS NULL`, e.Standing.Migration)
 	return err
@@ -165,6 +186,7 @@ func commit(ctx context.Context, tx pgx.Tx, e phases.Evidence, move phases.Move)
 // will be. It does nothing if the attempt is not noted, or no longer in grace.
 func (s *Store) Forget(ctx context.Context, migration, attempt, reason string) error {
 	return s.alone(ctx, migration, func(tx pgx.Tx) error {
+		// [one-decides]: compare-and-set on phase and attempt: a later attempt's note stays.
 		tag, err := tx.Exec(ctx, `UPDATE migrator.migrations SET attempt = '' WHERE name = $1 AND phase = 'grace' AND attempt = $2`, migration, attempt)
 		if err != nil || tag.RowsAffected() == 0 {
 			return err
@@ -186,6 +208,8 @@ func (s *Store) Intend(ctx context.Context, migration string, at phases.Route, a
 		switch st := e.Standing; {
 		case err != nil:
 			return err
+		// [fence-attempt], [one-decides]: compare-and-set on the route, its epoch, and the absence
+		// of another attempt.
 		case st.Route != at:
 			return moved(ctx, tx, st, at)
 		case st.Attempt == attempt:
@@ -196,6 +220,8 @@ func (s *Store) Intend(ctx context.Context, migration string, at phases.Route, a
 		if err := decide(e); err != nil {
 			return err
 		}
+		// [fence-attempt]: durable before legacy is touched: after a crash, the next command finds
+		// the attempt and lifts or resumes its fence.
 		if _, err := tx.Exec(ctx, `UPDATE migrator.migrations SET attempt = $2 WHERE name = $1`, migration, attempt); err != nil {
 			return err
 		}

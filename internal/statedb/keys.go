@@ -15,6 +15,7 @@ func Fenced(p phases.Phase) bool {
 }
 
 // journalling are the phases in which a lost change is journalled.
+// [no-journal-fails]: none from fenced on, where repair from legacy is over.
 func JournalingPhases() []string {
 	var open []string
 	for _, p := range phases.Order {

@@ -11,6 +11,9 @@ import (
 
 // heldSQL is every route that a live lease may still be on, and those of lapsed
 // ones on which they go on reading the target: what fleet counts as held.
+// [held-routes], [journal-held]: from the lowest epoch that a counted lease acknowledged: its
+// instance may be on any later one. [lapsed-held]: on routes that read the target alone a lapsed
+// lease counts too. [loss-held]: epochs that were only reported are rows of epochs as well.
 const LiveRoutesSQL = `SELECT e.phase, e.percent, e.epoch FROM migrator.epochs e
 	WHERE e.migration = $1 AND e.epoch >= (SELECT min(l.acknowledged_epoch) FROM migrator.leases l
 		WHERE l.migration = $1 AND (l.expires_at > clock_timestamp()
@@ -34,11 +37,15 @@ func AnyReadsTarget(present phases.Route, held []phases.Route) bool {
 }
 
 // notOver: the lease still counts, live or lapsed.
+// [superseded-counts]: a superseded lease ends in the future, when it would have run out.
+// [lapsed-blocks]: that a lease has run out does not end it.
 const LeaseCountsSQL = `(l.ended_at IS NULL OR l.ended_at > clock_timestamp())`
 
 // mayLose: between the epoch that the lease acknowledged and now it may have been
 // on a route that writes the target after legacy. What such an instance had
 // committed in legacy and not yet applied, nobody else knows of.
+// [unclean-mark]: from the acknowledged epoch on, since the instance may have swapped to any later
+// one.
 const MayHaveLostWritesSQL = `EXISTS (SELECT FROM migrator.epochs e WHERE e.migration = l.migration
 	AND e.epoch >= l.acknowledged_epoch AND e.phase IN ('shadow-write', 'dual-read', 'cutover', 'grace'))`
 

@@ -20,6 +20,9 @@ const (
 	turnstileExclusive = `SELECT pg_advisory_xact_lock(hashtextextended('migrator route ' || $1, 0))`
 )
 
+// Exclusive runs f in a transaction that has the migration's row alone: no instance joins, renews
+// or journals until it ends. If its process freezes, the database ends it after patience, and with
+// it the wait of the fleet.
 func Exclusive(ctx context.Context, pool *pgxpool.Pool, migration string, patience time.Duration, f func(tx pgx.Tx) error) error {
 	// Whoever has it may be frozen: the database ends that after patience.
 	ctx = WithPatience(ctx, patience+phases.StatementWithin)
@@ -27,6 +30,8 @@ func Exclusive(ctx context.Context, pool *pgxpool.Pool, migration string, patien
 		found := false
 		b := &pgx.Batch{}
 		b.Queue(`SELECT set_config('idle_in_transaction_session_timeout', $1, true)`, fmt.Sprint(patience.Milliseconds()))
+		// [journal-serial], [join-locked]: the turnstile first: transactions that share the row
+		// overlap, and an exclusive lock of the row alone might never get its turn between them.
 		b.Queue(turnstileExclusive, migration)
 		b.Queue(`SELECT true FROM migrator.migrations WHERE name = $1 FOR UPDATE`, migration).
 			Query(func(rows pgx.Rows) error { found = rows.Next(); return rows.Err() })
@@ -85,6 +90,8 @@ func (r *JobLock) Do(ctx context.Context, f func(tx pgx.Tx) error) error {
 	if r.conn.IsClosed() {
 		return fmt.Errorf("the connection that held the lock of %s is gone: another run may have begun", r.job)
 	}
+	// [backfill-alone]: the session that holds the lock makes the change: if the connection is
+	// lost, so are the lock and the change.
 	return Explain(pgx.BeginTxFunc(ctx, r.conn, ReadCommitted, f))
 }
 

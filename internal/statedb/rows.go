@@ -61,6 +61,11 @@ func UnknownMigration(ctx context.Context, q Querier, migration string) error {
 	return fmt.Errorf("%w as %q: there are %s; try: migrator status", ErrUnknownMigration, migration, strings.Join(names, ", "))
 }
 
+// StatusSQL reads where migrations stand.
+//
+// [unclean-mark]: the newest mark of a lease (lost_at). [loss-unclean]: a reported epoch and a
+// reclaim count as marks. [loss-held]: an epoch above the present one was only reported, and makes
+// the state loss. [reclaim-leases]: its leases are over one lease time after the first report.
 const StatusSQL = `
 SELECT m.name, m.phase, m.percent, m.epoch, m.phase_since, m.route_since, m.paused, m.config_hash,
        (SELECT coalesce(max(e.epoch), 0) FROM migrator.epochs e WHERE e.migration = m.name AND e.phase = 'legacy'),
@@ -105,6 +110,8 @@ func ScanStatus(row pgx.CollectableRow) (st phases.Standing, err error) {
 		}
 	}
 	if dirty != nil {
+		// [unclean-outlasts]: only a run that began after the last write of that instance could
+		// land sees all that is missing.
 		st.Dirty = dirty.Add(ApplyDeadline(notAfter))
 	}
 	return st, err

@@ -37,6 +37,8 @@ func (l *Legacy) Barrier(ctx context.Context, timeout time.Duration) (record.Ver
 
 func (l *Legacy) barrier(ctx context.Context, wait time.Duration) (record.Version, error) {
 	var v record.Version
+	// [backfill-barrier]: every open writer has committed; every later one waits, and takes its
+	// version after this one.
 	err := l.locked(ctx, wait, "SHARE", func(tx pgx.Tx) error {
 		var fence *int64
 		if err := tx.QueryRow(ctx, "SELECT fence_era FROM migrator_legacy.migration WHERE name = $1", l.name).Scan(&fence); err != nil {
@@ -49,6 +51,8 @@ func (l *Legacy) barrier(ctx context.Context, wait time.Duration) (record.Versio
 			return fmt.Errorf("legacy is fenced: there is nothing to copy from it")
 		}
 		if l.version != "" {
+			// [backfill-barrier]: a version column has no highest value to read, so a new era
+			// divides the writes.
 			era, err := l.raise(ctx, tx, 0)
 			v = record.MakeVersion(era, 0, 0)
 			return err

@@ -160,6 +160,7 @@ func (l *Legacy) inChunk(ctx context.Context, c store.Chunk, read func(tx pgx.Tx
 		if err := tx.QueryRow(ctx, "SELECT coalesce(pg_relation_filenode($1::text::regclass), 0)", relation.Sanitize()).Scan(&file); err != nil {
 			return err
 		}
+		// [backfill-moved]: other storage has other rows in these blocks; some would never be read.
 		if file != p.File {
 			return store.ErrMoved
 		}

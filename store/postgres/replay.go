@@ -24,6 +24,8 @@ func (l *Legacy) Replay(ctx context.Context, attempt string, rows []store.Row) (
 		return nil, nil
 	}
 	back := make([]store.Row, len(rows))
+	// [one-decides]: the row of the fence is locked until the commit: it can't be lifted beneath
+	// the replay.
 	err := l.locked(ctx, tableLockTimeout, "ROW EXCLUSIVE", func(tx pgx.Tx) error {
 		f, err := l.fence(ctx, tx, " FOR UPDATE")
 		if err != nil {
@@ -105,6 +107,7 @@ func (l *Legacy) replay(ctx context.Context, conn *pgconn.PgConn, rows, back []s
 		return err
 	}
 	for i := range rows {
+		// [return-all]: a key that a trigger has left as it was is not replayed: the return stops.
 		if back[i].Found != rows[i].Found {
 			return fmt.Errorf("key %q: a trigger of the table has suppressed the write", rows[i].Key)
 		}
@@ -189,6 +192,7 @@ func (l *Legacy) comingVersions(ctx context.Context, tx pgx.Tx, back []store.Row
 	if err != nil {
 		return err
 	}
+	// [return-era]: newer than all that retain has written, and not newer than legacy's next write.
 	v = v.InEra(v.Era() + 1)
 	column := -1
 	if l.version != "" {

@@ -141,6 +141,7 @@ func (t *Target) Now(ctx context.Context) (time.Time, error) {
 func (t *Target) Purge(ctx context.Context) (int64, error) {
 	var purged int64
 	for {
+		// [tombstone]: only past the horizon.
 		tag, err := t.pool.Exec(ctx, `
 			DELETE FROM `+t.side+` WHERE deleted AND expires < clock_timestamp() AND key IN (
 				SELECT key FROM `+t.side+` WHERE deleted AND expires < clock_timestamp() LIMIT 10000 FOR UPDATE SKIP LOCKED)`)

@@ -35,6 +35,7 @@ func (t *Target) BulkLoad(ctx context.Context, f store.BulkWrite, written []bool
 	var err error
 	if !asks {
 		err = t.copyIn(ctx, f, rows)
+		// [backfill-newer]: a key that is known makes the server refuse the whole block.
 		asks = hasState(err, stateUnique)
 	}
 	if asks {
@@ -152,6 +153,7 @@ func (t *Target) copyIn(ctx context.Context, f store.BulkWrite, rows []filled) e
 		return err
 	}
 	end := &pipeline{}
+	// [not-after]: just before the commit, since both COPYs may have waited.
 	end.addNotAfter(f.NotAfter)
 	end.add(nil, "COMMIT")
 	if err := end.send(ctx, pg); err != nil {

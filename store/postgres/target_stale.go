@@ -36,6 +36,7 @@ func (t *Target) listOlder(ctx context.Context, than record.Version, yield func(
 		}
 		keys = keys[:0]
 		for i := range entries {
+			// [backfill-sweep]: read again, since a live write may have come between.
 			if entries[i].IsStale(than) {
 				keys = append(keys, entries[i].Key)
 			}

@@ -69,6 +69,7 @@ func (t *Target) command(w *store.Write) (*command, error) {
 	if w.Overwrite {
 		args[3] = "1"
 	}
+	// [tombstone]: without a horizon the version stays for good.
 	if !w.Keep {
 		args[6] = strconv.FormatInt(t.horizon.Milliseconds(), 10)
 	}
@@ -93,6 +94,8 @@ func (t *Target) command(w *store.Write) (*command, error) {
 		return nil, err
 	}
 	return &command{
+		// [retain-once]: once: a conditional write that was sent again would be refused by its own
+		// effect, and count as failed.
 		key: key, script: t.apply, keys: []string{key, beside}, args: args,
 		size: size(args) + len(key) + len(beside), once: w.Only != nil,
 	}, nil

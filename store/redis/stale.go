@@ -59,6 +59,7 @@ func (t *Target) leftBehind(ctx context.Context, keys []record.Key, than record.
 	}
 	var old []record.Key
 	for i := range entries {
+		// [backfill-sweep]: read again, since a live write may have come between.
 		if entries[i].IsStale(than) {
 			old = append(old, entries[i].Key)
 		}

@@ -71,6 +71,8 @@ func (b *Runs) Begin(ctx context.Context) (p backfill.Progress, release func(), 
 
 // ready returns the present epoch and the last one in legacy.
 func (b *Runs) ready(ctx context.Context, tx pgx.Tx) (epoch, legacy int64, err error) {
+	// [backfill-barrier]: no move commits between this look at the leases and the record of the
+	// run.
 	if _, err := tx.Exec(ctx, statedb.TurnstileShared, b.migration); err != nil {
 		return 0, 0, err
 	}
@@ -101,6 +103,8 @@ func (b *Runs) ready(ctx context.Context, tx pgx.Tx) (epoch, legacy int64, err e
 	}); err != nil {
 		return 0, 0, err
 	}
+	// [backfill-barrier]: a write under legacy after the barrier is shadowed by no instance, and a
+	// row that was read at the barrier's version would hide it.
 	if len(behind) > 0 {
 		return 0, 0, fmt.Errorf("%w: %s may still be on legacy; try: migrator fleet list", backfill.ErrNotReady, strings.Join(behind, ", "))
 	}
@@ -108,6 +112,8 @@ func (b *Runs) ready(ctx context.Context, tx pgx.Tx) (epoch, legacy int64, err e
 }
 
 func (b *Runs) resume(ctx context.Context, tx pgx.Tx, epoch, legacy int64) (backfill.Progress, error) {
+	// [backfill-reentry]: a run from before the last stay in legacy is not resumed: its barrier
+	// does not cover the writes of that stay.
 	rows, err := tx.Query(ctx, backfillSQL+` WHERE migration = $1 AND finished_at IS NULL AND epoch > $2 ORDER BY id DESC LIMIT 1`, b.migration, legacy)
 	if err != nil {
 		return backfill.Progress{}, err
@@ -146,6 +152,8 @@ func (b *Runs) Save(ctx context.Context, p backfill.Progress) error {
 	if err != nil {
 		return err
 	}
+	// [backfill-alone]: a runner that has lost its lock can't save. [backfill-reentry]: nor can one
+	// whose migration has been back in legacy since it began.
 	err = b.held.Do(ctx, func(tx pgx.Tx) error {
 		tag, err := tx.Exec(ctx, `UPDATE migrator.backfills b SET progress = $3::jsonb, chunks = coalesce($4::jsonb, chunks),
 				finished_at = CASE WHEN $5 THEN coalesce(finished_at, clock_timestamp()) END

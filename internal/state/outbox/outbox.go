@@ -74,6 +74,8 @@ func (o *Outbox) Announce(ctx context.Context, event Event, topic string, detail
 // other Claim gets them; then, unless they were delivered, they are due again: hold
 // must be longer than sending takes.
 func (o *Outbox) Claim(ctx context.Context, limit int, hold time.Duration) ([]Message, error) {
+	// SKIP LOCKED: two senders never claim one message at a time. next_at is the end of the claim:
+	// a sender that dies leaves the message due again.
 	rows, err := o.pool.Query(ctx, `WITH due AS (SELECT id FROM migrator.outbox
 			WHERE migration = $1 AND delivered_at IS NULL AND next_at <= clock_timestamp() ORDER BY at LIMIT $2 FOR UPDATE SKIP LOCKED),
 		claimed AS (UPDATE migrator.outbox o SET attempts = attempts + 1, next_at = clock_timestamp() + $3::bigint * interval '1 microsecond'
@@ -133,6 +135,8 @@ func (o *Outbox) Failed(ctx context.Context, m Message, why string) error {
 	if doubled := m.Attempts - 1; doubled < 10 {
 		pause = min(firstPause<<max(doubled, 0), mostPause)
 	}
+	// Compare-and-set on the number of attempts: a sender that wakes late must not put off what
+	// another has claimed since.
 	_, err := o.pool.Exec(ctx, `UPDATE migrator.outbox SET next_at = clock_timestamp() + $3::bigint * interval '1 microsecond', failure = $4
 		WHERE id = $1 AND attempts = $2 AND delivered_at IS NULL`, m.ID, m.Attempts, pause.Microseconds(), statedb.CleanText(why))
 	return statedb.Explain(err)

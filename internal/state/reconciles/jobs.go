@@ -110,6 +110,7 @@ func (r *Runs) Work(ctx context.Context, run int64, workers int,
 		tick := time.NewTicker(jobsPoll)
 		defer tick.Stop()
 		count := func(j reconcile.Job, t *reconcile.Tally) error {
+			// A job that was requeued may be reported twice: it counts once.
 			if !left[j.Number] {
 				return nil // another process has told of it first
 			}

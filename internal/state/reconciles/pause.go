@@ -72,6 +72,7 @@ func (r *Runs) lookAtRun(ctx context.Context, run int64, h *pauseState) error {
 	case errors.Is(err, pgx.ErrNoRows):
 		return errRunEnded
 	case err != nil:
+		// A state that does not answer ends no pause and begins none.
 		return nil //nolint:nilerr // what it said last holds
 	}
 	h.sharers = max(1, sharers)

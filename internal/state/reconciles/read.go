@@ -119,6 +119,7 @@ func (r *Runs) Clear(ctx context.Context, entry reconcile.Journalled) (bool, err
 	if !entry.Since.IsZero() {
 		since = &entry.Since
 	}
+	// [journal-changes]: compare-and-set on what was read before the repair.
 	tag, err := r.pool.Exec(ctx, `DELETE FROM migrator.journal
 		WHERE migration = $1 AND key = $2 AND changes = $3 AND ($4::timestamptz IS NULL OR first_at = $4)`,
 		r.migration, []byte(entry.Key), entry.Changes, since)

@@ -74,6 +74,7 @@ func (r *Runs) record(ctx context.Context, tx pgx.Tx, run *reconcile.Run) error 
 	if run.Full {
 		run.Slice, run.Slices = 0, 1
 	}
+	// This session has the runner's lock, so no process works on them.
 	_, err := tx.Exec(ctx, `UPDATE migrator.reconcile_runs SET status = 'stopped', finished_at = clock_timestamp(),
 			error = 'its process ended without a word'
 		WHERE migration = $1 AND status IN ('running', 'paused')`, r.migration)
@@ -93,6 +94,8 @@ func (r *Runs) record(ctx context.Context, tx pgx.Tx, run *reconcile.Run) error 
 			return err
 		}
 	}
+	// began_at is the database's time, as the marks are that a clean run clears
+	// ([unclean-outlasts]).
 	err = tx.QueryRow(ctx, `INSERT INTO migrator.reconcile_runs
 			(migration, epoch, config_hash, whole, two_way, repair, slice, slices, forced, expected, status, began_at)
 		SELECT name, epoch, config_hash, $2, $3, $4, $5, $6, $7, $8, 'running', clock_timestamp()
@@ -160,6 +163,8 @@ func (r *Runs) Save(ctx context.Context, run reconcile.Run, found []reconcile.Fi
 	if err != nil {
 		return err
 	}
+	// Through the session of the lock: a runner that was frozen until another began can't save over
+	// it. Counts and findings commit together, so a resumed run counts none twice.
 	return r.held.Do(ctx, func(tx pgx.Tx) error {
 		tag, err := tx.Exec(ctx, `UPDATE migrator.reconcile_runs SET checked = $4, scanned = $5, suspects = $6,
 				differences = $7, repaired = $8, classes = $9::jsonb, error = $10, expected = $11, unsettled = $12, journalled = $13,

@@ -90,11 +90,15 @@ func (c *workerPool) work(ctx context.Context, a jobArgs, attempt int64) error {
 	process := ctx
 	ctx, cancel := context.WithCancelCause(ctx)
 	var beats sync.WaitGroup
+	// Heartbeats while the job runs; its end waits for the last one, so that none is written for a
+	// job that is over.
 	beats.Go(func() { c.beat(ctx, cancel, attempt, terms.Lease) })
 	tally, err := c.compare(ctx, a.Run, terms, job)
 	if gone := context.Cause(ctx); errors.Is(gone, errTakenAway) {
 		err = gone
 	}
+	// The result is saved, or the job given back, also when the process is to stop; within a bound,
+	// or the stop would hang.
 	saving, saved := context.WithTimeout(context.WithoutCancel(ctx), saveWithin)
 	defer saved()
 	if err == nil {
@@ -130,6 +134,8 @@ func (c *workerPool) work(ctx context.Context, a jobArgs, attempt int64) error {
 func (c *workerPool) take(ctx context.Context, a jobArgs, attempt int64) (terms reconcile.Terms, job reconcile.Job, mine bool, err error) {
 	var about, chunks string
 	job.Number = a.Number
+	// Compare-and-set on the attempt: an entry of the queue from before the job was requeued takes
+	// nothing. The config hash: findings under another mapping would be wrong.
 	err = c.r.pool.QueryRow(ctx, `UPDATE migrator.reconcile_jobs j SET state = 'taken', worker = $4, beat_at = clock_timestamp()
 		FROM migrator.reconcile_runs r
 		WHERE j.run = $1 AND j.number = $2 AND j.attempt = $3 AND j.state = 'waiting'
@@ -184,6 +190,8 @@ func (c *workerPool) complete(ctx context.Context, a jobArgs, attempt int64, t *
 			names = binary.LittleEndian.AppendUint64(names, n)
 		}
 	}
+	// Compare-and-set on the attempt and the worker: the result of a worker that was taken for dead
+	// is dropped, or its records would be counted twice.
 	tag, err := c.r.pool.Exec(ctx, `UPDATE migrator.reconcile_jobs SET state = 'done', checked = $4, suspected = $5, suspects = $6, ahead = $7, names = $8, error = ''
 		WHERE run = $1 AND number = $2 AND attempt = $3 AND state = 'taken' AND worker = $9`, a.Run, a.Number, attempt,
 		t.Checked, len(t.Suspects), rawKeys(t.Suspects), rawKeys(t.Ahead), names, c.name)
@@ -213,6 +221,7 @@ func (c *workerPool) fail(ctx context.Context, a jobArgs, attempt int64, why err
 	moved := errors.Is(why, store.ErrMoved)
 	return statedb.Explain(pgx.BeginTxFunc(ctx, c.r.pool, statedb.ReadCommitted, func(tx pgx.Tx) error {
 		var failures int
+		// The same compare-and-set: a failure of a job that others have now is not theirs.
 		err := tx.QueryRow(ctx, `UPDATE migrator.reconcile_jobs SET failures = failures + 1, error = $5, moved = $6,
 				state = CASE WHEN $6 OR failures + 1 >= $7 THEN 'failed' ELSE 'taken' END
 			WHERE run = $1 AND number = $2 AND attempt = $3 AND state = 'taken' AND worker = $4 RETURNING failures`,
@@ -251,6 +260,8 @@ func requeue(ctx context.Context, tx pgx.Tx, jobs []jobArgs, after time.Duration
 // the queue again that it has lost: whoever fetched them died before he took them.
 func (c *workerPool) rescue(ctx context.Context) error {
 	return statedb.Explain(pgx.BeginTxFunc(ctx, c.r.pool, statedb.ReadCommitted, func(tx pgx.Tx) error {
+		// SKIP LOCKED: a row that is being completed or requeued is left alone. A frozen worker
+		// finds at its next heartbeat that its attempt is no longer the row's.
 		rows, err := tx.Query(ctx, `SELECT j.run, j.number, j.worker FROM migrator.reconcile_jobs j
 			JOIN migrator.reconcile_runs r ON r.id = j.run
 			LEFT JOIN `+statedb.QueueSchema+`.river_job q ON q.id = j.attempt,
