@@ -11,6 +11,7 @@ import (
 
 	"github.com/stranglerfig/migrator/internal/backfill"
 	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/reconcile"
 	"github.com/stranglerfig/migrator/record"
@@ -80,7 +81,7 @@ process was killed is gone on with, unless --fresh says otherwise.`,
 			if err := report.check(); err != nil {
 				return err
 			}
-			j, err := c.openJobWith(cmd.Context(), true, limitLoad)
+			j, err := c.openJobWith(cmd.Context(), true, (*migration.Config).LimitLoad)
 			if err != nil {
 				return err
 			}
@@ -267,7 +268,7 @@ func reconcileOptions(j *job) reconcile.Options {
 		MaxRepairs: orNone(s.MaxRepairs), RepairRate: s.RepairRate, MaxDifference: s.MaxDifference,
 		Recent: reconcile.Recent{Column: s.Recent.Column, Within: time.Duration(s.Recent.Within), Sample: s.Recent.Sample},
 		Pause:  time.Duration(s.Pause), Rereads: s.Rereads, Lease: time.Duration(s.Lease),
-		NotAfter: time.Duration(j.m.Writing.NotAfter), Expires: j.m.Target.Expires,
+		NotAfter: time.Duration(j.m.Writing.NotAfter), Expires: j.m.ExpiryColumn(),
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"os"
 
 	"github.com/stranglerfig/migrator/internal/configschema"
+	"github.com/stranglerfig/migrator/internal/openstore"
 	"github.com/stranglerfig/migrator/runbook"
 )
 
@@ -18,7 +19,7 @@ func main() {
 }
 
 func run(args []string) error {
-	schema := configschema.Schema
+	schema := func() ([]byte, error) { return configschema.Schema(openstore.Kinds()...) }
 	if len(args) == 2 && args[0] == "-runbook" {
 		schema, args = runbook.Schema, args[1:]
 	}
