@@ -15,7 +15,7 @@ import (
 // those alone.
 type Kind struct {
 	Name   string            // in legacy.store and target.store
-	URLs   string            // how a URL of it looks, for the file's schema
+	URLs   string            // how a URL of it looks, for the file's schema; "": it needs none
 	Legacy func() LegacyPart // a new one; nil: the kind can't be legacy
 	Target func() TargetPart // a new one; nil: the kind can't be the target
 }

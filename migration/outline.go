@@ -66,8 +66,11 @@ func commonTag(f reflect.StructField, kinds []Kind) reflect.StructTag {
 	schema, about := f.Tag.Get("jsonschema"), f.Tag.Get("jsonschema_description")
 	var urls []string
 	for _, k := range kinds {
-		if urls = append(urls, k.URLs); f.Name == "Store" {
+		if f.Name == "Store" {
 			schema += ",enum=" + k.Name
+		}
+		if k.URLs != "" {
+			urls = append(urls, k.URLs)
 		}
 	}
 	if f.Name == "URL" {
