@@ -6,9 +6,11 @@ import (
 	"strconv"
 
 	"github.com/stranglerfig/migrator/dual"
+	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/record"
 	"github.com/stranglerfig/migrator/store"
 	"github.com/stranglerfig/migrator/store/memory"
+	"github.com/stranglerfig/migrator/store/postgres"
 )
 
 // Customer is the application's own type.
@@ -74,6 +76,30 @@ func Example() {
 	// tombstone
 }
 
+// A program names the kinds of store that a migration file may have, and links those
+// alone.
+func ExampleKind() {
+	// docs: kinds
+	file := []byte(`
+name: customers
+legacy: {store: postgres, url: "postgres://app@db/shop", table: customers}
+target: {store: memory}
+`)
+	m, err := migration.Parse("customers.yaml", file, nil, postgres.Kind(), memory.Kind())
+	if err != nil {
+		panic(err)
+	}
+	target, err := m.OpenTarget(context.Background(), customers) // by the kind that the file names
+	// docs: end
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(m.Target.Store, target.Close())
+	// Output: memory <nil>
+}
+
+// docs: bind
+
 // An application's test binds its own type to a target, as it binds it to Redis in
 // production.
 func ExampleNew() {
@@ -95,3 +121,5 @@ func ExampleNew() {
 	fmt.Println(result.Outcome, found.Value.Name)
 	// Output: applied Ann
 }
+
+// docs: end

@@ -11,6 +11,8 @@ import (
 	"github.com/stranglerfig/migrator/store/storetest"
 )
 
+// docs: suite
+
 func TestConformance(t *testing.T) {
 	t.Parallel()
 	storetest.RunTarget(t, storetest.TargetHarness{
@@ -19,6 +21,8 @@ func TestConformance(t *testing.T) {
 		},
 	})
 }
+
+// docs: end
 
 func TestRefusesWhatDoesNotFit(t *testing.T) {
 	t.Parallel()
