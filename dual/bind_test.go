@@ -12,11 +12,11 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 
 	"github.com/stranglerfig/migrator/dual"
-	"github.com/stranglerfig/migrator/internal/openstore"
 	"github.com/stranglerfig/migrator/internal/test/testenv"
 	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/record"
 	"github.com/stranglerfig/migrator/store"
+	"github.com/stranglerfig/migrator/store/redis"
 )
 
 // user is a value of an application.
@@ -90,9 +90,9 @@ func userCodec(t *testing.T) dual.Codec[int, user] {
 func bindUsers(t *testing.T) (dual.Target[int, user], *goredis.Client) {
 	t.Helper()
 	url := testenv.RedisURL(t)
-	target, err := openstore.OpenTarget(t.Context(), &migration.Config{
-		Name: "users", Target: migration.Target{Store: "redis", URL: url, KeyTemplate: "user:{id}"},
-	}, users)
+	target, err := (&migration.Config{
+		Name: "users", Target: migration.Target{Store: "redis", URL: url, Part: &redis.TargetConfig{KeyTemplate: "user:{id}"}},
+	}).OpenTarget(t.Context(), users)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -177,9 +177,9 @@ func TestABatchReturnsEachResultInItsPlace(t *testing.T) {
 		return encode(u)
 	}
 	url := testenv.RedisURL(t)
-	opened, err := openstore.OpenTarget(t.Context(), &migration.Config{
-		Name: "users", Target: migration.Target{Store: "redis", URL: url, KeyTemplate: "user:{id}"},
-	}, users)
+	opened, err := (&migration.Config{
+		Name: "users", Target: migration.Target{Store: "redis", URL: url, Part: &redis.TargetConfig{KeyTemplate: "user:{id}"}},
+	}).OpenTarget(t.Context(), users)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -240,9 +240,9 @@ func TestWhatIsNoRecordIsNotTakenForAbsent(t *testing.T) {
 func TestADeadTargetIsAnError(t *testing.T) {
 	t.Parallel()
 	server := testenv.Redis(t)
-	opened, err := openstore.OpenTarget(t.Context(), &migration.Config{
-		Name: "users", Target: migration.Target{Store: "redis", URL: server.URL(), KeyTemplate: "user:{id}"},
-	}, users)
+	opened, err := (&migration.Config{
+		Name: "users", Target: migration.Target{Store: "redis", URL: server.URL(), Part: &redis.TargetConfig{KeyTemplate: "user:{id}"}},
+	}).OpenTarget(t.Context(), users)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,8 +5,10 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"os"
+	"reflect"
 	"testing"
 
+	"github.com/stranglerfig/migrator/internal/openstore"
 	"github.com/stranglerfig/migrator/migration"
 )
 
@@ -78,6 +80,10 @@ target: {store: redis, url: "redis://h", key: "i:{id}", format: hash, expires: "
 			shown, err := migration.Show(m)
 			if err != nil {
 				t.Fatal(err)
+			}
+			stored, err := openstore.Stored(public)
+			if err != nil || !reflect.DeepEqual(stored.Target.Part, m.Target.Part) || stored.Hash() != m.Hash() {
+				t.Errorf("%v: stored and read are %+v and %+v", err, stored.Legacy, stored.Target)
 			}
 			for what, is := range map[string][2]string{
 				"Hash": {m.Hash(), c.hash}, "Rehearsal": {m.Rehearsal(), c.rehearsal},

@@ -49,8 +49,7 @@ func everyClassInAPostgresTarget(t *testing.T, ddl string) {
 		}
 	}
 	sql(ddl)
-	m := &migration.Config{Name: "move"}
-	m.Target.Store, m.Target.Table = "postgres", "items"
+	m := &migration.Config{Name: "move", Target: migration.Target{Part: &postgres.TargetConfig{Table: "items"}}}
 	target, err := postgres.OpenTarget(ctx, m, url, p.Legacy.Schema())
 	if err != nil {
 		t.Fatal(err)

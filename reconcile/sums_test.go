@@ -35,8 +35,11 @@ const widerDDL = `CREATE TABLE items (id bigint PRIMARY KEY, name text, amount n
 func newTables(t *testing.T, rows int) *tables {
 	t.Helper()
 	p := &tables{T: t}
-	m := &migration.Config{Name: "move"}
-	m.Legacy.Store, m.Legacy.Table, m.Target.Store, m.Target.Table = "postgres", "items", "postgres", "items"
+	m := &migration.Config{
+		Name:   "move",
+		Legacy: migration.Legacy{Part: &postgres.LegacyConfig{Table: "items"}},
+		Target: migration.Target{Part: &postgres.TargetConfig{Table: "items"}},
+	}
 	open := func() (url string, pool *pgxpool.Pool) {
 		url = testenv.PostgresURL(t)
 		pool, err := pgxpool.New(t.Context(), url)

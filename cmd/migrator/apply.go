@@ -8,7 +8,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/stranglerfig/migrator/internal/failpoint"
-	"github.com/stranglerfig/migrator/internal/openstore"
 	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/phases"
@@ -51,7 +50,7 @@ application. Applying a changed description makes older evidence void.`,
 				}
 				return p.verdict()
 			}
-			legacy, err := openstore.OpenLegacy(ctx, m)
+			legacy, err := m.OpenLegacy(ctx)
 			if err != nil {
 				return err
 			}
@@ -60,7 +59,7 @@ application. Applying a changed description makes older evidence void.`,
 				return err
 			}
 			failpoint.Here("apply.installed")
-			target, err := openstore.OpenTarget(ctx, m, legacy.Schema())
+			target, err := m.OpenTarget(ctx, legacy.Schema())
 			if err != nil {
 				return err
 			}
@@ -109,7 +108,7 @@ func (c *cli) liftOrphan(ctx context.Context, kept *state.Store, m *migration.Co
 	if st, err := kept.Standing(ctx, m.Name); err == nil && st.Attempt == attempt {
 		return usagef("the fence is that of %s, at %s; try: migrator phase rollback --to grace", m.Name, st.Route)
 	}
-	legacy, err := openstore.OpenLegacy(ctx, m)
+	legacy, err := m.OpenLegacy(ctx)
 	if err != nil {
 		return err
 	}

@@ -72,7 +72,7 @@ func newWatched(t *testing.T, rest string, delay time.Duration) *watched {
 	o.sql(o.legacy, `CREATE TABLE items (id bigint PRIMARY KEY, name text NOT NULL);
 		INSERT INTO items SELECT i, 'item ' || i FROM generate_series(1, `+strconv.Itoa(watchedItems)+`) i`)
 	o.does("init", "apply", "phase advance", "backfill run", "phase advance", "reconcile run --full", "phase advance")
-	m, err := migration.Load(o.path("migration.yaml"))
+	m, err := openstore.Load(o.path("migration.yaml"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -150,10 +150,10 @@ func deploy(t *testing.T, m *migration.Config, stateURL string, delay time.Durat
 	a.db, err = pgxpool.NewWithConfig(ctx, config)
 	must(err)
 	t.Cleanup(a.db.Close)
-	legacy, err := openstore.OpenLegacy(ctx, m)
+	legacy, err := m.OpenLegacy(ctx)
 	must(err)
 	defer legacy.Close()
-	target, err := openstore.OpenTarget(ctx, m, legacy.Schema())
+	target, err := m.OpenTarget(ctx, legacy.Schema())
 	must(err)
 	t.Cleanup(func() { _ = target.Close() })
 	fleet, err := pgfleet.Open(ctx, stateURL, m.Name, pgfleet.Options{})

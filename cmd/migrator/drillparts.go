@@ -142,7 +142,7 @@ func someKeys(ctx context.Context, j *job, n int) (keys []record.Key, err error)
 		}
 	}
 	if len(keys) == 0 {
-		return nil, usagef("the legacy table %s is empty: there is nothing to rehearse with", j.m.Legacy.Table)
+		return nil, usagef("legacy is empty: there is nothing to rehearse with")
 	}
 	return keys, nil
 }

@@ -10,7 +10,7 @@ import (
 
 	"github.com/stranglerfig/migrator/dual"
 	"github.com/stranglerfig/migrator/examples/embedding"
-	"github.com/stranglerfig/migrator/migration"
+	"github.com/stranglerfig/migrator/internal/openstore"
 	"github.com/stranglerfig/migrator/record"
 )
 
@@ -41,7 +41,7 @@ fleet: {lease: 3s, renew: 1s}
 	if err := embedding.Grant(t.Context(), o.state, role); err != nil {
 		t.Fatal(err)
 	}
-	m, err := migration.Load(o.path("migration.yaml"))
+	m, err := openstore.Load(o.path("migration.yaml"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,62 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
-	"net/url"
-	"slices"
-	"strconv"
-	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/stranglerfig/migrator/internal/sources"
 	"github.com/stranglerfig/migrator/internal/state/reconciles"
-	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/reconcile"
 	"github.com/stranglerfig/migrator/store"
 )
-
-// limitLoad makes the stores' URLs say what the description allows a run: the
-// stores' own drivers keep to it. What a URL says itself is not loosened.
-func limitLoad(m *migration.Config) {
-	r := m.Reconcile
-	postgres := map[string]string{}
-	if r.MaxConnections > 0 {
-		postgres["pool_max_conns"] = strconv.Itoa(r.MaxConnections)
-	}
-	if r.StatementTimeout > 0 {
-		postgres["statement_timeout"] = strconv.FormatInt(time.Duration(r.StatementTimeout).Milliseconds(), 10)
-	}
-	m.Legacy.URL = withParameters(m.Legacy.URL, postgres)
-	switch m.Target.Store {
-	case "postgres":
-		m.Target.URL = withParameters(m.Target.URL, postgres)
-	case "redis":
-		if r.MaxConnections > 0 {
-			m.Target.URL = withParameters(m.Target.URL, map[string]string{"pool_size": strconv.Itoa(r.MaxConnections)})
-		}
-	}
-}
-
-// withParameters adds parameters that the URL has not. It does not take the URL
-// apart: one with several hosts is none to net/url.
-func withParameters(text string, add map[string]string) string {
-	if !strings.Contains(text, "://") {
-		return text
-	}
-	for _, name := range slices.Sorted(maps.Keys(add)) {
-		mark := "?"
-		if _, query, any := strings.Cut(text, "?"); any {
-			if strings.Contains("&"+query, "&"+name+"=") {
-				continue
-			}
-			mark = "&"
-		}
-		text += mark + name + "=" + url.QueryEscape(add[name])
-	}
-	return text
-}
 
 // runWatched makes a run that waits while the description says so.
 func runWatched(ctx context.Context, j *job, r *reconcile.Reconciler, kept *reconciles.Runs, o reconcile.RunOptions, log *slog.Logger) (run reconcile.Run, found []reconcile.Finding, err error) {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -31,7 +30,7 @@ func (c *cli) load() (*migration.Config, error) {
 // loadFrom reads a description that a command was given, and says what to try where
 // there is no such file.
 func loadFrom(path, try string) (*migration.Config, error) {
-	m, err := migration.Load(path)
+	m, err := openstore.Load(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && !errors.As(err, new(*migration.Error)):
 		return nil, usage(err, try)
@@ -117,8 +116,8 @@ func appliedSettings(ctx context.Context, store *state.Store, name string) (*mig
 	if err != nil {
 		return nil, err
 	}
-	m := &migration.Config{}
-	if err := json.Unmarshal(applied.Config, m); err != nil {
+	m, err := openstore.Stored(applied.Config)
+	if err != nil {
 		return nil, fmt.Errorf("the applied description of %s can't be read: %w", name, err)
 	}
 	return m, nil
@@ -181,11 +180,11 @@ func (c *cli) openJobWith(ctx context.Context, asApplied bool, limit func(*migra
 }
 
 func (j *job) openStores(ctx context.Context) (err error) {
-	if j.legacy, err = openstore.OpenLegacy(ctx, j.m); err != nil {
+	if j.legacy, err = j.m.OpenLegacy(ctx); err != nil {
 		return err
 	}
 	j.schema = j.legacy.Schema()
-	j.target, err = openstore.OpenTarget(ctx, j.m, j.schema)
+	j.target, err = j.m.OpenTarget(ctx, j.schema)
 	return err
 }
 

@@ -8,7 +8,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/stranglerfig/migrator/internal/openstore"
 	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/phases"
@@ -76,7 +75,7 @@ func (c *cli) examine(ctx context.Context, m *migration.Config) *plan {
 	} else {
 		p.add("state", state.Check(ctx, url))
 	}
-	legacy, err := openstore.OpenLegacy(ctx, m)
+	legacy, err := m.OpenLegacy(ctx)
 	if err != nil {
 		p.refuse("legacy", err)
 		return p
@@ -95,7 +94,7 @@ func (c *cli) examine(ctx context.Context, m *migration.Config) *plan {
 		}
 	}
 	p.Fields = legacy.Schema().Fields
-	target, err := openstore.OpenTarget(ctx, m, legacy.Schema())
+	target, err := m.OpenTarget(ctx, legacy.Schema())
 	if err != nil {
 		p.refuse("target", err)
 		return p

@@ -13,6 +13,7 @@ import (
 	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/internal/state/backfills"
 	"github.com/stranglerfig/migrator/internal/state/reconciles"
+	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/reconcile"
 	"github.com/stranglerfig/migrator/record"
@@ -82,7 +83,7 @@ process was killed is gone on with, unless --fresh says otherwise.`,
 			if err := report.check(); err != nil {
 				return err
 			}
-			j, err := c.openJobWith(cmd.Context(), true, limitLoad)
+			j, err := c.openJobWith(cmd.Context(), true, (*migration.Config).LimitLoad)
 			if err != nil {
 				return err
 			}
@@ -269,7 +270,7 @@ func reconcileOptions(j *job) reconcile.Options {
 		MaxRepairs: orNone(s.MaxRepairs), RepairRate: s.RepairRate, MaxDifference: s.MaxDifference,
 		Recent: reconcile.Recent{Column: s.Recent.Column, Within: time.Duration(s.Recent.Within), Sample: s.Recent.Sample},
 		Pause:  time.Duration(s.Pause), Rereads: s.Rereads, Lease: time.Duration(s.Lease),
-		NotAfter: time.Duration(j.m.Writing.NotAfter), Expires: j.m.Target.Expires,
+		NotAfter: time.Duration(j.m.Writing.NotAfter), Expires: j.m.ExpiryColumn(),
 	}
 }
 

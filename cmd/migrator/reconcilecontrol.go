@@ -9,6 +9,7 @@ import (
 
 	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/internal/state/reconciles"
+	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/reconcile"
 )
 
@@ -101,7 +102,7 @@ and reports as reconcile run does. The jobs that are done count.`,
 			if err := report.check(); err != nil {
 				return err
 			}
-			j, err := c.openJobWith(ctx, true, limitLoad)
+			j, err := c.openJobWith(ctx, true, (*migration.Config).LimitLoad)
 			if err != nil {
 				return err
 			}

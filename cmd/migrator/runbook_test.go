@@ -16,7 +16,7 @@ import (
 
 	"github.com/stranglerfig/migrator/examples/storefront/load"
 	"github.com/stranglerfig/migrator/examples/storefront/shop"
-	"github.com/stranglerfig/migrator/migration"
+	"github.com/stranglerfig/migrator/internal/openstore"
 	"github.com/stranglerfig/migrator/runbook"
 )
 
@@ -57,7 +57,7 @@ func openShop(t *testing.T) (*operator, *load.Generator, func()) {
 		t.Fatal(err)
 	}
 	o.does("init", "apply", "phase advance", "backfill run", "phase advance", "reconcile run --full", "phase advance")
-	m, err := migration.Load(o.path("migration.yaml"))
+	m, err := openstore.Load(o.path("migration.yaml"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -92,12 +92,13 @@ func (c *cli) stepEnv(m *migration.Config, stateURL string) []string {
 func (c *cli) console(m *migration.Config, r *runbook.Runbook, stateURL string) *sqlconsole.Console {
 	return &sqlconsole.Console{
 		URL: func(connection string) (string, error) {
+			_, speaks := m.Target.Part.(migration.SQLPart)
 			switch {
 			case connection == "state":
 				return stateURL, nil
 			case connection == "legacy" && m.Legacy.URL != "":
 				return m.Legacy.URL, nil
-			case connection == "target" && m.Target.Store != "postgres":
+			case connection == "target" && !speaks:
 				return "", fmt.Errorf("the target is a %s, which takes no SQL", m.Target.Store)
 			case connection == "target" && m.Target.URL != "":
 				return m.Target.URL, nil

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 
 	"github.com/stranglerfig/migrator/internal/daemon"
+	"github.com/stranglerfig/migrator/internal/openstore"
 	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/internal/state/reconciles"
 	"github.com/stranglerfig/migrator/migration"
@@ -29,7 +30,7 @@ func (c *cli) schedule(store *state.Store, k *kept, log *slog.Logger) *daemon.Sc
 
 // now is the description as it is; as it was at the start, if it can't be read.
 func (k *kept) now() *migration.Config {
-	if m, err := migration.Load(k.path); err == nil && m.Name == k.m.Name {
+	if m, err := openstore.Load(k.path); err == nil && m.Name == k.m.Name {
 		return m
 	}
 	return k.m
@@ -43,14 +44,14 @@ func (c *cli) scheduledRun(ctx context.Context, store *state.Store, k *kept, kin
 	if p := standing.Route.Phase; p == phases.Legacy || p == phases.Complete {
 		return 0, "", fmt.Errorf("%w in %s", daemon.ErrNothingDue, p)
 	}
-	m, err := migration.Load(k.path)
+	m, err := openstore.Load(k.path)
 	if err != nil {
 		return 0, "", err
 	}
 	if m.Name != k.m.Name || m.Hash() != standing.ConfigHash {
 		return 0, "", fmt.Errorf("%s is not the description that is applied to %s; try: migrator apply", k.path, k.m.Name)
 	}
-	limitLoad(m)
+	m.LimitLoad()
 	t := &tools{job: job{m: m, state: store}, log: log}
 	defer t.Close()
 	if err := t.openStores(ctx); err != nil {

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/stranglerfig/migrator/internal/daemon"
+	"github.com/stranglerfig/migrator/internal/openstore"
 	"github.com/stranglerfig/migrator/internal/server"
 	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/internal/state/outbox"
@@ -178,7 +179,7 @@ func (c *cli) engine(store *state.Store, k *kept) *daemon.Engine {
 				return nil, err
 			}
 			reach := k.m.Prometheus
-			if now, err := migration.Load(k.path); err == nil && now.Name == k.m.Name {
+			if now, err := openstore.Load(k.path); err == nil && now.Name == k.m.Name {
 				reach = now.Prometheus
 			}
 			if err := applied.Settings().Validate(); err != nil {
@@ -192,7 +193,7 @@ func (c *cli) engine(store *state.Store, k *kept) *daemon.Engine {
 // webhooks are those of the description as it is now; of the one at the start, if it
 // can't be read.
 func (k *kept) webhooks() []migration.Webhook {
-	if now, err := migration.Load(k.path); err == nil && now.Name == k.m.Name {
+	if now, err := openstore.Load(k.path); err == nil && now.Name == k.m.Name {
 		return now.Webhooks
 	}
 	return k.m.Webhooks

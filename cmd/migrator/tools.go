@@ -9,9 +9,9 @@ import (
 
 	"github.com/stranglerfig/migrator/internal/control"
 	"github.com/stranglerfig/migrator/internal/daemon"
+	"github.com/stranglerfig/migrator/internal/openstore"
 	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/internal/state/reconciles"
-	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/reconcile"
 	"github.com/stranglerfig/migrator/store"
 )
@@ -26,7 +26,7 @@ type tools struct {
 // openTools reads the description anew, which may have been changed and applied
 // since the daemon began, and opens its stores. It must be the applied one.
 func openTools(ctx context.Context, store *state.Store, k *kept, hash string, log *slog.Logger) (daemon.Tools, error) {
-	m, err := migration.Load(k.path)
+	m, err := openstore.Load(k.path)
 	switch {
 	case err != nil:
 		return nil, err
@@ -51,7 +51,7 @@ func (t *tools) RepairJournal(ctx context.Context) (int64, error) {
 	}
 	r := reconcile.Reconciler{
 		Legacy: t.legacy, Locker: t.legacy, Target: t.target, Ledger: reconciles.New(t.state.Pool(), t.m.Name),
-		Options: reconcile.Options{NotAfter: time.Duration(t.m.Writing.NotAfter), Expires: t.m.Target.Expires},
+		Options: reconcile.Options{NotAfter: time.Duration(t.m.Writing.NotAfter), Expires: t.m.ExpiryColumn()},
 	}
 	return r.RepairJournal(ctx)
 }

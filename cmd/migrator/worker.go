@@ -9,6 +9,7 @@ import (
 
 	"github.com/stranglerfig/migrator/internal/server"
 	"github.com/stranglerfig/migrator/metrics"
+	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/reconcile"
 )
@@ -41,7 +42,7 @@ a machine.`,
 					return err
 				}
 			}
-			j, err := c.openJobWith(cmd.Context(), true, limitLoad)
+			j, err := c.openJobWith(cmd.Context(), true, (*migration.Config).LimitLoad)
 			if err != nil {
 				return err
 			}

@@ -12,7 +12,6 @@ import (
 
 	"github.com/stranglerfig/migrator/dual"
 	"github.com/stranglerfig/migrator/dual/pgfleet"
-	"github.com/stranglerfig/migrator/internal/openstore"
 	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/record"
@@ -45,12 +44,12 @@ func Open(ctx context.Context, m *migration.Config, stateURL string, log *slog.L
 	if c.db, err = pgxpool.New(ctx, m.Legacy.URL); err != nil {
 		return nil, errors.New("the legacy database's URL can't be read") // it may hold a password
 	}
-	legacy, err := openstore.OpenLegacy(ctx, m) // for the records' shape alone
+	legacy, err := m.OpenLegacy(ctx) // for the records' shape alone
 	if err != nil {
 		return nil, err
 	}
 	defer legacy.Close()
-	if c.target, err = openstore.OpenTarget(ctx, m, legacy.Schema()); err != nil {
+	if c.target, err = m.OpenTarget(ctx, legacy.Schema()); err != nil {
 		return nil, err
 	}
 	if c.fleet, err = pgfleet.Open(ctx, stateURL, m.Name, pgfleet.Options{}); err != nil {

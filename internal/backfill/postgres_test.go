@@ -88,7 +88,7 @@ func TestBackfillIntoPostgres(t *testing.T) {
 func postgresTarget(t *testing.T, url string, schema *record.Schema) *postgres.Target {
 	t.Helper()
 	setUp(t, url, pairtest.SimpleDDL)
-	target, err := postgres.OpenTarget(t.Context(), &migration.Config{Name: "move", Target: migration.Target{Store: "postgres", Table: "items"}}, url, schema)
+	target, err := postgres.OpenTarget(t.Context(), &migration.Config{Name: "move", Target: migration.Target{Store: "postgres", Part: &postgres.TargetConfig{Table: "items"}}}, url, schema)
 	if err != nil {
 		t.Fatal(err)
 	}

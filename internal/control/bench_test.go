@@ -54,7 +54,7 @@ func newBench(t *testing.T) *bench {
 	b.sql(`CREATE TABLE items (id bigint PRIMARY KEY, name text);
 		INSERT INTO items SELECT i, 'item ' || i FROM generate_series(1, 20) i`)
 	var err error
-	b.m, err = migration.Parse("test.yaml", fmt.Appendf(nil, description, b.legacyURL, testenv.RedisURL(t)), nil)
+	b.m, err = openstore.Parse("test.yaml", fmt.Appendf(nil, description, b.legacyURL, testenv.RedisURL(t)), nil)
 	b.check(err)
 	stateURL := testenv.PostgresURL(t)
 	_, _, err = state.Migrate(ctx, stateURL)
@@ -62,11 +62,11 @@ func newBench(t *testing.T) *bench {
 	b.state, err = state.Open(ctx, stateURL)
 	b.check(err)
 	t.Cleanup(b.state.Close)
-	b.legacy, err = openstore.OpenLegacy(ctx, b.m)
+	b.legacy, err = b.m.OpenLegacy(ctx)
 	b.check(err)
 	t.Cleanup(b.legacy.Close)
 	b.check(b.legacy.Install(ctx))
-	b.target, err = openstore.OpenTarget(ctx, b.m, b.legacy.Schema())
+	b.target, err = b.m.OpenTarget(ctx, b.legacy.Schema())
 	b.check(err)
 	t.Cleanup(func() { _ = b.target.Close() })
 	config, err := b.m.Public()

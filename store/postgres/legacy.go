@@ -42,7 +42,7 @@ func OpenLegacy(ctx context.Context, m *migration.Config, url string) (*Legacy, 
 	if err != nil {
 		return nil, err
 	}
-	l := &Legacy{pool: pool, name: m.Name, version: m.Legacy.VersionColumn}
+	l := &Legacy{pool: pool, name: m.Name, version: legacyConfig(m).VersionColumn}
 	if err := l.open(ctx, m); err != nil {
 		pool.Close()
 		return nil, err
@@ -51,7 +51,7 @@ func OpenLegacy(ctx context.Context, m *migration.Config, url string) (*Legacy, 
 }
 
 func (l *Legacy) open(ctx context.Context, m *migration.Config) error {
-	t, err := describe(ctx, l.pool, "legacy", m.Legacy.Table)
+	t, err := describe(ctx, l.pool, "legacy", legacyConfig(m).Table)
 	if err != nil {
 		return err
 	}

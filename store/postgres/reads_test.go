@@ -132,7 +132,7 @@ func TestKeysThatPrintDifferently(t *testing.T) {
 		}
 	}
 	m := testConfig("products")
-	m.Legacy.Key = []string{"code"}
+	m.Legacy.Part.(*postgres.LegacyConfig).Key = []string{"code"}
 	rows, err = d.legacy(m).LookupLocked(d.ctx, []record.Key{"ab  ", "ab", "cd  "})
 	d.ok(err)
 	for i, want := range []bool{true, false, true} {
@@ -265,11 +265,11 @@ func TestCheckWarnsOfTypes(t *testing.T) {
 	d.wants(target, "target-fields", store.Warned)
 	d.wants(target, "target-schema", store.Good)
 	schema.Fields[0].Kind = record.Text
-	if _, err := postgres.OpenTarget(d.ctx, &migration.Config{Name: "m", Target: migration.Target{Table: `"The Target"`}}, d.url, schema); err == nil {
+	if _, err := postgres.OpenTarget(d.ctx, &migration.Config{Name: "m", Target: migration.Target{Part: &postgres.TargetConfig{Table: `"The Target"`}}}, d.url, schema); err == nil {
 		t.Error("a text key went into an integer column")
 	}
 	schema.Fields[1].Target = "nome"
-	if _, err := postgres.OpenTarget(d.ctx, &migration.Config{Name: "m", Target: migration.Target{Table: `"The Target"`}}, d.url, schema); err == nil || !strings.Contains(err.Error(), "id, name, price, extra") {
+	if _, err := postgres.OpenTarget(d.ctx, &migration.Config{Name: "m", Target: migration.Target{Part: &postgres.TargetConfig{Table: `"The Target"`}}}, d.url, schema); err == nil || !strings.Contains(err.Error(), "id, name, price, extra") {
 		t.Errorf("a missing column: %v", err)
 	}
 }

@@ -53,7 +53,7 @@ func OpenTarget(ctx context.Context, m *migration.Config, url string, schema *re
 	if t.horizon <= 0 {
 		t.horizon = defaultHorizon
 	}
-	described, err := describe(ctx, pool, "target", m.Target.Table)
+	described, err := describe(ctx, pool, "target", targetConfig(m).Table)
 	if err == nil {
 		t.shape, err = targetShape(described, schema)
 	}

@@ -186,7 +186,7 @@ func TestUnprepared(t *testing.T) {
 	t.Parallel()
 	d := newDatabase(t)
 	d.exec(createTable(storetest.Simple()))
-	target, err := postgres.OpenTarget(d.ctx, &migration.Config{Name: "m", Target: migration.Target{Table: `"The Target"`}}, d.url, storetest.Simple())
+	target, err := postgres.OpenTarget(d.ctx, &migration.Config{Name: "m", Target: migration.Target{Part: &postgres.TargetConfig{Table: `"The Target"`}}}, d.url, storetest.Simple())
 	d.ok(err)
 	t.Cleanup(func() { _ = target.Close() })
 	_, get := target.Get(d.ctx, []record.Key{"1"})

@@ -55,7 +55,11 @@ func Open(_ context.Context, m *migration.Config, url string, schema *record.Sch
 	if url == "" {
 		return nil, errNoURL
 	}
-	template, err := ParseTemplate(m.Target.KeyTemplate, schema)
+	c, ok := m.Target.Part.(*TargetConfig)
+	if !ok {
+		c = &TargetConfig{}
+	}
+	template, err := ParseTemplate(c.KeyTemplate, schema)
 	if err != nil {
 		return nil, err
 	}
@@ -63,7 +67,7 @@ func Open(_ context.Context, m *migration.Config, url string, schema *record.Sch
 	if t.horizon <= 0 {
 		t.horizon = defaultHorizon
 	}
-	reserved := m.Target.VersionField
+	reserved := c.VersionField
 	if reserved == "" {
 		reserved = defaultVersionField
 	}
@@ -71,7 +75,7 @@ func Open(_ context.Context, m *migration.Config, url string, schema *record.Sch
 	if err != nil {
 		return nil, err
 	}
-	switch m.Target.Format {
+	switch c.Format {
 	case "", "hash":
 		t.codec, t.apply = newHashCodec(schema, names, reserved), applyHash
 	case "json":
@@ -80,10 +84,10 @@ func Open(_ context.Context, m *migration.Config, url string, schema *record.Sch
 		}
 		t.apply = applyJSON
 	default:
-		return nil, fmt.Errorf("target.format %q: want hash or json", m.Target.Format)
+		return nil, fmt.Errorf("target.format %q: want hash or json", c.Format)
 	}
-	if m.Target.Expires != "" {
-		if t.expires, err = expiryField(schema, m.Target.Expires); err != nil {
+	if c.Expires != "" {
+		if t.expires, err = expiryField(schema, c.Expires); err != nil {
 			return nil, err
 		}
 	}

@@ -40,10 +40,12 @@ func testConfig(format, prefix string, schema *record.Schema, o storetest.Target
 		template += ":{" + schema.Fields[at].Name + "}"
 	}
 	return &migration.Config{
-		Target:  migration.Target{KeyTemplate: template, Format: format, Expires: o.Expires},
+		Target:  migration.Target{Part: &TargetConfig{KeyTemplate: template, Format: format, Expires: o.Expires}},
 		Writing: migration.Writing{Tombstones: phases.Duration(o.Tombstones)},
 	}
 }
+
+func part(m *migration.Config) *TargetConfig { return m.Target.Part.(*TargetConfig) }
 
 func open(t testing.TB, m *migration.Config, url string, schema *record.Schema) *Target {
 	t.Helper()
@@ -147,7 +149,7 @@ func TestConformanceOnCluster(t *testing.T) {
 	t.Run("keys that leave no room for a sidecar", func(t *testing.T) {
 		schema := storetest.Composite()
 		m := testConfig("hash", "", schema, storetest.TargetOptions{})
-		m.Target.KeyTemplate = "n:{{{tenant}}}:{number}"
+		part(m).KeyTemplate = "n:{{{tenant}}}:{number}"
 		target := open(t, m, cluster.URL(), schema)
 		good := store.Write{Key: "eu,1", Record: record.Record{record.TextValue("1"), record.NullValue, record.TextValue("eu")}, Version: record.MakeVersion(0, 0, 1)}
 		bad := good

@@ -49,7 +49,7 @@ func newTown(t *testing.T) *town {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m, err := migration.Parse("products.yaml", text, func(name string) (string, bool) { v, ok := urls[name]; return v, ok })
+	m, err := openstore.Parse("products.yaml", text, func(name string) (string, bool) { v, ok := urls[name]; return v, ok })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -77,14 +77,14 @@ func newTown(t *testing.T) *town {
 		t.Fatal(err)
 	}
 	t.Cleanup(w.store.Close)
-	if w.legacy, err = openstore.OpenLegacy(ctx, m); err != nil {
+	if w.legacy, err = m.OpenLegacy(ctx); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { w.legacy.Close() })
 	if err := w.legacy.Install(ctx); err != nil {
 		t.Fatal(err)
 	}
-	if w.target, err = openstore.OpenTarget(ctx, m, w.legacy.Schema()); err != nil {
+	if w.target, err = m.OpenTarget(ctx, w.legacy.Schema()); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = w.target.Close() })

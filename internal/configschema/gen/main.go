@@ -7,6 +7,7 @@ import (
 	"os"
 
 	"github.com/stranglerfig/migrator/internal/configschema"
+	"github.com/stranglerfig/migrator/internal/openstore"
 )
 
 func main() {
@@ -17,7 +18,7 @@ func main() {
 }
 
 func run(args []string) error {
-	schema := configschema.Migration
+	schema := func() ([]byte, error) { return configschema.Migration(openstore.Kinds()...) }
 	if len(args) == 2 && args[0] == "-runbook" {
 		schema, args = configschema.Runbook, args[1:]
 	}

@@ -25,7 +25,6 @@ import (
 	"github.com/stranglerfig/migrator/dual"
 	"github.com/stranglerfig/migrator/dual/pgfleet"
 	"github.com/stranglerfig/migrator/internal/openstore"
-	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/record"
 	"github.com/stranglerfig/migrator/store/postgres"
 )
@@ -105,7 +104,7 @@ func serveInstance(ctx context.Context) error {
 		_, _ = io.Copy(io.Discard, os.Stdin)
 		cancel()
 	}()
-	m, err := migration.Load(os.Getenv(envFile))
+	m, err := openstore.Load(os.Getenv(envFile))
 	if err != nil {
 		return err
 	}
@@ -118,12 +117,12 @@ func serveInstance(ctx context.Context) error {
 		return err
 	}
 	defer a.db.Close()
-	legacy, err := openstore.OpenLegacy(ctx, m)
+	legacy, err := m.OpenLegacy(ctx)
 	if err != nil {
 		return err
 	}
 	defer legacy.Close()
-	target, err := openstore.OpenTarget(ctx, m, legacy.Schema())
+	target, err := m.OpenTarget(ctx, legacy.Schema())
 	if err != nil {
 		return err
 	}

@@ -12,7 +12,6 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/stranglerfig/migrator/internal/openstore"
-	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/record"
 	"github.com/stranglerfig/migrator/store"
 )
@@ -23,18 +22,18 @@ func (w *world) open(ctx context.Context) (store.Legacy, store.Target, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	m, err := migration.Parse(w.file, text, func(name string) (string, bool) {
+	m, err := openstore.Parse(w.file, text, func(name string) (string, bool) {
 		u := map[string]string{"TORTURE_LEGACY_URL": w.legacy.URL(), "TORTURE_TARGET_URL": w.target.URL()}[name]
 		return u, u != ""
 	})
 	if err != nil {
 		return nil, nil, err
 	}
-	legacy, err := openstore.OpenLegacy(ctx, m)
+	legacy, err := m.OpenLegacy(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
-	target, err := openstore.OpenTarget(ctx, m, legacy.Schema())
+	target, err := m.OpenTarget(ctx, legacy.Schema())
 	if err != nil {
 		legacy.Close()
 	}
