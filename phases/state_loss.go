@@ -3,6 +3,8 @@ package phases
 import (
 	"fmt"
 	"time"
+
+	"github.com/stranglerfig/migrator/internal/hint"
 )
 
 // Lost is what the state database has forgotten, as an instance remembers it: it
@@ -21,13 +23,15 @@ func (l *Lost) Tell(present Route) string {
 		l.Instance, l.Route.Epoch, l.Route, present.Epoch, present)
 }
 
-// LostTry is the command that helps.
-const LostTry = "migrator phase reclaim --reason '...'; or restore a newer backup of the state database"
+// Hint is what helps.
+func (*Lost) Hint() hint.Hint {
+	return hint.Hint{Do: hint.Reclaim, Text: "or restore a newer backup of the state database"}
+}
 
 func gateWhole(e Evidence) GateResult {
 	g := GateResult{Gate: "state-whole", Interlock: true, Verdict: Pass, Detail: "no instance remembers what the state database does not"}
 	if l := e.Standing.Lost; l != nil {
-		g.Verdict, g.Detail, g.Try = Fail, l.Tell(e.Standing.Route), LostTry
+		g.Verdict, g.Detail, g.Hint = Fail, l.Tell(e.Standing.Route), l.Hint()
 	}
 	return g
 }

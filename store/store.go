@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/record"
 )
 
@@ -168,7 +169,7 @@ type Check struct {
 	Name   string      `json:"name"`
 	Result CheckResult `json:"result"`
 	Detail string      `json:"detail"`
-	Try    string      `json:"try,omitempty"` // what to do about it
+	Hint   hint.Hint   `json:"hint,omitzero"` // what to do about it
 }
 
 // CheckResult is a Check's result.
