@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/phases"
 )
 
@@ -94,7 +95,7 @@ func shardCount() int {
 func acceptable(g *Grant) error {
 	if !g.Route.Phase.Passing() {
 		if _, err := phases.ParsePhase(string(g.Route.Phase)); err != nil {
-			return fmt.Errorf("%w: this program is older than the migration's state; try: build it with the newest migrator", err)
+			return hint.Errorf(hint.Hint{Text: "build it with the newest migrator"}, "%w: this program is older than the migration's state", err)
 		}
 	}
 	if g.TTL <= 0 {

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/phases"
 )
 
@@ -57,7 +58,7 @@ func (i *Instance) keep(ctx context.Context) {
 			failures++
 			next = min(100*time.Millisecond<<min(failures-1, 5), next)
 			if failures == 1 {
-				i.log.Warn("the migration's state can't be reached; going on with the present route", "route", i.Route().String(), "epoch", i.Route().Epoch, "error", err)
+				i.log.Warn("the migration's state can't be reached; going on with the present route", "route", i.Route().String(), "epoch", i.Route().Epoch, "error", err, hint.Attr(err))
 			}
 		} else if err == nil && failures > 0 {
 			failures = 0
@@ -181,16 +182,17 @@ func (i *Instance) accept(g *Grant) error {
 	switch held := i.Route(); {
 	case err != nil:
 	case g.Route.Epoch < held.Epoch:
-		err = fmt.Errorf("the state says epoch %d, this instance has been at %d: the state has lost transactions; try: migrator doctor", g.Route.Epoch, held.Epoch)
+		err = hint.Errorf(hint.Hint{Do: hint.Doctor}, "the state says epoch %d, this instance has been at %d: the state has lost transactions", g.Route.Epoch, held.Epoch)
 		i.witness(held)
 	case g.Route.Epoch == held.Epoch && g.Route != held:
 		// It lost transactions and went on. To take this route for the one held would be
 		// to acknowledge it while operations of the other are under way.
-		err = fmt.Errorf("the state says that epoch %d is %s, this instance has it as %s: the state has lost transactions; try: migrator rollback, which begins another epoch", g.Route.Epoch, g.Route, held)
+		err = hint.Errorf(hint.Hint{Do: hint.Rollback, Text: "which begins another epoch"},
+			"the state says that epoch %d is %s, this instance has it as %s: the state has lost transactions", g.Route.Epoch, g.Route, held)
 	}
 	if err != nil {
 		i.count.refusedRoutes.Add(1)
-		i.log.Error("refused a route", "route", g.Route.String(), "epoch", g.Route.Epoch, "error", err)
+		i.log.Error("refused a route", "route", g.Route.String(), "epoch", g.Route.Epoch, "error", err, hint.Attr(err))
 	}
 	return err
 }
@@ -206,7 +208,7 @@ func (i *Instance) witness(held phases.Route) {
 	defer cancel()
 	if err := w.Witness(ctx, held); err != nil {
 		i.count.witnessFailures.Add(1)
-		i.log.Warn("the state could not be told what it has lost", "error", err)
+		i.log.Warn("the state could not be told what it has lost", "error", err, hint.Attr(err))
 	}
 }
 

@@ -2,7 +2,6 @@ package reconcile
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -11,6 +10,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/record"
 	"github.com/stranglerfig/migrator/store"
 )
@@ -212,7 +212,7 @@ func (r *work) compareSpan(ctx context.Context, c store.Chunk, t *Tally) error {
 func (r *work) mustSum(ctx context.Context) error {
 	ok, err := r.sums.opened(ctx, r.Reconciler)
 	if err == nil && !ok {
-		err = errors.New("the tables have changed since the run began, and can't be compared by sums any more; try: migrator reconcile run --full")
+		err = hint.Errorf(hint.Hint{Do: hint.ReconcileFull}, "the tables have changed since the run began, and can't be compared by sums any more")
 	}
 	return err
 }
