@@ -23,15 +23,15 @@ func (l *Lost) Tell(present Route) string {
 		l.Instance, l.Route.Epoch, l.Route, present.Epoch, present)
 }
 
-// Hint is what helps.
-func (*Lost) Hint() hint.Hint {
+// StateLossHint is what helps once the state database has lost transactions.
+func StateLossHint() hint.Hint {
 	return hint.Hint{Do: hint.Reclaim, Text: "or restore a newer backup of the state database"}
 }
 
 func gateWhole(e Evidence) GateResult {
 	g := GateResult{Gate: "state-whole", Interlock: true, Verdict: Pass, Detail: "no instance remembers what the state database does not"}
 	if l := e.Standing.Lost; l != nil {
-		g.Verdict, g.Detail, g.Hint = Fail, l.Tell(e.Standing.Route), l.Hint()
+		g.Verdict, g.Detail, g.Hint = Fail, l.Tell(e.Standing.Route), StateLossHint()
 	}
 	return g
 }

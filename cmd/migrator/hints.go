@@ -29,7 +29,7 @@ func commandLines() map[hint.Action]string {
 		hint.Reclaim:             "migrator phase reclaim --reason '...'",
 		hint.Rollback:            "migrator phase rollback {migration}",
 		hint.RollbackTo:          "migrator phase rollback {migration} --to {phase} --percent {percent}",
-		hint.RollbackToGrace:     "migrator phase rollback {migration} --to grace --yes",
+		hint.RollbackToGrace:     "migrator phase rollback {migration} --to grace",
 		hint.GateExplain:         "migrator gate explain {gate} {migration}",
 		hint.FleetList:           "migrator fleet list {migration}",
 		hint.FleetEvict:          "migrator fleet evict {instance} --reason '...'",

@@ -279,7 +279,7 @@ func (c *cli) symptoms(ctx context.Context, db *state.Store, st phases.Standing,
 		return []store.Check{refusal("evidence", err)}
 	}
 	if st.Lost != nil {
-		found = append(found, store.Check{Name: "state-whole", Result: store.Refused, Detail: st.Lost.Tell(st.Route), Hint: st.Lost.Hint()})
+		found = append(found, store.Check{Name: "state-whole", Result: store.Refused, Detail: st.Lost.Tell(st.Route), Hint: phases.StateLossHint()})
 	}
 	for _, instance := range e.Fleet.Lapsed {
 		warn("fleet", "the lease of "+instance+" ran out without leaving", phases.EvictHint(instance))

@@ -162,7 +162,7 @@ func (w *keeping) forgotten(ctx context.Context, st phases.Standing) bool {
 	}
 	if w.lost != st.Lost.Route.Epoch {
 		w.lost = st.Lost.Route.Epoch
-		w.log.Error(st.Lost.Tell(st.Route), "hint", st.Lost.Hint())
+		w.log.Error(st.Lost.Tell(st.Route), "hint", phases.StateLossHint())
 	}
 	return true
 }

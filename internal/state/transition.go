@@ -86,13 +86,13 @@ func admit(ctx context.Context, tx pgx.Tx, e phases.Evidence, move phases.Move) 
 		return phases.Reclaimable(move.To, e)
 	}
 	if lost := e.Standing.Lost; lost != nil && (phases.Forward(from, move.To) || move.To.Phase == phases.Returning) {
-		return hint.With(errors.New(lost.Tell(from)), lost.Hint())
+		return hint.With(errors.New(lost.Tell(from)), phases.StateLossHint())
 	}
 	if err := phases.Legal(from, move.To, e.Fleet.Held); err != nil {
 		var held *phases.HeldError
 		if lost := e.Standing.Lost; lost != nil && errors.As(err, &held) && held.Held.Epoch > from.Epoch {
 			// Nothing that can be waited for: the instance can't follow before the reclaim.
-			return hint.Errorf(lost.Hint(), "%s; %s must not run beside it", lost.Tell(from), move.To)
+			return hint.Errorf(phases.StateLossHint(), "%s; %s must not run beside it", lost.Tell(from), move.To)
 		}
 		return err
 	}
