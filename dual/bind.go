@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/record"
 	"github.com/stranglerfig/migrator/store"
 )
@@ -59,7 +60,7 @@ func (b bound[K, V]) Get(ctx context.Context, key K) (found Versioned[V], err er
 		if e.Detail != "" {
 			detail = " (" + e.Detail + ")"
 		}
-		return found, fmt.Errorf("key %q: the target holds no record of the migration but %s%s; try: migrator reconcile run --repair", string(k), e.Presence, detail)
+		return found, hint.Errorf(hint.Hint{Do: hint.ReconcileRepair}, "key %q: the target holds no record of the migration but %s%s", string(k), e.Presence, detail)
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 
 	"github.com/stranglerfig/migrator/dual"
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/test/testenv"
 	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/record"
@@ -229,8 +230,11 @@ func TestWhatIsNoRecordIsNotTakenForAbsent(t *testing.T) {
 	if r, err := target.Apply(t.Context(), nobody, dual.ApplyOptions{NotAfter: now.Add(time.Minute)}); err != nil || r.Outcome != store.Applied {
 		t.Fatal(r, err)
 	}
-	for id, want := range map[int]string{1: "reconcile run --repair", 2: "reconcile run --repair", 3: `field "name"`} {
+	for id, want := range map[int]string{1: "but wrong-type", 2: "but unowned", 3: `field "name"`} {
 		got, err := target.Get(t.Context(), id)
+		if h, _ := dual.HintOf(err); id < 3 && h.Do != hint.ReconcileRepair {
+			t.Errorf("user %d: hint %v", id, h)
+		}
 		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "secret") || got.Found {
 			t.Errorf("user %d: %+v, %v", id, got, err)
 		}

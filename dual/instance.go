@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/phases"
 )
 
@@ -99,7 +100,7 @@ func acceptable(g *Grant) error {
 		// [known-phase]: the zero Behaviour reads and writes legacy alone. An old program that took
 		// it for the new phase would write past the target.
 		if _, err := phases.ParsePhase(string(g.Route.Phase)); err != nil {
-			return fmt.Errorf("%w: this program is older than the migration's state; try: build it with the newest migrator", err)
+			return hint.Errorf(hint.Hint{Text: "build it with the newest migrator"}, "%w: this program is older than the migration's state", err)
 		}
 	}
 	if g.TTL <= 0 {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/stranglerfig/migrator/internal/failpoint"
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/record"
 )
 
@@ -118,7 +119,7 @@ func (i *Instance) journalPending(ctx context.Context) {
 		cancel()
 		if err != nil {
 			if failures == 0 {
-				i.log.Warn("changes that the target lacks can't be journalled yet", "changes", i.pending.len(), "error", err)
+				i.log.Warn("changes that the target lacks can't be journalled yet", "changes", i.pending.len(), "error", err, hint.Attr(err))
 			}
 			failures++
 			if !pause(ctx, min(50*time.Millisecond<<min(failures, 6), 2*time.Second)) {
@@ -153,7 +154,7 @@ func (i *Instance) rescueLate(ctx context.Context, epoch int64, lost []Lost) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	if err := r.Rescue(ctx, epoch, lost[0].Reason); err != nil {
-		i.log.Error("reads could not be taken back to legacy", "changes", len(lost), "error", err)
+		i.log.Error("reads could not be taken back to legacy", "changes", len(lost), "error", err, hint.Attr(err))
 	}
 	i.ask()
 }

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/phases"
 )
 
@@ -62,7 +63,7 @@ func (i *Instance) keep(ctx context.Context) {
 			// instance that lapses loses reads from the target.
 			next = min(100*time.Millisecond<<min(failures-1, 5), next)
 			if failures == 1 {
-				i.log.Warn("the migration's state can't be reached; going on with the present route", "route", i.Route().String(), "epoch", i.Route().Epoch, "error", err)
+				i.log.Warn("the migration's state can't be reached; going on with the present route", "route", i.Route().String(), "epoch", i.Route().Epoch, "error", err, hint.Attr(err))
 			}
 		} else if err == nil && failures > 0 {
 			failures = 0
@@ -204,18 +205,19 @@ func (i *Instance) accept(g *Grant) error {
 	// [epoch-grows]: the state has lost transactions. To follow it would lead back to a route that
 	// the fleet has left, perhaps with reads from a store that lacks writes.
 	case g.Route.Epoch < held.Epoch:
-		err = fmt.Errorf("the state says epoch %d, this instance has been at %d: the state has lost transactions; try: migrator doctor", g.Route.Epoch, held.Epoch)
 		// [loss-held]: until this is reported, the state takes routes for possible that must not
 		// run beside this one.
+		err = hint.Errorf(hint.Hint{Do: hint.Doctor}, "the state says epoch %d, this instance has been at %d: the state has lost transactions", g.Route.Epoch, held.Epoch)
 		i.witness(held)
 	case g.Route.Epoch == held.Epoch && g.Route != held:
 		// [epoch-route]: it lost transactions and went on. To take this route for the one held would be
 		// to acknowledge it while operations of the other are under way.
-		err = fmt.Errorf("the state says that epoch %d is %s, this instance has it as %s: the state has lost transactions; try: migrator rollback, which begins another epoch", g.Route.Epoch, g.Route, held)
+		err = hint.Errorf(hint.Hint{Do: hint.Rollback, Text: "which begins another epoch"},
+			"the state says that epoch %d is %s, this instance has it as %s: the state has lost transactions", g.Route.Epoch, g.Route, held)
 	}
 	if err != nil {
 		i.count.refusedRoutes.Add(1)
-		i.log.Error("refused a route", "route", g.Route.String(), "epoch", g.Route.Epoch, "error", err)
+		i.log.Error("refused a route", "route", g.Route.String(), "epoch", g.Route.Epoch, "error", err, hint.Attr(err))
 	}
 	return err
 }
@@ -231,7 +233,7 @@ func (i *Instance) witness(held phases.Route) {
 	defer cancel()
 	if err := w.Witness(ctx, held); err != nil {
 		i.count.witnessFailures.Add(1)
-		i.log.Warn("the state could not be told what it has lost", "error", err)
+		i.log.Warn("the state could not be told what it has lost", "error", err, hint.Attr(err))
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/stranglerfig/migrator/internal/failpoint"
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/record"
 	"github.com/stranglerfig/migrator/store"
@@ -308,7 +309,7 @@ func outcome(r store.Result) error {
 	// [owned-only]: another program's value is not replaced by a write; the key is journaled, and
 	// repair replaces it.
 	case store.Foreign:
-		return errors.New("the target holds something under this key that is not the migration's; try: migrator reconcile run --repair")
+		return hint.Errorf(hint.Hint{Do: hint.ReconcileRepair}, "the target holds something under this key that is not the migration's")
 	default:
 		return fmt.Errorf("the target answered %q", r.Outcome)
 	}

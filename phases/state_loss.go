@@ -3,6 +3,8 @@ package phases
 import (
 	"fmt"
 	"time"
+
+	"github.com/stranglerfig/migrator/internal/hint"
 )
 
 // Lost is what the state database has forgotten, as an instance remembers it: it
@@ -21,14 +23,16 @@ func (l *Lost) Tell(present Route) string {
 		l.Instance, l.Route.Epoch, l.Route, present.Epoch, present)
 }
 
-// LostTry is the command that helps.
-const LostTry = "migrator phase reclaim --reason '...'; or restore a newer backup of the state database"
+// StateLossHint is what helps once the state database has lost transactions.
+func StateLossHint() hint.Hint {
+	return hint.Hint{Do: hint.Reclaim, Text: "or restore a newer backup of the state database"}
+}
 
 func gateWhole(e Evidence) GateResult {
 	g := GateResult{Gate: "state-whole", Interlock: true, Verdict: Pass, Detail: "no instance remembers what the state database does not"}
 	// [loss-blocks]: an interlock: what was lost may be the reason not to step forward.
 	if l := e.Standing.Lost; l != nil {
-		g.Verdict, g.Detail, g.Try = Fail, l.Tell(e.Standing.Route), LostTry
+		g.Verdict, g.Detail, g.Hint = Fail, l.Tell(e.Standing.Route), StateLossHint()
 	}
 	return g
 }

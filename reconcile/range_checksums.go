@@ -2,7 +2,6 @@ package reconcile
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -11,6 +10,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/record"
 	"github.com/stranglerfig/migrator/store"
 )
@@ -197,7 +197,7 @@ func partOf(s store.Span, width, at int64) store.Span {
 	return store.Span{From: from, To: to}
 }
 
-var errNoSpan = errors.New("a chunk of the run is no range of keys; try: migrator reconcile run --full")
+var errNoSpan = hint.Errorf(hint.Hint{Do: hint.ReconcileFull}, "a chunk of the run is no range of keys")
 
 // compareSpan compares a span by sums, and then in the slow way what these could not
 // call the same.
@@ -231,7 +231,7 @@ func (r *work) compareSpan(ctx context.Context, c store.Chunk, t *Tally) error {
 func (r *work) mustSum(ctx context.Context) error {
 	ok, err := r.sums.opened(ctx, r.Reconciler)
 	if err == nil && !ok {
-		err = errors.New("the tables have changed since the run began, and can't be compared by sums any more; try: migrator reconcile run --full")
+		err = hint.Errorf(hint.Hint{Do: hint.ReconcileFull}, "the tables have changed since the run began, and can't be compared by sums any more")
 	}
 	return err
 }

@@ -3,6 +3,8 @@ package store
 import (
 	"context"
 	"errors"
+
+	"github.com/stranglerfig/migrator/internal/hint"
 )
 
 // Check is one finding about a store's fitness, for plan and doctor.
@@ -10,7 +12,7 @@ type Check struct {
 	Name   string      `json:"name"`
 	Result CheckResult `json:"result"`
 	Detail string      `json:"detail"`
-	Try    string      `json:"try,omitempty"` // what to do about it
+	Hint   hint.Hint   `json:"hint,omitzero"` // what to do about it
 }
 
 // CheckResult is a Check's result.

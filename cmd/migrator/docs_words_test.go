@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/store"
@@ -151,7 +152,7 @@ func TestGatesInDocs(t *testing.T) {
 			t.Errorf("docs/operating.md describes the gate %s, which there is not", name)
 		}
 	}
-	others := slices.Concat(words(phases.Order...), words(phases.Fenced, phases.Lifting, phases.Returning), noGates)
+	others := slices.Concat(words(phases.Order...), words(phases.Fenced, phases.Lifting, phases.Returning), words(hint.Actions()...), noGates)
 	for path, text := range docs(t) {
 		for _, m := range append(hyphenated.FindAllStringSubmatch(text, -1), overridden.FindAllStringSubmatch(text, -1)...) {
 			if known[m[1]] == "" && !slices.Contains(others, m[1]) {

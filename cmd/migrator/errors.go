@@ -5,9 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/stranglerfig/migrator/internal/control"
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/internal/statedb"
 	"github.com/stranglerfig/migrator/migration"
@@ -36,7 +36,7 @@ func usagef(format string, args ...any) error {
 }
 
 func usage(err error, try string) error {
-	return coded{fmt.Errorf("%w; try: %s", err, try), exitUsage}
+	return coded{hint.With(err, hint.Hint{Text: try}), exitUsage}
 }
 
 func notYet(err error) error { return coded{err, exitNotYet} }
@@ -63,28 +63,26 @@ func exitCode(err error) int {
 	}
 }
 
-// splitTry parts an error's text into what happened and what to do.
-func splitTry(err error) (what, try string) {
-	what, try, _ = strings.Cut(err.Error(), "; try: ")
-	return what, try
-}
-
-// problem is the JSON form of an error.
+// problem is the JSON form of an error. Hint is for a person, with the command line; Do
+// and Of are what a program compares.
 type problem struct {
-	Error string `json:"error"`
-	Try   string `json:"try,omitempty"`
-	Code  int    `json:"code"`
+	Error string      `json:"error"`
+	Hint  string      `json:"hint,omitempty"`
+	Do    hint.Action `json:"do,omitempty"`
+	Of    []string    `json:"of,omitempty"`
+	Code  int         `json:"code"`
 }
 
 // fail prints the error to stderr, as text or as the -o json contract has it.
 func (c *cli) fail(err error) int {
 	code := exitCode(err)
-	what, try := splitTry(err)
+	what, h := hint.Parts(err) // commands still have remedies in their texts, as stores have
+	try := c.given.text(h)
 	if errors.Is(err, context.Canceled) {
 		what = "stopped by a signal: " + what
 	}
 	if c.settings.Output == outputJSON {
-		_ = json.NewEncoder(c.err).Encode(problem{Error: what, Try: try, Code: code})
+		_ = json.NewEncoder(c.err).Encode(problem{Error: what, Hint: try, Do: h.Do, Of: h.Of, Code: code})
 		return code
 	}
 	fmt.Fprintf(c.err, "%s %s\n", c.paint(c.err, red, "Error:"), what)

@@ -14,6 +14,7 @@ import (
 	"github.com/stranglerfig/migrator/internal/backfill"
 	"github.com/stranglerfig/migrator/internal/control"
 	"github.com/stranglerfig/migrator/internal/drill"
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/internal/state/drills"
 	"github.com/stranglerfig/migrator/internal/state/runbooks"
@@ -35,6 +36,7 @@ func contractTypes() map[reflect.Type]string {
 		reflect.TypeFor[phases.DrillEvidence](): "drill evidence",
 		reflect.TypeFor[phases.Evidence]():      "evidence", reflect.TypeFor[record.Field](): "field",
 		reflect.TypeFor[reconcile.Finding](): "finding", reflect.TypeFor[phases.Fleet](): "fleet",
+		reflect.TypeFor[hint.Hint]():         "hint",
 		reflect.TypeFor[phases.Evaluation](): "evaluation", reflect.TypeFor[phases.Latch](): "latch",
 		reflect.TypeFor[triggers](): "triggers", reflect.TypeFor[triggerView](): "trigger view",
 		reflect.TypeFor[automaticRollback](): "automatic rollback", reflect.TypeFor[explained](): "explained",

@@ -58,6 +58,7 @@ func (c *cli) openState(ctx context.Context) (*state.Store, error) {
 // description's, else the only one that there is.
 func (c *cli) name(ctx context.Context, store *state.Store, args []string) (string, error) {
 	if len(args) > 0 {
+		c.given.migration = args[0]
 		return args[0], nil
 	}
 	if c.settings.descriptionFile() != "" {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/store"
 )
@@ -71,7 +72,7 @@ func (c *cli) warnLost(st phases.Standing) {
 		return
 	}
 	c.printf("  %s\n", c.paint(c.out, red, "lost       "+st.Lost.Tell(st.Route)))
-	c.printf("             try: %s\n", phases.LostTry)
+	c.printf("             try: %s\n", c.given.text(phases.StateLossHint()))
 }
 
 // fenceAgrees compares legacy's fence with what the state says of it. They differ
@@ -82,8 +83,8 @@ func (c *cli) fenceAgrees(ctx context.Context, name string, legacy store.Legacy)
 	if err != nil {
 		return nil // nothing is installed yet
 	}
-	refused := func(detail, try string) []store.Check {
-		return []store.Check{{Name: "standing-fence", Result: store.Refused, Detail: detail, Try: try}}
+	refused := func(detail string, h hint.Hint) []store.Check {
+		return []store.Check{{Name: "standing-fence", Result: store.Refused, Detail: detail, Hint: h}}
 	}
 	st, known := c.standingIfKnown(ctx, name)
 	switch at := st.Route.Phase; {
@@ -93,14 +94,14 @@ func (c *cli) fenceAgrees(ctx context.Context, name string, legacy store.Legacy)
 		if now, _ := c.standingIfKnown(ctx, name); err != nil || again != "" || now.Route != st.Route {
 			return nil
 		}
-		return refused(fmt.Sprintf("the state database says %s (epoch %d), but no fence stands: legacy takes writes; the database has lost transactions (restored from an older backup?)", st.Route, st.Route.Epoch), phases.LostTry)
+		return refused(fmt.Sprintf("the state database says %s (epoch %d), but no fence stands: legacy takes writes; the database has lost transactions (restored from an older backup?)", st.Route, st.Route.Epoch), phases.StateLossHint())
 	case attempt == "", known && (st.Attempt == attempt || at == phases.Complete):
 		return nil
 	case known:
-		return refused(fmt.Sprintf("a migration has retired the table (attempt %s), and the state database says %s (epoch %d): it has lost transactions (restored from an older backup?), or is another; records may be in the target alone", attempt, st.Route, st.Route.Epoch), phases.LostTry)
+		return refused(fmt.Sprintf("a migration has retired the table (attempt %s), and the state database says %s (epoch %d): it has lost transactions (restored from an older backup?), or is another; records may be in the target alone", attempt, st.Route, st.Route.Epoch), phases.StateLossHint())
 	}
 	return refused("a migration has retired the table (attempt "+attempt+"), and the state database does not know of it: its records may be in the target alone",
-		"restore the state database; or, if legacy shall take writes again as it is: migrator apply --lift-fence "+attempt)
+		hint.Hint{Text: "restore the state database; or, if legacy shall take writes again as it is: migrator apply --lift-fence " + attempt})
 }
 
 func (c *cli) standingIfKnown(ctx context.Context, name string) (st phases.Standing, known bool) {

@@ -4,9 +4,9 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 
 	"github.com/stranglerfig/migrator/internal/failpoint"
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/phases"
 )
 
@@ -65,7 +65,7 @@ func (c *Controller) Advance(ctx context.Context, a Advance) (Step, error) {
 		}
 		// Settings of another migration file would evaluate other gates than those in force.
 		if c.Config != "" && e.Standing.ConfigHash != c.Config {
-			return fmt.Errorf("another migration file was applied since this command began; try: the same again")
+			return hint.Errorf(hint.Hint{Do: hint.Retry}, "another migration file was applied since this command began")
 		}
 		if step.Gates, err = c.gates(to, a, e); err == nil && a.DryRun {
 			err = errDryRun
@@ -114,26 +114,27 @@ func (c *Controller) chosen(from phases.Route, a Advance) (phases.Route, error) 
 	if err != nil {
 		return next, err
 	}
+	advance := hint.Hint{Do: hint.Advance}
 	if a.To != "" && a.To == from.Phase && a.To.Ramped() {
 		next.Phase = a.To
 		if next.Percent <= from.Percent && a.Percent == 0 {
-			return next, refuse("%s is already at its last step; try: migrator phase advance", from)
+			return next, refuse(advance, "%s is already at its last step", from)
 		}
 	}
 	if a.To == from.Phase && !a.To.Ramped() {
-		return next, refuse("the migration is already at %s; try: migrator status", from)
+		return next, refuse(hint.Hint{Do: hint.Status}, "the migration is already at %s", from)
 	}
 	if a.To != "" && a.To != next.Phase {
-		return next, refuse("the next step from %s is %s: phases can't be skipped; try: migrator phase advance", from, next)
+		return next, refuse(advance, "the next step from %s is %s: phases can't be skipped", from, next)
 	}
 	if a.Percent > 0 {
 		if !next.Phase.Ramped() {
-			return next, refuse("%s has no percentage; try: migrator phase advance", next.Phase)
+			return next, refuse(advance, "%s has no percentage", next.Phase)
 		}
 		next.Percent = a.Percent
 	}
 	if !phases.Forward(from, next) && next.Phase == from.Phase {
-		return next, refuse("%s is not above %s; to go down, try: migrator phase rollback --to %s --percent %s", next, from, next.Phase, next.Percent)
+		return next, refuse(hint.Hint{Do: hint.RollbackTo, Of: []string{string(next.Phase), next.Percent.String()}, Text: "to go down"}, "%s is not above %s", next, from)
 	}
 	return next, nil
 }
@@ -150,16 +151,16 @@ func (c *Controller) gates(to phases.Route, a Advance, e phases.Evidence) ([]pha
 		case gates[i].Interlock:
 			// [journal-empty], [backfill-done], [unclean-mark], [loss-blocks]: interlocks are rules
 			// of the protocol, so no reason opens one.
-			return gates, refuse("%s is an interlock: it can't be overridden (%s)", gates[i].Gate, gates[i].Detail)
+			return gates, refuse(hint.Hint{}, "%s is an interlock: it can't be overridden (%s)", gates[i].Gate, gates[i].Detail)
 		case !e.Decides:
-			return gates, refuse("%s is not a member of the role %s: only its members may override a gate; connect to the state database as one of them", e.Actor, c.Settings.Approval.Role)
+			return gates, refuse(hint.Hint{}, "%s is not a member of the role %s: only its members may override a gate; connect to the state database as one of them", e.Actor, c.Settings.Approval.Role)
 		default:
 			gates[i].Overridden = reason
 		}
 	}
 	for name := range a.Overrides {
 		if !known[name] {
-			return gates, refuse("no gate %q stands before %s; try: migrator phase status", name, to)
+			return gates, refuse(hint.Hint{Do: hint.Status}, "no gate %q stands before %s", name, to)
 		}
 	}
 	if len(phases.Closed(gates)) > 0 {

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/record"
 	"github.com/stranglerfig/migrator/store"
@@ -66,14 +67,20 @@ type HeldBack struct {
 
 func (e *HeldBack) Error() string {
 	var names []string
-	try := ""
 	for _, g := range phases.Closed(e.Gates) {
 		names = append(names, g.Gate)
-		if try == "" && g.Try != "" {
-			try = "; try: " + g.Try
+	}
+	return fmt.Sprintf("%s to %s is held back by %s", e.From, e.To, strings.Join(names, ", "))
+}
+
+// Hint is that of the first closed gate that has one.
+func (e *HeldBack) Hint() hint.Hint {
+	for _, g := range phases.Closed(e.Gates) {
+		if !g.Hint.IsZero() {
+			return g.Hint
 		}
 	}
-	return fmt.Sprintf("%s to %s is held back by %s%s", e.From, e.To, strings.Join(names, ", "), try)
+	return hint.Hint{}
 }
 
 // UnsettledError tells that the fleet had not acknowledged the epoch in time.
@@ -84,9 +91,12 @@ type UnsettledError struct {
 }
 
 func (e *UnsettledError) Error() string {
-	return fmt.Sprintf("%d of %d instances have not acknowledged %s (epoch %d) within %s; try: migrator fleet list",
+	return fmt.Sprintf("%d of %d instances have not acknowledged %s (epoch %d) within %s",
 		e.Fleet.Behind, e.Fleet.Live, e.Route, e.Route.Epoch, e.Waited)
 }
+
+// Hint implements hint.Hinter.
+func (e *UnsettledError) Hint() hint.Hint { return hint.Hint{Do: hint.FleetList} }
 
 // InputError refuses a step that can't be taken from where the migration stands,
 // whatever the evidence says.
@@ -94,7 +104,9 @@ type InputError struct{ error }
 
 func (e *InputError) Unwrap() error { return e.error }
 
-func refuse(format string, args ...any) error { return &InputError{fmt.Errorf(format, args...)} }
+func refuse(h hint.Hint, format string, args ...any) error {
+	return &InputError{hint.Errorf(h, format, args...)}
+}
 
 func (c *Controller) say(format string, args ...any) {
 	if c.Report != nil {

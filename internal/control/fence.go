@@ -4,11 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/google/uuid"
 
 	"github.com/stranglerfig/migrator/internal/failpoint"
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/phases"
 )
 
@@ -41,15 +41,16 @@ func (c *Controller) passFence(ctx context.Context, step *Step, standing phases.
 	defer cancel()
 	// Whatever failed, perhaps only the response to a commit: lift reads the route again, so a
 	// passed fence is reported and not lifted ([one-decides]).
-	route, stood, undoErr := c.lift(undo, attempt, firstClause(err))
+	failed, _ := hint.Parts(err)
+	route, stood, undoErr := c.lift(undo, attempt, failed)
 	switch {
 	case route.Phase == phases.Retain:
 		c.say("another command has passed the fence meanwhile, with the same attempt")
 		step.To, step.Done = route, true
 		return nil
 	case undoErr != nil:
-		return fmt.Errorf("legacy may refuse writes and the route is %s: the fence could not be lifted (%w), after: %s; try: migrator phase rollback --to grace --yes, as soon as possible",
-			route, undoErr, firstClause(err))
+		return hint.Errorf(hint.Hint{Do: hint.RollbackToGrace, Text: "as soon as possible"},
+			"legacy may refuse writes and the route is %s: the fence could not be lifted (%w), after: %s", route, undoErr, failed)
 	case stood:
 		return fmt.Errorf("legacy was unfenced again and the route is grace: %w", err)
 	default:
@@ -68,12 +69,6 @@ func (c *Controller) beginFence(ctx context.Context, step *Step, standing phases
 	}
 	failpoint.Here("control.fence.intended")
 	return c.passFence(ctx, step, standing, a)
-}
-
-// firstClause is what happened, without what to do about it.
-func firstClause(err error) string {
-	what, _, _ := strings.Cut(err.Error(), "; try: ")
-	return what
 }
 
 func (c *Controller) fenceAndRetain(ctx context.Context, standing phases.Standing, attempt string, step Step, a Advance) (phases.Standing, error) {
@@ -133,7 +128,7 @@ func (c *Controller) fenceAndRetain(ctx context.Context, standing phases.Standin
 		case !e.Fleet.Settled():
 			return phases.Move{}, &UnsettledError{Route: fenced, Fleet: e.Fleet, Waited: budget}
 		case e.Standing.JournalKeys > 0:
-			return phases.Move{}, fmt.Errorf("%d keys are known to be behind in the target; try: migrator reconcile run --repair", e.Standing.JournalKeys)
+			return phases.Move{}, hint.Errorf(hint.Hint{Do: hint.ReconcileRepair}, "%d keys are known to be behind in the target", e.Standing.JournalKeys)
 		}
 		return phases.Move{
 			From: fenced, To: phases.Route{Phase: phases.Retain}, Cause: phases.CauseAdvance,
@@ -142,7 +137,7 @@ func (c *Controller) fenceAndRetain(ctx context.Context, standing phases.Standin
 	})
 }
 
-var errNotOurs = errors.New("another controller has taken over the fence; try: migrator status")
+var errNotOurs = hint.With(errors.New("another controller has taken over the fence"), hint.Hint{Do: hint.Status})
 
 // lift takes the attempt's fence away. If it never stood, the note of it is taken
 // back and the route stays. Else: epoch lifting (so that nobody can pass to retain

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/stranglerfig/migrator/internal/failpoint"
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/record"
 	"github.com/stranglerfig/migrator/store"
@@ -80,7 +81,7 @@ func rollbackPath(from phases.Route, r Rollback) ([]phases.Route, error) {
 		return []phases.Route{{Phase: to, Percent: r.Percent}}, nil
 	}
 	if to == from.Phase {
-		return nil, refuse("the migration is already at %s", from)
+		return nil, refuse(hint.Hint{}, "the migration is already at %s", from)
 	}
 	path, err := phases.RollbackPath(from, to)
 	if err != nil {
@@ -155,8 +156,7 @@ func heldByLapsed(err error, fleet phases.Fleet) error {
 	if len(fleet.Lapsed) == 0 {
 		return err
 	}
-	return fmt.Errorf("%w: the lease of %s ran out, and it may still answer reads from the target; try: migrator fleet evict %s --reason '...', once you know that it has stopped",
-		err, fleet.Lapsed[0], fleet.Lapsed[0])
+	return hint.Errorf(phases.EvictHint(fleet.Lapsed[0]), "%w: the lease of %s ran out, and it may still answer reads from the target", err, fleet.Lapsed[0])
 }
 
 func (c *Controller) finishLift(ctx context.Context, reason string) (phases.Route, error) {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/stranglerfig/migrator/internal/control"
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/judge"
 	"github.com/stranglerfig/migrator/phases"
 )
@@ -185,7 +186,7 @@ func (w *watching) try(what string, do func() error) bool {
 	switch was := w.troubles[what]; {
 	case err != nil && was != err.Error():
 		w.troubles[what] = err.Error()
-		w.log.Warn("failed", "job", what, "error", err)
+		w.log.Warn("failed", "job", what, "error", err, hint.Attr(err))
 	case err == nil && was != "":
 		delete(w.troubles, what)
 		w.log.Info("works again", "job", what)

@@ -10,6 +10,7 @@ import (
 	"github.com/cenkalti/backoff/v5"
 
 	"github.com/stranglerfig/migrator/internal/failpoint"
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/phases"
 )
 
@@ -164,7 +165,7 @@ func (w *keeping) forgotten(ctx context.Context, st phases.Standing) bool {
 	}
 	if w.lost != st.Lost.Route.Epoch {
 		w.lost = st.Lost.Route.Epoch
-		w.log.Error(st.Lost.Tell(st.Route), "try", phases.LostTry)
+		w.log.Error(st.Lost.Tell(st.Route), "hint", phases.StateLossHint())
 	}
 	return true
 }
@@ -290,7 +291,7 @@ func (w *keeping) try(ctx context.Context, name string, do func() error) bool {
 	}
 	pause := j.wait.NextBackOff()
 	j.why, j.after = err.Error(), time.Now().Add(pause)
-	w.log.Log(ctx, level, "failed", "job", name, "error", err, "again_in", pause.Round(time.Millisecond))
+	w.log.Log(ctx, level, "failed", "job", name, "error", err, "again_in", pause.Round(time.Millisecond), hint.Attr(err))
 	w.closeTools()
 	return false
 }

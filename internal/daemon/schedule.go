@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/reconcile"
 )
@@ -50,7 +51,7 @@ func (s *Schedule) Loop(ctx context.Context) error {
 	for {
 		err := s.look(ctx, log)
 		if err != nil && ctx.Err() == nil && err.Error() != trouble {
-			log.Warn("looking whether a reconcile run is due failed", "error", err)
+			log.Warn("looking whether a reconcile run is due failed", "error", err, hint.Attr(err))
 			trouble = err.Error()
 		}
 		if err == nil {

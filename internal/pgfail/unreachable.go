@@ -10,30 +10,33 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/stranglerfig/migrator/internal/hint"
 )
 
 // Unreachable says in one line why no connection came about. It names the server and
 // nobody who logs in: of a URL that was mistyped, the password may be in the role's
-// name.
-func Unreachable(err error, what, try string, config *pgx.ConnConfig) error {
+// name. The error's hint is what to do about the URL, in words, unless the URL is right.
+func Unreachable(err error, what, remedy string, config *pgx.ConnConfig) error {
 	at := config.Host
 	if !strings.HasPrefix(at, "/") {
 		at = net.JoinHostPort(at, fmt.Sprint(config.Port))
 	}
 	at += ", database " + config.Database
 	code := SQLState(err)
+	url := hint.Hint{Text: remedy}
 	var dns *net.DNSError
 	switch {
 	case code == BadPassword || code == BadLogin:
-		return fmt.Errorf("%s (%s) refuses the role or its password (SQLSTATE %s); try: %s", what, at, code, try)
+		return hint.Errorf(url, "%s (%s) refuses the role or its password (SQLSTATE %s)", what, at, code)
 	case code == NoDatabase:
-		return fmt.Errorf("%s (%s): there is no such database (SQLSTATE %s); try: %s", what, at, code, try)
+		return hint.Errorf(url, "%s (%s): there is no such database (SQLSTATE %s)", what, at, code)
 	case code == TooMany:
-		return fmt.Errorf("%s (%s) has no connection left (SQLSTATE %s); try: raise max_connections, or end idle sessions", what, at, code)
+		return hint.Errorf(NoConnectionLeft(), "%s (%s) has no connection left (SQLSTATE %s)", what, at, code)
 	case errors.As(err, &dns):
-		return fmt.Errorf("%s: its host can't be found (%s); try: %s", what, at, try)
+		return hint.Errorf(url, "%s: its host can't be found (%s)", what, at)
 	case errors.Is(err, syscall.ECONNREFUSED):
-		return fmt.Errorf("%s refuses connections (%s): no server listens there; try: start it, or %s", what, at, try)
+		return hint.Errorf(hint.Hint{Text: "start it, or " + remedy}, "%s refuses connections (%s): no server listens there", what, at)
 	case errors.Is(err, context.Canceled):
 		return fmt.Errorf("connect to %s (%s): %w", what, at, err)
 	}
@@ -41,5 +44,10 @@ func Unreachable(err error, what, try string, config *pgx.ConnConfig) error {
 	if errors.As(err, &failed) {
 		err = failed.Unwrap()
 	}
-	return fmt.Errorf("connect to %s (%s): %w; try: %s", what, at, err, try)
+	return hint.Errorf(url, "connect to %s (%s): %w", what, at, err)
+}
+
+// NoConnectionLeft is what helps where max_connections are used up.
+func NoConnectionLeft() hint.Hint {
+	return hint.Hint{Text: "raise max_connections, or end idle sessions"}
 }

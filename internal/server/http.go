@@ -7,7 +7,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
@@ -15,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/stranglerfig/migrator/internal/hint"
 )
 
 // ErrNotLoopback refuses an address that other machines could reach.
@@ -25,13 +26,13 @@ var ErrNotLoopback = errors.New("other machines could reach it, and whoever reac
 func CheckLoopback(address string) error {
 	host, _, err := net.SplitHostPort(address)
 	if err != nil {
-		return fmt.Errorf("listen address %q: %w; try: --listen 127.0.0.1:7070", address, err)
+		return hint.Errorf(hint.Hint{Do: hint.Listen}, "listen address %q: %w", address, err)
 	}
 	ip, err := netip.ParseAddr(host)
 	if host == "localhost" || err == nil && ip.IsLoopback() {
 		return nil
 	}
-	return fmt.Errorf("listen address %q is not on loopback: %w; try: --listen 127.0.0.1:7070, or --listen-anywhere behind a firewall", address, ErrNotLoopback)
+	return hint.Errorf(hint.Hint{Do: hint.Listen}, "listen address %q is not on loopback: %w", address, ErrNotLoopback)
 }
 
 // API answers GET /healthz, /status and /metrics, which change nothing, and takes
@@ -90,7 +91,7 @@ func (a *API) status(w http.ResponseWriter, r *http.Request) {
 
 // unwell tells the caller no more than that: what the database said names hosts and roles.
 func (a *API) unwell(w http.ResponseWriter, r *http.Request, err error) {
-	a.log().Warn("the state can't be read for a request", "path", r.URL.Path, "error", err)
+	a.log().Warn("the state can't be read for a request", "path", r.URL.Path, "error", err, hint.Attr(err))
 	a.answer(w, http.StatusServiceUnavailable, map[string]string{"error": "the state database can't be read; this process's log says why"})
 }
 

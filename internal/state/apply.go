@@ -9,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/pgfail"
 	"github.com/stranglerfig/migrator/internal/statedb"
 	"github.com/stranglerfig/migrator/migration"
@@ -92,7 +93,7 @@ func change(ctx context.Context, tx pgx.Tx, a Applied, lease, renew time.Duratio
 	}
 	// [return-reversible]: what retain wrote without journalling can't be journalled afterwards.
 	if before.Reversible != a.Reversible && statedb.Fenced(phase) {
-		return fmt.Errorf("retain.reversible can't be changed at %s: writes since the fence were made under the other setting; try: migrator phase rollback --to grace", phase)
+		return hint.Errorf(hint.Hint{Do: hint.RollbackToGrace}, "retain.reversible can't be changed at %s: writes since the fence were made under the other setting", phase)
 	}
 	_, err = tx.Exec(ctx, `UPDATE migrator.migrations SET environment = $2, config = $3, config_hash = $4, schema = $5,
 			reversible = $6, lease_ms = $7, renew_ms = $8,

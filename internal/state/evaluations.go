@@ -11,6 +11,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/statedb"
 	"github.com/stranglerfig/migrator/phases"
 )
@@ -35,7 +36,7 @@ func (s *Store) Record(ctx context.Context, migration string, all []phases.Evalu
 		b.Queue(`INSERT INTO migrator.evaluations (migration, kind, name, at, epoch, config_hash, verdict, detail, try, due,
 				dry_run, samples, value, bound, threshold, inputs)
 			VALUES ($1, $2, $3, clock_timestamp(), $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15::jsonb) RETURNING id, at`,
-			migration, string(e.Kind), e.Name, e.Epoch, e.ConfigHash, string(e.Verdict), e.Detail, e.Try, orNull(e.Due),
+			migration, string(e.Kind), e.Name, e.Epoch, e.ConfigHash, string(e.Verdict), e.Detail, storedHint(e.Hint), orNull(e.Due),
 			e.DryRun, e.Samples, e.Value, e.Bound, e.Limit, orNoText(e.Inputs)).
 			QueryRow(func(row pgx.Row) error { return row.Scan(&e.ID, &e.At) })
 	}
@@ -53,7 +54,7 @@ func storable(e *phases.Evaluation) error {
 			return fmt.Errorf("one of its numbers is %v", f)
 		}
 	}
-	e.Detail, e.Try = statedb.CleanText(e.Detail), statedb.CleanText(e.Try)
+	e.Detail, e.Hint.Text = statedb.CleanText(e.Detail), statedb.CleanText(e.Hint.Text)
 	if len(e.Inputs) == 0 {
 		return nil
 	}
@@ -105,12 +106,30 @@ type EvaluationFilter struct {
 const evaluationColumns = `e.id, e.kind, e.name, e.at, e.epoch, e.config_hash, e.verdict, e.detail, e.try, e.due, e.dry_run,
 	e.samples, e.value, e.bound, e.threshold, coalesce(e.inputs::text, '')`
 
+// storedHint is the text of the column try: empty, or the hint's JSON.
+func storedHint(h hint.Hint) string {
+	if h.IsZero() {
+		return ""
+	}
+	text, _ := json.Marshal(h) // texts alone, which always can be
+	return string(text)
+}
+
+// hintFrom reads the column try. Releases before hints had codes kept a sentence
+// there, which never began with a brace.
+func hintFrom(stored string) (h hint.Hint) {
+	if json.Unmarshal([]byte(stored), &h) != nil {
+		return hint.Hint{Text: stored}
+	}
+	return h
+}
+
 func scanEvaluation(row pgx.CollectableRow) (e phases.Evaluation, err error) {
 	var due *time.Time
-	var inputs string
-	err = row.Scan(&e.ID, &e.Kind, &e.Name, &e.At, &e.Epoch, &e.ConfigHash, &e.Verdict, &e.Detail, &e.Try, &due, &e.DryRun,
+	var remedy, inputs string
+	err = row.Scan(&e.ID, &e.Kind, &e.Name, &e.At, &e.Epoch, &e.ConfigHash, &e.Verdict, &e.Detail, &remedy, &due, &e.DryRun,
 		&e.Samples, &e.Value, &e.Bound, &e.Limit, &inputs)
-	e.Due = statedb.OrZero(due)
+	e.Due, e.Hint = statedb.OrZero(due), hintFrom(remedy)
 	if inputs != "" {
 		e.Inputs = json.RawMessage(inputs)
 	}

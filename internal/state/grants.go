@@ -7,6 +7,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/stranglerfig/migrator/internal/failpoint"
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/pgfail"
 	"github.com/stranglerfig/migrator/internal/statedb"
 )
@@ -57,7 +58,7 @@ func (s *Store) grant(ctx context.Context, role string, statements ...string) er
 		failpoint.Here("state.grant.committed")
 	}
 	if pgfail.SQLState(err) == pgfail.UndefinedObject {
-		return fmt.Errorf("the role %q does not exist in the state database; try: CREATE ROLE %s LOGIN", role, pgx.Identifier{role}.Sanitize())
+		return hint.Errorf(hint.Hint{Text: "CREATE ROLE " + pgx.Identifier{role}.Sanitize() + " LOGIN"}, "the role %q does not exist in the state database", role)
 	}
 	return statedb.Explain(err)
 }

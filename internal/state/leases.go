@@ -3,13 +3,13 @@ package state
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
 	"github.com/stranglerfig/migrator/internal/failpoint"
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/statedb"
 	"github.com/stranglerfig/migrator/phases"
 )
@@ -84,6 +84,7 @@ func (s *Store) Evict(ctx context.Context, migration, instance, reason string) e
 }
 
 func evictable(leases []phases.Lease, instance string) error {
+	list := hint.Hint{Do: hint.FleetList}
 	var lapsed []string
 	var live *phases.Lease
 	for i, l := range leases {
@@ -98,12 +99,12 @@ func evictable(leases []phases.Lease, instance string) error {
 	}
 	switch {
 	case live != nil:
-		return fmt.Errorf("%s still renews its lease (last at %s): stop it, and it leaves by itself; an instance that was killed can be evicted after %s; try: migrator fleet list",
+		return hint.Errorf(list, "%s still renews its lease (last at %s): stop it, and it leaves by itself; an instance that was killed can be evicted after %s",
 			instance, live.Renewed.UTC().Format(time.RFC3339), live.Expires.UTC().Format(time.RFC3339))
 	case len(lapsed) == 0:
-		return fmt.Errorf("no instance %q has a lease, and none has lapsed; try: migrator fleet list", instance)
+		return hint.Errorf(list, "no instance %q has a lease, and none has lapsed", instance)
 	}
-	return fmt.Errorf("no instance %q has a lease; lapsed are: %s; try: migrator fleet list", instance, strings.Join(lapsed, ", "))
+	return hint.Errorf(list, "no instance %q has a lease; lapsed are: %s", instance, strings.Join(lapsed, ", "))
 }
 
 func (s *Store) markSettled(ctx context.Context, migration string) {

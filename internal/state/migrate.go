@@ -15,6 +15,7 @@ import (
 	"github.com/pressly/goose/v3"
 
 	"github.com/stranglerfig/migrator/internal/failpoint"
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/pgfail"
 	"github.com/stranglerfig/migrator/internal/statedb"
 )
@@ -134,13 +135,13 @@ func checkVersion(ctx context.Context, q statedb.Querier) error {
 	case found > want:
 		return newer(found)
 	case found < want:
-		return fmt.Errorf("%w: its version is %d, this binary needs %d; try: migrator init", ErrOlder, found, want)
+		return hint.Errorf(hint.Hint{Do: hint.Init}, "%w: its version is %d, this binary needs %d", ErrOlder, found, want)
 	}
 	return nil
 }
 
 func newer(found int64) error {
-	return fmt.Errorf("%w: its version is %d, this binary knows %d; try: a newer migrator", ErrNewer, found, binaryVersion())
+	return hint.Errorf(hint.Hint{Text: "a newer migrator"}, "%w: its version is %d, this binary knows %d", ErrNewer, found, binaryVersion())
 }
 
 // binaryVersion is the number of the newest embedded migration.

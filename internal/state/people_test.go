@@ -8,6 +8,7 @@ import (
 
 	"github.com/stranglerfig/migrator/dual/pgfleet"
 	"github.com/stranglerfig/migrator/dual/telemetry"
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/internal/state/outbox"
 	"github.com/stranglerfig/migrator/internal/statedb"
@@ -126,7 +127,10 @@ func TestTwoPeopleTakeAStepThatNeedsTwo(t *testing.T) {
 	walk(t, o.Store, nil, shadowWrite, dualRead, cutover, grace)
 	complete := phases.Route{Phase: phases.Complete}
 
-	o.refused("nobody has approved", o.step(o.asAnn, fencedRoute, ""), "retain needs two people", "migrator phase approve")
+	o.refused("nobody has approved", o.step(o.asAnn, fencedRoute, ""), "retain needs two people")
+	if h, _ := hint.Of(o.step(o.asAnn, fencedRoute, "")); h.Do != hint.Approve {
+		t.Errorf("nobody has approved: hint %v", h)
+	}
 	o.approve(o.asAnn, phases.Retain)
 	o.refused("ann approves and advances", o.step(o.asAnn, fencedRoute, ""), "nobody but "+o.ann)
 	must(t, o.step(o.asBob, fencedRoute, ""))

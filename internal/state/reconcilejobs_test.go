@@ -2,10 +2,10 @@ package state_test
 
 import (
 	"context"
-	"strings"
 	"testing"
 	"time"
 
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/state/reconciles"
 	"github.com/stranglerfig/migrator/reconcile"
 	"github.com/stranglerfig/migrator/store"
@@ -37,7 +37,7 @@ func TestAJobThatHasFailedIsTriedAgainByAResumedRun(t *testing.T) {
 			})
 		return counted, err
 	}
-	if _, err := work(0); err == nil || !strings.Contains(err.Error(), "try: migrator reconcile resume") {
+	if _, err := work(0); does(err) != hint.ReconcileResume {
 		t.Fatalf("%v", err)
 	}
 	list, err := reconciles.New(s.Pool(), testMigration).List(ctx, 1)

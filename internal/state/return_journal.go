@@ -2,10 +2,10 @@ package state
 
 import (
 	"context"
-	"errors"
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/statedb"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/record"
@@ -37,7 +37,7 @@ func (s *Store) ClearReturn(ctx context.Context, migration string, keys []record
 		}
 		// [return-clear]: in retain the key may have been written again since it was replayed.
 		if st.Route.Phase == phases.Retain {
-			return errors.New("the return journal can't be cleared in retain: writes may be journalled again at any time; try: migrator phase rollback --to grace")
+			return hint.Errorf(hint.Hint{Do: hint.RollbackToGrace}, "the return journal can't be cleared in retain: writes may be journalled again at any time")
 		}
 		_, err = tx.Exec(ctx, `DELETE FROM migrator.return_journal WHERE migration = $1 AND key = ANY ($2::bytea[])`, migration, statedb.KeyBytes(keys))
 		return err

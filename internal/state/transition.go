@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/stranglerfig/migrator/internal/failpoint"
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/statedb"
 	"github.com/stranglerfig/migrator/phases"
 )
@@ -32,8 +33,11 @@ func (e *MovedError) Error() string {
 	if e.Reason != "" {
 		s += ", " + e.Reason
 	}
-	return s + "; try: migrator status"
+	return s
 }
+
+// Hint implements hint.Hinter.
+func (e *MovedError) Hint() hint.Hint { return hint.Hint{Do: hint.Status} }
 
 // Transition decides and commits one move in one transaction that has the
 // migration alone: of several at once, each decides on what the former left.
@@ -92,22 +96,21 @@ func admit(ctx context.Context, tx pgx.Tx, e phases.Evidence, move phases.Move) 
 	// returning either: the return journal may have lost keys, and only reclaim scans the target
 	// for them.
 	if lost := e.Standing.Lost; lost != nil && (phases.Forward(from, move.To) || move.To.Phase == phases.Returning) {
-		return fmt.Errorf("%s; try: %s", lost.Tell(from), phases.LostTry)
+		return hint.With(errors.New(lost.Tell(from)), phases.StateLossHint())
 	}
 	// [held-routes], [no-skip]: whatever the gates say, also for a rollback.
 	if err := phases.Legal(from, move.To, e.Fleet.Held); err != nil {
 		var held *phases.HeldError
 		if lost := e.Standing.Lost; lost != nil && errors.As(err, &held) && held.Held.Epoch > from.Epoch {
 			// Nothing that can be waited for: the instance can't follow before the reclaim.
-			return fmt.Errorf("%s; %s must not run beside it; try: %s", lost.Tell(from), move.To, phases.LostTry)
+			return hint.Errorf(phases.StateLossHint(), "%s; %s must not run beside it", lost.Tell(from), move.To)
 		}
 		return err
 	}
 	// [lapsed-blocks]: a process whose lease ran out may still write under its old route. A
 	// rollback does not wait for it.
 	if phases.Forward(from, move.To) && len(e.Fleet.Lapsed) > 0 {
-		return fmt.Errorf("the lease of %s ran out without leaving: no move forward beside it; try: migrator fleet evict %s --reason '...', once you know that it has stopped",
-			e.Fleet.Lapsed[0], e.Fleet.Lapsed[0])
+		return hint.Errorf(phases.EvictHint(e.Fleet.Lapsed[0]), "the lease of %s ran out without leaving: no move forward beside it", e.Fleet.Lapsed[0])
 	}
 	if err := latchable(ctx, tx, e.Standing.Migration, move); err != nil {
 		return err
@@ -125,7 +128,7 @@ func admit(ctx context.Context, tx pgx.Tx, e phases.Evidence, move phases.Move) 
 	// [fence-attempt]: an attempt noted in grace may have its fence up already. Any other way out of
 	// grace would leave a route that writes legacy behind a fence that nobody lifts.
 	if from.Phase == phases.Grace && e.Standing.Attempt != "" && !move.To.Phase.Passing() {
-		return fmt.Errorf("a fence may stand on legacy (attempt %s): it must be passed or lifted first; try: migrator phase rollback --to grace", e.Standing.Attempt)
+		return hint.Errorf(hint.Hint{Do: hint.RollbackToGrace}, "a fence may stand on legacy (attempt %s): it must be passed or lifted first", e.Standing.Attempt)
 	}
 	return nil
 }
@@ -215,7 +218,7 @@ func (s *Store) Intend(ctx context.Context, migration string, at phases.Route, a
 		case st.Attempt == attempt:
 			return nil
 		case st.Attempt != "":
-			return fmt.Errorf("another attempt to fence legacy is under way (%s); try: migrator status", st.Attempt)
+			return hint.Errorf(hint.Hint{Do: hint.Status}, "another attempt to fence legacy is under way (%s)", st.Attempt)
 		}
 		if err := decide(e); err != nil {
 			return err

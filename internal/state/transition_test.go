@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/stranglerfig/migrator/dual"
 	"github.com/stranglerfig/migrator/dual/pgfleet"
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/internal/statedb"
 	"github.com/stranglerfig/migrator/internal/test/testenv"
@@ -148,7 +150,8 @@ func TestTransitionRefusesWhatNobodyMayOverride(t *testing.T) {
 		t.Errorf("over a closed interlock: %v", err)
 	}
 	lapse(t, s, "a")
-	if _, err := move(t.Context(), s, dualRead); err == nil || !strings.Contains(err.Error(), "migrator fleet evict a") {
+	_, err = move(t.Context(), s, dualRead)
+	if h, _ := hint.Of(err); h.Do != hint.FleetEvict || !slices.Equal(h.Of, []string{"a"}) {
 		t.Errorf("forward beside a lapsed lease: %v", err)
 	}
 	if _, err := move(t.Context(), s, legacy); err != nil {

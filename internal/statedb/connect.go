@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/pgfail"
 	"github.com/stranglerfig/migrator/phases"
 )
@@ -21,7 +22,7 @@ var ErrURL = errors.New("the state database's URL can't be read; want postgres:/
 // part is the password.
 func ParseURL(url string) (*pgxpool.Config, error) {
 	if url == "" {
-		return nil, errors.New("no URL of the state database is given; want postgres://user:password@host:5432/database")
+		return nil, hint.Errorf(hint.Hint{Do: hint.SetStateURL}, "no URL of the state database is given; want postgres://user:password@host:5432/database")
 	}
 	cfg, err := pgxpool.ParseConfig(url)
 	if err != nil {
@@ -64,14 +65,15 @@ func Explain(err error) error {
 	case pgfail.UndefinedTable, pgfail.UndefinedFunction, pgfail.UndefinedSchema:
 		return fmt.Errorf("%w: %w", err, ErrNoSchema)
 	case pgfail.NoPrivilege:
-		return fmt.Errorf("the role lacks a privilege in the state database: %w; try: migrator init --grant-operator ROLE, as the role that owns the schema", err)
+		return hint.Errorf(hint.Hint{Do: hint.GrantOperator, Text: "as the role that owns the schema"}, "the role lacks a privilege in the state database: %w", err)
 	case codeNoMember, codeTwoPeople:
 		var pg *pgconn.PgError
 		if errors.As(err, &pg) {
-			return &NotAllowedError{pg.Message}
+			return notAllowed(pg)
 		}
 	case pgfail.ReadOnly, pgfail.NotSupported:
-		return fmt.Errorf("the state database is read-only (a standby, or it is being failed over): nothing was changed: %w; try: the URL of the primary, or target_session_attrs=read-write and all hosts in it, or wait until the standby is promoted", err)
+		return hint.Errorf(hint.Hint{Text: "the URL of the primary, or target_session_attrs=read-write and all hosts in it, or wait until the standby is promoted"},
+			"the state database is read-only (a standby, or it is being failed over): nothing was changed: %w", err)
 	}
 	return err
 }

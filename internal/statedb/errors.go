@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/pgfail"
 	"github.com/stranglerfig/migrator/phases"
 )
@@ -84,26 +85,27 @@ func Unreachable(err error, where string, took time.Duration) error {
 	var dns *net.DNSError
 	switch code := pgfail.SQLState(err); {
 	case code == pgfail.NoDatabase:
-		return fmt.Errorf("%w (%s): there is no such database (SQLSTATE %s); try: export MIGRATOR_STATE_URL= with the right name, or CREATE DATABASE, then migrator init", ErrWrongURL, where, code)
+		return hint.Errorf(hint.Hint{Do: hint.SetStateURL, Text: "with the right database; or create this one"}, "%w (%s): there is no such database (SQLSTATE %s)", ErrWrongURL, where, code)
 	case code == pgfail.BadPassword || code == pgfail.BadLogin:
-		return fmt.Errorf("%w (%s): it refuses the role or its password (SQLSTATE %s); try: export MIGRATOR_STATE_URL= with the right ones", ErrWrongURL, where, code)
+		return hint.Errorf(hint.Hint{Do: hint.SetStateURL, Text: "with the right role and password"}, "%w (%s): it refuses the role or its password (SQLSTATE %s)", ErrWrongURL, where, code)
 	case code == pgfail.StartingUp:
-		return fmt.Errorf("the state database (%s) is starting up or shutting down (SQLSTATE %s); try: again in a moment", where, code)
+		return hint.Errorf(hint.Hint{Do: hint.Retry, Text: "in a moment"}, "the state database (%s) is starting up or shutting down (SQLSTATE %s)", where, code)
 	case code == pgfail.TooMany:
-		return fmt.Errorf("the state database (%s) has no connection left (SQLSTATE %s); try: raise max_connections, or end idle sessions", where, code)
+		return hint.Errorf(pgfail.NoConnectionLeft(), "the state database (%s) has no connection left (SQLSTATE %s)", where, code)
 	case errors.As(err, &dns):
-		return fmt.Errorf("the state database's host can't be found (%s); try: check the host in MIGRATOR_STATE_URL", where)
+		return hint.Errorf(hint.Hint{Do: hint.SetStateURL, Text: "with the right host"}, "the state database's host can't be found (%s)", where)
 	case errors.Is(err, syscall.ECONNREFUSED):
-		return fmt.Errorf("the state database refuses connections (%s): no server listens there; applications go on without it; try: start it, or check MIGRATOR_STATE_URL", where)
+		return hint.Errorf(hint.Hint{Do: hint.SetStateURL, Text: "with the right host and port; or start the server"},
+			"the state database refuses connections (%s): no server listens there; applications go on without it", where)
 	case errors.Is(err, context.DeadlineExceeded) || isTimeout(err):
-		return fmt.Errorf("the state database (%s) has not answered within %s: the server or the network is down or slow; applications go on without it; try: pg_isready, then the same again",
+		return hint.Errorf(hint.Hint{Do: hint.Retry, Text: "once pg_isready finds it"}, "the state database (%s) has not answered within %s: the server or the network is down or slow; applications go on without it",
 			where, took.Round(100*time.Millisecond))
 	}
 	var failed *pgconn.ConnectError // whose text names the role
 	if errors.As(err, &failed) {
 		err = failed.Unwrap()
 	}
-	return fmt.Errorf("connect to the state database (%s): %w; applications go on without it; try: migrator doctor", where, err)
+	return hint.Errorf(hint.Hint{Do: hint.Doctor}, "connect to the state database (%s): %w; applications go on without it", where, err)
 }
 
 func isTimeout(err error) bool {
@@ -129,21 +131,37 @@ func broken(err error) error {
 		return nil // it has been said
 	case code == pgfail.AdminShutdown || code == pgfail.CrashShutdown,
 		errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE), errors.Is(err, net.ErrClosed):
-		return fmt.Errorf("the state database has ended the connection: what was asked last may have happened or not: %w; try: migrator status", err)
+		return hint.Errorf(hint.Hint{Do: hint.Status}, "the state database has ended the connection: what was asked last may have happened or not: %w", err)
 	case code == pgfail.IdleTooLong:
-		return fmt.Errorf("this command stood still for so long that the state database has undone its step: %w; try: the same again", err)
+		return hint.Errorf(hint.Hint{Do: hint.Retry}, "this command stood still for so long that the state database has undone its step: %w", err)
 	case code == pgfail.LockTimeout || code == pgfail.Canceled:
-		return fmt.Errorf("the state database has ended the statement: %w; try: the same again", err)
+		return hint.Errorf(hint.Hint{Do: hint.Retry}, "the state database has ended the statement: %w", err)
 	case errors.Is(err, context.DeadlineExceeded) || pgconn.Timeout(err):
-		return fmt.Errorf("%w: %w; try: migrator status, and what was asked for again if it was not done", ErrSlow, err)
+		return hint.Errorf(hint.Hint{Do: hint.Status, Text: "and what was asked for again if it was not done"}, "%w: %w", ErrSlow, err)
 	}
 	return nil
 }
 
-// PeopleError refuses what the database's session_user may not do, or not alone.
-type NotAllowedError struct{ What string }
+// NotAllowedError refuses what the database's session_user may not do, or not alone.
+type NotAllowedError struct {
+	What   string
+	remedy hint.Hint
+}
 
 func (e *NotAllowedError) Error() string { return e.What }
+
+// Hint implements hint.Hinter.
+func (e *NotAllowedError) Hint() hint.Hint { return e.remedy }
+
+// notAllowed parts the schema's own message, whose functions have the remedy in the text.
+func notAllowed(pg *pgconn.PgError) *NotAllowedError {
+	what, remedy, _ := strings.Cut(pg.Message, "; try: ")
+	e := &NotAllowedError{What: what, remedy: hint.Hint{Text: remedy}}
+	if pg.Code == codeTwoPeople {
+		e.remedy = hint.Hint{Do: hint.Approve, Text: "as another person"}
+	}
+	return e
+}
 
 // SQLSTATEs of the schema's own.
 const (
@@ -152,4 +170,4 @@ const (
 )
 
 // ErrNoSchema: the schema is not there.
-var ErrNoSchema = errors.New("the state database has no schema migrator; try: migrator init")
+var ErrNoSchema = hint.With(errors.New("the state database has no schema migrator"), hint.Hint{Do: hint.Init})

@@ -5,12 +5,12 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/phases"
 )
 
@@ -56,9 +56,9 @@ func UnknownMigration(ctx context.Context, q Querier, migration string) error {
 	case err != nil:
 		return Explain(err)
 	case len(names) == 0:
-		return fmt.Errorf("%w as %q: none has been applied; try: migrator apply", ErrUnknownMigration, migration)
+		return hint.Errorf(hint.Hint{Do: hint.Apply}, "%w as %q: none has been applied", ErrUnknownMigration, migration)
 	}
-	return fmt.Errorf("%w as %q: there are %s; try: migrator status", ErrUnknownMigration, migration, strings.Join(names, ", "))
+	return hint.Errorf(hint.Hint{Do: hint.Status}, "%w as %q: there are %s", ErrUnknownMigration, migration, strings.Join(names, ", "))
 }
 
 // StatusSQL reads where migrations stand.

@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/record"
 	"github.com/stranglerfig/migrator/store"
 )
@@ -149,7 +150,7 @@ func (t *Target) Check(ctx context.Context) ([]store.Check, error) {
 	return []store.Check{{
 		Name: "target: durability", Result: store.Warned,
 		Detail: "records are held in this process's memory, and are gone when it ends",
-		Try:    "a target that keeps them, outside of tests",
+		Hint:   hint.Hint{Text: "a target that keeps them, outside of tests"},
 	}}, ctx.Err()
 }
 

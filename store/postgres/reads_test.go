@@ -227,7 +227,7 @@ func (d *database) wants(c store.Checker, name string, result store.CheckResult)
 	d.ok(err)
 	for _, check := range checks {
 		if check.Name == name && check.Result == result {
-			if result != store.Good && check.Try == "" {
+			if result != store.Good && check.Hint.IsZero() {
 				d.Errorf("%s does not say what to do", name)
 			}
 			return

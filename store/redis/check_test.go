@@ -21,7 +21,7 @@ func checked(t *testing.T, target *Target, name string, result store.CheckResult
 		if c.Result != result || !strings.Contains(c.Detail, says) {
 			t.Errorf("%s: %s, %s; want %s, %s", name, c.Result, c.Detail, result, says)
 		}
-		if c.Result == store.Refused && c.Try == "" {
+		if c.Result == store.Refused && c.Hint.IsZero() {
 			t.Errorf("%s: nothing to try", name)
 		}
 		return

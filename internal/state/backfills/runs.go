@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/stranglerfig/migrator/internal/backfill"
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/statedb"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/store"
@@ -86,7 +87,7 @@ func (b *Runs) ready(ctx context.Context, tx pgx.Tx) (epoch, legacy int64, err e
 		return 0, 0, err
 	}
 	if at.Phase != phases.ShadowWrite && at.Phase != phases.DualRead {
-		return 0, 0, fmt.Errorf("%w: it is at %s, and a backfill belongs to shadow-write or dual-read; try: migrator phase status", backfill.ErrNotReady, at)
+		return 0, 0, hint.Errorf(hint.Hint{Do: hint.Status}, "%w: it is at %s, and a backfill belongs to shadow-write or dual-read", backfill.ErrNotReady, at)
 	}
 	rows, err := tx.Query(ctx, `WITH legacy AS (
 			SELECT coalesce(max(epoch), 0) AS epoch FROM migrator.epochs WHERE migration = $1 AND phase = 'legacy')
@@ -106,7 +107,7 @@ func (b *Runs) ready(ctx context.Context, tx pgx.Tx) (epoch, legacy int64, err e
 	// [backfill-barrier]: a write under legacy after the barrier is shadowed by no instance, and a
 	// row that was read at the barrier's version would hide it.
 	if len(behind) > 0 {
-		return 0, 0, fmt.Errorf("%w: %s may still be on legacy; try: migrator fleet list", backfill.ErrNotReady, strings.Join(behind, ", "))
+		return 0, 0, hint.Errorf(hint.Hint{Do: hint.FleetList}, "%w: %s may still be on legacy", backfill.ErrNotReady, strings.Join(behind, ", "))
 	}
 	return at.Epoch, legacy, nil
 }
@@ -161,7 +162,7 @@ func (b *Runs) Save(ctx context.Context, p backfill.Progress) error {
 			  AND epoch > (SELECT coalesce(max(e.epoch), 0) FROM migrator.epochs e WHERE e.migration = $1 AND e.phase = 'legacy')`,
 			b.migration, p.ID, string(progress), chunks, finished)
 		if err == nil && tag.RowsAffected() == 0 {
-			return fmt.Errorf("%w: it has been back in legacy since backfill %d began; try: migrator backfill run, once it is in shadow-write again", backfill.ErrNotReady, p.ID)
+			return hint.Errorf(hint.Hint{Do: hint.BackfillRun, Text: "once it is in shadow-write again"}, "%w: it has been back in legacy since backfill %d began", backfill.ErrNotReady, p.ID)
 		}
 		return err
 	})

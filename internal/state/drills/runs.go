@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/stranglerfig/migrator/internal/drill"
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/statedb"
 )
 
@@ -135,11 +136,11 @@ func (d *Runs) Report(ctx context.Context, id int64) (r drill.Report, err error)
 	err = d.pool.QueryRow(ctx, `SELECT report::text FROM migrator.drills WHERE migration = $1 AND id = $2`, d.migration, id).Scan(&text)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
-		return r, fmt.Errorf("%s has no drill %d; try: migrator drill list", d.migration, id)
+		return r, hint.Errorf(hint.Hint{Do: hint.DrillList}, "%s has no drill %d", d.migration, id)
 	case err != nil:
 		return r, statedb.Explain(err)
 	case text == nil:
-		return r, fmt.Errorf("drill %d has no report: it is under way, or its process died; try: migrator drill list", id)
+		return r, hint.Errorf(hint.Hint{Do: hint.DrillList}, "drill %d has no report: it is under way, or its process died", id)
 	}
 	return r, json.Unmarshal([]byte(*text), &r)
 }

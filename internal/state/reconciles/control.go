@@ -3,10 +3,11 @@ package reconciles
 import (
 	"context"
 	"errors"
-	"fmt"
+	"strconv"
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/statedb"
 	"github.com/stranglerfig/migrator/reconcile"
 )
@@ -29,9 +30,9 @@ func (r *Runs) Unfinished(ctx context.Context, id int64) (run reconcile.Run, hel
 	case err != nil:
 		return run, false, err
 	case run.ID == 0:
-		return run, false, fmt.Errorf("%w: %s has had none; try: migrator reconcile run", ErrNoRun, r.migration)
+		return run, false, hint.Errorf(hint.Hint{Do: hint.ReconcileRun}, "%w: %s has had none", ErrNoRun, r.migration)
 	case run.Status == reconcile.Done || run.Status == reconcile.Cancelled:
-		return run, false, fmt.Errorf("%w: run %d is %s; try: migrator reconcile list", ErrNoRun, run.ID, run.Status)
+		return run, false, hint.Errorf(hint.Hint{Do: hint.ReconcileList}, "%w: run %d is %s", ErrNoRun, run.ID, run.Status)
 	}
 	if run.Status == reconcile.Stopped {
 		return run, false, nil
@@ -67,7 +68,7 @@ func (r *Runs) Cancel(ctx context.Context, run int64, reason string) error {
 func (r *Runs) mark(ctx context.Context, run int64, sql string, args ...any) error {
 	tag, err := r.pool.Exec(ctx, sql, append([]any{r.migration, run}, args...)...)
 	if err == nil && tag.RowsAffected() == 0 {
-		return fmt.Errorf("%w: run %d is over, or is not in a state for it; try: migrator reconcile show %d", ErrNoRun, run, run)
+		return hint.Errorf(hint.Hint{Do: hint.ReconcileShow, Of: []string{strconv.FormatInt(run, 10)}}, "%w: run %d is over, or is not in a state for it", ErrNoRun, run)
 	}
 	return statedb.Explain(err)
 }

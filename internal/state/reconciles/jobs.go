@@ -5,12 +5,12 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/statedb"
 	"github.com/stranglerfig/migrator/reconcile"
 	"github.com/stranglerfig/migrator/record"
@@ -201,7 +201,7 @@ func (r *Runs) finished(ctx context.Context, run int64, counted []int32, mine st
 		case moved:
 			err = store.ErrMoved
 		case state == "failed":
-			err = fmt.Errorf("job %d failed again and again, at last at %s: %s; try: migrator reconcile resume", one.job.Number, worker, why)
+			err = hint.Errorf(hint.Hint{Do: hint.ReconcileResume}, "job %d failed again and again, at last at %s: %s", one.job.Number, worker, why)
 		}
 		if err != nil {
 			rows.Close()

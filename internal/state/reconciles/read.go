@@ -4,11 +4,11 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/statedb"
 	"github.com/stranglerfig/migrator/reconcile"
 	"github.com/stranglerfig/migrator/record"
@@ -65,7 +65,7 @@ func (r *Runs) Run(ctx context.Context, id int64) (reconcile.Run, error) {
 }
 
 func noRun(migration string, id int64) error {
-	return fmt.Errorf("%s has no reconcile run %d; try: migrator reconcile list", migration, id)
+	return hint.Errorf(hint.Hint{Do: hint.ReconcileList}, "%s has no reconcile run %d", migration, id)
 }
 
 // Findings returns up to limit findings of a run, in the order they were made.

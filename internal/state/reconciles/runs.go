@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/statedb"
 	"github.com/stranglerfig/migrator/reconcile"
 	"github.com/stranglerfig/migrator/record"
@@ -133,7 +134,7 @@ func (r *Runs) again(ctx context.Context, tx pgx.Tx, run *reconcile.Run) error {
 		err = fmt.Errorf("run %d began in epoch %d, and it is epoch %d now: it would prove nothing", id, run.Epoch, st.Route.Epoch)
 	}
 	if err != nil {
-		return fmt.Errorf("%w: %w; try: migrator reconcile run", reconcile.ErrNotResumable, err)
+		return hint.Errorf(hint.Hint{Do: hint.ReconcileRun}, "%w: %w", reconcile.ErrNotResumable, err)
 	}
 	run.Status, run.Finished, run.Error = reconcile.Running, time.Time{}, ""
 	_, err = tx.Exec(ctx, `UPDATE migrator.reconcile_runs SET status = 'running', said = '', said_by = '', error = '', finished_at = NULL WHERE id = $1`, id)

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/stranglerfig/migrator/internal/failpoint"
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/statedb"
 	"github.com/stranglerfig/migrator/reconcile"
 	"github.com/stranglerfig/migrator/store"
@@ -62,7 +63,7 @@ func (c *workerPool) serve(ctx context.Context, workers int) error {
 	group.Go(func() error {
 		for {
 			if err := c.rescue(ctx); err != nil && ctx.Err() == nil {
-				c.log().Warn("looking for jobs of dead workers failed", "error", err)
+				c.log().Warn("looking for jobs of dead workers failed", "error", err, hint.Attr(err))
 			}
 			if statedb.Sleep(ctx, time.Second) != nil {
 				return nil
@@ -125,7 +126,7 @@ func (c *workerPool) work(ctx context.Context, a jobArgs, attempt int64) error {
 	case ended, errors.Is(err, reconcile.ErrCancelled), errors.Is(err, errRunEnded):
 		return c.again(saving, a, attempt, 0)
 	default:
-		c.log().Warn("a job failed", "run", a.Run, "job", a.Number, "error", err)
+		c.log().Warn("a job failed", "run", a.Run, "job", a.Number, "error", err, hint.Attr(err))
 		return c.fail(saving, a, attempt, err)
 	}
 }
@@ -163,7 +164,7 @@ func (c *workerPool) explainStrange(ctx context.Context, run int64) error {
 	}
 	if _, told := c.strange.LoadOrStore(run, true); !told && err == nil {
 		c.log().Error("a run compares by another description than this worker's, which takes no part in it",
-			"run", run, "its", config[:min(12, len(config))], "mine", c.config[:min(12, len(c.config))], "try", "start the worker with the description that is applied")
+			"run", run, "its", config[:min(12, len(config))], "mine", c.config[:min(12, len(c.config))], "hint", hint.Hint{Text: "start the worker with the migration file that is applied"})
 	}
 	return statedb.Explain(err)
 }

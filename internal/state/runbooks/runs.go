@@ -8,11 +8,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/statedb"
 	"github.com/stranglerfig/migrator/runbook"
 )
@@ -131,7 +133,7 @@ func (r *Runs) Run(ctx context.Context, id int64) (Run, error) {
 	}
 	run, err := pgx.CollectExactlyOneRow(rows, scanRunbookRun)
 	if errors.Is(err, pgx.ErrNoRows) {
-		return run, fmt.Errorf("%s has no run %d of a runbook; try: migrator runbook list", r.migration, id)
+		return run, hint.Errorf(hint.Hint{Do: hint.RunbookList}, "%s has no run %d of a runbook", r.migration, id)
 	}
 	return run, statedb.Explain(err)
 }
@@ -188,14 +190,15 @@ func (r *Runs) Word(ctx context.Context, id int64, step string, outcome runbook.
 	if err != nil {
 		return runbook.Record{}, err
 	}
+	see := hint.Hint{Do: hint.RunbookShow, Of: []string{strconv.FormatInt(id, 10)}}
 	for i := len(all) - 1; i >= 0; i-- {
 		if all[i].Step != step {
 			continue
 		}
 		if tag.RowsAffected() == 0 {
-			return all[i], fmt.Errorf("step %s of run %d has its outcome already: %s, by %s; try: migrator runbook show %d", step, id, all[i].Outcome, all[i].EndedBy, id)
+			return all[i], hint.Errorf(see, "step %s of run %d has its outcome already: %s, by %s", step, id, all[i].Outcome, all[i].EndedBy)
 		}
 		return all[i], nil
 	}
-	return runbook.Record{}, fmt.Errorf("step %s of run %d has not begun; try: migrator runbook show %d", step, id, id)
+	return runbook.Record{}, hint.Errorf(see, "step %s of run %d has not begun", step, id)
 }

@@ -16,7 +16,7 @@ import (
 // whatever outcome, is what the gate looks at.
 func (r *Runs) Verified(ctx context.Context, name, source string, passed bool, checks []store.Check) (v phases.RunbookEvidence, err error) {
 	for i := range checks {
-		checks[i].Detail, checks[i].Try = statedb.CleanText(checks[i].Detail), statedb.CleanText(checks[i].Try)
+		checks[i].Detail, checks[i].Hint.Text = statedb.CleanText(checks[i].Detail), statedb.CleanText(checks[i].Hint.Text)
 	}
 	findings, err := json.Marshal(checks)
 	if err != nil {

@@ -28,16 +28,16 @@ var links = []struct {
 	modules        []string
 	ours           string
 }{
-	{"phases", "", nil, ""},
+	{"phases", "", nil, "internal/hint"},
 	{"record", "", []string{apd, jsontext, xtext}, ""},
-	{"store", "", []string{apd, jsontext, xtext}, "record"},
-	{"migration", "", []string{apd, jsontext, xtext, yaml}, "phases record store"},
+	{"store", "", []string{apd, jsontext, xtext}, "record internal/hint"},
+	{"migration", "", []string{apd, jsontext, xtext, yaml}, "phases record store internal/hint"},
 	{"dual/telemetry", "", nil, "internal/stats/sketch"},
 	{"dual", "", []string{apd, jsontext, xtext, xxhash, breaker}, embedded},
 	{"dual/pgfleet", pgx, []string{apd, jsontext, xxhash, breaker}, embedded + " internal/statedb internal/pgfail"},
-	{"store/redis", redis, []string{apd, jsontext, xtext, yaml, "golang.org/x/sync"}, "phases record store migration"},
-	{"store/postgres", pgx, []string{apd, jsontext, yaml}, "phases record store migration internal/failpoint internal/pgfail"},
-	{"metrics", prom, nil, "phases dual/telemetry internal/stats/sketch"},
+	{"store/redis", redis, []string{apd, jsontext, xtext, yaml, "golang.org/x/sync"}, "phases record store migration internal/hint"},
+	{"store/postgres", pgx, []string{apd, jsontext, yaml}, "phases record store migration internal/failpoint internal/hint internal/pgfail"},
+	{"metrics", prom, nil, "phases dual/telemetry internal/hint internal/stats/sketch"},
 	// The application that docs/embedding.md describes: four modules beside its own drivers.
 	{
 		"dual dual/pgfleet store/redis store/postgres migration", pgx + " " + redis, []string{apd, jsontext, breaker, yaml},
@@ -45,7 +45,7 @@ var links = []struct {
 	},
 }
 
-const embedded = "phases record store dual dual/telemetry internal/stats/sketch internal/failpoint"
+const embedded = "phases record store dual dual/telemetry internal/stats/sketch internal/failpoint internal/hint"
 
 // deps lists the modules and our packages in the closure of packages.
 func deps(t *testing.T, packages ...string) (modules, ours []string) {
