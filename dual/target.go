@@ -45,7 +45,7 @@ type Change[K comparable, V any] struct {
 	Version record.Version
 }
 
-// ApplyOptions are a change's conditions; see record.Write.
+// ApplyOptions are a change's conditions; see store.Write.
 type ApplyOptions struct {
 	NotAfter time.Time       // target's clock
 	Only     *record.Version // the target's version must be exactly this one

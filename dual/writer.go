@@ -22,7 +22,7 @@ type WriterConfig[K comparable, V any] struct {
 	// Key is the record's canonical key. Not called in the phase legacy.
 	Key func(K) record.Key
 	// IsFenced tells that legacy refused a write because of the fence; the write
-	// then has no effect. Nil: errors.Is(err, record.ErrFenced).
+	// then has no effect. Nil: errors.Is(err, store.ErrFenced).
 	IsFenced func(error) bool
 	// Uncertain tells that a failed legacy write may have been committed all the
 	// same (the connection was lost in COMMIT). The keys that its Op names are then

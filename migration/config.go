@@ -1,4 +1,4 @@
-// Package spec is a migration's description: what is moved, from where to where,
+// Package migration is the migration file: what is moved, from where to where,
 // how two records are compared, and the settings of its phases. It is written in
 // strict YAML and holds no secrets: URLs come from the environment or from files.
 package migration
@@ -8,7 +8,7 @@ import (
 	"github.com/stranglerfig/migrator/record"
 )
 
-// Migration is one migration's description.
+// Config is one migration's file.
 type Config struct {
 	Name        string          `yaml:"name" json:"name" jsonschema:"required" jsonschema_description:"Lower-case letters, digits, - and _; names the migration everywhere"`
 	Environment string          `yaml:"environment" json:"environment,omitempty" jsonschema_description:"production (default), staging, ..."`

@@ -182,7 +182,7 @@ func (s *Store) LastClean(ctx context.Context, migration string) (time.Time, err
 
 // newestDrill is the newest drill that passed, wherever it was made. One that has
 // rehearsed what the applied description says is taken as made under it: see
-// spec.Migration.Rehearsal.
+// migration.Config.Rehearsal.
 func newestDrill(ctx context.Context, q statedb.Querier, st phases.Standing) (*phases.DrillEvidence, error) {
 	rows, err := q.Query(ctx, `SELECT d.config_hash, d.rehearsal, d.finished_at, m.config::text FROM migrator.drills d
 		JOIN migrator.migrations m ON m.name = d.migration
