@@ -47,6 +47,7 @@ type setup struct {
 	lease     time.Duration
 	clock     func() time.Duration
 	uncertain func(error) bool
+	deadline  time.Duration // of a write in the target; 0: the migration file's
 }
 
 // application joins, and runs until the test ends.
@@ -55,6 +56,9 @@ func (w *world) application(s setup) *application {
 	if s.lease == 0 {
 		s.lease = 20 * time.Second
 	}
+	if s.deadline == 0 {
+		s.deadline = time.Duration(w.m.Writing.Deadline)
+	}
 	fleet, err := pgfleet.Open(w.ctx, w.stateURL, "items", pgfleet.Options{Lease: s.lease, Renew: s.lease / 6})
 	w.check(err)
 	w.t.Cleanup(fleet.Close)
@@ -62,7 +66,7 @@ func (w *world) application(s setup) *application {
 	a.i, err = dual.Join(w.ctx, dual.Config{
 		Fleet: fleet, Identity: dual.Identity{Instance: s.name}, Clock: s.clock,
 		Writing: dual.Writing{
-			OnTargetFailure: s.policy, NotAfter: time.Duration(w.m.Writing.NotAfter), Deadline: time.Duration(w.m.Writing.Deadline),
+			OnTargetFailure: s.policy, NotAfter: time.Duration(w.m.Writing.NotAfter), Deadline: s.deadline,
 		},
 		BreakerPause: time.Second, LeaveWithin: 2 * time.Second,
 	})
