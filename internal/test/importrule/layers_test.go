@@ -69,6 +69,7 @@ var may = rows(map[string]string{
 	"internal/test/testenv":    "",
 	"internal/test/pairtest":   "*",
 	"internal/test/bench":      "*",
+	"internal/test/cases":      "*",
 	"internal/test/crash":      "*",
 	"internal/test/crash/app":  "*",
 	"internal/test/torture":    "*",
