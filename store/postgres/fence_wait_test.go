@@ -70,8 +70,8 @@ func TestFenceBeginsItsEraBehindOpenWriters(t *testing.T) {
 			d.ok(got.err)
 			version, err := record.ParseVersion(text)
 			d.ok(err)
-			if version.Era >= got.era {
-				t.Errorf("a write before the fence has era %d, the fence began era %d", version.Era, got.era)
+			if version.Era() >= got.era {
+				t.Errorf("a write before the fence has era %d, the fence began era %d", version.Era(), got.era)
 			}
 		})
 	}

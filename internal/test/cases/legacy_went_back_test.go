@@ -7,7 +7,6 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/stranglerfig/migrator/internal/openstore"
 	"github.com/stranglerfig/migrator/internal/test/testenv"
 	"github.com/stranglerfig/migrator/phases"
 )
@@ -99,7 +98,7 @@ func TestWritesAfterAnUpgradeOfLegacyAreNotDropped(t *testing.T) {
 	if wrong := a.forgotten(20); len(wrong) > 0 {
 		t.Errorf("%d of 20 acknowledged writes can't be read, the first: %s", len(wrong), wrong[0])
 	}
-	opened, err := openstore.OpenLegacy(w.ctx, w.m) // as any command does
+	opened, err := w.m.OpenLegacy(w.ctx) // as any command does
 	w.check(err)
 	opened.Close()
 	if wrong := a.forgotten(20); len(wrong) > 0 {

@@ -31,8 +31,8 @@ type world struct {
 	m         *migration.Config
 	state     *state.Store
 	stateURL  string
-	legacy    openstore.Legacy
-	target    openstore.Target
+	legacy    store.Legacy
+	target    store.Target
 	legacyURL string
 	db        *pgxpool.Pool // to legacy, for applications and for checks
 }
@@ -83,7 +83,7 @@ func newWorld(t *testing.T, o options) *world {
 	w.run(o.legacyURL, fmt.Sprintf(`CREATE TABLE items (id bigint PRIMARY KEY, name text);
 		INSERT INTO items SELECT i, 'item ' || i FROM generate_series(1, %d) i`, o.rows))
 	var err error
-	w.m, err = migration.Parse("test.yaml", fmt.Appendf(nil, migrationFile, o.legacyURL, o.targetURL, o.notAfter), nil)
+	w.m, err = migration.Parse("test.yaml", fmt.Appendf(nil, migrationFile, o.legacyURL, o.targetURL, o.notAfter), nil, openstore.Kinds()...)
 	w.check(err)
 	_, _, err = state.Migrate(ctx, o.stateURL)
 	w.check(err)
@@ -106,11 +106,11 @@ func newWorld(t *testing.T, o options) *world {
 func (w *world) openStores() {
 	w.t.Helper()
 	var err error
-	w.legacy, err = openstore.OpenLegacy(w.ctx, w.m)
+	w.legacy, err = w.m.OpenLegacy(w.ctx)
 	w.check(err)
 	w.t.Cleanup(w.legacy.Close)
 	w.check(w.legacy.Install(w.ctx))
-	w.target, err = openstore.OpenTarget(w.ctx, w.m, w.legacy.Schema())
+	w.target, err = w.m.OpenTarget(w.ctx, w.legacy.Schema())
 	w.check(err)
 	w.t.Cleanup(func() { _ = w.target.Close() })
 }
