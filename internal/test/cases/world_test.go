@@ -83,7 +83,7 @@ func newWorld(t *testing.T, o options) *world {
 	w.run(o.legacyURL, fmt.Sprintf(`CREATE TABLE items (id bigint PRIMARY KEY, name text);
 		INSERT INTO items SELECT i, 'item ' || i FROM generate_series(1, %d) i`, o.rows))
 	var err error
-	w.m, err = migration.Parse("test.yaml", fmt.Appendf(nil, migrationFile, o.legacyURL, o.targetURL, o.notAfter), nil, openstore.Kinds()...)
+	w.m, err = openstore.Parse("test.yaml", fmt.Appendf(nil, migrationFile, o.legacyURL, o.targetURL, o.notAfter), nil)
 	w.check(err)
 	_, _, err = state.Migrate(ctx, o.stateURL)
 	w.check(err)
