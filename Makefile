@@ -12,7 +12,7 @@ TOOL     := $(GO) tool -modfile=tools/go.mod
 TEST     := $(GO) test -count=1 -timeout=$(TIMEOUT) $(if $(RUN),-run '$(RUN)')
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build demo test race lint fmt fuzz bench docs verify torture peers clean
+.PHONY: help deps build demo test race lint fmt fuzz bench cases docs verify torture peers clean
 
 help: ## Say what the targets do
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,6 +44,9 @@ fuzz: deps ## Fuzz every target for FUZZTIME (10s) each
 
 bench: deps ## Run the benchmarks (BENCH=regexp picks some)
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -timeout=1h ./...
+
+cases: deps ## Run the tests of known faults that are not fixed yet (RUN=regexp picks some)
+	$(TEST) -tags cases ./internal/test/cases
 
 peers: ## Compare the cost of dual with LaunchDarkly's Go migrator (downloads its SDK)
 	cd internal/test/peers && $(GO) test -bench . -benchmem -benchtime 2ms -count 24 ./...

@@ -14,6 +14,8 @@ func (w *Writer[K, V]) applyAll(ctx context.Context, h *held, changes []Change[K
 	if clockErr != nil {
 		return w.loseAll(changes, clockErr)
 	}
+	// An open breaker fails the change at once, and it is journaled: an outage of the target must
+	// not add the deadline to every write.
 	passed, ok := w.guard.allow()
 	if !ok {
 		return w.loseAll(changes, errBreakerOpen)
@@ -22,6 +24,8 @@ func (w *Writer[K, V]) applyAll(ctx context.Context, h *held, changes []Change[K
 	defer func() { w.guard.report(passed, said) }()
 	var e effort
 	if len(changes) > 1 {
+		// Several changes share one deadline: the caller waits for it once, not once for each
+		// record.
 		e.until = time.Now().Add(w.i.set.Writing.Deadline)
 	}
 	if len(changes) > 1 && w.batch != nil {
@@ -59,9 +63,14 @@ func (w *Writer[K, V]) loseAll(changes []Change[K, V], cause error) ([]Lost, err
 // tells that the target itself said no.
 func (w *Writer[K, V]) applyOne(ctx context.Context, h *held, c Change[K, V], notAfter time.Time, e *effort) (err error, answered bool) {
 	if c.Version.IsZero() {
+		// [newer-only]: without a version the target can't order the change. It is not sent: it is
+		// journaled and repaired at the version of the locked row.
 		return errNoVersion, true
 	}
 	for attempt := 0; ; attempt++ {
+		// [not-after-fixed]: every attempt carries the time that was fixed before the legacy write.
+		// With a later one, a retry could land an old state after the target has forgotten the
+		// newer one.
 		err = w.try(ctx, c, ApplyOptions{NotAfter: notAfter}, e)
 		if err == nil {
 			w.caughtUp(c)
@@ -89,6 +98,8 @@ func refused(err error) error {
 }
 
 func (w *Writer[K, V]) try(ctx context.Context, c Change[K, V], o ApplyOptions, e *effort) (err error) {
+	// The end of the caller's context does not stop the attempt, since legacy has the write. The
+	// budget does: no later epoch is acknowledged while the attempt runs.
 	bounded := detach(ctx, w.attempt(e))
 	defer bounded.stop()
 	defer w.contain(&err)
@@ -113,6 +124,8 @@ func (w *Writer[K, V]) try(ctx context.Context, c Change[K, V], o ApplyOptions, 
 // has the write, so it must reach the journal whatever happens.
 func (w *Writer[K, V]) contain(err *error) {
 	if p := recover(); p != nil {
+		// [both-before-ack]: a panic that unwound the write would leave a change that neither the
+		// target nor the journal has.
 		*err = &refusal{fmt.Errorf("panic in the target's Apply: %v", p)}
 		w.i.log.Error("panic in the target's Apply; the change is journalled", "panic", fmt.Sprint(p))
 	}
@@ -151,12 +164,14 @@ func (w *Writer[K, V]) applyBatch(ctx context.Context, h *held, changes []Change
 	left := make([]Change[K, V], 0, len(changes))
 	for _, c := range changes {
 		if c.Version.IsZero() {
+			// [newer-only]: as in applyOne.
 			lost, cause = append(lost, w.lose(c, errNoVersion)), errNoVersion
 			continue
 		}
 		left = append(left, c)
 	}
 	for attempt := 0; len(left) > 0; attempt++ {
+		// [not-after-fixed]: the same time for every attempt, as in applyOne.
 		errs := w.tryBatch(ctx, left, ApplyOptions{NotAfter: notAfter}, w.attempt(e))
 		var failed []Change[K, V]
 		var last error

@@ -32,7 +32,7 @@ func TestOlderIsSuccess(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		p := newParty(t, newFleet(route(phases.Grace)), newTarget(), newLegacy(), adjust{})
-		p.target.entries[1] = Versioned[int]{9, true, record.Version{Era: 2}}
+		p.target.entries[1] = Versioned[int]{9, true, record.MakeVersion(2, 0, 0)}
 		p.mustPut(1, 1)
 		if v, _ := p.target.value(1); v != 9 {
 			t.Fatalf("the target went back to %d", v)

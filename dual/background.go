@@ -24,11 +24,16 @@ func (w *Writer[K, V]) later(p *pin, changes []Change[K, V], notAfter time.Time,
 		return w.journalLater(p, lost, clockErr)
 	}
 	for n, c := range changes {
+		// [drain-queue]: the queued change pins the route itself, since the caller's pin ends with
+		// the acknowledgment. [not-after-fixed]: it keeps the time of its write, however long it
+		// waits here.
 		b := &backgroundWrite[K, V]{w: w, pin: p.outlive(true), change: c, notAfter: notAfter}
 		select {
 		case w.i.queue <- b:
 		default:
 			b.pin.release()
+			// [overflow-journaled]: the write is acknowledged, so a change that is dropped here
+			// would be missing in the target, and no repair would know of it.
 			w.i.count.overflowed.Add(uint64(len(changes) - n))
 			lost, _ := w.loseAll(changes[n:], errQueueFull)
 			return w.journalLater(p, lost, errQueueFull)
@@ -45,11 +50,15 @@ func (w *Writer[K, V]) journalLater(p *pin, lost []Lost, cause error) error {
 	if w.i.pending.add(p, lost, true) {
 		return nil
 	}
+	// [no-journal-fails]: the change can be neither queued nor journaled, so the write returns an
+	// error, and the instance will not leave cleanly.
 	w.i.abandon(lost, true, "too much waits for the journal")
 	return w.i.fail(lost, cause)
 }
 
 func (b *backgroundWrite[K, V]) do(ctx context.Context) {
+	// [drain-queue]: released only when the target has the change, the journal's queue has pinned
+	// the route in its place, or the instance can no longer leave cleanly.
 	defer b.pin.release()
 	failpoint.Here("dual.queue.taken")
 	changes := []Change[K, V]{b.change}
@@ -62,6 +71,8 @@ func (b *backgroundWrite[K, V]) do(ctx context.Context) {
 	}
 	i := b.w.i
 	i.count.targetFailures.Add(uint64(len(lost)))
+	// [overflow-journaled], [unclean-mark]: the write was acknowledged long ago. Its change is
+	// journaled, or the instance leaves uncleanly and marks the migration.
 	if !i.pending.add(&b.pin, lost, true) {
 		i.abandon(lost, true, "too much waits for the journal")
 	}
@@ -71,6 +82,8 @@ func (b *backgroundWrite[K, V]) do(ctx context.Context) {
 func (i *Instance) background(ctx context.Context) {
 	for {
 		select {
+		// The context ends after leave, which has waited for the queue: what is left in it then
+		// belongs to a lease that is left to run out ([unclean-mark]).
 		case <-ctx.Done():
 			return
 		case j := <-i.queue:

@@ -47,7 +47,7 @@ func cheap(tb testing.TB, r phases.Route, shadow phases.Percent) (*Reader[int, i
 	return reader, writer
 }
 
-func committed(context.Context) (record.Version, error) { return record.Version{Era: 1, LSN: 1}, nil }
+func committed(context.Context) (record.Version, error) { return record.MakeVersion(1, 0, 1), nil }
 
 var benched = []struct {
 	name   string

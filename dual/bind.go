@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/record"
 	"github.com/stranglerfig/migrator/store"
 )
@@ -23,12 +24,12 @@ type Codec[K comparable, V any] struct {
 
 // Bind makes a store the target of an application's own types. What it returns is
 // a dual.BatchTarget too.
-func Bind[K comparable, V any](target store.Target, codec Codec[K, V]) Target[K, V] {
+func Bind[K comparable, V any](target store.TargetRecords, codec Codec[K, V]) Target[K, V] {
 	return bound[K, V]{target, codec}
 }
 
 type bound[K comparable, V any] struct {
-	target store.Target
+	target store.TargetRecords
 	codec  Codec[K, V]
 }
 
@@ -54,11 +55,12 @@ func (b bound[K, V]) Get(ctx context.Context, key K) (found Versioned[V], err er
 		}
 		return Versioned[V]{Value: value, Found: true, Version: e.Version}, nil
 	default:
+		// [owned-only]: an error, so that cutover and grace fall back to legacy.
 		detail := ""
 		if e.Detail != "" {
 			detail = " (" + e.Detail + ")"
 		}
-		return found, fmt.Errorf("key %q: the target holds no record of the migration but %s%s; try: migrator reconcile run --repair", string(k), e.Presence, detail)
+		return found, hint.Errorf(hint.Hint{Do: hint.ReconcileRepair}, "key %q: the target holds no record of the migration but %s%s", string(k), e.Presence, detail)
 	}
 }
 

@@ -12,11 +12,12 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 
 	"github.com/stranglerfig/migrator/dual"
-	"github.com/stranglerfig/migrator/internal/openstore"
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/test/testenv"
 	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/record"
 	"github.com/stranglerfig/migrator/store"
+	"github.com/stranglerfig/migrator/store/redis"
 )
 
 // user is a value of an application.
@@ -90,9 +91,9 @@ func userCodec(t *testing.T) dual.Codec[int, user] {
 func bindUsers(t *testing.T) (dual.Target[int, user], *goredis.Client) {
 	t.Helper()
 	url := testenv.RedisURL(t)
-	target, err := openstore.OpenTarget(t.Context(), &migration.Config{
-		Name: "users", Target: migration.Target{Store: "redis", URL: url, KeyTemplate: "user:{id}"},
-	}, users)
+	target, err := (&migration.Config{
+		Name: "users", Target: migration.Target{Store: "redis", URL: url, Part: &redis.TargetConfig{KeyTemplate: "user:{id}"}},
+	}).OpenTarget(t.Context(), users)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -106,7 +107,7 @@ func bindUsers(t *testing.T) (dual.Target[int, user], *goredis.Client) {
 	return dual.Bind[int, user](target, userCodec(t)), raw
 }
 
-func versionAt(n uint64) record.Version { return record.Version{Era: 1, Timeline: 1, LSN: n} }
+func versionAt(n uint64) record.Version { return record.MakeVersion(1, 1, n) }
 
 func TestABoundTargetKeepsTheContractOfChanges(t *testing.T) {
 	t.Parallel()
@@ -177,9 +178,9 @@ func TestABatchReturnsEachResultInItsPlace(t *testing.T) {
 		return encode(u)
 	}
 	url := testenv.RedisURL(t)
-	opened, err := openstore.OpenTarget(t.Context(), &migration.Config{
-		Name: "users", Target: migration.Target{Store: "redis", URL: url, KeyTemplate: "user:{id}"},
-	}, users)
+	opened, err := (&migration.Config{
+		Name: "users", Target: migration.Target{Store: "redis", URL: url, Part: &redis.TargetConfig{KeyTemplate: "user:{id}"}},
+	}).OpenTarget(t.Context(), users)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -229,8 +230,11 @@ func TestWhatIsNoRecordIsNotTakenForAbsent(t *testing.T) {
 	if r, err := target.Apply(t.Context(), nobody, dual.ApplyOptions{NotAfter: now.Add(time.Minute)}); err != nil || r.Outcome != store.Applied {
 		t.Fatal(r, err)
 	}
-	for id, want := range map[int]string{1: "reconcile run --repair", 2: "reconcile run --repair", 3: `field "name"`} {
+	for id, want := range map[int]string{1: "but wrong-type", 2: "but unowned", 3: `field "name"`} {
 		got, err := target.Get(t.Context(), id)
+		if h, _ := dual.HintOf(err); id < 3 && h.Do != hint.ReconcileRepair {
+			t.Errorf("user %d: hint %v", id, h)
+		}
 		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "secret") || got.Found {
 			t.Errorf("user %d: %+v, %v", id, got, err)
 		}
@@ -240,9 +244,9 @@ func TestWhatIsNoRecordIsNotTakenForAbsent(t *testing.T) {
 func TestADeadTargetIsAnError(t *testing.T) {
 	t.Parallel()
 	server := testenv.Redis(t)
-	opened, err := openstore.OpenTarget(t.Context(), &migration.Config{
-		Name: "users", Target: migration.Target{Store: "redis", URL: server.URL(), KeyTemplate: "user:{id}"},
-	}, users)
+	opened, err := (&migration.Config{
+		Name: "users", Target: migration.Target{Store: "redis", URL: server.URL(), Part: &redis.TargetConfig{KeyTemplate: "user:{id}"}},
+	}).OpenTarget(t.Context(), users)
 	if err != nil {
 		t.Fatal(err)
 	}

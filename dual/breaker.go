@@ -38,6 +38,7 @@ type pass struct {
 }
 
 func (b *breaker) allow() (p pass, ok bool) {
+	// No lock while nothing fails: this is in the way of every operation.
 	if !b.failing.Load() {
 		return pass{}, true
 	}
@@ -60,6 +61,7 @@ func (b *breaker) ask() (p pass, ok bool) {
 	}
 	told, err := b.state.Allow()
 	if errors.Is(err, gobreaker.ErrTooManyRequests) && time.Since(b.probed) >= b.rest() {
+		// A probe that hangs would otherwise keep the breaker open for good.
 		b.probe(errNothingSaid) // it may never come back: another one probes
 		told, err = b.state.Allow()
 	}
@@ -87,6 +89,8 @@ func (b *breaker) tell(p pass, err error) {
 	}
 	if p.told == nil { // it began when all was well
 		var refused error
+		// Its outcome counts only if the breaker lets it in now: a success from before the outage
+		// must not close it.
 		if p.told, refused = b.state.Allow(); refused != nil {
 			return
 		}

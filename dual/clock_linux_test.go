@@ -7,7 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func sinceBoot(t *testing.T) time.Duration {
+func bootTime(t *testing.T) time.Duration {
 	t.Helper()
 	var ts unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts); err != nil {
@@ -20,9 +20,9 @@ func TestClockIsTheTimeSinceBoot(t *testing.T) {
 	t.Parallel()
 	c := &bootClock{origin: time.Now()}
 	for range 1000 {
-		low := sinceBoot(t)
+		low := bootTime(t)
 		got := c.now()
-		if high := sinceBoot(t); got < low-clockSlack || got > high+time.Millisecond {
+		if high := bootTime(t); got < low-clockSlack || got > high+time.Millisecond {
 			t.Fatalf("%s, want %s to %s", got, low, high)
 		}
 	}
@@ -38,7 +38,7 @@ func TestClockNoticesThatTheMachineWasSuspended(t *testing.T) {
 	r.offset -= time.Minute
 	r.boot -= time.Minute
 	c.last.Store(&r)
-	if low, got := sinceBoot(t), c.now(); got < low-clockSlack {
+	if low, got := bootTime(t), c.now(); got < low-clockSlack {
 		t.Fatalf("%s, and it is %s", got, low)
 	}
 }

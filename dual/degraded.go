@@ -27,9 +27,13 @@ func (d *degraded) add(lost []Lost) {
 	}
 	for _, l := range lost {
 		if len(d.keys) >= degradedKeys {
+			// [degraded-read]: beyond the limit every read of this instance comes from legacy,
+			// until its route reads legacy alone or has no fallback (clear).
 			d.all = true
 			break
 		}
+		// [degraded-read]: the highest version that was lost decides. With an older one, the target
+		// would answer before it has the newest acknowledged write.
 		d.keys[l.Key] = l.Version.Max(d.keys[l.Key])
 	}
 	d.some.Store(true)
@@ -48,6 +52,9 @@ func (d *degraded) caughtUp(key record.Key, target record.Version) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	v, behind := d.keys[key]
+	// [degraded-read]: a target that is older than the lost version would show the state before an
+	// acknowledged write. A loss without a version (delete_absent.go)
+	// ends at the next read.
 	if behind && v.NewerThan(target) {
 		return false
 	}

@@ -16,11 +16,16 @@ func (w *Writer[K, V]) nothing(ctx context.Context, p *pin, o *operation[K, V], 
 	cause := clockErr
 	for attempt := 0; clockErr == nil; attempt++ {
 		var seen Versioned[V]
+		// [repair-target-first]: the target's version is read before legacy is asked again. The
+		// other way round, a record that was inserted in between would be removed.
 		if seen, cause = w.look(ctx, o.key); cause == nil {
+			// [delete-absent]: acknowledged only when the target is known to lack the record.
 			if !seen.Found {
 				p.h.saw.count(writeLegacy, wasOK, 1)
 				return false, nil
 			}
+			// Legacy's delete runs again: it finds nothing, or a record that was written meanwhile,
+			// which it then deletes at a version of its own.
 			changes, err := o.run(ctx)
 			switch {
 			case err != nil && w.fenced(err):
@@ -32,6 +37,8 @@ func (w *Writer[K, V]) nothing(ctx context.Context, p *pin, o *operation[K, V], 
 			case len(changes) > 0: // written meanwhile
 				return false, w.follow(ctx, p, changes, notAfter, nil, committed)
 			}
+			// [repair-unchanged], [not-after-fixed]: the tombstone takes the version that was read
+			// and replaces that one only: a record that was inserted since then stays.
 			gone := Change[K, V]{Key: o.key, Deleted: true, Version: seen.Version}
 			if cause = w.try(ctx, gone, ApplyOptions{NotAfter: notAfter, Only: &seen.Version}, &effort{until}); cause == nil {
 				p.wroteBoth(1, committed)

@@ -46,6 +46,7 @@ func (d *detached) Err() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	switch {
+	// The deadline is compared here, not left to the timer: without Done there is no timer.
 	case !time.Now().Before(d.ends()):
 		return context.DeadlineExceeded
 	case d.ended:
@@ -77,6 +78,7 @@ func (d *detached) stop() {
 		return
 	}
 	d.ended = true
+	// A timer that is left behind would call stop later; the second call does nothing.
 	if d.timer != nil {
 		d.timer.Stop()
 	}

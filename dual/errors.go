@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/record"
 )
@@ -72,7 +73,10 @@ func (e *WaitError) Error() string {
 	if e.Cause != nil {
 		text += ": " + e.Cause.Error()
 	}
-	return text + "; try: migrator phase status"
+	return text
 }
+
+// Hint is what an operator can do; HintOf finds it through errors that wrap this one.
+func (e *WaitError) Hint() Hint { return Hint{Do: hint.Status} }
 
 func (e *WaitError) Unwrap() error { return e.Cause }

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/store"
 )
@@ -94,7 +95,7 @@ func (i *Instance) askFault(ctx context.Context, lease string) {
 		f, err := s.Fault(ctx, lease, told)
 		switch {
 		case err != nil:
-			i.log.Warn("the state could not be asked for a fault", "error", err)
+			i.log.Warn("the state could not be asked for a fault", "error", err, hint.Attr(err))
 			return
 		case known != nil && f.ID == known.ID || known == nil && f.ID == "":
 			return

@@ -257,9 +257,9 @@ func TestABatchIsSpoiledByItsChanges(t *testing.T) {
 		f, p, target := newFaulty(t, onGrace, true, adjust{})
 		defer func() { _ = p.stop() }()
 		many := withFaults[int, int](p.Instance, manyTarget{target}, nil).(BatchTarget[int, int])
-		version := record.Version{Era: 1, LSN: 1}
+		version := record.MakeVersion(1, 0, 1)
 		write := func() []store.Result {
-			version.LSN++
+			version, _ = version.Next(1)
 			results, err := many.ApplyAll(t.Context(), []Change[int, int]{
 				{Key: 1, Value: 1, Version: version}, {Key: 2, Deleted: true, Version: version}, {Key: 3, Value: 3, Version: version},
 			}, ApplyOptions{})

@@ -15,14 +15,18 @@ import (
 // may fail at any time: an instance goes on without them.
 type Fleet interface {
 	// Join takes a lease, in the transaction that reads the route.
+	// [join-locked], [rejoin-epoch], [superseded-counts].
 	Join(ctx context.Context, who Identity) (Grant, error)
 	// Renew prolongs the lease and says which epoch the instance has reached with
 	// all its operations. ErrLeaseLost when it has run out: join anew.
+	// [lease-final]: never of a lease that has run out or ended.
 	Renew(ctx context.Context, lease string, acknowledged int64) (Grant, error)
 	// Leave ends the lease; the instance has no operation under way.
+	// [leave-drained].
 	Leave(ctx context.Context, lease string) error
 	// Journal records keys whose target copy is behind, in a transaction that
 	// locks the migration's row in share mode, and rules on what that means for readers.
+	// [journal-serial], [journal-held], [journal-version], [journal-changes].
 	Journal(ctx context.Context, lost []Lost) (Ruling, error)
 }
 
@@ -44,6 +48,7 @@ type Rescuer interface {
 // Witness is a Fleet that remembers what an instance knows and the state has
 // forgotten: a route of a later epoch than the one it was told.
 type Witness interface {
+	// [loss-held], [loss-epoch].
 	Witness(ctx context.Context, held phases.Route) error
 }
 
@@ -51,6 +56,7 @@ type Witness interface {
 type ReturnJournal interface {
 	// Return records the keys in a transaction that locks the migration's row in
 	// share mode and requires the phase retain; ErrRouteMoved otherwise.
+	// [return-journal].
 	Return(ctx context.Context, epoch int64, keys []record.Key) error
 }
 

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/phases"
 )
 
@@ -67,12 +68,15 @@ func Join(ctx context.Context, c Config) (*Instance, error) {
 	i.windows.init(c.Fleet, i.clock())
 	i.reads.skip.Store(maxSkip)
 	i.writes.skip.Store(maxSkip)
+	// [lease-own-clock]: read before the request is sent.
 	sent := i.clock()
 	g, err := i.fleet.Join(ctx, i.who)
 	if err != nil {
 		return nil, fmt.Errorf("join the migration: %w", err)
 	}
 	if err := acceptable(&g); err != nil {
+		// No operation has begun under the lease, so it is given back: left to run out, it would
+		// block advances until an eviction.
 		_ = i.fleet.Leave(context.WithoutCancel(ctx), g.Lease)
 		return nil, fmt.Errorf("join the migration: %w", err)
 	}
@@ -93,8 +97,10 @@ func shardCount() int {
 // for one that reads and writes legacy alone) and fills in the lease's timing.
 func acceptable(g *Grant) error {
 	if !g.Route.Phase.Passing() {
+		// [known-phase]: the zero Behaviour reads and writes legacy alone. An old program that took
+		// it for the new phase would write past the target.
 		if _, err := phases.ParsePhase(string(g.Route.Phase)); err != nil {
-			return fmt.Errorf("%w: this program is older than the migration's state; try: build it with the newest migrator", err)
+			return hint.Errorf(hint.Hint{Text: "build it with the newest migrator"}, "%w: this program is older than the migration's state", err)
 		}
 	}
 	if g.TTL <= 0 {
@@ -128,6 +134,7 @@ func (i *Instance) enter(g Grant, sent time.Duration) {
 	}
 	// A first lease has nothing under way. One that follows another starts where
 	// that was, until it says that it has got further.
+	// [rejoin-epoch]: -1 makes the next renewal say how far this process has really got.
 	if i.acknowledged = g.Route.Epoch; i.previous != "" {
 		i.acknowledged = -1
 	}
@@ -139,15 +146,20 @@ func (i *Instance) enter(g Grant, sent time.Duration) {
 // swap makes h the route of all operations that begin from now on.
 func (i *Instance) swap(h *held) {
 	i.mu.Lock()
+	// [pinned-route]: one atomic pointer to an immutable route: an operation has the old one or the
+	// new one, never parts of both.
 	old := i.held.Swap(h)
 	if old != nil {
 		i.retired = append(i.retired, old)
 	}
 	i.mu.Unlock()
 	if !h.route.ReadsTarget() || !h.fallback {
+		// The route reads legacy, or the target alone: in neither is there a key to be read from
+		// the other store.
 		i.behind.clear()
 	}
 	if old != nil {
+		// Last: an operation that waits for the end of the old route finds the new one in place.
 		old.cancel()
 	}
 }
@@ -156,6 +168,8 @@ func (i *Instance) swap(h *held) {
 func (i *Instance) reached() int64 {
 	i.mu.Lock()
 	defer i.mu.Unlock()
+	// [drain-reads], [drain-writes], [drain-queue]: oldest first. An epoch is reached only when no
+	// operation under any older one is left.
 	for len(i.retired) > 0 && i.retired[0].idle() {
 		h := i.retired[0]
 		i.retired = i.retired[1:]
@@ -163,6 +177,8 @@ func (i *Instance) reached() int64 {
 		i.over = append(i.over, h)
 	}
 	if len(i.retired) > 0 {
+		// The oldest route with operations: a later one may have drained already, but the fleet
+		// must go on to count this one as held.
 		return i.retired[0].route.Epoch
 	}
 	return i.held.Load().route.Epoch

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/stranglerfig/migrator/internal/failpoint"
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/record"
 )
 
@@ -50,6 +51,7 @@ func (q *pending) add(p *pin, lost []Lost, acknowledged bool) bool {
 	for _, l := range lost {
 		at := pendingKey{p.h, l.Key}
 		if e := q.entries[at]; e != nil {
+			// [journal-version]: two losses of one key are one entry, at the higher version.
 			e.lost.Version = e.lost.Version.Max(l.Version)
 			e.acknowledged = e.acknowledged || acknowledged
 			continue
@@ -58,6 +60,8 @@ func (q *pending) add(p *pin, lost []Lost, acknowledged bool) bool {
 			room = false
 			continue
 		}
+		// [drain-writes], [drain-queue], [leave-drained]: the entry's own pin keeps the epoch
+		// unacknowledged and the instance in the fleet until the key is journaled.
 		q.entries[at] = &pendingEntry{lost: l, pin: p.share(), acknowledged: acknowledged}
 	}
 	q.mu.Unlock()
@@ -86,6 +90,8 @@ func (q *pending) settled(at []pendingKey, lost []Lost) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for n, k := range at {
+		// [journal-changes]: an entry that took a newer version while it was journaled stays, or no
+		// repair would know of that version. Losses without a version can't be told apart this way.
 		if e := q.entries[k]; e.lost.Version == lost[n].Version {
 			delete(q.entries, k)
 			e.pin.release()
@@ -107,11 +113,13 @@ func (i *Instance) journalPending(ctx context.Context) {
 			continue
 		}
 		bounded, cancel := context.WithTimeout(ctx, 5*time.Second)
+		// Tried until the state answers, with growing pauses: to give up would lose changes that
+		// were acknowledged. Journaling twice is harmless: the count of changes only grows.
 		ruling, err := i.fleet.Journal(bounded, lost)
 		cancel()
 		if err != nil {
 			if failures == 0 {
-				i.log.Warn("changes that the target lacks can't be journalled yet", "changes", i.pending.len(), "error", err)
+				i.log.Warn("changes that the target lacks can't be journalled yet", "changes", i.pending.len(), "error", err, hint.Attr(err))
 			}
 			failures++
 			if !pause(ctx, min(50*time.Millisecond<<min(failures, 6), 2*time.Second)) {
@@ -123,9 +131,12 @@ func (i *Instance) journalPending(ctx context.Context) {
 		failures = 0
 		i.journal.reset()
 		if ruling.Fenced {
+			// [unclean-mark]: the journal is closed behind a fence.
 			i.abandon(lost, acknowledged, "authority has moved and the journal is closed")
 		} else {
 			i.count.journalled.Add(uint64(len(lost)))
+			// [both-before-ack]: the write was acknowledged before its loss was known, and the
+			// target is read by now: reads go back to legacy.
 			if ruling.TargetRead && acknowledged && i.set.Writing.OnTargetFailure == RollBack {
 				i.rescueLate(ctx, at[0].h.route.Epoch, lost)
 			}
@@ -143,7 +154,7 @@ func (i *Instance) rescueLate(ctx context.Context, epoch int64, lost []Lost) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	if err := r.Rescue(ctx, epoch, lost[0].Reason); err != nil {
-		i.log.Error("reads could not be taken back to legacy", "changes", len(lost), "error", err)
+		i.log.Error("reads could not be taken back to legacy", "changes", len(lost), "error", err, hint.Attr(err))
 	}
 	i.ask()
 }
@@ -154,6 +165,8 @@ func (i *Instance) abandon(lost []Lost, acknowledged bool, why string) {
 	i.count.abandoned.Add(uint64(len(lost)))
 	if acknowledged {
 		i.mu.Lock()
+		// [unclean-mark]: from here on the instance can't leave cleanly: its lease runs out, and
+		// the migration needs a full reconcile.
 		i.unclean = true
 		i.mu.Unlock()
 	}

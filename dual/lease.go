@@ -22,8 +22,12 @@ func newLease(id string, clock func() time.Duration, sent, ttl time.Duration) *l
 }
 
 // extend counts ttl from before the request was sent: the state's own count began later.
+// [lease-own-clock]: counted from the response, the lease would end here later than in the state,
+// and this instance would read the target while the fleet no longer waits for it.
 func (l *lease) extend(sent, ttl time.Duration) { l.deadline.Store(int64(sent + ttl - clockSlack)) }
 
+// end gives the lease up for its holder at once. It is never taken back: a new lease is another
+// value.
 func (l *lease) end() { l.deadline.Store(0) }
 
 // holds reads the clock.

@@ -61,7 +61,7 @@ func (m *model) write(p *party, k int) {
 		m.legacy.lsn++
 		m.legacy.values[k]++
 		value = m.legacy.values[k]
-		version := record.Version{Era: 1, LSN: m.legacy.lsn}
+		version := record.MakeVersion(1, 0, m.legacy.lsn)
 		m.legacy.mu.Unlock()
 		if m.draw(1500) == 0 {
 			<-time.After(time.Duration(m.draw(15)) * time.Second) // stopped after the commit
@@ -125,7 +125,7 @@ func (m *model) repair() {
 		}
 		m.legacy.mu.Lock()
 		m.legacy.lsn++
-		c := Change[int, int]{Key: k, Value: m.legacy.values[k], Version: record.Version{Era: 1, LSN: m.legacy.lsn}}
+		c := Change[int, int]{Key: k, Value: m.legacy.values[k], Version: record.MakeVersion(1, 0, m.legacy.lsn)}
 		m.legacy.mu.Unlock()
 		if r, err := m.target.apply(c, ApplyOptions{}); err != nil || outcome(r) != nil {
 			continue

@@ -19,7 +19,7 @@ func (l *memoryLegacy) remove(k int) func(context.Context) (record.Version, erro
 		}
 		delete(l.values, k)
 		l.lsn++
-		return record.Version{Era: 1, Timeline: 1, LSN: l.lsn}, nil
+		return record.MakeVersion(1, 1, l.lsn), nil
 	}
 }
 

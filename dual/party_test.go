@@ -140,7 +140,7 @@ func (l *memoryLegacy) put(k, v int) func(context.Context) (record.Version, erro
 		}
 		l.lsn++
 		l.values[k] = v
-		version, after := record.Version{Era: 1, Timeline: 1, LSN: l.lsn}, l.after
+		version, after := record.MakeVersion(1, 1, l.lsn), l.after
 		l.mu.Unlock()
 		if after != nil {
 			after()

@@ -95,6 +95,9 @@ func (h *held) underway() uint64 {
 	}
 	for i := range h.shards {
 		s := &h.shards[i]
+		// [drain-reads], [drain-writes], [drain-queue]: all three keep the epoch from being
+		// acknowledged; extra is what outlives its operation: queued writes, changes to be
+		// journaled, shadow reads.
 		begun += s.reads.Load() + s.writes.Load() + s.extra.Load()
 	}
 	return begun - done
@@ -123,6 +126,8 @@ func (h *held) shardOf() *shard {
 // the rest of it.
 func (i *Instance) pinRead(p *pin) {
 	for {
+		// [pinned-route], [drain-reads]: counted first, compared then. If the route was replaced in
+		// between, its epoch may be acknowledged already: the read begins again under the new one.
 		h := i.held.Load()
 		s := h.shardOf()
 		p.nth = s.reads.Add(1)
@@ -142,6 +147,7 @@ func (i *Instance) pinRead(p *pin) {
 
 func (i *Instance) pinWrite(p *pin) {
 	for {
+		// [pinned-route], [drain-writes]: as in pinRead.
 		h := i.held.Load()
 		s := h.shardOf()
 		p.nth = s.writes.Add(1)
@@ -171,6 +177,8 @@ func (p *pin) start(of *sampling, write bool) {
 // share makes a second pin for work that outlives the operation. The caller's own
 // pin holds the route meanwhile.
 func (p *pin) share() pin {
+	// [drain-queue]: counted while the caller's own pin still holds the route: with a gap between
+	// the two, the epoch could be acknowledged in it.
 	p.s.extra.Add(1)
 	return pin{h: p.h, s: p.s, slot: aside}
 }
@@ -193,6 +201,7 @@ func (p *pin) release() {
 		p.conclude()
 		return
 	}
+	// The pin's last act: from here on the epoch may be acknowledged without this operation.
 	p.s.over[p.slot%slots].Add(1)
 	p.s = nil
 	if i := p.h.instance; i.held.Load() != p.h {

@@ -112,6 +112,7 @@ func NewReader[K comparable, V any](c ReaderConfig[K, V]) (*Reader[K, V], error)
 // Get reads one record. Errors are the stores' own, and ErrLeft.
 func (r *Reader[K, V]) Get(ctx context.Context, key K) (value V, found bool, err error) {
 	var p pin
+	// [pinned-route], [drain-reads]: one route for the whole read, pinned until it is answered.
 	r.i.pinRead(&p)
 	defer p.release()
 	switch p.h.reads {
@@ -129,6 +130,8 @@ func (r *Reader[K, V]) Get(ctx context.Context, key K) (value V, found bool, err
 		}
 		return r.fromTarget(ctx, &p, key)
 	case phases.ReadsTarget:
+		// [fenced-no-fallback]: legacy has not had the writes since its fence; an error is the
+		// right answer.
 		if !p.h.fallback { // legacy is fenced: there is but one answer
 			began := p.watch()
 			entry, err := r.set.Target.Get(ctx, key)
@@ -170,10 +173,12 @@ func (r *Reader[K, V]) askTarget(ctx context.Context, p *pin, key K) (entry Vers
 // The lease is asked after the read: had it run out before, others may have moved
 // on and written what this read has not seen.
 func (r *Reader[K, V]) fromTarget(ctx context.Context, p *pin, key K) (value V, found bool, err error) {
+	// [lapsed-reads]: known to be over: the target is not asked at all.
 	if p.h.lease.over() {
 		r.i.count.lapsedReads.Add(1)
 		return r.instead(ctx, p, key)
 	}
+	// [degraded-read]: a key whose write this instance acknowledged without the target.
 	if r.i.behind.some.Load() {
 		if ok := r.mayAnswer(ctx, p, key); !ok {
 			r.i.count.degradedReads.Add(1)
@@ -183,6 +188,8 @@ func (r *Reader[K, V]) fromTarget(ctx context.Context, p *pin, key K) (value V, 
 	shadow := p.sampled(r.set.ShadowPercent)
 	entry, err := r.askTarget(ctx, p, key)
 	switch {
+	// [lease-after-read]: a process that was stopped between the two would otherwise return a value
+	// that others have replaced since.
 	case err == nil && !p.h.lease.holds():
 		p.h.saw.count(readTarget, wasOK, 1)
 		r.i.count.lapsedReads.Add(1)
@@ -244,6 +251,8 @@ func (r *Reader[K, V]) mayAnswer(ctx context.Context, p *pin, k K) bool {
 	if err == nil {
 		p.h.saw.count(readTarget, wasOK, 1)
 	}
+	// [degraded-read]: the target answers only at or above the version that was lost. Versions of
+	// the target only grow, so the read that follows can't find an older one.
 	if err != nil || lost.NewerThan(entry.Version) {
 		return false
 	}

@@ -18,7 +18,7 @@ import (
 func apart(p *party, keys int) {
 	for k := range keys {
 		p.legacy.values[k] = 1000 + k
-		p.target.entries[k] = Versioned[int]{2000 + k, true, record.Version{LSN: 1}}
+		p.target.entries[k] = Versioned[int]{2000 + k, true, record.MakeVersion(0, 0, 1)}
 	}
 }
 

@@ -85,6 +85,8 @@ func (i *Instance) handIn(ctx context.Context) {
 			next.Age = now - next.ended
 			batch = append(batch, next.Window)
 		}
+		// Kept and sent again after a failure, also if only the response was lost: incarnation and
+		// sequence make a window count once.
 		if err := w.to.Observe(ctx, i.held.Load().lease.id, batch); err != nil {
 			i.count.observeFailures.Add(1)
 			i.log.Debug("counts could not be handed in yet", "windows", len(w.waiting), "error", err)
@@ -140,6 +142,7 @@ func (w *windows) keep(next window, i *Instance) {
 	if len(w.waiting) <= windowsKept {
 		return
 	}
+	// What does not fit is counted as discarded: a gate must not take a gap for a quiet time.
 	w.waiting[1].Discarded += w.waiting[0].Discarded + 1
 	w.waiting = slices.Delete(w.waiting, 0, 1)
 	i.count.discarded.Add(1)

@@ -32,11 +32,15 @@ func (w *Writer[K, V]) targetAlone(ctx context.Context, h *held, o *operation[K,
 	}
 	ctx, cancel := context.WithTimeout(ctx, w.i.set.Writing.Deadline)
 	defer cancel()
+	// [not-after]: fixed before the first read of the target. Without a time from its clock the
+	// write is refused: here no journal would repair a late one.
 	now, err := w.clock.atLeast(ctx, w.i.set.Writing.Deadline)
 	if err != nil {
 		return false, w.refuse(keys, 0, false, err)
 	}
 	notAfter := now.Add(w.i.set.Writing.NotAfter)
+	// [return-journal]: before the target is touched, and under the epoch that the write is pinned
+	// to: once the rollback has begun, the key is refused here and the write waits.
 	if h.reversible && h.route.Phase == phases.Retain {
 		if err := w.i.mayReturn(ctx, h.route.Epoch, keys); errors.Is(err, ErrRouteMoved) {
 			return true, err
@@ -77,6 +81,7 @@ func (i *Instance) mayReturn(ctx context.Context, epoch int64, keys []record.Key
 		return errors.New("this connection to the fleet has no return journal")
 	}
 	for wait := 5 * time.Millisecond; ; wait *= 2 {
+		// Safe to repeat: an entry that is there twice costs the rollback one replay.
 		err := j.Return(ctx, epoch, keys)
 		if err == nil || errors.Is(err, ErrRouteMoved) {
 			return err
@@ -107,19 +112,24 @@ func (w *Writer[K, V]) swap(ctx context.Context, h *held, o *operation[K, V], k 
 		case err != nil:
 			continue
 		case sent != nil && current.Version != *sent:
-			// Somebody has written since: it may have been this very write, and
-			// to make it again would make it twice.
+			// [retain-once]: a later version is there, perhaps of this very write: to make
+			// it again would apply Update twice.
 			return &unknownError{doubt}
 		}
 		next, deleted, err := o.next(k, current)
 		if err != nil {
 			return settleDoubt(doubt, &ownError{err})
 		}
+		// [retain-cas]: one above the version that was read. A key of a higher era has been
+		// replayed to legacy by a return that this writer slept through: refused.
 		version, err := current.Version.Next(h.fenceEra)
 		if err != nil {
 			return settleDoubt(doubt, fmt.Errorf("%w: %w", errMoved, err))
 		}
 		only := current.Version
+		// [retain-cas]: applied only on the version that was read. [not-after-fixed]: with the one
+		// time of this write. [tombstone]: a deleted key keeps its version for good: a counter that
+		// began again would go back.
 		result, err := w.target.Apply(ctx, Change[K, V]{Key: k, Value: next, Deleted: deleted, Version: version},
 			ApplyOptions{NotAfter: notAfter, Only: &only, Keep: true})
 		if err == nil {
@@ -134,6 +144,7 @@ func (w *Writer[K, V]) swap(ctx context.Context, h *held, o *operation[K, V], k 
 		case result.Outcome == store.Applied:
 			failpoint.Here("dual.retain.written")
 			return nil
+		// [retain-once]: the attempt before this one may be what changed the version.
 		case result.Outcome == store.Changed && sent != nil:
 			return &unknownError{doubt}
 		case result.Outcome == store.Changed:

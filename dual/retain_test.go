@@ -25,7 +25,7 @@ func TestRetainJournalsBeforeItWrites(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		p := newParty(t, newFleet(route(phases.Retain)), newTarget(), newLegacy(), adjust{})
-		p.target.entries[1] = Versioned[int]{4, true, record.Version{Era: 3, Timeline: 1, LSN: 99}}
+		p.target.entries[1] = Versioned[int]{4, true, record.MakeVersion(3, 1, 99)}
 		p.target.onApply = func(context.Context) error {
 			if p.fleet.returned["1"] < 1 {
 				t.Error("written before it was journalled")
@@ -36,11 +36,11 @@ func TestRetainJournalsBeforeItWrites(t *testing.T) {
 			t.Fatal(err)
 		}
 		e := p.target.entries[1]
-		if e.Value != 5 || e.Version != (record.Version{Era: 7, LSN: 1}) || !p.target.last.Keep || p.target.last.NotAfter.IsZero() {
+		if e.Value != 5 || e.Version != (record.MakeVersion(7, 0, 1)) || !p.target.last.Keep || p.target.last.NotAfter.IsZero() {
 			t.Fatalf("%+v, %+v", e, p.target.last)
 		}
 		p.mustPut(1, 50)
-		if e := p.target.entries[1]; e.Value != 50 || e.Version != (record.Version{Era: 7, LSN: 2}) {
+		if e := p.target.entries[1]; e.Value != 50 || e.Version != (record.MakeVersion(7, 0, 2)) {
 			t.Fatalf("%+v", e)
 		}
 		p.fleet.do(func() { p.fleet.down = true })
@@ -132,7 +132,7 @@ func TestRetainRefusesAKeyOfALaterEra(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		p := newParty(t, newFleet(route(phases.Retain)), newTarget(), newLegacy(), adjust{})
-		p.target.entries[1] = Versioned[int]{4, true, record.Version{Era: 8}}
+		p.target.entries[1] = Versioned[int]{4, true, record.MakeVersion(8, 0, 0)}
 		began := time.Now()
 		var e *WaitError
 		if err := p.put(1, 1); !errors.As(err, &e) || time.Since(began) != 2*time.Second {

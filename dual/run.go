@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/phases"
 )
 
@@ -19,6 +20,8 @@ func (i *Instance) Run(ctx context.Context) error {
 	if !i.running.CompareAndSwap(false, true) {
 		return errors.New("dual: Run was called before; join anew for another instance")
 	}
+	// The workers outlive ctx: what is queued when it ends must reach the target or the journal
+	// before the lease is given back ([leave-drained]).
 	work, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var group sync.WaitGroup
 	defer group.Wait()
@@ -32,6 +35,7 @@ func (i *Instance) Run(ctx context.Context) error {
 	group.Go(func() { i.journalPending(work) })
 	group.Go(func() { i.sampleClocks(work) })
 	group.Go(func() { i.observe(work) })
+	// Renewal ends with ctx; leave keeps the lease alive while operations drain.
 	i.keep(ctx)
 	return i.leave(work)
 }
@@ -55,14 +59,17 @@ func (i *Instance) keep(ctx context.Context) {
 		next, err := i.turn(ctx)
 		if err != nil && ctx.Err() == nil {
 			failures++
+			// Retried faster than renewals are due: a lease has time for some failures, and an
+			// instance that lapses loses reads from the target.
 			next = min(100*time.Millisecond<<min(failures-1, 5), next)
 			if failures == 1 {
-				i.log.Warn("the migration's state can't be reached; going on with the present route", "route", i.Route().String(), "epoch", i.Route().Epoch, "error", err)
+				i.log.Warn("the migration's state can't be reached; going on with the present route", "route", i.Route().String(), "epoch", i.Route().Epoch, "error", err, hint.Attr(err))
 			}
 		} else if err == nil && failures > 0 {
 			failures = 0
 			i.log.Info("the migration's state is reached again", "route", i.Route().String(), "epoch", i.Route().Epoch)
 		}
+		// Spread by a tenth, so that a fleet that started together does not renew together.
 		timer.Reset(next - next/10 + rand.N(next/5+1))
 	}
 }
@@ -85,6 +92,8 @@ func (i *Instance) due() bool {
 func (i *Instance) turn(ctx context.Context) (time.Duration, error) {
 	for {
 		i.asked.Store(false)
+		// Read before the request: a hint that arrives during it is newer than the response, and
+		// asks again.
 		hinted := i.hinted.Load()
 		l := i.held.Load().lease
 		var g Grant
@@ -93,6 +102,8 @@ func (i *Instance) turn(ctx context.Context) (time.Duration, error) {
 			g, err = i.renew(ctx, l)
 		}
 		if errors.Is(err, ErrLeaseLost) {
+			// [lapsed-reads]: ended before the request for a new lease: an instance that the state
+			// no longer counts must not read the target while it waits for the response.
 			l.end() // from here on every operation under it is lapsed
 			g, err = i.rejoin(ctx)
 		}
@@ -104,6 +115,8 @@ func (i *Instance) turn(ctx context.Context) (time.Duration, error) {
 		i.journal.reset()                  // the state answers
 		reached := i.reached()
 		i.mu.Lock()
+		// Operations may have drained during the request: the fleet should not wait for the next
+		// renewal to hear of it.
 		more := reached != i.acknowledged
 		i.mu.Unlock()
 		if !more {
@@ -122,7 +135,11 @@ func (i *Instance) renew(ctx context.Context, l *lease) (Grant, error) {
 	reached := i.reached()
 	ctx, cancel := context.WithTimeout(ctx, min(patience(l), phases.RequestMost))
 	defer cancel()
+	// [lease-own-clock]: read before the request is sent, since the state begins to count while it
+	// is on its way.
 	sent := i.clock()
+	// [lease-final]: a lease that has run out here is not extended, even if the state still holds
+	// it: reads have been answered as lapsed, and a new lease begins with the present route.
 	if int64(sent) >= l.deadline.Load() {
 		return Grant{}, ErrLeaseLost
 	}
@@ -137,6 +154,8 @@ func (i *Instance) renew(ctx context.Context, l *lease) (Grant, error) {
 	i.mu.Lock()
 	i.acknowledged = reached
 	i.mu.Unlock()
+	// The acknowledged epoch was sent before the lease is extended: until the next renewal the
+	// state counts every route since that epoch as held ([held-routes]).
 	l.extend(sent, g.TTL)
 	h := i.held.Load()
 	if g.Route != h.route || g.FenceEra != h.fenceEra || g.Reversible != h.reversible || g.ConfigHash != h.configHash {
@@ -154,8 +173,11 @@ func (i *Instance) rejoin(ctx context.Context) (Grant, error) {
 	defer cancel()
 	i.mu.Lock()
 	who := i.who
+	// [rejoin-epoch]: the new lease starts at the epoch that the former one had acknowledged, since
+	// operations under older routes still run.
 	who.Previous = i.previous
 	i.mu.Unlock()
+	// [lease-own-clock]: as in renew.
 	sent := i.clock()
 	g, err := i.fleet.Join(ctx, who)
 	if err != nil {
@@ -180,17 +202,22 @@ func (i *Instance) accept(g *Grant) error {
 	err := acceptable(g)
 	switch held := i.Route(); {
 	case err != nil:
+	// [epoch-grows]: the state has lost transactions. To follow it would lead back to a route that
+	// the fleet has left, perhaps with reads from a store that lacks writes.
 	case g.Route.Epoch < held.Epoch:
-		err = fmt.Errorf("the state says epoch %d, this instance has been at %d: the state has lost transactions; try: migrator doctor", g.Route.Epoch, held.Epoch)
+		// [loss-held]: until this is reported, the state takes routes for possible that must not
+		// run beside this one.
+		err = hint.Errorf(hint.Hint{Do: hint.Doctor}, "the state says epoch %d, this instance has been at %d: the state has lost transactions", g.Route.Epoch, held.Epoch)
 		i.witness(held)
 	case g.Route.Epoch == held.Epoch && g.Route != held:
-		// It lost transactions and went on. To take this route for the one held would be
+		// [epoch-route]: it lost transactions and went on. To take this route for the one held would be
 		// to acknowledge it while operations of the other are under way.
-		err = fmt.Errorf("the state says that epoch %d is %s, this instance has it as %s: the state has lost transactions; try: migrator rollback, which begins another epoch", g.Route.Epoch, g.Route, held)
+		err = hint.Errorf(hint.Hint{Do: hint.Rollback, Text: "which begins another epoch"},
+			"the state says that epoch %d is %s, this instance has it as %s: the state has lost transactions", g.Route.Epoch, g.Route, held)
 	}
 	if err != nil {
 		i.count.refusedRoutes.Add(1)
-		i.log.Error("refused a route", "route", g.Route.String(), "epoch", g.Route.Epoch, "error", err)
+		i.log.Error("refused a route", "route", g.Route.String(), "epoch", g.Route.Epoch, "error", err, hint.Attr(err))
 	}
 	return err
 }
@@ -206,7 +233,7 @@ func (i *Instance) witness(held phases.Route) {
 	defer cancel()
 	if err := w.Witness(ctx, held); err != nil {
 		i.count.witnessFailures.Add(1)
-		i.log.Warn("the state could not be told what it has lost", "error", err)
+		i.log.Warn("the state could not be told what it has lost", "error", err, hint.Attr(err))
 	}
 }
 
@@ -215,6 +242,8 @@ func (i *Instance) listen(ctx context.Context, h Hinter) {
 		err := h.Hints(ctx, func(epoch int64) {
 			for {
 				known := i.hinted.Load()
+				// Only upwards: a hint that arrives late must not hide a newer one. A hint moves
+				// nothing, it only makes Run ask.
 				if epoch <= known || i.hinted.CompareAndSwap(known, epoch) {
 					break
 				}
@@ -226,6 +255,8 @@ func (i *Instance) listen(ctx context.Context, h Hinter) {
 		}
 		i.count.hintFailures.Add(1)
 		i.log.Debug("no hints of new routes; renewals tell", "error", err)
+		// Without hints a new epoch arrives with the next renewal: late, but in time for every
+		// lease.
 		pause(ctx, time.Second+rand.N(time.Second))
 	}
 }

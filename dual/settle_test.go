@@ -129,7 +129,7 @@ func TestDegradeReadsTheRecordFromLegacy(t *testing.T) {
 			t.Fatalf("%+v", s)
 		}
 		// The journal's repairer brings what was lost: the target may answer again.
-		p.target.do(func() { p.target.entries[1] = Versioned[int]{3, true, record.Version{Era: 1, Timeline: 1, LSN: 4}} })
+		p.target.do(func() { p.target.entries[1] = Versioned[int]{3, true, record.MakeVersion(1, 1, 4)} })
 		if got := p.get(1); got != 3 || p.behind.some.Load() {
 			t.Fatalf("reads %d", got)
 		}

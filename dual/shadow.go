@@ -20,12 +20,14 @@ type look[V any] struct {
 // shadow makes the other store's read and compares, detached from the caller. It
 // holds the route, and is stopped when that is replaced: it must not delay a rollback.
 func (r *Reader[K, V]) shadow(ctx context.Context, p *pin, key K, first look[V]) {
+	// Bounded, and dropped when saturated: shadow reads must not pile up on a slow store.
 	if r.shadows.Add(1) > int64(r.set.MaxShadows) {
 		r.shadows.Add(-1)
 		p.h.saw.compared(dropped)
 		return
 	}
 	r.i.count.shadows.Add(1)
+	// A shadow read pins the route by itself: it is counted as evidence of that epoch.
 	own := p.outlive(false)
 	go func() {
 		defer own.release()
@@ -69,6 +71,8 @@ func (r *Reader[K, V]) compare(ctx context.Context, h *held, key K, l look[V]) {
 			}
 			return
 		}
+		// A target that moved between two reads is behind live writes: lag, and no evidence of
+		// damage.
 		moved = moved || n > 0 && l.target.Version != before
 		m := r.verdict(h, key, &l)
 		switch {

@@ -37,13 +37,13 @@ func TestOnlyAConfirmedMismatchCounts(t *testing.T) {
 			if n == 2 {
 				p.target.mu.Lock()
 				defer p.target.mu.Unlock()
-				p.target.entries[1] = Versioned[int]{1001, true, record.Version{LSN: 2}}
+				p.target.entries[1] = Versioned[int]{1001, true, record.MakeVersion(0, 0, 2)}
 			}
 		}},
 		{name: "the target moves", phase: phases.DualRead, lagged: true, during: func(p *party, n int) {
 			p.target.mu.Lock()
 			defer p.target.mu.Unlock()
-			p.target.entries[1] = Versioned[int]{0, true, record.Version{LSN: uint64(n + 2)}}
+			p.target.entries[1] = Versioned[int]{0, true, record.MakeVersion(0, 0, uint64(n+2))}
 		}},
 	} {
 		bubble(t, c.name, func(t *testing.T) {

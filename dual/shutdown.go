@@ -14,14 +14,20 @@ import (
 func (i *Instance) leave(ctx context.Context) error {
 	bound := time.NewTimer(i.set.LeaveWithin)
 	defer bound.Stop()
+	// Closed first, counted then: an operation that begins in between finds the closed route and is
+	// refused.
 	last := i.close()
 	renew := time.NewTicker(time.Second)
 	defer renew.Stop()
+	// [leave-drained]: reads, writes, queued writes and changes that wait for the journal all pin a
+	// route; the lease is kept alive meanwhile.
 	for left := i.left(); left > 0; left = i.left() {
 		select {
 		case <-i.wake:
 		case <-renew.C:
 			i.prolong(ctx, last)
+		// [unclean-mark]: the lease is not given back. It lapses in the state, and that blocks
+		// advances until an eviction or a rejoin marks the migration.
 		case <-bound.C:
 			last.end()
 			return fmt.Errorf("left uncleanly: after %s %d operations are under way (%d background writes wait, %d changes are to be journalled); the migration needs a full reconcile before cutover",
@@ -32,6 +38,8 @@ func (i *Instance) leave(ctx context.Context) error {
 	i.mu.Lock()
 	unclean := i.unclean
 	i.mu.Unlock()
+	// [unclean-mark]: everything has drained, but a change was given up: to leave would vouch for
+	// it.
 	if unclean {
 		last.end()
 		return fmt.Errorf("left uncleanly: %d changes reached neither the target nor the journal; the migration needs a full reconcile before cutover", i.count.abandoned.Load())
@@ -40,6 +48,8 @@ func (i *Instance) leave(ctx context.Context) error {
 	failpoint.Here("dual.leave.drained")
 	ctx, cancel := context.WithTimeout(ctx, min(i.set.LeaveWithin, 5*time.Second))
 	defer cancel()
+	// [leave-drained]: only from here. Leave clears the mark of a possible loss, which only a
+	// drained instance may.
 	if err := i.fleet.Leave(ctx, last.id); err != nil {
 		return fmt.Errorf("left uncleanly, with nothing under way: %w", err)
 	}
@@ -66,7 +76,9 @@ func (i *Instance) prolong(ctx context.Context, l *lease) {
 	reached := i.reached()
 	ctx, cancel := context.WithTimeout(ctx, min(patience(l), time.Second))
 	defer cancel()
+	// [lease-own-clock]: read before the request is sent.
 	sent := i.clock()
+	// [epoch-grows]: a state that is behind this instance does not extend its lease.
 	if g, err := i.fleet.Renew(ctx, l.id, reached); err == nil && acceptable(&g) == nil && g.Route.Epoch >= i.Route().Epoch {
 		l.extend(sent, g.TTL)
 	}
@@ -82,6 +94,7 @@ func (i *Instance) left() uint64 {
 		n += h.underway()
 	}
 	if len(i.retired) > 0 {
+		// Not 0 before reached has retired the route: only then has the instance left every epoch.
 		return max(n, 1) // the last one has just ended
 	}
 	return 0

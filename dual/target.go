@@ -14,9 +14,11 @@ import (
 type Target[K comparable, V any] interface {
 	// Get reads one record. The Version of a record that is not Found is its
 	// tombstone's, or zero.
+	// [owned-only]: a value without version is an error, not a record. [primary-only].
 	Get(ctx context.Context, key K) (Versioned[V], error)
-	// Apply makes one change, atomically, as record.Target does. The error and the
+	// Apply makes one change, atomically, as store.Target does. The error and the
 	// Result's Err mean the same: it is not known whether the target has the change.
+	// [newer-only], [not-after]: both are checked in the step that writes, by the target's clock.
 	Apply(ctx context.Context, c Change[K, V], o ApplyOptions) (store.Result, error)
 	// Now reads the target's clock.
 	Now(ctx context.Context) (time.Time, error)
@@ -43,7 +45,7 @@ type Change[K comparable, V any] struct {
 	Version record.Version
 }
 
-// ApplyOptions are a change's conditions; see record.Write.
+// ApplyOptions are a change's conditions; see store.Write.
 type ApplyOptions struct {
 	NotAfter time.Time       // target's clock
 	Only     *record.Version // the target's version must be exactly this one

@@ -15,27 +15,38 @@ import (
 // is released before a rollback is awaited, for it would hold that very rollback up.
 func (i *Instance) settle(ctx context.Context, p *pin, lost []Lost, cause error) error {
 	i.count.targetFailures.Add(uint64(len(lost)))
+	// [journal-serial]: one transaction journals the keys and reads which routes may be held. A
+	// move that commits later finds the keys; one that committed earlier is in the ruling.
 	ruling, err := i.record(ctx, lost)
 	switch {
 	case err != nil:
+		// [no-journal-fails]: no repair knows of the change, and no move waits for it.
 		// The application learns of it, and the journal as soon as it is back.
 		if !i.pending.add(p, lost, false) {
 			i.abandon(lost, true, "the journal can't be reached and too much waits for it")
 		}
 		return i.fail(lost, fmt.Errorf("%w (and it could not be journalled: %w)", cause, err))
 	case ruling.Fenced:
+		// [no-journal-fails]: behind a fence nothing repairs from legacy, so the journal takes no
+		// key.
 		return i.fail(lost, fmt.Errorf("%w (authority has moved meanwhile)", cause))
 	}
 	failpoint.Here("dual.settle.journalled")
 	i.count.journalled.Add(uint64(len(lost)))
 	switch {
+	// [lapsed-reads]: with its lease over, the instance behaves as under fail. Its route may be one
+	// that the fleet has left, and its own degraded reads protect no other instance.
 	case !p.h.lease.holds():
 		return i.fail(lost, fmt.Errorf("%w (%w)", cause, ErrLeaseLost))
+	// [both-before-ack], [journal-held]: acknowledged with the journal alone only if neither the
+	// present route nor one that a live lease may still hold reads the target.
 	case !ruling.TargetRead:
 		return nil
 	}
 	switch i.set.Writing.OnTargetFailure {
 	case Degrade:
+		// [degraded-read]: noted before the acknowledgment, or the next read of this instance shows
+		// the old state.
 		i.behind.add(lost)
 		i.count.degraded.Add(1)
 		return nil
@@ -83,12 +94,16 @@ func (i *Instance) rescue(ctx context.Context, p *pin, lost []Lost, cause error)
 		return i.fail(lost, fmt.Errorf("%w (%w)", cause, errNoRescuer))
 	}
 	epoch := p.h.route.Epoch
+	// The rollback settles only when this instance has acknowledged it, and this pin would hold
+	// that up: a write that waits for itself.
 	p.release() // nothing more is done under the route
 	bounded := detach(ctx, i.set.Writing.RollbackBudget)
 	defer bounded.stop()
 	committed, err := false, error(nil)
 	for wait := time.Millisecond; ; wait = min(2*wait, 50*time.Millisecond) {
 		if !committed {
+			// Safe to repeat: if only the response was lost, the next attempt finds that the route
+			// no longer reads the target and does nothing.
 			if err = r.Rescue(bounded, epoch, fmt.Sprintf("the target refused a write: %s", lost[0].Reason)); err == nil {
 				failpoint.Here("dual.rescue.committed")
 				committed = true
@@ -96,6 +111,8 @@ func (i *Instance) rescue(ctx context.Context, p *pin, lost []Lost, cause error)
 			}
 		}
 		if committed {
+			// [both-before-ack], [journal-held]: a committed rollback is not enough: instances read
+			// the target until they have acknowledged it or their leases have run out.
 			if read, err := r.TargetRead(bounded); err == nil && !read {
 				failpoint.Here("dual.rescue.settled")
 				i.count.rescued.Add(1)
@@ -107,9 +124,13 @@ func (i *Instance) rescue(ctx context.Context, p *pin, lost []Lost, cause error)
 		}
 	}
 	if !committed {
+		// [both-before-ack]: reads still come from a target that lacks the write: it is not
+		// acknowledged.
 		return i.fail(lost, fmt.Errorf("%w (and reads could not be taken back to legacy: %w)", cause, err))
 	}
 	i.count.rescued.Add(1)
+	// The exception of promise 2, counted: the budget bounds how long a write waits for an instance
+	// that does not answer, and that instance may read the old state until its lease ends.
 	i.count.unsettled.Add(1)
 	i.log.Warn("a write was acknowledged before every instance had stopped reading the target", "budget", i.set.Writing.RollbackBudget)
 	return nil
@@ -128,6 +149,8 @@ func (i *Instance) awaitNext(ctx context.Context, h *held, until time.Time, caus
 		if next.writes == writesNowhere {
 			return ErrLeft
 		}
+		// Only a later epoch ends the wait. The refusal came under h: a write that tried again
+		// under the same epoch would be refused again, or overtake the fence that refused it.
 		if next.route.Epoch > h.route.Epoch && next.writes != writesWait {
 			return nil
 		}

@@ -52,6 +52,8 @@ func (t *targetClock) estimate() (now time.Time, fresh bool) {
 	if s == nil {
 		return time.Time{}, false
 	}
+	// [not-after]: a lower bound. An estimate ahead of the target's clock would let a change land
+	// later than its write permits; one behind it costs a refusal and an entry in the journal.
 	since := max(time.Since(s.at)-clockSlack, 0)
 	return s.target.Add(since), since < clockAge
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/stranglerfig/migrator/internal/failpoint"
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/record"
 	"github.com/stranglerfig/migrator/store"
@@ -21,7 +22,7 @@ type WriterConfig[K comparable, V any] struct {
 	// Key is the record's canonical key. Not called in the phase legacy.
 	Key func(K) record.Key
 	// IsFenced tells that legacy refused a write because of the fence; the write
-	// then has no effect. Nil: errors.Is(err, record.ErrFenced).
+	// then has no effect. Nil: errors.Is(err, store.ErrFenced).
 	IsFenced func(error) bool
 	// Uncertain tells that a failed legacy write may have been committed all the
 	// same (the connection was lost in COMMIT). The keys that its Op names are then
@@ -71,6 +72,9 @@ type Op[K comparable, V any] struct {
 	// (in the RETURNING of its statement); for a changed key also the old one, deleted. Its
 	// error is returned as it is, and the target is left alone. It is called
 	// again if the fence refused it, and should take less than Writing.NotAfter.
+	// [all-keys]: a record that is left out is missing in the target, and no journal knows of it.
+	// [version-at-lock]: a version from a statement of its own may be later than that of a
+	// concurrent write.
 	Legacy func(ctx context.Context) ([]Change[K, V], error)
 	// Keys are the records that Update is called for, each on its own: from
 	// retain on a write of several records is no longer atomic.
@@ -174,6 +178,8 @@ func (w *Writer[K, V]) write(ctx context.Context, o *operation[K, V]) error {
 // epoch's route must be followed.
 func (w *Writer[K, V]) once(ctx context.Context, o *operation[K, V]) (h *held, moved bool, err error) {
 	var p pin
+	// [pinned-route], [drain-writes]: one route for the whole write, pinned until it is answered.
+	// An epoch is acknowledged only after the last write under an older one.
 	w.i.pinWrite(&p)
 	defer p.release()
 	switch p.h.writes {
@@ -216,6 +222,8 @@ func (w *Writer[K, V]) legacyAlone(ctx context.Context, p *pin, o *operation[K, 
 // the change is fixed before legacy is touched, and never again: a process that is
 // stopped anywhere in between can't compute it late.
 func (w *Writer[K, V]) both(ctx context.Context, p *pin, o *operation[K, V]) (moved bool, err error) {
+	// [not-after]: fixed here. If the clock can't be read, legacy takes the write all the same and
+	// the change is journaled: an outage of the target stops no write.
 	notAfter, clockErr := w.clock.atLeast(ctx, w.i.set.Writing.Deadline)
 	if clockErr == nil {
 		notAfter = notAfter.Add(w.i.set.Writing.NotAfter)
@@ -232,8 +240,12 @@ func (w *Writer[K, V]) both(ctx context.Context, p *pin, o *operation[K, V]) (mo
 		return false, err
 	}
 	committed := p.lap(writeLegacy, wasOK, began)
+	// [lapsed-reads]: with its lease over, a write waits for both stores: the fleet may have moved
+	// on to reads from the target without this instance.
 	background := p.h.writes == phases.WritesBackground && p.h.lease.holds()
 	switch {
+	// [delete-absent]: legacy has no record, but the target may still show one to its readers.
+	// Under shadow-write it has none.
 	case len(changes) == 0 && o.deleted && !background:
 		return w.nothing(ctx, p, o, notAfter, clockErr, committed)
 	case len(changes) == 0:
@@ -249,8 +261,12 @@ func (w *Writer[K, V]) both(ctx context.Context, p *pin, o *operation[K, V]) (mo
 
 // follow brings to the target what legacy has, and settles what it does not take.
 func (w *Writer[K, V]) follow(ctx context.Context, p *pin, changes []Change[K, V], notAfter time.Time, clockErr error, committed stopwatch) error {
+	// [all-keys]: after the commit, never before: a change that legacy rolls back must not reach
+	// the target.
 	lost, cause := w.applyAll(ctx, p.h, changes, notAfter, clockErr)
 	failpoint.Here("dual.write.applied")
+	// [both-before-ack]: acknowledged here only when the target has every change, or a later
+	// state of its record.
 	if len(lost) == 0 {
 		p.wroteBoth(len(changes), committed)
 		return nil
@@ -271,6 +287,9 @@ func (w *Writer[K, V]) doubt(p *pin, o *operation[K, V], err error) {
 	for n, k := range keys {
 		lost[n] = Lost{Key: w.key(k), Reason: "the outcome of the legacy write is not known"}
 	}
+	// [unknown-journaled]: the write returns an error although legacy may have it. The entries pin
+	// the route: no epoch is acknowledged before the keys are journaled, and without that the
+	// instance does not leave cleanly.
 	if !w.i.pending.add(p, lost, false) {
 		w.i.abandon(lost, true, "too much waits for the journal")
 	}
@@ -287,8 +306,10 @@ func outcome(r store.Result) error {
 		return nil
 	case store.Late:
 		return errors.New("the target refused the change: it came too late")
+	// [owned-only]: another program's value is not replaced by a write; the key is journaled, and
+	// repair replaces it.
 	case store.Foreign:
-		return errors.New("the target holds something under this key that is not the migration's; try: migrator reconcile run --repair")
+		return hint.Errorf(hint.Hint{Do: hint.ReconcileRepair}, "the target holds something under this key that is not the migration's")
 	default:
 		return fmt.Errorf("the target answered %q", r.Outcome)
 	}

@@ -59,7 +59,7 @@ func TestLegacyErrorIsReturnedAsItIsAndNothingApplied(t *testing.T) {
 		for _, phase := range []phases.Phase{phases.Legacy, phases.ShadowWrite, phases.DualRead} {
 			p := newParty(t, newFleet(route(phase)), newTarget(), newLegacy(), adjust{})
 			err := p.writer.Write(t.Context(), Op[int, int]{Legacy: func(context.Context) ([]Change[int, int], error) {
-				return []Change[int, int]{{Key: 1, Value: 1, Version: record.Version{LSN: 1}}}, mine
+				return []Change[int, int]{{Key: 1, Value: 1, Version: record.MakeVersion(0, 0, 1)}}, mine
 			}})
 			settle()
 			if err != mine || p.target.applies != 0 || len(p.fleet.journalled()) != 0 { //nolint:errorlint // as it is
@@ -207,7 +207,7 @@ func TestBackgroundWriteThatFailsIsJournalled(t *testing.T) {
 		p.mustPut(1, 1)
 		p.mustPut(1, 2)
 		tick(2 * time.Second)
-		if j := p.fleet.journalled(); j["1"] != (record.Version{Era: 1, Timeline: 1, LSN: 2}) {
+		if j := p.fleet.journalled(); j["1"] != (record.MakeVersion(1, 1, 2)) {
 			t.Fatalf("journal %v", j)
 		}
 		if s := p.Stats(); s.Underway != 0 || s.Failed != 0 {

@@ -1,4 +1,4 @@
-// Package spec is a migration's description: what is moved, from where to where,
+// Package migration is the migration file: what is moved, from where to where,
 // how two records are compared, and the settings of its phases. It is written in
 // strict YAML and holds no secrets: URLs come from the environment or from files.
 package migration
@@ -8,7 +8,7 @@ import (
 	"github.com/stranglerfig/migrator/record"
 )
 
-// Migration is one migration's description.
+// Config is one migration's file.
 type Config struct {
 	Name        string          `yaml:"name" json:"name" jsonschema:"required" jsonschema_description:"Lower-case letters, digits, - and _; names the migration everywhere"`
 	Environment string          `yaml:"environment" json:"environment,omitempty" jsonschema_description:"production (default), staging, ..."`
@@ -58,28 +58,6 @@ type Webhook struct {
 // step waits for a person.
 var webhookEvents = []string{
 	"rollback", "failure", "trigger", "advance", "fence", "due", "approve", "pause", "resume", "config", "evict",
-}
-
-// Legacy is the store that records leave.
-type Legacy struct {
-	Store         string   `yaml:"store" json:"store" jsonschema:"required,enum=postgres" jsonschema_description:"The kind of store"`
-	URL           string   `yaml:"url" json:"url,omitempty" jsonschema_description:"postgres://...; write ${VARIABLE} for what is secret"`
-	URLFile       string   `yaml:"url_file" json:"url_file,omitempty" jsonschema_description:"File that holds the URL"`
-	Table         string   `yaml:"table" json:"table" jsonschema:"required" jsonschema_description:"The table, with its schema if not public; names with dots or capitals in double quotes"`
-	Key           []string `yaml:"key" json:"key,omitempty" jsonschema_description:"The key's columns; empty: the primary key"`
-	VersionColumn string   `yaml:"version_column" json:"version_column,omitempty" jsonschema_description:"A column that grows with every change, through delete and re-insert too; empty: versions from the write-ahead log"`
-}
-
-// Target is the store that records enter.
-type Target struct {
-	Store        string `yaml:"store" json:"store" jsonschema:"required,enum=redis,enum=postgres" jsonschema_description:"The kind of store"`
-	URL          string `yaml:"url" json:"url,omitempty" jsonschema_description:"redis://..., rediss://..., redis+sentinel://..., redis://...?addr=... for a cluster, or postgres://..."`
-	URLFile      string `yaml:"url_file" json:"url_file,omitempty" jsonschema_description:"File that holds the URL"`
-	KeyTemplate  string `yaml:"key" json:"key,omitempty" jsonschema_description:"redis: the key's template, such as product:{id}; {{ and }} are literal braces"`
-	Format       string `yaml:"format" json:"format,omitempty" jsonschema:"enum=hash,enum=json" jsonschema_description:"redis: one hash (default) or one JSON string a record"`
-	Expires      string `yaml:"expires" json:"expires,omitempty" jsonschema_description:"redis: timestamp column past which the record does not exist"`
-	VersionField string `yaml:"version_field" json:"version_field,omitempty" jsonschema_description:"redis: the reserved field that holds the version (default _v)"`
-	Table        string `yaml:"table" json:"table,omitempty" jsonschema_description:"postgres: the table"`
 }
 
 // Field maps one column.

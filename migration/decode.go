@@ -18,6 +18,7 @@ import (
 type decoder struct {
 	*problems
 	getenv func(string) (string, bool)
+	kinds  []Kind
 }
 
 // decode fills v from n; what n does not mention keeps its value.
@@ -34,6 +35,14 @@ func (d *decoder) decode(n *yaml.Node, v reflect.Value, path string) {
 				d.add(n.Line, path, path+": "+err.Error())
 			}
 		}
+		return
+	}
+	switch side := v.Addr().Interface().(type) {
+	case *Legacy:
+		d.legacy(n, side, path)
+		return
+	case *Target:
+		d.target(n, side, path)
 		return
 	}
 	switch v.Kind() {
@@ -141,6 +150,22 @@ func (d *decoder) list(n *yaml.Node, v reflect.Value, path string) {
 }
 
 func (d *decoder) mapping(n *yaml.Node, v reflect.Value, path string) {
+	known, fields := keysOf(v)
+	d.keys(n, path, known, fields)
+}
+
+// keysOf are the keys of a structure, in order, and its fields by them.
+func keysOf(v reflect.Value) (known []string, fields map[string]reflect.Value) {
+	fields = map[string]reflect.Value{}
+	for _, f := range Fields(v.Type()) {
+		known = append(known, KeyOf(f))
+		fields[KeyOf(f)] = v.FieldByIndex(f.Index)
+	}
+	return known, fields
+}
+
+// keys fills the fields that a mapping names.
+func (d *decoder) keys(n *yaml.Node, path string, known []string, fields map[string]reflect.Value) {
 	if n.Kind != yaml.MappingNode {
 		at := path
 		if at == "" {
@@ -148,12 +173,6 @@ func (d *decoder) mapping(n *yaml.Node, v reflect.Value, path string) {
 		}
 		d.add(n.Line, path, fmt.Sprintf("%s: want a mapping (key: value), not a %s", at, called(n)))
 		return
-	}
-	fields := map[string][]int{}
-	var known []string
-	for _, f := range Fields(v.Type()) {
-		known = append(known, KeyOf(f))
-		fields[KeyOf(f)] = f.Index
 	}
 	first := map[string]int{}
 	for i := 0; i+1 < len(n.Content); i += 2 {
@@ -170,7 +189,7 @@ func (d *decoder) mapping(n *yaml.Node, v reflect.Value, path string) {
 			d.add(key.Line, at, fmt.Sprintf("%s is given twice, first on line %d", at, line))
 		default:
 			first[key.Value], d.lines[at] = key.Line, key.Line
-			d.decode(value, v.FieldByIndex(field), at)
+			d.decode(value, field, at)
 		}
 	}
 }
@@ -200,10 +219,12 @@ func (d *decoder) texts(n *yaml.Node, v reflect.Value, path string) {
 // Fields are the keys of a section of the description, those of embedded structures
 // among its own.
 func Fields(section reflect.Type) []reflect.StructField {
-	return slices.DeleteFunc(reflect.VisibleFields(section), func(f reflect.StructField) bool { return f.Anonymous })
+	return slices.DeleteFunc(reflect.VisibleFields(section), func(f reflect.StructField) bool {
+		return f.Anonymous || !f.IsExported() || f.Tag.Get("yaml") == "-"
+	})
 }
 
-// keyOf is a field's key in YAML. Every field has one.
+// KeyOf is a field's key in YAML. Every field has one.
 func KeyOf(f reflect.StructField) string {
 	name, _, _ := strings.Cut(f.Tag.Get("yaml"), ",")
 	return name

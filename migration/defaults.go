@@ -11,7 +11,7 @@ import (
 // its defaults, with the zeros that its author wrote; so has one from Public.
 func (m *Config) Defaults() {
 	set(&m.Environment, "production")
-	m.Target.defaults()
+	m.parts()
 
 	w, t := &m.Writing, phases.DefaultTiming()
 	set(&w.OnTargetFailure, "rollback")
@@ -107,11 +107,13 @@ func fill(v, defaults reflect.Value) {
 	}
 }
 
-// defaults sets what only one kind of store has.
-func (t *Target) defaults() {
-	if t.Store == "redis" {
-		set(&t.Format, "hash")
-		set(&t.VersionField, "_v")
+// parts sets what is zero in the stores' own parts.
+func (m *Config) parts() {
+	if m.Legacy.Part != nil {
+		m.Legacy.Part.Defaults()
+	}
+	if m.Target.Part != nil {
+		m.Target.Part.Defaults()
 	}
 }
 

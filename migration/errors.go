@@ -85,6 +85,7 @@ type problems struct {
 	lines    map[string]int     // of each setting that was given
 	expanded map[string][]taint // texts that came out of ${...}, by what was written
 	found    Errors
+	foreign  []foreign // keys of other kinds of store than are named
 }
 
 // taint is a text that an error must not hold.

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/stranglerfig/migrator/internal/openstore"
 	"github.com/stranglerfig/migrator/migration"
 )
 
@@ -133,7 +134,7 @@ func TestErrorsHaveTheirLine(t *testing.T) {
 		if text == least {
 			t.Fatalf("%q is not in the description", c.old)
 		}
-		m, err := migration.Parse("m.yaml", []byte(text), nil)
+		m, err := openstore.Parse("m.yaml", []byte(text), nil)
 		if err == nil || !strings.Contains(err.Error(), c.want) || m != nil {
 			t.Errorf("%s\n got %v\nwant %s", c.new, err, c.want)
 		}
@@ -143,11 +144,11 @@ func TestErrorsHaveTheirLine(t *testing.T) {
 		}
 	}
 	for _, text := range []string{"", "# nothing", "---\n", "~", "null"} {
-		if _, err := migration.Parse("m.yaml", []byte(text), nil); err == nil || err.Error() != "m.yaml: the description is empty" {
+		if _, err := openstore.Parse("m.yaml", []byte(text), nil); err == nil || err.Error() != "m.yaml: the description is empty" {
 			t.Errorf("%q: %v", text, err)
 		}
 	}
-	if _, err := migration.Parse("m.yaml", []byte("- a\n"), nil); err == nil || err.Error() != "m.yaml:1: the description: want a mapping (key: value), not a list" {
+	if _, err := openstore.Parse("m.yaml", []byte("- a\n"), nil); err == nil || err.Error() != "m.yaml:1: the description: want a mapping (key: value), not a list" {
 		t.Errorf("%v", err)
 	}
 }
@@ -155,7 +156,7 @@ func TestErrorsHaveTheirLine(t *testing.T) {
 func TestErrorsForPostgresTargets(t *testing.T) {
 	t.Parallel()
 	const base = "name: a\nlegacy: {store: postgres, url: postgres://db/x, table: t}\ntarget: {store: postgres, url: postgres://db/x, table: u}\n"
-	if _, err := migration.Parse("m.yaml", []byte(base), nil); err != nil {
+	if _, err := openstore.Parse("m.yaml", []byte(base), nil); err != nil {
 		t.Fatal(err)
 	}
 	for _, c := range []wrong{
@@ -168,7 +169,7 @@ func TestErrorsForPostgresTargets(t *testing.T) {
 		{"table: u", "table: u, version_field: v", "target.version_field is for redis"},
 		{"url: postgres://db/x, table: u", "url: redis://x, table: u", "m.yaml:3: target.url is no URL of a PostgreSQL server"},
 	} {
-		_, err := migration.Parse("m.yaml", []byte(strings.Replace(base, c.old, c.new, 1)), nil)
+		_, err := openstore.Parse("m.yaml", []byte(strings.Replace(base, c.old, c.new, 1)), nil)
 		if err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v, want %s", c.new, err, c.want)
 		}
@@ -178,7 +179,7 @@ func TestErrorsForPostgresTargets(t *testing.T) {
 // TestErrorsComeTogether: an operator who fixes one line must not meet the next mistake one run later.
 func TestErrorsComeTogether(t *testing.T) {
 	t.Parallel()
-	_, err := migration.Parse("m.yaml", []byte(least+"backfill: {rate: fast, wokers: 1}\nphases: {grace: {for: long}}\nexclude: x\n"), nil)
+	_, err := openstore.Parse("m.yaml", []byte(least+"backfill: {rate: fast, wokers: 1}\nphases: {grace: {for: long}}\nexclude: x\n"), nil)
 	var all migration.Errors
 	if !errors.As(err, &all) || len(all) != 4 {
 		t.Fatalf("%v", err)
@@ -188,7 +189,7 @@ func TestErrorsComeTogether(t *testing.T) {
 			t.Errorf("%d: %v", i, all[i])
 		}
 	}
-	_, err = migration.Parse("m.yaml", []byte("name: X\nlegacy: {store: a, table: b}\ntarget: {store: redis, url: b}\n"), nil)
+	_, err = openstore.Parse("m.yaml", []byte("name: X\nlegacy: {store: a, table: b}\ntarget: {store: redis, url: b}\n"), nil)
 	if !errors.As(err, &all) || len(all) != 4 {
 		t.Errorf("%v", err)
 	}
@@ -209,7 +210,7 @@ func TestErrorsHoldNoSecrets(t *testing.T) {
 		{"  key: product:{id}", "  key: '${SECRET}'", `target.key: "${SECRET}"`},
 		{"  table: products", "  table: ${SECRET}", `legacy.table: "${SECRET}"`},
 	} {
-		_, err := migration.Parse("m.yaml", []byte(strings.Replace(least, c.old, c.new, 1)), env("SECRET", secret))
+		_, err := openstore.Parse("m.yaml", []byte(strings.Replace(least, c.old, c.new, 1)), env("SECRET", secret))
 		if err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), secret) {
 			t.Errorf("%s: %v", c.new, err)
 		}

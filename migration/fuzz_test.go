@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/stranglerfig/migrator/internal/openstore"
 	"github.com/stranglerfig/migrator/migration"
 )
 
@@ -31,7 +32,7 @@ func FuzzParse(f *testing.F) {
 		if strings.Contains(text, "url_file") {
 			t.Skip("files are for another test")
 		}
-		m, err := migration.Parse("m.yaml", []byte(text), env("S", secret, "LEGACY_URL", "postgres://db"))
+		m, err := openstore.Parse("m.yaml", []byte(text), env("S", secret, "LEGACY_URL", "postgres://db"))
 		if err != nil {
 			var all migration.Errors
 			if !errors.As(err, &all) || len(all) == 0 || m != nil {
@@ -48,7 +49,7 @@ func FuzzParse(f *testing.F) {
 		}
 		m.Legacy.URL, m.Target.URL = "", ""
 		hash := m.Hash()
-		back, err := migration.Parse("m.yaml", withURLs(shown), nil)
+		back, err := openstore.Parse("m.yaml", withURLs(shown), nil)
 		if err != nil {
 			t.Fatalf("what is shown can't be read: %v\n%s", err, shown)
 		}

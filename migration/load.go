@@ -15,16 +15,14 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-//go:generate go run ../internal/configschema/gen ../configs/migration.schema.json
-
 // Load reads a description from a YAML file, with the process's environment. The
 // error is an Errors where the file was read but is wrong.
-func Load(path string) (*Config, error) {
+func Load(path string, kinds ...Kind) (*Config, error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("the migration's description: %w", err)
 	}
-	return Parse(path, data, os.LookupEnv)
+	return Parse(path, data, os.LookupEnv, kinds...)
 }
 
 // Parse reads a description: strict YAML, one document, no unknown keys. In texts,
@@ -35,7 +33,8 @@ func Load(path string) (*Config, error) {
 //
 // name is used in errors, which are an Errors: all that is wrong, each with its
 // line. They hold no value of a variable and no URL. A nil getenv has no variables.
-func Parse(name string, data []byte, getenv func(string) (string, bool)) (*Config, error) {
+// kinds are the kinds of store that the file may name.
+func Parse(name string, data []byte, getenv func(string) (string, bool), kinds ...Kind) (*Config, error) {
 	if getenv == nil {
 		getenv = func(string) (string, bool) { return "", false }
 	}
@@ -46,9 +45,9 @@ func Parse(name string, data []byte, getenv func(string) (string, bool)) (*Confi
 	}
 	m := &Config{}
 	m.Defaults()
-	d := &decoder{problems: p, getenv: getenv}
+	d := &decoder{problems: p, getenv: getenv, kinds: kinds}
 	d.decode(root, reflect.ValueOf(m).Elem(), "")
-	m.Target.defaults()
+	m.parts()
 	m.entries()
 	m.Legacy.URL = p.url("legacy", m.Legacy.URL, m.Legacy.URLFile)
 	m.Target.URL = p.url("target", m.Target.URL, m.Target.URLFile)
@@ -69,7 +68,7 @@ func Parse(name string, data []byte, getenv func(string) (string, bool)) (*Confi
 		*file = p.absolute(*file)
 	}
 	if len(p.found) == 0 { // what could not be read would be found missing
-		(&validator{m, p}).all()
+		(&validator{m: m, kinds: kinds, problems: p}).all()
 	}
 	if err := p.err(); err != nil {
 		return nil, err

@@ -9,9 +9,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stranglerfig/migrator/internal/openstore"
 	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/record"
+	"github.com/stranglerfig/migrator/store/postgres"
+	"github.com/stranglerfig/migrator/store/redis"
 )
 
 // least is the shortest description that there is.
@@ -39,12 +42,17 @@ func env(pairs ...string) func(string) (string, bool) {
 
 func parse(t testing.TB, text string, variables ...string) *migration.Config {
 	t.Helper()
-	m, err := migration.Parse("m.yaml", []byte(text), env(variables...))
+	m, err := openstore.Parse("m.yaml", []byte(text), env(variables...))
 	if err != nil {
 		t.Fatal(err)
 	}
 	return m
 }
+
+func legacyPart(m *migration.Config) *postgres.LegacyConfig {
+	return m.Legacy.Part.(*postgres.LegacyConfig)
+}
+func targetPart(m *migration.Config) *redis.TargetConfig { return m.Target.Part.(*redis.TargetConfig) }
 
 func dur(d time.Duration) phases.Duration { return phases.Duration(d) }
 
@@ -53,8 +61,8 @@ func TestDefaults(t *testing.T) {
 	got := parse(t, least)
 	want := &migration.Config{
 		Name: "products", Environment: "production",
-		Legacy: migration.Legacy{Store: "postgres", URL: "postgres://app@db/shop", Table: "products"},
-		Target: migration.Target{Store: "redis", URL: "redis://cache:6379", KeyTemplate: "product:{id}", Format: "hash", VersionField: "_v"},
+		Legacy: migration.Legacy{Store: "postgres", URL: "postgres://app@db/shop", Part: &postgres.LegacyConfig{Table: "products"}},
+		Target: migration.Target{Store: "redis", URL: "redis://cache:6379", Part: &redis.TargetConfig{KeyTemplate: "product:{id}", Format: "hash", VersionField: "_v"}},
 		Phases: phases.DefaultSettings().Schedule, Gates: phases.DefaultGates(), Triggers: phases.DefaultTriggers(),
 		Writing: migration.Writing{
 			OnTargetFailure: "rollback", Deadline: dur(time.Second), NotAfter: dur(10 * time.Second),
@@ -150,7 +158,7 @@ exclude:
 		{"a default for an empty variable", m.Environment, "production"},
 		{"what is put in is text, and is not expanded again", m.Legacy.URL, "postgres://app:p: w}\n# ${USER}@db/shop"},
 		{"a default with signs", m.Target.URL, "redis://cache:6379"},
-		{"dollar signs", m.Target.KeyTemplate, "{{s}}:$s$5${NAME}:{id}$"},
+		{"dollar signs", targetPart(m).KeyTemplate, "{{s}}:$s$5${NAME}:{id}$"},
 		{"a number", m.Backfill.Rate, 250},
 		{"a number's default", m.Backfill.Workers, 3},
 		{"a percentage", m.Phases.Cutover.Steps[0], phases.Percent(250)},
@@ -179,7 +187,7 @@ func TestURLFiles(t *testing.T) {
 	write("wrong", "mysql://app:geheim@db/shop")
 	write("huge", strings.Repeat("x", 1<<17))
 	load := func(line string) (*migration.Config, error) {
-		return migration.Load(write("m.yaml", strings.Replace(least, "url: postgres://app@db/shop", line, 1)))
+		return openstore.Load(write("m.yaml", strings.Replace(least, "url: postgres://app@db/shop", line, 1)))
 	}
 	m, err := load("url_file: url")
 	if err != nil || m.Legacy.URL != "postgres://app:geheim@db/shop" || m.Legacy.URLFile != "url" {
@@ -202,7 +210,7 @@ func TestURLFiles(t *testing.T) {
 			t.Errorf("%s: %v, want %q", line, err, want)
 		}
 	}
-	if _, err := migration.Load(filepath.Join(dir, "none.yaml")); !errors.Is(err, os.ErrNotExist) {
+	if _, err := openstore.Load(filepath.Join(dir, "none.yaml")); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("%v", err)
 	}
 }
@@ -223,7 +231,7 @@ func TestExamples(t *testing.T) {
 		if !strings.HasPrefix(string(data), "# yaml-language-server: $schema=migration.schema.json\n") {
 			continue // something else: rules of alerts, a dashboard
 		}
-		m, err := migration.Parse(file, data, env("LEGACY_URL", "postgres://app@localhost/shop"))
+		m, err := openstore.Parse(file, data, env("LEGACY_URL", "postgres://app@localhost/shop"))
 		if err != nil {
 			t.Error(err)
 			continue

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stranglerfig/migrator/internal/openstore"
 	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/phases"
 )
@@ -132,7 +133,7 @@ func TestMeasuredSettingsAreRefused(t *testing.T) {
 		{"webhooks: [{url: 'ftp://x', secret_file: s}]", "webhooks[0].url", "want http://"},
 		{"webhooks: [{url: 'https://x', secret_file: s, events: [all]}]", "webhooks[0].events[0]", "rollback"},
 	} {
-		_, err := migration.Parse("m.yaml", []byte(least+c.more), nil)
+		_, err := openstore.Parse("m.yaml", []byte(least+c.more), nil)
 		var found migration.Errors
 		if !errors.As(err, &found) {
 			t.Errorf("%s: %v", c.more, err)

@@ -93,6 +93,28 @@ func plain(tag, value string) *yaml.Node {
 
 func encodeStruct(v reflect.Value) (*yaml.Node, error) {
 	n := &yaml.Node{Kind: yaml.MappingNode}
+	if err := encodeFields(n, v); err != nil {
+		return nil, err
+	}
+	var part any
+	switch side := v.Interface().(type) {
+	case Legacy:
+		part = side.Part
+	case Target:
+		part = side.Part
+	}
+	if !isNil(part) {
+		if err := encodeFields(n, reflect.ValueOf(part).Elem()); err != nil {
+			return nil, err
+		}
+	}
+	if len(n.Content) == 0 {
+		return nil, nil
+	}
+	return n, nil
+}
+
+func encodeFields(n *yaml.Node, v reflect.Value) error {
 	for _, f := range Fields(v.Type()) {
 		field := v.FieldByIndex(f.Index)
 		if !shows(f.Name, field) {
@@ -100,16 +122,13 @@ func encodeStruct(v reflect.Value) (*yaml.Node, error) {
 		}
 		value, err := encode(field)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		if value != nil {
 			n.Content = append(n.Content, plain("!!str", KeyOf(f)), value)
 		}
 	}
-	if len(n.Content) == 0 {
-		return nil, nil
-	}
-	return n, nil
+	return nil
 }
 
 // encodeTexts makes a node of a mapping of texts; nil for an empty one.

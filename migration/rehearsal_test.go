@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"testing"
 
+	"github.com/stranglerfig/migrator/internal/openstore"
 	"github.com/stranglerfig/migrator/migration"
 )
 
@@ -13,7 +14,7 @@ func TestARehearsalIsTheSameInEveryEnvironment(t *testing.T) {
 	t.Parallel()
 	parse := func(rest string) *migration.Config {
 		t.Helper()
-		m, err := migration.Parse("migration.yaml", []byte("name: products\nlegacy: {store: postgres, url: 'postgres://a/b', table: products}\n"+
+		m, err := openstore.Parse("migration.yaml", []byte("name: products\nlegacy: {store: postgres, url: 'postgres://a/b', table: products}\n"+
 			"target: {store: redis, url: 'redis://a', key: 'product:{id}'}\n"+rest), func(string) (string, bool) { return "", false })
 		if err != nil {
 			t.Fatal(err)

@@ -12,12 +12,12 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/stranglerfig/migrator/internal/configschema"
-	"github.com/stranglerfig/migrator/migration"
+	"github.com/stranglerfig/migrator/internal/openstore"
 )
 
 func TestSchemaIsCommitted(t *testing.T) {
 	t.Parallel()
-	want, err := configschema.Schema()
+	want, err := configschema.Migration(openstore.Kinds()...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -47,7 +47,7 @@ func TestSchemaRefusesWhatParseRefuses(t *testing.T) {
 		{"compare: [{ignore: x}]", "compare[0].path is missing"},
 		{"exclude: price", "exclude"},
 	} {
-		if _, err := migration.Parse("m.yaml", []byte(least+c.more), nil); err == nil {
+		if _, err := openstore.Parse("m.yaml", []byte(least+c.more), nil); err == nil {
 			t.Errorf("%s: Parse takes it", c.more)
 		}
 		if got := conforms(t, []byte(least+c.more)); !strings.Contains(got, c.want) {
@@ -68,7 +68,7 @@ func TestSchemaRefusesWhatParseRefuses(t *testing.T) {
 // conforms checks a document by the words that our schema uses; "" if it conforms.
 func conforms(t testing.TB, document []byte) string {
 	t.Helper()
-	text, err := configschema.Schema()
+	text, err := configschema.Migration(openstore.Kinds()...)
 	if err != nil {
 		t.Fatal(err)
 	}

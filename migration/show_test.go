@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/stranglerfig/migrator/internal/openstore"
 	"github.com/stranglerfig/migrator/migration"
 )
 
@@ -16,7 +17,7 @@ func example(t testing.TB, name string) *migration.Config {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m, err := migration.Parse("../configs/"+name, data, env("LEGACY_URL", "postgres://app:geheim@db:5432/shop?sslmode=require"))
+	m, err := openstore.Parse("../configs/"+name, data, env("LEGACY_URL", "postgres://app:geheim@db:5432/shop?sslmode=require"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -34,7 +35,7 @@ func TestShow(t *testing.T) {
 		if strings.Contains(string(text), "geheim") {
 			t.Errorf("%s: shown:\n%s", name, text)
 		}
-		back, err := migration.Parse("../configs/shown", text, nil)
+		back, err := openstore.Parse("../configs/shown", text, nil)
 		if err != nil {
 			t.Fatalf("%s: what is shown can't be read: %v\n%s", name, err, text)
 		}
@@ -128,12 +129,12 @@ func TestHash(t *testing.T) {
 	for name, change := range map[string]func(*migration.Config){
 		"name":          func(m *migration.Config) { m.Name = "x" },
 		"environment":   func(m *migration.Config) { m.Environment = "staging" },
-		"table":         func(m *migration.Config) { m.Legacy.Table = "x" },
-		"key":           func(m *migration.Config) { m.Legacy.Key = []string{"id"} },
-		"version":       func(m *migration.Config) { m.Legacy.VersionColumn = "rev" },
-		"template":      func(m *migration.Config) { m.Target.KeyTemplate = "x:{id}" },
-		"format":        func(m *migration.Config) { m.Target.Format = "json" },
-		"expires":       func(m *migration.Config) { m.Target.Expires = "until" },
+		"table":         func(m *migration.Config) { legacyPart(m).Table = "x" },
+		"key":           func(m *migration.Config) { legacyPart(m).Key = []string{"id"} },
+		"version":       func(m *migration.Config) { legacyPart(m).VersionColumn = "rev" },
+		"template":      func(m *migration.Config) { targetPart(m).KeyTemplate = "x:{id}" },
+		"format":        func(m *migration.Config) { targetPart(m).Format = "json" },
+		"expires":       func(m *migration.Config) { targetPart(m).Expires = "until" },
 		"exclude":       func(m *migration.Config) { m.Exclude = nil },
 		"fields":        func(m *migration.Config) { m.Fields = []migration.Field{{Name: "id", Target: "x"}} },
 		"tolerance":     func(m *migration.Config) { m.Compare[2].Tolerance = "1" },
@@ -149,7 +150,7 @@ func TestHash(t *testing.T) {
 		"gate":          func(m *migration.Config) { m.Gates.Consistency.Limit *= 2 },
 		"gate off":      func(m *migration.Config) { m.Gates.TargetReads.Off = "no traffic" },
 		"trigger":       func(m *migration.Config) { m.Triggers.Errors.DryRun = true },
-		"version field": func(m *migration.Config) { m.Target.VersionField = "ver" },
+		"version field": func(m *migration.Config) { targetPart(m).VersionField = "ver" },
 	} {
 		m := example(t, "products.yaml")
 		change(m)

@@ -14,14 +14,14 @@ import (
 
 // validator finds what no store need be asked about.
 type validator struct {
-	m *Config
+	m     *Config
+	kinds []Kind
 	*problems
 }
 
 func (v *validator) all() {
 	v.names()
-	v.legacy()
-	v.target()
+	v.stores()
 	v.fields()
 	v.rules()
 	v.phases()
@@ -67,8 +67,6 @@ func (v *validator) fields() {
 			v.at(index("fields", i)+".name", "%q is named twice", f.Name)
 		case targets[to] != "":
 			v.at(index("fields", i), "%q would be written to %q, as %q already is", f.Name, to, targets[to])
-		case m.Target.Store == "redis" && to == m.Target.VersionField:
-			v.at(index("fields", i), "%q would be written to %q, which holds the version; rename the one or set target.version_field", f.Name, to)
 		}
 		named[f.Name], targets[to] = true, f.Name
 	}
@@ -82,12 +80,6 @@ func (v *validator) fields() {
 		case slices.Contains(m.Exclude[:i], name):
 			v.at(index("exclude", i), "%q is named twice", name)
 		}
-	}
-	for i, name := range m.Legacy.Key {
-		v.moved(index("legacy.key", i), name, "is a column of the key")
-	}
-	if m.Target.Expires != "" {
-		v.moved("target.expires", m.Target.Expires, "says when a record ends")
 	}
 }
 

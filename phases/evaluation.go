@@ -3,6 +3,8 @@ package phases
 import (
 	"encoding/json"
 	"time"
+
+	"github.com/stranglerfig/migrator/internal/hint"
 )
 
 // Kind tells gates from triggers.
@@ -31,7 +33,7 @@ type Evaluation struct {
 	ConfigHash string    `json:"config_hash"`
 	Verdict    Verdict   `json:"verdict"`
 	Detail     string    `json:"detail"`
-	Try        string    `json:"try,omitempty"`
+	Hint       hint.Hint `json:"hint,omitzero"`
 	Due        time.Time `json:"due,omitzero"` // when, at the present rate or by time alone, a gate will pass
 	DryRun     bool      `json:"dry_run,omitempty"`
 

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"github.com/stranglerfig/migrator/internal/hint"
 )
 
 // Measured is one gate that is measured.
@@ -60,14 +62,12 @@ func gatesMeasured(to Route, s Settings, e Evidence) []GateResult {
 	return gates
 }
 
-const lookAgain = "migrator phase advance --dry-run, which looks"
-
 // gateMeasured rests on the newest evaluation that was made in this epoch under this
 // configuration, and lately.
 func gateMeasured(m Measured, e Evidence) GateResult {
-	g := GateResult{Gate: m.Name, Verdict: NoData, Try: lookAgain}
+	g := GateResult{Gate: m.Name, Verdict: NoData, Hint: hint.Hint{Do: hint.AdvanceDryRun, Text: "which evaluates it"}}
 	if m.Off != "" {
-		g.Verdict, g.Detail, g.Try = Off, "off: "+m.Off, ""
+		g.Verdict, g.Detail, g.Hint = Off, "off: "+m.Off, hint.Hint{}
 		return g
 	}
 	var newest *Evaluation
@@ -86,9 +86,9 @@ func gateMeasured(m Measured, e Evidence) GateResult {
 	case e.Now.Sub(newest.At) > m.StaleAfter():
 		g.Detail = fmt.Sprintf("was last looked at %s ago: %s then (%s)", Duration(e.Now.Sub(newest.At).Round(time.Second)), newest.Verdict, newest.Detail)
 	default:
-		g.Verdict, g.Detail, g.Due, g.Try = newest.Verdict, newest.Detail, newest.Due, newest.Try
+		g.Verdict, g.Detail, g.Due, g.Hint = newest.Verdict, newest.Detail, newest.Due, newest.Hint
 		if g.Verdict == Pass {
-			g.Try = ""
+			g.Hint = hint.Hint{}
 		}
 	}
 	return g
@@ -101,7 +101,7 @@ func gateAcknowledged(e Evidence) GateResult {
 	if l := e.Latch; l != nil {
 		g.Verdict = Fail
 		g.Detail = fmt.Sprintf("trigger %s took reads back %s: %s", l.Trigger, when(l.At), l.Reason)
-		g.Try = "migrator phase acknowledge --reason '...', once its cause is mended"
+		g.Hint = hint.Hint{Do: hint.Acknowledge, Text: "once its cause is repaired"}
 	}
 	return g
 }

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"github.com/stranglerfig/migrator/internal/hint"
 )
 
 // Verdict is what evidence says of a gate.
@@ -24,7 +26,7 @@ type GateResult struct {
 	Gate       string    `json:"gate"`
 	Verdict    Verdict   `json:"verdict"`
 	Detail     string    `json:"detail"`
-	Try        string    `json:"try,omitempty"`        // the command that helps, if one does
+	Hint       hint.Hint `json:"hint,omitzero"`        // what helps, if anything does
 	Due        time.Time `json:"due,omitzero"`         // when time alone will open it
 	Interlock  bool      `json:"interlock"`            // can't be overridden
 	Overridden string    `json:"overridden,omitempty"` // the reason, where the decision maker overrode it
@@ -43,12 +45,15 @@ func Gates(to Route, s Settings, e Evidence) []GateResult {
 	gates := []GateResult{gateWhole(e), gateFleet(e), gateRoutes(to, e)}
 	newPhase := to.Phase != from.Phase
 	if newPhase && to.Phase.Position() >= DualRead.Position() {
+		// [backfill-done]: an interlock before any phase that reads the target.
 		gates = append(gates, gateBackfill(e, to.Phase != DualRead))
 	}
 	if to.Phase.Position() >= DualRead.Position() {
+		// [journal-empty]: an interlock before any phase that reads the target.
 		gates = append(gates, gateJournal(e, to.Phase != DualRead))
 	}
 	if to.Phase.Position() >= Cutover.Position() {
+		// [unclean-mark]: from cutover on, also along its ramp.
 		gates = append(gates, gateDirty(e))
 	}
 	gates = append(gates, gateAcknowledged(e), gatePaused(e), gateSoak(s, e))
@@ -81,16 +86,22 @@ func gateFleet(e Evidence) GateResult {
 		Detail: fmt.Sprintf("%d instances, all on epoch %d", e.Fleet.Live, e.Standing.Route.Epoch),
 	}
 	switch {
+	// [lapsed-blocks]: a verdict, not a wait: only a rejoin or an eviction ends it.
 	case len(e.Fleet.Lapsed) > 0:
 		g.Verdict = Fail
 		g.Detail = fmt.Sprintf("%d instances' leases ran out without leaving (%s): they may still run", len(e.Fleet.Lapsed), e.Fleet.Lapsed[0])
-		g.Try = "migrator fleet evict " + e.Fleet.Lapsed[0] + " --reason '...', once you know that it has stopped"
+		g.Hint = EvictHint(e.Fleet.Lapsed[0])
 	case e.Fleet.Behind > 0:
 		g.Verdict = Inconclusive
 		g.Detail = fmt.Sprintf("%d of %d instances have not acknowledged epoch %d", e.Fleet.Behind, e.Fleet.Live, e.Standing.Route.Epoch)
-		g.Try = "migrator fleet list"
+		g.Hint = hint.Hint{Do: hint.FleetList}
 	}
 	return g
+}
+
+// EvictHint is for an instance whose lease ran out: it may still run.
+func EvictHint(instance string) hint.Hint {
+	return hint.Hint{Do: hint.FleetEvict, Of: []string{instance}, Text: "once you know that it has stopped"}
 }
 
 func gateRoutes(to Route, e Evidence) GateResult {
@@ -99,6 +110,7 @@ func gateRoutes(to Route, e Evidence) GateResult {
 	if to.Phase == Retain && e.Standing.Route.Phase == Grace {
 		through = Route{Phase: Fenced}
 	}
+	// [held-routes]: shown here; Transition checks it again, whatever the gates say.
 	if err := Legal(e.Standing.Route, through, e.Fleet.Held); err != nil {
 		g.Verdict, g.Detail = Fail, err.Error()
 	}
@@ -106,23 +118,26 @@ func gateRoutes(to Route, e Evidence) GateResult {
 }
 
 func gateBackfill(e Evidence, interlock bool) GateResult {
-	g := GateResult{Gate: "backfill-done", Interlock: interlock, Try: "migrator backfill run"}
+	g := GateResult{Gate: "backfill-done", Interlock: interlock, Hint: hint.Hint{Do: hint.BackfillRun}}
 	switch b := e.Backfill; {
+	// [backfill-done], [backfill-reentry]: a backfill from before the last stay in legacy has not
+	// copied the writes of that stay.
 	case b == nil || b.Epoch <= e.Standing.LegacyEpoch:
 		g.Verdict, g.Detail = NoData, "no backfill has begun since the migration was last in legacy"
 	case b.Finished.IsZero():
 		g.Verdict, g.Detail = Inconclusive, "the backfill is not finished"
 	default:
-		g.Verdict, g.Detail, g.Try = Pass, "finished "+when(b.Finished), ""
+		g.Verdict, g.Detail, g.Hint = Pass, "finished "+when(b.Finished), hint.Hint{}
 	}
 	return g
 }
 
 func gateJournal(e Evidence, interlock bool) GateResult {
 	g := GateResult{Gate: "journal-empty", Interlock: interlock, Verdict: Pass, Detail: "no key is known to be behind"}
+	// [journal-empty]: reads would move to a target that is known to be behind.
 	if n := e.Standing.JournalKeys; n > 0 {
 		g.Verdict, g.Detail = Fail, fmt.Sprintf("%d keys are known to be behind in the target", n)
-		g.Try = "migrator reconcile run --repair"
+		g.Hint = hint.Hint{Do: hint.ReconcileRepair}
 	}
 	return g
 }
@@ -132,12 +147,14 @@ func gateDirty(e Evidence) GateResult {
 	dirty := e.Standing.Dirty
 	switch r := e.FullReconcile; {
 	case dirty.IsZero():
+	// [unclean-mark], [unclean-outlasts]: dirty is already later than the mark by not-after; a run
+	// that began before it may have passed a key whose insert was still on its way.
 	case r.Clean() && r.Full && r.TwoWay && r.Began.After(dirty) && r.ConfigHash == e.Standing.ConfigHash:
 		g.Detail = fmt.Sprintf("a full reconcile (run %d) was clean after the last unclean end", r.Run)
 	default:
 		g.Verdict = NoData
 		g.Detail = "an instance ended without leaving, perhaps with writes in its queue or on their way, or the state database forgot journalled keys, until " + dirty.UTC().Format(time.RFC3339) + "; no full, two-way reconcile under this configuration that began later has been clean"
-		g.Try = "migrator reconcile run --full"
+		g.Hint = hint.Hint{Do: hint.ReconcileFull}
 	}
 	return g
 }
@@ -145,7 +162,7 @@ func gateDirty(e Evidence) GateResult {
 func gatePaused(e Evidence) GateResult {
 	g := GateResult{Gate: "not-paused", Verdict: Pass, Detail: "not paused"}
 	if e.Standing.Paused != "" {
-		g.Verdict, g.Detail, g.Try = Fail, "paused: "+e.Standing.Paused, "migrator phase resume"
+		g.Verdict, g.Detail, g.Hint = Fail, "paused: "+e.Standing.Paused, hint.Hint{Do: hint.Resume}
 	}
 	return g
 }
@@ -170,7 +187,7 @@ const ReconcileWithin = 7 * 24 * time.Hour
 // ReconcileWithin, under the present configuration, and was full and two-way. What a run found is cleared
 // only by such a run that began after it, however many samples were clean since.
 func gateReconcile(e Evidence) GateResult {
-	g := GateResult{Gate: "reconcile-clean", Try: "migrator reconcile run --full"}
+	g := GateResult{Gate: "reconcile-clean", Hint: hint.Hint{Do: hint.ReconcileFull}}
 	full := e.FullReconcile
 	found := func(r *ReconcileEvidence) bool {
 		return r != nil && r.Differences > 0 && (full == nil || !full.Clean() || !full.Began.After(r.Began))
@@ -196,7 +213,7 @@ func gateReconcile(e Evidence) GateResult {
 	case e.Now.Sub(full.Began) > ReconcileWithin:
 		g.Verdict, g.Detail = NoData, fmt.Sprintf("the last full run (%d) began %s, more than %s ago", full.Run, when(full.Began), Duration(ReconcileWithin))
 	default:
-		g.Verdict, g.Try = Pass, ""
+		g.Verdict, g.Hint = Pass, hint.Hint{}
 		g.Detail = fmt.Sprintf("run %d checked %d records %s and found no difference", full.Run, full.Checked, when(full.Finished))
 	}
 	return g
@@ -205,15 +222,18 @@ func gateReconcile(e Evidence) GateResult {
 // gateApproval is an interlock where two people must agree: the word of the one who
 // advances is not the second.
 func gateApproval(to Phase, two bool, e Evidence) GateResult {
-	g := GateResult{Gate: "approved", Interlock: two, Verdict: NoData, Detail: "nobody has approved " + string(to) + " in this epoch", Try: "migrator phase approve --to " + string(to)}
+	g := GateResult{
+		Gate: "approved", Interlock: two, Verdict: NoData, Detail: "nobody has approved " + string(to) + " in this epoch",
+		Hint: hint.Hint{Do: hint.Approve, Of: []string{string(to)}},
+	}
 	for _, a := range e.Approvals {
 		switch {
 		case a.To != to || a.Epoch != e.Standing.Route.Epoch || a.ConfigHash != e.Standing.ConfigHash || !e.Now.Before(a.Expires):
 		case !two || a.Actor != e.Actor:
-			g.Verdict, g.Detail, g.Try = Pass, "approved by "+a.Actor, ""
+			g.Verdict, g.Detail, g.Hint = Pass, "approved by "+a.Actor, hint.Hint{}
 		case g.Verdict != Pass:
 			g.Detail = fmt.Sprintf("only %s has approved %s, and who advances is %s too: two people must agree", a.Actor, to, e.Actor)
-			g.Try = "migrator phase advance, as somebody else"
+			g.Hint = hint.Hint{Do: hint.Advance, Text: "as another person"}
 		}
 	}
 	return g

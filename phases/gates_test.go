@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/stranglerfig/migrator/internal/hint"
 )
 
 var noon = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
@@ -30,7 +32,7 @@ func ready(at Route) Evidence {
 	}
 	for _, name := range []string{GateConsistency, GateShadowWrites, GateTargetReads, GateAddedLatency} {
 		e.Evaluations = append(e.Evaluations, Evaluation{
-			Kind: GateKind, Name: name, At: noon.Add(-time.Minute), Epoch: 7, ConfigHash: "c1", Verdict: Pass, Detail: "below the limit", Try: "more",
+			Kind: GateKind, Name: name, At: noon.Add(-time.Minute), Epoch: 7, ConfigHash: "c1", Verdict: Pass, Detail: "below the limit", Hint: hint.Hint{Text: "more"},
 		})
 	}
 	for _, p := range Order {
@@ -63,8 +65,8 @@ func TestGatesOnTheWay(t *testing.T) {
 				name = "*" + name
 			}
 			names = append(names, name)
-			if g.Detail == "" || g.Verdict == Pass && g.Try != "" {
-				t.Errorf("to %s, %s: detail %q, try %q", c.to, g.Gate, g.Detail, g.Try)
+			if g.Detail == "" || g.Verdict == Pass && !g.Hint.IsZero() {
+				t.Errorf("to %s, %s: detail %q, hint %q", c.to, g.Gate, g.Detail, g.Hint)
 			}
 		}
 		measured := "consistency shadow-writes target-reads"

@@ -1,10 +1,11 @@
 package phases
 
-import (
-	"fmt"
-)
+import "fmt"
 
 // forward lists, for each phase, the phases that a move forward may reach.
+//
+// [no-skip], [fence-epoch]: the only steps there are. From grace the way to retain leads through
+// fenced.
 var forward = map[Phase][]Phase{
 	Legacy:      {ShadowWrite},
 	ShadowWrite: {DualRead},
@@ -49,6 +50,7 @@ func Legal(from, to Route, held []Route) error {
 		return fmt.Errorf("no move leads from %s to %s", from, to)
 	}
 	for _, h := range held {
+		// [held-routes]: one live lease is enough: its instance may be on h for as long as it lasts.
 		if !Compatible(h, to) {
 			return &HeldError{To: to, Held: h}
 		}

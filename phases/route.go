@@ -49,6 +49,8 @@ type Behaviour struct {
 }
 
 // behaviours is the table of phases in docs/protocol.md.
+//
+// [fenced-no-fallback]: no phase from fenced on has a fallback.
 var behaviours = map[Phase]Behaviour{
 	Legacy:      {Reads: ReadsLegacy, Writes: WritesLegacy},
 	ShadowWrite: {Reads: ReadsLegacy, Writes: WritesBackground},
@@ -94,6 +96,8 @@ var classes = map[Phase]class{
 // whichever is read is right. Beside legacy or shadow-write, only routes whose
 // reads all come from legacy are safe. While authority moves, only grace (whose
 // writes legacy itself refuses) and retain may be near, never both.
+//
+// [held-routes].
 func Compatible(a, b Route) bool {
 	if classes[a.Phase] > classes[b.Phase] {
 		a, b = b, a

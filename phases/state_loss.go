@@ -3,6 +3,8 @@ package phases
 import (
 	"fmt"
 	"time"
+
+	"github.com/stranglerfig/migrator/internal/hint"
 )
 
 // Lost is what the state database has forgotten, as an instance remembers it: it
@@ -21,13 +23,16 @@ func (l *Lost) Tell(present Route) string {
 		l.Instance, l.Route.Epoch, l.Route, present.Epoch, present)
 }
 
-// LostTry is the command that helps.
-const LostTry = "migrator phase reclaim --reason '...'; or restore a newer backup of the state database"
+// StateLossHint is what helps once the state database has lost transactions.
+func StateLossHint() hint.Hint {
+	return hint.Hint{Do: hint.Reclaim, Text: "or restore a newer backup of the state database"}
+}
 
 func gateWhole(e Evidence) GateResult {
 	g := GateResult{Gate: "state-whole", Interlock: true, Verdict: Pass, Detail: "no instance remembers what the state database does not"}
+	// [loss-blocks]: an interlock: what was lost may be the reason not to step forward.
 	if l := e.Standing.Lost; l != nil {
-		g.Verdict, g.Detail, g.Try = Fail, l.Tell(e.Standing.Route), LostTry
+		g.Verdict, g.Detail, g.Hint = Fail, l.Tell(e.Standing.Route), StateLossHint()
 	}
 	return g
 }
@@ -46,12 +51,18 @@ func Reclaimed(present Route, fenced bool) (Route, error) {
 	switch {
 	case present.Phase == Complete:
 		return present, fmt.Errorf("the migration is complete, which is final: there is nothing to reclaim")
+	// [reclaim-scan]: whatever the state records, a fence means that the target may have writes of
+	// its own.
 	case fenced:
 		return Route{Phase: Returning}, nil
+	// [reclaim-refuses]: legacy takes writes again, and the target may have writes that were never
+	// replayed: nothing that is left tells them apart.
 	case present.Phase == Retain:
 		return present, fmt.Errorf("the state says retain, but legacy takes writes again: each store may have writes that the other lacks, and what the state has forgotten would tell them apart; stop the application and restore a newer backup of the state database")
 	case present.Phase.Passing():
 		return Route{Phase: Lifting}, nil
+	// [reclaim-reads]: the verdicts that reads from the target rested on may be among what was
+	// lost.
 	case present.Phase.Position() >= DualRead.Position():
 		return Route{Phase: DualRead, Percent: All}, nil
 	default:
@@ -72,6 +83,9 @@ func Reclaimable(to Route, e Evidence) error {
 	for _, h := range e.Fleet.Held {
 		forgotten := h.Epoch > e.Standing.Route.Epoch
 		alone := h.ReadsTarget() && !h.Behaviour().Fallback
+		// [reclaim-leases]: a holder of such a route can't renew it, and reads legacy once its
+		// lease is over. One whose route reads the target alone goes on reading it: that route
+		// stays held ([lapsed-held]).
 		if forgotten && !alone && lost != nil && !e.Now.Before(lost.LeasesOver) {
 			continue
 		}

@@ -69,6 +69,8 @@ func (t Timing) Validate() error {
 	if positive("writing.not_after", t.NotAfter) && t.NotAfter < t.Deadline {
 		refuse("writing.not_after: (%s) must be at least writing.deadline (%s): a write may still be on its way", d(t.NotAfter), d(t.Deadline))
 	}
+	// [tombstone], [expiry-version]: a version that is forgotten before the last late write is
+	// refused lets that write in.
 	if t.Tombstones/TombstoneShare < t.NotAfter {
 		refuse("writing.tombstones: (%s) must be at least ten times writing.not_after (%s): a late write must still meet them", d(t.Tombstones), d(t.NotAfter))
 	}

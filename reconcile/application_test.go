@@ -13,7 +13,9 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/stranglerfig/migrator/dual"
+	"github.com/stranglerfig/migrator/dual/pgfleet"
 	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/internal/state/reconciles"
 	"github.com/stranglerfig/migrator/internal/test/pairtest"
 	"github.com/stranglerfig/migrator/internal/test/testenv"
 	"github.com/stranglerfig/migrator/phases"
@@ -34,7 +36,7 @@ func application(t *testing.T, p *pairtest.Pair, rc *reconcile.Reconciler) load 
 			t.Fatal(err)
 		}
 	}
-	rc.Ledger = store.Reconciles("move")
+	rc.Ledger = reconciles.New(store.Pool(), "move")
 	l := load{wait: func() {}}
 	var lost sync.Map
 	var writers []*dual.Writer[int, record.Record]
@@ -79,7 +81,7 @@ func openState(t *testing.T, url string) *state.Store {
 // instance joins the fleet until the test ends.
 func instance(t *testing.T, p *pairtest.Pair, url string, notAfter time.Duration) *dual.Writer[int, record.Record] {
 	t.Helper()
-	fleet, err := state.OpenFleet(t.Context(), url, "move", state.FleetOptions{})
+	fleet, err := pgfleet.Open(t.Context(), url, "move", pgfleet.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

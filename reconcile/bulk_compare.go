@@ -14,7 +14,7 @@ import (
 // What it does not say that of is compared in the slow way, which decides.
 type matching struct {
 	legacy store.BlockScanner
-	target store.Matcher
+	target store.BulkComparer
 	fields []int
 	free   sync.Pool // of *record.Block
 }
@@ -22,8 +22,8 @@ type matching struct {
 // newMatching is nil where a store has no such way.
 func newMatching(rc *Reconciler) *matching {
 	legacy, scans := rc.Legacy.(store.BlockScanner)
-	target, matches := rc.Target.(store.Matcher)
-	if !scans || !matches || !target.CanMatch() {
+	target, matches := rc.Target.(store.BulkComparer)
+	if !scans || !matches || !target.CanBulkCompare() {
 		return nil
 	}
 	return &matching{
@@ -89,7 +89,7 @@ func (r *work) matchChunks(ctx context.Context, chunks []store.Chunk, t *Tally) 
 	defer drop()
 	m := &matched{work: r, ahead: ahead, tally: t}
 	for !m.ended {
-		err := r.fast.target.Match(ctx, r.fast.fields,
+		err := r.fast.target.BulkCompare(ctx, r.fast.fields,
 			func() (*record.Block, record.Version, error) { return m.next(ctx) },
 			func(b *record.Block, same []bool) error { return m.done(ctx, b, same) })
 		if err != nil && (m.failed != nil || ctx.Err() != nil || len(m.given) == 0) {

@@ -33,7 +33,7 @@ func (r *work) confirm(ctx context.Context, sure []evidence) error {
 	}
 	var found []*Finding
 	for i, l := range sure {
-		if r.Locker != nil && l.entry.Version.Era > l.era {
+		if r.Locker != nil && l.entry.Version.Era() > l.era {
 			continue // legacy has been retired since it said this: the target is the authority
 		}
 		if f := r.classify(l, locked[i], journal[l.entry.Key]); f != nil {

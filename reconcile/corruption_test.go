@@ -35,13 +35,11 @@ var corruptions = []corruption{
 	{kind: "changed", class: reconcile.FieldDiff, do: func(c *corrupter, id int) { c.redis("HSET", c.name(id), "amount", "-1") }},
 	{kind: "nulled", class: reconcile.FieldDiff, do: func(c *corrupter, id int) { c.redis("HDEL", c.name(id), "amount") }},
 	{kind: "set back", class: reconcile.Stale, do: func(c *corrupter, id int) {
-		old := c.barrier
-		old.LSN -= 1 + rand.Uint64N(1000)
+		old := pairtest.Shift(c.barrier, 0, -1-rand.Int64N(1000))
 		c.redis("HSET", c.name(id), "amount", "-1", "_v", old.String())
 	}},
 	{kind: "set ahead", class: reconcile.Ahead, do: func(c *corrupter, id int) {
-		beyond := c.barrier
-		beyond.Timeline += 1 + rand.Uint32N(1000)
+		beyond := pairtest.Shift(c.barrier, 1+rand.Int64N(1000), 0)
 		c.redis("HSET", c.name(id), "_v", beyond.String())
 	}},
 	{kind: "re-encoded", class: reconcile.Encoding, prepare: "name = 'e\u0301' || id", do: func(c *corrupter, id int) {

@@ -9,19 +9,20 @@ import (
 	"github.com/stranglerfig/migrator/store"
 )
 
-// Covered are the blocks of one relation of legacy that a run reads.
+// Covered is what a run reads of one space of legacy, such as a table's blocks: see
+// store.Extent.
 type Covered struct {
-	Relation string
-	File     uint32   // the rows of another file are in other places
-	Blocks   int64    // that the relation has
-	Records  int64    // in it: an estimate
-	Ranges   []Blocks // in order, apart from each other
+	Space      string
+	Generation int64   // ranges of another one are elsewhere
+	Size       int64   // of the space
+	Records    int64   // in it: an estimate
+	Ranges     []Range // in order, apart from each other
 }
 
-// Blocks are the blocks from From up to, but without, To.
-type Blocks struct{ From, To int64 }
+// Range is from From up to, but without, To.
+type Range struct{ From, To int64 }
 
-// Coverer is a Ledger that keeps which blocks runs read.
+// Coverer is a Ledger that keeps what runs read.
 type Coverer interface {
 	// Cover replaces what was said before of the run. It counts when the run is done.
 	Cover(ctx context.Context, run int64, covered []Covered) error
@@ -59,59 +60,70 @@ func Share(share float64) string {
 	return fmt.Sprintf("%g %%", math.Floor(share*1000+1e-9)/10)
 }
 
-// cover notes what a run reads of legacy's chunks.
+// cover notes what a run reads of legacy's chunks, where legacy knows where they are.
 func (r *work) cover(ctx context.Context, chunks []store.Chunk) error {
-	if bySpans(chunks) { // of all records, thus of all blocks
+	locator, locates := r.Legacy.(store.ChunkLocator)
+	if locates && r.sums.bySpans(chunks) { // of all records, thus of all blocks
 		var err error
 		if chunks, err = r.Legacy.Chunks(ctx, r.ChunkRows); err != nil {
 			return fmt.Errorf("count legacy's blocks: %w", err)
 		}
 	}
-	relations := coverageOf(chunks, slice(chunks, r.run.Slice, r.run.Slices))
+	extents := make([]store.Extent, len(chunks))
+	for i, c := range chunks {
+		extents[i] = store.Extent{From: int64(i), To: int64(i) + 1} // as if the order were all
+		if locates {
+			var err error
+			if extents[i], err = locator.Locate(c); err != nil {
+				return fmt.Errorf("find where a chunk of legacy is: %w", err)
+			}
+		}
+	}
+	covered := coverageOf(chunks, extents, slice(extents, r.run.Slice, r.run.Slices))
 	r.run.Places = 0
 	if !r.run.Full {
-		for _, c := range relations {
+		for _, c := range covered {
 			r.run.Places += int64(len(c.Ranges))
 		}
 	}
 	ledger, ok := r.Ledger.(Coverer)
-	if !ok {
+	if !ok || !locates {
 		return nil
 	}
-	if err := ledger.Cover(ctx, r.run.ID, relations); err != nil {
+	if err := ledger.Cover(ctx, r.run.ID, covered); err != nil {
 		return fmt.Errorf("note which blocks the run reads: %w", err)
 	}
 	return nil
 }
 
-// coverageOf sums up chunks in physical order, of which some are read.
-func coverageOf(all, read []store.Chunk) []Covered {
-	var relations []Covered
-	for _, c := range all {
-		n := len(relations)
-		if n == 0 || relations[n-1].Relation != c.Relation {
-			relations = append(relations, Covered{Relation: c.Relation, File: c.File})
+// coverageOf sums up chunks in physical order, with where they are, of which some
+// are read.
+func coverageOf(chunks []store.Chunk, all, read []store.Extent) []Covered {
+	var covered []Covered
+	for i, e := range all {
+		n := len(covered)
+		if n == 0 || covered[n-1].Space != e.Space {
+			covered = append(covered, Covered{Space: e.Space, Generation: e.Generation})
 			n++
 		}
-		relations[n-1].Blocks = int64(c.From) + int64(c.Blocks)
-		relations[n-1].Records += c.Rows
+		covered[n-1].Size = e.To
+		covered[n-1].Records += chunks[i].Rows
 	}
 	at := 0
-	for _, c := range read {
-		for relations[at].Relation != c.Relation {
+	for _, e := range read {
+		for covered[at].Space != e.Space {
 			at++
 		}
-		if c.Blocks == 0 {
+		if e.From == e.To {
 			continue
 		}
-		next := Blocks{From: int64(c.From), To: int64(c.From) + int64(c.Blocks)}
-		ranges := relations[at].Ranges
-		if n := len(ranges); n > 0 && ranges[n-1].To == next.From {
-			ranges[n-1].To = next.To
+		ranges := covered[at].Ranges
+		if n := len(ranges); n > 0 && ranges[n-1].To == e.From {
+			ranges[n-1].To = e.To
 		} else {
-			ranges = append(ranges, next)
+			ranges = append(ranges, Range{From: e.From, To: e.To})
 		}
-		relations[at].Ranges = ranges
+		covered[at].Ranges = ranges
 	}
-	return relations
+	return covered
 }

@@ -79,17 +79,17 @@ func TestDamageIsFoundRepairedAndFoundCleanByTheNextRun(t *testing.T) {
 	must(r.Set(ctx, "item:40", "a string", 0).Err())
 	must(r.HDel(ctx, "item:50", "_v").Err())
 	must(r.HSet(ctx, "item:60", "name", "old").Err())
-	ledger.Lose("60", record.Version{Era: at.Era, Timeline: at.Timeline, LSN: at.LSN + 1})
+	ledger.Lose("60", pairtest.Shift(at, 0, 1))
 	must(r.HSet(ctx, "item:90", "name", "e\u0301").Err())
 	p.Exec(t, "DELETE FROM items WHERE id = 100")
 	p.Exec(t, "UPDATE items SET name = NULL, amount = 0 WHERE id = 110")
-	apply(store.Write{Key: "120", Version: record.Version{Era: at.Era, Timeline: at.Timeline, LSN: at.LSN + 1}, Deleted: true})
+	apply(store.Write{Key: "120", Version: pairtest.Shift(at, 0, 1), Deleted: true})
 	must(r.PExpireAt(ctx, "item:200", time.Now().Add(time.Hour)).Err())
 	must(r.Persist(ctx, "item:201").Err())
 	must(r.HSet(ctx, "item:900002", "name", "nobody's").Err())
 	must(r.HSet(ctx, "item:130", "amount", "not a number").Err())
 	must(r.HSet(ctx, "item:x", "name", "no key").Err())
-	ledger.Lose("900003", record.Version{Era: at.Era, Timeline: at.Timeline, LSN: at.LSN + 2}) // a lost delete
+	ledger.Lose("900003", pairtest.Shift(at, 0, 2)) // a lost delete
 
 	want := map[record.Key]reconcile.Class{
 		"10": reconcile.Missing, "20": reconcile.FieldDiff, "30": reconcile.FieldDiff, "900001": reconcile.Extra,
@@ -141,7 +141,7 @@ func TestDamageIsFoundRepairedAndFoundCleanByTheNextRun(t *testing.T) {
 		}
 		t.Fatalf("%d repaired, want all %d but the stray", rn.Repaired, len(want)-1)
 	}
-	if v := versionOf(t, p, "900003"); v.LSN != at.LSN+2 {
+	if v := versionOf(t, p, "900003"); v != pairtest.Shift(at, 0, 2) {
 		t.Errorf("the lost delete left %s", v)
 	}
 	must(r.Del(ctx, "item:x").Err())
@@ -157,8 +157,7 @@ func TestAnEntryAheadOfLegacyIsFoundAndTakenBack(t *testing.T) {
 	p.FillSimple(t, 1, 1000)
 	runBackfill(t, p)
 	rc, _ := reconciler(p)
-	beyond := versionOf(t, p, "1")
-	beyond.Timeline += 7
+	beyond := pairtest.Shift(versionOf(t, p, "1"), 7, 0)
 	if err := p.Redis.HSet(t.Context(), "item:70", "_v", beyond.String()).Err(); err != nil {
 		t.Fatal(err)
 	}

@@ -117,7 +117,7 @@ func (rc *Reconciler) Explain(ctx context.Context, key record.Key, past Past, ru
 	x.Legacy, x.Target = r.legacySide(row, sight.Now), Side{
 		Presence: entry.Presence, Version: entry.Version, Expires: entry.Expires, Detail: entry.Detail,
 	}
-	if n, ok := rc.Target.(record.Namer); ok {
+	if n, ok := rc.Target.(store.KeyNamer); ok {
 		if x.Target.Name, err = n.NameOf(key); err != nil {
 			return nil, err
 		}
@@ -139,7 +139,7 @@ func (rc *Reconciler) Explain(ctx context.Context, key record.Key, past Past, ru
 // judged classifies what is seen.
 func (x *Explanation) judged(r *work, sight repair.Sight, lost record.Version) {
 	row, entry := sight.Rows[0], sight.Seen[0]
-	if entry.Version.Era > sight.Era {
+	if entry.Version.Era() > sight.Era {
 		x.Same, x.Detail = true, "the target's entry belongs to a later era than what legacy says: the target is the authority"
 		return
 	}

@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/stranglerfig/migrator/internal/repair"
-	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/internal/state/reconciles"
 	"github.com/stranglerfig/migrator/internal/test/pairtest"
 	"github.com/stranglerfig/migrator/internal/test/testenv"
 	"github.com/stranglerfig/migrator/reconcile"
@@ -16,10 +16,10 @@ import (
 )
 
 // stateReconciles is a state database with one migration.
-func stateReconciles(t *testing.T) (*state.Reconciles, func(sql string, args ...any)) {
+func stateReconciles(t *testing.T) (*reconciles.Runs, func(sql string, args ...any)) {
 	t.Helper()
 	ctx, store := t.Context(), openState(t, testenv.PostgresURL(t))
-	return store.Reconciles("move"), func(sql string, args ...any) {
+	return reconciles.New(store.Pool(), "move"), func(sql string, args ...any) {
 		t.Helper()
 		if _, err := store.Pool().Exec(ctx, sql, args...); err != nil {
 			t.Fatal(err)

@@ -50,7 +50,7 @@ type Resumed struct {
 
 // Jobs shares the jobs of a run among processes. Each job counts once, whoever
 // finishes it: what a process says of a job that was taken away from it is dropped.
-// state.Reconciles is the one in PostgreSQL.
+// reconciles.Runs is the one in PostgreSQL.
 type Jobs interface {
 	// Share gives the run its jobs, in place of those it had.
 	Share(ctx context.Context, run int64, terms Terms, jobs []Job) error

@@ -73,6 +73,8 @@ func (rc *Reconciler) journalPass(ctx context.Context, fixer *repair.Fixer, hold
 		}
 		items := make([]repair.Item, len(page))
 		for i, j := range page {
+			// [journal-version]: the tombstone must refuse the lost write too, should it still
+			// land.
 			items[i] = repair.Item{Key: j.Key, Lost: j.Version}
 			after = j.Key
 		}
@@ -83,6 +85,8 @@ func (rc *Reconciler) journalPass(ctx context.Context, fixer *repair.Fixer, hold
 		for i, f := range fixed {
 			ok := false
 			if f.Err == nil {
+				// [journal-changes]: page[i] has the count from before the repair: a key that was
+				// journaled during it stays.
 				if ok, err = rc.Ledger.Clear(ctx, page[i]); err != nil {
 					return cleared, left, nil, fmt.Errorf("clear the journal of key %q: %w", f.Key, err)
 				}

@@ -5,27 +5,27 @@ import (
 	"errors"
 	"testing"
 
-	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/internal/state/reconciles"
 	"github.com/stranglerfig/migrator/internal/test/pairtest"
 	"github.com/stranglerfig/migrator/reconcile"
 )
 
 // begun has something done as soon as a run has begun, and counts what is cleared.
 type begun struct {
-	*state.Reconciles
+	*reconciles.Runs
 	then    func()
 	cleared int
 }
 
 func (b *begun) Begin(ctx context.Context, run reconcile.Run) (reconcile.Run, func(), error) {
-	run, release, err := b.Reconciles.Begin(ctx, run)
+	run, release, err := b.Runs.Begin(ctx, run)
 	b.then()
 	return run, release, err
 }
 
 func (b *begun) Clear(ctx context.Context, j reconcile.Journalled) (bool, error) {
 	b.cleared++
-	return b.Reconciles.Clear(ctx, j)
+	return b.Runs.Clear(ctx, j)
 }
 
 // The journal's repair writes too: it waits while its run is paused, and ends when
@@ -38,7 +38,7 @@ func TestTheJournalsRepairWaitsWhileItsRunIsPaused(t *testing.T) {
 	runBackfill(t, p)
 	rc, _ := reconciler(p)
 	ledger, sql := stateReconciles(t)
-	b := &begun{Reconciles: ledger}
+	b := &begun{Runs: ledger}
 	rc.Ledger, rc.Jobs = b, ledger
 	journal := func() {
 		sql(`INSERT INTO migrator.journal (migration, key, version, changes, reason, first_at, last_at)

@@ -55,9 +55,9 @@ func appendNames(names []uint64, seed uint64, s *record.Schema, b *record.Block)
 // compareNames looks for what only the target has by the names of what it has:
 // first by sums, then one by one where these differ. Where legacy's sums are not
 // known, because the process that had them has died, it asks for each.
-func (r *work) compareNames(ctx context.Context, names store.NameScanner) error {
+func (r *work) compareNames(ctx context.Context, names store.KeyScanner) error {
 	theirs := newPrints(r.terms.Seed)
-	err := names.ScanNames(ctx, func(keys []record.Key, strays []store.Entry) error {
+	err := names.ScanKeys(ctx, func(keys []record.Key, strays []store.Entry) error {
 		for _, k := range keys {
 			theirs.count(theirs.hash(k))
 		}
@@ -77,7 +77,7 @@ func (r *work) compareNames(ctx context.Context, names store.NameScanner) error 
 		return nil
 	}
 	var keys []record.Key
-	err = names.ScanNames(ctx, func(found []record.Key, _ []store.Entry) error {
+	err = names.ScanKeys(ctx, func(found []record.Key, _ []store.Entry) error {
 		for _, k := range found {
 			if at := theirs.hash(k) % parts; r.seen == nil || theirs.sums[at] != r.seen.sums[at] {
 				keys = append(keys, k)

@@ -93,7 +93,7 @@ type Journalled struct {
 	Since   time.Time
 }
 
-// Ledger keeps a migration's runs, findings and journal. state.Reconciles is the one in PostgreSQL.
+// Ledger keeps a migration's runs, findings and journal. reconciles.Runs is the one in PostgreSQL.
 type Ledger interface {
 	// Begin records a run and fills in its ID, Epoch, ConfigHash and, for a sampled
 	// one, the Slice (one more than the last sampled run's, modulo Slices). One that has

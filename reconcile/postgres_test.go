@@ -49,8 +49,7 @@ func everyClassInAPostgresTarget(t *testing.T, ddl string) {
 		}
 	}
 	sql(ddl)
-	m := &migration.Config{Name: "move"}
-	m.Target.Store, m.Target.Table = "postgres", "items"
+	m := &migration.Config{Name: "move", Target: migration.Target{Part: &postgres.TargetConfig{Table: "items"}}}
 	target, err := postgres.OpenTarget(ctx, m, url, p.Legacy.Schema())
 	if err != nil {
 		t.Fatal(err)
@@ -71,9 +70,7 @@ func everyClassInAPostgresTarget(t *testing.T, ddl string) {
 	wantClean(t, rc)
 
 	const side = `migrator_target.move`
-	older, beyond := done.Barrier, done.Barrier
-	older.LSN--
-	beyond.Timeline += 7
+	older, beyond := pairtest.Shift(done.Barrier, 0, -1), pairtest.Shift(done.Barrier, 7, 0)
 	version := func(v record.Version) string { return string(v.AppendText32(nil)) }
 	sql("DELETE FROM items WHERE id = 10")
 	sql("INSERT INTO items VALUES (9010, 'ghost'); ")

@@ -2,7 +2,6 @@ package reconcile
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -11,6 +10,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/record"
 	"github.com/stranglerfig/migrator/store"
 )
@@ -22,7 +22,7 @@ import (
 type summing struct {
 	mu             sync.Mutex // until it is open
 	open           bool
-	legacy, target store.Summer // nil, once open: there is no such way
+	legacy, target store.Checksummer // nil, once open: there is no such way
 	versions       store.VersionLister
 	spans          store.SpanCutter
 	fields         []int
@@ -38,8 +38,8 @@ func (s *summing) opened(ctx context.Context, rc *Reconciler) (bool, error) {
 	if s.open {
 		return s.legacy != nil, nil
 	}
-	legacy, sums := rc.Legacy.(store.Summer)
-	target, sumsToo := rc.Target.(store.Summer)
+	legacy, sums := rc.Legacy.(store.Checksummer)
+	target, sumsToo := rc.Target.(store.Checksummer)
 	spans, cuts := rc.Legacy.(store.SpanCutter)
 	versions, lists := rc.Target.(store.VersionLister)
 	if !sums || !sumsToo || !cuts || !lists || rc.Expires != "" || !rc.Compare.Strict() {
@@ -78,7 +78,14 @@ func (r *work) cutSpans(ctx context.Context) ([]store.Chunk, error) {
 	return chunks, nil
 }
 
-func bySpans(chunks []store.Chunk) bool { return len(chunks) > 0 && chunks[0].Keys != nil }
+// bySpans tells that the chunks are what cutSpans cut.
+func (s *summing) bySpans(chunks []store.Chunk) bool {
+	if s.spans == nil || len(chunks) == 0 {
+		return false
+	}
+	_, ok := s.spans.SpanOf(chunks[0])
+	return ok
+}
 
 // spanned is what the sums of a span have told.
 type spanned struct {
@@ -88,26 +95,36 @@ type spanned struct {
 }
 
 func (s *summing) compare(ctx context.Context, c store.Chunk) (found spanned, err error) {
+	span, ok := s.spans.SpanOf(c)
+	if !ok {
+		return found, errNoSpan
+	}
 	h := store.Hashing{Fields: s.fields, Seed: rand.Int64()}
-	width := partWidth(c)
-	var ours, theirs map[int64]store.Sum
+	width := partWidth(span, c.Rows)
+	var ours, theirs map[int64]store.Checksum
 	err = both(ctx,
-		func(ctx context.Context) (err error) { ours, err = s.legacy.Sums(ctx, *c.Keys, width, h); return err },
-		func(ctx context.Context) (err error) { theirs, err = s.target.Sums(ctx, *c.Keys, width, h); return err })
+		func(ctx context.Context) (err error) {
+			ours, err = s.legacy.Checksums(ctx, span, width, h)
+			return err
+		},
+		func(ctx context.Context) (err error) {
+			theirs, err = s.target.Checksums(ctx, span, width, h)
+			return err
+		})
 	if err != nil {
 		return found, err
 	}
 	for at, sum := range ours {
 		found.rows += sum.Rows
 		if theirs[at] != sum {
-			if err := s.descend(ctx, partOf(c, width, at), h, &found); err != nil {
+			if err := s.descend(ctx, partOf(span, width, at), h, &found); err != nil {
 				return found, err
 			}
 		}
 	}
 	for at := range theirs {
 		if _, known := ours[at]; !known {
-			if err := s.descend(ctx, partOf(c, width, at), h, &found); err != nil {
+			if err := s.descend(ctx, partOf(span, width, at), h, &found); err != nil {
 				return found, err
 			}
 		}
@@ -156,29 +173,31 @@ func both(ctx context.Context, legacy, target func(context.Context) error) error
 	return group.Wait()
 }
 
-// partWidth cuts a span that has two ends into parts of about partRows.
-func partWidth(c store.Chunk) int64 {
-	from, to := c.Keys.From, c.Keys.To
-	if from == math.MinInt64 || to == math.MaxInt64 || c.Rows <= partRows {
+// partWidth cuts a span that has two ends, and about so many rows, into parts of
+// about partRows.
+func partWidth(s store.Span, rows int64) int64 {
+	if s.From == math.MinInt64 || s.To == math.MaxInt64 || rows <= partRows {
 		return 0
 	}
-	if from < 0 && to > math.MaxInt64+from {
+	if s.From < 0 && s.To > math.MaxInt64+s.From {
 		return 0 // the distance is beyond counting
 	}
-	return (to-from)/(c.Rows/partRows) + 1
+	return (s.To-s.From)/(rows/partRows) + 1
 }
 
-func partOf(c store.Chunk, width, at int64) store.Span {
+func partOf(s store.Span, width, at int64) store.Span {
 	if width == 0 {
-		return *c.Keys
+		return s
 	}
-	from := c.Keys.From + at*width
-	to := c.Keys.To
+	from := s.From + at*width
+	to := s.To
 	if to-from >= width {
 		to = from + width - 1
 	}
 	return store.Span{From: from, To: to}
 }
+
+var errNoSpan = hint.Errorf(hint.Hint{Do: hint.ReconcileFull}, "a chunk of the run is no range of keys")
 
 // compareSpan compares a span by sums, and then in the slow way what these could not
 // call the same.
@@ -212,7 +231,7 @@ func (r *work) compareSpan(ctx context.Context, c store.Chunk, t *Tally) error {
 func (r *work) mustSum(ctx context.Context) error {
 	ok, err := r.sums.opened(ctx, r.Reconciler)
 	if err == nil && !ok {
-		err = errors.New("the tables have changed since the run began, and can't be compared by sums any more; try: migrator reconcile run --full")
+		err = hint.Errorf(hint.Hint{Do: hint.ReconcileFull}, "the tables have changed since the run began, and can't be compared by sums any more")
 	}
 	return err
 }
@@ -291,7 +310,9 @@ func (r *work) given(ctx context.Context, newest record.Key, chunks []store.Chun
 	}
 	keys := []record.Key{newest}
 	for _, c := range chunks[:min(len(chunks), 100)] {
-		keys = append(keys, keyOf(c.Keys.To))
+		if span, ok := r.sums.spans.SpanOf(c); ok {
+			keys = append(keys, keyOf(span.To))
+		}
 	}
 	for _, k := range keys {
 		rows, err := r.locked(ctx, []record.Key{k})

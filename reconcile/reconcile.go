@@ -32,9 +32,9 @@ import (
 // to catch both stores in one state; if that fails it is counted as unsettled,
 // never as a difference.
 type Reconciler struct {
-	Legacy  store.Legacy
+	Legacy  store.LegacyRecords
 	Locker  store.Locker // needed to repair, to know entries that are ahead of legacy or of a later era; nil: neither
-	Target  store.Target
+	Target  store.TargetRecords
 	Ledger  Ledger
 	Jobs    Jobs // shares the work; nil: this process does it alone, and what is interrupted is lost
 	Compare *record.Comparer
@@ -176,7 +176,7 @@ func (r *work) all(ctx context.Context, chunks []store.Chunk) error {
 			return err
 		}
 	}
-	names, _ := r.Target.(store.NameScanner)
+	names, _ := r.Target.(store.KeyScanner)
 	byName := r.run.TwoWay && r.run.Full && r.fast != nil && names != nil
 	for cuts := 0; ; cuts++ {
 		if was.Jobs == 0 {
@@ -186,7 +186,7 @@ func (r *work) all(ctx context.Context, chunks []store.Chunk) error {
 				}
 			}
 			r.terms.Names, r.terms.Seed = byName, rand.Uint64()
-			r.terms.Spans, r.terms.TwoWay = bySpans(chunks), r.run.TwoWay
+			r.terms.Spans, r.terms.TwoWay = r.sums.bySpans(chunks), r.run.TwoWay
 			if err := r.share(ctx, chunks); err != nil {
 				return err
 			}

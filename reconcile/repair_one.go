@@ -15,6 +15,7 @@ import (
 func (r *work) fix(ctx context.Context, found []*held, journal map[record.Key]record.Version) error {
 	items := make([]repair.Item, len(found))
 	for i, f := range found {
+		// [journal-version]: a difference may be a journaled key too.
 		items[i] = repair.Item{Key: f.Key, Lost: journal[f.Key]}
 	}
 	fixed, err := r.fixer.Repair(ctx, items)

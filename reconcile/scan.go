@@ -23,7 +23,7 @@ func (r *work) compareJob(ctx context.Context, j Job) (*Tally, error) {
 	}
 	for _, c := range j.Chunks {
 		compare := r.compareChunk
-		if c.Keys != nil {
+		if r.terms.Spans {
 			compare = r.compareSpan
 		}
 		if err := compare(ctx, c, t); err != nil {

@@ -48,11 +48,11 @@ func Slices(sample phases.Percent) int {
 
 // slice picks the chunks of one slice: every so manyeth, so that each slice is
 // taken from all over the table.
-func slice(chunks []store.Chunk, which, of int) []store.Chunk {
+func slice[T any](chunks []T, which, of int) []T {
 	if of <= 1 {
 		return chunks
 	}
-	var picked []store.Chunk
+	var picked []T
 	for i := which; i < len(chunks); i += of {
 		picked = append(picked, chunks[i])
 	}

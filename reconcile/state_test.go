@@ -6,6 +6,8 @@ import (
 
 	"github.com/stranglerfig/migrator/internal/backfill"
 	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/internal/state/backfills"
+	"github.com/stranglerfig/migrator/internal/state/reconciles"
 	"github.com/stranglerfig/migrator/internal/test/pairtest"
 	"github.com/stranglerfig/migrator/internal/test/testenv"
 	"github.com/stranglerfig/migrator/phases"
@@ -31,7 +33,7 @@ func TestBackfillAndReconcileOnTheStateDatabase(t *testing.T) {
 	p := pairtest.New(t, pairtest.Options{})
 	p.FillSimple(t, 1, 2000)
 	b := &backfill.Backfill{
-		Legacy: p.Legacy, Barrier: p.Legacy, Locker: p.Legacy, Target: p.Target, Ledger: store.Backfills("move"), NotAfter: notAfter, ChunkRows: 300,
+		Legacy: p.Legacy, Barrier: p.Legacy, Locker: p.Legacy, Target: p.Target, Ledger: backfills.New(store.Pool(), "move"), NotAfter: notAfter, ChunkRows: 300,
 	}
 	if _, err := b.Run(ctx); !errors.Is(err, backfill.ErrNotReady) {
 		t.Fatalf("got %v, want it refused at legacy", err)
@@ -46,7 +48,7 @@ func TestBackfillAndReconcileOnTheStateDatabase(t *testing.T) {
 		t.Fatal(err)
 	}
 	rc, _ := reconciler(p)
-	ledger := store.Reconciles("move")
+	ledger := reconciles.New(store.Pool(), "move")
 	rc.Ledger = ledger
 	if err := p.Redis.Del(ctx, "item:5").Err(); err != nil {
 		t.Fatal(err)

@@ -35,8 +35,11 @@ const widerDDL = `CREATE TABLE items (id bigint PRIMARY KEY, name text, amount n
 func newTables(t *testing.T, rows int) *tables {
 	t.Helper()
 	p := &tables{T: t}
-	m := &migration.Config{Name: "move"}
-	m.Legacy.Store, m.Legacy.Table, m.Target.Store, m.Target.Table = "postgres", "items", "postgres", "items"
+	m := &migration.Config{
+		Name:   "move",
+		Legacy: migration.Legacy{Part: &postgres.LegacyConfig{Table: "items"}},
+		Target: migration.Target{Part: &postgres.TargetConfig{Table: "items"}},
+	}
 	open := func() (url string, pool *pgxpool.Pool) {
 		url = testenv.PostgresURL(t)
 		pool, err := pgxpool.New(t.Context(), url)
@@ -84,18 +87,18 @@ func (p *tables) exec(pool *pgxpool.Pool, sql string, args ...any) {
 
 // watched tells how the target was read.
 type watched struct {
-	store.Target
+	store.TargetRecords
 	got int
 }
 
 func (w *watched) Get(ctx context.Context, keys []record.Key) ([]store.Entry, error) {
 	w.got += len(keys)
-	return w.Target.Get(ctx, keys)
+	return w.TargetRecords.Get(ctx, keys)
 }
 
 type watchedSums struct {
 	watched
-	store.Summer
+	store.Checksummer
 	store.VersionLister
 }
 
@@ -105,7 +108,7 @@ func (p *tables) reconciler(slow bool, rules ...record.Rule) (*reconcile.Reconci
 	p.Helper()
 	compare, err := record.NewComparer(p.legacy.Schema(), rules)
 	p.ok(err)
-	fast := &watchedSums{watched{Target: p.target}, p.target, p.target}
+	fast := &watchedSums{watched{TargetRecords: p.target}, p.target, p.target}
 	rc := &reconcile.Reconciler{
 		Legacy: p.legacy, Locker: p.legacy, Target: fast, Ledger: &pairtest.Reconciles{}, Compare: compare,
 		Options: reconcile.Options{ChunkRows: 3000, Workers: 1, Pause: 50 * time.Millisecond, NotAfter: notAfter},

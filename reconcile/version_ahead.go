@@ -44,7 +44,7 @@ func (r *work) findAhead(ctx context.Context, rows []store.Row, entries []store.
 		for _, row := range locked {
 			if r.isAhead(row, versions[row.Key]) {
 				t.Ahead = append(t.Ahead, row.Key)
-			} else if row.Found && row.Version.Era >= versions[row.Key].Era {
+			} else if row.Found && row.Version.Era() >= versions[row.Key].Era() {
 				r.high = r.high.Max(row.Version)
 			}
 		}
@@ -62,7 +62,7 @@ func (r *work) findAhead(ctx context.Context, rows []store.Row, entries []store.
 }
 
 func (r *work) isAhead(locked store.Row, entry record.Version) bool {
-	return locked.Found && entry.Era == locked.Version.Era && entry.NewerThan(locked.Version)
+	return locked.Found && entry.Era() == locked.Version.Era() && entry.NewerThan(locked.Version)
 }
 
 // locked reads rows under their locks; one that its writer holds is waited for a few times.

@@ -7,11 +7,6 @@ import (
 	"strings"
 )
 
-// Namer is a target that has a name of its own for each key.
-type Namer interface {
-	NameOf(Key) (string, error)
-}
-
 var (
 	keyForms = map[Kind]*regexp.Regexp{
 		Bool:        regexp.MustCompile(`^(true|false)$`),

@@ -1,6 +1,5 @@
 // Package record is the vocabulary of what is moved: keys, versions, values and
-// records, the rules by which two records are the same, and the contract that a
-// store keeps. It does no I/O.
+// records, and the rules by which two records are the same. It does no I/O.
 package record
 
 import "fmt"

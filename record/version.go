@@ -7,24 +7,49 @@ import (
 )
 
 // Version orders the states of one key: a later state has the greater version.
-// It is (era, timeline, LSN), written as 8 + 8 + 16 lower-case hexadecimal
-// digits, so that comparing the texts compares the versions. The zero Version
-// means "none": it is older than every version that a store hands out.
+// The zero Version means "none": it is older than every version that a store hands
+// out. Versions are comparable by ==.
 //
-// With PostgreSQL as legacy the three parts come from the write itself (see
-// stores/postgres). In the phase retain the target numbers its own writes: the
-// era of the fence, and a counter in the other two parts.
+// A version belongs to an era, which the fence counts: moving authority between the
+// stores begins a new one, and all versions of an era are older than those of the
+// next. Within an era it has a position that only the store which gave it can
+// interpret (for PostgreSQL see store/postgres). In the phase retain the target
+// numbers its own writes: FirstOf the fence's era, then Next.
+//
+// It is written as 8 + 24 lower-case hexadecimal digits, era and position, so that
+// comparing the texts compares the versions.
 type Version struct {
-	Era      uint32
-	Timeline uint32
-	LSN      uint64
+	era  uint32
+	high uint32
+	low  uint64
 }
+
+// MakeVersion is for stores: a version in an era, at a position of 96 bits.
+func MakeVersion(era, high uint32, low uint64) Version {
+	return Version{era: era, high: high, low: low}
+}
+
+// FirstOf is the first version of an era: older than every other one that a store
+// gives in it.
+func FirstOf(era uint32) Version { return Version{era: era, low: 1} }
+
+// Era is what the version belongs to.
+func (v Version) Era() uint32 { return v.era }
+
+// InEra is the version at the same position in another era.
+func (v Version) InEra(era uint32) Version {
+	v.era = era
+	return v
+}
+
+// Position is for the store that gave the version; to all others it has no meaning.
+func (v Version) Position() (high uint32, low uint64) { return v.high, v.low }
 
 // VersionDigits is the length of a version's text form, in bytes.
 const VersionDigits = 32
 
 // MaxVersion is not older than any.
-var MaxVersion = Version{Era: math.MaxUint32, Timeline: math.MaxUint32, LSN: math.MaxUint64}
+var MaxVersion = Version{math.MaxUint32, math.MaxUint32, math.MaxUint64}
 
 // IsZero tells that v is "none".
 func (v Version) IsZero() bool { return v == Version{} }
@@ -33,12 +58,14 @@ func (v Version) IsZero() bool { return v == Version{} }
 // positive when v is newer.
 func (v Version) Compare(w Version) int {
 	switch {
-	case v.Era != w.Era:
-		return order(uint64(v.Era), uint64(w.Era))
-	case v.Timeline != w.Timeline:
-		return order(uint64(v.Timeline), uint64(w.Timeline))
+	// [version-era], [version-timeline]: the LSN decides last. A promoted standby begins at a lower
+	// one, and so does a server after a restore.
+	case v.era != w.era:
+		return order(uint64(v.era), uint64(w.era))
+	case v.high != w.high:
+		return order(uint64(v.high), uint64(w.high))
 	default:
-		return order(v.LSN, w.LSN)
+		return order(v.low, w.low)
 	}
 }
 
@@ -69,14 +96,15 @@ func (v Version) Max(w Version) Version {
 // belongs to a later era: somebody moved authority meanwhile.
 func (v Version) Next(era uint32) (Version, error) {
 	switch {
-	case v.Era > era:
-		return Version{}, fmt.Errorf("version %s belongs to era %d, this route writes era %d", v, v.Era, era)
-	case v.Era < era:
-		return Version{Era: era, LSN: 1}, nil
+	// [retain-cas]: a return has taken the key to a later era.
+	case v.era > era:
+		return Version{}, fmt.Errorf("version %s belongs to era %d, this route writes era %d", v, v.era, era)
+	case v.era < era:
+		return FirstOf(era), nil
 	}
-	next := Version{Era: era, Timeline: v.Timeline, LSN: v.LSN + 1}
-	if next.LSN == 0 {
-		if next.Timeline++; next.Timeline == 0 {
+	next := Version{era, v.high, v.low + 1}
+	if next.low == 0 {
+		if next.high++; next.high == 0 {
 			return Version{}, fmt.Errorf("version %s is the last one of its era", v)
 		}
 	}
@@ -92,14 +120,16 @@ func (v Version) String() string {
 }
 
 // AppendText32 appends the 32 digits, also for none (all zero).
+//
+// [version-era], [version-timeline]: in this order, of fixed width: stores compare the texts.
 func (v Version) AppendText32(dst []byte) []byte {
 	var raw [16]byte
 	for i := range 4 {
-		raw[i] = byte(v.Era >> (24 - 8*i))
-		raw[4+i] = byte(v.Timeline >> (24 - 8*i))
+		raw[i] = byte(v.era >> (24 - 8*i))
+		raw[4+i] = byte(v.high >> (24 - 8*i))
 	}
 	for i := range 8 {
-		raw[8+i] = byte(v.LSN >> (56 - 8*i))
+		raw[8+i] = byte(v.low >> (56 - 8*i))
 	}
 	return hex.AppendEncode(dst, raw[:])
 }
@@ -118,11 +148,11 @@ func ParseVersion(s string) (Version, error) {
 	}
 	var v Version
 	for i := range 4 {
-		v.Era = v.Era<<8 | uint32(raw[i])
-		v.Timeline = v.Timeline<<8 | uint32(raw[4+i])
+		v.era = v.era<<8 | uint32(raw[i])
+		v.high = v.high<<8 | uint32(raw[4+i])
 	}
 	for i := range 8 {
-		v.LSN = v.LSN<<8 | uint64(raw[8+i])
+		v.low = v.low<<8 | uint64(raw[8+i])
 	}
 	return v, nil
 }

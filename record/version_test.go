@@ -14,11 +14,10 @@ import (
 
 func anyVersion() *rapid.Generator[record.Version] {
 	return rapid.Custom(func(t *rapid.T) record.Version {
-		return record.Version{
-			Era:      rapid.OneOf(rapid.Uint32Range(0, 3), rapid.Uint32()).Draw(t, "era"),
-			Timeline: rapid.OneOf(rapid.Uint32Range(0, 3), rapid.Uint32()).Draw(t, "timeline"),
-			LSN:      rapid.OneOf(rapid.Uint64Range(0, 3), rapid.Uint64()).Draw(t, "lsn"),
-		}
+		return record.MakeVersion(
+			rapid.OneOf(rapid.Uint32Range(0, 3), rapid.Uint32()).Draw(t, "era"),
+			rapid.OneOf(rapid.Uint32Range(0, 3), rapid.Uint32()).Draw(t, "high"),
+			rapid.OneOf(rapid.Uint64Range(0, 3), rapid.Uint64()).Draw(t, "low"))
 	})
 }
 
@@ -29,9 +28,9 @@ func TestVersionText(t *testing.T) {
 		text string
 	}{
 		{record.Version{}, ""},
-		{record.Version{LSN: 1}, "00000000000000000000000000000001"},
-		{record.Version{Era: 1, Timeline: 2, LSN: 0x16B3748}, "0000000100000002" + "00000000016b3748"},
-		{record.Version{Era: math.MaxUint32, Timeline: math.MaxUint32, LSN: math.MaxUint64}, strings.Repeat("f", 32)},
+		{record.MakeVersion(0, 0, 1), "00000000000000000000000000000001"},
+		{record.MakeVersion(1, 2, 0x16B3748), "0000000100000002" + "00000000016b3748"},
+		{record.MakeVersion(math.MaxUint32, math.MaxUint32, math.MaxUint64), strings.Repeat("f", 32)},
 	} {
 		if got := c.v.String(); got != c.text {
 			t.Errorf("%+v: %q, want %q", c.v, got, c.text)
@@ -77,9 +76,9 @@ func TestNextVersionGrows(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		v, era := anyVersion().Draw(t, "v"), rapid.Uint32Range(1, 4).Draw(t, "era")
 		next, err := v.Next(era)
-		full := v.Era == era && v.Timeline == math.MaxUint32 && v.LSN == math.MaxUint64
+		full := v == record.MakeVersion(era, math.MaxUint32, math.MaxUint64)
 		switch {
-		case v.Era > era:
+		case v.Era() > era:
 			if err == nil {
 				t.Fatalf("%s.Next(%d) = %s", v, era, next)
 			}
@@ -87,7 +86,7 @@ func TestNextVersionGrows(t *testing.T) {
 			if err == nil {
 				t.Fatalf("after the last version came %s", next)
 			}
-		case err != nil || !next.NewerThan(v) || next.Era != era:
+		case err != nil || !next.NewerThan(v) || next.Era() != era:
 			t.Fatalf("%s.Next(%d) = %s, %v", v, era, next, err)
 		}
 	})
@@ -95,11 +94,11 @@ func TestNextVersionGrows(t *testing.T) {
 
 func TestNextVersionCarries(t *testing.T) {
 	t.Parallel()
-	v := record.Version{Era: 2, Timeline: 5, LSN: math.MaxUint64}
-	if next, err := v.Next(2); err != nil || next != (record.Version{Era: 2, Timeline: 6}) {
+	v := record.MakeVersion(2, 5, math.MaxUint64)
+	if next, err := v.Next(2); err != nil || next != (record.MakeVersion(2, 6, 0)) {
 		t.Errorf("%+v, %v", next, err)
 	}
-	last := record.Version{Era: 2, Timeline: math.MaxUint32, LSN: math.MaxUint64}
+	last := record.MakeVersion(2, math.MaxUint32, math.MaxUint64)
 	if next, err := last.Next(2); err == nil {
 		t.Errorf("after the last version came %s", next)
 	}
@@ -125,12 +124,10 @@ func FuzzParseVersion(f *testing.F) {
 
 func TestCeiling(t *testing.T) {
 	t.Parallel()
-	highest := record.Version{Era: 2, Timeline: 1, LSN: 0xab}
+	highest := record.MakeVersion(2, 1, 0xab)
 	c := record.NewCeiling(highest)
 	text := func(v record.Version) []byte { return v.AppendText32(nil) }
-	above, below := highest, highest
-	above.LSN++
-	below.LSN--
+	above, below := record.MakeVersion(2, 1, 0xac), record.MakeVersion(2, 1, 0xaa)
 	for _, one := range []struct {
 		text   []byte
 		covers bool
@@ -140,8 +137,8 @@ func TestCeiling(t *testing.T) {
 		{text(below), true},
 		{text(below), true},
 		{text(above), false},
-		{text(record.Version{Era: 3}), false},
-		{text(record.Version{Era: 1, LSN: 1 << 60}), true},
+		{text(record.MakeVersion(3, 0, 0)), false},
+		{text(record.MakeVersion(1, 0, 1<<60)), true},
 		{nil, false},
 		{text(below)[:31], false},
 		{append(text(below), '0'), false},

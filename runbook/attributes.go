@@ -12,7 +12,7 @@ import (
 	"github.com/stranglerfig/migrator/migration"
 )
 
-var stepID = regexp.MustCompile(`^[a-z][a-z0-9-]{0,39}$`)
+var StepID = regexp.MustCompile(`^[a-z][a-z0-9-]{0,39}$`)
 
 // info reads a block's info string: a language, and {#id .kind key=value} behind it.
 // A block without braces is no step: nil.
@@ -40,7 +40,7 @@ func info(text string) (*Step, error) {
 	case s.ID == "":
 		return nil, fmt.Errorf("a step needs an id: {#drain .action}")
 	case s.Kind == "":
-		return nil, fmt.Errorf("step %s has no kind; write one of .%s", s.ID, strings.Join(kinds, ", ."))
+		return nil, fmt.Errorf("step %s has no kind; write one of .%s", s.ID, strings.Join(Kinds, ", ."))
 	}
 	return s, nil
 }
@@ -52,7 +52,7 @@ func (s *Step) attribute(word string, given map[string]bool) error {
 		if s.ID != "" {
 			return fmt.Errorf("step %s has a second id, %s", s.ID, word)
 		}
-		if s.ID = word[1:]; !stepID.MatchString(s.ID) || s.ID == None {
+		if s.ID = word[1:]; !StepID.MatchString(s.ID) || s.ID == None {
 			return fmt.Errorf("%q is no id: want a letter first, then lower-case letters, digits and -, 40 at most, and not %s", word, None)
 		}
 		return nil
@@ -60,8 +60,8 @@ func (s *Step) attribute(word string, given map[string]bool) error {
 		if s.Kind != "" {
 			return fmt.Errorf("it has two kinds, .%s and %s", s.Kind, word)
 		}
-		if s.Kind = Kind(word[1:]); !slices.Contains(kinds, word[1:]) {
-			return fmt.Errorf("%s is no kind; the kinds are .%s", word, strings.Join(kinds, ", ."))
+		if s.Kind = Kind(word[1:]); !slices.Contains(Kinds, word[1:]) {
+			return fmt.Errorf("%s is no kind; the kinds are .%s", word, strings.Join(Kinds, ", ."))
 		}
 		return nil
 	case !assigned:

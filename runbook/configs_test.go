@@ -14,6 +14,7 @@ import (
 	"github.com/yuin/goldmark/ast"
 	"github.com/yuin/goldmark/text"
 
+	"github.com/stranglerfig/migrator/internal/openstore"
 	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/runbook"
 )
@@ -24,7 +25,7 @@ func products(t testing.TB) *migration.Config {
 	t.Helper()
 	data, err := os.ReadFile("../configs/products.yaml")
 	must(t, err)
-	m, err := migration.Parse("../configs/products.yaml", data, func(name string) (string, bool) {
+	m, err := openstore.Parse("../configs/products.yaml", data, func(name string) (string, bool) {
 		v := map[string]string{"LEGACY_URL": "postgres://app@db/shop"}[name]
 		return v, v != ""
 	})

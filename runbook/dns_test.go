@@ -11,7 +11,7 @@ import (
 
 	"github.com/miekg/dns"
 
-	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/internal/state/runbooks"
 	"github.com/stranglerfig/migrator/runbook"
 )
 
@@ -119,7 +119,7 @@ func TestVerifyChangesNothingAndSeesWhatIsWanting(t *testing.T) {
 		"```text {#nobody .approve role=nobody_is_in_it}\nShall we?\n```\n"+
 		"```promql {#prom .check below=1}\nup\n```\n"), nil)
 	must(t, err)
-	tools := b.tools(r, state.RunbookRun{UID: "verify"})
+	tools := b.tools(r, runbooks.Run{UID: "verify"})
 	p := b.prober()
 	got := map[string]string{}
 	for _, c := range tools.Verify(t.Context(), p) {

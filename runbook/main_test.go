@@ -10,6 +10,7 @@ import (
 
 	"github.com/stranglerfig/migrator/internal/sqlconsole"
 	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/internal/state/runbooks"
 	"github.com/stranglerfig/migrator/internal/test/testenv"
 	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/runbook"
@@ -52,7 +53,7 @@ type bench struct {
 	t     *testing.T
 	url   string
 	store *state.Store
-	runs  *state.Runbooks
+	runs  *runbooks.Runs
 	dir   string
 }
 
@@ -68,19 +69,19 @@ func newBench(t *testing.T) *bench {
 		Migration: testConfig, Environment: "test", Config: []byte(`{"name":"products"}`), ConfigHash: "h1", Schema: []byte(`{}`), Reversible: true,
 	})
 	must(t, err)
-	b.runs = b.store.Runbooks(testConfig)
+	b.runs = runbooks.New(b.store.Pool(), testConfig)
 	return b
 }
 
 // begin records a run.
-func (b *bench) begin(r *runbook.Runbook) state.RunbookRun {
+func (b *bench) begin(r *runbook.Runbook) runbooks.Run {
 	b.t.Helper()
 	run, err := b.runs.Begin(b.t.Context(), r, "", true)
 	must(b.t, err)
 	return run
 }
 
-func (b *bench) tools(r *runbook.Runbook, run state.RunbookRun) *runbook.Tools {
+func (b *bench) tools(r *runbook.Runbook, run runbooks.Run) *runbook.Tools {
 	t := &runbook.Tools{
 		Book: r, Run: run.ID, Dir: b.dir, Env: []string{"PATH=/usr/local/bin:/usr/bin:/bin", "SECRET_URL=postgres://u:geheim@h/d"},
 		Redact: runbook.NewRedactor("postgres://u:geheim@h/d"), Mark: b.dir + "/mark-" + run.UID,
@@ -91,7 +92,7 @@ func (b *bench) tools(r *runbook.Runbook, run state.RunbookRun) *runbook.Tools {
 }
 
 // goOn runs what is left of a run, as a process would that takes it over.
-func (b *bench) goOn(r *runbook.Runbook, run state.RunbookRun, change func(*runbook.Runner)) error {
+func (b *bench) goOn(r *runbook.Runbook, run runbooks.Run, change func(*runbook.Runner)) error {
 	b.t.Helper()
 	log, err := b.runs.Take(b.t.Context(), run.ID)
 	must(b.t, err)
@@ -106,7 +107,7 @@ func (b *bench) goOn(r *runbook.Runbook, run state.RunbookRun, change func(*runb
 }
 
 // story is what was done, in its order: step, direction when back, outcome.
-func (b *bench) story(run state.RunbookRun) string {
+func (b *bench) story(run runbooks.Run) string {
 	b.t.Helper()
 	records, err := b.runs.Records(b.t.Context(), run.ID)
 	must(b.t, err)
@@ -121,7 +122,7 @@ func (b *bench) story(run state.RunbookRun) string {
 	return strings.Join(words, " ")
 }
 
-func (b *bench) status(run state.RunbookRun) runbook.Status {
+func (b *bench) status(run runbooks.Run) runbook.Status {
 	b.t.Helper()
 	now, err := b.runs.Run(b.t.Context(), run.ID)
 	must(b.t, err)

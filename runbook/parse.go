@@ -136,14 +136,14 @@ func (p *parser) front(source []byte) (body int, ok bool) {
 				at, _ = strconv.Atoi(m[1])
 				line = strings.Replace(line, m[0], "", 1)
 			}
-			p.add(at, "front matter: %s", unknownKey.ReplaceAllString(line, `unknown key "$1" (migrator runbook schema lists them)`))
+			p.add(at, "front matter: %s", unknownKey.ReplaceAllString(line, `unknown key "$1" (the schema of runbooks lists them)`))
 		}
 		return 0, false
 	}
 	f := p.r.Front
 	switch {
 	case f.Name == "":
-		p.add(1, "the front matter has no name; try: name: rollback")
+		p.add(1, "the front matter has no name, such as name: rollback")
 	case !nameOfBook.MatchString(f.Name):
 		p.add(1, "name: %q: want lower-case letters, digits and -, a letter first", f.Name)
 	}

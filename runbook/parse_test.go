@@ -49,7 +49,7 @@ func TestWhatIsWrongIsSaidWithItsLine(t *testing.T) {
 	for text, want := range map[string]string{
 		"# no front matter":                                                                "test.md:1: a runbook begins with its front matter",
 		"---\nname: x\n":                                                                   "test.md:1: the front matter has no end",
-		"---\nname: x\ntitel: y\n---\n":                                                    "test.md:3: front matter: unknown key \"titel\" (migrator runbook schema lists them)",
+		"---\nname: x\ntitel: y\n---\n":                                                    "test.md:3: front matter: unknown key \"titel\" (the schema of runbooks lists them)",
 		"---\nname: x\ntitle: [y\n---\n":                                                   "test.md:",
 		"---\nname: X y\ntitle: y\n---\n":                                                  `test.md:1: name: "X y": want lower-case letters`,
 		"---\nname: x\n---\n":                                                              "the front matter has no title",

@@ -26,7 +26,7 @@ const (
 	Correct Kind = "correct" // what is done, in place of undoing, about an action that can't be undone
 )
 
-var kinds = []string{string(Check), string(Action), string(Approve), string(Wait), string(Verify), string(Undo), string(Correct)}
+var Kinds = []string{string(Check), string(Action), string(Approve), string(Wait), string(Verify), string(Undo), string(Correct)}
 
 // changes tells that a block of this kind may change something.
 func (k Kind) changes() bool { return k == Action || k == Undo || k == Correct }

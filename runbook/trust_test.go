@@ -6,23 +6,23 @@ import (
 	"testing"
 	"time"
 
-	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/internal/state/runbooks"
 	"github.com/stranglerfig/migrator/runbook"
 )
 
 // behind is the log of a database whose clock is two hours behind this machine's.
-type behind struct{ *state.RunbookLog }
+type behind struct{ *runbooks.Log }
 
 const hours = 2 * time.Hour
 
 func (b behind) Intend(ctx context.Context, r runbook.Record) (runbook.Record, error) {
-	r, err := b.RunbookLog.Intend(ctx, r)
+	r, err := b.Log.Intend(ctx, r)
 	r.Began = r.Began.Add(-hours)
 	return r, err
 }
 
 func (b behind) Records(ctx context.Context) ([]runbook.Record, error) {
-	all, err := b.RunbookLog.Records(ctx)
+	all, err := b.Log.Records(ctx)
 	for i := range all {
 		all[i].Began = all[i].Began.Add(-hours)
 	}
@@ -30,7 +30,7 @@ func (b behind) Records(ctx context.Context) ([]runbook.Record, error) {
 }
 
 func (b behind) Now(ctx context.Context) (time.Time, error) {
-	now, err := b.RunbookLog.Now(ctx)
+	now, err := b.Log.Now(ctx)
 	return now.Add(-hours), err
 }
 

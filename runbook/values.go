@@ -1,10 +1,6 @@
 package runbook
 
-import (
-	"strings"
-
-	"github.com/stranglerfig/migrator/migration"
-)
+import "github.com/stranglerfig/migrator/migration"
 
 // Values are what a runbook may write as ${name}: words of the migration's description.
 // URLs are not among them: steps name connections instead, and programs find URLs in
@@ -13,16 +9,19 @@ func Values(m *migration.Config) map[string]string {
 	v := map[string]string{
 		"migration":    m.Name,
 		"environment":  m.Environment,
-		"legacy.table": m.Legacy.Table,
 		"legacy.store": m.Legacy.Store,
 		"target.store": m.Target.Store,
 		"decider":      m.Phases.Approval.Role,
 	}
-	if m.Target.Table != "" {
-		v["target.table"] = m.Target.Table
+	if p, ok := m.Legacy.Part.(migration.NamedPart); ok {
+		for name, text := range p.Names() {
+			v["legacy."+name] = text
+		}
 	}
-	if m.Target.KeyTemplate != "" {
-		v["target.key_prefix"], _, _ = strings.Cut(m.Target.KeyTemplate, "{")
+	if p, ok := m.Target.Part.(migration.NamedPart); ok {
+		for name, text := range p.Names() {
+			v["target."+name] = text
+		}
 	}
 	return v
 }

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/store"
 )
 
@@ -47,8 +48,9 @@ func (t *Tools) Verify(ctx context.Context, p Prober) []store.Check {
 	return checks
 }
 
-func refused(err error, try string) store.Check {
-	return store.Check{Result: store.Refused, Detail: err.Error(), Try: try}
+// refused is a check's result with where the runbook has what to change.
+func refused(err error, where string) store.Check {
+	return store.Check{Result: store.Refused, Detail: err.Error(), Hint: hint.Hint{Text: where}}
 }
 
 func good(format string, args ...any) store.Check {

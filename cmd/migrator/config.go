@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/stranglerfig/migrator/internal/configschema"
+	"github.com/stranglerfig/migrator/internal/openstore"
 	"github.com/stranglerfig/migrator/migration"
 )
 
@@ -60,7 +61,7 @@ func newConfigSchema(c *cli) *cobra.Command {
 		Short: "Print the description's JSON Schema, for editors",
 		Args:  noArgs,
 		RunE: func(*cobra.Command, []string) error {
-			text, err := configschema.Schema()
+			text, err := configschema.Migration(openstore.Kinds()...)
 			if err != nil {
 				return err
 			}

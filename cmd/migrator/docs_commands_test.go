@@ -29,7 +29,7 @@ func TestMentionedCommandsExist(t *testing.T) {
 }
 
 // advised is a command that the program tells its user to try.
-var advised = regexp.MustCompile("(?:try: |Try: \"|Try = \"|\", \")(migrator [a-z][^\"`+;,]*)")
+var advised = regexp.MustCompile("(?:try: |\", \")(migrator [a-z][^\"`+;,]*)")
 
 // TestAdvisedCommandsExist looks at the advice in the sources.
 func TestAdvisedCommandsExist(t *testing.T) {

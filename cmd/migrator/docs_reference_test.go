@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/stranglerfig/migrator/internal/openstore"
 	"github.com/stranglerfig/migrator/metrics"
 	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/phases"
@@ -155,10 +156,7 @@ var listLink = regexp.MustCompile(`list, see \[([a-z_]+)\]\(#[a-z_]+\)`)
 // keyReference describes the description's keys, by its Go types, as the JSON Schema
 // does.
 func keyReference() string {
-	m := &migration.Config{Target: migration.Target{Store: "redis"}}
-	m.Defaults()
-	m.Target.Store = ""
-	v := reflect.ValueOf(*m)
+	v := migration.Outline(openstore.Kinds()...)
 	var b strings.Builder
 	b.WriteString("### At the top\n\n")
 	keyTable(&b, func() {

@@ -16,7 +16,7 @@ import (
 	"github.com/stranglerfig/migrator/internal/app"
 	"github.com/stranglerfig/migrator/internal/drill"
 	"github.com/stranglerfig/migrator/internal/humanize"
-	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/internal/statedb"
 	"github.com/stranglerfig/migrator/phases"
 )
 
@@ -136,7 +136,7 @@ func (c *cli) drillRollback(ctx context.Context, d *drilling, fault dual.Fault) 
 	if err != nil {
 		return err
 	}
-	if m.Environment != state.Staging {
+	if m.Environment != statedb.Staging {
 		return usagef("%s says environment: %s: a drill has the target fail, and is for environment: staging alone; try: a description of staging, with --file", c.settings.descriptionFile(), m.Environment)
 	}
 	if err := drill.Writable(d.reports); err != nil {

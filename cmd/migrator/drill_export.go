@@ -12,6 +12,7 @@ import (
 	"github.com/stranglerfig/migrator/internal/app"
 	"github.com/stranglerfig/migrator/internal/drill"
 	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/internal/state/drills"
 )
 
 func newDrillExport(c *cli) *cobra.Command {
@@ -35,7 +36,7 @@ the file by migrator drill import.`,
 			if err != nil {
 				return usage(fmt.Errorf("--key %s: %w", keyFile, err), "openssl genpkey -algorithm ed25519 -out drill.key")
 			}
-			return c.ofDrill(&migration, func(ctx context.Context, drills *state.Drills, id int64) error {
+			return c.ofDrill(&migration, func(ctx context.Context, drills *drills.Runs, id int64) error {
 				return c.exportDrill(ctx, drills, id, key, out)
 			})(cmd, args)
 		},
@@ -47,7 +48,7 @@ the file by migrator drill import.`,
 	return cmd
 }
 
-func (c *cli) exportDrill(ctx context.Context, drills *state.Drills, id int64, key ed25519.PrivateKey, out string) error {
+func (c *cli) exportDrill(ctx context.Context, drills *drills.Runs, id int64, key ed25519.PrivateKey, out string) error {
 	e, file, err := app.ExportDrill(ctx, drills, id, key)
 	if err != nil {
 		return err

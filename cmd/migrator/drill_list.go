@@ -9,6 +9,7 @@ import (
 
 	"github.com/stranglerfig/migrator/internal/drill"
 	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/internal/state/drills"
 )
 
 func newDrillList(c *cli) *cobra.Command {
@@ -21,13 +22,13 @@ func newDrillList(c *cli) *cobra.Command {
 			if err := aboveZero(limit); err != nil {
 				return err
 			}
-			drills, err := store.Drills(name).List(ctx, limit)
+			runs, err := drills.New(store.Pool(), name).List(ctx, limit)
 			if err != nil {
 				return err
 			}
-			return c.show(append([]state.DrillRun{}, drills...), func() {
+			return c.show(append([]drills.Run{}, runs...), func() {
 				rows := [][]string{{"DRILL", "BEGAN", "ENVIRONMENT", "RESULT", "REASON"}}
-				for _, d := range drills {
+				for _, d := range runs {
 					result := "PASS"
 					switch {
 					case d.Finished.IsZero():
@@ -59,7 +60,7 @@ func oneDrill(_ *cobra.Command, args []string) error {
 }
 
 // ofDrill runs f on the drill that the arguments name.
-func (c *cli) ofDrill(migration *string, f func(ctx context.Context, drills *state.Drills, id int64) error) func(*cobra.Command, []string) error {
+func (c *cli) ofDrill(migration *string, f func(ctx context.Context, runs *drills.Runs, id int64) error) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) error {
 		id, err := strconv.ParseInt(args[0], 10, 64)
 		if err != nil {
@@ -70,7 +71,7 @@ func (c *cli) ofDrill(migration *string, f func(ctx context.Context, drills *sta
 			named = []string{*migration}
 		}
 		return c.withState(func(ctx context.Context, store *state.Store, name string) error {
-			return f(ctx, store.Drills(name), id)
+			return f(ctx, drills.New(store.Pool(), name), id)
 		})(cmd, named)
 	}
 }
@@ -82,8 +83,8 @@ func newDrillShow(c *cli) *cobra.Command {
 		Use:   "show DRILL",
 		Short: "Show what a drill has seen, or write its report again",
 		Args:  oneDrill,
-		RunE: c.ofDrill(&migration, func(ctx context.Context, drills *state.Drills, id int64) error {
-			report, err := drills.Report(ctx, id)
+		RunE: c.ofDrill(&migration, func(ctx context.Context, runs *drills.Runs, id int64) error {
+			report, err := runs.Report(ctx, id)
 			if err != nil {
 				return err
 			}

@@ -10,6 +10,7 @@ import (
 	"github.com/stranglerfig/migrator/internal/control"
 	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/internal/statedb"
 	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/record"
 	"github.com/stranglerfig/migrator/store"
@@ -36,7 +37,7 @@ func usagef(format string, args ...any) error {
 }
 
 func usage(err error, try string) error {
-	return coded{fmt.Errorf("%w; try: %s", err, try), exitUsage}
+	return coded{hint.With(err, hint.Hint{Text: try}), exitUsage}
 }
 
 func notYet(err error) error { return coded{err, exitNotYet} }
@@ -59,30 +60,34 @@ func exitCode(err error) int {
 	case errors.As(err, &held), errors.As(err, &unsettled), errors.As(err, &moved), errors.As(err, &later), errors.Is(err, store.ErrBusy):
 		return exitNotYet
 	case errors.As(err, &bad), errors.As(err, &input), errors.As(err, &url), errors.As(err, &refused), errors.As(err, &drift),
-		errors.Is(err, app.ErrNoFile), errors.Is(err, state.ErrNoSchema), errors.Is(err, state.ErrNewer),
-		errors.Is(err, state.ErrOlder), errors.Is(err, state.ErrUnknownMigration), errors.Is(err, state.ErrURL), errors.Is(err, state.ErrWrongURL):
+		errors.Is(err, app.ErrNoFile), errors.Is(err, statedb.ErrNoSchema), errors.Is(err, state.ErrNewer),
+		errors.Is(err, state.ErrOlder), errors.Is(err, statedb.ErrUnknownMigration), errors.Is(err, statedb.ErrURL), errors.Is(err, statedb.ErrWrongURL):
 		return exitUsage
 	default:
 		return exitError
 	}
 }
 
-// problem is the JSON form of an error.
+// problem is the JSON form of an error. Hint is for a person, with the command line; Do
+// and Of are what a program compares.
 type problem struct {
-	Error string `json:"error"`
-	Try   string `json:"try,omitempty"`
-	Code  int    `json:"code"`
+	Error string      `json:"error"`
+	Hint  string      `json:"hint,omitempty"`
+	Do    hint.Action `json:"do,omitempty"`
+	Of    []string    `json:"of,omitempty"`
+	Code  int         `json:"code"`
 }
 
 // fail prints the error to stderr, as text or as the -o json contract has it.
 func (c *cli) fail(err error) int {
 	code := exitCode(err)
-	what, try := hint.Split(err)
+	what, h := hint.Parts(err) // commands still have remedies in their texts, as stores have
+	try := c.given.text(h)
 	if errors.Is(err, context.Canceled) {
 		what = "stopped by a signal: " + what
 	}
 	if c.settings.Output == outputJSON {
-		_ = json.NewEncoder(c.err).Encode(problem{Error: what, Try: try, Code: code})
+		_ = json.NewEncoder(c.err).Encode(problem{Error: what, Hint: try, Do: h.Do, Of: h.Of, Code: code})
 		return code
 	}
 	fmt.Fprintf(c.err, "%s %s\n", c.paint(c.err, red, "Error:"), what)

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/stranglerfig/migrator/internal/app"
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/humanize"
 	"github.com/stranglerfig/migrator/internal/judge"
 	"github.com/stranglerfig/migrator/internal/state"
@@ -35,12 +36,12 @@ rests on, and when it will be open if all goes on as now.`,
 			if err != nil {
 				return err
 			}
-			if evaluate {
-				if _, err := c.judge(store, m).Gates(ctx); err != nil {
-					return err
+			e, err := store.Evidence(ctx, name)
+			if err == nil && evaluate {
+				if _, err = c.judge(store, m).Gates(ctx, e); err == nil {
+					e, err = store.Evidence(ctx, name) // with what was just evaluated
 				}
 			}
-			e, err := store.Evidence(ctx, name)
 			if err != nil {
 				return err
 			}
@@ -63,26 +64,26 @@ rests on, and when it will be open if all goes on as now.`,
 // with the first one that is not.
 func heldBack(views []app.GateView, next phases.Route) error {
 	var closed []string
-	var try string
+	var help hint.Hint
 	for _, v := range views {
 		if v.Before != next || v.Open() {
 			continue
 		}
 		closed = append(closed, v.Gate)
 		switch {
-		case try != "":
+		case !help.IsZero():
 		case v.Evaluation != nil:
-			try = "migrator gate explain " + v.Gate
-		case v.Try != "":
-			try = v.Try
-		default: // not measured: there is no look to explain
-			try = "migrator phase advance --dry-run"
+			help = hint.Hint{Do: hint.GateExplain, Of: []string{v.Gate}}
+		case !v.Hint.IsZero():
+			help = v.Hint
+		default: // not measured: there is no evaluation to explain
+			help = hint.Hint{Do: hint.AdvanceDryRun}
 		}
 	}
 	if len(closed) == 0 {
 		return nil
 	}
-	return notYet(fmt.Errorf("%s is held back by %s; try: %s", next, join(closed), try))
+	return notYet(hint.Errorf(help, "%s is held back by %s", next, join(closed)))
 }
 
 func (c *cli) printGateList(views []app.GateView, now time.Time) {
@@ -168,8 +169,8 @@ func (c *cli) explain(ctx context.Context, store *state.Store, name string, filt
 		if !e.Due.IsZero() {
 			c.printf("  due      %s\n", e.Due.UTC().Format(time.RFC3339))
 		}
-		if e.Try != "" && e.Verdict != phases.Pass {
-			c.printf("  try      %s\n", e.Try)
+		if !e.Hint.IsZero() && e.Verdict != phases.Pass {
+			c.printf("  try      %s\n", c.given.text(e.Hint))
 		}
 		var inputs bytes.Buffer
 		if json.Indent(&inputs, e.Inputs, "  ", "  ") == nil {

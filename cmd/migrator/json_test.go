@@ -15,6 +15,8 @@ import (
 	"github.com/stranglerfig/migrator/internal/judge"
 	"github.com/stranglerfig/migrator/internal/preflight"
 	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/internal/state/drills"
+	"github.com/stranglerfig/migrator/internal/state/runbooks"
 	"github.com/stranglerfig/migrator/internal/test/clitest"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/reconcile"
@@ -53,7 +55,7 @@ func contractTypes() map[reflect.Type]string {
 		reflect.TypeFor[reconcile.PastFinding](): "past finding", reflect.TypeFor[reconcile.Coverage](): "coverage",
 		reflect.TypeFor[listedRun]():      "listed run",
 		reflect.TypeFor[runbook.Detail](): "runbook detail", reflect.TypeFor[phases.RunbookEvidence](): "runbook evidence",
-		reflect.TypeFor[state.RunbookRun](): "runbook run", reflect.TypeFor[runbook.Record](): "runbook step",
+		reflect.TypeFor[runbooks.Run](): "runbook run", reflect.TypeFor[runbook.Record](): "runbook step",
 		reflect.TypeFor[app.RunbookVerdict](): "runbook verdict", reflect.TypeFor[app.RunbookView](): "runbook view",
 		reflect.TypeFor[drill.Report](): "drill report", reflect.TypeFor[drill.Fault](): "drill fault",
 		reflect.TypeFor[drill.Step](): "drill step", reflect.TypeFor[drill.Healthy](): "drill healthy time",
@@ -62,7 +64,7 @@ func contractTypes() map[reflect.Type]string {
 		reflect.TypeFor[drill.Times](): "drill times", reflect.TypeFor[drill.Totals](): "drill load",
 		reflect.TypeFor[drill.Checked](): "drill ledger", reflect.TypeFor[drill.Controls](): "drill controls",
 		reflect.TypeFor[drill.Reconciled](): "drill reconcile", reflect.TypeFor[drill.Second](): "drill second",
-		reflect.TypeFor[drill.Mark](): "drill mark", reflect.TypeFor[state.DrillRun](): "drill run",
+		reflect.TypeFor[drill.Mark](): "drill mark", reflect.TypeFor[drills.Run](): "drill run",
 		reflect.TypeFor[app.ExportedDrill](): "exported drill", reflect.TypeFor[app.ImportedDrill](): "imported drill",
 	}
 }

@@ -7,17 +7,11 @@ import (
 	"os/signal"
 	"syscall"
 
-	goredis "github.com/redis/go-redis/v9"
+	"github.com/stranglerfig/migrator/internal/openstore"
 )
 
-// silent is what go-redis prints to: all that concerns us comes back as an error,
-// and its own lines would stand between those of a log in JSON.
-type silent struct{}
-
-func (silent) Printf(context.Context, string, ...any) {}
-
 func main() {
-	goredis.SetLogger(silent{})
+	openstore.SilenceDrivers() // their lines would stand between those of a log in JSON
 	// A reader that goes away (| head) must not kill a command between two steps:
 	// writing to it then fails, and run says so when all is done.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)

@@ -11,6 +11,7 @@ import (
 	"github.com/stranglerfig/migrator/internal/app"
 	"github.com/stranglerfig/migrator/internal/control"
 	"github.com/stranglerfig/migrator/internal/judge"
+	"github.com/stranglerfig/migrator/internal/openstore"
 	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/migration"
 )
@@ -27,7 +28,7 @@ func (c *cli) load() (*migration.Config, error) {
 // loadFrom reads a description that a command was given, and says what to try where
 // there is no such file.
 func loadFrom(path, try string) (*migration.Config, error) {
-	m, err := migration.Load(path)
+	m, err := openstore.Load(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && !errors.As(err, new(*migration.Error)):
 		return nil, usage(err, try)
@@ -55,6 +56,7 @@ func (c *cli) openState(ctx context.Context) (*state.Store, error) {
 // description's, else the only one that there is.
 func (c *cli) name(ctx context.Context, store *state.Store, args []string) (string, error) {
 	if len(args) > 0 {
+		c.given.migration = args[0]
 		return args[0], nil
 	}
 	if c.settings.descriptionFile() != "" {

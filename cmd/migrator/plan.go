@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+
 	"github.com/spf13/cobra"
 
 	"github.com/stranglerfig/migrator/internal/humanize"
@@ -79,8 +80,8 @@ func (c *cli) printChecks(checks []store.Check) {
 	}
 	for _, check := range checks {
 		c.printf("%s  %s: %s\n", marks[check.Result], check.Name, check.Detail)
-		if check.Try != "" && check.Result != store.Good {
-			c.printf("         try: %s\n", check.Try)
+		if !check.Hint.IsZero() && check.Result != store.Good {
+			c.printf("         try: %s\n", c.given.text(check.Hint))
 		}
 	}
 }

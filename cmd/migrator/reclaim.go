@@ -69,5 +69,5 @@ func (c *cli) warnLost(st phases.Standing) {
 		return
 	}
 	c.printf("  %s\n", c.paint(c.out, red, "lost       "+st.Lost.Tell(st.Route)))
-	c.printf("             try: %s\n", phases.LostTry)
+	c.printf("             try: %s\n", c.given.text(phases.StateLossHint()))
 }

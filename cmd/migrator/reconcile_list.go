@@ -10,6 +10,7 @@ import (
 	"github.com/stranglerfig/migrator/internal/app"
 	"github.com/stranglerfig/migrator/internal/humanize"
 	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/internal/state/reconciles"
 	"github.com/stranglerfig/migrator/reconcile"
 )
 
@@ -36,7 +37,7 @@ func newReconcileList(c *cli) *cobra.Command {
 			if err := aboveZero(limit); err != nil {
 				return err
 			}
-			runs, err := store.Reconciles(name).List(ctx, limit)
+			runs, err := reconciles.New(store.Pool(), name).List(ctx, limit)
 			if err != nil {
 				return err
 			}
@@ -92,11 +93,11 @@ func newReconcileShow(c *cli) *cobra.Command {
 				named = []string{migration}
 			}
 			return c.withState(func(ctx context.Context, store *state.Store, name string) error {
-				run, err := store.Reconciles(name).Run(ctx, id)
+				run, err := reconciles.New(store.Pool(), name).Run(ctx, id)
 				if err != nil {
 					return err
 				}
-				findings, err := store.Reconciles(name).Findings(ctx, id, limit)
+				findings, err := reconciles.New(store.Pool(), name).Findings(ctx, id, limit)
 				if err != nil {
 					return err
 				}

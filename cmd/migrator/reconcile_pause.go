@@ -10,6 +10,7 @@ import (
 	"github.com/stranglerfig/migrator/internal/app"
 	"github.com/stranglerfig/migrator/internal/openstore"
 	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/internal/state/reconciles"
 	"github.com/stranglerfig/migrator/reconcile"
 )
 
@@ -26,7 +27,7 @@ func runArgument(args []string) (int64, error) {
 }
 
 // newReconcileMark makes a command that marks a run, which its processes see.
-func newReconcileMark(c *cli, use, short, said string, mark func(ctx context.Context, kept *state.Reconciles, run reconcile.Run, reason string) error) *cobra.Command {
+func newReconcileMark(c *cli, use, short, said string, mark func(ctx context.Context, kept *reconciles.Runs, run reconcile.Run, reason string) error) *cobra.Command {
 	var migration, reason string
 	cmd := &cobra.Command{
 		Use: use + " [RUN]", Short: short, Args: cobra.ArbitraryArgs,
@@ -36,7 +37,7 @@ func newReconcileMark(c *cli, use, short, said string, mark func(ctx context.Con
 				return err
 			}
 			return c.withState(func(ctx context.Context, store *state.Store, name string) error {
-				kept := store.Reconciles(name)
+				kept := reconciles.New(store.Pool(), name)
 				run, _, err := kept.Unfinished(ctx, id)
 				if err != nil {
 					return noRun(err)
@@ -64,7 +65,7 @@ func named(migration string) []string {
 }
 
 func noRun(err error) error {
-	if errors.Is(err, state.ErrNoRun) {
+	if errors.Is(err, reconciles.ErrNoRun) {
 		return coded{err, exitUsage}
 	}
 	return err
@@ -72,14 +73,14 @@ func noRun(err error) error {
 
 func newReconcilePause(c *cli) *cobra.Command {
 	return newReconcileMark(c, "pause", "Make the run wait, and all workers with it", "Run %d of %s is paused; try: migrator reconcile resume",
-		func(ctx context.Context, kept *state.Reconciles, run reconcile.Run, reason string) error {
+		func(ctx context.Context, kept *reconciles.Runs, run reconcile.Run, reason string) error {
 			return kept.Pause(ctx, run.ID, reason, false)
 		})
 }
 
 func newReconcileCancel(c *cli) *cobra.Command {
 	return newReconcileMark(c, "cancel", "End the run for good; what it found stays listed", "Run %d of %s is cancelled.",
-		func(ctx context.Context, kept *state.Reconciles, run reconcile.Run, reason string) error {
+		func(ctx context.Context, kept *reconciles.Runs, run reconcile.Run, reason string) error {
 			return kept.Cancel(ctx, run.ID, reason)
 		})
 }
@@ -107,7 +108,7 @@ and reports as reconcile run does. The jobs that are done count.`,
 				return err
 			}
 			defer j.Close()
-			kept := j.State.Reconciles(j.Config.Name)
+			kept := reconciles.New(j.State.Pool(), j.Config.Name)
 			run, held, err := kept.Unfinished(ctx, id)
 			if err != nil {
 				return noRun(err)

@@ -44,6 +44,7 @@ func isTerminal(w any) bool {
 type cli struct {
 	streams
 	settings settings
+	given    given
 	log      *slog.Logger
 	warned   bool // of trouble with the state database
 }

@@ -10,8 +10,10 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/stranglerfig/migrator/internal/app"
+	"github.com/stranglerfig/migrator/internal/configschema"
 	"github.com/stranglerfig/migrator/internal/humanize"
 	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/internal/state/runbooks"
 	"github.com/stranglerfig/migrator/runbook"
 )
 
@@ -39,17 +41,17 @@ func runArgs(args []string, names ...string) (int64, []string, error) {
 }
 
 // withRuns runs f on the runs of the migration that the command is about.
-func (c *cli) withRuns(f func(ctx context.Context, runs *state.Runbooks, args []string) error) func(*cobra.Command, []string) error {
+func (c *cli) withRuns(f func(ctx context.Context, runs *runbooks.Runs, args []string) error) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) error {
 		return c.withState(func(ctx context.Context, store *state.Store, name string) error {
-			return f(ctx, store.Runbooks(name), args)
+			return f(ctx, runbooks.New(store.Pool(), name), args)
 		})(cmd, nil)
 	}
 }
 
 // withRun runs f on the run that the command names.
 func (c *cli) withRun(f func(app.RunbookView) error) func(*cobra.Command, []string) error {
-	return c.withRuns(func(ctx context.Context, runs *state.Runbooks, args []string) error {
+	return c.withRuns(func(ctx context.Context, runs *runbooks.Runs, args []string) error {
 		id, _, err := runArgs(args)
 		if err != nil {
 			return err
@@ -68,7 +70,7 @@ func newRunbookList(c *cli) *cobra.Command {
 		Use:   "list",
 		Short: "Runs of runbooks, newest first",
 		Args:  noArgs,
-		RunE: c.withRuns(func(ctx context.Context, runs *state.Runbooks, _ []string) error {
+		RunE: c.withRuns(func(ctx context.Context, runs *runbooks.Runs, _ []string) error {
 			if err := aboveZero(limit); err != nil {
 				return err
 			}
@@ -77,7 +79,7 @@ func newRunbookList(c *cli) *cobra.Command {
 				return err
 			}
 			if list == nil {
-				list = []state.RunbookRun{}
+				list = []runbooks.Run{}
 			}
 			return c.show(list, func() {
 				if len(list) == 0 {
@@ -179,7 +181,7 @@ func newRunbookApprove(c *cli) *cobra.Command {
 takes back what it did. Who approves is the role that the state database knows you
 by, which must be a member of phases.approval.role, and of the step's own role.`,
 		Args: cobra.ArbitraryArgs,
-		RunE: c.withRuns(func(ctx context.Context, runs *state.Runbooks, args []string) error {
+		RunE: c.withRuns(func(ctx context.Context, runs *runbooks.Runs, args []string) error {
 			id, rest, err := runArgs(args, "STEP")
 			if err != nil {
 				return err
@@ -215,7 +217,7 @@ func newRunbookSchema(c *cli) *cobra.Command {
 		Short: "The JSON Schema of runbooks' front matter and of steps' attributes",
 		Args:  noArgs,
 		RunE: func(*cobra.Command, []string) error {
-			text, err := runbook.Schema()
+			text, err := configschema.Runbook()
 			if err == nil {
 				_, err = c.out.Write(text)
 			}

@@ -6,12 +6,12 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/internal/state/runbooks"
 	"github.com/stranglerfig/migrator/runbook"
 )
 
 // runbookProgress prints a run as it goes on: plain lines on stderr, in colour on a terminal.
-func (c *cli) runbookProgress(ctx context.Context, runs *state.Runbooks, id int64) func(runbook.Event) {
+func (c *cli) runbookProgress(ctx context.Context, runs *runbooks.Runs, id int64) func(runbook.Event) {
 	return func(e runbook.Event) {
 		at := ""
 		if e.Number > 0 {
@@ -65,7 +65,7 @@ func (c *cli) outcomeLine(r runbook.Record) string {
 }
 
 // asksApproval takes a word from this terminal, or waits for one from another.
-func (c *cli) asksApproval(ctx context.Context, runs *state.Runbooks, id int64, e runbook.Event) {
+func (c *cli) asksApproval(ctx context.Context, runs *runbooks.Runs, id int64, e runbook.Event) {
 	for line := range strings.Lines(e.Text) {
 		c.note("      %s", strings.TrimRight(line, "\n"))
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/stranglerfig/migrator/internal/app"
 	"github.com/stranglerfig/migrator/internal/humanize"
+	"github.com/stranglerfig/migrator/internal/state/runbooks"
 	"github.com/stranglerfig/migrator/runbook"
 )
 
@@ -130,7 +131,7 @@ func (c *cli) resumeRunbook(ctx context.Context, id int64, decision app.StepDeci
 		return err
 	}
 	defer b.State.Close()
-	run, err := b.State.Runbooks(b.Config.Name).Run(ctx, id)
+	run, err := runbooks.New(b.State.Pool(), b.Config.Name).Run(ctx, id)
 	if err != nil {
 		return err
 	}
@@ -153,7 +154,7 @@ func (c *cli) workRunbook(ctx context.Context, b *app.Runbooks, w app.RunbookWor
 	id := w.Run.ID
 	w.Begins = func() { c.note("run %d of %s: %s", id, w.Book.Name, w.Book.Title) }
 	w.Runner = runbook.Runner{
-		Told: c.runbookProgress(ctx, b.State.Runbooks(b.Config.Name), id), Doubt: c.doubt, Poll: 500 * time.Millisecond,
+		Told: c.runbookProgress(ctx, runbooks.New(b.State.Pool(), b.Config.Name), id), Doubt: c.doubt, Poll: 500 * time.Millisecond,
 		Warn: func(ctx context.Context, s *runbook.Step) error { return c.confirm(ctx, yes, "Go on with "+s.ID+"?") },
 	}
 	view, err := b.Work(ctx, w)

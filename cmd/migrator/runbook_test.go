@@ -17,8 +17,8 @@ import (
 	"github.com/stranglerfig/migrator/examples/storefront/load"
 	"github.com/stranglerfig/migrator/examples/storefront/shop"
 	"github.com/stranglerfig/migrator/internal/app"
+	"github.com/stranglerfig/migrator/internal/openstore"
 	"github.com/stranglerfig/migrator/internal/test/clitest"
-	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/runbook"
 )
 
@@ -59,7 +59,7 @@ func openShop(t *testing.T) (*clitest.Operator, *load.Generator, func()) {
 		t.Fatal(err)
 	}
 	o.Does("init", "apply", "phase advance", "backfill run", "phase advance", "reconcile run --full", "phase advance")
-	m, err := migration.Load(o.Path("migration.yaml"))
+	m, err := openstore.Load(o.Path("migration.yaml"))
 	if err != nil {
 		t.Fatal(err)
 	}

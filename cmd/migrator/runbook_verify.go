@@ -94,8 +94,8 @@ func (c *cli) printVerdict(v app.RunbookVerdict) {
 			style = yellow
 		}
 		c.printf("  %s %s: %s\n", c.paint(c.out, style, fmt.Sprintf("%-8s", check.Result)), check.Name, check.Detail)
-		if check.Try != "" && check.Result != store.Good {
-			c.printf("           see: %s\n", check.Try)
+		if !check.Hint.IsZero() && check.Result != store.Good {
+			c.printf("           see: %s\n", c.given.text(check.Hint))
 		}
 	}
 }

@@ -67,6 +67,9 @@ func (c *cli) configure(cmd *cobra.Command) error {
 			return err
 		}
 	}
+	if flag := cmd.Flags().Lookup("file"); flag.Changed {
+		c.given.file = flag.Value.String()
+	}
 	path, _ := cmd.Flags().GetString("settings")
 	explicit := path != ""
 	if !explicit {
@@ -109,9 +112,9 @@ func (c *cli) check() error {
 	}
 	switch s.LogFormat {
 	case "json":
-		c.log = slog.New(slog.NewJSONHandler(c.err, &slog.HandlerOptions{Level: level}))
+		c.log = slog.New(slog.NewJSONHandler(c.err, &slog.HandlerOptions{Level: level, ReplaceAttr: c.logHint}))
 	case "text":
-		c.log = slog.New(tint.NewTextHandler(c.err, &tint.Options{Level: level, NoColor: !c.colour(c.err)}))
+		c.log = slog.New(tint.NewTextHandler(c.err, &tint.Options{Level: level, NoColor: !c.colour(c.err), ReplaceAttr: c.logHint}))
 	default:
 		return usagef("log format %q: want text or json", s.LogFormat)
 	}

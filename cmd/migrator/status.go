@@ -192,8 +192,8 @@ func (c *cli) printGates(gates []phases.GateResult, now time.Time, indent string
 			c.printf(" (in %s)", humanize.Span(g.Due.Sub(now)))
 		}
 		c.printf("\n")
-		if g.Try != "" && !g.Open() {
-			c.printf("%s%s try: %s\n", indent, strings.Repeat(" ", 12), g.Try)
+		if !g.Hint.IsZero() && !g.Open() {
+			c.printf("%s%s try: %s\n", indent, strings.Repeat(" ", 12), c.given.text(g.Hint))
 		}
 	}
 }

@@ -11,18 +11,19 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/stranglerfig/migrator/dual"
-	"github.com/stranglerfig/migrator/internal/openstore"
+	"github.com/stranglerfig/migrator/dual/pgfleet"
 	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/record"
+	"github.com/stranglerfig/migrator/store"
 	"github.com/stranglerfig/migrator/store/postgres"
 )
 
 // Customers is what the rest of the application knows of customers.
 type Customers struct {
 	db       *pgxpool.Pool
-	target   openstore.Target
-	fleet    *state.Fleet
+	target   store.Target
+	fleet    *pgfleet.Fleet
 	instance *dual.Instance
 	reader   *dual.Reader[int64, Customer]
 	writer   *dual.Writer[int64, Customer]
@@ -43,15 +44,15 @@ func Open(ctx context.Context, m *migration.Config, stateURL string, log *slog.L
 	if c.db, err = pgxpool.New(ctx, m.Legacy.URL); err != nil {
 		return nil, errors.New("the legacy database's URL can't be read") // it may hold a password
 	}
-	legacy, err := openstore.OpenLegacy(ctx, m) // for the records' shape alone
+	legacy, err := m.OpenLegacy(ctx) // for the records' shape alone
 	if err != nil {
 		return nil, err
 	}
 	defer legacy.Close()
-	if c.target, err = openstore.OpenTarget(ctx, m, legacy.Schema()); err != nil {
+	if c.target, err = m.OpenTarget(ctx, legacy.Schema()); err != nil {
 		return nil, err
 	}
-	if c.fleet, err = state.OpenFleet(ctx, stateURL, m.Name, state.FleetOptions{}); err != nil {
+	if c.fleet, err = pgfleet.Open(ctx, stateURL, m.Name, pgfleet.Options{}); err != nil {
 		return nil, err
 	}
 	c.instance, err = dual.Join(ctx, dual.Config{

@@ -5,10 +5,10 @@ import (
 	"encoding/json"
 
 	"github.com/stranglerfig/migrator/internal/failpoint"
-	"github.com/stranglerfig/migrator/internal/openstore"
 	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/phases"
+	"github.com/stranglerfig/migrator/store"
 )
 
 // AppliedNow is what an apply has come to.
@@ -19,8 +19,8 @@ type AppliedNow struct {
 
 // Apply prepares both stores and records the migration file, in this order: repeated
 // after a crash at any point it completes.
-func Apply(ctx context.Context, store *state.Store, m *migration.Config) (a AppliedNow, err error) {
-	legacy, err := openstore.OpenLegacy(ctx, m)
+func Apply(ctx context.Context, kept *state.Store, m *migration.Config) (a AppliedNow, err error) {
+	legacy, err := m.OpenLegacy(ctx)
 	if err != nil {
 		return a, err
 	}
@@ -29,12 +29,12 @@ func Apply(ctx context.Context, store *state.Store, m *migration.Config) (a Appl
 		return a, err
 	}
 	failpoint.Here("apply.installed")
-	target, err := openstore.OpenTarget(ctx, m, legacy.Schema())
+	target, err := m.OpenTarget(ctx, legacy.Schema())
 	if err != nil {
 		return a, err
 	}
 	defer func() { _ = target.Close() }()
-	if t, ok := target.(openstore.Preparer); ok {
+	if t, ok := target.(store.Preparer); ok {
 		if err := t.Prepare(ctx); err != nil {
 			return a, err
 		}
@@ -48,7 +48,7 @@ func Apply(ctx context.Context, store *state.Store, m *migration.Config) (a Appl
 	if err != nil {
 		return a, err
 	}
-	a.Standing, a.Created, err = store.Apply(ctx, state.Applied{
+	a.Standing, a.Created, err = kept.Apply(ctx, state.Applied{
 		Migration: m.Name, Environment: m.Environment, Config: config, ConfigHash: m.Hash(),
 		Schema: schema, Reversible: m.Phases.Retain.Reversible == nil || *m.Phases.Retain.Reversible,
 	})
@@ -59,11 +59,11 @@ func Apply(ctx context.Context, store *state.Store, m *migration.Config) (a Appl
 }
 
 // LiftOrphan lifts a fence that no migration of the state has raised.
-func LiftOrphan(ctx context.Context, store *state.Store, m *migration.Config, attempt string) error {
-	if st, err := store.Standing(ctx, m.Name); err == nil && st.Attempt == attempt {
+func LiftOrphan(ctx context.Context, kept *state.Store, m *migration.Config, attempt string) error {
+	if st, err := kept.Standing(ctx, m.Name); err == nil && st.Attempt == attempt {
 		return refuse("the fence is that of %s, at %s; try: migrator phase rollback --to grace", m.Name, st.Route)
 	}
-	legacy, err := openstore.OpenLegacy(ctx, m)
+	legacy, err := m.OpenLegacy(ctx)
 	if err != nil {
 		return err
 	}

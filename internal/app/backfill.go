@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/stranglerfig/migrator/internal/backfill"
+	"github.com/stranglerfig/migrator/internal/state/backfills"
 )
 
 // Backfill is how a backfill is run.
@@ -30,7 +31,7 @@ func (j *Job) Backfill(ctx context.Context, o Backfill) (done Backfilled, err er
 	if err := j.ReachTarget(ctx); err != nil {
 		return done, err
 	}
-	runs := j.State.Backfills(j.Config.Name)
+	runs := backfills.New(j.State.Pool(), j.Config.Name)
 	e, err := j.State.Evidence(ctx, j.Config.Name)
 	if err != nil {
 		return done, err

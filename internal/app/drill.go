@@ -12,14 +12,15 @@ import (
 	"time"
 
 	"github.com/stranglerfig/migrator/dual"
+	"github.com/stranglerfig/migrator/dual/pgfleet"
 	"github.com/stranglerfig/migrator/internal/drill"
 	"github.com/stranglerfig/migrator/internal/logs"
 	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/internal/state/drills"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/reconcile"
 	"github.com/stranglerfig/migrator/record"
 	"github.com/stranglerfig/migrator/store"
-	"github.com/stranglerfig/migrator/store/postgres"
 )
 
 // planted is how many records a drill takes out of the target.
@@ -63,9 +64,9 @@ func (j *Job) Drill(ctx context.Context, d Drill) (*drill.Report, error) {
 		Plant:     &drill.Planted{Store: j.Target, Keys: keys, Most: planted},
 		Reconcile: j.drillReconcile(d.Log), Daemons: d.Daemons, Tell: d.Tell,
 	}
-	drills := j.State.Drills(m.Name)
-	begun, release, err := drills.Begin(ctx, m.Rehearsal())
-	if errors.Is(err, state.ErrDrilling) {
+	runs := drills.New(j.State.Pool(), m.Name)
+	begun, release, err := runs.Begin(ctx, m.Rehearsal())
+	if errors.Is(err, drills.ErrDrilling) {
 		return nil, &NotYetError{err}
 	}
 	if err != nil {
@@ -74,7 +75,7 @@ func (j *Job) Drill(ctx context.Context, d Drill) (*drill.Report, error) {
 	defer release()
 	rehearsal.Report.Drill, rehearsal.Report.ConfigHash = begun.ID, begun.ConfigHash
 	report := rehearsal.Run(ctx)
-	if err := drills.Finish(context.WithoutCancel(ctx), report); err != nil {
+	if err := runs.Finish(context.WithoutCancel(ctx), report); err != nil {
 		return &report, fmt.Errorf("the result could not be kept: %w", err)
 	}
 	return &report, nil
@@ -146,7 +147,7 @@ func (j *Job) drillLoad(ctx context.Context, d Drill) (load drill.Load, keys []r
 }
 
 func (j *Job) builtInLoad(ctx context.Context, d Drill, keys []record.Key, compare *record.Comparer) (drill.Load, []record.Key, func(), error) {
-	legacy, ok := j.Legacy.(drill.Toucher)
+	legacy, ok := j.Legacy.(drill.Legacy)
 	if !ok {
 		return nil, nil, nil, refuse("the built-in load does not write to the legacy store %s; try: --load FILE, with a load of your own", j.Config.Legacy.Store)
 	}
@@ -156,7 +157,7 @@ func (j *Job) builtInLoad(ctx context.Context, d Drill, keys []record.Key, compa
 	}
 	w, log := j.Config.Writing, logs.OrDiscard(d.Log)
 	load := &drill.BuiltIn{
-		Fleet: state.NewFleet(j.State.Pool(), j.Config.Name, state.FleetOptions{}), Legacy: legacy, Target: j.Target,
+		Fleet: pgfleet.New(j.State.Pool(), j.Config.Name, pgfleet.Options{}), Legacy: legacy, Target: j.Target,
 		Schema: j.Schema, Compare: compare, Keys: keys, Column: column, Rate: d.Load.Rate, Log: log,
 		Writing: dual.Writing{
 			OnTargetFailure: dual.Policy(w.OnTargetFailure), Deadline: time.Duration(w.Deadline), NotAfter: time.Duration(w.NotAfter),
@@ -171,8 +172,6 @@ func (j *Job) builtInLoad(ctx context.Context, d Drill, keys []record.Key, compa
 		}
 	}, nil
 }
-
-var _ drill.Toucher = (*postgres.Legacy)(nil)
 
 // errEnough ends a scan.
 var errEnough = errors.New("enough records")
@@ -200,7 +199,7 @@ func (j *Job) someKeys(ctx context.Context, n int) (keys []record.Key, err error
 		}
 	}
 	if len(keys) == 0 {
-		return nil, refuse("the legacy table %s is empty: there is nothing to rehearse with", j.Config.Legacy.Table)
+		return nil, refuse("legacy is empty: there is nothing to rehearse with")
 	}
 	return keys, nil
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/stranglerfig/migrator/internal/drill"
 	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/internal/state/drills"
 )
 
 // ExportedDrill is a drill as it was signed.
@@ -18,7 +19,7 @@ type ExportedDrill struct {
 }
 
 // ExportDrill signs a drill that passed, for another environment's state.
-func ExportDrill(ctx context.Context, drills *state.Drills, id int64, key ed25519.PrivateKey) (e ExportedDrill, file []byte, err error) {
+func ExportDrill(ctx context.Context, drills *drills.Runs, id int64, key ed25519.PrivateKey) (e ExportedDrill, file []byte, err error) {
 	report, err := drills.Report(ctx, id)
 	if err != nil {
 		return e, nil, err
@@ -33,7 +34,7 @@ func ExportDrill(ctx context.Context, drills *state.Drills, id int64, key ed2551
 
 // ImportedDrill is a drill that was taken from a signed file.
 type ImportedDrill struct {
-	state.DrillRun
+	drills.Run
 	Added bool `json:"added"` // false: this file was imported before
 	Fits  bool `json:"fits"`  // what was rehearsed is what the applied description says
 }
@@ -75,7 +76,7 @@ func ImportDrill(ctx context.Context, store *state.Store, name, path string, tex
 	case report.Finished.After(e.Now.Add(mostAhead)):
 		return i, refuse("%s was finished at %s, which is still to come", path, report.Finished.Format(time.RFC3339))
 	}
-	i.DrillRun, i.Added, err = store.Drills(name).Import(ctx, report, digest, drill.EncodeKey(key))
+	i.Run, i.Added, err = drills.New(store.Pool(), name).Import(ctx, report, digest, drill.EncodeKey(key))
 	if err != nil {
 		return i, err
 	}

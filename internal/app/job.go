@@ -15,14 +15,15 @@ import (
 	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/record"
+	"github.com/stranglerfig/migrator/store"
 )
 
 // Job is a migration with its state and both stores open.
 type Job struct {
 	Config *migration.Config
 	State  *state.Store
-	Legacy openstore.Legacy
-	Target openstore.Target
+	Legacy store.Legacy
+	Target store.Target
 	Schema *record.Schema
 }
 
@@ -39,11 +40,11 @@ func OpenJob(ctx context.Context, st *state.Store, m *migration.Config) (*Job, e
 }
 
 func (j *Job) open(ctx context.Context) (err error) {
-	if j.Legacy, err = openstore.OpenLegacy(ctx, j.Config); err != nil {
+	if j.Legacy, err = j.Config.OpenLegacy(ctx); err != nil {
 		return err
 	}
 	j.Schema = j.Legacy.Schema()
-	j.Target, err = openstore.OpenTarget(ctx, j.Config, j.Schema)
+	j.Target, err = j.Config.OpenTarget(ctx, j.Schema)
 	return err
 }
 
@@ -132,7 +133,7 @@ func checkHash(m *migration.Config, file, applied string) error {
 // LoadApplied reads a migration file again, which may have changed and been applied
 // since, for the migration name. It must be the one whose hash is applied.
 func LoadApplied(file, name, applied string) (*migration.Config, error) {
-	m, err := migration.Load(file)
+	m, err := openstore.Load(file)
 	switch {
 	case err != nil:
 		return nil, err

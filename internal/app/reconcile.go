@@ -10,6 +10,8 @@ import (
 	"github.com/stranglerfig/migrator/internal/humanize"
 	"github.com/stranglerfig/migrator/internal/logs"
 	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/internal/state/backfills"
+	"github.com/stranglerfig/migrator/internal/state/reconciles"
 	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/reconcile"
@@ -63,17 +65,17 @@ func (j *Job) CheckReconcile(ctx context.Context, repair bool) (phases.Phase, er
 
 // Reconciler compares the job's stores as its migration file says. Its runs are recorded
 // in the second result.
-func (j *Job) Reconciler(ctx context.Context) (*reconcile.Reconciler, *state.Reconciles, error) {
+func (j *Job) Reconciler(ctx context.Context) (*reconcile.Reconciler, *reconciles.Runs, error) {
 	compare, err := record.NewComparer(j.Schema, j.Config.Compare)
 	if err != nil {
 		return nil, nil, err
 	}
-	runs := j.State.Reconciles(j.Config.Name)
+	runs := reconciles.New(j.State.Pool(), j.Config.Name)
 	r := &reconcile.Reconciler{
 		Legacy: j.Legacy, Locker: j.Legacy, Target: j.Target, Ledger: runs, Jobs: runs, Compare: compare,
 		Options: reconcileOptions(j.Config),
 	}
-	backfill, err := j.State.Backfills(j.Config.Name).Latest(ctx)
+	backfill, err := backfills.New(j.State.Pool(), j.Config.Name).Latest(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -94,15 +96,15 @@ func reconcileOptions(m *migration.Config) reconcile.Options {
 		MaxRepairs: most, RepairRate: s.RepairRate, MaxDifference: s.MaxDifference,
 		Recent: reconcile.Recent{Column: s.Recent.Column, Within: time.Duration(s.Recent.Within), Sample: s.Recent.Sample},
 		Pause:  time.Duration(s.Pause), Rereads: s.Rereads, Lease: time.Duration(s.Lease),
-		NotAfter: time.Duration(m.Writing.NotAfter), Expires: m.Target.Expires,
+		NotAfter: time.Duration(m.Writing.NotAfter), Expires: m.ExpiryColumn(),
 	}
 }
 
 // RepairJournal repairs the journalled keys, and returns how many it cleared.
 func (j *Job) RepairJournal(ctx context.Context) (int64, error) {
 	r := reconcile.Reconciler{
-		Legacy: j.Legacy, Locker: j.Legacy, Target: j.Target, Ledger: j.State.Reconciles(j.Config.Name),
-		Options: reconcile.Options{NotAfter: time.Duration(j.Config.Writing.NotAfter), Expires: j.Config.Target.Expires},
+		Legacy: j.Legacy, Locker: j.Legacy, Target: j.Target, Ledger: reconciles.New(j.State.Pool(), j.Config.Name),
+		Options: reconcile.Options{NotAfter: time.Duration(j.Config.Writing.NotAfter), Expires: j.Config.ExpiryColumn()},
 	}
 	return r.RepairJournal(ctx)
 }
@@ -126,8 +128,8 @@ const resumeWithin = 24 * time.Hour
 // Interrupted is the newest run, if it is of the kind and its process is dead; or,
 // with stopped, if a signal ended it. 0: there is none.
 func (j *Job) Interrupted(ctx context.Context, o reconcile.RunOptions, stopped bool) (int64, error) {
-	run, held, err := j.State.Reconciles(j.Config.Name).Unfinished(ctx, 0)
-	if errors.Is(err, state.ErrNoRun) {
+	run, held, err := reconciles.New(j.State.Pool(), j.Config.Name).Unfinished(ctx, 0)
+	if errors.Is(err, reconciles.ErrNoRun) {
 		return 0, nil
 	}
 	if err != nil || held || run.Status != reconcile.Running && (!stopped || run.Status != reconcile.Stopped) {
@@ -143,7 +145,7 @@ func (j *Job) Interrupted(ctx context.Context, o reconcile.RunOptions, stopped b
 
 // Coverage is what the runs until now have covered.
 func Coverage(ctx context.Context, store *state.Store, m *migration.Config) (reconcile.Coverage, error) {
-	return store.Coverage(ctx, m.Name, window(m))
+	return reconciles.New(store.Pool(), m.Name).CoverageNow(ctx, window(m))
 }
 
 // CoverageOf is the coverage at the end of a run; nil: it proved nothing.
@@ -155,7 +157,7 @@ func CoverageOf(ctx context.Context, store *state.Store, name string, run reconc
 	if err != nil {
 		return nil, err
 	}
-	c, err := store.Reconciles(name).Coverage(ctx, run, window(m))
+	c, err := reconciles.New(store.Pool(), name).Coverage(ctx, run, window(m))
 	return &c, err
 }
 

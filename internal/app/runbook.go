@@ -12,6 +12,7 @@ import (
 
 	"github.com/stranglerfig/migrator/internal/humanize"
 	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/internal/state/runbooks"
 	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/runbook"
@@ -138,16 +139,16 @@ func (b *Runbooks) accepts(r *runbook.Runbook, begins bool) error {
 }
 
 // Begin opens a runbook and records a run of it. anew: another, though one of it has not ended.
-func (b *Runbooks) Begin(ctx context.Context, what string, anew bool) (*runbook.Runbook, state.RunbookRun, error) {
+func (b *Runbooks) Begin(ctx context.Context, what string, anew bool) (*runbook.Runbook, runbooks.Run, error) {
 	r, path, err := b.Open(ctx, what, true)
 	if err == nil && path != "" {
 		path, err = filepath.Abs(path)
 	}
 	if err != nil {
-		return nil, state.RunbookRun{}, err
+		return nil, runbooks.Run{}, err
 	}
-	run, err := b.State.Runbooks(b.Config.Name).Begin(ctx, r, path, anew)
-	var open *state.UnfinishedError
+	run, err := runbooks.New(b.State.Pool(), b.Config.Name).Begin(ctx, r, path, anew)
+	var open *runbooks.UnfinishedError
 	if errors.As(err, &open) {
 		err = notYet("%w; try: migrator runbook resume %d, or the same command with --anew", err, open.Run.ID)
 	}
@@ -155,7 +156,7 @@ func (b *Runbooks) Begin(ctx context.Context, what string, anew bool) (*runbook.
 }
 
 // Reread is the runbook of a recorded run, whose values were filled in when it began.
-func (b *Runbooks) Reread(run state.RunbookRun) (*runbook.Runbook, error) {
+func (b *Runbooks) Reread(run runbooks.Run) (*runbook.Runbook, error) {
 	r, err := runbook.Reread(fmt.Sprintf("run %d", run.ID), run.Source)
 	if err != nil {
 		return nil, err
@@ -176,7 +177,7 @@ func (b *Runbooks) Verify(ctx context.Context, what string, command func(words [
 	if err != nil {
 		return v, err
 	}
-	tools, err := b.Executor(r, state.RunbookRun{UID: "verify"})
+	tools, err := b.Executor(r, runbooks.Run{UID: "verify"})
 	if err != nil {
 		return v, err
 	}
@@ -185,6 +186,6 @@ func (b *Runbooks) Verify(ctx context.Context, what string, command func(words [
 		return v, ctx.Err()
 	}
 	passed := !slices.ContainsFunc(v.Checks, func(c store.Check) bool { return c.Result == store.Refused })
-	v.RunbookEvidence, err = b.State.Runbooks(b.Config.Name).Verified(ctx, r.Name, r.Source, passed, v.Checks)
+	v.RunbookEvidence, err = runbooks.New(b.State.Pool(), b.Config.Name).Verified(ctx, r.Name, r.Source, passed, v.Checks)
 	return v, err
 }

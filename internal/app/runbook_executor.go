@@ -11,13 +11,14 @@ import (
 
 	"github.com/stranglerfig/migrator/internal/sqlconsole"
 	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/internal/state/runbooks"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/runbook"
 )
 
 // Executor runs what steps say. Programs get this process's environment, and where the
 // migration's databases are; no secret of theirs reaches a record.
-func (b *Runbooks) Executor(r *runbook.Runbook, run state.RunbookRun) (*runbook.Tools, error) {
+func (b *Runbooks) Executor(r *runbook.Runbook, run runbooks.Run) (*runbook.Tools, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err

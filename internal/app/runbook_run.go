@@ -6,18 +6,18 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/internal/state/runbooks"
 	"github.com/stranglerfig/migrator/runbook"
 )
 
 // RunbookView is a run with all that was recorded of it.
 type RunbookView struct {
-	Run   state.RunbookRun `json:"run"`
+	Run   runbooks.Run     `json:"run"`
 	Steps []runbook.Record `json:"steps"`
 }
 
 // ViewRunbook reads a run.
-func ViewRunbook(ctx context.Context, runs *state.Runbooks, id int64) (v RunbookView, err error) {
+func ViewRunbook(ctx context.Context, runs *runbooks.Runs, id int64) (v RunbookView, err error) {
 	if v.Run, err = runs.Run(ctx, id); err == nil {
 		v.Steps, err = runs.Records(ctx, id)
 	}
@@ -28,7 +28,7 @@ func ViewRunbook(ctx context.Context, runs *state.Runbooks, id int64) (v Runbook
 }
 
 // ApproveStep approves or rejects a step that waits for a person.
-func ApproveStep(ctx context.Context, runs *state.Runbooks, id int64, step string, outcome runbook.Outcome, reason string) (r runbook.Record, err error) {
+func ApproveStep(ctx context.Context, runs *runbooks.Runs, id int64, step string, outcome runbook.Outcome, reason string) (r runbook.Record, err error) {
 	v, err := ViewRunbook(ctx, runs, id)
 	if err != nil {
 		return r, err
@@ -57,7 +57,7 @@ type StepDecision struct {
 // RunbookWork is what one process does for a recorded run.
 type RunbookWork struct {
 	Book     *runbook.Runbook
-	Run      state.RunbookRun
+	Run      runbooks.Run
 	Decision StepDecision // recorded before the run goes on
 	Begins   func()       // called before the first step
 	// Runner is how a person takes part. Its Book, Log and Do are set by Work.
@@ -67,9 +67,9 @@ type RunbookWork struct {
 // Work runs the steps that are left, unless another process does. The view is nil if it
 // did not get to them; else it is returned with an error too.
 func (b *Runbooks) Work(ctx context.Context, w RunbookWork) (*RunbookView, error) {
-	runs := b.State.Runbooks(b.Config.Name)
+	runs := runbooks.New(b.State.Pool(), b.Config.Name)
 	log, err := runs.Take(ctx, w.Run.ID)
-	if errors.Is(err, state.ErrRunbookTaken) {
+	if errors.Is(err, runbooks.ErrRunbookTaken) {
 		err = notYet("%w; try: migrator runbook show %d", err, w.Run.ID)
 	}
 	if err != nil {
@@ -97,7 +97,7 @@ func (b *Runbooks) Work(ctx context.Context, w RunbookWork) (*RunbookView, error
 }
 
 // decide records a person's decision on a step.
-func (w *RunbookWork) decide(ctx context.Context, runs *state.Runbooks, log *state.RunbookLog) error {
+func (w *RunbookWork) decide(ctx context.Context, runs *runbooks.Runs, log *runbooks.Log) error {
 	records, err := log.Records(ctx)
 	if err != nil {
 		return err

@@ -7,6 +7,7 @@ import (
 	"github.com/robfig/cron/v3"
 
 	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/internal/state/reconciles"
 	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/reconcile"
 )
@@ -47,7 +48,7 @@ func timesBetween(times cron.Schedule, after, until time.Time) (n int) {
 
 // ReadSchedule reads what became of the schedules of m, and the newest past times.
 func ReadSchedule(ctx context.Context, store *state.Store, m *migration.Config, limit int) (ScheduledTimes, error) {
-	kept := store.Reconciles(m.Name)
+	kept := reconciles.New(store.Pool(), m.Name)
 	found := ScheduledTimes{Migration: m.Name, Schedules: []DueTimes{}, Times: []PassedTime{}}
 	for _, s := range []DueTimes{
 		{Kind: reconcile.SampledKind, Expr: m.Reconcile.Schedule},

@@ -11,7 +11,7 @@ import (
 
 	"github.com/stranglerfig/migrator/internal/humanize"
 	"github.com/stranglerfig/migrator/internal/logs"
-	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/internal/state/reconciles"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/reconcile"
 )
@@ -22,7 +22,7 @@ type lagging interface {
 }
 
 // throttled makes a run that waits while reconcile.stop_on says so.
-func throttled(ctx context.Context, j *Job, r *reconcile.Reconciler, runs *state.Reconciles, o Reconcile) (run reconcile.Run, found []reconcile.Finding, err error) {
+func throttled(ctx context.Context, j *Job, r *reconcile.Reconciler, runs *reconciles.Runs, o Reconcile) (run reconcile.Run, found []reconcile.Finding, err error) {
 	if !j.Config.Reconcile.StopOn.Any() {
 		return r.Run(ctx, o.RunOptions)
 	}
@@ -46,12 +46,12 @@ func throttled(ctx context.Context, j *Job, r *reconcile.Reconciler, runs *state
 
 // beginning passes on the number of the run that begins.
 type beginning struct {
-	*state.Reconciles
+	*reconciles.Runs
 	began chan int64
 }
 
 func (b beginning) Begin(ctx context.Context, run reconcile.Run) (reconcile.Run, func(), error) {
-	run, release, err := b.Reconciles.Begin(ctx, run)
+	run, release, err := b.Runs.Begin(ctx, run)
 	if err == nil {
 		b.began <- run.ID
 	}
@@ -60,7 +60,7 @@ func (b beginning) Begin(ctx context.Context, run reconcile.Run) (reconcile.Run,
 
 // stopOn pauses the run while it must wait, and resumes it after. An operator's pause
 // is left alone. A check that fails changes nothing, and is logged.
-func stopOn(ctx context.Context, j *Job, runs *state.Reconciles, run int64, log *slog.Logger) {
+func stopOn(ctx context.Context, j *Job, runs *reconciles.Runs, run int64, log *slog.Logger) {
 	tick := time.NewTicker(time.Duration(j.Config.Reconcile.StopOn.Interval))
 	defer tick.Stop()
 	var failures logs.Failures
@@ -78,7 +78,7 @@ func stopOn(ctx context.Context, j *Job, runs *state.Reconciles, run int64, log 
 			} else {
 				err = runs.Continue(ctx, run, true)
 			}
-			if err != nil && !errors.Is(err, state.ErrNoRun) && ctx.Err() == nil {
+			if err != nil && !errors.Is(err, reconciles.ErrNoRun) && ctx.Err() == nil {
 				log.Warn("the reconcile run could not be paused or resumed", "error", err)
 			}
 		}

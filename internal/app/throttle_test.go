@@ -11,14 +11,14 @@ import (
 	"testing"
 	"time"
 
-	"github.com/stranglerfig/migrator/internal/openstore"
 	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/phases"
+	"github.com/stranglerfig/migrator/store"
 )
 
 // standby is a legacy whose standby is behind.
 type standby struct {
-	openstore.Legacy
+	store.Legacy
 	behind time.Duration
 	err    error
 }
@@ -30,13 +30,13 @@ func TestARunWaitsForAStandby(t *testing.T) {
 	m := &migration.Config{}
 	m.Reconcile.StopOn.ReplicationLag = phases.Duration(10 * time.Second)
 	for _, c := range []struct {
-		legacy    openstore.Legacy
+		legacy    store.Legacy
 		why, fail string
 	}{
 		{standby{behind: 10 * time.Second}, "", ""},
 		{standby{behind: 11 * time.Second}, "a standby of legacy is 11s behind, more than 10s", ""},
 		{standby{err: errors.New("gone")}, "", "gone"},
-		{struct{ openstore.Legacy }{}, "", "does not tell"},
+		{struct{ store.Legacy }{}, "", "does not tell"},
 	} {
 		why, err := mustWait(t.Context(), &Job{Config: m, Legacy: c.legacy})
 		if why != c.why || (err != nil) != (c.fail != "") || err != nil && !strings.Contains(err.Error(), c.fail) {

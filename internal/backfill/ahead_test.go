@@ -14,19 +14,19 @@ import (
 
 // counted is a legacy store that counts the chunks that were begun.
 type counted struct {
-	store.Legacy
+	store.LegacyRecords
 	begun *atomic.Int64
 }
 
 func (c counted) Scan(ctx context.Context, chunk store.Chunk, yield func(store.Row) error) error {
 	c.begun.Add(1)
-	return c.Legacy.Scan(ctx, chunk, yield)
+	return c.LegacyRecords.Scan(ctx, chunk, yield)
 }
 
 // held is a target that takes the first write when so many chunks were begun, and
 // all of them that long ago.
 type held struct {
-	store.Target
+	store.TargetRecords
 	begun *atomic.Int64
 	want  int64
 	ago   time.Duration
@@ -47,7 +47,7 @@ func (h held) Apply(ctx context.Context, writes []store.Write) ([]store.Result, 
 	for began := time.Now(); time.Since(began) < h.ago; {
 		<-tick.C
 	}
-	return h.Target.Apply(ctx, writes)
+	return h.TargetRecords.Apply(ctx, writes)
 }
 
 // While one chunk is written the next is read, and no other: memory is bounded.

@@ -41,6 +41,8 @@ func (r *run) apply(ctx context.Context, writes []store.Write) (counts, error) {
 					return n, err
 				}
 			}
+			// [not-after-fixed]: what failed or came late is read again, and carries the time of
+			// that read.
 			if writes, why = r.reread(ctx, left); why == nil {
 				break
 			}

@@ -33,10 +33,10 @@ const opensMargin = 250 * time.Millisecond
 // that are still older than L0 are left over from an earlier stay: the sweep
 // repairs each (legacy mostly lacks them).
 type Backfill struct {
-	Legacy  store.Legacy
+	Legacy  store.LegacyRecords
 	Barrier store.Barrier
 	Locker  store.Locker
-	Target  store.Target
+	Target  store.TargetRecords
 	Ledger  Ledger
 
 	ChunkRows   int           // rows a chunk, the unit of resumption; default 5000
@@ -142,6 +142,7 @@ func (r *run) all(ctx context.Context) error {
 			failpoint.Here("replicate.chunks.saved")
 		}
 		err := r.copyChunks(ctx)
+		// [backfill-moved]: the blocks hold other rows now; all is copied again.
 		if errors.Is(err, store.ErrMoved) && cuts < 10 && ctx.Err() == nil {
 			r.p.Chunks = nil
 			continue
@@ -151,10 +152,13 @@ func (r *run) all(ctx context.Context) error {
 		}
 		break
 	}
+	// [backfill-sweep]: after every chunk: what is still older than the barrier, legacy mostly
+	// lacks.
 	if err := r.sweep(ctx); err != nil {
 		return err
 	}
 	failpoint.Here("replicate.swept")
+	// [backfill-done]: only after copy and sweep.
 	r.p.Finished = time.Now().UTC()
 	if err := r.save(ctx); err != nil {
 		r.p.Finished = time.Time{}
@@ -169,6 +173,8 @@ func (r *run) all(ctx context.Context) error {
 // until every write from before it has arrived or is refused.
 func (r *run) passBarrier(ctx context.Context) error {
 	if r.p.Barrier.IsZero() || r.p.Opens.IsZero() {
+		// [backfill-barrier]: the ledger's Begin has made sure that no instance may still be on
+		// legacy.
 		version, err := r.Backfill.Barrier.Barrier(ctx, r.LockTimeout)
 		if err != nil {
 			return fmt.Errorf("take the barrier: %w", err)
@@ -178,6 +184,9 @@ func (r *run) passBarrier(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("read the target's clock: %w", err)
 		}
+		// [backfill-wait]: counted by the target's clock from after the barrier. Chunks are cut
+		// later, so that none is older than the barrier. Saved before a row is read: a resumed run
+		// keeps this barrier.
 		r.p.Barrier, r.p.Opens, r.p.Chunks, r.p.Done = version, now.Add(r.NotAfter+opensMargin).UTC(), nil, 0
 		if err := r.save(ctx); err != nil {
 			return err
@@ -190,6 +199,8 @@ func (r *run) passBarrier(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("read the target's clock: %w", err)
 		}
+		// [backfill-wait]: a delete from before the barrier that is still on its way must land
+		// before its key is copied and swept.
 		left := r.p.Opens.Sub(now)
 		if left <= 0 {
 			return nil

@@ -158,7 +158,7 @@ func TestBackfillAfterReentryLeavesNoGhosts(t *testing.T) {
 
 // faulty is a target that fails, or takes so long that writes come late.
 type faulty struct {
-	store.Target
+	store.TargetRecords
 	calls, failed, late atomic.Int64
 }
 
@@ -167,7 +167,7 @@ func (f *faulty) past(ctx context.Context, at time.Time) error {
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		if now, err := f.Target.Now(ctx); err != nil || now.After(at) {
+		if now, err := f.TargetRecords.Now(ctx); err != nil || now.After(at) {
 			return err
 		}
 		select {
@@ -188,7 +188,7 @@ func (f *faulty) Apply(ctx context.Context, writes []store.Write) ([]store.Resul
 		for i := 0; i < len(writes); i += 2 {
 			some = append(some, writes[i])
 		}
-		done, err := f.Target.Apply(ctx, some)
+		done, err := f.TargetRecords.Apply(ctx, some)
 		if err != nil {
 			return nil, err
 		}
@@ -204,7 +204,7 @@ func (f *faulty) Apply(ctx context.Context, writes []store.Write) ([]store.Resul
 			return nil, err
 		}
 	}
-	results, err := f.Target.Apply(ctx, writes)
+	results, err := f.TargetRecords.Apply(ctx, writes)
 	for _, r := range results {
 		if r.Outcome == store.Late {
 			f.late.Add(1)
@@ -218,7 +218,7 @@ func TestBackfillSkipsNothingThatFailsOrComesLate(t *testing.T) {
 	p := pairtest.New(t, pairtest.Options{})
 	p.FillSimple(t, 1, 3000)
 	b, _ := runBackfill(t, p)
-	f := &faulty{Target: p.Target}
+	f := &faulty{TargetRecords: p.Target}
 	b.Target, b.ChunkRows = f, 1000
 	got := run(t, b)
 	if f.failed.Load() == 0 || f.late.Load() == 0 || got.Applied+got.Newer != 3000 {
@@ -247,7 +247,7 @@ func TestBackfillGivesUpOnATargetThatStaysBroken(t *testing.T) {
 	}
 }
 
-type broken struct{ store.Target }
+type broken struct{ store.TargetRecords }
 
 func (broken) Apply(_ context.Context, writes []store.Write) ([]store.Result, error) {
 	results := make([]store.Result, len(writes))

@@ -106,6 +106,7 @@ func (r *run) finish(ctx context.Context, i int, n counts) error {
 // rate limit makes it wait.
 func (r *run) load(ctx context.Context, index int) (l loaded, err error) {
 	l.index, l.began = index, time.Now()
+	// [not-after]: before the chunk is read.
 	if l.read, err = r.Target.Now(ctx); err != nil {
 		return l, fmt.Errorf("read the target's clock: %w", err)
 	}
@@ -172,6 +173,9 @@ func (r *run) applied(done counts) {
 // records' whole key space, so what somebody else left there is replaced.
 func (r *run) writeOf(row store.Row, read time.Time) store.Write {
 	return store.Write{
+		// [backfill-newer]: at the barrier's version and without a condition, so the target takes
+		// it only if that is newer. [not-after]: counted from the read. [owned-only]: what is there
+		// without a version is replaced.
 		Key: row.Key, Record: row.Record.Clone(), Version: r.p.Barrier,
 		NotAfter: read.Add(r.NotAfter), Overwrite: true,
 	}

@@ -13,15 +13,15 @@ import (
 // that are new to it. All others, and whatever fails, go the way of single writes.
 type filling struct {
 	legacy store.BlockScanner
-	target store.Filler
+	target store.BulkLoader
 	free   sync.Pool // of *record.Block
 }
 
 // newFilling is nil where a store has no such way.
 func newFilling(b *Backfill) *filling {
 	legacy, scans := b.Legacy.(store.BlockScanner)
-	target, fills := b.Target.(store.Filler)
-	if !scans || !fills || !target.CanFill() {
+	target, fills := b.Target.(store.BulkLoader)
+	if !scans || !fills || !target.CanBulkLoad() {
 		return nil
 	}
 	return &filling{legacy: legacy, target: target, free: sync.Pool{New: func() any { return new(record.Block) }}}
@@ -40,7 +40,9 @@ func (f *filling) load(ctx context.Context, c store.Chunk, rows int) (blocks []*
 // fill returns when the target has every row of the block, or a later state of it.
 func (r *run) fill(ctx context.Context, b *record.Block, read time.Time) (n counts, err error) {
 	written := make([]bool, b.Rows())
-	if r.fast.target.Fill(ctx, store.Fill{Block: b, Version: r.p.Barrier, NotAfter: read.Add(r.NotAfter)}, written) != nil {
+	// [backfill-newer], [not-after]: Fill writes only keys of which the target has neither a record
+	// nor a version.
+	if r.fast.target.BulkLoad(ctx, store.BulkWrite{Block: b, Version: r.p.Barrier, NotAfter: read.Add(r.NotAfter)}, written) != nil {
 		clear(written) // single writes try again, and know what to say
 	}
 	var writes []store.Write

@@ -28,7 +28,7 @@ type Progress struct {
 	Finished time.Time      `json:"finished,omitzero"`
 }
 
-// Ledger keeps a migration's backfills. state.Backfills is the one in PostgreSQL.
+// Ledger keeps a migration's backfills. backfills.Runs is the one in PostgreSQL.
 type Ledger interface {
 	// Begin resumes the unfinished backfill of the present stay beyond legacy, or
 	// records a new one. It holds a lock that only one process has, until release.

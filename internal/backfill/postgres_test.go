@@ -36,7 +36,7 @@ func TestBackfillIntoPostgres(t *testing.T) {
 		}
 		return found
 	}
-	far := record.Version{Era: 1000}
+	far := record.MakeVersion(1000, 0, 0)
 	if _, err := target.Apply(t.Context(), []store.Write{
 		{Key: "3100", Version: far, Deleted: true},
 		{Key: "3200", Version: far, Record: record.Record{record.TextValue("3200"), record.TextValue("newer"), record.NullValue, record.NullValue}},
@@ -88,7 +88,7 @@ func TestBackfillIntoPostgres(t *testing.T) {
 func postgresTarget(t *testing.T, url string, schema *record.Schema) *postgres.Target {
 	t.Helper()
 	setUp(t, url, pairtest.SimpleDDL)
-	target, err := postgres.OpenTarget(t.Context(), &migration.Config{Name: "move", Target: migration.Target{Store: "postgres", Table: "items"}}, url, schema)
+	target, err := postgres.OpenTarget(t.Context(), &migration.Config{Name: "move", Target: migration.Target{Store: "postgres", Part: &postgres.TargetConfig{Table: "items"}}}, url, schema)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,8 +14,8 @@ import (
 // were deleted while the migration was back in legacy and nobody told the target.
 func (r *run) sweep(ctx context.Context) error {
 	list := r.listByScan
-	if lister, ok := r.Target.(store.OlderLister); ok {
-		list = lister.ListOlder
+	if lister, ok := r.Target.(store.StaleLister); ok {
+		list = lister.ListStale
 	}
 	if err := list(ctx, r.p.Barrier, func(keys []record.Key) error { return r.mend(ctx, keys) }); err != nil {
 		return fmt.Errorf("sweep the target: %w", err)
@@ -23,12 +23,12 @@ func (r *run) sweep(ctx context.Context) error {
 	return nil
 }
 
-// listByScan is ListOlder of a target that has none.
+// listByScan is ListStale of a target that has none.
 func (r *run) listByScan(ctx context.Context, than record.Version, yield func([]record.Key) error) error {
 	return r.Target.Scan(ctx, func(entries []store.Entry) error {
 		var keys []record.Key
 		for i := range entries {
-			if entries[i].LeftBehind(than) {
+			if entries[i].IsStale(than) {
 				keys = append(keys, entries[i].Key)
 			}
 		}
@@ -49,6 +49,7 @@ func (r *run) mend(ctx context.Context, keys []record.Key) error {
 			items = append(items, repair.Item{Key: key})
 		}
 	}
+	// [backfill-sweep]: by the repair rules, since live writes go on beside the sweep.
 	fixed, err := r.fixer.Repair(ctx, items)
 	if err != nil {
 		return err

@@ -1,3 +1,5 @@
+// Package configschema writes the JSON Schemas of migration files and of runbooks,
+// for editors.
 package configschema
 
 import (
@@ -12,22 +14,23 @@ import (
 	"github.com/stranglerfig/migrator/record"
 )
 
-// Schema is the JSON Schema (draft 2020-12) of descriptions, for editors. It knows
+//go:generate go run ./gen ../../configs/migration.schema.json
+
+// Migration is the JSON Schema (draft 2020-12) of descriptions, for editors. It knows
 // every key with its default. It accepts ${...} wherever Parse does, and leaves to
-// Parse what takes two settings to judge.
-func Schema() ([]byte, error) {
+// Parse what takes two settings to judge. kinds are the stores that a description
+// may name.
+func Migration(kinds ...migration.Kind) ([]byte, error) {
 	r := &jsonschema.Reflector{
 		FieldNameTag: "yaml", RequiredFromJSONSchemaTags: true,
 		Anonymous: true, ExpandedStruct: true, DoNotReference: true,
 		Mapper: SchemaOf,
 	}
-	s := r.Reflect(&migration.Config{})
+	outline := migration.Outline(kinds...)
+	s := r.ReflectFromType(outline.Type())
 	s.Title = "migrator: a migration's description"
 	s.Description = "What is moved, from where to where, how two records are compared, and the settings of the phases"
-	m := &migration.Config{Target: migration.Target{Store: "redis"}}
-	m.Defaults()
-	m.Target.Store = ""
-	describe(s, reflect.ValueOf(*m))
+	describe(s, outline)
 	var out bytes.Buffer
 	w := json.NewEncoder(&out)
 	w.SetEscapeHTML(false)

@@ -3,8 +3,10 @@ package control
 import (
 	"cmp"
 	"context"
+	"errors"
 
 	"github.com/stranglerfig/migrator/internal/failpoint"
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/phases"
 )
 
@@ -26,53 +28,84 @@ type Step struct {
 	Done  bool                `json:"done"`
 }
 
+// errDryRun ends a transaction that has decided and is to change nothing.
+var errDryRun = errors.New("dry run")
+
 // Advance takes the next step if its gates are open; *HeldBack if they aren't.
-// A fence that was interrupted is taken up again first.
+// An interrupted fence is resumed first.
+//
+// The measured gates are evaluated beforehand, for they wait for sources outside.
+// The decision is made once, inside the transaction that commits it, on rows read
+// there: nothing that happened since can be missed. A dry run takes the same way
+// and changes nothing.
 func (c *Controller) Advance(ctx context.Context, a Advance) (Step, error) {
-	if c.Judge != nil {
-		if _, err := c.Judge.Gates(ctx); err != nil {
-			return Step{}, err
-		}
-	}
 	e, err := c.State.Evidence(ctx, c.Migration)
 	if err != nil {
 		return Step{}, err
+	}
+	if c.Judge != nil {
+		if _, err := c.Judge.Gates(ctx, e); err != nil {
+			return Step{}, err
+		}
 	}
 	from := e.Standing.Route
 	if from.Phase == phases.Lifting || from.Phase == phases.Returning {
 		return Step{From: from}, c.Resume(ctx)
 	}
+	// [no-skip]: only the next step, whatever the caller names.
 	to, err := c.chosen(from, a)
 	if err != nil {
 		return Step{From: from}, err
 	}
 	step := Step{From: from, To: to}
-	if from.Phase == phases.Fenced || from.Phase == phases.Grace && e.Standing.Attempt != "" {
-		c.say("taking up the fence's attempt %s again", e.Standing.Attempt)
-		return c.passFence(ctx, step, e.Standing, a)
-	}
-	if step.Gates, err = c.gates(to, a, e); err != nil || a.DryRun {
-		return step, err
-	}
-	if to.Phase == phases.Retain {
-		return c.passFence(ctx, step, e.Standing, a)
+	decide := func(e phases.Evidence) (err error) {
+		if e.Standing.Route != from {
+			// [one-decides]: no verdict on a route that the step was not chosen for.
+			return nil // the state refuses the step, and says what moved first
+		}
+		// Settings of another migration file would evaluate other gates than those in force.
+		if c.Config != "" && e.Standing.ConfigHash != c.Config {
+			return hint.Errorf(hint.Hint{Do: hint.Retry}, "another migration file was applied since this command began")
+		}
+		if step.Gates, err = c.gates(to, a, e); err == nil && a.DryRun {
+			err = errDryRun
+		}
+		return err
 	}
 	failpoint.Here("control.advance.decided")
+	switch {
+	case from.Phase == phases.Fenced, from.Phase == phases.Grace && e.Standing.Attempt != "":
+		// [fence-attempt]: an attempt in grace may have its fence up: it is passed or undone before
+		// any other step.
+		c.say("taking up the fence's attempt %s again", e.Standing.Attempt)
+		err = c.passFence(ctx, &step, e.Standing, a)
+	case to.Phase == phases.Retain:
+		err = c.beginFence(ctx, &step, e.Standing, a, decide)
+	default:
+		err = c.step(ctx, &step, a, decide)
+	}
+	if errors.Is(err, errDryRun) {
+		err = nil
+	}
+	return step, err
+}
+
+// step commits a step that one transition makes.
+func (c *Controller) step(ctx context.Context, step *Step, a Advance, decide func(phases.Evidence) error) error {
+	// The gates are evaluated inside, on rows read under the migration's lock. An error leaves the
+	// state as it was; if the response to the commit is lost, the next command finds the new route.
 	standing, err := c.State.Transition(ctx, c.Migration, func(e phases.Evidence) (phases.Move, error) {
-		move := phases.Move{From: from, To: to, Cause: cmp.Or(a.Cause, phases.CauseAdvance), Reason: a.Reason}
-		if e.Standing.Route != from {
-			return move, nil // the state refuses it, and says who was faster
-		}
-		var err error
-		move.Gates, err = c.gates(to, a, e)
-		return move, err
+		err := decide(e)
+		return phases.Move{
+			From: step.From, To: step.To, Cause: cmp.Or(a.Cause, phases.CauseAdvance), Reason: a.Reason, Gates: step.Gates,
+		}, err
 	})
 	if err != nil {
-		return step, err
+		return err
 	}
 	failpoint.Here("control.advance.moved")
 	step.To, step.Done = standing.Route, true
-	return step, nil
+	return nil
 }
 
 // chosen returns the route of the next step, which must be the one asked for.
@@ -81,26 +114,27 @@ func (c *Controller) chosen(from phases.Route, a Advance) (phases.Route, error) 
 	if err != nil {
 		return next, err
 	}
+	advance := hint.Hint{Do: hint.Advance}
 	if a.To != "" && a.To == from.Phase && a.To.Ramped() {
 		next.Phase = a.To
 		if next.Percent <= from.Percent && a.Percent == 0 {
-			return next, refuse("%s is already at its last step; try: migrator phase advance", from)
+			return next, refuse(advance, "%s is already at its last step", from)
 		}
 	}
 	if a.To == from.Phase && !a.To.Ramped() {
-		return next, refuse("the migration is already at %s; try: migrator status", from)
+		return next, refuse(hint.Hint{Do: hint.Status}, "the migration is already at %s", from)
 	}
 	if a.To != "" && a.To != next.Phase {
-		return next, refuse("the next step from %s is %s: phases can't be skipped; try: migrator phase advance", from, next)
+		return next, refuse(advance, "the next step from %s is %s: phases can't be skipped", from, next)
 	}
 	if a.Percent > 0 {
 		if !next.Phase.Ramped() {
-			return next, refuse("%s has no percentage; try: migrator phase advance", next.Phase)
+			return next, refuse(advance, "%s has no percentage", next.Phase)
 		}
 		next.Percent = a.Percent
 	}
 	if !phases.Forward(from, next) && next.Phase == from.Phase {
-		return next, refuse("%s is not above %s; to go down, try: migrator phase rollback --to %s --percent %s", next, from, next.Phase, next.Percent)
+		return next, refuse(hint.Hint{Do: hint.RollbackTo, Of: []string{string(next.Phase), next.Percent.String()}, Text: "to go down"}, "%s is not above %s", next, from)
 	}
 	return next, nil
 }
@@ -115,16 +149,18 @@ func (c *Controller) gates(to phases.Route, a Advance, e phases.Evidence) ([]pha
 		switch {
 		case !ok || gates[i].Open():
 		case gates[i].Interlock:
-			return gates, refuse("%s is an interlock: it can't be overridden (%s)", gates[i].Gate, gates[i].Detail)
+			// [journal-empty], [backfill-done], [unclean-mark], [loss-blocks]: interlocks are rules
+			// of the protocol, so no reason opens one.
+			return gates, refuse(hint.Hint{}, "%s is an interlock: it can't be overridden (%s)", gates[i].Gate, gates[i].Detail)
 		case !e.Decides:
-			return gates, refuse("%s is not a member of the role %s: only its members may override a gate; connect to the state database as one of them", e.Actor, c.Settings.Approval.Role)
+			return gates, refuse(hint.Hint{}, "%s is not a member of the role %s: only its members may override a gate; connect to the state database as one of them", e.Actor, c.Settings.Approval.Role)
 		default:
 			gates[i].Overridden = reason
 		}
 	}
 	for name := range a.Overrides {
 		if !known[name] {
-			return gates, refuse("no gate %q stands before %s; try: migrator phase status", name, to)
+			return gates, refuse(hint.Hint{Do: hint.Status}, "no gate %q stands before %s", name, to)
 		}
 	}
 	if len(phases.Closed(gates)) > 0 {

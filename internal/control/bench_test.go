@@ -11,9 +11,11 @@ import (
 	"github.com/stranglerfig/migrator/internal/control"
 	"github.com/stranglerfig/migrator/internal/openstore"
 	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/internal/state/backfills"
 	"github.com/stranglerfig/migrator/internal/test/testenv"
 	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/phases"
+	"github.com/stranglerfig/migrator/store"
 )
 
 func TestMain(m *testing.M) { testenv.Main(m) }
@@ -24,8 +26,8 @@ type bench struct {
 	ctx       context.Context
 	m         *migration.Config
 	state     *state.Store
-	legacy    openstore.Legacy
-	target    openstore.Target
+	legacy    store.Legacy
+	target    store.Target
 	legacyURL string
 }
 
@@ -52,7 +54,7 @@ func newBench(t *testing.T) *bench {
 	b.sql(`CREATE TABLE items (id bigint PRIMARY KEY, name text);
 		INSERT INTO items SELECT i, 'item ' || i FROM generate_series(1, 20) i`)
 	var err error
-	b.m, err = migration.Parse("test.yaml", fmt.Appendf(nil, description, b.legacyURL, testenv.RedisURL(t)), nil)
+	b.m, err = openstore.Parse("test.yaml", fmt.Appendf(nil, description, b.legacyURL, testenv.RedisURL(t)), nil)
 	b.check(err)
 	stateURL := testenv.PostgresURL(t)
 	_, _, err = state.Migrate(ctx, stateURL)
@@ -60,11 +62,11 @@ func newBench(t *testing.T) *bench {
 	b.state, err = state.Open(ctx, stateURL)
 	b.check(err)
 	t.Cleanup(b.state.Close)
-	b.legacy, err = openstore.OpenLegacy(ctx, b.m)
+	b.legacy, err = b.m.OpenLegacy(ctx)
 	b.check(err)
 	t.Cleanup(b.legacy.Close)
 	b.check(b.legacy.Install(ctx))
-	b.target, err = openstore.OpenTarget(ctx, b.m, b.legacy.Schema())
+	b.target, err = b.m.OpenTarget(ctx, b.legacy.Schema())
 	b.check(err)
 	t.Cleanup(func() { _ = b.target.Close() })
 	config, err := b.m.Public()
@@ -127,7 +129,7 @@ func fenceGates() control.Advance {
 // interlocked makes the interlocks of grace → retain pass: a backfill is done.
 func (b *bench) interlocked() {
 	b.t.Helper()
-	backfills := b.state.Backfills("items")
+	backfills := backfills.New(b.state.Pool(), "items")
 	p, release, err := backfills.Begin(b.ctx)
 	b.check(err)
 	defer release()
@@ -166,4 +168,11 @@ func (b *bench) holdTable(application string) (release func()) {
 	_, err = conn.Exec(b.ctx, "BEGIN; UPDATE items SET name = name WHERE id = 1")
 	b.check(err)
 	return func() { _ = conn.Close(b.ctx) }
+}
+
+func (b *bench) evidence() phases.Evidence {
+	b.t.Helper()
+	e, err := b.state.Evidence(b.ctx, "items")
+	b.check(err)
+	return e
 }

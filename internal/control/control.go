@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/record"
 	"github.com/stranglerfig/migrator/store"
@@ -21,9 +22,10 @@ type State interface {
 	// Transition runs decide and commits its move in one transaction that holds the
 	// migration's row; it refuses a move whose From is no longer the present route.
 	Transition(ctx context.Context, migration string, decide func(phases.Evidence) (phases.Move, error)) (phases.Standing, error)
-	// Intend notes the attempt of a fence, if the route is still at and no other
-	// attempt is noted.
-	Intend(ctx context.Context, migration string, at phases.Route, attempt string) error
+	// Intend notes the attempt of a fence, in one transaction that holds the
+	// migration's row, if the route is still at, no other attempt is noted, and decide
+	// has no objection to the evidence read there.
+	Intend(ctx context.Context, migration string, at phases.Route, attempt string, decide func(phases.Evidence) error) error
 	// Forget takes the note back, of an attempt whose fence never stood.
 	Forget(ctx context.Context, migration, attempt, reason string) error
 	ReturnState
@@ -38,7 +40,7 @@ type ReturnState interface {
 // Judge evaluates the measured gates and has the evaluations kept, where the next
 // Evidence finds them. judge.Judge is one.
 type Judge interface {
-	Gates(ctx context.Context) ([]phases.Evaluation, error)
+	Gates(ctx context.Context, e phases.Evidence) ([]phases.Evaluation, error)
 }
 
 // Controller moves one migration. Fence and Target are needed from grace on.
@@ -46,9 +48,10 @@ type Controller struct {
 	State     State
 	Migration string
 	Settings  phases.Settings
-	Judge     Judge // looks at the measured gates before an advance; nil: what is on record decides
+	Config    string // hash of what Settings are of; a step is refused once another is applied; "": not compared
+	Judge     Judge  // looks at the measured gates before an advance; nil: what is on record decides
 	Fence     store.Fence
-	Target    store.Target
+	Target    store.TargetRecords
 
 	LockTimeout time.Duration // for the fence's table lock; 0: 5 s
 	FenceBudget time.Duration // how long writes may wait while authority moves; 0: 2 s
@@ -64,14 +67,20 @@ type HeldBack struct {
 
 func (e *HeldBack) Error() string {
 	var names []string
-	try := ""
 	for _, g := range phases.Closed(e.Gates) {
 		names = append(names, g.Gate)
-		if try == "" && g.Try != "" {
-			try = "; try: " + g.Try
+	}
+	return fmt.Sprintf("%s to %s is held back by %s", e.From, e.To, strings.Join(names, ", "))
+}
+
+// Hint is that of the first closed gate that has one.
+func (e *HeldBack) Hint() hint.Hint {
+	for _, g := range phases.Closed(e.Gates) {
+		if !g.Hint.IsZero() {
+			return g.Hint
 		}
 	}
-	return fmt.Sprintf("%s to %s is held back by %s%s", e.From, e.To, strings.Join(names, ", "), try)
+	return hint.Hint{}
 }
 
 // UnsettledError tells that the fleet had not acknowledged the epoch in time.
@@ -82,9 +91,12 @@ type UnsettledError struct {
 }
 
 func (e *UnsettledError) Error() string {
-	return fmt.Sprintf("%d of %d instances have not acknowledged %s (epoch %d) within %s; try: migrator fleet list",
+	return fmt.Sprintf("%d of %d instances have not acknowledged %s (epoch %d) within %s",
 		e.Fleet.Behind, e.Fleet.Live, e.Route, e.Route.Epoch, e.Waited)
 }
+
+// Hint implements hint.Hinter.
+func (e *UnsettledError) Hint() hint.Hint { return hint.Hint{Do: hint.FleetList} }
 
 // InputError refuses a step that can't be taken from where the migration stands,
 // whatever the evidence says.
@@ -92,7 +104,9 @@ type InputError struct{ error }
 
 func (e *InputError) Unwrap() error { return e.error }
 
-func refuse(format string, args ...any) error { return &InputError{fmt.Errorf(format, args...)} }
+func refuse(h hint.Hint, format string, args ...any) error {
+	return &InputError{hint.Errorf(h, format, args...)}
+}
 
 func (c *Controller) say(format string, args ...any) {
 	if c.Report != nil {
@@ -111,6 +125,7 @@ func orDefault(d, def time.Duration) time.Duration {
 // epoch. Instances whose leases lapsed are not waited for: they read legacy.
 func (c *Controller) AwaitSettled(ctx context.Context, budget time.Duration) error {
 	began := time.Now()
+	// Polled: a lost notification must not make a command wait for its whole budget.
 	tick := time.NewTicker(orDefault(c.Poll, 50*time.Millisecond))
 	defer tick.Stop()
 	for {
@@ -118,9 +133,12 @@ func (c *Controller) AwaitSettled(ctx context.Context, budget time.Duration) err
 		if err != nil {
 			return err
 		}
+		// Live leases only: a lapsed one may never acknowledge. Where it may still hold the old
+		// route, Legal refuses the next move ([lapsed-held]).
 		if e.Fleet.Behind == 0 {
 			return nil
 		}
+		// A deadline, not a proof: the caller decides what an unsettled fleet means.
 		if waited := time.Since(began); waited >= budget {
 			return &UnsettledError{Route: e.Standing.Route, Fleet: e.Fleet, Waited: waited.Round(time.Millisecond)}
 		}

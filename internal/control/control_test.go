@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/stranglerfig/migrator/dual"
+	"github.com/stranglerfig/migrator/dual/pgfleet"
 	"github.com/stranglerfig/migrator/internal/control"
 	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/phases"
@@ -45,9 +46,9 @@ func TestOfTwoAdvancesOneDecides(t *testing.T) {
 }
 
 // joined is an instance that renews by hand.
-func (b *bench) joined(name string, lease time.Duration) (*state.Fleet, dual.Grant) {
+func (b *bench) joined(name string, lease time.Duration) (*pgfleet.Fleet, dual.Grant) {
 	b.t.Helper()
-	f := state.NewFleet(b.state.Pool(), "items", state.FleetOptions{Lease: lease, Renew: lease / 3})
+	f := pgfleet.New(b.state.Pool(), "items", pgfleet.Options{Lease: lease, Renew: lease / 3})
 	g, err := f.Join(b.ctx, dual.Identity{Instance: name})
 	b.check(err)
 	return f, g

@@ -7,8 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stranglerfig/migrator/dual/pgfleet"
 	"github.com/stranglerfig/migrator/internal/control"
-	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/record"
 	"github.com/stranglerfig/migrator/store"
@@ -53,8 +53,8 @@ func (s frozenState) Transition(ctx context.Context, m string, decide func(phase
 	return st, err
 }
 
-func (s frozenState) Intend(ctx context.Context, m string, at phases.Route, attempt string) error {
-	return s.f.step(func() error { return s.State.Intend(ctx, m, at, attempt) })
+func (s frozenState) Intend(ctx context.Context, m string, at phases.Route, attempt string, decide func(phases.Evidence) error) error {
+	return s.f.step(func() error { return s.State.Intend(ctx, m, at, attempt, decide) })
 }
 
 func (s frozenState) Forget(ctx context.Context, m, attempt, reason string) error {
@@ -215,7 +215,7 @@ func (b *bench) retainWrites() {
 	b.t.Helper()
 	st, err := b.state.Standing(b.ctx, "items")
 	b.check(err)
-	fleet := state.NewFleet(b.state.Pool(), "items", state.FleetOptions{})
+	fleet := pgfleet.New(b.state.Pool(), "items", pgfleet.Options{})
 	keys := []record.Key{"1", "2", "100", "3"}
 	b.check(fleet.Return(b.ctx, st.Route.Epoch, keys))
 	entries, err := b.target.Get(b.ctx, keys)

@@ -4,11 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/google/uuid"
 
 	"github.com/stranglerfig/migrator/internal/failpoint"
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/phases"
 )
 
@@ -26,50 +26,58 @@ import (
 //
 // Whatever fails before 4 is undone by lift, which starts with an epoch of its
 // own: a controller that wakes up late finds the route changed and does nothing.
-func (c *Controller) passFence(ctx context.Context, step Step, standing phases.Standing, a Advance) (Step, error) {
+func (c *Controller) passFence(ctx context.Context, step *Step, standing phases.Standing, a Advance) error {
 	attempt := standing.Attempt
-	if attempt == "" {
-		attempt = uuid.NewString()
-		if err := c.State.Intend(ctx, c.Migration, standing.Route, attempt); err != nil {
-			return step, err
-		}
-		failpoint.Here("control.fence.intended")
-	}
-	retained, err := c.fenceAndRetain(ctx, standing, attempt, step, a)
+	retained, err := c.fenceAndRetain(ctx, standing, attempt, *step, a)
 	if err == nil {
 		failpoint.Here("control.fence.retained")
 		step.To, step.Done = retained.Route, true
-		return step, nil
+		return nil
 	}
 	// The caller's context may be what failed; the way back is bounded by its own.
+	// While the fence stands, every write of the application waits: the undo must not depend on a
+	// context that has ended, and must not run for ever.
 	undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), phases.UndoWithin)
 	defer cancel()
-	route, stood, undoErr := c.lift(undo, attempt, firstClause(err))
+	// Whatever failed, perhaps only the response to a commit: lift reads the route again, so a
+	// passed fence is reported and not lifted ([one-decides]).
+	failed, _ := hint.Parts(err)
+	route, stood, undoErr := c.lift(undo, attempt, failed)
 	switch {
 	case route.Phase == phases.Retain:
 		c.say("another command has passed the fence meanwhile, with the same attempt")
 		step.To, step.Done = route, true
-		return step, nil
+		return nil
 	case undoErr != nil:
-		return step, fmt.Errorf("legacy may refuse writes and the route is %s: the fence could not be lifted (%w), after: %s; try: migrator phase rollback --to grace --yes, as soon as possible",
-			route, undoErr, firstClause(err))
+		return hint.Errorf(hint.Hint{Do: hint.RollbackToGrace, Text: "as soon as possible"},
+			"legacy may refuse writes and the route is %s: the fence could not be lifted (%w), after: %s", route, undoErr, failed)
 	case stood:
-		return step, fmt.Errorf("legacy was unfenced again and the route is grace: %w", err)
+		return fmt.Errorf("legacy was unfenced again and the route is grace: %w", err)
 	default:
-		return step, fmt.Errorf("legacy was not fenced and nothing has changed: %w", err)
+		return fmt.Errorf("legacy was not fenced and nothing has changed: %w", err)
 	}
 }
 
-// firstClause is what happened, without what to do about it.
-func firstClause(err error) string {
-	what, _, _ := strings.Cut(err.Error(), "; try: ")
-	return what
+// beginFence notes a new attempt, which commits the decision to fence, and passes
+// its fence.
+func (c *Controller) beginFence(ctx context.Context, step *Step, standing phases.Standing, a Advance, decide func(phases.Evidence) error) error {
+	standing.Attempt = uuid.NewString()
+	// [fence-attempt]: noted before legacy is fenced. A crash right after the fence is found and
+	// undone by the next command.
+	if err := c.State.Intend(ctx, c.Migration, standing.Route, standing.Attempt, decide); err != nil {
+		return err
+	}
+	failpoint.Here("control.fence.intended")
+	return c.passFence(ctx, step, standing, a)
 }
 
 func (c *Controller) fenceAndRetain(ctx context.Context, standing phases.Standing, attempt string, step Step, a Advance) (phases.Standing, error) {
 	at := standing.Route
 	if at.Phase == phases.Grace {
 		c.say("fencing legacy: waiting for open writers")
+		// [fence-lock], [fence-era]: once this returns, legacy refuses writes, and the era is above every
+		// version that legacy has given. Raising it again for the same attempt changes nothing, so
+		// a resumed command repeats this.
 		era, err := c.Fence.RaiseFence(ctx, attempt, orDefault(c.LockTimeout, phases.LockTimeout))
 		if err != nil {
 			return standing, err
@@ -77,10 +85,13 @@ func (c *Controller) fenceAndRetain(ctx context.Context, standing phases.Standin
 		failpoint.Here("control.fence.raised")
 		c.say("legacy refuses writes; telling the fleet")
 		standing, err = c.State.Transition(ctx, c.Migration, func(e phases.Evidence) (phases.Move, error) {
+			// [one-decides]: another controller has undone this attempt, or begun its own.
 			if e.Standing.Attempt != attempt {
 				return phases.Move{}, errNotOurs
 			}
 			return phases.Move{
+				// [fence-epoch]: an epoch of its own, so that every instance leaves legacy before
+				// any writes the target alone.
 				From: at, To: phases.Route{Phase: phases.Fenced}, Cause: phases.CauseFence,
 				Reason: a.Reason, Gates: step.Gates, Attempt: attempt, FenceEra: era,
 			}, nil
@@ -91,6 +102,8 @@ func (c *Controller) fenceAndRetain(ctx context.Context, standing phases.Standin
 		failpoint.Here("control.fence.fenced")
 	}
 	budget := orDefault(c.FenceBudget, phases.FenceBudget)
+	// [fence-epoch]: within the fence's budget, since writes wait meanwhile; after it the fence is
+	// undone.
 	if err := c.AwaitSettled(ctx, budget); err != nil {
 		return standing, err
 	}
@@ -98,6 +111,9 @@ func (c *Controller) fenceAndRetain(ctx context.Context, standing phases.Standin
 	if err != nil {
 		return standing, err
 	}
+	// [fence-checked]: the fence may have been lifted while this process slept. If it is lifted
+	// after this check, epoch lifting was committed first, and the transition below finds the route
+	// moved.
 	if holder != attempt {
 		return standing, fmt.Errorf("legacy's fence is not this attempt's (it is %q)", holder)
 	}
@@ -105,12 +121,14 @@ func (c *Controller) fenceAndRetain(ctx context.Context, standing phases.Standin
 	fenced := standing.Route
 	return c.State.Transition(ctx, c.Migration, func(e phases.Evidence) (phases.Move, error) {
 		switch {
+		// [one-decides], [fence-epoch], [fence-checked]: all three hold in the transaction that
+		// gives authority to the target, or it does not commit.
 		case e.Standing.Attempt != attempt:
 			return phases.Move{}, errNotOurs
 		case !e.Fleet.Settled():
 			return phases.Move{}, &UnsettledError{Route: fenced, Fleet: e.Fleet, Waited: budget}
 		case e.Standing.JournalKeys > 0:
-			return phases.Move{}, fmt.Errorf("%d keys are known to be behind in the target; try: migrator reconcile run --repair", e.Standing.JournalKeys)
+			return phases.Move{}, hint.Errorf(hint.Hint{Do: hint.ReconcileRepair}, "%d keys are known to be behind in the target", e.Standing.JournalKeys)
 		}
 		return phases.Move{
 			From: fenced, To: phases.Route{Phase: phases.Retain}, Cause: phases.CauseAdvance,
@@ -119,7 +137,7 @@ func (c *Controller) fenceAndRetain(ctx context.Context, standing phases.Standin
 	})
 }
 
-var errNotOurs = errors.New("another controller has taken over the fence; try: migrator status")
+var errNotOurs = hint.With(errors.New("another controller has taken over the fence"), hint.Hint{Do: hint.Status})
 
 // lift takes the attempt's fence away. If it never stood, the note of it is taken
 // back and the route stays. Else: epoch lifting (so that nobody can pass to retain
@@ -131,10 +149,13 @@ func (c *Controller) lift(ctx context.Context, attempt, reason string) (at phase
 		return at, false, err
 	}
 	at = e.Standing.Route
+	// [one-decides]: the note is another attempt's, or retain was passed: its fence must stay.
 	if e.Standing.Attempt != attempt {
 		return at, false, errNotOurs
 	}
 	if at.Phase == phases.Grace {
+		// [attempt-void]: its controller may be alive and about to fence. Voided first, forgotten
+		// then: with the note gone, no command would look for that fence.
 		voided, err := c.Fence.VoidFence(ctx, attempt)
 		if err != nil {
 			return at, false, err
@@ -145,6 +166,8 @@ func (c *Controller) lift(ctx context.Context, attempt, reason string) (at phase
 		}
 	}
 	if at.Phase == phases.Grace || at.Phase == phases.Fenced {
+		// [one-decides]: committed before the triggers go: from here no controller can pass to
+		// retain behind a fence that is being lifted.
 		if at, err = c.fenceMove(ctx, at, phases.Lifting, attempt, reason); err != nil {
 			return at, true, err
 		}
@@ -153,10 +176,14 @@ func (c *Controller) lift(ctx context.Context, attempt, reason string) (at phase
 	if at.Phase != phases.Lifting {
 		return at, true, errNotOurs
 	}
+	// [lift-era], [attempt-void]: in one transaction on legacy. [lift-replayed]: nothing is to be
+	// replayed: from grace or fenced no write has gone to the target alone.
 	if _, err := c.Fence.LiftFence(ctx, attempt, orDefault(c.LockTimeout, phases.LockTimeout)); err != nil {
 		return at, true, err
 	}
 	failpoint.Here("control.lift.lifted")
+	// Legacy takes writes again before instances hear of grace: one that still waits is late, not
+	// wrong.
 	at, err = c.fenceMove(ctx, at, phases.Grace, "", reason)
 	return at, true, err
 }
@@ -165,6 +192,8 @@ func (c *Controller) lift(ctx context.Context, attempt, reason string) (at phase
 // migration's row holds.
 func (c *Controller) fenceMove(ctx context.Context, from phases.Route, to phases.Phase, attempt, reason string) (phases.Route, error) {
 	standing, err := c.State.Transition(ctx, c.Migration, func(phases.Evidence) (phases.Move, error) {
+		// [one-decides]: From carries the epoch that the caller saw, and an attempt whose fence
+		// stands can't change within one epoch.
 		return phases.Move{From: from, To: phases.Route{Phase: to}, Cause: phases.CauseFence, Reason: reason, Attempt: attempt}, nil
 	})
 	if err != nil {

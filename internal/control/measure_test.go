@@ -9,10 +9,10 @@ import (
 	"time"
 
 	"github.com/stranglerfig/migrator/dual"
+	"github.com/stranglerfig/migrator/dual/pgfleet"
 	"github.com/stranglerfig/migrator/dual/telemetry"
 	"github.com/stranglerfig/migrator/internal/control"
 	"github.com/stranglerfig/migrator/internal/judge"
-	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/internal/stats/sketch"
 	"github.com/stranglerfig/migrator/phases"
 )
@@ -32,7 +32,7 @@ func (s source) Read(ctx context.Context) judge.Reading {
 }
 
 // counted hands in a window of an instance.
-func (b *bench) counted(f *state.Fleet, g dual.Grant, sequence int64, counts map[telemetry.Series]uint64) {
+func (b *bench) counted(f *pgfleet.Fleet, g dual.Grant, sequence int64, counts map[telemetry.Series]uint64) {
 	b.t.Helper()
 	w := telemetry.Window{
 		Incarnation: "i", Instance: g.Instance, Sequence: sequence, Epoch: g.Route.Epoch, ConfigHash: g.ConfigHash, Length: 100 * time.Millisecond,
@@ -123,7 +123,7 @@ func TestJudgeLooksWhenItIsTime(t *testing.T) {
 	b, _, j := measuredBench(t)
 	gates := func() []phases.Evaluation {
 		t.Helper()
-		all, err := j.Gates(b.ctx)
+		all, err := j.Gates(b.ctx, b.evidence())
 		b.check(err)
 		return all
 	}
@@ -147,7 +147,7 @@ func TestJudgeLooksWhenItIsTime(t *testing.T) {
 		{Operation: telemetry.Comparison, Store: telemetry.Both, Role: telemetry.Shadow, Outcome: telemetry.Lost}: 1,
 		{Operation: telemetry.Read, Store: telemetry.Target, Role: telemetry.Serving, Outcome: telemetry.Failed}:  40,
 	})
-	fired, err := j.Triggers(b.ctx)
+	fired, err := j.Triggers(b.ctx, b.evidence())
 	b.check(err)
 	var firing []string
 	for _, one := range fired {
@@ -181,7 +181,7 @@ func TestSourcesDontWaitForEachOther(t *testing.T) {
 	j.TriggerSources = map[string]judge.Source{"hangs": source{hangs: true}, "fires": source{reading: judge.Reading{Value: 2}}}
 	verdicts := func() map[string]phases.Verdict {
 		t.Helper()
-		all, err := j.Triggers(b.ctx)
+		all, err := j.Triggers(b.ctx, b.evidence())
 		b.check(err)
 		found := map[string]phases.Verdict{}
 		for _, e := range all {
@@ -195,6 +195,7 @@ func TestSourcesDontWaitForEachOther(t *testing.T) {
 	}
 	ctx, stop := context.WithCancel(b.ctx)
 	done := make(chan error, 1)
+	j.Watched = true
 	go func() { done <- j.Watch(ctx) }()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()

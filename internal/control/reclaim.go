@@ -23,12 +23,15 @@ func (c *Controller) Reclaim(ctx context.Context, reason string, settle time.Dur
 	if err != nil {
 		return nil, err
 	}
+	// Legacy is asked, since the state may have forgotten a fence, or remember one that was lifted.
 	holder, era, err := c.Fence.FenceState(ctx)
 	if err != nil {
 		return nil, err
 	}
 	if noted := e.Standing.Attempt; noted != "" && holder == "" {
 		// Its controller may be alive, and raise the fence yet.
+		// [attempt-void]: after this its controller can't fence legacy behind the route that
+		// reclaim chooses.
 		voided, err := c.Fence.VoidFence(ctx, noted)
 		if err != nil {
 			return nil, err
@@ -37,6 +40,7 @@ func (c *Controller) Reclaim(ctx context.Context, reason string, settle time.Dur
 			holder = noted
 		}
 	}
+	// [reclaim-refuses], [reclaim-reads]: decided from legacy's fence and what the state recorded.
 	to, err := phases.Reclaimed(e.Standing.Route, holder != "")
 	if err != nil {
 		return nil, &InputError{err}
@@ -69,6 +73,7 @@ func (c *Controller) Reclaim(ctx context.Context, reason string, settle time.Dur
 	if route != made[0] {
 		made = append(made, route)
 	}
+	// The route is committed; what is left is that every instance follows it.
 	return made, c.AwaitSettled(ctx, settle)
 }
 
@@ -80,6 +85,8 @@ func (c *Controller) commitReclaim(ctx context.Context, move phases.Move, settle
 	defer tick.Stop()
 	said := false
 	for {
+		// [reclaim-leases]: refused with a HeldError until leases from before the loss have run
+		// out. [one-decides]: move.From is the route that reclaim was decided on.
 		standing, err := c.State.Transition(ctx, c.Migration, func(phases.Evidence) (phases.Move, error) { return move, nil })
 		var held *phases.HeldError
 		if !errors.As(err, &held) {
@@ -113,7 +120,10 @@ func (c *Controller) replayForgotten(ctx context.Context, attempt string) error 
 		var keys []record.Key
 		for _, e := range entries {
 			switch {
-			case e.Version.Era != era:
+			// [reclaim-scan]: every entry of the fence's era was written in retain, whatever the
+			// return journal says.
+			case e.Version.Era() != era:
+			// An entry that can't be replayed stops the reclaim: to lift the fence would lose it.
 			case e.Key == "":
 				return fmt.Errorf("the target has written %q since the fence, which is no key of this migration", e.RawKey)
 			default:

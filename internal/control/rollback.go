@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/stranglerfig/migrator/internal/failpoint"
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/record"
 	"github.com/stranglerfig/migrator/store"
@@ -30,6 +31,8 @@ func (c *Controller) Rollback(ctx context.Context, r Rollback) ([]phases.Route, 
 		return nil, err
 	}
 	if e.Standing.Route.Phase == phases.Grace && e.Standing.Attempt != "" {
+		// [fence-attempt]: a fence may stand although the route is still grace: it is lifted before
+		// any other move.
 		at, _, err := c.lift(ctx, e.Standing.Attempt, "rollback "+r.Reason)
 		if err != nil {
 			return nil, err
@@ -41,6 +44,7 @@ func (c *Controller) Rollback(ctx context.Context, r Rollback) ([]phases.Route, 
 		e.Standing.Route = at
 	}
 	from := e.Standing.Route
+	// Decided once; each move is then a compare-and-set on the route that the one before it left.
 	path, err := rollbackPath(from, r)
 	if err != nil {
 		return nil, err
@@ -55,6 +59,8 @@ func (c *Controller) Rollback(ctx context.Context, r Rollback) ([]phases.Route, 
 		c.say("%s → %s (epoch %d)", from, route, route.Epoch)
 		failpoint.Here("control.rollback.moved")
 		made, from = append(made, route), route
+		// Each move settles before the next: the one after it may be incompatible with the route
+		// that instances leave here ([held-routes]).
 		if err := c.AwaitSettled(ctx, settle); err != nil {
 			return made, err
 		}
@@ -75,7 +81,7 @@ func rollbackPath(from phases.Route, r Rollback) ([]phases.Route, error) {
 		return []phases.Route{{Phase: to, Percent: r.Percent}}, nil
 	}
 	if to == from.Phase {
-		return nil, refuse("the migration is already at %s", from)
+		return nil, refuse(hint.Hint{}, "the migration is already at %s", from)
 	}
 	path, err := phases.RollbackPath(from, to)
 	if err != nil {
@@ -101,11 +107,14 @@ func (c *Controller) back(ctx context.Context, from, to phases.Route, reason str
 		var standing phases.Standing
 		var err error
 		standing, err = c.State.Transition(ctx, c.Migration, func(e phases.Evidence) (phases.Move, error) {
+			// [return-reversible]: legacy would lack every write of retain.
 			if to.Phase == phases.Returning && !e.Standing.Reversible {
 				return phases.Move{}, errors.New("there is no way back from retain: the description says retain.reversible: false, so what was written since the fence is not journalled")
 			}
 			m := phases.Move{From: from, To: to, Cause: phases.CauseRollback, Reason: reason}
 			if overtakes(to, e.Standing.Route) {
+				// Another command has moved meanwhile, forward: the rollback leads back from there
+				// too. From is read under the lock, so the compare in Transition holds.
 				m.From = e.Standing.Route
 			}
 			if to.Phase.Passing() {
@@ -114,6 +123,8 @@ func (c *Controller) back(ctx context.Context, from, to phases.Route, reason str
 			return m, nil
 		})
 		var held *phases.HeldError
+		// [held-routes]: only an incompatible route of a live lease is worth waiting for, until the
+		// deadline.
 		if err == nil || !errors.As(err, &held) || time.Now().After(deadline) {
 			return standing.Route, err
 		}
@@ -145,8 +156,7 @@ func heldByLapsed(err error, fleet phases.Fleet) error {
 	if len(fleet.Lapsed) == 0 {
 		return err
 	}
-	return fmt.Errorf("%w: the lease of %s ran out, and it may still answer reads from the target; try: migrator fleet evict %s --reason '...', once you know that it has stopped",
-		err, fleet.Lapsed[0], fleet.Lapsed[0])
+	return hint.Errorf(phases.EvictHint(fleet.Lapsed[0]), "%w: the lease of %s ran out, and it may still answer reads from the target", err, fleet.Lapsed[0])
 }
 
 func (c *Controller) finishLift(ctx context.Context, reason string) (phases.Route, error) {
@@ -166,6 +176,8 @@ func (c *Controller) finishLift(ctx context.Context, reason string) (phases.Rout
 // written is replayed too, and its version in the target raised to the new era:
 // the writer that wakes up late is refused by its own compare-and-set.
 func (c *Controller) finishReturn(ctx context.Context, at phases.Route, reason string, settle time.Duration) (phases.Route, error) {
+	// [return-settled]: while an instance may still be on retain, it may write a key after its
+	// replay.
 	if err := c.AwaitSettled(ctx, settle); err != nil {
 		return at, err
 	}
@@ -173,18 +185,23 @@ func (c *Controller) finishReturn(ctx context.Context, at phases.Route, reason s
 	if err != nil {
 		return at, err
 	}
+	// [return-settled], [lapsed-held]: an instance whose lease ran out on retain may still write
+	// the target, and reads nothing else: it must rejoin or be evicted first.
 	if err := phases.Legal(at, phases.Route{Phase: phases.Grace}, e.Fleet.Held); err != nil {
 		return at, heldByLapsed(err, e.Fleet)
 	}
 	failpoint.Here("control.return.held")
 	attempt := e.Standing.Attempt
 	if e.Standing.ReturnLost {
+		// [reclaim-scan]: the return journal may lack keys; the flag is in the state, so a resumed
+		// return scans too.
 		if err := c.replayForgotten(ctx, attempt); err != nil {
 			return at, fmt.Errorf("replaying to legacy: %w", err)
 		}
 	}
 	total, done := e.Standing.ReturnKeys, 0
 	for {
+		// [return-all]: until none is left. Under returning no key enters, so the loop ends.
 		keys, err := c.State.ReturnKeys(ctx, c.Migration, "", 500)
 		if err != nil {
 			return at, err
@@ -195,6 +212,8 @@ func (c *Controller) finishReturn(ctx context.Context, at phases.Route, reason s
 		if err := c.replay(ctx, attempt, keys); err != nil {
 			return at, fmt.Errorf("replaying to legacy: %w", err)
 		}
+		// [return-clear]: after both stores have the key. A crash in between replays it again,
+		// which changes nothing.
 		if err := c.State.ClearReturn(ctx, c.Migration, keys); err != nil {
 			return at, err
 		}
@@ -202,6 +221,7 @@ func (c *Controller) finishReturn(ctx context.Context, at phases.Route, reason s
 		done += len(keys)
 		c.say("replayed %d of %d keys to legacy", done, total)
 	}
+	// [lift-replayed]: only here, with the return journal empty.
 	if _, err := c.Fence.LiftFence(ctx, attempt, orDefault(c.LockTimeout, phases.LockTimeout)); err != nil {
 		return at, err
 	}
@@ -220,12 +240,15 @@ func (c *Controller) replay(ctx context.Context, attempt string, keys []record.K
 			switch e.Presence {
 			case store.Live:
 				rows[i] = store.Row{Key: e.Key, Found: true, Record: e.Record}
+			// [return-all]: a key that the target has deleted, or never got, is deleted in legacy.
 			case store.Absent, store.Tombstone:
 				rows[i] = store.Row{Key: e.Key}
 			default:
 				return fmt.Errorf("key %q: the target holds %s (%s)", e.Key, e.Presence, e.Detail)
 			}
 		}
+		// [one-decides]: legacy refuses unless the fence is still this attempt's. [return-era]: the
+		// versions that it returns are of the era that lifting begins.
 		versioned, err := c.Fence.Replay(ctx, attempt, rows)
 		if err != nil {
 			return err
@@ -233,6 +256,8 @@ func (c *Controller) replay(ctx context.Context, attempt string, keys []record.K
 		failpoint.Here("control.return.replayed")
 		writes := make([]store.Write, len(versioned))
 		for i, row := range versioned {
+			// [return-era]: on condition that the target is as it was read. That refuses this write
+			// if it lands late, so it needs no not-after; a write that came between is replayed.
 			writes[i] = store.Write{
 				Key: row.Key, Deleted: !row.Found, Record: row.Record,
 				Version: row.Version, Only: &entries[i].Version,
@@ -248,12 +273,16 @@ func (c *Controller) replay(ctx context.Context, attempt string, keys []record.K
 			switch {
 			case res.Err != nil:
 				return fmt.Errorf("key %q: %w", keys[i], res.Err)
+			// [return-all]: read and replayed again: legacy must have what the target has in the
+			// end.
 			case res.Outcome == store.Changed: // a late write got in between: take that one
 				again = append(again, keys[i])
 			case res.Outcome != store.Applied:
 				return fmt.Errorf("key %q: the target answered %s", keys[i], res.Outcome)
 			}
 		}
+		// Each round can only be caused by a write of retain that was under way: there are finitely
+		// many, since no new one begins.
 		keys = again
 	}
 	return nil
@@ -271,6 +300,8 @@ func (c *Controller) Resume(ctx context.Context) error {
 	case at.Phase == phases.Returning:
 		_, err = c.finishReturn(ctx, at, "taken up again", phases.Settle)
 	case at.Phase == phases.Fenced, at.Phase == phases.Grace && e.Standing.Attempt != "":
+		// [fence-attempt], [one-decides]: undone, never passed: only a command that a person gave
+		// moves authority.
 		_, _, err = c.lift(ctx, e.Standing.Attempt, "an interrupted fence is undone")
 	}
 	return err

@@ -9,6 +9,7 @@ import (
 	"github.com/stranglerfig/migrator/internal/app"
 	"github.com/stranglerfig/migrator/internal/server"
 	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/internal/statedb"
 	"github.com/stranglerfig/migrator/metrics"
 	"github.com/stranglerfig/migrator/phases"
 )
@@ -52,7 +53,7 @@ func (d *Daemon) status(ctx context.Context, names []string) ([]app.Status, erro
 	for _, name := range names {
 		s, err := app.ReadStatus(ctx, d.State, name)
 		switch {
-		case errors.Is(err, state.ErrUnknownMigration):
+		case errors.Is(err, statedb.ErrUnknownMigration):
 		case err != nil:
 			return nil, err
 		default:
@@ -65,7 +66,7 @@ func (d *Daemon) status(ctx context.Context, names []string) ([]app.Status, erro
 // readMetrics reads one migration for a scrape.
 func readMetrics(ctx context.Context, store *state.Store, name string) (r metrics.Reading, err error) {
 	r.Evidence, err = store.Evidence(ctx, name)
-	if errors.Is(err, state.ErrUnknownMigration) {
+	if errors.Is(err, statedb.ErrUnknownMigration) {
 		return metrics.Reading{}, nil
 	}
 	if err != nil {

@@ -20,7 +20,7 @@ var errUndone = errors.New("reads were taken back since")
 func (w *watching) triggers(ctx context.Context, e phases.Evidence) {
 	var found []phases.Evaluation
 	w.try("evaluate the triggers", func() (err error) {
-		found, err = w.rules.Judge.Triggers(ctx)
+		found, err = w.rules.Judge.Triggers(ctx, e)
 		return err
 	})
 	for i, one := range found {

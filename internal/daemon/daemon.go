@@ -18,8 +18,11 @@ import (
 	"github.com/stranglerfig/migrator/internal/app"
 	"github.com/stranglerfig/migrator/internal/logs"
 	"github.com/stranglerfig/migrator/internal/notify"
+	"github.com/stranglerfig/migrator/internal/openstore"
 	"github.com/stranglerfig/migrator/internal/server"
 	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/internal/state/outbox"
+	"github.com/stranglerfig/migrator/internal/state/reconciles"
 	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/phases"
 )
@@ -74,7 +77,7 @@ func (d *Daemon) lead(ctx context.Context, m *Migration) error {
 	}
 	engine := d.engine(m)
 	schedule := d.schedule(m, log)
-	sender := &notify.Sender{Outbox: d.State.Outbox(name), Webhooks: func() []migration.Webhook { return m.now().Webhooks }, Log: log}
+	sender := &notify.Sender{Outbox: outbox.New(d.State.Pool(), name), Webhooks: func() []migration.Webhook { return m.now().Webhooks }, Log: log}
 	log.Info("standing by, unless nobody leads")
 	err := d.State.Lead(ctx, "keep "+name, func(ctx context.Context) error {
 		m.leads.Store(true)
@@ -115,7 +118,7 @@ func (d *Daemon) engine(m *Migration) *Engine {
 
 // now is the migration file as it is; as it was at the start, if it can't be read.
 func (m *Migration) now() *migration.Config {
-	if now, err := migration.Load(m.File); err == nil && now.Name == m.Config.Name {
+	if now, err := openstore.Load(m.File); err == nil && now.Name == m.Config.Name {
 		return now
 	}
 	return m.Config
@@ -130,9 +133,9 @@ func (l looks) Looks(ctx context.Context, migration, trigger string) ([]phases.E
 
 // announces puts what no entry of the history tells of into the outbox.
 func announces(store *state.Store, migration string) func(context.Context, Event, string, any) error {
-	outbox := store.Outbox(migration)
+	pending := outbox.New(store.Pool(), migration)
 	return func(ctx context.Context, event Event, topic string, detail any) error {
-		return outbox.Announce(ctx, state.Event(event), topic, detail)
+		return pending.Announce(ctx, outbox.Event(event), topic, detail)
 	}
 }
 
@@ -151,7 +154,7 @@ func tend(store *state.Store, m *Migration) func(context.Context) error {
 			return nil
 		}
 		pruned = time.Now()
-		if err := store.Reconciles(name).Prune(ctx, time.Duration(m.now().Reconcile.Keep)); err != nil {
+		if err := reconciles.New(store.Pool(), name).Prune(ctx, time.Duration(m.now().Reconcile.Keep)); err != nil {
 			return err
 		}
 		return store.Prune(ctx, name)

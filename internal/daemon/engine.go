@@ -10,8 +10,8 @@ import (
 	"time"
 
 	"github.com/stranglerfig/migrator/internal/control"
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/judge"
-	"github.com/stranglerfig/migrator/internal/logs"
 	"github.com/stranglerfig/migrator/phases"
 )
 
@@ -68,7 +68,7 @@ type watching struct {
 	rules    *Rules
 	stop     context.CancelFunc // of the rules' sources
 	sources  sync.WaitGroup
-	failures logs.Failures
+	troubles map[string]string // failures that have been told, by what failed
 	owed     *phases.Evaluation
 	owedTill time.Time
 	told     map[string]bool // what has been logged in this epoch
@@ -79,7 +79,7 @@ type watching struct {
 
 // Run looks until ctx ends, and returns nil then. It gives up on nothing.
 func (e *Engine) Run(ctx context.Context) error {
-	w := &watching{Engine: e, log: e.logger(), stop: func() {}}
+	w := &watching{Engine: e, log: e.logger(), stop: func() {}, troubles: map[string]string{}}
 	defer w.sources.Wait()
 	defer func() { w.stop() }()
 	timer := time.NewTimer(0)
@@ -96,7 +96,10 @@ func (e *Engine) Run(ctx context.Context) error {
 }
 
 func (e *Engine) logger() *slog.Logger {
-	return logs.OrDiscard(e.Log).With("migration", e.Migration)
+	if e.Log == nil {
+		return slog.New(slog.DiscardHandler)
+	}
+	return e.Log.With("migration", e.Migration)
 }
 
 // pause is how long to wait for the next look.
@@ -145,11 +148,11 @@ func (w *watching) look(ctx context.Context) {
 	w.triggers(ctx, e)
 	w.settled(e)
 	w.try("evaluate the gates", func() error {
-		_, err := w.rules.Judge.Gates(ctx)
+		_, err := w.rules.Judge.Gates(ctx, e)
 		return err
 	})
 	if len(w.firing) == 0 {
-		w.climb(ctx)
+		w.climb(ctx, e)
 	}
 }
 
@@ -172,6 +175,7 @@ func (w *watching) reload(ctx context.Context, hash string) error {
 	w.sources.Wait()
 	watch, stop := context.WithCancel(context.WithoutCancel(ctx))
 	w.config, w.rules, w.stop = hash, rules, stop
+	rules.Judge.Watched = true
 	w.sources.Go(func() { _ = rules.Judge.Watch(watch) })
 	return nil
 }
@@ -179,10 +183,12 @@ func (w *watching) reload(ctx context.Context, hash string) error {
 // try tells a failure when it begins, when it becomes another one, and when it ends.
 func (w *watching) try(what string, do func() error) bool {
 	err := do()
-	switch w.failures.Note(what, err) {
-	case logs.Failed:
-		w.log.Warn("failed", "job", what, "error", err)
-	case logs.Recovered:
+	switch was := w.troubles[what]; {
+	case err != nil && was != err.Error():
+		w.troubles[what] = err.Error()
+		w.log.Warn("failed", "job", what, "error", err, hint.Attr(err))
+	case err == nil && was != "":
+		delete(w.troubles, what)
 		w.log.Info("works again", "job", what)
 	}
 	return err == nil

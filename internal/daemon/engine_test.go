@@ -203,7 +203,7 @@ func TestWhatFiresNothing(t *testing.T) {
 func TestNoRampClimbsAfterAWriteTookReadsBack(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, testenv.PostgresURL(t))
-	ruling, err := b.fleet.Journal(t.Context(), []dual.Lost{{Key: "1", Version: record.Version{LSN: 1}, Reason: "refused"}})
+	ruling, err := b.fleet.Journal(t.Context(), []dual.Lost{{Key: "1", Version: record.MakeVersion(0, 0, 1), Reason: "refused"}})
 	b.check(err)
 	if !ruling.TargetRead {
 		t.Fatalf("%+v", ruling)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/stranglerfig/migrator/dual"
+	"github.com/stranglerfig/migrator/dual/pgfleet"
 	"github.com/stranglerfig/migrator/dual/telemetry"
 	"github.com/stranglerfig/migrator/internal/daemon"
 	"github.com/stranglerfig/migrator/internal/judge"
@@ -25,7 +26,7 @@ type bench struct {
 	t        *testing.T
 	state    *state.Store
 	settings phases.Settings
-	fleet    *state.Fleet
+	fleet    *pgfleet.Fleet
 	grant    dual.Grant
 	windows  int64
 }
@@ -57,7 +58,7 @@ func newBench(t *testing.T, dbURL string) *bench {
 			w.Off = ""
 		}
 	}
-	b.fleet = state.NewFleet(b.state.Pool(), items, state.FleetOptions{})
+	b.fleet = pgfleet.New(b.state.Pool(), items, pgfleet.Options{})
 	b.grant, err = b.fleet.Join(t.Context(), dual.Identity{Instance: "web"})
 	b.check(err)
 	for _, to := range []phases.Route{{Phase: phases.ShadowWrite}, {Phase: phases.DualRead, Percent: phases.All}} {

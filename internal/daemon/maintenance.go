@@ -10,7 +10,7 @@ import (
 	"github.com/cenkalti/backoff/v5"
 
 	"github.com/stranglerfig/migrator/internal/failpoint"
-	"github.com/stranglerfig/migrator/internal/logs"
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/phases"
 )
 
@@ -86,20 +86,23 @@ type keeping struct {
 	latest phases.Route // that was seen
 	lost   int64        // the epoch whose loss was told
 	tended time.Time
-
-	failures logs.Failures
 }
 
 // job is one kind of work, with its pauses after failures.
 type job struct {
 	wait  backoff.ExponentialBackOff
 	after time.Time // not to be tried again before
+	why   string    // the last failure, so that it is told once
 }
 
 // Run keeps the migration until ctx ends, and returns nil then. It gives up on
 // nothing: failures are logged when they begin and when they end.
 func (k *Keeper) Run(ctx context.Context) error {
-	w := &keeping{Keeper: k, log: logs.OrDiscard(k.Log).With("migration", k.Migration), jobs: map[string]*job{}}
+	log := k.Log
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	w := &keeping{Keeper: k, log: log.With("migration", k.Migration), jobs: map[string]*job{}}
 	defer w.closeTools()
 	tick := time.NewTicker(cmp.Or(k.Poll, keepPoll))
 	defer tick.Stop()
@@ -123,6 +126,7 @@ func (w *keeping) look(ctx context.Context) {
 	if !ok {
 		return
 	}
+	// [loss-hands-off]: before anything else is done with the stores.
 	if w.forgotten(ctx, st) {
 		return
 	}
@@ -135,6 +139,7 @@ func (w *keeping) look(ctx context.Context) {
 		return // the journal is closed meanwhile, and legacy fenced
 	}
 	w.known = passing{}
+	// [repair-era]: once the target has authority, legacy is no source for a repair.
 	if st.JournalKeys > 0 && st.Route.Behaviour().Writes != phases.WritesTarget {
 		w.repair(ctx, st)
 	}
@@ -149,6 +154,7 @@ func (w *keeping) forgotten(ctx context.Context, st phases.Standing) bool {
 		st.Lost = &phases.Lost{Instance: keeperName, Route: w.latest}
 		if witness, ok := w.State.(Witness); ok {
 			w.try(ctx, "remember what the state has lost", func() error {
+				// [loss-held]: the daemon may be the only process that remembers the route.
 				return witness.Witness(ctx, w.Migration, keeperName, w.latest)
 			})
 		}
@@ -159,7 +165,7 @@ func (w *keeping) forgotten(ctx context.Context, st phases.Standing) bool {
 	}
 	if w.lost != st.Lost.Route.Epoch {
 		w.lost = st.Lost.Route.Epoch
-		w.log.Error(st.Lost.Tell(st.Route), "try", phases.LostTry)
+		w.log.Error(st.Lost.Tell(st.Route), "hint", phases.StateLossHint())
 	}
 	return true
 }
@@ -185,6 +191,8 @@ func (w *keeping) endPassing(ctx context.Context) {
 		return
 	}
 	w.known = w.known.seen(e)
+	// A command that is alive must not be undone: it is left alone for as long as it may take, plus
+	// a margin.
 	if !w.known.overdue(e, w.Budget+cmp.Or(w.Margin, keepMargin), cmp.Or(w.Settle, keepSettle)) {
 		return
 	}
@@ -197,6 +205,7 @@ func (w *keeping) endPassing(ctx context.Context) {
 		w.log.Warn("a command was interrupted while authority moved; ending it",
 			"route", at.String(), "epoch", at.Epoch, "since", w.known.since)
 		failpoint.Here("server.keeper.overdue")
+		// Safe beside a command that wakes now: each step is a compare-and-set ([one-decides]).
 		if err := tools.Resume(ctx); err != nil {
 			return err
 		}
@@ -265,25 +274,24 @@ func (w *keeping) try(ctx context.Context, name string, do func() error) bool {
 		return false
 	}
 	err := do()
-	if err != nil && ctx.Err() != nil {
-		return false
-	}
-	change := w.failures.Note(name, err)
-	if err == nil {
-		if change == logs.Recovered {
+	switch {
+	case err == nil:
+		if j.why != "" {
 			w.log.Info("works again", "job", name)
 		}
-		j.after = time.Time{}
+		j.why, j.after = "", time.Time{}
 		j.wait.Reset()
 		return true
+	case ctx.Err() != nil:
+		return false
 	}
 	level := slog.LevelWarn
-	if change == logs.Same {
+	if j.why == err.Error() {
 		level = slog.LevelDebug
 	}
 	pause := j.wait.NextBackOff()
-	j.after = time.Now().Add(pause)
-	w.log.Log(ctx, level, "failed", "job", name, "error", err, "again_in", pause.Round(time.Millisecond))
+	j.why, j.after = err.Error(), time.Now().Add(pause)
+	w.log.Log(ctx, level, "failed", "job", name, "error", err, "again_in", pause.Round(time.Millisecond), hint.Attr(err))
 	w.closeTools()
 	return false
 }

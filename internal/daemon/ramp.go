@@ -16,9 +16,10 @@ const soak = "soak-time"
 // climb takes a ramp's next step if it is due and its gates are open, and else tells
 // what a step that is due waits for. Two that climb at once, or one beside a person,
 // decide by compare-and-set; a fleet that has not settled on the last step is a gate.
-func (w *watching) climb(ctx context.Context) {
-	e, ok := w.evidence(ctx)
-	if !ok || e.Standing.ConfigHash != w.config || e.Standing.Route.Phase.Passing() {
+//
+// e is what this look began with: the gates have been evaluated since.
+func (w *watching) climb(ctx context.Context, e phases.Evidence) {
+	if e.Standing.Route.Phase.Passing() {
 		return
 	}
 	at, s := e.Standing.Route, w.rules.Settings
@@ -27,10 +28,14 @@ func (w *watching) climb(ctx context.Context) {
 		return // complete
 	}
 	if !s.ByItself(at, next) {
-		w.due(ctx, at, next, phases.Closed(phases.Gates(next, s, e)))
+		now, ok := w.evidence(ctx)
+		if !ok || now.Standing.Route != at || now.Standing.ConfigHash != w.config {
+			return
+		}
+		w.due(ctx, at, next, phases.Closed(phases.Gates(next, s, now)))
 		return
 	}
-	ctl := control.Controller{State: w.State, Migration: w.Migration, Settings: s}
+	ctl := control.Controller{State: w.State, Migration: w.Migration, Settings: s, Config: w.config}
 	step, err := ctl.Advance(ctx, control.Advance{To: at.Phase, Cause: phases.CauseSchedule, Reason: "the ramp's next step was due"})
 	if held := (*control.HeldBack)(nil); errors.As(err, &held) {
 		w.due(ctx, at, next, phases.Closed(held.Gates))

@@ -7,7 +7,7 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/stranglerfig/migrator/internal/logs"
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/reconcile"
 )
@@ -40,14 +40,22 @@ var ErrNothingDue = errors.New("there is nothing to reconcile")
 
 // Loop runs until ctx ends, and returns nil then.
 func (s *Schedule) Loop(ctx context.Context) error {
-	log := logs.OrDiscard(s.Log).With("migration", s.Migration)
+	log := s.Log
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	log = log.With("migration", s.Migration)
 	tick := time.NewTicker(cmp.Or(s.Poll, schedulePoll))
 	defer tick.Stop()
-	var failures logs.Failures
+	trouble := ""
 	for {
 		err := s.look(ctx, log)
-		if ctx.Err() == nil && failures.Note("look", err) == logs.Failed {
-			log.Warn("looking whether a reconcile run is due failed", "error", err)
+		if err != nil && ctx.Err() == nil && err.Error() != trouble {
+			log.Warn("looking whether a reconcile run is due failed", "error", err, hint.Attr(err))
+			trouble = err.Error()
+		}
+		if err == nil {
+			trouble = ""
 		}
 		select {
 		case <-ctx.Done():

@@ -8,7 +8,7 @@ import (
 	"github.com/stranglerfig/migrator/internal/app"
 	"github.com/stranglerfig/migrator/internal/openstore"
 	"github.com/stranglerfig/migrator/internal/state"
-	"github.com/stranglerfig/migrator/migration"
+	"github.com/stranglerfig/migrator/internal/state/reconciles"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/reconcile"
 )
@@ -16,7 +16,7 @@ import (
 // schedule makes the runs that the migration file sets times for.
 func (d *Daemon) schedule(m *Migration, log *slog.Logger) *Schedule {
 	return &Schedule{
-		Migration: m.Config.Name, Times: d.State.Reconciles(m.Config.Name), Log: d.Log,
+		Migration: m.Config.Name, Times: reconciles.New(d.State.Pool(), m.Config.Name), Log: d.Log,
 		Exprs: func() map[reconcile.Kind]string {
 			now := m.now()
 			return map[reconcile.Kind]string{reconcile.SampledKind: now.Reconcile.Schedule, reconcile.FullKind: now.Reconcile.FullSchedule}
@@ -37,7 +37,7 @@ func scheduledRun(ctx context.Context, st *state.Store, m *Migration, kind recon
 	if p := standing.Route.Phase; p == phases.Legacy || p == phases.Complete {
 		return 0, "", fmt.Errorf("%w in %s", ErrNothingDue, p)
 	}
-	now, err := migration.Load(m.File)
+	now, err := openstore.Load(m.File)
 	if err != nil {
 		return 0, "", err
 	}

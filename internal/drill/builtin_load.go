@@ -18,10 +18,9 @@ import (
 	"github.com/stranglerfig/migrator/store"
 )
 
-// Toucher is a legacy store in which a record can be written without a change, or
-// with one of a single column.
-type Toucher interface {
-	Touch(ctx context.Context, key record.Key, column string, value record.Value) (store.Row, error)
+// Legacy is the part of a legacy store that the load reads and writes.
+type Legacy interface {
+	store.Toucher
 	Lookup(ctx context.Context, keys []record.Key) ([]store.Row, error)
 }
 
@@ -31,8 +30,8 @@ type Toucher interface {
 // a text of its own there, and what was there before is written back at the end.
 type BuiltIn struct {
 	Fleet   dual.Fleet
-	Legacy  Toucher
-	Target  store.Target
+	Legacy  Legacy
+	Target  store.TargetRecords
 	Schema  *record.Schema
 	Compare *record.Comparer
 	Writing dual.Writing

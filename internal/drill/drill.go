@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/stranglerfig/migrator/dual"
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/record"
 )
@@ -220,7 +221,7 @@ func (r *rehearsal) end(ctx context.Context) {
 		}
 	}
 	if r.dirty {
-		r.fails("the target may still hold what the drill has done to it; try: migrator reconcile run --full --repair")
+		r.fails("the target may still hold what the drill has done to it: a full reconcile with repair is needed")
 	}
 	if r.Load != nil {
 		r.Load.Stop()
@@ -267,7 +268,7 @@ func (r *rehearsal) stand(ctx context.Context) (string, error) {
 	case !e.Fleet.Settled():
 		return "", fmt.Errorf("the fleet is not settled: %d instances are behind, lapsed: %s", e.Fleet.Behind, strings.Join(e.Fleet.Lapsed, ", "))
 	case e.Latch != nil:
-		return "", errors.New("an automatic rollback is not acknowledged; try: migrator trigger acknowledge --reason ...")
+		return "", hint.Errorf(hint.Hint{Do: hint.Acknowledge}, "an automatic rollback is not acknowledged")
 	case e.Standing.JournalKeys > 0:
 		return "", fmt.Errorf("%d keys of the target are known to be behind: a drill begins with two stores that agree", e.Standing.JournalKeys)
 	case len(r.acting()) == 0:
@@ -295,7 +296,7 @@ func (r *rehearsal) compareBefore(ctx context.Context) (string, error) {
 	case err != nil:
 		return "", err
 	case run.Differences > 0:
-		return "", fmt.Errorf("the stores differ before the drill: %d differences in reconcile run %d; try: migrator reconcile run --full --repair", run.Differences, run.Run)
+		return "", hint.Errorf(hint.Hint{Do: hint.ReconcileFullRepair}, "the stores differ before the drill: %d differences in reconcile run %d", run.Differences, run.Run)
 	case run.Checked == 0:
 		return "", errors.New("there are no records to rehearse with")
 	}

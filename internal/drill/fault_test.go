@@ -68,7 +68,7 @@ func TestWhatADrillLeavesInTheTargetIsSaid(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	r.end(t.Context())
-	if said := strings.Join(r.r.Reasons, "; "); !strings.Contains(said, "try: migrator reconcile run --full --repair") {
+	if said := strings.Join(r.r.Reasons, "; "); !strings.Contains(said, "a full reconcile with repair is needed") {
 		t.Errorf("it says %q", said)
 	}
 }

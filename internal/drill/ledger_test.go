@@ -9,7 +9,7 @@ import (
 func TestALedgerTellsWhatIsLostAndStale(t *testing.T) {
 	t.Parallel()
 	l := newLedger(1, "x")
-	version := func(n uint64) record.Version { return record.Version{Era: 1, LSN: n} }
+	version := func(n uint64) record.Version { return record.MakeVersion(1, 0, n) }
 	shows := func(text string, v record.Version) value {
 		return value{record.Record{record.TextValue("1"), record.TextValue(text)}, v}
 	}

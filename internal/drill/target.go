@@ -17,7 +17,7 @@ type value struct {
 }
 
 // target is the store as an instance of records' own keys sees it.
-type target struct{ store store.Target }
+type target struct{ store store.TargetRecords }
 
 func (t target) Get(ctx context.Context, key record.Key) (found dual.Versioned[value], err error) {
 	entries, err := t.store.Get(ctx, []record.Key{key})
@@ -48,7 +48,7 @@ func (t target) Now(ctx context.Context) (time.Time, error) { return t.store.Now
 
 // Planted takes records out of a target, as if their last write had been lost there.
 type Planted struct {
-	Store store.Target
+	Store store.TargetRecords
 	Keys  []record.Key // among which it looks for live ones
 	Most  int
 

@@ -1,11 +1,79 @@
-// Package hint parts errors from the remedies that their texts end in.
+// Package hint keeps a remedy apart from the error that it belongs to. Libraries name
+// an action and its subjects; how it is asked for (a command line, a button) is
+// known to the program alone that offers it.
 package hint
 
 import "strings"
 
-// Split parts an error's text into what happened and what to do; hint is "" if it says
-// only what happened.
-func Split(err error) (what, hint string) {
-	what, hint, _ = strings.Cut(err.Error(), "; try: ")
-	return what, hint
+// Action is what migrator can do about an error. Its text is a promise of the
+// programs' JSON: an action may be added, none is renamed.
+type Action string
+
+// Actions, with their subjects in order.
+const (
+	Init                Action = "init"                  // install or upgrade the state's schema
+	GrantOperator       Action = "grant-operator"        // role, if it is known
+	SetStateURL         Action = "state-url"             // name the state database
+	Listen              Action = "listen"                // choose the address that HTTP listens at
+	Apply               Action = "apply"                 // the migration file
+	LiftFence           Action = "lift-fence"            // attempt: legacy takes writes again
+	Doctor              Action = "doctor"                // look for what is wrong
+	Status              Action = "status"                // see where migrations stand, and their gates
+	Retry               Action = "retry"                 // what was asked for, unchanged
+	Advance             Action = "advance"               // take the next step
+	AdvanceDryRun       Action = "advance-dry-run"       // evaluate the gates of the next step
+	Approve             Action = "approve"               // phase, if it is known
+	Acknowledge         Action = "acknowledge"           // an automatic rollback
+	Resume              Action = "resume"                // a paused migration
+	Reclaim             Action = "reclaim"               // a migration whose state has lost transactions
+	Rollback            Action = "rollback"              // to the nearest phase that reads from legacy
+	RollbackTo          Action = "rollback-to"           // phase, percentage
+	RollbackToGrace     Action = "rollback-to-grace"     // through the fence
+	GateExplain         Action = "gate-explain"          // gate
+	FleetList           Action = "fleet-list"            // see the instances
+	FleetEvict          Action = "fleet-evict"           // instance
+	BackfillRun         Action = "backfill-run"          // copy all records
+	ReconcileRun        Action = "reconcile-run"         // compare
+	ReconcileFull       Action = "reconcile-full"        // compare all records, both ways
+	ReconcileRepair     Action = "reconcile-repair"      // compare and repair
+	ReconcileFullRepair Action = "reconcile-full-repair" // compare all records, both ways, and repair
+	ReconcileResume     Action = "reconcile-resume"      // the newest run that was interrupted or failed
+	ReconcileList       Action = "reconcile-list"        // see the runs
+	ReconcileShow       Action = "reconcile-show"        // run
+	RunbookVerify       Action = "runbook-verify"        // runbook
+	RunbookList         Action = "runbook-list"          // see the runs
+	RunbookShow         Action = "runbook-show"          // run
+	DrillList           Action = "drill-list"            // see the drills
+)
+
+// Actions lists all of them.
+func Actions() []Action {
+	return []Action{
+		Init, GrantOperator, SetStateURL, Listen, Apply, LiftFence, Doctor, Status, Retry,
+		Advance, AdvanceDryRun, Approve, Acknowledge, Resume, Reclaim, Rollback, RollbackTo, RollbackToGrace, GateExplain,
+		FleetList, FleetEvict, BackfillRun,
+		ReconcileRun, ReconcileFull, ReconcileRepair, ReconcileFullRepair, ReconcileResume, ReconcileList, ReconcileShow,
+		RunbookVerify, RunbookList, RunbookShow, DrillList,
+	}
+}
+
+// Hint is what helps. The zero value is none.
+type Hint struct {
+	Do Action   `json:"do,omitempty"`
+	Of []string `json:"of,omitempty"` // the subjects of Do: see the constants
+	// Text is a remedy outside migrator if Do is empty, else what to know before it is
+	// done, or an alternative: a clause that goes on behind it.
+	Text string `json:"text,omitempty"`
+}
+
+// IsZero tells that there is none; JSON leaves such a field out (omitzero).
+func (h Hint) IsZero() bool { return h.Do == "" && len(h.Of) == 0 && h.Text == "" }
+
+// String is for logs: the action's code, its subjects and the text.
+func (h Hint) String() string {
+	head := strings.Join(append([]string{string(h.Do)}, h.Of...), " ")
+	if h.Do == "" || h.Text == "" {
+		return strings.TrimSpace(head + h.Text)
+	}
+	return head + ", " + h.Text
 }

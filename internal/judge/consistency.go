@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/stranglerfig/migrator/dual/telemetry"
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/stats"
 	"github.com/stranglerfig/migrator/phases"
 )
@@ -129,7 +130,7 @@ func (c *consistency) find() finding {
 	case !c.Breached.IsZero():
 		f.Verdict = phases.Fail
 		f.Detail = fmt.Sprintf("the limit was surely broken in the hour until %s; the clock began anew: %s", c.Breached.UTC().Format(time.RFC3339), f.Detail)
-		f.Try = "migrator reconcile run"
+		f.Hint = hint.Hint{Do: hint.ReconcileRun}
 	case c.N == 0:
 		f.Verdict, f.Detail, f.Bound = phases.NoData, "nothing has been compared", 1
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/phases"
 )
 
@@ -16,7 +17,7 @@ type method interface{ find() finding }
 type finding struct {
 	Verdict phases.Verdict
 	Detail  string
-	Try     string
+	Hint    hint.Hint
 	Due     time.Time
 	Samples int64
 	Value   float64
@@ -82,7 +83,7 @@ func (in inputs) find() finding {
 	gate := in.Kind == phases.GateKind
 	switch few := f.Samples < in.Least; {
 	case in.Now.Before(in.Begins):
-		f.Detail, f.Try = "is first looked at "+at(in.Begins)+"; until now: "+f.Detail, ""
+		f.Detail, f.Hint = "is first looked at "+at(in.Begins)+"; until now: "+f.Detail, hint.Hint{}
 		if f.Verdict, f.Due = phases.Quiet, (time.Time{}); gate {
 			f.Verdict, f.Due = phases.Inconclusive, in.Begins
 		}
@@ -107,7 +108,7 @@ func (in inputs) evaluation(name string, e phases.Evidence) phases.Evaluation {
 	}
 	return phases.Evaluation{
 		Kind: in.Kind, Name: name, At: in.Now, Epoch: e.Standing.Route.Epoch, ConfigHash: e.Standing.ConfigHash,
-		Verdict: f.Verdict, Detail: f.Detail, Try: f.Try, Due: f.Due,
+		Verdict: f.Verdict, Detail: f.Detail, Hint: f.Hint, Due: f.Due,
 		Samples: f.Samples, Value: f.Value, Bound: f.Bound, Limit: f.Limit, Inputs: raw,
 	}
 }
@@ -123,7 +124,7 @@ func Again(old phases.Evaluation) (phases.Evaluation, error) {
 	}
 	f := in.find()
 	again := old
-	again.Verdict, again.Detail, again.Try, again.Due = f.Verdict, f.Detail, f.Try, f.Due
+	again.Verdict, again.Detail, again.Hint, again.Due = f.Verdict, f.Detail, f.Hint, f.Due
 	again.Samples, again.Value, again.Bound, again.Limit = f.Samples, f.Value, f.Bound, f.Limit
 	return again, nil
 }

@@ -17,9 +17,8 @@ import (
 	"github.com/stranglerfig/migrator/phases"
 )
 
-// State remembers evidence and evaluations. state.Store is the one in PostgreSQL.
+// State keeps what instances count, and evaluations. state.Store is the one in PostgreSQL.
 type State interface {
-	Evidence(ctx context.Context, migration string) (phases.Evidence, error)
 	// Observed returns what instances have counted since a moment of the state's
 	// clock, oldest first. Young buckets are seconds long, older ones five minutes.
 	Observed(ctx context.Context, migration string, since time.Time) ([]telemetry.Bucket, error)
@@ -54,11 +53,14 @@ type Judge struct {
 	// looked at: a judge that can't ask must not overwrite what another was told.
 	GateSources    map[string]Source
 	TriggerSources map[string]Source
+	// Watched: Watch runs, and it alone asks the sources; Gates and Triggers take their
+	// newest answers. It is set before Watch begins: a trigger that were evaluated
+	// before the first answer, and told to roll back when blind, would fire.
+	Watched bool
 
-	mu      sync.Mutex
-	looked  map[looked]time.Time // by the state's clock
-	said    map[asked]*said
-	watched bool
+	mu     sync.Mutex
+	looked map[looked]time.Time // by the state's clock
+	said   map[asked]*said
 }
 
 // looked is what a look is good for.
@@ -69,14 +71,11 @@ type looked struct {
 	config string
 }
 
-// Gates evaluates the measured gates ahead whose interval is over since this Judge
-// looked at them, and records the evaluations. It waits for sources no longer than
-// their timeouts, all at once, and not at all while Watch runs.
-func (j *Judge) Gates(ctx context.Context) ([]phases.Evaluation, error) {
-	e, err := j.State.Evidence(ctx, j.Migration)
-	if err != nil {
-		return nil, err
-	}
+// Gates evaluates the measured gates ahead of e whose interval is over since this
+// Judge evaluated them, and records the evaluations: the next snapshot has them. It
+// waits for sources no longer than their timeouts, all at once, and not at all while
+// Watch runs.
+func (j *Judge) Gates(ctx context.Context, e phases.Evidence) ([]phases.Evaluation, error) {
 	var due []phases.Measured
 	for _, m := range j.Settings.Gates.Ahead(e.Standing.Route.Phase) {
 		if m.Off == "" && j.asks(phases.GateKind, m.Name) && j.due(phases.GateKind, m.Name, m.Watch, e) {
@@ -114,13 +113,9 @@ func (j *Judge) Gates(ctx context.Context) ([]phases.Evaluation, error) {
 	return j.record(ctx, all)
 }
 
-// Triggers evaluates the triggers whose interval is over, in whatever phase, and
-// records the evaluations. It waits for sources as Gates does.
-func (j *Judge) Triggers(ctx context.Context) ([]phases.Evaluation, error) {
-	e, err := j.State.Evidence(ctx, j.Migration)
-	if err != nil {
-		return nil, err
-	}
+// Triggers evaluates the triggers whose interval is over, in every phase, and records
+// the evaluations. It waits for sources as Gates does.
+func (j *Judge) Triggers(ctx context.Context, e phases.Evidence) ([]phases.Evaluation, error) {
 	var due []phases.Armed
 	questions := map[string]question{}
 	for _, t := range j.Settings.Triggers.All() {

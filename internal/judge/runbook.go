@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/phases"
 )
 
@@ -24,10 +25,8 @@ func verificationOf(e phases.Evidence, within phases.Duration) *verification {
 	return v
 }
 
-const verifyTry = "migrator runbook verify rollback"
-
 func (v *verification) find() finding {
-	f := finding{Limit: v.Seconds, Try: verifyTry}
+	f := finding{Limit: v.Seconds, Hint: hint.Hint{Do: hint.RunbookVerify, Of: []string{"rollback"}}}
 	if v.At.IsZero() {
 		f.Verdict, f.Detail = phases.NoData, "the rollback runbook has not been verified on this configuration"
 		return f
@@ -40,7 +39,7 @@ func (v *verification) find() finding {
 	case age > v.Seconds:
 		f.Verdict, f.Detail = phases.Fail, fmt.Sprintf("the rollback runbook was verified %s: longer ago than %s", at(v.At), short(seconds(v.Seconds)))
 	default:
-		f.Verdict, f.Detail, f.Try = phases.Pass, fmt.Sprintf("the rollback runbook was verified %s", at(v.At)), ""
+		f.Verdict, f.Detail, f.Hint = phases.Pass, fmt.Sprintf("the rollback runbook was verified %s", at(v.At)), hint.Hint{}
 	}
 	return f
 }

@@ -28,18 +28,10 @@ type question struct {
 	timeout, interval time.Duration
 }
 
-// Watch asks each source at its interval until ctx is done; Gates and Triggers then take
-// its newest answer and wait for nobody. An answer that is three intervals old, or that
-// never came, is no data. Watch runs once at a time.
+// Watch asks each source of a Watched judge at its interval until ctx is done. An
+// answer that is three intervals old, or that never came, is no data. Watch runs once
+// at a time.
 func (j *Judge) Watch(ctx context.Context) error {
-	j.mu.Lock()
-	j.watched = true
-	j.mu.Unlock()
-	defer func() {
-		j.mu.Lock()
-		j.watched = false
-		j.mu.Unlock()
-	}()
 	var wait sync.WaitGroup
 	for of, q := range j.questions() {
 		wait.Go(func() {
@@ -151,5 +143,5 @@ func (j *Judge) answers(ctx context.Context, kind phases.Kind, questions map[str
 func (j *Judge) newest(of asked) (*said, bool) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	return j.said[of], j.watched
+	return j.said[of], j.Watched
 }

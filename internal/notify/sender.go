@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"github.com/stranglerfig/migrator/internal/logs"
-	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/internal/state/outbox"
 	"github.com/stranglerfig/migrator/migration"
 )
 
@@ -24,11 +24,11 @@ const (
 	senderBatch = 10
 )
 
-// Outbox holds messages until they are delivered. state.Outbox is the one in PostgreSQL.
+// Outbox holds messages until they are delivered. outbox.Outbox is the one in PostgreSQL.
 type Outbox interface {
-	Claim(ctx context.Context, limit int, hold time.Duration) ([]state.Message, error)
-	Delivered(ctx context.Context, m state.Message) error
-	Failed(ctx context.Context, m state.Message, why string) error
+	Claim(ctx context.Context, limit int, hold time.Duration) ([]outbox.Message, error)
+	Delivered(ctx context.Context, m outbox.Message) error
+	Failed(ctx context.Context, m outbox.Message, why string) error
 }
 
 // Sender sends the messages that wait in a migration's outbox to its webhooks: each at
@@ -85,12 +85,12 @@ func (k *Sender) round(ctx context.Context) error {
 
 // send sends a message to each webhook that wants it and does not have it. A receiver
 // that refuses it is asked again too: it, or the description, may be mended.
-func (k *Sender) send(ctx context.Context, hooks []migration.Webhook, m state.Message) error {
+func (k *Sender) send(ctx context.Context, hooks []migration.Webhook, m outbox.Message) error {
 	event := eventOf(m)
 	body, err := json.Marshal(struct {
 		Event string `json:"event"` // as webhooks' events name it
 		Kind  string `json:"kind"`
-		state.Message
+		outbox.Message
 	}{event, string(m.Event), m})
 	if err != nil {
 		return err
@@ -122,11 +122,11 @@ func deliver(ctx context.Context, h migration.Webhook, m Message) error {
 
 // eventOf is what a description calls it: the cause of a history entry, or what no
 // entry tells of.
-func eventOf(m state.Message) string {
+func eventOf(m outbox.Message) string {
 	switch {
-	case m.Event == state.Held:
+	case m.Event == outbox.Held:
 		return "due"
-	case m.Event == state.Fired, m.Event == state.Acknowledged:
+	case m.Event == outbox.Fired, m.Event == outbox.Acknowledged:
 		return "trigger"
 	case m.Entry == nil:
 		return string(m.Event)

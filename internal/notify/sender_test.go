@@ -15,27 +15,28 @@ import (
 
 	"github.com/stranglerfig/migrator/internal/logs"
 	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/internal/state/outbox"
 	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/phases"
 )
 
-// outbox gives the same messages until they are delivered.
-type outbox struct {
-	waiting           []state.Message
+// stubOutbox gives the same messages until they are delivered.
+type stubOutbox struct {
+	waiting           []outbox.Message
 	delivered, failed []string
 }
 
-func (o *outbox) Claim(_ context.Context, limit int, _ time.Duration) ([]state.Message, error) {
+func (o *stubOutbox) Claim(_ context.Context, limit int, _ time.Duration) ([]outbox.Message, error) {
 	return slices.Clone(o.waiting[:min(limit, len(o.waiting))]), nil
 }
 
-func (o *outbox) Delivered(_ context.Context, m state.Message) error {
+func (o *stubOutbox) Delivered(_ context.Context, m outbox.Message) error {
 	o.delivered = append(o.delivered, m.ID)
-	o.waiting = slices.DeleteFunc(o.waiting, func(w state.Message) bool { return w.ID == m.ID })
+	o.waiting = slices.DeleteFunc(o.waiting, func(w outbox.Message) bool { return w.ID == m.ID })
 	return nil
 }
 
-func (o *outbox) Failed(_ context.Context, m state.Message, _ string) error {
+func (o *stubOutbox) Failed(_ context.Context, m outbox.Message, _ string) error {
 	o.failed = append(o.failed, m.ID)
 	return nil
 }
@@ -66,7 +67,7 @@ func TestAMessageGoesToThoseWhoLackIt(t *testing.T) {
 		{URL: listen(&good, func() bool { return false }), SecretFile: secret, Events: []string{"due"}},
 		{URL: listen(&bad, broken.Load), SecretFile: secret, Events: []string{"due", "advance"}},
 	}
-	box := &outbox{waiting: []state.Message{{ID: "one", Event: state.Held}, {ID: "two", Event: "rollback"}}}
+	box := &stubOutbox{waiting: []outbox.Message{{ID: "one", Event: outbox.Held}, {ID: "two", Event: "rollback"}}}
 	s := &Sender{Outbox: box, Webhooks: func() []migration.Webhook { return hooks }, log: logs.OrDiscard(nil), took: map[string][]string{}}
 	if err := s.round(t.Context()); err == nil {
 		t.Error("a webhook that answers 503 has the message")
@@ -84,14 +85,14 @@ func TestEventsAreNamedAsWebhooksNameThem(t *testing.T) {
 	t.Parallel()
 	entry := func(cause phases.Cause) *state.Entry { return &state.Entry{Cause: cause} }
 	for _, c := range []struct {
-		m    state.Message
+		m    outbox.Message
 		want string
 	}{
-		{state.Message{Event: state.Held}, "due"},
-		{state.Message{Event: state.Fired}, "trigger"},
-		{state.Message{Event: state.Acknowledged, Entry: entry(phases.CauseAcknowledge)}, "trigger"},
-		{state.Message{Entry: entry(phases.CauseSchedule)}, "advance"},
-		{state.Message{Entry: entry(phases.CauseRollback)}, "rollback"},
+		{outbox.Message{Event: outbox.Held}, "due"},
+		{outbox.Message{Event: outbox.Fired}, "trigger"},
+		{outbox.Message{Event: outbox.Acknowledged, Entry: entry(phases.CauseAcknowledge)}, "trigger"},
+		{outbox.Message{Entry: entry(phases.CauseSchedule)}, "advance"},
+		{outbox.Message{Entry: entry(phases.CauseRollback)}, "rollback"},
 	} {
 		if got := eventOf(c.m); got != c.want {
 			t.Errorf("%+v: %s, want %s", c.m, got, c.want)

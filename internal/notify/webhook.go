@@ -15,6 +15,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/oneline"
 )
 
@@ -62,7 +63,7 @@ func (w *Webhook) Send(ctx context.Context, m Message) (retry bool, err error) {
 		return false, errors.New("the webhook's URL is none of http://... or https://...")
 	}
 	if len(w.Secret) < minSecret {
-		return false, fmt.Errorf("the webhook's secret is shorter than %d bytes; try: openssl rand -hex 32", minSecret)
+		return false, hint.Errorf(hint.Hint{Text: "openssl rand -hex 32"}, "the webhook's secret is shorter than %d bytes", minSecret)
 	}
 	sending, cancel := context.WithTimeout(ctx, cmp.Or(w.Timeout, sendTimeout))
 	defer cancel()

@@ -1,3 +1,5 @@
+// Package pgfail says what a failure of a PostgreSQL server means: its SQLSTATE, and
+// in one line why no connection came about.
 package pgfail
 
 import (
@@ -6,6 +8,29 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
+// SQLSTATEs that several packages look at.
+const (
+	NoDatabase        = "3D000"
+	BadPassword       = "28P01"
+	BadLogin          = "28000"
+	StartingUp        = "57P03"
+	AdminShutdown     = "57P01"
+	CrashShutdown     = "57P02"
+	TooMany           = "53300" // connections
+	LockTimeout       = "55P03" // lock_timeout, NOWAIT
+	IdleTooLong       = "25P03" // idle_in_transaction_session_timeout
+	Canceled          = "57014" // statement_timeout, or a cancel request
+	UndefinedTable    = "42P01"
+	UndefinedFunction = "42883"
+	UndefinedSchema   = "3F000"
+	UndefinedObject   = "42704"
+	NoPrivilege       = "42501"
+	ReadOnly          = "25006"
+	NotSupported      = "0A000" // also what a standby answers to BEGIN READ WRITE
+	CheckViolation    = "23514"
+)
+
+// SQLState is the SQLSTATE of a server's error, "" for any other.
 func SQLState(err error) string {
 	var pg *pgconn.PgError
 	if errors.As(err, &pg) {

@@ -10,42 +10,33 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/stranglerfig/migrator/internal/hint"
 )
 
-// SQLSTATEs of a server that will not have us.
-const (
-	stateNoDatabase  = "3D000"
-	stateBadPassword = "28P01"
-	stateBadLogin    = "28000"
-	stateTooMany     = "53300"
-)
-
-// unreachable says in one line why no connection came about. It names the server and
+// Unreachable says in one line why no connection came about. It names the server and
 // nobody who logs in: of a URL that was mistyped, the password may be in the role's
-// name.
-func Unreachable(err error, what, try string, config *pgx.ConnConfig) error {
+// name. The error's hint is what to do about the URL, in words, unless the URL is right.
+func Unreachable(err error, what, remedy string, config *pgx.ConnConfig) error {
 	at := config.Host
 	if !strings.HasPrefix(at, "/") {
 		at = net.JoinHostPort(at, fmt.Sprint(config.Port))
 	}
 	at += ", database " + config.Database
-	var refused *pgconn.PgError
-	var code string
-	if errors.As(err, &refused) {
-		code = refused.Code
-	}
+	code := SQLState(err)
+	url := hint.Hint{Text: remedy}
 	var dns *net.DNSError
 	switch {
-	case code == stateBadPassword || code == stateBadLogin:
-		return fmt.Errorf("%s (%s) refuses the role or its password (SQLSTATE %s); try: %s", what, at, code, try)
-	case code == stateNoDatabase:
-		return fmt.Errorf("%s (%s): there is no such database (SQLSTATE %s); try: %s", what, at, code, try)
-	case code == stateTooMany:
-		return fmt.Errorf("%s (%s) has no connection left (SQLSTATE %s); try: raise max_connections, or end idle sessions", what, at, code)
+	case code == BadPassword || code == BadLogin:
+		return hint.Errorf(url, "%s (%s) refuses the role or its password (SQLSTATE %s)", what, at, code)
+	case code == NoDatabase:
+		return hint.Errorf(url, "%s (%s): there is no such database (SQLSTATE %s)", what, at, code)
+	case code == TooMany:
+		return hint.Errorf(NoConnectionLeft(), "%s (%s) has no connection left (SQLSTATE %s)", what, at, code)
 	case errors.As(err, &dns):
-		return fmt.Errorf("%s: its host can't be found (%s); try: %s", what, at, try)
+		return hint.Errorf(url, "%s: its host can't be found (%s)", what, at)
 	case errors.Is(err, syscall.ECONNREFUSED):
-		return fmt.Errorf("%s refuses connections (%s): no server listens there; try: start it, or %s", what, at, try)
+		return hint.Errorf(hint.Hint{Text: "start it, or " + remedy}, "%s refuses connections (%s): no server listens there", what, at)
 	case errors.Is(err, context.Canceled):
 		return fmt.Errorf("connect to %s (%s): %w", what, at, err)
 	}
@@ -53,5 +44,10 @@ func Unreachable(err error, what, try string, config *pgx.ConnConfig) error {
 	if errors.As(err, &failed) {
 		err = failed.Unwrap()
 	}
-	return fmt.Errorf("connect to %s (%s): %w; try: %s", what, at, err, try)
+	return hint.Errorf(url, "connect to %s (%s): %w", what, at, err)
+}
+
+// NoConnectionLeft is what helps where max_connections are used up.
+func NoConnectionLeft() hint.Hint {
+	return hint.Hint{Text: "raise max_connections, or end idle sessions"}
 }

@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	"github.com/stranglerfig/migrator/internal/hint"
-	"github.com/stranglerfig/migrator/internal/openstore"
 	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/phases"
@@ -39,7 +38,7 @@ func (p *Preflight) Check(ctx context.Context) *Report {
 	m := p.Config
 	r := &Report{Migration: m.Name}
 	p.checkState(ctx, r)
-	legacy, err := openstore.OpenLegacy(ctx, m)
+	legacy, err := m.OpenLegacy(ctx)
 	if err != nil {
 		r.refuse("legacy", err)
 		return r
@@ -53,12 +52,11 @@ func (p *Preflight) Check(ctx context.Context) *Report {
 	r.add("legacy", p.fenceAgrees(ctx, legacy))
 	if finder, ok := legacy.(store.RecentFinder); ok && m.Reconcile.Recent.Column != "" {
 		if err := finder.CheckRecent(ctx, m.Reconcile.Recent.Column); err != nil {
-			what, try := hint.Split(err)
-			r.add("legacy", []store.Check{{Name: "young", Result: store.Refused, Detail: what, Try: try}})
+			r.add("legacy", []store.Check{refusal("young", err)})
 		}
 	}
 	r.Fields = legacy.Schema().Fields
-	target, err := openstore.OpenTarget(ctx, m, legacy.Schema())
+	target, err := m.OpenTarget(ctx, legacy.Schema())
 	if err != nil {
 		r.refuse("target", err)
 		return r
@@ -128,8 +126,12 @@ func (r *Report) add(side string, checks []store.Check) {
 }
 
 func (r *Report) refuse(side string, err error) {
-	what, try := hint.Split(err)
-	r.add(side, []store.Check{{Name: "open", Result: store.Refused, Detail: what, Try: try}})
+	r.add(side, []store.Check{refusal("open", err)})
+}
+
+func refusal(name string, err error) store.Check {
+	what, h := hint.Parts(err)
+	return store.Check{Name: name, Result: store.Refused, Detail: what, Hint: h}
 }
 
 func (p *Preflight) standing(ctx context.Context) (st phases.Standing, known bool) {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/humanize"
 	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/migration"
@@ -16,36 +17,36 @@ import (
 // migration file at hand, maybe another's; nil: there is none.
 func symptoms(ctx context.Context, db *state.Store, st phases.Standing, m *migration.Config) []store.Check {
 	var found []store.Check
-	warn := func(name, detail, try string) {
-		found = append(found, store.Check{Name: name, Result: store.Warned, Detail: detail, Try: try})
+	warn := func(name, detail string, h hint.Hint) {
+		found = append(found, store.Check{Name: name, Result: store.Warned, Detail: detail, Hint: h})
 	}
 	e, err := db.Evidence(ctx, st.Migration)
 	if err != nil {
-		return []store.Check{{Name: "evidence", Result: store.Refused, Detail: err.Error()}}
+		return []store.Check{refusal("evidence", err)}
 	}
 	if st.Lost != nil {
-		found = append(found, store.Check{Name: "state-whole", Result: store.Refused, Detail: st.Lost.Tell(st.Route), Try: phases.LostTry})
+		found = append(found, store.Check{Name: "state-whole", Result: store.Refused, Detail: st.Lost.Tell(st.Route), Hint: phases.StateLossHint()})
 	}
 	for _, instance := range e.Fleet.Lapsed {
-		warn("fleet", "the lease of "+instance+" ran out without leaving", "migrator fleet evict "+instance+" --reason '...', once you know that it has stopped")
+		warn("fleet", "the lease of "+instance+" ran out without leaving", phases.EvictHint(instance))
 	}
 	if e.Fleet.Behind > 0 && e.Now.Sub(st.RouteSince) > time.Minute {
-		warn("fleet", fmt.Sprintf("%d instances have not acknowledged epoch %d for %s", e.Fleet.Behind, st.Route.Epoch, humanize.Span(e.Now.Sub(st.RouteSince))), "migrator fleet list")
+		warn("fleet", fmt.Sprintf("%d instances have not acknowledged epoch %d for %s", e.Fleet.Behind, st.Route.Epoch, humanize.Span(e.Now.Sub(st.RouteSince))), hint.Hint{Do: hint.FleetList})
 	}
 	if st.JournalKeys > 0 {
-		warn("journal", fmt.Sprintf("%s keys are known to be behind in the target", humanize.Count(st.JournalKeys)), "migrator reconcile run --repair")
+		warn("journal", fmt.Sprintf("%s keys are known to be behind in the target", humanize.Count(st.JournalKeys)), hint.Hint{Do: hint.ReconcileRepair})
 	}
 	if st.Route.Phase.Passing() || st.Attempt != "" && st.Route.Phase == phases.Grace {
 		found = append(found, store.Check{
 			Name: "fence", Result: store.Refused, Detail: "legacy may refuse writes: a command is moving authority, or was interrupted; the route is " + st.Route.String(),
-			Try: "migrator phase advance, which takes it up again, or migrator phase rollback --to grace --yes, which undoes it",
+			Hint: hint.Hint{Do: hint.Advance, Text: "which resumes it; a rollback to grace undoes it"},
 		})
 	}
 	if m != nil && m.Name == st.Migration && m.Hash() != st.ConfigHash {
-		warn("description", "the file differs from what was applied", "migrator apply")
+		warn("description", "the file differs from what was applied", hint.Hint{Do: hint.Apply})
 	}
 	if _, err := db.VerifyHistory(ctx, st.Migration); err != nil {
-		found = append(found, store.Check{Name: "history", Result: store.Refused, Detail: err.Error()})
+		found = append(found, refusal("history", err))
 	}
 	if len(found) == 0 {
 		found = append(found, store.Check{Name: "standing", Result: store.Good, Detail: st.Route.String() + ", nothing wrong to be seen"})

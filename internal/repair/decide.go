@@ -37,16 +37,24 @@ const (
 // era is the one that legacy's reads belonged to before the entry was read.
 func decide(row store.Row, seen store.Entry, lost record.Version, era uint32, notAfter time.Time) (store.Write, step) {
 	if row.Found {
-		era = row.Version.Era
+		era = row.Version.Era()
 	}
-	if seen.Version.Era > era {
+	// [repair-era]: an entry of a later era was written in retain, or after a fence that began
+	// meanwhile.
+	if seen.Version.Era() > era {
 		return store.Write{}, stepLeave
 	}
+	// [not-after]: a repairer that sleeps between its reads and its write must not land an old
+	// state. [owned-only]: Overwrite, since legacy is the authority for the key.
 	w := store.Write{Key: row.Key, NotAfter: notAfter, Overwrite: true}
 	if row.Found {
+		// [repair-row-lock], [newer-only]: at the version of the locked row, and only if that is
+		// newer.
 		w.Record, w.Version = row.Record, row.Version
 		order := seen.Version.Compare(row.Version)
 		if order >= 0 {
+			// An entry that is not older than the locked row is damage, or the row's own version:
+			// it is replaced only while it is the one that was seen.
 			only := seen.Version
 			w.Only = &only
 		}
@@ -59,21 +67,28 @@ func decide(row store.Row, seen store.Entry, lost record.Version, era uint32, no
 			return w, stepLower
 		}
 	}
-	if lost.Era > era {
+	// [repair-era]: a tombstone at that version would be one of a later era.
+	if lost.Era() > era {
 		return store.Write{}, stepLeave
 	}
+	// [repair-tombstone], [journal-version]: at the highest version that is known to be superseded.
 	w.Deleted, w.Version = true, seen.Version.Max(lost)
+	// [repair-unchanged]: the tombstone has no newer version of its own, so it must overwrite;
+	// without the condition it would take back a version, or remove a record, that came after the
+	// read.
 	only := seen.Version
 	w.Only = &only
 	if seen.Presence == store.Absent || seen.Presence == store.Tombstone {
+		// [repair-tombstone]: nothing to do only if the target remembers the version already, or no
+		// version is known at all.
 		if w.Version == seen.Version {
 			return store.Write{}, stepNothing
 		}
 		return w, stepBury
 	}
 	if w.Version.IsZero() {
-		// Somebody else's value: older than every version that this era gives.
-		w.Version = record.Version{Era: era, LSN: 1}
+		// A value that migrator did not write: any write of this era may replace it.
+		w.Version = record.FirstOf(era)
 	}
 	return w, stepBury
 }

@@ -42,7 +42,7 @@ func (s *stores) call(name string) error {
 
 func (s *stores) version() record.Version {
 	s.lsn++
-	return record.Version{Era: s.era, Timeline: 1, LSN: s.lsn}
+	return record.MakeVersion(s.era, 1, s.lsn)
 }
 
 // write is the application's: it commits and returns the version for the target.

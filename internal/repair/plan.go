@@ -65,15 +65,21 @@ type Sight struct {
 
 // Look looks at the keys.
 func (f *Fixer) Look(ctx context.Context, keys []record.Key) (s Sight, err error) {
+	// [repair-era]: first: a fence that is raised after this gives later eras, which are then left
+	// alone.
 	if s.Era, err = Era(ctx, f.Locker); err != nil {
 		return s, err
 	}
+	// [not-after]: before the reads, so that the time is counted from no later than them.
 	if s.Now, err = f.Target.Now(ctx); err != nil {
 		return s, fmt.Errorf("read the target's clock: %w", err)
 	}
+	// [repair-target-first]: a record that is inserted after this read is found in legacy, or
+	// refuses the tombstone.
 	if s.Seen, err = f.Target.Get(ctx, keys); err != nil {
 		return s, fmt.Errorf("read the target: %w", err)
 	}
+	// [repair-row-lock]: what is read without it may be older than the version that it gets.
 	if s.Rows, err = f.Locker.LookupLocked(ctx, keys); err != nil {
 		return s, fmt.Errorf("read legacy under lock: %w", err)
 	}

@@ -18,7 +18,7 @@ import (
 // Fixer repairs keys of one migration. It may be used by several goroutines.
 type Fixer struct {
 	Locker store.Locker // legacy
-	Target store.Target
+	Target store.TargetRecords
 
 	NotAfter time.Duration // how long after its read a repair may land; default 10 s
 	Batch    int           // rows that one read locks; default 100
@@ -82,6 +82,8 @@ func (f *Fixer) Repair(ctx context.Context, items []Item) ([]Fixed, error) {
 	}
 	pause := d.Pause
 	for attempt := 1; len(todo) > 0 && attempt <= d.Attempts; attempt++ {
+		// [not-after-fixed]: each attempt reads both stores again and rests on those reads; none is
+		// sent again with a later time.
 		if attempt > 1 {
 			if err := sleep.For(ctx, pause); err != nil {
 				return done, err
@@ -210,6 +212,7 @@ func Era(ctx context.Context, legacy store.Locker) (uint32, error) {
 		return 0, fmt.Errorf("read legacy's era: %w", err)
 	}
 	if attempt != "" && era > 0 {
+		// [repair-era]: all that legacy holds was written before the fence.
 		era--
 	}
 	return era, nil

@@ -13,7 +13,7 @@ import (
 	"github.com/stranglerfig/migrator/store"
 )
 
-func v(lsn uint64) record.Version { return record.Version{Era: 1, Timeline: 1, LSN: lsn} }
+func v(lsn uint64) record.Version { return record.MakeVersion(1, 1, lsn) }
 
 func live(k record.Key, text string, at record.Version) store.Entry {
 	return store.Entry{Key: k, Presence: store.Live, Version: at, Record: record.Record{record.TextValue(text)}}
@@ -21,7 +21,7 @@ func live(k record.Key, text string, at record.Version) store.Entry {
 
 func TestRepairMakesTheTargetRight(t *testing.T) {
 	t.Parallel()
-	later := record.Version{Era: 2, LSN: 1}
+	later := record.MakeVersion(2, 0, 1)
 	none := record.Version{}
 	for name, c := range map[string]struct {
 		row      string // "": legacy lacks it
@@ -38,7 +38,7 @@ func TestRepairMakesTheTargetRight(t *testing.T) {
 		"foreign":                      {row: "a", entry: store.Entry{Presence: store.Unowned}, action: repair.Wrote, presence: store.Live},
 		"wrong type":                   {row: "a", entry: store.Entry{Presence: store.WrongType}, action: repair.Wrote, presence: store.Live},
 		"ahead of legacy":              {row: "a", entry: live("k", "b", v(1<<40)), action: repair.Wrote, presence: store.Live},
-		"ahead, on a timeline":         {row: "a", entry: live("k", "b", record.Version{Era: 1, Timeline: 9}), action: repair.Wrote, presence: store.Live},
+		"ahead, on a timeline":         {row: "a", entry: live("k", "b", record.MakeVersion(1, 9, 0)), action: repair.Wrote, presence: store.Live},
 		"a later era is not touched":   {row: "a", entry: live("k", "b", later), action: repair.Left, presence: store.Live, version: later},
 		"extra":                        {entry: live("k", "b", v(7)), action: repair.Buried, presence: store.Tombstone, version: v(7)},
 		"extra, and a lost delete":     {entry: live("k", "b", v(7)), lost: v(9), action: repair.Buried, presence: store.Tombstone, version: v(9)},
@@ -47,7 +47,7 @@ func TestRepairMakesTheTargetRight(t *testing.T) {
 		"a tombstone, and a later one": {entry: store.Entry{Presence: store.Tombstone, Version: v(7)}, lost: v(9), action: repair.Buried, presence: store.Tombstone, version: v(9)},
 		"a tombstone already":          {entry: store.Entry{Presence: store.Tombstone, Version: v(9)}, lost: v(9), action: repair.Agreed, presence: store.Tombstone, version: v(9)},
 		"nothing on either side":       {action: repair.Agreed, presence: store.Absent, version: none},
-		"foreign, legacy lacks it":     {entry: store.Entry{Presence: store.Unowned}, action: repair.Buried, presence: store.Tombstone, version: record.Version{Era: 1, LSN: 1}},
+		"foreign, legacy lacks it":     {entry: store.Entry{Presence: store.Unowned}, action: repair.Buried, presence: store.Tombstone, version: record.MakeVersion(1, 0, 1)},
 		"wrong type, legacy lacks it":  {entry: store.Entry{Presence: store.WrongType}, lost: v(4), action: repair.Buried, presence: store.Tombstone, version: v(4)},
 		"extra of a later era":         {entry: live("k", "b", later), action: repair.Left, presence: store.Live, version: later},
 		"written since the fence":      {fenced: true, entry: live("k", "b", later), action: repair.Left, presence: store.Live, version: later},
@@ -75,7 +75,7 @@ func TestRepairMakesTheTargetRight(t *testing.T) {
 				t.Fatalf("%+v left %+v, want %q and %s", got[0], e, c.action, c.presence)
 			}
 			if c.row != "" && c.action == repair.Wrote {
-				if e.Record[0].Text != c.row || e.Version.LSN <= 100 || e.Version.LSN > s.lsn {
+				if e.Record[0].Text != c.row || !e.Version.NewerThan(v(100)) || e.Version.NewerThan(v(s.lsn)) {
 					t.Fatalf("left %+v", e)
 				}
 			} else if e.Version != c.version {

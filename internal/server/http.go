@@ -1,5 +1,5 @@
-// Package server answers over HTTP: health checks, status and metrics, and an
-// Alertmanager's webhooks.
+// Package server is the daemon: it keeps migrations well between an operator's
+// commands, and answers health checks, status and metrics by HTTP.
 package server
 
 import (
@@ -7,7 +7,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
@@ -16,7 +15,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/stranglerfig/migrator/internal/logs"
+	"github.com/stranglerfig/migrator/internal/hint"
 )
 
 // ErrNotLoopback refuses an address that other machines could reach.
@@ -27,13 +26,13 @@ var ErrNotLoopback = errors.New("other machines could reach it, and whoever reac
 func CheckLoopback(address string) error {
 	host, _, err := net.SplitHostPort(address)
 	if err != nil {
-		return fmt.Errorf("listen address %q: %w; try: --listen 127.0.0.1:7070", address, err)
+		return hint.Errorf(hint.Hint{Do: hint.Listen}, "listen address %q: %w", address, err)
 	}
 	ip, err := netip.ParseAddr(host)
 	if host == "localhost" || err == nil && ip.IsLoopback() {
 		return nil
 	}
-	return fmt.Errorf("listen address %q is not on loopback: %w; try: --listen 127.0.0.1:7070, or --listen-anywhere behind a firewall", address, ErrNotLoopback)
+	return hint.Errorf(hint.Hint{Do: hint.Listen}, "listen address %q is not on loopback: %w", address, ErrNotLoopback)
 }
 
 // API answers GET /healthz, /status and /metrics, which change nothing, and takes
@@ -92,7 +91,7 @@ func (a *API) status(w http.ResponseWriter, r *http.Request) {
 
 // unwell tells the caller no more than that: what the database said names hosts and roles.
 func (a *API) unwell(w http.ResponseWriter, r *http.Request, err error) {
-	a.log().Warn("the state can't be read for a request", "path", r.URL.Path, "error", err)
+	a.log().Warn("the state can't be read for a request", "path", r.URL.Path, "error", err, hint.Attr(err))
 	a.answer(w, http.StatusServiceUnavailable, map[string]string{"error": "the state database can't be read; this process's log says why"})
 }
 
@@ -109,7 +108,10 @@ func (a *API) answer(w http.ResponseWriter, code int, document any) {
 }
 
 func (a *API) log() *slog.Logger {
-	return logs.OrDiscard(a.Log)
+	if a.Log == nil {
+		return slog.New(slog.DiscardHandler)
+	}
+	return a.Log
 }
 
 // Serve answers on the listener until ctx ends, lets requests under way come to

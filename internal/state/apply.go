@@ -9,6 +9,9 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/stranglerfig/migrator/internal/hint"
+	"github.com/stranglerfig/migrator/internal/pgfail"
+	"github.com/stranglerfig/migrator/internal/statedb"
 	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/phases"
 )
@@ -39,18 +42,22 @@ func (s *Store) Apply(ctx context.Context, a Applied) (st phases.Standing, creat
 		st, err = s.Standing(ctx, a.Migration)
 		return st, true, err
 	}
+	// Alone with the row: a step that was decided under the former configuration is committed
+	// before, or finds the hash changed.
 	err = s.alone(ctx, a.Migration, func(tx pgx.Tx) error {
 		if err := change(ctx, tx, a, lease, renew); err != nil {
 			return err
 		}
-		st, err = standing(ctx, tx, a.Migration)
+		st, err = statedb.ReadStatus(ctx, tx, a.Migration)
 		return err
 	})
 	return st, false, err
 }
 
 func (s *Store) insert(ctx context.Context, a Applied, lease, renew time.Duration) (created bool, err error) {
-	err = pgx.BeginTxFunc(ctx, s.pool, readCommitted, func(tx pgx.Tx) error {
+	err = pgx.BeginTxFunc(ctx, s.pool, statedb.ReadCommitted, func(tx pgx.Tx) error {
+		// Of two commands that apply a new migration at once, one creates it; the other finds it
+		// and compares.
 		tag, err := tx.Exec(ctx, `INSERT INTO migrator.migrations (name, environment, config, config_hash, schema, reversible,
 				lease_ms, renew_ms, phase, percent, epoch, phase_since, route_since)
 			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 'legacy', 0, 1, clock_timestamp(), clock_timestamp())
@@ -67,10 +74,10 @@ func (s *Store) insert(ctx context.Context, a Applied, lease, renew time.Duratio
 		}
 		return note(ctx, tx, a.Migration, phases.CauseCreated, "", map[string]any{"environment": a.Environment, "reversible": a.Reversible})
 	})
-	if sqlState(err) == "23514" {
+	if pgfail.SQLState(err) == pgfail.CheckViolation {
 		return false, fmt.Errorf("the migration's name %q: want 1 to 63 lower-case letters, digits, - and _: %w", a.Migration, err)
 	}
-	return created, explain(err)
+	return created, statedb.Explain(err)
 }
 
 func change(ctx context.Context, tx pgx.Tx, a Applied, lease, renew time.Duration) error {
@@ -84,9 +91,9 @@ func change(ctx context.Context, tx pgx.Tx, a Applied, lease, renew time.Duratio
 	if err != nil || same {
 		return err
 	}
-	// What retain wrote without journalling can't be journalled afterwards.
-	if before.Reversible != a.Reversible && fenced(phase) {
-		return fmt.Errorf("retain.reversible can't be changed at %s: writes since the fence were made under the other setting; try: migrator phase rollback --to grace", phase)
+	// [return-reversible]: what retain wrote without journalling can't be journalled afterwards.
+	if before.Reversible != a.Reversible && statedb.Fenced(phase) {
+		return hint.Errorf(hint.Hint{Do: hint.RollbackToGrace}, "retain.reversible can't be changed at %s: writes since the fence were made under the other setting", phase)
 	}
 	_, err = tx.Exec(ctx, `UPDATE migrator.migrations SET environment = $2, config = $3, config_hash = $4, schema = $5,
 			reversible = $6, lease_ms = $7, renew_ms = $8,
@@ -111,19 +118,8 @@ func leaseTimes(config []byte) (lease, renew time.Duration, err error) {
 	if err := json.Unmarshal(config, &c); err != nil {
 		return 0, 0, fmt.Errorf("the description is not the JSON it should be: %w", err)
 	}
-	lease, renew = timing(time.Duration(c.Fleet.Lease), time.Duration(c.Fleet.Renew))
+	lease, renew = statedb.LeaseTimes(time.Duration(c.Fleet.Lease), time.Duration(c.Fleet.Renew))
 	return lease, renew, nil
-}
-
-func timing(lease, renew time.Duration) (time.Duration, time.Duration) {
-	if lease <= 0 {
-		lease = phases.LeaseTTL
-	}
-	lease = max(lease.Truncate(time.Millisecond), 3*time.Millisecond)
-	if renew <= 0 {
-		renew = phases.LeaseRenew
-	}
-	return lease, max(min(renew, lease/phases.RenewShare).Truncate(time.Millisecond), time.Millisecond)
 }
 
 // Config is the description in force. Config and Schema are as they were given.
@@ -133,8 +129,8 @@ func (s *Store) Config(ctx context.Context, migration string) (Applied, error) {
 	err := s.pool.QueryRow(ctx, `SELECT environment, config::text, config_hash, schema::text, reversible
 		FROM migrator.migrations WHERE name = $1`, migration).Scan(&a.Environment, &config, &a.ConfigHash, &schema, &a.Reversible)
 	if errors.Is(err, pgx.ErrNoRows) {
-		return a, unknown(ctx, s.pool, migration)
+		return a, statedb.UnknownMigration(ctx, s.pool, migration)
 	}
 	a.Config, a.Schema = []byte(config), []byte(schema)
-	return a, explain(err)
+	return a, statedb.Explain(err)
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/stranglerfig/migrator/internal/statedb"
 	"github.com/stranglerfig/migrator/phases"
 )
 
@@ -22,11 +23,13 @@ func (s *Store) Approve(ctx context.Context, migration string, to phases.Phase, 
 		return a, errors.New("an approval must be good for some time; set phases.approval.expires")
 	}
 	err = s.alone(ctx, migration, func(tx pgx.Tx) error {
+		// Bound to the epoch and the configuration that this transaction reads under the lock: an
+		// approval opens no later step.
 		err := tx.QueryRow(ctx, `INSERT INTO migrator.approvals (migration, to_phase, epoch, config_hash, role, reason, expires_at)
 			SELECT name, $2, epoch, config_hash, $3, $4, clock_timestamp() + $5::bigint * interval '1 microsecond'
 			FROM migrator.migrations WHERE name = $1
 			RETURNING actor, to_phase, epoch, config_hash, expires_at, reason`,
-			migration, string(to), role, clean(reason), ttl.Microseconds()).
+			migration, string(to), role, statedb.CleanText(reason), ttl.Microseconds()).
 			Scan(&a.Actor, &a.To, &a.Epoch, &a.ConfigHash, &a.Expires, &a.Reason)
 		if err != nil {
 			return err
@@ -36,26 +39,15 @@ func (s *Store) Approve(ctx context.Context, migration string, to phases.Phase, 
 	return a, err
 }
 
-// PeopleError refuses what the database's session_user may not do, or not alone.
-type PeopleError struct{ What string }
-
-func (e *PeopleError) Error() string { return e.What }
-
-// SQLSTATEs of the schema's own.
-const (
-	codeNoMember  = "MG010"
-	codeTwoPeople = "MG011"
-)
-
 // decides tells who the database takes us for, and whether he is one of those who
 // decide about the migration.
-func decides(ctx context.Context, q querier, migration string) (user string, is bool, err error) {
+func decides(ctx context.Context, q statedb.Querier, migration string) (user string, is bool, err error) {
 	err = q.QueryRow(ctx, `SELECT session_user, d.role = '' OR coalesce((SELECT pg_has_role(session_user, r.oid, 'MEMBER') FROM pg_roles r WHERE r.rolname = d.role), false)
 		FROM migrator.decider($1) AS d (role)`, migration).Scan(&user, &is)
 	return user, is, err
 }
 
-func approvals(ctx context.Context, q querier, st phases.Standing, now time.Time) ([]phases.Approval, error) {
+func approvals(ctx context.Context, q statedb.Querier, st phases.Standing, now time.Time) ([]phases.Approval, error) {
 	rows, err := q.Query(ctx, `SELECT actor, to_phase, epoch, config_hash, expires_at, reason FROM migrator.approvals
 		WHERE migration = $1 AND expires_at > $2 ORDER BY id`, st.Migration, now)
 	if err != nil {
@@ -73,8 +65,8 @@ func (s *Store) Members(ctx context.Context, role string) ([]string, error) {
 	rows, err := s.pool.Query(ctx, `SELECT m.rolname FROM pg_roles r, pg_roles m
 		WHERE r.rolname = $1 AND m.rolcanlogin AND NOT m.rolsuper AND pg_has_role(m.oid, r.oid, 'MEMBER') ORDER BY 1`, role)
 	if err != nil {
-		return nil, explain(err)
+		return nil, statedb.Explain(err)
 	}
 	names, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	return names, explain(err)
+	return names, statedb.Explain(err)
 }

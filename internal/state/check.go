@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/stranglerfig/migrator/internal/hint"
+	"github.com/stranglerfig/migrator/internal/statedb"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/store"
 )
@@ -21,33 +22,36 @@ const (
 // Check examines the state database: whether it can be reached, is a primary, has
 // the schema, and gives the role what it needs. It changes nothing.
 func Check(ctx context.Context, url string) []store.Check {
-	cfg, err := parseURL(url)
+	cfg, err := statedb.ParseURL(url)
 	if err != nil {
-		return []store.Check{{Name: "connection", Result: store.Refused, Detail: err.Error(), Try: "export MIGRATOR_STATE_URL=postgres://user@host/database"}}
+		return []store.Check{refused("connection", hint.With(err, hint.Hint{Do: hint.SetStateURL}))}
 	}
-	cfg.ConnConfig.Tracer = bounds{phases.StatementWithin}
+	cfg.ConnConfig.Tracer = statedb.StatementTimeout{Within: phases.StatementWithin}
 	began := time.Now()
 	conn, err := pgx.ConnectConfig(ctx, cfg.ConnConfig)
 	if err != nil {
-		what, try := hint.Split(unreachable(err, where(cfg.ConnConfig), time.Since(began)))
-		return []store.Check{{Name: "connection", Result: store.Refused, Detail: what, Try: try}}
+		return []store.Check{refused("connection", statedb.Unreachable(err, statedb.Address(cfg.ConnConfig), time.Since(began)))}
 	}
 	connected := time.Since(began)
 	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
 	began = time.Now()
 	checks, err := examine(ctx, conn)
 	if err != nil {
-		what, try := hint.Split(explain(err))
-		checks = append(checks, store.Check{Name: "connection", Result: store.Refused, Detail: what, Try: try})
+		checks = append(checks, refused("connection", statedb.Explain(err)))
 	}
-	if took := time.Since(began); connected+took > slowFrom {
+	if took := time.Since(began); connected+took > statedb.SlowFrom {
 		checks = append(checks, store.Check{
 			Name: "speed", Result: store.Warned,
 			Detail: fmt.Sprintf("slow: connecting took %s, %d checks %s; applications renew their leases through it", connected.Round(time.Millisecond), len(checks), took.Round(time.Millisecond)),
-			Try:    "look at the server's load and the network between; a lease is lost when a renewal takes longer than it lasts",
+			Hint:   hint.Hint{Text: "look at the server's load and the network between; a lease is lost when a renewal takes longer than it lasts"},
 		})
 	}
 	return checks
+}
+
+func refused(name string, err error) store.Check {
+	h, _ := hint.Of(err)
+	return store.Check{Name: name, Result: store.Refused, Detail: err.Error(), Hint: h}
 }
 
 func examine(ctx context.Context, conn *pgx.Conn) ([]store.Check, error) {
@@ -68,8 +72,8 @@ func examine(ctx context.Context, conn *pgx.Conn) ([]store.Check, error) {
 		return nil, err
 	}
 	checks := []store.Check{{Name: "connection", Result: store.Good, Detail: fmt.Sprintf("PostgreSQL %s, database %s, as %s", server, database, user)}}
-	add := func(name string, result store.CheckResult, try, detail string, args ...any) {
-		checks = append(checks, store.Check{Name: name, Result: result, Detail: fmt.Sprintf(detail, args...), Try: try})
+	add := func(name string, result store.CheckResult, remedy, detail string, args ...any) {
+		checks = append(checks, store.Check{Name: name, Result: result, Detail: fmt.Sprintf(detail, args...), Hint: hint.Hint{Text: remedy}})
 	}
 	if number < oldestServer {
 		add("server", store.Refused, "", "PostgreSQL %s is too old: 13 or later is needed", server)
@@ -95,18 +99,16 @@ func examine(ctx context.Context, conn *pgx.Conn) ([]store.Check, error) {
 func schemaChecks(ctx context.Context, conn *pgx.Conn, user string, create bool) []store.Check {
 	err := checkVersion(ctx, conn)
 	switch {
-	case errors.Is(err, ErrNoSchema) && !create:
+	case errors.Is(err, statedb.ErrNoSchema) && !create:
 		return []store.Check{{
 			Name: "schema", Result: store.Refused,
 			Detail: fmt.Sprintf("there is no schema migrator, and %s may not create one", user),
-			Try:    "GRANT CREATE ON DATABASE ... TO " + pgx.Identifier{user}.Sanitize() + ", then migrator init",
+			Hint:   hint.Hint{Do: hint.Init, Text: "after GRANT CREATE ON DATABASE ... TO " + pgx.Identifier{user}.Sanitize()},
 		}}
-	case errors.Is(err, ErrNoSchema):
-		return []store.Check{{Name: "schema", Result: store.Refused, Detail: "there is no schema migrator yet", Try: "migrator init"}}
-	case errors.Is(err, ErrOlder):
-		return []store.Check{{Name: "schema", Result: store.Refused, Detail: err.Error(), Try: "migrator init"}}
+	case errors.Is(err, statedb.ErrNoSchema):
+		return []store.Check{{Name: "schema", Result: store.Refused, Detail: "there is no schema migrator yet", Hint: hint.Hint{Do: hint.Init}}}
 	case err != nil:
-		return []store.Check{{Name: "schema", Result: store.Refused, Detail: err.Error()}}
+		return []store.Check{refused("schema", err)}
 	}
 	checks := []store.Check{{Name: "schema", Result: store.Good, Detail: fmt.Sprintf("version %d", binaryVersion())}}
 	var lacks []string
@@ -120,11 +122,11 @@ func schemaChecks(ctx context.Context, conn *pgx.Conn, user string, create bool)
 	}
 	switch {
 	case err != nil:
-		return append(checks, store.Check{Name: "privileges", Result: store.Refused, Detail: explain(err).Error()})
+		return append(checks, refused("privileges", statedb.Explain(err)))
 	case len(lacks) > 0:
 		return append(checks, store.Check{
 			Name: "privileges", Result: store.Refused,
-			Detail: fmt.Sprintf("%s lacks privileges: %s", user, lacks[0]), Try: "the role that ran migrator init, or one that it has granted them to",
+			Detail: fmt.Sprintf("%s lacks privileges: %s", user, lacks[0]), Hint: hint.Hint{Do: hint.GrantOperator, Of: []string{user}, Text: "as the role that owns the schema"},
 		})
 	}
 	return append(checks, store.Check{Name: "privileges", Result: store.Good, Detail: "it may read and write the schema migrator"})

@@ -7,7 +7,8 @@ import (
 	"time"
 
 	"github.com/stranglerfig/migrator/internal/drill"
-	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/internal/state/drills"
+	"github.com/stranglerfig/migrator/internal/statedb"
 	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/phases"
 )
@@ -26,19 +27,19 @@ func TestADrillIsEvidence(t *testing.T) {
 		must(t, err)
 		return e.Drill
 	}
-	drills := s.Drills(testMigration)
-	run := func(rehearsal string, passed bool) state.DrillRun {
+	runs := drills.New(s.Pool(), testMigration)
+	run := func(rehearsal string, passed bool) drills.Run {
 		t.Helper()
-		begun, release, err := drills.Begin(ctx, rehearsal)
+		begun, release, err := runs.Begin(ctx, rehearsal)
 		must(t, err)
 		defer release()
-		if _, _, err := drills.Begin(ctx, rehearsal); !errors.Is(err, state.ErrDrilling) {
+		if _, _, err := runs.Begin(ctx, rehearsal); !errors.Is(err, drills.ErrDrilling) {
 			t.Errorf("a second one: %v", err)
 		}
-		must(t, drills.Finish(ctx, drill.Report{Drill: begun.ID, Migration: testMigration, Passed: passed, Reasons: []string{"a reason\x00"}}))
+		must(t, runs.Finish(ctx, drill.Report{Drill: begun.ID, Migration: testMigration, Passed: passed, Reasons: []string{"a reason\x00"}}))
 		return begun
 	}
-	_, release, err := drills.Begin(ctx, m.Rehearsal())
+	_, release, err := runs.Begin(ctx, m.Rehearsal())
 	must(t, err)
 	release() // its process has died
 	run(m.Rehearsal(), false)
@@ -58,15 +59,15 @@ func TestADrillIsEvidence(t *testing.T) {
 	if e := evidence(); e == nil || e.ConfigHash != "h1" || time.Since(e.Passed) < time.Hour/2 {
 		t.Errorf("%+v", e)
 	}
-	list, err := drills.List(ctx, 10)
+	list, err := runs.List(ctx, 10)
 	if err != nil || len(list) != 4 || !list[0].Passed || list[2].Reason != "a reason" || !list[3].Finished.IsZero() {
 		t.Errorf("%+v, %v", list, err)
 	}
-	if r, err := drills.Report(ctx, list[0].ID); err != nil || !r.Passed {
+	if r, err := runs.Report(ctx, list[0].ID); err != nil || !r.Passed {
 		t.Errorf("%+v, %v", r, err)
 	}
 	for _, id := range []int64{list[3].ID, 999} {
-		if _, err := drills.Report(ctx, id); err == nil {
+		if _, err := runs.Report(ctx, id); err == nil {
 			t.Errorf("drill %d has a report", id)
 		}
 	}
@@ -80,9 +81,9 @@ func TestAnImportedDrillCountsOnce(t *testing.T) {
 	var m migration.Config
 	must(t, json.Unmarshal(applied().Config, &m))
 	at := time.Now().Add(-24 * time.Hour).Truncate(time.Microsecond).UTC()
-	r := drill.Report{Migration: testMigration, Environment: state.Staging, ConfigHash: "staging's", Rehearsal: m.Rehearsal(), Began: at, Finished: at, Passed: true}
+	r := drill.Report{Migration: testMigration, Environment: statedb.Staging, ConfigHash: "staging's", Rehearsal: m.Rehearsal(), Began: at, Finished: at, Passed: true}
 	for n := range 2 {
-		run, added, err := s.Drills(testMigration).Import(ctx, r, "digest", "key")
+		run, added, err := drills.New(s.Pool(), testMigration).Import(ctx, r, "digest", "key")
 		if err != nil || added != (n == 0) || run.Signer != "key" || !run.Finished.Equal(at) {
 			t.Errorf("%+v, %t, %v", run, added, err)
 		}
@@ -91,7 +92,7 @@ func TestAnImportedDrillCountsOnce(t *testing.T) {
 	if err != nil || e.Drill == nil || e.Drill.ConfigHash != "h1" || !e.Drill.Passed.Equal(at) {
 		t.Errorf("%+v, %v", e.Drill, err)
 	}
-	if _, _, err := s.Drills("nobody").Import(ctx, r, "digest", "key"); !errors.Is(err, state.ErrUnknownMigration) {
+	if _, _, err := drills.New(s.Pool(), "nobody").Import(ctx, r, "digest", "key"); !errors.Is(err, statedb.ErrUnknownMigration) {
 		t.Errorf("%v", err)
 	}
 }

@@ -11,6 +11,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/stranglerfig/migrator/internal/hint"
+	"github.com/stranglerfig/migrator/internal/statedb"
 	"github.com/stranglerfig/migrator/phases"
 )
 
@@ -34,13 +36,13 @@ func (s *Store) Record(ctx context.Context, migration string, all []phases.Evalu
 		b.Queue(`INSERT INTO migrator.evaluations (migration, kind, name, at, epoch, config_hash, verdict, detail, try, due,
 				dry_run, samples, value, bound, threshold, inputs)
 			VALUES ($1, $2, $3, clock_timestamp(), $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15::jsonb) RETURNING id, at`,
-			migration, string(e.Kind), e.Name, e.Epoch, e.ConfigHash, string(e.Verdict), e.Detail, e.Try, orNull(e.Due),
+			migration, string(e.Kind), e.Name, e.Epoch, e.ConfigHash, string(e.Verdict), e.Detail, storedHint(e.Hint), orNull(e.Due),
 			e.DryRun, e.Samples, e.Value, e.Bound, e.Limit, orNoText(e.Inputs)).
 			QueryRow(func(row pgx.Row) error { return row.Scan(&e.ID, &e.At) })
 	}
 	// The batch is one transaction.
 	if err := s.pool.SendBatch(ctx, b).Close(); err != nil {
-		return nil, explain(err)
+		return nil, statedb.Explain(err)
 	}
 	return kept, nil
 }
@@ -52,7 +54,7 @@ func storable(e *phases.Evaluation) error {
 			return fmt.Errorf("one of its numbers is %v", f)
 		}
 	}
-	e.Detail, e.Try = clean(e.Detail), clean(e.Try)
+	e.Detail, e.Hint.Text = statedb.CleanText(e.Detail), statedb.CleanText(e.Hint.Text)
 	if len(e.Inputs) == 0 {
 		return nil
 	}
@@ -70,7 +72,7 @@ func storable(e *phases.Evaluation) error {
 	if len(inputs) > maxInputs {
 		return fmt.Errorf("its inputs have %d bytes: want %d at most", len(inputs), maxInputs)
 	}
-	e.Inputs = noNull(inputs)
+	e.Inputs = statedb.NoNUL(inputs)
 	return nil
 }
 
@@ -104,12 +106,30 @@ type EvaluationFilter struct {
 const evaluationColumns = `e.id, e.kind, e.name, e.at, e.epoch, e.config_hash, e.verdict, e.detail, e.try, e.due, e.dry_run,
 	e.samples, e.value, e.bound, e.threshold, coalesce(e.inputs::text, '')`
 
+// storedHint is the text of the column try: empty, or the hint's JSON.
+func storedHint(h hint.Hint) string {
+	if h.IsZero() {
+		return ""
+	}
+	text, _ := json.Marshal(h) // texts alone, which always can be
+	return string(text)
+}
+
+// hintFrom reads the column try. Releases before hints had codes kept a sentence
+// there, which never began with a brace.
+func hintFrom(stored string) (h hint.Hint) {
+	if json.Unmarshal([]byte(stored), &h) != nil {
+		return hint.Hint{Text: stored}
+	}
+	return h
+}
+
 func scanEvaluation(row pgx.CollectableRow) (e phases.Evaluation, err error) {
 	var due *time.Time
-	var inputs string
-	err = row.Scan(&e.ID, &e.Kind, &e.Name, &e.At, &e.Epoch, &e.ConfigHash, &e.Verdict, &e.Detail, &e.Try, &due, &e.DryRun,
+	var remedy, inputs string
+	err = row.Scan(&e.ID, &e.Kind, &e.Name, &e.At, &e.Epoch, &e.ConfigHash, &e.Verdict, &e.Detail, &remedy, &due, &e.DryRun,
 		&e.Samples, &e.Value, &e.Bound, &e.Limit, &inputs)
-	e.Due = orZero(due)
+	e.Due, e.Hint = statedb.OrZero(due), hintFrom(remedy)
 	if inputs != "" {
 		e.Inputs = json.RawMessage(inputs)
 	}
@@ -123,12 +143,12 @@ func (s *Store) Evaluations(ctx context.Context, migration string, f EvaluationF
 	if err == nil && len(found) == 0 {
 		_, err = s.Standing(ctx, migration)
 	}
-	return found, explain(err)
+	return found, statedb.Explain(err)
 }
 
 // evaluations looks each gate and trigger up by itself when it wants the newest: of
 // the hundreds of thousands that a week leaves, it reads one each.
-func evaluations(ctx context.Context, q querier, migration string, f EvaluationFilter) ([]phases.Evaluation, error) {
+func evaluations(ctx context.Context, q statedb.Querier, migration string, f EvaluationFilter) ([]phases.Evaluation, error) {
 	const within = `e.migration = $1 AND ($2 = '' OR e.kind = $2) AND ($3 = '' OR e.name = $3)
 		AND e.at >= coalesce($4::timestamptz, '-infinity') AND e.at <= coalesce($5::timestamptz, 'infinity')`
 	args := []any{migration, string(f.Kind), f.Name, orNull(f.Since), orNull(f.At)}
@@ -154,6 +174,3 @@ func evaluations(ctx context.Context, q querier, migration string, f EvaluationF
 	}
 	return pgx.CollectRows(rows, scanEvaluation)
 }
-
-// noNull replaces the one character of JSON that jsonb refuses.
-func noNull(text []byte) []byte { return bytes.ReplaceAll(text, []byte(`\u0000`), []byte(`\ufffd`)) }

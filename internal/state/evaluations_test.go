@@ -4,11 +4,14 @@ import (
 	"encoding/json"
 	"errors"
 	"math"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/internal/statedb"
 	"github.com/stranglerfig/migrator/phases"
 )
 
@@ -26,13 +29,45 @@ func recorded(t *testing.T, s *state.Store, all ...phases.Evaluation) []phases.E
 	return kept
 }
 
+// TestAHintIsKeptWithItsEvaluation, and a sentence that an earlier release kept is
+// read as a hint's text.
+func TestAHintIsKeptWithItsEvaluation(t *testing.T) {
+	t.Parallel()
+	s, _ := open(t)
+	for _, want := range []hint.Hint{
+		{},
+		{Do: hint.ReconcileRun},
+		{Do: hint.RunbookVerify, Of: []string{"rollback"}, Text: `as "somebody" else`},
+		{Text: "upgrade the server"},
+	} {
+		e := evaluation(phases.GateKind, "consistency", phases.Fail)
+		e.Hint = want
+		recorded(t, s, e)
+		got, err := s.Evaluations(t.Context(), testMigration, state.EvaluationFilter{Limit: 1})
+		must(t, err)
+		if !reflect.DeepEqual(got[0].Hint, want) {
+			t.Errorf("%+v, want %+v", got[0].Hint, want)
+		}
+	}
+	for _, old := range []string{"", "migrator reconcile run", "migrator phase acknowledge --reason '...', once its cause is mended"} {
+		exec(t, s, `INSERT INTO migrator.evaluations (migration, kind, name, at, epoch, config_hash, verdict, detail, try, dry_run, samples, value, bound, threshold)
+			SELECT migration, kind, name, clock_timestamp(), epoch, config_hash, verdict, detail, $1, dry_run, samples, value, bound, threshold
+			FROM migrator.evaluations ORDER BY id DESC LIMIT 1`, old)
+		got, err := s.Evaluations(t.Context(), testMigration, state.EvaluationFilter{Limit: 1})
+		must(t, err)
+		if !reflect.DeepEqual(got[0].Hint, hint.Hint{Text: old}) {
+			t.Errorf("%q is read as %+v", old, got[0].Hint)
+		}
+	}
+}
+
 func TestEvaluationsAreKeptWithTheirInputs(t *testing.T) {
 	t.Parallel()
 	s, _ := open(t)
 	before := time.Now().Add(-time.Second)
 	first := recorded(t, s, evaluation(phases.GateKind, "consistency", phases.Inconclusive), evaluation(phases.TriggerKind, "errors", phases.Quiet))
 	gate := evaluation(phases.GateKind, "consistency", phases.Pass)
-	gate.Due, gate.Detail, gate.Try = time.Now().Add(time.Hour).Truncate(time.Microsecond), "all\x00 \xff well", "nothing"
+	gate.Due, gate.Detail = time.Now().Add(time.Hour).Truncate(time.Microsecond), "all\x00 \xff well"
 	second := recorded(t, s, gate, evaluation(phases.GateKind, "added_latency", phases.NoData))
 	if first[0].ID >= first[1].ID || first[1].ID >= second[0].ID || first[0].At.Before(before) || second[0].At.Before(first[0].At) {
 		t.Errorf("ids and times: %+v, %+v", first, second)
@@ -73,7 +108,7 @@ func TestEvaluationsAreKeptWithTheirInputs(t *testing.T) {
 	if e := got[0]; e.Detail != "all \uFFFD well" || !e.Due.Equal(gate.Due) || e.Bound != 0.2 || string(e.Inputs) != `{"of": [1, 2.50], "failures": 7}` {
 		t.Errorf("%+v, inputs %s", e, e.Inputs)
 	}
-	if _, err := s.Evaluations(t.Context(), "nosuch", state.EvaluationFilter{}); !errors.Is(err, state.ErrUnknownMigration) {
+	if _, err := s.Evaluations(t.Context(), "nosuch", state.EvaluationFilter{}); !errors.Is(err, statedb.ErrUnknownMigration) {
 		t.Errorf("of no migration: %v", err)
 	}
 	for _, forbidden := range []string{`UPDATE migrator.evaluations SET verdict = 'pass'`, `DELETE FROM migrator.evaluations`, `TRUNCATE migrator.evaluations`} {

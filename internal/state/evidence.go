@@ -2,27 +2,32 @@ package state
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/stranglerfig/migrator/internal/statedb"
+	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/phases"
 )
 
 // Evidence is all that a decision about the migration rests on, as of one moment.
 func (s *Store) Evidence(ctx context.Context, migration string) (e phases.Evidence, err error) {
-	err = pgx.BeginTxFunc(ctx, s.pool, oneMoment, func(tx pgx.Tx) error {
+	err = pgx.BeginTxFunc(ctx, s.pool, statedb.RepeatableRead, func(tx pgx.Tx) error {
 		e, err = gather(ctx, tx, migration)
 		return err
 	})
-	return e, explain(err)
+	return e, statedb.Explain(err)
 }
 
 // gather reads the evidence. It is as of one moment in a transaction that is, or
 // that has the migration's row alone.
-func gather(ctx context.Context, q querier, migration string) (e phases.Evidence, err error) {
-	if e.Standing, err = standing(ctx, q, migration); err != nil {
+func gather(ctx context.Context, q statedb.Querier, migration string) (e phases.Evidence, err error) {
+	// All reads see one moment: verdicts on rows of different moments could open a gate that was
+	// never open.
+	if e.Standing, err = statedb.ReadStatus(ctx, q, migration); err != nil {
 		return e, err
 	}
 	if e.Fleet, e.Now, err = fleet(ctx, q, e.Standing); err != nil {
@@ -83,12 +88,14 @@ const lookBack = 7 * 24 * time.Hour
 //
 // Every move forward a lapsed lease does hold up: Transition refuses those, and the
 // gate fleet-settled says so.
-func fleet(ctx context.Context, q querier, st phases.Standing) (f phases.Fleet, now time.Time, err error) {
+func fleet(ctx context.Context, q statedb.Querier, st phases.Standing) (f phases.Fleet, now time.Time, err error) {
 	leases, now, err := readLeases(ctx, q, st.Migration)
 	if err != nil {
 		return f, now, err
 	}
 	present := st.Route.Epoch
+	// [loss-held]: without any lease, epochs above the present one still count as held: they were
+	// reported.
 	lowest, lowestLapsed := present+1, present+1
 	for _, l := range leases {
 		if l.Lapsed {
@@ -100,6 +107,8 @@ func fleet(ctx context.Context, q querier, st phases.Standing) (f phases.Fleet, 
 		if l.Acknowledged < present {
 			f.Behind++
 		}
+		// [held-routes]: from the acknowledged epoch, not the present one, since an instance
+		// reports late.
 		lowest = min(lowest, l.Acknowledged)
 	}
 	routes, err := epochsFrom(ctx, q, st.Migration, min(lowest, lowestLapsed))
@@ -107,6 +116,7 @@ func fleet(ctx context.Context, q querier, st phases.Standing) (f phases.Fleet, 
 		return f, now, err
 	}
 	for _, r := range routes {
+		// [lapsed-held]: a lapsed lease counts on routes that have no other store to read.
 		if r.Epoch >= lowest || r.Epoch >= lowestLapsed && readsTargetAlone(r) {
 			f.Held = append(f.Held, r)
 		}
@@ -118,21 +128,16 @@ func fleet(ctx context.Context, q querier, st phases.Standing) (f phases.Fleet, 
 // its lease holds or not.
 func readsTargetAlone(r phases.Route) bool { return r.ReadsTarget() && !r.Behaviour().Fallback }
 
-func epochsFrom(ctx context.Context, q querier, migration string, lowest int64) ([]phases.Route, error) {
+func epochsFrom(ctx context.Context, q statedb.Querier, migration string, lowest int64) ([]phases.Route, error) {
 	rows, err := q.Query(ctx, `SELECT phase, percent, epoch FROM migrator.epochs
 		WHERE migration = $1 AND epoch >= $2 ORDER BY epoch DESC`, migration, lowest)
 	if err != nil {
 		return nil, err
 	}
-	return pgx.CollectRows(rows, scanRoute)
+	return pgx.CollectRows(rows, statedb.ScanRoute)
 }
 
-func scanRoute(row pgx.CollectableRow) (r phases.Route, err error) {
-	err = row.Scan(&r.Phase, &r.Percent, &r.Epoch)
-	return r, err
-}
-
-func newestBackfill(ctx context.Context, q querier, migration string) (*phases.BackfillEvidence, error) {
+func newestBackfill(ctx context.Context, q statedb.Querier, migration string) (*phases.BackfillEvidence, error) {
 	var b phases.BackfillEvidence
 	var finished *time.Time
 	err := q.QueryRow(ctx, `SELECT epoch, began_at, finished_at FROM migrator.backfills
@@ -140,7 +145,7 @@ func newestBackfill(ctx context.Context, q querier, migration string) (*phases.B
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, nil
 	}
-	b.Finished = orZero(finished)
+	b.Finished = statedb.OrZero(finished)
 	return &b, err
 }
 
@@ -149,7 +154,7 @@ func newestBackfill(ctx context.Context, q querier, migration string) (*phases.B
 // What it found to be lost counts for nothing where an instance has ended uncleanly and
 // no clean run lies between: a write that it had begun, and nobody was told of, looks
 // the same.
-func newestRun(ctx context.Context, q querier, st phases.Standing, condition string) (*phases.ReconcileEvidence, error) {
+func newestRun(ctx context.Context, q statedb.Querier, st phases.Standing, condition string) (*phases.ReconcileEvidence, error) {
 	var r phases.ReconcileEvidence
 	err := q.QueryRow(ctx, `SELECT id, epoch, config_hash, began_at, finished_at, whole, two_way, checked, differences, repaired + journalled,
 			CASE WHEN $2::timestamptz IS NULL OR EXISTS (SELECT FROM migrator.reconcile_runs c
@@ -170,7 +175,55 @@ func newestRun(ctx context.Context, q querier, st phases.Standing, condition str
 func (s *Store) LastClean(ctx context.Context, migration string) (time.Time, error) {
 	run, err := newestRun(ctx, s.pool, phases.Standing{Migration: migration}, `differences = 0`)
 	if err != nil || run == nil {
-		return time.Time{}, explain(err)
+		return time.Time{}, statedb.Explain(err)
 	}
 	return run.Finished, nil
+}
+
+// newestDrill is the newest drill that passed, wherever it was made. One that has
+// rehearsed what the applied description says is taken as made under it: see
+// migration.Config.Rehearsal.
+func newestDrill(ctx context.Context, q statedb.Querier, st phases.Standing) (*phases.DrillEvidence, error) {
+	rows, err := q.Query(ctx, `SELECT d.config_hash, d.rehearsal, d.finished_at, m.config::text FROM migrator.drills d
+		JOIN migrator.migrations m ON m.name = d.migration
+		WHERE d.migration = $1 AND d.passed ORDER BY d.finished_at DESC LIMIT 20`, st.Migration)
+	if err != nil {
+		return nil, err
+	}
+	var newest, fits *phases.DrillEvidence
+	var one phases.DrillEvidence
+	var rehearsal, config, applied string
+	_, err = pgx.ForEachRow(rows, []any{&one.ConfigHash, &rehearsal, &one.Passed, &config}, func() error {
+		if applied == "" {
+			var m migration.Config
+			if err := json.Unmarshal([]byte(config), &m); err != nil {
+				return nil // then none fits, and the gate says so
+			}
+			applied = m.Rehearsal()
+		}
+		found := one
+		if newest == nil {
+			newest = &found
+		}
+		if fits == nil && rehearsal == applied {
+			found.ConfigHash, fits = st.ConfigHash, &found
+		}
+		return nil
+	})
+	if fits != nil {
+		return fits, err
+	}
+	return newest, err
+}
+
+// newestVerification is that of the way back: the one that a step forward rests on.
+func newestVerification(ctx context.Context, q statedb.Querier, migration string) (*phases.RunbookEvidence, error) {
+	var v phases.RunbookEvidence
+	err := q.QueryRow(ctx, `SELECT runbook, source_hash, config_hash, passed, at FROM migrator.runbook_verifications
+		WHERE migration = $1 AND runbook = 'rollback' ORDER BY id DESC LIMIT 1`, migration).
+		Scan(&v.Runbook, &v.SourceHash, &v.ConfigHash, &v.Passed, &v.At)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil, nil
+	}
+	return &v, err
 }

@@ -11,11 +11,9 @@ import (
 
 	"github.com/stranglerfig/migrator/dual"
 	"github.com/stranglerfig/migrator/internal/drill"
+	"github.com/stranglerfig/migrator/internal/statedb"
 	"github.com/stranglerfig/migrator/phases"
 )
-
-// Staging is the only environment in which faults are played.
-const Staging = "staging"
 
 // maxFault bounds how long a fault may last that nobody lifts.
 const maxFault = time.Hour
@@ -23,69 +21,26 @@ const maxFault = time.Hour
 // ErrNotStaging refuses a fault where customers would meet it.
 var ErrNotStaging = errors.New("faults are played in staging alone")
 
-var _ dual.FaultSwitch = (*Fleet)(nil)
-
-// kept is a fault as the migration's row has it; its end is a column of its own.
-type keptFault struct {
-	ID     string         `json:"id"`
-	Kind   dual.FaultKind `json:"kind"`
-	Share  phases.Percent `json:"share"`
-	Delay  int64          `json:"delay_ms"`
-	Reads  bool           `json:"reads,omitempty"`
-	Writes bool           `json:"writes,omitempty"`
-}
-
-// Fault implements dual.FaultSwitch. The environment is asked for once more where the
-// fault is handed out.
-func (f *Fleet) Fault(ctx context.Context, lease string, told dual.FaultReport) (dual.Fault, error) {
-	var kept string
-	var left int64
-	err := f.pool.QueryRow(ctx, `WITH told AS (UPDATE migrator.leases SET
-				fault = CASE WHEN NOT $6 THEN nullif($3, '') END,
-				fault_of = CASE WHEN $3 = '' THEN fault_of ELSE $3 END,
-				fault_executed = CASE WHEN $3 = '' THEN fault_executed ELSE $4 END,
-				fault_first_at = CASE WHEN $3 = '' THEN fault_first_at WHEN $4 > 0 THEN clock_timestamp() - $5 * interval '1 microsecond' END
-			WHERE id = $2 AND migration = $1 AND CASE WHEN $3 = '' THEN fault IS NOT NULL
-				ELSE (fault, fault_of, fault_executed) IS DISTINCT FROM (CASE WHEN NOT $6 THEN $3 END, $3, $4) END)
-		SELECT fault::text, (extract(epoch FROM fault_until - clock_timestamp()) * 1000)::bigint FROM migrator.migrations
-		WHERE name = $1 AND environment = 'staging' AND fault_until > clock_timestamp()`,
-		f.migration, lease, told.ID, int64(told.Executed), max(told.FirstAge, 0).Microseconds(), told.Over).Scan(&kept, &left)
-	switch {
-	case errors.Is(err, pgx.ErrNoRows):
-		return dual.Fault{}, nil
-	case err != nil:
-		return dual.Fault{}, explain(err)
-	}
-	var k keptFault
-	if err := json.Unmarshal([]byte(kept), &k); err != nil {
-		return dual.Fault{}, fmt.Errorf("the migration's fault: %w", err)
-	}
-	return dual.Fault{
-		ID: k.ID, Kind: k.Kind, Share: k.Share, Delay: time.Duration(k.Delay) * time.Millisecond,
-		Reads: k.Reads, Writes: k.Writes, For: time.Duration(left) * time.Millisecond,
-	}, nil
-}
-
 // InjectFault has instances that may play faults play this one, until it is lifted or
 // its time (f.For) is over. It wraps ErrNotStaging elsewhere, and refuses a second
 // fault beside the first, and one where the target alone has records.
 func (s *Store) InjectFault(ctx context.Context, migration string, f dual.Fault) error {
 	switch {
-	case f.ID == "" || len(f.ID) > maxText || clean(f.ID) != f.ID:
-		return fmt.Errorf("a fault needs an id of 1 to %d bytes", maxText)
+	case f.ID == "" || len(f.ID) > statedb.MaxText || statedb.CleanText(f.ID) != f.ID:
+		return fmt.Errorf("a fault needs an id of 1 to %d bytes", statedb.MaxText)
 	case f.For <= 0 || f.For > maxFault:
 		return fmt.Errorf("a fault must end by itself, within %s", maxFault)
 	}
-	kept, err := json.Marshal(keptFault{ID: f.ID, Kind: f.Kind, Share: f.Share, Delay: f.Delay.Milliseconds(), Reads: f.Reads, Writes: f.Writes})
+	kept, err := json.Marshal(statedb.ActiveFault{ID: f.ID, Kind: f.Kind, Share: f.Share, Delay: f.Delay.Milliseconds(), Reads: f.Reads, Writes: f.Writes})
 	if err != nil {
 		return err
 	}
 	return s.alone(ctx, migration, func(tx pgx.Tx) error {
-		st, err := standing(ctx, tx, migration)
+		st, err := statedb.ReadStatus(ctx, tx, migration)
 		if err != nil {
 			return err
 		}
-		if st.Environment != Staging {
+		if st.Environment != statedb.Staging {
 			return fmt.Errorf("%w: %s is applied with environment: %s", ErrNotStaging, migration, st.Environment)
 		}
 		if way := st.Route.Behaviour(); way.Writes != phases.WritesBackground && way.Writes != phases.WritesBoth {
@@ -106,7 +61,7 @@ func (s *Store) InjectFault(ctx context.Context, migration string, f dual.Fault)
 func (s *Store) LiftFault(ctx context.Context, migration, id string) error {
 	_, err := s.pool.Exec(ctx, `UPDATE migrator.migrations SET fault = NULL, fault_until = NULL
 		WHERE name = $1 AND fault ->> 'id' = $2`, migration, id)
-	return explain(err)
+	return statedb.Explain(err)
 }
 
 // Players are the live instances of the fleet, by name, with what each says of the
@@ -114,16 +69,16 @@ func (s *Store) LiftFault(ctx context.Context, migration, id string) error {
 func (s *Store) Players(ctx context.Context, migration, fault string) ([]drill.Player, error) {
 	rows, err := s.pool.Query(ctx, `SELECT l.instance, l.about, coalesce(l.fault = $2, false),
 			CASE WHEN l.fault_of = $2 THEN coalesce(l.fault_executed, 0) ELSE 0 END, CASE WHEN l.fault_of = $2 THEN l.fault_first_at END
-		FROM migrator.leases l WHERE l.migration = $1 AND `+notOver+` AND l.expires_at > clock_timestamp()
+		FROM migrator.leases l WHERE l.migration = $1 AND `+statedb.LeaseCountsSQL+` AND l.expires_at > clock_timestamp()
 		ORDER BY l.instance, l.joined_at`, migration, fault)
 	if err != nil {
-		return nil, explain(err)
+		return nil, statedb.Explain(err)
 	}
 	all, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (p drill.Player, err error) {
 		var first *time.Time
 		err = row.Scan(&p.Instance, &p.About, &p.Armed, &p.Executed, &first)
-		p.First = orZero(first)
+		p.First = statedb.OrZero(first)
 		return p, err
 	})
-	return all, explain(err)
+	return all, statedb.Explain(err)
 }

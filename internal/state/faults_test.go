@@ -7,8 +7,10 @@ import (
 	"time"
 
 	"github.com/stranglerfig/migrator/dual"
+	"github.com/stranglerfig/migrator/dual/pgfleet"
 	"github.com/stranglerfig/migrator/internal/drill"
 	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/internal/statedb"
 	"github.com/stranglerfig/migrator/phases"
 )
 
@@ -17,10 +19,10 @@ func staged(t *testing.T) (*state.Store, *instance) {
 	t.Helper()
 	s, _ := open(t)
 	a := applied()
-	a.Environment = state.Staging
+	a.Environment = statedb.Staging
 	_, _, err := s.Apply(t.Context(), a)
 	must(t, err)
-	i := join(t, s, "shop", state.FleetOptions{})
+	i := join(t, s, "shop", pgfleet.Options{})
 	walk(t, s, []*instance{i}, shadowWrite, dualRead, cutover)
 	return s, i
 }

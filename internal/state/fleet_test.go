@@ -10,7 +10,9 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/stranglerfig/migrator/dual"
+	"github.com/stranglerfig/migrator/dual/pgfleet"
 	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/internal/statedb"
 	"github.com/stranglerfig/migrator/internal/test/testenv"
 	"github.com/stranglerfig/migrator/phases"
 )
@@ -26,11 +28,11 @@ func TestALeaseFromJoinToLeave(t *testing.T) {
 	t.Parallel()
 	s, _ := open(t)
 	walk(t, s, nil, shadowWrite)
-	a := join(t, s, "a", state.FleetOptions{})
+	a := join(t, s, "a", pgfleet.Options{})
 	if g := a.grant; g.Route.Epoch != 2 || g.Route.Phase != phases.ShadowWrite || g.TTL != 15*time.Second || g.Renew != 5*time.Second || !g.Reversible || g.ConfigHash != "h1" || g.Instance != "a" {
 		t.Errorf("grant: %+v", g)
 	}
-	b := join(t, s, "", state.FleetOptions{Lease: 2 * time.Second, Renew: time.Second})
+	b := join(t, s, "", pgfleet.Options{Lease: 2 * time.Second, Renew: time.Second})
 	if b.grant.Instance == "" || b.grant.TTL != 2*time.Second || b.grant.Renew != 666*time.Millisecond {
 		t.Errorf("made up: %+v", b.grant)
 	}
@@ -67,8 +69,8 @@ func TestALeaseFromJoinToLeave(t *testing.T) {
 	if f, st := fleetOf(t, s); f.Live != 0 || !f.Settled() || !st.Dirty.IsZero() {
 		t.Errorf("all left: %+v, %+v", f, st)
 	}
-	stray := state.NewFleet(s.Pool(), "nope", state.FleetOptions{})
-	if _, err := stray.Join(t.Context(), dual.Identity{}); !errors.Is(err, state.ErrUnknownMigration) {
+	stray := pgfleet.New(s.Pool(), "nope", pgfleet.Options{})
+	if _, err := stray.Join(t.Context(), dual.Identity{}); !errors.Is(err, statedb.ErrUnknownMigration) {
 		t.Errorf("join of an unknown migration: %v", err)
 	}
 }
@@ -77,7 +79,7 @@ func TestALapsedLeaseIsNotRenewedAndHoldsOnlyAdvances(t *testing.T) {
 	t.Parallel()
 	s, _ := open(t)
 	walk(t, s, nil, shadowWrite, dualRead)
-	a := join(t, s, "a", state.FleetOptions{})
+	a := join(t, s, "a", pgfleet.Options{})
 	walk(t, s, []*instance{a}, cutover5)
 	must(t, ignore(s.Evict(t.Context(), testMigration, "a", "gone"), "still renews"))
 	lapse(t, s, "a")
@@ -143,7 +145,7 @@ func TestWhoRejoinsTellsWhetherItsQueueLives(t *testing.T) {
 			if !c.wasLegacy {
 				walk(t, s, nil, shadowWrite)
 			}
-			a := join(t, s, "a", state.FleetOptions{})
+			a := join(t, s, "a", pgfleet.Options{})
 			if c.lapsed {
 				lapse(t, s, "a")
 			}
@@ -183,7 +185,7 @@ func TestARejoinedLeaseStartsWhereTheFormerOneWas(t *testing.T) {
 	t.Parallel()
 	s, _ := open(t)
 	walk(t, s, nil, shadowWrite)
-	a := join(t, s, "a", state.FleetOptions{})
+	a := join(t, s, "a", pgfleet.Options{})
 	walk(t, s, nil, legacy)
 	lapse(t, s, "a")
 	g, err := a.Join(t.Context(), dual.Identity{Instance: "a", Previous: a.grant.Lease})
@@ -205,7 +207,7 @@ func TestARenewalAndATransitionAgreeOnWhoIsLive(t *testing.T) {
 	t.Parallel()
 	s, _ := open(t)
 	walk(t, s, nil, shadowWrite)
-	a := join(t, s, "a", state.FleetOptions{Lease: 400 * time.Millisecond})
+	a := join(t, s, "a", pgfleet.Options{Lease: 400 * time.Millisecond})
 	walk(t, s, nil, legacy)
 	renewed := make(chan error, 1)
 	_, err := s.Transition(t.Context(), testMigration, func(e phases.Evidence) (phases.Move, error) {
@@ -234,7 +236,7 @@ func TestHintsComeAtOnceAndAfterALostConnection(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	hints := make(chan int64, 100)
 	done := make(chan error)
-	f := state.NewFleet(s.Pool(), testMigration, state.FleetOptions{})
+	f := pgfleet.New(s.Pool(), testMigration, pgfleet.Options{})
 	go func() { done <- f.Hints(ctx, func(e int64) { hints <- e }) }()
 	next := func(want int64) {
 		t.Helper()
@@ -277,7 +279,7 @@ func TestAFleetOutlivesItsDatabase(t *testing.T) {
 	t.Parallel()
 	server := testenv.Postgres(t)
 	s := openAt(t, server.URL())
-	a := join(t, s, "a", state.FleetOptions{Lease: time.Minute})
+	a := join(t, s, "a", pgfleet.Options{Lease: time.Minute})
 	ctx, cancel := context.WithCancel(t.Context())
 	hints := make(chan int64, 100)
 	done := make(chan error)
@@ -294,7 +296,7 @@ func TestAFleetOutlivesItsDatabase(t *testing.T) {
 	if _, err := a.Renew(t.Context(), a.grant.Lease, 1); err == nil || errors.Is(err, dual.ErrLeaseLost) {
 		t.Errorf("on a dead server: %v", err)
 	}
-	f, err := state.OpenFleet(t.Context(), server.URL(), testMigration, state.FleetOptions{})
+	f, err := pgfleet.Open(t.Context(), server.URL(), testMigration, pgfleet.Options{})
 	must(t, err)
 	defer f.Close()
 	if _, err := f.Join(t.Context(), dual.Identity{}); err == nil {
@@ -318,8 +320,8 @@ func TestALeaseWhoseAnswerWasLostIsTheProcessOwn(t *testing.T) {
 	t.Parallel()
 	s, _ := open(t)
 	walk(t, s, nil, shadowWrite)
-	a := join(t, s, "a", state.FleetOptions{})
-	b := join(t, s, "b", state.FleetOptions{})
+	a := join(t, s, "a", pgfleet.Options{})
+	b := join(t, s, "b", pgfleet.Options{})
 	who := dual.Identity{Instance: "a", Previous: a.grant.Lease}
 	for range 2 { // the answers never arrive
 		_, err := a.Join(t.Context(), who)

@@ -7,7 +7,8 @@ import (
 	"testing"
 
 	"github.com/stranglerfig/migrator/dual"
-	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/dual/pgfleet"
+	"github.com/stranglerfig/migrator/internal/state/reconciles"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/record"
 )
@@ -15,11 +16,11 @@ import (
 func TestJournalRulesOnReaders(t *testing.T) {
 	t.Parallel()
 	s, _ := open(t)
-	a := join(t, s, "a", state.FleetOptions{})
+	a := join(t, s, "a", pgfleet.Options{})
 	lost := []dual.Lost{
-		{Key: "k", Version: record.Version{Era: 1, LSN: 5}, Reason: "first"},
+		{Key: "k", Version: record.MakeVersion(1, 0, 5), Reason: "first"},
 		{Key: "\xff,1", Reason: strings.Repeat("\xe4", 600)},
-		{Key: "k", Version: record.Version{Era: 1, LSN: 4}, Reason: "second\x00"},
+		{Key: "k", Version: record.MakeVersion(1, 0, 4), Reason: "second\x00"},
 	}
 	journal := func(want dual.Ruling, keys int64) {
 		t.Helper()
@@ -35,12 +36,12 @@ func TestJournalRulesOnReaders(t *testing.T) {
 	walk(t, s, []*instance{a}, shadowWrite, dualRead)
 	journal(dual.Ruling{}, 2)
 	journal(dual.Ruling{}, 2)
-	list, err := s.Reconciles(testMigration).Journal(t.Context(), "", 10)
-	if err != nil || len(list) != 2 || list[0].Key != "k" || list[0].Changes != 4 || list[0].Version != (record.Version{Era: 1, LSN: 5}) ||
+	list, err := reconciles.New(s.Pool(), testMigration).Journal(t.Context(), "", 10)
+	if err != nil || len(list) != 2 || list[0].Key != "k" || list[0].Changes != 4 || list[0].Version != (record.MakeVersion(1, 0, 5)) ||
 		list[0].Reason != "second" || list[1].Key != "\xff,1" || !list[1].Version.IsZero() {
 		t.Errorf("journal: %+v, %v", list, err)
 	}
-	if list, err = s.Reconciles(testMigration).Journal(t.Context(), "k", 10); err != nil || len(list) != 1 || list[0].Key != "\xff,1" {
+	if list, err = reconciles.New(s.Pool(), testMigration).Journal(t.Context(), "k", 10); err != nil || len(list) != 1 || list[0].Key != "\xff,1" {
 		t.Errorf("second page: %+v, %v", list, err)
 	}
 	walk(t, s, []*instance{a}, cutover5)
@@ -62,8 +63,8 @@ func TestJournalRulesOnReaders(t *testing.T) {
 func TestClearForgetsNoLaterChange(t *testing.T) {
 	t.Parallel()
 	s, _ := open(t)
-	f := state.NewFleet(s.Pool(), testMigration, state.FleetOptions{})
-	r := s.Reconciles(testMigration)
+	f := pgfleet.New(s.Pool(), testMigration, pgfleet.Options{})
+	r := reconciles.New(s.Pool(), testMigration)
 	lose := func() { _, err := f.Journal(t.Context(), []dual.Lost{{Key: "k"}}); must(t, err) }
 	read := func() (list []record.Key) {
 		all, err := r.Journal(t.Context(), "", 10)
@@ -91,7 +92,7 @@ func TestClearForgetsNoLaterChange(t *testing.T) {
 func TestRescueTakesReadsBackOnce(t *testing.T) {
 	t.Parallel()
 	s, _ := open(t)
-	a := join(t, s, "a", state.FleetOptions{})
+	a := join(t, s, "a", pgfleet.Options{})
 	walk(t, s, []*instance{a}, shadowWrite, dualRead)
 	must(t, a.Rescue(t.Context(), 3, "nothing to do"))
 	walk(t, s, []*instance{a}, cutover5, cutover)
@@ -127,7 +128,7 @@ func TestRescueTakesReadsBackOnce(t *testing.T) {
 func TestTheReturnJournal(t *testing.T) {
 	t.Parallel()
 	s, _ := open(t)
-	f := state.NewFleet(s.Pool(), testMigration, state.FleetOptions{})
+	f := pgfleet.New(s.Pool(), testMigration, pgfleet.Options{})
 	walk(t, s, nil, shadowWrite, dualRead, cutover, grace)
 	if err := f.Return(t.Context(), 5, []record.Key{"1"}); !errors.Is(err, dual.ErrRouteMoved) {
 		t.Errorf("in grace: %v", err)

@@ -7,6 +7,9 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/stranglerfig/migrator/internal/failpoint"
+	"github.com/stranglerfig/migrator/internal/hint"
+	"github.com/stranglerfig/migrator/internal/pgfail"
+	"github.com/stranglerfig/migrator/internal/statedb"
 )
 
 // GrantApplication gives a role what a Fleet needs and no more: it reads routes,
@@ -35,15 +38,15 @@ func (s *Store) GrantOperator(ctx context.Context, role string) error {
 		`REVOKE UPDATE, DELETE ON migrator.history, migrator.approvals FROM %s`,
 		`REVOKE UPDATE ON migrator.evaluations FROM %s`,
 		`GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA migrator TO %s`,
-		`GRANT USAGE ON SCHEMA `+riverSchema+` TO %s`,
-		`GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA `+riverSchema+` TO %s`,
-		`GRANT USAGE ON ALL SEQUENCES IN SCHEMA `+riverSchema+` TO %s`,
-		`GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA `+riverSchema+` TO %s`,
+		`GRANT USAGE ON SCHEMA `+statedb.QueueSchema+` TO %s`,
+		`GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA `+statedb.QueueSchema+` TO %s`,
+		`GRANT USAGE ON ALL SEQUENCES IN SCHEMA `+statedb.QueueSchema+` TO %s`,
+		`GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA `+statedb.QueueSchema+` TO %s`,
 	)
 }
 
 func (s *Store) grant(ctx context.Context, role string, statements ...string) error {
-	err := pgx.BeginTxFunc(ctx, s.pool, readCommitted, func(tx pgx.Tx) error {
+	err := pgx.BeginTxFunc(ctx, s.pool, statedb.ReadCommitted, func(tx pgx.Tx) error {
 		for _, statement := range statements {
 			if _, err := tx.Exec(ctx, fmt.Sprintf(statement, pgx.Identifier{role}.Sanitize())); err != nil {
 				return err
@@ -54,8 +57,8 @@ func (s *Store) grant(ctx context.Context, role string, statements ...string) er
 	if err == nil {
 		failpoint.Here("state.grant.committed")
 	}
-	if sqlState(err) == codeUndefinedObject {
-		return fmt.Errorf("the role %q does not exist in the state database; try: CREATE ROLE %s LOGIN", role, pgx.Identifier{role}.Sanitize())
+	if pgfail.SQLState(err) == pgfail.UndefinedObject {
+		return hint.Errorf(hint.Hint{Text: "CREATE ROLE " + pgx.Identifier{role}.Sanitize() + " LOGIN"}, "the role %q does not exist in the state database", role)
 	}
-	return explain(err)
+	return statedb.Explain(err)
 }

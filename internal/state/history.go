@@ -13,6 +13,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/stranglerfig/migrator/internal/statedb"
 	"github.com/stranglerfig/migrator/phases"
 )
 
@@ -32,10 +33,10 @@ type Entry struct {
 	Hash       string          `json:"hash"`
 }
 
-const entryColumns = `seq, at, actor, cause, from_phase, from_percent, from_epoch, to_phase, to_percent, to_epoch,
+const EntryColumns = `seq, at, actor, cause, from_phase, from_percent, from_epoch, to_phase, to_percent, to_epoch,
 	reason, config_hash, evidence::text, encode(prev_hash, 'hex'), encode(hash, 'hex')`
 
-func scanEntry(row pgx.CollectableRow) (e Entry, err error) {
+func ScanEntry(row pgx.CollectableRow) (e Entry, err error) {
 	var evidence string
 	err = row.Scan(&e.Seq, &e.At, &e.Actor, &e.Cause, &e.From.Phase, &e.From.Percent, &e.From.Epoch,
 		&e.To.Phase, &e.To.Percent, &e.To.Epoch, &e.Reason, &e.ConfigHash, &evidence, &e.PrevHash, &e.Hash)
@@ -45,17 +46,17 @@ func scanEntry(row pgx.CollectableRow) (e Entry, err error) {
 
 // History returns the newest entries, up to limit, in the order they were made.
 func (s *Store) History(ctx context.Context, migration string, limit int) ([]Entry, error) {
-	rows, err := s.pool.Query(ctx, `SELECT `+entryColumns+` FROM migrator.history
+	rows, err := s.pool.Query(ctx, `SELECT `+EntryColumns+` FROM migrator.history
 		WHERE migration = $1 ORDER BY seq DESC LIMIT $2`, migration, limit)
 	if err != nil {
-		return nil, explain(err)
+		return nil, statedb.Explain(err)
 	}
-	entries, err := pgx.CollectRows(rows, scanEntry)
+	entries, err := pgx.CollectRows(rows, ScanEntry)
 	slices.Reverse(entries)
 	if err == nil && len(entries) == 0 {
 		_, err = s.Standing(ctx, migration)
 	}
-	return entries, explain(err)
+	return entries, statedb.Explain(err)
 }
 
 // note adds an entry that changes no route. The caller's transaction has the
@@ -65,10 +66,12 @@ func note(ctx context.Context, tx pgx.Tx, migration string, cause phases.Cause, 
 	if err != nil {
 		return err
 	}
+	// One entry after the other: the trigger chains it to the newest, whose number the migration's
+	// row holds.
 	_, err = tx.Exec(ctx, `INSERT INTO migrator.history (migration, cause, from_phase, from_percent, from_epoch,
 			to_phase, to_percent, to_epoch, reason, config_hash, evidence)
 		SELECT name, $2, phase, percent, epoch, phase, percent, epoch, $3, config_hash, $4::jsonb
-		FROM migrator.migrations WHERE name = $1`, migration, string(cause), clean(reason), string(doc))
+		FROM migrator.migrations WHERE name = $1`, migration, string(cause), statedb.CleanText(reason), string(doc))
 	return err
 }
 
@@ -90,19 +93,19 @@ func (s *Store) VerifyHistory(ctx context.Context, migration string) (n int64, e
 	broken := func(what string) error {
 		return &BrokenHistoryError{Migration: migration, Seq: n + 1, What: what}
 	}
-	err = pgx.BeginTxFunc(ctx, s.pool, oneMoment, func(tx pgx.Tx) error {
-		st, err := standing(ctx, tx, migration)
+	err = pgx.BeginTxFunc(ctx, s.pool, statedb.RepeatableRead, func(tx pgx.Tx) error {
+		st, err := statedb.ReadStatus(ctx, tx, migration)
 		if err != nil {
 			return err
 		}
-		rows, err := tx.Query(ctx, `SELECT `+entryColumns+` FROM migrator.history WHERE migration = $1 ORDER BY seq`, migration)
+		rows, err := tx.Query(ctx, `SELECT `+EntryColumns+` FROM migrator.history WHERE migration = $1 ORDER BY seq`, migration)
 		if err != nil {
 			return err
 		}
 		defer rows.Close()
 		var last Entry
 		for rows.Next() {
-			e, err := scanEntry(rows)
+			e, err := ScanEntry(rows)
 			switch {
 			case err != nil:
 				return err
@@ -124,6 +127,7 @@ func (s *Store) VerifyHistory(ctx context.Context, migration string) (n int64, e
 		if err := tx.QueryRow(ctx, `SELECT history_seq FROM migrator.migrations WHERE name = $1`, migration).Scan(&newest); err != nil {
 			return err
 		}
+		// Entries cut off at the end leave a chain that is whole; the migration's row shows it.
 		if n != newest {
 			return broken(fmt.Sprintf("entry %d is the newest that was written, and it is not there", newest))
 		}
@@ -132,7 +136,7 @@ func (s *Store) VerifyHistory(ctx context.Context, migration string) (n int64, e
 		}
 		return nil
 	})
-	return n, explain(err)
+	return n, statedb.Explain(err)
 }
 
 // entryHash is SHA-256 of the previous hash and of each of these texts as

@@ -7,10 +7,14 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/stranglerfig/migrator/dual"
+	"github.com/stranglerfig/migrator/dual/pgfleet"
 	"github.com/stranglerfig/migrator/internal/backfill"
-	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/internal/state/backfills"
+	"github.com/stranglerfig/migrator/internal/state/reconciles"
+	"github.com/stranglerfig/migrator/internal/statedb"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/reconcile"
 	"github.com/stranglerfig/migrator/record"
@@ -22,13 +26,13 @@ func TestABackfillWaitsUntilAllHaveLeftLegacy(t *testing.T) {
 	s, _ := open(t)
 	refused := func(why string) {
 		t.Helper()
-		if _, _, err := s.Backfills(testMigration).Begin(t.Context()); !errors.Is(err, backfill.ErrNotReady) || !strings.Contains(err.Error(), why) {
+		if _, _, err := backfills.New(s.Pool(), testMigration).Begin(t.Context()); !errors.Is(err, backfill.ErrNotReady) || !strings.Contains(err.Error(), why) {
 			t.Errorf("want %q: %v", why, err)
 		}
 	}
 	refused("it is at legacy")
-	a := join(t, s, "a", state.FleetOptions{})
-	b := join(t, s, "b", state.FleetOptions{})
+	a := join(t, s, "a", pgfleet.Options{})
+	b := join(t, s, "b", pgfleet.Options{})
 	walk(t, s, nil, shadowWrite)
 	refused("a, b may still be on legacy")
 	a.ack(t, 2)
@@ -36,8 +40,8 @@ func TestABackfillWaitsUntilAllHaveLeftLegacy(t *testing.T) {
 	refused("b may still be on legacy")
 	must(t, s.Evict(t.Context(), testMigration, "b", "gone"))
 	_ = b
-	c := join(t, s, "c", state.FleetOptions{})
-	p, release, err := s.Backfills(testMigration).Begin(t.Context())
+	c := join(t, s, "c", pgfleet.Options{})
+	p, release, err := backfills.New(s.Pool(), testMigration).Begin(t.Context())
 	must(t, err)
 	release()
 	release()
@@ -46,7 +50,7 @@ func TestABackfillWaitsUntilAllHaveLeftLegacy(t *testing.T) {
 	}
 	walk(t, s, []*instance{a, c}, dualRead, cutover)
 	refused("it is at cutover 100 %")
-	if _, _, err := s.Backfills("nope").Begin(t.Context()); !errors.Is(err, state.ErrUnknownMigration) {
+	if _, _, err := backfills.New(s.Pool(), "nope").Begin(t.Context()); !errors.Is(err, statedb.ErrUnknownMigration) {
 		t.Errorf("unknown: %v", err)
 	}
 }
@@ -55,7 +59,7 @@ func TestABackfillIsResumedAndBoundToItsStay(t *testing.T) {
 	t.Parallel()
 	s, _ := open(t)
 	walk(t, s, nil, shadowWrite)
-	first := s.Backfills(testMigration)
+	first := backfills.New(s.Pool(), testMigration)
 	if err := first.Save(t.Context(), backfill.Progress{}); err == nil {
 		t.Error("saved without Begin")
 	}
@@ -64,11 +68,12 @@ func TestABackfillIsResumedAndBoundToItsStay(t *testing.T) {
 	}
 	p, release, err := first.Begin(t.Context())
 	must(t, err)
-	if _, _, err := s.Backfills(testMigration).Begin(t.Context()); !errors.Is(err, backfill.ErrRunning) || !strings.Contains(err.Error(), "since 20") {
+	if _, _, err := backfills.New(s.Pool(), testMigration).Begin(t.Context()); !errors.Is(err, backfill.ErrRunning) || !strings.Contains(err.Error(), "since 20") {
 		t.Errorf("a second one: %v", err)
 	}
-	p.Barrier, p.Opens = record.Version{Era: 1, LSN: 77}, time.Now().Truncate(0)
-	p.Chunks = []store.Chunk{{Relation: `public."Order Items"`, File: 4_000_000_000, To: store.MaxBlock, Rows: 10}, {Relation: "b"}}
+	p.Barrier, p.Opens = record.MakeVersion(1, 0, 77), time.Now().Truncate(0)
+	p.Chunks = []store.Chunk{{Rows: 10}, {}}
+	must(t, p.Chunks[0].UnmarshalJSON([]byte(`{"relation": "public.\"Order Items\"", "file": 4000000000, "from": 0, "to": 4294967294, "blocks": 0, "rows": 10}`)))
 	must(t, first.Save(t.Context(), p))
 	p.Done, p.Rows, p.Applied, p.Newer, p.Swept = 1, 10, 9, 1, 3
 	must(t, first.Save(t.Context(), p))
@@ -76,10 +81,10 @@ func TestABackfillIsResumedAndBoundToItsStay(t *testing.T) {
 	if err := first.Save(t.Context(), p); err == nil {
 		t.Error("saved after release")
 	}
-	second := s.Backfills(testMigration)
+	second := backfills.New(s.Pool(), testMigration)
 	got, release, err := second.Begin(t.Context())
 	must(t, err)
-	if diff := cmp.Diff(p, got); diff != "" {
+	if diff := cmp.Diff(p, got, cmpopts.EquateComparable(record.Version{}, store.Chunk{})); diff != "" {
 		t.Errorf("resumed: %s", diff)
 	}
 	e, err := s.Evidence(t.Context(), testMigration)
@@ -93,7 +98,7 @@ func TestABackfillIsResumedAndBoundToItsStay(t *testing.T) {
 	if err != nil || latest == nil || latest.ID != p.ID || time.Since(latest.Finished).Abs() > time.Minute {
 		t.Errorf("latest: %+v, %v", latest, err)
 	}
-	third := s.Backfills(testMigration)
+	third := backfills.New(s.Pool(), testMigration)
 	p3, release3, err := third.Begin(t.Context())
 	must(t, err)
 	defer release3()
@@ -106,7 +111,7 @@ func TestABackfillIsResumedAndBoundToItsStay(t *testing.T) {
 	}
 	release3()
 	walk(t, s, nil, shadowWrite)
-	p4, release4, err := s.Backfills(testMigration).Begin(t.Context())
+	p4, release4, err := backfills.New(s.Pool(), testMigration).Begin(t.Context())
 	must(t, err)
 	release4()
 	if p4.ID == p3.ID || p4.Epoch != 4 {
@@ -118,7 +123,7 @@ func TestARunnerThatLostItsLockCanNotSave(t *testing.T) {
 	t.Parallel()
 	s, _ := open(t)
 	walk(t, s, nil, shadowWrite)
-	b, r := s.Backfills(testMigration), s.Reconciles(testMigration)
+	b, r := backfills.New(s.Pool(), testMigration), reconciles.New(s.Pool(), testMigration)
 	p, release, err := b.Begin(t.Context())
 	must(t, err)
 	defer release()
@@ -136,7 +141,7 @@ func TestARunnerThatLostItsLockCanNotSave(t *testing.T) {
 	if err := r.Save(t.Context(), run, nil); err == nil {
 		t.Error("the reconcile run saved")
 	}
-	if _, again, err := s.Backfills(testMigration).Begin(t.Context()); err != nil {
+	if _, again, err := backfills.New(s.Pool(), testMigration).Begin(t.Context()); err != nil {
 		t.Errorf("the next one: %v", err)
 	} else {
 		again()
@@ -147,9 +152,9 @@ func TestReconcileRuns(t *testing.T) {
 	t.Parallel()
 	s, _ := open(t)
 	walk(t, s, nil, shadowWrite)
-	begin := func(run reconcile.Run) (*state.Reconciles, reconcile.Run, func()) {
+	begin := func(run reconcile.Run) (*reconciles.Runs, reconcile.Run, func()) {
 		t.Helper()
-		r := s.Reconciles(testMigration)
+		r := reconciles.New(s.Pool(), testMigration)
 		run, release, err := r.Begin(t.Context(), run)
 		must(t, err)
 		return r, run, release
@@ -172,11 +177,11 @@ func TestReconcileRuns(t *testing.T) {
 	if run.ID == 0 || run.Epoch != 2 || run.ConfigHash != "h1" || run.Slices != 1 || run.Slice != 0 || run.Status != reconcile.Running {
 		t.Errorf("%+v", run)
 	}
-	if _, _, err := s.Reconciles(testMigration).Begin(t.Context(), reconcile.Run{}); !errors.Is(err, reconcile.ErrRunning) {
+	if _, _, err := reconciles.New(s.Pool(), testMigration).Begin(t.Context(), reconcile.Run{}); !errors.Is(err, reconcile.ErrRunning) {
 		t.Errorf("a second one: %v", err)
 	}
 	found := []reconcile.Finding{
-		{Key: "eu,42", Class: reconcile.FieldDiff, Path: "/price", Paths: []string{"/price", "/a\x00b"}, Detail: "x\xff", Version: record.Version{Era: 2}, Repaired: true, Repair: "applied", At: time.Unix(1700000000, 0)},
+		{Key: "eu,42", Class: reconcile.FieldDiff, Path: "/price", Paths: []string{"/price", "/a\x00b"}, Detail: "x\xff", Version: record.MakeVersion(2, 0, 0), Repaired: true, Repair: "applied", At: time.Unix(1700000000, 0)},
 		{RawKey: "\x00\xffodd", Class: reconcile.ForeignClass},
 	}
 	run.Checked, run.Differences, run.Classes = 100, 2, map[reconcile.Class]int64{reconcile.FieldDiff: 1, reconcile.ForeignClass: 1}
@@ -196,14 +201,14 @@ func TestReconcileRuns(t *testing.T) {
 	}
 	got, err := r.Findings(t.Context(), run.ID, 10)
 	if err != nil || len(got) != 2 || got[0].Key != "eu,42" || got[0].Paths[1] != "/ab" || got[0].Detail != "x\uFFFD" ||
-		got[0].Version.Era != 2 || !got[0].At.Equal(time.Unix(1700000000, 0)) || got[1].RawKey != "\x00\xffodd" || got[1].At.IsZero() {
+		got[0].Version.Era() != 2 || !got[0].At.Equal(time.Unix(1700000000, 0)) || got[1].RawKey != "\x00\xffodd" || got[1].At.IsZero() {
 		t.Errorf("findings: %+v, %v", got, err)
 	}
 	again, err := r.Run(t.Context(), run.ID)
 	if err != nil || again.Differences != 2 || !again.Repair || again.Classes[reconcile.FieldDiff] != 1 || again.Status != reconcile.Done {
 		t.Errorf("run: %+v, %v", again, err)
 	}
-	if _, err := s.Reconciles("nope").Run(t.Context(), run.ID); err == nil {
+	if _, err := reconciles.New(s.Pool(), "nope").Run(t.Context(), run.ID); err == nil {
 		t.Error("a run of another migration was shown")
 	}
 
@@ -230,11 +235,11 @@ func TestADirtyMigrationNeedsALaterFullReconcile(t *testing.T) {
 	t.Parallel()
 	s, _ := open(t)
 	walk(t, s, nil, shadowWrite)
-	a := join(t, s, "a", state.FleetOptions{})
+	a := join(t, s, "a", pgfleet.Options{})
 	walk(t, s, []*instance{a}, dualRead)
 	run := func(found ...reconcile.Finding) {
 		t.Helper()
-		r := s.Reconciles(testMigration)
+		r := reconciles.New(s.Pool(), testMigration)
 		run, release, err := r.Begin(t.Context(), reconcile.Run{Full: true, TwoWay: true})
 		must(t, err)
 		defer release()
@@ -306,7 +311,7 @@ func TestALapsedLeaseThatReadsTheTargetAloneIsHeld(t *testing.T) {
 		_, err = s.Pool().Exec(t.Context(), `WITH m AS (UPDATE migrator.migrations SET epoch = epoch + 1, phase = $1, percent = $2 RETURNING name, epoch)
 			INSERT INTO migrator.epochs SELECT name, epoch, $1, $2, clock_timestamp() FROM m`, string(c.phase), percent)
 		must(t, err)
-		join(t, s, "a", state.FleetOptions{})
+		join(t, s, "a", pgfleet.Options{})
 		lapse(t, s, "a")
 		e, err := s.Evidence(t.Context(), testMigration)
 		must(t, err)

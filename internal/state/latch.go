@@ -10,12 +10,13 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/stranglerfig/migrator/internal/statedb"
 	"github.com/stranglerfig/migrator/phases"
 )
 
 // latched reads the latch from the history: it is set by an entry and cleared by
 // another, and kept nowhere else.
-func latched(ctx context.Context, q querier, migration string) (*phases.Latch, error) {
+func latched(ctx context.Context, q statedb.Querier, migration string) (*phases.Latch, error) {
 	var cause phases.Cause
 	var epoch int64
 	var at time.Time
@@ -49,6 +50,8 @@ func latchable(ctx context.Context, tx pgx.Tx, migration string, move phases.Mov
 	if move.Latch == nil || move.Latch.Trigger == "" || move.Latch.Evaluation == 0 {
 		return errors.New("an automatic rollback must name its trigger and the evaluation that fired")
 	}
+	// The evaluation must be kept, firing and no dry run: a rollback that rests on nothing that can
+	// be shown later is refused.
 	var fired bool
 	err := tx.QueryRow(ctx, `SELECT EXISTS (SELECT FROM migrator.evaluations
 		WHERE id = $1 AND migration = $2 AND kind = 'trigger' AND name = $3 AND verdict = 'firing' AND NOT dry_run)`,
@@ -66,6 +69,8 @@ func (s *Store) Acknowledge(ctx context.Context, migration, reason string) error
 		return errors.New("an acknowledgement needs a reason: what was found and done")
 	}
 	return s.alone(ctx, migration, func(tx pgx.Tx) error {
+		// Read under the lock: an automatic rollback that comes at the same time is before this,
+		// and acknowledged, or after it, and latches again.
 		l, err := latched(ctx, tx, migration)
 		if err != nil || l == nil {
 			return err

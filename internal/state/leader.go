@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/stranglerfig/migrator/internal/failpoint"
-	"github.com/stranglerfig/migrator/internal/sleep"
+	"github.com/stranglerfig/migrator/internal/statedb"
 )
 
 const (
@@ -45,10 +45,11 @@ func (s *Store) Lead(ctx context.Context, name string, lead func(ctx context.Con
 			return err
 		case ctx.Err() != nil:
 			return ctx.Err()
+		// It led, so the database answered: the pauses begin at the shortest again.
 		case led:
 			wait.Reset()
 		}
-		if err := sleep.For(ctx, wait.NextBackOff()); err != nil {
+		if err := statedb.Sleep(ctx, wait.NextBackOff()); err != nil {
 			return err
 		}
 	}
@@ -70,6 +71,8 @@ func (s *Store) leadOnce(ctx context.Context, name string, lead func(ctx context
 	// A standby asks again and again. To wait inside pg_advisory_lock would hold a
 	// snapshot for days, and vacuum with it, in what may be the legacy database too.
 	for {
+		// A standby of the database gives no lock: its advisory locks are not those of the primary,
+		// and there would be two leaders.
 		got, err := askOn(ctx, conn, `SELECT CASE WHEN pg_is_in_recovery() THEN false
 			ELSE pg_try_advisory_lock(hashtextextended('migrator leader ' || $1, 0)) END`, name)
 		if err != nil {
@@ -78,7 +81,7 @@ func (s *Store) leadOnce(ctx context.Context, name string, lead func(ctx context
 		if got {
 			break
 		}
-		if err := sleep.For(ctx, leadAsk); err != nil {
+		if err := statedb.Sleep(ctx, leadAsk); err != nil {
 			return false, err
 		}
 	}
@@ -93,10 +96,14 @@ func (s *Store) leadOnce(ctx context.Context, name string, lead func(ctx context
 	})
 	g.Go(func() error {
 		defer stop()
+		// The watch ends the lead when the lock is gone, at the latest after a question that is not
+		// answered. Until then two may lead: every step of theirs is a compare-and-set
+		// ([one-decides]).
 		gone = untilLost(leading, conn, name)
 		return nil
 	})
 	_ = g.Wait()
+	// A lost lock explains whatever lead returned, which was cut off.
 	if gone != nil {
 		return true, gone
 	}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/stranglerfig/migrator/internal/statedb"
 	"github.com/stranglerfig/migrator/internal/test/testenv"
 )
 
@@ -26,10 +27,10 @@ func TestAFrozenProcessLosesTheRow(t *testing.T) {
 		t.Fatal(err)
 	}
 	var other error
-	err = alone(t.Context(), s.pool, "m", 100*time.Millisecond, func(pgx.Tx) error {
+	err = statedb.Exclusive(t.Context(), s.pool, "m", 100*time.Millisecond, func(pgx.Tx) error {
 		limited, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 		defer cancel()
-		other = alone(limited, s.pool, "m", time.Minute, func(pgx.Tx) error { return nil })
+		other = statedb.Exclusive(limited, s.pool, "m", time.Minute, func(pgx.Tx) error { return nil })
 		return nil
 	})
 	if err == nil {

@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/stranglerfig/migrator/dual"
+	"github.com/stranglerfig/migrator/dual/pgfleet"
 	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/internal/test/testenv"
 	"github.com/stranglerfig/migrator/phases"
@@ -107,13 +108,13 @@ func walk(t *testing.T, s *state.Store, f []*instance, routes ...phases.Route) {
 
 // instance is an application process as the state sees it.
 type instance struct {
-	*state.Fleet
+	*pgfleet.Fleet
 	grant dual.Grant
 }
 
-func join(t *testing.T, s *state.Store, name string, o state.FleetOptions) *instance {
+func join(t *testing.T, s *state.Store, name string, o pgfleet.Options) *instance {
 	t.Helper()
-	f := state.NewFleet(s.Pool(), testMigration, o)
+	f := pgfleet.New(s.Pool(), testMigration, o)
 	g, err := f.Join(t.Context(), dual.Identity{Instance: name, About: "test"})
 	must(t, err)
 	return &instance{Fleet: f, grant: g}

@@ -15,30 +15,31 @@ import (
 	"github.com/pressly/goose/v3"
 
 	"github.com/stranglerfig/migrator/internal/failpoint"
+	"github.com/stranglerfig/migrator/internal/hint"
+	"github.com/stranglerfig/migrator/internal/pgfail"
+	"github.com/stranglerfig/migrator/internal/statedb"
 )
 
 //go:embed migrations/*.sql
 var migrations embed.FS
 
 const (
-	schemaName   = "migrator"
-	versionTable = schemaName + ".schema_version"
+	versionTable = statedb.Schema + ".schema_version"
 	// migrateLock is the advisory lock of everybody who changes the schema.
 	migrateLock int64 = 0x6d69677261746f72
 )
 
 // Errors about the schema as a whole.
 var (
-	ErrNoSchema = errors.New("the state database has no schema migrator; try: migrator init")
-	ErrNewer    = errors.New("the state database's schema is newer than this migrator")
-	ErrOlder    = errors.New("the state database's schema is older than this migrator")
+	ErrNewer = errors.New("the state database's schema is newer than this migrator")
+	ErrOlder = errors.New("the state database's schema is older than this migrator")
 )
 
 // Migrate brings the schema to this binary's version, creating it where it is
 // missing, and returns the versions before (0: none) and after. Several at once
 // wait for each other. ErrNewer when another binary has taken it further.
 func Migrate(ctx context.Context, url string) (from, to int64, err error) {
-	cfg, err := parseURL(url)
+	cfg, err := statedb.ParseURL(url)
 	if err != nil {
 		return 0, 0, err
 	}
@@ -49,18 +50,18 @@ func Migrate(ctx context.Context, url string) (from, to int64, err error) {
 	began := time.Now()
 	lock, err := db.Conn(ctx)
 	if err != nil {
-		return 0, 0, unreachable(err, where(cfg.ConnConfig), time.Since(began))
+		return 0, 0, statedb.Unreachable(err, statedb.Address(cfg.ConnConfig), time.Since(began))
 	}
 	defer func() { err = errors.Join(err, lock.Close()) }()
 	if _, err := lock.ExecContext(ctx, `SELECT pg_advisory_lock($1)`, migrateLock); err != nil {
 		return 0, 0, err
 	}
 	if from, err = prepare(ctx, lock); err != nil {
-		return from, from, explain(err)
+		return from, from, statedb.Explain(err)
 	}
 	if from < binaryVersion() {
 		if err := migrateQueue(ctx, cfg); err != nil {
-			return from, from, explain(err)
+			return from, from, statedb.Explain(err)
 		}
 	}
 	files, err := fs.Sub(migrations, "migrations")
@@ -73,12 +74,14 @@ func Migrate(ctx context.Context, url string) (from, to int64, err error) {
 		return from, from, err
 	}
 	for {
+		// Each step is a transaction: a command that is killed here leaves a whole schema, and the
+		// next one resumes.
 		_, err := provider.UpByOne(ctx)
 		switch {
 		case errors.Is(err, goose.ErrNoNextVersion):
 			return from, binaryVersion(), nil
 		case err != nil:
-			return from, from, explain(err)
+			return from, from, statedb.Explain(err)
 		}
 		failpoint.Here("state.init.step")
 	}
@@ -89,19 +92,19 @@ func Migrate(ctx context.Context, url string) (from, to int64, err error) {
 func prepare(ctx context.Context, conn *sql.Conn) (found int64, err error) {
 	var schema, queue, table bool
 	err = conn.QueryRowContext(ctx, `SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1), EXISTS (SELECT FROM pg_namespace WHERE nspname = $2),
-		EXISTS (SELECT FROM pg_tables WHERE schemaname = $1 AND tablename = 'schema_version')`, schemaName, riverSchema).Scan(&schema, &queue, &table)
+		EXISTS (SELECT FROM pg_tables WHERE schemaname = $1 AND tablename = 'schema_version')`, statedb.Schema, statedb.QueueSchema).Scan(&schema, &queue, &table)
 	if err != nil {
 		return 0, err
 	}
 	if !schema {
-		if _, err := conn.ExecContext(ctx, `CREATE SCHEMA `+schemaName); err != nil {
+		if _, err := conn.ExecContext(ctx, `CREATE SCHEMA `+statedb.Schema); err != nil {
 			return 0, fmt.Errorf("create the schema migrator: %w", err)
 		}
 		failpoint.Here("state.init.schema")
 	}
 	if !queue {
-		if _, err := conn.ExecContext(ctx, `CREATE SCHEMA `+riverSchema); err != nil {
-			return 0, fmt.Errorf("create the schema %s: %w", riverSchema, err)
+		if _, err := conn.ExecContext(ctx, `CREATE SCHEMA `+statedb.QueueSchema); err != nil {
+			return 0, fmt.Errorf("create the schema %s: %w", statedb.QueueSchema, err)
 		}
 	}
 	if !table {
@@ -119,26 +122,26 @@ func prepare(ctx context.Context, conn *sql.Conn) (found int64, err error) {
 const versionSQL = `SELECT coalesce(max(version_id), 0) FROM ` + versionTable
 
 // checkVersion refuses a schema that this binary was not made for.
-func checkVersion(ctx context.Context, q querier) error {
+func checkVersion(ctx context.Context, q statedb.Querier) error {
 	var found int64
 	err := q.QueryRow(ctx, versionSQL).Scan(&found)
-	if code := sqlState(err); code == codeUndefinedTable || code == codeUndefinedSchema {
-		return ErrNoSchema
+	if code := pgfail.SQLState(err); code == pgfail.UndefinedTable || code == pgfail.UndefinedSchema {
+		return statedb.ErrNoSchema
 	}
 	if err != nil {
-		return explain(err)
+		return statedb.Explain(err)
 	}
 	switch want := binaryVersion(); {
 	case found > want:
 		return newer(found)
 	case found < want:
-		return fmt.Errorf("%w: its version is %d, this binary needs %d; try: migrator init", ErrOlder, found, want)
+		return hint.Errorf(hint.Hint{Do: hint.Init}, "%w: its version is %d, this binary needs %d", ErrOlder, found, want)
 	}
 	return nil
 }
 
 func newer(found int64) error {
-	return fmt.Errorf("%w: its version is %d, this binary knows %d; try: a newer migrator", ErrNewer, found, binaryVersion())
+	return hint.Errorf(hint.Hint{Text: "a newer migrator"}, "%w: its version is %d, this binary knows %d", ErrNewer, found, binaryVersion())
 }
 
 // binaryVersion is the number of the newest embedded migration.

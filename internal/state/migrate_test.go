@@ -9,7 +9,9 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/internal/statedb"
 	"github.com/stranglerfig/migrator/internal/test/testenv"
 	"github.com/stranglerfig/migrator/store"
 )
@@ -45,10 +47,16 @@ func TestMigrateManyAtOnceAndAgain(t *testing.T) {
 	}
 }
 
+// does is the action that an error's hint names.
+func does(err error) hint.Action {
+	h, _ := hint.Of(err)
+	return h.Do
+}
+
 func TestOpenNamesWhatIsWrongWithTheSchema(t *testing.T) {
 	t.Parallel()
 	dbURL := testenv.PostgresURL(t)
-	if _, err := state.Open(t.Context(), dbURL); !errors.Is(err, state.ErrNoSchema) || !strings.HasSuffix(err.Error(), "; try: migrator init") {
+	if _, err := state.Open(t.Context(), dbURL); !errors.Is(err, statedb.ErrNoSchema) || does(err) != hint.Init {
 		t.Errorf("without schema: %v", err)
 	}
 	s := openAt(t, dbURL)
@@ -65,7 +73,7 @@ func TestOpenNamesWhatIsWrongWithTheSchema(t *testing.T) {
 		t.Errorf("migrate a newer one: from %d to %d: %v", from, to, err)
 	}
 	exec(t, s, fmt.Sprintf(`DELETE FROM migrator.schema_version WHERE version_id IN (%d, 999)`, known))
-	if _, err := state.Open(t.Context(), dbURL); !errors.Is(err, state.ErrOlder) || !strings.HasSuffix(err.Error(), "; try: migrator init") {
+	if _, err := state.Open(t.Context(), dbURL); !errors.Is(err, state.ErrOlder) || does(err) != hint.Init {
 		t.Errorf("older: %v", err)
 	}
 }
@@ -98,7 +106,7 @@ func TestErrorsNeverHoldThePassword(t *testing.T) {
 			}
 		}
 		for _, c := range state.Check(t.Context(), bad) {
-			if strings.Contains(c.Detail+c.Try, secret) {
+			if strings.Contains(c.Detail+c.Hint.String(), secret) {
 				t.Errorf("%q: %+v", bad, c)
 			}
 		}
@@ -113,7 +121,7 @@ func TestASchemaMadeByTheOwnerNeedsNoCreateOnTheDatabase(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "privilege") {
 		t.Fatalf("without CREATE: %v", err)
 	}
-	if c := find(state.Check(t.Context(), roleURL), "schema"); c.Result != store.Refused || !strings.Contains(c.Try, "GRANT CREATE ON DATABASE") {
+	if c := find(state.Check(t.Context(), roleURL), "schema"); c.Result != store.Refused || !strings.Contains(c.Hint.Text, "GRANT CREATE ON DATABASE") {
 		t.Errorf("check: %+v", c)
 	}
 	conn, err := pgx.Connect(t.Context(), dbURL)
@@ -137,7 +145,7 @@ func find(checks []store.Check, name string) store.Check {
 func TestCheck(t *testing.T) {
 	t.Parallel()
 	dbURL := testenv.PostgresURL(t)
-	if c := find(state.Check(t.Context(), dbURL), "schema"); c.Result != store.Refused || c.Try != "migrator init" {
+	if c := find(state.Check(t.Context(), dbURL), "schema"); c.Result != store.Refused || c.Hint.Do != hint.Init {
 		t.Errorf("without schema: %+v", c)
 	}
 	openAt(t, dbURL)
@@ -160,7 +168,7 @@ func TestAReadOnlyDatabaseIsNamed(t *testing.T) {
 	t.Parallel()
 	dbURL := testenv.PostgresURL(t)
 	_, _, err := state.Migrate(t.Context(), dbURL+"&default_transaction_read_only=on")
-	if err == nil || !strings.Contains(err.Error(), "try: the URL of the primary") {
+	if h, _ := hint.Of(err); err == nil || !strings.HasPrefix(h.Text, "the URL of the primary") {
 		t.Error(err)
 	}
 }

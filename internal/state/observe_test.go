@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/stranglerfig/migrator/dual"
+	"github.com/stranglerfig/migrator/dual/pgfleet"
 	"github.com/stranglerfig/migrator/dual/telemetry"
 	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/internal/stats/sketch"
@@ -48,7 +49,7 @@ func observed(t testing.TB, s *state.Store, back time.Duration) []telemetry.Buck
 func TestAWindowCountsOnce(t *testing.T) {
 	t.Parallel()
 	s, _ := open(t)
-	i := join(t, s, "a", state.FleetOptions{})
+	i := join(t, s, "a", pgfleet.Options{})
 	hand := func(windows ...telemetry.Window) {
 		t.Helper()
 		must(t, i.Observe(t.Context(), i.grant.Lease, windows))
@@ -110,7 +111,7 @@ func TestAWindowCountsOnce(t *testing.T) {
 func TestObservedBuckets(t *testing.T) {
 	t.Parallel()
 	s, _ := open(t)
-	i := join(t, s, "a", state.FleetOptions{})
+	i := join(t, s, "a", pgfleet.Options{})
 	walk(t, s, nil, shadowWrite)
 	second, other := window("x", 4, 2*time.Second, 1), window("x", 5, 2*time.Second, 1)
 	second.Epoch, other.ConfigHash = 2, "h2"
@@ -164,7 +165,7 @@ func TestObservedBuckets(t *testing.T) {
 func TestObserveRefusesAndPassesOver(t *testing.T) {
 	t.Parallel()
 	s, _ := open(t)
-	i := join(t, s, "a", state.FleetOptions{})
+	i := join(t, s, "a", pgfleet.Options{})
 	if err := i.Observe(t.Context(), "nobody's", []telemetry.Window{window("x", 1, 0, 1)}); !errors.Is(err, dual.ErrLeaseLost) {
 		t.Errorf("a lease that is not there: %v", err)
 	}
@@ -217,7 +218,7 @@ func TestObserveRefusesAndPassesOver(t *testing.T) {
 func TestARollUpThatDiesLeavesEverything(t *testing.T) {
 	t.Parallel()
 	s, dbURL := open(t)
-	i := join(t, s, "a", state.FleetOptions{})
+	i := join(t, s, "a", pgfleet.Options{})
 	must(t, i.Observe(t.Context(), i.grant.Lease, []telemetry.Window{window("x", 1, 0, 7)}))
 	locked, err := pgx.Connect(t.Context(), dbURL)
 	must(t, err)
@@ -249,7 +250,7 @@ func TestARollUpThatDiesLeavesEverything(t *testing.T) {
 
 func BenchmarkObserve(b *testing.B) {
 	s := openAt(b, testenv.PostgresURL(b))
-	f := state.NewFleet(s.Pool(), testMigration, state.FleetOptions{})
+	f := pgfleet.New(s.Pool(), testMigration, pgfleet.Options{})
 	g, err := f.Join(b.Context(), dual.Identity{Instance: "a"})
 	must(b, err)
 	w := []telemetry.Window{busy(rand.Text())}
@@ -279,7 +280,7 @@ func busy(incarnation string) telemetry.Window {
 // the last five minutes.
 func BenchmarkRollUp(b *testing.B) {
 	s := openAt(b, testenv.PostgresURL(b))
-	f := state.NewFleet(s.Pool(), testMigration, state.FleetOptions{})
+	f := pgfleet.New(s.Pool(), testMigration, pgfleet.Options{})
 	g, err := f.Join(b.Context(), dual.Identity{Instance: "a"})
 	must(b, err)
 	all := make([]telemetry.Window, 1000)
@@ -304,7 +305,7 @@ func BenchmarkRollUp(b *testing.B) {
 func TestCountsAreObservedWithoutTimes(t *testing.T) {
 	t.Parallel()
 	s, _ := open(t)
-	i := join(t, s, "a", state.FleetOptions{})
+	i := join(t, s, "a", pgfleet.Options{})
 	for n, age := range []time.Duration{3 * time.Hour, time.Minute, 0} {
 		must(t, i.Observe(t.Context(), i.grant.Lease, []telemetry.Window{window("w", int64(n+1), age, uint64(100*(n+1)))}))
 		if age > 0 {
@@ -334,7 +335,7 @@ func TestCountsAreObservedWithoutTimes(t *testing.T) {
 // BenchmarkObserved reads up to two weeks of a fleet of 1000, as it is kept.
 func BenchmarkObserved(b *testing.B) {
 	s := openAt(b, testenv.PostgresURL(b))
-	f := state.NewFleet(s.Pool(), testMigration, state.FleetOptions{})
+	f := pgfleet.New(s.Pool(), testMigration, pgfleet.Options{})
 	g, err := f.Join(b.Context(), dual.Identity{Instance: "a"})
 	must(b, err)
 	must(b, f.Observe(b.Context(), g.Lease, []telemetry.Window{busy("a")}))

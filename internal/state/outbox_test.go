@@ -6,14 +6,15 @@ import (
 	"time"
 
 	"github.com/stranglerfig/migrator/dual"
-	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/dual/pgfleet"
+	"github.com/stranglerfig/migrator/internal/state/outbox"
 	"github.com/stranglerfig/migrator/phases"
 )
 
 func TestTheOutboxTellsOfTheHistory(t *testing.T) {
 	t.Parallel()
 	s, _ := open(t)
-	o := s.Outbox(testMigration)
+	o := outbox.New(s.Pool(), testMigration)
 	walk(t, s, nil, shadowWrite, dualRead, cutover5)
 	fired := recorded(t, s, evaluation(phases.TriggerKind, "errors", phases.Firing))[0].ID
 	_, err := rollBack(t, s, "errors", fired)
@@ -25,19 +26,19 @@ func TestTheOutboxTellsOfTheHistory(t *testing.T) {
 		return phases.Move{From: e.Standing.Route, To: cutover5, Cause: phases.CauseAdvance, Gates: []phases.GateResult{{Gate: "soak-time", Verdict: phases.Fail, Overridden: "hurry"}}}, nil
 	})
 	must(t, err)
-	must(t, state.NewFleet(s.Pool(), testMigration, state.FleetOptions{}).Rescue(t.Context(), 6, "down"))
+	must(t, pgfleet.New(s.Pool(), testMigration, pgfleet.Options{}).Rescue(t.Context(), 6, "down"))
 	_, err = s.Transition(t.Context(), testMigration, func(phases.Evidence) (phases.Move, error) { return phases.Move{}, errNo })
 	if err == nil {
 		t.Error("no error")
 	}
 	for range 3 {
-		must(t, o.Announce(t.Context(), state.Held, "consistency, epoch 7", map[string]string{"gate": "consistency"}))
+		must(t, o.Announce(t.Context(), outbox.Held, "consistency, epoch 7", map[string]string{"gate": "consistency"}))
 	}
-	must(t, o.Announce(t.Context(), state.Held, "consistency, epoch 8", nil))
+	must(t, o.Announce(t.Context(), outbox.Held, "consistency, epoch 8", nil))
 
-	want := []state.Event{
-		state.Moved, state.Moved, state.Moved, state.RolledBack, state.Acknowledged, state.Paused, state.Resumed,
-		state.Overridden, state.RolledBack, state.Held, state.Held,
+	want := []outbox.Event{
+		outbox.Moved, outbox.Moved, outbox.Moved, outbox.RolledBack, outbox.Acknowledged, outbox.Paused, outbox.Resumed,
+		outbox.Overridden, outbox.RolledBack, outbox.Held, outbox.Held,
 	}
 	messages, err := o.Claim(t.Context(), 100, time.Minute)
 	must(t, err)
@@ -50,7 +51,7 @@ func TestTheOutboxTellsOfTheHistory(t *testing.T) {
 		if m.Event != want[i] || m.ID == "" || m.Attempts != 1 || m.Migration != testMigration {
 			t.Errorf("message %d: %+v", i, m)
 		}
-		if (m.Entry == nil) != (m.Event == state.Held) || m.Entry != nil && m.Entry.Hash != entries[i+1].Hash {
+		if (m.Entry == nil) != (m.Event == outbox.Held) || m.Entry != nil && m.Entry.Hash != entries[i+1].Hash {
 			t.Errorf("message %d: entry %+v", i, m.Entry)
 		}
 	}
@@ -64,10 +65,10 @@ var errNo = dual.ErrRouteMoved
 func TestTwoDaemonsShareAnOutbox(t *testing.T) {
 	t.Parallel()
 	s, _ := open(t)
-	o := s.Outbox(testMigration)
+	o := outbox.New(s.Pool(), testMigration)
 	const n = 40
 	for i := range n {
-		must(t, o.Announce(t.Context(), state.Held, string(rune('a'+i)), nil))
+		must(t, o.Announce(t.Context(), outbox.Held, string(rune('a'+i)), nil))
 	}
 	var wg sync.WaitGroup
 	var mu sync.Mutex
@@ -103,7 +104,7 @@ func TestTwoDaemonsShareAnOutbox(t *testing.T) {
 		t.Helper()
 		exec(t, s, `UPDATE migrator.outbox SET next_at = clock_timestamp()`)
 	}
-	claim := func(want int) []state.Message {
+	claim := func(want int) []outbox.Message {
 		t.Helper()
 		got, err := o.Claim(t.Context(), 100, time.Minute)
 		must(t, err)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/stranglerfig/migrator/internal/statedb"
 	"github.com/stranglerfig/migrator/phases"
 )
 
@@ -26,7 +27,8 @@ func (s *Store) Resume(ctx context.Context, migration, reason string) error {
 
 func (s *Store) setPaused(ctx context.Context, migration, paused string, cause phases.Cause, reason string) error {
 	return s.alone(ctx, migration, func(tx pgx.Tx) error {
-		tag, err := tx.Exec(ctx, `UPDATE migrator.migrations SET paused = $2 WHERE name = $1 AND paused <> $2`, migration, clean(paused))
+		// Compared in the statement: to pause twice writes one entry of the history.
+		tag, err := tx.Exec(ctx, `UPDATE migrator.migrations SET paused = $2 WHERE name = $1 AND paused <> $2`, migration, statedb.CleanText(paused))
 		if err != nil || tag.RowsAffected() == 0 {
 			return err
 		}

@@ -6,8 +6,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stranglerfig/migrator/dual/pgfleet"
 	"github.com/stranglerfig/migrator/dual/telemetry"
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/internal/state/outbox"
+	"github.com/stranglerfig/migrator/internal/statedb"
 	"github.com/stranglerfig/migrator/phases"
 )
 
@@ -70,7 +74,7 @@ func (o *office) approve(as *state.Store, to phases.Phase) {
 
 func (o *office) refused(what string, err error, words ...string) {
 	o.t.Helper()
-	var people *state.PeopleError
+	var people *statedb.NotAllowedError
 	if !errors.As(err, &people) {
 		o.t.Errorf("%s: %v", what, err)
 		return
@@ -123,7 +127,10 @@ func TestTwoPeopleTakeAStepThatNeedsTwo(t *testing.T) {
 	walk(t, o.Store, nil, shadowWrite, dualRead, cutover, grace)
 	complete := phases.Route{Phase: phases.Complete}
 
-	o.refused("nobody has approved", o.step(o.asAnn, fencedRoute, ""), "retain needs two people", "migrator phase approve")
+	o.refused("nobody has approved", o.step(o.asAnn, fencedRoute, ""), "retain needs two people")
+	if h, _ := hint.Of(o.step(o.asAnn, fencedRoute, "")); h.Do != hint.Approve {
+		t.Errorf("nobody has approved: hint %v", h)
+	}
 	o.approve(o.asAnn, phases.Retain)
 	o.refused("ann approves and advances", o.step(o.asAnn, fencedRoute, ""), "nobody but "+o.ann)
 	must(t, o.step(o.asBob, fencedRoute, ""))
@@ -169,7 +176,7 @@ func TestAnOperatorsRoleCanDoAllThatAStoreDoes(t *testing.T) {
 	must(t, o.step(s, shadowWrite, ""))
 	must(t, o.step(s, dualRead, ""))
 	must(t, o.step(s, cutover5, ""))
-	i := join(t, s, "a", state.FleetOptions{})
+	i := join(t, s, "a", pgfleet.Options{})
 	must(t, i.Observe(t.Context(), i.grant.Lease, []telemetry.Window{window("x", 1, 0, 1)}))
 	_, err := s.RollUp(t.Context(), testMigration)
 	must(t, err)
@@ -178,11 +185,11 @@ func TestAnOperatorsRoleCanDoAllThatAStoreDoes(t *testing.T) {
 	must(t, err)
 	must(t, s.Acknowledge(t.Context(), testMigration, "seen"))
 	must(t, s.Prune(t.Context(), testMigration))
-	must(t, s.Outbox(testMigration).Announce(t.Context(), state.Held, "x", nil))
-	messages, err := s.Outbox(testMigration).Claim(t.Context(), 10, time.Minute)
+	must(t, outbox.New(s.Pool(), testMigration).Announce(t.Context(), outbox.Held, "x", nil))
+	messages, err := outbox.New(s.Pool(), testMigration).Claim(t.Context(), 10, time.Minute)
 	must(t, err)
-	must(t, s.Outbox(testMigration).Delivered(t.Context(), messages[0]))
-	must(t, s.Outbox(testMigration).Failed(t.Context(), messages[1], "503"))
+	must(t, outbox.New(s.Pool(), testMigration).Delivered(t.Context(), messages[0]))
+	must(t, outbox.New(s.Pool(), testMigration).Failed(t.Context(), messages[1], "503"))
 	if _, err := s.Observed(t.Context(), testMigration, time.Now().Add(-time.Hour)); err != nil {
 		t.Error(err)
 	}

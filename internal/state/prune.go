@@ -4,6 +4,8 @@ import (
 	"context"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/stranglerfig/migrator/internal/statedb"
 )
 
 // Prune thins evaluations out and forgets what is no news any more. It is worth
@@ -16,8 +18,9 @@ import (
 //
 // Of notifications, those delivered go after 30 days, those that nobody took after 7.
 func (s *Store) Prune(ctx context.Context, migration string) error {
-	return explain(pgx.BeginTxFunc(ctx, s.pool, readCommitted, func(tx pgx.Tx) error {
+	return statedb.Explain(pgx.BeginTxFunc(ctx, s.pool, statedb.ReadCommitted, func(tx pgx.Tx) error {
 		b := &pgx.Batch{}
+		// What the history names is never deleted: it is the evidence of a step or a rollback.
 		b.Queue(`WITH named AS (
 				SELECT (jsonb_path_query(evidence, '$.evaluations[*].id') #>> '{}')::bigint AS id FROM migrator.history WHERE migration = $1
 				UNION SELECT (evidence #>> '{fired,evaluation}')::bigint FROM migrator.history WHERE migration = $1 AND cause = 'trigger'),

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stranglerfig/migrator/internal/state/reconciles"
 	"github.com/stranglerfig/migrator/reconcile"
 )
 
@@ -12,7 +13,7 @@ import (
 func TestOldFindingsAreForgotten(t *testing.T) {
 	t.Parallel()
 	s, _ := open(t)
-	r := s.Reconciles(testMigration)
+	r := reconciles.New(s.Pool(), testMigration)
 	const old, young = 100 * 24 * time.Hour, 80 * 24 * time.Hour
 	var want []int64
 	ended := func(stays bool, whole bool, status reconcile.Status, age time.Duration) int64 {

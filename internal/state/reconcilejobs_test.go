@@ -2,10 +2,11 @@ package state_test
 
 import (
 	"context"
-	"strings"
 	"testing"
 	"time"
 
+	"github.com/stranglerfig/migrator/internal/hint"
+	"github.com/stranglerfig/migrator/internal/state/reconciles"
 	"github.com/stranglerfig/migrator/reconcile"
 	"github.com/stranglerfig/migrator/store"
 )
@@ -18,7 +19,7 @@ func TestAJobThatHasFailedIsTriedAgainByAResumedRun(t *testing.T) {
 	defer cancel()
 	work := func(id int64) (counted int64, err error) {
 		t.Helper()
-		r := s.Reconciles(testMigration)
+		r := reconciles.New(s.Pool(), testMigration)
 		run, release, err := r.Begin(ctx, reconcile.Run{ID: id, Full: true})
 		must(t, err)
 		defer release()
@@ -36,10 +37,10 @@ func TestAJobThatHasFailedIsTriedAgainByAResumedRun(t *testing.T) {
 			})
 		return counted, err
 	}
-	if _, err := work(0); err == nil || !strings.Contains(err.Error(), "try: migrator reconcile resume") {
+	if _, err := work(0); does(err) != hint.ReconcileResume {
 		t.Fatalf("%v", err)
 	}
-	list, err := s.Reconciles(testMigration).List(ctx, 1)
+	list, err := reconciles.New(s.Pool(), testMigration).List(ctx, 1)
 	must(t, err)
 	if counted, err := work(list[0].ID); err != nil || counted != 5 {
 		t.Errorf("resumed: %d counted, %v", counted, err)

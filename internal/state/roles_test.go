@@ -10,8 +10,10 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/stranglerfig/migrator/dual"
+	"github.com/stranglerfig/migrator/dual/pgfleet"
 	"github.com/stranglerfig/migrator/dual/telemetry"
 	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/internal/state/reconciles"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/record"
 )
@@ -41,7 +43,7 @@ func TestAnApplicationsRoleCanDoAllOfAFleetAndNothingElse(t *testing.T) {
 	s, dbURL := open(t)
 	role, roleURL := newRole(t, dbURL)
 	must(t, s.GrantApplication(t.Context(), role))
-	f, err := state.OpenFleet(t.Context(), roleURL, testMigration, state.FleetOptions{})
+	f, err := pgfleet.Open(t.Context(), roleURL, testMigration, pgfleet.Options{})
 	must(t, err)
 	defer f.Close()
 
@@ -49,7 +51,7 @@ func TestAnApplicationsRoleCanDoAllOfAFleetAndNothingElse(t *testing.T) {
 	must(t, err)
 	i := &instance{Fleet: f, grant: g}
 	walk(t, s, []*instance{i}, shadowWrite, dualRead, cutover5)
-	ruling, err := f.Journal(t.Context(), []dual.Lost{{Key: "1", Version: record.Version{LSN: 1}, Reason: "down"}})
+	ruling, err := f.Journal(t.Context(), []dual.Lost{{Key: "1", Version: record.MakeVersion(0, 0, 1), Reason: "down"}})
 	if err != nil || !ruling.TargetRead {
 		t.Fatalf("journal: %+v, %v", ruling, err)
 	}
@@ -121,7 +123,7 @@ func TestAnApplicationsRoleCanDoAllOfAFleetAndNothingElse(t *testing.T) {
 
 func clearJournal(t *testing.T, s *state.Store) {
 	t.Helper()
-	r := s.Reconciles(testMigration)
+	r := reconciles.New(s.Pool(), testMigration)
 	list, err := r.Journal(t.Context(), "", 1000)
 	must(t, err)
 	for _, j := range list {

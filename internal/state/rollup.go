@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/stranglerfig/migrator/internal/statedb"
 )
 
 const (
@@ -23,12 +25,12 @@ func (s *Store) RollUp(ctx context.Context, migration string) (windows int64, er
 	for {
 		var n int64
 		var bad error
-		err := pgx.BeginTxFunc(ctx, s.pool, readCommitted, func(tx pgx.Tx) (err error) {
+		err := pgx.BeginTxFunc(ctx, s.pool, statedb.ReadCommitted, func(tx pgx.Tx) (err error) {
 			n, bad, err = rollUp(ctx, tx, migration)
 			return err
 		})
 		if err != nil {
-			return windows, explain(err)
+			return windows, statedb.Explain(err)
 		}
 		windows += n
 		switch {
@@ -52,6 +54,8 @@ func rollUp(ctx context.Context, tx pgx.Tx, migration string) (n int64, bad, err
 	boundary := coarseBefore(now)
 	sums := newSums()
 	// All parts of the statement see the incarnations as they were before it.
+	// Windows are deleted, marked as counted and added up in one transaction: interrupted anywhere,
+	// each counts once.
 	n, bad, err = sums.readWindows(ctx, tx, boundary, `WITH taken AS (DELETE FROM migrator.windows
 			WHERE migration = $1 AND (incarnation, sequence) IN (SELECT incarnation, sequence FROM migrator.windows WHERE migration = $1 LIMIT $2)
 			RETURNING *),
@@ -100,7 +104,7 @@ func (s *sums) insert(ctx context.Context, tx pgx.Tx, migration string) error {
 	began, seconds, epochs, hashes := s.keys()
 	for i := range began {
 		sum := s.all[bucketKey{began[i], time.Duration(seconds[i]) * time.Second, epochs[i], hashes[i]}]
-		packed, err := packCounts(sum.Counts)
+		packed, err := statedb.PackCounts(sum.Counts)
 		if err != nil {
 			return err
 		}

@@ -10,6 +10,8 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/internal/state/runbooks"
+	"github.com/stranglerfig/migrator/internal/statedb"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/runbook"
 	"github.com/stranglerfig/migrator/store"
@@ -27,8 +29,8 @@ func TestOnlyDecisionMakersApproveARunbooksStep(t *testing.T) {
 	t.Parallel()
 	o := newOffice(t, `"for": ["cutover"]`)
 	book := approvalBook(t)
-	begun := func(two bool) (*state.Runbooks, state.RunbookRun) {
-		runs := o.asAnn.Runbooks(testMigration)
+	begun := func(two bool) (*runbooks.Runs, runbooks.Run) {
+		runs := runbooks.New(o.asAnn.Pool(), testMigration)
 		run, err := runs.Begin(t.Context(), book, "", true)
 		must(t, err)
 		log, err := runs.Take(t.Context(), run.ID)
@@ -39,22 +41,22 @@ func TestOnlyDecisionMakersApproveARunbooksStep(t *testing.T) {
 		return runs, run
 	}
 	_, run := begun(true)
-	var people *state.PeopleError
+	var people *statedb.NotAllowedError
 	for name, as := range map[string]*state.Store{"no member": o.asMa, "who began it": o.asAnn} {
-		if _, err := as.Runbooks(testMigration).Word(t.Context(), run.ID, "go", runbook.Done, "yes"); !errors.As(err, &people) {
+		if _, err := runbooks.New(as.Pool(), testMigration).Word(t.Context(), run.ID, "go", runbook.Done, "yes"); !errors.As(err, &people) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if _, err := o.asMa.Runbooks(testMigration).Word(t.Context(), run.ID, "go", runbook.Failed, "no"); !errors.As(err, &people) {
+	if _, err := runbooks.New(o.asMa.Pool(), testMigration).Word(t.Context(), run.ID, "go", runbook.Failed, "no"); !errors.As(err, &people) {
 		t.Errorf("rejected by nobody: %v", err)
 	}
-	r, err := o.asBob.Runbooks(testMigration).Word(t.Context(), run.ID, "go", runbook.Done, "yes")
+	r, err := runbooks.New(o.asBob.Pool(), testMigration).Word(t.Context(), run.ID, "go", runbook.Done, "yes")
 	must(t, err)
 	if r.EndedBy != o.bob || r.Actor != o.ann || r.Outcome != runbook.Done || r.Detail.Reason != "yes" {
 		t.Errorf("%+v", r)
 	}
 	_, run = begun(false)
-	_, err = o.asAnn.Runbooks(testMigration).Word(t.Context(), run.ID, "go", runbook.Done, "")
+	_, err = runbooks.New(o.asAnn.Pool(), testMigration).Word(t.Context(), run.ID, "go", runbook.Done, "")
 	must(t, err)
 
 	for _, tampering := range []string{
@@ -81,7 +83,7 @@ func TestOfRunsThatBeginAtOnceOneDoes(t *testing.T) {
 	t.Parallel()
 	s, _ := open(t)
 	book := approvalBook(t)
-	runs := s.Runbooks(testMigration)
+	runs := runbooks.New(s.Pool(), testMigration)
 	// Who is about to insert passes a gate, which the test holds until all have come as
 	// far as they get.
 	exec(t, s, `CREATE FUNCTION hold() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -97,7 +99,7 @@ func TestOfRunsThatBeginAtOnceOneDoes(t *testing.T) {
 	for range at {
 		group.Go(func() error {
 			run, err := runs.Begin(t.Context(), book, "", false)
-			var open *state.UnfinishedError
+			var open *runbooks.UnfinishedError
 			switch {
 			case err == nil && run.Status == runbook.Running:
 				begun.Add(1)
@@ -132,7 +134,7 @@ func TestOfRunsThatBeginAtOnceOneDoes(t *testing.T) {
 	if run, err := runs.Begin(t.Context(), book, "/x", false); err != nil || run.Path != "/x" || run.Source == "" || run.UID == "" || run.Began.IsZero() {
 		t.Errorf("after both have ended: %+v, %v", run, err)
 	}
-	if _, err := s.Runbooks("nope").Begin(t.Context(), book, "", false); !errors.Is(err, state.ErrUnknownMigration) {
+	if _, err := runbooks.New(s.Pool(), "nope").Begin(t.Context(), book, "", false); !errors.Is(err, statedb.ErrUnknownMigration) {
 		t.Error(err)
 	}
 }
@@ -148,18 +150,18 @@ func TestTheGateLooksAtTheNewestVerification(t *testing.T) {
 	if v := newest(); v != nil {
 		t.Errorf("%+v", v)
 	}
-	runs := s.Runbooks(testMigration)
+	runs := runbooks.New(s.Pool(), testMigration)
 	for _, c := range []struct {
 		name         string
 		passed, want bool
 	}{{"rollback", true, true}, {"cutover", false, true}, {"rollback", false, false}, {"rollback", true, true}} {
 		_, err := runs.Verified(t.Context(), c.name, "text", c.passed, []store.Check{{Name: "a", Result: store.Good}})
 		must(t, err)
-		if v := newest(); v == nil || v.Passed != c.want || v.ConfigHash != "h1" || v.Runbook != "rollback" || v.SourceHash != state.HashSource("text") {
+		if v := newest(); v == nil || v.Passed != c.want || v.ConfigHash != "h1" || v.Runbook != "rollback" || v.SourceHash != runbooks.HashSource("text") {
 			t.Errorf("after %+v: %+v", c, v)
 		}
 	}
-	if _, err := s.Runbooks("nope").Verified(t.Context(), "rollback", "", true, nil); !errors.Is(err, state.ErrUnknownMigration) {
+	if _, err := runbooks.New(s.Pool(), "nope").Verified(t.Context(), "rollback", "", true, nil); !errors.Is(err, statedb.ErrUnknownMigration) {
 		t.Errorf("%v", err)
 	}
 }

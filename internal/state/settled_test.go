@@ -3,7 +3,7 @@ package state_test
 import (
 	"testing"
 
-	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/dual/pgfleet"
 	"github.com/stranglerfig/migrator/phases"
 )
 
@@ -14,7 +14,7 @@ func TestChangesOfRoute(t *testing.T) {
 		t.Fatalf("before the first: %+v, %v", all, err)
 	}
 	walk(t, s, nil, shadowWrite)
-	a := join(t, s, "a", state.FleetOptions{})
+	a := join(t, s, "a", pgfleet.Options{})
 	must(t, s.Pause(t.Context(), testMigration, "lunch")) // which changes no route
 	must(t, s.Resume(t.Context(), testMigration, ""))
 	walk(t, s, nil, dualRead)

@@ -11,6 +11,8 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/stranglerfig/migrator/internal/failpoint"
+	"github.com/stranglerfig/migrator/internal/hint"
+	"github.com/stranglerfig/migrator/internal/statedb"
 	"github.com/stranglerfig/migrator/phases"
 )
 
@@ -31,8 +33,11 @@ func (e *MovedError) Error() string {
 	if e.Reason != "" {
 		s += ", " + e.Reason
 	}
-	return s + "; try: migrator status"
+	return s
 }
+
+// Hint implements hint.Hinter.
+func (e *MovedError) Hint() hint.Hint { return hint.Hint{Do: hint.Status} }
 
 // Transition decides and commits one move in one transaction that has the
 // migration alone: of several at once, each decides on what the former left.
@@ -46,6 +51,8 @@ func (e *MovedError) Error() string {
 // evaluation that Record has kept, is set in the same transaction.
 func (s *Store) Transition(ctx context.Context, migration string, decide func(phases.Evidence) (phases.Move, error)) (st phases.Standing, err error) {
 	err = s.alone(ctx, migration, func(tx pgx.Tx) error {
+		// Read under the lock: no instance joins, acknowledges or journals until the move is
+		// committed or refused.
 		e, err := gather(ctx, tx, migration)
 		if err != nil {
 			return err
@@ -54,46 +61,56 @@ func (s *Store) Transition(ctx context.Context, migration string, decide func(ph
 		if err != nil {
 			return err
 		}
+		// After decide, whatever it says: no caller can commit what these checks refuse.
 		if err := admit(ctx, tx, e, move); err != nil {
 			return err
 		}
 		if err := commit(ctx, tx, e, move); err != nil {
 			return err
 		}
-		st, err = standing(ctx, tx, migration)
+		st, err = statedb.ReadStatus(ctx, tx, migration)
 		return err
 	})
 	if err != nil {
 		return phases.Standing{}, err
 	}
 	failpoint.Here("state.transition.committed")
-	s.settle(ctx, migration)
+	s.markSettled(ctx, migration)
 	return st, nil
 }
 
 // admit checks what nobody may override.
 func admit(ctx context.Context, tx pgx.Tx, e phases.Evidence, move phases.Move) error {
 	from := e.Standing.Route
+	// [one-decides]: compare-and-set on the route with its epoch. A controller that wakes late
+	// finds another epoch and changes nothing.
 	if move.From.Epoch != 0 && move.From != from {
 		return moved(ctx, tx, e.Standing, move.From)
 	}
 	if move.Reclaim {
+		// [reclaim-leases], [loss-held]: a reclaim is no legal move; it is admitted by rules of its
+		// own.
 		return phases.Reclaimable(move.To, e)
 	}
+	// [loss-blocks]: beside the gate, for a caller that passes no gates. Retain is not left for
+	// returning either: the return journal may have lost keys, and only reclaim scans the target
+	// for them.
 	if lost := e.Standing.Lost; lost != nil && (phases.Forward(from, move.To) || move.To.Phase == phases.Returning) {
-		return fmt.Errorf("%s; try: %s", lost.Tell(from), phases.LostTry)
+		return hint.With(errors.New(lost.Tell(from)), phases.StateLossHint())
 	}
+	// [held-routes], [no-skip]: whatever the gates say, also for a rollback.
 	if err := phases.Legal(from, move.To, e.Fleet.Held); err != nil {
 		var held *phases.HeldError
 		if lost := e.Standing.Lost; lost != nil && errors.As(err, &held) && held.Held.Epoch > from.Epoch {
 			// Nothing that can be waited for: the instance can't follow before the reclaim.
-			return fmt.Errorf("%s; %s must not run beside it; try: %s", lost.Tell(from), move.To, phases.LostTry)
+			return hint.Errorf(phases.StateLossHint(), "%s; %s must not run beside it", lost.Tell(from), move.To)
 		}
 		return err
 	}
+	// [lapsed-blocks]: a process whose lease ran out may still write under its old route. A
+	// rollback does not wait for it.
 	if phases.Forward(from, move.To) && len(e.Fleet.Lapsed) > 0 {
-		return fmt.Errorf("the lease of %s ran out without leaving: no move forward beside it; try: migrator fleet evict %s --reason '...', once you know that it has stopped",
-			e.Fleet.Lapsed[0], e.Fleet.Lapsed[0])
+		return hint.Errorf(phases.EvictHint(e.Fleet.Lapsed[0]), "the lease of %s ran out without leaving: no move forward beside it", e.Fleet.Lapsed[0])
 	}
 	if err := latchable(ctx, tx, e.Standing.Migration, move); err != nil {
 		return err
@@ -102,26 +119,28 @@ func admit(ctx context.Context, tx pgx.Tx, e phases.Evidence, move phases.Move) 
 		if g.Overridden != "" && strings.TrimSpace(g.Overridden) == "" {
 			return fmt.Errorf("%s is overridden without a reason", g.Gate)
 		}
+		// [journal-empty], [backfill-done], [unclean-mark], [loss-blocks]: whatever decide
+		// returned, no override opens an interlock.
 		if g.Interlock && !g.Open() {
 			return fmt.Errorf("%s is an interlock and holds the move: %s", g.Gate, g.Detail)
 		}
 	}
-	// An attempt noted in grace may have its fence up already. Any other way out of
+	// [fence-attempt]: an attempt noted in grace may have its fence up already. Any other way out of
 	// grace would leave a route that writes legacy behind a fence that nobody lifts.
 	if from.Phase == phases.Grace && e.Standing.Attempt != "" && !move.To.Phase.Passing() {
-		return fmt.Errorf("a fence may stand on legacy (attempt %s): it must be passed or lifted first; try: migrator phase rollback --to grace", e.Standing.Attempt)
+		return hint.Errorf(hint.Hint{Do: hint.RollbackToGrace}, "a fence may stand on legacy (attempt %s): it must be passed or lifted first", e.Standing.Attempt)
 	}
 	return nil
 }
 
 func moved(ctx context.Context, tx pgx.Tx, st phases.Standing, decided phases.Route) error {
 	e := &MovedError{Migration: st.Migration, Decided: decided, Present: st.Route, By: "nobody"}
-	rows, err := tx.Query(ctx, `SELECT `+entryColumns+` FROM migrator.history
+	rows, err := tx.Query(ctx, `SELECT `+EntryColumns+` FROM migrator.history
 		WHERE migration = $1 AND to_epoch = $2 ORDER BY seq LIMIT 1`, st.Migration, st.Route.Epoch)
 	if err != nil {
 		return err
 	}
-	entry, err := pgx.CollectOneRow(rows, scanEntry)
+	entry, err := pgx.CollectOneRow(rows, ScanEntry)
 	if err != nil {
 		return err
 	}
@@ -138,13 +157,19 @@ func commit(ctx context.Context, tx pgx.Tx, e phases.Evidence, move phases.Move)
 	if err != nil {
 		return err
 	}
+	// schema.sql has the function as it is now.
+	// [loss-epoch]: its epoch is one above all rows of epochs, those included that were only
+	// reported. [one-decides]: it refuses if the epoch is no longer the one that was read.
 	_, err = tx.Exec(ctx, `SELECT migrator.move($1, $2, $3, $4, $5, $6, $7::jsonb, $8, $9)`,
 		e.Standing.Migration, e.Standing.Route.Epoch, string(move.To.Phase), int32(move.To.Percent),
-		string(move.Cause), clean(move.Reason), string(evidence), move.Attempt, int64(move.FenceEra))
+		string(move.Cause), statedb.CleanText(move.Reason), string(evidence), move.Attempt, int64(move.FenceEra))
 	if err != nil {
 		return err
 	}
 	if move.Reclaim {
+		// [loss-unclean]: a mark of its own, since a reclaim may follow a restore that no instance
+		// has reported. [reclaim-scan]: return_lost makes the return scan the target, also if
+		// another command resumes it.
 		_, err = tx.Exec(ctx, `UPDATE migrator.migrations SET reclaimed_at = clock_timestamp(), return_lost = $2 WHERE name = $1`,
 			e.Standing.Migration, move.To.Phase == phases.Returning)
 	} else if e.Standing.ReturnLost && move.To.Phase == phases.Grace {
@@ -154,6 +179,7 @@ func commit(ctx context.Context, tx pgx.Tx, e phases.Evidence, move phases.Move)
 		return err
 	}
 	// Leases that ended long ago say nothing any more, unless they left losses.
+	// [unclean-mark]: a lease with a mark stays, however old.
 	_, err = tx.Exec(ctx, `DELETE FROM migrator.leases
 		WHERE migration = $1 AND ended_at < clock_timestamp() - interval '30 days' AND lost_at IS NULL`, e.Standing.Migration)
 	return err
@@ -163,6 +189,7 @@ func commit(ctx context.Context, tx pgx.Tx, e phases.Evidence, move phases.Move)
 // will be. It does nothing if the attempt is not noted, or no longer in grace.
 func (s *Store) Forget(ctx context.Context, migration, attempt, reason string) error {
 	return s.alone(ctx, migration, func(tx pgx.Tx) error {
+		// [one-decides]: compare-and-set on phase and attempt: a later attempt's note stays.
 		tag, err := tx.Exec(ctx, `UPDATE migrator.migrations SET attempt = '' WHERE name = $1 AND phase = 'grace' AND attempt = $2`, migration, attempt)
 		if err != nil || tag.RowsAffected() == 0 {
 			return err
@@ -171,25 +198,33 @@ func (s *Store) Forget(ctx context.Context, migration, attempt, reason string) e
 	})
 }
 
-// Intend notes the attempt of a fence before it is raised, so that whoever comes
-// next knows that it may stand. *MovedError if the route is no longer at; an error
-// if another attempt is noted.
-func (s *Store) Intend(ctx context.Context, migration string, at phases.Route, attempt string) error {
+// Intend notes the attempt of a fence before it is raised, so that a later command
+// knows that it may stand. decide sees the evidence as the transaction reads it, with
+// the migration's row held alone; its error is returned and nothing is noted.
+// *MovedError if the route is no longer at; an error if another attempt is noted.
+func (s *Store) Intend(ctx context.Context, migration string, at phases.Route, attempt string, decide func(phases.Evidence) error) error {
 	if attempt == "" {
 		return fmt.Errorf("an attempt of a fence needs an id")
 	}
 	return s.alone(ctx, migration, func(tx pgx.Tx) error {
-		st, err := standing(ctx, tx, migration)
-		switch {
+		e, err := gather(ctx, tx, migration)
+		switch st := e.Standing; {
 		case err != nil:
 			return err
+		// [fence-attempt], [one-decides]: compare-and-set on the route, its epoch, and the absence
+		// of another attempt.
 		case st.Route != at:
 			return moved(ctx, tx, st, at)
 		case st.Attempt == attempt:
 			return nil
 		case st.Attempt != "":
-			return fmt.Errorf("another attempt to fence legacy is under way (%s); try: migrator status", st.Attempt)
+			return hint.Errorf(hint.Hint{Do: hint.Status}, "another attempt to fence legacy is under way (%s)", st.Attempt)
 		}
+		if err := decide(e); err != nil {
+			return err
+		}
+		// [fence-attempt]: durable before legacy is touched: after a crash, the next command finds
+		// the attempt and lifts or resumes its fence.
 		if _, err := tx.Exec(ctx, `UPDATE migrator.migrations SET attempt = $2 WHERE name = $1`, migration, attempt); err != nil {
 			return err
 		}

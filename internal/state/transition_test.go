@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -12,7 +13,10 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/stranglerfig/migrator/dual"
+	"github.com/stranglerfig/migrator/dual/pgfleet"
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/internal/statedb"
 	"github.com/stranglerfig/migrator/internal/test/testenv"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/record"
@@ -44,7 +48,7 @@ func TestApplyCreatesRecordsChangesAndIsIdempotent(t *testing.T) {
 	if len(entries) != 2 {
 		t.Errorf("%d entries: an unchanged description must leave none", len(entries))
 	}
-	g := join(t, s, "a", state.FleetOptions{}).grant
+	g := join(t, s, "a", pgfleet.Options{}).grant
 	if g.TTL != 30*time.Second || g.Renew != 9*time.Second || g.ConfigHash != "h2" {
 		t.Errorf("grant: %+v", g)
 	}
@@ -58,7 +62,7 @@ func TestApplyCreatesRecordsChangesAndIsIdempotent(t *testing.T) {
 		t.Errorf("list: %+v, %v", all, err)
 	}
 	_, err = s.Standing(t.Context(), "nope")
-	if !errors.Is(err, state.ErrUnknownMigration) || !strings.Contains(err.Error(), "products, users") {
+	if !errors.Is(err, statedb.ErrUnknownMigration) || !strings.Contains(err.Error(), "products, users") {
 		t.Errorf("unknown: %v", err)
 	}
 	other.Migration = "Not A Name"
@@ -124,7 +128,7 @@ func TestTransitionsOfOneDecisionYieldOneEpochAndClearRefusals(t *testing.T) {
 func TestTransitionRefusesWhatNobodyMayOverride(t *testing.T) {
 	t.Parallel()
 	s, _ := open(t)
-	i := join(t, s, "a", state.FleetOptions{})
+	i := join(t, s, "a", pgfleet.Options{})
 	sentinel := errors.New("no")
 	if _, err := s.Transition(t.Context(), testMigration, func(phases.Evidence) (phases.Move, error) { return phases.Move{}, sentinel }); !errors.Is(err, sentinel) {
 		t.Errorf("decide's own error: %v", err)
@@ -146,7 +150,8 @@ func TestTransitionRefusesWhatNobodyMayOverride(t *testing.T) {
 		t.Errorf("over a closed interlock: %v", err)
 	}
 	lapse(t, s, "a")
-	if _, err := move(t.Context(), s, dualRead); err == nil || !strings.Contains(err.Error(), "migrator fleet evict a") {
+	_, err = move(t.Context(), s, dualRead)
+	if h, _ := hint.Of(err); h.Do != hint.FleetEvict || !slices.Equal(h.Of, []string{"a"}) {
 		t.Errorf("forward beside a lapsed lease: %v", err)
 	}
 	if _, err := move(t.Context(), s, legacy); err != nil {
@@ -161,7 +166,7 @@ func TestTransitionRefusesWhatNobodyMayOverride(t *testing.T) {
 func TestARollbackOvertakesAHalfFinishedAdvance(t *testing.T) {
 	t.Parallel()
 	s, _ := open(t)
-	a := join(t, s, "a", state.FleetOptions{})
+	a := join(t, s, "a", pgfleet.Options{})
 	walk(t, s, []*instance{a}, shadowWrite, dualRead)
 	walk(t, s, nil, cutover5) // a has acknowledged dual-read, and may have swapped to cutover
 	if _, err := move(t.Context(), s, dualRead); err != nil {
@@ -187,15 +192,15 @@ func TestANotedFenceLetsNothingElseOutOfGrace(t *testing.T) {
 	walk(t, s, nil, shadowWrite, dualRead, cutover, grace)
 	st, err := s.Standing(t.Context(), testMigration)
 	must(t, err)
-	must(t, s.Intend(t.Context(), testMigration, st.Route, "a1"))
-	must(t, s.Intend(t.Context(), testMigration, st.Route, "a1"))
-	if err := s.Intend(t.Context(), testMigration, st.Route, "a2"); err == nil {
+	must(t, s.Intend(t.Context(), testMigration, st.Route, "a1", agree))
+	must(t, s.Intend(t.Context(), testMigration, st.Route, "a1", agree))
+	if err := s.Intend(t.Context(), testMigration, st.Route, "a2", agree); err == nil {
 		t.Error("a second attempt was noted")
 	}
 	if _, err := move(t.Context(), s, dualRead); err == nil || !strings.Contains(err.Error(), "a1") {
 		t.Errorf("to dual-read: %v", err)
 	}
-	f := state.NewFleet(s.Pool(), testMigration, state.FleetOptions{})
+	f := pgfleet.New(s.Pool(), testMigration, pgfleet.Options{})
 	if err := f.Rescue(t.Context(), st.Route.Epoch, "x"); !errors.Is(err, dual.ErrRouteMoved) {
 		t.Errorf("rescue: %v", err)
 	}
@@ -204,7 +209,7 @@ func TestANotedFenceLetsNothingElseOutOfGrace(t *testing.T) {
 		t.Errorf("%+v, %v", st, err)
 	}
 	var moved *state.MovedError
-	if err := s.Intend(t.Context(), testMigration, grace, "a3"); !errors.As(err, &moved) {
+	if err := s.Intend(t.Context(), testMigration, grace, "a3", agree); !errors.As(err, &moved) {
 		t.Errorf("intend elsewhere: %v", err)
 	}
 }
@@ -215,14 +220,14 @@ func TestAJournalledFailureAndAnAdvanceNeverBothWin(t *testing.T) {
 	t.Parallel()
 	s, _ := open(t)
 	walk(t, s, nil, shadowWrite, dualRead)
-	f := state.NewFleet(s.Pool(), testMigration, state.FleetOptions{})
+	f := pgfleet.New(s.Pool(), testMigration, pgfleet.Options{})
 	seen, told := 0, 0
 	for round := range 60 {
 		var wg sync.WaitGroup
 		var ruling dual.Ruling
 		var lost, advanced error
 		wg.Go(func() {
-			ruling, lost = f.Journal(t.Context(), []dual.Lost{{Key: record.Key(fmt.Sprint(round)), Version: record.Version{LSN: 9}}})
+			ruling, lost = f.Journal(t.Context(), []dual.Lost{{Key: record.Key(fmt.Sprint(round)), Version: record.MakeVersion(0, 0, 9)}})
 		})
 		wg.Go(func() {
 			_, advanced = s.Transition(t.Context(), testMigration, func(e phases.Evidence) (phases.Move, error) {
@@ -261,7 +266,7 @@ func TestATransitionPassesAStreamOfJournalledWrites(t *testing.T) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer stop()
-	f := state.NewFleet(busy.Pool(), testMigration, state.FleetOptions{})
+	f := pgfleet.New(busy.Pool(), testMigration, pgfleet.Options{})
 	wg.Go(func() {
 		for ctx.Err() == nil {
 			_, _ = f.Journal(ctx, []dual.Lost{{Key: "1"}})
@@ -348,7 +353,31 @@ func TestPauseAndResume(t *testing.T) {
 	if err := s.Pause(t.Context(), testMigration, " "); err == nil {
 		t.Error("a pause without reason")
 	}
-	if err := s.Pause(t.Context(), "nope", "x"); !errors.Is(err, state.ErrUnknownMigration) {
+	if err := s.Pause(t.Context(), "nope", "x"); !errors.Is(err, statedb.ErrUnknownMigration) {
 		t.Errorf("unknown: %v", err)
+	}
+}
+
+func agree(phases.Evidence) error { return nil }
+
+// TestAnIntentRestsOnWhatItsTransactionReads: an objection to what is read under the
+// migration's row leaves nothing noted.
+func TestAnIntentRestsOnWhatItsTransactionReads(t *testing.T) {
+	t.Parallel()
+	s, _ := open(t)
+	st, err := s.Standing(t.Context(), testMigration)
+	must(t, err)
+	closed := errors.New("a gate is closed")
+	err = s.Intend(t.Context(), testMigration, st.Route, "a1", func(e phases.Evidence) error {
+		if e.Standing.Route != st.Route {
+			t.Errorf("decided on %s", e.Standing.Route)
+		}
+		return closed
+	})
+	if !errors.Is(err, closed) {
+		t.Fatalf("%v, want the objection", err)
+	}
+	if now, err := s.Standing(t.Context(), testMigration); err != nil || now.Attempt != "" {
+		t.Errorf("attempt %q is noted, %v", now.Attempt, err)
 	}
 }

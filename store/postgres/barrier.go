@@ -11,7 +11,7 @@ import (
 	"github.com/stranglerfig/migrator/record"
 )
 
-// Barrier implements record.Barrier. While it waits for an open writer, new ones
+// Barrier implements store.Barrier. While it waits for an open writer, new ones
 // wait behind it; so it waits shortly, lets the others pass, and tries again a
 // little longer, until timeout.
 //
@@ -37,6 +37,8 @@ func (l *Legacy) Barrier(ctx context.Context, timeout time.Duration) (record.Ver
 
 func (l *Legacy) barrier(ctx context.Context, wait time.Duration) (record.Version, error) {
 	var v record.Version
+	// [backfill-barrier]: every open writer has committed; every later one waits, and takes its
+	// version after this one.
 	err := l.locked(ctx, wait, "SHARE", func(tx pgx.Tx) error {
 		var fence *int64
 		if err := tx.QueryRow(ctx, "SELECT fence_era FROM migrator_legacy.migration WHERE name = $1", l.name).Scan(&fence); err != nil {
@@ -49,8 +51,10 @@ func (l *Legacy) barrier(ctx context.Context, wait time.Duration) (record.Versio
 			return fmt.Errorf("legacy is fenced: there is nothing to copy from it")
 		}
 		if l.version != "" {
+			// [backfill-barrier]: a version column has no highest value to read, so a new era
+			// divides the writes.
 			era, err := l.raise(ctx, tx, 0)
-			v = record.Version{Era: era}
+			v = record.MakeVersion(era, 0, 0)
 			return err
 		}
 		var text string

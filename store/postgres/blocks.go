@@ -15,11 +15,11 @@ import (
 
 var _ store.BlockScanner = (*Legacy)(nil)
 
-// ScanBlocks implements record.BlockScanner: the chunk by COPY in binary form,
+// ScanBlocks implements store.BlockScanner: the chunk by COPY in binary form,
 // rendered here. Types whose binary form is their text, or cheap to print, come as
 // they are; of all others the server prints the text, as it does for Scan.
 func (l *Legacy) ScanBlocks(ctx context.Context, c store.Chunk, rows int, next func() *record.Block, yield func(*record.Block) error) error {
-	return l.inChunk(ctx, c, func(tx pgx.Tx, relation pgx.Identifier) error {
+	return l.inChunk(ctx, c, func(tx pgx.Tx, relation pgx.Identifier, p part) error {
 		in := &blockReader{columns: l.shape.columns, renders: make([]render, len(l.shape.columns)), rows: rows, next: next, yield: yield}
 		list := make([]string, len(l.shape.columns))
 		for i, column := range l.shape.columns {
@@ -27,7 +27,7 @@ func (l *Legacy) ScanBlocks(ctx context.Context, c store.Chunk, rows int, next f
 		}
 		in.block = in.fresh()
 		sql := fmt.Sprintf("COPY (SELECT %s FROM ONLY %s t WHERE t.ctid >= '%s'::tid AND t.ctid < '%s'::tid) TO STDOUT (FORMAT binary)",
-			strings.Join(list, ", "), relation.Sanitize(), tid(c.From), tid(c.To))
+			strings.Join(list, ", "), relation.Sanitize(), tid(p.From), tid(p.To))
 		pg := tx.Conn().PgConn()
 		beCoarse(pg.Conn(), true)
 		defer beCoarse(pg.Conn(), false)

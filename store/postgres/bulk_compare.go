@@ -15,17 +15,17 @@ import (
 )
 
 var (
-	_ store.Matcher     = (*Target)(nil)
-	_ store.NameScanner = (*Target)(nil)
+	_ store.BulkComparer = (*Target)(nil)
+	_ store.KeyScanner   = (*Target)(nil)
 )
 
-// CanMatch implements record.Matcher.
-func (t *Target) CanMatch() bool { return true }
+// CanBulkCompare implements store.BulkComparer.
+func (t *Target) CanBulkCompare() bool { return true }
 
-// Match implements record.Matcher: one statement for some rows, whose results are
+// BulkCompare implements store.BulkComparer: one statement for some rows, whose results are
 // rendered as legacy's are and compared where they lie. The key's columns are
 // always compared: the server takes 1.0 and 1.00 for one key, and they are two records'.
-func (t *Target) Match(ctx context.Context, fields []int, next func() (*record.Block, record.Version, error), done func(*record.Block, []bool) error) error {
+func (t *Target) BulkCompare(ctx context.Context, fields []int, next func() (*record.Block, record.Version, error), done func(*record.Block, []bool) error) error {
 	m := t.matching(fields)
 	var same []bool
 	for {
@@ -121,9 +121,9 @@ func (m *matching) equal(row int, raw [][]byte) bool {
 	return true
 }
 
-// ScanNames implements record.NameScanner, in pages by the key's index: no snapshot
+// ScanKeys implements store.KeyScanner, in pages by the key's index: no snapshot
 // is held while the caller waits.
-func (t *Target) ScanNames(ctx context.Context, yield func(keys []record.Key, strays []store.Entry) error) error {
+func (t *Target) ScanKeys(ctx context.Context, yield func(keys []record.Key, strays []store.Entry) error) error {
 	var after []any
 	for {
 		keys, last, err := t.rowKeys(ctx, after)

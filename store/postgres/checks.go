@@ -9,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/record"
 	"github.com/stranglerfig/migrator/store"
 )
@@ -21,11 +22,11 @@ func (f *findings) good(name, detail string, args ...any) {
 }
 
 func (f *findings) warn(name, try, detail string, args ...any) {
-	*f = append(*f, store.Check{Name: name, Result: store.Warned, Detail: fmt.Sprintf(detail, args...), Try: try})
+	*f = append(*f, store.Check{Name: name, Result: store.Warned, Detail: fmt.Sprintf(detail, args...), Hint: hint.Hint{Text: try}})
 }
 
 func (f *findings) refuse(name, try, detail string, args ...any) {
-	*f = append(*f, store.Check{Name: name, Result: store.Refused, Detail: fmt.Sprintf(detail, args...), Try: try})
+	*f = append(*f, store.Check{Name: name, Result: store.Refused, Detail: fmt.Sprintf(detail, args...), Hint: hint.Hint{Text: try}})
 }
 
 // Clock differences, of this machine and a server's.

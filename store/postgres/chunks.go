@@ -46,7 +46,7 @@ func (s *shape) leaves(ctx context.Context, db querier) ([]leaf, error) {
 	})
 }
 
-// Chunks implements record.Legacy. Every relation ends with a chunk that has no
+// Chunks implements store.Legacy. Every relation ends with a chunk that has no
 // end, also an empty one: rows may be added later.
 func (l *Legacy) Chunks(ctx context.Context, rows int) ([]store.Chunk, error) {
 	leaves, err := l.shape.leaves(ctx, l.pool)
@@ -59,29 +59,57 @@ func (l *Legacy) Chunks(ctx context.Context, rows int) ([]store.Chunk, error) {
 		if err != nil {
 			return nil, fmt.Errorf("cut legacy table %s into chunks: %w", l.table(), err)
 		}
-		chunks = append(chunks, cut(leaf, perBlock, rows)...)
+		parts, err := cut(leaf, perBlock, rows)
+		if err != nil {
+			return nil, err
+		}
+		chunks = append(chunks, parts...)
 	}
 	return chunks, nil
 }
 
-func cut(leaf leaf, perBlock float64, rows int) []store.Chunk {
-	step := uint32(max(1, min(math.Floor(float64(max(rows, 1))/perBlock), store.MaxBlock)))
-	total := uint32(min(leaf.blocks, store.MaxBlock))
+// maxBlock ends the last chunk of a relation, which also takes rows appended later.
+const maxBlock = 0xFFFFFFFE
+
+// part is what a chunk is a part of: a range of blocks of one relation, or of keys of
+// the whole table. Its JSON is stored in state databases.
+type part struct {
+	Relation string      `json:"relation"`       // the table or the leaf partition, quoted, with its schema
+	File     uint32      `json:"file"`           // its storage; another number means that the rows have been moved about
+	From     uint32      `json:"from"`           // first block
+	To       uint32      `json:"to"`             // first block after; the last chunk of a relation has no end (maxBlock)
+	Blocks   uint32      `json:"blocks"`         // that it had when it was cut, which the last chunk's end does not tell
+	Keys     *store.Span `json:"keys,omitempty"` // in place of all the others
+}
+
+func cut(leaf leaf, perBlock float64, rows int) ([]store.Chunk, error) {
+	step := uint32(max(1, min(math.Floor(float64(max(rows, 1))/perBlock), maxBlock)))
+	total := uint32(min(leaf.blocks, maxBlock))
 	var chunks []store.Chunk
 	for from := uint32(0); ; from += step {
-		c := store.Chunk{Relation: leaf.name.Sanitize(), File: leaf.file, From: from, To: store.MaxBlock}
+		p := part{Relation: leaf.name.Sanitize(), File: leaf.file, From: from, To: maxBlock, Blocks: total - from}
 		last := uint64(from)+uint64(step) >= uint64(total)
-		blocks := total - from
 		if !last {
-			c.To, blocks = from+step, step
+			p.To, p.Blocks = from+step, step
 		}
-		c.Blocks = blocks
-		c.Rows = int64(math.Round(float64(blocks) * perBlock))
+		c, err := store.MakeChunk(int64(math.Round(float64(p.Blocks)*perBlock)), p)
+		if err != nil {
+			return nil, err
+		}
 		chunks = append(chunks, c)
 		if last {
-			return chunks
+			return chunks, nil
 		}
 	}
+}
+
+// Locate implements store.ChunkLocator: blocks of the relation.
+func (l *Legacy) Locate(c store.Chunk) (store.Extent, error) {
+	var p part
+	if err := c.Part(&p); err != nil {
+		return store.Extent{}, err
+	}
+	return store.Extent{Space: p.Relation, Generation: int64(p.File), From: int64(p.From), To: int64(p.From) + int64(p.Blocks)}, nil
 }
 
 // probeBlocks are counted where the table was never analysed.
@@ -103,19 +131,23 @@ func (l *Legacy) rowsPerBlock(ctx context.Context, leaf leaf) (float64, error) {
 
 func tid(block uint32) string { return fmt.Sprintf("(%d,0)", block) }
 
-// Scan implements record.Legacy: one statement, so one moment. The lock on the
+// Scan implements store.Legacy: one statement, so one moment. The lock on the
 // relation comes first, so that its storage can't be replaced between the look at
 // the file's number and the reading.
 func (l *Legacy) Scan(ctx context.Context, c store.Chunk, yield func(store.Row) error) error {
-	return l.inChunk(ctx, c, func(tx pgx.Tx, relation pgx.Identifier) error {
-		return l.scan(ctx, tx, relation, c, yield)
+	return l.inChunk(ctx, c, func(tx pgx.Tx, relation pgx.Identifier, p part) error {
+		return l.scan(ctx, tx, relation, p, yield)
 	})
 }
 
-func (l *Legacy) inChunk(ctx context.Context, c store.Chunk, read func(tx pgx.Tx, relation pgx.Identifier) error) error {
-	relation, err := parseTable(c.Relation)
+func (l *Legacy) inChunk(ctx context.Context, c store.Chunk, read func(tx pgx.Tx, relation pgx.Identifier, p part) error) error {
+	var p part
+	if err := c.Part(&p); err != nil {
+		return fmt.Errorf("chunk of legacy table %s: %w (%w)", l.table(), store.ErrMoved, err)
+	}
+	relation, err := parseTable(p.Relation)
 	if err != nil {
-		return fmt.Errorf("chunk of legacy table %s: %w", l.table(), err)
+		return fmt.Errorf("chunk of legacy table %s: %w (%w)", l.table(), store.ErrMoved, err)
 	}
 	err = inTx(ctx, l.pool, pgx.ReadOnly, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, "LOCK TABLE ONLY "+relation.Sanitize()+" IN ACCESS SHARE MODE"); err != nil {
@@ -128,21 +160,22 @@ func (l *Legacy) inChunk(ctx context.Context, c store.Chunk, read func(tx pgx.Tx
 		if err := tx.QueryRow(ctx, "SELECT coalesce(pg_relation_filenode($1::text::regclass), 0)", relation.Sanitize()).Scan(&file); err != nil {
 			return err
 		}
-		if file != c.File {
+		// [backfill-moved]: other storage has other rows in these blocks; some would never be read.
+		if file != p.File {
 			return store.ErrMoved
 		}
-		return read(tx, relation)
+		return read(tx, relation, p)
 	})
 	if err != nil {
-		return fmt.Errorf("read blocks %d to %d of %s: %w", c.From, c.To, showTable(relation), err)
+		return fmt.Errorf("read blocks %d to %d of %s: %w", p.From, p.To, showTable(relation), err)
 	}
 	return nil
 }
 
-func (l *Legacy) scan(ctx context.Context, tx pgx.Tx, relation pgx.Identifier, c store.Chunk, yield func(store.Row) error) error {
+func (l *Legacy) scan(ctx context.Context, tx pgx.Tx, relation pgx.Identifier, p part, yield func(store.Row) error) error {
 	sql := "SELECT " + l.shape.list("t.") + " FROM ONLY " + relation.Sanitize() +
 		" t WHERE t.ctid >= $1::text::tid AND t.ctid < $2::text::tid"
-	rows, err := tx.Query(ctx, sql, textResults, tid(c.From), tid(c.To))
+	rows, err := tx.Query(ctx, sql, textResults, tid(p.From), tid(p.To))
 	if err != nil {
 		return err
 	}

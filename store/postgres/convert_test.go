@@ -136,7 +136,7 @@ func TestLiteral(t *testing.T) {
 
 func TestDecide(t *testing.T) {
 	t.Parallel()
-	v := func(n uint64) record.Version { return record.Version{Era: 1, LSN: n} }
+	v := func(n uint64) record.Version { return record.MakeVersion(1, 0, n) }
 	only := func(n uint64) *record.Version { w := v(n); return &w }
 	none := &record.Version{}
 	for name, c := range map[string]struct {

@@ -34,28 +34,28 @@ func TestOpenLegacyRefuses(t *testing.T) {
 		m    migration.Config
 		want []string
 	}{
-		"no table":         {migration.Config{Legacy: migration.Legacy{}}, []string{"legacy.table"}},
-		"missing":          {migration.Config{Legacy: migration.Legacy{Table: "absent"}}, []string{"has no table public.absent", "legacy.table"}},
-		"capitals":         {migration.Config{Legacy: migration.Legacy{Table: `"Fine"`}}, []string{`public."Fine"`, "double quotes"}},
-		"bad name":         {migration.Config{Legacy: migration.Legacy{Table: "fine; drop"}}, []string{"double quotes"}},
-		"view":             {migration.Config{Legacy: migration.Legacy{Table: "v"}}, []string{"is a view"}},
-		"mat view":         {migration.Config{Legacy: migration.Legacy{Table: "mv"}}, []string{"is a materialized view"}},
-		"sequence":         {migration.Config{Legacy: migration.Legacy{Table: "seq"}}, []string{"is no table"}},
-		"inheritance":      {migration.Config{Legacy: migration.Legacy{Table: "parent"}}, []string{"inherit"}},
-		"no primary key":   {migration.Config{Legacy: migration.Legacy{Table: "nokey"}}, []string{"no primary key", "legacy.key"}},
-		"not unique":       {migration.Config{Legacy: migration.Legacy{Table: "wide", Key: []string{"a"}}}, []string{"no unique index over exactly", "CREATE UNIQUE INDEX"}},
-		"partial":          {migration.Config{Legacy: migration.Legacy{Table: "partial", Key: []string{"id"}}}, []string{"not partial"}},
-		"expression":       {migration.Config{Legacy: migration.Legacy{Table: "expression", Key: []string{"id"}}}, []string{"no unique index"}},
-		"nullable":         {migration.Config{Legacy: migration.Legacy{Table: "nullable", Key: []string{"id"}}}, []string{`column "id"`, "SET NOT NULL"}},
-		"deferrable":       {migration.Config{Legacy: migration.Legacy{Table: "late"}}, []string{"not deferrable"}},
-		"key twice":        {migration.Config{Legacy: migration.Legacy{Table: "wide", Key: []string{"a", "a"}}}, []string{"named twice"}},
-		"unknown key":      {migration.Config{Legacy: migration.Legacy{Table: "fine", Key: []string{"ID"}}}, []string{`no column "ID"`, "id, Rev, txt"}},
-		"unknown field":    {migration.Config{Legacy: migration.Legacy{Table: "fine"}, Fields: []migration.Field{{Name: "rev"}}}, []string{`fields: table public.fine has no column "rev"`, "id, Rev, txt"}},
-		"unknown exclude":  {migration.Config{Legacy: migration.Legacy{Table: "fine"}, Exclude: []string{"x"}}, []string{`exclude: table public.fine has no column "x"`}},
-		"key excluded":     {migration.Config{Legacy: migration.Legacy{Table: "fine"}, Exclude: []string{"id"}}, []string{`column "id" is of the key`}},
-		"two of a target":  {migration.Config{Legacy: migration.Legacy{Table: "fine"}, Fields: []migration.Field{{Name: "id"}, {Name: "txt", Target: "id"}}}, []string{"same target"}},
-		"version column":   {migration.Config{Legacy: migration.Legacy{Table: "fine", VersionColumn: "txt"}}, []string{"want an integer"}},
-		"version nullable": {migration.Config{Legacy: migration.Legacy{Table: "fine", VersionColumn: "Rev"}}, []string{"may be null"}},
+		"no table":         {migration.Config{Legacy: migration.Legacy{Part: &postgres.LegacyConfig{}}}, []string{"legacy.table"}},
+		"missing":          {migration.Config{Legacy: migration.Legacy{Part: &postgres.LegacyConfig{Table: "absent"}}}, []string{"has no table public.absent", "legacy.table"}},
+		"capitals":         {migration.Config{Legacy: migration.Legacy{Part: &postgres.LegacyConfig{Table: `"Fine"`}}}, []string{`public."Fine"`, "double quotes"}},
+		"bad name":         {migration.Config{Legacy: migration.Legacy{Part: &postgres.LegacyConfig{Table: "fine; drop"}}}, []string{"double quotes"}},
+		"view":             {migration.Config{Legacy: migration.Legacy{Part: &postgres.LegacyConfig{Table: "v"}}}, []string{"is a view"}},
+		"mat view":         {migration.Config{Legacy: migration.Legacy{Part: &postgres.LegacyConfig{Table: "mv"}}}, []string{"is a materialized view"}},
+		"sequence":         {migration.Config{Legacy: migration.Legacy{Part: &postgres.LegacyConfig{Table: "seq"}}}, []string{"is no table"}},
+		"inheritance":      {migration.Config{Legacy: migration.Legacy{Part: &postgres.LegacyConfig{Table: "parent"}}}, []string{"inherit"}},
+		"no primary key":   {migration.Config{Legacy: migration.Legacy{Part: &postgres.LegacyConfig{Table: "nokey"}}}, []string{"no primary key", "legacy.key"}},
+		"not unique":       {migration.Config{Legacy: migration.Legacy{Part: &postgres.LegacyConfig{Table: "wide", Key: []string{"a"}}}}, []string{"no unique index over exactly", "CREATE UNIQUE INDEX"}},
+		"partial":          {migration.Config{Legacy: migration.Legacy{Part: &postgres.LegacyConfig{Table: "partial", Key: []string{"id"}}}}, []string{"not partial"}},
+		"expression":       {migration.Config{Legacy: migration.Legacy{Part: &postgres.LegacyConfig{Table: "expression", Key: []string{"id"}}}}, []string{"no unique index"}},
+		"nullable":         {migration.Config{Legacy: migration.Legacy{Part: &postgres.LegacyConfig{Table: "nullable", Key: []string{"id"}}}}, []string{`column "id"`, "SET NOT NULL"}},
+		"deferrable":       {migration.Config{Legacy: migration.Legacy{Part: &postgres.LegacyConfig{Table: "late"}}}, []string{"not deferrable"}},
+		"key twice":        {migration.Config{Legacy: migration.Legacy{Part: &postgres.LegacyConfig{Table: "wide", Key: []string{"a", "a"}}}}, []string{"named twice"}},
+		"unknown key":      {migration.Config{Legacy: migration.Legacy{Part: &postgres.LegacyConfig{Table: "fine", Key: []string{"ID"}}}}, []string{`no column "ID"`, "id, Rev, txt"}},
+		"unknown field":    {migration.Config{Legacy: migration.Legacy{Part: &postgres.LegacyConfig{Table: "fine"}}, Fields: []migration.Field{{Name: "rev"}}}, []string{`fields: table public.fine has no column "rev"`, "id, Rev, txt"}},
+		"unknown exclude":  {migration.Config{Legacy: migration.Legacy{Part: &postgres.LegacyConfig{Table: "fine"}}, Exclude: []string{"x"}}, []string{`exclude: table public.fine has no column "x"`}},
+		"key excluded":     {migration.Config{Legacy: migration.Legacy{Part: &postgres.LegacyConfig{Table: "fine"}}, Exclude: []string{"id"}}, []string{`column "id" is of the key`}},
+		"two of a target":  {migration.Config{Legacy: migration.Legacy{Part: &postgres.LegacyConfig{Table: "fine"}}, Fields: []migration.Field{{Name: "id"}, {Name: "txt", Target: "id"}}}, []string{"same target"}},
+		"version column":   {migration.Config{Legacy: migration.Legacy{Part: &postgres.LegacyConfig{Table: "fine", VersionColumn: "txt"}}}, []string{"want an integer"}},
+		"version nullable": {migration.Config{Legacy: migration.Legacy{Part: &postgres.LegacyConfig{Table: "fine", VersionColumn: "Rev"}}}, []string{"may be null"}},
 	} {
 		c.m.Name = "m"
 		l, err := postgres.OpenLegacy(d.ctx, &c.m, d.url)
@@ -74,9 +74,9 @@ func TestOpenLegacyRefuses(t *testing.T) {
 		if table == "child" {
 			d.exec("ALTER TABLE child ADD PRIMARY KEY (id)")
 		}
-		m := &migration.Config{Name: "m", Legacy: migration.Legacy{Table: table}}
+		m := &migration.Config{Name: "m", Legacy: migration.Legacy{Part: &postgres.LegacyConfig{Table: table}}}
 		if table == "including" {
-			m.Legacy.Key = []string{"a"}
+			m.Legacy.Part.(*postgres.LegacyConfig).Key = []string{"a"}
 		}
 		l, err := postgres.OpenLegacy(d.ctx, m, d.url)
 		if err != nil {
@@ -85,7 +85,7 @@ func TestOpenLegacyRefuses(t *testing.T) {
 		}
 		l.Close()
 	}
-	m := &migration.Config{Name: strings.Repeat("x", 60), Legacy: migration.Legacy{Table: "fine"}}
+	m := &migration.Config{Name: strings.Repeat("x", 60), Legacy: migration.Legacy{Part: &postgres.LegacyConfig{Table: "fine"}}}
 	if _, err := postgres.OpenLegacy(d.ctx, m, d.url); err == nil {
 		t.Error("a name whose sequence would be cut was taken")
 	}
@@ -93,7 +93,7 @@ func TestOpenLegacyRefuses(t *testing.T) {
 
 func TestSecretsStayOut(t *testing.T) {
 	t.Parallel()
-	m := &migration.Config{Name: "m", Legacy: migration.Legacy{Table: "t"}, Target: migration.Target{Table: "t"}}
+	m := &migration.Config{Name: "m", Legacy: migration.Legacy{Part: &postgres.LegacyConfig{Table: "t"}}, Target: migration.Target{Part: &postgres.TargetConfig{Table: "t"}}}
 	for _, url := range []string{
 		"postgres://user:hunter2@127.0.0.1:1/db", "postgres://user:hunter2@127.0.0.1:notaport/db", "hunter2", "user=u password=hunter2 port=x",
 		"postgres://user:hunter2%zz@host/db", "postgres://u:hunter2@[::1/db", "",

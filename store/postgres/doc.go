@@ -5,4 +5,8 @@
 // connection of this package asks for at its start, and are brought to the
 // canonical form of their [record.Kind] here. docs/protocol.md has the argument
 // for the versions, the barrier and the fence.
+//
+// A version's position is the timeline and the LSN of the write; with a version column
+// 0 and the column's value. A chunk is a range of blocks of the table, or of a
+// partition, or a range of integer keys.
 package postgres

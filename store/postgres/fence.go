@@ -37,7 +37,7 @@ func (l *Legacy) fence(ctx context.Context, db rowQuerier, lock string) (fenceRo
 	return f, asNotInstalled(err)
 }
 
-// FenceState implements record.Fence.
+// FenceState implements store.Fence.
 func (l *Legacy) FenceState(ctx context.Context) (attempt string, era uint32, err error) {
 	f, err := l.fence(ctx, l.pool, "")
 	if err != nil {
@@ -46,7 +46,7 @@ func (l *Legacy) FenceState(ctx context.Context) (attempt string, era uint32, er
 	return f.attempt, f.era, err
 }
 
-// RaiseFence implements record.Fence. An attempt that was lifted can't come back:
+// RaiseFence implements store.Fence. An attempt that was lifted can't come back:
 // a controller that slept through its end must not leave legacy fenced. It returns
 // only when every connected standby has the fence, since one that is promoted
 // without it would take writes.
@@ -56,11 +56,14 @@ func (l *Legacy) RaiseFence(ctx context.Context, attempt string, timeout time.Du
 	}
 	deadline := time.Now().Add(timeout)
 	var era uint32
+	// [fence-lock]: a writer that has the table commits before the fence does; one that waits
+	// behind it meets the triggers.
 	err := l.locked(ctx, timeout, "SHARE ROW EXCLUSIVE", func(tx pgx.Tx) error {
 		f, err := l.fence(ctx, tx, " FOR UPDATE")
 		if err != nil {
 			return err
 		}
+		// [one-decides]: two attempts can't both hold the fence.
 		if f.attempt != "" && f.attempt != attempt {
 			return fmt.Errorf("attempt %s has fenced it already", f.attempt)
 		}
@@ -68,16 +71,20 @@ func (l *Legacy) RaiseFence(ctx context.Context, attempt string, timeout time.Du
 		if err := tx.QueryRow(ctx, "SELECT EXISTS (SELECT FROM migrator_legacy.lifted WHERE name = $1 AND attempt = $2)", l.name, attempt).Scan(&over); err != nil {
 			return err
 		}
+		// [attempt-void]: its undo may be over; legacy would stay fenced behind a route that writes it.
 		if over {
 			return fmt.Errorf("attempt %s is over: its fence has been lifted; try: migrator phase advance, which begins a new one", attempt)
 		}
 		era = f.era
 		if f.attempt == "" {
+			// [fence-era]: in the transaction that places the triggers; if it is undone, the era is
+			// skipped, which is harmless.
 			if era, err = l.raise(ctx, tx, 0); err != nil {
 				return err
 			}
 			failpoint.Here("postgres.fence.era") // the transaction's end does not undo it
 		}
+		// [fence-whole]: rows, every partition, TRUNCATE.
 		if err := l.placeFence(ctx, tx, attempt); err != nil {
 			return err
 		}
@@ -86,6 +93,7 @@ func (l *Legacy) RaiseFence(ctx context.Context, attempt string, timeout time.Du
 	})
 	if err == nil {
 		failpoint.Here("postgres.fence.committed")
+		// [fence-standbys]: a standby that is promoted without the triggers takes writes.
 		err = l.awaitStandbys(ctx, max(time.Until(deadline), time.Second))
 	}
 	if err != nil {
@@ -94,7 +102,7 @@ func (l *Legacy) RaiseFence(ctx context.Context, attempt string, timeout time.Du
 	return era, nil
 }
 
-// VoidFence implements record.Fence. RaiseFence looks for the note under the lock
+// VoidFence implements store.Fence. RaiseFence looks for the note under the lock
 // of the same row, once it has the table.
 func (l *Legacy) VoidFence(ctx context.Context, attempt string) (voided bool, err error) {
 	err = inTx(ctx, l.pool, pgx.ReadWrite, func(tx pgx.Tx) error {
@@ -103,6 +111,8 @@ func (l *Legacy) VoidFence(ctx context.Context, attempt string) (voided bool, er
 			return err
 		}
 		voided = true
+		// [attempt-void]: under the lock of the row that RaiseFence takes before it looks for this
+		// note.
 		return l.over(ctx, tx, attempt)
 	})
 	if err != nil {
@@ -117,7 +127,7 @@ func (l *Legacy) over(ctx context.Context, tx pgx.Tx, attempt string) error {
 	return err
 }
 
-// LiftFence implements record.Fence. Readers need not end for it: the triggers
+// LiftFence implements store.Fence. Readers need not end for it: the triggers
 // are disabled, and dropped only if that can be had at once.
 func (l *Legacy) LiftFence(ctx context.Context, attempt string, timeout time.Duration) (uint32, error) {
 	if attempt == "" {
@@ -129,9 +139,11 @@ func (l *Legacy) LiftFence(ctx context.Context, attempt string, timeout time.Dur
 		if err != nil {
 			return err
 		}
+		// [one-decides]: a controller that wakes late can't lift a fence that is not its own.
 		if f.attempt != "" && f.attempt != attempt {
 			return fmt.Errorf("it is attempt %s that has fenced it, not %s", f.attempt, attempt)
 		}
+		// [attempt-void]: also where the fence does not stand: it must not be raised later.
 		if err := l.over(ctx, tx, attempt); err != nil {
 			return err
 		}
@@ -142,6 +154,8 @@ func (l *Legacy) LiftFence(ctx context.Context, attempt string, timeout time.Dur
 		if err := l.disableFence(ctx, tx, attempt); err != nil {
 			return err
 		}
+		// [lift-era], [return-era]: at least the era that Replay has given to the keys it wrote
+		// back.
 		if era, err = l.raise(ctx, tx, f.era+1); err != nil {
 			return err
 		}

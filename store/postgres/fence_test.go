@@ -143,7 +143,7 @@ func TestOldSnapshotsCannotStampAnOldEra(t *testing.T) {
 		d.ok(tx.Commit(d.ctx))
 		v, err := record.ParseVersion(after)
 		d.ok(err)
-		if v.Era != era || after <= before {
+		if v.Era() != era || after <= before {
 			t.Errorf("%s: a write in era %d is stamped %s", level, era, after)
 		}
 	}

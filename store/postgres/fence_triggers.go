@@ -12,6 +12,8 @@ import (
 // own. The attempt is the trigger's argument and not looked up: a transaction with
 // an old snapshot would not see the row, but it does see the trigger. That setting
 // guards against accidents, not against malice: who may drop triggers may drop these.
+//
+// [fence-whole]: a transaction with an old snapshot is refused too.
 const fenceFunction = `
 CREATE OR REPLACE FUNCTION migrator_legacy.fence() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -92,6 +94,7 @@ func (l *Legacy) placeFence(ctx context.Context, tx pgx.Tx, attempt string) erro
 			return err
 		}
 	}
+	// [fence-whole]: logical replication into the table would pass by an ordinary trigger.
 	return l.alterFence(ctx, tx, name, "ENABLE ALWAYS") // also for a session that replicates
 }
 

@@ -21,37 +21,37 @@ type hashed struct {
 }
 
 var (
-	_ store.Summer     = (*Legacy)(nil)
-	_ store.Summer     = (*Target)(nil)
-	_ store.SpanCutter = (*Legacy)(nil)
+	_ store.Checksummer = (*Legacy)(nil)
+	_ store.Checksummer = (*Target)(nil)
+	_ store.SpanCutter  = (*Legacy)(nil)
 )
 
-// HashForm implements record.Summer.
+// HashForm implements store.Checksummer.
 func (l *Legacy) HashForm(ctx context.Context, fields []int) (string, error) {
 	return hashed{l.pool, l.shape}.form(ctx, fields)
 }
 
-// Sums implements record.Summer.
-func (l *Legacy) Sums(ctx context.Context, s store.Span, width int64, h store.Hashing) (map[int64]store.Sum, error) {
+// Checksums implements store.Checksummer.
+func (l *Legacy) Checksums(ctx context.Context, s store.Span, width int64, h store.Hashing) (map[int64]store.Checksum, error) {
 	return hashed{l.pool, l.shape}.sums(ctx, s, width, h)
 }
 
-// Hashes implements record.Summer.
+// Hashes implements store.Checksummer.
 func (l *Legacy) Hashes(ctx context.Context, s store.Span, h store.Hashing) (map[int64]int64, error) {
 	return hashed{l.pool, l.shape}.hashes(ctx, s, h)
 }
 
-// HashForm implements record.Summer.
+// HashForm implements store.Checksummer.
 func (t *Target) HashForm(ctx context.Context, fields []int) (string, error) {
 	return hashed{t.pool, t.shape}.form(ctx, fields)
 }
 
-// Sums implements record.Summer.
-func (t *Target) Sums(ctx context.Context, s store.Span, width int64, h store.Hashing) (map[int64]store.Sum, error) {
+// Checksums implements store.Checksummer.
+func (t *Target) Checksums(ctx context.Context, s store.Span, width int64, h store.Hashing) (map[int64]store.Checksum, error) {
 	return hashed{t.pool, t.shape}.sums(ctx, s, width, h)
 }
 
-// Hashes implements record.Summer.
+// Hashes implements store.Checksummer.
 func (t *Target) Hashes(ctx context.Context, s store.Span, h store.Hashing) (map[int64]int64, error) {
 	return hashed{t.pool, t.shape}.hashes(ctx, s, h)
 }
@@ -162,7 +162,7 @@ func mix(seed int64, field int) int64 {
 
 // sums goes along the key's index part by part: grouping would cost as much as a
 // column's hash.
-func (h hashed) sums(ctx context.Context, s store.Span, width int64, of store.Hashing) (map[int64]store.Sum, error) {
+func (h hashed) sums(ctx context.Context, s store.Span, width int64, of store.Hashing) (map[int64]store.Checksum, error) {
 	key, _ := h.shape.keyColumn()
 	name := "t." + quote(key.name)
 	args := []any{s.From, s.To}
@@ -179,12 +179,12 @@ func (h hashed) sums(ctx context.Context, s store.Span, width int64, of store.Ha
 	if err != nil {
 		return nil, h.failed(err)
 	}
-	sums := map[int64]store.Sum{}
+	sums := map[int64]store.Checksum{}
 	var at, n int64
 	var sum *string
 	if _, err = pgx.ForEachRow(rows, []any{&at, &n, &sum}, func() error {
 		if sum != nil {
-			sums[at] = store.Sum{Rows: n, Hash: *sum}
+			sums[at] = store.Checksum{Rows: n, Hash: *sum}
 		}
 		return nil
 	}); err != nil {
@@ -218,7 +218,7 @@ func (h hashed) failed(err error) error {
 	return fmt.Errorf("hash the rows of %s: %w", showTable(h.shape.name), discreet(err))
 }
 
-// Spans implements record.SpanCutter: it walks along the key's index.
+// Spans implements store.SpanCutter: it walks along the key's index.
 func (l *Legacy) Spans(ctx context.Context, rows int) ([]store.Chunk, bool, error) {
 	key, ok := l.shape.keyColumn()
 	if !ok {
@@ -227,9 +227,10 @@ func (l *Legacy) Spans(ctx context.Context, rows int) ([]store.Chunk, bool, erro
 	name, table := quote(key.name), l.shape.name.Sanitize()
 	var chunks []store.Chunk
 	from := int64(math.MinInt64)
-	add := func(to, rows int64) {
-		chunks = append(chunks, store.Chunk{Keys: &store.Span{From: from, To: to}, Rows: rows})
-		from = to + 1
+	add := func(to, rows int64) error {
+		c, err := store.MakeChunk(rows, part{Keys: &store.Span{From: from, To: to}})
+		chunks, from = append(chunks, c), to+1
+		return err
 	}
 	for {
 		var last *int64
@@ -240,9 +241,20 @@ func (l *Legacy) Spans(ctx context.Context, rows int) ([]store.Chunk, bool, erro
 			return nil, false, fmt.Errorf("cut legacy table %s by its key: %w", l.table(), err)
 		}
 		if last == nil || n < int64(rows) || *last == math.MaxInt64 {
-			add(math.MaxInt64, n)
-			return chunks, true, nil
+			err := add(math.MaxInt64, n)
+			return chunks, true, err
 		}
-		add(*last, n)
+		if err := add(*last, n); err != nil {
+			return nil, false, err
+		}
 	}
+}
+
+// SpanOf implements store.SpanCutter.
+func (l *Legacy) SpanOf(c store.Chunk) (store.Span, bool) {
+	var p part
+	if err := c.Part(&p); err != nil || p.Keys == nil {
+		return store.Span{}, false
+	}
+	return *p.Keys, true
 }

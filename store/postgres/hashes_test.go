@@ -162,19 +162,19 @@ func TestSumsSeeExchangedValues(t *testing.T) {
 			d.exec(damage)
 		}
 		h := store.Hashing{Fields: []int{0, 1, 2, 3, 4, 5}, Seed: rand.Int64()}
-		ours, err := l.Sums(d.ctx, everything, 0, h)
+		ours, err := l.Checksums(d.ctx, everything, 0, h)
 		d.ok(err)
-		theirs, err := target.Sums(d.ctx, everything, 0, h)
+		theirs, err := target.Checksums(d.ctx, everything, 0, h)
 		d.ok(err)
 		if ours[0].Rows != 1001 || (ours[0] == theirs[0]) != (damage == "") {
 			t.Errorf("%s: %v and %v", what, ours, theirs)
 		}
 		// In parts: those that damage has not reached agree.
 		span := store.Span{From: -500, To: 500}
-		if ours, err = l.Sums(d.ctx, span, 100, h); err != nil || len(ours) != 11 || ours[10].Rows != 1 {
+		if ours, err = l.Checksums(d.ctx, span, 100, h); err != nil || len(ours) != 11 || ours[10].Rows != 1 {
 			t.Fatal(ours, err)
 		}
-		if theirs, err = target.Sums(d.ctx, span, 100, h); err != nil {
+		if theirs, err = target.Checksums(d.ctx, span, 100, h); err != nil {
 			t.Fatal(err)
 		}
 		if what == "a text exchanged" && (ours[5] == theirs[5] || ours[4] != theirs[4] || ours[10] != theirs[10]) {
@@ -217,14 +217,21 @@ func TestSpansCoverAllKeys(t *testing.T) {
 	d.exec(`CREATE TABLE l (id bigint PRIMARY KEY); INSERT INTO l VALUES (-9223372036854775808), (9223372036854775807); INSERT INTO l SELECT i * i * i FROM generate_series(-1000, 1000) i;
 		CREATE TABLE none (id smallint PRIMARY KEY); CREATE TABLE texts (id text PRIMARY KEY); CREATE TABLE two (a int, b int, PRIMARY KEY (a, b))`)
 	for table, want := range map[string]int{"l": 21, "none": 1} {
-		spans, ok, err := d.legacy(testConfig(table)).Spans(d.ctx, 100)
+		l := d.legacy(testConfig(table))
+		chunks, ok, err := l.Spans(d.ctx, 100)
 		d.ok(err)
-		if !ok || len(spans) != want || spans[0].Keys.From != math.MinInt64 || spans[len(spans)-1].Keys.To != math.MaxInt64 {
+		spans := make([]store.Span, len(chunks))
+		for i, c := range chunks {
+			if spans[i], ok = l.SpanOf(c); !ok {
+				t.Fatalf("%s: chunk %d is no span", table, i)
+			}
+		}
+		if !ok || len(spans) != want || spans[0].From != math.MinInt64 || spans[len(spans)-1].To != math.MaxInt64 {
 			t.Fatalf("%s: %v spans: %+v", table, len(spans), spans)
 		}
 		for i := range spans[1:] {
-			if spans[i+1].Keys.From != spans[i].Keys.To+1 || spans[i].Rows != 100 {
-				t.Errorf("%+v follows %+v of %d rows", spans[i+1].Keys, spans[i].Keys, spans[i].Rows)
+			if spans[i+1].From != spans[i].To+1 || chunks[i].Rows != 100 {
+				t.Errorf("%+v follows %+v of %d rows", spans[i+1], spans[i], chunks[i].Rows)
 			}
 		}
 	}

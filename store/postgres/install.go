@@ -135,6 +135,7 @@ func (l *Legacy) Uninstall(ctx context.Context) error {
 			return pgx.ErrNoRows
 		case err != nil:
 			return err
+		// [fence-whole]: only a lifting takes the fence away.
 		case attempt != nil:
 			return fmt.Errorf("the fence of attempt %s stands: legacy refuses writes until it is lifted; try: migrator phase rollback", *attempt)
 		}

@@ -27,8 +27,7 @@ func TestKeysOfEveryTypeAreChecked(t *testing.T) {
 		table := "keys" + string(rune('a'+i))
 		d.exec("CREATE TABLE " + table + " (k " + c.declared + " PRIMARY KEY)")
 		d.exec("INSERT INTO " + table + " SELECT v::" + c.declared + " FROM (VALUES " + c.values + ") x (v)")
-		m := &migration.Config{Name: "move"}
-		m.Legacy.Store, m.Legacy.Table = "postgres", table
+		m := &migration.Config{Name: "move", Legacy: migration.Legacy{Part: &postgres.LegacyConfig{Table: table}}}
 		l, err := postgres.OpenLegacy(d.ctx, m, d.url)
 		if err != nil {
 			t.Fatal(err)

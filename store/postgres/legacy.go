@@ -21,11 +21,10 @@ type Legacy struct {
 }
 
 var (
-	_ store.Legacy  = (*Legacy)(nil)
-	_ store.Locker  = (*Legacy)(nil)
-	_ store.Barrier = (*Legacy)(nil)
-	_ store.Fence   = (*Legacy)(nil)
-	_ store.Checker = (*Legacy)(nil)
+	_ store.Legacy       = (*Legacy)(nil)
+	_ store.Toucher      = (*Legacy)(nil)
+	_ store.LagReporter  = (*Legacy)(nil)
+	_ store.ChunkLocator = (*Legacy)(nil)
 )
 
 // maxName keeps the name of the era's sequence within PostgreSQL's 63 bytes: a
@@ -43,7 +42,7 @@ func OpenLegacy(ctx context.Context, m *migration.Config, url string) (*Legacy, 
 	if err != nil {
 		return nil, err
 	}
-	l := &Legacy{pool: pool, name: m.Name, version: m.Legacy.VersionColumn}
+	l := &Legacy{pool: pool, name: m.Name, version: legacyConfig(m).VersionColumn}
 	if err := l.open(ctx, m); err != nil {
 		pool.Close()
 		return nil, err
@@ -52,7 +51,7 @@ func OpenLegacy(ctx context.Context, m *migration.Config, url string) (*Legacy, 
 }
 
 func (l *Legacy) open(ctx context.Context, m *migration.Config) error {
-	t, err := describe(ctx, l.pool, "legacy", m.Legacy.Table)
+	t, err := describe(ctx, l.pool, "legacy", legacyConfig(m).Table)
 	if err != nil {
 		return err
 	}
@@ -72,10 +71,10 @@ func (l *Legacy) Close() { l.pool.Close() }
 // Pool is the store's own connections, with the session settings that its texts rely on.
 func (l *Legacy) Pool() *pgxpool.Pool { return l.pool }
 
-// Schema implements record.Legacy.
+// Schema implements store.Legacy.
 func (l *Legacy) Schema() *record.Schema { return l.shape.schema }
 
-// Lookup implements record.Legacy. It reads without a lock, so versions are zero.
+// Lookup implements store.Legacy. It reads without a lock, so versions are zero.
 func (l *Legacy) Lookup(ctx context.Context, keys []record.Key) ([]store.Row, error) {
 	rows := unfound(keys)
 	err := inBatches(len(keys), func(at []int) error {

@@ -9,7 +9,7 @@ import (
 	"github.com/stranglerfig/migrator/store"
 )
 
-// Check implements record.Checker: all that would make a later step fail.
+// Check implements store.Checker: all that would make a later step fail.
 func (l *Legacy) Check(ctx context.Context) ([]store.Check, error) {
 	var f findings
 	f.good("legacy-table", "%s: %d columns, key (%s)", l.table(), len(l.shape.columns), l.shape.keyList())

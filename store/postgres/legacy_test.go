@@ -73,7 +73,7 @@ func (d *database) begin(o pgx.TxOptions) pgx.Tx {
 }
 
 func testConfig(table string) *migration.Config {
-	return &migration.Config{Name: "it's a test", Legacy: migration.Legacy{Store: "postgres", Table: table}}
+	return &migration.Config{Name: "it's a test", Legacy: migration.Legacy{Store: "postgres", Part: &postgres.LegacyConfig{Table: table}}}
 }
 
 // legacy opens and installs the store.
@@ -157,7 +157,7 @@ func TestLegacyConformance(t *testing.T) {
 					NEW.revision := nextval('revisions'); RETURN NEW; END $$;
 				CREATE TRIGGER revise BEFORE INSERT OR UPDATE ON products FOR EACH ROW EXECUTE FUNCTION revise()`)
 			m := testConfig("products")
-			m.Legacy.VersionColumn = "revision"
+			m.Legacy.Part.(*postgres.LegacyConfig).VersionColumn = "revision"
 			return &fixture{
 				database: d, store: d.legacy(m), version: postgres.VersionColumnExpr(m.Name, "revision"),
 				removed: postgres.VersionColumnExpr(m.Name, "nextval('revisions')"),

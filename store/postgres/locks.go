@@ -21,6 +21,8 @@ func (l *Legacy) locked(ctx context.Context, timeout time.Duration, mode string,
 		if err := setLockTimeout(ctx, tx, timeout); err != nil {
 			return err
 		}
+		// [repair-era], [fence-era]: no locked read is between its row and its era while the era
+		// changes.
 		if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", advisoryName(l.name)); err != nil {
 			return err
 		}
@@ -28,6 +30,7 @@ func (l *Legacy) locked(ctx context.Context, timeout time.Duration, mode string,
 			return err
 		}
 		// A partitioned table's partitions are locked with it.
+		// [backfill-barrier], [fence-lock]: waits for every open writer of the table.
 		if _, err := tx.Exec(ctx, "LOCK TABLE "+l.shape.name.Sanitize()+" IN "+mode+" MODE"); err != nil {
 			return err
 		}

@@ -13,7 +13,7 @@ import (
 // rowLockTimeout bounds the wait for one row, and for a fence on its way.
 const rowLockTimeout = 10 * time.Second
 
-// LookupLocked implements record.Locker.
+// LookupLocked implements store.Locker.
 //
 // Repair must never cost the application a deadlock. So no row is waited for while
 // another is held: first all rows that are free are taken together, then what
@@ -93,6 +93,8 @@ func (l *Legacy) lock(ctx context.Context, rows []store.Row, keys []record.Key, 
 	if l.version != "" {
 		inner += ", t." + quote(l.version) + " AS version"
 	}
+	// [repair-row-lock]: FOR SHARE waits for an open writer and makes later ones wait.
+	// [version-at-lock]: the version is computed in the outer query, from rows that are locked.
 	sql := "WITH l AS MATERIALIZED (SELECT u.ordinal" + inner + " FROM " + q.from + " JOIN " + s.name.Sanitize() + " t ON " + q.on +
 		" FOR SHARE OF t" + policy + ") SELECT l.ordinal" + outer + ", " + l.versionExpr("l.version") +
 		", (SELECT fence_era FROM migrator_legacy.migration WHERE name = $" + strconv.Itoa(q.next) + ") FROM l"
@@ -100,6 +102,7 @@ func (l *Legacy) lock(ctx context.Context, rows []store.Row, keys []record.Key, 
 	d, n := s.decoder(), len(s.columns)
 	p := newPipeline("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE")
 	p.add(nil, "SELECT set_config('lock_timeout', $1, true)", milliseconds(rowLockTimeout))
+	// [repair-era]: the era can't change between the row and its version.
 	p.add(nil, "SELECT pg_advisory_xact_lock_shared(hashtextextended($1, 0))", advisoryName(l.name))
 	p.add(func(raw [][]byte) error {
 		at, err := q.place(raw[0])
@@ -143,8 +146,8 @@ func readVersion(text, fence []byte) (record.Version, error) {
 	if err != nil || era == 0 {
 		return v, fmt.Errorf("the era of legacy's fence is %q", fence)
 	}
-	v.Era = uint32(era) - 1
-	return v, nil
+	// [repair-era]: a row that is behind the fence is older than every write of retain.
+	return v.InEra(uint32(era) - 1), nil
 }
 
 func milliseconds(d time.Duration) string {

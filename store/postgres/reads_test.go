@@ -52,7 +52,7 @@ func TestIndexesServe(t *testing.T) {
 	for i := range writes {
 		id, region := itoa(i+1), "r"+itoa((i+1)%10)
 		keys[i] = record.MakeKey(region, id)
-		writes[i] = store.Write{Key: keys[i], Version: record.Version{Era: 1}, Record: record.Record{record.TextValue(region), record.TextValue(id), record.NullValue}}
+		writes[i] = store.Write{Key: keys[i], Version: record.MakeVersion(1, 0, 0), Record: record.Record{record.TextValue(region), record.TextValue(id), record.NullValue}}
 	}
 	d.exec(`ANALYZE`)
 	chunks, err := l.Chunks(d.ctx, 1000)
@@ -86,7 +86,8 @@ func TestIndexesServe(t *testing.T) {
 		entries, err := target.Get(d.ctx, keys)
 		d.ok(err)
 		for i := range writes {
-			writes[i].Version.LSN++
+			high, low := writes[i].Version.Position()
+			writes[i].Version = record.MakeVersion(writes[i].Version.Era(), high, low+1)
 		}
 		results, err := target.Apply(d.ctx, writes)
 		d.ok(err)
@@ -131,7 +132,7 @@ func TestKeysThatPrintDifferently(t *testing.T) {
 		}
 	}
 	m := testConfig("products")
-	m.Legacy.Key = []string{"code"}
+	m.Legacy.Part.(*postgres.LegacyConfig).Key = []string{"code"}
 	rows, err = d.legacy(m).LookupLocked(d.ctx, []record.Key{"ab  ", "ab", "cd  "})
 	d.ok(err)
 	for i, want := range []bool{true, false, true} {
@@ -226,7 +227,7 @@ func (d *database) wants(c store.Checker, name string, result store.CheckResult)
 	d.ok(err)
 	for _, check := range checks {
 		if check.Name == name && check.Result == result {
-			if result != store.Good && check.Try == "" {
+			if result != store.Good && check.Hint.IsZero() {
 				d.Errorf("%s does not say what to do", name)
 			}
 			return
@@ -264,11 +265,11 @@ func TestCheckWarnsOfTypes(t *testing.T) {
 	d.wants(target, "target-fields", store.Warned)
 	d.wants(target, "target-schema", store.Good)
 	schema.Fields[0].Kind = record.Text
-	if _, err := postgres.OpenTarget(d.ctx, &migration.Config{Name: "m", Target: migration.Target{Table: `"The Target"`}}, d.url, schema); err == nil {
+	if _, err := postgres.OpenTarget(d.ctx, &migration.Config{Name: "m", Target: migration.Target{Part: &postgres.TargetConfig{Table: `"The Target"`}}}, d.url, schema); err == nil {
 		t.Error("a text key went into an integer column")
 	}
 	schema.Fields[1].Target = "nome"
-	if _, err := postgres.OpenTarget(d.ctx, &migration.Config{Name: "m", Target: migration.Target{Table: `"The Target"`}}, d.url, schema); err == nil || !strings.Contains(err.Error(), "id, name, price, extra") {
+	if _, err := postgres.OpenTarget(d.ctx, &migration.Config{Name: "m", Target: migration.Target{Part: &postgres.TargetConfig{Table: `"The Target"`}}}, d.url, schema); err == nil || !strings.Contains(err.Error(), "id, name, price, extra") {
 		t.Errorf("a missing column: %v", err)
 	}
 }

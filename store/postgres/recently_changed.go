@@ -13,7 +13,7 @@ import (
 
 var _ store.RecentFinder = (*Legacy)(nil)
 
-// CheckRecent implements record.RecentFinder.
+// CheckRecent implements store.RecentFinder.
 func (l *Legacy) CheckRecent(ctx context.Context, column string) error {
 	c := l.shape.column(column)
 	if c == nil {
@@ -36,7 +36,7 @@ func (l *Legacy) CheckRecent(ctx context.Context, column string) error {
 	return nil
 }
 
-// RecentKeys implements record.RecentFinder. Which keys it draws is chance.
+// RecentKeys implements store.RecentFinder. Which keys it draws is chance.
 func (l *Legacy) RecentKeys(ctx context.Context, column string, within time.Duration, share float64, limit int) ([]record.Key, error) {
 	s := l.shape
 	if s.column(column) == nil {

@@ -15,7 +15,7 @@ import (
 	"github.com/stranglerfig/migrator/store"
 )
 
-// Replay implements record.Fence: all rows in one transaction. The rows that it
+// Replay implements store.Fence: all rows in one transaction. The rows that it
 // returns are what legacy made of them, after its own triggers. Their version's
 // era is the one that lifting begins at the earliest: newer than all that the
 // target has written by itself, not newer than legacy's next write.
@@ -24,6 +24,8 @@ func (l *Legacy) Replay(ctx context.Context, attempt string, rows []store.Row) (
 		return nil, nil
 	}
 	back := make([]store.Row, len(rows))
+	// [one-decides]: the row of the fence is locked until the commit: it can't be lifted beneath
+	// the replay.
 	err := l.locked(ctx, tableLockTimeout, "ROW EXCLUSIVE", func(tx pgx.Tx) error {
 		f, err := l.fence(ctx, tx, " FOR UPDATE")
 		if err != nil {
@@ -105,6 +107,7 @@ func (l *Legacy) replay(ctx context.Context, conn *pgconn.PgConn, rows, back []s
 		return err
 	}
 	for i := range rows {
+		// [return-all]: a key that a trigger has left as it was is not replayed: the return stops.
 		if back[i].Found != rows[i].Found {
 			return fmt.Errorf("key %q: a trigger of the table has suppressed the write", rows[i].Key)
 		}
@@ -189,7 +192,8 @@ func (l *Legacy) comingVersions(ctx context.Context, tx pgx.Tx, back []store.Row
 	if err != nil {
 		return err
 	}
-	v.Era++
+	// [return-era]: newer than all that retain has written, and not newer than legacy's next write.
+	v = v.InEra(v.Era() + 1)
 	column := -1
 	if l.version != "" {
 		column = l.shape.schema.Index(l.version)
@@ -199,14 +203,15 @@ func (l *Legacy) comingVersions(ctx context.Context, tx pgx.Tx, back []store.Row
 		if l.version == "" {
 			continue
 		}
-		back[i].Version = record.Version{Era: v.Era}
+		position := uint64(0)
 		if column >= 0 && back[i].Found {
 			n, err := strconv.ParseInt(back[i].Record[column].Text, 10, 64)
 			if err != nil || n < 0 {
 				return fmt.Errorf("key %q: its version column holds no version", back[i].Key)
 			}
-			back[i].Version.LSN = uint64(n)
+			position = uint64(n)
 		}
+		back[i].Version = record.MakeVersion(v.Era(), 0, position)
 	}
 	return nil
 }

@@ -73,7 +73,7 @@ func legacyShape(m *migration.Config, t *table) (*shape, error) {
 	if err := s.placeKey(key); err != nil {
 		return nil, err
 	}
-	if v := m.Legacy.VersionColumn; v != "" {
+	if v := legacyConfig(m).VersionColumn; v != "" {
 		switch c := t.column(v); {
 		case c == nil:
 			return nil, t.unknown("legacy.version_column", v)
@@ -99,7 +99,7 @@ func (s *shape) placeKey(key []string) error {
 }
 
 func legacyKey(m *migration.Config, t *table) ([]string, error) {
-	key := m.Legacy.Key
+	key := legacyConfig(m).Key
 	if len(key) == 0 {
 		if len(t.primary) == 0 {
 			return nil, fmt.Errorf("legacy table %s has no primary key; try: name the columns of a unique key under legacy.key", showTable(t.name))

@@ -27,6 +27,7 @@ func (l *Legacy) CheckSystem(ctx context.Context) error {
 			return err
 		}
 		if known != "" {
+			// [system-era]: the positions of the new server may be lower than those of the old one.
 			if _, err := l.raise(ctx, tx, 0); err != nil {
 				return err
 			}
@@ -79,6 +80,7 @@ func (l *Legacy) raise(ctx context.Context, tx pgx.Tx, least uint32) (uint32, er
 	if era > math.MaxUint32 {
 		return 0, fmt.Errorf("the migration has used up its eras")
 	}
+	// [version-era]: a sequence is read outside MVCC: no snapshot shows the former era.
 	_, err = tx.Exec(ctx, "SELECT setval($1::text::regclass, $2, true)", l.era(), era)
 	return uint32(era), err
 }

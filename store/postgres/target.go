@@ -27,12 +27,13 @@ type Target struct {
 	shape   *shape
 	side    string // the quoted name of the table of versions
 	horizon time.Duration
-	hopeful atomic.Bool // see Fill
+	hopeful atomic.Bool // see BulkLoad
 }
 
 var (
-	_ store.Target  = (*Target)(nil)
-	_ store.Checker = (*Target)(nil)
+	_ store.Target   = (*Target)(nil)
+	_ store.Preparer = (*Target)(nil)
+	_ store.Purger   = (*Target)(nil)
 )
 
 // defaultHorizon is how long the version of a deleted record stays.
@@ -52,7 +53,7 @@ func OpenTarget(ctx context.Context, m *migration.Config, url string, schema *re
 	if t.horizon <= 0 {
 		t.horizon = defaultHorizon
 	}
-	described, err := describe(ctx, pool, "target", m.Target.Table)
+	described, err := describe(ctx, pool, "target", targetConfig(m).Table)
 	if err == nil {
 		t.shape, err = targetShape(described, schema)
 	}
@@ -126,7 +127,7 @@ func (t *Target) Prepare(ctx context.Context) error {
 	return nil
 }
 
-// Now implements record.Target.
+// Now implements store.Target.
 func (t *Target) Now(ctx context.Context) (time.Time, error) {
 	var now time.Time
 	if err := t.pool.QueryRow(ctx, "SELECT clock_timestamp()").Scan(&now); err != nil {
@@ -140,6 +141,7 @@ func (t *Target) Now(ctx context.Context) (time.Time, error) {
 func (t *Target) Purge(ctx context.Context) (int64, error) {
 	var purged int64
 	for {
+		// [tombstone]: only past the horizon.
 		tag, err := t.pool.Exec(ctx, `
 			DELETE FROM `+t.side+` WHERE deleted AND expires < clock_timestamp() AND key IN (
 				SELECT key FROM `+t.side+` WHERE deleted AND expires < clock_timestamp() LIMIT 10000 FOR UPDATE SKIP LOCKED)`)

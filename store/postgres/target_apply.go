@@ -20,7 +20,7 @@ import (
 // batchWrites bounds the writes of one transaction.
 const batchWrites = 500
 
-// Apply implements record.Target. Writes of different keys share transactions; a
+// Apply implements store.Target. Writes of different keys share transactions; a
 // refused one has its error in its own result.
 //
 // A transaction that would commit after the not-after of one of its writes is
@@ -179,12 +179,16 @@ type standing struct {
 func decide(w *store.Write, s *standing) store.Result {
 	r := store.Result{Version: s.version}
 	switch {
+	// [not-after]: s.now is the target's clock, read under the lock.
 	case !w.NotAfter.IsZero() && s.now > w.NotAfter.UnixMicro():
 		r.Outcome = store.Late
+	// [owned-only]: there is a record, and no live version of it.
 	case s.there && (s.created || s.deleted) && !w.Overwrite:
 		r.Outcome = store.Foreign
+	// [retain-cas], [repair-unchanged]: another write came after the read that this one rests on.
 	case w.Only != nil && *w.Only != s.version:
 		r.Outcome = store.Changed
+	// [newer-only]: only a repair, with a condition, takes a version back.
 	case w.Only == nil && !w.Version.NewerThan(s.version), s.version.NewerThan(w.Version) && !w.Overwrite:
 		r.Outcome = store.Older
 	default:
@@ -255,6 +259,8 @@ func (t *Target) look(writes []store.Write, standings []standing, keys []record.
 	if len(q.at) != len(keys) {
 		return nil, errKeyForm
 	}
+	// [newer-only]: the version's row stays locked until the commit: what decide sees can't change
+	// before act writes.
 	p := newPipeline("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE")
 	p.add(nil, "SELECT set_config('lock_timeout', $1, true)", milliseconds(rowLockTimeout))
 	p.add(func(v [][]byte) error {
@@ -288,5 +294,6 @@ func (t *Target) look(writes []store.Write, standings []standing, keys []record.
 
 // expires is the horizon of a tombstone u; $5 is its length in microseconds.
 func (t *Target) expires() string {
+	// [tombstone]: NULL, for good, with keep.
 	return "CASE WHEN u.deleted::bool AND NOT u.keep::bool THEN clock_timestamp() + $5::int8 * interval '1 microsecond' END"
 }

@@ -14,27 +14,28 @@ import (
 	"github.com/stranglerfig/migrator/store"
 )
 
-var _ store.Filler = (*Target)(nil)
+var _ store.BulkLoader = (*Target)(nil)
 
-// CanFill implements record.Filler. COPY does not pass row-level security, and
+// CanBulkLoad implements store.BulkLoader. COPY does not pass row-level security, and
 // reads "char" in another way than a cast does.
-func (t *Target) CanFill() bool {
+func (t *Target) CanBulkLoad() bool {
 	return !t.shape.table.policies && !slices.ContainsFunc(t.shape.columns, func(c *column) bool {
 		return c.base.schema == "pg_catalog" && c.base.name == "char"
 	})
 }
 
-// Fill implements record.Filler: one COPY of the versions and one of the records,
+// BulkLoad implements store.BulkLoader: one COPY of the versions and one of the records,
 // in one transaction. It is all or nothing: a row that is there already makes the
 // server refuse both. Where the block before was all new, so is this one probably,
 // and the server says if not; else it is asked first.
-func (t *Target) Fill(ctx context.Context, f store.Fill, written []bool) error {
+func (t *Target) BulkLoad(ctx context.Context, f store.BulkWrite, written []bool) error {
 	clear(written)
 	rows := t.keyed(f.Block)
 	asks := !t.hopeful.Load()
 	var err error
 	if !asks {
 		err = t.copyIn(ctx, f, rows)
+		// [backfill-newer]: a key that is known makes the server refuse the whole block.
 		asks = hasState(err, stateUnique)
 	}
 	if asks {
@@ -123,7 +124,7 @@ type copyBuffers struct{ versions, records []byte }
 var freeBuffers = sync.Pool{New: func() any { return new(copyBuffers) }}
 
 // copyIn writes the versions first: who holds those holds the records.
-func (t *Target) copyIn(ctx context.Context, f store.Fill, rows []filled) error {
+func (t *Target) copyIn(ctx context.Context, f store.BulkWrite, rows []filled) error {
 	if len(rows) == 0 {
 		return nil
 	}
@@ -152,6 +153,7 @@ func (t *Target) copyIn(ctx context.Context, f store.Fill, rows []filled) error 
 		return err
 	}
 	end := &pipeline{}
+	// [not-after]: just before the commit, since both COPYs may have waited.
 	end.addNotAfter(f.NotAfter)
 	end.add(nil, "COMMIT")
 	if err := end.send(ctx, pg); err != nil {

@@ -9,7 +9,7 @@ import (
 	"github.com/stranglerfig/migrator/store"
 )
 
-// Check implements record.Checker.
+// Check implements store.Checker.
 func (t *Target) Check(ctx context.Context) ([]store.Check, error) {
 	var f findings
 	f.good("target-table", "%s: %d columns, key (%s)", t.table(), len(t.shape.columns), t.shape.keyList())

@@ -10,7 +10,7 @@ import (
 	"github.com/stranglerfig/migrator/store"
 )
 
-// Get implements record.Target. Each batch is one statement, so that a record and
+// Get implements store.Target. Each batch is one statement, so that a record and
 // its version are of one moment.
 func (t *Target) Get(ctx context.Context, keys []record.Key) ([]store.Entry, error) {
 	entries := make([]store.Entry, len(keys))
@@ -82,7 +82,7 @@ func (t *Target) entry(e *store.Entry, d *decoder, raw [][]byte) error {
 	return nil
 }
 
-// Scan implements record.Target: all that has a version, then the rows that have
+// Scan implements store.Target: all that has a version, then the rows that have
 // none. Both go by ranges of keys, whose order nothing changes meanwhile.
 func (t *Target) Scan(ctx context.Context, yield func([]store.Entry) error) error {
 	if err := t.scanVersions(ctx, yield); err != nil {

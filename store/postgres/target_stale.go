@@ -11,11 +11,11 @@ import (
 	"github.com/stranglerfig/migrator/store"
 )
 
-var _ store.OlderLister = (*Target)(nil)
+var _ store.StaleLister = (*Target)(nil)
 
-// ListOlder implements record.OlderLister. Mostly nothing is old, and one reading
+// ListStale implements store.StaleLister. Mostly nothing is old, and one reading
 // of the keys and versions says so.
-func (t *Target) ListOlder(ctx context.Context, than record.Version, yield func([]record.Key) error) error {
+func (t *Target) ListStale(ctx context.Context, than record.Version, yield func([]record.Key) error) error {
 	if err := t.listOlder(ctx, than, yield); err != nil {
 		return fmt.Errorf("look for old versions of target table %s: %w", t.table(), asUnprepared(discreet(err)))
 	}
@@ -36,7 +36,8 @@ func (t *Target) listOlder(ctx context.Context, than record.Version, yield func(
 		}
 		keys = keys[:0]
 		for i := range entries {
-			if entries[i].LeftBehind(than) {
+			// [backfill-sweep]: read again, since a live write may have come between.
+			if entries[i].IsStale(than) {
 				keys = append(keys, entries[i].Key)
 			}
 		}

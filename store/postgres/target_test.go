@@ -28,7 +28,7 @@ func createTable(schema *record.Schema) string {
 
 func (d *database) target(m *migration.Config, schema *record.Schema) *postgres.Target {
 	d.Helper()
-	m.Target = migration.Target{Store: "postgres", Table: `"The Target"`}
+	m.Target = migration.Target{Store: "postgres", Part: &postgres.TargetConfig{Table: `"The Target"`}}
 	target, err := postgres.OpenTarget(d.ctx, m, d.url, schema)
 	d.ok(err)
 	d.Cleanup(func() { _ = target.Close() })

@@ -13,7 +13,7 @@ import (
 
 var _ store.VersionLister = (*Target)(nil)
 
-// Versions implements record.VersionLister. A record and its version change in one
+// Versions implements store.VersionLister. A record and its version change in one
 // transaction, so one statement sees them agree at any moment: only if it does not
 // are those looked for that have none.
 func (t *Target) Versions(ctx context.Context, known func(record.Key) (record.Version, error), yield func([]record.Key) error) (int64, error) {

@@ -55,6 +55,7 @@ func (t *Target) act(writes []store.Write, standings []standing) (*pipeline, err
 		p.add(nil, "DELETE FROM "+t.shape.name.Sanitize()+" t USING "+q.from+" WHERE "+q.on, q.args...)
 	}
 	if len(names) > 0 {
+		// [tombstone]: a deleted record leaves its version.
 		p.add(nil, `UPDATE `+t.side+` s SET version = u.version, deleted = u.deleted::bool, expires = `+t.expires()+`
 			FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]) AS u(key, version, deleted, keep) WHERE s.key = u.key`,
 			names, versions, deleted, keep, t.horizon.Microseconds())
@@ -63,6 +64,7 @@ func (t *Target) act(writes []store.Write, standings []standing) (*pipeline, err
 		p.add(nil, "DELETE FROM "+t.side+" WHERE key = ANY ($1::text[])", undo)
 	}
 	if !notAfter.IsZero() {
+		// [not-after]: once more just before the commit, since the writes may have waited.
 		p.addNotAfter(notAfter)
 	}
 	p.add(nil, "COMMIT")

@@ -12,21 +12,21 @@ import (
 
 // A record of somebody else's is found though its bare text is how another key is
 // written, which has a version.
-func TestListOlderTellsKeysApart(t *testing.T) {
+func TestListStaleTellsKeysApart(t *testing.T) {
 	t.Parallel()
 	d := newDatabase(t)
 	schema := storetest.Composite()
 	d.exec(createTable(schema))
 	target := d.target(&migration.Config{Name: "keys"}, schema)
 	w := store.Write{
-		Key: record.MakeKey("a,b", "1"), Version: record.Version{Era: 1, LSN: 100},
+		Key: record.MakeKey("a,b", "1"), Version: record.MakeVersion(1, 0, 100),
 		Record: record.Record{record.TextValue("1"), record.NullValue, record.TextValue("a,b")},
 	}
 	_, err := target.Apply(d.ctx, []store.Write{w})
 	d.ok(err)
 	d.exec(`INSERT INTO "The Target" (number, tenant) VALUES (1, 'a%2Cb')`)
 	var old []record.Key
-	d.ok(target.ListOlder(d.ctx, w.Version, func(keys []record.Key) error {
+	d.ok(target.ListStale(d.ctx, w.Version, func(keys []record.Key) error {
 		old = append(old, keys...)
 		return nil
 	}))

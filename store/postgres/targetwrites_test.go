@@ -24,7 +24,7 @@ func simpleTarget(t *testing.T, ddl string, tombstones time.Duration) (*database
 }
 
 func write(id string, name string, lsn uint64) store.Write {
-	return store.Write{Key: record.Key(id), Version: record.Version{Era: 1, LSN: lsn}, Record: record.Record{
+	return store.Write{Key: record.Key(id), Version: record.MakeVersion(1, 0, lsn), Record: record.Record{
 		record.TextValue(id), record.TextValue(name), record.NullValue, record.NullValue,
 	}}
 }
@@ -69,7 +69,7 @@ func TestWaitingDoesNotExtendNotAfter(t *testing.T) {
 		if results[0].Outcome != store.Late || results[1].Outcome != store.Applied || results[2].Outcome != store.Late {
 			t.Errorf("waiting for %s: %+v", name, results)
 		}
-		if results[0].Version.LSN != 1 || !results[2].Version.IsZero() {
+		if results[0].Version != record.MakeVersion(1, 0, 1) || !results[2].Version.IsZero() {
 			t.Errorf("waiting for %s: versions %s and %s", name, results[0].Version, results[2].Version)
 		}
 		if got := d.text(`SELECT string_agg(name, ',' ORDER BY id) FROM "The Target"`); got != "one,"+name {
@@ -186,7 +186,7 @@ func TestUnprepared(t *testing.T) {
 	t.Parallel()
 	d := newDatabase(t)
 	d.exec(createTable(storetest.Simple()))
-	target, err := postgres.OpenTarget(d.ctx, &migration.Config{Name: "m", Target: migration.Target{Table: `"The Target"`}}, d.url, storetest.Simple())
+	target, err := postgres.OpenTarget(d.ctx, &migration.Config{Name: "m", Target: migration.Target{Part: &postgres.TargetConfig{Table: `"The Target"`}}}, d.url, storetest.Simple())
 	d.ok(err)
 	t.Cleanup(func() { _ = target.Close() })
 	_, get := target.Get(d.ctx, []record.Key{"1"})

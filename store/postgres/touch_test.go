@@ -20,7 +20,7 @@ func TestTouchIsAWrite(t *testing.T) {
 		CREATE TRIGGER count_writes BEFORE UPDATE ON items FOR EACH ROW EXECUTE FUNCTION count_writes();
 		INSERT INTO items (name, price) VALUES ('a', 1.50), (NULL, NULL)`)
 	for _, c := range []struct{ name, version string }{{"log", ""}, {"column", "writes"}} {
-		m := &migration.Config{Name: "items_" + c.name, Legacy: migration.Legacy{Store: "postgres", Table: "items", VersionColumn: c.version}}
+		m := &migration.Config{Name: "items_" + c.name, Legacy: migration.Legacy{Store: "postgres", Part: &postgres.LegacyConfig{Table: "items", VersionColumn: c.version}}}
 		l, err := postgres.OpenLegacy(d.ctx, m, d.url)
 		d.ok(err)
 		t.Cleanup(l.Close)

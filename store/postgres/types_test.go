@@ -6,6 +6,7 @@ import (
 	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/record"
 	"github.com/stranglerfig/migrator/store"
+	"github.com/stranglerfig/migrator/store/postgres"
 )
 
 // kinds is a table of every kind of type, with odd names. Each value says what its
@@ -101,7 +102,7 @@ func TestEveryType(t *testing.T) {
 	t.Parallel()
 	d := newDatabase(t)
 	d.exec(kindsDDL)
-	m := &migration.Config{Name: "kinds", Legacy: migration.Legacy{Table: `"Order Items"`}}
+	m := &migration.Config{Name: "kinds", Legacy: migration.Legacy{Part: &postgres.LegacyConfig{Table: `"Order Items"`}}}
 	keys := make([]record.Key, len(kindCases))
 	for i, c := range kindCases {
 		d.exec(`INSERT INTO "Order Items" ("user", "Line, No", "` + c.column + `") VALUES ('F47AC10B-58CC-4372-A567-0E02B2C3D479', ` + itoa(i) + `, ` + c.sql + `)`)
@@ -138,7 +139,7 @@ func TestEveryType(t *testing.T) {
 	target := d.target(m, schema)
 	writes := make([]store.Write, len(rows))
 	for i, r := range rows {
-		writes[i] = store.Write{Key: r.Key, Record: r.Record, Version: record.Version{Era: 1, LSN: 1}}
+		writes[i] = store.Write{Key: r.Key, Record: r.Record, Version: record.MakeVersion(1, 0, 1)}
 	}
 	results, err := target.Apply(d.ctx, writes)
 	d.ok(err)
@@ -184,14 +185,14 @@ func TestFieldsAndExclude(t *testing.T) {
 	d := newDatabase(t)
 	d.exec(kindsDDL)
 	m := &migration.Config{
-		Name: "kinds", Legacy: migration.Legacy{Table: `"Order Items"`, Key: []string{"Line, No", "user"}},
+		Name: "kinds", Legacy: migration.Legacy{Part: &postgres.LegacyConfig{Table: `"Order Items"`, Key: []string{"Line, No", "user"}}},
 		Fields: []migration.Field{{Name: "note", Target: "remark"}, {Name: "user"}, {Name: "Line, No"}},
 	}
 	s := d.legacy(m).Schema()
 	if len(s.Fields) != 3 || s.Fields[0].Target != "remark" || s.Fields[1].Target != "user" || s.Key[0] != 2 || s.Key[1] != 1 {
 		t.Errorf("the schema is %+v", s)
 	}
-	m = &migration.Config{Name: "kinds", Legacy: migration.Legacy{Table: `"Order Items"`}, Exclude: []string{"pt", "bx"}}
+	m = &migration.Config{Name: "kinds", Legacy: migration.Legacy{Part: &postgres.LegacyConfig{Table: `"Order Items"`}}, Exclude: []string{"pt", "bx"}}
 	s = d.legacy(m).Schema()
 	if s.Index("pt") >= 0 || s.Index("bx") >= 0 || s.Index("note") < 0 {
 		t.Errorf("excluded columns are in %+v", s)

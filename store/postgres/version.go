@@ -8,6 +8,8 @@ const eraPrefix = "era:"
 // so that per row it grows in the order of commits. It costs a microsecond a row.
 //
 //	UPDATE products SET ... RETURNING id, ..., migrator_legacy.version('products')
+//
+// [version-at-lock]: in a statement of its own it could be later than a concurrent write's.
 func VersionExpr(migration string) string {
 	return "migrator_legacy.version(" + literal(migration) + ")"
 }
@@ -30,6 +32,8 @@ func versionColumnExpr(migration, value string) string {
 //
 // pg_walfile_name is asked for its timeline alone, which is the server's and not
 // the argument's, and can't change while the server takes writes.
+// [version-at-lock]: VOLATILE, so that it is computed for each row as its lock is held.
+// [version-era], [version-timeline]: both stand before the LSN.
 const versionFunctions = `
 CREATE OR REPLACE FUNCTION migrator_legacy.version(migration text) RETURNS text
 LANGUAGE sql VOLATILE PARALLEL UNSAFE AS $$

@@ -37,7 +37,7 @@ func TestAVersionColumnWithoutASequenceIsWarnedOf(t *testing.T) {
 		{"counted", "v", store.Warned},
 		{"stamped", "v", store.Good},
 	} {
-		m := &migration.Config{Name: c.table, Legacy: migration.Legacy{Store: "postgres", Table: c.table, VersionColumn: c.column}}
+		m := &migration.Config{Name: c.table, Legacy: migration.Legacy{Store: "postgres", Part: &postgres.LegacyConfig{Table: c.table, VersionColumn: c.column}}}
 		l, err := postgres.OpenLegacy(d.ctx, m, d.url)
 		d.ok(err)
 		checks, err := l.Check(d.ctx)
@@ -49,7 +49,7 @@ func TestAVersionColumnWithoutASequenceIsWarnedOf(t *testing.T) {
 				got = check
 			}
 		}
-		if got.Result != c.want || got.Result == store.Warned && (!strings.Contains(got.Detail, "no sequence feeds") || got.Try == "") {
+		if got.Result != c.want || got.Result == store.Warned && (!strings.Contains(got.Detail, "no sequence feeds") || got.Hint.IsZero()) {
 			t.Errorf("%s.%s: %+v, want %q", c.table, c.column, got, c.want)
 		}
 	}

@@ -9,7 +9,7 @@ import (
 	"github.com/stranglerfig/migrator/store"
 )
 
-// Apply implements record.Target: one script for each write. A write whose own key
+// Apply implements store.Target: one script for each write. A write whose own key
 // failed has it in its Result; the error says that no write got an answer.
 //
 // A write that failed without an answer may have been applied all the same. It is
@@ -69,6 +69,7 @@ func (t *Target) command(w *store.Write) (*command, error) {
 	if w.Overwrite {
 		args[3] = "1"
 	}
+	// [tombstone]: without a horizon the version stays for good.
 	if !w.Keep {
 		args[6] = strconv.FormatInt(t.horizon.Milliseconds(), 10)
 	}
@@ -93,6 +94,8 @@ func (t *Target) command(w *store.Write) (*command, error) {
 		return nil, err
 	}
 	return &command{
+		// [retain-once]: once: a conditional write that was sent again would be refused by its own
+		// effect, and count as failed.
 		key: key, script: t.apply, keys: []string{key, beside}, args: args,
 		size: size(args) + len(key) + len(beside), once: w.Only != nil,
 	}, nil

@@ -96,7 +96,7 @@ func TestExpiryIsRedis(t *testing.T) {
 				t.Errorf("by the script: %+v", e)
 			}
 			// In retain the version outlives its record for good.
-			w.Version.LSN, w.Keep = 2, true
+			w.Version, w.Keep = version(2), true
 			applied(t, target, w)
 			if ttl := target.client.PTTL(t.Context(), "migrator:v:{p:1}").Val(); ttl != -1 {
 				t.Errorf("the kept version goes in %s", ttl)
@@ -108,7 +108,7 @@ func TestExpiryIsRedis(t *testing.T) {
 			if ttl := target.client.PTTL(t.Context(), "migrator:v:{p:2}").Val(); ttl < 59*time.Minute {
 				t.Errorf("the version of a record that was expired on arrival goes in %s", ttl)
 			}
-			w.Version.LSN, w.Record[3] = 2, record.TextValue("soon: s3cret")
+			w.Version, w.Record[3] = version(2), record.TextValue("soon: s3cret")
 			results, err := target.Apply(t.Context(), []store.Write{w})
 			ok(t, err)
 			if err := results[0].Err; err == nil || !strings.Contains(err.Error(), `field "expires_at": not a canonical timestamp`) {
@@ -183,13 +183,13 @@ func TestDamageIsUndone(t *testing.T) {
 	applied(t, target, remove(1, 100))
 	ok(t, target.client.HSet(ctx, "p:1", "name", "theirs").Err())
 	e := entry(t, target, 1)
-	if e.Presence != store.Unowned || e.Version.LSN != 100 {
+	if e.Presence != store.Unowned || e.Version != version(100) {
 		t.Errorf("%+v", e)
 	}
 	repair := remove(1, 100)
 	repair.Overwrite, repair.Only = true, &e.Version
 	applied(t, target, repair)
-	if e := entry(t, target, 1); e.Presence != store.Tombstone || e.Version.LSN != 100 {
+	if e := entry(t, target, 1); e.Presence != store.Tombstone || e.Version != version(100) {
 		t.Errorf("%+v", e)
 	}
 }
@@ -204,7 +204,7 @@ func TestScriptsAreForgotten(t *testing.T) {
 		for i := range writes {
 			writes[i] = write(i, round)
 			if i%7 == 0 {
-				writes[i].Only = &record.Version{Era: 1, Timeline: 1, LSN: uint64(round - 1)}
+				writes[i].Only = new(record.MakeVersion(1, 1, uint64(round-1)))
 				if round == 1 {
 					writes[i].Only = &record.Version{}
 				}
@@ -238,7 +238,7 @@ func TestOutOfMemoryLosesNothing(t *testing.T) {
 			if results[2].Outcome != store.Applied {
 				t.Errorf("a delete, which frees memory: %+v", results[2])
 			}
-			if e := entry(t, target, 1); e.Presence != store.Live || e.Version.LSN != 1 || e.Record[1].Text != "name 1" {
+			if e := entry(t, target, 1); e.Presence != store.Live || e.Version != version(1) || e.Record[1].Text != "name 1" {
 				t.Errorf("after a refused write: %+v", e)
 			}
 		})

@@ -11,15 +11,15 @@ import (
 	"github.com/stranglerfig/migrator/store"
 )
 
-var _ store.Matcher = (*Target)(nil)
+var _ store.BulkComparer = (*Target)(nil)
 
-// CanMatch implements record.Matcher.
-func (t *Target) CanMatch() bool { return true }
+// CanBulkCompare implements store.BulkComparer.
+func (t *Target) CanBulkCompare() bool { return true }
 
-// Match implements record.Matcher: on connections of its own, replies compared where
+// BulkCompare implements store.BulkComparer: on connections of its own, replies compared where
 // they lie. A block is asked for before the replies of the one before are read, so
 // that no server waits for the comparing.
-func (t *Target) Match(ctx context.Context, fields []int, next func() (*record.Block, record.Version, error), done func(*record.Block, []bool) error) (err error) {
+func (t *Target) BulkCompare(ctx context.Context, fields []int, next func() (*record.Block, record.Version, error), done func(*record.Block, []bool) error) (err error) {
 	a := &asking{t: t, reader: t.codec.matcher(fields), conns: map[*goredis.Client]*bulkConn{}}
 	defer func() { a.end(err) }()
 	var before *matching
@@ -59,7 +59,7 @@ func (t *Target) Match(ctx context.Context, fields []int, next func() (*record.B
 	}
 }
 
-// asking is one Match.
+// asking is one BulkCompare.
 type asking struct {
 	t      *Target
 	reader matcher

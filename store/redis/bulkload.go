@@ -15,7 +15,7 @@ import (
 	"github.com/stranglerfig/migrator/store"
 )
 
-var _ store.Filler = (*Target)(nil)
+var _ store.BulkLoader = (*Target)(nil)
 
 // A server does nothing else while it runs one call of the script.
 const (
@@ -26,13 +26,13 @@ const (
 //go:embed scripts/fill.lua
 var fillSource string
 
-// CanFill implements record.Filler.
-func (t *Target) CanFill() bool { return true }
+// CanBulkLoad implements store.BulkLoader.
+func (t *Target) CanBulkLoad() bool { return true }
 
-// Fill implements record.Filler: one pipeline for each server, on a connection of
+// BulkLoad implements store.BulkLoader: one pipeline for each server, on a connection of
 // its own, of scripts that write some records each; in a cluster one each, for a
 // script has the keys of one slot.
-func (t *Target) Fill(ctx context.Context, f store.Fill, written []bool) error {
+func (t *Target) BulkLoad(ctx context.Context, f store.BulkWrite, written []bool) error {
 	written = written[:f.Block.Rows()]
 	clear(written)
 	shares, err := t.shares(ctx, f.Block)
@@ -50,7 +50,7 @@ func (t *Target) Fill(ctx context.Context, f store.Fill, written []bool) error {
 }
 
 // fill writes one server's rows.
-func (t *Target) fill(ctx context.Context, client *goredis.Client, f store.Fill, rows []int32, written []bool) error {
+func (t *Target) fill(ctx context.Context, client *goredis.Client, f store.BulkWrite, rows []int32, written []bool) error {
 	buffers, _ := t.fills.Get().(*fillBuffers)
 	if buffers == nil {
 		buffers = &fillBuffers{seed: maphash.MakeSeed(), seen: make(map[uint64]struct{}, fillRows)}

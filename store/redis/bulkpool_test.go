@@ -72,7 +72,7 @@ func TestAMatchOutlivesItsConnections(t *testing.T) {
 		return infoField(info, "total_connections_received")
 	}
 	given, told, before := 0, 0, ""
-	ok(t, target.Match(t.Context(), []int{0, 1, 2, 3}, func() (*record.Block, record.Version, error) {
+	ok(t, target.BulkCompare(t.Context(), []int{0, 1, 2, 3}, func() (*record.Block, record.Version, error) {
 		switch given++; given {
 		case 3:
 			before = connections()
@@ -101,7 +101,7 @@ func TestARefusedScanSaysWhatTheServerSaid(t *testing.T) {
 	applied(t, admin, write(1, 1))
 	ok(t, admin.client.Do(t.Context(), "acl", "setuser", "few", "on", ">secret", "~*", "+@all", "-scan").Err())
 	target := open(t, testConfig("hash", "p", schema, storetest.TargetOptions{}), "redis://few:secret@"+server.Addr()+"/0", schema)
-	err := target.ScanNames(t.Context(), func([]record.Key, []store.Entry) error { return nil })
+	err := target.ScanKeys(t.Context(), func([]record.Key, []store.Entry) error { return nil })
 	if err == nil || !strings.Contains(err.Error(), "refuses SCAN; allow it to the user") {
 		t.Errorf("of a user who may not: %v", err)
 	}

@@ -10,6 +10,7 @@ import (
 
 	goredis "github.com/redis/go-redis/v9"
 
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/record"
 	"github.com/stranglerfig/migrator/store"
 )
@@ -27,14 +28,14 @@ type server struct {
 	errSkew error
 }
 
-// Check implements record.Checker. Of several masters each finding names the first
+// Check implements store.Checker. Of several masters each finding names the first
 // that it concerns. What a managed Redis does not tell is a warning.
 func (t *Target) Check(ctx context.Context) ([]store.Check, error) {
 	servers, err := t.servers(ctx)
 	if err != nil {
 		return []store.Check{{
 			Name: "redis-connection", Result: store.Refused, Detail: because(ctx, err).Error(),
-			Try: "check target.url, that Redis is running, and that this machine may reach it",
+			Hint: hint.Hint{Text: "check target.url, that Redis is running, and that this machine may reach it"},
 		}}, nil
 	}
 	checks := []store.Check{{Name: "redis-connection", Result: store.Good, Detail: "reached " + addresses(servers)}}
@@ -106,10 +107,10 @@ func (t *Target) checkMode(s server) store.Check {
 	switch {
 	case c.Detail == "cluster" && t.cluster == nil:
 		c.Result, c.Detail = store.Refused, "this is a node of a cluster, and would refuse most keys"
-		c.Try = "add ?cluster=true to target.url"
+		c.Hint = hint.Hint{Text: "add ?cluster=true to target.url"}
 	case c.Detail == "sentinel":
 		c.Result, c.Detail = store.Refused, "this is a Sentinel, which holds no records"
-		c.Try = "write target.url as redis+sentinel://host:port/master"
+		c.Hint = hint.Hint{Text: "write target.url as redis+sentinel://host:port/master"}
 	case c.Detail == "":
 		c.Result, c.Detail = store.Warned, "the server does not say whether it is part of a cluster"
 	}
@@ -123,7 +124,7 @@ func checkVersion(s server) store.Check {
 	if n, _ := fmt.Sscanf(text, "%d.%d", &major, &minor); n != 2 {
 		c.Result, c.Detail = store.Warned, "the server does not tell its version; 6.2 or later is needed"
 	} else if major < 6 || major == 6 && minor < 2 {
-		c.Result, c.Detail, c.Try = store.Refused, "version "+text+"; 6.2 or later is needed", "upgrade Redis"
+		c.Result, c.Detail, c.Hint = store.Refused, "version "+text+"; 6.2 or later is needed", hint.Hint{Text: "upgrade Redis"}
 	}
 	return c
 }
@@ -133,7 +134,7 @@ func checkRole(s server) store.Check {
 	c := store.Check{Name: "redis-role", Result: store.Good, Detail: role}
 	if role != "master" {
 		c.Result, c.Detail = store.Refused, "the server is a replica ("+role+"): it refuses writes, or loses them"
-		c.Try = "name the master in target.url, or the Sentinels: redis+sentinel://host:port/master"
+		c.Hint = hint.Hint{Text: "name the master in target.url, or the Sentinels: redis+sentinel://host:port/master"}
 	}
 	return c
 }
@@ -146,7 +147,7 @@ func (t *Target) checkEviction(s server) store.Check {
 	switch {
 	case policy == "":
 		c.Result, c.Detail = store.Warned, "the server does not tell its maxmemory-policy; it must be noeviction"
-		c.Try = "look it up where the server is configured"
+		c.Hint = hint.Hint{Text: "look it up where the server is configured"}
 		return c
 	case policy == "noeviction":
 		return c
@@ -163,7 +164,7 @@ func (t *Target) checkEviction(s server) store.Check {
 	if c.Result == store.Refused && limit == "0" {
 		c.Result, c.Detail = store.Warned, c.Detail+" (now no maxmemory is set)"
 	}
-	c.Try = "redis-cli CONFIG SET maxmemory-policy noeviction, and in redis.conf"
+	c.Hint = hint.Hint{Text: "redis-cli CONFIG SET maxmemory-policy noeviction, and in redis.conf"}
 	return c
 }
 
@@ -173,11 +174,11 @@ func checkPersistence(s server) store.Check {
 		return c
 	}
 	c.Result = store.Warned
-	c.Try = "redis-cli CONFIG SET appendonly yes, and in redis.conf"
+	c.Hint = hint.Hint{Text: "redis-cli CONFIG SET appendonly yes, and in redis.conf"}
 	switch {
 	case s.noSave != nil:
 		c.Detail = "no append-only file; whether there are snapshots the server does not tell"
-		c.Try = "look up its persistence where the server is configured"
+		c.Hint = hint.Hint{Text: "look up its persistence where the server is configured"}
 	case s.save != "":
 		c.Detail = "snapshots alone (" + s.save + "): a crash loses acknowledged writes since the last one"
 	default:
@@ -191,11 +192,11 @@ func checkClock(s server) store.Check {
 	switch {
 	case s.errSkew != nil:
 		c.Result, c.Detail = store.Refused, "TIME is refused: "+s.errSkew.Error()
-		c.Try = "allow TIME to the user of target.url"
+		c.Hint = hint.Hint{Text: "allow TIME to the user of target.url"}
 	case s.skew.Abs() > maxSkew:
 		c.Result = store.Warned
 		c.Detail = s.skew.Round(time.Millisecond).String() + " from this machine's: writes are refused sooner or later than they say"
-		c.Try = "keep both machines' clocks by NTP"
+		c.Hint = hint.Hint{Text: "keep both machines' clocks by NTP"}
 	}
 	return c
 }
@@ -221,7 +222,7 @@ func (t *Target) checkPrivileges(ctx context.Context) store.Check {
 	}
 	if err != nil {
 		c.Result, c.Detail = store.Refused, err.Error()
-		c.Try = "allow the user of target.url EVAL, EVALSHA and the commands for hashes, strings and expiry, on the keys of target.key and on " + sidecarPrefix + "*"
+		c.Hint = hint.Hint{Text: "allow the user of target.url EVAL, EVALSHA and the commands for hashes, strings and expiry, on the keys of target.key and on " + sidecarPrefix + "*"}
 	}
 	return c
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/record"
 	"github.com/stranglerfig/migrator/store"
 )
@@ -57,22 +58,22 @@ func (t *Target) checkKeys(ctx context.Context) ([]store.Check, error) {
 	if n := count[store.WrongType]; n > 0 {
 		types.Result = store.Refused
 		types.Detail = fmt.Sprintf("%d%s that target.key makes hold another type than target.format wants, such as %s", n, of, first[store.WrongType])
-		types.Try = "choose another target.key or target.format, or rename or delete these keys"
+		types.Hint = hint.Hint{Text: "choose another target.key or target.format, or rename or delete these keys"}
 	}
 	owner := store.Check{Name: "redis-foreign", Result: store.Good, Detail: "every key of target.key was written by migrator, or there is none"}
 	switch n, damaged := count[store.Unowned], count[store.Damaged]; {
 	case n > 0:
 		owner.Result = store.Warned
 		owner.Detail = fmt.Sprintf("%d%s hold values without version, such as %s: the application's writes leave them alone, a backfill and a repair replace them", n, of, first[store.Unowned])
-		owner.Try = "choose another target.key, if somebody else needs these keys"
+		owner.Hint = hint.Hint{Text: "choose another target.key, if somebody else needs these keys"}
 	case damaged > 0:
 		owner.Result = store.Warned
 		owner.Detail = fmt.Sprintf("%d%s can't be read, such as %s", damaged, of, first[store.Damaged])
-		owner.Try = "migrator reconcile run --repair"
+		owner.Hint = hint.Hint{Do: hint.ReconcileRepair}
 	case strays > 0:
 		owner.Result = store.Warned
 		owner.Detail = fmt.Sprintf("%d%s begin like target.key %q without being made by it, such as %s: reconcile will name them", strays, of, t.template, stray)
-		owner.Try = "choose a target.key whose beginning nobody else uses"
+		owner.Hint = hint.Hint{Text: "choose a target.key whose beginning nobody else uses"}
 	}
 	return []store.Check{types, owner}, nil
 }

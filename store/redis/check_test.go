@@ -21,7 +21,7 @@ func checked(t *testing.T, target *Target, name string, result store.CheckResult
 		if c.Result != result || !strings.Contains(c.Detail, says) {
 			t.Errorf("%s: %s, %s; want %s, %s", name, c.Result, c.Detail, result, says)
 		}
-		if c.Result == store.Refused && c.Try == "" {
+		if c.Result == store.Refused && c.Hint.IsZero() {
 			t.Errorf("%s: nothing to try", name)
 		}
 		return
@@ -35,7 +35,7 @@ func TestCheckGood(t *testing.T) {
 	schema := storetest.Composite()
 	for _, format := range formats {
 		m := testConfig(format, "p", schema, storetest.TargetOptions{})
-		m.Target.KeyTemplate = "p{{{tenant}}}:{number}"
+		part(m).KeyTemplate = "p{{{tenant}}}:{number}"
 		target := open(t, m, server.URL(), schema)
 		checks, err := target.Check(t.Context())
 		ok(t, err)
@@ -77,7 +77,7 @@ func TestCheckServer(t *testing.T) {
 	schema := storetest.Simple()
 	m := testConfig("hash", "p", schema, storetest.TargetOptions{})
 	target := open(t, m, server.URL(), schema)
-	m.Target.Expires = "expires_at"
+	part(m).Expires = "expires_at"
 	expiring := open(t, m, server.URL(), schema)
 	checked(t, target, "redis-persistence", store.Warned, "none")
 	ok(t, target.client.ConfigSet(ctx, "save", "60 1000").Err())
@@ -95,7 +95,7 @@ func TestCheckServer(t *testing.T) {
 	checked(t, expiring, "redis-eviction", store.Good, "noeviction")
 
 	as := func(user string) *Target {
-		m.Target.Expires = ""
+		part(m).Expires = ""
 		return open(t, m, "redis://"+user+":pw@"+server.Addr(), schema)
 	}
 	checked(t, as("limited"), "redis-privileges", store.Refused, "NOPERM")

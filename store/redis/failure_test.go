@@ -38,7 +38,7 @@ func TestServerDies(t *testing.T) {
 	}
 	ok(t, server.Restart(ctx))
 	applied(t, target, write(1, 2)) // over connections that died, with scripts that are gone
-	if e := entry(t, target, 1); e.Version.LSN != 2 {
+	if e := entry(t, target, 1); e.Version != version(2) {
 		t.Errorf("%+v", e)
 	}
 	ok(t, server.Pause())
@@ -70,7 +70,7 @@ func TestNamesAreListedOverLostConnections(t *testing.T) {
 	other := open(t, testConfig("hash", "other", schema, storetest.TargetOptions{}), server.URL(), schema)
 	seen := make(map[record.Key]bool, keys)
 	pages := 0
-	ok(t, target.ScanNames(t.Context(), func(found []record.Key, _ []store.Entry) error {
+	ok(t, target.ScanKeys(t.Context(), func(found []record.Key, _ []store.Entry) error {
 		for _, k := range found {
 			seen[k] = true
 		}
@@ -162,12 +162,12 @@ func TestLostAnswers(t *testing.T) {
 	proxy.cuts.Store(1)
 	results, err := target.Apply(t.Context(), []store.Write{write(1, 2)})
 	ok(t, err)
-	if r := results[0]; r.Err != nil || r.Outcome != store.Older || r.Version.LSN != 2 {
+	if r := results[0]; r.Err != nil || r.Outcome != store.Older || r.Version != version(2) {
 		t.Errorf("a write whose answer was lost: %+v", r)
 	}
 
 	conditional := write(2, 2)
-	conditional.Only = &record.Version{Era: 1, Timeline: 1, LSN: 1}
+	conditional.Only = new(record.MakeVersion(1, 1, 1))
 	proxy.cuts.Store(1)
 	before := proxy.seen.Load()
 	results, err = target.Apply(t.Context(), []store.Write{conditional})
@@ -177,7 +177,7 @@ func TestLostAnswers(t *testing.T) {
 	if n := proxy.seen.Load() - before; n != 1 {
 		t.Errorf("it was sent %d times", n)
 	}
-	if e := entry(t, target, 2); e.Version.LSN != 2 {
+	if e := entry(t, target, 2); e.Version != version(2) {
 		t.Errorf("%+v", e)
 	}
 }

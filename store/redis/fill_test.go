@@ -20,7 +20,7 @@ import (
 // filled fills records in and returns which were written.
 func filled(t *testing.T, target *Target, version record.Version, records ...record.Record) []bool {
 	t.Helper()
-	f := store.Fill{Block: new(record.Block), Version: version, NotAfter: time.Now().Add(time.Minute)}
+	f := store.BulkWrite{Block: new(record.Block), Version: version, NotAfter: time.Now().Add(time.Minute)}
 	f.Block.Reset(len(target.schema.Fields))
 	for _, r := range records {
 		for _, v := range r {
@@ -32,7 +32,7 @@ func filled(t *testing.T, target *Target, version record.Version, records ...rec
 		}
 	}
 	written := make([]bool, len(records))
-	ok(t, target.Fill(t.Context(), f, written))
+	ok(t, target.BulkLoad(t.Context(), f, written))
 	return written
 }
 
@@ -59,7 +59,7 @@ func TestFillMakesWhatWritesMake(t *testing.T) {
 	for _, n := range []int{65, 100, 120, 127, 128, 129, 255, 256, 1000, 4000, packedLimit - 100, packedLimit, packedLimit + 1, 1 << 14, 1 << 17} {
 		texts = append(texts, strings.Repeat("y", n))
 	}
-	version := record.Version{Era: 1, Timeline: 2, LSN: 3}
+	version := record.MakeVersion(1, 2, 3)
 	var records []record.Record
 	var applies []store.Write
 	for i, text := range texts {
@@ -104,7 +104,7 @@ func TestFillOfWhoMayDoLess(t *testing.T) {
 	ok(t, err)
 	less.User = url.UserPassword("less", "secret")
 	schema := storetest.Simple()
-	version := record.Version{LSN: 5}
+	version := record.MakeVersion(0, 0, 5)
 	later := time.Now().Add(time.Hour).UTC().Truncate(time.Second)
 	for _, format := range formats {
 		for who, at := range map[string]string{"all": server.URL(), "less": less.String()} {
@@ -121,7 +121,7 @@ func TestFillOfWhoMayDoLess(t *testing.T) {
 					records[7][1] = record.TextValue(strings.Repeat("long ", packedLimit))
 					records[7][3], records[8][3] = record.TextValue(later.Format(time.RFC3339)), record.TextValue(later.Format(time.RFC3339))
 					known := records[9][0].Text
-					applied(t, target, store.Write{Key: record.MakeKey(known), Record: records[9], Version: record.Version{LSN: 1}})
+					applied(t, target, store.Write{Key: record.MakeKey(known), Record: records[9], Version: record.MakeVersion(0, 0, 1)})
 					for i, done := range filled(t, target, version, records...) {
 						if done != (i != 9) {
 							t.Errorf("%s: record %s is written: %v", prefix, records[i][0].Text, done)
@@ -155,11 +155,11 @@ func TestFillWithoutMemory(t *testing.T) {
 		target := open(t, testConfig(format, format, schema, storetest.TargetOptions{}), server.URL(), schema)
 		ok(t, target.client.ConfigSet(t.Context(), "maxmemory", "1").Err())
 		records := []record.Record{write(1, 0).Record, write(2, 0).Record}
-		if written := filled(t, target, record.Version{LSN: 1}, records...); slices.Contains(written, true) {
+		if written := filled(t, target, record.MakeVersion(0, 0, 1), records...); slices.Contains(written, true) {
 			t.Errorf("%s: written without memory: %v", format, written)
 		}
 		ok(t, target.client.ConfigSet(context.WithoutCancel(t.Context()), "maxmemory", "0").Err())
-		if written := filled(t, target, record.Version{LSN: 1}, records...); slices.Contains(written, false) {
+		if written := filled(t, target, record.MakeVersion(0, 0, 1), records...); slices.Contains(written, false) {
 			t.Errorf("%s: not written: %v", format, written)
 		}
 		if target.fillSurely.Load() {

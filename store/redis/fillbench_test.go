@@ -42,7 +42,7 @@ func BenchmarkFill(b *testing.B) {
 				next := 0
 				const rows = 500
 				block, written := new(record.Block), make([]bool, rows)
-				f := store.Fill{Block: block, Version: record.Version{Era: 1, LSN: 1}, NotAfter: time.Now().Add(time.Hour)}
+				f := store.BulkWrite{Block: block, Version: record.MakeVersion(1, 0, 1), NotAfter: time.Now().Add(time.Hour)}
 				before := serverCPU(b, target)
 				for b.Loop() {
 					block.Reset(len(of.schema.Fields))
@@ -54,7 +54,7 @@ func BenchmarkFill(b *testing.B) {
 							block.Add(append(block.Buffer(), text...))
 						}
 					}
-					if err := target.Fill(b.Context(), f, written); err != nil || !written[0] || !written[rows-1] {
+					if err := target.BulkLoad(b.Context(), f, written); err != nil || !written[0] || !written[rows-1] {
 						b.Fatal("not written", err)
 					}
 				}

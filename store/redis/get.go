@@ -18,7 +18,7 @@ func isReply(err error) bool {
 	return errors.As(err, &reply)
 }
 
-// Get implements record.Target. A live record costs one plain read (and one of its
+// Get implements store.Target. A live record costs one plain read (and one of its
 // expiry, if records expire); for what is not, a script looks at the key and its
 // sidecar as of one moment.
 func (t *Target) Get(ctx context.Context, keys []record.Key) ([]store.Entry, error) {

@@ -13,7 +13,7 @@ import (
 	"github.com/stranglerfig/migrator/store/storetest"
 )
 
-var someVersion = record.Version{Era: 1, Timeline: 2, LSN: 3}
+var someVersion = record.MakeVersion(1, 2, 3)
 
 func allKindsCodec(t testing.TB) (*record.Schema, *jsonCodec) {
 	t.Helper()

@@ -1,8 +1,11 @@
 package redis
 
-import "github.com/stranglerfig/migrator/record"
+import (
+	"github.com/stranglerfig/migrator/record"
+	"github.com/stranglerfig/migrator/store"
+)
 
-var _ record.Namer = (*Target)(nil)
+var _ store.KeyNamer = (*Target)(nil)
 
-// NameOf implements record.Namer: the Redis key that holds the record.
+// NameOf implements store.KeyNamer: the Redis key that holds the record.
 func (t *Target) NameOf(k record.Key) (string, error) { return t.template.Render(k) }

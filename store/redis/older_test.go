@@ -10,9 +10,9 @@ import (
 // TestWhatAVersionReaderTakes: nothing but a version, where the format has it.
 func TestWhatAVersionReaderTakes(t *testing.T) {
 	t.Parallel()
-	than := record.Version{Era: 1, Timeline: 1, LSN: 7}
+	than := record.MakeVersion(1, 1, 7)
 	text := string(than.AppendText32(nil))
-	older := string(record.Version{Era: 1, Timeline: 1, LSN: 6}.AppendText32(nil))
+	older := string(record.MakeVersion(1, 1, 6).AppendText32(nil))
 	schema := storetest.Simple()
 	json, err := newJSONCodec(schema, []string{"id", "name", "amount", "expires_at"}, "_v")
 	ok(t, err)

@@ -116,6 +116,7 @@ func (c *command) retriable() bool {
 	if errors.As(c.err, &op) && op.Op == "dial" {
 		return true
 	}
+	// [retain-once]: a lost connection leaves open whether it ran.
 	return !c.once
 }
 

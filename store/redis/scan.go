@@ -22,7 +22,7 @@ const scanCount = 1000
 // errMoved refuses a scan during which keys changed places: it may have missed some.
 var errMoved = errors.New("the masters or their slots changed during the scan, which may so have missed keys; run it again when the cluster is at rest")
 
-// Scan implements record.Target, with SCAN over each master: first the sidecars,
+// Scan implements store.Target, with SCAN over each master: first the sidecars,
 // then the records, so that a record that comes or goes meanwhile is missed at most
 // as a tombstone. It reads the whole key space of the database, whatever else is in
 // it. A failover or a finished move of slots during it is an error.
@@ -49,10 +49,10 @@ func (t *Target) Scan(ctx context.Context, yield func([]store.Entry) error) erro
 	})
 }
 
-var _ store.NameScanner = (*Target)(nil)
+var _ store.KeyScanner = (*Target)(nil)
 
-// ScanNames implements record.NameScanner.
-func (t *Target) ScanNames(ctx context.Context, yield func([]record.Key, []store.Entry) error) error {
+// ScanKeys implements store.KeyScanner.
+func (t *Target) ScanKeys(ctx context.Context, yield func([]record.Key, []store.Entry) error) error {
 	return t.steady(ctx, func() error { return t.scanRecords(ctx, yield) })
 }
 

@@ -13,11 +13,11 @@ import (
 	"github.com/stranglerfig/migrator/store"
 )
 
-var _ store.OlderLister = (*Target)(nil)
+var _ store.StaleLister = (*Target)(nil)
 
-// ListOlder implements record.OlderLister: SCAN over each master, and of each name
+// ListStale implements store.StaleLister: SCAN over each master, and of each name
 // the version alone. What has none that is new enough is read again whole.
-func (t *Target) ListOlder(ctx context.Context, than record.Version, yield func([]record.Key) error) error {
+func (t *Target) ListStale(ctx context.Context, than record.Version, yield func([]record.Key) error) error {
 	var mu sync.Mutex
 	return t.steady(ctx, func() error {
 		return t.masters(ctx, func(ctx context.Context, client *goredis.Client) error {
@@ -59,7 +59,8 @@ func (t *Target) leftBehind(ctx context.Context, keys []record.Key, than record.
 	}
 	var old []record.Key
 	for i := range entries {
-		if entries[i].LeftBehind(than) {
+		// [backfill-sweep]: read again, since a live write may have come between.
+		if entries[i].IsStale(than) {
 			old = append(old, entries[i].Key)
 		}
 	}

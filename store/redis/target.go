@@ -46,10 +46,7 @@ type Target struct {
 	fillSurely   atomic.Bool // the server, or its user, has no fast way to fill
 }
 
-var (
-	_ store.Target  = (*Target)(nil)
-	_ store.Checker = (*Target)(nil)
-)
+var _ store.Target = (*Target)(nil)
 
 // Open makes a target of the migration's description. It does not connect: an
 // application starts while its target is down. The error is one of configuration
@@ -58,7 +55,11 @@ func Open(_ context.Context, m *migration.Config, url string, schema *record.Sch
 	if url == "" {
 		return nil, errNoURL
 	}
-	template, err := ParseTemplate(m.Target.KeyTemplate, schema)
+	c, ok := m.Target.Part.(*TargetConfig)
+	if !ok {
+		c = &TargetConfig{}
+	}
+	template, err := ParseTemplate(c.KeyTemplate, schema)
 	if err != nil {
 		return nil, err
 	}
@@ -66,7 +67,7 @@ func Open(_ context.Context, m *migration.Config, url string, schema *record.Sch
 	if t.horizon <= 0 {
 		t.horizon = defaultHorizon
 	}
-	reserved := m.Target.VersionField
+	reserved := c.VersionField
 	if reserved == "" {
 		reserved = defaultVersionField
 	}
@@ -74,7 +75,7 @@ func Open(_ context.Context, m *migration.Config, url string, schema *record.Sch
 	if err != nil {
 		return nil, err
 	}
-	switch m.Target.Format {
+	switch c.Format {
 	case "", "hash":
 		t.codec, t.apply = newHashCodec(schema, names, reserved), applyHash
 	case "json":
@@ -83,10 +84,10 @@ func Open(_ context.Context, m *migration.Config, url string, schema *record.Sch
 		}
 		t.apply = applyJSON
 	default:
-		return nil, fmt.Errorf("target.format %q: want hash or json", m.Target.Format)
+		return nil, fmt.Errorf("target.format %q: want hash or json", c.Format)
 	}
-	if m.Target.Expires != "" {
-		if t.expires, err = expiryField(schema, m.Target.Expires); err != nil {
+	if c.Expires != "" {
+		if t.expires, err = expiryField(schema, c.Expires); err != nil {
 			return nil, err
 		}
 	}

@@ -40,10 +40,12 @@ func testConfig(format, prefix string, schema *record.Schema, o storetest.Target
 		template += ":{" + schema.Fields[at].Name + "}"
 	}
 	return &migration.Config{
-		Target:  migration.Target{KeyTemplate: template, Format: format, Expires: o.Expires},
+		Target:  migration.Target{Part: &TargetConfig{KeyTemplate: template, Format: format, Expires: o.Expires}},
 		Writing: migration.Writing{Tombstones: phases.Duration(o.Tombstones)},
 	}
 }
+
+func part(m *migration.Config) *TargetConfig { return m.Target.Part.(*TargetConfig) }
 
 func open(t testing.TB, m *migration.Config, url string, schema *record.Schema) *Target {
 	t.Helper()
@@ -147,9 +149,9 @@ func TestConformanceOnCluster(t *testing.T) {
 	t.Run("keys that leave no room for a sidecar", func(t *testing.T) {
 		schema := storetest.Composite()
 		m := testConfig("hash", "", schema, storetest.TargetOptions{})
-		m.Target.KeyTemplate = "n:{{{tenant}}}:{number}"
+		part(m).KeyTemplate = "n:{{{tenant}}}:{number}"
 		target := open(t, m, cluster.URL(), schema)
-		good := store.Write{Key: "eu,1", Record: record.Record{record.TextValue("1"), record.NullValue, record.TextValue("eu")}, Version: record.Version{LSN: 1}}
+		good := store.Write{Key: "eu,1", Record: record.Record{record.TextValue("1"), record.NullValue, record.TextValue("eu")}, Version: record.MakeVersion(0, 0, 1)}
 		bad := good
 		bad.Key = ",1"
 		results, err := target.Apply(t.Context(), []store.Write{bad, good})
@@ -186,19 +188,22 @@ func TestConformanceUnderSentinel(t *testing.T) {
 			results, err := target.Apply(t.Context(), []store.Write{write(1, 2)})
 			return err == nil && results[0].Err == nil
 		})
-		if e := entry(t, target, 1); e.Version.LSN != 2 {
+		if e := entry(t, target, 1); e.Version != version(2) {
 			t.Errorf("after the failover: %+v", e)
 		}
 	})
 }
 
 // write is a write of the Simple record.
+// version is the one of a write.
+func version(n int) record.Version { return record.MakeVersion(1, 1, uint64(n)) }
+
 func write(id, lsn int) store.Write {
 	n := record.TextValue(fmt.Sprint(id))
 	return store.Write{
 		Key:     record.MakeKey(n.Text),
 		Record:  record.Record{n, record.TextValue(fmt.Sprint("name ", lsn)), record.TextValue("1.50"), record.NullValue},
-		Version: record.Version{Era: 1, Timeline: 1, LSN: uint64(lsn)},
+		Version: version(lsn),
 	}
 }
 
@@ -271,10 +276,10 @@ func testMovingSlots(t *testing.T, cluster *testenv.RedisCluster) {
 	ok(t, from.Migrate(ctx, host, port, raw, 0, 5*time.Second).Err())
 	// The slot is still the first master's, the key is not: reads follow it, a
 	// write waits for the end of the move.
-	if e := entry(t, target, 1); e.Version.LSN != 1 {
+	if e := entry(t, target, 1); e.Version != version(1) {
 		t.Errorf("while the slot moves: %+v", e)
 	}
-	if written := filled(t, target, record.Version{LSN: 1}, write(1, 1).Record, write(2, 1).Record); written[0] || !written[1] || target.fillSurely.Load() {
+	if written := filled(t, target, record.MakeVersion(0, 0, 1), write(1, 1).Record, write(2, 1).Record); written[0] || !written[1] || target.fillSurely.Load() {
 		t.Errorf("a fill while the slot of the first moves: %v, the fast way is off: %v", written, target.fillSurely.Load())
 	}
 	brief, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
@@ -296,9 +301,9 @@ func testMovingSlots(t *testing.T, cluster *testenv.RedisCluster) {
 	applied(t, target, write(1, 2))
 	wg.Wait()
 	conditional := write(1, 3)
-	conditional.Only = &record.Version{Era: 1, Timeline: 1, LSN: 2}
+	conditional.Only = new(record.MakeVersion(1, 1, 2))
 	applied(t, target, conditional)
-	if e := entry(t, target, 1); e.Version.LSN != 3 {
+	if e := entry(t, target, 1); e.Version != version(3) {
 		t.Errorf("after the slot has moved: %+v", e)
 	}
 }

@@ -86,6 +86,7 @@ func dialCluster(u *url.URL) (goredis.UniversalClient, error) {
 	if err != nil {
 		return nil, explain(err)
 	}
+	// [primary-only]: a replica lags behind acknowledged writes.
 	o.ReadOnly, o.RouteByLatency, o.RouteRandomly = false, false, false
 	o.MaxRetries, o.DialerRetries, o.ContextTimeoutEnabled = -1, 1, true
 	o.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
@@ -93,6 +94,7 @@ func dialCluster(u *url.URL) (goredis.UniversalClient, error) {
 }
 
 func dialFailover(o *goredis.FailoverOptions) (goredis.UniversalClient, error) {
+	// [primary-only]: as in a cluster.
 	if o.RouteByLatency || o.RouteRandomly || o.ReplicaOnly {
 		return nil, badURL("records are never read from replicas")
 	}

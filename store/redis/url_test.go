@@ -97,24 +97,25 @@ func FuzzURL(f *testing.F) {
 
 func TestOpenRefuses(t *testing.T) {
 	t.Parallel()
-	base := migration.Target{KeyTemplate: "p:{id}"}
+	base := TargetConfig{KeyTemplate: "p:{id}"}
 	for _, c := range []struct {
-		change func(m *migration.Target, s *record.Schema)
+		change func(m *TargetConfig, s *record.Schema)
 		url    string
 		want   string
 	}{
-		{func(m *migration.Target, _ *record.Schema) { m.Format = "protobuf" }, "redis://h", `target.format "protobuf": want hash or json`},
-		{func(m *migration.Target, _ *record.Schema) { m.Expires = "nope" }, "redis://h", `target.expires: there is no column "nope"`},
-		{func(m *migration.Target, _ *record.Schema) { m.Expires = "name" }, "redis://h", `want timestamp or timestamptz`},
-		{func(m *migration.Target, _ *record.Schema) { m.VersionField = "name" }, "redis://h", `reserved for the version`},
-		{func(_ *migration.Target, s *record.Schema) { s.Fields[1].Target = "_v" }, "redis://h", `reserved for the version`},
-		{func(_ *migration.Target, s *record.Schema) { s.Fields[1].Target = "amount" }, "redis://h", `would both be named "amount"`},
-		{func(m *migration.Target, _ *record.Schema) { m.KeyTemplate = "" }, "redis://h", `key column "id" is missing`},
-		{func(*migration.Target, *record.Schema) {}, "", "target.url is empty"},
-		{func(*migration.Target, *record.Schema) {}, "http://h", "unknown scheme http"},
+		{func(m *TargetConfig, _ *record.Schema) { m.Format = "protobuf" }, "redis://h", `target.format "protobuf": want hash or json`},
+		{func(m *TargetConfig, _ *record.Schema) { m.Expires = "nope" }, "redis://h", `target.expires: there is no column "nope"`},
+		{func(m *TargetConfig, _ *record.Schema) { m.Expires = "name" }, "redis://h", `want timestamp or timestamptz`},
+		{func(m *TargetConfig, _ *record.Schema) { m.VersionField = "name" }, "redis://h", `reserved for the version`},
+		{func(_ *TargetConfig, s *record.Schema) { s.Fields[1].Target = "_v" }, "redis://h", `reserved for the version`},
+		{func(_ *TargetConfig, s *record.Schema) { s.Fields[1].Target = "amount" }, "redis://h", `would both be named "amount"`},
+		{func(m *TargetConfig, _ *record.Schema) { m.KeyTemplate = "" }, "redis://h", `key column "id" is missing`},
+		{func(*TargetConfig, *record.Schema) {}, "", "target.url is empty"},
+		{func(*TargetConfig, *record.Schema) {}, "http://h", "unknown scheme http"},
 	} {
-		m, schema := &migration.Config{Target: base}, storetest.Simple()
-		c.change(&m.Target, schema)
+		own, schema := base, storetest.Simple()
+		c.change(&own, schema)
+		m := &migration.Config{Target: migration.Target{Part: &own}}
 		if _, err := Open(t.Context(), m, c.url, schema); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%v, want %s", err, c.want)
 		}

@@ -33,10 +33,10 @@ func (b *legacyBench) fenced(attempt string, era uint32) {
 
 func testLegacyFence(b *legacyBench) {
 	before := b.put(1, "a")
-	b.fenced("", before.Era)
+	b.fenced("", before.Era())
 	era := b.raise("A")
-	if era <= before.Era {
-		b.Fatalf("the fence's era is %d, the one before was %d", era, before.Era)
+	if era <= before.Era() {
+		b.Fatalf("the fence's era is %d, the one before was %d", era, before.Era())
 	}
 	b.fenced("A", era)
 	if again := b.raise("A"); again != era {
@@ -60,8 +60,8 @@ func testLegacyFence(b *legacyBench) {
 	}
 	b.fenced("", lifted)
 	after := b.put(1, "c")
-	if after.Era != lifted {
-		b.Errorf("a write after the fence is of era %d, want %d", after.Era, lifted)
+	if after.Era() != lifted {
+		b.Errorf("a write after the fence is of era %d, want %d", after.Era(), lifted)
 	}
 	b.inOrder(before, after)
 	b.lift("A") // it is gone: no error
@@ -104,7 +104,7 @@ func testLegacyFenceWaits(b *legacyBench) {
 	b.ok(err)
 	b.ok(writer.Commit(b.ctx))
 	era := b.raise("A")
-	b.inOrder(open, second, record.Version{Era: era, LSN: 1})
+	b.inOrder(open, second, record.MakeVersion(era, 0, 1))
 }
 
 // testLegacyFencedRead: what legacy says behind its fence is newer than its own
@@ -114,9 +114,9 @@ func testLegacyFencedRead(b *legacyBench) {
 	era := b.raise("A")
 	read := b.locked(1).Version
 	b.saw(before, read)
-	b.inOrder(read, record.Version{Era: era, LSN: 1})
+	b.inOrder(read, record.MakeVersion(era, 0, 1))
 	b.lift("A")
-	b.inOrder(record.Version{Era: era, Timeline: 1<<32 - 1, LSN: 1<<64 - 1}, b.locked(1).Version, b.put(1, "b"))
+	b.inOrder(record.MakeVersion(era, 1<<32-1, 1<<64-1), b.locked(1).Version, b.put(1, "b"))
 }
 
 // testLegacyLifted: a controller that slept through its attempt's end.
@@ -155,7 +155,7 @@ func testLegacyReplay(b *legacyBench) {
 		if r.Key != rows[i].Key || r.Found != rows[i].Found {
 			b.Errorf("row %d came back as %+v", i, r)
 		}
-		b.inOrder(record.Version{Era: era, Timeline: 1<<32 - 1, LSN: 1<<64 - 1}, r.Version)
+		b.inOrder(record.MakeVersion(era, 1<<32-1, 1<<64-1), r.Version)
 		if r.Found && r.Record[schema.Index("name")] != rows[i].Record[schema.Index("name")] {
 			b.Errorf("row %d came back as %v", i, r.Record)
 		}

@@ -12,7 +12,7 @@ import (
 
 func testLegacyVersions(b *legacyBench) {
 	first := b.put(1, "a")
-	if first.Era == 0 {
+	if first.Era() == 0 {
 		b.Fatalf("version %s is of no era", first)
 	}
 	second := b.put(1, "b")

@@ -143,7 +143,7 @@ func field(name string, kind record.Kind, pgType string, notNull bool) record.Fi
 }
 
 // at is a version in era 1, timeline 1.
-func at(lsn uint64) record.Version { return record.Version{Era: 1, Timeline: 1, LSN: lsn} }
+func at(lsn uint64) record.Version { return record.MakeVersion(1, 1, lsn) }
 
 func text(s string) record.Value { return record.TextValue(s) }
 

@@ -13,11 +13,11 @@ import (
 )
 
 // filler is the bench's target, if it can fill.
-func filler(b *bench) store.Filler {
+func filler(b *bench) store.BulkLoader {
 	b.t.Helper()
-	f, ok := b.target.(store.Filler)
-	if !ok || !f.CanFill() {
-		b.t.Skip("this target has no Fill")
+	f, ok := b.target.(store.BulkLoader)
+	if !ok || !f.CanBulkLoad() {
+		b.t.Skip("this target has no BulkLoad")
 	}
 	return f
 }
@@ -25,17 +25,17 @@ func filler(b *bench) store.Filler {
 // fill fills in the records, with time left, and returns which were written.
 func (b *bench) fill(version record.Version, left time.Duration, records []record.Record) []bool {
 	b.t.Helper()
-	f := store.Fill{Block: new(record.Block), Version: version, NotAfter: b.now().Add(left)}
+	f := store.BulkWrite{Block: new(record.Block), Version: version, NotAfter: b.now().Add(left)}
 	f.Block.Reset(len(b.schema.Fields))
 	for _, r := range records {
 		addRecord(f.Block, r)
 	}
 	written := make([]bool, len(records))
 	for i := range written {
-		written[i] = true // Fill must say no itself
+		written[i] = true // BulkLoad must say no itself
 	}
-	if err := filler(b).Fill(b.ctx, f, written); err != nil {
-		b.t.Fatalf("Fill: %v", err)
+	if err := filler(b).BulkLoad(b.ctx, f, written); err != nil {
+		b.t.Fatalf("BulkLoad: %v", err)
 	}
 	return written
 }
@@ -185,12 +185,12 @@ func testFillBesideWriters(t *testing.T, h TargetHarness) {
 				}
 			}
 			if results, err := b.target.Apply(b.ctx, writes); err != nil || slices.ContainsFunc(results, func(r store.Result) bool { return r.Outcome != store.Applied }) {
-				t.Errorf("Apply beside Fill: %v %v", results, err)
+				t.Errorf("Apply beside BulkLoad: %v %v", results, err)
 			}
 		}
 	})
 	for from := ids - step + 1; from > 0; from -= step {
-		f := store.Fill{Block: new(record.Block), Version: at(100), NotAfter: b.now().Add(time.Minute)}
+		f := store.BulkWrite{Block: new(record.Block), Version: at(100), NotAfter: b.now().Add(time.Minute)}
 		f.Block.Reset(len(b.schema.Fields))
 		var writes []store.Write
 		for id := from; id < from+step; id++ {
@@ -198,7 +198,7 @@ func testFillBesideWriters(t *testing.T, h TargetHarness) {
 			writes = append(writes, put(id, 100))
 		}
 		written := make([]bool, step)
-		if filler(b).Fill(b.ctx, f, written) != nil {
+		if filler(b).BulkLoad(b.ctx, f, written) != nil {
 			clear(written)
 		}
 		for i, done := range written {

@@ -11,13 +11,13 @@ import (
 	"github.com/stranglerfig/migrator/store"
 )
 
-// testMatch: what Match calls the same is the same, in every way in which a record
+// testMatch: what BulkCompare calls the same is the same, in every way in which a record
 // can differ; what it is asked of last is whole.
 func testMatch(t *testing.T, h TargetHarness) {
 	bench := simpleBench(t, h)
-	m, ok := bench.target.(store.Matcher)
-	if !ok || !m.CanMatch() {
-		t.Skip("this target has no Match")
+	m, ok := bench.target.(store.BulkComparer)
+	if !ok || !m.CanBulkCompare() {
+		t.Skip("this target has no BulkCompare")
 	}
 	high := at(100)
 	all := []int{0, 1, 2, 3}
@@ -72,13 +72,13 @@ func testMatch(t *testing.T, h TargetHarness) {
 		case "NULL in legacy":
 			c.legacy[1] = record.NullValue
 		case "another version, known":
-			w.Version.LSN = 8
+			w.Version = at(8)
 		case "the highest version":
 			w.Version = high
 		case "a newer version than the highest":
-			w.Version.LSN = high.LSN + 1
+			w.Version = at(101)
 		case "a newer era":
-			w.Version = record.Version{Era: 2}
+			w.Version = record.MakeVersion(2, 0, 0)
 		case "deleted":
 			w = store.Write{Key: key, Deleted: true, Version: w.Version}
 		}
@@ -91,7 +91,7 @@ func testMatch(t *testing.T, h TargetHarness) {
 	check := func(why string, fields []int, must bool, want func(c expected) bool) {
 		t.Helper()
 		for i := range same {
-			same[i] = true // Match must say no itself
+			same[i] = true // BulkCompare must say no itself
 		}
 		if err := matched(t, m, b, fields, high, same); err != nil {
 			t.Fatal(err)
@@ -123,7 +123,7 @@ func testMatch(t *testing.T, h TargetHarness) {
 }
 
 // matched compares a block three times, one after the other.
-func matched(t *testing.T, m store.Matcher, b *record.Block, fields []int, high record.Version, same []bool) error {
+func matched(t *testing.T, m store.BulkComparer, b *record.Block, fields []int, high record.Version, same []bool) error {
 	t.Helper()
 	given, told := 0, 0
 	next := func() (*record.Block, record.Version, error) {
@@ -132,7 +132,7 @@ func matched(t *testing.T, m store.Matcher, b *record.Block, fields []int, high 
 		}
 		return b, high, nil
 	}
-	err := m.Match(t.Context(), fields, next, func(of *record.Block, is []bool) error {
+	err := m.BulkCompare(t.Context(), fields, next, func(of *record.Block, is []bool) error {
 		if told++; of != b || told > given || told > 1 && !slices.Equal(same, is) {
 			t.Errorf("after %d blocks %d are told of, with %v, want %v", given, told, is, same)
 		}
@@ -149,9 +149,9 @@ func matched(t *testing.T, m store.Matcher, b *record.Block, fields []int, high 
 func testMatchEveryKind(t *testing.T, h TargetHarness) {
 	schema := AllKinds()
 	b := newBench(t, h, schema, TargetOptions{})
-	m, ok := b.target.(store.Matcher)
-	if !ok || !m.CanMatch() {
-		t.Skip("this target has no Match")
+	m, ok := b.target.(store.BulkComparer)
+	if !ok || !m.CanBulkCompare() {
+		t.Skip("this target has no BulkCompare")
 	}
 	block := new(record.Block)
 	block.Reset(len(schema.Fields))
@@ -190,9 +190,9 @@ func testMatchExpiring(t *testing.T, h TargetHarness) {
 		t.Skip("the target's records don't expire")
 	}
 	b := newBench(t, h, Simple(), TargetOptions{Expires: "expires_at"})
-	m, ok := b.target.(store.Matcher)
-	if !ok || !m.CanMatch() {
-		t.Skip("this target has no Match")
+	m, ok := b.target.(store.BulkComparer)
+	if !ok || !m.CanBulkCompare() {
+		t.Skip("this target has no BulkCompare")
 	}
 	later := b.now().Add(time.Hour).Truncate(time.Millisecond)
 	latest, past := later.Add(time.Minute), b.now().Add(-time.Hour)

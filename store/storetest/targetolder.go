@@ -11,17 +11,17 @@ import (
 	"github.com/stranglerfig/migrator/store"
 )
 
-// older returns what ListOlder yields.
+// older returns what ListStale yields.
 func (b *bench) older(than record.Version) []record.Key {
 	b.t.Helper()
-	lister, ok := b.target.(store.OlderLister)
+	lister, ok := b.target.(store.StaleLister)
 	if !ok {
-		b.t.Skip("this target has no ListOlder")
+		b.t.Skip("this target has no ListStale")
 	}
 	found := map[record.Key]bool{}
-	err := lister.ListOlder(b.ctx, than, func(keys []record.Key) error {
+	err := lister.ListStale(b.ctx, than, func(keys []record.Key) error {
 		if len(keys) == 0 {
-			b.t.Error("ListOlder yielded nothing")
+			b.t.Error("ListStale yielded nothing")
 		}
 		for _, key := range keys {
 			found[key] = true
@@ -30,7 +30,7 @@ func (b *bench) older(than record.Version) []record.Key {
 		return nil
 	})
 	if err != nil {
-		b.t.Fatalf("ListOlder: %v", err)
+		b.t.Fatalf("ListStale: %v", err)
 	}
 	return slices.Sorted(maps.Keys(found))
 }
@@ -56,8 +56,8 @@ func testOlder(t *testing.T, h TargetHarness) {
 	wantOlder("all of one version", at(100))
 	wantOlder("all of one version", at(101), all...)
 	b.apply(put(3001, 99), put(3002, 101), remove(3003, 5), remove(3004, 200), put(3005, 5), remove(3005, 6),
-		store.Write{Key: keyOf(3006), Record: simple(3006, 1), Version: record.Version{Era: 1, Timeline: 2, LSN: 1}},
-		store.Write{Key: keyOf(3007), Record: simple(3007, 1), Version: record.Version{Era: 0, Timeline: 9, LSN: 900}})
+		store.Write{Key: keyOf(3006), Record: simple(3006, 1), Version: record.MakeVersion(1, 2, 1)},
+		store.Write{Key: keyOf(3007), Record: simple(3007, 1), Version: record.MakeVersion(0, 9, 900)})
 	wantOlder("one is older", at(100), keyOf(3001), keyOf(3007))
 	old := []record.Key{keyOf(3001), keyOf(3007)}
 	if h.Foreign != nil {
@@ -72,7 +72,7 @@ func testOlder(t *testing.T, h TargetHarness) {
 		h.Damage(t, b.target, keyOf(3012))
 		h.Damage(t, b.target, keyOf(3013))
 		for _, e := range b.get(keyOf(3012), keyOf(3013)) {
-			if e.LeftBehind(at(100)) {
+			if e.IsStale(at(100)) {
 				old = append(old, e.Key)
 			}
 		}
@@ -85,14 +85,14 @@ func testOlder(t *testing.T, h TargetHarness) {
 		h.Foreign(t, b.target, keyOf(3003))
 		h.Foreign(t, b.target, keyOf(3004))
 		for _, e := range b.get(keyOf(3003), keyOf(3004)) {
-			if e.LeftBehind(at(100)) {
+			if e.IsStale(at(100)) {
 				old = append(old, e.Key)
 			}
 		}
 		wantOlder("over tombstones", at(100), old...)
 	}
-	if err := b.target.(store.OlderLister).ListOlder(b.ctx, at(101), func([]record.Key) error { return errStop }); !errors.Is(err, errStop) {
-		t.Errorf("ListOlder hid the error of yield: %v", err)
+	if err := b.target.(store.StaleLister).ListStale(b.ctx, at(101), func([]record.Key) error { return errStop }); !errors.Is(err, errStop) {
+		t.Errorf("ListStale hid the error of yield: %v", err)
 	}
 }
 

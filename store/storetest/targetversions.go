@@ -26,14 +26,14 @@ func testVersionOrder(t *testing.T, h TargetHarness) {
 
 	// Each part counts, in its order, and none is rounded or taken as signed.
 	rising := []record.Version{
-		{Era: 1, Timeline: 1, LSN: 1<<53 + 1},
-		{Era: 1, Timeline: 1, LSN: 1<<53 + 2},
-		{Era: 1, Timeline: 1, LSN: 1<<63 + 1},
-		{Era: 1, Timeline: 2, LSN: 1},
-		{Era: 1, Timeline: 1<<31 + 1, LSN: 0},
-		{Era: 2, Timeline: 0, LSN: 1},
-		{Era: 10, Timeline: 0, LSN: 0},
-		{Era: 1<<32 - 1, Timeline: 1<<32 - 1, LSN: 1<<64 - 1},
+		record.MakeVersion(1, 1, 1<<53+1),
+		record.MakeVersion(1, 1, 1<<53+2),
+		record.MakeVersion(1, 1, 1<<63+1),
+		record.MakeVersion(1, 2, 1),
+		record.MakeVersion(1, 1<<31+1, 0),
+		record.MakeVersion(2, 0, 1),
+		record.MakeVersion(10, 0, 0),
+		record.MakeVersion(1<<32-1, 1<<32-1, 1<<64-1),
 	}
 	previous := at(11)
 	for i, v := range rising {
@@ -252,7 +252,8 @@ func testConcurrent(t *testing.T, h TargetHarness) {
 		}
 		seen = e.Version
 		if e.Presence == store.Live {
-			b.same(keyOf(1), e.Record, simple(1, e.Version.LSN))
+			_, n := e.Version.Position()
+			b.same(keyOf(1), e.Record, simple(1, n))
 		}
 	}
 	close(errs)

@@ -20,6 +20,8 @@ import (
 	"github.com/stranglerfig/migrator/examples/storefront/shop"
 	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/phases"
+	"github.com/stranglerfig/migrator/store/postgres"
+	"github.com/stranglerfig/migrator/store/redis"
 )
 
 // Environment variables. URLs hold passwords, and a command line is public.
@@ -120,7 +122,7 @@ func serve(ctx context.Context, args []string, io IO) error {
 	m, err := migration.Parse(*file, text, func(name string) (string, bool) {
 		v := io.Getenv(name)
 		return v, v != ""
-	})
+	}, postgres.Kind(), redis.Kind())
 	if err != nil {
 		return err
 	}

@@ -22,7 +22,6 @@ import (
 	"github.com/stranglerfig/migrator/internal/openstore"
 	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/internal/test/testenv"
-	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/phases"
 )
 
@@ -63,14 +62,14 @@ func newPlace(t *testing.T) *place {
 	if err := os.WriteFile(p.file, []byte(description), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	m, err := migration.Parse("products.yaml", []byte(description), func(name string) (string, bool) { v, ok := p.env[name]; return v, ok })
+	m, err := openstore.Parse("products.yaml", []byte(description), func(name string) (string, bool) { v, ok := p.env[name]; return v, ok })
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := Run(ctx, []string{"seed", "--products", "0"}, p.io(io.Discard)); err != nil {
 		t.Fatal(err)
 	}
-	legacy, err := openstore.OpenLegacy(ctx, m)
+	legacy, err := m.OpenLegacy(ctx)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,9 +7,9 @@ import (
 	"time"
 
 	"github.com/stranglerfig/migrator/dual"
-	"github.com/stranglerfig/migrator/internal/openstore"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/record"
+	"github.com/stranglerfig/migrator/store"
 	"github.com/stranglerfig/migrator/store/postgres"
 )
 
@@ -29,7 +29,7 @@ type Catalogue struct {
 
 // newCatalogue binds the shop's product to the target's records, and both stores
 // to the instance.
-func newCatalogue(instance *dual.Instance, legacy *legacyStore, target openstore.Target, schema *record.Schema, rules []record.Rule, timeout time.Duration, shadow phases.Percent) (*Catalogue, error) {
+func newCatalogue(instance *dual.Instance, legacy *legacyStore, target store.Target, schema *record.Schema, rules []record.Rule, timeout time.Duration, shadow phases.Percent) (*Catalogue, error) {
 	codec, err := dual.NewCodec(schema, keyOf, columns())
 	if err != nil {
 		return nil, err

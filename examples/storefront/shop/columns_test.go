@@ -10,10 +10,10 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/stranglerfig/migrator/dual"
-	"github.com/stranglerfig/migrator/internal/openstore"
 	"github.com/stranglerfig/migrator/internal/test/testenv"
 	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/record"
+	"github.com/stranglerfig/migrator/store/postgres"
 )
 
 func TestMain(m *testing.M) { testenv.Main(m) }
@@ -36,7 +36,7 @@ func TestTheShopAndMigratorMeanTheSameByAProduct(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	legacy, err := openstore.OpenLegacy(ctx, &migration.Config{Name: "products", Legacy: migration.Legacy{Store: "postgres", URL: url, Table: "products"}})
+	legacy, err := (&migration.Config{Name: "products", Legacy: migration.Legacy{Store: "postgres", URL: url, Part: &postgres.LegacyConfig{Table: "products"}}}).OpenLegacy(ctx)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,7 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/stranglerfig/migrator/dual"
-	"github.com/stranglerfig/migrator/internal/openstore"
+	"github.com/stranglerfig/migrator/dual/pgfleet"
 	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/phases"
@@ -56,12 +56,12 @@ func Serve(ctx context.Context, c Config) error {
 	if err != nil {
 		return err
 	}
-	target, err := openstore.OpenTarget(ctx, m, schema)
+	target, err := m.OpenTarget(ctx, schema)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = target.Close() }()
-	fleet, err := state.OpenFleet(ctx, c.StateURL, m.Name, state.FleetOptions{})
+	fleet, err := pgfleet.Open(ctx, c.StateURL, m.Name, pgfleet.Options{})
 	if err != nil {
 		return err
 	}
@@ -144,7 +144,7 @@ func openPool(ctx context.Context, url string) (*pgxpool.Pool, error) {
 // findSchema reads the records' shape from legacy. Once legacy is switched off,
 // what was applied knows it still.
 func findSchema(ctx context.Context, m *migration.Config, stateURL string) (*record.Schema, error) {
-	legacy, err := openstore.OpenLegacy(ctx, m)
+	legacy, err := m.OpenLegacy(ctx)
 	if err == nil {
 		defer legacy.Close()
 		return legacy.Schema(), nil

@@ -20,9 +20,11 @@ import (
 	"github.com/stranglerfig/migrator/internal/control"
 	"github.com/stranglerfig/migrator/internal/openstore"
 	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/internal/state/backfills"
 	"github.com/stranglerfig/migrator/internal/test/testenv"
 	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/phases"
+	"github.com/stranglerfig/migrator/store"
 )
 
 const seeded = 200
@@ -33,8 +35,8 @@ type town struct {
 	migration *migration.Config
 	stateURL  string
 	store     *state.Store
-	legacy    openstore.Legacy
-	target    openstore.Target
+	legacy    store.Legacy
+	target    store.Target
 	shops     []string // URLs
 }
 
@@ -47,7 +49,7 @@ func newTown(t *testing.T) *town {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m, err := migration.Parse("products.yaml", text, func(name string) (string, bool) { v, ok := urls[name]; return v, ok })
+	m, err := openstore.Parse("products.yaml", text, func(name string) (string, bool) { v, ok := urls[name]; return v, ok })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -75,14 +77,14 @@ func newTown(t *testing.T) *town {
 		t.Fatal(err)
 	}
 	t.Cleanup(w.store.Close)
-	if w.legacy, err = openstore.OpenLegacy(ctx, m); err != nil {
+	if w.legacy, err = m.OpenLegacy(ctx); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { w.legacy.Close() })
 	if err := w.legacy.Install(ctx); err != nil {
 		t.Fatal(err)
 	}
-	if w.target, err = openstore.OpenTarget(ctx, m, w.legacy.Schema()); err != nil {
+	if w.target, err = m.OpenTarget(ctx, w.legacy.Schema()); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = w.target.Close() })
@@ -152,7 +154,7 @@ func (w *town) advance() phases.Route {
 func (w *town) fill() {
 	w.t.Helper()
 	b := backfill.Backfill{
-		Legacy: w.legacy, Barrier: w.legacy, Locker: w.legacy, Target: w.target, Ledger: w.store.Backfills(w.migration.Name),
+		Legacy: w.legacy, Barrier: w.legacy, Locker: w.legacy, Target: w.target, Ledger: backfills.New(w.store.Pool(), w.migration.Name),
 		NotAfter: time.Duration(w.migration.Writing.NotAfter),
 	}
 	if _, err := b.Run(w.t.Context()); err != nil {

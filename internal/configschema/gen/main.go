@@ -7,7 +7,7 @@ import (
 	"os"
 
 	"github.com/stranglerfig/migrator/internal/configschema"
-	"github.com/stranglerfig/migrator/runbook"
+	"github.com/stranglerfig/migrator/internal/openstore"
 )
 
 func main() {
@@ -18,9 +18,9 @@ func main() {
 }
 
 func run(args []string) error {
-	schema := configschema.Schema
+	schema := func() ([]byte, error) { return configschema.Migration(openstore.Kinds()...) }
 	if len(args) == 2 && args[0] == "-runbook" {
-		schema, args = runbook.Schema, args[1:]
+		schema, args = configschema.Runbook, args[1:]
 	}
 	if len(args) != 1 {
 		return fmt.Errorf("want one argument, the file to write")

@@ -17,6 +17,7 @@ import (
 	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/record"
+	"github.com/stranglerfig/migrator/store"
 )
 
 // Contract is what docs/json.md says: the document of each command, and the fields
@@ -133,7 +134,7 @@ func (c *Contract) Document(command string, out []byte) error {
 	switch {
 	case strings.HasPrefix(says, "JSON Schema"):
 		return nil
-	case strings.HasPrefix(says, "description"):
+	case strings.HasPrefix(says, "migration file"):
 		d := json.NewDecoder(bytes.NewReader(out))
 		d.DisallowUnknownFields()
 		return d.Decode(&migration.Config{})
@@ -282,7 +283,7 @@ func kindOf(t reflect.Type, names map[reflect.Type]string) string {
 		return "percentage"
 	case reflect.TypeFor[record.Version]():
 		return "version"
-	case reflect.TypeFor[json.RawMessage]():
+	case reflect.TypeFor[json.RawMessage](), reflect.TypeFor[store.Chunk]():
 		return "any"
 	}
 	switch t.Kind() {

@@ -8,6 +8,7 @@ import (
 	"github.com/stranglerfig/migrator/internal/app"
 	"github.com/stranglerfig/migrator/internal/drill"
 	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/internal/state/drills"
 )
 
 // Served is the rest of a migration file whose clocks don't wait, for a test without
@@ -67,7 +68,7 @@ func (o *Operator) Passed(name string) drill.Report {
 	if err != nil {
 		o.T.Fatal(err)
 	}
-	run, release, err := store.Drills(name).Begin(ctx, m.Rehearsal())
+	run, release, err := drills.New(store.Pool(), name).Begin(ctx, m.Rehearsal())
 	if err != nil {
 		o.T.Fatal(err)
 	}
@@ -77,7 +78,7 @@ func (o *Operator) Passed(name string) drill.Report {
 		Actor: run.Actor, Began: run.Began, Finished: run.Began, Passed: true,
 		Reasons: []string{}, Reconciles: []drill.Reconciled{}, Series: []drill.Second{}, Marks: []drill.Mark{},
 	}
-	if err := store.Drills(name).Finish(ctx, r); err != nil {
+	if err := drills.New(store.Pool(), name).Finish(ctx, r); err != nil {
 		o.T.Fatal(err)
 	}
 	return r

@@ -16,8 +16,8 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/stranglerfig/migrator/dual"
+	"github.com/stranglerfig/migrator/dual/pgfleet"
 	"github.com/stranglerfig/migrator/internal/openstore"
-	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/internal/test/testenv"
 	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/phases"
@@ -72,7 +72,7 @@ func newWatched(t *testing.T, rest string, delay time.Duration) *watched {
 	o.SQL(o.Legacy, `CREATE TABLE items (id bigint PRIMARY KEY, name text NOT NULL);
 		INSERT INTO items SELECT i, 'item ' || i FROM generate_series(1, `+strconv.Itoa(watchedItems)+`) i`)
 	o.Does("init", "apply", "phase advance", "backfill run", "phase advance", "reconcile run --full", "phase advance")
-	m, err := migration.Load(o.Path("migration.yaml"))
+	m, err := openstore.Load(o.Path("migration.yaml"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -150,13 +150,13 @@ func deploy(t *testing.T, m *migration.Config, stateURL string, delay time.Durat
 	a.db, err = pgxpool.NewWithConfig(ctx, config)
 	must(err)
 	t.Cleanup(a.db.Close)
-	legacy, err := openstore.OpenLegacy(ctx, m)
+	legacy, err := m.OpenLegacy(ctx)
 	must(err)
 	defer legacy.Close()
-	target, err := openstore.OpenTarget(ctx, m, legacy.Schema())
+	target, err := m.OpenTarget(ctx, legacy.Schema())
 	must(err)
 	t.Cleanup(func() { _ = target.Close() })
-	fleet, err := state.OpenFleet(ctx, stateURL, m.Name, state.FleetOptions{})
+	fleet, err := pgfleet.Open(ctx, stateURL, m.Name, pgfleet.Options{})
 	must(err)
 	t.Cleanup(fleet.Close)
 	instance, err := dual.Join(ctx, dual.Config{

@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/internal/state/drills"
+	"github.com/stranglerfig/migrator/internal/statedb"
 	"github.com/stranglerfig/migrator/internal/test/clitest"
 )
 
@@ -55,7 +57,7 @@ func TestADrillOpensProductionsGate(t *testing.T) {
 	if err != nil || e.Drill == nil || e.Drill.ConfigHash != e.Standing.ConfigHash {
 		t.Fatalf("%+v, %v", e.Drill, err)
 	}
-	if drills, err := store.Drills("products").List(t.Context(), 10); err != nil || len(drills) != 1 || drills[0].Environment != state.Staging || drills[0].Signer != string(trusted) {
+	if drills, err := drills.New(store.Pool(), "products").List(t.Context(), 10); err != nil || len(drills) != 1 || drills[0].Environment != statedb.Staging || drills[0].Signer != string(trusted) {
 		t.Errorf("%+v, %v", drills, err)
 	}
 	// Another way to write is another rehearsal.

@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/internal/state/reconciles"
 	"github.com/stranglerfig/migrator/internal/test/clitest"
 	"github.com/stranglerfig/migrator/reconcile"
 )
@@ -42,7 +42,7 @@ func TestTheDaemonMakesRunsAtSetTimes(t *testing.T) {
 	}
 	missed := `UPDATE migrator.reconcile_schedule SET due_at = due_at - interval '10 days' WHERE kind = 'sampled'`
 	o.SQL(o.State, missed)
-	ended := func(n int) (list []state.PastTime) {
+	ended := func(n int) (list []reconciles.PastTime) {
 		clitest.Until(t, "the time is settled", func() bool {
 			var err error
 			if list, err = kept.ListScheduled(t.Context(), 10); err != nil {

@@ -20,6 +20,7 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 
 	"github.com/stranglerfig/migrator/dual"
+	"github.com/stranglerfig/migrator/dual/pgfleet"
 	"github.com/stranglerfig/migrator/internal/app"
 	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/internal/test/clitest"
@@ -168,7 +169,7 @@ func (o *operator) lose(keys ...record.Key) {
 	for _, k := range keys {
 		lost = append(lost, dual.Lost{Key: k, Reason: "a test"})
 	}
-	if _, err := state.NewFleet(store.Pool(), "items", state.FleetOptions{}).Journal(ctx, lost); err != nil {
+	if _, err := pgfleet.New(store.Pool(), "items", pgfleet.Options{}).Journal(ctx, lost); err != nil {
 		o.T.Fatal(err)
 	}
 }
@@ -272,7 +273,7 @@ func TestServeUndoesAnAbandonedFence(t *testing.T) {
 		return st
 	}
 	// An instance that does not answer keeps the command waiting for its second.
-	fleet := state.NewFleet(store.Pool(), "items", state.FleetOptions{Lease: time.Minute})
+	fleet := pgfleet.New(store.Pool(), "items", pgfleet.Options{Lease: time.Minute})
 	if _, err := fleet.Join(ctx, dual.Identity{Instance: "shop-1"}); err != nil {
 		t.Fatal(err)
 	}
@@ -300,7 +301,7 @@ func TestServeUndoesAnAbandonedFence(t *testing.T) {
 	}
 	o.SQL(o.Legacy, `UPDATE items SET name = 'written again' WHERE id = 1`)
 
-	if err := store.Intend(ctx, "items", standing().Route, "abandoned"); err != nil {
+	if err := store.Intend(ctx, "items", standing().Route, "abandoned", func(phases.Evidence) error { return nil }); err != nil {
 		t.Fatal(err)
 	}
 	d.awaits("the end of the attempt", 20*time.Second, undone)

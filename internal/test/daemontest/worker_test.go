@@ -14,12 +14,13 @@ import (
 
 	"github.com/stranglerfig/migrator/internal/app"
 	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/internal/state/reconciles"
 	"github.com/stranglerfig/migrator/internal/test/clitest"
 	"github.com/stranglerfig/migrator/reconcile"
 )
 
 // compared is an operator with rows in both stores, and the state open.
-func compared(t *testing.T, rows int, reconcileLines string) (*operator, *state.Reconciles) {
+func compared(t *testing.T, rows int, reconcileLines string) (*operator, *reconciles.Runs) {
 	t.Helper()
 	o := newOperator(t, "items", "  table: items\n", "  key: item:{id}\n", clitest.Served+"reconcile: {workers: 1, lease: 1s, chunk_rows: 500, "+reconcileLines+"}\n")
 	o.SQL(o.Legacy, fmt.Sprintf(`CREATE TABLE items (id bigint PRIMARY KEY, name text);
@@ -30,7 +31,7 @@ func compared(t *testing.T, rows int, reconcileLines string) (*operator, *state.
 		t.Fatal(err)
 	}
 	t.Cleanup(store.Close)
-	return o, store.Reconciles("items")
+	return o, reconciles.New(store.Pool(), "items")
 }
 
 // TestThreeWorkersOneKilledOneFrozen: a run ends complete, and each job counts once,
@@ -62,7 +63,7 @@ func threeWorkers(t *testing.T, rows, rate int, frozen time.Duration) {
 		clitest.Until(t, "the worker waits for jobs", func() bool { return strings.Contains(w.Log.String(), "waiting for jobs") })
 	}
 	run := o.Start(t, "reconcile", "run", "--full", "-o", "json")
-	jobs := func() []state.JobRow {
+	jobs := func() []reconciles.JobRow {
 		t.Helper()
 		list, err := kept.JobRows(t.Context(), 1)
 		if err != nil {

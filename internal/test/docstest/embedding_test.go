@@ -10,8 +10,8 @@ import (
 
 	"github.com/stranglerfig/migrator/dual"
 	"github.com/stranglerfig/migrator/examples/embedding"
+	"github.com/stranglerfig/migrator/internal/openstore"
 	"github.com/stranglerfig/migrator/internal/test/clitest"
-	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/record"
 )
 
@@ -42,7 +42,7 @@ fleet: {lease: 3s, renew: 1s}
 	if err := embedding.Grant(t.Context(), o.State, role); err != nil {
 		t.Fatal(err)
 	}
-	m, err := migration.Load(o.Path("migration.yaml"))
+	m, err := openstore.Load(o.Path("migration.yaml"))
 	if err != nil {
 		t.Fatal(err)
 	}

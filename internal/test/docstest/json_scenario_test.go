@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/stranglerfig/migrator/dual"
+	"github.com/stranglerfig/migrator/dual/pgfleet"
 	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/internal/test/clitest"
 	"github.com/stranglerfig/migrator/phases"
@@ -166,7 +167,7 @@ func (a *audit) witness(held phases.Route) error {
 // join takes a lease that acknowledges nothing.
 func (a *audit) join(name string, ttl time.Duration) (leave func()) {
 	a.t.Helper()
-	fleet, err := state.OpenFleet(a.t.Context(), a.o.State, "products", state.FleetOptions{Lease: ttl})
+	fleet, err := pgfleet.Open(a.t.Context(), a.o.State, "products", pgfleet.Options{Lease: ttl})
 	if err != nil {
 		a.t.Fatal(err)
 	}

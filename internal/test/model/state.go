@@ -65,7 +65,7 @@ type version struct{ era, lsn uint8 }
 const lsnBase = 32
 
 func (v version) record() record.Version {
-	return record.Version{Era: uint32(v.era), LSN: uint64(v.lsn)}
+	return record.MakeVersion(uint32(v.era), 0, uint64(v.lsn))
 }
 func (v version) newer(w version) bool { return v.record().NewerThan(w.record()) }
 func (v version) max(w version) version {
@@ -77,7 +77,10 @@ func (v version) max(w version) version {
 
 func (v version) next(era uint8) (version, bool) {
 	n, err := v.record().Next(uint32(era))
-	return version{uint8(n.Era), uint8(n.LSN)}, err == nil
+	if n == record.FirstOf(uint32(era)) {
+		return version{era, 1}, err == nil
+	}
+	return version{era, v.lsn + 1}, err == nil && n == version{era, v.lsn + 1}.record()
 }
 
 // State is the whole world. It is comparable: the search's map needs no hash of its own.

@@ -4,6 +4,7 @@ package pairtest
 
 import (
 	"context"
+	"encoding/json"
 	"testing"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -52,9 +53,11 @@ func New(t testing.TB, o Options) *Pair {
 	if o.Key == "" {
 		o.Key = "item:{id}"
 	}
-	m := &migration.Config{Name: "move"}
-	m.Legacy.Store, m.Legacy.Table = "postgres", o.Table
-	m.Target.Store, m.Target.KeyTemplate, m.Target.Format, m.Target.Expires = "redis", o.Key, o.Format, o.Expires
+	m := &migration.Config{
+		Name:   "move",
+		Legacy: migration.Legacy{Store: postgres.KindName, Part: &postgres.LegacyConfig{Table: o.Table}},
+		Target: migration.Target{Store: redis.KindName, Part: &redis.TargetConfig{KeyTemplate: o.Key, Format: o.Format, Expires: o.Expires}},
+	}
 	p := &Pair{Spec: m, LegacyURL: testenv.PostgresURL(t), TargetURL: testenv.RedisURL(t)}
 	var err error
 	if p.SQL, err = pgxpool.New(t.Context(), p.LegacyURL); err != nil {
@@ -79,6 +82,15 @@ func New(t testing.TB, o Options) *Pair {
 // Open opens the stores of Spec and the URLs. A helper process that was told
 // these uses it alone.
 func (p *Pair) Open(ctx context.Context) error {
+	if p.Spec.Legacy.Part == nil { // it came as JSON
+		text, err := json.Marshal(p.Spec)
+		if err != nil {
+			return err
+		}
+		if p.Spec, err = migration.Stored(text, postgres.Kind(), redis.Kind()); err != nil {
+			return err
+		}
+	}
 	var err error
 	if p.Legacy, err = postgres.OpenLegacy(ctx, p.Spec, p.LegacyURL); err != nil {
 		return err

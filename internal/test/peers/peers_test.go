@@ -23,7 +23,7 @@ import (
 // The stores do nothing: what is left is the cost of what stands before them.
 func legacyRead(context.Context, int) (int, bool, error) { return 1, true, nil }
 
-func legacyWrite(context.Context) (record.Version, error) { return record.Version{Era: 1, LSN: 1}, nil }
+func legacyWrite(context.Context) (record.Version, error) { return record.MakeVersion(1, 0, 1), nil }
 
 type target struct{}
 

@@ -23,9 +23,8 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/stranglerfig/migrator/dual"
+	"github.com/stranglerfig/migrator/dual/pgfleet"
 	"github.com/stranglerfig/migrator/internal/openstore"
-	"github.com/stranglerfig/migrator/internal/state"
-	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/record"
 	"github.com/stranglerfig/migrator/store/postgres"
 )
@@ -105,7 +104,7 @@ func serveInstance(ctx context.Context) error {
 		_, _ = io.Copy(io.Discard, os.Stdin)
 		cancel()
 	}()
-	m, err := migration.Load(os.Getenv(envFile))
+	m, err := openstore.Load(os.Getenv(envFile))
 	if err != nil {
 		return err
 	}
@@ -118,17 +117,17 @@ func serveInstance(ctx context.Context) error {
 		return err
 	}
 	defer a.db.Close()
-	legacy, err := openstore.OpenLegacy(ctx, m)
+	legacy, err := m.OpenLegacy(ctx)
 	if err != nil {
 		return err
 	}
 	defer legacy.Close()
-	target, err := openstore.OpenTarget(ctx, m, legacy.Schema())
+	target, err := m.OpenTarget(ctx, legacy.Schema())
 	if err != nil {
 		return err
 	}
 	defer func() { _ = target.Close() }()
-	fleet, err := state.OpenFleet(ctx, os.Getenv(envState), m.Name, state.FleetOptions{})
+	fleet, err := pgfleet.Open(ctx, os.Getenv(envState), m.Name, pgfleet.Options{})
 	if err != nil {
 		return err
 	}

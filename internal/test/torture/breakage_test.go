@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/stranglerfig/migrator/dual"
-	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/dual/pgfleet"
 	"github.com/stranglerfig/migrator/store"
 )
 
@@ -28,7 +28,7 @@ const (
 	hasty breakage = "hasty"
 )
 
-func (b breakage) fleet(f *state.Fleet) dual.Fleet {
+func (b breakage) fleet(f *pgfleet.Fleet) dual.Fleet {
 	if b == hasty {
 		return &hastening{listening: listening{f}}
 	}

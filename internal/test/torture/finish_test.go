@@ -8,9 +8,9 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/stranglerfig/migrator/internal/openstore"
 	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/phases"
+	"github.com/stranglerfig/migrator/store"
 )
 
 // settle ends a run: everything is up again, the migration rests where both stores
@@ -49,7 +49,7 @@ func (w *world) settle(ctx context.Context) (phases.Phase, error) {
 
 // prove ends what nobody writes any more: repaired, clean, and read from every
 // instance, those reads being part of the history.
-func (w *world) prove(ctx context.Context, at phases.Phase, target openstore.Target, readers *client) error {
+func (w *world) prove(ctx context.Context, at phases.Phase, target store.Target, readers *client) error {
 	if at != phases.Legacy {
 		repaired := func(ctx context.Context) error {
 			for _, line := range []string{"reconcile run --full --repair", "reconcile run --full"} {

@@ -12,29 +12,28 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/stranglerfig/migrator/internal/openstore"
-	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/record"
 	"github.com/stranglerfig/migrator/store"
 )
 
 // open connects to both stores, past the wires.
-func (w *world) open(ctx context.Context) (openstore.Legacy, openstore.Target, error) {
+func (w *world) open(ctx context.Context) (store.Legacy, store.Target, error) {
 	text, err := os.ReadFile(w.file)
 	if err != nil {
 		return nil, nil, err
 	}
-	m, err := migration.Parse(w.file, text, func(name string) (string, bool) {
+	m, err := openstore.Parse(w.file, text, func(name string) (string, bool) {
 		u := map[string]string{"TORTURE_LEGACY_URL": w.legacy.URL(), "TORTURE_TARGET_URL": w.target.URL()}[name]
 		return u, u != ""
 	})
 	if err != nil {
 		return nil, nil, err
 	}
-	legacy, err := openstore.OpenLegacy(ctx, m)
+	legacy, err := m.OpenLegacy(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
-	target, err := openstore.OpenTarget(ctx, m, legacy.Schema())
+	target, err := m.OpenTarget(ctx, legacy.Schema())
 	if err != nil {
 		legacy.Close()
 	}
@@ -49,7 +48,7 @@ func allKeys(n int) (keys []record.Key) {
 }
 
 // watch sees to it that no key's version in the target ever goes down.
-func (w *world) watch(ctx context.Context, target openstore.Target, keys []record.Key) error {
+func (w *world) watch(ctx context.Context, target store.Target, keys []record.Key) error {
 	highest := make([]record.Version, len(keys))
 	for pause(ctx, 20*time.Millisecond) {
 		bounded, cancel := context.WithTimeout(ctx, time.Second)
@@ -70,7 +69,7 @@ func (w *world) watch(ctx context.Context, target openstore.Target, keys []recor
 }
 
 // compare returns what differs between the stores, which nobody writes now.
-func (w *world) compare(ctx context.Context, target openstore.Target, keys []record.Key) (differ []string, err error) {
+func (w *world) compare(ctx context.Context, target store.Target, keys []record.Key) (differ []string, err error) {
 	conn, err := pgx.Connect(ctx, w.legacy.URL())
 	if err != nil {
 		return nil, err

@@ -6,7 +6,7 @@ import (
 	"context"
 
 	"github.com/stranglerfig/migrator/dual"
-	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/dual/pgfleet"
 )
 
 // word is what the instance learns of one write while it decides on it.
@@ -31,7 +31,7 @@ func (w *word) exception(p dual.Policy) exception {
 
 // listening is a connection to the fleet that keeps what the state says to a write
 // with that write: its counters are the whole instance's.
-type listening struct{ *state.Fleet }
+type listening struct{ *pgfleet.Fleet }
 
 func (f listening) Journal(ctx context.Context, lost []dual.Lost) (dual.Ruling, error) {
 	r, err := f.Fleet.Journal(ctx, lost)

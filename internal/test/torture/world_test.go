@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/stranglerfig/migrator/dual/pgfleet"
 	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/internal/test/testenv"
 )
@@ -34,7 +35,7 @@ type world struct {
 	target    *machine
 	state     *state.Store
 	pool      *pgxpool.Pool // the state database's too, past all wires
-	readers   *state.Fleet
+	readers   *pgfleet.Fleet
 	instances []*instance
 	daemons   []*daemon // one leads, the other stands by
 	desk      []*wire   // the operator's: legacy, state, target
@@ -105,7 +106,7 @@ func newWorld(t *testing.T, kind shape, instances int) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(w.pool.Close)
-	w.readers = state.NewFleet(w.pool, migrationName, state.FleetOptions{})
+	w.readers = pgfleet.New(w.pool, migrationName, pgfleet.Options{})
 	for i := range instances {
 		s, err := w.newInstance(string(rune('a' + i)))
 		if err != nil {

@@ -13,18 +13,22 @@ local expires, horizon = ARGV[6], ARGV[7]
 local current, owner = stored()
 current = current or string.rep('0', 32)
 local remembered = redis.pcall('GET', KEYS[2])
+-- [tombstone], [expiry-version]: the version of a record that is gone.
 if is_version(remembered) and remembered > current then
   current = remembered
 end
 
 local clock = redis.call('TIME')
+-- [not-after]: by the clock of the server that writes.
 if late ~= '' and clock[1] * 1000000 + clock[2] > tonumber(late) then
   return {'late', current}
 end
+-- [owned-only]: a value without version is not migrator's.
 if owner == 'foreign' and not overwrite then
   return {'foreign', current}
 end
 if only ~= '' then
+  -- [retain-cas], [repair-unchanged]: another write came after the read.
   if only ~= current then
     return {'changed', current}
   end
@@ -32,6 +36,7 @@ if only ~= '' then
     return {'older', current}
   end
 elseif version <= current then
+  -- [newer-only]: nothing else runs meanwhile, so check and write are one step.
   return {'older', current}
 end
 
@@ -43,12 +48,14 @@ local function remember()
   end
   local from = now
   if not deleted and expires ~= '' and tonumber(expires) > now then
+    -- [expiry-version]: the horizon begins when the record has expired.
     from = tonumber(expires)
   end
   redis.call('SET', KEYS[2], version, 'PXAT', string.format('%.0f', from + tonumber(horizon)))
 end
 
 if deleted or expires ~= '' and tonumber(expires) <= now then
+  -- [tombstone]: the record goes, its version stays.
   redis.call('UNLINK', KEYS[1])
   remember()
 elseif expires ~= '' then

@@ -9,9 +9,11 @@
 -- others, and finish() for what add has put off.
 -- Returns a text with 1 for each record written and 0 for each other; empty: it was late.
 local clock = redis.call('TIME')
+-- [not-after]: by the clock of the server that writes.
 if clock[1] * 1000000 + clock[2] > tonumber(ARGV[1]) then
   return ''
 end
+-- [backfill-newer]: whatever is there, or was, is left to single writes.
 local new = redis.call('EXISTS', unpack(KEYS)) == 0
 local rows, horizon = #KEYS / 2, tonumber(ARGV[3])
 if new and not horizon then
@@ -34,6 +36,7 @@ for i = 1, rows do
   else
     add(key, expires)
     if expires then
+      -- [expiry-version]: it outlives the record.
       redis.call('SET', beside, ARGV[2], 'PXAT', string.format('%.0f', tonumber(expires) + horizon))
     end
     done[i] = '1'

@@ -19,7 +19,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/stranglerfig/migrator/examples/embedding"
-	"github.com/stranglerfig/migrator/migration"
+	"github.com/stranglerfig/migrator/internal/openstore"
 )
 
 // silent keeps go-redis from writing between the log's lines.
@@ -36,7 +36,7 @@ func main() {
 }
 
 func serve(ctx context.Context) error {
-	m, err := migration.Load(os.Getenv("MIGRATOR_FILE"))
+	m, err := openstore.Load(os.Getenv("MIGRATOR_FILE"))
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,26 @@
+package dual_test
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+
+	"github.com/stranglerfig/migrator/dual"
+)
+
+// TestAnApplicationReachesAHint by name, or by an interface of its own.
+func TestAnApplicationReachesAHint(t *testing.T) {
+	t.Parallel()
+	cause := errors.New("refused")
+	err := fmt.Errorf("save the customer: %w", errors.Join(cause, &dual.WaitError{Cause: cause}))
+	if h, ok := dual.HintOf(err); !ok || h.Do != "status" {
+		t.Errorf("%v %t", h, ok)
+	}
+	var hinted interface{ Hint() dual.Hint }
+	if !errors.As(err, &hinted) || hinted.Hint().Do != "status" {
+		t.Errorf("%v", hinted)
+	}
+	if h, ok := dual.HintOf(cause); ok {
+		t.Errorf("%v", h)
+	}
+}

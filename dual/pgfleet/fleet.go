@@ -1,0 +1,263 @@
+package pgfleet
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/stranglerfig/migrator/dual"
+	"github.com/stranglerfig/migrator/internal/failpoint"
+	"github.com/stranglerfig/migrator/internal/statedb"
+	"github.com/stranglerfig/migrator/phases"
+)
+
+// FleetOptions overrides the description's timing. Renew is at most a third of Lease.
+type Options struct {
+	Lease time.Duration // how long a lease lasts without renewal; 0: as described, else 15 s
+	Renew time.Duration // how often it is renewed; 0: as described, else 5 s
+}
+
+// Fleet is an application's way to the state of one migration. Its role needs no
+// more than Store.GrantApplication gives. It does not look at the schema's version:
+// applications outlive upgrades of the schema, which only add to what they use.
+type Fleet struct {
+	pool      *pgxpool.Pool
+	migration string
+	options   Options
+	owned     bool
+	instance  atomic.Pointer[string] // that joined last
+}
+
+var (
+	_ dual.Fleet         = (*Fleet)(nil)
+	_ dual.FaultSwitch   = (*Fleet)(nil)
+	_ dual.Hinter        = (*Fleet)(nil)
+	_ dual.Rescuer       = (*Fleet)(nil)
+	_ dual.ReturnJournal = (*Fleet)(nil)
+	_ dual.Witness       = (*Fleet)(nil)
+)
+
+// NewFleet uses connections that are already there. The caller closes the pool.
+func New(pool *pgxpool.Pool, migration string, o Options) *Fleet {
+	return &Fleet{pool: pool, migration: migration, options: o}
+}
+
+// OpenFleet makes a pool of its own. It does not connect: an application starts
+// also while the state database is down, and joins when it is back.
+func Open(ctx context.Context, url, migration string, o Options) (*Fleet, error) {
+	cfg, err := statedb.ParseURL(url)
+	if err != nil {
+		return nil, err
+	}
+	pool, err := pgxpool.NewWithConfig(ctx, cfg)
+	if err != nil {
+		return nil, fmt.Errorf("connect to the state database: %w", err)
+	}
+	return &Fleet{pool: pool, migration: migration, options: o, owned: true}, nil
+}
+
+// Close closes the pool that OpenFleet made.
+func (f *Fleet) Close() {
+	if f.owned {
+		f.pool.Close()
+	}
+}
+
+// oneTrip sends a whole transaction, its end included, in one go: an application
+// that freezes between two statements would hold the migration's row, and so every
+// rollback, for as long as it sleeps. The transaction shares the migration's row,
+// and g is filled in from it.
+func (f *Fleet) oneTrip(ctx context.Context, g *dual.Grant, fill func(b *pgx.Batch)) error {
+	found := false
+	b := &pgx.Batch{}
+	b.Queue(`BEGIN ISOLATION LEVEL READ COMMITTED`)
+	// [journal-serial], [join-locked], [return-journal]: the turnstile, then the row in share mode.
+	// A move waits for this transaction and sees its rows, or this transaction reads the route that
+	// the move has committed.
+	b.Queue(statedb.TurnstileShared, f.migration)
+	b.Queue(`SELECT phase, percent, epoch, lease_ms, renew_ms, fence_era, reversible, config_hash
+		FROM migrator.migrations WHERE name = $1 FOR SHARE`, f.migration).Query(func(rows pgx.Rows) error {
+		if found = rows.Next(); !found {
+			return rows.Err()
+		}
+		var lease, renew int64
+		err := rows.Scan(&g.Route.Phase, &g.Route.Percent, &g.Route.Epoch, &lease, &renew, &g.FenceEra, &g.Reversible, &g.ConfigHash)
+		g.TTL, g.Renew = f.timing(lease, renew)
+		return err
+	})
+	fill(b)
+	b.Queue(`COMMIT`)
+	// BEGIN and COMMIT are in the batch: whatever fails, the server releases the row without
+	// another message from this process.
+	if err := f.pool.SendBatch(ctx, b).Close(); err != nil {
+		return statedb.Explain(err)
+	}
+	if !found {
+		return statedb.UnknownMigration(ctx, f.pool, f.migration)
+	}
+	return nil
+}
+
+func (f *Fleet) timing(leaseMS, renewMS int64) (lease, renew time.Duration) {
+	lease, renew = time.Duration(leaseMS)*time.Millisecond, time.Duration(renewMS)*time.Millisecond
+	if f.options.Lease > 0 {
+		lease = f.options.Lease
+	}
+	if f.options.Renew > 0 {
+		renew = f.options.Renew
+	}
+	return statedb.LeaseTimes(lease, renew)
+}
+
+// ttl is how long a lease lasts, for statements that run before the answer to
+// oneTrip's own is known: milliseconds, or nil for the description's.
+func (f *Fleet) ttl() *int64 {
+	if f.options.Lease <= 0 {
+		return nil
+	}
+	lease, _ := statedb.LeaseTimes(f.options.Lease, 0)
+	ms := lease.Milliseconds()
+	return &ms
+}
+
+// Join takes a lease that has acknowledged the present epoch: an instance that
+// joins has no operation under way. One that rejoins (Identity.Previous names its
+// own former lease) may have: the new lease starts where the old one was, and the
+// old one ends cleanly, for its queue lives on. So do the leases of the same origin
+// that the process never learnt of, since the answer was lost. Should such a join
+// only arrive after a later one, the lease that it takes stands in for the one it
+// ends, until the process joins anew.
+//
+// Without Previous, or with one that the database has forgotten, another lease under the same instance's name belongs to a
+// process that is gone, perhaps with writes in its queue: the migration is marked
+// dirty, unless that process still comes to Leave. If that lease is still live, it
+// is not renewed any more and counts until it would have run out, in case two
+// processes share a name by mistake.
+func (f *Fleet) Join(ctx context.Context, who dual.Identity) (dual.Grant, error) {
+	if who.Instance == "" {
+		who.Instance = madeUpName()
+	}
+	g := dual.Grant{Lease: rand.Text(), Instance: who.Instance}
+	err := f.oneTrip(ctx, &g, func(b *pgx.Batch) {
+		// [rejoin-epoch]: leases of the same process end here without a mark of loss: its queue
+		// lives on, under the lease that this transaction takes.
+		if who.Previous != "" {
+			b.Queue(`UPDATE migrator.leases l SET ended = 'superseded', ended_at = clock_timestamp(), lost_at = NULL
+				WHERE l.migration = $1 AND l.ended IS DISTINCT FROM 'evicted' AND `+statedb.LeaseCountsSQL+`
+				  AND (l.id = $2 OR l.origin = (SELECT p.origin FROM migrator.leases p WHERE p.id = $2 AND p.migration = $1))`,
+				f.migration, who.Previous)
+		}
+		// [superseded-counts]: a lease that another process takes over counts until it would have
+		// run out: if both still run, the route of the first stays held. [unclean-mark]: the first
+		// may have had writes that no other process knows of.
+		b.Queue(`UPDATE migrator.leases l SET ended = 'superseded', ended_at = greatest(expires_at, clock_timestamp()),
+				lost_at = CASE WHEN `+statedb.MayHaveLostWritesSQL+` THEN greatest(expires_at, clock_timestamp()) END
+			WHERE migration = $1 AND instance = $2 AND ended_at IS NULL
+			  AND NOT EXISTS (SELECT FROM migrator.leases p WHERE p.id = $3 AND p.migration = $1)`, f.migration, who.Instance, who.Previous)
+		// [join-locked]: the lease acknowledges the epoch that this transaction reads, under the
+		// lock that a move takes alone. [rejoin-epoch]: not above what the former lease
+		// acknowledged.
+		b.Queue(`INSERT INTO migrator.leases (id, migration, instance, about, acknowledged_epoch, joined_at, renewed_at, expires_at, origin)
+			SELECT $2, m.name, $3, $4, least(m.epoch, p.acknowledged_epoch), now.at, now.at,
+			       now.at + coalesce($5::bigint, m.lease_ms) * interval '1 millisecond', coalesce(p.origin, $2)
+			FROM migrator.migrations m
+			CROSS JOIN (SELECT clock_timestamp() AS at) now
+			LEFT JOIN migrator.leases p ON p.id = $6 AND p.migration = m.name
+			WHERE m.name = $1`,
+			f.migration, g.Lease, statedb.CleanText(who.Instance), statedb.CleanText(who.About), f.ttl(), who.Previous)
+	})
+	if err != nil {
+		return dual.Grant{}, err
+	}
+	f.instance.Store(&g.Instance)
+	return g, nil
+}
+
+// Witness implements dual.Witness: from then on Standing.Lost says what the state
+// has forgotten, no move leads forward, and each takes an epoch above this one.
+func (f *Fleet) Witness(ctx context.Context, held phases.Route) error {
+	name := "unknown"
+	if i := f.instance.Load(); i != nil {
+		name = *i
+	}
+	// [loss-held]: the route counts as held from here on, and every move takes a higher epoch.
+	return statedb.RecordStateLoss(ctx, f.pool, f.migration, name, held)
+}
+
+func madeUpName() string {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown"
+	}
+	return fmt.Sprintf("%s-%d-%s", host, os.Getpid(), rand.Text()[:6])
+}
+
+// Renew prolongs a live lease. It shares the migration's row so that no transition
+// takes the lease for lapsed while the renewal is on its way.
+func (f *Fleet) Renew(ctx context.Context, lease string, acknowledged int64) (dual.Grant, error) {
+	g := dual.Grant{Lease: lease}
+	unsettled := false
+	err := f.oneTrip(ctx, &g, func(b *pgx.Batch) {
+		// [lease-final]: only a lease that has neither ended nor run out is renewed: a rollback may
+		// have counted it as lapsed and not waited for it. The acknowledged epoch never goes down,
+		// and never above the present one.
+		b.Queue(`UPDATE migrator.leases l SET renewed_at = clock_timestamp(),
+				expires_at = clock_timestamp() + coalesce($4::bigint, m.lease_ms) * interval '1 millisecond',
+				acknowledged_epoch = greatest(l.acknowledged_epoch, least($3, m.epoch))
+			FROM migrator.migrations m JOIN migrator.epochs e ON e.migration = m.name AND e.epoch = m.epoch
+			WHERE m.name = $1 AND l.id = $2 AND l.migration = m.name AND l.ended_at IS NULL AND l.expires_at > clock_timestamp()
+			RETURNING l.instance, e.settled_at IS NULL AND l.acknowledged_epoch = m.epoch`,
+			f.migration, lease, acknowledged, f.ttl()).Query(func(rows pgx.Rows) error {
+			if rows.Next() {
+				return rows.Scan(&g.Instance, &unsettled)
+			}
+			return rows.Err()
+		})
+	})
+	switch {
+	case err != nil:
+		return dual.Grant{}, err
+	case g.Instance == "":
+		return dual.Grant{}, dual.ErrLeaseLost
+	case unsettled:
+		failpoint.Here("state.renew.acknowledged")
+		// After the commit, so that of two instances which acknowledge at once one sees both.
+		statedb.MarkSettled(ctx, f.pool, f.migration)
+	}
+	return g, nil
+}
+
+// Leave ends the lease cleanly, also one that has run out or was superseded: the
+// instance's word that nothing is under way is as good late, and takes the mark of
+// a possible loss back. Leaving twice, or after an eviction, is no error.
+func (f *Fleet) Leave(ctx context.Context, lease string) error {
+	// [leave-drained]: takes the mark of a possible loss away, since the instance reports that all
+	// its operations have drained. An eviction stands: it is in the history, and has its own mark.
+	tag, err := f.pool.Exec(ctx, `UPDATE migrator.leases SET ended = 'left', lost_at = NULL,
+			ended_at = least(ended_at, clock_timestamp())
+		WHERE id = $1 AND migration = $2 AND (ended IS NULL OR ended = 'superseded')`, lease, f.migration)
+	if err != nil {
+		return statedb.Explain(err)
+	}
+	if tag.RowsAffected() > 0 {
+		failpoint.Here("state.leave.committed")
+		statedb.MarkSettled(ctx, f.pool, f.migration)
+	}
+	return nil
+}
+
+func (f *Fleet) present(ctx context.Context, q statedb.Querier) (r phases.Route, err error) {
+	err = q.QueryRow(ctx, `SELECT phase, percent, epoch FROM migrator.migrations WHERE name = $1`, f.migration).
+		Scan(&r.Phase, &r.Percent, &r.Epoch)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return r, statedb.UnknownMigration(ctx, q, f.migration)
+	}
+	return r, statedb.Explain(err)
+}

@@ -1,0 +1,40 @@
+package pgfleet
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/stranglerfig/migrator/dual"
+	"github.com/stranglerfig/migrator/internal/statedb"
+	"github.com/stranglerfig/migrator/phases"
+	"github.com/stranglerfig/migrator/record"
+)
+
+// Return records keys that the target is about to take and legacy lacks. It
+// requires the phase retain and the epoch; dual.ErrRouteMoved otherwise, and then
+// the write must not be made.
+func (f *Fleet) Return(ctx context.Context, epoch int64, keys []record.Key) error {
+	var g dual.Grant
+	err := f.oneTrip(ctx, &g, func(b *pgx.Batch) {
+		// [return-journal]: the phase and the epoch are compared in the same statement: once a
+		// rollback has committed returning, no key enters and no write follows.
+		b.Queue(`INSERT INTO migrator.return_journal AS j (migration, key, changes, first_at, last_at)
+			SELECT m.name, k.key, 1, clock_timestamp(), clock_timestamp()
+			FROM migrator.migrations m, unnest($3::bytea[]) AS k (key)
+			WHERE m.name = $1 AND m.phase = 'retain' AND m.epoch = $2
+			ORDER BY k.key
+			ON CONFLICT (migration, key) DO UPDATE SET changes = j.changes + 1, last_at = excluded.last_at`,
+			f.migration, epoch, statedb.KeyBytes(keys))
+	})
+	if err != nil {
+		return err
+	}
+	// [return-journal]: nothing was journaled; to write the target now would be a write that the
+	// rollback does not replay.
+	if g.Route.Phase != phases.Retain || g.Route.Epoch != epoch {
+		return fmt.Errorf("%w: it is at %s, epoch %d", dual.ErrRouteMoved, g.Route, g.Route.Epoch)
+	}
+	return nil
+}

@@ -1,0 +1,86 @@
+package hint
+
+import (
+	"fmt"
+	"log/slog"
+	"strings"
+)
+
+// Hinter is an error with a hint of its own.
+type Hinter interface {
+	error
+	Hint() Hint
+}
+
+// Error is a fact with its hint. Its text is the fact alone.
+type Error struct {
+	err  error
+	hint Hint
+}
+
+func (e *Error) Error() string { return e.err.Error() }
+
+func (e *Error) Unwrap() error { return e.err }
+
+// Hint implements Hinter.
+func (e *Error) Hint() Hint { return e.hint }
+
+// With gives an error a hint, which goes before those it has. A nil error stays nil,
+// and a zero hint changes nothing.
+func With(err error, h Hint) error {
+	if err == nil || h.IsZero() {
+		return err
+	}
+	return &Error{err: err, hint: h}
+}
+
+// Errorf is fmt.Errorf with a hint.
+func Errorf(h Hint, format string, args ...any) error {
+	return With(fmt.Errorf(format, args...), h)
+}
+
+// Of finds the outermost hint of an error: its own, else that of what it wraps, the
+// first of several that are joined before the next.
+func Of(err error) (Hint, bool) {
+	if err == nil {
+		return Hint{}, false
+	}
+	if hinter, ok := err.(Hinter); ok { //nolint:errorlint // the tree is walked here
+		if h := hinter.Hint(); !h.IsZero() {
+			return h, true
+		}
+	}
+	switch wraps := err.(type) { //nolint:errorlint // the tree is walked here
+	case interface{ Unwrap() error }:
+		return Of(wraps.Unwrap())
+	case interface{ Unwrap() []error }:
+		for _, one := range wraps.Unwrap() {
+			if h, ok := Of(one); ok {
+				return h, true
+			}
+		}
+	}
+	return Hint{}, false
+}
+
+// Parts are an error's fact and its hint.
+//
+// The stores' errors still have a remedy in their texts, behind "; try: ": it is cut
+// off, and is the hint if there is no other. This ends once they are converted, and
+// then the fact is err.Error().
+func Parts(err error) (fact string, h Hint) {
+	fact, text, _ := strings.Cut(err.Error(), "; try: ")
+	h, ok := Of(err)
+	if !ok {
+		h = Hint{Text: text}
+	}
+	return fact, h
+}
+
+// Attr is an error's hint for a log, beside the error; none if it has none.
+func Attr(err error) slog.Attr {
+	if h, ok := Of(err); ok {
+		return slog.Any("hint", h)
+	}
+	return slog.Attr{}
+}

@@ -1,0 +1,206 @@
+// Package backfills keeps the backfills of a migration, their progress and the lock of the one that runs.
+package backfills
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/stranglerfig/migrator/internal/backfill"
+	"github.com/stranglerfig/migrator/internal/hint"
+	"github.com/stranglerfig/migrator/internal/statedb"
+	"github.com/stranglerfig/migrator/phases"
+	"github.com/stranglerfig/migrator/store"
+)
+
+// Backfills are the backfills of one migration. Begin and Save belong to one
+// runner: use a value of your own for each.
+type Runs struct {
+	pool      *pgxpool.Pool
+	migration string
+
+	mu     sync.Mutex
+	held   *statedb.JobLock
+	chunks []store.Chunk // as they were last saved
+}
+
+var _ backfill.Ledger = (*Runs)(nil)
+
+// NewBackfills returns the backfills of the migration.
+func New(pool *pgxpool.Pool, migration string) *Runs {
+	return &Runs{pool: pool, migration: migration}
+}
+
+// Begin takes the runner's lock and resumes the unfinished backfill of the present
+// stay beyond legacy, or records a new one. It is refused while any instance, its
+// lease live or lapsed, may still be on legacy: what that one writes nobody
+// shadows, and a barrier taken now would not cover it.
+func (b *Runs) Begin(ctx context.Context) (p backfill.Progress, release func(), err error) {
+	job := "backfill " + b.migration
+	r, err := statedb.TakeJob(ctx, b.pool, job)
+	if err != nil {
+		return p, nil, err
+	}
+	if r == nil {
+		return p, nil, fmt.Errorf("%w%s", backfill.ErrRunning, statedb.JobHolder(ctx, b.pool, job))
+	}
+	err = r.Do(ctx, func(tx pgx.Tx) error {
+		epoch, legacy, err := b.ready(ctx, tx)
+		if err != nil {
+			return err
+		}
+		p, err = b.resume(ctx, tx, epoch, legacy)
+		return err
+	})
+	if err != nil {
+		r.Release()
+		return backfill.Progress{}, nil, err
+	}
+	b.mu.Lock()
+	b.held, b.chunks = r, slices.Clone(p.Chunks)
+	b.mu.Unlock()
+	return p, r.Release, nil
+}
+
+// ready returns the present epoch and the last one in legacy.
+func (b *Runs) ready(ctx context.Context, tx pgx.Tx) (epoch, legacy int64, err error) {
+	// [backfill-barrier]: no move commits between this look at the leases and the record of the
+	// run.
+	if _, err := tx.Exec(ctx, statedb.TurnstileShared, b.migration); err != nil {
+		return 0, 0, err
+	}
+	var at phases.Route
+	err = tx.QueryRow(ctx, `SELECT phase, percent, epoch FROM migrator.migrations WHERE name = $1 FOR SHARE`, b.migration).
+		Scan(&at.Phase, &at.Percent, &at.Epoch)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return 0, 0, statedb.UnknownMigration(ctx, tx, b.migration)
+	}
+	if err != nil {
+		return 0, 0, err
+	}
+	if at.Phase != phases.ShadowWrite && at.Phase != phases.DualRead {
+		return 0, 0, hint.Errorf(hint.Hint{Do: hint.Status}, "%w: it is at %s, and a backfill belongs to shadow-write or dual-read", backfill.ErrNotReady, at)
+	}
+	rows, err := tx.Query(ctx, `WITH legacy AS (
+			SELECT coalesce(max(epoch), 0) AS epoch FROM migrator.epochs WHERE migration = $1 AND phase = 'legacy')
+		SELECT legacy.epoch, coalesce(array_agg(l.instance ORDER BY l.instance) FILTER (WHERE l.instance IS NOT NULL), '{}')
+		FROM legacy LEFT JOIN migrator.leases l
+		  ON l.migration = $1 AND `+statedb.LeaseCountsSQL+` AND l.acknowledged_epoch <= legacy.epoch
+		GROUP BY legacy.epoch`, b.migration)
+	if err != nil {
+		return 0, 0, err
+	}
+	var behind []string
+	if _, err := pgx.CollectExactlyOneRow(rows, func(row pgx.CollectableRow) (struct{}, error) {
+		return struct{}{}, row.Scan(&legacy, &behind)
+	}); err != nil {
+		return 0, 0, err
+	}
+	// [backfill-barrier]: a write under legacy after the barrier is shadowed by no instance, and a
+	// row that was read at the barrier's version would hide it.
+	if len(behind) > 0 {
+		return 0, 0, hint.Errorf(hint.Hint{Do: hint.FleetList}, "%w: %s may still be on legacy", backfill.ErrNotReady, strings.Join(behind, ", "))
+	}
+	return at.Epoch, legacy, nil
+}
+
+func (b *Runs) resume(ctx context.Context, tx pgx.Tx, epoch, legacy int64) (backfill.Progress, error) {
+	// [backfill-reentry]: a run from before the last stay in legacy is not resumed: its barrier
+	// does not cover the writes of that stay.
+	rows, err := tx.Query(ctx, backfillSQL+` WHERE migration = $1 AND finished_at IS NULL AND epoch > $2 ORDER BY id DESC LIMIT 1`, b.migration, legacy)
+	if err != nil {
+		return backfill.Progress{}, err
+	}
+	p, err := pgx.CollectExactlyOneRow(rows, scanBackfill)
+	if !errors.Is(err, pgx.ErrNoRows) {
+		return p, err
+	}
+	p = backfill.Progress{Epoch: epoch}
+	err = tx.QueryRow(ctx, `INSERT INTO migrator.backfills (migration, epoch, progress, chunks, began_at)
+		VALUES ($1, $2, '{}', '[]', clock_timestamp()) RETURNING id, began_at`, b.migration, epoch).Scan(&p.ID, &p.Began)
+	return p, err
+}
+
+// Save stores p over the connection that holds the lock: a runner whose lock is
+// gone can't save. Began is the database's word, and so is when it Finished.
+func (b *Runs) Save(ctx context.Context, p backfill.Progress) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.held == nil {
+		return statedb.ErrReleased
+	}
+	saved := slices.Clone(p.Chunks)
+	finished := !p.Finished.IsZero()
+	var chunks *string
+	if !slices.Equal(saved, b.chunks) {
+		doc, err := json.Marshal(saved)
+		if err != nil {
+			return err
+		}
+		text := string(doc)
+		chunks = &text
+	}
+	p.Chunks = nil
+	progress, err := json.Marshal(p)
+	if err != nil {
+		return err
+	}
+	// [backfill-alone]: a runner that has lost its lock can't save. [backfill-reentry]: nor can one
+	// whose migration has been back in legacy since it began.
+	err = b.held.Do(ctx, func(tx pgx.Tx) error {
+		tag, err := tx.Exec(ctx, `UPDATE migrator.backfills b SET progress = $3::jsonb, chunks = coalesce($4::jsonb, chunks),
+				finished_at = CASE WHEN $5 THEN coalesce(finished_at, clock_timestamp()) END
+			WHERE id = $2 AND migration = $1
+			  AND epoch > (SELECT coalesce(max(e.epoch), 0) FROM migrator.epochs e WHERE e.migration = $1 AND e.phase = 'legacy')`,
+			b.migration, p.ID, string(progress), chunks, finished)
+		if err == nil && tag.RowsAffected() == 0 {
+			return hint.Errorf(hint.Hint{Do: hint.BackfillRun, Text: "once it is in shadow-write again"}, "%w: it has been back in legacy since backfill %d began", backfill.ErrNotReady, p.ID)
+		}
+		return err
+	})
+	if err == nil {
+		b.chunks = saved
+	}
+	return err
+}
+
+// Latest is the newest backfill; nil if there is none.
+func (b *Runs) Latest(ctx context.Context) (*backfill.Progress, error) {
+	rows, err := b.pool.Query(ctx, backfillSQL+` WHERE migration = $1 ORDER BY id DESC LIMIT 1`, b.migration)
+	if err != nil {
+		return nil, statedb.Explain(err)
+	}
+	p, err := pgx.CollectExactlyOneRow(rows, scanBackfill)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil, nil
+	}
+	return &p, statedb.Explain(err)
+}
+
+const backfillSQL = `SELECT id, epoch, progress::text, chunks::text, began_at, finished_at FROM migrator.backfills`
+
+func scanBackfill(row pgx.CollectableRow) (p backfill.Progress, err error) {
+	var id, epoch int64
+	var progress, chunks string
+	var began time.Time
+	var finished *time.Time
+	if err := row.Scan(&id, &epoch, &progress, &chunks, &began, &finished); err != nil {
+		return p, err
+	}
+	if err := json.Unmarshal([]byte(progress), &p); err != nil {
+		return p, fmt.Errorf("backfill %d: its progress can't be read: %w", id, err)
+	}
+	if err := json.Unmarshal([]byte(chunks), &p.Chunks); err != nil {
+		return p, fmt.Errorf("backfill %d: its chunks can't be read: %w", id, err)
+	}
+	p.ID, p.Epoch, p.Began, p.Finished = id, epoch, began, statedb.OrZero(finished)
+	return p, nil
+}

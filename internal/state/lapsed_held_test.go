@@ -1,0 +1,66 @@
+package state_test
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/stranglerfig/migrator/dual"
+	"github.com/stranglerfig/migrator/dual/pgfleet"
+	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/phases"
+)
+
+// jump puts the migration on a route in a new epoch, past all that guards a move.
+func jump(t *testing.T, s *state.Store, to phases.Route) {
+	t.Helper()
+	exec(t, s, `WITH m AS (UPDATE migrator.migrations SET epoch = epoch + 1, phase = $1, percent = $2 RETURNING name, epoch)
+		INSERT INTO migrator.epochs SELECT name, epoch, $1, $2, clock_timestamp() FROM m`, string(to.Phase), int(to.Percent))
+}
+
+// TestAWriteHeedsALapsedLeaseThatReadsTheTargetAlone: an instance that was cut off on
+// fenced to complete reads the target, lapsed or not [lapsed-held]. So the target is
+// still read, whatever the present route says, and no write may take the route past
+// grace. One that was cut off where it falls back to legacy holds nobody up.
+func TestAWriteHeedsALapsedLeaseThatReadsTheTargetAlone(t *testing.T) {
+	t.Parallel()
+	s, _ := open(t)
+	for _, c := range []struct {
+		cutOff phases.Route
+		held   bool
+	}{
+		{dualRead, false},
+		{cutover5, false},
+		{cutover, false},
+		{grace, false},
+		{fencedRoute, true},
+		{phases.Route{Phase: phases.Lifting}, true},
+		{phases.Route{Phase: phases.Returning}, true},
+		{retain, true},
+		{phases.Route{Phase: phases.Complete}, true},
+	} {
+		t.Run(c.cutOff.String(), func(t *testing.T) {
+			exec(t, s, `DELETE FROM migrator.leases`)
+			jump(t, s, c.cutOff)
+			join(t, s, "cut off", pgfleet.Options{})
+			lapse(t, s, "cut off")
+			jump(t, s, dualRead)
+			a := join(t, s, "a", pgfleet.Options{})
+			if read, err := a.TargetRead(t.Context()); err != nil || read != c.held {
+				t.Errorf("the target is read: %v (%v), want %v", read, err, c.held)
+			}
+			ruling, err := a.Journal(t.Context(), []dual.Lost{{Key: "k", Reason: "refused"}})
+			if err != nil || ruling.TargetRead != c.held || ruling.Fenced {
+				t.Errorf("the journal rules %+v (%v), want the target to be read: %v", ruling, err, c.held)
+			}
+			jump(t, s, grace)
+			_, st := fleetOf(t, s)
+			a.ack(t, st.Route.Epoch)
+			err = a.Rescue(t.Context(), st.Route.Epoch, "refused")
+			_, st = fleetOf(t, s)
+			var held *phases.HeldError
+			if refused := errors.As(err, &held); refused != c.held || (st.Route.Phase == phases.Grace) != c.held {
+				t.Errorf("a write that takes reads back: %v, now at %s; want a refusal: %v", err, st.Route, c.held)
+			}
+		})
+	}
+}

@@ -1,0 +1,112 @@
+package state
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/stranglerfig/migrator/internal/failpoint"
+	"github.com/stranglerfig/migrator/internal/hint"
+	"github.com/stranglerfig/migrator/internal/statedb"
+	"github.com/stranglerfig/migrator/phases"
+)
+
+// Leases are those that count, live and lapsed, by instance.
+func (s *Store) Leases(ctx context.Context, migration string) (leases []phases.Lease, err error) {
+	err = pgx.BeginTxFunc(ctx, s.pool, statedb.RepeatableRead, func(tx pgx.Tx) error {
+		leases, _, err = readLeases(ctx, tx, migration)
+		if err == nil && len(leases) == 0 {
+			_, err = statedb.ReadStatus(ctx, tx, migration)
+		}
+		return err
+	})
+	return leases, statedb.Explain(err)
+}
+
+func readLeases(ctx context.Context, q statedb.Querier, migration string) (leases []phases.Lease, now time.Time, err error) {
+	if err := q.QueryRow(ctx, `SELECT clock_timestamp()`).Scan(&now); err != nil {
+		return nil, now, err
+	}
+	// [superseded-counts], [lapsed-blocks]: leases that end in the future, and those that have run
+	// out without an end, are listed too.
+	rows, err := q.Query(ctx, `SELECT instance, acknowledged_epoch, joined_at, renewed_at, expires_at, expires_at <= $2, about
+		FROM migrator.leases WHERE migration = $1 AND (ended_at IS NULL OR ended_at > $2) ORDER BY instance, joined_at`, migration, now)
+	if err != nil {
+		return nil, now, err
+	}
+	leases, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (l phases.Lease, err error) {
+		err = row.Scan(&l.Instance, &l.Acknowledged, &l.Joined, &l.Renewed, &l.Expires, &l.Lapsed, &l.About)
+		return l, err
+	})
+	return leases, now, err
+}
+
+// Evict takes an operator's word that an instance whose lease lapsed has stopped.
+// It refuses one that still renews. What the instance had in its queue is lost: the
+// migration is marked dirty.
+func (s *Store) Evict(ctx context.Context, migration, instance, reason string) error {
+	if strings.TrimSpace(reason) == "" {
+		return errors.New("an eviction needs a reason: how you know that the instance has stopped")
+	}
+	err := s.alone(ctx, migration, func(tx pgx.Tx) error {
+		leases, _, err := readLeases(ctx, tx, migration)
+		if err != nil {
+			return err
+		}
+		// Under the lock: the instance can't renew between this check and the eviction.
+		if err := evictable(leases, instance); err != nil {
+			return err
+		}
+		// [unclean-mark]: no one can vouch for what the instance had in flight. [lapsed-blocks]:
+		// only a lapsed lease is evicted: an instance that renews would go on without one.
+		rows, err := tx.Query(ctx, `UPDATE migrator.leases l SET ended = 'evicted', ended_at = clock_timestamp(),
+				lost_at = CASE WHEN `+statedb.MayHaveLostWritesSQL+` THEN clock_timestamp() END
+			WHERE migration = $1 AND instance = $2 AND ended_at IS NULL AND expires_at <= clock_timestamp()
+			RETURNING json_build_object('lease', id, 'about', about, 'acknowledged_epoch', acknowledged_epoch,
+				'expired', expires_at, 'dirty', lost_at IS NOT NULL)::text`, migration, instance)
+		if err != nil {
+			return err
+		}
+		ended, err := pgx.CollectRows(rows, pgx.RowTo[string])
+		if err != nil {
+			return err
+		}
+		return note(ctx, tx, migration, phases.CauseEvict, reason, map[string]any{"instance": instance, "leases": statedb.RawList(ended)})
+	})
+	if err == nil {
+		failpoint.Here("state.evict.committed")
+		s.markSettled(ctx, migration)
+	}
+	return err
+}
+
+func evictable(leases []phases.Lease, instance string) error {
+	list := hint.Hint{Do: hint.FleetList}
+	var lapsed []string
+	var live *phases.Lease
+	for i, l := range leases {
+		switch {
+		case l.Lapsed && l.Instance == instance:
+			return nil
+		case l.Lapsed:
+			lapsed = append(lapsed, l.Instance)
+		case l.Instance == instance:
+			live = &leases[i]
+		}
+	}
+	switch {
+	case live != nil:
+		return hint.Errorf(list, "%s still renews its lease (last at %s): stop it, and it leaves by itself; an instance that was killed can be evicted after %s",
+			instance, live.Renewed.UTC().Format(time.RFC3339), live.Expires.UTC().Format(time.RFC3339))
+	case len(lapsed) == 0:
+		return hint.Errorf(list, "no instance %q has a lease, and none has lapsed", instance)
+	}
+	return hint.Errorf(list, "no instance %q has a lease; lapsed are: %s", instance, strings.Join(lapsed, ", "))
+}
+
+func (s *Store) markSettled(ctx context.Context, migration string) {
+	statedb.MarkSettled(ctx, s.pool, migration)
+}

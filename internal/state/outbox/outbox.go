@@ -1,0 +1,143 @@
+// Package outbox keeps the messages that webhooks are still to receive.
+package outbox
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/internal/statedb"
+)
+
+// Event is what a message tells of.
+type Event string
+
+// Events. One entry of the history makes one message at most; an advance over a gate
+// is Overridden, an automatic rollback RolledBack, whatever else they are.
+const (
+	Moved        Event = "moved"        // to another phase or percentage
+	RolledBack   Event = "rolled-back"  // by a trigger, or by a write that the target refused
+	Overridden   Event = "overridden"   // moved over a gate that was closed
+	Acknowledged Event = "acknowledged" // a latch is cleared
+	Paused       Event = "paused"
+	Resumed      Event = "resumed"
+	Held         Event = "held"  // an advance that was due waits for a gate, or for a person
+	Fired        Event = "fired" // a trigger fires where it takes nothing back
+)
+
+// Message is a notification that waits to be sent. Whoever receives it may receive it
+// again, with the same ID.
+type Message struct {
+	ID        string          `json:"id"` // a UUID
+	Migration string          `json:"migration"`
+	Event     Event           `json:"event"`
+	At        time.Time       `json:"at"`              // of what it tells
+	Entry     *state.Entry    `json:"entry,omitempty"` // of the history; nil where no entry tells of it
+	Detail    json.RawMessage `json:"detail,omitempty"`
+	Attempts  int             `json:"attempts"` // this one included
+}
+
+// Outbox is the notifications of one migration. Those of the history are written in
+// the transaction that writes the entry; Announce adds others. Several daemons may
+// deliver at once.
+type Outbox struct {
+	pool      *pgxpool.Pool
+	migration string
+}
+
+// Outbox gives access to a migration's notifications.
+func New(pool *pgxpool.Pool, migration string) *Outbox { return &Outbox{pool, migration} }
+
+// Announce adds a message that no history entry tells of, such as Held. topic says
+// which of its kind it is: the same topic is announced once for as long as the message
+// is remembered (Prune), so that it can be called at every look.
+func (o *Outbox) Announce(ctx context.Context, event Event, topic string, detail any) error {
+	if topic == "" {
+		return errors.New("an announcement needs a topic")
+	}
+	doc, err := json.Marshal(detail)
+	if err != nil {
+		return err
+	}
+	_, err = o.pool.Exec(ctx, `INSERT INTO migrator.outbox (migration, event, topic, detail) VALUES ($1, $2, $3, $4::jsonb)
+		ON CONFLICT DO NOTHING`, o.migration, string(event), statedb.CleanText(topic), string(doc))
+	return statedb.Explain(err)
+}
+
+// Claim takes up to limit messages that are due, oldest first. For the time of hold no
+// other Claim gets them; then, unless they were delivered, they are due again: hold
+// must be longer than sending takes.
+func (o *Outbox) Claim(ctx context.Context, limit int, hold time.Duration) ([]Message, error) {
+	// SKIP LOCKED: two senders never claim one message at a time. next_at is the end of the claim:
+	// a sender that dies leaves the message due again.
+	rows, err := o.pool.Query(ctx, `WITH due AS (SELECT id FROM migrator.outbox
+			WHERE migration = $1 AND delivered_at IS NULL AND next_at <= clock_timestamp() ORDER BY at LIMIT $2 FOR UPDATE SKIP LOCKED),
+		claimed AS (UPDATE migrator.outbox o SET attempts = attempts + 1, next_at = clock_timestamp() + $3::bigint * interval '1 microsecond'
+			FROM due WHERE o.id = due.id RETURNING o.*)
+		SELECT id::text, event, at, detail::text, attempts, coalesce(seq, 0) FROM claimed ORDER BY at, seq`,
+		o.migration, limit, hold.Microseconds())
+	if err != nil {
+		return nil, statedb.Explain(err)
+	}
+	var seqs []int64
+	all, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (Message, error) {
+		m := Message{Migration: o.migration}
+		var detail string
+		var seq int64
+		err := row.Scan(&m.ID, &m.Event, &m.At, &detail, &m.Attempts, &seq)
+		m.Detail, seqs = json.RawMessage(detail), append(seqs, seq)
+		return m, err
+	})
+	if err != nil {
+		return nil, statedb.Explain(err)
+	}
+	return all, o.withEntries(ctx, all, seqs)
+}
+
+// withEntries fills in what the messages tell of.
+func (o *Outbox) withEntries(ctx context.Context, all []Message, seqs []int64) error {
+	rows, err := o.pool.Query(ctx, `SELECT `+state.EntryColumns+` FROM migrator.history WHERE migration = $1 AND seq = ANY($2)`, o.migration, seqs)
+	if err != nil {
+		return statedb.Explain(err)
+	}
+	entries, err := pgx.CollectRows(rows, state.ScanEntry)
+	for i := range all {
+		if at := slices.IndexFunc(entries, func(e state.Entry) bool { return e.Seq == seqs[i] }); at >= 0 {
+			all[i].Entry = &entries[at]
+		}
+	}
+	return statedb.Explain(err)
+}
+
+// Delivered ends a message, whoever has claimed it meanwhile.
+func (o *Outbox) Delivered(ctx context.Context, m Message) error {
+	_, err := o.pool.Exec(ctx, `UPDATE migrator.outbox SET delivered_at = clock_timestamp(), failure = ''
+		WHERE id = $1 AND delivered_at IS NULL`, m.ID)
+	return statedb.Explain(err)
+}
+
+// Pauses between attempts: 5 s, doubled up to an hour.
+const (
+	firstPause = 5 * time.Second
+	mostPause  = time.Hour
+)
+
+// Failed puts a message off, for longer after each attempt. It does nothing if
+// another has claimed the message since. why is for people, without secrets.
+func (o *Outbox) Failed(ctx context.Context, m Message, why string) error {
+	pause := mostPause
+	if doubled := m.Attempts - 1; doubled < 10 {
+		pause = min(firstPause<<max(doubled, 0), mostPause)
+	}
+	// Compare-and-set on the number of attempts: a sender that wakes late must not put off what
+	// another has claimed since.
+	_, err := o.pool.Exec(ctx, `UPDATE migrator.outbox SET next_at = clock_timestamp() + $3::bigint * interval '1 microsecond', failure = $4
+		WHERE id = $1 AND attempts = $2 AND delivered_at IS NULL`, m.ID, m.Attempts, pause.Microseconds(), statedb.CleanText(why))
+	return statedb.Explain(err)
+}

@@ -1,0 +1,104 @@
+package reconciles
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/stranglerfig/migrator/internal/statedb"
+	"github.com/stranglerfig/migrator/reconcile"
+)
+
+// errRunEnded tells a worker that nobody waits for the run's jobs any more.
+var errRunEnded = errors.New("the run has ended")
+
+// holdLook is how often a process that works on a run looks whether it may.
+const pausePoll = 500 * time.Millisecond
+
+// hold is what a process knows of a run that it works on.
+type pauseState struct {
+	mu      sync.Mutex
+	looked  time.Time
+	sharers int
+	paused  bool
+}
+
+// Hold implements reconcile.Jobs. It looks twice a second; while the state does not
+// answer, what it said last holds.
+func (r *Runs) Hold(ctx context.Context, run int64) (int, error) {
+	r.mu.Lock()
+	if r.holds == nil {
+		r.holds = map[int64]*pauseState{}
+	}
+	h := r.holds[run]
+	if h == nil {
+		h = &pauseState{sharers: 1}
+		r.holds[run] = h
+	}
+	r.mu.Unlock()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for {
+		if err := ctx.Err(); err != nil {
+			return 0, err
+		}
+		if time.Since(h.looked) >= pausePoll {
+			if err := r.lookAtRun(ctx, run, h); err != nil {
+				return 0, err
+			}
+		}
+		if !h.paused {
+			return h.sharers, nil
+		}
+		if err := statedb.Sleep(ctx, pausePoll); err != nil {
+			return 0, err
+		}
+	}
+}
+
+func (r *Runs) lookAtRun(ctx context.Context, run int64, h *pauseState) error {
+	var status reconcile.Status
+	var said, by string
+	var sharers int
+	err := r.pool.QueryRow(ctx, `SELECT r.status, r.said, r.said_by, (SELECT count(DISTINCT worker) FROM migrator.reconcile_jobs
+			WHERE run = r.id AND state = 'taken' AND beat_at > clock_timestamp() - make_interval(secs => (r.terms ->> 'lease')::bigint / 1e9))
+		FROM migrator.reconcile_runs r WHERE r.migration = $1 AND r.id = $2`, r.migration, run).Scan(&status, &said, &by, &sharers)
+	h.looked = time.Now()
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return errRunEnded
+	case err != nil:
+		// A state that does not answer ends no pause and begins none.
+		return nil //nolint:nilerr // what it said last holds
+	}
+	h.sharers = max(1, sharers)
+	switch status {
+	case reconcile.Cancelled:
+		return fmt.Errorf("%w by %s", reconcile.ErrCancelled, told(said, by))
+	case reconcile.Done, reconcile.Stopped:
+		return errRunEnded
+	}
+	if paused := status == reconcile.Paused; paused != h.paused {
+		h.paused = paused
+		if r.OnPause != nil && paused {
+			r.OnPause(run, told(said, by))
+		} else if r.OnPause != nil {
+			r.OnPause(run, "")
+		}
+	}
+	return nil
+}
+
+func told(said, by string) string {
+	switch {
+	case by == "":
+		return said
+	case said == "":
+		return by
+	}
+	return by + ": " + said
+}

@@ -1,0 +1,127 @@
+package reconciles
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/stranglerfig/migrator/internal/hint"
+	"github.com/stranglerfig/migrator/internal/statedb"
+	"github.com/stranglerfig/migrator/reconcile"
+	"github.com/stranglerfig/migrator/record"
+)
+
+const runSQL = `SELECT id, epoch, config_hash, whole, two_way, repair, slice, slices, status, checked, scanned, suspects,
+	differences, repaired, classes::text, error, expected, unsettled, journalled, refused, forced, places, recent, recent_different, recent_only, began_at, finished_at FROM migrator.reconcile_runs`
+
+func scanRun(row pgx.CollectableRow) (r reconcile.Run, err error) {
+	var classes string
+	var finished *time.Time
+	err = row.Scan(&r.ID, &r.Epoch, &r.ConfigHash, &r.Full, &r.TwoWay, &r.Repair, &r.Slice, &r.Slices, &r.Status, &r.Checked,
+		&r.Scanned, &r.Suspects, &r.Differences, &r.Repaired, &classes, &r.Error, &r.Expected, &r.Unsettled, &r.Journalled, &r.Refused, &r.Forced, &r.Places, &r.Recent, &r.RecentDifferent, &r.RecentOnly, &r.Began, &finished)
+	if err != nil {
+		return r, err
+	}
+	r.Finished = statedb.OrZero(finished)
+	if classes != "{}" {
+		err = json.Unmarshal([]byte(classes), &r.Classes)
+	}
+	return r, err
+}
+
+// List returns up to limit runs, newest first.
+func (r *Runs) List(ctx context.Context, limit int) ([]reconcile.Run, error) {
+	rows, err := r.pool.Query(ctx, runSQL+` WHERE migration = $1 ORDER BY id DESC LIMIT $2`, r.migration, limit)
+	if err != nil {
+		return nil, statedb.Explain(err)
+	}
+	runs, err := pgx.CollectRows(rows, scanRun)
+	return runs, statedb.Explain(err)
+}
+
+// Latest is the newest run, whatever its status; nil if there is none.
+func (r *Runs) Latest(ctx context.Context) (*reconcile.Run, error) {
+	runs, err := r.List(ctx, 1)
+	if err != nil || len(runs) == 0 {
+		return nil, err
+	}
+	return &runs[0], nil
+}
+
+// Run is one run of this migration.
+func (r *Runs) Run(ctx context.Context, id int64) (reconcile.Run, error) {
+	rows, err := r.pool.Query(ctx, runSQL+` WHERE migration = $1 AND id = $2`, r.migration, id)
+	if err != nil {
+		return reconcile.Run{}, statedb.Explain(err)
+	}
+	run, err := pgx.CollectExactlyOneRow(rows, scanRun)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return run, noRun(r.migration, id)
+	}
+	return run, statedb.Explain(err)
+}
+
+func noRun(migration string, id int64) error {
+	return hint.Errorf(hint.Hint{Do: hint.ReconcileList}, "%s has no reconcile run %d", migration, id)
+}
+
+// Findings returns up to limit findings of a run, in the order they were made.
+func (r *Runs) Findings(ctx context.Context, id int64, limit int) ([]reconcile.Finding, error) {
+	rows, err := r.pool.Query(ctx, `SELECT f.key, f.raw_key, f.class, f.path, f.paths, f.detail, f.version, f.repaired, f.repair, f.at, f.lost
+		FROM migrator.reconcile_findings f JOIN migrator.reconcile_runs r ON r.id = f.run
+		WHERE r.migration = $1 AND f.run = $2 ORDER BY f.id LIMIT $3`, r.migration, id, limit)
+	if err != nil {
+		return nil, statedb.Explain(err)
+	}
+	found, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (f reconcile.Finding, err error) {
+		var key, raw []byte
+		var version string
+		err = row.Scan(&key, &raw, &f.Class, &f.Path, &f.Paths, &f.Detail, &version, &f.Repaired, &f.Repair, &f.At, &f.Lost)
+		if err != nil {
+			return f, err
+		}
+		f.Key, f.RawKey = record.Key(key), string(raw)
+		f.Version, err = record.ParseVersion(version)
+		return f, err
+	})
+	return found, statedb.Explain(err)
+}
+
+// Journal returns up to limit journalled keys greater than after, in the order of
+// their bytes; "" starts, and is itself returned first if it is there.
+func (r *Runs) Journal(ctx context.Context, after record.Key, limit int) ([]reconcile.Journalled, error) {
+	rows, err := r.pool.Query(ctx, `SELECT key, version, changes, reason, first_at FROM migrator.journal
+		WHERE migration = $1 AND (key > $2 OR $2 = ''::bytea) ORDER BY key LIMIT $3`, r.migration, []byte(after), limit)
+	if err != nil {
+		return nil, statedb.Explain(err)
+	}
+	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (j reconcile.Journalled, err error) {
+		var key []byte
+		var version string
+		if err := row.Scan(&key, &version, &j.Changes, &j.Reason, &j.Since); err != nil {
+			return j, err
+		}
+		j.Key = record.Key(key)
+		j.Version, err = record.ParseVersion(version)
+		return j, err
+	})
+	return list, statedb.Explain(err)
+}
+
+// Clear removes a journalled key unless it has been journalled again since. The
+// count alone would not tell where another repairer has cleared the key meanwhile
+// and it was journalled anew, so Since must be the same too, unless it is zero.
+func (r *Runs) Clear(ctx context.Context, entry reconcile.Journalled) (bool, error) {
+	var since *time.Time
+	if !entry.Since.IsZero() {
+		since = &entry.Since
+	}
+	// [journal-changes]: compare-and-set on what was read before the repair.
+	tag, err := r.pool.Exec(ctx, `DELETE FROM migrator.journal
+		WHERE migration = $1 AND key = $2 AND changes = $3 AND ($4::timestamptz IS NULL OR first_at = $4)`,
+		r.migration, []byte(entry.Key), entry.Changes, since)
+	return tag.RowsAffected() > 0, statedb.Explain(err)
+}

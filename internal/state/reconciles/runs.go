@@ -1,0 +1,248 @@
+// Package reconciles keeps reconcile runs: their jobs, findings, coverage and schedule, and the workers that
+// share them.
+package reconciles
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/stranglerfig/migrator/internal/hint"
+	"github.com/stranglerfig/migrator/internal/statedb"
+	"github.com/stranglerfig/migrator/reconcile"
+	"github.com/stranglerfig/migrator/record"
+)
+
+// Reconciles are the reconcile runs, the findings and the journal of one
+// migration. Begin and Save belong to one runner: use a value of your own for each.
+type Runs struct {
+	pool      *pgxpool.Pool
+	migration string
+
+	// Log hears of workers that died. nil: discarded.
+	Log *slog.Logger
+	// OnPause, if set, is told that a run is paused, and why; with "", that it goes on.
+	OnPause func(run int64, why string)
+
+	mu    sync.Mutex
+	held  *statedb.JobLock
+	holds map[int64]*pauseState
+}
+
+var _ reconcile.Ledger = (*Runs)(nil)
+
+// NewReconciles returns the reconcile runs of the migration.
+func New(pool *pgxpool.Pool, migration string) *Runs {
+	return &Runs{pool: pool, migration: migration}
+}
+
+// Begin takes the runner's lock and records the run. Runs that are still marked as
+// running then have no process any more: they are stopped. A sampled run's slice
+// follows that of the last sampled run that was done; one that was stopped has
+// shown nothing, so its slice is due again.
+func (r *Runs) Begin(ctx context.Context, run reconcile.Run) (reconcile.Run, func(), error) {
+	job := "reconcile " + r.migration
+	held, err := statedb.TakeJob(ctx, r.pool, job)
+	if err != nil {
+		return run, nil, err
+	}
+	if held == nil {
+		return run, nil, fmt.Errorf("%w%s", reconcile.ErrRunning, statedb.JobHolder(ctx, r.pool, job))
+	}
+	begin := r.record
+	if run.ID != 0 {
+		begin = r.again
+	}
+	if err := held.Do(ctx, func(tx pgx.Tx) error { return begin(ctx, tx, &run) }); err != nil {
+		held.Release()
+		return run, nil, err
+	}
+	r.mu.Lock()
+	r.held = held
+	r.mu.Unlock()
+	return run, held.Release, nil
+}
+
+func (r *Runs) record(ctx context.Context, tx pgx.Tx, run *reconcile.Run) error {
+	run.Status, run.Slices = reconcile.Running, max(run.Slices, 1)
+	if run.Full {
+		run.Slice, run.Slices = 0, 1
+	}
+	// This session has the runner's lock, so no process works on them.
+	_, err := tx.Exec(ctx, `UPDATE migrator.reconcile_runs SET status = 'stopped', finished_at = clock_timestamp(),
+			error = 'its process ended without a word'
+		WHERE migration = $1 AND status IN ('running', 'paused')`, r.migration)
+	if err != nil {
+		return err
+	}
+	// Their jobs are of no use any more; the newest stay to be looked at.
+	_, err = tx.Exec(ctx, `DELETE FROM migrator.reconcile_jobs WHERE run IN (
+		SELECT id FROM migrator.reconcile_runs WHERE migration = $1 ORDER BY id DESC OFFSET 10)`, r.migration)
+	if err != nil {
+		return err
+	}
+	if !run.Full {
+		err := tx.QueryRow(ctx, `SELECT coalesce((SELECT slice + 1 FROM migrator.reconcile_runs
+			WHERE migration = $1 AND status = 'done' AND NOT whole ORDER BY id DESC LIMIT 1), 0) % $2::integer`, r.migration, run.Slices).Scan(&run.Slice)
+		if err != nil {
+			return err
+		}
+	}
+	// began_at is the database's time, as the marks are that a clean run clears
+	// ([unclean-outlasts]).
+	err = tx.QueryRow(ctx, `INSERT INTO migrator.reconcile_runs
+			(migration, epoch, config_hash, whole, two_way, repair, slice, slices, forced, expected, status, began_at)
+		SELECT name, epoch, config_hash, $2, $3, $4, $5, $6, $7, $8, 'running', clock_timestamp()
+		FROM migrator.migrations WHERE name = $1
+		RETURNING id, epoch, config_hash, began_at`, r.migration, run.Full, run.TwoWay, run.Repair, run.Slice, run.Slices, statedb.CleanText(run.Forced), run.Expected).
+		Scan(&run.ID, &run.Epoch, &run.ConfigHash, &run.Began)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return statedb.UnknownMigration(ctx, tx, r.migration)
+	}
+	return err
+}
+
+// again goes on with a run that was interrupted.
+func (r *Runs) again(ctx context.Context, tx pgx.Tx, run *reconcile.Run) error {
+	id := run.ID
+	rows, err := tx.Query(ctx, runSQL+` WHERE migration = $1 AND id = $2 FOR UPDATE`, r.migration, id)
+	if err != nil {
+		return err
+	}
+	if *run, err = pgx.CollectExactlyOneRow(rows, scanRun); err != nil {
+		if errors.Is(err, pgx.ErrNoRows) {
+			return noRun(r.migration, id)
+		}
+		return err
+	}
+	st, err := statedb.ReadStatus(ctx, tx, r.migration)
+	switch {
+	case err != nil:
+		return err
+	case run.Status == reconcile.Done || run.Status == reconcile.Cancelled:
+		err = fmt.Errorf("run %d is %s", id, run.Status)
+	case run.ConfigHash != st.ConfigHash:
+		err = fmt.Errorf("run %d began under another configuration", id)
+	case run.Epoch != st.Route.Epoch:
+		err = fmt.Errorf("run %d began in epoch %d, and it is epoch %d now: it would prove nothing", id, run.Epoch, st.Route.Epoch)
+	}
+	if err != nil {
+		return hint.Errorf(hint.Hint{Do: hint.ReconcileRun}, "%w: %w", reconcile.ErrNotResumable, err)
+	}
+	run.Status, run.Finished, run.Error = reconcile.Running, time.Time{}, ""
+	_, err = tx.Exec(ctx, `UPDATE migrator.reconcile_runs SET status = 'running', said = '', said_by = '', error = '', finished_at = NULL WHERE id = $1`, id)
+	if err != nil {
+		return err
+	}
+	// What failed may be right by now. The queue has lost these jobs, so they are found as
+	// lost ones are. One that failed for the table was rewritten has legacy cut anew.
+	_, err = tx.Exec(ctx, `UPDATE migrator.reconcile_jobs SET state = 'waiting', worker = '', beat_at = NULL, failures = 0, error = ''
+		WHERE run = $1 AND state = 'failed' AND NOT moved`, id)
+	return err
+}
+
+// Save stores the run's counts and status and adds findings, over the connection
+// that holds the lock: a runner whose lock is gone can't save. What Begin filled in
+// stays as it was; when the run finished is the database's word.
+func (r *Runs) Save(ctx context.Context, run reconcile.Run, found []reconcile.Finding, settled ...int) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.held == nil {
+		return statedb.ErrReleased
+	}
+	if run.Classes == nil {
+		run.Classes = map[reconcile.Class]int64{}
+	}
+	classes, err := json.Marshal(run.Classes)
+	if err != nil {
+		return err
+	}
+	// Through the session of the lock: a runner that was frozen until another began can't save over
+	// it. Counts and findings commit together, so a resumed run counts none twice.
+	return r.held.Do(ctx, func(tx pgx.Tx) error {
+		tag, err := tx.Exec(ctx, `UPDATE migrator.reconcile_runs SET checked = $4, scanned = $5, suspects = $6,
+				differences = $7, repaired = $8, classes = $9::jsonb, error = $10, expected = $11, unsettled = $12, journalled = $13,
+				refused = $14, places = $15, recent = $16, recent_different = $17, recent_only = $18,
+				status = CASE WHEN status = 'cancelled' OR $3 = 'running' THEN status ELSE $3 END,
+				finished_at = CASE WHEN $3 <> 'running' OR status = 'cancelled' THEN coalesce(finished_at, clock_timestamp()) END
+			WHERE id = $2 AND migration = $1`, r.migration, run.ID, string(run.Status), run.Checked, run.Scanned, run.Suspects,
+			run.Differences, run.Repaired, string(classes), statedb.CleanText(run.Error), run.Expected, run.Unsettled, run.Journalled,
+			statedb.CleanText(run.Refused), run.Places, run.Recent, run.RecentDifferent, run.RecentOnly)
+		if err != nil {
+			return err
+		}
+		if tag.RowsAffected() == 0 {
+			return fmt.Errorf("%s has no reconcile run %d", r.migration, run.ID)
+		}
+		if len(settled) > 0 {
+			_, err := tx.Exec(ctx, `UPDATE migrator.reconcile_jobs SET settled = true, suspects = NULL, ahead = NULL, names = NULL
+				WHERE run = $1 AND number = ANY ($2)`, run.ID, settled)
+			if err != nil {
+				return err
+			}
+		}
+		return addFindings(ctx, tx, run.ID, found)
+	})
+}
+
+func addFindings(ctx context.Context, tx pgx.Tx, run int64, found []reconcile.Finding) error {
+	if len(found) == 0 {
+		return nil
+	}
+	var now time.Time
+	if err := tx.QueryRow(ctx, `SELECT clock_timestamp()`).Scan(&now); err != nil {
+		return err
+	}
+	columns := []string{"run", "key", "raw_key", "class", "path", "paths", "detail", "version", "repaired", "repair", "at", "lost"}
+	keys := make([][]byte, 0, len(found))
+	for _, f := range found {
+		if f.RawKey == "" {
+			keys = append(keys, []byte(f.Key))
+		}
+	}
+	_, err := tx.Exec(ctx, `DELETE FROM migrator.reconcile_findings WHERE run = $1 AND key = ANY ($2) AND raw_key = ''`, run, keys)
+	if err != nil {
+		return err
+	}
+	found = newestOf(found)
+	_, err = tx.CopyFrom(ctx, pgx.Identifier{statedb.Schema, "reconcile_findings"}, columns,
+		pgx.CopyFromSlice(len(found), func(i int) ([]any, error) {
+			f := found[i]
+			paths := make([]string, len(f.Paths))
+			for j, p := range f.Paths {
+				paths[j] = statedb.CleanText(p)
+			}
+			if f.At.IsZero() {
+				f.At = now
+			}
+			return []any{
+				run, []byte(f.Key), []byte(f.RawKey), string(f.Class), statedb.CleanText(f.Path), paths, statedb.CleanText(f.Detail),
+				f.Version.String(), f.Repaired, statedb.CleanText(f.Repair), f.At, f.Lost,
+			}, nil
+		}))
+	return err
+}
+
+// newestOf leaves of each key the last finding.
+func newestOf(found []reconcile.Finding) []reconcile.Finding {
+	last := make(map[record.Key]int, len(found))
+	for i, f := range found {
+		if f.RawKey == "" {
+			last[f.Key] = i
+		}
+	}
+	var newest []reconcile.Finding
+	for i, f := range found {
+		if f.RawKey != "" || last[f.Key] == i {
+			newest = append(newest, f)
+		}
+	}
+	return newest
+}

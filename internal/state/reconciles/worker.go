@@ -1,0 +1,293 @@
+package reconciles
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/stranglerfig/migrator/internal/failpoint"
+	"github.com/stranglerfig/migrator/internal/hint"
+	"github.com/stranglerfig/migrator/internal/statedb"
+	"github.com/stranglerfig/migrator/reconcile"
+	"github.com/stranglerfig/migrator/store"
+)
+
+// crew are the hands of one process that work jobs of a migration's runs.
+//
+// The queue says who is to begin a job; the job's row says whose it is. A hand takes
+// the row by compare-and-set on its attempt, shows signs of life while it works, and
+// completes it by the same compare-and-set. Whoever sees a row without a sign of life
+// for a lease gives it a new attempt: what the old hand brings then is dropped, also
+// if it was only frozen.
+type workerPool struct {
+	r         *Runs
+	name      string // of the process
+	config    string // hash of the description at hand
+	keepNames bool   // who sums them up is another process
+	compare   func(ctx context.Context, run int64, terms reconcile.Terms, j reconcile.Job) (*reconcile.Tally, error)
+	finished  func(ctx context.Context, run int64, j reconcile.Job, t *reconcile.Tally)
+	fatal     chan error // takes this process's first failure; nil: a failure is the job's
+	strange   sync.Map   // runs of another description, told of
+}
+
+func processName() string {
+	host, _ := os.Hostname()
+	return fmt.Sprintf("%s:%d:%s", host, os.Getpid(), rand.Text()[:6])
+}
+
+var (
+	errTakenAway = errors.New("the job was given to another worker")
+	saveWithin   = 20 * time.Second
+)
+
+// serve works until ctx ends.
+func (c *workerPool) serve(ctx context.Context, workers int) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error {
+		err := serveQueue(ctx, c.r.pool, c.r.migration, workers, c.log(), c.work)
+		if ctx.Err() != nil {
+			return nil
+		}
+		return statedb.Explain(err)
+	})
+	group.Go(func() error {
+		for {
+			if err := c.rescue(ctx); err != nil && ctx.Err() == nil {
+				c.log().Warn("looking for jobs of dead workers failed", "error", err, hint.Attr(err))
+			}
+			if statedb.Sleep(ctx, time.Second) != nil {
+				return nil
+			}
+		}
+	})
+	return group.Wait()
+}
+
+func (c *workerPool) log() *slog.Logger {
+	if c.r.Log == nil {
+		return slog.New(slog.DiscardHandler)
+	}
+	return c.r.Log
+}
+
+// work is what the queue calls. Its error brings the queue's job back a second later;
+// all else that may befall a job is kept in the job's row.
+func (c *workerPool) work(ctx context.Context, a jobArgs, attempt int64) error {
+	terms, job, mine, err := c.take(ctx, a, attempt)
+	if err != nil || !mine {
+		return err
+	}
+	failpoint.Here("state.job.taken")
+	process := ctx
+	ctx, cancel := context.WithCancelCause(ctx)
+	var beats sync.WaitGroup
+	// Heartbeats while the job runs; its end waits for the last one, so that none is written for a
+	// job that is over.
+	beats.Go(func() { c.beat(ctx, cancel, attempt, terms.Lease) })
+	tally, err := c.compare(ctx, a.Run, terms, job)
+	if gone := context.Cause(ctx); errors.Is(gone, errTakenAway) {
+		err = gone
+	}
+	// The result is saved, or the job given back, also when the process is to stop; within a bound,
+	// or the stop would hang.
+	saving, saved := context.WithTimeout(context.WithoutCancel(ctx), saveWithin)
+	defer saved()
+	if err == nil {
+		failpoint.Here("state.job.compared")
+		err = c.complete(saving, a, attempt, tally)
+	}
+	ended := ctx.Err() != nil
+	cancel(nil)
+	beats.Wait()
+	switch {
+	case err == nil:
+		failpoint.Here("state.job.done")
+		c.finished(process, a.Run, job, tally)
+		return nil
+	case errors.Is(err, errTakenAway):
+		c.log().Warn("a job was given to another worker meanwhile; this one's result is dropped", "run", a.Run, "job", a.Number)
+		return nil
+	case c.fatal != nil && !ended:
+		select {
+		case c.fatal <- err:
+		default:
+		}
+		return c.again(saving, a, attempt, time.Second)
+	case ended, errors.Is(err, reconcile.ErrCancelled), errors.Is(err, errRunEnded):
+		return c.again(saving, a, attempt, 0)
+	default:
+		c.log().Warn("a job failed", "run", a.Run, "job", a.Number, "error", err, hint.Attr(err))
+		return c.fail(saving, a, attempt, err)
+	}
+}
+
+// take makes the job this hand's, if it is to be.
+func (c *workerPool) take(ctx context.Context, a jobArgs, attempt int64) (terms reconcile.Terms, job reconcile.Job, mine bool, err error) {
+	var about, chunks string
+	job.Number = a.Number
+	// Compare-and-set on the attempt: an entry of the queue from before the job was requeued takes
+	// nothing. The config hash: findings under another mapping would be wrong.
+	err = c.r.pool.QueryRow(ctx, `UPDATE migrator.reconcile_jobs j SET state = 'taken', worker = $4, beat_at = clock_timestamp()
+		FROM migrator.reconcile_runs r
+		WHERE j.run = $1 AND j.number = $2 AND j.attempt = $3 AND j.state = 'waiting'
+		  AND r.id = j.run AND r.migration = $5 AND r.status IN ('running', 'paused') AND r.config_hash = $6
+		RETURNING r.terms::text, j.chunks::text`, a.Run, a.Number, attempt, c.name, c.r.migration, c.config).Scan(&about, &chunks)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return terms, job, false, c.explainStrange(ctx, a.Run)
+	case err != nil:
+		return terms, job, false, statedb.Explain(err)
+	}
+	if err = json.Unmarshal([]byte(about), &terms); err == nil {
+		err = json.Unmarshal([]byte(chunks), &job.Chunks)
+	}
+	return terms, job, err == nil, err
+}
+
+// explainStrange tells once that a run is of another description. The job stays
+// waiting, and is put into the queue again for others.
+func (c *workerPool) explainStrange(ctx context.Context, run int64) error {
+	var config string
+	err := c.r.pool.QueryRow(ctx, `SELECT config_hash FROM migrator.reconcile_runs WHERE id = $1 AND status IN ('running', 'paused')`, run).Scan(&config)
+	if errors.Is(err, pgx.ErrNoRows) || err == nil && config == c.config {
+		return nil
+	}
+	if _, told := c.strange.LoadOrStore(run, true); !told && err == nil {
+		c.log().Error("a run compares by another description than this worker's, which takes no part in it",
+			"run", run, "its", config[:min(12, len(config))], "mine", c.config[:min(12, len(c.config))], "hint", hint.Hint{Text: "start the worker with the migration file that is applied"})
+	}
+	return statedb.Explain(err)
+}
+
+// beat shows signs of life, and cancels when the job was taken away. While the
+// database does not answer it goes on: whose the job is is asked again at the end.
+func (c *workerPool) beat(ctx context.Context, cancel context.CancelCauseFunc, attempt int64, lease time.Duration) {
+	for statedb.Sleep(ctx, lease/3) == nil {
+		tag, err := c.r.pool.Exec(ctx, `UPDATE migrator.reconcile_jobs SET beat_at = clock_timestamp()
+			WHERE attempt = $1 AND worker = $2 AND state = 'taken'`, attempt, c.name)
+		if err == nil && tag.RowsAffected() == 0 {
+			cancel(errTakenAway)
+			return
+		}
+	}
+}
+
+// complete is the moment at which a job counts.
+func (c *workerPool) complete(ctx context.Context, a jobArgs, attempt int64, t *reconcile.Tally) error {
+	var names []byte
+	if c.keepNames {
+		names = make([]byte, 0, 8*len(t.Names))
+		for _, n := range t.Names {
+			names = binary.LittleEndian.AppendUint64(names, n)
+		}
+	}
+	// Compare-and-set on the attempt and the worker: the result of a worker that was taken for dead
+	// is dropped, or its records would be counted twice.
+	tag, err := c.r.pool.Exec(ctx, `UPDATE migrator.reconcile_jobs SET state = 'done', checked = $4, suspected = $5, suspects = $6, ahead = $7, names = $8, error = ''
+		WHERE run = $1 AND number = $2 AND attempt = $3 AND state = 'taken' AND worker = $9`, a.Run, a.Number, attempt,
+		t.Checked, len(t.Suspects), rawKeys(t.Suspects), rawKeys(t.Ahead), names, c.name)
+	if err == nil && tag.RowsAffected() == 0 {
+		return errTakenAway
+	}
+	return statedb.Explain(err)
+}
+
+// again gives the job back, for whoever comes first.
+func (c *workerPool) again(ctx context.Context, a jobArgs, attempt int64, after time.Duration) error {
+	return statedb.Explain(pgx.BeginTxFunc(ctx, c.r.pool, statedb.ReadCommitted, func(tx pgx.Tx) error {
+		tag, err := tx.Exec(ctx, `SELECT FROM migrator.reconcile_jobs WHERE run = $1 AND number = $2 AND attempt = $3 AND state = 'taken' AND worker = $4
+			FOR UPDATE`, a.Run, a.Number, attempt, c.name)
+		if err != nil || tag.RowsAffected() == 0 {
+			return err
+		}
+		return requeue(ctx, tx, []jobArgs{a}, after)
+	}))
+}
+
+// failuresMost is how often a job may fail, at whatever worker.
+const failuresMost = 3
+
+// fail counts a failure, and gives the job to others until it has failed often.
+func (c *workerPool) fail(ctx context.Context, a jobArgs, attempt int64, why error) error {
+	moved := errors.Is(why, store.ErrMoved)
+	return statedb.Explain(pgx.BeginTxFunc(ctx, c.r.pool, statedb.ReadCommitted, func(tx pgx.Tx) error {
+		var failures int
+		// The same compare-and-set: a failure of a job that others have now is not theirs.
+		err := tx.QueryRow(ctx, `UPDATE migrator.reconcile_jobs SET failures = failures + 1, error = $5, moved = $6,
+				state = CASE WHEN $6 OR failures + 1 >= $7 THEN 'failed' ELSE 'taken' END
+			WHERE run = $1 AND number = $2 AND attempt = $3 AND state = 'taken' AND worker = $4 RETURNING failures`,
+			a.Run, a.Number, attempt, c.name, statedb.CleanText(why.Error()), moved, failuresMost).Scan(&failures)
+		if errors.Is(err, pgx.ErrNoRows) {
+			return nil
+		}
+		if err != nil || moved || failures >= failuresMost {
+			return err
+		}
+		return requeue(ctx, tx, []jobArgs{a}, time.Duration(failures)*time.Second)
+	}))
+}
+
+// requeue gives the jobs, whose rows the transaction has locked, new attempts.
+func requeue(ctx context.Context, tx pgx.Tx, jobs []jobArgs, after time.Duration) error {
+	at := time.Time{}
+	if after > 0 { // by the database's clock: a machine's own may be hours ahead
+		if err := tx.QueryRow(ctx, `SELECT clock_timestamp() + $1::interval`, after).Scan(&at); err != nil {
+			return err
+		}
+	}
+	ids, err := enqueue(ctx, tx, jobs, at)
+	if err != nil {
+		return err
+	}
+	b := &pgx.Batch{}
+	for i, j := range jobs {
+		b.Queue(`UPDATE migrator.reconcile_jobs SET state = 'waiting', attempt = $3, attempts = attempts + 1, worker = '', beat_at = NULL
+			WHERE run = $1 AND number = $2`, j.Run, j.Number, ids[i])
+	}
+	return tx.SendBatch(ctx, b).Close()
+}
+
+// rescue takes jobs away from workers that show no sign of life, and puts those into
+// the queue again that it has lost: whoever fetched them died before he took them.
+func (c *workerPool) rescue(ctx context.Context) error {
+	return statedb.Explain(pgx.BeginTxFunc(ctx, c.r.pool, statedb.ReadCommitted, func(tx pgx.Tx) error {
+		// SKIP LOCKED: a row that is being completed or requeued is left alone. A frozen worker
+		// finds at its next heartbeat that its attempt is no longer the row's.
+		rows, err := tx.Query(ctx, `SELECT j.run, j.number, j.worker FROM migrator.reconcile_jobs j
+			JOIN migrator.reconcile_runs r ON r.id = j.run
+			LEFT JOIN `+statedb.QueueSchema+`.river_job q ON q.id = j.attempt,
+			LATERAL (SELECT clock_timestamp() - make_interval(secs => (r.terms ->> 'lease')::bigint / 1e9) AS stale) t
+			WHERE r.migration = $1 AND r.status IN ('running', 'paused')
+			  AND (j.state = 'taken' AND j.beat_at < t.stale
+			    OR j.state = 'waiting' AND (q.id IS NULL OR q.state IN ('completed', 'cancelled', 'discarded')
+			       OR q.state = 'running' AND q.attempted_at < t.stale))
+			ORDER BY j.run, j.number LIMIT 10000 FOR UPDATE OF j SKIP LOCKED`, c.r.migration)
+		if err != nil {
+			return err
+		}
+		var lost []jobArgs
+		var worker string
+		a := jobArgs{Migration: c.r.migration}
+		_, err = pgx.ForEachRow(rows, []any{&a.Run, &a.Number, &worker}, func() error {
+			if worker != "" {
+				c.log().Warn("a worker shows no sign of life; its job goes to others", "run", a.Run, "job", a.Number, "worker", worker)
+			}
+			lost = append(lost, a)
+			return nil
+		})
+		if err != nil || len(lost) == 0 {
+			return err
+		}
+		return requeue(ctx, tx, lost, 0)
+	}))
+}

@@ -1,0 +1,781 @@
+-- The state database as its migrations leave it: what each table and function is now,
+-- whichever migration said so last. Generated from the catalogue by go generate, and
+-- held by TestSchemaFile; the job queue's own schema is its library's.
+
+CREATE DOMAIN migrator.phase AS text CONSTRAINT phase_check CHECK ((VALUE = ANY (ARRAY['legacy'::text, 'shadow-write'::text, 'dual-read'::text, 'cutover'::text, 'grace'::text, 'retain'::text, 'complete'::text, 'fenced'::text, 'lifting'::text, 'returning'::text])));
+
+CREATE TABLE migrator.approvals (
+    id bigint GENERATED ALWAYS AS IDENTITY NOT NULL,
+    migration text NOT NULL,
+    to_phase migrator.phase NOT NULL,
+    epoch bigint NOT NULL,
+    config_hash text NOT NULL,
+    role text NOT NULL,
+    reason text NOT NULL,
+    actor text NOT NULL,
+    at timestamp with time zone NOT NULL,
+    expires_at timestamp with time zone NOT NULL,
+    CONSTRAINT approvals_migration_fkey FOREIGN KEY (migration) REFERENCES migrator.migrations(name),
+    CONSTRAINT approvals_pkey PRIMARY KEY (id)
+);
+
+CREATE TABLE migrator.backfills (
+    id bigint GENERATED ALWAYS AS IDENTITY NOT NULL,
+    migration text NOT NULL,
+    epoch bigint NOT NULL,
+    progress jsonb NOT NULL,
+    chunks jsonb NOT NULL,
+    began_at timestamp with time zone NOT NULL,
+    finished_at timestamp with time zone,
+    CONSTRAINT backfills_migration_fkey FOREIGN KEY (migration) REFERENCES migrator.migrations(name),
+    CONSTRAINT backfills_pkey PRIMARY KEY (id)
+);
+
+CREATE TABLE migrator.buckets (
+    migration text NOT NULL,
+    began_at timestamp with time zone NOT NULL,
+    seconds integer NOT NULL,
+    epoch bigint NOT NULL,
+    config_hash text NOT NULL,
+    instances bytea NOT NULL,
+    counts bytea NOT NULL,
+    CONSTRAINT buckets_pkey PRIMARY KEY (migration, began_at, seconds, epoch, config_hash),
+    CONSTRAINT buckets_seconds_check CHECK ((seconds = ANY (ARRAY[10, 300])))
+);
+
+CREATE TABLE migrator.drills (
+    id bigint GENERATED ALWAYS AS IDENTITY NOT NULL,
+    migration text NOT NULL,
+    environment text NOT NULL,
+    config_hash text NOT NULL,
+    rehearsal text NOT NULL,
+    actor text DEFAULT SESSION_USER NOT NULL,
+    began_at timestamp with time zone NOT NULL,
+    finished_at timestamp with time zone,
+    passed boolean DEFAULT false NOT NULL,
+    reason text DEFAULT ''::text NOT NULL,
+    report jsonb,
+    digest text,
+    signer text,
+    imported_at timestamp with time zone,
+    CONSTRAINT drills_check CHECK (((NOT passed) OR (finished_at IS NOT NULL))),
+    CONSTRAINT drills_check1 CHECK ((((digest IS NULL) = (signer IS NULL)) AND ((digest IS NULL) = (imported_at IS NULL)))),
+    CONSTRAINT drills_migration_digest_key UNIQUE (migration, digest),
+    CONSTRAINT drills_migration_fkey FOREIGN KEY (migration) REFERENCES migrator.migrations(name),
+    CONSTRAINT drills_pkey PRIMARY KEY (id)
+);
+
+CREATE TABLE migrator.epochs (
+    migration text NOT NULL,
+    epoch bigint NOT NULL,
+    phase migrator.phase NOT NULL,
+    percent integer NOT NULL,
+    began_at timestamp with time zone NOT NULL,
+    settled_at timestamp with time zone,
+    witnessed_at timestamp with time zone,
+    witness text DEFAULT ''::text NOT NULL,
+    CONSTRAINT epochs_migration_fkey FOREIGN KEY (migration) REFERENCES migrator.migrations(name),
+    CONSTRAINT epochs_pkey PRIMARY KEY (migration, epoch)
+);
+
+CREATE TABLE migrator.evaluations (
+    id bigint GENERATED ALWAYS AS IDENTITY NOT NULL,
+    migration text NOT NULL,
+    kind text NOT NULL,
+    name text NOT NULL,
+    at timestamp with time zone NOT NULL,
+    epoch bigint NOT NULL,
+    config_hash text NOT NULL,
+    verdict text NOT NULL,
+    detail text NOT NULL,
+    try text NOT NULL,
+    due timestamp with time zone,
+    dry_run boolean NOT NULL,
+    samples bigint NOT NULL,
+    value double precision NOT NULL,
+    bound double precision NOT NULL,
+    threshold double precision NOT NULL,
+    inputs jsonb,
+    actor text DEFAULT SESSION_USER NOT NULL,
+    CONSTRAINT evaluations_kind_check CHECK ((kind = ANY (ARRAY['gate'::text, 'trigger'::text]))),
+    CONSTRAINT evaluations_name_check CHECK ((name <> ''::text)),
+    CONSTRAINT evaluations_pkey PRIMARY KEY (id),
+    CONSTRAINT evaluations_verdict_check CHECK ((verdict = ANY (ARRAY['pass'::text, 'fail'::text, 'inconclusive'::text, 'no data'::text, 'error'::text, 'quiet'::text, 'firing'::text])))
+);
+
+CREATE TABLE migrator.history (
+    migration text NOT NULL,
+    seq bigint NOT NULL,
+    at timestamp with time zone NOT NULL,
+    actor text NOT NULL,
+    cause text NOT NULL,
+    from_phase migrator.phase NOT NULL,
+    from_percent integer NOT NULL,
+    from_epoch bigint NOT NULL,
+    to_phase migrator.phase NOT NULL,
+    to_percent integer NOT NULL,
+    to_epoch bigint NOT NULL,
+    reason text NOT NULL,
+    config_hash text NOT NULL,
+    evidence jsonb NOT NULL,
+    prev_hash bytea NOT NULL,
+    hash bytea NOT NULL,
+    CONSTRAINT history_cause_check CHECK ((cause = ANY (ARRAY['created'::text, 'advance'::text, 'rollback'::text, 'fence'::text, 'failure'::text, 'config'::text, 'evict'::text, 'pause'::text, 'resume'::text, 'approve'::text, 'trigger'::text, 'acknowledge'::text, 'schedule'::text]))),
+    CONSTRAINT history_migration_fkey FOREIGN KEY (migration) REFERENCES migrator.migrations(name),
+    CONSTRAINT history_pkey PRIMARY KEY (migration, seq)
+);
+
+CREATE TABLE migrator.incarnations (
+    migration text NOT NULL,
+    incarnation text NOT NULL,
+    instance text NOT NULL,
+    counted int8multirange NOT NULL,
+    discarded bigint NOT NULL,
+    last_at timestamp with time zone NOT NULL,
+    CONSTRAINT incarnations_pkey PRIMARY KEY (migration, incarnation)
+);
+
+CREATE TABLE migrator.journal (
+    migration text NOT NULL,
+    key bytea NOT NULL,
+    version text NOT NULL,
+    changes bigint NOT NULL,
+    reason text NOT NULL,
+    first_at timestamp with time zone NOT NULL,
+    last_at timestamp with time zone NOT NULL,
+    CONSTRAINT journal_migration_fkey FOREIGN KEY (migration) REFERENCES migrator.migrations(name),
+    CONSTRAINT journal_pkey PRIMARY KEY (migration, key),
+    CONSTRAINT journal_version_check CHECK ((version ~ '^[0-9a-f]{32}$'::text))
+);
+
+CREATE TABLE migrator.leases (
+    id text NOT NULL,
+    migration text NOT NULL,
+    instance text NOT NULL,
+    about text NOT NULL,
+    acknowledged_epoch bigint NOT NULL,
+    joined_at timestamp with time zone NOT NULL,
+    renewed_at timestamp with time zone NOT NULL,
+    expires_at timestamp with time zone NOT NULL,
+    ended_at timestamp with time zone,
+    ended text,
+    lost_at timestamp with time zone,
+    origin text,
+    fault text,
+    fault_executed bigint,
+    fault_first_at timestamp with time zone,
+    fault_of text,
+    CONSTRAINT leases_check CHECK (((ended_at IS NULL) = (ended IS NULL))),
+    CONSTRAINT leases_ended_check CHECK ((ended = ANY (ARRAY['left'::text, 'evicted'::text, 'superseded'::text]))),
+    CONSTRAINT leases_instance_check CHECK ((instance <> ''::text)),
+    CONSTRAINT leases_migration_fkey FOREIGN KEY (migration) REFERENCES migrator.migrations(name),
+    CONSTRAINT leases_pkey PRIMARY KEY (id)
+);
+
+CREATE TABLE migrator.migrations (
+    name text NOT NULL,
+    environment text NOT NULL,
+    config json NOT NULL,
+    config_hash text NOT NULL,
+    schema json NOT NULL,
+    reversible boolean NOT NULL,
+    lease_ms bigint NOT NULL,
+    renew_ms bigint NOT NULL,
+    phase migrator.phase NOT NULL,
+    percent integer NOT NULL,
+    epoch bigint NOT NULL,
+    phase_since timestamp with time zone NOT NULL,
+    route_since timestamp with time zone NOT NULL,
+    paused text DEFAULT ''::text NOT NULL,
+    attempt text DEFAULT ''::text NOT NULL,
+    history_seq bigint DEFAULT 0 NOT NULL,
+    fence_era bigint DEFAULT 0 NOT NULL,
+    lockable boolean DEFAULT true NOT NULL,
+    reclaimed_at timestamp with time zone,
+    return_lost boolean DEFAULT false NOT NULL,
+    fault jsonb,
+    fault_until timestamp with time zone,
+    CONSTRAINT faults_end CHECK (((fault IS NULL) = (fault_until IS NULL))),
+    CONSTRAINT faults_in_staging CHECK (((fault IS NULL) OR (environment = 'staging'::text))),
+    CONSTRAINT migrations_check CHECK ((((phase)::text = ANY (ARRAY['dual-read'::text, 'cutover'::text])) = (percent > 0))),
+    CONSTRAINT migrations_epoch_check CHECK ((epoch > 0)),
+    CONSTRAINT migrations_fence_era_check CHECK (((fence_era >= 0) AND (fence_era <= '4294967295'::bigint))),
+    CONSTRAINT migrations_lease_ms_check CHECK ((lease_ms > 0)),
+    CONSTRAINT migrations_lockable_check CHECK (lockable),
+    CONSTRAINT migrations_name_check CHECK ((name ~ '^[a-z0-9_-]{1,63}$'::text)),
+    CONSTRAINT migrations_percent_check CHECK (((percent >= 0) AND (percent <= 10000))),
+    CONSTRAINT migrations_pkey PRIMARY KEY (name),
+    CONSTRAINT migrations_renew_ms_check CHECK ((renew_ms > 0))
+);
+
+CREATE TABLE migrator.outbox (
+    id uuid DEFAULT gen_random_uuid() NOT NULL,
+    migration text NOT NULL,
+    event text NOT NULL,
+    seq bigint,
+    topic text,
+    detail jsonb DEFAULT '{}'::jsonb NOT NULL,
+    at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    attempts integer DEFAULT 0 NOT NULL,
+    next_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    delivered_at timestamp with time zone,
+    failure text DEFAULT ''::text NOT NULL,
+    CONSTRAINT outbox_event_check CHECK ((event = ANY (ARRAY['moved'::text, 'rolled-back'::text, 'overridden'::text, 'acknowledged'::text, 'paused'::text, 'resumed'::text, 'held'::text, 'fired'::text]))),
+    CONSTRAINT outbox_migration_seq_key UNIQUE (migration, seq),
+    CONSTRAINT outbox_migration_topic_key UNIQUE (migration, topic),
+    CONSTRAINT outbox_pkey PRIMARY KEY (id)
+);
+
+CREATE TABLE migrator.reconcile_coverage (
+    run bigint NOT NULL,
+    relation text NOT NULL,
+    file bigint NOT NULL,
+    blocks bigint NOT NULL,
+    records bigint NOT NULL,
+    covered int8multirange NOT NULL,
+    CONSTRAINT reconcile_coverage_pkey PRIMARY KEY (run, relation),
+    CONSTRAINT reconcile_coverage_run_fkey FOREIGN KEY (run) REFERENCES migrator.reconcile_runs(id)
+);
+
+CREATE TABLE migrator.reconcile_findings (
+    id bigint GENERATED ALWAYS AS IDENTITY NOT NULL,
+    run bigint NOT NULL,
+    key bytea NOT NULL,
+    raw_key bytea NOT NULL,
+    class text NOT NULL,
+    path text NOT NULL,
+    paths text[] NOT NULL,
+    detail text NOT NULL,
+    version text NOT NULL,
+    repaired boolean NOT NULL,
+    repair text NOT NULL,
+    at timestamp with time zone NOT NULL,
+    lost boolean DEFAULT false NOT NULL,
+    CONSTRAINT reconcile_findings_pkey PRIMARY KEY (id),
+    CONSTRAINT reconcile_findings_run_fkey FOREIGN KEY (run) REFERENCES migrator.reconcile_runs(id)
+);
+
+CREATE TABLE migrator.reconcile_jobs (
+    run bigint NOT NULL,
+    number integer NOT NULL,
+    chunks jsonb NOT NULL,
+    state text DEFAULT 'waiting'::text NOT NULL,
+    attempt bigint NOT NULL,
+    attempts integer DEFAULT 1 NOT NULL,
+    failures integer DEFAULT 0 NOT NULL,
+    error text DEFAULT ''::text NOT NULL,
+    moved boolean DEFAULT false NOT NULL,
+    worker text DEFAULT ''::text NOT NULL,
+    beat_at timestamp with time zone,
+    checked bigint DEFAULT 0 NOT NULL,
+    suspected integer DEFAULT 0 NOT NULL,
+    suspects bytea[],
+    ahead bytea[],
+    names bytea,
+    settled boolean DEFAULT false NOT NULL,
+    CONSTRAINT reconcile_jobs_check CHECK (((NOT settled) OR (state = 'done'::text))),
+    CONSTRAINT reconcile_jobs_pkey PRIMARY KEY (run, number),
+    CONSTRAINT reconcile_jobs_run_fkey FOREIGN KEY (run) REFERENCES migrator.reconcile_runs(id) ON DELETE CASCADE,
+    CONSTRAINT reconcile_jobs_state_check CHECK ((state = ANY (ARRAY['waiting'::text, 'taken'::text, 'done'::text, 'failed'::text])))
+);
+
+CREATE TABLE migrator.reconcile_runs (
+    id bigint GENERATED ALWAYS AS IDENTITY NOT NULL,
+    migration text NOT NULL,
+    epoch bigint NOT NULL,
+    config_hash text NOT NULL,
+    whole boolean NOT NULL,
+    two_way boolean NOT NULL,
+    repair boolean NOT NULL,
+    slice integer NOT NULL,
+    slices integer NOT NULL,
+    status text NOT NULL,
+    checked bigint DEFAULT 0 NOT NULL,
+    scanned bigint DEFAULT 0 NOT NULL,
+    suspects bigint DEFAULT 0 NOT NULL,
+    expected bigint DEFAULT 0 NOT NULL,
+    unsettled bigint DEFAULT 0 NOT NULL,
+    journalled bigint DEFAULT 0 NOT NULL,
+    differences bigint DEFAULT 0 NOT NULL,
+    repaired bigint DEFAULT 0 NOT NULL,
+    classes jsonb DEFAULT '{}'::jsonb NOT NULL,
+    error text DEFAULT ''::text NOT NULL,
+    began_at timestamp with time zone NOT NULL,
+    finished_at timestamp with time zone,
+    terms jsonb DEFAULT '{}'::jsonb NOT NULL,
+    said text DEFAULT ''::text NOT NULL,
+    said_by text DEFAULT ''::text NOT NULL,
+    refused text DEFAULT ''::text NOT NULL,
+    forced text DEFAULT ''::text NOT NULL,
+    places bigint DEFAULT 0 NOT NULL,
+    recent bigint DEFAULT 0 NOT NULL,
+    recent_different bigint DEFAULT 0 NOT NULL,
+    recent_only bigint DEFAULT 0 NOT NULL,
+    CONSTRAINT reconcile_runs_check CHECK (((status = ANY (ARRAY['running'::text, 'paused'::text])) = (finished_at IS NULL))),
+    CONSTRAINT reconcile_runs_migration_fkey FOREIGN KEY (migration) REFERENCES migrator.migrations(name),
+    CONSTRAINT reconcile_runs_pkey PRIMARY KEY (id),
+    CONSTRAINT reconcile_runs_slices_check CHECK ((slices > 0)),
+    CONSTRAINT reconcile_runs_status_check CHECK ((status = ANY (ARRAY['running'::text, 'paused'::text, 'done'::text, 'stopped'::text, 'cancelled'::text])))
+);
+
+CREATE TABLE migrator.reconcile_schedule (
+    migration text NOT NULL,
+    kind text NOT NULL,
+    expr text NOT NULL,
+    due_at timestamp with time zone NOT NULL,
+    outcome text NOT NULL,
+    run bigint,
+    detail text DEFAULT ''::text NOT NULL,
+    at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    CONSTRAINT reconcile_schedule_kind_check CHECK ((kind = ANY (ARRAY['sampled'::text, 'full'::text]))),
+    CONSTRAINT reconcile_schedule_migration_fkey FOREIGN KEY (migration) REFERENCES migrator.migrations(name),
+    CONSTRAINT reconcile_schedule_outcome_check CHECK ((outcome = ANY (ARRAY['set'::text, 'running'::text, 'done'::text, 'refused'::text, 'failed'::text]))),
+    CONSTRAINT reconcile_schedule_pkey PRIMARY KEY (migration, kind, expr, due_at)
+);
+
+CREATE TABLE migrator.return_journal (
+    migration text NOT NULL,
+    key bytea NOT NULL,
+    changes bigint NOT NULL,
+    first_at timestamp with time zone NOT NULL,
+    last_at timestamp with time zone NOT NULL,
+    CONSTRAINT return_journal_migration_fkey FOREIGN KEY (migration) REFERENCES migrator.migrations(name),
+    CONSTRAINT return_journal_pkey PRIMARY KEY (migration, key)
+);
+
+CREATE TABLE migrator.runbook_runs (
+    id bigint GENERATED ALWAYS AS IDENTITY NOT NULL,
+    migration text NOT NULL,
+    runbook text NOT NULL,
+    source_hash text NOT NULL,
+    epoch bigint NOT NULL,
+    config_hash text NOT NULL,
+    status text NOT NULL,
+    actor text DEFAULT SESSION_USER NOT NULL,
+    began_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    finished_at timestamp with time zone,
+    uid uuid DEFAULT gen_random_uuid() NOT NULL,
+    title text DEFAULT ''::text NOT NULL,
+    path text DEFAULT ''::text NOT NULL,
+    source text DEFAULT ''::text NOT NULL,
+    CONSTRAINT runbook_runs_migration_fkey FOREIGN KEY (migration) REFERENCES migrator.migrations(name),
+    CONSTRAINT runbook_runs_pkey PRIMARY KEY (id),
+    CONSTRAINT runbook_runs_status_check CHECK ((status = ANY (ARRAY['running'::text, 'waiting'::text, 'done'::text, 'failed'::text, 'compensating'::text, 'compensated'::text])))
+);
+
+CREATE TABLE migrator.runbook_steps (
+    run bigint NOT NULL,
+    step text NOT NULL,
+    direction text NOT NULL,
+    attempt integer NOT NULL,
+    kind text NOT NULL,
+    intent jsonb NOT NULL,
+    intent_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    outcome text,
+    detail jsonb,
+    outcome_at timestamp with time zone,
+    actor text DEFAULT SESSION_USER NOT NULL,
+    seq bigint GENERATED ALWAYS AS IDENTITY NOT NULL,
+    block text DEFAULT ''::text NOT NULL,
+    ended_by text,
+    CONSTRAINT runbook_steps_attempt_check CHECK ((attempt > 0)),
+    CONSTRAINT runbook_steps_check CHECK (((outcome IS NULL) = (outcome_at IS NULL))),
+    CONSTRAINT runbook_steps_direction_check CHECK ((direction = ANY (ARRAY['forward'::text, 'compensate'::text]))),
+    CONSTRAINT runbook_steps_kind_check CHECK ((kind = ANY (ARRAY['check'::text, 'action'::text, 'approve'::text, 'wait'::text, 'verify'::text, 'undo'::text, 'correct'::text]))),
+    CONSTRAINT runbook_steps_outcome_check CHECK ((outcome = ANY (ARRAY['done'::text, 'failed'::text, 'skipped'::text, 'unknown'::text]))),
+    CONSTRAINT runbook_steps_pkey PRIMARY KEY (run, step, direction, attempt),
+    CONSTRAINT runbook_steps_run_fkey FOREIGN KEY (run) REFERENCES migrator.runbook_runs(id)
+);
+
+CREATE TABLE migrator.runbook_verifications (
+    id bigint GENERATED ALWAYS AS IDENTITY NOT NULL,
+    migration text NOT NULL,
+    runbook text NOT NULL,
+    source_hash text NOT NULL,
+    config_hash text NOT NULL,
+    passed boolean NOT NULL,
+    findings jsonb DEFAULT '[]'::jsonb NOT NULL,
+    actor text DEFAULT SESSION_USER NOT NULL,
+    at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    CONSTRAINT runbook_verifications_migration_fkey FOREIGN KEY (migration) REFERENCES migrator.migrations(name),
+    CONSTRAINT runbook_verifications_pkey PRIMARY KEY (id)
+);
+
+CREATE TABLE migrator.schema_version (
+    id integer GENERATED BY DEFAULT AS IDENTITY NOT NULL,
+    version_id bigint NOT NULL,
+    is_applied boolean NOT NULL,
+    tstamp timestamp without time zone DEFAULT now() NOT NULL,
+    CONSTRAINT schema_version_pkey PRIMARY KEY (id)
+);
+
+CREATE TABLE migrator.windows (
+    migration text NOT NULL,
+    incarnation text NOT NULL,
+    sequence bigint NOT NULL,
+    instance text NOT NULL,
+    epoch bigint NOT NULL,
+    config_hash text NOT NULL,
+    began_at timestamp with time zone NOT NULL,
+    ended_at timestamp with time zone NOT NULL,
+    discarded bigint NOT NULL,
+    counts bytea NOT NULL,
+    CONSTRAINT windows_check CHECK ((began_at <= ended_at)),
+    CONSTRAINT windows_counts_check CHECK ((octet_length(counts) <= 1100000)),
+    CONSTRAINT windows_incarnation_check CHECK ((incarnation <> ''::text)),
+    CONSTRAINT windows_pkey PRIMARY KEY (migration, incarnation, sequence)
+);
+
+CREATE INDEX approvals_migration_epoch_idx ON migrator.approvals USING btree (migration, epoch);
+
+CREATE INDEX backfills_migration_id_idx ON migrator.backfills USING btree (migration, id);
+
+CREATE INDEX drills_migration_finished_at_idx ON migrator.drills USING btree (migration, finished_at DESC) WHERE passed;
+
+CREATE INDEX epochs_migration_epoch_idx ON migrator.epochs USING btree (migration, epoch DESC) WHERE ((phase)::text = 'legacy'::text);
+
+CREATE INDEX evaluations_migration_kind_name_at_id_idx ON migrator.evaluations USING btree (migration, kind, name, at, id);
+
+CREATE INDEX history_migration_seq_idx ON migrator.history USING btree (migration, seq) WHERE (cause = ANY (ARRAY['trigger'::text, 'acknowledge'::text]));
+
+CREATE INDEX leases_migration_ended_at_idx ON migrator.leases USING btree (migration, ended_at);
+
+CREATE INDEX leases_migration_lost_at_idx ON migrator.leases USING btree (migration, lost_at) WHERE (lost_at IS NOT NULL);
+
+CREATE INDEX outbox_migration_next_at_idx ON migrator.outbox USING btree (migration, next_at) WHERE (delivered_at IS NULL);
+
+CREATE INDEX reconcile_findings_key_run_idx ON migrator.reconcile_findings USING btree (key, run);
+
+CREATE INDEX reconcile_findings_run_id_idx ON migrator.reconcile_findings USING btree (run, id);
+
+CREATE INDEX reconcile_runs_migration_id_idx ON migrator.reconcile_runs USING btree (migration, id);
+
+CREATE INDEX runbook_runs_migration_id_idx ON migrator.runbook_runs USING btree (migration, id);
+
+CREATE INDEX runbook_verifications_migration_runbook_id_idx ON migrator.runbook_verifications USING btree (migration, runbook, id);
+
+CREATE INDEX windows_migration_ended_at_idx ON migrator.windows USING btree (migration, ended_at);
+
+CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON migrator.approvals FOR EACH STATEMENT EXECUTE FUNCTION migrator.refuse_change();
+
+CREATE TRIGGER sign BEFORE INSERT ON migrator.approvals FOR EACH ROW EXECUTE FUNCTION migrator.sign_approval();
+
+CREATE TRIGGER append_only BEFORE UPDATE OR TRUNCATE ON migrator.evaluations FOR EACH STATEMENT EXECUTE FUNCTION migrator.refuse_change();
+
+CREATE TRIGGER keep BEFORE DELETE ON migrator.evaluations FOR EACH ROW EXECUTE FUNCTION migrator.keep_evaluation();
+
+CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON migrator.history FOR EACH STATEMENT EXECUTE FUNCTION migrator.refuse_change();
+
+CREATE TRIGGER chain BEFORE INSERT ON migrator.history FOR EACH ROW EXECUTE FUNCTION migrator.chain_history();
+
+CREATE TRIGGER check_people BEFORE INSERT ON migrator.history FOR EACH ROW EXECUTE FUNCTION migrator.check_people();
+
+CREATE TRIGGER tell AFTER INSERT ON migrator.history FOR EACH ROW EXECUTE FUNCTION migrator.tell();
+
+CREATE TRIGGER keep_epochs_rising BEFORE UPDATE ON migrator.migrations FOR EACH ROW EXECUTE FUNCTION migrator.keep_epochs_rising();
+
+CREATE TRIGGER sign BEFORE INSERT OR DELETE OR UPDATE ON migrator.runbook_runs FOR EACH ROW EXECUTE FUNCTION migrator.sign_runbook_run();
+
+CREATE TRIGGER sign BEFORE INSERT OR DELETE OR UPDATE ON migrator.runbook_steps FOR EACH ROW EXECUTE FUNCTION migrator.sign_runbook_step();
+
+CREATE OR REPLACE FUNCTION migrator.chain_history()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    last record;
+BEGIN
+    PERFORM FROM migrator.migrations WHERE name = NEW.migration FOR UPDATE; -- one entry after the other
+    SELECT h.seq, h.hash INTO last FROM migrator.history h
+        WHERE h.migration = NEW.migration ORDER BY h.seq DESC LIMIT 1;
+    NEW.seq := coalesce(last.seq, 0) + 1;
+    NEW.at := clock_timestamp();
+    NEW.actor := session_user;
+    NEW.prev_hash := coalesce(last.hash, ''::bytea);
+    NEW.hash := sha256(NEW.prev_hash
+        || migrator.netstring(NEW.migration)
+        || migrator.netstring(NEW.seq::text)
+        || migrator.netstring(to_char(NEW.at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'))
+        || migrator.netstring(NEW.actor)
+        || migrator.netstring(NEW.cause)
+        || migrator.netstring(NEW.from_phase)
+        || migrator.netstring(NEW.from_percent::text)
+        || migrator.netstring(NEW.from_epoch::text)
+        || migrator.netstring(NEW.to_phase)
+        || migrator.netstring(NEW.to_percent::text)
+        || migrator.netstring(NEW.to_epoch::text)
+        || migrator.netstring(NEW.reason)
+        || migrator.netstring(NEW.config_hash)
+        || migrator.netstring(NEW.evidence::text));
+    UPDATE migrator.migrations SET history_seq = NEW.seq WHERE name = NEW.migration;
+    RETURN NEW;
+END $function$;
+
+CREATE OR REPLACE FUNCTION migrator.check_people()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    way        text[] := ARRAY['legacy', 'shadow-write', 'dual-read', 'cutover', 'grace', 'fenced', 'retain', 'complete'];
+    into_phase text := CASE NEW.to_phase WHEN 'fenced' THEN 'retain' ELSE NEW.to_phase::text END;
+    approval   json;
+BEGIN
+    IF jsonb_path_exists(NEW.evidence, '$.gates[*] ? (@.overridden != "")') THEN
+        PERFORM migrator.require_member(migrator.decider(NEW.migration), 'override a gate');
+    END IF;
+    IF (array_position(way, NEW.to_phase::text) > array_position(way, NEW.from_phase::text)) IS NOT TRUE OR NEW.from_phase = 'fenced' THEN
+        RETURN NEW;
+    END IF;
+    SELECT config #> '{phases,approval}' INTO approval FROM migrator.migrations WHERE name = NEW.migration;
+    IF NOT coalesce((approval -> 'two_people')::jsonb ? into_phase AND (approval -> 'for')::jsonb ? into_phase, false) THEN
+        RETURN NEW;
+    END IF;
+    IF NOT EXISTS (SELECT FROM migrator.approvals a
+                   WHERE a.migration = NEW.migration AND a.to_phase = into_phase AND a.epoch = NEW.from_epoch
+                     AND a.config_hash = NEW.config_hash AND a.expires_at > clock_timestamp() AND a.actor <> session_user) THEN
+        RAISE EXCEPTION '% needs two people: nobody but % has approved it in this epoch, under this configuration; try: migrator phase approve, as somebody else',
+            into_phase, session_user USING ERRCODE = 'MG011';
+    END IF;
+    RETURN NEW;
+END $function$;
+
+CREATE OR REPLACE FUNCTION migrator.decider(in_migration text)
+ RETURNS text
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT coalesce(config #>> '{phases,approval,role}', '') FROM migrator.migrations WHERE name = in_migration
+$function$;
+
+CREATE OR REPLACE FUNCTION migrator.keep_epochs_rising()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    IF NEW.epoch < OLD.epoch
+       OR (NEW.phase, NEW.percent) IS DISTINCT FROM (OLD.phase, OLD.percent) AND NEW.epoch = OLD.epoch THEN
+        RAISE EXCEPTION 'migration %: a change of route needs a new epoch', OLD.name
+            USING ERRCODE = 'check_violation';
+    END IF;
+    RETURN NEW;
+END $function$;
+
+CREATE OR REPLACE FUNCTION migrator.keep_evaluation()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    IF OLD.at > clock_timestamp() - interval '7 days' THEN
+        RAISE EXCEPTION 'evaluation % is younger than a week: DELETE is refused', OLD.id
+            USING ERRCODE = 'insufficient_privilege';
+    END IF;
+    RETURN OLD;
+END $function$;
+
+CREATE OR REPLACE FUNCTION migrator.move(in_migration text, in_from_epoch bigint, in_phase text, in_percent integer, in_cause text, in_reason text, in_evidence jsonb, in_attempt text, in_fence_era bigint)
+ RETURNS bigint
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    m migrator.migrations;
+    moved_at timestamptz;
+    number bigint;
+BEGIN
+    SELECT * INTO STRICT m FROM migrator.migrations WHERE name = in_migration FOR UPDATE;
+    IF m.epoch <> in_from_epoch THEN
+        RAISE EXCEPTION 'migration % is in epoch %, not %', m.name, m.epoch, in_from_epoch
+            USING ERRCODE = 'serialization_failure';
+    END IF;
+    SELECT max(epoch) + 1 INTO STRICT number FROM migrator.epochs WHERE migration = m.name;
+    moved_at := clock_timestamp();
+    INSERT INTO migrator.epochs (migration, epoch, phase, percent, began_at)
+        VALUES (m.name, number, in_phase, in_percent, moved_at);
+    INSERT INTO migrator.history (migration, cause, from_phase, from_percent, from_epoch,
+            to_phase, to_percent, to_epoch, reason, config_hash, evidence)
+        VALUES (m.name, in_cause, m.phase, m.percent, m.epoch,
+            in_phase, in_percent, number, in_reason, m.config_hash, in_evidence);
+    UPDATE migrator.migrations SET
+        phase = in_phase, percent = in_percent, epoch = number, route_since = moved_at,
+        phase_since = CASE WHEN in_phase = m.phase THEN m.phase_since ELSE moved_at END,
+        attempt = in_attempt,
+        fence_era = CASE WHEN in_fence_era > 0 THEN in_fence_era ELSE m.fence_era END
+        WHERE name = m.name;
+    PERFORM pg_notify('migrator', json_build_object('migration', m.name, 'epoch', number)::text);
+    RETURN number;
+END $function$;
+
+CREATE OR REPLACE FUNCTION migrator.netstring(t text)
+ RETURNS bytea
+ LANGUAGE sql
+ IMMUTABLE STRICT
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT convert_to(octet_length(convert_to(t, 'UTF8'))::text || ':', 'UTF8') || convert_to(t, 'UTF8')
+$function$;
+
+CREATE OR REPLACE FUNCTION migrator.refuse_change()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    RAISE EXCEPTION '%.% is append-only: % is refused', TG_TABLE_SCHEMA, TG_TABLE_NAME, TG_OP
+        USING ERRCODE = 'insufficient_privilege';
+END $function$;
+
+CREATE OR REPLACE FUNCTION migrator.require_member(in_role text, in_may text)
+ RETURNS void
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    IF in_role = '' THEN
+        RETURN;
+    END IF;
+    IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = in_role) THEN
+        RAISE EXCEPTION 'the role "%" that may % does not exist in the state database; try: CREATE ROLE %; GRANT % TO the people who decide',
+            in_role, in_may, quote_ident(in_role), quote_ident(in_role) USING ERRCODE = 'MG010';
+    END IF;
+    IF NOT pg_has_role(session_user, in_role, 'MEMBER') THEN
+        RAISE EXCEPTION '% is not a member of the role %: only its members may %; connect to the state database as one of them',
+            session_user, in_role, in_may USING ERRCODE = 'MG010';
+    END IF;
+END $function$;
+
+CREATE OR REPLACE FUNCTION migrator.rescue(in_migration text, in_from_epoch bigint, in_reason text, in_evidence jsonb)
+ RETURNS bigint
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    m migrator.migrations;
+BEGIN
+    SELECT * INTO STRICT m FROM migrator.migrations WHERE name = in_migration FOR UPDATE;
+    IF m.phase NOT IN ('cutover', 'grace') OR m.attempt <> '' THEN
+        RAISE EXCEPTION 'migration % is at %: reads are not taken back from there', m.name, m.phase
+            USING ERRCODE = 'object_not_in_prerequisite_state';
+    END IF;
+    RETURN migrator.move(in_migration, in_from_epoch, 'dual-read', 10000, 'failure', in_reason, in_evidence, '', 0);
+END $function$;
+
+CREATE OR REPLACE FUNCTION migrator.sign_approval()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    decider text := migrator.decider(NEW.migration);
+BEGIN
+    IF decider <> '' THEN
+        NEW.role := decider;
+    END IF;
+    PERFORM migrator.require_member(NEW.role, 'approve');
+    NEW.actor := session_user;
+    NEW.at := clock_timestamp();
+    RETURN NEW;
+END $function$;
+
+CREATE OR REPLACE FUNCTION migrator.sign_runbook_run()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    IF TG_OP = 'DELETE' THEN
+        RAISE EXCEPTION 'the runs of runbooks are kept';
+    END IF;
+    IF TG_OP = 'INSERT' THEN
+        NEW.actor := session_user;
+        NEW.began_at := clock_timestamp();
+    ELSIF (NEW.id, NEW.uid, NEW.migration, NEW.runbook, NEW.title, NEW.path, NEW.source, NEW.source_hash, NEW.epoch, NEW.config_hash, NEW.actor, NEW.began_at)
+        IS DISTINCT FROM (OLD.id, OLD.uid, OLD.migration, OLD.runbook, OLD.title, OLD.path, OLD.source, OLD.source_hash, OLD.epoch, OLD.config_hash, OLD.actor, OLD.began_at) THEN
+        RAISE EXCEPTION 'what run % of a runbook runs, and who began it, can''t be changed', OLD.id;
+    END IF;
+    RETURN NEW;
+END $function$;
+
+CREATE OR REPLACE FUNCTION migrator.sign_runbook_step()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    of_run migrator.runbook_runs;
+BEGIN
+    IF TG_OP = 'DELETE' THEN
+        RAISE EXCEPTION 'the steps of a runbook''s run are kept';
+    END IF;
+    SELECT * INTO of_run FROM migrator.runbook_runs WHERE id = NEW.run;
+    IF TG_OP = 'INSERT' THEN
+        NEW.actor := session_user;
+        NEW.intent_at := clock_timestamp();
+    ELSIF OLD.outcome IS NOT NULL THEN
+        RAISE EXCEPTION 'step % of run % has its outcome already: %', OLD.step, OLD.run, OLD.outcome USING ERRCODE = 'MG012';
+    ELSIF (NEW.run, NEW.step, NEW.direction, NEW.attempt, NEW.kind, NEW.block, NEW.intent, NEW.intent_at, NEW.actor, NEW.seq)
+        IS DISTINCT FROM (OLD.run, OLD.step, OLD.direction, OLD.attempt, OLD.kind, OLD.block, OLD.intent, OLD.intent_at, OLD.actor, OLD.seq) THEN
+        RAISE EXCEPTION 'the intent of step % of run % can''t be changed', OLD.step, OLD.run;
+    END IF;
+    IF NEW.outcome IS NULL THEN
+        RETURN NEW;
+    END IF;
+    NEW.ended_by := session_user;
+    NEW.outcome_at := clock_timestamp();
+    IF NEW.kind = 'approve' THEN
+        PERFORM migrator.require_member(migrator.decider(of_run.migration), 'approve');
+        PERFORM migrator.require_member(coalesce(NEW.intent ->> 'role', ''), 'approve');
+        IF coalesce((NEW.intent ->> 'two_people')::boolean, false) AND NEW.outcome = 'done' AND of_run.actor = session_user THEN
+            RAISE EXCEPTION 'step % needs two people: % began the run; connect to the state database as somebody else', NEW.step, session_user USING ERRCODE = 'MG011';
+        END IF;
+    END IF;
+    RETURN NEW;
+END $function$;
+
+CREATE OR REPLACE FUNCTION migrator.tell()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    event text := CASE
+        WHEN NEW.cause IN ('trigger', 'failure') THEN 'rolled-back'
+        WHEN NEW.cause = 'acknowledge' THEN 'acknowledged'
+        WHEN NEW.cause = 'pause' THEN 'paused'
+        WHEN NEW.cause = 'resume' THEN 'resumed'
+        WHEN jsonb_path_exists(NEW.evidence, '$.gates[*] ? (@.overridden != "")') THEN 'overridden'
+        WHEN NEW.to_epoch <> NEW.from_epoch THEN 'moved'
+    END;
+BEGIN
+    IF event IS NOT NULL THEN
+        INSERT INTO migrator.outbox (migration, event, seq, at) VALUES (NEW.migration, event, NEW.seq, NEW.at);
+    END IF;
+    RETURN NULL;
+END $function$;
+
+CREATE OR REPLACE FUNCTION migrator.witness(in_migration text, in_epoch bigint, in_phase text, in_percent integer, in_instance text)
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    present bigint;
+BEGIN
+    SELECT epoch INTO STRICT present FROM migrator.migrations WHERE name = in_migration FOR SHARE;
+    IF in_epoch > present + 1000000 THEN -- a mistaken or hostile one must not use the numbers up
+        RAISE EXCEPTION 'migration % is in epoch %: epoch % can not be', in_migration, present, in_epoch
+            USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    IF in_epoch > present THEN
+        INSERT INTO migrator.epochs (migration, epoch, phase, percent, began_at, witnessed_at, witness)
+            VALUES (in_migration, in_epoch, in_phase, in_percent, clock_timestamp(), clock_timestamp(), in_instance)
+            ON CONFLICT DO NOTHING;
+    END IF;
+END $function$;

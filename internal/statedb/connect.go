@@ -1,0 +1,93 @@
+package statedb
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/stranglerfig/migrator/internal/hint"
+	"github.com/stranglerfig/migrator/internal/pgfail"
+	"github.com/stranglerfig/migrator/phases"
+)
+
+// ErrURL refuses a URL that can't be one of a PostgreSQL database.
+var ErrURL = errors.New("the state database's URL can't be read; want postgres://user:password@host:5432/database, with special characters in the password %-encoded")
+
+// parseURL never repeats the URL: of one that can't be parsed, nobody knows which
+// part is the password.
+func ParseURL(url string) (*pgxpool.Config, error) {
+	if url == "" {
+		return nil, hint.Errorf(hint.Hint{Do: hint.SetStateURL}, "no URL of the state database is given; want postgres://user:password@host:5432/database")
+	}
+	cfg, err := pgxpool.ParseConfig(url)
+	if err != nil {
+		return nil, ErrURL
+	}
+	if _, named := cfg.ConnConfig.RuntimeParams["application_name"]; !named {
+		cfg.ConnConfig.RuntimeParams["application_name"] = "migrator"
+	}
+	if cfg.ConnConfig.ConnectTimeout == 0 {
+		cfg.ConnConfig.ConnectTimeout = phases.ConnectWithin
+	}
+	return cfg, nil
+}
+
+func Connect(ctx context.Context, cfg *pgxpool.Config) (*pgxpool.Pool, error) {
+	pool, err := pgxpool.NewWithConfig(ctx, cfg)
+	if err != nil {
+		return nil, fmt.Errorf("connect to the state database: %w", err)
+	}
+	began := time.Now()
+	if err := pool.Ping(ctx); err != nil {
+		pool.Close()
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		return nil, Unreachable(err, Address(cfg.ConnConfig), time.Since(began))
+	}
+	return pool, nil
+}
+
+// explain adds to an error of the database what it means here and what to do.
+func Explain(err error) error {
+	if err == nil {
+		return nil
+	}
+	if told := broken(err); told != nil {
+		return told
+	}
+	switch pgfail.SQLState(err) {
+	case pgfail.UndefinedTable, pgfail.UndefinedFunction, pgfail.UndefinedSchema:
+		return fmt.Errorf("%w: %w", err, ErrNoSchema)
+	case pgfail.NoPrivilege:
+		return hint.Errorf(hint.Hint{Do: hint.GrantOperator, Text: "as the role that owns the schema"}, "the role lacks a privilege in the state database: %w", err)
+	case codeNoMember, codeTwoPeople:
+		var pg *pgconn.PgError
+		if errors.As(err, &pg) {
+			return notAllowed(pg)
+		}
+	case pgfail.ReadOnly, pgfail.NotSupported:
+		return hint.Errorf(hint.Hint{Text: "the URL of the primary, or target_session_attrs=read-write and all hosts in it, or wait until the standby is promoted"},
+			"the state database is read-only (a standby, or it is being failed over): nothing was changed: %w", err)
+	}
+	return err
+}
+
+// readCommitted is the isolation under which a statement sees what was committed
+// while it waited for a lock: decisions behind a lock rest on it, whatever the
+// database's default is.
+var ReadCommitted = pgx.TxOptions{IsoLevel: pgx.ReadCommitted, AccessMode: pgx.ReadWrite}
+
+var RepeatableRead = pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}
+
+// querier is a pool, a connection or a transaction.
+type Querier interface {
+	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
+	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
+}

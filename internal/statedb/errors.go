@@ -1,0 +1,173 @@
+package statedb
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/stranglerfig/migrator/internal/hint"
+	"github.com/stranglerfig/migrator/internal/pgfail"
+	"github.com/stranglerfig/migrator/phases"
+)
+
+const SlowFrom = time.Second // from here on it is worth a word
+
+// ErrWrongURL is wrapped by refusals that another URL of the state database
+// mends: no such database, no such role, a wrong password.
+var ErrWrongURL = errors.New("the state database's URL does not fit the server")
+
+// ErrSlow tells that the state database did not answer in time. What was asked last
+// may have happened.
+var ErrSlow = fmt.Errorf("the state database does not answer in time (%s for a statement, %s for one that may wait for another command, less where the caller has less)",
+	phases.StatementWithin, phases.TransitionPatience+phases.StatementWithin)
+
+// bounds gives each statement of a pool a time. Where a caller's context is
+// tighter, that counts.
+type StatementTimeout struct{ Within time.Duration }
+
+type boundKey struct{}
+
+// patient lets the statements under ctx wait for d.
+func WithPatience(ctx context.Context, d time.Duration) context.Context {
+	return context.WithValue(ctx, patienceKey{}, d)
+}
+
+type patienceKey struct{}
+
+func (b StatementTimeout) begin(ctx context.Context) context.Context {
+	within := b.Within
+	if d, ok := ctx.Value(patienceKey{}).(time.Duration); ok {
+		within = d
+	}
+	ctx, cancel := context.WithTimeout(ctx, within)
+	return context.WithValue(ctx, boundKey{}, cancel)
+}
+
+func end(ctx context.Context) {
+	if cancel, ok := ctx.Value(boundKey{}).(context.CancelFunc); ok {
+		cancel()
+	}
+}
+
+// TraceQueryStart implements pgx.QueryTracer.
+func (b StatementTimeout) TraceQueryStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceQueryStartData) context.Context {
+	return b.begin(ctx)
+}
+
+// TraceQueryEnd implements pgx.QueryTracer.
+func (b StatementTimeout) TraceQueryEnd(ctx context.Context, _ *pgx.Conn, _ pgx.TraceQueryEndData) {
+	end(ctx)
+}
+
+// TraceBatchStart implements pgx.BatchTracer.
+func (b StatementTimeout) TraceBatchStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceBatchStartData) context.Context {
+	return b.begin(ctx)
+}
+
+// TraceBatchQuery implements pgx.BatchTracer.
+func (b StatementTimeout) TraceBatchQuery(context.Context, *pgx.Conn, pgx.TraceBatchQueryData) {}
+
+// TraceBatchEnd implements pgx.BatchTracer.
+func (b StatementTimeout) TraceBatchEnd(ctx context.Context, _ *pgx.Conn, _ pgx.TraceBatchEndData) {
+	end(ctx)
+}
+
+// unreachable says why no connection came about. where is host:port/database.
+func Unreachable(err error, where string, took time.Duration) error {
+	var dns *net.DNSError
+	switch code := pgfail.SQLState(err); {
+	case code == pgfail.NoDatabase:
+		return hint.Errorf(hint.Hint{Do: hint.SetStateURL, Text: "with the right database; or create this one"}, "%w (%s): there is no such database (SQLSTATE %s)", ErrWrongURL, where, code)
+	case code == pgfail.BadPassword || code == pgfail.BadLogin:
+		return hint.Errorf(hint.Hint{Do: hint.SetStateURL, Text: "with the right role and password"}, "%w (%s): it refuses the role or its password (SQLSTATE %s)", ErrWrongURL, where, code)
+	case code == pgfail.StartingUp:
+		return hint.Errorf(hint.Hint{Do: hint.Retry, Text: "in a moment"}, "the state database (%s) is starting up or shutting down (SQLSTATE %s)", where, code)
+	case code == pgfail.TooMany:
+		return hint.Errorf(pgfail.NoConnectionLeft(), "the state database (%s) has no connection left (SQLSTATE %s)", where, code)
+	case errors.As(err, &dns):
+		return hint.Errorf(hint.Hint{Do: hint.SetStateURL, Text: "with the right host"}, "the state database's host can't be found (%s)", where)
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return hint.Errorf(hint.Hint{Do: hint.SetStateURL, Text: "with the right host and port; or start the server"},
+			"the state database refuses connections (%s): no server listens there; applications go on without it", where)
+	case errors.Is(err, context.DeadlineExceeded) || isTimeout(err):
+		return hint.Errorf(hint.Hint{Do: hint.Retry, Text: "once pg_isready finds it"}, "the state database (%s) has not answered within %s: the server or the network is down or slow; applications go on without it",
+			where, took.Round(100*time.Millisecond))
+	}
+	var failed *pgconn.ConnectError // whose text names the role
+	if errors.As(err, &failed) {
+		err = failed.Unwrap()
+	}
+	return hint.Errorf(hint.Hint{Do: hint.Doctor}, "connect to the state database (%s): %w; applications go on without it", where, err)
+}
+
+func isTimeout(err error) bool {
+	var timeout interface{ Timeout() bool }
+	return errors.As(err, &timeout) && timeout.Timeout()
+}
+
+// where names the server, and nobody who logs in: of a URL that was mistyped, the
+// password may have ended up in the role's name.
+func Address(cfg *pgx.ConnConfig) string {
+	host := cfg.Host
+	if !strings.HasPrefix(host, "/") {
+		host = net.JoinHostPort(host, fmt.Sprint(cfg.Port))
+	}
+	return host + ", database " + cfg.Database
+}
+
+// broken tells what happened to a connection in the midst of a command; nil if
+// nothing did.
+func broken(err error) error {
+	switch code := pgfail.SQLState(err); {
+	case errors.Is(err, ErrSlow):
+		return nil // it has been said
+	case code == pgfail.AdminShutdown || code == pgfail.CrashShutdown,
+		errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE), errors.Is(err, net.ErrClosed):
+		return hint.Errorf(hint.Hint{Do: hint.Status}, "the state database has ended the connection: what was asked last may have happened or not: %w", err)
+	case code == pgfail.IdleTooLong:
+		return hint.Errorf(hint.Hint{Do: hint.Retry}, "this command stood still for so long that the state database has undone its step: %w", err)
+	case code == pgfail.LockTimeout || code == pgfail.Canceled:
+		return hint.Errorf(hint.Hint{Do: hint.Retry}, "the state database has ended the statement: %w", err)
+	case errors.Is(err, context.DeadlineExceeded) || pgconn.Timeout(err):
+		return hint.Errorf(hint.Hint{Do: hint.Status, Text: "and what was asked for again if it was not done"}, "%w: %w", ErrSlow, err)
+	}
+	return nil
+}
+
+// NotAllowedError refuses what the database's session_user may not do, or not alone.
+type NotAllowedError struct {
+	What   string
+	remedy hint.Hint
+}
+
+func (e *NotAllowedError) Error() string { return e.What }
+
+// Hint implements hint.Hinter.
+func (e *NotAllowedError) Hint() hint.Hint { return e.remedy }
+
+// notAllowed parts the schema's own message, whose functions have the remedy in the text.
+func notAllowed(pg *pgconn.PgError) *NotAllowedError {
+	what, remedy, _ := strings.Cut(pg.Message, "; try: ")
+	e := &NotAllowedError{What: what, remedy: hint.Hint{Text: remedy}}
+	if pg.Code == codeTwoPeople {
+		e.remedy = hint.Hint{Do: hint.Approve, Text: "as another person"}
+	}
+	return e
+}
+
+// SQLSTATEs of the schema's own.
+const (
+	codeNoMember  = "MG010"
+	codeTwoPeople = "MG011"
+)
+
+// ErrNoSchema: the schema is not there.
+var ErrNoSchema = hint.With(errors.New("the state database has no schema migrator"), hint.Hint{Do: hint.Init})

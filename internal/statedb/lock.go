@@ -1,0 +1,132 @@
+package statedb
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/stranglerfig/migrator/phases"
+)
+
+// The turnstile's number is a hash of the migration's name: two migrations that
+// share one wait for each other, no more.
+const (
+	TurnstileShared    = `SELECT pg_advisory_xact_lock_shared(hashtextextended('migrator route ' || $1, 0))`
+	turnstileExclusive = `SELECT pg_advisory_xact_lock(hashtextextended('migrator route ' || $1, 0))`
+)
+
+// Exclusive runs f in a transaction that has the migration's row alone: no instance joins, renews
+// or journals until it ends. If its process freezes, the database ends it after patience, and with
+// it the wait of the fleet.
+func Exclusive(ctx context.Context, pool *pgxpool.Pool, migration string, patience time.Duration, f func(tx pgx.Tx) error) error {
+	// Whoever has it may be frozen: the database ends that after patience.
+	ctx = WithPatience(ctx, patience+phases.StatementWithin)
+	err := pgx.BeginTxFunc(ctx, pool, ReadCommitted, func(tx pgx.Tx) error {
+		found := false
+		b := &pgx.Batch{}
+		b.Queue(`SELECT set_config('idle_in_transaction_session_timeout', $1, true)`, fmt.Sprint(patience.Milliseconds()))
+		// [journal-serial], [join-locked]: the turnstile first: transactions that share the row
+		// overlap, and an exclusive lock of the row alone might never get its turn between them.
+		b.Queue(turnstileExclusive, migration)
+		b.Queue(`SELECT true FROM migrator.migrations WHERE name = $1 FOR UPDATE`, migration).
+			Query(func(rows pgx.Rows) error { found = rows.Next(); return rows.Err() })
+		if err := tx.SendBatch(ctx, b).Close(); err != nil {
+			return err
+		}
+		if !found {
+			return UnknownMigration(ctx, tx, migration)
+		}
+		return f(tx)
+	})
+	return Explain(err)
+}
+
+// runner is the lock of the one process that runs a job, and the connection that
+// holds it. What the job saves goes through that connection: a runner that has
+// lost its lock can't save.
+type JobLock struct {
+	mu   sync.Mutex
+	conn *pgx.Conn
+	job  string
+}
+
+var ErrReleased = errors.New("the lock of this run was released")
+
+// take returns nil if another session has the job.
+func TakeJob(ctx context.Context, pool *pgxpool.Pool, job string) (*JobLock, error) {
+	cfg := pool.Config().ConnConfig.Copy()
+	cfg.RuntimeParams["application_name"] = "migrator " + job
+	conn, err := pgx.ConnectConfig(ctx, cfg)
+	if err != nil {
+		return nil, fmt.Errorf("connect to the state database: %w", err)
+	}
+	r := &JobLock{conn: conn, job: job}
+	// A runner whose machine vanished would keep the lock for two hours otherwise.
+	_, err = conn.Exec(ctx, `SELECT set_config('tcp_keepalives_idle', '10', false),
+		set_config('tcp_keepalives_interval', '5', false), set_config('tcp_keepalives_count', '3', false)`)
+	got := false
+	if err == nil {
+		err = conn.QueryRow(ctx, `SELECT pg_try_advisory_lock(hashtextextended('migrator job ' || $1, 0))`, job).Scan(&got)
+	}
+	if err != nil || !got {
+		r.close(false)
+		return nil, Explain(err)
+	}
+	return r, nil
+}
+
+// do runs f in a transaction of the lock's own connection.
+func (r *JobLock) Do(ctx context.Context, f func(tx pgx.Tx) error) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.conn == nil {
+		return ErrReleased
+	}
+	if r.conn.IsClosed() {
+		return fmt.Errorf("the connection that held the lock of %s is gone: another run may have begun", r.job)
+	}
+	// [backfill-alone]: the session that holds the lock makes the change: if the connection is
+	// lost, so are the lock and the change.
+	return Explain(pgx.BeginTxFunc(ctx, r.conn, ReadCommitted, f))
+}
+
+func (r *JobLock) Release() { r.close(true) }
+
+// close unlocks first: the database may see the end of a connection later than
+// the next run asks.
+func (r *JobLock) close(unlock bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.conn == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	if unlock {
+		_, _ = r.conn.Exec(ctx, `SELECT pg_advisory_unlock_all()`)
+	}
+	_ = r.conn.Close(ctx)
+	r.conn = nil
+}
+
+// runnerNow says who has the job, for the error that refuses a second one.
+func JobHolder(ctx context.Context, q Querier, job string) string {
+	var since time.Time
+	var pid int32
+	var from string
+	err := q.QueryRow(ctx, `SELECT a.pid, a.backend_start, coalesce(host(a.client_addr), 'this host')
+		FROM pg_locks l JOIN pg_stat_activity a USING (pid), hashtextextended('migrator job ' || $1, 0) h
+		WHERE l.locktype = 'advisory' AND l.objsubid = 1 AND l.granted
+		  AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+		  AND l.classid::bigint = (h >> 32) & 4294967295 AND l.objid::bigint = h & 4294967295
+		LIMIT 1`, job).Scan(&pid, &since, &from)
+	if err != nil {
+		return ""
+	}
+	return fmt.Sprintf(" (from %s, since %s, database session %d)", from, since.UTC().Format(time.RFC3339), pid)
+}

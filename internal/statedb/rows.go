@@ -1,0 +1,142 @@
+package statedb
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/stranglerfig/migrator/internal/hint"
+	"github.com/stranglerfig/migrator/phases"
+)
+
+func LeaseTimes(lease, renew time.Duration) (time.Duration, time.Duration) {
+	if lease <= 0 {
+		lease = phases.LeaseTTL
+	}
+	lease = max(lease.Truncate(time.Millisecond), 3*time.Millisecond)
+	if renew <= 0 {
+		renew = phases.LeaseRenew
+	}
+	return lease, max(min(renew, lease/phases.RenewShare).Truncate(time.Millisecond), time.Millisecond)
+}
+
+// noNull replaces the one character of JSON that jsonb refuses.
+func NoNUL(text []byte) []byte { return bytes.ReplaceAll(text, []byte(`\u0000`), []byte(`\ufffd`)) }
+
+func ScanRoute(row pgx.CollectableRow) (r phases.Route, err error) {
+	err = row.Scan(&r.Phase, &r.Percent, &r.Epoch)
+	return r, err
+}
+
+func RawList(docs []string) []json.RawMessage {
+	list := make([]json.RawMessage, len(docs))
+	for i, d := range docs {
+		list[i] = json.RawMessage(d)
+	}
+	return list
+}
+
+const MaxText = 256 // bytes of an instance's name, an incarnation, a hash
+
+// ErrUnknownMigration is wrapped by errors that list the migrations there are.
+var ErrUnknownMigration = errors.New("there is no such migration")
+
+func UnknownMigration(ctx context.Context, q Querier, migration string) error {
+	rows, err := q.Query(ctx, `SELECT name FROM migrator.migrations ORDER BY name`)
+	if err != nil {
+		return Explain(err)
+	}
+	names, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	switch {
+	case err != nil:
+		return Explain(err)
+	case len(names) == 0:
+		return hint.Errorf(hint.Hint{Do: hint.Apply}, "%w as %q: none has been applied", ErrUnknownMigration, migration)
+	}
+	return hint.Errorf(hint.Hint{Do: hint.Status}, "%w as %q: there are %s", ErrUnknownMigration, migration, strings.Join(names, ", "))
+}
+
+// StatusSQL reads where migrations stand.
+//
+// [unclean-mark]: the newest mark of a lease (lost_at). [loss-unclean]: a reported epoch and a
+// reclaim count as marks. [loss-held]: an epoch above the present one was only reported, and makes
+// the state loss. [reclaim-leases]: its leases are over one lease time after the first report.
+const StatusSQL = `
+SELECT m.name, m.phase, m.percent, m.epoch, m.phase_since, m.route_since, m.paused, m.config_hash,
+       (SELECT coalesce(max(e.epoch), 0) FROM migrator.epochs e WHERE e.migration = m.name AND e.phase = 'legacy'),
+       greatest((SELECT max(l.lost_at) FROM migrator.leases l WHERE l.migration = m.name AND l.lost_at IS NOT NULL),
+                (SELECT max(e.witnessed_at) FROM migrator.epochs e WHERE e.migration = m.name), m.reclaimed_at),
+       coalesce(m.config #>> '{writing,not_after}', ''), m.attempt, m.fence_era, m.reversible,
+       (SELECT count(*) FROM migrator.return_journal r WHERE r.migration = m.name),
+       (SELECT count(*) FROM migrator.journal j WHERE j.migration = m.name),
+       coalesce(h.cause, ''), coalesce(h.reason, ''), coalesce(h.actor, ''), m.environment, m.return_lost,
+       f.witness, f.phase, f.percent, f.epoch, f.first_at, f.first_at + m.lease_ms * interval '1 millisecond'
+FROM migrator.migrations m
+LEFT JOIN LATERAL (SELECT witness, phase, percent, epoch, min(witnessed_at) OVER () AS first_at FROM migrator.epochs
+                   WHERE migration = m.name AND epoch > m.epoch ORDER BY epoch DESC LIMIT 1) f ON true
+LEFT JOIN LATERAL (SELECT cause, reason, actor FROM migrator.history
+                   WHERE migration = m.name ORDER BY seq DESC LIMIT 1) h ON true`
+
+// lateness is how long after an instance's end its last writes may still land.
+func ApplyDeadline(notAfter string) time.Duration {
+	if d, err := phases.ParseDuration(notAfter); err == nil && d > 0 {
+		return time.Duration(d)
+	}
+	return phases.NotAfter
+}
+
+func ScanStatus(row pgx.CollectableRow) (st phases.Standing, err error) {
+	var dirty *time.Time
+	var notAfter string
+	var lost struct {
+		witness, phase *string
+		percent        *phases.Percent
+		epoch          *int64
+		since, over    *time.Time
+	}
+	err = row.Scan(&st.Migration, &st.Route.Phase, &st.Route.Percent, &st.Route.Epoch, &st.PhaseSince, &st.RouteSince,
+		&st.Paused, &st.ConfigHash, &st.LegacyEpoch, &dirty, &notAfter, &st.Attempt, &st.FenceEra, &st.Reversible,
+		&st.ReturnKeys, &st.JournalKeys, &st.LastCause, &st.LastReason, &st.LastActor, &st.Environment, &st.ReturnLost,
+		&lost.witness, &lost.phase, &lost.percent, &lost.epoch, &lost.since, &lost.over)
+	if lost.epoch != nil {
+		st.Lost = &phases.Lost{
+			Instance: *lost.witness, Since: *lost.since, LeasesOver: *lost.over,
+			Route: phases.Route{Phase: phases.Phase(*lost.phase), Percent: *lost.percent, Epoch: *lost.epoch},
+		}
+	}
+	if dirty != nil {
+		// [unclean-outlasts]: only a run that began after the last write of that instance could
+		// land sees all that is missing.
+		st.Dirty = dirty.Add(ApplyDeadline(notAfter))
+	}
+	return st, err
+}
+
+func OrZero(t *time.Time) time.Time {
+	if t == nil {
+		return time.Time{}
+	}
+	return *t
+}
+
+func ReadStatus(ctx context.Context, q Querier, migration string) (phases.Standing, error) {
+	rows, err := q.Query(ctx, StatusSQL+` WHERE m.name = $1`, migration)
+	if err != nil {
+		return phases.Standing{}, Explain(err)
+	}
+	st, err := pgx.CollectExactlyOneRow(rows, ScanStatus)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return st, UnknownMigration(ctx, q, migration)
+	}
+	return st, Explain(err)
+}
+
+// clean makes free text storable: PostgreSQL takes neither NUL nor what is not UTF-8.
+func CleanText(s string) string {
+	return strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "")
+}

@@ -1,0 +1,107 @@
+//go:build cases && unix
+
+package cases
+
+import (
+	"fmt"
+	"syscall"
+	"testing"
+
+	"github.com/stranglerfig/migrator/internal/test/testenv"
+	"github.com/stranglerfig/migrator/phases"
+)
+
+// reconnect waits until legacy answers on new connections.
+func (w *world) reconnect() {
+	w.t.Helper()
+	w.await("legacy to answer", func() bool {
+		w.db.Reset()
+		return w.db.Ping(w.ctx) == nil
+	})
+}
+
+// forgotten writes each of the first n records and returns those that are acknowledged
+// and not what a read answers.
+func (a *application) forgotten(n int64) (wrong []string) {
+	for id := int64(1); id <= n; id++ {
+		name := fmt.Sprintf("later %d", id)
+		err := a.write(id, name)
+		if got := a.read(id); err == nil && got != name {
+			wrong = append(wrong, fmt.Sprintf("key %d: %q was acknowledged, legacy has %q, a read answers %q", id, name, a.w.inLegacy(id), got))
+		}
+	}
+	return wrong
+}
+
+// TestWritesAfterACrashWithoutSyncAreNotDropped: legacy commits without waiting for
+// its log (synchronous_commit = off) and crashes: it loses its last commits, and its
+// log begins again below what the target has. The writes that follow, durable ones,
+// carry versions below the target's, which drops them as older. That counts as
+// success: they are acknowledged, and no read returns them.
+func TestWritesAfterACrashWithoutSyncAreNotDropped(t *testing.T) {
+	t.Parallel()
+	server := testenv.Postgres(t, testenv.PostgresOptions{Settings: map[string]string{
+		"wal_buffers": "16MB", "bgwriter_lru_maxpages": "0", "autovacuum": "off", // nobody else flushes the log
+	}})
+	url, drop, err := server.CreateDatabase(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(drop)
+	w := newWorld(t, options{legacyURL: url})
+	a := w.application(setup{})
+	w.upto(phases.Grace)
+	w.run(url, "CREATE TABLE other (filler text); ALTER ROLE postgres SET synchronous_commit = off")
+	w.db.Reset()
+	// Pages that PostgreSQL has written and not synced outlive the server's death, though
+	// not the machine's: its log writer is stopped, so that they are lost as there.
+	var logWriter int
+	w.check(w.db.QueryRow(w.ctx, "SELECT pid FROM pg_stat_activity WHERE backend_type = 'walwriter'").Scan(&logWriter))
+	w.check(syscall.Kill(logWriter, syscall.SIGSTOP))
+	w.run(url, "INSERT INTO other SELECT repeat(md5(i::text), 30) FROM generate_series(1, 5000) i") // some megabytes of log
+	const lost = "lost in the crash"
+	for id := range int64(20) {
+		a.mustWrite(id+1, lost)
+	}
+	w.check(server.Kill())
+	w.check(server.Restart(w.ctx))
+	w.run(url, "ALTER ROLE postgres SET synchronous_commit = on")
+	w.reconnect()
+	if w.inLegacy(1) == lost {
+		t.Fatal("legacy has lost nothing: this test shows nothing")
+	}
+	if wrong := a.forgotten(20); len(wrong) > 0 {
+		t.Errorf("%d of 20 acknowledged writes can't be read, the first: %s", len(wrong), wrong[0])
+	}
+}
+
+// TestWritesAfterAnUpgradeOfLegacyAreNotDropped: legacy failed over once, so that its
+// timeline is 2, and is upgraded by pg_upgrade, whose cluster begins at timeline 1. The
+// instances go on without a restart, and everything that they write is older than what
+// the target has. The system identifier is another, and nothing looks at it but a
+// command that opens legacy: only from then on, writes take effect.
+func TestWritesAfterAnUpgradeOfLegacyAreNotDropped(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	url := c.database("shop")
+	c.stop("fast")
+	c.promote()
+	w := newWorld(t, options{legacyURL: url})
+	a := w.application(setup{})
+	w.upto(phases.Grace)
+	for id := range int64(20) {
+		a.mustWrite(id+1, "before the upgrade")
+	}
+	c.stop("fast")
+	c.upgraded()
+	w.reconnect()
+	if wrong := a.forgotten(20); len(wrong) > 0 {
+		t.Errorf("%d of 20 acknowledged writes can't be read, the first: %s", len(wrong), wrong[0])
+	}
+	opened, err := w.m.OpenLegacy(w.ctx) // as any command does
+	w.check(err)
+	opened.Close()
+	if wrong := a.forgotten(20); len(wrong) > 0 {
+		t.Errorf("once a command has opened legacy: %d of 20 acknowledged writes can't be read, the first: %s", len(wrong), wrong[0])
+	}
+}

@@ -1,0 +1,106 @@
+// Package importrule holds the tests that keep the rooms apart: which package may
+// import which, and which modules an application pays for when it embeds dual.
+package importrule
+
+import "strings"
+
+const module = "github.com/stranglerfig/migrator"
+
+// Packages that many rows name.
+const (
+	words = "phases record internal/hint" // what everything is said in: no I/O, no store
+	tool  = words + " store migration internal/failpoint"
+)
+
+// may lists, for each package, those of this module that its code may import. A
+// package without a row has no place yet. Since every package has a row, also below
+// internal/, no import can be smuggled through a package that is not looked at.
+var may = rows(map[string]string{
+	// What everything is said in.
+	"record": "", "internal/hint": "", "phases": "internal/hint",
+	"store":     "record internal/hint",
+	"migration": words + " store",
+
+	// What an application embeds.
+	"dual/telemetry": "internal/stats/sketch",
+	"dual":           words + " store dual/telemetry internal/failpoint internal/stats/sketch",
+	"dual/pgfleet":   words + " dual dual/telemetry internal/failpoint internal/statedb",
+	"store/redis":    "record store migration internal/hint",
+	"store/postgres": "record store migration internal/failpoint internal/hint internal/pgfail",
+	"store/memory":   "record store migration internal/hint",
+	"metrics":        "phases dual/telemetry internal/stats/sketch",
+
+	// Tools of a few lines, of which each knows nothing of migrations.
+	"internal/failpoint": "", "internal/oneline": "", "internal/pgfail": "internal/hint", "internal/procgroup": "",
+	"internal/logs": "", "internal/sleep": "", "internal/humanize": "",
+	"internal/stats/sketch": "", "internal/stats": "internal/stats/sketch",
+
+	// Capabilities: each works on what it is given, and none knows another.
+	"reconcile":          tool + " internal/repair internal/stats",
+	"runbook":            tool + " internal/procgroup",
+	"internal/repair":    tool,
+	"internal/backfill":  tool + " internal/repair",
+	"internal/control":   tool,
+	"internal/judge":     tool + " dual/telemetry internal/stats internal/stats/sketch",
+	"internal/drill":     tool + " dual", // its load is an instance
+	"internal/sources":   tool + " internal/judge internal/oneline internal/procgroup",
+	"internal/notify":    tool + " internal/logs internal/oneline internal/sleep internal/state internal/state/outbox",
+	"internal/openstore": tool + " store/memory store/postgres store/redis",
+
+	// What remembers.
+	"internal/statedb":          words + " dual dual/telemetry internal/pgfail internal/stats/sketch",
+	"internal/state":            tool + " dual dual/telemetry internal/drill internal/pgfail internal/statedb",
+	"internal/state/backfills":  tool + " internal/backfill internal/statedb",
+	"internal/state/drills":     tool + " internal/drill internal/statedb",
+	"internal/state/outbox":     tool + " internal/state internal/statedb",
+	"internal/state/reconciles": tool + " reconcile internal/statedb",
+	"internal/state/runbooks":   tool + " runbook internal/pgfail internal/statedb",
+
+	// What the command line and the daemon share, and what serves and watches.
+	"internal/app": "*", "internal/preflight": "*",
+	"internal/daemon":     "*",
+	"internal/server":     "internal/hint internal/logs internal/oneline",
+	"internal/sqlconsole": "runbook internal/pgfail",
+
+	"internal/configschema":     words + " migration runbook",
+	"internal/configschema/gen": "internal/configschema internal/openstore",
+
+	// What tests share. The model is the protocol in small and knows no product code but its words.
+	"store/storetest":          "record store internal/test/testenv",
+	"internal/test/model":      words,
+	"internal/test/testenv":    "",
+	"internal/test/pairtest":   "*",
+	"internal/test/bench":      "*",
+	"internal/test/cases":      "*",
+	"internal/test/crash":      "*",
+	"internal/test/crash/app":  "*",
+	"internal/test/torture":    "*",
+	"internal/test/importrule": "",
+	"internal/test/citerule":   "",
+	"internal/test/clitest":    "*", "internal/test/docstest": "*", "internal/test/daemontest": "*",
+
+	// Wiring may import all but one another's inside.
+	"cmd/migrator": "*", "examples/demo": "*", "examples/embedding": "*", "examples/storefront": "*",
+	"examples/storefront/command": "*", "examples/storefront/load": "*", "examples/storefront/shop": "*",
+})
+
+// pure packages do no I/O, and their tests need none: these import no more than
+// the package may.
+var pure = map[string]bool{"record": true, "phases": true, "store": true, "internal/hint": true, "internal/repair": true, "internal/stats": true}
+
+func rows(m map[string]string) map[string]map[string]bool {
+	sets := make(map[string]map[string]bool, len(m))
+	for name, list := range m {
+		sets[name] = map[string]bool{}
+		for _, p := range strings.Fields(list) {
+			sets[name][p] = true
+		}
+	}
+	return sets
+}
+
+// only lists libraries that have one place.
+var only = map[string]string{
+	"github.com/spf13/cobra": "cmd/migrator",
+	"github.com/spf13/viper": "cmd/migrator",
+}
