@@ -9,7 +9,7 @@ const module = "github.com/stranglerfig/migrator"
 // Packages that many rows name.
 const (
 	words = "phases record internal/hint" // what everything is said in: no I/O, no store
-	tool  = words + " store migration internal/failpoint"
+	tool  = words + " store migration internal/failpoint internal/logs internal/sleep"
 )
 
 // may lists, for each package, those of this module that its code may import. A
