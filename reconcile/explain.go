@@ -25,7 +25,7 @@ type Explanation struct {
 	Legacy   Side             `json:"legacy"`
 	Target   Side             `json:"target"`
 	Fields   []ExplainedField `json:"fields"`
-	Journal  *JournalledKey   `json:"journal,omitempty"`
+	Journal  *JournaledKey    `json:"journal,omitempty"`
 	Repair   Planned          `json:"repair"`
 	Findings []PastFinding    `json:"findings"` // newest first
 }
@@ -60,14 +60,6 @@ type ExplainedField struct {
 	Differences []record.Difference `json:"differences,omitempty"`
 }
 
-// JournalledKey is a key's entry in the journal.
-type JournalledKey struct {
-	Version record.Version `json:"version,omitzero"` // the highest that was lost
-	Changes int64          `json:"changes"`
-	Reason  string         `json:"reason"`
-	Since   time.Time      `json:"since"`
-}
-
 // PastFinding is what a run has found of the key.
 type PastFinding struct {
 	Run   int64     `json:"run"`
@@ -78,7 +70,7 @@ type PastFinding struct {
 // Past is what is kept of one key.
 type Past interface {
 	// JournalEntry of the key; nil: it is not journalled.
-	JournalEntry(ctx context.Context, key record.Key) (*Journalled, error)
+	JournalEntry(ctx context.Context, key record.Key) (*JournaledKey, error)
 	// FindingsOf the key, newest first, up to limit.
 	FindingsOf(ctx context.Context, key record.Key, limit int) ([]PastFinding, error)
 }
@@ -125,7 +117,7 @@ func (rc *Reconciler) Explain(ctx context.Context, key record.Key, past Past, ru
 	var version record.Version
 	if lost != nil {
 		version = lost.Version
-		x.Journal = &JournalledKey{Version: lost.Version, Changes: lost.Changes, Reason: lost.Reason, Since: lost.Since}
+		x.Journal = lost
 	}
 	x.judged(r, sight, version)
 	x.Repair = planned(sight.Plan(0, version), x.Class, lost != nil)

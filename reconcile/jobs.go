@@ -52,8 +52,8 @@ type Resumed struct {
 // finishes it: what a process says of a job that was taken away from it is dropped.
 // state.Reconciles is the one in PostgreSQL.
 type Jobs interface {
-	// Share gives the run its jobs, in place of those it had.
-	Share(ctx context.Context, run int64, terms Terms, jobs []Job) error
+	// Enqueue gives the run its jobs, in place of those it had.
+	Enqueue(ctx context.Context, run int64, terms Terms, jobs []Job) error
 	// Resumed tells how far the run got.
 	Resumed(ctx context.Context, run int64) (Resumed, error)
 	// Work compares the run's jobs, so many at a time in this process, beside others,
@@ -61,9 +61,9 @@ type Jobs interface {
 	// too that were done before and are not settled. It returns the first error of
 	// done, of this process's compare, or of a job that failed again and again.
 	Work(ctx context.Context, run int64, workers int, compare func(context.Context, Job) (*Tally, error), done func(Job, *Tally) error) error
-	// Hold waits while the run is paused, and returns how many processes work on it.
-	// ErrCancelled ends it.
-	Hold(ctx context.Context, run int64) (sharers int, err error)
+	// WaitWhilePaused returns once the run is not paused, with the number of processes
+	// that work on it. ErrCancelled ends it.
+	WaitWhilePaused(ctx context.Context, run int64) (sharers int, err error)
 }
 
 // Sizes of jobs.
@@ -98,14 +98,14 @@ type alone struct {
 	jobs []Job
 }
 
-func (a *alone) Share(_ context.Context, _ int64, _ Terms, jobs []Job) error {
+func (a *alone) Enqueue(_ context.Context, _ int64, _ Terms, jobs []Job) error {
 	a.jobs = jobs
 	return nil
 }
 
 func (a *alone) Resumed(context.Context, int64) (Resumed, error) { return Resumed{}, nil }
 
-func (a *alone) Hold(ctx context.Context, _ int64) (int, error) { return 1, ctx.Err() }
+func (a *alone) WaitWhilePaused(ctx context.Context, _ int64) (int, error) { return 1, ctx.Err() }
 
 func (a *alone) Work(ctx context.Context, _ int64, workers int, compare func(context.Context, Job) (*Tally, error), done func(Job, *Tally) error) error {
 	group, ctx := errgroup.WithContext(ctx)

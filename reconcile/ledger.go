@@ -84,13 +84,13 @@ const (
 	Cancelled Status = "cancelled" // by an operator; it proves nothing
 )
 
-// Journalled is a key whose target copy is known to be behind.
-type Journalled struct {
-	Key     record.Key
-	Version record.Version // the highest that was lost
-	Changes int64          // how often it was journalled; Clear needs the same count
-	Reason  string
-	Since   time.Time
+// JournaledKey is a key that is known to be behind in the target.
+type JournaledKey struct {
+	Key     record.Key     `json:"-"`
+	Version record.Version `json:"version,omitzero"` // the highest of the lost writes
+	Changes int64          `json:"changes"`          // how often it was journaled; Clear needs the same count
+	Reason  string         `json:"reason"`
+	Since   time.Time      `json:"since"`
 }
 
 // Ledger keeps a migration's runs, findings and journal. state.Reconciles is the one in PostgreSQL.
@@ -105,9 +105,9 @@ type Ledger interface {
 	// settled by it.
 	Save(ctx context.Context, run Run, found []Finding, settled ...int) error
 	// Journal returns up to limit journalled keys greater than after, in the order of keys.
-	Journal(ctx context.Context, after record.Key, limit int) ([]Journalled, error)
+	Journal(ctx context.Context, after record.Key, limit int) ([]JournaledKey, error)
 	// Clear removes a journalled key unless it has been journalled again since.
-	Clear(ctx context.Context, entry Journalled) (cleared bool, err error)
+	Clear(ctx context.Context, entry JournaledKey) (cleared bool, err error)
 }
 
 // Errors of runs.

@@ -224,7 +224,7 @@ func (r *work) share(ctx context.Context, chunks []store.Chunk) error {
 		return err
 	}
 	jobs := jobsOf(slice(chunks, r.run.Slice, r.run.Slices), r.terms.Rate)
-	if err := r.jobs.Share(ctx, r.run.ID, r.terms, jobs); err != nil {
+	if err := r.jobs.Enqueue(ctx, r.run.ID, r.terms, jobs); err != nil {
 		return fmt.Errorf("share the run's jobs: %w", err)
 	}
 	failpoint.Here("reconcile.shared")

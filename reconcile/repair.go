@@ -30,7 +30,7 @@ const boundFrom = 1000
 
 // wait waits while the run is paused.
 func (r *work) wait(ctx context.Context) error {
-	_, err := r.jobs.Hold(ctx, r.run.ID)
+	_, err := r.jobs.WaitWhilePaused(ctx, r.run.ID)
 	return err
 }
 

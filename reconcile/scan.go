@@ -204,7 +204,7 @@ func (r *work) lookup(ctx context.Context, keys []record.Key) ([]store.Row, erro
 
 // throttle waits for the turn of n records: while the run is paused, and as its rate has it.
 func (r *work) throttle(ctx context.Context, n int) error {
-	sharers, err := r.jobs.Hold(ctx, r.run.ID)
+	sharers, err := r.jobs.WaitWhilePaused(ctx, r.run.ID)
 	if err != nil {
 		return err
 	}
