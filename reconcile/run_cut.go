@@ -11,31 +11,39 @@ import (
 // chunksPerSlice is how many separate places of the table one sample is taken from, at least.
 const chunksPerSlice = 12
 
-// cut divides legacy into chunks, and tells how many slices they make. Of a
+// cut divides legacy into chunks, and returns how many slices they make. Of a
 // sampled run the chunks are cut small enough for each slice to have several.
-func (r *work) cut(ctx context.Context, o RunOptions) ([]store.Chunk, int, error) {
-	if o.Full {
-		if chunks, err := r.cutSpans(ctx); err != nil || chunks != nil {
+func (r *runner) cut(ctx context.Context, full bool, sample phases.Percent) ([]store.Chunk, int, error) {
+	if full {
+		if chunks, err := r.comparer.cutSpans(ctx); err != nil || chunks != nil {
 			return chunks, 1, err
 		}
 	}
-	chunks, err := r.Legacy.Chunks(ctx, r.ChunkRows)
+	legacy := r.comparer.stores.legacy
+	chunks, err := legacy.Chunks(ctx, r.options.ChunkRows)
 	if err != nil {
 		return nil, 0, fmt.Errorf("cut legacy into chunks: %w", err)
 	}
-	if o.Full {
+	if full {
 		return chunks, 1, nil
 	}
-	if err := r.canRecent(ctx); err != nil {
+	if err := r.comparer.checkRecent(ctx, r.options.Recent); err != nil {
 		return nil, 0, err
 	}
-	slices := Slices(o.Sample)
+	slices := Slices(sample)
 	if want := slices * chunksPerSlice; len(chunks) < want {
-		if chunks, err = r.Legacy.Chunks(ctx, max(1, int(expected(chunks))/want)); err != nil {
+		if chunks, err = legacy.Chunks(ctx, max(1, int(expected(chunks))/want)); err != nil {
 			return nil, 0, fmt.Errorf("cut legacy into chunks: %w", err)
 		}
 	}
 	return chunks, max(1, min(slices, len(chunks))), nil
+}
+
+// cutAgain cuts legacy for a run that has begun, into as many slices.
+func (r *runner) cutAgain(ctx context.Context) ([]store.Chunk, error) {
+	slices := phases.Percent(r.run.Slices)
+	chunks, _, err := r.cut(ctx, r.run.Full, (phases.All+slices-1)/slices)
+	return chunks, err
 }
 
 // Slices is how many sampled runs check everything once.
@@ -46,7 +54,7 @@ func Slices(sample phases.Percent) int {
 	return (int(phases.All) + int(sample) - 1) / int(sample)
 }
 
-// slice picks the chunks of one slice: every so manyeth, so that each slice is
+// slice picks the chunks of one slice: one of every so many, so that each slice is
 // taken from all over the table.
 func slice[T any](chunks []T, which, of int) []T {
 	if of <= 1 {
