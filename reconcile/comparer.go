@@ -3,9 +3,7 @@ package reconcile
 import (
 	"context"
 	"fmt"
-	"sync"
 
-	"github.com/stranglerfig/migrator/record"
 	"github.com/stranglerfig/migrator/store"
 )
 
@@ -18,29 +16,26 @@ type comparer struct {
 	pace   *pace
 	terms  Terms // set before the first job
 
-	chunkRows, batch int
-
+	rows       *rowComparer
 	bulk       *bulkPath // nil: the stores have none
-	checksums  *rangeChecksums
+	spans      *spanPath
 	legacyKeys *keyChecksums // in a run that searches for extras by keys; nil: not known
-
-	// progress is called after each batch, with the records that a job has compared.
-	progress func(n int64)
-
-	mu      sync.Mutex
-	highest record.Version // legacy has given this version, or a newer one
 }
 
-func (rc *Reconciler) newComparer(o Options, jobs Jobs) (*comparer, error) {
+// newComparer compares with the rules and stores of the reconciler. progress is called
+// after each batch, with the records that a job has compared.
+func (rc *Reconciler) newComparer(o Options, jobs Jobs, progress func(n int64)) (*comparer, error) {
 	rules, err := newRules(rc)
 	if err != nil {
 		return nil, err
 	}
 	both := &stores{legacy: rc.Legacy, locker: rc.Locker, target: rc.Target}
+	rows := &rowComparer{
+		stores: both, rules: rules, pace: newPace(jobs, o), ahead: &aheadFinder{stores: both}, batch: o.Batch, progress: progress,
+	}
 	return &comparer{
-		stores: both, rules: rules, pace: newPace(jobs, o), chunkRows: o.ChunkRows, batch: o.Batch,
-		bulk: newBulkPath(both, rules), checksums: &rangeChecksums{stores: both, rules: rules},
-		progress: func(int64) {},
+		stores: both, rules: rules, pace: rows.pace, rows: rows, bulk: newBulkPath(rows),
+		spans: &spanPath{rows: rows, checksums: &rangeChecksums{stores: both, rules: rules}, chunkRows: o.ChunkRows},
 	}, nil
 }
 
@@ -50,25 +45,20 @@ func (c *comparer) use(t Terms) { c.terms, c.pace.rate = t, t.Rate }
 // compareJob compares a job's chunks, one after the other.
 func (c *comparer) compareJob(ctx context.Context, j Job, t *Tally) error {
 	if c.bulk != nil && !c.terms.Spans {
-		return c.compareBulk(ctx, j.Chunks, t)
-	}
-	compare := c.compareChunk
-	if c.terms.Spans {
-		compare = c.compareSpan
+		return c.bulk.compare(ctx, j.Chunks, c.terms, t)
 	}
 	for _, chunk := range j.Chunks {
-		if err := compare(ctx, chunk, t); err != nil {
+		var err error
+		if c.terms.Spans {
+			err = c.spans.compare(ctx, chunk, c.terms, t)
+		} else {
+			err = c.compareChunk(ctx, chunk, t)
+		}
+		if err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-// compared adds n records to the tally. They are reported at once, and count in the
-// run when the job is done.
-func (c *comparer) compared(t *Tally, n int64) {
-	t.Checked += n
-	c.progress(n)
 }
 
 // compareChunk reads the chunk whole before it asks the target: neither legacy's
@@ -83,73 +73,15 @@ func (c *comparer) compareChunk(ctx context.Context, chunk store.Chunk, t *Tally
 	if err != nil {
 		return fmt.Errorf("read legacy: %w", err)
 	}
-	for from := 0; from < len(rows); from += c.batch {
-		batch := rows[from:min(from+c.batch, len(rows))]
+	for from := 0; from < len(rows); from += c.rows.batch {
+		batch := rows[from:min(from+c.rows.batch, len(rows))]
 		if err := c.pace.wait(ctx, len(batch)); err != nil {
 			return err
 		}
-		if err := c.compareBatch(ctx, batch, t); err != nil {
+		if err := c.rows.compareBatch(ctx, batch, t); err != nil {
 			return err
 		}
-		c.compared(t, int64(len(batch)))
+		c.rows.compared(t, int64(len(batch)))
 	}
 	return nil
-}
-
-// compareRows compares rows whose reading the pace has allowed already.
-func (c *comparer) compareRows(ctx context.Context, rows []store.Row, t *Tally) error {
-	for from := 0; from < len(rows); from += c.batch {
-		batch := rows[from:min(from+c.batch, len(rows))]
-		if err := c.compareBatch(ctx, batch, t); err != nil {
-			return err
-		}
-		c.compared(t, int64(len(batch)))
-	}
-	return nil
-}
-
-// compareKeys reads keys from both stores and compares them one by one. Those that
-// legacy lacks are suspects if extras is set. found is how many legacy has.
-func (c *comparer) compareKeys(ctx context.Context, keys []record.Key, extras bool, t *Tally) (found int64, err error) {
-	for from := 0; from < len(keys); from += c.batch {
-		batch := keys[from:min(from+c.batch, len(keys))]
-		if err := c.pace.wait(ctx, len(batch)); err != nil {
-			return found, err
-		}
-		rows, err := c.stores.rows(ctx, batch)
-		if err != nil {
-			return found, err
-		}
-		var there []store.Row
-		for _, row := range rows {
-			if row.Found {
-				there = append(there, row)
-			} else if extras {
-				t.Suspects = append(t.Suspects, row.Key)
-			}
-		}
-		if err := c.compareBatch(ctx, there, t); err != nil {
-			return found, err
-		}
-		found += int64(len(there))
-	}
-	return found, nil
-}
-
-// compareBatch compares rows with their entries. It does not count them.
-func (c *comparer) compareBatch(ctx context.Context, rows []store.Row, t *Tally) error {
-	keys := make([]record.Key, len(rows))
-	for i := range rows {
-		keys[i] = rows[i].Key
-	}
-	now, entries, err := c.stores.entries(ctx, keys)
-	if err != nil {
-		return err
-	}
-	for i := range rows {
-		if !c.rules.agree(rows[i], entries[i], now) {
-			t.Suspects = append(t.Suspects, keys[i])
-		}
-	}
-	return c.findAhead(ctx, rows, entries, t)
 }

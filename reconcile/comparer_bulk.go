@@ -10,9 +10,9 @@ import (
 )
 
 // bulkPath reads legacy in blocks, which the target compares against its own bytes. It
-// can only tell that a record is the same: every other row is compared by compareRows,
-// which decides.
+// can only show that a record is the same: every other row is left to the rowComparer.
 type bulkPath struct {
+	rows   *rowComparer
 	legacy store.BlockScanner
 	target store.BulkComparer
 	fields []int
@@ -20,14 +20,14 @@ type bulkPath struct {
 }
 
 // newBulkPath is nil if a store lacks what it needs.
-func newBulkPath(s *stores, r *rules) *bulkPath {
-	legacy, scans := s.legacy.(store.BlockScanner)
-	target, compares := s.target.(store.BulkComparer)
+func newBulkPath(rows *rowComparer) *bulkPath {
+	legacy, scans := rows.stores.legacy.(store.BlockScanner)
+	target, compares := rows.stores.target.(store.BulkComparer)
 	if !scans || !compares || !target.CanBulkCompare() {
 		return nil
 	}
 	return &bulkPath{
-		legacy: legacy, target: target, fields: r.compare.Matters(),
+		rows: rows, legacy: legacy, target: target, fields: rows.rules.compare.Matters(),
 		free: sync.Pool{New: func() any { return new(record.Block) }},
 	}
 }
@@ -83,15 +83,15 @@ func (p *bulkPath) read(ctx context.Context, chunks []store.Chunk, rows int) (_ 
 	}
 }
 
-// compareBulk compares chunks in blocks, and row by row what is not the same. A block
-// that the target failed at is compared row by row, too: that tries again, and its
-// error names the cause.
-func (c *comparer) compareBulk(ctx context.Context, chunks []store.Chunk, t *Tally) error {
-	ahead, stop := c.bulk.read(ctx, chunks, c.batch)
+// compare compares chunks in blocks, and row by row what is not the same. A block
+// at which the target failed is compared row by row, too: if that fails, its error names
+// the cause.
+func (p *bulkPath) compare(ctx context.Context, chunks []store.Chunk, terms Terms, t *Tally) error {
+	ahead, stop := p.read(ctx, chunks, p.rows.batch)
 	defer stop()
-	b := &bulkJob{comparer: c, ahead: ahead, tally: t}
+	b := &bulkJob{bulkPath: p, terms: terms, ahead: ahead, tally: t}
 	for !b.ended {
-		err := c.bulk.target.BulkCompare(ctx, c.bulk.fields,
+		err := p.target.BulkCompare(ctx, p.fields,
 			func() (*record.Block, record.Version, error) { return b.next(ctx) },
 			func(block *record.Block, same []bool) error { return b.done(ctx, block, same) })
 		if err != nil && (b.failed != nil || ctx.Err() != nil || len(b.sent) == 0) {
@@ -104,12 +104,13 @@ func (c *comparer) compareBulk(ctx context.Context, chunks []store.Chunk, t *Tal
 			}
 		}
 	}
-	return c.compareRows(ctx, b.unsure, t)
+	return p.rows.compare(ctx, b.unsure, t)
 }
 
 // bulkJob sends a job's blocks to the target, and takes the results.
 type bulkJob struct {
-	*comparer
+	*bulkPath
+	terms  Terms
 	ahead  <-chan *chunkRead
 	in     *chunkRead
 	ended  bool // all blocks were sent
@@ -138,10 +139,10 @@ func (j *bulkJob) next(ctx context.Context) (*record.Block, record.Version, erro
 		}
 		b, more := <-j.in.blocks
 		if more {
-			if j.failed = j.pace.wait(ctx, b.Rows()); j.failed != nil {
+			if j.failed = j.rows.pace.wait(ctx, b.Rows()); j.failed != nil {
 				return nil, record.Version{}, j.failed
 			}
-			given := j.given()
+			given := j.rows.ahead.given()
 			j.sent = append(j.sent, sentBlock{b, given})
 			return b, given, nil
 		}
@@ -158,7 +159,7 @@ func (j *bulkJob) next(ctx context.Context) (*record.Block, record.Version, erro
 func (j *bulkJob) done(ctx context.Context, b *record.Block, same []bool) error {
 	given := j.sent[0].given
 	j.sent = j.sent[1:]
-	schema := j.stores.legacy.Schema()
+	schema := j.rows.stores.legacy.Schema()
 	if j.terms.Names {
 		j.tally.Names = appendKeyHashes(j.tally.Names, j.terms.Seed, schema, b)
 	}
@@ -175,10 +176,10 @@ func (j *bulkJob) done(ctx context.Context, b *record.Block, same []bool) error 
 		}
 		j.unsure = append(j.unsure, row)
 	}
-	j.compared(j.tally, agree)
-	j.bulk.free.Put(b)
-	if len(j.unsure) >= j.batch || given.IsZero() && len(j.unsure) > 0 {
-		if j.failed = j.compareRows(ctx, j.unsure, j.tally); j.failed != nil {
+	j.rows.compared(j.tally, agree)
+	j.free.Put(b)
+	if len(j.unsure) >= j.rows.batch || given.IsZero() && len(j.unsure) > 0 {
+		if j.failed = j.rows.compare(ctx, j.unsure, j.tally); j.failed != nil {
 			return j.failed
 		}
 		j.unsure = j.unsure[:0]

@@ -15,7 +15,7 @@ import (
 // writer that went wrong today damages today's records, of which a slice of the
 // whole holds few.
 type Recent struct {
-	Column string         // of legacy, that says when a record last changed; empty: no such sample
+	Column string         // of legacy, with the time at which a record last changed; empty: no such sample
 	Within time.Duration  // how young
 	Sample phases.Percent // share of them
 }
@@ -44,7 +44,7 @@ func (c *comparer) compareRecent(ctx context.Context, r Recent, emit func(record
 		return err
 	}
 	for len(keys) > 0 {
-		batch := keys[:min(len(keys), c.batch)]
+		batch := keys[:min(len(keys), c.rows.batch)]
 		keys = keys[len(batch):]
 		if err := c.pace.wait(ctx, len(batch)); err != nil {
 			return err

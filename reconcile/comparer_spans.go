@@ -9,12 +9,20 @@ import (
 	"github.com/stranglerfig/migrator/store"
 )
 
-// cutSpans cuts all of legacy into spans for a full run; nil: the stores allow no checksums.
-func (c *comparer) cutSpans(ctx context.Context) ([]store.Chunk, error) {
-	if ok, err := c.checksums.opened(ctx); !ok {
+// spanPath compares spans of legacy by checksums. A key that these do not show to be the
+// same is left to the rowComparer.
+type spanPath struct {
+	rows      *rowComparer
+	checksums *rangeChecksums
+	chunkRows int
+}
+
+// cut cuts all of legacy into spans for a full run; nil: the stores allow no checksums.
+func (p *spanPath) cut(ctx context.Context) ([]store.Chunk, error) {
+	if ok, err := p.checksums.opened(ctx); !ok {
 		return nil, err
 	}
-	chunks, ok, err := c.checksums.spans.Spans(ctx, c.chunkRows)
+	chunks, ok, err := p.checksums.spans.Spans(ctx, p.chunkRows)
 	if err != nil {
 		return nil, fmt.Errorf("cut legacy into chunks: %w", err)
 	}
@@ -24,37 +32,36 @@ func (c *comparer) cutSpans(ctx context.Context) ([]store.Chunk, error) {
 	return chunks, nil
 }
 
-// compareSpan compares a span by checksums, and then key by key what these do not show
-// to be the same.
-func (c *comparer) compareSpan(ctx context.Context, chunk store.Chunk, t *Tally) error {
-	for left := int(chunk.Rows); left > 0; left -= c.batch {
-		if err := c.pace.wait(ctx, min(left, c.batch)); err != nil {
+// compare compares a chunk that is a span.
+func (p *spanPath) compare(ctx context.Context, chunk store.Chunk, terms Terms, t *Tally) error {
+	for left := int(chunk.Rows); left > 0; left -= p.rows.batch {
+		if err := p.rows.pace.wait(ctx, min(left, p.rows.batch)); err != nil {
 			return err
 		}
 	}
-	if err := c.needChecksums(ctx); err != nil {
+	if err := p.needChecksums(ctx); err != nil {
 		return err
 	}
-	differ, err := c.checksums.compare(ctx, chunk)
+	differ, err := p.checksums.compare(ctx, chunk)
 	if err != nil {
 		return err
 	}
-	c.compared(t, differ.rows-int64(len(differ.unsure)))
+	p.rows.compared(t, differ.rows-int64(len(differ.unsure)))
 	keys := differ.unsure
-	if c.terms.TwoWay {
+	if terms.TwoWay {
 		keys = append(keys, differ.extras...)
 	}
-	found, err := c.compareKeys(ctx, keys, true, t)
+	found, err := p.rows.compareKeys(ctx, keys, true, t)
 	if err != nil {
 		return err
 	}
-	c.compared(t, found)
+	p.rows.compared(t, found)
 	return nil
 }
 
 // needChecksums opens the checksums that the run's chunks were cut for.
-func (c *comparer) needChecksums(ctx context.Context) error {
-	ok, err := c.checksums.opened(ctx)
+func (p *spanPath) needChecksums(ctx context.Context) error {
+	ok, err := p.checksums.opened(ctx)
 	if err == nil && !ok {
 		err = errors.New("the tables have changed since the run began, and can't be compared by sums any more; try: migrator reconcile run --full")
 	}
@@ -64,15 +71,17 @@ func (c *comparer) needChecksums(ctx context.Context) error {
 // compareVersions reads the versions of all of the target's records: each must have
 // one, and none may be newer than what legacy has given. Jobs that compare spans don't
 // see versions, so this is done once, for all records.
-func (c *comparer) compareVersions(ctx context.Context, chunks []store.Chunk, emit func(targetBatch) error) error {
-	if err := c.needChecksums(ctx); err != nil {
+func (p *spanPath) compareVersions(ctx context.Context, chunks []store.Chunk, twoWay bool, emit func(targetBatch) error) error {
+	if err := p.needChecksums(ctx); err != nil {
 		return err
 	}
-	records, err := c.checksums.versions.Versions(ctx,
-		func(newest record.Key) (record.Version, error) { return c.givenNow(ctx, newest, chunks) },
+	records, err := p.checksums.versions.Versions(ctx,
+		func(newest record.Key) (record.Version, error) {
+			return p.rows.ahead.givenNow(ctx, append([]record.Key{newest}, p.ends(chunks)...))
+		},
 		func(keys []record.Key) error {
 			t := &Tally{} // of records that their jobs have counted
-			if _, err := c.compareKeys(ctx, keys, c.terms.TwoWay, t); err != nil {
+			if _, err := p.rows.compareKeys(ctx, keys, twoWay, t); err != nil {
 				return err
 			}
 			return emit(targetBatch{suspects: t.Suspects, ahead: t.Ahead})
@@ -80,8 +89,19 @@ func (c *comparer) compareVersions(ctx context.Context, chunks []store.Chunk, em
 	if err != nil {
 		return fmt.Errorf("look at the target's versions: %w", err)
 	}
-	if !c.terms.TwoWay {
+	if !twoWay {
 		return nil
 	}
 	return emit(targetBatch{scanned: records})
+}
+
+// ends are keys at the ends of chunks, some of which legacy has; up to 100 of them.
+func (p *spanPath) ends(chunks []store.Chunk) []record.Key {
+	var keys []record.Key
+	for _, chunk := range chunks[:min(len(chunks), 100)] {
+		if span, ok := p.checksums.spans.SpanOf(chunk); ok {
+			keys = append(keys, integerKey(span.To))
+		}
+	}
+	return keys
 }

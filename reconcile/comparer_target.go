@@ -21,7 +21,7 @@ type targetBatch struct {
 func (c *comparer) scanTarget(ctx context.Context, emit func(targetBatch) error) error {
 	err := c.stores.target.Scan(ctx, func(entries []store.Entry) error {
 		for len(entries) > 0 {
-			n := min(len(entries), c.batch)
+			n := min(len(entries), c.rows.batch)
 			if err := c.compareEntries(ctx, entries[:n], emit); err != nil {
 				return err
 			}
@@ -104,7 +104,7 @@ func (c *comparer) scanKeys(ctx context.Context, target store.KeyScanner, emit f
 		if err := emit(targetBatch{scanned: int64(len(keys) + len(unknown)), unknown: unknown}); err != nil {
 			return err
 		}
-		return c.pace.wait(ctx, min(len(keys), c.batch))
+		return c.pace.wait(ctx, min(len(keys), c.rows.batch))
 	})
 	if err != nil {
 		return fmt.Errorf("list the whole target: %w", err)
@@ -119,11 +119,11 @@ func (c *comparer) scanKeys(ctx context.Context, target store.KeyScanner, emit f
 				keys = append(keys, k)
 			}
 		}
-		for len(keys) >= c.batch {
-			if err := c.emitExtras(ctx, keys[:c.batch], emit); err != nil {
+		for len(keys) >= c.rows.batch {
+			if err := c.emitExtras(ctx, keys[:c.rows.batch], emit); err != nil {
 				return err
 			}
-			keys = keys[:copy(keys, keys[c.batch:])]
+			keys = keys[:copy(keys, keys[c.rows.batch:])]
 		}
 		return nil
 	})

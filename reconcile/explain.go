@@ -13,7 +13,7 @@ import (
 
 // Explanation is all that is known of one key: both sides as read at once, the rule by
 // which each field is compared, and what earlier runs have found. It holds no values,
-// unless their rule says show.
+// unless their rule shows them.
 type Explanation struct {
 	Key      record.Key       `json:"key"`
 	Columns  []KeyColumn      `json:"columns"`

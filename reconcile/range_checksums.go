@@ -17,8 +17,7 @@ import (
 
 // rangeChecksums compare spans of two stores whose servers hash records alike: both
 // add up the hashes of a span in parts, and keys and hashes are read only of parts that
-// differ. Like bulkPath they can only tell that records are the same: a key whose
-// hashes differ is compared by compareKeys, which decides.
+// differ. They can only show that records are the same.
 type rangeChecksums struct {
 	stores *stores
 	rules  *rules

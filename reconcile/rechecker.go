@@ -8,6 +8,7 @@ import (
 
 	"github.com/stranglerfig/migrator/internal/repair"
 	"github.com/stranglerfig/migrator/record"
+	"github.com/stranglerfig/migrator/store"
 )
 
 // rechecker reads suspects again until each agrees, is confirmed to differ, or has
@@ -21,7 +22,7 @@ type rechecker struct {
 	pause    time.Duration // before the first recheck; doubles each time
 	rereads  int
 	ripe     time.Duration // an entry that differs unchanged for so long has lost a write
-	limit    int           // suspects held at most before they must be rechecked
+	limit    int           // suspects in memory at most before they must be rechecked
 
 	// confirm takes each confirmed difference, which it must record.
 	confirm func(Finding)
@@ -169,28 +170,43 @@ func (r *rechecker) recheckBatch(ctx context.Context, batch []suspect, last bool
 	return rest, r.confirmAll(ctx, certain)
 }
 
-// movingTries is how often a key that keeps changing is read in quick succession.
-const movingTries = 20
-
-// readMoving reads keys that change at every recheck as fast as it can, to meet each at
-// a moment at which both stores agree. Those that never do are counted as unresolved:
-// they are neither agreed nor different.
-func (r *rechecker) readMoving(ctx context.Context, keys []record.Key) error {
-	for try := 0; len(keys) > 0 && try < movingTries; try++ {
-		if err := repair.Wait(ctx, time.Duration(try)*2*time.Millisecond); err != nil {
-			return err
+// confirmAll classifies differences that are certain, and confirms them. A snapshot
+// without a difference must be of an entry that seems to be ahead.
+func (r *rechecker) confirmAll(ctx context.Context, certain []snapshot) error {
+	if len(certain) == 0 {
+		return nil
+	}
+	locked := make([]store.Row, len(certain))
+	if r.stores.locker != nil {
+		keys := make([]record.Key, len(certain))
+		for i := range certain {
+			keys[i] = certain[i].entry.Key
 		}
-		read, _, err := r.stores.snapshots(ctx, keys)
-		if err != nil {
+		var err error
+		if locked, err = r.stores.lockedRows(ctx, keys); err != nil {
 			return err
-		}
-		keys = keys[:0:0]
-		for _, s := range read {
-			if !r.rules.agreed(s) {
-				keys = append(keys, s.entry.Key)
-			}
 		}
 	}
-	r.recorder.unresolved(int64(len(keys)))
+	journal, err := journaledVersions(ctx, r.recorder.ledger)
+	if err != nil {
+		return err
+	}
+	var found []*Finding
+	for i, s := range certain {
+		if r.stores.locker != nil && s.entry.Version.Era() > s.era {
+			continue // legacy was retired after this read: the target is the authority
+		}
+		if f := r.rules.classify(s, locked[i], journal[s.entry.Key]); f != nil {
+			f.Key, f.At = s.entry.Key, time.Now().UTC()
+			found = append(found, f)
+		}
+	}
+	if err := r.markLost(ctx, found, certain, journal); err != nil {
+		return err
+	}
+	for _, f := range found {
+		r.confirm(*f)
+	}
+	r.recorder.report()
 	return nil
 }

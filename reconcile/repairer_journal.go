@@ -18,7 +18,7 @@ const (
 
 // RepairJournal repairs the journaled keys until there are none, and returns how many
 // it cleared. A key that is journaled again during its repair stays and is repaired
-// again. The error tells why the rest can't be repaired; calling it again continues.
+// again. The error is why the rest can't be repaired; calling it again continues.
 func (rc *Reconciler) RepairJournal(ctx context.Context) (int64, error) {
 	return (&journalRepairer{
 		ledger: rc.Ledger, wait: func(ctx context.Context) error { return ctx.Err() },

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"time"
 
 	"github.com/stranglerfig/migrator/internal/failpoint"
@@ -48,33 +47,15 @@ func (rc *Reconciler) newRunner(o RunOptions) (*runner, error) {
 	if r.jobs == nil || o.Plan != nil { // a plan is given to the caller at once: it can't be resumed
 		r.jobs = &localJobs{}
 	}
+	r.recorder = newRecorder(rc.Ledger, r.options)
 	var err error
-	if r.comparer, err = rc.newComparer(r.options, r.jobs); err != nil {
+	if r.comparer, err = rc.newComparer(r.options, r.jobs, r.recorder.compared); err != nil {
 		return nil, err
 	}
-	r.recorder = newRecorder(rc.Ledger, r.options)
-	r.comparer.progress = r.recorder.compared
 	r.repairer = newRepairer(r.comparer, r.recorder, r.options, o.Plan)
 	r.rechecker = newRechecker(r.comparer, r.recorder, r.options, r.repairer.confirm)
 	r.use(Terms{Rate: r.options.Rate, Lease: r.options.Lease})
 	return r, nil
-}
-
-// due is the run to begin: an interrupted one by its number, or a new one.
-func (r *runner) due(ctx context.Context) (Run, error) {
-	o := r.request
-	if o.Resume != 0 {
-		return Run{ID: o.Resume}, nil
-	}
-	chunks, slices, err := r.cut(ctx, o.Full, o.Sample)
-	if err != nil {
-		return Run{}, err
-	}
-	r.chunks = chunks
-	return Run{
-		Full: o.Full, TwoWay: o.TwoWay, Repair: o.Repair, Slices: slices, Forced: o.Force, Status: Running, Began: time.Now().UTC(),
-		Expected: expected(chunks) / int64(slices),
-	}, nil
 }
 
 // begin takes the run as the ledger has recorded it.
@@ -146,30 +127,6 @@ func (r *runner) byKeys() store.KeyScanner {
 	return r.comparer.keysOnly()
 }
 
-// enqueue gives the run its jobs.
-func (r *runner) enqueue(ctx context.Context) error {
-	if r.chunks == nil {
-		chunks, err := r.cutAgain(ctx)
-		if err != nil {
-			return err
-		}
-		r.chunks = chunks
-	}
-	t := r.terms
-	t.Names, t.Seed = r.byKeys() != nil, rand.Uint64()
-	t.Spans, t.TwoWay = r.comparer.checksums.bySpans(r.chunks), r.run.TwoWay
-	r.use(t)
-	if err := r.cover(ctx, r.chunks); err != nil {
-		return err
-	}
-	jobs := cutJobs(slice(r.chunks, r.run.Slice, r.run.Slices), t.Rate)
-	if err := r.jobs.Enqueue(ctx, r.run.ID, t, jobs); err != nil {
-		return fmt.Errorf("share the run's jobs: %w", err)
-	}
-	failpoint.Here("reconcile.shared")
-	return nil
-}
-
 // compareJob compares a job in this process. Its progress is reported until it ends;
 // what it compared counts when the job is collected.
 func (r *runner) compareJob(ctx context.Context, j Job) (*Tally, error) {
@@ -200,7 +157,7 @@ func (r *runner) compareTarget(ctx context.Context) error {
 	keys := r.byKeys()
 	switch {
 	case r.terms.Spans:
-		return r.comparer.compareVersions(ctx, r.chunks, emit)
+		return r.comparer.spans.compareVersions(ctx, r.chunks, r.terms.TwoWay, emit)
 	case keys != nil:
 		return r.comparer.scanKeys(ctx, keys, emit)
 	case r.run.TwoWay:

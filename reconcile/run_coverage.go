@@ -11,7 +11,7 @@ import (
 func (r *runner) cover(ctx context.Context, chunks []store.Chunk) error {
 	legacy := r.comparer.stores.legacy
 	locator, locates := legacy.(store.ChunkLocator)
-	if locates && r.comparer.checksums.bySpans(chunks) { // of all records, thus of all blocks
+	if locates && r.comparer.spans.checksums.bySpans(chunks) { // of all records, thus of all blocks
 		var err error
 		if chunks, err = legacy.Chunks(ctx, r.options.ChunkRows); err != nil {
 			return fmt.Errorf("count legacy's blocks: %w", err)
@@ -45,7 +45,7 @@ func (r *runner) cover(ctx context.Context, chunks []store.Chunk) error {
 	return nil
 }
 
-// coverageOf adds up chunks in physical order, of which some are read. all says where
+// coverageOf adds up chunks in physical order, of which some are read. all is where
 // they are.
 func coverageOf(chunks []store.Chunk, all, read []store.Extent) []Covered {
 	var covered []Covered

@@ -36,7 +36,7 @@ func TestACancelledRepairEnds(t *testing.T) {
 	}
 }
 
-// A run that was stopped while it listed the target lists it anew: what only the target
+// A run that was stopped while it listed the target lists it from the beginning: what only the target
 // has counts once, whether it was kept or had no room among the findings.
 func TestExtrasOfAStoppedRunCountOnce(t *testing.T) {
 	t.Parallel()
@@ -67,7 +67,7 @@ func TestExtrasOfAStoppedRunCountOnce(t *testing.T) {
 	}
 }
 
-// A repair that was stopped in the middle is gone on with: each difference counts
+// A repair that was stopped in the middle is resumed: each difference counts
 // once, whether it was repaired before, was kept, or had no room among the findings.
 func TestAStoppedRepairIsGoneOnWith(t *testing.T) {
 	t.Parallel()

@@ -15,7 +15,7 @@ func (rc *Reconciler) Worker(run int64, terms Terms) (*Worker, error) {
 	if jobs == nil {
 		jobs = &localJobs{}
 	}
-	c, err := mine.newComparer(mine.defaults(), jobs)
+	c, err := mine.newComparer(mine.defaults(), jobs, func(int64) {})
 	if err != nil {
 		return nil, err
 	}
