@@ -31,7 +31,7 @@ func (rc *Reconciler) newComparer(o Options, jobs Jobs, progress func(n int64)) 
 	}
 	both := &stores{legacy: rc.Legacy, locker: rc.Locker, target: rc.Target}
 	rows := &rowComparer{
-		stores: both, rules: rules, pace: newPace(jobs, o), ahead: &aheadFinder{stores: both}, batch: o.Batch, progress: progress,
+		stores: both, rules: rules, pace: &pace{jobs: jobs, batch: o.Batch}, ahead: &aheadFinder{stores: both}, batch: o.Batch, progress: progress,
 	}
 	return &comparer{
 		stores: both, rules: rules, pace: rows.pace, rows: rows, bulk: newBulkPath(rows),
@@ -39,8 +39,11 @@ func (rc *Reconciler) newComparer(o Options, jobs Jobs, progress func(n int64)) 
 	}, nil
 }
 
-// use sets the terms of the run.
-func (c *comparer) use(t Terms) { c.terms, c.pace.rate = t, t.Rate }
+// use sets the terms of the run. It must not be called while jobs are compared.
+func (c *comparer) use(t Terms) {
+	c.terms = t
+	c.pace.use(t.Rate)
+}
 
 // compareJob compares a job's chunks, one after the other.
 func (c *comparer) compareJob(ctx context.Context, j Job, t *Tally) error {

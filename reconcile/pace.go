@@ -10,16 +10,17 @@ import (
 type pace struct {
 	jobs    Jobs
 	run     int64
+	batch   int           // records that are waited for at once, at most
 	rate    int           // records per second at most, by all processes together
 	limiter *rate.Limiter // nil: no limit
 }
 
-func newPace(jobs Jobs, o Options) *pace {
-	p := &pace{jobs: jobs, rate: o.Rate}
-	if o.Rate > 0 {
-		p.limiter = rate.NewLimiter(rate.Limit(o.Rate), o.Batch)
+// use sets the run's rate; 0: no limit. It must not be called while records are read.
+func (p *pace) use(perSecond int) {
+	p.rate, p.limiter = perSecond, nil
+	if perSecond > 0 {
+		p.limiter = rate.NewLimiter(rate.Limit(perSecond), p.batch)
 	}
-	return p
 }
 
 // wait returns when the next n records may be read: the run is not paused, and this

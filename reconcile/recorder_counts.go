@@ -13,6 +13,9 @@ func (r *recorder) compared(n int64) {
 	r.report()
 }
 
+// jobEnded takes back what an ended job has reported.
+func (r *recorder) jobEnded(records int64) { r.inFlight.Add(-records) }
+
 // collect counts a finished job's records. Its suspects are counted by suspected.
 func (r *recorder) collect(job int, records int64) {
 	r.mu.Lock()

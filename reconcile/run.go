@@ -131,7 +131,7 @@ func (r *runner) byKeys() store.KeyScanner {
 // what it compared counts when the job is collected.
 func (r *runner) compareJob(ctx context.Context, j Job) (*Tally, error) {
 	t := &Tally{}
-	defer func() { r.recorder.inFlight.Add(-t.Checked) }()
+	defer func() { r.recorder.jobEnded(t.Checked) }()
 	if err := r.comparer.compareJob(ctx, j, t); err != nil {
 		return nil, err
 	}
