@@ -36,8 +36,9 @@ func TestACancelledRepairEnds(t *testing.T) {
 	}
 }
 
-// A run that was stopped while it listed the target lists it from the beginning: what only the target
-// has counts once, whether it was kept or had no room among the findings.
+// A run that was stopped while it listed the target lists it from the beginning: what
+// only the target has counts once, whether it was kept or had no room among the
+// findings.
 func TestExtrasOfAStoppedRunCountOnce(t *testing.T) {
 	t.Parallel()
 	const extras = 60
