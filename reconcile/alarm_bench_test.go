@@ -14,7 +14,7 @@ import (
 // BenchmarkFalseAlarms runs full reconciles beside writers that never rest, half of
 // whose target writes come late, on few enough records for each run to meet many of
 // them under way. No write is lost, so whatever is confirmed is a false alarm: any
-// fails the benchmark. Suspects are what a comparison without a second look would
+// fails the benchmark. Suspects are what a comparison without a recheck would
 // have reported.
 func BenchmarkFalseAlarms(b *testing.B) {
 	const ids, writers, within = 5000, 4, 2 * time.Second

@@ -50,7 +50,7 @@ func application(t *testing.T, p *pairtest.Pair, rc *reconcile.Reconciler) load 
 	l.write = func(ctx context.Context, id int) error {
 		err := change(ctx, p, writers[rand.IntN(len(writers))], id)
 		var behind *dual.TargetError
-		if errors.As(err, &behind) { // it was told so, and the key is journalled
+		if errors.As(err, &behind) { // it got the error, and the key is journaled
 			for _, k := range behind.Keys {
 				lost.Store(k, true)
 			}

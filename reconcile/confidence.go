@@ -11,7 +11,7 @@ import (
 // confidence of a claim.
 const confidence = 0.95
 
-// Claim says in one line what a run lets one state: "0 of 812,331 differ: below
+// Claim writes in one line what a run proves: "0 of 812,331 differ: below
 // 0.0004 % at 95 % confidence". The bound is Clopper and Pearson's for a share of
 // records drawn one by one.
 //
@@ -59,7 +59,7 @@ func bound(k, n int64, digits int) string {
 	return percent(stats.ClopperPearsonUpper(k, n, confidence), digits, math.Ceil)
 }
 
-// young says what the sample of young records found, and takes it off the differences k.
+// young writes what the sample of young records found, and takes it off the differences k.
 func young(run *Run, k *int64) string {
 	if run.Recent == 0 {
 		return ""

@@ -68,7 +68,7 @@ type corrupter struct {
 	rows    int
 	pipe    goredis.Pipeliner
 	barrier record.Version
-	picked  map[int]bool // the load leaves them alone
+	picked  map[int]bool // the load does not write them
 	plan    map[string][]int
 	key     record.Key // of the corruption under way
 	truth   map[record.Key]corruption

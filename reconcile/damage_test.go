@@ -139,7 +139,7 @@ func TestDamageIsFoundRepairedAndFoundCleanByTheNextRun(t *testing.T) {
 		for _, f := range found {
 			t.Logf("%-8s %q %s repaired=%v", f.Class, f.Key, f.Repair, f.Repaired)
 		}
-		t.Fatalf("%d repaired, want all %d but the stray", rn.Repaired, len(want)-1)
+		t.Fatalf("%d repaired, want all %d but the unknown key", rn.Repaired, len(want)-1)
 	}
 	if v := versionOf(t, p, "900003"); v != pairtest.Shift(at, 0, 2) {
 		t.Errorf("the lost delete left %s", v)

@@ -11,21 +11,21 @@ import (
 	"github.com/stranglerfig/migrator/store"
 )
 
-// Explanation is all there is to know of one key: both sides at one look, the rule
-// that each field is compared by, and what earlier runs have found. It holds no
-// values, unless their rule says show.
+// Explanation is all that is known of one key: both sides as read at once, the rule by
+// which each field is compared, and what earlier runs have found. It holds no values,
+// unless their rule shows them.
 type Explanation struct {
 	Key      record.Key       `json:"key"`
 	Columns  []KeyColumn      `json:"columns"`
 	At       time.Time        `json:"at"` // by the target's clock
 	Era      int64            `json:"era"`
 	Same     bool             `json:"same"`
-	Class    Class            `json:"class,omitempty"` // as a run would call it if it lasts
+	Class    Class            `json:"class,omitempty"` // of a run's finding, if the difference stays
 	Detail   string           `json:"detail,omitempty"`
 	Legacy   Side             `json:"legacy"`
 	Target   Side             `json:"target"`
 	Fields   []ExplainedField `json:"fields"`
-	Journal  *JournalledKey   `json:"journal,omitempty"`
+	Journal  *JournaledKey    `json:"journal,omitempty"`
 	Repair   Planned          `json:"repair"`
 	Findings []PastFinding    `json:"findings"` // newest first
 }
@@ -37,9 +37,9 @@ type KeyColumn struct {
 	Value string `json:"value"`
 }
 
-// Side is what one store says of the key.
+// Side is one store's state of the key.
 type Side struct {
-	Presence store.Presence `json:"presence"` // of legacy live or absent
+	Presence store.Presence `json:"presence"` // of legacy: live or absent
 	Name     string         `json:"name,omitempty"`
 	// Version of legacy is the one that a repair would write now: newer than every
 	// committed write of the key.
@@ -60,34 +60,26 @@ type ExplainedField struct {
 	Differences []record.Difference `json:"differences,omitempty"`
 }
 
-// JournalledKey is a key's entry in the journal.
-type JournalledKey struct {
-	Version record.Version `json:"version,omitzero"` // the highest that was lost
-	Changes int64          `json:"changes"`
-	Reason  string         `json:"reason"`
-	Since   time.Time      `json:"since"`
-}
-
-// PastFinding is what a run has found of the key.
+// PastFinding is a finding of an earlier run.
 type PastFinding struct {
 	Run   int64     `json:"run"`
 	Began time.Time `json:"began"`
 	Finding
 }
 
-// Past is what is kept of one key.
+// Past reads what is kept of one key.
 type Past interface {
-	// JournalEntry of the key; nil: it is not journalled.
-	JournalEntry(ctx context.Context, key record.Key) (*Journalled, error)
-	// FindingsOf the key, newest first, up to limit.
+	// JournalEntry returns the journaled key; nil: the key is not journaled.
+	JournalEntry(ctx context.Context, key record.Key) (*JournaledKey, error)
+	// FindingsOf returns the key's findings, newest first, up to limit.
 	FindingsOf(ctx context.Context, key record.Key, limit int) ([]PastFinding, error)
 }
 
-// pastFindings are as many as one looks at.
+// pastFindings is how many findings an explanation has at most.
 const pastFindings = 20
 
-// Explain looks at one key. The key must be one of the schema's (see
-// record.Schema.CheckKey). rules are those of the Comparer, for their words.
+// Explain reads one key, under its lock in legacy. The key must be one of the schema's
+// (see record.Schema.CheckKey). rules are those of the Comparer, for their words.
 func (rc *Reconciler) Explain(ctx context.Context, key record.Key, past Past, rules []record.Rule) (*Explanation, error) {
 	schema := rc.Legacy.Schema()
 	parts, err := schema.CheckKey(key)
@@ -97,77 +89,77 @@ func (rc *Reconciler) Explain(ctx context.Context, key record.Key, past Past, ru
 	if rc.Locker == nil {
 		return nil, errors.New("this legacy store does not read rows under their lock")
 	}
-	r, err := rc.start()
+	r, err := newRules(rc)
 	if err != nil {
 		return nil, err
 	}
-	lost, err := past.JournalEntry(ctx, key)
+	journaled, err := past.JournalEntry(ctx, key)
 	if err != nil {
 		return nil, fmt.Errorf("read the journal: %w", err)
 	}
-	sight, err := r.fixer.Look(ctx, []record.Key{key})
+	sight, err := (&repair.Fixer{Locker: rc.Locker, Target: rc.Target}).Look(ctx, []record.Key{key})
 	if err != nil {
 		return nil, err
 	}
-	row, entry := sight.Rows[0], sight.Seen[0]
-	x := &Explanation{Key: key, At: sight.Now, Era: int64(sight.Era), Same: r.same(row, entry, sight.Now)}
+	now := snapshot{era: sight.Era, row: sight.Rows[0], entry: sight.Seen[0], now: sight.Now}
+	x := &Explanation{
+		Key: key, At: now.now, Era: int64(now.era), Same: r.agreed(now), Journal: journaled,
+		Legacy: r.legacySide(now), Target: Side{
+			Presence: now.entry.Presence, Version: now.entry.Version, Expires: now.entry.Expires, Detail: now.entry.Detail,
+		},
+	}
 	for i, at := range schema.Key {
 		x.Columns = append(x.Columns, KeyColumn{Name: schema.Fields[at].Name, Type: schema.Fields[at].Type, Value: parts[i]})
-	}
-	x.Legacy, x.Target = r.legacySide(row, sight.Now), Side{
-		Presence: entry.Presence, Version: entry.Version, Expires: entry.Expires, Detail: entry.Detail,
 	}
 	if n, ok := rc.Target.(store.KeyNamer); ok {
 		if x.Target.Name, err = n.NameOf(key); err != nil {
 			return nil, err
 		}
 	}
-	var version record.Version
-	if lost != nil {
-		version = lost.Version
-		x.Journal = &JournalledKey{Version: lost.Version, Changes: lost.Changes, Reason: lost.Reason, Since: lost.Since}
+	var lost record.Version
+	if journaled != nil {
+		lost = journaled.Version
 	}
-	x.judged(r, sight, version)
-	x.Repair = planned(sight.Plan(0, version), x.Class, lost != nil)
-	x.Fields = r.explainFields(schema, row, entry, rules)
+	x.classify(r, now, lost)
+	x.Repair = planned(sight.Plan(0, lost), x.Class, journaled != nil)
+	x.Fields = r.explainFields(schema, now, rules)
 	if x.Findings, err = past.FindingsOf(ctx, key, pastFindings); err != nil {
 		return nil, fmt.Errorf("read earlier findings: %w", err)
 	}
 	return x, nil
 }
 
-// judged classifies what is seen.
-func (x *Explanation) judged(r *work, sight repair.Sight, lost record.Version) {
-	row, entry := sight.Rows[0], sight.Seen[0]
-	if entry.Version.Era() > sight.Era {
+// classify sets the class that a run's finding would have.
+func (x *Explanation) classify(r *rules, now snapshot, lost record.Version) {
+	if now.entry.Version.Era() > now.era {
 		x.Same, x.Detail = true, "the target's entry belongs to a later era than what legacy says: the target is the authority"
 		return
 	}
-	// A run reads legacy's row without a version first, so that lag behind the
-	// present one does not count as staleness.
-	seen := evidence{era: sight.Era, row: row, entry: entry, now: sight.Now}
-	seen.row.Version = record.Version{}
-	if f := r.classify(seen, row, lost); f != nil {
+	// A run reads legacy's row without a version, so that lag behind the row's present
+	// version does not count as staleness.
+	locked := now.row
+	now.row.Version = record.Version{}
+	if f := r.classify(now, locked, lost); f != nil {
 		x.Same, x.Class, x.Detail = false, f.Class, f.Detail
 	}
 }
 
-func (r *work) legacySide(row store.Row, now time.Time) Side {
-	if !row.Found {
+func (r *rules) legacySide(s snapshot) Side {
+	if !s.row.Found {
 		return Side{Presence: store.Absent}
 	}
-	s := Side{Presence: store.Live, Version: row.Version, Expired: r.expired(row.Record, now)}
-	if then, ok := r.expiry(row.Record); ok {
-		s.Expires = then
+	side := Side{Presence: store.Live, Version: s.row.Version, Expired: r.expired(s.row.Record, s.now)}
+	if then, ok := r.expiry(s.row.Record); ok {
+		side.Expires = then
 	}
-	return s
+	return side
 }
 
-func (r *work) explainFields(schema *record.Schema, row store.Row, entry store.Entry, rules []record.Rule) []ExplainedField {
+func (r *rules) explainFields(schema *record.Schema, s snapshot, rules []record.Rule) []ExplainedField {
 	fields := make([]ExplainedField, len(schema.Fields))
 	byField := map[string][]record.Difference{}
-	if row.Found && entry.Record != nil {
-		for _, d := range r.compare.Compare(row.Record, entry.Record) {
+	if s.row.Found && s.entry.Record != nil {
+		for _, d := range r.compare.Compare(s.row.Record, s.entry.Record) {
 			tokens, err := record.ParsePointer(d.Path)
 			if err == nil && len(tokens) > 0 {
 				byField[tokens[0]] = append(byField[tokens[0]], d)
@@ -176,7 +168,7 @@ func (r *work) explainFields(schema *record.Schema, row store.Row, entry store.E
 	}
 	for i, f := range schema.Fields {
 		x := ExplainedField{Field: f.Name, Target: f.Target, Type: f.Type, Rule: f.How(rules), Differences: byField[f.Name]}
-		x.InLegacy, x.InTarget = r.compare.Sides(i, row.Record, entry.Record)
+		x.InLegacy, x.InTarget = r.compare.Sides(i, s.row.Record, s.entry.Record)
 		fields[i] = x
 	}
 	return fields

@@ -2,10 +2,7 @@ package reconcile
 
 import (
 	"context"
-	"sync"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 
 	"github.com/stranglerfig/migrator/record"
 	"github.com/stranglerfig/migrator/store"
@@ -18,52 +15,54 @@ type Job struct {
 	Chunks []store.Chunk `json:"chunks"`
 }
 
-// Tally is what the comparison of a job has found.
+// Tally is the result of a job's comparison.
 type Tally struct {
 	Checked  int64
 	Suspects []record.Key
 	Ahead    []record.Key // agree, but the target's version seems to be ahead
-	Names    []uint64     // the hashes of legacy's keys, if the run's Terms ask for them
+	Names    []uint64     // the hashes of legacy's keys, if the run's Terms require them
 }
 
-// Terms are what every process must know that works on a run.
+// Terms are what all processes that work on a run must agree on.
 type Terms struct {
 	Names bool   `json:"names"` // tallies have the hashes of keys
 	Seed  uint64 `json:"seed"`  // of these hashes
-	// Spans tells that the chunks are ranges of keys: versions are looked at afterwards, for all.
+	// Spans tells that the chunks are ranges of keys: versions are compared afterwards,
+	// for all records.
 	Spans  bool `json:"spans"`
-	TwoWay bool `json:"two_way"` // spans are looked at for what only the target has, too
+	TwoWay bool `json:"two_way"` // spans are searched for what only the target has, too
 	Rate   int  `json:"rate"`    // records per second at most, by all processes together; 0: no limit
-	// Lease is how long a process may show no sign of life before its jobs go to others.
+	// Lease is how long a process may go without a heartbeat before its jobs go to others.
 	Lease time.Duration `json:"lease"`
 }
 
-// Resumed is how far a run got that is to be gone on with.
+// Resumed is how far an interrupted run got.
 type Resumed struct {
 	Terms    Terms
-	Jobs     int   // that it has; 0: it ended before it had any
+	Jobs     int   // that the run has; 0: it ended before it had any
 	Finished int   // of these
-	Checked  int64 // by jobs whose suspects are settled; the others' tallies are still to come
+	Checked  int64 // by jobs whose suspects are rechecked; the others' tallies are still to come
 	Suspects int64
 	Findings []Finding // that were kept
 }
 
-// Jobs shares the jobs of a run among processes. Each job counts once, whoever
-// finishes it: what a process says of a job that was taken away from it is dropped.
-// reconciles.Runs is the one in PostgreSQL.
+// Jobs shares the jobs of a run among processes. Each job counts once: the tally of a
+// process whose job went to another one is dropped. reconciles.Runs implements it in
+// the state database.
 type Jobs interface {
-	// Share gives the run its jobs, in place of those it had.
-	Share(ctx context.Context, run int64, terms Terms, jobs []Job) error
-	// Resumed tells how far the run got.
+	// Enqueue gives the run its jobs, in place of those it had.
+	Enqueue(ctx context.Context, run int64, terms Terms, jobs []Job) error
+	// Resumed returns how far the run got.
 	Resumed(ctx context.Context, run int64) (Resumed, error)
 	// Work compares the run's jobs, so many at a time in this process, beside others,
-	// until all are done. It hands each job's tally to done, once, one at a time; those
-	// too that were done before and are not settled. It returns the first error of
-	// done, of this process's compare, or of a job that failed again and again.
+	// until all are done. It calls done with each job's tally, once, one at a time; that
+	// includes jobs that were done before and whose suspects are not rechecked. It
+	// returns the first error of done, of this process's compare, or of a job that
+	// failed again and again.
 	Work(ctx context.Context, run int64, workers int, compare func(context.Context, Job) (*Tally, error), done func(Job, *Tally) error) error
-	// Hold waits while the run is paused, and returns how many processes work on it.
-	// ErrCancelled ends it.
-	Hold(ctx context.Context, run int64) (sharers int, err error)
+	// WaitWhilePaused returns once the run is not paused, with the number of processes
+	// that work on it. ErrCancelled ends it.
+	WaitWhilePaused(ctx context.Context, run int64) (sharers int, err error)
 }
 
 // Sizes of jobs.
@@ -71,11 +70,11 @@ const (
 	jobRows    = 50_000
 	jobRowsMin = 5_000 // less is not worth its overhead, some milliseconds
 	jobsAtMost = 16    // of a run between these, so that its jobs can be shared too
-	jobSeconds = 10    // that a job takes at the run's rate: longer, and little is saved when it is interrupted
+	jobSeconds = 10    // that a job takes at the run's rate: an interruption costs no more than this
 )
 
-// jobsOf puts neighbouring chunks together into jobs.
-func jobsOf(chunks []store.Chunk, rate int) []Job {
+// cutJobs puts neighbouring chunks together into jobs.
+func cutJobs(chunks []store.Chunk, rate int) []Job {
 	rows := max(jobRowsMin, min(jobRows, expected(chunks)/jobsAtMost))
 	if rate > 0 {
 		rows = min(rows, int64(rate)*jobSeconds)
@@ -91,39 +90,4 @@ func jobsOf(chunks []store.Chunk, rate int) []Job {
 		chunks = chunks[n:]
 	}
 	return jobs
-}
-
-// alone are the jobs of a run that is kept nowhere else than in this process.
-type alone struct {
-	jobs []Job
-}
-
-func (a *alone) Share(_ context.Context, _ int64, _ Terms, jobs []Job) error {
-	a.jobs = jobs
-	return nil
-}
-
-func (a *alone) Resumed(context.Context, int64) (Resumed, error) { return Resumed{}, nil }
-
-func (a *alone) Hold(ctx context.Context, _ int64) (int, error) { return 1, ctx.Err() }
-
-func (a *alone) Work(ctx context.Context, _ int64, workers int, compare func(context.Context, Job) (*Tally, error), done func(Job, *Tally) error) error {
-	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(workers)
-	var one sync.Mutex
-	for _, j := range a.jobs {
-		if ctx.Err() != nil {
-			break
-		}
-		group.Go(func() error {
-			t, err := compare(ctx, j)
-			if err != nil {
-				return err
-			}
-			one.Lock()
-			defer one.Unlock()
-			return done(j, t)
-		})
-	}
-	return group.Wait()
 }

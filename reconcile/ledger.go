@@ -1,5 +1,9 @@
-// Package reconcile proves that two stores hold the same records, or says in
-// which keys and fields they do not, and repairs those that legacy is right about.
+// Package reconcile proves that two stores hold the same records, or finds the keys and
+// fields in which they differ, and repairs the target from legacy.
+//
+// Reconciler.Run is the place to begin: it lists the stages of a run. The comparer finds
+// suspects, the rechecker confirms differences, the repairer repairs them, and the
+// recorder keeps what was found.
 package reconcile
 
 import (
@@ -26,18 +30,18 @@ const (
 	ForeignClass Class = "foreign"  // the key holds what migrator did not write
 )
 
-// Finding is one confirmed difference. It holds no values, unless their rule says show.
+// Finding is one confirmed difference. It holds no values, unless their rule shows them.
 type Finding struct {
 	Key      record.Key     `json:"key"`
-	RawKey   string         `json:"raw_key,omitempty"` // the target's name of it, where Key can't be told
+	RawKey   string         `json:"raw_key,omitempty"` // of an unknown key: the target's name of it, which no key leads to
 	Class    Class          `json:"class"`
 	Path     string         `json:"path,omitempty"`   // JSON Pointer of the first field that differs
 	Paths    []string       `json:"paths,omitempty"`  // all of them
 	Detail   string         `json:"detail,omitempty"` // keyed hashes, or values where shown
 	Version  record.Version `json:"target_version,omitzero"`
-	Lost     bool           `json:"lost,omitempty"` // missing or stale, and no journal knew
+	Lost     bool           `json:"lost,omitempty"` // a lost write: missing or stale, and the key was not journaled
 	Repaired bool           `json:"repaired"`
-	Repair   string         `json:"repair,omitempty"` // what was done, or why not
+	Repair   string         `json:"repair,omitempty"` // the outcome, or why there was no repair
 	At       time.Time      `json:"at"`
 }
 
@@ -54,17 +58,17 @@ type Run struct {
 	Status          Status          `json:"status"`
 	Expected        int64           `json:"expected"`    // records of legacy that the run will compare: an estimate
 	Checked         int64           `json:"checked"`     // records of legacy compared
-	Scanned         int64           `json:"scanned"`     // entries of the target looked at for extras
-	Suspects        int64           `json:"suspects"`    // differed at first sight
-	Differences     int64           `json:"differences"` // stayed different: confirmed
+	Scanned         int64           `json:"scanned"`     // entries of the target read in the search for extras
+	Suspects        int64           `json:"suspects"`    // differed when they were first read
+	Differences     int64           `json:"differences"` // confirmed: differed still when rechecked
 	Repaired        int64           `json:"repaired"`
-	Journalled      int64           `json:"journalled"`                 // keys of the journal that the run repaired first, whether they differed or not
-	Unsettled       int64           `json:"unsettled,omitempty"`        // changed at every look, and could not be judged
+	Journalled      int64           `json:"journalled"`                 // journaled keys that the run repaired first, whether they differed or not
+	Unsettled       int64           `json:"unsettled,omitempty"`        // unresolved: never agreed, and changed too fast to be confirmed
 	Classes         map[Class]int64 `json:"classes,omitempty"`          // confirmed, by class
 	Places          int64           `json:"places,omitempty"`           // stretches of blocks that a sampled run read
 	Recent          int64           `json:"recent,omitempty"`           // young records compared besides
 	RecentDifferent int64           `json:"recent_different,omitempty"` // of these
-	RecentOnly      int64           `json:"recent_only,omitempty"`      // of the differences, those that only young records brought up
+	RecentOnly      int64           `json:"recent_only,omitempty"`      // of the differences, those that only the sample of young records showed
 	Refused         string          `json:"refused,omitempty"`          // why a run that should repair repaired no difference
 	Forced          string          `json:"forced,omitempty"`           // the reason given for repairing beyond the bound
 	Error           string          `json:"error,omitempty"`
@@ -78,44 +82,45 @@ type Status string
 // Statuses of a run.
 const (
 	Running   Status = "running"
-	Paused    Status = "paused" // it waits until somebody lets it go on
+	Paused    Status = "paused" // by an operator, until one resumes it
 	Done      Status = "done"
 	Stopped   Status = "stopped"   // by a signal or an error; it proves nothing, and may be resumed
 	Cancelled Status = "cancelled" // by an operator; it proves nothing
 )
 
-// Journalled is a key whose target copy is known to be behind.
-type Journalled struct {
-	Key     record.Key
-	Version record.Version // the highest that was lost
-	Changes int64          // how often it was journalled; Clear needs the same count
-	Reason  string
-	Since   time.Time
+// JournaledKey is a key that is known to be behind in the target.
+type JournaledKey struct {
+	Key     record.Key     `json:"-"`
+	Version record.Version `json:"version,omitzero"` // the highest of the lost writes
+	Changes int64          `json:"changes"`          // how often it was journaled; Clear needs the same count
+	Reason  string         `json:"reason"`
+	Since   time.Time      `json:"since"`
 }
 
-// Ledger keeps a migration's runs, findings and journal. reconciles.Runs is the one in PostgreSQL.
+// Ledger keeps a migration's runs, findings and journal. reconciles.Runs implements it in
+// the state database.
 type Ledger interface {
 	// Begin records a run and fills in its ID, Epoch, ConfigHash and, for a sampled
 	// one, the Slice (one more than the last sampled run's, modulo Slices). One that has
-	// an ID already is gone on with, as it was saved; ErrNotResumable says why not. It
-	// holds a lock that only one process has, until release; ErrRunning when another has it.
+	// an ID already is resumed as it was saved; ErrNotResumable if it can't be. It takes a
+	// lock that one process has at a time, until release; ErrRunning if another has it.
 	Begin(ctx context.Context, run Run) (r Run, release func(), err error)
-	// Save stores the run and adds findings to it. One with the key of an earlier one
-	// of the run replaces it. The suspects of the jobs whose numbers are given are
-	// settled by it.
-	Save(ctx context.Context, run Run, found []Finding, settled ...int) error
-	// Journal returns up to limit journalled keys greater than after, in the order of keys.
-	Journal(ctx context.Context, after record.Key, limit int) ([]Journalled, error)
-	// Clear removes a journalled key unless it has been journalled again since.
-	Clear(ctx context.Context, entry Journalled) (cleared bool, err error)
+	// Save stores the run and adds findings to it. A finding replaces an earlier one of
+	// the run with the same key. The suspects of the jobs with these numbers are
+	// rechecked: a resumed run does not get their tallies again.
+	Save(ctx context.Context, run Run, found []Finding, rechecked ...int) error
+	// Journal returns up to limit journaled keys greater than after, in the order of keys.
+	Journal(ctx context.Context, after record.Key, limit int) ([]JournaledKey, error)
+	// Clear removes a journaled key, unless it was journaled again since.
+	Clear(ctx context.Context, entry JournaledKey) (cleared bool, err error)
 }
 
 // Errors of runs.
 var (
 	// ErrRunning refuses a second run beside the first.
 	ErrRunning = errors.New("another reconcile run of this migration is under way")
-	// ErrNotResumable refuses to go on with a run.
+	// ErrNotResumable refuses to resume a run.
 	ErrNotResumable = errors.New("this run can't be gone on with")
-	// ErrCancelled ends a run that an operator has cancelled.
+	// ErrCancelled ends a run that an operator cancelled.
 	ErrCancelled = errors.New("the run was cancelled")
 )

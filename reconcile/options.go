@@ -13,16 +13,16 @@ type Options struct {
 	Batch      int           // keys that the target is asked for at once; default 500
 	Workers    int           // chunks at a time; default 2
 	Rate       int           // records per second at most; 0: no limit
-	Pause      time.Duration // before a suspect is read again; doubles each time; default 1 s
+	Pause      time.Duration // before a suspect is rechecked; doubles each time; default 1 s
 	Rereads    int           // how often; default 5
 	Findings   int           // kept a run; default 1000. Counts are exact beyond it.
 	MaxRepairs int           // a run makes at most; default 1000, negative: none
 	RepairRate int           // repairs per second at most; 0: no limit
-	Quarantine int           // suspects held at most before they are settled; default 50,000
+	Quarantine int           // suspects in memory at most before they are rechecked; default 50,000
 
 	// NotAfter is how long after its legacy commit a write may still reach the
-	// target. A difference counts once it has outlasted this: not a shorter time,
-	// or a write on its way is taken for a lost one. Default 10 s.
+	// target. A difference counts once it has outlasted this: after a shorter time, a
+	// write on its way would count as a lost one. Default 10 s.
 	NotAfter time.Duration
 	// Expires is the field (by legacy's name) past which a record does not exist;
 	// empty: the target's records don't expire.
@@ -31,7 +31,7 @@ type Options struct {
 	// stale, whatever its fields.
 	Barrier record.Version
 
-	// Lease is how long a process may show no sign of life before its jobs go to
+	// Lease is how long a process may go without a heartbeat before its jobs go to
 	// others. Default 15 s.
 	Lease time.Duration
 
@@ -40,7 +40,7 @@ type Options struct {
 	// phases.Whole: no bound. It holds once boundFrom records were compared.
 	MaxDifference phases.Share
 
-	Recent Recent // what a sampled run checks besides
+	Recent Recent // what a sampled run compares in addition
 
 	// Report, if set, is called after every batch with the present state, by one
 	// goroutine at a time.
@@ -49,14 +49,14 @@ type Options struct {
 
 // RunOptions say what one run does.
 type RunOptions struct {
-	// Resume is a run that was interrupted, to be gone on with: what it is to do is
-	// then its own, and jobs that were done count. 0: a new run.
+	// Resume is the ID of an interrupted run to resume: its own settings hold instead
+	// of these, and jobs that were done count. 0: a new run.
 	Resume int64
 	Full   bool // every record; else a sample
-	TwoWay bool // look for records that only the target has, too (reads the whole target)
+	TwoWay bool // search for records that only the target has, too (reads the whole target)
 	Repair bool // repair the journal, and each confirmed difference once all is compared
-	// Plan, if set, is told what a repair would do, key by key, and nothing is done.
-	// Repair must not be set.
+	// Plan, if set, is called with what a repair would do, key by key, and nothing is
+	// done. Repair must not be set.
 	Plan func(Planned)
 	// Force is the reason why a run repairs beyond MaxDifference; empty: it does not.
 	Force string

@@ -33,7 +33,7 @@ type writer struct {
 }
 
 // write changes or deletes one item. The target's part may follow later, or never.
-// It must not be cut off between the two: nobody would know what was lost.
+// It must not be cut off between the two: nothing would record what was lost.
 func (w *writer) write(ctx context.Context, id int) error {
 	key := record.MakeKey(fmt.Sprint(id))
 	out := store.Write{Key: key, NotAfter: time.Now().Add(cmp.Or(w.within, notAfter))}

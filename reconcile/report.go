@@ -78,7 +78,7 @@ func WriteReport(w io.Writer, run Run, coverage *Coverage, found []Finding) erro
 	return err
 }
 
-// Meaning says a class in words.
+// Meaning describes a class.
 func Meaning(c Class) string { return meanings[c] }
 
 var meanings = map[Class]string{

@@ -51,7 +51,7 @@ func contractTypes() map[reflect.Type]string {
 		reflect.TypeFor[control.Step](): "step", reflect.TypeFor[daemon.Worked](): "worked", reflect.TypeFor[reconcile.Planned](): "planned repair",
 		reflect.TypeFor[reconcile.Explanation](): "explanation", reflect.TypeFor[reconcile.KeyColumn](): "key column",
 		reflect.TypeFor[reconcile.Side](): "side", reflect.TypeFor[reconcile.ExplainedField](): "explained field",
-		reflect.TypeFor[record.Difference](): "field difference", reflect.TypeFor[reconcile.JournalledKey](): "journalled key",
+		reflect.TypeFor[record.Difference](): "field difference", reflect.TypeFor[reconcile.JournaledKey](): "journalled key",
 		reflect.TypeFor[reconcile.PastFinding](): "past finding", reflect.TypeFor[reconcile.Coverage](): "coverage",
 		reflect.TypeFor[listedRun]():      "listed run",
 		reflect.TypeFor[runbook.Detail](): "runbook detail", reflect.TypeFor[phases.RunbookEvidence](): "runbook evidence",

@@ -24,7 +24,7 @@ func TestAJobThatHasFailedIsTriedAgainByAResumedRun(t *testing.T) {
 		must(t, err)
 		defer release()
 		if id == 0 {
-			must(t, r.Share(ctx, run.ID, reconcile.Terms{Lease: time.Minute}, []reconcile.Job{{Chunks: []store.Chunk{{Rows: 5}}}}))
+			must(t, r.Enqueue(ctx, run.ID, reconcile.Terms{Lease: time.Minute}, []reconcile.Job{{Chunks: []store.Chunk{{Rows: 5}}}}))
 			exec(t, s, `UPDATE migrator.reconcile_jobs SET state = 'failed', failures = 3, worker = 'another', error = 'no route to host'`)
 		}
 		err = r.Work(ctx, run.ID, 1,

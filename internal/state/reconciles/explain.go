@@ -14,8 +14,8 @@ import (
 var _ reconcile.Past = (*Runs)(nil)
 
 // JournalEntry implements reconcile.Past.
-func (r *Runs) JournalEntry(ctx context.Context, key record.Key) (*reconcile.Journalled, error) {
-	j := reconcile.Journalled{Key: key}
+func (r *Runs) JournalEntry(ctx context.Context, key record.Key) (*reconcile.JournaledKey, error) {
+	j := reconcile.JournaledKey{Key: key}
 	var version string
 	err := r.pool.QueryRow(ctx, `SELECT version, changes, reason, first_at FROM migrator.journal WHERE migration = $1 AND key = $2`,
 		r.migration, []byte(key)).Scan(&version, &j.Changes, &j.Reason, &j.Since)

@@ -19,9 +19,9 @@ import (
 
 var _ reconcile.Jobs = (*Runs)(nil)
 
-// Share implements reconcile.Jobs: the jobs, and what the queue knows of them, are
+// Enqueue implements reconcile.Jobs: the jobs and their entries in the queue are
 // there together or not at all.
-func (r *Runs) Share(ctx context.Context, run int64, terms reconcile.Terms, jobs []reconcile.Job) error {
+func (r *Runs) Enqueue(ctx context.Context, run int64, terms reconcile.Terms, jobs []reconcile.Job) error {
 	about, err := json.Marshal(terms)
 	if err != nil {
 		return err
@@ -131,7 +131,7 @@ func (r *Runs) Work(ctx context.Context, run int64, workers int,
 				continue
 			case <-tick.C:
 			}
-			if _, err := r.Hold(ctx, run); err != nil {
+			if _, err := r.WaitWhilePaused(ctx, run); err != nil {
 				return err
 			}
 			others, err := r.finished(ctx, run, counted, c.name)

@@ -16,10 +16,10 @@ import (
 // errRunEnded tells a worker that nobody waits for the run's jobs any more.
 var errRunEnded = errors.New("the run has ended")
 
-// holdLook is how often a process that works on a run looks whether it may.
+// pausePoll is how often a process that works on a run reads whether the run is paused.
 const pausePoll = 500 * time.Millisecond
 
-// hold is what a process knows of a run that it works on.
+// pauseState is what a process knows of a run that it works on.
 type pauseState struct {
 	mu      sync.Mutex
 	looked  time.Time
@@ -27,9 +27,9 @@ type pauseState struct {
 	paused  bool
 }
 
-// Hold implements reconcile.Jobs. It looks twice a second; while the state does not
-// answer, what it said last holds.
-func (r *Runs) Hold(ctx context.Context, run int64) (int, error) {
+// WaitWhilePaused implements reconcile.Jobs. It reads the run's status twice a second;
+// while the state database does not answer, the status read last holds.
+func (r *Runs) WaitWhilePaused(ctx context.Context, run int64) (int, error) {
 	r.mu.Lock()
 	if r.holds == nil {
 		r.holds = map[int64]*pauseState{}

@@ -92,13 +92,13 @@ func (r *Runs) Findings(ctx context.Context, id int64, limit int) ([]reconcile.F
 
 // Journal returns up to limit journalled keys greater than after, in the order of
 // their bytes; "" starts, and is itself returned first if it is there.
-func (r *Runs) Journal(ctx context.Context, after record.Key, limit int) ([]reconcile.Journalled, error) {
+func (r *Runs) Journal(ctx context.Context, after record.Key, limit int) ([]reconcile.JournaledKey, error) {
 	rows, err := r.pool.Query(ctx, `SELECT key, version, changes, reason, first_at FROM migrator.journal
 		WHERE migration = $1 AND (key > $2 OR $2 = ''::bytea) ORDER BY key LIMIT $3`, r.migration, []byte(after), limit)
 	if err != nil {
 		return nil, statedb.Explain(err)
 	}
-	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (j reconcile.Journalled, err error) {
+	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (j reconcile.JournaledKey, err error) {
 		var key []byte
 		var version string
 		if err := row.Scan(&key, &version, &j.Changes, &j.Reason, &j.Since); err != nil {
@@ -114,7 +114,7 @@ func (r *Runs) Journal(ctx context.Context, after record.Key, limit int) ([]reco
 // Clear removes a journalled key unless it has been journalled again since. The
 // count alone would not tell where another repairer has cleared the key meanwhile
 // and it was journalled anew, so Since must be the same too, unless it is zero.
-func (r *Runs) Clear(ctx context.Context, entry reconcile.Journalled) (bool, error) {
+func (r *Runs) Clear(ctx context.Context, entry reconcile.JournaledKey) (bool, error) {
 	var since *time.Time
 	if !entry.Since.IsZero() {
 		since = &entry.Since

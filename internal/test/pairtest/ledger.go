@@ -85,7 +85,7 @@ type Reconciles struct {
 	Runs    []reconcile.Run
 	Found   []reconcile.Finding
 	of      map[record.Key]int64 // the run that found it last
-	journal map[record.Key]reconcile.Journalled
+	journal map[record.Key]reconcile.JournaledKey
 }
 
 // Begin implements reconcile.Ledger.
@@ -134,10 +134,10 @@ func (r *Reconciles) Lose(key record.Key, v record.Version) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.journal == nil {
-		r.journal = map[record.Key]reconcile.Journalled{}
+		r.journal = map[record.Key]reconcile.JournaledKey{}
 	}
 	j := r.journal[key]
-	r.journal[key] = reconcile.Journalled{Key: key, Version: j.Version.Max(v), Changes: j.Changes + 1}
+	r.journal[key] = reconcile.JournaledKey{Key: key, Version: j.Version.Max(v), Changes: j.Changes + 1}
 }
 
 // Lost is the number of journalled keys.
@@ -148,16 +148,16 @@ func (r *Reconciles) Lost() int {
 }
 
 // Journal implements reconcile.Ledger.
-func (r *Reconciles) Journal(_ context.Context, after record.Key, limit int) ([]reconcile.Journalled, error) {
+func (r *Reconciles) Journal(_ context.Context, after record.Key, limit int) ([]reconcile.JournaledKey, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	var page []reconcile.Journalled
+	var page []reconcile.JournaledKey
 	for k, j := range r.journal {
 		if k > after {
 			page = append(page, j)
 		}
 	}
-	slices.SortFunc(page, func(a, b reconcile.Journalled) int {
+	slices.SortFunc(page, func(a, b reconcile.JournaledKey) int {
 		if a.Key < b.Key {
 			return -1
 		}
@@ -167,7 +167,7 @@ func (r *Reconciles) Journal(_ context.Context, after record.Key, limit int) ([]
 }
 
 // Clear implements reconcile.Ledger.
-func (r *Reconciles) Clear(_ context.Context, entry reconcile.Journalled) (bool, error) {
+func (r *Reconciles) Clear(_ context.Context, entry reconcile.JournaledKey) (bool, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.journal[entry.Key].Changes != entry.Changes {

@@ -23,7 +23,7 @@ func (b *begun) Begin(ctx context.Context, run reconcile.Run) (reconcile.Run, fu
 	return run, release, err
 }
 
-func (b *begun) Clear(ctx context.Context, j reconcile.Journalled) (bool, error) {
+func (b *begun) Clear(ctx context.Context, j reconcile.JournaledKey) (bool, error) {
 	b.cleared++
 	return b.Runs.Clear(ctx, j)
 }

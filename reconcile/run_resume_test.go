@@ -36,8 +36,9 @@ func TestACancelledRepairEnds(t *testing.T) {
 	}
 }
 
-// A run that was stopped while it listed the target lists it anew: what only the target
-// has counts once, whether it was kept or had no room among the findings.
+// A run that was stopped while it listed the target lists it from the beginning: what
+// only the target has counts once, whether it was kept or had no room among the
+// findings.
 func TestExtrasOfAStoppedRunCountOnce(t *testing.T) {
 	t.Parallel()
 	const extras = 60
@@ -67,9 +68,9 @@ func TestExtrasOfAStoppedRunCountOnce(t *testing.T) {
 	}
 }
 
-// A repair that was stopped in the middle is gone on with: each difference counts
+// A repair that was stopped in the middle is resumed: each difference counts
 // once, whether it was repaired before, was kept, or had no room among the findings.
-func TestAStoppedRepairIsGoneOnWith(t *testing.T) {
+func TestAStoppedRepairIsResumed(t *testing.T) {
 	t.Parallel()
 	p := pairtest.New(t, pairtest.Options{})
 	p.FillSimple(t, 1, 3000)
@@ -103,4 +104,28 @@ func TestAStoppedRepairIsGoneOnWith(t *testing.T) {
 	p.WantSame(t)
 	rc.Jobs = nil
 	wantClean(t, rc)
+}
+
+// A run keeps its rate: one that began without a limit is resumed without, whatever the
+// settings say by then.
+func TestAResumedRunKeepsItsRate(t *testing.T) {
+	t.Parallel()
+	const rows = 3000
+	p := pairtest.New(t, pairtest.Options{})
+	p.FillSimple(t, 1, rows)
+	runBackfill(t, p)
+	rc, _ := reconciler(p)
+	ledger, _ := stateReconciles(t)
+	rc.Ledger, rc.Jobs = ledger, ledger
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	rc.Report = func(reconcile.Run) { cancel() }
+	first, _, err := rc.Run(ctx, full)
+	if !errors.Is(err, context.Canceled) {
+		t.Fatalf("%v, %+v", err, first)
+	}
+	rc.Report, rc.Rate, rc.Batch = nil, 500, 100
+	if last, _ := run(t, rc, reconcile.RunOptions{Resume: first.ID}); last.ID != first.ID || last.Checked != rows || last.Differences != 0 {
+		t.Errorf("%+v", last)
+	}
 }

@@ -106,15 +106,15 @@ func TestNothingIsRepairedWhereTooMuchDiffers(t *testing.T) {
 			t.Fatalf("%+v", f)
 		}
 	}
-	told := 0
+	planned := 0
 	o := full
-	o.Plan = func(reconcile.Planned) { told++ }
-	if r, _ := run(t, rc, o); told != 0 || r.Refused == "" {
-		t.Errorf("the plan has %d repairs of which none would be made: %+v", told, r)
+	o.Plan = func(reconcile.Planned) { planned++ }
+	if r, _ := run(t, rc, o); planned != 0 || r.Refused == "" {
+		t.Errorf("the plan has %d repairs of which none would be made: %+v", planned, r)
 	}
 	rc.MaxDifference = 50_000 // exactly what there is
-	if r, _ := run(t, rc, o); told != int(damaged) || r.Refused != "" {
-		t.Errorf("%d planned: %+v", told, r)
+	if r, _ := run(t, rc, o); planned != int(damaged) || r.Refused != "" {
+		t.Errorf("%d planned: %+v", planned, r)
 	}
 	rc.MaxDifference = 0
 	forced := repaired
