@@ -10,19 +10,19 @@ import (
 // applyAll brings changes that legacy has to the target, with retries within the
 // deadline, and returns those that the target does not have, as far as is known. It does not
 // heed the end of the caller's context: the write has happened.
-func (w *Writer[K, V]) applyAll(ctx context.Context, h *held, changes []Change[K, V], notAfter time.Time, clockErr error) ([]Lost, error) {
+func (w *Writer[K, V]) applyAll(ctx context.Context, h *pinnedRoute, changes []Change[K, V], notAfter time.Time, clockErr error) ([]JournalEntry, error) {
 	if clockErr != nil {
-		return w.loseAll(changes, clockErr)
+		return w.journalEntries(changes, clockErr)
 	}
 	// An open breaker fails the change at once, and it is journaled: an outage of the target must
 	// not add the deadline to every write.
 	passed, ok := w.guard.allow()
 	if !ok {
-		return w.loseAll(changes, errBreakerOpen)
+		return w.journalEntries(changes, errBreakerOpen)
 	}
 	said := errNoAnswer
 	defer func() { w.guard.report(passed, said) }()
-	var e effort
+	var e retryBudget
 	if len(changes) > 1 {
 		// Several changes share one deadline: the caller waits for it once, not once for each
 		// record.
@@ -35,13 +35,13 @@ func (w *Writer[K, V]) applyAll(ctx context.Context, h *held, changes []Change[K
 		}
 		return lost, cause
 	}
-	var lost []Lost
+	var lost []JournalEntry
 	var cause error
 	answered := true
 	for n := range changes {
 		err, ok := w.applyOne(ctx, h, changes[n], notAfter, &e)
 		if err != nil {
-			lost, cause = append(lost, w.lose(changes[n], err)), err
+			lost, cause = append(lost, w.journalEntry(changes[n], err)), err
 		}
 		answered = answered && ok
 	}
@@ -51,17 +51,17 @@ func (w *Writer[K, V]) applyAll(ctx context.Context, h *held, changes []Change[K
 	return lost, cause
 }
 
-func (w *Writer[K, V]) loseAll(changes []Change[K, V], cause error) ([]Lost, error) {
-	lost := make([]Lost, len(changes))
+func (w *Writer[K, V]) journalEntries(changes []Change[K, V], cause error) ([]JournalEntry, error) {
+	lost := make([]JournalEntry, len(changes))
 	for n, c := range changes {
-		lost[n] = w.lose(c, cause)
+		lost[n] = w.journalEntry(c, cause)
 	}
 	return lost, cause
 }
 
 // applyOne returns nil when the target has the change or a later one; answered
 // tells that the target itself said no.
-func (w *Writer[K, V]) applyOne(ctx context.Context, h *held, c Change[K, V], notAfter time.Time, e *effort) (err error, answered bool) {
+func (w *Writer[K, V]) applyOne(ctx context.Context, h *pinnedRoute, c Change[K, V], notAfter time.Time, e *retryBudget) (err error, answered bool) {
 	if c.Version.IsZero() {
 		// [newer-only]: without a version the target can't order the change. It is not sent: it is
 		// journaled and repaired at the version of the locked row.
@@ -97,7 +97,7 @@ func refused(err error) error {
 	return nil
 }
 
-func (w *Writer[K, V]) try(ctx context.Context, c Change[K, V], o ApplyOptions, e *effort) (err error) {
+func (w *Writer[K, V]) try(ctx context.Context, c Change[K, V], o ApplyOptions, e *retryBudget) (err error) {
 	// The end of the caller's context does not stop the attempt, since legacy has the write. The
 	// budget does: no later epoch is acknowledged while the attempt runs.
 	bounded := detach(ctx, w.attempt(e))
@@ -131,12 +131,12 @@ func (w *Writer[K, V]) contain(err *error) {
 	}
 }
 
-// effort is the time that one write's attempts share. That of a single change
+// retryBudget is the time that one write's attempts share. That of a single change
 // begins with its first attempt.
-type effort struct{ until time.Time }
+type retryBudget struct{ until time.Time }
 
 // attempt leaves time for a second attempt, should the first one hang.
-func (w *Writer[K, V]) attempt(e *effort) time.Duration {
+func (w *Writer[K, V]) attempt(e *retryBudget) time.Duration {
 	budget := w.i.set.Writing.Deadline * 2 / 5
 	if e.until.IsZero() {
 		return budget
@@ -146,7 +146,7 @@ func (w *Writer[K, V]) attempt(e *effort) time.Duration {
 
 // again waits before the next attempt. Once the route has been replaced there is
 // none: the fleet waits for this operation, perhaps in order to leave the target.
-func (w *Writer[K, V]) again(h *held, attempt int, until time.Time) bool {
+func (w *Writer[K, V]) again(h *pinnedRoute, attempt int, until time.Time) bool {
 	wait := min(10*time.Millisecond<<min(attempt, 5), 200*time.Millisecond)
 	if time.Now().Add(wait).After(until) {
 		return false
@@ -160,12 +160,12 @@ func (w *Writer[K, V]) caughtUp(c Change[K, V]) {
 	}
 }
 
-func (w *Writer[K, V]) applyBatch(ctx context.Context, h *held, changes []Change[K, V], notAfter time.Time, e *effort) (lost []Lost, cause error, answered bool) {
+func (w *Writer[K, V]) applyBatch(ctx context.Context, h *pinnedRoute, changes []Change[K, V], notAfter time.Time, e *retryBudget) (lost []JournalEntry, cause error, answered bool) {
 	left := make([]Change[K, V], 0, len(changes))
 	for _, c := range changes {
 		if c.Version.IsZero() {
 			// [newer-only]: as in applyOne.
-			lost, cause = append(lost, w.lose(c, errNoVersion)), errNoVersion
+			lost, cause = append(lost, w.journalEntry(c, errNoVersion)), errNoVersion
 			continue
 		}
 		left = append(left, c)
@@ -180,13 +180,13 @@ func (w *Writer[K, V]) applyBatch(ctx context.Context, h *held, changes []Change
 			case err == nil:
 				w.caughtUp(left[n])
 			case no != nil:
-				lost, cause = append(lost, w.lose(left[n], no)), no
+				lost, cause = append(lost, w.journalEntry(left[n], no)), no
 			default:
 				failed, last = append(failed, left[n]), err
 			}
 		}
 		if len(failed) > 0 && !w.again(h, attempt, e.until) {
-			more, _ := w.loseAll(failed, last)
+			more, _ := w.journalEntries(failed, last)
 			return append(lost, more...), last, false
 		}
 		left = failed

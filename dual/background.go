@@ -20,7 +20,7 @@ type backgroundWrite[K comparable, V any] struct {
 // it. What finds no room, or no time of the target's to carry, goes to the journal.
 func (w *Writer[K, V]) later(p *pin, changes []Change[K, V], notAfter time.Time, clockErr error) error {
 	if clockErr != nil {
-		lost, _ := w.loseAll(changes, clockErr)
+		lost, _ := w.journalEntries(changes, clockErr)
 		return w.journalLater(p, lost, clockErr)
 	}
 	for n, c := range changes {
@@ -35,7 +35,7 @@ func (w *Writer[K, V]) later(p *pin, changes []Change[K, V], notAfter time.Time,
 			// [overflow-journaled]: the write is acknowledged, so a change that is dropped here
 			// would be missing in the target, and no repair would know of it.
 			w.i.count.overflowed.Add(uint64(len(changes) - n))
-			lost, _ := w.loseAll(changes[n:], errQueueFull)
+			lost, _ := w.journalEntries(changes[n:], errQueueFull)
 			return w.journalLater(p, lost, errQueueFull)
 		}
 	}
@@ -44,7 +44,7 @@ func (w *Writer[K, V]) later(p *pin, changes []Change[K, V], notAfter time.Time,
 
 // journalLater hands changes to Run, which journals them. When even that has no
 // room the write can't be acknowledged.
-func (w *Writer[K, V]) journalLater(p *pin, lost []Lost, cause error) error {
+func (w *Writer[K, V]) journalLater(p *pin, lost []JournalEntry, cause error) error {
 	p.h.saw.count(writeBehind, classify(context.Background(), cause), uint64(len(lost)))
 	w.i.count.targetFailures.Add(uint64(len(lost)))
 	if w.i.pending.add(p, lost, true) {

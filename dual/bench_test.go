@@ -11,16 +11,16 @@ import (
 )
 
 // nothing is a target that does nothing, so that only this package's own cost is seen.
-type nothing struct{}
+type absentDelete struct{}
 
-func (nothing) Get(context.Context, int) (Versioned[int], error) {
+func (absentDelete) Get(context.Context, int) (Versioned[int], error) {
 	return Versioned[int]{Found: true}, nil
 }
 
-func (nothing) Apply(context.Context, Change[int, int], ApplyOptions) (store.Result, error) {
+func (absentDelete) Apply(context.Context, Change[int, int], ApplyOptions) (store.Result, error) {
 	return store.Result{Outcome: store.Applied}, nil
 }
-func (nothing) Now(context.Context) (time.Time, error) { return time.Now(), nil }
+func (absentDelete) Now(context.Context) (time.Time, error) { return time.Now(), nil }
 
 func cheap(tb testing.TB, r phases.Route, shadow phases.Percent) (*Reader[int, int], *Writer[int, int]) {
 	tb.Helper()
@@ -31,13 +31,13 @@ func cheap(tb testing.TB, r phases.Route, shadow phases.Percent) (*Reader[int, i
 		tb.Fatal(err)
 	}
 	reader, err := NewReader(ReaderConfig[int, int]{
-		Instance: i, Legacy: func(context.Context, int) (int, bool, error) { return 1, true, nil }, Target: nothing{},
+		Instance: i, Legacy: func(context.Context, int) (int, bool, error) { return 1, true, nil }, Target: absentDelete{},
 		Key: func(int) record.Key { return "42" }, Equal: func(int, int) bool { return true }, ShadowPercent: shadow, NoShadow: shadow == 0,
 	})
 	if err != nil {
 		tb.Fatal(err)
 	}
-	writer, err := NewWriter(WriterConfig[int, int]{Instance: i, Target: nothing{}, Key: func(int) record.Key { return "42" }})
+	writer, err := NewWriter(WriterConfig[int, int]{Instance: i, Target: absentDelete{}, Key: func(int) record.Key { return "42" }})
 	if err != nil {
 		tb.Fatal(err)
 	}

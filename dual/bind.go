@@ -81,7 +81,7 @@ func (b bound[K, V]) ApplyAll(ctx context.Context, changes []Change[K, V], o App
 	for i, c := range changes {
 		w := store.Write{
 			Key: b.codec.Key(c.Key), Deleted: c.Deleted, Version: c.Version,
-			NotAfter: o.NotAfter, Only: o.Only, Keep: o.Keep,
+			NotAfter: o.NotAfter, Only: o.IfVersion, Keep: o.Keep,
 		}
 		if !c.Deleted {
 			encoded, err := b.codec.Encode(c.Value)

@@ -134,7 +134,7 @@ func TestABoundTargetKeepsTheContractOfChanges(t *testing.T) {
 			dual.Change[int, user]{Key: 1, Value: user{1, "late", nil}, Version: versionAt(6)},
 			func(now time.Time) dual.ApplyOptions {
 				other := versionAt(1)
-				return dual.ApplyOptions{NotAfter: now.Add(time.Minute), Only: &other}
+				return dual.ApplyOptions{NotAfter: now.Add(time.Minute), IfVersion: &other}
 			}, store.Changed, true, 5,
 		},
 		{"deleted", dual.Change[int, user]{Key: 1, Deleted: true, Version: versionAt(7)}, nil, store.Applied, false, 7},

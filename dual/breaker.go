@@ -15,8 +15,8 @@ const (
 	breakerPause    = time.Minute
 )
 
-// errNothingSaid ends an attempt that says nothing of the store: the caller gave up.
-var errNothingSaid = errors.New("the caller gave up before the store answered")
+// errCallerCanceled ends an attempt that says nothing of the store: the caller gave up.
+var errCallerCanceled = errors.New("the caller gave up before the store answered")
 
 // breaker keeps an outage from adding its timeout to every operation: after some
 // failures in a row it lets none pass for a while, then one to probe. The states
@@ -34,7 +34,7 @@ type breaker struct {
 
 // pass lets one operation by; what it came to must be reported.
 type pass struct {
-	told func(error) // nil: gobreaker was not asked
+	done func(error) // nil: gobreaker was not asked
 }
 
 func (b *breaker) allow() (p pass, ok bool) {
@@ -47,7 +47,7 @@ func (b *breaker) allow() (p pass, ok bool) {
 
 // report tells the outcome: nil where the store answered, errNothingSaid or a failure.
 func (b *breaker) report(p pass, err error) {
-	if err == nil && p.told == nil && !b.failing.Load() {
+	if err == nil && p.done == nil && !b.failing.Load() {
 		return
 	}
 	b.tell(p, err)
@@ -62,7 +62,7 @@ func (b *breaker) ask() (p pass, ok bool) {
 	told, err := b.state.Allow()
 	if errors.Is(err, gobreaker.ErrTooManyRequests) && time.Since(b.probed) >= b.rest() {
 		// A probe that hangs would otherwise keep the breaker open for good.
-		b.probe(errNothingSaid) // it may never come back: another one probes
+		b.probe(errCallerCanceled) // it may never come back: another one probes
 		told, err = b.state.Allow()
 	}
 	if err != nil {
@@ -75,7 +75,7 @@ func (b *breaker) ask() (p pass, ok bool) {
 }
 
 func (b *breaker) tell(p pass, err error) {
-	if p.told == nil && errors.Is(err, errNothingSaid) {
+	if p.done == nil && errors.Is(err, errCallerCanceled) {
 		return
 	}
 	b.mu.Lock()
@@ -84,18 +84,18 @@ func (b *breaker) tell(p pass, err error) {
 		b.state = gobreaker.NewTwoStepCircuitBreaker[struct{}](gobreaker.Settings{
 			Timeout:     b.rest(),
 			ReadyToTrip: func(c gobreaker.Counts) bool { return c.ConsecutiveFailures >= breakerFailures },
-			IsExcluded:  func(err error) bool { return errors.Is(err, errNothingSaid) },
+			IsExcluded:  func(err error) bool { return errors.Is(err, errCallerCanceled) },
 		})
 	}
-	if p.told == nil { // it began when all was well
+	if p.done == nil { // it began when all was well
 		var refused error
 		// Its outcome counts only if the breaker lets it in now: a success from before the outage
 		// must not close it.
-		if p.told, refused = b.state.Allow(); refused != nil {
+		if p.done, refused = b.state.Allow(); refused != nil {
 			return
 		}
 	}
-	p.told(err)
+	p.done(err)
 	b.failing.Store(b.state.State() != gobreaker.StateClosed || b.state.Counts().ConsecutiveFailures > 0)
 }
 

@@ -89,12 +89,12 @@ func TestBreakerOpensAfterFailuresInARowAndProbesAfterAWhile(t *testing.T) {
 	bubble(t, "a caller that gives up says nothing", func(t *testing.T) {
 		var b breaker
 		for range 10 {
-			b.attempt(errNothingSaid)
+			b.attempt(errCallerCanceled)
 		}
 		b.trip(t)
 		tick(61 * time.Second)
 		for range 2 {
-			if !b.attempt(errNothingSaid) {
+			if !b.attempt(errCallerCanceled) {
 				t.Fatal("an impatient one was taken for the probe's failure")
 			}
 		}

@@ -54,9 +54,9 @@ type Config struct {
 	// operations to end and background writes to land (10s). What is over it
 	// leaves uncleanly: the migration then needs a full reconcile before cutover.
 	LeaveWithin time.Duration
-	// HandIn is how often what operations come to is handed in (10s). Shorter ones
+	// ReportEvery is how often what operations come to is handed in (10s). Shorter ones
 	// cost the state database more, and show a fault sooner.
-	HandIn time.Duration
+	ReportEvery time.Duration
 	// Faults lets the migration's state have the target fail on this instance, for
 	// drills. It belongs into staging alone, and the state refuses it elsewhere.
 	Faults bool
@@ -92,7 +92,7 @@ func (c *Config) defaults() error {
 		{&w.RollbackBudget, phases.RollbackBudget, "Writing.RollbackBudget"},
 		{&w.FenceBudget, phases.FenceBudget, "Writing.FenceBudget"},
 		{&c.LeaveWithin, 10 * time.Second, "LeaveWithin"},
-		{&c.HandIn, windowLength, "HandIn"},
+		{&c.ReportEvery, windowLength, "HandIn"},
 	} {
 		if *d.of < 0 {
 			return fmt.Errorf("dual: %s must not be negative", d.name)

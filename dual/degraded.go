@@ -19,7 +19,7 @@ type degraded struct {
 	all  bool // too many to tell apart
 }
 
-func (d *degraded) add(lost []Lost) {
+func (d *degraded) add(lost []JournalEntry) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.keys == nil {

@@ -5,13 +5,13 @@ import (
 	"time"
 )
 
-// nothing ends a delete for which legacy had no record. The target may have one
+// deleteAbsent ends a delete for which legacy had no record. The target may have one
 // all the same: a delete before this one missed it, or is still on its way. Who
 // deletes again after an error must not be told that all is well while readers of
 // the target still see the record. So it is removed as a repair removes what
 // legacy lacks: the target's version is read first, then legacy is asked once
 // more, and the record goes on condition that the target has not changed since.
-func (w *Writer[K, V]) nothing(ctx context.Context, p *pin, o *operation[K, V], notAfter time.Time, clockErr error, committed stopwatch) (moved bool, err error) {
+func (w *Writer[K, V]) deleteAbsent(ctx context.Context, p *pin, o *operation[K, V], notAfter time.Time, clockErr error, committed stopwatch) (moved bool, err error) {
 	until := time.Now().Add(w.i.set.Writing.Deadline)
 	cause := clockErr
 	for attempt := 0; clockErr == nil; attempt++ {
@@ -32,7 +32,7 @@ func (w *Writer[K, V]) nothing(ctx context.Context, p *pin, o *operation[K, V], 
 				return true, err
 			case err != nil:
 				p.observe(ctx, writeLegacy, err, committed)
-				w.doubt(p, o, err)
+				w.journalUnknownOutcome(p, o, err)
 				return false, err
 			case len(changes) > 0: // written meanwhile
 				return false, w.follow(ctx, p, changes, notAfter, nil, committed)
@@ -40,7 +40,7 @@ func (w *Writer[K, V]) nothing(ctx context.Context, p *pin, o *operation[K, V], 
 			// [repair-unchanged], [not-after-fixed]: the tombstone takes the version that was read
 			// and replaces that one only: a record that was inserted since then stays.
 			gone := Change[K, V]{Key: o.key, Deleted: true, Version: seen.Version}
-			if cause = w.try(ctx, gone, ApplyOptions{NotAfter: notAfter, Only: &seen.Version}, &effort{until}); cause == nil {
+			if cause = w.try(ctx, gone, ApplyOptions{NotAfter: notAfter, IfVersion: &seen.Version}, &retryBudget{until}); cause == nil {
 				p.wroteBoth(1, committed)
 				return false, nil
 			}
@@ -50,7 +50,7 @@ func (w *Writer[K, V]) nothing(ctx context.Context, p *pin, o *operation[K, V], 
 		}
 	}
 	p.missed(1, 1, cause, committed)
-	err = w.i.settle(ctx, p, []Lost{{Key: w.key(o.key), Reason: cause.Error()}}, cause)
+	err = w.i.handleTargetFailure(ctx, p, []JournalEntry{{Key: w.key(o.key), Reason: cause.Error()}}, cause)
 	p.added(err, committed)
 	return false, err
 }
@@ -62,7 +62,7 @@ func (w *Writer[K, V]) look(ctx context.Context, key K) (seen Versioned[V], err 
 		return seen, errBreakerOpen
 	}
 	defer func() { w.guard.report(passed, err) }()
-	bounded := detach(ctx, w.attempt(&effort{}))
+	bounded := detach(ctx, w.attempt(&retryBudget{}))
 	defer bounded.stop()
 	return w.target.Get(bounded, key)
 }

@@ -55,15 +55,15 @@ type FaultSwitch interface {
 	Fault(ctx context.Context, lease string, told FaultReport) (Fault, error)
 }
 
-// playing is a fault in force, with what came of it.
-type playing struct {
+// activeFault is a fault in force, with what came of it.
+type activeFault struct {
 	Fault
 	until    time.Duration // by the instance's clock
 	executed atomic.Uint64
 	first    atomic.Int64 // by the instance's clock
 }
 
-func (p *playing) report(now time.Duration) FaultReport {
+func (p *activeFault) report(now time.Duration) FaultReport {
 	if p == nil {
 		return FaultReport{}
 	}
@@ -83,7 +83,7 @@ func (i *Instance) askFault(ctx context.Context, lease string) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, phases.RequestMost)
 	defer cancel()
-	var over *playing // until the state knows what came of it
+	var over *activeFault // until the state knows what came of it
 	for {
 		known := i.fault.Load()
 		sent := i.clock()
@@ -104,14 +104,14 @@ func (i *Instance) askFault(ctx context.Context, lease string) {
 			over = known
 			i.log.Warn("the fault is over", "fault", known.ID, "executed", known.executed.Load())
 		default:
-			i.fault.Store(&playing{Fault: f, until: sent + f.For})
+			i.fault.Store(&activeFault{Fault: f, until: sent + f.For})
 			i.log.Warn("a fault of the target is played, for a drill", "fault", f.ID, "kind", string(f.Kind), "share", f.Share.String())
 		}
 	}
 }
 
-// plays decides whether the fault in force is for this operation, and counts it then.
-func (i *Instance) plays(read bool) *playing {
+// activeFault decides whether the fault in force is for this operation, and counts it then.
+func (i *Instance) activeFault(read bool) *activeFault {
 	p := i.fault.Load()
 	switch {
 	case p == nil, read && !p.Reads, !read && !p.Writes, !p.Share.Takes(rand.Uint64()):
@@ -119,7 +119,7 @@ func (i *Instance) plays(read bool) *playing {
 	}
 	now := i.clock()
 	// Where the target alone has a record, nothing may go wrong with it for a rehearsal.
-	if w := i.held.Load().writes; now >= p.until || w != phases.WritesBackground && w != phases.WritesBoth {
+	if w := i.pinned.Load().writes; now >= p.until || w != phases.WritesBackground && w != phases.WritesBoth {
 		return nil
 	}
 	if p.first.CompareAndSwap(0, int64(now)) {
@@ -137,8 +137,8 @@ type playedTimeout struct{}
 func (playedTimeout) Error() string { return "no answer: a black hole played for a drill" }
 func (playedTimeout) Timeout() bool { return true }
 
-// play is what the fault does before the target is asked.
-func (p *playing) play(ctx context.Context) error {
+// inject is what the fault does before the target is asked.
+func (p *activeFault) inject(ctx context.Context) error {
 	switch {
 	case p == nil, p.Kind == FaultCorrupt:
 		return nil
@@ -177,15 +177,15 @@ type failing[K comparable, V any] struct {
 }
 
 func (f failing[K, V]) Get(ctx context.Context, key K) (Versioned[V], error) {
-	if err := f.i.plays(true).play(ctx); err != nil {
+	if err := f.i.activeFault(true).inject(ctx); err != nil {
 		return Versioned[V]{}, fmt.Errorf("read the target: %w", err)
 	}
 	return f.Target.Get(ctx, key)
 }
 
 func (f failing[K, V]) Apply(ctx context.Context, c Change[K, V], o ApplyOptions) (store.Result, error) {
-	p := f.i.plays(false)
-	if err := p.play(ctx); err != nil {
+	p := f.i.activeFault(false)
+	if err := p.inject(ctx); err != nil {
 		return store.Result{}, fmt.Errorf("write the target: %w", err)
 	}
 	if p != nil && p.Kind == FaultCorrupt {
@@ -217,8 +217,8 @@ type failingBatch[K comparable, V any] struct {
 }
 
 func (f failingBatch[K, V]) ApplyAll(ctx context.Context, all []Change[K, V], o ApplyOptions) ([]store.Result, error) {
-	p := f.i.plays(false)
-	if err := p.play(ctx); err != nil {
+	p := f.i.activeFault(false)
+	if err := p.inject(ctx); err != nil {
 		return nil, fmt.Errorf("write the target: %w", err)
 	}
 	if p == nil || p.Kind != FaultCorrupt {

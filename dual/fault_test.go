@@ -223,14 +223,14 @@ func TestFaultsNeedConsent(t *testing.T) {
 // TestABlackHoleIsATimeout: whoever waits for it may give up before it does.
 func TestABlackHoleIsATimeout(t *testing.T) {
 	t.Parallel()
-	p := &playing{Fault: Fault{Kind: FaultBlackHole, Delay: time.Hour}}
+	p := &activeFault{Fault: Fault{Kind: FaultBlackHole, Delay: time.Hour}}
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := p.play(ended); !errors.Is(err, context.Canceled) {
+	if err := p.inject(ended); !errors.Is(err, context.Canceled) {
 		t.Errorf("%v", err)
 	}
 	p.Delay = time.Millisecond
-	if err := p.play(t.Context()); classify(t.Context(), err) != wasTimeout {
+	if err := p.inject(t.Context()); classify(t.Context(), err) != wasTimeout {
 		t.Errorf("%v is not counted as a timeout", err)
 	}
 }

@@ -27,29 +27,29 @@ type Fleet interface {
 	// Journal records keys whose target copy is behind, in a transaction that
 	// locks the migration's row in share mode, and rules on what that means for readers.
 	// [journal-serial], [journal-held], [journal-version], [journal-changes].
-	Journal(ctx context.Context, lost []Lost) (Ruling, error)
+	Journal(ctx context.Context, lost []JournalEntry) (JournalResult, error)
 }
 
-// Hinter is a Fleet that can tell that there is a new epoch before the next
+// Notifier is a Fleet that can tell that there is a new epoch before the next
 // renewal. It blocks until ctx ends; hint is called from one goroutine and must not block.
-type Hinter interface {
-	Hints(ctx context.Context, hint func(epoch int64)) error
+type Notifier interface {
+	Notifications(ctx context.Context, hint func(epoch int64)) error
 }
 
-// Rescuer is a Fleet that lets a write take reads back to legacy.
-type Rescuer interface {
-	// Rescue commits the rollback to dual-read because the target refused a write
+// EmergencyRollback is a Fleet that lets a write take reads back to legacy.
+type EmergencyRollback interface {
+	// RollBack commits the rollback to dual-read because the target refused a write
 	// made under the given epoch; nothing if a later route no longer reads the target.
-	Rescue(ctx context.Context, epoch int64, reason string) error
+	RollBack(ctx context.Context, epoch int64, reason string) error
 	// TargetRead tells whether the route, or one that a live lease may still hold, reads the target.
 	TargetRead(ctx context.Context) (bool, error)
 }
 
-// Witness is a Fleet that remembers what an instance knows and the state has
+// StateLossReporter is a Fleet that remembers what an instance knows and the state has
 // forgotten: a route of a later epoch than the one it was told.
-type Witness interface {
+type StateLossReporter interface {
 	// [loss-held], [loss-epoch].
-	Witness(ctx context.Context, held phases.Route) error
+	ReportStateLoss(ctx context.Context, held phases.Route) error
 }
 
 // ReturnJournal is a Fleet that remembers what legacy lacks in the phase retain.
@@ -88,14 +88,14 @@ type Grant struct {
 }
 
 // Lost is a change that did not reach the target.
-type Lost struct {
+type JournalEntry struct {
 	Key     record.Key
 	Version record.Version
 	Reason  string
 }
 
-// Ruling is what a journalled failure means.
-type Ruling struct {
+// JournalResult is what a journalled failure means.
+type JournalResult struct {
 	Route      phases.Route // the present route
 	TargetRead bool         // it, or one that a live lease may still hold, reads the target
 	Fenced     bool         // authority is moving or has moved: the journal is closed, the write fails

@@ -43,11 +43,11 @@ func TestNothingBeginsUnderARouteThatWasFoundIdle(t *testing.T) {
 			}
 		})
 	}
-	l := i.held.Load().lease
+	l := i.pinned.Load().lease
 	for n := range 200 {
-		before := i.held.Load()
-		i.swap(newHeld(i, Grant{Route: phases.Route{Phase: phases.Grace, Epoch: int64(n + 2)}}, l))
-		for !before.idle() && !stop.Load() {
+		before := i.pinned.Load()
+		i.swap(newPinnedRoute(i, Grant{Route: phases.Route{Phase: phases.Grace, Epoch: int64(n + 2)}}, l))
+		for !before.drained() && !stop.Load() {
 			<-i.wake
 		}
 		left.Store(before, true)
@@ -58,7 +58,7 @@ func TestNothingBeginsUnderARouteThatWasFoundIdle(t *testing.T) {
 	}
 	stop.Store(true)
 	group.Wait()
-	if n := i.Stats().Underway; n != 0 {
+	if n := i.Stats().InFlight; n != 0 {
 		t.Fatalf("%d under way", n)
 	}
 }

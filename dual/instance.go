@@ -16,22 +16,22 @@ import (
 // Instance is one process's part in one migration: a lease, the route that came
 // with it, and the operations under way. It is safe for concurrent use.
 type Instance struct {
-	fleet  Fleet
-	who    Identity
-	log    *slog.Logger
-	clock  func() time.Duration
-	set    Config
-	shards int
+	fleet    Fleet
+	identity Identity
+	log      *slog.Logger
+	clock    func() time.Duration
+	set      Config
+	shards   int
 
-	held    atomic.Pointer[held]
-	fault   atomic.Pointer[playing] // nil: none
-	reads   sampling
-	writes  sampling
-	wake    chan struct{} // something for Run to look at
-	asked   atomic.Bool   // somebody wants the route to be asked for now
-	hinted  atomic.Int64  // the highest epoch that a hint named
-	running atomic.Bool
-	count   counters
+	pinned   atomic.Pointer[pinnedRoute]
+	fault    atomic.Pointer[activeFault] // nil: none
+	reads    sampling
+	writes   sampling
+	wake     chan struct{} // something for Run to look at
+	asked    atomic.Bool   // somebody wants the route to be asked for now
+	notified atomic.Int64  // the highest epoch that a hint named
+	running  atomic.Bool
+	count    counters
 
 	queue   chan job // background writes
 	pending pending  // changes still to be journalled
@@ -40,11 +40,11 @@ type Instance struct {
 	windows windows
 
 	mu           sync.Mutex
-	retired      []*held // replaced, oldest first, until their operations are over
-	past         tally   // of those that are
-	over         []*held // of those, whose counts are still to be handed in
-	acknowledged int64   // as last told
-	previous     string  // the lease that the state gave last
+	retired      []*pinnedRoute // replaced, oldest first, until their operations are over
+	past         tally          // of those that are
+	over         []*pinnedRoute // of those, whose counts are still to be handed in
+	acknowledged int64          // as last told
+	previous     string         // the lease that the state gave last
 	clocks       []*targetClock
 	unclean      bool // a background write was abandoned: the lease must lapse
 }
@@ -61,7 +61,7 @@ func Join(ctx context.Context, c Config) (*Instance, error) {
 		return nil, err
 	}
 	i := &Instance{
-		fleet: c.Fleet, who: c.Identity, log: c.Logger, clock: c.Clock, set: c,
+		fleet: c.Fleet, identity: c.Identity, log: c.Logger, clock: c.Clock, set: c,
 		shards: shardCount(), wake: make(chan struct{}, 1), queue: make(chan job, c.Writing.Queue),
 	}
 	i.pending.init(c.Writing.Queue)
@@ -70,7 +70,7 @@ func Join(ctx context.Context, c Config) (*Instance, error) {
 	i.writes.skip.Store(maxSkip)
 	// [lease-own-clock]: read before the request is sent.
 	sent := i.clock()
-	g, err := i.fleet.Join(ctx, i.who)
+	g, err := i.fleet.Join(ctx, i.identity)
 	if err != nil {
 		return nil, fmt.Errorf("join the migration: %w", err)
 	}
@@ -113,24 +113,24 @@ func acceptable(g *Grant) error {
 }
 
 // Route is the route that operations now begin under.
-func (i *Instance) Route() phases.Route { return i.held.Load().route }
+func (i *Instance) Route() phases.Route { return i.pinned.Load().route }
 
 // Lapsed tells that the lease has run out by the instance's own clock. From
 // shadow-write to grace it then reads legacy and writes both stores.
-func (i *Instance) Lapsed() bool { return !i.held.Load().lease.holds() }
+func (i *Instance) Lapsed() bool { return !i.pinned.Load().lease.holds() }
 
 // Name is the instance's name in the fleet.
 func (i *Instance) Name() string {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	return i.who.Instance
+	return i.identity.Instance
 }
 
 // enter begins a new lease.
 func (i *Instance) enter(g Grant, sent time.Duration) {
 	i.mu.Lock()
 	if g.Instance != "" {
-		i.who.Instance = g.Instance
+		i.identity.Instance = g.Instance
 	}
 	// A first lease has nothing under way. One that follows another starts where
 	// that was, until it says that it has got further.
@@ -140,15 +140,15 @@ func (i *Instance) enter(g Grant, sent time.Duration) {
 	}
 	i.previous = g.Lease
 	i.mu.Unlock()
-	i.swap(newHeld(i, g, newLease(g.Lease, i.clock, sent, g.TTL)))
+	i.swap(newPinnedRoute(i, g, newLease(g.Lease, i.clock, sent, g.TTL)))
 }
 
 // swap makes h the route of all operations that begin from now on.
-func (i *Instance) swap(h *held) {
+func (i *Instance) swap(h *pinnedRoute) {
 	i.mu.Lock()
 	// [pinned-route]: one atomic pointer to an immutable route: an operation has the old one or the
 	// new one, never parts of both.
-	old := i.held.Swap(h)
+	old := i.pinned.Swap(h)
 	if old != nil {
 		i.retired = append(i.retired, old)
 	}
@@ -170,7 +170,7 @@ func (i *Instance) reached() int64 {
 	defer i.mu.Unlock()
 	// [drain-reads], [drain-writes], [drain-queue]: oldest first. An epoch is reached only when no
 	// operation under any older one is left.
-	for len(i.retired) > 0 && i.retired[0].idle() {
+	for len(i.retired) > 0 && i.retired[0].drained() {
 		h := i.retired[0]
 		i.retired = i.retired[1:]
 		i.past.add(h)
@@ -181,11 +181,11 @@ func (i *Instance) reached() int64 {
 		// must go on to count this one as held.
 		return i.retired[0].route.Epoch
 	}
-	return i.held.Load().route.Epoch
+	return i.pinned.Load().route.Epoch
 }
 
-// nudge makes Run look whether there is something to do.
-func (i *Instance) nudge() {
+// wakeUp makes Run look whether there is something to do.
+func (i *Instance) wakeUp() {
 	select {
 	case i.wake <- struct{}{}:
 	default:
@@ -195,7 +195,7 @@ func (i *Instance) nudge() {
 // ask makes Run ask for the route now.
 func (i *Instance) ask() {
 	i.asked.Store(true)
-	i.nudge()
+	i.wakeUp()
 }
 
 // follow keeps a target's clock sampled while Run runs.

@@ -141,7 +141,7 @@ func TestPanicInAClosureReleasesTheRoute(t *testing.T) {
 				defer func() { _ = recover() }()
 				_ = p.writer.Write(t.Context(), Op[int, int]{Legacy: func(context.Context) ([]Change[int, int], error) { panic("write") }})
 			}()
-			if n := p.Stats().Underway; n != 0 {
+			if n := p.Stats().InFlight; n != 0 {
 				t.Errorf("%s: %d operations under way", phase, n)
 			}
 			_ = p.stop()
@@ -161,8 +161,8 @@ func TestLowerEpochIsRefused(t *testing.T) {
 		if p.Route().Epoch != 9 || s.RefusedRoutes == 0 {
 			t.Fatalf("route %v, refused %d", p.Route(), s.RefusedRoutes)
 		}
-		if len(f.witnessed) == 0 || f.witnessed[0] != p.Route() || s.WitnessFailures != uint64(len(f.witnessed)) {
-			t.Fatalf("the state was told of %v, %d failures", f.witnessed, s.WitnessFailures)
+		if len(f.witnessed) == 0 || f.witnessed[0] != p.Route() || s.StateLossReportFailures != uint64(len(f.witnessed)) {
+			t.Fatalf("the state was told of %v, %d failures", f.witnessed, s.StateLossReportFailures)
 		}
 		if len(f.witnessed) != int(s.RefusedRoutes) {
 			t.Fatalf("%d routes refused, %d told", s.RefusedRoutes, len(f.witnessed))

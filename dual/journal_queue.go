@@ -21,12 +21,12 @@ type pending struct {
 }
 
 type pendingKey struct {
-	h   *held
+	h   *pinnedRoute
 	key record.Key
 }
 
 type pendingEntry struct {
-	lost         Lost
+	entry        JournalEntry
 	pin          pin
 	acknowledged bool // the application was told that all is well
 }
@@ -45,14 +45,14 @@ func (q *pending) len() int {
 
 // add takes the changes over, under pins of their own; p must be held. False: there is no room
 // for some of them.
-func (q *pending) add(p *pin, lost []Lost, acknowledged bool) bool {
+func (q *pending) add(p *pin, lost []JournalEntry, acknowledged bool) bool {
 	room := true
 	q.mu.Lock()
 	for _, l := range lost {
 		at := pendingKey{p.h, l.Key}
 		if e := q.entries[at]; e != nil {
 			// [journal-version]: two losses of one key are one entry, at the higher version.
-			e.lost.Version = e.lost.Version.Max(l.Version)
+			e.entry.Version = e.entry.Version.Max(l.Version)
 			e.acknowledged = e.acknowledged || acknowledged
 			continue
 		}
@@ -62,7 +62,7 @@ func (q *pending) add(p *pin, lost []Lost, acknowledged bool) bool {
 		}
 		// [drain-writes], [drain-queue], [leave-drained]: the entry's own pin keeps the epoch
 		// unacknowledged and the instance in the fleet until the key is journaled.
-		q.entries[at] = &pendingEntry{lost: l, pin: p.share(), acknowledged: acknowledged}
+		q.entries[at] = &pendingEntry{entry: l, pin: p.share(), acknowledged: acknowledged}
 	}
 	q.mu.Unlock()
 	select {
@@ -72,11 +72,11 @@ func (q *pending) add(p *pin, lost []Lost, acknowledged bool) bool {
 	return room
 }
 
-func (q *pending) batch() (at []pendingKey, lost []Lost, acknowledged bool) {
+func (q *pending) batch() (at []pendingKey, lost []JournalEntry, acknowledged bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for k, e := range q.entries {
-		at, lost = append(at, k), append(lost, e.lost)
+		at, lost = append(at, k), append(lost, e.entry)
 		acknowledged = acknowledged || e.acknowledged
 		if len(at) == journalBatch {
 			break
@@ -86,13 +86,13 @@ func (q *pending) batch() (at []pendingKey, lost []Lost, acknowledged bool) {
 }
 
 // settled forgets the entries, but for those that have changed again since.
-func (q *pending) settled(at []pendingKey, lost []Lost) {
+func (q *pending) settled(at []pendingKey, lost []JournalEntry) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for n, k := range at {
 		// [journal-changes]: an entry that took a newer version while it was journaled stays, or no
 		// repair would know of that version. Losses without a version can't be told apart this way.
-		if e := q.entries[k]; e.lost.Version == lost[n].Version {
+		if e := q.entries[k]; e.entry.Version == lost[n].Version {
 			delete(q.entries, k)
 			e.pin.release()
 		}
@@ -138,22 +138,22 @@ func (i *Instance) journalPending(ctx context.Context) {
 			// [both-before-ack]: the write was acknowledged before its loss was known, and the
 			// target is read by now: reads go back to legacy.
 			if ruling.TargetRead && acknowledged && i.set.Writing.OnTargetFailure == RollBack {
-				i.rescueLate(ctx, at[0].h.route.Epoch, lost)
+				i.rollbackOnLateFailure(ctx, at[0].h.route.Epoch, lost)
 			}
 		}
 		i.pending.settled(at, lost)
 	}
 }
 
-// rescueLate takes reads back for writes that were acknowledged before their loss was known.
-func (i *Instance) rescueLate(ctx context.Context, epoch int64, lost []Lost) {
-	r, ok := i.fleet.(Rescuer)
+// rollbackOnLateFailure takes reads back for writes that were acknowledged before their loss was known.
+func (i *Instance) rollbackOnLateFailure(ctx context.Context, epoch int64, lost []JournalEntry) {
+	r, ok := i.fleet.(EmergencyRollback)
 	if !ok {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	if err := r.Rescue(ctx, epoch, lost[0].Reason); err != nil {
+	if err := r.RollBack(ctx, epoch, lost[0].Reason); err != nil {
 		i.log.Error("reads could not be taken back to legacy", "changes", len(lost), "error", err, hint.Attr(err))
 	}
 	i.ask()
@@ -161,7 +161,7 @@ func (i *Instance) rescueLate(ctx context.Context, epoch int64, lost []Lost) {
 
 // abandon gives up on changes, aloud. If their writes were acknowledged, the
 // instance no longer leaves cleanly.
-func (i *Instance) abandon(lost []Lost, acknowledged bool, why string) {
+func (i *Instance) abandon(lost []JournalEntry, acknowledged bool, why string) {
 	i.count.abandoned.Add(uint64(len(lost)))
 	if acknowledged {
 		i.mu.Lock()

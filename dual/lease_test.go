@@ -66,7 +66,7 @@ func TestGrantsAreCountedFromBeforeTheyWereAskedFor(t *testing.T) {
 	}
 	check := func(t *testing.T, p *party, f *slowFleet, asked time.Time) {
 		t.Helper()
-		left := p.held.Load().lease.remaining() // on the bubble's clock, which p's runs by
+		left := p.pinned.Load().lease.remaining() // on the bubble's clock, which p's runs by
 		if want := f.ttl - clockSlack - time.Since(asked); left != want {
 			t.Errorf("the lease holds for %s more; its request was sent %s ago: want %s", left, time.Since(asked), want)
 		}

@@ -35,7 +35,7 @@ type memoryFleet struct {
 	journals   int
 	rescues    int
 	ttl        time.Duration
-	ruling     *Ruling // instead of what is true
+	ruling     *JournalResult // instead of what is true
 	windows    []telemetry.Window
 	sent       int  // windows, those included that it had
 	deaf       bool // takes windows and doesn't say so
@@ -131,17 +131,17 @@ func (f *memoryFleet) targetRead() bool {
 	return read
 }
 
-func (f *memoryFleet) Journal(_ context.Context, lost []Lost) (Ruling, error) {
+func (f *memoryFleet) Journal(_ context.Context, lost []JournalEntry) (JournalResult, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.journals++
 	if f.down {
-		return Ruling{}, errDown
+		return JournalResult{}, errDown
 	}
 	if f.ruling != nil {
 		return *f.ruling, nil
 	}
-	r := Ruling{Route: f.route, TargetRead: f.targetRead()}
+	r := JournalResult{Route: f.route, TargetRead: f.targetRead()}
 	switch f.route.Phase {
 	case phases.Fenced, phases.Lifting, phases.Retain, phases.Returning, phases.Complete:
 		r.Fenced = true
@@ -153,7 +153,7 @@ func (f *memoryFleet) Journal(_ context.Context, lost []Lost) (Ruling, error) {
 	return r, nil
 }
 
-func (f *memoryFleet) Rescue(_ context.Context, epoch int64, _ string) error {
+func (f *memoryFleet) RollBack(_ context.Context, epoch int64, _ string) error {
 	f.mu.Lock()
 	if f.down {
 		f.mu.Unlock()
@@ -214,7 +214,7 @@ func (f *memoryFleet) Observe(_ context.Context, _ string, windows []telemetry.W
 	return nil
 }
 
-func (f *memoryFleet) Witness(_ context.Context, held phases.Route) error {
+func (f *memoryFleet) ReportStateLoss(_ context.Context, held phases.Route) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.witnessed = append(f.witnessed, held)
@@ -240,7 +240,7 @@ func (f *memoryFleet) observed(instance string) (n, timed map[telemetry.Series]u
 	return n, timed
 }
 
-func (f *memoryFleet) Hints(ctx context.Context, hint func(int64)) error {
+func (f *memoryFleet) Notifications(ctx context.Context, hint func(int64)) error {
 	f.mu.Lock()
 	f.serial++
 	at := f.serial
@@ -287,7 +287,7 @@ func (f *memoryFleet) do(change func()) {
 func (f *memoryFleet) acknowledged(i *Instance) int64 {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if l := f.leases[i.held.Load().lease.id]; l != nil {
+	if l := f.leases[i.pinned.Load().lease.id]; l != nil {
 		return l.acknowledged
 	}
 	return -1

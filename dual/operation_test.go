@@ -137,7 +137,7 @@ func TestPanicOfTheApplicationsTraceReleasesTheRoute(t *testing.T) {
 			i.pinWrite(&p)
 			p.release()
 		}()
-		if n := i.Stats().Underway; n != 0 {
+		if n := i.Stats().InFlight; n != 0 {
 			t.Errorf("at the end %v: %d operations under way", atEnd, n)
 		}
 	}

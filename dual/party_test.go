@@ -84,9 +84,9 @@ func (t *memoryTarget) apply(c Change[int, int], o ApplyOptions) (store.Result, 
 		r.Outcome = store.Late
 	case t.foreign[c.Key]:
 		r.Outcome = store.Foreign
-	case o.Only != nil && *o.Only != e.Version:
+	case o.IfVersion != nil && *o.IfVersion != e.Version:
 		r.Outcome = store.Changed
-	case o.Only == nil && !c.Version.NewerThan(e.Version):
+	case o.IfVersion == nil && !c.Version.NewerThan(e.Version):
 		r.Outcome = store.Older
 	default:
 		r.Outcome, r.Version = store.Applied, c.Version

@@ -15,9 +15,9 @@ const (
 	writesNowhere phases.Writes = 255
 )
 
-// held is one route as an instance holds it, immutable but for its counters. Each
+// pinnedRoute is one route as an instance holds it, immutable but for its counters. Each
 // operation pins the one that it began under and keeps to it.
-type held struct {
+type pinnedRoute struct {
 	route      phases.Route
 	reads      phases.Reads
 	writes     phases.Writes
@@ -35,14 +35,14 @@ type held struct {
 	mask     uintptr
 	shards   []shard
 	// Began as the route was replaced and began anew, or was refused.
-	undoneReads, undoneWrites atomic.Uint64
+	abortedReads, abortedWrites atomic.Uint64
 
 	configHash string
 	seed       uint64 // of the choice of reads to shadow
 	saw        observed
 
 	// What windows have told of; with their lock.
-	told                      [seriesCount]uint64
+	logged                    [seriesCount]uint64
 	windowReads, windowWrites uint64
 	seen                      bool // over when it was last looked at; with the instance's lock
 }
@@ -61,16 +61,16 @@ type shard struct {
 type slot uint8
 
 const (
-	aside    slot = iota // observed says more
-	readsOK              // answered by the route's usual store (legacy, in cutover)
-	otherOK              // read in cutover, and the target answered
-	writesOK             // one record was written, and every store that the route names has it
+	slotSlowPath slot = iota // observed says more
+	readsOK                  // answered by the route's usual store (legacy, in cutover)
+	otherOK                  // read in cutover, and the target answered
+	writesOK                 // one record was written, and every store that the route names has it
 	slots
 )
 
-func newHeld(i *Instance, g Grant, l *lease) *held {
+func newPinnedRoute(i *Instance, g Grant, l *lease) *pinnedRoute {
 	way := g.Route.Behaviour()
-	h := &held{
+	h := &pinnedRoute{
 		route: g.Route, reads: way.Reads, writes: way.Writes, shadow: way.Shadow, fallback: way.Fallback,
 		lease: l, fenceEra: g.FenceEra, reversible: g.Reversible,
 		configHash: g.ConfigHash, seed: rand.Uint64(),
@@ -80,12 +80,12 @@ func newHeld(i *Instance, g Grant, l *lease) *held {
 	return h
 }
 
-// idle tells that every operation that pinned h is over. It is final once h has
+// drained tells that every operation that pinned h is over. It is final once h has
 // been replaced: done is read first, so each operation counted there was counted
 // as begun too, and one that begins later finds h replaced and undoes it.
-func (h *held) idle() bool { return h.underway() == 0 }
+func (h *pinnedRoute) drained() bool { return h.inFlight() == 0 }
 
-func (h *held) underway() uint64 {
+func (h *pinnedRoute) inFlight() uint64 {
 	var done, begun uint64
 	for i := range h.shards {
 		s := &h.shards[i]
@@ -105,7 +105,7 @@ func (h *held) underway() uint64 {
 
 // pin is an operation's hold on its route.
 type pin struct {
-	h    *held
+	h    *pinnedRoute
 	s    *shard
 	slot slot   // where release counts it
 	nth  uint64 // of its shard's reads or writes
@@ -116,7 +116,7 @@ type pin struct {
 
 // shardOf picks a shard by the goroutine's stack: the same goroutine mostly gets
 // the same one, others mostly another.
-func (h *held) shardOf() *shard {
+func (h *pinnedRoute) shardOf() *shard {
 	var here byte
 	at := uint64(uintptr(unsafe.Pointer(&here))>>10) * 0x9E3779B97F4A7C15 //nolint:gosec // only the address is used, as a number
 	return &h.shards[uintptr(at>>40)&h.mask]
@@ -128,17 +128,17 @@ func (i *Instance) pinRead(p *pin) {
 	for {
 		// [pinned-route], [drain-reads]: counted first, compared then. If the route was replaced in
 		// between, its epoch may be acknowledged already: the read begins again under the new one.
-		h := i.held.Load()
+		h := i.pinned.Load()
 		s := h.shardOf()
 		p.nth = s.reads.Add(1)
-		if i.held.Load() == h { // else it may have been found idle before we counted
-			p.h, p.s, p.slot = h, s, aside
+		if i.pinned.Load() == h { // else it may have been found idle before we counted
+			p.h, p.s, p.slot = h, s, slotSlowPath
 			p.timed = p.nth&i.reads.skip.Load() == 0
 			break
 		}
-		h.undoneReads.Add(1)
-		s.over[aside].Add(1)
-		i.nudge()
+		h.abortedReads.Add(1)
+		s.over[slotSlowPath].Add(1)
+		i.wakeUp()
 	}
 	if p.timed || p.h.tell != nil {
 		p.start(&i.reads, false)
@@ -148,17 +148,17 @@ func (i *Instance) pinRead(p *pin) {
 func (i *Instance) pinWrite(p *pin) {
 	for {
 		// [pinned-route], [drain-writes]: as in pinRead.
-		h := i.held.Load()
+		h := i.pinned.Load()
 		s := h.shardOf()
 		p.nth = s.writes.Add(1)
-		if i.held.Load() == h {
-			p.h, p.s, p.slot = h, s, aside
+		if i.pinned.Load() == h {
+			p.h, p.s, p.slot = h, s, slotSlowPath
 			p.timed = p.nth&i.writes.skip.Load() == 0
 			break
 		}
-		h.undoneWrites.Add(1)
-		s.over[aside].Add(1)
-		i.nudge()
+		h.abortedWrites.Add(1)
+		s.over[slotSlowPath].Add(1)
+		i.wakeUp()
 	}
 	if p.timed || p.h.tell != nil {
 		p.start(&i.writes, true)
@@ -180,7 +180,7 @@ func (p *pin) share() pin {
 	// [drain-queue]: counted while the caller's own pin still holds the route: with a gap between
 	// the two, the epoch could be acknowledged in it.
 	p.s.extra.Add(1)
-	return pin{h: p.h, s: p.s, slot: aside}
+	return pin{h: p.h, s: p.s, slot: slotSlowPath}
 }
 
 // outlive is share for work of the application's stores, which it is told of.
@@ -204,8 +204,8 @@ func (p *pin) release() {
 	// The pin's last act: from here on the epoch may be acknowledged without this operation.
 	p.s.over[p.slot%slots].Add(1)
 	p.s = nil
-	if i := p.h.instance; i.held.Load() != p.h {
-		i.nudge()
+	if i := p.h.instance; i.pinned.Load() != p.h {
+		i.wakeUp()
 	}
 }
 

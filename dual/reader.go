@@ -140,7 +140,7 @@ func (r *Reader[K, V]) Get(ctx context.Context, key K) (value V, found bool, err
 		}
 		return r.fromTarget(ctx, &p, key)
 	default:
-		p.h.undoneReads.Add(1)
+		p.h.abortedReads.Add(1)
 		return value, false, ErrLeft
 	}
 }
@@ -235,7 +235,7 @@ func (r *Reader[K, V]) get(ctx context.Context, key K) (entry Versioned[V], err 
 	if err == nil || ctx.Err() == nil {
 		r.guard.report(passed, err)
 	} else { // a caller's impatience says nothing of the store
-		r.guard.report(passed, errNothingSaid)
+		r.guard.report(passed, errCallerCanceled)
 	}
 	return entry, err
 }

@@ -58,24 +58,24 @@ func (i *Instance) Observed() []telemetry.Count {
 
 // observe ends windows of counts, and hands them in, until ctx ends.
 func (i *Instance) observe(ctx context.Context) {
-	ticker := time.NewTicker(i.set.HandIn)
+	ticker := time.NewTicker(i.set.ReportEvery)
 	defer ticker.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
-			i.handIn(ctx)
+			i.report(ctx)
 		}
 	}
 }
 
-// handIn ends the present windows and sends all that wait.
-func (i *Instance) handIn(ctx context.Context) {
+// report ends the present windows and sends all that wait.
+func (i *Instance) report(ctx context.Context) {
 	w := &i.windows
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	i.cut()
+	i.closeWindow()
 	ctx, cancel := context.WithTimeout(ctx, handInTimeout)
 	defer cancel()
 	for len(w.waiting) > 0 {
@@ -87,7 +87,7 @@ func (i *Instance) handIn(ctx context.Context) {
 		}
 		// Kept and sent again after a failure, also if only the response was lost: incarnation and
 		// sequence make a window count once.
-		if err := w.to.Observe(ctx, i.held.Load().lease.id, batch); err != nil {
+		if err := w.to.Observe(ctx, i.pinned.Load().lease.id, batch); err != nil {
 			i.count.observeFailures.Add(1)
 			i.log.Debug("counts could not be handed in yet", "windows", len(w.waiting), "error", err)
 			return
@@ -96,8 +96,8 @@ func (i *Instance) handIn(ctx context.Context) {
 	}
 }
 
-// cut ends the present windows, with the lock held.
-func (i *Instance) cut() {
+// closeWindow ends the present windows, with the lock held.
+func (i *Instance) closeWindow() {
 	w := &i.windows
 	now := i.clock()
 	length := now - w.began
@@ -128,7 +128,7 @@ func (i *Instance) cut() {
 	i.writes.adapt(writes)
 }
 
-func (h *held) begun() (reads, writes uint64) {
+func (h *pinnedRoute) begun() (reads, writes uint64) {
 	for n := range h.shards {
 		reads += h.shards[n].reads.Load()
 		writes += h.shards[n].writes.Load()
@@ -151,12 +151,12 @@ func (w *windows) keep(next window, i *Instance) {
 // observable are the routes whose operations may have counted something since the
 // last window. One that is over is looked at once more, for what is counted just
 // after a pin is released.
-func (i *Instance) observable() []*held {
+func (i *Instance) observable() []*pinnedRoute {
 	i.reached()
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	all := slices.Concat(i.over, i.retired, []*held{i.held.Load()})
-	i.over = slices.DeleteFunc(i.over, func(h *held) bool {
+	all := slices.Concat(i.over, i.retired, []*pinnedRoute{i.pinned.Load()})
+	i.over = slices.DeleteFunc(i.over, func(h *pinnedRoute) bool {
 		seen := h.seen
 		h.seen = true
 		return seen
@@ -165,7 +165,7 @@ func (i *Instance) observable() []*held {
 }
 
 // counts are the route's since the last window.
-func (h *held) counts() (counts []telemetry.Count) {
+func (h *pinnedRoute) counts() (counts []telemetry.Count) {
 	var total [seriesCount]uint64
 	for n := range total {
 		total[n] = h.saw.counts[n].Load()
@@ -192,7 +192,7 @@ func (h *held) counts() (counts []telemetry.Count) {
 		}
 	}
 	for n, now := range total {
-		c := telemetry.Count{Series: seriesAt(n), N: now - h.told[n]}
+		c := telemetry.Count{Series: seriesAt(n), N: now - h.logged[n]}
 		if n < comparisons {
 			if r := h.saw.latencies[n].Load(); r != nil {
 				sketch := new(sketch.Sketch)
@@ -204,7 +204,7 @@ func (h *held) counts() (counts []telemetry.Count) {
 		if c.N > 0 || c.Latency != nil {
 			counts = append(counts, c)
 		}
-		h.told[n] = now
+		h.logged[n] = now
 	}
 	return counts
 }

@@ -18,7 +18,7 @@ var errMoved = errors.New("authority has moved meanwhile")
 // on the version that was read. With the way back open the keys are put into the
 // return journal first: a key in it that was not written costs the rollback a
 // little, one that is missing costs it a write.
-func (w *Writer[K, V]) targetAlone(ctx context.Context, h *held, o *operation[K, V]) (moved bool, err error) {
+func (w *Writer[K, V]) targetAlone(ctx context.Context, h *pinnedRoute, o *operation[K, V]) (moved bool, err error) {
 	if o.one == nil && o.update == nil {
 		return false, ErrNoUpdate
 	}
@@ -101,14 +101,14 @@ type unknownError struct{ error }
 func (e *unknownError) Unwrap() error { return e.error }
 
 // swap writes one key, from a new read on whenever another write came between.
-func (w *Writer[K, V]) swap(ctx context.Context, h *held, o *operation[K, V], k K, notAfter time.Time) error {
+func (w *Writer[K, V]) swap(ctx context.Context, h *pinnedRoute, o *operation[K, V], k K, notAfter time.Time) error {
 	var sent *record.Version // of an attempt whose outcome is not known
 	var doubt error
 	for attempt := 0; ; attempt++ {
 		current, err := w.target.Get(ctx, k)
 		switch {
 		case err != nil && !pause(ctx, backoff(attempt)):
-			return settleDoubt(doubt, err)
+			return resolveUnknown(doubt, err)
 		case err != nil:
 			continue
 		case sent != nil && current.Version != *sent:
@@ -118,20 +118,20 @@ func (w *Writer[K, V]) swap(ctx context.Context, h *held, o *operation[K, V], k 
 		}
 		next, deleted, err := o.next(k, current)
 		if err != nil {
-			return settleDoubt(doubt, &ownError{err})
+			return resolveUnknown(doubt, &ownError{err})
 		}
 		// [retain-cas]: one above the version that was read. A key of a higher era has been
 		// replayed to legacy by a return that this writer slept through: refused.
 		version, err := current.Version.Next(h.fenceEra)
 		if err != nil {
-			return settleDoubt(doubt, fmt.Errorf("%w: %w", errMoved, err))
+			return resolveUnknown(doubt, fmt.Errorf("%w: %w", errMoved, err))
 		}
 		only := current.Version
 		// [retain-cas]: applied only on the version that was read. [not-after-fixed]: with the one
 		// time of this write. [tombstone]: a deleted key keeps its version for good: a counter that
 		// began again would go back.
 		result, err := w.target.Apply(ctx, Change[K, V]{Key: k, Value: next, Deleted: deleted, Version: version},
-			ApplyOptions{NotAfter: notAfter, Only: &only, Keep: true})
+			ApplyOptions{NotAfter: notAfter, IfVersion: &only, Keep: true})
 		if err == nil {
 			err = result.Err
 		}
@@ -152,13 +152,13 @@ func (w *Writer[K, V]) swap(ctx context.Context, h *held, o *operation[K, V], k 
 				return fmt.Errorf("other writes of the record came between, %d times: %w", attempt+1, err)
 			}
 		default:
-			return settleDoubt(doubt, outcomeAlone(result))
+			return resolveUnknown(doubt, outcomeAlone(result))
 		}
 	}
 }
 
-// settleDoubt keeps a later failure from hiding that an earlier attempt may have landed.
-func settleDoubt(doubt, err error) error {
+// resolveUnknown keeps a later failure from hiding that an earlier attempt may have landed.
+func resolveUnknown(doubt, err error) error {
 	if doubt != nil {
 		return &unknownError{fmt.Errorf("%w (after %w)", err, doubt)}
 	}

@@ -26,7 +26,7 @@ func (i *Instance) Run(ctx context.Context) error {
 	var group sync.WaitGroup
 	defer group.Wait()
 	defer stop()
-	if h, ok := i.fleet.(Hinter); ok {
+	if h, ok := i.fleet.(Notifier); ok {
 		group.Go(func() { i.listen(work, h) })
 	}
 	for range i.set.Workers {
@@ -36,12 +36,12 @@ func (i *Instance) Run(ctx context.Context) error {
 	group.Go(func() { i.sampleClocks(work) })
 	group.Go(func() { i.observe(work) })
 	// Renewal ends with ctx; leave keeps the lease alive while operations drain.
-	i.keep(ctx)
+	i.maintain(ctx)
 	return i.leave(work)
 }
 
-// keep renews until ctx ends.
-func (i *Instance) keep(ctx context.Context) {
+// maintain renews until ctx ends.
+func (i *Instance) maintain(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	failures := 0
@@ -76,8 +76,8 @@ func (i *Instance) keep(ctx context.Context) {
 
 // due tells whether something must be told or asked before the next renewal.
 func (i *Instance) due() bool {
-	h := i.held.Load()
-	if i.asked.Load() || i.hinted.Load() > h.route.Epoch || h.lease.over() {
+	h := i.pinned.Load()
+	if i.asked.Load() || i.notified.Load() > h.route.Epoch || h.lease.over() {
 		return true
 	}
 	reached := i.reached()
@@ -94,8 +94,8 @@ func (i *Instance) turn(ctx context.Context) (time.Duration, error) {
 		i.asked.Store(false)
 		// Read before the request: a hint that arrives during it is newer than the response, and
 		// asks again.
-		hinted := i.hinted.Load()
-		l := i.held.Load().lease
+		hinted := i.notified.Load()
+		l := i.pinned.Load().lease
 		var g Grant
 		err := ErrLeaseLost
 		if l.holds() {
@@ -111,8 +111,8 @@ func (i *Instance) turn(ctx context.Context) (time.Duration, error) {
 			i.count.renewalFailures.Add(1)
 			return 3 * time.Second, err
 		}
-		i.hinted.CompareAndSwap(hinted, 0) // what it said is known now
-		i.journal.reset()                  // the state answers
+		i.notified.CompareAndSwap(hinted, 0) // what it said is known now
+		i.journal.reset()                    // the state answers
 		reached := i.reached()
 		i.mu.Lock()
 		// Operations may have drained during the request: the fleet should not wait for the next
@@ -157,9 +157,9 @@ func (i *Instance) renew(ctx context.Context, l *lease) (Grant, error) {
 	// The acknowledged epoch was sent before the lease is extended: until the next renewal the
 	// state counts every route since that epoch as held ([held-routes]).
 	l.extend(sent, g.TTL)
-	h := i.held.Load()
+	h := i.pinned.Load()
 	if g.Route != h.route || g.FenceEra != h.fenceEra || g.Reversible != h.reversible || g.ConfigHash != h.configHash {
-		i.swap(newHeld(i, g, l))
+		i.swap(newPinnedRoute(i, g, l))
 		i.log.Info("new route", "route", g.Route.String(), "epoch", g.Route.Epoch, "before", h.route.String())
 	}
 	return g, nil
@@ -172,7 +172,7 @@ func (i *Instance) rejoin(ctx context.Context) (Grant, error) {
 	ctx, cancel := context.WithTimeout(ctx, phases.RequestMost)
 	defer cancel()
 	i.mu.Lock()
-	who := i.who
+	who := i.identity
 	// [rejoin-epoch]: the new lease starts at the epoch that the former one had acknowledged, since
 	// operations under older routes still run.
 	who.Previous = i.previous
@@ -208,7 +208,7 @@ func (i *Instance) accept(g *Grant) error {
 		// [loss-held]: until this is reported, the state takes routes for possible that must not
 		// run beside this one.
 		err = hint.Errorf(hint.Hint{Do: hint.Doctor}, "the state says epoch %d, this instance has been at %d: the state has lost transactions", g.Route.Epoch, held.Epoch)
-		i.witness(held)
+		i.reportStateLoss(held)
 	case g.Route.Epoch == held.Epoch && g.Route != held:
 		// [epoch-route]: it lost transactions and went on. To take this route for the one held would be
 		// to acknowledge it while operations of the other are under way.
@@ -222,38 +222,38 @@ func (i *Instance) accept(g *Grant) error {
 	return err
 }
 
-// witness tells the state what it has forgotten. A failure is tried again with the
+// reportStateLoss tells the state what it has forgotten. A failure is tried again with the
 // next renewal.
-func (i *Instance) witness(held phases.Route) {
-	w, ok := i.fleet.(Witness)
+func (i *Instance) reportStateLoss(held phases.Route) {
+	w, ok := i.fleet.(StateLossReporter)
 	if !ok {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), phases.RequestMost)
 	defer cancel()
-	if err := w.Witness(ctx, held); err != nil {
-		i.count.witnessFailures.Add(1)
+	if err := w.ReportStateLoss(ctx, held); err != nil {
+		i.count.stateLossReportFailures.Add(1)
 		i.log.Warn("the state could not be told what it has lost", "error", err, hint.Attr(err))
 	}
 }
 
-func (i *Instance) listen(ctx context.Context, h Hinter) {
+func (i *Instance) listen(ctx context.Context, h Notifier) {
 	for ctx.Err() == nil {
-		err := h.Hints(ctx, func(epoch int64) {
+		err := h.Notifications(ctx, func(epoch int64) {
 			for {
-				known := i.hinted.Load()
+				known := i.notified.Load()
 				// Only upwards: a hint that arrives late must not hide a newer one. A hint moves
 				// nothing, it only makes Run ask.
-				if epoch <= known || i.hinted.CompareAndSwap(known, epoch) {
+				if epoch <= known || i.notified.CompareAndSwap(known, epoch) {
 					break
 				}
 			}
-			i.nudge()
+			i.wakeUp()
 		})
 		if ctx.Err() != nil {
 			return
 		}
-		i.count.hintFailures.Add(1)
+		i.count.notificationFailures.Add(1)
 		i.log.Debug("no hints of new routes; renewals tell", "error", err)
 		// Without hints a new epoch arrives with the next renewal: late, but in time for every
 		// lease.
@@ -266,7 +266,7 @@ func (i *Instance) sampleClocks(ctx context.Context) {
 	ticker := time.NewTicker(5 * time.Second)
 	defer ticker.Stop()
 	for {
-		h := i.held.Load()
+		h := i.pinned.Load()
 		if h.writes != phases.WritesLegacy {
 			i.mu.Lock()
 			clocks := i.clocks

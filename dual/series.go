@@ -58,12 +58,12 @@ const (
 	agreed verdictOf = iota
 	lagged
 	mismatched
-	lostWrite
-	undone
+	lostWriteConfirmed
+	aborted
 	dropped
 )
 
-var verdicts = [...]telemetry.Outcome{telemetry.Agreed, telemetry.Lagged, telemetry.Mismatch, telemetry.Lost, telemetry.Undone, telemetry.Dropped}
+var verdicts = [...]telemetry.Outcome{telemetry.Agreed, telemetry.Lagged, telemetry.Mismatch, telemetry.LostWrite, telemetry.Aborted, telemetry.Dropped}
 
 const (
 	comparisons = int(kinds) * len(outcomes) // the first series of comparisons

@@ -22,7 +22,7 @@ func TestTargetFailureSucceedsWhileNobodyReadsTarget(t *testing.T) {
 		if took := time.Since(began); took > time.Second {
 			t.Fatalf("took %s, over the deadline", took)
 		}
-		if s := p.Stats(); len(p.fleet.journalled()) != 1 || s.Rescued != 0 || s.TargetFailures != 1 {
+		if s := p.Stats(); len(p.fleet.journalled()) != 1 || s.EmergencyRollbacks != 0 || s.TargetFailures != 1 {
 			t.Fatalf("%+v", s)
 		}
 		_ = p.stop()
@@ -45,7 +45,7 @@ func TestRescueReturnsWhenNobodyReadsTarget(t *testing.T) {
 		if got := b.get(1); got != 2 {
 			t.Fatalf("the other instance reads %d", got)
 		}
-		if s := a.Stats(); s.Rescued != 1 || s.Unsettled != 0 {
+		if s := a.Stats(); s.EmergencyRollbacks != 1 || s.Unsettled != 0 {
 			t.Fatalf("%+v", s)
 		}
 		_, _ = a.stop(), b.stop()
@@ -84,7 +84,7 @@ func TestRescueReturnsWhenNobodyReadsTarget(t *testing.T) {
 		p := newParty(t, newFleet(route(phases.Grace)), newTarget(), newLegacy(), adjust{})
 		settle()
 		p.target.do(func() { p.target.broken = errDown })
-		p.fleet.do(func() { p.fleet.ruling = &Ruling{TargetRead: true}; p.fleet.down = true })
+		p.fleet.do(func() { p.fleet.ruling = &JournalResult{TargetRead: true}; p.fleet.down = true })
 		var e *TargetError
 		if err := p.put(1, 2); !errors.As(err, &e) || !e.Legacy {
 			t.Fatalf("got %v", err)
@@ -147,7 +147,7 @@ func TestFailSaysThatLegacyHasTheWrite(t *testing.T) {
 		"policy":                              {phases.Grace, Fail, func(*memoryFleet) {}},
 		"state down":                          {phases.Grace, RollBack, func(f *memoryFleet) { f.down = true }},
 		"state down, nobody reads the target": {phases.DualRead, RollBack, func(f *memoryFleet) { f.down = true }},
-		"once fenced":                         {phases.Grace, RollBack, func(f *memoryFleet) { f.ruling = &Ruling{Fenced: true} }},
+		"once fenced":                         {phases.Grace, RollBack, func(f *memoryFleet) { f.ruling = &JournalResult{Fenced: true} }},
 	} {
 		bubble(t, name, func(t *testing.T) {
 			p := newParty(t, newFleet(route(c.phase)), newTarget(), newLegacy(), adjust{config: func(k *Config) { k.Writing.OnTargetFailure = c.policy }})

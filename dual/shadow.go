@@ -35,7 +35,7 @@ func (r *Reader[K, V]) shadow(ctx context.Context, p *pin, key K, first look[V])
 		defer func() {
 			if p := recover(); p != nil {
 				r.i.count.shadowsFailed.Add(1)
-				own.h.saw.compared(undone)
+				own.h.saw.compared(aborted)
 				r.i.log.Error("panic in a shadow read", "panic", fmt.Sprint(p))
 			}
 		}()
@@ -49,7 +49,7 @@ func (r *Reader[K, V]) shadow(ctx context.Context, p *pin, key K, first look[V])
 // compare looks again and again at a difference: a write may be between the two
 // stores. It counts when the stores still differ at the last look and the target
 // has not moved meanwhile.
-func (r *Reader[K, V]) compare(ctx context.Context, h *held, key K, l look[V]) {
+func (r *Reader[K, V]) compare(ctx context.Context, h *pinnedRoute, key K, l look[V]) {
 	c := &r.i.count
 	moved := false
 	for n := 0; ; n++ {
@@ -57,13 +57,13 @@ func (r *Reader[K, V]) compare(ctx context.Context, h *held, key K, l look[V]) {
 		if n > 0 {
 			if !pause(ctx, r.set.RecheckPause) {
 				c.shadowsStopped.Add(1)
-				h.saw.compared(undone)
+				h.saw.compared(aborted)
 				return
 			}
 			l = look[V]{}
 		}
 		if err := r.complete(ctx, h, key, &l); err != nil {
-			h.saw.compared(undone)
+			h.saw.compared(aborted)
 			if ctx.Err() != nil {
 				c.shadowsStopped.Add(1)
 			} else {
@@ -93,7 +93,7 @@ func (r *Reader[K, V]) compare(ctx context.Context, h *held, key K, l look[V]) {
 }
 
 // verdict is nil where the stores agree.
-func (r *Reader[K, V]) verdict(h *held, key K, l *look[V]) *Mismatch {
+func (r *Reader[K, V]) verdict(h *pinnedRoute, key K, l *look[V]) *Mismatch {
 	m := &Mismatch{Kind: FieldsDiffer, TargetVersion: l.target.Version, Route: h.route}
 	switch {
 	case !l.inLegacy && !l.target.Found:
@@ -129,11 +129,11 @@ func (r *Reader[K, V]) confirmed(m *Mismatch) verdictOf {
 	if m.Route.Phase == phases.Cutover && !m.Route.Percent.Takes(xxhash.Sum64String(string(m.Key))) {
 		return mismatched // legacy answers for this key
 	}
-	return lostWrite
+	return lostWriteConfirmed
 }
 
 // complete reads whichever store has not said anything yet.
-func (r *Reader[K, V]) complete(outer context.Context, h *held, key K, l *look[V]) (err error) {
+func (r *Reader[K, V]) complete(outer context.Context, h *pinnedRoute, key K, l *look[V]) (err error) {
 	ctx, cancel := context.WithTimeout(outer, r.set.ShadowTimeout)
 	defer cancel()
 	if !l.hasLegacy {

@@ -65,7 +65,7 @@ func TestOnlyAConfirmedMismatchCounts(t *testing.T) {
 			if c.want == "" && len(got) != 0 || c.want != "" && (len(got) != 1 || got[0].Kind != c.want || got[0].Key != "1" || s.Mismatches != 1) {
 				t.Errorf("mismatches %+v, want %q", got, c.want)
 			}
-			if (s.ShadowsAgreed == 1) != c.agreed || (s.ShadowsLagged == 1) != c.lagged || s.Shadows != 1 || s.Underway != 0 {
+			if (s.ShadowsAgreed == 1) != c.agreed || (s.ShadowsLagged == 1) != c.lagged || s.Shadows != 1 || s.InFlight != 0 {
 				t.Errorf("%+v", s)
 			}
 		})
@@ -119,7 +119,7 @@ func TestShadowReadIsDetachedBoundedAndContained(t *testing.T) {
 			p.get(1)
 		}
 		tick(1100 * time.Millisecond)
-		if s := p.Stats(); s.Shadows != 3 || s.ShadowsDropped != 7 || s.ShadowsFailed != 3 || s.Underway != 0 {
+		if s := p.Stats(); s.Shadows != 3 || s.ShadowsDropped != 7 || s.ShadowsFailed != 3 || s.InFlight != 0 {
 			t.Fatalf("%+v", s)
 		}
 	})
@@ -129,7 +129,7 @@ func TestShadowReadIsDetachedBoundedAndContained(t *testing.T) {
 		p.target.onGet = func(context.Context) error { panic("codec") }
 		p.get(1)
 		settle()
-		if s := p.Stats(); s.ShadowsFailed != 1 || s.Underway != 0 {
+		if s := p.Stats(); s.ShadowsFailed != 1 || s.InFlight != 0 {
 			t.Fatalf("%+v", s)
 		}
 	})

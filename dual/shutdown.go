@@ -21,7 +21,7 @@ func (i *Instance) leave(ctx context.Context) error {
 	defer renew.Stop()
 	// [leave-drained]: reads, writes, queued writes and changes that wait for the journal all pin a
 	// route; the lease is kept alive meanwhile.
-	for left := i.left(); left > 0; left = i.left() {
+	for left := i.drained(); left > 0; left = i.drained() {
 		select {
 		case <-i.wake:
 		case <-renew.C:
@@ -34,7 +34,7 @@ func (i *Instance) leave(ctx context.Context) error {
 				i.set.LeaveWithin, left, len(i.queue), i.pending.len())
 		}
 	}
-	i.handIn(ctx)
+	i.report(ctx)
 	i.mu.Lock()
 	unclean := i.unclean
 	i.mu.Unlock()
@@ -58,8 +58,8 @@ func (i *Instance) leave(ctx context.Context) error {
 
 // close puts a route that refuses everything in the place of the present one.
 func (i *Instance) close() *lease {
-	h := i.held.Load()
-	end := &held{
+	h := i.pinned.Load()
+	end := &pinnedRoute{
 		route: h.route, reads: readsNowhere, writes: writesNowhere, lease: h.lease,
 		instance: i, mask: h.mask, shards: make([]shard, i.shards),
 	}
@@ -84,14 +84,14 @@ func (i *Instance) prolong(ctx context.Context, l *lease) {
 	}
 }
 
-// left counts what is under way on replaced routes.
-func (i *Instance) left() uint64 {
+// drained counts what is under way on replaced routes.
+func (i *Instance) drained() uint64 {
 	i.reached()
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	n := uint64(0)
 	for _, h := range i.retired {
-		n += h.underway()
+		n += h.inFlight()
 	}
 	if len(i.retired) > 0 {
 		// Not 0 before reached has retired the route: only then has the instance left every epoch.

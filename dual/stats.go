@@ -12,7 +12,7 @@ type Stats struct {
 	Epoch        int64 `json:"epoch"`        // held
 	Acknowledged int64 `json:"acknowledged"` // last told to the fleet
 	Lapsed       bool  `json:"lapsed"`
-	Underway     int64 `json:"underway"` // operations, shadow reads and background writes
+	InFlight     int64 `json:"underway"` // operations, shadow reads and background writes
 
 	LegacyReads  uint64 `json:"legacy_reads"` // answered by legacy (or refused by it)
 	TargetReads  uint64 `json:"target_reads"`
@@ -20,42 +20,42 @@ type Stats struct {
 	LapsedReads  uint64 `json:"lapsed_reads"`  // the lease did not hold, legacy answered
 	DegradedRead uint64 `json:"degraded_read"` // the target's copy is known to be behind, legacy answered
 
-	Shadows         uint64 `json:"shadows"`          // shadow reads made
-	ShadowsDropped  uint64 `json:"shadows_dropped"`  // too many at once
-	ShadowsFailed   uint64 `json:"shadows_failed"`   // error, timeout or panic
-	ShadowsStopped  uint64 `json:"shadows_stopped"`  // the route was replaced
-	ShadowsAgreed   uint64 `json:"shadows_agreed"`   // at first sight
-	ShadowsLagged   uint64 `json:"shadows_lagged"`   // after a while, or the target was still moving
-	Mismatches      uint64 `json:"mismatches"`       // confirmed
-	Writes          uint64 `json:"writes"`           // begun
-	TargetFailures  uint64 `json:"target_failures"`  // changes that the target did not take
-	Journalled      uint64 `json:"journalled"`       // of those, in the journal
-	Degraded        uint64 `json:"degraded"`         // writes acknowledged under Degrade
-	Rescued         uint64 `json:"rescued"`          // writes that took reads back to legacy
-	Unsettled       uint64 `json:"unsettled"`        // of those, acknowledged though the budget was over
-	Failed          uint64 `json:"failed"`           // writes that returned a TargetError
-	FenceWaits      uint64 `json:"fence_waits"`      // writes that waited for authority to move
-	Queue           int    `json:"queue"`            // background writes waiting
-	Overflowed      uint64 `json:"overflowed"`       // background writes that found the queue full
-	Pending         int    `json:"pending"`          // changes still to be journalled
-	Abandoned       uint64 `json:"abandoned"`        // changes that could be neither applied nor journalled
-	Renewals        uint64 `json:"renewals"`         //
-	RenewalFailures uint64 `json:"renewal_failures"` //
-	Rejoins         uint64 `json:"rejoins"`          // the lease had run out
-	RefusedRoutes   uint64 `json:"refused_routes"`   // of a lower epoch than the one held, or of an unknown phase
-	HintFailures    uint64 `json:"hint_failures"`    //
-	WitnessFailures uint64 `json:"witness_failures"` // the state could not be told that it has lost transactions
-	ObserveFailures uint64 `json:"observe_failures"` // counts could not be handed in at once
-	Discarded       uint64 `json:"discarded"`        // windows of counts given up while the state was away
+	Shadows                 uint64 `json:"shadows"`          // shadow reads made
+	ShadowsDropped          uint64 `json:"shadows_dropped"`  // too many at once
+	ShadowsFailed           uint64 `json:"shadows_failed"`   // error, timeout or panic
+	ShadowsStopped          uint64 `json:"shadows_stopped"`  // the route was replaced
+	ShadowsAgreed           uint64 `json:"shadows_agreed"`   // at first sight
+	ShadowsLagged           uint64 `json:"shadows_lagged"`   // after a while, or the target was still moving
+	Mismatches              uint64 `json:"mismatches"`       // confirmed
+	Writes                  uint64 `json:"writes"`           // begun
+	TargetFailures          uint64 `json:"target_failures"`  // changes that the target did not take
+	Journalled              uint64 `json:"journalled"`       // of those, in the journal
+	Degraded                uint64 `json:"degraded"`         // writes acknowledged under Degrade
+	EmergencyRollbacks      uint64 `json:"rescued"`          // writes that took reads back to legacy
+	Unsettled               uint64 `json:"unsettled"`        // of those, acknowledged though the budget was over
+	Failed                  uint64 `json:"failed"`           // writes that returned a TargetError
+	FenceWaits              uint64 `json:"fence_waits"`      // writes that waited for authority to move
+	Queue                   int    `json:"queue"`            // background writes waiting
+	Overflowed              uint64 `json:"overflowed"`       // background writes that found the queue full
+	Pending                 int    `json:"pending"`          // changes still to be journalled
+	Abandoned               uint64 `json:"abandoned"`        // changes that could be neither applied nor journalled
+	Renewals                uint64 `json:"renewals"`         //
+	RenewalFailures         uint64 `json:"renewal_failures"` //
+	Rejoins                 uint64 `json:"rejoins"`          // the lease had run out
+	RefusedRoutes           uint64 `json:"refused_routes"`   // of a lower epoch than the one held, or of an unknown phase
+	NotificationFailures    uint64 `json:"hint_failures"`    //
+	StateLossReportFailures uint64 `json:"witness_failures"` // the state could not be told that it has lost transactions
+	ObserveFailures         uint64 `json:"observe_failures"` // counts could not be handed in at once
+	Discarded               uint64 `json:"discarded"`        // windows of counts given up while the state was away
 }
 
 // counters are those that are not hot enough to be kept by shard.
 type counters struct {
-	fallbacks, lapsedReads, degradedReads                                                                        atomic.Uint64
-	shadows, shadowsFailed, shadowsStopped                                                                       atomic.Uint64
-	targetFailures, journalled, degraded, rescued, unsettled, failed                                             atomic.Uint64
-	fenceWaits, overflowed, abandoned                                                                            atomic.Uint64
-	renewals, renewalFailures, rejoins, refusedRoutes, hintFailures, witnessFailures, observeFailures, discarded atomic.Uint64
+	fallbacks, lapsedReads, degradedReads                                                                                        atomic.Uint64
+	shadows, shadowsFailed, shadowsStopped                                                                                       atomic.Uint64
+	targetFailures, journalled, degraded, emergencyRollbacks, unsettled, failed                                                  atomic.Uint64
+	fenceWaits, overflowed, abandoned                                                                                            atomic.Uint64
+	renewals, renewalFailures, rejoins, refusedRoutes, notificationFailures, stateLossReportFailures, observeFailures, discarded atomic.Uint64
 }
 
 // tally sums the counters of routes.
@@ -65,7 +65,7 @@ type tally struct {
 	comparisons            [len(verdicts)]uint64
 }
 
-func (t *tally) add(h *held) {
+func (t *tally) add(h *pinnedRoute) {
 	var reads, fromTarget, fromLegacy uint64
 	for i := range h.shards {
 		s := &h.shards[i]
@@ -73,8 +73,8 @@ func (t *tally) add(h *held) {
 		fromTarget += s.over[otherOK].Load()
 		t.writes += s.writes.Load()
 	}
-	reads -= h.undoneReads.Load()
-	t.writes -= h.undoneWrites.Load()
+	reads -= h.abortedReads.Load()
+	t.writes -= h.abortedWrites.Load()
 	for o := range outcomes {
 		fromLegacy += h.saw.counts[index(readFallback, outcomeOf(o))].Load()
 	}
@@ -84,7 +84,7 @@ func (t *tally) add(h *held) {
 	fromLegacy = min(fromLegacy, reads)
 	t.legacy += fromLegacy
 	t.target += reads - fromLegacy
-	t.underway += h.underway()
+	t.underway += h.inFlight()
 	for v := range verdicts {
 		t.comparisons[v] += h.saw.counts[comparisons+v].Load()
 	}
@@ -94,7 +94,7 @@ func (t *tally) add(h *held) {
 func (i *Instance) Stats() Stats {
 	c := &i.count
 	i.mu.Lock()
-	h := i.held.Load()
+	h := i.pinned.Load()
 	sum := i.past
 	for _, old := range i.retired {
 		sum.add(old)
@@ -103,17 +103,17 @@ func (i *Instance) Stats() Stats {
 	i.mu.Unlock()
 	sum.add(h)
 	return Stats{
-		Epoch: h.route.Epoch, Acknowledged: acknowledged, Lapsed: !h.lease.holds(), Underway: int64(sum.underway),
+		Epoch: h.route.Epoch, Acknowledged: acknowledged, Lapsed: !h.lease.holds(), InFlight: int64(sum.underway),
 		LegacyReads: sum.legacy, TargetReads: sum.target,
 		Fallbacks: c.fallbacks.Load(), LapsedReads: c.lapsedReads.Load(), DegradedRead: c.degradedReads.Load(),
 		Shadows: c.shadows.Load(), ShadowsDropped: sum.comparisons[dropped], ShadowsFailed: c.shadowsFailed.Load(),
 		ShadowsStopped: c.shadowsStopped.Load(), ShadowsAgreed: sum.comparisons[agreed], ShadowsLagged: sum.comparisons[lagged],
-		Mismatches: sum.comparisons[mismatched] + sum.comparisons[lostWrite], Writes: sum.writes, TargetFailures: c.targetFailures.Load(),
-		Journalled: c.journalled.Load(), Degraded: c.degraded.Load(), Rescued: c.rescued.Load(),
+		Mismatches: sum.comparisons[mismatched] + sum.comparisons[lostWriteConfirmed], Writes: sum.writes, TargetFailures: c.targetFailures.Load(),
+		Journalled: c.journalled.Load(), Degraded: c.degraded.Load(), EmergencyRollbacks: c.emergencyRollbacks.Load(),
 		Unsettled: c.unsettled.Load(), Failed: c.failed.Load(), FenceWaits: c.fenceWaits.Load(),
 		Queue: len(i.queue), Overflowed: c.overflowed.Load(), Pending: i.pending.len(), Abandoned: c.abandoned.Load(),
 		Renewals: c.renewals.Load(), RenewalFailures: c.renewalFailures.Load(), Rejoins: c.rejoins.Load(),
-		RefusedRoutes: c.refusedRoutes.Load(), HintFailures: c.hintFailures.Load(),
-		WitnessFailures: c.witnessFailures.Load(), ObserveFailures: c.observeFailures.Load(), Discarded: c.discarded.Load(),
+		RefusedRoutes: c.refusedRoutes.Load(), NotificationFailures: c.notificationFailures.Load(),
+		StateLossReportFailures: c.stateLossReportFailures.Load(), ObserveFailures: c.observeFailures.Load(), Discarded: c.discarded.Load(),
 	}
 }

@@ -47,7 +47,7 @@ type Change[K comparable, V any] struct {
 
 // ApplyOptions are a change's conditions; see store.Write.
 type ApplyOptions struct {
-	NotAfter time.Time       // target's clock
-	Only     *record.Version // the target's version must be exactly this one
-	Keep     bool            // a deleted record's version stays for good
+	NotAfter  time.Time       // target's clock
+	IfVersion *record.Version // the target's version must be exactly this one
+	Keep      bool            // a deleted record's version stays for good
 }

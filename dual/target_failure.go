@@ -10,10 +10,10 @@ import (
 	"github.com/stranglerfig/migrator/record"
 )
 
-// settle decides what becomes of a write that legacy has and the target lacks: it
+// handleTargetFailure decides what becomes of a write that legacy has and the target lacks: it
 // is journalled, and if somebody may read the target, the policy decides. The pin
 // is released before a rollback is awaited, for it would hold that very rollback up.
-func (i *Instance) settle(ctx context.Context, p *pin, lost []Lost, cause error) error {
+func (i *Instance) handleTargetFailure(ctx context.Context, p *pin, lost []JournalEntry, cause error) error {
 	i.count.targetFailures.Add(uint64(len(lost)))
 	// [journal-serial]: one transaction journals the keys and reads which routes may be held. A
 	// move that commits later finds the keys; one that committed earlier is in the ruling.
@@ -51,13 +51,13 @@ func (i *Instance) settle(ctx context.Context, p *pin, lost []Lost, cause error)
 		i.count.degraded.Add(1)
 		return nil
 	case RollBack:
-		return i.rescue(ctx, p, lost, cause)
+		return i.rollbackOnWriteFailure(ctx, p, lost, cause)
 	default:
 		return i.fail(lost, cause)
 	}
 }
 
-func (i *Instance) fail(lost []Lost, cause error) error {
+func (i *Instance) fail(lost []JournalEntry, cause error) error {
 	i.count.failed.Add(1)
 	keys := make([]record.Key, len(lost))
 	for n, l := range lost {
@@ -67,7 +67,7 @@ func (i *Instance) fail(lost []Lost, cause error) error {
 }
 
 // record journals, within the write's deadline counted anew.
-func (i *Instance) record(ctx context.Context, lost []Lost) (ruling Ruling, err error) {
+func (i *Instance) record(ctx context.Context, lost []JournalEntry) (ruling JournalResult, err error) {
 	passed, ok := i.journal.allow()
 	if !ok {
 		return ruling, errBreakerOpen
@@ -85,13 +85,13 @@ func (i *Instance) record(ctx context.Context, lost []Lost) (ruling Ruling, err 
 	}
 }
 
-var errNoRescuer = errors.New("this connection to the fleet can't take reads back to legacy")
+var errNoEmergencyRollback = errors.New("this connection to the fleet can't take reads back to legacy")
 
-// rescue commits the rollback and waits until nobody can read the target.
-func (i *Instance) rescue(ctx context.Context, p *pin, lost []Lost, cause error) error {
-	r, ok := i.fleet.(Rescuer)
+// rollbackOnWriteFailure commits the rollback and waits until nobody can read the target.
+func (i *Instance) rollbackOnWriteFailure(ctx context.Context, p *pin, lost []JournalEntry, cause error) error {
+	r, ok := i.fleet.(EmergencyRollback)
 	if !ok {
-		return i.fail(lost, fmt.Errorf("%w (%w)", cause, errNoRescuer))
+		return i.fail(lost, fmt.Errorf("%w (%w)", cause, errNoEmergencyRollback))
 	}
 	epoch := p.h.route.Epoch
 	// The rollback settles only when this instance has acknowledged it, and this pin would hold
@@ -104,7 +104,7 @@ func (i *Instance) rescue(ctx context.Context, p *pin, lost []Lost, cause error)
 		if !committed {
 			// Safe to repeat: if only the response was lost, the next attempt finds that the route
 			// no longer reads the target and does nothing.
-			if err = r.Rescue(bounded, epoch, fmt.Sprintf("the target refused a write: %s", lost[0].Reason)); err == nil {
+			if err = r.RollBack(bounded, epoch, fmt.Sprintf("the target refused a write: %s", lost[0].Reason)); err == nil {
 				failpoint.Here("dual.rescue.committed")
 				committed = true
 				i.ask() // this instance may be the one that is waited for
@@ -115,7 +115,7 @@ func (i *Instance) rescue(ctx context.Context, p *pin, lost []Lost, cause error)
 			// the target until they have acknowledged it or their leases have run out.
 			if read, err := r.TargetRead(bounded); err == nil && !read {
 				failpoint.Here("dual.rescue.settled")
-				i.count.rescued.Add(1)
+				i.count.emergencyRollbacks.Add(1)
 				return nil
 			}
 		}
@@ -128,7 +128,7 @@ func (i *Instance) rescue(ctx context.Context, p *pin, lost []Lost, cause error)
 		// acknowledged.
 		return i.fail(lost, fmt.Errorf("%w (and reads could not be taken back to legacy: %w)", cause, err))
 	}
-	i.count.rescued.Add(1)
+	i.count.emergencyRollbacks.Add(1)
 	// The exception of promise 2, counted: the budget bounds how long a write waits for an instance
 	// that does not answer, and that instance may read the old state until its lease ends.
 	i.count.unsettled.Add(1)
@@ -138,14 +138,14 @@ func (i *Instance) rescue(ctx context.Context, p *pin, lost []Lost, cause error)
 
 // awaitNext waits for an epoch after h's under which writes don't wait. Nothing
 // must be pinned meanwhile: the very epoch that is waited for needs it.
-func (i *Instance) awaitNext(ctx context.Context, h *held, until time.Time, cause error) error {
+func (i *Instance) awaitNext(ctx context.Context, h *pinnedRoute, until time.Time, cause error) error {
 	i.count.fenceWaits.Add(1)
 	over := time.NewTimer(time.Until(until))
 	defer over.Stop()
 	again := time.NewTicker(100 * time.Millisecond) // hints may be lost
 	defer again.Stop()
 	for {
-		next := i.held.Load()
+		next := i.pinned.Load()
 		if next.writes == writesNowhere {
 			return ErrLeft
 		}

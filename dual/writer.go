@@ -176,7 +176,7 @@ func (w *Writer[K, V]) write(ctx context.Context, o *operation[K, V]) error {
 
 // once makes the write under one route. moved: nothing was written, and the next
 // epoch's route must be followed.
-func (w *Writer[K, V]) once(ctx context.Context, o *operation[K, V]) (h *held, moved bool, err error) {
+func (w *Writer[K, V]) once(ctx context.Context, o *operation[K, V]) (h *pinnedRoute, moved bool, err error) {
 	var p pin
 	// [pinned-route], [drain-writes]: one route for the whole write, pinned until it is answered.
 	// An epoch is acknowledged only after the last write under an older one.
@@ -194,11 +194,11 @@ func (w *Writer[K, V]) once(ctx context.Context, o *operation[K, V]) (h *held, m
 	case phases.WritesWait:
 		moved = true
 	default:
-		p.h.undoneWrites.Add(1)
+		p.h.abortedWrites.Add(1)
 		return p.h, false, ErrLeft
 	}
 	if moved {
-		p.h.undoneWrites.Add(1) // it is counted when it is made
+		p.h.abortedWrites.Add(1) // it is counted when it is made
 	}
 	return p.h, moved, err
 }
@@ -236,7 +236,7 @@ func (w *Writer[K, V]) both(ctx context.Context, p *pin, o *operation[K, V]) (mo
 		return true, err
 	case err != nil:
 		p.observe(ctx, writeLegacy, err, began)
-		w.doubt(p, o, err)
+		w.journalUnknownOutcome(p, o, err)
 		return false, err
 	}
 	committed := p.lap(writeLegacy, wasOK, began)
@@ -247,7 +247,7 @@ func (w *Writer[K, V]) both(ctx context.Context, p *pin, o *operation[K, V]) (mo
 	// [delete-absent]: legacy has no record, but the target may still show one to its readers.
 	// Under shadow-write it has none.
 	case len(changes) == 0 && o.deleted && !background:
-		return w.nothing(ctx, p, o, notAfter, clockErr, committed)
+		return w.deleteAbsent(ctx, p, o, notAfter, clockErr, committed)
 	case len(changes) == 0:
 		p.h.saw.count(writeLegacy, wasOK, 1)
 		return false, nil
@@ -272,20 +272,20 @@ func (w *Writer[K, V]) follow(ctx context.Context, p *pin, changes []Change[K, V
 		return nil
 	}
 	p.missed(len(changes), len(lost), cause, committed)
-	err := w.i.settle(ctx, p, lost, cause)
+	err := w.i.handleTargetFailure(ctx, p, lost, cause)
 	p.added(err, committed)
 	return err
 }
 
-// doubt journals the keys of a write that may have been committed.
-func (w *Writer[K, V]) doubt(p *pin, o *operation[K, V], err error) {
+// journalUnknownOutcome journals the keys of a write that may have been committed.
+func (w *Writer[K, V]) journalUnknownOutcome(p *pin, o *operation[K, V], err error) {
 	if w.uncertain == nil || !w.uncertain(err) {
 		return
 	}
 	keys := o.names()
-	lost := make([]Lost, len(keys))
+	lost := make([]JournalEntry, len(keys))
 	for n, k := range keys {
-		lost[n] = Lost{Key: w.key(k), Reason: "the outcome of the legacy write is not known"}
+		lost[n] = JournalEntry{Key: w.key(k), Reason: "the outcome of the legacy write is not known"}
 	}
 	// [unknown-journaled]: the write returns an error although legacy may have it. The entries pin
 	// the route: no epoch is acknowledged before the keys are journaled, and without that the
@@ -295,8 +295,8 @@ func (w *Writer[K, V]) doubt(p *pin, o *operation[K, V], err error) {
 	}
 }
 
-func (w *Writer[K, V]) lose(c Change[K, V], cause error) Lost {
-	return Lost{Key: w.key(c.Key), Version: c.Version, Reason: cause.Error()}
+func (w *Writer[K, V]) journalEntry(c Change[K, V], cause error) JournalEntry {
+	return JournalEntry{Key: w.key(c.Key), Version: c.Version, Reason: cause.Error()}
 }
 
 // outcome turns a store's answer into an error, nil where the target has this state or a later one.

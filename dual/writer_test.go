@@ -42,7 +42,7 @@ func TestWritesGoWhereTheRouteSays(t *testing.T) {
 			if _, ok := p.target.value(1); ok {
 				t.Error("deleted, and the target has it")
 			}
-			if s := p.Stats(); s.Writes != 2 || s.Failed != 0 || s.Underway != 0 {
+			if s := p.Stats(); s.Writes != 2 || s.Failed != 0 || s.InFlight != 0 {
 				t.Errorf("%+v", s)
 			}
 			if err := p.stop(); err != nil {
@@ -160,7 +160,7 @@ func TestEpochIsAcknowledgedOnlyAfterQueueDrained(t *testing.T) {
 		p.fleet.move(phases.DualRead, 100)
 		settle()
 		if held, got := p.Route().Epoch, p.fleet.acknowledged(p.Instance); held != 2 || got != 1 {
-			t.Fatalf("held %d, acknowledged %d with %d background writes", held, got, p.Stats().Underway)
+			t.Fatalf("held %d, acknowledged %d with %d background writes", held, got, p.Stats().InFlight)
 		}
 		close(hold)
 		settle()
@@ -210,7 +210,7 @@ func TestBackgroundWriteThatFailsIsJournalled(t *testing.T) {
 		if j := p.fleet.journalled(); j["1"] != (record.MakeVersion(1, 1, 2)) {
 			t.Fatalf("journal %v", j)
 		}
-		if s := p.Stats(); s.Underway != 0 || s.Failed != 0 {
+		if s := p.Stats(); s.InFlight != 0 || s.Failed != 0 {
 			t.Fatalf("%+v", s)
 		}
 		_ = p.stop()
@@ -226,12 +226,12 @@ func TestQueuedWriteIsNeverLostSilently(t *testing.T) {
 		p.fleet.do(func() { p.fleet.down = true })
 		p.mustPut(1, 1)
 		tick(5 * time.Minute)
-		if s := p.Stats(); s.Pending != 1 || s.Underway != 1 {
+		if s := p.Stats(); s.Pending != 1 || s.InFlight != 1 {
 			t.Fatalf("%+v", s)
 		}
 		p.fleet.do(func() { p.fleet.down = false })
 		tick(5 * time.Second)
-		if s, j := p.Stats(), p.fleet.journalled(); s.Pending != 0 || s.Underway != 0 || len(j) != 1 {
+		if s, j := p.Stats(), p.fleet.journalled(); s.Pending != 0 || s.InFlight != 0 || len(j) != 1 {
 			t.Fatalf("journal %v, %+v", j, s)
 		}
 		tick(5 * time.Second)
@@ -253,7 +253,7 @@ func TestQueuedWriteIsNeverLostSilently(t *testing.T) {
 		p := newParty(t, newFleet(route(phases.ShadowWrite)), newTarget(), newLegacy(), adjust{})
 		settle()
 		p.target.do(func() { p.target.broken = errDown })
-		p.fleet.do(func() { p.fleet.ruling = &Ruling{Fenced: true} })
+		p.fleet.do(func() { p.fleet.ruling = &JournalResult{Fenced: true} })
 		p.mustPut(1, 1)
 		tick(5 * time.Second)
 		if s := p.Stats(); s.Abandoned != 1 {

@@ -73,7 +73,7 @@ func (c *instance) Collect(out chan<- prometheus.Metric) {
 			counter(out, c.operations, counts[o], string(key.store), string(key.operation), string(key.role), string(o))
 		}
 	}
-	for _, r := range []telemetry.Outcome{telemetry.Agreed, telemetry.Lagged, telemetry.Mismatch, telemetry.Lost, telemetry.Undone, telemetry.Dropped} {
+	for _, r := range []telemetry.Outcome{telemetry.Agreed, telemetry.Lagged, telemetry.Mismatch, telemetry.LostWrite, telemetry.Aborted, telemetry.Dropped} {
 		counter(out, c.compared, results[r], string(r))
 	}
 	if waits.Count() > 0 {

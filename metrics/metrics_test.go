@@ -70,12 +70,12 @@ func scrape(t *testing.T, c *metrics.Collector) map[string]float64 {
 func reading() metrics.Reading {
 	return metrics.Reading{
 		LastClean: time.UnixMilli(1_900_000_000_500), Coverage: 0.25,
-		Evidence: phases.Evidence{
-			Standing: phases.Standing{
+		Snapshot: phases.Snapshot{
+			Status: phases.Status{
 				Migration: "products", Route: phases.Route{Phase: phases.Cutover, Percent: 2550, Epoch: 12}, JournalKeys: 7, Reversible: true,
 			},
 			Fleet:     phases.Fleet{Live: 5, Behind: 2, Lapsed: []string{"x"}},
-			Reconcile: &phases.ReconcileEvidence{Run: 3, Checked: 1000, Differences: 4},
+			Reconcile: &phases.ReconcileResult{Run: 3, Checked: 1000, Differences: 4},
 		},
 	}
 }
@@ -83,10 +83,10 @@ func reading() metrics.Reading {
 func TestAScrapeSaysWhereAMigrationStands(t *testing.T) {
 	t.Parallel()
 	retained := reading()
-	retained.Evidence.Standing = phases.Standing{
+	retained.Snapshot.Status = phases.Status{
 		Migration: "sessions", Route: phases.Route{Phase: phases.Retain, Epoch: 20}, Reversible: true, ReturnKeys: 9,
 	}
-	retained.Evidence.Reconcile, retained.LastClean, retained.Coverage = nil, time.Time{}, 0
+	retained.Snapshot.Reconcile, retained.LastClean, retained.Coverage = nil, time.Time{}, 0
 	got := scrape(t, &metrics.Collector{
 		Migrations: []string{"products", "sessions", "unapplied"},
 		Read: func(_ context.Context, m string) (metrics.Reading, error) {

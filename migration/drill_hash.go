@@ -7,11 +7,11 @@ import (
 	"github.com/stranglerfig/migrator/phases"
 )
 
-// Rehearsal is a hash of what a drill rehearses: what is moved and where to, how it is
+// DrillHash is a hash of what a drill rehearses: what is moved and where to, how it is
 // compared, how writes treat the target, and the triggers. Descriptions of staging and
 // of production have it in common though they differ in the environment, in how long
 // phases last, in their gates and in what Hash leaves out.
-func (m *Config) Rehearsal() string {
+func (m *Config) DrillHash() string {
 	what := *m
 	what.Environment = ""
 	what.Phases = phases.Schedule{}

@@ -86,7 +86,7 @@ target: {store: redis, url: "redis://h", key: "i:{id}", format: hash, expires: "
 				t.Errorf("%v: stored and read are %+v and %+v", err, stored.Legacy, stored.Target)
 			}
 			for what, is := range map[string][2]string{
-				"Hash": {m.Hash(), c.hash}, "Rehearsal": {m.Rehearsal(), c.rehearsal},
+				"Hash": {m.Hash(), c.hash}, "Rehearsal": {m.DrillHash(), c.rehearsal},
 				"Public": {digest(public), c.public}, "Show": {digest(here(shown)), c.shown},
 			} {
 				if is[0] != is[1] {

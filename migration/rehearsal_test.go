@@ -30,7 +30,7 @@ func TestARehearsalIsTheSameInEveryEnvironment(t *testing.T) {
 		"prometheus: {url: 'http://a'}\nfleet: {lease: 3s, renew: 1s}\nreconcile: {rate: 10}\n",
 	} {
 		m := parse(same)
-		if m.Rehearsal() != production.Rehearsal() {
+		if m.DrillHash() != production.DrillHash() {
 			t.Errorf("%s is another rehearsal", same)
 		}
 		text, err := m.Public()
@@ -38,7 +38,7 @@ func TestARehearsalIsTheSameInEveryEnvironment(t *testing.T) {
 			t.Fatal(err)
 		}
 		var applied migration.Config
-		if err := json.Unmarshal(text, &applied); err != nil || applied.Rehearsal() != m.Rehearsal() {
+		if err := json.Unmarshal(text, &applied); err != nil || applied.DrillHash() != m.DrillHash() {
 			t.Errorf("%s: what the state gives back is another rehearsal (%v)", same, err)
 		}
 	}
@@ -49,11 +49,11 @@ func TestARehearsalIsTheSameInEveryEnvironment(t *testing.T) {
 		"exclude: [image]\n",
 		"compare: [{path: /name, ignore: it does not matter}]\n",
 	} {
-		if parse(other).Rehearsal() == production.Rehearsal() {
+		if parse(other).DrillHash() == production.DrillHash() {
 			t.Errorf("%s is the same rehearsal", other)
 		}
 	}
-	if production.Rehearsal() == production.Hash() {
+	if production.DrillHash() == production.Hash() {
 		t.Error("one hash is taken for the other")
 	}
 }

@@ -54,9 +54,9 @@ func (g GateSettings) Before(from, to Phase) []Measured {
 func (w Watch) StaleAfter() time.Duration { return max(time.Minute, 3*time.Duration(w.Interval)) }
 
 // gatesMeasured turn the newest evaluations into gates.
-func gatesMeasured(to Route, s Settings, e Evidence) []GateResult {
+func gatesMeasured(to Route, s Settings, e Snapshot) []GateResult {
 	var gates []GateResult
-	for _, m := range s.Gates.Before(e.Standing.Route.Phase, to.Phase) {
+	for _, m := range s.Gates.Before(e.Status.Route.Phase, to.Phase) {
 		gates = append(gates, gateMeasured(m, e))
 	}
 	return gates
@@ -64,7 +64,7 @@ func gatesMeasured(to Route, s Settings, e Evidence) []GateResult {
 
 // gateMeasured rests on the newest evaluation that was made in this epoch under this
 // configuration, and lately.
-func gateMeasured(m Measured, e Evidence) GateResult {
+func gateMeasured(m Measured, e Snapshot) GateResult {
 	g := GateResult{Gate: m.Name, Verdict: NoData, Hint: hint.Hint{Do: hint.AdvanceDryRun, Text: "which evaluates it"}}
 	if m.Off != "" {
 		g.Verdict, g.Detail, g.Hint = Off, "off: "+m.Off, hint.Hint{}
@@ -76,7 +76,7 @@ func gateMeasured(m Measured, e Evidence) GateResult {
 			newest = one
 		}
 	}
-	switch st := e.Standing; {
+	switch st := e.Status; {
 	case newest == nil:
 		g.Detail = "has not been looked at"
 	case newest.Epoch != st.Route.Epoch:
@@ -96,7 +96,7 @@ func gateMeasured(m Measured, e Evidence) GateResult {
 
 // gateAcknowledged holds every advance after an automatic rollback until an operator
 // has said that its cause is understood.
-func gateAcknowledged(e Evidence) GateResult {
+func gateAcknowledged(e Snapshot) GateResult {
 	g := GateResult{Gate: GateAcknowledged, Interlock: true, Verdict: Pass, Detail: "no automatic rollback waits for an operator's word"}
 	if l := e.Latch; l != nil {
 		g.Verdict = Fail

@@ -40,9 +40,9 @@ func (g GateResult) Open() bool {
 // Gates evaluates every gate on the way from where the evidence stands to a
 // route further on. Interlocks come first. docs/operating.md lists them; each
 // gate's own function says what it rests on.
-func Gates(to Route, s Settings, e Evidence) []GateResult {
-	from := e.Standing.Route
-	gates := []GateResult{gateWhole(e), gateFleet(e), gateRoutes(to, e)}
+func Gates(to Route, s Settings, e Snapshot) []GateResult {
+	from := e.Status.Route
+	gates := []GateResult{gateStateWhole(e), gateFleet(e), gateRoutes(to, e)}
 	newPhase := to.Phase != from.Phase
 	if newPhase && to.Phase.Position() >= DualRead.Position() {
 		// [backfill-done]: an interlock before any phase that reads the target.
@@ -80,10 +80,10 @@ func Closed(gates []GateResult) []GateResult {
 	return closed
 }
 
-func gateFleet(e Evidence) GateResult {
+func gateFleet(e Snapshot) GateResult {
 	g := GateResult{
 		Gate: "fleet-settled", Interlock: true, Verdict: Pass,
-		Detail: fmt.Sprintf("%d instances, all on epoch %d", e.Fleet.Live, e.Standing.Route.Epoch),
+		Detail: fmt.Sprintf("%d instances, all on epoch %d", e.Fleet.Live, e.Status.Route.Epoch),
 	}
 	switch {
 	// [lapsed-blocks]: a verdict, not a wait: only a rejoin or an eviction ends it.
@@ -93,7 +93,7 @@ func gateFleet(e Evidence) GateResult {
 		g.Hint = EvictHint(e.Fleet.Lapsed[0])
 	case e.Fleet.Behind > 0:
 		g.Verdict = Inconclusive
-		g.Detail = fmt.Sprintf("%d of %d instances have not acknowledged epoch %d", e.Fleet.Behind, e.Fleet.Live, e.Standing.Route.Epoch)
+		g.Detail = fmt.Sprintf("%d of %d instances have not acknowledged epoch %d", e.Fleet.Behind, e.Fleet.Live, e.Status.Route.Epoch)
 		g.Hint = hint.Hint{Do: hint.FleetList}
 	}
 	return g
@@ -104,25 +104,25 @@ func EvictHint(instance string) hint.Hint {
 	return hint.Hint{Do: hint.FleetEvict, Of: []string{instance}, Text: "once you know that it has stopped"}
 }
 
-func gateRoutes(to Route, e Evidence) GateResult {
+func gateRoutes(to Route, e Snapshot) GateResult {
 	g := GateResult{Gate: "routes-compatible", Interlock: true, Verdict: Pass, Detail: "every route that is still held may run beside " + to.String()}
 	through := to
-	if to.Phase == Retain && e.Standing.Route.Phase == Grace {
+	if to.Phase == Retain && e.Status.Route.Phase == Grace {
 		through = Route{Phase: Fenced}
 	}
 	// [held-routes]: shown here; Transition checks it again, whatever the gates say.
-	if err := Legal(e.Standing.Route, through, e.Fleet.Held); err != nil {
+	if err := Legal(e.Status.Route, through, e.Fleet.LiveRoutes); err != nil {
 		g.Verdict, g.Detail = Fail, err.Error()
 	}
 	return g
 }
 
-func gateBackfill(e Evidence, interlock bool) GateResult {
+func gateBackfill(e Snapshot, interlock bool) GateResult {
 	g := GateResult{Gate: "backfill-done", Interlock: interlock, Hint: hint.Hint{Do: hint.BackfillRun}}
 	switch b := e.Backfill; {
 	// [backfill-done], [backfill-reentry]: a backfill from before the last stay in legacy has not
 	// copied the writes of that stay.
-	case b == nil || b.Epoch <= e.Standing.LegacyEpoch:
+	case b == nil || b.Epoch <= e.Status.LegacyEpoch:
 		g.Verdict, g.Detail = NoData, "no backfill has begun since the migration was last in legacy"
 	case b.Finished.IsZero():
 		g.Verdict, g.Detail = Inconclusive, "the backfill is not finished"
@@ -132,24 +132,24 @@ func gateBackfill(e Evidence, interlock bool) GateResult {
 	return g
 }
 
-func gateJournal(e Evidence, interlock bool) GateResult {
+func gateJournal(e Snapshot, interlock bool) GateResult {
 	g := GateResult{Gate: "journal-empty", Interlock: interlock, Verdict: Pass, Detail: "no key is known to be behind"}
 	// [journal-empty]: reads would move to a target that is known to be behind.
-	if n := e.Standing.JournalKeys; n > 0 {
+	if n := e.Status.JournalKeys; n > 0 {
 		g.Verdict, g.Detail = Fail, fmt.Sprintf("%d keys are known to be behind in the target", n)
 		g.Hint = hint.Hint{Do: hint.ReconcileRepair}
 	}
 	return g
 }
 
-func gateDirty(e Evidence) GateResult {
+func gateDirty(e Snapshot) GateResult {
 	g := GateResult{Gate: "no-lost-queue", Interlock: true, Verdict: Pass, Detail: "no instance has ended with writes in its queue, no journalled key was forgotten"}
-	dirty := e.Standing.Dirty
+	dirty := e.Status.Dirty
 	switch r := e.FullReconcile; {
 	case dirty.IsZero():
 	// [unclean-mark], [unclean-outlasts]: dirty is already later than the mark by not-after; a run
 	// that began before it may have passed a key whose insert was still on its way.
-	case r.Clean() && r.Full && r.TwoWay && r.Began.After(dirty) && r.ConfigHash == e.Standing.ConfigHash:
+	case r.Clean() && r.Full && r.TwoWay && r.Began.After(dirty) && r.ConfigHash == e.Status.ConfigHash:
 		g.Detail = fmt.Sprintf("a full reconcile (run %d) was clean after the last unclean end", r.Run)
 	default:
 		g.Verdict = NoData
@@ -159,20 +159,20 @@ func gateDirty(e Evidence) GateResult {
 	return g
 }
 
-func gatePaused(e Evidence) GateResult {
+func gatePaused(e Snapshot) GateResult {
 	g := GateResult{Gate: "not-paused", Verdict: Pass, Detail: "not paused"}
-	if e.Standing.Paused != "" {
-		g.Verdict, g.Detail, g.Hint = Fail, "paused: "+e.Standing.Paused, hint.Hint{Do: hint.Resume}
+	if e.Status.Paused != "" {
+		g.Verdict, g.Detail, g.Hint = Fail, "paused: "+e.Status.Paused, hint.Hint{Do: hint.Resume}
 	}
 	return g
 }
 
 // gateSoak counts from the last change of route: time on another route proves
 // nothing about this one.
-func gateSoak(s Settings, e Evidence) GateResult {
-	need := s.Soak(e.Standing.Route)
-	due := e.Standing.RouteSince.Add(need)
-	g := GateResult{Gate: "soak-time", Verdict: Pass, Detail: fmt.Sprintf("%s on %s, %s needed", Duration(e.Now.Sub(e.Standing.RouteSince).Round(time.Second)), e.Standing.Route, Duration(need))}
+func gateSoak(s Settings, e Snapshot) GateResult {
+	need := s.Soak(e.Status.Route)
+	due := e.Status.RouteSince.Add(need)
+	g := GateResult{Gate: "soak-time", Verdict: Pass, Detail: fmt.Sprintf("%s on %s, %s needed", Duration(e.Now.Sub(e.Status.RouteSince).Round(time.Second)), e.Status.Route, Duration(need))}
 	if e.Now.Before(due) {
 		g.Verdict, g.Due = Inconclusive, due
 	}
@@ -186,14 +186,14 @@ const ReconcileWithin = 7 * 24 * time.Hour
 // gateReconcile wants a clean run that began on the present route, within
 // ReconcileWithin, under the present configuration, and was full and two-way. What a run found is cleared
 // only by such a run that began after it, however many samples were clean since.
-func gateReconcile(e Evidence) GateResult {
+func gateReconcile(e Snapshot) GateResult {
 	g := GateResult{Gate: "reconcile-clean", Hint: hint.Hint{Do: hint.ReconcileFull}}
 	full := e.FullReconcile
-	found := func(r *ReconcileEvidence) bool {
+	found := func(r *ReconcileResult) bool {
 		return r != nil && r.Differences > 0 && (full == nil || !full.Clean() || !full.Began.After(r.Began))
 	}
 	failed := e.FailedReconcile
-	for _, r := range []*ReconcileEvidence{e.Reconcile, full} {
+	for _, r := range []*ReconcileResult{e.Reconcile, full} {
 		if found(r) && (failed == nil || failed.Began.Before(r.Began)) {
 			failed = r
 		}
@@ -204,9 +204,9 @@ func gateReconcile(e Evidence) GateResult {
 		g.Detail = fmt.Sprintf("run %d found %d differences %s; only a later clean, full run clears that", failed.Run, failed.Differences, when(failed.Finished))
 	case full == nil || !full.Full || !full.TwoWay:
 		g.Verdict, g.Detail = NoData, "no full, two-way reconcile has finished"
-	case full.Epoch != e.Standing.Route.Epoch:
-		g.Verdict, g.Detail = NoData, fmt.Sprintf("the last full run (%d) began in epoch %d; the route is of epoch %d", full.Run, full.Epoch, e.Standing.Route.Epoch)
-	case full.ConfigHash != e.Standing.ConfigHash:
+	case full.Epoch != e.Status.Route.Epoch:
+		g.Verdict, g.Detail = NoData, fmt.Sprintf("the last full run (%d) began in epoch %d; the route is of epoch %d", full.Run, full.Epoch, e.Status.Route.Epoch)
+	case full.ConfigHash != e.Status.ConfigHash:
 		g.Verdict, g.Detail = NoData, fmt.Sprintf("the last full run (%d) was made under another configuration", full.Run)
 	case !full.Clean():
 		g.Verdict, g.Detail = NoData, fmt.Sprintf("the last full run (%d) repaired %d keys: only a later one can be clean", full.Run, full.Repaired)
@@ -221,14 +221,14 @@ func gateReconcile(e Evidence) GateResult {
 
 // gateApproval is an interlock where two people must agree: the word of the one who
 // advances is not the second.
-func gateApproval(to Phase, two bool, e Evidence) GateResult {
+func gateApproval(to Phase, two bool, e Snapshot) GateResult {
 	g := GateResult{
 		Gate: "approved", Interlock: two, Verdict: NoData, Detail: "nobody has approved " + string(to) + " in this epoch",
 		Hint: hint.Hint{Do: hint.Approve, Of: []string{string(to)}},
 	}
 	for _, a := range e.Approvals {
 		switch {
-		case a.To != to || a.Epoch != e.Standing.Route.Epoch || a.ConfigHash != e.Standing.ConfigHash || !e.Now.Before(a.Expires):
+		case a.To != to || a.Epoch != e.Status.Route.Epoch || a.ConfigHash != e.Status.ConfigHash || !e.Now.Before(a.Expires):
 		case !two || a.Actor != e.Actor:
 			g.Verdict, g.Detail, g.Hint = Pass, "approved by "+a.Actor, hint.Hint{}
 		case g.Verdict != Pass:

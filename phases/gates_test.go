@@ -12,22 +12,22 @@ import (
 var noon = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
 // ready is evidence that opens every gate from the route to the next one.
-func ready(at Route) Evidence {
+func ready(at Route) Snapshot {
 	at.Epoch = 7
-	run := func() *ReconcileEvidence {
-		return &ReconcileEvidence{
+	run := func() *ReconcileResult {
+		return &ReconcileResult{
 			Run: 3, Epoch: 7, ConfigHash: "c1", Began: noon.Add(-2 * time.Hour), Finished: noon.Add(-time.Hour),
 			Full: true, TwoWay: true, Checked: 812331,
 		}
 	}
-	e := Evidence{
+	e := Snapshot{
 		Now: noon,
-		Standing: Standing{
+		Status: Status{
 			Migration: "products", Route: at, PhaseSince: noon.Add(-400 * 24 * time.Hour), RouteSince: noon.Add(-400 * 24 * time.Hour),
 			ConfigHash: "c1", LegacyEpoch: 1,
 		},
-		Fleet:     Fleet{Live: 2, Held: []Route{at}},
-		Backfill:  &BackfillEvidence{Epoch: 2, Began: noon.Add(-48 * time.Hour), Finished: noon.Add(-47 * time.Hour)},
+		Fleet:     Fleet{Live: 2, LiveRoutes: []Route{at}},
+		Backfill:  &BackfillStatus{Epoch: 2, Began: noon.Add(-48 * time.Hour), Finished: noon.Add(-47 * time.Hour)},
 		Reconcile: run(), FullReconcile: run(),
 	}
 	for _, name := range []string{GateConsistency, GateShadowWrites, GateTargetReads, GateAddedLatency} {
@@ -80,7 +80,7 @@ func TestGatesOnTheWay(t *testing.T) {
 		if closed := Closed(gates); len(closed) > 0 {
 			t.Errorf("from %s to %s with all evidence: closed %+v", c.from, c.to, closed)
 		}
-		if held := Closed(Gates(c.to, DefaultSettings(), Evidence{Now: noon, Standing: Standing{Route: c.from, RouteSince: noon, Paused: "x"}})); len(held) == 0 {
+		if held := Closed(Gates(c.to, DefaultSettings(), Snapshot{Now: noon, Status: Status{Route: c.from, RouteSince: noon, Paused: "x"}})); len(held) == 0 {
 			t.Errorf("from %s to %s without evidence: all open", c.from, c.to)
 		}
 	}
@@ -90,105 +90,109 @@ func TestGateVerdicts(t *testing.T) {
 	t.Parallel()
 	toCutover := Route{Phase: Cutover, Percent: 100}
 	dualRead, grace := Route{Phase: DualRead, Percent: All}, Route{Phase: Grace}
-	unclean := func(run int64, began time.Duration, n int64) *ReconcileEvidence {
-		return &ReconcileEvidence{Run: run, Epoch: 7, ConfigHash: "c1", Began: noon.Add(began), Finished: noon.Add(began + time.Minute), Differences: n}
+	unclean := func(run int64, began time.Duration, n int64) *ReconcileResult {
+		return &ReconcileResult{Run: run, Epoch: 7, ConfigHash: "c1", Began: noon.Add(began), Finished: noon.Add(began + time.Minute), Differences: n}
 	}
 	for _, c := range []struct {
 		name   string
 		from   Route
 		to     Route
-		change func(*Evidence)
+		change func(*Snapshot)
 		gate   string
 		want   Verdict
 		detail string
 	}{
-		{"a lapsed lease", dualRead, toCutover, func(e *Evidence) { e.Fleet.Lapsed = []string{"web-3", "web-4"} }, "fleet-settled", Fail, "2 instances' leases ran out without leaving (web-3)"},
-		{"one behind", dualRead, toCutover, func(e *Evidence) { e.Fleet.Behind = 1 }, "fleet-settled", Inconclusive, "1 of 2 instances have not acknowledged epoch 7"},
-		{"nobody there", dualRead, toCutover, func(e *Evidence) { e.Fleet = Fleet{} }, "fleet-settled", Pass, "0 instances"},
-		{"an older route held", dualRead, toCutover, func(e *Evidence) { e.Fleet.Held = append(e.Fleet.Held, Route{Phase: ShadowWrite, Epoch: 6}) }, "routes-compatible", Fail, "shadow-write (epoch 6)"},
+		{"a lapsed lease", dualRead, toCutover, func(e *Snapshot) { e.Fleet.Lapsed = []string{"web-3", "web-4"} }, "fleet-settled", Fail, "2 instances' leases ran out without leaving (web-3)"},
+		{"one behind", dualRead, toCutover, func(e *Snapshot) { e.Fleet.Behind = 1 }, "fleet-settled", Inconclusive, "1 of 2 instances have not acknowledged epoch 7"},
+		{"nobody there", dualRead, toCutover, func(e *Snapshot) { e.Fleet = Fleet{} }, "fleet-settled", Pass, "0 instances"},
+		{"an older route held", dualRead, toCutover, func(e *Snapshot) {
+			e.Fleet.LiveRoutes = append(e.Fleet.LiveRoutes, Route{Phase: ShadowWrite, Epoch: 6})
+		}, "routes-compatible", Fail, "shadow-write (epoch 6)"},
 		{"two phases at once", Route{Phase: ShadowWrite}, toCutover, nil, "routes-compatible", Fail, "no move leads from shadow-write to cutover"},
-		{"to retain it is the fence that must be compatible", grace, Route{Phase: Retain}, func(e *Evidence) { e.Fleet.Held = append(e.Fleet.Held, Route{Phase: Cutover, Percent: All, Epoch: 6}) }, "routes-compatible", Fail, "must not run beside fenced"},
+		{"to retain it is the fence that must be compatible", grace, Route{Phase: Retain}, func(e *Snapshot) {
+			e.Fleet.LiveRoutes = append(e.Fleet.LiveRoutes, Route{Phase: Cutover, Percent: All, Epoch: 6})
+		}, "routes-compatible", Fail, "must not run beside fenced"},
 		{"from fenced on", Route{Phase: Fenced}, Route{Phase: Retain}, nil, "routes-compatible", Pass, ""},
 
-		{"no backfill", dualRead, toCutover, func(e *Evidence) { e.Backfill = nil }, "backfill-done", NoData, ""},
-		{"a backfill of before legacy", dualRead, toCutover, func(e *Evidence) { e.Backfill.Epoch, e.Standing.LegacyEpoch = 4, 5 }, "backfill-done", NoData, ""},
-		{"a backfill begun in legacy", dualRead, toCutover, func(e *Evidence) { e.Backfill.Epoch, e.Standing.LegacyEpoch = 5, 5 }, "backfill-done", NoData, ""},
-		{"a backfill under way", dualRead, toCutover, func(e *Evidence) { e.Backfill.Finished = time.Time{} }, "backfill-done", Inconclusive, ""},
-		{"a key behind", dualRead, toCutover, func(e *Evidence) { e.Standing.JournalKeys = 1 }, "journal-empty", Fail, "1 keys"},
-		{"a key behind, in the ramp", Route{Phase: Cutover, Percent: 100}, Route{Phase: Cutover, Percent: 500}, func(e *Evidence) { e.Standing.JournalKeys = 1 }, "journal-empty", Fail, "1 keys"},
+		{"no backfill", dualRead, toCutover, func(e *Snapshot) { e.Backfill = nil }, "backfill-done", NoData, ""},
+		{"a backfill of before legacy", dualRead, toCutover, func(e *Snapshot) { e.Backfill.Epoch, e.Status.LegacyEpoch = 4, 5 }, "backfill-done", NoData, ""},
+		{"a backfill begun in legacy", dualRead, toCutover, func(e *Snapshot) { e.Backfill.Epoch, e.Status.LegacyEpoch = 5, 5 }, "backfill-done", NoData, ""},
+		{"a backfill under way", dualRead, toCutover, func(e *Snapshot) { e.Backfill.Finished = time.Time{} }, "backfill-done", Inconclusive, ""},
+		{"a key behind", dualRead, toCutover, func(e *Snapshot) { e.Status.JournalKeys = 1 }, "journal-empty", Fail, "1 keys"},
+		{"a key behind, in the ramp", Route{Phase: Cutover, Percent: 100}, Route{Phase: Cutover, Percent: 500}, func(e *Snapshot) { e.Status.JournalKeys = 1 }, "journal-empty", Fail, "1 keys"},
 
-		{"an unclean end", dualRead, toCutover, func(e *Evidence) { e.Standing.Dirty = noon.Add(-time.Minute) }, "no-lost-queue", NoData, "perhaps with writes in its queue"},
-		{"an unclean end while the run was under way", dualRead, toCutover, func(e *Evidence) { e.Standing.Dirty = noon.Add(-90 * time.Minute) }, "no-lost-queue", NoData, ""},
-		{"an unclean end at the moment it began", dualRead, toCutover, func(e *Evidence) { e.Standing.Dirty = noon.Add(-2 * time.Hour) }, "no-lost-queue", NoData, ""},
-		{"an unclean end before the run", dualRead, toCutover, func(e *Evidence) { e.Standing.Dirty = noon.Add(-3 * time.Hour) }, "no-lost-queue", Pass, "run 3"},
-		{"a run after it that found something", dualRead, toCutover, func(e *Evidence) { e.Standing.Dirty, e.FullReconcile.Differences = noon.Add(-3*time.Hour), 1 }, "no-lost-queue", NoData, ""},
-		{"a run after it under another configuration", dualRead, toCutover, func(e *Evidence) { e.Standing.Dirty, e.FullReconcile.ConfigHash = noon.Add(-3*time.Hour), "c0" }, "no-lost-queue", NoData, ""},
-		{"a run after it in one direction", dualRead, toCutover, func(e *Evidence) { e.Standing.Dirty, e.FullReconcile.TwoWay = noon.Add(-3*time.Hour), false }, "no-lost-queue", NoData, ""},
-		{"no run after it", dualRead, toCutover, func(e *Evidence) { e.Standing.Dirty, e.FullReconcile = noon.Add(-3*time.Hour), nil }, "no-lost-queue", NoData, ""},
-		{"a sample after it", dualRead, toCutover, func(e *Evidence) { e.Standing.Dirty, e.Reconcile.Began = noon.Add(-90*time.Minute), noon }, "no-lost-queue", NoData, ""},
+		{"an unclean end", dualRead, toCutover, func(e *Snapshot) { e.Status.Dirty = noon.Add(-time.Minute) }, "no-lost-queue", NoData, "perhaps with writes in its queue"},
+		{"an unclean end while the run was under way", dualRead, toCutover, func(e *Snapshot) { e.Status.Dirty = noon.Add(-90 * time.Minute) }, "no-lost-queue", NoData, ""},
+		{"an unclean end at the moment it began", dualRead, toCutover, func(e *Snapshot) { e.Status.Dirty = noon.Add(-2 * time.Hour) }, "no-lost-queue", NoData, ""},
+		{"an unclean end before the run", dualRead, toCutover, func(e *Snapshot) { e.Status.Dirty = noon.Add(-3 * time.Hour) }, "no-lost-queue", Pass, "run 3"},
+		{"a run after it that found something", dualRead, toCutover, func(e *Snapshot) { e.Status.Dirty, e.FullReconcile.Differences = noon.Add(-3*time.Hour), 1 }, "no-lost-queue", NoData, ""},
+		{"a run after it under another configuration", dualRead, toCutover, func(e *Snapshot) { e.Status.Dirty, e.FullReconcile.ConfigHash = noon.Add(-3*time.Hour), "c0" }, "no-lost-queue", NoData, ""},
+		{"a run after it in one direction", dualRead, toCutover, func(e *Snapshot) { e.Status.Dirty, e.FullReconcile.TwoWay = noon.Add(-3*time.Hour), false }, "no-lost-queue", NoData, ""},
+		{"no run after it", dualRead, toCutover, func(e *Snapshot) { e.Status.Dirty, e.FullReconcile = noon.Add(-3*time.Hour), nil }, "no-lost-queue", NoData, ""},
+		{"a sample after it", dualRead, toCutover, func(e *Snapshot) { e.Status.Dirty, e.Reconcile.Began = noon.Add(-90*time.Minute), noon }, "no-lost-queue", NoData, ""},
 
-		{"paused", dualRead, toCutover, func(e *Evidence) { e.Standing.Paused = "Black Friday" }, "not-paused", Fail, "Black Friday"},
-		{"too early", dualRead, toCutover, func(e *Evidence) { e.Standing.RouteSince = noon.Add(-55 * time.Hour) }, "soak-time", Inconclusive, "55h on dual-read 100 %, 56h needed"},
-		{"just in time", dualRead, toCutover, func(e *Evidence) { e.Standing.RouteSince = noon.Add(-56 * time.Hour) }, "soak-time", Pass, ""},
-		{"time on an earlier step does not count", Route{Phase: Cutover, Percent: 100}, Route{Phase: Cutover, Percent: 500}, func(e *Evidence) { e.Standing.RouteSince = noon }, "soak-time", Inconclusive, ""},
-		{"legacy needs no stay", Route{Phase: Legacy}, Route{Phase: ShadowWrite}, func(e *Evidence) { e.Standing.RouteSince = noon }, "soak-time", Pass, ""},
-		{"grace is long", grace, Route{Phase: Retain}, func(e *Evidence) { e.Standing.RouteSince = noon.Add(-29 * 24 * time.Hour) }, "soak-time", Inconclusive, "30d needed"},
-		{"retain is longer", Route{Phase: Retain}, Route{Phase: Complete}, func(e *Evidence) { e.Standing.RouteSince = noon.Add(-89 * 24 * time.Hour) }, "soak-time", Inconclusive, "90d needed"},
+		{"paused", dualRead, toCutover, func(e *Snapshot) { e.Status.Paused = "Black Friday" }, "not-paused", Fail, "Black Friday"},
+		{"too early", dualRead, toCutover, func(e *Snapshot) { e.Status.RouteSince = noon.Add(-55 * time.Hour) }, "soak-time", Inconclusive, "55h on dual-read 100 %, 56h needed"},
+		{"just in time", dualRead, toCutover, func(e *Snapshot) { e.Status.RouteSince = noon.Add(-56 * time.Hour) }, "soak-time", Pass, ""},
+		{"time on an earlier step does not count", Route{Phase: Cutover, Percent: 100}, Route{Phase: Cutover, Percent: 500}, func(e *Snapshot) { e.Status.RouteSince = noon }, "soak-time", Inconclusive, ""},
+		{"legacy needs no stay", Route{Phase: Legacy}, Route{Phase: ShadowWrite}, func(e *Snapshot) { e.Status.RouteSince = noon }, "soak-time", Pass, ""},
+		{"grace is long", grace, Route{Phase: Retain}, func(e *Snapshot) { e.Status.RouteSince = noon.Add(-29 * 24 * time.Hour) }, "soak-time", Inconclusive, "30d needed"},
+		{"retain is longer", Route{Phase: Retain}, Route{Phase: Complete}, func(e *Snapshot) { e.Status.RouteSince = noon.Add(-89 * 24 * time.Hour) }, "soak-time", Inconclusive, "90d needed"},
 
-		{"no reconcile", dualRead, toCutover, func(e *Evidence) { e.Reconcile, e.FullReconcile = nil, nil }, "reconcile-clean", NoData, ""},
-		{"only a sample", dualRead, toCutover, func(e *Evidence) { e.FullReconcile = nil }, "reconcile-clean", NoData, ""},
-		{"a full one in one direction", dualRead, toCutover, func(e *Evidence) { e.FullReconcile.TwoWay = false }, "reconcile-clean", NoData, ""},
-		{"of an earlier epoch", dualRead, toCutover, func(e *Evidence) { e.FullReconcile.Epoch = 6 }, "reconcile-clean", NoData, "began in epoch 6; the route is of epoch 7"},
-		{"under another configuration", dualRead, toCutover, func(e *Evidence) { e.FullReconcile.ConfigHash = "c0" }, "reconcile-clean", NoData, "another configuration"},
-		{"a week old", dualRead, toCutover, func(e *Evidence) { e.FullReconcile.Began = noon.Add(-ReconcileWithin) }, "reconcile-clean", Pass, ""},
-		{"more than a week old", dualRead, toCutover, func(e *Evidence) { e.FullReconcile.Began = noon.Add(-ReconcileWithin - 1) }, "reconcile-clean", NoData, "more than 7d ago"},
-		{"one that repaired the journal", dualRead, toCutover, func(e *Evidence) { e.FullReconcile.Repaired = 5 }, "reconcile-clean", NoData, "repaired 5 keys"},
-		{"the full run found something", dualRead, toCutover, func(e *Evidence) {
+		{"no reconcile", dualRead, toCutover, func(e *Snapshot) { e.Reconcile, e.FullReconcile = nil, nil }, "reconcile-clean", NoData, ""},
+		{"only a sample", dualRead, toCutover, func(e *Snapshot) { e.FullReconcile = nil }, "reconcile-clean", NoData, ""},
+		{"a full one in one direction", dualRead, toCutover, func(e *Snapshot) { e.FullReconcile.TwoWay = false }, "reconcile-clean", NoData, ""},
+		{"of an earlier epoch", dualRead, toCutover, func(e *Snapshot) { e.FullReconcile.Epoch = 6 }, "reconcile-clean", NoData, "began in epoch 6; the route is of epoch 7"},
+		{"under another configuration", dualRead, toCutover, func(e *Snapshot) { e.FullReconcile.ConfigHash = "c0" }, "reconcile-clean", NoData, "another configuration"},
+		{"a week old", dualRead, toCutover, func(e *Snapshot) { e.FullReconcile.Began = noon.Add(-ReconcileWithin) }, "reconcile-clean", Pass, ""},
+		{"more than a week old", dualRead, toCutover, func(e *Snapshot) { e.FullReconcile.Began = noon.Add(-ReconcileWithin - 1) }, "reconcile-clean", NoData, "more than 7d ago"},
+		{"one that repaired the journal", dualRead, toCutover, func(e *Snapshot) { e.FullReconcile.Repaired = 5 }, "reconcile-clean", NoData, "repaired 5 keys"},
+		{"the full run found something", dualRead, toCutover, func(e *Snapshot) {
 			e.Reconcile.Differences, e.FullReconcile.Differences = 2, 2
 		}, "reconcile-clean", Fail, "run 3 found 2 differences"},
-		{"a clean sample after a full run that found something", dualRead, toCutover, func(e *Evidence) {
+		{"a clean sample after a full run that found something", dualRead, toCutover, func(e *Snapshot) {
 			e.FullReconcile.Differences = 2
 			e.Reconcile = unclean(4, -time.Minute, 0)
 		}, "reconcile-clean", Fail, "run 3 found 2"},
-		{"a sample after the full run found something", dualRead, toCutover, func(e *Evidence) {
+		{"a sample after the full run found something", dualRead, toCutover, func(e *Snapshot) {
 			e.Reconcile = unclean(4, -time.Minute, 1)
 		}, "reconcile-clean", Fail, "run 4 found 1"},
-		{"a sample found something, a later sample did not", dualRead, toCutover, func(e *Evidence) {
+		{"a sample found something, a later sample did not", dualRead, toCutover, func(e *Snapshot) {
 			e.FailedReconcile, e.Reconcile = unclean(4, -30*time.Minute, 1), unclean(5, -time.Minute, 0)
 		}, "reconcile-clean", Fail, "run 4 found 1"},
-		{"a sample begun during the full run found something", dualRead, toCutover, func(e *Evidence) {
+		{"a sample begun during the full run found something", dualRead, toCutover, func(e *Snapshot) {
 			e.FailedReconcile = unclean(4, -90*time.Minute, 1)
 		}, "reconcile-clean", Fail, "run 4 found 1"},
-		{"what was found is cleared by a later full run", dualRead, toCutover, func(e *Evidence) {
+		{"what was found is cleared by a later full run", dualRead, toCutover, func(e *Snapshot) {
 			e.FailedReconcile = unclean(2, -3*time.Hour, 9)
 		}, "reconcile-clean", Pass, "run 3 checked 812331 records"},
-		{"but not by one under another configuration", dualRead, toCutover, func(e *Evidence) {
+		{"but not by one under another configuration", dualRead, toCutover, func(e *Snapshot) {
 			e.FailedReconcile, e.FullReconcile.ConfigHash = unclean(2, -3*time.Hour, 9), "c0"
 		}, "reconcile-clean", NoData, ""},
 
-		{"nobody looked", dualRead, toCutover, func(e *Evidence) { e.Evaluations = nil }, "consistency", NoData, "has not been looked at"},
-		{"looked at in an earlier epoch", dualRead, toCutover, func(e *Evidence) { e.Evaluations[0].Epoch = 6 }, "consistency", NoData, "in epoch 6"},
-		{"looked at under another configuration", dualRead, toCutover, func(e *Evidence) { e.Evaluations[0].ConfigHash = "c0" }, "consistency", NoData, "under this configuration"},
-		{"looked at three minutes ago", dualRead, toCutover, func(e *Evidence) { e.Evaluations[0].At = noon.Add(-3 * time.Minute) }, "consistency", Pass, "below the limit"},
-		{"the daemon is dead", dualRead, toCutover, func(e *Evidence) { e.Evaluations[0].At = noon.Add(-3*time.Minute - 1) }, "consistency", NoData, "last looked at 3m ago: pass then"},
-		{"a failed look", dualRead, toCutover, func(e *Evidence) { e.Evaluations[1].Verdict = Fail }, "shadow-writes", Fail, "below the limit"},
-		{"an unclear look", dualRead, toCutover, func(e *Evidence) { e.Evaluations[3].Verdict = Inconclusive }, "added-latency", Inconclusive, ""},
-		{"a newer look counts", dualRead, toCutover, func(e *Evidence) {
+		{"nobody looked", dualRead, toCutover, func(e *Snapshot) { e.Evaluations = nil }, "consistency", NoData, "has not been looked at"},
+		{"looked at in an earlier epoch", dualRead, toCutover, func(e *Snapshot) { e.Evaluations[0].Epoch = 6 }, "consistency", NoData, "in epoch 6"},
+		{"looked at under another configuration", dualRead, toCutover, func(e *Snapshot) { e.Evaluations[0].ConfigHash = "c0" }, "consistency", NoData, "under this configuration"},
+		{"looked at three minutes ago", dualRead, toCutover, func(e *Snapshot) { e.Evaluations[0].At = noon.Add(-3 * time.Minute) }, "consistency", Pass, "below the limit"},
+		{"the daemon is dead", dualRead, toCutover, func(e *Snapshot) { e.Evaluations[0].At = noon.Add(-3*time.Minute - 1) }, "consistency", NoData, "last looked at 3m ago: pass then"},
+		{"a failed look", dualRead, toCutover, func(e *Snapshot) { e.Evaluations[1].Verdict = Fail }, "shadow-writes", Fail, "below the limit"},
+		{"an unclear look", dualRead, toCutover, func(e *Snapshot) { e.Evaluations[3].Verdict = Inconclusive }, "added-latency", Inconclusive, ""},
+		{"a newer look counts", dualRead, toCutover, func(e *Snapshot) {
 			newer := e.Evaluations[0]
 			newer.At, newer.Verdict = noon, Fail
 			e.Evaluations = append([]Evaluation{newer}, e.Evaluations...)
 		}, "consistency", Fail, ""},
-		{"a trigger of the same name is none", dualRead, toCutover, func(e *Evidence) { e.Evaluations[0].Kind = TriggerKind }, "consistency", NoData, ""},
-		{"nobody asked the target's readers", grace, Route{Phase: Retain}, func(e *Evidence) { e.Evaluations[2].Verdict = Inconclusive }, "target-reads", Inconclusive, ""},
-		{"a rollback that nobody has acknowledged", dualRead, toCutover, func(e *Evidence) {
+		{"a trigger of the same name is none", dualRead, toCutover, func(e *Snapshot) { e.Evaluations[0].Kind = TriggerKind }, "consistency", NoData, ""},
+		{"nobody asked the target's readers", grace, Route{Phase: Retain}, func(e *Snapshot) { e.Evaluations[2].Verdict = Inconclusive }, "target-reads", Inconclusive, ""},
+		{"a rollback that nobody has acknowledged", dualRead, toCutover, func(e *Snapshot) {
 			e.Latch = &Latch{Trigger: "errors", At: noon, Reason: "2 % failed"}
 		}, "rollback-acknowledged", Fail, "trigger errors took reads back at 2026-03-01T12:00:00Z: 2 % failed"},
 
-		{"nobody approved", dualRead, toCutover, func(e *Evidence) { e.Approvals = nil }, "approved", NoData, "nobody has approved cutover"},
-		{"approved another phase", dualRead, toCutover, func(e *Evidence) { e.Approvals = e.Approvals[4:] }, "approved", NoData, ""},
-		{"approved in an earlier epoch", dualRead, toCutover, func(e *Evidence) { e.Approvals[3].Epoch = 6 }, "approved", NoData, ""},
-		{"approved another configuration", dualRead, toCutover, func(e *Evidence) { e.Approvals[3].ConfigHash = "c0" }, "approved", NoData, ""},
-		{"approved until now", dualRead, toCutover, func(e *Evidence) { e.Approvals[3].Expires = noon }, "approved", NoData, ""},
+		{"nobody approved", dualRead, toCutover, func(e *Snapshot) { e.Approvals = nil }, "approved", NoData, "nobody has approved cutover"},
+		{"approved another phase", dualRead, toCutover, func(e *Snapshot) { e.Approvals = e.Approvals[4:] }, "approved", NoData, ""},
+		{"approved in an earlier epoch", dualRead, toCutover, func(e *Snapshot) { e.Approvals[3].Epoch = 6 }, "approved", NoData, ""},
+		{"approved another configuration", dualRead, toCutover, func(e *Snapshot) { e.Approvals[3].ConfigHash = "c0" }, "approved", NoData, ""},
+		{"approved until now", dualRead, toCutover, func(e *Snapshot) { e.Approvals[3].Expires = noon }, "approved", NoData, ""},
 		{"approved", dualRead, toCutover, nil, "approved", Pass, "approved by ann"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -220,7 +224,7 @@ func TestGateVerdicts(t *testing.T) {
 func TestSoakTimeSaysWhenItOpens(t *testing.T) {
 	t.Parallel()
 	e := ready(Route{Phase: ShadowWrite})
-	e.Standing.RouteSince = noon.Add(-time.Hour)
+	e.Status.RouteSince = noon.Add(-time.Hour)
 	for _, g := range Gates(Route{Phase: DualRead, Percent: 100}, DefaultSettings(), e) {
 		if g.Gate == "soak-time" && !g.Due.Equal(noon.Add(23*time.Hour)) {
 			t.Errorf("due %s", g.Due)
@@ -243,7 +247,7 @@ func TestInterlocksCantBeOverridden(t *testing.T) {
 		}
 	}
 	e := ready(Route{Phase: DualRead, Percent: All})
-	e.Backfill, e.Standing.JournalKeys, e.Standing.Dirty, e.Fleet.Behind = nil, 3, noon, 1
+	e.Backfill, e.Status.JournalKeys, e.Status.Dirty, e.Fleet.Behind = nil, 3, noon, 1
 	gates := Gates(Route{Phase: Cutover, Percent: 100}, DefaultSettings(), e)
 	for i := range gates {
 		gates[i].Overridden = "because"

@@ -52,7 +52,7 @@ func Legal(from, to Route, held []Route) error {
 	for _, h := range held {
 		// [held-routes]: one live lease is enough: its instance may be on h for as long as it lasts.
 		if !Compatible(h, to) {
-			return &HeldError{To: to, Held: h}
+			return &RouteConflictError{To: to, Live: h}
 		}
 	}
 	return nil
@@ -75,12 +75,12 @@ func reachable(from, to Route) bool {
 	return false
 }
 
-// HeldError refuses a move because an instance may still be on a route that must
+// RouteConflictError refuses a move because an instance may still be on a route that must
 // not run beside the new one.
-type HeldError struct{ To, Held Route }
+type RouteConflictError struct{ To, Live Route }
 
-func (e *HeldError) Error() string {
-	return fmt.Sprintf("an instance may still be on %s (epoch %d), which must not run beside %s", e.Held, e.Held.Epoch, e.To)
+func (e *RouteConflictError) Error() string {
+	return fmt.Sprintf("an instance may still be on %s (epoch %d), which must not run beside %s", e.Live, e.Live.Epoch, e.To)
 }
 
 // RollbackPath lists the moves that lead from a route back to the phase, in

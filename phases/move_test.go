@@ -69,8 +69,8 @@ func TestLegalNamesTheRouteThatIsHeld(t *testing.T) {
 	to := Route{Phase: Cutover, Percent: 100}
 	held := []Route{from, {Phase: ShadowWrite, Epoch: 4}}
 	err := Legal(from, to, held)
-	var refused *HeldError
-	if !errors.As(err, &refused) || refused.Held != held[1] || refused.To != to {
+	var refused *RouteConflictError
+	if !errors.As(err, &refused) || refused.Live != held[1] || refused.To != to {
 		t.Fatalf("%v", err)
 	}
 	if !strings.Contains(err.Error(), "shadow-write (epoch 4)") || !strings.Contains(err.Error(), "cutover 1 %") {

@@ -7,18 +7,18 @@ import (
 	"github.com/stranglerfig/migrator/internal/hint"
 )
 
-// Lost is what the state database has forgotten, as an instance remembers it: it
+// StateLoss is what the state database has forgotten, as an instance remembers it: it
 // was restored from an older backup, or failed over to a standby that lacked its
 // last transactions.
-type Lost struct {
+type StateLoss struct {
 	Instance   string    `json:"instance"`    // the first that said so
 	Route      Route     `json:"route"`       // the highest that any has been on
 	Since      time.Time `json:"since"`       // when the loss was first noticed
 	LeasesOver time.Time `json:"leases_over"` // when the last lease from before the loss has run out by its holder's own clock
 }
 
-// Tell says it to a person.
-func (l *Lost) Tell(present Route) string {
+// Describe says it to a person.
+func (l *StateLoss) Describe(present Route) string {
 	return fmt.Sprintf("this database has lost transactions: instance %s has been at epoch %d (%s), the database is at %d (%s) (restored from an older backup?)",
 		l.Instance, l.Route.Epoch, l.Route, present.Epoch, present)
 }
@@ -28,11 +28,11 @@ func StateLossHint() hint.Hint {
 	return hint.Hint{Do: hint.Reclaim, Text: "or restore a newer backup of the state database"}
 }
 
-func gateWhole(e Evidence) GateResult {
+func gateStateWhole(e Snapshot) GateResult {
 	g := GateResult{Gate: "state-whole", Interlock: true, Verdict: Pass, Detail: "no instance remembers what the state database does not"}
 	// [loss-blocks]: an interlock: what was lost may be the reason not to step forward.
-	if l := e.Standing.Lost; l != nil {
-		g.Verdict, g.Detail, g.Hint = Fail, l.Tell(e.Standing.Route), StateLossHint()
+	if l := e.Status.StateLoss; l != nil {
+		g.Verdict, g.Detail, g.Hint = Fail, l.Describe(e.Status.Route), StateLossHint()
 	}
 	return g
 }
@@ -75,13 +75,13 @@ func Reclaimed(present Route, fenced bool) (Route, error) {
 // than the state can't renew its lease, which it had before the loss; once that
 // is over it behaves as dual-read, as any lapsed one does. While legacy is fenced
 // nothing is waited for: whoever reads legacy then is wrong already.
-func Reclaimable(to Route, e Evidence) error {
+func Reclaimable(to Route, e Snapshot) error {
 	if to.Phase.Passing() {
 		return nil
 	}
-	lost := e.Standing.Lost
-	for _, h := range e.Fleet.Held {
-		forgotten := h.Epoch > e.Standing.Route.Epoch
+	lost := e.Status.StateLoss
+	for _, h := range e.Fleet.LiveRoutes {
+		forgotten := h.Epoch > e.Status.Route.Epoch
 		alone := h.ReadsTarget() && !h.Behaviour().Fallback
 		// [reclaim-leases]: a holder of such a route can't renew it, and reads legacy once its
 		// lease is over. One whose route reads the target alone goes on reading it: that route
@@ -90,7 +90,7 @@ func Reclaimable(to Route, e Evidence) error {
 			continue
 		}
 		if !Compatible(h, to) {
-			return &HeldError{To: to, Held: h}
+			return &RouteConflictError{To: to, Live: h}
 		}
 	}
 	return nil

@@ -2,27 +2,27 @@ package phases
 
 import "time"
 
-// Standing is where a migration stands, as its row in the state database says.
-type Standing struct {
-	Migration   string    `json:"migration"`
-	Route       Route     `json:"route"`
-	PhaseSince  time.Time `json:"phase_since"`           // when the phase was entered
-	RouteSince  time.Time `json:"route_since"`           // when the epoch began
-	Paused      string    `json:"paused,omitempty"`      // the reason, while paused
-	ConfigHash  string    `json:"config_hash"`           // of the description that is applied
-	LegacyEpoch int64     `json:"legacy_epoch"`          // the last epoch in phase legacy; 0: never
-	Dirty       time.Time `json:"dirty,omitzero"`        // until when writes of a lease that ended uncleanly may land; zero: there was none
-	Attempt     string    `json:"attempt,omitempty"`     // of the fence that stands or is being raised or lifted
-	FenceEra    uint32    `json:"fence_era,omitempty"`   // the era that writes of retain belong to
-	Reversible  bool      `json:"reversible"`            // retain journals the keys it writes
-	ReturnKeys  int64     `json:"return_keys"`           // in the return journal
-	JournalKeys int64     `json:"journal_keys"`          // keys whose target copy is known to be behind
-	LastCause   string    `json:"last_cause,omitempty"`  // of the newest history entry
-	LastReason  string    `json:"last_reason,omitempty"` //
-	LastActor   string    `json:"last_actor,omitempty"`  //
-	Environment string    `json:"environment,omitempty"` //
-	Lost        *Lost     `json:"lost,omitempty"`        // what the state database has forgotten; nil: nothing that is known
-	ReturnLost  bool      `json:"return_lost,omitempty"` // the return journal may lack keys: a way back looks through the target for them
+// Status is where a migration stands, as its row in the state database says.
+type Status struct {
+	Migration         string     `json:"migration"`
+	Route             Route      `json:"route"`
+	PhaseSince        time.Time  `json:"phase_since"`           // when the phase was entered
+	RouteSince        time.Time  `json:"route_since"`           // when the epoch began
+	Paused            string     `json:"paused,omitempty"`      // the reason, while paused
+	ConfigHash        string     `json:"config_hash"`           // of the description that is applied
+	LegacyEpoch       int64      `json:"legacy_epoch"`          // the last epoch in phase legacy; 0: never
+	Dirty             time.Time  `json:"dirty,omitzero"`        // until when writes of a lease that ended uncleanly may land; zero: there was none
+	Attempt           string     `json:"attempt,omitempty"`     // of the fence that stands or is being raised or lifted
+	FenceEra          uint32     `json:"fence_era,omitempty"`   // the era that writes of retain belong to
+	Reversible        bool       `json:"reversible"`            // retain journals the keys it writes
+	ReturnKeys        int64      `json:"return_keys"`           // in the return journal
+	JournalKeys       int64      `json:"journal_keys"`          // keys whose target copy is known to be behind
+	LastCause         string     `json:"last_cause,omitempty"`  // of the newest history entry
+	LastReason        string     `json:"last_reason,omitempty"` //
+	LastActor         string     `json:"last_actor,omitempty"`  //
+	Environment       string     `json:"environment,omitempty"` //
+	StateLoss         *StateLoss `json:"lost,omitempty"`        // what the state database has forgotten; nil: nothing that is known
+	ReturnJournalLost bool       `json:"return_lost,omitempty"` // the return journal may lack keys: a way back looks through the target for them
 }
 
 // Lease is one instance of the fleet.
@@ -38,24 +38,24 @@ type Lease struct {
 
 // Fleet is the evidence of the leases.
 type Fleet struct {
-	Live   int      `json:"live"`
-	Behind int      `json:"behind"` // live, but have not acknowledged the present epoch
-	Lapsed []string `json:"lapsed"` // instances whose lease ran out without leaving
-	Held   []Route  `json:"held"`   // the routes that a live lease may still be on, newest first
+	Live       int      `json:"live"`
+	Behind     int      `json:"behind"` // live, but have not acknowledged the present epoch
+	Lapsed     []string `json:"lapsed"` // instances whose lease ran out without leaving
+	LiveRoutes []Route  `json:"held"`   // the routes that a live lease may still be on, newest first
 }
 
 // Settled tells that every instance is known to be on the present route.
 func (f Fleet) Settled() bool { return f.Behind == 0 && len(f.Lapsed) == 0 }
 
-// BackfillEvidence is the newest backfill.
-type BackfillEvidence struct {
+// BackfillStatus is the newest backfill.
+type BackfillStatus struct {
 	Epoch    int64     `json:"epoch"` // in which its barrier was taken
 	Began    time.Time `json:"began"`
 	Finished time.Time `json:"finished,omitzero"` // zero: still to be finished
 }
 
-// ReconcileEvidence is the newest finished reconcile run.
-type ReconcileEvidence struct {
+// ReconcileResult is the newest finished reconcile run.
+type ReconcileResult struct {
 	Run         int64     `json:"run"`
 	Epoch       int64     `json:"epoch"` // in which it began
 	ConfigHash  string    `json:"config_hash"`
@@ -68,21 +68,21 @@ type ReconcileEvidence struct {
 	Repaired    int64     `json:"repaired"`    // of these, and of the journal's keys
 	// Lost counts those of Differences that are kept by name and were missing or older in
 	// the target though no journal knew of them.
-	Lost int64 `json:"lost,omitempty"`
+	LostWrites int64 `json:"lost,omitempty"`
 }
 
 // Clean tells that the run found no confirmed difference. A run that repaired
 // what it found is not clean: only a later one is.
-func (r *ReconcileEvidence) Clean() bool { return r != nil && r.Differences == 0 && r.Repaired == 0 }
+func (r *ReconcileResult) Clean() bool { return r != nil && r.Differences == 0 && r.Repaired == 0 }
 
-// DrillEvidence is the newest drill that passed.
-type DrillEvidence struct {
+// DrillResult is the newest drill that passed.
+type DrillResult struct {
 	ConfigHash string    `json:"config_hash"`
 	Passed     time.Time `json:"passed"`
 }
 
-// RunbookEvidence is the newest verification of the rollback runbook.
-type RunbookEvidence struct {
+// VerificationResult is the newest verification of the rollback runbook.
+type VerificationResult struct {
 	Runbook    string    `json:"runbook"`
 	SourceHash string    `json:"source_hash"` // of its text
 	ConfigHash string    `json:"config_hash"`
@@ -100,25 +100,25 @@ type Approval struct {
 	Reason     string    `json:"reason"`
 }
 
-// Evidence is all that a decision rests on, read in one transaction.
-type Evidence struct {
+// Snapshot is all that a decision rests on, read in one transaction.
+type Snapshot struct {
 	Now time.Time `json:"now"` // of the state database
 	// Actor is the state database's session_user who reads this, and Decides tells that
 	// phases.approval.role, if it names a role, has him as a member.
-	Actor     string             `json:"actor"`
-	Decides   bool               `json:"decides"`
-	Standing  Standing           `json:"standing"`
-	Fleet     Fleet              `json:"fleet"`
-	Backfill  *BackfillEvidence  `json:"backfill,omitempty"`
-	Reconcile *ReconcileEvidence `json:"reconcile,omitempty"` // the newest finished run
+	Actor     string           `json:"actor"`
+	Decides   bool             `json:"decides"`
+	Status    Status           `json:"standing"`
+	Fleet     Fleet            `json:"fleet"`
+	Backfill  *BackfillStatus  `json:"backfill,omitempty"`
+	Reconcile *ReconcileResult `json:"reconcile,omitempty"` // the newest finished run
 	// FullReconcile is the newest finished run that was full and two-way.
-	FullReconcile *ReconcileEvidence `json:"full_reconcile,omitempty"`
+	FullReconcile *ReconcileResult `json:"full_reconcile,omitempty"`
 	// FailedReconcile is the newest finished run that found differences, of either
 	// kind: a clean sample after it does not hide it.
-	FailedReconcile *ReconcileEvidence `json:"failed_reconcile,omitempty"`
-	Approvals       []Approval         `json:"approvals,omitempty"` // not yet expired
-	Drill           *DrillEvidence     `json:"drill,omitempty"`
-	Runbook         *RunbookEvidence   `json:"runbook,omitempty"` // the newest verification, passed or not
+	FailedReconcile *ReconcileResult    `json:"failed_reconcile,omitempty"`
+	Approvals       []Approval          `json:"approvals,omitempty"` // not yet expired
+	Drill           *DrillResult        `json:"drill,omitempty"`
+	Runbook         *VerificationResult `json:"runbook,omitempty"` // the newest verification, passed or not
 	// Evaluations are the newest of each measured gate, of whatever epoch.
 	Evaluations []Evaluation `json:"evaluations,omitempty"`
 	Latch       *Latch       `json:"latch,omitempty"` // an automatic rollback that nobody has acknowledged

@@ -10,12 +10,12 @@ import (
 // change (Timing, with these as its defaults), and what it may not. Relations and
 // Validate hold them against each other; docs/protocol.md says why for each.
 const (
-	LeaseTTL       = 15 * time.Second      // a lease without renewal, by the state database's clock
-	LeaseRenew     = 5 * time.Second       // how often it is renewed
-	RenewShare     = 3                     // renewals that a lease lasts, at least
-	ClockSlack     = 20 * time.Millisecond // leases end this much earlier for their holder
-	RequestMost    = 5 * time.Second       // of one request of an instance to the state
-	RescuePatience = 5 * time.Second       // after which the database ends the rollback of a write whose process froze in it
+	LeaseTTL          = 15 * time.Second      // a lease without renewal, by the state database's clock
+	LeaseRenew        = 5 * time.Second       // how often it is renewed
+	RenewShare        = 3                     // renewals that a lease lasts, at least
+	ClockSlack        = 20 * time.Millisecond // leases end this much earlier for their holder
+	RequestMost       = 5 * time.Second       // of one request of an instance to the state
+	EmergencyPatience = 5 * time.Second       // after which the database ends the rollback of a write whose process froze in it
 
 	WriteDeadline  = time.Second      // of a write's try of the target
 	NotAfter       = 10 * time.Second // until when the target takes what was read or committed
@@ -30,7 +30,7 @@ const (
 	TransitionPatience = 30 * time.Second // after which the database ends a command's transition that stands still
 	Settle             = 30 * time.Second // how long a command waits for the fleet
 	UndoWithin         = 30 * time.Second // what a failed fence has to be undone in
-	KeeperMargin       = 5 * time.Second  // what the daemon waits for longer than a command may take
+	MaintenanceMargin  = 5 * time.Second  // what the daemon waits for longer than a command may take
 )
 
 // Timing is what a description changes of these.
@@ -83,6 +83,6 @@ func (t Timing) Validate() error {
 	return errors.Join(wrong...)
 }
 
-// KeeperBudget is how long a command that moves authority may go without a sign
+// MaintenanceBudget is how long a command that moves authority may go without a sign
 // of life before the daemon ends its work: all that it may wait for in one step.
-func (t Timing) KeeperBudget() time.Duration { return t.FenceBudget + t.LockTimeout }
+func (t Timing) MaintenanceBudget() time.Duration { return t.FenceBudget + t.LockTimeout }

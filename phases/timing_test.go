@@ -23,14 +23,14 @@ func TestTimesFitTogether(t *testing.T) {
 		"request ≤ lease / 3":                                  RequestMost <= LeaseTTL/RenewShare,
 		"not-after ≥ write deadline":                           NotAfter >= WriteDeadline,
 		"tombstones ≥ 10 × not-after":                          Tombstones >= TombstoneShare*NotAfter,
-		"rescue patience ≥ rollback budget":                    RescuePatience >= RollbackBudget,
-		"rescue patience < lease":                              RescuePatience < LeaseTTL,
+		"rescue patience ≥ rollback budget":                    EmergencyPatience >= RollbackBudget,
+		"rescue patience < lease":                              EmergencyPatience < LeaseTTL,
 		"transition patience + statement > connect":            TransitionPatience+StatementWithin > ConnectWithin,
 		"statement > request":                                  StatementWithin > RequestMost,
 		"settle > lease":                                       Settle > LeaseTTL,
 		"settle > lease + connect":                             Settle > LeaseTTL+ConnectWithin,
 		"undo > lock timeout + fence budget":                   UndoWithin > LockTimeout+FenceBudget,
-		"daemon's wait = fence budget + lock timeout + margin": DefaultTiming().KeeperBudget()+KeeperMargin == FenceBudget+LockTimeout+KeeperMargin && KeeperMargin >= time.Second,
+		"daemon's wait = fence budget + lock timeout + margin": DefaultTiming().MaintenanceBudget()+MaintenanceMargin == FenceBudget+LockTimeout+MaintenanceMargin && MaintenanceMargin >= time.Second,
 	} {
 		if !holds {
 			t.Errorf("%s: does not hold", relation)

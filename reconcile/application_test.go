@@ -30,8 +30,8 @@ func application(t *testing.T, p *pairtest.Pair, rc *reconcile.Reconciler) load 
 	url := testenv.PostgresURL(t)
 	store := openState(t, url)
 	for _, to := range []phases.Route{{Phase: phases.ShadowWrite}, {Phase: phases.DualRead, Percent: phases.All}} {
-		if _, err := store.Transition(t.Context(), "move", func(e phases.Evidence) (phases.Move, error) {
-			return phases.Move{From: e.Standing.Route, To: to, Cause: phases.CauseAdvance, Reason: "test"}, nil
+		if _, err := store.Transition(t.Context(), "move", func(e phases.Snapshot) (phases.Move, error) {
+			return phases.Move{From: e.Status.Route, To: to, Cause: phases.CauseAdvance, Reason: "test"}, nil
 		}); err != nil {
 			t.Fatal(err)
 		}

@@ -96,7 +96,7 @@ func TestExplainShowsBothSidesAndWhatWasFound(t *testing.T) {
 		step  repair.Step
 	}{
 		"2": {reconcile.FieldDiff, repair.StepWrite}, "3": {reconcile.Missing, repair.StepWrite}, "4": {reconcile.ForeignClass, repair.StepWrite},
-		"5": {reconcile.Expiry, repair.StepWrite}, "6": {reconcile.Type, repair.StepWrite}, "500": {reconcile.Extra, repair.StepBury},
+		"5": {reconcile.Expiry, repair.StepWrite}, "6": {reconcile.Type, repair.StepWrite}, "500": {reconcile.Extra, repair.StepTombstone},
 	} {
 		x := explain(key)
 		if x.Same || x.Class != want.class || x.Repair.Step != want.step || len(x.Findings) != 1 || x.Findings[0].Run != first.ID || x.Findings[0].Class != found[key].Class {

@@ -182,7 +182,7 @@ func items(queued []*queuedRepair, journal map[record.Key]record.Version) []repa
 	list := make([]repair.Item, len(queued))
 	for i, q := range queued {
 		// [journal-version]: a difference may be a journaled key too.
-		list[i] = repair.Item{Key: q.Key, Lost: journal[q.Key]}
+		list[i] = repair.Item{Key: q.Key, Journaled: journal[q.Key]}
 	}
 	return list
 }

@@ -89,7 +89,7 @@ func (r *journalRepairer) pass(ctx context.Context) (cleared, left int64, why, e
 		list := make([]repair.Item, len(page))
 		for i, j := range page {
 			// [journal-version]: the tombstone must refuse the lost write too, should it still land.
-			list[i], after = repair.Item{Key: j.Key, Lost: j.Version}, j.Key
+			list[i], after = repair.Item{Key: j.Key, Journaled: j.Version}, j.Key
 		}
 		done, err := r.rule.Repair(ctx, list)
 		if err != nil {

@@ -53,7 +53,7 @@ func (p *repairer) planJournal(ctx context.Context) error {
 		}
 		list := make([]repair.Item, len(page))
 		for i, j := range page {
-			list[i], after = repair.Item{Key: j.Key, Lost: j.Version}, j.Key
+			list[i], after = repair.Item{Key: j.Key, Journaled: j.Version}, j.Key
 		}
 		plans, err := p.rule.Plan(ctx, list)
 		if err != nil {

@@ -64,9 +64,9 @@ func TestAPlanTellsWhatARepairWouldDoAndDoesNothing(t *testing.T) {
 		"10":   {Class: reconcile.Missing, Step: repair.StepWrite, Target: store.Absent},
 		"20":   {Class: reconcile.FieldDiff, Step: repair.StepWrite, Target: store.Live},
 		"30":   {Class: reconcile.Ahead, Step: repair.StepLower, Target: store.Live, From: beyond},
-		"3000": {Class: reconcile.Extra, Step: repair.StepBury, Target: store.Live, From: at, To: at},
+		"3000": {Class: reconcile.Extra, Step: repair.StepTombstone, Target: store.Live, From: at, To: at},
 		"40":   {Journal: true, Step: repair.StepWrite, Target: store.Live},
-		"4000": {Journal: true, Step: repair.StepBury, Target: store.Absent, To: at},
+		"4000": {Journal: true, Step: repair.StepTombstone, Target: store.Absent, To: at},
 	} {
 		got := steps[k]
 		if got.Class != want.Class || got.Step != want.Step || got.Journal != want.Journal || got.Target != want.Target ||

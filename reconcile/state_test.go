@@ -38,8 +38,8 @@ func TestBackfillAndReconcileOnTheStateDatabase(t *testing.T) {
 	if _, err := b.Run(ctx); !errors.Is(err, backfill.ErrNotReady) {
 		t.Fatalf("got %v, want it refused at legacy", err)
 	}
-	_, err = store.Transition(ctx, "move", func(e phases.Evidence) (phases.Move, error) {
-		return phases.Move{From: e.Standing.Route, To: phases.Route{Phase: phases.ShadowWrite}, Cause: phases.CauseAdvance, Reason: "test"}, nil
+	_, err = store.Transition(ctx, "move", func(e phases.Snapshot) (phases.Move, error) {
+		return phases.Move{From: e.Status.Route, To: phases.Route{Phase: phases.ShadowWrite}, Cause: phases.CauseAdvance, Reason: "test"}, nil
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -58,12 +58,12 @@ func TestBackfillAndReconcileOnTheStateDatabase(t *testing.T) {
 	if err != nil || len(kept) != 1 || kept[0].Key != "5" || kept[0].Class != reconcile.Missing || !kept[0].Repaired {
 		t.Fatalf("%+v, %v", kept, err)
 	}
-	e, err := store.Evidence(ctx, "move")
+	e, err := store.Snapshot(ctx, "move")
 	if err != nil || e.FullReconcile.Clean() || e.Backfill == nil || e.Backfill.Finished.IsZero() {
 		t.Fatalf("%+v, %v", e, err)
 	}
 	wantClean(t, rc)
-	if e, err = store.Evidence(ctx, "move"); err != nil || !e.FullReconcile.Clean() || e.FullReconcile.Checked != 2000 {
+	if e, err = store.Snapshot(ctx, "move"); err != nil || !e.FullReconcile.Clean() || e.FullReconcile.Checked != 2000 {
 		t.Fatalf("%+v, %v", e.FullReconcile, err)
 	}
 }

@@ -131,7 +131,7 @@ func TestWhatCanNotBeTakenBackWaitsForAPerson(t *testing.T) {
 	n.Attempt = 2
 	log, err := b.runs.Take(t.Context(), run.ID)
 	must(t, err)
-	must(t, log.Say(t.Context(), n, runbook.Unknown, "mended"))
+	must(t, log.SaveOutcome(t.Context(), n, runbook.Unknown, "mended"))
 	log.Release()
 	if err := b.goOn(r, run, nil); !errors.As(err, &failed) || failed.Status != runbook.Compensated {
 		t.Errorf("%v", err)
@@ -202,13 +202,13 @@ func TestAProcessThatEndedWithoutAWord(t *testing.T) {
 				t.Errorf("it is %s", b.status(run))
 			}
 			// A person's word.
-			_, err = b.runs.Word(t.Context(), run.ID, "a", runbook.Done, "I looked")
+			_, err = b.runs.Decide(t.Context(), run.ID, "a", runbook.Done, "I looked")
 			must(t, err)
 			must(t, b.goOn(r, run, nil))
 			if got := b.story(run); got != "a:done" || b.status(run) != runbook.RunDone {
 				t.Errorf("%s, %s", got, b.status(run))
 			}
-			if _, err := b.runs.Word(t.Context(), run.ID, "a", runbook.Failed, "no"); err == nil {
+			if _, err := b.runs.Decide(t.Context(), run.ID, "a", runbook.Failed, "no"); err == nil {
 				t.Error("an outcome was given twice")
 			}
 		})
@@ -304,7 +304,7 @@ func TestAnApprovalComesFromAnotherTerminal(t *testing.T) {
 			if b.status(run) != runbook.Waiting {
 				t.Errorf("it is %s", b.status(run))
 			}
-			_, err := b.runs.Word(t.Context(), run.ID, "go", c.outcome, "seen")
+			_, err := b.runs.Decide(t.Context(), run.ID, "go", c.outcome, "seen")
 			must(t, err)
 			if err := <-done; (err == nil) != (c.outcome == runbook.Done) {
 				t.Errorf("%v", err)

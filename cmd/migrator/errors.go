@@ -45,7 +45,7 @@ func notYet(err error) error { return coded{err, exitNotYet} }
 // exitCode maps an error to the exit code that docs/cli.md promises.
 func exitCode(err error) int {
 	var c coded
-	var held *control.HeldBack
+	var held *control.GatesClosedError
 	var unsettled *control.UnsettledError
 	var bad *migration.Error
 	var input *control.InputError

@@ -26,7 +26,7 @@ func newFleetList(c *cli) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			standing, err := store.Standing(ctx, name)
+			standing, err := store.Status(ctx, name)
 			if err != nil {
 				return err
 			}

@@ -36,16 +36,16 @@ rests on, and when it will be open if all goes on as now.`,
 			if err != nil {
 				return err
 			}
-			e, err := store.Evidence(ctx, name)
+			e, err := store.Snapshot(ctx, name)
 			if err == nil && evaluate {
 				if _, err = c.judge(store, m).Gates(ctx, e); err == nil {
-					e, err = store.Evidence(ctx, name) // with what was just evaluated
+					e, err = store.Snapshot(ctx, name) // with what was just evaluated
 				}
 			}
 			if err != nil {
 				return err
 			}
-			next, err := m.Phases.Next(e.Standing.Route)
+			next, err := m.Phases.Next(e.Status.Route)
 			if err != nil {
 				return err
 			}
@@ -156,7 +156,7 @@ func (c *cli) explain(ctx context.Context, store *state.Store, name string, filt
 		return usagef("no look at %s is kept: it is off, is not measured, or there is no such gate or trigger; try: migrator gate list --evaluate, or migrator phase advance --dry-run", filter.Name)
 	}
 	x := explained{Gate: filter.Name, Evaluation: found[0], History: append([]phases.Evaluation{}, found[1:]...)}
-	again, err := judge.Again(x.Evaluation)
+	again, err := judge.Reevaluate(x.Evaluation)
 	if err != nil {
 		return err
 	}

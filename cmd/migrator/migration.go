@@ -45,9 +45,9 @@ func (c *cli) openState(ctx context.Context) (*state.Store, error) {
 		return nil, err
 	}
 	store, err := state.Open(ctx, url)
-	if err == nil && store.Trouble() != "" && !c.warned {
+	if err == nil && store.HealthWarning() != "" && !c.warned {
 		c.warned = true
-		c.note("%s", store.Trouble())
+		c.note("%s", store.HealthWarning())
 	}
 	return store, err
 }
@@ -137,7 +137,7 @@ func (c *cli) openJobWith(ctx context.Context, asApplied bool, limit func(*migra
 	if err != nil {
 		return nil, err
 	}
-	if _, err = store.Standing(ctx, m.Name); err == nil && asApplied {
+	if _, err = store.Status(ctx, m.Name); err == nil && asApplied {
 		err = app.CheckApplied(ctx, store, m, c.settings.descriptionFile())
 	}
 	var j *app.Job

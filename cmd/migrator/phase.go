@@ -35,9 +35,9 @@ func (c *cli) openController(ctx context.Context, args []string, forward bool) (
 		return nil, nil, err
 	}
 	name, err := c.name(ctx, store, args)
-	var standing phases.Standing
+	var standing phases.Status
 	if err == nil {
-		standing, err = store.Standing(ctx, name)
+		standing, err = store.Status(ctx, name)
 	}
 	var m *migration.Config
 	if err == nil {
@@ -281,7 +281,7 @@ database knows you by, which must be a member of phases.approval.role. The
 approval is good for the present epoch and configuration, until it expires.`,
 		Args: maybeName,
 		RunE: c.withState(func(ctx context.Context, store *state.Store, name string) error {
-			standing, err := store.Standing(ctx, name)
+			standing, err := store.Status(ctx, name)
 			if err != nil {
 				return err
 			}

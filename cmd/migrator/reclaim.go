@@ -64,10 +64,10 @@ it after every such restore, also if no instance has complained.`,
 }
 
 // warnLost says before anything else that the state can't be believed.
-func (c *cli) warnLost(st phases.Standing) {
-	if st.Lost == nil {
+func (c *cli) warnLost(st phases.Status) {
+	if st.StateLoss == nil {
 		return
 	}
-	c.printf("  %s\n", c.paint(c.out, red, "lost       "+st.Lost.Tell(st.Route)))
+	c.printf("  %s\n", c.paint(c.out, red, "lost       "+st.StateLoss.Describe(st.Route)))
 	c.printf("             try: %s\n", c.given.text(phases.StateLossHint()))
 }

@@ -82,11 +82,11 @@ func (p *plannedRepairs) list() []reconcile.Planned {
 }
 
 var stepMeanings = map[repair.Step]string{
-	repair.StepWrite: "write legacy's state",
-	repair.StepLower: "write legacy's state over a version that legacy never gave",
-	repair.StepBury:  "remove the record, leave a tombstone",
-	repair.StepNone:  "nothing",
-	repair.StepLeave: "nothing: the entry belongs to a later era",
+	repair.StepWrite:     "write legacy's state",
+	repair.StepLower:     "write legacy's state over a version that legacy never gave",
+	repair.StepTombstone: "remove the record, leave a tombstone",
+	repair.StepNone:      "nothing",
+	repair.StepLeave:     "nothing: the entry belongs to a later era",
 }
 
 func (p *plannedRepairs) write(c *cli) {
@@ -115,7 +115,7 @@ func (p *plannedRepairs) write(c *cli) {
 		c.printf("%-8s %s  %s (now %s)\n", class, strconv.Quote(string(r.Key)), what, over)
 	}
 	var sums []string
-	for _, s := range []repair.Step{repair.StepWrite, repair.StepLower, repair.StepBury, repair.StepNone, repair.StepLeave} {
+	for _, s := range []repair.Step{repair.StepWrite, repair.StepLower, repair.StepTombstone, repair.StepNone, repair.StepLeave} {
 		if steps[s] > 0 {
 			sums = append(sums, fmt.Sprintf("%s: %s", stepMeanings[s], humanize.Count(steps[s])))
 		}

@@ -85,7 +85,7 @@ func (c *cli) asksApproval(ctx context.Context, runs *runbooks.Runs, id int64, e
 	default:
 		return
 	}
-	if _, err := runs.Word(ctx, id, e.Step.ID, outcome, "at the terminal of the run"); err != nil {
+	if _, err := runs.Decide(ctx, id, e.Step.ID, outcome, "at the terminal of the run"); err != nil {
 		c.note("      %s", err)
 	}
 }

@@ -100,7 +100,7 @@ func (c *cli) openRunbooks(ctx context.Context) (*app.Runbooks, error) {
 	}
 	name, err := c.name(ctx, b.State, nil)
 	if err == nil {
-		b.At, err = b.State.Standing(ctx, name)
+		b.At, err = b.State.Status(ctx, name)
 	}
 	if err == nil && b.Config == nil {
 		b.Config, err = app.Applied(ctx, b.State, name)

@@ -36,12 +36,12 @@ type Fleet struct {
 }
 
 var (
-	_ dual.Fleet         = (*Fleet)(nil)
-	_ dual.FaultSwitch   = (*Fleet)(nil)
-	_ dual.Hinter        = (*Fleet)(nil)
-	_ dual.Rescuer       = (*Fleet)(nil)
-	_ dual.ReturnJournal = (*Fleet)(nil)
-	_ dual.Witness       = (*Fleet)(nil)
+	_ dual.Fleet             = (*Fleet)(nil)
+	_ dual.FaultSwitch       = (*Fleet)(nil)
+	_ dual.Notifier          = (*Fleet)(nil)
+	_ dual.EmergencyRollback = (*Fleet)(nil)
+	_ dual.ReturnJournal     = (*Fleet)(nil)
+	_ dual.StateLossReporter = (*Fleet)(nil)
 )
 
 // NewFleet uses connections that are already there. The caller closes the pool.
@@ -182,7 +182,7 @@ func (f *Fleet) Join(ctx context.Context, who dual.Identity) (dual.Grant, error)
 
 // Witness implements dual.Witness: from then on Standing.Lost says what the state
 // has forgotten, no move leads forward, and each takes an epoch above this one.
-func (f *Fleet) Witness(ctx context.Context, held phases.Route) error {
+func (f *Fleet) ReportStateLoss(ctx context.Context, held phases.Route) error {
 	name := "unknown"
 	if i := f.instance.Load(); i != nil {
 		name = *i

@@ -15,8 +15,8 @@ import (
 
 // Journal records lost changes and rules on what they mean. A transition either
 // sees them or is seen by the ruling: both lock the migration's row.
-func (f *Fleet) Journal(ctx context.Context, lost []dual.Lost) (dual.Ruling, error) {
-	rows := mergeLost(lost)
+func (f *Fleet) Journal(ctx context.Context, lost []dual.JournalEntry) (dual.JournalResult, error) {
+	rows := mergeEntries(lost)
 	var g dual.Grant
 	var held []phases.Route
 	err := f.oneTrip(ctx, &g, func(b *pgx.Batch) {
@@ -37,12 +37,12 @@ func (f *Fleet) Journal(ctx context.Context, lost []dual.Lost) (dual.Ruling, err
 			f.migration, rows.keys, rows.versions, rows.changes, rows.reasons, statedb.JournalingPhases())
 	})
 	if err != nil {
-		return dual.Ruling{}, err
+		return dual.JournalResult{}, err
 	}
-	return dual.Ruling{Route: g.Route, TargetRead: statedb.AnyReadsTarget(g.Route, held), Fenced: statedb.Fenced(g.Route.Phase)}, nil
+	return dual.JournalResult{Route: g.Route, TargetRead: statedb.AnyReadsTarget(g.Route, held), Fenced: statedb.Fenced(g.Route.Phase)}, nil
 }
 
-type lostRows struct {
+type journalRows struct {
 	keys     [][]byte
 	versions []string
 	changes  []int64
@@ -51,11 +51,11 @@ type lostRows struct {
 
 const longestReason = 500 // bytes of one reason that are kept
 
-// mergeLost makes one row of a key, since one statement can't change a row twice,
+// mergeEntries makes one row of a key, since one statement can't change a row twice,
 // and sorts them: two journals of the same keys must lock them in one order.
-func mergeLost(lost []dual.Lost) (rows lostRows) {
+func mergeEntries(lost []dual.JournalEntry) (rows journalRows) {
 	sorted := slices.Clone(lost)
-	slices.SortStableFunc(sorted, func(a, b dual.Lost) int { return cmp.Compare(a.Key, b.Key) })
+	slices.SortStableFunc(sorted, func(a, b dual.JournalEntry) int { return cmp.Compare(a.Key, b.Key) })
 	for i := 0; i < len(sorted); {
 		key, highest, changes, reason := sorted[i].Key, record.Version{}, int64(0), ""
 		for ; i < len(sorted) && sorted[i].Key == key; i++ {

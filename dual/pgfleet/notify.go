@@ -12,27 +12,27 @@ import (
 )
 
 const (
-	channel   = "migrator"
-	hintPing  = 30 * time.Second // how long a connection may be silent before it is asked
-	hintRetry = 30 * time.Second // longest mean wait between two attempts to connect
-	hintFirst = 100 * time.Millisecond
+	channel        = "migrator"
+	pingAfter      = 30 * time.Second // how long a connection may be silent before it is asked
+	reconnectMost  = 30 * time.Second // longest mean wait between two attempts to connect
+	reconnectFirst = 100 * time.Millisecond
 )
 
-// Hints listens, on a connection of its own, for new epochs of the migration, and
+// Notifications listens, on a connection of its own, for new epochs of the migration, and
 // connects again whenever it is lost. After each connect it hints at the present
 // epoch, since one may have been missed meanwhile. It returns ctx's error.
-func (f *Fleet) Hints(ctx context.Context, hint func(epoch int64)) error {
-	wait := hintFirst
+func (f *Fleet) Notifications(ctx context.Context, hint func(epoch int64)) error {
+	wait := reconnectFirst
 	for {
 		began := time.Now()
 		f.listen(ctx, hint)
-		if time.Since(began) > hintPing {
-			wait = hintFirst
+		if time.Since(began) > pingAfter {
+			wait = reconnectFirst
 		}
 		// From half to one and a half times the wait: a fleet that lost its server
 		// together does not come back together.
 		timer := time.NewTimer(wait/2 + rand.N(wait))
-		wait = min(2*wait, hintRetry)
+		wait = min(2*wait, reconnectMost)
 		select {
 		case <-ctx.Done():
 			timer.Stop()
@@ -76,7 +76,7 @@ func (f *Fleet) listen(ctx context.Context, hint func(epoch int64)) {
 // next returns the epoch of a notification, 0 for one that is not for us, or for
 // a silence after which the connection was found alive.
 func (f *Fleet) next(ctx context.Context, conn *pgx.Conn) (int64, error) {
-	waiting, cancel := context.WithTimeout(ctx, hintPing)
+	waiting, cancel := context.WithTimeout(ctx, pingAfter)
 	defer cancel()
 	n, err := conn.WaitForNotification(waiting)
 	if err != nil {

@@ -13,10 +13,10 @@ import (
 	"github.com/stranglerfig/migrator/phases"
 )
 
-// Rescue takes reads back to legacy because the target refused a write. It does
+// RollBack takes reads back to legacy because the target refused a write. It does
 // nothing where reads come from legacy already; dual.ErrRouteMoved where authority
 // is moving or has moved: then legacy is not the way out.
-func (f *Fleet) Rescue(ctx context.Context, epoch int64, reason string) error {
+func (f *Fleet) RollBack(ctx context.Context, epoch int64, reason string) error {
 	// In an outage every write comes here; all but the first find it done.
 	present, err := f.present(ctx, f.pool)
 	if err != nil || !present.ReadsTarget() {
@@ -25,7 +25,7 @@ func (f *Fleet) Rescue(ctx context.Context, epoch int64, reason string) error {
 	// [held-routes]: alone with the row: the route, the attempt and the held routes are read and
 	// decided on as one. A process that freezes here is ended by the database after RescuePatience,
 	// before leases run out behind it.
-	err = statedb.Exclusive(ctx, f.pool, f.migration, phases.RescuePatience, func(tx pgx.Tx) error {
+	err = statedb.Exclusive(ctx, f.pool, f.migration, phases.EmergencyPatience, func(tx pgx.Tx) error {
 		var at phases.Route
 		var attempt string
 		err := tx.QueryRow(ctx, `SELECT phase, percent, epoch, attempt FROM migrator.migrations WHERE name = $1`, f.migration).
@@ -40,7 +40,7 @@ func (f *Fleet) Rescue(ctx context.Context, epoch int64, reason string) error {
 		case statedb.Fenced(at.Phase), attempt != "": // with an attempt noted, the fence may be up
 			return fmt.Errorf("%w: it is at %s", dual.ErrRouteMoved, at)
 		}
-		return f.takeBack(ctx, tx, at, epoch, reason)
+		return f.rollBack(ctx, tx, at, epoch, reason)
 	})
 	if err == nil {
 		failpoint.Here("state.rescue.committed")
@@ -49,7 +49,7 @@ func (f *Fleet) Rescue(ctx context.Context, epoch int64, reason string) error {
 	return err
 }
 
-func (f *Fleet) takeBack(ctx context.Context, tx pgx.Tx, at phases.Route, epoch int64, reason string) error {
+func (f *Fleet) rollBack(ctx context.Context, tx pgx.Tx, at phases.Route, epoch int64, reason string) error {
 	rows, err := tx.Query(ctx, statedb.LiveRoutesSQL, f.migration)
 	if err != nil {
 		return err

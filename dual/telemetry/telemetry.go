@@ -58,12 +58,12 @@ const (
 
 // Outcomes of comparisons.
 const (
-	Agreed   Outcome = "agreed"
-	Lagged   Outcome = "lagged"   // agreed after a while, or the target was still moving
-	Mismatch Outcome = "mismatch" // confirmed
-	Lost     Outcome = "lost"     // confirmed, and an acknowledged write: missing in the store that answers, or older there
-	Undone   Outcome = "undone"   // could not be completed: error, timeout, panic, route replaced
-	Dropped  Outcome = "dropped"  // too many at once
+	Agreed    Outcome = "agreed"
+	Lagged    Outcome = "lagged"   // agreed after a while, or the target was still moving
+	Mismatch  Outcome = "mismatch" // confirmed
+	LostWrite Outcome = "lost"     // confirmed, and an acknowledged write: missing in the store that answers, or older there
+	Aborted   Outcome = "undone"   // could not be completed: error, timeout, panic, route replaced
+	Dropped   Outcome = "dropped"  // too many at once
 )
 
 // Series is one combination of the above.

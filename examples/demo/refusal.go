@@ -54,11 +54,11 @@ func (d *demo) inMidCutover(ctx context.Context, trigger string) (changes int, e
 			return false, err
 		}
 		changes = len(all)
-		e, err := d.state.Evidence(ctx, migrationName)
+		e, err := d.state.Snapshot(ctx, migrationName)
 		if err != nil {
 			return false, err
 		}
-		at := e.Standing.Route
+		at := e.Status.Route
 		if at.Phase != phases.Cutover {
 			return false, d.advanceTo(ctx, phases.Cutover, midCutover)
 		}

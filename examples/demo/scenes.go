@@ -129,14 +129,14 @@ func (d *demo) recovery(ctx context.Context) error {
 // not grow any more while writes are acknowledged.
 func (d *demo) caughtOn(ctx context.Context) error {
 	for {
-		before, err := d.state.Standing(ctx, migrationName)
+		before, err := d.state.Status(ctx, migrationName)
 		if err != nil {
 			return err
 		}
 		if err := d.acknowledged(ctx, 100); err != nil {
 			return err
 		}
-		after, err := d.state.Standing(ctx, migrationName)
+		after, err := d.state.Status(ctx, migrationName)
 		if err != nil || after.JournalKeys <= before.JournalKeys {
 			return err
 		}

@@ -59,9 +59,9 @@ func (d *demo) acknowledged(ctx context.Context, more int64) error {
 }
 
 // settled waits until every instance follows the present route, and returns it.
-func (d *demo) settled(ctx context.Context) (e phases.Evidence, err error) {
+func (d *demo) settled(ctx context.Context) (e phases.Snapshot, err error) {
 	err = d.await(ctx, "an acknowledgement by every instance", func() (bool, error) {
-		e, err = d.state.Evidence(ctx, migrationName)
+		e, err = d.state.Snapshot(ctx, migrationName)
 		return err == nil && e.Fleet.Settled(), err
 	})
 	return e, err
@@ -77,11 +77,11 @@ var timely = []string{
 // returns those that are closed still.
 func (d *demo) ripe(ctx context.Context) (next phases.Route, closed []phases.GateResult, err error) {
 	err = d.await(ctx, "the soak time and a settled fleet", func() (bool, error) {
-		e, err := d.state.Evidence(ctx, migrationName)
+		e, err := d.state.Snapshot(ctx, migrationName)
 		if err != nil {
 			return false, err
 		}
-		if next, err = d.settings.Next(e.Standing.Route); err != nil {
+		if next, err = d.settings.Next(e.Status.Route); err != nil {
 			return false, err
 		}
 		closed = phases.Closed(phases.Gates(next, d.settings, e))
@@ -171,7 +171,7 @@ func (d *demo) advanceTo(ctx context.Context, to phases.Phase, percent phases.Pe
 
 // customers prints what the clients of the shop have seen since the last step.
 func (d *demo) customers(ctx context.Context) {
-	e, err := d.state.Evidence(ctx, migrationName)
+	e, err := d.state.Snapshot(ctx, migrationName)
 	if err != nil {
 		return // whatever comes next will say so
 	}
@@ -184,7 +184,7 @@ func (d *demo) customers(ctx context.Context) {
 			share = fmt.Sprintf("; Redis answers %.0f %%", 100*s.share())
 		}
 	}
-	fmt.Fprintf(d.Out, "  %s\n", d.paint("32", fmt.Sprintf("customers, on %s: %s%s", e.Standing.Route, d.traffic.Since(d.mark), share)))
+	fmt.Fprintf(d.Out, "  %s\n", d.paint("32", fmt.Sprintf("customers, on %s: %s%s", e.Status.Route, d.traffic.Since(d.mark), share)))
 }
 
 // answered counts reads by the store that answered them.

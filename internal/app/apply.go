@@ -13,8 +13,8 @@ import (
 
 // AppliedNow is what an apply has come to.
 type AppliedNow struct {
-	Created  bool            `json:"created"`
-	Standing phases.Standing `json:"standing"`
+	Created  bool          `json:"created"`
+	Standing phases.Status `json:"standing"`
 }
 
 // Apply prepares both stores and records the migration file, in this order: repeated
@@ -60,7 +60,7 @@ func Apply(ctx context.Context, kept *state.Store, m *migration.Config) (a Appli
 
 // LiftOrphan lifts a fence that no migration of the state has raised.
 func LiftOrphan(ctx context.Context, kept *state.Store, m *migration.Config, attempt string) error {
-	if st, err := kept.Standing(ctx, m.Name); err == nil && st.Attempt == attempt {
+	if st, err := kept.Status(ctx, m.Name); err == nil && st.Attempt == attempt {
 		return refuse("the fence is that of %s, at %s; try: migrator phase rollback --to grace", m.Name, st.Route)
 	}
 	legacy, err := m.OpenLegacy(ctx)

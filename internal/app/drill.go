@@ -58,14 +58,14 @@ func (j *Job) Drill(ctx context.Context, d Drill) (*drill.Report, error) {
 	defer closeLoad()
 	m := j.Config
 	rehearsal := &drill.Drill{
-		Report:   drill.Report{Migration: m.Name, Environment: m.Environment, Rehearsal: m.Rehearsal(), Program: d.Program},
+		Report:   drill.Report{Migration: m.Name, Environment: m.Environment, Rehearsal: m.DrillHash(), Program: d.Program},
 		Triggers: m.Triggers, State: drillState{j.State}, Switch: j.State, Load: load,
 		Fault: d.Fault, Calm: d.Healthy, Within: d.Within, After: d.After,
 		Plant:     &drill.Planted{Store: j.Target, Keys: keys, Most: planted},
-		Reconcile: j.drillReconcile(d.Log), Daemons: d.Daemons, Tell: d.Tell,
+		Reconcile: j.drillReconcile(d.Log), Daemons: d.Daemons, Progress: d.Tell,
 	}
 	runs := drills.New(j.State.Pool(), m.Name)
-	begun, release, err := runs.Begin(ctx, m.Rehearsal())
+	begun, release, err := runs.Begin(ctx, m.DrillHash())
 	if errors.Is(err, drills.ErrDrilling) {
 		return nil, &NotYetError{err}
 	}
@@ -84,7 +84,7 @@ func (j *Job) Drill(ctx context.Context, d Drill) (*drill.Report, error) {
 // drillState is the state as a drill reads it.
 type drillState struct{ *state.Store }
 
-func (s drillState) Looks(ctx context.Context, migration string, since time.Time) ([]phases.Evaluation, error) {
+func (s drillState) Observations(ctx context.Context, migration string, since time.Time) ([]phases.Evaluation, error) {
 	looks, err := s.Evaluations(ctx, migration, state.EvaluationFilter{Kind: phases.TriggerKind, Since: since, Limit: mostEvaluations})
 	slices.Reverse(looks)
 	return looks, err

@@ -65,7 +65,7 @@ func ImportDrill(ctx context.Context, store *state.Store, name, path string, tex
 	if err != nil {
 		return i, refuse("%s: %w", path, err)
 	}
-	e, err := store.Evidence(ctx, name)
+	e, err := store.Snapshot(ctx, name)
 	switch {
 	case err != nil:
 		return i, err
@@ -80,9 +80,9 @@ func ImportDrill(ctx context.Context, store *state.Store, name, path string, tex
 	if err != nil {
 		return i, err
 	}
-	i.Fits = report.Rehearsal == m.Rehearsal()
+	i.Fits = report.Rehearsal == m.DrillHash()
 	if !i.Fits {
-		err = notYet("it opens no gate: what was rehearsed is not what is applied to %s (rehearsal %.12s, applied %.12s)", name, report.Rehearsal, m.Rehearsal())
+		err = notYet("it opens no gate: what was rehearsed is not what is applied to %s (rehearsal %.12s, applied %.12s)", name, report.Rehearsal, m.DrillHash())
 	}
 	return i, err
 }

@@ -15,7 +15,7 @@ type GateView struct {
 
 // GatesAhead are the gates before the next step, and on a ramp those before the next
 // phase too, each with its newest evaluation.
-func GatesAhead(s phases.Settings, e phases.Evidence, next phases.Route) []GateView {
+func GatesAhead(s phases.Settings, e phases.Snapshot, next phases.Route) []GateView {
 	views := []GateView{}
 	add := func(to phases.Route) {
 		for _, g := range phases.Gates(to, s, e) {
@@ -32,8 +32,8 @@ func GatesAhead(s phases.Settings, e phases.Evidence, next phases.Route) []GateV
 		}
 	}
 	add(next)
-	if at := e.Standing.Route.Phase.Position(); next.Phase == e.Standing.Route.Phase && at >= 0 && at+1 < len(phases.Order) {
-		end := phases.Route{Phase: e.Standing.Route.Phase, Percent: phases.All}
+	if at := e.Status.Route.Phase.Position(); next.Phase == e.Status.Route.Phase && at >= 0 && at+1 < len(phases.Order) {
+		end := phases.Route{Phase: e.Status.Route.Phase, Percent: phases.All}
 		if to, err := s.Next(end); err == nil {
 			add(to)
 		}

@@ -95,7 +95,7 @@ func LockTimeout(m *migration.Config) time.Duration { return time.Duration(m.Bac
 
 // NeedsStores tells whether a move from where the migration stands touches the stores:
 // the fence and the way back from it do.
-func NeedsStores(st phases.Standing, forward bool) bool {
+func NeedsStores(st phases.Status, forward bool) bool {
 	return st.Attempt != "" || st.Route.Phase.Passing() || forward && st.Route.Phase == phases.Grace
 }
 
@@ -116,7 +116,7 @@ func Applied(ctx context.Context, st *state.Store, name string) (*migration.Conf
 // CheckApplied is a DriftError if the migration file m, read from file, is not the one
 // that is applied.
 func CheckApplied(ctx context.Context, st *state.Store, m *migration.Config, file string) error {
-	standing, err := st.Standing(ctx, m.Name)
+	standing, err := st.Status(ctx, m.Name)
 	if err != nil {
 		return err
 	}

@@ -18,7 +18,7 @@ func NewJudge(store *state.Store, name string, applied phases.Settings, reach mi
 		State: store, Migration: name, Settings: applied,
 		GateSources: map[string]judge.Source{}, TriggerSources: map[string]judge.Source{},
 	}
-	standing := func(ctx context.Context) (phases.Standing, error) { return store.Standing(ctx, name) }
+	standing := func(ctx context.Context) (phases.Status, error) { return store.Status(ctx, name) }
 	for _, g := range applied.Gates.Custom {
 		if s := newSource(g.Question, reach, standing); s != nil {
 			j.GateSources[g.Name] = s
@@ -34,7 +34,7 @@ func NewJudge(store *state.Store, name string, applied phases.Settings, reach mi
 
 // newSource is nil where there is nothing to ask: alerts come by themselves, and without
 // a migration file it is not known where a Prometheus is.
-func newSource(q phases.Question, reach migration.Prometheus, standing func(context.Context) (phases.Standing, error)) judge.Source {
+func newSource(q phases.Question, reach migration.Prometheus, standing func(context.Context) (phases.Status, error)) judge.Source {
 	switch {
 	case q.PromQL != "" && reach.URL != "":
 		s := prometheus(reach, q.PromQL)

@@ -49,7 +49,7 @@ func (j *Job) Reconcile(ctx context.Context, o Reconcile) (reconcile.Run, []reco
 
 // CheckReconcile refuses a run where both stores can't be expected to agree.
 func (j *Job) CheckReconcile(ctx context.Context, repair bool) (phases.Phase, error) {
-	standing, err := j.State.Standing(ctx, j.Config.Name)
+	standing, err := j.State.Status(ctx, j.Config.Name)
 	if err != nil {
 		return "", err
 	}
@@ -135,7 +135,7 @@ func (j *Job) Interrupted(ctx context.Context, o reconcile.RunOptions, stopped b
 	if err != nil || held || run.Status != reconcile.Running && (!stopped || run.Status != reconcile.Stopped) {
 		return 0, err
 	}
-	standing, err := j.State.Standing(ctx, j.Config.Name)
+	standing, err := j.State.Status(ctx, j.Config.Name)
 	if err != nil || run.Epoch != standing.Route.Epoch || run.ConfigHash != standing.ConfigHash ||
 		run.Full != o.Full || run.TwoWay != o.TwoWay || run.Repair != o.Repair || time.Since(run.Began) > resumeWithin {
 		return 0, err

@@ -23,7 +23,7 @@ import (
 type Runbooks struct {
 	Config *migration.Config // the migration file at hand; without one, what is applied
 	State  *state.Store
-	At     phases.Standing
+	At     phases.Status
 
 	File         string // that Config was read from; "": there is none at hand
 	StateURL     string
@@ -32,7 +32,7 @@ type Runbooks struct {
 
 // RunbookVerdict is what a verification found of one runbook.
 type RunbookVerdict struct {
-	phases.RunbookEvidence
+	phases.VerificationResult
 	File   string        `json:"file,omitempty"`
 	Checks []store.Check `json:"checks"`
 }
@@ -186,6 +186,6 @@ func (b *Runbooks) Verify(ctx context.Context, what string, command func(words [
 		return v, ctx.Err()
 	}
 	passed := !slices.ContainsFunc(v.Checks, func(c store.Check) bool { return c.Result == store.Refused })
-	v.RunbookEvidence, err = runbooks.New(b.State.Pool(), b.Config.Name).Verified(ctx, r.Name, r.Source, passed, v.Checks)
+	v.VerificationResult, err = runbooks.New(b.State.Pool(), b.Config.Name).Verified(ctx, r.Name, r.Source, passed, v.Checks)
 	return v, err
 }

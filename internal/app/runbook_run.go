@@ -37,7 +37,7 @@ func ApproveStep(ctx context.Context, runs *runbooks.Runs, id int64, step string
 	for _, s := range v.Steps {
 		if s.Kind == runbook.Approve && s.Outcome == "" {
 			if s.Step == step {
-				return runs.Word(ctx, id, step, outcome, reason)
+				return runs.Decide(ctx, id, step, outcome, reason)
 			}
 			open = append(open, s.Step)
 		}
@@ -114,11 +114,11 @@ func (w *RunbookWork) decide(ctx context.Context, runs *runbooks.Runs, log *runb
 	case n.Open != nil && n.Block.Kind == runbook.Approve:
 		return refuse("step %s waits for an approval; try: migrator runbook approve %d %s", d.Step, id, d.Step)
 	case n.Open != nil:
-		_, err := runs.Word(ctx, id, d.Step, d.Outcome, d.Reason)
+		_, err := runs.Decide(ctx, id, d.Step, d.Outcome, d.Reason)
 		return err
 	case n.End == runbook.RunFailed && n.Direction == runbook.Compensate:
 		n.Attempt = lastAttempt(records, n) + 1
-		return log.Say(ctx, n, d.Outcome, d.Reason)
+		return log.SaveOutcome(ctx, n, d.Outcome, d.Reason)
 	}
 	return refuse("step %s of run %d is not in doubt; try: migrator runbook show %d", d.Step, id, id)
 }

@@ -11,13 +11,13 @@ import (
 // Status is where a migration stands: the document of the command status and of the
 // daemon's /status.
 type Status struct {
-	Standing phases.Standing     `json:"standing"`
+	Standing phases.Status       `json:"standing"`
 	Fleet    phases.Fleet        `json:"fleet"`
 	Settled  bool                `json:"settled"`
 	Rollback phases.Rollback     `json:"rollback"`
 	Next     *NextStep           `json:"next,omitempty"`
 	Gates    []phases.GateResult `json:"gates,omitempty"` // before the next step
-	Evidence phases.Evidence     `json:"evidence"`
+	Evidence phases.Snapshot     `json:"evidence"`
 }
 
 // NextStep is where an advance leads, and what that takes.
@@ -30,7 +30,7 @@ type NextStep struct {
 
 // ReadStatus reads it from the state.
 func ReadStatus(ctx context.Context, store *state.Store, name string) (Status, error) {
-	e, err := store.Evidence(ctx, name)
+	e, err := store.Snapshot(ctx, name)
 	if err != nil {
 		return Status{}, err
 	}
@@ -39,19 +39,19 @@ func ReadStatus(ctx context.Context, store *state.Store, name string) (Status, e
 		return Status{}, err
 	}
 	s := Status{
-		Standing: e.Standing, Fleet: e.Fleet, Settled: e.Fleet.Settled(), Evidence: e,
-		Rollback: phases.ClassOf(e.Standing.Route.Phase, e.Standing.Reversible, e.Standing.ReturnKeys),
+		Standing: e.Status, Fleet: e.Fleet, Settled: e.Fleet.Settled(), Evidence: e,
+		Rollback: phases.ClassOf(e.Status.Route.Phase, e.Status.Reversible, e.Status.ReturnKeys),
 	}
-	if next, err := m.Phases.Next(e.Standing.Route); err == nil {
+	if next, err := m.Phases.Next(e.Status.Route); err == nil {
 		s.Gates = phases.Gates(next, m.Settings(), e)
 		s.Next = stepAhead(next, m.Settings(), e, s.Gates)
 	}
 	return s, nil
 }
 
-func stepAhead(next phases.Route, s phases.Settings, e phases.Evidence, gates []phases.GateResult) *NextStep {
+func stepAhead(next phases.Route, s phases.Settings, e phases.Snapshot, gates []phases.GateResult) *NextStep {
 	n := &NextStep{To: next, By: "person", WaitsFor: []string{}}
-	if s.ByItself(e.Standing.Route, next) {
+	if s.ByItself(e.Status.Route, next) {
 		n.By = "schedule"
 	}
 	for _, g := range phases.Closed(gates) {

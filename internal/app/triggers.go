@@ -45,7 +45,7 @@ func ReadTriggers(ctx context.Context, store *state.Store, name string) (list Tr
 	if err != nil {
 		return list, now, err
 	}
-	e, err := store.Evidence(ctx, name)
+	e, err := store.Snapshot(ctx, name)
 	if err != nil {
 		return list, now, err
 	}
@@ -53,7 +53,7 @@ func ReadTriggers(ctx context.Context, store *state.Store, name string) (list Tr
 	if err != nil {
 		return list, now, err
 	}
-	list = Triggers{Acts: e.Standing.Route.Phase.TriggersAct(), Triggers: []TriggerView{}, Latch: e.Latch, Rollback: last}
+	list = Triggers{Acts: e.Status.Route.Phase.TriggersAct(), Triggers: []TriggerView{}, Latch: e.Latch, Rollback: last}
 	for _, t := range m.Triggers.All() {
 		v := TriggerView{Trigger: t.Name, Off: t.Off, DryRun: t.DryRun}
 		for i := range newest {
@@ -97,7 +97,7 @@ const (
 
 // ReplayTriggers evaluates triggers over what was recorded in the time before now.
 func ReplayTriggers(ctx context.Context, store *state.Store, name string, s phases.Settings, before time.Duration) (*judge.Replayed, error) {
-	e, err := store.Evidence(ctx, name)
+	e, err := store.Snapshot(ctx, name)
 	if err != nil {
 		return nil, err
 	}

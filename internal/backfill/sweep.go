@@ -59,7 +59,7 @@ func (r *run) mend(ctx context.Context, keys []record.Key) error {
 		if f.Err != nil {
 			return fmt.Errorf("key %q: %w", f.Key, f.Err)
 		}
-		if f.Action == repair.Buried {
+		if f.Action == repair.Tombstoned {
 			swept++
 		}
 	}

@@ -39,7 +39,7 @@ var errDryRun = errors.New("dry run")
 // there: nothing that happened since can be missed. A dry run takes the same way
 // and changes nothing.
 func (c *Controller) Advance(ctx context.Context, a Advance) (Step, error) {
-	e, err := c.State.Evidence(ctx, c.Migration)
+	e, err := c.State.Snapshot(ctx, c.Migration)
 	if err != nil {
 		return Step{}, err
 	}
@@ -48,7 +48,7 @@ func (c *Controller) Advance(ctx context.Context, a Advance) (Step, error) {
 			return Step{}, err
 		}
 	}
-	from := e.Standing.Route
+	from := e.Status.Route
 	if from.Phase == phases.Lifting || from.Phase == phases.Returning {
 		return Step{From: from}, c.Resume(ctx)
 	}
@@ -58,13 +58,13 @@ func (c *Controller) Advance(ctx context.Context, a Advance) (Step, error) {
 		return Step{From: from}, err
 	}
 	step := Step{From: from, To: to}
-	decide := func(e phases.Evidence) (err error) {
-		if e.Standing.Route != from {
+	decide := func(e phases.Snapshot) (err error) {
+		if e.Status.Route != from {
 			// [one-decides]: no verdict on a route that the step was not chosen for.
 			return nil // the state refuses the step, and says what moved first
 		}
 		// Settings of another migration file would evaluate other gates than those in force.
-		if c.Config != "" && e.Standing.ConfigHash != c.Config {
+		if c.Config != "" && e.Status.ConfigHash != c.Config {
 			return hint.Errorf(hint.Hint{Do: hint.Retry}, "another migration file was applied since this command began")
 		}
 		if step.Gates, err = c.gates(to, a, e); err == nil && a.DryRun {
@@ -74,13 +74,13 @@ func (c *Controller) Advance(ctx context.Context, a Advance) (Step, error) {
 	}
 	failpoint.Here("control.advance.decided")
 	switch {
-	case from.Phase == phases.Fenced, from.Phase == phases.Grace && e.Standing.Attempt != "":
+	case from.Phase == phases.Fenced, from.Phase == phases.Grace && e.Status.Attempt != "":
 		// [fence-attempt]: an attempt in grace may have its fence up: it is passed or undone before
 		// any other step.
-		c.say("taking up the fence's attempt %s again", e.Standing.Attempt)
-		err = c.passFence(ctx, &step, e.Standing, a)
+		c.report("taking up the fence's attempt %s again", e.Status.Attempt)
+		err = c.passFence(ctx, &step, e.Status, a)
 	case to.Phase == phases.Retain:
-		err = c.beginFence(ctx, &step, e.Standing, a, decide)
+		err = c.beginFence(ctx, &step, e.Status, a, decide)
 	default:
 		err = c.step(ctx, &step, a, decide)
 	}
@@ -91,10 +91,10 @@ func (c *Controller) Advance(ctx context.Context, a Advance) (Step, error) {
 }
 
 // step commits a step that one transition makes.
-func (c *Controller) step(ctx context.Context, step *Step, a Advance, decide func(phases.Evidence) error) error {
+func (c *Controller) step(ctx context.Context, step *Step, a Advance, decide func(phases.Snapshot) error) error {
 	// The gates are evaluated inside, on rows read under the migration's lock. An error leaves the
 	// state as it was; if the response to the commit is lost, the next command finds the new route.
-	standing, err := c.State.Transition(ctx, c.Migration, func(e phases.Evidence) (phases.Move, error) {
+	standing, err := c.State.Transition(ctx, c.Migration, func(e phases.Snapshot) (phases.Move, error) {
 		err := decide(e)
 		return phases.Move{
 			From: step.From, To: step.To, Cause: cmp.Or(a.Cause, phases.CauseAdvance), Reason: a.Reason, Gates: step.Gates,
@@ -140,7 +140,7 @@ func (c *Controller) chosen(from phases.Route, a Advance) (phases.Route, error) 
 }
 
 // gates evaluates the gates with the overrides noted; *HeldBack if one is closed.
-func (c *Controller) gates(to phases.Route, a Advance, e phases.Evidence) ([]phases.GateResult, error) {
+func (c *Controller) gates(to phases.Route, a Advance, e phases.Snapshot) ([]phases.GateResult, error) {
 	gates := phases.Gates(to, c.Settings, e)
 	known := map[string]bool{}
 	for i := range gates {
@@ -164,7 +164,7 @@ func (c *Controller) gates(to phases.Route, a Advance, e phases.Evidence) ([]pha
 		}
 	}
 	if len(phases.Closed(gates)) > 0 {
-		return gates, &HeldBack{From: e.Standing.Route, To: to, Gates: gates}
+		return gates, &GatesClosedError{From: e.Status.Route, To: to, Gates: gates}
 	}
 	return gates, nil
 }

@@ -99,14 +99,14 @@ func (b *bench) sql(query string) error {
 func (b *bench) walk(to phases.Phase) {
 	b.t.Helper()
 	for range 20 {
-		st, err := b.state.Standing(b.ctx, "items")
+		st, err := b.state.Status(b.ctx, "items")
 		b.check(err)
 		if st.Route.Phase == to {
 			return
 		}
 		next, err := b.m.Phases.Next(st.Route)
 		b.check(err)
-		_, err = b.state.Transition(b.ctx, "items", func(phases.Evidence) (phases.Move, error) {
+		_, err = b.state.Transition(b.ctx, "items", func(phases.Snapshot) (phases.Move, error) {
 			return phases.Move{From: st.Route, To: next, Cause: phases.CauseAdvance}, nil
 		})
 		b.check(err)
@@ -141,7 +141,7 @@ func (b *bench) interlocked() {
 // and that nothing is left half done.
 func (b *bench) consistent(want phases.Phase) {
 	b.t.Helper()
-	st, err := b.state.Standing(b.ctx, "items")
+	st, err := b.state.Status(b.ctx, "items")
 	b.check(err)
 	attempt, _, err := b.legacy.FenceState(b.ctx)
 	b.check(err)
@@ -170,9 +170,9 @@ func (b *bench) holdTable(application string) (release func()) {
 	return func() { _ = conn.Close(b.ctx) }
 }
 
-func (b *bench) evidence() phases.Evidence {
+func (b *bench) evidence() phases.Snapshot {
 	b.t.Helper()
-	e, err := b.state.Evidence(b.ctx, "items")
+	e, err := b.state.Snapshot(b.ctx, "items")
 	b.check(err)
 	return e
 }

@@ -18,16 +18,16 @@ import (
 
 // State is where the migration stands, durably. state.Store is the one in PostgreSQL.
 type State interface {
-	Evidence(ctx context.Context, migration string) (phases.Evidence, error)
+	Snapshot(ctx context.Context, migration string) (phases.Snapshot, error)
 	// Transition runs decide and commits its move in one transaction that holds the
 	// migration's row; it refuses a move whose From is no longer the present route.
-	Transition(ctx context.Context, migration string, decide func(phases.Evidence) (phases.Move, error)) (phases.Standing, error)
+	Transition(ctx context.Context, migration string, decide func(phases.Snapshot) (phases.Move, error)) (phases.Status, error)
 	// Intend notes the attempt of a fence, in one transaction that holds the
 	// migration's row, if the route is still at, no other attempt is noted, and decide
 	// has no objection to the evidence read there.
-	Intend(ctx context.Context, migration string, at phases.Route, attempt string, decide func(phases.Evidence) error) error
-	// Forget takes the note back, of an attempt whose fence never stood.
-	Forget(ctx context.Context, migration, attempt, reason string) error
+	Intend(ctx context.Context, migration string, at phases.Route, attempt string, decide func(phases.Snapshot) error) error
+	// ForgetAttempt takes the note back, of an attempt whose fence never stood.
+	ForgetAttempt(ctx context.Context, migration, attempt, reason string) error
 	ReturnState
 }
 
@@ -40,7 +40,7 @@ type ReturnState interface {
 // Judge evaluates the measured gates and has the evaluations kept, where the next
 // Evidence finds them. judge.Judge is one.
 type Judge interface {
-	Gates(ctx context.Context, e phases.Evidence) ([]phases.Evaluation, error)
+	Gates(ctx context.Context, e phases.Snapshot) ([]phases.Evaluation, error)
 }
 
 // Controller moves one migration. Fence and Target are needed from grace on.
@@ -59,13 +59,13 @@ type Controller struct {
 	Report      func(string)  // progress for a person; may be nil
 }
 
-// HeldBack is an advance that gates refuse.
-type HeldBack struct {
+// GatesClosedError is an advance that gates refuse.
+type GatesClosedError struct {
 	From, To phases.Route
 	Gates    []phases.GateResult // all, also those that are open
 }
 
-func (e *HeldBack) Error() string {
+func (e *GatesClosedError) Error() string {
 	var names []string
 	for _, g := range phases.Closed(e.Gates) {
 		names = append(names, g.Gate)
@@ -74,7 +74,7 @@ func (e *HeldBack) Error() string {
 }
 
 // Hint is that of the first closed gate that has one.
-func (e *HeldBack) Hint() hint.Hint {
+func (e *GatesClosedError) Hint() hint.Hint {
 	for _, g := range phases.Closed(e.Gates) {
 		if !g.Hint.IsZero() {
 			return g.Hint
@@ -108,7 +108,7 @@ func refuse(h hint.Hint, format string, args ...any) error {
 	return &InputError{hint.Errorf(h, format, args...)}
 }
 
-func (c *Controller) say(format string, args ...any) {
+func (c *Controller) report(format string, args ...any) {
 	if c.Report != nil {
 		c.Report(fmt.Sprintf(format, args...))
 	}
@@ -129,7 +129,7 @@ func (c *Controller) AwaitSettled(ctx context.Context, budget time.Duration) err
 	tick := time.NewTicker(orDefault(c.Poll, 50*time.Millisecond))
 	defer tick.Stop()
 	for {
-		e, err := c.State.Evidence(ctx, c.Migration)
+		e, err := c.State.Snapshot(ctx, c.Migration)
 		if err != nil {
 			return err
 		}
@@ -140,7 +140,7 @@ func (c *Controller) AwaitSettled(ctx context.Context, budget time.Duration) err
 		}
 		// A deadline, not a proof: the caller decides what an unsettled fleet means.
 		if waited := time.Since(began); waited >= budget {
-			return &UnsettledError{Route: e.Standing.Route, Fleet: e.Fleet, Waited: waited.Round(time.Millisecond)}
+			return &UnsettledError{Route: e.Status.Route, Fleet: e.Fleet, Waited: waited.Round(time.Millisecond)}
 		}
 		select {
 		case <-ctx.Done():

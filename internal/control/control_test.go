@@ -38,7 +38,7 @@ func TestOfTwoAdvancesOneDecides(t *testing.T) {
 	if err := <-errs; !errors.As(err, &moved) || !strings.Contains(err.Error(), "the faster one") {
 		t.Errorf("the slower one: %v, want a refusal that says who moved it and why", err)
 	}
-	st, err := b.state.Standing(b.ctx, "items")
+	st, err := b.state.Status(b.ctx, "items")
 	b.check(err)
 	if st.Route.Epoch != 2 {
 		t.Errorf("epoch %d, want 2", st.Route.Epoch)
@@ -92,7 +92,7 @@ func TestRollbackOvertakesAStepTakenMeanwhile(t *testing.T) {
 	b.walk(phases.Grace)
 	wake()
 	b.check(<-errs)
-	st, err := b.state.Standing(b.ctx, "items")
+	st, err := b.state.Status(b.ctx, "items")
 	b.check(err)
 	if st.Route.Phase != phases.DualRead || st.LastReason != "an emergency" {
 		t.Errorf("ended in %s, %q", st.Route, st.LastReason)
@@ -120,7 +120,7 @@ func TestRollbackWaitsForWhatMustNotRunBesideIt(t *testing.T) {
 			b.check(err)
 			ended = true
 		case <-time.After(20 * time.Millisecond):
-			st, err := b.state.Standing(b.ctx, "items")
+			st, err := b.state.Status(b.ctx, "items")
 			b.check(err)
 			if st.Route.Phase == phases.ShadowWrite && epoch < st.Route.Epoch-1 {
 				t.Errorf("shadow-write was committed while the reader had acknowledged epoch %d only", epoch)
@@ -130,7 +130,7 @@ func TestRollbackWaitsForWhatMustNotRunBesideIt(t *testing.T) {
 			b.check(err)
 		}
 	}
-	st, err := b.state.Standing(b.ctx, "items")
+	st, err := b.state.Status(b.ctx, "items")
 	b.check(err)
 	if st.Route.Phase != phases.Legacy {
 		t.Errorf("ended in %s", st.Route)
@@ -169,7 +169,7 @@ func TestTheFenceNamesWhoHoldsTheTable(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "forgotten report") {
 		t.Fatalf("%v, want the application that holds the table", err)
 	}
-	st, stErr := b.state.Standing(b.ctx, "items")
+	st, stErr := b.state.Status(b.ctx, "items")
 	b.check(stErr)
 	if st.Route.Phase != phases.Grace || st.Attempt != "" {
 		t.Errorf("%s, attempt %q: a fence that was never raised must cost no writes", st.Route, st.Attempt)
@@ -199,7 +199,7 @@ func TestAPhaseCantBeSkipped(t *testing.T) {
 		}
 	}
 	b.walk(phases.DualRead)
-	var held *control.HeldBack
+	var held *control.GatesClosedError
 	_, err := b.controller().Advance(b.ctx, control.Advance{Overrides: map[string]string{"reconcile-clean": "trust me"}})
 	if !errors.As(err, &held) {
 		t.Errorf("without a backfill: %v, want the interlock to hold", err)

@@ -48,17 +48,17 @@ type frozenState struct {
 	f *freezer
 }
 
-func (s frozenState) Transition(ctx context.Context, m string, decide func(phases.Evidence) (phases.Move, error)) (st phases.Standing, err error) {
+func (s frozenState) Transition(ctx context.Context, m string, decide func(phases.Snapshot) (phases.Move, error)) (st phases.Status, err error) {
 	err = s.f.step(func() error { st, err = s.State.Transition(ctx, m, decide); return err })
 	return st, err
 }
 
-func (s frozenState) Intend(ctx context.Context, m string, at phases.Route, attempt string, decide func(phases.Evidence) error) error {
+func (s frozenState) Intend(ctx context.Context, m string, at phases.Route, attempt string, decide func(phases.Snapshot) error) error {
 	return s.f.step(func() error { return s.State.Intend(ctx, m, at, attempt, decide) })
 }
 
 func (s frozenState) Forget(ctx context.Context, m, attempt, reason string) error {
-	return s.f.step(func() error { return s.State.Forget(ctx, m, attempt, reason) })
+	return s.f.step(func() error { return s.State.ForgetAttempt(ctx, m, attempt, reason) })
 }
 
 func (s frozenState) ClearReturn(ctx context.Context, m string, keys []record.Key) error {
@@ -134,7 +134,7 @@ func TestACrashInTheFenceIsTakenUpOrUndone(t *testing.T) {
 			if err := next.run(b.controller()); err != nil && next.want == phases.Retain && f.steps.Load() < 4 {
 				t.Errorf("%s: %v", next.name, err)
 			}
-			st, err := b.state.Standing(b.ctx, "items")
+			st, err := b.state.Status(b.ctx, "items")
 			b.check(err)
 			if st.Route.Phase != next.want && !(next.want == phases.Retain && st.Route.Phase == phases.Complete) {
 				t.Errorf("%s left the migration in %s", next.name, st.Route)
@@ -175,7 +175,7 @@ func TestACrashInTheReturnIsTakenUp(t *testing.T) {
 			b.returned()
 			return false
 		}
-		st, err := b.state.Standing(b.ctx, "items")
+		st, err := b.state.Status(b.ctx, "items")
 		b.check(err)
 		if st.Route.Phase != phases.Grace {
 			if err := back(b.controller()); err != nil {
@@ -213,7 +213,7 @@ func eachStep(t *testing.T, try func(t *testing.T, f *freezer) bool) int64 {
 // retainWrites changes, adds and deletes records as an instance does in retain.
 func (b *bench) retainWrites() {
 	b.t.Helper()
-	st, err := b.state.Standing(b.ctx, "items")
+	st, err := b.state.Status(b.ctx, "items")
 	b.check(err)
 	fleet := pgfleet.New(b.state.Pool(), "items", pgfleet.Options{})
 	keys := []record.Key{"1", "2", "100", "3"}

@@ -26,7 +26,7 @@ import (
 //
 // Whatever fails before 4 is undone by lift, which starts with an epoch of its
 // own: a controller that wakes up late finds the route changed and does nothing.
-func (c *Controller) passFence(ctx context.Context, step *Step, standing phases.Standing, a Advance) error {
+func (c *Controller) passFence(ctx context.Context, step *Step, standing phases.Status, a Advance) error {
 	attempt := standing.Attempt
 	retained, err := c.fenceAndRetain(ctx, standing, attempt, *step, a)
 	if err == nil {
@@ -45,7 +45,7 @@ func (c *Controller) passFence(ctx context.Context, step *Step, standing phases.
 	route, stood, undoErr := c.lift(undo, attempt, failed)
 	switch {
 	case route.Phase == phases.Retain:
-		c.say("another command has passed the fence meanwhile, with the same attempt")
+		c.report("another command has passed the fence meanwhile, with the same attempt")
 		step.To, step.Done = route, true
 		return nil
 	case undoErr != nil:
@@ -60,7 +60,7 @@ func (c *Controller) passFence(ctx context.Context, step *Step, standing phases.
 
 // beginFence notes a new attempt, which commits the decision to fence, and passes
 // its fence.
-func (c *Controller) beginFence(ctx context.Context, step *Step, standing phases.Standing, a Advance, decide func(phases.Evidence) error) error {
+func (c *Controller) beginFence(ctx context.Context, step *Step, standing phases.Status, a Advance, decide func(phases.Snapshot) error) error {
 	standing.Attempt = uuid.NewString()
 	// [fence-attempt]: noted before legacy is fenced. A crash right after the fence is found and
 	// undone by the next command.
@@ -71,10 +71,10 @@ func (c *Controller) beginFence(ctx context.Context, step *Step, standing phases
 	return c.passFence(ctx, step, standing, a)
 }
 
-func (c *Controller) fenceAndRetain(ctx context.Context, standing phases.Standing, attempt string, step Step, a Advance) (phases.Standing, error) {
+func (c *Controller) fenceAndRetain(ctx context.Context, standing phases.Status, attempt string, step Step, a Advance) (phases.Status, error) {
 	at := standing.Route
 	if at.Phase == phases.Grace {
-		c.say("fencing legacy: waiting for open writers")
+		c.report("fencing legacy: waiting for open writers")
 		// [fence-lock], [fence-era]: once this returns, legacy refuses writes, and the era is above every
 		// version that legacy has given. Raising it again for the same attempt changes nothing, so
 		// a resumed command repeats this.
@@ -83,10 +83,10 @@ func (c *Controller) fenceAndRetain(ctx context.Context, standing phases.Standin
 			return standing, err
 		}
 		failpoint.Here("control.fence.raised")
-		c.say("legacy refuses writes; telling the fleet")
-		standing, err = c.State.Transition(ctx, c.Migration, func(e phases.Evidence) (phases.Move, error) {
+		c.report("legacy refuses writes; telling the fleet")
+		standing, err = c.State.Transition(ctx, c.Migration, func(e phases.Snapshot) (phases.Move, error) {
 			// [one-decides]: another controller has undone this attempt, or begun its own.
-			if e.Standing.Attempt != attempt {
+			if e.Status.Attempt != attempt {
 				return phases.Move{}, errNotOurs
 			}
 			return phases.Move{
@@ -119,16 +119,16 @@ func (c *Controller) fenceAndRetain(ctx context.Context, standing phases.Standin
 	}
 	failpoint.Here("control.fence.settled")
 	fenced := standing.Route
-	return c.State.Transition(ctx, c.Migration, func(e phases.Evidence) (phases.Move, error) {
+	return c.State.Transition(ctx, c.Migration, func(e phases.Snapshot) (phases.Move, error) {
 		switch {
 		// [one-decides], [fence-epoch], [fence-checked]: all three hold in the transaction that
 		// gives authority to the target, or it does not commit.
-		case e.Standing.Attempt != attempt:
+		case e.Status.Attempt != attempt:
 			return phases.Move{}, errNotOurs
 		case !e.Fleet.Settled():
 			return phases.Move{}, &UnsettledError{Route: fenced, Fleet: e.Fleet, Waited: budget}
-		case e.Standing.JournalKeys > 0:
-			return phases.Move{}, hint.Errorf(hint.Hint{Do: hint.ReconcileRepair}, "%d keys are known to be behind in the target", e.Standing.JournalKeys)
+		case e.Status.JournalKeys > 0:
+			return phases.Move{}, hint.Errorf(hint.Hint{Do: hint.ReconcileRepair}, "%d keys are known to be behind in the target", e.Status.JournalKeys)
 		}
 		return phases.Move{
 			From: fenced, To: phases.Route{Phase: phases.Retain}, Cause: phases.CauseAdvance,
@@ -144,13 +144,13 @@ var errNotOurs = hint.With(errors.New("another controller has taken over the fen
 // any more), triggers dropped, epoch grace. Each step may have been done before.
 // It returns the route that it left or found, and whether a fence had stood.
 func (c *Controller) lift(ctx context.Context, attempt, reason string) (at phases.Route, stood bool, err error) {
-	e, err := c.State.Evidence(ctx, c.Migration)
+	e, err := c.State.Snapshot(ctx, c.Migration)
 	if err != nil {
 		return at, false, err
 	}
-	at = e.Standing.Route
+	at = e.Status.Route
 	// [one-decides]: the note is another attempt's, or retain was passed: its fence must stay.
-	if e.Standing.Attempt != attempt {
+	if e.Status.Attempt != attempt {
 		return at, false, errNotOurs
 	}
 	if at.Phase == phases.Grace {
@@ -162,7 +162,7 @@ func (c *Controller) lift(ctx context.Context, attempt, reason string) (at phase
 		}
 		if voided {
 			failpoint.Here("control.void.voided")
-			return at, false, c.State.Forget(ctx, c.Migration, attempt, reason)
+			return at, false, c.State.ForgetAttempt(ctx, c.Migration, attempt, reason)
 		}
 	}
 	if at.Phase == phases.Grace || at.Phase == phases.Fenced {
@@ -191,7 +191,7 @@ func (c *Controller) lift(ctx context.Context, attempt, reason string) (at phase
 // fenceMove commits a step of the fence's protocol for the attempt that the
 // migration's row holds.
 func (c *Controller) fenceMove(ctx context.Context, from phases.Route, to phases.Phase, attempt, reason string) (phases.Route, error) {
-	standing, err := c.State.Transition(ctx, c.Migration, func(phases.Evidence) (phases.Move, error) {
+	standing, err := c.State.Transition(ctx, c.Migration, func(phases.Snapshot) (phases.Move, error) {
 		// [one-decides]: From carries the epoch that the caller saw, and an attempt whose fence
 		// stands can't change within one epoch.
 		return phases.Move{From: from, To: phases.Route{Phase: to}, Cause: phases.CauseFence, Reason: reason, Attempt: attempt}, nil

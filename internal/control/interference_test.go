@@ -50,7 +50,7 @@ type interferedState struct {
 	fenced func()
 }
 
-func (s interferedState) Transition(ctx context.Context, m string, decide func(phases.Evidence) (phases.Move, error)) (phases.Standing, error) {
+func (s interferedState) Transition(ctx context.Context, m string, decide func(phases.Snapshot) (phases.Move, error)) (phases.Status, error) {
 	st, err := s.State.Transition(ctx, m, decide)
 	if err == nil && st.Route.Phase == phases.Fenced {
 		s.fenced()
@@ -152,7 +152,7 @@ func TestReplayTakesALateWriteOfRetain(t *testing.T) {
 	_, err := b.controller().Advance(b.ctx, fenceGates())
 	b.check(err)
 	b.retainWrites()
-	era := b.evidence().Standing.FenceEra
+	era := b.evidence().Status.FenceEra
 	late := record.Record{record.TextValue("1"), record.TextValue("late")}
 	times := 0
 	ctl := b.controller()

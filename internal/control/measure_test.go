@@ -79,7 +79,7 @@ func TestAnAdvanceLooksItself(t *testing.T) {
 	b.check(err)
 	a := fenceGates()
 	a.DryRun = true
-	var held *control.HeldBack
+	var held *control.GatesClosedError
 	if _, err := ctl.Advance(b.ctx, a); !errors.As(err, &held) {
 		t.Fatalf("without evidence: %v", err)
 	}
@@ -137,21 +137,21 @@ func TestJudgeLooksWhenItIsTime(t *testing.T) {
 	if next := gates(); len(next) != 3 {
 		t.Errorf("in the new epoch: %+v", next)
 	}
-	e, err := b.state.Evidence(b.ctx, "items")
+	e, err := b.state.Snapshot(b.ctx, "items")
 	b.check(err)
 	if !slices.ContainsFunc(e.Evaluations, func(one phases.Evaluation) bool { return one.Name == phases.GateTargetReads }) {
 		t.Errorf("kept: %+v", e.Evaluations)
 	}
 	fleet, grant := b.joined("web", time.Minute)
 	b.counted(fleet, grant, 1, map[telemetry.Series]uint64{
-		{Operation: telemetry.Comparison, Store: telemetry.Both, Role: telemetry.Shadow, Outcome: telemetry.Lost}: 1,
-		{Operation: telemetry.Read, Store: telemetry.Target, Role: telemetry.Serving, Outcome: telemetry.Failed}:  40,
+		{Operation: telemetry.Comparison, Store: telemetry.Both, Role: telemetry.Shadow, Outcome: telemetry.LostWrite}: 1,
+		{Operation: telemetry.Read, Store: telemetry.Target, Role: telemetry.Serving, Outcome: telemetry.Failed}:       40,
 	})
 	fired, err := j.Triggers(b.ctx, b.evidence())
 	b.check(err)
 	var firing []string
 	for _, one := range fired {
-		again, err := judge.Again(one)
+		again, err := judge.Reevaluate(one)
 		if err != nil || again.Verdict != one.Verdict || again.Detail != one.Detail {
 			t.Errorf("%+v, again %+v, %v", one, again, err)
 		}

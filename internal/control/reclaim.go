@@ -19,7 +19,7 @@ import (
 // follow. Where an instance may still read the target it waits, up to settle.
 func (c *Controller) Reclaim(ctx context.Context, reason string, settle time.Duration) ([]phases.Route, error) {
 	settle = orDefault(settle, phases.Settle)
-	e, err := c.State.Evidence(ctx, c.Migration)
+	e, err := c.State.Snapshot(ctx, c.Migration)
 	if err != nil {
 		return nil, err
 	}
@@ -28,7 +28,7 @@ func (c *Controller) Reclaim(ctx context.Context, reason string, settle time.Dur
 	if err != nil {
 		return nil, err
 	}
-	if noted := e.Standing.Attempt; noted != "" && holder == "" {
+	if noted := e.Status.Attempt; noted != "" && holder == "" {
 		// Its controller may be alive, and raise the fence yet.
 		// [attempt-void]: after this its controller can't fence legacy behind the route that
 		// reclaim chooses.
@@ -41,26 +41,26 @@ func (c *Controller) Reclaim(ctx context.Context, reason string, settle time.Dur
 		}
 	}
 	// [reclaim-refuses], [reclaim-reads]: decided from legacy's fence and what the state recorded.
-	to, err := phases.Reclaimed(e.Standing.Route, holder != "")
+	to, err := phases.Reclaimed(e.Status.Route, holder != "")
 	if err != nil {
 		return nil, &InputError{err}
 	}
 	move := phases.Move{
-		From: e.Standing.Route, To: to, Reclaim: true, Cause: phases.CauseRollback,
+		From: e.Status.Route, To: to, Reclaim: true, Cause: phases.CauseRollback,
 		Reason: "the state database had lost transactions: " + reason,
 	}
 	switch to.Phase {
 	case phases.Returning:
 		move.Attempt, move.FenceEra = holder, era
 	case phases.Lifting:
-		move.Attempt = e.Standing.Attempt
+		move.Attempt = e.Status.Attempt
 	}
 	route, err := c.commitReclaim(ctx, move, settle)
 	if err != nil {
 		return nil, err
 	}
 	made := []phases.Route{route}
-	c.say("%s → %s (epoch %d)", e.Standing.Route, route, route.Epoch)
+	c.report("%s → %s (epoch %d)", e.Status.Route, route, route.Epoch)
 	switch to.Phase {
 	case phases.Returning:
 		route, err = c.finishReturn(ctx, route, reason, settle)
@@ -87,13 +87,13 @@ func (c *Controller) commitReclaim(ctx context.Context, move phases.Move, settle
 	for {
 		// [reclaim-leases]: refused with a HeldError until leases from before the loss have run
 		// out. [one-decides]: move.From is the route that reclaim was decided on.
-		standing, err := c.State.Transition(ctx, c.Migration, func(phases.Evidence) (phases.Move, error) { return move, nil })
-		var held *phases.HeldError
+		standing, err := c.State.Transition(ctx, c.Migration, func(phases.Snapshot) (phases.Move, error) { return move, nil })
+		var held *phases.RouteConflictError
 		if !errors.As(err, &held) {
 			return standing.Route, err
 		}
 		if !said {
-			c.say("waiting: %s", held)
+			c.report("waiting: %s", held)
 			said = true
 		}
 		select {
@@ -106,15 +106,15 @@ func (c *Controller) commitReclaim(ctx context.Context, move phases.Move, settle
 	}
 }
 
-// replayForgotten looks through the whole target for what it has written since the
+// replayUnjournaled looks through the whole target for what it has written since the
 // fence: the return journal may have forgotten of it. Whatever was replayed before
 // a crash belongs to a later era by now.
-func (c *Controller) replayForgotten(ctx context.Context, attempt string) error {
+func (c *Controller) replayUnjournaled(ctx context.Context, attempt string) error {
 	_, era, err := c.Fence.FenceState(ctx)
 	if err != nil {
 		return err
 	}
-	c.say("looking through the target for keys that were written since the fence")
+	c.report("looking through the target for keys that were written since the fence")
 	found := 0
 	err = c.Target.Scan(ctx, func(entries []store.Entry) error {
 		var keys []record.Key
@@ -134,7 +134,7 @@ func (c *Controller) replayForgotten(ctx context.Context, attempt string) error 
 		return c.replay(ctx, attempt, keys)
 	})
 	if err == nil {
-		c.say("replayed %d keys to legacy", found)
+		c.report("replayed %d keys to legacy", found)
 	}
 	return err
 }

@@ -79,7 +79,7 @@ func TestReclaimBehindAForgottenFenceBringsEveryWriteBack(t *testing.T) {
 			at := b.retained()
 			b.olderState(older)
 			f, grant := b.joined("witness", time.Minute)
-			b.check(f.Witness(b.ctx, at))
+			b.check(f.ReportStateLoss(b.ctx, at))
 
 			for _, back := range []phases.Phase{phases.ShadowWrite, phases.Legacy} {
 				_, err := b.controller().Rollback(b.ctx, control.Rollback{To: back, Reason: "test", Settle: 50 * time.Millisecond})
@@ -104,9 +104,9 @@ func TestReclaimBehindAForgottenFenceBringsEveryWriteBack(t *testing.T) {
 			}
 			b.check(b.sql(`DO $$ BEGIN ASSERT (SELECT string_agg(id || name, ',' ORDER BY id) FROM items WHERE id IN (1, 2, 3, 99))
 				= '1changed in retain,3item 3,99new in retain'; END $$`))
-			st, err := b.state.Standing(b.ctx, "items")
+			st, err := b.state.Status(b.ctx, "items")
 			b.check(err)
-			if st.ReturnLost || st.Lost != nil || st.Dirty.IsZero() {
+			if st.ReturnJournalLost || st.StateLoss != nil || st.Dirty.IsZero() {
 				t.Errorf("%+v", st)
 			}
 		})
@@ -136,7 +136,7 @@ func TestReclaimOfAFenceThatWasLifted(t *testing.T) {
 	b.walk(phases.DualRead)
 	b.interlocked()
 	b.walk(phases.Grace)
-	st, err := b.state.Standing(b.ctx, "items")
+	st, err := b.state.Status(b.ctx, "items")
 	b.check(err)
 	b.check(b.state.Intend(b.ctx, "items", st.Route, "a1", agree))
 	_, err = b.legacy.RaiseFence(b.ctx, "a1", time.Second)
@@ -163,11 +163,11 @@ func TestReclaimOfAFenceThatWasLifted(t *testing.T) {
 func (b *bench) retainedByHand() {
 	b.t.Helper()
 	for _, to := range []phases.Phase{phases.Fenced, phases.Retain} {
-		_, err := b.state.Transition(b.ctx, "items", func(e phases.Evidence) (phases.Move, error) {
-			return phases.Move{From: e.Standing.Route, To: phases.Route{Phase: to}, Cause: phases.CauseFence, Attempt: "a2", FenceEra: 9}, nil
+		_, err := b.state.Transition(b.ctx, "items", func(e phases.Snapshot) (phases.Move, error) {
+			return phases.Move{From: e.Status.Route, To: phases.Route{Phase: to}, Cause: phases.CauseFence, Attempt: "a2", FenceEra: 9}, nil
 		})
 		b.check(err)
 	}
 }
 
-func agree(phases.Evidence) error { return nil }
+func agree(phases.Snapshot) error { return nil }

@@ -26,14 +26,14 @@ type Rollback struct {
 // over an unsettled advance; lapsed leases never block it. It returns the moves
 // made; a fleet that has not settled on the last one is reported by *UnsettledError.
 func (c *Controller) Rollback(ctx context.Context, r Rollback) ([]phases.Route, error) {
-	e, err := c.State.Evidence(ctx, c.Migration)
+	e, err := c.State.Snapshot(ctx, c.Migration)
 	if err != nil {
 		return nil, err
 	}
-	if e.Standing.Route.Phase == phases.Grace && e.Standing.Attempt != "" {
+	if e.Status.Route.Phase == phases.Grace && e.Status.Attempt != "" {
 		// [fence-attempt]: a fence may stand although the route is still grace: it is lifted before
 		// any other move.
-		at, _, err := c.lift(ctx, e.Standing.Attempt, "rollback "+r.Reason)
+		at, _, err := c.lift(ctx, e.Status.Attempt, "rollback "+r.Reason)
 		if err != nil {
 			return nil, err
 		}
@@ -41,9 +41,9 @@ func (c *Controller) Rollback(ctx context.Context, r Rollback) ([]phases.Route, 
 		if r.To == phases.Grace {
 			return []phases.Route{at}, nil
 		}
-		e.Standing.Route = at
+		e.Status.Route = at
 	}
-	from := e.Standing.Route
+	from := e.Status.Route
 	// Decided once; each move is then a compare-and-set on the route that the one before it left.
 	path, err := rollbackPath(from, r)
 	if err != nil {
@@ -56,7 +56,7 @@ func (c *Controller) Rollback(ctx context.Context, r Rollback) ([]phases.Route, 
 		if err != nil {
 			return made, err
 		}
-		c.say("%s → %s (epoch %d)", from, route, route.Epoch)
+		c.report("%s → %s (epoch %d)", from, route, route.Epoch)
 		failpoint.Here("control.rollback.moved")
 		made, from = append(made, route), route
 		// Each move settles before the next: the one after it may be incompatible with the route
@@ -104,34 +104,34 @@ func (c *Controller) back(ctx context.Context, from, to phases.Route, reason str
 	}
 	deadline := time.Now().Add(settle)
 	for {
-		var standing phases.Standing
+		var standing phases.Status
 		var err error
-		standing, err = c.State.Transition(ctx, c.Migration, func(e phases.Evidence) (phases.Move, error) {
+		standing, err = c.State.Transition(ctx, c.Migration, func(e phases.Snapshot) (phases.Move, error) {
 			// [return-reversible]: legacy would lack every write of retain.
-			if to.Phase == phases.Returning && !e.Standing.Reversible {
+			if to.Phase == phases.Returning && !e.Status.Reversible {
 				return phases.Move{}, errors.New("there is no way back from retain: the description says retain.reversible: false, so what was written since the fence is not journalled")
 			}
 			m := phases.Move{From: from, To: to, Cause: phases.CauseRollback, Reason: reason}
-			if overtakes(to, e.Standing.Route) {
+			if overtakes(to, e.Status.Route) {
 				// Another command has moved meanwhile, forward: the rollback leads back from there
 				// too. From is read under the lock, so the compare in Transition holds.
-				m.From = e.Standing.Route
+				m.From = e.Status.Route
 			}
 			if to.Phase.Passing() {
-				m.Attempt = e.Standing.Attempt
+				m.Attempt = e.Status.Attempt
 			}
 			return m, nil
 		})
-		var held *phases.HeldError
+		var held *phases.RouteConflictError
 		// [held-routes]: only an incompatible route of a live lease is worth waiting for, until the
 		// deadline.
 		if err == nil || !errors.As(err, &held) || time.Now().After(deadline) {
 			return standing.Route, err
 		}
-		if e, err := c.State.Evidence(ctx, c.Migration); err == nil && e.Fleet.Behind == 0 {
-			return standing.Route, heldByLapsed(held, e.Fleet) // waiting would not help
+		if e, err := c.State.Snapshot(ctx, c.Migration); err == nil && e.Fleet.Behind == 0 {
+			return standing.Route, blockedByLapsed(held, e.Fleet) // waiting would not help
 		}
-		c.say("waiting: %s", held)
+		c.report("waiting: %s", held)
 		if err := c.AwaitSettled(ctx, time.Until(deadline)); err != nil {
 			return phases.Route{}, err
 		}
@@ -151,8 +151,8 @@ func overtakes(to, present phases.Route) bool {
 	return err == nil && len(path) == 1
 }
 
-// heldByLapsed says what to do about an instance that nobody can wait for.
-func heldByLapsed(err error, fleet phases.Fleet) error {
+// blockedByLapsed says what to do about an instance that nobody can wait for.
+func blockedByLapsed(err error, fleet phases.Fleet) error {
 	if len(fleet.Lapsed) == 0 {
 		return err
 	}
@@ -160,11 +160,11 @@ func heldByLapsed(err error, fleet phases.Fleet) error {
 }
 
 func (c *Controller) finishLift(ctx context.Context, reason string) (phases.Route, error) {
-	e, err := c.State.Evidence(ctx, c.Migration)
+	e, err := c.State.Snapshot(ctx, c.Migration)
 	if err != nil {
 		return phases.Route{}, err
 	}
-	at, _, err := c.lift(ctx, e.Standing.Attempt, reason)
+	at, _, err := c.lift(ctx, e.Status.Attempt, reason)
 	return at, err
 }
 
@@ -181,25 +181,25 @@ func (c *Controller) finishReturn(ctx context.Context, at phases.Route, reason s
 	if err := c.AwaitSettled(ctx, settle); err != nil {
 		return at, err
 	}
-	e, err := c.State.Evidence(ctx, c.Migration)
+	e, err := c.State.Snapshot(ctx, c.Migration)
 	if err != nil {
 		return at, err
 	}
 	// [return-settled], [lapsed-held]: an instance whose lease ran out on retain may still write
 	// the target, and reads nothing else: it must rejoin or be evicted first.
-	if err := phases.Legal(at, phases.Route{Phase: phases.Grace}, e.Fleet.Held); err != nil {
-		return at, heldByLapsed(err, e.Fleet)
+	if err := phases.Legal(at, phases.Route{Phase: phases.Grace}, e.Fleet.LiveRoutes); err != nil {
+		return at, blockedByLapsed(err, e.Fleet)
 	}
 	failpoint.Here("control.return.held")
-	attempt := e.Standing.Attempt
-	if e.Standing.ReturnLost {
+	attempt := e.Status.Attempt
+	if e.Status.ReturnJournalLost {
 		// [reclaim-scan]: the return journal may lack keys; the flag is in the state, so a resumed
 		// return scans too.
-		if err := c.replayForgotten(ctx, attempt); err != nil {
+		if err := c.replayUnjournaled(ctx, attempt); err != nil {
 			return at, fmt.Errorf("replaying to legacy: %w", err)
 		}
 	}
-	total, done := e.Standing.ReturnKeys, 0
+	total, done := e.Status.ReturnKeys, 0
 	for {
 		// [return-all]: until none is left. Under returning no key enters, so the loop ends.
 		keys, err := c.State.ReturnKeys(ctx, c.Migration, "", 500)
@@ -219,7 +219,7 @@ func (c *Controller) finishReturn(ctx context.Context, at phases.Route, reason s
 		}
 		failpoint.Here("control.return.cleared")
 		done += len(keys)
-		c.say("replayed %d of %d keys to legacy", done, total)
+		c.report("replayed %d of %d keys to legacy", done, total)
 	}
 	// [lift-replayed]: only here, with the return journal empty.
 	if _, err := c.Fence.LiftFence(ctx, attempt, orDefault(c.LockTimeout, phases.LockTimeout)); err != nil {
@@ -290,19 +290,19 @@ func (c *Controller) replay(ctx context.Context, attempt string, keys []record.K
 
 // Resume finishes what an interrupted command left between two phases.
 func (c *Controller) Resume(ctx context.Context) error {
-	e, err := c.State.Evidence(ctx, c.Migration)
+	e, err := c.State.Snapshot(ctx, c.Migration)
 	if err != nil {
 		return err
 	}
-	switch at := e.Standing.Route; {
+	switch at := e.Status.Route; {
 	case at.Phase == phases.Lifting:
 		_, err = c.finishLift(ctx, "taken up again")
 	case at.Phase == phases.Returning:
 		_, err = c.finishReturn(ctx, at, "taken up again", phases.Settle)
-	case at.Phase == phases.Fenced, at.Phase == phases.Grace && e.Standing.Attempt != "":
+	case at.Phase == phases.Fenced, at.Phase == phases.Grace && e.Status.Attempt != "":
 		// [fence-attempt], [one-decides]: undone, never passed: only a command that a person gave
 		// moves authority.
-		_, _, err = c.lift(ctx, e.Standing.Attempt, "an interrupted fence is undone")
+		_, _, err = c.lift(ctx, e.Status.Attempt, "an interrupted fence is undone")
 	}
 	return err
 }

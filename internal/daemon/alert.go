@@ -22,19 +22,19 @@ type Alert struct {
 // Alerts keeps looks at triggers, and finds them again.
 type Alerts interface {
 	judge.State
-	// Looks returns the newest evaluations of a trigger, newest first.
-	Looks(ctx context.Context, migration, trigger string) ([]phases.Evaluation, error)
+	// NewestEvaluations returns the newest evaluations of a trigger, newest first.
+	NewestEvaluations(ctx context.Context, migration, trigger string) ([]phases.Evaluation, error)
 }
 
 // Fire acts on an alert, whichever daemon it came to: the leader need not be the one
 // that an Alertmanager reaches. An alert that is known already does nothing, unless who
 // kept it died before acting on it. An error is worth another try.
 func (e *Engine) Fire(ctx context.Context, a Alert) error {
-	now, err := e.State.Evidence(ctx, e.Migration)
+	now, err := e.State.Snapshot(ctx, e.Migration)
 	if err != nil {
 		return err
 	}
-	rules, err := e.Rules(ctx, now.Standing.ConfigHash)
+	rules, err := e.Rules(ctx, now.Status.ConfigHash)
 	if err != nil {
 		return err
 	}
@@ -48,11 +48,11 @@ func (e *Engine) Fire(ctx context.Context, a Alert) error {
 	if err != nil {
 		return err
 	}
-	if known && fired.Epoch != now.Standing.Route.Epoch {
+	if known && fired.Epoch != now.Status.Route.Epoch {
 		return nil
 	}
 	if !known {
-		if fired, err = e.keep(ctx, a, all[at], judge.Look{Evidence: now, Settings: rules.Settings}); err != nil {
+		if fired, err = e.keep(ctx, a, all[at], judge.Snapshot{State: now, Settings: rules.Settings}); err != nil {
 			return err
 		}
 		log.Warn("an Alertmanager's alert has come in", "trigger", a.Trigger, "why", a.Detail, "verdict", fired.Verdict, "dry_run", fired.DryRun)
@@ -61,14 +61,14 @@ func (e *Engine) Fire(ctx context.Context, a Alert) error {
 		return nil
 	}
 	_, err = e.rollBack(ctx, log, fired)
-	if errors.Is(err, errUndone) {
+	if errors.Is(err, errAlreadyRolledBack) {
 		return nil
 	}
-	if errors.Is(err, errNothingBack) {
+	if errors.Is(err, errNothingToRollBack) {
 		if known || e.Announce == nil {
 			return nil
 		}
-		route := now.Standing.Route
+		route := now.Status.Route
 		return e.Announce(ctx, Fired, topic("fired", route.Epoch, a.Trigger+" "+a.Key),
 			announcement{Route: route, Trigger: a.Trigger, Evaluation: fired.ID, Why: a.Detail, Alert: a.Alert})
 	}
@@ -76,7 +76,7 @@ func (e *Engine) Fire(ctx context.Context, a Alert) error {
 }
 
 // keep evaluates the trigger as if it had asked and been told of the alert.
-func (e *Engine) keep(ctx context.Context, a Alert, t phases.Armed, look judge.Look) (phases.Evaluation, error) {
+func (e *Engine) keep(ctx context.Context, a Alert, t phases.Armed, look judge.Snapshot) (phases.Evaluation, error) {
 	inputs, err := json.Marshal(a)
 	if err != nil {
 		return phases.Evaluation{}, err
@@ -99,7 +99,7 @@ func (e *Engine) keep(ctx context.Context, a Alert, t phases.Armed, look judge.L
 
 // known finds the look that was kept of the same outbreak.
 func (e *Engine) known(ctx context.Context, a Alert) (phases.Evaluation, bool, error) {
-	looks, err := e.Alerts.Looks(ctx, e.Migration, a.Trigger)
+	looks, err := e.Alerts.NewestEvaluations(ctx, e.Migration, a.Trigger)
 	if err != nil {
 		return phases.Evaluation{}, false, err
 	}

@@ -65,7 +65,7 @@ func (d *Daemon) status(ctx context.Context, names []string) ([]app.Status, erro
 
 // readMetrics reads one migration for a scrape.
 func readMetrics(ctx context.Context, store *state.Store, name string) (r metrics.Reading, err error) {
-	r.Evidence, err = store.Evidence(ctx, name)
+	r.Snapshot, err = store.Snapshot(ctx, name)
 	if errors.Is(err, statedb.ErrUnknownMigration) {
 		return metrics.Reading{}, nil
 	}
@@ -91,7 +91,7 @@ func readMetrics(ctx context.Context, store *state.Store, name string) (r metric
 		return r, err
 	}
 	r.Coverage = covered.Clean
-	if d := r.Evidence.Drill; d != nil {
+	if d := r.Snapshot.Drill; d != nil {
 		r.LastDrill = d.Passed
 	}
 	r.LastClean, err = store.LastClean(ctx, name)

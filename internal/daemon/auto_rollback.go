@@ -10,14 +10,14 @@ import (
 	"github.com/stranglerfig/migrator/phases"
 )
 
-// errNothingBack tells that a trigger takes nothing back where the migration stands.
-var errNothingBack = errors.New("there are no reads to take back")
+// errNothingToRollBack tells that a trigger takes nothing back where the migration stands.
+var errNothingToRollBack = errors.New("there are no reads to take back")
 
-// errUndone tells that somebody has taken reads back since the trigger fired, and gone on.
-var errUndone = errors.New("reads were taken back since")
+// errAlreadyRolledBack tells that somebody has taken reads back since the trigger fired, and gone on.
+var errAlreadyRolledBack = errors.New("reads were taken back since")
 
 // triggers evaluates the triggers and acts on the first that fires.
-func (w *watching) triggers(ctx context.Context, e phases.Evidence) {
+func (w *engineRun) triggers(ctx context.Context, e phases.Snapshot) {
 	var found []phases.Evaluation
 	w.try("evaluate the triggers", func() (err error) {
 		found, err = w.rules.Judge.Triggers(ctx, e)
@@ -28,40 +28,40 @@ func (w *watching) triggers(ctx context.Context, e phases.Evidence) {
 		switch {
 		case one.Verdict != phases.Firing:
 		case one.DryRun:
-			if w.once("dry run of " + one.Name) {
+			if w.logOncePerEpoch("dry run of " + one.Name) {
 				w.log.Warn("a trigger would have fired", "trigger", one.Name, "why", one.Detail, "evaluation", one.ID)
 			}
 		default:
 			w.firing[one.Name] = true
-			if w.owed == nil {
-				w.owed, w.owedTill = &found[i], time.Now().Add(engineOwes)
+			if w.pendingRollback == nil {
+				w.pendingRollback, w.retryUntil = &found[i], time.Now().Add(rollbackRetry)
 			}
 		}
 	}
-	if w.owed == nil {
+	if w.pendingRollback == nil {
 		return
 	}
-	fired := *w.owed
+	fired := *w.pendingRollback
 	ok := w.try("roll back", func() error {
 		_, err := w.rollBack(ctx, w.log, fired)
-		if errors.Is(err, errNothingBack) {
-			w.only(ctx, fired, e)
+		if errors.Is(err, errNothingToRollBack) {
+			w.reportOnly(ctx, fired, e)
 			return nil
 		}
-		if errors.Is(err, errUndone) {
+		if errors.Is(err, errAlreadyRolledBack) {
 			return nil
 		}
 		return err
 	})
-	if ok || time.Now().After(w.owedTill) {
-		w.owed = nil // it is looked at again at its own interval
+	if ok || time.Now().After(w.retryUntil) {
+		w.pendingRollback = nil // it is looked at again at its own interval
 	}
 }
 
-// only tells of a trigger that fires where it takes nothing back.
-func (w *watching) only(ctx context.Context, fired phases.Evaluation, e phases.Evidence) {
-	at := e.Standing.Route
-	if w.once("fired " + fired.Name) {
+// reportOnly tells of a trigger that fires where it takes nothing back.
+func (w *engineRun) reportOnly(ctx context.Context, fired phases.Evaluation, e phases.Snapshot) {
+	at := e.Status.Route
+	if w.logOncePerEpoch("fired " + fired.Name) {
 		w.log.Warn("a trigger fires, and there are no reads to take back", "trigger", fired.Name, "route", at.String(), "why", fired.Detail, "evaluation", fired.ID)
 	}
 	w.announce(ctx, Fired, topic("fired", at.Epoch, fired.Name), announcement{Route: at, Trigger: fired.Name, Evaluation: fired.ID, Why: fired.Detail})
@@ -75,16 +75,16 @@ func (w *watching) only(ctx context.Context, fired phases.Evaluation, e phases.E
 // it, so the epoch may be a later one; another description does, and so does cutover
 // begun anew: then reads were taken back meanwhile, as by another leader while this one
 // was frozen, and a person has gone on.
-func (e *Engine) rollBack(ctx context.Context, log *slog.Logger, fired phases.Evaluation) (phases.Standing, error) {
-	st, err := e.State.Transition(ctx, e.Migration, func(now phases.Evidence) (phases.Move, error) {
-		at := now.Standing.Route
+func (e *Engine) rollBack(ctx context.Context, log *slog.Logger, fired phases.Evaluation) (phases.Status, error) {
+	st, err := e.State.Transition(ctx, e.Migration, func(now phases.Snapshot) (phases.Move, error) {
+		at := now.Status.Route
 		switch {
 		case !at.Phase.TriggersAct():
-			return phases.Move{}, fmt.Errorf("%w in %s", errNothingBack, at)
-		case at.Phase == phases.Cutover && now.Standing.PhaseSince.After(fired.At):
-			return phases.Move{}, fmt.Errorf("%w %s fired", errUndone, fired.Name)
-		case now.Standing.ConfigHash != fired.ConfigHash:
-			return phases.Move{}, fmt.Errorf("%w: another description was applied since %s fired", errNothingBack, fired.Name)
+			return phases.Move{}, fmt.Errorf("%w in %s", errNothingToRollBack, at)
+		case at.Phase == phases.Cutover && now.Status.PhaseSince.After(fired.At):
+			return phases.Move{}, fmt.Errorf("%w %s fired", errAlreadyRolledBack, fired.Name)
+		case now.Status.ConfigHash != fired.ConfigHash:
+			return phases.Move{}, fmt.Errorf("%w: another description was applied since %s fired", errNothingToRollBack, fired.Name)
 		}
 		return phases.Move{
 			From: at, To: phases.Route{Phase: phases.DualRead, Percent: phases.All},
@@ -102,11 +102,11 @@ func (e *Engine) rollBack(ctx context.Context, log *slog.Logger, fired phases.Ev
 
 // settled tells when every instance has followed an automatic rollback, and has the
 // next look come soon until then.
-func (w *watching) settled(e phases.Evidence) {
-	at, latch := e.Standing.Route, e.Latch
+func (w *engineRun) settled(e phases.Snapshot) {
+	at, latch := e.Status.Route, e.Latch
 	rolled := latch != nil && latch.Epoch == at.Epoch
-	w.settling = rolled && e.Fleet.Behind > 0 && e.Now.Sub(latch.At) < engineOwes
-	if rolled && e.Fleet.Behind == 0 && w.once("settled") {
+	w.settling = rolled && e.Fleet.Behind > 0 && e.Now.Sub(latch.At) < rollbackRetry
+	if rolled && e.Fleet.Behind == 0 && w.logOncePerEpoch("settled") {
 		w.log.Info("every instance reads legacy again", "trigger", latch.Trigger, "epoch", at.Epoch,
 			"committed_at", latch.At, "settled_within", e.Now.Sub(latch.At).Round(time.Millisecond))
 	}

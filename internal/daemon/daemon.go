@@ -67,13 +67,13 @@ func (d *Daemon) Run(ctx context.Context, listener net.Listener) error {
 func (d *Daemon) lead(ctx context.Context, m *Migration) error {
 	name := m.Config.Name
 	log := d.Log.With("migration", name)
-	keeper := &Keeper{
+	keeper := &Maintainer{
 		Migration: name, State: d.State,
-		Budget: m.Config.Timing().KeeperBudget(), Log: d.Log,
-		Open: func(ctx context.Context, hash string) (Tools, error) {
+		Budget: m.Config.Timing().MaintenanceBudget(), Log: d.Log,
+		Open: func(ctx context.Context, hash string) (Stores, error) {
 			return openStores(ctx, d.State, m, hash, log)
 		},
-		Tend: tend(d.State, m),
+		MaintainState: tend(d.State, m),
 	}
 	engine := d.engine(m)
 	schedule := d.schedule(m, log)
@@ -127,7 +127,7 @@ func (m *Migration) now() *migration.Config {
 // looks finds evaluations again.
 type looks struct{ *state.Store }
 
-func (l looks) Looks(ctx context.Context, migration, trigger string) ([]phases.Evaluation, error) {
+func (l looks) NewestEvaluations(ctx context.Context, migration, trigger string) ([]phases.Evaluation, error) {
 	return l.Evaluations(ctx, migration, state.EvaluationFilter{Kind: phases.TriggerKind, Name: trigger, Limit: 1000})
 }
 

@@ -20,7 +20,7 @@ const (
 	engineInterval = 10 * time.Second       // longest time between two looks
 	engineSoon     = 250 * time.Millisecond // between two, while a rollback is under way
 	engineBudget   = 15 * time.Second       // of one look
-	engineOwes     = time.Minute            // how long a firing trigger that could not be acted on is tried again
+	rollbackRetry  = time.Minute            // how long a firing trigger that could not be acted on is tried again
 )
 
 // Engine looks at one migration's evidence in every phase, paused or not, and acts on
@@ -56,30 +56,30 @@ type Event string
 
 // Events.
 const (
-	Held  Event = "held"  // the next step is due, and waits for a gate or a person
-	Fired Event = "fired" // a trigger fires where it takes nothing back
+	StepDue Event = "held"  // the next step is due, and waits for a gate or a person
+	Fired   Event = "fired" // a trigger fires where it takes nothing back
 )
 
-// watching is an engine at work.
-type watching struct {
+// engineRun is an engine at work.
+type engineRun struct {
 	*Engine
-	log      *slog.Logger
-	config   string // that rules are of
-	rules    *Rules
-	stop     context.CancelFunc // of the rules' sources
-	sources  sync.WaitGroup
-	troubles map[string]string // failures that have been told, by what failed
-	owed     *phases.Evaluation
-	owedTill time.Time
-	told     map[string]bool // what has been logged in this epoch
-	epoch    int64
-	settling bool
-	firing   map[string]bool // triggers, as they were last looked at in this epoch
+	log             *slog.Logger
+	config          string // that rules are of
+	rules           *Rules
+	stop            context.CancelFunc // of the rules' sources
+	sources         sync.WaitGroup
+	failures        map[string]string // failures that have been told, by what failed
+	pendingRollback *phases.Evaluation
+	retryUntil      time.Time
+	logged          map[string]bool // what has been logged in this epoch
+	epoch           int64
+	settling        bool
+	firing          map[string]bool // triggers, as they were last looked at in this epoch
 }
 
 // Run looks until ctx ends, and returns nil then. It gives up on nothing.
 func (e *Engine) Run(ctx context.Context) error {
-	w := &watching{Engine: e, log: e.logger(), stop: func() {}, troubles: map[string]string{}}
+	w := &engineRun{Engine: e, log: e.logger(), stop: func() {}, failures: map[string]string{}}
 	defer w.sources.Wait()
 	defer func() { w.stop() }()
 	timer := time.NewTimer(0)
@@ -90,7 +90,7 @@ func (e *Engine) Run(ctx context.Context) error {
 			return nil
 		case <-timer.C:
 		}
-		w.look(ctx)
+		w.tick(ctx)
 		timer.Reset(w.pause())
 	}
 }
@@ -103,9 +103,9 @@ func (e *Engine) logger() *slog.Logger {
 }
 
 // pause is how long to wait for the next look.
-func (w *watching) pause() time.Duration {
+func (w *engineRun) pause() time.Duration {
 	wait := cmp.Or(w.Interval, engineInterval)
-	if w.settling || w.owed != nil {
+	if w.settling || w.pendingRollback != nil {
 		return min(wait, engineSoon)
 	}
 	if w.rules == nil {
@@ -127,23 +127,23 @@ func (w *watching) pause() time.Duration {
 	return wait
 }
 
-// look does all that there is to do now, the most urgent first. No step waits for
+// tick does all that there is to do now, the most urgent first. No step waits for
 // another to succeed.
-func (w *watching) look(ctx context.Context) {
+func (w *engineRun) tick(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, engineBudget)
 	defer cancel()
-	e, ok := w.evidence(ctx)
+	e, ok := w.snapshot(ctx)
 	if !ok {
 		return
 	}
-	if e.Standing.ConfigHash != w.config || w.rules == nil {
-		ok := w.try("read what is applied", func() error { return w.reload(ctx, e.Standing.ConfigHash) })
+	if e.Status.ConfigHash != w.config || w.rules == nil {
+		ok := w.try("read what is applied", func() error { return w.reload(ctx, e.Status.ConfigHash) })
 		if !ok {
 			return
 		}
 	}
-	if e.Standing.Route.Epoch != w.epoch {
-		w.epoch, w.told, w.firing = e.Standing.Route.Epoch, map[string]bool{}, map[string]bool{}
+	if e.Status.Route.Epoch != w.epoch {
+		w.epoch, w.logged, w.firing = e.Status.Route.Epoch, map[string]bool{}, map[string]bool{}
 	}
 	w.triggers(ctx, e)
 	w.settled(e)
@@ -152,13 +152,13 @@ func (w *watching) look(ctx context.Context) {
 		return err
 	})
 	if len(w.firing) == 0 {
-		w.climb(ctx, e)
+		w.advanceRamp(ctx, e)
 	}
 }
 
-func (w *watching) evidence(ctx context.Context) (e phases.Evidence, ok bool) {
+func (w *engineRun) snapshot(ctx context.Context) (e phases.Snapshot, ok bool) {
 	ok = w.try("read the state", func() (err error) {
-		e, err = w.State.Evidence(ctx, w.Migration)
+		e, err = w.State.Snapshot(ctx, w.Migration)
 		return err
 	})
 	return e, ok
@@ -166,7 +166,7 @@ func (w *watching) evidence(ctx context.Context) (e phases.Evidence, ok bool) {
 
 // reload takes over another applied description. Its sources are asked beside the
 // looks, so that none of them waits for one.
-func (w *watching) reload(ctx context.Context, hash string) error {
+func (w *engineRun) reload(ctx context.Context, hash string) error {
 	rules, err := w.Rules(ctx, hash)
 	if err != nil {
 		return err
@@ -181,29 +181,29 @@ func (w *watching) reload(ctx context.Context, hash string) error {
 }
 
 // try tells a failure when it begins, when it becomes another one, and when it ends.
-func (w *watching) try(what string, do func() error) bool {
+func (w *engineRun) try(what string, do func() error) bool {
 	err := do()
-	switch was := w.troubles[what]; {
+	switch was := w.failures[what]; {
 	case err != nil && was != err.Error():
-		w.troubles[what] = err.Error()
+		w.failures[what] = err.Error()
 		w.log.Warn("failed", "job", what, "error", err, hint.Attr(err))
 	case err == nil && was != "":
-		delete(w.troubles, what)
+		delete(w.failures, what)
 		w.log.Info("works again", "job", what)
 	}
 	return err == nil
 }
 
-// once tells something one time in an epoch.
-func (w *watching) once(what string) bool {
-	if w.told[what] {
+// logOncePerEpoch tells something one time in an epoch.
+func (w *engineRun) logOncePerEpoch(what string) bool {
+	if w.logged[what] {
 		return false
 	}
-	w.told[what] = true
+	w.logged[what] = true
 	return true
 }
 
-func (w *watching) announce(ctx context.Context, event Event, topic string, detail any) {
+func (w *engineRun) announce(ctx context.Context, event Event, topic string, detail any) {
 	if w.Announce == nil {
 		return
 	}

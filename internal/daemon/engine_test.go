@@ -31,7 +31,7 @@ func TestATriggerActsThoughTheStateWasAway(t *testing.T) {
 				t.Error(err)
 			}
 		})
-		e.state.transition = func(ctx context.Context, decide func(phases.Evidence) (phases.Move, error)) (phases.Standing, error) {
+		e.state.transition = func(ctx context.Context, decide func(phases.Snapshot) (phases.Move, error)) (phases.Status, error) {
 			once()
 			return b.state.Transition(ctx, items, decide)
 		}
@@ -58,7 +58,7 @@ func TestOfTwoLeadersOneTakesReadsBack(t *testing.T) {
 	both.Add(2)
 	meet := func(e *engine) {
 		once := sync.OnceFunc(func() { both.Done(); both.Wait() })
-		e.state.transition = func(ctx context.Context, decide func(phases.Evidence) (phases.Move, error)) (phases.Standing, error) {
+		e.state.transition = func(ctx context.Context, decide func(phases.Snapshot) (phases.Move, error)) (phases.Status, error) {
 			once()
 			return b.state.Transition(ctx, items, decide)
 		}
@@ -77,10 +77,10 @@ func TestOfTwoLeadersOneTakesReadsBack(t *testing.T) {
 	b.reads(0, 200)
 	deposed := make(chan struct{})
 	first := b.engine(func(e *engine) {
-		e.state.transition = func(ctx context.Context, decide func(phases.Evidence) (phases.Move, error)) (phases.Standing, error) {
+		e.state.transition = func(ctx context.Context, decide func(phases.Snapshot) (phases.Move, error)) (phases.Status, error) {
 			ctx, cancel := context.WithCancel(ctx)
 			defer cancel()
-			return b.state.Transition(ctx, items, func(e phases.Evidence) (phases.Move, error) {
+			return b.state.Transition(ctx, items, func(e phases.Snapshot) (phases.Move, error) {
 				defer sync.OnceFunc(func() { cancel() })() // decided, and not committed
 				move, err := decide(e)
 				select {
@@ -112,7 +112,7 @@ func TestAFrozenLeaderActsOnNothingOld(t *testing.T) {
 	frozen, thaw := make(chan struct{}), make(chan struct{})
 	first := b.engine(func(e *engine) {
 		once := sync.OnceFunc(func() { close(frozen); <-thaw })
-		e.state.transition = func(_ context.Context, decide func(phases.Evidence) (phases.Move, error)) (phases.Standing, error) {
+		e.state.transition = func(_ context.Context, decide func(phases.Snapshot) (phases.Move, error)) (phases.Status, error) {
 			once()
 			return b.state.Transition(t.Context(), items, decide)
 		}
@@ -203,12 +203,12 @@ func TestWhatFiresNothing(t *testing.T) {
 func TestNoRampClimbsAfterAWriteTookReadsBack(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, testenv.PostgresURL(t))
-	ruling, err := b.fleet.Journal(t.Context(), []dual.Lost{{Key: "1", Version: record.MakeVersion(0, 0, 1), Reason: "refused"}})
+	ruling, err := b.fleet.Journal(t.Context(), []dual.JournalEntry{{Key: "1", Version: record.MakeVersion(0, 0, 1), Reason: "refused"}})
 	b.check(err)
 	if !ruling.TargetRead {
 		t.Fatalf("%+v", ruling)
 	}
-	b.check(b.fleet.Rescue(t.Context(), b.grant.Route.Epoch, "the target refused a write"))
+	b.check(b.fleet.RollBack(t.Context(), b.grant.Route.Epoch, "the target refused a write"))
 	b.follow()
 	b.reads(200, 0)
 	e := b.engine(nil)

@@ -78,8 +78,8 @@ func (b *bench) check(err error) {
 // moves is a person's step, and the instance follows.
 func (b *bench) moves(to phases.Route) {
 	b.t.Helper()
-	_, err := b.state.Transition(b.t.Context(), items, func(e phases.Evidence) (phases.Move, error) {
-		return phases.Move{From: e.Standing.Route, To: to, Cause: phases.CauseAdvance}, nil
+	_, err := b.state.Transition(b.t.Context(), items, func(e phases.Snapshot) (phases.Move, error) {
+		return phases.Move{From: e.Status.Route, To: to, Cause: phases.CauseAdvance}, nil
 	})
 	b.check(err)
 	b.follow()
@@ -125,7 +125,7 @@ func (b *bench) by(cause phases.Cause) (n int) {
 
 func (b *bench) phase() phases.Phase {
 	b.t.Helper()
-	st, err := b.state.Standing(b.t.Context(), items)
+	st, err := b.state.Status(b.t.Context(), items)
 	b.check(err)
 	return st.Route.Phase
 }
@@ -134,15 +134,15 @@ func (b *bench) phase() phases.Phase {
 type hooked struct {
 	*state.Store
 	looks      atomic.Int64
-	transition func(ctx context.Context, decide func(phases.Evidence) (phases.Move, error)) (phases.Standing, error)
+	transition func(ctx context.Context, decide func(phases.Snapshot) (phases.Move, error)) (phases.Status, error)
 }
 
-func (h *hooked) Evidence(ctx context.Context, migration string) (phases.Evidence, error) {
+func (h *hooked) Snapshot(ctx context.Context, migration string) (phases.Snapshot, error) {
 	h.looks.Add(1)
-	return h.Store.Evidence(ctx, migration)
+	return h.Store.Snapshot(ctx, migration)
 }
 
-func (h *hooked) Transition(ctx context.Context, migration string, decide func(phases.Evidence) (phases.Move, error)) (phases.Standing, error) {
+func (h *hooked) Transition(ctx context.Context, migration string, decide func(phases.Snapshot) (phases.Move, error)) (phases.Status, error) {
 	if h.transition != nil {
 		return h.transition(ctx, decide)
 	}

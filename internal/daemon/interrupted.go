@@ -7,7 +7,7 @@ import (
 )
 
 // betweenStores tells that a command is moving authority from one store to the other, or was.
-func betweenStores(st phases.Standing) bool {
+func betweenStores(st phases.Status) bool {
 	return st.Route.Phase.Passing() || st.Route.Phase == phases.Grace && st.Attempt != ""
 }
 
@@ -24,8 +24,8 @@ type passing struct {
 // beginning does not tell whether somebody is still at it (a replay takes as long
 // as it takes; when a fence's attempt was noted in grace is not known), a passing
 // seen for the first time counts from now.
-func (p passing) seen(e phases.Evidence) passing {
-	st := e.Standing
+func (p passing) seen(e phases.Snapshot) passing {
+	st := e.Status
 	now := passing{epoch: st.Route.Epoch, attempt: st.Attempt, left: st.ReturnKeys, since: e.Now}
 	switch {
 	case p.epoch == now.epoch && p.attempt == now.attempt && p.left == now.left:
@@ -38,8 +38,8 @@ func (p passing) seen(e phases.Evidence) passing {
 
 // overdue tells that whoever began it must have failed: nothing has moved for longer
 // than its command may take. A rollback may also wait for the fleet to settle.
-func (p passing) overdue(e phases.Evidence, budget, settle time.Duration) bool {
-	if e.Standing.Route.Phase == phases.Returning && e.Fleet.Behind > 0 {
+func (p passing) overdue(e phases.Snapshot, budget, settle time.Duration) bool {
+	if e.Status.Route.Phase == phases.Returning && e.Fleet.Behind > 0 {
 		budget += settle
 	}
 	return e.Now.Sub(p.since) > budget

@@ -19,7 +19,7 @@ import (
 // what it does to real ones is tested where the daemon is put together.
 type world struct {
 	mu       sync.Mutex
-	standing phases.Standing
+	standing phases.Status
 	down     error // of the target
 	unwell   error // of the state
 	opened   int
@@ -37,15 +37,15 @@ func (w *world) set(f func()) {
 	f()
 }
 
-func (w *world) Standing(context.Context, string) (phases.Standing, error) {
+func (w *world) Status(context.Context, string) (phases.Status, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.standing, nil
 }
 
-func (w *world) Evidence(ctx context.Context, m string) (phases.Evidence, error) {
-	st, err := w.Standing(ctx, m)
-	return phases.Evidence{Now: time.Now(), Standing: st}, err
+func (w *world) Snapshot(ctx context.Context, m string) (phases.Snapshot, error) {
+	st, err := w.Status(ctx, m)
+	return phases.Snapshot{Now: time.Now(), Status: st}, err
 }
 
 func (w *world) note(at *[]time.Duration, done func() int64) (int64, error) {
@@ -86,19 +86,19 @@ func kept(t *testing.T, phase phases.Phase, f func(w *world)) (log string) {
 	t.Helper()
 	var out bytes.Buffer
 	synctest.Test(t, func(t *testing.T) {
-		w := &world{began: time.Now(), standing: phases.Standing{
+		w := &world{began: time.Now(), standing: phases.Status{
 			Migration: "m", Route: phases.Route{Phase: phase, Epoch: 5}, RouteSince: time.Now(), ConfigHash: "one",
 		}}
-		k := daemon.Keeper{
+		k := daemon.Maintainer{
 			Migration: "m", State: w, Budget: 7 * time.Second, Log: slog.New(slog.NewTextHandler(&out, nil)),
-			Open: func(_ context.Context, hash string) (daemon.Tools, error) {
+			Open: func(_ context.Context, hash string) (daemon.Stores, error) {
 				w.set(func() { w.opened++ })
 				if hash == "unknown" {
 					return nil, errors.New("the description is not the applied one")
 				}
 				return w, nil
 			},
-			Tend: func(context.Context) error {
+			MaintainState: func(context.Context) error {
 				w.mu.Lock()
 				defer w.mu.Unlock()
 				w.tended = append(w.tended, time.Since(w.began))

@@ -16,28 +16,28 @@ import (
 
 // Defaults of a Keeper.
 const (
-	keepPoll   = time.Second
-	keepMargin = phases.KeeperMargin
-	keepSettle = phases.Settle
-	keepPurge  = time.Hour
-	keepTend   = 10 * time.Second
-	keepRetry  = 10 * time.Second
-	keepTurn   = 30 * time.Second // of one repair, so that nothing else waits for it for good
+	maintenancePoll   = time.Second
+	maintenanceMargin = phases.MaintenanceMargin
+	settleWithin      = phases.Settle
+	purgeEvery        = time.Hour
+	keepTend          = 10 * time.Second
+	retryMost         = 10 * time.Second
+	keepTurn          = 30 * time.Second // of one repair, so that nothing else waits for it for good
 )
 
 // State is what a keeper looks at; state.Store is the one in PostgreSQL.
 type State interface {
-	Standing(ctx context.Context, migration string) (phases.Standing, error)
-	Evidence(ctx context.Context, migration string) (phases.Evidence, error)
+	Status(ctx context.Context, migration string) (phases.Status, error)
+	Snapshot(ctx context.Context, migration string) (phases.Snapshot, error)
 }
 
-// Witness is a State that remembers a route which the database has forgotten.
-type Witness interface {
-	Witness(ctx context.Context, migration, instance string, held phases.Route) error
+// StateLossReporter is a State that remembers a route which the database has forgotten.
+type StateLossReporter interface {
+	ReportStateLoss(ctx context.Context, migration, instance string, held phases.Route) error
 }
 
-// Tools are a migration's stores, open, as what a keeper does with them.
-type Tools interface {
+// Stores are a migration's stores, open, as what a keeper does with them.
+type Stores interface {
 	// RepairJournal repairs keys whose target copy is behind until none is left, and
 	// returns how many it cleared.
 	RepairJournal(ctx context.Context) (int64, error)
@@ -49,18 +49,18 @@ type Tools interface {
 	Close()
 }
 
-// Keeper keeps one migration well between an operator's commands. It takes no
+// Maintainer keeps one migration well between an operator's commands. It takes no
 // decision that is a person's or a gate's: it repairs what is known to be behind,
 // and ends what a dead command began. Only the leader runs it; should two run, their
 // steps exclude each other by compare-and-set.
-type Keeper struct {
+type Maintainer struct {
 	Migration string
 	State     State
 	// Open opens the stores of the applied description, whose hash is given. It is
 	// called when there is something to do, and again after a failure.
-	Open func(ctx context.Context, configHash string) (Tools, error)
-	// Tend does what the state's own tables need, every ten seconds. nil: nothing.
-	Tend func(ctx context.Context) error
+	Open func(ctx context.Context, configHash string) (Stores, error)
+	// MaintainState does what the state's own tables need, every ten seconds. nil: nothing.
+	MaintainState func(ctx context.Context) error
 	// Budget is how long a command may leave a move of authority without a sign of
 	// life: what the fence's budget and the table lock's timeout sum up to. The keeper
 	// waits Margin longer.
@@ -74,18 +74,18 @@ type Keeper struct {
 	Log        *slog.Logger  // nil: discarded
 }
 
-// keeping is a keeper at work.
-type keeping struct {
-	*Keeper
-	log    *slog.Logger
-	tools  Tools
-	config string // that tools are opened for
-	known  passing
-	jobs   map[string]*job
-	next   time.Time    // of the next purge
-	latest phases.Route // that was seen
-	lost   int64        // the epoch whose loss was told
-	tended time.Time
+// maintenance is a keeper at work.
+type maintenance struct {
+	*Maintainer
+	log        *slog.Logger
+	stores     Stores
+	config     string // that tools are opened for
+	known      passing
+	jobs       map[string]*job
+	next       time.Time    // of the next purge
+	latest     phases.Route // that was seen
+	loss       int64        // the epoch whose loss was told
+	maintained time.Time
 }
 
 // job is one kind of work, with its pauses after failures.
@@ -97,17 +97,17 @@ type job struct {
 
 // Run keeps the migration until ctx ends, and returns nil then. It gives up on
 // nothing: failures are logged when they begin and when they end.
-func (k *Keeper) Run(ctx context.Context) error {
+func (k *Maintainer) Run(ctx context.Context) error {
 	log := k.Log
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	w := &keeping{Keeper: k, log: log.With("migration", k.Migration), jobs: map[string]*job{}}
-	defer w.closeTools()
-	tick := time.NewTicker(cmp.Or(k.Poll, keepPoll))
+	w := &maintenance{Maintainer: k, log: log.With("migration", k.Migration), jobs: map[string]*job{}}
+	defer w.closeStores()
+	tick := time.NewTicker(cmp.Or(k.Poll, maintenancePoll))
 	defer tick.Stop()
 	for {
-		w.look(ctx)
+		w.tick(ctx)
 		select {
 		case <-ctx.Done():
 			return nil
@@ -116,24 +116,24 @@ func (k *Keeper) Run(ctx context.Context) error {
 	}
 }
 
-// look does all that there is to do now.
-func (w *keeping) look(ctx context.Context) {
-	var st phases.Standing
+// tick does all that there is to do now.
+func (w *maintenance) tick(ctx context.Context) {
+	var st phases.Status
 	ok := w.try(ctx, "read the state", func() (err error) {
-		st, err = w.State.Standing(ctx, w.Migration)
+		st, err = w.State.Status(ctx, w.Migration)
 		return err
 	})
 	if !ok {
 		return
 	}
 	// [loss-hands-off]: before anything else is done with the stores.
-	if w.forgotten(ctx, st) {
+	if w.reportStateLoss(ctx, st) {
 		return
 	}
-	if w.tools != nil && w.config != st.ConfigHash {
-		w.closeTools()
+	if w.stores != nil && w.config != st.ConfigHash {
+		w.closeStores()
 	}
-	w.tend(ctx)
+	w.maintainState(ctx)
 	if betweenStores(st) {
 		w.endPassing(ctx)
 		return // the journal is closed meanwhile, and legacy fenced
@@ -146,62 +146,62 @@ func (w *keeping) look(ctx context.Context) {
 	w.purge(ctx, st)
 }
 
-// forgotten tells that the state database has lost transactions. What it says then
+// reportStateLoss tells that the state database has lost transactions. What it says then
 // must not be acted upon: a fence that it takes for interrupted may have been
 // passed, and the target have writes that legacy lacks.
-func (w *keeping) forgotten(ctx context.Context, st phases.Standing) bool {
-	if st.Lost == nil && st.Route.Epoch < w.latest.Epoch {
-		st.Lost = &phases.Lost{Instance: keeperName, Route: w.latest}
-		if witness, ok := w.State.(Witness); ok {
+func (w *maintenance) reportStateLoss(ctx context.Context, st phases.Status) bool {
+	if st.StateLoss == nil && st.Route.Epoch < w.latest.Epoch {
+		st.StateLoss = &phases.StateLoss{Instance: maintainerName, Route: w.latest}
+		if witness, ok := w.State.(StateLossReporter); ok {
 			w.try(ctx, "remember what the state has lost", func() error {
 				// [loss-held]: the daemon may be the only process that remembers the route.
-				return witness.Witness(ctx, w.Migration, keeperName, w.latest)
+				return witness.ReportStateLoss(ctx, w.Migration, maintainerName, w.latest)
 			})
 		}
 	}
-	if st.Lost == nil {
-		w.latest, w.lost = st.Route, 0
+	if st.StateLoss == nil {
+		w.latest, w.loss = st.Route, 0
 		return false
 	}
-	if w.lost != st.Lost.Route.Epoch {
-		w.lost = st.Lost.Route.Epoch
-		w.log.Error(st.Lost.Tell(st.Route), "hint", phases.StateLossHint())
+	if w.loss != st.StateLoss.Route.Epoch {
+		w.loss = st.StateLoss.Route.Epoch
+		w.log.Error(st.StateLoss.Describe(st.Route), "hint", phases.StateLossHint())
 	}
 	return true
 }
 
-const keeperName = "migrator serve"
+const maintainerName = "migrator serve"
 
-func (w *keeping) tend(ctx context.Context) {
-	if w.Tend == nil || time.Since(w.tended) < keepTend {
+func (w *maintenance) maintainState(ctx context.Context) {
+	if w.MaintainState == nil || time.Since(w.maintained) < keepTend {
 		return
 	}
-	w.tended = time.Now()
-	w.try(ctx, "tend the state", func() error { return w.Tend(ctx) })
+	w.maintained = time.Now()
+	w.try(ctx, "tend the state", func() error { return w.MaintainState(ctx) })
 }
 
 // endPassing ends what a command that must have died left between the stores.
-func (w *keeping) endPassing(ctx context.Context) {
-	var e phases.Evidence
+func (w *maintenance) endPassing(ctx context.Context) {
+	var e phases.Snapshot
 	ok := w.try(ctx, "read the state", func() (err error) {
-		e, err = w.State.Evidence(ctx, w.Migration)
+		e, err = w.State.Snapshot(ctx, w.Migration)
 		return err
 	})
-	if !ok || !betweenStores(e.Standing) {
+	if !ok || !betweenStores(e.Status) {
 		return
 	}
 	w.known = w.known.seen(e)
 	// A command that is alive must not be undone: it is left alone for as long as it may take, plus
 	// a margin.
-	if !w.known.overdue(e, w.Budget+cmp.Or(w.Margin, keepMargin), cmp.Or(w.Settle, keepSettle)) {
+	if !w.known.overdue(e, w.Budget+cmp.Or(w.Margin, maintenanceMargin), cmp.Or(w.Settle, settleWithin)) {
 		return
 	}
 	w.try(ctx, "resume", func() error {
-		tools, err := w.open(ctx, e.Standing.ConfigHash)
+		tools, err := w.open(ctx, e.Status.ConfigHash)
 		if err != nil {
 			return err
 		}
-		at := e.Standing.Route
+		at := e.Status.Route
 		w.log.Warn("a command was interrupted while authority moved; ending it",
 			"route", at.String(), "epoch", at.Epoch, "since", w.known.since)
 		failpoint.Here("server.keeper.overdue")
@@ -209,7 +209,7 @@ func (w *keeping) endPassing(ctx context.Context) {
 		if err := tools.Resume(ctx); err != nil {
 			return err
 		}
-		st, err := w.State.Standing(ctx, w.Migration)
+		st, err := w.State.Status(ctx, w.Migration)
 		if err == nil {
 			w.log.Info("ended", "route", st.Route.String(), "epoch", st.Route.Epoch)
 		}
@@ -217,7 +217,7 @@ func (w *keeping) endPassing(ctx context.Context) {
 	})
 }
 
-func (w *keeping) repair(ctx context.Context, st phases.Standing) {
+func (w *maintenance) repair(ctx context.Context, st phases.Status) {
 	w.try(ctx, "repair the journal", func() error {
 		tools, err := w.open(ctx, st.ConfigHash)
 		if err != nil {
@@ -236,7 +236,7 @@ func (w *keeping) repair(ctx context.Context, st phases.Standing) {
 	})
 }
 
-func (w *keeping) purge(ctx context.Context, st phases.Standing) {
+func (w *maintenance) purge(ctx context.Context, st phases.Status) {
 	if time.Now().Before(w.next) {
 		return
 	}
@@ -253,19 +253,19 @@ func (w *keeping) purge(ctx context.Context, st phases.Standing) {
 			err = nil
 		}
 		if err == nil {
-			w.next = time.Now().Add(cmp.Or(w.PurgeEvery, keepPurge))
+			w.next = time.Now().Add(cmp.Or(w.PurgeEvery, purgeEvery))
 		}
 		return err
 	})
 }
 
 // try does one job, unless it failed a moment ago. After a failure the stores are opened anew.
-func (w *keeping) try(ctx context.Context, name string, do func() error) bool {
+func (w *maintenance) try(ctx context.Context, name string, do func() error) bool {
 	j := w.jobs[name]
 	if j == nil {
 		j = &job{wait: backoff.ExponentialBackOff{
-			InitialInterval: cmp.Or(w.Poll, keepPoll), RandomizationFactor: 0.3, Multiplier: 2,
-			MaxInterval: cmp.Or(w.RetryMost, keepRetry),
+			InitialInterval: cmp.Or(w.Poll, maintenancePoll), RandomizationFactor: 0.3, Multiplier: 2,
+			MaxInterval: cmp.Or(w.RetryMost, retryMost),
 		}}
 		j.wait.Reset()
 		w.jobs[name] = j
@@ -292,25 +292,25 @@ func (w *keeping) try(ctx context.Context, name string, do func() error) bool {
 	pause := j.wait.NextBackOff()
 	j.why, j.after = err.Error(), time.Now().Add(pause)
 	w.log.Log(ctx, level, "failed", "job", name, "error", err, "again_in", pause.Round(time.Millisecond), hint.Attr(err))
-	w.closeTools()
+	w.closeStores()
 	return false
 }
 
-func (w *keeping) open(ctx context.Context, config string) (Tools, error) {
-	if w.tools != nil {
-		return w.tools, nil
+func (w *maintenance) open(ctx context.Context, config string) (Stores, error) {
+	if w.stores != nil {
+		return w.stores, nil
 	}
 	tools, err := w.Open(ctx, config)
 	if err != nil {
 		return nil, err
 	}
-	w.tools, w.config = tools, config
+	w.stores, w.config = tools, config
 	return tools, nil
 }
 
-func (w *keeping) closeTools() {
-	if w.tools != nil {
-		w.tools.Close()
+func (w *maintenance) closeStores() {
+	if w.stores != nil {
+		w.stores.Close()
 	}
-	w.tools = nil
+	w.stores = nil
 }

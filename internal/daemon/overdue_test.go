@@ -69,12 +69,12 @@ func TestNobodyIsInterruptedWithinTheirBudget(t *testing.T) {
 			t.Parallel()
 			var known passing
 			for _, l := range looks {
-				e := phases.Evidence{Now: start.Add(time.Duration(l.at) * time.Second), Fleet: phases.Fleet{Behind: l.behind}}
-				e.Standing = phases.Standing{
+				e := phases.Snapshot{Now: start.Add(time.Duration(l.at) * time.Second), Fleet: phases.Fleet{Behind: l.behind}}
+				e.Status = phases.Status{
 					Route: phases.Route{Phase: l.phase, Epoch: l.epoch}, Attempt: l.attempt, ReturnKeys: l.left,
 					RouteSince: start.Add(time.Duration(l.since) * time.Second),
 				}
-				if !betweenStores(e.Standing) {
+				if !betweenStores(e.Status) {
 					t.Fatalf("at %d s: %s is not seen as between the stores", l.at, l.phase)
 				}
 				known = known.seen(e)
@@ -90,7 +90,7 @@ func TestAFenceThatStandsIsNotBetweenStores(t *testing.T) {
 	t.Parallel()
 	for _, p := range phases.Order {
 		for _, attempt := range []string{"", "a"} {
-			st := phases.Standing{Route: phases.Route{Phase: p}, Attempt: attempt}
+			st := phases.Status{Route: phases.Route{Phase: p}, Attempt: attempt}
 			if want := p == phases.Grace && attempt != ""; betweenStores(st) != want {
 				t.Errorf("%s with attempt %q: %v", p, attempt, !want)
 			}

@@ -13,36 +13,36 @@ import (
 // soak is the gate that says whether a step is due.
 const soak = "soak-time"
 
-// climb takes a ramp's next step if it is due and its gates are open, and else tells
+// advanceRamp takes a ramp's next step if it is due and its gates are open, and else tells
 // what a step that is due waits for. Two that climb at once, or one beside a person,
 // decide by compare-and-set; a fleet that has not settled on the last step is a gate.
 //
 // e is what this look began with: the gates have been evaluated since.
-func (w *watching) climb(ctx context.Context, e phases.Evidence) {
-	if e.Standing.Route.Phase.Passing() {
+func (w *engineRun) advanceRamp(ctx context.Context, e phases.Snapshot) {
+	if e.Status.Route.Phase.Passing() {
 		return
 	}
-	at, s := e.Standing.Route, w.rules.Settings
+	at, s := e.Status.Route, w.rules.Settings
 	next, err := s.Next(at)
 	if err != nil {
 		return // complete
 	}
 	if !s.ByItself(at, next) {
-		now, ok := w.evidence(ctx)
-		if !ok || now.Standing.Route != at || now.Standing.ConfigHash != w.config {
+		now, ok := w.snapshot(ctx)
+		if !ok || now.Status.Route != at || now.Status.ConfigHash != w.config {
 			return
 		}
-		w.due(ctx, at, next, phases.Closed(phases.Gates(next, s, now)))
+		w.reportDue(ctx, at, next, phases.Closed(phases.Gates(next, s, now)))
 		return
 	}
 	ctl := control.Controller{State: w.State, Migration: w.Migration, Settings: s, Config: w.config}
 	step, err := ctl.Advance(ctx, control.Advance{To: at.Phase, Cause: phases.CauseSchedule, Reason: "the ramp's next step was due"})
-	if held := (*control.HeldBack)(nil); errors.As(err, &held) {
-		w.due(ctx, at, next, phases.Closed(held.Gates))
+	if held := (*control.GatesClosedError)(nil); errors.As(err, &held) {
+		w.reportDue(ctx, at, next, phases.Closed(held.Gates))
 		return
 	}
 	if err != nil {
-		if now, ok := w.evidence(ctx); !ok || now.Standing.Route != at {
+		if now, ok := w.snapshot(ctx); !ok || now.Status.Route != at {
 			return // somebody else was faster
 		}
 	}
@@ -52,8 +52,8 @@ func (w *watching) climb(ctx context.Context, e phases.Evidence) {
 	}
 }
 
-// due tells once in an epoch, by name, what a step waits for that time alone does not open.
-func (w *watching) due(ctx context.Context, at, next phases.Route, closed []phases.GateResult) {
+// reportDue tells once in an epoch, by name, what a step waits for that time alone does not open.
+func (w *engineRun) reportDue(ctx context.Context, at, next phases.Route, closed []phases.GateResult) {
 	var names []string
 	for _, g := range closed {
 		if g.Gate == soak || g.Gate == phases.GateAcknowledged || !g.Due.IsZero() {
@@ -66,8 +66,8 @@ func (w *watching) due(ctx context.Context, at, next phases.Route, closed []phas
 	if len(names) == 0 {
 		waits = "a person"
 	}
-	if w.once("due: " + waits) {
+	if w.logOncePerEpoch("due: " + waits) {
 		w.log.Info("a step is due", "from", at.String(), "to", next.String(), "waits_for", waits)
 	}
-	w.announce(ctx, Held, topic("due", at.Epoch, waits), announcement{Route: at, To: &next, WaitsFor: names})
+	w.announce(ctx, StepDue, topic("due", at.Epoch, waits), announcement{Route: at, To: &next, WaitsFor: names})
 }

@@ -15,7 +15,7 @@ import (
 // Times are what is kept of set times.
 type Times interface {
 	LastScheduled(ctx context.Context, kind reconcile.Kind, expr string) (last reconcile.Scheduled, now time.Time, err error)
-	KeepScheduled(ctx context.Context, s reconcile.Scheduled, isNew bool) (mine bool, err error)
+	SaveScheduled(ctx context.Context, s reconcile.Scheduled, isNew bool) (mine bool, err error)
 }
 
 // Schedule makes reconcile runs at set times. Only the leader runs it. A time that
@@ -49,7 +49,7 @@ func (s *Schedule) Loop(ctx context.Context) error {
 	defer tick.Stop()
 	trouble := ""
 	for {
-		err := s.look(ctx, log)
+		err := s.tick(ctx, log)
 		if err != nil && ctx.Err() == nil && err.Error() != trouble {
 			log.Warn("looking whether a reconcile run is due failed", "error", err, hint.Attr(err))
 			trouble = err.Error()
@@ -65,7 +65,7 @@ func (s *Schedule) Loop(ctx context.Context) error {
 	}
 }
 
-func (s *Schedule) look(ctx context.Context, log *slog.Logger) error {
+func (s *Schedule) tick(ctx context.Context, log *slog.Logger) error {
 	exprs := s.Exprs()
 	for _, kind := range []reconcile.Kind{reconcile.FullKind, reconcile.SampledKind} {
 		expr := exprs[kind]
@@ -96,7 +96,7 @@ func (s *Schedule) look(ctx context.Context, log *slog.Logger) error {
 			level = slog.LevelWarn
 		}
 		log.Log(ctx, level, "the reconcile run that was due is over", "kind", kind, "outcome", due.Outcome, "run", run, "detail", due.Detail)
-		if _, err := s.Times.KeepScheduled(ctx, *due, false); err != nil {
+		if _, err := s.Times.SaveScheduled(ctx, *due, false); err != nil {
 			return err
 		}
 	}
@@ -116,7 +116,7 @@ func (s *Schedule) due(ctx context.Context, kind reconcile.Kind, expr string) (*
 		return nil, err
 	case last.Due.IsZero():
 		last.Due, last.Outcome = now, reconcile.ScheduleSet
-		_, err = s.Times.KeepScheduled(ctx, last, true)
+		_, err = s.Times.SaveScheduled(ctx, last, true)
 		return nil, err
 	case last.Outcome == reconcile.ScheduleRunning:
 		return &last, nil
@@ -129,7 +129,7 @@ func (s *Schedule) due(ctx context.Context, kind reconcile.Kind, expr string) (*
 		at = next
 	}
 	due := reconcile.Scheduled{Kind: kind, Expr: expr, Due: at, Outcome: reconcile.ScheduleRunning}
-	mine, err := s.Times.KeepScheduled(ctx, due, true)
+	mine, err := s.Times.SaveScheduled(ctx, due, true)
 	if err != nil || !mine {
 		return nil, err
 	}

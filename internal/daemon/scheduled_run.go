@@ -30,7 +30,7 @@ func (d *Daemon) schedule(m *Migration, log *slog.Logger) *Schedule {
 // scheduledRun makes a run, or resumes one of the kind that was interrupted.
 func scheduledRun(ctx context.Context, st *state.Store, m *Migration, kind reconcile.Kind, log *slog.Logger) (int64, string, error) {
 	name := m.Config.Name
-	standing, err := st.Standing(ctx, name)
+	standing, err := st.Status(ctx, name)
 	if err != nil {
 		return 0, "", err
 	}

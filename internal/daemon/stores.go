@@ -25,7 +25,7 @@ type purger interface {
 
 // openStores reads the migration file again, which may have been changed and applied
 // since the daemon began, and opens its stores. It must be the one whose hash is given.
-func openStores(ctx context.Context, st *state.Store, m *Migration, hash string, log *slog.Logger) (Tools, error) {
+func openStores(ctx context.Context, st *state.Store, m *Migration, hash string, log *slog.Logger) (Stores, error) {
 	now, err := app.LoadApplied(m.File, m.Config.Name, hash)
 	if err != nil {
 		return nil, err

@@ -28,7 +28,7 @@ func (r *rehearsal) recover(ctx context.Context) (string, error) {
 	left := int64(0)
 	ok, err := r.await(ctx, func(ctx context.Context) (bool, error) {
 		e, err := r.look(ctx)
-		left = e.Standing.JournalKeys
+		left = e.Status.JournalKeys
 		return err == nil && left == 0, err
 	})
 	switch {
@@ -48,7 +48,7 @@ func (r *rehearsal) check(ctx context.Context) (string, error) {
 		return "", fmt.Errorf("the ledger could not be checked: %w", err)
 	}
 	r.r.Ledger = &c
-	r.r.Controls = &Controls{QuietWithoutFault: true, PhantomFound: phantom} // else calm had ended the drill
+	r.r.Controls = &Controls{QuietWithoutFault: true, NegativeControlFound: phantom} // else calm had ended the drill
 	if !phantom {
 		r.fails("the ledger's check can't fail: it has not missed a write that never was")
 	}

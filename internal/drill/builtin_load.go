@@ -82,7 +82,7 @@ func (b *BuiltIn) Start(ctx context.Context) error {
 	b.begin()
 	limiter := rate.NewLimiter(rate.Limit(b.Rate), customers)
 	for n := range customers {
-		b.busy.Go(func() { b.visit(working, limiter, n) })
+		b.busy.Go(func() { b.serveClient(working, limiter, n) })
 	}
 	return nil
 }
@@ -113,7 +113,7 @@ func (b *BuiltIn) keepOriginals(ctx context.Context, column int) error {
 func (b *BuiltIn) join(ctx context.Context) (err error) {
 	b.instance, err = dual.Join(ctx, dual.Config{
 		Fleet: b.Fleet, Identity: dual.Identity{About: "the load of migrator drill"}, Logger: b.Log,
-		Writing: b.Writing, BreakerPause: time.Second, HandIn: drillHandIn, Faults: true,
+		Writing: b.Writing, BreakerPause: time.Second, ReportEvery: drillHandIn, Faults: true,
 	})
 	if err != nil {
 		return err
@@ -144,8 +144,8 @@ func (b *BuiltIn) lookup(ctx context.Context, key record.Key) (v value, found bo
 	return value{record: rows[0].Record}, rows[0].Found, nil
 }
 
-// visit is one customer: it writes records that no other one writes, and reads all.
-func (b *BuiltIn) visit(ctx context.Context, limiter *rate.Limiter, n int) {
+// serveClient is one customer: it writes records that no other one writes, and reads all.
+func (b *BuiltIn) serveClient(ctx context.Context, limiter *rate.Limiter, n int) {
 	own := make([]record.Key, 0, len(b.Keys)/customers+1)
 	for i := n; i < len(b.Keys); i += customers {
 		own = append(own, b.Keys[i])
@@ -240,16 +240,16 @@ func (b *BuiltIn) Check(ctx context.Context) (Checked, bool, error) {
 	if err := b.checkTarget(ctx); err != nil {
 		return Checked{}, false, err
 	}
-	phantom, err := b.phantom(ctx)
+	phantom, err := b.negativeControl(ctx)
 	if err != nil {
 		return Checked{}, false, err
 	}
 	return b.ledger.result(), phantom, b.Close(ctx)
 }
 
-// phantom holds writes that never were against the store: of a record that is not
+// negativeControl holds writes that never were against the store: of a record that is not
 // there, and one later than the last of a record that is.
-func (b *BuiltIn) phantom(ctx context.Context) (found bool, err error) {
+func (b *BuiltIn) negativeControl(ctx context.Context) (found bool, err error) {
 	key := record.MakeKey("a record that nobody has written")
 	v, there, err := b.reader.Get(ctx, key)
 	if err != nil {

@@ -18,14 +18,14 @@ import (
 type Switch interface {
 	InjectFault(ctx context.Context, migration string, f dual.Fault) error
 	LiftFault(ctx context.Context, migration, id string) error
-	Players(ctx context.Context, migration, fault string) ([]Player, error)
+	FaultTargets(ctx context.Context, migration, fault string) ([]FaultTarget, error)
 }
 
 // State is what a drill reads.
 type State interface {
-	Evidence(ctx context.Context, migration string) (phases.Evidence, error)
+	Snapshot(ctx context.Context, migration string) (phases.Snapshot, error)
 	// Looks are the evaluations of triggers since then, oldest first.
-	Looks(ctx context.Context, migration string, since time.Time) ([]phases.Evaluation, error)
+	Observations(ctx context.Context, migration string, since time.Time) ([]phases.Evaluation, error)
 	// SettledAt is when the last instance was known to be on the route of the epoch; zero: not yet.
 	SettledAt(ctx context.Context, migration string, epoch int64) (time.Time, error)
 }
@@ -75,7 +75,7 @@ type Drill struct {
 	Plant    Planter
 	// Reconcile makes a full one, and returns the keys that differed, as far as they are kept.
 	Reconcile func(ctx context.Context, repair bool) (Reconciled, []record.Key, error)
-	Tell      func(Step) // each step as it begins (Took 0) and as it ends
+	Progress  func(Step) // each step as it begins (Took 0) and as it ends
 
 	Fault  dual.Fault    // its ID and For are given by Run
 	Calm   time.Duration // how long nothing may fire before the fault
@@ -87,9 +87,9 @@ type Drill struct {
 type rehearsal struct {
 	*Drill
 	r       Report
-	before  phases.Evidence
+	before  phases.Snapshot
 	offset  time.Duration // of the state database's clock from this one
-	rolled  phases.Evidence
+	rolled  phases.Snapshot
 	started bool      // the daemons
 	dirty   bool      // the target may hold what the drill has done to it
 	harmed  time.Time // by this machine's clock: from when on the target was being corrupted
@@ -130,8 +130,8 @@ func (r *rehearsal) fails(format string, args ...any) {
 // step runs one part; its error ends the drill.
 func (r *rehearsal) step(name string, do func() (detail string, err error)) error {
 	s := Step{Name: name, Began: r.now()}
-	if r.Tell != nil {
-		r.Tell(s)
+	if r.Progress != nil {
+		r.Progress(s)
 	}
 	began := time.Now()
 	detail, err := do()
@@ -140,8 +140,8 @@ func (r *rehearsal) step(name string, do func() (detail string, err error)) erro
 		s.Detail = err.Error()
 	}
 	r.r.Steps = append(r.r.Steps, s)
-	if r.Tell != nil {
-		r.Tell(s)
+	if r.Progress != nil {
+		r.Progress(s)
 	}
 	return err
 }
@@ -173,8 +173,8 @@ func over(ctx context.Context, err error) bool {
 	return errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil
 }
 
-func (r *rehearsal) look(ctx context.Context) (phases.Evidence, error) {
-	return r.State.Evidence(ctx, r.r.Migration)
+func (r *rehearsal) look(ctx context.Context) (phases.Snapshot, error) {
+	return r.State.Snapshot(ctx, r.r.Migration)
 }
 
 func (r *rehearsal) rehearse(ctx context.Context) error {
@@ -238,7 +238,7 @@ func (r *rehearsal) end(ctx context.Context) {
 		r.Daemons.Stop()
 	}
 	if e, err := r.look(ctx); err == nil {
-		r.r.After = e.Standing.Route.String()
+		r.r.After = e.Status.Route.String()
 	}
 	slices.SortFunc(r.r.Marks, func(a, b Mark) int { return a.At.Compare(b.At) })
 }
@@ -260,8 +260,8 @@ func (r *rehearsal) stand(ctx context.Context) (string, error) {
 		return "", err
 	}
 	r.before, r.offset = e, time.Until(e.Now)
-	r.r.Began, r.r.Before, r.r.Actor = e.Now.UTC(), e.Standing.Route.String(), e.Actor
-	at := e.Standing.Route
+	r.r.Began, r.r.Before, r.r.Actor = e.Now.UTC(), e.Status.Route.String(), e.Actor
+	at := e.Status.Route
 	switch {
 	case !at.Phase.TriggersAct():
 		return "", fmt.Errorf("the migration is on %s: triggers take reads back from cutover and grace", at)
@@ -269,8 +269,8 @@ func (r *rehearsal) stand(ctx context.Context) (string, error) {
 		return "", fmt.Errorf("the fleet is not settled: %d instances are behind, lapsed: %s", e.Fleet.Behind, strings.Join(e.Fleet.Lapsed, ", "))
 	case e.Latch != nil:
 		return "", hint.Errorf(hint.Hint{Do: hint.Acknowledge}, "an automatic rollback is not acknowledged")
-	case e.Standing.JournalKeys > 0:
-		return "", fmt.Errorf("%d keys of the target are known to be behind: a drill begins with two stores that agree", e.Standing.JournalKeys)
+	case e.Status.JournalKeys > 0:
+		return "", fmt.Errorf("%d keys of the target are known to be behind: a drill begins with two stores that agree", e.Status.JournalKeys)
 	case len(r.acting()) == 0:
 		return "", errors.New("no trigger can take reads back: each is off or a dry run")
 	case r.Load == nil:

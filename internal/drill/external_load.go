@@ -34,7 +34,7 @@ type Line struct {
 // what was acknowledged, in a file or behind http://.
 type Acknowledged struct {
 	Source  string // path, or URL
-	Legacy  Lookuper
+	Legacy  Reader
 	Schema  *record.Schema
 	Compare *record.Comparer
 	Every   time.Duration // how often the ledger is read; 0: 1 s
@@ -47,8 +47,8 @@ type Acknowledged struct {
 	done   sync.WaitGroup
 }
 
-// Lookuper reads records of legacy, which answers once reads are back.
-type Lookuper interface {
+// Reader reads records of legacy, which answers once reads are back.
+type Reader interface {
 	Lookup(ctx context.Context, keys []record.Key) ([]store.Row, error)
 }
 

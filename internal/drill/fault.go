@@ -17,7 +17,7 @@ import (
 // that has never had enough to say so says nothing later either.
 func (r *rehearsal) calm(ctx context.Context) (string, error) {
 	before := r.Load.Totals()
-	h := &Healthy{From: r.now(), Triggers: []Looks{}}
+	h := &Healthy{From: r.now(), Triggers: []Observations{}}
 	r.r.Healthy = h
 	r.mark(h.From, "healthy from")
 	over := time.NewTimer(r.Calm)
@@ -32,14 +32,14 @@ func (r *rehearsal) calm(ctx context.Context) (string, error) {
 			waiting = false
 		case <-tick.C:
 		}
-		if e, err := r.look(ctx); err == nil && e.Standing.Route.Epoch != r.before.Standing.Route.Epoch {
-			return "", fmt.Errorf("it was moved to %s without a fault (%s: %s)", e.Standing.Route, e.Standing.LastCause, e.Standing.LastReason)
+		if e, err := r.look(ctx); err == nil && e.Status.Route.Epoch != r.before.Status.Route.Epoch {
+			return "", fmt.Errorf("it was moved to %s without a fault (%s: %s)", e.Status.Route, e.Status.LastCause, e.Status.LastReason)
 		}
 	}
 	h.Until = r.now()
 	after := r.Load.Totals()
 	h.Reads, h.Writes = after.Reads-before.Reads, after.Writes-before.Writes
-	looks, err := r.State.Looks(ctx, r.r.Migration, h.From)
+	looks, err := r.State.Observations(ctx, r.r.Migration, h.From)
 	if err != nil {
 		return "", err
 	}
@@ -50,7 +50,7 @@ func (r *rehearsal) judgeCalm(h *Healthy, looks []phases.Evaluation) (string, er
 	quiet := 0
 	acting := r.acting()
 	for _, t := range r.Triggers.All() {
-		l := Looks{Trigger: t.Name, Acts: slices.Contains(acting, t.Name), Verdicts: map[phases.Verdict]int{}}
+		l := Observations{Trigger: t.Name, Acts: slices.Contains(acting, t.Name), Verdicts: map[phases.Verdict]int{}}
 		for _, e := range looks {
 			if e.Name == t.Name {
 				l.Verdicts[e.Verdict]++
@@ -114,22 +114,22 @@ func (r *rehearsal) kill(context.Context) (string, error) {
 func (r *rehearsal) observe(ctx context.Context) (string, error) {
 	f := &r.r.Fault
 	ok, err := r.await(ctx, func(ctx context.Context) (bool, error) {
-		err := r.players(ctx)
-		armed := len(r.r.Players) > 0
-		for _, p := range r.r.Players {
+		err := r.faultTargets(ctx)
+		armed := len(r.r.FaultTargets) > 0
+		for _, p := range r.r.FaultTargets {
 			armed = armed && p.Armed
 		}
 		return armed && f.Executed > 0, err
 	})
 	if ok {
 		r.mark(f.Observed, "fault observed")
-		return fmt.Sprintf("%d instances play it", len(r.r.Players)), nil
+		return fmt.Sprintf("%d instances play it", len(r.r.FaultTargets)), nil
 	}
 	if !over(ctx, err) {
 		return "", err
 	}
 	var deaf []string
-	for _, p := range r.r.Players {
+	for _, p := range r.r.FaultTargets {
 		if !p.Armed {
 			deaf = append(deaf, p.Instance)
 		}
@@ -140,14 +140,14 @@ func (r *rehearsal) observe(ctx context.Context) (string, error) {
 	return "", fmt.Errorf("the fault did not take: no operation has met it within %s", r.Within)
 }
 
-// players looks what instances say of the fault.
-func (r *rehearsal) players(ctx context.Context) error {
+// faultTargets looks what instances say of the fault.
+func (r *rehearsal) faultTargets(ctx context.Context) error {
 	f := &r.r.Fault
-	players, err := r.Switch.Players(ctx, r.r.Migration, f.ID)
+	players, err := r.Switch.FaultTargets(ctx, r.r.Migration, f.ID)
 	if err != nil {
 		return err
 	}
-	r.r.Players, f.Executed = players, 0
+	r.r.FaultTargets, f.Executed = players, 0
 	for _, p := range players {
 		f.Executed += p.Executed
 		if !p.First.IsZero() && (f.Observed.IsZero() || p.First.Before(f.Observed)) {
@@ -159,11 +159,11 @@ func (r *rehearsal) players(ctx context.Context) error {
 
 // played takes over how often the fault was played: what instances said while it was in
 // force is as old as their last renewal.
-func (r *rehearsal) played(players []Player) {
+func (r *rehearsal) played(players []FaultTarget) {
 	f := &r.r.Fault
 	f.Executed = 0
-	for i := range r.r.Players {
-		was := &r.r.Players[i]
+	for i := range r.r.FaultTargets {
+		was := &r.r.FaultTargets[i]
 		for _, p := range players {
 			if p.Instance == was.Instance && p.Executed > 0 { // one that came back knows of nothing
 				was.Executed, was.First = max(was.Executed, p.Executed), p.First
@@ -180,19 +180,19 @@ func (r *rehearsal) rollback(ctx context.Context) (string, error) {
 		if err == nil {
 			r.rolled = e
 		}
-		return err == nil && e.Standing.Route.Epoch != r.before.Standing.Route.Epoch, err
+		return err == nil && e.Status.Route.Epoch != r.before.Status.Route.Epoch, err
 	})
 	if !ok && !over(ctx, err) {
 		return "", err
 	}
-	looks, err := r.State.Looks(ctx, r.r.Migration, r.r.Fault.Observed)
+	looks, err := r.State.Observations(ctx, r.r.Migration, r.r.Fault.Observed)
 	if err != nil {
 		return "", err
 	}
 	if !ok {
-		return "", fmt.Errorf("no trigger has taken reads back within %s: %s", r.Within, r.said(looks))
+		return "", fmt.Errorf("no trigger has taken reads back within %s: %s", r.Within, r.logged(looks))
 	}
-	st := r.rolled.Standing
+	st := r.rolled.Status
 	r.mark(st.RouteSince, "reads taken back")
 	switch {
 	case st.LastCause == string(phases.CauseFailure) && r.Fault.Writes:
@@ -226,7 +226,7 @@ func (r *rehearsal) explain(looks []phases.Evaluation) (string, error) {
 		Cause: phases.CauseTrigger, Trigger: acted.Name, Evaluation: acted.ID, At: acted.At.UTC(), Detail: acted.Detail,
 		Samples: acted.Samples, Value: acted.Value, Bound: acted.Bound, Limit: acted.Limit, Inputs: acted.Inputs,
 	}
-	since := r.rolled.Standing.RouteSince
+	since := r.rolled.Status.RouteSince
 	r.r.Times = &Times{
 		Detect: first.Sub(r.r.Fault.Observed).Seconds(), Decide: acted.At.Sub(first).Seconds(), Commit: since.Sub(acted.At).Seconds(),
 	}
@@ -235,7 +235,7 @@ func (r *rehearsal) explain(looks []phases.Evaluation) (string, error) {
 }
 
 // said is what triggers last came to, those that are off or dry runs included.
-func (r *rehearsal) said(looks []phases.Evaluation) string {
+func (r *rehearsal) logged(looks []phases.Evaluation) string {
 	var texts []string
 	for _, t := range r.Triggers.All() {
 		text := "was not looked at"
@@ -258,7 +258,7 @@ func (r *rehearsal) said(looks []phases.Evaluation) string {
 func (r *rehearsal) settle(ctx context.Context) (string, error) {
 	var at time.Time
 	ok, err := r.await(ctx, func(ctx context.Context) (_ bool, err error) {
-		at, err = r.State.SettledAt(ctx, r.r.Migration, r.rolled.Standing.Route.Epoch)
+		at, err = r.State.SettledAt(ctx, r.r.Migration, r.rolled.Status.Route.Epoch)
 		return !at.IsZero(), err
 	})
 	switch {
@@ -271,7 +271,7 @@ func (r *rehearsal) settle(ctx context.Context) (string, error) {
 		rec.Harmful(r.harmed, time.Now())
 	}
 	t := r.r.Times
-	t.Settle = at.Sub(r.rolled.Standing.RouteSince).Seconds()
+	t.Settle = at.Sub(r.rolled.Status.RouteSince).Seconds()
 	t.Total = at.Sub(r.r.Fault.Observed).Seconds()
 	r.mark(at, "settled")
 	return fmt.Sprintf("%.2f s after the fault was met: detect %.2f, decide %.2f, commit %.2f, settle %.2f", t.Total, t.Detect, t.Decide, t.Commit, t.Settle), nil
@@ -284,8 +284,8 @@ func (r *rehearsal) lift(ctx context.Context) (string, error) {
 	r.r.Fault.Lifted = r.now()
 	r.mark(r.r.Fault.Lifted, "fault lifted")
 	ok, err := r.await(ctx, func(ctx context.Context) (bool, error) {
-		players, err := r.Switch.Players(ctx, r.r.Migration, r.r.Fault.ID)
-		if err != nil || slices.ContainsFunc(players, func(p Player) bool { return p.Armed }) {
+		players, err := r.Switch.FaultTargets(ctx, r.r.Migration, r.r.Fault.ID)
+		if err != nil || slices.ContainsFunc(players, func(p FaultTarget) bool { return p.Armed }) {
 			return false, err
 		}
 		r.played(players)

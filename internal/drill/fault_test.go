@@ -18,11 +18,11 @@ type deafSwitch struct {
 	inForce string
 }
 
-var errLost = errors.New("the connection was lost")
+var errLedgerLost = errors.New("the connection was lost")
 
 func (s *deafSwitch) InjectFault(_ context.Context, _ string, f dual.Fault) error {
 	s.inForce = f.ID
-	return errLost
+	return errLedgerLost
 }
 
 func (s *deafSwitch) LiftFault(ctx context.Context, _, id string) error {
@@ -38,7 +38,7 @@ func TestAFaultOfWhichNobodyKnowsIsLifted(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	stop() // as a signal does, while the fault is injected
 	r := &rehearsal{Drill: &Drill{Switch: s, Within: time.Minute}}
-	if _, err := r.inject(ctx); !errors.Is(err, errLost) {
+	if _, err := r.inject(ctx); !errors.Is(err, errLedgerLost) {
 		t.Errorf("%v", err)
 	}
 	if s.inForce != "" {
@@ -50,13 +50,13 @@ func TestAFaultOfWhichNobodyKnowsIsLifted(t *testing.T) {
 type halfPlanter struct{ Planter }
 
 func (halfPlanter) Plant(context.Context) ([]record.Key, error) {
-	return []record.Key{"1"}, errLost
+	return []record.Key{"1"}, errLedgerLost
 }
 
 type noState struct{ State }
 
-func (noState) Evidence(context.Context, string) (phases.Evidence, error) {
-	return phases.Evidence{}, errLost
+func (noState) Snapshot(context.Context, string) (phases.Snapshot, error) {
+	return phases.Snapshot{}, errLedgerLost
 }
 
 // TestWhatADrillLeavesInTheTargetIsSaid, also once the fault was lifted.
@@ -64,7 +64,7 @@ func TestWhatADrillLeavesInTheTargetIsSaid(t *testing.T) {
 	t.Parallel()
 	r := &rehearsal{Drill: &Drill{Plant: halfPlanter{}, State: noState{}}}
 	r.r.Fault.Injected, r.r.Fault.Lifted = time.Now(), time.Now()
-	if _, err := r.plant(t.Context()); !errors.Is(err, errLost) {
+	if _, err := r.plant(t.Context()); !errors.Is(err, errLedgerLost) {
 		t.Errorf("%v", err)
 	}
 	r.end(t.Context())

@@ -58,7 +58,7 @@ func (r *Report) rows() (rows [][2]string) {
 	}
 	if c := r.Controls; c != nil {
 		add("controls", "quiet without a fault: %t; planted differences found: %d of %d; a write that never was is missed: %t",
-			c.QuietWithoutFault, c.PlantedFound, len(c.Planted), c.PhantomFound)
+			c.QuietWithoutFault, c.PlantedFound, len(c.Planted), c.NegativeControlFound)
 	}
 	for _, one := range r.Reconciles {
 		add("reconcile", "%s: %d records, %d differences, %d repaired (run %d)", one.When, one.Checked, one.Differences, one.Repaired, one.Run)
@@ -109,9 +109,9 @@ func (r *Report) Markdown() string {
 			fmt.Fprintf(&b, "| %s | %t | %s | %s |\n", l.Trigger, l.Acts, l.counts(), cell(l.Last))
 		}
 	}
-	if len(r.Players) > 0 {
+	if len(r.FaultTargets) > 0 {
 		b.WriteString("\n## Who played the fault\n\n| instance | what it is | knew it | operations | first |\n|---|---|---|---|---|\n")
-		for _, p := range r.Players {
+		for _, p := range r.FaultTargets {
 			fmt.Fprintf(&b, "| %s | %s | %t | %d | %s |\n", cell(p.Instance), cell(p.About), p.Armed, p.Executed, stamp(p.First))
 		}
 	}
@@ -128,7 +128,7 @@ func (r *Report) Markdown() string {
 	return b.String()
 }
 
-func (l *Looks) counts() string {
+func (l *Observations) counts() string {
 	var parts []string
 	for _, v := range verdicts {
 		if n := l.Verdicts[v]; n > 0 {

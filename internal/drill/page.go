@@ -20,7 +20,7 @@ func (r *Report) Page() ([]byte, error) {
 		"stamp": stamp, "short": short,
 		"clock":  func(t time.Time) string { return t.UTC().Format("15:04:05.000") },
 		"inputs": func(f *Fired) string { return string(f.Inputs) },
-		"counts": func(l Looks) string { return l.counts() },
+		"counts": func(l Observations) string { return l.counts() },
 		"next":   func(n int) int { return n + 1 },
 	}).Parse(pageText)
 	if err != nil {

@@ -25,18 +25,18 @@ type Report struct {
 	Passed  bool     `json:"passed"`
 	Reasons []string `json:"reasons"` // why not; empty if passed
 
-	Fault    Fault     `json:"fault"`
-	Steps    []Step    `json:"steps"`
-	Before   string    `json:"route_before"`
-	After    string    `json:"route_after"`
-	Healthy  *Healthy  `json:"healthy,omitempty"`
-	Players  []Player  `json:"instances,omitempty"` // that were to play the fault
-	Daemon   *Killed   `json:"daemon,omitempty"`    // nil: none was killed
-	Fired    *Fired    `json:"fired,omitempty"`
-	Times    *Times    `json:"times,omitempty"`
-	Load     *Totals   `json:"load,omitempty"`
-	Ledger   *Checked  `json:"ledger,omitempty"`
-	Controls *Controls `json:"controls,omitempty"`
+	Fault        Fault         `json:"fault"`
+	Steps        []Step        `json:"steps"`
+	Before       string        `json:"route_before"`
+	After        string        `json:"route_after"`
+	Healthy      *Healthy      `json:"healthy,omitempty"`
+	FaultTargets []FaultTarget `json:"instances,omitempty"` // that were to play the fault
+	Daemon       *Killed       `json:"daemon,omitempty"`    // nil: none was killed
+	Fired        *Fired        `json:"fired,omitempty"`
+	Times        *Times        `json:"times,omitempty"`
+	Load         *Totals       `json:"load,omitempty"`
+	Ledger       *Checked      `json:"ledger,omitempty"`
+	Controls     *Controls     `json:"controls,omitempty"`
 
 	Reconciles []Reconciled `json:"reconciles"`
 	Series     []Second     `json:"series"`
@@ -68,23 +68,23 @@ type Step struct {
 
 // Healthy is the time before the fault, in which nothing may fire.
 type Healthy struct {
-	From     time.Time `json:"from"`
-	Until    time.Time `json:"until"`
-	Reads    int64     `json:"reads"`
-	Writes   int64     `json:"writes"` // acknowledged
-	Triggers []Looks   `json:"triggers"`
+	From     time.Time      `json:"from"`
+	Until    time.Time      `json:"until"`
+	Reads    int64          `json:"reads"`
+	Writes   int64          `json:"writes"` // acknowledged
+	Triggers []Observations `json:"triggers"`
 }
 
 // Looks are how often a trigger came to which verdict.
-type Looks struct {
+type Observations struct {
 	Trigger  string                 `json:"trigger"`
 	Acts     bool                   `json:"acts"` // it is neither off nor a dry run
 	Verdicts map[phases.Verdict]int `json:"verdicts"`
 	Last     string                 `json:"last"` // what the last look said
 }
 
-// Player is what one live instance says of the fault.
-type Player struct {
+// FaultTarget is what one live instance says of the fault.
+type FaultTarget struct {
 	Instance string    `json:"instance"`
 	About    string    `json:"about"`
 	Armed    bool      `json:"armed"` // it knows the fault
@@ -148,11 +148,11 @@ func (c *Checked) OK() bool {
 
 // Controls show that the checks can fail, and that nothing fires without a fault.
 type Controls struct {
-	QuietWithoutFault bool         `json:"quiet_without_fault"`
-	Planted           []record.Key `json:"planted"`           // records that were taken out of the target
-	PlantedFound      int          `json:"planted_found"`     // of them, by reconcile
-	PlantedRewritten  int          `json:"planted_rewritten"` // of the others: somebody has written them meanwhile
-	PhantomFound      bool         `json:"phantom_found"`     // a write that never was is found to be lost
+	QuietWithoutFault    bool         `json:"quiet_without_fault"`
+	Planted              []record.Key `json:"planted"`           // records that were taken out of the target
+	PlantedFound         int          `json:"planted_found"`     // of them, by reconcile
+	PlantedRewritten     int          `json:"planted_rewritten"` // of the others: somebody has written them meanwhile
+	NegativeControlFound bool         `json:"phantom_found"`     // a write that never was is found to be lost
 }
 
 // Reconciled is one full reconcile.

@@ -16,9 +16,9 @@ func whole() Report {
 	r := Report{
 		Drill: 7, Migration: "products", Environment: "staging", Actor: bad, Began: at, Finished: at.Add(time.Minute),
 		Reasons: []string{bad}, Fault: Fault{Kind: "errors", Share: 10000, Reads: true, Injected: at, Observed: at},
-		Steps:   []Step{{Name: "look", Began: at, OK: true, Detail: bad}, {Name: "see", Began: at, Detail: bad}},
-		Healthy: &Healthy{From: at, Until: at.Add(time.Second), Triggers: []Looks{{Trigger: "errors", Acts: true, Verdicts: map[phases.Verdict]int{phases.Quiet: 3}, Last: bad}, {Trigger: "latency"}}},
-		Players: []Player{{Instance: bad, About: bad}}, Daemon: &Killed{Process: bad, At: at},
+		Steps:        []Step{{Name: "look", Began: at, OK: true, Detail: bad}, {Name: "see", Began: at, Detail: bad}},
+		Healthy:      &Healthy{From: at, Until: at.Add(time.Second), Triggers: []Observations{{Trigger: "errors", Acts: true, Verdicts: map[phases.Verdict]int{phases.Quiet: 3}, Last: bad}, {Trigger: "latency"}}},
+		FaultTargets: []FaultTarget{{Instance: bad, About: bad}}, Daemon: &Killed{Process: bad, At: at},
 		Fired: &Fired{Cause: phases.CauseTrigger, Trigger: "errors", Detail: bad, Inputs: []byte(`{"a":"<b>"}`)},
 		Times: &Times{Detect: 1.5, Total: 2}, Load: &Totals{Kind: bad}, Ledger: &Checked{Lost: 1, Violations: []string{bad}},
 		Controls: &Controls{}, Reconciles: []Reconciled{{When: "before"}}, Marks: []Mark{{At: at, What: bad}},

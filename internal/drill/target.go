@@ -36,7 +36,7 @@ func (t target) Get(ctx context.Context, key record.Key) (found dual.Versioned[v
 
 func (t target) Apply(ctx context.Context, c dual.Change[record.Key, value], o dual.ApplyOptions) (store.Result, error) {
 	results, err := t.store.Apply(ctx, []store.Write{{
-		Key: c.Key, Deleted: c.Deleted, Record: c.Value.record, Version: c.Version, NotAfter: o.NotAfter, Only: o.Only, Keep: o.Keep,
+		Key: c.Key, Deleted: c.Deleted, Record: c.Value.record, Version: c.Version, NotAfter: o.NotAfter, Only: o.IfVersion, Keep: o.Keep,
 	}})
 	if err != nil {
 		return store.Result{}, err

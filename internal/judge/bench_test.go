@@ -26,14 +26,14 @@ var (
 // world is a synthesised migration.
 type world struct {
 	t *testing.T
-	judge.Look
+	judge.Snapshot
 }
 
 func newWorld(t *testing.T, at phases.Route, stay time.Duration) *world {
 	t.Helper()
 	w := &world{t: t}
 	w.Settings = phases.DefaultSettings()
-	w.Evidence = phases.Evidence{Now: noon, Standing: phases.Standing{
+	w.State = phases.Snapshot{Now: noon, Status: phases.Status{
 		Migration: "products", Route: at, ConfigHash: "c1", PhaseSince: noon.Add(-stay), RouteSince: noon.Add(-stay),
 	}}
 	return w
@@ -56,7 +56,7 @@ var fallback = telemetry.Series{Operation: telemetry.Read, Store: telemetry.Lega
 func (w *world) traffic(ago, until, step time.Duration, n func(ago time.Duration) counts) {
 	for ; ago > until; ago -= step {
 		b := telemetry.Bucket{
-			Epoch: w.Evidence.Standing.Route.Epoch, ConfigHash: w.Evidence.Standing.ConfigHash, Instances: 2,
+			Epoch: w.State.Status.Route.Epoch, ConfigHash: w.State.Status.ConfigHash, Instances: 2,
 			Began: noon.Add(-ago), Ended: noon.Add(-ago + step),
 		}
 		for s, n := range n(ago) {
@@ -73,7 +73,7 @@ func steady(c counts) func(time.Duration) counts { return func(time.Duration) co
 // timed adds one bucket of the last minute with durations.
 func (w *world) timed(s telemetry.Series, sketch *sketch.Sketch) {
 	w.Buckets = append(w.Buckets, telemetry.Bucket{
-		Epoch: w.Evidence.Standing.Route.Epoch, ConfigHash: w.Evidence.Standing.ConfigHash,
+		Epoch: w.State.Status.Route.Epoch, ConfigHash: w.State.Status.ConfigHash,
 		Began: noon.Add(-time.Minute), Ended: noon,
 		Counts: []telemetry.Count{{Series: s, N: sketch.Count(), Latency: sketch}},
 	})
@@ -95,12 +95,12 @@ func durations(n int, median time.Duration, seed uint64) *sketch.Sketch {
 
 func (w *world) gate(name string) phases.Evaluation {
 	w.t.Helper()
-	for _, m := range w.Settings.Gates.Ahead(w.Evidence.Standing.Route.Phase) {
+	for _, m := range w.Settings.Gates.Ahead(w.State.Status.Route.Phase) {
 		if m.Name == name {
 			return w.again(w.Gate(m))
 		}
 	}
-	w.t.Fatalf("no gate %s ahead of %s", name, w.Evidence.Standing.Route)
+	w.t.Fatalf("no gate %s ahead of %s", name, w.State.Status.Route)
 	return phases.Evaluation{}
 }
 
@@ -125,7 +125,7 @@ func (w *world) again(e phases.Evaluation) phases.Evaluation {
 	kept := e
 	kept.Inputs, _ = json.Marshal(stored)
 	kept.Verdict, kept.Detail, kept.Samples, kept.Value, kept.Bound, kept.Limit = "", "", 0, 0, 0, 0
-	again, err := judge.Again(kept)
+	again, err := judge.Reevaluate(kept)
 	if err != nil {
 		w.t.Fatal(err)
 	}

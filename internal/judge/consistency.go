@@ -28,7 +28,7 @@ type consistency struct {
 
 // consistencySpan is since when comparisons count, and for how long they must have
 // been made: of the present stay in dual-read; later on of the present step.
-func consistencySpan(s phases.Settings, st phases.Standing) (since time.Time, need time.Duration) {
+func consistencySpan(s phases.Settings, st phases.Status) (since time.Time, need time.Duration) {
 	need = time.Duration(s.Gates.Consistency.For)
 	if st.Route.Phase == phases.DualRead {
 		return st.PhaseSince, need
@@ -36,8 +36,8 @@ func consistencySpan(s phases.Settings, st phases.Standing) (since time.Time, ne
 	return st.RouteSince, min(need, s.Soak(st.Route))
 }
 
-func consistencyOf(b []telemetry.Bucket, e phases.Evidence, s phases.Settings) (*consistency, error) {
-	st, g := e.Standing, s.Gates.Consistency
+func consistencyOf(b []telemetry.Bucket, e phases.Snapshot, s phases.Settings) (*consistency, error) {
+	st, g := e.Status, s.Gates.Consistency
 	since, need := consistencySpan(s, st)
 	c := &consistency{For: need.Seconds(), Limit: g.Limit.Ratio(), Confidence: g.Confidence.Ratio()}
 	var counted []telemetry.Bucket
@@ -63,8 +63,8 @@ func consistencyOf(b []telemetry.Bucket, e phases.Evidence, s phases.Settings) (
 
 // shortClock is for rehearsals: a time too short for stretches of five minutes simply
 // passes from the first comparison on.
-func (c *consistency) shortClock(b []telemetry.Bucket, e phases.Evidence, need time.Duration) {
-	for _, one := range ofEpochs(b, e.Standing.ConfigHash) {
+func (c *consistency) shortClock(b []telemetry.Bucket, e phases.Snapshot, need time.Duration) {
+	for _, one := range ofEpochs(b, e.Status.ConfigHash) {
 		t := comparisons([]telemetry.Bucket{one})
 		if t.N > 0 && c.Since.IsZero() {
 			c.Since = one.Began

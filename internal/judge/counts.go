@@ -28,7 +28,7 @@ func comparisons(b []telemetry.Bucket) tally {
 	n := func(o telemetry.Outcome) int64 {
 		return int64(telemetry.N(b, telemetry.Series{Operation: telemetry.Comparison, Outcome: o}))
 	}
-	wrong := n(telemetry.Mismatch) + n(telemetry.Lost)
+	wrong := n(telemetry.Mismatch) + n(telemetry.LostWrite)
 	return tally{N: n(telemetry.Agreed) + n(telemetry.Lagged) + wrong, K: wrong}
 }
 
@@ -60,7 +60,7 @@ func targetReads(b []telemetry.Bucket) tally {
 }
 
 // ofEpoch are the buckets of the present epoch and configuration.
-func ofEpoch(b []telemetry.Bucket, st phases.Standing) []telemetry.Bucket {
+func ofEpoch(b []telemetry.Bucket, st phases.Status) []telemetry.Bucket {
 	var own []telemetry.Bucket
 	for _, one := range b {
 		if one.Epoch == st.Route.Epoch && one.ConfigHash == st.ConfigHash {
@@ -70,8 +70,8 @@ func ofEpoch(b []telemetry.Bucket, st phases.Standing) []telemetry.Bucket {
 	return own
 }
 
-// lately are the buckets that end within a time before now.
-func lately(b []telemetry.Bucket, now time.Time, within time.Duration) []telemetry.Bucket {
+// within are the buckets that end within a time before now.
+func within(b []telemetry.Bucket, now time.Time, within time.Duration) []telemetry.Bucket {
 	var late []telemetry.Bucket
 	for _, one := range b {
 		if one.Ended.After(now.Add(-within)) {

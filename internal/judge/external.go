@@ -16,29 +16,29 @@ func encode64(raw []byte) []byte { return base64.StdEncoding.AppendEncode(nil, r
 func decode64(text []byte) ([]byte, error) { return base64.StdEncoding.AppendDecode(nil, text) }
 
 // lost is the trigger on acknowledged writes that are missing, or older.
-type lost struct {
+type lostWrites struct {
 	Comparisons tally `json:"comparisons"` // k: that confirmed a lost write
 	Run         int64 `json:"run,omitempty"`
 	Found       int64 `json:"found,omitempty"` // lost writes that the reconcile run confirmed
 }
 
-func lostOf(b []telemetry.Bucket, e phases.Evidence) *lost {
-	l := &lost{Comparisons: tally{
+func lostWritesOf(b []telemetry.Bucket, e phases.Snapshot) *lostWrites {
+	l := &lostWrites{Comparisons: tally{
 		N: comparisons(b).N,
-		K: int64(telemetry.N(b, telemetry.Series{Operation: telemetry.Comparison, Outcome: telemetry.Lost})),
+		K: int64(telemetry.N(b, telemetry.Series{Operation: telemetry.Comparison, Outcome: telemetry.LostWrite})),
 	}}
-	if !e.Standing.Route.ReadsTarget() {
+	if !e.Status.Route.ReadsTarget() {
 		return l
 	}
-	for _, r := range []*phases.ReconcileEvidence{e.Reconcile, e.FullReconcile, e.FailedReconcile} {
-		if r != nil && r.Lost > l.Found && r.Epoch == e.Standing.Route.Epoch && r.ConfigHash == e.Standing.ConfigHash {
-			l.Run, l.Found = r.Run, r.Lost
+	for _, r := range []*phases.ReconcileResult{e.Reconcile, e.FullReconcile, e.FailedReconcile} {
+		if r != nil && r.LostWrites > l.Found && r.Epoch == e.Status.Route.Epoch && r.ConfigHash == e.Status.ConfigHash {
+			l.Run, l.Found = r.Run, r.LostWrites
 		}
 	}
 	return l
 }
 
-func (l *lost) find() finding {
+func (l *lostWrites) find() finding {
 	n := l.Comparisons.K + l.Found
 	f := finding{Verdict: phases.Quiet, Samples: l.Comparisons.N, Value: float64(n), Bound: float64(n), Detail: fmt.Sprintf("none among %d comparisons", l.Comparisons.N)}
 	switch {
@@ -59,9 +59,9 @@ type drill struct {
 	Seconds float64   `json:"within"`
 }
 
-func drillOf(e phases.Evidence, within phases.Duration) *drill {
+func drillOf(e phases.Snapshot, within phases.Duration) *drill {
 	d := &drill{Now: e.Now, Seconds: time.Duration(within).Seconds()}
-	if one := e.Drill; one != nil && one.ConfigHash == e.Standing.ConfigHash {
+	if one := e.Drill; one != nil && one.ConfigHash == e.Status.ConfigHash {
 		d.Passed = one.Passed
 	}
 	return d

@@ -35,9 +35,9 @@ type failures struct {
 // breachLooks is how often in a day a gate on failures may look for a breach.
 var breachLooks = stats.LooksPerDay(time.Minute, 1)
 
-func failuresOf(what string, b []telemetry.Bucket, e phases.Evidence, count tallier, s phases.FailureGate) *failures {
+func failuresOf(what string, b []telemetry.Bucket, e phases.Snapshot, count tallier, s phases.FailureGate) *failures {
 	f := &failures{
-		What: what, Since: e.Standing.RouteSince, Now: e.Now, Limit: s.Limit.Ratio(), Calm: time.Duration(s.Calm).Seconds(),
+		What: what, Since: e.Status.RouteSince, Now: e.Now, Limit: s.Limit.Ratio(), Calm: time.Duration(s.Calm).Seconds(),
 	}
 	run, late, sum := 0, 0, tally{} // sum: of the half hour, from b[late] on
 	for i := range b {
@@ -52,7 +52,7 @@ func failuresOf(what string, b []telemetry.Bucket, e phases.Evidence, count tall
 			run, late, sum = i+1, i+1, tally{}
 		}
 	}
-	f.All, f.Recent = count(b[run:]), count(lately(b[run:], e.Now, recent))
+	f.All, f.Recent = count(b[run:]), count(within(b[run:], e.Now, recent))
 	return f
 }
 
@@ -114,7 +114,7 @@ type window struct {
 func windows(b []telemetry.Bucket, now time.Time, count tallier, lengths ...time.Duration) []window {
 	all := make([]window, len(lengths))
 	for i, d := range lengths {
-		all[i] = window{Seconds: d.Seconds(), tally: count(lately(b, now, d))}
+		all[i] = window{Seconds: d.Seconds(), tally: count(within(b, now, d))}
 	}
 	return all
 }
@@ -167,7 +167,7 @@ type errorRate struct {
 }
 
 func errorRateOf(what string, b []telemetry.Bucket, now time.Time, count tallier, limit phases.Share, looks int64) errorRate {
-	late := lately(b, now, recent)
+	late := within(b, now, recent)
 	rate := errorRate{Slow: excess{What: what, Windows: windows(late, now, count, 5*time.Minute, recent), Limit: limit.Ratio(), Looks: looks}}
 	sum := stats.CUSUM{Limit: rate.Slow.Limit}
 	for i := range late {

@@ -90,7 +90,7 @@ func TestConsistencyGate(t *testing.T) {
 			}
 		}, phases.GateConsistency, phases.Inconclusive, "1d of 3d covered"},
 		{"earlier epochs of the same stay count", dualRead, 4 * day, func(w *world) {
-			w.Evidence.Standing.RouteSince = noon.Add(-time.Hour)
+			w.State.Status.RouteSince = noon.Add(-time.Hour)
 			w.traffic(4*day, 0, 5*time.Minute, agreeing)
 			for i := range w.Buckets {
 				if w.Buckets[i].Began.Before(noon.Add(-time.Hour)) {
@@ -110,10 +110,10 @@ func TestConsistencyGate(t *testing.T) {
 		}, phases.GateConsistency, phases.Pass, "25h of 1d covered"},
 		{"buckets of ten seconds are the same", cutover, 25 * time.Hour, func(w *world) {
 			w.traffic(25*time.Hour, time.Hour, 5*time.Minute, agreeing)
-			w.traffic(time.Hour, 0, 10*time.Second, steady(counts{comparison(telemetry.Lagged): 3, comparison(telemetry.Undone): 50, comparison(telemetry.Dropped): 9}))
+			w.traffic(time.Hour, 0, 10*time.Second, steady(counts{comparison(telemetry.Lagged): 3, comparison(telemetry.Aborted): 50, comparison(telemetry.Dropped): 9}))
 		}, phases.GateConsistency, phases.Pass, "25h of 1d covered"},
 		{"comparisons that were not completed are none", dualRead, 4 * day, func(w *world) {
-			w.traffic(4*day, 0, 5*time.Minute, steady(counts{comparison(telemetry.Undone): 50, comparison(telemetry.Dropped): 9}))
+			w.traffic(4*day, 0, 5*time.Minute, steady(counts{comparison(telemetry.Aborted): 50, comparison(telemetry.Dropped): 9}))
 		}, phases.GateConsistency, phases.NoData, ""},
 		{"a rehearsal of seconds", dualRead, 10 * time.Second, func(w *world) {
 			w.Settings.Gates.Consistency.For = phases.Duration(5 * time.Second)
@@ -217,7 +217,7 @@ func TestOtherGates(t *testing.T) {
 	}
 	drilled := func(w *world, ago time.Duration, config string) {
 		w.Settings.Gates.Drill.Within = phases.Duration(7 * day)
-		w.Evidence.Drill = &phases.DrillEvidence{ConfigHash: config, Passed: noon.Add(-ago)}
+		w.State.Drill = &phases.DrillResult{ConfigHash: config, Passed: noon.Add(-ago)}
 	}
 	for _, c := range []gateCase{
 		{"no write timed", dualRead, day, func(*world) {}, phases.GateAddedLatency, phases.NoData, ""},
@@ -255,7 +255,7 @@ func TestAFailedVerdictStays(t *testing.T) {
 		if got.Verdict != want || !strings.Contains(got.Detail, detail) || strings.Count(got.Detail, "failed at") > 1 {
 			t.Errorf("%s (%s), want %s (%s)", got.Verdict, got.Detail, want, detail)
 		}
-		w.Evidence.Evaluations = []phases.Evaluation{got}
+		w.State.Evaluations = []phases.Evaluation{got}
 	}
 	down := judge.Reading{Verdict: phases.NoData, Detail: "no answer"}
 	look(down, phases.NoData, "no answer")
@@ -265,10 +265,10 @@ func TestAFailedVerdictStays(t *testing.T) {
 	look(judge.Reading{Value: 0.1}, phases.Pass, "0.1")
 	look(down, phases.NoData, "no answer")
 	look(judge.Reading{Value: 5}, phases.Fail, "")
-	w.Evidence.Evaluations[0].ConfigHash = "c0"
+	w.State.Evaluations[0].ConfigHash = "c0"
 	look(down, phases.NoData, "no answer")
 	look(judge.Reading{Value: 5}, phases.Fail, "")
-	w.Evidence.Evaluations[0].At = w.Evidence.Standing.RouteSince.Add(-1)
+	w.State.Evaluations[0].At = w.State.Status.RouteSince.Add(-1)
 	look(down, phases.NoData, "no answer")
 }
 
@@ -288,7 +288,7 @@ func TestAMonthOfTraffic(t *testing.T) {
 	for hour := 1; hour <= 30*24; hour += 5 {
 		w.Buckets = all[:hour*12]
 		end := w.Buckets[len(w.Buckets)-1].Ended
-		w.Evidence.Now = end
+		w.State.Now = end
 		for _, m := range w.Settings.Gates.Ahead(phases.DualRead)[:1] {
 			got := w.Gate(m)
 			if passes := got.Verdict == phases.Pass; passes != (hour >= 72) {

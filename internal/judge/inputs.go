@@ -41,7 +41,7 @@ type inputs struct {
 	Mismatches  *excess       `json:"mismatches,omitempty"`
 	Errors      *errorRates   `json:"errors,omitempty"`
 	Latency     *latency      `json:"latency,omitempty"`
-	Lost        *lost         `json:"lost_writes,omitempty"`
+	LostWrites  *lostWrites   `json:"lost_writes,omitempty"`
 	Answer      *answer       `json:"answer,omitempty"`
 }
 
@@ -69,8 +69,8 @@ func (in inputs) method() method {
 		return in.Errors
 	case in.Latency != nil:
 		return in.Latency
-	case in.Lost != nil:
-		return in.Lost
+	case in.LostWrites != nil:
+		return in.LostWrites
 	case in.Answer != nil:
 		return in.Answer
 	}
@@ -100,21 +100,21 @@ func (in inputs) find() finding {
 }
 
 // evaluation is what is kept of a look.
-func (in inputs) evaluation(name string, e phases.Evidence) phases.Evaluation {
+func (in inputs) evaluation(name string, e phases.Snapshot) phases.Evaluation {
 	raw, err := json.Marshal(in)
 	f := in.find()
 	if err != nil { // a source's own JSON may be none
 		f.Verdict, f.Detail = phases.Error, "what it rests on can't be kept: "+err.Error()
 	}
 	return phases.Evaluation{
-		Kind: in.Kind, Name: name, At: in.Now, Epoch: e.Standing.Route.Epoch, ConfigHash: e.Standing.ConfigHash,
+		Kind: in.Kind, Name: name, At: in.Now, Epoch: e.Status.Route.Epoch, ConfigHash: e.Status.ConfigHash,
 		Verdict: f.Verdict, Detail: f.Detail, Hint: f.Hint, Due: f.Due,
 		Samples: f.Samples, Value: f.Value, Bound: f.Bound, Limit: f.Limit, Inputs: raw,
 	}
 }
 
-// Again finds an evaluation's verdict anew from what it rested on.
-func Again(old phases.Evaluation) (phases.Evaluation, error) {
+// Reevaluate finds an evaluation's verdict anew from what it rested on.
+func Reevaluate(old phases.Evaluation) (phases.Evaluation, error) {
 	var in inputs
 	if err := json.Unmarshal(old.Inputs, &in); err != nil {
 		return old, fmt.Errorf("what the evaluation %d of %s rested on can't be read: %w", old.ID, old.Name, err)

@@ -58,13 +58,13 @@ type Judge struct {
 	// before the first answer, and told to roll back when blind, would fire.
 	Watched bool
 
-	mu     sync.Mutex
-	looked map[looked]time.Time // by the state's clock
-	said   map[asked]*said
+	mu            sync.Mutex
+	evaluated     map[evaluationKey]time.Time // by the state's clock
+	newestAnswers map[sourceKey]*newestAnswer
 }
 
 // looked is what a look is good for.
-type looked struct {
+type evaluationKey struct {
 	kind   phases.Kind
 	name   string
 	epoch  int64
@@ -75,9 +75,9 @@ type looked struct {
 // Judge evaluated them, and records the evaluations: the next snapshot has them. It
 // waits for sources no longer than their timeouts, all at once, and not at all while
 // Watch runs.
-func (j *Judge) Gates(ctx context.Context, e phases.Evidence) ([]phases.Evaluation, error) {
+func (j *Judge) Gates(ctx context.Context, e phases.Snapshot) ([]phases.Evaluation, error) {
 	var due []phases.Measured
-	for _, m := range j.Settings.Gates.Ahead(e.Standing.Route.Phase) {
+	for _, m := range j.Settings.Gates.Ahead(e.Status.Route.Phase) {
 		if m.Off == "" && j.asks(phases.GateKind, m.Name) && j.due(phases.GateKind, m.Name, m.Watch, e) {
 			due = append(due, m)
 		}
@@ -85,15 +85,15 @@ func (j *Judge) Gates(ctx context.Context, e phases.Evidence) ([]phases.Evaluati
 	if len(due) == 0 {
 		return nil, nil
 	}
-	look := Look{Evidence: e, Settings: j.Settings}
-	wanted := span{counted: e.Standing.RouteSince}
+	look := Snapshot{State: e, Settings: j.Settings}
+	wanted := span{counted: e.Status.RouteSince}
 	questions := map[string]question{}
 	for _, m := range due {
 		switch m.Name {
 		case phases.GateConsistency:
 			wanted.counted = look.GatesSince()
 		case phases.GateAddedLatency:
-			wanted.timed = e.Standing.RouteSince
+			wanted.timed = e.Status.RouteSince
 		}
 	}
 	for _, c := range j.Settings.Gates.Custom {
@@ -115,7 +115,7 @@ func (j *Judge) Gates(ctx context.Context, e phases.Evidence) ([]phases.Evaluati
 
 // Triggers evaluates the triggers whose interval is over, in every phase, and records
 // the evaluations. It waits for sources as Gates does.
-func (j *Judge) Triggers(ctx context.Context, e phases.Evidence) ([]phases.Evaluation, error) {
+func (j *Judge) Triggers(ctx context.Context, e phases.Snapshot) ([]phases.Evaluation, error) {
 	var due []phases.Armed
 	questions := map[string]question{}
 	for _, t := range j.Settings.Triggers.All() {
@@ -133,12 +133,12 @@ func (j *Judge) Triggers(ctx context.Context, e phases.Evidence) ([]phases.Evalu
 	if len(due) == 0 {
 		return nil, nil
 	}
-	look := Look{Evidence: e, Settings: j.Settings}
+	look := Snapshot{State: e, Settings: j.Settings}
 	lately := func(d time.Duration) time.Time {
-		if horizon := e.Now.Add(-d); e.Standing.RouteSince.Before(horizon) {
+		if horizon := e.Now.Add(-d); e.Status.RouteSince.Before(horizon) {
 			return horizon
 		}
-		return e.Standing.RouteSince
+		return e.Status.RouteSince
 	}
 	wanted := span{counted: lately(TriggersSince)}
 	for _, t := range due {
@@ -158,10 +158,10 @@ func (j *Judge) Triggers(ctx context.Context, e phases.Evidence) ([]phases.Evalu
 
 // due tells that it is time for another look. Ticks are not exact, so a tenth of the
 // interval may be missing.
-func (j *Judge) due(kind phases.Kind, name string, w phases.Watch, e phases.Evidence) bool {
+func (j *Judge) due(kind phases.Kind, name string, w phases.Watch, e phases.Snapshot) bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	last, ok := j.looked[looked{kind, name, e.Standing.Route.Epoch, e.Standing.ConfigHash}]
+	last, ok := j.evaluated[evaluationKey{kind, name, e.Status.Route.Epoch, e.Status.ConfigHash}]
 	return !ok || e.Now.Sub(last) >= time.Duration(w.Interval)*9/10
 }
 
@@ -172,14 +172,14 @@ func (j *Judge) record(ctx context.Context, all []phases.Evaluation) ([]phases.E
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if len(j.looked) > 1000 { // of epochs that are over
-		j.looked = nil
+	if len(j.evaluated) > 1000 { // of epochs that are over
+		j.evaluated = nil
 	}
-	if j.looked == nil {
-		j.looked = map[looked]time.Time{}
+	if j.evaluated == nil {
+		j.evaluated = map[evaluationKey]time.Time{}
 	}
 	for _, e := range all {
-		j.looked[looked{e.Kind, e.Name, e.Epoch, e.ConfigHash}] = e.At
+		j.evaluated[evaluationKey{e.Kind, e.Name, e.Epoch, e.ConfigHash}] = e.At
 	}
 	return kept, nil
 }
@@ -189,7 +189,7 @@ func (j *Judge) record(ctx context.Context, all []phases.Evaluation) ([]phases.E
 type span struct{ counted, timed time.Time }
 
 // gather reads what instances counted while the sources answer.
-func (j *Judge) gather(ctx context.Context, look *Look, wanted span, kind phases.Kind, questions map[string]question) error {
+func (j *Judge) gather(ctx context.Context, look *Snapshot, wanted span, kind phases.Kind, questions map[string]question) error {
 	var wait sync.WaitGroup
 	wait.Go(func() { look.Answers = j.answers(ctx, kind, questions) })
 	var err error

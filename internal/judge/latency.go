@@ -90,7 +90,7 @@ type pair struct {
 func latencyOf(b []telemetry.Bucket, now time.Time, s phases.LatencyTrigger) *latency {
 	x := &latency{Ratio: s.Ratio, Ceiling: time.Duration(s.Ceiling).Seconds()}
 	for _, d := range []time.Duration{5 * time.Minute, recent} {
-		late := lately(b, now, d)
+		late := within(b, now, d)
 		x.Windows = append(x.Windows, pair{
 			Seconds: d.Seconds(),
 			Target:  readLatency(late, telemetry.Series{Store: telemetry.Target, Role: telemetry.Serving}),

@@ -83,8 +83,8 @@ func (r *Replay) measured(x *Replayed, t phases.Armed, one *ReplayedTrigger) {
 		first, _ := slices.BinarySearchFunc(buckets[:i], b.Ended.Add(-TriggersSince), func(b telemetry.Bucket, at time.Time) int { return b.Ended.Compare(at) })
 		route := r.Routes[b.Epoch]
 		route.Epoch = b.Epoch
-		look := Look{Settings: r.Settings, Buckets: buckets[first : i+1], Evidence: phases.Evidence{
-			Now: b.Ended, Standing: phases.Standing{Route: route, RouteSince: began[b.Epoch], ConfigHash: b.ConfigHash},
+		look := Snapshot{Settings: r.Settings, Buckets: buckets[first : i+1], State: phases.Snapshot{
+			Now: b.Ended, Status: phases.Status{Route: route, RouteSince: began[b.Epoch], ConfigHash: b.ConfigHash},
 		}}
 		e := look.Trigger(t)
 		one.Looks++

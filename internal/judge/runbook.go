@@ -17,9 +17,9 @@ type verification struct {
 	Seconds float64   `json:"within"`
 }
 
-func verificationOf(e phases.Evidence, within phases.Duration) *verification {
+func verificationOf(e phases.Snapshot, within phases.Duration) *verification {
 	v := &verification{Now: e.Now, Seconds: time.Duration(within).Seconds()}
-	if one := e.Runbook; one != nil && one.ConfigHash == e.Standing.ConfigHash {
+	if one := e.Runbook; one != nil && one.ConfigHash == e.Status.ConfigHash {
 		v.At, v.Passed, v.Source = one.At, one.Passed, one.SourceHash
 	}
 	return v

@@ -10,10 +10,10 @@ import (
 	"github.com/stranglerfig/migrator/phases"
 )
 
-// Look is all that gates and triggers are evaluated from. Evaluating does no I/O, and
+// Snapshot is all that gates and triggers are evaluated from. Evaluating does no I/O, and
 // gives the same for the same Look.
-type Look struct {
-	Evidence phases.Evidence
+type Snapshot struct {
+	State    phases.Snapshot
 	Settings phases.Settings
 	Buckets  []telemetry.Bucket // oldest first, from GatesSince or TriggersSince on at least
 	Timed    []telemetry.Bucket // those with latencies, of the same time or less; nil: Buckets have them
@@ -31,12 +31,12 @@ const TriggersSince = 6 * time.Hour
 
 // GatesSince is how far back the gates look: to the beginning of the stay in dual-read,
 // or of the step.
-func (l Look) GatesSince() time.Time {
-	since, _ := consistencySpan(l.Settings, l.Evidence.Standing)
+func (l Snapshot) GatesSince() time.Time {
+	since, _ := consistencySpan(l.Settings, l.State.Status)
 	return since
 }
 
-func (l Look) timed() []telemetry.Bucket {
+func (l Snapshot) timed() []telemetry.Bucket {
 	if l.Timed == nil {
 		return l.Buckets
 	}
@@ -44,9 +44,9 @@ func (l Look) timed() []telemetry.Bucket {
 }
 
 // Gate evaluates one measured gate.
-func (l Look) Gate(m phases.Measured) phases.Evaluation {
-	in, e, g := l.inputs(phases.GateKind, m.Watch), l.Evidence, l.Settings.Gates
-	own := ofEpoch(l.Buckets, e.Standing)
+func (l Snapshot) Gate(m phases.Measured) phases.Evaluation {
+	in, e, g := l.inputs(phases.GateKind, m.Watch), l.State, l.Settings.Gates
+	own := ofEpoch(l.Buckets, e.Status)
 	var err error
 	switch m.Name {
 	case phases.GateConsistency:
@@ -56,7 +56,7 @@ func (l Look) Gate(m phases.Measured) phases.Evaluation {
 	case phases.GateTargetReads:
 		in.Failures = failuresOf("reads from the target", own, e, targetReads, g.TargetReads)
 	case phases.GateAddedLatency:
-		in.Added = addedOf(ofEpoch(l.timed(), e.Standing), g.AddedLatency.P95)
+		in.Added = addedOf(ofEpoch(l.timed(), e.Status), g.AddedLatency.P95)
 	case phases.GateDrill:
 		in.Drill = drillOf(e, g.Drill.Within)
 	case phases.GateRunbook:
@@ -78,9 +78,9 @@ func (l Look) Gate(m phases.Measured) phases.Evaluation {
 }
 
 // Trigger evaluates one trigger, in whatever phase.
-func (l Look) Trigger(t phases.Armed) phases.Evaluation {
-	in, e, s := l.inputs(phases.TriggerKind, t.Watch), l.Evidence, l.Settings.Triggers
-	own := ofEpoch(l.Buckets, e.Standing)
+func (l Snapshot) Trigger(t phases.Armed) phases.Evaluation {
+	in, e, s := l.inputs(phases.TriggerKind, t.Watch), l.State, l.Settings.Triggers
+	own := ofEpoch(l.Buckets, e.Status)
 	interval := time.Duration(t.Interval)
 	switch t.Name {
 	case phases.TriggerMismatches:
@@ -96,9 +96,9 @@ func (l Look) Trigger(t phases.Armed) phases.Evaluation {
 			Writes: errorRateOf("writes to the target failed", own, e.Now, servingWrites, s.Errors.Limit, looks),
 		}
 	case phases.TriggerLatency:
-		in.Latency = latencyOf(ofEpoch(l.timed(), e.Standing), e.Now, s.Latency)
+		in.Latency = latencyOf(ofEpoch(l.timed(), e.Status), e.Now, s.Latency)
 	case phases.TriggerLostWrites:
-		in.Lost = lostOf(own, e)
+		in.LostWrites = lostWritesOf(own, e)
 	default:
 		in.Answer = l.triggerAnswer(t.Name)
 	}
@@ -107,7 +107,7 @@ func (l Look) Trigger(t phases.Armed) phases.Evaluation {
 	return evaluation
 }
 
-func (l Look) triggerAnswer(name string) *answer {
+func (l Snapshot) triggerAnswer(name string) *answer {
 	var c phases.CustomTrigger
 	if at := slices.IndexFunc(l.Settings.Triggers.Custom, func(c phases.CustomTrigger) bool { return c.Name == name }); at >= 0 {
 		c = l.Settings.Triggers.Custom[at]
@@ -118,32 +118,32 @@ func (l Look) triggerAnswer(name string) *answer {
 	return a
 }
 
-func (l Look) answer(name string) Answer {
+func (l Snapshot) answer(name string) Answer {
 	if a, ok := l.Answers[name]; ok {
 		return a
 	}
 	return Answer{Reading: Reading{Verdict: phases.NoData, Detail: "nobody has asked its source"}}
 }
 
-func (l Look) inputs(kind phases.Kind, w phases.Watch) inputs {
-	in := inputs{Kind: kind, Now: l.Evidence.Now, Least: int64(w.MinSamples)}
+func (l Snapshot) inputs(kind phases.Kind, w phases.Watch) inputs {
+	in := inputs{Kind: kind, Now: l.State.Now, Least: int64(w.MinSamples)}
 	if w.InitialDelay > 0 {
-		in.Begins = l.Evidence.Standing.RouteSince.Add(time.Duration(w.InitialDelay))
+		in.Begins = l.State.Status.RouteSince.Add(time.Duration(w.InitialDelay))
 	}
 	return in
 }
 
 // failedBefore is the newest failed look at the gate on the evidence that it looks at
 // now, unless something has cleared it since.
-func (l Look) failedBefore(name string) *failure {
-	st := l.Evidence.Standing
+func (l Snapshot) failedBefore(name string) *failure {
+	st := l.State.Status
 	since := st.RouteSince
 	if name == phases.GateConsistency {
 		since = l.GatesSince()
 	}
 	var newest *phases.Evaluation
-	for i := range l.Evidence.Evaluations {
-		if e := &l.Evidence.Evaluations[i]; e.Kind == phases.GateKind && e.Name == name && (newest == nil || e.At.After(newest.At)) {
+	for i := range l.State.Evaluations {
+		if e := &l.State.Evaluations[i]; e.Kind == phases.GateKind && e.Name == name && (newest == nil || e.At.After(newest.At)) {
 			newest = e
 		}
 	}

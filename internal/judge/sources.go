@@ -10,14 +10,14 @@ import (
 	"github.com/stranglerfig/migrator/phases"
 )
 
-// asked names a source.
-type asked struct {
+// sourceKey names a source.
+type sourceKey struct {
 	kind phases.Kind
 	name string
 }
 
-// said is a source's newest answer.
-type said struct {
+// newestAnswer is a source's newest answer.
+type newestAnswer struct {
 	Answer
 	at time.Time // by this process's clock
 }
@@ -54,8 +54,8 @@ func (j *Judge) Watch(ctx context.Context) error {
 // asks tells that there is no need of a source, or that there is one, which under
 // Watch has answered: a daemon that has just begun is not blind yet.
 func (j *Judge) asks(kind phases.Kind, name string) bool {
-	if _, has := j.questions()[asked{kind, name}]; has {
-		if last, watched := j.newest(asked{kind, name}); watched && last == nil {
+	if _, has := j.questions()[sourceKey{kind, name}]; has {
+		if last, watched := j.newest(sourceKey{kind, name}); watched && last == nil {
 			return false
 		}
 	}
@@ -68,11 +68,11 @@ func (j *Judge) asks(kind phases.Kind, name string) bool {
 }
 
 // questions are those that are not turned off and have a source.
-func (j *Judge) questions() map[asked]question {
-	all := map[asked]question{}
+func (j *Judge) questions() map[sourceKey]question {
+	all := map[sourceKey]question{}
 	add := func(kind phases.Kind, q phases.Question, w phases.Watch, off string, source Source) {
 		if source != nil && off == "" && w.Off == "" {
-			all[asked{kind, q.Name}] = question{source, time.Duration(q.Timeout), time.Duration(w.Interval)}
+			all[sourceKey{kind, q.Name}] = question{source, time.Duration(q.Timeout), time.Duration(w.Interval)}
 		}
 	}
 	for _, g := range j.Settings.Gates.Custom {
@@ -85,7 +85,7 @@ func (j *Judge) questions() map[asked]question {
 }
 
 // ask keeps what the source says within its timeout.
-func (j *Judge) ask(ctx context.Context, of asked, q question) Answer {
+func (j *Judge) ask(ctx context.Context, of sourceKey, q question) Answer {
 	within, cancel := context.WithTimeout(ctx, q.timeout)
 	defer cancel()
 	reading := q.source.Read(within)
@@ -98,19 +98,19 @@ func (j *Judge) ask(ctx context.Context, of asked, q question) Answer {
 	if ctx.Err() != nil {
 		return answer // asked by somebody who left: that is nobody's answer
 	}
-	if last := j.said[of]; last != nil && j.bad(of, last.Answer) {
+	if last := j.newestAnswers[of]; last != nil && j.bad(of, last.Answer) {
 		answer.Before = last.Before + 1
 	}
-	if j.said == nil {
-		j.said = map[asked]*said{}
+	if j.newestAnswers == nil {
+		j.newestAnswers = map[sourceKey]*newestAnswer{}
 	}
-	j.said[of] = &said{Answer: answer, at: time.Now()}
+	j.newestAnswers[of] = &newestAnswer{Answer: answer, at: time.Now()}
 	return answer
 }
 
 // bad tells that the answer counts towards a trigger's firing.
-func (j *Judge) bad(of asked, a Answer) bool {
-	look := Look{Settings: j.Settings, Answers: map[string]Answer{of.name: a}}
+func (j *Judge) bad(of sourceKey, a Answer) bool {
+	look := Snapshot{Settings: j.Settings, Answers: map[string]Answer{of.name: a}}
 	return of.kind == phases.TriggerKind && look.triggerAnswer(of.name).bad()
 }
 
@@ -120,7 +120,7 @@ func (j *Judge) answers(ctx context.Context, kind phases.Kind, questions map[str
 	var mu sync.Mutex
 	var wait sync.WaitGroup
 	for name, q := range questions {
-		switch last, watched := j.newest(asked{kind, name}); {
+		switch last, watched := j.newest(sourceKey{kind, name}); {
 		case watched && last == nil:
 			all[name] = Answer{Reading: Reading{Verdict: phases.NoData, Detail: "has not answered yet"}}
 		case watched && time.Since(last.at) > 3*q.interval+q.timeout:
@@ -129,7 +129,7 @@ func (j *Judge) answers(ctx context.Context, kind phases.Kind, questions map[str
 			all[name] = last.Answer
 		default:
 			wait.Go(func() {
-				a := j.ask(ctx, asked{kind, name}, q)
+				a := j.ask(ctx, sourceKey{kind, name}, q)
 				mu.Lock()
 				defer mu.Unlock()
 				all[name] = a
@@ -140,8 +140,8 @@ func (j *Judge) answers(ctx context.Context, kind phases.Kind, questions map[str
 	return all
 }
 
-func (j *Judge) newest(of asked) (*said, bool) {
+func (j *Judge) newest(of sourceKey) (*newestAnswer, bool) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	return j.said[of], j.Watched
+	return j.newestAnswers[of], j.Watched
 }

@@ -26,8 +26,8 @@ func TestTriggers(t *testing.T) {
 			w.timed(legacyReads, durations(n, legacyMedian, 2))
 		}
 	}
-	reconciled := func(r phases.ReconcileEvidence) func(*world) {
-		return func(w *world) { w.Evidence.FailedReconcile = &r }
+	reconciled := func(r phases.ReconcileResult) func(*world) {
+		return func(w *world) { w.State.FailedReconcile = &r }
 	}
 	one := 1.0
 	custom := func(before int, onBlind string, r judge.Reading) func(*world) {
@@ -137,14 +137,14 @@ func TestTriggers(t *testing.T) {
 		{"lost-writes: none", flow(steady(counts{comparison(telemetry.Agreed): 100, comparison(telemetry.Mismatch): 1})), phases.Quiet, ""},
 		{"lost-writes: one", flow(func(ago time.Duration) counts {
 			if ago == ten {
-				return counts{comparison(telemetry.Lost): 1}
+				return counts{comparison(telemetry.LostWrite): 1}
 			}
 			return counts{comparison(telemetry.Agreed): 100}
 		}), phases.Firing, "1 of 35901"},
-		{"lost-writes: in another epoch", old(flow(steady(counts{comparison(telemetry.Lost): 1}))), phases.NoData, ""},
-		{"lost-writes: reconcile found one", reconciled(phases.ReconcileEvidence{Run: 4, Epoch: 7, ConfigHash: "c1", Differences: 2, Lost: 1}), phases.Firing, "run 4"},
-		{"lost-writes: reconcile found other differences", reconciled(phases.ReconcileEvidence{Run: 4, Epoch: 7, ConfigHash: "c1", Differences: 2}), phases.NoData, ""},
-		{"lost-writes: reconcile found one in another epoch", reconciled(phases.ReconcileEvidence{Run: 4, Epoch: 6, ConfigHash: "c1", Lost: 1}), phases.NoData, ""},
+		{"lost-writes: in another epoch", old(flow(steady(counts{comparison(telemetry.LostWrite): 1}))), phases.NoData, ""},
+		{"lost-writes: reconcile found one", reconciled(phases.ReconcileResult{Run: 4, Epoch: 7, ConfigHash: "c1", Differences: 2, LostWrites: 1}), phases.Firing, "run 4"},
+		{"lost-writes: reconcile found other differences", reconciled(phases.ReconcileResult{Run: 4, Epoch: 7, ConfigHash: "c1", Differences: 2}), phases.NoData, ""},
+		{"lost-writes: reconcile found one in another epoch", reconciled(phases.ReconcileResult{Run: 4, Epoch: 6, ConfigHash: "c1", LostWrites: 1}), phases.NoData, ""},
 
 		{"ask: good", custom(5, "hold", judge.Reading{Value: 0.5}), phases.Quiet, ""},
 		{"ask: exactly at the limit", custom(5, "hold", judge.Reading{Value: 1}), phases.Quiet, ""},

@@ -124,7 +124,7 @@ func deliver(ctx context.Context, h migration.Webhook, m Message) error {
 // entry tells of.
 func eventOf(m outbox.Message) string {
 	switch {
-	case m.Event == outbox.Held:
+	case m.Event == outbox.StepDue:
 		return "due"
 	case m.Event == outbox.Fired, m.Event == outbox.Acknowledged:
 		return "trigger"

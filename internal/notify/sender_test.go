@@ -67,7 +67,7 @@ func TestAMessageGoesToThoseWhoLackIt(t *testing.T) {
 		{URL: listen(&good, func() bool { return false }), SecretFile: secret, Events: []string{"due"}},
 		{URL: listen(&bad, broken.Load), SecretFile: secret, Events: []string{"due", "advance"}},
 	}
-	box := &stubOutbox{waiting: []outbox.Message{{ID: "one", Event: outbox.Held}, {ID: "two", Event: "rollback"}}}
+	box := &stubOutbox{waiting: []outbox.Message{{ID: "one", Event: outbox.StepDue}, {ID: "two", Event: "rollback"}}}
 	s := &Sender{Outbox: box, Webhooks: func() []migration.Webhook { return hooks }, log: logs.OrDiscard(nil), took: map[string][]string{}}
 	if err := s.round(t.Context()); err == nil {
 		t.Error("a webhook that answers 503 has the message")
@@ -88,7 +88,7 @@ func TestEventsAreNamedAsWebhooksNameThem(t *testing.T) {
 		m    outbox.Message
 		want string
 	}{
-		{outbox.Message{Event: outbox.Held}, "due"},
+		{outbox.Message{Event: outbox.StepDue}, "due"},
 		{outbox.Message{Event: outbox.Fired}, "trigger"},
 		{outbox.Message{Event: outbox.Acknowledged, Entry: entry(phases.CauseAcknowledge)}, "trigger"},
 		{outbox.Message{Entry: entry(phases.CauseSchedule)}, "advance"},

@@ -26,7 +26,7 @@ func plannedPhases(s phases.Settings) []PlannedPhase {
 			if p.Ramped() {
 				to.Percent = 1
 			}
-			e := phases.Evidence{Standing: phases.Standing{Route: from}}
+			e := phases.Snapshot{Status: phases.Status{Route: from}}
 			for _, g := range phases.Gates(to, s, e) {
 				entry.Gates = append(entry.Gates, g.Gate)
 			}

@@ -134,12 +134,12 @@ func refusal(name string, err error) store.Check {
 	return store.Check{Name: name, Result: store.Refused, Detail: what, Hint: h}
 }
 
-func (p *Preflight) standing(ctx context.Context) (st phases.Standing, known bool) {
+func (p *Preflight) standing(ctx context.Context) (st phases.Status, known bool) {
 	s, err := p.OpenState(ctx)
 	if err != nil {
 		return st, false
 	}
 	defer s.Close()
-	st, err = s.Standing(ctx, p.Config.Name)
+	st, err = s.Status(ctx, p.Config.Name)
 	return st, err == nil
 }

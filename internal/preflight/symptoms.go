@@ -15,17 +15,17 @@ import (
 
 // symptoms are the signs of trouble that the state shows of one migration. m is the
 // migration file at hand, maybe another's; nil: there is none.
-func symptoms(ctx context.Context, db *state.Store, st phases.Standing, m *migration.Config) []store.Check {
+func symptoms(ctx context.Context, db *state.Store, st phases.Status, m *migration.Config) []store.Check {
 	var found []store.Check
 	warn := func(name, detail string, h hint.Hint) {
 		found = append(found, store.Check{Name: name, Result: store.Warned, Detail: detail, Hint: h})
 	}
-	e, err := db.Evidence(ctx, st.Migration)
+	e, err := db.Snapshot(ctx, st.Migration)
 	if err != nil {
 		return []store.Check{refusal("evidence", err)}
 	}
-	if st.Lost != nil {
-		found = append(found, store.Check{Name: "state-whole", Result: store.Refused, Detail: st.Lost.Tell(st.Route), Hint: phases.StateLossHint()})
+	if st.StateLoss != nil {
+		found = append(found, store.Check{Name: "state-whole", Result: store.Refused, Detail: st.StateLoss.Describe(st.Route), Hint: phases.StateLossHint()})
 	}
 	for _, instance := range e.Fleet.Lapsed {
 		warn("fleet", "the lease of "+instance+" ran out without leaving", phases.EvictHint(instance))

@@ -11,12 +11,12 @@ import (
 type step uint8
 
 const (
-	stepNothing step = iota // legacy lacks the record, and the target knows
-	stepLeave               // the entry belongs to a later era than what legacy says
-	stepWrite               // write legacy's state; older than the target's then means that a later write came between
-	stepExact               // write legacy's state over an entry of the very same version
-	stepLower               // write legacy's state over an entry that is ahead of legacy, then look again
-	stepBury                // leave a tombstone
+	stepNone      step = iota // legacy lacks the record, and the target knows
+	stepLeave                 // the entry belongs to a later era than what legacy says
+	stepWrite                 // write legacy's state; older than the target's then means that a later write came between
+	stepExact                 // write legacy's state over an entry of the very same version
+	stepLower                 // write legacy's state over an entry that is ahead of legacy, then look again
+	stepTombstone             // leave a tombstone
 )
 
 // decide is the repair rule for one key. The entry was read before the row, and
@@ -82,13 +82,13 @@ func decide(row store.Row, seen store.Entry, lost record.Version, era uint32, no
 		// [repair-tombstone]: nothing to do only if the target remembers the version already, or no
 		// version is known at all.
 		if w.Version == seen.Version {
-			return store.Write{}, stepNothing
+			return store.Write{}, stepNone
 		}
-		return w, stepBury
+		return w, stepTombstone
 	}
 	if w.Version.IsZero() {
 		// A value that migrator did not write: any write of this era may replace it.
 		w.Version = record.FirstOf(era)
 	}
-	return w, stepBury
+	return w, stepTombstone
 }

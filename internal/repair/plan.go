@@ -14,14 +14,14 @@ type Step string
 
 // Steps. A repair looks again when it is made, and may then find another one.
 const (
-	StepWrite Step = "write"     // legacy's state, at the version that its locked row gives
-	StepLower Step = "take back" // the same, over a version that is ahead of all that legacy has given
-	StepBury  Step = "tombstone" // legacy has no such record: its version stays, the record goes
-	StepNone  Step = "nothing"   // legacy has no such record, and the target neither
-	StepLeave Step = "leave"     // the target's entry belongs to a later era than legacy's
+	StepWrite     Step = "write"     // legacy's state, at the version that its locked row gives
+	StepLower     Step = "take back" // the same, over a version that is ahead of all that legacy has given
+	StepTombstone Step = "tombstone" // legacy has no such record: its version stays, the record goes
+	StepNone      Step = "nothing"   // legacy has no such record, and the target neither
+	StepLeave     Step = "leave"     // the target's entry belongs to a later era than legacy's
 )
 
-var stepWords = [...]Step{stepNothing: StepNone, stepLeave: StepLeave, stepWrite: StepWrite, stepExact: StepWrite, stepLower: StepLower, stepBury: StepBury}
+var stepWords = [...]Step{stepNone: StepNone, stepLeave: StepLeave, stepWrite: StepWrite, stepExact: StepWrite, stepLower: StepLower, stepTombstone: StepTombstone}
 
 // Planned is what a repair of a key would do by what both stores say now.
 type Planned struct {
@@ -43,20 +43,20 @@ func (f *Fixer) Plan(ctx context.Context, items []Item) ([]Planned, error) {
 		for i := range batch {
 			keys[i] = batch[i].Key
 		}
-		s, err := d.Look(ctx, keys)
+		s, err := d.Observe(ctx, keys)
 		if err != nil {
 			return plans, err
 		}
 		for i := range batch {
-			plans = append(plans, s.Plan(i, batch[i].Lost))
+			plans = append(plans, s.Plan(i, batch[i].Journaled))
 		}
 	}
 	return plans, nil
 }
 
-// Sight is one look at both stores, in the order that the rule rests on: the era,
+// Observation is one look at both stores, in the order that the rule rests on: the era,
 // the target's clock, the target's entries, then legacy's rows under their locks.
-type Sight struct {
+type Observation struct {
 	Era  uint32
 	Now  time.Time // the target's
 	Seen []store.Entry
@@ -64,7 +64,7 @@ type Sight struct {
 }
 
 // Look looks at the keys.
-func (f *Fixer) Look(ctx context.Context, keys []record.Key) (s Sight, err error) {
+func (f *Fixer) Observe(ctx context.Context, keys []record.Key) (s Observation, err error) {
 	// [repair-era]: first: a fence that is raised after this gives later eras, which are then left
 	// alone.
 	if s.Era, err = Era(ctx, f.Locker); err != nil {
@@ -88,15 +88,15 @@ func (f *Fixer) Look(ctx context.Context, keys []record.Key) (s Sight, err error
 
 // Plan is what a repair would do to the nth key, of which the journal knows this
 // version to be lost (zero: none).
-func (s *Sight) Plan(n int, lost record.Version) Planned {
+func (s *Observation) Plan(n int, lost record.Version) Planned {
 	w, what := s.decide(n, lost, 0)
 	p := Planned{Key: s.Seen[n].Key, Step: stepWords[what], Has: s.Seen[n].Presence, From: s.Seen[n].Version, To: w.Version}
-	if what == stepNothing || what == stepLeave {
+	if what == stepNone || what == stepLeave {
 		p.To = p.From
 	}
 	return p
 }
 
-func (s *Sight) decide(n int, lost record.Version, notAfter time.Duration) (store.Write, step) {
+func (s *Observation) decide(n int, lost record.Version, notAfter time.Duration) (store.Write, step) {
 	return decide(s.Rows[n], s.Seen[n], lost, s.Era, s.Now.Add(notAfter))
 }

@@ -28,8 +28,8 @@ type Fixer struct {
 
 // Item is one key to repair.
 type Item struct {
-	Key  record.Key
-	Lost record.Version // the highest version that the journal knows to be lost; zero: none
+	Key       record.Key
+	Journaled record.Version // the highest version that the journal knows to be lost; zero: none
 }
 
 // Action is what a repair did.
@@ -37,11 +37,11 @@ type Action string
 
 // Actions.
 const (
-	Wrote  Action = "written again from legacy"
-	Buried Action = "replaced by a tombstone: legacy has no such record"
-	Newer  Action = "a later write has made it right"
-	Agreed Action = "legacy has no such record, and the target neither"
-	Left   Action = "left alone: the target's entry belongs to a later era than legacy's"
+	Wrote      Action = "written again from legacy"
+	Tombstoned Action = "replaced by a tombstone: legacy has no such record"
+	Newer      Action = "a later write has made it right"
+	Agreed     Action = "legacy has no such record, and the target neither"
+	Left       Action = "left alone: the target's entry belongs to a later era than legacy's"
 )
 
 // Fixed is what became of an Item.
@@ -107,7 +107,7 @@ func (f *Fixer) attempt(ctx context.Context, items []Item, todo []int, size int,
 	var untried, again []int
 	for from, failures := 0, 0; from < len(todo); from += size {
 		batch := todo[from:min(from+size, len(todo))]
-		left, err := f.look(ctx, items, batch, done)
+		left, err := f.observe(ctx, items, batch, done)
 		if ctx.Err() != nil {
 			return nil
 		}
@@ -133,12 +133,12 @@ func (f *Fixer) attempt(ctx context.Context, items []Item, todo []int, size int,
 
 // look makes one attempt for a batch. It returns the items that need another;
 // the error is for all of them.
-func (f *Fixer) look(ctx context.Context, items []Item, batch []int, done []Fixed) ([]int, error) {
+func (f *Fixer) observe(ctx context.Context, items []Item, batch []int, done []Fixed) ([]int, error) {
 	keys := make([]record.Key, len(batch))
 	for n, i := range batch {
 		keys[n] = items[i].Key
 	}
-	s, err := f.Look(ctx, keys)
+	s, err := f.Observe(ctx, keys)
 	if err != nil {
 		return nil, err
 	}
@@ -146,9 +146,9 @@ func (f *Fixer) look(ctx context.Context, items []Item, batch []int, done []Fixe
 	var steps []step
 	var at []int
 	for n, i := range batch {
-		w, what := s.decide(n, items[i].Lost, f.NotAfter)
+		w, what := s.decide(n, items[i].Journaled, f.NotAfter)
 		switch what {
-		case stepNothing:
+		case stepNone:
 			done[i] = Fixed{Key: keys[n], Action: Agreed, Version: s.Seen[n].Version}
 		case stepLeave:
 			done[i] = Fixed{Key: keys[n], Action: Left, Version: s.Seen[n].Version}
@@ -185,8 +185,8 @@ func settle(w store.Write, s step, r store.Result) Fixed {
 		f.Err = fmt.Errorf("write the target: %w", r.Err)
 	case r.Outcome == store.Applied && s == stepLower:
 		f.Err = errLowered
-	case r.Outcome == store.Applied && s == stepBury:
-		f.Action = Buried
+	case r.Outcome == store.Applied && s == stepTombstone:
+		f.Action = Tombstoned
 	case r.Outcome == store.Applied:
 		f.Action = Wrote
 	case r.Outcome == store.Older && s == stepWrite:

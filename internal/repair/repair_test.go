@@ -40,18 +40,18 @@ func TestRepairMakesTheTargetRight(t *testing.T) {
 		"ahead of legacy":              {row: "a", entry: live("k", "b", v(1<<40)), action: repair.Wrote, presence: store.Live},
 		"ahead, on a timeline":         {row: "a", entry: live("k", "b", record.MakeVersion(1, 9, 0)), action: repair.Wrote, presence: store.Live},
 		"a later era is not touched":   {row: "a", entry: live("k", "b", later), action: repair.Left, presence: store.Live, version: later},
-		"extra":                        {entry: live("k", "b", v(7)), action: repair.Buried, presence: store.Tombstone, version: v(7)},
-		"extra, and a lost delete":     {entry: live("k", "b", v(7)), lost: v(9), action: repair.Buried, presence: store.Tombstone, version: v(9)},
-		"extra, and an older loss":     {entry: live("k", "b", v(7)), lost: v(3), action: repair.Buried, presence: store.Tombstone, version: v(7)},
-		"nothing, but a lost delete":   {lost: v(9), action: repair.Buried, presence: store.Tombstone, version: v(9)},
-		"a tombstone, and a later one": {entry: store.Entry{Presence: store.Tombstone, Version: v(7)}, lost: v(9), action: repair.Buried, presence: store.Tombstone, version: v(9)},
+		"extra":                        {entry: live("k", "b", v(7)), action: repair.Tombstoned, presence: store.Tombstone, version: v(7)},
+		"extra, and a lost delete":     {entry: live("k", "b", v(7)), lost: v(9), action: repair.Tombstoned, presence: store.Tombstone, version: v(9)},
+		"extra, and an older loss":     {entry: live("k", "b", v(7)), lost: v(3), action: repair.Tombstoned, presence: store.Tombstone, version: v(7)},
+		"nothing, but a lost delete":   {lost: v(9), action: repair.Tombstoned, presence: store.Tombstone, version: v(9)},
+		"a tombstone, and a later one": {entry: store.Entry{Presence: store.Tombstone, Version: v(7)}, lost: v(9), action: repair.Tombstoned, presence: store.Tombstone, version: v(9)},
 		"a tombstone already":          {entry: store.Entry{Presence: store.Tombstone, Version: v(9)}, lost: v(9), action: repair.Agreed, presence: store.Tombstone, version: v(9)},
 		"nothing on either side":       {action: repair.Agreed, presence: store.Absent, version: none},
-		"foreign, legacy lacks it":     {entry: store.Entry{Presence: store.Unowned}, action: repair.Buried, presence: store.Tombstone, version: record.MakeVersion(1, 0, 1)},
-		"wrong type, legacy lacks it":  {entry: store.Entry{Presence: store.WrongType}, lost: v(4), action: repair.Buried, presence: store.Tombstone, version: v(4)},
+		"foreign, legacy lacks it":     {entry: store.Entry{Presence: store.Unowned}, action: repair.Tombstoned, presence: store.Tombstone, version: record.MakeVersion(1, 0, 1)},
+		"wrong type, legacy lacks it":  {entry: store.Entry{Presence: store.WrongType}, lost: v(4), action: repair.Tombstoned, presence: store.Tombstone, version: v(4)},
 		"extra of a later era":         {entry: live("k", "b", later), action: repair.Left, presence: store.Live, version: later},
 		"written since the fence":      {fenced: true, entry: live("k", "b", later), action: repair.Left, presence: store.Live, version: later},
-		"extra from before the fence":  {fenced: true, entry: live("k", "b", v(7)), action: repair.Buried, presence: store.Tombstone, version: v(7)},
+		"extra from before the fence":  {fenced: true, entry: live("k", "b", v(7)), action: repair.Tombstoned, presence: store.Tombstone, version: v(7)},
 		"loss of a later era":          {lost: later, action: repair.Left, presence: store.Absent, version: none},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -66,7 +66,7 @@ func TestRepairMakesTheTargetRight(t *testing.T) {
 				s.target["k"] = c.entry
 			}
 			f := repair.Fixer{Locker: s, Target: s, Pause: time.Millisecond}
-			got, err := f.Repair(t.Context(), []repair.Item{{Key: "k", Lost: c.lost}})
+			got, err := f.Repair(t.Context(), []repair.Item{{Key: "k", Journaled: c.lost}})
 			if err != nil || got[0].Err != nil {
 				t.Fatal(err, got[0].Err)
 			}
@@ -124,7 +124,7 @@ func TestRepairDoesNotBuryAnInsertThatCameBetween(t *testing.T) {
 			}
 		}
 		f := repair.Fixer{Locker: s, Target: s, Pause: time.Millisecond}
-		got, err := f.Repair(t.Context(), []repair.Item{{Key: "k", Lost: v(50)}})
+		got, err := f.Repair(t.Context(), []repair.Item{{Key: "k", Journaled: v(50)}})
 		if err != nil || got[0].Err != nil || s.get("k").Presence != store.Live || s.get("k").Record[0].Text != "new" {
 			t.Fatalf("before %s: %v %+v left %+v, want new", moment, err, got, s.get("k"))
 		}
@@ -219,7 +219,7 @@ func TestRepairBesideAWriter(t *testing.T) {
 			var items []repair.Item
 			for i := range 3 {
 				k := record.Key(fmt.Sprint(i))
-				items = append(items, repair.Item{Key: k, Lost: lost[k]})
+				items = append(items, repair.Item{Key: k, Journaled: lost[k]})
 			}
 			if got, err := f.Repair(t.Context(), items); err != nil || got[0].Err != nil {
 				t.Fatal(err, got)

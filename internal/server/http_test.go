@@ -107,7 +107,7 @@ func TestADaemonStopsCleanly(t *testing.T) {
 	g.Go(func() error {
 		return store.Lead(serving, "keep m", func(ctx context.Context) error {
 			close(leads)
-			return (&daemon.Keeper{Migration: "m", State: store}).Run(ctx)
+			return (&daemon.Maintainer{Migration: "m", State: store}).Run(ctx)
 		})
 	})
 	<-leads

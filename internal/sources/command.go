@@ -33,8 +33,8 @@ type Command struct {
 	Env     []string      // KEY=value
 	Dir     string        // empty: the daemon's
 	Timeout time.Duration // 0: 30 s
-	// Standing says where the migration stands; nil: the program is told nothing.
-	Standing func(ctx context.Context) (phases.Standing, error)
+	// Status says where the migration stands; nil: the program is told nothing.
+	Standing func(ctx context.Context) (phases.Status, error)
 }
 
 // CommandInput is what a command reads from stdin.

@@ -44,7 +44,7 @@ func TestCommandVerdicts(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			command := &sources.Command{Args: c.args, Standing: func(context.Context) (phases.Standing, error) { return phases.Standing{}, nil }}
+			command := &sources.Command{Args: c.args, Standing: func(context.Context) (phases.Status, error) { return phases.Status{}, nil }}
 			check(t, command.Read(t.Context()), c.verdict, c.value, c.detail)
 		})
 	}
@@ -55,8 +55,8 @@ func TestCommandIsToldWhereTheMigrationStands(t *testing.T) {
 	dir := t.TempDir()
 	command := &sources.Command{
 		Args: sh("cat > input; env > environment"), Dir: dir, Env: []string{"REGION=eu"},
-		Standing: func(context.Context) (phases.Standing, error) {
-			return phases.Standing{Migration: "products", Route: phases.Route{Phase: phases.Cutover, Percent: 2500, Epoch: 12}, ConfigHash: "abc"}, nil
+		Standing: func(context.Context) (phases.Status, error) {
+			return phases.Status{Migration: "products", Route: phases.Route{Phase: phases.Cutover, Percent: 2500, Epoch: 12}, ConfigHash: "abc"}, nil
 		},
 	}
 	check(t, command.Read(t.Context()), phases.Pass, 0, "passes")
@@ -68,7 +68,7 @@ func TestCommandIsToldWhereTheMigrationStands(t *testing.T) {
 	if err != nil || !strings.Contains(string(environment), "REGION=eu") || strings.Contains(string(environment), "geheim") {
 		t.Errorf("its environment is %s (%v)", environment, err)
 	}
-	command.Standing = func(context.Context) (phases.Standing, error) { return phases.Standing{}, errors.New("no database") }
+	command.Standing = func(context.Context) (phases.Status, error) { return phases.Status{}, errors.New("no database") }
 	check(t, command.Read(t.Context()), phases.Error, 0, "was not run")
 }
 

@@ -29,7 +29,7 @@ type Applied struct {
 // Apply creates the migration at legacy, epoch 1, or records that its description
 // has changed: evidence bound to the former configuration opens no gate any more,
 // the epoch stays. Nothing is written where nothing changed.
-func (s *Store) Apply(ctx context.Context, a Applied) (st phases.Standing, created bool, err error) {
+func (s *Store) Apply(ctx context.Context, a Applied) (st phases.Status, created bool, err error) {
 	lease, renew, err := leaseTimes(a.Config)
 	if err != nil {
 		return st, false, err
@@ -39,7 +39,7 @@ func (s *Store) Apply(ctx context.Context, a Applied) (st phases.Standing, creat
 		return st, false, err
 	}
 	if tag {
-		st, err = s.Standing(ctx, a.Migration)
+		st, err = s.Status(ctx, a.Migration)
 		return st, true, err
 	}
 	// Alone with the row: a step that was decided under the former configuration is committed

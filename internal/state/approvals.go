@@ -47,7 +47,7 @@ func decides(ctx context.Context, q statedb.Querier, migration string) (user str
 	return user, is, err
 }
 
-func approvals(ctx context.Context, q statedb.Querier, st phases.Standing, now time.Time) ([]phases.Approval, error) {
+func approvals(ctx context.Context, q statedb.Querier, st phases.Status, now time.Time) ([]phases.Approval, error) {
 	rows, err := q.Query(ctx, `SELECT actor, to_phase, epoch, config_hash, expires_at, reason FROM migrator.approvals
 		WHERE migration = $1 AND expires_at > $2 ORDER BY id`, st.Migration, now)
 	if err != nil {

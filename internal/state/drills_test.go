@@ -21,9 +21,9 @@ func TestADrillIsEvidence(t *testing.T) {
 	ctx := t.Context()
 	var m migration.Config
 	must(t, json.Unmarshal(applied().Config, &m))
-	evidence := func() *phases.DrillEvidence {
+	evidence := func() *phases.DrillResult {
 		t.Helper()
-		e, err := s.Evidence(ctx, testMigration)
+		e, err := s.Snapshot(ctx, testMigration)
 		must(t, err)
 		return e.Drill
 	}
@@ -39,10 +39,10 @@ func TestADrillIsEvidence(t *testing.T) {
 		must(t, runs.Finish(ctx, drill.Report{Drill: begun.ID, Migration: testMigration, Passed: passed, Reasons: []string{"a reason\x00"}}))
 		return begun
 	}
-	_, release, err := runs.Begin(ctx, m.Rehearsal())
+	_, release, err := runs.Begin(ctx, m.DrillHash())
 	must(t, err)
 	release() // its process has died
-	run(m.Rehearsal(), false)
+	run(m.DrillHash(), false)
 	if e := evidence(); e != nil {
 		t.Errorf("%+v of drills that have not passed", e)
 	}
@@ -54,7 +54,7 @@ func TestADrillIsEvidence(t *testing.T) {
 	if e := evidence(); e == nil || e.ConfigHash != "h0" {
 		t.Errorf("%+v", e)
 	}
-	run(m.Rehearsal(), true)
+	run(m.DrillHash(), true)
 	exec(t, s, `UPDATE migrator.drills SET config_hash = 'h0', finished_at = finished_at - interval '1 hour' WHERE rehearsal <> 'another'`)
 	if e := evidence(); e == nil || e.ConfigHash != "h1" || time.Since(e.Passed) < time.Hour/2 {
 		t.Errorf("%+v", e)
@@ -81,14 +81,14 @@ func TestAnImportedDrillCountsOnce(t *testing.T) {
 	var m migration.Config
 	must(t, json.Unmarshal(applied().Config, &m))
 	at := time.Now().Add(-24 * time.Hour).Truncate(time.Microsecond).UTC()
-	r := drill.Report{Migration: testMigration, Environment: statedb.Staging, ConfigHash: "staging's", Rehearsal: m.Rehearsal(), Began: at, Finished: at, Passed: true}
+	r := drill.Report{Migration: testMigration, Environment: statedb.Staging, ConfigHash: "staging's", Rehearsal: m.DrillHash(), Began: at, Finished: at, Passed: true}
 	for n := range 2 {
 		run, added, err := drills.New(s.Pool(), testMigration).Import(ctx, r, "digest", "key")
 		if err != nil || added != (n == 0) || run.Signer != "key" || !run.Finished.Equal(at) {
 			t.Errorf("%+v, %t, %v", run, added, err)
 		}
 	}
-	e, err := s.Evidence(ctx, testMigration)
+	e, err := s.Snapshot(ctx, testMigration)
 	if err != nil || e.Drill == nil || e.Drill.ConfigHash != "h1" || !e.Drill.Passed.Equal(at) {
 		t.Errorf("%+v, %v", e.Drill, err)
 	}

@@ -141,7 +141,7 @@ func scanEvaluation(row pgx.CollectableRow) (e phases.Evaluation, err error) {
 func (s *Store) Evaluations(ctx context.Context, migration string, f EvaluationFilter) ([]phases.Evaluation, error) {
 	found, err := evaluations(ctx, s.pool, migration, f)
 	if err == nil && len(found) == 0 {
-		_, err = s.Standing(ctx, migration)
+		_, err = s.Status(ctx, migration)
 	}
 	return found, statedb.Explain(err)
 }

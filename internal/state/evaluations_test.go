@@ -142,7 +142,7 @@ func TestAnEvaluationNeverStopsAMove(t *testing.T) {
 	walk(t, s, nil, shadowWrite)
 	entries, err := s.History(t.Context(), testMigration, 1)
 	must(t, err)
-	var in phases.Evidence
+	var in phases.Snapshot
 	must(t, json.Unmarshal(entries[0].Evidence, &in))
 	if len(in.Evaluations) != 1 || in.Evaluations[0].ID != kept[0].ID {
 		t.Errorf("in the history: %s", entries[0].Evidence)

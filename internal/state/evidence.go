@@ -13,39 +13,39 @@ import (
 	"github.com/stranglerfig/migrator/phases"
 )
 
-// Evidence is all that a decision about the migration rests on, as of one moment.
-func (s *Store) Evidence(ctx context.Context, migration string) (e phases.Evidence, err error) {
+// Snapshot is all that a decision about the migration rests on, as of one moment.
+func (s *Store) Snapshot(ctx context.Context, migration string) (e phases.Snapshot, err error) {
 	err = pgx.BeginTxFunc(ctx, s.pool, statedb.RepeatableRead, func(tx pgx.Tx) error {
-		e, err = gather(ctx, tx, migration)
+		e, err = readSnapshot(ctx, tx, migration)
 		return err
 	})
 	return e, statedb.Explain(err)
 }
 
-// gather reads the evidence. It is as of one moment in a transaction that is, or
+// readSnapshot reads the evidence. It is as of one moment in a transaction that is, or
 // that has the migration's row alone.
-func gather(ctx context.Context, q statedb.Querier, migration string) (e phases.Evidence, err error) {
+func readSnapshot(ctx context.Context, q statedb.Querier, migration string) (e phases.Snapshot, err error) {
 	// All reads see one moment: verdicts on rows of different moments could open a gate that was
 	// never open.
-	if e.Standing, err = statedb.ReadStatus(ctx, q, migration); err != nil {
+	if e.Status, err = statedb.ReadStatus(ctx, q, migration); err != nil {
 		return e, err
 	}
-	if e.Fleet, e.Now, err = fleet(ctx, q, e.Standing); err != nil {
+	if e.Fleet, e.Now, err = fleet(ctx, q, e.Status); err != nil {
 		return e, err
 	}
 	if e.Backfill, err = newestBackfill(ctx, q, migration); err != nil {
 		return e, err
 	}
-	if e.Reconcile, err = newestRun(ctx, q, e.Standing, `true`); err != nil {
+	if e.Reconcile, err = newestRun(ctx, q, e.Status, `true`); err != nil {
 		return e, err
 	}
-	if e.FullReconcile, err = newestRun(ctx, q, e.Standing, `whole AND two_way`); err != nil {
+	if e.FullReconcile, err = newestRun(ctx, q, e.Status, `whole AND two_way`); err != nil {
 		return e, err
 	}
-	if e.FailedReconcile, err = newestRun(ctx, q, e.Standing, `differences > 0`); err != nil {
+	if e.FailedReconcile, err = newestRun(ctx, q, e.Status, `differences > 0`); err != nil {
 		return e, err
 	}
-	if e.Approvals, err = approvals(ctx, q, e.Standing, e.Now); err != nil {
+	if e.Approvals, err = approvals(ctx, q, e.Status, e.Now); err != nil {
 		return e, err
 	}
 	if e.Actor, e.Decides, err = decides(ctx, q, migration); err != nil {
@@ -57,16 +57,16 @@ func gather(ctx context.Context, q statedb.Querier, migration string) (e phases.
 	if e.Latch, err = latched(ctx, q, migration); err != nil {
 		return e, err
 	}
-	if e.Drill, err = newestDrill(ctx, q, e.Standing); err != nil {
+	if e.Drill, err = newestDrill(ctx, q, e.Status); err != nil {
 		return e, err
 	}
-	e.Evaluations, err = evaluations(ctx, q, migration, EvaluationFilter{Kind: phases.GateKind, Since: e.Now.Add(-lookBack), Newest: true})
+	e.Evaluations, err = evaluations(ctx, q, migration, EvaluationFilter{Kind: phases.GateKind, Since: e.Now.Add(-evaluationsSince), Newest: true})
 	return e, err
 }
 
-// lookBack is how far evidence shows what was measured last: a gate that is no longer
+// evaluationsSince is how far evidence shows what was measured last: a gate that is no longer
 // described does not stay in it for good.
-const lookBack = 7 * 24 * time.Hour
+const evaluationsSince = 7 * 24 * time.Hour
 
 // fleet sums the leases up.
 //
@@ -88,7 +88,7 @@ const lookBack = 7 * 24 * time.Hour
 //
 // Every move forward a lapsed lease does hold up: Transition refuses those, and the
 // gate fleet-settled says so.
-func fleet(ctx context.Context, q statedb.Querier, st phases.Standing) (f phases.Fleet, now time.Time, err error) {
+func fleet(ctx context.Context, q statedb.Querier, st phases.Status) (f phases.Fleet, now time.Time, err error) {
 	leases, now, err := readLeases(ctx, q, st.Migration)
 	if err != nil {
 		return f, now, err
@@ -118,7 +118,7 @@ func fleet(ctx context.Context, q statedb.Querier, st phases.Standing) (f phases
 	for _, r := range routes {
 		// [lapsed-held]: a lapsed lease counts on routes that have no other store to read.
 		if r.Epoch >= lowest || r.Epoch >= lowestLapsed && readsTargetAlone(r) {
-			f.Held = append(f.Held, r)
+			f.LiveRoutes = append(f.LiveRoutes, r)
 		}
 	}
 	return f, now, nil
@@ -137,8 +137,8 @@ func epochsFrom(ctx context.Context, q statedb.Querier, migration string, lowest
 	return pgx.CollectRows(rows, statedb.ScanRoute)
 }
 
-func newestBackfill(ctx context.Context, q statedb.Querier, migration string) (*phases.BackfillEvidence, error) {
-	var b phases.BackfillEvidence
+func newestBackfill(ctx context.Context, q statedb.Querier, migration string) (*phases.BackfillStatus, error) {
+	var b phases.BackfillStatus
 	var finished *time.Time
 	err := q.QueryRow(ctx, `SELECT epoch, began_at, finished_at FROM migrator.backfills
 		WHERE migration = $1 ORDER BY id DESC LIMIT 1`, migration).Scan(&b.Epoch, &b.Began, &finished)
@@ -154,8 +154,8 @@ func newestBackfill(ctx context.Context, q statedb.Querier, migration string) (*
 // What it found to be lost counts for nothing where an instance has ended uncleanly and
 // no clean run lies between: a write that it had begun, and nobody was told of, looks
 // the same.
-func newestRun(ctx context.Context, q statedb.Querier, st phases.Standing, condition string) (*phases.ReconcileEvidence, error) {
-	var r phases.ReconcileEvidence
+func newestRun(ctx context.Context, q statedb.Querier, st phases.Status, condition string) (*phases.ReconcileResult, error) {
+	var r phases.ReconcileResult
 	err := q.QueryRow(ctx, `SELECT id, epoch, config_hash, began_at, finished_at, whole, two_way, checked, differences, repaired + journalled,
 			CASE WHEN $2::timestamptz IS NULL OR EXISTS (SELECT FROM migrator.reconcile_runs c
 				WHERE c.migration = r.migration AND c.id < r.id AND c.status = 'done' AND c.whole AND c.two_way
@@ -163,7 +163,7 @@ func newestRun(ctx context.Context, q statedb.Querier, st phases.Standing, condi
 			THEN (SELECT count(*) FROM migrator.reconcile_findings f WHERE f.run = r.id AND f.lost) ELSE 0 END
 		FROM migrator.reconcile_runs r WHERE migration = $1 AND status = 'done' AND `+condition+` ORDER BY id DESC LIMIT 1`,
 		st.Migration, orNull(st.Dirty)).
-		Scan(&r.Run, &r.Epoch, &r.ConfigHash, &r.Began, &r.Finished, &r.Full, &r.TwoWay, &r.Checked, &r.Differences, &r.Repaired, &r.Lost)
+		Scan(&r.Run, &r.Epoch, &r.ConfigHash, &r.Began, &r.Finished, &r.Full, &r.TwoWay, &r.Checked, &r.Differences, &r.Repaired, &r.LostWrites)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, nil
 	}
@@ -173,7 +173,7 @@ func newestRun(ctx context.Context, q statedb.Querier, st phases.Standing, condi
 // LastClean is when the newest reconcile run that found no difference finished;
 // zero if there is none.
 func (s *Store) LastClean(ctx context.Context, migration string) (time.Time, error) {
-	run, err := newestRun(ctx, s.pool, phases.Standing{Migration: migration}, `differences = 0`)
+	run, err := newestRun(ctx, s.pool, phases.Status{Migration: migration}, `differences = 0`)
 	if err != nil || run == nil {
 		return time.Time{}, statedb.Explain(err)
 	}
@@ -183,15 +183,15 @@ func (s *Store) LastClean(ctx context.Context, migration string) (time.Time, err
 // newestDrill is the newest drill that passed, wherever it was made. One that has
 // rehearsed what the applied description says is taken as made under it: see
 // migration.Config.Rehearsal.
-func newestDrill(ctx context.Context, q statedb.Querier, st phases.Standing) (*phases.DrillEvidence, error) {
+func newestDrill(ctx context.Context, q statedb.Querier, st phases.Status) (*phases.DrillResult, error) {
 	rows, err := q.Query(ctx, `SELECT d.config_hash, d.rehearsal, d.finished_at, m.config::text FROM migrator.drills d
 		JOIN migrator.migrations m ON m.name = d.migration
 		WHERE d.migration = $1 AND d.passed ORDER BY d.finished_at DESC LIMIT 20`, st.Migration)
 	if err != nil {
 		return nil, err
 	}
-	var newest, fits *phases.DrillEvidence
-	var one phases.DrillEvidence
+	var newest, fits *phases.DrillResult
+	var one phases.DrillResult
 	var rehearsal, config, applied string
 	_, err = pgx.ForEachRow(rows, []any{&one.ConfigHash, &rehearsal, &one.Passed, &config}, func() error {
 		if applied == "" {
@@ -199,7 +199,7 @@ func newestDrill(ctx context.Context, q statedb.Querier, st phases.Standing) (*p
 			if err := json.Unmarshal([]byte(config), &m); err != nil {
 				return nil // then none fits, and the gate says so
 			}
-			applied = m.Rehearsal()
+			applied = m.DrillHash()
 		}
 		found := one
 		if newest == nil {
@@ -217,8 +217,8 @@ func newestDrill(ctx context.Context, q statedb.Querier, st phases.Standing) (*p
 }
 
 // newestVerification is that of the way back: the one that a step forward rests on.
-func newestVerification(ctx context.Context, q statedb.Querier, migration string) (*phases.RunbookEvidence, error) {
-	var v phases.RunbookEvidence
+func newestVerification(ctx context.Context, q statedb.Querier, migration string) (*phases.VerificationResult, error) {
+	var v phases.VerificationResult
 	err := q.QueryRow(ctx, `SELECT runbook, source_hash, config_hash, passed, at FROM migrator.runbook_verifications
 		WHERE migration = $1 AND runbook = 'rollback' ORDER BY id DESC LIMIT 1`, migration).
 		Scan(&v.Runbook, &v.SourceHash, &v.ConfigHash, &v.Passed, &v.At)

@@ -64,9 +64,9 @@ func (s *Store) LiftFault(ctx context.Context, migration, id string) error {
 	return statedb.Explain(err)
 }
 
-// Players are the live instances of the fleet, by name, with what each says of the
+// FaultTargets are the live instances of the fleet, by name, with what each says of the
 // fault: how often it was played also once it is over.
-func (s *Store) Players(ctx context.Context, migration, fault string) ([]drill.Player, error) {
+func (s *Store) FaultTargets(ctx context.Context, migration, fault string) ([]drill.FaultTarget, error) {
 	rows, err := s.pool.Query(ctx, `SELECT l.instance, l.about, coalesce(l.fault = $2, false),
 			CASE WHEN l.fault_of = $2 THEN coalesce(l.fault_executed, 0) ELSE 0 END, CASE WHEN l.fault_of = $2 THEN l.fault_first_at END
 		FROM migrator.leases l WHERE l.migration = $1 AND `+statedb.LeaseCountsSQL+` AND l.expires_at > clock_timestamp()
@@ -74,7 +74,7 @@ func (s *Store) Players(ctx context.Context, migration, fault string) ([]drill.P
 	if err != nil {
 		return nil, statedb.Explain(err)
 	}
-	all, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (p drill.Player, err error) {
+	all, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (p drill.FaultTarget, err error) {
 		var first *time.Time
 		err = row.Scan(&p.Instance, &p.About, &p.Armed, &p.Executed, &first)
 		p.First = statedb.OrZero(first)

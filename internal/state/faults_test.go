@@ -54,9 +54,9 @@ func TestAFaultReachesInstances(t *testing.T) {
 	if got.For = want.For; got != want {
 		t.Errorf("%+v, want %+v", got, want)
 	}
-	players := func() drill.Player {
+	players := func() drill.FaultTarget {
 		t.Helper()
-		all, err := s.Players(ctx, testMigration, "f1")
+		all, err := s.FaultTargets(ctx, testMigration, "f1")
 		must(t, err)
 		if len(all) != 1 || all[0].Instance != "shop" {
 			t.Fatalf("%+v", all)
@@ -93,11 +93,11 @@ func TestAFaultReachesInstances(t *testing.T) {
 			t.Errorf("what came of it, after it said %+v: %+v", told, p)
 		}
 	}
-	if all, err := s.Players(ctx, testMigration, "f2"); err != nil || len(all) != 1 || all[0].Executed != 0 || !all[0].First.IsZero() {
+	if all, err := s.FaultTargets(ctx, testMigration, "f2"); err != nil || len(all) != 1 || all[0].Executed != 0 || !all[0].First.IsZero() {
 		t.Errorf("of another fault: %+v, %v", all, err)
 	}
 	exec(t, s, `UPDATE migrator.leases SET expires_at = clock_timestamp()`)
-	if all, err := s.Players(ctx, testMigration, "f1"); err != nil || len(all) != 0 {
+	if all, err := s.FaultTargets(ctx, testMigration, "f1"); err != nil || len(all) != 0 {
 		t.Errorf("a lapsed instance plays: %+v, %v", all, err)
 	}
 }

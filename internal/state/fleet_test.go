@@ -17,11 +17,11 @@ import (
 	"github.com/stranglerfig/migrator/phases"
 )
 
-func fleetOf(t *testing.T, s *state.Store) (phases.Fleet, phases.Standing) {
+func fleetOf(t *testing.T, s *state.Store) (phases.Fleet, phases.Status) {
 	t.Helper()
-	e, err := s.Evidence(t.Context(), testMigration)
+	e, err := s.Snapshot(t.Context(), testMigration)
 	must(t, err)
-	return e.Fleet, e.Standing
+	return e.Fleet, e.Status
 }
 
 func TestALeaseFromJoinToLeave(t *testing.T) {
@@ -37,7 +37,7 @@ func TestALeaseFromJoinToLeave(t *testing.T) {
 		t.Errorf("made up: %+v", b.grant)
 	}
 	walk(t, s, nil, dualRead)
-	if f, _ := fleetOf(t, s); f.Live != 2 || f.Behind != 2 || f.Settled() || len(f.Held) != 2 {
+	if f, _ := fleetOf(t, s); f.Live != 2 || f.Behind != 2 || f.Settled() || len(f.LiveRoutes) != 2 {
 		t.Errorf("after the move: %+v", f)
 	}
 	a.ack(t, 3)
@@ -48,7 +48,7 @@ func TestALeaseFromJoinToLeave(t *testing.T) {
 		t.Errorf("settled too early: %+v, %v", epochs, err)
 	}
 	b.ack(t, 99) // above the present epoch: counts as the present one
-	if f, st := fleetOf(t, s); !f.Settled() || len(f.Held) != 1 || f.Held[0] != st.Route {
+	if f, st := fleetOf(t, s); !f.Settled() || len(f.LiveRoutes) != 1 || f.LiveRoutes[0] != st.Route {
 		t.Errorf("after both: %+v", f)
 	}
 	if epochs, err := s.Epochs(t.Context(), testMigration, 1); err != nil || epochs[0].Settled.IsZero() {
@@ -87,7 +87,7 @@ func TestALapsedLeaseIsNotRenewedAndHoldsOnlyAdvances(t *testing.T) {
 		t.Errorf("renewed: %v", err)
 	}
 	f, st := fleetOf(t, s)
-	if f.Live != 0 || f.Settled() || len(f.Lapsed) != 1 || f.Lapsed[0] != "a" || len(f.Held) != 0 || !st.Dirty.IsZero() {
+	if f.Live != 0 || f.Settled() || len(f.Lapsed) != 1 || f.Lapsed[0] != "a" || len(f.LiveRoutes) != 0 || !st.Dirty.IsZero() {
 		t.Errorf("lapsed: %+v", f)
 	}
 	if _, err := move(t.Context(), s, cutover); err == nil {
@@ -190,7 +190,7 @@ func TestARejoinedLeaseStartsWhereTheFormerOneWas(t *testing.T) {
 	lapse(t, s, "a")
 	g, err := a.Join(t.Context(), dual.Identity{Instance: "a", Previous: a.grant.Lease})
 	must(t, err)
-	if f, _ := fleetOf(t, s); f.Behind != 1 || len(f.Held) != 2 {
+	if f, _ := fleetOf(t, s); f.Behind != 1 || len(f.LiveRoutes) != 2 {
 		t.Errorf("%+v", f)
 	}
 	_, err = a.Renew(t.Context(), g.Lease, g.Route.Epoch)
@@ -210,7 +210,7 @@ func TestARenewalAndATransitionAgreeOnWhoIsLive(t *testing.T) {
 	a := join(t, s, "a", pgfleet.Options{Lease: 400 * time.Millisecond})
 	walk(t, s, nil, legacy)
 	renewed := make(chan error, 1)
-	_, err := s.Transition(t.Context(), testMigration, func(e phases.Evidence) (phases.Move, error) {
+	_, err := s.Transition(t.Context(), testMigration, func(e phases.Snapshot) (phases.Move, error) {
 		go func() { _, err := a.Renew(t.Context(), a.grant.Lease, 3); renewed <- err }()
 		await(t, "the lease to run out while the renewal waits", func() bool {
 			return value[bool](t, s, `SELECT bool_and(expires_at < clock_timestamp()) FROM migrator.leases`) &&
@@ -237,7 +237,7 @@ func TestHintsComeAtOnceAndAfterALostConnection(t *testing.T) {
 	hints := make(chan int64, 100)
 	done := make(chan error)
 	f := pgfleet.New(s.Pool(), testMigration, pgfleet.Options{})
-	go func() { done <- f.Hints(ctx, func(e int64) { hints <- e }) }()
+	go func() { done <- f.Notifications(ctx, func(e int64) { hints <- e }) }()
 	next := func(want int64) {
 		t.Helper()
 		select {
@@ -250,11 +250,11 @@ func TestHintsComeAtOnceAndAfterALostConnection(t *testing.T) {
 		}
 	}
 	next(1)
-	_, err = s.Transition(t.Context(), "users", func(e phases.Evidence) (phases.Move, error) { return phases.Move{To: shadowWrite}, nil })
+	_, err = s.Transition(t.Context(), "users", func(e phases.Snapshot) (phases.Move, error) { return phases.Move{To: shadowWrite}, nil })
 	if err == nil || !strings.Contains(err.Error(), "cause") {
 		t.Errorf("a move without cause: %v", err)
 	}
-	_, err = s.Transition(t.Context(), "users", func(e phases.Evidence) (phases.Move, error) {
+	_, err = s.Transition(t.Context(), "users", func(e phases.Snapshot) (phases.Move, error) {
 		return phases.Move{To: shadowWrite, Cause: phases.CauseAdvance}, nil
 	})
 	must(t, err)
@@ -283,7 +283,7 @@ func TestAFleetOutlivesItsDatabase(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	hints := make(chan int64, 100)
 	done := make(chan error)
-	go func() { done <- a.Hints(ctx, func(e int64) { hints <- e }) }()
+	go func() { done <- a.Notifications(ctx, func(e int64) { hints <- e }) }()
 	<-hints
 	must(t, server.Pause())
 	frozen, stop := context.WithTimeout(t.Context(), 100*time.Millisecond)

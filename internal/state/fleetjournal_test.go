@@ -17,12 +17,12 @@ func TestJournalRulesOnReaders(t *testing.T) {
 	t.Parallel()
 	s, _ := open(t)
 	a := join(t, s, "a", pgfleet.Options{})
-	lost := []dual.Lost{
+	lost := []dual.JournalEntry{
 		{Key: "k", Version: record.MakeVersion(1, 0, 5), Reason: "first"},
 		{Key: "\xff,1", Reason: strings.Repeat("\xe4", 600)},
 		{Key: "k", Version: record.MakeVersion(1, 0, 4), Reason: "second\x00"},
 	}
-	journal := func(want dual.Ruling, keys int64) {
+	journal := func(want dual.JournalResult, keys int64) {
 		t.Helper()
 		got, err := a.Journal(t.Context(), lost)
 		_, st := fleetOf(t, s)
@@ -31,11 +31,11 @@ func TestJournalRulesOnReaders(t *testing.T) {
 			t.Errorf("at %s: %+v with %d keys, want %+v: %v", st.Route, got, st.JournalKeys, want, err)
 		}
 	}
-	journal(dual.Ruling{}, 2)
+	journal(dual.JournalResult{}, 2)
 	clearJournal(t, s)
 	walk(t, s, []*instance{a}, shadowWrite, dualRead)
-	journal(dual.Ruling{}, 2)
-	journal(dual.Ruling{}, 2)
+	journal(dual.JournalResult{}, 2)
+	journal(dual.JournalResult{}, 2)
 	list, err := reconciles.New(s.Pool(), testMigration).Journal(t.Context(), "", 10)
 	if err != nil || len(list) != 2 || list[0].Key != "k" || list[0].Changes != 4 || list[0].Version != (record.MakeVersion(1, 0, 5)) ||
 		list[0].Reason != "second" || list[1].Key != "\xff,1" || !list[1].Version.IsZero() {
@@ -45,19 +45,19 @@ func TestJournalRulesOnReaders(t *testing.T) {
 		t.Errorf("second page: %+v, %v", list, err)
 	}
 	walk(t, s, []*instance{a}, cutover5)
-	journal(dual.Ruling{TargetRead: true}, 2)
+	journal(dual.JournalResult{TargetRead: true}, 2)
 	walk(t, s, nil, dualRead)
-	journal(dual.Ruling{TargetRead: true}, 2) // a may still be on cutover
+	journal(dual.JournalResult{TargetRead: true}, 2) // a may still be on cutover
 	if read, err := a.TargetRead(t.Context()); err != nil || !read {
 		t.Errorf("target read: %v, %v", read, err)
 	}
 	a.ack(t, 6-1)
-	journal(dual.Ruling{}, 2)
+	journal(dual.JournalResult{}, 2)
 	clearJournal(t, s)
 	walk(t, s, []*instance{a}, cutover, grace, fencedRoute)
-	journal(dual.Ruling{TargetRead: true, Fenced: true}, 0)
+	journal(dual.JournalResult{TargetRead: true, Fenced: true}, 0)
 	walk(t, s, []*instance{a}, retain)
-	journal(dual.Ruling{TargetRead: true, Fenced: true}, 0)
+	journal(dual.JournalResult{TargetRead: true, Fenced: true}, 0)
 }
 
 func TestClearForgetsNoLaterChange(t *testing.T) {
@@ -65,7 +65,7 @@ func TestClearForgetsNoLaterChange(t *testing.T) {
 	s, _ := open(t)
 	f := pgfleet.New(s.Pool(), testMigration, pgfleet.Options{})
 	r := reconciles.New(s.Pool(), testMigration)
-	lose := func() { _, err := f.Journal(t.Context(), []dual.Lost{{Key: "k"}}); must(t, err) }
+	lose := func() { _, err := f.Journal(t.Context(), []dual.JournalEntry{{Key: "k"}}); must(t, err) }
 	read := func() (list []record.Key) {
 		all, err := r.Journal(t.Context(), "", 10)
 		must(t, err)
@@ -94,12 +94,12 @@ func TestRescueTakesReadsBackOnce(t *testing.T) {
 	s, _ := open(t)
 	a := join(t, s, "a", pgfleet.Options{})
 	walk(t, s, []*instance{a}, shadowWrite, dualRead)
-	must(t, a.Rescue(t.Context(), 3, "nothing to do"))
+	must(t, a.RollBack(t.Context(), 3, "nothing to do"))
 	walk(t, s, []*instance{a}, cutover5, cutover)
 	var wg sync.WaitGroup
 	for range 8 {
 		wg.Go(func() {
-			if err := a.Rescue(t.Context(), 5, "connection refused"); err != nil {
+			if err := a.RollBack(t.Context(), 5, "connection refused"); err != nil {
 				t.Error(err)
 			}
 		})
@@ -114,13 +114,13 @@ func TestRescueTakesReadsBackOnce(t *testing.T) {
 	}
 	a.ack(t, 6)
 	walk(t, s, []*instance{a}, cutover, grace)
-	must(t, a.Rescue(t.Context(), 8, "again"))
+	must(t, a.RollBack(t.Context(), 8, "again"))
 	walk(t, s, []*instance{a}, cutover, grace, fencedRoute)
-	if err := a.Rescue(t.Context(), 10, "too late"); !errors.Is(err, dual.ErrRouteMoved) {
+	if err := a.RollBack(t.Context(), 10, "too late"); !errors.Is(err, dual.ErrRouteMoved) {
 		t.Errorf("fenced: %v", err)
 	}
 	walk(t, s, []*instance{a}, retain)
-	if err := a.Rescue(t.Context(), 10, "too late"); !errors.Is(err, dual.ErrRouteMoved) {
+	if err := a.RollBack(t.Context(), 10, "too late"); !errors.Is(err, dual.ErrRouteMoved) {
 		t.Errorf("retain: %v", err)
 	}
 }

@@ -54,7 +54,7 @@ func (s *Store) History(ctx context.Context, migration string, limit int) ([]Ent
 	entries, err := pgx.CollectRows(rows, ScanEntry)
 	slices.Reverse(entries)
 	if err == nil && len(entries) == 0 {
-		_, err = s.Standing(ctx, migration)
+		_, err = s.Status(ctx, migration)
 	}
 	return entries, statedb.Explain(err)
 }

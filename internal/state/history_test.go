@@ -13,9 +13,9 @@ import (
 func TestHistoryHoldsTheEvidence(t *testing.T) {
 	t.Parallel()
 	s, _ := open(t)
-	_, err := s.Transition(t.Context(), testMigration, func(e phases.Evidence) (phases.Move, error) {
+	_, err := s.Transition(t.Context(), testMigration, func(e phases.Snapshot) (phases.Move, error) {
 		return phases.Move{
-			From: e.Standing.Route, To: shadowWrite, Cause: phases.CauseAdvance, Reason: "go\x00 \xff",
+			From: e.Status.Route, To: shadowWrite, Cause: phases.CauseAdvance, Reason: "go\x00 \xff",
 			Gates: []phases.GateResult{{Gate: "soak-time", Verdict: phases.Fail, Overridden: "tired"}},
 		}, nil
 	})
@@ -23,11 +23,11 @@ func TestHistoryHoldsTheEvidence(t *testing.T) {
 	entries, err := s.History(t.Context(), testMigration, 1)
 	must(t, err)
 	var evidence struct {
-		phases.Evidence
+		phases.Snapshot
 		Gates []phases.GateResult `json:"gates"`
 	}
 	must(t, json.Unmarshal(entries[0].Evidence, &evidence))
-	if len(evidence.Gates) != 1 || evidence.Gates[0].Overridden != "tired" || evidence.Standing.Route.Phase != phases.Legacy || evidence.Now.IsZero() {
+	if len(evidence.Gates) != 1 || evidence.Gates[0].Overridden != "tired" || evidence.Status.Route.Phase != phases.Legacy || evidence.Now.IsZero() {
 		t.Errorf("%s", entries[0].Evidence)
 	}
 	if entries[0].Reason != "go \uFFFD" {

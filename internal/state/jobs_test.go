@@ -87,7 +87,7 @@ func TestABackfillIsResumedAndBoundToItsStay(t *testing.T) {
 	if diff := cmp.Diff(p, got, cmpopts.EquateComparable(record.Version{}, store.Chunk{})); diff != "" {
 		t.Errorf("resumed: %s", diff)
 	}
-	e, err := s.Evidence(t.Context(), testMigration)
+	e, err := s.Snapshot(t.Context(), testMigration)
 	if err != nil || e.Backfill == nil || e.Backfill.Epoch != 2 || !e.Backfill.Finished.IsZero() {
 		t.Errorf("evidence: %+v, %v", e.Backfill, err)
 	}
@@ -186,7 +186,7 @@ func TestReconcileRuns(t *testing.T) {
 	}
 	run.Checked, run.Differences, run.Classes = 100, 2, map[reconcile.Class]int64{reconcile.FieldDiff: 1, reconcile.ForeignClass: 1}
 	must(t, r.Save(t.Context(), run, found[:1]))
-	e, err := s.Evidence(t.Context(), testMigration)
+	e, err := s.Snapshot(t.Context(), testMigration)
 	must(t, err)
 	if e.FullReconcile != nil || e.Reconcile == nil || e.Reconcile.Full {
 		t.Errorf("a run under way is no evidence: %+v", e)
@@ -194,7 +194,7 @@ func TestReconcileRuns(t *testing.T) {
 	run.Status = reconcile.Done
 	must(t, r.Save(t.Context(), run, found[1:]))
 	release()
-	e, err = s.Evidence(t.Context(), testMigration)
+	e, err = s.Snapshot(t.Context(), testMigration)
 	must(t, err)
 	if f := e.FullReconcile; f == nil || f.Run != run.ID || f.Clean() || f.Checked != 100 || f.Epoch != 2 || f.ConfigHash != "h1" || f.Finished.Before(f.Began) {
 		t.Errorf("evidence: %+v", f)
@@ -222,7 +222,7 @@ func TestReconcileRuns(t *testing.T) {
 	}
 	clean.Status = reconcile.Done
 	must(t, r.Save(t.Context(), clean, nil))
-	if e, err = s.Evidence(t.Context(), testMigration); err != nil || !e.FullReconcile.Clean() || e.FullReconcile.Run != clean.ID {
+	if e, err = s.Snapshot(t.Context(), testMigration); err != nil || !e.FullReconcile.Clean() || e.FullReconcile.Run != clean.ID {
 		t.Errorf("%+v, %v", e.FullReconcile, err)
 	}
 	list, err := r.List(t.Context(), 2)
@@ -250,17 +250,17 @@ func TestADirtyMigrationNeedsALaterFullReconcile(t *testing.T) {
 	lost := func(want int64, why string) {
 		t.Helper()
 		run(gone...)
-		e, err := s.Evidence(t.Context(), testMigration)
+		e, err := s.Snapshot(t.Context(), testMigration)
 		must(t, err)
-		for _, r := range []*phases.ReconcileEvidence{e.Reconcile, e.FullReconcile, e.FailedReconcile} {
-			if r.Lost != want {
-				t.Errorf("%s: %d lost writes, want %d", why, r.Lost, want)
+		for _, r := range []*phases.ReconcileResult{e.Reconcile, e.FullReconcile, e.FailedReconcile} {
+			if r.LostWrites != want {
+				t.Errorf("%s: %d lost writes, want %d", why, r.LostWrites, want)
 			}
 		}
 	}
 	gate := func() phases.Verdict {
 		t.Helper()
-		e, err := s.Evidence(t.Context(), testMigration)
+		e, err := s.Snapshot(t.Context(), testMigration)
 		must(t, err)
 		for _, g := range phases.Gates(cutover5, phases.DefaultSettings(), e) {
 			if g.Gate == "no-lost-queue" {
@@ -313,10 +313,10 @@ func TestALapsedLeaseThatReadsTheTargetAloneIsHeld(t *testing.T) {
 		must(t, err)
 		join(t, s, "a", pgfleet.Options{})
 		lapse(t, s, "a")
-		e, err := s.Evidence(t.Context(), testMigration)
+		e, err := s.Snapshot(t.Context(), testMigration)
 		must(t, err)
-		if held := len(e.Fleet.Held) > 0; held != c.held || len(e.Fleet.Lapsed) != 1 {
-			t.Errorf("%s: held %v, lapsed %v; want held: %v", c.phase, e.Fleet.Held, e.Fleet.Lapsed, c.held)
+		if held := len(e.Fleet.LiveRoutes) > 0; held != c.held || len(e.Fleet.Lapsed) != 1 {
+			t.Errorf("%s: held %v, lapsed %v; want held: %v", c.phase, e.Fleet.LiveRoutes, e.Fleet.Lapsed, c.held)
 		}
 	}
 }

@@ -48,16 +48,16 @@ func TestAWriteHeedsALapsedLeaseThatReadsTheTargetAlone(t *testing.T) {
 			if read, err := a.TargetRead(t.Context()); err != nil || read != c.held {
 				t.Errorf("the target is read: %v (%v), want %v", read, err, c.held)
 			}
-			ruling, err := a.Journal(t.Context(), []dual.Lost{{Key: "k", Reason: "refused"}})
+			ruling, err := a.Journal(t.Context(), []dual.JournalEntry{{Key: "k", Reason: "refused"}})
 			if err != nil || ruling.TargetRead != c.held || ruling.Fenced {
 				t.Errorf("the journal rules %+v (%v), want the target to be read: %v", ruling, err, c.held)
 			}
 			jump(t, s, grace)
 			_, st := fleetOf(t, s)
 			a.ack(t, st.Route.Epoch)
-			err = a.Rescue(t.Context(), st.Route.Epoch, "refused")
+			err = a.RollBack(t.Context(), st.Route.Epoch, "refused")
 			_, st = fleetOf(t, s)
-			var held *phases.HeldError
+			var held *phases.RouteConflictError
 			if refused := errors.As(err, &held); refused != c.held || (st.Route.Phase == phases.Grace) != c.held {
 				t.Errorf("a write that takes reads back: %v, now at %s; want a refusal: %v", err, st.Route, c.held)
 			}

@@ -10,11 +10,11 @@ import (
 )
 
 // rollBack is what a daemon does when a trigger fires.
-func rollBack(t *testing.T, s *state.Store, trigger string, evaluation int64) (phases.Standing, error) {
+func rollBack(t *testing.T, s *state.Store, trigger string, evaluation int64) (phases.Status, error) {
 	t.Helper()
-	return s.Transition(t.Context(), testMigration, func(e phases.Evidence) (phases.Move, error) {
+	return s.Transition(t.Context(), testMigration, func(e phases.Snapshot) (phases.Move, error) {
 		return phases.Move{
-			From: e.Standing.Route, To: dualRead, Cause: phases.CauseTrigger, Reason: "2 % errors",
+			From: e.Status.Route, To: dualRead, Cause: phases.CauseTrigger, Reason: "2 % errors",
 			Latch: &phases.Latch{Trigger: trigger, Evaluation: evaluation},
 		}, nil
 	})
@@ -35,14 +35,14 @@ func TestAnAutomaticRollbackLatches(t *testing.T) {
 		"quiet":             {Trigger: "errors", Evaluation: kept[1].ID},
 		"dry":               {Trigger: "latency", Evaluation: kept[2].ID},
 	} {
-		if _, err := s.Transition(t.Context(), testMigration, func(e phases.Evidence) (phases.Move, error) {
-			return phases.Move{From: e.Standing.Route, To: dualRead, Cause: phases.CauseTrigger, Latch: latch}, nil
+		if _, err := s.Transition(t.Context(), testMigration, func(e phases.Snapshot) (phases.Move, error) {
+			return phases.Move{From: e.Status.Route, To: dualRead, Cause: phases.CauseTrigger, Latch: latch}, nil
 		}); err == nil {
 			t.Errorf("%s: rolled back", name)
 		}
 	}
-	if _, err := s.Transition(t.Context(), testMigration, func(e phases.Evidence) (phases.Move, error) {
-		return phases.Move{From: e.Standing.Route, To: dualRead, Cause: phases.CauseRollback, Latch: &phases.Latch{Trigger: "errors", Evaluation: kept[0].ID}}, nil
+	if _, err := s.Transition(t.Context(), testMigration, func(e phases.Snapshot) (phases.Move, error) {
+		return phases.Move{From: e.Status.Route, To: dualRead, Cause: phases.CauseRollback, Latch: &phases.Latch{Trigger: "errors", Evaluation: kept[0].ID}}, nil
 	}); err == nil {
 		t.Error("an operator's rollback latched")
 	}
@@ -50,7 +50,7 @@ func TestAnAutomaticRollbackLatches(t *testing.T) {
 	must(t, err)
 	latch := func() *phases.Latch {
 		t.Helper()
-		e, err := s.Evidence(t.Context(), testMigration)
+		e, err := s.Snapshot(t.Context(), testMigration)
 		must(t, err)
 		return e.Latch
 	}

@@ -20,8 +20,8 @@ const (
 	leadRetry    = 15 * time.Second // longest wait between two attempts to connect
 )
 
-// errLost tells that the session which had the lock, or waited for it, is gone.
-var errLost = errors.New("the lead was lost")
+// errLeadershipLost tells that the session which had the lock, or waited for it, is gone.
+var errLeadershipLost = errors.New("the lead was lost")
 
 // Lead runs lead in one process at a time of all that share the state database and
 // the name; the others wait as standbys, as long as ctx does. lead's context ends
@@ -41,7 +41,7 @@ func (s *Store) Lead(ctx context.Context, name string, lead func(ctx context.Con
 	for {
 		led, err := s.leadOnce(ctx, name, lead)
 		switch {
-		case !errors.Is(err, errLost):
+		case !errors.Is(err, errLeadershipLost):
 			return err
 		case ctx.Err() != nil:
 			return ctx.Err()
@@ -99,7 +99,7 @@ func (s *Store) leadOnce(ctx context.Context, name string, lead func(ctx context
 		// The watch ends the lead when the lock is gone, at the latest after a question that is not
 		// answered. Until then two may lead: every step of theirs is a compare-and-set
 		// ([one-decides]).
-		gone = untilLost(leading, conn, name)
+		gone = awaitLoss(leading, conn, name)
 		return nil
 	})
 	_ = g.Wait()
@@ -117,7 +117,7 @@ func (s *Store) leadConn(ctx context.Context) (*pgx.Conn, error) {
 	defer cancel()
 	conn, err := pgx.ConnectConfig(limited, cfg)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", errLost, err)
+		return nil, fmt.Errorf("%w: %w", errLeadershipLost, err)
 	}
 	_, err = askOn(ctx, conn, `SELECT set_config('tcp_keepalives_idle', '10', false) || set_config('tcp_keepalives_interval', '5', false)
 		|| set_config('tcp_keepalives_count', '3', false) <> ''`)
@@ -134,21 +134,21 @@ func askOn(ctx context.Context, conn *pgx.Conn, sql string, args ...any) (yes bo
 	limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), leadPatience)
 	defer cancel()
 	if err := conn.QueryRow(limited, sql, args...).Scan(&yes); err != nil {
-		return false, fmt.Errorf("%w: %w", errLost, err)
+		return false, fmt.Errorf("%w: %w", errLeadershipLost, err)
 	}
 	return yes, nil
 }
 
-// untilLost returns nil when ctx ends, errLost when the connection does, or when
+// awaitLoss returns nil when ctx ends, errLost when the connection does, or when
 // its session has no lock any more: so it is behind a pooler that shares sessions.
-func untilLost(ctx context.Context, conn *pgx.Conn, name string) error {
+func awaitLoss(ctx context.Context, conn *pgx.Conn, name string) error {
 	for ctx.Err() == nil {
 		waiting, cancel := context.WithTimeout(ctx, leadAsk)
 		_, err := conn.WaitForNotification(waiting) // nothing is listened to: only the connection's end comes
 		quiet := waiting.Err() != nil
 		cancel()
 		if err != nil && (!quiet || conn.IsClosed()) {
-			return fmt.Errorf("%w: %w", errLost, err)
+			return fmt.Errorf("%w: %w", errLeadershipLost, err)
 		}
 		held, err := askOn(ctx, conn, `SELECT EXISTS (SELECT FROM pg_locks l, hashtextextended('migrator leader ' || $1, 0) h
 			WHERE l.locktype = 'advisory' AND l.pid = pg_backend_pid() AND l.granted AND l.objsubid = 1
@@ -157,7 +157,7 @@ func untilLost(ctx context.Context, conn *pgx.Conn, name string) error {
 		case err != nil:
 			return err
 		case !held:
-			return fmt.Errorf("%w: the session has no lock", errLost)
+			return fmt.Errorf("%w: the session has no lock", errLeadershipLost)
 		}
 	}
 	return nil

@@ -112,25 +112,25 @@ func follow(t *testing.T, s *state.Store, i *dual.Instance, routes ...phases.Rou
 func settled(t *testing.T, s *state.Store, i *dual.Instance, at phases.Route) {
 	t.Helper()
 	await(t, "the instance to acknowledge "+at.String(), func() bool {
-		e, err := s.Evidence(t.Context(), testMigration)
+		e, err := s.Snapshot(t.Context(), testMigration)
 		return err == nil && i.Route() == at && e.Fleet.Settled() && e.Fleet.Live > 0
 	})
 }
 
-func lost(t *testing.T, s *state.Store) phases.Standing {
+func lost(t *testing.T, s *state.Store) phases.Status {
 	t.Helper()
-	var st phases.Standing
+	var st phases.Status
 	await(t, "the instance to be a witness", func() bool {
 		var err error
-		st, err = s.Standing(t.Context(), testMigration)
-		return err == nil && st.Lost != nil
+		st, err = s.Status(t.Context(), testMigration)
+		return err == nil && st.StateLoss != nil
 	})
 	return st
 }
 
-func reclaim(ctx context.Context, s *state.Store, to phases.Route) (phases.Standing, error) {
-	return s.Transition(ctx, testMigration, func(e phases.Evidence) (phases.Move, error) {
-		return phases.Move{From: e.Standing.Route, To: to, Reclaim: true, Cause: phases.CauseRollback, Reason: "test"}, nil
+func reclaim(ctx context.Context, s *state.Store, to phases.Route) (phases.Status, error) {
+	return s.Transition(ctx, testMigration, func(e phases.Snapshot) (phases.Move, error) {
+		return phases.Move{From: e.Status.Route, To: to, Reclaim: true, Cause: phases.CauseRollback, Reason: "test"}, nil
 	})
 }
 
@@ -145,19 +145,19 @@ func TestAnInstanceLivesThroughARestoreOfAnOlderBackupAndIsReclaimed(t *testing.
 	db.restore()
 
 	st := lost(t, s)
-	if st.Route != old || st.Lost.Route != ahead || st.Lost.Instance != "till-7" {
-		t.Errorf("restored: %+v, lost %+v", st.Route, st.Lost)
+	if st.Route != old || st.StateLoss.Route != ahead || st.StateLoss.Instance != "till-7" {
+		t.Errorf("restored: %+v, lost %+v", st.Route, st.StateLoss)
 	}
 	if i.Route() != ahead {
 		t.Errorf("the instance went back to %v", i.Route())
 	}
-	e, err := s.Evidence(t.Context(), testMigration)
+	e, err := s.Snapshot(t.Context(), testMigration)
 	must(t, err)
 	gates := phases.Gates(phases.Route{Phase: phases.Cutover, Percent: 500}, phases.DefaultSettings(), e)
 	if g := gates[0]; g.Gate != "state-whole" || g.Open() || !g.Interlock || !strings.Contains(g.Detail, "till-7 has been at epoch 5 (cutover 100 %)") {
 		t.Errorf("gate: %+v", g)
 	}
-	if e.Standing.Dirty.IsZero() {
+	if e.Status.Dirty.IsZero() {
 		t.Error("the journal's loss left no mark")
 	}
 	if _, err := move(t.Context(), s, cutover5); does(err) != hint.Reclaim {
@@ -169,14 +169,14 @@ func TestAnInstanceLivesThroughARestoreOfAnOlderBackupAndIsReclaimed(t *testing.
 
 	st, err = reclaim(t.Context(), s, dualRead)
 	must(t, err)
-	if st.Route.Epoch != ahead.Epoch+1 || st.Lost != nil {
+	if st.Route.Epoch != ahead.Epoch+1 || st.StateLoss != nil {
 		t.Errorf("reclaimed: %+v", st)
 	}
 	settled(t, s, i, st.Route)
 	if n, err := s.VerifyHistory(t.Context(), testMigration); err != nil {
 		t.Errorf("history after %d: %v", n, err)
 	}
-	e, err = s.Evidence(t.Context(), testMigration)
+	e, err = s.Snapshot(t.Context(), testMigration)
 	must(t, err)
 	for _, g := range phases.Gates(cutover5, phases.DefaultSettings(), e) {
 		if g.Gate == "state-whole" && !g.Open() || g.Gate == "no-lost-queue" && g.Open() {
@@ -197,15 +197,15 @@ func TestAReclaimToAPhaseThatDoesNotKeepTheTargetWaitsForLeasesFromBefore(t *tes
 	waited := false
 	await(t, "the leases from before to be over", func() bool {
 		after, err := reclaim(t.Context(), s, legacy)
-		var held *phases.HeldError
+		var held *phases.RouteConflictError
 		switch {
 		case err == nil:
-			if after.RouteSince.Before(st.Lost.LeasesOver) {
-				t.Errorf("at %s, before %s", after.RouteSince, st.Lost.LeasesOver)
+			if after.RouteSince.Before(st.StateLoss.LeasesOver) {
+				t.Errorf("at %s, before %s", after.RouteSince, st.StateLoss.LeasesOver)
 			}
 			settled(t, s, i, after.Route)
 			return true
-		case !errors.As(err, &held) || held.Held.Epoch != ahead.Epoch:
+		case !errors.As(err, &held) || held.Live.Epoch != ahead.Epoch:
 			t.Fatal(err)
 		}
 		waited = true
@@ -222,22 +222,22 @@ func TestAWitnessIsBelievedOnlyOfWhatTheStateDoesNotKnow(t *testing.T) {
 	walk(t, s, nil, shadowWrite, dualRead)
 	a := join(t, s, "a", pgfleet.Options{})
 	for _, known := range []phases.Route{{Phase: phases.DualRead, Percent: phases.All, Epoch: 3}, {Phase: phases.Legacy, Epoch: 1}} {
-		must(t, a.Witness(t.Context(), known))
+		must(t, a.ReportStateLoss(t.Context(), known))
 	}
-	if st, err := s.Standing(t.Context(), testMigration); err != nil || st.Lost != nil || !st.Dirty.IsZero() {
-		t.Errorf("%+v, %v", st.Lost, err)
+	if st, err := s.Status(t.Context(), testMigration); err != nil || st.StateLoss != nil || !st.Dirty.IsZero() {
+		t.Errorf("%+v, %v", st.StateLoss, err)
 	}
-	if err := a.Witness(t.Context(), phases.Route{Phase: phases.Grace, Epoch: 1 << 62}); err == nil {
+	if err := a.ReportStateLoss(t.Context(), phases.Route{Phase: phases.Grace, Epoch: 1 << 62}); err == nil {
 		t.Error("an epoch was believed that nobody can have reached")
 	}
-	must(t, a.Witness(t.Context(), phases.Route{Phase: phases.Retain, Epoch: 8}))
-	must(t, a.Witness(t.Context(), phases.Route{Phase: phases.Grace, Epoch: 6}))
+	must(t, a.ReportStateLoss(t.Context(), phases.Route{Phase: phases.Retain, Epoch: 8}))
+	must(t, a.ReportStateLoss(t.Context(), phases.Route{Phase: phases.Grace, Epoch: 6}))
 	st := lost(t, s)
-	if st.Lost.Route != (phases.Route{Phase: phases.Retain, Epoch: 8}) || st.Lost.Instance != "a" {
-		t.Errorf("%+v", st.Lost)
+	if st.StateLoss.Route != (phases.Route{Phase: phases.Retain, Epoch: 8}) || st.StateLoss.Instance != "a" {
+		t.Errorf("%+v", st.StateLoss)
 	}
 	// Reads may come from the target alone, and writes go to it: no way back by itself.
-	if err := a.Rescue(t.Context(), 3, "test"); err != nil {
+	if err := a.RollBack(t.Context(), 3, "test"); err != nil {
 		t.Errorf("a rescue where legacy is read already: %v", err)
 	}
 	if read, err := a.TargetRead(t.Context()); err != nil || !read {

@@ -78,9 +78,9 @@ var (
 	retain      = phases.Route{Phase: phases.Retain}
 )
 
-func move(ctx context.Context, s *state.Store, to phases.Route) (phases.Standing, error) {
-	return s.Transition(ctx, testMigration, func(e phases.Evidence) (phases.Move, error) {
-		m := phases.Move{From: e.Standing.Route, To: to, Cause: phases.CauseRollback, Reason: "test", Attempt: e.Standing.Attempt}
+func move(ctx context.Context, s *state.Store, to phases.Route) (phases.Status, error) {
+	return s.Transition(ctx, testMigration, func(e phases.Snapshot) (phases.Move, error) {
+		m := phases.Move{From: e.Status.Route, To: to, Cause: phases.CauseRollback, Reason: "test", Attempt: e.Status.Attempt}
 		if phases.Forward(m.From, to) {
 			m.Cause = phases.CauseAdvance
 		}

@@ -22,23 +22,23 @@ func TestTheOutboxTellsOfTheHistory(t *testing.T) {
 	must(t, s.Acknowledge(t.Context(), testMigration, "seen"))
 	must(t, s.Pause(t.Context(), testMigration, "lunch"))
 	must(t, s.Resume(t.Context(), testMigration, "done"))
-	_, err = s.Transition(t.Context(), testMigration, func(e phases.Evidence) (phases.Move, error) {
-		return phases.Move{From: e.Standing.Route, To: cutover5, Cause: phases.CauseAdvance, Gates: []phases.GateResult{{Gate: "soak-time", Verdict: phases.Fail, Overridden: "hurry"}}}, nil
+	_, err = s.Transition(t.Context(), testMigration, func(e phases.Snapshot) (phases.Move, error) {
+		return phases.Move{From: e.Status.Route, To: cutover5, Cause: phases.CauseAdvance, Gates: []phases.GateResult{{Gate: "soak-time", Verdict: phases.Fail, Overridden: "hurry"}}}, nil
 	})
 	must(t, err)
-	must(t, pgfleet.New(s.Pool(), testMigration, pgfleet.Options{}).Rescue(t.Context(), 6, "down"))
-	_, err = s.Transition(t.Context(), testMigration, func(phases.Evidence) (phases.Move, error) { return phases.Move{}, errNo })
+	must(t, pgfleet.New(s.Pool(), testMigration, pgfleet.Options{}).RollBack(t.Context(), 6, "down"))
+	_, err = s.Transition(t.Context(), testMigration, func(phases.Snapshot) (phases.Move, error) { return phases.Move{}, errNo })
 	if err == nil {
 		t.Error("no error")
 	}
 	for range 3 {
-		must(t, o.Announce(t.Context(), outbox.Held, "consistency, epoch 7", map[string]string{"gate": "consistency"}))
+		must(t, o.Announce(t.Context(), outbox.StepDue, "consistency, epoch 7", map[string]string{"gate": "consistency"}))
 	}
-	must(t, o.Announce(t.Context(), outbox.Held, "consistency, epoch 8", nil))
+	must(t, o.Announce(t.Context(), outbox.StepDue, "consistency, epoch 8", nil))
 
 	want := []outbox.Event{
 		outbox.Moved, outbox.Moved, outbox.Moved, outbox.RolledBack, outbox.Acknowledged, outbox.Paused, outbox.Resumed,
-		outbox.Overridden, outbox.RolledBack, outbox.Held, outbox.Held,
+		outbox.Overridden, outbox.RolledBack, outbox.StepDue, outbox.StepDue,
 	}
 	messages, err := o.Claim(t.Context(), 100, time.Minute)
 	must(t, err)
@@ -51,7 +51,7 @@ func TestTheOutboxTellsOfTheHistory(t *testing.T) {
 		if m.Event != want[i] || m.ID == "" || m.Attempts != 1 || m.Migration != testMigration {
 			t.Errorf("message %d: %+v", i, m)
 		}
-		if (m.Entry == nil) != (m.Event == outbox.Held) || m.Entry != nil && m.Entry.Hash != entries[i+1].Hash {
+		if (m.Entry == nil) != (m.Event == outbox.StepDue) || m.Entry != nil && m.Entry.Hash != entries[i+1].Hash {
 			t.Errorf("message %d: entry %+v", i, m.Entry)
 		}
 	}
@@ -68,7 +68,7 @@ func TestTwoDaemonsShareAnOutbox(t *testing.T) {
 	o := outbox.New(s.Pool(), testMigration)
 	const n = 40
 	for i := range n {
-		must(t, o.Announce(t.Context(), outbox.Held, string(rune('a'+i)), nil))
+		must(t, o.Announce(t.Context(), outbox.StepDue, string(rune('a'+i)), nil))
 	}
 	var wg sync.WaitGroup
 	var mu sync.Mutex

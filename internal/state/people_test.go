@@ -53,8 +53,8 @@ func newOffice(t *testing.T, approval string) *office {
 // step moves forward as somebody, with the gate overridden if a reason is given.
 func (o *office) step(as *state.Store, to phases.Route, overridden string) error {
 	o.t.Helper()
-	_, err := as.Transition(o.t.Context(), testMigration, func(e phases.Evidence) (phases.Move, error) {
-		m := phases.Move{From: e.Standing.Route, To: to, Cause: phases.CauseAdvance, Attempt: e.Standing.Attempt}
+	_, err := as.Transition(o.t.Context(), testMigration, func(e phases.Snapshot) (phases.Move, error) {
+		m := phases.Move{From: e.Status.Route, To: to, Cause: phases.CauseAdvance, Attempt: e.Status.Attempt}
 		if to.Phase == phases.Fenced {
 			m.Cause, m.Attempt = phases.CauseFence, "a1"
 		}
@@ -111,7 +111,7 @@ func TestOnlyTheDecisionMakerOverrides(t *testing.T) {
 		t.Errorf("mallory approves as ann: %v", err)
 	}
 	for who, want := range map[*state.Store]bool{o.asAnn: true, o.asMa: false} {
-		if e, err := who.Evidence(t.Context(), testMigration); err != nil || e.Decides != want || e.Actor == "" {
+		if e, err := who.Snapshot(t.Context(), testMigration); err != nil || e.Decides != want || e.Actor == "" {
 			t.Errorf("%s decides: %v, %v", e.Actor, e.Decides, err)
 		}
 	}
@@ -154,7 +154,7 @@ func TestTwoPeopleTakeAStepThatNeedsTwo(t *testing.T) {
 		t.Errorf("bob, by hand and under another name: %v", err)
 	}
 	must(t, o.step(o.asAnn, complete, ""))
-	st, err := o.Standing(t.Context(), testMigration)
+	st, err := o.Status(t.Context(), testMigration)
 	if err != nil || st.Route.Phase != phases.Complete || st.LastActor != o.ann {
 		t.Errorf("%+v, %v", st, err)
 	}
@@ -185,7 +185,7 @@ func TestAnOperatorsRoleCanDoAllThatAStoreDoes(t *testing.T) {
 	must(t, err)
 	must(t, s.Acknowledge(t.Context(), testMigration, "seen"))
 	must(t, s.Prune(t.Context(), testMigration))
-	must(t, outbox.New(s.Pool(), testMigration).Announce(t.Context(), outbox.Held, "x", nil))
+	must(t, outbox.New(s.Pool(), testMigration).Announce(t.Context(), outbox.StepDue, "x", nil))
 	messages, err := outbox.New(s.Pool(), testMigration).Claim(t.Context(), 10, time.Minute)
 	must(t, err)
 	must(t, outbox.New(s.Pool(), testMigration).Delivered(t.Context(), messages[0]))

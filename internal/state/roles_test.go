@@ -51,12 +51,12 @@ func TestAnApplicationsRoleCanDoAllOfAFleetAndNothingElse(t *testing.T) {
 	must(t, err)
 	i := &instance{Fleet: f, grant: g}
 	walk(t, s, []*instance{i}, shadowWrite, dualRead, cutover5)
-	ruling, err := f.Journal(t.Context(), []dual.Lost{{Key: "1", Version: record.MakeVersion(0, 0, 1), Reason: "down"}})
+	ruling, err := f.Journal(t.Context(), []dual.JournalEntry{{Key: "1", Version: record.MakeVersion(0, 0, 1), Reason: "down"}})
 	if err != nil || !ruling.TargetRead {
 		t.Fatalf("journal: %+v, %v", ruling, err)
 	}
-	must(t, f.Rescue(t.Context(), i.grant.Route.Epoch, "down"))
-	st, err := s.Standing(t.Context(), testMigration)
+	must(t, f.RollBack(t.Context(), i.grant.Route.Epoch, "down"))
+	st, err := s.Status(t.Context(), testMigration)
 	must(t, err)
 	if st.Route.Phase != phases.DualRead || st.LastActor != role || st.LastCause != string(phases.CauseFailure) {
 		t.Errorf("after the rescue: %+v", st)
@@ -71,7 +71,7 @@ func TestAnApplicationsRoleCanDoAllOfAFleetAndNothingElse(t *testing.T) {
 	hints := make(chan int64, 10)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error)
-	go func() { done <- f.Hints(ctx, func(e int64) { hints <- e }) }()
+	go func() { done <- f.Notifications(ctx, func(e int64) { hints <- e }) }()
 	if e := <-hints; e != i.grant.Route.Epoch {
 		t.Errorf("hint %d", e)
 	}
@@ -157,7 +157,7 @@ func TestApproveNeedsTheRole(t *testing.T) {
 	}
 	a, err := approve(aliceURL, deciders)
 	must(t, err)
-	e, err := s.Evidence(t.Context(), testMigration)
+	e, err := s.Snapshot(t.Context(), testMigration)
 	must(t, err)
 	if len(e.Approvals) != 1 || e.Approvals[0].Actor != alice || a.Actor != alice || a.Epoch != 1 || a.ConfigHash != "h1" {
 		t.Errorf("approvals %+v, returned %+v", e.Approvals, a)
@@ -169,7 +169,7 @@ func TestApproveNeedsTheRole(t *testing.T) {
 		t.Error("a passing phase was approved")
 	}
 	exec(t, s, `ALTER TABLE migrator.approvals DISABLE TRIGGER append_only; UPDATE migrator.approvals SET expires_at = now()`)
-	if e, err = s.Evidence(t.Context(), testMigration); err != nil || len(e.Approvals) != 0 {
+	if e, err = s.Snapshot(t.Context(), testMigration); err != nil || len(e.Approvals) != 0 {
 		t.Errorf("after they expired: %+v, %v", e.Approvals, err)
 	}
 }

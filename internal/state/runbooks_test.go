@@ -43,20 +43,20 @@ func TestOnlyDecisionMakersApproveARunbooksStep(t *testing.T) {
 	_, run := begun(true)
 	var people *statedb.NotAllowedError
 	for name, as := range map[string]*state.Store{"no member": o.asMa, "who began it": o.asAnn} {
-		if _, err := runbooks.New(as.Pool(), testMigration).Word(t.Context(), run.ID, "go", runbook.Done, "yes"); !errors.As(err, &people) {
+		if _, err := runbooks.New(as.Pool(), testMigration).Decide(t.Context(), run.ID, "go", runbook.Done, "yes"); !errors.As(err, &people) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if _, err := runbooks.New(o.asMa.Pool(), testMigration).Word(t.Context(), run.ID, "go", runbook.Failed, "no"); !errors.As(err, &people) {
+	if _, err := runbooks.New(o.asMa.Pool(), testMigration).Decide(t.Context(), run.ID, "go", runbook.Failed, "no"); !errors.As(err, &people) {
 		t.Errorf("rejected by nobody: %v", err)
 	}
-	r, err := runbooks.New(o.asBob.Pool(), testMigration).Word(t.Context(), run.ID, "go", runbook.Done, "yes")
+	r, err := runbooks.New(o.asBob.Pool(), testMigration).Decide(t.Context(), run.ID, "go", runbook.Done, "yes")
 	must(t, err)
 	if r.EndedBy != o.bob || r.Actor != o.ann || r.Outcome != runbook.Done || r.Detail.Reason != "yes" {
 		t.Errorf("%+v", r)
 	}
 	_, run = begun(false)
-	_, err = runbooks.New(o.asAnn.Pool(), testMigration).Word(t.Context(), run.ID, "go", runbook.Done, "")
+	_, err = runbooks.New(o.asAnn.Pool(), testMigration).Decide(t.Context(), run.ID, "go", runbook.Done, "")
 	must(t, err)
 
 	for _, tampering := range []string{
@@ -142,8 +142,8 @@ func TestOfRunsThatBeginAtOnceOneDoes(t *testing.T) {
 func TestTheGateLooksAtTheNewestVerification(t *testing.T) {
 	t.Parallel()
 	s, _ := open(t)
-	newest := func() *phases.RunbookEvidence {
-		e, err := s.Evidence(t.Context(), testMigration)
+	newest := func() *phases.VerificationResult {
+		e, err := s.Snapshot(t.Context(), testMigration)
 		must(t, err)
 		return e.Runbook
 	}

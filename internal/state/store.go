@@ -51,9 +51,9 @@ func Open(ctx context.Context, url string) (*Store, error) {
 	return s, nil
 }
 
-// Trouble is a sentence on the state database as a whole, for a person who is about to
+// HealthWarning is a sentence on the state database as a whole, for a person who is about to
 // rely on it: it answers slowly, or is a standby. "" if nothing is known.
-func (s *Store) Trouble() string {
+func (s *Store) HealthWarning() string {
 	switch {
 	case s.standby:
 		return "the state database is a read-only standby: what it says may be old, and nothing can be changed through it"
@@ -69,13 +69,13 @@ func (s *Store) Close() { s.pool.Close() }
 // Pool is the store's connections, for a Fleet in the same process.
 func (s *Store) Pool() *pgxpool.Pool { return s.pool }
 
-// Standing is where one migration stands. ErrUnknownMigration lists those there are.
-func (s *Store) Standing(ctx context.Context, migration string) (phases.Standing, error) {
+// Status is where one migration stands. ErrUnknownMigration lists those there are.
+func (s *Store) Status(ctx context.Context, migration string) (phases.Status, error) {
 	return statedb.ReadStatus(ctx, s.pool, migration)
 }
 
 // List is where all migrations stand, by name.
-func (s *Store) List(ctx context.Context) ([]phases.Standing, error) {
+func (s *Store) List(ctx context.Context) ([]phases.Status, error) {
 	rows, err := s.pool.Query(ctx, statedb.StatusSQL+` ORDER BY m.name`)
 	if err != nil {
 		return nil, statedb.Explain(err)

@@ -49,11 +49,11 @@ func (e *MovedError) Hint() hint.Hint { return hint.Hint{Do: hint.Status} }
 //
 // A move by phases.CauseTrigger is an automatic rollback: its Latch, which names an
 // evaluation that Record has kept, is set in the same transaction.
-func (s *Store) Transition(ctx context.Context, migration string, decide func(phases.Evidence) (phases.Move, error)) (st phases.Standing, err error) {
+func (s *Store) Transition(ctx context.Context, migration string, decide func(phases.Snapshot) (phases.Move, error)) (st phases.Status, err error) {
 	err = s.alone(ctx, migration, func(tx pgx.Tx) error {
 		// Read under the lock: no instance joins, acknowledges or journals until the move is
 		// committed or refused.
-		e, err := gather(ctx, tx, migration)
+		e, err := readSnapshot(ctx, tx, migration)
 		if err != nil {
 			return err
 		}
@@ -72,7 +72,7 @@ func (s *Store) Transition(ctx context.Context, migration string, decide func(ph
 		return err
 	})
 	if err != nil {
-		return phases.Standing{}, err
+		return phases.Status{}, err
 	}
 	failpoint.Here("state.transition.committed")
 	s.markSettled(ctx, migration)
@@ -80,12 +80,12 @@ func (s *Store) Transition(ctx context.Context, migration string, decide func(ph
 }
 
 // admit checks what nobody may override.
-func admit(ctx context.Context, tx pgx.Tx, e phases.Evidence, move phases.Move) error {
-	from := e.Standing.Route
+func admit(ctx context.Context, tx pgx.Tx, e phases.Snapshot, move phases.Move) error {
+	from := e.Status.Route
 	// [one-decides]: compare-and-set on the route with its epoch. A controller that wakes late
 	// finds another epoch and changes nothing.
 	if move.From.Epoch != 0 && move.From != from {
-		return moved(ctx, tx, e.Standing, move.From)
+		return moved(ctx, tx, e.Status, move.From)
 	}
 	if move.Reclaim {
 		// [reclaim-leases], [loss-held]: a reclaim is no legal move; it is admitted by rules of its
@@ -95,15 +95,15 @@ func admit(ctx context.Context, tx pgx.Tx, e phases.Evidence, move phases.Move) 
 	// [loss-blocks]: beside the gate, for a caller that passes no gates. Retain is not left for
 	// returning either: the return journal may have lost keys, and only reclaim scans the target
 	// for them.
-	if lost := e.Standing.Lost; lost != nil && (phases.Forward(from, move.To) || move.To.Phase == phases.Returning) {
-		return hint.With(errors.New(lost.Tell(from)), phases.StateLossHint())
+	if lost := e.Status.StateLoss; lost != nil && (phases.Forward(from, move.To) || move.To.Phase == phases.Returning) {
+		return hint.With(errors.New(lost.Describe(from)), phases.StateLossHint())
 	}
 	// [held-routes], [no-skip]: whatever the gates say, also for a rollback.
-	if err := phases.Legal(from, move.To, e.Fleet.Held); err != nil {
-		var held *phases.HeldError
-		if lost := e.Standing.Lost; lost != nil && errors.As(err, &held) && held.Held.Epoch > from.Epoch {
+	if err := phases.Legal(from, move.To, e.Fleet.LiveRoutes); err != nil {
+		var held *phases.RouteConflictError
+		if lost := e.Status.StateLoss; lost != nil && errors.As(err, &held) && held.Live.Epoch > from.Epoch {
 			// Nothing that can be waited for: the instance can't follow before the reclaim.
-			return hint.Errorf(phases.StateLossHint(), "%s; %s must not run beside it", lost.Tell(from), move.To)
+			return hint.Errorf(phases.StateLossHint(), "%s; %s must not run beside it", lost.Describe(from), move.To)
 		}
 		return err
 	}
@@ -112,7 +112,7 @@ func admit(ctx context.Context, tx pgx.Tx, e phases.Evidence, move phases.Move) 
 	if phases.Forward(from, move.To) && len(e.Fleet.Lapsed) > 0 {
 		return hint.Errorf(phases.EvictHint(e.Fleet.Lapsed[0]), "the lease of %s ran out without leaving: no move forward beside it", e.Fleet.Lapsed[0])
 	}
-	if err := latchable(ctx, tx, e.Standing.Migration, move); err != nil {
+	if err := latchable(ctx, tx, e.Status.Migration, move); err != nil {
 		return err
 	}
 	for _, g := range move.Gates {
@@ -127,13 +127,13 @@ func admit(ctx context.Context, tx pgx.Tx, e phases.Evidence, move phases.Move) 
 	}
 	// [fence-attempt]: an attempt noted in grace may have its fence up already. Any other way out of
 	// grace would leave a route that writes legacy behind a fence that nobody lifts.
-	if from.Phase == phases.Grace && e.Standing.Attempt != "" && !move.To.Phase.Passing() {
-		return hint.Errorf(hint.Hint{Do: hint.RollbackToGrace}, "a fence may stand on legacy (attempt %s): it must be passed or lifted first", e.Standing.Attempt)
+	if from.Phase == phases.Grace && e.Status.Attempt != "" && !move.To.Phase.Passing() {
+		return hint.Errorf(hint.Hint{Do: hint.RollbackToGrace}, "a fence may stand on legacy (attempt %s): it must be passed or lifted first", e.Status.Attempt)
 	}
 	return nil
 }
 
-func moved(ctx context.Context, tx pgx.Tx, st phases.Standing, decided phases.Route) error {
+func moved(ctx context.Context, tx pgx.Tx, st phases.Status, decided phases.Route) error {
 	e := &MovedError{Migration: st.Migration, Decided: decided, Present: st.Route, By: "nobody"}
 	rows, err := tx.Query(ctx, `SELECT `+EntryColumns+` FROM migrator.history
 		WHERE migration = $1 AND to_epoch = $2 ORDER BY seq LIMIT 1`, st.Migration, st.Route.Epoch)
@@ -148,9 +148,9 @@ func moved(ctx context.Context, tx pgx.Tx, st phases.Standing, decided phases.Ro
 	return e
 }
 
-func commit(ctx context.Context, tx pgx.Tx, e phases.Evidence, move phases.Move) error {
+func commit(ctx context.Context, tx pgx.Tx, e phases.Snapshot, move phases.Move) error {
 	evidence, err := json.Marshal(struct {
-		phases.Evidence
+		phases.Snapshot
 		Gates []phases.GateResult `json:"gates,omitempty"`
 		Fired *phases.Latch       `json:"fired,omitempty"`
 	}{e, move.Gates, move.Latch})
@@ -161,7 +161,7 @@ func commit(ctx context.Context, tx pgx.Tx, e phases.Evidence, move phases.Move)
 	// [loss-epoch]: its epoch is one above all rows of epochs, those included that were only
 	// reported. [one-decides]: it refuses if the epoch is no longer the one that was read.
 	_, err = tx.Exec(ctx, `SELECT migrator.move($1, $2, $3, $4, $5, $6, $7::jsonb, $8, $9)`,
-		e.Standing.Migration, e.Standing.Route.Epoch, string(move.To.Phase), int32(move.To.Percent),
+		e.Status.Migration, e.Status.Route.Epoch, string(move.To.Phase), int32(move.To.Percent),
 		string(move.Cause), statedb.CleanText(move.Reason), string(evidence), move.Attempt, int64(move.FenceEra))
 	if err != nil {
 		return err
@@ -171,9 +171,9 @@ func commit(ctx context.Context, tx pgx.Tx, e phases.Evidence, move phases.Move)
 		// has reported. [reclaim-scan]: return_lost makes the return scan the target, also if
 		// another command resumes it.
 		_, err = tx.Exec(ctx, `UPDATE migrator.migrations SET reclaimed_at = clock_timestamp(), return_lost = $2 WHERE name = $1`,
-			e.Standing.Migration, move.To.Phase == phases.Returning)
-	} else if e.Standing.ReturnLost && move.To.Phase == phases.Grace {
-		_, err = tx.Exec(ctx, `UPDATE migrator.migrations SET return_lost = false WHERE name = $1`, e.Standing.Migration)
+			e.Status.Migration, move.To.Phase == phases.Returning)
+	} else if e.Status.ReturnJournalLost && move.To.Phase == phases.Grace {
+		_, err = tx.Exec(ctx, `UPDATE migrator.migrations SET return_lost = false WHERE name = $1`, e.Status.Migration)
 	}
 	if err != nil {
 		return err
@@ -181,13 +181,13 @@ func commit(ctx context.Context, tx pgx.Tx, e phases.Evidence, move phases.Move)
 	// Leases that ended long ago say nothing any more, unless they left losses.
 	// [unclean-mark]: a lease with a mark stays, however old.
 	_, err = tx.Exec(ctx, `DELETE FROM migrator.leases
-		WHERE migration = $1 AND ended_at < clock_timestamp() - interval '30 days' AND lost_at IS NULL`, e.Standing.Migration)
+		WHERE migration = $1 AND ended_at < clock_timestamp() - interval '30 days' AND lost_at IS NULL`, e.Status.Migration)
 	return err
 }
 
-// Forget takes the note of an attempt back whose fence was never raised and never
+// ForgetAttempt takes the note of an attempt back whose fence was never raised and never
 // will be. It does nothing if the attempt is not noted, or no longer in grace.
-func (s *Store) Forget(ctx context.Context, migration, attempt, reason string) error {
+func (s *Store) ForgetAttempt(ctx context.Context, migration, attempt, reason string) error {
 	return s.alone(ctx, migration, func(tx pgx.Tx) error {
 		// [one-decides]: compare-and-set on phase and attempt: a later attempt's note stays.
 		tag, err := tx.Exec(ctx, `UPDATE migrator.migrations SET attempt = '' WHERE name = $1 AND phase = 'grace' AND attempt = $2`, migration, attempt)
@@ -202,13 +202,13 @@ func (s *Store) Forget(ctx context.Context, migration, attempt, reason string) e
 // knows that it may stand. decide sees the evidence as the transaction reads it, with
 // the migration's row held alone; its error is returned and nothing is noted.
 // *MovedError if the route is no longer at; an error if another attempt is noted.
-func (s *Store) Intend(ctx context.Context, migration string, at phases.Route, attempt string, decide func(phases.Evidence) error) error {
+func (s *Store) Intend(ctx context.Context, migration string, at phases.Route, attempt string, decide func(phases.Snapshot) error) error {
 	if attempt == "" {
 		return fmt.Errorf("an attempt of a fence needs an id")
 	}
 	return s.alone(ctx, migration, func(tx pgx.Tx) error {
-		e, err := gather(ctx, tx, migration)
-		switch st := e.Standing; {
+		e, err := readSnapshot(ctx, tx, migration)
+		switch st := e.Status; {
 		case err != nil:
 			return err
 		// [fence-attempt], [one-decides]: compare-and-set on the route, its epoch, and the absence

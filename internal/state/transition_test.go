@@ -25,7 +25,7 @@ import (
 func TestApplyCreatesRecordsChangesAndIsIdempotent(t *testing.T) {
 	t.Parallel()
 	s, _ := open(t)
-	st, err := s.Standing(t.Context(), testMigration)
+	st, err := s.Status(t.Context(), testMigration)
 	must(t, err)
 	if st.Route != (phases.Route{Phase: phases.Legacy, Epoch: 1}) || st.LegacyEpoch != 1 || st.LastCause != "created" || st.LastActor != "postgres" || !st.Reversible {
 		t.Errorf("created: %+v", st)
@@ -61,7 +61,7 @@ func TestApplyCreatesRecordsChangesAndIsIdempotent(t *testing.T) {
 	if err != nil || len(all) != 2 || all[0].Migration != "products" || all[1].Migration != "users" {
 		t.Errorf("list: %+v, %v", all, err)
 	}
-	_, err = s.Standing(t.Context(), "nope")
+	_, err = s.Status(t.Context(), "nope")
 	if !errors.Is(err, statedb.ErrUnknownMigration) || !strings.Contains(err.Error(), "products, users") {
 		t.Errorf("unknown: %v", err)
 	}
@@ -89,13 +89,13 @@ func TestReversibleCanNotChangeBehindTheFence(t *testing.T) {
 func TestTransitionsOfOneDecisionYieldOneEpochAndClearRefusals(t *testing.T) {
 	t.Parallel()
 	s, _ := open(t)
-	st, err := s.Standing(t.Context(), testMigration)
+	st, err := s.Status(t.Context(), testMigration)
 	must(t, err)
 	var wg sync.WaitGroup
 	errs := make(chan error, 8)
 	for n := range cap(errs) {
 		wg.Go(func() {
-			_, err := s.Transition(t.Context(), testMigration, func(phases.Evidence) (phases.Move, error) {
+			_, err := s.Transition(t.Context(), testMigration, func(phases.Snapshot) (phases.Move, error) {
 				return phases.Move{From: st.Route, To: shadowWrite, Cause: phases.CauseAdvance, Reason: fmt.Sprint("by ", n)}, nil
 			})
 			errs <- err
@@ -117,7 +117,7 @@ func TestTransitionsOfOneDecisionYieldOneEpochAndClearRefusals(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if st, err = s.Standing(t.Context(), testMigration); err != nil || won != 1 || st.Route.Epoch != 2 {
+	if st, err = s.Status(t.Context(), testMigration); err != nil || won != 1 || st.Route.Epoch != 2 {
 		t.Errorf("%d won, now at %+v, %v", won, st.Route, err)
 	}
 	if n, err := s.VerifyHistory(t.Context(), testMigration); err != nil || n != 2 {
@@ -130,7 +130,7 @@ func TestTransitionRefusesWhatNobodyMayOverride(t *testing.T) {
 	s, _ := open(t)
 	i := join(t, s, "a", pgfleet.Options{})
 	sentinel := errors.New("no")
-	if _, err := s.Transition(t.Context(), testMigration, func(phases.Evidence) (phases.Move, error) { return phases.Move{}, sentinel }); !errors.Is(err, sentinel) {
+	if _, err := s.Transition(t.Context(), testMigration, func(phases.Snapshot) (phases.Move, error) { return phases.Move{}, sentinel }); !errors.Is(err, sentinel) {
 		t.Errorf("decide's own error: %v", err)
 	}
 	if _, err := move(t.Context(), s, cutover); err == nil {
@@ -139,13 +139,13 @@ func TestTransitionRefusesWhatNobodyMayOverride(t *testing.T) {
 	st, err := move(t.Context(), s, shadowWrite)
 	must(t, err)
 	// The instance may still be on legacy, beside which dual-read must not run.
-	var held *phases.HeldError
-	if _, err := move(t.Context(), s, dualRead); !errors.As(err, &held) || held.Held.Phase != phases.Legacy {
+	var held *phases.RouteConflictError
+	if _, err := move(t.Context(), s, dualRead); !errors.As(err, &held) || held.Live.Phase != phases.Legacy {
 		t.Errorf("over a held route: %v", err)
 	}
 	i.ack(t, st.Route.Epoch)
-	if _, err := s.Transition(t.Context(), testMigration, func(e phases.Evidence) (phases.Move, error) {
-		return phases.Move{From: e.Standing.Route, To: dualRead, Gates: []phases.GateResult{{Gate: "x", Interlock: true, Verdict: phases.Fail, Overridden: "please"}}}, nil
+	if _, err := s.Transition(t.Context(), testMigration, func(e phases.Snapshot) (phases.Move, error) {
+		return phases.Move{From: e.Status.Route, To: dualRead, Gates: []phases.GateResult{{Gate: "x", Interlock: true, Verdict: phases.Fail, Overridden: "please"}}}, nil
 	}); err == nil || !strings.Contains(err.Error(), "interlock") {
 		t.Errorf("over a closed interlock: %v", err)
 	}
@@ -173,16 +173,16 @@ func TestARollbackOvertakesAHalfFinishedAdvance(t *testing.T) {
 		t.Fatal(err)
 	}
 	// shadow-write must wait: a may still be on cutover.
-	var held *phases.HeldError
-	if _, err := move(t.Context(), s, shadowWrite); !errors.As(err, &held) || held.Held.Phase != phases.Cutover {
+	var held *phases.RouteConflictError
+	if _, err := move(t.Context(), s, shadowWrite); !errors.As(err, &held) || held.Live.Phase != phases.Cutover {
 		t.Errorf("%v", err)
 	}
-	e, err := s.Evidence(t.Context(), testMigration)
+	e, err := s.Snapshot(t.Context(), testMigration)
 	must(t, err)
-	if len(e.Fleet.Held) != 3 || e.Fleet.Held[0].Phase != phases.DualRead || e.Fleet.Held[1].Phase != phases.Cutover || e.Fleet.Behind != 1 {
+	if len(e.Fleet.LiveRoutes) != 3 || e.Fleet.LiveRoutes[0].Phase != phases.DualRead || e.Fleet.LiveRoutes[1].Phase != phases.Cutover || e.Fleet.Behind != 1 {
 		t.Errorf("fleet: %+v", e.Fleet)
 	}
-	a.ack(t, e.Standing.Route.Epoch)
+	a.ack(t, e.Status.Route.Epoch)
 	walk(t, s, nil, shadowWrite)
 }
 
@@ -190,7 +190,7 @@ func TestANotedFenceLetsNothingElseOutOfGrace(t *testing.T) {
 	t.Parallel()
 	s, _ := open(t)
 	walk(t, s, nil, shadowWrite, dualRead, cutover, grace)
-	st, err := s.Standing(t.Context(), testMigration)
+	st, err := s.Status(t.Context(), testMigration)
 	must(t, err)
 	must(t, s.Intend(t.Context(), testMigration, st.Route, "a1", agree))
 	must(t, s.Intend(t.Context(), testMigration, st.Route, "a1", agree))
@@ -201,11 +201,11 @@ func TestANotedFenceLetsNothingElseOutOfGrace(t *testing.T) {
 		t.Errorf("to dual-read: %v", err)
 	}
 	f := pgfleet.New(s.Pool(), testMigration, pgfleet.Options{})
-	if err := f.Rescue(t.Context(), st.Route.Epoch, "x"); !errors.Is(err, dual.ErrRouteMoved) {
+	if err := f.RollBack(t.Context(), st.Route.Epoch, "x"); !errors.Is(err, dual.ErrRouteMoved) {
 		t.Errorf("rescue: %v", err)
 	}
 	walk(t, s, nil, fencedRoute, retain)
-	if st, err = s.Standing(t.Context(), testMigration); err != nil || st.Attempt != "a1" || st.FenceEra != 7 {
+	if st, err = s.Status(t.Context(), testMigration); err != nil || st.Attempt != "a1" || st.FenceEra != 7 {
 		t.Errorf("%+v, %v", st, err)
 	}
 	var moved *state.MovedError
@@ -224,17 +224,17 @@ func TestAJournalledFailureAndAnAdvanceNeverBothWin(t *testing.T) {
 	seen, told := 0, 0
 	for round := range 60 {
 		var wg sync.WaitGroup
-		var ruling dual.Ruling
+		var ruling dual.JournalResult
 		var lost, advanced error
 		wg.Go(func() {
-			ruling, lost = f.Journal(t.Context(), []dual.Lost{{Key: record.Key(fmt.Sprint(round)), Version: record.MakeVersion(0, 0, 9)}})
+			ruling, lost = f.Journal(t.Context(), []dual.JournalEntry{{Key: record.Key(fmt.Sprint(round)), Version: record.MakeVersion(0, 0, 9)}})
 		})
 		wg.Go(func() {
-			_, advanced = s.Transition(t.Context(), testMigration, func(e phases.Evidence) (phases.Move, error) {
-				if e.Standing.JournalKeys > 0 {
+			_, advanced = s.Transition(t.Context(), testMigration, func(e phases.Snapshot) (phases.Move, error) {
+				if e.Status.JournalKeys > 0 {
 					return phases.Move{}, errors.New("the journal is not empty")
 				}
-				return phases.Move{From: e.Standing.Route, To: cutover5, Cause: phases.CauseAdvance}, nil
+				return phases.Move{From: e.Status.Route, To: cutover5, Cause: phases.CauseAdvance}, nil
 			})
 		})
 		wg.Wait()
@@ -269,7 +269,7 @@ func TestATransitionPassesAStreamOfJournalledWrites(t *testing.T) {
 	f := pgfleet.New(busy.Pool(), testMigration, pgfleet.Options{})
 	wg.Go(func() {
 		for ctx.Err() == nil {
-			_, _ = f.Journal(ctx, []dual.Lost{{Key: "1"}})
+			_, _ = f.Journal(ctx, []dual.JournalEntry{{Key: "1"}})
 		}
 	})
 	// These share the row for longer than a real one, so that some share always overlaps the next.
@@ -305,10 +305,10 @@ func TestATransitionThatDiesLeavesNothing(t *testing.T) {
 	decided := make(chan int)
 	done := make(chan error)
 	go func() {
-		_, err := s.Transition(t.Context(), testMigration, func(e phases.Evidence) (phases.Move, error) {
+		_, err := s.Transition(t.Context(), testMigration, func(e phases.Snapshot) (phases.Move, error) {
 			decided <- 1
 			<-decided
-			return phases.Move{From: e.Standing.Route, To: shadowWrite}, nil
+			return phases.Move{From: e.Status.Route, To: shadowWrite}, nil
 		})
 		done <- err
 	}()
@@ -325,8 +325,8 @@ func TestATransitionThatDiesLeavesNothing(t *testing.T) {
 	}
 	must(t, server.Kill())
 	must(t, server.Restart(t.Context()))
-	await(t, "the server", func() bool { _, err := other.Standing(t.Context(), testMigration); return err == nil })
-	st, err := other.Standing(t.Context(), testMigration)
+	await(t, "the server", func() bool { _, err := other.Status(t.Context(), testMigration); return err == nil })
+	st, err := other.Status(t.Context(), testMigration)
 	if err != nil || st.Route.Epoch != 2 {
 		t.Errorf("after a crash of the server: %+v, %v", st.Route, err)
 	}
@@ -340,7 +340,7 @@ func TestPauseAndResume(t *testing.T) {
 	s, _ := open(t)
 	must(t, s.Pause(t.Context(), testMigration, "waiting"))
 	must(t, s.Pause(t.Context(), testMigration, "waiting"))
-	st, err := s.Standing(t.Context(), testMigration)
+	st, err := s.Status(t.Context(), testMigration)
 	if err != nil || st.Paused != "waiting" || st.LastCause != "pause" {
 		t.Errorf("%+v, %v", st, err)
 	}
@@ -358,26 +358,26 @@ func TestPauseAndResume(t *testing.T) {
 	}
 }
 
-func agree(phases.Evidence) error { return nil }
+func agree(phases.Snapshot) error { return nil }
 
 // TestAnIntentRestsOnWhatItsTransactionReads: an objection to what is read under the
 // migration's row leaves nothing noted.
 func TestAnIntentRestsOnWhatItsTransactionReads(t *testing.T) {
 	t.Parallel()
 	s, _ := open(t)
-	st, err := s.Standing(t.Context(), testMigration)
+	st, err := s.Status(t.Context(), testMigration)
 	must(t, err)
 	closed := errors.New("a gate is closed")
-	err = s.Intend(t.Context(), testMigration, st.Route, "a1", func(e phases.Evidence) error {
-		if e.Standing.Route != st.Route {
-			t.Errorf("decided on %s", e.Standing.Route)
+	err = s.Intend(t.Context(), testMigration, st.Route, "a1", func(e phases.Snapshot) error {
+		if e.Status.Route != st.Route {
+			t.Errorf("decided on %s", e.Status.Route)
 		}
 		return closed
 	})
 	if !errors.Is(err, closed) {
 		t.Fatalf("%v, want the objection", err)
 	}
-	if now, err := s.Standing(t.Context(), testMigration); err != nil || now.Attempt != "" {
+	if now, err := s.Status(t.Context(), testMigration); err != nil || now.Attempt != "" {
 		t.Errorf("attempt %q is noted, %v", now.Attempt, err)
 	}
 }

@@ -112,7 +112,7 @@ func TestAnAnswerThatNeverComesEndsTheStatement(t *testing.T) {
 	defer s.Close()
 	toxic(t, p, "timeout", `{"timeout": 0}`)
 	began := time.Now()
-	_, err = s.Standing(t.Context(), testMigration)
+	_, err = s.Status(t.Context(), testMigration)
 	wants(t, err, "does not answer in time", "15s")
 	if !errors.Is(err, statedb.ErrSlow) || time.Since(began) > 25*time.Second {
 		t.Errorf("after %s: %v", time.Since(began), err)
@@ -127,8 +127,8 @@ func TestASlowDatabaseIsCalledSlow(t *testing.T) {
 	s, err := state.Open(t.Context(), proxied)
 	must(t, err)
 	defer s.Close()
-	if !strings.Contains(s.Trouble(), "slow") {
-		t.Errorf("%q", s.Trouble())
+	if !strings.Contains(s.HealthWarning(), "slow") {
+		t.Errorf("%q", s.HealthWarning())
 	}
 	speed := ""
 	for _, c := range state.Check(t.Context(), proxied) {
@@ -152,10 +152,10 @@ func TestAStandbyThatIsNotYetPromotedIsNamed(t *testing.T) {
 	s, err := state.Open(t.Context(), server.URL())
 	must(t, err)
 	defer s.Close()
-	if !strings.Contains(s.Trouble(), "read-only standby") {
-		t.Errorf("%q", s.Trouble())
+	if !strings.Contains(s.HealthWarning(), "read-only standby") {
+		t.Errorf("%q", s.HealthWarning())
 	}
-	if st, err := s.Standing(t.Context(), testMigration); err != nil || st.Route.Epoch != 1 {
+	if st, err := s.Status(t.Context(), testMigration); err != nil || st.Route.Epoch != 1 {
 		t.Errorf("%+v, %v", st, err)
 	}
 	_, err = move(t.Context(), s, shadowWrite)
@@ -170,9 +170,9 @@ func TestAStandbyThatIsNotYetPromotedIsNamed(t *testing.T) {
 func TestAConnectionThatEndsInTheMidstOfACommand(t *testing.T) {
 	t.Parallel()
 	s, _ := open(t)
-	_, err := s.Transition(t.Context(), testMigration, func(e phases.Evidence) (phases.Move, error) {
+	_, err := s.Transition(t.Context(), testMigration, func(e phases.Snapshot) (phases.Move, error) {
 		exec(t, s, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()`)
-		return phases.Move{From: e.Standing.Route, To: shadowWrite, Cause: phases.CauseAdvance}, nil
+		return phases.Move{From: e.Status.Route, To: shadowWrite, Cause: phases.CauseAdvance}, nil
 	})
 	wants(t, err, "may have happened or not")
 }

@@ -16,7 +16,7 @@ func someCounts() []telemetry.Count {
 	sketch.Add(time.Second, 1<<40)
 	return []telemetry.Count{
 		{Series: telemetry.Series{Operation: telemetry.Read, Store: telemetry.Target, Role: telemetry.Serving, Outcome: telemetry.OK}, N: 1<<63 + 1, Latency: sketch},
-		{Series: telemetry.Series{Operation: telemetry.Comparison, Store: telemetry.Both, Role: telemetry.Shadow, Outcome: telemetry.Lost}, N: 0},
+		{Series: telemetry.Series{Operation: telemetry.Comparison, Store: telemetry.Both, Role: telemetry.Shadow, Outcome: telemetry.LostWrite}, N: 0},
 	}
 }
 

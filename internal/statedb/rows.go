@@ -90,7 +90,7 @@ func ApplyDeadline(notAfter string) time.Duration {
 	return phases.NotAfter
 }
 
-func ScanStatus(row pgx.CollectableRow) (st phases.Standing, err error) {
+func ScanStatus(row pgx.CollectableRow) (st phases.Status, err error) {
 	var dirty *time.Time
 	var notAfter string
 	var lost struct {
@@ -101,10 +101,10 @@ func ScanStatus(row pgx.CollectableRow) (st phases.Standing, err error) {
 	}
 	err = row.Scan(&st.Migration, &st.Route.Phase, &st.Route.Percent, &st.Route.Epoch, &st.PhaseSince, &st.RouteSince,
 		&st.Paused, &st.ConfigHash, &st.LegacyEpoch, &dirty, &notAfter, &st.Attempt, &st.FenceEra, &st.Reversible,
-		&st.ReturnKeys, &st.JournalKeys, &st.LastCause, &st.LastReason, &st.LastActor, &st.Environment, &st.ReturnLost,
+		&st.ReturnKeys, &st.JournalKeys, &st.LastCause, &st.LastReason, &st.LastActor, &st.Environment, &st.ReturnJournalLost,
 		&lost.witness, &lost.phase, &lost.percent, &lost.epoch, &lost.since, &lost.over)
 	if lost.epoch != nil {
-		st.Lost = &phases.Lost{
+		st.StateLoss = &phases.StateLoss{
 			Instance: *lost.witness, Since: *lost.since, LeasesOver: *lost.over,
 			Route: phases.Route{Phase: phases.Phase(*lost.phase), Percent: *lost.percent, Epoch: *lost.epoch},
 		}
@@ -124,10 +124,10 @@ func OrZero(t *time.Time) time.Time {
 	return *t
 }
 
-func ReadStatus(ctx context.Context, q Querier, migration string) (phases.Standing, error) {
+func ReadStatus(ctx context.Context, q Querier, migration string) (phases.Status, error) {
 	rows, err := q.Query(ctx, StatusSQL+` WHERE m.name = $1`, migration)
 	if err != nil {
-		return phases.Standing{}, Explain(err)
+		return phases.Status{}, Explain(err)
 	}
 	st, err := pgx.CollectExactlyOneRow(rows, ScanStatus)
 	if errors.Is(err, pgx.ErrNoRows) {

@@ -99,7 +99,7 @@ func newPlace(t *testing.T) *place {
 	}
 	// There is nothing to copy and nobody has joined: the gates have nothing to ask.
 	for _, to := range []phases.Route{{Phase: phases.ShadowWrite}, {Phase: phases.DualRead, Percent: phases.All}, {Phase: phases.Cutover, Percent: phases.All}} {
-		at, err = store.Transition(ctx, m.Name, func(phases.Evidence) (phases.Move, error) {
+		at, err = store.Transition(ctx, m.Name, func(phases.Snapshot) (phases.Move, error) {
 			return phases.Move{From: at.Route, To: to, Cause: phases.CauseAdvance, Reason: "a test"}, nil
 		})
 		if err != nil {

@@ -70,7 +70,7 @@ func Serve(ctx context.Context, c Config) error {
 	// From here on this process is an instance of the fleet. It must have joined
 	// before it serves: without a route nobody may read or write.
 	instance, err := dual.Join(ctx, dual.Config{
-		Fleet: fleet, Logger: c.Logger, LeaveWithin: c.Drain, BreakerPause: c.Breaker, HandIn: c.HandIn, Faults: c.Faults,
+		Fleet: fleet, Logger: c.Logger, LeaveWithin: c.Drain, BreakerPause: c.Breaker, ReportEvery: c.HandIn, Faults: c.Faults,
 		Identity: dual.Identity{Instance: c.Instance, About: fmt.Sprintf("storefront, pid %d", os.Getpid())},
 		Writing: dual.Writing{
 			OnTargetFailure: dual.Policy(m.Writing.OnTargetFailure),

@@ -27,7 +27,7 @@ const (
 	Acknowledged Event = "acknowledged" // a latch is cleared
 	Paused       Event = "paused"
 	Resumed      Event = "resumed"
-	Held         Event = "held"  // an advance that was due waits for a gate, or for a person
+	StepDue      Event = "held"  // an advance that was due waits for a gate, or for a person
 	Fired        Event = "fired" // a trigger fires where it takes nothing back
 )
 

@@ -78,7 +78,7 @@ const jobsPoll = 250 * time.Millisecond
 func (r *Runs) Work(ctx context.Context, run int64, workers int,
 	compare func(context.Context, reconcile.Job) (*reconcile.Tally, error), done func(reconcile.Job, *reconcile.Tally) error,
 ) error {
-	left, counted, config, err := r.unsettled(ctx, run)
+	left, counted, config, err := r.unfinishedJobs(ctx, run)
 	if err != nil || len(left) == 0 {
 		return statedb.Explain(err)
 	}
@@ -153,8 +153,8 @@ func (r *Runs) Work(ctx context.Context, run int64, workers int,
 	return group.Wait()
 }
 
-// unsettled are the run's jobs that are still to be counted.
-func (r *Runs) unsettled(ctx context.Context, run int64) (left map[int]bool, settled []int32, config string, err error) {
+// unfinishedJobs are the run's jobs that are still to be counted.
+func (r *Runs) unfinishedJobs(ctx context.Context, run int64) (left map[int]bool, settled []int32, config string, err error) {
 	rows, err := r.pool.Query(ctx, `SELECT j.number, j.settled, r.config_hash FROM migrator.reconcile_jobs j
 		JOIN migrator.reconcile_runs r ON r.id = j.run WHERE r.migration = $1 AND r.id = $2`, r.migration, run)
 	if err != nil {

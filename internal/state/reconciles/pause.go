@@ -22,7 +22,7 @@ const pausePoll = 500 * time.Millisecond
 // pauseState is what a process knows of a run that it works on.
 type pauseState struct {
 	mu      sync.Mutex
-	looked  time.Time
+	checked time.Time
 	sharers int
 	paused  bool
 }
@@ -46,8 +46,8 @@ func (r *Runs) WaitWhilePaused(ctx context.Context, run int64) (int, error) {
 		if err := ctx.Err(); err != nil {
 			return 0, err
 		}
-		if time.Since(h.looked) >= pausePoll {
-			if err := r.lookAtRun(ctx, run, h); err != nil {
+		if time.Since(h.checked) >= pausePoll {
+			if err := r.checkPause(ctx, run, h); err != nil {
 				return 0, err
 			}
 		}
@@ -60,14 +60,14 @@ func (r *Runs) WaitWhilePaused(ctx context.Context, run int64) (int, error) {
 	}
 }
 
-func (r *Runs) lookAtRun(ctx context.Context, run int64, h *pauseState) error {
+func (r *Runs) checkPause(ctx context.Context, run int64, h *pauseState) error {
 	var status reconcile.Status
 	var said, by string
 	var sharers int
 	err := r.pool.QueryRow(ctx, `SELECT r.status, r.said, r.said_by, (SELECT count(DISTINCT worker) FROM migrator.reconcile_jobs
 			WHERE run = r.id AND state = 'taken' AND beat_at > clock_timestamp() - make_interval(secs => (r.terms ->> 'lease')::bigint / 1e9))
 		FROM migrator.reconcile_runs r WHERE r.migration = $1 AND r.id = $2`, r.migration, run).Scan(&status, &said, &by, &sharers)
-	h.looked = time.Now()
+	h.checked = time.Now()
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		return errRunEnded
@@ -78,14 +78,14 @@ func (r *Runs) lookAtRun(ctx context.Context, run int64, h *pauseState) error {
 	h.sharers = max(1, sharers)
 	switch status {
 	case reconcile.Cancelled:
-		return fmt.Errorf("%w by %s", reconcile.ErrCancelled, told(said, by))
+		return fmt.Errorf("%w by %s", reconcile.ErrCancelled, describePause(said, by))
 	case reconcile.Done, reconcile.Stopped:
 		return errRunEnded
 	}
 	if paused := status == reconcile.Paused; paused != h.paused {
 		h.paused = paused
 		if r.OnPause != nil && paused {
-			r.OnPause(run, told(said, by))
+			r.OnPause(run, describePause(said, by))
 		} else if r.OnPause != nil {
 			r.OnPause(run, "")
 		}
@@ -93,7 +93,7 @@ func (r *Runs) lookAtRun(ctx context.Context, run int64, h *pauseState) error {
 	return nil
 }
 
-func told(said, by string) string {
+func describePause(said, by string) string {
 	switch {
 	case by == "":
 		return said

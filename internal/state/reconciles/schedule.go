@@ -30,9 +30,9 @@ func (r *Runs) LastScheduled(ctx context.Context, kind reconcile.Kind, expr stri
 	return s, now, statedb.Explain(err)
 }
 
-// KeepScheduled notes what became of a time. A new one is refused, by false, if
+// SaveScheduled notes what became of a time. A new one is refused, by false, if
 // somebody else has noted it.
-func (r *Runs) KeepScheduled(ctx context.Context, s reconcile.Scheduled, isNew bool) (bool, error) {
+func (r *Runs) SaveScheduled(ctx context.Context, s reconcile.Scheduled, isNew bool) (bool, error) {
 	sql := `INSERT INTO migrator.reconcile_schedule (migration, kind, expr, due_at, outcome, run, detail)
 		VALUES ($1, $2, $3, $4, $5, nullif($6::bigint, 0), $7) ON CONFLICT (migration, kind, expr, due_at) `
 	if isNew {

@@ -37,7 +37,7 @@ type workerPool struct {
 	compare   func(ctx context.Context, run int64, terms reconcile.Terms, j reconcile.Job) (*reconcile.Tally, error)
 	finished  func(ctx context.Context, run int64, j reconcile.Job, t *reconcile.Tally)
 	fatal     chan error // takes this process's first failure; nil: a failure is the job's
-	strange   sync.Map   // runs of another description, told of
+	skipped   sync.Map   // runs of another description, told of
 }
 
 func processName() string {
@@ -46,8 +46,8 @@ func processName() string {
 }
 
 var (
-	errTakenAway = errors.New("the job was given to another worker")
-	saveWithin   = 20 * time.Second
+	errReassigned = errors.New("the job was given to another worker")
+	saveWithin    = 20 * time.Second
 )
 
 // serve works until ctx ends.
@@ -62,7 +62,7 @@ func (c *workerPool) serve(ctx context.Context, workers int) error {
 	})
 	group.Go(func() error {
 		for {
-			if err := c.rescue(ctx); err != nil && ctx.Err() == nil {
+			if err := c.requeueExpired(ctx); err != nil && ctx.Err() == nil {
 				c.log().Warn("looking for jobs of dead workers failed", "error", err, hint.Attr(err))
 			}
 			if statedb.Sleep(ctx, time.Second) != nil {
@@ -95,7 +95,7 @@ func (c *workerPool) work(ctx context.Context, a jobArgs, attempt int64) error {
 	// job that is over.
 	beats.Go(func() { c.beat(ctx, cancel, attempt, terms.Lease) })
 	tally, err := c.compare(ctx, a.Run, terms, job)
-	if gone := context.Cause(ctx); errors.Is(gone, errTakenAway) {
+	if gone := context.Cause(ctx); errors.Is(gone, errReassigned) {
 		err = gone
 	}
 	// The result is saved, or the job given back, also when the process is to stop; within a bound,
@@ -114,7 +114,7 @@ func (c *workerPool) work(ctx context.Context, a jobArgs, attempt int64) error {
 		failpoint.Here("state.job.done")
 		c.finished(process, a.Run, job, tally)
 		return nil
-	case errors.Is(err, errTakenAway):
+	case errors.Is(err, errReassigned):
 		c.log().Warn("a job was given to another worker meanwhile; this one's result is dropped", "run", a.Run, "job", a.Number)
 		return nil
 	case c.fatal != nil && !ended:
@@ -144,7 +144,7 @@ func (c *workerPool) take(ctx context.Context, a jobArgs, attempt int64) (terms 
 		RETURNING r.terms::text, j.chunks::text`, a.Run, a.Number, attempt, c.name, c.r.migration, c.config).Scan(&about, &chunks)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
-		return terms, job, false, c.explainStrange(ctx, a.Run)
+		return terms, job, false, c.logSkipped(ctx, a.Run)
 	case err != nil:
 		return terms, job, false, statedb.Explain(err)
 	}
@@ -154,15 +154,15 @@ func (c *workerPool) take(ctx context.Context, a jobArgs, attempt int64) (terms 
 	return terms, job, err == nil, err
 }
 
-// explainStrange tells once that a run is of another description. The job stays
+// logSkipped tells once that a run is of another description. The job stays
 // waiting, and is put into the queue again for others.
-func (c *workerPool) explainStrange(ctx context.Context, run int64) error {
+func (c *workerPool) logSkipped(ctx context.Context, run int64) error {
 	var config string
 	err := c.r.pool.QueryRow(ctx, `SELECT config_hash FROM migrator.reconcile_runs WHERE id = $1 AND status IN ('running', 'paused')`, run).Scan(&config)
 	if errors.Is(err, pgx.ErrNoRows) || err == nil && config == c.config {
 		return nil
 	}
-	if _, told := c.strange.LoadOrStore(run, true); !told && err == nil {
+	if _, told := c.skipped.LoadOrStore(run, true); !told && err == nil {
 		c.log().Error("a run compares by another description than this worker's, which takes no part in it",
 			"run", run, "its", config[:min(12, len(config))], "mine", c.config[:min(12, len(c.config))], "hint", hint.Hint{Text: "start the worker with the migration file that is applied"})
 	}
@@ -176,7 +176,7 @@ func (c *workerPool) beat(ctx context.Context, cancel context.CancelCauseFunc, a
 		tag, err := c.r.pool.Exec(ctx, `UPDATE migrator.reconcile_jobs SET beat_at = clock_timestamp()
 			WHERE attempt = $1 AND worker = $2 AND state = 'taken'`, attempt, c.name)
 		if err == nil && tag.RowsAffected() == 0 {
-			cancel(errTakenAway)
+			cancel(errReassigned)
 			return
 		}
 	}
@@ -197,7 +197,7 @@ func (c *workerPool) complete(ctx context.Context, a jobArgs, attempt int64, t *
 		WHERE run = $1 AND number = $2 AND attempt = $3 AND state = 'taken' AND worker = $9`, a.Run, a.Number, attempt,
 		t.Checked, len(t.Suspects), rawKeys(t.Suspects), rawKeys(t.Ahead), names, c.name)
 	if err == nil && tag.RowsAffected() == 0 {
-		return errTakenAway
+		return errReassigned
 	}
 	return statedb.Explain(err)
 }
@@ -259,7 +259,7 @@ func requeue(ctx context.Context, tx pgx.Tx, jobs []jobArgs, after time.Duration
 
 // rescue takes jobs away from workers that show no sign of life, and puts those into
 // the queue again that it has lost: whoever fetched them died before he took them.
-func (c *workerPool) rescue(ctx context.Context) error {
+func (c *workerPool) requeueExpired(ctx context.Context) error {
 	return statedb.Explain(pgx.BeginTxFunc(ctx, c.r.pool, statedb.ReadCommitted, func(tx pgx.Tx) error {
 		// SKIP LOCKED: a row that is being completed or requeued is left alone. A frozen worker
 		// finds at its next heartbeat that its attempt is no longer the row's.

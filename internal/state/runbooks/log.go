@@ -119,9 +119,9 @@ func (l *Log) Mark(ctx context.Context, s runbook.Status) error {
 	})
 }
 
-// Say keeps a person's word about a step whose attempts are over: that it was done by hand, or may
+// SaveOutcome keeps a person's word about a step whose attempts are over: that it was done by hand, or may
 // be tried again.
-func (l *Log) Say(ctx context.Context, n runbook.Next, outcome runbook.Outcome, reason string) error {
+func (l *Log) SaveOutcome(ctx context.Context, n runbook.Next, outcome runbook.Outcome, reason string) error {
 	r := runbook.Record{Step: n.Step.ID, Direction: n.Direction, Attempt: n.Attempt, Kind: n.Block.Kind, Block: n.Block.ID}
 	if _, err := l.Intend(ctx, r); err != nil {
 		return err

@@ -172,10 +172,10 @@ type runbookIntent struct {
 	TwoPeople bool   `json:"two_people,omitempty"`
 }
 
-// Word is a person's about an attempt that has no outcome: an approval, or whether
+// Decide is a person's about an attempt that has no outcome: an approval, or whether
 // something was done whose process ended without a word. An approval is taken from
 // members of the migration's deciding role alone: *PeopleError otherwise.
-func (r *Runs) Word(ctx context.Context, id int64, step string, outcome runbook.Outcome, reason string) (runbook.Record, error) {
+func (r *Runs) Decide(ctx context.Context, id int64, step string, outcome runbook.Outcome, reason string) (runbook.Record, error) {
 	detail, err := json.Marshal(runbook.Detail{Reason: statedb.CleanText(reason)})
 	if err != nil {
 		return runbook.Record{}, err

@@ -14,7 +14,7 @@ import (
 
 // Verified keeps what runbook verify has found. The newest of the runbook rollback, of
 // whatever outcome, is what the gate looks at.
-func (r *Runs) Verified(ctx context.Context, name, source string, passed bool, checks []store.Check) (v phases.RunbookEvidence, err error) {
+func (r *Runs) Verified(ctx context.Context, name, source string, passed bool, checks []store.Check) (v phases.VerificationResult, err error) {
 	for i := range checks {
 		checks[i].Detail, checks[i].Hint.Text = statedb.CleanText(checks[i].Detail), statedb.CleanText(checks[i].Hint.Text)
 	}

@@ -27,7 +27,7 @@ func TestRollbackWaitsForAnInstanceCutOffBehindTheFence(t *testing.T) {
 		t.Fatalf("after the fence was undone the route is %s", at)
 	}
 	w.run(w.stateURL, "UPDATE migrator.leases SET expires_at = clock_timestamp()")
-	err := fleet.Rescue(w.ctx, w.status().Route.Epoch, "the target refused a write")
+	err := fleet.RollBack(w.ctx, w.status().Route.Epoch, "the target refused a write")
 	if at := w.status().Route; err == nil || at.Phase != phases.Grace {
 		t.Errorf("a write took reads back to %s (%v) beside an instance that may still read the target alone", at, err)
 	}

@@ -37,7 +37,7 @@ func TestFrozenWriterOverwritesNothing(t *testing.T) {
 				other.mustWrite(1, "later, by the other")
 			}
 			err := frozen.write(1, "by the frozen one")
-			w.await("the background writes", func() bool { return frozen.i.Stats().Underway == 0 })
+			w.await("the background writes", func() bool { return frozen.i.Stats().InFlight == 0 })
 			want := w.inLegacy(1)
 			if want != "later, by the other" {
 				t.Fatalf("legacy has %q", want)

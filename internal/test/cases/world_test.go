@@ -147,9 +147,9 @@ func (w *world) await(what string, done func() bool) {
 	}
 }
 
-func (w *world) status() phases.Standing {
+func (w *world) status() phases.Status {
 	w.t.Helper()
-	st, err := w.state.Standing(w.ctx, "items")
+	st, err := w.state.Status(w.ctx, "items")
 	w.check(err)
 	return st
 }
@@ -177,7 +177,7 @@ func (w *world) walk(to phases.Phase) {
 		}
 		next, err := w.m.Phases.Next(at)
 		w.check(err)
-		_, err = w.state.Transition(w.ctx, "items", func(phases.Evidence) (phases.Move, error) {
+		_, err = w.state.Transition(w.ctx, "items", func(phases.Snapshot) (phases.Move, error) {
 			return phases.Move{From: at, To: next, Cause: phases.CauseAdvance}, nil
 		})
 		w.check(err)

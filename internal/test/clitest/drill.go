@@ -68,7 +68,7 @@ func (o *Operator) Passed(name string) drill.Report {
 	if err != nil {
 		o.T.Fatal(err)
 	}
-	run, release, err := drills.New(store.Pool(), name).Begin(ctx, m.Rehearsal())
+	run, release, err := drills.New(store.Pool(), name).Begin(ctx, m.DrillHash())
 	if err != nil {
 		o.T.Fatal(err)
 	}

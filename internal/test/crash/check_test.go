@@ -68,7 +68,7 @@ func (r *recovery) tidy() {
 }
 
 // copied tells that the target must hold what legacy holds.
-func copied(p *place, st phases.Standing) bool {
+func copied(p *place, st phases.Status) bool {
 	at := st.Route.Phase.Position()
 	return at >= phases.ShadowWrite.Position() && at <= phases.Grace.Position() && p.text(`SELECT count(*)::text FROM migrator.backfills
 		WHERE migration = 'customers' AND finished_at IS NOT NULL AND epoch > `+strconv.FormatInt(st.LegacyEpoch, 10)) != "0"

@@ -28,9 +28,9 @@ func (n next) quick(failpoint string) bool {
 type recovery struct {
 	*place
 	s    scenario
-	left phases.Standing // where the killed process has left the migration
-	line string          // that was killed
-	want phases.Phase    // where it must lead
+	left phases.Status // where the killed process has left the migration
+	line string        // that was killed
+	want phases.Phase  // where it must lead
 }
 
 func nexts() []next {

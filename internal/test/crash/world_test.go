@@ -263,9 +263,9 @@ func (p *place) state() *state.Store {
 }
 
 // standing is where the migration stands.
-func (p *place) standing() phases.Standing {
+func (p *place) standing() phases.Status {
 	p.t.Helper()
-	st, err := p.state().Standing(p.t.Context(), "customers")
+	st, err := p.state().Status(p.t.Context(), "customers")
 	if err != nil {
 		p.t.Fatal(err)
 	}

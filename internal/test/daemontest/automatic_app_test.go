@@ -160,7 +160,7 @@ func deploy(t *testing.T, m *migration.Config, stateURL string, delay time.Durat
 	must(err)
 	t.Cleanup(fleet.Close)
 	instance, err := dual.Join(ctx, dual.Config{
-		Fleet: fleet, HandIn: handIn, LeaveWithin: 3 * time.Second, Identity: dual.Identity{Instance: "shop"},
+		Fleet: fleet, ReportEvery: handIn, LeaveWithin: 3 * time.Second, Identity: dual.Identity{Instance: "shop"},
 		Writing: dual.Writing{
 			OnTargetFailure: dual.Policy(m.Writing.OnTargetFailure), Deadline: time.Duration(m.Writing.Deadline),
 			NotAfter: time.Duration(m.Writing.NotAfter),

@@ -53,8 +53,8 @@ func TestADrillOpensProductionsGate(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer store.Close()
-	e, err := store.Evidence(t.Context(), "products")
-	if err != nil || e.Drill == nil || e.Drill.ConfigHash != e.Standing.ConfigHash {
+	e, err := store.Snapshot(t.Context(), "products")
+	if err != nil || e.Drill == nil || e.Drill.ConfigHash != e.Status.ConfigHash {
 		t.Fatalf("%+v, %v", e.Drill, err)
 	}
 	if drills, err := drills.New(store.Pool(), "products").List(t.Context(), 10); err != nil || len(drills) != 1 || drills[0].Environment != statedb.Staging || drills[0].Signer != string(trusted) {
@@ -67,7 +67,7 @@ func TestADrillOpensProductionsGate(t *testing.T) {
 	}
 	p.Write("migration.yaml", strings.Replace(string(text), "deadline: 2s", "deadline: 1s", 1))
 	p.Does("apply")
-	if e, err = store.Evidence(t.Context(), "products"); err != nil || e.Drill == nil || e.Drill.ConfigHash == e.Standing.ConfigHash {
+	if e, err = store.Snapshot(t.Context(), "products"); err != nil || e.Drill == nil || e.Drill.ConfigHash == e.Status.ConfigHash {
 		t.Errorf("after another description: %+v, %v", e.Drill, err)
 	}
 	if code, _, stderr := p.Try("drill", "import", file); code != clitest.NotYet || !strings.Contains(stderr, "opens no gate") {

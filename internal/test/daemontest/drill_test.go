@@ -145,12 +145,12 @@ func TestADrillPasses(t *testing.T) {
 	if l := r.Ledger; l == nil || l.Records < 100 || !l.OK() {
 		t.Errorf("ledger: %+v", l)
 	}
-	if c := r.Controls; c == nil || c.PlantedFound != planted || !c.PhantomFound {
+	if c := r.Controls; c == nil || c.PlantedFound != planted || !c.NegativeControlFound {
 		t.Errorf("controls: %+v", c)
 	}
 	// Fewer failures than 11 fire nothing; what instances had said when reads were taken back is less.
-	if len(r.Players) != 2 || r.Fault.Executed < 11 || r.Players[0].Executed+r.Players[1].Executed != r.Fault.Executed || r.Daemon == nil || len(r.Reconciles) != 3 || len(r.Series) < 5 {
-		t.Errorf("instances %+v, fault %+v, daemon %+v, %d reconciles", r.Players, r.Fault, r.Daemon, len(r.Reconciles))
+	if len(r.FaultTargets) != 2 || r.Fault.Executed < 11 || r.FaultTargets[0].Executed+r.FaultTargets[1].Executed != r.Fault.Executed || r.Daemon == nil || len(r.Reconciles) != 3 || len(r.Series) < 5 {
+		t.Errorf("instances %+v, fault %+v, daemon %+v, %d reconciles", r.FaultTargets, r.Fault, r.Daemon, len(r.Reconciles))
 	}
 	t.Logf("%s", r.Summary())
 	s.restored()
@@ -219,8 +219,8 @@ func TestTortureADrillUnderTheShopsOwnLoadPasses(t *testing.T) {
 		_ = load.Wait()
 	}()
 	r, said := s.drills(clitest.Done, "--load", s.Path("ledger"), "--fault", "blackhole", "--delay", "200ms")
-	if len(r.Players) != 1 || r.Ledger == nil || r.Ledger.Records < 20 || r.Fired == nil {
-		t.Errorf("%+v, %+v, %+v\n%s", r.Players, r.Ledger, r.Fired, said)
+	if len(r.FaultTargets) != 1 || r.Ledger == nil || r.Ledger.Records < 20 || r.Fired == nil {
+		t.Errorf("%+v, %+v, %+v\n%s", r.FaultTargets, r.Ledger, r.Fired, said)
 	}
 }
 
@@ -251,7 +251,7 @@ func TestADrillFailsForTheRightReason(t *testing.T) {
 	s.fails("tells of no write", "--load", s.Path("ledger"), "--within", "3s")
 	// A fault that would take nothing back, so that the route stays.
 	r := s.fails("shop did not take it up", "--fault", "latency", "--delay", "10ms", "--within", "8s", "--healthy", "3s")
-	if len(r.Players) != 2 || r.Fired != nil || r.Ledger != nil || r.After != "cutover 50 %" {
+	if len(r.FaultTargets) != 2 || r.Fired != nil || r.Ledger != nil || r.After != "cutover 50 %" {
 		t.Errorf("%+v", r)
 	}
 	s.Redis("DEL", "product:7")

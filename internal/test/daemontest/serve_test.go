@@ -165,9 +165,9 @@ func (o *operator) lose(keys ...record.Key) {
 		o.T.Fatal(err)
 	}
 	defer store.Close()
-	var lost []dual.Lost
+	var lost []dual.JournalEntry
 	for _, k := range keys {
-		lost = append(lost, dual.Lost{Key: k, Reason: "a test"})
+		lost = append(lost, dual.JournalEntry{Key: k, Reason: "a test"})
 	}
 	if _, err := pgfleet.New(store.Pool(), "items", pgfleet.Options{}).Journal(ctx, lost); err != nil {
 		o.T.Fatal(err)
@@ -265,8 +265,8 @@ func TestServeUndoesAnAbandonedFence(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer store.Close()
-	standing := func() phases.Standing {
-		st, err := store.Standing(ctx, "items")
+	standing := func() phases.Status {
+		st, err := store.Status(ctx, "items")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -301,7 +301,7 @@ func TestServeUndoesAnAbandonedFence(t *testing.T) {
 	}
 	o.SQL(o.Legacy, `UPDATE items SET name = 'written again' WHERE id = 1`)
 
-	if err := store.Intend(ctx, "items", standing().Route, "abandoned", func(phases.Evidence) error { return nil }); err != nil {
+	if err := store.Intend(ctx, "items", standing().Route, "abandoned", func(phases.Snapshot) error { return nil }); err != nil {
 		t.Fatal(err)
 	}
 	d.awaits("the end of the attempt", 20*time.Second, undone)

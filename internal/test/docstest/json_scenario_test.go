@@ -161,7 +161,7 @@ func (a *audit) witness(held phases.Route) error {
 		return err
 	}
 	defer store.Close()
-	return store.Witness(a.t.Context(), "products", "test", held)
+	return store.ReportStateLoss(a.t.Context(), "products", "test", held)
 }
 
 // join takes a lease that acknowledges nothing.

@@ -102,7 +102,7 @@ func gates(t *testing.T) map[string]string {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, g := range phases.Gates(next, m.Settings(), phases.Evidence{Standing: phases.Standing{Route: at}}) {
+		for _, g := range phases.Gates(next, m.Settings(), phases.Snapshot{Status: phases.Status{Route: at}}) {
 			if _, since := locked[g.Gate]; g.Interlock && !since {
 				locked[g.Gate] = next.Phase
 			} else if !g.Interlock {

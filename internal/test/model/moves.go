@@ -105,8 +105,8 @@ func (g *gen) open(s *State, to Kind) bool {
 		return ok
 	}
 	now := time.Unix(1e9, 0)
-	e := phases.Evidence{Now: now, Standing: phases.Standing{Route: routeOf[at.from], LegacyEpoch: 1}, Fleet: phases.Fleet{Live: 2, Held: routesIn(at.held)}}
-	e.Standing.Route.Epoch = 5
+	e := phases.Snapshot{Now: now, Status: phases.Status{Route: routeOf[at.from], LegacyEpoch: 1}, Fleet: phases.Fleet{Live: 2, LiveRoutes: routesIn(at.held)}}
+	e.Status.Route.Epoch = 5
 	if at.behind {
 		e.Fleet.Behind = 1
 	}
@@ -114,13 +114,13 @@ func (g *gen) open(s *State, to Kind) bool {
 		e.Fleet.Lapsed = []string{"a"}
 	}
 	if at.journal {
-		e.Standing.JournalKeys = 1
+		e.Status.JournalKeys = 1
 	}
 	if at.dirty {
-		e.Standing.Dirty = now
+		e.Status.Dirty = now
 	}
 	if at.copied {
-		e.Backfill = &phases.BackfillEvidence{Epoch: 2, Finished: now}
+		e.Backfill = &phases.BackfillStatus{Epoch: 2, Finished: now}
 	}
 	ok = true
 	for _, gate := range phases.Gates(routeOf[to], phases.Settings{}, e) {

@@ -136,7 +136,7 @@ func serveInstance(ctx context.Context) error {
 	config := dual.Config{
 		Fleet: broken.fleet(fleet), OnOperation: traced.began, Logger: slog.New(slog.NewJSONHandler(os.Stderr, nil)),
 		Identity:     dual.Identity{Instance: os.Getenv(envName), About: fmt.Sprintf("torture, pid %d", os.Getpid())},
-		BreakerPause: 500 * time.Millisecond, LeaveWithin: 3 * time.Second, HandIn: 500 * time.Millisecond,
+		BreakerPause: 500 * time.Millisecond, LeaveWithin: 3 * time.Second, ReportEvery: 500 * time.Millisecond,
 		Writing: dual.Writing{
 			OnTargetFailure: a.policy, Deadline: time.Duration(m.Writing.Deadline),
 			NotAfter: time.Duration(m.Writing.NotAfter), RollbackBudget: time.Duration(m.Writing.RollbackBudget),

@@ -26,7 +26,7 @@ func (w *world) settle(ctx context.Context) (phases.Phase, error) {
 	}
 	var at phases.Phase
 	err := await(ctx, time.Minute, "the migration to come to rest", func(ctx context.Context) error {
-		e, err := w.state.Evidence(ctx, migrationName)
+		e, err := w.state.Snapshot(ctx, migrationName)
 		if err != nil {
 			return err
 		}
@@ -35,8 +35,8 @@ func (w *world) settle(ctx context.Context) (phases.Phase, error) {
 				w.migrator(ctx, 0, 0, "fleet evict "+name+" --reason killed")
 			}
 		}
-		switch at = e.Standing.Route.Phase; {
-		case at.Passing() || at == phases.Retain || e.Standing.Attempt != "":
+		switch at = e.Status.Route.Phase; {
+		case at.Passing() || at == phases.Retain || e.Status.Attempt != "":
 			r := w.migrator(ctx, 0, 0, "phase rollback --reason rest")
 			return fmt.Errorf("it was %s, and a rollback said %s", at, brief(r.output))
 		case !e.Fleet.Settled():

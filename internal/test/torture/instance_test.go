@@ -216,7 +216,7 @@ func sum(a, b dual.Stats) dual.Stats {
 	a.LapsedReads += b.LapsedReads
 	a.TargetFailures += b.TargetFailures
 	a.Journalled += b.Journalled
-	a.Rescued += b.Rescued
+	a.EmergencyRollbacks += b.EmergencyRollbacks
 	a.Unsettled += b.Unsettled
 	a.Degraded += b.Degraded
 	a.Failed += b.Failed

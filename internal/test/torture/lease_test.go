@@ -61,7 +61,7 @@ func (w *world) seeded(ctx context.Context, moves *operator) error {
 				return fmt.Errorf("%+v", o)
 			}
 		}
-		st, err := w.state.Standing(ctx, migrationName)
+		st, err := w.state.Status(ctx, migrationName)
 		if err == nil && st.Route.Phase != phases.Grace {
 			err = fmt.Errorf("it is %s", st.Route)
 		}

@@ -48,13 +48,13 @@ func (o *operator) walk(ctx context.Context, to phases.Phase) {
 	ctx, cancel := context.WithTimeout(ctx, 40*time.Second)
 	defer cancel()
 	for ctx.Err() == nil {
-		e, err := o.w.state.Evidence(ctx, migrationName)
+		e, err := o.w.state.Snapshot(ctx, migrationName)
 		if err != nil {
 			pause(ctx, 50*time.Millisecond)
 			continue
 		}
 		o.evict(ctx, e.Fleet)
-		switch at := e.Standing.Route.Phase; {
+		switch at := e.Status.Route.Phase; {
 		case at == phases.Retain && to != at:
 			o.does(ctx, "phase rollback --reason torture")
 		case at.Position() >= to.Position() && !at.Passing():
@@ -93,7 +93,7 @@ var remedies = map[string][]string{
 func (o *operator) forward(ctx context.Context) {
 	bounded, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	e, err := o.w.state.Evidence(bounded, migrationName)
+	e, err := o.w.state.Snapshot(bounded, migrationName)
 	if err != nil {
 		return
 	}
@@ -101,7 +101,7 @@ func (o *operator) forward(ctx context.Context) {
 	if e.Latch != nil {
 		o.does(ctx, "phase acknowledge --reason torture")
 	}
-	at := e.Standing.Route
+	at := e.Status.Route
 	switch at.Phase {
 	case phases.Lifting, phases.Returning:
 		o.does(ctx, "phase rollback --reason torture")

@@ -114,7 +114,7 @@ func summarise(samples []sample) (all []summary) {
 func (w *world) targetRead(ctx context.Context) (phases.Route, bool) {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
-	st, err := w.state.Standing(ctx, migrationName)
+	st, err := w.state.Status(ctx, migrationName)
 	return st.Route, err == nil && st.Attempt == "" && (st.Route.Phase == phases.Cutover || st.Route.Phase == phases.Grace)
 }
 

@@ -33,7 +33,7 @@ func (w *word) exception(p dual.Policy) exception {
 // with that write: its counters are the whole instance's.
 type listening struct{ *pgfleet.Fleet }
 
-func (f listening) Journal(ctx context.Context, lost []dual.Lost) (dual.Ruling, error) {
+func (f listening) Journal(ctx context.Context, lost []dual.JournalEntry) (dual.JournalResult, error) {
 	r, err := f.Fleet.Journal(ctx, lost)
 	if w, ok := ctx.Value(wordKey{}).(*word); ok && err == nil {
 		w.read = r.TargetRead && !r.Fenced
