@@ -12,7 +12,7 @@ type Stats struct {
 	Epoch        int64 `json:"epoch"`        // held
 	Acknowledged int64 `json:"acknowledged"` // last told to the fleet
 	Lapsed       bool  `json:"lapsed"`
-	InFlight     int64 `json:"underway"` // operations, shadow reads and background writes
+	InFlight     int64 `json:"in_flight"` // operations, shadow reads and background writes
 
 	LegacyReads  uint64 `json:"legacy_reads"` // answered by legacy (or refused by it)
 	TargetReads  uint64 `json:"target_reads"`
@@ -20,33 +20,33 @@ type Stats struct {
 	LapsedReads  uint64 `json:"lapsed_reads"`  // the lease did not hold, legacy answered
 	DegradedRead uint64 `json:"degraded_read"` // the target's copy is known to be behind, legacy answered
 
-	Shadows                 uint64 `json:"shadows"`          // shadow reads made
-	ShadowsDropped          uint64 `json:"shadows_dropped"`  // too many at once
-	ShadowsFailed           uint64 `json:"shadows_failed"`   // error, timeout or panic
-	ShadowsStopped          uint64 `json:"shadows_stopped"`  // the route was replaced
-	ShadowsAgreed           uint64 `json:"shadows_agreed"`   // at first sight
-	ShadowsLagged           uint64 `json:"shadows_lagged"`   // after a while, or the target was still moving
-	Mismatches              uint64 `json:"mismatches"`       // confirmed
-	Writes                  uint64 `json:"writes"`           // begun
-	TargetFailures          uint64 `json:"target_failures"`  // changes that the target did not take
-	Journalled              uint64 `json:"journalled"`       // of those, in the journal
-	Degraded                uint64 `json:"degraded"`         // writes acknowledged under Degrade
-	EmergencyRollbacks      uint64 `json:"rescued"`          // writes that took reads back to legacy
-	Unsettled               uint64 `json:"unsettled"`        // of those, acknowledged though the budget was over
-	Failed                  uint64 `json:"failed"`           // writes that returned a TargetError
-	FenceWaits              uint64 `json:"fence_waits"`      // writes that waited for authority to move
-	Queue                   int    `json:"queue"`            // background writes waiting
-	Overflowed              uint64 `json:"overflowed"`       // background writes that found the queue full
-	Pending                 int    `json:"pending"`          // changes still to be journalled
-	Abandoned               uint64 `json:"abandoned"`        // changes that could be neither applied nor journalled
-	Renewals                uint64 `json:"renewals"`         //
-	RenewalFailures         uint64 `json:"renewal_failures"` //
-	Rejoins                 uint64 `json:"rejoins"`          // the lease had run out
-	RefusedRoutes           uint64 `json:"refused_routes"`   // of a lower epoch than the one held, or of an unknown phase
-	NotificationFailures    uint64 `json:"hint_failures"`    //
-	StateLossReportFailures uint64 `json:"witness_failures"` // the state could not be told that it has lost transactions
-	ObserveFailures         uint64 `json:"observe_failures"` // counts could not be handed in at once
-	Discarded               uint64 `json:"discarded"`        // windows of counts given up while the state was away
+	Shadows                 uint64 `json:"shadows"`                    // shadow reads made
+	ShadowsDropped          uint64 `json:"shadows_dropped"`            // too many at once
+	ShadowsFailed           uint64 `json:"shadows_failed"`             // error, timeout or panic
+	ShadowsStopped          uint64 `json:"shadows_stopped"`            // the route was replaced
+	ShadowsAgreed           uint64 `json:"shadows_agreed"`             // at first sight
+	ShadowsLagged           uint64 `json:"shadows_lagged"`             // after a while, or the target was still moving
+	Mismatches              uint64 `json:"mismatches"`                 // confirmed
+	Writes                  uint64 `json:"writes"`                     // begun
+	TargetFailures          uint64 `json:"target_failures"`            // changes that the target did not take
+	Journaled               uint64 `json:"journaled"`                  // of those, in the journal
+	Degraded                uint64 `json:"degraded"`                   // writes acknowledged under Degrade
+	EmergencyRollbacks      uint64 `json:"emergency_rollbacks"`        // writes that took reads back to legacy
+	Unsettled               uint64 `json:"unsettled"`                  // of those, acknowledged though the budget was over
+	Failed                  uint64 `json:"failed"`                     // writes that returned a TargetError
+	FenceWaits              uint64 `json:"fence_waits"`                // writes that waited for authority to move
+	Queue                   int    `json:"queue"`                      // background writes waiting
+	Overflowed              uint64 `json:"overflowed"`                 // background writes that found the queue full
+	Pending                 int    `json:"pending"`                    // changes still to be journalled
+	Abandoned               uint64 `json:"abandoned"`                  // changes that could be neither applied nor journalled
+	Renewals                uint64 `json:"renewals"`                   //
+	RenewalFailures         uint64 `json:"renewal_failures"`           //
+	Rejoins                 uint64 `json:"rejoins"`                    // the lease had run out
+	RefusedRoutes           uint64 `json:"refused_routes"`             // of a lower epoch than the one held, or of an unknown phase
+	NotificationFailures    uint64 `json:"notification_failures"`      //
+	StateLossReportFailures uint64 `json:"state_loss_report_failures"` // the state could not be told that it has lost transactions
+	ObserveFailures         uint64 `json:"observe_failures"`           // counts could not be handed in at once
+	Discarded               uint64 `json:"discarded"`                  // windows of counts given up while the state was away
 }
 
 // counters are those that are not hot enough to be kept by shard.
@@ -109,7 +109,7 @@ func (i *Instance) Stats() Stats {
 		Shadows: c.shadows.Load(), ShadowsDropped: sum.comparisons[dropped], ShadowsFailed: c.shadowsFailed.Load(),
 		ShadowsStopped: c.shadowsStopped.Load(), ShadowsAgreed: sum.comparisons[agreed], ShadowsLagged: sum.comparisons[lagged],
 		Mismatches: sum.comparisons[mismatched] + sum.comparisons[lostWriteConfirmed], Writes: sum.writes, TargetFailures: c.targetFailures.Load(),
-		Journalled: c.journalled.Load(), Degraded: c.degraded.Load(), EmergencyRollbacks: c.emergencyRollbacks.Load(),
+		Journaled: c.journalled.Load(), Degraded: c.degraded.Load(), EmergencyRollbacks: c.emergencyRollbacks.Load(),
 		Unsettled: c.unsettled.Load(), Failed: c.failed.Load(), FenceWaits: c.fenceWaits.Load(),
 		Queue: len(i.queue), Overflowed: c.overflowed.Load(), Pending: i.pending.len(), Abandoned: c.abandoned.Load(),
 		Renewals: c.renewals.Load(), RenewalFailures: c.renewalFailures.Load(), Rejoins: c.rejoins.Load(),

@@ -187,7 +187,7 @@ func TestFullQueueOverflowsToTheJournal(t *testing.T) {
 			p.mustPut(k, k)
 			settle()
 		}
-		if s, j := p.Stats(), p.fleet.journalled(); len(j) != 7 || s.Overflowed != 7 || s.Queue != 2 || s.Journalled != 7 {
+		if s, j := p.Stats(), p.fleet.journalled(); len(j) != 7 || s.Overflowed != 7 || s.Queue != 2 || s.Journaled != 7 {
 			t.Fatalf("journal %v, %+v", j, s)
 		}
 		close(hold)

@@ -6,23 +6,23 @@ import "time"
 type Status struct {
 	Migration         string     `json:"migration"`
 	Route             Route      `json:"route"`
-	PhaseSince        time.Time  `json:"phase_since"`           // when the phase was entered
-	RouteSince        time.Time  `json:"route_since"`           // when the epoch began
-	Paused            string     `json:"paused,omitempty"`      // the reason, while paused
-	ConfigHash        string     `json:"config_hash"`           // of the description that is applied
-	LegacyEpoch       int64      `json:"legacy_epoch"`          // the last epoch in phase legacy; 0: never
-	Dirty             time.Time  `json:"dirty,omitzero"`        // until when writes of a lease that ended uncleanly may land; zero: there was none
-	Attempt           string     `json:"attempt,omitempty"`     // of the fence that stands or is being raised or lifted
-	FenceEra          uint32     `json:"fence_era,omitempty"`   // the era that writes of retain belong to
-	Reversible        bool       `json:"reversible"`            // retain journals the keys it writes
-	ReturnKeys        int64      `json:"return_keys"`           // in the return journal
-	JournalKeys       int64      `json:"journal_keys"`          // keys whose target copy is known to be behind
-	LastCause         string     `json:"last_cause,omitempty"`  // of the newest history entry
-	LastReason        string     `json:"last_reason,omitempty"` //
-	LastActor         string     `json:"last_actor,omitempty"`  //
-	Environment       string     `json:"environment,omitempty"` //
-	StateLoss         *StateLoss `json:"lost,omitempty"`        // what the state database has forgotten; nil: nothing that is known
-	ReturnJournalLost bool       `json:"return_lost,omitempty"` // the return journal may lack keys: a way back looks through the target for them
+	PhaseSince        time.Time  `json:"phase_since"`                   // when the phase was entered
+	RouteSince        time.Time  `json:"route_since"`                   // when the epoch began
+	Paused            string     `json:"paused,omitempty"`              // the reason, while paused
+	ConfigHash        string     `json:"config_hash"`                   // of the description that is applied
+	LegacyEpoch       int64      `json:"legacy_epoch"`                  // the last epoch in phase legacy; 0: never
+	Dirty             time.Time  `json:"dirty,omitzero"`                // until when writes of a lease that ended uncleanly may land; zero: there was none
+	Attempt           string     `json:"attempt,omitempty"`             // of the fence that stands or is being raised or lifted
+	FenceEra          uint32     `json:"fence_era,omitempty"`           // the era that writes of retain belong to
+	Reversible        bool       `json:"reversible"`                    // retain journals the keys it writes
+	ReturnKeys        int64      `json:"return_keys"`                   // in the return journal
+	JournalKeys       int64      `json:"journal_keys"`                  // keys whose target copy is known to be behind
+	LastCause         string     `json:"last_cause,omitempty"`          // of the newest history entry
+	LastReason        string     `json:"last_reason,omitempty"`         //
+	LastActor         string     `json:"last_actor,omitempty"`          //
+	Environment       string     `json:"environment,omitempty"`         //
+	StateLoss         *StateLoss `json:"state_loss,omitempty"`          // what the state database has forgotten; nil: nothing that is known
+	ReturnJournalLost bool       `json:"return_journal_lost,omitempty"` // the return journal may lack keys: a way back looks through the target for them
 }
 
 // Lease is one instance of the fleet.
@@ -39,9 +39,9 @@ type Lease struct {
 // Fleet is the evidence of the leases.
 type Fleet struct {
 	Live       int      `json:"live"`
-	Behind     int      `json:"behind"` // live, but have not acknowledged the present epoch
-	Lapsed     []string `json:"lapsed"` // instances whose lease ran out without leaving
-	LiveRoutes []Route  `json:"held"`   // the routes that a live lease may still be on, newest first
+	Behind     int      `json:"behind"`      // live, but have not acknowledged the present epoch
+	Lapsed     []string `json:"lapsed"`      // instances whose lease ran out without leaving
+	LiveRoutes []Route  `json:"live_routes"` // the routes that a live lease may still be on, newest first
 }
 
 // Settled tells that every instance is known to be on the present route.
@@ -68,7 +68,7 @@ type ReconcileResult struct {
 	Repaired    int64     `json:"repaired"`    // of these, and of the journal's keys
 	// Lost counts those of Differences that are kept by name and were missing or older in
 	// the target though no journal knew of them.
-	LostWrites int64 `json:"lost,omitempty"`
+	LostWrites int64 `json:"lost_writes,omitempty"`
 }
 
 // Clean tells that the run found no confirmed difference. A run that repaired
@@ -107,7 +107,7 @@ type Snapshot struct {
 	// phases.approval.role, if it names a role, has him as a member.
 	Actor     string           `json:"actor"`
 	Decides   bool             `json:"decides"`
-	Status    Status           `json:"standing"`
+	Status    Status           `json:"status"`
 	Fleet     Fleet            `json:"fleet"`
 	Backfill  *BackfillStatus  `json:"backfill,omitempty"`
 	Reconcile *ReconcileResult `json:"reconcile,omitempty"` // the newest finished run

@@ -62,7 +62,7 @@ type Run struct {
 	Suspects        int64           `json:"suspects"`    // differed when they were first read
 	Differences     int64           `json:"differences"` // confirmed: differed still when rechecked
 	Repaired        int64           `json:"repaired"`
-	Journalled      int64           `json:"journalled"`                 // journaled keys that the run repaired first, whether they differed or not
+	Journaled       int64           `json:"journaled"`                  // journaled keys that the run repaired first, whether they differed or not
 	Unsettled       int64           `json:"unsettled,omitempty"`        // unresolved: never agreed, and changed too fast to be confirmed
 	Classes         map[Class]int64 `json:"classes,omitempty"`          // confirmed, by class
 	Places          int64           `json:"places,omitempty"`           // stretches of blocks that a sampled run read

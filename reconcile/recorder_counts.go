@@ -47,7 +47,7 @@ func (r *recorder) scanned(n int64) { r.count(func(run *Run) { run.Scanned += n 
 // unresolved counts keys that never agreed, and changed too fast to be confirmed.
 func (r *recorder) unresolved(n int64) { r.count(func(run *Run) { run.Unsettled += n }) }
 
-func (r *recorder) repairedJournal(n int64) { r.count(func(run *Run) { run.Journalled = n }) }
+func (r *recorder) repairedJournal(n int64) { r.count(func(run *Run) { run.Journaled = n }) }
 
 func (r *recorder) reads(places int64) { r.count(func(run *Run) { run.Places = places }) }
 

@@ -57,7 +57,7 @@ func TestTheJournalsRepairWaitsWhileItsRunIsPaused(t *testing.T) {
 	}
 	journal()
 	b.then = func() { sql(`UPDATE migrator.reconcile_runs SET status = 'paused', said = 'lunch'`) }
-	if r, _ := run(t, rc, repaired); paused != 1 || r.Journalled != keys || b.cleared != keys {
+	if r, _ := run(t, rc, repaired); paused != 1 || r.Journaled != keys || b.cleared != keys {
 		t.Errorf("paused %d times, %d cleared, %+v", paused, b.cleared, r)
 	}
 

@@ -42,8 +42,8 @@ func WriteReport(w io.Writer, run Run, coverage *Coverage, found []Finding) erro
 	if run.Repair {
 		line("repaired", run.Repaired, "of these, and read again; only a later run can be clean")
 	}
-	if run.Journalled > 0 {
-		line("journal", run.Journalled, "keys known to be behind were repaired first; only a later run can be clean")
+	if run.Journaled > 0 {
+		line("journal", run.Journaled, "keys known to be behind were repaired first; only a later run can be clean")
 	}
 	if run.Unsettled > 0 {
 		line("unsettled", run.Unsettled, "changed at every look and were not judged")

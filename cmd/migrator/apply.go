@@ -48,7 +48,7 @@ application. Applying a changed description makes older evidence void.`,
 				if a.Created {
 					verb = "created"
 				}
-				c.printf("%s %s: %s (epoch %d), configuration %s\n", verb, m.Name, a.Standing.Route, a.Standing.Route.Epoch, humanize.Short(a.Standing.ConfigHash))
+				c.printf("%s %s: %s (epoch %d), configuration %s\n", verb, m.Name, a.Status.Route, a.Status.Route.Epoch, humanize.Short(a.Status.ConfigHash))
 			})
 		},
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/stranglerfig/migrator/internal/control"
 	"github.com/stranglerfig/migrator/internal/daemon"
 	"github.com/stranglerfig/migrator/internal/drill"
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/judge"
 	"github.com/stranglerfig/migrator/internal/preflight"
 	"github.com/stranglerfig/migrator/internal/state"
@@ -29,37 +30,36 @@ import (
 func contractTypes() map[reflect.Type]string {
 	return map[reflect.Type]string{
 		reflect.TypeFor[phases.Approval](): "approval", reflect.TypeFor[backfill.Progress](): "backfill",
-		reflect.TypeFor[phases.BackfillStatus](): "backfill evidence", reflect.TypeFor[store.Check](): "check",
-		reflect.TypeFor[store.Chunk](): "chunk", reflect.TypeFor[store.Span](): "span", reflect.TypeFor[state.Entry](): "entry",
-		reflect.TypeFor[phases.DrillResult](): "drill evidence",
-		reflect.TypeFor[phases.Snapshot]():    "evidence", reflect.TypeFor[record.Field](): "field",
+		reflect.TypeFor[phases.BackfillStatus](): "newest backfill", reflect.TypeFor[store.Check](): "check",
+		reflect.TypeFor[phases.DrillResult](): "newest drill",
+		reflect.TypeFor[phases.Snapshot]():    "snapshot", reflect.TypeFor[record.Field](): "field",
 		reflect.TypeFor[reconcile.Finding](): "finding", reflect.TypeFor[phases.Fleet](): "fleet",
 		reflect.TypeFor[phases.Evaluation](): "evaluation", reflect.TypeFor[phases.Latch](): "latch",
 		reflect.TypeFor[app.Triggers](): "triggers", reflect.TypeFor[app.TriggerView](): "trigger view",
 		reflect.TypeFor[app.AutomaticRollback](): "automatic rollback", reflect.TypeFor[explained](): "explained",
 		reflect.TypeFor[app.GateView](): "gate ahead", reflect.TypeFor[app.NextStep](): "next step",
-		reflect.TypeFor[judge.Replayed](): "rehearsed", reflect.TypeFor[judge.ReplayedFiring](): "rehearsed firing",
-		reflect.TypeFor[judge.ReplayedTrigger](): "rehearsed trigger",
+		reflect.TypeFor[judge.Replayed](): "replayed", reflect.TypeFor[judge.ReplayedFiring](): "replayed firing",
+		reflect.TypeFor[judge.ReplayedTrigger](): "replayed trigger",
 		reflect.TypeFor[verified]():              "verified", reflect.TypeFor[broken](): "broken",
-		reflect.TypeFor[phases.GateResult](): "gate", reflect.TypeFor[phases.Lease](): "lease", reflect.TypeFor[phases.StateLoss](): "lost",
+		reflect.TypeFor[state.Entry](): "entry", reflect.TypeFor[phases.GateResult](): "gate", reflect.TypeFor[hint.Hint](): "hint", reflect.TypeFor[phases.Lease](): "lease", reflect.TypeFor[phases.StateLoss](): "state loss",
 		reflect.TypeFor[preflight.Report]():       "plan",
 		reflect.TypeFor[preflight.PlannedPhase](): "planned phase", reflect.TypeFor[problem](): "problem",
-		reflect.TypeFor[phases.ReconcileResult](): "reconcile evidence", reflect.TypeFor[app.Reconciled](): "report",
+		reflect.TypeFor[phases.ReconcileResult](): "newest reconcile", reflect.TypeFor[app.Reconciled](): "report",
 		reflect.TypeFor[phases.Rollback](): "rollback", reflect.TypeFor[phases.Route](): "route",
 		reflect.TypeFor[reconcile.Run](): "run", reflect.TypeFor[settings](): "settings",
-		reflect.TypeFor[phases.Status](): "standing", reflect.TypeFor[app.Status](): "status",
+		reflect.TypeFor[phases.Status](): "migration status", reflect.TypeFor[app.Status](): "status",
 		reflect.TypeFor[control.Step](): "step", reflect.TypeFor[daemon.Worked](): "worked", reflect.TypeFor[reconcile.Planned](): "planned repair",
 		reflect.TypeFor[reconcile.Explanation](): "explanation", reflect.TypeFor[reconcile.KeyColumn](): "key column",
 		reflect.TypeFor[reconcile.Side](): "side", reflect.TypeFor[reconcile.ExplainedField](): "explained field",
-		reflect.TypeFor[record.Difference](): "field difference", reflect.TypeFor[reconcile.JournaledKey](): "journalled key",
+		reflect.TypeFor[record.Difference](): "field difference", reflect.TypeFor[reconcile.JournaledKey](): "journaled key",
 		reflect.TypeFor[reconcile.PastFinding](): "past finding", reflect.TypeFor[reconcile.Coverage](): "coverage",
 		reflect.TypeFor[listedRun]():      "listed run",
-		reflect.TypeFor[runbook.Detail](): "runbook detail", reflect.TypeFor[phases.VerificationResult](): "runbook evidence",
+		reflect.TypeFor[runbook.Detail](): "runbook detail", reflect.TypeFor[phases.VerificationResult](): "newest verification",
 		reflect.TypeFor[runbooks.Run](): "runbook run", reflect.TypeFor[runbook.Record](): "runbook step",
 		reflect.TypeFor[app.RunbookVerdict](): "runbook verdict", reflect.TypeFor[app.RunbookView](): "runbook view",
 		reflect.TypeFor[drill.Report](): "drill report", reflect.TypeFor[drill.Fault](): "drill fault",
 		reflect.TypeFor[drill.Step](): "drill step", reflect.TypeFor[drill.Healthy](): "drill healthy time",
-		reflect.TypeFor[drill.Observations](): "drill looks", reflect.TypeFor[drill.FaultTarget](): "drill instance",
+		reflect.TypeFor[drill.Observations](): "drill observations", reflect.TypeFor[drill.FaultTarget](): "drill instance",
 		reflect.TypeFor[drill.Killed](): "drill daemon", reflect.TypeFor[drill.Fired](): "drill verdict",
 		reflect.TypeFor[drill.Times](): "drill times", reflect.TypeFor[drill.Totals](): "drill load",
 		reflect.TypeFor[drill.Checked](): "drill ledger", reflect.TypeFor[drill.Controls](): "drill controls",

@@ -105,7 +105,7 @@ func (c *cli) showStatus(ctx context.Context, store *state.Store, args []string)
 }
 
 func (c *cli) printStatus(s app.Status) {
-	st, now := s.Standing, s.Evidence.Now
+	st, now := s.Status, s.Snapshot.Now
 	head := fmt.Sprintf("%s: %s", st.Migration, st.Route)
 	c.printf("%s (epoch %d, for %s)\n", c.paint(c.out, bold, head), st.Route.Epoch, humanize.Span(now.Sub(st.RouteSince)))
 	c.warnLost(st)
@@ -123,14 +123,14 @@ func (c *cli) printStatus(s app.Status) {
 	}
 	c.printf("  fleet      %s\n", fleet)
 	c.printf("  journal    %s keys behind in the target\n", humanize.Count(st.JournalKeys))
-	if b := s.Evidence.Backfill; b != nil {
+	if b := s.Snapshot.Backfill; b != nil {
 		word := "finished " + humanize.Ago(now, b.Finished)
 		if b.Finished.IsZero() {
 			word = "unfinished, begun " + humanize.Ago(now, b.Began)
 		}
 		c.printf("  backfill   %s\n", word)
 	}
-	if r := s.Evidence.Reconcile; r != nil {
+	if r := s.Snapshot.Reconcile; r != nil {
 		kind := "sampled"
 		if r.Full {
 			kind = "full"
@@ -141,7 +141,7 @@ func (c *cli) printStatus(s app.Status) {
 		c.printf("  unclean    an instance ended without leaving, or journalled keys were forgotten; writes may have landed until %s\n", st.Dirty.UTC().Format(time.RFC3339))
 	}
 	c.printf("  rollback   %s (%s)\n", s.Rollback, s.Rollback.Reason)
-	if l := s.Evidence.Latch; l != nil {
+	if l := s.Snapshot.Latch; l != nil {
 		c.printf("  %s\n", c.paint(c.out, red, fmt.Sprintf("latched    trigger %s took reads back %s: %s", l.Trigger, humanize.Ago(now, l.At), l.Reason)))
 		c.printf("             try: migrator trigger acknowledge --reason '...', once its cause is mended\n")
 	}

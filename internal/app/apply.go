@@ -13,8 +13,8 @@ import (
 
 // AppliedNow is what an apply has come to.
 type AppliedNow struct {
-	Created  bool          `json:"created"`
-	Standing phases.Status `json:"standing"`
+	Created bool          `json:"created"`
+	Status  phases.Status `json:"status"`
 }
 
 // Apply prepares both stores and records the migration file, in this order: repeated
@@ -48,7 +48,7 @@ func Apply(ctx context.Context, kept *state.Store, m *migration.Config) (a Appli
 	if err != nil {
 		return a, err
 	}
-	a.Standing, a.Created, err = kept.Apply(ctx, state.Applied{
+	a.Status, a.Created, err = kept.Apply(ctx, state.Applied{
 		Migration: m.Name, Environment: m.Environment, Config: config, ConfigHash: m.Hash(),
 		Schema: schema, Reversible: m.Phases.Retain.Reversible == nil || *m.Phases.Retain.Reversible,
 	})

@@ -11,13 +11,13 @@ import (
 // Status is where a migration stands: the document of the command status and of the
 // daemon's /status.
 type Status struct {
-	Standing phases.Status       `json:"standing"`
+	Status   phases.Status       `json:"status"`
 	Fleet    phases.Fleet        `json:"fleet"`
 	Settled  bool                `json:"settled"`
 	Rollback phases.Rollback     `json:"rollback"`
 	Next     *NextStep           `json:"next,omitempty"`
 	Gates    []phases.GateResult `json:"gates,omitempty"` // before the next step
-	Evidence phases.Snapshot     `json:"evidence"`
+	Snapshot phases.Snapshot     `json:"snapshot"`
 }
 
 // NextStep is where an advance leads, and what that takes.
@@ -39,7 +39,7 @@ func ReadStatus(ctx context.Context, store *state.Store, name string) (Status, e
 		return Status{}, err
 	}
 	s := Status{
-		Standing: e.Status, Fleet: e.Fleet, Settled: e.Fleet.Settled(), Evidence: e,
+		Status: e.Status, Fleet: e.Fleet, Settled: e.Fleet.Settled(), Snapshot: e,
 		Rollback: phases.ClassOf(e.Status.Route.Phase, e.Status.Reversible, e.Status.ReturnKeys),
 	}
 	if next, err := m.Phases.Next(e.Status.Route); err == nil {

@@ -40,7 +40,7 @@ type ReplayedFiring struct {
 type ReplayedTrigger struct {
 	Trigger string         `json:"trigger"`
 	Off     string         `json:"off,omitempty"`
-	Looks   int            `json:"looks"`
+	Looks   int            `json:"evaluations"`
 	Verdict phases.Verdict `json:"verdict"` // of the last evaluation
 	Detail  string         `json:"detail"`
 }

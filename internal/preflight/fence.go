@@ -20,12 +20,12 @@ func (p *Preflight) fenceAgrees(ctx context.Context, legacy store.Legacy) []stor
 	refused := func(detail string, h hint.Hint) []store.Check {
 		return []store.Check{{Name: "standing-fence", Result: store.Refused, Detail: detail, Hint: h}}
 	}
-	st, known := p.standing(ctx)
+	st, known := p.status(ctx)
 	switch at := st.Route.Phase; {
 	case attempt == "" && (at == phases.Fenced || at == phases.Retain || at == phases.Returning):
 		// It may have been raised, or lifted, since we asked.
 		again, _, err := legacy.FenceState(ctx)
-		if now, _ := p.standing(ctx); err != nil || again != "" || now.Route != st.Route {
+		if now, _ := p.status(ctx); err != nil || again != "" || now.Route != st.Route {
 			return nil
 		}
 		return refused(fmt.Sprintf("the state database says %s (epoch %d), but no fence stands: legacy takes writes; the database has lost transactions (restored from an older backup?)", st.Route, st.Route.Epoch), phases.StateLossHint())

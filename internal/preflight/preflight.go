@@ -134,7 +134,7 @@ func refusal(name string, err error) store.Check {
 	return store.Check{Name: name, Result: store.Refused, Detail: what, Hint: h}
 }
 
-func (p *Preflight) standing(ctx context.Context) (st phases.Status, known bool) {
+func (p *Preflight) status(ctx context.Context) (st phases.Status, known bool) {
 	s, err := p.OpenState(ctx)
 	if err != nil {
 		return st, false

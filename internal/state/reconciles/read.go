@@ -21,7 +21,7 @@ func scanRun(row pgx.CollectableRow) (r reconcile.Run, err error) {
 	var classes string
 	var finished *time.Time
 	err = row.Scan(&r.ID, &r.Epoch, &r.ConfigHash, &r.Full, &r.TwoWay, &r.Repair, &r.Slice, &r.Slices, &r.Status, &r.Checked,
-		&r.Scanned, &r.Suspects, &r.Differences, &r.Repaired, &classes, &r.Error, &r.Expected, &r.Unsettled, &r.Journalled, &r.Refused, &r.Forced, &r.Places, &r.Recent, &r.RecentDifferent, &r.RecentOnly, &r.Began, &finished)
+		&r.Scanned, &r.Suspects, &r.Differences, &r.Repaired, &classes, &r.Error, &r.Expected, &r.Unsettled, &r.Journaled, &r.Refused, &r.Forced, &r.Places, &r.Recent, &r.RecentDifferent, &r.RecentOnly, &r.Began, &finished)
 	if err != nil {
 		return r, err
 	}

@@ -173,7 +173,7 @@ func (r *Runs) Save(ctx context.Context, run reconcile.Run, found []reconcile.Fi
 				status = CASE WHEN status = 'cancelled' OR $3 = 'running' THEN status ELSE $3 END,
 				finished_at = CASE WHEN $3 <> 'running' OR status = 'cancelled' THEN coalesce(finished_at, clock_timestamp()) END
 			WHERE id = $2 AND migration = $1`, r.migration, run.ID, string(run.Status), run.Checked, run.Scanned, run.Suspects,
-			run.Differences, run.Repaired, string(classes), statedb.CleanText(run.Error), run.Expected, run.Unsettled, run.Journalled,
+			run.Differences, run.Repaired, string(classes), statedb.CleanText(run.Error), run.Expected, run.Unsettled, run.Journaled,
 			statedb.CleanText(run.Refused), run.Places, run.Recent, run.RecentDifferent, run.RecentOnly)
 		if err != nil {
 			return err

@@ -119,7 +119,7 @@ func TestPanicAfterCommitIsJournaled(t *testing.T) {
 		defer func() { _ = recover() }()
 		_ = a.write(1, "committed")
 	}()
-	w.await("the write to be over", func() bool { return a.i.Stats().Underway == 0 })
+	w.await("the write to be over", func() bool { return a.i.Stats().InFlight == 0 })
 	if got := a.read(1); got != w.inLegacy(1) && w.status().JournalKeys == 0 {
 		t.Errorf("legacy has %q, a read answers %q, and no key is journaled", w.inLegacy(1), got)
 	}

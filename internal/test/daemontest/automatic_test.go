@@ -105,8 +105,8 @@ func (f fault) takesBack(t *testing.T) {
 	w := newWatched(t, watchedRest+only(f.trigger), f.delay)
 	d := w.serve(t)
 	w.looked(d, f.trigger)
-	if s := d.status(); s.Standing.Route.Phase != phases.Cutover {
-		t.Fatalf("before the fault it is on %s: %s", s.Standing.Route, d.said())
+	if s := d.status(); s.Status.Route.Phase != phases.Cutover {
+		t.Fatalf("before the fault it is on %s: %s", s.Status.Route, d.said())
 	}
 	began := time.Now()
 	f.make(w)
@@ -129,8 +129,8 @@ func (f fault) takesBack(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 	s := d.status()
-	if s.Standing.Route.Phase != phases.DualRead || l.Latch == nil || s.Standing.LastCause != string(phases.CauseTrigger) || l.Latch.Trigger != f.trigger {
-		t.Errorf("it is on %s by %s, latched %+v", s.Standing.Route, s.Standing.LastCause, l.Latch)
+	if s.Status.Route.Phase != phases.DualRead || l.Latch == nil || s.Status.LastCause != string(phases.CauseTrigger) || l.Latch.Trigger != f.trigger {
+		t.Errorf("it is on %s by %s, latched %+v", s.Status.Route, s.Status.LastCause, l.Latch)
 	}
 	if code, _, stderr := w.Try("phase", "advance"); code != clitest.NotYet || !strings.Contains(stderr, phases.GateAcknowledged) {
 		t.Errorf("it goes forward beside a latch: %d %s", code, stderr)
@@ -193,8 +193,8 @@ func TestNothingFiresByItself(t *testing.T) {
 		return true
 	})
 	s := second.status()
-	if l.Rollback != nil || l.Latch != nil || s.Standing.Route.Phase != phases.Cutover {
-		t.Errorf("it is on %s, rolled back: %+v", s.Standing.Route, l.Rollback)
+	if l.Rollback != nil || l.Latch != nil || s.Status.Route.Phase != phases.Cutover {
+		t.Errorf("it is on %s, rolled back: %+v", s.Status.Route, l.Rollback)
 	}
 	for _, v := range l.Triggers {
 		want := phases.Quiet
@@ -285,8 +285,8 @@ webhooks:
 	}
 	phase := func(want phases.Phase, why string) {
 		t.Helper()
-		if s := d.status(); s.Standing.Route.Phase != want {
-			t.Fatalf("%s: it is on %s, want %s\n%s", why, s.Standing.Route, want, d.said())
+		if s := d.status(); s.Status.Route.Phase != want {
+			t.Fatalf("%s: it is on %s, want %s\n%s", why, s.Status.Route, want, d.said())
 		}
 	}
 	for _, c := range []struct {
@@ -364,13 +364,13 @@ triggers: {errors: {interval: 1s}}
 	began := time.Now()
 	d.awaits("looks during the pause", 10*time.Second, func() bool { return time.Since(began) > 2500*time.Millisecond && d.leads() })
 	s := d.status()
-	if s.Standing.Route.Percent != 1000 || s.Next == nil || s.Next.By != "schedule" || s.Next.To.Percent != 5000 || strconv.Quote(strings.Join(s.Next.WaitsFor, ", ")) != `"not-paused"` {
-		t.Errorf("paused, it is on %s, next %+v", s.Standing.Route, s.Next)
+	if s.Status.Route.Percent != 1000 || s.Next == nil || s.Next.By != "schedule" || s.Next.To.Percent != 5000 || strconv.Quote(strings.Join(s.Next.WaitsFor, ", ")) != `"not-paused"` {
+		t.Errorf("paused, it is on %s, next %+v", s.Status.Route, s.Next)
 	}
 	o.Does("phase resume")
-	d.awaits("the ramp's end", 15*time.Second, func() bool { return d.status().Standing.Route.Percent == phases.All })
-	if s := d.status(); s.Standing.LastCause != string(phases.CauseSchedule) || s.Standing.Route.Phase != phases.DualRead || s.Next.By != "person" {
-		t.Errorf("%+v, next %+v", s.Standing, s.Next)
+	d.awaits("the ramp's end", 15*time.Second, func() bool { return d.status().Status.Route.Percent == phases.All })
+	if s := d.status(); s.Status.LastCause != string(phases.CauseSchedule) || s.Status.Route.Phase != phases.DualRead || s.Next.By != "person" {
+		t.Errorf("%+v, next %+v", s.Status, s.Next)
 	}
 	if code, stdout, _ := o.Try("gate", "list"); code != clitest.NotYet || !strings.Contains(stdout, "reconcile-clean") {
 		t.Errorf("gate list: %d %s", code, stdout)

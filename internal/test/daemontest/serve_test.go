@@ -207,15 +207,15 @@ func TestServeRepairsOnceTheTargetIsBack(t *testing.T) {
 	if code, body := second.get("/healthz"); code != http.StatusOK || !strings.Contains(body, `"standby"`) {
 		t.Errorf("the second daemon: %d %s", code, body)
 	}
-	if s := first.status(); s.Standing.JournalKeys != 3 {
-		t.Errorf("%d keys in the journal", s.Standing.JournalKeys)
+	if s := first.status(); s.Status.JournalKeys != 3 {
+		t.Errorf("%d keys in the journal", s.Status.JournalKeys)
 	}
 	o.scrapes(first, map[string]float64{"migrator_journal_keys": 3, "migrator_leader": 1, "migrator_state_up": 1, "migrator_phase_epoch": 3})
 	o.scrapes(second, map[string]float64{"migrator_journal_keys": 3, "migrator_leader": 0, "migrator_read_percent": 0})
 	if err := target.Restart(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	first.awaits("an empty journal", 20*time.Second, func() bool { return first.status().Standing.JournalKeys == 0 })
+	first.awaits("an empty journal", 20*time.Second, func() bool { return first.status().Status.JournalKeys == 0 })
 	if got := o.held(2); got != "changed" {
 		t.Errorf("the target has %q", got)
 	}
@@ -227,7 +227,7 @@ func TestServeRepairsOnceTheTargetIsBack(t *testing.T) {
 	second.awaits("the lead", 10*time.Second, second.leads)
 	second.awaits("an empty journal", 10*time.Second, func() bool {
 		s := second.status()
-		return s.Standing.Migration != "" && s.Standing.JournalKeys == 0
+		return s.Status.Migration != "" && s.Status.JournalKeys == 0
 	})
 	began := time.Now()
 	if code := second.end(syscall.SIGTERM); code != clitest.Done || time.Since(began) > 5*time.Second {

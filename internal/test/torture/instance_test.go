@@ -215,7 +215,7 @@ func sum(a, b dual.Stats) dual.Stats {
 	a.Fallbacks += b.Fallbacks
 	a.LapsedReads += b.LapsedReads
 	a.TargetFailures += b.TargetFailures
-	a.Journalled += b.Journalled
+	a.Journaled += b.Journaled
 	a.EmergencyRollbacks += b.EmergencyRollbacks
 	a.Unsettled += b.Unsettled
 	a.Degraded += b.Degraded

@@ -51,7 +51,7 @@ func (w *world) report(seed uint64, breaks *faults, all *report) {
 	all.samples = append(all.samples, w.times.samples...)
 	merge(all.Counted, map[string]int{
 		"unsettled": int(total.Unsettled), "degraded": int(total.Degraded), "abandoned": int(total.Abandoned), "fallbacks": int(total.Fallbacks),
-		"reads without a lease": int(total.LapsedReads), "target failures": int(total.TargetFailures), "journalled": int(total.Journalled),
+		"reads without a lease": int(total.LapsedReads), "target failures": int(total.TargetFailures), "journalled": int(total.Journaled),
 		"took reads back": int(total.EmergencyRollbacks), "failed": int(total.Failed), "waited at the fence": int(total.FenceWaits), "joined anew": int(total.Rejoins),
 	})
 	for e, n := range w.close(w.proved) {

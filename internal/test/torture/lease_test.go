@@ -92,7 +92,7 @@ func (w *world) frozenReader(ctx context.Context) (stale int, err error) {
 	})
 	for key := range few {
 		err := await(ctx, 10*time.Second, "a write that misses the target", func(context.Context) error {
-			if o := c.do(awake, put, key); o == nil || o.Outcome != done || awake.stats().Journalled == 0 {
+			if o := c.do(awake, put, key); o == nil || o.Outcome != done || awake.stats().Journaled == 0 {
 				return fmt.Errorf("%+v", o)
 			}
 			return nil
