@@ -48,17 +48,17 @@ var (
 	readPercent = define(gaugeType, "read_percent", "Share of keys that the target answers for, in per cent.", "", "migration")
 	fleet       = define(gaugeType, "fleet_instances", "Instances of the application: settled on the present epoch, behind it, or lapsed without leaving.", "", "migration", "state")
 
-	transitions = define(counterType, "transitions_total", "Changes of route whose end is known: settled once every instance acknowledged it, superseded if the next one came before.", "until there was one", "migration", "from", "to", "cause", "outcome")
-	settle      = define(histogramType, "transition_settle_seconds", "From a change of route until every instance had acknowledged it.", "", "migration")
-	lastMove    = define(gaugeType, "transition_last_timestamp_seconds", "When the route was last changed for this cause.", "until it was", "migration", "cause")
-	latched     = define(gaugeType, "rollback_latched", "1 while an automatic rollback waits for somebody to acknowledge it.", "", "migration")
-	rollback    = define(gaugeType, "rollback_class", "1 for what a rollback would be now.", "", "migration", "class")
+	transitions   = define(counterType, "transitions_total", "Changes of route whose end is known: settled once every instance acknowledged it, superseded if the next one came before.", "until there was one", "migration", "from", "to", "cause", "outcome")
+	settleSeconds = define(histogramType, "transition_settle_seconds", "From a change of route until every instance had acknowledged it.", "", "migration")
+	lastMove      = define(gaugeType, "transition_last_timestamp_seconds", "When the route was last changed for this cause.", "until it was", "migration", "cause")
+	latched       = define(gaugeType, "rollback_latched", "1 while an automatic rollback waits for somebody to acknowledge it.", "", "migration")
+	rollback      = define(gaugeType, "rollback_class", "1 for what a rollback would be now.", "", "migration", "class")
 
 	journalKeys = define(gaugeType, "journal_keys", "Keys whose copy in the target is known to be behind.", "", "migration")
 	returnKeys  = define(gaugeType, "return_keys", "Keys that a rollback would first replay to legacy.", "", "migration")
 	captureLag  = define(gaugeType, "capture_lag_bytes", "WAL of legacy that change capture has not applied yet.", noCapture, "migration")
 	captureLate = define(gaugeType, "capture_lag_seconds", "Age of the newest change that change capture has applied, while there are later ones.", noCapture, "migration")
-	walHeld     = define(gaugeType, "capture_wal_held_bytes", "WAL that legacy keeps because of the replication slot.", noCapture, "migration")
+	walRetained = define(gaugeType, "capture_wal_held_bytes", "WAL that legacy keeps because of the replication slot.", noCapture, "migration")
 
 	gateVerdict = define(gaugeType, "gate_verdict", "1 for the newest verdict of a measured gate, 0 for the others.", unmeasured, "migration", "gate", "verdict")
 	gateBound   = define(gaugeType, "gate_bound_ratio", "A measured gate's upper bound as a share of its limit: it passes below 1.", unmeasured+"; without samples, or with a limit of 0", "migration", "gate")
@@ -74,8 +74,8 @@ var (
 	lastDrill  = define(gaugeType, "drill_last_success_timestamp_seconds", "When the newest rollback drill passed.", "until one did", "migration")
 
 	daemon = []*metric{
-		stateUp, leader, phaseInfo, phaseEpoch, readPercent, fleet, transitions, settle, lastMove, latched, rollback,
-		journalKeys, returnKeys, captureLag, captureLate, walHeld, gateVerdict, gateBound, gateSamples, gateLast,
+		stateUp, leader, phaseInfo, phaseEpoch, readPercent, fleet, transitions, settleSeconds, lastMove, latched, rollback,
+		journalKeys, returnKeys, captureLag, captureLate, walRetained, gateVerdict, gateBound, gateSamples, gateLast,
 		triggerState, triggerLast, lastClean, reconciled, coverage, lastDrill,
 	}
 )
@@ -94,11 +94,11 @@ var (
 
 // What a worker tells.
 var (
-	workerAtWork  = define(gaugeType, "worker_jobs_under_way", "Jobs of reconcile runs that this worker is at.", "never", "migration")
+	workerRunning = define(gaugeType, "worker_jobs_under_way", "Jobs of reconcile runs that this worker is at.", "never", "migration")
 	workerJobs    = define(counterType, "worker_jobs_total", "Jobs that this worker has ended, by their result: done, or failed (of which others may make a success).", "never", "migration", "result")
 	workerRecords = define(counterType, "worker_records_total", "Records that this worker has compared in jobs that are done.", "never", "migration")
 
-	worker = []*metric{workerAtWork, workerJobs, workerRecords}
+	worker = []*metric{workerRunning, workerJobs, workerRecords}
 )
 
 // Daemon describes what a Collector tells.

@@ -19,7 +19,7 @@ import (
 // Reading is one migration at the moment of a scrape. A zero Reading is one of a
 // migration that has not been applied yet, of which nothing is told.
 type Reading struct {
-	Evidence    phases.Evidence     // with the newest evaluation of each gate
+	Snapshot    phases.Evidence     // with the newest evaluation of each gate
 	Triggers    []phases.Evaluation // the newest of each
 	Transitions []Transition        // all that ever were
 	LastClean   time.Time           // when the newest reconcile run without a difference finished; zero: never
@@ -86,7 +86,7 @@ func (c *Collector) Collect(out chan<- prometheus.Metric) {
 }
 
 func collect(out chan<- prometheus.Metric, m string, r Reading) {
-	st, f := r.Evidence.Standing, r.Evidence.Fleet
+	st, f := r.Snapshot.Standing, r.Snapshot.Fleet
 	if st.Migration == "" {
 		return
 	}
@@ -97,8 +97,8 @@ func collect(out chan<- prometheus.Metric, m string, r Reading) {
 	gauge(out, fleet, float64(f.Behind), m, "behind")
 	gauge(out, fleet, float64(len(f.Lapsed)), m, "lapsed")
 	collectTransitions(out, m, r.Transitions)
-	gauge(out, latched, truth(r.Evidence.Latch != nil), m)
-	collectGates(out, m, r.Evidence.Evaluations)
+	gauge(out, latched, truth(r.Snapshot.Latch != nil), m)
+	collectGates(out, m, r.Snapshot.Evaluations)
 	collectTriggers(out, m, r.Triggers)
 	gauge(out, journalKeys, float64(st.JournalKeys), m)
 	gauge(out, returnKeys, float64(st.ReturnKeys), m)
@@ -112,9 +112,9 @@ func collect(out chan<- prometheus.Metric, m string, r Reading) {
 	if c := r.Capture; c != nil {
 		gauge(out, captureLag, float64(c.LagBytes), m)
 		gauge(out, captureLate, c.Lag.Seconds(), m)
-		gauge(out, walHeld, float64(c.HeldBytes), m)
+		gauge(out, walRetained, float64(c.RetainedBytes), m)
 	}
-	if run := r.Evidence.Reconcile; run != nil {
+	if run := r.Snapshot.Reconcile; run != nil {
 		gauge(out, reconciled, float64(run.Checked), m, "checked")
 		gauge(out, reconciled, float64(run.Differences), m, "different")
 	}

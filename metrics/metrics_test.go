@@ -70,7 +70,7 @@ func scrape(t *testing.T, c *metrics.Collector) map[string]float64 {
 func reading() metrics.Reading {
 	return metrics.Reading{
 		LastClean: time.UnixMilli(1_900_000_000_500), Coverage: 0.25,
-		Evidence: phases.Evidence{
+		Snapshot: phases.Evidence{
 			Standing: phases.Standing{
 				Migration: "products", Route: phases.Route{Phase: phases.Cutover, Percent: 2550, Epoch: 12}, JournalKeys: 7, Reversible: true,
 			},
@@ -83,10 +83,10 @@ func reading() metrics.Reading {
 func TestAScrapeSaysWhereAMigrationStands(t *testing.T) {
 	t.Parallel()
 	retained := reading()
-	retained.Evidence.Standing = phases.Standing{
+	retained.Snapshot.Standing = phases.Standing{
 		Migration: "sessions", Route: phases.Route{Phase: phases.Retain, Epoch: 20}, Reversible: true, ReturnKeys: 9,
 	}
-	retained.Evidence.Reconcile, retained.LastClean, retained.Coverage = nil, time.Time{}, 0
+	retained.Snapshot.Reconcile, retained.LastClean, retained.Coverage = nil, time.Time{}, 0
 	got := scrape(t, &metrics.Collector{
 		Migrations: []string{"products", "sessions", "unapplied"},
 		Read: func(_ context.Context, m string) (metrics.Reading, error) {

@@ -12,7 +12,7 @@ import (
 func TestAWorkerTellsWhatItDoes(t *testing.T) {
 	t.Parallel()
 	var w metrics.Worker
-	w.AtWork.Add(2)
+	w.Running.Add(2)
 	w.Done.Add(5)
 	w.Failed.Add(1)
 	w.Checked.Add(123_456_789)

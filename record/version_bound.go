@@ -5,16 +5,18 @@ import "bytes"
 // Ceiling tells which versions, as the texts that stores keep, are not newer than
 // one. It remembers the last: neighbours mostly have the same. Not safe for
 // concurrent use.
-type Ceiling struct {
+type VersionBound struct {
 	highest []byte
 	last    []byte // that was covered
 }
 
 // NewCeiling makes one at a version.
-func NewCeiling(highest Version) Ceiling { return Ceiling{highest: highest.AppendText32(nil)} }
+func NewVersionBound(highest Version) VersionBound {
+	return VersionBound{highest: highest.AppendText32(nil)}
+}
 
 // Covers is false for what is no version, too.
-func (c *Ceiling) Covers(text []byte) bool {
+func (c *VersionBound) Includes(text []byte) bool {
 	if len(c.last) > 0 && bytes.Equal(text, c.last) {
 		return true
 	}

@@ -127,7 +127,7 @@ func nameservers(ctx context.Context, server, host string) []string {
 
 // dns checks that the names of a block may be remembered for no longer than its
 // limit; a .wait waits for as long as they may.
-func (t *Tools) dns(ctx context.Context, s *Step, line func(string)) (Detail, error) {
+func (t *Executors) dns(ctx context.Context, s *Step, line func(string)) (Detail, error) {
 	var d Detail
 	var longest time.Duration
 	var over []string
@@ -145,7 +145,7 @@ func (t *Tools) dns(ctx context.Context, s *Step, line func(string)) (Detail, er
 		}
 	}
 	if len(over) > 0 {
-		return d, &NotHeldError{strings.Join(over, "; ")}
+		return d, &NotMetError{strings.Join(over, "; ")}
 	}
 	if s.Kind == Wait {
 		line(fmt.Sprintf("waiting %s", longest))

@@ -78,12 +78,12 @@ func TestNamesThatAreRememberedForTooLong(t *testing.T) {
 	r := parse(t, "```dns {#ok .check max_ttl=1m server="+server+"}\ndb.shop.example\nvia.shop.example\n```\n"+
 		"```dns {#long .check max_ttl=1m server="+server+"}\ndb.shop.example slow.shop.example\n```\n"+
 		"```dns {#over .wait timeout=5s server="+server+"}\nvia.shop.example\n```\n")
-	tools := &runbook.Tools{Book: r}
+	tools := &runbook.Executors{Book: r}
 	quiet := func(string) {}
 	if d, err := tools.Do(t.Context(), r.Named("ok"), quiet); err != nil || strings.Count(d.Output, "\n") != 2 {
 		t.Errorf("%+v, %v", d, err)
 	}
-	var not *runbook.NotHeldError
+	var not *runbook.NotMetError
 	if _, err := tools.Do(t.Context(), r.Named("long"), quiet); !errors.As(err, &not) || !strings.Contains(err.Error(), "slow.shop.example may be remembered for 2h, longer than 1m") {
 		t.Errorf("%v", err)
 	}
@@ -119,7 +119,7 @@ func TestVerifyChangesNothingAndSeesWhatIsWanting(t *testing.T) {
 		"```text {#nobody .approve role=nobody_is_in_it}\nShall we?\n```\n"+
 		"```promql {#prom .check below=1}\nup\n```\n"), nil)
 	must(t, err)
-	tools := b.tools(r, runbooks.Run{UID: "verify"})
+	tools := b.executors(r, runbooks.Run{UID: "verify"})
 	p := b.prober()
 	got := map[string]string{}
 	for _, c := range tools.Verify(t.Context(), p) {

@@ -81,8 +81,8 @@ func (b *bench) begin(r *runbook.Runbook) runbooks.Run {
 	return run
 }
 
-func (b *bench) tools(r *runbook.Runbook, run runbooks.Run) *runbook.Tools {
-	t := &runbook.Tools{
+func (b *bench) executors(r *runbook.Runbook, run runbooks.Run) *runbook.Executors {
+	t := &runbook.Executors{
 		Book: r, Run: run.ID, Dir: b.dir, Env: []string{"PATH=/usr/local/bin:/usr/bin:/bin", "SECRET_URL=postgres://u:geheim@h/d"},
 		Redact: runbook.NewRedactor("postgres://u:geheim@h/d"), Mark: b.dir + "/mark-" + run.UID,
 		SQL: &sqlconsole.Console{URL: func(string) (string, error) { return b.url, nil }},
@@ -92,12 +92,12 @@ func (b *bench) tools(r *runbook.Runbook, run runbooks.Run) *runbook.Tools {
 }
 
 // goOn runs what is left of a run, as a process would that takes it over.
-func (b *bench) goOn(r *runbook.Runbook, run runbooks.Run, change func(*runbook.Runner)) error {
+func (b *bench) resume(r *runbook.Runbook, run runbooks.Run, change func(*runbook.Runner)) error {
 	b.t.Helper()
 	log, err := b.runs.Take(b.t.Context(), run.ID)
 	must(b.t, err)
 	defer log.Release()
-	tools := b.tools(r, run)
+	tools := b.executors(r, run)
 	defer func() { _ = tools.Close() }()
 	runner := &runbook.Runner{Book: r, Log: log, Do: tools}
 	if change != nil {
@@ -107,7 +107,7 @@ func (b *bench) goOn(r *runbook.Runbook, run runbooks.Run, change func(*runbook.
 }
 
 // story is what was done, in its order: step, direction when back, outcome.
-func (b *bench) story(run runbooks.Run) string {
+func (b *bench) outcomes(run runbooks.Run) string {
 	b.t.Helper()
 	records, err := b.runs.Records(b.t.Context(), run.ID)
 	must(b.t, err)

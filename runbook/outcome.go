@@ -6,9 +6,9 @@ import (
 )
 
 // NotHeldError tells that a condition was looked at and does not hold.
-type NotHeldError struct{ What string }
+type NotMetError struct{ What string }
 
-func (e *NotHeldError) Error() string { return e.What }
+func (e *NotMetError) Error() string { return e.What }
 
 // StillRunningError tells that something which a killed run began still goes on.
 type StillRunningError struct{ What string }
@@ -16,12 +16,12 @@ type StillRunningError struct{ What string }
 func (e *StillRunningError) Error() string { return e.What }
 
 // DoubtError tells that nobody but a person knows whether a step was done.
-type DoubtError struct {
+type UnknownOutcomeError struct {
 	Step string
 	Why  string
 }
 
-func (e *DoubtError) Error() string {
+func (e *UnknownOutcomeError) Error() string {
 	return fmt.Sprintf("whether step %s was done is not known: %s", e.Step, e.Why)
 }
 

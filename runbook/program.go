@@ -19,8 +19,8 @@ const afterTerm = 3 * time.Second
 
 // program runs a script, or commands of migrator one after the other, each in a process
 // group of its own, of which nothing lives on when it has ended.
-func (t *Tools) program(ctx context.Context, s *Step, line func(string)) (Detail, error) {
-	if err := t.hold(); err != nil {
+func (t *Executors) program(ctx context.Context, s *Step, line func(string)) (Detail, error) {
+	if err := t.lockMark(); err != nil {
 		return Detail{}, err
 	}
 	out := &output{redact: t.Redact, line: line}
@@ -44,7 +44,7 @@ func (t *Tools) program(ctx context.Context, s *Step, line func(string)) (Detail
 	return Detail{Output: out.text()}, nil
 }
 
-func (t *Tools) start(ctx context.Context, out *output, s *Step, name string, args ...string) (int, error) {
+func (t *Executors) start(ctx context.Context, out *output, s *Step, name string, args ...string) (int, error) {
 	cmd := exec.CommandContext(ctx, name, args...) //nolint:gosec // the operator's own command
 	if name == t.Self {
 		cmd.Args[0] = "migrator"
@@ -70,8 +70,8 @@ func (t *Tools) start(ctx context.Context, out *output, s *Step, name string, ar
 	switch {
 	case err == nil:
 		return 0, nil
-	case ctx.Err() == nil && errors.As(err, &exit) && judged(name == t.Self, code):
-		return code, &NotHeldError{fmt.Sprintf("it exits with %d", code)}
+	case ctx.Err() == nil && errors.As(err, &exit) && conclusive(name == t.Self, code):
+		return code, &NotMetError{fmt.Sprintf("it exits with %d", code)}
 	case errors.As(err, &exit) && code >= 0:
 		return code, errorf("it exits with %d", code)
 	}
@@ -80,7 +80,7 @@ func (t *Tools) start(ctx context.Context, out *output, s *Step, name string, ar
 
 // judged tells that a program looked, and says no: 126 and 127 are the shell's, which
 // found nothing to run, and of migrator's own codes only 8 is an answer.
-func judged(migrator bool, code int) bool {
+func conclusive(migrator bool, code int) bool {
 	if migrator {
 		return code == 8
 	}

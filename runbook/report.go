@@ -58,9 +58,9 @@ func (r Report) Markdown() string {
 				p("\n%s\n", fenced(s.Language, s.Body))
 			}
 		}
-		for _, said := range []struct{ what, text string }{{"Said", x.Detail.Reason}, {"Failed", x.Detail.Error}} {
-			if said.text != "" {
-				p("\n%s: %s\n", said.what, cell(said.text))
+		for _, part := range []struct{ what, text string }{{"Said", x.Detail.Reason}, {"Failed", x.Detail.Error}} {
+			if part.text != "" {
+				p("\n%s: %s\n", part.what, cell(part.text))
 			}
 		}
 		if strings.TrimSpace(x.Detail.Output) != "" {

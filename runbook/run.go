@@ -24,13 +24,13 @@ type Log interface {
 }
 
 // Doer does what a block says.
-type Doer interface {
+type Executor interface {
 	// Do does it once. *NotHeldError: it did look, and the condition does not hold.
 	// Any other error of a block that changes nothing: nobody knows.
 	Do(ctx context.Context, block *Step, line func(string)) (Detail, error)
 	// Quiet waits until nothing that an attempt began goes on. *StillRunningError when that takes
 	// longer than the block may.
-	Quiet(ctx context.Context, block *Step) error
+	AwaitStopped(ctx context.Context, block *Step) error
 }
 
 // Event tells whoever looks on how a run comes along.
@@ -46,13 +46,13 @@ type Event struct {
 
 // Runner runs one runbook. Told is called from one goroutine at a time.
 type Runner struct {
-	Book *Runbook
-	Log  Log
-	Do   Doer
-	Told func(Event)
+	Book   *Runbook
+	Log    Log
+	Do     Executor
+	Notify func(Event)
 	// Doubt asks a person about a step of which nobody else knows whether it was done; nil, or
 	// an error: *DoubtError ends Run.
-	Doubt func(ctx context.Context, block *Step, r Record) (Outcome, error)
+	UnknownOutcome func(ctx context.Context, block *Step, r Record) (Outcome, error)
 	// Warn says a warning and returns an error unless the step may begin; nil: it may.
 	Warn func(ctx context.Context, block *Step) error
 	// Poll is how often an approval is looked for; 0: 1 s.
@@ -121,14 +121,14 @@ func (r *Runner) step(ctx context.Context, n Next, log []Record) error {
 	switch {
 	case n.Open == nil:
 		if n.Block.Warn != "" {
-			r.tell(Event{What: "warn", Step: n.Step, Block: n.Block, Text: n.Block.Warn})
+			r.notify(Event{What: "warn", Step: n.Step, Block: n.Block, Text: n.Block.Warn})
 			if r.Warn != nil {
 				if err := r.Warn(ctx, n.Block); err != nil {
 					return err
 				}
 			}
 		}
-		if n.Attempt > 1 && !again(n, log) {
+		if n.Attempt > 1 && !retriesUnknown(n, log) {
 			if err := sleep(ctx, time.Duration(n.Block.Pause)); err != nil {
 				return err
 			}
@@ -139,30 +139,30 @@ func (r *Runner) step(ctx context.Context, n Next, log []Record) error {
 		}
 		failpoint.Here("runbook.intent.kept")
 	case n.Block.Kind.changes():
-		return r.settle(ctx, n)
+		return r.resolveInterrupted(ctx, n)
 	default: // it changes nothing, and is looked at again
 		record = *n.Open
 	}
-	r.tell(Event{What: "begin", Step: n.Step, Block: n.Block, Record: record})
+	r.notify(Event{What: "begin", Step: n.Step, Block: n.Block, Record: record})
 	began := time.Now()
 	var err error
 	switch {
 	case n.Block.Kind == Approve:
-		return r.approval(ctx, n, record)
-	case n.Block.Unless != "" && r.holds(ctx, n.Block.Unless):
+		return r.waitApproval(ctx, n, record)
+	case n.Block.Unless != "" && r.conditionMet(ctx, n.Block.Unless):
 		record.Outcome, record.Detail.Reason = Skipped, n.Block.Unless+" holds already"
 		return r.end(ctx, n, record)
 	case n.Block.Kind == Wait && n.Block.For > 0:
-		err = r.pass(ctx, n.Block, first(log, record))
+		err = r.waitFixed(ctx, n.Block, firstBegan(log, record))
 	case n.Block.Kind == Wait:
-		record.Detail, err = r.until(ctx, n.Block)
+		record.Detail, err = r.pollUntilMet(ctx, n.Block)
 	default:
-		record.Detail, err = r.once(ctx, n.Block)
+		record.Detail, err = r.attemptOnce(ctx, n.Block)
 		if err == nil && n.Block.Verify != "" {
 			failpoint.Here("runbook.acted")
 			verify := r.Book.named[n.Block.Verify]
 			var seen Detail
-			if seen, err = r.until(ctx, verify); err != nil {
+			if seen, err = r.pollUntilMet(ctx, verify); err != nil {
 				err = fmt.Errorf("it ended well, but %s says that it was not done: %w", verify.ID, err)
 				record.Detail.Output += seen.Output
 			}
@@ -179,10 +179,10 @@ func (r *Runner) step(ctx context.Context, n Next, log []Record) error {
 }
 
 // cleaner is a Doer that knows what must not be told.
-type cleaner interface{ Clean(text string) string }
+type redacting interface{ Clean(text string) string }
 
 func (r *Runner) clean(err error) string {
-	if c, ok := r.Do.(cleaner); ok {
+	if c, ok := r.Do.(redacting); ok {
 		return c.Clean(err.Error())
 	}
 	return err.Error()
@@ -195,12 +195,12 @@ func (r *Runner) end(ctx context.Context, n Next, record Record) error {
 		return err
 	}
 	failpoint.Here("runbook.outcome.kept")
-	r.tell(Event{What: "end", Step: n.Step, Block: n.Block, Record: record})
+	r.notify(Event{What: "end", Step: n.Step, Block: n.Block, Record: record})
 	return nil
 }
 
 // again tells that the attempt before ended without a word or was set aside: no pause is due.
-func again(n Next, log []Record) bool {
+func retriesUnknown(n Next, log []Record) bool {
 	for _, one := range log {
 		if one.Step == n.Step.ID && one.Direction == n.Direction && one.Attempt == n.Attempt-1 {
 			return one.Outcome == Unknown
@@ -210,7 +210,7 @@ func again(n Next, log []Record) bool {
 }
 
 // first is when the step was first begun: a fixed time is not waited for anew.
-func first(log []Record, record Record) time.Time {
+func firstBegan(log []Record, record Record) time.Time {
 	for _, one := range log {
 		if one.Step == record.Step && one.Direction == record.Direction {
 			return one.Began
@@ -219,8 +219,8 @@ func first(log []Record, record Record) time.Time {
 	return record.Began
 }
 
-func (r *Runner) tell(e Event) {
-	if r.Told == nil {
+func (r *Runner) notify(e Event) {
+	if r.Notify == nil {
 		return
 	}
 	e.Of = len(r.Book.Steps)
@@ -229,14 +229,14 @@ func (r *Runner) tell(e Event) {
 			e.Number = i + 1
 		}
 	}
-	r.Told(e)
+	r.Notify(e)
 }
 
 // settle finds out what became of an attempt that may have changed something: its
 // process ended without a word.
-func (r *Runner) settle(ctx context.Context, n Next) error {
+func (r *Runner) resolveInterrupted(ctx context.Context, n Next) error {
 	record := *n.Open
-	if err := r.Do.Quiet(ctx, n.Block); err != nil {
+	if err := r.Do.AwaitStopped(ctx, n.Block); err != nil {
 		return err
 	}
 	switch {
@@ -244,9 +244,9 @@ func (r *Runner) settle(ctx context.Context, n Next) error {
 		record.Outcome, record.Detail.Reason = Unknown, "its process ended without a word; to do it again does no harm"
 	case n.Block.Verify != "":
 		verify := r.Book.named[n.Block.Verify]
-		r.tell(Event{What: "wait", Step: n.Step, Block: n.Block, Text: "its process ended without a word; " + verify.ID + " says whether it was done"})
-		_, err := r.until(ctx, verify)
-		var not *NotHeldError
+		r.notify(Event{What: "wait", Step: n.Step, Block: n.Block, Text: "its process ended without a word; " + verify.ID + " says whether it was done"})
+		_, err := r.pollUntilMet(ctx, verify)
+		var not *NotMetError
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()
@@ -255,22 +255,22 @@ func (r *Runner) settle(ctx context.Context, n Next) error {
 		case errors.As(err, &not):
 			record.Outcome, record.Detail.Reason = Unknown, "its process ended without a word; "+verify.ID+" says that it was not done: "+r.clean(err)
 		default:
-			return r.ask(ctx, n, record, fmt.Sprintf("its process ended without a word, and %s could not tell: %s", verify.ID, r.clean(err)))
+			return r.askOutcome(ctx, n, record, fmt.Sprintf("its process ended without a word, and %s could not tell: %s", verify.ID, r.clean(err)))
 		}
 	default:
-		return r.ask(ctx, n, record, "its process ended without a word, and nothing says that it may be run twice (idempotent=true) or how to find out (verify=ID)")
+		return r.askOutcome(ctx, n, record, "its process ended without a word, and nothing says that it may be run twice (idempotent=true) or how to find out (verify=ID)")
 	}
 	return r.end(ctx, n, record)
 }
 
-func (r *Runner) ask(ctx context.Context, n Next, record Record, why string) error {
-	doubt := &DoubtError{Step: n.Step.ID, Why: why}
-	if r.Doubt == nil {
-		return errors.Join(doubt, r.Log.Mark(ctx, Waiting))
+func (r *Runner) askOutcome(ctx context.Context, n Next, record Record, why string) error {
+	unknown := &UnknownOutcomeError{Step: n.Step.ID, Why: why}
+	if r.UnknownOutcome == nil {
+		return errors.Join(unknown, r.Log.Mark(ctx, Waiting))
 	}
-	outcome, err := r.Doubt(ctx, n.Block, record)
+	outcome, err := r.UnknownOutcome(ctx, n.Block, record)
 	if err != nil {
-		return errors.Join(doubt, r.Log.Mark(ctx, Waiting))
+		return errors.Join(unknown, r.Log.Mark(ctx, Waiting))
 	}
 	record.Outcome, record.Detail.Reason = outcome, "its process ended without a word; a person says so"
 	return r.end(ctx, n, record)

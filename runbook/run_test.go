@@ -44,8 +44,8 @@ func TestEachStepIsDoneInItsOrder(t *testing.T) {
 		"```http {#g .action undo=none status=202}\nPOST SERVER/purge\n\nall\n```\n"+
 		"```text {#h .wait for=1ms}\nlet it rest\n```\n", "SERVER", server.URL))
 	run := b.begin(r)
-	must(t, b.goOn(r, run, nil))
-	if got, want := b.story(run), "a:done b:done c:done d:done e:done f:done g:done h:done"; got != want {
+	must(t, b.resume(r, run, nil))
+	if got, want := b.outcomes(run), "a:done b:done c:done d:done e:done f:done g:done h:done"; got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
 	if b.file("done") != "b\n" || strings.Join(asked, ",") != "GET /well,POST /purge" || b.status(run) != runbook.RunDone {
@@ -57,7 +57,7 @@ func TestEachStepIsDoneInItsOrder(t *testing.T) {
 		t.Errorf("what a step wrote is kept as %q", out)
 	}
 	// A run that has ended does nothing more.
-	must(t, b.goOn(r, run, nil))
+	must(t, b.resume(r, run, nil))
 	if b.file("done") != "b\n" {
 		t.Error("it was done twice")
 	}
@@ -77,14 +77,14 @@ func TestWhatWasDoneIsTakenBackLastFirst(t *testing.T) {
 	r := parse(t, threeActions)
 	run := b.begin(r)
 	var warned []string
-	err := b.goOn(r, run, func(x *runbook.Runner) {
+	err := b.resume(r, run, func(x *runbook.Runner) {
 		x.Warn = func(_ context.Context, s *runbook.Step) error { warned = append(warned, s.ID); return nil }
 	})
 	var failed *runbook.FailedError
 	if !errors.As(err, &failed) || failed.Status != runbook.Compensated || failed.Step != "c" || !strings.Contains(failed.Error(), "exits with 3") {
 		t.Errorf("%v", err)
 	}
-	if got, want := b.story(run), "a:done b:done c:failed c:failed not-c:done mend-b:done not-a:done"; got != want {
+	if got, want := b.outcomes(run), "a:done b:done c:failed c:failed not-c:done mend-b:done not-a:done"; got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
 	if got := strings.Fields(b.file("log")); strings.Join(got, " ") != "a b c c not-c mend-b not-a" {
@@ -104,12 +104,12 @@ func TestAWarningThatIsNotConfirmedHoldsTheStep(t *testing.T) {
 	r := parse(t, threeActions)
 	run := b.begin(r)
 	no := errors.New("no")
-	if err := b.goOn(r, run, func(x *runbook.Runner) {
+	if err := b.resume(r, run, func(x *runbook.Runner) {
 		x.Warn = func(context.Context, *runbook.Step) error { return no }
 	}); !errors.Is(err, no) {
 		t.Errorf("%v", err)
 	}
-	if got := b.story(run); got != "a:done" || b.status(run) != runbook.Running {
+	if got := b.outcomes(run); got != "a:done" || b.status(run) != runbook.Running {
 		t.Errorf("%s, %s", got, b.status(run))
 	}
 }
@@ -119,7 +119,7 @@ func TestWhatCanNotBeTakenBackWaitsForAPerson(t *testing.T) {
 	b := newBench(t)
 	r := parse(t, "```sh {#a .action undo=not-a}\ntrue\n```\n```sh {#not-a .undo}\ntest -e mended\n```\n```sh {#b .check}\nfalse\n```\n")
 	run := b.begin(r)
-	err := b.goOn(r, run, nil)
+	err := b.resume(r, run, nil)
 	var failed *runbook.FailedError
 	if !errors.As(err, &failed) || failed.Status != runbook.RunFailed || failed.Block != "not-a" {
 		t.Fatalf("%v", err)
@@ -133,10 +133,10 @@ func TestWhatCanNotBeTakenBackWaitsForAPerson(t *testing.T) {
 	must(t, err)
 	must(t, log.Say(t.Context(), n, runbook.Unknown, "mended"))
 	log.Release()
-	if err := b.goOn(r, run, nil); !errors.As(err, &failed) || failed.Status != runbook.Compensated {
+	if err := b.resume(r, run, nil); !errors.As(err, &failed) || failed.Status != runbook.Compensated {
 		t.Errorf("%v", err)
 	}
-	if got, want := b.story(run), "a:done b:failed not-a:failed not-a:unknown not-a:done"; got != want {
+	if got, want := b.outcomes(run), "a:done b:failed not-a:failed not-a:unknown not-a:done"; got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
 }
@@ -180,16 +180,16 @@ func TestAProcessThatEndedWithoutAWord(t *testing.T) {
 			r := parse(t, text)
 			run := b.begin(r)
 			// Killed between the act and its outcome; of the third, whose verification fails, already before.
-			_ = b.goOn(r, run, func(x *runbook.Runner) { x.Log = dying{x.Log, "a"} })
-			if got := b.story(run); got != "a:?" {
+			_ = b.resume(r, run, func(x *runbook.Runner) { x.Log = dying{x.Log, "a"} })
+			if got := b.outcomes(run); got != "a:?" {
 				t.Fatalf("before: %s", got)
 			}
-			err := b.goOn(r, run, nil)
-			var doubt *runbook.DoubtError
+			err := b.resume(r, run, nil)
+			var doubt *runbook.UnknownOutcomeError
 			if errors.As(err, &doubt) != c.doubt || err != nil && !c.doubt {
 				t.Errorf("%v", err)
 			}
-			if got := b.story(run); got != c.story {
+			if got := b.outcomes(run); got != c.story {
 				t.Errorf("%s, want %s", got, c.story)
 			}
 			if got := strings.Count(b.file("log"), "x"); got != c.times {
@@ -204,8 +204,8 @@ func TestAProcessThatEndedWithoutAWord(t *testing.T) {
 			// A person's word.
 			_, err = b.runs.Word(t.Context(), run.ID, "a", runbook.Done, "I looked")
 			must(t, err)
-			must(t, b.goOn(r, run, nil))
-			if got := b.story(run); got != "a:done" || b.status(run) != runbook.RunDone {
+			must(t, b.resume(r, run, nil))
+			if got := b.outcomes(run); got != "a:done" || b.status(run) != runbook.RunDone {
 				t.Errorf("%s, %s", got, b.status(run))
 			}
 			if _, err := b.runs.Word(t.Context(), run.ID, "a", runbook.Failed, "no"); err == nil {
@@ -222,26 +222,26 @@ func TestWhatAKilledRunLeftRunningIsWaitedFor(t *testing.T) {
 	b := newBench(t)
 	r := parse(t, "```sh {#a .action undo=none verify=v}\necho x >> log\n```\n```sh {#v .verify timeout=50ms pause=10ms}\ntest -e done\n```\n")
 	run := b.begin(r)
-	_ = b.goOn(r, run, func(x *runbook.Runner) { x.Log = dying{x.Log, "a"} })
+	_ = b.resume(r, run, func(x *runbook.Runner) { x.Log = dying{x.Log, "a"} })
 	// An orphan: it holds the mark as a child of the killed process would.
-	orphan := b.tools(r, run)
-	hold, ended := make(chan struct{}), make(chan error, 1)
+	orphan := b.executors(r, run)
+	started, ended := make(chan struct{}), make(chan error, 1)
 	go func() {
 		s := &runbook.Step{ID: "orphan", Language: "sh", Body: "mkfifo pipe; echo holds; read line < pipe; touch done", Kind: runbook.Action}
-		_, err := orphan.Do(context.Background(), s, func(string) { close(hold) })
+		_, err := orphan.Do(context.Background(), s, func(string) { close(started) })
 		ended <- errors.Join(err, orphan.Close())
 	}()
-	<-hold
+	<-started
 	var still *runbook.StillRunningError
 	impatient := *r.Named("a")
 	impatient.Timeout = phases.Duration(time.Millisecond)
-	if err := b.tools(r, run).Quiet(t.Context(), &impatient); !errors.As(err, &still) {
+	if err := b.executors(r, run).AwaitStopped(t.Context(), &impatient); !errors.As(err, &still) {
 		t.Fatalf("an orphan was not seen: %v", err)
 	}
 	must(t, os.WriteFile(filepath.Join(b.dir, "pipe"), []byte("go\n"), 0o600))
 	must(t, <-ended)
-	must(t, b.goOn(r, run, nil))
-	if got := b.story(run); got != "a:done" {
+	must(t, b.resume(r, run, nil))
+	if got := b.outcomes(run); got != "a:done" {
 		t.Errorf("%s", got)
 	}
 }
@@ -251,12 +251,12 @@ func TestAStepThatTakesTooLongIsStoppedWithAllThatItBegan(t *testing.T) {
 	b := newBench(t)
 	r := parse(t, "```sh {#a .action undo=none timeout=300ms}\n(trap '' TERM; while :; do sleep 0.05; echo x >> alive; done) &\nsleep 60\n```\n")
 	run := b.begin(r)
-	err := b.goOn(r, run, nil)
+	err := b.resume(r, run, nil)
 	if err == nil || !strings.Contains(err.Error(), "longer than 300ms") {
 		t.Errorf("%v", err)
 	}
 	// Nothing holds the mark any more.
-	must(t, b.tools(r, run).Quiet(t.Context(), r.Named("a")))
+	must(t, b.executors(r, run).AwaitStopped(t.Context(), r.Named("a")))
 }
 
 func TestOnlyOneProcessIsAtARun(t *testing.T) {
@@ -291,9 +291,9 @@ func TestAnApprovalComesFromAnotherTerminal(t *testing.T) {
 			asked := make(chan struct{})
 			done := make(chan error, 1)
 			go func() {
-				done <- b.goOn(r, run, func(x *runbook.Runner) {
+				done <- b.resume(r, run, func(x *runbook.Runner) {
 					x.Poll = 10 * time.Millisecond
-					x.Told = func(e runbook.Event) {
+					x.Notify = func(e runbook.Event) {
 						if e.What == "wait" && e.Text == "Shall we?" {
 							close(asked)
 						}
@@ -309,7 +309,7 @@ func TestAnApprovalComesFromAnotherTerminal(t *testing.T) {
 			if err := <-done; (err == nil) != (c.outcome == runbook.Done) {
 				t.Errorf("%v", err)
 			}
-			if got := b.story(run); got != c.story {
+			if got := b.outcomes(run); got != c.story {
 				t.Errorf("%s, want %s", got, c.story)
 			}
 		})
@@ -323,11 +323,11 @@ func TestAnApprovalThatDoesNotComeLeavesTheRunOpen(t *testing.T) {
 	run := b.begin(r)
 	var waits *runbook.WaitingError
 	for range 2 {
-		if err := b.goOn(r, run, func(x *runbook.Runner) { x.Poll = 10 * time.Millisecond }); !errors.As(err, &waits) {
+		if err := b.resume(r, run, func(x *runbook.Runner) { x.Poll = 10 * time.Millisecond }); !errors.As(err, &waits) {
 			t.Errorf("%v", err)
 		}
 	}
-	if got := b.story(run); got != "go:?" {
+	if got := b.outcomes(run); got != "go:?" {
 		t.Errorf("%s: it was asked for twice", got)
 	}
 }
@@ -340,7 +340,7 @@ func TestAFixedWaitIsNotBegunAnew(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	log, err := b.runs.Take(ctx, run.ID)
 	must(t, err)
-	err = (&runbook.Runner{Book: r, Log: log, Do: b.tools(r, run), Told: func(e runbook.Event) {
+	err = (&runbook.Runner{Book: r, Log: log, Do: b.executors(r, run), Notify: func(e runbook.Event) {
 		if e.What == "wait" {
 			cancel() // as a signal would
 		}
@@ -351,5 +351,5 @@ func TestAFixedWaitIsNotBegunAnew(t *testing.T) {
 	log.Release()
 	_, err = b.store.Pool().Exec(t.Context(), `ALTER TABLE migrator.runbook_steps DISABLE TRIGGER sign; UPDATE migrator.runbook_steps SET intent_at = intent_at - interval '2 hours'`)
 	must(t, err)
-	must(t, b.goOn(r, run, nil))
+	must(t, b.resume(r, run, nil))
 }

@@ -119,7 +119,7 @@ func (r *Runbook) Blocks() []*Step {
 }
 
 // back is the block that takes an action back, or corrects it; nil if there is none.
-func (r *Runbook) back(s *Step) *Step {
+func (r *Runbook) compensation(s *Step) *Step {
 	switch {
 	case s.Kind != Action:
 		return nil

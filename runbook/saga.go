@@ -46,12 +46,12 @@ type Record struct {
 
 // Detail is what an attempt has left behind. No secret of the migration is in it.
 type Detail struct {
-	Output  string  `json:"output,omitempty"` // the beginning and the end
-	Exit    int     `json:"exit,omitempty"`   // of a program
-	Error   string  `json:"error,omitempty"`
-	Reason  string  `json:"reason,omitempty"` // a person's
-	Looks   int     `json:"looks,omitempty"`  // of a wait
-	Seconds float64 `json:"seconds,omitempty"`
+	Output   string  `json:"output,omitempty"` // the beginning and the end
+	Exit     int     `json:"exit,omitempty"`   // of a program
+	Error    string  `json:"error,omitempty"`
+	Reason   string  `json:"reason,omitempty"` // a person's
+	Attempts int     `json:"looks,omitempty"`  // of a wait
+	Seconds  float64 `json:"seconds,omitempty"`
 }
 
 // Status is where a run stands.
@@ -89,7 +89,7 @@ type Next struct {
 func (r *Runbook) Next(log []Record) Next {
 	failed := -1
 	for i, s := range r.Steps {
-		n, state := look(s, s, Forward, log)
+		n, state := nextAttempt(s, s, Forward, log)
 		if state == over {
 			continue
 		}
@@ -104,12 +104,12 @@ func (r *Runbook) Next(log []Record) Next {
 	}
 	end := RunFailed
 	for _, s := range slices.Backward(r.Steps[:failed+1]) {
-		block := r.back(s)
+		block := r.compensation(s)
 		if block == nil || skipped(s, log) {
 			continue
 		}
 		end = Compensated
-		switch n, state := look(s, block, Compensate, log); state {
+		switch n, state := nextAttempt(s, block, Compensate, log); state {
 		case over:
 		case exhausted:
 			return Next{End: RunFailed, Step: s, Block: block, Direction: Compensate}
@@ -133,19 +133,19 @@ func skipped(s *Step, log []Record) bool {
 // answers tells that the record is of what the block asks. The database lets those alone
 // approve whom the record's own kind and terms name: one of another kind, or of lesser
 // terms, is nobody's approval, whoever wrote it.
-func (r *Record) answers(block *Step) bool {
+func (r *Record) matches(block *Step) bool {
 	return block.Kind != Approve || r.Kind == Approve && r.Role == block.Role && (r.TwoPeople || !block.TwoPeople)
 }
 
-type stand int
+type progress int
 
 const (
-	due stand = iota
+	due progress = iota
 	over
 	exhausted
 )
 
-func look(s, block *Step, d Direction, log []Record) (Next, stand) {
+func nextAttempt(s, block *Step, d Direction, log []Record) (Next, progress) {
 	n := Next{Step: s, Block: block, Direction: d, Attempt: 1}
 	var last *Record
 	failures := 0
@@ -155,7 +155,7 @@ func look(s, block *Step, d Direction, log []Record) (Next, stand) {
 			continue
 		}
 		n.Attempt = max(n.Attempt, one.Attempt+1)
-		if !one.answers(block) {
+		if !one.matches(block) {
 			continue
 		}
 		last = one

@@ -31,7 +31,7 @@ const probeWithin = 10 * time.Second
 // something: programs exist, statements can be planned with the present privileges,
 // endpoints answer, names are not remembered for too long, somebody may approve. One
 // check a block and connection.
-func (t *Tools) Verify(ctx context.Context, p Prober) []store.Check {
+func (t *Executors) Verify(ctx context.Context, p Prober) []store.Check {
 	var checks []store.Check
 	for _, s := range t.Book.Blocks() {
 		within, cancel := context.WithTimeout(ctx, probeWithin)
@@ -59,7 +59,7 @@ func warned(format string, args ...any) store.Check {
 	return store.Check{Result: store.Warned, Detail: fmt.Sprintf(format, args...)}
 }
 
-func (t *Tools) probe(ctx context.Context, p Prober, s *Step) store.Check {
+func (t *Executors) probe(ctx context.Context, p Prober, s *Step) store.Check {
 	at := fmt.Sprintf("line %d of the runbook", s.Line)
 	switch s.Language {
 	case "sh", "bash":
@@ -88,7 +88,7 @@ func (t *Tools) probe(ctx context.Context, p Prober, s *Step) store.Check {
 		return warned("%s answers; several statements, or what is no query, can't be tried without being run", s.On)
 	case "promql":
 		d, err := t.promQL(ctx, s)
-		var not *NotHeldError
+		var not *NotMetError
 		if err != nil && !errors.As(err, &not) {
 			return refused(err, at)
 		}
@@ -105,7 +105,7 @@ func (t *Tools) probe(ctx context.Context, p Prober, s *Step) store.Check {
 	return t.probePerson(ctx, p, s, at)
 }
 
-func (t *Tools) probePrograms(s *Step, at string) store.Check {
+func (t *Executors) probePrograms(s *Step, at string) store.Check {
 	found := programs(s)
 	if s.Language == "bash" {
 		found = append(found, "bash")
@@ -129,7 +129,7 @@ func (t *Tools) probePrograms(s *Step, at string) store.Check {
 }
 
 // probeHTTP asks where asking changes nothing; else it only connects.
-func (t *Tools) probeHTTP(ctx context.Context, s *Step, at string) store.Check {
+func (t *Executors) probeHTTP(ctx context.Context, s *Step, at string) store.Check {
 	asked, err := request(s.Body)
 	if err == nil {
 		_, err = t.token(s)
@@ -159,7 +159,7 @@ func (t *Tools) probeHTTP(ctx context.Context, s *Step, at string) store.Check {
 	return good("%s takes connections", u.Host)
 }
 
-func (t *Tools) probePerson(ctx context.Context, p Prober, s *Step, at string) store.Check {
+func (t *Executors) probePerson(ctx context.Context, p Prober, s *Step, at string) store.Check {
 	if s.Kind != Approve {
 		return good("it waits for %s", s.For)
 	}

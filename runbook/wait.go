@@ -7,7 +7,7 @@ import (
 )
 
 // holds looks once.
-func (r *Runner) holds(ctx context.Context, id string) bool {
+func (r *Runner) conditionMet(ctx context.Context, id string) bool {
 	block := r.Book.named[id]
 	within, cancel := context.WithTimeout(ctx, time.Duration(block.Timeout))
 	defer cancel()
@@ -15,10 +15,10 @@ func (r *Runner) holds(ctx context.Context, id string) bool {
 	return err == nil
 }
 
-func (r *Runner) once(ctx context.Context, block *Step) (Detail, error) {
+func (r *Runner) attemptOnce(ctx context.Context, block *Step) (Detail, error) {
 	within, cancel := context.WithTimeout(ctx, time.Duration(block.Timeout))
 	defer cancel()
-	d, err := r.Do.Do(within, block, func(line string) { r.tell(Event{What: "line", Step: block, Block: block, Text: line}) })
+	d, err := r.Do.Do(within, block, func(line string) { r.notify(Event{What: "line", Step: block, Block: block, Text: line}) })
 	if err != nil && within.Err() != nil && ctx.Err() == nil {
 		err = fmt.Errorf("it took longer than %s and was stopped (%w)", block.Timeout, err)
 	}
@@ -27,27 +27,27 @@ func (r *Runner) once(ctx context.Context, block *Step) (Detail, error) {
 
 // until looks until the condition holds, for as long as the block may take. The error
 // is that of the last look.
-func (r *Runner) until(ctx context.Context, block *Step) (Detail, error) {
+func (r *Runner) pollUntilMet(ctx context.Context, block *Step) (Detail, error) {
 	within, cancel := context.WithTimeout(ctx, time.Duration(block.Timeout))
 	defer cancel()
 	var last Detail
 	var lastErr error
-	told := ""
-	for looks := 1; ; looks++ {
+	notified := ""
+	for attempts := 1; ; attempts++ {
 		d, err := r.Do.Do(within, block, func(string) {})
 		if err == nil {
-			d.Looks = looks
+			d.Attempts = attempts
 			return d, nil
 		}
 		if lastErr == nil || within.Err() == nil { // else it was only cut off
 			last, lastErr = d, err
 		}
-		if text := r.clean(err); text != told && within.Err() == nil {
-			told = text
-			r.tell(Event{What: "wait", Step: block, Block: block, Text: "not yet: " + text})
+		if text := r.clean(err); text != notified && within.Err() == nil {
+			notified = text
+			r.notify(Event{What: "wait", Step: block, Block: block, Text: "not yet: " + text})
 		}
 		if sleep(within, time.Duration(block.Pause)) != nil {
-			last.Looks = looks
+			last.Attempts = attempts
 			return last, fmt.Errorf("not within %s: %w", block.Timeout, lastErr)
 		}
 	}
@@ -61,7 +61,7 @@ type Clock interface {
 // pass waits until a fixed time is over since the step first began, by the log's
 // clock: a step that was begun elsewhere may have some of it behind it, and a machine
 // whose own clock is ahead must not take the time for over.
-func (r *Runner) pass(ctx context.Context, block *Step, began time.Time) error {
+func (r *Runner) waitFixed(ctx context.Context, block *Step, began time.Time) error {
 	now := time.Now()
 	if c, ok := r.Log.(Clock); ok {
 		var err error
@@ -71,14 +71,14 @@ func (r *Runner) pass(ctx context.Context, block *Step, began time.Time) error {
 	}
 	left := min(began.Add(time.Duration(block.For)).Sub(now), time.Duration(block.For))
 	if left > 0 {
-		r.tell(Event{What: "wait", Step: block, Block: block, Text: fmt.Sprintf("%s are left", left.Round(time.Second))})
+		r.notify(Event{What: "wait", Step: block, Block: block, Text: fmt.Sprintf("%s are left", left.Round(time.Second))})
 	}
 	return sleep(ctx, left)
 }
 
 // approval waits for a person's word, which is given through the log.
-func (r *Runner) approval(ctx context.Context, n Next, record Record) error {
-	r.tell(Event{What: "wait", Step: n.Step, Block: n.Block, Record: record, Text: n.Block.Body})
+func (r *Runner) waitApproval(ctx context.Context, n Next, record Record) error {
+	r.notify(Event{What: "wait", Step: n.Step, Block: n.Block, Record: record, Text: n.Block.Body})
 	poll := r.Poll
 	if poll <= 0 {
 		poll = time.Second
@@ -92,7 +92,7 @@ func (r *Runner) approval(ctx context.Context, n Next, record Record) error {
 		}
 		for _, one := range log {
 			if one.Step == record.Step && one.Direction == record.Direction && one.Attempt == record.Attempt && one.Outcome != "" {
-				r.tell(Event{What: "end", Step: n.Step, Block: n.Block, Record: one})
+				r.notify(Event{What: "end", Step: n.Step, Block: n.Block, Record: one})
 				return nil
 			}
 		}

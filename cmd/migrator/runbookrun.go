@@ -251,8 +251,8 @@ func (c *cli) goOn(ctx context.Context, b *bookshelf, runs *runbooks.Runs, run r
 	defer func() { _ = tools.Close() }()
 	c.note("run %d of %s: %s", run.ID, r.Name, r.Title)
 	runner := runbook.Runner{
-		Book: r, Log: log, Do: tools, Told: c.toldOf(ctx, runs, run.ID),
-		Doubt: c.doubt, Poll: 500 * time.Millisecond,
+		Book: r, Log: log, Do: tools, Notify: c.toldOf(ctx, runs, run.ID),
+		UnknownOutcome: c.doubt, Poll: 500 * time.Millisecond,
 		Warn: func(ctx context.Context, s *runbook.Step) error { return c.confirm(ctx, yes, "Go on with "+s.ID+"?") },
 	}
 	err = runner.Run(ctx)
@@ -270,7 +270,7 @@ func (c *cli) goOn(ctx context.Context, b *bookshelf, runs *runbooks.Runs, run r
 
 // runError says how a run is gone on with.
 func (c *cli) runError(ctx context.Context, id int64, err error) error {
-	var doubt *runbook.DoubtError
+	var doubt *runbook.UnknownOutcomeError
 	var waits *runbook.WaitingError
 	var still *runbook.StillRunningError
 	var failed *runbook.FailedError

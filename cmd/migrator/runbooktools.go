@@ -18,7 +18,7 @@ import (
 )
 
 // runbookTools reaches what steps name.
-func (c *cli) runbookTools(b *bookshelf, r *runbook.Runbook, run runbooks.Run) (*runbook.Tools, error) {
+func (c *cli) runbookTools(b *bookshelf, r *runbook.Runbook, run runbooks.Run) (*runbook.Executors, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
@@ -37,7 +37,7 @@ func (c *cli) runbookTools(b *bookshelf, r *runbook.Runbook, run runbooks.Run) (
 	if err != nil {
 		return nil, err
 	}
-	return &runbook.Tools{
+	return &runbook.Executors{
 		Book: r, Run: run.ID, Self: self, Env: c.stepEnv(b.m, stateURL), SQL: c.console(b.m, r, stateURL),
 		PromQL: c.promQL(b.m), Redact: runbook.NewRedactor(secrets...), Mark: mark,
 	}, nil
@@ -124,7 +124,7 @@ func (c *cli) promQL(m *migration.Config) func(ctx context.Context, query string
 		case "":
 			return reading.Value, nil
 		case phases.NoData:
-			return 0, &runbook.NotHeldError{What: reading.Detail}
+			return 0, &runbook.NotMetError{What: reading.Detail}
 		}
 		return 0, errors.New(reading.Detail)
 	}

@@ -272,7 +272,7 @@ func (c *cli) handler(store *state.Store, all []*kept, token string) (http.Handl
 
 // readMetrics reads one migration for a scrape.
 func readMetrics(ctx context.Context, store *state.Store, name string) (r metrics.Reading, err error) {
-	r.Evidence, err = store.Evidence(ctx, name)
+	r.Snapshot, err = store.Evidence(ctx, name)
 	if errors.Is(err, statedb.ErrUnknownMigration) {
 		return metrics.Reading{}, nil
 	}
@@ -298,7 +298,7 @@ func readMetrics(ctx context.Context, store *state.Store, name string) (r metric
 		return r, err
 	}
 	r.Coverage = covered.Clean
-	if d := r.Evidence.Drill; d != nil {
+	if d := r.Snapshot.Drill; d != nil {
 		r.LastDrill = d.Passed
 	}
 	r.LastClean, err = store.LastClean(ctx, name)

@@ -90,8 +90,8 @@ func (c *cli) worker(ctx context.Context, j *job, workers int, at string) error 
 	group.Go(func() error {
 		return kept.Serve(working, workers, j.m.Hash(),
 			func(ctx context.Context, run int64, terms reconcile.Terms, job reconcile.Job) (*reconcile.Tally, error) {
-				told.AtWork.Add(1)
-				defer told.AtWork.Add(-1)
+				told.Running.Add(1)
+				defer told.Running.Add(-1)
 				w, isNew, err := hands.of(run, terms)
 				if err != nil {
 					return nil, err

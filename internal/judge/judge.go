@@ -58,9 +58,9 @@ type Judge struct {
 	// before the first answer, and told to roll back when blind, would fire.
 	Watched bool
 
-	mu      sync.Mutex
-	looked  map[looked]time.Time // by the state's clock
-	said    map[asked]*said
+	mu     sync.Mutex
+	looked map[looked]time.Time // by the state's clock
+	said   map[asked]*said
 }
 
 // looked is what a look is good for.

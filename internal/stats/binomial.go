@@ -55,14 +55,14 @@ func atLeast(k, n int64, p float64) float64 {
 // all looks of the time for which the confidence is meant: two windows, looked at every 10 s,
 // for a day, are LooksPerDay(10*time.Second, 2). It is false where nothing can be
 // said and for numbers that make no sense.
-func RateExceeds(k, n int64, limit, confidence float64, looks int64) bool {
-	if !(limit > 0 && limit < 1 && confidence > 0 && confidence < 1) || k < 0 || k > n || looks < 1 {
+func RateExceeds(k, n int64, limit, confidence float64, evaluations int64) bool {
+	if !(limit > 0 && limit < 1 && confidence > 0 && confidence < 1) || k < 0 || k > n || evaluations < 1 {
 		return false
 	}
-	return float64(k) > float64(n)*limit && atLeast(k, n, limit) < (1-confidence)/float64(looks)
+	return float64(k) > float64(n)*limit && atLeast(k, n, limit) < (1-confidence)/float64(evaluations)
 }
 
 // LooksPerDay is the number of looks in a day at so many windows, one each interval.
-func LooksPerDay(interval time.Duration, windows int) int64 {
+func EvaluationsPerDay(interval time.Duration, windows int) int64 {
 	return int64(windows) * int64((24*time.Hour+interval-1)/max(interval, 1))
 }

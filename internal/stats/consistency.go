@@ -77,7 +77,7 @@ const (
 // starts, one per start, epoch and configuration. Buckets without samples may be left out.
 // It is a function of what it is given: evidence that arrives late is judged as if it
 // had been in time.
-func (c Consistency) Judge(buckets []Bucket, epoch int64, config string, now time.Time) (Clock, error) {
+func (c Consistency) Evaluate(buckets []Bucket, epoch int64, config string, now time.Time) (Clock, error) {
 	c = c.withDefaults()
 	r := run{Consistency: c, epoch: epoch, config: config, cause: CauseFirst}
 	for i, b := range buckets {
@@ -133,7 +133,7 @@ type run struct {
 	since, last time.Time // of the run's first and last bucket with samples; zero before
 	cause       Cause     // of this run, or, before it has begun, of the one to come
 	breached    time.Time
-	resume      time.Time // buckets before are judged already
+	evaluatedTo time.Time // buckets before are judged already
 	covered     int       // buckets with samples
 	missing     int       // those without, between the first and the last
 	n, k        int64
@@ -154,7 +154,7 @@ func (r *run) add(b Bucket, now time.Time) {
 		r.restart(CauseConfiguration)
 		return
 	}
-	if b.Start.Before(r.resume) {
+	if b.Start.Before(r.evaluatedTo) {
 		return
 	}
 	if !r.since.IsZero() {
@@ -176,7 +176,7 @@ func (r *run) add(b Bucket, now time.Time) {
 	}
 	r.covered++
 	if r.breaches(b) {
-		r.breached, r.resume = b.Start, b.Start.Add(BucketLength)
+		r.breached, r.evaluatedTo = b.Start, b.Start.Add(BucketLength)
 		r.restart(CauseBreach)
 	}
 }

@@ -123,7 +123,7 @@ func TestSimulatedSlowTrigger(t *testing.T) {
 			}
 			return k
 		}
-		looks := LooksPerDay(10*time.Second, 2)
+		looks := EvaluationsPerDay(10*time.Second, 2)
 		shortAt, longAt := fires(short*perLook, looks), fires(long*perLook, looks)
 		naiveAt := fires(short*perLook, 1)
 		for _, share := range []float64{0.5, 1} {

@@ -40,7 +40,7 @@ func TestMain(m *testing.M) {
 	testenv.Main(m)
 }
 
-const description = `
+const migrationFile = `
 name: products
 legacy: {store: postgres, url: "${STOREFRONT_DATABASE_URL}", table: products}
 target: {store: redis, url: "${STOREFRONT_CACHE_URL}", key: "product:{id}"}
@@ -60,10 +60,10 @@ func newPlace(t *testing.T) *place {
 	p := &place{t: t, file: filepath.Join(t.TempDir(), "products.yaml"), env: map[string]string{
 		EnvDatabase: testenv.PostgresURL(t), EnvCache: testenv.RedisURL(t), EnvState: testenv.PostgresURL(t),
 	}}
-	if err := os.WriteFile(p.file, []byte(description), 0o600); err != nil {
+	if err := os.WriteFile(p.file, []byte(migrationFile), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	m, err := migration.Parse("products.yaml", []byte(description), func(name string) (string, bool) { v, ok := p.env[name]; return v, ok })
+	m, err := migration.Parse("products.yaml", []byte(migrationFile), func(name string) (string, bool) { v, ok := p.env[name]; return v, ok })
 	if err != nil {
 		t.Fatal(err)
 	}

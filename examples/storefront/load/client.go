@@ -13,7 +13,7 @@ import (
 )
 
 // patience is how long a request may take; it must stay below straggle.
-const patience = 10 * time.Second
+const requestTimeout = 10 * time.Second
 
 // reply is what an instance answered.
 type reply struct {
@@ -23,7 +23,7 @@ type reply struct {
 
 func newClient(connections int) *http.Client {
 	return &http.Client{
-		Timeout:   patience,
+		Timeout:   requestTimeout,
 		Transport: &http.Transport{MaxIdleConns: 0, MaxIdleConnsPerHost: connections, IdleConnTimeout: time.Minute},
 	}
 }

@@ -30,7 +30,7 @@ func (p position) String() string {
 
 // straggle is how long a request that the client has given up may still go on in
 // a server.
-const straggle = 15 * time.Second
+const lateWindow = 15 * time.Second
 
 // Ledger knows of each product the latest state that was acknowledged, and which
 // deletions may or may not have happened. It is safe for concurrent use.
@@ -133,14 +133,14 @@ func (w *Write) Acknowledged(outcomes ...Outcome) {
 			}
 		}
 	}
-	w.forget()
+	w.removeDeletion()
 }
 
 // Rejected ends a write that the server is known not to have made.
 func (w *Write) Rejected() {
 	w.ledger.mu.Lock()
 	defer w.ledger.mu.Unlock()
-	w.forget()
+	w.removeDeletion()
 }
 
 // Unknown ends a write that may have happened, may not, or may still happen:
@@ -153,7 +153,7 @@ func (w *Write) Unknown(answered bool) {
 	l.unknown++
 	over := time.Now()
 	if !answered {
-		over = over.Add(straggle)
+		over = over.Add(lateWindow)
 	}
 	for _, id := range w.ids {
 		l.write(line{Key: id, Unknown: true})
@@ -163,7 +163,7 @@ func (w *Write) Unknown(answered bool) {
 	}
 }
 
-func (w *Write) forget() {
+func (w *Write) removeDeletion() {
 	for _, id := range w.ids {
 		delete(w.ledger.entry(id).deletions, w)
 	}

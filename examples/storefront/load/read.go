@@ -16,7 +16,7 @@ import (
 func (g *Generator) read(ctx context.Context, random *rand.Rand, id int64) {
 	r := g.ledger.BeginRead(id)
 	began := time.Now()
-	verdict, detail, err := g.look(ctx, r, g.url(random, "/products/%d", id))
+	verdict, detail, err := g.checkedRead(ctx, r, g.url(random, "/products/%d", id))
 	if err != nil {
 		g.failedReads.Add(1)
 		g.failure(http.MethodGet, fmt.Sprintf("/products/%d", id), reply{}, err)
@@ -27,7 +27,7 @@ func (g *Generator) read(ctx context.Context, random *rand.Rand, id int64) {
 }
 
 // look makes the request of a read. The error means that nothing was seen.
-func (g *Generator) look(ctx context.Context, r Read, url string) (Verdict, string, error) {
+func (g *Generator) checkedRead(ctx context.Context, r Read, url string) (Verdict, string, error) {
 	answer, err := g.send(ctx, http.MethodGet, url, nil)
 	switch {
 	case err != nil:
@@ -75,7 +75,7 @@ func (g *Generator) verify(ctx context.Context, random *rand.Rand, id int64) err
 	again := time.NewTicker(200 * time.Millisecond)
 	defer again.Stop()
 	for range attempts {
-		verdict, detail, err := g.look(ctx, r, g.url(random, "/products/%d", id))
+		verdict, detail, err := g.checkedRead(ctx, r, g.url(random, "/products/%d", id))
 		if err == nil {
 			g.verified.Add(1)
 			switch verdict {

@@ -160,11 +160,11 @@ func shell(rows int, line string, env []string, programs ...string) func(context
 		}
 		cmd := exec.CommandContext(ctx, "sh", "-c", line)
 		cmd.Env = append(os.Environ(), env...)
-		var said strings.Builder
-		cmd.Stderr = &said
+		var output strings.Builder
+		cmd.Stderr = &output
 		s, err := run(cmd)
 		if err != nil {
-			tb.Fatalf("%s: %v\n%s", line, err, said.String())
+			tb.Fatalf("%s: %v\n%s", line, err, output.String())
 		}
 		s.rows, s.peak = int64(rows), 0 // the shell's
 		return s

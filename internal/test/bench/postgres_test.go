@@ -24,7 +24,7 @@ func toPostgres(b *testing.B, binary string, rows int) {
 	}
 	execute(target, tableDDL)
 	env := []string{"LEGACY_URL=" + c.legacyURL, "TARGET_URL=" + target, "MIGRATOR_STATE_URL=" + c.stateURL}
-	p := newProgram(b, binary, fmt.Sprintf(description, `store: postgres, url: "${TARGET_URL}", table: products`), env...)
+	p := newProgram(b, binary, fmt.Sprintf(migrationFile, `store: postgres, url: "${TARGET_URL}", table: products`), env...)
 	p.begin(b)
 	empty := func(url string) {
 		execute(url, "TRUNCATE products")

@@ -10,7 +10,7 @@ import (
 	"github.com/stranglerfig/migrator/internal/test/testenv"
 )
 
-const description = `
+const migrationFile = `
 name: bench
 legacy: {store: postgres, url: "${LEGACY_URL}", table: products}
 target: {%s}
@@ -37,7 +37,7 @@ func toRedis(b *testing.B, binary string, rows int) {
 	pg := c.roots
 	c.roots = func(tb testing.TB) []int { return append(pg(tb), redisProcess(tb, server.URL())) }
 	env := []string{"LEGACY_URL=" + c.legacyURL, "TARGET_URL=" + server.URL(), "MIGRATOR_STATE_URL=" + c.stateURL}
-	p := newProgram(b, binary, fmt.Sprintf(description, `store: redis, url: "${TARGET_URL}", key: "product:{id}"`), env...)
+	p := newProgram(b, binary, fmt.Sprintf(migrationFile, `store: redis, url: "${TARGET_URL}", key: "product:{id}"`), env...)
 	p.begin(b)
 	// The peer's keys would be in the way of the records': they are another database's.
 	_, port, _ := net.SplitHostPort(server.Addr())

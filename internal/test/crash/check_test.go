@@ -31,10 +31,10 @@ func (p *place) filled(line string) string {
 }
 
 // does runs a command line that must succeed.
-func (p *place) does(line string) {
+func (p *place) mustRun(line string) {
 	p.t.Helper()
 	if code := p.run(line); code != 0 {
-		p.t.Fatalf("migrator %s exits with %d\n%s", line, code, p.story.String())
+		p.t.Fatalf("migrator %s exits with %d\n%s", line, code, p.transcript.String())
 	}
 }
 
@@ -46,19 +46,19 @@ func (p *place) evict() bool {
 	for p.text(leasesSQL) != "0" {
 		some = true
 		if !p.await(10*time.Second, func() bool { return p.text(lapsedSQL) != "" }) {
-			p.t.Fatalf("a lease of a process that was killed does not run out\n%s", p.story.String())
+			p.t.Fatalf("a lease of a process that was killed does not run out\n%s", p.transcript.String())
 		}
-		p.does(p.filled("fleet evict {lapsed} --reason killed"))
+		p.mustRun(p.filled("fleet evict {lapsed} --reason killed"))
 	}
 	return some
 }
 
 // tidy does what status tells an operator to do: evict what was killed, and mend
 // what it may have left behind.
-func (r *recovery) tidy() {
+func (r *recovery) cleanUp() {
 	r.t.Helper()
 	killed := r.evict()
-	st := r.standing()
+	st := r.status()
 	unsure := killed || r.s.app != nil || strings.Contains(r.line, "--repair")
 	if st.JournalKeys > 0 || unsure && copied(r.place, st) {
 		if code := r.run("reconcile run --full --repair"); code != 0 && code != 8 {
@@ -75,7 +75,7 @@ func copied(p *place, st phases.Standing) bool {
 }
 
 // doubt enters a write that was not acknowledged.
-func (l ledger) doubt(line string) {
+func (l ledger) addUnconfirmed(line string) {
 	var id int64
 	var points int
 	if n, _ := fmt.Sscanf(line, "put %d %d", &id, &points); n == 2 {
@@ -100,7 +100,7 @@ func (p *place) check(want phases.Phase) {
 		}
 	}
 	p.checkRecords()
-	if st := p.standing(); copied(p, st) && p.file == "customers.yaml" {
+	if st := p.status(); copied(p, st) && p.file == "customers.yaml" {
 		if code := p.run("reconcile run --full"); code != 0 {
 			p.t.Errorf("the stores differ: exit code %d", code)
 		}
@@ -113,7 +113,7 @@ func (p *place) check(want phases.Phase) {
 // checkState: phase and fence agree, the journals are empty, the history is whole.
 func (p *place) checkState(want phases.Phase) {
 	p.t.Helper()
-	st := p.standing()
+	st := p.status()
 	if st.Route.Phase != want {
 		p.t.Errorf("the migration stands at %s, want %s", st.Route, want)
 	}

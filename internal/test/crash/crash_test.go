@@ -37,8 +37,8 @@ func nexts() []next {
 	return []next{
 		{"again", (*recovery).again},
 		{"rollback", (*recovery).rollback},
-		{"home", (*recovery).home},
-		{"daemon", (*recovery).wait},
+		{"home", (*recovery).rollbackToLegacy},
+		{"daemon", (*recovery).leaveToDaemon},
 	}
 }
 
@@ -81,7 +81,7 @@ func (w *world) recover(t *testing.T, name string, s scenario, n next) {
 	defer func() {
 		if t.Failed() {
 			t.Logf("%s stands at %s, then: %s. Once more:\n  MIGRATOR_TORTURE=1m go test -run '^%s$' ./internal/test/crash\n%s",
-				name, failpoints(t)[name], n.name, strings.ReplaceAll(t.Name(), "/", "$/^"), r.story.String())
+				name, failpoints(t)[name], n.name, strings.ReplaceAll(t.Name(), "/", "$/^"), r.transcript.String())
 		}
 	}()
 	if s.file != "" {
@@ -97,10 +97,10 @@ func (w *world) recover(t *testing.T, name string, s scenario, n next) {
 		r.kill(name, s.visit, r.line)
 	}
 	if !s.fresh {
-		r.left = r.standing()
+		r.left = r.status()
 	}
 	n.do(r)
-	r.tidy()
+	r.cleanUp()
 	r.check(r.want)
 }
 
@@ -142,7 +142,7 @@ func (r *recovery) rollback() {
 }
 
 // home goes all the way back.
-func (r *recovery) home() {
+func (r *recovery) rollbackToLegacy() {
 	r.want = phases.Legacy
 	if r.left.Route.Phase == phases.Retain {
 		r.evict()
@@ -153,7 +153,7 @@ func (r *recovery) home() {
 }
 
 // wait leaves it to the daemon.
-func (r *recovery) wait() {
+func (r *recovery) leaveToDaemon() {
 	r.want = r.left.Route.Phase
 	if r.want.Passing() {
 		r.want = phases.Grace
@@ -168,7 +168,7 @@ func (r *recovery) wait() {
 func (p *place) serve() {
 	p.t.Helper()
 	p.daemon(func() bool {
-		st := p.standing()
+		st := p.status()
 		between := st.Route.Phase.Passing() || st.Route.Phase == phases.Grace && st.Attempt != ""
 		return !between && (p.file != "purge.yaml" || p.text(tombstonesSQL) == "0")
 	})
@@ -184,10 +184,10 @@ func (r *recovery) killApplication(name string) {
 			_ = a.stdin.Close()
 			break
 		}
-		if answer, alive := a.ask(line); alive && answer == "ok" {
-			r.ledger.note(line)
+		if answer, alive := a.send(line); alive && answer == "ok" {
+			r.ledger.addAcknowledged(line)
 		} else {
-			r.ledger.doubt(line)
+			r.ledger.addUnconfirmed(line)
 		}
 	}
 	if r.s.beside != "" {
@@ -206,6 +206,6 @@ func (r *recovery) killApplication(name string) {
 		_ = a.cmd.Process.Kill()
 		<-done
 	}
-	r.story.WriteString(a.log.String())
+	r.transcript.WriteString(a.log.String())
 	r.died(a.cmd, name)
 }

@@ -56,7 +56,7 @@ func (p *place) ended(cmd *exec.Cmd, line string) int {
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	err := cmd.Run()
-	fmt.Fprintf(&p.story, "$ migrator %s\n%s(%v)\n", line, out.String(), cmd.ProcessState)
+	fmt.Fprintf(&p.transcript, "$ migrator %s\n%s(%v)\n", line, out.String(), cmd.ProcessState)
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) {
 		p.t.Fatalf("migrator %s: %v", line, err)
@@ -67,7 +67,7 @@ func (p *place) ended(cmd *exec.Cmd, line string) int {
 // kill runs a command line that must end at the failpoint.
 func (p *place) kill(at string, visit int, line string) {
 	p.t.Helper()
-	fmt.Fprintf(&p.story, "MIGRATOR_FAILPOINT=%s:%d ", at, max(visit, 1))
+	fmt.Fprintf(&p.transcript, "MIGRATOR_FAILPOINT=%s:%d ", at, max(visit, 1))
 	cmd := p.command(p.w.programs.migrator, at, visit, strings.Fields(line)...)
 	p.ended(cmd, line)
 	p.died(cmd, at)
@@ -78,7 +78,7 @@ func (p *place) kill(at string, visit int, line string) {
 func (p *place) died(cmd *exec.Cmd, at string) {
 	p.t.Helper()
 	if status, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); !ok || !status.Signaled() || status.Signal() != syscall.SIGKILL {
-		p.t.Fatalf("it was not killed at %s: %v\n%s", at, cmd.ProcessState, p.story.String())
+		p.t.Fatalf("it was not killed at %s: %v\n%s", at, cmd.ProcessState, p.transcript.String())
 	}
 	var visited string
 	for _, v := range cmd.Env {
@@ -91,7 +91,7 @@ func (p *place) died(cmd *exec.Cmd, at string) {
 		p.t.Fatal(err)
 	}
 	if came := strings.Fields(string(log)); len(came) == 0 || came[len(came)-1] != at {
-		p.t.Fatalf("it was killed, but not at %s: it came by %v\n%s", at, came, p.story.String())
+		p.t.Fatalf("it was killed, but not at %s: it came by %v\n%s", at, came, p.transcript.String())
 	}
 }
 
@@ -123,20 +123,20 @@ func (p *place) open(at string, visit int) *application {
 	}
 	if !a.lines.Scan() || a.lines.Text() != "ready" {
 		_ = a.cmd.Wait()
-		p.t.Fatalf("the application did not start: %s\n%s", a.log, p.story.String())
+		p.t.Fatalf("the application did not start: %s\n%s", a.log, p.transcript.String())
 	}
 	return a
 }
 
 // ask says one line; false: the process has ended before it answered.
-func (a *application) ask(line string) (answer string, alive bool) {
+func (a *application) send(line string) (answer string, alive bool) {
 	_, _ = io.WriteString(a.stdin, line+"\n") // to a process that is gone: the answer says so
 	if !a.lines.Scan() {
-		fmt.Fprintf(&a.p.story, "application> %s\n(no answer)\n", line)
+		fmt.Fprintf(&a.p.transcript, "application> %s\n(no answer)\n", line)
 		return "", false
 	}
 	if !strings.HasPrefix(line, "get ") {
-		fmt.Fprintf(&a.p.story, "application> %s\n%s\n", line, a.lines.Text())
+		fmt.Fprintf(&a.p.transcript, "application> %s\n%s\n", line, a.lines.Text())
 	}
 	return a.lines.Text(), true
 }
@@ -144,16 +144,16 @@ func (a *application) ask(line string) (answer string, alive bool) {
 // must is ask for a write that succeeds, or a read; writes go into the ledger.
 func (a *application) must(line string) string {
 	a.p.t.Helper()
-	answer, alive := a.ask(line)
+	answer, alive := a.send(line)
 	for range 5 { // a read may be too slow once
 		if alive && strings.HasPrefix(line, "get ") && strings.HasPrefix(answer, "error") {
-			answer, alive = a.ask(line)
+			answer, alive = a.send(line)
 		}
 	}
 	if answer == "" || strings.HasPrefix(answer, "error") {
-		a.p.t.Fatalf("the application: %s: %q\n%s\n%s", line, answer, a.p.story.String(), a.log)
+		a.p.t.Fatalf("the application: %s: %q\n%s\n%s", line, answer, a.p.transcript.String(), a.log)
 	}
-	a.p.ledger.note(line)
+	a.p.ledger.addAcknowledged(line)
 	return answer
 }
 
@@ -162,12 +162,12 @@ func (a *application) leave() {
 	a.p.t.Helper()
 	_ = a.stdin.Close()
 	if err := a.cmd.Wait(); err != nil {
-		a.p.t.Fatalf("the application did not leave: %v\n%s\n%s", err, a.log, a.p.story.String())
+		a.p.t.Fatalf("the application did not leave: %v\n%s\n%s", err, a.log, a.p.transcript.String())
 	}
 }
 
 // note enters an acknowledged write.
-func (l ledger) note(line string) {
+func (l ledger) addAcknowledged(line string) {
 	var id int64
 	var points int
 	if n, _ := fmt.Sscanf(line, "put %d %d", &id, &points); n == 2 {
@@ -192,9 +192,9 @@ func (p *place) daemon(cond func() bool) {
 	ok := p.await(30*time.Second, func() bool { return strings.Contains(out.String(), "leading") && cond() })
 	_ = cmd.Process.Signal(syscall.SIGTERM)
 	err := cmd.Wait()
-	fmt.Fprintf(&p.story, "$ migrator serve\n%s(%v)\n", out.String(), cmd.ProcessState)
+	fmt.Fprintf(&p.transcript, "$ migrator serve\n%s(%v)\n", out.String(), cmd.ProcessState)
 	if !ok || err != nil {
-		p.t.Fatalf("the daemon did not put it right: %v\n%s", err, p.story.String())
+		p.t.Fatalf("the daemon did not put it right: %v\n%s", err, p.transcript.String())
 	}
 }
 

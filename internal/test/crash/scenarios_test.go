@@ -99,7 +99,7 @@ func scenarios() map[string]scenario {
 // written since the fence is in the target alone.
 func (p *place) loseState() {
 	p.mustSQL("DROP SCHEMA migrator CASCADE")
-	p.does("init")
+	p.mustRun("init")
 	p.ledger = p.w.stages["grace"].ledger.clone()
 }
 
@@ -136,6 +136,6 @@ func (p *place) lapse() {
 // oldTombstones are versions of records that were deleted long ago.
 func (p *place) oldTombstones() {
 	p.mustSQL("CREATE TABLE moved_customers (LIKE customers INCLUDING ALL)")
-	p.does("apply")
+	p.mustRun("apply")
 	p.mustSQL(`INSERT INTO migrator_target.customers SELECT 'gone' || i, repeat('0', 32), true, now() - interval '1 h' FROM generate_series(1, 20) i`)
 }

@@ -77,15 +77,15 @@ func newWorld(t *testing.T) *world {
 // place is one migration: a database that is legacy and the state, a Redis
 // database, and what has been acknowledged there.
 type place struct {
-	w      *world
-	t      *testing.T
-	name   string // of the database
-	number int64  // of the Redis database
-	file   string
-	ledger ledger
-	story  strings.Builder // the commands and what they said
-	conn   *pgx.Conn       // opened by the first query
-	store  *state.Store    // opened by the first look at it
+	w          *world
+	t          *testing.T
+	name       string // of the database
+	number     int64  // of the Redis database
+	file       string
+	ledger     ledger
+	transcript strings.Builder // the commands and what they said
+	conn       *pgx.Conn       // opened by the first query
+	store      *state.Store    // opened by the first look at it
 }
 
 // close ends the connections: a database that is in use can't be copied.
@@ -263,7 +263,7 @@ func (p *place) state() *state.Store {
 }
 
 // standing is where the migration stands.
-func (p *place) standing() phases.Standing {
+func (p *place) status() phases.Standing {
 	p.t.Helper()
 	st, err := p.state().Standing(p.t.Context(), "customers")
 	if err != nil {

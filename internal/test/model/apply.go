@@ -22,7 +22,7 @@ func newGen(c Config, r Rules) *gen {
 }
 
 func (g *gen) add(what string, who int, n State) {
-	g.tidy(&n)
+	g.normalise(&n)
 	g.out = append(g.out, Step{what, who, n})
 }
 
@@ -41,7 +41,7 @@ func (g *gen) next(s *State) []Step {
 	}
 	g.reconcile(s)
 	g.repairs(s)
-	g.strays(s)
+	g.orphanLands(s)
 	if g.c.Fence || g.c.Return {
 		for i := range s.ctl {
 			if i == 0 || g.c.Second {
@@ -49,7 +49,7 @@ func (g *gen) next(s *State) []Step {
 			}
 		}
 	}
-	if g.c.Horizon && s.has == tombstone && !g.underway(s) {
+	if g.c.Horizon && s.has == tombstone && !g.anyInFlight(s) {
 		n := *s
 		n.at, n.has = version{}, absent
 		g.add("the target forgets its tombstone", 0, n)
@@ -58,13 +58,13 @@ func (g *gen) next(s *State) []Step {
 }
 
 // underway tells that some message's time is not over: tombstones outlive those.
-func (g *gen) underway(s *State) bool {
+func (g *gen) anyInFlight(s *State) bool {
 	for i := range s.w {
 		if w := &s.w[i]; (w.inFlight || w.stage > unused && w.stage < missed) && !w.late {
 			return true
 		}
 	}
-	for _, m := range []*message{&s.stray, &s.repair.msg, &s.back.msg} {
+	for _, m := range []*message{&s.orphan, &s.repair.msg, &s.back.msg} {
 		if m.inFlight && !m.late {
 			return true
 		}
@@ -107,7 +107,7 @@ func (g *gen) land(s *State, m message) outcome {
 
 // tidy forgets what nobody will look at again, so that states that behave alike
 // are one.
-func (g *gen) tidy(s *State) {
+func (g *gen) normalise(s *State) {
 	moot := func(m *message) bool {
 		return m.late && g.r.NotAfter ||
 			!m.always && !m.cond && !g.c.Horizon && !m.at.newer(s.at) ||
@@ -128,8 +128,8 @@ func (g *gen) tidy(s *State) {
 			w.landed, w.acked, w.lapsed, w.epoch, w.inst = false, false, false, 0, 0
 		}
 	}
-	if s.stray.inFlight && moot(&s.stray) {
-		s.stray = message{}
+	if s.orphan.inFlight && moot(&s.orphan) {
+		s.orphan = message{}
 	}
 	if s.has != live {
 		s.tseq = 0
@@ -145,31 +145,31 @@ func (g *gen) messageOf(w *write) message {
 }
 
 // strays land whenever they like, but for their time.
-func (g *gen) strays(s *State) {
-	if !s.stray.inFlight {
+func (g *gen) orphanLands(s *State) {
+	if !s.orphan.inFlight {
 		return
 	}
 	n := *s
-	if g.land(&n, s.stray) == applied {
+	if g.land(&n, s.orphan) == applied {
 		g.add("the message of a job that has gone on lands", 0, n)
 	}
-	if g.c.Late && !s.stray.late {
+	if g.c.Late && !s.orphan.late {
 		n := *s
-		n.stray.late = true
+		n.orphan.late = true
 		g.add("the time of the message of a job that has gone on is over", 0, n)
 	}
 }
 
 // castOff keeps a message that may still land when its job goes on without it.
 // False: another such message is on its way, and there is room for one.
-func (g *gen) castOff(s *State, m *message) bool {
+func (g *gen) detach(s *State, m *message) bool {
 	if !m.inFlight || m.late && g.r.NotAfter || !g.c.Horizon && !m.always && !m.cond && !m.at.newer(s.at) || m.cond && m.only != s.at {
 		*m = message{}
 		return true
 	}
-	if s.stray.inFlight {
+	if s.orphan.inFlight {
 		return false
 	}
-	s.stray, *m = *m, message{}
+	s.orphan, *m = *m, message{}
 	return true
 }

@@ -22,7 +22,7 @@ func (g *gen) check(s *State) *Violation {
 		if n.dead {
 			continue
 		}
-		if v := g.read(s, i, s.routes[n.held], n.lease != leaseLive, s.acked, "a read"); v != nil {
+		if v := g.read(s, i, s.routes[n.pinned], n.lease != leaseLive, s.acked, "a read"); v != nil {
 			return v
 		}
 		if !n.reading {
@@ -45,7 +45,7 @@ func (g *gen) routed(s *State) *Violation {
 		return nil
 	}
 	for i := range s.w {
-		if st := s.w[i].stage; st != unused && st != done && st != rescue {
+		if st := s.w[i].stage; st != unused && st != done && st != rollingBack {
 			return nil
 		}
 	}

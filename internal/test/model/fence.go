@@ -5,22 +5,22 @@ const (
 	idle uint8 = iota
 	intends
 	raises
-	tellsFenced
-	looks
+	commitsFenced
+	checksFence
 	retains
 	undoes
-	forgets
+	clearsAttempt
 	lifts
 	unfences
-	tellsGrace
-	tellsReturning
+	commitsGrace
+	commitsReturning
 	awaitsReturning
 	readsBack
 	replays
 	rewrites
 	clears
 	unfencesBack
-	tellsGraceBack
+	commitsGraceBack
 )
 
 // controller is one command that moves authority. It may die before each step, and
@@ -39,7 +39,7 @@ func (g *gen) controller(s *State, i int) {
 	room := s.epoch < min(g.c.Epochs, maxEpochs-1)
 	// same is the compare of a transition: the route is the one that it was decided on.
 	same := !g.r.OneDecides || me.epoch == s.epoch && me.attempt == s.attempt
-	tells := func(to Kind, pc uint8, change func(n *State)) {
+	commits := func(to Kind, pc uint8, change func(n *State)) {
 		switch {
 		case !same:
 			step("finds the route moved", end)
@@ -71,16 +71,16 @@ func (g *gen) controller(s *State, i int) {
 				if n.fence == 0 {
 					n.era++
 				}
-				n.fence, c.pc = c.attempt, tellsFenced
+				n.fence, c.pc = c.attempt, commitsFenced
 			})
 		}
-	case tellsFenced:
+	case commitsFenced:
 		if g.r.FencedEpoch {
-			tells(Fenced, looks, func(n *State) { n.fenceEra = n.era })
+			commits(Fenced, checksFence, func(n *State) { n.fenceEra = n.era })
 		} else if room && !s.journalled {
 			step("commits retain", func(n *State, c *controller) { n.push(Retain); n.fenceEra, c.pc = n.era, idle })
 		}
-	case looks:
+	case checksFence:
 		if g.behind(s) {
 			break
 		}
@@ -91,13 +91,13 @@ func (g *gen) controller(s *State, i int) {
 		if !same || g.behind(s) || s.lapsed() || s.journalled {
 			break
 		}
-		tells(Retain, idle, func(n *State) { n.fenceEra = n.era })
+		commits(Retain, idle, func(n *State) { n.fenceEra = n.era })
 	case undoes:
 		switch k := s.route(); {
 		case s.attempt != me.attempt:
 			step("finds that it is not its fence", end)
 		case k == Grace && s.fence != me.attempt:
-			step("voids its attempt: its fence does not stand", func(n *State, c *controller) { n.lifted |= 1 << c.attempt; c.pc = forgets })
+			step("voids its attempt: its fence does not stand", func(n *State, c *controller) { n.lifted |= 1 << c.attempt; c.pc = clearsAttempt })
 		case k == Grace || k == Fenced:
 			step("is about to lift", func(n *State, c *controller) { c.pc, c.epoch = lifts, n.epoch })
 		case k == Lifting:
@@ -105,7 +105,7 @@ func (g *gen) controller(s *State, i int) {
 		default:
 			step("finds that it is not its fence", end)
 		}
-	case forgets:
+	case clearsAttempt:
 		step("takes the note of its attempt back", func(n *State, c *controller) {
 			if n.route() == Grace && n.attempt == c.attempt {
 				n.attempt = 0
@@ -113,7 +113,7 @@ func (g *gen) controller(s *State, i int) {
 			c.pc = idle
 		})
 	case lifts:
-		tells(Lifting, unfences, nil)
+		commits(Lifting, unfences, nil)
 	case unfences:
 		if s.fence != 0 && s.fence != me.attempt {
 			step("finds another's fence", end)
@@ -124,13 +124,13 @@ func (g *gen) controller(s *State, i int) {
 					n.fence = 0
 					n.era++
 				}
-				c.pc = tellsGrace
+				c.pc = commitsGrace
 			})
 		}
-	case tellsGrace:
-		tells(Grace, idle, func(n *State) { n.attempt = 0 })
-	case tellsReturning:
-		tells(Returning, awaitsReturning, nil)
+	case commitsGrace:
+		commits(Grace, idle, func(n *State) { n.attempt = 0 })
+	case commitsReturning:
+		commits(Returning, awaitsReturning, nil)
 	default:
 		g.returning(s, i, step, same)
 	}
@@ -152,12 +152,12 @@ func (g *gen) command(s *State, i int, step func(string, func(*State, *controlle
 		step("takes up the attempt", at(raises))
 		step("takes up the attempt to undo it", at(undoes))
 	case k == Fenced:
-		step("takes up the attempt", at(looks))
+		step("takes up the attempt", at(checksFence))
 		step("takes up the attempt to undo it", at(undoes))
 	case k == Lifting:
 		step("takes up the lifting", at(undoes))
 	case k == Retain && g.c.Return:
-		step("begins the return", at(tellsReturning))
+		step("begins the return", at(commitsReturning))
 	case k == Returning:
 		step("takes up the return", at(awaitsReturning))
 	}
@@ -223,9 +223,9 @@ func (g *gen) returning(s *State, i int, step func(string, func(*State, *control
 					n.era++
 				}
 			}
-			c.pc = tellsGraceBack
+			c.pc = commitsGraceBack
 		})
-	case tellsGraceBack:
+	case commitsGraceBack:
 		switch {
 		case !same:
 			step("finds the route moved", func(_ *State, c *controller) { c.pc = idle })

@@ -22,7 +22,7 @@ func (s *State) lapsed() bool {
 
 // held is the set of routes that live leases may still be on, and of those that lapsed
 // ones may be on where a lapse changes nothing.
-func (g *gen) held(s *State) uint16 {
+func (g *gen) liveRoutes(s *State) uint16 {
 	var set uint16
 	lowest := s.epoch + 1
 	for i := range s.inst {
@@ -33,13 +33,13 @@ func (g *gen) held(s *State) uint16 {
 	}
 	for i := range s.inst {
 		n := &s.inst[i]
-		for e := n.acked; g.r.LapsedHeld && n.lease == leaseLapsed && e <= s.epoch; e++ {
+		for e := n.acked; g.r.LapsedLive && n.lease == leaseLapsed && e <= s.epoch; e++ {
 			if k := s.routes[e]; k.target() && !k.way().Fallback {
 				set |= 1 << k
 			}
 		}
 	}
-	if !g.r.HeldRange {
+	if !g.r.LiveRange {
 		return set
 	}
 	for e := lowest; e <= s.epoch; e++ {
@@ -50,8 +50,8 @@ func (g *gen) held(s *State) uint16 {
 
 func (g *gen) targetRead(s *State) bool {
 	set := uint16(1) << s.route()
-	if g.r.HeldRuling {
-		set |= g.held(s)
+	if g.r.LiveRuling {
+		set |= g.liveRoutes(s)
 	}
 	for k := range kinds {
 		if set&(1<<k) != 0 && routeOf[k].ReadsTarget() {
@@ -72,15 +72,15 @@ func routesIn(set uint16) (routes []phases.Route) {
 
 type legalKey struct {
 	from, to Kind
-	held     uint16
+	live     uint16
 }
 
 // legal is phases.Legal, remembered.
 func (g *gen) legal(s *State, to Kind) bool {
-	at := legalKey{s.route(), to, g.held(s)}
+	at := legalKey{s.route(), to, g.liveRoutes(s)}
 	ok, known := g.legals[at]
 	if !known {
-		ok = phases.Legal(routeOf[at.from], routeOf[to], routesIn(at.held)) == nil
+		ok = phases.Legal(routeOf[at.from], routeOf[to], routesIn(at.live)) == nil
 		g.legals[at] = ok
 	}
 	return ok
@@ -99,13 +99,13 @@ func (g *gen) open(s *State, to Kind) bool {
 			stay = e + 1
 		}
 	}
-	at := gateKey{legalKey{s.route(), to, g.held(s)}, g.behind(s), s.lapsed(), s.journalled, s.dirty, s.copied > stay}
+	at := gateKey{legalKey{s.route(), to, g.liveRoutes(s)}, g.behind(s), s.lapsed(), s.journalled, s.dirty, s.copied > stay}
 	ok, known := g.gates[at]
 	if known {
 		return ok
 	}
 	now := time.Unix(1e9, 0)
-	e := phases.Evidence{Now: now, Standing: phases.Standing{Route: routeOf[at.from], LegacyEpoch: 1}, Fleet: phases.Fleet{Live: 2, Held: routesIn(at.held)}}
+	e := phases.Evidence{Now: now, Standing: phases.Standing{Route: routeOf[at.from], LegacyEpoch: 1}, Fleet: phases.Fleet{Live: 2, Held: routesIn(at.live)}}
 	e.Standing.Route.Epoch = 5
 	if at.behind {
 		e.Fleet.Behind = 1

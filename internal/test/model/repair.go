@@ -21,9 +21,9 @@ func (g *gen) repairs(s *State) {
 	case 0:
 		if s.used < g.c.Repairs {
 			n := *s
-			if g.castOff(&n, &n.repair.msg) {
+			if g.detach(&n, &n.repair.msg) {
 				n.used++
-				n.repair = repairer{stage: 1, lost: s.lost, changes: s.changes}
+				n.repair = repairer{stage: 1, journalVersion: s.journalVersion, changes: s.changes}
 				g.add("a repair begins", 0, n)
 			}
 		}
@@ -76,7 +76,7 @@ func (g *gen) take(n *State, r *repairer) {
 
 // bury is the rule for a row that legacy lacks.
 func (g *gen) bury(n *State, r *repairer) {
-	v := r.seenAt.max(r.lost)
+	v := r.seenAt.max(r.journalVersion)
 	if g.r.RepairEra && v.era > r.era || r.seen != live && v == r.seenAt || !g.r.Tombstone && r.seen != live {
 		g.repaired(n, r)
 		return
@@ -88,14 +88,14 @@ func (g *gen) bury(n *State, r *repairer) {
 
 // repaired clears the key if it has not changed since, and ends the repair.
 func (g *gen) repaired(n *State, r *repairer) {
-	if n.journalled && n.lost == r.lost && n.changes == r.changes {
-		n.journalled, n.lost, n.changes = false, version{}, 0
+	if n.journalled && n.journalVersion == r.journalVersion && n.changes == r.changes {
+		n.journalled, n.journalVersion, n.changes = false, version{}, 0
 	}
 	if r.sweep {
 		n.finish()
 	}
 	*r = repairer{msg: r.msg}
-	_ = g.castOff(n, &r.msg) // else it stays with the repairer until the next begins
+	_ = g.detach(n, &r.msg) // else it stays with the repairer until the next begins
 }
 
 func (g *gen) repairSent(s *State) {
@@ -112,7 +112,7 @@ func (g *gen) repairSent(s *State) {
 		g.repaired(&n, r)
 		g.add("the repair finds a later write in the target", 0, n)
 	default:
-		if r.stage = 1; g.castOff(&n, &r.msg) {
+		if r.stage = 1; g.detach(&n, &r.msg) {
 			r.msg = message{}
 			r.seen, r.seenAt, r.era, r.seq = 0, version{}, 0, 0
 			g.add("the repair is refused and looks again", 0, n)
@@ -121,7 +121,7 @@ func (g *gen) repairSent(s *State) {
 	if s.repair.msg.inFlight {
 		n := *s
 		r := &n.repair
-		if g.castOff(&n, &r.msg) && !r.sweep {
+		if g.detach(&n, &r.msg) && !r.sweep {
 			*r = repairer{}
 			g.add("the repair times out", 0, n)
 		}

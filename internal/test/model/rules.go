@@ -16,8 +16,8 @@ type Rules struct {
 	DrainWrites     bool // and after the writes
 	DrainQueue      bool // and after the background writes
 	JournalSerial   bool // journal and transition exclude each other
-	HeldRuling      bool // a failed write asks which routes may still be held, not only for the present one
-	HeldRange       bool // compatibility is checked with all routes since the acknowledged one
+	LiveRuling      bool // a failed write asks which routes may still be held, not only for the present one
+	LiveRange       bool // compatibility is checked with all routes since the acknowledged one
 	NoSkip          bool // no phase is skipped
 	LapsedReads     bool // an instance whose lease is over answers from legacy
 	EvictDirty      bool // an eviction marks the migration dirty
@@ -25,7 +25,7 @@ type Rules struct {
 	BackfillBarrier bool // on the first run it starts behind a barrier
 	BackfillReentry bool // on a run after another stay in legacy it takes a new one
 	RowLock         bool // repair reads a row under its lock
-	JournalLost     bool // the journal keeps the lost version
+	JournalVersion  bool // the journal keeps the lost version
 	TargetFirst     bool // repair reads the target before legacy
 	Tombstone       bool // repair leaves a tombstone for a row that legacy lacks
 	RepairEra       bool // repair leaves entries of a later era alone
@@ -33,18 +33,18 @@ type Rules struct {
 	FencedEpoch     bool // an epoch fenced lies between grace and retain
 	ReturnEra       bool // the return begins a new era
 	OneDecides      bool // a step of the fence compares route and attempt before it is set
-	LapsedHeld      bool // a lease that ran out counts as held where its instance goes on reading the target: it has no fallback there
-	DirtyOutlasts   bool // a reconcile clears dirty only once all earlier writes' time is over
+	LapsedLive      bool // a lease that ran out counts as held where its instance goes on reading the target: it has no fallback there
+	DirtyWaits      bool // a reconcile clears dirty only once all earlier writes' time is over
 }
 
 // Protocol is every rule.
 func Protocol() Rules {
 	return Rules{
 		Versioned: true, NotAfter: true, NotAfterFixed: true, DrainReads: true, DrainWrites: true, DrainQueue: true,
-		JournalSerial: true, HeldRuling: true, HeldRange: true, NoSkip: true, LapsedReads: true, EvictDirty: true,
-		BackfillNewer: true, BackfillBarrier: true, BackfillReentry: true, RowLock: true, JournalLost: true,
+		JournalSerial: true, LiveRuling: true, LiveRange: true, NoSkip: true, LapsedReads: true, EvictDirty: true,
+		BackfillNewer: true, BackfillBarrier: true, BackfillReentry: true, RowLock: true, JournalVersion: true,
 		TargetFirst: true, Tombstone: true, RepairEra: true, FenceLock: true, FencedEpoch: true, ReturnEra: true, OneDecides: true,
-		LapsedHeld: true, DirtyOutlasts: true,
+		LapsedLive: true, DirtyWaits: true,
 	}
 }
 

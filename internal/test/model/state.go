@@ -103,22 +103,22 @@ type State struct {
 	slipped bool    // it went back
 
 	// state database
-	attempt    uint8
-	fenceEra   uint8
-	journalled bool
-	lost       version
-	changes    uint8
-	returns    bool // the key is in the return journal
-	dirty      bool
-	waits      uint8 // writes whose time must be over before a reconcile clears dirty, as bits
-	copied     uint8 // epoch in which the last finished backfill began, plus one
+	attempt        uint8
+	fenceEra       uint8
+	journalled     bool
+	journalVersion version
+	changes        uint8
+	returns        bool // the key is in the return journal
+	dirty          bool
+	waits          uint8 // writes whose time must be over before a reconcile clears dirty, as bits
+	copied         uint8 // epoch in which the last finished backfill began, plus one
 
 	acked uint8 // the highest state that a writer was told is safe
 
 	inst   [2]instance
 	w      [maxWrites]write
 	repair repairer
-	stray  message // of a repairer or a backfill that has gone on without it
+	orphan message // of a repairer or a backfill that has gone on without it
 	back   backfill
 	ctl    [2]controller
 	used   uint8 // repairs begun
@@ -142,26 +142,26 @@ const (
 )
 
 type instance struct {
-	held, acked uint8
-	lease       leaseState
-	dead        bool
-	reading     bool // a read that takes its time
-	readEpoch   uint8
-	readFloor   uint8 // what was acknowledged when it began
-	readLapsed  bool
+	pinned, acked uint8
+	lease         leaseState
+	dead          bool
+	reading       bool // a read that takes its time
+	readEpoch     uint8
+	readFloor     uint8 // what was acknowledged when it began
+	readLapsed    bool
 }
 
 type stage uint8
 
 const (
-	unused stage = iota
-	begun        // pinned, not-after fixed
-	opened       // holds the row's lock
-	listed       // retain: the key is in the return journal
-	sent         // its message to the target may land, more than once
-	missed       // its attempts have failed
-	ruled        // only without JournalSerial: ruled upon, not yet journalled
-	rescue       // waits until nobody can read the target
+	unused      stage = iota
+	begun             // pinned, not-after fixed
+	opened            // holds the row's lock
+	listed            // retain: the key is in the return journal
+	sent              // its message to the target may land, more than once
+	missed            // its attempts have failed
+	ruled             // only without JournalSerial: ruled upon, not yet journalled
+	rollingBack       // waits until nobody can read the target
 	done
 )
 
@@ -193,24 +193,24 @@ type message struct {
 }
 
 type repairer struct {
-	stage   uint8 // 1 begun, 2 has the target, 3 has legacy, 4 sent; 5 has legacy first, 6 has the row without its version
-	sweep   bool
-	lost    version
-	changes uint8
-	era     uint8
-	seenAt  version
-	seen    presence
-	seq     uint8
-	msg     message
+	stage          uint8 // 1 begun, 2 has the target, 3 has legacy, 4 sent; 5 has legacy first, 6 has the row without its version
+	sweep          bool
+	journalVersion version
+	changes        uint8
+	era            uint8
+	seenAt         version
+	seen           presence
+	seq            uint8
+	msg            message
 }
 
 type backfill struct {
-	stage uint8 // 1 begun, 2 behind the barrier, 3 open, 4 sent, 5 sweeps, 6 done
-	begun uint8 // epoch
-	line  version
-	waits uint8 // writes whose time must be over, as bits
-	stray bool  // and the stray message's
-	msg   message
+	stage       uint8 // 1 begun, 2 behind the barrier, 3 open, 4 sent, 5 sweeps, 6 done
+	begun       uint8 // epoch
+	line        version
+	waits       uint8 // writes whose time must be over, as bits
+	waitsOrphan bool  // and the stray message's
+	msg         message
 }
 
 type controller struct {

@@ -42,7 +42,7 @@ func (g *gen) write(s *State, j int) {
 		})
 	case sent:
 		if w.landed {
-			step("is acknowledged: both stores have it", func(n *State, w *write) { n.tell(w); w.stage = done })
+			step("is acknowledged: both stores have it", func(n *State, w *write) { n.acknowledge(w); w.stage = done })
 		}
 		if !g.r.NotAfterFixed && w.late {
 			step("is sent again with a new time", func(_ *State, w *write) { w.late = false })
@@ -55,13 +55,13 @@ func (g *gen) write(s *State, j int) {
 	case missed:
 		g.miss(s, j)
 	case ruled:
-		step("is journalled after the ruling", func(n *State, w *write) { g.list(n, w); g.settle(n, w, w.harmless) })
-	case rescue:
-		g.rescue(s, j)
+		step("is journalled after the ruling", func(n *State, w *write) { g.list(n, w); g.resolveMiss(n, w, w.harmless) })
+	case rollingBack:
+		g.rollBackReads(s, j)
 	}
 }
 
-func (s *State) tell(w *write) { s.acked = max(s.acked, w.seq); w.acked = true }
+func (s *State) acknowledge(w *write) { s.acked = max(s.acked, w.seq); w.acked = true }
 
 func (g *gen) commit(n *State, w *write) {
 	n.top++
@@ -69,11 +69,11 @@ func (g *gen) commit(n *State, w *write) {
 	w.at = version{n.era, lsnBase + 2*n.top}
 	switch k := n.routes[w.epoch]; k.way().Writes {
 	case phases.WritesLegacy:
-		n.tell(w)
+		n.acknowledge(w)
 		w.stage = done
 	case phases.WritesBackground:
 		if !w.lapsed {
-			n.tell(w)
+			n.acknowledge(w)
 		}
 		w.stage, w.inFlight = sent, true
 	default:
@@ -121,10 +121,10 @@ func (g *gen) retained(s *State, j int) {
 
 func (g *gen) list(n *State, w *write) {
 	n.journalled = true
-	n.lost = n.lost.max(w.at)
+	n.journalVersion = n.journalVersion.max(w.at)
 	n.changes = min(n.changes+1, 7)
-	if !g.r.JournalLost {
-		n.lost = version{}
+	if !g.r.JournalVersion {
+		n.journalVersion = version{}
 	}
 }
 
@@ -145,30 +145,30 @@ func (g *gen) miss(s *State, j int) {
 		return
 	}
 	g.list(&n, w)
-	g.settle(&n, w, harmless)
+	g.resolveMiss(&n, w, harmless)
 	g.add("write %d is journalled", j, n)
 }
 
-func (g *gen) settle(n *State, w *write, harmless bool) {
+func (g *gen) resolveMiss(n *State, w *write, harmless bool) {
 	switch {
 	case w.acked, w.lapsed:
 		w.stage = done
 	case harmless:
-		n.tell(w)
+		n.acknowledge(w)
 		w.stage = done
 	default:
-		w.stage = rescue
+		w.stage = rollingBack
 	}
 }
 
 // rescue: the write itself takes reads back, and is acknowledged when nobody reads
 // the target any more.
-func (g *gen) rescue(s *State, j int) {
+func (g *gen) rollBackReads(s *State, j int) {
 	n := *s
 	w := &n.w[j]
 	switch {
 	case !g.targetRead(s):
-		n.tell(w)
+		n.acknowledge(w)
 		w.stage = done
 		g.add("write %d is acknowledged: nobody reads the target", j, n)
 	case !routeOf[s.route()].ReadsTarget():

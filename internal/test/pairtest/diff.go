@@ -18,8 +18,8 @@ func (p *Pair) Diff(t testing.TB) []string {
 		t.Fatal(err)
 	}
 	expires := -1
-	if p.Spec.Target.Expires != "" {
-		expires = p.Legacy.Schema().Index(p.Spec.Target.Expires)
+	if p.Config.Target.Expires != "" {
+		expires = p.Legacy.Schema().Index(p.Config.Target.Expires)
 	}
 	rows := map[record.Key]record.Record{}
 	chunks, err := p.Legacy.Chunks(ctx, 100_000)

@@ -130,7 +130,7 @@ func (r *Reconciles) Save(ctx context.Context, run reconcile.Run, found []reconc
 }
 
 // Lose journals a key.
-func (r *Reconciles) Lose(key record.Key, v record.Version) {
+func (r *Reconciles) AddJournaled(key record.Key, v record.Version) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.journal == nil {
@@ -141,7 +141,7 @@ func (r *Reconciles) Lose(key record.Key, v record.Version) {
 }
 
 // Lost is the number of journalled keys.
-func (r *Reconciles) Lost() int {
+func (r *Reconciles) JournaledKeys() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return len(r.journal)

@@ -18,7 +18,7 @@ import (
 
 // Pair is one migration's two stores. As JSON it tells another process how to Open them.
 type Pair struct {
-	Spec      *migration.Config
+	Config    *migration.Config
 	LegacyURL string
 	TargetURL string
 	Legacy    *postgres.Legacy        `json:"-"`
@@ -55,7 +55,7 @@ func New(t testing.TB, o Options) *Pair {
 	m := &migration.Config{Name: "move"}
 	m.Legacy.Store, m.Legacy.Table = "postgres", o.Table
 	m.Target.Store, m.Target.KeyTemplate, m.Target.Format, m.Target.Expires = "redis", o.Key, o.Format, o.Expires
-	p := &Pair{Spec: m, LegacyURL: testenv.PostgresURL(t), TargetURL: testenv.RedisURL(t)}
+	p := &Pair{Config: m, LegacyURL: testenv.PostgresURL(t), TargetURL: testenv.RedisURL(t)}
 	var err error
 	if p.SQL, err = pgxpool.New(t.Context(), p.LegacyURL); err != nil {
 		t.Fatal(err)
@@ -80,10 +80,10 @@ func New(t testing.TB, o Options) *Pair {
 // these uses it alone.
 func (p *Pair) Open(ctx context.Context) error {
 	var err error
-	if p.Legacy, err = postgres.OpenLegacy(ctx, p.Spec, p.LegacyURL); err != nil {
+	if p.Legacy, err = postgres.OpenLegacy(ctx, p.Config, p.LegacyURL); err != nil {
 		return err
 	}
-	if p.Target, err = redis.Open(ctx, p.Spec, p.TargetURL, p.Legacy.Schema()); err != nil {
+	if p.Target, err = redis.Open(ctx, p.Config, p.TargetURL, p.Legacy.Schema()); err != nil {
 		return err
 	}
 	p.Compare, err = record.NewComparer(p.Legacy.Schema(), nil)

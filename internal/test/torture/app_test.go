@@ -210,8 +210,8 @@ func (a *app) handle(f func(ctx context.Context, id int64, r *http.Request) (cel
 		}
 		ctx, cancel := context.WithTimeout(r.Context(), requestFor)
 		defer cancel()
-		var heard word
-		c, err := f(context.WithValue(ctx, wordKey{}, &heard), id, r)
+		var heard targetReadCheck
+		c, err := f(context.WithValue(ctx, targetReadCheckKey{}, &heard), id, r)
 		route := a.instance.Route()
 		out := answer{Value: c.Value, Seq: c.Seq, Outcome: outcomeOf(err), Route: fmt.Sprintf("%s@%d", route, route.Epoch)}
 		if err != nil {
@@ -287,9 +287,9 @@ func (a *app) versioned(ctx context.Context, sql string, args ...any) (record.Ve
 // uncertain tells that the statement may have been committed all the same: the
 // server did not say that it refused, or only that it goes down.
 func uncertain(err error) bool {
-	var said interface{ SQLState() string }
-	if !errors.As(err, &said) {
+	var pgErr interface{ SQLState() string }
+	if !errors.As(err, &pgErr) {
 		return true
 	}
-	return strings.HasPrefix(said.SQLState(), "57") || strings.HasPrefix(said.SQLState(), "08")
+	return strings.HasPrefix(pgErr.SQLState(), "57") || strings.HasPrefix(pgErr.SQLState(), "08")
 }

@@ -25,24 +25,24 @@ const (
 	stoppedClock breakage = "stopped clock"
 	// hasty acknowledges an epoch as soon as it hears of it, with operations under
 	// older ones still under way.
-	hasty breakage = "hasty"
+	earlyAck breakage = "hasty"
 )
 
 func (b breakage) fleet(f *pgfleet.Fleet) dual.Fleet {
-	if b == hasty {
-		return &hastening{listening: listening{f}}
+	if b == earlyAck {
+		return &earlyAckFleet{recordingFleet: recordingFleet{f}}
 	}
-	return listening{f}
+	return recordingFleet{f}
 }
 
-type hastening struct {
-	listening
-	heard atomic.Int64
+type earlyAckFleet struct {
+	recordingFleet
+	newestEpoch atomic.Int64
 }
 
-func (f *hastening) Renew(ctx context.Context, lease string, acknowledged int64) (dual.Grant, error) {
-	g, err := f.listening.Renew(ctx, lease, max(acknowledged, f.heard.Load()))
-	f.heard.Store(g.Route.Epoch)
+func (f *earlyAckFleet) Renew(ctx context.Context, lease string, acknowledged int64) (dual.Grant, error) {
+	g, err := f.recordingFleet.Renew(ctx, lease, max(acknowledged, f.newestEpoch.Load()))
+	f.newestEpoch.Store(g.Route.Epoch)
 	return g, err
 }
 

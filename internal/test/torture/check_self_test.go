@@ -85,7 +85,7 @@ func TestCheckersTellGoodHistoriesFromBad(t *testing.T) {
 					o.Outcome = refused
 				}
 			}
-			v := judge(1, ops, 10*time.Second)
+			v := checkKey(1, ops, 10*time.Second)
 			if (v.result == porcupine.Ok) != c.good {
 				t.Errorf("the model says %s, want good=%v", v.result, c.good)
 			}
@@ -101,8 +101,8 @@ func TestCheckersTellGoodHistoriesFromBad(t *testing.T) {
 
 func TestExcusedReadsAreCounted(t *testing.T) {
 	t.Parallel()
-	v := judge(1, script(t, "put a 1-2 ok", "put b 3-4 until-9", "get a 5-6 ok", "get b 5-6 ok", "get a 7-8 ok", "get b 10-11 ok"), 10*time.Second)
-	if len(v.spared) != 2 || v.spared[1].after != 4*time.Second || v.spared[0].write.Value != "b" || v.violated() {
-		t.Errorf("%+v, violated: %v", v.spared, v.violated())
+	v := checkKey(1, script(t, "put a 1-2 ok", "put b 3-4 until-9", "get a 5-6 ok", "get b 5-6 ok", "get a 7-8 ok", "get b 10-11 ok"), 10*time.Second)
+	if len(v.allowed) != 2 || v.allowed[1].after != 4*time.Second || v.allowed[0].write.Value != "b" || v.violated() {
+		t.Errorf("%+v, violated: %v", v.allowed, v.violated())
 	}
 }

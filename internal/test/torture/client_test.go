@@ -69,9 +69,9 @@ func (c *client) do(s *instance, k kind, key int) *operation {
 	case del:
 		method = http.MethodDelete
 	}
-	o.Call = c.w.story.now()
+	o.Call = c.w.events.now()
 	answered, err := c.ask(method, target)
-	o.Return = c.w.story.now()
+	o.Return = c.w.events.now()
 	o.Outcome, o.Exception, o.Route, o.Err = answered.Outcome, answered.Exception, answered.Route, answered.Error
 	if err != nil {
 		o.Outcome, o.Err = unknown, err.Error()

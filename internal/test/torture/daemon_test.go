@@ -46,7 +46,7 @@ func (d *daemon) supervise(ctx context.Context) error {
 		}
 		pause(ctx, 200*time.Millisecond)
 	}
-	return d.heard()
+	return d.collectLog()
 }
 
 func (d *daemon) once(ctx context.Context, log *os.File) error {
@@ -68,7 +68,7 @@ func (d *daemon) once(ctx context.Context, log *os.File) error {
 	go func() { ended <- cmd.Wait() }()
 	select {
 	case err := <-ended:
-		d.w.story.tell(d.name, "the daemon ended (%v)", err)
+		d.w.events.add(d.name, "the daemon ended (%v)", err)
 	case <-ctx.Done():
 		_ = cmd.Process.Signal(syscall.SIGCONT)
 		_ = cmd.Process.Signal(syscall.SIGTERM)
@@ -87,7 +87,7 @@ func (d *daemon) once(ctx context.Context, log *os.File) error {
 }
 
 // heard puts its log into the story.
-func (d *daemon) heard() error {
+func (d *daemon) collectLog() error {
 	text, err := os.ReadFile(d.log)
 	if err != nil {
 		return err
@@ -95,7 +95,7 @@ func (d *daemon) heard() error {
 	if at := bytes.Index(text, []byte("panic:")); at >= 0 {
 		d.w.t.Errorf("the daemon %s panicked:\n%s", d.name, text[at:min(len(text), at+4000)])
 	}
-	d.w.story.hear(d.name, bytes.NewReader(text))
+	d.w.events.addLog(d.name, bytes.NewReader(text))
 	return nil
 }
 
@@ -103,7 +103,7 @@ func (d *daemon) signal(sig os.Signal) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.process != nil {
-		d.w.story.tell(d.name, "the daemon gets: %s", sig)
+		d.w.events.add(d.name, "the daemon gets: %s", sig)
 		_ = d.process.Signal(sig)
 	}
 }

@@ -22,7 +22,7 @@ import (
 func TestTortureFindsEarlyAcknowledgements(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, shape{policy: dual.RollBack, target: "redis"}, 2)
-	for _, broken := range []breakage{sound, hasty} {
+	for _, broken := range []breakage{sound, earlyAck} {
 		t.Run(fmt.Sprintf("broken=%q", broken), func(t *testing.T) {
 			for _, s := range w.instances {
 				s.stop()
@@ -30,14 +30,14 @@ func TestTortureFindsEarlyAcknowledgements(t *testing.T) {
 			w.traces = map[string]string{}
 			w.instances[0].broken = broken
 			w.deploy()
-			(&operator{w: w, random: newRandom(0, 0)}).walk(t.Context(), phases.DualRead)
+			(&operator{w: w, random: newRandom(0, 0)}).advanceTo(t.Context(), phases.DualRead)
 			if err := w.overtake(t.Context()); err != nil {
 				t.Fatal(err)
 			}
 			for _, s := range w.instances {
 				s.stop()
 			}
-			entries, err := w.chronicle(t.Context())
+			entries, err := w.addHistory(t.Context())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -50,7 +50,7 @@ func TestTortureFindsEarlyAcknowledgements(t *testing.T) {
 				t.Fatal(err)
 			}
 			met := together(stays, moves)
-			if (len(met.Violations) > 0) != (broken == hasty) || met.Operations < 20 {
+			if (len(met.Violations) > 0) != (broken == earlyAck) || met.Operations < 20 {
 				t.Errorf("of %d operations: %q", met.Operations, met.Violations)
 			}
 		})

@@ -15,7 +15,7 @@ import (
 
 // settle ends a run: everything is up again, the migration rests where both stores
 // are written (or in legacy), and the fleet has acknowledged it.
-func (w *world) settle(ctx context.Context) (phases.Phase, error) {
+func (w *world) quiesce(ctx context.Context) (phases.Phase, error) {
 	for _, m := range w.servers() {
 		_ = m.Resume()
 	}
@@ -31,7 +31,7 @@ func (w *world) settle(ctx context.Context) (phases.Phase, error) {
 			return err
 		}
 		for _, name := range e.Fleet.Lapsed {
-			if w.surelyDead(name) {
+			if w.confirmedDead(name) {
 				w.migrator(ctx, 0, 0, "fleet evict "+name+" --reason killed")
 			}
 		}
@@ -49,7 +49,7 @@ func (w *world) settle(ctx context.Context) (phases.Phase, error) {
 
 // prove ends what nobody writes any more: repaired, clean, and read from every
 // instance, those reads being part of the history.
-func (w *world) prove(ctx context.Context, at phases.Phase, target store.Target, readers *client) error {
+func (w *world) verifyFinalState(ctx context.Context, at phases.Phase, target store.Target, readers *client) error {
 	if at != phases.Legacy {
 		repaired := func(ctx context.Context) error {
 			for _, line := range []string{"reconcile run --full --repair", "reconcile run --full"} {
@@ -67,7 +67,7 @@ func (w *world) prove(ctx context.Context, at phases.Phase, target store.Target,
 			return errors.Join(err, fmt.Errorf("after a clean reconcile in %s %d keys differ: %v", at, len(differ), differ))
 		}
 	}
-	w.proved = w.story.now()
+	w.repairedAt = w.events.now()
 	for _, s := range w.instances {
 		for key := range readers.keys {
 			err := await(ctx, 10*time.Second, "a last read", func(context.Context) error {
@@ -88,10 +88,10 @@ func (w *world) prove(ctx context.Context, at phases.Phase, target store.Target,
 }
 
 // chronicle puts the migration's own history into the story, and returns it.
-func (w *world) chronicle(ctx context.Context) ([]state.Entry, error) {
+func (w *world) addHistory(ctx context.Context) ([]state.Entry, error) {
 	entries, err := w.state.History(ctx, migrationName, 100000)
 	for _, e := range entries {
-		w.story.tellAt(e.At.Sub(w.story.began), "epoch", "%s: %s@%d to %s@%d: %s", e.Cause, e.From, e.From.Epoch, e.To, e.To.Epoch, e.Reason)
+		w.events.addAt(e.At.Sub(w.events.began), "epoch", "%s: %s@%d to %s@%d: %s", e.Cause, e.From, e.From.Epoch, e.To, e.To.Epoch, e.Reason)
 	}
 	return entries, err
 }

@@ -53,7 +53,7 @@ func TestTortureFrozenReader(t *testing.T) {
 // target may be late, and take the migration back by itself: then once more.
 func (w *world) seeded(ctx context.Context, moves *operator) error {
 	return await(ctx, time.Minute, "all keys to be written in grace", func(ctx context.Context) error {
-		moves.walk(ctx, phases.Grace)
+		moves.advanceTo(ctx, phases.Grace)
 		w.history = &history{}
 		c := newClient(w, 0, 0, few)
 		for key := range few {
@@ -80,7 +80,7 @@ func (w *world) frozenReader(ctx context.Context) (stale int, err error) {
 	if err := process.Signal(syscall.SIGSTOP); err != nil {
 		return 0, err
 	}
-	w.story.tell(sleeper.name, "frozen")
+	w.events.add(sleeper.name, "frozen")
 	if r := w.migrator(ctx, 0, 0, "phase rollback --reason frozen"); r.code != 0 {
 		return 0, fmt.Errorf("the rollback: %s", brief(r.output))
 	}
@@ -88,7 +88,7 @@ func (w *world) frozenReader(ctx context.Context) (stale int, err error) {
 	away, heal := context.WithCancel(ctx)
 	defer heal()
 	group.Go(func() error {
-		return awake.target.spoil(away, toxic{"is cut off", "timeout", "", map[string]int{"timeout": 0}}, time.Minute)
+		return awake.target.inject(away, toxic{"is cut off", "timeout", "", map[string]int{"timeout": 0}}, time.Minute)
 	})
 	for key := range few {
 		err := await(ctx, 10*time.Second, "a write that misses the target", func(context.Context) error {
@@ -110,7 +110,7 @@ func (w *world) frozenReader(ctx context.Context) (stale int, err error) {
 		})
 	}
 	pause(ctx, time.Second)
-	w.story.tell(sleeper.name, "goes on")
+	w.events.add(sleeper.name, "goes on")
 	if err := process.Signal(syscall.SIGCONT); err != nil {
 		return 0, err
 	}
@@ -121,7 +121,7 @@ func (w *world) frozenReader(ctx context.Context) (stale int, err error) {
 	}
 	answers := 0
 	for _, ops := range w.history.byKey() {
-		stale += len(against(ops))
+		stale += len(ledgerViolations(ops))
 		for _, o := range ops {
 			if o.Kind == get && o.Outcome == done {
 				answers++

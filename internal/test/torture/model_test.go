@@ -35,7 +35,7 @@ type input struct {
 // register is the model's state, comparable: the ids of writes. seen[0] is what
 // the slowest reader may see, the last one the newest. owed are writes whose last
 // step is still to come though a later write's has been.
-type register struct{ seen, owed string }
+type register struct{ seen, pending string }
 
 func pack(ids []int) string {
 	var b strings.Builder
@@ -84,9 +84,9 @@ func (p prepared) advance(r register, in input) (bool, register) {
 	case whole:
 		return true, register{seen: pack([]int{in.id})}
 	case first:
-		return true, register{seen: pack(append(seen, in.id)), owed: r.owed}
+		return true, register{seen: pack(append(seen, in.id)), pending: r.pending}
 	default:
-		owed := unpack(r.owed)
+		owed := unpack(r.pending)
 		if at := slices.Index(owed, in.id); at >= 0 {
 			return true, register{r.seen, pack(slices.Delete(owed, at, at+1))}
 		}

@@ -32,10 +32,10 @@ func TestTortureFindsDroppedWrites(t *testing.T) {
 		serving.Go(func() error { return newClient(w, seed, n, keys).run(traffic) })
 	}
 	moves := &operator{w: w, random: newRandom(seed, 1)}
-	moves.walk(ctx, phases.Cutover)
+	moves.advanceTo(ctx, phases.Cutover)
 	err := await(ctx, 10*time.Second, "a wrong read", func(context.Context) error {
 		for _, ops := range w.history.byKey() {
-			if len(against(ops)) > 0 {
+			if len(ledgerViolations(ops)) > 0 {
 				return nil
 			}
 		}
@@ -48,18 +48,18 @@ func TestTortureFindsDroppedWrites(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%v\n%s", err, counted(w.history.count()))
 	}
-	if _, err := w.chronicle(t.Context()); err != nil {
+	if _, err := w.addHistory(t.Context()); err != nil {
 		t.Error(err)
 	}
 	dir := t.TempDir()
-	for _, v := range w.judge() {
+	for _, v := range w.checkKeys() {
 		if len(v.stale) > 0 != v.violated() || len(v.stale) > 0 && v.result != "Illegal" {
 			t.Errorf("key %d: the ledger finds %d wrong reads, the model says %s", v.key, len(v.stale), v.result)
 		}
 		if !v.violated() {
 			continue
 		}
-		text, err := publish(dir, w.story.all(), v)
+		text, err := publish(dir, w.events.all(), v)
 		if err != nil {
 			t.Fatal(err)
 		}

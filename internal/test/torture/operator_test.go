@@ -23,28 +23,28 @@ func (o *operator) run(ctx context.Context) error {
 		dice := o.random.IntN(100)
 		switch {
 		case dice < 75:
-			o.forward(ctx)
+			o.advanceOne(ctx)
 		case dice < 79:
-			o.w.timeRollback(ctx, true)
+			o.w.measureRollback(ctx, true)
 		case dice < 83:
-			o.does(ctx, "phase rollback --reason torture")
+			o.exec(ctx, "phase rollback --reason torture")
 		case dice < 86:
-			o.does(ctx, "phase rollback --to "+[]string{"legacy", "shadow-write", "dual-read", "cutover"}[o.random.IntN(4)]+" --reason torture")
+			o.exec(ctx, "phase rollback --to "+[]string{"legacy", "shadow-write", "dual-read", "cutover"}[o.random.IntN(4)]+" --reason torture")
 		case dice < 91:
-			o.does(ctx, "reconcile run --full --repair")
+			o.exec(ctx, "reconcile run --full --repair")
 		case dice < 94:
-			o.does(ctx, "reconcile run --sample 100 --repair")
+			o.exec(ctx, "reconcile run --sample 100 --repair")
 		case dice < 97:
-			o.does(ctx, "backfill run")
+			o.exec(ctx, "backfill run")
 		default: // never to complete: there is no way back
-			o.does(ctx, "phase advance --to "+string(phases.Order[1+o.random.IntN(phases.Retain.Position())])+" --reason torture --settle 5s")
+			o.exec(ctx, "phase advance --to "+string(phases.Order[1+o.random.IntN(phases.Retain.Position())])+" --reason torture --settle 5s")
 		}
 	}
 	return nil
 }
 
 // walk goes to a phase while nothing is broken, so that the faults meet it there.
-func (o *operator) walk(ctx context.Context, to phases.Phase) {
+func (o *operator) advanceTo(ctx context.Context, to phases.Phase) {
 	ctx, cancel := context.WithTimeout(ctx, 40*time.Second)
 	defer cancel()
 	for ctx.Err() == nil {
@@ -56,18 +56,18 @@ func (o *operator) walk(ctx context.Context, to phases.Phase) {
 		o.evict(ctx, e.Fleet)
 		switch at := e.Standing.Route.Phase; {
 		case at == phases.Retain && to != at:
-			o.does(ctx, "phase rollback --reason torture")
+			o.exec(ctx, "phase rollback --reason torture")
 		case at.Position() >= to.Position() && !at.Passing():
 			return
 		default:
-			o.forward(ctx)
+			o.advanceOne(ctx)
 		}
 		pause(ctx, 20*time.Millisecond)
 	}
 }
 
 // does runs a command, perhaps not to its end.
-func (o *operator) does(ctx context.Context, line string) ran {
+func (o *operator) exec(ctx context.Context, line string) ran {
 	var kill, freeze time.Duration
 	due := time.Duration(30+o.random.IntN(500)) * time.Millisecond
 	long := time.Duration(1000+o.random.IntN(2000)) * time.Millisecond
@@ -90,7 +90,7 @@ var remedies = map[string][]string{
 }
 
 // forward takes the next step, after what its gates ask for.
-func (o *operator) forward(ctx context.Context) {
+func (o *operator) advanceOne(ctx context.Context) {
 	bounded, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
 	e, err := o.w.state.Evidence(bounded, migrationName)
@@ -99,16 +99,16 @@ func (o *operator) forward(ctx context.Context) {
 	}
 	o.evict(ctx, e.Fleet)
 	if e.Latch != nil {
-		o.does(ctx, "phase acknowledge --reason torture")
+		o.exec(ctx, "phase acknowledge --reason torture")
 	}
 	at := e.Standing.Route
 	switch at.Phase {
 	case phases.Lifting, phases.Returning:
-		o.does(ctx, "phase rollback --reason torture")
+		o.exec(ctx, "phase rollback --reason torture")
 		return
 	case phases.Retain: // from complete there is no way back
 		if o.random.IntN(3) == 0 {
-			o.does(ctx, "phase rollback --reason torture")
+			o.exec(ctx, "phase rollback --reason torture")
 		}
 		return
 	}
@@ -125,18 +125,18 @@ func (o *operator) forward(ctx context.Context) {
 		}
 	}
 	for _, line := range needed {
-		if r := o.does(ctx, line); r.code != 0 && r.code != 8 {
+		if r := o.exec(ctx, line); r.code != 0 && r.code != 8 {
 			return
 		}
 	}
-	o.does(ctx, "phase advance --to "+string(next.Phase)+" --reason torture --settle 5s")
+	o.exec(ctx, "phase advance --to "+string(next.Phase)+" --reason torture --settle 5s")
 }
 
 // evict gives the operator's word for those instances that have surely ended.
 func (o *operator) evict(ctx context.Context, fleet phases.Fleet) {
 	for _, name := range fleet.Lapsed {
-		if o.w.surelyDead(name) {
-			o.does(ctx, "fleet evict "+name+" --reason killed")
+		if o.w.confirmedDead(name) {
+			o.exec(ctx, "fleet evict "+name+" --reason killed")
 		}
 	}
 }

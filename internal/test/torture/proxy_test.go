@@ -59,7 +59,7 @@ var toxics = []toxic{
 }
 
 // spoil makes the wire bad for a while, or until ctx ends.
-func (w *wire) spoil(ctx context.Context, t toxic, d time.Duration) error {
+func (w *wire) inject(ctx context.Context, t toxic, d time.Duration) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if t.kind == "" {

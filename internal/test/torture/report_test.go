@@ -35,11 +35,11 @@ type report struct {
 	Undecided int `json:"undecided"` // of these, where the model did not decide in time; the ledger's check stands
 	Strictly  int `json:"strictly"`  // linearizable as one register too, unacknowledged writes included
 
-	Exceptions map[string]int `json:"exceptions"` // writes by what their instance called them
-	Counted    map[string]int `json:"counted"`    // the same, and more, by the instances' own counters
-	Spared     int            `json:"stale_reads_allowed"`
-	SparedKeys int            `json:"stale_reads_allowed_keys"`
-	Longest    float64        `json:"stale_reads_allowed_longest_ms"` // from the write's acknowledgement to the read's end
+	Exceptions       map[string]int `json:"exceptions"` // writes by what their instance called them
+	Counted          map[string]int `json:"counted"`    // the same, and more, by the instances' own counters
+	AllowedStale     int            `json:"stale_reads_allowed"`
+	AllowedStaleKeys int            `json:"stale_reads_allowed_keys"`
+	Longest          float64        `json:"stale_reads_allowed_longest_ms"` // from the write's acknowledgement to the read's end
 
 	Routes  coexistence    `json:"routes"`
 	Times   []summary      `json:"times"`
@@ -112,7 +112,7 @@ func (r *report) String() string {
 	line("stale", "%d", r.Stale)
 	line("non-linearizable", "%d of %d histories (%d undecided; %d are plainly linearizable, unacknowledged writes included)", r.NonLinearizable, r.Keys, r.Undecided, r.Strictly)
 	line("exceptions", "writes called %s; the instances' own counters: %s", orNone(counted(r.Exceptions)), counted(r.Counted))
-	line("allowed stale", "%d reads of %d histories, each between such a write of its key and the rollback or repair; the longest ended %.0f ms after the acknowledgement", r.Spared, r.SparedKeys, r.Longest)
+	line("allowed stale", "%d reads of %d histories, each between such a write of its key and the rollback or repair; the longest ended %.0f ms after the acknowledgement", r.AllowedStale, r.AllowedStaleKeys, r.Longest)
 	line("routes", "%d operations, of which %d were cut by a kill and %d began without a lease; %d began beside one of another epoch, never of more than %d classes; %d incompatible",
 		r.Routes.Operations, r.Routes.Cut, r.Routes.Lapsed, r.Routes.Mixed, r.Routes.Classes, len(r.Routes.Violations))
 	for _, reason := range slices.Sorted(maps.Keys(r.Routes.Allowed)) {

@@ -22,7 +22,7 @@ type shape struct {
 func (s shape) String() string { return fmt.Sprintf("policy=%s/target=%s", s.policy, s.target) }
 
 // describe writes the migration's description, testdata/cells.yaml in this shape.
-func (s shape) describe(dir string) (path string, err error) {
+func (s shape) writeMigrationFile(dir string) (path string, err error) {
 	text, err := os.ReadFile("testdata/cells.yaml")
 	if err != nil {
 		return "", err
@@ -63,7 +63,7 @@ type machine struct {
 }
 
 // impatient bounds how long PostgreSQL's client waits for a connection; Redis's has a bound of its own.
-func impatient(url string) string {
+func withConnectTimeout(url string) string {
 	if strings.HasPrefix(url, "postgres") {
 		return url + "&connect_timeout=2"
 	}

@@ -42,7 +42,7 @@ func (s spawner) start(ctx context.Context, cmd *exec.Cmd) error {
 		cmd.SysProcAttr = &syscall.SysProcAttr{}
 	}
 	cmd.SysProcAttr.Setpgid = true // Ctrl-C is for the test alone
-	dieWithUs(cmd.SysProcAttr)
+	setParentDeathSignal(cmd.SysProcAttr)
 	r := spawn{cmd, make(chan error, 1)}
 	select {
 	case s <- r:

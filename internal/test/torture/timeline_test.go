@@ -25,53 +25,53 @@ type event struct {
 }
 
 // story collects events; safe for concurrent use.
-type story struct {
+type eventLog struct {
 	began  time.Time
 	mu     sync.Mutex
 	events []event
 }
 
-func (s *story) now() time.Duration { return time.Since(s.began) }
+func (s *eventLog) now() time.Duration { return time.Since(s.began) }
 
-func (s *story) tell(who, format string, args ...any) {
-	s.tellAt(s.now(), who, format, args...)
+func (s *eventLog) add(who, format string, args ...any) {
+	s.addAt(s.now(), who, format, args...)
 }
 
-func (s *story) tellAt(at time.Duration, who, format string, args ...any) {
+func (s *eventLog) addAt(at time.Duration, who, format string, args ...any) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.events = append(s.events, event{at, who, fmt.Sprintf(format, args...)})
 }
 
-func (s *story) all() []event {
+func (s *eventLog) all() []event {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Clone(s.events)
 }
 
 // hear adds what an instance has logged.
-func (s *story) hear(who string, log io.Reader) {
+func (s *eventLog) addLog(who string, log io.Reader) {
 	lines := bufio.NewScanner(log)
 	lines.Buffer(nil, 1<<20)
 	for lines.Scan() {
-		var said map[string]any
-		if json.Unmarshal(lines.Bytes(), &said) != nil {
-			s.tell(who, "%s", lines.Text())
+		var entry map[string]any
+		if json.Unmarshal(lines.Bytes(), &entry) != nil {
+			s.add(who, "%s", lines.Text())
 			continue
 		}
-		at, err := time.Parse(time.RFC3339Nano, fmt.Sprint(said["time"]))
+		at, err := time.Parse(time.RFC3339Nano, fmt.Sprint(entry["time"]))
 		if err != nil {
 			continue
 		}
-		text := fmt.Sprint(said["level"], " ", said["msg"])
-		delete(said, "time")
-		delete(said, "level")
-		delete(said, "msg")
-		if len(said) > 0 {
-			more, _ := json.Marshal(said)
+		text := fmt.Sprint(entry["level"], " ", entry["msg"])
+		delete(entry, "time")
+		delete(entry, "level")
+		delete(entry, "msg")
+		if len(entry) > 0 {
+			more, _ := json.Marshal(entry)
 			text += " " + string(more)
 		}
-		s.tellAt(at.Sub(s.began), who, "%s", text)
+		s.addAt(at.Sub(s.began), who, "%s", text)
 	}
 }
 

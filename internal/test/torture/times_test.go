@@ -122,7 +122,7 @@ const longestMeasured = 20 * time.Second
 
 // back waits until no live instance reads the target any more, or ctx ends: every one is
 // on the route, at or after dual-read, that took the place of the one given.
-func (w *world) back(ctx context.Context, from phases.Route) (committed time.Time, cause phases.Cause, settled time.Time, err error) {
+func (w *world) awaitRollback(ctx context.Context, from phases.Route) (committed time.Time, cause phases.Cause, settled time.Time, err error) {
 	for pause(ctx, 2*time.Millisecond) {
 		asked, stop := context.WithTimeout(ctx, time.Second)
 		read, err := w.readers.TargetRead(asked)
@@ -146,7 +146,7 @@ func (w *world) back(ctx context.Context, from phases.Route) (committed time.Tim
 
 // timeRollback runs the command while reads come from the target, and measures it.
 // It tells whether they did.
-func (w *world) timeRollback(ctx context.Context, faults bool) bool {
+func (w *world) measureRollback(ctx context.Context, faults bool) bool {
 	from, ok := w.targetRead(ctx)
 	if !ok {
 		return false
@@ -158,7 +158,7 @@ func (w *world) timeRollback(ctx context.Context, faults bool) bool {
 	go func() { ended <- w.migrator(ctx, 0, 0, "phase rollback --yes --reason measured") }()
 	bounded, stop := context.WithTimeout(ctx, longestMeasured)
 	defer stop()
-	_, cause, settled, err := w.back(bounded, from)
+	_, cause, settled, err := w.awaitRollback(bounded, from)
 	r := <-ended
 	switch {
 	case err != nil || cause != phases.CauseRollback:
@@ -175,17 +175,17 @@ func (w *world) timeRollback(ctx context.Context, faults bool) bool {
 // timeDeath makes the target die while reads come from it, and measures how long it
 // takes until a write, or a trigger, has taken them back. die returns when it is dead,
 // and revive makes it well again.
-func (w *world) timeDeath(ctx context.Context, faults bool, die, revive func(context.Context) error) error {
+func (w *world) measureDeath(ctx context.Context, faults bool, die, revive func(context.Context) error) error {
 	from, ok := w.targetRead(ctx)
 	ctx = context.WithoutCancel(ctx)
-	began, since := time.Now(), w.story.now()
+	began, since := time.Now(), w.events.now()
 	if err := die(ctx); err != nil {
 		return err
 	}
 	if ok {
-		w.timeBack(ctx, from, began, faults)
+		w.measureReturn(ctx, from, began, faults)
 		w.times.mu.Lock()
-		w.times.deaths = append(w.times.deaths, death{since, w.story.now(), faults})
+		w.times.deaths = append(w.times.deaths, death{since, w.events.now(), faults})
 		w.times.mu.Unlock()
 	} else {
 		pause(ctx, time.Second)
@@ -194,14 +194,14 @@ func (w *world) timeDeath(ctx context.Context, faults bool, die, revive func(con
 }
 
 // timeBack measures what a target that has just died came to.
-func (w *world) timeBack(ctx context.Context, from phases.Route, began time.Time, faults bool) {
+func (w *world) measureReturn(ctx context.Context, from phases.Route, began time.Time, faults bool) {
 	byWrite, within := w.shape.policy == "rollback", longestMeasured
 	if faults && !byWrite {
 		within = 6 * time.Second // the daemons are among what is broken
 	}
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
-	committed, cause, settled, err := w.back(ctx, from)
+	committed, cause, settled, err := w.awaitRollback(ctx, from)
 	if err != nil && !faults {
 		w.t.Errorf("a dead target, nothing else wrong, on %s: %v", from, err)
 	}
@@ -226,7 +226,7 @@ func (w *world) timeBack(ctx context.Context, from phases.Route, began time.Time
 }
 
 // firings measures every rollback by a trigger, whatever its fault was, from the state.
-func (w *world) firings(ctx context.Context) error {
+func (w *world) measureTriggers(ctx context.Context) error {
 	rows, err := w.pool.Query(ctx, `SELECT v.at, e.began_at, e.settled_at
 		FROM migrator.history h
 		JOIN migrator.evaluations v ON v.id = (h.evidence #>> '{fired,evaluation}')::bigint
@@ -238,7 +238,7 @@ func (w *world) firings(ctx context.Context) error {
 	var fired, committed time.Time
 	var settled *time.Time
 	_, err = pgx.ForEachRow(rows, []any{&fired, &committed, &settled}, func() error {
-		at := committed.Sub(w.story.began)
+		at := committed.Sub(w.events.began)
 		peace := slices.ContainsFunc(w.times.deaths, func(d death) bool { return !d.faults && d.from <= at && at <= d.to })
 		w.times.add(sample{timeTriggerCommit, !peace, committed.Sub(fired)})
 		if settled == nil {
@@ -256,11 +256,11 @@ func (w *world) killTarget(ctx context.Context, faults bool) error {
 	m := w.target
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return w.timeDeath(ctx, faults, func(context.Context) error {
-		w.story.tell("fault", "kill -9 to %s", m.name)
+	return w.measureDeath(ctx, faults, func(context.Context) error {
+		w.events.add("fault", "kill -9 to %s", m.name)
 		return m.Kill()
 	}, func(ctx context.Context) error {
-		defer w.story.tell("fault", "%s is back", m.name)
+		defer w.events.add("fault", "%s is back", m.name)
 		return m.Restart(ctx)
 	})
 }
@@ -270,10 +270,10 @@ func (w *world) cutTarget(ctx context.Context, faults bool) error {
 	away, heal := context.WithCancel(context.WithoutCancel(ctx))
 	defer heal()
 	ended := make(chan error, len(w.instances))
-	return w.timeDeath(ctx, faults, func(context.Context) error {
-		w.story.tell("fault", "%s is a black hole for every instance", w.target.name)
+	return w.measureDeath(ctx, faults, func(context.Context) error {
+		w.events.add("fault", "%s is a black hole for every instance", w.target.name)
 		for _, s := range w.instances {
-			go func() { ended <- s.target.spoil(away, toxics[blackHole], time.Hour) }()
+			go func() { ended <- s.target.inject(away, toxics[blackHole], time.Hour) }()
 		}
 		return nil
 	}, func(context.Context) (err error) {
@@ -283,7 +283,7 @@ func (w *world) cutTarget(ctx context.Context, faults bool) error {
 				err = e
 			}
 		}
-		w.story.tell("fault", "%s answers again", w.target.name)
+		w.events.add("fault", "%s answers again", w.target.name)
 		return err
 	})
 }

@@ -65,7 +65,7 @@ func TestTorture(t *testing.T) {
 				t.Parallel()
 				all := newReport(string(kind.policy))
 				all.round(t, kind, seed+uint64(n), short)
-				all.tell(t, 0.25) // beside all other tests
+				all.log(t, 0.25) // beside all other tests
 			})
 		}
 		return
@@ -91,11 +91,11 @@ func TestTorture(t *testing.T) {
 			}
 		}
 	}
-	all.tell(t, 1)
+	all.log(t, 1)
 }
 
 // tell prints the report, and fails a run that has not done what its length asks for.
-func (r *report) tell(t *testing.T, share float64) {
+func (r *report) log(t *testing.T, share float64) {
 	t.Log("\n" + r.String())
 	for _, lack := range r.lacks(share) {
 		t.Errorf("this run proves too little: %s", lack)
@@ -148,7 +148,7 @@ func (w *world) torture(seed uint64, d time.Duration, all *report) {
 	glancing, stopGlancing := context.WithCancel(t.Context())
 	defer stopGlancing()
 	var glances errgroup.Group
-	glances.Go(func() error { return w.glance(glancing) })
+	glances.Go(func() error { return w.sampleState(glancing) })
 	many := clients
 	if d < longest {
 		many = 12 // other tests run too
@@ -158,7 +158,7 @@ func (w *world) torture(seed uint64, d time.Duration, all *report) {
 	}
 	// The clock starts in cutover: the way there takes as long as it takes.
 	moves.random = newRandom(seed, 9)
-	moves.walk(t.Context(), phases.Cutover)
+	moves.advanceTo(t.Context(), phases.Cutover)
 	ctx, cancel := context.WithTimeout(t.Context(), d)
 	defer cancel()
 	began, before := time.Now(), w.history.len()
@@ -169,8 +169,8 @@ func (w *world) torture(seed uint64, d time.Duration, all *report) {
 	}
 	all.Seconds += time.Since(began).Seconds()
 	all.Operations += w.history.len() - before
-	w.story.tell("run", "no more faults")
-	at, err := w.settle(t.Context())
+	w.events.add("run", "no more faults")
+	at, err := w.quiesce(t.Context())
 	if err != nil {
 		t.Errorf("%v", err)
 	}
@@ -179,7 +179,7 @@ func (w *world) torture(seed uint64, d time.Duration, all *report) {
 		t.Errorf("%v", err)
 	}
 	if err == nil {
-		if err := w.prove(t.Context(), at, target, newClient(w, seed, clients, keys)); err != nil {
+		if err := w.verifyFinalState(t.Context(), at, target, newClient(w, seed, clients, keys)); err != nil {
 			t.Errorf("%v", err)
 		}
 	}
@@ -217,21 +217,21 @@ func (w *world) wave(ctx context.Context, moves *operator, breaks *faults, began
 		if late() {
 			way, arrive = context.WithTimeout(ctx, 5*time.Second) // the storm finds it on its way
 		}
-		moves.walk(way, to)
+		moves.advanceTo(way, to)
 		arrive()
 	}
-	if !hurry && !late() && w.timeRollback(ctx, false) {
-		moves.walk(ctx, phases.Cutover)
+	if !hurry && !late() && w.measureRollback(ctx, false) {
+		moves.advanceTo(ctx, phases.Cutover)
 		if _, ok := w.targetRead(ctx); ok && ctx.Err() == nil {
 			breaks.count[w.target.name+" dead, in peace"]++
 			breaks.made++
 			if err := die(ctx, false); err != nil {
 				w.t.Errorf("a dead target: %v", err)
 			}
-			moves.walk(ctx, to)
+			moves.advanceTo(ctx, to)
 		}
 	}
-	w.story.tell("run", "faults begin")
+	w.events.add("run", "faults begin")
 	before := w.history.len()
 	bounded, cancel := context.WithCancel(ctx)
 	defer cancel()

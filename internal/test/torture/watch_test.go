@@ -60,7 +60,7 @@ func (w *world) watch(ctx context.Context, target store.Target, keys []record.Ke
 		}
 		for i, e := range entries {
 			if highest[i].NewerThan(e.Version) {
-				w.story.tell("target", "k%d went back from %s to %s", i, highest[i], e.Version)
+				w.events.add("target", "k%d went back from %s to %s", i, highest[i], e.Version)
 				return fmt.Errorf("the target's version of key %d went back from %s to %s", i, highest[i], e.Version)
 			}
 			highest[i] = e.Version

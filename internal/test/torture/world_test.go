@@ -22,26 +22,26 @@ const migrationName = "cells"
 
 // world is everything that a run needs.
 type world struct {
-	t         *testing.T
-	dir       string
-	program   string // migrator
-	shape     shape
-	file      string // the description
-	story     *story
-	history   *history
-	spawner   spawner
-	legacy    *machine
-	fleet     *machine // the state database
-	target    *machine
-	state     *state.Store
-	pool      *pgxpool.Pool // the state database's too, past all wires
-	readers   *pgfleet.Fleet
-	instances []*instance
-	daemons   []*daemon // one leads, the other stands by
-	desk      []*wire   // the operator's: legacy, state, target
-	times     times
-	seen      []glimpse
-	proved    time.Duration // when everything was seen to be repaired, at the end
+	t             *testing.T
+	dir           string
+	program       string // migrator
+	shape         shape
+	file          string // the description
+	events        *eventLog
+	history       *history
+	spawner       spawner
+	legacy        *machine
+	fleet         *machine // the state database
+	target        *machine
+	state         *state.Store
+	pool          *pgxpool.Pool // the state database's too, past all wires
+	readers       *pgfleet.Fleet
+	instances     []*instance
+	daemons       []*daemon // one leads, the other stands by
+	operatorWires []*wire   // the operator's: legacy, state, target
+	times         times
+	samples       []stateSample
+	repairedAt    time.Duration // when everything was seen to be repaired, at the end
 
 	mu     sync.Mutex
 	dead   map[string]time.Time // when it ended, so that an operator may give his word for it
@@ -53,11 +53,11 @@ type world struct {
 func newWorld(t *testing.T, kind shape, instances int) *world {
 	t.Helper()
 	w := &world{
-		t: t, dir: t.TempDir(), shape: kind, story: &story{}, history: &history{}, spawner: newSpawner(t.Context()),
+		t: t, dir: t.TempDir(), shape: kind, events: &eventLog{}, history: &history{}, spawner: newSpawner(t.Context()),
 		dead: map[string]time.Time{}, traces: map[string]string{}, codes: map[string]int{}, times: times{lost: map[string]int{}},
 	}
 	var err error
-	if w.file, err = kind.describe(w.dir); err != nil {
+	if w.file, err = kind.writeMigrationFile(w.dir); err != nil {
 		t.Fatal(err)
 	}
 	var group errgroup.Group
@@ -89,10 +89,10 @@ func newWorld(t *testing.T, kind shape, instances int) *world {
 			t.Fatal(err)
 		}
 	}
-	if w.desk, err = w.newWires("operator"); err != nil {
+	if w.operatorWires, err = w.newWires("operator"); err != nil {
 		t.Fatal(err)
 	}
-	w.story.began = time.Now()
+	w.events.began = time.Now()
 	for _, line := range []string{"init", "apply"} {
 		if r := w.migrator(t.Context(), 0, 0, line); r.code != 0 {
 			t.Fatalf("migrator %s: %d\n%s", line, r.code, r.output)
@@ -154,7 +154,7 @@ func (w *world) urls(wires []*wire) (urls [3]string, err error) {
 func (w *world) servers() []*machine { return []*machine{w.legacy, w.fleet, w.target} }
 
 // died notes when a process ended, the first time that it is told.
-func (w *world) died(name string, at time.Time) {
+func (w *world) recordDeath(name string, at time.Time) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if _, known := w.dead[name]; !known {
@@ -162,7 +162,7 @@ func (w *world) died(name string, at time.Time) {
 	}
 }
 
-func (w *world) surelyDead(name string) bool {
+func (w *world) confirmedDead(name string) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	_, dead := w.dead[name]
@@ -174,7 +174,7 @@ func (w *world) stays() (all []*stay, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for name, path := range w.traces {
-		stays, err := readTrace(path, name, w.story.began, w.dead[name])
+		stays, err := readTrace(path, name, w.events.began, w.dead[name])
 		if err != nil && !os.IsNotExist(err) { // it ended before it opened the file
 			return nil, err
 		}

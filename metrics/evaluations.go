@@ -20,9 +20,9 @@ type Transition struct {
 
 // Capture is how far change capture is.
 type Capture struct {
-	LagBytes  int64
-	Lag       time.Duration
-	HeldBytes int64 // of WAL, by the slot
+	LagBytes      int64
+	Lag           time.Duration
+	RetainedBytes int64 // of WAL, by the slot
 }
 
 var settleBuckets = []float64{0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15, 30, 60, 120, 300, 900}
@@ -69,7 +69,7 @@ func collectTransitions(out chan<- prometheus.Metric, m string, all []Transition
 	for cause, at := range newest {
 		gauge(out, lastMove, seconds(at), m, string(cause))
 	}
-	out <- prometheus.MustNewConstHistogram(settle.desc, settled, sum, buckets, m)
+	out <- prometheus.MustNewConstHistogram(settleSeconds.desc, settled, sum, buckets, m)
 }
 
 func collectGates(out chan<- prometheus.Metric, m string, evaluations []phases.Evaluation) {

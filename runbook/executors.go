@@ -28,7 +28,7 @@ type SQL interface {
 }
 
 // Tools does what blocks say, on this machine.
-type Tools struct {
+type Executors struct {
 	Book   *Runbook
 	Run    int64
 	Self   string   // this program, for blocks in migrator
@@ -42,13 +42,13 @@ type Tools struct {
 	mark *os.File
 }
 
-var _ Doer = (*Tools)(nil)
+var _ Executor = (*Executors)(nil)
 
 // Clean is the text without secrets.
-func (t *Tools) Clean(text string) string { return t.Redact.Text(text) }
+func (t *Executors) Clean(text string) string { return t.Redact.Text(text) }
 
 // Close lets the mark go.
-func (t *Tools) Close() error {
+func (t *Executors) Close() error {
 	if t.mark == nil {
 		return nil
 	}
@@ -56,7 +56,7 @@ func (t *Tools) Close() error {
 }
 
 // Do implements Doer.
-func (t *Tools) Do(ctx context.Context, s *Step, line func(string)) (Detail, error) {
+func (t *Executors) Do(ctx context.Context, s *Step, line func(string)) (Detail, error) {
 	switch s.Language {
 	case "sh", "bash", "migrator":
 		return t.program(ctx, s, line)
@@ -73,28 +73,28 @@ func (t *Tools) Do(ctx context.Context, s *Step, line func(string)) (Detail, err
 }
 
 // application names the sessions of a step's statements, 63 characters at most.
-func (t *Tools) application(s *Step) string { return fmt.Sprintf("runbook %d %s", t.Run, s.ID) }
+func (t *Executors) application(s *Step) string { return fmt.Sprintf("runbook %d %s", t.Run, s.ID) }
 
-func (t *Tools) sql(ctx context.Context, s *Step) (Detail, error) {
+func (t *Executors) sql(ctx context.Context, s *Step) (Detail, error) {
 	rows, err := t.SQL.Run(ctx, s.On, t.application(s), s.Body, time.Duration(s.Timeout))
 	if err != nil {
 		return Detail{}, err
 	}
-	d := Detail{Output: t.Redact.Text(tell(rows))}
+	d := Detail{Output: t.Redact.Text(formatRows(rows))}
 	if s.Kind.changes() {
 		return d, nil
 	}
-	return d, holds(s, rows)
+	return d, checkRows(s, rows)
 }
 
 // holds judges an answer.
-func holds(s *Step, rows []Row) error {
+func checkRows(s *Step, rows []Row) error {
 	if s.Expect == "" {
 		switch {
 		case len(rows) == 0 || len(rows[0].Values) == 0:
-			return &NotHeldError{"the answer has no row"}
+			return &NotMetError{"the answer has no row"}
 		case rows[0].Null[0] || rows[0].Values[0] != "t" && rows[0].Values[0] != "true":
-			return &NotHeldError{fmt.Sprintf("the answer is %s, not true", shown(rows[0], 0))}
+			return &NotMetError{fmt.Sprintf("the answer is %s, not true", shown(rows[0], 0))}
 		}
 		return nil
 	}
@@ -113,7 +113,7 @@ func holds(s *Step, rows []Row) error {
 			return nil
 		}
 	}
-	return &NotHeldError{fmt.Sprintf("none of %d rows has %s", len(rows), s.Expect)}
+	return &NotMetError{fmt.Sprintf("none of %d rows has %s", len(rows), s.Expect)}
 }
 
 func shown(row Row, i int) string {
@@ -124,7 +124,7 @@ func shown(row Row, i int) string {
 }
 
 // tell writes some rows for people.
-func tell(rows []Row) string {
+func formatRows(rows []Row) string {
 	var b strings.Builder
 	for n, row := range rows {
 		if n == 0 {
@@ -143,7 +143,7 @@ func tell(rows []Row) string {
 	return b.String()
 }
 
-func (t *Tools) promQL(ctx context.Context, s *Step) (Detail, error) {
+func (t *Executors) promQL(ctx context.Context, s *Step) (Detail, error) {
 	if t.PromQL == nil {
 		return Detail{}, errorf("the description names no Prometheus (prometheus.url)")
 	}
@@ -154,14 +154,14 @@ func (t *Tools) promQL(ctx context.Context, s *Step) (Detail, error) {
 	d := Detail{Output: fmt.Sprintf("%g\n", v)}
 	switch {
 	case s.Above != nil && v <= *s.Above:
-		return d, &NotHeldError{fmt.Sprintf("the answer is %g, not above %g", v, *s.Above)}
+		return d, &NotMetError{fmt.Sprintf("the answer is %g, not above %g", v, *s.Above)}
 	case s.Below != nil && v >= *s.Below:
-		return d, &NotHeldError{fmt.Sprintf("the answer is %g, not below %g", v, *s.Below)}
+		return d, &NotMetError{fmt.Sprintf("the answer is %g, not below %g", v, *s.Below)}
 	}
 	return d, nil
 }
 
-func (t *Tools) http(ctx context.Context, s *Step) (Detail, error) {
+func (t *Executors) http(ctx context.Context, s *Step) (Detail, error) {
 	asked, err := request(s.Body)
 	if err != nil {
 		return Detail{}, err
@@ -198,12 +198,12 @@ func (t *Tools) http(ctx context.Context, s *Step) (Detail, error) {
 	}
 	d := Detail{Output: answer.Status + "\n" + printableLines(text)}
 	if good := answer.StatusCode == s.Status || s.Status == 0 && answer.StatusCode >= 200 && answer.StatusCode < 300; !good {
-		return d, &NotHeldError{"the answer is " + answer.Status}
+		return d, &NotMetError{"the answer is " + answer.Status}
 	}
 	return d, nil
 }
 
-func (t *Tools) token(s *Step) (string, error) {
+func (t *Executors) token(s *Step) (string, error) {
 	switch {
 	case s.TokenEnv != "":
 		v := os.Getenv(s.TokenEnv)
@@ -219,11 +219,11 @@ func (t *Tools) token(s *Step) (string, error) {
 }
 
 // Quiet implements Doer.
-func (t *Tools) Quiet(ctx context.Context, s *Step) error {
+func (t *Executors) AwaitStopped(ctx context.Context, s *Step) error {
 	within, cancel := context.WithTimeout(ctx, time.Duration(s.Timeout))
 	defer cancel()
 	for {
-		err := t.quiet(within, s)
+		err := t.stopped(within, s)
 		if err == nil {
 			return nil
 		}
@@ -236,7 +236,7 @@ func (t *Tools) Quiet(ctx context.Context, s *Step) error {
 	}
 }
 
-func (t *Tools) quiet(ctx context.Context, s *Step) error {
+func (t *Executors) stopped(ctx context.Context, s *Step) error {
 	switch s.Language {
 	case "sql":
 		busy, err := t.SQL.Busy(ctx, s.On, t.application(s))
@@ -245,13 +245,13 @@ func (t *Tools) quiet(ctx context.Context, s *Step) error {
 		}
 		return err
 	case "sh", "bash", "migrator":
-		return t.hold()
+		return t.lockMark()
 	}
 	return nil
 }
 
 // hold takes the mark, once.
-func (t *Tools) hold() error {
+func (t *Executors) lockMark() error {
 	if t.mark != nil || t.Mark == "" {
 		return nil
 	}

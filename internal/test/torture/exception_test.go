@@ -10,15 +10,15 @@ import (
 )
 
 // word is what the instance learns of one write while it decides on it.
-type word struct {
+type targetReadCheck struct {
 	read      bool // the target had not taken it, and somebody might read the target
 	stillRead bool // and might still, when the instance last asked
 }
 
-type wordKey struct{}
+type targetReadCheckKey struct{}
 
 // exception is what an acknowledged write counts as.
-func (w *word) exception(p dual.Policy) exception {
+func (w *targetReadCheck) exception(p dual.Policy) exception {
 	switch {
 	case w.read && p == dual.Degrade:
 		return degraded
@@ -31,20 +31,20 @@ func (w *word) exception(p dual.Policy) exception {
 
 // listening is a connection to the fleet that keeps what the state says to a write
 // with that write: its counters are the whole instance's.
-type listening struct{ *pgfleet.Fleet }
+type recordingFleet struct{ *pgfleet.Fleet }
 
-func (f listening) Journal(ctx context.Context, lost []dual.Lost) (dual.Ruling, error) {
+func (f recordingFleet) Journal(ctx context.Context, lost []dual.Lost) (dual.Ruling, error) {
 	r, err := f.Fleet.Journal(ctx, lost)
-	if w, ok := ctx.Value(wordKey{}).(*word); ok && err == nil {
+	if w, ok := ctx.Value(targetReadCheckKey{}).(*targetReadCheck); ok && err == nil {
 		w.read = r.TargetRead && !r.Fenced
 		w.stillRead = w.read
 	}
 	return r, err
 }
 
-func (f listening) TargetRead(ctx context.Context) (bool, error) {
+func (f recordingFleet) TargetRead(ctx context.Context) (bool, error) {
 	read, err := f.Fleet.TargetRead(ctx)
-	if w, ok := ctx.Value(wordKey{}).(*word); ok {
+	if w, ok := ctx.Value(targetReadCheckKey{}).(*targetReadCheck); ok {
 		w.stillRead = read || err != nil
 	}
 	return read, err

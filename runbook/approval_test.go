@@ -44,7 +44,7 @@ func TestAFixedWaitGoesByTheLogsClock(t *testing.T) {
 	log, err := b.runs.Take(ctx, run.ID)
 	must(t, err)
 	defer log.Release()
-	err = (&runbook.Runner{Book: r, Log: behind{log}, Do: b.tools(r, run), Told: func(e runbook.Event) {
+	err = (&runbook.Runner{Book: r, Log: behind{log}, Do: b.executors(r, run), Notify: func(e runbook.Event) {
 		if e.What == "wait" {
 			cancel()
 		}
@@ -72,10 +72,10 @@ func TestARecordOfAnotherKindOrOfLesserTermsIsNoApproval(t *testing.T) {
 				VALUES ($1, 'go', 'forward', 1, `+c.forged+`, 'done', clock_timestamp())`, run.ID)
 			must(t, err)
 			var waits *runbook.WaitingError
-			if err := b.goOn(r, run, func(x *runbook.Runner) { x.Poll = 10 * time.Millisecond }); !errors.As(err, &waits) {
+			if err := b.resume(r, run, func(x *runbook.Runner) { x.Poll = 10 * time.Millisecond }); !errors.As(err, &waits) {
 				t.Errorf("%v", err)
 			}
-			if got := b.story(run); got != "go:done go:?" {
+			if got := b.outcomes(run); got != "go:done go:?" {
 				t.Errorf("%s", got)
 			}
 		})

@@ -32,8 +32,8 @@ func TestAScrapeSaysWhatWasEvaluated(t *testing.T) {
 	t.Parallel()
 	at := time.Unix(1_900_000_000, 0)
 	r := reading()
-	r.Evidence.Latch = &phases.Latch{Trigger: "errors"}
-	r.Evidence.Evaluations = []phases.Evaluation{
+	r.Snapshot.Latch = &phases.Latch{Trigger: "errors"}
+	r.Snapshot.Evaluations = []phases.Evaluation{
 		{Kind: phases.GateKind, Name: "consistency", Verdict: phases.Pass, At: at, Samples: 5000, Bound: 0.0004, Limit: 0.001},
 		{Kind: phases.GateKind, Name: "errors", Verdict: phases.NoData, At: at, Limit: 0.005},
 		{Kind: phases.GateKind, Name: "custom", Verdict: phases.Fail, At: at, Samples: 1, Bound: 3}, // limit 0
@@ -42,7 +42,7 @@ func TestAScrapeSaysWhatWasEvaluated(t *testing.T) {
 		{Kind: phases.TriggerKind, Name: "errors", Verdict: phases.Firing, At: at},
 		{Kind: phases.TriggerKind, Name: "latency", Verdict: phases.NoData, At: at.Add(-time.Minute)},
 	}
-	r.LastDrill, r.Capture = at, &metrics.Capture{LagBytes: 1024, Lag: 1500 * time.Millisecond, HeldBytes: 4096}
+	r.LastDrill, r.Capture = at, &metrics.Capture{LagBytes: 1024, Lag: 1500 * time.Millisecond, RetainedBytes: 4096}
 	want := map[string]float64{
 		`migrator_rollback_latched{products}`: 1,
 
