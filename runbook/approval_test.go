@@ -34,7 +34,7 @@ func (b behind) Now(ctx context.Context) (time.Time, error) {
 	return now.Add(-hours), err
 }
 
-func TestAFixedWaitGoesByTheLogsClock(t *testing.T) {
+func TestFixedWaitUsesLogClock(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
 	r := parse(t, "```text {#rest .wait for=1h}\nlet it rest\n```\n")
@@ -50,13 +50,13 @@ func TestAFixedWaitGoesByTheLogsClock(t *testing.T) {
 		}
 	}}).Run(ctx)
 	if !errors.Is(err, context.Canceled) {
-		t.Errorf("the hour was not waited for: %v", err)
+		t.Errorf("the wait ended before its hour: %v", err)
 	}
 }
 
-// TestARecordOfAnotherKindOrOfLesserTermsIsNoApproval, for the database asks those
-// alone whom the record names.
-func TestARecordOfAnotherKindOrOfLesserTermsIsNoApproval(t *testing.T) {
+// The database checks an approver against the kind and the terms in the record, so the runner
+// must not accept a record with others.
+func TestRecordWithWeakerTermsIsNoApproval(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct{ terms, forged string }{
 		"another kind":              {"two_people=true", `'check', 'go', '{}'`},

@@ -11,7 +11,7 @@ import (
 	"github.com/stranglerfig/migrator/internal/procgroup"
 )
 
-// Row is one row of an answer in SQL, as text by column.
+// Row is one row of an SQL result: column names and values as text.
 type Row struct {
 	Columns []string
 	Values  []string
@@ -20,34 +20,34 @@ type Row struct {
 
 // SQL runs statements on connections.
 type SQL interface {
-	// Run sends the text to the connection and returns the rows of the last statement
-	// that has any. The server stops it after timeout by itself, where it can.
+	// Run sends the text to the connection and returns the rows of the last statement that has
+	// any. Where the server supports it, it cancels the statement after timeout.
 	Run(ctx context.Context, connection, application, text string, timeout time.Duration) ([]Row, error)
-	// Busy tells that a session of that application name still runs something.
+	// Busy reports whether a session with that application name still runs a statement.
 	Busy(ctx context.Context, connection, application string) (bool, error)
 }
 
-// Tools does what blocks say, on this machine.
+// Executors executes blocks on this machine.
 type Executors struct {
 	Book   *Runbook
 	Run    int64
 	Self   string   // this program, for blocks in migrator
-	Env    []string // of programs that are started, whole
-	Dir    string   // where they are started; "": here
+	Env    []string // the complete environment of started programs
+	Dir    string   // their working directory; "": the current one
 	SQL    SQL
 	PromQL func(ctx context.Context, query string) (float64, error) // nil: there is no Prometheus
 	Redact *Redactor
-	Mark   string // the file by which programs are known to be alive; see procgroup.Mark
+	Mark   string // path of the lock file that shows whether started programs still run; see procgroup.Mark
 
 	mark *os.File
 }
 
 var _ Executor = (*Executors)(nil)
 
-// Clean is the text without secrets.
+// Clean returns the text without secrets.
 func (t *Executors) Clean(text string) string { return t.Redact.Text(text) }
 
-// Close lets the mark go.
+// Close releases the mark.
 func (t *Executors) Close() error {
 	if t.mark == nil {
 		return nil
@@ -55,7 +55,7 @@ func (t *Executors) Close() error {
 	return t.mark.Close()
 }
 
-// Do implements Doer.
+// Do implements Executor.
 func (t *Executors) Do(ctx context.Context, s *Step, line func(string)) (Detail, error) {
 	switch s.Language {
 	case "sh", "bash", "migrator":
@@ -87,7 +87,7 @@ func (t *Executors) sql(ctx context.Context, s *Step) (Detail, error) {
 	return d, checkRows(s, rows)
 }
 
-// holds judges an answer.
+// checkRows checks whether the rows meet the step's condition.
 func checkRows(s *Step, rows []Row) error {
 	if s.Expect == "" {
 		switch {
@@ -123,7 +123,7 @@ func shown(row Row, i int) string {
 	return row.Values[i]
 }
 
-// tell writes some rows for people.
+// formatRows formats up to 20 rows for people.
 func formatRows(rows []Row) string {
 	var b strings.Builder
 	for n, row := range rows {
@@ -145,7 +145,7 @@ func formatRows(rows []Row) string {
 
 func (t *Executors) promQL(ctx context.Context, s *Step) (Detail, error) {
 	if t.PromQL == nil {
-		return Detail{}, errorf("the description names no Prometheus (prometheus.url)")
+		return Detail{}, errorf("the migration file names no Prometheus (prometheus.url)")
 	}
 	v, err := t.PromQL(ctx, s.Body)
 	if err != nil {
@@ -180,7 +180,7 @@ func (t *Executors) http(ctx context.Context, s *Step) (Detail, error) {
 	if token != "" {
 		r.Header.Set("Authorization", "Bearer "+token)
 	}
-	// A redirect is an answer like any other: the token is for the host that is written here.
+	// A redirect counts as the answer and is not followed: the token is for this host alone.
 	client := http.Client{
 		Transport:     &http.Transport{Proxy: http.ProxyFromEnvironment, DisableKeepAlives: true},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
@@ -208,7 +208,7 @@ func (t *Executors) token(s *Step) (string, error) {
 	case s.TokenEnv != "":
 		v := os.Getenv(s.TokenEnv)
 		if v == "" {
-			return "", errorf("the environment variable %s, which holds the token, is not set", s.TokenEnv)
+			return "", errorf("the environment variable %s for the token is not set", s.TokenEnv)
 		}
 		return v, nil
 	case s.TokenFile != "":
@@ -218,7 +218,7 @@ func (t *Executors) token(s *Step) (string, error) {
 	return "", nil
 }
 
-// Quiet implements Doer.
+// AwaitStopped implements Executor.
 func (t *Executors) AwaitStopped(ctx context.Context, s *Step) error {
 	within, cancel := context.WithTimeout(ctx, time.Duration(s.Timeout))
 	defer cancel()
@@ -231,7 +231,7 @@ func (t *Executors) AwaitStopped(ctx context.Context, s *Step) error {
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
-			return &StillRunningError{fmt.Sprintf("step %s was begun by a process that has ended, and it still goes on: %s", s.ID, err)}
+			return &StillRunningError{fmt.Sprintf("step %s still runs although the process that started it has ended: %s", s.ID, err)}
 		}
 	}
 }
@@ -241,7 +241,7 @@ func (t *Executors) stopped(ctx context.Context, s *Step) error {
 	case "sql":
 		busy, err := t.SQL.Busy(ctx, s.On, t.application(s))
 		if err == nil && busy {
-			err = errorf("its session is in pg_stat_activity as %q", t.application(s))
+			err = errorf("pg_stat_activity shows its session as %q", t.application(s))
 		}
 		return err
 	case "sh", "bash", "migrator":
@@ -250,7 +250,7 @@ func (t *Executors) stopped(ctx context.Context, s *Step) error {
 	return nil
 }
 
-// hold takes the mark, once.
+// lockMark locks the mark, once.
 func (t *Executors) lockMark() error {
 	if t.mark != nil || t.Mark == "" {
 		return nil
