@@ -5,13 +5,13 @@ import (
 	"time"
 )
 
-// Sides describes a field's values, in both records, as Detail does.
+// Sides describes a field's values in both records, as Detail does.
 func (c *Comparer) Sides(field int, legacy, target Record) (inLegacy, inTarget string) {
 	show := c.fields[field].leeway.show
 	return c.side(valueAt(legacy, field), show), c.side(valueAt(target, field), show)
 }
 
-// How says in words by which rule a field is compared, given all rules.
+// How describes the rule by which a field is compared, given all rules.
 func (f Field) How(rules []Rule) string {
 	how := []string{"by its bytes"}
 	switch f.Kind {

@@ -122,7 +122,7 @@ func FuzzParseVersion(f *testing.F) {
 	})
 }
 
-func TestCeiling(t *testing.T) {
+func TestVersionBound(t *testing.T) {
 	t.Parallel()
 	highest := record.MakeVersion(2, 1, 0xab)
 	c := record.NewVersionBound(highest)
