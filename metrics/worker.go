@@ -7,15 +7,15 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// Worker counts what one migrator worker does. The zero value is ready.
+// Worker has the counters of one migrator worker. The zero value is ready.
 type Worker struct {
 	Running atomic.Int64 // jobs that are being compared
 	Done    atomic.Int64
-	Failed  atomic.Int64 // of which no result came
-	Checked atomic.Int64 // records, by jobs that are done
+	Failed  atomic.Int64 // jobs without a result
+	Checked atomic.Int64 // records, in jobs that are done
 }
 
-// Handler serves what the worker of the migration counts, and metrics of the process.
+// Handler serves the counters of the migration's worker, and metrics of the process.
 func (w *Worker) Handler(migration string) (http.Handler, error) {
 	return handler(&workerCollector{w, migration})
 }

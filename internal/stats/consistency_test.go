@@ -10,7 +10,7 @@ import (
 
 var begin = time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)
 
-// history writes buckets one after the other, from begin on.
+// history appends buckets one after the other, starting at begin.
 type history struct {
 	buckets []stats.Bucket
 	now     time.Time
@@ -45,7 +45,7 @@ func (h *history) since(t *testing.T, d time.Duration, cause stats.Cause) stats.
 	t.Helper()
 	c := h.evaluate(t)
 	if !c.Since.Equal(begin.Add(d)) || c.Cause != cause {
-		t.Errorf("the clock runs since %v (%s), want %v (%s)", c.Since.Sub(begin), c.Cause, d, cause)
+		t.Errorf("the clock has run since %v (%s), want %v (%s)", c.Since.Sub(begin), c.Cause, d, cause)
 	}
 	return c
 }
@@ -83,7 +83,7 @@ func TestConsistencyWaitsForTheSample(t *testing.T) {
 	}
 }
 
-func TestConsistencyClockStandsStillWithoutData(t *testing.T) {
+func TestConsistencyClockStopsWithoutData(t *testing.T) {
 	t.Parallel()
 	h := newHistory().every(day, 100, 0).silent(3 * hour)
 	c := h.since(t, 0, stats.CauseFirst)
@@ -102,9 +102,9 @@ func TestConsistencyClockStandsStillWithoutData(t *testing.T) {
 	}
 }
 
-func TestConsistencyMakesUpForAGapOrBeginsAnew(t *testing.T) {
+func TestConsistencyRestartsAfterLongGap(t *testing.T) {
 	t.Parallel()
-	// Five hours of 77 are more than 5 %: a hundred hours are wanted.
+	// Five hours of 77 are more than 5 %: a hundred hours are needed.
 	h := newHistory().every(2*day, 100, 0).silent(5*hour).every(day, 100, 0)
 	c := h.since(t, 0, stats.CauseFirst)
 	if c.Passes || c.Remaining != 100*hour-77*hour {
@@ -113,7 +113,7 @@ func TestConsistencyMakesUpForAGapOrBeginsAnew(t *testing.T) {
 	if c := h.every(23*hour, 100, 0).evaluate(t); !c.Passes {
 		t.Errorf("after a hundred hours: %+v", c)
 	}
-	// Seven hours want 140: 85 more, where a new run wants 72.
+	// Seven hours need 140: 85 more, where a new run needs 72.
 	h = newHistory().every(2*day, 100, 0).silent(7*hour).every(hour, 100, 0)
 	c = h.since(t, 55*hour, stats.CauseGap)
 	if c.Covered != hour || c.N != 1200 || c.Missing != 0 {
@@ -121,7 +121,7 @@ func TestConsistencyMakesUpForAGapOrBeginsAnew(t *testing.T) {
 	}
 }
 
-func TestConsistencyStartsAnewAfterABreach(t *testing.T) {
+func TestConsistencyRestartsAfterBreach(t *testing.T) {
 	t.Parallel()
 	h := newHistory().every(2*day, 100, 0).every(10*time.Minute, 100, 5) // ten of the hour's 1,200
 	c := h.evaluate(t)
@@ -136,15 +136,15 @@ func TestConsistencyStartsAnewAfterABreach(t *testing.T) {
 	if c = h.since(t, 2*day+10*time.Minute, stats.CauseBreach); !c.Passes {
 		t.Errorf("three days later: %+v", c)
 	}
-	// One mismatch of a quiet night proves nothing.
+	// One mismatch in a quiet night proves nothing.
 	h = newHistory().every(day, 100, 0).every(5*time.Minute, 1, 1).every(6*hour, 1, 0)
 	h.since(t, 0, stats.CauseFirst)
-	// An hour that is just over is not one that is proved to be.
+	// An hour slightly above the limit is not proved to be above it.
 	h = newHistory().every(day, 100, 0).every(hour, 1000, 1).every(hour, 1000, 2)
 	h.since(t, 0, stats.CauseFirst)
 }
 
-func TestConsistencyJudgesABucketsHourWhenItIsOver(t *testing.T) {
+func TestConsistencyEvaluatesCompleteHours(t *testing.T) {
 	t.Parallel()
 	h := newHistory().every(hour, 100, 0).every(5*time.Minute, 100, 20)
 	h.now = h.now.Add(-time.Minute)
@@ -157,12 +157,12 @@ func TestConsistencyJudgesABucketsHourWhenItIsOver(t *testing.T) {
 	}
 }
 
-func TestConsistencyStartsAnewWithConfigurationAndEpoch(t *testing.T) {
+func TestConsistencyRestartsWithConfigurationAndEpoch(t *testing.T) {
 	t.Parallel()
 	h := newHistory().every(3*day, 100, 0)
 	h.config = "b"
 	if c := h.evaluate(t); c.Passes || c.Cause != stats.CauseConfiguration || !c.Since.IsZero() {
-		t.Errorf("nothing is compared under the new configuration: %+v", c)
+		t.Errorf("no comparison under the new configuration: %+v", c)
 	}
 	h.every(day, 100, 0)
 	h.since(t, 3*day, stats.CauseConfiguration)
@@ -172,25 +172,25 @@ func TestConsistencyStartsAnewWithConfigurationAndEpoch(t *testing.T) {
 
 	h.epoch++
 	if c := h.evaluate(t); c.Passes || c.Cause != stats.CauseNone || !c.Since.IsZero() {
-		t.Errorf("nothing is compared in the new epoch: %+v", c)
+		t.Errorf("no comparison in the new epoch: %+v", c)
 	}
 	h.every(hour, 100, 0)
-	// An instance that is late goes on in the old one for a while.
+	// A late instance continues in the old epoch for a while.
 	h.buckets = append(h.buckets, stats.Bucket{Start: h.now.Add(-stats.BucketLength), N: 100, K: 100, Epoch: 7, Config: "a"})
 	if c := h.since(t, 5*day, stats.CauseFirst); c.N != 1200 || c.K != 0 {
 		t.Errorf("in the new epoch: %+v", c)
 	}
 }
 
-func TestConsistencyWithoutEvidence(t *testing.T) {
+func TestConsistencyWithoutTelemetry(t *testing.T) {
 	t.Parallel()
 	c := newHistory().silent(day).evaluate(t)
 	if want := (stats.Clock{Bound: 1, Remaining: 3 * day}); c != want {
-		t.Errorf("without evidence: %+v", c)
+		t.Errorf("without telemetry: %+v", c)
 	}
 }
 
-func TestConsistencyTakesItsSettings(t *testing.T) {
+func TestConsistencySettings(t *testing.T) {
 	t.Parallel()
 	h := newHistory().every(hour, 1000, 50)
 	strict := stats.Consistency{Limit: 0.1, For: 58 * time.Minute, Confidence: 0.999999, Coverage: 1}
@@ -205,7 +205,7 @@ func TestConsistencyTakesItsSettings(t *testing.T) {
 	}
 }
 
-func TestConsistencyRefusesWhatIsNotBuckets(t *testing.T) {
+func TestConsistencyRefusesInvalidBuckets(t *testing.T) {
 	t.Parallel()
 	good := stats.Bucket{Start: begin, N: 10, K: 1}
 	for want, second := range map[string]stats.Bucket{
