@@ -12,19 +12,19 @@ import (
 	"github.com/stranglerfig/migrator/store"
 )
 
-// breakage is a defect built into an instance, so that the run is seen to find it.
+// breakage is a defect built into an instance, to show that the run detects it.
 type breakage string
 
 const (
 	sound breakage = ""
-	// dropsWrites acknowledges one write to the target in eight without making it,
-	// while reads come from there.
+	// dropsWrites acknowledges one write to the target in eight without making it, while reads
+	// come from there.
 	dropsWrites breakage = "drops writes"
-	// stoppedClock never sees its lease run out: woken after a freeze, it reads the
-	// target though the fleet has moved on.
+	// stoppedClock never sees its lease expire: resumed after a freeze, it reads the target
+	// although the fleet has moved on.
 	stoppedClock breakage = "stopped clock"
-	// hasty acknowledges an epoch as soon as it hears of it, with operations under
-	// older ones still under way.
+	// earlyAck acknowledges an epoch as soon as it receives it, with operations under older
+	// epochs still in flight.
 	earlyAck breakage = "hasty"
 )
 

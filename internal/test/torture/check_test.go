@@ -8,22 +8,22 @@ import (
 	"github.com/anishathalye/porcupine"
 )
 
-// verdict is what one key's history says.
+// verdict is the result of checking one key's history.
 type verdict struct {
 	key     int
 	ops     []*operation
 	stale   []*operation   // reads that break a promise by themselves, with the reason
-	allowed []allowedStale // reads that would, but for a write that the instance called an exception
+	allowed []allowedStale // reads that would, but for a write that its instance acknowledged as an exception
 	result  porcupine.CheckResult
-	strict  porcupine.CheckResult // as one linearizable register: told, not demanded
+	strict  porcupine.CheckResult // as one linearizable register: reported, not required
 	info    porcupine.LinearizationInfo
 	p       prepared
 }
 
 func (v *verdict) violated() bool { return len(v.stale) > 0 || v.result == porcupine.Illegal }
 
-// judge holds one key's history against the promises, in two ways: the ledger's,
-// which names the read that is wrong and why, and the model's, which sees more.
+// checkKey checks one key's history in two ways: the ledger, which names the wrong read and
+// the reason, and the model, which detects more.
 func checkKey(key int, ops []*operation, patience time.Duration) *verdict {
 	v := &verdict{key: key, ops: ops, allowed: allowedStaleReads(ops), p: prepare(ops, false)}
 	v.stale = ledgerViolations(ops)
@@ -33,22 +33,22 @@ func checkKey(key int, ops []*operation, patience time.Duration) *verdict {
 	return v
 }
 
-// against is the ledger's check. A write is over, for certain, when it was
-// acknowledged or somebody had read it. Whoever reads what was over before an
-// acknowledged write began, after that was acknowledged, reads what is lost or old.
+// ledgerViolations is the ledger's check. A write is certainly over when it was acknowledged
+// or a client had read it. A read that begins after an acknowledged write, and returns a value
+// that was over before that write began, is stale; without a value, the write is lost.
 func ledgerViolations(ops []*operation) []*operation {
 	return ledgerViolationsBy(ops, (*operation).due)
 }
 
-// spared is a stale read that an exception allows.
+// allowedStale is a stale read that an exception allows.
 type allowedStale struct {
 	read, write *operation
-	after       time.Duration // the write's acknowledgement, the read ended
+	after       time.Duration // from the write's acknowledgement to the read's end
 }
 
-// excused lists the reads that are older than a write which was acknowledged
-// before they began, and allowed: the write's instance called it an exception, and
-// the fleet's rollback or the key's repair was not there yet as the read began.
+// allowedStaleReads lists the reads that are older than a write which was acknowledged before
+// they began, and that are allowed: the write's instance acknowledged it as an exception, and
+// the fleet's rollback or the key's repair was not complete when the read began.
 func allowedStaleReads(ops []*operation) (list []allowedStale) {
 	wrong := map[*operation]bool{}
 	for _, r := range ledgerViolations(ops) {
@@ -64,7 +64,7 @@ func allowedStaleReads(ops []*operation) (list []allowedStale) {
 	return list
 }
 
-// newestBefore is, of the acknowledged writes that bind the read, the one that began last.
+// newestBefore returns the last begun of the acknowledged writes that bind the read.
 func newestBefore(ops []*operation, r *operation, due func(*operation) time.Duration) (newest *operation) {
 	for _, w := range ops {
 		if w.Kind != get && w.Outcome == done && due(w) < r.Call && (newest == nil || w.Call > newest.Call) {
@@ -112,9 +112,9 @@ func wrongRead(r, newest *operation, written map[string]*operation, over map[str
 		w := written[r.Value]
 		switch {
 		case w == nil:
-			return "nobody wrote this value to this key", false
+			return "this value was never written to this key", false
 		case w.Outcome == refused:
-			return "the writer was told that this was not written", false
+			return "the writer got the answer that this was not written", false
 		case w.Call > r.Return:
 			return "it was read before it was written", false
 		case newest != nil && over[r.Value] < newest.Call:

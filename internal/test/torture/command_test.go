@@ -13,14 +13,15 @@ import (
 	"time"
 )
 
-// ran is what became of one command of the operator's.
+// ran is the result of one operator's command.
 type ran struct {
 	code   int // -1: killed
 	output string
 }
 
-// migrator runs one command line as a process, over the operator's wires. kill > 0: it is killed after that
-// time; freeze > 0: it is stopped for that long, halfway to the kill or at once.
+// migrator runs one command line as a process, over the operator's wires. kill > 0: it is
+// killed after that time; freeze > 0: it is stopped for that long, halfway to the kill or at
+// once.
 func (w *world) migrator(ctx context.Context, kill, freeze time.Duration, line string) ran {
 	urls, err := w.urls(w.operatorWires)
 	if err != nil {
@@ -57,7 +58,7 @@ func (w *world) migrator(ctx context.Context, kill, freeze time.Duration, line s
 			_ = cmd.Process.Signal(syscall.SIGSTOP)
 			pause(ctx, freeze)
 			_ = cmd.Process.Signal(syscall.SIGCONT)
-		case <-ctx.Done(): // the run is over, and what is half done is taken up afterwards
+		case <-ctx.Done(): // the run is over; what is half done is resumed afterwards
 			_ = cmd.Process.Kill()
 			err = <-ended
 			running = false
@@ -88,7 +89,7 @@ func (w *world) migrator(ctx context.Context, kill, freeze time.Duration, line s
 	return r
 }
 
-// brief is a command's output on one line, not all of it.
+// brief shortens a command's output to one line.
 func brief(text string) string {
 	text = strings.Join(strings.Fields(text), " ")
 	if len(text) > 300 {

@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// daemon is a `migrator serve` that is started again whenever it ends, as an init
-// system would, with its own wires to the servers.
+// daemon is a `migrator serve` that is restarted whenever it ends, as by an init system, with
+// its own wires to the servers.
 type daemon struct {
 	w     *world
 	name  string
@@ -22,7 +22,7 @@ type daemon struct {
 	log   string
 
 	mu      sync.Mutex
-	process *os.Process // nil: none runs
+	process *os.Process // nil: not running
 	starts  int
 }
 
@@ -75,7 +75,7 @@ func (d *daemon) once(ctx context.Context, log *os.File) error {
 		select {
 		case <-ended:
 		case <-time.After(15 * time.Second):
-			d.w.t.Errorf("the daemon %s does not end when it is told to", d.name)
+			d.w.t.Errorf("the daemon %s does not end on SIGTERM", d.name)
 			_ = cmd.Process.Kill()
 			<-ended
 		}
@@ -86,7 +86,7 @@ func (d *daemon) once(ctx context.Context, log *os.File) error {
 	return nil
 }
 
-// heard puts its log into the story.
+// collectLog adds its log to the event log.
 func (d *daemon) collectLog() error {
 	text, err := os.ReadFile(d.log)
 	if err != nil {
@@ -103,7 +103,7 @@ func (d *daemon) signal(sig os.Signal) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.process != nil {
-		d.w.events.add(d.name, "the daemon gets: %s", sig)
+		d.w.events.add(d.name, "signal to the daemon: %s", sig)
 		_ = d.process.Signal(sig)
 	}
 }

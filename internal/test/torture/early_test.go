@@ -14,11 +14,11 @@ import (
 	"github.com/stranglerfig/migrator/phases"
 )
 
-// TestTortureFindsEarlyAcknowledgements: while a write of one instance waits in
-// legacy for a lock, the migration is rolled back as far as it lets itself be. If
-// that instance acknowledges epochs before its operations are over, the other
-// comes to work under legacy beside a write under dual-read: the check of the
-// routes must see that, and nothing where all is sound.
+// TestTortureFindsEarlyAcknowledgements: while a write of one instance waits in legacy for a
+// lock, the migration is rolled back as far as possible. If that instance acknowledges epochs
+// before its operations have drained, the other instance runs operations under legacy beside a
+// write under dual-read. The check of the routes must detect that, and report nothing for a
+// correct instance.
 func TestTortureFindsEarlyAcknowledgements(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, shape{policy: dual.RollBack, target: "redis"}, 2)
@@ -57,7 +57,7 @@ func TestTortureFindsEarlyAcknowledgements(t *testing.T) {
 	}
 }
 
-// overtake rolls back to legacy while a write of the first instance is under way.
+// overtake rolls back to legacy while a write of the first instance is in flight.
 func (w *world) overtake(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
@@ -71,7 +71,7 @@ func (w *world) overtake(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if _, err := tx.Exec(ctx, `LOCK TABLE cells IN EXCLUSIVE MODE`); err != nil { // reads go on
+	if _, err := tx.Exec(ctx, `LOCK TABLE cells IN EXCLUSIVE MODE`); err != nil { // reads continue
 		return err
 	}
 	written := make(chan *operation, 1)
@@ -83,7 +83,7 @@ func (w *world) overtake(ctx context.Context) error {
 	}()
 	for running := true; running; {
 		select {
-		case <-ended: // it has reached legacy, or has been held up, as it should
+		case <-ended: // the migration has reached legacy, or the rollback was blocked, as it should be
 			running = false
 		default:
 			c.do(w.instances[1], get, 0)

@@ -9,15 +9,15 @@ import (
 	"github.com/stranglerfig/migrator/dual/pgfleet"
 )
 
-// word is what the instance learns of one write while it decides on it.
+// targetReadCheck is what the state answered about one failed write.
 type targetReadCheck struct {
-	read      bool // the target had not taken it, and somebody might read the target
-	stillRead bool // and might still, when the instance last asked
+	read      bool // the target lacked the write, and an instance may have read the target
+	stillRead bool // and still might, at the instance's last check
 }
 
 type targetReadCheckKey struct{}
 
-// exception is what an acknowledged write counts as.
+// exception returns the exception that the acknowledged write counts as.
 func (w *targetReadCheck) exception(p dual.Policy) exception {
 	switch {
 	case w.read && p == dual.Degrade:
@@ -29,8 +29,8 @@ func (w *targetReadCheck) exception(p dual.Policy) exception {
 	}
 }
 
-// listening is a connection to the fleet that keeps what the state says to a write
-// with that write: its counters are the whole instance's.
+// recordingFleet is a connection to the fleet that records the state's answers to each write
+// with that write: its own counters are of the whole instance.
 type recordingFleet struct{ *pgfleet.Fleet }
 
 func (f recordingFleet) Journal(ctx context.Context, lost []dual.Lost) (dual.Ruling, error) {

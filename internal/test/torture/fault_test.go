@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// faults breaks one thing after the other, up to three at the same time.
+// faults injects one fault after the other, up to three at a time.
 type faults struct {
 	w      *world
 	random *rand.Rand
@@ -25,7 +25,7 @@ type fault struct {
 	run  func(ctx context.Context) error
 }
 
-// run goes on while more says so.
+// run injects faults while more returns true.
 func (f *faults) run(ctx context.Context, more func() bool) error {
 	var group errgroup.Group
 	group.SetLimit(3)
@@ -38,7 +38,7 @@ func (f *faults) run(ctx context.Context, more func() bool) error {
 	return group.Wait()
 }
 
-// pick draws everything now, in one goroutine: a seed gives one schedule.
+// pick draws everything now, in one goroutine, so that a seed gives one schedule.
 func (f *faults) pick() fault {
 	s := f.w.instances[f.random.IntN(len(f.w.instances))]
 	short := time.Duration(200+f.random.IntN(1500)) * time.Millisecond
@@ -94,12 +94,12 @@ func (f *faults) wireFault(whose string, wire *wire, bad toxic, d time.Duration)
 	return fault{whose + bad.name, func(ctx context.Context) error {
 		f.w.events.add("fault", "%s %s for %s", wire.Name, bad.name, d)
 		err := wire.inject(ctx, bad, d)
-		f.w.events.add("fault", "%s is well again", wire.Name)
+		f.w.events.add("fault", "%s recovered", wire.Name)
 		return err
 	}}
 }
 
-// revive tries until an instance runs again, also after the run.
+// revive retries until an instance runs again, also after the run.
 func (f *faults) revive(ctx context.Context, s *instance) error {
 	return await(context.WithoutCancel(ctx), time.Minute, "instance "+s.place+" to start again", func(ctx context.Context) error {
 		err := s.run(ctx)
@@ -120,7 +120,7 @@ func (m *machine) kills(f *faults, d time.Duration) fault {
 		}
 		pause(ctx, d)
 		err := m.Restart(context.WithoutCancel(ctx))
-		f.w.events.add("fault", "%s is back", m.name)
+		f.w.events.add("fault", "%s restarted", m.name)
 		if err != nil {
 			return fmt.Errorf("%s after kill -9: %w", m.name, err)
 		}
@@ -137,7 +137,7 @@ func (m *machine) freezes(f *faults, d time.Duration) fault {
 			return err
 		}
 		pause(ctx, d)
-		f.w.events.add("fault", "%s goes on", m.name)
+		f.w.events.add("fault", "%s resumes", m.name)
 		return m.Resume()
 	}}
 }

@@ -13,8 +13,8 @@ import (
 	"github.com/stranglerfig/migrator/store"
 )
 
-// settle ends a run: everything is up again, the migration rests where both stores
-// are written (or in legacy), and the fleet has acknowledged it.
+// quiesce ends a run: everything runs again, the migration is in a phase that writes both
+// stores (or in legacy), and the fleet has acknowledged its route.
 func (w *world) quiesce(ctx context.Context) (phases.Phase, error) {
 	for _, m := range w.servers() {
 		_ = m.Resume()
@@ -25,7 +25,7 @@ func (w *world) quiesce(ctx context.Context) (phases.Phase, error) {
 		}
 	}
 	var at phases.Phase
-	err := await(ctx, time.Minute, "the migration to come to rest", func(ctx context.Context) error {
+	err := await(ctx, time.Minute, "the migration to be stable", func(ctx context.Context) error {
 		e, err := w.state.Evidence(ctx, migrationName)
 		if err != nil {
 			return err
@@ -38,7 +38,7 @@ func (w *world) quiesce(ctx context.Context) (phases.Phase, error) {
 		switch at = e.Standing.Route.Phase; {
 		case at.Passing() || at == phases.Retain || e.Standing.Attempt != "":
 			r := w.migrator(ctx, 0, 0, "phase rollback --reason rest")
-			return fmt.Errorf("it was %s, and a rollback said %s", at, brief(r.output))
+			return fmt.Errorf("it was %s, and the rollback: %s", at, brief(r.output))
 		case !e.Fleet.Settled():
 			return fmt.Errorf("%d instances behind, lapsed: %v", e.Fleet.Behind, e.Fleet.Lapsed)
 		}
@@ -47,8 +47,8 @@ func (w *world) quiesce(ctx context.Context) (phases.Phase, error) {
 	return at, err
 }
 
-// prove ends what nobody writes any more: repaired, clean, and read from every
-// instance, those reads being part of the history.
+// verifyFinalState checks the final state, when there are no more writes: both stores are
+// repaired and equal, and every instance reads every key. Those reads are part of the history.
 func (w *world) verifyFinalState(ctx context.Context, at phases.Phase, target store.Target, readers *client) error {
 	if at != phases.Legacy {
 		repaired := func(ctx context.Context) error {
@@ -87,7 +87,7 @@ func (w *world) verifyFinalState(ctx context.Context, at phases.Phase, target st
 	return err
 }
 
-// chronicle puts the migration's own history into the story, and returns it.
+// addHistory adds the migration's own history to the event log, and returns it.
 func (w *world) addHistory(ctx context.Context) ([]state.Entry, error) {
 	entries, err := w.state.History(ctx, migrationName, 100000)
 	for _, e := range entries {

@@ -21,23 +21,23 @@ import (
 	"github.com/stranglerfig/migrator/dual"
 )
 
-// instance is a place for one application process after the other, with its own
-// wires to the servers.
+// instance is a slot for one application process after the other, with its own wires to the
+// servers.
 type instance struct {
 	w                     *world
 	place                 string
 	legacy, state, target *wire
 	broken                breakage
-	url                   atomic.Pointer[string] // nil: none runs
+	url                   atomic.Pointer[string] // nil: not running
 
-	mu      sync.Mutex // whoever starts, stops or kills it
+	mu      sync.Mutex // held to start, stop or kill it
 	number  int
 	name    string
 	cmd     *exec.Cmd
 	stdin   io.Closer
 	ended   chan struct{}
 	log     *os.File
-	past    dual.Stats // of ended processes, as last seen
+	past    dual.Stats // of ended processes, as last read
 	present dual.Stats
 }
 
@@ -54,7 +54,7 @@ func (w *world) newInstance(place string) (s *instance, err error) {
 
 func (s *instance) wires() []*wire { return []*wire{s.legacy, s.state, s.target} }
 
-// run starts a process. It fails while the servers can't be reached.
+// run starts a process. It fails while the servers are unreachable.
 func (s *instance) run(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -126,7 +126,7 @@ func (s *instance) run(ctx context.Context) error {
 	return fmt.Errorf("instance %s did not start in time", name)
 }
 
-// forget keeps what the ended process has said. The caller holds mu.
+// collectLog adds the ended process's log to the event log. The caller holds mu.
 func (s *instance) collectLog() {
 	_ = s.stdin.Close()
 	_ = s.log.Close()
@@ -154,7 +154,7 @@ func (s *instance) end(what string, sig syscall.Signal) {
 	s.observe()
 	s.w.events.add(s.name, "%s", what)
 	if sig == syscall.SIGKILL {
-		s.w.recordDeath(s.name, time.Now()) // it may take a moment to be seen
+		s.w.recordDeath(s.name, time.Now()) // the database shows it only a moment later
 	} else {
 		_ = s.cmd.Process.Signal(syscall.SIGCONT)
 	}
@@ -168,7 +168,7 @@ func (s *instance) end(what string, sig syscall.Signal) {
 	s.collectLog()
 }
 
-// freeze stops it for a while and lets it go on.
+// freeze stops it for a while, then resumes it.
 func (s *instance) freeze(ctx context.Context, d time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -178,11 +178,11 @@ func (s *instance) freeze(ctx context.Context, d time.Duration) {
 	s.w.events.add(s.name, "frozen for %s", d)
 	_ = s.cmd.Process.Signal(syscall.SIGSTOP)
 	pause(ctx, d)
-	s.w.events.add(s.name, "goes on")
+	s.w.events.add(s.name, "resumes")
 	_ = s.cmd.Process.Signal(syscall.SIGCONT)
 }
 
-// observe reads the counts, if it answers. The caller holds mu.
+// observe reads the counters, if it answers. The caller holds mu.
 func (s *instance) observe() {
 	at := s.url.Load()
 	if at == nil {
@@ -207,7 +207,7 @@ func (s *instance) stats() dual.Stats {
 	return sum(s.past, s.present)
 }
 
-// sum adds those counts that the report shows.
+// sum adds the counters that the report shows.
 func sum(a, b dual.Stats) dual.Stats {
 	a.Writes += b.Writes
 	a.LegacyReads += b.LegacyReads

@@ -15,8 +15,8 @@ import (
 	"github.com/stranglerfig/migrator/phases"
 )
 
-// TestTortureFindsDroppedWrites: a run that could not fail would prove nothing. Of
-// two instances, one says that the target has writes which it never made.
+// TestTortureFindsDroppedWrites: a run that could not fail would prove nothing. One of two
+// instances reports target writes that it never made.
 func TestTortureFindsDroppedWrites(t *testing.T) {
 	t.Parallel()
 	const seed = 1
@@ -54,7 +54,7 @@ func TestTortureFindsDroppedWrites(t *testing.T) {
 	dir := t.TempDir()
 	for _, v := range w.checkKeys() {
 		if len(v.stale) > 0 != v.violated() || len(v.stale) > 0 && v.result != "Illegal" {
-			t.Errorf("key %d: the ledger finds %d wrong reads, the model says %s", v.key, len(v.stale), v.result)
+			t.Errorf("key %d: the ledger finds %d wrong reads, the model's result is %s", v.key, len(v.stale), v.result)
 		}
 		if !v.violated() {
 			continue
@@ -65,7 +65,7 @@ func TestTortureFindsDroppedWrites(t *testing.T) {
 		}
 		for _, want := range []string{">>>", "acknowledged", "cutover", ".html"} {
 			if !strings.Contains(text, want) {
-				t.Errorf("what a person is shown lacks %q:\n%s", want, text)
+				t.Errorf("the output lacks %q:\n%s", want, text)
 			}
 		}
 		if testing.Verbose() {

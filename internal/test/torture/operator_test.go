@@ -11,7 +11,7 @@ import (
 	"github.com/stranglerfig/migrator/phases"
 )
 
-// operator moves the migration forth and back at random, and is killed at it.
+// operator moves the migration forward and back at random, and its commands are killed.
 type operator struct {
 	w      *world
 	random *rand.Rand
@@ -36,14 +36,14 @@ func (o *operator) run(ctx context.Context) error {
 			o.exec(ctx, "reconcile run --sample 100 --repair")
 		case dice < 97:
 			o.exec(ctx, "backfill run")
-		default: // never to complete: there is no way back
+		default: // never to complete, which has no rollback
 			o.exec(ctx, "phase advance --to "+string(phases.Order[1+o.random.IntN(phases.Retain.Position())])+" --reason torture --settle 5s")
 		}
 	}
 	return nil
 }
 
-// walk goes to a phase while nothing is broken, so that the faults meet it there.
+// advanceTo moves to a phase while there are no faults, so that the faults begin there.
 func (o *operator) advanceTo(ctx context.Context, to phases.Phase) {
 	ctx, cancel := context.WithTimeout(ctx, 40*time.Second)
 	defer cancel()
@@ -66,7 +66,7 @@ func (o *operator) advanceTo(ctx context.Context, to phases.Phase) {
 	}
 }
 
-// does runs a command, perhaps not to its end.
+// exec runs a command, perhaps not to its end.
 func (o *operator) exec(ctx context.Context, line string) ran {
 	var kill, freeze time.Duration
 	due := time.Duration(30+o.random.IntN(500)) * time.Millisecond
@@ -81,7 +81,7 @@ func (o *operator) exec(ctx context.Context, line string) ran {
 	return o.w.migrator(ctx, kill, freeze, line)
 }
 
-// remedies are what an operator does about a closed gate.
+// remedies are an operator's commands for a closed gate.
 var remedies = map[string][]string{
 	"backfill-done":   {"backfill run"},
 	"journal-empty":   {"reconcile run --full --repair"},
@@ -89,7 +89,7 @@ var remedies = map[string][]string{
 	"reconcile-clean": {"reconcile run --full --repair", "reconcile run --full"},
 }
 
-// forward takes the next step, after what its gates ask for.
+// advanceOne takes the next step, after the remedies for its gates.
 func (o *operator) advanceOne(ctx context.Context) {
 	bounded, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
@@ -106,7 +106,7 @@ func (o *operator) advanceOne(ctx context.Context) {
 	case phases.Lifting, phases.Returning:
 		o.exec(ctx, "phase rollback --reason torture")
 		return
-	case phases.Retain: // from complete there is no way back
+	case phases.Retain: // complete has no rollback
 		if o.random.IntN(3) == 0 {
 			o.exec(ctx, "phase rollback --reason torture")
 		}
@@ -132,7 +132,7 @@ func (o *operator) advanceOne(ctx context.Context) {
 	o.exec(ctx, "phase advance --to "+string(next.Phase)+" --reason torture --settle 5s")
 }
 
-// evict gives the operator's word for those instances that have surely ended.
+// evict evicts those instances that have certainly ended.
 func (o *operator) evict(ctx context.Context, fleet phases.Fleet) {
 	for _, name := range fleet.Lapsed {
 		if o.w.confirmedDead(name) {

@@ -17,14 +17,14 @@ import (
 	"time"
 )
 
-// event is one line of the story beside the clients' operations.
+// event is one line of the event log, beside the clients' operations.
 type event struct {
 	at   time.Duration // since the run began
 	who  string
 	text string
 }
 
-// story collects events; safe for concurrent use.
+// eventLog collects events; safe for concurrent use.
 type eventLog struct {
 	began  time.Time
 	mu     sync.Mutex
@@ -49,7 +49,7 @@ func (s *eventLog) all() []event {
 	return slices.Clone(s.events)
 }
 
-// hear adds what an instance has logged.
+// addLog adds an instance's log.
 func (s *eventLog) addLog(who string, log io.Reader) {
 	lines := bufio.NewScanner(log)
 	lines.Buffer(nil, 1<<20)
@@ -75,8 +75,8 @@ func (s *eventLog) addLog(who string, log io.Reader) {
 	}
 }
 
-// timeline is the story of one key: its operations among everything else, between
-// from and to (0: the end).
+// timeline writes the events of one key: its operations among everything else, between from
+// and to (0: the end).
 func timeline(w io.Writer, events []event, ops []*operation, from, to time.Duration) {
 	type line struct {
 		at   time.Duration
@@ -116,8 +116,8 @@ func timeline(w io.Writer, events []event, ops []*operation, from, to time.Durat
 	}
 }
 
-// publish writes into dir a violated key's timeline and picture, and returns what to print:
-// where they are, and the moments before the first wrong read.
+// publish writes a violated key's timeline and picture into dir. It returns the text to print:
+// their paths, and the moments before the first wrong read.
 func publish(dir string, events []event, v *verdict) (string, error) {
 	var text bytes.Buffer
 	fmt.Fprintf(&text, "key %d: %d operations; >>> marks a read that breaks a promise\n\n", v.key, len(v.ops))
@@ -132,7 +132,7 @@ func publish(dir string, events []event, v *verdict) (string, error) {
 		return "", err
 	}
 	var out bytes.Buffer
-	fmt.Fprintf(&out, "key %d breaks the promises: the model says %s, %d reads are wrong by themselves\n  timeline: %s\n  picture:  %s\n", v.key, v.result, len(v.stale), story, picture)
+	fmt.Fprintf(&out, "key %d breaks the promises: the model's result is %s, %d reads are wrong by themselves\n  timeline: %s\n  picture:  %s\n", v.key, v.result, len(v.stale), story, picture)
 	if len(v.stale) > 0 {
 		at := v.stale[0].Return
 		fmt.Fprintf(&out, "  the last second before the first of them:\n")

@@ -23,7 +23,7 @@ const (
 	timeSettled   = "a dead target, to settled"
 	timeRead      = "a dead target, the longest that a read took"
 
-	// Where writes don't take reads back (fail, degrade), or a trigger was faster.
+	// Where writes don't roll back (fail, degrade), or a trigger was faster.
 	timeFired         = "a dead target, to a trigger's firing"
 	timeFiredCommit   = "a dead target, to the rollback's commit by the daemon"
 	timeFiredSettled  = "a dead target, to settled by the daemon"
@@ -34,7 +34,7 @@ const (
 // sample is one measurement.
 type sample struct {
 	What   string
-	Faults bool // among faults; else nothing else was wrong
+	Faults bool // among other faults; else this was the only fault
 	Took   time.Duration
 }
 
@@ -42,17 +42,17 @@ type sample struct {
 type times struct {
 	mu      sync.Mutex
 	samples []sample
-	lost    map[string]int // measurements that did not end, or ended by something else
+	lost    map[string]int // measurements without an end, or with another cause
 	deaths  []death
 }
 
-// death is a time in which the target was dead while reads came from it.
+// death is a time during which the target was dead while reads came from it.
 type death struct {
 	from, to time.Duration
 	faults   bool
 }
 
-// reads measures what answered reads that began while the target was dead had to wait.
+// reads measures how long reads took that began while the target was dead and got an answer.
 func (t *times) reads(ops map[int][]*operation) {
 	for _, d := range t.deaths {
 		var longest time.Duration
@@ -100,7 +100,7 @@ func summarise(samples []sample) (all []summary) {
 	}
 	for s, ms := range groups {
 		slices.Sort(ms)
-		at := func(p int) float64 { return ms[(len(ms)*p+99)/100-1] } // the smallest that p % do not exceed
+		at := func(p int) float64 { return ms[(len(ms)*p+99)/100-1] } // the smallest value that p % do not exceed
 		all = append(all, summary{s.What, s.Faults, len(ms), at(50), at(99), ms[len(ms)-1]})
 	}
 	slices.SortFunc(all, func(a, b summary) int {
@@ -109,8 +109,8 @@ func summarise(samples []sample) (all []summary) {
 	return all
 }
 
-// targetRead tells that reads come from the target and legacy still has every
-// write: the phases that a write can take back.
+// targetRead returns the route, and reports whether reads come from the target while legacy
+// still has every write: the phases in which a failed write rolls back.
 func (w *world) targetRead(ctx context.Context) (phases.Route, bool) {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
@@ -120,8 +120,8 @@ func (w *world) targetRead(ctx context.Context) (phases.Route, bool) {
 
 const longestMeasured = 20 * time.Second
 
-// back waits until no live instance reads the target any more, or ctx ends: every one is
-// on the route, at or after dual-read, that took the place of the one given.
+// awaitRollback waits until no live instance reads the target, or ctx ends: every instance is
+// on the route, at or after dual-read, that replaced the one given.
 func (w *world) awaitRollback(ctx context.Context, from phases.Route) (committed time.Time, cause phases.Cause, settled time.Time, err error) {
 	for pause(ctx, 2*time.Millisecond) {
 		asked, stop := context.WithTimeout(ctx, time.Second)
@@ -141,11 +141,11 @@ func (w *world) awaitRollback(ctx context.Context, from phases.Route) (committed
 			}
 		}
 	}
-	return committed, cause, settled, fmt.Errorf("reads were not back in legacy in time")
+	return committed, cause, settled, fmt.Errorf("reads did not return to legacy in time")
 }
 
-// timeRollback runs the command while reads come from the target, and measures it.
-// It tells whether they did.
+// measureRollback runs the command while reads come from the target, and measures it. It
+// reports whether they did.
 func (w *world) measureRollback(ctx context.Context, faults bool) bool {
 	from, ok := w.targetRead(ctx)
 	if !ok {
@@ -162,19 +162,19 @@ func (w *world) measureRollback(ctx context.Context, faults bool) bool {
 	r := <-ended
 	switch {
 	case err != nil || cause != phases.CauseRollback:
-		w.times.miss(timeRollback) // a write came first, or the command could not reach the state
+		w.times.miss(timeRollback) // a write rolled back first, or the command could not reach the state
 	default:
 		w.times.add(sample{timeRollback, faults, settled.Sub(began)})
 	}
-	if r.code != 0 && !faults && !strings.Contains(r.output, "fleet evict") { // of one that died in the storm before
+	if r.code != 0 && !faults && !strings.Contains(r.output, "fleet evict") { // for an instance that died among earlier faults
 		w.t.Errorf("migrator phase rollback, with nothing else wrong: exit %d: %s", r.code, brief(r.output))
 	}
 	return true
 }
 
-// timeDeath makes the target die while reads come from it, and measures how long it
-// takes until a write, or a trigger, has taken them back. die returns when it is dead,
-// and revive makes it well again.
+// measureDeath makes the target die while reads come from it, and measures the time until a
+// write, or a trigger, has rolled back. die returns when the target is dead; revive makes it
+// available again.
 func (w *world) measureDeath(ctx context.Context, faults bool, die, revive func(context.Context) error) error {
 	from, ok := w.targetRead(ctx)
 	ctx = context.WithoutCancel(ctx)
@@ -193,11 +193,11 @@ func (w *world) measureDeath(ctx context.Context, faults bool, die, revive func(
 	return revive(ctx)
 }
 
-// timeBack measures what a target that has just died came to.
+// measureReturn measures the rollback after a target's death.
 func (w *world) measureReturn(ctx context.Context, from phases.Route, began time.Time, faults bool) {
 	byWrite, within := w.shape.policy == "rollback", longestMeasured
 	if faults && !byWrite {
-		within = 6 * time.Second // the daemons are among what is broken
+		within = 6 * time.Second // the daemons may have faults too
 	}
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
@@ -225,7 +225,7 @@ func (w *world) measureReturn(ctx context.Context, from phases.Route, began time
 	}
 }
 
-// firings measures every rollback by a trigger, whatever its fault was, from the state.
+// measureTriggers measures every rollback by a trigger, whatever the fault, from the state.
 func (w *world) measureTriggers(ctx context.Context) error {
 	rows, err := w.pool.Query(ctx, `SELECT v.at, e.began_at, e.settled_at
 		FROM migrator.history h
@@ -242,7 +242,7 @@ func (w *world) measureTriggers(ctx context.Context) error {
 		peace := slices.ContainsFunc(w.times.deaths, func(d death) bool { return !d.faults && d.from <= at && at <= d.to })
 		w.times.add(sample{timeTriggerCommit, !peace, committed.Sub(fired)})
 		if settled == nil {
-			w.times.miss(timeTriggerSettle) // a step came before every instance had said so
+			w.times.miss(timeTriggerSettle) // a step came before every instance had acknowledged
 			return nil
 		}
 		w.times.add(sample{timeTriggerSettle, !peace, settled.Sub(fired)})
@@ -251,7 +251,7 @@ func (w *world) measureTriggers(ctx context.Context) error {
 	return err
 }
 
-// killTarget is a target that dies with kill -9.
+// killTarget kills the target with kill -9.
 func (w *world) killTarget(ctx context.Context, faults bool) error {
 	m := w.target
 	m.mu.Lock()
@@ -260,12 +260,12 @@ func (w *world) killTarget(ctx context.Context, faults bool) error {
 		w.events.add("fault", "kill -9 to %s", m.name)
 		return m.Kill()
 	}, func(ctx context.Context) error {
-		defer w.events.add("fault", "%s is back", m.name)
+		defer w.events.add("fault", "%s restarted", m.name)
 		return m.Restart(ctx)
 	})
 }
 
-// cutTarget is a target that no instance can reach any more: nothing is answered.
+// cutTarget makes the target unreachable for every instance: no request is answered.
 func (w *world) cutTarget(ctx context.Context, faults bool) error {
 	away, heal := context.WithCancel(context.WithoutCancel(ctx))
 	defer heal()

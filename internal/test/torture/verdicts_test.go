@@ -18,7 +18,7 @@ import (
 	"github.com/stranglerfig/migrator/internal/state"
 )
 
-// report judges everything, and adds what the round was like.
+// report checks the whole run, and adds the round to the report.
 func (w *world) report(seed uint64, breaks *faults, all *report) {
 	t := w.t
 	var total dual.Stats
@@ -46,13 +46,13 @@ func (w *world) report(seed uint64, breaks *faults, all *report) {
 	merge(all.Missed, w.times.lost)
 	w.times.reads(w.history.byKey())
 	if err := w.measureTriggers(t.Context()); err != nil {
-		t.Errorf("what triggers have done: %v", err)
+		t.Errorf("measure triggers: %v", err)
 	}
 	all.samples = append(all.samples, w.times.samples...)
 	merge(all.Counted, map[string]int{
 		"unsettled": int(total.Unsettled), "degraded": int(total.Degraded), "abandoned": int(total.Abandoned), "fallbacks": int(total.Fallbacks),
 		"reads without a lease": int(total.LapsedReads), "target failures": int(total.TargetFailures), "journalled": int(total.Journalled),
-		"took reads back": int(total.Rescued), "failed": int(total.Failed), "waited at the fence": int(total.FenceWaits), "joined anew": int(total.Rejoins),
+		"rolled back": int(total.Rescued), "failed": int(total.Failed), "waited at the fence": int(total.FenceWaits), "rejoined": int(total.Rejoins),
 	})
 	for e, n := range w.closeExceptions(w.repairedAt) {
 		all.Exceptions[string(e)] += n
@@ -64,7 +64,7 @@ func (w *world) report(seed uint64, breaks *faults, all *report) {
 	w.publishViolations(seed, verdicts)
 }
 
-// routes checks the routes that operations really ran under.
+// routes checks the routes that operations ran under.
 func (w *world) routes(entries []state.Entry, all *report) {
 	moves, err := movesOf(entries)
 	if err != nil {
@@ -85,7 +85,7 @@ func (w *world) routes(entries []state.Entry, all *report) {
 	}
 }
 
-// judged adds one key's verdict.
+// addVerdict adds one key's verdict.
 func (r *report) addVerdict(v *verdict) {
 	r.Keys++
 	switch v.result {
@@ -115,8 +115,8 @@ func merge(into, from map[string]int) {
 	}
 }
 
-// tellOf fails the test with what a person needs, and says what else is worth
-// keeping: the whole story, if the test failed in any way.
+// publishViolations fails the test with the timeline of each violated key, and keeps the whole
+// event log if the test failed in any way.
 func (w *world) publishViolations(seed uint64, verdicts []*verdict) {
 	t := w.t
 	bad := slices.DeleteFunc(slices.Clone(verdicts), func(v *verdict) bool { return !v.violated() })
@@ -136,14 +136,14 @@ func (w *world) publishViolations(seed uint64, verdicts []*verdict) {
 	}
 	var text bytes.Buffer
 	timeline(&text, w.events.all(), nil, 0, 0)
-	path := filepath.Join(dir, "story.txt")
+	path := filepath.Join(dir, "events.txt")
 	if err := os.WriteFile(path, text.Bytes(), 0o600); err != nil {
 		t.Error(err)
 	}
-	t.Logf("what happened, clients apart: %s", path)
+	t.Logf("event log, without clients: %s", path)
 }
 
-// judge checks all keys, side by side.
+// checkKeys checks all keys concurrently.
 func (w *world) checkKeys() []*verdict {
 	byKey := w.history.byKey()
 	verdicts := make([]*verdict, len(byKey))

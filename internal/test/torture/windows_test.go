@@ -7,17 +7,17 @@ import (
 	"time"
 )
 
-// glimpse is what the state said at one moment between began and ended.
+// stateSample is the state at one moment between began and ended.
 type stateSample struct {
 	began, ended time.Duration
-	read         bool            // somebody may read the target
+	read         bool            // an instance may read the target
 	behind       map[string]bool // the journal's keys
 }
 
-// glance looks at the state again and again, past all wires.
+// sampleState samples the state repeatedly, without the wires.
 func (w *world) sampleState(ctx context.Context) error {
 	for pause(ctx, 25*time.Millisecond) {
-		if g, err := w.takeSample(ctx); err == nil { // else it is down, or frozen
+		if g, err := w.takeSample(ctx); err == nil { // otherwise it is down, or frozen
 			w.samples = append(w.samples, g)
 		}
 	}
@@ -40,10 +40,9 @@ func (w *world) takeSample(ctx context.Context) (g stateSample, err error) {
 	return g, err
 }
 
-// close gives every write that its instance called an exception the end of its
-// window: the first moment after the acknowledgement at which the state was seen
-// with that key repaired, or with nobody on a route that reads the target. proved
-// is when the whole run was seen to be repaired.
+// closeExceptions sets the end of the window of every write that its instance acknowledged as
+// an exception: the first sample after the acknowledgement in which that key is repaired, or
+// no instance is on a route that reads the target. proved is when the whole run was repaired.
 func (w *world) closeExceptions(proved time.Duration) (n map[exception]int) {
 	n = map[exception]int{}
 	for _, ops := range w.history.byKey() {
