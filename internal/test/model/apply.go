@@ -7,7 +7,7 @@ type gen struct {
 	out    []Step
 	legals map[legalKey]bool
 	gates  map[gateKey]bool
-	seen   map[string]bool // the steps that were taken, if anybody wants to know
+	seen   map[string]bool // the steps that were taken; nil: not recorded
 }
 
 // Step is one thing that may happen next.
@@ -57,7 +57,8 @@ func (g *gen) next(s *State) []Step {
 	return g.out
 }
 
-// underway tells that some message's time is not over: tombstones outlive those.
+// anyInFlight reports whether a message's not-after is still to come: tombstones outlive
+// those.
 func (g *gen) anyInFlight(s *State) bool {
 	for i := range s.w {
 		if w := &s.w[i]; (w.inFlight || w.stage > unused && w.stage < missed) && !w.late {
@@ -93,7 +94,8 @@ func (g *gen) land(s *State, m message) outcome {
 	} else if !m.always && !m.at.newer(s.at) {
 		return old
 	}
-	// What the target has forgotten may be buried once more; it must not come back.
+	// After a tombstone has expired, the same delete may be applied once more; its version
+	// must not decrease otherwise.
 	if s.high.newer(m.at) && !(m.gone && s.has == absent) {
 		s.slipped = true
 	}
@@ -105,8 +107,7 @@ func (g *gen) land(s *State, m message) outcome {
 	return applied
 }
 
-// tidy forgets what nobody will look at again, so that states that behave alike
-// are one.
+// normalise clears what no later step reads, so that states with the same behaviour are equal.
 func (g *gen) normalise(s *State) {
 	moot := func(m *message) bool {
 		return m.late && g.r.NotAfter ||
@@ -144,24 +145,24 @@ func (g *gen) messageOf(w *write) message {
 	return m
 }
 
-// strays land whenever they like, but for their time.
+// orphanLands: an orphaned message lands at any time before its not-after.
 func (g *gen) orphanLands(s *State) {
 	if !s.orphan.inFlight {
 		return
 	}
 	n := *s
 	if g.land(&n, s.orphan) == applied {
-		g.add("the message of a job that has gone on lands", 0, n)
+		g.add("an orphaned message lands", 0, n)
 	}
 	if g.c.Late && !s.orphan.late {
 		n := *s
 		n.orphan.late = true
-		g.add("the time of the message of a job that has gone on is over", 0, n)
+		g.add("the not-after of an orphaned message passes", 0, n)
 	}
 }
 
-// castOff keeps a message that may still land when its job goes on without it.
-// False: another such message is on its way, and there is room for one.
+// detach keeps a message that may still land when its job continues without it. It returns
+// false if there is an orphan already: there is room for one.
 func (g *gen) detach(s *State, m *message) bool {
 	if !m.inFlight || m.late && g.r.NotAfter || !g.c.Horizon && !m.always && !m.cond && !m.at.newer(s.at) || m.cond && m.only != s.at {
 		*m = message{}

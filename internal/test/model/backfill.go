@@ -1,6 +1,6 @@
 package model
 
-// onLegacy tells that somebody may still write legacy alone.
+// onLegacy reports whether an instance may still write legacy alone.
 func (g *gen) onLegacy(s *State) bool {
 	for i := range s.inst {
 		n := &s.inst[i]
@@ -92,7 +92,7 @@ func (g *gen) backfill(s *State) {
 			g.add("the backfill is killed, and resumed", 0, n)
 		}
 		if g.c.Late && !b.msg.late {
-			step("'s message is late from now on", func(_ *State, b *backfill) { b.msg.late = true })
+			step("'s message is past its not-after", func(_ *State, b *backfill) { b.msg.late = true })
 		}
 	case 5:
 		if s.has == live && b.line.newer(s.at) {
@@ -111,7 +111,7 @@ func (g *gen) backfill(s *State) {
 
 func (s *State) finish() { s.copied, s.back.stage = s.back.begun+1, 6 }
 
-// reconcile: a full, two-way run that finds both stores alike clears dirty.
+// reconcile: a full, two-way run that finds both stores equal clears dirty.
 func (g *gen) reconcile(s *State) {
 	gone := g.c.deleted(s.seq)
 	if !s.dirty || gone != (s.has != live) || !gone && s.seq != s.tseq {

@@ -2,8 +2,8 @@ package model
 
 import "github.com/stranglerfig/migrator/phases"
 
-// reached is the epoch that the instance may acknowledge: the oldest one that an
-// operation under way is pinned to.
+// reached returns the epoch that the instance may acknowledge: the oldest one that an
+// operation in flight is pinned to.
 func (g *gen) reached(s *State, i int) uint8 {
 	n := &s.inst[i]
 	e := n.pinned
@@ -34,7 +34,7 @@ func (g *gen) instance(s *State, i int) {
 		return
 	}
 	if me.lease == leaseLive {
-		for e := me.pinned + 1; e <= s.epoch; e++ { // the answer that told of it may be an old one
+		for e := me.pinned + 1; e <= s.epoch; e++ { // the response that carried the epoch may be old
 			n := *s
 			n.inst[i].pinned = e
 			g.add("instance %d swaps to "+s.routes[e].String(), i, n)
@@ -100,10 +100,10 @@ func (g *gen) lease(s *State, i int) {
 				w.lapsed = true
 			}
 		}
-		g.add("instance %d: its lease is over by its own clock", i, n)
+		g.add("instance %d: its lease lapses by its own clock", i, n)
 	case leaseOver:
 		m.lease = leaseLapsed
-		g.add("instance %d: its lease is over by the state's clock", i, n)
+		g.add("instance %d: its lease lapses by the state's clock", i, n)
 	case leaseLapsed:
 		if !me.dead {
 			break
@@ -129,6 +129,6 @@ func (g *gen) lease(s *State, i int) {
 	if !me.dead && (me.lease == leaseOver || me.lease == leaseLapsed) {
 		n := *s
 		n.inst[i].lease, n.inst[i].pinned = leaseLive, s.epoch
-		g.add("instance %d joins anew on "+s.route().String(), i, n)
+		g.add("instance %d rejoins on "+s.route().String(), i, n)
 	}
 }

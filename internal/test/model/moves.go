@@ -6,7 +6,7 @@ import (
 	"github.com/stranglerfig/migrator/phases"
 )
 
-// behind: a live lease has not acknowledged the present epoch.
+// behind reports whether a live lease has not acknowledged the present epoch.
 func (g *gen) behind(s *State) bool {
 	for i := range s.inst {
 		if n := &s.inst[i]; n.lease <= leaseOver && n.acked < s.epoch {
@@ -20,8 +20,8 @@ func (s *State) lapsed() bool {
 	return s.inst[0].lease == leaseLapsed || s.inst[1].lease == leaseLapsed
 }
 
-// held is the set of routes that live leases may still be on, and of those that lapsed
-// ones may be on where a lapse changes nothing.
+// liveRoutes returns the routes that live leases may still be on, and those that lapsed leases
+// may be on where a lapse changes nothing.
 func (g *gen) liveRoutes(s *State) uint16 {
 	var set uint16
 	lowest := s.epoch + 1
@@ -75,7 +75,7 @@ type legalKey struct {
 	live     uint16
 }
 
-// legal is phases.Legal, remembered.
+// legal is phases.Legal with a cache.
 func (g *gen) legal(s *State, to Kind) bool {
 	at := legalKey{s.route(), to, g.liveRoutes(s)}
 	ok, known := g.legals[at]
@@ -91,7 +91,7 @@ type gateKey struct {
 	behind, lapsed, journal, dirty, copied bool
 }
 
-// open asks phases.Gates; an operator may override all but the interlocks.
+// open evaluates phases.Gates; an operator may override all but the interlocks.
 func (g *gen) open(s *State, to Kind) bool {
 	stay := uint8(0) // the last epoch in legacy, plus one
 	for e := range s.epoch + 1 {
@@ -135,7 +135,7 @@ func (s *State) push(to Kind) {
 	s.routes[s.epoch] = to
 }
 
-// admit is what a transition checks whatever the operator says.
+// admit is what a transition checks whatever the operator overrides.
 func (g *gen) admit(s *State, to Kind) bool {
 	return s.epoch+1 < min(g.c.Epochs+1, maxEpochs) && g.legal(s, to) &&
 		!(phases.Forward(routeOf[s.route()], routeOf[to]) && s.lapsed()) &&
