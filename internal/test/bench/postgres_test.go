@@ -8,7 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-const spoiled = 200 // scattered rows that are made to differ
+const spoiled = 200 // scattered rows that are changed
 
 func toPostgres(b *testing.B, binary string, rows int) {
 	c := newCluster(b, rows)

@@ -19,7 +19,7 @@ import (
 	"github.com/stranglerfig/migrator/internal/test/testenv"
 )
 
-// command is a program of the place, with a failpoint or none.
+// command returns a command of the place, with a failpoint or none.
 func (p *place) command(program, at string, visit int, args ...string) *exec.Cmd {
 	limited, cancel := context.WithTimeout(p.t.Context(), time.Minute)
 	p.t.Cleanup(cancel)
@@ -38,14 +38,14 @@ func (p *place) command(program, at string, visit int, args ...string) *exec.Cmd
 	if at != "" {
 		cmd.Env = append(cmd.Env, fmt.Sprintf("MIGRATOR_FAILPOINT=%s:%d", at, max(visit, 1)), "MIGRATOR_FAILPOINT_LOG="+p.visits())
 	}
-	cmd.Dir = os.TempDir() // no migration.yaml of anybody's
+	cmd.Dir = os.TempDir() // without the user's migration.yaml
 	return cmd
 }
 
-// visits is the file that says where a process came by.
+// visits is the file that records which failpoints a process passed.
 func (p *place) visits() string { return filepath.Join(p.t.TempDir(), "visits") }
 
-// run runs a command line of the operator's and returns its exit code, -1 for a signal.
+// run runs an operator's command line and returns its exit code, -1 for a signal.
 func (p *place) run(line string) int {
 	p.t.Helper()
 	return p.ended(p.command(p.w.programs.migrator, "", 0, strings.Fields(line)...), line)
@@ -64,7 +64,7 @@ func (p *place) ended(cmd *exec.Cmd, line string) int {
 	return cmd.ProcessState.ExitCode()
 }
 
-// kill runs a command line that must end at the failpoint.
+// kill runs a command line that must be killed at the failpoint.
 func (p *place) kill(at string, visit int, line string) {
 	p.t.Helper()
 	fmt.Fprintf(&p.transcript, "MIGRATOR_FAILPOINT=%s:%d ", at, max(visit, 1))
@@ -73,8 +73,8 @@ func (p *place) kill(at string, visit int, line string) {
 	p.died(cmd, at)
 }
 
-// died checks that the process has ended by kill -9, and that the last place it
-// came by was the failpoint.
+// died checks that the process was killed by SIGKILL, and that the failpoint was the last one
+// that it passed.
 func (p *place) died(cmd *exec.Cmd, at string) {
 	p.t.Helper()
 	if status, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); !ok || !status.Signaled() || status.Signal() != syscall.SIGKILL {
@@ -91,7 +91,7 @@ func (p *place) died(cmd *exec.Cmd, at string) {
 		p.t.Fatal(err)
 	}
 	if came := strings.Fields(string(log)); len(came) == 0 || came[len(came)-1] != at {
-		p.t.Fatalf("it was killed, but not at %s: it came by %v\n%s", at, came, p.transcript.String())
+		p.t.Fatalf("it was killed, but not at %s: it passed %v\n%s", at, came, p.transcript.String())
 	}
 }
 
@@ -128,9 +128,9 @@ func (p *place) open(at string, visit int) *application {
 	return a
 }
 
-// ask says one line; false: the process has ended before it answered.
+// send sends one line; false: the process has ended before it answered.
 func (a *application) send(line string) (answer string, alive bool) {
-	_, _ = io.WriteString(a.stdin, line+"\n") // to a process that is gone: the answer says so
+	_, _ = io.WriteString(a.stdin, line+"\n") // fails if the process has ended: then there is no answer
 	if !a.lines.Scan() {
 		fmt.Fprintf(&a.p.transcript, "application> %s\n(no answer)\n", line)
 		return "", false
@@ -141,11 +141,11 @@ func (a *application) send(line string) (answer string, alive bool) {
 	return a.lines.Text(), true
 }
 
-// must is ask for a write that succeeds, or a read; writes go into the ledger.
+// must sends a write that must succeed, or a read; writes are added to the ledger.
 func (a *application) must(line string) string {
 	a.p.t.Helper()
 	answer, alive := a.send(line)
-	for range 5 { // a read may be too slow once
+	for range 5 { // one read may time out
 		if alive && strings.HasPrefix(line, "get ") && strings.HasPrefix(answer, "error") {
 			answer, alive = a.send(line)
 		}
@@ -157,7 +157,7 @@ func (a *application) must(line string) string {
 	return answer
 }
 
-// leave ends it; it must leave the fleet cleanly.
+// leave ends the application; it must leave the fleet cleanly.
 func (a *application) leave() {
 	a.p.t.Helper()
 	_ = a.stdin.Close()
@@ -166,7 +166,7 @@ func (a *application) leave() {
 	}
 }
 
-// note enters an acknowledged write.
+// addAcknowledged adds an acknowledged write.
 func (l ledger) addAcknowledged(line string) {
 	var id int64
 	var points int
@@ -180,7 +180,7 @@ func (l ledger) addAcknowledged(line string) {
 	delete(l.maybe, id)
 }
 
-// daemon runs migrator serve until cond holds, and ends it as systemd would.
+// daemon runs migrator serve until cond is true, and stops it as systemd would.
 func (p *place) daemon(cond func() bool) {
 	p.t.Helper()
 	cmd := p.command(p.w.programs.migrator, "", 0, "serve", "--listen", "127.0.0.1:0")
@@ -194,11 +194,11 @@ func (p *place) daemon(cond func() bool) {
 	err := cmd.Wait()
 	fmt.Fprintf(&p.transcript, "$ migrator serve\n%s(%v)\n", out.String(), cmd.ProcessState)
 	if !ok || err != nil {
-		p.t.Fatalf("the daemon did not put it right: %v\n%s", err, p.transcript.String())
+		p.t.Fatalf("the daemon did not recover: %v\n%s", err, p.transcript.String())
 	}
 }
 
-// await asks again until cond holds; false: not within the time.
+// await polls until cond is true; false: not within the time.
 func (p *place) await(within time.Duration, cond func() bool) bool {
 	over := time.NewTimer(within)
 	defer over.Stop()

@@ -8,19 +8,19 @@ import (
 	"github.com/stranglerfig/migrator/examples/embedding"
 )
 
-// roles are what init grants things to.
+// roles are the roles that init grants privileges to.
 const roles = `CREATE ROLE crash_app; CREATE ROLE crash_operator`
 
-// customers are so long that the table has several chunks.
+// customers are long rows, so that the table has several chunks.
 const customers = embedding.Schema + `;
 	INSERT INTO customers SELECT i, repeat('x', 400) || i, NULL, 1000 + i, '2026-01-01' FROM generate_series(1, 60) i`
 
-// stage is a migration on its way, made once: by commands, or by a command that
-// was killed, on a copy of the stage before.
+// stage is a migration in progress, made once from a copy of the stage before: by commands, or
+// by a killed command.
 type stage struct {
 	name, from string
 	lines      []string // of migrator
-	killed     string   // the failpoint at which the last line ends; "": nowhere
+	killed     string   // the failpoint at which the last line is killed; "": none
 	inputs     []string // to an application afterwards
 }
 
@@ -65,7 +65,7 @@ func (w *world) prepare(t *testing.T) {
 			if at != "" {
 				p.kill(at, 1, line)
 			} else if code := p.run(line); code != 0 {
-				t.Fatalf("stage %s: migrator %s exits with %d\n%s", s.name, line, code, p.transcript.String())
+				t.Fatalf("stage %s: migrator %s exit code %d\n%s", s.name, line, code, p.transcript.String())
 			}
 		}
 		if s.inputs != nil {

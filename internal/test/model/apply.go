@@ -52,7 +52,7 @@ func (g *gen) next(s *State) []Step {
 	if g.c.Horizon && s.has == tombstone && !g.anyInFlight(s) {
 		n := *s
 		n.at, n.has = version{}, absent
-		g.add("the target forgets its tombstone", 0, n)
+		g.add("the tombstone expires in the target", 0, n)
 	}
 	return g.out
 }

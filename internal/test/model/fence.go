@@ -180,7 +180,7 @@ func (g *gen) returning(s *State, i int, step func(string, func(*State, *control
 		step("reads the target", func(n *State, c *controller) { c.at, c.seq, c.has, c.pc = n.at, n.tseq, n.has, replays })
 	case replays:
 		if s.fence == 0 || s.fence != me.attempt {
-			step("finds its fence gone", func(_ *State, c *controller) { c.pc = idle })
+			step("finds its fence lifted", func(_ *State, c *controller) { c.pc = idle })
 		} else if s.open == 0 {
 			step("writes the key back to legacy", func(n *State, c *controller) {
 				if c.has == live {

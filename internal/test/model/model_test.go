@@ -42,7 +42,7 @@ var happens = []string{
 	"write %d is acknowledged: no instance reads the target", "write %d is acknowledged: both stores have it", "write %d fails: a fence attempt is open",
 	"write %d finds the route moved", "write %d fails: authority has moved",
 	"the repair lands in the target", "the repair finds a later write in the target", "the repair is refused and retries", "the repair times out",
-	"an orphaned message lands", "the target forgets its tombstone", "a full reconcile is clean",
+	"an orphaned message lands", "the tombstone expires in the target", "a full reconcile is clean",
 	"the backfill takes its barrier", "the backfill has waited for all writes before it", "the backfill finds no row",
 	"the backfill is too late and reads again", "the backfill is killed, and resumed", "the backfill sweeps what is older", "the backfill finds nothing to sweep",
 	"controller %d finds another attempt", "controller %d finds the route moved", "controller %d commits fenced", "controller %d commits retain",

@@ -55,7 +55,7 @@ type Config struct {
 	Epochs  uint8  // changes of route at most; at most maxEpochs-1
 	Writes  uint8  // at most maxWrites
 	Deletes uint8  // bit n: the n-th state of the key is absence; bit 0 is what legacy has at the beginning
-	Copied  bool   // the target has the first state, and a backfill is done
+	Copied  bool   // the target has the first state, and a backfill has finished
 	Single  bool   // only one instance
 
 	Fail      bool  // target writes may time out

@@ -92,7 +92,7 @@ type State struct {
 	seq, top uint8 // the key's state; the highest number given to any state
 	open     uint8 // the write that has the row's lock, plus one
 	era      uint8
-	fence    uint8 // the attempt whose fence stands
+	fence    uint8 // the attempt whose fence is raised
 	lifted   uint8 // attempts that are over, as bits
 
 	// target

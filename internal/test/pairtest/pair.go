@@ -16,7 +16,7 @@ import (
 	"github.com/stranglerfig/migrator/store/redis"
 )
 
-// Pair is one migration's two stores. As JSON it tells another process how to Open them.
+// Pair is one migration's two stores. Its JSON lets another process Open them.
 type Pair struct {
 	Config    *migration.Config
 	LegacyURL string
@@ -24,8 +24,8 @@ type Pair struct {
 	Legacy    *postgres.Legacy        `json:"-"`
 	Target    *redis.Target           `json:"-"`
 	Compare   *record.Comparer        `json:"-"`
-	SQL       *pgxpool.Pool           `json:"-"` // past legacy's back
-	Redis     goredis.UniversalClient `json:"-"` // past the target's back
+	SQL       *pgxpool.Pool           `json:"-"` // a direct connection to legacy
+	Redis     goredis.UniversalClient `json:"-"` // a direct connection to the target
 }
 
 // Options change the migration.
@@ -37,7 +37,7 @@ type Options struct {
 	Expires string
 }
 
-// SimpleDDL makes a table whose canonical texts are plain to write: see Simple.
+// SimpleDDL makes a table whose canonical texts are easy to write: see FillSimple.
 const SimpleDDL = `CREATE TABLE items (id bigint PRIMARY KEY, name text, amount numeric, expires_at timestamptz)`
 
 // New creates the table in a database of its own, and an empty target.
@@ -76,8 +76,8 @@ func New(t testing.TB, o Options) *Pair {
 	return p
 }
 
-// Open opens the stores of Spec and the URLs. A helper process that was told
-// these uses it alone.
+// Open opens the stores of Config and the URLs. A helper process that has received these calls
+// it alone.
 func (p *Pair) Open(ctx context.Context) error {
 	var err error
 	if p.Legacy, err = postgres.OpenLegacy(ctx, p.Config, p.LegacyURL); err != nil {
@@ -90,7 +90,7 @@ func (p *Pair) Open(ctx context.Context) error {
 	return err
 }
 
-// Exec runs SQL past legacy's back.
+// Exec runs SQL in legacy directly.
 func (p *Pair) Exec(t testing.TB, sql string, args ...any) {
 	t.Helper()
 	if _, err := p.SQL.Exec(t.Context(), sql, args...); err != nil {
@@ -115,8 +115,8 @@ const (
 	MessyKey   = "order:{user}:{id}"
 )
 
-// FillMessy adds n records of everything that is hard to keep: NULL beside empty,
-// infinities, NaN, long decimals, four-byte characters, nested JSON.
+// FillMessy adds n records of values that are hard to preserve: NULL beside empty, infinities,
+// NaN, long decimals, four-byte characters, nested JSON.
 func (p *Pair) FillMessy(t testing.TB, n int) {
 	t.Helper()
 	p.Exec(t, `INSERT INTO "Order Items" SELECT

@@ -1,18 +1,18 @@
-// Package testenv starts private PostgreSQL and Redis servers, for the tests and
-// for `migrator demo`. Servers listen on 127.0.0.1 alone, keep everything in one
-// directory below /dev/shm or /tmp, and leave nothing behind: they are stopped by their
-// owner; they die with it (Linux: a parent-death signal); and what a killed owner
-// left is swept when the next server is started by the same user.
+// Package testenv starts private PostgreSQL and Redis servers, for the tests and for `migrator
+// demo`. Servers listen on 127.0.0.1 alone, keep everything in one directory below /dev/shm or
+// /tmp, and leave nothing behind: their owner stops them; they die with it (Linux: a
+// parent-death signal); and the next start by the same user sweeps the files and processes of
+// a killed owner.
 //
-// Servers: [StartPostgres], [StartRedis], [StartRedisCluster], [StartRedisSentinel].
-// In tests: [PostgresURL] and [RedisURL] hand out a fresh database of a server
-// that the whole test binary shares; [Postgres] and [Redis] start one of the
-// test's own, to kill or pause. A package that uses them says
+// Servers: [StartPostgres], [StartRedis], [StartRedisCluster], [StartRedisSentinel]. In tests:
+// [PostgresURL] and [RedisURL] return a fresh database of a server that the whole test binary
+// shares; [Postgres] and [Redis] start a server for one test, to kill or pause. A package that
+// uses them has
 //
 //	func TestMain(m *testing.M) { testenv.Main(m) }
 //
-// The shared servers and the thread that starts servers live as long as the test
-// binary: under goleak, ignore what [Goroutines] names.
+// The shared servers and the thread that starts servers live as long as the test binary: under
+// goleak, ignore the functions of [Goroutines].
 package testenv
 
 // Environment variables that change where servers come from.
