@@ -26,7 +26,7 @@ import (
 	"github.com/stranglerfig/migrator/phases"
 )
 
-// roleEnv makes this binary the storefront itself, to be killed.
+// roleEnv makes this binary the storefront itself, so that a test can kill it.
 const roleEnv = "STOREFRONT_TEST_ROLE"
 
 func TestMain(m *testing.M) {
@@ -47,7 +47,7 @@ target: {store: redis, url: "${STOREFRONT_CACHE_URL}", key: "product:{id}"}
 fleet: {lease: 3s, renew: 1s}
 `
 
-// place is an empty shop whose migration stands where all reads come from Redis.
+// place is an empty shop with its migration in the phase in which all reads come from Redis.
 type place struct {
 	t    *testing.T
 	env  map[string]string
@@ -98,7 +98,7 @@ func newPlace(t *testing.T) *place {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// There is nothing to copy and nobody has joined: the gates have nothing to ask.
+	// There is nothing to copy and no instance has joined, so every gate is open.
 	for _, to := range []phases.Route{{Phase: phases.ShadowWrite}, {Phase: phases.DualRead, Percent: phases.All}, {Phase: phases.Cutover, Percent: phases.All}} {
 		at, err = store.Transition(ctx, m.Name, func(phases.Evidence) (phases.Move, error) {
 			return phases.Move{From: at.Route, To: to, Cause: phases.CauseAdvance, Reason: "a test"}, nil
@@ -142,9 +142,9 @@ func (p *place) start(name, listen string) (url string, process *exec.Cmd) {
 	return "", nil
 }
 
-// An instance that is killed may have written legacy and not the target, and its
-// lease lives on. Nothing that was acknowledged may suffer from that.
-func TestKillingAnInstanceAgainAndAgainLosesNothing(t *testing.T) {
+// A killed instance may have written legacy and not the target, and its lease is still live.
+// No acknowledged write may be affected.
+func TestKilledInstancesLoseNoWrite(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)
 	steady, a := p.start("a", "127.0.0.1:0")
@@ -173,7 +173,7 @@ func TestKillingAnInstanceAgainAndAgainLosesNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 		_ = b.Wait()
-		more(50) // the other one goes on
+		more(50) // the other instance continues
 		_, b = p.start("b", strings.TrimPrefix(victim, "http://"))
 	}
 	more(100)
@@ -193,11 +193,11 @@ func TestKillingAnInstanceAgainAndAgainLosesNothing(t *testing.T) {
 	}
 }
 
-func TestSeedAndLoadAsCommands(t *testing.T) {
+func TestSeedAndLoadCommands(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)
-	// More products than the migration has: it stands where nothing is copied any
-	// more, so the load must find that they are missing.
+	// More products than the migration has: its phase copies nothing any more, so the load
+	// must detect that they are missing.
 	var out bytes.Buffer
 	if err := Run(t.Context(), []string{"seed", "--products", "20"}, p.io(&out)); err != nil || !strings.Contains(out.String(), "made 20 products") {
 		t.Fatalf("%v %q", err, out.String())

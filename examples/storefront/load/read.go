@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// read reads one product and checks what is seen.
+// read reads one product and checks the answer.
 func (g *Generator) read(ctx context.Context, random *rand.Rand, id int64) {
 	r := g.ledger.BeginRead(id)
 	began := time.Now()
@@ -26,7 +26,7 @@ func (g *Generator) read(ctx context.Context, random *rand.Rand, id int64) {
 	g.violation(verdict, detail)
 }
 
-// look makes the request of a read. The error means that nothing was seen.
+// checkedRead makes the request of a read. On an error nothing was read.
 func (g *Generator) checkedRead(ctx context.Context, r Read, url string) (Verdict, string, error) {
 	answer, err := g.send(ctx, http.MethodGet, url, nil)
 	switch {
@@ -46,8 +46,8 @@ func (g *Generator) checkedRead(ctx context.Context, r Read, url string) (Verdic
 	return verdict, detail, nil
 }
 
-// Verify reads every product that the ledger knows, after Run has returned: what
-// was acknowledged and is not there now is lost. The error is ctx's.
+// Verify reads every product of the ledger, after Run has returned: an acknowledged write that
+// is missing now is lost. The error is ctx's.
 func (g *Generator) Verify(ctx context.Context) error {
 	ids := g.ledger.IDs()
 	var next atomic.Int64

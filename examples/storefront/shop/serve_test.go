@@ -29,7 +29,7 @@ import (
 
 const seeded = 200
 
-// town is a shop with its stores and its migration.
+// fixture is a shop with its stores and its migration.
 type fixture struct {
 	t         *testing.T
 	migration *migration.Config
@@ -40,7 +40,7 @@ type fixture struct {
 	shops     []string // URLs
 }
 
-// newTown applies the example's own description, without its waits and approvals.
+// newFixture applies the example's migration file, without its waits and approvals.
 func newFixture(t *testing.T) *fixture {
 	t.Helper()
 	ctx := t.Context()
@@ -103,7 +103,7 @@ func newFixture(t *testing.T) *fixture {
 	return w
 }
 
-// open starts an instance. stop ends it and returns what Serve did.
+// open starts an instance. stop ends it and returns Serve's error.
 func (w *fixture) open(name string) (url string, stop func() error) {
 	w.t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -130,10 +130,10 @@ func (w *fixture) controller() *control.Controller {
 	return &control.Controller{State: w.store, Migration: w.migration.Name, Settings: w.migration.Settings(), Fence: w.legacy, Target: w.target}
 }
 
-// advance takes the next step, whatever the last reconcile says.
+// advance takes the next step and overrides the gate reconcile-clean.
 func (w *fixture) advance() phases.Route {
 	w.t.Helper()
-	// Held back or not, a dry run names the gates.
+	// A dry run lists the gates, whether they are open or not.
 	step, _ := w.controller().Advance(w.t.Context(), control.Advance{DryRun: true})
 	overrides := map[string]string{}
 	for _, g := range step.Gates {
@@ -162,7 +162,7 @@ func (w *fixture) fill() {
 	}
 }
 
-// ask makes a request to the first instance, or the n-th, and decodes the answer.
+// ask makes a request to the n-th instance, and decodes the answer.
 func (w *fixture) ask(n int, method, path string, body, into any) int {
 	w.t.Helper()
 	raw, isText := body.(string)
@@ -198,7 +198,7 @@ func (w *fixture) ask(n int, method, path string, body, into any) int {
 	return answer.StatusCode
 }
 
-// trade writes in every way that there is, and reads each at the other instance.
+// exerciseWrites makes every kind of write, and reads each on the other instance.
 func (w *fixture) exerciseWrites(round int) {
 	w.t.Helper()
 	random := rand.New(rand.NewPCG(uint64(round), 9))
@@ -249,12 +249,12 @@ func (w *fixture) exerciseWrites(round int) {
 		}
 	}
 	if code := w.ask(0, "PUT", path, whole, &made); code != 201 || made.Revision <= gone.Revision {
-		w.t.Errorf("made anew: %d, revision %d after %d", code, made.Revision, gone.Revision)
+		w.t.Errorf("created again: %d, revision %d after %d", code, made.Revision, gone.Revision)
 	}
 	sees(made)
 }
 
-func TestTheShopServesInEveryPhaseAndOnTheWayBack(t *testing.T) {
+func TestShopServesInEveryPhase(t *testing.T) {
 	t.Parallel()
 	w := newFixture(t)
 	var stops []func() error
@@ -355,18 +355,18 @@ func TestBadRequestsWriteNothing(t *testing.T) {
 	}
 }
 
-// An instance must be able to start when legacy is switched off for good.
+// An instance must be able to start when legacy is switched off permanently.
 func TestAnInstanceStartsWithoutLegacy(t *testing.T) {
 	t.Parallel()
 	w := newFixture(t)
 	m := *w.migration
-	m.Legacy.URL = "postgres://nobody@127.0.0.1:1/nowhere?connect_timeout=1"
+	m.Legacy.URL = "postgres://shop@127.0.0.1:1/nowhere?connect_timeout=1"
 	schema, err := findSchema(t.Context(), &m, w.stateURL)
 	if err != nil || asJSON(t, schema) != asJSON(t, w.legacy.Schema()) {
 		t.Errorf("%v %v", schema, err)
 	}
 	m.Name = "unheard-of"
 	if _, err := findSchema(t.Context(), &m, w.stateURL); err == nil {
-		t.Error("a migration that nobody has applied has a schema")
+		t.Error("a migration that is not applied has a schema")
 	}
 }
