@@ -21,7 +21,7 @@ import (
 func failpoints(t *testing.T) map[string]string {
 	t.Helper()
 	names := map[string]string{}
-	root := filepath.Join("..", "..")
+	root := filepath.Join("..", "..", "..")
 	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
 		switch {
 		case err != nil:
