@@ -164,7 +164,7 @@ func TestEProcessAddsBatches(t *testing.T) {
 	}
 }
 
-func TestSampleExpectedKnowsWhereItNeverEnds(t *testing.T) {
+func TestSampleExpectedNearTheLimit(t *testing.T) {
 	t.Parallel()
 	for _, share := range []float64{0, 0.1, 0.5, 0.8} {
 		n, ok := stats.SampleExpected(0.001, 0.95, share*0.001)

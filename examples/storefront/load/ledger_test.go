@@ -4,7 +4,7 @@ import "testing"
 
 // Each case is a history of one product: its writes, and what a read that begins afterwards
 // may see.
-func TestWhatAReadMaySee(t *testing.T) {
+func TestReadVerdicts(t *testing.T) {
 	t.Parallel()
 	const id = 7
 	ack := func(l *Ledger, revision int64, gone bool) {
@@ -79,7 +79,7 @@ func TestWhatAReadMaySee(t *testing.T) {
 	}
 }
 
-func TestAReadMaySeeEitherSideOfAWriteBesideIt(t *testing.T) {
+func TestReadDuringWriteMaySeeEither(t *testing.T) {
 	t.Parallel()
 	l := NewLedger()
 	l.Expect(1, 5)

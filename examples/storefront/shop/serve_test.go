@@ -356,7 +356,7 @@ func TestBadRequestsWriteNothing(t *testing.T) {
 }
 
 // An instance must be able to start when legacy is switched off permanently.
-func TestAnInstanceStartsWithoutLegacy(t *testing.T) {
+func TestInstanceStartsWithoutLegacy(t *testing.T) {
 	t.Parallel()
 	w := newFixture(t)
 	m := *w.migration

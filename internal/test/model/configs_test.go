@@ -61,7 +61,7 @@ var (
 		Name: "unheard", Start: Grace, Kinds: []Kind{DualRead},
 		Epochs: 4, Writes: 1, Copied: true, Fence: true, Fail: true, Lapse: true,
 	}
-	// stay: leases lapse on the way back to legacy and forward again.
+	// stay: leases lapse on the return to legacy and forward again.
 	stay = Config{
 		Name: "stay", Start: DualRead, Kinds: []Kind{Legacy, ShadowWrite, DualRead, Cutover},
 		Epochs: 4, Writes: 1, Copied: true, Backfill: true, Lapse: true, Fail: true,

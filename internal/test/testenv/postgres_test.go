@@ -62,7 +62,7 @@ func TestPostgresURLIsPerTest(t *testing.T) {
 	}
 }
 
-func TestDatabaseIsDroppedThoughItsSlotIsInUse(t *testing.T) {
+func TestDropDatabaseWithActiveSlot(t *testing.T) {
 	t.Parallel()
 	var dbURL, admin string
 	t.Run("user", func(t *testing.T) {

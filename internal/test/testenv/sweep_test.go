@@ -82,7 +82,7 @@ func TestNextStartSweepsAfterKilledOwner(t *testing.T) {
 	}
 }
 
-func TestSweepSparesTheLiving(t *testing.T) {
+func TestSweepSparesLiveServers(t *testing.T) {
 	t.Parallel()
 	s := Redis(t)
 	Redis(t)
