@@ -143,7 +143,7 @@ func (s *Sketch) UnmarshalBinary(b []byte) error {
 			return err
 		}
 		if step == 0 || step > buckets || at+step >= buckets {
-			return fmt.Errorf("sketch: a bucket %d after %d, of %d that there are", step, int64(at), buckets)
+			return fmt.Errorf("sketch: a bucket %d after %d, of %d", step, int64(at), buckets)
 		}
 		if n == 0 || n > maxCount-read.total {
 			return fmt.Errorf("sketch: a count of %d on top of %d", n, read.total)

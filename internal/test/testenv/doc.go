@@ -15,20 +15,20 @@
 // goleak, ignore the functions of [Goroutines].
 package testenv
 
-// Environment variables that change where servers come from.
+// Environment variables that select the servers.
 const (
-	// EnvPostgresURL names a running server that [PostgresURL] creates its
-	// databases in, in place of a private one. The user must be allowed to.
+	// EnvPostgresURL names a running server in which [PostgresURL] creates its
+	// databases, instead of a private server. The user needs CREATEDB.
 	EnvPostgresURL = "MIGRATOR_TEST_POSTGRES_URL"
-	// EnvRedisURL names a running server whose empty databases [RedisURL] hands
-	// out, in place of a private one.
+	// EnvRedisURL names a running server whose empty databases [RedisURL]
+	// returns, instead of a private server's.
 	EnvRedisURL = "MIGRATOR_TEST_REDIS_URL"
 	// EnvServerPath is a list of directories, as in PATH, that are the only ones
 	// searched for server programs.
 	EnvServerPath = "MIGRATOR_SERVER_PATH"
 )
 
-// Goroutines names the functions of goroutines that outlive a test on purpose,
+// Goroutines returns the functions of goroutines that outlive a test by design,
 // for goleak.IgnoreAnyFunction.
 func Goroutines() []string {
 	const pkg = "github.com/stranglerfig/migrator/internal/test/testenv."

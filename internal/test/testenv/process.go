@@ -138,13 +138,13 @@ func (p *process) stop(ctx context.Context, sig syscall.Signal) error {
 	if err := p.cmd.Process.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return fmt.Errorf("stop server %d: %w", p.pid(), err)
 	}
-	patience := time.NewTimer(10 * time.Second)
-	defer patience.Stop()
+	timer := time.NewTimer(10 * time.Second)
+	defer timer.Stop()
 	select {
 	case <-p.done:
 		return nil
 	case <-ctx.Done():
-	case <-patience.C:
+	case <-timer.C:
 	}
 	return p.kill()
 }

@@ -210,14 +210,14 @@ func (a *app) handle(f func(ctx context.Context, id int64, r *http.Request) (cel
 		}
 		ctx, cancel := context.WithTimeout(r.Context(), requestFor)
 		defer cancel()
-		var heard targetReadCheck
-		c, err := f(context.WithValue(ctx, targetReadCheckKey{}, &heard), id, r)
+		var check targetReadCheck
+		c, err := f(context.WithValue(ctx, targetReadCheckKey{}, &check), id, r)
 		route := a.instance.Route()
 		out := answer{Value: c.Value, Seq: c.Seq, Outcome: outcomeOf(err), Route: fmt.Sprintf("%s@%d", route, route.Epoch)}
 		if err != nil {
 			out.Error = err.Error()
 		} else {
-			out.Exception = heard.exception(a.policy)
+			out.Exception = check.exception(a.policy)
 		}
 		_ = json.NewEncoder(w).Encode(out)
 	}

@@ -24,12 +24,12 @@ func (v *verdict) violated() bool { return len(v.stale) > 0 || v.result == porcu
 
 // checkKey checks one key's history in two ways: the ledger, which names the wrong read and
 // the reason, and the model, which detects more.
-func checkKey(key int, ops []*operation, patience time.Duration) *verdict {
+func checkKey(key int, ops []*operation, timeout time.Duration) *verdict {
 	v := &verdict{key: key, ops: ops, allowed: allowedStaleReads(ops), p: prepare(ops, false)}
 	v.stale = ledgerViolations(ops)
-	v.result, v.info = porcupine.CheckOperationsVerbose(v.p.model(), v.p.ops, patience)
+	v.result, v.info = porcupine.CheckOperationsVerbose(v.p.model(), v.p.ops, timeout)
 	strict := prepare(ops, true)
-	v.strict = porcupine.CheckOperationsTimeout(strict.model(), strict.ops, patience/10)
+	v.strict = porcupine.CheckOperationsTimeout(strict.model(), strict.ops, timeout/10)
 	return v
 }
 

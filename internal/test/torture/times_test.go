@@ -42,7 +42,7 @@ type sample struct {
 type times struct {
 	mu      sync.Mutex
 	samples []sample
-	lost    map[string]int // measurements without an end, or with another cause
+	missed  map[string]int // measurements without an end, or with another cause
 	deaths  []death
 }
 
@@ -78,7 +78,7 @@ func (t *times) add(s sample) {
 func (t *times) miss(what string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.lost[what]++
+	t.missed[what]++
 }
 
 // summary is a distribution, in milliseconds.
@@ -239,13 +239,13 @@ func (w *world) measureTriggers(ctx context.Context) error {
 	var settled *time.Time
 	_, err = pgx.ForEachRow(rows, []any{&fired, &committed, &settled}, func() error {
 		at := committed.Sub(w.events.began)
-		peace := slices.ContainsFunc(w.times.deaths, func(d death) bool { return !d.faults && d.from <= at && at <= d.to })
-		w.times.add(sample{timeTriggerCommit, !peace, committed.Sub(fired)})
+		alone := slices.ContainsFunc(w.times.deaths, func(d death) bool { return !d.faults && d.from <= at && at <= d.to })
+		w.times.add(sample{timeTriggerCommit, !alone, committed.Sub(fired)})
 		if settled == nil {
 			w.times.miss(timeTriggerSettle) // a step came before every instance had acknowledged
 			return nil
 		}
-		w.times.add(sample{timeTriggerSettle, !peace, settled.Sub(fired)})
+		w.times.add(sample{timeTriggerSettle, !alone, settled.Sub(fired)})
 		return nil
 	})
 	return err

@@ -201,7 +201,7 @@ func (w *world) wave(ctx context.Context, moves *operator, breaks *faults, began
 	const c, g = phases.Cutover, phases.Grace
 	destinations := []phases.Phase{phases.ShadowWrite, phases.DualRead, c, c, c, c, g, g, g, g, phases.Retain, phases.Retain}
 	to := destinations[moves.random.IntN(len(destinations))]
-	storm := time.Duration(6+moves.random.IntN(5)) * time.Second
+	faultTime := time.Duration(6+moves.random.IntN(5)) * time.Second
 	die := w.killTarget
 	if moves.random.IntN(2) == 0 {
 		die = w.cutTarget
@@ -211,7 +211,7 @@ func (w *world) wave(ctx context.Context, moves *operator, breaks *faults, began
 		return float64(breaks.made) < 1.4*faultsPerMinute*(time.Since(began)-10*time.Second).Minutes()
 	}
 	if hurry {
-		storm = longest // whatever the phase
+		faultTime = longest // whatever the phase
 	} else {
 		way, arrive := context.WithCancel(ctx)
 		if late() {
@@ -223,7 +223,7 @@ func (w *world) wave(ctx context.Context, moves *operator, breaks *faults, began
 	if !hurry && !late() && w.measureRollback(ctx, false) {
 		moves.advanceTo(ctx, phases.Cutover)
 		if _, ok := w.targetRead(ctx); ok && ctx.Err() == nil {
-			breaks.count[w.target.name+" dead, in peace"]++
+			breaks.count[w.target.name+" dead, alone"]++
 			breaks.made++
 			if err := die(ctx, false); err != nil {
 				w.t.Errorf("a dead target: %v", err)
@@ -240,7 +240,7 @@ func (w *world) wave(ctx context.Context, moves *operator, breaks *faults, began
 	breaking.Go(func() error { return moves.run(bounded) })
 	breaking.Go(func() error {
 		defer cancel()
-		end := time.Now().Add(storm)
+		end := time.Now().Add(faultTime)
 		return breaks.run(bounded, func() bool {
 			return time.Now().Before(end) || late()
 		})

@@ -43,7 +43,7 @@ func (w *world) report(seed uint64, breaks *faults, all *report) {
 	}
 	merge(all.OperationsBy, w.history.count())
 	merge(all.Commands, w.codes)
-	merge(all.Missed, w.times.lost)
+	merge(all.Missed, w.times.missed)
 	w.times.reads(w.history.byKey())
 	if err := w.measureTriggers(t.Context()); err != nil {
 		t.Errorf("measure triggers: %v", err)

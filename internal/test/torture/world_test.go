@@ -54,7 +54,7 @@ func newWorld(t *testing.T, kind shape, instances int) *world {
 	t.Helper()
 	w := &world{
 		t: t, dir: t.TempDir(), shape: kind, events: &eventLog{}, history: &history{}, spawner: newSpawner(t.Context()),
-		dead: map[string]time.Time{}, traces: map[string]string{}, codes: map[string]int{}, times: times{lost: map[string]int{}},
+		dead: map[string]time.Time{}, traces: map[string]string{}, codes: map[string]int{}, times: times{missed: map[string]int{}},
 	}
 	var err error
 	if w.file, err = kind.writeMigrationFile(w.dir); err != nil {
