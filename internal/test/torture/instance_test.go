@@ -154,7 +154,7 @@ func (s *instance) end(what string, sig syscall.Signal) {
 	s.observe()
 	s.w.events.add(s.name, "%s", what)
 	if sig == syscall.SIGKILL {
-		s.w.recordDeath(s.name, time.Now()) // the database shows it only a moment later
+		s.w.recordDeath(s.name, time.Now()) // the death itself may be noticed later
 	} else {
 		_ = s.cmd.Process.Signal(syscall.SIGCONT)
 	}
