@@ -8,7 +8,7 @@ type Info struct {
 	Type   string // gauge, counter or histogram
 	Labels []string
 	Help   string
-	Absent string // when there is no series of it; empty: while the state can't be read
+	Absent string // when the metric has no series; "": while the state database can't be read
 }
 
 type metric struct {
@@ -24,8 +24,8 @@ func define(kind, name, help, absent string, labels ...string) *metric {
 	}
 }
 
-// of is the description with the migration, its first label, fixed: a registry tells
-// the collectors of two migrations apart.
+// of returns the descriptor with the migration, its first label, fixed: so a registry accepts
+// the collectors of two migrations.
 func (m *metric) of(migration string) *prometheus.Desc {
 	return prometheus.NewDesc(m.Name, m.Help, m.Labels[1:], prometheus.Labels{m.Labels[0]: migration})
 }
@@ -39,75 +39,75 @@ const (
 	noCapture  = "without change capture, which this release does not have yet"
 )
 
-// What the daemon tells.
+// Metrics of the daemon.
 var (
 	stateUp     = define(gaugeType, "state_up", "1 if the state database could be read at this scrape.", "never")
-	leader      = define(gaugeType, "leader", "1 if this process leads the migration, 0 if it stands by.", "never", "migration")
+	leader      = define(gaugeType, "leader", "1 if this process leads the migration, 0 if it is a standby.", "never", "migration")
 	phaseInfo   = define(gaugeType, "phase_info", "1 for the phase that the migration is in.", "", "migration", "phase")
-	phaseEpoch  = define(gaugeType, "phase_epoch", "The epoch, which goes up with every change of route.", "", "migration")
+	phaseEpoch  = define(gaugeType, "phase_epoch", "The epoch, which increases with every change of route.", "", "migration")
 	readPercent = define(gaugeType, "read_percent", "Share of keys that the target answers for, in per cent.", "", "migration")
-	fleet       = define(gaugeType, "fleet_instances", "Instances of the application: settled on the present epoch, behind it, or lapsed without leaving.", "", "migration", "state")
+	fleet       = define(gaugeType, "fleet_instances", "Instances of the application: settled on the present epoch, behind it, or with a lapsed lease.", "", "migration", "state")
 
-	transitions = define(counterType, "transitions_total", "Changes of route whose end is known: settled once every instance acknowledged it, superseded if the next one came before.", "until there was one", "migration", "from", "to", "cause", "outcome")
-	settle      = define(histogramType, "transition_settle_seconds", "From a change of route until every instance had acknowledged it.", "", "migration")
-	lastMove    = define(gaugeType, "transition_last_timestamp_seconds", "When the route was last changed for this cause.", "until it was", "migration", "cause")
-	latched     = define(gaugeType, "rollback_latched", "1 while an automatic rollback waits for somebody to acknowledge it.", "", "migration")
-	rollback    = define(gaugeType, "rollback_class", "1 for what a rollback would be now.", "", "migration", "class")
+	transitions   = define(counterType, "transitions_total", "Completed changes of route: settled once every instance acknowledged it, superseded if the next one came first.", "until there was one", "migration", "from", "to", "cause", "outcome")
+	settleSeconds = define(histogramType, "transition_settle_seconds", "From a change of route until every instance had acknowledged it.", "", "migration")
+	lastMove      = define(gaugeType, "transition_last_timestamp_seconds", "When the route was last changed for this cause.", "until it was", "migration", "cause")
+	latched       = define(gaugeType, "rollback_latched", "1 while an automatic rollback waits to be acknowledged.", "", "migration")
+	rollback      = define(gaugeType, "rollback_class", "1 for the present class of a rollback.", "", "migration", "class")
 
 	journalKeys = define(gaugeType, "journal_keys", "Keys whose copy in the target is known to be behind.", "", "migration")
 	returnKeys  = define(gaugeType, "return_keys", "Keys that a rollback would first replay to legacy.", "", "migration")
 	captureLag  = define(gaugeType, "capture_lag_bytes", "WAL of legacy that change capture has not applied yet.", noCapture, "migration")
 	captureLate = define(gaugeType, "capture_lag_seconds", "Age of the newest change that change capture has applied, while there are later ones.", noCapture, "migration")
-	walHeld     = define(gaugeType, "capture_wal_held_bytes", "WAL that legacy keeps because of the replication slot.", noCapture, "migration")
+	walRetained = define(gaugeType, "capture_wal_held_bytes", "WAL that legacy retains for the replication slot.", noCapture, "migration")
 
 	gateVerdict = define(gaugeType, "gate_verdict", "1 for the newest verdict of a measured gate, 0 for the others.", unmeasured, "migration", "gate", "verdict")
 	gateBound   = define(gaugeType, "gate_bound_ratio", "A measured gate's upper bound as a share of its limit: it passes below 1.", unmeasured+"; without samples, or with a limit of 0", "migration", "gate")
 	gateSamples = define(gaugeType, "gate_samples", "Observations that a measured gate's newest evaluation rested on.", unmeasured, "migration", "gate")
 	gateLast    = define(gaugeType, "gate_last_evaluation_timestamp_seconds", "When a measured gate was last evaluated.", unmeasured, "migration", "gate")
 
-	triggerState = define(gaugeType, "trigger_state", "1 for what a trigger's newest evaluation said, 0 for the rest.", unmeasured, "migration", "trigger", "state")
+	triggerState = define(gaugeType, "trigger_state", "1 for the newest state of a trigger, 0 for the others.", unmeasured, "migration", "trigger", "state")
 	triggerLast  = define(gaugeType, "trigger_last_evaluation_timestamp_seconds", "When a trigger was last evaluated.", unmeasured, "migration", "trigger")
 
 	lastClean  = define(gaugeType, "reconcile_last_success_timestamp_seconds", "When the newest reconcile run without a difference finished.", "until one did", "migration")
 	reconciled = define(gaugeType, "reconcile_records", "Records of the newest finished reconcile run: checked, and different.", "until one finished", "migration", "result")
-	coverage   = define(gaugeType, "reconcile_coverage_ratio", "Share of legacy that clean reconcile runs have checked within reconcile.window, by this description and since the newest run that found differences.", "", "migration")
+	coverage   = define(gaugeType, "reconcile_coverage_ratio", "Share of legacy that clean reconcile runs have checked within reconcile.window, under the present migration file and since the newest run that found differences.", "", "migration")
 	lastDrill  = define(gaugeType, "drill_last_success_timestamp_seconds", "When the newest rollback drill passed.", "until one did", "migration")
 
 	daemon = []*metric{
-		stateUp, leader, phaseInfo, phaseEpoch, readPercent, fleet, transitions, settle, lastMove, latched, rollback,
-		journalKeys, returnKeys, captureLag, captureLate, walHeld, gateVerdict, gateBound, gateSamples, gateLast,
+		stateUp, leader, phaseInfo, phaseEpoch, readPercent, fleet, transitions, settleSeconds, lastMove, latched, rollback,
+		journalKeys, returnKeys, captureLag, captureLate, walRetained, gateVerdict, gateBound, gateSamples, gateLast,
 		triggerState, triggerLast, lastClean, reconciled, coverage, lastDrill,
 	}
 )
 
 const unseen = "until there was one"
 
-// What an application's instance tells.
+// Metrics of an application's instance.
 var (
-	operations = define(counterType, "operations_total", "Attempts on a store, by whom they were for and how they ended.", unseen, "migration", "store", "operation", "role", "outcome")
+	operations = define(counterType, "operations_total", "Attempts on a store, by their role and outcome.", unseen, "migration", "store", "operation", "role", "outcome")
 	durations  = define(histogramType, "operation_duration_seconds", "How long attempts on a store took, of a sample of them. Classic and native.", unseen+" that was timed", "migration", "store", "operation", "role", "outcome")
-	added      = define(histogramType, "write_added_seconds", "What a write's caller waited after legacy had it, of a sample. Classic and native.", unseen+" that was timed", "migration")
+	added      = define(histogramType, "write_added_seconds", "How long a write's caller waited after the commit in legacy, of a sample. Classic and native.", unseen+" that was timed", "migration")
 	compared   = define(counterType, "compare_total", "Comparisons of shadow reads, by their result: mismatch and lost are confirmed ones.", "never", "migration", "result")
 
 	application = []*metric{operations, durations, added, compared}
 )
 
-// What a worker tells.
+// Metrics of a worker.
 var (
-	workerAtWork  = define(gaugeType, "worker_jobs_under_way", "Jobs of reconcile runs that this worker is at.", "never", "migration")
-	workerJobs    = define(counterType, "worker_jobs_total", "Jobs that this worker has ended, by their result: done, or failed (of which others may make a success).", "never", "migration", "result")
-	workerRecords = define(counterType, "worker_records_total", "Records that this worker has compared in jobs that are done.", "never", "migration")
+	workerRunning = define(gaugeType, "worker_jobs_under_way", "Jobs of reconcile runs that this worker runs now.", "never", "migration")
+	workerJobs    = define(counterType, "worker_jobs_total", "Jobs that this worker has ended, by their result: done, or failed (another worker may retry it).", "never", "migration", "result")
+	workerRecords = define(counterType, "worker_records_total", "Records that this worker has compared in completed jobs.", "never", "migration")
 
-	worker = []*metric{workerAtWork, workerJobs, workerRecords}
+	worker = []*metric{workerRunning, workerJobs, workerRecords}
 )
 
-// Daemon describes what a Collector tells.
+// Daemon returns the metrics of a Collector.
 func Daemon() []Info { return infos(daemon) }
 
-// Application describes what NewInstance's collector tells.
+// Application returns the metrics of NewInstance's collector.
 func Application() []Info { return infos(application) }
 
-// WorkerInfos describes what a Worker tells.
+// WorkerInfos returns the metrics of a Worker.
 func WorkerInfos() []Info { return infos(worker) }
 
 func infos(all []*metric) (found []Info) {

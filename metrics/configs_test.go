@@ -48,8 +48,8 @@ func rules(t *testing.T) (all []rule) {
 
 var metricName = regexp.MustCompile(`[a-z_:]*\bmigrator_[a-z0-9_:]+|[a-z_]+:migrator_[a-z0-9_:]+`)
 
-// known are the names that an expression may have: of metrics, of a histogram's parts,
-// of what is recorded.
+// known returns the names that an expression may use: metrics, the series of histograms, and
+// recording rules.
 func known(t *testing.T) (names []string) {
 	t.Helper()
 	for _, i := range slices.Concat(metrics.Daemon(), metrics.Application(), metrics.WorkerInfos()) {
@@ -70,18 +70,18 @@ func checkNames(t *testing.T, where, expr string, names []string) {
 	t.Helper()
 	found := metricName.FindAllString(expr, -1)
 	if len(found) == 0 {
-		t.Errorf("%s asks for no metric: %s", where, expr)
+		t.Errorf("%s uses no metric: %s", where, expr)
 	}
 	for _, name := range found {
 		if !slices.Contains(names, name) {
-			t.Errorf("%s asks for %s, which nobody tells", where, name)
+			t.Errorf("%s uses %s, which does not exist", where, name)
 		}
 	}
 }
 
-// Every rule asks for what there is; every alert leads to a section that exists, has a
-// severity, and is tested both ways.
-func TestRulesStandOnWhatThereIs(t *testing.T) {
+// TestRulesUseKnownMetrics: every rule uses existing metrics. Every alert has a section in the
+// guide and a severity, and is tested both ways.
+func TestRulesUseKnownMetrics(t *testing.T) {
 	t.Parallel()
 	names := known(t)
 	guide := string(read(t, "../docs/alerts.md"))
@@ -92,7 +92,7 @@ func TestRulesStandOnWhatThereIs(t *testing.T) {
 			continue
 		}
 		alerts = append(alerts, r.Alert)
-		if r.Annotations["runbook_url"] == "" { // where it leads to, the tests of package runbook look at
+		if r.Annotations["runbook_url"] == "" { // package runbook tests where it leads
 			t.Errorf("%s has no runbook", r.Alert)
 		}
 		if !strings.Contains(guide, "\n## "+r.Alert+"\n") {
@@ -104,7 +104,7 @@ func TestRulesStandOnWhatThereIs(t *testing.T) {
 	}
 	for _, m := range regexp.MustCompile(`(?m)^## (.+)$`).FindAllStringSubmatch(guide, -1) {
 		if !slices.Contains(alerts, m[1]) {
-			t.Errorf("docs/alerts.md describes %s, which there is not", m[1])
+			t.Errorf("docs/alerts.md describes %s, which does not exist", m[1])
 		}
 	}
 	fires, rests := tested(t)
@@ -166,7 +166,8 @@ func TestRulesByPromtool(t *testing.T) {
 	}
 }
 
-// Every query of the dashboard asks for what there is, and a Prometheus takes it.
+// TestDashboard: every query of the dashboard uses existing metrics, and a Prometheus accepts
+// it.
 func TestDashboard(t *testing.T) {
 	t.Parallel()
 	var dashboard struct {

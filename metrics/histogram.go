@@ -12,20 +12,19 @@ import (
 )
 
 // A native histogram of this schema has eight buckets to each doubling, 9 % wide: the
-// resolution of client_golang's usual factor of 1.1. The sketch's buckets are 2 % wide
-// and their limits do not fall on the histogram's. So a duration within 1 % of a limit
-// may be counted on its other side, and a quantile is off by up to 1 % more than the
-// histogram itself says: little beside 9 %. A finer schema would be finer than what
-// was measured.
+// resolution of client_golang's usual factor of 1.1. The sketch's buckets are 2 % wide, and
+// their limits do not coincide with the histogram's. So a duration within 1 % of a limit may
+// be counted on its other side, and a quantile has up to 1 % more error than the histogram's
+// own 9 %. A finer schema would be finer than the measurement.
 const nativeSchema = 3
 
-// The sketch's shortest is 1 µs; nothing that is timed takes less than this.
+// The sketch's shortest is 1 µs; no measured duration is shorter than this.
 const zeroThreshold = 1e-7
 
 // Limits of classic buckets, in seconds; the same 1 % holds at each.
 var classicBuckets = []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10}
 
-// histogram is a sketch as a classic and a native histogram. Its sum, of the sketch's
+// histogram exposes a sketch as a classic and a native histogram. Its sum, of the sketch's
 // durations, is within 1 %.
 type histogram struct {
 	desc   *prometheus.Desc
@@ -66,7 +65,7 @@ func buckets(s *sketch.Sketch) (native map[int]int64, classic []uint64, sum floa
 // Desc implements prometheus.Metric.
 func (h *histogram) Desc() *prometheus.Desc { return h.desc }
 
-// Write implements prometheus.Metric. Who scrapes text gets the classic part alone.
+// Write implements prometheus.Metric. A scrape in the text format gets the classic part alone.
 func (h *histogram) Write(out *dto.Metric) error {
 	if err := h.native.Write(out); err != nil {
 		return err

@@ -7,14 +7,14 @@ import (
 	"github.com/stranglerfig/migrator/internal/stats/sketch"
 )
 
-// Observed is a *dual.Instance: what it has counted since it began. Counts and
-// sketches only grow, and no series is there twice.
+// Observed is implemented by *dual.Instance: its counts since it began. Counts and sketches
+// only grow, and each series occurs once.
 type Observed interface {
 	Observed() []telemetry.Count
 }
 
-// NewInstance is the collector of one application instance's operations, for the
-// application's own registry. Several migrations in one process each have one.
+// NewInstance returns the collector of one application instance's operations, for the
+// application's own registry. If a process has several migrations, each needs its own.
 func NewInstance(i Observed, migration string) prometheus.Collector {
 	return &instance{
 		of: i, operations: operations.of(migration), durations: durations.of(migration),
@@ -34,16 +34,15 @@ func (c *instance) Describe(out chan<- *prometheus.Desc) {
 	}
 }
 
-// attempt is a series of operations but for its outcome.
+// attempt is a series of operations without its outcome.
 type attempt struct {
 	store     telemetry.Store
 	operation telemetry.Operation
 	role      telemetry.Role
 }
 
-// Collect implements prometheus.Collector. An outcome that has not been seen is told
-// as 0 as soon as another of the same attempts has: an alert on its increase would
-// miss the first one else.
+// Collect implements prometheus.Collector. Once a series has any outcome, its other outcomes
+// are exported as 0: otherwise an alert on their increase would miss the first one.
 func (c *instance) Collect(out chan<- prometheus.Metric) {
 	results := map[telemetry.Outcome]uint64{}
 	attempts := map[attempt]map[telemetry.Outcome]uint64{}
@@ -53,7 +52,7 @@ func (c *instance) Collect(out chan<- prometheus.Metric) {
 		case n.Operation == telemetry.Comparison:
 			results[n.Outcome] += n.N
 			continue
-		case n.Role == telemetry.Added: // beside the writes that are counted by store
+		case n.Role == telemetry.Added: // in addition to the writes counted by store
 			if n.Latency != nil {
 				waits.Merge(n.Latency)
 			}

@@ -28,7 +28,7 @@ type counted []telemetry.Count
 
 func (c counted) Observed() []telemetry.Count { return c }
 
-// spread is n durations, evenly from 1 ms to 100 ms.
+// spread returns n durations, evenly from 1 ms to 100 ms.
 func spread(n int) (s *sketch.Sketch, sum float64) {
 	s = new(sketch.Sketch)
 	for i := range n {
@@ -58,7 +58,7 @@ func anInstance() counted {
 	}
 }
 
-func TestAnInstanceTellsWhatItCounted(t *testing.T) {
+func TestInstanceExportsItsCounts(t *testing.T) {
 	t.Parallel()
 	r := prometheus.NewPedanticRegistry()
 	products, sessions := metrics.NewInstance(anInstance(), "products"), metrics.NewInstance(counted{}, "sessions")
@@ -75,7 +75,7 @@ func TestAnInstanceTellsWhatItCounted(t *testing.T) {
 	for _, f := range families {
 		info := known[f.GetName()]
 		if f.GetHelp() != info.Help || strings.ToLower(f.GetType().String()) != info.Type {
-			t.Errorf("%s is a %s, the catalogue says %+v", f.GetName(), f.GetType(), info)
+			t.Errorf("%s is a %s, the catalogue has %+v", f.GetName(), f.GetType(), info)
 		}
 		for _, m := range f.GetMetric() {
 			var labels []string
@@ -104,12 +104,12 @@ func TestAnInstanceTellsWhatItCounted(t *testing.T) {
 	}
 	compare(t, got, want)
 	if !r.Unregister(products) {
-		t.Error("an instance that has left can't be taken out")
+		t.Error("an instance that has left can't be unregistered")
 	}
 }
 
-// The buckets say what the durations were, to the error that is documented.
-func TestHistogramsDoNotLie(t *testing.T) {
+// TestHistogramsMatchDurations: the buckets match the durations, to the documented error.
+func TestHistogramsMatchDurations(t *testing.T) {
 	t.Parallel()
 	sketch, sum := spread(10_000)
 	r := prometheus.NewPedanticRegistry()
@@ -129,14 +129,14 @@ func TestHistogramsDoNotLie(t *testing.T) {
 	}
 	// shorter than a limit, as a share of all that are spread evenly
 	share := func(limit float64) float64 { return min(max((limit-0.001)/0.099, 0), 1) * 10_000 }
-	holds := func(limit float64, n float64) {
+	within := func(limit float64, n float64) {
 		t.Helper()
 		if low, high := share(limit*0.99)-2, share(limit*1.01)+2; n < low || n > high {
 			t.Errorf("%v durations up to %v s, want %v to %v", n, limit, low, high)
 		}
 	}
 	for _, b := range h.GetBucket() {
-		holds(b.GetUpperBound(), float64(b.GetCumulativeCount()))
+		within(b.GetUpperBound(), float64(b.GetCumulativeCount()))
 	}
 	index, n, cumulative, next := int32(0), int64(0), int64(0), 0
 	for _, span := range h.GetPositiveSpan() {
@@ -145,7 +145,7 @@ func TestHistogramsDoNotLie(t *testing.T) {
 			n += h.GetPositiveDelta()[next]
 			cumulative += n
 			next++
-			holds(math.Exp2(float64(index)/8), float64(cumulative))
+			within(math.Exp2(float64(index)/8), float64(cumulative))
 			index++
 		}
 	}
@@ -154,7 +154,7 @@ func TestHistogramsDoNotLie(t *testing.T) {
 	}
 }
 
-// A Prometheus that takes native histograms gets them.
+// A Prometheus that scrapes native histograms gets them.
 func TestPrometheusScrapesAnInstance(t *testing.T) {
 	t.Parallel()
 	r := prometheus.NewRegistry()

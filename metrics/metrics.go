@@ -1,6 +1,6 @@
-// Package metrics tells Prometheus where migrations stand. What it tells is read
-// from the state when it is scraped, so nothing can be out of date; keys and epochs
-// are values, never labels, so that the number of series stays small.
+// Package metrics exports the status of migrations to Prometheus. It reads the state database
+// at each scrape, so no value can be out of date. Keys and epochs are values, never labels, so
+// that the number of series stays small.
 package metrics
 
 import (
@@ -16,21 +16,20 @@ import (
 	"github.com/stranglerfig/migrator/phases"
 )
 
-// Reading is one migration at the moment of a scrape. A zero Reading is one of a
-// migration that has not been applied yet, of which nothing is told.
+// Reading is the status of one migration at a scrape. The zero Reading is a migration that has
+// not been applied, which has no series.
 type Reading struct {
 	Snapshot    phases.Snapshot     // with the newest evaluation of each gate
-	Triggers    []phases.Evaluation // the newest of each
-	Transitions []Transition        // all that ever were
+	Triggers    []phases.Evaluation // the newest evaluation of each
+	Transitions []Transition        // the complete history
 	LastClean   time.Time           // when the newest reconcile run without a difference finished; zero: never
 	Coverage    float64             // share of legacy that clean runs have checked, 0 ... 1
 	LastDrill   time.Time           // when the newest drill passed; zero: never
-	Capture     *Capture            // nil: there is none
+	Capture     *Capture            // nil: no change capture
 }
 
-// Collector reads the state at each scrape. If the state can't be read,
-// migrator_state_up is 0 and all that would come from it is absent: an alert on
-// the former is the one to have.
+// Collector reads the state database at each scrape. If it can't, migrator_state_up is 0 and
+// every series that depends on it is absent: alert on the former.
 type Collector struct {
 	Migrations []string
 	Read       func(ctx context.Context, migration string) (Reading, error)
@@ -76,7 +75,7 @@ func (c *Collector) Collect(out chan<- prometheus.Metric) {
 		if err != nil {
 			up = 0
 			if c.Log != nil {
-				c.Log.Warn("the state can't be read for a scrape", "migration", m, "error", err)
+				c.Log.Warn("scrape: state database unreachable", "migration", m, "error", err)
 			}
 			continue
 		}
@@ -112,7 +111,7 @@ func collect(out chan<- prometheus.Metric, m string, r Reading) {
 	if c := r.Capture; c != nil {
 		gauge(out, captureLag, float64(c.LagBytes), m)
 		gauge(out, captureLate, c.Lag.Seconds(), m)
-		gauge(out, walHeld, float64(c.HeldBytes), m)
+		gauge(out, walRetained, float64(c.RetainedBytes), m)
 	}
 	if run := r.Snapshot.Reconcile; run != nil {
 		gauge(out, reconciled, float64(run.Checked), m, "checked")
@@ -124,7 +123,7 @@ func collect(out chan<- prometheus.Metric, m string, r Reading) {
 	}
 }
 
-// readShare is the share of keys that the target answers for.
+// readShare returns the share of keys that are read from the target.
 func readShare(r phases.Route) float64 {
 	switch r.Behaviour().Reads {
 	case phases.ReadsSplit:

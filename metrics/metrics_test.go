@@ -62,7 +62,7 @@ func scrape(t *testing.T, c *metrics.Collector) map[string]float64 {
 		}
 	}
 	if families["go_goroutines"] == nil {
-		t.Error("nothing of the process itself")
+		t.Error("no metric of the process itself")
 	}
 	return series
 }
@@ -80,7 +80,7 @@ func reading() metrics.Reading {
 	}
 }
 
-func TestAScrapeSaysWhereAMigrationStands(t *testing.T) {
+func TestScrapeExportsStatus(t *testing.T) {
 	t.Parallel()
 	retained := reading()
 	retained.Snapshot.Status = phases.Status{
@@ -155,7 +155,7 @@ func compare(t *testing.T, got, want map[string]float64) {
 	}
 }
 
-func TestAScrapeWithoutTheState(t *testing.T) {
+func TestScrapeWithoutState(t *testing.T) {
 	t.Parallel()
 	got := scrape(t, &metrics.Collector{
 		Migrations: []string{"products"}, Timeout: 50 * time.Millisecond,
@@ -166,6 +166,6 @@ func TestAScrapeWithoutTheState(t *testing.T) {
 		Leads: func(string) bool { return false },
 	})
 	if len(got) != 2 || got["migrator_state_up{}"] != 0 || got["migrator_leader{products}"] != 0 {
-		t.Errorf("it says: %v", got)
+		t.Errorf("series: %v", got)
 	}
 }

@@ -6,7 +6,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// Reconcile is what a finished reconcile run tells node exporter.
+// Reconcile is the result of a finished reconcile run, for node exporter.
 type Reconcile struct {
 	Migration string
 	LastClean time.Time // zero: never
@@ -15,8 +15,8 @@ type Reconcile struct {
 	Coverage  float64 // 0 to 1
 }
 
-// WriteReconcile writes a file for node exporter's textfile collector, under the
-// daemon's own names. The file is replaced as a whole: a scrape never sees a part.
+// WriteReconcile writes a file for node exporter's textfile collector, with the daemon's
+// metric names. It replaces the file atomically: a scrape never reads a part of it.
 func WriteReconcile(path string, r Reconcile) error {
 	registry := prometheus.NewRegistry()
 	if err := registry.Register(reconcileFile{r}); err != nil {

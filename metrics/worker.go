@@ -7,15 +7,15 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// Worker counts what one migrator worker does. The zero value is ready.
+// Worker has the counters of one migrator worker. The zero value is ready.
 type Worker struct {
-	AtWork  atomic.Int64 // jobs that are being compared
+	Running atomic.Int64 // jobs that are being compared
 	Done    atomic.Int64
-	Failed  atomic.Int64 // of which no result came
-	Checked atomic.Int64 // records, by jobs that are done
+	Failed  atomic.Int64 // jobs without a result
+	Checked atomic.Int64 // records, in jobs that are done
 }
 
-// Handler serves what the worker of the migration counts, and metrics of the process.
+// Handler serves the counters of the migration's worker, and metrics of the process.
 func (w *Worker) Handler(migration string) (http.Handler, error) {
 	return handler(&workerCollector{w, migration})
 }
@@ -30,7 +30,7 @@ func (c *workerCollector) Describe(out chan<- *prometheus.Desc) { describe(worke
 
 // Collect implements prometheus.Collector.
 func (c *workerCollector) Collect(out chan<- prometheus.Metric) {
-	gauge(out, workerAtWork, float64(c.of.AtWork.Load()), c.migration)
+	gauge(out, workerRunning, float64(c.of.Running.Load()), c.migration)
 	counter(out, workerJobs.desc, uint64(c.of.Done.Load()), c.migration, "done")
 	counter(out, workerJobs.desc, uint64(c.of.Failed.Load()), c.migration, "failed")
 	counter(out, workerRecords.desc, uint64(c.of.Checked.Load()), c.migration)

@@ -9,10 +9,10 @@ import (
 	"github.com/stranglerfig/migrator/metrics"
 )
 
-func TestAWorkerTellsWhatItDoes(t *testing.T) {
+func TestWorkerExportsItsCounts(t *testing.T) {
 	t.Parallel()
 	var w metrics.Worker
-	w.AtWork.Add(2)
+	w.Running.Add(2)
 	w.Done.Add(5)
 	w.Failed.Add(1)
 	w.Checked.Add(123_456_789)
@@ -35,7 +35,7 @@ func TestAWorkerTellsWhatItDoes(t *testing.T) {
 	}
 	for _, i := range metrics.WorkerInfos() {
 		if !strings.Contains(got.Body.String(), "# HELP "+i.Name+" "+i.Help+"\n# TYPE "+i.Name+" "+i.Type+"\n") {
-			t.Errorf("%s is not told as the catalogue has it", i.Name)
+			t.Errorf("%s differs from the catalogue", i.Name)
 		}
 	}
 }

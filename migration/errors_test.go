@@ -100,7 +100,7 @@ func TestErrorsHaveTheirLine(t *testing.T) {
 		{"  table: products", "  table: products\n  key: [id]\nfields: [{name: x}]", `m.yaml:6: legacy.key[0] "id" is a column of the key, so it must be among fields`},
 		{end, end + "  expires: until\nexclude: [until]", `m.yaml:10: target.expires "until" says when a record ends: it can't be excluded`},
 		{end, end + "compare:\n  - path: price\n    ignore: x", `m.yaml:11: compare[0]: path "price" must begin with a slash: "/price"`},
-		{end, end + "compare:\n  - path: /price", `m.yaml:11: compare[0]: path "/price": the rule says nothing`},
+		{end, end + "compare:\n  - path: /price", `m.yaml:11: compare[0]: path "/price": the rule has no effect`},
 		{end, end + "compare:\n  - {path: /a, show: true}\n  - {path: /a, tolerance: 1}", `m.yaml:12: compare[1]: path "/a": there are two rules`},
 		{end, end + "compare: [{path: /a, tolerance: lots}]", `m.yaml:10: compare[0]: path "/a": tolerance "lots"`},
 		{end, end + "compare: [{path: /a/b, show: true}]\nexclude: [a]", `m.yaml:10: compare[0]: path "/a/b": column "a" is excluded`},

@@ -79,7 +79,7 @@ func TestDamageIsFoundRepairedAndFoundCleanByTheNextRun(t *testing.T) {
 	must(r.Set(ctx, "item:40", "a string", 0).Err())
 	must(r.HDel(ctx, "item:50", "_v").Err())
 	must(r.HSet(ctx, "item:60", "name", "old").Err())
-	ledger.Lose("60", pairtest.Shift(at, 0, 1))
+	ledger.AddJournaled("60", pairtest.Shift(at, 0, 1))
 	must(r.HSet(ctx, "item:90", "name", "e\u0301").Err())
 	p.Exec(t, "DELETE FROM items WHERE id = 100")
 	p.Exec(t, "UPDATE items SET name = NULL, amount = 0 WHERE id = 110")
@@ -89,7 +89,7 @@ func TestDamageIsFoundRepairedAndFoundCleanByTheNextRun(t *testing.T) {
 	must(r.HSet(ctx, "item:900002", "name", "nobody's").Err())
 	must(r.HSet(ctx, "item:130", "amount", "not a number").Err())
 	must(r.HSet(ctx, "item:x", "name", "no key").Err())
-	ledger.Lose("900003", pairtest.Shift(at, 0, 2)) // a lost delete
+	ledger.AddJournaled("900003", pairtest.Shift(at, 0, 2)) // a lost delete
 
 	want := map[record.Key]reconcile.Class{
 		"10": reconcile.Missing, "20": reconcile.FieldDiff, "30": reconcile.FieldDiff, "900001": reconcile.Extra,
@@ -132,8 +132,8 @@ func TestDamageIsFoundRepairedAndFoundCleanByTheNextRun(t *testing.T) {
 	delete(want, "60") // repaired by the journal, before anything is compared
 	rn, found = run(t, rc, repaired)
 	check(rn, found, want)
-	if ledger.Lost() != 0 {
-		t.Errorf("%d keys are still journalled", ledger.Lost())
+	if ledger.JournaledKeys() != 0 {
+		t.Errorf("%d keys are still journalled", ledger.JournaledKeys())
 	}
 	if rn.Repaired != int64(len(want)-1) {
 		for _, f := range found {

@@ -21,7 +21,7 @@ func reconciler(p *pairtest.Pair) (*reconcile.Reconciler, *pairtest.Reconciles) 
 	ledger := &pairtest.Reconciles{}
 	return &reconcile.Reconciler{
 		Legacy: p.Legacy, Locker: p.Legacy, Target: p.Target, Ledger: ledger, Compare: p.Compare,
-		Options: reconcile.Options{ChunkRows: 1000, Pause: 50 * time.Millisecond, NotAfter: notAfter, Expires: p.Spec.ExpiryColumn()},
+		Options: reconcile.Options{ChunkRows: 1000, Pause: 50 * time.Millisecond, NotAfter: notAfter, Expires: p.Config.ExpiryColumn()},
 	}, ledger
 }
 

@@ -49,8 +49,8 @@ func TestAPlanTellsWhatARepairWouldDoAndDoesNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	ledger.Lose("40", at)   // which agrees
-	ledger.Lose("4000", at) // a delete that was lost
+	ledger.AddJournaled("40", at)   // which agrees
+	ledger.AddJournaled("4000", at) // a delete that was lost
 	before := p.Diff(t)
 
 	steps := map[record.Key]reconcile.Planned{}
@@ -78,7 +78,7 @@ func TestAPlanTellsWhatARepairWouldDoAndDoesNothing(t *testing.T) {
 	if len(steps) > 0 {
 		t.Errorf("planned besides: %+v", steps)
 	}
-	if after := p.Diff(t); len(after) != len(before) || ledger.Lost() != 2 {
+	if after := p.Diff(t); len(after) != len(before) || ledger.JournaledKeys() != 2 {
 		t.Errorf("the plan changed something: %v, then %v", before, after)
 	}
 	run(t, rc, repaired)

@@ -2,26 +2,26 @@ package record
 
 import "math"
 
-// Block is consecutive records in one buffer: what stores pass on where a record
-// of its own for each row would cost more than the reading. It is reused.
+// Block is consecutive records in one buffer. Stores pass Blocks where one Record per row
+// would cost more than reading it. A Block is reused.
 type Block struct {
 	Fields int
 	data   []byte
-	ends   []uint32 // of each cell, row by row; the highest bit says NULL
+	ends   []uint32 // of each cell, row by row; the highest bit marks NULL
 }
 
 const (
 	nullCell = 1 << 31
-	// MaxBlockBytes is what a Block holds at most.
+	// MaxBlockBytes bounds the values of a Block.
 	MaxBlockBytes = math.MaxInt32
 )
 
-// Reset empties the block for records of so many fields.
+// Reset empties the block for records with that many fields.
 func (b *Block) Reset(fields int) {
 	b.Fields, b.data, b.ends = fields, b.data[:0], b.ends[:0]
 }
 
-// Rows is how many whole records the block holds.
+// Rows returns the number of whole records in the block.
 func (b *Block) Rows() int {
 	if b.Fields == 0 {
 		return 0
@@ -29,23 +29,23 @@ func (b *Block) Rows() int {
 	return len(b.ends) / b.Fields
 }
 
-// Bytes is how much the values take.
+// Bytes returns the size of all values.
 func (b *Block) Bytes() int { return len(b.data) }
 
-// Buffer is for a writer, who appends the next cell's canonical text to it and
-// hands the result to Add.
+// Buffer returns the buffer for a writer, which appends the next cell's canonical text and
+// passes the result to Add.
 func (b *Block) Buffer() []byte { return b.data }
 
-// Add ends a cell; data is the Buffer, grown.
+// Add ends a cell; data is the Buffer with the cell's text appended.
 func (b *Block) Add(data []byte) {
 	b.data = data
 	b.ends = append(b.ends, uint32(len(data)))
 }
 
-// AddNull adds a cell without a value.
+// AddNull adds a NULL cell.
 func (b *Block) AddNull() { b.ends = append(b.ends, uint32(len(b.data))|nullCell) }
 
-// Cell is one field's canonical text, valid until Reset; false: NULL.
+// Cell returns one field's canonical text, valid until Reset; false: NULL.
 func (b *Block) Cell(row, field int) (text []byte, present bool) {
 	at := row*b.Fields + field
 	end := b.ends[at]
@@ -59,7 +59,7 @@ func (b *Block) Cell(row, field int) (text []byte, present bool) {
 	return b.data[from:end], true
 }
 
-// Record copies one row.
+// Record returns a copy of one row.
 func (b *Block) Record(row int) Record {
 	r := make(Record, b.Fields)
 	for i := range r {
@@ -71,7 +71,7 @@ func (b *Block) Record(row int) Record {
 	return r
 }
 
-// AppendKey appends the bytes of a row's Key; false where a part of it is NULL.
+// AppendKey appends the bytes of a row's Key; false if a part of it is NULL.
 func (s *Schema) AppendKey(dst []byte, b *Block, row int) ([]byte, bool) {
 	for i, at := range s.Key {
 		part, ok := b.Cell(row, at)

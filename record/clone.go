@@ -2,8 +2,8 @@ package record
 
 import "strings"
 
-// Clone copies r with its texts, which may live in memory that the store uses
-// again. All texts of the copy share one allocation.
+// Clone returns a copy of r and its texts, for texts in memory that the store reuses. All
+// texts of the copy share one allocation.
 func (r Record) Clone() Record {
 	if r == nil {
 		return nil

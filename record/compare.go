@@ -7,30 +7,29 @@ import (
 	"strings"
 )
 
-// Difference is one way in which two records differ.
+// Difference is one difference between two records.
 type Difference struct {
 	Path  string          `json:"path"` // JSON Pointer of the field, or of the member inside a JSON field
 	Class DifferenceClass `json:"class"`
 }
 
-// DifferenceClass says how two values differ.
+// DifferenceClass is the way in which two values differ.
 type DifferenceClass string
 
-// Classes of differences. An empty text is a value: it differs from NULL as null,
-// from a field that is not there as missing.
+// Classes of differences. An empty text is a value: it differs from NULL as null, and from an
+// absent field as missing.
 const (
 	DifferentValue   DifferenceClass = "value"
 	DifferentMissing DifferenceClass = "missing" // only one side has the field, or the member
 	DifferentNull    DifferenceClass = "null"    // one side is NULL (JSON: null), the other has a value
 	DifferentType    DifferenceClass = "type"    // the JSON types differ
-	DifferentUnicode DifferenceClass = "unicode" // equal after normalisation (NFC): somebody re-encodes texts
+	DifferentUnicode DifferenceClass = "unicode" // equal after normalisation (NFC): the texts were re-encoded
 )
 
 // maxNested bounds the differences reported inside one field.
 const maxNested = 32
 
-// Comparer tells whether two records are the same, by the meaning of each field's
-// kind and by the rules:
+// Comparer decides whether two records are the same, by each field's kind and by the rules:
 //
 //   - int, bool, bytes, date, time, interval, text and other by their canonical bytes;
 //   - decimal exactly (1.0 = 1.00); float by the number that the text reads back to;
@@ -39,10 +38,10 @@ const maxNested = 32
 //   - uuid without regard to case;
 //   - json and array by meaning: members in any order, numbers as exact decimals
 //     (1e2 = 100), strings by their code points, of duplicate members the last one.
-//     Texts that are no valid JSON are compared as bytes.
+//     Texts that are not valid JSON are compared as bytes.
 //
-// A rule holds for its place and for all that is inside it, unless a deeper rule
-// says otherwise. It is safe for concurrent use.
+// A rule applies to its path and to everything inside it, unless a deeper rule overrides it. A
+// Comparer is safe for concurrent use.
 type Comparer struct {
 	fields []comparedField
 	byName map[string]int
@@ -56,8 +55,8 @@ type comparedField struct {
 	leeway  leeway
 }
 
-// NewComparer prepares the comparison of records of the schema. The error names
-// every rule that can't be, with the fields that there are.
+// NewComparer prepares the comparison of records of the schema. The error lists every invalid
+// rule, with the fields of the schema.
 func NewComparer(schema *Schema, rules []Rule) (*Comparer, error) {
 	c := &Comparer{fields: make([]comparedField, len(schema.Fields)), byName: map[string]int{}, key: make([]byte, 32)}
 	if _, err := rand.Read(c.key); err != nil {
@@ -92,10 +91,9 @@ func NewComparer(schema *Schema, rules []Rule) (*Comparer, error) {
 	return c, errors.Join(wrong...)
 }
 
-// Compare returns how target differs from legacy, in the order of the schema and
-// inside of a field in that of the members; nil when they are the same. Where all
-// texts are the same bytes it allocates nothing. Values that a record lacks at its
-// end are Missing.
+// Compare returns how target differs from legacy, in the order of the schema and, inside a
+// field, of its members; nil when they are the same. It does not allocate if all texts are the
+// same bytes. Values that a record lacks at its end are Missing.
 func (c *Comparer) Compare(legacy, target Record) []Difference {
 	var found []Difference
 	for i := range c.fields {
@@ -108,7 +106,7 @@ func (c *Comparer) Compare(legacy, target Record) []Difference {
 	return found
 }
 
-// Equal is short for len(c.Compare(legacy, target)) == 0, and stops at the first difference.
+// Equal reports whether c.Compare(legacy, target) is empty; it stops at the first difference.
 func (c *Comparer) Equal(legacy, target Record) bool {
 	for i := range c.fields {
 		f := &c.fields[i]
@@ -120,8 +118,8 @@ func (c *Comparer) Equal(legacy, target Record) bool {
 	return true
 }
 
-// Matters lists the fields that are not ignored. Two records whose values in these
-// are the same bytes are the same.
+// Matters lists the fields that are not ignored. Two records with the same bytes in these
+// fields are the same.
 func (c *Comparer) Matters() []int {
 	var fields []int
 	for i := range c.fields {
@@ -132,7 +130,7 @@ func (c *Comparer) Matters() []int {
 	return fields
 }
 
-// Strict tells that no rule lets values of fields that matter differ.
+// Strict reports whether no rule lets values of the compared fields differ.
 func (c *Comparer) Strict() bool {
 	for i := range c.fields {
 		if f := &c.fields[i]; !f.rules.ignore && f.rules.loosens() {

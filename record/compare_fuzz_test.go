@@ -60,19 +60,19 @@ func FuzzCompare(f *testing.F) {
 			p, ok := new(big.Rat).SetString(a)
 			q, ok2 := new(big.Rat).SetString(b)
 			if ok && ok2 && (p.Cmp(q) == 0) != comparer(t, s).Equal(text(a), text(b)) {
-				t.Errorf("%q and %q: arithmetic says %d", a, b, p.Cmp(q))
+				t.Errorf("%q and %q: arithmetic gives %d", a, b, p.Cmp(q))
 			}
 		}
 	})
 }
 
-// valid is stricter than need be: encoding/json takes lone surrogates and broken
-// UTF-8 for U+FFFD, which the comparison must not.
+// valid is stricter than necessary: encoding/json decodes lone surrogates and invalid UTF-8 as
+// U+FFFD, which the comparison must not do.
 func valid(s string) bool {
 	return json.Valid([]byte(s)) && utf8.ValidString(s) && !strings.Contains(strings.ToLower(s), `\ud`)
 }
 
-// short keeps the dumb reference, which does the arithmetic, to plain numbers it can manage.
+// short limits the reference, which computes with big numbers, to numbers that it can handle.
 func short(s string) bool {
 	for _, r := range s {
 		if (r < '0' || r > '9') && r != '.' && r != '-' {

@@ -25,7 +25,7 @@ func comparer(t testing.TB, s *record.Schema, rules ...record.Rule) *record.Comp
 
 func text(s string) record.Record { return record.Record{record.TextValue(s)} }
 
-// show writes differences as "class path".
+// show formats differences as "class path".
 func show(found []record.Difference) string {
 	var lines []string
 	for _, d := range found {
@@ -68,7 +68,7 @@ func TestCompareByKind(t *testing.T) {
 		{record.Decimal, "", "Infinity", "-Infinity", "value /f"},
 		{record.Decimal, "", "Infinity", "1e999999999", "value /f"},
 		{record.Decimal, "", "1e999999999", "10e999999998", same},
-		{record.Decimal, "", "1e999999999999999999999", "10e999999999999999999998", "value /f"}, // beyond all sense: as bytes
+		{record.Decimal, "", "1e999999999999999999999", "10e999999999999999999998", "value /f"}, // exponent out of range: as bytes
 		{record.Decimal, "", "12345678901234567890123456789.0123456789", "12345678901234567890123456789.01234567890", same},
 		{record.Decimal, "", "12345678901234567890123456789.0123456789", "12345678901234567890123456789.0123456788", "value /f"},
 		{record.Decimal, "", "", "0", "value /f"},
@@ -106,7 +106,7 @@ func TestCompareByKind(t *testing.T) {
 		{record.TimestampTZ, "", "2024-02-29T12:00:00.5Z", "2024-02-29T12:00:00.500000Z", same},
 		{record.TimestampTZ, "", "2024-02-29T12:00:00.123456Z", "2024-02-29T12:00:00.123456999Z", same}, // beyond the microsecond
 		{record.TimestampTZ, "", "2024-02-29T12:00:00.123456Z", "2024-02-29T12:00:00.123457Z", "value /f"},
-		{record.TimestampTZ, "", "2024-02-29T12:00:00Z", "2024-02-29T12:00:00", "value /f"}, // whose midday?
+		{record.TimestampTZ, "", "2024-02-29T12:00:00Z", "2024-02-29T12:00:00", "value /f"}, // unknown zone
 		{record.TimestampTZ, "", "1883-11-18T12:03:58Z", "1883-11-18T07:07:56-04:56:02", same},
 		{record.TimestampTZ, "", "0044-03-15T12:00:00Z BC", "0044-03-15T13:00:00+01:00 BC", same},
 		{record.TimestampTZ, "", "0044-03-15T12:00:00Z BC", "0044-03-15T12:00:00Z", "value /f"},
@@ -174,7 +174,7 @@ func TestCompareByKind(t *testing.T) {
 	}
 }
 
-func TestNullMissingAndEmptyAreThreeThings(t *testing.T) {
+func TestNullMissingAndEmptyDiffer(t *testing.T) {
 	t.Parallel()
 	states := map[string]record.Value{"missing": {}, "null": record.NullValue, "empty": record.TextValue("")}
 	want := map[string]string{
@@ -241,7 +241,7 @@ func TestRules(t *testing.T) {
 		{"ignore a member that is gone", []record.Rule{{Path: "/doc/a", Ignore: "later"}}, map[int]string{4: `{"l":[{"p":1.5},2]}`}, ""},
 		{"tolerate one number in a list", []record.Rule{{Path: "/doc/l/0/p", Tolerance: "0.5"}}, map[int]string{4: `{"a":{"n":1,"t":"2024-01-01T00:00:00.001Z"},"l":[{"p":2.0},2.1]}`}, "value /doc/l/1"},
 		{"tolerate all numbers below", []record.Rule{{Path: "/doc", Tolerance: "0.5"}}, map[int]string{4: `{"a":{"n":1.5,"t":"2024-01-01T00:00:00.001Z"},"l":[{"p":2},2.1]}`}, ""},
-		{"unless a deeper rule says otherwise", []record.Rule{{Path: "/doc/l/1", Tolerance: "0"}, {Path: "/doc", Tolerance: "0.5"}}, map[int]string{4: `{"a":{"n":1,"t":"2024-01-01T00:00:00.001Z"},"l":[{"p":2},2.1]}`}, "value /doc/l/1"},
+		{"a deeper rule overrides", []record.Rule{{Path: "/doc/l/1", Tolerance: "0"}, {Path: "/doc", Tolerance: "0.5"}}, map[int]string{4: `{"a":{"n":1,"t":"2024-01-01T00:00:00.001Z"},"l":[{"p":2},2.1]}`}, "value /doc/l/1"},
 		{"precision of a time in a document", []record.Rule{{Path: "/doc/a/t", Precision: record.Precision(1e9)}}, map[int]string{4: `{"a":{"n":1,"t":"2024-01-01T00:00:00Z"},"l":[{"p":1.5},2]}`}, ""},
 		{"a precision leaves other texts alone", []record.Rule{{Path: "/doc", Precision: record.Precision(1e9)}}, map[int]string{4: `{"a":{"n":1,"t":"soon"},"l":[{"p":1.5},2]}`}, "value /doc/a/t"},
 		{"an element of an array", []record.Rule{{Path: "/tags/1", Ignore: "free text"}}, map[int]string{5: `["u","?"]`}, ""},
@@ -264,7 +264,7 @@ func TestRules(t *testing.T) {
 	}
 }
 
-func TestRulesThatCantBe(t *testing.T) {
+func TestInvalidRules(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		rule record.Rule
@@ -277,7 +277,7 @@ func TestRulesThatCantBe(t *testing.T) {
 		{record.Rule{Path: "/a~b", Ignore: "x"}, `~0`},
 		{record.Rule{Path: "/a~0~", Ignore: "x"}, `~0`},
 		{record.Rule{Path: "", Ignore: "x"}, `path is missing`},
-		{record.Rule{Path: "/price"}, `the rule says nothing`},
+		{record.Rule{Path: "/price"}, `the rule has no effect`},
 		{record.Rule{Path: "/price", Ignore: " "}, `must give the reason`},
 		{record.Rule{Path: "/price", Ignore: "x", Show: true}, `can't have another rule`},
 		{record.Rule{Path: "/price/cents", Ignore: "x"}, `field "price" is decimal; only json and array fields have members`},
@@ -313,7 +313,7 @@ func TestDifferencesInsideAFieldAreBounded(t *testing.T) {
 	}
 }
 
-func TestSameBytesCostNoAllocation(t *testing.T) {
+func TestEqualBytesDoNotAllocate(t *testing.T) {
 	r := shopRecord("7", "12.50", "2024-02-29T12:00:00Z", "x", `{"a":1}`, `["u"]`, `[1]`, "0.5")
 	again := r.Clone()
 	c := comparer(t, shop, record.Rule{Path: "/price", Tolerance: "0.1"}, record.Rule{Path: "/doc/a", Show: true})

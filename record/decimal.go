@@ -7,8 +7,8 @@ import (
 	"github.com/cockroachdb/apd/v3"
 )
 
-// decimal is a number taken apart without a copy: ±(whole)(part) × 10^exponent,
-// the point standing between the two.
+// decimal is a parsed number that shares its text: ±(whole)(part) × 10^exponent, with the
+// point between the two.
 type decimal struct {
 	form        decimalForm
 	negative    bool
@@ -24,8 +24,8 @@ const (
 	notANumber
 )
 
-// parseDecimal reads what PostgreSQL and JSON write. It refuses exponents beyond
-// 18 digits: no arithmetic may be asked of them.
+// parseDecimal parses what PostgreSQL and JSON write. It refuses exponents beyond 18 digits,
+// which would make arithmetic unbounded.
 func parseDecimal(s string) (d decimal, ok bool) {
 	if s != "" && (s[0] == '-' || s[0] == '+') {
 		d.negative, s = s[0] == '-', s[1:]
@@ -96,9 +96,9 @@ func (d *decimal) significant() (from, to int) {
 	return from, to
 }
 
-// equalDecimals compares exactly, without arithmetic: 1.0, 1.00 and 10e-1 are the
-// same, and an exponent of a milliard costs nothing. NaN equals NaN, and -0 equals
-// 0. False when one of the texts is no number.
+// equalDecimals compares exactly, without arithmetic: 1.0, 1.00 and 10e-1 are the same, and an
+// exponent of a milliard costs nothing. NaN equals NaN, and -0 equals 0. It returns false when
+// one of the texts is no number.
 func equalDecimals(s, t string) bool {
 	a, ok := parseDecimal(s)
 	if !ok {
@@ -134,8 +134,8 @@ func equalDecimals(s, t string) bool {
 	return true
 }
 
-// within tells that two finite numbers differ by no more than tolerance, without
-// rounding. apd refuses exponents beyond 100,000, which bounds the work.
+// within reports whether two finite numbers differ by at most tolerance, without rounding. apd
+// refuses exponents beyond 100,000, which bounds the work.
 func within(s, t string, tolerance *apd.Decimal) bool {
 	a, _, err := apd.NewFromString(s)
 	if err != nil || a.Form != apd.Finite {
@@ -153,7 +153,7 @@ func within(s, t string, tolerance *apd.Decimal) bool {
 	return difference.Cmp(tolerance) <= 0
 }
 
-// parseTolerance reads a finite number that is not negative.
+// parseTolerance parses a finite number that is not negative.
 func parseTolerance(s string) (*apd.Decimal, bool) {
 	d, _, err := apd.NewFromString(s)
 	return d, err == nil && d.Form == apd.Finite && !d.Negative

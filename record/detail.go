@@ -15,18 +15,17 @@ import (
 // maxShown bounds a value that a rule lets findings show, in bytes.
 const maxShown = 256
 
-// WithKey returns a comparer whose hashes of values are made with the given key,
-// so that those of two runs can be compared. NewComparer makes up a key, which is
-// forgotten with the comparer.
+// WithKey returns a comparer that hashes values with the given key, so that the hashes of two
+// runs can be compared. NewComparer generates a key that is lost with the comparer.
 func (c *Comparer) WithKey(key []byte) *Comparer {
 	keyed := *c
 	keyed.key = append([]byte(nil), key...)
 	return &keyed
 }
 
-// Detail describes both sides of a difference without their values: a state, or
-// "#" and 16 hexadecimal digits of a keyed hash (HMAC-SHA256). Where a rule says
-// show, the values themselves, quoted and cut to 256 bytes.
+// Detail describes both sides of a difference without their values: a state, or "#" and 16
+// hexadecimal digits of a keyed hash (HMAC-SHA256). Where a rule sets show, it gives the
+// values themselves, quoted and cut to 256 bytes.
 func (c *Comparer) Detail(d Difference, legacy, target Record) string {
 	tokens, err := ParsePointer(d.Path)
 	if err != nil || len(tokens) == 0 {
@@ -71,7 +70,7 @@ func (c *Comparer) side(v Value, show bool) string {
 	return "#" + hex.EncodeToString(mac.Sum(nil)[:8])
 }
 
-// inside follows tokens into a JSON document.
+// inside returns the value at tokens in a JSON document.
 func inside(text string, tokens []string) Value {
 	n, ok := parseDocument(text)
 	if !ok {

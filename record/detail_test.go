@@ -8,7 +8,7 @@ import (
 	"github.com/stranglerfig/migrator/record"
 )
 
-func TestDetailHoldsNoValues(t *testing.T) {
+func TestDetailHidesValues(t *testing.T) {
 	t.Parallel()
 	s := &record.Schema{Fields: []record.Field{{Name: "mail", Kind: record.Text}, {Name: "doc", Kind: record.JSON}, {Name: "n", Kind: record.Int}}}
 	a := record.Record{record.TextValue("ann@example.org"), record.TextValue(`{"iban":"DE02","colour":"red","list":[{"x":1}]}`), record.TextValue("1")}
@@ -57,14 +57,14 @@ func TestDetailHashesAreKeyed(t *testing.T) {
 	d := record.Difference{Path: "/f", Class: record.DifferentValue}
 	first, second := comparer(t, s), comparer(t, s)
 	if first.Detail(d, a, b) == second.Detail(d, a, b) {
-		t.Error("two comparers made up the same key")
+		t.Error("two comparers generated the same key")
 	}
 	if once, twice := first.Detail(d, a, b), first.Detail(d, a, b); once != twice {
-		t.Error("the hash is not the same twice")
+		t.Error("the hash changes between calls")
 	}
 	first, second = first.WithKey([]byte("k")), second.WithKey([]byte("k"))
 	if first.Detail(d, a, b) != second.Detail(d, a, b) {
-		t.Error("with one key, two hashes")
+		t.Error("one key gives two hashes")
 	}
 	// echo -n secret | openssl dgst -sha256 -hmac k
 	if got := first.Detail(d, a, a); got != "legacy #"+hmacOfSecret+", target #"+hmacOfSecret {

@@ -19,8 +19,8 @@ type node struct {
 	members map[string]node // of duplicate names the last one, as in jsonb
 }
 
-// parseDocument reads one JSON document. It refuses what can't be compared by
-// meaning: broken syntax, invalid UTF-8, lone surrogates, more behind the end.
+// parseDocument parses one JSON document. It refuses what can't be compared by meaning:
+// invalid syntax, invalid UTF-8, lone surrogates, text after the end.
 func parseDocument(text string) (node, bool) {
 	in := jsontext.NewDecoder(strings.NewReader(text), jsontext.AllowDuplicateNames(true))
 	n, err := readNode(in)
@@ -85,8 +85,8 @@ type walk struct {
 	room  int
 }
 
-// compare appends the differences to found, limit of them at most. Texts that are
-// no JSON are compared as bytes.
+// compare appends the differences to found, at most limit of them. Texts that are not JSON are
+// compared as bytes.
 func (d documents) compare(a, b string, found []Difference) []Difference {
 	x, ok := parseDocument(a)
 	y, ok2 := parseDocument(b)
@@ -127,7 +127,7 @@ func (w *walk) nodes(a, b node, rules *ruleNode, l leeway) {
 			w.report(DifferentNull)
 		}
 	case w.element != "" && a.leaf() && b.leaf() && (a.kind == b.kind || numeric(w.element) || w.element == Bool):
-		// a number that JSON can't hold (NaN) is a string there
+		// a number that JSON can't represent (NaN) is a string here
 		w.report(l.differ(w.element, a.text, b.text))
 	case a.kind != b.kind:
 		w.report(DifferentType)
@@ -144,7 +144,7 @@ func (n node) leaf() bool { return n.kind != '{' && n.kind != '[' }
 
 func numeric(k Kind) bool { return k == Int || k == Decimal || k == Float || k == Float32 }
 
-// str compares two strings; as moments, where a precision is given and both are one.
+// str compares two strings; with a precision, two timestamps are compared as instants.
 func (l leeway) str(a, b string) DifferenceClass {
 	if a == b || l.precision > 0 && l.moment(a, b, false) == "" {
 		return ""
@@ -179,7 +179,7 @@ func (w *walk) objects(a, b node, rules *ruleNode, l leeway) {
 			names = append(names, name)
 		}
 	}
-	slices.Sort(names) // the limit must cut off the same ones each time
+	slices.Sort(names) // the limit must cut off the same names each time
 	respelt := respellings(a, b)
 	for _, name := range names {
 		below, inside, ignored := rules.member(name, l)
@@ -201,8 +201,8 @@ func (w *walk) objects(a, b node, rules *ruleNode, l leeway) {
 	}
 }
 
-// respellings finds the names that only one side has, where the other has one that
-// is the same after normalisation; they are keyed by that.
+// respellings returns the names on one side whose normalised form the other side has, keyed by
+// that form.
 func respellings(a, b node) map[string]bool {
 	var lone, both map[string]bool
 	for name := range a.members {

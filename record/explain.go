@@ -5,13 +5,13 @@ import (
 	"time"
 )
 
-// Sides describes a field's values, in both records, as Detail does.
+// Sides describes a field's values in both records, as Detail does.
 func (c *Comparer) Sides(field int, legacy, target Record) (inLegacy, inTarget string) {
 	show := c.fields[field].leeway.show
 	return c.side(valueAt(legacy, field), show), c.side(valueAt(target, field), show)
 }
 
-// How says in words by which rule a field is compared, given all rules.
+// How describes the rule by which a field is compared, given all rules.
 func (f Field) How(rules []Rule) string {
 	how := []string{"by its bytes"}
 	switch f.Kind {
@@ -43,18 +43,18 @@ func (f Field) How(rules []Rule) string {
 }
 
 func (r Rule) how() string {
-	var says []string
+	var parts []string
 	if r.Ignore != "" {
-		says = append(says, "ignored: "+r.Ignore)
+		parts = append(parts, "ignored: "+r.Ignore)
 	}
 	if r.Tolerance != "" {
-		says = append(says, "within "+r.Tolerance)
+		parts = append(parts, "within "+r.Tolerance)
 	}
 	if r.Precision != 0 {
-		says = append(says, "cut to "+time.Duration(r.Precision).String())
+		parts = append(parts, "cut to "+time.Duration(r.Precision).String())
 	}
 	if r.Show {
-		says = append(says, "shown")
+		parts = append(parts, "shown")
 	}
-	return strings.Join(says, ", ")
+	return strings.Join(parts, ", ")
 }

@@ -5,13 +5,13 @@ import (
 	"strings"
 )
 
-// Key names one record, in one canonical text that is the same in every process
-// and language: the canonical texts of the key's columns, in the key's order,
-// joined by commas; a comma, a per cent sign and every control character inside a
-// column's text is written as % and two upper-case hexadecimal digits.
+// Key names one record, in one canonical text that is the same in every process and language:
+// the canonical texts of the key's columns, in the key's order, joined by commas. A comma, a
+// per cent sign and every control character inside a column's text is written as % and two
+// upper-case hexadecimal digits.
 //
-// A key of one column is thus mostly that column's text ("42"); a composite one
-// reads "eu,42". The empty text is a valid key of one empty column.
+// So a key of one column is usually that column's text ("42"); a composite key reads "eu,42".
+// The empty text is a valid key of one empty column.
 type Key string
 
 const upperHex = "0123456789ABCDEF"
@@ -73,7 +73,7 @@ func (k Key) Parts() ([]string, error) {
 				}
 				c = byte(high<<4 | low)
 				j += 2
-				if !escapes(c) { // else one record would have two keys
+				if !escapes(c) { // otherwise one record would have two keys
 					return nil, fmt.Errorf("key %q: %%%02X must be written as the character itself", string(k), c)
 				}
 			} else if escapes(c) {

@@ -23,8 +23,8 @@ var (
 	}
 )
 
-// CheckKey returns the texts of the key's columns. The error says how a key of
-// this schema is written.
+// CheckKey returns the texts of the key's columns. The error shows the format of this schema's
+// keys.
 func (s *Schema) CheckKey(k Key) ([]string, error) {
 	parts, err := k.Parts()
 	if err != nil {
@@ -57,7 +57,7 @@ func columnsOf(n int) string {
 	return strconv.Itoa(n) + " columns"
 }
 
-// keyForm says how keys are written, with an example.
+// keyForm describes the format of keys, with an example.
 func (s *Schema) keyForm() string {
 	names, example := make([]string, len(s.Key)), make([]string, len(s.Key))
 	for i, at := range s.Key {

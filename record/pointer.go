@@ -31,7 +31,7 @@ func ParsePointer(pointer string) ([]string, error) {
 	return tokens, nil
 }
 
-// AppendPointer returns the pointer of what is called name inside of what pointer leads to.
+// AppendPointer returns the pointer to the member name of the value at pointer.
 func AppendPointer(pointer, name string) string {
 	if strings.ContainsAny(name, "~/") {
 		name = pointerEscape.Replace(name)

@@ -1,10 +1,10 @@
-// Package record is the vocabulary of what is moved: keys, versions, values and
-// records, and the rules by which two records are the same. It does no I/O.
+// Package record defines what is moved: keys, versions, values and records, and the rules by
+// which two records are the same. It does no I/O.
 package record
 
 import "fmt"
 
-// Kind tells how a value's canonical text is written and compared.
+// Kind determines how a value's canonical text is written and compared.
 type Kind string
 
 // The kinds, with the canonical text of each. Infinite and not-a-number values
@@ -17,7 +17,7 @@ const (
 	Float       Kind = "float"       // shortest text that reads back to the same float64
 	Float32     Kind = "float32"     // shortest text that reads back to the same float32
 	Text        Kind = "text"        // the bytes themselves
-	Bytes       Kind = "bytes"       // the bytes themselves; JSON documents hold them as base64
+	Bytes       Kind = "bytes"       // the bytes themselves; base64 in JSON documents
 	Date        Kind = "date"        // 2024-02-29, or "0044-03-15 BC"
 	TimeOfDay   Kind = "time"        // as PostgreSQL prints it
 	Timestamp   Kind = "timestamp"   // 2024-02-29T12:00:00.123456 without zone, trailing zeros of the fraction cut
@@ -29,8 +29,8 @@ const (
 	Other       Kind = "other"       // the store's own text, compared by bytes (enum, inet, range, geometry, ...)
 )
 
-// State says whether a value is there. NULL, missing and empty are three
-// different things: an empty text is Present.
+// State is whether a value is present. NULL, missing and empty are three different things: an
+// empty text is Present.
 type State uint8
 
 // The states of a value.
@@ -46,15 +46,15 @@ type Value struct {
 	Text  string // by the field's Kind; "" unless Present
 }
 
-// NullValue and TextValue build values.
+// NullValue is the NULL value.
 var NullValue = Value{State: Null}
 
 // TextValue is a present value with the given canonical text.
 func TextValue(text string) Value { return Value{State: Present, Text: text} }
 
-// Field describes one field of a record.
+// Field is one field of a record.
 type Field struct {
-	Name    string `json:"name"`              // its name in legacy, and the word for it in rules and findings
+	Name    string `json:"name"`              // its name in legacy, used in rules and findings
 	Target  string `json:"target"`            // its name in the target
 	Kind    Kind   `json:"kind"`              //
 	Type    string `json:"type"`              // legacy's own type, as it prints it: numeric(10,2)

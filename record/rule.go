@@ -7,14 +7,14 @@ type Rule struct {
 	// Path is a JSON Pointer (RFC 6901): /price is a field, /attributes/colour
 	// reaches into a JSON field.
 	Path string `yaml:"path" json:"path" jsonschema:"required" jsonschema_description:"JSON Pointer: /price, or /attributes/colour inside a JSON field"`
-	// Ignore gives the reason why the values are not compared at all.
+	// Ignore is the reason why the values are not compared at all.
 	Ignore string `yaml:"ignore" json:"ignore,omitempty" jsonschema_description:"Why this is not compared"`
 	// Tolerance is the largest accepted difference of two numbers, a decimal.
 	Tolerance string `yaml:"tolerance" json:"tolerance,omitempty" jsonschema_description:"Largest accepted difference of two numbers"`
 	// Precision is the unit to which both timestamps are cut before they are compared.
 	Precision Precision `yaml:"precision" json:"precision,omitempty" jsonschema_description:"Unit to which timestamps are cut, such as 1ms"`
-	// Show lets findings and logs hold the values themselves.
-	Show bool `yaml:"show" json:"show,omitempty" jsonschema_description:"Findings may hold these values in the clear"`
+	// Show lets findings and logs contain the values themselves.
+	Show bool `yaml:"show" json:"show,omitempty" jsonschema_description:"Findings may contain these values in clear text"`
 }
 
 // Precision is a unit of time.

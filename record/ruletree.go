@@ -9,7 +9,7 @@ import (
 	"github.com/cockroachdb/apd/v3"
 )
 
-// ruleNode holds the rule of one place and those of the places inside it.
+// ruleNode is the rule of one path and the rules of the paths inside it.
 type ruleNode struct {
 	ignore    bool
 	tolerance *apd.Decimal
@@ -18,7 +18,7 @@ type ruleNode struct {
 	members   map[string]*ruleNode
 }
 
-// allow adds the rule of this place to what holds around it.
+// allow combines the rule of this path with the leeway around it.
 func (n *ruleNode) allow(around leeway) leeway {
 	if n == nil {
 		return around
@@ -33,7 +33,7 @@ func (n *ruleNode) allow(around leeway) leeway {
 	return around
 }
 
-// loosens tells that values may differ here or further inside.
+// loosens reports whether values may differ here or further inside.
 func (n *ruleNode) loosens() bool {
 	if n.ignore || n.tolerance != nil || n.precision > 0 {
 		return true
@@ -46,7 +46,7 @@ func (n *ruleNode) loosens() bool {
 	return false
 }
 
-// member returns what holds at a place inside this one.
+// member returns the rules that apply to a member.
 func (n *ruleNode) member(token string, around leeway) (below *ruleNode, inside leeway, ignored bool) {
 	if n == nil {
 		return nil, around, false
@@ -55,7 +55,7 @@ func (n *ruleNode) member(token string, around leeway) (below *ruleNode, inside 
 	return below, below.allow(around), below != nil && below.ignore
 }
 
-// Validate finds what is wrong with a rule whatever the records look like.
+// Validate checks what can be checked in a rule without a schema.
 func (r Rule) Validate() error {
 	tokens, err := ParsePointer(r.Path)
 	switch {
@@ -64,11 +64,11 @@ func (r Rule) Validate() error {
 	case len(tokens) == 0:
 		return fmt.Errorf("path is missing: write /field, or /field/member inside a JSON field")
 	case r.Ignore == "" && r.Tolerance == "" && r.Precision == 0 && !r.Show:
-		return fmt.Errorf("path %q: the rule says nothing; give ignore (with the reason), tolerance, precision or show", r.Path)
+		return fmt.Errorf("path %q: the rule has no effect; give ignore (with the reason), tolerance, precision or show", r.Path)
 	case r.Ignore != "" && strings.TrimSpace(r.Ignore) == "":
 		return fmt.Errorf("path %q: ignore must give the reason", r.Path)
 	case r.Ignore != "" && (r.Tolerance != "" || r.Precision != 0 || r.Show):
-		return fmt.Errorf("path %q: what is ignored can't have another rule", r.Path)
+		return fmt.Errorf("path %q: an ignored path can't have another rule", r.Path)
 	case r.Precision != 0 && time.Duration(r.Precision) < time.Microsecond:
 		return fmt.Errorf("path %q: precision must be a microsecond or more, such as 1ms", r.Path)
 	}
@@ -78,7 +78,7 @@ func (r Rule) Validate() error {
 	return nil
 }
 
-// add puts the rule into the tree of its field; tokens are those behind the field's.
+// add puts the rule into the tree of its field; tokens are those after the field's.
 func (n *ruleNode) add(r Rule, f *Field, tokens []string) error {
 	at := n
 	for depth, token := range tokens {

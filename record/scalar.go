@@ -10,16 +10,16 @@ import (
 	"golang.org/x/text/unicode/norm"
 )
 
-// leeway is what the rules allow at a place.
+// leeway is what the rules allow at a path.
 type leeway struct {
 	tolerance *apd.Decimal
 	precision time.Duration
 	show      bool
 }
 
-// differ compares the canonical texts of two values that are not the same bytes;
-// "" when they mean the same. JSON and Array are compared here as one value each,
-// without rules for their members.
+// differ compares the canonical texts of two values that are not the same bytes; "" when they
+// mean the same. It compares JSON and Array as one value each, without rules for their
+// members.
 func (l leeway) differ(kind Kind, a, b string) DifferenceClass {
 	if a == b {
 		return ""
@@ -58,8 +58,8 @@ func (l leeway) number(a, b string, equal bool) DifferenceClass {
 	return DifferentValue
 }
 
-// moment compares instants. A time with a zone that lacks it in its text is no
-// moment at all, so such a text is only equal to itself.
+// moment compares instants. A timestamptz without a zone in its text is no instant, so such a
+// text is only equal to itself.
 func (l leeway) moment(a, b string, zoned bool) DifferenceClass {
 	at, aZoned, ok := parseInstant(a)
 	bt, bZoned, ok2 := parseInstant(b)

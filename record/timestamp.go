@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// instant is a moment in microseconds since 2000-01-01 UTC, which holds all that
-// PostgreSQL can (4713 BC to 294276 AD). The two ends are the infinities.
+// instant is a time in microseconds since 2000-01-01 UTC, the range of PostgreSQL's timestamps
+// (4713 BC to 294276 AD). The two ends are the infinities.
 type instant int64
 
 const (
@@ -30,9 +30,9 @@ func (i instant) cut(unit time.Duration) instant {
 	return i - rest
 }
 
-// parseInstant reads a timestamp: the canonical form, RFC 3339 with any offset,
-// a space for the T, " BC" at the end. Digits beyond the microsecond are cut off.
-// Without a zone it is taken as UTC; zoned tells which.
+// parseInstant parses a timestamp: the canonical form, or RFC 3339 with any offset, a space
+// for the T, " BC" at the end. Digits beyond the microsecond are cut off. A text without a
+// zone counts as UTC; zoned reports whether it has one.
 func parseInstant(s string) (at instant, zoned, ok bool) {
 	switch {
 	case strings.EqualFold(s, "infinity"):
@@ -72,7 +72,7 @@ func parseInstant(s string) (at instant, zoned, ok bool) {
 	}
 	t := time.Date(year, time.Month(parts[0]), parts[1], parts[2], parts[3], parts[4], 0, time.UTC)
 	if t.Month() != time.Month(parts[0]) || t.Day() != parts[1] {
-		return 0, false, false // a month or a day that is not
+		return 0, false, false // no such month or day
 	}
 	return instant((t.Unix()-epochSeconds-int64(offset))*1e6 + int64(micros)), zoned, true
 }
@@ -87,7 +87,7 @@ func number(s string) (n int, ok bool) {
 	return n, s != ""
 }
 
-// fraction reads ".123456" if there is one.
+// fraction parses an optional ".123456".
 func fraction(s string) (micros int, rest string, ok bool) {
 	if s == "" || s[0] != '.' {
 		return 0, s, true
@@ -104,7 +104,7 @@ func fraction(s string) (micros int, rest string, ok bool) {
 	return micros, s[n:], n > 0
 }
 
-// parseOffset reads "", Z, ±hh, ±hh:mm, ±hhmm or ±hh:mm:ss, in seconds east.
+// parseOffset parses "", Z, ±hh, ±hh:mm, ±hhmm or ±hh:mm:ss, in seconds east.
 func parseOffset(s string) (seconds int, zoned, ok bool) {
 	switch {
 	case s == "":

@@ -1,7 +1,7 @@
 package record
 
-// URLError refuses a store's URL that can't be one, before anything is connected to.
-// It holds no part of it that may be secret.
+// URLError is an invalid store URL, found before any connection is made. It contains no part
+// of the URL that may be secret.
 type URLError string
 
 // Error implements error.

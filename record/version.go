@@ -6,52 +6,52 @@ import (
 	"math"
 )
 
-// Version orders the states of one key: a later state has the greater version.
-// The zero Version means "none": it is older than every version that a store hands
-// out. Versions are comparable by ==.
+// Version orders the states of one key: a later state has the greater version. The zero
+// Version means "none": it is older than every version that a store gives. Versions are
+// comparable by ==.
 //
-// A version belongs to an era, which the fence counts: moving authority between the
-// stores begins a new one, and all versions of an era are older than those of the
-// next. Within an era it has a position that only the store which gave it can
-// interpret (for PostgreSQL see store/postgres). In the phase retain the target
-// numbers its own writes: FirstOf the fence's era, then Next.
+// A version belongs to an era, which the fence counts: moving authority between the stores
+// begins a new era, and all versions of an era are older than those of the next. Within an era
+// it has a position that only the store that gave it can interpret (for PostgreSQL see
+// store/postgres). In the phase retain the target numbers its own writes: FirstOf the fence's
+// era, then Next.
 //
-// It is written as 8 + 24 lower-case hexadecimal digits, era and position, so that
-// comparing the texts compares the versions.
+// The text form is 8 + 24 lower-case hexadecimal digits, era and position, so that comparing
+// the texts compares the versions.
 type Version struct {
 	era  uint32
 	high uint32
 	low  uint64
 }
 
-// MakeVersion is for stores: a version in an era, at a position of 96 bits.
+// MakeVersion is for stores: it returns a version in an era, at a position of 96 bits.
 func MakeVersion(era, high uint32, low uint64) Version {
 	return Version{era: era, high: high, low: low}
 }
 
-// FirstOf is the first version of an era: older than every other one that a store
+// FirstOf returns the first version of an era: older than every other version that a store
 // gives in it.
 func FirstOf(era uint32) Version { return Version{era: era, low: 1} }
 
-// Era is what the version belongs to.
+// Era returns the version's era.
 func (v Version) Era() uint32 { return v.era }
 
-// InEra is the version at the same position in another era.
+// InEra returns the version at the same position in another era.
 func (v Version) InEra(era uint32) Version {
 	v.era = era
 	return v
 }
 
-// Position is for the store that gave the version; to all others it has no meaning.
+// Position is for the store that gave the version; it has no meaning to others.
 func (v Version) Position() (high uint32, low uint64) { return v.high, v.low }
 
 // VersionDigits is the length of a version's text form, in bytes.
 const VersionDigits = 32
 
-// MaxVersion is not older than any.
+// MaxVersion is not older than any version.
 var MaxVersion = Version{math.MaxUint32, math.MaxUint32, math.MaxUint64}
 
-// IsZero tells that v is "none".
+// IsZero reports whether v is "none".
 func (v Version) IsZero() bool { return v == Version{} }
 
 // Compare is negative when v is older than w, zero when they are the same state,
@@ -80,7 +80,7 @@ func order(a, b uint64) int {
 	}
 }
 
-// NewerThan is short for v.Compare(w) > 0.
+// NewerThan reports whether v is newer than w.
 func (v Version) NewerThan(w Version) bool { return v.Compare(w) > 0 }
 
 // Max returns the newer of the two.
@@ -91,9 +91,9 @@ func (v Version) Max(w Version) Version {
 	return v
 }
 
-// Next is the version that a write in the phase retain gives to a key whose
-// current version is v: one more in the given era. It refuses a key that already
-// belongs to a later era: somebody moved authority meanwhile.
+// Next returns the version that a write in the phase retain gives to a key whose current
+// version is v: one more in the given era. It refuses a key that already belongs to a later
+// era, because authority has moved since the write began.
 func (v Version) Next(era uint32) (Version, error) {
 	switch {
 	// [retain-cas]: a return has taken the key to a later era.
@@ -134,7 +134,7 @@ func (v Version) AppendText32(dst []byte) []byte {
 	return hex.AppendEncode(dst, raw[:])
 }
 
-// ParseVersion reads the text form; "" is none. Digits may be of either case.
+// ParseVersion parses the text form; "" is none. Digits may be of either case.
 func ParseVersion(s string) (Version, error) {
 	if s == "" {
 		return Version{}, nil

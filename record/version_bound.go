@@ -2,19 +2,22 @@ package record
 
 import "bytes"
 
-// Ceiling tells which versions, as the texts that stores keep, are not newer than
-// one. It remembers the last: neighbours mostly have the same. Not safe for
-// concurrent use.
-type Ceiling struct {
+// VersionBound checks which versions, in the text form that stores keep, are not newer than a
+// highest version. It caches the last included text, since neighbours usually have the same
+// version. Not safe for concurrent use.
+type VersionBound struct {
 	highest []byte
-	last    []byte // that was covered
+	last    []byte // the last included text
 }
 
-// NewCeiling makes one at a version.
-func NewCeiling(highest Version) Ceiling { return Ceiling{highest: highest.AppendText32(nil)} }
+// NewVersionBound returns a VersionBound with that highest version.
+func NewVersionBound(highest Version) VersionBound {
+	return VersionBound{highest: highest.AppendText32(nil)}
+}
 
-// Covers is false for what is no version, too.
-func (c *Ceiling) Covers(text []byte) bool {
+// Includes reports whether text is a version that is not newer. It is false for a text that is
+// no version.
+func (c *VersionBound) Includes(text []byte) bool {
 	if len(c.last) > 0 && bytes.Equal(text, c.last) {
 		return true
 	}
@@ -25,8 +28,8 @@ func (c *Ceiling) Covers(text []byte) bool {
 	return true
 }
 
-// IsVersion tells that a text is a version's as stores keep it: 32 digits, lower
-// case alone.
+// IsVersion reports whether text is a version as stores keep it: 32 hexadecimal digits in
+// lower case.
 func IsVersion[T string | []byte](text T) bool {
 	if len(text) != VersionDigits {
 		return false

@@ -122,10 +122,10 @@ func FuzzParseVersion(f *testing.F) {
 	})
 }
 
-func TestCeiling(t *testing.T) {
+func TestVersionBound(t *testing.T) {
 	t.Parallel()
 	highest := record.MakeVersion(2, 1, 0xab)
-	c := record.NewCeiling(highest)
+	c := record.NewVersionBound(highest)
 	text := func(v record.Version) []byte { return v.AppendText32(nil) }
 	above, below := record.MakeVersion(2, 1, 0xac), record.MakeVersion(2, 1, 0xaa)
 	for _, one := range []struct {
@@ -145,7 +145,7 @@ func TestCeiling(t *testing.T) {
 		{bytes.ToUpper(text(below)), false},
 		{[]byte("0000000100000001000000000000000g"), false},
 	} {
-		if got := c.Covers(one.text); got != one.covers {
+		if got := c.Includes(one.text); got != one.covers {
 			t.Errorf("%q: %v", one.text, got)
 		}
 	}

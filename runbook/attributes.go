@@ -14,8 +14,8 @@ import (
 
 var StepID = regexp.MustCompile(`^[a-z][a-z0-9-]{0,39}$`)
 
-// info reads a block's info string: a language, and {#id .kind key=value} behind it.
-// A block without braces is no step: nil.
+// info parses a block's info string: a language, then {#id .kind key=value}. It returns nil
+// for a block without braces, which is no step.
 func info(text string) (*Step, error) {
 	open := strings.IndexByte(text, '{')
 	if open < 0 {
@@ -119,8 +119,8 @@ func setAttribute(key, value string, v reflect.Value) (err error) {
 	return nil
 }
 
-// attributeWords splits at blanks outside of double quotes. Within them, \" is a
-// quote and \\ a backslash.
+// attributeWords splits at blanks outside double quotes. Inside them, \" is a quote and \\ a
+// backslash.
 func attributeWords(text string) ([]string, error) {
 	var words []string
 	var word strings.Builder

@@ -19,7 +19,7 @@ import (
 	"github.com/stranglerfig/migrator/runbook"
 )
 
-var update = flag.Bool("update", false, "write the examples anew")
+var update = flag.Bool("update", false, "rewrite the examples")
 
 func products(t testing.TB) *migration.Config {
 	t.Helper()
@@ -48,14 +48,13 @@ func TestExamples(t *testing.T) {
 		want, err := os.ReadFile(path)
 		must(t, err)
 		if !bytes.Equal(got, want) {
-			t.Errorf("%s is not what is rendered; try: go generate ./runbook\n%s", path, got)
+			t.Errorf("%s differs from what is rendered; try: go generate ./runbook\n%s", path, got)
 		}
 	}
 }
 
-// TestEveryRunbookInConfigsIsGood also looks that none says a thing twice: names are
-// those of the files.
-func TestEveryRunbookInConfigsIsGood(t *testing.T) {
+// TestEveryConfigRunbookParses: and each runbook has the name of its file.
+func TestEveryConfigRunbookParses(t *testing.T) {
 	t.Parallel()
 	files, err := filepath.Glob("../configs/runbooks/*.md")
 	must(t, err)
@@ -99,22 +98,22 @@ func anchors(t testing.TB, path string) map[string]bool {
 
 var runbookURL = regexp.MustCompile(`runbook_url: (\S+)`)
 
-// TestNoAlertPointsNowhere: each alert names a runbook of this repository, and a
-// heading in it.
-func TestNoAlertPointsNowhere(t *testing.T) {
+// TestAlertsLinkToRunbooks: each alert names a runbook of this repository, and a heading in
+// it.
+func TestAlertsLinkToRunbooks(t *testing.T) {
 	t.Parallel()
 	rules, err := os.ReadFile("../configs/prometheus/alerts.rules.yml")
 	must(t, err)
 	const base = "https://github.com/stranglerfig/migrator/blob/main/"
 	urls := runbookURL.FindAllStringSubmatch(string(rules), -1)
 	if alerts := bytes.Count(rules, []byte("- alert: ")); len(urls) != alerts || alerts == 0 {
-		t.Errorf("%d alerts have %d runbooks", alerts, len(urls))
+		t.Errorf("%d alerts have %d runbook links", alerts, len(urls))
 	}
 	for _, m := range urls {
 		path, ok := strings.CutPrefix(m[1], base)
 		path, anchor, _ := strings.Cut(path, "#")
 		if !ok {
-			t.Errorf("%s is none of ours", m[1])
+			t.Errorf("%s is not in this repository", m[1])
 			continue
 		}
 		if !strings.HasPrefix(path, "configs/runbooks/") {

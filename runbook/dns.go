@@ -14,21 +14,21 @@ import (
 	"github.com/stranglerfig/migrator/phases"
 )
 
-// TTL is how long a name's answer may be remembered.
+// TTL is how long resolvers may cache a name's addresses.
 type TTL struct {
 	Host          string
 	TTL           time.Duration
 	Addresses     []string
-	Authoritative bool // else it is what is left in a resolver's memory, and may be more for others
+	Authoritative bool // else it is what remains in one resolver's cache; other resolvers may cache it for longer
 }
 
-// LookupTTL asks a server, "" for the system's first, how long a name's addresses may
-// be remembered. Where that server only remembers them, those are asked that know.
+// LookupTTL asks a server, "" for the system's first, for the time to live of a name's
+// addresses. If that server answers from its cache, it asks the zone's name servers.
 func LookupTTL(ctx context.Context, server, host string) (TTL, error) {
 	if server == "" {
 		c, err := dns.ClientConfigFromFile("/etc/resolv.conf")
 		if err != nil || len(c.Servers) == 0 {
-			return TTL{}, errorf("which DNS server is to be asked? /etc/resolv.conf names none; write server=host:53")
+			return TTL{}, errorf("no DNS server: /etc/resolv.conf names none; write server=host:53")
 		}
 		server = net.JoinHostPort(c.Servers[0], c.Port)
 	}
@@ -47,8 +47,8 @@ func LookupTTL(ctx context.Context, server, host string) (TTL, error) {
 	return ttl, nil
 }
 
-// addresses takes the least patient record on the way from the name to its addresses:
-// once that has been forgotten, the way is asked for anew.
+// addresses takes the shortest time to live of the records between the name and its addresses:
+// once that record expires, resolvers look up the whole chain again.
 func addresses(ctx context.Context, server, host string) (TTL, error) {
 	found := TTL{Host: host}
 	var longest uint32
@@ -76,7 +76,7 @@ func addresses(ctx context.Context, server, host string) (TTL, error) {
 		}
 	}
 	if len(found.Addresses) == 0 {
-		return found, errorf("%s has no address, the DNS server %s says", host, server)
+		return found, errorf("%s has no address on the DNS server %s", host, server)
 	}
 	found.TTL = time.Duration(longest) * time.Second
 	return found, nil
@@ -96,10 +96,10 @@ func exchange(ctx context.Context, server, host string, kind uint16) (*dns.Msg, 
 			return answer, nil
 		}
 	}
-	return nil, errorf("%s: the DNS server %s cuts its answers", host, server)
+	return nil, errorf("%s: the DNS server %s truncates its answers", host, server)
 }
 
-// nameservers are the addresses of those that know the name's zone.
+// nameservers returns the addresses of the name servers of the name's zone.
 func nameservers(ctx context.Context, server, host string) []string {
 	for zone := dns.Fqdn(host); zone != "."; {
 		answer, err := exchange(ctx, server, zone, dns.TypeNS)
@@ -126,9 +126,9 @@ func nameservers(ctx context.Context, server, host string) []string {
 	return nil
 }
 
-// dns checks that the names of a block may be remembered for no longer than its
-// limit; a .wait waits for as long as they may.
-func (t *Tools) dns(ctx context.Context, s *Step, line func(string)) (Detail, error) {
+// dns checks that no name of the block has a time to live above the limit. A .wait block waits
+// for the longest time to live.
+func (t *Executors) dns(ctx context.Context, s *Step, line func(string)) (Detail, error) {
 	var d Detail
 	var longest time.Duration
 	var over []string
@@ -142,11 +142,11 @@ func (t *Tools) dns(ctx context.Context, s *Step, line func(string)) (Detail, er
 		d.Output += text + "\n"
 		longest = max(longest, ttl.TTL)
 		if limit := time.Duration(s.MaxTTL); limit > 0 && ttl.TTL > limit && s.Kind != Wait {
-			over = append(over, fmt.Sprintf("%s may be remembered for %s, longer than %s", host, phases.Duration(ttl.TTL), s.MaxTTL))
+			over = append(over, fmt.Sprintf("%s has a TTL of %s, above %s", host, phases.Duration(ttl.TTL), s.MaxTTL))
 		}
 	}
 	if len(over) > 0 {
-		return d, &NotHeldError{strings.Join(over, "; ")}
+		return d, &NotMetError{strings.Join(over, "; ")}
 	}
 	if s.Kind == Wait {
 		line(fmt.Sprintf("waiting %s", longest))
@@ -157,12 +157,12 @@ func (t *Tools) dns(ctx context.Context, s *Step, line func(string)) (Detail, er
 	return d, nil
 }
 
-// String says it in a line.
+// String formats the TTL on one line.
 func (t TTL) String() string {
 	slices.Sort(t.Addresses)
-	text := fmt.Sprintf("%s is %s for %s", t.Host, strings.Join(t.Addresses, ", "), phases.Duration(t.TTL))
+	text := fmt.Sprintf("%s is %s, TTL %s", t.Host, strings.Join(t.Addresses, ", "), phases.Duration(t.TTL))
 	if !t.Authoritative {
-		text += ", as a resolver remembers it; others may remember it for longer"
+		text += " in one resolver's cache; other resolvers may cache it for longer"
 	}
 	return text
 }

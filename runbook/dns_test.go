@@ -15,7 +15,8 @@ import (
 	"github.com/stranglerfig/migrator/runbook"
 )
 
-// nameserver answers for shop.example on loopback. old only remembers.
+// nameserver answers for shop.example on loopback. Its answers for old.* are not
+// authoritative.
 func nameserver(t *testing.T) string {
 	t.Helper()
 	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
@@ -53,14 +54,14 @@ func nameserver(t *testing.T) string {
 	return conn.LocalAddr().String()
 }
 
-func TestTimesToLiveAreLookedUp(t *testing.T) {
+func TestLookupTTL(t *testing.T) {
 	t.Parallel()
 	server := nameserver(t)
 	for host, want := range map[string]string{
-		"db.shop.example":   "db.shop.example is 127.0.0.1 for 30s",
-		"slow.shop.example": "slow.shop.example is 127.0.0.2 for 2h",
-		"via.shop.example":  "via.shop.example is 127.0.0.1 for 1s",
-		"old.shop.example":  "old.shop.example is 127.0.0.3 for 17s, as a resolver remembers it; others may remember it for longer",
+		"db.shop.example":   "db.shop.example is 127.0.0.1, TTL 30s",
+		"slow.shop.example": "slow.shop.example is 127.0.0.2, TTL 2h",
+		"via.shop.example":  "via.shop.example is 127.0.0.1, TTL 1s",
+		"old.shop.example":  "old.shop.example is 127.0.0.3, TTL 17s in one resolver's cache; other resolvers may cache it for longer",
 	} {
 		ttl, err := runbook.LookupTTL(t.Context(), server, host)
 		if err != nil || ttl.String() != want {
@@ -72,19 +73,19 @@ func TestTimesToLiveAreLookedUp(t *testing.T) {
 	}
 }
 
-func TestNamesThatAreRememberedForTooLong(t *testing.T) {
+func TestDNSStepRefusesLongTTL(t *testing.T) {
 	t.Parallel()
 	server := nameserver(t)
 	r := parse(t, "```dns {#ok .check max_ttl=1m server="+server+"}\ndb.shop.example\nvia.shop.example\n```\n"+
 		"```dns {#long .check max_ttl=1m server="+server+"}\ndb.shop.example slow.shop.example\n```\n"+
 		"```dns {#over .wait timeout=5s server="+server+"}\nvia.shop.example\n```\n")
-	tools := &runbook.Tools{Book: r}
+	tools := &runbook.Executors{Book: r}
 	quiet := func(string) {}
 	if d, err := tools.Do(t.Context(), r.Named("ok"), quiet); err != nil || strings.Count(d.Output, "\n") != 2 {
 		t.Errorf("%+v, %v", d, err)
 	}
-	var not *runbook.NotHeldError
-	if _, err := tools.Do(t.Context(), r.Named("long"), quiet); !errors.As(err, &not) || !strings.Contains(err.Error(), "slow.shop.example may be remembered for 2h, longer than 1m") {
+	var not *runbook.NotMetError
+	if _, err := tools.Do(t.Context(), r.Named("long"), quiet); !errors.As(err, &not) || !strings.Contains(err.Error(), "slow.shop.example has a TTL of 2h, above 1m") {
 		t.Errorf("%v", err)
 	}
 	began := time.Now()
@@ -93,7 +94,7 @@ func TestNamesThatAreRememberedForTooLong(t *testing.T) {
 	}
 }
 
-func TestVerifyChangesNothingAndSeesWhatIsWanting(t *testing.T) {
+func TestVerifyReportsProblemsWithoutRunning(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
 	server := nameserver(t)
@@ -116,10 +117,10 @@ func TestVerifyChangesNothingAndSeesWhatIsWanting(t *testing.T) {
 		"```migrator {#no-command .check}\nmigrator phase frobnicate\n```\n"+
 		"```http {#gone .action undo=none}\nPOST http://"+gone+"/purge\n```\n"+
 		"```dns {#ttl .wait max_ttl=1m server="+server+"}\nslow.shop.example\n```\n"+
-		"```text {#nobody .approve role=nobody_is_in_it}\nShall we?\n```\n"+
+		"```text {#approver .approve role=empty_role}\nShall we?\n```\n"+
 		"```promql {#prom .check below=1}\nup\n```\n"), nil)
 	must(t, err)
-	tools := b.tools(r, runbooks.Run{UID: "verify"})
+	tools := b.executors(r, runbooks.Run{UID: "verify"})
 	p := b.prober()
 	got := map[string]string{}
 	for _, c := range tools.Verify(t.Context(), p) {
@@ -129,8 +130,8 @@ func TestVerifyChangesNothingAndSeesWhatIsWanting(t *testing.T) {
 		"programs": "ok: the shell reads it, and finds touch, grep", "no-program": "refused: no-such-program: no such program",
 		"may": "ok: state can run it", "may-not": "refused: weak: permission denied for table things", "reads": "ok: weak can run it",
 		"several": "warning: state answers; several statements", "no-table": `refused: state: relation "nothing" does not exist`,
-		"command": "ok: ", "no-command": "refused: migrator phase frobnicate", "gone": "refused: ", "ttl": "refused: slow.shop.example may be",
-		"nobody": "refused: the role nobody_is_in_it has no member", "prom": "refused: the description names no Prometheus",
+		"command": "ok: ", "no-command": "refused: migrator phase frobnicate", "gone": "refused: ", "ttl": "refused: slow.shop.example has a TTL",
+		"approver": "refused: the role empty_role has no member", "prom": "refused: the migration file names no Prometheus",
 	} {
 		if !strings.HasPrefix(got[id], want) {
 			t.Errorf("%s: %q, want %q", id, got[id], want)
@@ -139,6 +140,6 @@ func TestVerifyChangesNothingAndSeesWhatIsWanting(t *testing.T) {
 	var left int
 	must(t, b.store.Pool().QueryRow(t.Context(), `SELECT count(*) FROM things`).Scan(&left))
 	if _, err := os.Stat(filepath.Join(b.dir, "made")); err == nil || left != 1 {
-		t.Errorf("something was run: %v, %d things are left", err, left)
+		t.Errorf("a step ran: %v, %d things are left", err, left)
 	}
 }

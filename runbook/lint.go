@@ -9,7 +9,7 @@ import (
 	"github.com/stranglerfig/migrator/phases"
 )
 
-// languages are those that each kind may be written in.
+// languages are those that each kind allows.
 var languages = map[Kind][]string{
 	Check:   {"sh", "bash", "sql", "migrator", "promql", "http", "dns"},
 	Verify:  {"sh", "bash", "sql", "migrator", "promql", "http", "dns"},
@@ -29,8 +29,8 @@ const (
 	defaultStepPause = 2 * time.Second
 )
 
-// check finds what is wrong with steps, each and together, and takes those that
-// actions name out of the order.
+// check checks each step and the references between them. It removes from the order those
+// blocks that actions name.
 func (p *parser) check() {
 	calledBy := map[string]string{}
 	for _, s := range p.r.Steps {
@@ -77,7 +77,7 @@ func (p *parser) attributes(s *Step) {
 		}
 	}
 	repeats := s.Kind == Wait || s.Kind.changes() || s.Kind == Check || s.Kind == Verify
-	only(s.Retries > 0, "retries", repeats && s.Kind != Wait, "what is tried, not for a .wait, which looks again by itself, nor an .approve")
+	only(s.Retries > 0, "retries", repeats && s.Kind != Wait, "an .action, .undo, .correct, .check or .verify; a .wait polls by itself")
 	only(s.Idempotent, "idempotent", s.Kind.changes(), "an .action, .undo or .correct; the others change nothing")
 	only(s.Verify != "", "verify", s.Kind.changes(), "an .action, .undo or .correct")
 	only(s.Unless != "", "unless", s.Kind.changes(), "an .action, .undo or .correct")
@@ -95,16 +95,16 @@ func (p *parser) attributes(s *Step) {
 	if s.Kind == Action {
 		switch {
 		case s.Irreversible && s.Undo != "":
-			bad("it can't be irreversible and have an undo")
+			bad("an irreversible action can't have an undo")
 		case s.Irreversible && (s.Correct == "" || s.Warn == ""):
-			bad("what is irreversible needs correct=ID, a block for when something fails afterwards, and warn=\"...\"")
+			bad("an irreversible action needs correct=ID, a block that runs if a later step fails, and warn=\"...\"")
 		case !s.Irreversible && s.Undo == "":
-			bad("how is it undone? Write undo=ID, undo=none where nothing has to be, or irreversible=true")
+			bad("no undo; write undo=ID, undo=none if nothing needs to be undone, or irreversible=true")
 		}
 	}
 	switch {
 	case s.Language == "sql" && s.On == "":
-		bad("it says not on which connection; write on=legacy, target, state or one of the front matter's connections")
+		bad("no connection; write on=legacy, target, state or one of the front matter's connections")
 	case s.On != "" && !slices.Contains(ofMigrations, s.On) && p.r.Connections[s.On] == (Connection{}):
 		bad("on=%s: there is no such connection; there are legacy, target, state and those of the front matter", s.On)
 	case s.Language == "promql" && (s.Above == nil) == (s.Below == nil):
@@ -114,7 +114,7 @@ func (p *parser) attributes(s *Step) {
 	case s.Kind == Wait && s.Language == "text" && s.For == 0:
 		bad("want for, such as for=5m")
 	case s.TokenEnv != "" && !nameOfEnv.MatchString(s.TokenEnv):
-		bad("token_env: %q is no variable's name; a token itself has no place in a runbook", s.TokenEnv)
+		bad("token_env: %q is no variable's name; a runbook must not contain a token", s.TokenEnv)
 	}
 	if s.Expect != "" {
 		if _, err := expected(s.Expect); err != nil {
@@ -143,7 +143,7 @@ func (s *Step) defaults() {
 	}
 }
 
-// body looks at what stands in a block, as far as no server need be asked.
+// body checks the text of a block, as far as that needs no server.
 func (p *parser) body(s *Step) {
 	bad := func(line int, format string, args ...any) {
 		p.add(line, "step "+s.ID+": "+format, args...)
@@ -181,14 +181,14 @@ func (p *parser) body(s *Step) {
 	}
 }
 
-// asked is an HTTP request as it is written in a block.
+// asked is the HTTP request of a block.
 type asked struct {
 	method, url string
 	headers     [][2]string
 	body        string
 }
 
-// request reads a block: "METHOD URL", headers, a blank line and the body.
+// request parses a block: "METHOD URL", headers, a blank line and the body.
 func request(text string) (asked, error) {
 	head, body, _ := strings.Cut(text, "\n\n")
 	lines := strings.Split(strings.TrimSpace(head), "\n")
@@ -201,20 +201,20 @@ func request(text string) (asked, error) {
 		return asked{}, errorf("want http://... or https://... behind %s", words[0])
 	}
 	if u.User != nil {
-		return asked{}, errorf("the URL holds a user; put a token into a file or a variable, and name it as token_file or token_env")
+		return asked{}, errorf("the URL has a user; put a token into a file or a variable, and name it as token_file or token_env")
 	}
 	r := asked{method: words[0], url: words[1], body: body}
 	for _, line := range lines[1:] {
 		name, value, ok := strings.Cut(line, ":")
 		if !ok || strings.EqualFold(name, "authorization") {
-			return asked{}, errorf("header %q: want Name: value; what authorizes is named as token_file or token_env", name)
+			return asked{}, errorf("header %q: want Name: value; write credentials as token_file or token_env", name)
 		}
 		r.headers = append(r.headers, [2]string{strings.TrimSpace(name), strings.TrimSpace(value)})
 	}
 	return r, nil
 }
 
-// expected reads "a=b,c=d".
+// expected parses "a=b,c=d".
 func expected(text string) (map[string]string, error) {
 	want := map[string]string{}
 	for pair := range strings.SplitSeq(text, ",") {

@@ -27,7 +27,7 @@ func must(t testing.TB, err error) {
 	}
 }
 
-// front is put before the steps of tests.
+// front is the front matter of test runbooks.
 const front = "---\nname: test\ntitle: A test\n---\n\n# Test\n\n"
 
 func parse(t testing.TB, text string) *runbook.Runbook {
@@ -37,18 +37,18 @@ func parse(t testing.TB, text string) *runbook.Runbook {
 	return r
 }
 
-// wrong parses what must be refused.
+// wrong parses a runbook that must be refused.
 func wrong(t testing.TB, text string) migration.Errors {
 	t.Helper()
 	_, err := runbook.Parse("test.md", []byte(text), map[string]string{"migration": testConfig, "odd": "a b; c"})
 	var all migration.Errors
 	if !errors.As(err, &all) {
-		t.Fatalf("%q is taken: %v", text, err)
+		t.Fatalf("%q is accepted: %v", text, err)
 	}
 	return all
 }
 
-// bench is a state database with a migration, and a directory that steps write to.
+// bench is a state database with a migration, and a directory for what steps write.
 type bench struct {
 	t     *testing.T
 	url   string
@@ -81,8 +81,8 @@ func (b *bench) begin(r *runbook.Runbook) runbooks.Run {
 	return run
 }
 
-func (b *bench) tools(r *runbook.Runbook, run runbooks.Run) *runbook.Tools {
-	t := &runbook.Tools{
+func (b *bench) executors(r *runbook.Runbook, run runbooks.Run) *runbook.Executors {
+	t := &runbook.Executors{
 		Book: r, Run: run.ID, Dir: b.dir, Env: []string{"PATH=/usr/local/bin:/usr/bin:/bin", "SECRET_URL=postgres://u:geheim@h/d"},
 		Redact: runbook.NewRedactor("postgres://u:geheim@h/d"), Mark: b.dir + "/mark-" + run.UID,
 		SQL: &sqlconsole.Console{URL: func(string) (string, error) { return b.url, nil }},
@@ -91,13 +91,13 @@ func (b *bench) tools(r *runbook.Runbook, run runbooks.Run) *runbook.Tools {
 	return t
 }
 
-// goOn runs what is left of a run, as a process would that takes it over.
-func (b *bench) goOn(r *runbook.Runbook, run runbooks.Run, change func(*runbook.Runner)) error {
+// resume runs the rest of a run, as a process that takes the run over does.
+func (b *bench) resume(r *runbook.Runbook, run runbooks.Run, change func(*runbook.Runner)) error {
 	b.t.Helper()
 	log, err := b.runs.Take(b.t.Context(), run.ID)
 	must(b.t, err)
 	defer log.Release()
-	tools := b.tools(r, run)
+	tools := b.executors(r, run)
 	defer func() { _ = tools.Close() }()
 	runner := &runbook.Runner{Book: r, Log: log, Do: tools}
 	if change != nil {
@@ -106,8 +106,8 @@ func (b *bench) goOn(r *runbook.Runbook, run runbooks.Run, change func(*runbook.
 	return runner.Run(b.t.Context())
 }
 
-// story is what was done, in its order: step, direction when back, outcome.
-func (b *bench) story(run runbooks.Run) string {
+// outcomes lists the attempts in their order, as block:outcome.
+func (b *bench) outcomes(run runbooks.Run) string {
 	b.t.Helper()
 	records, err := b.runs.Records(b.t.Context(), run.ID)
 	must(b.t, err)
@@ -129,7 +129,7 @@ func (b *bench) status(run runbooks.Run) runbook.Status {
 	return now.Status
 }
 
-// role is a login role of this test's own.
+// role is a login role of this test alone.
 func (b *bench) role() string { return "weak_" + b.store.Pool().Config().ConnConfig.Database }
 
 func (b *bench) dropRole() {
@@ -139,7 +139,7 @@ func (b *bench) dropRole() {
 	}
 }
 
-// prober reaches the state database as its owner, and as the weak role.
+// prober connects to the state database as its owner, and as the weak role.
 func (b *bench) prober() prober {
 	u, err := url.Parse(b.url)
 	must(b.t, err)

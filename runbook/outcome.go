@@ -5,40 +5,40 @@ import (
 	"time"
 )
 
-// NotHeldError tells that a condition was looked at and does not hold.
-type NotHeldError struct{ What string }
+// NotMetError is a condition that was evaluated and is not met.
+type NotMetError struct{ What string }
 
-func (e *NotHeldError) Error() string { return e.What }
+func (e *NotMetError) Error() string { return e.What }
 
-// StillRunningError tells that something which a killed run began still goes on.
+// StillRunningError is a process or statement of a killed run that still runs.
 type StillRunningError struct{ What string }
 
 func (e *StillRunningError) Error() string { return e.What }
 
-// DoubtError tells that nobody but a person knows whether a step was done.
-type DoubtError struct {
+// UnknownOutcomeError is a step of which only an operator can find out whether it was done.
+type UnknownOutcomeError struct {
 	Step string
 	Why  string
 }
 
-func (e *DoubtError) Error() string {
-	return fmt.Sprintf("whether step %s was done is not known: %s", e.Step, e.Why)
+func (e *UnknownOutcomeError) Error() string {
+	return fmt.Sprintf("outcome of step %s is unknown: %s", e.Step, e.Why)
 }
 
-// WaitingError tells that an approval did not come in time. The run stays open.
+// WaitingError is an approval that did not come in time. The run stays open.
 type WaitingError struct {
 	Step   string
 	Within time.Duration
 }
 
 func (e *WaitingError) Error() string {
-	return fmt.Sprintf("nobody has approved step %s within %s", e.Step, e.Within)
+	return fmt.Sprintf("no approval of step %s within %s", e.Step, e.Within)
 }
 
-// FailedError is a run that has failed.
+// FailedError is a failed run.
 type FailedError struct {
 	Status Status
-	Step   string // that failed; of RunFailed, maybe one that could not be taken back
+	Step   string // the failed step; with RunFailed it may be a step whose compensation failed
 	Block  string
 	Why    string
 }
@@ -46,9 +46,9 @@ type FailedError struct {
 func (e *FailedError) Error() string {
 	switch {
 	case e.Status == Compensated:
-		return fmt.Sprintf("step %s failed (%s); what was done has been taken back", e.Step, e.Why)
+		return fmt.Sprintf("step %s failed (%s); the completed steps were compensated", e.Step, e.Why)
 	case e.Block != "" && e.Block != e.Step:
-		return fmt.Sprintf("step %s could not be taken back: %s failed (%s)", e.Step, e.Block, e.Why)
+		return fmt.Sprintf("compensation of step %s failed: %s (%s)", e.Step, e.Block, e.Why)
 	}
-	return fmt.Sprintf("step %s failed (%s); nothing had to be taken back", e.Step, e.Why)
+	return fmt.Sprintf("step %s failed (%s); nothing to compensate", e.Step, e.Why)
 }

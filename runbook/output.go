@@ -8,15 +8,15 @@ import (
 	"unicode"
 )
 
-// What is kept of a step's output: its beginning and its end.
+// Of a step's output its beginning and its end are recorded.
 const (
 	keptHead = 8 << 10
 	keptTail = 24 << 10
-	longest  = 16 << 10 // of a line; a longer one is cut into several
+	longest  = 16 << 10 // of a line in bytes; a longer one is split
 )
 
-// output takes what a program writes, line by line, without secrets: a secret that
-// ran over the border of what is kept would show in part.
+// output collects what a program writes, line by line and without secrets. Redaction works on
+// whole lines: a secret across the edge of the recorded part would be visible in part.
 type output struct {
 	redact *Redactor
 	line   func(string)
@@ -39,7 +39,7 @@ func (o *output) Write(p []byte) (int, error) {
 			o.take(o.partial[:at])
 			o.partial = o.partial[at+1:]
 		case len(o.partial) > longest:
-			// Cut at a blank, so that no word, and no secret, is cut in two.
+			// Split at a blank, so that no secret is cut in two.
 			end := bytes.LastIndexAny(o.partial[:longest], " \t")
 			if end <= 0 {
 				end = longest
@@ -69,7 +69,7 @@ func (o *output) take(raw []byte) {
 	}
 }
 
-// text is what is kept.
+// text returns the recorded output.
 func (o *output) text() string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -79,12 +79,12 @@ func (o *output) text() string {
 	}
 	tail := strings.ToValidUTF8(string(o.tail), "")
 	if o.cut > 0 {
-		return o.head.String() + fmt.Sprintf("... %d bytes are left out ...\n", o.cut) + tail
+		return o.head.String() + fmt.Sprintf("... %d bytes omitted ...\n", o.cut) + tail
 	}
 	return o.head.String() + tail
 }
 
-// printable leaves out what a terminal would obey.
+// printable removes control characters that a terminal would interpret.
 func printable(s string) string {
 	s = strings.ToValidUTF8(s, "\uFFFD")
 	return strings.Map(func(r rune) rune {

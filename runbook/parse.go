@@ -19,7 +19,7 @@ import (
 	"github.com/stranglerfig/migrator/migration"
 )
 
-// maxSource bounds a runbook, which is kept with each of its runs.
+// maxSource bounds the size of a runbook: each of its runs stores a copy.
 const maxSource = 1 << 20
 
 // Load reads a runbook from a file. See Parse.
@@ -29,7 +29,7 @@ func Load(path string, values map[string]string) (*Runbook, error) {
 		err = fmt.Errorf("%s is not a regular file", path)
 	}
 	if err == nil && info.Size() > maxSource {
-		err = fmt.Errorf("%s holds %d bytes: too many for a runbook", path, info.Size())
+		err = fmt.Errorf("%s has %d bytes: too large for a runbook", path, info.Size())
 	}
 	if err != nil {
 		return nil, fmt.Errorf("the runbook: %w", err)
@@ -41,17 +41,17 @@ func Load(path string, values map[string]string) (*Runbook, error) {
 	return Parse(path, source, values)
 }
 
-// Parse reads a runbook and checks all that can be known without running anything.
-// Behind the front matter, ${name} is replaced by a value of the migration's, see
-// Values, or of the front matter's own; $${ stands for the characters themselves. What
-// is put in must be a plain word, since it ends in commands and statements.
+// Parse parses a runbook and checks everything that needs no server and no program. After the
+// front matter it replaces ${name} by a value of the migration's (see Values) or of the front
+// matter; $${ stands for ${ itself. A value must be a plain word, since it becomes part of
+// commands and statements.
 //
-// The error is a spec.Errors: all that is wrong, each with its line.
+// The error is a migration.Errors: everything that is wrong, each with its line.
 func Parse(name string, source []byte, values map[string]string) (*Runbook, error) {
 	return parse(name, source, values, false)
 }
 
-// Reread reads the Source of a runbook that has been parsed: its values are filled in.
+// Reread parses the Source of a parsed runbook: its values are filled in.
 func Reread(name, source string) (*Runbook, error) { return parse(name, []byte(source), nil, true) }
 
 func parse(name string, source []byte, values map[string]string, filled bool) (*Runbook, error) {
@@ -80,7 +80,7 @@ func parse(name string, source []byte, values map[string]string, filled bool) (*
 		document = p.fill(document, 1+lines, all)
 	}
 	p.r.Source = string(source[:body]) + document
-	// Blank lines in place of the front matter keep the numbers of lines.
+	// Blank lines in place of the front matter preserve line numbers.
 	p.blocks(append(bytes.Repeat([]byte("\n"), lines), document...))
 	p.check()
 	if err := p.err(); err != nil {
@@ -117,7 +117,7 @@ var (
 	ofMigrations = []string{"legacy", "target", "state"}
 )
 
-// front reads the front matter and returns where the document begins.
+// front parses the front matter and returns where the document begins.
 func (p *parser) front(source []byte) (body int, ok bool) {
 	marks := frontEnd.FindAllIndex(source, 2)
 	if len(marks) < 2 || marks[0][0] != 0 {
@@ -128,7 +128,7 @@ func (p *parser) front(source []byte) (body int, ok bool) {
 	d.KnownFields(true)
 	err := d.Decode(&p.r.Front)
 	if err != nil && !errors.Is(err, io.EOF) {
-		// The part that is parsed begins on the first line, which holds ---.
+		// The part that the YAML parser sees begins on the first line, which is ---.
 		for line := range strings.Lines(strings.TrimPrefix(strings.TrimPrefix(err.Error(), "yaml: "), "unmarshal errors:\n")) {
 			at := 1
 			line = strings.TrimSpace(line)
@@ -159,7 +159,7 @@ func (p *parser) front(source []byte) (body int, ok bool) {
 		case (c.Env == "") == (c.URLFile == ""):
 			p.add(1, "connections.%s: want env, the variable that holds the URL, or url_file, the file", name)
 		case c.Env != "" && !nameOfEnv.MatchString(c.Env):
-			p.add(1, "connections.%s.env: %q is no variable's name; a URL itself has no place in a runbook", name, c.Env)
+			p.add(1, "connections.%s.env: %q is no variable's name; a runbook must not contain a URL", name, c.Env)
 		}
 	}
 	for name := range f.Values {
@@ -170,7 +170,7 @@ func (p *parser) front(source []byte) (body int, ok bool) {
 	return marks[1][1], true
 }
 
-// fill puts the values in.
+// fill replaces ${name} by the values.
 func (p *parser) fill(text string, line int, values map[string]string) string {
 	known := make([]string, 0, len(values))
 	for k := range values {
@@ -200,7 +200,7 @@ func (p *parser) fill(text string, line int, values map[string]string) string {
 		case !there:
 			p.add(line, "there is no value ${%s}; there are %s; write $${%s} for a variable of the shell", inside, strings.Join(known, ", "), inside)
 		case !plainWord.MatchString(value):
-			p.add(line, "${%s} is %q here, which is no plain word and could change the command that it stands in; write it out instead", inside, value)
+			p.add(line, "${%s} is %q here, which is no plain word and could change the command around it; write it out instead", inside, value)
 		default:
 			b.WriteString(value)
 		}
@@ -208,7 +208,7 @@ func (p *parser) fill(text string, line int, values map[string]string) string {
 	}
 }
 
-// blocks finds the steps.
+// blocks collects the steps.
 func (p *parser) blocks(source []byte) {
 	title := ""
 	lineOf := func(offset int) int { return 1 + bytes.Count(source[:offset], []byte("\n")) }

@@ -19,10 +19,10 @@ func TestParse(t *testing.T) {
 		"```sh\nno step: $HOME\n```\n\n## Pause *it*\n\n" +
 		"- in a list\n\n  ```sql {#pause .action on=pool timeout=1m30s undo=resume warn=\"clients \\\"wait\\\"\"}\n  PAUSE shop;\n  ```\n\n" +
 		"~~~sql {#resume .undo on=pool retries=3}\nRESUME shop;\n~~~\n\n" +
-		"```sh {#say .check}\necho ${migration} $${HOME} $HOME $$\n```\n"
+		"```sh {#greet .check}\necho ${migration} $${HOME} $HOME $$\n```\n"
 	r, err := runbook.Parse("drain.md", []byte(text), map[string]string{"migration": "products"})
 	must(t, err)
-	if len(r.Steps) != 2 || r.Steps[0].ID != "pause" || r.Steps[1].ID != "say" || len(r.Blocks()) != 3 {
+	if len(r.Steps) != 2 || r.Steps[0].ID != "pause" || r.Steps[1].ID != "greet" || len(r.Blocks()) != 3 {
 		t.Fatalf("%+v", r.Steps)
 	}
 	p := r.Steps[0]
@@ -39,13 +39,13 @@ func TestParse(t *testing.T) {
 	again, err := runbook.Reread("again", r.Source)
 	must(t, err)
 	if diff := cmp.Diff(again.Steps, r.Steps); diff != "" || again.Source != r.Source {
-		t.Errorf("what is kept of it reads otherwise: %s", diff)
+		t.Errorf("the stored source parses differently: %s", diff)
 	}
 }
 
-func TestWhatIsWrongIsSaidWithItsLine(t *testing.T) {
+func TestParseErrorsCarryLines(t *testing.T) {
 	t.Parallel()
-	// Lines count from the front matter's first; the block's fence is on line 8.
+	// Lines count from the front matter; the block's fence is on line 8.
 	for text, want := range map[string]string{
 		"# no front matter":                                                                "test.md:1: a runbook begins with its front matter",
 		"---\nname: x\n":                                                                   "test.md:1: the front matter has no end",
@@ -56,7 +56,7 @@ func TestWhatIsWrongIsSaidWithItsLine(t *testing.T) {
 		"---\nname: x\ntitle: y\n---\n\nprose\n":                                           "there is no step",
 		"---\nname: x\ntitle: y\nconnections: {legacy: {env: A}}\n---\n":                   "the migration has one of that name",
 		"---\nname: x\ntitle: y\nconnections: {a: {}}\n---\n":                              "want env, the variable that holds the URL, or url_file",
-		"---\nname: x\ntitle: y\nconnections: {a: {env: 'postgres://x'}}\n---\n":           "a URL itself has no place in a runbook",
+		"---\nname: x\ntitle: y\nconnections: {a: {env: 'postgres://x'}}\n---\n":           "a runbook must not contain a URL",
 		"---\nname: x\ntitle: y\nvalues: {migration: z}\n---\n":                            `the front matter's value "migration" is the migration's own`,
 		front + "```sh {#a .check\ntrue\n```":                                              "test.md:8: the attributes begin with { and have no }",
 		front + "```sh {.check}\ntrue\n```":                                                "test.md:8: a step needs an id",
@@ -74,17 +74,17 @@ func TestWhatIsWrongIsSaidWithItsLine(t *testing.T) {
 		front + "```sh {#a .check}\nif true; then\n```":                                    "test.md:9: step a: ",
 		front + "```sh {#a .check}\ntrue\ncase\n```":                                       "test.md:10: step a: ",
 		front + "```sh {#a .check}\n\n```":                                                 "step a: it is empty",
-		front + "```sh {#a .action}\ntrue\n```":                                            "step a: how is it undone?",
+		front + "```sh {#a .action}\ntrue\n```":                                            "step a: no undo; write",
 		front + "```sh {#a .action undo=b}\ntrue\n```":                                     "undo=b: there is no block with that id",
 		front + "```sh {#a .action undo=b}\ntrue\n```\n```sh {#b .check}\n:\n```":          "that block is a .check, and must be a .undo",
 		front + "```sh {#b .undo}\ntrue\n```":                                              "nothing names the block b",
-		front + "```sh {#a .action irreversible=true}\ntrue\n```":                          "needs correct=ID",
-		front + "```sql {#a .check}\nSELECT true\n```":                                     "it says not on which connection",
+		front + "```sh {#a .action irreversible=true}\ntrue\n```":                          "an irreversible action needs correct=ID",
+		front + "```sql {#a .check}\nSELECT true\n```":                                     "no connection; write on=",
 		front + "```sql {#a .check on=elsewhere}\nSELECT true\n```":                        "there is no such connection",
 		front + "```sql {#a .check on=state expect=x}\nSELECT true\n```":                   "want column=text",
 		front + "```promql {#a .wait}\nup\n```":                                            "want either above=NUMBER or below=NUMBER",
 		front + "```http {#a .check}\nPOST http://localhost/\n```":                         "POST may change something",
-		front + "```http {#a .action undo=none}\nPOST http://u:p@localhost/\n```":          "the URL holds a user",
+		front + "```http {#a .action undo=none}\nPOST http://u:p@localhost/\n```":          "the URL has a user",
 		front + "```http {#a .check}\nGET http://localhost/\nAuthorization: Bearer x\n```": "token_file or token_env",
 		front + "```dns {#a .check}\nlocalhost\n```":                                       "want max_ttl",
 		front + "```text {#a .wait}\nrest\n```":                                            "want for, such as for=5m",
@@ -107,7 +107,7 @@ func TestWhatIsWrongIsSaidWithItsLine(t *testing.T) {
 		}
 	}
 	if all := wrong(t, front+"```sh {#a .chek}\ntrue\n```\n${x}\n"); len(all) != 2 {
-		t.Errorf("not all is said at once: %v", all)
+		t.Errorf("not all errors are reported together: %v", all)
 	}
 }
 
@@ -125,7 +125,7 @@ func FuzzParse(f *testing.F) {
 		case err == nil:
 			again, err := runbook.Reread("again", r.Source)
 			if err != nil || len(again.Steps) != len(r.Steps) {
-				t.Fatalf("%q: what is kept of it is refused: %v", text, err)
+				t.Fatalf("%q: the stored source is refused: %v", text, err)
 			}
 			if n := r.Next(nil); n.Step != r.Steps[0] || n.Attempt != 1 {
 				t.Fatalf("it begins with %+v", n)

@@ -14,18 +14,19 @@ import (
 	"github.com/stranglerfig/migrator/internal/procgroup"
 )
 
-// afterTerm is how long a program has to end once it was asked to.
+// afterTerm is how long a program has to end after SIGTERM.
 const afterTerm = 3 * time.Second
 
-// program runs a script, or commands of migrator one after the other, each in a process
-// group of its own, of which nothing lives on when it has ended.
-func (t *Tools) program(ctx context.Context, s *Step, line func(string)) (Detail, error) {
-	if err := t.hold(); err != nil {
+// program runs a script, or migrator commands one after the other. Each runs in a process
+// group of its own; no process of the group survives the command.
+func (t *Executors) program(ctx context.Context, s *Step, line func(string)) (Detail, error) {
+	if err := t.lockMark(); err != nil {
 		return Detail{}, err
 	}
 	out := &output{redact: t.Redact, line: line}
 	if s.Language != "migrator" {
-		// The script is an argument, and so public; what is secret in it comes from variables.
+		// The script is an argument and so visible to other users; secrets must come from
+		// variables.
 		code, err := t.start(ctx, out, s, "/usr/bin/env", s.Language, "-eu", "-c", s.Body)
 		return Detail{Output: out.text(), Exit: code}, err
 	}
@@ -44,7 +45,7 @@ func (t *Tools) program(ctx context.Context, s *Step, line func(string)) (Detail
 	return Detail{Output: out.text()}, nil
 }
 
-func (t *Tools) start(ctx context.Context, out *output, s *Step, name string, args ...string) (int, error) {
+func (t *Executors) start(ctx context.Context, out *output, s *Step, name string, args ...string) (int, error) {
 	cmd := exec.CommandContext(ctx, name, args...) //nolint:gosec // the operator's own command
 	if name == t.Self {
 		cmd.Args[0] = "migrator"
@@ -55,7 +56,7 @@ func (t *Tools) start(ctx context.Context, out *output, s *Step, name string, ar
 		cmd.ExtraFiles = []*os.File{t.mark}
 	}
 	procgroup.Own(cmd)
-	// What it left behind may hold stdout open: it is waited for no longer than this.
+	// A process that the program left behind may keep stdout open: wait no longer than this.
 	cmd.WaitDelay = afterTerm
 	err := cmd.Run()
 	procgroup.Kill(cmd)
@@ -70,24 +71,26 @@ func (t *Tools) start(ctx context.Context, out *output, s *Step, name string, ar
 	switch {
 	case err == nil:
 		return 0, nil
-	case ctx.Err() == nil && errors.As(err, &exit) && judged(name == t.Self, code):
-		return code, &NotHeldError{fmt.Sprintf("it exits with %d", code)}
+	case ctx.Err() == nil && errors.As(err, &exit) && conclusive(name == t.Self, code):
+		return code, &NotMetError{fmt.Sprintf("exit code %d", code)}
 	case errors.As(err, &exit) && code >= 0:
-		return code, errorf("it exits with %d", code)
+		return code, errorf("exit code %d", code)
 	}
 	return code, err
 }
 
-// judged tells that a program looked, and says no: 126 and 127 are the shell's, which
-// found nothing to run, and of migrator's own codes only 8 is an answer.
-func judged(migrator bool, code int) bool {
+// conclusive reports whether an exit code answers the condition. 126 and 127 are the shell's
+// codes for a program that it can't run. Of migrator's own codes only 8 means that the
+// condition is not met.
+func conclusive(migrator bool, code int) bool {
 	if migrator {
 		return code == 8
 	}
 	return code > 0 && code != 126 && code != 127
 }
 
-// beside is a file that the runbook names, relative to its own directory.
+// beside returns the path of a file that the runbook names, relative to the runbook's
+// directory.
 func (r *Runbook) beside(file string) string {
 	if filepath.IsAbs(file) {
 		return file
@@ -95,7 +98,7 @@ func (r *Runbook) beside(file string) string {
 	return filepath.Join(filepath.Dir(r.File), file)
 }
 
-// URL is what a connection of the front matter's leads to.
+// URL returns the URL of a connection that the front matter names.
 func (r *Runbook) URL(connection string) (string, error) {
 	c, ok := r.Connections[connection]
 	switch {

@@ -10,15 +10,14 @@ import (
 
 const hidden = "(hidden)"
 
-// Redactor hides secrets in what steps write. It knows those that it is told of; of
-// others it hides what looks like one: the password in a URL, what follows
-// password=, token= and the like.
+// Redactor removes secrets from what steps write: those that it was given, and text that has
+// the form of one, such as the password in a URL or the value after password= or token=.
 type Redactor struct{ secrets []string }
 
-// leastSecret is the length from which a text is taken for a secret wherever it stands.
+// leastSecret is the length from which a given text counts as a secret wherever it occurs.
 const leastSecret = 5
 
-// NewRedactor hides URLs, with the passwords in them, and other texts.
+// NewRedactor returns a Redactor for URLs, with the passwords in them, and other texts.
 func NewRedactor(secrets ...string) *Redactor {
 	r := &Redactor{}
 	add := func(s string) {
@@ -48,8 +47,8 @@ func NewRedactor(secrets ...string) *Redactor {
 
 var secretNames = regexp.MustCompile(`(?i)(password|passwd|secret|token|api_?key|credential|private_?key)`)
 
-// FromEnvironment are the values of the process's variables whose names say that they
-// are secrets.
+// FromEnvironment returns the values of environment variables whose names mark them as
+// secrets.
 func FromEnvironment() []string {
 	var found []string
 	for _, pair := range os.Environ() {
@@ -67,7 +66,7 @@ var (
 	inAuthH = regexp.MustCompile(`(?i)\b(authorization:\s*[a-z]+\s+)\S+`)
 )
 
-// Text is the text without secrets.
+// Text returns the text without secrets.
 func (r *Redactor) Text(s string) string {
 	if r != nil {
 		for _, secret := range r.secrets {

@@ -15,18 +15,18 @@ import (
 //go:embed templates/*.md
 var templates embed.FS
 
-// Rendered are the runbooks that are written from a description.
+// Rendered are the runbooks that are rendered from a migration file.
 var Rendered = []string{"rollback", "cutover"}
 
-// Facts are what a rendered runbook tells besides the description.
+// Facts are what a rendered runbook needs besides the migration file.
 type Facts struct {
-	ConfigHash string   // that is applied; "" leaves the runbook unbound
+	ConfigHash string   // the applied one; "" leaves the runbook unbound
 	Deciders   []string // the members of the deciding role
 	TTLs       []TTL
-	TTLErrors  []string // of names that could not be looked up
+	TTLErrors  []string // of names whose lookup failed
 }
 
-// page is what a template is given.
+// page is a template's input.
 type page struct {
 	*migration.Config
 	Facts
@@ -34,23 +34,23 @@ type page struct {
 	Steps  []ramp
 }
 
-// place is a region, in the order in which regions are worked on.
+// place is one region; the list is in the order in which regions are processed.
 type place struct {
 	Region   string
 	Poolers  []migration.Pooler
 	Services []migration.Service
 }
 
-// ramp is a percentage of cutover.
+// ramp is one percentage of the cutover.
 type ramp struct {
 	Percent    phases.Percent
 	Hundredths int
 	First      bool
-	Wait       phases.Duration // for as long as the gates may hold it
+	Wait       phases.Duration // as long as the gates may block it
 }
 
-// Render writes one of Rendered for a migration: its exact commands, with nothing left
-// to be filled in.
+// Render renders one of Rendered for a migration: exact commands, with nothing left to fill
+// in.
 func Render(name string, m *migration.Config, f Facts) ([]byte, error) {
 	own := *m
 	if m = &own; m.Runbook.DNS.MaxTTL == 0 {
@@ -74,7 +74,7 @@ func Render(name string, m *migration.Config, f Facts) ([]byte, error) {
 		}
 	}
 	for i, percent := range m.Phases.Cutover.Steps {
-		// A gate holds a step for as long as it lasts; the time besides is for people.
+		// A gate blocks a step for as long as its soak time; the rest is time for people.
 		wait := 2*m.Phases.Cutover.PerStep() + 24*time.Hour
 		p.Steps = append(p.Steps, ramp{Percent: percent, Hundredths: int(percent), First: i == 0, Wait: phases.Duration(wait)})
 	}
@@ -107,7 +107,7 @@ func contains(list []phases.Phase, p string) bool {
 	return false
 }
 
-// tidy leaves no more than one blank line between two paragraphs, outside of code.
+// tidy leaves at most one blank line between paragraphs, outside code.
 func tidy(text []byte) []byte {
 	var out bytes.Buffer
 	blank, code := false, false

@@ -6,20 +6,20 @@ import (
 	"time"
 )
 
-// Report is a run as Markdown, for a post-mortem: what happened when, who said what,
-// and what each step did and wrote.
+// Report is a run as Markdown, for a post-mortem: what happened when, who decided what, and
+// what each step did and wrote.
 type Report struct {
 	Title    string
 	Run      int64
-	Subject  string // of which migration, by whom, in which epoch
+	Subject  string // the migration, who began the run, and the epoch
 	Status   Status
 	Began    time.Time
 	Finished time.Time // zero: not yet
 	Records  []Record
-	Book     *Runbook // nil: its text can't be read any more
+	Book     *Runbook // nil: its text can't be read
 }
 
-// Markdown writes it.
+// Markdown renders the report.
 func (r Report) Markdown() string {
 	var b strings.Builder
 	p := func(format string, args ...any) { fmt.Fprintf(&b, format, args...) }
@@ -58,27 +58,27 @@ func (r Report) Markdown() string {
 				p("\n%s\n", fenced(s.Language, s.Body))
 			}
 		}
-		for _, said := range []struct{ what, text string }{{"Said", x.Detail.Reason}, {"Failed", x.Detail.Error}} {
-			if said.text != "" {
-				p("\n%s: %s\n", said.what, cell(said.text))
+		for _, part := range []struct{ what, text string }{{"Reason", x.Detail.Reason}, {"Failed", x.Detail.Error}} {
+			if part.text != "" {
+				p("\n%s: %s\n", part.what, cell(part.text))
 			}
 		}
 		if strings.TrimSpace(x.Detail.Output) != "" {
 			p("\n%s\n", fenced("text", strings.TrimRight(x.Detail.Output, "\n")))
 		}
 	}
-	p("\n## What was learnt\n\n- What went well?\n- What went wrong, and why?\n- What is changed, by whom, until when?\n")
+	p("\n## Lessons\n\n- What went well?\n- What went wrong, and why?\n- What will change, who does it, until when?\n")
 	return b.String()
 }
 
 func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 
-// cell is a text that changes neither a table nor a heading.
+// cell escapes a text so that it changes neither a table nor a heading.
 func cell(s string) string {
 	return strings.NewReplacer("|", "\\|", "\n", " ", "\r", " ", "<", "&lt;").Replace(s)
 }
 
-// fenced writes a block whose fence is longer than any within it.
+// fenced writes a code block whose fence is longer than any inside it.
 func fenced(language, body string) string {
 	fence := "```"
 	for strings.Contains(body, fence) {

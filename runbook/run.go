@@ -11,30 +11,30 @@ import (
 	"github.com/stranglerfig/migrator/internal/sleep"
 )
 
-// Log remembers a run. What it has returned from is durable; each call fails once
-// another process may have taken the run over.
+// Log stores a run. When a method returns without an error, its record is durable. Each call
+// fails once another process may have taken the run over.
 type Log interface {
-	// Records are all attempts, in the order of their intents.
+	// Records returns all attempts, in the order of their intents.
 	Records(ctx context.Context) ([]Record, error)
-	// Intend keeps that an attempt begins, and returns it with its time and actor.
+	// Intend records that an attempt begins, and returns it with its time and actor.
 	Intend(ctx context.Context, r Record) (Record, error)
-	// End keeps an attempt's outcome and detail, once.
+	// End records an attempt's outcome and detail, once.
 	End(ctx context.Context, r Record) error
-	// Mark keeps where the run stands.
+	// Mark records the run's status.
 	Mark(ctx context.Context, s Status) error
 }
 
-// Doer does what a block says.
-type Doer interface {
-	// Do does it once. *NotHeldError: it did look, and the condition does not hold.
-	// Any other error of a block that changes nothing: nobody knows.
+// Executor executes a block.
+type Executor interface {
+	// Do executes the block once. *NotMetError: the condition was evaluated and is not met.
+	// Any other error of a block that changes nothing: the result is unknown.
 	Do(ctx context.Context, block *Step, line func(string)) (Detail, error)
-	// Quiet waits until nothing that an attempt began goes on. *StillRunningError when that takes
-	// longer than the block may.
-	Quiet(ctx context.Context, block *Step) error
+	// AwaitStopped waits until nothing that an attempt started still runs. *StillRunningError
+	// if that takes longer than the block's timeout.
+	AwaitStopped(ctx context.Context, block *Step) error
 }
 
-// Event tells whoever looks on how a run comes along.
+// Event is one step of a run's progress.
 type Event struct {
 	What   string // "begin", "line", "warn", "wait", "end"
 	Number int    // of the step in the order, from 1
@@ -45,24 +45,25 @@ type Event struct {
 	Text   string // of "line", "warn" and "wait"
 }
 
-// Runner runs one runbook. Told is called from one goroutine at a time.
+// Runner runs one runbook. It calls Notify from one goroutine at a time.
 type Runner struct {
-	Book *Runbook
-	Log  Log
-	Do   Doer
-	Told func(Event)
-	// Doubt asks a person about a step of which nobody else knows whether it was done; nil, or
-	// an error: *DoubtError ends Run.
-	Doubt func(ctx context.Context, block *Step, r Record) (Outcome, error)
-	// Warn says a warning and returns an error unless the step may begin; nil: it may.
+	Book   *Runbook
+	Log    Log
+	Do     Executor
+	Notify func(Event)
+	// UnknownOutcome asks an operator whether a step was done if nothing else can show it. If
+	// it is nil or returns an error, Run ends with *UnknownOutcomeError.
+	UnknownOutcome func(ctx context.Context, block *Step, r Record) (Outcome, error)
+	// Warn shows a warning and returns an error unless the step may begin. nil: every step
+	// may.
 	Warn func(ctx context.Context, block *Step) error
-	// Poll is how often an approval is looked for; 0: 1 s.
+	// Poll is the interval at which an approval is checked; 0: 1 s.
 	Poll time.Duration
 }
 
-// Run goes on from what is recorded until the run has ended: nil when every step was
-// done, *FailedError when one failed. *DoubtError, *WaitingError, *StillRunningError and ctx's error
-// leave the run as it is, to be gone on with later.
+// Run continues from the recorded attempts until the run has ended. It returns nil when every
+// step is done, and *FailedError when one failed. After *UnknownOutcomeError, *WaitingError,
+// *StillRunningError and ctx's error the run stays open, to be resumed later.
 func (r *Runner) Run(ctx context.Context) error {
 	for {
 		log, err := r.Log.Records(ctx)
@@ -99,7 +100,7 @@ func ended(n Next, log []Record) error {
 	if n.End == RunDone {
 		return nil
 	}
-	// What is to be told is why the step failed, not how its undoing went, unless that failed.
+	// Report why the step failed, not how its undo went, unless the undo failed.
 	why := ""
 	for _, one := range log {
 		if one.Outcome == Failed && one.Step == n.Step.ID && one.Direction == n.Direction {
@@ -112,7 +113,7 @@ func ended(n Next, log []Record) error {
 	return &FailedError{Status: n.End, Step: n.Step.ID, Block: n.Block.ID, Why: why}
 }
 
-// step takes one attempt to its outcome.
+// step runs one attempt to its outcome.
 func (r *Runner) step(ctx context.Context, n Next, log []Record) error {
 	record := Record{
 		Step: n.Step.ID, Direction: n.Direction, Attempt: n.Attempt, Kind: n.Block.Kind, Block: n.Block.ID,
@@ -122,14 +123,14 @@ func (r *Runner) step(ctx context.Context, n Next, log []Record) error {
 	switch {
 	case n.Open == nil:
 		if n.Block.Warn != "" {
-			r.tell(Event{What: "warn", Step: n.Step, Block: n.Block, Text: n.Block.Warn})
+			r.notify(Event{What: "warn", Step: n.Step, Block: n.Block, Text: n.Block.Warn})
 			if r.Warn != nil {
 				if err := r.Warn(ctx, n.Block); err != nil {
 					return err
 				}
 			}
 		}
-		if n.Attempt > 1 && !again(n, log) {
+		if n.Attempt > 1 && !retriesUnknown(n, log) {
 			if err := sleep.For(ctx, time.Duration(n.Block.Pause)); err != nil {
 				return err
 			}
@@ -140,31 +141,31 @@ func (r *Runner) step(ctx context.Context, n Next, log []Record) error {
 		}
 		failpoint.Here("runbook.intent.kept")
 	case n.Block.Kind.changes():
-		return r.settle(ctx, n)
-	default: // it changes nothing, and is looked at again
+		return r.resolveInterrupted(ctx, n)
+	default: // it changes nothing, and runs again
 		record = *n.Open
 	}
-	r.tell(Event{What: "begin", Step: n.Step, Block: n.Block, Record: record})
+	r.notify(Event{What: "begin", Step: n.Step, Block: n.Block, Record: record})
 	began := time.Now()
 	var err error
 	switch {
 	case n.Block.Kind == Approve:
-		return r.approval(ctx, n, record)
-	case n.Block.Unless != "" && r.holds(ctx, n.Block.Unless):
-		record.Outcome, record.Detail.Reason = Skipped, n.Block.Unless+" holds already"
+		return r.waitApproval(ctx, n, record)
+	case n.Block.Unless != "" && r.conditionMet(ctx, n.Block.Unless):
+		record.Outcome, record.Detail.Reason = Skipped, n.Block.Unless+" is met already"
 		return r.end(ctx, n, record)
 	case n.Block.Kind == Wait && n.Block.For > 0:
-		err = r.pass(ctx, n.Block, first(log, record))
+		err = r.waitFixed(ctx, n.Block, firstBegan(log, record))
 	case n.Block.Kind == Wait:
-		record.Detail, err = r.until(ctx, n.Block)
+		record.Detail, err = r.pollUntilMet(ctx, n.Block)
 	default:
-		record.Detail, err = r.once(ctx, n.Block)
+		record.Detail, err = r.attemptOnce(ctx, n.Block)
 		if err == nil && n.Block.Verify != "" {
 			failpoint.Here("runbook.acted")
 			verify := r.Book.named[n.Block.Verify]
 			var seen Detail
-			if seen, err = r.until(ctx, verify); err != nil {
-				err = fmt.Errorf("it ended well, but %s says that it was not done: %w", verify.ID, err)
+			if seen, err = r.pollUntilMet(ctx, verify); err != nil {
+				err = fmt.Errorf("it ended without an error, but %s shows that it was not done: %w", verify.ID, err)
 				record.Detail.Output += seen.Output
 			}
 		}
@@ -179,11 +180,11 @@ func (r *Runner) step(ctx context.Context, n Next, log []Record) error {
 	return r.end(ctx, n, record)
 }
 
-// cleaner is a Doer that knows what must not be told.
-type cleaner interface{ Clean(text string) string }
+// redacting is an Executor that removes secrets from error texts.
+type redacting interface{ Clean(text string) string }
 
 func (r *Runner) clean(err error) string {
-	if c, ok := r.Do.(cleaner); ok {
+	if c, ok := r.Do.(redacting); ok {
 		return c.Clean(err.Error())
 	}
 	return err.Error()
@@ -196,12 +197,13 @@ func (r *Runner) end(ctx context.Context, n Next, record Record) error {
 		return err
 	}
 	failpoint.Here("runbook.outcome.kept")
-	r.tell(Event{What: "end", Step: n.Step, Block: n.Block, Record: record})
+	r.notify(Event{What: "end", Step: n.Step, Block: n.Block, Record: record})
 	return nil
 }
 
-// again tells that the attempt before ended without a word or was set aside: no pause is due.
-func again(n Next, log []Record) bool {
+// retriesUnknown reports whether the previous attempt was interrupted or set aside: then no
+// pause is due.
+func retriesUnknown(n Next, log []Record) bool {
 	for _, one := range log {
 		if one.Step == n.Step.ID && one.Direction == n.Direction && one.Attempt == n.Attempt-1 {
 			return one.Outcome == Unknown
@@ -210,8 +212,8 @@ func again(n Next, log []Record) bool {
 	return false
 }
 
-// first is when the step was first begun: a fixed time is not waited for anew.
-func first(log []Record, record Record) time.Time {
+// firstBegan returns when the step first began: a fixed wait does not restart.
+func firstBegan(log []Record, record Record) time.Time {
 	for _, one := range log {
 		if one.Step == record.Step && one.Direction == record.Direction {
 			return one.Began
@@ -220,8 +222,8 @@ func first(log []Record, record Record) time.Time {
 	return record.Began
 }
 
-func (r *Runner) tell(e Event) {
-	if r.Told == nil {
+func (r *Runner) notify(e Event) {
+	if r.Notify == nil {
 		return
 	}
 	e.Of = len(r.Book.Steps)
@@ -230,49 +232,49 @@ func (r *Runner) tell(e Event) {
 			e.Number = i + 1
 		}
 	}
-	r.Told(e)
+	r.Notify(e)
 }
 
-// settle finds out what became of an attempt that may have changed something: its
-// process ended without a word.
-func (r *Runner) settle(ctx context.Context, n Next) error {
+// resolveInterrupted determines the outcome of an attempt that may have changed something and
+// whose process ended before it recorded the outcome.
+func (r *Runner) resolveInterrupted(ctx context.Context, n Next) error {
 	record := *n.Open
-	if err := r.Do.Quiet(ctx, n.Block); err != nil {
+	if err := r.Do.AwaitStopped(ctx, n.Block); err != nil {
 		return err
 	}
 	switch {
 	case n.Block.Idempotent:
-		record.Outcome, record.Detail.Reason = Unknown, "its process ended without a word; to do it again does no harm"
+		record.Outcome, record.Detail.Reason = Unknown, "its process was interrupted; it is safe to run again"
 	case n.Block.Verify != "":
 		verify := r.Book.named[n.Block.Verify]
-		r.tell(Event{What: "wait", Step: n.Step, Block: n.Block, Text: "its process ended without a word; " + verify.ID + " says whether it was done"})
-		_, err := r.until(ctx, verify)
-		var not *NotHeldError
+		r.notify(Event{What: "wait", Step: n.Step, Block: n.Block, Text: "its process was interrupted; " + verify.ID + " checks whether it was done"})
+		_, err := r.pollUntilMet(ctx, verify)
+		var not *NotMetError
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()
 		case err == nil:
-			record.Outcome, record.Detail.Reason = Done, "its process ended without a word; "+verify.ID+" says that it was done"
+			record.Outcome, record.Detail.Reason = Done, "its process was interrupted; "+verify.ID+" shows that it was done"
 		case errors.As(err, &not):
-			record.Outcome, record.Detail.Reason = Unknown, "its process ended without a word; "+verify.ID+" says that it was not done: "+r.clean(err)
+			record.Outcome, record.Detail.Reason = Unknown, "its process was interrupted; "+verify.ID+" shows that it was not done: "+r.clean(err)
 		default:
-			return r.ask(ctx, n, record, fmt.Sprintf("its process ended without a word, and %s could not tell: %s", verify.ID, r.clean(err)))
+			return r.askOutcome(ctx, n, record, fmt.Sprintf("its process was interrupted, and %s could not decide: %s", verify.ID, r.clean(err)))
 		}
 	default:
-		return r.ask(ctx, n, record, "its process ended without a word, and nothing says that it may be run twice (idempotent=true) or how to find out (verify=ID)")
+		return r.askOutcome(ctx, n, record, "its process was interrupted, and the step has neither idempotent=true (safe to run twice) nor verify=ID (a check)")
 	}
 	return r.end(ctx, n, record)
 }
 
-func (r *Runner) ask(ctx context.Context, n Next, record Record, why string) error {
-	doubt := &DoubtError{Step: n.Step.ID, Why: why}
-	if r.Doubt == nil {
-		return errors.Join(doubt, r.Log.Mark(ctx, Waiting))
+func (r *Runner) askOutcome(ctx context.Context, n Next, record Record, why string) error {
+	unknown := &UnknownOutcomeError{Step: n.Step.ID, Why: why}
+	if r.UnknownOutcome == nil {
+		return errors.Join(unknown, r.Log.Mark(ctx, Waiting))
 	}
-	outcome, err := r.Doubt(ctx, n.Block, record)
+	outcome, err := r.UnknownOutcome(ctx, n.Block, record)
 	if err != nil {
-		return errors.Join(doubt, r.Log.Mark(ctx, Waiting))
+		return errors.Join(unknown, r.Log.Mark(ctx, Waiting))
 	}
-	record.Outcome, record.Detail.Reason = outcome, "its process ended without a word; a person says so"
+	record.Outcome, record.Detail.Reason = outcome, "its process was interrupted; an operator reported the outcome"
 	return r.end(ctx, n, record)
 }

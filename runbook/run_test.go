@@ -24,7 +24,7 @@ func (b *bench) file(name string) string {
 	return string(data)
 }
 
-func TestEachStepIsDoneInItsOrder(t *testing.T) {
+func TestStepsRunInOrder(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
 	var asked []string
@@ -44,8 +44,8 @@ func TestEachStepIsDoneInItsOrder(t *testing.T) {
 		"```http {#g .action undo=none status=202}\nPOST SERVER/purge\n\nall\n```\n"+
 		"```text {#h .wait for=1ms}\nlet it rest\n```\n", "SERVER", server.URL))
 	run := b.begin(r)
-	must(t, b.goOn(r, run, nil))
-	if got, want := b.story(run), "a:done b:done c:done d:done e:done f:done g:done h:done"; got != want {
+	must(t, b.resume(r, run, nil))
+	if got, want := b.outcomes(run), "a:done b:done c:done d:done e:done f:done g:done h:done"; got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
 	if b.file("done") != "b\n" || strings.Join(asked, ",") != "GET /well,POST /purge" || b.status(run) != runbook.RunDone {
@@ -54,40 +54,40 @@ func TestEachStepIsDoneInItsOrder(t *testing.T) {
 	records, err := b.runs.Records(t.Context(), run.ID)
 	must(t, err)
 	if out := records[0].Detail.Output; strings.Contains(out, "geheim") || !strings.Contains(out, "(hidden)") {
-		t.Errorf("what a step wrote is kept as %q", out)
+		t.Errorf("recorded output %q", out)
 	}
 	// A run that has ended does nothing more.
-	must(t, b.goOn(r, run, nil))
+	must(t, b.resume(r, run, nil))
 	if b.file("done") != "b\n" {
-		t.Error("it was done twice")
+		t.Error("the step ran twice")
 	}
 }
 
 const threeActions = "```sh {#a .action undo=not-a}\necho a >> log\n```\n" +
 	"```sh {#not-a .undo}\necho not-a >> log\n```\n" +
-	"```sh {#b .action irreversible=true correct=mend-b warn=\"no way back\"}\necho b >> log\n```\n" +
-	"```sh {#mend-b .correct}\necho mend-b >> log\n```\n" +
+	"```sh {#b .action irreversible=true correct=fix-b warn=\"no undo\"}\necho b >> log\n```\n" +
+	"```sh {#fix-b .correct}\necho fix-b >> log\n```\n" +
 	"```sh {#c .action undo=not-c retries=1 pause=1ms}\necho c >> log; exit 3\n```\n" +
 	"```sh {#not-c .undo}\necho not-c >> log\n```\n" +
 	"```sh {#d .action undo=none}\necho d >> log\n```\n"
 
-func TestWhatWasDoneIsTakenBackLastFirst(t *testing.T) {
+func TestFailedRunCompensatesLastFirst(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
 	r := parse(t, threeActions)
 	run := b.begin(r)
 	var warned []string
-	err := b.goOn(r, run, func(x *runbook.Runner) {
+	err := b.resume(r, run, func(x *runbook.Runner) {
 		x.Warn = func(_ context.Context, s *runbook.Step) error { warned = append(warned, s.ID); return nil }
 	})
 	var failed *runbook.FailedError
-	if !errors.As(err, &failed) || failed.Status != runbook.Compensated || failed.Step != "c" || !strings.Contains(failed.Error(), "exits with 3") {
+	if !errors.As(err, &failed) || failed.Status != runbook.Compensated || failed.Step != "c" || !strings.Contains(failed.Error(), "exit code 3") {
 		t.Errorf("%v", err)
 	}
-	if got, want := b.story(run), "a:done b:done c:failed c:failed not-c:done mend-b:done not-a:done"; got != want {
+	if got, want := b.outcomes(run), "a:done b:done c:failed c:failed not-c:done fix-b:done not-a:done"; got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
-	if got := strings.Fields(b.file("log")); strings.Join(got, " ") != "a b c c not-c mend-b not-a" {
+	if got := strings.Fields(b.file("log")); strings.Join(got, " ") != "a b c c not-c fix-b not-a" {
 		t.Errorf("%v", got)
 	}
 	if strings.Join(warned, " ") != "b" {
@@ -98,50 +98,50 @@ func TestWhatWasDoneIsTakenBackLastFirst(t *testing.T) {
 	}
 }
 
-func TestAWarningThatIsNotConfirmedHoldsTheStep(t *testing.T) {
+func TestUnconfirmedWarningBlocksStep(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
 	r := parse(t, threeActions)
 	run := b.begin(r)
 	no := errors.New("no")
-	if err := b.goOn(r, run, func(x *runbook.Runner) {
+	if err := b.resume(r, run, func(x *runbook.Runner) {
 		x.Warn = func(context.Context, *runbook.Step) error { return no }
 	}); !errors.Is(err, no) {
 		t.Errorf("%v", err)
 	}
-	if got := b.story(run); got != "a:done" || b.status(run) != runbook.Running {
+	if got := b.outcomes(run); got != "a:done" || b.status(run) != runbook.Running {
 		t.Errorf("%s, %s", got, b.status(run))
 	}
 }
 
-func TestWhatCanNotBeTakenBackWaitsForAPerson(t *testing.T) {
+func TestFailedCompensationWaitsForOperator(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
-	r := parse(t, "```sh {#a .action undo=not-a}\ntrue\n```\n```sh {#not-a .undo}\ntest -e mended\n```\n```sh {#b .check}\nfalse\n```\n")
+	r := parse(t, "```sh {#a .action undo=not-a}\ntrue\n```\n```sh {#not-a .undo}\ntest -e repaired\n```\n```sh {#b .check}\nfalse\n```\n")
 	run := b.begin(r)
-	err := b.goOn(r, run, nil)
+	err := b.resume(r, run, nil)
 	var failed *runbook.FailedError
 	if !errors.As(err, &failed) || failed.Status != runbook.RunFailed || failed.Block != "not-a" {
 		t.Fatalf("%v", err)
 	}
-	must(t, os.WriteFile(filepath.Join(b.dir, "mended"), nil, 0o600))
+	must(t, os.WriteFile(filepath.Join(b.dir, "repaired"), nil, 0o600))
 	records, err := b.runs.Records(t.Context(), run.ID)
 	must(t, err)
 	n := r.Next(records)
 	n.Attempt = 2
 	log, err := b.runs.Take(t.Context(), run.ID)
 	must(t, err)
-	must(t, log.SaveOutcome(t.Context(), n, runbook.Unknown, "mended"))
+	must(t, log.SaveOutcome(t.Context(), n, runbook.Unknown, "repaired"))
 	log.Release()
-	if err := b.goOn(r, run, nil); !errors.As(err, &failed) || failed.Status != runbook.Compensated {
+	if err := b.resume(r, run, nil); !errors.As(err, &failed) || failed.Status != runbook.Compensated {
 		t.Errorf("%v", err)
 	}
-	if got, want := b.story(run), "a:done b:failed not-a:failed not-a:unknown not-a:done"; got != want {
+	if got, want := b.outcomes(run), "a:done b:failed not-a:failed not-a:unknown not-a:done"; got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
 }
 
-// dying is a log of a process that ends between an act and its outcome.
+// dying is the log of a process that ends between an action and its outcome.
 type dying struct {
 	runbook.Log
 	at string
@@ -156,19 +156,19 @@ func (d dying) End(ctx context.Context, r runbook.Record) error {
 	return d.Log.End(ctx, r)
 }
 
-func TestAProcessThatEndedWithoutAWord(t *testing.T) {
+func TestInterruptedAttempt(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		name, attributes, body, verify string
-		story                          string // after it was gone on with
-		times                          int    // the action was run
+		story                          string // after the run resumed
+		times                          int    // that the action ran
 		doubt                          bool
 	}{
 		{"it may be run twice", "idempotent=true", "echo x >> log", "", "a:unknown a:done", 2, false},
-		{"its verification says that it was done", "verify=v", "echo x >> log", "test -s log", "a:done", 1, false},
-		{"its verification says that it was not done", "verify=v", "echo x >> log", "test $(wc -l < log) -ge 2", "a:unknown a:done", 2, false},
+		{"verification shows that it was done", "verify=v", "echo x >> log", "test -s log", "a:done", 1, false},
+		{"verification shows that it was not done", "verify=v", "echo x >> log", "test $(wc -l < log) -ge 2", "a:unknown a:done", 2, false},
 		{"its verification can't tell", "verify=v", "echo x >> log", "test $(wc -l < log) -ge 2 || /nowhere", "a:?", 1, true},
-		{"nobody knows", "", "echo x >> log", "", "a:?", 1, true},
+		{"outcome unknown", "", "echo x >> log", "", "a:?", 1, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -179,17 +179,18 @@ func TestAProcessThatEndedWithoutAWord(t *testing.T) {
 			}
 			r := parse(t, text)
 			run := b.begin(r)
-			// Killed between the act and its outcome; of the third, whose verification fails, already before.
-			_ = b.goOn(r, run, func(x *runbook.Runner) { x.Log = dying{x.Log, "a"} })
-			if got := b.story(run); got != "a:?" {
+			// The process is killed between the action and its outcome. In the third case
+			// verification fails before that.
+			_ = b.resume(r, run, func(x *runbook.Runner) { x.Log = dying{x.Log, "a"} })
+			if got := b.outcomes(run); got != "a:?" {
 				t.Fatalf("before: %s", got)
 			}
-			err := b.goOn(r, run, nil)
-			var doubt *runbook.DoubtError
+			err := b.resume(r, run, nil)
+			var doubt *runbook.UnknownOutcomeError
 			if errors.As(err, &doubt) != c.doubt || err != nil && !c.doubt {
 				t.Errorf("%v", err)
 			}
-			if got := b.story(run); got != c.story {
+			if got := b.outcomes(run); got != c.story {
 				t.Errorf("%s, want %s", got, c.story)
 			}
 			if got := strings.Count(b.file("log"), "x"); got != c.times {
@@ -201,65 +202,65 @@ func TestAProcessThatEndedWithoutAWord(t *testing.T) {
 			if b.status(run) != runbook.Waiting {
 				t.Errorf("it is %s", b.status(run))
 			}
-			// A person's word.
+			// An operator reports the outcome.
 			_, err = b.runs.Decide(t.Context(), run.ID, "a", runbook.Done, "I looked")
 			must(t, err)
-			must(t, b.goOn(r, run, nil))
-			if got := b.story(run); got != "a:done" || b.status(run) != runbook.RunDone {
+			must(t, b.resume(r, run, nil))
+			if got := b.outcomes(run); got != "a:done" || b.status(run) != runbook.RunDone {
 				t.Errorf("%s, %s", got, b.status(run))
 			}
 			if _, err := b.runs.Decide(t.Context(), run.ID, "a", runbook.Failed, "no"); err == nil {
-				t.Error("an outcome was given twice")
+				t.Error("an outcome was recorded twice")
 			}
 		})
 	}
 }
 
-// TestWhatAKilledRunLeftRunningIsWaitedFor: a shell and a statement that still go on
-// when their runner is gone are not judged before they have ended.
-func TestWhatAKilledRunLeftRunningIsWaitedFor(t *testing.T) {
+// A shell or statement that outlives its runner is awaited before the attempt's outcome is
+// determined.
+func TestResumeAwaitsOrphans(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
 	r := parse(t, "```sh {#a .action undo=none verify=v}\necho x >> log\n```\n```sh {#v .verify timeout=50ms pause=10ms}\ntest -e done\n```\n")
 	run := b.begin(r)
-	_ = b.goOn(r, run, func(x *runbook.Runner) { x.Log = dying{x.Log, "a"} })
-	// An orphan: it holds the mark as a child of the killed process would.
-	orphan := b.tools(r, run)
-	hold, ended := make(chan struct{}), make(chan error, 1)
+	_ = b.resume(r, run, func(x *runbook.Runner) { x.Log = dying{x.Log, "a"} })
+	// An orphan holds the mark, as a child of the killed process would.
+	orphan := b.executors(r, run)
+	started, ended := make(chan struct{}), make(chan error, 1)
 	go func() {
-		s := &runbook.Step{ID: "orphan", Language: "sh", Body: "mkfifo pipe; echo holds; read line < pipe; touch done", Kind: runbook.Action}
-		_, err := orphan.Do(context.Background(), s, func(string) { close(hold) })
+		s := &runbook.Step{ID: "orphan", Language: "sh", Body: "mkfifo pipe; echo locked; read line < pipe; touch done", Kind: runbook.Action}
+		_, err := orphan.Do(context.Background(), s, func(string) { close(started) })
 		ended <- errors.Join(err, orphan.Close())
 	}()
-	<-hold
+	<-started
 	var still *runbook.StillRunningError
 	impatient := *r.Named("a")
 	impatient.Timeout = phases.Duration(time.Millisecond)
-	if err := b.tools(r, run).Quiet(t.Context(), &impatient); !errors.As(err, &still) {
-		t.Fatalf("an orphan was not seen: %v", err)
+	if err := b.executors(r, run).AwaitStopped(t.Context(), &impatient); !errors.As(err, &still) {
+		t.Fatalf("an orphan was not detected: %v", err)
 	}
 	must(t, os.WriteFile(filepath.Join(b.dir, "pipe"), []byte("go\n"), 0o600))
 	must(t, <-ended)
-	must(t, b.goOn(r, run, nil))
-	if got := b.story(run); got != "a:done" {
+	must(t, b.resume(r, run, nil))
+	if got := b.outcomes(run); got != "a:done" {
 		t.Errorf("%s", got)
 	}
 }
 
-func TestAStepThatTakesTooLongIsStoppedWithAllThatItBegan(t *testing.T) {
+func TestTimeoutKillsProcessGroup(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
 	r := parse(t, "```sh {#a .action undo=none timeout=300ms}\n(trap '' TERM; while :; do sleep 0.05; echo x >> alive; done) &\nsleep 60\n```\n")
 	run := b.begin(r)
-	err := b.goOn(r, run, nil)
-	if err == nil || !strings.Contains(err.Error(), "longer than 300ms") {
+	err := b.resume(r, run, nil)
+	if err == nil || !strings.Contains(err.Error(), "timeout of 300ms") {
 		t.Errorf("%v", err)
 	}
-	// Nothing holds the mark any more.
-	must(t, b.tools(r, run).Quiet(t.Context(), r.Named("a")))
+	// No process holds the mark any more.
+	must(t, b.executors(r, run).AwaitStopped(t.Context(), r.Named("a")))
 }
 
-func TestOnlyOneProcessIsAtARun(t *testing.T) {
+func TestRunIsExclusive(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
 	run := b.begin(parse(t, "```sh {#a .check}\ntrue\n```\n"))
@@ -268,15 +269,15 @@ func TestOnlyOneProcessIsAtARun(t *testing.T) {
 	within, cancel := context.WithTimeout(t.Context(), 400*time.Millisecond)
 	defer cancel()
 	if _, err := b.runs.Take(within, run.ID); err == nil {
-		t.Error("two have it")
+		t.Error("two processes have the run")
 	}
 	log.Release()
 	if err := log.Mark(t.Context(), runbook.Running); err == nil {
-		t.Error("it is written to without the lock")
+		t.Error("the log accepts writes without the lock")
 	}
 }
 
-func TestAnApprovalComesFromAnotherTerminal(t *testing.T) {
+func TestApprovalFromAnotherTerminal(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		outcome runbook.Outcome
@@ -291,9 +292,9 @@ func TestAnApprovalComesFromAnotherTerminal(t *testing.T) {
 			asked := make(chan struct{})
 			done := make(chan error, 1)
 			go func() {
-				done <- b.goOn(r, run, func(x *runbook.Runner) {
+				done <- b.resume(r, run, func(x *runbook.Runner) {
 					x.Poll = 10 * time.Millisecond
-					x.Told = func(e runbook.Event) {
+					x.Notify = func(e runbook.Event) {
 						if e.What == "wait" && e.Text == "Shall we?" {
 							close(asked)
 						}
@@ -309,30 +310,30 @@ func TestAnApprovalComesFromAnotherTerminal(t *testing.T) {
 			if err := <-done; (err == nil) != (c.outcome == runbook.Done) {
 				t.Errorf("%v", err)
 			}
-			if got := b.story(run); got != c.story {
+			if got := b.outcomes(run); got != c.story {
 				t.Errorf("%s, want %s", got, c.story)
 			}
 		})
 	}
 }
 
-func TestAnApprovalThatDoesNotComeLeavesTheRunOpen(t *testing.T) {
+func TestApprovalTimeoutLeavesRunOpen(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
 	r := parse(t, "```text {#go .approve timeout=50ms}\nShall we?\n```\n")
 	run := b.begin(r)
 	var waits *runbook.WaitingError
 	for range 2 {
-		if err := b.goOn(r, run, func(x *runbook.Runner) { x.Poll = 10 * time.Millisecond }); !errors.As(err, &waits) {
+		if err := b.resume(r, run, func(x *runbook.Runner) { x.Poll = 10 * time.Millisecond }); !errors.As(err, &waits) {
 			t.Errorf("%v", err)
 		}
 	}
-	if got := b.story(run); got != "go:?" {
-		t.Errorf("%s: it was asked for twice", got)
+	if got := b.outcomes(run); got != "go:?" {
+		t.Errorf("%s: the approval was requested twice", got)
 	}
 }
 
-func TestAFixedWaitIsNotBegunAnew(t *testing.T) {
+func TestFixedWaitDoesNotRestart(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
 	r := parse(t, "```text {#rest .wait for=1h}\nlet it rest\n```\n")
@@ -340,7 +341,7 @@ func TestAFixedWaitIsNotBegunAnew(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	log, err := b.runs.Take(ctx, run.ID)
 	must(t, err)
-	err = (&runbook.Runner{Book: r, Log: log, Do: b.tools(r, run), Told: func(e runbook.Event) {
+	err = (&runbook.Runner{Book: r, Log: log, Do: b.executors(r, run), Notify: func(e runbook.Event) {
 		if e.What == "wait" {
 			cancel() // as a signal would
 		}
@@ -351,5 +352,5 @@ func TestAFixedWaitIsNotBegunAnew(t *testing.T) {
 	log.Release()
 	_, err = b.store.Pool().Exec(t.Context(), `ALTER TABLE migrator.runbook_steps DISABLE TRIGGER sign; UPDATE migrator.runbook_steps SET intent_at = intent_at - interval '2 hours'`)
 	must(t, err)
-	must(t, b.goOn(r, run, nil))
+	must(t, b.resume(r, run, nil))
 }

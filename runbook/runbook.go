@@ -1,9 +1,9 @@
-// Package runbook reads runbooks, documents that people read and programs that run,
-// and runs them: each step's intent is recorded before it acts and its outcome after,
-// so that a run which was killed goes on without repeating what must not be repeated.
+// Package runbook reads and runs runbooks: documents for people that programs can execute. The
+// runner records each step's intent before the step acts and its outcome afterwards, so a run
+// that was killed resumes without repeating a step that must not be repeated.
 //
-// A runbook is CommonMark with a front matter. A fenced code block whose info string
-// holds {#id .kind ...} behind its language is a step; every other block is prose.
+// A runbook is CommonMark with a front matter. A fenced code block whose info string has {#id
+// .kind ...} after the language is a step. Every other block is prose.
 package runbook
 
 import (
@@ -12,34 +12,34 @@ import (
 	"github.com/stranglerfig/migrator/phases"
 )
 
-// Kind is what a step is for.
+// Kind is the purpose of a step.
 type Kind string
 
-// Kinds. Undo and Correct are not steps of their own: actions name them.
+// Kinds. Undo and Correct blocks are not steps of their own: actions name them.
 const (
-	Check   Kind = "check"   // changes nothing; must hold before what follows
+	Check   Kind = "check"   // changes nothing; its condition must be met before the next step
 	Action  Kind = "action"  // changes something
-	Approve Kind = "approve" // waits for a person's word
-	Wait    Kind = "wait"    // until a condition holds, or for a time
-	Verify  Kind = "verify"  // changes nothing; tells that what came before has worked
-	Undo    Kind = "undo"    // takes an action back
-	Correct Kind = "correct" // what is done, in place of undoing, about an action that can't be undone
+	Approve Kind = "approve" // waits for a person's approval
+	Wait    Kind = "wait"    // until a condition is met, or for a time
+	Verify  Kind = "verify"  // changes nothing; shows whether what came before has worked
+	Undo    Kind = "undo"    // reverts an action
+	Correct Kind = "correct" // runs in place of an undo for an action that can't be undone
 )
 
 var Kinds = []string{string(Check), string(Action), string(Approve), string(Wait), string(Verify), string(Undo), string(Correct)}
 
-// changes tells that a block of this kind may change something.
+// changes reports whether a block of this kind may change something.
 func (k Kind) changes() bool { return k == Action || k == Undo || k == Correct }
 
-// None is the undo of an action that need not be undone.
+// None is the undo of an action that needs none.
 const None = "none"
 
-// Runbook is one that has been read, with its values filled in.
+// Runbook is a parsed runbook, with its values filled in.
 type Runbook struct {
 	Front
 	File   string
-	Source string  // as it is run
-	Steps  []*Step // in their order
+	Source string  // as it is run, values filled in
+	Steps  []*Step // in the order in which they run
 	named  map[string]*Step
 }
 
@@ -57,18 +57,18 @@ type Front struct {
 type AppliesTo struct {
 	Migrations   []string       `yaml:"migrations" json:"migrations,omitempty" jsonschema_description:"Names of migrations"`
 	Phases       []phases.Phase `yaml:"phases" json:"phases,omitempty" jsonschema_description:"Phases in which a run may begin"`
-	Environments []string       `yaml:"environments" json:"environments,omitempty" jsonschema_description:"The description's environment: production, staging, ..."`
+	Environments []string       `yaml:"environments" json:"environments,omitempty" jsonschema_description:"The migration file's environment: production, staging, ..."`
 }
 
-// Connection is a PostgreSQL database, or what speaks its protocol, by a URL that
-// stands elsewhere.
+// Connection is a PostgreSQL database, or a server that speaks its protocol, whose URL is in
+// an environment variable or a file.
 type Connection struct {
-	Env     string `yaml:"env" json:"env,omitempty" jsonschema_description:"The environment variable that holds its URL"`
-	URLFile string `yaml:"url_file" json:"url_file,omitempty" jsonschema_description:"The file that holds its URL, relative to the runbook"`
+	Env     string `yaml:"env" json:"env,omitempty" jsonschema_description:"The environment variable with its URL"`
+	URLFile string `yaml:"url_file" json:"url_file,omitempty" jsonschema_description:"The file with its URL, relative to the runbook"`
 	Pooler  bool   `yaml:"pooler" json:"pooler,omitempty" jsonschema_description:"It is the console of a PgBouncer: each statement is sent by itself, without settings"`
 }
 
-// Step is one block that is run.
+// Step is one block that the runner executes.
 type Step struct {
 	ID       string
 	Kind     Kind
@@ -83,14 +83,14 @@ type Step struct {
 type Attributes struct {
 	Timeout      phases.Duration `yaml:"timeout" json:"timeout,omitempty" jsonschema_description:"How long one attempt may take (default: an action 2m, a wait 10m, an approval 1h, else 30s)"`
 	Retries      int             `yaml:"retries" json:"retries,omitempty" jsonschema_description:"How many more attempts are made after one that failed"`
-	Pause        phases.Duration `yaml:"pause" json:"pause,omitempty" jsonschema_description:"Time between two attempts, or between two looks of a wait (default 2s)"`
-	Idempotent   bool            `yaml:"idempotent" json:"idempotent,omitempty" jsonschema_description:"Doing it twice is as good as once: after a crash it is run again"`
-	Verify       string          `yaml:"verify" json:"verify,omitempty" jsonschema_description:"The id of a verify block that tells whether the action was done: looked at after it, and after a crash"`
-	Unless       string          `yaml:"unless" json:"unless,omitempty" jsonschema_description:"The id of a verify block: if it holds beforehand, the action is skipped"`
+	Pause        phases.Duration `yaml:"pause" json:"pause,omitempty" jsonschema_description:"Time between two attempts, or between two checks of a wait (default 2s)"`
+	Idempotent   bool            `yaml:"idempotent" json:"idempotent,omitempty" jsonschema_description:"Running it twice has the effect of running it once: after a crash it is run again"`
+	Verify       string          `yaml:"verify" json:"verify,omitempty" jsonschema_description:"The id of a verify block that shows whether the action was done: it runs after the action, and after a crash"`
+	Unless       string          `yaml:"unless" json:"unless,omitempty" jsonschema_description:"The id of a verify block: if its condition is met beforehand, the action is skipped"`
 	Undo         string          `yaml:"undo" json:"undo,omitempty" jsonschema_description:"The id of an undo block, or none where nothing has to be undone"`
 	Irreversible bool            `yaml:"irreversible" json:"irreversible,omitempty" jsonschema_description:"The action can't be undone; it has a correction and a warning then"`
 	Correct      string          `yaml:"correct" json:"correct,omitempty" jsonschema_description:"The id of a correct block, for what can't be undone"`
-	Warn         string          `yaml:"warn" json:"warn,omitempty" jsonschema_description:"Said before the step begins; on a terminal it is asked about"`
+	Warn         string          `yaml:"warn" json:"warn,omitempty" jsonschema_description:"Shown before the step begins; on a terminal it must be confirmed"`
 	On           string          `yaml:"on" json:"on,omitempty" jsonschema_description:"sql: the connection: legacy, target, state or one of the front matter"`
 	Expect       string          `yaml:"expect" json:"expect,omitempty" jsonschema_description:"sql: columns and texts that some row must have, such as name=shop,paused=1; without it the first column of the first row must be true"`
 	Above        *float64        `yaml:"above" json:"above,omitempty" jsonschema_description:"promql: what the answer must be above"`
@@ -105,10 +105,10 @@ type Attributes struct {
 	TwoPeople    bool            `yaml:"two_people" json:"two_people,omitempty" jsonschema_description:"approve: it must be another person than who began the run"`
 }
 
-// Named is the block with that id, also one that only actions name; nil if there is none.
+// Named returns the block with that id, or nil. It finds undo, correct and verify blocks too.
 func (r *Runbook) Named(id string) *Step { return r.named[id] }
 
-// Blocks are all that can be run, in the order in which they stand.
+// Blocks returns every block that can be run, in the order of the document.
 func (r *Runbook) Blocks() []*Step {
 	all := make([]*Step, 0, len(r.named))
 	for _, s := range r.named {
@@ -118,13 +118,13 @@ func (r *Runbook) Blocks() []*Step {
 	return all
 }
 
-// back is the block that takes an action back, or corrects it; nil if there is none.
-func (r *Runbook) back(s *Step) *Step {
+// compensation returns the block that undoes or corrects an action; nil if there is none.
+func (r *Runbook) compensation(s *Step) *Step {
 	switch {
 	case s.Kind != Action:
 		return nil
 	case s.Irreversible:
 		return r.named[s.Correct]
 	}
-	return r.named[s.Undo] // none is nobody's id
+	return r.named[s.Undo] // no block has the id "none"
 }

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// Direction tells whether a step is taken or taken back.
+// Direction is whether a step runs forward or is compensated.
 type Direction string
 
 // Directions.
@@ -17,8 +17,8 @@ const (
 // Outcome is how an attempt ended.
 type Outcome string
 
-// Outcomes. Unknown is an attempt that ended without a word and is known not to have
-// done it, or may be made again: the next one follows.
+// Outcomes. Unknown is an interrupted attempt that is known to have done nothing, or that may
+// run again: another attempt follows.
 const (
 	Done    Outcome = "done"
 	Failed  Outcome = "failed"
@@ -26,70 +26,70 @@ const (
 	Unknown Outcome = "unknown"
 )
 
-// Record is one attempt, as it is kept.
+// Record is one recorded attempt.
 type Record struct {
 	Step      string    `json:"step"`
 	Direction Direction `json:"direction"`
 	Attempt   int       `json:"attempt"` // from 1, for each step and direction
 	Kind      Kind      `json:"kind"`
-	Block     string    `json:"block"` // the block that is run: the step's own, or its undo or correct
+	Block     string    `json:"block"` // the block that runs: the step's own, or its undo or correct
 	Host      string    `json:"host,omitempty"`
 	Role      string    `json:"role,omitempty"`
 	TwoPeople bool      `json:"two_people,omitempty"`
 	Began     time.Time `json:"began"`
 	Actor     string    `json:"actor"`
-	Outcome   Outcome   `json:"outcome,omitempty"` // "": it is under way, or its process ended without a word
+	Outcome   Outcome   `json:"outcome,omitempty"` // "": in progress, or its process was interrupted
 	Ended     time.Time `json:"ended,omitzero"`
-	EndedBy   string    `json:"ended_by,omitempty"` // who gave the outcome
+	EndedBy   string    `json:"ended_by,omitempty"` // who reported the outcome
 	Detail    Detail    `json:"detail,omitzero"`
 }
 
-// Detail is what an attempt has left behind. No secret of the migration is in it.
+// Detail is the result of an attempt. It contains no secret of the migration.
 type Detail struct {
-	Output  string  `json:"output,omitempty"` // the beginning and the end
-	Exit    int     `json:"exit,omitempty"`   // of a program
-	Error   string  `json:"error,omitempty"`
-	Reason  string  `json:"reason,omitempty"` // a person's
-	Looks   int     `json:"looks,omitempty"`  // of a wait
-	Seconds float64 `json:"seconds,omitempty"`
+	Output   string  `json:"output,omitempty"` // the beginning and the end
+	Exit     int     `json:"exit,omitempty"`   // of a program
+	Error    string  `json:"error,omitempty"`
+	Reason   string  `json:"reason,omitempty"` // an operator's
+	Attempts int     `json:"looks,omitempty"`  // of a wait
+	Seconds  float64 `json:"seconds,omitempty"`
 }
 
-// Status is where a run stands.
+// Status is the status of a run.
 type Status string
 
 // Statuses.
 const (
 	Running      Status = "running"
-	Waiting      Status = "waiting" // for a person
+	Waiting      Status = "waiting" // for an operator
 	RunDone      Status = "done"
-	RunFailed    Status = "failed" // and something could not be taken back, or nothing had to be
+	RunFailed    Status = "failed" // a step failed; its compensation failed, or none was needed
 	Compensating Status = "compensating"
 	Compensated  Status = "compensated"
 )
 
-// Ended tells that nothing more happens by itself.
+// Ended reports whether the run has reached a final status.
 func (s Status) Ended() bool { return s == RunDone || s == RunFailed || s == Compensated }
 
 // Next is what a run does next.
 type Next struct {
-	End       Status // "" unless the run is at its end
-	Step      *Step  // of the order
-	Block     *Step  // that is run: the step, or what takes it back
+	End       Status // "" unless the run has ended
+	Step      *Step  // a step of the runbook's order
+	Block     *Step  // the block to run: the step's own, or its compensation
 	Direction Direction
 	Attempt   int
-	Open      *Record // there is an intent without an outcome
+	Open      *Record // an intent without an outcome
 }
 
-// Next finds what a run does next from what is recorded of it, in the order in which
-// it was recorded. It is the whole of the saga: all that is known of a run is in its
-// records, so a process that was killed is followed by one that finds the same.
+// Next returns what a run does next, given its records in the order in which they were
+// written. It is the whole state machine of a run: it reads nothing but the records, so a
+// process that resumes a killed run decides as that one would have.
 //
-// When a step has failed for good, its own action is taken back too: it may have done
-// half. What can't be undone is corrected in the same order, last first.
+// When a step has failed for good, its own action is compensated too: it may have done half of
+// its work. Actions that can't be undone are corrected in the same order, last first.
 func (r *Runbook) Next(log []Record) Next {
 	failed := -1
 	for i, s := range r.Steps {
-		n, state := look(s, s, Forward, log)
+		n, state := nextAttempt(s, s, Forward, log)
 		if state == over {
 			continue
 		}
@@ -104,12 +104,12 @@ func (r *Runbook) Next(log []Record) Next {
 	}
 	end := RunFailed
 	for _, s := range slices.Backward(r.Steps[:failed+1]) {
-		block := r.back(s)
+		block := r.compensation(s)
 		if block == nil || skipped(s, log) {
 			continue
 		}
 		end = Compensated
-		switch n, state := look(s, block, Compensate, log); state {
+		switch n, state := nextAttempt(s, block, Compensate, log); state {
 		case over:
 		case exhausted:
 			return Next{End: RunFailed, Step: s, Block: block, Direction: Compensate}
@@ -120,7 +120,7 @@ func (r *Runbook) Next(log []Record) Next {
 	return Next{End: end, Step: r.Steps[failed], Block: r.Steps[failed], Direction: Forward}
 }
 
-// skipped tells that the step itself did nothing.
+// skipped reports whether the step itself did nothing.
 func skipped(s *Step, log []Record) bool {
 	for _, one := range log {
 		if one.Step == s.ID && one.Direction == Forward && one.Outcome != Skipped {
@@ -130,22 +130,22 @@ func skipped(s *Step, log []Record) bool {
 	return true
 }
 
-// answers tells that the record is of what the block asks. The database lets those alone
-// approve whom the record's own kind and terms name: one of another kind, or of lesser
-// terms, is nobody's approval, whoever wrote it.
-func (r *Record) answers(block *Step) bool {
+// matches reports whether the record answers what the block asks. The database checks an
+// approver against the kind and the terms in the record. So a record of another kind, or with
+// weaker terms than the block's, is no approval, whatever its author.
+func (r *Record) matches(block *Step) bool {
 	return block.Kind != Approve || r.Kind == Approve && r.Role == block.Role && (r.TwoPeople || !block.TwoPeople)
 }
 
-type stand int
+type progress int
 
 const (
-	due stand = iota
+	due progress = iota
 	over
 	exhausted
 )
 
-func look(s, block *Step, d Direction, log []Record) (Next, stand) {
+func nextAttempt(s, block *Step, d Direction, log []Record) (Next, progress) {
 	n := Next{Step: s, Block: block, Direction: d, Attempt: 1}
 	var last *Record
 	failures := 0
@@ -155,7 +155,7 @@ func look(s, block *Step, d Direction, log []Record) (Next, stand) {
 			continue
 		}
 		n.Attempt = max(n.Attempt, one.Attempt+1)
-		if !one.answers(block) {
+		if !one.matches(block) {
 			continue
 		}
 		last = one

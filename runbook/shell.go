@@ -20,7 +20,7 @@ func dialect(language string) syntax.LangVariant {
 	return syntax.LangPOSIX
 }
 
-// shellSyntax returns what is wrong with a script, and on which of its lines, from 1.
+// shellSyntax returns a script's syntax error and its line, from 1.
 func shellSyntax(s *Step) (line int, err error) {
 	_, err = syntax.NewParser(syntax.Variant(dialect(s.Language))).Parse(strings.NewReader(s.Body), "")
 	var at syntax.ParseError
@@ -34,8 +34,8 @@ func shellSyntax(s *Step) (line int, err error) {
 	return 0, err
 }
 
-// shellWords splits a command line as a shell does. It has no variables: they would
-// show in a list of processes.
+// shellWords splits a command line as a shell does. It refuses variables: their values would
+// be visible in a list of processes.
 func shellWords(line string) ([]string, error) {
 	if strings.TrimSpace(line) == "" || strings.HasPrefix(strings.TrimSpace(line), "#") {
 		return nil, nil
@@ -65,8 +65,8 @@ func shellWords(line string) ([]string, error) {
 	return shell.Fields(line, func(string) string { return "" })
 }
 
-// programs are the commands that a script starts, as far as they are written out, and
-// which neither the shell has itself nor the script defines.
+// programs returns the commands that a script starts, as far as they are literal. It leaves
+// out shell builtins and functions that the script defines.
 func programs(s *Step) []string {
 	file, err := syntax.NewParser(syntax.Variant(dialect(s.Language))).Parse(strings.NewReader(s.Body), "")
 	if err != nil {
@@ -99,7 +99,7 @@ func builtin(name string) bool {
 	}, name)
 }
 
-// Words quotes words for a shell.
+// Words quotes words for a shell and joins them.
 func Words(words []string) string {
 	quoted := make([]string, len(words))
 	for i, w := range words {

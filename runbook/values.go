@@ -2,9 +2,8 @@ package runbook
 
 import "github.com/stranglerfig/migrator/migration"
 
-// Values are what a runbook may write as ${name}: words of the migration's description.
-// URLs are not among them: steps name connections instead, and programs find URLs in
-// variables.
+// Values returns the names that a runbook may write as ${name}, taken from the migration file.
+// URLs are not among them: steps name connections, and programs read URLs from variables.
 func Values(m *migration.Config) map[string]string {
 	v := map[string]string{
 		"migration":    m.Name,

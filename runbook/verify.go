@@ -14,25 +14,25 @@ import (
 	"github.com/stranglerfig/migrator/store"
 )
 
-// Prober looks at what steps need, and changes nothing.
+// Prober checks what steps need, and changes nothing.
 type Prober interface {
 	// Explain asks a connection to plan a statement, which takes the privileges to run it;
-	// known is false of what can't be planned.
+	// known is false if the statement can't be planned.
 	Explain(ctx context.Context, connection, text string) (known bool, err error)
 	// Command parses a command line of migrator's.
 	Command(words []string) error
-	// Members are those of a role of the state database.
+	// Members returns the members of a role of the state database.
 	Members(ctx context.Context, role string) ([]string, error)
 }
 
-// probeWithin is how long one step is looked at.
+// probeWithin bounds the check of one step.
 const probeWithin = 10 * time.Second
 
-// Verify looks whether every block could be run, without running any that changes
-// something: programs exist, statements can be planned with the present privileges,
-// endpoints answer, names are not remembered for too long, somebody may approve. One
-// check a block and connection.
-func (t *Tools) Verify(ctx context.Context, p Prober) []store.Check {
+// Verify checks whether every block could run, without running any that changes something:
+// programs exist, statements can be planned with the present privileges, endpoints answer, DNS
+// names are not cached for too long, some role member may approve. It returns one check for
+// each block and connection.
+func (t *Executors) Verify(ctx context.Context, p Prober) []store.Check {
 	var checks []store.Check
 	for _, s := range t.Book.Blocks() {
 		within, cancel := context.WithTimeout(ctx, probeWithin)
@@ -61,7 +61,7 @@ func warned(format string, args ...any) store.Check {
 	return store.Check{Result: store.Warned, Detail: fmt.Sprintf(format, args...)}
 }
 
-func (t *Tools) probe(ctx context.Context, p Prober, s *Step) store.Check {
+func (t *Executors) probe(ctx context.Context, p Prober, s *Step) store.Check {
 	at := fmt.Sprintf("line %d of the runbook", s.Line)
 	switch s.Language {
 	case "sh", "bash":
@@ -76,7 +76,7 @@ func (t *Tools) probe(ctx context.Context, p Prober, s *Step) store.Check {
 				return refused(fmt.Errorf("%s: %w", strings.TrimSpace(text), err), at)
 			}
 		}
-		return good("migrator knows the command")
+		return good("the command parses")
 	case "sql":
 		known, err := p.Explain(ctx, s.On, s.Body)
 		switch {
@@ -87,10 +87,10 @@ func (t *Tools) probe(ctx context.Context, p Prober, s *Step) store.Check {
 		case t.Book.Connections[s.On].Pooler:
 			return good("the console of %s answers", s.On)
 		}
-		return warned("%s answers; several statements, or what is no query, can't be tried without being run", s.On)
+		return warned("%s answers; several statements, or statements other than a query, can't be checked without running them", s.On)
 	case "promql":
 		d, err := t.promQL(ctx, s)
-		var not *NotHeldError
+		var not *NotMetError
 		if err != nil && !errors.As(err, &not) {
 			return refused(err, at)
 		}
@@ -107,7 +107,7 @@ func (t *Tools) probe(ctx context.Context, p Prober, s *Step) store.Check {
 	return t.probePerson(ctx, p, s, at)
 }
 
-func (t *Tools) probePrograms(s *Step, at string) store.Check {
+func (t *Executors) probePrograms(s *Step, at string) store.Check {
 	found := programs(s)
 	if s.Language == "bash" {
 		found = append(found, "bash")
@@ -130,8 +130,8 @@ func (t *Tools) probePrograms(s *Step, at string) store.Check {
 	return good("the shell reads it, and finds %s", strings.Join(found, ", "))
 }
 
-// probeHTTP asks where asking changes nothing; else it only connects.
-func (t *Tools) probeHTTP(ctx context.Context, s *Step, at string) store.Check {
+// probeHTTP sends the request if it changes nothing; otherwise it only connects.
+func (t *Executors) probeHTTP(ctx context.Context, s *Step, at string) store.Check {
 	asked, err := request(s.Body)
 	if err == nil {
 		_, err = t.token(s)
@@ -158,22 +158,22 @@ func (t *Tools) probeHTTP(ctx context.Context, s *Step, at string) store.Check {
 		return refused(err, at)
 	}
 	_ = conn.Close()
-	return good("%s takes connections", u.Host)
+	return good("%s accepts connections", u.Host)
 }
 
-func (t *Tools) probePerson(ctx context.Context, p Prober, s *Step, at string) store.Check {
+func (t *Executors) probePerson(ctx context.Context, p Prober, s *Step, at string) store.Check {
 	if s.Kind != Approve {
 		return good("it waits for %s", s.For)
 	}
 	if s.Role == "" {
-		return good("the migration's decision makers are asked")
+		return good("the migration's deciders approve")
 	}
 	members, err := p.Members(ctx, s.Role)
 	switch {
 	case err != nil:
 		return refused(err, at)
 	case len(members) == 0:
-		return refused(fmt.Errorf("the role %s has no member who may log in, or does not exist: nobody could approve", s.Role), at)
+		return refused(fmt.Errorf("the role %s has no member who may log in, or does not exist: no one could approve", s.Role), at)
 	}
 	return good("%s may approve", strings.Join(members, ", "))
 }

@@ -8,8 +8,8 @@ import (
 	"github.com/stranglerfig/migrator/internal/sleep"
 )
 
-// holds looks once.
-func (r *Runner) holds(ctx context.Context, id string) bool {
+// conditionMet evaluates a verify block once.
+func (r *Runner) conditionMet(ctx context.Context, id string) bool {
 	block := r.Book.named[id]
 	within, cancel := context.WithTimeout(ctx, time.Duration(block.Timeout))
 	defer cancel()
@@ -17,53 +17,52 @@ func (r *Runner) holds(ctx context.Context, id string) bool {
 	return err == nil
 }
 
-func (r *Runner) once(ctx context.Context, block *Step) (Detail, error) {
+func (r *Runner) attemptOnce(ctx context.Context, block *Step) (Detail, error) {
 	within, cancel := context.WithTimeout(ctx, time.Duration(block.Timeout))
 	defer cancel()
-	d, err := r.Do.Do(within, block, func(line string) { r.tell(Event{What: "line", Step: block, Block: block, Text: line}) })
+	d, err := r.Do.Do(within, block, func(line string) { r.notify(Event{What: "line", Step: block, Block: block, Text: line}) })
 	if err != nil && within.Err() != nil && ctx.Err() == nil {
-		err = fmt.Errorf("it took longer than %s and was stopped (%w)", block.Timeout, err)
+		err = fmt.Errorf("stopped after its timeout of %s (%w)", block.Timeout, err)
 	}
 	return d, err
 }
 
-// until looks until the condition holds, for as long as the block may take. The error
-// is that of the last look.
-func (r *Runner) until(ctx context.Context, block *Step) (Detail, error) {
+// pollUntilMet evaluates the block until its condition is met, for at most the block's
+// timeout. The error is that of the last complete attempt.
+func (r *Runner) pollUntilMet(ctx context.Context, block *Step) (Detail, error) {
 	within, cancel := context.WithTimeout(ctx, time.Duration(block.Timeout))
 	defer cancel()
 	var last Detail
 	var lastErr error
-	told := ""
-	for looks := 1; ; looks++ {
+	notified := ""
+	for attempts := 1; ; attempts++ {
 		d, err := r.Do.Do(within, block, func(string) {})
 		if err == nil {
-			d.Looks = looks
+			d.Attempts = attempts
 			return d, nil
 		}
-		if lastErr == nil || within.Err() == nil { // else it was only cut off
+		if lastErr == nil || within.Err() == nil { // else the timeout only cut it off
 			last, lastErr = d, err
 		}
-		if text := r.clean(err); text != told && within.Err() == nil {
-			told = text
-			r.tell(Event{What: "wait", Step: block, Block: block, Text: "not yet: " + text})
+		if text := r.clean(err); text != notified && within.Err() == nil {
+			notified = text
+			r.notify(Event{What: "wait", Step: block, Block: block, Text: "not yet: " + text})
 		}
 		if sleep.For(within, time.Duration(block.Pause)) != nil {
-			last.Looks = looks
+			last.Attempts = attempts
 			return last, fmt.Errorf("not within %s: %w", block.Timeout, lastErr)
 		}
 	}
 }
 
-// Clock is a Log that tells the time by the clock that its records have theirs from.
+// Clock is a Log that has the clock of its records' times.
 type Clock interface {
 	Now(ctx context.Context) (time.Time, error)
 }
 
-// pass waits until a fixed time is over since the step first began, by the log's
-// clock: a step that was begun elsewhere may have some of it behind it, and a machine
-// whose own clock is ahead must not take the time for over.
-func (r *Runner) pass(ctx context.Context, block *Step, began time.Time) error {
+// waitFixed waits until a fixed time has passed since the step first began, by the log's
+// clock. The step may have begun on another machine, and this machine's clock may be ahead.
+func (r *Runner) waitFixed(ctx context.Context, block *Step, began time.Time) error {
 	now := time.Now()
 	if c, ok := r.Log.(Clock); ok {
 		var err error
@@ -73,14 +72,14 @@ func (r *Runner) pass(ctx context.Context, block *Step, began time.Time) error {
 	}
 	left := min(began.Add(time.Duration(block.For)).Sub(now), time.Duration(block.For))
 	if left > 0 {
-		r.tell(Event{What: "wait", Step: block, Block: block, Text: fmt.Sprintf("%s are left", left.Round(time.Second))})
+		r.notify(Event{What: "wait", Step: block, Block: block, Text: fmt.Sprintf("%s left", left.Round(time.Second))})
 	}
 	return sleep.For(ctx, left)
 }
 
-// approval waits for a person's word, which is given through the log.
-func (r *Runner) approval(ctx context.Context, n Next, record Record) error {
-	r.tell(Event{What: "wait", Step: n.Step, Block: n.Block, Record: record, Text: n.Block.Body})
+// waitApproval waits for an approval, which an operator records in the log.
+func (r *Runner) waitApproval(ctx context.Context, n Next, record Record) error {
+	r.notify(Event{What: "wait", Step: n.Step, Block: n.Block, Record: record, Text: n.Block.Body})
 	poll := r.Poll
 	if poll <= 0 {
 		poll = time.Second
@@ -94,7 +93,7 @@ func (r *Runner) approval(ctx context.Context, n Next, record Record) error {
 		}
 		for _, one := range log {
 			if one.Step == record.Step && one.Direction == record.Direction && one.Attempt == record.Attempt && one.Outcome != "" {
-				r.tell(Event{What: "end", Step: n.Step, Block: n.Block, Record: one})
+				r.notify(Event{What: "end", Step: n.Step, Block: n.Block, Record: one})
 				return nil
 			}
 		}

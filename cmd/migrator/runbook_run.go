@@ -154,7 +154,7 @@ func (c *cli) workRunbook(ctx context.Context, b *app.Runbooks, w app.RunbookWor
 	id := w.Run.ID
 	w.Begins = func() { c.note("run %d of %s: %s", id, w.Book.Name, w.Book.Title) }
 	w.Runner = runbook.Runner{
-		Told: c.runbookProgress(ctx, runbooks.New(b.State.Pool(), b.Config.Name), id), Doubt: c.doubt, Poll: 500 * time.Millisecond,
+		Notify: c.runbookProgress(ctx, runbooks.New(b.State.Pool(), b.Config.Name), id), UnknownOutcome: c.doubt, Poll: 500 * time.Millisecond,
 		Warn: func(ctx context.Context, s *runbook.Step) error { return c.confirm(ctx, yes, "Go on with "+s.ID+"?") },
 	}
 	view, err := b.Work(ctx, w)

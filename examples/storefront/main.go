@@ -1,6 +1,5 @@
-// Command storefront is the example of an application that embeds package dual
-// (see package shop), with a load generator that checks migrator's promises from
-// outside (see package load).
+// Command storefront is an example of an application that embeds package dual (see package
+// shop), with a load generator that checks migrator's promises as a client (see package load).
 package main
 
 import (

@@ -18,7 +18,7 @@ import (
 
 // Executor runs what steps say. Programs get this process's environment, and where the
 // migration's databases are; no secret of theirs reaches a record.
-func (b *Runbooks) Executor(r *runbook.Runbook, run runbooks.Run) (*runbook.Tools, error) {
+func (b *Runbooks) Executor(r *runbook.Runbook, run runbooks.Run) (*runbook.Executors, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
@@ -33,7 +33,7 @@ func (b *Runbooks) Executor(r *runbook.Runbook, run runbooks.Run) (*runbook.Tool
 	if err != nil {
 		return nil, err
 	}
-	return &runbook.Tools{
+	return &runbook.Executors{
 		Book: r, Run: run.ID, Self: self, Env: b.environment(), SQL: b.console(r),
 		PromQL: b.promQL(), Redact: runbook.NewRedactor(secrets...), Mark: mark,
 	}, nil
@@ -117,7 +117,7 @@ func (b *Runbooks) promQL() func(ctx context.Context, query string) (float64, er
 		case "":
 			return reading.Value, nil
 		case phases.NoData:
-			return 0, &runbook.NotHeldError{What: reading.Detail}
+			return 0, &runbook.NotMetError{What: reading.Detail}
 		}
 		return 0, errors.New(reading.Detail)
 	}

@@ -134,7 +134,7 @@ func lastAttempt(records []runbook.Record, n runbook.Next) (last int) {
 
 // runError says how a run is resumed.
 func runError(ctx context.Context, id int64, err error) error {
-	var doubt *runbook.DoubtError
+	var doubt *runbook.UnknownOutcomeError
 	var waits *runbook.WaitingError
 	var still *runbook.StillRunningError
 	var failed *runbook.FailedError

@@ -57,7 +57,7 @@ func TestBackfillSurvivesKill(t *testing.T) {
 	p := pairtest.New(t, pairtest.Options{})
 	p.FillSimple(t, 1, 8000)
 	b, ledger := runBackfill(t, p)
-	told, err := json.Marshal(order{Path: ledger.Path, Pair: pairtest.Pair{Spec: p.Spec, LegacyURL: p.LegacyURL, TargetURL: p.TargetURL}})
+	told, err := json.Marshal(order{Path: ledger.Path, Pair: pairtest.Pair{Config: p.Config, LegacyURL: p.LegacyURL, TargetURL: p.TargetURL}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -54,8 +54,8 @@ func (w *Worker) Run(ctx context.Context) (done Worked, err error) {
 	group.Go(func() error {
 		return runs.Serve(working, w.Workers, j.Config.Hash(),
 			func(ctx context.Context, run int64, terms reconcile.Terms, job reconcile.Job) (*reconcile.Tally, error) {
-				counts.AtWork.Add(1)
-				defer counts.AtWork.Add(-1)
+				counts.Running.Add(1)
+				defer counts.Running.Add(-1)
 				worker, isNew, err := current.worker(run, terms)
 				if err != nil {
 					return nil, err

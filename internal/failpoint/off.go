@@ -1,8 +1,8 @@
 //go:build !failpoints
 
-// Package failpoint ends the process between two durable steps, by SIGKILL, in
-// binaries built for that with the tag failpoints. In every other build Here is
-// empty, and nothing of it, not even the names, is in the program.
+// Package failpoint kills the process between two durable steps, by SIGKILL, in binaries built
+// with the tag failpoints. In every other build Here is empty, and the program contains
+// nothing of it, not even the names.
 package failpoint
 
 // Here names the place between two durable steps; names are literals, and each

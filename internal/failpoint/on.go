@@ -1,7 +1,7 @@
 //go:build failpoints
 
-// Package failpoint ends the process between two durable steps, by SIGKILL, in
-// binaries built for that with the tag failpoints.
+// Package failpoint kills the process between two durable steps, by SIGKILL, in binaries built
+// with the tag failpoints.
 package failpoint
 
 import (
@@ -18,10 +18,10 @@ var (
 	visits = map[string]int{}
 )
 
-// Here ends the process as kill -9 does if the environment's MIGRATOR_FAILPOINT is
-// the name, or name:3 for the third time that the process comes by. Every visit
-// adds the name as a line to the file that MIGRATOR_FAILPOINT_LOG names, if it
-// does; the file is made. It does not return if it ends the process.
+// Here kills the process like kill -9 if the environment's MIGRATOR_FAILPOINT is the name, or
+// name:3 for the third visit. Every visit appends the name as a line to the file that
+// MIGRATOR_FAILPOINT_LOG names, if it is set; the file is created. Here does not return if it
+// kills the process.
 func Here(name string) {
 	mu.Lock()
 	defer mu.Unlock()
@@ -47,7 +47,7 @@ func Here(name string) {
 	if err != nil {
 		panic(fmt.Sprintf("failpoint %s: %v", name, err))
 	}
-	select {} // the signal may arrive a moment later; nothing more is done until then
+	select {} // the signal may arrive a moment later; nothing more may run until then
 }
 
 func note(path, name string) {

@@ -51,7 +51,7 @@ func consistencyOf(b []telemetry.Bucket, e phases.Snapshot, s phases.Settings) (
 		return c, nil
 	}
 	clock, err := stats.Consistency{Limit: c.Limit, Confidence: c.Confidence, For: need, Coverage: g.Coverage.Ratio()}.
-		Judge(slots(counted, st.Route.Epoch), st.Route.Epoch, st.ConfigHash, e.Now)
+		Evaluate(slots(counted, st.Route.Epoch), st.Route.Epoch, st.ConfigHash, e.Now)
 	if err != nil {
 		return nil, err
 	}

@@ -33,7 +33,7 @@ type failures struct {
 }
 
 // breachLooks is how often in a day a gate on failures may look for a breach.
-var breachLooks = stats.LooksPerDay(time.Minute, 1)
+var breachLooks = stats.EvaluationsPerDay(time.Minute, 1)
 
 func failuresOf(what string, b []telemetry.Bucket, e phases.Snapshot, count tallier, s phases.FailureGate) *failures {
 	f := &failures{

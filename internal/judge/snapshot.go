@@ -86,11 +86,11 @@ func (l Snapshot) Trigger(t phases.Armed) phases.Evaluation {
 	case phases.TriggerMismatches:
 		lengths := []time.Duration{5 * time.Minute, recent, TriggersSince}
 		in.Mismatches = &excess{
-			What: "comparisons differ", Limit: s.Mismatches.Limit.Ratio(), Looks: stats.LooksPerDay(interval, len(lengths)),
+			What: "comparisons differ", Limit: s.Mismatches.Limit.Ratio(), Looks: stats.EvaluationsPerDay(interval, len(lengths)),
 			Windows: windows(own, e.Now, comparisons, lengths...),
 		}
 	case phases.TriggerErrors:
-		looks := stats.LooksPerDay(interval, 4)
+		looks := stats.EvaluationsPerDay(interval, 4)
 		in.Errors = &errorRates{
 			Reads:  errorRateOf("reads from the target failed", own, e.Now, targetReads, s.Errors.Limit, looks),
 			Writes: errorRateOf("writes to the target failed", own, e.Now, servingWrites, s.Errors.Limit, looks),

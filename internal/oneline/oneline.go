@@ -5,7 +5,7 @@ import (
 	"unicode"
 )
 
-// brief keeps a text to a line that a terminal shows and does not obey.
+// Of shortens a text to one line without control characters, at most 300 characters.
 func Of(s string) string {
 	printable := func(r rune) rune {
 		if unicode.IsPrint(r) {

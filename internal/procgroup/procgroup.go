@@ -1,5 +1,5 @@
-// Package procgroup runs commands in process groups of their own, and tells whether
-// anything that a process left behind still runs.
+// Package procgroup runs commands in process groups of their own, and detects whether a
+// process that an earlier command left behind still runs.
 package procgroup
 
 import (
@@ -7,13 +7,13 @@ import (
 	"os"
 )
 
-// ErrAlive tells that a process which inherited the mark still runs.
-var ErrAlive = errors.New("a process that it began still runs")
+// ErrAlive is returned while a process that inherited the mark still runs.
+var ErrAlive = errors.New("a process that it started still runs")
 
-// Mark opens the file and takes its lock. Whoever inherits the file (exec.Cmd's
-// ExtraFiles) holds the lock until he ends, also when this process has been killed:
-// ErrAlive as long as one of them lives. The lock is this machine's alone; where the
-// system has none, nothing is ever held.
+// Mark opens the file and takes its lock. A process that inherits the file (exec.Cmd's
+// ExtraFiles) holds the lock until it ends, even if this process has been killed: Mark returns
+// ErrAlive as long as one of them lives. The lock is local to this machine. Where the system
+// has no locks, Mark never returns ErrAlive.
 func Mark(path string) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {

@@ -9,16 +9,16 @@ import (
 	"syscall"
 )
 
-// Own has the command run in a process group of its own. When its context ends, the
-// group is asked to end (SIGTERM); Kill ends what is left.
+// Own makes the command run in a process group of its own. When its context ends, the group
+// receives SIGTERM; Kill ends what remains.
 func Own(cmd *exec.Cmd) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
 }
 
-// Kill ends what is left of the group once the command has ended. While one process of it lives its id is
-// no other's; once none does, the kernel would have to go round all ids between the
-// wait and this call.
+// Kill kills what remains of the group once the command has ended. While a process of the
+// group lives, its id belongs to no other group. Once none does, the kernel would have to
+// reuse the id between the wait and this call.
 func Kill(cmd *exec.Cmd) {
 	if cmd.Process != nil {
 		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)

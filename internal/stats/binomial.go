@@ -1,5 +1,5 @@
-// Package stats holds the bounds and tests that evidence is judged by. It is
-// pure arithmetic.
+// Package stats has the bounds and tests that gates and triggers evaluate. It is pure
+// arithmetic.
 package stats
 
 import (
@@ -9,10 +9,10 @@ import (
 	"gonum.org/v1/gonum/mathext"
 )
 
-// ClopperPearsonUpper is the one-sided upper bound of a share of which k of n
-// were seen: with the given confidence (0.95) the true share is not above it.
-// It returns 1 where nothing can be said (no sample, or all of it), and NaN for
-// a confidence outside (0, 1) or a k outside 0 … n.
+// ClopperPearsonUpper is the one-sided upper bound of a share of which k of n were seen: with
+// the given confidence (0.95) the true share is not above it. It returns 1 where the sample
+// proves nothing (no sample, or k = n), and NaN for a confidence outside (0, 1) or a k outside
+// 0 … n.
 //
 // Clopper and Pearson, Biometrika 26 (1934), in its Beta form.
 func ClopperPearsonUpper(k, n int64, confidence float64) float64 {
@@ -27,8 +27,8 @@ func ClopperPearsonUpper(k, n int64, confidence float64) float64 {
 	return mathext.InvRegIncBeta(float64(k)+1, float64(n-k), confidence)
 }
 
-// ClopperPearsonLower is the one-sided lower bound: with the given confidence
-// the true share is not below it.
+// ClopperPearsonLower is the one-sided lower bound: with the given confidence the true share
+// is not below it.
 func ClopperPearsonLower(k, n int64, confidence float64) float64 {
 	return 1 - ClopperPearsonUpper(n-k, n, confidence)
 }
@@ -48,21 +48,22 @@ func atLeast(k, n int64, p float64) float64 {
 	return mathext.RegIncBeta(float64(k), float64(n-k)+1, p)
 }
 
-// RateExceeds says whether k of n prove a rate above the limit, as one of so many looks:
-// ClopperPearsonLower with the confidence that each look needs for all of them together to
-// be right with the one given. With 1-(1-confidence)/looks per look the sum of the chances
-// to err is what was allowed (Bonferroni), however much the looks' windows overlap. Count
-// all looks of the time for which the confidence is meant: two windows, looked at every 10 s,
-// for a day, are LooksPerDay(10*time.Second, 2). It is false where nothing can be
-// said and for numbers that make no sense.
-func RateExceeds(k, n int64, limit, confidence float64, looks int64) bool {
-	if !(limit > 0 && limit < 1 && confidence > 0 && confidence < 1) || k < 0 || k > n || looks < 1 {
+// RateExceeds reports whether k of n prove a rate above the limit, as one of many evaluations:
+// it uses ClopperPearsonLower with the confidence that each evaluation needs for all of them
+// together to have the given confidence. With 1-(1-confidence)/evaluations per evaluation the
+// sum of the error probabilities is what was allowed (Bonferroni), however much the windows
+// overlap. Count all evaluations of the time for which the confidence is meant: two windows,
+// evaluated every 10 s, for a day, are EvaluationsPerDay(10*time.Second, 2). It is false where
+// the sample proves nothing and for nonsensical arguments.
+func RateExceeds(k, n int64, limit, confidence float64, evaluations int64) bool {
+	if !(limit > 0 && limit < 1 && confidence > 0 && confidence < 1) || k < 0 || k > n || evaluations < 1 {
 		return false
 	}
-	return float64(k) > float64(n)*limit && atLeast(k, n, limit) < (1-confidence)/float64(looks)
+	return float64(k) > float64(n)*limit && atLeast(k, n, limit) < (1-confidence)/float64(evaluations)
 }
 
-// LooksPerDay is the number of looks in a day at so many windows, one each interval.
-func LooksPerDay(interval time.Duration, windows int) int64 {
+// EvaluationsPerDay is the number of evaluations in a day of so many windows, one each
+// interval.
+func EvaluationsPerDay(interval time.Duration, windows int) int64 {
 	return int64(windows) * int64((24*time.Hour+interval-1)/max(interval, 1))
 }

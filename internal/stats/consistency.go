@@ -6,24 +6,24 @@ import (
 	"time"
 )
 
-// BucketLength is how long the Buckets of a Consistency are.
+// BucketLength is the length of the Buckets of a Consistency.
 const BucketLength = 5 * time.Minute
 
 const slotsPerHour = int(time.Hour / BucketLength)
 
-// Consistency is the gate that lets a target serve reads once it has agreed with legacy
-// for long enough. It has a clock, which
+// Consistency is the gate that lets a target serve reads once it has agreed with legacy for
+// long enough. It has a clock that
 //
 //   - runs from the first comparison under the present epoch and configuration,
-//   - counts the buckets that have samples, and so stands still without data,
-//   - starts anew after a breach, an hour of its run whose own lower bound is above the limit,
-//   - starts anew after anything was compared under another configuration, and
-//   - starts anew when data come back after a gap that would take longer to make up
-//     for, at Coverage, than a new run would. This depends on when was compared, not on
-//     what was found, and so takes nothing from the confidence.
+//   - counts the buckets that have samples, and so stops without data,
+//   - restarts after a breach, an hour of its run whose own lower bound is above the limit,
+//   - restarts after any comparison under another configuration, and
+//   - restarts when data return after a gap that would take longer to make up for, at
+//     Coverage, than a new run would. This depends on when comparisons were made, not on
+//     their results, and so costs no confidence.
 //
-// The gate passes when the clock has counted For, at least Coverage of its run's buckets
-// have samples, and the e-process over the run proves the rate below Limit. Each run is an
+// The gate passes when the clock has counted For, at least Coverage of its run's buckets have
+// samples, and the e-process over the run proves the rate below Limit. Each run is an
 // e-process of its own, with its own 1-Confidence.
 //
 // The zero value has the defaults.
@@ -34,7 +34,7 @@ type Consistency struct {
 	Coverage   float64       // share of buckets; default 0.95
 }
 
-// Bucket is what was compared in five minutes under one epoch and configuration. N
+// Bucket counts the comparisons of five minutes under one epoch and configuration. N
 // comparisons gave a result, K of them a confirmed mismatch.
 type Bucket struct {
 	Start  time.Time // a multiple of BucketLength
@@ -43,28 +43,28 @@ type Bucket struct {
 	Config string // the configuration's hash
 }
 
-// Clock is what a Consistency says at one moment.
+// Clock is the result of a Consistency at one moment.
 type Clock struct {
-	Since     time.Time     // the beginning of the run; zero if it has not begun
+	Since     time.Time     // zero if the run has not begun
 	Cause     Cause         // why it began then
 	Breached  time.Time     // the bucket that completed the last breach; zero if there was none
 	Covered   time.Duration // buckets with samples
-	Remaining time.Duration // until Covered, and Coverage, are enough, if samples keep coming
-	Buckets   int           // that are over, since the run began
-	Missing   int           // those of them without a sample
+	Remaining time.Duration // until Covered, and Coverage, are enough, if samples continue
+	Buckets   int           // complete ones since the run began
+	Missing   int           // those without a sample
 	N, K      int64
 	LogE      float64
 	Bound     float64 // AnytimeUpper of the run: at most Limit if the e-process passes
 	Passes    bool
-	// Due is about when the gate passes, at the rate and the pace of the run so far;
-	// the moment of asking if it passes; zero if it never would.
+	// Due is approximately when the gate passes, at the rate and the pace of the run so far;
+	// now if it passes; zero if it never would.
 	Due time.Time
 }
 
 // Cause is why a run of the clock began.
 type Cause string
 
-// What a run of the clock begins with.
+// Causes of a run.
 const (
 	CauseNone          Cause = ""
 	CauseFirst         Cause = "first comparison"
@@ -73,11 +73,11 @@ const (
 	CauseGap           Cause = "gap in the data"
 )
 
-// Judge looks at all buckets of the migration, or of the last weeks: in the order of their
-// starts, one per start, epoch and configuration. Buckets without samples may be left out.
-// It is a function of what it is given: evidence that arrives late is judged as if it
-// had been in time.
-func (c Consistency) Judge(buckets []Bucket, epoch int64, config string, now time.Time) (Clock, error) {
+// Evaluate evaluates all buckets of the migration, or of the last weeks, in the order of their
+// starts, one per start, epoch and configuration. Buckets without samples may be left out. The
+// result depends on the arguments alone: telemetry that arrives late counts as if it had been
+// in time.
+func (c Consistency) Evaluate(buckets []Bucket, epoch int64, config string, now time.Time) (Clock, error) {
 	c = c.withDefaults()
 	r := run{Consistency: c, epoch: epoch, config: config, cause: CauseFirst}
 	for i, b := range buckets {
@@ -107,7 +107,7 @@ func (c Consistency) withDefaults() Consistency {
 	return c
 }
 
-// slots is For in buckets.
+// slots returns For in buckets.
 func (c Consistency) slots() int { return int((c.For + BucketLength - 1) / BucketLength) }
 
 func (b Bucket) check(now time.Time) error {
@@ -131,13 +131,13 @@ type run struct {
 	config string
 
 	since, last time.Time // of the run's first and last bucket with samples; zero before
-	cause       Cause     // of this run, or, before it has begun, of the one to come
+	cause       Cause     // of this run; before it has begun, of the next one
 	breached    time.Time
-	resume      time.Time // buckets before are judged already
+	evaluatedTo time.Time // earlier buckets are evaluated already
 	covered     int       // buckets with samples
 	missing     int       // those without, between the first and the last
 	n, k        int64
-	hour        []Bucket // those of the hour to last
+	hour        []Bucket // the buckets of the last hour
 }
 
 // restart ends the run. The next one begins with the next bucket that has samples.
@@ -154,7 +154,7 @@ func (r *run) add(b Bucket, now time.Time) {
 		r.restart(CauseConfiguration)
 		return
 	}
-	if b.Start.Before(r.resume) {
+	if b.Start.Before(r.evaluatedTo) {
 		return
 	}
 	if !r.since.IsZero() {
@@ -169,20 +169,20 @@ func (r *run) add(b Bucket, now time.Time) {
 	r.last = b.Start
 	r.n += b.N
 	r.k += b.K
-	// A bucket that is not over counts for or against, but not for the clock, and its
-	// hour is judged once, when it is whole.
+	// An incomplete bucket counts for or against, but not for the clock. Its hour is evaluated
+	// once, when it is complete.
 	if b.Start.Add(BucketLength).After(now) {
 		return
 	}
 	r.covered++
 	if r.breaches(b) {
-		r.breached, r.resume = b.Start, b.Start.Add(BucketLength)
+		r.breached, r.evaluatedTo = b.Start, b.Start.Add(BucketLength)
 		r.restart(CauseBreach)
 	}
 }
 
-// breaches looks at the hour that ends with b, once each bucket: as many looks as a run
-// of For has, so that all of them together err with 1-Confidence.
+// breaches evaluates the hour that ends with b, once for each bucket. A run of For has that
+// many evaluations, so all of them together err with 1-Confidence.
 func (r *run) breaches(b Bucket) bool {
 	r.hour = append(r.hour, b)
 	for r.hour[0].Start.Before(b.Start.Add(-BucketLength * time.Duration(slotsPerHour-1))) {
@@ -196,13 +196,13 @@ func (r *run) breaches(b Bucket) bool {
 	return RateExceeds(k, n, r.Limit, r.Confidence, int64(r.slots()))
 }
 
-// remaining is the number of buckets, all with samples, that are still wanted.
+// remaining returns the number of buckets, all with samples, that are still needed.
 func (r *run) remaining(covered, missing int) int {
 	wanted := float64(r.slots() - covered)
 	if missing > 0 {
 		wanted = max(wanted, float64(missing)/(1-r.Coverage)-float64(covered+missing))
 	}
-	// A sum of shares is not to be a bucket too long.
+	// Rounding errors in a sum of shares must not add a bucket.
 	return int(min(max(math.Ceil(wanted-1e-6), 0), math.MaxInt32))
 }
 

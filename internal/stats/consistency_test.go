@@ -10,7 +10,7 @@ import (
 
 var begin = time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)
 
-// history writes buckets one after the other, from begin on.
+// history appends buckets one after the other, starting at begin.
 type history struct {
 	buckets []stats.Bucket
 	now     time.Time
@@ -32,9 +32,9 @@ func (h *history) silent(d time.Duration) *history {
 	return h
 }
 
-func (h *history) judge(t *testing.T) stats.Clock {
+func (h *history) evaluate(t *testing.T) stats.Clock {
 	t.Helper()
-	c, err := stats.Consistency{}.Judge(h.buckets, h.epoch, h.config, h.now)
+	c, err := stats.Consistency{}.Evaluate(h.buckets, h.epoch, h.config, h.now)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -43,9 +43,9 @@ func (h *history) judge(t *testing.T) stats.Clock {
 
 func (h *history) since(t *testing.T, d time.Duration, cause stats.Cause) stats.Clock {
 	t.Helper()
-	c := h.judge(t)
+	c := h.evaluate(t)
 	if !c.Since.Equal(begin.Add(d)) || c.Cause != cause {
-		t.Errorf("the clock runs since %v (%s), want %v (%s)", c.Since.Sub(begin), c.Cause, d, cause)
+		t.Errorf("the clock has run since %v (%s), want %v (%s)", c.Since.Sub(begin), c.Cause, d, cause)
 	}
 	return c
 }
@@ -78,12 +78,12 @@ func TestConsistencyWaitsForTheSample(t *testing.T) {
 	}
 	// At the limit or beyond it is never due.
 	h = newHistory().every(3*day, 1000, 1)
-	if c := h.judge(t); c.Passes || !c.Due.IsZero() || c.Bound <= 0.001 {
+	if c := h.evaluate(t); c.Passes || !c.Due.IsZero() || c.Bound <= 0.001 {
 		t.Errorf("at the limit: %+v", c)
 	}
 }
 
-func TestConsistencyClockStandsStillWithoutData(t *testing.T) {
+func TestConsistencyClockStopsWithoutData(t *testing.T) {
 	t.Parallel()
 	h := newHistory().every(day, 100, 0).silent(3 * hour)
 	c := h.since(t, 0, stats.CauseFirst)
@@ -97,23 +97,23 @@ func TestConsistencyClockStandsStillWithoutData(t *testing.T) {
 	}
 	// Empty buckets are the same as none.
 	h = newHistory().every(day, 100, 0).every(3*hour, 0, 0).every(2*day, 100, 0)
-	if again := h.judge(t); again != c {
+	if again := h.evaluate(t); again != c {
 		t.Errorf("with empty buckets %+v, without %+v", again, c)
 	}
 }
 
-func TestConsistencyMakesUpForAGapOrBeginsAnew(t *testing.T) {
+func TestConsistencyRestartsAfterLongGap(t *testing.T) {
 	t.Parallel()
-	// Five hours of 77 are more than 5 %: a hundred hours are wanted.
+	// Five hours of 77 are more than 5 %: a hundred hours are needed.
 	h := newHistory().every(2*day, 100, 0).silent(5*hour).every(day, 100, 0)
 	c := h.since(t, 0, stats.CauseFirst)
 	if c.Passes || c.Remaining != 100*hour-77*hour {
 		t.Errorf("after five hours without data: %+v", c)
 	}
-	if c := h.every(23*hour, 100, 0).judge(t); !c.Passes {
+	if c := h.every(23*hour, 100, 0).evaluate(t); !c.Passes {
 		t.Errorf("after a hundred hours: %+v", c)
 	}
-	// Seven hours want 140: 85 more, where a new run wants 72.
+	// Seven hours need 140: 85 more, where a new run needs 72.
 	h = newHistory().every(2*day, 100, 0).silent(7*hour).every(hour, 100, 0)
 	c = h.since(t, 55*hour, stats.CauseGap)
 	if c.Covered != hour || c.N != 1200 || c.Missing != 0 {
@@ -121,10 +121,10 @@ func TestConsistencyMakesUpForAGapOrBeginsAnew(t *testing.T) {
 	}
 }
 
-func TestConsistencyStartsAnewAfterABreach(t *testing.T) {
+func TestConsistencyRestartsAfterBreach(t *testing.T) {
 	t.Parallel()
 	h := newHistory().every(2*day, 100, 0).every(10*time.Minute, 100, 5) // ten of the hour's 1,200
-	c := h.judge(t)
+	c := h.evaluate(t)
 	if !c.Breached.Equal(begin.Add(2*day+5*time.Minute)) || c.Cause != stats.CauseBreach || !c.Since.IsZero() || c.N != 0 {
 		t.Errorf("at a breach: %+v", c)
 	}
@@ -136,15 +136,15 @@ func TestConsistencyStartsAnewAfterABreach(t *testing.T) {
 	if c = h.since(t, 2*day+10*time.Minute, stats.CauseBreach); !c.Passes {
 		t.Errorf("three days later: %+v", c)
 	}
-	// One mismatch of a quiet night proves nothing.
+	// One mismatch in a quiet night proves nothing.
 	h = newHistory().every(day, 100, 0).every(5*time.Minute, 1, 1).every(6*hour, 1, 0)
 	h.since(t, 0, stats.CauseFirst)
-	// An hour that is just over is not one that is proved to be.
+	// An hour slightly above the limit is not proved to be above it.
 	h = newHistory().every(day, 100, 0).every(hour, 1000, 1).every(hour, 1000, 2)
 	h.since(t, 0, stats.CauseFirst)
 }
 
-func TestConsistencyJudgesABucketsHourWhenItIsOver(t *testing.T) {
+func TestConsistencyEvaluatesCompleteHours(t *testing.T) {
 	t.Parallel()
 	h := newHistory().every(hour, 100, 0).every(5*time.Minute, 100, 20)
 	h.now = h.now.Add(-time.Minute)
@@ -152,17 +152,17 @@ func TestConsistencyJudgesABucketsHourWhenItIsOver(t *testing.T) {
 		t.Errorf("before the bucket is over: %+v", c)
 	}
 	h.now = h.now.Add(time.Minute)
-	if c := h.judge(t); c.Cause != stats.CauseBreach || !c.Since.IsZero() || c.N != 0 {
+	if c := h.evaluate(t); c.Cause != stats.CauseBreach || !c.Since.IsZero() || c.N != 0 {
 		t.Errorf("after: %+v", c)
 	}
 }
 
-func TestConsistencyStartsAnewWithConfigurationAndEpoch(t *testing.T) {
+func TestConsistencyRestartsWithConfigurationAndEpoch(t *testing.T) {
 	t.Parallel()
 	h := newHistory().every(3*day, 100, 0)
 	h.config = "b"
-	if c := h.judge(t); c.Passes || c.Cause != stats.CauseConfiguration || !c.Since.IsZero() {
-		t.Errorf("nothing is compared under the new configuration: %+v", c)
+	if c := h.evaluate(t); c.Passes || c.Cause != stats.CauseConfiguration || !c.Since.IsZero() {
+		t.Errorf("no comparison under the new configuration: %+v", c)
 	}
 	h.every(day, 100, 0)
 	h.since(t, 3*day, stats.CauseConfiguration)
@@ -171,41 +171,41 @@ func TestConsistencyStartsAnewWithConfigurationAndEpoch(t *testing.T) {
 	h.since(t, 4*day, stats.CauseConfiguration)
 
 	h.epoch++
-	if c := h.judge(t); c.Passes || c.Cause != stats.CauseNone || !c.Since.IsZero() {
-		t.Errorf("nothing is compared in the new epoch: %+v", c)
+	if c := h.evaluate(t); c.Passes || c.Cause != stats.CauseNone || !c.Since.IsZero() {
+		t.Errorf("no comparison in the new epoch: %+v", c)
 	}
 	h.every(hour, 100, 0)
-	// An instance that is late goes on in the old one for a while.
+	// A late instance continues in the old epoch for a while.
 	h.buckets = append(h.buckets, stats.Bucket{Start: h.now.Add(-stats.BucketLength), N: 100, K: 100, Epoch: 7, Config: "a"})
 	if c := h.since(t, 5*day, stats.CauseFirst); c.N != 1200 || c.K != 0 {
 		t.Errorf("in the new epoch: %+v", c)
 	}
 }
 
-func TestConsistencyWithoutEvidence(t *testing.T) {
+func TestConsistencyWithoutTelemetry(t *testing.T) {
 	t.Parallel()
-	c := newHistory().silent(day).judge(t)
+	c := newHistory().silent(day).evaluate(t)
 	if want := (stats.Clock{Bound: 1, Remaining: 3 * day}); c != want {
-		t.Errorf("without evidence: %+v", c)
+		t.Errorf("without telemetry: %+v", c)
 	}
 }
 
-func TestConsistencyTakesItsSettings(t *testing.T) {
+func TestConsistencySettings(t *testing.T) {
 	t.Parallel()
 	h := newHistory().every(hour, 1000, 50)
 	strict := stats.Consistency{Limit: 0.1, For: 58 * time.Minute, Confidence: 0.999999, Coverage: 1}
-	c, err := strict.Judge(h.buckets, h.epoch, h.config, h.now)
+	c, err := strict.Evaluate(h.buckets, h.epoch, h.config, h.now)
 	if err != nil || !c.Passes {
 		t.Errorf("5 %% of 12,000: %+v, %v", c, err)
 	}
 	h.silent(5*time.Minute).every(5*time.Minute, 1000, 0)
-	c, err = strict.Judge(h.buckets, h.epoch, h.config, h.now)
+	c, err = strict.Evaluate(h.buckets, h.epoch, h.config, h.now)
 	if err != nil || c.Passes || c.Cause != stats.CauseGap {
 		t.Errorf("no gap is allowed: %+v, %v", c, err)
 	}
 }
 
-func TestConsistencyRefusesWhatIsNotBuckets(t *testing.T) {
+func TestConsistencyRefusesInvalidBuckets(t *testing.T) {
 	t.Parallel()
 	good := stats.Bucket{Start: begin, N: 10, K: 1}
 	for want, second := range map[string]stats.Bucket{
@@ -215,7 +215,7 @@ func TestConsistencyRefusesWhatIsNotBuckets(t *testing.T) {
 		"in the future":           {Start: begin.Add(2 * time.Hour), N: 10},
 		"comes after that":        {Start: begin.Add(-time.Hour), N: 10},
 	} {
-		_, err := stats.Consistency{}.Judge([]stats.Bucket{good, second}, 0, "", begin.Add(time.Hour))
+		_, err := stats.Consistency{}.Evaluate([]stats.Bucket{good, second}, 0, "", begin.Add(time.Hour))
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%+v: %v, want %q", second, err, want)
 		}

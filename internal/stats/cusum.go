@@ -2,21 +2,21 @@ package stats
 
 import "math"
 
-// CUSUM watches a rate for a rise above a limit: Page's cumulative sum (Biometrika 41,
-// 1954) of the log likelihood ratio of twice the limit to half of it. An error adds
-// ln 4; a success takes a little away (0.00755 for a limit of 0.5 %); below 0 it does
-// not go. At FireAt the rate has risen, by odds of e^14 to 1 against half the limit.
+// CUSUM watches a rate for a rise above a limit: Page's cumulative sum (Biometrika 41, 1954)
+// of the log likelihood ratio of twice the limit to half of it. An error adds ln 4; a success
+// subtracts a little (0.00755 for a limit of 0.5 %); the score never goes below 0. At FireAt
+// the rate has risen, by odds of e^14 to 1 against half the limit.
 //
-// Counts come in batches without an order. A batch's sum is added as a whole and judged
-// at its end, as if its errors came first: the score is then never above the one that the
-// true order would give at that moment, so batches cause no false alarm that single
-// requests would not. It is below it by at most the batch's successes' share, 0.00755
-// each: for a batch of 100 that delays firing at 2 % errors by less than 100 requests.
-// Judging before the successes are subtracted, or subtracting them first and stopping at
-// 0, would fire on every batch that has ten errors, however many successes it has.
+// Counts come in batches without an order. A batch's sum is added as a whole and evaluated at
+// its end, as if its errors came first: the score is then never above the score that the true
+// order would give at that moment, so batches cause no false alarm that single requests would
+// not. It is below that score by at most the batch's successes' share, 0.00755 each: for a
+// batch of 100 that delays firing at 2 % errors by less than 100 requests. Evaluating before
+// the successes are subtracted, or subtracting them first and stopping at 0, would fire on
+// every batch that has ten errors, however many successes it has.
 //
-// The zero Score is a quiet beginning. A Limit that is not above 0 and below ½, or
-// counts that make no sense, make the score NaN, which never fires.
+// The zero Score is the start. A Limit that is not above 0 and below ½, or nonsensical counts,
+// make the score NaN, which never fires.
 type CUSUM struct {
 	Limit float64 // errors as a share of all, as 0.005
 	Score float64
@@ -34,10 +34,10 @@ func (c *CUSUM) Add(n, k int64) {
 	c.Score = max(0, c.Score+float64(k)*up-float64(n-k)*down)
 }
 
-// Fires says whether the score is at FireAt or above.
+// Fires reports whether the score is at FireAt or above.
 func (c *CUSUM) Fires() bool { return c.Score >= FireAt }
 
-// steps returns what an error adds and what a success takes away.
+// steps returns what an error adds and what a success subtracts.
 func (c *CUSUM) steps() (up, down float64) {
 	if !(c.Limit > 0 && c.Limit < 0.5) {
 		return math.NaN(), math.NaN()
@@ -45,12 +45,11 @@ func (c *CUSUM) steps() (up, down float64) {
 	return math.Log(4), math.Log1p(-c.Limit/2) - math.Log1p(-2*c.Limit)
 }
 
-// RunLength is the number of requests that a CUSUM with a score of 0 takes to fire on
-// average, at a true rate of errors: of a rate that is all right, how many requests lie
-// between two false alarms; of another, how soon it is found. It is within 2 % for limits
-// up to 1 %, and takes milliseconds. It solves the Markov chain of Brook and Evans
-// (Biometrika 59, 1972) on a grid of scores, one cell of which is what a whole number of
-// successes takes away.
+// RunLength is the average number of requests until a CUSUM with a score of 0 fires, at a true
+// rate of errors. For an acceptable rate it is the distance between two false alarms; for a
+// higher rate, the time to detection. It is within 2 % for limits up to 1 %, and takes
+// milliseconds. It solves the Markov chain of Brook and Evans (Biometrika 59, 1972) on a grid
+// of scores, one cell of which is what a whole number of successes subtracts.
 func (c *CUSUM) RunLength(rate float64) float64 {
 	up, down := c.steps()
 	if math.IsNaN(up) || !(rate > 0 && rate < 1) {

@@ -53,9 +53,8 @@ func TestCUSUMOfNonsenseNeverFires(t *testing.T) {
 	}
 }
 
-// Whatever the order within batches: at the end of each the score is not above the one
-// that single requests make, and a batch that is begun alike ends at most its successes'
-// share below.
+// Whatever the order within batches: at the end of each the score is not above the score of
+// single requests, and a batch with the same start ends at most its successes' share below.
 func TestBatchesFireNoSoonerThanRequests(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {

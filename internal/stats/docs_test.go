@@ -9,8 +9,8 @@ import (
 	"github.com/stranglerfig/migrator/internal/stats"
 )
 
-// The tables that an operator plans by are what the code computes.
-func TestTheDocumentsSampleSizesAreTheCodes(t *testing.T) {
+// The tables that operators plan with are what the code computes.
+func TestDocumentedSampleSizes(t *testing.T) {
 	t.Parallel()
 	b, err := os.ReadFile("../../docs/statistics.md")
 	if err != nil {

@@ -2,23 +2,23 @@ package stats
 
 import "math"
 
-// The alternatives that the e-process bets on, as shares of the limit; each with the
+// bets are the alternatives that the e-process bets on, as shares of the limit; each with the
 // same weight. 0 wins fastest where nothing differs, ¾ still wins close to the limit.
 var bets = [...]float64{0, 1. / 8, 1. / 4, 1. / 2, 3. / 4}
 
-// EProcess gathers evidence that a rate is below a limit, and may be looked at after
-// every sample for as long as one likes: while the rate is at the limit or above, the
-// probability that E ever reaches 1/(1-confidence) is at most 1-confidence. The same is
-// true of a rate that changes, so long as it never goes below the limit.
+// EProcess accumulates evidence that a rate is below a limit, and may be evaluated after every
+// sample, without end: while the rate is at the limit or above, the probability that E ever
+// reaches 1/(1-confidence) is at most 1-confidence. The same is true of a rate that changes,
+// so long as it never goes below the limit.
 //
-// E is a mixture of likelihood ratios, Σ ⅕ (pⱼ/p₀)^k ((1-pⱼ)/(1-p₀))^(n-k) with pⱼ in
-// {0, ⅛, ¼, ½, ¾}·p₀. Each is at most 1 in expectation for a rate of p₀ or more, at
-// every step whatever came before, and so by Ville's inequality (1939) rarely gets large.
+// E is a mixture of likelihood ratios, Σ ⅕ (pⱼ/p₀)^k ((1-pⱼ)/(1-p₀))^(n-k) with pⱼ in {0, ⅛,
+// ¼, ½, ¾}·p₀. Each is at most 1 in expectation for a rate of p₀ or more, at every step
+// whatever came before, and so by Ville's inequality (1939) rarely gets large.
 //
-// Hence a pass once reached may be told as "passed then", whatever E does later: that
-// is Peak. It says nothing of a rate that has changed since, so a step forward is
-// decided by the present E (Passes), and after a change of what is compared a new
-// EProcess begins: each new one has its own 1-confidence.
+// Hence a pass once reached may be reported as "passed then", whatever E does later: that is
+// Peak. It proves nothing about a rate that has changed since. So the present E (Passes)
+// decides a step forward, and after a change of what is compared a new EProcess begins: each
+// new one has its own 1-confidence.
 //
 // A nonsensical limit or count makes E NaN, which passes nothing.
 type EProcess struct {
@@ -40,10 +40,10 @@ func (e *EProcess) LogE() float64 { return LogE(e.K, e.N, e.Limit) }
 // Peak is the largest LogE after any Add.
 func (e *EProcess) Peak() float64 { return e.peak }
 
-// Passes says whether the rate is now proved to be below the limit.
+// Passes reports whether the rate is now proved to be below the limit.
 func (e *EProcess) Passes(confidence float64) bool { return e.LogE() >= logNeeded(confidence) }
 
-// Upper is AnytimeUpper of what was counted. It is at most Limit exactly if Passes.
+// Upper is AnytimeUpper of the counts. It is at most Limit exactly if Passes.
 func (e *EProcess) Upper(confidence float64) float64 { return AnytimeUpper(e.K, e.N, confidence) }
 
 // LogE is the natural logarithm of the E that EProcess describes, after n samples of
@@ -83,12 +83,12 @@ func logE(k, n, limit float64) float64 {
 	return top + math.Log(sum/float64(len(bets)))
 }
 
-// AnytimeUpper is an upper bound of a rate of which k of n were seen, that holds at
-// every look at once: with the given confidence the true rate is never above any of the
-// bounds of a growing sample. It is the smallest limit for which the e-process passes,
-// so it is below a limit exactly if the gate on that limit passes; and never below
-// ClopperPearsonUpper, which holds at one look. It returns 1 where nothing can be
-// said, and NaN where ClopperPearsonUpper does.
+// AnytimeUpper is an upper bound of a rate of which k of n were seen, that is valid at all
+// evaluations at once: with the given confidence the true rate is never above any of the
+// bounds of a growing sample. It is the smallest limit for which the e-process passes, so it
+// is below a limit exactly if the gate on that limit passes; and never below
+// ClopperPearsonUpper, which is valid at one evaluation. It returns 1 where the sample proves
+// nothing, and NaN where ClopperPearsonUpper does.
 func AnytimeUpper(k, n int64, confidence float64) float64 {
 	low := ClopperPearsonUpper(k, n, confidence)
 	if math.IsNaN(low) || low >= 1 {
@@ -120,16 +120,16 @@ func SampleNeeded(limit, confidence float64) int64 {
 	return n
 }
 
-// SampleExpected is about the number of samples with which the e-process passes if they
-// count against at the given rate all along: up to a quarter more than it takes on average. It
-// is false if they never would be enough:
-// the rate is too close to the limit (above 0.86 of it) or beyond.
+// SampleExpected is the approximate number of samples with which the e-process passes if they
+// count against at the given rate throughout: up to a quarter more than the average. It is
+// false if no number is enough: the rate is too close to the limit (above 0.86 of it) or
+// beyond.
 func SampleExpected(limit, confidence, rate float64) (int64, bool) {
 	if !(limit > 0 && limit < 1 && rate >= 0 && rate < 1) || math.IsNaN(logNeeded(confidence)) {
 		return 0, false
 	}
 	passes := func(n int64) bool { return logE(rate*float64(n), float64(n), limit) >= logNeeded(confidence) }
-	// LogE is convex in n and 0 at 0: what has passed stays passed.
+	// LogE is convex in n and 0 at 0: once it passes, it stays passed.
 	const most = int64(1) << 53
 	high := int64(1)
 	for !passes(high) {

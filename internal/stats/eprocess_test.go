@@ -81,8 +81,8 @@ var counts = rapid.Custom(func(t *rapid.T) [2]int64 {
 	return [2]int64{rapid.Int64Range(0, min(n, 1+n>>rapid.IntRange(0, 30).Draw(t, "log share"))).Draw(t, "k"), n}
 })
 
-// What holds at every look can't promise more than what holds at one; and the gate on a
-// limit passes exactly where the bound is at most that limit.
+// A bound that is valid at all evaluations can't be tighter than one for a single evaluation;
+// and the gate on a limit passes exactly where the bound is at most that limit.
 func TestAnytimeUpperIsTheGate(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
@@ -91,7 +91,7 @@ func TestAnytimeUpperIsTheGate(t *testing.T) {
 		confidence := rapid.SampledFrom([]float64{0.5, 0.9, 0.95, 0.999}).Draw(t, "confidence")
 		bound := stats.AnytimeUpper(k, n, confidence)
 		if once := stats.ClopperPearsonUpper(k, n, confidence); !(bound >= once && bound <= 1) {
-			t.Fatalf("%d of %d: bound %v, at one look %v", k, n, bound, once)
+			t.Fatalf("%d of %d: bound %v, at one evaluation %v", k, n, bound, once)
 		}
 		for _, share := range []float64{0.5, 0.999999, 1.000001, 2} {
 			limit := bound * share
@@ -107,8 +107,8 @@ func TestAnytimeUpperIsTheGate(t *testing.T) {
 	})
 }
 
-// One mismatch more never helps, one agreement more never harms.
-func TestLogEFollowsTheEvidence(t *testing.T) {
+// One mismatch more never raises E, one agreement more never lowers it.
+func TestLogEIsMonotonic(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		c := counts.Draw(t, "k of n")
@@ -127,7 +127,7 @@ func TestLogEFollowsTheEvidence(t *testing.T) {
 }
 
 // At the limit E is 1 in expectation after any number of samples: summed over all outcomes.
-// Above the limit it is less. That is all that Ville's inequality asks for.
+// Above the limit it is less. Ville's inequality requires no more.
 func TestEIsOneInExpectationAtTheLimit(t *testing.T) {
 	t.Parallel()
 	for _, limit := range []float64{0.001, 0.05, 0.4} {
@@ -164,7 +164,7 @@ func TestEProcessAddsBatches(t *testing.T) {
 	}
 }
 
-func TestSampleExpectedKnowsWhereItNeverEnds(t *testing.T) {
+func TestSampleExpectedNearTheLimit(t *testing.T) {
 	t.Parallel()
 	for _, share := range []float64{0, 0.1, 0.5, 0.8} {
 		n, ok := stats.SampleExpected(0.001, 0.95, share*0.001)
@@ -177,7 +177,7 @@ func TestSampleExpectedKnowsWhereItNeverEnds(t *testing.T) {
 	}
 	for _, share := range []float64{0.9, 1, 3} {
 		if n, ok := stats.SampleExpected(0.001, 0.95, share*0.001); ok {
-			t.Errorf("at %v of the limit %d samples are said to do", share, n)
+			t.Errorf("at %v of the limit %d samples are reported as enough", share, n)
 		}
 	}
 }
@@ -188,14 +188,14 @@ func TestNonsenseProvesNothing(t *testing.T) {
 		e := stats.EProcess{Limit: limit}
 		e.Add(1_000_000, 0)
 		if e.Passes(0.95) || stats.SampleNeeded(limit, 0.95) != 0 || stats.RateExceeds(9, 10, limit, 0.95, 1) {
-			t.Errorf("a limit of %v is taken", limit)
+			t.Errorf("a limit of %v is accepted", limit)
 		}
 	}
 	for _, confidence := range []float64{0, 1, -1, 2, math.NaN()} {
 		e := stats.EProcess{Limit: 0.1}
 		e.Add(1_000_000, 0)
 		if e.Passes(confidence) || stats.SampleNeeded(0.1, confidence) != 0 || stats.RateExceeds(9, 10, 0.1, confidence, 1) {
-			t.Errorf("a confidence of %v is taken", confidence)
+			t.Errorf("a confidence of %v is accepted", confidence)
 		}
 	}
 	for _, c := range [][2]int64{{-1, 5}, {6, 5}, {0, -1}} {
@@ -205,18 +205,18 @@ func TestNonsenseProvesNothing(t *testing.T) {
 	}
 }
 
-// The tail is the bound's other face.
+// RateExceeds agrees with the lower bound.
 func TestRateExceedsIsTheLowerBound(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		c := counts.Draw(t, "k of n")
 		k, n := c[0], min(c[1], 1_000_000)
 		k = min(k, n)
-		looks := rapid.Int64Range(1, 1000).Draw(t, "looks")
-		low := stats.ClopperPearsonLower(k, n, 1-0.05/float64(looks))
+		evaluations := rapid.Int64Range(1, 1000).Draw(t, "evaluations")
+		low := stats.ClopperPearsonLower(k, n, 1-0.05/float64(evaluations))
 		for _, share := range []float64{0.999, 1.001} {
-			if limit := low * share; limit > 0 && limit < 1 && stats.RateExceeds(k, n, limit, 0.95, looks) != (share < 1) {
-				t.Fatalf("%d of %d, %d looks: lower bound %v, above %v: %v", k, n, looks, low, limit, share > 1)
+			if limit := low * share; limit > 0 && limit < 1 && stats.RateExceeds(k, n, limit, 0.95, evaluations) != (share < 1) {
+				t.Fatalf("%d of %d, %d evaluations: lower bound %v, above %v: %v", k, n, evaluations, low, limit, share > 1)
 			}
 		}
 	})

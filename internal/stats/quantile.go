@@ -8,11 +8,11 @@ import (
 	"github.com/stranglerfig/migrator/internal/stats/sketch"
 )
 
-// Bounds of a quantile. Where the sample says nothing Low is 0 and High is the
-// largest Duration.
+// Bounds are the bounds of a quantile. Where the sample proves nothing, Low is 0 and High is
+// the largest Duration.
 type Bounds struct {
 	Low, High time.Duration
-	N         uint64 // durations that they rest on
+	N         uint64 // durations in the sample
 }
 
 // QuantileBounds are a lower and an upper bound of the q-quantile of what the sketch is
@@ -68,10 +68,11 @@ type Ratio struct {
 	Exceeds        bool
 }
 
-// RatioExceeds says whether the target's q-quantile is proved to be more than factor (1.2)
-// times legacy's in the same window: its lower bound is above factor times legacy's
-// upper one. If it is not, that is wrong with a probability of at most 2·(1-confidence) at
-// one look (far less in simulations: docs/statistics.md). Without a bound of legacy's nothing is proved.
+// RatioExceeds reports whether the target's q-quantile is proved to be more than factor (1.2)
+// times legacy's in the same window: its lower bound is above factor times legacy's upper one.
+// If it is not, Exceeds is wrong with a probability of at most 2·(1-confidence) at one
+// evaluation (far less in simulations: docs/statistics.md). Without a bound of legacy's
+// nothing is proved.
 func RatioExceeds(target, legacy *sketch.Sketch, q, factor, confidence float64) Ratio {
 	r := Ratio{Target: QuantileBounds(target, q, confidence), Legacy: QuantileBounds(legacy, q, confidence)}
 	r.Exceeds = r.Legacy.High < math.MaxInt64 && float64(r.Target.Low) > factor*float64(r.Legacy.High)

@@ -11,8 +11,7 @@ import (
 	"github.com/stranglerfig/migrator/internal/stats/sketch"
 )
 
-// A sample whose i-th smallest is so far apart from its neighbours that the bounds tell
-// their ranks.
+// spread returns a sample whose values are so far apart that the bounds identify their ranks.
 func spread(n int) *sketch.Sketch {
 	var s sketch.Sketch
 	for i := range n {
@@ -25,8 +24,8 @@ func rankAt(i int) time.Duration {
 	return time.Duration(1000 * math.Pow(1.05, float64(i)))
 }
 
-// Ranks of the usual tables for the median (two-sided 95 %; Conover, Practical
-// Nonparametric Statistics, and many others).
+// Ranks from the usual tables for the median (two-sided 95 %; Conover, Practical Nonparametric
+// Statistics, and many others).
 func TestQuantileBoundsAgreeWithTheTablesOfTheMedian(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ n, low, high int }{{6, 1, 6}, {10, 2, 9}, {20, 6, 15}, {30, 10, 21}, {50, 18, 33}, {100, 40, 61}} {
@@ -37,12 +36,12 @@ func TestQuantileBoundsAgreeWithTheTablesOfTheMedian(t *testing.T) {
 		}
 	}
 	if b := stats.QuantileBounds(spread(5), 0.5, 0.975); b.Low != 0 || b.High != math.MaxInt64 {
-		t.Errorf("five say %v of the median", b)
+		t.Errorf("five durations bound the median by %v", b)
 	}
 }
 
-// Ranks from the binomial distribution summed with 50 digits (mpmath 1.3.0). Where all
-// of a sample below a rank is 1 ms and all from there on is 1 s, the bound tells the side.
+// Ranks from the binomial distribution summed with 50 digits (mpmath 1.3.0). All of a sample
+// below a rank is 1 ms and the rest is 1 s, so the bound shows the side.
 func TestQuantileBoundsAgreeWithTheBinomialAtFiftyDigits(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {

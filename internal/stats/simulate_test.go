@@ -14,9 +14,9 @@ import (
 // The error rates that docs/statistics.md promises, simulated. MIGRATOR_SIMULATE=1 takes as
 // many runs as the document's numbers rest on (minutes), else a few:
 //
-//	MIGRATOR_SIMULATE=1 go test -count=1 -v -run Simulated ./stats
+//	MIGRATOR_SIMULATE=1 go test -count=1 -v -run Simulated ./internal/stats
 
-// scale is how many times as much is simulated when it is asked for.
+// scale returns how much is simulated; MIGRATOR_SIMULATE selects full.
 func scale(quick, full int) int {
 	if os.Getenv("MIGRATOR_SIMULATE") != "" {
 		return full
@@ -24,7 +24,8 @@ func scale(quick, full int) int {
 	return quick
 }
 
-// simulation draws errors at a rate, one after the other, without drawing what lies between.
+// simulation draws errors at a rate, one after the other, without drawing the successes
+// between.
 type simulation struct {
 	*rand.Rand
 	perSuccess float64 // -log of the probability of a success
@@ -37,7 +38,7 @@ func simulate(seed uint64, rate float64) simulation {
 // gap is the number of successes until the next error.
 func (s simulation) gap() int64 { return int64(s.ExpFloat64() / s.perSuccess) }
 
-// atMostBy allows for what chance does to a simulated share: four standard deviations.
+// atMostBy is the allowance for chance in a simulated share: four standard deviations.
 func atMostBy(share float64, runs int) float64 {
 	return share + 4*math.Sqrt(share*(1-share)/float64(runs))
 }
@@ -68,8 +69,8 @@ func needed(mismatches int) []int64 {
 	return table
 }
 
-// passesAt is the sample at which the e-process, looked at after each, passes; horizon+1 if
-// it does not.
+// passesAt is the sample at which the e-process, evaluated after each, passes; horizon+1 if it
+// does not.
 func passesAt(s simulation, need []int64, horizon int64) int64 {
 	seen := int64(0)
 	for k := 0; seen <= horizon; k++ {
@@ -87,11 +88,11 @@ func TestSimulatedGateAtTheLimit(t *testing.T) {
 	runs, horizon := scale(2_000, 20_000), int64(scale(200_000, 2_000_000))
 	const every, naiveHorizon = 500, 200_000
 	need := needed(int(horizon)*2/1000 + 1000)
-	allowed := make([]int64, naiveHorizon/every+1) // that Clopper-Pearson lets pass at a look
-	for look := range allowed {
-		n := int64(look * every)
-		for allowed[look] = -1; n > 0 && atMost(allowed[look]+1, n, gateLimit) <= 1-gateConfidence; {
-			allowed[look]++
+	allowed := make([]int64, naiveHorizon/every+1) // that Clopper-Pearson allows at an evaluation
+	for tick := range allowed {
+		n := int64(tick * every)
+		for allowed[tick] = -1; n > 0 && atMost(allowed[tick]+1, n, gateLimit) <= 1-gateConfidence; {
+			allowed[tick]++
 		}
 	}
 	for _, share := range []float64{1, 1.5} {
@@ -103,14 +104,14 @@ func TestSimulatedGateAtTheLimit(t *testing.T) {
 			}
 			var k, next int64 = 0, s.gap() + 1
 			var cp, pt bool
-			for look := 1; look < len(allowed); look++ {
-				n := int64(look * every)
+			for tick := 1; tick < len(allowed); tick++ {
+				n := int64(tick * every)
 				for ; next <= n; next += s.gap() + 1 {
 					k++
 				}
-				cp = cp || k <= allowed[look]
+				cp = cp || k <= allowed[tick]
 				pt = pt || float64(k) < gateLimit*float64(n)
-				if look == 20 && k <= allowed[look] {
+				if tick == 20 && k <= allowed[tick] {
 					once++
 				}
 			}
@@ -122,20 +123,20 @@ func TestSimulatedGateAtTheLimit(t *testing.T) {
 			}
 		}
 		percent := func(n int) float64 { return 100 * float64(n) / float64(runs) }
-		t.Logf("gate at %.1f × the limit of %v, %d runs: e-process looked at after each of %d samples passes %.2f %%;"+
-			" every %d up to %d: repeated Clopper-Pearson %.1f %%, point estimate %.1f %%; one look at %d: Clopper-Pearson %.2f %%",
+		t.Logf("gate at %.1f × the limit of %v, %d runs: e-process evaluated after each of %d samples passes %.2f %%;"+
+			" every %d up to %d: repeated Clopper-Pearson %.1f %%, point estimate %.1f %%; one evaluation at %d: Clopper-Pearson %.2f %%",
 			share, gateLimit, runs, horizon, percent(e), every, naiveHorizon, percent(clopperPearson), percent(point), 20*every, percent(once))
 		if got := float64(e) / float64(runs); got > atMostBy(0.05, runs) {
 			t.Errorf("a gate at %v of its limit passes in %v", share, got)
 		}
 		if share == 1 && (float64(clopperPearson) < 0.2*float64(runs) || float64(point) < 0.9*float64(runs)) {
-			t.Error("the naive rules are better than they are known to be: is the rate what it should be?")
+			t.Error("the naive rules err less than they should: check the simulated rate")
 		}
 	}
 }
 
-// singleLook is the smallest sample, decided on beforehand, with which Clopper-Pearson passes
-// with the given probability at a true rate.
+// singleLook is the smallest sample, fixed beforehand, with which Clopper-Pearson passes with
+// the given probability at a true rate.
 func singleLook(rate, power float64) int64 {
 	for allowed := int64(0); ; allowed++ {
 		low, n := int64(1), int64(1)
@@ -172,18 +173,18 @@ func TestSimulatedGateFarBelowTheLimit(t *testing.T) {
 		half, nine := singleLook(share*gateLimit, 0.5), singleLook(share*gateLimit, 0.9)
 		expected, _ := SampleExpected(gateLimit, gateConfidence, share*gateLimit)
 		t.Logf("gate at %.2f × the limit, %d runs: passes after %d samples at the median, %.0f on average, %d in nine of ten"+
-			" (SampleExpected says %d); a single look needs %d to pass in half of all cases, %d in nine of ten; ratios %.2f, %.2f",
+			" (SampleExpected: %d); a single evaluation needs %d to pass in half of all cases, %d in nine of ten; ratios %.2f, %.2f",
 			share, runs, median, mean, most, expected, half, nine, float64(median)/float64(half), float64(most)/float64(nine))
 		if share == 0.1 && (float64(median) > 1.5*float64(half) || float64(most) > 2*float64(nine)) {
-			t.Errorf("passing takes %d and %d, a single look %d and %d", median, most, half, nine)
+			t.Errorf("passing takes %d and %d, a single evaluation %d and %d", median, most, half, nine)
 		}
 		if float64(expected) < 0.95*mean || float64(expected) > 1.3*mean {
-			t.Errorf("SampleExpected says %d, it takes %.0f", expected, mean)
+			t.Errorf("SampleExpected is %d, it takes %.0f", expected, mean)
 		}
 	}
 }
 
-// The whole gate, looked at every five minutes for thirty days.
+// The whole gate, evaluated every five minutes for thirty days.
 func TestSimulatedConsistency(t *testing.T) {
 	t.Parallel()
 	migrations := scale(40, 4_000)
@@ -260,7 +261,7 @@ func TestSimulatedQuantiles(t *testing.T) {
 			t.Logf("p99 of the target %v × legacy's, windows of %d, %d runs: > 1.2 × is proved in %.2f %%, seen in the plain quantiles in %.1f %%; legacy's bounds miss in %.2f %% and %.2f %%",
 				times, n, runs, percent(exceeds), percent(point), percent(low), percent(high))
 			if times <= 1.2 && float64(exceeds) > atMostBy(0.01, runs)*float64(runs) {
-				t.Errorf("at %v × with %d it is said in %d of %d to be more than 1.2 ×", times, n, exceeds, runs)
+				t.Errorf("at %v × with %d %d of %d runs report more than 1.2 ×", times, n, exceeds, runs)
 			}
 			if limit := atMostBy(0.05, runs) * float64(runs); float64(low) > limit || float64(high) > limit {
 				t.Errorf("bounds of %d miss %d and %d times of %d", n, low, high, runs)

@@ -13,7 +13,7 @@ func firesAfter(s simulation, limit float64, batch int64) int64 {
 	failure := s.gap() // requests before the next failure
 	for n := int64(0); ; {
 		if batch == 1 {
-			// All successes up to it at once: the same, since 0 is where they end.
+			// all successes up to it at once give the same score, since it never goes below 0
 			c.Add(failure, 0)
 			c.Add(1, 1)
 			n += failure + 1
@@ -86,7 +86,7 @@ func TestSimulatedTriggerAtHalfTheLimit(t *testing.T) {
 	}
 }
 
-func TestSimulatedRunLengthsAreTheComputedOnes(t *testing.T) {
+func TestSimulatedRunLengths(t *testing.T) {
 	t.Parallel()
 	runs := scale(2_000, 40_000)
 	for _, c := range []struct{ limit, share float64 }{{0.005, 0.9}, {0.005, 1}, {0.005, 2}, {0.005, 4}, {0.001, 1}, {0.01, 1}, {0.01, 4}} {
@@ -108,24 +108,24 @@ func TestSimulatedRunLengthsAreTheComputedOnes(t *testing.T) {
 	}
 }
 
-// The slow trigger looks every 10 s at the last 5 and 30 minutes; beside it what is
-// usually done with the same windows.
+// The slow trigger evaluates the last 5 and 30 minutes every 10 s; beside it the usual rules
+// on the same windows.
 func TestSimulatedSlowTrigger(t *testing.T) {
 	t.Parallel()
 	const limit, confidence = 0.005, 0.99
-	const short, long, dayOfLooks = 30, 180, 8640
+	const short, long, ticksPerDay = 30, 180, 8640
 	days := scale(40, 2_000)
-	for _, perLook := range []int64{20, 200, 2000} { // requests in 10 s
-		fires := func(n int64, looks int64) int64 { // from how many errors on
+	for _, perTick := range []int64{20, 200, 2000} { // requests in 10 s
+		fires := func(n int64, evaluations int64) int64 { // from how many errors on
 			k := int64(1)
-			for !RateExceeds(k, n, limit, confidence, looks) {
+			for !RateExceeds(k, n, limit, confidence, evaluations) {
 				k++
 			}
 			return k
 		}
-		looks := LooksPerDay(10*time.Second, 2)
-		shortAt, longAt := fires(short*perLook, looks), fires(long*perLook, looks)
-		naiveAt := fires(short*perLook, 1)
+		evaluations := EvaluationsPerDay(10*time.Second, 2)
+		shortAt, longAt := fires(short*perTick, evaluations), fires(long*perTick, evaluations)
+		naiveAt := fires(short*perTick, 1)
 		for _, share := range []float64{0.5, 1} {
 			s := simulate(6, share*limit)
 			var slow, repeated, point int // days with an alarm
@@ -134,9 +134,9 @@ func TestSimulatedSlowTrigger(t *testing.T) {
 				var inShort, inLong int64
 				var a, b, c bool
 				failure := s.gap()
-				for look := range dayOfLooks {
+				for tick := range ticksPerDay {
 					k := int64(0)
-					for left := perLook; ; failure = s.gap() {
+					for left := perTick; ; failure = s.gap() {
 						if failure >= left {
 							failure -= left
 							break
@@ -144,12 +144,12 @@ func TestSimulatedSlowTrigger(t *testing.T) {
 						left -= failure + 1
 						k++
 					}
-					inShort += k - errors[(look+long-short)%long]
-					inLong += k - errors[look%long]
-					errors[look%long] = k
+					inShort += k - errors[(tick+long-short)%long]
+					inLong += k - errors[tick%long]
+					errors[tick%long] = k
 					a = a || inShort >= shortAt || inLong >= longAt
 					b = b || inShort >= naiveAt
-					c = c || look >= short && float64(inShort) > limit*float64(short*perLook)
+					c = c || tick >= short && float64(inShort) > limit*float64(short*perTick)
 				}
 				for day, fired := range map[*int]bool{&slow: a, &repeated: b, &point: c} {
 					if fired {
@@ -157,8 +157,8 @@ func TestSimulatedSlowTrigger(t *testing.T) {
 					}
 				}
 			}
-			t.Logf("slow trigger on 0.5 %%, errors %v × that, %d requests a second, %d days: fires from %.2f %% in 5 min, %.2f %% in 30 min, on %.2f %% of days; without the allowance for looks (5 min) %.1f %%, point estimate (5 min) %.1f %%",
-				share, perLook/10, days, 100*float64(shortAt)/float64(short*perLook), 100*float64(longAt)/float64(long*perLook), 100*float64(slow)/float64(days), 100*float64(repeated)/float64(days), 100*float64(point)/float64(days))
+			t.Logf("slow trigger on 0.5 %%, errors %v × that, %d requests a second, %d days: fires from %.2f %% in 5 min, %.2f %% in 30 min, on %.2f %% of days; without the allowance for repeated evaluation (5 min) %.1f %%, point estimate (5 min) %.1f %%",
+				share, perTick/10, days, 100*float64(shortAt)/float64(short*perTick), 100*float64(longAt)/float64(long*perTick), 100*float64(slow)/float64(days), 100*float64(repeated)/float64(days), 100*float64(point)/float64(days))
 			if float64(slow)/float64(days) > atMostBy(1-confidence, days) {
 				t.Errorf("at %v × the limit it fires on %d of %d days", share, slow, days)
 			}

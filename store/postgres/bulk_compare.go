@@ -44,7 +44,7 @@ func (t *Target) BulkCompare(ctx context.Context, fields []int, next func() (*re
 }
 
 func (m *matching) match(ctx context.Context, b *record.Block, high record.Version, same []bool) error {
-	m.block, m.known = b, record.NewCeiling(high)
+	m.block, m.known = b, record.NewVersionBound(high)
 	keys := make([]record.Key, b.Rows())
 	for i := range keys {
 		key, _ := m.t.shape.schema.AppendKey(nil, b, i) // of a NULL: names no record
@@ -58,9 +58,9 @@ type matching struct {
 	t       *Target
 	block   *record.Block
 	fields  []int
-	renders []render       // of fields
-	list    string         // what is selected for them
-	known   record.Ceiling // of versions that legacy has given by now
+	renders []render            // of fields
+	list    string              // what is selected for them
+	known   record.VersionBound // of versions that legacy has given by now
 	text    []byte
 }
 
@@ -99,7 +99,7 @@ func (m *matching) on(ctx context.Context, keys []record.Key, at []int, same []b
 			return fmt.Errorf("the server returned the key number %d of %d", n, len(q.at))
 		}
 		row := q.at[n-1]
-		same[row] = m.known.Covers(raw[1]) && m.equal(row, raw[2:])
+		same[row] = m.known.Includes(raw[1]) && m.equal(row, raw[2:])
 	}
 	return rows.Err()
 }

@@ -72,7 +72,7 @@ type matching struct {
 	t      *Target
 	rows   blockRows
 	fields []int
-	known  record.Ceiling // of versions that legacy has given by now
+	known  record.VersionBound // of versions that legacy has given by now
 	same   []bool
 	due    []replies
 	want   []byte
@@ -86,7 +86,7 @@ type replies struct {
 
 // ask sends the commands for a block.
 func (a *asking) ask(ctx context.Context, b *record.Block, fields []int, high record.Version) (*matching, error) {
-	m := &matching{t: a.t, rows: rowsOf(b), fields: fields, known: record.NewCeiling(high), same: make([]bool, b.Rows())}
+	m := &matching{t: a.t, rows: rowsOf(b), fields: fields, known: record.NewVersionBound(high), same: make([]bool, b.Rows())}
 	if a.t.expires >= 0 && a.t.noExpireTime.Load() {
 		return m, nil // an expiry can't be told to the millisecond
 	}
@@ -240,7 +240,7 @@ func (h *hashMatcher) answered(c *bulkConn, m *matching, row int) (bool, error) 
 	if reply == nil || !bytes.Equal(reply[:len(h.open)], h.open) || !bytes.Equal(reply[end:], m.want) {
 		return h.parsed(c, m, row)
 	}
-	same := m.known.Covers(reply[len(h.open):end])
+	same := m.known.Includes(reply[len(h.open):end])
 	_, err := c.in.Discard(len(reply))
 	return same, err
 }
@@ -272,7 +272,7 @@ func (h *hashMatcher) parsed(c *bulkConn, m *matching, row int) (bool, error) {
 		switch {
 		case !same:
 		case i == 0:
-			same = m.known.Covers(text)
+			same = m.known.Includes(text)
 		default:
 			want, present := m.rows.block.Cell(row, h.fields[i-1])
 			same = (size >= 0) == present && bytes.Equal(text, want)
@@ -312,7 +312,7 @@ func (j *jsonMatcher) answered(c *bulkConn, m *matching, row int) (bool, error) 
 		return false, err
 	}
 	version := text[head : head+record.VersionDigits]
-	if !m.known.Covers(version) {
+	if !m.known.Includes(version) {
 		return false, nil
 	}
 	if m.want, err = j.codec.encode(m.want[:0], version, m.rows.at(row)); err != nil {

@@ -1,5 +1,5 @@
-// Package command is the storefront's command line, for its own program and for
-// the demo.
+// Package command is the storefront's command line, for its own program and for the
+// demo.
 package command
 
 import (
@@ -24,7 +24,7 @@ import (
 	"github.com/stranglerfig/migrator/store/redis"
 )
 
-// Environment variables. URLs hold passwords, and a command line is public.
+// Environment variables. URLs contain passwords, and a command line is visible to other users.
 const (
 	EnvDatabase = "STOREFRONT_DATABASE_URL" // the shop's PostgreSQL, the migration's legacy store
 	EnvCache    = "STOREFRONT_CACHE_URL"    // the Redis that products move to
@@ -41,20 +41,19 @@ The stores are named by ` + EnvDatabase + ` and ` + EnvCache + `,
 migrator's state database by ` + EnvState + `.
 `
 
-// ErrUsage is wrapped by what is wrong with a command line.
+// ErrUsage is wrapped by errors in a command line.
 var ErrUsage = errors.New("try: storefront --help")
 
-// ErrViolations says that the load has found what must not be.
+// ErrViolations reports that the load has found a broken promise.
 var ErrViolations = errors.New("acknowledged writes were lost, or reads were wrong")
 
-// IO is where a command prints, and how it reads the environment.
+// IO is a command's output and its environment.
 type IO struct {
 	Out, Err io.Writer
 	Getenv   func(string) string
 }
 
-// Run executes one command line, without the program's name, until it is done or
-// ctx ends.
+// Run executes one command line, without the program's name, until it is done or ctx ends.
 func Run(ctx context.Context, args []string, io IO) error {
 	if len(args) == 0 || args[0] == "help" || args[0] == "--help" || args[0] == "-h" {
 		fmt.Fprint(io.Out, help)
@@ -94,20 +93,20 @@ func required(io IO, name, what string) (string, error) {
 	if v := io.Getenv(name); v != "" {
 		return v, nil
 	}
-	return "", fmt.Errorf("%s is not named; try: export %s=...", what, name)
+	return "", fmt.Errorf("%s is not set; try: export %s=...", what, name)
 }
 
 func serve(ctx context.Context, args []string, io IO) error {
 	f := flags("serve", io)
 	listen := f.String("listen", "127.0.0.1:8080", "host:port")
-	file := f.String("migration", "products.yaml", "the migration's description")
-	name := f.String("instance", "", "this instance's name in the fleet; made up if empty")
+	file := f.String("migration", "products.yaml", "the migration file")
+	name := f.String("instance", "", "this instance's name in the fleet; generated if empty")
 	drain := f.Duration("drain", 10*time.Second, "how long requests may take to end")
-	breaker := f.Duration("breaker-pause", time.Minute, "how long a failing Redis is left alone")
-	handIn := f.Duration("hand-in", 10*time.Second, "how often counts are handed in as evidence")
+	breaker := f.Duration("breaker-pause", time.Minute, "how long the circuit breaker of a failing Redis stays open")
+	handIn := f.Duration("hand-in", 10*time.Second, "how often telemetry is reported")
 	var shadow phases.Percent
 	f.TextVar(&shadow, "shadow", phases.Percent(100), "percent of reads that are compared once Redis answers")
-	faults := f.Bool("faults", false, "take part in drills that make Redis fail (staging alone)")
+	faults := f.Bool("faults", false, "allow drills to inject Redis failures (staging only)")
 	if err := parse(f, args); err != nil {
 		return err
 	}
@@ -117,7 +116,7 @@ func serve(ctx context.Context, args []string, io IO) error {
 	}
 	text, err := os.ReadFile(*file)
 	if err != nil {
-		return fmt.Errorf("the migration's description: %w", err)
+		return fmt.Errorf("the migration file: %w", err)
 	}
 	m, err := migration.Parse(*file, text, func(name string) (string, bool) {
 		v := io.Getenv(name)

@@ -25,7 +25,7 @@ import (
 	"github.com/stranglerfig/migrator/phases"
 )
 
-// roleEnv makes this binary the storefront itself, to be killed.
+// roleEnv makes this binary the storefront itself, so that a test can kill it.
 const roleEnv = "STOREFRONT_TEST_ROLE"
 
 func TestMain(m *testing.M) {
@@ -39,14 +39,14 @@ func TestMain(m *testing.M) {
 	testenv.Main(m)
 }
 
-const description = `
+const migrationFile = `
 name: products
 legacy: {store: postgres, url: "${STOREFRONT_DATABASE_URL}", table: products}
 target: {store: redis, url: "${STOREFRONT_CACHE_URL}", key: "product:{id}"}
 fleet: {lease: 3s, renew: 1s}
 `
 
-// place is an empty shop whose migration stands where all reads come from Redis.
+// place is an empty shop with its migration in the phase in which all reads come from Redis.
 type place struct {
 	t    *testing.T
 	env  map[string]string
@@ -59,10 +59,10 @@ func newPlace(t *testing.T) *place {
 	p := &place{t: t, file: filepath.Join(t.TempDir(), "products.yaml"), env: map[string]string{
 		EnvDatabase: testenv.PostgresURL(t), EnvCache: testenv.RedisURL(t), EnvState: testenv.PostgresURL(t),
 	}}
-	if err := os.WriteFile(p.file, []byte(description), 0o600); err != nil {
+	if err := os.WriteFile(p.file, []byte(migrationFile), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	m, err := openstore.Parse("products.yaml", []byte(description), func(name string) (string, bool) { v, ok := p.env[name]; return v, ok })
+	m, err := openstore.Parse("products.yaml", []byte(migrationFile), func(name string) (string, bool) { v, ok := p.env[name]; return v, ok })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -97,7 +97,7 @@ func newPlace(t *testing.T) *place {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// There is nothing to copy and nobody has joined: the gates have nothing to ask.
+	// There is nothing to copy and no instance has joined, so every gate is open.
 	for _, to := range []phases.Route{{Phase: phases.ShadowWrite}, {Phase: phases.DualRead, Percent: phases.All}, {Phase: phases.Cutover, Percent: phases.All}} {
 		at, err = store.Transition(ctx, m.Name, func(phases.Snapshot) (phases.Move, error) {
 			return phases.Move{From: at.Route, To: to, Cause: phases.CauseAdvance, Reason: "a test"}, nil
@@ -141,9 +141,9 @@ func (p *place) start(name, listen string) (url string, process *exec.Cmd) {
 	return "", nil
 }
 
-// An instance that is killed may have written legacy and not the target, and its
-// lease lives on. Nothing that was acknowledged may suffer from that.
-func TestKillingAnInstanceAgainAndAgainLosesNothing(t *testing.T) {
+// A killed instance may have written legacy and not the target, and its lease is still live.
+// No acknowledged write may be affected.
+func TestKilledInstancesLoseNoWrite(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)
 	steady, a := p.start("a", "127.0.0.1:0")
@@ -172,7 +172,7 @@ func TestKillingAnInstanceAgainAndAgainLosesNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 		_ = b.Wait()
-		more(50) // the other one goes on
+		more(50) // the other instance continues
 		_, b = p.start("b", strings.TrimPrefix(victim, "http://"))
 	}
 	more(100)
@@ -192,11 +192,11 @@ func TestKillingAnInstanceAgainAndAgainLosesNothing(t *testing.T) {
 	}
 }
 
-func TestSeedAndLoadAsCommands(t *testing.T) {
+func TestSeedAndLoadCommands(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)
-	// More products than the migration has: it stands where nothing is copied any
-	// more, so the load must find that they are missing.
+	// More products than the migration has: its phase copies nothing any more, so the load
+	// must detect that they are missing.
 	var out bytes.Buffer
 	if err := Run(t.Context(), []string{"seed", "--products", "20"}, p.io(&out)); err != nil || !strings.Contains(out.String(), "made 20 products") {
 		t.Fatalf("%v %q", err, out.String())

@@ -12,10 +12,10 @@ import (
 	"github.com/cespare/xxhash/v2"
 )
 
-// patience is how long a request may take; it must stay below straggle.
-const patience = 10 * time.Second
+// requestTimeout bounds one request; it must stay below lateWindow.
+const requestTimeout = 10 * time.Second
 
-// reply is what an instance answered.
+// reply is the answer of an instance.
 type reply struct {
 	status int
 	body   []byte
@@ -23,7 +23,7 @@ type reply struct {
 
 func newClient(connections int) *http.Client {
 	return &http.Client{
-		Timeout:   patience,
+		Timeout:   requestTimeout,
 		Transport: &http.Transport{MaxIdleConns: 0, MaxIdleConnsPerHost: connections, IdleConnTimeout: time.Minute},
 	}
 }
@@ -51,15 +51,15 @@ func (g *Generator) send(ctx context.Context, method, url string, body any) (rep
 	return reply{answer.StatusCode, raw}, err
 }
 
-// product is what the ledger needs to know of an answer.
+// product is the part of an answer that the ledger needs.
 type product struct {
 	ID       int64
 	Revision int64
 	Hash     uint64
 }
 
-// parseProduct hashes the content by its meaning: members in any order, numbers
-// by their digits. One store may keep a document's text, the other its meaning.
+// parseProduct hashes the content by its meaning: members in any order, numbers by their
+// digits. One store may keep a document's text, the other its meaning.
 func parseProduct(raw []byte) (p product, err error) {
 	d := json.NewDecoder(bytes.NewReader(raw))
 	d.UseNumber()

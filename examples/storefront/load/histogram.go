@@ -32,7 +32,7 @@ func (h *histogram) counts() (c counts) {
 	return c
 }
 
-// since returns what came after the earlier moment.
+// since returns the counts after the earlier moment.
 func (c counts) since(earlier counts) counts {
 	for i := range c {
 		c[i] -= earlier[i]
@@ -47,7 +47,7 @@ func (c counts) total() (n uint64) {
 	return n
 }
 
-// quantile returns the upper bound of the bucket that holds it; 0 of nothing.
+// quantile returns the upper bound of the quantile's bucket; 0 for an empty histogram.
 func (c counts) quantile(q float64) time.Duration {
 	total := c.total()
 	if total == 0 {

@@ -1,5 +1,5 @@
-// Package load puts a storefront under load and keeps a ledger of what it was
-// promised: every acknowledged write, against which every read is checked.
+// Package load puts a storefront under load and keeps a ledger of every acknowledged write,
+// against which it checks every read.
 package load
 
 import (
@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// position orders the states of one product: twice its revision, and one more for
-// its deletion at that revision.
+// position orders the states of one product: twice its revision, plus one for its deletion at
+// that revision.
 type position int64
 
 func live(revision int64) position    { return position(2 * revision) }
@@ -28,26 +28,25 @@ func (p position) String() string {
 	}
 }
 
-// straggle is how long a request that the client has given up may still go on in
-// a server.
-const straggle = 15 * time.Second
+// lateWindow is how long a server may still process a request that the client has given up.
+const lateWindow = 15 * time.Second
 
-// Ledger knows of each product the latest state that was acknowledged, and which
-// deletions may or may not have happened. It is safe for concurrent use.
+// Ledger has the latest acknowledged state of each product, and the deletions of unknown
+// outcome. It is safe for concurrent use.
 type Ledger struct {
 	mu      sync.Mutex
 	entries map[int64]*entry
 	acked   int64
 	unknown int64
-	out     io.Writer // nil: nobody reads it
+	out     io.Writer // nil: not written
 }
 
 type entry struct {
-	floor     position // the latest state that was acknowledged
-	deleted   position // the latest deletion that was
+	floor     position // the latest acknowledged state
+	deleted   position // the latest acknowledged deletion
 	hashes    [8]state // of the latest acknowledged ones
 	next      int
-	deletions map[*Write]time.Time // under way, or of unknown outcome since
+	deletions map[*Write]time.Time // in flight (zero), or of unknown outcome since
 }
 
 type state struct {
@@ -55,10 +54,10 @@ type state struct {
 	hash uint64
 }
 
-// NewLedger returns an empty one: of products that are not in it anything goes.
+// NewLedger returns an empty ledger: any read of a product without an entry is right.
 func NewLedger() *Ledger { return &Ledger{entries: map[int64]*entry{}} }
 
-// Expect says that a product is there, with this revision or a later one.
+// Expect records that a product exists, with this revision or a later one.
 func (l *Ledger) Expect(id, revision int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -75,7 +74,7 @@ func (l *Ledger) entry(id int64) *entry {
 	return e
 }
 
-// Write is one write under way. Exactly one of its three ends must be called.
+// Write is one write in flight. Exactly one of its three ends must be called.
 type Write struct {
 	ledger *Ledger
 	ids    []int64
@@ -83,7 +82,7 @@ type Write struct {
 	began  time.Time
 }
 
-// Begin notes a write before it is sent.
+// Begin records a write before it is sent.
 func (l *Ledger) Begin(deletes bool, ids ...int64) *Write {
 	w := &Write{ledger: l, ids: ids, delete: deletes, began: time.Now()}
 	l.mu.Lock()
@@ -96,7 +95,7 @@ func (l *Ledger) Begin(deletes bool, ids ...int64) *Write {
 	return w
 }
 
-// Outcome is what the server said that a write made of one product.
+// Outcome is the result of a write for one product, as the server reported it.
 type Outcome struct {
 	ID       int64
 	Revision int64
@@ -104,7 +103,7 @@ type Outcome struct {
 	Hash     uint64 // of the content; 0: not known
 }
 
-// Acknowledged ends a write that the server has confirmed.
+// Acknowledged ends a write that the server has acknowledged.
 func (w *Write) Acknowledged(outcomes ...Outcome) {
 	l := w.ledger
 	l.mu.Lock()
@@ -117,7 +116,7 @@ func (w *Write) Acknowledged(outcomes ...Outcome) {
 			at = deleted(o.Revision)
 			e.deleted = max(e.deleted, at)
 		}
-		if at > e.floor { // else a later write was told before
+		if at > e.floor { // otherwise a later write was recorded before
 			l.write(line{Key: o.ID, Deleted: o.Deleted, Fields: revisionOf(o)})
 		}
 		e.floor = max(e.floor, at)
@@ -125,27 +124,27 @@ func (w *Write) Acknowledged(outcomes ...Outcome) {
 			e.hashes[e.next%len(e.hashes)] = state{at, o.Hash}
 			e.next++
 		}
-		// A deletion whose outcome nobody knows came before this write, if it was
-		// over when this one began: it can't undo it any more.
+		// A deletion of unknown outcome that was over when this write began came before it,
+		// and can't undo it any more.
 		for d, since := range e.deletions {
 			if !since.IsZero() && !since.After(w.began) {
 				delete(e.deletions, d)
 			}
 		}
 	}
-	w.forget()
+	w.removeDeletion()
 }
 
-// Rejected ends a write that the server is known not to have made.
+// Rejected ends a write that the server has certainly not made.
 func (w *Write) Rejected() {
 	w.ledger.mu.Lock()
 	defer w.ledger.mu.Unlock()
-	w.forget()
+	w.removeDeletion()
 }
 
-// Unknown ends a write that may have happened, may not, or may still happen:
-// either is allowed from now on. answered: the server has said so itself, so that
-// it is not at work on it any more.
+// Unknown ends a write that may have happened, or may still happen: later reads may see either
+// state. answered: the server itself reported the unknown outcome, so it does not process the
+// write any more.
 func (w *Write) Unknown(answered bool) {
 	l := w.ledger
 	l.mu.Lock()
@@ -153,7 +152,7 @@ func (w *Write) Unknown(answered bool) {
 	l.unknown++
 	over := time.Now()
 	if !answered {
-		over = over.Add(straggle)
+		over = over.Add(lateWindow)
 	}
 	for _, id := range w.ids {
 		l.write(line{Key: id, Unknown: true})
@@ -163,13 +162,13 @@ func (w *Write) Unknown(answered bool) {
 	}
 }
 
-func (w *Write) forget() {
+func (w *Write) removeDeletion() {
 	for _, id := range w.ids {
 		delete(w.ledger.entry(id).deletions, w)
 	}
 }
 
-// Read is one read under way.
+// Read is one read in flight.
 type Read struct {
 	ledger    *Ledger
 	id        int64
@@ -177,7 +176,7 @@ type Read struct {
 	mayBeGone bool
 }
 
-// BeginRead notes what the read must see at least, before it is sent.
+// BeginRead records what the read must at least see, before it is sent.
 func (l *Ledger) BeginRead(id int64) Read {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -188,7 +187,7 @@ func (l *Ledger) BeginRead(id int64) Read {
 	return r
 }
 
-// Verdict is what a read proves.
+// Verdict is the result of checking a read.
 type Verdict string
 
 // Verdicts.
@@ -208,7 +207,7 @@ func (r Read) Saw(found bool, revision int64, hash uint64) (Verdict, string) {
 		return Right, ""
 	}
 	if !found {
-		// The last: deleted while we read, and perhaps made anew since.
+		// The last case: deleted during the read, and perhaps created again since.
 		gone := r.mayBeGone || len(e.deletions) > 0 || r.floor == 0 || e.deleted >= r.floor
 		if !gone {
 			return Stale, fmt.Sprintf("product %d is not there, but %s was acknowledged before", r.id, r.floor)

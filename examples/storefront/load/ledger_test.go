@@ -2,9 +2,9 @@ package load
 
 import "testing"
 
-// Each case is a story of one product: what was written, and what a read that
-// begins after it may see.
-func TestWhatAReadMaySee(t *testing.T) {
+// Each case is a history of one product: its writes, and what a read that begins afterwards
+// may see.
+func TestReadVerdicts(t *testing.T) {
 	t.Parallel()
 	const id = 7
 	ack := func(l *Ledger, revision int64, gone bool) {
@@ -39,7 +39,7 @@ func TestWhatAReadMaySee(t *testing.T) {
 			nil,
 		},
 		{"it was deleted", func(l *Ledger) { ack(l, 5, false); ack(l, 5, true) }, []seen{absent, at(9)}, []seen{at(5)}, nil},
-		{"it was deleted and made anew", func(l *Ledger) { ack(l, 5, true); ack(l, 9, false) }, []seen{at(9)}, []seen{absent, at(5)}, nil},
+		{"it was deleted and created again", func(l *Ledger) { ack(l, 5, true); ack(l, 9, false) }, []seen{at(9)}, []seen{absent, at(5)}, nil},
 		{
 			"a write failed", func(l *Ledger) { ack(l, 5, false); l.Begin(false, id).Unknown(true) },
 			[]seen{at(5), at(6)},
@@ -52,7 +52,7 @@ func TestWhatAReadMaySee(t *testing.T) {
 			[]seen{at(4)},
 			nil,
 		},
-		{"a deletion is under way", func(l *Ledger) { ack(l, 5, false); l.Begin(true, id) }, []seen{at(5), absent}, nil, nil},
+		{"a deletion is in flight", func(l *Ledger) { ack(l, 5, false); l.Begin(true, id) }, []seen{at(5), absent}, nil, nil},
 		{"a deletion was refused", func(l *Ledger) { ack(l, 5, false); l.Begin(true, id).Rejected() }, []seen{at(5)}, []seen{absent}, nil},
 		{"a deletion failed, and a later write succeeded", func(l *Ledger) {
 			l.Begin(true, id).Unknown(true)
@@ -79,7 +79,7 @@ func TestWhatAReadMaySee(t *testing.T) {
 	}
 }
 
-func TestAReadMaySeeEitherSideOfAWriteBesideIt(t *testing.T) {
+func TestReadDuringWriteMaySeeEither(t *testing.T) {
 	t.Parallel()
 	l := NewLedger()
 	l.Expect(1, 5)

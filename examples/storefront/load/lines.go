@@ -15,7 +15,7 @@ type line struct {
 	Fields  map[string]string `json:"fields,omitempty"`
 }
 
-// revisionOf is the field that tells one state of a product from another.
+// revisionOf returns the field that distinguishes the states of a product.
 func revisionOf(o Outcome) map[string]string {
 	if o.Deleted {
 		return nil
@@ -34,6 +34,6 @@ func (l *Ledger) write(one line) {
 		_, err = l.out.Write(append(text, '\n'))
 	}
 	if err != nil {
-		l.out = nil // whoever reads the file misses the rest
+		l.out = nil // a reader of the file misses the rest
 	}
 }

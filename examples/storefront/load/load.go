@@ -16,24 +16,24 @@ import (
 	"github.com/stranglerfig/migrator/examples/storefront/shop"
 )
 
-// Config is a load. URLs is needed, the rest has defaults.
+// Config is a load. URLs is required, the rest has defaults.
 type Config struct {
 	URLs     []string // of the instances; each request goes to one at random
-	Products int      // products 1 to this were made by shop.Seed
-	Rate     float64  // requests per second, a quarter of them writes; 0: as many as there can be
+	Products int      // products 1 to Products were made by shop.Seed
+	Rate     float64  // requests per second, a quarter of them writes; 0: unlimited
 	Writers  int      // at once; default 8
 	Readers  int      // at once; default 8
-	// Out is given each acknowledged write as a line of JSON; nil: nobody.
+	// Out receives each acknowledged write as a line of JSON; nil: not written.
 	Out io.Writer
 }
 
-// Generator makes requests and checks their answers. Run it once, then Verify.
+// Generator makes requests and checks their answers. Call Run once, then Verify.
 type Generator struct {
 	set    Config
 	client *http.Client
 	ledger *Ledger
 
-	recent [256]atomic.Int64 // products written last
+	recent [256]atomic.Int64 // the last written products
 	wrote  atomic.Uint64
 
 	readTimes, writeTimes          histogram
@@ -44,7 +44,7 @@ type Generator struct {
 	violations, failures           []string
 }
 
-// maxViolations bounds those that are kept, and the failures.
+// maxViolations bounds the violations that are kept, and the failures.
 const maxViolations = 20
 
 // New prepares a load.
@@ -70,8 +70,8 @@ func (g *Generator) Run(ctx context.Context) error {
 		reads = rate.NewLimiter(rate.Limit(g.set.Rate*3/4), 8)
 		writes = rate.NewLimiter(rate.Limit(g.set.Rate/4), 8)
 	}
-	// A request that has begun ends by itself: to cut it off would leave its
-	// outcome unknown, and unknown outcomes weaken the check.
+	// A request that has begun finishes: to cancel it would leave its outcome unknown, and
+	// unknown outcomes weaken the check.
 	requests := context.WithoutCancel(ctx)
 	var group errgroup.Group
 	for n := range g.set.Writers {
@@ -93,8 +93,8 @@ func (g *Generator) Run(ctx context.Context) error {
 		})
 	}
 	err := group.Wait()
-	// A connection that was dialled and never used would hold up the end of a
-	// server for five seconds.
+	// A connection that was dialled and never used would delay the end of a server by five
+	// seconds.
 	g.client.CloseIdleConnections()
 	return err
 }
@@ -103,8 +103,8 @@ func (g *Generator) url(random *rand.Rand, path string, args ...any) string {
 	return g.set.URLs[random.IntN(len(g.set.URLs))] + fmt.Sprintf(path, args...)
 }
 
-// someProduct is half of the time one that was written a moment ago: that is where
-// an old state would still be found.
+// someProduct returns a recently written product half of the time: an old state would be
+// visible there.
 func (g *Generator) someProduct(random *rand.Rand) int64 {
 	if n := g.wrote.Load(); n > 0 && random.IntN(2) == 0 {
 		return g.recent[random.Uint64N(min(n, uint64(len(g.recent))))].Load()
@@ -112,8 +112,7 @@ func (g *Generator) someProduct(random *rand.Rand) int64 {
 	return g.known(random)
 }
 
-// known is one of the products that were there from the beginning, a few of them
-// far more often than the others.
+// known returns one of the seeded products, a few of them far more often than the others.
 func (g *Generator) known(random *rand.Rand) int64 {
 	const hot = 64
 	n := max(g.set.Products, 1)
@@ -128,7 +127,7 @@ func (g *Generator) written(id int64) {
 	g.recent[n%uint64(len(g.recent))].Store(id)
 }
 
-// violation notes what must not be.
+// violation records an answer that breaks a promise.
 func (g *Generator) violation(v Verdict, detail string) {
 	switch v {
 	case Stale:
@@ -143,7 +142,7 @@ func (g *Generator) violation(v Verdict, detail string) {
 
 func (g *Generator) note(text string) { g.keep(&g.violations, text) }
 
-// failure notes why a request had no success.
+// failure records why a request failed.
 func (g *Generator) failure(method, url string, answer reply, err error) {
 	if err != nil {
 		g.keep(&g.failures, fmt.Sprintf("%s %s: %v", method, url, err))

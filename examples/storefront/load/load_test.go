@@ -15,7 +15,7 @@ import (
 	"github.com/stranglerfig/migrator/examples/storefront/shop"
 )
 
-// fault is what a shop does wrong.
+// fault is a defect of a shop.
 type fault string
 
 const (
@@ -28,7 +28,7 @@ const (
 	unsteady fault = "breaks connections off"
 )
 
-// memoryShop is a storefront in memory, right but for its fault.
+// memoryShop is a storefront in memory, correct except for its fault.
 type memoryShop struct {
 	fault fault
 
@@ -112,8 +112,8 @@ func (s *memoryShop) write(id int64, f func(shop.Product) shop.Product) (next sh
 	return next, true
 }
 
-// confirm answers a write. A shop that fails does not lie: it confirms only what
-// it has made. One that loses does.
+// confirm answers a write. A shop with the fault fails confirms only what it has made; one
+// with the fault loses confirms all.
 func (s *memoryShop) confirm(w http.ResponseWriter, v any, made bool) {
 	if s.fault == fails && (!made || s.sometimes(fails)) {
 		w.WriteHeader(http.StatusServiceUnavailable)
@@ -143,7 +143,7 @@ func reply404(w http.ResponseWriter) {
 	_ = json.NewEncoder(w).Encode(shop.Problem{Error: "no such product", Written: "no"})
 }
 
-func TestTheLedgerSeesEachFaultAndNoOther(t *testing.T) {
+func TestLedgerDetectsEachFault(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		fault fault
@@ -152,7 +152,7 @@ func TestTheLedgerSeesEachFaultAndNoOther(t *testing.T) {
 		{none, func(r Report) bool { return r.OK() && r.Failed == 0 && r.FailedReads == 0 && r.Rejected > 0 }},
 		{fails, func(r Report) bool { return r.OK() && r.Failed > 0 }},
 		{unsteady, func(r Report) bool {
-			// Reads may all succeed: the HTTP client makes them again by itself.
+			// All reads may succeed: the HTTP client retries them by itself.
 			return r.Lost == 0 && r.Stale == 0 && r.Wrong == 0 && r.Failed > 0
 		}},
 		{stale, func(r Report) bool { return r.Stale > 0 }},
@@ -189,7 +189,7 @@ func TestTheLedgerSeesEachFaultAndNoOther(t *testing.T) {
 	}
 }
 
-func TestUnreadableProductsAreNotTakenForGood(t *testing.T) {
+func TestUnreadableProductsAreNotVerified(t *testing.T) {
 	t.Parallel()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) }))
 	defer server.Close()
@@ -202,7 +202,7 @@ func TestUnreadableProductsAreNotTakenForGood(t *testing.T) {
 	}
 }
 
-func TestQuantilesAreAtMostABucketTooHigh(t *testing.T) {
+func TestQuantilesAreWithinOneBucket(t *testing.T) {
 	t.Parallel()
 	var h histogram
 	for i := range 1000 {

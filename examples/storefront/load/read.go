@@ -12,11 +12,11 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// read reads one product and checks what is seen.
+// read reads one product and checks the answer.
 func (g *Generator) read(ctx context.Context, random *rand.Rand, id int64) {
 	r := g.ledger.BeginRead(id)
 	began := time.Now()
-	verdict, detail, err := g.look(ctx, r, g.url(random, "/products/%d", id))
+	verdict, detail, err := g.checkedRead(ctx, r, g.url(random, "/products/%d", id))
 	if err != nil {
 		g.failedReads.Add(1)
 		g.failure(http.MethodGet, fmt.Sprintf("/products/%d", id), reply{}, err)
@@ -26,8 +26,8 @@ func (g *Generator) read(ctx context.Context, random *rand.Rand, id int64) {
 	g.violation(verdict, detail)
 }
 
-// look makes the request of a read. The error means that nothing was seen.
-func (g *Generator) look(ctx context.Context, r Read, url string) (Verdict, string, error) {
+// checkedRead makes the request of a read. On an error nothing was read.
+func (g *Generator) checkedRead(ctx context.Context, r Read, url string) (Verdict, string, error) {
 	answer, err := g.send(ctx, http.MethodGet, url, nil)
 	switch {
 	case err != nil:
@@ -46,8 +46,8 @@ func (g *Generator) look(ctx context.Context, r Read, url string) (Verdict, stri
 	return verdict, detail, nil
 }
 
-// Verify reads every product that the ledger knows, after Run has returned: what
-// was acknowledged and is not there now is lost. The error is ctx's.
+// Verify reads every product of the ledger, after Run has returned: an acknowledged write that
+// is missing now is lost. The error is ctx's.
 func (g *Generator) Verify(ctx context.Context) error {
 	ids := g.ledger.IDs()
 	var next atomic.Int64
@@ -75,7 +75,7 @@ func (g *Generator) verify(ctx context.Context, random *rand.Rand, id int64) err
 	again := time.NewTicker(200 * time.Millisecond)
 	defer again.Stop()
 	for range attempts {
-		verdict, detail, err := g.look(ctx, r, g.url(random, "/products/%d", id))
+		verdict, detail, err := g.checkedRead(ctx, r, g.url(random, "/products/%d", id))
 		if err == nil {
 			g.verified.Add(1)
 			switch verdict {

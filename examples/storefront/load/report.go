@@ -6,16 +6,16 @@ import (
 	"time"
 )
 
-// Report is what a load has come to.
+// Report is the result of a load.
 type Report struct {
 	Acknowledged int64    `json:"acknowledged_writes"`
-	Failed       int64    `json:"failed_writes"`   // not acknowledged: they may have happened or not
+	Failed       int64    `json:"failed_writes"`   // not acknowledged: outcome unknown
 	Rejected     int64    `json:"rejected_writes"` // certainly not made
 	Reads        int64    `json:"reads"`
 	FailedReads  int64    `json:"failed_reads"`
 	Verified     int64    `json:"verified"`   // products read once more at the end
-	Unverified   int64    `json:"unverified"` // of those, the ones that nobody could read
-	Lost         int64    `json:"lost"`       // acknowledged writes that are not there at the end
+	Unverified   int64    `json:"unverified"` // of those, the ones that could not be read
+	Lost         int64    `json:"lost"`       // acknowledged writes that are missing at the end
 	Stale        int64    `json:"stale"`      // reads older than a write that was acknowledged before they began
 	Wrong        int64    `json:"wrong"`      // reads of an acknowledged revision with another content
 	ReadP50      Millis   `json:"read_p50_ms"`
@@ -23,7 +23,7 @@ type Report struct {
 	WriteP50     Millis   `json:"write_p50_ms"`
 	WriteP99     Millis   `json:"write_p99_ms"`
 	Violations   []string `json:"violations,omitempty"` // the first ones
-	Failures     []string `json:"failures,omitempty"`   // what the first failed requests met
+	Failures     []string `json:"failures,omitempty"`   // the first failed requests, with the reason
 }
 
 // Millis is a duration in JSON as milliseconds.
@@ -42,10 +42,10 @@ func (m Millis) String() string {
 	return fmt.Sprintf("%.0f ms", ms)
 }
 
-// OK tells that nothing was lost, stale, wrong or left unverified.
+// OK reports whether nothing was lost, stale, wrong or left unverified.
 func (r Report) OK() bool { return r.Lost == 0 && r.Stale == 0 && r.Wrong == 0 && r.Unverified == 0 }
 
-// Report sums up.
+// Report returns the results so far.
 func (g *Generator) Report() Report {
 	reads, writes := g.readTimes.counts(), g.writeTimes.counts()
 	acknowledged, failed := g.ledger.Counts()
@@ -62,10 +62,10 @@ func (g *Generator) Report() Report {
 	}
 }
 
-// Write prints the report for a person.
+// Write prints the report as text.
 func (r Report) Write(w io.Writer) {
 	fmt.Fprintf(w, "acknowledged writes  %s (p50 %s, p99 %s)\n", Count(r.Acknowledged), r.WriteP50, r.WriteP99)
-	fmt.Fprintf(w, "failed writes        %s (may have happened or not), %s rejected\n", Count(r.Failed), Count(r.Rejected))
+	fmt.Fprintf(w, "failed writes        %s (outcome unknown), %s rejected\n", Count(r.Failed), Count(r.Rejected))
 	fmt.Fprintf(w, "checked reads        %s (p50 %s, p99 %s), %s failed\n", Count(r.Reads), r.ReadP50, r.ReadP99, Count(r.FailedReads))
 	fmt.Fprintf(w, "verified at the end  %s products, %s unreadable\n", Count(r.Verified), Count(r.Unverified))
 	fmt.Fprintf(w, "lost                 %d\n", r.Lost)
@@ -76,11 +76,11 @@ func (r Report) Write(w io.Writer) {
 	}
 	const examples = 3
 	for _, f := range r.Failures[:min(examples, len(r.Failures))] {
-		fmt.Fprintf(w, "a failure: %s\n", f)
+		fmt.Fprintf(w, "failure: %s\n", f)
 	}
 }
 
-// Count writes 1,234,567.
+// Count formats a number as 1,234,567.
 func Count(n int64) string {
 	s := fmt.Sprint(n)
 	for i := len(s) - 3; i > 0 && s[i-1] != '-'; i -= 3 {
@@ -89,20 +89,20 @@ func Count(n int64) string {
 	return s
 }
 
-// Mark is a moment of a load, to measure from.
+// Mark is a moment of a load, the start of a measurement.
 type Mark struct {
 	at            time.Time
 	reads, writes counts
 	failed        int64
 }
 
-// Mark notes the present moment.
+// Mark returns the present moment.
 func (g *Generator) Mark() Mark {
 	_, unknown := g.ledger.Counts()
 	return Mark{at: time.Now(), reads: g.readTimes.counts(), writes: g.writeTimes.counts(), failed: unknown + g.failedReads.Load()}
 }
 
-// Rates are what the clients of the shop have seen over some time.
+// Rates are what clients observed over some time.
 type Rates struct {
 	Reads, Writes     float64 // per second
 	ReadP99, WriteP99 Millis
@@ -110,7 +110,7 @@ type Rates struct {
 	Over              time.Duration
 }
 
-// Since measures from a mark to now.
+// Since measures from a mark until now.
 func (g *Generator) Since(m Mark) Rates {
 	now := g.Mark()
 	reads, writes := now.reads.since(m.reads), now.writes.since(m.writes)

@@ -11,8 +11,8 @@ import (
 	"github.com/stranglerfig/migrator/examples/storefront/shop"
 )
 
-// Products that writers make and delete themselves: each writer its own, so that
-// between a deletion and the next product of that name there is one order.
+// Products that a writer makes and deletes itself. Each writer has its own, so that a deletion
+// and the next product with that id have one order.
 const (
 	ownFirst = 1_000_000_000
 	ownEach  = 1_000_000
@@ -29,7 +29,7 @@ func newWriter(g *Generator, n int) *writer {
 	return &writer{g: g, random: rand.New(rand.NewPCG(uint64(n), 1)), own: ownFirst + int64(n)*ownEach}
 }
 
-// write makes one write of some kind.
+// write makes one write of a random kind.
 func (w *writer) write(ctx context.Context) {
 	r := w.random
 	id, own := w.g.known(r), w.own+r.Int64N(ownUsed)
@@ -100,10 +100,10 @@ func (w *writer) reprice(ctx context.Context, a, b int64) {
 	}, a, b)
 }
 
-// send makes a write and enters in the ledger what became of it.
+// send makes a write and records its outcome in the ledger.
 func (w *writer) send(ctx context.Context, method, path string, body any, parse func([]byte) ([]Outcome, error), ids ...int64) {
 	g := w.g
-	seen := g.ledger.BeginRead(ids[0]) // first: its own deletion excuses nothing
+	seen := g.ledger.BeginRead(ids[0]) // first: its own deletion must not excuse it
 	entry := g.ledger.Begin(method == http.MethodDelete, ids...)
 	began := time.Now()
 	answer, err := g.send(ctx, method, g.url(w.random, "%s", path), body)
@@ -122,13 +122,13 @@ func (w *writer) send(ctx context.Context, method, path string, body any, parse 
 		for _, o := range outcomes {
 			g.written(o.ID)
 		}
-		if w.random.IntN(4) == 0 { // does the next reader see it, wherever it asks?
+		if w.random.IntN(4) == 0 { // checks whether the next reader sees it, on any instance
 			g.read(ctx, w.random, ids[0])
 		}
 	case refused(answer):
 		entry.Rejected()
 		g.rejected.Add(1)
-		if answer.status == http.StatusNotFound && len(ids) == 1 { // that is an answer too
+		if answer.status == http.StatusNotFound && len(ids) == 1 { // an answer too: there is no such product
 			g.violation(seen.Saw(false, 0, 0))
 		}
 	default:
@@ -137,7 +137,7 @@ func (w *writer) send(ctx context.Context, method, path string, body any, parse 
 	}
 }
 
-// refused tells that the server says that it has written nothing.
+// refused reports whether the server answered that it has written nothing.
 func refused(answer reply) bool {
 	var p shop.Problem
 	return json.Unmarshal(answer.body, &p) == nil && p.Written == "no"

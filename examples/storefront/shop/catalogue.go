@@ -13,12 +13,12 @@ import (
 	"github.com/stranglerfig/migrator/store/postgres"
 )
 
-// ErrNotFound says that there is no such product.
+// ErrNotFound means that there is no such product.
 var ErrNotFound = errors.New("no such product")
 
-// Catalogue is what the rest of the shop knows of products. It asks a dual.Reader
-// and tells a dual.Writer: which store answers, and which are written, is none of
-// the shop's business any more.
+// Catalogue is the shop's access to products. It reads through a dual.Reader and writes
+// through a dual.Writer: the rest of the shop does not know which store answers, and which
+// stores are written.
 type Catalogue struct {
 	instance *dual.Instance
 	reader   *dual.Reader[int64, Product]
@@ -27,8 +27,8 @@ type Catalogue struct {
 	log      *slog.Logger
 }
 
-// newCatalogue binds the shop's product to the target's records, and both stores
-// to the instance.
+// newCatalogue connects the shop's product with the target's records, and both stores with the
+// instance.
 func newCatalogue(instance *dual.Instance, legacy *legacyStore, target store.Target, schema *record.Schema, rules []record.Rule, timeout time.Duration, shadow phases.Percent) (*Catalogue, error) {
 	codec, err := dual.NewCodec(schema, keyOf, columns())
 	if err != nil {
@@ -42,7 +42,7 @@ func newCatalogue(instance *dual.Instance, legacy *legacyStore, target store.Tar
 	c := &Catalogue{instance: instance, legacy: legacy, log: slog.New(slog.DiscardHandler)}
 	c.reader, err = dual.NewReader(dual.ReaderConfig[int64, Product]{
 		Instance: instance, Legacy: legacy.get, Target: products, Key: keyOf,
-		// The same rules as reconcile's, so that both mean the same by "differs".
+		// The same rules as reconcile's, so that both agree on what differs.
 		Compare:       dual.CompareBy(codec, comparer),
 		TargetTimeout: timeout, ShadowPercent: shadow,
 	})
@@ -66,7 +66,7 @@ func (c *Catalogue) Get(ctx context.Context, id int64) (Product, error) {
 	return p, err
 }
 
-// Put makes a product, or replaces one whole. made tells which.
+// Put creates a product, or replaces a whole one. made reports which.
 func (c *Catalogue) Put(ctx context.Context, p Product) (stored Product, made bool, err error) {
 	at := now() // computed here: an edit may run more than once
 	if err := p.normalise(); err != nil {
@@ -98,8 +98,8 @@ func (c *Catalogue) Patch(ctx context.Context, id int64, patch Patch) (Product, 
 	return *done[id].after, nil
 }
 
-// Reprice changes the prices of several products: all or none of them while legacy
-// has authority, each on its own after that (a target gives no transaction).
+// Reprice changes the prices of several products: all or none of them while legacy has
+// authority, each on its own after that (a target has no transaction).
 func (c *Catalogue) Reprice(ctx context.Context, prices []Reprice) ([]Product, error) {
 	at, edits := now(), map[int64]edit{}
 	for _, p := range prices {
@@ -116,7 +116,7 @@ func (c *Catalogue) Reprice(ctx context.Context, prices []Reprice) ([]Product, e
 	return products, nil
 }
 
-// Delete removes a product and returns what it was.
+// Delete removes a product and returns its last state.
 func (c *Catalogue) Delete(ctx context.Context, id int64) (Product, error) {
 	done, err := c.change(ctx, map[int64]edit{id: func(current *Product) (*Product, error) {
 		if current == nil {
@@ -130,7 +130,7 @@ func (c *Catalogue) Delete(ctx context.Context, id int64) (Product, error) {
 	return *done[id].before, nil
 }
 
-// revise is the edit of a patch.
+// revise returns the edit of a patch.
 func revise(patch Patch, at timestamp) edit {
 	return func(current *Product) (*Product, error) {
 		if current == nil {
@@ -142,12 +142,12 @@ func revise(patch Patch, at timestamp) edit {
 	}
 }
 
-// changed is what an edit made of a product; nil: there is none.
+// changed is the result of an edit; nil: there is no product.
 type changed struct{ before, after *Product }
 
-// change is the one place where products are written. The same edits serve both
-// forms of a write: in legacy under the row's lock, and once legacy has retired on
-// what the target holds, by compare-and-set.
+// change is the one place where products are written. The same edits serve both forms of a
+// write: in legacy under the row's lock, and once legacy is fenced on the target's record, by
+// compare-and-set.
 func (c *Catalogue) change(ctx context.Context, edits map[int64]edit) (map[int64]changed, error) {
 	done := make(map[int64]changed, len(edits))
 	noted := make(map[int64]edit, len(edits))
@@ -156,7 +156,7 @@ func (c *Catalogue) change(ctx context.Context, edits map[int64]edit) (map[int64
 		keys = append(keys, id)
 		noted[id] = func(current *Product) (*Product, error) {
 			next, err := f(current)
-			done[id] = changed{current, next} // of several attempts the last one counts
+			done[id] = changed{current, next} // the last of several attempts counts
 			return next, err
 		}
 	}

@@ -13,9 +13,9 @@ import (
 	"github.com/stranglerfig/migrator/record"
 )
 
-// columns say how a product is written to the target and read from it. The texts
-// must be those that the migration's own backfill writes (record.Kind), else every
-// product that the application writes is a difference.
+// columns returns how a product is written to the target and read from it. The texts must be
+// those that the migration's own backfill writes (record.Kind); otherwise every product that
+// the application writes is a difference.
 func columns() []dual.Column[Product] {
 	return []dual.Column[Product]{
 		column("id", func(p *Product) *int64 { return &p.ID }, integer),
@@ -56,7 +56,7 @@ func column[T any](name string, at func(*Product) *T, k kind[T]) dual.Column[Pro
 	}
 }
 
-// plain is a kind that is never NULL.
+// plain returns a kind that is never NULL.
 func plain[T any](write func(T) string, read func(string) (T, error)) kind[T] {
 	return kind[T]{
 		write: func(t T) record.Value { return record.TextValue(write(t)) },
@@ -101,7 +101,7 @@ var (
 		func(s string) (json.RawMessage, error) { return json.RawMessage(s), nil })
 	texts = plain(
 		func(list []string) string {
-			raw, _ := json.Marshal(list) // strings always can be
+			raw, _ := json.Marshal(list) // strings always marshal
 			return string(raw)
 		},
 		func(s string) (list []string, err error) {
@@ -153,7 +153,7 @@ func parseInstant(s string) (pgtype.Timestamptz, error) {
 	s, bc := strings.CutSuffix(s, " BC")
 	at, err := time.Parse(instantLayout, s)
 	if err != nil {
-		return pgtype.Timestamptz{}, errors.New("it is no instant") // time's own error holds the value
+		return pgtype.Timestamptz{}, errors.New("it is no instant") // time's own error contains the value
 	}
 	if bc {
 		at = mirrorYear(at)
@@ -161,7 +161,7 @@ func parseInstant(s string) (pgtype.Timestamptz, error) {
 	return normalTime(pgtype.Timestamptz{Time: at, Valid: true}), nil
 }
 
-// mirrorYear turns the year 0 into 1 BC and back: there was no year 0.
+// mirrorYear converts between the year 0 and 1 BC: there was no year 0.
 func mirrorYear(t time.Time) time.Time {
 	return time.Date(1-t.Year(), t.Month(), t.Day(), t.Hour(), t.Minute(), t.Second(), t.Nanosecond(), time.UTC)
 }

@@ -18,9 +18,9 @@ import (
 
 func TestMain(m *testing.M) { testenv.Main(m) }
 
-// The shop's columns must read what the backfill writes, and write what reconcile
-// expects: both are the texts that migrator's own reading of the table gives.
-func TestTheShopAndMigratorMeanTheSameByAProduct(t *testing.T) {
+// The shop's columns must read what the backfill writes, and write what reconcile expects:
+// both are the texts of migrator's own reads of the table.
+func TestColumnsMatchMigrator(t *testing.T) {
 	t.Parallel()
 	const products = 1500
 	ctx, url := t.Context(), testenv.PostgresURL(t)
@@ -110,7 +110,7 @@ func TestInstants(t *testing.T) {
 	}
 }
 
-func TestPricesAreWrittenAsNumericKeepsThem(t *testing.T) {
+func TestPricesAreWrittenLikeNumeric(t *testing.T) {
 	t.Parallel()
 	for in, want := range map[string]string{
 		"1": "1.0000", "007.5": "7.5000", "-0": "0.0000", "-0.0000": "0.0000", "-0.0001": "-0.0001",
@@ -122,12 +122,12 @@ func TestPricesAreWrittenAsNumericKeepsThem(t *testing.T) {
 	}
 	for _, bad := range []string{"", ".5", "5.", "1e3", "NaN", "123456789", "1.23456", "+1", " 1", "1\n", "--1"} {
 		if got, err := normalPrice(bad); err == nil {
-			t.Errorf("%q is taken for %q", bad, got)
+			t.Errorf("%q is accepted as %q", bad, got)
 		}
 	}
 }
 
-func TestMadeUpProductsAreValid(t *testing.T) {
+func TestRandomProductsAreValid(t *testing.T) {
 	t.Parallel()
 	random := rand.New(rand.NewPCG(1, 1))
 	for id := range int64(5000) {

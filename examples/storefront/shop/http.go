@@ -14,7 +14,7 @@ import (
 	"github.com/stranglerfig/migrator/store"
 )
 
-// maxBody bounds what a client may send, in bytes.
+// maxBody bounds the body of a request, in bytes.
 const maxBody = 1 << 20
 
 // handler is the shop's API, and the instance's metrics.
@@ -95,8 +95,8 @@ func (c *Catalogue) serveReprice(w http.ResponseWriter, r *http.Request) {
 	c.answer(w, r, http.StatusOK, Products{products}, err)
 }
 
-// Health says which route the instance follows. An instance whose lease ran out
-// still serves: it reads legacy.
+// Health is the route that the instance follows. An instance with a lapsed lease still serves:
+// it reads legacy.
 type Health struct {
 	Instance string `json:"instance"`
 	Route    string `json:"route"`
@@ -135,11 +135,11 @@ type clientError struct{ text string }
 
 func (e *clientError) Error() string { return e.text }
 
-// Problem is the body of every answer that is no success.
+// Problem is the body of every unsuccessful answer.
 type Problem struct {
 	Error string `json:"error"`
-	// Written says what became of a write: "no", or "unknown" where it may have
-	// happened, or may still.
+	// Written is the outcome of a failed write: "no", or "unknown" where it may have happened,
+	// or may still happen.
 	Written string `json:"written,omitempty"`
 }
 
@@ -155,19 +155,19 @@ func (c *Catalogue) answer(w http.ResponseWriter, r *http.Request, status int, v
 		w.Header().Set("Retry-After", "1")
 	}
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(value) // the client is gone
+	_ = json.NewEncoder(w).Encode(value) // an error means that the client has disconnected
 }
 
-// problem says what an error means to a client. The dual package's errors tell
-// whether a write that failed is worth another try.
+// problem maps an error to an answer. The dual package's errors show whether it is useful to
+// retry a failed write.
 func problem(err error) (int, Problem) {
 	var client *clientError
 	var waited *dual.WaitError
 	var refused *dual.TargetError
 	p := Problem{Error: err.Error(), Written: "unknown"}
 	switch {
-	case errors.As(err, &refused): // first: it may hold one of the others
-		if refused.Legacy { // written, and the target will have it when it is repaired
+	case errors.As(err, &refused): // first: it may wrap one of the others
+		if refused.Legacy { // committed; the target receives it with the repair
 			p.Error = "the write is saved, but not everywhere yet"
 		}
 		return http.StatusServiceUnavailable, p

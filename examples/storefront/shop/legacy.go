@@ -14,7 +14,7 @@ import (
 	"github.com/stranglerfig/migrator/store/postgres"
 )
 
-// Schema is the storefront's own table, as it was before anybody thought of moving it.
+// Schema is the storefront's own table, unchanged by the migration.
 const Schema = `
 CREATE TABLE IF NOT EXISTS products (
 	id           bigint PRIMARY KEY,
@@ -36,13 +36,12 @@ CREATE TABLE IF NOT EXISTS products (
 const productColumns = `id, sku, name, description, price::text, currency, weight_kg, tags, attributes, image,
 	discontinued, created_at, updated_at, revision`
 
-// edit is one product's change: from what it is (nil: there is none) to what it
-// shall be (nil: deleted). It may be called again with another state, so it must
-// do nothing but compute.
+// edit changes one product: from its present state (nil: there is none) to its next (nil:
+// deleted). It may be called again with another state, so it must only compute.
 type edit func(current *Product) (*Product, error)
 
-// legacyStore is the storefront's PostgreSQL. What it has more than before the
-// migration is the version that each write returns.
+// legacyStore is the storefront's PostgreSQL. The migration adds only the version that each
+// write returns.
 type legacyStore struct {
 	pool    *pgxpool.Pool
 	version string // SQL expression; see postgres.VersionExpr
@@ -60,17 +59,18 @@ func (l *legacyStore) get(ctx context.Context, id int64) (Product, bool, error) 
 	return p, err == nil, err
 }
 
-// edit changes all products in one transaction, and returns every record that it
-// changed, each with the version of its own write. It returns after the commit.
+// edit changes all products in one transaction, and returns every record that it changed, each
+// with the version of its own write. It returns after the commit.
 func (l *legacyStore) edit(ctx context.Context, edits map[int64]edit) ([]dual.Change[int64, Product], error) {
 	ids := make([]int64, 0, len(edits))
 	for id := range edits {
 		ids = append(ids, id)
 	}
-	slices.Sort(ids) // one order of locks for everybody: no deadlock
+	slices.Sort(ids) // one order of locks for all requests: no deadlock
 	for {
 		changes, err := l.transaction(ctx, ids, edits)
-		// Two requests may make the same product at once: the later one finds it then.
+		// Two requests may create the same product at once: the later one retries and finds
+		// it.
 		if sqlState(err) == uniqueViolation && ctx.Err() == nil {
 			continue
 		}
@@ -85,7 +85,7 @@ func (l *legacyStore) transaction(ctx context.Context, ids []int64, edits map[in
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }() // nothing after a commit
+	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }() // no effect after a commit
 	for _, id := range ids {
 		change, err := l.editOne(ctx, tx, id, edits[id])
 		if err != nil {
@@ -96,7 +96,7 @@ func (l *legacyStore) transaction(ctx context.Context, ids []int64, edits map[in
 		}
 	}
 	if err := tx.Commit(ctx); err != nil {
-		if sqlState(err) == "" { // the server has not said that it refused
+		if sqlState(err) == "" { // the server has not answered that it refused
 			err = &uncertainError{err}
 		}
 		return nil, err
@@ -104,8 +104,8 @@ func (l *legacyStore) transaction(ctx context.Context, ids []int64, edits map[in
 	return changes, nil
 }
 
-// uncertainError is a commit whose answer never came. The Writer must know: the
-// products may have changed in legacy alone.
+// uncertainError is a commit without an answer. The Writer must know it: the products may have
+// changed in legacy alone.
 type uncertainError struct{ error }
 
 func (e *uncertainError) Unwrap() error { return e.error }
@@ -137,7 +137,7 @@ func (l *legacyStore) editOne(ctx context.Context, tx pgx.Tx, id int64, f edit) 
 		if current != nil {
 			statement = updateProduct
 		}
-		// What RETURNING says is what the table holds now: that goes to the target.
+		// RETURNING gives the row as the table has it now: that goes to the target.
 		change.Value, err = scanProduct(tx.QueryRow(ctx, statement+" RETURNING "+productColumns+", "+l.version, next.values()...), &version)
 	}
 	if err != nil {
@@ -163,7 +163,7 @@ func (p *Product) values() []any {
 	}
 }
 
-// scanProduct reads productColumns, and more behind them.
+// scanProduct scans productColumns, and more columns after them.
 func scanProduct(row pgx.Row, more ...any) (p Product, err error) {
 	err = row.Scan(append([]any{
 		&p.ID, &p.SKU, &p.Name, &p.Description, &p.Price, &p.Currency, &p.WeightKg, &p.Tags, &p.Attributes, &p.Image,

@@ -1,6 +1,6 @@
-// Package shop is an application with a table of products that takes part in a
-// migration. It is the reference for embedding package dual: begin with
-// catalogue.go, which has all of it.
+// Package shop is an application with a table of products that takes part in a migration. It
+// is the reference for embedding package dual: begin with catalogue.go, which contains all of
+// it.
 package shop
 
 import (
@@ -16,7 +16,7 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 )
 
-// Product is one product, as the API shows it.
+// Product is one product, as the API returns it.
 type Product struct {
 	ID           int64              `json:"id"`
 	SKU          string             `json:"sku"`
@@ -27,17 +27,17 @@ type Product struct {
 	WeightKg     *float64           `json:"weight_kg"`
 	Tags         []string           `json:"tags"`
 	Attributes   json.RawMessage    `json:"attributes"`
-	Image        []byte             `json:"image"` // null and "" are two things
+	Image        []byte             `json:"image"` // null and "" are different
 	Discontinued bool               `json:"discontinued"`
 	CreatedAt    pgtype.Timestamptz `json:"created_at"` // may be "infinity" or "-infinity"
 	UpdatedAt    pgtype.Timestamptz `json:"updated_at"`
-	// Revision grows with every write of the product. It begins at the microsecond
-	// in which the product is made, so one that is deleted and made anew never has
-	// an old revision again.
+	// Revision increases with every write of the product. It begins at the microsecond in
+	// which the product is created, so a product that is deleted and created again never
+	// repeats an old revision.
 	Revision int64 `json:"revision"`
 }
 
-// ErrInvalid is wrapped by all that is wrong with what a client sent.
+// ErrInvalid is wrapped by all errors in a client's input.
 var ErrInvalid = errors.New("invalid product")
 
 var (
@@ -45,9 +45,9 @@ var (
 	currencyPattern = regexp.MustCompile(`^[A-Z]{3}$`)
 )
 
-// normalise brings what a client sent to the one form that both stores keep. In
-// phase retain no database does that for us: what numeric(12,4) would have made
-// of a price, or timestamptz of a nanosecond, has to be made here.
+// normalise converts a client's input to the one form that both stores keep. In phase retain
+// no database does that: this function must do what numeric(12,4) would do to a price, or
+// timestamptz to a nanosecond.
 func (p *Product) normalise() error {
 	price, err := normalPrice(p.Price)
 	if err != nil {
@@ -107,7 +107,7 @@ func normalAttributes(raw json.RawMessage) (json.RawMessage, error) {
 	return small.Bytes(), nil
 }
 
-// normalTime cuts to the microseconds that PostgreSQL keeps, in UTC.
+// normalTime truncates to PostgreSQL's microseconds, in UTC.
 func normalTime(t pgtype.Timestamptz) pgtype.Timestamptz {
 	if t.InfinityModifier == pgtype.Finite {
 		t.Time = t.Time.UTC().Truncate(time.Microsecond)
@@ -121,7 +121,7 @@ func now() timestamp {
 	return normalTime(pgtype.Timestamptz{Time: time.Now(), Valid: true})
 }
 
-// Patch changes some of a product's fields; nil leaves one alone.
+// Patch changes some of a product's fields; nil leaves a field unchanged.
 type Patch struct {
 	Name         *string          `json:"name"`
 	Description  *string          `json:"description"`

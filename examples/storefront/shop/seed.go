@@ -16,8 +16,8 @@ import (
 // SeedRevision is the revision of every product that Seed makes.
 const SeedRevision = 1
 
-// Seed creates the table and fills it with products 1 to n, as messy as those of
-// a shop that is ten years old. The same n gives the same products.
+// Seed creates the table and fills it with products 1 to n, as irregular as those of a
+// ten-year-old shop. The same n gives the same products.
 func Seed(ctx context.Context, pool *pgxpool.Pool, n int) error {
 	if _, err := pool.Exec(ctx, Schema); err != nil {
 		return fmt.Errorf("create the table of products: %w", err)
@@ -50,7 +50,7 @@ func Seed(ctx context.Context, pool *pgxpool.Pool, n int) error {
 	return err
 }
 
-// Random makes up a product.
+// Random returns a random product.
 func Random(r *rand.Rand, id int64) Product {
 	p := Product{
 		ID: id, SKU: fmt.Sprintf("%s-%06d", pick(r, "AB", "zz", "Ü", "N/A", "00", "sku with space"), id),
@@ -78,7 +78,7 @@ func Random(r *rand.Rand, id int64) Product {
 			p.Image[i] = byte(r.Uint32())
 		}
 	}
-	_ = p.normalise() // made up to be valid, and a test holds it to that
+	_ = p.normalise() // valid by construction, which a test checks
 	return p
 }
 
@@ -95,9 +95,9 @@ func randomPrice(r *rand.Rand) string {
 	case 0:
 		return "0"
 	case 1:
-		return "99999999.9999" // all that numeric(12,4) holds
+		return "99999999.9999" // the maximum of numeric(12,4)
 	case 2:
-		return "-0.0001" // a refund that somebody entered as a product
+		return "-0.0001" // a refund that was entered as a product
 	default:
 		return fmt.Sprintf("%d.%0*d", r.IntN(5000), 1+r.IntN(4), r.IntN(10))
 	}

@@ -22,23 +22,23 @@ import (
 	"github.com/stranglerfig/migrator/record"
 )
 
-// Config is one instance of the shop.
+// Config configures one instance of the shop.
 type Config struct {
 	Listen    string            // host:port
-	Migration *migration.Config // what moves, and where the stores are
-	StateURL  string            // of the database in which migrator keeps where it stands
-	Instance  string            // unique in the fleet; "": made up
-	Drain     time.Duration     // how long requests under way may take after the end; 0: 10 s
-	Breaker   time.Duration     // how long a failing Redis is left alone; 0: a minute
-	HandIn    time.Duration     // how often counts are handed in as evidence; 0: 10 s
-	Shadow    phases.Percent    // of reads that are compared in cutover and grace; 0: 1 %
-	Faults    bool              // let the migration's state make Redis fail, for drills: for staging alone
+	Migration *migration.Config // what moves, and the stores
+	StateURL  string            // of migrator's state database
+	Instance  string            // unique in the fleet; "": generated
+	Drain     time.Duration     // how long requests in flight may take after the end; 0: 10 s
+	Breaker   time.Duration     // how long the circuit breaker of a failing Redis stays open; 0: a minute
+	HandIn    time.Duration     // how often telemetry is reported; 0: 10 s
+	Shadow    phases.Percent    // share of reads that are compared in cutover and grace; 0: 1 %
+	Faults    bool              // allow drills to inject Redis failures: for staging only
 	Logger    *slog.Logger      // nil: silent
 	Ready     func(url string)  // called once the shop serves; may be nil
 }
 
-// Serve runs the shop until ctx ends, then lets requests finish and leaves the
-// fleet. Killed instead, it leaves a lease that runs out: the others go on.
+// Serve runs the shop until ctx ends, then lets requests finish and leaves the fleet. If the
+// process is killed instead, its lease expires and the other instances continue.
 func Serve(ctx context.Context, c Config) error {
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
@@ -67,8 +67,8 @@ func Serve(ctx context.Context, c Config) error {
 	}
 	defer fleet.Close()
 
-	// From here on this process is an instance of the fleet. It must have joined
-	// before it serves: without a route nobody may read or write.
+	// From here on this process is an instance of the fleet. It must join before it serves:
+	// without a route it may not read or write.
 	instance, err := dual.Join(ctx, dual.Config{
 		Fleet: fleet, Logger: c.Logger, LeaveWithin: c.Drain, BreakerPause: c.Breaker, ReportEvery: c.HandIn, Faults: c.Faults,
 		Identity: dual.Identity{Instance: c.Instance, About: fmt.Sprintf("storefront, pid %d", os.Getpid())},
@@ -90,8 +90,8 @@ func Serve(ctx context.Context, c Config) error {
 	return run(ctx, c, instance, catalogue)
 }
 
-// run serves. The order of the end matters: first the server, which waits for
-// requests; only then the instance, which promises that nothing is under way.
+// run serves. The order of the end matters: first the server, which waits for requests; only
+// then the instance, which reports that nothing is in flight.
 func run(ctx context.Context, c Config, instance *dual.Instance, catalogue *Catalogue) error {
 	listener, err := net.Listen("tcp", c.Listen)
 	if err != nil {
@@ -125,7 +125,7 @@ func run(ctx context.Context, c Config, instance *dual.Instance, catalogue *Cata
 	return group.Wait()
 }
 
-// leave gives the lease back of an instance that never ran.
+// leave ends the lease of an instance that never ran.
 func leave(instance *dual.Instance) error {
 	ended, cancel := context.WithCancel(context.Background())
 	cancel()
@@ -135,14 +135,14 @@ func leave(instance *dual.Instance) error {
 func openPool(ctx context.Context, url string) (*pgxpool.Pool, error) {
 	config, err := pgxpool.ParseConfig(url)
 	if err != nil {
-		return nil, errors.New("the legacy database's URL can't be read") // and is not repeated: it may hold a password
+		return nil, errors.New("the legacy database's URL can't be read") // not repeated: it may contain a password
 	}
 	config.MaxConns = max(config.MaxConns, 16)
 	return pgxpool.NewWithConfig(ctx, config)
 }
 
-// findSchema reads the records' shape from legacy. Once legacy is switched off,
-// what was applied knows it still.
+// findSchema reads the records' shape from legacy. Once legacy is switched off, it returns the
+// applied schema.
 func findSchema(ctx context.Context, m *migration.Config, stateURL string) (*record.Schema, error) {
 	legacy, err := m.OpenLegacy(ctx)
 	if err == nil {

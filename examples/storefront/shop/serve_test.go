@@ -29,8 +29,8 @@ import (
 
 const seeded = 200
 
-// town is a shop with its stores and its migration.
-type town struct {
+// fixture is a shop with its stores and its migration.
+type fixture struct {
 	t         *testing.T
 	migration *migration.Config
 	stateURL  string
@@ -40,8 +40,8 @@ type town struct {
 	shops     []string // URLs
 }
 
-// newTown applies the example's own description, without its waits and approvals.
-func newTown(t *testing.T) *town {
+// newFixture applies the example's migration file, without its waits and approvals.
+func newFixture(t *testing.T) *fixture {
 	t.Helper()
 	ctx := t.Context()
 	urls := map[string]string{"STOREFRONT_DATABASE_URL": testenv.PostgresURL(t), "STOREFRONT_CACHE_URL": testenv.RedisURL(t)}
@@ -61,7 +61,7 @@ func newTown(t *testing.T) *town {
 	m.Writing.NotAfter = phases.Duration(2 * time.Second)
 	m.Fleet.Lease, m.Fleet.Renew = phases.Duration(3*time.Second), phases.Duration(time.Second)
 
-	w := &town{t: t, migration: m, stateURL: testenv.PostgresURL(t)}
+	w := &fixture{t: t, migration: m, stateURL: testenv.PostgresURL(t)}
 	pool, err := pgxpool.New(ctx, m.Legacy.URL)
 	if err != nil {
 		t.Fatal(err)
@@ -103,8 +103,8 @@ func newTown(t *testing.T) *town {
 	return w
 }
 
-// open starts an instance. stop ends it and returns what Serve did.
-func (w *town) open(name string) (url string, stop func() error) {
+// open starts an instance. stop ends it and returns Serve's error.
+func (w *fixture) open(name string) (url string, stop func() error) {
 	w.t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	ready, ended := make(chan string, 1), make(chan error, 1)
@@ -126,14 +126,14 @@ func (w *town) open(name string) (url string, stop func() error) {
 	}
 }
 
-func (w *town) controller() *control.Controller {
+func (w *fixture) controller() *control.Controller {
 	return &control.Controller{State: w.store, Migration: w.migration.Name, Settings: w.migration.Settings(), Fence: w.legacy, Target: w.target}
 }
 
-// advance takes the next step, whatever the last reconcile says.
-func (w *town) advance() phases.Route {
+// advance takes the next step and overrides the gate reconcile-clean.
+func (w *fixture) advance() phases.Route {
 	w.t.Helper()
-	// Held back or not, a dry run names the gates.
+	// A dry run lists the gates, whether they are open or not.
 	step, _ := w.controller().Advance(w.t.Context(), control.Advance{DryRun: true})
 	overrides := map[string]string{}
 	for _, g := range step.Gates {
@@ -151,7 +151,7 @@ func (w *town) advance() phases.Route {
 	return step.To
 }
 
-func (w *town) fill() {
+func (w *fixture) fill() {
 	w.t.Helper()
 	b := backfill.Backfill{
 		Legacy: w.legacy, Barrier: w.legacy, Locker: w.legacy, Target: w.target, Ledger: backfills.New(w.store.Pool(), w.migration.Name),
@@ -162,8 +162,8 @@ func (w *town) fill() {
 	}
 }
 
-// ask makes a request to the first instance, or the n-th, and decodes the answer.
-func (w *town) ask(n int, method, path string, body, into any) int {
+// ask makes a request to the n-th instance, and decodes the answer.
+func (w *fixture) ask(n int, method, path string, body, into any) int {
 	w.t.Helper()
 	raw, isText := body.(string)
 	in := io.Reader(strings.NewReader(raw))
@@ -198,8 +198,8 @@ func (w *town) ask(n int, method, path string, body, into any) int {
 	return answer.StatusCode
 }
 
-// trade writes in every way that there is, and reads each at the other instance.
-func (w *town) trade(round int) {
+// exerciseWrites makes every kind of write, and reads each on the other instance.
+func (w *fixture) exerciseWrites(round int) {
 	w.t.Helper()
 	random := rand.New(rand.NewPCG(uint64(round), 9))
 	id := int64(1 + round)
@@ -249,24 +249,24 @@ func (w *town) trade(round int) {
 		}
 	}
 	if code := w.ask(0, "PUT", path, whole, &made); code != 201 || made.Revision <= gone.Revision {
-		w.t.Errorf("made anew: %d, revision %d after %d", code, made.Revision, gone.Revision)
+		w.t.Errorf("created again: %d, revision %d after %d", code, made.Revision, gone.Revision)
 	}
 	sees(made)
 }
 
-func TestTheShopServesInEveryPhaseAndOnTheWayBack(t *testing.T) {
+func TestShopServesInEveryPhase(t *testing.T) {
 	t.Parallel()
-	w := newTown(t)
+	w := newFixture(t)
 	var stops []func() error
 	for _, name := range []string{"a", "b"} {
 		url, stop := w.open(name)
 		w.shops, stops = append(w.shops, url), append(stops, stop)
 	}
-	w.trade(0)
+	w.exerciseWrites(0)
 	round := 1
 	for at := (phases.Route{Phase: phases.Legacy}); at.Phase != phases.Retain; round++ {
 		at = w.advance()
-		w.trade(round)
+		w.exerciseWrites(round)
 		if at.Phase == phases.ShadowWrite {
 			w.fill()
 		}
@@ -274,14 +274,14 @@ func TestTheShopServesInEveryPhaseAndOnTheWayBack(t *testing.T) {
 	if _, err := w.controller().Rollback(t.Context(), control.Rollback{To: phases.Grace}); err != nil {
 		t.Fatal(err)
 	}
-	w.trade(round)
+	w.exerciseWrites(round)
 	if at := w.advance(); at.Phase != phases.Retain {
 		t.Fatal(at)
 	}
 	if at := w.advance(); at.Phase != phases.Complete {
 		t.Fatal(at)
 	}
-	w.trade(round + 1)
+	w.exerciseWrites(round + 1)
 
 	var stats dual.Stats
 	w.ask(0, "GET", "/stats", nil, &stats)
@@ -304,7 +304,7 @@ func TestTheShopServesInEveryPhaseAndOnTheWayBack(t *testing.T) {
 
 func TestBadRequestsWriteNothing(t *testing.T) {
 	t.Parallel()
-	w := newTown(t)
+	w := newFixture(t)
 	url, _ := w.open("a")
 	w.shops = []string{url}
 	var before, after Product
@@ -355,18 +355,18 @@ func TestBadRequestsWriteNothing(t *testing.T) {
 	}
 }
 
-// An instance must be able to start when legacy is switched off for good.
-func TestAnInstanceStartsWithoutLegacy(t *testing.T) {
+// An instance must be able to start when legacy is switched off permanently.
+func TestInstanceStartsWithoutLegacy(t *testing.T) {
 	t.Parallel()
-	w := newTown(t)
+	w := newFixture(t)
 	m := *w.migration
-	m.Legacy.URL = "postgres://nobody@127.0.0.1:1/nowhere?connect_timeout=1"
+	m.Legacy.URL = "postgres://shop@127.0.0.1:1/nowhere?connect_timeout=1"
 	schema, err := findSchema(t.Context(), &m, w.stateURL)
 	if err != nil || asJSON(t, schema) != asJSON(t, w.legacy.Schema()) {
 		t.Errorf("%v %v", schema, err)
 	}
 	m.Name = "unheard-of"
 	if _, err := findSchema(t.Context(), &m, w.stateURL); err == nil {
-		t.Error("a migration that nobody has applied has a schema")
+		t.Error("a migration that is not applied has a schema")
 	}
 }

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// All yields what the sketch holds, the shortest first: a duration, which is within
-// RelativeError of those that it stands for, and their number.
+// All yields the sketch's durations, shortest first, each within RelativeError of the
+// durations that it represents, and their number.
 func (s *Sketch) All() iter.Seq2[time.Duration, uint64] {
 	return func(yield func(time.Duration, uint64) bool) {
 		for i, n := range s.counts {

@@ -1,6 +1,6 @@
-// Package sketch counts durations so that quantiles of any sum of counts can be told
-// with a known relative error. It needs nothing but the standard library, for
-// applications get it with package dual.
+// Package sketch counts durations so that quantiles of any sum of counts have a known relative
+// error. It depends on nothing but the standard library, since applications link it with
+// package dual.
 package sketch
 
 import (
@@ -9,11 +9,10 @@ import (
 	"time"
 )
 
-// The buckets of a Sketch are those of DDSketch's logarithmic mapping (Masson, Rim
-// and Lee, PVLDB 12, 2019), with 37 to each doubling: the limits are 2^(i/37) ns.
-// 34.7 would give 1 % exactly. A whole number makes every octave alike, so that one
-// small table of integers finds the bucket without a logarithm; the rest pays for the
-// rounding to whole nanoseconds.
+// The buckets of a Sketch are those of DDSketch's logarithmic mapping (Masson, Rim and Lee,
+// PVLDB 12, 2019), with 37 to each doubling: the limits are 2^(i/37) ns. 34.7 would give 1 %
+// exactly. A whole number makes every octave alike, so that one small table of integers finds
+// the bucket without a logarithm; the difference covers the rounding to whole nanoseconds.
 const (
 	perOctave = 37
 	first     = 368  // 2^(368/37) ns = 986.2 ns: the bucket that 1 µs is in, and all below it
@@ -22,7 +21,7 @@ const (
 	most      = 1<<40 - 1
 
 	// RelativeError bounds how far a Sketch's quantile is from the duration that it
-	// stands for, as a share of that, from 1 µs to 2^40 ns (18 minutes).
+	// represents, as a share of that, from 1 µs to 2^40 ns (18 minutes).
 	RelativeError = 0.01
 )
 
@@ -39,7 +38,7 @@ var cells = func() (t [64]cell) {
 		for mantissa(t[c].below+1) <= begin {
 			t[c].below++
 		}
-		t[c].limit = math.MaxUint64 // out of reach: no mantissa is above most's
+		t[c].limit = math.MaxUint64 // unreachable: no mantissa is above most's
 		if next := t[c].below + 1; next < perOctave {
 			t[c].limit = uint64(math.Ldexp(mantissa(next), 63))
 		}
@@ -59,8 +58,8 @@ func bucket(d time.Duration) int {
 	return (63-zeros)*perOctave + c.below + 1 - int(below) - first
 }
 
-// limits returns the values that a bucket may stand for: low ≤ value < high, in ns.
-// The lowest bucket begins at 0, the highest has no end.
+// limits returns the values that a bucket represents: low ≤ value < high, in ns. The lowest
+// bucket begins at 0, the highest has no end.
 func limits(bucket int) (low, high float64) {
 	at := func(i int) float64 { return math.Ldexp(mantissa(i%perOctave), i/perOctave) }
 	low, high = at(bucket+first), at(bucket+first+1)
@@ -73,7 +72,7 @@ func limits(bucket int) (low, high float64) {
 	return low, high
 }
 
-// value is the one that is within RelativeError of all in its bucket.
+// value returns the duration that is within RelativeError of all in its bucket.
 func value(bucket int) time.Duration {
 	low := math.Ldexp(mantissa((bucket+first)%perOctave), (bucket+first)/perOctave)
 	high := low * mantissa(1)

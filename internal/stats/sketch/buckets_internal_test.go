@@ -65,7 +65,7 @@ func TestBucketsAtTheEnds(t *testing.T) {
 	}
 }
 
-// A counter that comes round loses nothing.
+// A counter that wraps around loses no count.
 func TestRecorderCountsPastItsCounters(t *testing.T) {
 	t.Parallel()
 	var r Recorder

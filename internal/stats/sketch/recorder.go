@@ -7,18 +7,18 @@ import (
 	"time"
 )
 
-// Recorder is a Sketch that operations write to while they pass: lock-free, without
-// allocation. The zero value is ready. It takes 4 KiB and must not be copied.
+// Recorder is a Sketch for concurrent writers: lock-free, without allocation. The zero value
+// is ready. It takes 4 KiB and must not be copied.
 type Recorder struct {
 	counts [buckets]atomic.Uint32
-	// A counter that comes round to 0 hands 2^32 over to here: that is once in
-	// four thousand million records, so a lock costs nobody anything.
+	// A counter that wraps around to 0 moves 2^32 to here: once in four thousand million
+	// records, so the lock costs nothing.
 	mu    sync.Mutex
 	spilt *Sketch
 }
 
-// Record counts one duration. It may be called from any number of goroutines, also
-// while another drains.
+// Record counts one duration. It may be called from any number of goroutines, also during a
+// Drain.
 func (r *Recorder) Record(d time.Duration) {
 	if i := bucket(d); r.counts[i].Add(1) == 0 {
 		r.spill(i)
@@ -34,8 +34,8 @@ func (r *Recorder) spill(bucket int) {
 	r.spilt.add(bucket, math.MaxUint32+1)
 }
 
-// Drain moves what was recorded into the sketch. Each record is moved exactly once,
-// also if several drain; one that is made meanwhile is moved now or by a later Drain.
+// Drain moves the recorded counts into the sketch. Each record is moved exactly once, also
+// with several drains at a time; a concurrent record is moved by this Drain or a later one.
 func (r *Recorder) Drain(into *Sketch) {
 	for i := range r.counts {
 		if c := &r.counts[i]; c.Load() != 0 {

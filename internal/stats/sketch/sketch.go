@@ -8,13 +8,13 @@ import (
 	"time"
 )
 
-// Sketch counts durations in buckets of 1 % relative error (see RelativeError), from
-// 1 µs to 18 minutes. What is shorter counts as about 1 µs, what is longer as about 18
-// minutes. Sketches merge without a further error: the sketch of a fleet's ten minutes is
-// the sum of its instances' sketches. The zero value is an empty sketch; it takes 8 KiB
-// once it holds something. It is not safe for concurrent use: Recorder is.
+// Sketch counts durations in buckets of 1 % relative error (see RelativeError), from 1 µs to
+// 18 minutes. Shorter durations count as about 1 µs, longer ones as about 18 minutes. Sketches
+// merge without a further error: the sketch of a fleet's ten minutes is the sum of its
+// instances' sketches. The zero value is an empty sketch; it takes 8 KiB once it has a count.
+// It is not safe for concurrent use: Recorder is.
 //
-// It holds at most 2^53 durations; more are not counted.
+// It counts at most 2^53 durations and ignores more.
 type Sketch struct {
 	counts []uint64 // per bucket; nil if empty
 	total  uint64
@@ -37,7 +37,7 @@ func (s *Sketch) add(bucket int, n uint64) {
 	s.total += n
 }
 
-// Merge adds what other holds, and leaves other as it is.
+// Merge adds the counts of other, and does not change other.
 func (s *Sketch) Merge(other *Sketch) {
 	for i, n := range other.counts {
 		s.add(i, n)
@@ -47,9 +47,9 @@ func (s *Sketch) Merge(other *Sketch) {
 // Count is the number of durations.
 func (s *Sketch) Count() uint64 { return s.total }
 
-// Quantile returns the q-quantile, 0 ≤ q ≤ 1, within RelativeError of the smallest
-// duration that at least q of all don't exceed. It is false if the sketch is empty or q is no
-// such number.
+// Quantile returns the q-quantile, 0 ≤ q ≤ 1, within RelativeError of the smallest duration
+// that at least q of all don't exceed. It is false if the sketch is empty or q is out of
+// range.
 func (s *Sketch) Quantile(q float64) (time.Duration, bool) {
 	if s.total == 0 || !(q >= 0 && q <= 1) {
 		return 0, false
@@ -57,8 +57,8 @@ func (s *Sketch) Quantile(q float64) (time.Duration, bool) {
 	return value(s.ranked(max(1, uint64(math.Ceil(q*float64(s.total)))))), true
 }
 
-// Limits bound the duration of a rank, counted from 1 at the shortest; high is the
-// largest Duration where the sketch can't tell.
+// Limits bound the duration of a rank, counted from 1 at the shortest; high is the largest
+// Duration in the last bucket, which has no end.
 func (s *Sketch) Limits(rank uint64) (low, high time.Duration) {
 	from, to := limits(s.ranked(rank))
 	if math.IsInf(to, 1) {
@@ -78,13 +78,13 @@ func (s *Sketch) ranked(rank uint64) int {
 	return buckets - 1
 }
 
-// sketchVersion tells the encoding and the buckets' limits. Whoever changes either
-// takes another.
+// sketchVersion identifies the encoding and the buckets' limits. A change of either needs
+// another version.
 const sketchVersion = 1
 
-// AppendBinary appends the sketch's one encoding: a version, then the number of buckets
-// that hold something, then for each how far it is from the one before and its count, all
-// as unsigned varints. It never fails.
+// AppendBinary appends the sketch's one encoding: a version, then the number of buckets with
+// counts, then for each its distance from the one before and its count, all as unsigned
+// varints. It never fails.
 func (s *Sketch) AppendBinary(b []byte) ([]byte, error) {
 	used := 0
 	for _, n := range s.counts {
@@ -105,15 +105,15 @@ func (s *Sketch) AppendBinary(b []byte) ([]byte, error) {
 	return b, nil
 }
 
-// UnmarshalBinary replaces the sketch by the encoded one. It takes exactly what AppendBinary
-// writes; at anything else it fails and leaves the sketch as it was. It allocates at most a
-// sketch's 8 KiB, whatever it is given.
+// UnmarshalBinary replaces the sketch by the encoded one. It accepts exactly what AppendBinary
+// writes; on anything else it fails and leaves the sketch unchanged. It allocates at most a
+// sketch's 8 KiB, whatever the input.
 func (s *Sketch) UnmarshalBinary(b []byte) error {
 	if len(b) == 0 {
 		return errors.New("sketch: no data")
 	}
 	if b[0] != sketchVersion {
-		return fmt.Errorf("sketch: version %d is not known here (%d is); it was written by another release", b[0], sketchVersion)
+		return fmt.Errorf("sketch: version %d is unknown (want %d); another release wrote it", b[0], sketchVersion)
 	}
 	rest := b[1:]
 	next := func() (uint64, error) {
@@ -129,7 +129,7 @@ func (s *Sketch) UnmarshalBinary(b []byte) error {
 		return err
 	}
 	if used > buckets {
-		return fmt.Errorf("sketch: %d buckets, of %d that there are", used, buckets)
+		return fmt.Errorf("sketch: %d buckets, more than %d", used, buckets)
 	}
 	var read Sketch
 	at := uint64(math.MaxUint64) // one before bucket 0
@@ -143,7 +143,7 @@ func (s *Sketch) UnmarshalBinary(b []byte) error {
 			return err
 		}
 		if step == 0 || step > buckets || at+step >= buckets {
-			return fmt.Errorf("sketch: a bucket %d after %d, of %d that there are", step, int64(at), buckets)
+			return fmt.Errorf("sketch: a bucket %d after %d, of %d", step, int64(at), buckets)
 		}
 		if n == 0 || n > maxCount-read.total {
 			return fmt.Errorf("sketch: a count of %d on top of %d", n, read.total)

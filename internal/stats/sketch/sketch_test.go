@@ -48,9 +48,9 @@ func TestSketchQuantilesAreWithinTheirError(t *testing.T) {
 	})
 }
 
-// Cut a sample anywhere: the parts' sketches merge to the whole's, in either order,
-// and come out of their encoding as they went in.
-func TestSketchesMergeAndTravelWithoutLoss(t *testing.T) {
+// A sample may be cut anywhere: the parts' sketches merge to the whole's, in either order, and
+// survive encoding and decoding unchanged.
+func TestSketchesMergeAndEncodeExactly(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		ds := rapid.SliceOf(durations).Draw(t, "durations")
@@ -88,22 +88,23 @@ func TestSketchWithoutValues(t *testing.T) {
 	}
 }
 
-func TestSketchHoldsNoMoreThanItCanTell(t *testing.T) {
+func TestSketchCountIsBounded(t *testing.T) {
 	t.Parallel()
 	var s sketch.Sketch
 	s.Add(time.Second, 1<<53-1)
 	s.Add(time.Minute, math.MaxUint64)
 	s.Merge(&s)
 	if s.Count() != 1<<53 {
-		t.Errorf("holds %d, want 2^53", s.Count())
+		t.Errorf("counts %d, want 2^53", s.Count())
 	}
 	if err := new(sketch.Sketch).UnmarshalBinary(encoded(t, &s)); err != nil {
 		t.Error(err)
 	}
 }
 
-// The encoding is kept in the state database: what an earlier release wrote must be read.
-func TestSketchEncodingStaysWhatItIs(t *testing.T) {
+// The encoding is stored in the state database: this release must read what an earlier one
+// wrote.
+func TestSketchEncodingIsStable(t *testing.T) {
 	t.Parallel()
 	var s sketch.Sketch
 	s.Add(time.Microsecond, 1)
@@ -115,7 +116,7 @@ func TestSketchEncodingStaysWhatItIs(t *testing.T) {
 	}
 }
 
-func TestSketchDecodesNothingElse(t *testing.T) {
+func TestSketchRefusesOtherEncodings(t *testing.T) {
 	t.Parallel()
 	for name, b := range map[string][]byte{
 		"nothing":             {},
@@ -162,7 +163,7 @@ func FuzzSketch(f *testing.F) {
 	})
 }
 
-// Many record while others drain: all arrive, once.
+// Many goroutines record while others drain: every record arrives, once.
 func TestRecorderLosesNothing(t *testing.T) {
 	t.Parallel()
 	const writers, each = 8, 20_000

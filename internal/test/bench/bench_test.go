@@ -14,9 +14,9 @@ import (
 
 func TestMain(m *testing.M) { testenv.Main(m) }
 
-// BenchmarkStores measures everything on tables of MIGRATOR_BENCH_ROWS rows (several
-// sizes may be given, comma-separated), MIGRATOR_BENCH_ROUNDS times in turn.
-// MIGRATOR_BENCH_ONLY is backfill or reconcile; empty: both.
+// BenchmarkStores measures on tables of MIGRATOR_BENCH_ROWS rows (several sizes may be given,
+// comma-separated), MIGRATOR_BENCH_ROUNDS times in turn. MIGRATOR_BENCH_ONLY is backfill or
+// reconcile; empty: both.
 func BenchmarkStores(b *testing.B) {
 	binary := buildProgram(b)
 	for _, rows := range sizes(b) {
@@ -57,20 +57,20 @@ func rounds(b *testing.B) int {
 type sample struct {
 	rows    int64
 	seconds float64
-	peak    int64   // bytes of memory, the highest; 0: not a process of its own
+	peak    int64   // peak memory in bytes; 0: not a process of its own
 	own     float64 // CPU seconds of the process
-	servers float64 // CPU seconds of the servers meanwhile
+	servers float64 // CPU seconds of the servers during it
 }
 
-// subject is one thing that is measured.
+// subject is one measured program or operation.
 type subject struct {
 	name    string
-	limit   string // the subject that its rate is set beside; "": none
+	limit   string // the subject that its rate is compared with; "": none
 	measure func(ctx context.Context, tb testing.TB) sample
 }
 
-// compare measures all subjects in turn, so that whatever else the machine does
-// hits them alike, and prints the medians.
+// compare measures all subjects in turn, so that other load on the machine affects them alike,
+// and prints the medians.
 func compare(b *testing.B, title string, servers *cluster, subjects []subject) {
 	if !strings.HasPrefix(title, os.Getenv("MIGRATOR_BENCH_ONLY")) {
 		return
@@ -100,7 +100,7 @@ func compare(b *testing.B, title string, servers *cluster, subjects []subject) {
 			ratio = fmt.Sprintf("%.0f %%", 100*rates[s.name]/limit)
 		}
 		fmt.Fprintf(&t, "%-44s %12.0f %9.3f %10s %9s %9.2f %12s\n", s.name, rates[s.name], seconds, orDash(peak, "%.1f"), orDash(own, "%.2f"), theirs, ratio)
-		name, _, _ := strings.Cut(title, ",") // what it is; the stores are the benchmark's own
+		name, _, _ := strings.Cut(title, ",") // the operation; the benchmark's name has the stores
 		if _, how, found := strings.Cut(title, "Redis "); found {
 			name += " " + strings.Fields(how)[0]
 		}

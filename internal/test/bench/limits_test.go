@@ -38,7 +38,7 @@ func rawCopy(url string, rows int) func(context.Context, testing.TB) sample {
 	}
 }
 
-// checksums asks both servers at once for one checksum of the whole table, by the
+// checksums requests one checksum of the whole table from both servers at once, by the
 // statement that pgcopydb's compare data uses.
 func checksums(rows int, urls ...string) func(context.Context, testing.TB) sample {
 	return func(_ context.Context, tb testing.TB) sample {
@@ -62,15 +62,15 @@ func checksums(rows int, urls ...string) func(context.Context, testing.TB) sampl
 	}
 }
 
-// hmget is the command for one record.
+// hmget appends the command for one record.
 func hmget(dst []byte, id int) []byte {
 	name := "product:" + strconv.Itoa(id)
 	dst = fmt.Appendf(dst, "*8\r\n$5\r\nHMGET\r\n$%d\r\n%s\r\n", len(name), name)
 	return append(dst, "$2\r\n_v\r\n$4\r\nname\r\n$5\r\nprice\r\n$5\r\nstock\r\n$10\r\nupdated_at\r\n$10\r\nattributes\r\n"...)
 }
 
-// rawReads drains all records from Redis by pipelines of 500, two of them under
-// way, as fast as a client can: it looks at nothing but the ends of lines.
+// rawReads reads all records from Redis by pipelines of 500, two of them in flight, as fast as
+// a client can: it parses only the ends of lines.
 func rawReads(url string, rows int) func(context.Context, testing.TB) sample {
 	return func(_ context.Context, tb testing.TB) sample {
 		conn := bareConn(tb, url)
@@ -130,7 +130,7 @@ func skipArray(in *bufio.Reader) error {
 		return err
 	}
 	if line[0] != '*' {
-		return fmt.Errorf("Redis said %q", line)
+		return fmt.Errorf("Redis answered %q", line)
 	}
 	for range int(line[1] - '0') {
 		if line, err = in.ReadSlice('\n'); err != nil {
@@ -150,7 +150,7 @@ func skipArray(in *bufio.Reader) error {
 	return nil
 }
 
-// shell runs a pipe of other people's programs, if they are all here.
+// shell runs a pipe of other programs, if they are all installed.
 func shell(rows int, line string, env []string, programs ...string) func(context.Context, testing.TB) sample {
 	return func(ctx context.Context, tb testing.TB) sample {
 		for _, p := range programs {
@@ -160,11 +160,11 @@ func shell(rows int, line string, env []string, programs ...string) func(context
 		}
 		cmd := exec.CommandContext(ctx, "sh", "-c", line)
 		cmd.Env = append(os.Environ(), env...)
-		var said strings.Builder
-		cmd.Stderr = &said
+		var output strings.Builder
+		cmd.Stderr = &output
 		s, err := run(cmd)
 		if err != nil {
-			tb.Fatalf("%s: %v\n%s", line, err, said.String())
+			tb.Fatalf("%s: %v\n%s", line, err, output.String())
 		}
 		s.rows, s.peak = int64(rows), 0 // the shell's
 		return s

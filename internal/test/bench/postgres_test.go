@@ -8,7 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-const spoiled = 200 // scattered rows that are made to differ
+const changed = 200 // rows made to differ, scattered over the table
 
 func toPostgres(b *testing.B, binary string, rows int) {
 	c := newCluster(b, rows)
@@ -24,7 +24,7 @@ func toPostgres(b *testing.B, binary string, rows int) {
 	}
 	execute(target, tableDDL)
 	env := []string{"LEGACY_URL=" + c.legacyURL, "TARGET_URL=" + target, "MIGRATOR_STATE_URL=" + c.stateURL}
-	p := newProgram(b, binary, fmt.Sprintf(description, `store: postgres, url: "${TARGET_URL}", table: products`), env...)
+	p := newProgram(b, binary, fmt.Sprintf(migrationFile, `store: postgres, url: "${TARGET_URL}", table: products`), env...)
 	p.begin(b)
 	empty := func(url string) {
 		execute(url, "TRUNCATE products")
@@ -51,8 +51,8 @@ func toPostgres(b *testing.B, binary string, rows int) {
 		{name: "reconcile both ways", limit: limit, measure: p.reconcile(0, "--full")},
 		{name: "reconcile 1 %", limit: limit, measure: p.reconcile(0, "--sample", "1")},
 	})
-	execute(target, "UPDATE products SET name = 'spoiled' WHERE id % $1::bigint = 0", rows/spoiled)
-	compare(b, fmt.Sprintf("reconcile, PostgreSQL to PostgreSQL, %d rows, %d of them bad (3.1 s are the wait that proves them)", rows, spoiled), c, []subject{
-		{name: "reconcile both ways, bad rows", measure: p.reconcile(spoiled, "--full")},
+	execute(target, "UPDATE products SET name = 'changed' WHERE id % $1::bigint = 0", rows/changed)
+	compare(b, fmt.Sprintf("reconcile, PostgreSQL to PostgreSQL, %d rows, %d of them bad (3.1 s are the wait that proves them)", rows, changed), c, []subject{
+		{name: "reconcile both ways, bad rows", measure: p.reconcile(changed, "--full")},
 	})
 }

@@ -24,23 +24,24 @@ func buildProgram(b *testing.B) string {
 	return binary
 }
 
-// program is the program with one migration.
+// program is the built program with one migration.
 type program struct {
 	binary string
 	dir    string // holds migration.yaml
 	env    []string
 }
 
-func newProgram(tb testing.TB, binary, description string, env ...string) *program {
+func newProgram(tb testing.TB, binary, migrationFile string, env ...string) *program {
 	tb.Helper()
 	p := &program{binary: binary, dir: tb.TempDir(), env: append(os.Environ(), env...)}
-	if err := os.WriteFile(filepath.Join(p.dir, "migration.yaml"), []byte(description), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(p.dir, "migration.yaml"), []byte(migrationFile), 0o600); err != nil {
 		tb.Fatal(err)
 	}
 	return p
 }
 
-// run runs a command and reads its JSON, if into is given. The exit code must be the one wanted.
+// run runs a command and decodes its JSON, if into is given. The exit code must be the given
+// one.
 func (p *program) run(tb testing.TB, code int, into any, args ...string) sample {
 	tb.Helper()
 	if into != nil {
@@ -69,9 +70,8 @@ func (p *program) run(tb testing.TB, code int, into any, args ...string) sample 
 	return s
 }
 
-// run runs a process and measures it. Its highest memory is the kernel's own mark,
-// read while it lives: what wait returns counts the parent's memory too, which the
-// child had until it became another program.
+// run runs a process and measures it. Its peak memory is the kernel's own counter, read while
+// it lives: the result of wait includes the parent's memory, which the child had until exec.
 func run(cmd *exec.Cmd) (sample, error) {
 	began := time.Now()
 	if err := cmd.Start(); err != nil {
@@ -101,7 +101,7 @@ func watchPeak(ctx context.Context, pid int) (peak int64) {
 	}
 }
 
-// highWater is a process's highest resident memory in bytes, of the program that it is now.
+// highWater returns a process's peak resident memory in bytes, since its last exec.
 func highWater(pid int) int64 {
 	status, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "status"))
 	if err != nil {
@@ -116,15 +116,15 @@ func highWater(pid int) int64 {
 	return 0
 }
 
-// idle is what the program costs that does nothing: its memory is of the program
-// itself, which all others have too.
+// idle measures the program without work: this memory and CPU is part of all other
+// measurements.
 func (p *program) idle(_ context.Context, tb testing.TB) sample {
 	s := p.run(tb, 0, nil, "reconcile", "list")
 	s.rows = 0
 	return s
 }
 
-// reconciled is what is read of a reconcile run's JSON.
+// reconciled is the part of a reconcile run's JSON that is used.
 type reconciled struct {
 	Checked     int64     `json:"checked"`
 	Differences int64     `json:"differences"`
@@ -132,8 +132,8 @@ type reconciled struct {
 	Finished    time.Time `json:"finished"`
 }
 
-// reconcile measures a run from its beginning to its end as the run itself says it;
-// memory and CPU are those of the whole process.
+// reconcile measures a run by its own beginning and end; memory and CPU are those of the whole
+// process.
 func (p *program) reconcile(differences int64, args ...string) func(context.Context, testing.TB) sample {
 	return func(_ context.Context, tb testing.TB) sample {
 		code := 0

@@ -10,7 +10,7 @@ import (
 	"github.com/stranglerfig/migrator/internal/test/testenv"
 )
 
-const description = `
+const migrationFile = `
 name: bench
 legacy: {store: postgres, url: "${LEGACY_URL}", table: products}
 target: {%s}
@@ -18,8 +18,8 @@ writing: {not_after: 3s, deadline: 500ms}
 reconcile: {pause: 50ms}
 `
 
-// psqlHashes writes each row as a command of redis-cli --pipe, as the canonical
-// texts; prefix is of the keys, before are fields more.
+// psqlHashes writes each row as a command for redis-cli --pipe, as the canonical texts; prefix
+// is the keys' prefix, before are additional fields.
 func psqlHashes(prefix, before string) string {
 	return `psql -qAtX "$LEGACY_URL" -c "SELECT 'HSET ` + prefix + `' || id || '` + before + ` id ' || id || ' name \"' || name || '\" price ' || price || coalesce(' stock ' || stock, '')
 		|| ' updated_at ' || to_char(updated_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"') || ' attributes ' || to_json(attributes::text) FROM products" |
@@ -27,7 +27,7 @@ func psqlHashes(prefix, before string) string {
 }
 
 const (
-	backfilled = 1_000_000 // rows beyond which no backfill is measured
+	backfilled = 1_000_000 // larger tables are not backfilled
 	filledAt   = "00000001000000010000000000000001"
 )
 
@@ -37,9 +37,9 @@ func toRedis(b *testing.B, binary string, rows int) {
 	pg := c.roots
 	c.roots = func(tb testing.TB) []int { return append(pg(tb), redisProcess(tb, server.URL())) }
 	env := []string{"LEGACY_URL=" + c.legacyURL, "TARGET_URL=" + server.URL(), "MIGRATOR_STATE_URL=" + c.stateURL}
-	p := newProgram(b, binary, fmt.Sprintf(description, `store: redis, url: "${TARGET_URL}", key: "product:{id}"`), env...)
+	p := newProgram(b, binary, fmt.Sprintf(migrationFile, `store: redis, url: "${TARGET_URL}", key: "product:{id}"`), env...)
 	p.begin(b)
-	// The peer's keys would be in the way of the records': they are another database's.
+	// The peer's keys are in another database, apart from the records' keys.
 	_, port, _ := net.SplitHostPort(server.Addr())
 	peer := server.URL()[:len(server.URL())-1] + "1"
 	flush := func(db string) {
@@ -77,7 +77,7 @@ func toRedis(b *testing.B, binary string, rows int) {
 	compare(b, fmt.Sprintf("reconcile, PostgreSQL to Redis restarted from its RDB, %d rows", rows), c, subjects())
 }
 
-// emptied empties the store first.
+// emptied empties the store before each measurement.
 func emptied(empty func(string), url string, then func(context.Context, testing.TB) sample) func(context.Context, testing.TB) sample {
 	return func(ctx context.Context, tb testing.TB) sample {
 		empty(url)
@@ -85,7 +85,7 @@ func emptied(empty func(string), url string, then func(context.Context, testing.
 	}
 }
 
-// begin takes the migration to where records may be copied.
+// begin advances the migration to the phase in which records may be copied.
 func (p *program) begin(tb testing.TB) {
 	tb.Helper()
 	p.run(tb, 0, nil, "init")

@@ -115,8 +115,8 @@ func redisClient(tb testing.TB, url string) *goredis.Client {
 	return goredis.NewClient(o)
 }
 
-// cpu is the CPU seconds that the servers have had: PostgreSQL's ended children
-// are in their parent's account.
+// cpu returns the CPU seconds of the servers: the parent's account includes PostgreSQL's ended
+// children.
 func (c *cluster) cpu(tb testing.TB) (seconds float64) {
 	roots := c.roots(tb)
 	entries, _ := os.ReadDir("/proc")

@@ -19,7 +19,7 @@ const (
 	tombstonesSQL = `SELECT count(*)::text FROM migrator_target.customers`
 )
 
-// filled puts the names that the line needs into it.
+// filled replaces the placeholders of the line.
 func (p *place) filled(line string) string {
 	if strings.Contains(line, "{attempt}") {
 		line = strings.ReplaceAll(line, "{attempt}", p.text(fenceSQL))
@@ -30,52 +30,51 @@ func (p *place) filled(line string) string {
 	return line
 }
 
-// does runs a command line that must succeed.
-func (p *place) does(line string) {
+// mustRun runs a command line that must succeed.
+func (p *place) mustRun(line string) {
 	p.t.Helper()
 	if code := p.run(line); code != 0 {
-		p.t.Fatalf("migrator %s exits with %d\n%s", line, code, p.story.String())
+		p.t.Fatalf("migrator %s exit code %d\n%s", line, code, p.transcript.String())
 	}
 }
 
-// evict gives the operator's word for every instance that was killed, as soon as
-// its lease has run out; false: there was none.
+// evict evicts every killed instance as soon as its lease has expired; false: there was none.
 func (p *place) evict() bool {
 	p.t.Helper()
 	some := false
 	for p.text(leasesSQL) != "0" {
 		some = true
 		if !p.await(10*time.Second, func() bool { return p.text(lapsedSQL) != "" }) {
-			p.t.Fatalf("a lease of a process that was killed does not run out\n%s", p.story.String())
+			p.t.Fatalf("the lease of a killed process does not expire\n%s", p.transcript.String())
 		}
-		p.does(p.filled("fleet evict {lapsed} --reason killed"))
+		p.mustRun(p.filled("fleet evict {lapsed} --reason killed"))
 	}
 	return some
 }
 
-// tidy does what status tells an operator to do: evict what was killed, and mend
-// what it may have left behind.
-func (r *recovery) tidy() {
+// cleanUp does what status recommends to an operator: evict killed instances, and repair what
+// they may have missed.
+func (r *recovery) cleanUp() {
 	r.t.Helper()
 	killed := r.evict()
-	st := r.standing()
+	st := r.status()
 	unsure := killed || r.s.app != nil || strings.Contains(r.line, "--repair")
 	if st.JournalKeys > 0 || unsure && copied(r.place, st) {
 		if code := r.run("reconcile run --full --repair"); code != 0 && code != 8 {
-			r.t.Errorf("the repair exits with %d", code)
+			r.t.Errorf("the repair: exit code %d", code)
 		}
 	}
 }
 
-// copied tells that the target must hold what legacy holds.
+// copied reports whether the target must have every record of legacy.
 func copied(p *place, st phases.Status) bool {
 	at := st.Route.Phase.Position()
 	return at >= phases.ShadowWrite.Position() && at <= phases.Grace.Position() && p.text(`SELECT count(*)::text FROM migrator.backfills
 		WHERE migration = 'customers' AND finished_at IS NOT NULL AND epoch > `+strconv.FormatInt(st.LegacyEpoch, 10)) != "0"
 }
 
-// doubt enters a write that was not acknowledged.
-func (l ledger) doubt(line string) {
+// addUnconfirmed adds a write that was not acknowledged.
+func (l ledger) addUnconfirmed(line string) {
 	var id int64
 	var points int
 	if n, _ := fmt.Sscanf(line, "put %d %d", &id, &points); n == 2 {
@@ -83,7 +82,7 @@ func (l ledger) doubt(line string) {
 	}
 }
 
-// check holds the place against everything that was promised.
+// check checks the place against every promise.
 func (p *place) check(want phases.Phase) {
 	p.t.Helper()
 	p.checkState(want)
@@ -92,7 +91,7 @@ func (p *place) check(want phases.Phase) {
 		"UPDATE customers SET points = points WHERE id = 20", "BEGIN; DELETE FROM customers WHERE id = 20; ROLLBACK", "BEGIN; TRUNCATE customers; ROLLBACK",
 	} {
 		err := p.sql(write)
-		p.mustSQL("ROLLBACK") // of a block that has failed
+		p.mustSQL("ROLLBACK") // of a transaction that failed
 		if refused := err != nil; refused != fenced {
 			p.t.Errorf("at %s legacy answers %q with %v", want, write, err)
 		} else if refused && !strings.Contains(err.Error(), "MG001") {
@@ -100,39 +99,39 @@ func (p *place) check(want phases.Phase) {
 		}
 	}
 	p.checkRecords()
-	if st := p.standing(); copied(p, st) && p.file == "customers.yaml" {
+	if st := p.status(); copied(p, st) && p.file == "customers.yaml" {
 		if code := p.run("reconcile run --full"); code != 0 {
 			p.t.Errorf("the stores differ: exit code %d", code)
 		}
 	}
 	if n := p.text(leasesSQL); n != "0" {
-		p.t.Errorf("%s leases are left", n)
+		p.t.Errorf("%s leases remain", n)
 	}
 }
 
-// checkState: phase and fence agree, the journals are empty, the history is whole.
+// checkState: phase and fence agree, the journals are empty, the history is complete.
 func (p *place) checkState(want phases.Phase) {
 	p.t.Helper()
-	st := p.standing()
+	st := p.status()
 	if st.Route.Phase != want {
-		p.t.Errorf("the migration stands at %s, want %s", st.Route, want)
+		p.t.Errorf("the migration is in %s, want %s", st.Route, want)
 	}
 	fence := p.text(fenceSQL)
 	if st.Attempt != fence {
-		p.t.Errorf("the state notes the attempt %q, and legacy's fence is of %q", st.Attempt, fence)
+		p.t.Errorf("the state has the attempt %q, and legacy's fence is of %q", st.Attempt, fence)
 	}
 	if (fence != "") != (want == phases.Retain) {
 		p.t.Errorf("at %s legacy's fence is of %q", want, fence)
 	}
 	if st.JournalKeys != 0 || st.ReturnKeys != 0 && want != phases.Retain {
-		p.t.Errorf("%d keys are left in the journal, %d in the return journal", st.JournalKeys, st.ReturnKeys)
+		p.t.Errorf("%d keys remain in the journal, %d in the return journal", st.JournalKeys, st.ReturnKeys)
 	}
 	if n, err := p.state().VerifyHistory(p.t.Context(), "customers"); err != nil || n == 0 {
 		p.t.Errorf("the history: %d entries, %v", n, err)
 	}
 }
 
-// checkRecords: an application finds every acknowledged write, and can write.
+// checkRecords: an application reads every acknowledged write, and can write.
 func (p *place) checkRecords() {
 	p.t.Helper()
 	a := p.open("", 0)
@@ -157,6 +156,6 @@ func (p *place) checkRecords() {
 	a.must("put 900 90")
 	a.must("remove 21")
 	if got := a.must("get 900") + " " + a.must("get 21"); got != "90 none" {
-		p.t.Errorf("what was written just now reads %s", got)
+		p.t.Errorf("the new writes read %s", got)
 	}
 }

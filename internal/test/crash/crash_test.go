@@ -11,48 +11,48 @@ import (
 	"github.com/stranglerfig/migrator/phases"
 )
 
-// next is what somebody does after the crash.
+// next is what happens after the crash.
 type next struct {
 	name string
 	do   func(r *recovery)
 }
 
-// quick tells that it is part of the short run: everything again, and a rollback
-// where a command moves the migration.
+// quick reports whether the case is part of the short run: the same command for every
+// failpoint, and a rollback for commands that move the migration.
 func (n next) quick(failpoint string) bool {
 	layer, _, _ := strings.Cut(failpoint, ".")
 	return n.name == "again" || n.name == "rollback" && layer == "control"
 }
 
-// recovery is one case: a place where a process was killed, and what follows.
+// recovery is one case: the failpoint at which a process was killed, and what follows.
 type recovery struct {
 	*place
 	s    scenario
-	left phases.Status // where the killed process has left the migration
-	line string        // that was killed
-	want phases.Phase  // where it must lead
+	left phases.Status // the migration's status after the kill
+	line string        // the killed command
+	want phases.Phase  // the phase that must result
 }
 
 func nexts() []next {
 	return []next{
 		{"again", (*recovery).again},
 		{"rollback", (*recovery).rollback},
-		{"home", (*recovery).home},
-		{"daemon", (*recovery).wait},
+		{"home", (*recovery).rollbackToLegacy},
+		{"daemon", (*recovery).leaveToDaemon},
 	}
 }
 
-// TestCrash kills a process at every failpoint, and lets somebody go on.
+// TestCrash kills a process at every failpoint, and recovers.
 func TestCrash(t *testing.T) {
 	t.Parallel()
 	crash(t, next.quick)
 }
 
-// TestCrashTorture lets everybody go on, one after the other, each in his own case.
+// TestCrashTorture recovers from every failpoint in every way, each as a case of its own.
 func TestCrashTorture(t *testing.T) {
 	t.Parallel()
 	if os.Getenv("MIGRATOR_TORTURE") == "" {
-		t.Skip("every failpoint with all that may follow: make torture")
+		t.Skip("every failpoint with every recovery: make torture")
 	}
 	crash(t, func(next, string) bool { return true })
 }
@@ -80,8 +80,8 @@ func (w *world) recover(t *testing.T, name string, s scenario, n next) {
 	r := &recovery{place: w.copyOf(t, w.stages[s.from]), s: s, want: s.to}
 	defer func() {
 		if t.Failed() {
-			t.Logf("%s stands at %s, then: %s. Once more:\n  MIGRATOR_TORTURE=1m go test -run '^%s$' ./internal/test/crash\n%s",
-				name, failpoints(t)[name], n.name, strings.ReplaceAll(t.Name(), "/", "$/^"), r.story.String())
+			t.Logf("%s is at %s, then: %s. To repeat it:\n  MIGRATOR_TORTURE=1m go test -run '^%s$' ./internal/test/crash\n%s",
+				name, failpoints(t)[name], n.name, strings.ReplaceAll(t.Name(), "/", "$/^"), r.transcript.String())
 		}
 	}()
 	if s.file != "" {
@@ -97,19 +97,19 @@ func (w *world) recover(t *testing.T, name string, s scenario, n next) {
 		r.kill(name, s.visit, r.line)
 	}
 	if !s.fresh {
-		r.left = r.standing()
+		r.left = r.status()
 	}
 	n.do(r)
-	r.tidy()
+	r.cleanUp()
 	r.check(r.want)
 }
 
-// again does what the killed one was to do.
+// again runs the killed command again.
 func (r *recovery) again() {
 	lines := r.s.again
 	switch {
 	case r.s.app != nil:
-		return // another application is started by the check
+		return // the check starts another application
 	case lines == nil:
 		lines = []string{r.line}
 	}
@@ -121,12 +121,12 @@ func (r *recovery) again() {
 		reached := !r.s.fresh && r.left.Route.Phase == r.s.to && (r.left.Attempt == "" || r.s.to == phases.Retain)
 		repairs := strings.Contains(line, "--repair")
 		if code := r.run(line); code != 0 && !reached && (code != 8 || !repairs) {
-			r.t.Errorf("migrator %s exits with %d", line, code)
+			r.t.Errorf("migrator %s exit code %d", line, code)
 		}
 	}
 }
 
-// rollback goes back at once, while a killed instance's lease may still be live.
+// rollback rolls back at once, while a killed instance's lease may still be live.
 func (r *recovery) rollback() {
 	to, err := phases.RollbackTarget(r.left.Route.Phase)
 	if err != nil {
@@ -134,26 +134,26 @@ func (r *recovery) rollback() {
 	}
 	r.want = to
 	if r.left.Route.Phase == phases.Retain {
-		r.evict() // it may read the target, so it must be known to have stopped
+		r.evict() // it may read the target, so its end must be confirmed
 	}
 	if code := r.run("rollback --yes"); (code == 0) != (err == nil) {
-		r.t.Errorf("migrator rollback exits with %d", code)
+		r.t.Errorf("migrator rollback: exit code %d", code)
 	}
 }
 
-// home goes all the way back.
-func (r *recovery) home() {
+// rollbackToLegacy rolls back to legacy.
+func (r *recovery) rollbackToLegacy() {
 	r.want = phases.Legacy
 	if r.left.Route.Phase == phases.Retain {
 		r.evict()
 	}
 	if code := r.run("rollback --to legacy --yes"); (code == 0) != (r.left.Route.Phase != phases.Legacy) {
-		r.t.Errorf("migrator rollback exits with %d", code)
+		r.t.Errorf("migrator rollback: exit code %d", code)
 	}
 }
 
-// wait leaves it to the daemon.
-func (r *recovery) wait() {
+// leaveToDaemon lets the daemon recover.
+func (r *recovery) leaveToDaemon() {
 	r.want = r.left.Route.Phase
 	if r.want.Passing() {
 		r.want = phases.Grace
@@ -164,18 +164,18 @@ func (r *recovery) wait() {
 	r.serve()
 }
 
-// serve runs a daemon until there is nothing left for it to do.
+// serve runs a daemon until it has nothing left to do.
 func (p *place) serve() {
 	p.t.Helper()
 	p.daemon(func() bool {
-		st := p.standing()
+		st := p.status()
 		between := st.Route.Phase.Passing() || st.Route.Phase == phases.Grace && st.Attempt != ""
 		return !between && (p.file != "purge.yaml" || p.text(tombstonesSQL) == "0")
 	})
 }
 
-// killApplication has an application killed at the failpoint. What it has not
-// acknowledged may be seen or not.
+// killApplication kills an application at the failpoint. Unacknowledged writes may be visible
+// or not.
 func (r *recovery) killApplication(name string) {
 	r.t.Helper()
 	a := r.open(name, r.s.visit)
@@ -184,15 +184,15 @@ func (r *recovery) killApplication(name string) {
 			_ = a.stdin.Close()
 			break
 		}
-		if answer, alive := a.ask(line); alive && answer == "ok" {
-			r.ledger.note(line)
+		if answer, alive := a.send(line); alive && answer == "ok" {
+			r.ledger.addAcknowledged(line)
 		} else {
-			r.ledger.doubt(line)
+			r.ledger.addUnconfirmed(line)
 		}
 	}
 	if r.s.beside != "" {
 		if code := r.run(r.s.beside); code != 0 && code != 8 {
-			r.t.Errorf("migrator %s exits with %d", r.s.beside, code)
+			r.t.Errorf("migrator %s exit code %d", r.s.beside, code)
 		}
 	}
 	done := make(chan struct{})
@@ -206,6 +206,6 @@ func (r *recovery) killApplication(name string) {
 		_ = a.cmd.Process.Kill()
 		<-done
 	}
-	r.story.WriteString(a.log.String())
+	r.transcript.WriteString(a.log.String())
 	r.died(a.cmd, name)
 }

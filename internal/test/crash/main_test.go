@@ -10,8 +10,8 @@ import (
 	"github.com/stranglerfig/migrator/internal/test/testenv"
 )
 
-// TestMain lets more cases run side by side than there are processors: most wait
-// for a lease to run out, or for a daemon's patience.
+// TestMain runs more cases in parallel than there are processors: most wait for a lease to
+// expire, or for a timeout of the daemon.
 func TestMain(m *testing.M) {
 	flag.Parse()
 	chosen := false

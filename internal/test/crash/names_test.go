@@ -16,8 +16,8 @@ import (
 	"testing"
 )
 
-// failpoints reads the names from the module's source, with where each stands. A
-// name that is no literal, or that is used twice, fails the test.
+// failpoints reads the names from the module's source, with their positions. A name that is
+// not a literal, or that is used twice, fails the test.
 func failpoints(t *testing.T) map[string]string {
 	t.Helper()
 	names := map[string]string{}
@@ -51,7 +51,7 @@ func failpoints(t *testing.T) map[string]string {
 			at := fset.Position(call.Pos()).String()
 			literal, ok := call.Args[0].(*ast.BasicLit)
 			if !ok || literal.Kind != token.STRING {
-				t.Errorf("%s: the failpoint's name is not a literal: nobody can find it", at)
+				t.Errorf("%s: the failpoint's name is not a literal", at)
 				return true
 			}
 			name, err := strconv.Unquote(literal.Value)
@@ -59,7 +59,7 @@ func failpoints(t *testing.T) map[string]string {
 				t.Errorf("%s: %v", at, err)
 			}
 			if other := names[name]; other != "" {
-				t.Errorf("%s: the failpoint %s stands at %s too", at, name, other)
+				t.Errorf("%s: the failpoint %s is at %s too", at, name, other)
 			}
 			names[name] = at
 			return true
@@ -72,12 +72,12 @@ func failpoints(t *testing.T) map[string]string {
 	return names
 }
 
-// TestEveryFailpointHasAScenario, and every scenario a failpoint.
+// TestEveryFailpointHasAScenario, and every scenario has a failpoint.
 func TestEveryFailpointHasAScenario(t *testing.T) {
 	t.Parallel()
 	names, all := failpoints(t), scenarios()
 	if len(names) < 30 {
-		t.Errorf("only %d failpoints were found: is the source still read?", len(names))
+		t.Errorf("only %d failpoints found in the source", len(names))
 	}
 	for name, at := range names {
 		if _, ok := all[name]; !ok {
@@ -86,13 +86,13 @@ func TestEveryFailpointHasAScenario(t *testing.T) {
 	}
 	for name := range all {
 		if names[name] == "" {
-			t.Errorf("there is a scenario for %s, and no such failpoint", name)
+			t.Errorf("scenario without a failpoint: %s", name)
 		}
 	}
 }
 
-// TestReleasesHoldNoFailpoint: what is built without the tag has none of the names.
-func TestReleasesHoldNoFailpoint(t *testing.T) {
+// TestReleasesHaveNoFailpoints: a build without the tag has none of the names.
+func TestReleasesHaveNoFailpoints(t *testing.T) {
 	t.Parallel()
 	release := filepath.Join(t.TempDir(), "migrator")
 	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", release, "../../../cmd/migrator").CombinedOutput(); err != nil {
@@ -109,10 +109,10 @@ func TestReleasesHoldNoFailpoint(t *testing.T) {
 	plain, deadly := read(release), append(read(programs.migrator), read(programs.app)...)
 	for name := range failpoints(t) {
 		if bytes.Contains(plain, []byte(name)) {
-			t.Errorf("the program for users holds the failpoint %s", name)
+			t.Errorf("the release contains the failpoint %s", name)
 		}
 		if !bytes.Contains(deadly, []byte(name)) {
-			t.Errorf("the programs of this test hold no failpoint %s: this test would not find it", name)
+			t.Errorf("the test builds do not contain the failpoint %s", name)
 		}
 	}
 }

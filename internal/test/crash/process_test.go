@@ -19,7 +19,7 @@ import (
 	"github.com/stranglerfig/migrator/internal/test/testenv"
 )
 
-// command is a program of the place, with a failpoint or none.
+// command returns a command of the place, with a failpoint or none.
 func (p *place) command(program, at string, visit int, args ...string) *exec.Cmd {
 	limited, cancel := context.WithTimeout(p.t.Context(), time.Minute)
 	p.t.Cleanup(cancel)
@@ -38,14 +38,14 @@ func (p *place) command(program, at string, visit int, args ...string) *exec.Cmd
 	if at != "" {
 		cmd.Env = append(cmd.Env, fmt.Sprintf("MIGRATOR_FAILPOINT=%s:%d", at, max(visit, 1)), "MIGRATOR_FAILPOINT_LOG="+p.visits())
 	}
-	cmd.Dir = os.TempDir() // no migration.yaml of anybody's
+	cmd.Dir = os.TempDir() // without the user's migration.yaml
 	return cmd
 }
 
-// visits is the file that says where a process came by.
+// visits is the file that records which failpoints a process passed.
 func (p *place) visits() string { return filepath.Join(p.t.TempDir(), "visits") }
 
-// run runs a command line of the operator's and returns its exit code, -1 for a signal.
+// run runs an operator's command line and returns its exit code, -1 for a signal.
 func (p *place) run(line string) int {
 	p.t.Helper()
 	return p.ended(p.command(p.w.programs.migrator, "", 0, strings.Fields(line)...), line)
@@ -56,7 +56,7 @@ func (p *place) ended(cmd *exec.Cmd, line string) int {
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	err := cmd.Run()
-	fmt.Fprintf(&p.story, "$ migrator %s\n%s(%v)\n", line, out.String(), cmd.ProcessState)
+	fmt.Fprintf(&p.transcript, "$ migrator %s\n%s(%v)\n", line, out.String(), cmd.ProcessState)
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) {
 		p.t.Fatalf("migrator %s: %v", line, err)
@@ -64,21 +64,21 @@ func (p *place) ended(cmd *exec.Cmd, line string) int {
 	return cmd.ProcessState.ExitCode()
 }
 
-// kill runs a command line that must end at the failpoint.
+// kill runs a command line that must be killed at the failpoint.
 func (p *place) kill(at string, visit int, line string) {
 	p.t.Helper()
-	fmt.Fprintf(&p.story, "MIGRATOR_FAILPOINT=%s:%d ", at, max(visit, 1))
+	fmt.Fprintf(&p.transcript, "MIGRATOR_FAILPOINT=%s:%d ", at, max(visit, 1))
 	cmd := p.command(p.w.programs.migrator, at, visit, strings.Fields(line)...)
 	p.ended(cmd, line)
 	p.died(cmd, at)
 }
 
-// died checks that the process has ended by kill -9, and that the last place it
-// came by was the failpoint.
+// died checks that the process was killed by SIGKILL, and that the failpoint was the last one
+// that it passed.
 func (p *place) died(cmd *exec.Cmd, at string) {
 	p.t.Helper()
 	if status, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); !ok || !status.Signaled() || status.Signal() != syscall.SIGKILL {
-		p.t.Fatalf("it was not killed at %s: %v\n%s", at, cmd.ProcessState, p.story.String())
+		p.t.Fatalf("it was not killed at %s: %v\n%s", at, cmd.ProcessState, p.transcript.String())
 	}
 	var visited string
 	for _, v := range cmd.Env {
@@ -91,7 +91,7 @@ func (p *place) died(cmd *exec.Cmd, at string) {
 		p.t.Fatal(err)
 	}
 	if came := strings.Fields(string(log)); len(came) == 0 || came[len(came)-1] != at {
-		p.t.Fatalf("it was killed, but not at %s: it came by %v\n%s", at, came, p.story.String())
+		p.t.Fatalf("it was killed, but not at %s: it passed %v\n%s", at, came, p.transcript.String())
 	}
 }
 
@@ -123,51 +123,51 @@ func (p *place) open(at string, visit int) *application {
 	}
 	if !a.lines.Scan() || a.lines.Text() != "ready" {
 		_ = a.cmd.Wait()
-		p.t.Fatalf("the application did not start: %s\n%s", a.log, p.story.String())
+		p.t.Fatalf("the application did not start: %s\n%s", a.log, p.transcript.String())
 	}
 	return a
 }
 
-// ask says one line; false: the process has ended before it answered.
-func (a *application) ask(line string) (answer string, alive bool) {
-	_, _ = io.WriteString(a.stdin, line+"\n") // to a process that is gone: the answer says so
+// send sends one line; false: the process has ended before it answered.
+func (a *application) send(line string) (answer string, alive bool) {
+	_, _ = io.WriteString(a.stdin, line+"\n") // fails if the process has ended: then there is no answer
 	if !a.lines.Scan() {
-		fmt.Fprintf(&a.p.story, "application> %s\n(no answer)\n", line)
+		fmt.Fprintf(&a.p.transcript, "application> %s\n(no answer)\n", line)
 		return "", false
 	}
 	if !strings.HasPrefix(line, "get ") {
-		fmt.Fprintf(&a.p.story, "application> %s\n%s\n", line, a.lines.Text())
+		fmt.Fprintf(&a.p.transcript, "application> %s\n%s\n", line, a.lines.Text())
 	}
 	return a.lines.Text(), true
 }
 
-// must is ask for a write that succeeds, or a read; writes go into the ledger.
+// must sends a write that must succeed, or a read; writes are added to the ledger.
 func (a *application) must(line string) string {
 	a.p.t.Helper()
-	answer, alive := a.ask(line)
-	for range 5 { // a read may be too slow once
+	answer, alive := a.send(line)
+	for range 5 { // one read may time out
 		if alive && strings.HasPrefix(line, "get ") && strings.HasPrefix(answer, "error") {
-			answer, alive = a.ask(line)
+			answer, alive = a.send(line)
 		}
 	}
 	if answer == "" || strings.HasPrefix(answer, "error") {
-		a.p.t.Fatalf("the application: %s: %q\n%s\n%s", line, answer, a.p.story.String(), a.log)
+		a.p.t.Fatalf("the application: %s: %q\n%s\n%s", line, answer, a.p.transcript.String(), a.log)
 	}
-	a.p.ledger.note(line)
+	a.p.ledger.addAcknowledged(line)
 	return answer
 }
 
-// leave ends it; it must leave the fleet cleanly.
+// leave ends the application; it must leave the fleet cleanly.
 func (a *application) leave() {
 	a.p.t.Helper()
 	_ = a.stdin.Close()
 	if err := a.cmd.Wait(); err != nil {
-		a.p.t.Fatalf("the application did not leave: %v\n%s\n%s", err, a.log, a.p.story.String())
+		a.p.t.Fatalf("the application did not leave: %v\n%s\n%s", err, a.log, a.p.transcript.String())
 	}
 }
 
-// note enters an acknowledged write.
-func (l ledger) note(line string) {
+// addAcknowledged adds an acknowledged write.
+func (l ledger) addAcknowledged(line string) {
 	var id int64
 	var points int
 	if n, _ := fmt.Sscanf(line, "put %d %d", &id, &points); n == 2 {
@@ -180,7 +180,7 @@ func (l ledger) note(line string) {
 	delete(l.maybe, id)
 }
 
-// daemon runs migrator serve until cond holds, and ends it as systemd would.
+// daemon runs migrator serve until cond is true, and stops it as systemd would.
 func (p *place) daemon(cond func() bool) {
 	p.t.Helper()
 	cmd := p.command(p.w.programs.migrator, "", 0, "serve", "--listen", "127.0.0.1:0")
@@ -192,13 +192,13 @@ func (p *place) daemon(cond func() bool) {
 	ok := p.await(30*time.Second, func() bool { return strings.Contains(out.String(), "leading") && cond() })
 	_ = cmd.Process.Signal(syscall.SIGTERM)
 	err := cmd.Wait()
-	fmt.Fprintf(&p.story, "$ migrator serve\n%s(%v)\n", out.String(), cmd.ProcessState)
+	fmt.Fprintf(&p.transcript, "$ migrator serve\n%s(%v)\n", out.String(), cmd.ProcessState)
 	if !ok || err != nil {
-		p.t.Fatalf("the daemon did not put it right: %v\n%s", err, p.story.String())
+		p.t.Fatalf("the daemon did not recover: %v\n%s", err, p.transcript.String())
 	}
 }
 
-// await asks again until cond holds; false: not within the time.
+// await polls until cond is true; false: not within the time.
 func (p *place) await(within time.Duration, cond func() bool) bool {
 	over := time.NewTimer(within)
 	defer over.Stop()

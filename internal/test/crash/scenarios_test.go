@@ -11,21 +11,21 @@ import (
 
 // scenario leads a process to one failpoint.
 type scenario struct {
-	from  string       // the stage that it begins with
-	setup func(*place) // what is done first
-	line  string       // the command that is killed; {attempt} and {lapsed} are filled in
-	visit int          // the first, or a later time that it comes by
+	from  string       // the initial stage
+	setup func(*place) // runs first
+	line  string       // the killed command; {attempt} and {lapsed} are replaced
+	visit int          // the number of the visit; 0: the first
 
-	app    []string // lines for the application that is killed instead: a last "leave" ends its input
+	app    []string // lines for the application, which is killed instead; a last "leave" ends its input
 	beside string   // a command that runs beside it
 
 	again []string // what an operator runs next; nil: the same command
 	to    phases.Phase
-	file  string // another description
-	fresh bool   // there is no migration yet when it is killed, and nothing to roll back
+	file  string // another migration file
+	fresh bool   // there is no migration yet at the kill, and nothing to roll back
 }
 
-// scenarios are by failpoint.
+// scenarios returns the scenarios by failpoint.
 func scenarios() map[string]scenario {
 	all := map[string]scenario{}
 	each := func(s scenario, names ...string) {
@@ -95,26 +95,26 @@ func scenarios() map[string]scenario {
 	return all
 }
 
-// loseState is a state database that is gone, while legacy is fenced. What was
-// written since the fence is in the target alone.
+// loseState removes the state database while legacy is fenced. Writes since the fence are in
+// the target alone.
 func (p *place) loseState() {
 	p.mustSQL("DROP SCHEMA migrator CASCADE")
-	p.does("init")
+	p.mustRun("init")
 	p.ledger = p.w.stages["grace"].ledger.clone()
 }
 
-// leftOver is an entry from an earlier stay, which the sweep must remove.
+// leftOver adds an entry from an earlier phase, which the sweep must remove.
 func (p *place) leftOver() {
-	p.redisDo("HSET", "customer:999", "id", "999", "email", "nobody", "points", "1", "changed", "2026-01-01T00:00:00Z")
+	p.redisDo("HSET", "customer:999", "id", "999", "email", "left@over", "points", "1", "changed", "2026-01-01T00:00:00Z")
 }
 
 // occupy makes the target refuse customer 7.
 func (p *place) occupy() {
 	p.redisDo("DEL", "customer:7")
-	p.redisDo("SET", "customer:7", "somebody else's")
+	p.redisDo("SET", "customer:7", "another application's")
 }
 
-// damage lets both stores differ behind migrator's back; one key is journalled.
+// damage makes the stores differ without migrator; one key is journaled.
 func (p *place) damage() {
 	p.mustSQL(`UPDATE customers SET points = 71 WHERE id = 10; DELETE FROM customers WHERE id = 11;
 		INSERT INTO customers VALUES (110, 'new', NULL, 72, '2026-01-01');
@@ -125,7 +125,7 @@ func (p *place) damage() {
 	delete(p.ledger.points, 11)
 }
 
-// lapse is an instance that was killed.
+// lapse kills an instance.
 func (p *place) lapse() {
 	a := p.open("", 0)
 	_ = a.cmd.Process.Signal(syscall.SIGKILL)
@@ -133,9 +133,9 @@ func (p *place) lapse() {
 	p.await(5*time.Second, func() bool { return p.text(lapsedSQL) != "" })
 }
 
-// oldTombstones are versions of records that were deleted long ago.
+// oldTombstones adds versions of records that were deleted long ago.
 func (p *place) oldTombstones() {
 	p.mustSQL("CREATE TABLE moved_customers (LIKE customers INCLUDING ALL)")
-	p.does("apply")
+	p.mustRun("apply")
 	p.mustSQL(`INSERT INTO migrator_target.customers SELECT 'gone' || i, repeat('0', 32), true, now() - interval '1 h' FROM generate_series(1, 20) i`)
 }

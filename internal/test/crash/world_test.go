@@ -23,10 +23,10 @@ import (
 	"github.com/stranglerfig/migrator/phases"
 )
 
-// built are the programs with failpoints.
+// built is the programs with failpoints.
 type built struct{ migrator, app string }
 
-// buildDir is where they are, once they are built.
+// buildDir is the directory of the built programs.
 var buildDir string
 
 var build = sync.OnceValues(func() (built, error) {
@@ -51,14 +51,14 @@ func programs(t *testing.T) built {
 	return b
 }
 
-// world is the servers, and the migrations on them that others are copied from.
+// world is the servers, and the migrations on them from which others are copied.
 type world struct {
 	programs built
 	postgres *testenv.PostgresServer
 	redis    *testenv.RedisServer
-	numbers  atomic.Int64 // of databases handed out
+	numbers  atomic.Int64 // of the databases in use
 	stages   map[string]*place
-	strategy string // of copying databases
+	strategy string // of CREATE DATABASE
 }
 
 const redisDatabases = 2000
@@ -69,26 +69,26 @@ func newWorld(t *testing.T) *world {
 	w.postgres = testenv.Postgres(t, testenv.PostgresOptions{Settings: map[string]string{"synchronous_commit": "off"}})
 	w.redis = testenv.Redis(t, testenv.RedisOptions{Databases: redisDatabases})
 	if w.newerThan(t, 15) {
-		w.strategy = " STRATEGY file_copy" // what older ones do: cheaper here, where nothing is synced
+		w.strategy = " STRATEGY file_copy" // the default of older versions: cheaper here, since nothing is synced
 	}
 	return w
 }
 
-// place is one migration: a database that is legacy and the state, a Redis
-// database, and what has been acknowledged there.
+// place is one migration: a database that is both legacy and the state, a Redis database, and
+// the acknowledged writes.
 type place struct {
-	w      *world
-	t      *testing.T
-	name   string // of the database
-	number int64  // of the Redis database
-	file   string
-	ledger ledger
-	story  strings.Builder // the commands and what they said
-	conn   *pgx.Conn       // opened by the first query
-	store  *state.Store    // opened by the first look at it
+	w          *world
+	t          *testing.T
+	name       string // of the database
+	number     int64  // of the Redis database
+	file       string
+	ledger     ledger
+	transcript strings.Builder // the commands and their output
+	conn       *pgx.Conn       // opened by the first query
+	store      *state.Store    // opened by the first use
 }
 
-// close ends the connections: a database that is in use can't be copied.
+// close closes the connections: a database in use can't be copied.
 func (p *place) close() {
 	ctx := context.WithoutCancel(p.t.Context())
 	if p.conn != nil {
@@ -100,8 +100,8 @@ func (p *place) close() {
 	p.conn, p.store = nil, nil
 }
 
-// ledger is the points of each customer; deleted ones are not in it. A write that
-// nobody has acknowledged may be seen or not: it is in maybe.
+// ledger has the points of each customer, without the deleted ones. A write that was not
+// acknowledged may be visible or not: it is in maybe.
 type ledger struct {
 	points map[int64]int
 	maybe  map[int64]int
@@ -111,8 +111,8 @@ func (l ledger) clone() ledger {
 	return ledger{maps.Clone(l.points), maps.Clone(l.maybe)}
 }
 
-// copyOf makes a place of one's own that is as the stage was left. The zero stage
-// is a table with customers in a database without anything of migrator's.
+// copyOf returns a new place that is a copy of the stage. The zero stage is a table with
+// customers in a database without migrator's schemas.
 func (w *world) copyOf(t *testing.T, stage *place) *place {
 	t.Helper()
 	n := w.numbers.Add(1)
@@ -127,13 +127,13 @@ func (w *world) copyOf(t *testing.T, stage *place) *place {
 	}
 	w.admin(t, "CREATE DATABASE "+p.name+" TEMPLATE "+template+w.strategy)
 	if stage != nil {
-		t.Cleanup(func() { w.admin(t, "DROP DATABASE "+p.name+" WITH (FORCE)") }) // stages go with the server
+		t.Cleanup(func() { w.admin(t, "DROP DATABASE "+p.name+" WITH (FORCE)") }) // stages are dropped with the server
 		p.copyRedis(stage)
 	}
 	return p
 }
 
-// newerThan tells that the server is of the version, or a later one.
+// newerThan reports whether the server has the version or a later one.
 func (w *world) newerThan(t *testing.T, version int) bool {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), w.postgres.URL())
@@ -148,7 +148,7 @@ func (w *world) newerThan(t *testing.T, version int) bool {
 	return number >= version*10000
 }
 
-// admin runs one statement on the server's own database.
+// admin runs one statement in the server's own database.
 func (w *world) admin(t *testing.T, statement string) {
 	t.Helper()
 	ctx := context.WithoutCancel(t.Context())
@@ -212,7 +212,7 @@ func (p *place) copyRedis(from *place) {
 	}
 }
 
-// connection is to the place's database.
+// connection returns a connection to the place's database.
 func (p *place) connection() *pgx.Conn {
 	p.t.Helper()
 	if p.conn == nil {
@@ -224,7 +224,7 @@ func (p *place) connection() *pgx.Conn {
 	return p.conn
 }
 
-// sql runs statements on the database, all or none.
+// sql runs statements in the database, all or none.
 func (p *place) sql(statements string) error {
 	_, err := p.connection().PgConn().Exec(p.t.Context(), statements).ReadAll()
 	return err
@@ -237,7 +237,7 @@ func (p *place) mustSQL(statements string) {
 	}
 }
 
-// text asks for one value, "" for none.
+// text returns one value, "" for none.
 func (p *place) text(query string) string {
 	p.t.Helper()
 	var text *string
@@ -250,7 +250,7 @@ func (p *place) text(query string) string {
 	return *text
 }
 
-// state is the store of the place's migration.
+// state returns the store of the place's migration.
 func (p *place) state() *state.Store {
 	p.t.Helper()
 	if p.store == nil {
@@ -262,8 +262,8 @@ func (p *place) state() *state.Store {
 	return p.store
 }
 
-// standing is where the migration stands.
-func (p *place) standing() phases.Status {
+// status returns the migration's status.
+func (p *place) status() phases.Status {
 	p.t.Helper()
 	st, err := p.state().Status(p.t.Context(), "customers")
 	if err != nil {

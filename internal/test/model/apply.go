@@ -7,7 +7,7 @@ type gen struct {
 	out    []Step
 	legals map[legalKey]bool
 	gates  map[gateKey]bool
-	seen   map[string]bool // the steps that were taken, if anybody wants to know
+	seen   map[string]bool // the steps that were taken; nil: not recorded
 }
 
 // Step is one thing that may happen next.
@@ -22,7 +22,7 @@ func newGen(c Config, r Rules) *gen {
 }
 
 func (g *gen) add(what string, who int, n State) {
-	g.tidy(&n)
+	g.normalise(&n)
 	g.out = append(g.out, Step{what, who, n})
 }
 
@@ -41,7 +41,7 @@ func (g *gen) next(s *State) []Step {
 	}
 	g.reconcile(s)
 	g.repairs(s)
-	g.strays(s)
+	g.orphanLands(s)
 	if g.c.Fence || g.c.Return {
 		for i := range s.ctl {
 			if i == 0 || g.c.Second {
@@ -49,22 +49,23 @@ func (g *gen) next(s *State) []Step {
 			}
 		}
 	}
-	if g.c.Horizon && s.has == tombstone && !g.underway(s) {
+	if g.c.Horizon && s.has == tombstone && !g.anyInFlight(s) {
 		n := *s
 		n.at, n.has = version{}, absent
-		g.add("the target forgets its tombstone", 0, n)
+		g.add("the tombstone expires in the target", 0, n)
 	}
 	return g.out
 }
 
-// underway tells that some message's time is not over: tombstones outlive those.
-func (g *gen) underway(s *State) bool {
+// anyInFlight reports whether a message's not-after is still to come: tombstones outlive
+// those.
+func (g *gen) anyInFlight(s *State) bool {
 	for i := range s.w {
 		if w := &s.w[i]; (w.inFlight || w.stage > unused && w.stage < missed) && !w.late {
 			return true
 		}
 	}
-	for _, m := range []*message{&s.stray, &s.repair.msg, &s.back.msg} {
+	for _, m := range []*message{&s.orphan, &s.repair.msg, &s.back.msg} {
 		if m.inFlight && !m.late {
 			return true
 		}
@@ -93,7 +94,8 @@ func (g *gen) land(s *State, m message) outcome {
 	} else if !m.always && !m.at.newer(s.at) {
 		return old
 	}
-	// What the target has forgotten may be buried once more; it must not come back.
+	// After a tombstone has expired, the same delete may be applied once more; its version
+	// must not decrease otherwise.
 	if s.high.newer(m.at) && !(m.gone && s.has == absent) {
 		s.slipped = true
 	}
@@ -105,9 +107,8 @@ func (g *gen) land(s *State, m message) outcome {
 	return applied
 }
 
-// tidy forgets what nobody will look at again, so that states that behave alike
-// are one.
-func (g *gen) tidy(s *State) {
+// normalise clears what no later step reads, so that states with the same behaviour are equal.
+func (g *gen) normalise(s *State) {
 	moot := func(m *message) bool {
 		return m.late && g.r.NotAfter ||
 			!m.always && !m.cond && !g.c.Horizon && !m.at.newer(s.at) ||
@@ -128,8 +129,8 @@ func (g *gen) tidy(s *State) {
 			w.landed, w.acked, w.lapsed, w.epoch, w.inst = false, false, false, 0, 0
 		}
 	}
-	if s.stray.inFlight && moot(&s.stray) {
-		s.stray = message{}
+	if s.orphan.inFlight && moot(&s.orphan) {
+		s.orphan = message{}
 	}
 	if s.has != live {
 		s.tseq = 0
@@ -144,32 +145,32 @@ func (g *gen) messageOf(w *write) message {
 	return m
 }
 
-// strays land whenever they like, but for their time.
-func (g *gen) strays(s *State) {
-	if !s.stray.inFlight {
+// orphanLands: an orphaned message lands at any time before its not-after.
+func (g *gen) orphanLands(s *State) {
+	if !s.orphan.inFlight {
 		return
 	}
 	n := *s
-	if g.land(&n, s.stray) == applied {
-		g.add("the message of a job that has gone on lands", 0, n)
+	if g.land(&n, s.orphan) == applied {
+		g.add("an orphaned message lands", 0, n)
 	}
-	if g.c.Late && !s.stray.late {
+	if g.c.Late && !s.orphan.late {
 		n := *s
-		n.stray.late = true
-		g.add("the time of the message of a job that has gone on is over", 0, n)
+		n.orphan.late = true
+		g.add("the not-after of an orphaned message passes", 0, n)
 	}
 }
 
-// castOff keeps a message that may still land when its job goes on without it.
-// False: another such message is on its way, and there is room for one.
-func (g *gen) castOff(s *State, m *message) bool {
+// detach keeps a message that may still land when its job continues without it. It returns
+// false if there is an orphan already: there is room for one.
+func (g *gen) detach(s *State, m *message) bool {
 	if !m.inFlight || m.late && g.r.NotAfter || !g.c.Horizon && !m.always && !m.cond && !m.at.newer(s.at) || m.cond && m.only != s.at {
 		*m = message{}
 		return true
 	}
-	if s.stray.inFlight {
+	if s.orphan.inFlight {
 		return false
 	}
-	s.stray, *m = *m, message{}
+	s.orphan, *m = *m, message{}
 	return true
 }

@@ -1,6 +1,6 @@
 package model
 
-// onLegacy tells that somebody may still write legacy alone.
+// onLegacy reports whether an instance may still write legacy alone.
 func (g *gen) onLegacy(s *State) bool {
 	for i := range s.inst {
 		n := &s.inst[i]
@@ -34,7 +34,7 @@ func (g *gen) backfill(s *State) {
 	if b.stage == 0 || b.stage == 6 || b.begun+1 <= stay {
 		if (s.route() == ShadowWrite || s.route() == DualRead) && (!barrier || !g.onLegacy(s)) && s.copied <= stay && !s.repair.sweep {
 			n := *s
-			if g.castOff(&n, &n.back.msg) {
+			if g.detach(&n, &n.back.msg) {
 				n.back = backfill{stage: 1, begun: s.epoch}
 				if !barrier {
 					if n.back.stage, n.back.line = 3, s.nowVersion(s.era); again {
@@ -50,7 +50,7 @@ func (g *gen) backfill(s *State) {
 	case 1:
 		if s.open == 0 {
 			step("takes its barrier", func(n *State, b *backfill) {
-				b.stage, b.line, b.stray = 2, s.nowVersion(s.era), s.stray.inFlight
+				b.stage, b.line, b.waitsOrphan = 2, s.nowVersion(s.era), s.orphan.inFlight
 				for j := range s.w {
 					if s.w[j].inFlight || s.w[j].stage != unused && s.w[j].stage < missed {
 						b.waits |= 1 << j
@@ -64,8 +64,8 @@ func (g *gen) backfill(s *State) {
 				return
 			}
 		}
-		if !b.stray || !s.stray.inFlight || s.stray.late {
-			step("has waited for all writes before it", func(_ *State, b *backfill) { b.stage, b.waits, b.stray = 3, 0, false })
+		if !b.waitsOrphan || !s.orphan.inFlight || s.orphan.late {
+			step("has waited for all writes before it", func(_ *State, b *backfill) { b.stage, b.waits, b.waitsOrphan = 3, 0, false })
 		}
 	case 3:
 		if g.c.deleted(s.seq) {
@@ -83,22 +83,22 @@ func (g *gen) backfill(s *State) {
 			g.add("the backfill is too late and reads again", 0, n)
 		} else {
 			n.back.stage = 5
-			_ = g.castOff(&n, &n.back.msg)
+			_ = g.detach(&n, &n.back.msg)
 			n.back.msg = message{}
 			g.add("the backfill's row lands in the target, if it is newer", 0, n)
 		}
-		if n := *s; g.castOff(&n, &n.back.msg) {
+		if n := *s; g.detach(&n, &n.back.msg) {
 			n.back.stage = 3
 			g.add("the backfill is killed, and resumed", 0, n)
 		}
 		if g.c.Late && !b.msg.late {
-			step("'s message is late from now on", func(_ *State, b *backfill) { b.msg.late = true })
+			step("'s message is past its not-after", func(_ *State, b *backfill) { b.msg.late = true })
 		}
 	case 5:
 		if s.has == live && b.line.newer(s.at) {
 			if s.repair.stage == 0 {
 				step("sweeps what is older", func(n *State, _ *backfill) {
-					if g.castOff(n, &n.repair.msg) {
+					if g.detach(n, &n.repair.msg) {
 						n.repair = repairer{stage: 1, sweep: true}
 					}
 				})
@@ -111,7 +111,7 @@ func (g *gen) backfill(s *State) {
 
 func (s *State) finish() { s.copied, s.back.stage = s.back.begun+1, 6 }
 
-// reconcile: a full, two-way run that finds both stores alike clears dirty.
+// reconcile: a full, two-way run that finds both stores equal clears dirty.
 func (g *gen) reconcile(s *State) {
 	gone := g.c.deleted(s.seq)
 	if !s.dirty || gone != (s.has != live) || !gone && s.seq != s.tseq {

@@ -8,11 +8,11 @@ type Violation struct {
 	What    string
 }
 
-// check judges a state: a read that takes no time is made in every state by every
-// instance, and the longer ones are judged as if they were answered now.
+// check checks the promises in a state. In every state every instance makes a read that takes
+// no time; longer reads are checked as if they were answered now.
 func (g *gen) check(s *State) *Violation {
 	if s.slipped {
-		return &Violation{3, "the target's version went back"}
+		return &Violation{3, "the target's version decreased"}
 	}
 	if v := g.routed(s); v != nil {
 		return v
@@ -22,7 +22,7 @@ func (g *gen) check(s *State) *Violation {
 		if n.dead {
 			continue
 		}
-		if v := g.read(s, i, s.routes[n.held], n.lease != leaseLive, s.acked, "a read"); v != nil {
+		if v := g.read(s, i, s.routes[n.pinned], n.lease != leaseLive, s.acked, "a read"); v != nil {
 			return v
 		}
 		if !n.reading {
@@ -38,14 +38,14 @@ func (g *gen) check(s *State) *Violation {
 	return nil
 }
 
-// routed is promise 1: when nothing is under way, the store that reads are routed
-// to has what was acknowledged.
+// routed is promise 1: when nothing is in flight, the store that reads are routed to has what
+// was acknowledged.
 func (g *gen) routed(s *State) *Violation {
 	if g.behind(s) {
 		return nil
 	}
 	for i := range s.w {
-		if st := s.w[i].stage; st != unused && st != done && st != rescue {
+		if st := s.w[i].stage; st != unused && st != done && st != rollingBack {
 			return nil
 		}
 	}
@@ -83,8 +83,8 @@ func (s *State) shows() string {
 	return fmt.Sprintf("state %d", s.tseq)
 }
 
-// older tells that the answer is none of the states from floor on. Absence is
-// right if any of them is one.
+// older reports whether the answer is none of the states from floor on. Absence is correct if
+// any of them is one.
 func (g *gen) older(found bool, seq, floor, top uint8) bool {
 	if found {
 		return seq < floor

@@ -1,7 +1,6 @@
 package model
 
-// The configurations each cover a part of the protocol, within what a search visits
-// in seconds.
+// Each configuration covers a part of the protocol, within what a search visits in seconds.
 var (
 	// ramp: up and down between shadow-write and grace beside target writes that time out.
 	ramp = Config{
@@ -13,7 +12,7 @@ var (
 		Name: "race", Start: DualRead, Kinds: []Kind{DualRead, Cutover},
 		Epochs: 2, Writes: 2, Copied: true, Fail: true,
 	}
-	// reads: reads that take their time, across a rollback.
+	// reads: long reads, across a rollback.
 	reads = Config{
 		Name: "reads", Start: Cutover, Kinds: []Kind{ShadowWrite, DualRead, Cutover},
 		Epochs: 2, Writes: 1, Copied: true, Fail: true, LongReads: true,
@@ -38,31 +37,31 @@ var (
 		Name: "queue", Start: ShadowWrite, Kinds: []Kind{DualRead, Cutover},
 		Epochs: 2, Writes: 2, Copied: true, Late: true, Crash: true, Deletes: 1 | 1<<2,
 	}
-	// lease: leases run out and are taken anew.
+	// lease: leases lapse and are renewed.
 	lease = Config{
 		Name: "lease", Start: Cutover, Kinds: []Kind{DualRead, Cutover},
 		Epochs: 2, Writes: 1, Copied: true, Fail: true, Lapse: true,
 	}
-	// journal: lost writes are repaired, beside others.
+	// journal: journaled writes are repaired, beside other writes.
 	journal = Config{
 		Name: "journal", Start: DualRead, Kinds: []Kind{Cutover},
 		Epochs: 1, Writes: 2, Deletes: 1 | 1<<2, Copied: true, Fail: true, Repairs: 2, Late: true, Single: true,
 	}
-	// horizon: tombstones are forgotten in the end.
+	// horizon: tombstones expire.
 	horizon = Config{
 		Name: "horizon", Start: DualRead, Kinds: []Kind{Cutover},
 		Epochs: 1, Writes: 2, Deletes: 1 | 1<<2, Copied: true, Fail: true, Repairs: 1, Late: true, Horizon: true, Single: true,
 	}
-	// fence: two instances that hear of it late.
+	// fence: two instances that learn of it late.
 	fence = Config{
 		Name: "fence", Start: Grace, Epochs: 4, Writes: 1, Copied: true, Fence: true, Fail: true,
 	}
-	// unheard: leases run out while the fence is raised, passed and lifted.
+	// unheard: leases lapse while the fence is raised, passed and lifted.
 	unheard = Config{
 		Name: "unheard", Start: Grace, Kinds: []Kind{DualRead},
 		Epochs: 4, Writes: 1, Copied: true, Fence: true, Fail: true, Lapse: true,
 	}
-	// stay: leases run out on the way back to legacy and forward again.
+	// stay: leases lapse on the return to legacy and forward again.
 	stay = Config{
 		Name: "stay", Start: DualRead, Kinds: []Kind{Legacy, ShadowWrite, DualRead, Cutover},
 		Epochs: 4, Writes: 1, Copied: true, Backfill: true, Lapse: true, Fail: true,
@@ -71,7 +70,7 @@ var (
 	duel = Config{
 		Name: "duel", Start: Grace, Epochs: 5, Writes: 1, Copied: true, Fence: true, Return: true, Second: true, Single: true,
 	}
-	// passed: what is under way when the fence comes, with repairs.
+	// passed: what is in flight when the fence is raised, with repairs.
 	passed = Config{
 		Name: "passed", Start: Grace, Epochs: 2, Writes: 2, Copied: true, Fence: true, Fail: true, Repairs: 1, Single: true,
 	}

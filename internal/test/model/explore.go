@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// Trace is how a violation comes about, step by step.
+// Trace is the path to a violation, step by step.
 type Trace struct {
 	Violation
 	Steps []string
@@ -27,8 +27,8 @@ func (s Step) String() string {
 	return strings.Replace(s.What, "%d", strconv.Itoa(s.Who), 1)
 }
 
-// Explore visits every state that can be reached, up to limit (0: none), the near
-// ones first: its trace is a shortest one. complete tells that none was left out.
+// Explore visits every reachable state, up to limit (0: none), in breadth-first order: its
+// trace is a shortest one. complete reports whether it visited all.
 func Explore(c Config, r Rules, limit int) (states int, t *Trace, complete bool) {
 	return newGen(c, r).explore(limit)
 }
@@ -88,7 +88,7 @@ func (g *gen) trace(list []State, from []int32, v Violation) *Trace {
 	return t
 }
 
-// Walks takes random walks of so many steps until it has taken the given number of
+// Walks takes random walks of that many steps each until it has taken the given number of
 // them, or a promise is broken.
 func Walks(c Config, r Rules, rng *rand.Rand, walks, steps int) (taken int, t *Trace) {
 	g := newGen(c, r)

@@ -1,30 +1,30 @@
 package model
 
-// Where a controller stands.
+// States of a controller.
 const (
 	idle uint8 = iota
 	intends
 	raises
-	tellsFenced
-	looks
+	commitsFenced
+	checksFence
 	retains
 	undoes
-	forgets
+	clearsAttempt
 	lifts
 	unfences
-	tellsGrace
-	tellsReturning
+	commitsGrace
+	commitsReturning
 	awaitsReturning
 	readsBack
 	replays
 	rewrites
 	clears
 	unfencesBack
-	tellsGraceBack
+	commitsGraceBack
 )
 
-// controller is one command that moves authority. It may die before each step, and
-// it may sleep between any two of them while the other one acts.
+// controller is one command that moves authority. It may die before each step, and it may
+// sleep between any two steps while the other controller acts.
 func (g *gen) controller(s *State, i int) {
 	me := &s.ctl[i]
 	step := func(what string, change func(n *State, c *controller)) {
@@ -37,9 +37,10 @@ func (g *gen) controller(s *State, i int) {
 	}
 	end := func(_ *State, c *controller) { c.pc = idle }
 	room := s.epoch < min(g.c.Epochs, maxEpochs-1)
-	// same is the compare of a transition: the route is the one that it was decided on.
+	// same is the comparison of a transition: the route is the one that the decision rested
+	// on.
 	same := !g.r.OneDecides || me.epoch == s.epoch && me.attempt == s.attempt
-	tells := func(to Kind, pc uint8, change func(n *State)) {
+	commits := func(to Kind, pc uint8, change func(n *State)) {
 		switch {
 		case !same:
 			step("finds the route moved", end)
@@ -61,7 +62,7 @@ func (g *gen) controller(s *State, i int) {
 		if s.epoch != me.epoch || s.attempt != 0 && g.r.OneDecides {
 			step("finds another attempt", end)
 		} else {
-			step("notes its attempt", func(n *State, c *controller) { n.attempt, c.attempt, c.pc = uint8(i)+1, uint8(i)+1, raises })
+			step("records its attempt", func(n *State, c *controller) { n.attempt, c.attempt, c.pc = uint8(i)+1, uint8(i)+1, raises })
 		}
 	case raises:
 		if s.lifted>>me.attempt&1 != 0 || s.fence != 0 && s.fence != me.attempt {
@@ -71,33 +72,33 @@ func (g *gen) controller(s *State, i int) {
 				if n.fence == 0 {
 					n.era++
 				}
-				n.fence, c.pc = c.attempt, tellsFenced
+				n.fence, c.pc = c.attempt, commitsFenced
 			})
 		}
-	case tellsFenced:
+	case commitsFenced:
 		if g.r.FencedEpoch {
-			tells(Fenced, looks, func(n *State) { n.fenceEra = n.era })
+			commits(Fenced, checksFence, func(n *State) { n.fenceEra = n.era })
 		} else if room && !s.journalled {
 			step("commits retain", func(n *State, c *controller) { n.push(Retain); n.fenceEra, c.pc = n.era, idle })
 		}
-	case looks:
+	case checksFence:
 		if g.behind(s) {
 			break
 		}
 		if s.fence == me.attempt {
-			step("sees everybody on fenced, and its fence", func(_ *State, c *controller) { c.pc = retains })
+			step("sees every live instance on fenced, and its fence", func(_ *State, c *controller) { c.pc = retains })
 		}
 	case retains:
 		if !same || g.behind(s) || s.lapsed() || s.journalled {
 			break
 		}
-		tells(Retain, idle, func(n *State) { n.fenceEra = n.era })
+		commits(Retain, idle, func(n *State) { n.fenceEra = n.era })
 	case undoes:
 		switch k := s.route(); {
 		case s.attempt != me.attempt:
 			step("finds that it is not its fence", end)
 		case k == Grace && s.fence != me.attempt:
-			step("voids its attempt: its fence does not stand", func(n *State, c *controller) { n.lifted |= 1 << c.attempt; c.pc = forgets })
+			step("voids its attempt: its fence is not raised", func(n *State, c *controller) { n.lifted |= 1 << c.attempt; c.pc = clearsAttempt })
 		case k == Grace || k == Fenced:
 			step("is about to lift", func(n *State, c *controller) { c.pc, c.epoch = lifts, n.epoch })
 		case k == Lifting:
@@ -105,15 +106,15 @@ func (g *gen) controller(s *State, i int) {
 		default:
 			step("finds that it is not its fence", end)
 		}
-	case forgets:
-		step("takes the note of its attempt back", func(n *State, c *controller) {
+	case clearsAttempt:
+		step("clears its attempt", func(n *State, c *controller) {
 			if n.route() == Grace && n.attempt == c.attempt {
 				n.attempt = 0
 			}
 			c.pc = idle
 		})
 	case lifts:
-		tells(Lifting, unfences, nil)
+		commits(Lifting, unfences, nil)
 	case unfences:
 		if s.fence != 0 && s.fence != me.attempt {
 			step("finds another's fence", end)
@@ -124,13 +125,13 @@ func (g *gen) controller(s *State, i int) {
 					n.fence = 0
 					n.era++
 				}
-				c.pc = tellsGrace
+				c.pc = commitsGrace
 			})
 		}
-	case tellsGrace:
-		tells(Grace, idle, func(n *State) { n.attempt = 0 })
-	case tellsReturning:
-		tells(Returning, awaitsReturning, nil)
+	case commitsGrace:
+		commits(Grace, idle, func(n *State) { n.attempt = 0 })
+	case commitsReturning:
+		commits(Returning, awaitsReturning, nil)
 	default:
 		g.returning(s, i, step, same)
 	}
@@ -140,7 +141,7 @@ func (g *gen) controller(s *State, i int) {
 	step("dies", end)
 }
 
-// command begins or takes up what the route and the noted attempt allow.
+// command begins or resumes what the route and the recorded attempt allow.
 func (g *gen) command(s *State, i int, step func(string, func(*State, *controller))) {
 	at := func(pc uint8) func(*State, *controller) {
 		return func(n *State, c *controller) { c.pc, c.epoch, c.attempt = pc, n.epoch, n.attempt }
@@ -149,17 +150,17 @@ func (g *gen) command(s *State, i int, step func(string, func(*State, *controlle
 	case k == Grace && s.attempt == 0 && g.c.Fence && !s.ctl[i].used && g.open(s, Retain):
 		step("begins to fence", func(n *State, c *controller) { c.pc, c.epoch, c.used = intends, n.epoch, true })
 	case k == Grace && s.attempt != 0:
-		step("takes up the attempt", at(raises))
-		step("takes up the attempt to undo it", at(undoes))
+		step("resumes the attempt", at(raises))
+		step("resumes the attempt to undo it", at(undoes))
 	case k == Fenced:
-		step("takes up the attempt", at(looks))
-		step("takes up the attempt to undo it", at(undoes))
+		step("resumes the attempt", at(checksFence))
+		step("resumes the attempt to undo it", at(undoes))
 	case k == Lifting:
-		step("takes up the lifting", at(undoes))
+		step("resumes the lifting", at(undoes))
 	case k == Retain && g.c.Return:
-		step("begins the return", at(tellsReturning))
+		step("begins the return", at(commitsReturning))
 	case k == Returning:
-		step("takes up the return", at(awaitsReturning))
+		step("resumes the return", at(awaitsReturning))
 	}
 }
 
@@ -174,12 +175,12 @@ func (g *gen) returning(s *State, i int, step func(string, func(*State, *control
 		if s.returns {
 			next = readsBack
 		}
-		step("has waited for everybody who is live", func(_ *State, c *controller) { c.pc = next })
+		step("has waited for every live instance", func(_ *State, c *controller) { c.pc = next })
 	case readsBack:
 		step("reads the target", func(n *State, c *controller) { c.at, c.seq, c.has, c.pc = n.at, n.tseq, n.has, replays })
 	case replays:
 		if s.fence == 0 || s.fence != me.attempt {
-			step("finds its fence gone", func(_ *State, c *controller) { c.pc = idle })
+			step("finds its fence lifted", func(_ *State, c *controller) { c.pc = idle })
 		} else if s.open == 0 {
 			step("writes the key back to legacy", func(n *State, c *controller) {
 				if c.has == live {
@@ -223,9 +224,9 @@ func (g *gen) returning(s *State, i int, step func(string, func(*State, *control
 					n.era++
 				}
 			}
-			c.pc = tellsGraceBack
+			c.pc = commitsGraceBack
 		})
-	case tellsGraceBack:
+	case commitsGraceBack:
 		switch {
 		case !same:
 			step("finds the route moved", func(_ *State, c *controller) { c.pc = idle })
@@ -235,7 +236,7 @@ func (g *gen) returning(s *State, i int, step func(string, func(*State, *control
 	}
 }
 
-// lastGone is the newest state that is absence.
+// lastGone returns the newest state that is absence.
 func (g *gen) lastGone(s *State) uint8 {
 	for q := s.top; q > 0; q-- {
 		if g.c.deleted(q) {

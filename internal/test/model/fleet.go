@@ -2,17 +2,17 @@ package model
 
 import "github.com/stranglerfig/migrator/phases"
 
-// reached is the epoch that the instance may acknowledge: the oldest one that an
-// operation under way is pinned to.
+// reached returns the epoch that the instance may acknowledge: the oldest one that an
+// operation in flight is pinned to.
 func (g *gen) reached(s *State, i int) uint8 {
 	n := &s.inst[i]
-	e := n.held
+	e := n.pinned
 	if n.reading && g.r.DrainReads {
 		e = min(e, n.readEpoch)
 	}
 	for j := range s.w {
 		w := &s.w[j]
-		if int(w.inst) != i || w.stage == unused || w.stage >= rescue {
+		if int(w.inst) != i || w.stage == unused || w.stage >= rollingBack {
 			continue
 		}
 		if w.acked && g.r.DrainQueue || !w.acked && g.r.DrainWrites {
@@ -34,9 +34,9 @@ func (g *gen) instance(s *State, i int) {
 		return
 	}
 	if me.lease == leaseLive {
-		for e := me.held + 1; e <= s.epoch; e++ { // the answer that told of it may be an old one
+		for e := me.pinned + 1; e <= s.epoch; e++ { // the response that carried the epoch may be old
 			n := *s
-			n.inst[i].held = e
+			n.inst[i].pinned = e
 			g.add("instance %d swaps to "+s.routes[e].String(), i, n)
 		}
 		if e := g.reached(s, i); e > me.acked {
@@ -63,8 +63,8 @@ func (g *gen) instance(s *State, i int) {
 	if g.c.LongReads && !me.reading {
 		n := *s
 		m := &n.inst[i]
-		m.reading, m.readEpoch, m.readFloor, m.readLapsed = true, me.held, s.acked, me.lease != leaseLive
-		g.add("instance %d begins a read on "+s.routes[me.held].String(), i, n)
+		m.reading, m.readEpoch, m.readFloor, m.readLapsed = true, me.pinned, s.acked, me.lease != leaseLive
+		g.add("instance %d begins a read on "+s.routes[me.pinned].String(), i, n)
 	}
 	if me.reading {
 		n := *s
@@ -76,9 +76,9 @@ func (g *gen) instance(s *State, i int) {
 		if s.w[j].stage != unused {
 			continue
 		}
-		if k := s.routes[me.held]; k.way().Writes != phases.WritesWait {
+		if k := s.routes[me.pinned]; k.way().Writes != phases.WritesWait {
 			n := *s
-			n.w[j] = write{stage: begun, inst: uint8(i), epoch: me.held, lapsed: me.lease != leaseLive}
+			n.w[j] = write{stage: begun, inst: uint8(i), epoch: me.pinned, lapsed: me.lease != leaseLive}
 			if k == Retain {
 				n.w[j].era = s.fenceEra
 			}
@@ -100,10 +100,10 @@ func (g *gen) lease(s *State, i int) {
 				w.lapsed = true
 			}
 		}
-		g.add("instance %d: its lease is over by its own clock", i, n)
+		g.add("instance %d: its lease lapses by its own clock", i, n)
 	case leaseOver:
 		m.lease = leaseLapsed
-		g.add("instance %d: its lease is over by the state's clock", i, n)
+		g.add("instance %d: its lease lapses by the state's clock", i, n)
 	case leaseLapsed:
 		if !me.dead {
 			break
@@ -115,7 +115,7 @@ func (g *gen) lease(s *State, i int) {
 		}
 		if may && g.r.EvictDirty {
 			n.dirty, n.waits = true, 0
-			if g.r.DirtyOutlasts {
+			if g.r.DirtyWaits {
 				for j := range n.w {
 					if n.w[j].inFlight {
 						n.waits |= 1 << j
@@ -123,12 +123,12 @@ func (g *gen) lease(s *State, i int) {
 				}
 			}
 		}
-		m.held, m.acked = 0, 0
+		m.pinned, m.acked = 0, 0
 		g.add("instance %d is evicted", i, n)
 	}
 	if !me.dead && (me.lease == leaseOver || me.lease == leaseLapsed) {
 		n := *s
-		n.inst[i].lease, n.inst[i].held = leaseLive, s.epoch
-		g.add("instance %d joins anew on "+s.route().String(), i, n)
+		n.inst[i].lease, n.inst[i].pinned = leaseLive, s.epoch
+		g.add("instance %d rejoins on "+s.route().String(), i, n)
 	}
 }

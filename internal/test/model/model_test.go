@@ -29,25 +29,25 @@ func TestProtocol(t *testing.T) {
 	// A model in which nothing happens keeps every promise.
 	for _, what := range happens {
 		if !seen[what] {
-			t.Errorf("it never happened: %s", what)
+			t.Errorf("step never taken: %s", what)
 		}
 	}
 }
 
 var happens = []string{
 	"the operator goes to legacy", "the operator goes to dual-read 100 %", "the operator goes to cutover 25 %", "the operator goes to grace",
-	"instance %d is evicted", "instance %d joins anew on dual-read 100 %", "instance %d ends its read",
+	"instance %d is evicted", "instance %d rejoins on dual-read 100 %", "instance %d ends its read",
 	"write %d is refused by the fence", "write %d lands in the target", "write %d lands in the target, which has a later one",
-	"write %d is late from now on", "write %d is journalled", "write %d takes reads back to dual-read",
-	"write %d is acknowledged: nobody reads the target", "write %d is acknowledged: both stores have it", "write %d fails: a fence is under way",
+	"write %d is past its not-after", "write %d is journalled", "write %d rolls back to dual-read",
+	"write %d is acknowledged: no instance reads the target", "write %d is acknowledged: both stores have it", "write %d fails: a fence attempt is open",
 	"write %d finds the route moved", "write %d fails: authority has moved",
-	"the repair lands in the target", "the repair finds a later write in the target", "the repair is refused and looks again", "the repair times out",
-	"the message of a job that has gone on lands", "the target forgets its tombstone", "a full reconcile is clean",
+	"the repair lands in the target", "the repair finds a later write in the target", "the repair is refused and retries", "the repair times out",
+	"an orphaned message lands", "the tombstone expires in the target", "a full reconcile is clean",
 	"the backfill takes its barrier", "the backfill has waited for all writes before it", "the backfill finds no row",
 	"the backfill is too late and reads again", "the backfill is killed, and resumed", "the backfill sweeps what is older", "the backfill finds nothing to sweep",
 	"controller %d finds another attempt", "controller %d finds the route moved", "controller %d commits fenced", "controller %d commits retain",
 	"controller %d commits lifting", "controller %d commits returning", "controller %d commits grace", "controller %d can't fence",
-	"controller %d voids its attempt: its fence does not stand", "controller %d takes the note of its attempt back",
+	"controller %d voids its attempt: its fence is not raised", "controller %d clears its attempt",
 	"controller %d finds the target changed and reads it again", "controller %d writes the target again at the new era", "controller %d dies",
 }
 
@@ -70,7 +70,7 @@ func TestMutations(t *testing.T) {
 	}
 }
 
-// TestEveryRuleHasAMutation: a rule that no test switches off may as well not be there.
+// TestEveryRuleHasAMutation: a rule that no test switches off has no effect.
 func TestEveryRuleHasAMutation(t *testing.T) {
 	t.Parallel()
 	seen := map[Rules]bool{}
@@ -87,7 +87,7 @@ func TestEveryRuleHasAMutation(t *testing.T) {
 	}
 }
 
-// wider draws a configuration beyond what can be searched.
+// wider draws a configuration too large for a search.
 func wider(rng *rand.Rand) Config {
 	c := configs[rng.IntN(len(configs))]
 	some := func(b *bool) { *b = *b || rng.IntN(3) == 0 }

@@ -6,7 +6,7 @@ import (
 	"github.com/stranglerfig/migrator/phases"
 )
 
-// behind: a live lease has not acknowledged the present epoch.
+// behind reports whether a live lease has not acknowledged the present epoch.
 func (g *gen) behind(s *State) bool {
 	for i := range s.inst {
 		if n := &s.inst[i]; n.lease <= leaseOver && n.acked < s.epoch {
@@ -20,9 +20,9 @@ func (s *State) lapsed() bool {
 	return s.inst[0].lease == leaseLapsed || s.inst[1].lease == leaseLapsed
 }
 
-// held is the set of routes that live leases may still be on, and of those that lapsed
-// ones may be on where a lapse changes nothing.
-func (g *gen) held(s *State) uint16 {
+// liveRoutes returns the routes that live leases may still be on, and those that lapsed leases
+// may be on where a lapse changes nothing.
+func (g *gen) liveRoutes(s *State) uint16 {
 	var set uint16
 	lowest := s.epoch + 1
 	for i := range s.inst {
@@ -33,13 +33,13 @@ func (g *gen) held(s *State) uint16 {
 	}
 	for i := range s.inst {
 		n := &s.inst[i]
-		for e := n.acked; g.r.LapsedHeld && n.lease == leaseLapsed && e <= s.epoch; e++ {
+		for e := n.acked; g.r.LapsedLive && n.lease == leaseLapsed && e <= s.epoch; e++ {
 			if k := s.routes[e]; k.target() && !k.way().Fallback {
 				set |= 1 << k
 			}
 		}
 	}
-	if !g.r.HeldRange {
+	if !g.r.LiveRange {
 		return set
 	}
 	for e := lowest; e <= s.epoch; e++ {
@@ -50,8 +50,8 @@ func (g *gen) held(s *State) uint16 {
 
 func (g *gen) targetRead(s *State) bool {
 	set := uint16(1) << s.route()
-	if g.r.HeldRuling {
-		set |= g.held(s)
+	if g.r.LiveRuling {
+		set |= g.liveRoutes(s)
 	}
 	for k := range kinds {
 		if set&(1<<k) != 0 && routeOf[k].ReadsTarget() {
@@ -72,15 +72,15 @@ func routesIn(set uint16) (routes []phases.Route) {
 
 type legalKey struct {
 	from, to Kind
-	held     uint16
+	live     uint16
 }
 
-// legal is phases.Legal, remembered.
+// legal is phases.Legal with a cache.
 func (g *gen) legal(s *State, to Kind) bool {
-	at := legalKey{s.route(), to, g.held(s)}
+	at := legalKey{s.route(), to, g.liveRoutes(s)}
 	ok, known := g.legals[at]
 	if !known {
-		ok = phases.Legal(routeOf[at.from], routeOf[to], routesIn(at.held)) == nil
+		ok = phases.Legal(routeOf[at.from], routeOf[to], routesIn(at.live)) == nil
 		g.legals[at] = ok
 	}
 	return ok
@@ -91,7 +91,7 @@ type gateKey struct {
 	behind, lapsed, journal, dirty, copied bool
 }
 
-// open asks phases.Gates; an operator may override all but the interlocks.
+// open evaluates phases.Gates; an operator may override all but the interlocks.
 func (g *gen) open(s *State, to Kind) bool {
 	stay := uint8(0) // the last epoch in legacy, plus one
 	for e := range s.epoch + 1 {
@@ -99,13 +99,13 @@ func (g *gen) open(s *State, to Kind) bool {
 			stay = e + 1
 		}
 	}
-	at := gateKey{legalKey{s.route(), to, g.held(s)}, g.behind(s), s.lapsed(), s.journalled, s.dirty, s.copied > stay}
+	at := gateKey{legalKey{s.route(), to, g.liveRoutes(s)}, g.behind(s), s.lapsed(), s.journalled, s.dirty, s.copied > stay}
 	ok, known := g.gates[at]
 	if known {
 		return ok
 	}
 	now := time.Unix(1e9, 0)
-	e := phases.Snapshot{Now: now, Status: phases.Status{Route: routeOf[at.from], LegacyEpoch: 1}, Fleet: phases.Fleet{Live: 2, LiveRoutes: routesIn(at.held)}}
+	e := phases.Snapshot{Now: now, Status: phases.Status{Route: routeOf[at.from], LegacyEpoch: 1}, Fleet: phases.Fleet{Live: 2, LiveRoutes: routesIn(at.live)}}
 	e.Status.Route.Epoch = 5
 	if at.behind {
 		e.Fleet.Behind = 1
@@ -135,7 +135,7 @@ func (s *State) push(to Kind) {
 	s.routes[s.epoch] = to
 }
 
-// admit is what a transition checks whatever the operator says.
+// admit is what a transition checks whatever the operator overrides.
 func (g *gen) admit(s *State, to Kind) bool {
 	return s.epoch+1 < min(g.c.Epochs+1, maxEpochs) && g.legal(s, to) &&
 		!(phases.Forward(routeOf[s.route()], routeOf[to]) && s.lapsed()) &&

@@ -1,6 +1,6 @@
 package model
 
-// present is the era of what legacy says: while fenced the one before.
+// present returns the era of legacy's answers: while fenced, the one before.
 func (g *gen) present(s *State) uint8 {
 	if s.fence != 0 && g.r.RepairEra {
 		return s.era - 1
@@ -21,9 +21,9 @@ func (g *gen) repairs(s *State) {
 	case 0:
 		if s.used < g.c.Repairs {
 			n := *s
-			if g.castOff(&n, &n.repair.msg) {
+			if g.detach(&n, &n.repair.msg) {
 				n.used++
-				n.repair = repairer{stage: 1, lost: s.lost, changes: s.changes}
+				n.repair = repairer{stage: 1, journalVersion: s.journalVersion, changes: s.changes}
 				g.add("a repair begins", 0, n)
 			}
 		}
@@ -35,14 +35,14 @@ func (g *gen) repairs(s *State) {
 		} else if s.open == 0 {
 			step("reads the target", func(n *State, r *repairer) { g.seeTarget(n, r); r.stage = 2 })
 		}
-	case 5: // legacy was read first, and lacked the row
+	case 5: // legacy was read first, without a row
 		step("reads the target, after legacy", func(n *State, r *repairer) {
 			g.seeTarget(n, r)
 			g.bury(n, r)
 		})
 	case 2:
 		switch {
-		case g.c.deleted(s.seq): // a row that is being inserted is not seen, nor waited for
+		case g.c.deleted(s.seq): // a row that is being inserted is neither seen nor awaited
 			step("finds no row in legacy", func(n *State, r *repairer) { g.bury(n, r) })
 		case !g.r.RowLock:
 			step("reads the row without its lock", func(n *State, r *repairer) { r.stage, r.seq = 6, s.seq })
@@ -76,7 +76,7 @@ func (g *gen) take(n *State, r *repairer) {
 
 // bury is the rule for a row that legacy lacks.
 func (g *gen) bury(n *State, r *repairer) {
-	v := r.seenAt.max(r.lost)
+	v := r.seenAt.max(r.journalVersion)
 	if g.r.RepairEra && v.era > r.era || r.seen != live && v == r.seenAt || !g.r.Tombstone && r.seen != live {
 		g.repaired(n, r)
 		return
@@ -86,16 +86,16 @@ func (g *gen) bury(n *State, r *repairer) {
 	r.msg = message{inFlight: true, gone: true, seq: n.seq, at: v, cond: true, only: r.seenAt}
 }
 
-// repaired clears the key if it has not changed since, and ends the repair.
+// repaired clears the journal's key if it has not changed since, and ends the repair.
 func (g *gen) repaired(n *State, r *repairer) {
-	if n.journalled && n.lost == r.lost && n.changes == r.changes {
-		n.journalled, n.lost, n.changes = false, version{}, 0
+	if n.journalled && n.journalVersion == r.journalVersion && n.changes == r.changes {
+		n.journalled, n.journalVersion, n.changes = false, version{}, 0
 	}
 	if r.sweep {
 		n.finish()
 	}
 	*r = repairer{msg: r.msg}
-	_ = g.castOff(n, &r.msg) // else it stays with the repairer until the next begins
+	_ = g.detach(n, &r.msg) // otherwise it stays with the repairer until the next repair begins
 }
 
 func (g *gen) repairSent(s *State) {
@@ -112,16 +112,16 @@ func (g *gen) repairSent(s *State) {
 		g.repaired(&n, r)
 		g.add("the repair finds a later write in the target", 0, n)
 	default:
-		if r.stage = 1; g.castOff(&n, &r.msg) {
+		if r.stage = 1; g.detach(&n, &r.msg) {
 			r.msg = message{}
 			r.seen, r.seenAt, r.era, r.seq = 0, version{}, 0, 0
-			g.add("the repair is refused and looks again", 0, n)
+			g.add("the repair is refused and retries", 0, n)
 		}
 	}
 	if s.repair.msg.inFlight {
 		n := *s
 		r := &n.repair
-		if g.castOff(&n, &r.msg) && !r.sweep {
+		if g.detach(&n, &r.msg) && !r.sweep {
 			*r = repairer{}
 			g.add("the repair times out", 0, n)
 		}
@@ -129,6 +129,6 @@ func (g *gen) repairSent(s *State) {
 	if g.c.Late && !s.repair.msg.late {
 		n := *s
 		n.repair.msg.late = true
-		g.add("the repair's message is late from now on", 0, n)
+		g.add("the repair's message is past its not-after", 0, n)
 	}
 }

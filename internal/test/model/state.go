@@ -41,7 +41,7 @@ func (k Kind) String() string { return routeOf[k].String() }
 
 func (k Kind) way() phases.Behaviour { return routeOf[k].Behaviour() }
 
-// target tells that the key's reads are routed to the target.
+// target reports whether the key's reads are routed to the target.
 func (k Kind) target() bool {
 	switch k.way().Reads {
 	case phases.ReadsTarget:
@@ -53,7 +53,7 @@ func (k Kind) target() bool {
 	}
 }
 
-// closed tells that authority is moving or has moved.
+// closed reports whether authority is moving or has moved.
 func (k Kind) closed() bool {
 	w := k.way().Writes
 	return w == phases.WritesWait || w == phases.WritesTarget
@@ -83,16 +83,16 @@ func (v version) next(era uint8) (version, bool) {
 	return version{era, v.lsn + 1}, err == nil && n == version{era, v.lsn + 1}.record()
 }
 
-// State is the whole world. It is comparable: the search's map needs no hash of its own.
+// State is the whole world. It is comparable, so it can be a key of the search's map.
 type State struct {
 	routes [maxEpochs]Kind
 	epoch  uint8
 
 	// legacy
 	seq, top uint8 // the key's state; the highest number given to any state
-	open     uint8 // the write that holds the row's lock, plus one
+	open     uint8 // the write that has the row's lock, plus one
 	era      uint8
-	fence    uint8 // the attempt whose fence stands
+	fence    uint8 // the attempt whose fence is raised
 	lifted   uint8 // attempts that are over, as bits
 
 	// target
@@ -100,25 +100,25 @@ type State struct {
 	has     presence
 	tseq    uint8
 	high    version // the highest that the entry ever had
-	slipped bool    // it went back
+	slipped bool    // the version decreased
 
 	// state database
-	attempt    uint8
-	fenceEra   uint8
-	journalled bool
-	lost       version
-	changes    uint8
-	returns    bool // the key is in the return journal
-	dirty      bool
-	waits      uint8 // writes whose time must be over before a reconcile clears dirty, as bits
-	copied     uint8 // epoch in which the last finished backfill began, plus one
+	attempt        uint8
+	fenceEra       uint8
+	journalled     bool
+	journalVersion version
+	changes        uint8
+	returns        bool // the key is in the return journal
+	dirty          bool
+	waits          uint8 // writes whose not-after must pass before a reconcile clears dirty, as bits
+	copied         uint8 // epoch in which the last finished backfill began, plus one
 
-	acked uint8 // the highest state that a writer was told is safe
+	acked uint8 // the highest state whose write was acknowledged
 
 	inst   [2]instance
 	w      [maxWrites]write
 	repair repairer
-	stray  message // of a repairer or a backfill that has gone on without it
+	orphan message // of a repairer or a backfill that has continued without it
 	back   backfill
 	ctl    [2]controller
 	used   uint8 // repairs begun
@@ -136,32 +136,32 @@ type leaseState uint8
 
 const (
 	leaseLive   leaseState = iota
-	leaseOver              // by the instance's own clock
+	leaseOver              // by the instance's clock
 	leaseLapsed            // by the state's clock too
 	leaseEnded             // evicted
 )
 
 type instance struct {
-	held, acked uint8
-	lease       leaseState
-	dead        bool
-	reading     bool // a read that takes its time
-	readEpoch   uint8
-	readFloor   uint8 // what was acknowledged when it began
-	readLapsed  bool
+	pinned, acked uint8
+	lease         leaseState
+	dead          bool
+	reading       bool // a read of any length
+	readEpoch     uint8
+	readFloor     uint8 // what was acknowledged when it began
+	readLapsed    bool
 }
 
 type stage uint8
 
 const (
-	unused stage = iota
-	begun        // pinned, not-after fixed
-	opened       // holds the row's lock
-	listed       // retain: the key is in the return journal
-	sent         // its message to the target may land, more than once
-	missed       // its attempts have failed
-	ruled        // only without JournalSerial: ruled upon, not yet journalled
-	rescue       // waits until nobody can read the target
+	unused      stage = iota
+	begun             // pinned, not-after fixed
+	opened            // has the row's lock
+	listed            // retain: the key is in the return journal
+	sent              // its message to the target may land, more than once
+	missed            // its attempts have failed
+	ruled             // only without JournalSerial: decided, not yet journaled
+	rollingBack       // rolls back; waits until no instance can read the target
 	done
 )
 
@@ -178,10 +178,10 @@ type write struct {
 	landed   bool
 	lapsed   bool
 	inFlight bool
-	harmless bool // only without JournalSerial: the ruling
+	harmless bool // only without JournalSerial: the decision
 }
 
-// message is a repair's or a backfill's, on its way.
+// message is a repair's or a backfill's message in transit.
 type message struct {
 	inFlight, late bool
 	gone           bool // a tombstone
@@ -193,24 +193,24 @@ type message struct {
 }
 
 type repairer struct {
-	stage   uint8 // 1 begun, 2 has the target, 3 has legacy, 4 sent; 5 has legacy first, 6 has the row without its version
-	sweep   bool
-	lost    version
-	changes uint8
-	era     uint8
-	seenAt  version
-	seen    presence
-	seq     uint8
-	msg     message
+	stage          uint8 // 1 begun, 2 has the target, 3 has legacy, 4 sent; 5 has legacy first, 6 has the row without its version
+	sweep          bool
+	journalVersion version
+	changes        uint8
+	era            uint8
+	seenAt         version
+	seen           presence
+	seq            uint8
+	msg            message
 }
 
 type backfill struct {
-	stage uint8 // 1 begun, 2 behind the barrier, 3 open, 4 sent, 5 sweeps, 6 done
-	begun uint8 // epoch
-	line  version
-	waits uint8 // writes whose time must be over, as bits
-	stray bool  // and the stray message's
-	msg   message
+	stage       uint8 // 1 begun, 2 behind the barrier, 3 open, 4 sent, 5 sweeps, 6 done
+	begun       uint8 // epoch
+	line        version
+	waits       uint8 // writes whose not-after must pass, as bits
+	waitsOrphan bool  // and the orphan's
+	msg         message
 }
 
 type controller struct {
@@ -227,7 +227,7 @@ func (s *State) route() Kind { return s.routes[s.epoch] }
 
 func (c *Config) deleted(seq uint8) bool { return c.Deletes>>seq&1 != 0 }
 
-// first is the world at the beginning.
+// first returns the world at the start.
 func (c *Config) first() State {
 	s := State{era: 1}
 	s.routes[0] = c.Start

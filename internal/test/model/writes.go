@@ -13,7 +13,7 @@ func (g *gen) write(s *State, j int) {
 		g.add("write %d "+what, j, n)
 	}
 	if g.c.Late && !w.late && (w.inFlight || w.stage < missed) {
-		step("is late from now on", func(_ *State, w *write) { w.late = true })
+		step("is past its not-after", func(_ *State, w *write) { w.late = true })
 	}
 	if w.inFlight {
 		g.arrives(s, j)
@@ -42,7 +42,7 @@ func (g *gen) write(s *State, j int) {
 		})
 	case sent:
 		if w.landed {
-			step("is acknowledged: both stores have it", func(n *State, w *write) { n.tell(w); w.stage = done })
+			step("is acknowledged: both stores have it", func(n *State, w *write) { n.acknowledge(w); w.stage = done })
 		}
 		if !g.r.NotAfterFixed && w.late {
 			step("is sent again with a new time", func(_ *State, w *write) { w.late = false })
@@ -55,13 +55,13 @@ func (g *gen) write(s *State, j int) {
 	case missed:
 		g.miss(s, j)
 	case ruled:
-		step("is journalled after the ruling", func(n *State, w *write) { g.list(n, w); g.settle(n, w, w.harmless) })
-	case rescue:
-		g.rescue(s, j)
+		step("is journalled after the decision", func(n *State, w *write) { g.list(n, w); g.resolveMiss(n, w, w.harmless) })
+	case rollingBack:
+		g.rollBackReads(s, j)
 	}
 }
 
-func (s *State) tell(w *write) { s.acked = max(s.acked, w.seq); w.acked = true }
+func (s *State) acknowledge(w *write) { s.acked = max(s.acked, w.seq); w.acked = true }
 
 func (g *gen) commit(n *State, w *write) {
 	n.top++
@@ -69,11 +69,11 @@ func (g *gen) commit(n *State, w *write) {
 	w.at = version{n.era, lsnBase + 2*n.top}
 	switch k := n.routes[w.epoch]; k.way().Writes {
 	case phases.WritesLegacy:
-		n.tell(w)
+		n.acknowledge(w)
 		w.stage = done
 	case phases.WritesBackground:
 		if !w.lapsed {
-			n.tell(w)
+			n.acknowledge(w)
 		}
 		w.stage, w.inFlight = sent, true
 	default:
@@ -81,7 +81,7 @@ func (g *gen) commit(n *State, w *write) {
 	}
 }
 
-// arrives: the message reaches the target, early or late, for the first time or again.
+// arrives: the message reaches the target, early or late, once or again.
 func (g *gen) arrives(s *State, j int) {
 	n := *s
 	w := &n.w[j]
@@ -94,7 +94,7 @@ func (g *gen) arrives(s *State, j int) {
 		if w.era != 0 {
 			n.top++
 			w.seq = n.top
-			w.inFlight = false // the target's version has changed: the same can't pass twice
+			w.inFlight = false // the target's version has changed: the same message can't pass twice
 		}
 		w.landed = true
 		g.add("write %d lands in the target", j, n)
@@ -106,13 +106,13 @@ func (g *gen) arrives(s *State, j int) {
 	}
 }
 
-// retained begins a write of retain: its key goes into the return journal.
+// retained begins a write of retain: its key is added to the return journal.
 func (g *gen) retained(s *State, j int) {
 	n := *s
 	w := &n.w[j]
 	if s.route() == Retain && s.epoch == w.epoch {
 		w.stage, n.returns = listed, true
-		g.add("write %d is put into the return journal", j, n)
+		g.add("write %d is added to the return journal", j, n)
 		return
 	}
 	w.stage = done
@@ -121,20 +121,20 @@ func (g *gen) retained(s *State, j int) {
 
 func (g *gen) list(n *State, w *write) {
 	n.journalled = true
-	n.lost = n.lost.max(w.at)
+	n.journalVersion = n.journalVersion.max(w.at)
 	n.changes = min(n.changes+1, 7)
-	if !g.r.JournalLost {
-		n.lost = version{}
+	if !g.r.JournalVersion {
+		n.journalVersion = version{}
 	}
 }
 
-// miss is the journal's transaction: it sees the present route and is seen by the
-// next transition.
+// miss is the journal's transaction: it sees the present route, and the next transition sees
+// it.
 func (g *gen) miss(s *State, j int) {
 	n := *s
 	w := &n.w[j]
 	if s.route().closed() {
-		w.stage = done // an error, unless it was told that all is well
+		w.stage = done // an error, unless the write was harmless
 		g.add("write %d fails: authority has moved", j, n)
 		return
 	}
@@ -145,38 +145,38 @@ func (g *gen) miss(s *State, j int) {
 		return
 	}
 	g.list(&n, w)
-	g.settle(&n, w, harmless)
+	g.resolveMiss(&n, w, harmless)
 	g.add("write %d is journalled", j, n)
 }
 
-func (g *gen) settle(n *State, w *write, harmless bool) {
+func (g *gen) resolveMiss(n *State, w *write, harmless bool) {
 	switch {
 	case w.acked, w.lapsed:
 		w.stage = done
 	case harmless:
-		n.tell(w)
+		n.acknowledge(w)
 		w.stage = done
 	default:
-		w.stage = rescue
+		w.stage = rollingBack
 	}
 }
 
-// rescue: the write itself takes reads back, and is acknowledged when nobody reads
+// rollBackReads: the write itself rolls reads back, and is acknowledged when no instance reads
 // the target any more.
-func (g *gen) rescue(s *State, j int) {
+func (g *gen) rollBackReads(s *State, j int) {
 	n := *s
 	w := &n.w[j]
 	switch {
 	case !g.targetRead(s):
-		n.tell(w)
+		n.acknowledge(w)
 		w.stage = done
-		g.add("write %d is acknowledged: nobody reads the target", j, n)
+		g.add("write %d is acknowledged: no instance reads the target", j, n)
 	case !routeOf[s.route()].ReadsTarget():
 	case s.route().closed() || s.attempt != 0:
 		w.stage = done
-		g.add("write %d fails: a fence is under way", j, n)
+		g.add("write %d fails: a fence attempt is open", j, n)
 	case g.admit(s, DualRead):
 		n.push(DualRead)
-		g.add("write %d takes reads back to dual-read", j, n)
+		g.add("write %d rolls back to dual-read", j, n)
 	}
 }

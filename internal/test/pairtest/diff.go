@@ -8,8 +8,8 @@ import (
 	"github.com/stranglerfig/migrator/store"
 )
 
-// Diff compares both stores in the plainest way, at rest, and returns what
-// differs: "key: how".
+// Diff compares both stores, without concurrent writes, in the simplest way, and returns the
+// differences as "key: how".
 func (p *Pair) Diff(t testing.TB) []string {
 	t.Helper()
 	ctx := t.Context()
@@ -18,7 +18,7 @@ func (p *Pair) Diff(t testing.TB) []string {
 		t.Fatal(err)
 	}
 	expires := -1
-	if column := p.Spec.ExpiryColumn(); column != "" {
+	if column := p.Config.ExpiryColumn(); column != "" {
 		expires = p.Legacy.Schema().Index(column)
 	}
 	rows := map[record.Key]record.Record{}
@@ -66,7 +66,7 @@ func (p *Pair) Diff(t testing.TB) []string {
 	return diffs
 }
 
-// WantSame fails the test unless both stores hold the same.
+// WantSame fails the test unless both stores have the same records.
 func (p *Pair) WantSame(t testing.TB) {
 	t.Helper()
 	if diffs := p.Diff(t); len(diffs) > 0 {

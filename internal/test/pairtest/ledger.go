@@ -14,15 +14,15 @@ import (
 	"github.com/stranglerfig/migrator/store"
 )
 
-// Backfills keeps one backfill in a file, so that it outlives its process.
+// Backfills keeps one backfill in a file, so that it survives its process.
 type Backfills struct {
 	Path    string
-	OnSave  func(backfill.Progress) error // called before a save, which its error replaces
+	OnSave  func(backfill.Progress) error // called before a save; its error is returned instead
 	mu      sync.Mutex
 	running bool
 }
 
-// Begin implements replicate.Ledger.
+// Begin implements backfill.Ledger.
 func (b *Backfills) Begin(context.Context) (backfill.Progress, func(), error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -44,7 +44,7 @@ func (b *Backfills) Begin(context.Context) (backfill.Progress, func(), error) {
 	}, nil
 }
 
-// Load reads what was saved last; zero: nothing yet.
+// Load reads the last saved progress; zero: none.
 func (b *Backfills) Load() (p backfill.Progress, err error) {
 	data, err := os.ReadFile(b.Path)
 	if os.IsNotExist(err) {
@@ -59,7 +59,7 @@ func (b *Backfills) Load() (p backfill.Progress, err error) {
 	return p, err
 }
 
-// Save implements replicate.Ledger.
+// Save implements backfill.Ledger.
 func (b *Backfills) Save(_ context.Context, p backfill.Progress) error {
 	if b.OnSave != nil {
 		if err := b.OnSave(p); err != nil {
@@ -84,7 +84,7 @@ type Reconciles struct {
 	sampled int
 	Runs    []reconcile.Run
 	Found   []reconcile.Finding
-	of      map[record.Key]int64 // the run that found it last
+	of      map[record.Key]int64 // the last run that found it
 	journal map[record.Key]reconcile.JournaledKey
 }
 
@@ -129,8 +129,8 @@ func (r *Reconciles) Save(ctx context.Context, run reconcile.Run, found []reconc
 	return nil
 }
 
-// Lose journals a key.
-func (r *Reconciles) Lose(key record.Key, v record.Version) {
+// AddJournaled journals a key.
+func (r *Reconciles) AddJournaled(key record.Key, v record.Version) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.journal == nil {
@@ -140,8 +140,8 @@ func (r *Reconciles) Lose(key record.Key, v record.Version) {
 	r.journal[key] = reconcile.JournaledKey{Key: key, Version: j.Version.Max(v), Changes: j.Changes + 1}
 }
 
-// Lost is the number of journalled keys.
-func (r *Reconciles) Lost() int {
+// JournaledKeys returns the number of journaled keys.
+func (r *Reconciles) JournaledKeys() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return len(r.journal)

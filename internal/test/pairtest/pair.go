@@ -17,16 +17,16 @@ import (
 	"github.com/stranglerfig/migrator/store/redis"
 )
 
-// Pair is one migration's two stores. As JSON it tells another process how to Open them.
+// Pair is one migration's two stores. Its JSON lets another process Open them.
 type Pair struct {
-	Spec      *migration.Config
+	Config    *migration.Config
 	LegacyURL string
 	TargetURL string
 	Legacy    *postgres.Legacy        `json:"-"`
 	Target    *redis.Target           `json:"-"`
 	Compare   *record.Comparer        `json:"-"`
-	SQL       *pgxpool.Pool           `json:"-"` // past legacy's back
-	Redis     goredis.UniversalClient `json:"-"` // past the target's back
+	SQL       *pgxpool.Pool           `json:"-"` // a direct connection to legacy
+	Redis     goredis.UniversalClient `json:"-"` // a direct connection to the target
 }
 
 // Options change the migration.
@@ -38,7 +38,7 @@ type Options struct {
 	Expires string
 }
 
-// SimpleDDL makes a table whose canonical texts are plain to write: see Simple.
+// SimpleDDL makes a table whose canonical texts are easy to write: see FillSimple.
 const SimpleDDL = `CREATE TABLE items (id bigint PRIMARY KEY, name text, amount numeric, expires_at timestamptz)`
 
 // New creates the table in a database of its own, and an empty target.
@@ -58,7 +58,7 @@ func New(t testing.TB, o Options) *Pair {
 		Legacy: migration.Legacy{Store: postgres.KindName, Part: &postgres.LegacyConfig{Table: o.Table}},
 		Target: migration.Target{Store: redis.KindName, Part: &redis.TargetConfig{KeyTemplate: o.Key, Format: o.Format, Expires: o.Expires}},
 	}
-	p := &Pair{Spec: m, LegacyURL: testenv.PostgresURL(t), TargetURL: testenv.RedisURL(t)}
+	p := &Pair{Config: m, LegacyURL: testenv.PostgresURL(t), TargetURL: testenv.RedisURL(t)}
 	var err error
 	if p.SQL, err = pgxpool.New(t.Context(), p.LegacyURL); err != nil {
 		t.Fatal(err)
@@ -79,30 +79,30 @@ func New(t testing.TB, o Options) *Pair {
 	return p
 }
 
-// Open opens the stores of Spec and the URLs. A helper process that was told
-// these uses it alone.
+// Open opens the stores of Config and the URLs. A helper process that has received these calls
+// it alone.
 func (p *Pair) Open(ctx context.Context) error {
-	if p.Spec.Legacy.Part == nil { // it came as JSON
-		text, err := json.Marshal(p.Spec)
+	if p.Config.Legacy.Part == nil { // it came as JSON
+		text, err := json.Marshal(p.Config)
 		if err != nil {
 			return err
 		}
-		if p.Spec, err = migration.Stored(text, postgres.Kind(), redis.Kind()); err != nil {
+		if p.Config, err = migration.Stored(text, postgres.Kind(), redis.Kind()); err != nil {
 			return err
 		}
 	}
 	var err error
-	if p.Legacy, err = postgres.OpenLegacy(ctx, p.Spec, p.LegacyURL); err != nil {
+	if p.Legacy, err = postgres.OpenLegacy(ctx, p.Config, p.LegacyURL); err != nil {
 		return err
 	}
-	if p.Target, err = redis.Open(ctx, p.Spec, p.TargetURL, p.Legacy.Schema()); err != nil {
+	if p.Target, err = redis.Open(ctx, p.Config, p.TargetURL, p.Legacy.Schema()); err != nil {
 		return err
 	}
 	p.Compare, err = record.NewComparer(p.Legacy.Schema(), nil)
 	return err
 }
 
-// Exec runs SQL past legacy's back.
+// Exec runs SQL in legacy directly.
 func (p *Pair) Exec(t testing.TB, sql string, args ...any) {
 	t.Helper()
 	if _, err := p.SQL.Exec(t.Context(), sql, args...); err != nil {
@@ -127,8 +127,8 @@ const (
 	MessyKey   = "order:{user}:{id}"
 )
 
-// FillMessy adds n records of everything that is hard to keep: NULL beside empty,
-// infinities, NaN, long decimals, four-byte characters, nested JSON.
+// FillMessy adds n records of values that are hard to preserve: NULL beside empty, infinities,
+// NaN, long decimals, four-byte characters, nested JSON.
 func (p *Pair) FillMessy(t testing.TB, n int) {
 	t.Helper()
 	p.Exec(t, `INSERT INTO "Order Items" SELECT

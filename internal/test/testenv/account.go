@@ -8,15 +8,15 @@ import (
 	"strconv"
 )
 
-// account is whom a server runs as: PostgreSQL refuses to run as root.
+// account is the user that a server runs as: PostgreSQL refuses to run as root.
 type account struct {
 	name     string
 	uid, gid int
 	switched bool // another than our own
 }
 
-// unprivileged is our own account, or, for root, postgres, else nobody. PostgreSQL
-// looks its user up, so a uid without a passwd entry will not do.
+// unprivileged returns our own account, or, for root, postgres, else nobody. PostgreSQL looks
+// its user up, so a uid without a passwd entry does not work.
 func unprivileged() (account, error) {
 	uid := os.Geteuid()
 	if uid != 0 {
@@ -37,8 +37,8 @@ func unprivileged() (account, error) {
 		"Try: run this as an ordinary user, or set %s to a running server", EnvPostgresURL)
 }
 
-// give makes everything below path the account's. It stays within path though the
-// account may already own it and put links there.
+// give makes everything below path the account's. It stays within path although the account
+// may already own it and put links there.
 func (a account) give(path string) error {
 	if !a.switched {
 		return nil

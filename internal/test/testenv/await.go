@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// await asks cond every interval until it says yes, fails, or ctx ends. what
+// await calls cond every interval until it returns true or an error, or ctx ends. what
 // completes "waiting for …" in the error.
 func await(ctx context.Context, every time.Duration, what string, cond func() (bool, error)) error {
 	tick := time.NewTicker(every)

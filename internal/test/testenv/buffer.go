@@ -5,7 +5,7 @@ import (
 	"sync"
 )
 
-// Buffer is a buffer that is read while a process writes to it. Its zero value is empty.
+// Buffer is a buffer that can be read while a process writes to it. Its zero value is empty.
 type Buffer struct {
 	mu sync.Mutex
 	b  bytes.Buffer
@@ -18,7 +18,7 @@ func (b *Buffer) Write(p []byte) (int, error) {
 	return b.b.Write(p)
 }
 
-// String is what has been written until now.
+// String returns what has been written so far.
 func (b *Buffer) String() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()

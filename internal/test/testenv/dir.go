@@ -17,27 +17,27 @@ const (
 	baseLock  = "lock"
 )
 
-// serverDir is the directory of one server. Its owner holds a lock on the file
-// `owner`; the kernel drops it when the owner ends, and the next start sweeps.
+// serverDir is the directory of one server. Its owner holds a lock on the file `owner`; the
+// kernel releases it when the owner ends, and the next start sweeps.
 type serverDir struct {
 	path string
 	lock *os.File
 }
 
-// Directories of servers are in migrator-<uid> below one of these: short, since a
-// socket's path holds 107 bytes, and never TMPDIR, so that a sweep sees what a run
-// with another TMPDIR left. Each test's database is a thousand small files: making
-// and removing them in memory costs a third of what a disk's file system takes.
+// Directories of servers are in migrator-<uid> below one of these: short, since a socket's
+// path has at most 107 bytes, and never TMPDIR, so that a sweep sees the directories of a run
+// with another TMPDIR. Each test's database is a thousand small files: making and removing
+// them in memory costs a third of what a disk's file system takes.
 const (
 	onDisk   = "/tmp"
 	inMemory = "/dev/shm"
 
-	roomInMemory = 8 << 30 // bytes, or disk it is
+	roomInMemory = 8 << 30 // bytes; otherwise the disk is used
 )
 
 func baseIn(root string) string { return fmt.Sprintf("%s/migrator-%d", root, os.Geteuid()) }
 
-// baseDir is where this process makes directories of servers.
+// baseDir is the base directory for this process's servers.
 var baseDir = sync.OnceValue(func() string {
 	if freeMemory(inMemory) >= roomInMemory {
 		return baseIn(inMemory)
@@ -54,8 +54,8 @@ func newServerDir(kind string) (*serverDir, error) {
 			EnvPostgresURL + " and " + EnvRedisURL + " to running servers")
 	}
 	base := baseDir()
-	// 0711: the account that root's servers run as must pass through.
-	if err := os.Mkdir(base, 0o711); err != nil && !errors.Is(err, fs.ErrExist) { //nolint:gosec // as said
+	// 0711: the account of root's servers must be able to pass through.
+	if err := os.Mkdir(base, 0o711); err != nil && !errors.Is(err, fs.ErrExist) { //nolint:gosec // see above
 		return nil, err
 	}
 	info, err := os.Lstat(base)
@@ -65,19 +65,19 @@ func newServerDir(kind string) (*serverDir, error) {
 	if !info.IsDir() || !ownedBy(info, os.Geteuid()) {
 		return nil, fmt.Errorf("%s, where private servers are kept, belongs to another user\nTry: remove it", base)
 	}
-	// Held while directories appear and stale ones are picked, so that none is
-	// seen half made.
-	held, err := os.OpenFile(filepath.Join(base, baseLock), os.O_CREATE|os.O_RDWR, 0o600)
+	// The lock is held while directories are made and stale ones are picked, so that no
+	// process sees a half-made one.
+	baseFile, err := os.OpenFile(filepath.Join(base, baseLock), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, err
 	}
-	if err := waitLock(held); err != nil {
-		_ = held.Close()
+	if err := waitLock(baseFile); err != nil {
+		_ = baseFile.Close()
 		return nil, err
 	}
 	stale := claimStale(base)
 	dir, err := makeServerDir(base, kind)
-	_ = held.Close()
+	_ = baseFile.Close()
 	stale = append(stale, claimElsewhere(base)...)
 	for _, d := range stale {
 		err = errors.Join(err, d.remove())
@@ -85,22 +85,22 @@ func newServerDir(kind string) (*serverDir, error) {
 	return dir, err
 }
 
-// claimElsewhere is claimStale for where a run that found more or less memory has
-// made its directories.
+// claimElsewhere is claimStale for the other base directory, which a run with more or less
+// free memory used.
 func claimElsewhere(base string) (stale []*serverDir) {
 	for _, other := range []string{baseIn(inMemory), baseIn(onDisk)} {
 		info, err := os.Lstat(other)
 		if other == base || err != nil || !info.IsDir() || !ownedBy(info, os.Geteuid()) {
 			continue
 		}
-		held, err := os.OpenFile(filepath.Join(other, baseLock), os.O_CREATE|os.O_RDWR, 0o600)
+		baseFile, err := os.OpenFile(filepath.Join(other, baseLock), os.O_CREATE|os.O_RDWR, 0o600)
 		if err != nil {
 			continue
 		}
-		if waitLock(held) == nil {
+		if waitLock(baseFile) == nil {
 			stale = append(stale, claimStale(other)...)
 		}
-		_ = held.Close()
+		_ = baseFile.Close()
 	}
 	return stale
 }
@@ -146,7 +146,7 @@ func claimStale(base string) (stale []*serverDir) {
 		if err != nil || !ok {
 			continue
 		}
-		if ownerLives(lock) { // a file system whose locks lock nothing
+		if ownerLives(lock) { // on a file system without working locks
 			_ = lock.Close()
 			continue
 		}
@@ -166,7 +166,7 @@ func ownerLives(f *os.File) bool {
 	return err == nil && running(pid) && fields[1] == strings.ReplaceAll(startTime(pid), " ", "_")
 }
 
-// remove kills what still works in the directory, and removes it with its lock.
+// remove kills the processes that still run in the directory, and removes it with its lock.
 func (d *serverDir) remove() error {
 	deadline := time.NewTimer(10 * time.Second)
 	defer deadline.Stop()
@@ -187,7 +187,7 @@ func (d *serverDir) remove() error {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	for _, e := range entries { // the lock goes last
+	for _, e := range entries { // the lock is removed last
 		if e.Name() != ownerFile {
 			err = errors.Join(err, os.RemoveAll(d.file(e.Name())))
 		}
@@ -196,8 +196,8 @@ func (d *serverDir) remove() error {
 	return errors.Join(err, d.lock.Close())
 }
 
-// removeSegment removes the System V segment of a postmaster that was killed; one
-// that stopped by itself has removed it, and postmaster.pid too.
+// removeSegment removes the System V segment of a killed postmaster. A postmaster that stopped
+// by itself has removed it, and postmaster.pid too.
 func (d *serverDir) removeSegment() {
 	raw, err := os.ReadFile(d.file("data/postmaster.pid"))
 	if err != nil {

@@ -15,15 +15,15 @@ import (
 	"time"
 )
 
-// program is a server program that was seen to run.
+// program is a server program that has run successfully.
 type program struct {
 	path    string
 	version string // what --version prints
 	libs    string // LD_LIBRARY_PATH, for packages unpacked without root
 }
 
-// env is the whole environment of a server: nothing of ours (PGPORT, LC_ALL …)
-// may change how it behaves.
+// env returns the complete environment of a server: none of our variables (PGPORT, LC_ALL …)
+// may change its behaviour.
 func (p program) env() []string {
 	env := []string{"PATH=/usr/local/bin:/usr/bin:/bin", "HOME=/", "LC_ALL=C", "TZ=UTC"}
 	if p.libs != "" {
@@ -32,17 +32,17 @@ func (p program) env() []string {
 	return env
 }
 
-// MissingError says that a server program is not on this machine.
+// MissingError is a server program that is not on this machine.
 type MissingError struct {
-	What   string   // "PostgreSQL", "Redis" or "Prometheus"
-	Looked []string // the directories, those with an unusable program with the reason
-	env    string
+	What     string   // "PostgreSQL", "Redis" or "Prometheus"
+	Searched []string // the directories; those with an unusable program, with the reason
+	env      string
 }
 
 func (e *MissingError) Error() string {
 	if e.env == "" {
-		return fmt.Sprintf("%s was not found on this machine; looked in %s\nTry: make deps\n or: put the program on PATH",
-			e.What, strings.Join(e.Looked, ", "))
+		return fmt.Sprintf("%s was not found on this machine; searched %s\nTry: make deps\n or: put the program on PATH",
+			e.What, strings.Join(e.Searched, ", "))
 	}
 	brew, example := "brew install postgresql@17 redis", "postgres://user:password@host/db"
 	if e.env == EnvRedisURL {
@@ -52,9 +52,9 @@ func (e *MissingError) Error() string {
 	if runtime.GOOS == "darwin" {
 		install = brew
 	}
-	return fmt.Sprintf("%s was not found on this machine; looked in %s\n"+
+	return fmt.Sprintf("%s was not found on this machine; searched %s\n"+
 		"Try: make deps\n or: %s\n or: export %s=%s (tests only; those that kill their server need one here)",
-		e.What, strings.Join(e.Looked, ", "), install, e.env, example)
+		e.What, strings.Join(e.Searched, ", "), install, e.env, example)
 }
 
 // packageCache is where scripts/deps.sh unpacks packages without root.
@@ -99,29 +99,29 @@ func findRedis(ctx context.Context) (program, error) {
 	return program{}, missing
 }
 
-// note replaces the plain entry of a directory with why its program did not do.
+// note replaces the entry of a directory by the reason why its program is unusable.
 func (e *MissingError) note(dir string, err error) {
-	e.Looked = append(e.Looked, fmt.Sprintf("%s (%v)", dir, err))
+	e.Searched = append(e.Searched, fmt.Sprintf("%s (%v)", dir, err))
 }
 
-// candidates lists the directories that hold the program: of PATH, then of the
-// usual places, the newest version first. Every place is noted as looked at.
+// candidates lists the directories with the program: of PATH, then of the usual places, the
+// newest version first. It records every place in missing.
 func candidates(missing *MissingError, program string, places ...string) (dirs []string) {
 	path := os.Getenv(EnvServerPath)
 	if path == "" {
 		path = os.Getenv("PATH")
-		missing.Looked = append(missing.Looked, "PATH")
+		missing.Searched = append(missing.Searched, "PATH")
 	} else {
 		places = nil
-		missing.Looked = append(missing.Looked, EnvServerPath+"="+path)
+		missing.Searched = append(missing.Searched, EnvServerPath+"="+path)
 	}
-	missing.Looked = append(missing.Looked, places...)
+	missing.Searched = append(missing.Searched, places...)
 	add := func(file string) {
 		if info, err := os.Stat(file); err != nil || info.IsDir() {
 			return
 		}
-		// A link on PATH leads to the directory that has the other programs too; but
-		// Debian's redis-server is a link to redis-check-rdb, beside it.
+		// A link on PATH leads to the directory with the other programs too; but Debian's
+		// redis-server is a link to redis-check-rdb, beside it.
 		if real, err := filepath.EvalSymlinks(file); err == nil && filepath.Base(real) == program {
 			file = real
 		}
@@ -144,14 +144,14 @@ func candidates(missing *MissingError, program string, places ...string) (dirs [
 
 var digits = regexp.MustCompile(`\d+`)
 
-// number is the major version in a path such as /usr/lib/postgresql/17/bin.
+// number returns the major version in a path such as /usr/lib/postgresql/17/bin.
 func number(path string) int {
 	n, _ := strconv.Atoi(digits.FindString(path))
 	return n
 }
 
-// probe runs the program with --version as acct: a file that is there may still
-// be unreachable for acct, or lack a library.
+// probe runs the program with --version as acct: an existing file may be inaccessible to acct,
+// or lack a library.
 func probe(ctx context.Context, path string, acct account) (program, error) {
 	p := program{path: path, libs: unpackedLibraries(path)}
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
@@ -170,7 +170,7 @@ func probe(ctx context.Context, path string, acct account) (program, error) {
 	return p, nil
 }
 
-// unpackedLibraries is the library path of a program below packageCache.
+// unpackedLibraries returns the library path of a program below packageCache.
 func unpackedLibraries(path string) string {
 	root := packageCache()
 	if real, err := filepath.EvalSymlinks(root); err == nil {

@@ -7,7 +7,7 @@ import (
 	"go.uber.org/goleak"
 )
 
-func TestGoroutinesNamesAllThatStay(t *testing.T) {
+func TestGoroutinesListsAll(t *testing.T) {
 	before := goleak.IgnoreCurrent()
 	s, err := StartRedis(t.Context(), RedisOptions{})
 	must(t, err)

@@ -20,11 +20,11 @@ var (
 // A Redis cluster node also listens on its port + 10000.
 const busOffset = 10000
 
-// freePort picks a port that nobody listens on, together with the one busOffset
-// above it. Both lie below the range of outgoing connections: from within it a
-// client that keeps dialling a dead server can connect to itself, and then holds
-// the port that the server wants back. Another process may still take the port
-// first: the caller retries a start whose bind failed.
+// freePort picks a port without a listener, together with the port busOffset above it. Both
+// are below the range of outgoing connections: from inside the range a client that keeps
+// dialling a dead server can connect to itself, and then occupies the port that the server
+// needs. Another process may still take the port first: the caller retries a start whose bind
+// failed.
 func freePort() (int, error) {
 	takenMu.Lock()
 	defer takenMu.Unlock()
@@ -58,7 +58,7 @@ func releasePort(port int) {
 	delete(taken, port)
 }
 
-// listens says that a server could listen on the port now.
+// listens reports whether a server could listen on the port now.
 func listens(port int) bool {
 	l, err := net.Listen("tcp4", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
 	if err != nil {
@@ -67,7 +67,7 @@ func listens(port int) bool {
 	return l.Close() == nil
 }
 
-// answers says that somebody accepts connections at addr. Listening to find out
+// answers reports whether a server accepts connections at addr. A listener instead of a client
 // would take the port from a server that is about to bind it.
 func answers(addr string) bool {
 	conn, err := net.DialTimeout("tcp4", addr, time.Second)
@@ -77,8 +77,8 @@ func answers(addr string) bool {
 	return conn.Close() == nil
 }
 
-// retryBind starts a server again while its port is taken: for a moment by the
-// freePort of another process, or for good, so that a first start picks another.
+// retryBind retries a server's start while its port is taken: briefly by the freePort of
+// another process, or permanently, so that a first start picks another port.
 func retryBind(ctx context.Context, start func(context.Context) error) error {
 	for attempt := 1; ; attempt++ {
 		err := start(ctx)

@@ -65,14 +65,14 @@ func (s *PostgresServer) prepare(ctx context.Context, initdb program, fresh bool
 	if err := makeDataDir(ctx, initdb, s.account, s.dir, fresh); err != nil {
 		return err
 	}
-	// Sockets let anyone in without a password, so only the account may enter.
+	// Sockets need no password, so only the account may enter.
 	if err := os.Mkdir(s.dir.file("run"), 0o700); err != nil {
 		return err
 	}
 	return s.account.give(s.dir.file("run"))
 }
 
-// startOn starts the server on a port newly picked.
+// startOn starts the server on a newly picked port.
 func (s *PostgresServer) startOn(ctx context.Context) (err error) {
 	releasePort(s.port) // of the attempt before
 	if s.port, err = freePort(); err != nil {
@@ -105,7 +105,7 @@ func (s *PostgresServer) start(ctx context.Context) error {
 		}
 		conn, err := pgx.Connect(ctx, s.socketDSN())
 		if err != nil {
-			return false, nil // not yet
+			return false, nil // not ready yet
 		}
 		return true, conn.Close(ctx)
 	})
@@ -115,7 +115,7 @@ func (s *PostgresServer) start(ctx context.Context) error {
 	return nil
 }
 
-// setPassword replaces the password that the template came with.
+// setPassword replaces the template's password.
 func (s *PostgresServer) setPassword(ctx context.Context) error {
 	conn, err := pgx.Connect(ctx, s.socketDSN())
 	if err != nil {
@@ -130,7 +130,7 @@ func (s *PostgresServer) socketDSN() string {
 	return fmt.Sprintf("host=%s port=%d user=postgres dbname=postgres sslmode=disable connect_timeout=10", s.dir.file("run"), s.port)
 }
 
-// URL is that of the database postgres, as the superuser.
+// URL returns the URL of the database postgres, as the superuser.
 func (s *PostgresServer) URL() string { return s.databaseURL("postgres") }
 
 func (s *PostgresServer) databaseURL(db string) string {
@@ -138,8 +138,8 @@ func (s *PostgresServer) databaseURL(db string) string {
 	return u.String()
 }
 
-// CreateDatabase makes an empty database. drop ends its connections and
-// replication slots' use, and drops it; it may be called on a stopped server.
+// CreateDatabase makes an empty database. drop ends its connections and the use of its
+// replication slots, and drops it; it may be called on a stopped server.
 func (s *PostgresServer) CreateDatabase(ctx context.Context) (dbURL string, drop func(), err error) {
 	return createDatabase(ctx, s.URL())
 }

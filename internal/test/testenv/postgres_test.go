@@ -41,7 +41,7 @@ func execSQL(t *testing.T, conn *pgx.Conn, sql string) {
 	}
 }
 
-func TestPostgresURLGivesEachTestADatabaseOfItsOwn(t *testing.T) {
+func TestPostgresURLIsPerTest(t *testing.T) {
 	t.Parallel()
 	a, b := PostgresURL(t), PostgresURL(t)
 	if a == b {
@@ -62,7 +62,7 @@ func TestPostgresURLGivesEachTestADatabaseOfItsOwn(t *testing.T) {
 	}
 }
 
-func TestDatabaseIsDroppedThoughItsSlotIsInUse(t *testing.T) {
+func TestDropDatabaseWithActiveSlot(t *testing.T) {
 	t.Parallel()
 	var dbURL, admin string
 	t.Run("user", func(t *testing.T) {
@@ -88,13 +88,13 @@ func TestDatabaseIsDroppedThoughItsSlotIsInUse(t *testing.T) {
 				}
 			}
 		}
-		// The connection stays open: the client of a test that failed.
+		// The connection stays open, like the client of a failed test.
 	})
 	if _, err := pgx.Connect(t.Context(), dbURL); err == nil {
 		t.Fatal("the database of a finished test is still there")
 	}
 	if n := query[int](t, connect(t, admin), "SELECT count(*)::int FROM pg_replication_slots WHERE slot_type = 'logical'"); n != 0 {
-		t.Errorf("%d logical slots are left", n)
+		t.Errorf("%d logical slots remain", n)
 	}
 }
 
@@ -168,7 +168,7 @@ func TestPausedServersAreStoppedAndKilled(t *testing.T) {
 			t.Fatalf("%s: %v", name, err)
 		}
 		if _, err := os.Stat(s.dir.path); !os.IsNotExist(err) {
-			t.Errorf("%s: the directory is left: %v", name, err)
+			t.Errorf("%s: the directory remains: %v", name, err)
 		}
 	}
 }
@@ -185,10 +185,10 @@ func TestFreshServersHaveTheirOwnIdentifier(t *testing.T) {
 		t.Errorf("work_mem is %s: the setting did not arrive", got)
 	}
 	if !strings.Contains(a.Log(), "database system is ready") {
-		t.Errorf("the log does not say that the server started:\n%s", a.Log())
+		t.Errorf("the log does not show that the server started:\n%s", a.Log())
 	}
 	if _, err := pgx.Connect(t.Context(), strings.Replace(a.URL(), a.password, "wrong", 1)); err == nil {
-		t.Error("a wrong password gets in")
+		t.Error("a wrong password is accepted")
 	}
 }
 
@@ -200,7 +200,7 @@ func TestWrongSettingIsReportedWithTheLog(t *testing.T) {
 	}
 }
 
-func TestMissingServersSayWhatToDo(t *testing.T) {
+func TestMissingServersGiveHint(t *testing.T) {
 	t.Setenv(EnvServerPath, t.TempDir())
 	_, perr := StartPostgres(t.Context(), PostgresOptions{})
 	_, rerr := StartRedis(t.Context(), RedisOptions{})
@@ -209,7 +209,7 @@ func TestMissingServersSayWhatToDo(t *testing.T) {
 		if !errors.As(err, &missing) {
 			t.Fatalf("want a MissingError, got %v", err)
 		}
-		for _, want := range []string{"looked in", os.Getenv(EnvServerPath), "make deps", "install", "export MIGRATOR_TEST_"} {
+		for _, want := range []string{"searched", os.Getenv(EnvServerPath), "make deps", "install", "export MIGRATOR_TEST_"} {
 			if !strings.Contains(err.Error(), want) {
 				t.Errorf("no %q in:\n%v", want, err)
 			}

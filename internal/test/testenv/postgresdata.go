@@ -29,7 +29,7 @@ func makeDataDir(ctx context.Context, initdb program, acct account, dir *serverD
 	if !fresh && cacheErr == nil && cache.copyTo(data) == nil {
 		return acct.give(data)
 	}
-	if err := os.RemoveAll(data); err != nil { // what a failed copy left
+	if err := os.RemoveAll(data); err != nil { // the remains of a failed copy
 		return err
 	}
 	if err := os.Mkdir(data, 0o700); err != nil {
@@ -46,7 +46,7 @@ func makeDataDir(ctx context.Context, initdb program, acct account, dir *serverD
 	if err := errors.Join(acct.give(data), acct.give(secret)); err != nil {
 		return err
 	}
-	cmd := exec.CommandContext(ctx, initdb.path, append([]string{"-D", data, "--pwfile", pwfile}, initdbArgs...)...) //nolint:gosec // the program looked for
+	cmd := exec.CommandContext(ctx, initdb.path, append([]string{"-D", data, "--pwfile", pwfile}, initdbArgs...)...) //nolint:gosec // the program that was searched for
 	cmd.Dir, cmd.Env, cmd.SysProcAttr = data, initdb.env(), asAccount(acct)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("%s: %w\n%s", initdb.path, err, out)
@@ -57,8 +57,8 @@ func makeDataDir(ctx context.Context, initdb program, acct account, dir *serverD
 	return os.RemoveAll(secret)
 }
 
-// template is a data directory that initdb made once, kept in the user's cache.
-// Whoever reads it holds the lock shared, whoever changes the cache holds it alone.
+// template is a data directory that initdb made once, in the user's cache. A reader locks it
+// shared; a process that changes the cache locks it exclusively.
 type template struct{ root, path string }
 
 const templateAge = 30 * 24 * time.Hour // unused for this long, it is removed
@@ -85,8 +85,8 @@ func (t template) lock(take func(*os.File) error) (unlock func(), err error) {
 	return func() { _ = f.Close() }, nil
 }
 
-// copyTo fails unless the copy is as long as what was saved: after a power cut the
-// cache may hold truncated files.
+// copyTo fails unless the copy is as long as what was saved: after a power failure the cache
+// may contain truncated files.
 func (t template) copyTo(data string) error {
 	unlock, err := t.lock(waitSharedLock)
 	if err != nil {
@@ -107,7 +107,7 @@ func (t template) copyTo(data string) error {
 	return os.Chtimes(t.path+".size", now, now)
 }
 
-// save keeps a copy for the next start. Without success nothing is lost.
+// save stores a copy for the next start. A failure costs only time.
 func (t template) save(data string) {
 	unlock, err := t.lock(func(f *os.File) error {
 		if ok, err := tryLock(f); err != nil || !ok {
@@ -170,7 +170,7 @@ func treeSize(dir string) string {
 	return fmt.Sprint(files, bytes)
 }
 
-// configure writes the settings; they stay below those of ALTER SYSTEM.
+// configure writes the settings; ALTER SYSTEM overrides them.
 func (s *PostgresServer) configure() error {
 	zone := "UTC"
 	if _, err := os.Stat("/usr/share/zoneinfo/UTC"); err != nil {
@@ -181,7 +181,7 @@ func (s *PostgresServer) configure() error {
 		"max_connections": "200", "shared_buffers": "64MB", "jit": "off",
 		"wal_level": "logical", "max_wal_senders": "40", "max_replication_slots": "40",
 		"fsync": "off", "timezone": zone, "log_timezone": zone,
-		// In the data directory, so that a killed server leaves none of it in /dev/shm.
+		// In the data directory, so that a killed server leaves nothing in /dev/shm.
 		"dynamic_shared_memory_type": "mmap",
 	}
 	maps.Copy(set, s.settings)

@@ -19,8 +19,8 @@ const (
 	abandonedAge   = 6 * time.Hour
 )
 
-// createDatabase makes an empty UTF-8 database on the server of admin. Its name
-// carries the time, so that dropAbandoned can tell what a killed run left.
+// createDatabase makes an empty UTF-8 database on the server of admin. Its name contains the
+// time, so that dropAbandoned recognises the databases of a killed run.
 func createDatabase(ctx context.Context, admin string) (dbURL string, drop func(), err error) {
 	u, err := url.Parse(admin)
 	if err != nil {
@@ -39,9 +39,9 @@ func createDatabase(ctx context.Context, admin string) (dbURL string, drop func(
 	return u.String(), func() { dropDatabase(admin, name) }, nil
 }
 
-// dropDatabase drops it though it is in use; a server that is down has nothing to
-// drop. FORCE does not end a logical walsender, so those are ended first, again
-// and again since a client may come back.
+// dropDatabase drops a database even if it is in use; on a stopped server it does nothing.
+// FORCE does not end a logical walsender, so it ends those first, repeatedly, since a client
+// may reconnect.
 func dropDatabase(admin, name string) {
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
@@ -64,8 +64,7 @@ func dropDatabase(admin, name string) {
 	})
 }
 
-// dropAbandoned drops what runs that were killed left on a server that the user
-// named.
+// dropAbandoned drops the databases of killed runs on a server that the user named.
 func dropAbandoned(ctx context.Context, admin string) error {
 	conn, err := pgx.Connect(ctx, admin)
 	if err != nil {

@@ -23,14 +23,14 @@ type process struct {
 	done chan struct{} // closed when the server has ended and is reaped
 }
 
-// launchSpec says how a server is started.
+// launchSpec describes how a server is started.
 type launchSpec struct {
 	dir     *serverDir
-	workDir string // below dir: that is how a sweep knows the server
+	workDir string // below dir: a sweep finds the server by it
 	program program
 	args    []string
 	account account
-	onDeath syscall.Signal // sent when we die
+	onDeath syscall.Signal // sent when this process dies
 }
 
 func launch(s launchSpec) (*process, error) {
@@ -39,7 +39,7 @@ func launch(s launchSpec) (*process, error) {
 		return nil, err
 	}
 	defer func() { _ = log.Close() }()
-	cmd := exec.Command(s.program.path, s.args...) //nolint:gosec // a server program that was looked for
+	cmd := exec.Command(s.program.path, s.args...) //nolint:gosec // a server program that was searched for
 	cmd.Dir, cmd.Env = s.workDir, s.program.env()
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = asAccount(s.account)
@@ -70,9 +70,9 @@ func (p *process) ended() bool {
 	}
 }
 
-// freeze stops the server and then its children, and returns those. They are not
-// one process group (each PostgreSQL child starts a session), so they are looked
-// up once the parent is seen to have stopped and can start no more.
+// freeze stops the server and then its children, and returns those. They are not one process
+// group (each PostgreSQL child starts a session), so freeze lists them once the parent has
+// stopped and can start no more.
 func (p *process) freeze() ([]int, error) {
 	if err := p.cmd.Process.Signal(sigStop); err != nil {
 		return nil, fmt.Errorf("pause server %d: %w", p.pid(), err)
@@ -93,7 +93,7 @@ func (p *process) freeze() ([]int, error) {
 }
 
 func (p *process) thaw() error {
-	// A stopped parent reaps nobody, so no pid here can be someone else's.
+	// A stopped parent reaps no children, so no pid here can belong to another process.
 	for _, c := range childrenOf(p.pid()) {
 		_ = sendSignal(c, sigCont)
 	}
@@ -103,7 +103,7 @@ func (p *process) thaw() error {
 	return nil
 }
 
-// kill ends the server and its children at once, and returns when all are gone.
+// kill kills the server and its children, and returns when all have ended.
 func (p *process) kill() error {
 	if p.ended() {
 		return nil
@@ -129,22 +129,22 @@ func (p *process) kill() error {
 	})
 }
 
-// stop asks politely with sig, and kills when ctx ends first or after 10 s.
+// stop sends sig, and kills when ctx ends first or after 10 s.
 func (p *process) stop(ctx context.Context, sig syscall.Signal) error {
 	if p.ended() {
 		return nil
 	}
-	_ = p.thaw() // a paused server hears nothing
+	_ = p.thaw() // a paused server receives no signal
 	if err := p.cmd.Process.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return fmt.Errorf("stop server %d: %w", p.pid(), err)
 	}
-	patience := time.NewTimer(10 * time.Second)
-	defer patience.Stop()
+	timer := time.NewTimer(10 * time.Second)
+	defer timer.Stop()
 	select {
 	case <-p.done:
 		return nil
 	case <-ctx.Done():
-	case <-patience.C:
+	case <-timer.C:
 	}
 	return p.kill()
 }

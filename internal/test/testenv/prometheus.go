@@ -15,16 +15,16 @@ import (
 	"time"
 )
 
-// PrometheusOptions changes a private Prometheus. The zero value is one that scrapes
-// nothing and holds nothing.
+// PrometheusOptions changes a private Prometheus. The zero value scrapes nothing and has no
+// samples.
 type PrometheusOptions struct {
 	Config      string // prometheus.yml; empty: an empty one
 	OpenMetrics string // samples with timestamps, there from the beginning; ends in "# EOF\n"
 	WebConfig   string // the file of --web.config.file; empty: plain HTTP, open to all
 }
 
-// PrometheusServer is a private Prometheus. It knows the samples of its options and
-// what it scrapes.
+// PrometheusServer is a private Prometheus. It has the samples of its options and of its
+// scrapes.
 type PrometheusServer struct {
 	server
 	options PrometheusOptions
@@ -94,13 +94,13 @@ func (s *PrometheusServer) startOn(ctx context.Context) (err error) {
 		if proc.ended() {
 			return false, errors.New("it ended while starting")
 		}
-		if s.options.WebConfig != "" { // which says how it is asked: the test knows
+		if s.options.WebConfig != "" { // the test knows how to query it
 			return answers(s.Addr()), nil
 		}
 		return healthy(ctx, s.URL()+"/-/ready"), nil
 	})
 	if err != nil {
-		// As PostgreSQL and Redis say it, so that another port is tried.
+		// In the form of PostgreSQL and Redis, so that another port is tried.
 		text := strings.ReplaceAll(s.dir.tail(), "address already in use", "Address already in use")
 		return fmt.Errorf("%w; its log:\n%s", errors.Join(err, proc.kill()), text)
 	}
@@ -122,10 +122,10 @@ func healthy(ctx context.Context, url string) bool {
 	return resp.StatusCode == http.StatusOK
 }
 
-// URL is the server's, without a path.
+// URL returns the server's URL, without a path.
 func (s *PrometheusServer) URL() string { return "http://" + s.Addr() }
 
-// findWatcher finds a program of Prometheus's family.
+// findWatcher finds a Prometheus program.
 func findWatcher(ctx context.Context, name string) (program, error) {
 	missing := &MissingError{What: "Prometheus (" + name + ")"}
 	places := []string{"/usr/bin", "/usr/local/bin", "/opt/homebrew/bin"}
@@ -147,7 +147,7 @@ func promtool(ctx context.Context, args ...string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	cmd := exec.CommandContext(ctx, p.path, args...) //nolint:gosec // a program that was looked for
+	cmd := exec.CommandContext(ctx, p.path, args...) //nolint:gosec // a program that was searched for
 	cmd.Env = p.env()
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
@@ -155,8 +155,8 @@ func promtool(ctx context.Context, args ...string) (string, error) {
 	return out.String(), err
 }
 
-// Prometheus starts a server of the test's own. Where there is none the test skips,
-// unless CI is true: then it fails.
+// Prometheus starts a server for this test alone. Without the program the test skips; with
+// CI=true it fails.
 func Prometheus(t testing.TB, o ...PrometheusOptions) *PrometheusServer {
 	t.Helper()
 	if _, err := findWatcher(t.Context(), "prometheus"); err != nil {
@@ -165,8 +165,8 @@ func Prometheus(t testing.TB, o ...PrometheusOptions) *PrometheusServer {
 	return own(t, StartPrometheus, o)
 }
 
-// Promtool runs promtool and returns what it prints, with the error of its exit code.
-// Where there is none the test skips, as in [Prometheus].
+// Promtool runs promtool and returns what it prints, with the error of its exit code. Without
+// the program the test skips, as in [Prometheus].
 func Promtool(t testing.TB, args ...string) (string, error) {
 	t.Helper()
 	out, err := promtool(t.Context(), args...)

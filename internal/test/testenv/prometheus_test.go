@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-func TestPrometheusAnswersFromWhatItWasGiven(t *testing.T) {
+func TestPrometheusAnswersFromItsSamples(t *testing.T) {
 	t.Parallel()
 	s := Prometheus(t, PrometheusOptions{
 		OpenMetrics: fmt.Sprintf("# TYPE lamps gauge\nlamps 4 %d\n# EOF\n", time.Now().Add(-10*time.Second).Unix()),
@@ -27,25 +27,25 @@ func TestPrometheusAnswersFromWhatItWasGiven(t *testing.T) {
 	dir := s.dir.path
 	must(t, s.Stop(t.Context()))
 	if left := processesIn(dir); len(left) > 0 || healthy(context.Background(), s.URL()) {
-		t.Errorf("it leaves %v behind", left)
+		t.Errorf("files remain: %v", left)
 	}
 }
 
-func TestPrometheusSaysWhatIsWrongWithItsConfiguration(t *testing.T) {
+func TestPrometheusReportsInvalidConfiguration(t *testing.T) {
 	t.Parallel()
 	Promtool(t, "--version") // skips where there is none
 	if _, err := StartPrometheus(t.Context(), PrometheusOptions{Config: "scrape: yes\n"}); err == nil || !strings.Contains(err.Error(), "scrape") {
-		t.Errorf("it says %v", err)
+		t.Errorf("error: %v", err)
 	}
 	if out, err := Promtool(t, "check", "rules", "/nonexistent.yml"); err == nil {
-		t.Errorf("promtool finds nothing wrong: %s", out)
+		t.Errorf("promtool reports no error: %s", out)
 	}
 }
 
-func TestWithoutPrometheusTheRemedyIsSaid(t *testing.T) {
+func TestMissingPrometheusGivesHint(t *testing.T) {
 	t.Setenv(EnvServerPath, t.TempDir())
 	_, err := StartPrometheus(t.Context(), PrometheusOptions{})
 	if err == nil || !strings.Contains(err.Error(), "Try: make deps") {
-		t.Errorf("it says %v", err)
+		t.Errorf("error: %v", err)
 	}
 }

@@ -13,15 +13,15 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// RedisOptions changes a private Redis. The zero value keeps nothing on disk, has
-// 16 databases, no limit of memory and a random password.
+// RedisOptions changes a private Redis. The zero value stores nothing on disk, has 16
+// databases, no memory limit and a random password.
 type RedisOptions struct {
-	AppendOnly      bool   // appendfsync everysec, unless Config says otherwise
+	AppendOnly      bool   // appendfsync everysec, unless Config overrides it
 	MaxMemory       string // "64mb"; empty: no limit
 	MaxMemoryPolicy string // "allkeys-lru" …; empty: noeviction
 	Databases       int    // 0: 16
 	NoPassword      bool
-	Config          []string // more lines of redis.conf, which win
+	Config          []string // more lines of redis.conf, which override
 }
 
 // RedisServer is a private Redis. Its methods may be called from several
@@ -63,7 +63,7 @@ func startRedis(ctx context.Context, o RedisOptions, args []string) (*RedisServe
 	return s, nil
 }
 
-// startOn starts the server on a port newly picked.
+// startOn starts the server on a newly picked port.
 func (s *RedisServer) startOn(ctx context.Context) (err error) {
 	releasePort(s.port) // of the attempt before
 	if s.port, err = freePort(); err != nil {
@@ -82,7 +82,7 @@ func (s *RedisServer) config() string {
 	lines := []string{
 		"bind 127.0.0.1", "port " + strconv.Itoa(s.port), "daemonize no", "dir " + s.dir.file("data"),
 	}
-	if len(s.args) == 0 { // what a sentinel does not know
+	if len(s.args) == 0 { // settings that a sentinel does not know
 		appendOnly := "no"
 		if o.AppendOnly {
 			appendOnly = "yes"
@@ -119,14 +119,14 @@ func (s *RedisServer) start(ctx context.Context) error {
 		if proc.ended() {
 			return false, errors.New("Redis ended while starting")
 		}
-		if !answers(s.Addr()) { // go-redis would try again and again, and log it
+		if !answers(s.Addr()) { // go-redis would retry again and again, and log it
 			return false, nil
 		}
 		info, err := client.Info(ctx, "server").Result() // refused while it loads
 		if err != nil {
 			return false, nil
 		}
-		// On the port of another's server ours is about to fail to bind.
+		// On the port of another process's server ours is about to fail to bind.
 		return strings.Contains(info, fmt.Sprintf("process_id:%d\r", proc.pid())) && client.Ping(ctx).Err() == nil, nil
 	})
 	if err != nil {
@@ -144,7 +144,7 @@ func (s *RedisServer) client() *redis.Client {
 // Password is empty with NoPassword.
 func (s *RedisServer) Password() string { return s.password }
 
-// URL is that of database 0, for redis.ParseURL.
+// URL returns the URL of database 0, for redis.ParseURL.
 func (s *RedisServer) URL() string { return "redis://" + s.userinfo() + s.Addr() + "/0" }
 
 func (s *RedisServer) userinfo() string {
@@ -154,12 +154,11 @@ func (s *RedisServer) userinfo() string {
 	return ":" + s.password + "@"
 }
 
-// Restart stops the server (unless it was killed) and starts it on the same port,
-// with what is on disk: by default nothing, else the append-only file or what was
-// last saved.
+// Restart stops the server (unless it was killed) and starts it on the same port, with the
+// data on disk: by default none, else the append-only file or the last saved snapshot.
 func (s *RedisServer) Restart(ctx context.Context) error { return s.restart(ctx, false) }
 
-// RestartSaved is Restart after a SAVE, so that the data comes back.
+// RestartSaved is Restart after a SAVE, so that the data survives.
 func (s *RedisServer) RestartSaved(ctx context.Context) error { return s.restart(ctx, true) }
 
 func (s *RedisServer) restart(ctx context.Context, save bool) error {
@@ -170,7 +169,7 @@ func (s *RedisServer) restart(ctx context.Context, save bool) error {
 	}
 	if save {
 		client := s.client()
-		client.Options().ReadTimeout = 10 * time.Minute // some millions of keys take their time
+		client.Options().ReadTimeout = 10 * time.Minute // some millions of keys take long
 		err := client.Save(ctx).Err()
 		_ = client.Close()
 		if err != nil {

@@ -29,7 +29,7 @@ func must(t *testing.T, err error) {
 	}
 }
 
-func TestRedisURLGivesEachTestAnEmptyDatabaseOfItsOwn(t *testing.T) {
+func TestRedisURLIsPerTest(t *testing.T) {
 	t.Parallel()
 	a, b := RedisURL(t), RedisURL(t)
 	if a == b {
@@ -42,7 +42,7 @@ func TestRedisURLGivesEachTestAnEmptyDatabaseOfItsOwn(t *testing.T) {
 	}
 }
 
-func TestRedisDatabaseIsFlushedBeforeItIsHandedOutAgain(t *testing.T) {
+func TestRedisDatabaseIsFlushedBeforeReuse(t *testing.T) {
 	for range 3 {
 		t.Run("user", func(t *testing.T) {
 			c := dial(t, RedisURL(t))
@@ -54,7 +54,7 @@ func TestRedisDatabaseIsFlushedBeforeItIsHandedOutAgain(t *testing.T) {
 	}
 }
 
-func TestRedisRestartKeepsWhatItIsToldTo(t *testing.T) {
+func TestRedisRestartKeepsConfiguredData(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		options RedisOptions
@@ -94,7 +94,7 @@ func TestRedisOptionsArrive(t *testing.T) {
 		}
 	}
 	if err := dial(t, "redis://"+s.Addr()).Ping(t.Context()).Err(); err == nil {
-		t.Error("no password gets in")
+		t.Error("a client without a password is accepted")
 	}
 	must(t, s.Pause())
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
@@ -151,7 +151,7 @@ func TestRedisSentinelPromotesTheReplica(t *testing.T) {
 	}
 }
 
-func TestNamedRedisHandsOutOnlyWhatIsNobodys(t *testing.T) {
+func TestNamedRedisSparesUserDatabases(t *testing.T) {
 	s := Redis(t)
 	t.Setenv(EnvRedisURL, s.URL())
 	users := strings.TrimSuffix(s.URL(), "/0") + "/1"
@@ -159,12 +159,12 @@ func TestNamedRedisHandsOutOnlyWhatIsNobodys(t *testing.T) {
 	t.Run("user", func(t *testing.T) {
 		a, b := RedisURL(t), RedisURL(t)
 		if a == b || a == users || b == users || strings.HasSuffix(a, "/0") {
-			t.Errorf("handed out %s and %s", a, b)
+			t.Errorf("got %s and %s", a, b)
 		}
 		must(t, dial(t, a).Set(t.Context(), "left", "v", 0).Err())
 	})
 	if dial(t, users).Get(t.Context(), "precious").Val() != "v" {
-		t.Error("the user's key is gone")
+		t.Error("the user's key was deleted")
 	}
 }
 

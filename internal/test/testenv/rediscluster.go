@@ -12,12 +12,12 @@ import (
 
 const clusterSlots = 16384
 
-// RedisCluster is private masters that share all slots, without replicas and
-// without a password.
+// RedisCluster is private masters that share all slots, without replicas and without a
+// password.
 type RedisCluster struct{ Nodes []*RedisServer }
 
-// StartRedisCluster starts a cluster of masters (three or more) and returns when
-// every node says that it is complete.
+// StartRedisCluster starts a cluster of masters (three or more) and returns when every node
+// reports that it is complete.
 func StartRedisCluster(ctx context.Context, masters int) (*RedisCluster, error) {
 	c := &RedisCluster{}
 	for range masters {
@@ -46,7 +46,7 @@ func (c *RedisCluster) join(ctx context.Context) error {
 		if err := clients[i].ClusterAddSlotsRange(ctx, first, last).Err(); err != nil {
 			return err
 		}
-		// Distinct from the start, else the nodes have to settle collisions first.
+		// Distinct from the start, otherwise the nodes must resolve collisions first.
 		if err := clients[i].Do(ctx, "cluster", "set-config-epoch", i+1).Err(); err != nil {
 			return err
 		}
@@ -69,7 +69,7 @@ func (c *RedisCluster) join(ctx context.Context) error {
 	})
 }
 
-// URL names all nodes, for redis.ParseClusterURL.
+// URL returns a URL with all nodes, for redis.ParseClusterURL.
 func (c *RedisCluster) URL() string {
 	var b strings.Builder
 	b.WriteString("redis://" + c.Nodes[0].Addr())

@@ -23,8 +23,8 @@ var (
 	redisInUse  [sharedDatabases]bool
 )
 
-// redisDatabase hands out a flushed database of the shared server, or of the one
-// that the user named. release flushes it again and gives it back.
+// redisDatabase returns a flushed database of the shared server, or of the server that the
+// user named. release flushes it again and returns it.
 func redisDatabase(ctx context.Context) (dbURL string, release func(), err error) {
 	if named := os.Getenv(EnvRedisURL); named != "" {
 		return namedDatabase(ctx, named)
@@ -76,12 +76,12 @@ func flush(ctx context.Context, dbURL string) error {
 	return client.FlushDB(ctx).Err()
 }
 
-// namedHash, in database 0 of a server that the user named, lists the databases
-// that a test has had: only those are flushed when they are not empty.
+// namedHash, in database 0 of a server that the user named, lists the databases that tests
+// have used: only those are flushed when they are not empty.
 const namedHash = "migrator:testenv:databases"
 
-// namedDatabase hands out a database other than 0 that is empty, or was a test's
-// before. Test binaries run side by side, so each number has a lock file.
+// namedDatabase returns a database other than 0 that is empty, or that a test used before.
+// Test binaries run concurrently, so each number has a lock file.
 func namedDatabase(ctx context.Context, named string) (dbURL string, release func(), err error) {
 	o, err := redis.ParseURL(named)
 	if err != nil {
@@ -129,7 +129,7 @@ func claimNumber(ctx context.Context, zero *redis.Client, db *redis.Options, pre
 		return nil, false, errors.Join(err, f.Close())
 	}
 	if !stillThere(f) {
-		return nil, false, f.Close() // its last holder has just removed it
+		return nil, false, f.Close() // its last owner has just removed it
 	}
 	unlock := func() error { return errors.Join(os.Remove(f.Name()), f.Close()) }
 	client := redis.NewClient(db)
@@ -150,7 +150,8 @@ func claimNumber(ctx context.Context, zero *redis.Client, db *redis.Options, pre
 	}, true, nil
 }
 
-// stillThere tells that the locked file is the one that others will lock.
+// stillThere reports whether the locked file is still the one at its path, which others will
+// lock.
 func stillThere(f *os.File) bool {
 	locked, err := f.Stat()
 	if err != nil {

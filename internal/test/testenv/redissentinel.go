@@ -65,7 +65,7 @@ func (s *RedisSentinel) start(ctx context.Context) (err error) {
 // Addr is the sentinel's host:port.
 func (s *RedisSentinel) Addr() string { return s.Sentinel.Addr() }
 
-// URL is for redis.ParseFailoverURL.
+// URL returns the URL for redis.ParseFailoverURL.
 func (s *RedisSentinel) URL() string {
 	return "redis://" + s.Sentinel.Addr() + "?master_name=" + s.MasterName
 }

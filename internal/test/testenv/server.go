@@ -9,13 +9,13 @@ import (
 	"syscall"
 )
 
-// server is what every private server is: a program in a directory of its own,
-// on a port of its own.
+// server is the common part of every private server: a program in a directory and on a port of
+// its own.
 type server struct {
 	program program
 	dir     *serverDir
 	port    int
-	quit    syscall.Signal // asks the program to end in good order
+	quit    syscall.Signal // makes the program shut down cleanly
 
 	mu   sync.Mutex
 	proc *process // nil before the first start and once stopped for good
@@ -29,11 +29,11 @@ func (s *server) Addr() string { return net.JoinHostPort("127.0.0.1", strconv.It
 // Log returns the end of the server's log.
 func (s *server) Log() string { return s.dir.tail() }
 
-// Version is what the program prints of itself.
+// Version returns the program's version text.
 func (s *server) Version() string { return s.program.version }
 
-// Pause freezes all processes of the server: connections stay open and nobody
-// answers. Resume lets them go on.
+// Pause freezes all processes of the server: connections stay open without answers. Resume
+// continues them.
 func (s *server) Pause() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -54,8 +54,7 @@ func (s *server) Resume() error {
 	return s.proc.thaw()
 }
 
-// Kill ends all processes of the server with SIGKILL, as a crash would. Restart
-// brings it back.
+// Kill kills all processes of the server with SIGKILL, like a crash. Restart starts it again.
 func (s *server) Kill() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -65,7 +64,7 @@ func (s *server) Kill() error {
 	return s.proc.kill()
 }
 
-// Stop stops the server for good and removes everything that was its.
+// Stop stops the server for good and removes all of its files.
 func (s *server) Stop(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -16,9 +16,9 @@ var (
 	spawnOnce     sync.Once
 )
 
-// spawn starts cmd from the one thread that lives as long as this process. The
-// parent-death signal belongs to the starting thread: from any other, the server
-// would be killed when Go retires that thread.
+// spawn starts cmd from the one thread that lives as long as this process. The parent-death
+// signal belongs to the starting thread: if any other thread started the server, Go would kill
+// it by retiring that thread.
 func spawn(cmd *exec.Cmd) error {
 	spawnOnce.Do(func() { go spawnLoop() })
 	r := spawnRequest{cmd: cmd, done: make(chan error, 1)}

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// beOwner starts servers, says where they are, and waits to be killed.
+// beOwner starts servers, prints their directories, and waits to be killed.
 func beOwner(role string) {
 	ctx := context.Background()
 	pg, err := StartPostgres(ctx, PostgresOptions{})
@@ -35,7 +35,7 @@ func beOwner(role string) {
 	select {}
 }
 
-func TestNextStartSweepsWhatAKilledOwnerLeft(t *testing.T) {
+func TestNextStartSweepsAfterKilledOwner(t *testing.T) {
 	t.Parallel()
 	for _, role := range []string{"running", "paused"} {
 		t.Run(role, func(t *testing.T) {
@@ -50,7 +50,7 @@ func TestNextStartSweepsWhatAKilledOwnerLeft(t *testing.T) {
 			must(t, err)
 			dirs := strings.Fields(line)
 			if len(dirs) != 2 {
-				t.Fatalf("the owner said %q", line)
+				t.Fatalf("the owner printed %q", line)
 			}
 			for _, dir := range dirs {
 				if len(processesIn(dir)) == 0 {
@@ -69,7 +69,7 @@ func TestNextStartSweepsWhatAKilledOwnerLeft(t *testing.T) {
 			Redis(t) // the next start
 			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 			defer cancel()
-			// Another test's start may have taken the sweep, and still be at it.
+			// Another test's start may run the sweep, and may not be finished.
 			must(t, await(ctx, 5*time.Millisecond, "the sweep to end", func() (bool, error) {
 				for _, dir := range dirs {
 					if _, err := os.Stat(dir); !os.IsNotExist(err) || len(processesIn(dir)) > 0 {
@@ -82,7 +82,7 @@ func TestNextStartSweepsWhatAKilledOwnerLeft(t *testing.T) {
 	}
 }
 
-func TestSweepSparesTheLiving(t *testing.T) {
+func TestSweepSparesLiveServers(t *testing.T) {
 	t.Parallel()
 	s := Redis(t)
 	Redis(t)
@@ -92,7 +92,7 @@ func TestSweepSparesTheLiving(t *testing.T) {
 	must(t, dial(t, s.URL()).Ping(t.Context()).Err())
 }
 
-func TestNothingIsLeftAfterStop(t *testing.T) {
+func TestStopRemovesEverything(t *testing.T) {
 	t.Parallel()
 	s, err := StartPostgres(t.Context(), PostgresOptions{})
 	must(t, err)

@@ -8,12 +8,12 @@ import (
 	"syscall"
 )
 
-// setDeathSignal makes the kernel send sig to the child when the *thread* that
-// starts it ends; hence spawnLoop.
+// setDeathSignal makes the kernel send sig to the child when the *thread* that starts it ends;
+// hence spawnLoop.
 func setDeathSignal(attr *syscall.SysProcAttr, sig syscall.Signal) { attr.Pdeathsig = sig }
 
-// freeMemory is how many bytes a file system in memory can take in, by its own limit
-// and by what the machine has left; 0 where there is no such file system.
+// freeMemory returns how many bytes a file system in memory can take, by its own limit and by
+// the machine's free memory; 0 where there is no such file system.
 func freeMemory(path string) int64 {
 	const tmpfs = 0x01021994
 	var fs syscall.Statfs_t
@@ -30,14 +30,14 @@ func freeMemory(path string) int64 {
 	return min(kib<<10, int64(fs.Bavail)*fs.Bsize)
 }
 
-// procStat reads a process's state letter, parent and start time (clock ticks
-// since boot); false when there is none.
+// procStat returns a process's state letter, parent and start time (clock ticks since boot);
+// false when there is no such process.
 func procStat(pid int) (state byte, parent int, start string, ok bool) {
 	raw, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "stat"))
 	if err != nil {
 		return 0, 0, "", false
 	}
-	// The second field is the program's name in parentheses and may hold any byte.
+	// The second field is the program's name in parentheses and may contain any byte.
 	_, rest, found := strings.Cut(string(raw[strings.LastIndexByte(string(raw), ')'):]), ") ")
 	fields := strings.Fields(rest)
 	if !found || len(fields) < 20 {
@@ -56,7 +56,7 @@ func eachProcess(visit func(pid int)) {
 	}
 }
 
-// running says that pid is there and no zombie.
+// running reports whether pid exists and is no zombie.
 func running(pid int) bool {
 	state, _, _, ok := procStat(pid)
 	return ok && state != 'Z' && state != 'X'
@@ -81,8 +81,8 @@ func childrenOf(pid int) (children []int) {
 	return children
 }
 
-// processesIn finds the processes that work below dir. Our servers and all their
-// children do, so a reused pid is never mistaken for one of them.
+// processesIn returns the processes whose working directory is below dir. Our servers and all
+// their children are, so a reused pid is never mistaken for one of them.
 func processesIn(dir string) (pids []int) {
 	eachProcess(func(p int) {
 		cwd, err := os.Readlink(filepath.Join("/proc", strconv.Itoa(p), "cwd"))
@@ -93,7 +93,7 @@ func processesIn(dir string) (pids []int) {
 	return pids
 }
 
-// ephemeralLow is the first port that the kernel gives to outgoing connections.
+// ephemeralLow is the first port of the kernel's range for outgoing connections.
 func ephemeralLow() int {
 	raw, err := os.ReadFile("/proc/sys/net/ipv4/ip_local_port_range")
 	if err != nil {

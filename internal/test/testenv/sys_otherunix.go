@@ -48,8 +48,8 @@ func childrenOf(pid int) (children []int) {
 	return children
 }
 
-// processesIn trusts the pid that was written beside the server only if that
-// process still is a server of this kind.
+// processesIn uses the recorded pid of the server only if that process is still a server of
+// this kind.
 func processesIn(dir string) []int {
 	raw, err := os.ReadFile(filepath.Join(dir, pidFile))
 	if err != nil {

@@ -21,8 +21,8 @@ const (
 
 const supported = true
 
-// tryLock takes an exclusive flock without waiting; false: someone holds it.
-// The lock ends with the process, however that ends.
+// tryLock takes an exclusive flock without waiting; false: another process has it. The lock
+// ends with the process, however that ends.
 func tryLock(f *os.File) (bool, error) { return flock(f, syscall.LOCK_EX|syscall.LOCK_NB) }
 
 func waitLock(f *os.File) error {
@@ -52,18 +52,18 @@ func flock(f *os.File, how int) (bool, error) {
 
 func sendSignal(pid int, sig syscall.Signal) error { return syscall.Kill(pid, sig) }
 
-// ownedBy says whether the file belongs to uid.
+// ownedBy reports whether the file belongs to uid.
 func ownedBy(fi os.FileInfo, uid int) bool {
 	st, ok := fi.Sys().(*syscall.Stat_t)
 	return ok && int(st.Uid) == uid
 }
 
-// removeSharedMemory removes a System V segment that a killed postmaster left.
-// A segment in use stays until its last user is gone.
+// removeSharedMemory removes a System V segment of a killed postmaster. A segment in use
+// remains until its last user has ended.
 func removeSharedMemory(id int) { _, _ = unix.SysvShmCtl(id, unix.IPC_RMID, nil) }
 
-// asAccount is the attributes of a child that runs as acct in a process group of
-// its own, so that Ctrl-C at the terminal reaches the owner alone.
+// asAccount returns the attributes of a child that runs as acct in a process group of its own,
+// so that Ctrl-C at the terminal reaches the owner alone.
 func asAccount(acct account) *syscall.SysProcAttr {
 	attr := &syscall.SysProcAttr{Setpgid: true}
 	if acct.switched {

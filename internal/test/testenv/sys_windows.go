@@ -6,8 +6,8 @@ import (
 	"syscall"
 )
 
-// Private servers are not supported here: newServerDir says so before any of
-// this is reached. It exists so that the command builds.
+// Private servers are not supported here: newServerDir returns an error before any of this is
+// reached. It exists so that the command builds.
 const (
 	sigStop = syscall.Signal(19)
 	sigCont = syscall.Signal(18)

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// lazy is a server that all tests of a binary share, started by the first.
+// lazy is a server that all tests of a binary share; the first test starts it.
 type lazy[S interface{ Stop(context.Context) error }] struct {
 	once   sync.Once
 	server S
@@ -27,7 +27,7 @@ func (l *lazy[S]) get(start func(context.Context) (S, error)) (S, error) {
 	return l.server, l.err
 }
 
-// stop returns after the server is gone; without one it forbids starting it.
+// stop returns after the server has ended; if none was started it prevents a start.
 func (l *lazy[S]) stop(ctx context.Context) error {
 	l.once.Do(func() { l.err = errStopped })
 	if !l.up {
@@ -62,9 +62,9 @@ func StopShared() error {
 	return errors.Join(sharedPostgres.stop(ctx), sharedRedis.stop(ctx))
 }
 
-// PostgresURL returns the URL of an empty database of the test's own, dropped
-// when the test ends, on the server that the test binary shares. That server may
-// lose acknowledged commits if it is killed, which nobody does: see [Postgres].
+// PostgresURL returns the URL of an empty database for this test alone, dropped when the test
+// ends, on the server that the test binary shares. That server may lose acknowledged commits
+// if it is killed, which no test does: see [Postgres].
 func PostgresURL(t testing.TB) string {
 	t.Helper()
 	admin, err := adminURL()
@@ -98,8 +98,8 @@ func adminURL() (string, error) {
 	return s.URL(), nil
 }
 
-// RedisURL returns the URL of an empty database of the test's own on the server
-// that the test binary shares. FLUSHALL and CONFIG SET reach the other tests.
+// RedisURL returns the URL of an empty database for this test alone on the server that the
+// test binary shares. FLUSHALL and CONFIG SET affect the other tests.
 func RedisURL(t testing.TB) string {
 	t.Helper()
 	dbURL, release, err := redisDatabase(t.Context())
@@ -110,14 +110,14 @@ func RedisURL(t testing.TB) string {
 	return dbURL
 }
 
-// Postgres starts a server of the test's own, to be killed or paused. No
-// acknowledged commit is lost when it is.
+// Postgres starts a server for this test alone, which it may kill or pause. A kill loses no
+// acknowledged commit.
 func Postgres(t testing.TB, o ...PostgresOptions) *PostgresServer {
 	t.Helper()
 	return own(t, StartPostgres, o)
 }
 
-// Redis starts a server of the test's own, to be killed or paused.
+// Redis starts a server for this test alone, which it may kill or pause.
 func Redis(t testing.TB, o ...RedisOptions) *RedisServer {
 	t.Helper()
 	return own(t, StartRedis, o)

@@ -4,7 +4,7 @@ package torture
 
 import "github.com/anishathalye/porcupine"
 
-// annotate puts the events beside the operations.
+// annotate adds the events to the picture.
 func (v *verdict) annotate(events []event) {
 	notes := make([]porcupine.Annotation, 0, len(events))
 	for _, e := range events {

@@ -29,12 +29,12 @@ import (
 	"github.com/stranglerfig/migrator/store/postgres"
 )
 
-// What an instance is told in its environment, beside the migration's own variables.
+// Environment variables of an instance, besides the migration's own.
 const (
 	envFile    = "TORTURE_FILE"
 	envState   = "TORTURE_STATE_URL"
 	envName    = "TORTURE_INSTANCE"
-	envBreak   = "TORTURE_BREAK" // what is wrong with it; see breakage
+	envBreak   = "TORTURE_BREAK" // its defect; see breakage
 	envTrace   = "TORTURE_TRACE" // the file for the routes of its operations
 	requestFor = 3 * time.Second // how long one request may take
 )
@@ -85,7 +85,7 @@ type answer struct {
 	Error     string    `json:"error,omitempty"`
 }
 
-// app is an application that embeds dual as docs/embedding.md says.
+// app is an application that embeds dual as docs/embedding.md describes.
 type app struct {
 	db       *pgxpool.Pool
 	instance *dual.Instance
@@ -95,8 +95,8 @@ type app struct {
 	policy   dual.Policy
 }
 
-// serveInstance runs until SIGTERM, or until its standard input closes: then
-// whoever started it is gone.
+// serveInstance runs until SIGTERM, or until its standard input closes: then its parent has
+// ended.
 func serveInstance(ctx context.Context) error {
 	ctx, cancel := signal.NotifyContext(ctx, syscall.SIGTERM)
 	defer cancel()
@@ -209,20 +209,20 @@ func (a *app) handle(f func(ctx context.Context, id int64, r *http.Request) (cel
 		}
 		ctx, cancel := context.WithTimeout(r.Context(), requestFor)
 		defer cancel()
-		var heard word
-		c, err := f(context.WithValue(ctx, wordKey{}, &heard), id, r)
+		var check targetReadCheck
+		c, err := f(context.WithValue(ctx, targetReadCheckKey{}, &check), id, r)
 		route := a.instance.Route()
 		out := answer{Value: c.Value, Seq: c.Seq, Outcome: outcomeOf(err), Route: fmt.Sprintf("%s@%d", route, route.Epoch)}
 		if err != nil {
 			out.Error = err.Error()
 		} else {
-			out.Exception = heard.exception(a.policy)
+			out.Exception = check.exception(a.policy)
 		}
 		_ = json.NewEncoder(w).Encode(out)
 	}
 }
 
-// outcomeOf says what a write's error means.
+// outcomeOf maps a write's error to its outcome.
 func outcomeOf(err error) outcome {
 	var target *dual.TargetError
 	var waited *dual.WaitError
@@ -283,12 +283,12 @@ func (a *app) versioned(ctx context.Context, sql string, args ...any) (record.Ve
 	return record.ParseVersion(text)
 }
 
-// uncertain tells that the statement may have been committed all the same: the
-// server did not say that it refused, or only that it goes down.
+// uncertain reports whether the statement may have been committed nevertheless: the server did
+// not answer that it refused, or only that it is shutting down.
 func uncertain(err error) bool {
-	var said interface{ SQLState() string }
-	if !errors.As(err, &said) {
+	var pgErr interface{ SQLState() string }
+	if !errors.As(err, &pgErr) {
 		return true
 	}
-	return strings.HasPrefix(said.SQLState(), "57") || strings.HasPrefix(said.SQLState(), "08")
+	return strings.HasPrefix(pgErr.SQLState(), "57") || strings.HasPrefix(pgErr.SQLState(), "08")
 }

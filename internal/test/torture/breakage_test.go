@@ -12,37 +12,37 @@ import (
 	"github.com/stranglerfig/migrator/store"
 )
 
-// breakage is a defect built into an instance, so that the run is seen to find it.
+// breakage is a defect built into an instance, to show that the run detects it.
 type breakage string
 
 const (
 	sound breakage = ""
-	// dropsWrites acknowledges one write to the target in eight without making it,
-	// while reads come from there.
+	// dropsWrites acknowledges one write to the target in eight without making it, while reads
+	// come from there.
 	dropsWrites breakage = "drops writes"
-	// stoppedClock never sees its lease run out: woken after a freeze, it reads the
-	// target though the fleet has moved on.
+	// stoppedClock never sees its lease expire: resumed after a freeze, it reads the target
+	// although the fleet has moved on.
 	stoppedClock breakage = "stopped clock"
-	// hasty acknowledges an epoch as soon as it hears of it, with operations under
-	// older ones still under way.
-	hasty breakage = "hasty"
+	// earlyAck acknowledges an epoch as soon as it receives it, with operations under older
+	// epochs still in flight.
+	earlyAck breakage = "hasty"
 )
 
 func (b breakage) fleet(f *pgfleet.Fleet) dual.Fleet {
-	if b == hasty {
-		return &hastening{listening: listening{f}}
+	if b == earlyAck {
+		return &earlyAckFleet{recordingFleet: recordingFleet{f}}
 	}
-	return listening{f}
+	return recordingFleet{f}
 }
 
-type hastening struct {
-	listening
-	heard atomic.Int64
+type earlyAckFleet struct {
+	recordingFleet
+	newestEpoch atomic.Int64
 }
 
-func (f *hastening) Renew(ctx context.Context, lease string, acknowledged int64) (dual.Grant, error) {
-	g, err := f.listening.Renew(ctx, lease, max(acknowledged, f.heard.Load()))
-	f.heard.Store(g.Route.Epoch)
+func (f *earlyAckFleet) Renew(ctx context.Context, lease string, acknowledged int64) (dual.Grant, error) {
+	g, err := f.recordingFleet.Renew(ctx, lease, max(acknowledged, f.newestEpoch.Load()))
+	f.newestEpoch.Store(g.Route.Epoch)
 	return g, err
 }
 

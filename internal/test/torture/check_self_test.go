@@ -8,8 +8,8 @@ import (
 	"github.com/anishathalye/porcupine"
 )
 
-// script reads a history by hand: "kind value call-return outcome"; the outcome
-// until-N is an acknowledged write that is degraded until then.
+// script parses a history: "kind value call-return outcome"; the outcome until-N is an
+// acknowledged write that is degraded until then.
 func script(t *testing.T, lines ...string) []*operation {
 	t.Helper()
 	var ops []*operation
@@ -43,20 +43,20 @@ func script(t *testing.T, lines ...string) []*operation {
 	return ops
 }
 
-func TestCheckersTellGoodHistoriesFromBad(t *testing.T) {
+func TestCheckersFindViolations(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		name   string
 		good   bool
 		strict bool
-		ledger bool // the ledger sees it too
+		ledger bool // the ledger detects it too
 		lines  []string
 	}{
 		{"nothing", true, true, true, nil},
 		{"read what was written", true, true, true, []string{"put a 1-2 ok", "get a 3-4 ok"}},
 		{"a lost write", false, false, true, []string{"put a 1-2 ok", "get - 3-4 ok"}},
 		{"an old value", false, false, true, []string{"put a 1-2 ok", "put b 3-4 ok", "get a 5-6 ok"}},
-		{"a value that nobody wrote", false, false, true, []string{"get x 1-2 ok"}},
+		{"a value that was never written", false, false, true, []string{"get x 1-2 ok"}},
 		{"a value that was refused", false, false, true, []string{"put a 1-2 written", "get a 3-4 ok"}},
 		{"read before it was written", false, false, true, []string{"get a 1-2 ok", "put a 3-4 ok"}},
 		{"a deleted record is back", false, false, true, []string{"put a 1-2 ok", "del - 3-4 ok", "get a 5-6 ok"}},
@@ -85,12 +85,12 @@ func TestCheckersTellGoodHistoriesFromBad(t *testing.T) {
 					o.Outcome = refused
 				}
 			}
-			v := judge(1, ops, 10*time.Second)
+			v := checkKey(1, ops, 10*time.Second)
 			if (v.result == porcupine.Ok) != c.good {
-				t.Errorf("the model says %s, want good=%v", v.result, c.good)
+				t.Errorf("the model's result is %s, want good=%v", v.result, c.good)
 			}
 			if (v.strict == porcupine.Ok) != c.strict {
-				t.Errorf("strictly it says %s, want %v", v.strict, c.strict)
+				t.Errorf("the strict result is %s, want %v", v.strict, c.strict)
 			}
 			if (len(v.stale) == 0) != (c.good || !c.ledger) {
 				t.Errorf("the ledger finds %d wrong reads", len(v.stale))
@@ -99,10 +99,10 @@ func TestCheckersTellGoodHistoriesFromBad(t *testing.T) {
 	}
 }
 
-func TestExcusedReadsAreCounted(t *testing.T) {
+func TestAllowedStaleReadsAreCounted(t *testing.T) {
 	t.Parallel()
-	v := judge(1, script(t, "put a 1-2 ok", "put b 3-4 until-9", "get a 5-6 ok", "get b 5-6 ok", "get a 7-8 ok", "get b 10-11 ok"), 10*time.Second)
-	if len(v.spared) != 2 || v.spared[1].after != 4*time.Second || v.spared[0].write.Value != "b" || v.violated() {
-		t.Errorf("%+v, violated: %v", v.spared, v.violated())
+	v := checkKey(1, script(t, "put a 1-2 ok", "put b 3-4 until-9", "get a 5-6 ok", "get b 5-6 ok", "get a 7-8 ok", "get b 10-11 ok"), 10*time.Second)
+	if len(v.allowed) != 2 || v.allowed[1].after != 4*time.Second || v.allowed[0].write.Value != "b" || v.violated() {
+		t.Errorf("%+v, violated: %v", v.allowed, v.violated())
 	}
 }

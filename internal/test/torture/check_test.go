@@ -8,61 +8,63 @@ import (
 	"github.com/anishathalye/porcupine"
 )
 
-// verdict is what one key's history says.
+// verdict is the result of checking one key's history.
 type verdict struct {
-	key    int
-	ops    []*operation
-	stale  []*operation // reads that break a promise by themselves, with the reason
-	spared []spared     // reads that would, but for a write that the instance called an exception
-	result porcupine.CheckResult
-	strict porcupine.CheckResult // as one linearizable register: told, not demanded
-	info   porcupine.LinearizationInfo
-	p      prepared
+	key     int
+	ops     []*operation
+	stale   []*operation   // reads that break a promise by themselves, with the reason
+	allowed []allowedStale // reads that would, but for a write that its instance acknowledged as an exception
+	result  porcupine.CheckResult
+	strict  porcupine.CheckResult // as one linearizable register: reported, not required
+	info    porcupine.LinearizationInfo
+	p       prepared
 }
 
 func (v *verdict) violated() bool { return len(v.stale) > 0 || v.result == porcupine.Illegal }
 
-// judge holds one key's history against the promises, in two ways: the ledger's,
-// which names the read that is wrong and why, and the model's, which sees more.
-func judge(key int, ops []*operation, patience time.Duration) *verdict {
-	v := &verdict{key: key, ops: ops, spared: excused(ops), p: prepare(ops, false)}
-	v.stale = against(ops)
-	v.result, v.info = porcupine.CheckOperationsVerbose(v.p.model(), v.p.ops, patience)
+// checkKey checks one key's history in two ways: the ledger, which names the wrong read and
+// the reason, and the model, which detects more.
+func checkKey(key int, ops []*operation, timeout time.Duration) *verdict {
+	v := &verdict{key: key, ops: ops, allowed: allowedStaleReads(ops), p: prepare(ops, false)}
+	v.stale = ledgerViolations(ops)
+	v.result, v.info = porcupine.CheckOperationsVerbose(v.p.model(), v.p.ops, timeout)
 	strict := prepare(ops, true)
-	v.strict = porcupine.CheckOperationsTimeout(strict.model(), strict.ops, patience/10)
+	v.strict = porcupine.CheckOperationsTimeout(strict.model(), strict.ops, timeout/10)
 	return v
 }
 
-// against is the ledger's check. A write is over, for certain, when it was
-// acknowledged or somebody had read it. Whoever reads what was over before an
-// acknowledged write began, after that was acknowledged, reads what is lost or old.
-func against(ops []*operation) []*operation { return judgedBy(ops, (*operation).due) }
-
-// spared is a stale read that an exception allows.
-type spared struct {
-	read, write *operation
-	after       time.Duration // the write's acknowledgement, the read ended
+// ledgerViolations is the ledger's check. A write is certainly over when it was acknowledged
+// or a client had read it. A read that begins after an acknowledged write, and returns a value
+// that was over before that write began, is stale; without a value, the write is lost.
+func ledgerViolations(ops []*operation) []*operation {
+	return ledgerViolationsBy(ops, (*operation).due)
 }
 
-// excused lists the reads that are older than a write which was acknowledged
-// before they began, and allowed: the write's instance called it an exception, and
-// the fleet's rollback or the key's repair was not there yet as the read began.
-func excused(ops []*operation) (list []spared) {
+// allowedStale is a stale read that an exception allows.
+type allowedStale struct {
+	read, write *operation
+	after       time.Duration // from the write's acknowledgement to the read's end
+}
+
+// allowedStaleReads lists the reads that are older than a write which was acknowledged before
+// they began, and that are allowed: the write's instance acknowledged it as an exception, and
+// the fleet's rollback or the key's repair was not complete when the read began.
+func allowedStaleReads(ops []*operation) (list []allowedStale) {
 	wrong := map[*operation]bool{}
-	for _, r := range against(ops) {
+	for _, r := range ledgerViolations(ops) {
 		wrong[r] = true
 	}
-	for _, r := range judgedBy(ops, func(w *operation) time.Duration { return w.Return }) {
+	for _, r := range ledgerViolationsBy(ops, func(w *operation) time.Duration { return w.Return }) {
 		if !wrong[r] {
 			w := newestBefore(ops, r, func(w *operation) time.Duration { return w.Return })
-			list = append(list, spared{r, w, r.Return - w.Return})
+			list = append(list, allowedStale{r, w, r.Return - w.Return})
 		}
 		r.violation, r.lost = "", false
 	}
 	return list
 }
 
-// newestBefore is, of the acknowledged writes that bind the read, the one that began last.
+// newestBefore returns the last begun of the acknowledged writes that bind the read.
 func newestBefore(ops []*operation, r *operation, due func(*operation) time.Duration) (newest *operation) {
 	for _, w := range ops {
 		if w.Kind != get && w.Outcome == done && due(w) < r.Call && (newest == nil || w.Call > newest.Call) {
@@ -72,7 +74,7 @@ func newestBefore(ops []*operation, r *operation, due func(*operation) time.Dura
 	return newest
 }
 
-func judgedBy(ops []*operation, due func(*operation) time.Duration) (wrong []*operation) {
+func ledgerViolationsBy(ops []*operation, due func(*operation) time.Duration) (wrong []*operation) {
 	const forever = time.Duration(math.MaxInt64)
 	written := map[string]*operation{}
 	over := map[string]time.Duration{}
@@ -110,9 +112,9 @@ func wrongRead(r, newest *operation, written map[string]*operation, over map[str
 		w := written[r.Value]
 		switch {
 		case w == nil:
-			return "nobody wrote this value to this key", false
+			return "this value was never written to this key", false
 		case w.Outcome == refused:
-			return "the writer was told that this was not written", false
+			return "the writer got the answer that this was not written", false
 		case w.Call > r.Return:
 			return "it was read before it was written", false
 		case newest != nil && over[r.Value] < newest.Call:

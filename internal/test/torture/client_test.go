@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// client makes one operation after the other, three of four on one instance while
-// that runs: else all of them would soon wait for the one that is frozen.
+// client makes one operation after the other, three of four on one instance while that runs.
+// Otherwise all clients would soon wait for the frozen instance.
 type client struct {
 	w       *world
 	number  int
@@ -30,7 +30,7 @@ func newClient(w *world, seed uint64, number, keys int) *client {
 	}
 }
 
-// run works until ctx ends; an operation that has begun is finished.
+// run makes operations until ctx ends; an operation that has begun is finished.
 func (c *client) run(ctx context.Context) error {
 	for pause(ctx, time.Duration(5+c.random.IntN(20))*time.Millisecond) {
 		s := c.w.instances[c.random.IntN(len(c.w.instances))]
@@ -51,11 +51,11 @@ func (c *client) run(ctx context.Context) error {
 	return nil
 }
 
-// do makes one operation and writes it down, also if it fails.
+// do makes one operation and records it, also if it fails.
 func (c *client) do(s *instance, k kind, key int) *operation {
 	at := s.url.Load()
 	if at == nil {
-		return nil // nobody to ask
+		return nil // no instance runs
 	}
 	o := &operation{Client: c.number, Instance: s.place, Key: key, Kind: k}
 	target := fmt.Sprintf("%s/cells/%d", *at, key)
@@ -69,9 +69,9 @@ func (c *client) do(s *instance, k kind, key int) *operation {
 	case del:
 		method = http.MethodDelete
 	}
-	o.Call = c.w.story.now()
+	o.Call = c.w.events.now()
 	answered, err := c.ask(method, target)
-	o.Return = c.w.story.now()
+	o.Return = c.w.events.now()
 	o.Outcome, o.Exception, o.Route, o.Err = answered.Outcome, answered.Exception, answered.Route, answered.Error
 	if err != nil {
 		o.Outcome, o.Err = unknown, err.Error()

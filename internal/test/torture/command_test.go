@@ -13,16 +13,17 @@ import (
 	"time"
 )
 
-// ran is what became of one command of the operator's.
+// ran is the result of one operator's command.
 type ran struct {
 	code   int // -1: killed
 	output string
 }
 
-// migrator runs one command line as a process, over the operator's wires. kill > 0: it is killed after that
-// time; freeze > 0: it is stopped for that long, halfway to the kill or at once.
+// migrator runs one command line as a process, over the operator's wires. kill > 0: it is
+// killed after that time; freeze > 0: it is stopped for that long, halfway to the kill or at
+// once.
 func (w *world) migrator(ctx context.Context, kill, freeze time.Duration, line string) ran {
-	urls, err := w.urls(w.desk)
+	urls, err := w.urls(w.operatorWires)
 	if err != nil {
 		return ran{-1, err.Error()}
 	}
@@ -32,7 +33,7 @@ func (w *world) migrator(ctx context.Context, kill, freeze time.Duration, line s
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	cmd.Dir = w.dir
-	w.story.tell("operator", "$ migrator %s", line)
+	w.events.add("operator", "$ migrator %s", line)
 	if err := w.spawner.start(ctx, cmd); err != nil {
 		return ran{-1, err.Error()}
 	}
@@ -49,15 +50,15 @@ func (w *world) migrator(ctx context.Context, kill, freeze time.Duration, line s
 			running = false
 		case <-due:
 			if freeze == 0 {
-				w.story.tell("operator", "kill -9 to migrator %s", line)
+				w.events.add("operator", "kill -9 to migrator %s", line)
 				_ = cmd.Process.Kill()
 				continue
 			}
-			w.story.tell("operator", "migrator %s is frozen for %s", line, freeze)
+			w.events.add("operator", "migrator %s is frozen for %s", line, freeze)
 			_ = cmd.Process.Signal(syscall.SIGSTOP)
 			pause(ctx, freeze)
 			_ = cmd.Process.Signal(syscall.SIGCONT)
-		case <-ctx.Done(): // the run is over, and what is half done is taken up afterwards
+		case <-ctx.Done(): // the run is over; what is half done is resumed afterwards
 			_ = cmd.Process.Kill()
 			err = <-ended
 			running = false
@@ -84,11 +85,11 @@ func (w *world) migrator(ctx context.Context, kill, freeze time.Duration, line s
 	w.mu.Lock()
 	w.codes[end]++
 	w.mu.Unlock()
-	w.story.tell("operator", "migrator %s: exit %d: %s", line, r.code, brief(r.output))
+	w.events.add("operator", "migrator %s: exit %d: %s", line, r.code, brief(r.output))
 	return r
 }
 
-// brief is a command's output on one line, not all of it.
+// brief shortens a command's output to one line.
 func brief(text string) string {
 	text = strings.Join(strings.Fields(text), " ")
 	if len(text) > 300 {

@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// daemon is a `migrator serve` that is started again whenever it ends, as an init
-// system would, with its own wires to the servers.
+// daemon is a `migrator serve` that is restarted whenever it ends, as by an init system, with
+// its own wires to the servers.
 type daemon struct {
 	w     *world
 	name  string
@@ -22,7 +22,7 @@ type daemon struct {
 	log   string
 
 	mu      sync.Mutex
-	process *os.Process // nil: none runs
+	process *os.Process // nil: not running
 	starts  int
 }
 
@@ -46,7 +46,7 @@ func (d *daemon) supervise(ctx context.Context) error {
 		}
 		pause(ctx, 200*time.Millisecond)
 	}
-	return d.heard()
+	return d.collectLog()
 }
 
 func (d *daemon) once(ctx context.Context, log *os.File) error {
@@ -68,14 +68,14 @@ func (d *daemon) once(ctx context.Context, log *os.File) error {
 	go func() { ended <- cmd.Wait() }()
 	select {
 	case err := <-ended:
-		d.w.story.tell(d.name, "the daemon ended (%v)", err)
+		d.w.events.add(d.name, "the daemon ended (%v)", err)
 	case <-ctx.Done():
 		_ = cmd.Process.Signal(syscall.SIGCONT)
 		_ = cmd.Process.Signal(syscall.SIGTERM)
 		select {
 		case <-ended:
 		case <-time.After(15 * time.Second):
-			d.w.t.Errorf("the daemon %s does not end when it is told to", d.name)
+			d.w.t.Errorf("the daemon %s does not end on SIGTERM", d.name)
 			_ = cmd.Process.Kill()
 			<-ended
 		}
@@ -86,8 +86,8 @@ func (d *daemon) once(ctx context.Context, log *os.File) error {
 	return nil
 }
 
-// heard puts its log into the story.
-func (d *daemon) heard() error {
+// collectLog adds its log to the event log.
+func (d *daemon) collectLog() error {
 	text, err := os.ReadFile(d.log)
 	if err != nil {
 		return err
@@ -95,7 +95,7 @@ func (d *daemon) heard() error {
 	if at := bytes.Index(text, []byte("panic:")); at >= 0 {
 		d.w.t.Errorf("the daemon %s panicked:\n%s", d.name, text[at:min(len(text), at+4000)])
 	}
-	d.w.story.hear(d.name, bytes.NewReader(text))
+	d.w.events.addLog(d.name, bytes.NewReader(text))
 	return nil
 }
 
@@ -103,7 +103,7 @@ func (d *daemon) signal(sig os.Signal) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.process != nil {
-		d.w.story.tell(d.name, "the daemon gets: %s", sig)
+		d.w.events.add(d.name, "signal to the daemon: %s", sig)
 		_ = d.process.Signal(sig)
 	}
 }

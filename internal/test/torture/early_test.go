@@ -14,15 +14,15 @@ import (
 	"github.com/stranglerfig/migrator/phases"
 )
 
-// TestTortureFindsEarlyAcknowledgements: while a write of one instance waits in
-// legacy for a lock, the migration is rolled back as far as it lets itself be. If
-// that instance acknowledges epochs before its operations are over, the other
-// comes to work under legacy beside a write under dual-read: the check of the
-// routes must see that, and nothing where all is sound.
+// TestTortureFindsEarlyAcknowledgements: while a write of one instance waits in legacy for a
+// lock, the migration is rolled back as far as possible. If that instance acknowledges epochs
+// before its operations have drained, the other instance runs operations under legacy beside a
+// write under dual-read. The check of the routes must detect that, and report nothing for a
+// correct instance.
 func TestTortureFindsEarlyAcknowledgements(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, shape{policy: dual.RollBack, target: "redis"}, 2)
-	for _, broken := range []breakage{sound, hasty} {
+	for _, broken := range []breakage{sound, earlyAck} {
 		t.Run(fmt.Sprintf("broken=%q", broken), func(t *testing.T) {
 			for _, s := range w.instances {
 				s.stop()
@@ -30,14 +30,14 @@ func TestTortureFindsEarlyAcknowledgements(t *testing.T) {
 			w.traces = map[string]string{}
 			w.instances[0].broken = broken
 			w.deploy()
-			(&operator{w: w, random: newRandom(0, 0)}).walk(t.Context(), phases.DualRead)
+			(&operator{w: w, random: newRandom(0, 0)}).advanceTo(t.Context(), phases.DualRead)
 			if err := w.overtake(t.Context()); err != nil {
 				t.Fatal(err)
 			}
 			for _, s := range w.instances {
 				s.stop()
 			}
-			entries, err := w.chronicle(t.Context())
+			entries, err := w.addHistory(t.Context())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -50,14 +50,14 @@ func TestTortureFindsEarlyAcknowledgements(t *testing.T) {
 				t.Fatal(err)
 			}
 			met := together(stays, moves)
-			if (len(met.Violations) > 0) != (broken == hasty) || met.Operations < 20 {
+			if (len(met.Violations) > 0) != (broken == earlyAck) || met.Operations < 20 {
 				t.Errorf("of %d operations: %q", met.Operations, met.Violations)
 			}
 		})
 	}
 }
 
-// overtake rolls back to legacy while a write of the first instance is under way.
+// overtake rolls back to legacy while a write of the first instance is in flight.
 func (w *world) overtake(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
@@ -71,7 +71,7 @@ func (w *world) overtake(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if _, err := tx.Exec(ctx, `LOCK TABLE cells IN EXCLUSIVE MODE`); err != nil { // reads go on
+	if _, err := tx.Exec(ctx, `LOCK TABLE cells IN EXCLUSIVE MODE`); err != nil { // reads continue
 		return err
 	}
 	written := make(chan *operation, 1)
@@ -83,7 +83,7 @@ func (w *world) overtake(ctx context.Context) error {
 	}()
 	for running := true; running; {
 		select {
-		case <-ended: // it has reached legacy, or has been held up, as it should
+		case <-ended: // the migration has reached legacy, or the rollback was blocked, as it should be
 			running = false
 		default:
 			c.do(w.instances[1], get, 0)

@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// faults breaks one thing after the other, up to three at the same time.
+// faults injects one fault after the other, up to three at a time.
 type faults struct {
 	w      *world
 	random *rand.Rand
@@ -25,7 +25,7 @@ type fault struct {
 	run  func(ctx context.Context) error
 }
 
-// run goes on while more says so.
+// run injects faults while more returns true.
 func (f *faults) run(ctx context.Context, more func() bool) error {
 	var group errgroup.Group
 	group.SetLimit(3)
@@ -38,7 +38,7 @@ func (f *faults) run(ctx context.Context, more func() bool) error {
 	return group.Wait()
 }
 
-// pick draws everything now, in one goroutine: a seed gives one schedule.
+// pick draws everything now, in one goroutine, so that a seed gives one schedule.
 func (f *faults) pick() fault {
 	s := f.w.instances[f.random.IntN(len(f.w.instances))]
 	short := time.Duration(200+f.random.IntN(1500)) * time.Millisecond
@@ -58,11 +58,11 @@ func (f *faults) pick() fault {
 			return nil
 		}}
 	case dice < 12:
-		return f.spoil("daemon's wire ", d.wires[f.random.IntN(3)], bad, short)
+		return f.wireFault("daemon's wire ", d.wires[f.random.IntN(3)], bad, short)
 	case dice < 20:
-		return f.spoil("operator's wire ", f.w.desk[f.random.IntN(3)], bad, short)
+		return f.wireFault("operator's wire ", f.w.operatorWires[f.random.IntN(3)], bad, short)
 	case dice < 53:
-		return f.spoil("wire ", wire, bad, short)
+		return f.wireFault("wire ", wire, bad, short)
 	case dice < 62:
 		return fault{"instance killed", func(ctx context.Context) error {
 			s.kill()
@@ -90,16 +90,16 @@ func (f *faults) pick() fault {
 	}
 }
 
-func (f *faults) spoil(whose string, wire *wire, bad toxic, d time.Duration) fault {
+func (f *faults) wireFault(whose string, wire *wire, bad toxic, d time.Duration) fault {
 	return fault{whose + bad.name, func(ctx context.Context) error {
-		f.w.story.tell("fault", "%s %s for %s", wire.Name, bad.name, d)
-		err := wire.spoil(ctx, bad, d)
-		f.w.story.tell("fault", "%s is well again", wire.Name)
+		f.w.events.add("fault", "%s %s for %s", wire.Name, bad.name, d)
+		err := wire.inject(ctx, bad, d)
+		f.w.events.add("fault", "%s recovered", wire.Name)
 		return err
 	}}
 }
 
-// revive tries until an instance runs again, also after the run.
+// revive retries until an instance runs again, also after the run.
 func (f *faults) revive(ctx context.Context, s *instance) error {
 	return await(context.WithoutCancel(ctx), time.Minute, "instance "+s.place+" to start again", func(ctx context.Context) error {
 		err := s.run(ctx)
@@ -114,13 +114,13 @@ func (m *machine) kills(f *faults, d time.Duration) fault {
 	return fault{m.name + " killed", func(ctx context.Context) error {
 		m.mu.Lock()
 		defer m.mu.Unlock()
-		f.w.story.tell("fault", "kill -9 to %s for %s", m.name, d)
+		f.w.events.add("fault", "kill -9 to %s for %s", m.name, d)
 		if err := m.Kill(); err != nil {
 			return err
 		}
 		pause(ctx, d)
 		err := m.Restart(context.WithoutCancel(ctx))
-		f.w.story.tell("fault", "%s is back", m.name)
+		f.w.events.add("fault", "%s restarted", m.name)
 		if err != nil {
 			return fmt.Errorf("%s after kill -9: %w", m.name, err)
 		}
@@ -132,12 +132,12 @@ func (m *machine) freezes(f *faults, d time.Duration) fault {
 	return fault{m.name + " frozen", func(ctx context.Context) error {
 		m.mu.Lock()
 		defer m.mu.Unlock()
-		f.w.story.tell("fault", "%s is frozen for %s", m.name, d)
+		f.w.events.add("fault", "%s is frozen for %s", m.name, d)
 		if err := m.Pause(); err != nil {
 			return err
 		}
 		pause(ctx, d)
-		f.w.story.tell("fault", "%s goes on", m.name)
+		f.w.events.add("fault", "%s resumes", m.name)
 		return m.Resume()
 	}}
 }

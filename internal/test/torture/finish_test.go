@@ -13,9 +13,9 @@ import (
 	"github.com/stranglerfig/migrator/store"
 )
 
-// settle ends a run: everything is up again, the migration rests where both stores
-// are written (or in legacy), and the fleet has acknowledged it.
-func (w *world) settle(ctx context.Context) (phases.Phase, error) {
+// quiesce ends a run: everything runs again, the migration is in a phase that writes both
+// stores (or in legacy), and the fleet has acknowledged its route.
+func (w *world) quiesce(ctx context.Context) (phases.Phase, error) {
 	for _, m := range w.servers() {
 		_ = m.Resume()
 	}
@@ -25,20 +25,20 @@ func (w *world) settle(ctx context.Context) (phases.Phase, error) {
 		}
 	}
 	var at phases.Phase
-	err := await(ctx, time.Minute, "the migration to come to rest", func(ctx context.Context) error {
+	err := await(ctx, time.Minute, "the migration to be stable", func(ctx context.Context) error {
 		e, err := w.state.Snapshot(ctx, migrationName)
 		if err != nil {
 			return err
 		}
 		for _, name := range e.Fleet.Lapsed {
-			if w.surelyDead(name) {
+			if w.confirmedDead(name) {
 				w.migrator(ctx, 0, 0, "fleet evict "+name+" --reason killed")
 			}
 		}
 		switch at = e.Status.Route.Phase; {
 		case at.Passing() || at == phases.Retain || e.Status.Attempt != "":
 			r := w.migrator(ctx, 0, 0, "phase rollback --reason rest")
-			return fmt.Errorf("it was %s, and a rollback said %s", at, brief(r.output))
+			return fmt.Errorf("it was %s, and the rollback: %s", at, brief(r.output))
 		case !e.Fleet.Settled():
 			return fmt.Errorf("%d instances behind, lapsed: %v", e.Fleet.Behind, e.Fleet.Lapsed)
 		}
@@ -47,9 +47,9 @@ func (w *world) settle(ctx context.Context) (phases.Phase, error) {
 	return at, err
 }
 
-// prove ends what nobody writes any more: repaired, clean, and read from every
-// instance, those reads being part of the history.
-func (w *world) prove(ctx context.Context, at phases.Phase, target store.Target, readers *client) error {
+// verifyFinalState checks the final state, when there are no more writes: both stores are
+// repaired and equal, and every instance reads every key. Those reads are part of the history.
+func (w *world) verifyFinalState(ctx context.Context, at phases.Phase, target store.Target, readers *client) error {
 	if at != phases.Legacy {
 		repaired := func(ctx context.Context) error {
 			for _, line := range []string{"reconcile run --full --repair", "reconcile run --full"} {
@@ -67,7 +67,7 @@ func (w *world) prove(ctx context.Context, at phases.Phase, target store.Target,
 			return errors.Join(err, fmt.Errorf("after a clean reconcile in %s %d keys differ: %v", at, len(differ), differ))
 		}
 	}
-	w.proved = w.story.now()
+	w.repairedAt = w.events.now()
 	for _, s := range w.instances {
 		for key := range readers.keys {
 			err := await(ctx, 10*time.Second, "a last read", func(context.Context) error {
@@ -87,11 +87,11 @@ func (w *world) prove(ctx context.Context, at phases.Phase, target store.Target,
 	return err
 }
 
-// chronicle puts the migration's own history into the story, and returns it.
-func (w *world) chronicle(ctx context.Context) ([]state.Entry, error) {
+// addHistory adds the migration's own history to the event log, and returns it.
+func (w *world) addHistory(ctx context.Context) ([]state.Entry, error) {
 	entries, err := w.state.History(ctx, migrationName, 100000)
 	for _, e := range entries {
-		w.story.tellAt(e.At.Sub(w.story.began), "epoch", "%s: %s@%d to %s@%d: %s", e.Cause, e.From, e.From.Epoch, e.To, e.To.Epoch, e.Reason)
+		w.events.addAt(e.At.Sub(w.events.began), "epoch", "%s: %s@%d to %s@%d: %s", e.Cause, e.From, e.From.Epoch, e.To, e.To.Epoch, e.Reason)
 	}
 	return entries, err
 }

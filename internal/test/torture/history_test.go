@@ -21,8 +21,8 @@ type outcome string
 
 const (
 	done    outcome = "ok"
-	unknown outcome = "unknown"     // it may have happened, or may still
-	half    outcome = "half"        // legacy has it for good; the target follows when it is repaired
+	unknown outcome = "unknown"     // it may have happened, or may still happen
+	half    outcome = "half"        // committed in legacy; the target follows when it is repaired
 	refused outcome = "not written" // it has not happened and never will
 	failed  outcome = "failed"      // a read without an answer: no operation
 )
@@ -41,20 +41,20 @@ type operation struct {
 	Instance  string
 	Key       int
 	Kind      kind
-	Value     string // put: what; get: what came, "" for no record
+	Value     string // put: the value; get: the result, "" for no record
 	Call      time.Duration
 	Return    time.Duration
 	Outcome   outcome
-	Exception exception     // what the instance counts the acknowledged write as
-	Until     time.Duration // with an Exception: from then on no reader sees anything older
-	Route     string        // that the instance was on when it answered
+	Exception exception     // the exception that the instance acknowledged the write as
+	Until     time.Duration // with an Exception: no later read is older
+	Route     string        // the instance's route when it answered
 	Err       string
 	Final     bool // made after the last fault
 	violation string
-	lost      bool // the violation: a write is not there at all
+	lost      bool // the violation is a missing write
 }
 
-// due is when an acknowledged write binds every read that begins later.
+// due returns when an acknowledged write binds every later read.
 func (o *operation) due() time.Duration {
 	if o.Exception != "" {
 		return max(o.Return, o.Until)
@@ -77,7 +77,7 @@ func (o *operation) String() string {
 	return text
 }
 
-// history is everything that clients did; safe for concurrent use.
+// history records all operations of clients; safe for concurrent use.
 type history struct {
 	mu  sync.Mutex
 	ops []*operation

@@ -21,23 +21,23 @@ import (
 	"github.com/stranglerfig/migrator/dual"
 )
 
-// instance is a place for one application process after the other, with its own
-// wires to the servers.
+// instance is a slot for one application process after the other, with its own wires to the
+// servers.
 type instance struct {
 	w                     *world
 	place                 string
 	legacy, state, target *wire
 	broken                breakage
-	url                   atomic.Pointer[string] // nil: none runs
+	url                   atomic.Pointer[string] // nil: not running
 
-	mu      sync.Mutex // whoever starts, stops or kills it
+	mu      sync.Mutex // held to start, stop or kill it
 	number  int
 	name    string
 	cmd     *exec.Cmd
 	stdin   io.Closer
 	ended   chan struct{}
 	log     *os.File
-	past    dual.Stats // of ended processes, as last seen
+	past    dual.Stats // of ended processes, as last read
 	present dual.Stats
 }
 
@@ -54,7 +54,7 @@ func (w *world) newInstance(place string) (s *instance, err error) {
 
 func (s *instance) wires() []*wire { return []*wire{s.legacy, s.state, s.target} }
 
-// run starts a process. It fails while the servers can't be reached.
+// run starts a process. It fails while the servers are unreachable.
 func (s *instance) run(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -76,7 +76,7 @@ func (s *instance) run(ctx context.Context) error {
 	s.w.mu.Unlock()
 	s.cmd = exec.Command(os.Args[0])
 	s.cmd.Env = environment(envRole+"=instance", envFile+"="+s.w.file, envName+"="+s.name, envBreak+"="+string(s.broken), envTrace+"="+traced,
-		"TORTURE_LEGACY_URL="+impatient(urls[0]), envState+"="+impatient(urls[1]), "TORTURE_TARGET_URL="+impatient(urls[2]))
+		"TORTURE_LEGACY_URL="+withConnectTimeout(urls[0]), envState+"="+withConnectTimeout(urls[1]), "TORTURE_TARGET_URL="+withConnectTimeout(urls[2]))
 	s.cmd.Stderr = s.log
 	if s.stdin, err = s.cmd.StdinPipe(); err != nil {
 		return err
@@ -103,35 +103,35 @@ func (s *instance) run(ctx context.Context) error {
 	go func() {
 		err := cmd.Wait()
 		s.url.Store(nil)
-		s.w.story.tell(name, "the process ended (%v)", err)
-		s.w.died(name, time.Now())
+		s.w.events.add(name, "the process ended (%v)", err)
+		s.w.recordDeath(name, time.Now())
 		close(ended)
 	}()
 	select {
 	case at, ok := <-url:
 		if !ok {
 			<-ended
-			s.forget()
+			s.collectLog()
 			return fmt.Errorf("instance %s did not start", name)
 		}
 		s.url.Store(&at)
-		s.w.story.tell(name, "serves")
+		s.w.events.add(name, "serves")
 		return nil
 	case <-time.After(5 * time.Second):
 	case <-ctx.Done():
 	}
 	_ = s.cmd.Process.Kill()
 	<-ended
-	s.forget()
+	s.collectLog()
 	return fmt.Errorf("instance %s did not start in time", name)
 }
 
-// forget keeps what the ended process has said. The caller holds mu.
-func (s *instance) forget() {
+// collectLog adds the ended process's log to the event log. The caller holds mu.
+func (s *instance) collectLog() {
 	_ = s.stdin.Close()
 	_ = s.log.Close()
 	if f, err := os.Open(s.log.Name()); err == nil {
-		s.w.story.hear(s.name, f)
+		s.w.events.addLog(s.name, f)
 		_ = f.Close()
 	}
 	s.past = sum(s.past, s.present)
@@ -152,9 +152,9 @@ func (s *instance) end(what string, sig syscall.Signal) {
 		return
 	}
 	s.observe()
-	s.w.story.tell(s.name, "%s", what)
+	s.w.events.add(s.name, "%s", what)
 	if sig == syscall.SIGKILL {
-		s.w.died(s.name, time.Now()) // it may take a moment to be seen
+		s.w.recordDeath(s.name, time.Now()) // the death itself may be noticed later
 	} else {
 		_ = s.cmd.Process.Signal(syscall.SIGCONT)
 	}
@@ -165,24 +165,24 @@ func (s *instance) end(what string, sig syscall.Signal) {
 		_ = s.cmd.Process.Kill()
 		<-s.ended
 	}
-	s.forget()
+	s.collectLog()
 }
 
-// freeze stops it for a while and lets it go on.
+// freeze stops it for a while, then resumes it.
 func (s *instance) freeze(ctx context.Context, d time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.cmd == nil {
 		return
 	}
-	s.w.story.tell(s.name, "frozen for %s", d)
+	s.w.events.add(s.name, "frozen for %s", d)
 	_ = s.cmd.Process.Signal(syscall.SIGSTOP)
 	pause(ctx, d)
-	s.w.story.tell(s.name, "goes on")
+	s.w.events.add(s.name, "resumes")
 	_ = s.cmd.Process.Signal(syscall.SIGCONT)
 }
 
-// observe reads the counts, if it answers. The caller holds mu.
+// observe reads the counters, if it answers. The caller holds mu.
 func (s *instance) observe() {
 	at := s.url.Load()
 	if at == nil {
@@ -207,7 +207,7 @@ func (s *instance) stats() dual.Stats {
 	return sum(s.past, s.present)
 }
 
-// sum adds those counts that the report shows.
+// sum adds the counters that the report shows.
 func sum(a, b dual.Stats) dual.Stats {
 	a.Writes += b.Writes
 	a.LegacyReads += b.LegacyReads

@@ -17,10 +17,10 @@ import (
 
 const few = 8 // keys, for a fault by hand
 
-// TestTortureFrozenReader is one fault by hand: an instance that reads the target
-// is stopped for longer than its lease, the fleet moves back without it, a write
-// misses the target, and the instance wakes with reads waiting for it. Sound, it
-// answers from legacy; with a clock that stands still it must be caught.
+// TestTortureFrozenReader makes one fault by hand. An instance that reads the target is frozen
+// for longer than its lease; the fleet rolls back without it; a write misses the target; and
+// the instance resumes with reads waiting for it. A correct instance answers from legacy. One
+// with a stopped clock must be detected.
 func TestTortureFrozenReader(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, shape{policy: dual.RollBack, target: "redis"}, 2)
@@ -31,7 +31,8 @@ func TestTortureFrozenReader(t *testing.T) {
 			w.instances[0].broken = broken
 			w.deploy()
 			moves.random = newRandom(0, uint64(i))
-			// One that wakes up may hear of the new route before it answers: then once more.
+			// An instance that resumes may learn of the new route before it answers: then try
+			// once more.
 			stale := 0
 			for attempt := 0; attempt == 0 || broken != sound && stale == 0 && attempt < 5; attempt++ {
 				if err := w.seeded(t.Context(), moves); err != nil {
@@ -49,11 +50,11 @@ func TestTortureFrozenReader(t *testing.T) {
 	}
 }
 
-// seeded writes every key in grace. On a machine that is too slow a write to the
-// target may be late, and take the migration back by itself: then once more.
+// seeded writes every key in grace. On a slow machine a write to the target may be late and
+// roll the migration back: then try once more.
 func (w *world) seeded(ctx context.Context, moves *operator) error {
 	return await(ctx, time.Minute, "all keys to be written in grace", func(ctx context.Context) error {
-		moves.walk(ctx, phases.Grace)
+		moves.advanceTo(ctx, phases.Grace)
 		w.history = &history{}
 		c := newClient(w, 0, 0, few)
 		for key := range few {
@@ -80,7 +81,7 @@ func (w *world) frozenReader(ctx context.Context) (stale int, err error) {
 	if err := process.Signal(syscall.SIGSTOP); err != nil {
 		return 0, err
 	}
-	w.story.tell(sleeper.name, "frozen")
+	w.events.add(sleeper.name, "frozen")
 	if r := w.migrator(ctx, 0, 0, "phase rollback --reason frozen"); r.code != 0 {
 		return 0, fmt.Errorf("the rollback: %s", brief(r.output))
 	}
@@ -88,7 +89,7 @@ func (w *world) frozenReader(ctx context.Context) (stale int, err error) {
 	away, heal := context.WithCancel(ctx)
 	defer heal()
 	group.Go(func() error {
-		return awake.target.spoil(away, toxic{"is cut off", "timeout", "", map[string]int{"timeout": 0}}, time.Minute)
+		return awake.target.inject(away, toxic{"is cut off", "timeout", "", map[string]int{"timeout": 0}}, time.Minute)
 	})
 	for key := range few {
 		err := await(ctx, 10*time.Second, "a write that misses the target", func(context.Context) error {
@@ -101,7 +102,7 @@ func (w *world) frozenReader(ctx context.Context) (stale int, err error) {
 			return 0, err
 		}
 	}
-	// The kernel takes these connections; the sleeper finds them when it wakes.
+	// The kernel accepts these connections; the sleeper handles them when it resumes.
 	var reads errgroup.Group
 	for key := range few {
 		reads.Go(func() error {
@@ -110,7 +111,7 @@ func (w *world) frozenReader(ctx context.Context) (stale int, err error) {
 		})
 	}
 	pause(ctx, time.Second)
-	w.story.tell(sleeper.name, "goes on")
+	w.events.add(sleeper.name, "resumes")
 	if err := process.Signal(syscall.SIGCONT); err != nil {
 		return 0, err
 	}
@@ -121,7 +122,7 @@ func (w *world) frozenReader(ctx context.Context) (stale int, err error) {
 	}
 	answers := 0
 	for _, ops := range w.history.byKey() {
-		stale += len(against(ops))
+		stale += len(ledgerViolations(ops))
 		for _, o := range ops {
 			if o.Kind == get && o.Outcome == done {
 				answers++

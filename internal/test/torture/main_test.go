@@ -16,7 +16,7 @@ import (
 	"github.com/stranglerfig/migrator/internal/test/testenv"
 )
 
-// silent keeps go-redis from telling of every connection that a fault has cost.
+// silent keeps go-redis from logging every connection that a fault has closed.
 type silent struct{}
 
 func (silent) Printf(context.Context, string, ...any) {}
@@ -45,7 +45,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// program builds migrator, once for all worlds, and says where it is.
+// program builds migrator once for all worlds, and returns its path.
 var program func() (string, error)
 
 func build(dir string) (string, error) {

@@ -11,19 +11,19 @@ import (
 	"github.com/anishathalye/porcupine"
 )
 
-// A migration promises less than one linearizable register: a write that is not
-// acknowledged yet is seen by who reads legacy and not by who reads the target. No
-// read may be older than what was acknowledged, that is all. So each write is two
-// steps inside its interval: from the first on some reader may see it, from the
-// last on nobody sees anything older. A write without an acknowledgement has no
-// last. Strictly, the two are one: see strict.
+// step is half of a write. A migration promises less than one linearizable register: a read
+// from legacy may see a write that is not acknowledged yet, and a read from the target may
+// not. The promise is only that no read is older than what was acknowledged. So each write is
+// two steps inside its interval: after the first some reader may see it, after the last no
+// reader sees anything older. A write without an acknowledgement has no last step. The strict
+// check makes the two steps one: see strict.
 type step string
 
 const (
-	first step = "first"
-	last  step = "last"
-	look  step = "get"
-	whole step = "whole"
+	first    step = "first"
+	last     step = "last"
+	readStep step = "get"
+	whole    step = "whole"
 )
 
 type input struct {
@@ -32,10 +32,10 @@ type input struct {
 	id    int    // of the write
 }
 
-// register is the model's state, comparable: the ids of writes. seen[0] is what
-// the slowest reader may see, the last one the newest. owed are writes whose last
-// step is still to come though a later write's has been.
-type register struct{ seen, owed string }
+// register is the model's state, comparable: the ids of writes. seen[0] is what the slowest
+// reader may see, the last one the newest. pending are writes whose last step is still to come
+// although a later write's has been.
+type register struct{ seen, pending string }
 
 func pack(ids []int) string {
 	var b strings.Builder
@@ -79,14 +79,14 @@ func (p prepared) model() porcupine.Model {
 func (p prepared) advance(r register, in input) (bool, register) {
 	seen := unpack(r.seen)
 	switch in.step {
-	case look:
+	case readStep:
 		return slices.ContainsFunc(seen, func(id int) bool { return p.values[id] == in.value }), r
 	case whole:
 		return true, register{seen: pack([]int{in.id})}
 	case first:
-		return true, register{seen: pack(append(seen, in.id)), owed: r.owed}
+		return true, register{seen: pack(append(seen, in.id)), pending: r.pending}
 	default:
-		owed := unpack(r.owed)
+		owed := unpack(r.pending)
 		if at := slices.Index(owed, in.id); at >= 0 {
 			return true, register{r.seen, pack(slices.Delete(owed, at, at+1))}
 		}
@@ -94,7 +94,7 @@ func (p prepared) advance(r register, in input) (bool, register) {
 		if at < 0 {
 			return false, r // its first step is not made yet
 		}
-		for _, id := range seen[:at] { // superseded, and perhaps about to end
+		for _, id := range seen[:at] { // superseded, and about to end
 			if p.ends[id] {
 				owed = append(owed, id)
 			}
@@ -104,7 +104,7 @@ func (p prepared) advance(r register, in input) (bool, register) {
 	}
 }
 
-// prepared is one key's history as the checker takes it.
+// prepared is one key's history in the checker's form.
 type prepared struct {
 	ops    []porcupine.Operation
 	values []string // of its writes, by id; 0 is "no record", before all of them
@@ -113,8 +113,8 @@ type prepared struct {
 
 const never = math.MaxInt64 / 4
 
-// prepare drops what says nothing: writes refused, reads without an answer, and
-// writes of unknown outcome that nobody has seen.
+// prepare drops operations without information: refused writes, reads without an answer, and
+// writes of unknown outcome that no read has seen.
 func prepare(ops []*operation, strict bool) prepared {
 	p := prepared{values: []string{""}, ends: []bool{false}}
 	seenBy := map[string]time.Duration{} // when a read of the value first ended
@@ -129,7 +129,7 @@ func prepare(ops []*operation, strict bool) prepared {
 	for _, o := range ops {
 		if o.Kind == get {
 			if o.Outcome == done {
-				add(o, input{step: look, value: o.Value}, int64(o.Return))
+				add(o, input{step: readStep, value: o.Value}, int64(o.Return))
 			}
 			continue
 		}
@@ -143,7 +143,7 @@ func prepare(ops []*operation, strict bool) prepared {
 		case refused:
 			continue
 		case unknown, half:
-			// A value is written once: whoever saw it proves that it had happened.
+			// each value is written once: a read of it proves the write
 			at, read := seenBy[value]
 			if !read {
 				continue

@@ -15,8 +15,8 @@ import (
 	"github.com/stranglerfig/migrator/phases"
 )
 
-// TestTortureFindsDroppedWrites: a run that could not fail would prove nothing. Of
-// two instances, one says that the target has writes which it never made.
+// TestTortureFindsDroppedWrites: a run that could not fail would prove nothing. One of two
+// instances reports target writes that it never made.
 func TestTortureFindsDroppedWrites(t *testing.T) {
 	t.Parallel()
 	const seed = 1
@@ -32,10 +32,10 @@ func TestTortureFindsDroppedWrites(t *testing.T) {
 		serving.Go(func() error { return newClient(w, seed, n, keys).run(traffic) })
 	}
 	moves := &operator{w: w, random: newRandom(seed, 1)}
-	moves.walk(ctx, phases.Cutover)
+	moves.advanceTo(ctx, phases.Cutover)
 	err := await(ctx, 10*time.Second, "a wrong read", func(context.Context) error {
 		for _, ops := range w.history.byKey() {
-			if len(against(ops)) > 0 {
+			if len(ledgerViolations(ops)) > 0 {
 				return nil
 			}
 		}
@@ -48,24 +48,24 @@ func TestTortureFindsDroppedWrites(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%v\n%s", err, counted(w.history.count()))
 	}
-	if _, err := w.chronicle(t.Context()); err != nil {
+	if _, err := w.addHistory(t.Context()); err != nil {
 		t.Error(err)
 	}
 	dir := t.TempDir()
-	for _, v := range w.judge() {
+	for _, v := range w.checkKeys() {
 		if len(v.stale) > 0 != v.violated() || len(v.stale) > 0 && v.result != "Illegal" {
-			t.Errorf("key %d: the ledger finds %d wrong reads, the model says %s", v.key, len(v.stale), v.result)
+			t.Errorf("key %d: the ledger finds %d wrong reads, the model's result is %s", v.key, len(v.stale), v.result)
 		}
 		if !v.violated() {
 			continue
 		}
-		text, err := publish(dir, w.story.all(), v)
+		text, err := publish(dir, w.events.all(), v)
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, want := range []string{">>>", "acknowledged", "cutover", ".html"} {
 			if !strings.Contains(text, want) {
-				t.Errorf("what a person is shown lacks %q:\n%s", want, text)
+				t.Errorf("the output lacks %q:\n%s", want, text)
 			}
 		}
 		if testing.Verbose() {

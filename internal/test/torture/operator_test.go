@@ -11,7 +11,7 @@ import (
 	"github.com/stranglerfig/migrator/phases"
 )
 
-// operator moves the migration forth and back at random, and is killed at it.
+// operator moves the migration forward and back at random, and its commands are killed.
 type operator struct {
 	w      *world
 	random *rand.Rand
@@ -23,28 +23,28 @@ func (o *operator) run(ctx context.Context) error {
 		dice := o.random.IntN(100)
 		switch {
 		case dice < 75:
-			o.forward(ctx)
+			o.advanceOne(ctx)
 		case dice < 79:
-			o.w.timeRollback(ctx, true)
+			o.w.measureRollback(ctx, true)
 		case dice < 83:
-			o.does(ctx, "phase rollback --reason torture")
+			o.exec(ctx, "phase rollback --reason torture")
 		case dice < 86:
-			o.does(ctx, "phase rollback --to "+[]string{"legacy", "shadow-write", "dual-read", "cutover"}[o.random.IntN(4)]+" --reason torture")
+			o.exec(ctx, "phase rollback --to "+[]string{"legacy", "shadow-write", "dual-read", "cutover"}[o.random.IntN(4)]+" --reason torture")
 		case dice < 91:
-			o.does(ctx, "reconcile run --full --repair")
+			o.exec(ctx, "reconcile run --full --repair")
 		case dice < 94:
-			o.does(ctx, "reconcile run --sample 100 --repair")
+			o.exec(ctx, "reconcile run --sample 100 --repair")
 		case dice < 97:
-			o.does(ctx, "backfill run")
-		default: // never to complete: there is no way back
-			o.does(ctx, "phase advance --to "+string(phases.Order[1+o.random.IntN(phases.Retain.Position())])+" --reason torture --settle 5s")
+			o.exec(ctx, "backfill run")
+		default: // never to complete, which has no rollback
+			o.exec(ctx, "phase advance --to "+string(phases.Order[1+o.random.IntN(phases.Retain.Position())])+" --reason torture --settle 5s")
 		}
 	}
 	return nil
 }
 
-// walk goes to a phase while nothing is broken, so that the faults meet it there.
-func (o *operator) walk(ctx context.Context, to phases.Phase) {
+// advanceTo moves to a phase while there are no faults, so that the faults begin there.
+func (o *operator) advanceTo(ctx context.Context, to phases.Phase) {
 	ctx, cancel := context.WithTimeout(ctx, 40*time.Second)
 	defer cancel()
 	for ctx.Err() == nil {
@@ -56,18 +56,18 @@ func (o *operator) walk(ctx context.Context, to phases.Phase) {
 		o.evict(ctx, e.Fleet)
 		switch at := e.Status.Route.Phase; {
 		case at == phases.Retain && to != at:
-			o.does(ctx, "phase rollback --reason torture")
+			o.exec(ctx, "phase rollback --reason torture")
 		case at.Position() >= to.Position() && !at.Passing():
 			return
 		default:
-			o.forward(ctx)
+			o.advanceOne(ctx)
 		}
 		pause(ctx, 20*time.Millisecond)
 	}
 }
 
-// does runs a command, perhaps not to its end.
-func (o *operator) does(ctx context.Context, line string) ran {
+// exec runs a command, perhaps not to its end.
+func (o *operator) exec(ctx context.Context, line string) ran {
 	var kill, freeze time.Duration
 	due := time.Duration(30+o.random.IntN(500)) * time.Millisecond
 	long := time.Duration(1000+o.random.IntN(2000)) * time.Millisecond
@@ -81,7 +81,7 @@ func (o *operator) does(ctx context.Context, line string) ran {
 	return o.w.migrator(ctx, kill, freeze, line)
 }
 
-// remedies are what an operator does about a closed gate.
+// remedies are an operator's commands for a closed gate.
 var remedies = map[string][]string{
 	"backfill-done":   {"backfill run"},
 	"journal-empty":   {"reconcile run --full --repair"},
@@ -89,8 +89,8 @@ var remedies = map[string][]string{
 	"reconcile-clean": {"reconcile run --full --repair", "reconcile run --full"},
 }
 
-// forward takes the next step, after what its gates ask for.
-func (o *operator) forward(ctx context.Context) {
+// advanceOne takes the next step, after the remedies for its gates.
+func (o *operator) advanceOne(ctx context.Context) {
 	bounded, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
 	e, err := o.w.state.Snapshot(bounded, migrationName)
@@ -99,16 +99,16 @@ func (o *operator) forward(ctx context.Context) {
 	}
 	o.evict(ctx, e.Fleet)
 	if e.Latch != nil {
-		o.does(ctx, "phase acknowledge --reason torture")
+		o.exec(ctx, "phase acknowledge --reason torture")
 	}
 	at := e.Status.Route
 	switch at.Phase {
 	case phases.Lifting, phases.Returning:
-		o.does(ctx, "phase rollback --reason torture")
+		o.exec(ctx, "phase rollback --reason torture")
 		return
-	case phases.Retain: // from complete there is no way back
+	case phases.Retain: // complete has no rollback
 		if o.random.IntN(3) == 0 {
-			o.does(ctx, "phase rollback --reason torture")
+			o.exec(ctx, "phase rollback --reason torture")
 		}
 		return
 	}
@@ -125,18 +125,18 @@ func (o *operator) forward(ctx context.Context) {
 		}
 	}
 	for _, line := range needed {
-		if r := o.does(ctx, line); r.code != 0 && r.code != 8 {
+		if r := o.exec(ctx, line); r.code != 0 && r.code != 8 {
 			return
 		}
 	}
-	o.does(ctx, "phase advance --to "+string(next.Phase)+" --reason torture --settle 5s")
+	o.exec(ctx, "phase advance --to "+string(next.Phase)+" --reason torture --settle 5s")
 }
 
-// evict gives the operator's word for those instances that have surely ended.
+// evict evicts those instances that have certainly ended.
 func (o *operator) evict(ctx context.Context, fleet phases.Fleet) {
 	for _, name := range fleet.Lapsed {
-		if o.w.surelyDead(name) {
-			o.does(ctx, "fleet evict "+name+" --reason killed")
+		if o.w.confirmedDead(name) {
+			o.exec(ctx, "fleet evict "+name+" --reason killed")
 		}
 	}
 }

@@ -15,7 +15,7 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// wire is somebody's way to one server, which can be made bad.
+// wire is one process's connection to one server, through a proxy that can be made faulty.
 type wire struct {
 	*toxiproxy.Proxy
 	mu sync.Mutex // one fault at a time
@@ -27,7 +27,7 @@ func newWire(name, upstream string) (*wire, error) {
 	return w, w.Start()
 }
 
-// through is the URL with the wire in the place of its server.
+// through returns the URL with the wire in place of its server.
 func (w *wire) through(raw string) (string, error) {
 	u, err := url.Parse(raw)
 	if err != nil {
@@ -58,8 +58,8 @@ var toxics = []toxic{
 	{"refuses connections", "", "", nil},
 }
 
-// spoil makes the wire bad for a while, or until ctx ends.
-func (w *wire) spoil(ctx context.Context, t toxic, d time.Duration) error {
+// inject makes the wire faulty for a while, or until ctx ends.
+func (w *wire) inject(ctx context.Context, t toxic, d time.Duration) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if t.kind == "" {

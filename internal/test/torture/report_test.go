@@ -13,14 +13,14 @@ import (
 	"time"
 )
 
-// report is what a run has done and found, over all its rounds.
+// report is the result of a run, over all its rounds.
 type report struct {
 	Policy  string  `json:"policy"`
 	Rounds  []round `json:"rounds"`
-	Seconds float64 `json:"seconds"` // of operations among faults: what comes after is not counted
+	Seconds float64 `json:"seconds"` // of operations among faults; the rest is not counted
 
 	Operations      int            `json:"operations"`
-	Stormy          int            `json:"operations_among_faults"` // of these; the rest between two storms
+	Stormy          int            `json:"operations_among_faults"` // of these; the rest between two periods of faults
 	OperationsBy    map[string]int `json:"operations_by_kind_and_outcome"`
 	Faults          int            `json:"faults"`
 	FaultsBy        map[string]int `json:"faults_by_kind"`
@@ -32,18 +32,18 @@ type report struct {
 	NonLinearizable int            `json:"non_linearizable"` // keys
 
 	Keys      int `json:"keys"`      // histories checked
-	Undecided int `json:"undecided"` // of these, where the model did not decide in time; the ledger's check stands
+	Undecided int `json:"undecided"` // of these, where the model did not decide in time; the ledger's check counts
 	Strictly  int `json:"strictly"`  // linearizable as one register too, unacknowledged writes included
 
-	Exceptions map[string]int `json:"exceptions"` // writes by what their instance called them
-	Counted    map[string]int `json:"counted"`    // the same, and more, by the instances' own counters
-	Spared     int            `json:"stale_reads_allowed"`
-	SparedKeys int            `json:"stale_reads_allowed_keys"`
-	Longest    float64        `json:"stale_reads_allowed_longest_ms"` // from the write's acknowledgement to the read's end
+	Exceptions       map[string]int `json:"exceptions"` // writes by the exception that their instance acknowledged
+	Counted          map[string]int `json:"counted"`    // the same, and more, from the instances' own counters
+	AllowedStale     int            `json:"stale_reads_allowed"`
+	AllowedStaleKeys int            `json:"stale_reads_allowed_keys"`
+	Longest          float64        `json:"stale_reads_allowed_longest_ms"` // from the write's acknowledgement to the read's end
 
 	Routes  coexistence    `json:"routes"`
 	Times   []summary      `json:"times"`
-	Missed  map[string]int `json:"times_not_taken"` // another's rollback came first, or none came
+	Missed  map[string]int `json:"times_not_taken"` // another rollback came first, or none came
 	samples []sample
 }
 
@@ -63,13 +63,14 @@ func newReport(policy string) *report {
 	}
 }
 
-// The least that a run must do for each minute of its length.
+// The minimum that a run must do for each minute of its length.
 const (
 	operationsPerMinute = 10_000
 	faultsPerMinute     = 20
 )
 
-// lacks says why the run proves too little; share is of what is asked of a long one.
+// lacks returns the reasons why the run proves too little; share is the share of a long run's
+// minimum.
 func (r *report) lacks(share float64) (all []string) {
 	minutes := r.Seconds / 60 * share
 	if want := int(math.Ceil(minutes * operationsPerMinute)); r.Operations < want {
@@ -95,7 +96,7 @@ func (r *report) String() string {
 	}
 	var seeds []string
 	for _, x := range r.Rounds {
-		text := fmt.Sprintf("%d (%s, rests in %s)", x.Seed, x.Target, x.Rest)
+		text := fmt.Sprintf("%d (%s, ends in %s)", x.Seed, x.Target, x.Rest)
 		if !x.Passed {
 			text += " FAILED"
 		}
@@ -111,8 +112,8 @@ func (r *report) String() string {
 	line("lost", "%d", r.Lost)
 	line("stale", "%d", r.Stale)
 	line("non-linearizable", "%d of %d histories (%d undecided; %d are plainly linearizable, unacknowledged writes included)", r.NonLinearizable, r.Keys, r.Undecided, r.Strictly)
-	line("exceptions", "writes called %s; the instances' own counters: %s", orNone(counted(r.Exceptions)), counted(r.Counted))
-	line("allowed stale", "%d reads of %d histories, each between such a write of its key and the rollback or repair; the longest ended %.0f ms after the acknowledgement", r.Spared, r.SparedKeys, r.Longest)
+	line("exceptions", "writes: %s; the instances' own counters: %s", orNone(counted(r.Exceptions)), counted(r.Counted))
+	line("allowed stale", "%d reads of %d histories, each between such a write of its key and the rollback or repair; the longest ended %.0f ms after the acknowledgement", r.AllowedStale, r.AllowedStaleKeys, r.Longest)
 	line("routes", "%d operations, of which %d were cut by a kill and %d began without a lease; %d began beside one of another epoch, never of more than %d classes; %d incompatible",
 		r.Routes.Operations, r.Routes.Cut, r.Routes.Lapsed, r.Routes.Mixed, r.Routes.Classes, len(r.Routes.Violations))
 	for _, reason := range slices.Sorted(maps.Keys(r.Routes.Allowed)) {
@@ -127,7 +128,7 @@ func (r *report) String() string {
 		fmt.Fprintf(&b, "  %-54s %-12s %5d %9.1f %9.1f %9.1f\n", s.What, where, s.N, s.P50, s.P99, s.Worst)
 	}
 	if len(r.Missed) > 0 {
-		line("not taken", "%s (another's rollback came first, or none)", counted(r.Missed))
+		line("not taken", "%s (another rollback came first, or none)", counted(r.Missed))
 	}
 	return b.String()
 }
@@ -139,7 +140,7 @@ func orNone(text string) string {
 	return text
 }
 
-// write puts the report into a file as JSON.
+// write writes the report to a file as JSON.
 func (r *report) write(path string) error {
 	r.Times = summarise(r.samples)
 	text, err := json.MarshalIndent(r, "", "  ")

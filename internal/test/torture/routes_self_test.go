@@ -10,7 +10,7 @@ import (
 	"github.com/stranglerfig/migrator/phases"
 )
 
-func TestRoutesCheckTellsGoodFromBad(t *testing.T) {
+func TestRoutesCheckFindsViolations(t *testing.T) {
 	t.Parallel()
 	order := []phases.Route{ // by epoch, from 1 on
 		{Phase: phases.Legacy},
@@ -40,8 +40,8 @@ func TestRoutesCheckTellsGoodFromBad(t *testing.T) {
 	for _, c := range []struct {
 		name    string
 		stays   []*stay
-		lapsed  map[int]string // by epoch: whom the state took for lapsed as it began
-		wrong   string         // in the violation; "": there is none
+		lapsed  map[int]string // by epoch: the instance that the state counted as lapsed when the epoch began
+		wrong   string         // expected in the violation; "": no violation
 		allowed string
 	}{
 		{name: "nothing"},
@@ -50,17 +50,17 @@ func TestRoutesCheckTellsGoodFromBad(t *testing.T) {
 		{name: "a ramp back", stays: []*stay{at("a", 3, 0, 9), at("b", 4, 1, 9), at("a", 5, 2, 9)}},
 		{name: "an advance that did not wait", stays: []*stay{at("a", 2, 0, 9), at("b", 4, 5, 9)}, wrong: "advanced to cutover 100 %@4"},
 		{name: "the same, ended in time for it", stays: []*stay{at("a", 2, 0, 4), at("b", 4, 5, 9)}},
-		{name: "a rollback that did not wait", stays: []*stay{at("a", 4, 0, 9), at("b", 6, 5, 9)}, wrong: "while the state held the lease of a for live"},
+		{name: "a rollback that did not wait", stays: []*stay{at("a", 4, 0, 9), at("b", 6, 5, 9)}, wrong: "while the state counted the lease of a as live"},
 		{
 			name: "a rollback past a lapsed lease", stays: []*stay{at("a", 4, 0, 9), at("b", 6, 5, 9)},
 			lapsed: map[int]string{6: "a"}, allowed: overtaken,
 		},
 		{
-			name: "another's lease is no excuse", stays: []*stay{at("a", 4, 0, 9), at("b", 6, 5, 9)},
-			lapsed: map[int]string{6: "b"}, wrong: "while the state held the lease of a for live",
+			name: "another instance's lapsed lease does not allow it", stays: []*stay{at("a", 4, 0, 9), at("b", 6, 5, 9)},
+			lapsed: map[int]string{6: "b"}, wrong: "while the state counted the lease of a as live",
 		},
 		{
-			name: "nor one that had run out before an advance", stays: []*stay{at("a", 2, 0, 9), at("b", 4, 5, 9)},
+			name: "nor does a lapsed lease before an advance", stays: []*stay{at("a", 2, 0, 9), at("b", 4, 5, 9)},
 			lapsed: map[int]string{4: "a"}, wrong: "advanced to cutover 100 %@4",
 		},
 		{name: "without a lease it is dual-read", stays: []*stay{lapsed(at("a", 4, 0, 9)), at("b", 6, 5, 9)}},

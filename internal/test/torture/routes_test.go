@@ -13,7 +13,7 @@ import (
 	"github.com/stranglerfig/migrator/phases"
 )
 
-// move is one change of route, with the instances that the state then took for lapsed.
+// move is one change of route, with the instances that the state then counted as lapsed.
 type move struct {
 	from, to phases.Route
 	lapsed   []string
@@ -37,24 +37,24 @@ func movesOf(history []state.Entry) (map[int64]move, error) {
 	return moves, nil
 }
 
-// Why operations on routes that are not compatible may be under way together.
+// Reasons why operations on incompatible routes may be in flight together.
 const (
-	overtaken = "a rollback passed an instance whose lease had run out: that holds up advances, never a rollback"
+	overtaken = "a rollback passed an instance whose lease had expired: that blocks advances, never a rollback"
 	between   = "an instance without a lease, which reads legacy and writes both, beside a route that its own is compatible with"
 )
 
-// coexistence is what a run's operations say about the routes that were really used together.
+// coexistence is the result of checking which routes a run's operations used together.
 type coexistence struct {
 	Operations int            `json:"operations"`
-	Cut        int            `json:"cut_by_kill"`         // under way when their process was killed
-	Lapsed     int            `json:"without_lease"`       // began after their lease had run out
-	Mixed      int            `json:"beside_other_epochs"` // began while one of another epoch was under way
-	Classes    int            `json:"most_classes"`        // at one moment, of operations that are not allowed apart
+	Cut        int            `json:"cut_by_kill"`         // in flight when their process was killed
+	Lapsed     int            `json:"without_lease"`       // began after their lease had expired
+	Mixed      int            `json:"beside_other_epochs"` // began while one of another epoch was in flight
+	Classes    int            `json:"most_classes"`        // at one moment, of operations that may not be incompatible
 	Allowed    map[string]int `json:"allowed_apart"`       // pairs, by the reason
 	Violations []string       `json:"violations"`
 }
 
-// effective is the route that the operation behaves as.
+// effective returns the route that the operation behaves as.
 func (s *stay) effective() phases.Route {
 	if s.lapsed && s.route.Phase.Position() >= phases.ShadowWrite.Position() && s.route.Phase.Position() <= phases.Grace.Position() && !s.route.Phase.Passing() {
 		return phases.Route{Phase: phases.DualRead, Percent: phases.All, Epoch: s.route.Epoch}
@@ -62,11 +62,11 @@ func (s *stay) effective() phases.Route {
 	return s.route
 }
 
-// class: routes of one class write alike.
+// class returns how the operation writes: routes of one class write alike.
 func (s *stay) class() phases.Writes { return s.effective().Behaviour().Writes }
 
-// together sweeps over all instances' operations. At no moment may two be under
-// way whose routes are not compatible, nor of more than two classes.
+// together sweeps over all instances' operations. At no moment may two operations be in flight
+// whose routes are incompatible, nor operations of more than two classes.
 func together(stays []*stay, moves map[int64]move) coexistence {
 	c := coexistence{Allowed: map[string]int{}}
 	type edge struct {
@@ -113,14 +113,14 @@ func together(stays []*stay, moves map[int64]move) coexistence {
 			}
 		}
 		if c.Classes = max(c.Classes, len(classes)); len(classes) > 2 {
-			c.Violations = append(c.Violations, fmt.Sprintf("at %.4fs operations of %d classes are under way, the newest %s", e.at.Seconds(), len(classes), e.s))
+			c.Violations = append(c.Violations, fmt.Sprintf("at %.4fs operations of %d classes are in flight, the newest %s", e.at.Seconds(), len(classes), e.s))
 		}
 	}
 	return c
 }
 
-// mayMeet tells whether the two may be under way together, and why if their routes
-// are not compatible.
+// mayMeet reports whether the two may be in flight together, and the reason if their routes
+// are incompatible.
 func mayMeet(a, b *stay, moves map[int64]move) (reason string, ok bool) {
 	if phases.Compatible(a.effective(), b.effective()) {
 		return "", true
@@ -141,7 +141,7 @@ func mayMeet(a, b *stay, moves map[int64]move) (reason string, ok bool) {
 		case phases.Forward(m.from, m.to):
 			return fmt.Sprintf("the migration advanced to %s@%d beside it", m.to, epoch), false
 		case !slices.Contains(m.lapsed, a.instance):
-			return fmt.Sprintf("it was rolled back to %s@%d while the state held the lease of %s for live", m.to, epoch, a.instance), false
+			return fmt.Sprintf("it was rolled back to %s@%d while the state counted the lease of %s as live", m.to, epoch, a.instance), false
 		default:
 			return overtaken, true
 		}

@@ -13,7 +13,7 @@ import (
 	"github.com/stranglerfig/migrator/dual"
 )
 
-// shape is the kind of world that a run has.
+// shape is the policy and the target of a run.
 type shape struct {
 	policy dual.Policy // on_target_failure
 	target string      // redis or postgres
@@ -21,8 +21,8 @@ type shape struct {
 
 func (s shape) String() string { return fmt.Sprintf("policy=%s/target=%s", s.policy, s.target) }
 
-// describe writes the migration's description, testdata/cells.yaml in this shape.
-func (s shape) describe(dir string) (path string, err error) {
+// writeMigrationFile writes testdata/cells.yaml with this shape's settings.
+func (s shape) writeMigrationFile(dir string) (path string, err error) {
 	text, err := os.ReadFile("testdata/cells.yaml")
 	if err != nil {
 		return "", err
@@ -45,7 +45,7 @@ func (s shape) describe(dir string) (path string, err error) {
 	return path, os.WriteFile(path, text, 0o600)
 }
 
-// server is a process that holds a store or the state.
+// server is a process that runs a store or the state database.
 type server interface {
 	Addr() string
 	URL() string
@@ -55,15 +55,16 @@ type server interface {
 	Restart(ctx context.Context) error
 }
 
-// machine is a server with its name; one fault at a time.
+// machine is a server with its name. It has one fault at a time.
 type machine struct {
 	server
 	name string
 	mu   sync.Mutex
 }
 
-// impatient bounds how long PostgreSQL's client waits for a connection; Redis's has a bound of its own.
-func impatient(url string) string {
+// withConnectTimeout bounds how long PostgreSQL's client waits for a connection; Redis's
+// client has a bound of its own.
+func withConnectTimeout(url string) string {
 	if strings.HasPrefix(url, "postgres") {
 		return url + "&connect_timeout=2"
 	}

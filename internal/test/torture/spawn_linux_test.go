@@ -2,6 +2,6 @@ package torture
 
 import "syscall"
 
-// dieWithUs: a child that is stopped by a signal does not notice that its standard
+// setParentDeathSignal: a child that is stopped by a signal does not notice that its standard
 // input has closed.
-func dieWithUs(attr *syscall.SysProcAttr) { attr.Pdeathsig = syscall.SIGKILL }
+func setParentDeathSignal(attr *syscall.SysProcAttr) { attr.Pdeathsig = syscall.SIGKILL }

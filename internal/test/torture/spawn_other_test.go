@@ -4,4 +4,4 @@ package torture
 
 import "syscall"
 
-func dieWithUs(*syscall.SysProcAttr) {}
+func setParentDeathSignal(*syscall.SysProcAttr) {}

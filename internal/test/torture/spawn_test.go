@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// spawner starts children from one thread that lives as long as it is used: the
-// signal that ends them with us belongs to the thread that started them.
+// spawner starts children from one thread that lives as long as the spawner is used: the
+// parent-death signal belongs to the thread that started them.
 type spawner chan spawn
 
 type spawn struct {
@@ -42,7 +42,7 @@ func (s spawner) start(ctx context.Context, cmd *exec.Cmd) error {
 		cmd.SysProcAttr = &syscall.SysProcAttr{}
 	}
 	cmd.SysProcAttr.Setpgid = true // Ctrl-C is for the test alone
-	dieWithUs(cmd.SysProcAttr)
+	setParentDeathSignal(cmd.SysProcAttr)
 	r := spawn{cmd, make(chan error, 1)}
 	select {
 	case s <- r:
@@ -64,7 +64,7 @@ func pause(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// await returns when cond holds; its last error is in the error.
+// await returns when cond succeeds; otherwise its last error is in the error.
 func await(ctx context.Context, within time.Duration, what string, cond func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()

@@ -17,66 +17,66 @@ import (
 	"time"
 )
 
-// event is one line of the story beside the clients' operations.
+// event is one line of the event log, beside the clients' operations.
 type event struct {
 	at   time.Duration // since the run began
 	who  string
 	text string
 }
 
-// story collects events; safe for concurrent use.
-type story struct {
+// eventLog collects events; safe for concurrent use.
+type eventLog struct {
 	began  time.Time
 	mu     sync.Mutex
 	events []event
 }
 
-func (s *story) now() time.Duration { return time.Since(s.began) }
+func (s *eventLog) now() time.Duration { return time.Since(s.began) }
 
-func (s *story) tell(who, format string, args ...any) {
-	s.tellAt(s.now(), who, format, args...)
+func (s *eventLog) add(who, format string, args ...any) {
+	s.addAt(s.now(), who, format, args...)
 }
 
-func (s *story) tellAt(at time.Duration, who, format string, args ...any) {
+func (s *eventLog) addAt(at time.Duration, who, format string, args ...any) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.events = append(s.events, event{at, who, fmt.Sprintf(format, args...)})
 }
 
-func (s *story) all() []event {
+func (s *eventLog) all() []event {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Clone(s.events)
 }
 
-// hear adds what an instance has logged.
-func (s *story) hear(who string, log io.Reader) {
+// addLog adds an instance's log.
+func (s *eventLog) addLog(who string, log io.Reader) {
 	lines := bufio.NewScanner(log)
 	lines.Buffer(nil, 1<<20)
 	for lines.Scan() {
-		var said map[string]any
-		if json.Unmarshal(lines.Bytes(), &said) != nil {
-			s.tell(who, "%s", lines.Text())
+		var entry map[string]any
+		if json.Unmarshal(lines.Bytes(), &entry) != nil {
+			s.add(who, "%s", lines.Text())
 			continue
 		}
-		at, err := time.Parse(time.RFC3339Nano, fmt.Sprint(said["time"]))
+		at, err := time.Parse(time.RFC3339Nano, fmt.Sprint(entry["time"]))
 		if err != nil {
 			continue
 		}
-		text := fmt.Sprint(said["level"], " ", said["msg"])
-		delete(said, "time")
-		delete(said, "level")
-		delete(said, "msg")
-		if len(said) > 0 {
-			more, _ := json.Marshal(said)
+		text := fmt.Sprint(entry["level"], " ", entry["msg"])
+		delete(entry, "time")
+		delete(entry, "level")
+		delete(entry, "msg")
+		if len(entry) > 0 {
+			more, _ := json.Marshal(entry)
 			text += " " + string(more)
 		}
-		s.tellAt(at.Sub(s.began), who, "%s", text)
+		s.addAt(at.Sub(s.began), who, "%s", text)
 	}
 }
 
-// timeline is the story of one key: its operations among everything else, between
-// from and to (0: the end).
+// timeline writes the events of one key: its operations among everything else, between from
+// and to (0: the end).
 func timeline(w io.Writer, events []event, ops []*operation, from, to time.Duration) {
 	type line struct {
 		at   time.Duration
@@ -116,8 +116,8 @@ func timeline(w io.Writer, events []event, ops []*operation, from, to time.Durat
 	}
 }
 
-// publish writes into dir a violated key's timeline and picture, and returns what to print:
-// where they are, and the moments before the first wrong read.
+// publish writes a violated key's timeline and picture into dir. It returns the text to print:
+// their paths, and the moments before the first wrong read.
 func publish(dir string, events []event, v *verdict) (string, error) {
 	var text bytes.Buffer
 	fmt.Fprintf(&text, "key %d: %d operations; >>> marks a read that breaks a promise\n\n", v.key, len(v.ops))
@@ -132,7 +132,7 @@ func publish(dir string, events []event, v *verdict) (string, error) {
 		return "", err
 	}
 	var out bytes.Buffer
-	fmt.Fprintf(&out, "key %d breaks the promises: the model says %s, %d reads are wrong by themselves\n  timeline: %s\n  picture:  %s\n", v.key, v.result, len(v.stale), story, picture)
+	fmt.Fprintf(&out, "key %d breaks the promises: the model's result is %s, %d reads are wrong by themselves\n  timeline: %s\n  picture:  %s\n", v.key, v.result, len(v.stale), story, picture)
 	if len(v.stale) > 0 {
 		at := v.stale[0].Return
 		fmt.Fprintf(&out, "  the last second before the first of them:\n")

@@ -23,7 +23,7 @@ const (
 	timeSettled   = "a dead target, to settled"
 	timeRead      = "a dead target, the longest that a read took"
 
-	// Where writes don't take reads back (fail, degrade), or a trigger was faster.
+	// Where writes don't roll back (fail, degrade), or a trigger was faster.
 	timeFired         = "a dead target, to a trigger's firing"
 	timeFiredCommit   = "a dead target, to the rollback's commit by the daemon"
 	timeFiredSettled  = "a dead target, to settled by the daemon"
@@ -34,7 +34,7 @@ const (
 // sample is one measurement.
 type sample struct {
 	What   string
-	Faults bool // among faults; else nothing else was wrong
+	Faults bool // among other faults; else this was the only fault
 	Took   time.Duration
 }
 
@@ -42,17 +42,17 @@ type sample struct {
 type times struct {
 	mu      sync.Mutex
 	samples []sample
-	lost    map[string]int // measurements that did not end, or ended by something else
+	missed  map[string]int // measurements without an end, or with another cause
 	deaths  []death
 }
 
-// death is a time in which the target was dead while reads came from it.
+// death is a time during which the target was dead while reads came from it.
 type death struct {
 	from, to time.Duration
 	faults   bool
 }
 
-// reads measures what answered reads that began while the target was dead had to wait.
+// reads measures how long reads took that began while the target was dead and got an answer.
 func (t *times) reads(ops map[int][]*operation) {
 	for _, d := range t.deaths {
 		var longest time.Duration
@@ -78,7 +78,7 @@ func (t *times) add(s sample) {
 func (t *times) miss(what string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.lost[what]++
+	t.missed[what]++
 }
 
 // summary is a distribution, in milliseconds.
@@ -100,7 +100,7 @@ func summarise(samples []sample) (all []summary) {
 	}
 	for s, ms := range groups {
 		slices.Sort(ms)
-		at := func(p int) float64 { return ms[(len(ms)*p+99)/100-1] } // the smallest that p % do not exceed
+		at := func(p int) float64 { return ms[(len(ms)*p+99)/100-1] } // the smallest value that p % do not exceed
 		all = append(all, summary{s.What, s.Faults, len(ms), at(50), at(99), ms[len(ms)-1]})
 	}
 	slices.SortFunc(all, func(a, b summary) int {
@@ -109,8 +109,8 @@ func summarise(samples []sample) (all []summary) {
 	return all
 }
 
-// targetRead tells that reads come from the target and legacy still has every
-// write: the phases that a write can take back.
+// targetRead returns the route, and reports whether reads come from the target while legacy
+// still has every write: the phases in which a failed write rolls back.
 func (w *world) targetRead(ctx context.Context) (phases.Route, bool) {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
@@ -120,9 +120,9 @@ func (w *world) targetRead(ctx context.Context) (phases.Route, bool) {
 
 const longestMeasured = 20 * time.Second
 
-// back waits until no live instance reads the target any more, or ctx ends: every one is
-// on the route, at or after dual-read, that took the place of the one given.
-func (w *world) back(ctx context.Context, from phases.Route) (committed time.Time, cause phases.Cause, settled time.Time, err error) {
+// awaitRollback waits until no live instance reads the target, or ctx ends: every instance is
+// on the route, at or after dual-read, that replaced the one given.
+func (w *world) awaitRollback(ctx context.Context, from phases.Route) (committed time.Time, cause phases.Cause, settled time.Time, err error) {
 	for pause(ctx, 2*time.Millisecond) {
 		asked, stop := context.WithTimeout(ctx, time.Second)
 		read, err := w.readers.TargetRead(asked)
@@ -141,12 +141,12 @@ func (w *world) back(ctx context.Context, from phases.Route) (committed time.Tim
 			}
 		}
 	}
-	return committed, cause, settled, fmt.Errorf("reads were not back in legacy in time")
+	return committed, cause, settled, fmt.Errorf("reads did not return to legacy in time")
 }
 
-// timeRollback runs the command while reads come from the target, and measures it.
-// It tells whether they did.
-func (w *world) timeRollback(ctx context.Context, faults bool) bool {
+// measureRollback runs the command while reads come from the target, and measures it. It
+// reports whether they did.
+func (w *world) measureRollback(ctx context.Context, faults bool) bool {
 	from, ok := w.targetRead(ctx)
 	if !ok {
 		return false
@@ -158,34 +158,34 @@ func (w *world) timeRollback(ctx context.Context, faults bool) bool {
 	go func() { ended <- w.migrator(ctx, 0, 0, "phase rollback --yes --reason measured") }()
 	bounded, stop := context.WithTimeout(ctx, longestMeasured)
 	defer stop()
-	_, cause, settled, err := w.back(bounded, from)
+	_, cause, settled, err := w.awaitRollback(bounded, from)
 	r := <-ended
 	switch {
 	case err != nil || cause != phases.CauseRollback:
-		w.times.miss(timeRollback) // a write came first, or the command could not reach the state
+		w.times.miss(timeRollback) // a write rolled back first, or the command could not reach the state
 	default:
 		w.times.add(sample{timeRollback, faults, settled.Sub(began)})
 	}
-	if r.code != 0 && !faults && !strings.Contains(r.output, "fleet evict") { // of one that died in the storm before
+	if r.code != 0 && !faults && !strings.Contains(r.output, "fleet evict") { // for an instance that died among earlier faults
 		w.t.Errorf("migrator phase rollback, with nothing else wrong: exit %d: %s", r.code, brief(r.output))
 	}
 	return true
 }
 
-// timeDeath makes the target die while reads come from it, and measures how long it
-// takes until a write, or a trigger, has taken them back. die returns when it is dead,
-// and revive makes it well again.
-func (w *world) timeDeath(ctx context.Context, faults bool, die, revive func(context.Context) error) error {
+// measureDeath makes the target die while reads come from it, and measures the time until a
+// write, or a trigger, has rolled back. die returns when the target is dead; revive makes it
+// available again.
+func (w *world) measureDeath(ctx context.Context, faults bool, die, revive func(context.Context) error) error {
 	from, ok := w.targetRead(ctx)
 	ctx = context.WithoutCancel(ctx)
-	began, since := time.Now(), w.story.now()
+	began, since := time.Now(), w.events.now()
 	if err := die(ctx); err != nil {
 		return err
 	}
 	if ok {
-		w.timeBack(ctx, from, began, faults)
+		w.measureReturn(ctx, from, began, faults)
 		w.times.mu.Lock()
-		w.times.deaths = append(w.times.deaths, death{since, w.story.now(), faults})
+		w.times.deaths = append(w.times.deaths, death{since, w.events.now(), faults})
 		w.times.mu.Unlock()
 	} else {
 		pause(ctx, time.Second)
@@ -193,15 +193,15 @@ func (w *world) timeDeath(ctx context.Context, faults bool, die, revive func(con
 	return revive(ctx)
 }
 
-// timeBack measures what a target that has just died came to.
-func (w *world) timeBack(ctx context.Context, from phases.Route, began time.Time, faults bool) {
+// measureReturn measures the rollback after a target's death.
+func (w *world) measureReturn(ctx context.Context, from phases.Route, began time.Time, faults bool) {
 	byWrite, within := w.shape.policy == "rollback", longestMeasured
 	if faults && !byWrite {
-		within = 6 * time.Second // the daemons are among what is broken
+		within = 6 * time.Second // the daemons may have faults too
 	}
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
-	committed, cause, settled, err := w.back(ctx, from)
+	committed, cause, settled, err := w.awaitRollback(ctx, from)
 	if err != nil && !faults {
 		w.t.Errorf("a dead target, nothing else wrong, on %s: %v", from, err)
 	}
@@ -225,8 +225,8 @@ func (w *world) timeBack(ctx context.Context, from phases.Route, began time.Time
 	}
 }
 
-// firings measures every rollback by a trigger, whatever its fault was, from the state.
-func (w *world) firings(ctx context.Context) error {
+// measureTriggers measures every rollback by a trigger, whatever the fault, from the state.
+func (w *world) measureTriggers(ctx context.Context) error {
 	rows, err := w.pool.Query(ctx, `SELECT v.at, e.began_at, e.settled_at
 		FROM migrator.history h
 		JOIN migrator.evaluations v ON v.id = (h.evidence #>> '{fired,evaluation}')::bigint
@@ -238,42 +238,42 @@ func (w *world) firings(ctx context.Context) error {
 	var fired, committed time.Time
 	var settled *time.Time
 	_, err = pgx.ForEachRow(rows, []any{&fired, &committed, &settled}, func() error {
-		at := committed.Sub(w.story.began)
-		peace := slices.ContainsFunc(w.times.deaths, func(d death) bool { return !d.faults && d.from <= at && at <= d.to })
-		w.times.add(sample{timeTriggerCommit, !peace, committed.Sub(fired)})
+		at := committed.Sub(w.events.began)
+		alone := slices.ContainsFunc(w.times.deaths, func(d death) bool { return !d.faults && d.from <= at && at <= d.to })
+		w.times.add(sample{timeTriggerCommit, !alone, committed.Sub(fired)})
 		if settled == nil {
-			w.times.miss(timeTriggerSettle) // a step came before every instance had said so
+			w.times.miss(timeTriggerSettle) // a step came before every instance had acknowledged
 			return nil
 		}
-		w.times.add(sample{timeTriggerSettle, !peace, settled.Sub(fired)})
+		w.times.add(sample{timeTriggerSettle, !alone, settled.Sub(fired)})
 		return nil
 	})
 	return err
 }
 
-// killTarget is a target that dies with kill -9.
+// killTarget kills the target with kill -9.
 func (w *world) killTarget(ctx context.Context, faults bool) error {
 	m := w.target
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return w.timeDeath(ctx, faults, func(context.Context) error {
-		w.story.tell("fault", "kill -9 to %s", m.name)
+	return w.measureDeath(ctx, faults, func(context.Context) error {
+		w.events.add("fault", "kill -9 to %s", m.name)
 		return m.Kill()
 	}, func(ctx context.Context) error {
-		defer w.story.tell("fault", "%s is back", m.name)
+		defer w.events.add("fault", "%s restarted", m.name)
 		return m.Restart(ctx)
 	})
 }
 
-// cutTarget is a target that no instance can reach any more: nothing is answered.
+// cutTarget makes the target unreachable for every instance: no request is answered.
 func (w *world) cutTarget(ctx context.Context, faults bool) error {
 	away, heal := context.WithCancel(context.WithoutCancel(ctx))
 	defer heal()
 	ended := make(chan error, len(w.instances))
-	return w.timeDeath(ctx, faults, func(context.Context) error {
-		w.story.tell("fault", "%s is a black hole for every instance", w.target.name)
+	return w.measureDeath(ctx, faults, func(context.Context) error {
+		w.events.add("fault", "%s is a black hole for every instance", w.target.name)
 		for _, s := range w.instances {
-			go func() { ended <- s.target.spoil(away, toxics[blackHole], time.Hour) }()
+			go func() { ended <- s.target.inject(away, toxics[blackHole], time.Hour) }()
 		}
 		return nil
 	}, func(context.Context) (err error) {
@@ -283,7 +283,7 @@ func (w *world) cutTarget(ctx context.Context, faults bool) error {
 				err = e
 			}
 		}
-		w.story.tell("fault", "%s answers again", w.target.name)
+		w.events.add("fault", "%s answers again", w.target.name)
 		return err
 	})
 }

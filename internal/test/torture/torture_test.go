@@ -26,17 +26,17 @@ const (
 	envPolicy   = "MIGRATOR_TORTURE_POLICY" // on_target_failure: rollback, fail or degrade
 	envTarget   = "MIGRATOR_TORTURE_TARGET" // redis or postgres; without it every fourth round has PostgreSQL
 	envReport   = "MIGRATOR_TORTURE_REPORT" // a file for the report as JSON
-	envStory    = "MIGRATOR_TORTURE_STORY"  // not empty: keep what happened also if all is well
+	envStory    = "MIGRATOR_TORTURE_STORY"  // not empty: keep the event log also if all is well
 
 	keys    = 48
 	clients = 16
 	short   = 8 * time.Second // in make test, once it is in cutover
-	longest = time.Minute     // the longest history that is checked in one go
+	longest = time.Minute     // the longest history that is checked at once
 )
 
-// TestTorture breaks everything at random for as long as MIGRATOR_TORTURE says, in
-// rounds of a minute, each on a world of its own and with the next seed. Without
-// it, for some seconds on each of two shapes.
+// TestTorture injects random faults for as long as MIGRATOR_TORTURE specifies, in rounds of a
+// minute, each with its own world and the next seed. Without it, for some seconds on each of
+// two shapes.
 func TestTorture(t *testing.T) {
 	t.Parallel()
 	seed := rand.Uint64() >> 16
@@ -65,7 +65,7 @@ func TestTorture(t *testing.T) {
 				t.Parallel()
 				all := newReport(string(kind.policy))
 				all.round(t, kind, seed+uint64(n), short)
-				all.tell(t, 0.25) // beside all other tests
+				all.log(t, 0.25) // beside all other tests
 			})
 		}
 		return
@@ -85,17 +85,17 @@ func TestTorture(t *testing.T) {
 		}
 		d := min(left, longest)
 		t.Run(kind.String(), func(t *testing.T) { all.round(t, kind, seed, d) })
-		if path := os.Getenv(envReport); path != "" { // so far, should the run be cut
+		if path := os.Getenv(envReport); path != "" { // partial, in case the run is interrupted
 			if err := all.write(path); err != nil {
 				t.Error(err)
 			}
 		}
 	}
-	all.tell(t, 1)
+	all.log(t, 1)
 }
 
-// tell prints the report, and fails a run that has not done what its length asks for.
-func (r *report) tell(t *testing.T, share float64) {
+// log logs the report, and fails a run that has done less than its length requires.
+func (r *report) log(t *testing.T, share float64) {
 	t.Log("\n" + r.String())
 	for _, lack := range r.lacks(share) {
 		t.Errorf("this run proves too little: %s", lack)
@@ -145,10 +145,10 @@ func (w *world) torture(seed uint64, d time.Duration, all *report) {
 		keeping.Go(func() error { return d.supervise(kept) })
 	}
 	serving.Go(func() error { return w.watch(traffic, target, allKeys(keys)) })
-	glancing, stopGlancing := context.WithCancel(t.Context())
-	defer stopGlancing()
-	var glances errgroup.Group
-	glances.Go(func() error { return w.glance(glancing) })
+	samplingCtx, stopSampling := context.WithCancel(t.Context())
+	defer stopSampling()
+	var sampling errgroup.Group
+	sampling.Go(func() error { return w.sampleState(samplingCtx) })
 	many := clients
 	if d < longest {
 		many = 12 // other tests run too
@@ -156,21 +156,21 @@ func (w *world) torture(seed uint64, d time.Duration, all *report) {
 	for n := range many {
 		serving.Go(func() error { return newClient(w, seed, n, keys).run(traffic) })
 	}
-	// The clock starts in cutover: the way there takes as long as it takes.
+
 	moves.random = newRandom(seed, 9)
-	moves.walk(t.Context(), phases.Cutover)
+	moves.advanceTo(t.Context(), phases.Cutover)
 	ctx, cancel := context.WithTimeout(t.Context(), d)
 	defer cancel()
 	began, before := time.Now(), w.history.len()
 	for wave := uint64(0); ctx.Err() == nil; wave++ {
-		// Each wave draws anew, whatever became of the one before.
+		// Each wave draws again, whatever the result of the one before.
 		moves.random, breaks.random = newRandom(seed, 10+2*wave), newRandom(seed, 11+2*wave)
 		all.Stormy += w.wave(ctx, moves, breaks, began, d < longest && wave == 0)
 	}
 	all.Seconds += time.Since(began).Seconds()
 	all.Operations += w.history.len() - before
-	w.story.tell("run", "no more faults")
-	at, err := w.settle(t.Context())
+	w.events.add("run", "no more faults")
+	at, err := w.quiesce(t.Context())
 	if err != nil {
 		t.Errorf("%v", err)
 	}
@@ -179,12 +179,12 @@ func (w *world) torture(seed uint64, d time.Duration, all *report) {
 		t.Errorf("%v", err)
 	}
 	if err == nil {
-		if err := w.prove(t.Context(), at, target, newClient(w, seed, clients, keys)); err != nil {
+		if err := w.verifyFinalState(t.Context(), at, target, newClient(w, seed, clients, keys)); err != nil {
 			t.Errorf("%v", err)
 		}
 	}
-	stopGlancing()
-	_ = glances.Wait()
+	stopSampling()
+	_ = sampling.Wait()
 	stopDaemons()
 	if err := keeping.Wait(); err != nil {
 		t.Errorf("%v", err)
@@ -193,15 +193,15 @@ func (w *world) torture(seed uint64, d time.Duration, all *report) {
 	w.report(seed, breaks, all)
 }
 
-// wave goes to a phase in peace, measures there what a rollback and a dead target
-// cost, and then breaks things for some seconds: longer on a machine that is slow
-// at all the rest, until there were faults enough. In a hurry it measures nothing.
-// It returns how many operations ended while things broke.
+// wave moves to a phase without faults, measures there a rollback and a dead target, and then
+// injects faults for some seconds: for longer on a slow machine, until there were enough
+// faults. In a hurry it measures nothing. It returns how many operations ended during the
+// faults.
 func (w *world) wave(ctx context.Context, moves *operator, breaks *faults, began time.Time, hurry bool) int {
 	const c, g = phases.Cutover, phases.Grace
 	destinations := []phases.Phase{phases.ShadowWrite, phases.DualRead, c, c, c, c, g, g, g, g, phases.Retain, phases.Retain}
 	to := destinations[moves.random.IntN(len(destinations))]
-	storm := time.Duration(6+moves.random.IntN(5)) * time.Second
+	faultTime := time.Duration(6+moves.random.IntN(5)) * time.Second
 	die := w.killTarget
 	if moves.random.IntN(2) == 0 {
 		die = w.cutTarget
@@ -211,27 +211,27 @@ func (w *world) wave(ctx context.Context, moves *operator, breaks *faults, began
 		return float64(breaks.made) < 1.4*faultsPerMinute*(time.Since(began)-10*time.Second).Minutes()
 	}
 	if hurry {
-		storm = longest // wherever it is
+		faultTime = longest // whatever the phase
 	} else {
 		way, arrive := context.WithCancel(ctx)
 		if late() {
-			way, arrive = context.WithTimeout(ctx, 5*time.Second) // the storm finds it on its way
+			way, arrive = context.WithTimeout(ctx, 5*time.Second) // the faults begin on the way
 		}
-		moves.walk(way, to)
+		moves.advanceTo(way, to)
 		arrive()
 	}
-	if !hurry && !late() && w.timeRollback(ctx, false) {
-		moves.walk(ctx, phases.Cutover)
+	if !hurry && !late() && w.measureRollback(ctx, false) {
+		moves.advanceTo(ctx, phases.Cutover)
 		if _, ok := w.targetRead(ctx); ok && ctx.Err() == nil {
-			breaks.count[w.target.name+" dead, in peace"]++
+			breaks.count[w.target.name+" dead, alone"]++
 			breaks.made++
 			if err := die(ctx, false); err != nil {
 				w.t.Errorf("a dead target: %v", err)
 			}
-			moves.walk(ctx, to)
+			moves.advanceTo(ctx, to)
 		}
 	}
-	w.story.tell("run", "faults begin")
+	w.events.add("run", "faults begin")
 	before := w.history.len()
 	bounded, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -240,7 +240,7 @@ func (w *world) wave(ctx context.Context, moves *operator, breaks *faults, began
 	breaking.Go(func() error { return moves.run(bounded) })
 	breaking.Go(func() error {
 		defer cancel()
-		end := time.Now().Add(storm)
+		end := time.Now().Add(faultTime)
 		return breaks.run(bounded, func() bool {
 			return time.Now().Before(end) || late()
 		})
@@ -259,7 +259,7 @@ func (w *world) deploy() {
 	}
 }
 
-// newRandom is a stream of its own for each pair, to be repeated.
+// newRandom returns a repeatable stream for each seed and number.
 func newRandom(seed, stream uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, stream)) }
 
 func counted[K ~string](m map[K]int) string {

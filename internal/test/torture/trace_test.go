@@ -14,10 +14,10 @@ import (
 	"github.com/stranglerfig/migrator/phases"
 )
 
-// trace is an instance's record of the routes that its operations run under: a
-// line when one has pinned its route, a line before it lets go. Each is one write
-// to a file, which outlives a kill -9. Times are of the machine's wall clock,
-// which all processes share.
+// trace is an instance's record of the routes that its operations run under: a line when an
+// operation has pinned its route, a line before it releases it. Each line is one write to a
+// file, which survives a kill -9. Times are of the machine's wall clock, which all processes
+// share.
 type trace struct {
 	file *os.File
 	last atomic.Int64
@@ -34,13 +34,13 @@ func (t *trace) began(o dual.Operation) func() {
 	return func() { _, _ = fmt.Fprintf(t.file, "e %d %d\n", id, time.Now().UnixNano()) }
 }
 
-// stay is one operation's time on a route. It lies within the time that the
-// instance held the route for it.
+// stay is one operation's time on a route. It is within the time for which the instance pinned
+// the route.
 type stay struct {
 	instance string
 	route    phases.Route
 	write    bool
-	lapsed   bool          // the lease did not hold when it began
+	lapsed   bool          // the lease had lapsed when it began
 	cut      bool          // it ended with its process
 	from, to time.Duration // since the run began
 }

@@ -16,7 +16,7 @@ import (
 	"github.com/stranglerfig/migrator/store"
 )
 
-// open connects to both stores, past the wires.
+// open connects to both stores directly, without the wires.
 func (w *world) open(ctx context.Context) (store.Legacy, store.Target, error) {
 	text, err := os.ReadFile(w.file)
 	if err != nil {
@@ -47,7 +47,7 @@ func allKeys(n int) (keys []record.Key) {
 	return keys
 }
 
-// watch sees to it that no key's version in the target ever goes down.
+// watch checks that no key's version in the target ever decreases.
 func (w *world) watch(ctx context.Context, target store.Target, keys []record.Key) error {
 	highest := make([]record.Version, len(keys))
 	for pause(ctx, 20*time.Millisecond) {
@@ -59,8 +59,8 @@ func (w *world) watch(ctx context.Context, target store.Target, keys []record.Ke
 		}
 		for i, e := range entries {
 			if highest[i].NewerThan(e.Version) {
-				w.story.tell("target", "k%d went back from %s to %s", i, highest[i], e.Version)
-				return fmt.Errorf("the target's version of key %d went back from %s to %s", i, highest[i], e.Version)
+				w.events.add("target", "k%d decreased from %s to %s", i, highest[i], e.Version)
+				return fmt.Errorf("the target's version of key %d decreased from %s to %s", i, highest[i], e.Version)
 			}
 			highest[i] = e.Version
 		}
@@ -68,7 +68,7 @@ func (w *world) watch(ctx context.Context, target store.Target, keys []record.Ke
 	return nil
 }
 
-// compare returns what differs between the stores, which nobody writes now.
+// compare returns the differences between the stores, which are not being written.
 func (w *world) compare(ctx context.Context, target store.Target, keys []record.Key) (differ []string, err error) {
 	conn, err := pgx.Connect(ctx, w.legacy.URL())
 	if err != nil {

@@ -20,44 +20,44 @@ import (
 
 const migrationName = "cells"
 
-// world is everything that a run needs.
+// world is the servers, processes and records of one run.
 type world struct {
-	t         *testing.T
-	dir       string
-	program   string // migrator
-	shape     shape
-	file      string // the description
-	story     *story
-	history   *history
-	spawner   spawner
-	legacy    *machine
-	fleet     *machine // the state database
-	target    *machine
-	state     *state.Store
-	pool      *pgxpool.Pool // the state database's too, past all wires
-	readers   *pgfleet.Fleet
-	instances []*instance
-	daemons   []*daemon // one leads, the other stands by
-	desk      []*wire   // the operator's: legacy, state, target
-	times     times
-	seen      []glimpse
-	proved    time.Duration // when everything was seen to be repaired, at the end
+	t             *testing.T
+	dir           string
+	program       string // migrator
+	shape         shape
+	file          string // the migration file
+	events        *eventLog
+	history       *history
+	spawner       spawner
+	legacy        *machine
+	fleet         *machine // the state database
+	target        *machine
+	state         *state.Store
+	pool          *pgxpool.Pool // connected to the state database, without the wires
+	readers       *pgfleet.Fleet
+	instances     []*instance
+	daemons       []*daemon // one leads, the other is a standby
+	operatorWires []*wire   // the operator's: legacy, state, target
+	times         times
+	samples       []stateSample
+	repairedAt    time.Duration // when the state showed everything repaired, at the end
 
 	mu     sync.Mutex
-	dead   map[string]time.Time // when it ended, so that an operator may give his word for it
-	traces map[string]string    // its operations' routes
+	dead   map[string]time.Time // by instance: when it ended, so that the operator may confirm it
+	traces map[string]string    // by instance: the file with its operations' routes
 	codes  map[string]int       // commands by how they ended
 }
 
-// newWorld starts the servers, builds migrator, and applies the description.
+// newWorld starts the servers, builds migrator, and applies the migration file.
 func newWorld(t *testing.T, kind shape, instances int) *world {
 	t.Helper()
 	w := &world{
-		t: t, dir: t.TempDir(), shape: kind, story: &story{}, history: &history{}, spawner: newSpawner(t.Context()),
-		dead: map[string]time.Time{}, traces: map[string]string{}, codes: map[string]int{}, times: times{lost: map[string]int{}},
+		t: t, dir: t.TempDir(), shape: kind, events: &eventLog{}, history: &history{}, spawner: newSpawner(t.Context()),
+		dead: map[string]time.Time{}, traces: map[string]string{}, codes: map[string]int{}, times: times{missed: map[string]int{}},
 	}
 	var err error
-	if w.file, err = kind.describe(w.dir); err != nil {
+	if w.file, err = kind.writeMigrationFile(w.dir); err != nil {
 		t.Fatal(err)
 	}
 	var group errgroup.Group
@@ -65,7 +65,7 @@ func newWorld(t *testing.T, kind shape, instances int) *world {
 		w.program, err = program()
 		return err
 	})
-	// What a killed server has acknowledged it still has: Redis says so after fsync.
+	// A killed server keeps what it has acknowledged: Redis acknowledges after fsync.
 	w.legacy = &machine{server: testenv.Postgres(t), name: "legacy"}
 	w.fleet = &machine{server: testenv.Postgres(t), name: "the state database"}
 	withTable := []*machine{w.legacy}
@@ -89,10 +89,10 @@ func newWorld(t *testing.T, kind shape, instances int) *world {
 			t.Fatal(err)
 		}
 	}
-	if w.desk, err = w.newWires("operator"); err != nil {
+	if w.operatorWires, err = w.newWires("operator"); err != nil {
 		t.Fatal(err)
 	}
-	w.story.began = time.Now()
+	w.events.began = time.Now()
 	for _, line := range []string{"init", "apply"} {
 		if r := w.migrator(t.Context(), 0, 0, line); r.code != 0 {
 			t.Fatalf("migrator %s: %d\n%s", line, r.code, r.output)
@@ -117,7 +117,7 @@ func newWorld(t *testing.T, kind shape, instances int) *world {
 	return w
 }
 
-// environment is a child's: nothing of the user's own settings.
+// environment is a child's environment, without the user's own settings.
 func environment(more ...string) []string {
 	var env []string
 	for _, v := range os.Environ() {
@@ -128,7 +128,8 @@ func environment(more ...string) []string {
 	return append(env, more...)
 }
 
-// newWires are somebody's ways to legacy, the state and the target, in this order.
+// newWires returns the proxies of one process to legacy, the state and the target, in this
+// order.
 func (w *world) newWires(who string) (wires []*wire, err error) {
 	for _, x := range []struct{ name, addr string }{{"legacy", w.legacy.Addr()}, {"state", w.fleet.Addr()}, {"target", w.target.Addr()}} {
 		wire, err := newWire(who+" to "+x.name, x.addr)
@@ -141,7 +142,7 @@ func (w *world) newWires(who string) (wires []*wire, err error) {
 	return wires, nil
 }
 
-// urls are the servers' through the wires, in their order.
+// urls returns the servers' URLs through the wires, in their order.
 func (w *world) urls(wires []*wire) (urls [3]string, err error) {
 	for i, m := range w.servers() {
 		if urls[i], err = wires[i].through(m.URL()); err != nil {
@@ -153,8 +154,8 @@ func (w *world) urls(wires []*wire) (urls [3]string, err error) {
 
 func (w *world) servers() []*machine { return []*machine{w.legacy, w.fleet, w.target} }
 
-// died notes when a process ended, the first time that it is told.
-func (w *world) died(name string, at time.Time) {
+// recordDeath records when a process ended; the first call counts.
+func (w *world) recordDeath(name string, at time.Time) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if _, known := w.dead[name]; !known {
@@ -162,19 +163,19 @@ func (w *world) died(name string, at time.Time) {
 	}
 }
 
-func (w *world) surelyDead(name string) bool {
+func (w *world) confirmedDead(name string) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	_, dead := w.dead[name]
 	return dead
 }
 
-// stays are all operations of all instances, which have ended.
+// stays returns all operations of all instances, which have ended.
 func (w *world) stays() (all []*stay, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for name, path := range w.traces {
-		stays, err := readTrace(path, name, w.story.began, w.dead[name])
+		stays, err := readTrace(path, name, w.events.began, w.dead[name])
 		if err != nil && !os.IsNotExist(err) { // it ended before it opened the file
 			return nil, err
 		}

@@ -1,12 +1,12 @@
-// Command app is an application with one migration, to be killed in the middle of
-// an operation. It does what its standard input says, a line at a time, and answers
-// each with a line; at the end of the input it leaves the fleet and exits:
+// Command app is an application with one migration, to be killed in the middle of an
+// operation. It executes the lines of its standard input and answers each with a line. At the
+// end of the input it leaves the fleet and exits:
 //
 //	put ID POINTS   ok
 //	remove ID       ok
 //	get ID          its points, or none
 //
-// Anything else, and every failure, is answered by error and what happened.
+// Anything else, and every failure, is answered by error and the reason.
 package main
 
 import (
@@ -22,7 +22,7 @@ import (
 	"github.com/stranglerfig/migrator/internal/openstore"
 )
 
-// silent keeps go-redis from writing between the log's lines.
+// silent keeps go-redis from logging between the application's lines.
 type silent struct{}
 
 func (silent) Printf(context.Context, string, ...any) {}
@@ -72,7 +72,7 @@ func answer(ctx context.Context, customers *embedding.Customers, line string) st
 		}
 		return fmt.Sprint(c.Points)
 	} else {
-		return "error what is " + line + "?"
+		return "error unknown command " + line + ""
 	}
 	if err != nil {
 		return "error " + err.Error()

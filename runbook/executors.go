@@ -12,7 +12,7 @@ import (
 	"github.com/stranglerfig/migrator/internal/sleep"
 )
 
-// Row is one row of an answer in SQL, as text by column.
+// Row is one row of an SQL result: column names and values as text.
 type Row struct {
 	Columns []string
 	Values  []string
@@ -21,43 +21,43 @@ type Row struct {
 
 // SQL runs statements on connections.
 type SQL interface {
-	// Run sends the text to the connection and returns the rows of the last statement
-	// that has any. The server stops it after timeout by itself, where it can.
+	// Run sends the text to the connection and returns the rows of the last statement that has
+	// any. Where the server supports it, it cancels the statement after timeout.
 	Run(ctx context.Context, connection, application, text string, timeout time.Duration) ([]Row, error)
-	// Busy tells that a session of that application name still runs something.
+	// Busy reports whether a session with that application name still runs a statement.
 	Busy(ctx context.Context, connection, application string) (bool, error)
 }
 
-// Tools does what blocks say, on this machine.
-type Tools struct {
+// Executors executes blocks on this machine.
+type Executors struct {
 	Book   *Runbook
 	Run    int64
 	Self   string   // this program, for blocks in migrator
-	Env    []string // of programs that are started, whole
-	Dir    string   // where they are started; "": here
+	Env    []string // the complete environment of started programs
+	Dir    string   // their working directory; "": the current one
 	SQL    SQL
 	PromQL func(ctx context.Context, query string) (float64, error) // nil: there is no Prometheus
 	Redact *Redactor
-	Mark   string // the file by which programs are known to be alive; see procgroup.Mark
+	Mark   string // path of the lock file that shows whether started programs still run; see procgroup.Mark
 
 	mark *os.File
 }
 
-var _ Doer = (*Tools)(nil)
+var _ Executor = (*Executors)(nil)
 
-// Clean is the text without secrets.
-func (t *Tools) Clean(text string) string { return t.Redact.Text(text) }
+// Clean returns the text without secrets.
+func (t *Executors) Clean(text string) string { return t.Redact.Text(text) }
 
-// Close lets the mark go.
-func (t *Tools) Close() error {
+// Close releases the mark.
+func (t *Executors) Close() error {
 	if t.mark == nil {
 		return nil
 	}
 	return t.mark.Close()
 }
 
-// Do implements Doer.
-func (t *Tools) Do(ctx context.Context, s *Step, line func(string)) (Detail, error) {
+// Do implements Executor.
+func (t *Executors) Do(ctx context.Context, s *Step, line func(string)) (Detail, error) {
 	switch s.Language {
 	case "sh", "bash", "migrator":
 		return t.program(ctx, s, line)
@@ -74,28 +74,28 @@ func (t *Tools) Do(ctx context.Context, s *Step, line func(string)) (Detail, err
 }
 
 // application names the sessions of a step's statements, 63 characters at most.
-func (t *Tools) application(s *Step) string { return fmt.Sprintf("runbook %d %s", t.Run, s.ID) }
+func (t *Executors) application(s *Step) string { return fmt.Sprintf("runbook %d %s", t.Run, s.ID) }
 
-func (t *Tools) sql(ctx context.Context, s *Step) (Detail, error) {
+func (t *Executors) sql(ctx context.Context, s *Step) (Detail, error) {
 	rows, err := t.SQL.Run(ctx, s.On, t.application(s), s.Body, time.Duration(s.Timeout))
 	if err != nil {
 		return Detail{}, err
 	}
-	d := Detail{Output: t.Redact.Text(tell(rows))}
+	d := Detail{Output: t.Redact.Text(formatRows(rows))}
 	if s.Kind.changes() {
 		return d, nil
 	}
-	return d, holds(s, rows)
+	return d, checkRows(s, rows)
 }
 
-// holds judges an answer.
-func holds(s *Step, rows []Row) error {
+// checkRows checks whether the rows meet the step's condition.
+func checkRows(s *Step, rows []Row) error {
 	if s.Expect == "" {
 		switch {
 		case len(rows) == 0 || len(rows[0].Values) == 0:
-			return &NotHeldError{"the answer has no row"}
+			return &NotMetError{"the answer has no row"}
 		case rows[0].Null[0] || rows[0].Values[0] != "t" && rows[0].Values[0] != "true":
-			return &NotHeldError{fmt.Sprintf("the answer is %s, not true", shown(rows[0], 0))}
+			return &NotMetError{fmt.Sprintf("the answer is %s, not true", shown(rows[0], 0))}
 		}
 		return nil
 	}
@@ -114,7 +114,7 @@ func holds(s *Step, rows []Row) error {
 			return nil
 		}
 	}
-	return &NotHeldError{fmt.Sprintf("none of %d rows has %s", len(rows), s.Expect)}
+	return &NotMetError{fmt.Sprintf("none of %d rows has %s", len(rows), s.Expect)}
 }
 
 func shown(row Row, i int) string {
@@ -124,8 +124,8 @@ func shown(row Row, i int) string {
 	return row.Values[i]
 }
 
-// tell writes some rows for people.
-func tell(rows []Row) string {
+// formatRows formats up to 20 rows for people.
+func formatRows(rows []Row) string {
 	var b strings.Builder
 	for n, row := range rows {
 		if n == 0 {
@@ -144,9 +144,9 @@ func tell(rows []Row) string {
 	return b.String()
 }
 
-func (t *Tools) promQL(ctx context.Context, s *Step) (Detail, error) {
+func (t *Executors) promQL(ctx context.Context, s *Step) (Detail, error) {
 	if t.PromQL == nil {
-		return Detail{}, errorf("the description names no Prometheus (prometheus.url)")
+		return Detail{}, errorf("the migration file names no Prometheus (prometheus.url)")
 	}
 	v, err := t.PromQL(ctx, s.Body)
 	if err != nil {
@@ -155,14 +155,14 @@ func (t *Tools) promQL(ctx context.Context, s *Step) (Detail, error) {
 	d := Detail{Output: fmt.Sprintf("%g\n", v)}
 	switch {
 	case s.Above != nil && v <= *s.Above:
-		return d, &NotHeldError{fmt.Sprintf("the answer is %g, not above %g", v, *s.Above)}
+		return d, &NotMetError{fmt.Sprintf("the answer is %g, not above %g", v, *s.Above)}
 	case s.Below != nil && v >= *s.Below:
-		return d, &NotHeldError{fmt.Sprintf("the answer is %g, not below %g", v, *s.Below)}
+		return d, &NotMetError{fmt.Sprintf("the answer is %g, not below %g", v, *s.Below)}
 	}
 	return d, nil
 }
 
-func (t *Tools) http(ctx context.Context, s *Step) (Detail, error) {
+func (t *Executors) http(ctx context.Context, s *Step) (Detail, error) {
 	asked, err := request(s.Body)
 	if err != nil {
 		return Detail{}, err
@@ -181,7 +181,7 @@ func (t *Tools) http(ctx context.Context, s *Step) (Detail, error) {
 	if token != "" {
 		r.Header.Set("Authorization", "Bearer "+token)
 	}
-	// A redirect is an answer like any other: the token is for the host that is written here.
+	// A redirect counts as the answer and is not followed: the token is for this host alone.
 	client := http.Client{
 		Transport:     &http.Transport{Proxy: http.ProxyFromEnvironment, DisableKeepAlives: true},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
@@ -199,17 +199,17 @@ func (t *Tools) http(ctx context.Context, s *Step) (Detail, error) {
 	}
 	d := Detail{Output: answer.Status + "\n" + printableLines(text)}
 	if good := answer.StatusCode == s.Status || s.Status == 0 && answer.StatusCode >= 200 && answer.StatusCode < 300; !good {
-		return d, &NotHeldError{"the answer is " + answer.Status}
+		return d, &NotMetError{"the answer is " + answer.Status}
 	}
 	return d, nil
 }
 
-func (t *Tools) token(s *Step) (string, error) {
+func (t *Executors) token(s *Step) (string, error) {
 	switch {
 	case s.TokenEnv != "":
 		v := os.Getenv(s.TokenEnv)
 		if v == "" {
-			return "", errorf("the environment variable %s, which holds the token, is not set", s.TokenEnv)
+			return "", errorf("the environment variable %s for the token is not set", s.TokenEnv)
 		}
 		return v, nil
 	case s.TokenFile != "":
@@ -219,12 +219,12 @@ func (t *Tools) token(s *Step) (string, error) {
 	return "", nil
 }
 
-// Quiet implements Doer.
-func (t *Tools) Quiet(ctx context.Context, s *Step) error {
+// AwaitStopped implements Executor.
+func (t *Executors) AwaitStopped(ctx context.Context, s *Step) error {
 	within, cancel := context.WithTimeout(ctx, time.Duration(s.Timeout))
 	defer cancel()
 	for {
-		err := t.quiet(within, s)
+		err := t.stopped(within, s)
 		if err == nil {
 			return nil
 		}
@@ -232,27 +232,27 @@ func (t *Tools) Quiet(ctx context.Context, s *Step) error {
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
-			return &StillRunningError{fmt.Sprintf("step %s was begun by a process that has ended, and it still goes on: %s", s.ID, err)}
+			return &StillRunningError{fmt.Sprintf("step %s still runs although the process that started it has ended: %s", s.ID, err)}
 		}
 	}
 }
 
-func (t *Tools) quiet(ctx context.Context, s *Step) error {
+func (t *Executors) stopped(ctx context.Context, s *Step) error {
 	switch s.Language {
 	case "sql":
 		busy, err := t.SQL.Busy(ctx, s.On, t.application(s))
 		if err == nil && busy {
-			err = errorf("its session is in pg_stat_activity as %q", t.application(s))
+			err = errorf("pg_stat_activity shows its session as %q", t.application(s))
 		}
 		return err
 	case "sh", "bash", "migrator":
-		return t.hold()
+		return t.lockMark()
 	}
 	return nil
 }
 
-// hold takes the mark, once.
-func (t *Tools) hold() error {
+// lockMark locks the mark, once.
+func (t *Executors) lockMark() error {
 	if t.mark != nil || t.Mark == "" {
 		return nil
 	}

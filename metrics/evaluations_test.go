@@ -11,7 +11,7 @@ import (
 	"github.com/stranglerfig/migrator/phases"
 )
 
-// What only a measured migration has: the series beside those of every other.
+// measured returns only the series of a measured migration.
 func measured(t *testing.T, r metrics.Reading) map[string]float64 {
 	t.Helper()
 	one := func(r metrics.Reading) map[string]float64 {
@@ -28,7 +28,7 @@ func measured(t *testing.T, r metrics.Reading) map[string]float64 {
 	return got
 }
 
-func TestAScrapeSaysWhatWasEvaluated(t *testing.T) {
+func TestScrapeExportsEvaluations(t *testing.T) {
 	t.Parallel()
 	at := time.Unix(1_900_000_000, 0)
 	r := reading()
@@ -42,7 +42,7 @@ func TestAScrapeSaysWhatWasEvaluated(t *testing.T) {
 		{Kind: phases.TriggerKind, Name: "errors", Verdict: phases.Firing, At: at},
 		{Kind: phases.TriggerKind, Name: "latency", Verdict: phases.NoData, At: at.Add(-time.Minute)},
 	}
-	r.LastDrill, r.Capture = at, &metrics.Capture{LagBytes: 1024, Lag: 1500 * time.Millisecond, HeldBytes: 4096}
+	r.LastDrill, r.Capture = at, &metrics.Capture{LagBytes: 1024, Lag: 1500 * time.Millisecond, RetainedBytes: 4096}
 	want := map[string]float64{
 		`migrator_rollback_latched{products}`: 1,
 
@@ -80,9 +80,8 @@ func truth(yes bool) float64 {
 	return 0
 }
 
-// Counters of the history go up as it grows, and no further state of an entry takes
-// one down again.
-func TestTransitionsOnlyGoUp(t *testing.T) {
+// Counters of the history increase as it grows, and no later state of an entry decreases one.
+func TestTransitionCountersNeverDecrease(t *testing.T) {
 	t.Parallel()
 	at := time.Unix(1_900_000_000, 0)
 	step := func(n int, cause phases.Cause) metrics.Transition {

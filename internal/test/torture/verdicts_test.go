@@ -18,7 +18,7 @@ import (
 	"github.com/stranglerfig/migrator/internal/state"
 )
 
-// report judges everything, and adds what the round was like.
+// report checks the whole run, and adds the round to the report.
 func (w *world) report(seed uint64, breaks *faults, all *report) {
 	t := w.t
 	var total dual.Stats
@@ -26,7 +26,7 @@ func (w *world) report(seed uint64, breaks *faults, all *report) {
 		total = sum(total, s.stats())
 		s.stop()
 	}
-	entries, err := w.chronicle(t.Context())
+	entries, err := w.addHistory(t.Context())
 	if err != nil {
 		t.Errorf("%v", err)
 	}
@@ -43,28 +43,28 @@ func (w *world) report(seed uint64, breaks *faults, all *report) {
 	}
 	merge(all.OperationsBy, w.history.count())
 	merge(all.Commands, w.codes)
-	merge(all.Missed, w.times.lost)
+	merge(all.Missed, w.times.missed)
 	w.times.reads(w.history.byKey())
-	if err := w.firings(t.Context()); err != nil {
-		t.Errorf("what triggers have done: %v", err)
+	if err := w.measureTriggers(t.Context()); err != nil {
+		t.Errorf("measure triggers: %v", err)
 	}
 	all.samples = append(all.samples, w.times.samples...)
 	merge(all.Counted, map[string]int{
 		"unsettled": int(total.Unsettled), "degraded": int(total.Degraded), "abandoned": int(total.Abandoned), "fallbacks": int(total.Fallbacks),
 		"reads without a lease": int(total.LapsedReads), "target failures": int(total.TargetFailures), "journalled": int(total.Journaled),
-		"took reads back": int(total.EmergencyRollbacks), "failed": int(total.Failed), "waited at the fence": int(total.FenceWaits), "joined anew": int(total.Rejoins),
+		"rolled back": int(total.EmergencyRollbacks), "failed": int(total.Failed), "waited at the fence": int(total.FenceWaits), "rejoined": int(total.Rejoins),
 	})
-	for e, n := range w.close(w.proved) {
+	for e, n := range w.closeExceptions(w.repairedAt) {
 		all.Exceptions[string(e)] += n
 	}
-	verdicts := w.judge()
+	verdicts := w.checkKeys()
 	for _, v := range verdicts {
-		all.judged(v)
+		all.addVerdict(v)
 	}
-	w.tellOf(seed, verdicts)
+	w.publishViolations(seed, verdicts)
 }
 
-// routes checks the routes that operations really ran under.
+// routes checks the routes that operations ran under.
 func (w *world) routes(entries []state.Entry, all *report) {
 	moves, err := movesOf(entries)
 	if err != nil {
@@ -85,8 +85,8 @@ func (w *world) routes(entries []state.Entry, all *report) {
 	}
 }
 
-// judged adds one key's verdict.
-func (r *report) judged(v *verdict) {
+// addVerdict adds one key's verdict.
+func (r *report) addVerdict(v *verdict) {
 	r.Keys++
 	switch v.result {
 	case porcupine.Unknown:
@@ -102,9 +102,9 @@ func (r *report) judged(v *verdict) {
 			r.Stale++
 		}
 	}
-	r.Spared += len(v.spared)
-	r.SparedKeys += count(len(v.spared) > 0)
-	for _, s := range v.spared {
+	r.AllowedStale += len(v.allowed)
+	r.AllowedStaleKeys += count(len(v.allowed) > 0)
+	for _, s := range v.allowed {
 		r.Longest = max(r.Longest, float64(s.after)/float64(time.Millisecond))
 	}
 }
@@ -115,9 +115,9 @@ func merge(into, from map[string]int) {
 	}
 }
 
-// tellOf fails the test with what a person needs, and says what else is worth
-// keeping: the whole story, if the test failed in any way.
-func (w *world) tellOf(seed uint64, verdicts []*verdict) {
+// publishViolations fails the test with the timeline of each violated key, and keeps the whole
+// event log if the test failed in any way.
+func (w *world) publishViolations(seed uint64, verdicts []*verdict) {
 	t := w.t
 	bad := slices.DeleteFunc(slices.Clone(verdicts), func(v *verdict) bool { return !v.violated() })
 	if len(bad) == 0 && !t.Failed() && os.Getenv(envStory) == "" {
@@ -128,30 +128,30 @@ func (w *world) tellOf(seed uint64, verdicts []*verdict) {
 		t.Fatal(err)
 	}
 	for _, v := range bad {
-		text, err := publish(dir, w.story.all(), v)
+		text, err := publish(dir, w.events.all(), v)
 		if err != nil {
 			t.Error(err)
 		}
 		t.Error(text)
 	}
 	var text bytes.Buffer
-	timeline(&text, w.story.all(), nil, 0, 0)
-	path := filepath.Join(dir, "story.txt")
+	timeline(&text, w.events.all(), nil, 0, 0)
+	path := filepath.Join(dir, "events.txt")
 	if err := os.WriteFile(path, text.Bytes(), 0o600); err != nil {
 		t.Error(err)
 	}
-	t.Logf("what happened, clients apart: %s", path)
+	t.Logf("event log, without clients: %s", path)
 }
 
-// judge checks all keys, side by side.
-func (w *world) judge() []*verdict {
+// checkKeys checks all keys concurrently.
+func (w *world) checkKeys() []*verdict {
 	byKey := w.history.byKey()
 	verdicts := make([]*verdict, len(byKey))
 	var group errgroup.Group
 	group.SetLimit(2)
 	for i, key := range slices.Sorted(maps.Keys(byKey)) {
 		group.Go(func() error {
-			verdicts[i] = judge(key, byKey[key], 10*time.Second)
+			verdicts[i] = checkKey(key, byKey[key], 10*time.Second)
 			return nil
 		})
 	}

@@ -34,7 +34,7 @@ func (b behind) Now(ctx context.Context) (time.Time, error) {
 	return now.Add(-hours), err
 }
 
-func TestAFixedWaitGoesByTheLogsClock(t *testing.T) {
+func TestFixedWaitUsesLogClock(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
 	r := parse(t, "```text {#rest .wait for=1h}\nlet it rest\n```\n")
@@ -44,19 +44,19 @@ func TestAFixedWaitGoesByTheLogsClock(t *testing.T) {
 	log, err := b.runs.Take(ctx, run.ID)
 	must(t, err)
 	defer log.Release()
-	err = (&runbook.Runner{Book: r, Log: behind{log}, Do: b.tools(r, run), Told: func(e runbook.Event) {
+	err = (&runbook.Runner{Book: r, Log: behind{log}, Do: b.executors(r, run), Notify: func(e runbook.Event) {
 		if e.What == "wait" {
 			cancel()
 		}
 	}}).Run(ctx)
 	if !errors.Is(err, context.Canceled) {
-		t.Errorf("the hour was not waited for: %v", err)
+		t.Errorf("the wait ended before its hour: %v", err)
 	}
 }
 
-// TestARecordOfAnotherKindOrOfLesserTermsIsNoApproval, for the database asks those
-// alone whom the record names.
-func TestARecordOfAnotherKindOrOfLesserTermsIsNoApproval(t *testing.T) {
+// The database checks an approver against the kind and the terms in the record, so the runner
+// must not accept a record with others.
+func TestRecordWithWeakerTermsIsNoApproval(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct{ terms, forged string }{
 		"another kind":              {"two_people=true", `'check', 'go', '{}'`},
@@ -72,10 +72,10 @@ func TestARecordOfAnotherKindOrOfLesserTermsIsNoApproval(t *testing.T) {
 				VALUES ($1, 'go', 'forward', 1, `+c.forged+`, 'done', clock_timestamp())`, run.ID)
 			must(t, err)
 			var waits *runbook.WaitingError
-			if err := b.goOn(r, run, func(x *runbook.Runner) { x.Poll = 10 * time.Millisecond }); !errors.As(err, &waits) {
+			if err := b.resume(r, run, func(x *runbook.Runner) { x.Poll = 10 * time.Millisecond }); !errors.As(err, &waits) {
 				t.Errorf("%v", err)
 			}
-			if got := b.story(run); got != "go:done go:?" {
+			if got := b.outcomes(run); got != "go:done go:?" {
 				t.Errorf("%s", got)
 			}
 		})

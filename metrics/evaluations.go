@@ -9,27 +9,27 @@ import (
 	"github.com/stranglerfig/migrator/phases"
 )
 
-// Transition is one change of route, as the history has it.
+// Transition is one change of route in the history.
 type Transition struct {
 	From, To   phases.Phase // the same at a step of a ramp
 	Cause      phases.Cause
 	At         time.Time
-	Settled    time.Time // zero: not yet, or not before the next
-	Superseded bool      // there was a next
+	Settled    time.Time // zero: not yet, or the next one came first
+	Superseded bool      // the next one came first
 }
 
-// Capture is how far change capture is.
+// Capture is the progress of change capture.
 type Capture struct {
-	LagBytes  int64
-	Lag       time.Duration
-	HeldBytes int64 // of WAL, by the slot
+	LagBytes      int64
+	Lag           time.Duration
+	RetainedBytes int64 // WAL that the slot retains
 }
 
 var settleBuckets = []float64{0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15, 30, 60, 120, 300, 900}
 
-// collectTransitions counts the history anew at each scrape, so that what restarts or
-// takes over goes on where the last one was. Only what can't change any more is
-// counted: a counter must not go down.
+// collectTransitions recomputes the counters from the history at each scrape, so that a
+// restarted process, or a new leader, continues where the last one was. It counts only
+// transitions that can't change any more: a counter must not decrease.
 func collectTransitions(out chan<- prometheus.Metric, m string, all []Transition) {
 	type kind struct {
 		from, to phases.Phase
@@ -69,7 +69,7 @@ func collectTransitions(out chan<- prometheus.Metric, m string, all []Transition
 	for cause, at := range newest {
 		gauge(out, lastMove, seconds(at), m, string(cause))
 	}
-	out <- prometheus.MustNewConstHistogram(settle.desc, settled, sum, buckets, m)
+	out <- prometheus.MustNewConstHistogram(settleSeconds.desc, settled, sum, buckets, m)
 }
 
 func collectGates(out chan<- prometheus.Metric, m string, evaluations []phases.Evaluation) {
