@@ -15,26 +15,41 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// Load reads a description from a YAML file, with the process's environment. The
-// error is an Errors where the file was read but is wrong.
-func Load(path string, kinds ...Kind) (*Config, error) {
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return nil, fmt.Errorf("the migration's description: %w", err)
-	}
-	return Parse(path, data, os.LookupEnv, kinds...)
+// Loader reads migration files.
+type Loader struct {
+	Kinds []Kind // of store that a file may name
+	// Schedule reports why a cron expression is none; nil: schedules are not checked. An
+	// application runs none of them, and does not link what reads them.
+	Schedule func(text string) error
 }
 
-// Parse reads a description: strict YAML, one document, no unknown keys. In texts,
+// Load reads a migration file of the kinds of store, as an application does.
+func Load(path string, kinds ...Kind) (*Config, error) { return Loader{Kinds: kinds}.Load(path) }
+
+// Parse is Load of a text: see [Loader.Parse].
+func Parse(name string, data []byte, getenv func(string) (string, bool), kinds ...Kind) (*Config, error) {
+	return Loader{Kinds: kinds}.Parse(name, data, getenv)
+}
+
+// Load reads a migration file, with the process's environment. The error is an Errors
+// where the file was read but is wrong.
+func (l Loader) Load(path string) (*Config, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("the migration file: %w", err)
+	}
+	return l.Parse(path, data, os.LookupEnv)
+}
+
+// Parse reads a migration file: strict YAML, one document, no unknown keys. In texts,
 // ${NAME} and ${NAME:-default} are replaced by environment variables after the
-// YAML has been parsed, $$ by a dollar sign. What is not given has its default;
-// zeros that are given stay zeros. URLs in files (url_file, relative to the
-// directory of name) are read.
+// YAML has been parsed, $$ by a dollar sign. A missing key has its default; zeros that
+// are given stay zeros. URLs in files (url_file, relative to the directory of name)
+// are read.
 //
 // name is used in errors, which are an Errors: all that is wrong, each with its
 // line. They hold no value of a variable and no URL. A nil getenv has no variables.
-// kinds are the kinds of store that the file may name.
-func Parse(name string, data []byte, getenv func(string) (string, bool), kinds ...Kind) (*Config, error) {
+func (l Loader) Parse(name string, data []byte, getenv func(string) (string, bool)) (*Config, error) {
 	if getenv == nil {
 		getenv = func(string) (string, bool) { return "", false }
 	}
@@ -45,7 +60,7 @@ func Parse(name string, data []byte, getenv func(string) (string, bool), kinds .
 	}
 	m := &Config{}
 	m.Defaults()
-	d := &decoder{problems: p, getenv: getenv, kinds: kinds}
+	d := &decoder{problems: p, getenv: getenv, kinds: l.Kinds}
 	d.decode(root, reflect.ValueOf(m).Elem(), "")
 	m.parts()
 	m.entries()
@@ -68,7 +83,7 @@ func Parse(name string, data []byte, getenv func(string) (string, bool), kinds .
 		*file = p.absolute(*file)
 	}
 	if len(p.found) == 0 { // what could not be read would be found missing
-		(&validator{m: m, kinds: kinds, problems: p}).all()
+		(&validator{m: m, kinds: l.Kinds, schedule: l.Schedule, problems: p}).all()
 	}
 	if err := p.err(); err != nil {
 		return nil, err

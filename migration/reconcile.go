@@ -1,11 +1,8 @@
 package migration
 
 import (
-	"fmt"
 	"strings"
 	"time"
-
-	"github.com/robfig/cron/v3"
 
 	"github.com/stranglerfig/migrator/phases"
 )
@@ -22,33 +19,13 @@ type StopOn struct {
 // Any tells whether there is anything to look at.
 func (s *StopOn) Any() bool { return len(s.Alerts) > 0 || s.PromQL != "" || s.ReplicationLag > 0 }
 
-// ParseSchedule reads a cron expression of five fields, or @daily and the like, in UTC
-// unless it begins with CRON_TZ=Europe/Berlin or another zone.
-func ParseSchedule(text string) (cron.Schedule, error) {
-	zoned := text
-	if !strings.HasPrefix(text, "TZ=") && !strings.HasPrefix(text, "CRON_TZ=") {
-		zoned = "CRON_TZ=UTC " + text
-	} else if _, fields, _ := strings.Cut(text, " "); strings.TrimSpace(fields) == "" {
-		return nil, fmt.Errorf("%q: there is a zone and nothing behind it", text) // the parser panics
-	}
-	s, err := cron.ParseStandard(zoned)
-	if err != nil {
-		return nil, fmt.Errorf("%q: %w; want five fields such as 0 2 * * *", text, err)
-	}
-	// As of a fixed moment: what is valid must not depend on when it is read.
-	if s.Next(time.Date(2025, 1, 1, 0, 0, 0, 0, time.UTC)).IsZero() {
-		return nil, fmt.Errorf("%q never comes", text)
-	}
-	return s, nil
-}
-
 func (v *validator) reconcileLoad() {
 	r := v.m.Reconcile
 	for _, s := range []struct{ path, text string }{{"reconcile.schedule", r.Schedule}, {"reconcile.full_schedule", r.FullSchedule}} {
-		if s.text == "" {
+		if s.text == "" || v.schedule == nil {
 			continue
 		}
-		if _, err := ParseSchedule(s.text); err != nil {
+		if err := v.schedule(s.text); err != nil {
 			v.at(s.path, ": %v", err)
 		}
 	}

@@ -16,6 +16,8 @@ import (
 type validator struct {
 	m     *Config
 	kinds []Kind
+	// schedule reports why a cron expression is none; nil: they are not looked at.
+	schedule func(text string) error
 	*problems
 }
 

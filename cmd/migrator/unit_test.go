@@ -8,7 +8,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
-	"github.com/stranglerfig/migrator/migration"
+	"github.com/stranglerfig/migrator/internal/schedule"
 )
 
 // TestSystemdUnit: the unit starts what there is, restarts it only where that may
@@ -85,7 +85,7 @@ func TestCronJob(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := job.Spec
-	if _, err := migration.ParseSchedule(s.Schedule); err != nil || job.Kind != "CronJob" || s.TimeZone == "" || s.ConcurrencyPolicy != "Forbid" {
+	if _, err := schedule.Parse(s.Schedule); err != nil || job.Kind != "CronJob" || s.TimeZone == "" || s.ConcurrencyPolicy != "Forbid" {
 		t.Errorf("%+v, %v", job, err)
 	}
 	pod := s.JobTemplate.Spec.Template.Spec

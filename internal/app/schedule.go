@@ -6,6 +6,7 @@ import (
 
 	"github.com/robfig/cron/v3"
 
+	"github.com/stranglerfig/migrator/internal/schedule"
 	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/internal/state/reconciles"
 	"github.com/stranglerfig/migrator/migration"
@@ -57,7 +58,7 @@ func ReadSchedule(ctx context.Context, store *state.Store, m *migration.Config, 
 		if s.Expr == "" {
 			continue
 		}
-		times, err := migration.ParseSchedule(s.Expr)
+		times, err := schedule.Parse(s.Expr)
 		if err != nil {
 			return found, err
 		}
@@ -80,7 +81,7 @@ func ReadSchedule(ctx context.Context, store *state.Store, m *migration.Config, 
 	}
 	for _, s := range past {
 		t := PassedTime{Scheduled: s.Scheduled}
-		if times, err := migration.ParseSchedule(s.Expr); err == nil { // else another version wrote it
+		if times, err := schedule.Parse(s.Expr); err == nil { // else another version wrote it
 			t.Skipped = timesBetween(times, s.Before, s.Due.Add(-time.Nanosecond))
 		}
 		found.Times = append(found.Times, t)

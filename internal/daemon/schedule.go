@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/stranglerfig/migrator/internal/hint"
-	"github.com/stranglerfig/migrator/migration"
+	"github.com/stranglerfig/migrator/internal/schedule"
 	"github.com/stranglerfig/migrator/reconcile"
 )
 
@@ -106,7 +106,7 @@ func (s *Schedule) tick(ctx context.Context, log *slog.Logger) error {
 // due is the time at which a run should have begun and has not, noted as this
 // process's; nil if there is none.
 func (s *Schedule) due(ctx context.Context, kind reconcile.Kind, expr string) (*reconcile.Scheduled, error) {
-	times, err := migration.ParseSchedule(expr)
+	times, err := schedule.Parse(expr)
 	if err != nil {
 		return nil, err
 	}

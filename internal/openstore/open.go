@@ -3,6 +3,7 @@
 package openstore
 
 import (
+	"github.com/stranglerfig/migrator/internal/schedule"
 	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/store/postgres"
 	"github.com/stranglerfig/migrator/store/redis"
@@ -17,12 +18,14 @@ func Kinds() []migration.Kind {
 }
 
 // Load reads a migration file of any kinds of store.
-func Load(path string) (*migration.Config, error) { return migration.Load(path, Kinds()...) }
+func Load(path string) (*migration.Config, error) { return loader().Load(path) }
 
 // Parse is Load of a text; see migration.Parse.
 func Parse(name string, data []byte, getenv func(string) (string, bool)) (*migration.Config, error) {
-	return migration.Parse(name, data, getenv, Kinds()...)
+	return loader().Parse(name, data, getenv)
 }
+
+func loader() migration.Loader { return migration.Loader{Kinds: Kinds(), Schedule: schedule.Check} }
 
 // Stored reads what the state database keeps of a migration file.
 func Stored(text []byte) (*migration.Config, error) { return migration.Stored(text, Kinds()...) }

@@ -32,7 +32,7 @@ var may = rows(map[string]string{
 
 	// Tools of a few lines, of which each knows nothing of migrations.
 	"internal/failpoint": "", "internal/oneline": "", "internal/pgfail": "internal/hint", "internal/procgroup": "",
-	"internal/logs": "", "internal/sleep": "", "internal/humanize": "",
+	"internal/logs": "", "internal/schedule": "", "internal/sleep": "", "internal/humanize": "",
 	"internal/stats/sketch": "", "internal/stats": "internal/stats/sketch",
 
 	// Capabilities: each works on what it is given, and none knows another.
@@ -45,7 +45,7 @@ var may = rows(map[string]string{
 	"internal/drill":     tool + " dual", // its load is an instance
 	"internal/sources":   tool + " internal/judge internal/oneline internal/procgroup",
 	"internal/notify":    tool + " internal/logs internal/oneline internal/sleep internal/state internal/state/outbox",
-	"internal/openstore": tool + " store/memory store/postgres store/redis",
+	"internal/openstore": tool + " store/memory store/postgres store/redis internal/schedule",
 
 	// What remembers.
 	"internal/statedb":          words + " dual dual/telemetry internal/pgfail internal/stats/sketch",
