@@ -10,7 +10,7 @@ import (
 	"github.com/stranglerfig/migrator/internal/app"
 	"github.com/stranglerfig/migrator/internal/backfill"
 	"github.com/stranglerfig/migrator/internal/humanize"
-	"github.com/stranglerfig/migrator/internal/openstore"
+	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/reconcile"
 	"github.com/stranglerfig/migrator/store"
@@ -70,7 +70,7 @@ process was killed is gone on with, unless --fresh says otherwise.`,
 			if err := report.check(); err != nil {
 				return err
 			}
-			j, err := c.openJobWith(cmd.Context(), true, openstore.LimitLoad)
+			j, err := c.openJobWith(cmd.Context(), true, (*migration.Config).LimitLoad)
 			if err != nil {
 				return err
 			}

@@ -8,9 +8,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/stranglerfig/migrator/internal/app"
-	"github.com/stranglerfig/migrator/internal/openstore"
 	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/internal/state/reconciles"
+	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/reconcile"
 )
 
@@ -103,7 +103,7 @@ and reports as reconcile run does. The jobs that are done count.`,
 			if err := report.check(); err != nil {
 				return err
 			}
-			j, err := c.openJobWith(ctx, true, openstore.LimitLoad)
+			j, err := c.openJobWith(ctx, true, (*migration.Config).LimitLoad)
 			if err != nil {
 				return err
 			}

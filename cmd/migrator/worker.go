@@ -8,7 +8,7 @@ import (
 
 	"github.com/stranglerfig/migrator/internal/daemon"
 	"github.com/stranglerfig/migrator/internal/humanize"
-	"github.com/stranglerfig/migrator/internal/openstore"
+	"github.com/stranglerfig/migrator/migration"
 )
 
 func newWorker(c *cli) *cobra.Command {
@@ -39,7 +39,7 @@ a machine.`,
 					return err
 				}
 			}
-			j, err := c.openJobWith(cmd.Context(), true, openstore.LimitLoad)
+			j, err := c.openJobWith(cmd.Context(), true, (*migration.Config).LimitLoad)
 			if err != nil {
 				return err
 			}

@@ -5,7 +5,6 @@ package app
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"time"
 
@@ -106,9 +105,9 @@ func Applied(ctx context.Context, st *state.Store, name string) (*migration.Conf
 	if err != nil {
 		return nil, err
 	}
-	m := &migration.Config{}
-	if err := json.Unmarshal(applied.Config, m); err != nil {
-		return nil, fmt.Errorf("the applied description of %s can't be read: %w", name, err)
+	m, err := openstore.Stored(applied.Config)
+	if err != nil {
+		return nil, fmt.Errorf("the applied migration file of %s can't be read: %w", name, err)
 	}
 	return m, nil
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/stranglerfig/migrator/internal/sqlconsole"
 	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/internal/state/runbooks"
+	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/runbook"
 )
@@ -89,12 +90,13 @@ func (b *Runbooks) console(r *runbook.Runbook) *sqlconsole.Console {
 	m := b.Config
 	return &sqlconsole.Console{
 		URL: func(connection string) (string, error) {
+			_, speaks := m.Target.Part.(migration.SQLPart)
 			switch {
 			case connection == "state":
 				return b.StateURL, nil
 			case connection == "legacy" && m.Legacy.URL != "":
 				return m.Legacy.URL, nil
-			case connection == "target" && m.Target.Store != "postgres":
+			case connection == "target" && !speaks:
 				return "", fmt.Errorf("the target is a %s, which takes no SQL", m.Target.Store)
 			case connection == "target" && m.Target.URL != "":
 				return m.Target.URL, nil

@@ -14,12 +14,8 @@ import (
 	"github.com/stranglerfig/migrator/internal/state/reconciles"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/reconcile"
+	"github.com/stranglerfig/migrator/store"
 )
-
-// lagging is a legacy that knows how far its standbys are behind.
-type lagging interface {
-	ReplicationLag(ctx context.Context) (time.Duration, error)
-}
 
 // throttled makes a run that waits while reconcile.stop_on says so.
 func throttled(ctx context.Context, j *Job, r *reconcile.Reconciler, runs *reconciles.Runs, o Reconcile) (run reconcile.Run, found []reconcile.Finding, err error) {
@@ -122,7 +118,7 @@ func mustWait(ctx context.Context, j *Job) (why string, err error) {
 		}
 	}
 	if stop.ReplicationLag > 0 {
-		l, ok := j.Legacy.(lagging)
+		l, ok := j.Legacy.(store.LagReporter)
 		if !ok {
 			return "", errors.New("this legacy store does not tell how far its standbys are behind")
 		}

@@ -44,7 +44,7 @@ func scheduledRun(ctx context.Context, st *state.Store, m *Migration, kind recon
 	if now.Name != name || now.Hash() != standing.ConfigHash {
 		return 0, "", fmt.Errorf("%s is not the description that is applied to %s; try: migrator apply", m.File, name)
 	}
-	openstore.LimitLoad(now)
+	now.LimitLoad()
 	job, err := app.OpenJob(ctx, st, now)
 	if err != nil {
 		return 0, "", err

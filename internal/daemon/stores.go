@@ -9,6 +9,7 @@ import (
 
 	"github.com/stranglerfig/migrator/internal/app"
 	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/store"
 )
 
 // stores are a migration's, open, as the keeper needs them. The state stays open when
@@ -16,11 +17,6 @@ import (
 type stores struct {
 	*app.Job
 	log *slog.Logger
-}
-
-// purger is a target whose tombstones don't expire by themselves.
-type purger interface {
-	Purge(ctx context.Context) (int64, error)
 }
 
 // openStores reads the migration file again, which may have been changed and applied
@@ -57,7 +53,7 @@ func (s *stores) Resume(ctx context.Context) error {
 }
 
 func (s *stores) Purge(ctx context.Context) (int64, error) {
-	if p, ok := s.Target.(purger); ok {
+	if p, ok := s.Target.(store.Purger); ok {
 		return p.Purge(ctx)
 	}
 	return 0, errors.ErrUnsupported
