@@ -17,6 +17,7 @@ func commandLines() map[hint.Action]string {
 		hint.GrantOperator:       "migrator init --grant-operator {role}",
 		hint.SetStateURL:         "export MIGRATOR_STATE_URL=postgres://user@host/database",
 		hint.Listen:              "--listen 127.0.0.1:7070, or --listen-anywhere behind a firewall",
+		hint.NameFile:            "--file {path}",
 		hint.Apply:               "migrator apply",
 		hint.LiftFence:           "migrator apply --lift-fence {attempt}",
 		hint.Doctor:              "migrator doctor",

@@ -23,7 +23,7 @@ func TestEveryActionHasACommandLine(t *testing.T) {
 		switch {
 		case line == "" || strings.ContainsAny(line, "{}"):
 			t.Errorf("%s: %q", a, line)
-		case a == hint.Retry, a == hint.SetStateURL:
+		case a == hint.Retry, a == hint.SetStateURL, a == hint.NameFile:
 		case a == hint.Listen:
 			for _, flag := range []string{"--listen 127.0.0.1:7070", "--listen-anywhere"} {
 				if err := understood(clitest.ShellWords("migrator serve " + flag)); err != nil || !strings.Contains(line, flag) {

@@ -26,46 +26,39 @@ func newPhaseStatus(c *cli) *cobra.Command {
 	return cmd
 }
 
-// openController opens the state, and the stores where the move needs them. On the
-// way forward the description at hand must be the applied one; on the way back
-// nobody has time for that.
-func (c *cli) openController(ctx context.Context, args []string, forward bool) (*control.Controller, func(), error) {
+// openMoves opens the state, and the stores where the move needs them. The caller closes
+// what it returns, and the state.
+func (c *cli) openMoves(ctx context.Context, args []string, forward bool) (*app.Moves, func(), error) {
 	store, err := c.openState(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
+	var m *app.Moves
 	name, err := c.name(ctx, store, args)
-	var standing phases.Status
 	if err == nil {
-		standing, err = store.Status(ctx, name)
-	}
-	var m *migration.Config
-	if err == nil {
-		m, err = app.Applied(ctx, store, name)
-	}
-	if err == nil && forward {
-		err = c.asApplied(ctx, store, name)
+		m, err = c.openMovesOf(ctx, store, name, forward)
 	}
 	if err != nil {
 		store.Close()
 		return nil, nil, err
 	}
-	if !app.NeedsStores(standing, forward) {
-		return c.controller(store, m, nil), store.Close, nil
+	return m, func() { m.Close(); store.Close() }, nil
+}
+
+func (c *cli) openMovesOf(ctx context.Context, store *state.Store, name string, forward bool) (*app.Moves, error) {
+	path := c.settings.descriptionFile()
+	var file *migration.Config
+	var unread error
+	if path != "" {
+		if file, unread = c.load(); unread != nil && forward {
+			return nil, unread
+		}
 	}
-	store.Close()
-	if c.settings.descriptionFile() == "" {
-		return nil, nil, usagef("from %s on, a move touches both stores, whose URLs are in the description; try: migrator phase advance --file %s.yaml", standing.Route, name)
+	m, err := app.OpenMoves(ctx, store, name, file, path, forward, func(s string) { c.note("%s", s) })
+	if err != nil && unread != nil { // a rollback does without the file, where it needs no store
+		return nil, unread
 	}
-	j, err := c.openJob(ctx, forward)
-	if err != nil {
-		return nil, nil, err
-	}
-	if j.Config.Name != name {
-		j.Close()
-		return nil, nil, usagef("%s describes %s, not %s", c.settings.descriptionFile(), j.Config.Name, name)
-	}
-	return c.controller(j.State, m, j), j.Close, nil
+	return m, err
 }
 
 func newAdvance(c *cli) *cobra.Command {
@@ -95,11 +88,12 @@ The step from grace to retain fences legacy: it refuses writes from then on.`,
 				}
 				a.Overrides[gate] = why
 			}
-			ctl, done, err := c.openController(ctx, args, true)
+			ctl, done, err := c.openMoves(ctx, args, true)
 			if err != nil {
 				return err
 			}
 			defer done()
+			a.Read = &ctl.Snapshot
 			step, err := ctl.Advance(ctx, a)
 			if err == nil && step.Done {
 				err = ctl.AwaitSettled(ctx, settle)
@@ -167,7 +161,7 @@ the fence are first replayed to legacy. From complete there is no way back.`,
 			if err := parseStep(to, percent, &r.To, &r.Percent); err != nil {
 				return err
 			}
-			ctl, done, err := c.openController(ctx, args, false)
+			ctl, done, err := c.openMoves(ctx, args, false)
 			if err != nil {
 				return err
 			}

@@ -12,7 +12,6 @@ import (
 	"github.com/stranglerfig/migrator/internal/openstore"
 	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/migration"
-	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/record"
 	"github.com/stranglerfig/migrator/store"
 )
@@ -79,7 +78,7 @@ func (j *Job) Controller(applied *migration.Config, report func(string)) *contro
 	return c
 }
 
-// NewController moves a migration as far as that needs neither store: see NeedsStores.
+// NewController moves a migration as far as that needs neither store: see OpenMoves.
 // It looks at no gates unless it is given a Judge.
 func NewController(st *state.Store, applied *migration.Config, report func(string)) *control.Controller {
 	return &control.Controller{
@@ -91,12 +90,6 @@ func NewController(st *state.Store, applied *migration.Config, report func(strin
 
 // LockTimeout is how long a lock on legacy's table is waited for.
 func LockTimeout(m *migration.Config) time.Duration { return time.Duration(m.Backfill.LockTimeout) }
-
-// NeedsStores tells whether a move from where the migration stands touches the stores:
-// the fence and the way back from it do.
-func NeedsStores(st phases.Status, forward bool) bool {
-	return st.Attempt != "" || st.Route.Phase.Passing() || forward && st.Route.Phase == phases.Grace
-}
 
 // Applied is the migration file as it was applied, without URLs; the file may have been
 // edited since, and evidence is bound to what was applied.

@@ -18,6 +18,7 @@ type Advance struct {
 	Overrides map[string]string // gate to reason; interlocks can't be overridden
 	DryRun    bool              // evaluate, change nothing
 	Cause     phases.Cause      // "": phases.CauseAdvance, a person's
+	Read      *phases.Snapshot  // what the caller has read a moment ago; nil: it is read now
 }
 
 // Step is what an advance did, or would do.
@@ -39,8 +40,11 @@ var errDryRun = errors.New("dry run")
 // there: nothing that happened since can be missed. A dry run takes the same way
 // and changes nothing.
 func (c *Controller) Advance(ctx context.Context, a Advance) (Step, error) {
-	e, err := c.State.Snapshot(ctx, c.Migration)
-	if err != nil {
+	var e phases.Snapshot
+	var err error
+	if a.Read != nil {
+		e = *a.Read
+	} else if e, err = c.State.Snapshot(ctx, c.Migration); err != nil {
 		return Step{}, err
 	}
 	if c.Judge != nil {

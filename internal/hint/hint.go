@@ -15,6 +15,7 @@ const (
 	GrantOperator       Action = "grant-operator"        // role, if it is known
 	SetStateURL         Action = "state-url"             // name the state database
 	Listen              Action = "listen"                // choose the address that HTTP listens at
+	NameFile            Action = "name-file"             // path of the migration file
 	Apply               Action = "apply"                 // the migration file
 	LiftFence           Action = "lift-fence"            // attempt: legacy takes writes again
 	Doctor              Action = "doctor"                // look for what is wrong
@@ -49,7 +50,7 @@ const (
 // Actions lists all of them.
 func Actions() []Action {
 	return []Action{
-		Init, GrantOperator, SetStateURL, Listen, Apply, LiftFence, Doctor, Status, Retry,
+		Init, GrantOperator, SetStateURL, Listen, NameFile, Apply, LiftFence, Doctor, Status, Retry,
 		Advance, AdvanceDryRun, Approve, Acknowledge, Resume, Reclaim, Rollback, RollbackTo, RollbackToGrace, GateExplain,
 		FleetList, FleetEvict, BackfillRun,
 		ReconcileRun, ReconcileFull, ReconcileRepair, ReconcileFullRepair, ReconcileResume, ReconcileList, ReconcileShow,

@@ -124,13 +124,18 @@ func leaseTimes(config []byte) (lease, renew time.Duration, err error) {
 
 // Config is the description in force. Config and Schema are as they were given.
 func (s *Store) Config(ctx context.Context, migration string) (Applied, error) {
+	a, err := readApplied(ctx, s.pool, migration)
+	return a, statedb.Explain(err)
+}
+
+func readApplied(ctx context.Context, q statedb.Querier, migration string) (Applied, error) {
 	a := Applied{Migration: migration}
 	var config, schema string
-	err := s.pool.QueryRow(ctx, `SELECT environment, config::text, config_hash, schema::text, reversible
+	err := q.QueryRow(ctx, `SELECT environment, config::text, config_hash, schema::text, reversible
 		FROM migrator.migrations WHERE name = $1`, migration).Scan(&a.Environment, &config, &a.ConfigHash, &schema, &a.Reversible)
 	if errors.Is(err, pgx.ErrNoRows) {
-		return a, statedb.UnknownMigration(ctx, s.pool, migration)
+		return a, statedb.UnknownMigration(ctx, q, migration)
 	}
 	a.Config, a.Schema = []byte(config), []byte(schema)
-	return a, statedb.Explain(err)
+	return a, err
 }

@@ -22,6 +22,18 @@ func (s *Store) Snapshot(ctx context.Context, migration string) (e phases.Snapsh
 	return e, statedb.Explain(err)
 }
 
+// Open is a Snapshot with the migration file in force, as of the same moment: what a
+// command needs that decides about the migration.
+func (s *Store) Open(ctx context.Context, migration string) (e phases.Snapshot, a Applied, err error) {
+	err = pgx.BeginTxFunc(ctx, s.pool, statedb.RepeatableRead, func(tx pgx.Tx) error {
+		if e, err = readSnapshot(ctx, tx, migration); err == nil {
+			a, err = readApplied(ctx, tx, migration)
+		}
+		return err
+	})
+	return e, a, statedb.Explain(err)
+}
+
 // readSnapshot reads the evidence. It is as of one moment in a transaction that is, or
 // that has the migration's row alone.
 func readSnapshot(ctx context.Context, q statedb.Querier, migration string) (e phases.Snapshot, err error) {
