@@ -16,7 +16,7 @@ var plainDocs = []string{
 	"docs/performance.md", "docs/reconcile.md", "docs/runbooks.md",
 }
 
-// unplain are words that documents do not use: indefinite persons, and what the glossary
+// unplain matches words that documents do not use: indefinite persons, and what the glossary
 // replaces (by migration file, rollback, repair, report, resume, heartbeat, journaled).
 var unplain = regexp.MustCompile(`(?i)\b(whoever|(some|any|every)(body|one)|nobody|anew|told|said|` +
 	`(way|held|holds|taken?|takes) back|takes? reads back|goes on|mend(s|ed)?|journalled|` +

@@ -21,7 +21,6 @@ import (
 var remedyInText = map[string]string{
 	"store/postgres":              "not yet converted",
 	"store/redis":                 "not yet converted: it quotes a template",
-	"cmd/migrator":                "not yet converted: its own refusals",
 	"internal/hint":               "Parts takes such errors apart",
 	"internal/statedb":            "the schema's functions say it so, and are installed already",
 	"examples/storefront/command": "an application's own errors",
