@@ -15,25 +15,25 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// Load reads a description from a YAML file, with the process's environment. The
-// error is an Errors where the file was read but is wrong.
+// Load reads a migration file, with the process's environment. The error is an Errors if
+// the file was read and has errors.
 func Load(path string, kinds ...Kind) (*Config, error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
-		return nil, fmt.Errorf("the migration's description: %w", err)
+		return nil, fmt.Errorf("the migration file: %w", err)
 	}
 	return Parse(path, data, os.LookupEnv, kinds...)
 }
 
-// Parse reads a description: strict YAML, one document, no unknown keys. In texts,
-// ${NAME} and ${NAME:-default} are replaced by environment variables after the
-// YAML has been parsed, $$ by a dollar sign. What is not given has its default;
-// zeros that are given stay zeros. URLs in files (url_file, relative to the
-// directory of name) are read.
+// Parse reads a migration file's text: strict YAML, one document, no unknown keys. In
+// texts, ${NAME} and ${NAME:-default} are replaced by environment variables after the
+// YAML has been parsed, $$ by a dollar sign. A missing key has its default; a given zero
+// stays zero. Parse also reads the URLs in files (url_file, relative to the directory of
+// name).
 //
-// name is used in errors, which are an Errors: all that is wrong, each with its
-// line. They hold no value of a variable and no URL. A nil getenv has no variables.
-// kinds are the kinds of store that the file may name.
+// Errors are an Errors: all errors, each with name and its line. They contain no value of
+// a variable and no URL. A nil getenv has no variables. kinds are the kinds of store that
+// the file may name.
 func Parse(name string, data []byte, getenv func(string) (string, bool), kinds ...Kind) (*Config, error) {
 	if getenv == nil {
 		getenv = func(string) (string, bool) { return "", false }
@@ -47,8 +47,8 @@ func Parse(name string, data []byte, getenv func(string) (string, bool), kinds .
 	m.Defaults()
 	d := &decoder{problems: p, getenv: getenv, kinds: kinds}
 	d.decode(root, reflect.ValueOf(m).Elem(), "")
-	m.parts()
-	m.entries()
+	m.defaultParts()
+	m.defaultEntries()
 	m.Legacy.URL = p.url("legacy", m.Legacy.URL, m.Legacy.URLFile)
 	m.Target.URL = p.url("target", m.Target.URL, m.Target.URLFile)
 	m.Prometheus.URL = p.url("prometheus", m.Prometheus.URL, m.Prometheus.URLFile)
@@ -67,7 +67,7 @@ func Parse(name string, data []byte, getenv func(string) (string, bool), kinds .
 	for _, file := range files {
 		*file = p.absolute(*file)
 	}
-	if len(p.found) == 0 { // what could not be read would be found missing
+	if len(p.found) == 0 { // a setting that could not be read would also be reported missing
 		(&validator{m: m, kinds: kinds, problems: p}).all()
 	}
 	if err := p.err(); err != nil {
@@ -78,13 +78,13 @@ func Parse(name string, data []byte, getenv func(string) (string, bool), kinds .
 
 var yamlError = regexp.MustCompile(`^yaml: (?:line ([0-9]+): )?`)
 
-// document parses the YAML; nil if it can't be, or holds nothing.
+// document parses the YAML; nil if it is invalid or empty.
 func (p *problems) document(data []byte) *yaml.Node {
 	in := yaml.NewDecoder(bytes.NewReader(data))
 	var doc, more yaml.Node
 	switch err := in.Decode(&doc); {
 	case errors.Is(err, io.EOF):
-		p.add(0, "", "the description is empty")
+		p.add(0, "", "the migration file is empty")
 		return nil
 	case err != nil:
 		p.syntax(err)
@@ -92,7 +92,7 @@ func (p *problems) document(data []byte) *yaml.Node {
 	}
 	switch err := in.Decode(&more); {
 	case err == nil:
-		p.add(more.Line, "", "a second document begins here; a file describes one migration")
+		p.add(more.Line, "", "a second document begins here; a file is for one migration")
 		return nil
 	case !errors.Is(err, io.EOF):
 		p.syntax(err)
@@ -100,7 +100,7 @@ func (p *problems) document(data []byte) *yaml.Node {
 	}
 	root := doc.Content[0]
 	if root.Kind == yaml.ScalarNode && root.ShortTag() == "!!null" {
-		p.add(0, "", "the description is empty")
+		p.add(0, "", "the migration file is empty")
 		return nil
 	}
 	p.lines[""] = root.Line
@@ -113,7 +113,7 @@ func (p *problems) syntax(err error) {
 		line, _ = strconv.Atoi(match[1])
 		message = message[len(match[0]):]
 	}
-	p.add(line, "", "this is no YAML: "+message)
+	p.add(line, "", "invalid YAML: "+message)
 }
 
 // maxURL bounds what is read from a url_file.
@@ -143,7 +143,8 @@ func (p *problems) url(side, url, file string) string {
 	return text
 }
 
-// absolute is where a file is that the description names, relative to its directory.
+// absolute is the absolute path of a file, which the migration file names relative to
+// its own directory.
 func (p *problems) absolute(file string) string {
 	if file == "" || filepath.IsAbs(file) {
 		return file
@@ -164,7 +165,7 @@ func readSmall(path string) (string, error) {
 	case !info.Mode().IsRegular():
 		return "", fmt.Errorf("%s is not a regular file", path)
 	case info.Size() > maxURL:
-		return "", fmt.Errorf("%s holds %d bytes: too many for a URL", path, info.Size())
+		return "", fmt.Errorf("%s has %d bytes: too many for a URL", path, info.Size())
 	}
 	data, err := os.ReadFile(path)
 	return strings.TrimSpace(string(data)), err

@@ -10,16 +10,16 @@ import (
 	"github.com/stranglerfig/migrator/phases"
 )
 
-// StopOn is what makes a reconcile run wait, until it is over.
+// StopOn are the conditions during which a reconcile run waits.
 type StopOn struct {
-	Alerts         []string        `yaml:"alerts" json:"alerts,omitempty" jsonschema_description:"Alerts of that Prometheus, by name: while one is firing"`
-	PromQL         string          `yaml:"promql" json:"promql,omitempty" jsonschema_description:"An expression that gives one number"`
-	Above          *float64        `yaml:"above" json:"above,omitempty" jsonschema_description:"While promql's number is above this"`
-	ReplicationLag phases.Duration `yaml:"replication_lag" json:"replication_lag,omitempty" jsonschema_description:"While a standby of legacy is further behind; empty: nobody looks"`
-	Interval       phases.Duration `yaml:"interval" json:"interval,omitempty" jsonschema_description:"How often it is looked at"`
+	Alerts         []string        `yaml:"alerts" json:"alerts,omitempty" jsonschema_description:"Names of alerts in that Prometheus: the run waits while one is firing"`
+	PromQL         string          `yaml:"promql" json:"promql,omitempty" jsonschema_description:"An expression with one number as its result"`
+	Above          *float64        `yaml:"above" json:"above,omitempty" jsonschema_description:"The run waits while promql's result is above this"`
+	ReplicationLag phases.Duration `yaml:"replication_lag" json:"replication_lag,omitempty" jsonschema_description:"The run waits while a standby of legacy is further behind; empty: not checked"`
+	Interval       phases.Duration `yaml:"interval" json:"interval,omitempty" jsonschema_description:"How often the conditions are checked"`
 }
 
-// Any tells whether there is anything to look at.
+// Any reports whether there is a condition.
 func (s *StopOn) Any() bool { return len(s.Alerts) > 0 || s.PromQL != "" || s.ReplicationLag > 0 }
 
 // ParseSchedule reads a cron expression of five fields, or @daily and the like, in UTC
@@ -29,15 +29,15 @@ func ParseSchedule(text string) (cron.Schedule, error) {
 	if !strings.HasPrefix(text, "TZ=") && !strings.HasPrefix(text, "CRON_TZ=") {
 		zoned = "CRON_TZ=UTC " + text
 	} else if _, fields, _ := strings.Cut(text, " "); strings.TrimSpace(fields) == "" {
-		return nil, fmt.Errorf("%q: there is a zone and nothing behind it", text) // the parser panics
+		return nil, fmt.Errorf("%q: there is a zone and no schedule after it", text) // the parser panics
 	}
 	s, err := cron.ParseStandard(zoned)
 	if err != nil {
 		return nil, fmt.Errorf("%q: %w; want five fields such as 0 2 * * *", text, err)
 	}
-	// As of a fixed moment: what is valid must not depend on when it is read.
+	// From a fixed time: validity must not depend on the time of the check.
 	if s.Next(time.Date(2025, 1, 1, 0, 0, 0, 0, time.UTC)).IsZero() {
-		return nil, fmt.Errorf("%q never comes", text)
+		return nil, fmt.Errorf("%q never matches", text)
 	}
 	return s, nil
 }
@@ -69,11 +69,11 @@ func (v *validator) reconcileLoad() {
 	}
 	switch {
 	case s.PromQL != "" && s.Above == nil:
-		v.at("reconcile.stop_on.above", "is missing: what must promql's number not exceed?")
+		v.at("reconcile.stop_on.above", "is missing: the limit of promql's result")
 	case s.PromQL == "" && s.Above != nil:
 		v.at("reconcile.stop_on.promql", "is missing, and above is given")
 	case (s.PromQL != "" || len(s.Alerts) > 0) && v.m.Prometheus.URL == "":
-		v.at("reconcile.stop_on", "asks a Prometheus, but prometheus.url is missing")
+		v.at("reconcile.stop_on", "needs a Prometheus, but prometheus.url is missing")
 	}
 	if s.ReplicationLag < 0 {
 		v.at("reconcile.stop_on.replication_lag", "must not be negative")
