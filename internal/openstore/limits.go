@@ -11,8 +11,8 @@ import (
 	"github.com/stranglerfig/migrator/migration"
 )
 
-// LimitLoad makes the stores' URLs say what the migration file allows a reconcile run:
-// the stores' own drivers keep to it. What a URL says itself is not loosened.
+// LimitLoad adds the migration file's limits of a reconcile run to the stores' URLs: the
+// stores' drivers enforce them. A limit that a URL has stays.
 func LimitLoad(m *migration.Config) {
 	r := m.Reconcile
 	postgres := map[string]string{}
@@ -33,8 +33,8 @@ func LimitLoad(m *migration.Config) {
 	}
 }
 
-// withParameters adds parameters that the URL has not. It does not take the URL
-// apart: one with several hosts is none to net/url.
+// withParameters adds the parameters that the URL does not have. It does not parse the
+// URL: net/url refuses one with several hosts.
 func withParameters(text string, add map[string]string) string {
 	if !strings.Contains(text, "://") {
 		return text

@@ -1,5 +1,5 @@
-// Package openstore is the list of the stores that the tool can move records between.
-// A new store is one folder under store/, and one line here.
+// Package openstore lists the kinds of store that migrator links. A new store is one
+// folder under store/, and one line here.
 package openstore
 
 import (
@@ -16,7 +16,7 @@ func Kinds() []migration.Kind {
 	}
 }
 
-// Load reads a migration file of any kinds of store.
+// Load reads a migration file with all kinds of store.
 func Load(path string) (*migration.Config, error) { return migration.Load(path, Kinds()...) }
 
 // Parse is Load of a text; see migration.Parse.
@@ -24,5 +24,5 @@ func Parse(name string, data []byte, getenv func(string) (string, bool)) (*migra
 	return migration.Parse(name, data, getenv, Kinds()...)
 }
 
-// Stored reads what the state database keeps of a migration file.
+// Stored reads a migration file from the state database's JSON.
 func Stored(text []byte) (*migration.Config, error) { return migration.Stored(text, Kinds()...) }
