@@ -6,6 +6,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/spf13/cobra"
 )
 
 // plainDocs are the documents, by their paths from the module's root, that use the
@@ -51,4 +53,26 @@ func TestDocsArePlain(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestShortLinesAreShort: the list of commands fits a terminal, in the documents' words.
+func TestShortLinesAreShort(t *testing.T) {
+	t.Parallel()
+	var check func(cmd *cobra.Command)
+	check = func(cmd *cobra.Command) {
+		if n := len(cmd.Short); n > 60 || strings.HasSuffix(cmd.Short, ".") {
+			t.Errorf("%s: %q has %d characters", cmd.CommandPath(), cmd.Short, n)
+		}
+		for _, text := range []string{cmd.Short, cmd.Long} {
+			if word := unplain.FindString(text); word != "" {
+				t.Errorf("%s: %q in: %s", cmd.CommandPath(), word, text)
+			}
+		}
+		for _, sub := range cmd.Commands() {
+			if sub.Name() != "completion" && sub.Name() != "help" {
+				check(sub)
+			}
+		}
+	}
+	check(newRoot(&cli{}))
 }

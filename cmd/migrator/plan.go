@@ -89,7 +89,7 @@ func (c *cli) printChecks(checks []store.Check) {
 func newDoctor(c *cli) *cobra.Command {
 	return &cobra.Command{
 		Use:   "doctor",
-		Short: "Check settings, state database and stores of a running migration",
+		Short: "Check settings, stores and state of a running migration",
 		Long: `Repeats the checks of plan and adds those of a running migration: lapsed leases,
 journaled keys, an interrupted fence, a migration file that differs from the applied
 one. Exits with 2 if a check refuses the migration.`,
