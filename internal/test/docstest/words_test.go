@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/test/clitest"
 	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/phases"
@@ -152,11 +153,11 @@ func TestGatesInDocs(t *testing.T) {
 			t.Errorf("docs/operating.md describes the gate %s, which does not exist", name)
 		}
 	}
-	others := slices.Concat(words(phases.Order...), words(phases.Fenced, phases.Lifting, phases.Returning), noGates)
+	others := slices.Concat(words(phases.Order...), words(phases.Fenced, phases.Lifting, phases.Returning), words(hint.Actions()...), noGates)
 	for path, text := range clitest.Docs(t) {
 		for _, m := range append(hyphenated.FindAllStringSubmatch(text, -1), overridden.FindAllStringSubmatch(text, -1)...) {
 			if known[m[1]] == "" && !slices.Contains(others, m[1]) {
-				t.Errorf("%s: %s is neither a gate nor a phase", path, m[1])
+				t.Errorf("%s: %s is no gate, phase or action", path, m[1])
 			}
 		}
 	}
