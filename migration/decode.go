@@ -12,9 +12,9 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// decoder fills Go values from YAML nodes. Unlike yaml's own it goes on after an
-// error, knows the line of each, and replaces ${...} where a text stands, so that
-// a value can't change the document's structure.
+// decoder fills Go values from YAML nodes. Unlike yaml's own it continues after an
+// error, keeps the line of each, and replaces ${...} within parsed texts, so that a
+// variable's value can't change the document's structure.
 type decoder struct {
 	*problems
 	getenv func(string) (string, bool)
@@ -64,7 +64,7 @@ func (d *decoder) decode(n *yaml.Node, v reflect.Value, path string) {
 // scalar returns the expanded text of a single value.
 func (d *decoder) scalar(n *yaml.Node, path string) (text string, used, ok bool) {
 	if n.Kind != yaml.ScalarNode {
-		d.add(n.Line, path, fmt.Sprintf("%s: want a single value, not a %s", path, called(n)))
+		d.add(n.Line, path, fmt.Sprintf("%s: want a single value, not a %s", path, nodeKind(n)))
 		return "", false, false
 	}
 	if n.ShortTag() != "!!str" {
@@ -81,7 +81,7 @@ func (d *decoder) scalar(n *yaml.Node, path string) (text string, used, ok bool)
 	return text, used, true
 }
 
-func called(n *yaml.Node) string {
+func nodeKind(n *yaml.Node) string {
 	switch n.Kind {
 	case yaml.MappingNode:
 		return "mapping"
@@ -133,7 +133,7 @@ func (d *decoder) plain(n *yaml.Node, v reflect.Value, path string) {
 
 func (d *decoder) list(n *yaml.Node, v reflect.Value, path string) {
 	if n.Kind != yaml.SequenceNode {
-		d.add(n.Line, path, fmt.Sprintf("%s: want a list, such as [a, b], not a %s", path, called(n)))
+		d.add(n.Line, path, fmt.Sprintf("%s: want a list, such as [a, b], not a %s", path, nodeKind(n)))
 		return
 	}
 	items := reflect.MakeSlice(v.Type(), len(n.Content), len(n.Content))
@@ -169,9 +169,9 @@ func (d *decoder) keys(n *yaml.Node, path string, known []string, fields map[str
 	if n.Kind != yaml.MappingNode {
 		at := path
 		if at == "" {
-			at = "the description"
+			at = "the migration file"
 		}
-		d.add(n.Line, path, fmt.Sprintf("%s: want a mapping (key: value), not a %s", at, called(n)))
+		d.add(n.Line, path, fmt.Sprintf("%s: want a mapping (key: value), not a %s", at, nodeKind(n)))
 		return
 	}
 	first := map[string]int{}
@@ -194,10 +194,10 @@ func (d *decoder) keys(n *yaml.Node, path string, known []string, fields map[str
 	}
 }
 
-// texts reads a mapping of texts whose keys are the author's.
+// texts reads a mapping of texts with arbitrary keys.
 func (d *decoder) texts(n *yaml.Node, v reflect.Value, path string) {
 	if n.Kind != yaml.MappingNode {
-		d.add(n.Line, path, fmt.Sprintf("%s: want a mapping (key: value), not a %s", path, called(n)))
+		d.add(n.Line, path, fmt.Sprintf("%s: want a mapping (key: value), not a %s", path, nodeKind(n)))
 		return
 	}
 	read := map[string]string{}
@@ -205,7 +205,7 @@ func (d *decoder) texts(n *yaml.Node, v reflect.Value, path string) {
 		key, value := n.Content[i], n.Content[i+1]
 		at := path + "." + key.Value
 		if _, again := read[key.Value]; again || key.Kind != yaml.ScalarNode {
-			d.add(key.Line, at, at+": want each key once, a single word")
+			d.add(key.Line, at, at+": want each key once, as a single value")
 			continue
 		}
 		d.lines[at] = key.Line
@@ -216,8 +216,8 @@ func (d *decoder) texts(n *yaml.Node, v reflect.Value, path string) {
 	v.Set(reflect.ValueOf(read))
 }
 
-// Fields are the keys of a section of the description, those of embedded structures
-// among its own.
+// Fields are the keys of a section of the migration file, including those of embedded
+// structures.
 func Fields(section reflect.Type) []reflect.StructField {
 	return slices.DeleteFunc(reflect.VisibleFields(section), func(f reflect.StructField) bool {
 		return f.Anonymous || !f.IsExported() || f.Tag.Get("yaml") == "-"
@@ -233,7 +233,7 @@ func KeyOf(f reflect.StructField) string {
 func unknownKey(key *yaml.Node, path string, known []string) string {
 	message := fmt.Sprintf("unknown key %q", key.Value)
 	if key.Kind != yaml.ScalarNode {
-		message = "a key must be a single word"
+		message = "a key must be a single value"
 	}
 	if path != "" {
 		message += " under " + path

@@ -7,14 +7,13 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// foreign is a key that was given, and belongs to another kind of store than the one
-// that is named.
-type foreign struct {
+// misplacedKey is a given key that belongs to another kind of store than the side's.
+type misplacedKey struct {
 	side, key string
-	kind      string // whose it is
+	kind      string // the kind that has such a key
 }
 
-// part is the part of one kind, to be filled.
+// part is the part of one kind, to be decoded into.
 type part struct {
 	kind string
 	of   any // a pointer to a structure
@@ -44,9 +43,9 @@ func (d *decoder) target(n *yaml.Node, t *Target, path string) {
 	}
 }
 
-// side fills the common keys, and those of the store that is named, whose part it
-// returns; nil if no such kind was given. Keys of the other kinds are read too: they
-// are known, but not this store's.
+// side decodes the common keys, and those of the named store, whose part it returns; nil
+// if no such kind was given. It decodes the keys of the other kinds too, and records them
+// as misplaced.
 func (d *decoder) side(n *yaml.Node, common reflect.Value, path string, parts []part) any {
 	known, fields := keysOf(common)
 	kind := d.storeOf(n)
@@ -70,14 +69,14 @@ func (d *decoder) side(n *yaml.Node, common reflect.Value, path string, parts []
 	d.keys(n, path, known, fields)
 	for _, key := range known {
 		if of, ok := owner[key]; ok && of != kind && own != nil && !fields[key].IsZero() {
-			d.foreign = append(d.foreign, foreign{path, key, of})
+			d.foreign = append(d.foreign, misplacedKey{path, key, of})
 		}
 	}
 	return own
 }
 
-// storeOf is the store that a side names; "" if it can't be told, which is reported
-// when the key itself is read.
+// storeOf is the store that a side names; "" if that can't be read, which is reported
+// when the key itself is decoded.
 func (d *decoder) storeOf(n *yaml.Node) string {
 	if n.Kind != yaml.MappingNode {
 		return ""

@@ -7,11 +7,11 @@ import (
 	"github.com/stranglerfig/migrator/phases"
 )
 
-// Defaults sets what is zero to its default. A description that Parse returned has
-// its defaults, with the zeros that its author wrote; so has one from Public.
+// Defaults sets every zero to its default. A Config from Parse or Stored has its
+// defaults already, and keeps the zeros that its author wrote: do not call it there.
 func (m *Config) Defaults() {
 	set(&m.Environment, "production")
-	m.parts()
+	m.defaultParts()
 
 	w, t := &m.Writing, phases.DefaultTiming()
 	set(&w.OnTargetFailure, "rollback")
@@ -74,18 +74,18 @@ func (m *Config) Defaults() {
 	if p.Approval.TwoPeople == nil {
 		p.Approval.TwoPeople = d.Approval.TwoPeople
 	}
-	m.measured()
+	m.defaultGates()
 }
 
-// measured sets what is zero in the gates and triggers to its default.
-func (m *Config) measured() {
+// defaultGates sets every zero in the gates and triggers to its default.
+func (m *Config) defaultGates() {
 	fill(reflect.ValueOf(&m.Gates).Elem(), reflect.ValueOf(phases.DefaultGates()))
 	fill(reflect.ValueOf(&m.Triggers).Elem(), reflect.ValueOf(phases.DefaultTriggers()))
-	m.entries()
+	m.defaultEntries()
 }
 
-// entries sets what the entries of lists leave out.
-func (m *Config) entries() {
+// defaultEntries sets the defaults of list entries.
+func (m *Config) defaultEntries() {
 	s := m.Settings()
 	s.FillCustom()
 	for i := range m.Webhooks {
@@ -95,7 +95,7 @@ func (m *Config) entries() {
 	}
 }
 
-// fill sets each zero in a structure to what stands there in another.
+// fill sets each zero in a structure to the same field of another.
 func fill(v, defaults reflect.Value) {
 	for i := range v.NumField() {
 		switch field := v.Field(i); {
@@ -107,8 +107,8 @@ func fill(v, defaults reflect.Value) {
 	}
 }
 
-// parts sets what is zero in the stores' own parts.
-func (m *Config) parts() {
+// defaultParts sets every zero in the stores' own parts to its default.
+func (m *Config) defaultParts() {
 	if m.Legacy.Part != nil {
 		m.Legacy.Part.Defaults()
 	}

@@ -8,9 +8,9 @@ import (
 )
 
 // DrillHash is a hash of what a drill rehearses: what is moved and where to, how it is
-// compared, how writes treat the target, and the triggers. Descriptions of staging and
-// of production have it in common though they differ in the environment, in how long
-// phases last, in their gates and in what Hash leaves out.
+// compared, how writes reach the target, and the triggers. Migration files of staging and
+// of production share it although they differ in the environment, in the duration of
+// phases, in their gates and in what Hash leaves out.
 func (m *Config) DrillHash() string {
 	what := *m
 	what.Environment = ""

@@ -6,12 +6,12 @@ import (
 	"strings"
 )
 
-// Error is one thing that is wrong with a description.
+// Error is one error in a migration file.
 type Error struct {
-	File    string // as it was given
+	File    string // as given
 	Line    int    // from 1; 0 where there is none
 	Path    string // of the setting: phases.cutover.steps[2]
-	Message string // whole, without the position; it holds no value of an environment variable
+	Message string // complete, without the position; it contains no value of an environment variable
 }
 
 // Error reads "migration.yaml:12: legacy.table is missing".
@@ -22,7 +22,7 @@ func (e *Error) Error() string {
 	return fmt.Sprintf("%s:%d: %s", e.File, e.Line, e.Message)
 }
 
-// Errors is all that is wrong with a description, in the order of its lines; at least one.
+// Errors are all errors in a migration file, in the order of its lines; at least one.
 type Errors []*Error
 
 // Error writes one per line.
@@ -43,7 +43,7 @@ func (e Errors) Unwrap() []error {
 	return all
 }
 
-// suggest returns the known word that is nearly the given one, or "".
+// suggest returns the known word that is most similar to the given one, or "".
 func suggest(word string, known []string) string {
 	best, least := "", len(word)/3+2
 	for _, k := range known {
@@ -79,19 +79,20 @@ func typos(a, b string) int {
 	return rows[len(a)][len(b)]
 }
 
-// problems collects errors with the lines of what they are about.
+// problems collects errors with the lines of the settings that they are about.
 type problems struct {
 	file     string
 	lines    map[string]int     // of each setting that was given
-	expanded map[string][]taint // texts that came out of ${...}, by what was written
+	expanded map[string][]taint // texts that ${...} expanded to, by path
 	found    Errors
-	foreign  []foreign // keys of other kinds of store than are named
+	foreign  []misplacedKey
 }
 
-// taint is a text that an error must not hold.
+// taint is an expanded text, which an error must not contain.
 type taint struct{ written, value string }
 
-// add reports a problem of the setting. The message is taken as it is.
+// add reports a problem of the setting with the complete message. It replaces expanded
+// texts in it by the variables as written.
 func (p *problems) add(line int, path, message string) {
 	for _, taints := range p.expanded {
 		for _, t := range taints {
@@ -104,8 +105,8 @@ func (p *problems) add(line int, path, message string) {
 	p.found = append(p.found, &Error{File: p.file, Line: line, Path: path, Message: message})
 }
 
-// at reports a problem of a setting that may have been given or not: its line is
-// that of the innermost part that was.
+// at reports a problem of a setting, given or not: its line is that of the innermost
+// enclosing part that was given.
 func (p *problems) at(path, format string, args ...any) {
 	line, within := 0, path
 	for line == 0 && within != "" {

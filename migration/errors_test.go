@@ -9,7 +9,7 @@ import (
 	"github.com/stranglerfig/migrator/migration"
 )
 
-// wrong is a description with a line replaced or added, and what must be said of it.
+// wrong is a migration file with a line replaced or added, and the error that it must give.
 type wrong struct{ old, new, want string }
 
 func TestErrorsHaveTheirLine(t *testing.T) {
@@ -22,7 +22,7 @@ func TestErrorsHaveTheirLine(t *testing.T) {
 		{"  table: products", "  relation: products", `m.yaml:5: unknown key "relation" under legacy; the keys are store, url, url_file, table, key, version_column`},
 		{end, end + "phases: {cutover: {step: [1, 100]}}", `m.yaml:10: unknown key "step" under phases.cutover: did you mean "steps"?`},
 		{end, end + "compare:\n  - path: /x\n    ingore: y", `m.yaml:12: unknown key "ingore" under compare[0]: did you mean "ignore"?`},
-		{end, end + "? [a, b]\n: c", `m.yaml:10: a key must be a single word`},
+		{end, end + "? [a, b]\n: c", `m.yaml:10: a key must be a single value`},
 		{end, end + "<<: {name: x}", `m.yaml:10: unknown key "<<"`},
 		{end, end + "name: other", `m.yaml:10: name is given twice, first on line 1`},
 		{end, end + "target: {}", `m.yaml:10: target is given twice, first on line 6`},
@@ -123,16 +123,16 @@ func TestErrorsHaveTheirLine(t *testing.T) {
 		{"  url: redis://cache:6379", "  url: ${NOT_SET}", `m.yaml:8: target.url: the environment variable NOT_SET is not set; set it, or write ${NOT_SET:-default}`},
 		{"  url: redis://cache:6379", "  url: ${NOT SET}", `m.yaml:8: target.url: ${NOT SET}: want ${NAME} or ${NAME:-default}`},
 		{"  url: redis://cache:6379", "  url: ${", `m.yaml:8: target.url: ${ without }`},
-		{"  url: redis://cache:6379", "  url: ${A:-${B}}", `m.yaml:8: target.url: ${A}: a default can't hold a variable`},
+		{"  url: redis://cache:6379", "  url: ${A:-${B}}", `m.yaml:8: target.url: ${A}: a default can't contain a variable`},
 
 		{"name: products", "name: [", `m.yaml:`},
-		{"name: products", "\tname: products", `this is no YAML: `},
-		{end, end + "name: *nobody", `this is no YAML: `},
+		{"name: products", "\tname: products", `invalid YAML: `},
+		{end, end + "name: *nobody", `invalid YAML: `},
 		{end, end + "---\nname: other\n", `m.yaml:10: a second document begins here`},
 	} {
 		text := strings.Replace(least, c.old, c.new, 1)
 		if text == least {
-			t.Fatalf("%q is not in the description", c.old)
+			t.Fatalf("%q is not in the migration file", c.old)
 		}
 		m, err := openstore.Parse("m.yaml", []byte(text), nil)
 		if err == nil || !strings.Contains(err.Error(), c.want) || m != nil {
@@ -144,11 +144,11 @@ func TestErrorsHaveTheirLine(t *testing.T) {
 		}
 	}
 	for _, text := range []string{"", "# nothing", "---\n", "~", "null"} {
-		if _, err := openstore.Parse("m.yaml", []byte(text), nil); err == nil || err.Error() != "m.yaml: the description is empty" {
+		if _, err := openstore.Parse("m.yaml", []byte(text), nil); err == nil || err.Error() != "m.yaml: the migration file is empty" {
 			t.Errorf("%q: %v", text, err)
 		}
 	}
-	if _, err := openstore.Parse("m.yaml", []byte("- a\n"), nil); err == nil || err.Error() != "m.yaml:1: the description: want a mapping (key: value), not a list" {
+	if _, err := openstore.Parse("m.yaml", []byte("- a\n"), nil); err == nil || err.Error() != "m.yaml:1: the migration file: want a mapping (key: value), not a list" {
 		t.Errorf("%v", err)
 	}
 }
@@ -176,8 +176,8 @@ func TestErrorsForPostgresTargets(t *testing.T) {
 	}
 }
 
-// TestErrorsComeTogether: an operator who fixes one line must not meet the next mistake one run later.
-func TestErrorsComeTogether(t *testing.T) {
+// TestErrorsAreReportedTogether: an operator need not run again to see the next error.
+func TestErrorsAreReportedTogether(t *testing.T) {
 	t.Parallel()
 	_, err := openstore.Parse("m.yaml", []byte(least+"backfill: {rate: fast, wokers: 1}\nphases: {grace: {for: long}}\nexclude: x\n"), nil)
 	var all migration.Errors
@@ -195,7 +195,7 @@ func TestErrorsComeTogether(t *testing.T) {
 	}
 }
 
-func TestErrorsHoldNoSecrets(t *testing.T) {
+func TestErrorsContainNoSecrets(t *testing.T) {
 	t.Parallel()
 	const secret = "S3cr3t value"
 	for _, c := range []wrong{

@@ -7,7 +7,7 @@ import (
 
 // expand replaces ${NAME} by the variable, ${NAME:-default} by the default where
 // the variable is unset or empty, and $$ by one dollar sign. Any other dollar sign
-// stays. What is put in is not looked at again. used tells that a variable was.
+// stays. Expanded text is not expanded again. used reports whether a variable was used.
 func expand(s string, getenv func(string) (string, bool)) (text string, used bool, err error) {
 	var b strings.Builder
 	for {
@@ -37,7 +37,7 @@ func expand(s string, getenv func(string) (string, bool)) (text string, used boo
 			return "", used, fmt.Errorf("${%s}: want ${NAME} or ${NAME:-default}; write $${ for the characters themselves", inside)
 		}
 		if strings.Contains(fallback, "${") {
-			return "", used, fmt.Errorf("${%s}: a default can't hold a variable", name)
+			return "", used, fmt.Errorf("${%s}: a default can't contain a variable", name)
 		}
 		value, set := getenv(name)
 		switch {
@@ -61,7 +61,7 @@ func isVariable(s string) bool {
 	return s != ""
 }
 
-// unexpanded writes a text such that expand gives it back.
+// unexpanded escapes a text such that expand returns it.
 func unexpanded(s string) string {
 	var b strings.Builder
 	for i := 0; i < len(s); i++ {

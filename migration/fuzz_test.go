@@ -12,8 +12,8 @@ import (
 	"github.com/stranglerfig/migrator/migration"
 )
 
-// FuzzParse: no text makes Parse panic or say less than it must, no variable's
-// value comes out in an error, and what is read survives being shown.
+// FuzzParse: no text makes Parse panic or return an error without a position, no error
+// contains a variable's value, and Parse reads back what Show writes.
 func FuzzParse(f *testing.F) {
 	examples, _ := filepath.Glob("../configs/*.yaml")
 	for _, file := range examples {
@@ -39,7 +39,7 @@ func FuzzParse(f *testing.F) {
 				t.Fatalf("%T: %v", err, err)
 			}
 			if strings.Contains(err.Error(), secret) && !strings.Contains(text, secret) {
-				t.Errorf("the error holds a secret: %v", err)
+				t.Errorf("the error contains a secret: %v", err)
 			}
 			return
 		}
@@ -51,7 +51,7 @@ func FuzzParse(f *testing.F) {
 		hash := m.Hash()
 		back, err := openstore.Parse("m.yaml", withURLs(shown), nil)
 		if err != nil {
-			t.Fatalf("what is shown can't be read: %v\n%s", err, shown)
+			t.Fatalf("Parse refuses what Show wrote: %v\n%s", err, shown)
 		}
 		back.Legacy.URL, back.Target.URL = "", ""
 		if !reflect.DeepEqual(back, m) || back.Hash() != hash {
@@ -60,7 +60,7 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-// withURLs puts URLs that can be read where some are hidden.
+// withURLs replaces hidden URLs by valid ones.
 func withURLs(shown []byte) []byte {
 	lines := strings.Split(string(shown), "\n")
 	side, target := "", strings.Contains(string(shown), "\n  store: redis")

@@ -12,10 +12,10 @@ import (
 	"github.com/stranglerfig/migrator/migration"
 )
 
-// The hashes of migration files are stored in state databases, with the evidence that
-// is bound to them: a change of the code must not change one. These are literal
-// for that reason; so are the files' JSON, which the state database keeps, and what
-// config print shows.
+// TestHashesOfFilesStay: state databases contain the hashes of migration files, with the
+// telemetry and runs that are bound to them, so a change of the code must not change a
+// hash. The expected hashes are therefore literals; so are the files' JSON, which the
+// state database keeps, and the output of config show.
 func TestHashesOfFilesStay(t *testing.T) {
 	t.Parallel()
 	text := func(file string) string {
@@ -100,7 +100,7 @@ target: {store: redis, url: "redis://h", key: "i:{id}", format: hash, expires: "
 	}
 }
 
-// here takes out where the test runs.
+// here removes the test's directory.
 func here(text []byte) []byte {
 	dir, _ := os.Getwd()
 	return bytes.ReplaceAll(text, []byte(dir), nil)

@@ -10,10 +10,10 @@ import (
 	"github.com/stranglerfig/migrator/record"
 )
 
-// Public is the description as JSON, for the state database: the same bytes for
-// the same description, without URLs, the files that hold them, and what else says how somebody is reached.
-// Reading it into a Migration gives all the rest back; a zero that is left out
-// there is a zero, not a default.
+// Public is the migration file as JSON, for the state database: the same bytes for the
+// same content, without URLs, their files, and the sections that tell how to reach
+// outside systems (prometheus, webhooks, runbook). Stored reads all the rest back; a
+// field that is left out there is a zero, not a default.
 func (m *Config) Public() ([]byte, error) {
 	public := *m
 	public.Legacy.URL, public.Legacy.URLFile = "", ""
@@ -22,15 +22,17 @@ func (m *Config) Public() ([]byte, error) {
 	return json.Marshal(public)
 }
 
-// Hash is what evidence is bound to: 64 hexadecimal digits of SHA-256 over what
-// decides which records are moved, how they are compared and written, and what is
-// demanded before a step.
+// Hash is the config hash, which telemetry, runs and approvals are bound to: 64
+// hexadecimal digits of SHA-256 over what decides which records are moved, how they are
+// compared and written, and what a step requires.
 //
-// Left out is what may be tuned beside a running migration: URLs (so a password
-// can be changed), prometheus, webhooks, runbook, phases' auto, fleet, backfill, and of reconcile all but pause and rereads; of
-// the rules show, the wording of ignore, and their order. The hazard in it: a URL
-// that points to another server leaves old evidence standing. Whoever changes more
-// of a URL than its password reconciles anew.
+// It leaves out what may be tuned beside a running migration: URLs (so a password can be
+// changed), prometheus, webhooks, runbook, phases' auto, fleet, backfill, and of
+// reconcile all but pause and rereads; of the rules show, the wording of ignore, and
+// their order.
+//
+// Hazard: a URL that points to another server keeps the hash, so results of the old
+// server still count. After a change of more than a URL's password, run a full reconcile.
 func (m *Config) Hash() string {
 	what := *m
 	what.Fleet, what.Backfill = Fleet{}, Backfill{}

@@ -10,12 +10,11 @@ import (
 	"github.com/stranglerfig/migrator/store"
 )
 
-// Kind is a kind of store, which its package describes: redis.Kind(), postgres.Kind().
-// Load and Parse are given the kinds that a migration file may name; a program links
-// those alone.
+// Kind is a kind of store. Its package provides it: redis.Kind(), postgres.Kind(). Load
+// and Parse get the kinds that a migration file may name; a program links those alone.
 type Kind struct {
 	Name   string            // in legacy.store and target.store
-	URLs   string            // how a URL of it looks, for the file's schema; "": it needs none
+	URLs   string            // the form of its URLs, for the file's schema; "": it needs none
 	Legacy func() LegacyPart // a new one; nil: the kind can't be legacy
 	Target func() TargetPart // a new one; nil: the kind can't be the target
 }
@@ -23,20 +22,20 @@ type Kind struct {
 // LegacyPart is the part of legacy in a migration file that belongs to one kind of
 // store: a pointer to a structure whose fields have the tags yaml, json (in the same
 // words, with omitempty where a key may be left out), jsonschema and
-// jsonschema_description. The part's JSON is in every hash that evidence is bound to:
-// fields may be added at the end, with omitempty, and none may go.
+// jsonschema_description. The part's JSON is in every config hash: fields may be added
+// at the end, with omitempty, and none may be removed.
 //
 // A part may also be a KeyedPart, LimitedPart, NamedPart and SQLPart.
 type LegacyPart interface {
-	// Defaults sets what is zero to its default, again and again.
+	// Defaults sets every zero to its default. It may be called more than once.
 	Defaults()
-	// Validate reports what is wrong with the part, without connecting.
+	// Validate reports the part's errors, without connecting.
 	Validate(v Validation)
 	// Open connects to the store, at m.Legacy.URL, and reads the records' shape.
 	Open(ctx context.Context, m *Config) (store.Legacy, error)
 }
 
-// TargetPart is what LegacyPart is, of the target.
+// TargetPart is the part of target, as LegacyPart is that of legacy.
 //
 // A part may also be an ExpiringPart, LimitedPart, NamedPart and SQLPart.
 type TargetPart interface {
@@ -46,33 +45,32 @@ type TargetPart interface {
 	Open(ctx context.Context, m *Config, schema *record.Schema) (store.Target, error)
 }
 
-// KeyedPart names the columns of the records' key, if the file does; nil: legacy knows
-// them once it is open. Without it: the target's part can't compare with them.
+// KeyedPart returns the columns of the records' key if the file names them; nil: legacy
+// reads them when it opens. Without it: the target's part can't validate against them.
 type KeyedPart interface{ KeyColumns() []string }
 
 // ExpiringPart names legacy's column past which a record does not exist; "": none.
 // Without it: records don't expire.
 type ExpiringPart interface{ ExpiryColumn() string }
 
-// LimitedPart makes a URL say what a run may use of the store. What the URL says
-// itself is not loosened. Without it: reconcile.max_connections and
-// reconcile.statement_timeout do nothing.
+// LimitedPart adds a run's limits to the store's URL. A limit that the URL has stays.
+// Without it: reconcile.max_connections and reconcile.statement_timeout have no effect.
 type LimitedPart interface {
 	Limit(url string, l Limits) string
 }
 
-// Limits are bounds of a run's load; a zero is none.
+// Limits are limits of a run's load; zero: no limit.
 type Limits struct {
 	Connections int
 	Statement   time.Duration
 }
 
-// NamedPart gives names that runbooks may write: table is ${legacy.table} or
-// ${target.table}. Without it: there are none but the store's kind.
+// NamedPart returns names that runbooks may use: table is ${legacy.table} or
+// ${target.table}. Without it: the store's kind alone.
 type NamedPart interface{ Names() map[string]string }
 
-// SQLPart tells that the store speaks PostgreSQL's protocol. Without it: steps of
-// runbooks can't send it SQL.
+// SQLPart marks a store that speaks PostgreSQL's protocol. Without it: steps of runbooks
+// can't send it SQL.
 type SQLPart interface{ SpeaksSQL() }
 
 // OpenLegacy connects to the legacy store that the file names.
@@ -98,7 +96,7 @@ func unknownStore(side, kind string) error {
 	return fmt.Errorf("%s.store %q: this program does not link such a store", side, kind)
 }
 
-// LimitLoad makes the stores' URLs say what the file allows a run.
+// LimitLoad adds the file's limits of a run to the stores' URLs.
 func (m *Config) LimitLoad() {
 	l := Limits{Connections: m.Reconcile.MaxConnections, Statement: time.Duration(m.Reconcile.StatementTimeout)}
 	if p, ok := m.Legacy.Part.(LimitedPart); ok {

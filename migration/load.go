@@ -62,8 +62,8 @@ func (l Loader) Parse(name string, data []byte, getenv func(string) (string, boo
 	m.Defaults()
 	d := &decoder{problems: p, getenv: getenv, kinds: l.Kinds}
 	d.decode(root, reflect.ValueOf(m).Elem(), "")
-	m.parts()
-	m.entries()
+	m.defaultParts()
+	m.defaultEntries()
 	m.Legacy.URL = p.url("legacy", m.Legacy.URL, m.Legacy.URLFile)
 	m.Target.URL = p.url("target", m.Target.URL, m.Target.URLFile)
 	m.Prometheus.URL = p.url("prometheus", m.Prometheus.URL, m.Prometheus.URLFile)
@@ -93,13 +93,13 @@ func (l Loader) Parse(name string, data []byte, getenv func(string) (string, boo
 
 var yamlError = regexp.MustCompile(`^yaml: (?:line ([0-9]+): )?`)
 
-// document parses the YAML; nil if it can't be, or holds nothing.
+// document parses the YAML; nil if it is invalid or empty.
 func (p *problems) document(data []byte) *yaml.Node {
 	in := yaml.NewDecoder(bytes.NewReader(data))
 	var doc, more yaml.Node
 	switch err := in.Decode(&doc); {
 	case errors.Is(err, io.EOF):
-		p.add(0, "", "the description is empty")
+		p.add(0, "", "the migration file is empty")
 		return nil
 	case err != nil:
 		p.syntax(err)
@@ -107,7 +107,7 @@ func (p *problems) document(data []byte) *yaml.Node {
 	}
 	switch err := in.Decode(&more); {
 	case err == nil:
-		p.add(more.Line, "", "a second document begins here; a file describes one migration")
+		p.add(more.Line, "", "a second document begins here; a file is for one migration")
 		return nil
 	case !errors.Is(err, io.EOF):
 		p.syntax(err)
@@ -115,7 +115,7 @@ func (p *problems) document(data []byte) *yaml.Node {
 	}
 	root := doc.Content[0]
 	if root.Kind == yaml.ScalarNode && root.ShortTag() == "!!null" {
-		p.add(0, "", "the description is empty")
+		p.add(0, "", "the migration file is empty")
 		return nil
 	}
 	p.lines[""] = root.Line
@@ -128,7 +128,7 @@ func (p *problems) syntax(err error) {
 		line, _ = strconv.Atoi(match[1])
 		message = message[len(match[0]):]
 	}
-	p.add(line, "", "this is no YAML: "+message)
+	p.add(line, "", "invalid YAML: "+message)
 }
 
 // maxURL bounds what is read from a url_file.
@@ -158,7 +158,8 @@ func (p *problems) url(side, url, file string) string {
 	return text
 }
 
-// absolute is where a file is that the description names, relative to its directory.
+// absolute is the absolute path of a file, which the migration file names relative to
+// its own directory.
 func (p *problems) absolute(file string) string {
 	if file == "" || filepath.IsAbs(file) {
 		return file
@@ -179,7 +180,7 @@ func readSmall(path string) (string, error) {
 	case !info.Mode().IsRegular():
 		return "", fmt.Errorf("%s is not a regular file", path)
 	case info.Size() > maxURL:
-		return "", fmt.Errorf("%s holds %d bytes: too many for a URL", path, info.Size())
+		return "", fmt.Errorf("%s has %d bytes: too many for a URL", path, info.Size())
 	}
 	data, err := os.ReadFile(path)
 	return strings.TrimSpace(string(data)), err

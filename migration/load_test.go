@@ -17,7 +17,7 @@ import (
 	"github.com/stranglerfig/migrator/store/redis"
 )
 
-// least is the shortest description that there is.
+// least is the shortest valid migration file.
 const least = `name: products
 legacy:
   store: postgres
@@ -81,7 +81,7 @@ func TestDefaults(t *testing.T) {
 	}
 	got.Defaults()
 	if !reflect.DeepEqual(got, want) {
-		t.Error("defaults change what has them")
+		t.Error("Defaults changes a Config that has its defaults")
 	}
 }
 
@@ -114,7 +114,7 @@ reconcile: {pause: 0s, sample: 0.5, max_repairs: 0}
 		{"an empty phase", m.Phases.Grace, d.Grace},
 		{"false", *m.Phases.Retain.Reversible, false},
 		{"the rest of retain", m.Phases.Retain.For, d.Retain.For},
-		{"nobody approves", len(m.Phases.Approval.For), 0},
+		{"no approvals", len(m.Phases.Approval.For), 0},
 		{"a number in groups", m.Backfill.Rate, 1000},
 		{"no pause", m.Reconcile.Pause, dur(0)},
 		{"half a per cent", m.Reconcile.Sample, phases.Percent(50)},
@@ -194,7 +194,7 @@ func TestURLFiles(t *testing.T) {
 		t.Fatalf("%+v, %v", m, err)
 	}
 	if m, err := load("url_file: " + filepath.Join(dir, "url")); err != nil || m.Legacy.URL != "postgres://app:geheim@db/shop" {
-		t.Errorf("by its whole path: %v", err)
+		t.Errorf("by its absolute path: %v", err)
 	}
 	for line, want := range map[string]string{
 		"url_file: nowhere":                  "m.yaml:4: legacy.url_file can't be read: stat ",
@@ -215,7 +215,7 @@ func TestURLFiles(t *testing.T) {
 	}
 }
 
-// TestExamples: every example in configs is a description, and conforms to the
+// TestExamples: every example in configs is a valid migration file, and conforms to the
 // schema that editors use.
 func TestExamples(t *testing.T) {
 	t.Parallel()

@@ -62,7 +62,7 @@ func TestMeasuredSettings(t *testing.T) {
 		{"what one blind look means", m.Triggers.Custom[1].OnBlind, "hold"},
 		{"by hand", m.Phases.Cutover.ByItself(), false},
 		{"by itself", m.Phases.DualRead.ByItself(), true},
-		{"a file beside the description", m.Prometheus.TokenFile, filepath.Join(here, "token")},
+		{"a file relative to the migration file", m.Prometheus.TokenFile, filepath.Join(here, "token")},
 		{"events", m.Webhooks[0].Events, []string{"rollback", "failure", "trigger"}},
 	} {
 		if !reflect.DeepEqual(c.got, c.want) {

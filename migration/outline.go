@@ -8,8 +8,8 @@ import (
 )
 
 // Outline is a structure of all keys that a migration file may have, with their
-// defaults, for schemas and references. Unlike Config it has the keys of all the given
-// kinds of store, side by side, and their names among the values of store.
+// defaults, for schemas and references. Unlike Config it has the keys of all given kinds
+// of store side by side, and the kinds' names as the values of store.
 func Outline(kinds ...Kind) reflect.Value {
 	m := &Config{}
 	m.Defaults()
@@ -42,7 +42,7 @@ func Outline(kinds ...Kind) reflect.Value {
 	return o.value()
 }
 
-// outlineOf is one side's. Where kinds share a key, the first one's description is taken.
+// outlineOf is the outline of one side. If kinds share a key, the first one's tag is used.
 func outlineOf(common reflect.Value, kinds []Kind, parts []any) reflect.Value {
 	var o outline
 	for _, f := range Fields(common.Type()) {
@@ -61,7 +61,7 @@ func outlineOf(common reflect.Value, kinds []Kind, parts []any) reflect.Value {
 	return o.value()
 }
 
-// commonTag says which kinds there are, and how their URLs look.
+// commonTag adds the kinds' names and the forms of their URLs.
 func commonTag(f reflect.StructField, kinds []Kind) reflect.StructTag {
 	schema, about := f.Tag.Get("jsonschema"), f.Tag.Get("jsonschema_description")
 	var urls []string
@@ -97,7 +97,7 @@ func tagOf(key, schema, about string) reflect.StructTag {
 	return reflect.StructTag(fmt.Sprintf("yaml:%q json:%q jsonschema:%q jsonschema_description:%q", key, key, schema, about))
 }
 
-// outline is a structure in the making.
+// outline builds a structure type with its values.
 type outline struct {
 	fields []reflect.StructField
 	values []reflect.Value

@@ -14,8 +14,8 @@ import (
 	"github.com/stranglerfig/migrator/phases"
 )
 
-// Show writes the description in force as YAML: every default spelled out, what is
-// empty left out, URLs without passwords. Parse reads it back, but for those.
+// Show writes the migration file as YAML, with every default, without empty settings, and
+// with URLs without passwords. Parse reads it back, except for those.
 func Show(m *Config) ([]byte, error) {
 	shown := Redacted(m)
 	if m.Legacy.URLFile != "" {
@@ -45,7 +45,7 @@ func Show(m *Config) ([]byte, error) {
 	return out.Bytes(), w.Close()
 }
 
-// encode makes a YAML node; nil for what is not to be shown.
+// encode is the YAML node of a value; nil if it is not shown.
 func encode(v reflect.Value) (*yaml.Node, error) {
 	if p, ok := v.Interface().(phases.Percent); ok {
 		if p%100 == 0 {
@@ -117,7 +117,7 @@ func encodeStruct(v reflect.Value) (*yaml.Node, error) {
 func encodeFields(n *yaml.Node, v reflect.Value) error {
 	for _, f := range Fields(v.Type()) {
 		field := v.FieldByIndex(f.Index)
-		if !shows(f.Name, field) {
+		if !isShown(f.Name, field) {
 			continue
 		}
 		value, err := encode(field)
@@ -131,7 +131,7 @@ func encodeFields(n *yaml.Node, v reflect.Value) error {
 	return nil
 }
 
-// encodeTexts makes a node of a mapping of texts; nil for an empty one.
+// encodeTexts is the node of a mapping of texts; nil for an empty one.
 func encodeTexts(v reflect.Value) *yaml.Node {
 	if v.Len() == 0 {
 		return nil
@@ -144,8 +144,8 @@ func encodeTexts(v reflect.Value) *yaml.Node {
 	return n
 }
 
-// shows leaves out what a rule does not say: its zeros mean "no such rule".
-func shows(name string, v reflect.Value) bool {
+// isShown is false for a comparison rule's zeros: they mean that the rule has no such part.
+func isShown(name string, v reflect.Value) bool {
 	return name != "Precision" && name != "Show" || !v.IsZero()
 }
 

@@ -7,16 +7,16 @@ import (
 	"github.com/stranglerfig/migrator/phases"
 )
 
-// StopOn is what makes a reconcile run wait, until it is over.
+// StopOn are the conditions during which a reconcile run waits.
 type StopOn struct {
-	Alerts         []string        `yaml:"alerts" json:"alerts,omitempty" jsonschema_description:"Alerts of that Prometheus, by name: while one is firing"`
-	PromQL         string          `yaml:"promql" json:"promql,omitempty" jsonschema_description:"An expression that gives one number"`
-	Above          *float64        `yaml:"above" json:"above,omitempty" jsonschema_description:"While promql's number is above this"`
-	ReplicationLag phases.Duration `yaml:"replication_lag" json:"replication_lag,omitempty" jsonschema_description:"While a standby of legacy is further behind; empty: nobody looks"`
-	Interval       phases.Duration `yaml:"interval" json:"interval,omitempty" jsonschema_description:"How often it is looked at"`
+	Alerts         []string        `yaml:"alerts" json:"alerts,omitempty" jsonschema_description:"Names of alerts in that Prometheus: the run waits while one is firing"`
+	PromQL         string          `yaml:"promql" json:"promql,omitempty" jsonschema_description:"An expression with one number as its result"`
+	Above          *float64        `yaml:"above" json:"above,omitempty" jsonschema_description:"The run waits while promql's result is above this"`
+	ReplicationLag phases.Duration `yaml:"replication_lag" json:"replication_lag,omitempty" jsonschema_description:"The run waits while a standby of legacy is further behind; empty: not checked"`
+	Interval       phases.Duration `yaml:"interval" json:"interval,omitempty" jsonschema_description:"How often the conditions are checked"`
 }
 
-// Any tells whether there is anything to look at.
+// Any reports whether there is a condition.
 func (s *StopOn) Any() bool { return len(s.Alerts) > 0 || s.PromQL != "" || s.ReplicationLag > 0 }
 
 func (v *validator) reconcileLoad() {
@@ -46,11 +46,11 @@ func (v *validator) reconcileLoad() {
 	}
 	switch {
 	case s.PromQL != "" && s.Above == nil:
-		v.at("reconcile.stop_on.above", "is missing: what must promql's number not exceed?")
+		v.at("reconcile.stop_on.above", "is missing: the limit of promql's result")
 	case s.PromQL == "" && s.Above != nil:
 		v.at("reconcile.stop_on.promql", "is missing, and above is given")
 	case (s.PromQL != "" || len(s.Alerts) > 0) && v.m.Prometheus.URL == "":
-		v.at("reconcile.stop_on", "asks a Prometheus, but prometheus.url is missing")
+		v.at("reconcile.stop_on", "needs a Prometheus, but prometheus.url is missing")
 	}
 	if s.ReplicationLag < 0 {
 		v.at("reconcile.stop_on.replication_lag", "must not be negative")

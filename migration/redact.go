@@ -8,8 +8,8 @@ import (
 
 const hidden = "(hidden)"
 
-// RedactURL keeps of a store's URL what an operator needs to recognise it: scheme,
-// user, host and path. What can't be told apart for sure is hidden as a whole.
+// RedactURL keeps the parts of a store's URL that an operator needs to recognise it:
+// scheme, user, host and path. A URL whose parts are ambiguous is hidden as a whole.
 func RedactURL(raw string) string {
 	switch {
 	case raw == "":
@@ -21,7 +21,7 @@ func RedactURL(raw string) string {
 	if err != nil || u.Host == "" && u.Path == "" {
 		return hidden
 	}
-	// A password with an unescaped sign ends the host too early; its rest would show.
+	// An unescaped sign in the password ends the host too early; the rest would be shown.
 	if strings.Contains(u.Host+u.Path+u.RawQuery+u.Fragment, "@") {
 		return hidden
 	}
@@ -32,10 +32,10 @@ func RedactURL(raw string) string {
 	return shown.String()
 }
 
-// redactWords does the same for "host=... user=... password=...".
+// redactWords is RedactURL for "host=... user=... password=...".
 func redactWords(raw string) string {
 	if strings.ContainsAny(raw, `'"\@`) {
-		return hidden // a quoted value may hold what looks like another word
+		return hidden // a quoted value may contain what resembles another parameter
 	}
 	var kept []string
 	for _, word := range strings.Fields(raw) {
@@ -52,7 +52,7 @@ func redactWords(raw string) string {
 	return strings.Join(kept, " ")
 }
 
-// Redacted is a copy whose URLs are fit to be shown.
+// Redacted is a copy without secrets in its URLs.
 func Redacted(m *Config) *Config {
 	shown := *m
 	shown.Legacy.URL = RedactURL(m.Legacy.URL)

@@ -8,8 +8,8 @@ import (
 	"github.com/stranglerfig/migrator/migration"
 )
 
-// TestARehearsalIsTheSameInEveryEnvironment, also of what the state gives back, and
-// another one where something else would be rehearsed.
+// TestARehearsalIsTheSameInEveryEnvironment, also of a stored file, and another one if a
+// drill would rehearse something else.
 func TestARehearsalIsTheSameInEveryEnvironment(t *testing.T) {
 	t.Parallel()
 	parse := func(rest string) *migration.Config {
@@ -39,7 +39,7 @@ func TestARehearsalIsTheSameInEveryEnvironment(t *testing.T) {
 		}
 		var applied migration.Config
 		if err := json.Unmarshal(text, &applied); err != nil || applied.DrillHash() != m.DrillHash() {
-			t.Errorf("%s: what the state gives back is another rehearsal (%v)", same, err)
+			t.Errorf("%s: the stored file is another rehearsal (%v)", same, err)
 		}
 	}
 	for _, other := range []string{
@@ -54,6 +54,6 @@ func TestARehearsalIsTheSameInEveryEnvironment(t *testing.T) {
 		}
 	}
 	if production.DrillHash() == production.Hash() {
-		t.Error("one hash is taken for the other")
+		t.Error("both hashes are equal")
 	}
 }

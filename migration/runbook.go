@@ -9,74 +9,74 @@ import (
 	"github.com/stranglerfig/migrator/phases"
 )
 
-// Runbook is what surrounds the migration and has a part in a move of reads: what the
-// rendered runbooks drain, empty, wait for and look at. It is not part of the
-// configuration's hash, and is not kept in the state database.
+// Runbook lists the systems around the migration that a move of reads involves: what the
+// rendered runbooks drain, purge, wait for and check. It is not part of the config hash,
+// and the state database does not keep it.
 type Runbook struct {
 	Contact    string      `yaml:"contact" json:"contact,omitempty" jsonschema_description:"Whom to call, such as a channel or a rota"`
-	Regions    []string    `yaml:"regions" json:"regions,omitempty" jsonschema_description:"The order of regions, of which poolers and services name theirs; those of none come first"`
+	Regions    []string    `yaml:"regions" json:"regions,omitempty" jsonschema_description:"The order of regions, to which pgbouncers and services refer; those without a region come first"`
 	Poolers    []Pooler    `yaml:"pgbouncers" json:"pgbouncers,omitempty" jsonschema_description:"PgBouncers between the application and legacy"`
-	Services   []Service   `yaml:"services" json:"services,omitempty" jsonschema_description:"What reads and writes the records, in the order in which it is drained"`
-	Caches     []Cache     `yaml:"caches" json:"caches,omitempty" jsonschema_description:"What remembers records and must forget them when reads move"`
-	Connection Repointing  `yaml:"connection" json:"connection,omitzero" jsonschema_description:"Commands that change where applications connect to, where the move needs that"`
-	DNS        DNS         `yaml:"dns" json:"dns,omitzero" jsonschema_description:"Names that applications find the stores by"`
-	Success    []Criterion `yaml:"success" json:"success,omitempty" jsonschema_description:"How to know that it worked, besides what migrator knows itself"`
+	Services   []Service   `yaml:"services" json:"services,omitempty" jsonschema_description:"Applications that read and write the records, in the order of draining"`
+	Caches     []Cache     `yaml:"caches" json:"caches,omitempty" jsonschema_description:"Caches of records, which must be purged when reads move"`
+	Connection Repointing  `yaml:"connection" json:"connection,omitzero" jsonschema_description:"Commands that change where applications connect to, if the move needs that"`
+	DNS        DNS         `yaml:"dns" json:"dns,omitzero" jsonschema_description:"DNS names by which applications find the stores"`
+	Success    []Criterion `yaml:"success" json:"success,omitempty" jsonschema_description:"Criteria of success, besides migrator's own"`
 }
 
 // Pooler is a PgBouncer.
 type Pooler struct {
 	Name      string   `yaml:"name" json:"name" jsonschema:"required" jsonschema_description:"Lower-case letters, digits and -"`
 	Region    string   `yaml:"region" json:"region,omitempty" jsonschema_description:"One of regions"`
-	URLFile   string   `yaml:"url_file" json:"url_file" jsonschema:"required" jsonschema_description:"File that holds the URL of its console: postgres://admin:...@host:6432/pgbouncer"`
-	Databases []string `yaml:"databases" json:"databases" jsonschema:"required" jsonschema_description:"Its databases that lead to the stores"`
-	Pause     bool     `yaml:"pause" json:"pause,omitempty" jsonschema_description:"Wait for its transactions to end and hold new ones while it connects anew; false: connections are replaced as they come free"`
+	URLFile   string   `yaml:"url_file" json:"url_file" jsonschema:"required" jsonschema_description:"File with the URL of its console: postgres://admin:...@host:6432/pgbouncer"`
+	Databases []string `yaml:"databases" json:"databases" jsonschema:"required" jsonschema_description:"Its databases whose connections go to the stores"`
+	Pause     bool     `yaml:"pause" json:"pause,omitempty" jsonschema_description:"Wait for its transactions to end and queue new ones while it reconnects; false: connections are replaced as they become idle"`
 }
 
 // Service is an application with pools of its own.
 type Service struct {
 	Name   string `yaml:"name" json:"name" jsonschema:"required" jsonschema_description:"Lower-case letters, digits and -"`
 	Region string `yaml:"region" json:"region,omitempty" jsonschema_description:"One of regions"`
-	Drain  string `yaml:"drain" json:"drain,omitempty" jsonschema_description:"Shell command that has it connect anew, such as a rolling restart; it must stand being run twice"`
-	Health string `yaml:"health" json:"health,omitempty" jsonschema_description:"URL that answers with a status from 200 to 299 when it is well"`
+	Drain  string `yaml:"drain" json:"drain,omitempty" jsonschema_description:"Shell command that makes it reconnect, such as a rolling restart; it must be safe to run twice"`
+	Health string `yaml:"health" json:"health,omitempty" jsonschema_description:"URL that answers with a status from 200 to 299 when it is healthy"`
 }
 
-// Cache is what remembers records.
+// Cache is a cache of records.
 type Cache struct {
 	Name      string `yaml:"name" json:"name" jsonschema:"required" jsonschema_description:"Lower-case letters, digits and -"`
-	Purge     string `yaml:"purge" json:"purge,omitempty" jsonschema_description:"Shell command that empties it; it must stand being run twice"`
-	URL       string `yaml:"url" json:"url,omitempty" jsonschema_description:"Or a URL that a POST is sent to"`
+	Purge     string `yaml:"purge" json:"purge,omitempty" jsonschema_description:"Shell command that purges it; it must be safe to run twice"`
+	URL       string `yaml:"url" json:"url,omitempty" jsonschema_description:"Or a URL that purges it by POST"`
 	TokenFile string `yaml:"token_file" json:"token_file,omitempty" jsonschema_description:"File with a bearer token for the URL"`
 }
 
 // Repointing are the commands that change where applications connect to.
 type Repointing struct {
-	ToTarget string `yaml:"to_target" json:"to_target,omitempty" jsonschema_description:"Shell command on the way forward; it must stand being run twice"`
-	ToLegacy string `yaml:"to_legacy" json:"to_legacy,omitempty" jsonschema_description:"Shell command on the way back; it must stand being run twice"`
+	ToTarget string `yaml:"to_target" json:"to_target,omitempty" jsonschema_description:"Shell command of the cutover; it must be safe to run twice"`
+	ToLegacy string `yaml:"to_legacy" json:"to_legacy,omitempty" jsonschema_description:"Shell command of the rollback; it must be safe to run twice"`
 }
 
-// DNS is names whose answers are remembered.
+// DNS lists names whose answers are cached.
 type DNS struct {
-	Hosts  []string        `yaml:"hosts" json:"hosts,omitempty" jsonschema_description:"Names whose time to live is looked up, and waited for when connections have changed"`
-	Server string          `yaml:"server" json:"server,omitempty" jsonschema_description:"host:port of the DNS server that is asked (default the system's)"`
-	MaxTTL phases.Duration `yaml:"max_ttl" json:"max_ttl,omitempty" jsonschema_description:"The longest time to live that a runbook is verified with (default 1m)"`
+	Hosts  []string        `yaml:"hosts" json:"hosts,omitempty" jsonschema_description:"Names whose time to live a runbook waits for after a change of connections"`
+	Server string          `yaml:"server" json:"server,omitempty" jsonschema_description:"host:port of the DNS server to query (default the system's)"`
+	MaxTTL phases.Duration `yaml:"max_ttl" json:"max_ttl,omitempty" jsonschema_description:"The longest time to live with which verification of a runbook passes (default 1m)"`
 }
 
-// Criterion is asked of the Prometheus of the section prometheus.
+// Criterion is a query to the Prometheus of the section prometheus.
 type Criterion struct {
 	Name   string   `yaml:"name" json:"name" jsonschema:"required" jsonschema_description:"Lower-case letters, digits and -"`
-	PromQL string   `yaml:"promql" json:"promql" jsonschema:"required" jsonschema_description:"An expression with one number as its answer"`
-	Above  *float64 `yaml:"above" json:"above,omitempty" jsonschema_description:"What the answer must be above"`
-	Below  *float64 `yaml:"below" json:"below,omitempty" jsonschema_description:"What the answer must be below"`
+	PromQL string   `yaml:"promql" json:"promql" jsonschema:"required" jsonschema_description:"An expression with one number as its result"`
+	Above  *float64 `yaml:"above" json:"above,omitempty" jsonschema_description:"The result must be above this"`
+	Below  *float64 `yaml:"below" json:"below,omitempty" jsonschema_description:"The result must be below this"`
 }
 
 var nameInRunbook = regexp.MustCompile(`^[a-z][a-z0-9-]{0,24}$`)
 
-// runbook looks at what is written into documents.
+// runbook validates the settings that are written into documents.
 func (v *validator) runbook() {
 	r := v.m.Runbook
 	for path := range v.expanded {
 		if strings.HasPrefix(path, "runbook.") {
-			v.at(path, "is written into documents, so it takes no ${VARIABLE}; write $${VARIABLE} for one that the shell looks up")
+			v.at(path, "is written into documents, so it takes no ${VARIABLE}; write $${VARIABLE} for one that the shell expands")
 		}
 	}
 	seen := map[string]bool{}
@@ -94,7 +94,7 @@ func (v *validator) runbook() {
 	}
 	text := func(path, value string) {
 		if strings.Contains(value, "```") || strings.Contains(value, "\r") {
-			v.at(path, "can't hold ```: it is written into a code block")
+			v.at(path, "can't contain ```: it is written into a code block")
 		}
 	}
 	text("runbook.contact", r.Contact)
@@ -107,14 +107,14 @@ func (v *validator) runbook() {
 		at := index("runbook.pgbouncers", i)
 		named(at, p.Name, p.Region)
 		if p.URLFile == "" {
-			v.at(at+".url_file", "is missing: the URL of its console holds a password, so it stands in a file")
+			v.at(at+".url_file", "is missing: the URL of its console contains a password, so it must be in a file")
 		}
 		if len(p.Databases) == 0 {
-			v.at(at+".databases", "is missing: which of its databases lead to the stores?")
+			v.at(at+".databases", "is missing: name its databases whose connections go to the stores")
 		}
 		for j, db := range p.Databases {
 			if !regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_.-]*$`).MatchString(db) {
-				v.at(index(at+".databases", j), ": %q: want a name as PgBouncer's console takes it", db)
+				v.at(index(at+".databases", j), ": %q: want a name that PgBouncer's console accepts", db)
 			}
 		}
 	}
@@ -132,7 +132,7 @@ func (v *validator) runbook() {
 		text(at+".purge", c.Purge)
 		switch {
 		case (c.Purge == "") == (c.URL == ""):
-			v.at(at, "want purge, a command, or url, which a POST is sent to")
+			v.at(at, "want purge, a command, or url, for a POST")
 		case c.URL != "" && (!isHTTP(c.URL) || strings.ContainsAny(c.URL, " \n@")):
 			v.at(at+".url", "want http://... or https://..., without a user")
 		}
@@ -141,7 +141,7 @@ func (v *validator) runbook() {
 	text("runbook.connection.to_legacy", r.Connection.ToLegacy)
 	for i, host := range r.DNS.Hosts {
 		if !regexp.MustCompile(`^[A-Za-z0-9_]([A-Za-z0-9_.-]*)$`).MatchString(host) {
-			v.at(index("runbook.dns.hosts", i), ": %q is no host's name", host)
+			v.at(index("runbook.dns.hosts", i), ": %q is no host name", host)
 		}
 	}
 	if s := r.DNS.Server; s != "" {
@@ -157,7 +157,7 @@ func (v *validator) runbook() {
 		case strings.TrimSpace(c.PromQL) == "":
 			v.at(at+".promql", "is missing")
 		case v.m.Prometheus.URL == "":
-			v.at(at+".promql", "asks a Prometheus, but prometheus.url is missing")
+			v.at(at+".promql", "needs a Prometheus, but prometheus.url is missing")
 		}
 		if (c.Above == nil) == (c.Below == nil) {
 			v.at(at, "want above or below")

@@ -23,15 +23,15 @@ func TestSchemaIsCommitted(t *testing.T) {
 	}
 	got, err := os.ReadFile("../configs/migration.schema.json")
 	if err != nil || string(got) != string(want) {
-		t.Errorf("configs/migration.schema.json is not what the types say (%v); try: go generate ./spec", err)
+		t.Errorf("configs/migration.schema.json differs from the types (%v): run go generate ./internal/configschema", err)
 	}
 }
 
-// TestSchemaRefusesWhatParseRefuses, where one setting is enough to judge.
+// TestSchemaRefusesWhatParseRefuses, if the error is in one setting alone.
 func TestSchemaRefusesWhatParseRefuses(t *testing.T) {
 	t.Parallel()
 	if got := conforms(t, []byte(least)); got != "" {
-		t.Errorf("the shortest description: %s", got)
+		t.Errorf("the shortest migration file: %s", got)
 	}
 	for _, c := range []struct{ more, want string }{
 		{"tabel: x", "tabel is unknown"},
@@ -48,7 +48,7 @@ func TestSchemaRefusesWhatParseRefuses(t *testing.T) {
 		{"exclude: price", "exclude"},
 	} {
 		if _, err := openstore.Parse("m.yaml", []byte(least+c.more), nil); err == nil {
-			t.Errorf("%s: Parse takes it", c.more)
+			t.Errorf("%s: Parse accepts it", c.more)
 		}
 		if got := conforms(t, []byte(least+c.more)); !strings.Contains(got, c.want) {
 			t.Errorf("%s: %q, want %q", c.more, got, c.want)
@@ -65,7 +65,7 @@ func TestSchemaRefusesWhatParseRefuses(t *testing.T) {
 	}
 }
 
-// conforms checks a document by the words that our schema uses; "" if it conforms.
+// conforms checks a document by the keywords that our schema uses; "" if it conforms.
 func conforms(t testing.TB, document []byte) string {
 	t.Helper()
 	text, err := configschema.Migration(openstore.Kinds()...)

@@ -37,7 +37,7 @@ func TestShow(t *testing.T) {
 		}
 		back, err := openstore.Parse("../configs/shown", text, nil)
 		if err != nil {
-			t.Fatalf("%s: what is shown can't be read: %v\n%s", name, err, text)
+			t.Fatalf("%s: Parse refuses what Show wrote: %v\n%s", name, err, text)
 		}
 		back.Legacy.URL, back.Target.URL = m.Legacy.URL, m.Target.URL
 		if !reflect.DeepEqual(back, m) || back.Hash() != m.Hash() {
@@ -69,7 +69,7 @@ func TestShowKeepsOddTexts(t *testing.T) {
 	}
 }
 
-func TestPublicHoldsNoURL(t *testing.T) {
+func TestPublicContainsNoURL(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{"products.yaml", "pgbench.yaml", "odd-table.yaml"} {
 		m := example(t, name)
@@ -83,7 +83,7 @@ func TestPublicHoldsNoURL(t *testing.T) {
 			}
 		}
 		if m.Legacy.URL == "" {
-			t.Error("Public changed the description")
+			t.Error("Public changed the Config")
 		}
 		var back migration.Config
 		if err := json.Unmarshal(raw, &back); err != nil {
@@ -93,7 +93,7 @@ func TestPublicHoldsNoURL(t *testing.T) {
 		if err != nil || string(again) != string(raw) || back.Hash() != m.Hash() {
 			t.Errorf("%s: from the state database comes\n%s\nnot\n%s", name, again, raw)
 		}
-		// What an empty list says survives as well as what a zero says.
+		// An empty list survives, and so does a zero.
 		if len(back.Phases.Approval.For) != len(m.Phases.Approval.For) || back.Backfill != m.Backfill || back.Fleet != m.Fleet {
 			t.Errorf("%s: %+v", name, back)
 		}

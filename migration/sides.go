@@ -12,8 +12,8 @@ import (
 // Legacy is the store that records leave.
 type Legacy struct {
 	Store   string     `yaml:"store" json:"store" jsonschema:"required" jsonschema_description:"The kind of store"`
-	URL     string     `yaml:"url" json:"url,omitempty" jsonschema_description:"write ${VARIABLE} for what is secret"`
-	URLFile string     `yaml:"url_file" json:"url_file,omitempty" jsonschema_description:"File that holds the URL"`
+	URL     string     `yaml:"url" json:"url,omitempty" jsonschema_description:"write ${VARIABLE} for secrets"`
+	URLFile string     `yaml:"url_file" json:"url_file,omitempty" jsonschema_description:"File with the URL"`
 	Part    LegacyPart `yaml:"-" json:"-"` // the store's own keys; nil: not known, as by json.Unmarshal
 
 	rest string // the JSON of a Part that is not known
@@ -23,7 +23,7 @@ type Legacy struct {
 type Target struct {
 	Store   string     `yaml:"store" json:"store" jsonschema:"required" jsonschema_description:"The kind of store"`
 	URL     string     `yaml:"url" json:"url,omitempty" jsonschema_description:""`
-	URLFile string     `yaml:"url_file" json:"url_file,omitempty" jsonschema_description:"File that holds the URL"`
+	URLFile string     `yaml:"url_file" json:"url_file,omitempty" jsonschema_description:"File with the URL"`
 	Part    TargetPart `yaml:"-" json:"-"` // the store's own keys; nil: not known, as by json.Unmarshal
 
 	rest string // the JSON of a Part that is not known
@@ -33,24 +33,24 @@ type Target struct {
 // store's own part.
 func (l Legacy) MarshalJSON() ([]byte, error) {
 	type common Legacy
-	return joined(common(l), l.Part, l.rest)
+	return joinObjects(common(l), l.Part, l.rest)
 }
 
 // MarshalJSON implements json.Marshaler, as Legacy's does.
 func (t Target) MarshalJSON() ([]byte, error) {
 	type common Target
-	return joined(common(t), t.Part, t.rest)
+	return joinObjects(common(t), t.Part, t.rest)
 }
 
-// UnmarshalJSON implements json.Unmarshaler. It does not know the kinds of store: see
-// Stored, which does. What it reads is written again as it was.
+// UnmarshalJSON implements json.Unmarshaler. It does not know the kinds of store, unlike
+// Stored. MarshalJSON writes the unknown keys again unchanged.
 func (l *Legacy) UnmarshalJSON(text []byte) (err error) {
 	type common Legacy
 	*l = Legacy{}
 	if err := json.Unmarshal(text, (*common)(l)); err != nil {
 		return err
 	}
-	l.rest, err = restOf(text)
+	l.rest, err = ownKeys(text)
 	return err
 }
 
@@ -61,12 +61,12 @@ func (t *Target) UnmarshalJSON(text []byte) (err error) {
 	if err := json.Unmarshal(text, (*common)(t)); err != nil {
 		return err
 	}
-	t.rest, err = restOf(text)
+	t.rest, err = ownKeys(text)
 	return err
 }
 
-// Stored reads what Public wrote, with the stores' own parts. A kind that is not among
-// the given ones leaves its part unknown.
+// Stored reads what Public wrote, with the stores' own parts. The part of a kind that is
+// not given stays unknown.
 func Stored(text []byte, kinds ...Kind) (*Config, error) {
 	m := &Config{}
 	if err := json.Unmarshal(text, m); err != nil {
@@ -98,8 +98,8 @@ func readPart(rest string, part any) error {
 	return json.Unmarshal([]byte(rest), part)
 }
 
-// joined writes one object of the keys of two.
-func joined(common, part any, rest string) ([]byte, error) {
+// joinObjects writes one object with the keys of two.
+func joinObjects(common, part any, rest string) ([]byte, error) {
 	text, err := json.Marshal(common)
 	if err != nil {
 		return nil, err
@@ -121,11 +121,11 @@ func isNil(part any) bool {
 	return !v.IsValid() || v.Kind() == reflect.Pointer && v.IsNil()
 }
 
-// commonKeys are those of every store.
+// commonKeys are the keys of every store.
 var commonKeys = []string{"store", "url", "url_file"}
 
-// restOf is the object without the common keys, in its order.
-func restOf(text []byte) (string, error) {
+// ownKeys is the object without the common keys, in its order.
+func ownKeys(text []byte) (string, error) {
 	in := json.NewDecoder(bytes.NewReader(text))
 	if start, err := in.Token(); err != nil || start != json.Delim('{') {
 		return "", err // null

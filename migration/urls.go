@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// AddParameters adds parameters that the URL has not. It does not take the URL
-// apart: one with several hosts is none to net/url. What is no URL stays as it is.
+// AddParameters adds the parameters that the URL does not have. It does not parse the
+// URL: net/url refuses one with several hosts. A text that is no URL stays unchanged.
 func AddParameters(text string, add map[string]string) string {
 	if !strings.Contains(text, "://") {
 		return text

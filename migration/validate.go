@@ -12,7 +12,7 @@ import (
 	"github.com/stranglerfig/migrator/record"
 )
 
-// validator finds what no store need be asked about.
+// validator finds errors without connecting to a store.
 type validator struct {
 	m     *Config
 	kinds []Kind
@@ -27,11 +27,11 @@ func (v *validator) all() {
 	v.fields()
 	v.rules()
 	v.phases()
-	v.outside()
+	v.external()
 	v.runbook()
 	v.writing()
 	v.jobs()
-	for _, one := range unjoined(v.m.Timing().Validate()) {
+	for _, one := range splitErrors(v.m.Timing().Validate()) {
 		path, message, _ := strings.Cut(one.Error(), ": ")
 		v.at(path, "%s", message)
 	}
@@ -50,7 +50,7 @@ func (v *validator) names() {
 		v.at("name", ": %q: want lower-case letters, digits, - and _, a letter first, 63 at most", name)
 	}
 	if !environment.MatchString(v.m.Environment) {
-		v.at("environment", ": %q: want a word such as production or staging", v.m.Environment)
+		v.at("environment", ": %q: want a name such as production or staging", v.m.Environment)
 	}
 }
 
@@ -85,7 +85,7 @@ func (v *validator) fields() {
 	}
 }
 
-// moved wants a column among those that are moved.
+// moved requires a column to be among those that are moved.
 func (v *validator) moved(path, column, because string) {
 	m := v.m
 	if len(m.Fields) > 0 && !slices.ContainsFunc(m.Fields, func(f Field) bool { return f.Name == column }) {
@@ -120,15 +120,15 @@ func (v *validator) rules() {
 
 func (v *validator) phases() {
 	for _, err := range []error{v.m.Phases.Validate(), v.m.Gates.Validate(), v.m.Triggers.Validate()} {
-		for _, one := range unjoined(err) {
+		for _, one := range splitErrors(err) {
 			path, message, _ := strings.Cut(one.Error(), ": ")
 			v.at(path, ": %s", message)
 		}
 	}
 }
 
-// outside looks at whom the daemon asks and tells.
-func (v *validator) outside() {
+// external validates the outside systems that the daemon queries and notifies.
+func (v *validator) external() {
 	m := v.m
 	var asks []string
 	for i, g := range m.Gates.Custom {
@@ -143,7 +143,7 @@ func (v *validator) outside() {
 	}
 	switch p := m.Prometheus; {
 	case p.URL == "" && len(asks) > 0:
-		v.at(asks[0]+".promql", "asks a Prometheus, but prometheus.url is missing")
+		v.at(asks[0]+".promql", "needs a Prometheus, but prometheus.url is missing")
 	case p.URL != "" && !isHTTP(p.URL):
 		v.at("prometheus.url", "is no URL of a Prometheus: want http://... or https://...")
 	case (p.Username != "") != (p.PasswordFile != ""):
@@ -157,7 +157,7 @@ func (v *validator) outside() {
 			v.at(at+".url", "want http://... or https://...")
 		}
 		if w.SecretFile == "" {
-			v.at(at+".secret_file", "is missing: messages are signed, so that nobody else's are believed")
+			v.at(at+".secret_file", "is missing: messages must be signed, so that receivers can verify the sender")
 		}
 		for j, event := range w.Events {
 			v.oneOf(index(at+".events", j), event, webhookEvents...)
@@ -212,8 +212,8 @@ func (v *validator) jobs() {
 	}
 }
 
-// unjoined are the errors that errors.Join put together.
-func unjoined(err error) []error {
+// splitErrors returns the errors that errors.Join joined.
+func splitErrors(err error) []error {
 	var joined interface{ Unwrap() []error }
 	if errors.As(err, &joined) {
 		return joined.Unwrap()
@@ -221,7 +221,7 @@ func unjoined(err error) []error {
 	return nil
 }
 
-// Timing is what the description says of the protocol's times.
+// Timing are the protocol's times in the migration file.
 func (m *Config) Timing() phases.Timing {
 	w, d := m.Writing, func(d phases.Duration) time.Duration { return time.Duration(d) }
 	return phases.Timing{
@@ -231,12 +231,12 @@ func (m *Config) Timing() phases.Timing {
 	}
 }
 
-// The largest numbers that settings may be, and flags that stand in for them.
+// Maximum values of settings, and of the flags that replace them.
 const (
 	MaxRate    = 1_000_000_000
 	MaxRepairs = 1_000_000_000
 	MaxWorkers = 64
-	maxChunk   = 1_000_000 // rows: a chunk's records, or their keys, are held in memory
+	maxChunk   = 1_000_000 // rows: a chunk's records, or their keys, are in memory
 )
 
 func (v *validator) between(path string, n, low, high int) {

@@ -4,7 +4,7 @@ import "fmt"
 
 func index(path string, i int) string { return fmt.Sprintf("%s[%d]", path, i) }
 
-// stores has the stores' own parts checked by the stores.
+// stores lets the stores validate their own parts.
 func (v *validator) stores() {
 	m := v.m
 	v.oneOf("legacy.store", m.Legacy.Store, names(v.kinds, true)...)
@@ -24,8 +24,8 @@ func (v *validator) stores() {
 	}
 }
 
-// Validation is where a store's part reports what is wrong with it. Paths are of the
-// whole file: target.key, fields[2].
+// Validation collects the errors of a store's part. Paths are those of the whole file:
+// target.key, fields[2].
 type Validation struct{ v *validator }
 
 // Config is the file.
@@ -34,11 +34,11 @@ func (v Validation) Config() *Config { return v.v.m }
 // At reports a problem. The message follows the path: "is missing", or `: "x": want y`.
 func (v Validation) At(path, format string, args ...any) { v.v.at(path, format, args...) }
 
-// OneOf wants one of some values.
+// OneOf reports a value that is not allowed.
 func (v Validation) OneOf(path, value string, allowed ...string) { v.v.oneOf(path, value, allowed...) }
 
-// Moved wants a column of legacy among those that are moved. because completes "the
-// column ...".
+// Moved reports a column of legacy that is not among those that are moved. because
+// completes "the column ...".
 func (v Validation) Moved(path, column, because string) { v.v.moved(path, column, because) }
 
 // MissingURL reports that a side has no URL.

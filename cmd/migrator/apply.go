@@ -11,11 +11,11 @@ func newApply(c *cli) *cobra.Command {
 	var liftFence string
 	cmd := &cobra.Command{
 		Use:   "apply",
-		Short: "Record the migration's description and prepare both stores",
-		Long: `Makes the checks of plan, prepares legacy (schema migrator_legacy: the era and the
-version function) and the target, and records the description in the state
+		Short: "Record the migration file and prepare both stores",
+		Long: `Runs the checks of plan, prepares legacy (schema migrator_legacy: the era and the
+version function) and the target, and records the migration file in the state
 database. A new migration starts in phase legacy: nothing changes for the
-application. Applying a changed description makes older evidence void.`,
+application. Applying a changed migration file makes older telemetry and runs void.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx := cmd.Context()
@@ -48,10 +48,10 @@ application. Applying a changed description makes older evidence void.`,
 				if a.Created {
 					verb = "created"
 				}
-				c.printf("%s %s: %s (epoch %d), configuration %s\n", verb, m.Name, a.Status.Route, a.Status.Route.Epoch, humanize.Short(a.Status.ConfigHash))
+				c.printf("%s %s: %s (epoch %d), config hash %s\n", verb, m.Name, a.Status.Route, a.Status.Route.Epoch, humanize.Short(a.Status.ConfigHash))
 			})
 		},
 	}
-	cmd.Flags().StringVar(&liftFence, "lift-fence", "", "first lift the fence of this attempt, whose state database is lost; what was written since is in the target alone")
+	cmd.Flags().StringVar(&liftFence, "lift-fence", "", "first lift the fence of this attempt, whose state database no longer exists; writes since then are in the target alone")
 	return cmd
 }

@@ -10,7 +10,7 @@ import (
 )
 
 func newBackfill(c *cli) *cobra.Command {
-	return group("backfill", "Copy the records that legacy already has", newBackfillRun(c))
+	return group("backfill", "Copy existing records to the target", newBackfillRun(c))
 }
 
 func newBackfillRun(c *cli) *cobra.Command {
@@ -18,13 +18,13 @@ func newBackfillRun(c *cli) *cobra.Command {
 	var again bool
 	cmd := &cobra.Command{
 		Use:   "run",
-		Short: "Run the backfill, or go on with an interrupted one",
+		Short: "Run the backfill, or resume an interrupted one",
 		Long: `Copies every record of legacy to the target, beside live writes: behind a barrier
-that waits for open writers once, never over a newer version. Interrupted, even
-killed, it goes on where it stopped when the command is run again. At the end it
-sweeps what an earlier stay beyond legacy left in the target.
+that waits for open writers once, never over a newer version. If it is interrupted or
+killed, the next run resumes where it stopped. At the end it removes from the target
+what an earlier era of the migration left there.
 
-Needs phase shadow-write or dual-read, and every instance out of legacy.`,
+Needs phase shadow-write or dual-read, and no instance left in phase legacy.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx := cmd.Context()
@@ -49,7 +49,7 @@ Needs phase shadow-write or dual-read, and every instance out of legacy.`,
 				return jobError(err)
 			case p.Before:
 				return c.show(p.Progress, func() {
-					c.printf("the backfill was finished %s ago: %s rows read (--again makes another)\n", humanize.Span(p.Ago), humanize.Count(p.Rows))
+					c.printf("the backfill was finished %s ago: %s rows read (--again runs another)\n", humanize.Span(p.Ago), humanize.Count(p.Rows))
 				})
 			}
 			return c.show(p.Progress, func() {
@@ -58,8 +58,8 @@ Needs phase shadow-write or dual-read, and every instance out of legacy.`,
 			})
 		},
 	}
-	cmd.Flags().IntVar(&rate, "rate", 0, "rows per second at most, instead of the description's")
-	cmd.Flags().IntVar(&workers, "workers", 0, "chunks at a time, 64 at most, instead of the description's")
-	cmd.Flags().BoolVar(&again, "again", false, "make another one although one is finished; until it is done, the gate is closed")
+	cmd.Flags().IntVar(&rate, "rate", 0, "rows per second at most (default: the migration file's)")
+	cmd.Flags().IntVar(&workers, "workers", 0, "concurrent chunks, at most 64 (default: the migration file's)")
+	cmd.Flags().BoolVar(&again, "again", false, "run another one although one is finished; its gate is closed until it is done")
 	return cmd
 }

@@ -12,14 +12,14 @@ import (
 )
 
 func newConfig(c *cli) *cobra.Command {
-	return group("config", "Look at the migration's description and the tool's settings",
+	return group("config", "Inspect the migration file and the settings",
 		newConfigShow(c), newConfigValidate(c), newConfigSchema(c), newConfigSettings(c))
 }
 
 func newConfigShow(c *cli) *cobra.Command {
 	return &cobra.Command{
 		Use:   "show",
-		Short: "Show the description as it is understood, with every default, without secrets",
+		Short: "Print the migration file with all defaults, without secrets",
 		Args:  noArgs,
 		RunE: func(*cobra.Command, []string) error {
 			m, err := c.load()
@@ -42,7 +42,7 @@ func newConfigShow(c *cli) *cobra.Command {
 func newConfigValidate(c *cli) *cobra.Command {
 	return &cobra.Command{
 		Use:   "validate",
-		Short: "Check the description without connecting to anything",
+		Short: "Check the migration file without connecting to anything",
 		Args:  noArgs,
 		RunE: func(*cobra.Command, []string) error {
 			m, err := c.load()
@@ -50,7 +50,7 @@ func newConfigValidate(c *cli) *cobra.Command {
 				return err
 			}
 			result := map[string]string{"migration": m.Name, "config_hash": m.Hash()}
-			return c.show(result, func() { c.printf("%s is valid, configuration %s\n", m.Name, m.Hash()[:12]) })
+			return c.show(result, func() { c.printf("%s is valid, config hash %s\n", m.Name, m.Hash()[:12]) })
 		},
 	}
 }
@@ -58,7 +58,7 @@ func newConfigValidate(c *cli) *cobra.Command {
 func newConfigSchema(c *cli) *cobra.Command {
 	return &cobra.Command{
 		Use:   "schema",
-		Short: "Print the description's JSON Schema, for editors",
+		Short: "Print the migration file's JSON Schema, for editors",
 		Args:  noArgs,
 		RunE: func(*cobra.Command, []string) error {
 			text, err := configschema.Migration(openstore.Kinds()...)
@@ -71,11 +71,12 @@ func newConfigSchema(c *cli) *cobra.Command {
 	}
 }
 
-// newConfigSettings shows the tool's own settings. A URL is only said to be there.
+// newConfigSettings prints the settings. It does not print URLs and tokens, only whether
+// they are set.
 func newConfigSettings(c *cli) *cobra.Command {
 	return &cobra.Command{
 		Use:   "settings",
-		Short: "Show the tool's own settings and where each may be set",
+		Short: "Show the settings and where each may be set",
 		Args:  noArgs,
 		RunE: func(*cobra.Command, []string) error {
 			s := c.settings

@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// TestTheProgramLinksNoTestHelper: private servers and faulty networks are for tests and
-// the demo, and would make the operator's binary larger and able to start them.
+// TestTheProgramLinksNoTestHelper: only tests and the demo need private servers and
+// faulty networks. They would enlarge the operator's binary and let it start them.
 func TestTheProgramLinksNoTestHelper(t *testing.T) {
 	t.Parallel()
 	out, err := exec.Command("go", "list", "-deps", ".").Output()
@@ -27,7 +27,7 @@ func TestTheProgramLinksNoTestHelper(t *testing.T) {
 	}
 }
 
-// TestOnlyTheCommandLineReachesCobra: all else is used and tested without it.
+// TestOnlyTheCommandLineReachesCobra: all other packages work without it.
 func TestOnlyTheCommandLineReachesCobra(t *testing.T) {
 	t.Parallel()
 	out, err := exec.Command("go", "list", "-deps", "../../internal/daemon", "../../internal/app", "../../internal/preflight").Output()

@@ -15,8 +15,8 @@ import (
 // inlineCommand is a command within a sentence.
 var inlineCommand = regexp.MustCompile("`(migrator [^`\n]+)`")
 
-// TestMentionedCommandsExist: what documents mention within sentences has commands
-// and flags that there are.
+// TestMentionedCommandsExist: the commands and flags that documents mention within
+// sentences exist.
 func TestMentionedCommandsExist(t *testing.T) {
 	t.Parallel()
 	for path, text := range clitest.Docs(t) {
@@ -28,10 +28,10 @@ func TestMentionedCommandsExist(t *testing.T) {
 	}
 }
 
-// advised is a command that the program tells its user to try.
-var advised = regexp.MustCompile("(?:try: |\", \")(migrator [a-z][^\"`+;,]*)")
+// advised matches a command that the program prints for the user to run.
+var advised = regexp.MustCompile("(?:try: |it: |\", \"|try\\(\"|Text: \")(migrator [a-z][^\"`+;,]*)")
 
-// TestAdvisedCommandsExist looks at the advice in the sources.
+// TestAdvisedCommandsExist checks the commands in the sources' hints and messages.
 func TestAdvisedCommandsExist(t *testing.T) {
 	t.Parallel()
 	found := 0
@@ -56,15 +56,15 @@ func TestAdvisedCommandsExist(t *testing.T) {
 	}
 }
 
-// understood parses a command line without running it. A command that only holds
-// others is one to be mentioned.
+// understood parses a command line without running it. A command that has only
+// subcommands may be mentioned.
 func understood(words []string) error {
 	cmd, rest, err := newRoot(&cli{}).Find(words[1:])
 	if err != nil {
 		return err
 	}
 	if err := cmd.ParseFlags(rest); err != nil {
-		// A flag at the end of a mention may stand for itself: --reason.
+		// A flag at the end of a mention may have no value: --reason.
 		last := words[len(words)-1]
 		if !strings.HasPrefix(last, "--") || cmd.Flag(strings.TrimPrefix(last, "--")) == nil {
 			return err
@@ -77,9 +77,9 @@ func understood(words []string) error {
 	return nil
 }
 
-var errNoCommand = errors.New("there is no such command")
+var errNoCommand = errors.New("no such command")
 
-func TestUnderstoodKnowsWhatThereIsNot(t *testing.T) {
+func TestUnderstoodRefusesUnknownCommands(t *testing.T) {
 	t.Parallel()
 	for line, good := range map[string]bool{
 		"migrator phase":                         true,

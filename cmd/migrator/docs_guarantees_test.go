@@ -16,8 +16,8 @@ var (
 	testName   = regexp.MustCompile(`^Test[A-Z]\w*$`)
 )
 
-// TestGuaranteesNameWhatExists: a guarantee whose test is gone is none. Every test,
-// make target, command and metric that the page names is there.
+// TestGuaranteesNameWhatExists: a guarantee needs its test. Every test, make target,
+// command and metric that the page names exists.
 func TestGuaranteesNameWhatExists(t *testing.T) {
 	t.Parallel()
 	read := func(path string) string {
@@ -76,6 +76,6 @@ func TestGuaranteesNameWhatExists(t *testing.T) {
 		}
 	}
 	if tests < 20 {
-		t.Errorf("only %d tests are named: the page is not read as it should be", tests)
+		t.Errorf("only %d tests are named: the page is not parsed correctly", tests)
 	}
 }

@@ -20,8 +20,8 @@ import (
 	"github.com/stranglerfig/migrator/record"
 )
 
-// exitCodes are the codes of commands that mean more than what every command's do.
-// TestJSONContract sees each of them happen.
+// exitCodes are the exit codes with a meaning of their own for a command.
+// TestJSONContract observes each of them.
 func exitCodes() map[string]map[int]string {
 	const refused = "a check refuses the migration"
 	const unsettled = "the fleet has not acknowledged a move within `--settle`; the moves printed are made"
@@ -29,19 +29,19 @@ func exitCodes() map[string]map[int]string {
 		"migrator plan":            {exitUsage: refused},
 		"migrator apply":           {exitUsage: refused},
 		"migrator doctor":          {exitUsage: refused},
-		"migrator phase advance":   {exitNotYet: "a gate holds, or the fleet has not acknowledged the step within `--settle`"},
-		"migrator gate list":       {exitNotYet: "a gate before the next step holds"},
+		"migrator phase advance":   {exitNotYet: "a gate is closed, or the fleet has not acknowledged the step within `--settle`"},
+		"migrator gate list":       {exitNotYet: "a gate before the next step is closed"},
 		"migrator phase rollback":  {exitNotYet: unsettled},
 		"migrator rollback":        {exitNotYet: unsettled},
 		"migrator backfill run":    {exitNotYet: "the migration is not ready for it, or another backfill is running"},
 		"migrator runbook approve": {exitNotYet: "no step of the run waits for an approval"},
-		"migrator runbook resume":  {exitNotYet: "the run waits for a person, or another process is at it"},
+		"migrator runbook resume":  {exitNotYet: "the run waits for a person, or another process executes it"},
 		"migrator runbook run":     {exitNotYet: "the run waits for a person, or one of this runbook has not ended"},
-		"migrator runbook verify":  {exitNotYet: "something is wanting"},
-		"migrator reconcile run":   {exitNotYet: "the stores differ (also where all was repaired), or another run is under way"},
-		"migrator drill rollback":  {exitNotYet: "the drill has failed, or another one is under way"},
-		"migrator drill export":    {exitNotYet: "the drill has failed"},
-		"migrator drill import":    {exitNotYet: "what was rehearsed is not what is applied"},
+		"migrator runbook verify":  {exitNotYet: "a check failed"},
+		"migrator reconcile run":   {exitNotYet: "the stores differ (also if all was repaired), or another run is in progress"},
+		"migrator drill rollback":  {exitNotYet: "the drill failed, or another one is in progress"},
+		"migrator drill export":    {exitNotYet: "the drill failed"},
+		"migrator drill import":    {exitNotYet: "the drill rehearsed another configuration than the applied one"},
 	}
 }
 
@@ -120,10 +120,10 @@ func settingsReference() string {
 		flag, def, meaning := "", "", map[string]string{
 			"state_url":         "the state database's URL; no flag, since command lines are public",
 			"alerts_token":      "bearer token that lets an Alertmanager send alerts to serve; no flag, since command lines are public",
-			"alerts_token_file": "file that holds that token; without either serve takes no alerts",
+			"alerts_token_file": "file with that token; without either, serve accepts no alerts",
 		}[name]
 		if t.Field(i).Type.Kind() != reflect.Bool && meaning == "" && flags.Lookup(strings.ReplaceAll(name, "_", "-")) == nil {
-			panic("say what the setting " + name + " is for")
+			panic("the setting " + name + " has no meaning here")
 		}
 		if f := flags.Lookup(strings.ReplaceAll(name, "_", "-")); f != nil {
 			flag, meaning = "`--"+f.Name+"`", f.Usage
@@ -150,10 +150,10 @@ func metricsReference(all []metrics.Info) string {
 	return b.String()
 }
 
-// listLink is a link to a list's own section, which bears the name of what it is part of.
+// listLink is a link to a list's own section, whose name includes its parent's.
 var listLink = regexp.MustCompile(`list, see \[([a-z_]+)\]\(#[a-z_]+\)`)
 
-// keyReference describes the description's keys, by its Go types, as the JSON Schema
+// keyReference describes the migration file's keys, by its Go types, as the JSON Schema
 // does.
 func keyReference() string {
 	v := migration.Outline(openstore.Kinds()...)

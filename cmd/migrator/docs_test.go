@@ -18,7 +18,7 @@ import (
 
 var update = flag.Bool("update", false, "write what is generated in docs")
 
-// generated is a part of a document that is made here: what stands between
+// generated matches a part of a document that this test generates: the text between
 //
 //	<!-- generated: name argument... -->
 //	<!-- end of generated -->
@@ -26,8 +26,8 @@ var generated = regexp.MustCompile(`(?s)(<!-- generated: ([^\n]*?) -->\n).*?(\n<
 
 var blankLines = regexp.MustCompile(`\n{3,}`)
 
-// TestGeneratedDocs: the commands' reference, the description's keys and the code in
-// the documents are what the program says; go generate writes them anew.
+// TestGeneratedDocs: the commands' reference, the migration file's keys and the code in
+// the documents match the program; go generate updates them.
 func TestGeneratedDocs(t *testing.T) {
 	t.Parallel()
 	made := map[string]int{}
@@ -49,7 +49,7 @@ func TestGeneratedDocs(t *testing.T) {
 			continue
 		}
 		if !*update {
-			t.Errorf("%s is not what the program says; try: go generate ./cmd/migrator\nfirst difference: %s", path, firstDifference(text, want))
+			t.Errorf("%s differs from the program: run go generate ./cmd/migrator\nfirst difference: %s", path, firstDifference(text, want))
 			continue
 		}
 		if err := os.WriteFile(filepath.Join(clitest.Root(), path), []byte(want), 0o644); err != nil {

@@ -21,12 +21,12 @@ import (
 )
 
 func newDrill(c *cli) *cobra.Command {
-	return group("drill", "Rehearse the rollback, where that is safe",
-		newDrillRollback(c), newDrillList(c), newDrillShow(c), newDrillExport(c), newDrillImport(c), newServeWhileFed(c))
+	return group("drill", "Rehearse the automatic rollback in staging",
+		newDrillRollback(c), newDrillList(c), newDrillShow(c), newDrillExport(c), newDrillImport(c), newDrillDaemon(c))
 }
 
-// drilling are the flags of drill rollback.
-type drilling struct {
+// drillFlags are the flags of drill rollback.
+type drillFlags struct {
 	fault, share, on, load, column, reports string
 	delay, healthy, within, after           time.Duration
 	rate                                    float64
@@ -36,30 +36,31 @@ type drilling struct {
 
 // Longest times of a drill: its fault must end by itself within the hour.
 const (
-	mostHealthy = time.Hour
-	mostWithin  = 15 * time.Minute
-	mostAfter   = 10 * time.Minute
+	maxHealthy = time.Hour
+	maxWithin  = 15 * time.Minute
+	maxAfter   = 10 * time.Minute
 )
 
 func newDrillRollback(c *cli) *cobra.Command {
-	var d drilling
+	var d drillFlags
 	cmd := &cobra.Command{
 		Use:   "rollback",
-		Short: "Have the target fail in staging, and prove that reads are taken back; exit with 8 if not",
-		Long: `Rehearses an automatic rollback of a migration whose description says
-environment: staging, and whose route is cutover or grace. It compares the stores,
-waits while nothing may fire, has the instances' own fault switch make the target
-fail, kills the daemon that leads, and waits for reads to be taken back. Then it holds
-every acknowledged write against the store that answers, takes records out of the
-target to see that reconcile finds them, repairs, and compares the stores again.
+		Short: "Rehearse an automatic rollback in staging",
+		Long: `Rehearses an automatic rollback of a migration whose file has environment: staging and
+whose route is cutover or grace. It compares the stores, waits for the baseline period,
+makes the target fail through the instances' fault injection, kills the leading daemon,
+and waits for the rollback. Then it compares every acknowledged write with the store
+that answers, removes records from the target to verify that reconcile finds them,
+repairs, and compares the stores again.
 
 The load is built in (reads and writes of the migration's own records by one more
-instance), or the operator's own: --load PATH or --load http://... names its ledger
-of acknowledged writes, one JSON document a line.
+instance), or your own: --load PATH or --load http://... names its ledger of
+acknowledged writes, one JSON document a line.
 
-It ends in dual-read, latched, as any automatic rollback does; go on with
+It ends in dual-read, latched, as any automatic rollback does; continue with
 migrator trigger acknowledge. The report is always written: as JSON, as Markdown and
-as one HTML page. A drill that has not seen all of it has failed, and exits with 8.`,
+as one HTML page. A drill that did not complete every check has failed, and exits
+with 8.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			fault, err := d.check()
@@ -71,24 +72,24 @@ as one HTML page. A drill that has not seen all of it has failed, and exits with
 	}
 	f := cmd.Flags()
 	f.StringVar(&d.fault, "fault", string(dual.FaultErrors), "latency, errors, blackhole or corrupt")
-	f.StringVar(&d.share, "share", "100", "per cent of operations that meet the fault")
+	f.StringVar(&d.share, "share", "100", "per cent of operations with the fault")
 	f.StringVar(&d.on, "on", "", "reads, writes or both (default reads; corrupt: writes)")
-	f.DurationVar(&d.delay, "delay", 0, "how late the target answers (latency: 500ms), or not at all (blackhole: 5s)")
-	f.DurationVar(&d.healthy, "healthy", 30*time.Second, "how long nothing may fire before the fault")
-	f.DurationVar(&d.within, "within", 2*time.Minute, "how long the fault, the verdict, the fleet and the recovery may each take")
-	f.DurationVar(&d.after, "after", 5*time.Second, "how long the load goes on once reads are back")
+	f.DurationVar(&d.delay, "delay", 0, "delay of the target's answers (latency: 500ms), or of the timeout (blackhole: 5s)")
+	f.DurationVar(&d.healthy, "healthy", 30*time.Second, "baseline period before the fault, in which no trigger may fire")
+	f.DurationVar(&d.within, "within", 2*time.Minute, "time limit of each: the fault, the verdict, the fleet, the recovery")
+	f.DurationVar(&d.after, "after", 5*time.Second, "how long the load continues after the rollback")
 	f.StringVar(&d.load, "load", "built-in", "built-in, none, or the ledger of your own load: a file or http://...")
 	f.Float64Var(&d.rate, "load-rate", 200, "operations per second of the built-in load, a quarter of them writes")
 	f.IntVar(&d.keys, "load-keys", 200, "records that the built-in load reads and writes")
-	f.StringVar(&d.column, "load-column", "", "text column that the built-in load writes, and restores; empty: its writes change nothing")
-	f.IntVar(&d.daemon, "daemon-pid", 0, "the process on this machine that leads, to be killed instead of a daemon of the drill's own")
-	f.BoolVar(&d.keepDaemon, "keep-daemon", false, "start and kill no daemon: whoever leads goes on")
-	f.StringVar(&d.reports, "reports", ".", "directory of the report's three files")
+	f.StringVar(&d.column, "load-column", "", "text column that the built-in load writes and restores; empty: its writes change nothing")
+	f.IntVar(&d.daemon, "daemon-pid", 0, "kill this leading process on this machine, instead of a daemon that the drill starts")
+	f.BoolVar(&d.keepDaemon, "keep-daemon", false, "start and kill no daemon: the present leader continues")
+	f.StringVar(&d.reports, "reports", ".", "directory for the report's three files")
 	return cmd
 }
 
 // check turns the flags into a fault.
-func (d *drilling) check() (f dual.Fault, err error) {
+func (d *drillFlags) check() (f dual.Fault, err error) {
 	f = dual.Fault{Kind: dual.FaultKind(d.fault), Delay: d.delay}
 	if !slices.Contains(dual.FaultKinds, f.Kind) {
 		return f, usagef("--fault %q: want latency, errors, blackhole or corrupt", d.fault)
@@ -109,18 +110,18 @@ func (d *drilling) check() (f dual.Fault, err error) {
 	}
 	switch {
 	case corrupt && f.Reads:
-		return f, usagef("--on %s: what is corrupted is what writes store; leave --on out", d.on)
+		return f, usagef("--on %s: --fault corrupt changes what writes store, so it needs --on writes", d.on)
 	case f.Delay != 0 && (f.Kind == dual.FaultErrors || corrupt):
-		return f, usagef("--delay goes with --fault latency or blackhole")
+		return f, usagef("--delay needs --fault latency or blackhole")
 	case f.Delay < 0 || f.Delay > time.Minute:
 		return f, usagef("--delay %s: want up to 1m", f.Delay)
-	case d.healthy < time.Second || d.healthy > mostHealthy || d.within < time.Second || d.within > mostWithin || d.after <= 0 || d.after > mostAfter:
+	case d.healthy < time.Second || d.healthy > maxHealthy || d.within < time.Second || d.within > maxWithin || d.after <= 0 || d.after > maxAfter:
 		return f, usagef("--healthy and --within are at least 1s, --healthy at most %s, --within at most %s, --after above 0 and at most %s",
-			humanize.Span(mostHealthy), humanize.Span(mostWithin), humanize.Span(mostAfter))
+			humanize.Span(maxHealthy), humanize.Span(maxWithin), humanize.Span(maxAfter))
 	case d.keys < 1 || d.keys > 100_000 || !(d.rate > 0 && d.rate <= 100_000):
 		return f, usagef("--load-keys is 1 to 100000, --load-rate above 0 and up to 100000")
 	case d.daemon < 0 || d.daemon > 0 && d.keepDaemon:
-		return f, usagef("--daemon-pid names a process, and goes without --keep-daemon")
+		return f, usagef("--daemon-pid must be positive, and excludes --keep-daemon")
 	}
 	if f.Delay == 0 && f.Kind == dual.FaultLatency {
 		f.Delay = 500 * time.Millisecond
@@ -131,13 +132,13 @@ func (d *drilling) check() (f dual.Fault, err error) {
 	return f, nil
 }
 
-func (c *cli) drillRollback(ctx context.Context, d *drilling, fault dual.Fault) error {
+func (c *cli) drillRollback(ctx context.Context, d *drillFlags, fault dual.Fault) error {
 	m, err := c.load()
 	if err != nil {
 		return err
 	}
 	if m.Environment != statedb.Staging {
-		return usagef("%s says environment: %s: a drill has the target fail, and is for environment: staging alone; try: a description of staging, with --file", c.settings.descriptionFile(), m.Environment)
+		return usageTry(try("a migration file of staging, with --file"), "%s has environment: %s: a drill makes the target fail, and is for environment: staging alone", c.settings.migrationFile(), m.Environment)
 	}
 	if err := drill.Writable(d.reports); err != nil {
 		return usagef("--reports %w", err)
@@ -160,17 +161,17 @@ func (c *cli) drillRollback(ctx context.Context, d *drilling, fault dual.Fault) 
 	if report == nil {
 		return err
 	}
-	return c.drilled(*report, d.reports, err)
+	return c.finishDrill(*report, d.reports, err)
 }
 
-// drillDaemons are processes of this program, with nothing of the operator's settings but
-// the migration file and the state database. named: see --daemon-pid.
+// drillDaemons are processes of this program. Of the operator's settings they get the
+// migration file and the state database alone. named: see --daemon-pid.
 func (c *cli) drillDaemons(named int) (*drill.Processes, error) {
 	program, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
-	file, err := filepath.Abs(c.settings.descriptionFile())
+	file, err := filepath.Abs(c.settings.migrationFile())
 	if err != nil {
 		return nil, err
 	}
@@ -185,7 +186,7 @@ func (c *cli) drillDaemons(named int) (*drill.Processes, error) {
 	}, nil
 }
 
-// drillStep tells a person how the drill comes on.
+// drillStep prints the drill's progress.
 func (c *cli) drillStep(s drill.Step) {
 	switch {
 	case s.Took == 0:
@@ -197,8 +198,8 @@ func (c *cli) drillStep(s drill.Step) {
 	}
 }
 
-// drilled writes and shows a report; kept is why it could not be recorded.
-func (c *cli) drilled(report drill.Report, dir string, kept error) error {
+// finishDrill writes and prints a report; kept is the error of recording it.
+func (c *cli) finishDrill(report drill.Report, dir string, kept error) error {
 	files, err := report.WriteFiles(dir)
 	if err = errors.Join(err, kept); err != nil {
 		return err
@@ -209,13 +210,13 @@ func (c *cli) drilled(report drill.Report, dir string, kept error) error {
 			c.printf("report      %s\n", f)
 		}
 		if report.Fired != nil && report.Fired.Cause == phases.CauseTrigger {
-			c.note("The rollback is latched; try: migrator trigger acknowledge --reason 'drill %d'", report.Drill)
+			c.note("The rollback is latched. To acknowledge it: migrator trigger acknowledge --reason 'drill %d'", report.Drill)
 		}
 	}); err != nil {
 		return err
 	}
 	if !report.Passed {
-		return notYet(fmt.Errorf("drill %d has failed: %s", report.Drill, strings.Join(report.Reasons, "; and ")))
+		return notYet(fmt.Errorf("drill %d failed: %s", report.Drill, strings.Join(report.Reasons, "; and ")))
 	}
 	return nil
 }

@@ -19,14 +19,14 @@ func newDrillExport(c *cli) *cobra.Command {
 	var migration, keyFile, out string
 	cmd := &cobra.Command{
 		Use:   "export DRILL",
-		Short: "Write a drill that passed as a signed file, for another environment's state",
-		Long: `Writes a drill that passed as one file, signed with an Ed25519 key in PEM. The other
-environment's description names the public key under gates.drill.public_key, and takes
-the file by migrator drill import.`,
+		Short: "Export a passed drill as a signed file",
+		Long: `Writes a passed drill to a file, signed with an Ed25519 key in PEM. The other
+environment's migration file has the public key under gates.drill.public_key;
+migrator drill import reads the file there.`,
 		Args: oneDrill,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if keyFile == "" || out == "" {
-				return usagef("--key and --out are needed; try: openssl genpkey -algorithm ed25519 -out drill.key")
+				return usageTry(try("openssl genpkey -algorithm ed25519 -out drill.key"), "--key and --out are required")
 			}
 			text, err := os.ReadFile(keyFile)
 			if err != nil {
@@ -36,7 +36,7 @@ the file by migrator drill import.`,
 			if err != nil {
 				return usage(fmt.Errorf("--key %s: %w", keyFile, err), "openssl genpkey -algorithm ed25519 -out drill.key")
 			}
-			return c.ofDrill(&migration, func(ctx context.Context, drills *drills.Runs, id int64) error {
+			return c.withDrill(&migration, func(ctx context.Context, drills *drills.Runs, id int64) error {
 				return c.exportDrill(ctx, drills, id, key, out)
 			})(cmd, args)
 		},
@@ -59,7 +59,7 @@ func (c *cli) exportDrill(ctx context.Context, drills *drills.Runs, id int64, ke
 	e.File = out
 	return c.show(e, func() {
 		c.printf("wrote %s, signed with the private key of\n  %s\n", e.File, e.PublicKey)
-		c.note("The other environment names that key under gates.drill.public_key.")
+		c.note("Set gates.drill.public_key of the other environment to that key.")
 	})
 }
 
@@ -67,15 +67,14 @@ func newDrillImport(c *cli) *cobra.Command {
 	var migration, keyFile string
 	cmd := &cobra.Command{
 		Use:   "import FILE",
-		Short: "Take a drill that passed elsewhere, from its signed file",
-		Long: `Takes a signed drill into the state, if the key that the applied description names
-under gates.drill.public_key has signed it. It counts for the gate drill as one made
-here, from the time at which it was finished, as long as both descriptions say the
-same of what a drill rehearses: what is moved and where to, how it is compared,
-written, and what triggers say.`,
+		Short: "Import a passed drill from its signed file",
+		Long: `Records a drill that is signed by the key under gates.drill.public_key of the applied
+migration file. It counts for the gate drill like a local one, from the time at which it
+finished, as long as both migration files agree on what a drill rehearses: what is moved
+and where to, how it is compared and written, and the triggers.`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 {
-				return usagef("name one file; try: migrator drill export DRILL --key drill.key --out drill.json")
+				return usageTry(try("migrator drill export DRILL --key drill.key --out drill.json"), "name one file")
 			}
 			return nil
 		},
@@ -95,7 +94,7 @@ written, and what triggers say.`,
 	}
 	f := cmd.Flags()
 	f.StringVarP(&migration, "migration", "m", "", "the migration, if there are several")
-	f.StringVar(&keyFile, "public-key", "", "file with the public key, where the description names none")
+	f.StringVar(&keyFile, "public-key", "", "file with the public key, if the migration file names none")
 	return cmd
 }
 
@@ -109,7 +108,7 @@ func (c *cli) importDrill(ctx context.Context, store *state.Store, name, path st
 		return err
 	}
 	if showErr := c.show(i, func() {
-		word := "taken"
+		word := "imported"
 		if !i.Added {
 			word = "already there"
 		}
@@ -120,7 +119,7 @@ func (c *cli) importDrill(ctx context.Context, store *state.Store, name, path st
 	return err
 }
 
-// publicKey is nil where no file is named.
+// publicKey is nil if no file is named.
 func publicKey(file string) (ed25519.PublicKey, error) {
 	if file == "" {
 		return nil, nil

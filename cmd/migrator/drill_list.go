@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/stranglerfig/migrator/internal/drill"
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/internal/state/drills"
 )
@@ -17,7 +18,7 @@ func newDrillList(c *cli) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list [MIGRATION]",
 		Short: "List the newest drills",
-		Args:  maybeName,
+		Args:  optionalName,
 		RunE: c.withState(func(ctx context.Context, store *state.Store, name string) error {
 			if err := aboveZero(limit); err != nil {
 				return err
@@ -51,16 +52,16 @@ func newDrillList(c *cli) *cobra.Command {
 // oneDrill is cobra's validator for the number of a drill.
 func oneDrill(_ *cobra.Command, args []string) error {
 	if len(args) != 1 {
-		return usagef("name one drill; try: migrator drill list")
+		return usageTry(hint.Hint{Do: hint.DrillList}, "name one drill")
 	}
 	if _, err := strconv.ParseInt(args[0], 10, 64); err != nil {
-		return usagef("drill %q: want a number; try: migrator drill list", args[0])
+		return usageTry(hint.Hint{Do: hint.DrillList}, "drill %q: want a number", args[0])
 	}
 	return nil
 }
 
-// ofDrill runs f on the drill that the arguments name.
-func (c *cli) ofDrill(migration *string, f func(ctx context.Context, runs *drills.Runs, id int64) error) func(*cobra.Command, []string) error {
+// withDrill runs f on the drill that the arguments name.
+func (c *cli) withDrill(migration *string, f func(ctx context.Context, runs *drills.Runs, id int64) error) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) error {
 		id, err := strconv.ParseInt(args[0], 10, 64)
 		if err != nil {
@@ -81,9 +82,9 @@ func newDrillShow(c *cli) *cobra.Command {
 	var markdown bool
 	cmd := &cobra.Command{
 		Use:   "show DRILL",
-		Short: "Show what a drill has seen, or write its report again",
+		Short: "Show a drill's report, or write its files again",
 		Args:  oneDrill,
-		RunE: c.ofDrill(&migration, func(ctx context.Context, runs *drills.Runs, id int64) error {
+		RunE: c.withDrill(&migration, func(ctx context.Context, runs *drills.Runs, id int64) error {
 			report, err := runs.Report(ctx, id)
 			if err != nil {
 				return err

@@ -24,28 +24,41 @@ const (
 	exitNotYet = 8
 )
 
-// coded is an error with an exit code of its own.
-type coded struct {
+// codedError is an error with an exit code of its own.
+type codedError struct {
 	error
 	code int
 }
 
-func (e coded) Unwrap() error { return e.error }
+func (e codedError) Unwrap() error { return e.error }
 
+// usagef is an error in what the user gave: exit code 2.
 func usagef(format string, args ...any) error {
-	return coded{fmt.Errorf(format, args...), exitUsage}
+	return codedError{fmt.Errorf(format, args...), exitUsage}
 }
 
-func usage(err error, try string) error {
-	return coded{hint.With(err, hint.Hint{Text: try}), exitUsage}
+// usageTry is usagef with a hint.
+func usageTry(h hint.Hint, format string, args ...any) error {
+	return codedError{hint.Errorf(h, format, args...), exitUsage}
 }
 
-func notYet(err error) error { return coded{err, exitNotYet} }
+// usage gives err the exit code 2 and a hint.
+func usage(err error, text string) error {
+	return codedError{hint.With(err, hint.Hint{Text: text}), exitUsage}
+}
+
+// try is a hint for a person alone, such as a flag's value or a command line that no
+// action stands for.
+func try(format string, args ...any) hint.Hint {
+	return hint.Hint{Text: fmt.Sprintf(format, args...)}
+}
+
+func notYet(err error) error { return codedError{err, exitNotYet} }
 
 // exitCode maps an error to the exit code that docs/cli.md promises.
 func exitCode(err error) int {
-	var c coded
-	var held *control.GatesClosedError
+	var c codedError
+	var closed *control.GatesClosedError
 	var unsettled *control.UnsettledError
 	var bad *migration.Error
 	var input *control.InputError
@@ -57,7 +70,7 @@ func exitCode(err error) int {
 	switch {
 	case errors.As(err, &c):
 		return c.code
-	case errors.As(err, &held), errors.As(err, &unsettled), errors.As(err, &moved), errors.As(err, &later), errors.Is(err, store.ErrBusy):
+	case errors.As(err, &closed), errors.As(err, &unsettled), errors.As(err, &moved), errors.As(err, &later), errors.Is(err, store.ErrBusy):
 		return exitNotYet
 	case errors.As(err, &bad), errors.As(err, &input), errors.As(err, &url), errors.As(err, &refused), errors.As(err, &drift),
 		errors.Is(err, app.ErrNoFile), errors.Is(err, statedb.ErrNoSchema), errors.Is(err, state.ErrNewer),
@@ -81,18 +94,18 @@ type problem struct {
 // fail prints the error to stderr, as text or as the -o json contract has it.
 func (c *cli) fail(err error) int {
 	code := exitCode(err)
-	what, h := hint.Parts(err) // commands still have remedies in their texts, as stores have
-	try := c.given.text(h)
+	what, h := hint.Parts(err) // stores still have remedies in their texts
+	remedy := c.given.text(h)
 	if errors.Is(err, context.Canceled) {
 		what = "stopped by a signal: " + what
 	}
 	if c.settings.Output == outputJSON {
-		_ = json.NewEncoder(c.err).Encode(problem{Error: what, Hint: try, Do: h.Do, Of: h.Of, Code: code})
+		_ = json.NewEncoder(c.err).Encode(problem{Error: what, Hint: remedy, Do: h.Do, Of: h.Of, Code: code})
 		return code
 	}
 	fmt.Fprintf(c.err, "%s %s\n", c.paint(c.err, red, "Error:"), what)
-	if try != "" {
-		fmt.Fprintf(c.err, "%s %s\n", c.paint(c.err, bold, "Try:"), try)
+	if remedy != "" {
+		fmt.Fprintf(c.err, "%s %s\n", c.paint(c.err, bold, "Try:"), remedy)
 	}
 	return code
 }

@@ -8,8 +8,8 @@ type numbered struct {
 	n, low, high int
 }
 
-// inRange refuses the first number that is out of its range: the same ones as the
-// description's, where a flag stands in for one of its settings.
+// inRange refuses the first number that is out of its range. A flag that replaces a
+// setting of the migration file has that setting's range.
 func inRange(all ...numbered) error {
 	for _, one := range all {
 		if one.n < one.low || one.n > one.high {
@@ -19,7 +19,7 @@ func inRange(all ...numbered) error {
 	return nil
 }
 
-// Ranges of flags that several commands have. 0 of workers stands for the description's.
+// Ranges of flags that several commands have. 0 workers: the migration file's number.
 func inRate(flag string, n int) numbered    { return numbered{flag, n, 0, migration.MaxRate} }
 func inWorkers(flag string, n int) numbered { return numbered{flag, n, 0, migration.MaxWorkers} }
 

@@ -8,31 +8,32 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/phases"
 )
 
 func newFleet(c *cli) *cobra.Command {
-	return group("fleet", "The application's instances and their leases", newFleetList(c), newEvict(c))
+	return group("fleet", "Inspect the application's instances and their leases", newFleetList(c), newEvict(c))
 }
 
 func newFleetList(c *cli) *cobra.Command {
 	return &cobra.Command{
 		Use:   "list [MIGRATION]",
 		Short: "List instances with the epoch that each has acknowledged",
-		Args:  maybeName,
+		Args:  optionalName,
 		RunE: c.withState(func(ctx context.Context, store *state.Store, name string) error {
 			leases, err := store.Leases(ctx, name)
 			if err != nil {
 				return err
 			}
-			standing, err := store.Status(ctx, name)
+			status, err := store.Status(ctx, name)
 			if err != nil {
 				return err
 			}
 			return c.show(append([]phases.Lease{}, leases...), func() {
-				c.warnLost(standing)
-				c.printFleet(leases, standing.Route.Epoch)
+				c.warnStateLoss(status)
+				c.printFleet(leases, status.Route.Epoch)
 			})
 		}),
 	}
@@ -45,15 +46,15 @@ func (c *cli) printFleet(leases []phases.Lease, epoch int64) {
 	}
 	rows := [][]string{{"INSTANCE", "STATE", "EPOCH", "JOINED", "RENEWED", "ABOUT"}}
 	for _, l := range leases {
-		word := "settled"
+		state := "settled"
 		switch {
 		case l.Lapsed:
-			word = "lapsed"
+			state = "lapsed"
 		case l.Acknowledged < epoch:
-			word = "behind"
+			state = "behind"
 		}
 		rows = append(rows, []string{
-			l.Instance, word, fmt.Sprintf("%d of %d", l.Acknowledged, epoch),
+			l.Instance, state, fmt.Sprintf("%d of %d", l.Acknowledged, epoch),
 			l.Joined.Format(time.DateTime), l.Renewed.Format(time.DateTime), l.About,
 		})
 	}
@@ -64,19 +65,19 @@ func newEvict(c *cli) *cobra.Command {
 	var reason, migration string
 	cmd := &cobra.Command{
 		Use:   "evict INSTANCE",
-		Short: "Take your word for it that a lapsed instance has stopped",
-		Long: `Ends the lease of an instance that ran out without leaving, so that the migration
-may go on. Make sure first that the process has stopped: nobody can check that
-for you. Its queued writes may be lost, so cutover then needs a full reconcile.`,
+		Short: "Remove a lapsed instance that you confirm has stopped",
+		Long: `Ends the lease of an instance that expired without leaving, so that the migration can
+continue. Make sure first that the process has stopped: migrator cannot check that.
+Its queued writes may never reach the target, so cutover then needs a full reconcile.`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) != 1 {
-				return usagef("name one instance; try: migrator fleet list")
+				return usageTry(hint.Hint{Do: hint.FleetList}, "name one instance")
 			}
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if strings.TrimSpace(reason) == "" {
-				return usagef("an eviction needs a reason; try: --reason 'the host was switched off'")
+				return usageTry(try("--reason 'the host was switched off'"), "an eviction needs a reason")
 			}
 			var named []string
 			if migration != "" {
@@ -90,7 +91,7 @@ for you. Its queued writes may be lost, so cutover then needs a full reconcile.`
 			})(cmd, named)
 		},
 	}
-	cmd.Flags().StringVar(&reason, "reason", "", "how you know that it has stopped; for the history")
+	cmd.Flags().StringVar(&reason, "reason", "", "how you know that it has stopped, for the history")
 	cmd.Flags().StringVarP(&migration, "migration", "m", "", "the migration, if there are several")
 	return cmd
 }

@@ -19,18 +19,18 @@ import (
 )
 
 func newGate(c *cli) *cobra.Command {
-	return group("gate", "Look at what must be proven before a step forward", newGateList(c), newGateExplain(c))
+	return group("gate", "Inspect the gates of the next steps", newGateList(c), newGateExplain(c))
 }
 
 func newGateList(c *cli) *cobra.Command {
 	var evaluate bool
 	cmd := &cobra.Command{
 		Use:   "list [MIGRATION]",
-		Short: "List the gates before the next step and the next phase, with the newest look at each",
+		Short: "List the gates before the next step and the next phase",
 		Long: `Lists the gates before the next step, and on a ramp those before the next phase too:
-what the newest look at each found, the bound beside its limit, how many samples that
-rests on, and when it will be open if all goes on as now.`,
-		Args: maybeName,
+the verdict of the newest evaluation, the bound beside its limit, the number of samples,
+and when the gate will open if all continues as now. Exits with 8 while one is closed.`,
+		Args: optionalName,
 		RunE: c.withState(func(ctx context.Context, store *state.Store, name string) error {
 			m, err := app.Applied(ctx, store, name)
 			if err != nil {
@@ -39,7 +39,7 @@ rests on, and when it will be open if all goes on as now.`,
 			e, err := store.Snapshot(ctx, name)
 			if err == nil && evaluate {
 				if _, err = c.judge(store, m).Gates(ctx, e); err == nil {
-					e, err = store.Snapshot(ctx, name) // with what was just evaluated
+					e, err = store.Snapshot(ctx, name) // with the new evaluations
 				}
 			}
 			if err != nil {
@@ -53,16 +53,16 @@ rests on, and when it will be open if all goes on as now.`,
 			if err := c.show(views, func() { c.printGateList(views, e.Now) }); err != nil {
 				return err
 			}
-			return heldBack(views, next)
+			return blockedBy(views, next)
 		}),
 	}
-	cmd.Flags().BoolVar(&evaluate, "evaluate", false, "look now, without waiting for the daemon")
+	cmd.Flags().BoolVar(&evaluate, "evaluate", false, "evaluate now, without waiting for the daemon")
 	return cmd
 }
 
-// heldBack is nil if every gate before the next step is open. It advises what helps
-// with the first one that is not.
-func heldBack(views []app.GateView, next phases.Route) error {
+// blockedBy is nil if every gate before the next step is open. Its hint is for the first
+// one that is not.
+func blockedBy(views []app.GateView, next phases.Route) error {
 	var closed []string
 	var help hint.Hint
 	for _, v := range views {
@@ -83,11 +83,11 @@ func heldBack(views []app.GateView, next phases.Route) error {
 	if len(closed) == 0 {
 		return nil
 	}
-	return notYet(hint.Errorf(help, "%s is held back by %s", next, join(closed)))
+	return notYet(hint.Errorf(help, "%s is blocked by %s", next, join(closed)))
 }
 
 func (c *cli) printGateList(views []app.GateView, now time.Time) {
-	rows := [][]string{{"GATE", "BEFORE", "VERDICT", "BOUND", "LIMIT", "SAMPLES", "DUE", "LOOKED AT"}}
+	rows := [][]string{{"GATE", "BEFORE", "VERDICT", "BOUND", "LIMIT", "SAMPLES", "DUE", "EVALUATED"}}
 	for _, v := range views {
 		row := []string{v.Gate, v.Before.String(), string(v.Verdict), "-", "-", "-", "-", "-"}
 		if e := v.Evaluation; e != nil {
@@ -107,8 +107,8 @@ func number(f float64) string { return fmt.Sprintf("%.4g", f) }
 type explained struct {
 	Gate       string              `json:"gate"`
 	Evaluation phases.Evaluation   `json:"evaluation"`
-	Again      phases.Verdict      `json:"again"`   // the verdict that its inputs give now
-	History    []phases.Evaluation `json:"history"` // looks before it, newest first
+	Again      phases.Verdict      `json:"again"`   // the verdict of its inputs, evaluated again now
+	History    []phases.Evaluation `json:"history"` // evaluations before it, newest first
 }
 
 func newGateExplain(c *cli) *cobra.Command {
@@ -116,12 +116,12 @@ func newGateExplain(c *cli) *cobra.Command {
 	var limit int
 	cmd := &cobra.Command{
 		Use:   "explain GATE [MIGRATION]",
-		Short: "Say what a look at a gate or a trigger rested on, and how the verdict follows from it",
+		Short: "Explain one gate or trigger evaluation",
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
-				return usagef("which gate? try: migrator gate list")
+				return usageTry(try("migrator gate list"), "name one gate or trigger")
 			}
-			return maybeName(cmd, args[1:])
+			return optionalName(cmd, args[1:])
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			filter := state.EvaluationFilter{Name: args[0], Limit: limit + 1}
@@ -139,8 +139,8 @@ func newGateExplain(c *cli) *cobra.Command {
 			})(cmd, args[1:])
 		},
 	}
-	cmd.Flags().StringVar(&at, "at", "", "the newest look at this `TIME` or before (RFC 3339)")
-	cmd.Flags().IntVarP(&limit, "limit", "n", 10, "looks before it to show")
+	cmd.Flags().StringVar(&at, "at", "", "the newest evaluation at this `TIME` or before (RFC 3339)")
+	cmd.Flags().IntVarP(&limit, "limit", "n", 10, "earlier evaluations to show")
 	return cmd
 }
 
@@ -151,9 +151,9 @@ func (c *cli) explain(ctx context.Context, store *state.Store, name string, filt
 	}
 	if len(found) == 0 {
 		if !filter.At.IsZero() {
-			return usagef("no look at %s is kept from %s or before; try: migrator gate explain %s", filter.Name, filter.At.Format(time.RFC3339), filter.Name)
+			return usageTry(hint.Hint{Do: hint.GateExplain, Of: []string{filter.Name}}, "no evaluation of %s is kept from %s or before", filter.Name, filter.At.Format(time.RFC3339))
 		}
-		return usagef("no look at %s is kept: it is off, is not measured, or there is no such gate or trigger; try: migrator gate list --evaluate, or migrator phase advance --dry-run", filter.Name)
+		return usageTry(try("migrator gate list --evaluate, or migrator phase advance --dry-run"), "no evaluation of %s is kept: it is off, is not measured, or there is no such gate or trigger", filter.Name)
 	}
 	x := explained{Gate: filter.Name, Evaluation: found[0], History: append([]phases.Evaluation{}, found[1:]...)}
 	again, err := judge.Reevaluate(x.Evaluation)
@@ -163,7 +163,7 @@ func (c *cli) explain(ctx context.Context, store *state.Store, name string, filt
 	x.Again = again.Verdict
 	return c.show(x, func() {
 		e := x.Evaluation
-		c.printf("%s: %s, at %s (evaluation %d, epoch %d, configuration %s)\n", e.Name, e.Verdict, e.At.UTC().Format(time.RFC3339), e.ID, e.Epoch, e.ConfigHash[:min(12, len(e.ConfigHash))])
+		c.printf("%s: %s, at %s (evaluation %d, epoch %d, config hash %s)\n", e.Name, e.Verdict, e.At.UTC().Format(time.RFC3339), e.ID, e.Epoch, e.ConfigHash[:min(12, len(e.ConfigHash))])
 		c.printf("  why      %s\n", e.Detail)
 		c.printf("  bound    %s, limit %s, measured %s, of %s samples\n", number(e.Bound), number(e.Limit), number(e.Value), humanize.Count(e.Samples))
 		if !e.Due.IsZero() {
@@ -174,7 +174,7 @@ func (c *cli) explain(ctx context.Context, store *state.Store, name string, filt
 		}
 		var inputs bytes.Buffer
 		if json.Indent(&inputs, e.Inputs, "  ", "  ") == nil {
-			c.printf("  inputs, from which the verdict is found again (%s):\n  %s\n", x.Again, strings.TrimSpace(inputs.String()))
+			c.printf("  inputs, whose verdict is %s when evaluated again:\n  %s\n", x.Again, strings.TrimSpace(inputs.String()))
 		}
 		for _, h := range x.History {
 			c.printf("  %s  %-12s %s\n", h.At.UTC().Format(time.RFC3339), h.Verdict, h.Detail)

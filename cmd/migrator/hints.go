@@ -8,9 +8,9 @@ import (
 	"github.com/stranglerfig/migrator/internal/hint"
 )
 
-// commandLines are what a person types for each action. A {word} is a subject, in the
-// order of the hint's Of; {migration} is the name that the command was given, or
-// nothing. Shell metacharacters in subjects are quoted.
+// commandLines maps each action to the command line that performs it. A {placeholder} is
+// a subject, in the order of the hint's Of; {migration} is the name that the command was
+// given, or nothing. Shell metacharacters in subjects are quoted.
 func commandLines() map[hint.Action]string {
 	return map[hint.Action]string{
 		hint.Init:                "migrator init",
@@ -50,7 +50,7 @@ func commandLines() map[hint.Action]string {
 	}
 }
 
-// given is what the command line had that a command in a hint needs too.
+// given is the part of the command line that a command in a hint must repeat.
 type given struct {
 	file      string // --file; a file of the settings or the environment is found again
 	migration string // the name of one
@@ -61,8 +61,8 @@ var (
 	plainSubject = regexp.MustCompile(`^[A-Za-z0-9_.:/@%+=-]+$`)
 )
 
-// commandLine is an action's line with its subjects, "" for one that this release
-// does not know. A subject that is not known stays a word in capitals.
+// commandLine is an action's line with its subjects, "" for an action that this release
+// does not know. A missing subject stays a placeholder in capitals.
 func (g given) commandLine(h hint.Hint) string {
 	of := h.Of
 	line := subject.ReplaceAllStringFunc(commandLines()[h.Do], func(token string) string {
@@ -92,7 +92,7 @@ func quoted(s string) string {
 	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }
 
-// text is a hint for a person: the command line, then what it says beside.
+// text is a hint for a person: the command line, then the hint's own text.
 func (g given) text(h hint.Hint) string {
 	line := g.commandLine(h)
 	switch {
@@ -104,7 +104,7 @@ func (g given) text(h hint.Hint) string {
 	return line + ", " + h.Text
 }
 
-// logHint is a ReplaceAttr of slog, which shows a hint by its command line.
+// logHint is a ReplaceAttr of slog: it replaces a hint by its command line.
 func (c *cli) logHint(_ []string, a slog.Attr) slog.Attr {
 	if h, ok := a.Value.Any().(hint.Hint); ok {
 		return slog.String(a.Key, c.given.text(h))

@@ -12,8 +12,8 @@ import (
 	"github.com/stranglerfig/migrator/internal/test/clitest"
 )
 
-// TestEveryActionHasACommandLine: the command is there, with its flags and subjects,
-// and no line is of an action that is not.
+// TestEveryActionHasACommandLine: the command exists, with its flags and subjects, and no
+// line is for an unknown action.
 func TestEveryActionHasACommandLine(t *testing.T) {
 	t.Parallel()
 	lines := commandLines()
@@ -53,7 +53,7 @@ func parsed(line string) error {
 		return err
 	}
 	if !cmd.Runnable() || cmd.HasSubCommands() {
-		return errors.New("it only holds others")
+		return errors.New("it has only subcommands")
 	}
 	if err := cmd.ParseFlags(rest); err != nil {
 		return err
@@ -87,8 +87,8 @@ func TestHintsAsTheyArePrinted(t *testing.T) {
 	}
 }
 
-// TestAnErrorIsPrintedWithItsHint, as text and as JSON; one whose remedy is still in
-// its text too.
+// TestAnErrorIsPrintedWithItsHint, as text and as JSON; also if the remedy is still in
+// its text.
 func TestAnErrorIsPrintedWithItsHint(t *testing.T) {
 	t.Parallel()
 	fact := errors.New("no reconcile run 7")
@@ -103,7 +103,7 @@ func TestAnErrorIsPrintedWithItsHint(t *testing.T) {
 			`{"error":"no reconcile run 7","hint":"migrator reconcile show 6","do":"reconcile-show","of":["6"],"code":1}`,
 		},
 		{
-			usagef("no table; try: CREATE TABLE t"),
+			usagef("no table; try: CREATE TABLE t"), // as the stores still have it
 			"Error: no table\nTry: CREATE TABLE t\n",
 			`{"error":"no table","hint":"CREATE TABLE t","code":2}`,
 		},

@@ -12,19 +12,19 @@ import (
 	"github.com/stranglerfig/migrator/internal/state"
 )
 
-func newHistoryNoun(c *cli) *cobra.Command {
-	return group("history", "The migration's history, and whether it is whole", newVerify(c))
+func newHistoryGroup(c *cli) *cobra.Command {
+	return group("history", "Check the migration's history", newVerify(c))
 }
 
 func newVerify(c *cli) *cobra.Command {
 	return &cobra.Command{
 		Use:   "verify [MIGRATION]",
-		Short: "Recompute the history's hash chain, from its first entry to where the migration stands",
+		Short: "Verify the history's hash chain",
 		Long: `Recomputes the hash of every entry of the history, here and not in the database,
-and compares its end with where the migration stands. Finds entries that were
-changed, removed, cut off at the end or put in another order, and names the first
-that is wrong; exits with 1 then.`,
-		Args: maybeName,
+and compares its end with the migration's status. Detects entries that were changed,
+removed, cut off at the end or reordered, reports the first wrong one, and exits
+with 1 then.`,
+		Args: optionalName,
 		RunE: c.withState(c.verify),
 	}
 }
@@ -61,7 +61,7 @@ func (c *cli) verify(ctx context.Context, store *state.Store, name string) error
 	return err
 }
 
-// printHistory prints the newest entry last, as one reads a log.
+// printHistory prints the newest entry last, as in a log.
 func (c *cli) printHistory(entries []state.Entry) {
 	rows := [][]string{{"AT", "WHO", "WHAT", "FROM", "TO", "EPOCH", "WHY"}}
 	for _, e := range entries {

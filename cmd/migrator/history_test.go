@@ -9,7 +9,7 @@ import (
 	"github.com/stranglerfig/migrator/internal/test/clitest"
 )
 
-// TestHistoryVerify tampers as a superuser can, who gets past the triggers.
+// TestHistoryVerify tampers as a superuser can, who bypasses the triggers.
 func TestHistoryVerify(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -17,7 +17,7 @@ func TestHistoryVerify(t *testing.T) {
 		seq          int
 		what         string
 	}{
-		{"changed", `UPDATE migrator.history SET actor = 'somebody' WHERE seq = 3`, 3, "its content does not give its hash"},
+		{"changed", `UPDATE migrator.history SET actor = 'mallory' WHERE seq = 3`, 3, "its content does not give its hash"},
 		{"removed", `DELETE FROM migrator.history WHERE seq = 2`, 2, "entry 3 follows entry 1"},
 		{"cut off at the end", `DELETE FROM migrator.history WHERE seq = 4`, 4, "entry 4 is the newest that was written, and it is not there"},
 		{"reordered", `UPDATE migrator.history SET seq = 99 WHERE seq = 2; UPDATE migrator.history SET seq = 2 WHERE seq = 3;

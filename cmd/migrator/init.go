@@ -12,8 +12,8 @@ func newInit(c *cli) *cobra.Command {
 		Use:   "init",
 		Short: "Create or upgrade the state database's schema",
 		Long: `Creates the schema "migrator" in the state database (MIGRATOR_STATE_URL), or
-brings it to this version. Running it again changes nothing. Roles may be granted
-what they need; repeat that after an upgrade.`,
+upgrades it to this version. Running it again changes nothing. The flags grant roles
+the privileges that they need; repeat that after an upgrade.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			url, err := c.settings.stateURL()
@@ -40,7 +40,7 @@ what they need; repeat that after an upgrade.`,
 			})
 		},
 	}
-	cmd.Flags().StringSliceVar(&applications, "grant-application", nil, "roles that get what package dual needs, and no more")
-	cmd.Flags().StringSliceVar(&operators, "grant-operator", nil, "roles that get what every other command needs")
+	cmd.Flags().StringSliceVar(&applications, "grant-application", nil, "roles that get the privileges of package dual, and no more")
+	cmd.Flags().StringSliceVar(&operators, "grant-operator", nil, "roles that get the privileges of every other command")
 	return cmd
 }

@@ -79,7 +79,7 @@ func TestJSONTypes(t *testing.T) {
 	names := contractTypes()
 	for goType, name := range names {
 		if name == "settings" {
-			continue // printed as a table's rows; TestJSONContract looks at them
+			continue // printed as a table's rows; TestJSONContract checks them
 		}
 		want, got := clitest.FieldsOf(goType, names), c.Types[name]
 		if len(got) == 0 {
@@ -98,7 +98,7 @@ func TestJSONTypes(t *testing.T) {
 	}
 }
 
-// TestJSONWords: the words that a program compares with are all there.
+// TestJSONWords: the reference lists every value that a program may compare with.
 func TestJSONWords(t *testing.T) {
 	t.Parallel()
 	data, err := os.ReadFile("../../docs/json.md")
@@ -127,7 +127,7 @@ func TestJSONWords(t *testing.T) {
 	} {
 		for _, word := range words {
 			if !strings.Contains(rows[field], "`"+word+"`") {
-				t.Errorf("the field %s may be %q, which docs/json.md does not say", field, word)
+				t.Errorf("the field %s may be %q, which docs/json.md does not list", field, word)
 			}
 		}
 	}

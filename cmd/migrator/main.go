@@ -11,9 +11,9 @@ import (
 )
 
 func main() {
-	openstore.SilenceDrivers() // their lines would stand between those of a log in JSON
-	// A reader that goes away (| head) must not kill a command between two steps:
-	// writing to it then fails, and run says so when all is done.
+	openstore.SilenceDrivers() // their lines would corrupt a log in JSON
+	// A reader that closes the pipe (| head) must not kill a command between two steps:
+	// writing to it then fails, and run reports that at the end.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	code := run(ctx, os.Args[1:], streams{in: os.Stdin, out: os.Stdout, err: os.Stderr})

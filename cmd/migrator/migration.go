@@ -10,30 +10,31 @@ import (
 
 	"github.com/stranglerfig/migrator/internal/app"
 	"github.com/stranglerfig/migrator/internal/control"
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/judge"
 	"github.com/stranglerfig/migrator/internal/openstore"
 	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/migration"
 )
 
-// load reads the migration's description.
+// load reads the migration file.
 func (c *cli) load() (*migration.Config, error) {
-	path := c.settings.descriptionFile()
+	path := c.settings.migrationFile()
 	if path == "" {
 		return nil, app.ErrNoFile
 	}
-	return loadFrom(path, "migrator --file products.yaml ..., where products.yaml is the description that you wrote")
+	return loadFrom(path, "migrator --file products.yaml ..., where products.yaml is your migration file")
 }
 
-// loadFrom reads a description that a command was given, and says what to try where
-// there is no such file.
-func loadFrom(path, try string) (*migration.Config, error) {
+// loadFrom reads the migration file that a command was given. remedy is the hint if there
+// is no such file.
+func loadFrom(path, remedy string) (*migration.Config, error) {
 	m, err := openstore.Load(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && !errors.As(err, new(*migration.Error)):
-		return nil, usage(err, try)
+		return nil, usage(err, remedy)
 	case err != nil:
-		return nil, coded{err, exitUsage}
+		return nil, codedError{err, exitUsage}
 	}
 	return m, nil
 }
@@ -52,14 +53,14 @@ func (c *cli) openState(ctx context.Context) (*state.Store, error) {
 	return store, err
 }
 
-// name finds which migration a command is about: the argument, else the
-// description's, else the only one that there is.
+// name is the migration that a command is about: the argument, else the migration
+// file's, else the only one that there is.
 func (c *cli) name(ctx context.Context, store *state.Store, args []string) (string, error) {
 	if len(args) > 0 {
 		c.given.migration = args[0]
 		return args[0], nil
 	}
-	if c.settings.descriptionFile() != "" {
+	if c.settings.migrationFile() != "" {
 		m, err := c.load()
 		if err != nil {
 			return "", err
@@ -72,7 +73,7 @@ func (c *cli) name(ctx context.Context, store *state.Store, args []string) (stri
 	}
 	switch len(all) {
 	case 0:
-		return "", usagef("no migration has been applied; try: migrator apply --file migration.yaml")
+		return "", usageTry(hint.Hint{Do: hint.Apply}, "no migration has been applied")
 	case 1:
 		return all[0].Migration, nil
 	}
@@ -80,7 +81,7 @@ func (c *cli) name(ctx context.Context, store *state.Store, args []string) (stri
 	for i, st := range all {
 		names[i] = st.Migration
 	}
-	return "", usagef("which migration? There are %s; try: migrator status %s", strings.Join(names, ", "), names[0])
+	return "", usageTry(try("migrator status %s", names[0]), "name one migration: there are %s", strings.Join(names, ", "))
 }
 
 // withState runs f on the state and the migration that the command is about.
@@ -100,28 +101,28 @@ func (c *cli) withState(f func(ctx context.Context, store *state.Store, name str
 	}
 }
 
-// maybeName is cobra's validator for an optional migration name.
-func maybeName(cmd *cobra.Command, args []string) error {
+// optionalName is cobra's validator for an optional migration name.
+func optionalName(cmd *cobra.Command, args []string) error {
 	if len(args) > 1 {
-		return usagef("%q takes one migration's name at most; try: %s --help", cmd.CommandPath(), cmd.CommandPath())
+		return usageTry(try("%s --help", cmd.CommandPath()), "%q takes one migration's name at most", cmd.CommandPath())
 	}
 	return nil
 }
 
-// asApplied refuses to go on where the migration file that is given is not the one
-// that is applied: a decision would rest on another than the one at hand.
-func (c *cli) asApplied(ctx context.Context, store *state.Store, name string) error {
-	if c.settings.descriptionFile() == "" {
+// checkApplied refuses a migration file that differs from the applied one: the operator
+// would decide by other settings than those in force. Without a file it checks nothing.
+func (c *cli) checkApplied(ctx context.Context, store *state.Store, name string) error {
+	if c.settings.migrationFile() == "" {
 		return nil
 	}
 	m, err := c.load()
 	if err != nil || m.Name != name {
 		return err
 	}
-	return app.CheckApplied(ctx, store, m, c.settings.descriptionFile())
+	return app.CheckApplied(ctx, store, m, c.settings.migrationFile())
 }
 
-// openJob opens all that a command needs that moves or compares records.
+// openJob opens all that a command needs to move or compare records.
 // asApplied: the migration file must be the one that is applied.
 func (c *cli) openJob(ctx context.Context, asApplied bool) (*app.Job, error) {
 	return c.openJobWith(ctx, asApplied, func(*migration.Config) {})
@@ -138,7 +139,7 @@ func (c *cli) openJobWith(ctx context.Context, asApplied bool, limit func(*migra
 		return nil, err
 	}
 	if _, err = store.Status(ctx, m.Name); err == nil && asApplied {
-		err = app.CheckApplied(ctx, store, m, c.settings.descriptionFile())
+		err = app.CheckApplied(ctx, store, m, c.settings.migrationFile())
 	}
 	var j *app.Job
 	if err == nil {
@@ -163,11 +164,11 @@ func (c *cli) controller(store *state.Store, m *migration.Config, j *app.Job) *c
 	return ctl
 }
 
-// judge evaluates what is applied; a Prometheus is found where the migration file at
-// hand says.
+// judge evaluates by the applied configuration. The Prometheus is that of the migration
+// file, since the state database does not keep it.
 func (c *cli) judge(store *state.Store, applied *migration.Config) *judge.Judge {
 	var reach migration.Prometheus
-	if c.settings.descriptionFile() != "" {
+	if c.settings.migrationFile() != "" {
 		if m, err := c.load(); err == nil && m.Name == applied.Name {
 			reach = m.Prometheus
 		}

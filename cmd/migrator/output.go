@@ -28,7 +28,7 @@ func (c *cli) show(v any, text func()) error {
 
 func (c *cli) printf(format string, args ...any) { fmt.Fprintf(c.out, format, args...) }
 
-// note tells a person about progress: on stderr, so that stdout stays the result.
+// note prints progress to stderr, so that stdout contains the result alone.
 func (c *cli) note(format string, args ...any) {
 	fmt.Fprintf(c.err, format+"\n", args...)
 }
@@ -42,7 +42,7 @@ const (
 	yellow = "33"
 )
 
-// colour tells whether w may get colours: a terminal, and no NO_COLOR.
+// colour reports whether w may get colours: a terminal, and no NO_COLOR.
 func (c *cli) colour(w io.Writer) bool {
 	return os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb" && isTerminal(w)
 }

@@ -24,9 +24,9 @@ func matches(e *regexp.Regexp, text string) (found [][]string) {
 	return found
 }
 
-// TestScriptsCanParseTheText: people's scripts cut the phase out of the first line of
-// status, and look for the lines of gates and of checks. These shapes stay as they are,
-// as do both commands that roll back; what else the text says may change.
+// TestScriptsCanParseTheText: operators' scripts parse the phase from the first line of
+// status, and the lines of gates and of checks. These formats stay, and so do both
+// commands that roll back; the other text may change.
 func TestScriptsCanParseTheText(t *testing.T) {
 	t.Parallel()
 	o := clitest.New(t, "loans", "  table: loans\n", "  key: loan:{id}\n", clitest.Staged)
@@ -75,7 +75,7 @@ func TestScriptsCanParseTheText(t *testing.T) {
 		}
 		for gate, verdict := range want {
 			if found[gate] != verdict {
-				t.Errorf("%s: gate %s is %q, want a line that says %q:\n%s", of, gate, found[gate], verdict, text)
+				t.Errorf("%s: gate %s is %q, want a line with %q:\n%s", of, gate, found[gate], verdict, text)
 			}
 		}
 	}
@@ -91,7 +91,7 @@ func TestScriptsCanParseTheText(t *testing.T) {
 	code, stdout, _ = o.Try("phase", "advance")
 	gates("an advance that gates hold", stdout, held)
 	if code != exitNotYet {
-		t.Errorf("an advance that gates hold: exit code %d", code)
+		t.Errorf("an advance with closed gates: exit code %d", code)
 	}
 	o.Does("backfill run", "phase advance")
 	gates("status", status("dual-read 100 %", "3"), map[string]string{"reconcile-clean": "no data", "consistency": "off"})

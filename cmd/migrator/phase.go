@@ -9,6 +9,7 @@ import (
 
 	"github.com/stranglerfig/migrator/internal/app"
 	"github.com/stranglerfig/migrator/internal/control"
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/humanize"
 	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/migration"
@@ -22,7 +23,7 @@ func newPhase(c *cli) *cobra.Command {
 
 func newPhaseStatus(c *cli) *cobra.Command {
 	cmd := newStatus(c)
-	cmd.Short = "The same as migrator status"
+	cmd.Short = "Same as migrator status"
 	return cmd
 }
 
@@ -46,7 +47,7 @@ func (c *cli) openMoves(ctx context.Context, args []string, forward bool) (*app.
 }
 
 func (c *cli) openMovesOf(ctx context.Context, store *state.Store, name string, forward bool) (*app.Moves, error) {
-	path := c.settings.descriptionFile()
+	path := c.settings.migrationFile()
 	var file *migration.Config
 	var unread error
 	if path != "" {
@@ -68,13 +69,13 @@ func newAdvance(c *cli) *cobra.Command {
 	var settle time.Duration
 	cmd := &cobra.Command{
 		Use:   "advance [MIGRATION]",
-		Short: "Take the next step forward, if its gates are open",
+		Short: "Take the next step, if its gates are open",
 		Long: `Takes the next step: the next percentage of a ramp, or the next phase. Prints each
-gate's verdict and exits with 8 while one holds. A gate may be overridden with a
+gate's verdict and exits with 8 while one is closed. A gate may be overridden with a
 reason, which goes into the history; interlocks may not.
 
 The step from grace to retain fences legacy: it refuses writes from then on.`,
-		Args: maybeName,
+		Args: optionalName,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx := cmd.Context()
 			a := control.Advance{Reason: reason, DryRun: dryRun, Overrides: map[string]string{}}
@@ -84,7 +85,7 @@ The step from grace to retain fences legacy: it refuses writes from then on.`,
 			for _, o := range overrides {
 				gate, why, _ := strings.Cut(o, "=")
 				if strings.TrimSpace(why) == "" {
-					return usagef("override %q gives no reason; try: --override %s='why it is safe'", o, gate)
+					return usageTry(try("--override %s='why it is safe'", gate), "override %q gives no reason", o)
 				}
 				a.Overrides[gate] = why
 			}
@@ -106,9 +107,9 @@ The step from grace to retain fences legacy: it refuses writes from then on.`,
 	}
 	f := cmd.Flags()
 	f.StringVar(&to, "to", "", "the phase to enter; must be the next one")
-	f.StringVar(&percent, "percent", "", "a percentage other than the ramp's next")
+	f.StringVar(&percent, "percent", "", "percentage to step to, instead of the ramp's next")
 	f.StringVar(&reason, "reason", "", "why, for the history")
-	f.StringArrayVar(&overrides, "override", nil, "open a gate by a person's word, as `GATE=reason`")
+	f.StringArrayVar(&overrides, "override", nil, "override a closed gate, as `GATE=reason`")
 	f.BoolVar(&dryRun, "dry-run", false, "evaluate the gates, change nothing")
 	f.DurationVar(&settle, "settle", phases.Settle, "how long to wait for the fleet to acknowledge the step")
 	return cmd
@@ -136,7 +137,7 @@ func (c *cli) printStep(step control.Step, dryRun bool) error {
 		case dryRun:
 			c.printf("%s → %s would be the next step\n", step.From, step.To)
 		case step.From.Phase == phases.Lifting || step.From.Phase == phases.Returning:
-			c.printf("the interrupted way back to grace is finished\n")
+			c.printf("completed the interrupted rollback to grace\n")
 		}
 		c.printGates(step.Gates, time.Now(), "  ")
 	})
@@ -148,13 +149,13 @@ func newRollback(c *cli) *cobra.Command {
 	var yes bool
 	cmd := &cobra.Command{
 		Use:   "rollback [MIGRATION]",
-		Short: "Go back, at once and whatever the gates say",
-		Long: `Goes back to the nearest phase whose reads come from legacy (dual-read, from
+		Short: "Roll back at once; no gate can block it",
+		Long: `Rolls back to the nearest phase whose reads come from legacy (dual-read, from
 cutover and grace), or to the one named by --to, one move after the other. Needs
-no gate and no approval, overtakes an advance that has not settled, and is never
-held up by an instance whose lease ran out. From retain, the keys written since
-the fence are first replayed to legacy. From complete there is no way back.`,
-		Args: maybeName,
+no gate and no approval, overtakes an advance that has not settled, and never
+waits for an instance whose lease expired. From retain, the keys written since
+the fence are first replayed to legacy. There is no rollback from complete.`,
+		Args: optionalName,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx := cmd.Context()
 			r := control.Rollback{Reason: reason, Settle: settle}
@@ -178,16 +179,16 @@ the fence are first replayed to legacy. From complete there is no way back.`,
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&to, "to", "", "the phase to go back to")
-	f.StringVar(&percent, "percent", "", "of cutover or dual-read")
+	f.StringVar(&to, "to", "", "the phase to roll back to")
+	f.StringVar(&percent, "percent", "", "percentage of cutover or dual-read")
 	f.StringVar(&reason, "reason", "", "why, for the history")
 	f.DurationVar(&settle, "settle", phases.Settle, "how long to wait for the fleet after each move")
 	f.BoolVarP(&yes, "yes", "y", false, "don't ask")
 	return cmd
 }
 
-// showMoves prints the moves that took since began; whole says that the last has
-// settled, and and what else is to be known then.
+// showMoves prints the moves made since began. whole reports whether the last one has
+// settled; and is appended to the line then.
 func (c *cli) showMoves(moves []phases.Route, began time.Time, whole bool, and string) error {
 	took := time.Since(began)
 	result := struct {
@@ -206,11 +207,11 @@ func newPause(c *cli) *cobra.Command {
 	var reason string
 	cmd := &cobra.Command{
 		Use:   "pause [MIGRATION]",
-		Short: "Hold every advance until resume; rollbacks stay possible",
-		Args:  maybeName,
+		Short: "Block every advance until resume; rollbacks stay possible",
+		Args:  optionalName,
 		RunE: c.withState(func(ctx context.Context, store *state.Store, name string) error {
 			if strings.TrimSpace(reason) == "" {
-				return usagef("a pause needs a reason; try: --reason 'waiting for ...'")
+				return usageTry(try("--reason 'waiting for ...'"), "a pause needs a reason")
 			}
 			if err := store.Pause(ctx, name, reason); err != nil {
 				return err
@@ -218,7 +219,7 @@ func newPause(c *cli) *cobra.Command {
 			return c.changed(name, "paused")
 		}),
 	}
-	cmd.Flags().StringVar(&reason, "reason", "", "why, for the history and for whoever wants to advance")
+	cmd.Flags().StringVar(&reason, "reason", "", "why, for the history and for the next operator")
 	return cmd
 }
 
@@ -227,7 +228,7 @@ func newResume(c *cli) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "resume [MIGRATION]",
 		Short: "End a pause",
-		Args:  maybeName,
+		Args:  optionalName,
 		RunE: c.withState(func(ctx context.Context, store *state.Store, name string) error {
 			if err := store.Resume(ctx, name, reason); err != nil {
 				return err
@@ -243,11 +244,11 @@ func newAcknowledge(c *cli) *cobra.Command {
 	var reason string
 	cmd := &cobra.Command{
 		Use:   "acknowledge [MIGRATION]",
-		Short: "Say that an automatic rollback was seen, so that the migration may go forward again",
-		Args:  maybeName,
+		Short: "Acknowledge an automatic rollback, so advances can continue",
+		Args:  optionalName,
 		RunE: c.withState(func(ctx context.Context, store *state.Store, name string) error {
 			if strings.TrimSpace(reason) == "" {
-				return usagef("an acknowledgement needs a reason; try: --reason 'what was found and done'")
+				return usageTry(try("--reason 'what was found and done'"), "an acknowledgment needs a reason")
 			}
 			if err := store.Acknowledge(ctx, name, reason); err != nil {
 				return err
@@ -255,11 +256,11 @@ func newAcknowledge(c *cli) *cobra.Command {
 			return c.changed(name, "acknowledged")
 		}),
 	}
-	cmd.Flags().StringVar(&reason, "reason", "", "what was found and done; for the history")
+	cmd.Flags().StringVar(&reason, "reason", "", "what was found and done, for the history")
 	return cmd
 }
 
-// changed reports a change that has nothing more to say.
+// changed prints the result of a command that has no other output.
 func (c *cli) changed(name, what string) error {
 	result := map[string]string{"migration": name, "result": what}
 	return c.show(result, func() { c.printf("%s %s\n", what, name) })
@@ -269,24 +270,24 @@ func newApprove(c *cli) *cobra.Command {
 	var to, reason string
 	cmd := &cobra.Command{
 		Use:   "approve [MIGRATION]",
-		Short: "Approve the step into a phase, as the decision maker",
-		Long: `Approves the next step into a phase. Who approves is the role that the state
-database knows you by, which must be a member of phases.approval.role. The
-approval is good for the present epoch and configuration, until it expires.`,
-		Args: maybeName,
+		Short: "Approve the step into the next phase",
+		Long: `Approves the next step into a phase, as the role that connects to the state
+database. That role must be a member of phases.approval.role. The approval is valid
+for the present epoch and config hash, until it expires.`,
+		Args: optionalName,
 		RunE: c.withState(func(ctx context.Context, store *state.Store, name string) error {
-			standing, err := store.Status(ctx, name)
+			status, err := store.Status(ctx, name)
 			if err != nil {
 				return err
 			}
 			m, err := app.Applied(ctx, store, name)
 			if err == nil {
-				err = c.asApplied(ctx, store, name)
+				err = c.checkApplied(ctx, store, name)
 			}
 			if err != nil {
 				return err
 			}
-			next, err := m.Phases.Next(standing.Route)
+			next, err := m.Phases.Next(status.Route)
 			if err != nil {
 				return err
 			}
@@ -297,7 +298,7 @@ approval is good for the present epoch and configuration, until it expires.`,
 				}
 			}
 			if phase != next.Phase {
-				return usagef("the next step from %s is %s: %s can't be approved yet; try: migrator phase status", standing.Route, next, phase)
+				return usageTry(hint.Hint{Do: hint.Status}, "the next step from %s is %s: %s can't be approved yet", status.Route, next, phase)
 			}
 			approval, err := store.Approve(ctx, name, phase, m.Phases.Approval.Role, time.Duration(m.Phases.Approval.Expires), reason)
 			if err != nil {
@@ -318,8 +319,8 @@ func newHistory(c *cli) *cobra.Command {
 	var verify bool
 	cmd := &cobra.Command{
 		Use:   "history [MIGRATION]",
-		Short: "Who moved the migration, when, from where to where, and why",
-		Args:  maybeName,
+		Short: "List the migration's moves: when, by whom, and why",
+		Args:  optionalName,
 		RunE: c.withState(func(ctx context.Context, store *state.Store, name string) error {
 			if verify {
 				return c.verify(ctx, store, name)
@@ -335,6 +336,6 @@ func newHistory(c *cli) *cobra.Command {
 		}),
 	}
 	cmd.Flags().IntVarP(&limit, "limit", "n", 50, "newest entries to show")
-	cmd.Flags().BoolVar(&verify, "verify", false, "the same as migrator history verify")
+	cmd.Flags().BoolVar(&verify, "verify", false, "same as migrator history verify")
 	return cmd
 }

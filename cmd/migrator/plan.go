@@ -17,7 +17,7 @@ func newPlan(c *cli) *cobra.Command {
 		Short: "Check both stores and show the phases ahead; change nothing",
 		Long: `Connects to both stores and the state database, checks privileges, the key, the
 types, versions and settings that would hurt later, and prints the phases with
-their gates. Exits with 2 if anything must be mended first.`,
+their gates. Exits with 2 if a check refuses the migration.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			m, err := c.load()
@@ -60,7 +60,7 @@ func (c *cli) printPlan(p *preflight.Report) {
 		c.table(rows)
 	}
 	c.printf("\n")
-	rows := [][]string{{"PHASE", "STEPS", "AT LEAST", "ROLLBACK", "GATES ON THE WAY IN"}}
+	rows := [][]string{{"PHASE", "STEPS", "AT LEAST", "ROLLBACK", "GATES TO ENTER"}}
 	for _, ph := range p.Phases {
 		least := "-"
 		if ph.AtLeast > 0 {
@@ -89,14 +89,14 @@ func (c *cli) printChecks(checks []store.Check) {
 func newDoctor(c *cli) *cobra.Command {
 	return &cobra.Command{
 		Use:   "doctor",
-		Short: "Check settings, state database and stores of a running migration",
-		Long: `Makes the checks of plan again and adds what only a running migration can show:
-lapsed leases, journalled keys, an interrupted fence, a description that differs
-from the applied one. Exits with 2 if anything must be mended.`,
+		Short: "Check settings, stores and state of a running migration",
+		Long: `Repeats the checks of plan and adds those of a running migration: lapsed leases,
+journaled keys, an interrupted fence, a migration file that differs from the applied
+one. Exits with 2 if a check refuses the migration.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var m *migration.Config
-			if c.settings.descriptionFile() != "" {
+			if c.settings.migrationFile() != "" {
 				var err error
 				if m, err = c.load(); err != nil {
 					return err

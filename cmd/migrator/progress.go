@@ -10,7 +10,7 @@ import (
 	"github.com/stranglerfig/migrator/internal/humanize"
 )
 
-// progress shows how a long job comes on: a bar on a terminal, a plain line
+// progress prints a long job's progress: a bar on a terminal, a plain line
 // every few seconds elsewhere, both on stderr.
 type progress struct {
 	c     *cli
@@ -35,7 +35,7 @@ func (c *cli) progress(what string) *progress {
 	return p
 }
 
-// set says that done of total units are done; total may still be an estimate.
+// set reports that done of total units are done; total may still be an estimate.
 func (p *progress) set(done, total int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -43,7 +43,7 @@ func (p *progress) set(done, total int64) {
 	case p.first:
 		p.start, p.first = done, false
 	case !p.moving && done > p.start:
-		p.start, p.began, p.moving = done, time.Now(), true // what it waited for first is not its rate
+		p.start, p.began, p.moving = done, time.Now(), true // the wait before the first unit is not part of the rate
 	}
 	total = max(total, done)
 	if p.bars != nil {
@@ -79,7 +79,7 @@ func (p *progress) draw(done, total int64) {
 	p.bar.SetCurrent(done)
 }
 
-// close takes the bar off the terminal.
+// close removes the bar from the terminal.
 func (p *progress) close() {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -7,12 +7,12 @@ import (
 	"strings"
 )
 
-// asks tells whether there is a person who can be asked.
-func (c *cli) asks() bool { return isTerminal(c.in) && isTerminal(c.err) }
+// interactive reports whether input and errors are a terminal.
+func (c *cli) interactive() bool { return isTerminal(c.in) && isTerminal(c.err) }
 
-// ask puts a question and returns the line that is typed, trimmed and in lower case;
-// "" where the input ends. Ctrl-C is noticed at once: the read goes on without
-// anybody who waits for it, so a command that was told to stop must ask nothing more.
+// ask prints a question and returns the typed line, trimmed and in lower case; "" at the
+// end of the input. It returns as soon as ctx ends, and leaves its read of the input
+// running: that read takes the next line, so a canceled command must not ask again.
 func (c *cli) ask(ctx context.Context, question string) (string, error) {
 	fmt.Fprint(c.err, question)
 	typed := make(chan string, 1)
@@ -26,7 +26,7 @@ func (c *cli) ask(ctx context.Context, question string) (string, error) {
 	}
 }
 
-// readLine takes no byte behind the line: the next question's answer may be there.
+// readLine reads no byte after the line: the next question's answer may follow.
 func readLine(in io.Reader) string {
 	var line []byte
 	one := make([]byte, 1)
@@ -40,9 +40,9 @@ func readLine(in io.Reader) string {
 	return string(line)
 }
 
-// confirm asks whether to go on; where nobody can be asked, it does.
+// confirm asks whether to continue. Without a terminal it continues.
 func (c *cli) confirm(ctx context.Context, yes bool, question string) error {
-	if yes || !c.asks() {
+	if yes || !c.interactive() {
 		return nil
 	}
 	answer, err := c.ask(ctx, question+" [y/N] ")
@@ -50,7 +50,7 @@ func (c *cli) confirm(ctx context.Context, yes bool, question string) error {
 	case err != nil:
 		return fmt.Errorf("nothing was changed: %w", err)
 	case !strings.HasPrefix(answer, "y"):
-		return usagef("nothing was changed; try: the same command with --yes")
+		return usageTry(try("the same command with --yes"), "nothing was changed")
 	}
 	return nil
 }

@@ -13,26 +13,26 @@ import (
 	"github.com/stranglerfig/migrator/internal/test/testenv"
 )
 
-// asking is a command whose input is a pipe, and what was typed into it.
-func asking(t *testing.T) (c *cli, typed *io.PipeWriter, said *testenv.Buffer) {
+// asking is a command whose input is a pipe, and the end of it that the test types into.
+func asking(t *testing.T) (c *cli, typed *io.PipeWriter, stderr *testenv.Buffer) {
 	t.Helper()
 	in, typed := io.Pipe()
 	t.Cleanup(func() { _ = typed.Close() })
-	said = &testenv.Buffer{}
-	return &cli{streams: streams{in: in, err: said}}, typed, said
+	stderr = &testenv.Buffer{}
+	return &cli{streams: streams{in: in, err: stderr}}, typed, stderr
 }
 
-// TestAQuestionEndsWithTheCommand: Ctrl-C is noticed without an Enter behind it.
+// TestAQuestionEndsWithTheCommand: Ctrl-C ends a question without an Enter.
 func TestAQuestionEndsWithTheCommand(t *testing.T) {
 	t.Parallel()
-	c, _, said := asking(t)
+	c, _, stderr := asking(t)
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() {
-		_, err := c.ask(ctx, "Go on? ")
+		_, err := c.ask(ctx, "Continue? ")
 		ended <- err
 	}()
-	clitest.Until(t, "it asks", func() bool { return strings.Contains(said.String(), "Go on? ") })
+	clitest.Until(t, "it asks", func() bool { return strings.Contains(stderr.String(), "Continue? ") })
 	stop()
 	if err := <-ended; !errors.Is(err, context.Canceled) {
 		t.Error(err)

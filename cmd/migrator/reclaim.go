@@ -16,24 +16,24 @@ func newReclaim(c *cli) *cobra.Command {
 	var yes bool
 	cmd := &cobra.Command{
 		Use:   "reclaim",
-		Short: "Go on after the state database has lost transactions",
+		Short: "Recover after state loss in the state database",
 		Long: `For a state database that was restored from an older backup, or failed over to a
-standby that lacked its last transactions. Instances refuse what it says as long
-as its epoch is lower than theirs.
+standby that lacked its last transactions. Instances refuse its route as long as its
+epoch is lower than theirs.
 
-Asks legacy whether a fence stands. If none does, legacy has every acknowledged
-write: the migration goes on in dual-read, or in the earlier phase that the
-database says. If one does, the target may have writes that legacy lacks: all
-writes wait while the target is looked through for them, they are replayed to
-legacy, the fence is lifted, and the migration goes on in grace.
+Reads from legacy whether a fence is up. If not, legacy has every acknowledged write:
+the migration continues in dual-read, or in the earlier phase that the database
+contains. If so, the target may have writes that legacy lacks: all writes wait while
+the target is scanned for them, they are replayed to legacy, the fence is lifted, and
+the migration continues in grace.
 
-The new epoch is above every one that an instance remembers, so all follow. What
-the journal has forgotten is not known: cutover needs a full reconcile first. Run
-it after every such restore, also if no instance has complained.`,
+The new epoch is above every one that an instance knows, so all instances follow. Keys
+may be missing from the journal, so cutover needs a full reconcile first. Run it after
+every such restore, even if no instance reported a state loss.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if strings.TrimSpace(reason) == "" {
-				return usagef("it needs a reason; try: --reason 'restored the backup of ...'")
+				return usageTry(try("--reason 'restored the backup of ...'"), "a reclaim needs a reason")
 			}
 			ctx := cmd.Context()
 			j, err := c.openJob(ctx, false)
@@ -63,8 +63,9 @@ it after every such restore, also if no instance has complained.`,
 	return cmd
 }
 
-// warnLost says before anything else that the state can't be believed.
-func (c *cli) warnLost(st phases.Status) {
+// warnStateLoss prints a state loss before all else: the rest of the status is
+// unreliable.
+func (c *cli) warnStateLoss(st phases.Status) {
 	if st.StateLoss == nil {
 		return
 	}

@@ -3,12 +3,12 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 
 	"github.com/spf13/cobra"
 
 	"github.com/stranglerfig/migrator/internal/app"
 	"github.com/stranglerfig/migrator/internal/backfill"
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/humanize"
 	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/phases"
@@ -16,16 +16,16 @@ import (
 	"github.com/stranglerfig/migrator/store"
 )
 
-// jobError gives the exit code 8 to jobs that only have to wait their turn.
+// jobError gives exit code 8 to a job that only has to wait for another.
 func jobError(err error) error {
 	if errors.Is(err, reconcile.ErrRunning) {
-		return notYet(fmt.Errorf("%w; try: migrator reconcile list", err))
+		return notYet(hint.With(err, hint.Hint{Do: hint.ReconcileList}))
 	}
 	if errors.Is(err, backfill.ErrRunning) || errors.Is(err, backfill.ErrNotReady) {
 		return notYet(err)
 	}
 	if errors.Is(err, store.ErrRecentColumn) {
-		return coded{err, exitUsage}
+		return codedError{err, exitUsage}
 	}
 	return err
 }
@@ -41,30 +41,30 @@ func newReconcileRun(c *cli) *cobra.Command {
 	var sample string
 	var rate int
 	var report reportFlags
-	var mend mending
+	var repairs repairFlags
 	cmd := &cobra.Command{
 		Use:   "run",
 		Short: "Compare both stores; exit with 8 if they differ",
 		Long: `Compares a sample of legacy's records with the target (the next slice of blocks,
 so that enough runs cover everything), or with --full every record, and the
-target's for what legacy lacks. What differs is read again until it agrees or
-stays different: only that counts. --repair mends it once all is compared, and keys
-known to be behind; --repair=plan only says what that would do. If more differs than
-reconcile.max_difference allows, nothing is mended: see --force.
+target's for what legacy lacks. Suspects are read again until both sides agree or the
+difference is confirmed: only differences count. --repair repairs them once all is
+compared, and journaled keys too; --repair=plan prints what that would do. If more
+differs than reconcile.max_difference allows, nothing is repaired: see --force.
 
 A run that repaired something is not clean: only a later one proves the repair.
 
-Other machines take a share of it with migrator worker. A run of the same kind whose
-process was killed is gone on with, unless --fresh says otherwise.`,
+Other machines take jobs of it with migrator worker. An interrupted run of the same kind
+is resumed, unless --fresh is given.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if oneWay && !full {
-				return usagef("--one-way goes with --full: a sampled run looks one way only")
+				return usagef("--one-way needs --full: a sampled run compares one way only")
 			}
 			if err := inRange(inRate("rate", rate)); err != nil {
 				return err
 			}
-			if err := mend.check(cmd.Flags()); err != nil {
+			if err := repairs.check(cmd.Flags()); err != nil {
 				return err
 			}
 			if err := report.check(); err != nil {
@@ -87,9 +87,9 @@ process was killed is gone on with, unless --fresh says otherwise.`,
 			if cmd.Flags().Changed("rate") {
 				j.Config.Reconcile.Rate = rate
 			}
-			plan := mend.apply(cmd.Flags(), j, &o)
+			plan := repairs.apply(cmd.Flags(), j, &o)
 			if !fresh && plan == nil {
-				if o.Resume, err = c.killedRun(cmd.Context(), j, o, sample != ""); err != nil {
+				if o.Resume, err = c.interruptedRun(cmd.Context(), j, o, sample != ""); err != nil {
 					return err
 				}
 			}
@@ -98,12 +98,12 @@ process was killed is gone on with, unless --fresh says otherwise.`,
 	}
 	f := cmd.Flags()
 	report.add(f)
-	f.BoolVar(&fresh, "fresh", false, "begin anew, even if a run of this kind was killed midway")
-	f.BoolVar(&full, "full", false, "every record, and the target's extras too")
-	f.BoolVar(&oneWay, "one-way", false, "with --full: don't look for records that only the target has")
-	f.StringVar(&sample, "sample", "", "per cent of legacy's blocks, instead of the description's")
-	f.IntVar(&rate, "rate", 0, "records per second at most, instead of the description's")
-	mend.flags(f)
+	f.BoolVar(&fresh, "fresh", false, "start a new run, even if one of this kind was interrupted")
+	f.BoolVar(&full, "full", false, "compare every record, and find those that only the target has")
+	f.BoolVar(&oneWay, "one-way", false, "with --full: skip the search for records that only the target has")
+	f.StringVar(&sample, "sample", "", "per cent of legacy's blocks (default: the migration file's)")
+	f.IntVar(&rate, "rate", 0, "records per second at most (default: the migration file's)")
+	repairs.flags(f)
 	return cmd
 }
 
@@ -125,14 +125,14 @@ func (c *cli) reconcile(ctx context.Context, j *app.Job, o reconcile.RunOptions,
 			total *= 2 // and the target's, about as many
 		}
 		done := run.Checked + run.Scanned
-		if run.Repair && run.Repaired > 0 { // which begins when all is compared
+		if run.Repair && run.Repaired > 0 { // repairs begin when all is compared
 			done, total = done+run.Repaired, done+run.Differences
 		}
 		bar.set(done, total)
 	}})
 	bar.close()
 	if run.Status == reconcile.Stopped && plan == nil && ctx.Err() != nil {
-		return fmt.Errorf("%w; try: migrator reconcile resume", err)
+		return hint.With(err, hint.Hint{Do: hint.ReconcileResume})
 	}
 	if err != nil {
 		return jobError(err)
@@ -161,40 +161,40 @@ func (c *cli) reconcile(ctx context.Context, j *app.Job, o reconcile.RunOptions,
 
 func (c *cli) reconcilePaused(run int64, why string) {
 	if why == "" {
-		c.note("run %d goes on", run)
+		c.note("run %d resumed", run)
 		return
 	}
-	c.note("run %d is paused (%s); try: migrator reconcile resume", run, why)
+	c.note("run %d is paused (%s); to resume it: migrator reconcile resume", run, why)
 }
 
-// differences is nil if the run has found none; else it says what helps.
+// differences is nil if the run has found none; else its hint is the next command.
 func differences(run reconcile.Run, repair, planned bool) error {
 	left := run.Differences - run.Repaired
 	switch {
 	case run.Differences == 0:
 		return nil
 	case run.Refused != "":
-		return notYet(errors.New("too much differs for a repair, and nothing was repaired; look at some of the keys, and if legacy is right about them all, say so with --force; try: migrator reconcile explain KEY"))
+		return notYet(hint.Errorf(try("migrator reconcile explain KEY for some of the keys; if legacy is right about all of them, repeat the run with --force"), "too much differs for a repair, and nothing was repaired"))
 	case repair && run.Repaired == 0:
-		return notYet(errors.New("the stores differ, and nothing of it could be repaired: the report says why, key by key"))
+		return notYet(errors.New("the stores differ, and no difference could be repaired; see the report"))
 	case repair && left > 0:
-		return notYet(fmt.Errorf("%s differences were repaired and %s were not: the report says why, key by key; try: migrator reconcile run --full --repair", humanize.Count(run.Repaired), humanize.Count(left)))
+		return notYet(hint.Errorf(hint.Hint{Do: hint.ReconcileFullRepair}, "%s differences were repaired and %s were not; see the report", humanize.Count(run.Repaired), humanize.Count(left)))
 	case repair:
-		return notYet(errors.New("differences were found and repaired; only a later clean run proves it; try: migrator reconcile run --full"))
+		return notYet(hint.Errorf(hint.Hint{Do: hint.ReconcileFull}, "differences were found and repaired; only a later clean run proves it"))
 	case planned:
-		return notYet(errors.New("the stores differ, and this was only the plan; try: migrator reconcile run --full --repair"))
+		return notYet(hint.Errorf(hint.Hint{Do: hint.ReconcileFullRepair}, "the stores differ, and this was only the plan"))
 	}
-	return notYet(errors.New("the stores differ; try: migrator reconcile run --full --repair=plan"))
+	return notYet(hint.Errorf(try("migrator reconcile run --full --repair=plan"), "the stores differ"))
 }
 
-// killedRun finds the run of the same kind whose process ended without a word; 0: none.
-func (c *cli) killedRun(ctx context.Context, j *app.Job, o reconcile.RunOptions, sampled bool) (int64, error) {
+// interruptedRun is the interrupted run of the same kind; 0: none.
+func (c *cli) interruptedRun(ctx context.Context, j *app.Job, o reconcile.RunOptions, sampled bool) (int64, error) {
 	if sampled {
 		return 0, nil
 	}
 	run, err := j.Interrupted(ctx, o, false)
 	if run != 0 {
-		c.note("going on with run %d, whose process ended without a word (--fresh begins anew)", run)
+		c.note("resuming interrupted run %d (--fresh starts a new one)", run)
 	}
 	return run, err
 }

@@ -15,18 +15,18 @@ import (
 func newReconcileExplain(c *cli) *cobra.Command {
 	return &cobra.Command{
 		Use:   "explain KEY",
-		Short: "Show one key on both sides, and why they differ",
-		Long: `Looks at one key now: both sides field by field with the rule that each is compared
+		Short: "Show one key in both stores, and why they differ",
+		Long: `Reads one key now: both sides field by field with the rule that each is compared
 by, versions, expiry, era, the journal, what a repair would do, and what earlier runs
-have found of it. Values are shown where the description says so, else their hashes:
-equal hashes mean equal values, within one output.
+found. Values are shown if the migration file allows it, else their hashes: equal
+hashes mean equal values, within one output.
 
 KEY is written as in the findings: the key's columns with commas between them, such
-as 42 or eu,42; a comma inside a column is %2C. The quoted form of a report is read
-too; so a key that itself begins with " must be given quoted.`,
+as 42 or eu,42; a comma inside a column is %2C. The quoted form of a report is accepted
+too, so a key that itself begins with " must be given quoted.`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 {
-				return usagef("name one key, as in the findings; try: migrator reconcile explain 42")
+				return usageTry(try("migrator reconcile explain 42"), "name one key, as in the findings")
 			}
 			return nil
 		},
@@ -46,7 +46,7 @@ too; so a key that itself begins with " must be given quoted.`,
 	}
 }
 
-// readKey reads a key as findings have it: as it is, or quoted.
+// readKey reads a key as findings print it: plain, or quoted.
 func readKey(arg string) record.Key {
 	if strings.HasPrefix(arg, `"`) {
 		if text, err := strconv.Unquote(arg); err == nil {
@@ -80,9 +80,9 @@ func (c *cli) explanation(x *reconcile.Explanation) {
 		}
 	}
 	if j := x.Journal; j != nil {
-		line("journal", "behind since %s, %s changes lost, the highest %s: %s", j.Since.UTC().Format(time.RFC3339), humanize.Count(j.Changes), j.Version, strconv.QuoteToGraphic(j.Reason))
+		line("journal", "behind since %s, %s changes missing, the highest %s: %s", j.Since.UTC().Format(time.RFC3339), humanize.Count(j.Changes), j.Version, strconv.QuoteToGraphic(j.Reason))
 	} else {
-		line("journal", "not journalled")
+		line("journal", "not journaled")
 	}
 	if x.Same && x.Journal == nil {
 		line("repair", "none is due")
@@ -104,7 +104,7 @@ func (c *cli) explanation(x *reconcile.Explanation) {
 	}
 	c.table(printableCells(rows))
 	if len(x.Findings) == 0 {
-		c.printf("\nNo kept finding of an earlier run names this key.\n")
+		c.printf("\nNo finding of an earlier run is kept for this key.\n")
 		return
 	}
 	c.printf("\n")
@@ -139,7 +139,7 @@ func sideText(s reconcile.Side, version string) string {
 	return text
 }
 
-// printableCells keeps control characters of names off a terminal.
+// printableCells replaces control characters, which names may contain.
 func printableCells(rows [][]string) [][]string {
 	for _, row := range rows {
 		for i, cell := range row {

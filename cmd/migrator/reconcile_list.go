@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/stranglerfig/migrator/internal/app"
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/humanize"
 	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/internal/state/reconciles"
@@ -17,7 +18,7 @@ import (
 // listedRun is a row of reconcile list.
 type listedRun struct {
 	reconcile.Run
-	Coverage *reconcile.Coverage `json:"coverage,omitempty"` // of a done run: as it was at its end
+	Coverage *reconcile.Coverage `json:"coverage,omitempty"` // of a done run: at its end
 }
 
 func (r *listedRun) covered() string {
@@ -32,7 +33,7 @@ func newReconcileList(c *cli) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list [MIGRATION]",
 		Short: "List the newest runs",
-		Args:  maybeName,
+		Args:  optionalName,
 		RunE: c.withState(func(ctx context.Context, store *state.Store, name string) error {
 			if err := aboveZero(limit); err != nil {
 				return err
@@ -76,14 +77,14 @@ func newReconcileShow(c *cli) *cobra.Command {
 		Short: "Show one run with its findings",
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 {
-				return usagef("name one run; try: migrator reconcile list")
+				return usageTry(hint.Hint{Do: hint.ReconcileList}, "name one run")
 			}
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			id, err := strconv.ParseInt(args[0], 10, 64)
 			if err != nil {
-				return usagef("run %q: want a number; try: migrator reconcile list", args[0])
+				return usageTry(hint.Hint{Do: hint.ReconcileList}, "run %q: want a number", args[0])
 			}
 			if limit < 0 {
 				return usagef("--limit %d: want a number from 0 on", limit)

@@ -8,26 +8,27 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/stranglerfig/migrator/internal/app"
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/internal/state/reconciles"
 	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/reconcile"
 )
 
-// runArgument reads the optional number of a run; 0: the newest.
+// runArgument parses the optional number of a run; 0: the newest.
 func runArgument(args []string) (int64, error) {
 	if len(args) == 0 {
 		return 0, nil
 	}
 	id, err := strconv.ParseInt(args[0], 10, 64)
 	if err != nil || id <= 0 || len(args) > 1 {
-		return 0, usagef("run %q: want one number; try: migrator reconcile list", args[0])
+		return 0, usageTry(hint.Hint{Do: hint.ReconcileList}, "run %q: want one number", args[0])
 	}
 	return id, nil
 }
 
-// newReconcileMark makes a command that marks a run, which its processes see.
-func newReconcileMark(c *cli, use, short, said string, mark func(ctx context.Context, kept *reconciles.Runs, run reconcile.Run, reason string) error) *cobra.Command {
+// newReconcileMark is a command that marks a run; the run's processes read the mark.
+func newReconcileMark(c *cli, use, short, done string, mark func(ctx context.Context, kept *reconciles.Runs, run reconcile.Run, reason string) error) *cobra.Command {
 	var migration, reason string
 	cmd := &cobra.Command{
 		Use: use + " [RUN]", Short: short, Args: cobra.ArbitraryArgs,
@@ -48,12 +49,12 @@ func newReconcileMark(c *cli, use, short, said string, mark func(ctx context.Con
 				if run, err = kept.Run(ctx, run.ID); err != nil {
 					return err
 				}
-				return c.show(run, func() { c.printf(said+"\n", run.ID, name) })
+				return c.show(run, func() { c.printf(done+"\n", run.ID, name) })
 			})(cmd, named(migration))
 		},
 	}
 	cmd.Flags().StringVarP(&migration, "migration", "m", "", "the migration, if there are several")
-	cmd.Flags().StringVar(&reason, "reason", "", "why, for those who wait for it")
+	cmd.Flags().StringVar(&reason, "reason", "", "why, for operators who wait for the run")
 	return cmd
 }
 
@@ -66,20 +67,20 @@ func named(migration string) []string {
 
 func noRun(err error) error {
 	if errors.Is(err, reconciles.ErrNoRun) {
-		return coded{err, exitUsage}
+		return codedError{err, exitUsage}
 	}
 	return err
 }
 
 func newReconcilePause(c *cli) *cobra.Command {
-	return newReconcileMark(c, "pause", "Make the run wait, and all workers with it", "Run %d of %s is paused; try: migrator reconcile resume",
+	return newReconcileMark(c, "pause", "Pause a run and all of its workers", "Run %d of %s is paused. To resume it: migrator reconcile resume",
 		func(ctx context.Context, kept *reconciles.Runs, run reconcile.Run, reason string) error {
 			return kept.Pause(ctx, run.ID, reason, false)
 		})
 }
 
 func newReconcileCancel(c *cli) *cobra.Command {
-	return newReconcileMark(c, "cancel", "End the run for good; what it found stays listed", "Run %d of %s is cancelled.",
+	return newReconcileMark(c, "cancel", "Cancel a run; its findings stay listed", "Run %d of %s is cancelled.",
 		func(ctx context.Context, kept *reconciles.Runs, run reconcile.Run, reason string) error {
 			return kept.Cancel(ctx, run.ID, reason)
 		})
@@ -89,9 +90,9 @@ func newReconcileResume(c *cli) *cobra.Command {
 	var report reportFlags
 	cmd := &cobra.Command{
 		Use:   "resume [RUN]",
-		Short: "Let a paused run go on, or go on with one that was interrupted",
-		Long: `Ends a pause. Where no process coordinates the run any more, because it was stopped
-or killed, this one does: it works the jobs that are not done, settles what was found,
+		Short: "Resume a paused or interrupted run",
+		Long: `Ends a pause. If no process coordinates the run any more, because it was stopped or
+killed, this one does: it works on the jobs that are not done, rechecks the suspects,
 and reports as reconcile run does. The jobs that are done count.`,
 		Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -109,15 +110,15 @@ and reports as reconcile run does. The jobs that are done count.`,
 			}
 			defer j.Close()
 			kept := reconciles.New(j.State.Pool(), j.Config.Name)
-			run, held, err := kept.Unfinished(ctx, id)
+			run, coordinated, err := kept.Unfinished(ctx, id)
 			if err != nil {
 				return noRun(err)
 			}
-			if !held {
+			if !coordinated {
 				return c.reconcile(ctx, j, reconcile.RunOptions{Resume: run.ID, Repair: run.Repair}, nil, report)
 			}
 			if run.Status != reconcile.Paused {
-				return notYet(errors.New("the run is not paused: it is under way; try: migrator reconcile list"))
+				return notYet(hint.Errorf(hint.Hint{Do: hint.ReconcileList}, "run %d is not paused: it is running", run.ID))
 			}
 			if err := kept.Continue(ctx, run.ID, false); err != nil {
 				return noRun(err)
@@ -125,7 +126,7 @@ and reports as reconcile run does. The jobs that are done count.`,
 			if run, err = kept.Run(ctx, run.ID); err != nil {
 				return err
 			}
-			return c.show(app.Reconciled{Run: run, Claim: reconcile.Claim(run), Findings: []reconcile.Finding{}}, func() { c.printf("Run %d of %s goes on.\n", run.ID, j.Config.Name) })
+			return c.show(app.Reconciled{Run: run, Claim: reconcile.Claim(run), Findings: []reconcile.Finding{}}, func() { c.printf("Run %d of %s resumed.\n", run.ID, j.Config.Name) })
 		},
 	}
 	report.add(cmd.Flags())

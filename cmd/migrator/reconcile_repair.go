@@ -9,14 +9,15 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/stranglerfig/migrator/internal/app"
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/humanize"
 	"github.com/stranglerfig/migrator/internal/repair"
 	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/reconcile"
 )
 
-// mending are the flags of reconcile run that are about repair.
-type mending struct {
+// repairFlags are the flags of reconcile run that are about repair.
+type repairFlags struct {
 	how        string // "", apply or plan
 	force      string
 	maxRepairs int
@@ -24,33 +25,33 @@ type mending struct {
 }
 
 const (
-	mendApply = "apply"
-	mendPlan  = "plan"
+	repairApply = "apply"
+	repairPlan  = "plan"
 )
 
-func (m *mending) flags(f *pflag.FlagSet) {
-	f.StringVar(&m.how, "repair", "", "mend what differs, once all is compared; --repair=plan: say what would be done, and do nothing (`how`: apply, or plan)")
-	f.Lookup("repair").NoOptDefVal = mendApply
-	f.IntVar(&m.maxRepairs, "max-repairs", 0, "repairs at most, instead of the description's")
-	f.IntVar(&m.rate, "repair-rate", 0, "repairs per second at most, instead of the description's")
-	f.StringVar(&m.force, "force", "", "repair however much differs; a `reason`, which is kept with the run")
+func (m *repairFlags) flags(f *pflag.FlagSet) {
+	f.StringVar(&m.how, "repair", "", "repair differences once all is compared; --repair=plan: print the repairs only (`how`: apply, or plan)")
+	f.Lookup("repair").NoOptDefVal = repairApply
+	f.IntVar(&m.maxRepairs, "max-repairs", 0, "repairs at most (default: the migration file's)")
+	f.IntVar(&m.rate, "repair-rate", 0, "repairs per second at most (default: the migration file's)")
+	f.StringVar(&m.force, "force", "", "repair however much differs; the `reason` is recorded with the run")
 }
 
-func (m *mending) check(f *pflag.FlagSet) error {
+func (m *repairFlags) check(f *pflag.FlagSet) error {
 	switch {
-	case f.Changed("repair") && m.how != mendApply && m.how != mendPlan:
-		return usagef("--repair=%s: want --repair (or --repair=apply) to mend, --repair=plan to see what that would do", m.how)
+	case f.Changed("repair") && m.how != repairApply && m.how != repairPlan:
+		return usagef("--repair=%s: want --repair (or --repair=apply), or --repair=plan to print the repairs only", m.how)
 	case m.how == "" && slices.ContainsFunc([]string{"max-repairs", "repair-rate", "force"}, f.Changed):
-		return usagef("--max-repairs, --repair-rate and --force go with --repair; try: migrator reconcile run --full --repair")
+		return usageTry(hint.Hint{Do: hint.ReconcileFullRepair}, "--max-repairs, --repair-rate and --force need --repair")
 	case f.Changed("force") && strings.TrimSpace(m.force) == "":
-		return usagef("--force wants the reason why legacy is right about so many records")
+		return usagef("--force needs a reason: why legacy is right about so many records")
 	}
 	return inRange(numbered{"max-repairs", m.maxRepairs, 0, migration.MaxRepairs}, inRate("repair-rate", m.rate))
 }
 
-// apply puts the flags into the job and the run's options. The plan is nil unless
-// one is asked for.
-func (m *mending) apply(f *pflag.FlagSet, j *app.Job, o *reconcile.RunOptions) *plannedRepairs {
+// apply copies the flags to the job and the run's options. The plan is nil unless
+// --repair=plan is given.
+func (m *repairFlags) apply(f *pflag.FlagSet, j *app.Job, o *reconcile.RunOptions) *plannedRepairs {
 	if f.Changed("max-repairs") {
 		j.Config.Reconcile.MaxRepairs = m.maxRepairs
 	}
@@ -59,9 +60,9 @@ func (m *mending) apply(f *pflag.FlagSet, j *app.Job, o *reconcile.RunOptions) *
 	}
 	o.Force = m.force
 	switch m.how {
-	case mendApply:
+	case repairApply:
 		o.Repair = true
-	case mendPlan:
+	case repairPlan:
 		p := &plannedRepairs{}
 		o.Plan = func(r reconcile.Planned) { p.repairs = append(p.repairs, r) }
 		return p
@@ -83,7 +84,7 @@ func (p *plannedRepairs) list() []reconcile.Planned {
 
 var stepMeanings = map[repair.Step]string{
 	repair.StepWrite:     "write legacy's state",
-	repair.StepLower:     "write legacy's state over a version that legacy never gave",
+	repair.StepLower:     "write legacy's state over a version that legacy never assigned",
 	repair.StepTombstone: "remove the record, leave a tombstone",
 	repair.StepNone:      "nothing",
 	repair.StepLeave:     "nothing: the entry belongs to a later era",
@@ -98,7 +99,7 @@ func (p *plannedRepairs) write(c *cli) {
 		return
 	}
 	steps := map[repair.Step]int{}
-	c.printf("\nPlan, by what both stores say now:\n")
+	c.printf("\nPlan, by the present state of both stores:\n")
 	for _, r := range p.repairs {
 		steps[r.Step]++
 		what, class := stepMeanings[r.Step], string(r.Class)

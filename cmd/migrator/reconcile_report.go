@@ -14,7 +14,7 @@ import (
 	"github.com/stranglerfig/migrator/reconcile"
 )
 
-// reportFlags are how a run tells a scheduler of its result.
+// reportFlags are the flags that choose how a run reports its result to a scheduler.
 type reportFlags struct {
 	summary  bool
 	textfile string
@@ -22,7 +22,7 @@ type reportFlags struct {
 
 func (r *reportFlags) add(f *pflag.FlagSet) {
 	f.BoolVar(&r.summary, "summary", false, "print one line instead of the report")
-	f.StringVar(&r.textfile, "textfile", "", "write the result to this file too, for node exporter's textfile collector (name it *.prom)")
+	f.StringVar(&r.textfile, "textfile", "", "also write the result to this file, for node exporter's textfile collector (name it *.prom)")
 }
 
 // check refuses a text file that could not be written once the run is done.
@@ -55,7 +55,7 @@ func (r *reportFlags) write(ctx context.Context, j *app.Job, run reconcile.Run) 
 	if err := metrics.WriteReconcile(r.textfile, metrics.Reconcile{
 		Migration: j.Config.Name, LastClean: clean, Checked: run.Checked, Different: run.Differences, Coverage: covered.Clean,
 	}); err != nil {
-		return fmt.Errorf("the run is done and kept, but its text file can't be written: %w", err)
+		return fmt.Errorf("the run is done and recorded, but its text file can't be written: %w", err)
 	}
 	return nil
 }

@@ -17,17 +17,17 @@ func newReconcileSchedule(c *cli) *cobra.Command {
 	var limit int
 	cmd := &cobra.Command{
 		Use:   "schedule [MIGRATION]",
-		Short: "Show when runs are due, and what became of past times",
-		Long: `Shows for reconcile.schedule and full_schedule, as the description at hand has them
-or else the one that is applied, the next time and the last one that something became
-of; and the newest times of all. Overdue are times that have passed since: the leading
-daemon makes one run for them, however many they are.`,
-		Args: maybeName,
+		Short: "Show when runs are due, and the outcomes of past times",
+		Long: `Shows for reconcile.schedule and full_schedule the next time and the last one that has
+an outcome, and then the newest times of both. The schedules are those of the migration
+file, else the applied ones. Overdue times have passed since: the leading daemon starts
+one run for all of them.`,
+		Args: optionalName,
 		RunE: c.withState(func(ctx context.Context, store *state.Store, name string) error {
 			if err := aboveZero(limit); err != nil {
 				return err
 			}
-			m, err := c.scheduling(ctx, store, name)
+			m, err := c.scheduledConfig(ctx, store, name)
 			if err != nil {
 				return err
 			}
@@ -42,10 +42,10 @@ daemon makes one run for them, however many they are.`,
 	return cmd
 }
 
-// scheduling is the description whose times are looked at: they may be changed
-// without being applied.
-func (c *cli) scheduling(ctx context.Context, store *state.Store, name string) (*migration.Config, error) {
-	if c.settings.descriptionFile() != "" {
+// scheduledConfig is the configuration whose schedules are shown: the migration file's,
+// since schedules may be changed without apply, else the applied one.
+func (c *cli) scheduledConfig(ctx context.Context, store *state.Store, name string) (*migration.Config, error) {
+	if c.settings.migrationFile() != "" {
 		if m, err := c.load(); err != nil || m.Name == name {
 			return m, err
 		}
@@ -55,7 +55,7 @@ func (c *cli) scheduling(ctx context.Context, store *state.Store, name string) (
 
 func (c *cli) showSchedule(found app.ScheduledTimes) {
 	if len(found.Schedules) == 0 {
-		c.printf("No runs are due: the description of %s sets neither reconcile.schedule nor reconcile.full_schedule.\n", found.Migration)
+		c.printf("No runs are due: the migration file of %s sets neither reconcile.schedule nor reconcile.full_schedule.\n", found.Migration)
 	} else {
 		rows := [][]string{{"KIND", "SCHEDULE", "NEXT (UTC)", "LAST", "OUTCOME", "RUN", "OVERDUE"}}
 		for _, s := range found.Schedules {
@@ -64,7 +64,7 @@ func (c *cli) showSchedule(found app.ScheduledTimes) {
 			case s.Last != nil:
 				last, outcome, run = s.Last.Due.UTC().Format(time.DateTime), string(s.Last.Outcome), numberOrDash(s.Last.Run)
 			case !s.Known:
-				outcome = "no daemon knows it yet"
+				outcome = "no daemon has read it yet"
 			}
 			rows = append(rows, []string{string(s.Kind), s.Expr, s.Next.Format(time.DateTime), last, outcome, run, timesPassed(s.Overdue)})
 		}

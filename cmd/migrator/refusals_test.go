@@ -9,9 +9,9 @@ import (
 	"github.com/stranglerfig/migrator/internal/test/clitest"
 )
 
-// TestRefusalsSayWhatAndWhatToTry gives bad input to commands that would otherwise have
-// passed it on: to a database, or to the end of a run that may take hours.
-func TestRefusalsSayWhatAndWhatToTry(t *testing.T) {
+// TestRefusalsHaveFactAndHint gives bad input to commands. Unchecked, it would reach a
+// database, or fail at the end of a run that may take hours.
+func TestRefusalsHaveFactAndHint(t *testing.T) {
 	t.Parallel()
 	o := clitest.New(t, "loans", "  table: loans\n", "  key: loan:{id}\n", clitest.Staged)
 	o.SQL(o.Legacy, `CREATE TABLE loans (id bigint PRIMARY KEY, note text); INSERT INTO loans VALUES (1, 'a')`)
@@ -34,7 +34,7 @@ func TestRefusalsSayWhatAndWhatToTry(t *testing.T) {
 		{"reconcile run --repair --repair-rate -5", "--repair-rate -5: want", exitUsage},
 		{"drill rollback --healthy 61m", "--healthy at most 1h", exitUsage},
 		{"reconcile run --textfile " + o.Path("nowhere/x.prom"), "nothing can be written to " + o.Path("nowhere"), exitUsage},
-		{"gate explain soak-time", "no look at soak-time is kept", exitUsage},
+		{"gate explain soak-time", "no evaluation of soak-time is kept", exitUsage},
 		{"gate explain errors --at 2020-01-01T00:00:00Z", "from 2020-01-01T00:00:00Z or before", exitUsage},
 	} {
 		code, stdout, stderr := o.Try(strings.Fields(c.args)...)
@@ -43,10 +43,10 @@ func TestRefusalsSayWhatAndWhatToTry(t *testing.T) {
 		}
 	}
 	if code, runs, _ := o.Try("reconcile", "list", "-o", "json"); code != exitDone || strings.TrimSpace(runs) != "[]" {
-		t.Errorf("a refused run was made: %s", runs)
+		t.Errorf("a refused run was recorded: %s", runs)
 	}
 
-	// What holds is not measured: to explain its look would lead nowhere.
+	// The closed gate is not measured: there is no evaluation to explain.
 	o.Does("phase advance")
 	if code, _, stderr := o.Try("gate", "list"); code != exitNotYet || !strings.Contains(stderr, "Try: migrator backfill run") {
 		t.Errorf("gate list: %d %s", code, stderr)
@@ -58,14 +58,14 @@ func TestRefusalsSayWhatAndWhatToTry(t *testing.T) {
 	}
 }
 
-// TestBadInputIsExitCode2Everywhere: a store's URL, the state's, a description that is not there.
+// TestBadInputIsExitCode2Everywhere: a store's URL, the state's, a missing migration file.
 func TestBadInputIsExitCode2Everywhere(t *testing.T) {
 	t.Parallel()
 	o := clitest.New(t, "loans", "  table: loans\n", "  key: loan:{id}\n", clitest.Staged)
 	o.SQL(o.Legacy, `CREATE TABLE loans (id bigint PRIMARY KEY, note text)`)
 	o.Does("init", "apply", "phase advance")
 	for _, c := range []struct{ file, url, says string }{
-		{"legacy.url", "postgres://someone:hu%sh@127.0.0.1:1/lib", "the URL of the legacy PostgreSQL can't be read: it must look like postgres://"},
+		{"legacy.url", "postgres://alice:hu%sh@127.0.0.1:1/lib", "the URL of the legacy PostgreSQL can't be read: it must look like postgres://"},
 		{"target.url", "redis://:hush@127.0.0.1:1/first", "target.url: the database is not a number"},
 		{"target.url", "redis://:hush@127.0.0.1:1/0?color=red", "target.url: unknown option color"},
 	} {
@@ -95,22 +95,22 @@ func TestBadInputIsExitCode2Everywhere(t *testing.T) {
 	}
 }
 
-// TestAnUnreachableLegacyIsToldOfInOneLine also tells that neither role nor password is shown.
-func TestAnUnreachableLegacyIsToldOfInOneLine(t *testing.T) {
+// TestUnreachableLegacyIsReportedInOneLine, without the role and the password.
+func TestUnreachableLegacyIsReportedInOneLine(t *testing.T) {
 	t.Parallel()
 	o := clitest.New(t, "loans", "  table: loans\n", "  key: loan:{id}\n", "")
 	nowhere, err := url.Parse(o.Legacy)
 	if err != nil {
 		t.Fatal(err)
 	}
-	nobody := *nowhere
+	wrongRole := *nowhere
 	nowhere.Path += "_that_is_not"
-	nobody.User = url.UserPassword("someone", "hush")
+	wrongRole.User = url.UserPassword("alice", "hush")
 	for _, c := range []struct{ url, says string }{
-		{"postgres://someone:hush@127.0.0.1:1/lib", "refuses connections (127.0.0.1:1, database lib)"},
-		{"postgres://someone:hush@nowhere.invalid/lib", "its host can't be found (nowhere.invalid:5432, database lib)"},
+		{"postgres://alice:hush@127.0.0.1:1/lib", "refuses connections (127.0.0.1:1, database lib)"},
+		{"postgres://alice:hush@nowhere.invalid/lib", "its host can't be found (nowhere.invalid:5432, database lib)"},
 		{nowhere.String(), "there is no such database (SQLSTATE 3D000)"},
-		{nobody.String(), "refuses the role or its password"},
+		{wrongRole.String(), "refuses the role or its password"},
 	} {
 		o.Write("legacy.url", c.url)
 		code, stdout, stderr := o.Try("plan")
@@ -120,13 +120,13 @@ func TestAnUnreachableLegacyIsToldOfInOneLine(t *testing.T) {
 				line = l
 			}
 		}
-		if code != exitUsage || !strings.Contains(line, c.says) || strings.Contains(stdout+stderr, "someone") || strings.Contains(stdout+stderr, "hush") {
+		if code != exitUsage || !strings.Contains(line, c.says) || strings.Contains(stdout+stderr, "alice") || strings.Contains(stdout+stderr, "hush") {
 			t.Errorf("%d, want %q:\n%s%s", code, c.says, stdout, stderr)
 		}
 	}
 }
 
-// TestADeadTargetStopsAJobBeforeItBegins: nothing is kept of a run that could not compare.
+// TestADeadTargetStopsAJobBeforeItBegins: a run that could not compare is not recorded.
 func TestADeadTargetStopsAJobBeforeItBegins(t *testing.T) {
 	t.Parallel()
 	o := clitest.New(t, "loans", "  table: loans\n", "  key: loan:{id}\n", clitest.Staged)
@@ -140,6 +140,6 @@ func TestADeadTargetStopsAJobBeforeItBegins(t *testing.T) {
 		}
 	}
 	if code, runs, _ := o.Try("reconcile", "list", "-o", "json"); code != exitDone || strings.TrimSpace(runs) != "[]" {
-		t.Errorf("a run was begun: %s", runs)
+		t.Errorf("a run was recorded: %s", runs)
 	}
 }

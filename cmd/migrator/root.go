@@ -18,7 +18,7 @@ type streams struct {
 	out, err io.Writer
 }
 
-// output remembers the first failure to write the result.
+// output keeps the first error of writing the result.
 type output struct {
 	io.Writer
 	err error
@@ -46,7 +46,7 @@ type cli struct {
 	settings settings
 	given    given
 	log      *slog.Logger
-	warned   bool // of trouble with the state database
+	warned   bool // the health warning of the state database was printed
 }
 
 // run executes one command line and returns the exit code.
@@ -71,7 +71,7 @@ func run(ctx context.Context, args []string, io streams) int {
 	return exitDone
 }
 
-// wantsJSON looks for the output that is asked for without parsing the rest,
+// wantsJSON reports whether the command line asks for JSON. It does not parse the rest,
 // which may be what is wrong.
 func wantsJSON(args []string) bool {
 	line := strings.Join(args, " ") + " "
@@ -86,16 +86,16 @@ func wantsJSON(args []string) bool {
 func newRoot(c *cli) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "migrator",
-		Short: "Moves live data from one store to another without downtime",
+		Short: "Move live data between stores without downtime",
 		Long: `migrator steps one kind of record out of a legacy store into a target store while
 the application keeps serving:
 
   legacy → shadow-write → dual-read → cutover → grace → retain → complete
 
-It refuses a step that the evidence does not support, and can say at any moment
-what a rollback would cost.
+It refuses a step whose gates are not open, and reports at any moment what a
+rollback would cost.
 
-Exit codes: 0 done, 1 error, 2 usage or bad input, 8 not yet (a gate holds, or
+Exit codes: 0 done, 1 error, 2 usage or bad input, 8 not yet (a gate is closed, or
 differences remain).`,
 		SilenceUsage:      true,
 		SilenceErrors:     true,
@@ -108,25 +108,25 @@ differences remain).`,
 	})
 	addSettingsFlags(root.PersistentFlags())
 	root.AddCommand(
-		newInit(c), newPlan(c), newApply(c), newStatus(c), newPhase(c), newHistoryNoun(c), newGate(c), newTrigger(c), newFleet(c),
+		newInit(c), newPlan(c), newApply(c), newStatus(c), newPhase(c), newHistoryGroup(c), newGate(c), newTrigger(c), newFleet(c),
 		newBackfill(c), newReconcile(c), newWorker(c), newDrill(c), newRollback(c), newRunbook(c), newServe(c), newConfig(c), newDoctor(c), newVersion(c),
 	)
 	root.InitDefaultCompletionCmd()
 	return root
 }
 
-// noArgs and friends are cobra's validators with usage errors.
+// noArgs is cobra's validator of the same name, with usage errors.
 func noArgs(cmd *cobra.Command, args []string) error {
 	if len(args) > 0 {
 		if cmd.HasSubCommands() {
-			return usagef("unknown command %q for %q; try: %s --help", args[0], cmd.CommandPath(), cmd.CommandPath())
+			return usageTry(try("%s --help", cmd.CommandPath()), "unknown command %q for %q", args[0], cmd.CommandPath())
 		}
-		return usagef("%q takes no arguments, but got %q; try: %s --help", cmd.CommandPath(), args[0], cmd.CommandPath())
+		return usageTry(try("%s --help", cmd.CommandPath()), "%q takes no arguments, but got %q", cmd.CommandPath(), args[0])
 	}
 	return nil
 }
 
-// group is a command that only holds others.
+// group is a command that has only subcommands.
 func group(use, short string, subs ...*cobra.Command) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: use, Short: short, Args: noArgs,

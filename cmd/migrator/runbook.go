@@ -11,6 +11,7 @@ import (
 
 	"github.com/stranglerfig/migrator/internal/app"
 	"github.com/stranglerfig/migrator/internal/configschema"
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/humanize"
 	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/internal/state/runbooks"
@@ -18,24 +19,24 @@ import (
 )
 
 func newRunbook(c *cli) *cobra.Command {
-	cmd := group("runbook", "Documents that people read and programs that run",
+	cmd := group("runbook", "Render, verify and run runbooks",
 		newRunbookRender(c), newRunbookVerify(c), newRunbookRun(c), newRunbookResume(c), newRunbookApprove(c),
 		newRunbookList(c), newRunbookShow(c), newRunbookExport(c), newRunbookSchema(c))
 	cmd.Long = `A runbook is Markdown whose code blocks with an id are steps: see docs/runbooks.md.
-Each step's intent is recorded before it acts and its outcome after, so that a run
-which was killed goes on without repeating what must not be repeated.`
+Each step's intent is recorded before it acts and its outcome after, so that an
+interrupted run resumes without repeating a step that must not run twice.`
 	return cmd
 }
 
-// runArgs are a run's number and what comes behind it.
+// runArgs parses a run's number and the arguments after it.
 func runArgs(args []string, names ...string) (int64, []string, error) {
 	want := strings.Join(append([]string{"RUN"}, names...), " ")
 	if len(args) != 1+len(names) {
-		return 0, nil, usagef("want %s, but got %d arguments; try: migrator runbook list", want, len(args))
+		return 0, nil, usageTry(hint.Hint{Do: hint.RunbookList}, "want %s, but got %d arguments", want, len(args))
 	}
 	id, err := strconv.ParseInt(args[0], 10, 64)
 	if err != nil || id < 1 {
-		return 0, nil, usagef("%q is no number of a run; try: migrator runbook list", args[0])
+		return 0, nil, usageTry(hint.Hint{Do: hint.RunbookList}, "%q is no number of a run", args[0])
 	}
 	return id, args[1:], nil
 }
@@ -68,7 +69,7 @@ func newRunbookList(c *cli) *cobra.Command {
 	var limit int
 	cmd := &cobra.Command{
 		Use:   "list",
-		Short: "Runs of runbooks, newest first",
+		Short: "List the runs of runbooks, newest first",
 		Args:  noArgs,
 		RunE: c.withRuns(func(ctx context.Context, runs *runbooks.Runs, _ []string) error {
 			if err := aboveZero(limit); err != nil {
@@ -83,7 +84,7 @@ func newRunbookList(c *cli) *cobra.Command {
 			}
 			return c.show(list, func() {
 				if len(list) == 0 {
-					c.printf("no runbook has been run; try: migrator runbook run rollback\n")
+					c.printf("no runbook has been run\n")
 					return
 				}
 				rows := [][]string{{"RUN", "RUNBOOK", "STATUS", "BEGAN", "TOOK", "BY"}}
@@ -106,20 +107,20 @@ func newRunbookShow(c *cli) *cobra.Command {
 	var output bool
 	cmd := &cobra.Command{
 		Use:   "show RUN",
-		Short: "What a run did, step by step, with what each wrote",
+		Short: "Show one run, step by step, with the steps' output",
 		Args:  cobra.ArbitraryArgs,
 		RunE: c.withRun(func(v app.RunbookView) error {
 			return c.show(v, func() { c.printRun(v, output) })
 		}),
 	}
-	cmd.Flags().BoolVar(&output, "output-of-steps", true, "with what each step wrote")
+	cmd.Flags().BoolVar(&output, "output-of-steps", true, "with the output of each step")
 	return cmd
 }
 
 func (c *cli) printRun(v app.RunbookView, output bool) {
 	r := v.Run
 	c.printf("run %d of %s (%s): %s\n", r.ID, r.Runbook, r.Title, c.paintStatus(string(r.Status)))
-	c.printf("  %s, by %s, began %s in epoch %d, configuration %s\n", r.Migration, r.Actor, r.Began.UTC().Format(time.RFC3339), r.Epoch, humanize.Short(r.ConfigHash))
+	c.printf("  %s, by %s, began %s in epoch %d, config hash %s\n", r.Migration, r.Actor, r.Began.UTC().Format(time.RFC3339), r.Epoch, humanize.Short(r.ConfigHash))
 	for _, s := range v.Steps {
 		c.printf("%s  %-10s %-12s %s\n", s.Began.UTC().Format("15:04:05.000"), recordWord(s), s.Block, c.paintStatus(outcomeWord(s)))
 		for _, text := range []string{s.Detail.Reason, s.Detail.Error} {
@@ -134,7 +135,7 @@ func (c *cli) printRun(v app.RunbookView, output bool) {
 		}
 	}
 	if !r.Status.Ended() {
-		c.printf("It has not ended; try: migrator runbook resume %d\n", r.ID)
+		c.printf("It has not ended. To resume it: migrator runbook resume %d\n", r.ID)
 	}
 }
 
@@ -176,10 +177,10 @@ func newRunbookApprove(c *cli) *cobra.Command {
 	var reason string
 	cmd := &cobra.Command{
 		Use:   "approve RUN STEP",
-		Short: "Give a waiting step your word, from any terminal",
-		Long: `Approves a step of a run that waits for a person, or rejects it, upon which the run
-takes back what it did. Who approves is the role that the state database knows you
-by, which must be a member of phases.approval.role, and of the step's own role.`,
+		Short: "Approve a waiting runbook step",
+		Long: `Approves a step of a run that waits for approval, or rejects it: the run then
+compensates the steps that are done. The approver is the role that connects to the
+state database. It must be a member of phases.approval.role, and of the step's own role.`,
 		Args: cobra.ArbitraryArgs,
 		RunE: c.withRuns(func(ctx context.Context, runs *runbooks.Runs, args []string) error {
 			id, rest, err := runArgs(args, "STEP")
@@ -187,7 +188,7 @@ by, which must be a member of phases.approval.role, and of the step's own role.`
 				return err
 			}
 			if reject && strings.TrimSpace(reason) == "" {
-				return usagef("a rejection needs a reason; try: --reason 'why not now'")
+				return usageTry(try("--reason 'why not now'"), "a rejection needs a reason")
 			}
 			outcome := runbook.Done
 			if reject {
@@ -206,7 +207,7 @@ by, which must be a member of phases.approval.role, and of the step's own role.`
 			})
 		}),
 	}
-	cmd.Flags().BoolVar(&reject, "reject", false, "say no")
+	cmd.Flags().BoolVar(&reject, "reject", false, "reject the step instead")
 	cmd.Flags().StringVar(&reason, "reason", "", "for the log")
 	return cmd
 }
@@ -214,7 +215,7 @@ by, which must be a member of phases.approval.role, and of the step's own role.`
 func newRunbookSchema(c *cli) *cobra.Command {
 	return &cobra.Command{
 		Use:   "schema",
-		Short: "The JSON Schema of runbooks' front matter and of steps' attributes",
+		Short: "Print the JSON Schema of front matter and step attributes",
 		Args:  noArgs,
 		RunE: func(*cobra.Command, []string) error {
 			text, err := configschema.Runbook()

@@ -10,7 +10,7 @@ import (
 	"github.com/stranglerfig/migrator/runbook"
 )
 
-// runbookProgress prints a run as it goes on: plain lines on stderr, in colour on a terminal.
+// runbookProgress prints a run's events: plain lines on stderr, in colour on a terminal.
 func (c *cli) runbookProgress(ctx context.Context, runs *runbooks.Runs, id int64) func(runbook.Event) {
 	return func(e runbook.Event) {
 		at := ""
@@ -37,7 +37,7 @@ func (c *cli) runbookProgress(ctx context.Context, runs *runbooks.Runs, id int64
 			c.note("%s%s %s", at, c.paint(c.err, yellow, "Warning:"), e.Text)
 		case "wait":
 			if e.Block.Kind == runbook.Approve {
-				c.asksApproval(ctx, runs, id, e)
+				c.requestApproval(ctx, runs, id, e)
 				return
 			}
 			c.note("      %s", e.Text)
@@ -64,18 +64,19 @@ func (c *cli) outcomeLine(r runbook.Record) string {
 	return line
 }
 
-// asksApproval takes a word from this terminal, or waits for one from another.
-func (c *cli) asksApproval(ctx context.Context, runs *runbooks.Runs, id int64, e runbook.Event) {
+// requestApproval asks for the approval on this terminal. Without an answer it returns:
+// the approval may come from another terminal.
+func (c *cli) requestApproval(ctx context.Context, runs *runbooks.Runs, id int64, e runbook.Event) {
 	for line := range strings.Lines(e.Text) {
 		c.note("      %s", strings.TrimRight(line, "\n"))
 	}
 	c.note("      waiting for: migrator runbook approve %d %s", id, e.Step.ID)
-	if !c.asks() {
+	if !c.interactive() {
 		return
 	}
 	answer, err := c.ask(ctx, "      Approve it here? [y/n, or Enter to wait for another terminal] ")
 	if err != nil {
-		return // whoever waits for the word hears of it too
+		return // ctx has ended, and with it the wait for the approval
 	}
 	outcome := runbook.Done
 	switch answer {
@@ -90,14 +91,14 @@ func (c *cli) asksApproval(ctx context.Context, runs *runbooks.Runs, id int64, e
 	}
 }
 
-var errLeft = errors.New("left open")
+var errUndecided = errors.New("left open")
 
-// doubt asks what became of a step.
-func (c *cli) doubt(ctx context.Context, s *runbook.Step, r runbook.Record) (runbook.Outcome, error) {
-	if !c.asks() {
-		return "", errLeft
+// askOutcome asks for the outcome of an interrupted step.
+func (c *cli) askOutcome(ctx context.Context, s *runbook.Step, r runbook.Record) (runbook.Outcome, error) {
+	if !c.interactive() {
+		return "", errUndecided
 	}
-	c.note("      Step %s began at %s on %s, and its process ended without a word.", r.Step, r.Began.Format("15:04:05"), r.Host)
+	c.note("      Step %s began at %s on %s and was interrupted.", r.Step, r.Began.Format("15:04:05"), r.Host)
 	for line := range strings.Lines(s.Body) {
 		c.note("      | %s", strings.TrimRight(line, "\n"))
 	}
@@ -113,5 +114,5 @@ func (c *cli) doubt(ctx context.Context, s *runbook.Step, r runbook.Record) (run
 	case "f":
 		return runbook.Failed, nil
 	}
-	return "", errLeft
+	return "", errUndecided
 }

@@ -15,13 +15,13 @@ func newRunbookRender(c *cli) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "render rollback|cutover",
 		Short: "Write the migration's own runbook, with its exact commands",
-		Long: `Writes the runbook from the description: the migration's commands, and what its
-section runbook names (PgBouncers, services, caches, DNS names, regions). Times to
-live are looked up, the members of the deciding role are asked for.`,
+		Long: `Writes the runbook from the migration file: the migration's commands, and the
+PgBouncers, services, caches, DNS names and regions of its section runbook. Looks up the
+names' times to live and the members of the approving role.`,
 		Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) != 1 || !slices.Contains(runbook.Rendered, args[0]) {
-				return usagef("want one of %s; try: migrator runbook render rollback", strings.Join(runbook.Rendered, ", "))
+				return usageTry(try("migrator runbook render rollback"), "want one of %s", strings.Join(runbook.Rendered, ", "))
 			}
 			ctx := cmd.Context()
 			b, err := c.openRunbooks(ctx)
@@ -34,7 +34,7 @@ live are looked up, the members of the deciding role are asked for.`,
 				return err
 			}
 			if out != "" {
-				if err := os.WriteFile(out, text, 0o644); err != nil { //nolint:gosec // everybody may read a runbook: it holds no secret
+				if err := os.WriteFile(out, text, 0o644); err != nil { //nolint:gosec // public: it contains no secret
 					return err
 				}
 			}
@@ -44,7 +44,7 @@ live are looked up, the members of the deciding role are asked for.`,
 					c.printf("%s", text)
 					return
 				}
-				c.printf("wrote %s; try: migrator runbook verify %s\n", out, out)
+				c.printf("wrote %s. To check it: migrator runbook verify %s\n", out, out)
 			})
 		},
 	}

@@ -111,7 +111,7 @@ func openShop(t *testing.T) (*clitest.Operator, *load.Generator, func()) {
 	return o, g, finish
 }
 
-// process is a migrator of its own, which can be killed.
+// process is a separate migrator process, which can be killed.
 func process(o *clitest.Operator, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(o.T.Context(), "migrator", append([]string{"--settings", o.Path("settings.yaml")}, args...)...)
 	cmd.Env = append(os.Environ(), "STORY="+o.Path("story"))
@@ -121,8 +121,8 @@ func process(o *clitest.Operator, args ...string) *exec.Cmd {
 
 // TestTheRenderedRollbackSurvivesEveryKill runs the rendered rollback under load. Its
 // process is killed at every step between the act and its outcome, and between the
-// outcome and the next step, and each time another goes on. Nothing is lost, nothing is
-// done twice that may not be.
+// outcome and the next step, and each time another process resumes. No acknowledged write
+// is lost, and no step runs twice that must not.
 func TestTheRenderedRollbackSurvivesEveryKill(t *testing.T) {
 	t.Parallel()
 	o, g, finish := openShop(t)
@@ -132,7 +132,7 @@ func TestTheRenderedRollbackSurvivesEveryKill(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = gate.Close(context.WithoutCancel(ctx)) }()
-	// Whoever keeps an intent or an outcome passes the gate first; the test holds it.
+	// A process that records an intent or an outcome takes this lock first; the test holds it.
 	o.SQL(o.State, `CREATE FUNCTION hold() RETURNS trigger LANGUAGE plpgsql AS $$
 		BEGIN PERFORM pg_advisory_xact_lock_shared(42); RETURN NEW; END $$;
 		CREATE TRIGGER hold BEFORE INSERT OR UPDATE ON migrator.runbook_steps FOR EACH ROW EXECUTE FUNCTION hold();`)
@@ -167,7 +167,7 @@ func TestTheRenderedRollbackSurvivesEveryKill(t *testing.T) {
 				}
 				break
 			}
-			// What it is about to keep: an outcome, or the intent behind the last outcome.
+			// The record that it is about to write: an outcome, or the intent after the last outcome.
 			at := text(`SELECT coalesce((SELECT 'outcome of ' || step FROM migrator.runbook_steps WHERE outcome IS NULL),
 				(SELECT 'intent behind ' || step FROM migrator.runbook_steps ORDER BY seq DESC LIMIT 1), 'first intent')`)
 			if !killed[at] {
@@ -176,7 +176,7 @@ func TestTheRenderedRollbackSurvivesEveryKill(t *testing.T) {
 				<-ended
 				break
 			}
-			// In one statement: it passes, and nothing behind it.
+			// In one statement: this record passes, and none after it.
 			sql(`SELECT pg_advisory_unlock(42), pg_advisory_lock(42)`)
 		}
 		// A session that waits for a lock does not see that its client is gone.

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/stranglerfig/migrator/internal/app"
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/humanize"
 	"github.com/stranglerfig/migrator/runbook"
 	"github.com/stranglerfig/migrator/store"
@@ -16,12 +17,12 @@ import (
 func newRunbookVerify(c *cli) *cobra.Command {
 	return &cobra.Command{
 		Use:   "verify [FILE|rollback|cutover]",
-		Short: "Look whether every step could be run, without running it",
-		Long: `Looks whether programs exist, statements can be planned with the present privileges,
-endpoints answer, names are not remembered for too long, and somebody may approve.
-Nothing is changed. Without an argument both runbooks that can be rendered are
-looked at. The result is kept: the gate runbook (gates.runbook.within) rests on the
-newest one of the runbook rollback.`,
+		Short: "Check whether every step could run, without running it",
+		Long: `Checks that programs exist, statements can be planned with the present privileges,
+endpoints answer, DNS names have a short time to live, and a role may approve.
+Changes nothing. Without an argument it checks both runbooks that can be rendered.
+The result is recorded: the gate runbook (gates.runbook.within) needs a recent one of
+the runbook rollback.`,
 		Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			switch len(args) {
@@ -29,7 +30,7 @@ newest one of the runbook rollback.`,
 				args = runbook.Rendered
 			case 1:
 			default:
-				return usagef("want one runbook, or none for all that can be rendered, but got %d arguments; try: migrator runbook verify rollback", len(args))
+				return usageTry(hint.Hint{Do: hint.RunbookVerify, Of: []string{"rollback"}}, "want one runbook, or none for all that can be rendered, but got %d arguments", len(args))
 			}
 			ctx := cmd.Context()
 			b, err := c.openRunbooks(ctx)
@@ -38,14 +39,14 @@ newest one of the runbook rollback.`,
 			}
 			defer b.State.Close()
 			var all []app.RunbookVerdict
-			wanting := 0
+			failed := 0
 			for _, what := range args {
-				v, err := b.Verify(ctx, what, parses)
+				v, err := b.Verify(ctx, what, parseCommand)
 				if err != nil {
 					return err
 				}
 				if !v.Passed {
-					wanting++
+					failed++
 				}
 				all = append(all, v)
 			}
@@ -56,16 +57,16 @@ newest one of the runbook rollback.`,
 			}); err != nil {
 				return err
 			}
-			if wanting > 0 {
-				return notYet(fmt.Errorf("%d of %d runbooks could not be run now; what is wanting is said above", wanting, len(all)))
+			if failed > 0 {
+				return notYet(fmt.Errorf("%d of %d runbooks could not be run now; see the checks above", failed, len(all)))
 			}
 			return nil
 		},
 	}
 }
 
-// parses tells whether migrator would understand a command line.
-func parses(words []string) error {
+// parseCommand is nil if migrator has such a command line.
+func parseCommand(words []string) error {
 	cmd, rest, err := newRoot(&cli{}).Find(words[1:])
 	if err != nil {
 		return err
@@ -82,7 +83,7 @@ func parses(words []string) error {
 func (c *cli) printVerdict(v app.RunbookVerdict) {
 	word := c.paint(c.out, green, "verified")
 	if !v.Passed {
-		word = c.paint(c.out, red, "wanting")
+		word = c.paint(c.out, red, "failed")
 	}
 	c.printf("%s: %s\n", v.Runbook, word)
 	for _, check := range v.Checks {
@@ -109,14 +110,14 @@ func newRunbookExport(c *cli) *cobra.Command {
 		RunE: c.withRun(func(v app.RunbookView) error {
 			book, err := runbook.Reread(fmt.Sprintf("run %d", v.Run.ID), v.Run.Source)
 			if err != nil {
-				book = nil // written by another release: its records still tell what happened
+				book = nil // written by another release: its records are reported without it
 			}
 			text := runbook.Report{
 				Title: v.Run.Title, Run: v.Run.ID, Status: v.Run.Status, Began: v.Run.Began, Finished: v.Run.Finished, Records: v.Steps, Book: book,
-				Subject: fmt.Sprintf("%s of %s, by %s, in epoch %d, configuration %s", v.Run.Runbook, v.Run.Migration, v.Run.Actor, v.Run.Epoch, humanize.Short(v.Run.ConfigHash)),
+				Subject: fmt.Sprintf("%s of %s, by %s, in epoch %d, config hash %s", v.Run.Runbook, v.Run.Migration, v.Run.Actor, v.Run.Epoch, humanize.Short(v.Run.ConfigHash)),
 			}.Markdown()
 			if out != "" {
-				if err := os.WriteFile(out, []byte(text), 0o644); err != nil { //nolint:gosec // a document for everybody; it holds no secret
+				if err := os.WriteFile(out, []byte(text), 0o644); err != nil { //nolint:gosec // public: it contains no secret
 					return err
 				}
 			}

@@ -13,37 +13,37 @@ import (
 
 const defaultListen = "127.0.0.1:7070"
 
-// addServeFlags declares the settings that serve alone has flags for.
+// addServeFlags declares the flags of settings that only serve has.
 func addServeFlags(f *pflag.FlagSet) {
-	f.String("listen", defaultListen, "where serve answers health checks, status and metrics, on loopback")
-	f.Bool("listen-anywhere", false, "let other machines reach it too: whoever does reads the migrations' status")
+	f.String("listen", defaultListen, "address of health checks, status and metrics, on loopback")
+	f.Bool("listen-anywhere", false, "allow addresses off loopback: any client can then read the migrations' status")
 }
 
 func newServe(c *cli) *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "serve [DESCRIPTION]...",
-		Short: "Run the daemon, which repairs, ends what was interrupted, and answers monitoring",
-		Long: `Runs until it is told to stop. For each migration described, one daemon of all
-that share the state database leads; the others stand by and take over. The leader
+		Use:   "serve [FILE]...",
+		Short: "Run the migration daemon",
+		Long: `Runs until SIGINT or SIGTERM, for each of the migration files. Of all daemons that
+share the state database, one leads each migration; the others are standby and take
+over. The leader
 
-  repairs the keys whose copy in the target is known to be behind, as soon as the
-  target takes writes again;
-  ends a move of authority whose command died: lifts an interrupted fence, finishes
-  a way back from retain;
-  removes old tombstones from a target that does not let them expire by itself;
-  sums up what instances have counted, and forgets what is old;
+  repairs journaled keys as soon as the target accepts writes again;
+  completes a move of authority whose command was interrupted: lifts the fence, or
+  finishes the rollback from retain;
+  removes old tombstones from a target that does not expire them itself;
+  aggregates the instances' telemetry and deletes old windows;
   evaluates gates and triggers, in every phase, paused or not;
-  takes reads back to legacy, at once, when a trigger fires;
+  rolls reads back to legacy, at once, when a trigger fires;
   takes a ramp's next step when it is due and its gates are open (phases.*.auto);
-  makes reconcile runs at the times that reconcile.schedule and full_schedule set;
-  tells the description's webhooks.
+  starts reconcile runs at the times of reconcile.schedule and full_schedule;
+  sends events to the webhooks of the migration file.
 
-It never takes a migration into another phase. Every daemon answers GET /healthz,
-/status (the document of migrator status -o json) and /metrics (for Prometheus); none
-of them changes anything or asks for a password, so it listens on loopback unless
---listen-anywhere says otherwise. With a token (MIGRATOR_ALERTS_TOKEN, or the setting
-alerts_token_file) it takes an Alertmanager's webhooks by POST /alerts/MIGRATION.`,
-		Annotations: map[string]string{logLevelOf: "info"},
+It never moves a migration into another phase. Every daemon answers GET /healthz,
+/status (the document of migrator status -o json) and /metrics (for Prometheus). These
+change nothing and need no password, so it listens on loopback unless
+--listen-anywhere is given. With a token (MIGRATOR_ALERTS_TOKEN, or the setting
+alerts_token_file) it accepts an Alertmanager's webhooks by POST /alerts/MIGRATION.`,
+		Annotations: map[string]string{defaultLogLevel: "info"},
 		Args:        cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, paths []string) error {
 			return c.serve(cmd.Context(), paths)
@@ -54,14 +54,14 @@ alerts_token_file) it takes an Alertmanager's webhooks by POST /alerts/MIGRATION
 }
 
 func (c *cli) serve(ctx context.Context, paths []string) error {
-	if err := c.mayListen(c.settings.Listen); err != nil {
+	if err := c.checkListenAddress(c.settings.Listen); err != nil {
 		return err
 	}
 	token, err := c.settings.alertsToken()
 	if err != nil {
 		return err
 	}
-	all, err := c.described(paths)
+	all, err := c.readMigrations(paths)
 	if err != nil {
 		return err
 	}
@@ -78,10 +78,10 @@ func (c *cli) serve(ctx context.Context, paths []string) error {
 	return d.Run(ctx, listener)
 }
 
-// described reads the descriptions, each of another migration.
-func (c *cli) described(paths []string) ([]*daemon.Migration, error) {
+// readMigrations reads the migration files. Each must be of another migration.
+func (c *cli) readMigrations(paths []string) ([]*daemon.Migration, error) {
 	if len(paths) == 0 {
-		path := c.settings.descriptionFile()
+		path := c.settings.migrationFile()
 		if path == "" {
 			return nil, app.ErrNoFile
 		}
@@ -90,12 +90,12 @@ func (c *cli) described(paths []string) ([]*daemon.Migration, error) {
 	var all []*daemon.Migration
 	by := map[string]string{}
 	for _, path := range paths {
-		m, err := loadFrom(path, "migrator serve products.yaml, where products.yaml is the description that is applied")
+		m, err := loadFrom(path, "migrator serve products.yaml, where products.yaml is the applied migration file")
 		if err != nil {
 			return nil, err
 		}
 		if other, taken := by[m.Name]; taken {
-			return nil, usagef("%s and %s both describe %s: name one of them", other, path, m.Name)
+			return nil, usagef("%s and %s are both migration files of %s: name one of them", other, path, m.Name)
 		}
 		by[m.Name] = path
 		all = append(all, &daemon.Migration{File: path, Config: m})
@@ -103,9 +103,9 @@ func (c *cli) described(paths []string) ([]*daemon.Migration, error) {
 	return all, nil
 }
 
-// newServeWhileFed is serve, but it ends when its input does: a drill or a demo that was
-// killed can't end what it has started, but its end of the pipe closes.
-func newServeWhileFed(c *cli) *cobra.Command {
+// newDrillDaemon is serve, but it ends at the end of its input: a killed drill or demo
+// cannot stop the processes that it started, but the kernel closes its end of the pipe.
+func newDrillDaemon(c *cli) *cobra.Command {
 	cmd := newServe(c)
 	cmd.Use, cmd.Hidden = "daemon", true
 	cmd.RunE = func(cmd *cobra.Command, paths []string) error {

@@ -12,11 +12,13 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 	"github.com/spf13/viper"
+
+	"github.com/stranglerfig/migrator/internal/hint"
 )
 
 // settings are the tool's own: where its state is, how it prints. They come from
 // flags, MIGRATOR_ variables and migrator.yaml, in that order. What a migration
-// moves is described in a file of its own (package migration).
+// moves is in a file of its own (package migration).
 type settings struct {
 	File         string `mapstructure:"file"`
 	StateURL     string `mapstructure:"state_url"`
@@ -37,19 +39,20 @@ const (
 	outputJSON = "json"
 )
 
-// addSettingsFlags declares the flags that every command has. A URL may hold a
-// password, and a command line is public (ps): so there is no flag for one.
+// addSettingsFlags declares the flags that every command has. There is no flag for a URL:
+// it may contain a password, and command lines are public (ps).
 func addSettingsFlags(f *pflag.FlagSet) {
-	f.StringP("file", "f", "", "the migration's description (default migration.yaml, if there is one)")
+	f.StringP("file", "f", "", "migration file (default migration.yaml, if it exists)")
 	f.StringP("output", "o", outputText, "text or json")
-	f.String("settings", "", "the tool's own settings (default migrator.yaml, if there is one)")
-	f.String("state-url-file", "", "file that holds the state database's URL (or set MIGRATOR_STATE_URL)")
+	f.String("settings", "", "settings file (default migrator.yaml, if it exists)")
+	f.String("state-url-file", "", "file with the state database's URL (or set MIGRATOR_STATE_URL)")
 	f.String("log-level", "warn", "debug, info, warn or error (serve: info)")
 	f.String("log-format", "text", "text or json")
 }
 
-// logLevelOf annotates a command that logs more than others where nobody says how much.
-const logLevelOf = "log-level"
+// defaultLogLevel annotates a command whose log level differs from the others' unless it
+// is set.
+const defaultLogLevel = "log-level"
 
 // configure reads the settings before any command runs.
 func (c *cli) configure(cmd *cobra.Command) error {
@@ -78,13 +81,13 @@ func (c *cli) configure(cmd *cobra.Command) error {
 	v.SetConfigFile(path)
 	v.SetConfigType("yaml")
 	if err := v.ReadInConfig(); err != nil && (explicit || !errors.Is(err, fs.ErrNotExist)) {
-		return usagef("settings %s: %w; try: migrator config settings", path, err)
+		return usageTry(try("migrator config settings"), "settings %s: %w", path, err)
 	}
 	strict := func(d *mapstructure.DecoderConfig) { d.ErrorUnused = true }
 	if err := v.Unmarshal(&c.settings, strict); err != nil {
-		return usagef("settings %s: %s; try: migrator config settings", path, firstLine(err))
+		return usageTry(try("migrator config settings"), "settings %s: %s", path, firstLine(err))
 	}
-	if level := cmd.Annotations[logLevelOf]; level != "" && !v.IsSet("log_level") {
+	if level := cmd.Annotations[defaultLogLevel]; level != "" && !v.IsSet("log_level") {
 		c.settings.LogLevel = level
 	}
 	return c.check()
@@ -121,7 +124,7 @@ func (c *cli) check() error {
 	return nil
 }
 
-// stateURL finds the state database.
+// stateURL is the URL of the state database.
 func (s *settings) stateURL() (string, error) {
 	switch {
 	case s.StateURL != "" && s.StateURLFile != "":
@@ -138,13 +141,13 @@ func (s *settings) stateURL() (string, error) {
 		}
 		return strings.TrimSpace(string(data)), nil
 	default:
-		return "", usagef("the state database is not named; try: export MIGRATOR_STATE_URL=postgres://user@host/database")
+		return "", usageTry(hint.Hint{Do: hint.SetStateURL}, "no state database is configured")
 	}
 }
 
-// descriptionFile finds the migration's description; "" when none is named and
-// there is no migration.yaml.
-func (s *settings) descriptionFile() string {
+// migrationFile is the path of the migration file; "" if none is named and there is no
+// migration.yaml.
+func (s *settings) migrationFile() string {
 	if s.File != "" {
 		return s.File
 	}
@@ -156,7 +159,7 @@ func (s *settings) descriptionFile() string {
 
 const minAlertsToken = 16
 
-// alertsToken is what Alertmanagers must send; "": no alerts are taken.
+// alertsToken is what Alertmanagers must send; "": alerts are not accepted.
 func (s *settings) alertsToken() (string, error) {
 	token, from := s.AlertsToken, "MIGRATOR_ALERTS_TOKEN"
 	switch {
@@ -172,7 +175,7 @@ func (s *settings) alertsToken() (string, error) {
 		return "", nil
 	}
 	if len(token) < minAlertsToken {
-		return "", usagef("the alerts token of %s is shorter than %d characters; try: openssl rand -hex 32", from, minAlertsToken)
+		return "", usageTry(try("openssl rand -hex 32"), "the alerts token of %s is shorter than %d characters", from, minAlertsToken)
 	}
 	return token, nil
 }

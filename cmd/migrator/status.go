@@ -19,8 +19,8 @@ func newStatus(c *cli) *cobra.Command {
 	var watch bool
 	cmd := &cobra.Command{
 		Use:   "status [MIGRATION]",
-		Short: "Show where migrations stand, what the next step waits for, and what a rollback would cost",
-		Args:  maybeName,
+		Short: "Show status, gates of the next step, and rollback cost",
+		Args:  optionalName,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx := cmd.Context()
 			store, err := c.openState(ctx)
@@ -38,7 +38,7 @@ func newStatus(c *cli) *cobra.Command {
 	return cmd
 }
 
-// watch repeats show each second. On a terminal it draws over what it drew.
+// watch repeats show each second. On a terminal it clears the screen first.
 func (c *cli) watch(ctx context.Context, show func() error) error {
 	screen := c.out
 	tick := time.NewTicker(time.Second)
@@ -68,7 +68,7 @@ func (c *cli) watch(ctx context.Context, show func() error) error {
 
 func (c *cli) showStatus(ctx context.Context, store *state.Store, args []string) error {
 	var names []string
-	if len(args) > 0 || c.settings.descriptionFile() != "" {
+	if len(args) > 0 || c.settings.migrationFile() != "" {
 		name, err := c.name(ctx, store, args)
 		if err != nil {
 			return err
@@ -108,13 +108,13 @@ func (c *cli) printStatus(s app.Status) {
 	st, now := s.Status, s.Snapshot.Now
 	head := fmt.Sprintf("%s: %s", st.Migration, st.Route)
 	c.printf("%s (epoch %d, for %s)\n", c.paint(c.out, bold, head), st.Route.Epoch, humanize.Span(now.Sub(st.RouteSince)))
-	c.warnLost(st)
+	c.warnStateLoss(st)
 	if st.LastCause != "" {
 		c.printf("  last       %s by %s%s\n", st.LastCause, st.LastActor, reasonSuffix(st.LastReason))
 	}
 	if st.Attempt != "" && (st.Route.Phase == phases.Grace || st.Route.Phase.Passing()) {
-		c.printf("  %s\n", c.paint(c.out, red, "fence      legacy may refuse writes, and writes may fail: a command is moving authority, or was interrupted"))
-		c.printf("             try: migrator phase advance, which takes it up again, or migrator phase rollback --to grace --yes, which undoes it\n")
+		c.printf("  %s\n", c.paint(c.out, red, "fence      legacy may refuse writes, and writes may fail: a command moves authority, or was interrupted"))
+		c.printf("             try: migrator phase advance, which resumes it, or migrator phase rollback --to grace --yes, which undoes it\n")
 	}
 	fleet := fmt.Sprintf("%d instances, settled", s.Fleet.Live)
 	if !s.Settled {
@@ -138,12 +138,12 @@ func (c *cli) printStatus(s app.Status) {
 		c.printf("  reconcile  run %d (%s) %s: %s checked, %s differences\n", r.Run, kind, humanize.Ago(now, r.Finished), humanize.Count(r.Checked), humanize.Count(r.Differences))
 	}
 	if !st.Dirty.IsZero() {
-		c.printf("  unclean    an instance ended without leaving, or journalled keys were forgotten; writes may have landed until %s\n", st.Dirty.UTC().Format(time.RFC3339))
+		c.printf("  unclean    an instance ended without leaving, or journaled keys are unknown; writes may have been applied until %s\n", st.Dirty.UTC().Format(time.RFC3339))
 	}
 	c.printf("  rollback   %s (%s)\n", s.Rollback, s.Rollback.Reason)
 	if l := s.Snapshot.Latch; l != nil {
-		c.printf("  %s\n", c.paint(c.out, red, fmt.Sprintf("latched    trigger %s took reads back %s: %s", l.Trigger, humanize.Ago(now, l.At), l.Reason)))
-		c.printf("             try: migrator trigger acknowledge --reason '...', once its cause is mended\n")
+		c.printf("  %s\n", c.paint(c.out, red, fmt.Sprintf("latched    trigger %s rolled back %s: %s", l.Trigger, humanize.Ago(now, l.At), l.Reason)))
+		c.printf("             try: migrator trigger acknowledge --reason '...', once its cause is fixed\n")
 	}
 	if st.Paused != "" {
 		c.printf("  paused     %s\n", st.Paused)
@@ -175,7 +175,7 @@ func reasonSuffix(reason string) string {
 	return ": " + reason
 }
 
-// printGates prints a line for each gate, closed ones with what to do.
+// printGates prints a line for each gate, and for a closed one its hint.
 func (c *cli) printGates(gates []phases.GateResult, now time.Time, indent string) {
 	for _, g := range gates {
 		verdict, style := string(g.Verdict), yellow

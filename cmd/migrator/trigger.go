@@ -14,15 +14,15 @@ import (
 
 func newTrigger(c *cli) *cobra.Command {
 	acknowledge := newAcknowledge(c)
-	acknowledge.Short = "The same as migrator phase acknowledge"
-	return group("trigger", "Look at what takes reads back by itself", newTriggerList(c), newTriggerTest(c), acknowledge)
+	acknowledge.Short = "Same as migrator phase acknowledge"
+	return group("trigger", "Inspect automatic rollback triggers", newTriggerList(c), newTriggerTest(c), acknowledge)
 }
 
 func newTriggerList(c *cli) *cobra.Command {
 	return &cobra.Command{
 		Use:   "list [MIGRATION]",
-		Short: "List the triggers, the newest look at each, and how the newest automatic rollback went",
-		Args:  maybeName,
+		Short: "List triggers and the newest automatic rollback",
+		Args:  optionalName,
 		RunE: c.withState(func(ctx context.Context, store *state.Store, name string) error {
 			list, now, err := app.ReadTriggers(ctx, store, name)
 			if err != nil {
@@ -34,9 +34,9 @@ func newTriggerList(c *cli) *cobra.Command {
 }
 
 func (c *cli) printTriggers(list app.Triggers, now time.Time) {
-	rows := [][]string{{"TRIGGER", "STATE", "BOUND", "LIMIT", "SAMPLES", "LOOKED AT", "WHY"}}
+	rows := [][]string{{"TRIGGER", "STATE", "BOUND", "LIMIT", "SAMPLES", "EVALUATED", "WHY"}}
 	for _, t := range list.Triggers {
-		row := []string{t.Trigger, "not looked at", "-", "-", "-", "-", "-"}
+		row := []string{t.Trigger, "not evaluated", "-", "-", "-", "-", "-"}
 		if e := t.Evaluation; e != nil {
 			row = []string{t.Trigger, string(e.Verdict), number(e.Bound), number(e.Limit), humanize.Count(e.Samples), humanize.Ago(now, e.At), e.Detail}
 		}
@@ -50,7 +50,7 @@ func (c *cli) printTriggers(list app.Triggers, now time.Time) {
 	}
 	c.table(rows)
 	if !list.Acts {
-		c.printf("there are no reads to take back where the migration stands: one that fires is only told of\n")
+		c.printf("all reads already come from legacy: a firing trigger is logged only\n")
 	}
 	if r := list.Rollback; r != nil {
 		settled := "not settled yet"
@@ -61,6 +61,6 @@ func (c *cli) printTriggers(list app.Triggers, now time.Time) {
 	}
 	if l := list.Latch; l != nil {
 		c.printf("%s\n", c.paint(c.out, red, fmt.Sprintf("latched: %s", l.Reason)))
-		c.printf("try: migrator trigger acknowledge --reason '...', once its cause is mended\n")
+		c.printf("try: migrator trigger acknowledge --reason '...', once its cause is fixed\n")
 	}
 }

@@ -16,15 +16,15 @@ func newTriggerTest(c *cli) *cobra.Command {
 	var since time.Duration
 	cmd := &cobra.Command{
 		Use:   "test [MIGRATION]",
-		Short: "Replay recorded evidence: when would which trigger have fired?",
-		Long: `Looks at what instances have counted in the order of time, as the daemon would have,
-and says when each trigger would have begun to fire. With a description at hand its
-triggers are used, applied or not: so a limit can be tried before it is applied. What
-was asked of others (promql, command, alertmanager) is not kept to be asked again:
-those triggers count as they were looked at then. Evidence of the last hour is in
-stretches of ten seconds, older in stretches of five minutes: there a firing is
-found that much later than the daemon would have. Changes nothing.`,
-		Args: maybeName,
+		Short: "Replay telemetry to see when triggers would have fired",
+		Long: `Evaluates the recorded telemetry in the order of time, as the daemon would have, and
+reports when each trigger would have begun to fire. If there is a migration file, its
+triggers are used, applied or not: so a limit can be tried before it is applied. The
+answers of outside sources (promql, command, alertmanager) are not recorded: those
+triggers count as they were evaluated at the time. Telemetry of the last hour is in
+windows of ten seconds, older telemetry in windows of five minutes: there a firing is
+found that much later than by the daemon. Changes nothing.`,
+		Args: optionalName,
 		RunE: c.withState(func(ctx context.Context, store *state.Store, name string) error {
 			if since <= 0 {
 				return usagef("--since %s: want a time above 0, such as 24h", since)
@@ -34,7 +34,7 @@ found that much later than the daemon would have. Changes nothing.`,
 				return err
 			}
 			settings := m.Settings()
-			if c.settings.descriptionFile() != "" {
+			if c.settings.migrationFile() != "" {
 				at, err := c.load()
 				if err != nil {
 					return err
@@ -55,9 +55,9 @@ found that much later than the daemon would have. Changes nothing.`,
 }
 
 func (c *cli) printReplayed(x *judge.Replayed) {
-	c.printf("looked at %d stretches of evidence since %s\n", x.Stretch, x.Since.UTC().Format(time.RFC3339))
+	c.printf("evaluated %d windows of telemetry since %s\n", x.Stretch, x.Since.UTC().Format(time.RFC3339))
 	for _, f := range x.Firings {
-		what := "would have fired, with nothing to take back"
+		what := "would have fired, without a rollback: reads came from legacy"
 		if f.Acts {
 			what = "would have fired"
 		}
@@ -68,7 +68,7 @@ func (c *cli) printReplayed(x *judge.Replayed) {
 		case t.Off != "":
 			c.printf("  %-14s off: %s\n", t.Trigger, t.Off)
 		case !slices.ContainsFunc(x.Firings, func(f judge.ReplayedFiring) bool { return f.Trigger == t.Trigger }):
-			c.printf("  %-14s would not have fired (%d looks; the last: %s, %s)\n", t.Trigger, t.Looks, t.Verdict, t.Detail)
+			c.printf("  %-14s would not have fired (%d evaluations; the last: %s, %s)\n", t.Trigger, t.Looks, t.Verdict, t.Detail)
 		}
 	}
 }

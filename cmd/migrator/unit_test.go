@@ -11,8 +11,8 @@ import (
 	"github.com/stranglerfig/migrator/internal/schedule"
 )
 
-// TestSystemdUnit: the unit starts what there is, restarts it only where that may
-// help, and keeps secrets out of itself.
+// TestSystemdUnit: the unit starts an existing command, restarts it only if that may
+// help, and contains no secrets.
 func TestSystemdUnit(t *testing.T) {
 	t.Parallel()
 	unit := readUnit(t, "migrator.service")
@@ -33,7 +33,7 @@ func TestReconcileUnits(t *testing.T) {
 			t.Errorf("%s: ExecStart %q: %v", name, start, err)
 		}
 		want := map[string][]string{"Restart": {"on-failure"}, "RestartPreventExitStatus": {"2"}}
-		if command != "worker" { // a run that found differences is not tried again
+		if command != "worker" { // a run that found differences is not repeated
 			want = map[string][]string{"Restart": nil, "RestartPreventExitStatus": nil, "Type": {"oneshot"}, "StateDirectory": {"migrator"}}
 		}
 		for key, value := range want {
@@ -52,7 +52,8 @@ func TestReconcileUnits(t *testing.T) {
 	}
 }
 
-// TestCronJob: it starts what there is, never beside itself, and holds no secret.
+// TestCronJob: it starts an existing command, never twice at a time, and contains no
+// secret.
 func TestCronJob(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile("../../configs/kubernetes/reconcile-cronjob.yaml")
@@ -112,7 +113,7 @@ func readUnit(t *testing.T, name string) map[string][]string {
 		}
 		key, value, ok := strings.Cut(line, "=")
 		if !ok {
-			t.Errorf("what is %q?", line)
+			t.Errorf("unknown line %q", line)
 		}
 		unit[key] = append(unit[key], value)
 	}
@@ -131,7 +132,7 @@ func hardened(t *testing.T, unit map[string][]string) {
 	}
 	for _, e := range unit["Environment"] {
 		if strings.Contains(e, "URL") {
-			t.Errorf("a URL in the unit, which everybody may read: %s", e)
+			t.Errorf("a URL in the unit, which every user may read: %s", e)
 		}
 	}
 }

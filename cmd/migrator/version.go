@@ -7,7 +7,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// version is set by the linker for releases; else the build's own stamp serves.
+// version is set by the linker for releases; else the build information is used.
 var version = ""
 
 func newVersion(c *cli) *cobra.Command {

@@ -16,26 +16,27 @@ func newWorker(c *cli) *cobra.Command {
 	var at string
 	cmd := &cobra.Command{
 		Use:   "worker",
-		Short: "Take a share of reconcile runs, on this machine as on others",
-		Long: `Waits for reconcile runs of the migration, wherever they were started, and takes
-jobs of them: some ten thousand records each. Start as many on as many machines as the
-stores bear; the runs' rate is shared among them.
+		Short: "Run a reconcile worker",
+		Long: `Waits for reconcile runs of the migration, on whatever machine they were started, and
+works on their jobs of some ten thousand records each. Start as many workers on as many
+machines as the stores can serve; they share the run's rate.
 
-Told to stop, it gives back what it is at. Where it is killed or frozen, its jobs go to
-others when it has shown no sign of life for reconcile.lease: each job counts once,
-whoever finishes it. It needs the description that is applied, and both stores.
+On SIGINT or SIGTERM it returns its unfinished jobs to the queue. If it is killed or
+frozen, other workers take its jobs when its heartbeat is older than reconcile.lease.
+Each job counts once, whichever worker finishes it. A worker needs the applied migration
+file and both stores.
 
 With --listen it answers GET /healthz and /metrics (for Prometheus), on loopback unless
---listen-anywhere says otherwise. The setting listen is serve's alone: both may share
-a machine.`,
+--listen-anywhere is given. The setting listen applies to serve alone, so that both can
+run on one machine.`,
 		Args:        noArgs,
-		Annotations: map[string]string{logLevelOf: "info"},
+		Annotations: map[string]string{defaultLogLevel: "info"},
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := inRange(inWorkers("workers", workers)); err != nil {
 				return err
 			}
 			if at != "" {
-				if err := c.mayListen(at); err != nil {
+				if err := c.checkListenAddress(at); err != nil {
 					return err
 				}
 			}
@@ -60,8 +61,8 @@ a machine.`,
 			})
 		},
 	}
-	cmd.Flags().IntVar(&workers, "workers", 0, "jobs at a time, 64 at most, instead of the description's reconcile.workers")
-	cmd.Flags().StringVar(&at, "listen", "", "where it answers health checks and metrics, on loopback; without, nowhere")
-	cmd.Flags().Bool("listen-anywhere", false, "let other machines reach it too")
+	cmd.Flags().IntVar(&workers, "workers", 0, "concurrent jobs, at most 64 (default: reconcile.workers of the migration file)")
+	cmd.Flags().StringVar(&at, "listen", "", "address of health checks and metrics, on loopback (default: none)")
+	cmd.Flags().Bool("listen-anywhere", false, "allow addresses off loopback")
 	return cmd
 }

@@ -1,5 +1,5 @@
 // Command demo takes a shop with two instances through a whole migration, on private
-// servers and by migrator's own commands, while a load generator checks every read
+// servers and with migrator's own commands, while a load generator checks every read
 // against every acknowledged write.
 package main
 
@@ -17,22 +17,23 @@ import (
 	"golang.org/x/term"
 
 	"github.com/stranglerfig/migrator/examples/storefront/command"
+	"github.com/stranglerfig/migrator/internal/hint"
 )
 
 const help = `Watch a whole migration on private servers, in a minute or two.
 
 Starts a private PostgreSQL and Redis, a shop of two instances with messy products
 and a load of reads and writes, and takes it from legacy to retain by migrator's
-commands and daemon, with clocks that run fast. In mid-cutover Redis is frozen, and
-a write takes reads back; later Redis refuses reads, and a trigger does. Every read
-is checked against every acknowledged write: exits with 1 if one was lost or stale.
-Everything is removed at the end.
+commands and daemon, with short waiting times. In mid-cutover Redis is frozen, and a
+write that fails rolls reads back; later Redis refuses reads, and a trigger rolls back.
+Every read is checked against every acknowledged write: exits with 1 if a write was lost
+or a read was stale. Everything is removed at the end.
 
 `
 
 func main() { os.Exit(run(os.Args[1:])) }
 
-// errUsage is wrapped by what is wrong with the command line.
+// errUsage is wrapped by errors of the command line.
 var errUsage = errors.New("try: --help")
 
 func run(args []string) int {
@@ -50,6 +51,9 @@ func run(args []string) int {
 		return 2
 	default:
 		fmt.Fprintln(os.Stderr, "Error:", err)
+		if h, ok := hint.Of(err); ok {
+			fmt.Fprintln(os.Stderr, "Try:", h)
+		}
 		return 1
 	}
 }
@@ -62,12 +66,12 @@ func demonstrate(ctx context.Context, args []string) error {
 		fmt.Fprint(f.Output(), help)
 		f.PrintDefaults()
 	}
-	f.IntVar(&o.Products, "products", 10000, "how many products the shop has")
-	f.Float64Var(&o.Rate, "rate", 300, "requests per second that the shop gets, a quarter of them writes")
+	f.IntVar(&o.Products, "products", 10000, "number of products in the shop")
+	f.Float64Var(&o.Rate, "rate", 300, "requests per second to the shop, a quarter of them writes")
 	f.BoolVar(&o.Keep, "keep", false, "leave everything running at the end, until Ctrl-C")
-	f.StringVar(&o.Migrator, "migrator", "", "the migrator to use; without, it is built from this source by go build")
-	f.StringVar(&format, "o", "text", "text or json: the report goes to stdout, and the story to stderr")
-	f.StringVar(&format, "output", "text", "the same as -o")
+	f.StringVar(&o.Migrator, "migrator", "", "path of migrator (default: built from this source by go build)")
+	f.StringVar(&format, "o", "text", "text, or json: the report goes to stdout, and progress to stderr")
+	f.StringVar(&format, "output", "text", "same as -o")
 	err := f.Parse(args)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
@@ -88,7 +92,7 @@ func demonstrate(ctx context.Context, args []string) error {
 		screen = os.Stderr
 	}
 	o.Out, o.Colour = screen, os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb" && term.IsTerminal(int(screen.Fd()))
-	report, err := play(ctx, o)
+	report, err := runDemo(ctx, o)
 	if format == "json" && report != nil {
 		e := json.NewEncoder(os.Stdout)
 		e.SetIndent("", "  ")
@@ -99,8 +103,8 @@ func demonstrate(ctx context.Context, args []string) error {
 }
 
 // storefront is the shop's own program inside this one, so that the demo starts it
-// without another build. An instance ends when its input does: a demo that was killed
-// can't end what it has started, but its end of the pipe closes.
+// without another build. An instance ends at the end of its input: a killed demo cannot
+// stop the processes that it started, but the kernel closes its end of the pipe.
 func storefront(ctx context.Context, args []string) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()

@@ -41,13 +41,13 @@ func (d *demo) storefront(ctx context.Context, args ...string) error {
 	return err
 }
 
-// Exit codes of migrator's.
+// Exit codes of migrator.
 const (
 	exitDone   = 0
 	exitNotYet = 8
 )
 
-// maxLines bounds what one command shows, such as findings.
+// maxLines bounds the output of one command, such as findings.
 const maxLines = 60
 
 func (d *demo) run(ctx context.Context, name, program string, shown []string, args ...string) (code int, err error) {
@@ -56,11 +56,11 @@ func (d *demo) run(ctx context.Context, name, program string, shown []string, ar
 	}
 	fmt.Fprintf(d.Out, "  %s\n", d.paint("1", "$ "+name+" "+quoted(shown)))
 	cmd := d.command(ctx, program, args...)
-	out := &indented{to: d.Out, most: maxLines}
-	cmd.Stdout, cmd.Stderr = out, out // one for both: exec then never writes to it at once
+	out := &indented{to: d.Out, limit: maxLines}
+	cmd.Stdout, cmd.Stderr = out, out // one writer for both: exec then writes from one goroutine
 	err = cmd.Run()
 	if more := out.lines - maxLines; more > 0 {
-		d.say("  ... and %d lines more", more)
+		d.say("  ... and %d more lines", more)
 	}
 	var exit *exec.ExitError
 	if errors.As(err, &exit) && exit.Exited() && ctx.Err() == nil {
@@ -69,9 +69,9 @@ func (d *demo) run(ctx context.Context, name, program string, shown []string, ar
 	return 0, err
 }
 
-// command makes a child that is asked to end before it is killed.
+// command is a child process that gets SIGTERM before it is killed.
 func (d *demo) command(ctx context.Context, program string, args ...string) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, program, args...) //nolint:gosec // migrator, or this very program
+	cmd := exec.CommandContext(ctx, program, args...) //nolint:gosec // migrator, or this program
 	cmd.Env, cmd.Dir = d.environment(), d.dir
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = 15 * time.Second
@@ -88,18 +88,18 @@ func quoted(args []string) string {
 	return strings.Join(shown, " ")
 }
 
-// child is a process that runs beside the story: an instance of the shop, or the daemon.
+// child is a process that runs in the background: an instance of the shop, or the daemon.
 type child struct {
 	name, url string    // url: of an instance
 	logs      string    // file
-	stdin     io.Closer // it ends when this closes, also because we were killed
+	stdin     io.Closer // the child ends when this closes, also if the demo was killed
 	cancel    context.CancelFunc
 	stopping  atomic.Bool
 	ended     chan struct{}
 	err       error // once ended
 }
 
-// start starts a child. If it ends before it is asked to, the demo ends.
+// start starts a child. If the child ends before stop, the demo ends.
 func (d *demo) start(ctx context.Context, name string, stdout io.WriteCloser, program string, args ...string) (*child, error) {
 	s := &child{name: name, logs: filepath.Join(d.dir, name+".log"), ended: make(chan struct{})}
 	file, err := os.Create(s.logs)
@@ -107,7 +107,7 @@ func (d *demo) start(ctx context.Context, name string, stdout io.WriteCloser, pr
 		return nil, err
 	}
 	defer func() { _ = file.Close() }()
-	// It lives until stop: the world's end has an order of its own.
+	// It runs until stop, also after ctx has ended: end stops processes in its own order.
 	var alive context.Context
 	alive, s.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	cmd := d.command(alive, program, args...)
@@ -123,8 +123,8 @@ func (d *demo) start(ctx context.Context, name string, stdout io.WriteCloser, pr
 		err := cmd.Wait()
 		_ = stdout.Close()
 		clean := s.stopping.Load() && (err == nil || errors.Is(err, context.Canceled))
-		if !clean && !d.leaving() { // Ctrl-C reaches it too, perhaps before us
-			s.err = fmt.Errorf("%s ended by itself (%s); its log:\n%s", name, cmd.ProcessState, s.log())
+		if !clean && !d.interrupted() { // Ctrl-C reaches the child too, perhaps first
+			s.err = fmt.Errorf("%s exited unexpectedly (%s); its log:\n%s", name, cmd.ProcessState, s.log())
 			d.fail(s.err)
 		}
 		close(s.ended)
@@ -132,7 +132,7 @@ func (d *demo) start(ctx context.Context, name string, stdout io.WriteCloser, pr
 	return s, nil
 }
 
-// startShop starts an instance and returns when it serves.
+// startShop starts an instance and returns when it accepts requests.
 func (d *demo) startShop(ctx context.Context, name string) (*child, error) {
 	args := []string{
 		"serve", "--listen", "127.0.0.1:0", "--migration", "products.yaml", "--instance", name,
@@ -157,7 +157,7 @@ func (d *demo) startShop(ctx context.Context, name string) (*child, error) {
 	return nil, errors.Join(s.err, ctx.Err())
 }
 
-// startDaemon starts migrator serve, as a drill does: so it ends if this process was killed.
+// startDaemon starts the daemon, as a drill does: so it ends if this process is killed.
 func (d *demo) startDaemon(ctx context.Context) (*child, error) {
 	args := []string{"--listen", "127.0.0.1:0"}
 	fmt.Fprintf(d.Out, "  %s\n", d.paint("1", "$ migrator serve "+quoted(args)+" &"))
@@ -166,7 +166,7 @@ func (d *demo) startDaemon(ctx context.Context) (*child, error) {
 	return d.start(ctx, "daemon", write, d.program, append([]string{"drill", "daemon"}, args...)...)
 }
 
-// stop lets the child finish: an instance its requests, and leave the fleet.
+// stop ends the child gracefully: an instance finishes its requests and leaves the fleet.
 func (s *child) stop() error {
 	s.stopping.Store(true)
 	s.cancel()
@@ -175,19 +175,18 @@ func (s *child) stop() error {
 	return s.err
 }
 
-// log is the end of what the child had to say.
+// log is the end of the child's log.
 func (s *child) log() []byte {
 	const most = 4 << 10
 	text, _ := os.ReadFile(s.logs)
 	return text[max(0, len(text)-most):]
 }
 
-// indented writes each line further in. Use one for each stream: it knows whether
-// it is inside a line.
+// indented indents each line. Use one for each stream: it keeps whether a line has begun.
 type indented struct {
 	to     io.Writer
 	inside bool
-	most   int // lines; 0: all
+	limit  int // of lines; 0: none
 	lines  int
 }
 
@@ -198,7 +197,7 @@ func (w *indented) Write(p []byte) (int, error) {
 			w.lines++
 		}
 		w.inside = !bytes.HasSuffix(line, []byte("\n"))
-		if w.most > 0 && w.lines > w.most {
+		if w.limit > 0 && w.lines > w.limit {
 			continue
 		}
 		if _, err := w.to.Write(line); err != nil {

@@ -13,12 +13,12 @@ import (
 	"github.com/stranglerfig/migrator/store/postgres"
 )
 
-// percent of keys that are read from Redis when it fails.
+// midCutover is the share of keys that are read from Redis when it fails.
 const midCutover phases.Percent = 2500
 
 func (d *demo) describe(ctx context.Context) error {
-	d.title("The migration is described, checked and applied")
-	d.say("the description is %s; clocks run in seconds where a real one takes days", d.file)
+	d.title("The migration file is checked and applied")
+	d.say("the migration file is %s; waiting times are seconds instead of days", d.file)
 	for _, args := range [][]string{{"init"}, {"plan"}, {"apply"}} {
 		if err := d.migrator(ctx, exitDone, args...); err != nil {
 			return err
@@ -32,12 +32,12 @@ func (d *demo) shadowWrite(ctx context.Context) error {
 	if err := d.advanceTo(ctx, phases.ShadowWrite, 0); err != nil {
 		return err
 	}
-	d.say("the next step is refused until the evidence supports it (exit code 8):")
+	d.say("the next step is refused until its gates are open (exit code 8):")
 	return d.migrator(ctx, exitNotYet, "phase", "advance")
 }
 
 func (d *demo) fill(ctx context.Context) error {
-	d.title("The products that were there before are copied, beside live writes")
+	d.title("The existing products are copied, beside live writes")
 	if _, err := d.settled(ctx); err != nil {
 		return err
 	}
@@ -57,40 +57,40 @@ func (d *demo) cutover(ctx context.Context) error {
 	return d.acknowledged(ctx, 100)
 }
 
-// outage freezes Redis. The first write that it refuses takes reads back; should the
-// trigger be faster, or a write that was merely slow, it is done once more.
+// outage freezes Redis. The first write that fails rolls reads back. If a trigger or a
+// slow write rolls back first, outage starts again.
 func (d *demo) outage(ctx context.Context) error {
 	d.title("Redis freezes")
 	for range attempts {
-		before, err := d.inMidCutover(ctx, "")
+		before, err := d.awaitMidCutover(ctx, "")
 		if err != nil {
 			return err
 		}
 		d.customers(ctx)
 		d.mark = d.traffic.Mark()
-		d.say("SIGSTOP to Redis: connections stay open, nobody answers")
+		d.say("SIGSTOP to Redis: connections stay open, without answers")
 		if err := d.redis.Pause(); err != nil {
 			return err
 		}
 		frozen := time.Now()
-		back, err := d.takenBack(ctx, before)
+		back, err := d.awaitRollback(ctx, before)
 		if err != nil {
 			return err
 		}
 		if back.Cause == phases.CauseFailure && back.At.After(frozen) {
 			return d.withoutRedis(ctx, frozen, back)
 		}
-		d.say("another was faster; once more")
+		d.say("another rollback came first; trying again")
 		if err := d.recovery(ctx); err != nil {
 			return err
 		}
 	}
-	return errors.New("no write has taken reads back")
+	return errors.New("no failed write has rolled back")
 }
 
-// withoutRedis tells how the write did, and that the shop goes on.
+// withoutRedis prints the times of the rollback, and shows that the shop continues.
 func (d *demo) withoutRedis(ctx context.Context, frozen time.Time, back state.Change) error {
-	d.say("the first write that Redis refused has taken the fleet back to dual-read: committed after %s, acknowledged by both after %s",
+	d.say("the first write that failed in Redis has rolled the fleet back to dual-read: committed after %s, acknowledged by both after %s",
 		back.At.Sub(frozen).Round(time.Millisecond), back.Settled.Sub(frozen).Round(time.Millisecond))
 	if err := d.acknowledged(ctx, 120); err != nil {
 		return err
@@ -105,13 +105,13 @@ func (d *demo) withoutRedis(ctx context.Context, frozen time.Time, back state.Ch
 }
 
 func (d *demo) recovery(ctx context.Context) error {
-	d.title("Redis comes back, and what it missed is repaired")
+	d.title("Redis recovers, and the writes that it missed are repaired")
 	if err := d.redis.Resume(); err != nil {
 		return err
 	}
-	d.say("SIGCONT to Redis: it now carries out what had been sent before, all of it refused as too late or too old")
+	d.say("SIGCONT to Redis: it now executes the commands sent before, and refuses all as too late or stale")
 	d.mark = d.traffic.Mark()
-	if err := d.caughtOn(ctx); err != nil {
+	if err := d.awaitReconnect(ctx); err != nil {
 		return err
 	}
 	code, err := d.migratorCode(ctx, "reconcile", "run", "--full", "--repair")
@@ -121,13 +121,13 @@ func (d *demo) recovery(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.say("a repair is no proof: only a later clean run is")
+	d.say("only a later clean run proves the repair")
 	return d.migrator(ctx, exitDone, "reconcile", "run", "--full")
 }
 
-// caughtOn waits until the shop has found out that Redis is back: the journal does
-// not grow any more while writes are acknowledged.
-func (d *demo) caughtOn(ctx context.Context) error {
+// awaitReconnect waits until the shop has reconnected to Redis: the journal no longer
+// grows while writes are acknowledged.
+func (d *demo) awaitReconnect(ctx context.Context) error {
 	for {
 		before, err := d.state.Status(ctx, migrationName)
 		if err != nil {
@@ -153,7 +153,7 @@ func (d *demo) cutoverToTheEnd(ctx context.Context) error {
 	return d.advanceTo(ctx, phases.Grace, 0)
 }
 
-func (d *demo) giveUpLegacy(ctx context.Context) error {
+func (d *demo) fenceLegacy(ctx context.Context) error {
 	d.title("Legacy is fenced: from here on Redis alone has the products")
 	before, err := d.answers(ctx)
 	if err != nil {
@@ -188,7 +188,7 @@ func (d *demo) giveUpLegacy(ctx context.Context) error {
 	return nil
 }
 
-// forgottenJob writes to legacy as a cron job would that nobody has thought of.
+// forgottenJob writes to legacy, as a forgotten cron job would.
 func (d *demo) forgottenJob(ctx context.Context) error {
 	const statement = "UPDATE products SET discontinued = true WHERE id = 1"
 	fmt.Fprintf(d.Out, "  %s\n", d.paint("1", `$ psql -c "`+statement+`"    # a forgotten cron job`))

@@ -12,8 +12,8 @@ import (
 	"github.com/stranglerfig/migrator/phases"
 )
 
-// impatience is how long any one condition may take to come about.
-const impatience = time.Minute
+// conditionTimeout bounds the wait for one condition.
+const conditionTimeout = time.Minute
 
 func (d *demo) paint(style, s string) string {
 	if !d.Colour {
@@ -32,9 +32,9 @@ func (d *demo) say(format string, args ...any) {
 	fmt.Fprintf(d.Out, "  %s\n", d.paint("2", fmt.Sprintf(format, args...)))
 }
 
-// await returns when the condition holds.
+// await waits until the condition is true.
 func (d *demo) await(ctx context.Context, what string, condition func() (bool, error)) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, impatience, fmt.Errorf("%s: not within %s", what, impatience))
+	ctx, cancel := context.WithTimeoutCause(ctx, conditionTimeout, fmt.Errorf("%s: not within %s", what, conditionTimeout))
 	defer cancel()
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
@@ -50,7 +50,7 @@ func (d *demo) await(ctx context.Context, what string, condition func() (bool, e
 	}
 }
 
-// acknowledged waits for so many more writes.
+// acknowledged waits for that many more acknowledged writes.
 func (d *demo) acknowledged(ctx context.Context, more int64) error {
 	from := d.traffic.Report().Acknowledged
 	return d.await(ctx, fmt.Sprintf("%d acknowledged writes", more), func() (bool, error) {
@@ -58,7 +58,8 @@ func (d *demo) acknowledged(ctx context.Context, more int64) error {
 	})
 }
 
-// settled waits until every instance follows the present route, and returns it.
+// settled waits until every instance has acknowledged the present epoch, and returns the
+// snapshot.
 func (d *demo) settled(ctx context.Context) (e phases.Snapshot, err error) {
 	err = d.await(ctx, "an acknowledgement by every instance", func() (bool, error) {
 		e, err = d.state.Snapshot(ctx, migrationName)
@@ -67,14 +68,14 @@ func (d *demo) settled(ctx context.Context) (e phases.Snapshot, err error) {
 	return e, err
 }
 
-// timely are the gates that open by waiting.
+// timely are the gates that open after some time of load.
 var timely = []string{
 	"fleet-settled", "routes-compatible", "soak-time",
 	phases.GateConsistency, phases.GateShadowWrites, phases.GateTargetReads, phases.GateAddedLatency,
 }
 
-// ripe waits until no gate before the next step is closed that time would open, and
-// returns those that are closed still.
+// ripe waits until the timely gates before the next step are open, and returns the gates
+// that are still closed.
 func (d *demo) ripe(ctx context.Context) (next phases.Route, closed []phases.GateResult, err error) {
 	err = d.await(ctx, "the soak time and a settled fleet", func() (bool, error) {
 		e, err := d.state.Snapshot(ctx, migrationName)
@@ -90,21 +91,21 @@ func (d *demo) ripe(ctx context.Context) (next phases.Route, closed []phases.Gat
 	return next, closed, err
 }
 
-// remedies are what an operator does about a closed gate.
+// remedies are the commands by which an operator opens a closed gate.
 var remedies = map[string][]string{
 	"backfill-done":         {"backfill", "run"},
 	"journal-empty":         {"reconcile", "run", "--full", "--repair"},
 	"no-lost-queue":         {"reconcile", "run", "--full"},
 	"reconcile-clean":       {"reconcile", "run", "--full"},
 	"approved":              {"phase", "approve", "--reason", "seen it work"},
-	phases.GateAcknowledged: {"trigger", "acknowledge", "--reason", "its cause is mended"},
+	phases.GateAcknowledged: {"trigger", "acknowledge", "--reason", "its cause is fixed"},
 }
 
-// attempts bounds how often a step is begun anew. A busy machine can make a write
-// to Redis too slow, and then the shop rolls back here too.
+// attempts bounds how often a step is repeated. On a busy machine a write to Redis can be
+// too slow, and then the shop rolls back here too.
 const attempts = 8
 
-// advance takes the next step, after what its gates ask for.
+// advance takes the next step, after the commands that its closed gates need.
 func (d *demo) advance(ctx context.Context) (phases.Route, error) {
 	for range attempts {
 		next, closed, err := d.ripe(ctx)
@@ -130,20 +131,20 @@ func (d *demo) advance(ctx context.Context) (phases.Route, error) {
 	return phases.Route{}, fmt.Errorf("the gates stay closed")
 }
 
-// remedy runs each command that a closed gate asks for, once.
+// remedy runs each command that a closed gate needs, once.
 func (d *demo) remedy(ctx context.Context, next phases.Route, closed []phases.GateResult) error {
 	done := map[string]bool{}
 	for _, g := range closed {
 		args, ok := remedies[g.Gate]
 		if !ok {
-			return fmt.Errorf("the gate %s holds %s back: %s", g.Gate, next, g.Detail)
+			return fmt.Errorf("%s is blocked by the gate %s: %s", next, g.Gate, g.Detail)
 		}
 		if done[args[0]] {
 			continue
 		}
 		done[args[0]] = true
 		code, err := d.migratorCode(ctx, args...)
-		if err == nil && code != exitDone && code != exitNotYet { // 8: the next look at the gates tells
+		if err == nil && code != exitDone && code != exitNotYet { // 8: the gates are evaluated again
 			err = fmt.Errorf("migrator %s exited with %d", quoted(args), code)
 		}
 		if err != nil {
@@ -169,11 +170,11 @@ func (d *demo) advanceTo(ctx context.Context, to phases.Phase, percent phases.Pe
 	}
 }
 
-// customers prints what the clients of the shop have seen since the last step.
+// customers prints the results of the shop's clients since the last step.
 func (d *demo) customers(ctx context.Context) {
 	e, err := d.state.Snapshot(ctx, migrationName)
 	if err != nil {
-		return // whatever comes next will say so
+		return // the next step reports the error
 	}
 	share := ""
 	if s, err := d.answers(ctx); err == nil {
@@ -192,7 +193,7 @@ type answered struct{ legacy, target float64 }
 
 func (a answered) share() float64 { return a.target / max(a.target+a.legacy, 1) }
 
-// answers sums the instances' own counts, from GET /stats.
+// answers sums the instances' counts, from GET /stats.
 func (d *demo) answers(ctx context.Context) (sum answered, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()

@@ -11,8 +11,8 @@ import (
 
 //go:generate go run ./gen -runbook ../../configs/runbook.schema.json
 
-// Runbook is the JSON Schema (draft 2020-12) of what a runbook says besides prose and
-// commands: its front matter, and the attributes of its steps by their names.
+// Runbook is the JSON Schema (draft 2020-12) of a runbook's front matter, and of the
+// attributes of its steps by their names.
 func Runbook() ([]byte, error) {
 	r := &jsonschema.Reflector{
 		FieldNameTag: "yaml", RequiredFromJSONSchemaTags: true,
@@ -20,7 +20,7 @@ func Runbook() ([]byte, error) {
 	}
 	s := r.Reflect(&runbook.Front{})
 	s.Title = "migrator: a runbook's front matter"
-	s.Description = "The YAML between the lines --- at the beginning of a runbook. $defs/attributes describes what stands in the braces behind a step's language"
+	s.Description = "The YAML between the lines --- at the beginning of a runbook. $defs/attributes describes the attributes in the braces after a step's language"
 	attributes := r.Reflect(&runbook.Attributes{})
 	attributes.Version = ""
 	attributes.Title = "key=value in {#id .kind key=value}; id: " + runbook.StepID.String()

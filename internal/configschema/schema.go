@@ -16,10 +16,9 @@ import (
 
 //go:generate go run ./gen ../../configs/migration.schema.json
 
-// Migration is the JSON Schema (draft 2020-12) of descriptions, for editors. It knows
-// every key with its default. It accepts ${...} wherever Parse does, and leaves to
-// Parse what takes two settings to judge. kinds are the stores that a description
-// may name.
+// Migration is the JSON Schema (draft 2020-12) of migration files, for editors. It has
+// every key with its default. It accepts ${...} wherever Parse does, and leaves to Parse
+// the checks that need two settings. kinds are the stores that a migration file may name.
 func Migration(kinds ...migration.Kind) ([]byte, error) {
 	r := &jsonschema.Reflector{
 		FieldNameTag: "yaml", RequiredFromJSONSchemaTags: true,
@@ -28,7 +27,7 @@ func Migration(kinds ...migration.Kind) ([]byte, error) {
 	}
 	outline := migration.Outline(kinds...)
 	s := r.ReflectFromType(outline.Type())
-	s.Title = "migrator: a migration's description"
+	s.Title = "migrator: a migration file"
 	s.Description = "What is moved, from where to where, how two records are compared, and the settings of the phases"
 	describe(s, outline)
 	var out bytes.Buffer
@@ -39,19 +38,19 @@ func Migration(kinds ...migration.Kind) ([]byte, error) {
 	return out.Bytes(), err
 }
 
-const aVariable = `\$\{`
+const variablePattern = `\$\{`
 
-// SchemaOf is the schema of a type that is a text of its own; nil for all others.
+// SchemaOf is the schema of a type with its own text form; nil for all others.
 func SchemaOf(t reflect.Type) *jsonschema.Schema {
 	switch t {
 	case reflect.TypeFor[phases.Duration]():
-		return &jsonschema.Schema{Type: "string", Pattern: `^([0-9]+d)?([0-9]+(\.[0-9]*)?(h|m|s|ms|us|µs|ns))*$|` + aVariable}
+		return &jsonschema.Schema{Type: "string", Pattern: `^([0-9]+d)?([0-9]+(\.[0-9]*)?(h|m|s|ms|us|µs|ns))*$|` + variablePattern}
 	case reflect.TypeFor[record.Precision]():
-		return &jsonschema.Schema{Type: "string", Pattern: `^([0-9]+(\.[0-9]*)?(h|m|s|ms|us|µs))+$|` + aVariable}
+		return &jsonschema.Schema{Type: "string", Pattern: `^([0-9]+(\.[0-9]*)?(h|m|s|ms|us|µs))+$|` + variablePattern}
 	case reflect.TypeFor[phases.Percent]():
 		return &jsonschema.Schema{Type: "number", ExclusiveMinimum: "0", Maximum: "100"}
 	case reflect.TypeFor[phases.Share]():
-		return &jsonschema.Schema{Type: "string", Pattern: `^[0-9]+(\.[0-9]*)? ?%$|` + aVariable}
+		return &jsonschema.Schema{Type: "string", Pattern: `^[0-9]+(\.[0-9]*)? ?%$|` + variablePattern}
 	case reflect.TypeFor[phases.Phase]():
 		s := &jsonschema.Schema{Type: "string"}
 		for _, p := range phases.Order {
@@ -62,7 +61,7 @@ func SchemaOf(t reflect.Type) *jsonschema.Schema {
 	return nil
 }
 
-// describe adds the defaults, and what a text may stand for.
+// describe adds the defaults, and the texts with variables that are accepted instead.
 func describe(s *jsonschema.Schema, v reflect.Value) {
 	for v.Kind() == reflect.Pointer && !v.IsNil() {
 		v = v.Elem()
@@ -76,7 +75,7 @@ func describe(s *jsonschema.Schema, v reflect.Value) {
 			}
 			describe(property, v.FieldByIndex(f.Index))
 			if key == "tolerance" {
-				orElse(property, &jsonschema.Schema{Type: "number"})
+				addAlternative(property, &jsonschema.Schema{Type: "number"})
 			}
 		}
 		return
@@ -88,12 +87,12 @@ func describe(s *jsonschema.Schema, v reflect.Value) {
 		s.Default = v.Interface()
 	}
 	if s.Type == "integer" || s.Type == "number" || s.Type == "boolean" {
-		orElse(s, &jsonschema.Schema{Type: "string", Pattern: aVariable})
+		addAlternative(s, &jsonschema.Schema{Type: "string", Pattern: variablePattern})
 	}
 }
 
-// orElse widens a schema to either of two, beside its description and default.
-func orElse(s, other *jsonschema.Schema) {
+// addAlternative makes a schema accept other too. Its description and default stay.
+func addAlternative(s, other *jsonschema.Schema) {
 	own := &jsonschema.Schema{Type: s.Type, Minimum: s.Minimum, ExclusiveMinimum: s.ExclusiveMinimum, Maximum: s.Maximum, Pattern: s.Pattern}
 	s.Type, s.Minimum, s.ExclusiveMinimum, s.Maximum, s.Pattern = "", "", "", "", ""
 	s.AnyOf = []*jsonschema.Schema{own, other}

@@ -25,8 +25,8 @@ func (e *Error) Unwrap() error { return e.err }
 // Hint implements Hinter.
 func (e *Error) Hint() Hint { return e.hint }
 
-// With gives an error a hint, which goes before those it has. A nil error stays nil,
-// and a zero hint changes nothing.
+// With gives an error a hint, which takes precedence over those it has. A nil error stays
+// nil, and a zero hint changes nothing.
 func With(err error, h Hint) error {
 	if err == nil || h.IsZero() {
 		return err
@@ -39,8 +39,8 @@ func Errorf(h Hint, format string, args ...any) error {
 	return With(fmt.Errorf(format, args...), h)
 }
 
-// Of finds the outermost hint of an error: its own, else that of what it wraps, the
-// first of several that are joined before the next.
+// Of finds the outermost hint of an error: its own, else that of the error it wraps. Of
+// joined errors, the first one with a hint counts.
 func Of(err error) (Hint, bool) {
 	if err == nil {
 		return Hint{}, false
@@ -65,9 +65,9 @@ func Of(err error) (Hint, bool) {
 
 // Parts are an error's fact and its hint.
 //
-// The stores' errors still have a remedy in their texts, behind "; try: ": it is cut
-// off, and is the hint if there is no other. This ends once they are converted, and
-// then the fact is err.Error().
+// The stores' errors still have a remedy in their texts, after "; try: ". Parts removes
+// it from the fact, and returns it as the hint if there is no other. Once these errors
+// have hints, the fact is err.Error() and Parts is not needed.
 func Parts(err error) (fact string, h Hint) {
 	fact, text, _ := strings.Cut(err.Error(), "; try: ")
 	h, ok := Of(err)
@@ -77,7 +77,8 @@ func Parts(err error) (fact string, h Hint) {
 	return fact, h
 }
 
-// Attr is an error's hint for a log, beside the error; none if it has none.
+// Attr is the log attribute of an error's hint, for use beside the error; it is empty if
+// there is no hint.
 func Attr(err error) slog.Attr {
 	if h, ok := Of(err); ok {
 		return slog.Any("hint", h)

@@ -1,12 +1,12 @@
-// Package hint keeps a remedy apart from the error that it belongs to. Libraries name
-// an action and its subjects; how it is asked for (a command line, a button) is
-// known to the program alone that offers it.
+// Package hint separates a remedy from the error that it belongs to. A library names an
+// action and its subjects. Only the program that offers the action knows its form, such
+// as a command line or a button.
 package hint
 
 import "strings"
 
-// Action is what migrator can do about an error. Its text is a promise of the
-// programs' JSON: an action may be added, none is renamed.
+// Action is something that migrator can do about an error. Its text is part of the
+// programs' JSON contract: an action may be added, none is renamed.
 type Action string
 
 // Actions, with their subjects in order.
@@ -18,18 +18,18 @@ const (
 	NameFile            Action = "name-file"             // path of the migration file
 	Apply               Action = "apply"                 // the migration file
 	LiftFence           Action = "lift-fence"            // attempt: legacy takes writes again
-	Doctor              Action = "doctor"                // look for what is wrong
-	Status              Action = "status"                // see where migrations stand, and their gates
-	Retry               Action = "retry"                 // what was asked for, unchanged
+	Doctor              Action = "doctor"                // check settings, state database and stores
+	Status              Action = "status"                // show migrations' status and gates
+	Retry               Action = "retry"                 // the same operation again
 	Advance             Action = "advance"               // take the next step
 	AdvanceDryRun       Action = "advance-dry-run"       // evaluate the gates of the next step
 	Approve             Action = "approve"               // phase, if it is known
 	Acknowledge         Action = "acknowledge"           // an automatic rollback
 	Resume              Action = "resume"                // a paused migration
-	Reclaim             Action = "reclaim"               // a migration whose state has lost transactions
+	Reclaim             Action = "reclaim"               // a migration after state loss
 	Rollback            Action = "rollback"              // to the nearest phase that reads from legacy
 	RollbackTo          Action = "rollback-to"           // phase, percentage
-	RollbackToGrace     Action = "rollback-to-grace"     // through the fence
+	RollbackToGrace     Action = "rollback-to-grace"     // undo the fence
 	GateExplain         Action = "gate-explain"          // gate
 	FleetList           Action = "fleet-list"            // see the instances
 	FleetEvict          Action = "fleet-evict"           // instance
@@ -47,7 +47,7 @@ const (
 	DrillList           Action = "drill-list"            // see the drills
 )
 
-// Actions lists all of them.
+// Actions lists all actions.
 func Actions() []Action {
 	return []Action{
 		Init, GrantOperator, SetStateURL, Listen, NameFile, Apply, LiftFence, Doctor, Status, Retry,
@@ -58,16 +58,16 @@ func Actions() []Action {
 	}
 }
 
-// Hint is what helps. The zero value is none.
+// Hint is the remedy of an error. The zero value is no hint.
 type Hint struct {
 	Do Action   `json:"do,omitempty"`
 	Of []string `json:"of,omitempty"` // the subjects of Do: see the constants
-	// Text is a remedy outside migrator if Do is empty, else what to know before it is
-	// done, or an alternative: a clause that goes on behind it.
+	// Text is a remedy outside migrator if Do is empty. Else it is a condition or an
+	// alternative: a clause that follows the action.
 	Text string `json:"text,omitempty"`
 }
 
-// IsZero tells that there is none; JSON leaves such a field out (omitzero).
+// IsZero reports whether there is no hint; JSON omits such a field (omitzero).
 func (h Hint) IsZero() bool { return h.Do == "" && len(h.Of) == 0 && h.Text == "" }
 
 // String is for logs: the action's code, its subjects and the text.

@@ -18,7 +18,7 @@ import (
 )
 
 var (
-	errBase = errors.New("the schema is not there")
+	errBase = errors.New("the schema does not exist")
 	evict   = hint.Hint{Do: hint.FleetEvict, Of: []string{"a-1"}, Text: "once it has stopped"}
 	upgrade = hint.Hint{Text: "upgrade the server"}
 )
@@ -56,10 +56,10 @@ func TestOfFindsTheOutermostHint(t *testing.T) {
 	}
 }
 
-func TestAnErrorsTextIsTheFactAlone(t *testing.T) {
+func TestErrorTextIsTheFactAlone(t *testing.T) {
 	t.Parallel()
 	err := hint.Errorf(evict, "reach %s: %w", "it", errBase)
-	if err.Error() != "reach it: the schema is not there" || !errors.Is(err, errBase) {
+	if err.Error() != "reach it: the schema does not exist" || !errors.Is(err, errBase) {
 		t.Errorf("%v", err)
 	}
 	var as hint.Hinter
@@ -67,11 +67,11 @@ func TestAnErrorsTextIsTheFactAlone(t *testing.T) {
 		t.Errorf("%v", as)
 	}
 	if hint.With(nil, evict) != nil {
-		t.Error("an error was made of none")
+		t.Error("nil became an error")
 	}
 }
 
-func TestPartsTakeARemedyInTheText(t *testing.T) {
+func TestPartsSplitsARemedyInTheText(t *testing.T) {
 	t.Parallel()
 	text := errors.New("no table; try: CREATE TABLE t")
 	for name, c := range map[string]struct {
@@ -90,7 +90,7 @@ func TestPartsTakeARemedyInTheText(t *testing.T) {
 	}
 }
 
-func TestAHintInJSONAndInLogs(t *testing.T) {
+func TestHintInJSONAndInLogs(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		h            hint.Hint
@@ -127,7 +127,7 @@ func TestAHintInJSONAndInLogs(t *testing.T) {
 	}
 }
 
-// TestActionsListsEveryConstant, in kebab case and none twice.
+// TestActionsListsEveryConstant, in kebab case and once each.
 func TestActionsListsEveryConstant(t *testing.T) {
 	t.Parallel()
 	file, err := parser.ParseFile(token.NewFileSet(), "hint.go", nil, 0)

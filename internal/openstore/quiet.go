@@ -6,9 +6,8 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 )
 
-// SilenceDrivers stops the stores' drivers from logging on their own: they write to
-// standard error, and their errors are returned too. It is for programs, at their
-// beginning: it holds for the whole process.
+// SilenceDrivers stops the stores' drivers from logging to standard error; they return
+// the same errors. It changes the whole process: a program calls it at its start.
 func SilenceDrivers() { goredis.SetLogger(silent{}) }
 
 type silent struct{}

@@ -1,5 +1,5 @@
-// Command genschema writes the JSON Schema of migrations' descriptions, or with
-// -runbook that of runbooks, to the file that is its last argument.
+// Command genschema writes the JSON Schema of migration files, or with -runbook that of
+// runbooks, to the file that is its last argument.
 package main
 
 import (
@@ -29,5 +29,5 @@ func run(args []string) error {
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(args[0], text, 0o644) //nolint:gosec // everybody may read a schema
+	return os.WriteFile(args[0], text, 0o644) //nolint:gosec // public: it contains no secret
 }

@@ -1,6 +1,6 @@
-// Package citerule compares the rules of docs/protocol.md with the code that cites
-// them: a rule that no line of the product cites is perhaps kept by none, and a
-// citation of a rule that is not on the page sends its reader nowhere.
+// Package citerule compares the rules of docs/protocol.md with the code that cites them.
+// A rule without a citation in product code may not be implemented, and a citation of a
+// rule that is not on the page is of no use to a reader.
 package citerule
 
 import (
@@ -22,13 +22,13 @@ var docs = []string{page, "docs/model.md", "docs/guarantees.md"}
 
 var (
 	ruleRow = regexp.MustCompile(`^\| \*\*\[([a-z-]+)\]\*\* \| (.*) \|$`)
-	// A citation is one or more lower-case words, joined by hyphens, alone in brackets. What
-	// follows tells it from an index, a link of Markdown and a class of characters.
+	// A citation is one or more lower-case words, joined by hyphens, alone in brackets. The
+	// character after it excludes an index, a link of Markdown and a class of characters.
 	citationForm = regexp.MustCompile(`(?:^|[\s(*])\[([a-z]{2,}(?:-[a-z]{2,})*)\](?:[\s,.;:)*]|$)`)
 	codeInText   = regexp.MustCompile("`[^`]*`")
 )
 
-// place is where something stands.
+// place is a file and a line.
 type place struct {
 	file string
 	line int
@@ -43,7 +43,7 @@ type citation struct {
 }
 
 // check returns one sentence for each rule that no product file cites, each citation
-// that names no rule, and each row of the page that is not as it should be.
+// that names no rule, and each malformed row of the page.
 func check(module fs.FS) ([]string, error) {
 	rules, wrong, err := readRules(module)
 	if err != nil {
@@ -68,8 +68,7 @@ func check(module fs.FS) ([]string, error) {
 	return wrong, nil
 }
 
-// readRules returns the rules with their places; wrong are rows that are not as they
-// should be.
+// readRules returns the rules with their places; wrong are malformed rows.
 func readRules(module fs.FS) (rules map[string]place, wrong []string, err error) {
 	text, err := fs.ReadFile(module, page)
 	if err != nil {
@@ -97,7 +96,7 @@ func readRules(module fs.FS) (rules map[string]place, wrong []string, err error)
 	return rules, wrong, nil
 }
 
-// filled tells that both columns after the rule's name say something.
+// filled reports whether both columns after the rule's name have text.
 func filled(columns string) bool {
 	parts := strings.Split(columns, " | ")
 	return len(parts) == 2 && strings.TrimSpace(parts[0]) != "" && strings.TrimSpace(parts[1]) != ""
@@ -159,8 +158,8 @@ func commentsOf(name string) func([]byte) []comment {
 	return nil
 }
 
-// goComments are a Go file's, line by line. A file that does not parse gives what the
-// scanner makes of it.
+// goComments are a Go file's comments, line by line, also of a file that does not parse:
+// they come from the scanner.
 func goComments(text []byte) (list []comment) {
 	files := token.NewFileSet()
 	file := files.AddFile("", -1, len(text))
@@ -208,7 +207,7 @@ func proseLines(text []byte) (list []comment) {
 	return list
 }
 
-// product tells that a file is part of what is shipped: no test, no model, no example.
+// product reports whether a file is product code: no test, no model, no example.
 func product(name string) bool {
 	switch path.Ext(name) {
 	case ".go", ".lua", ".sql":

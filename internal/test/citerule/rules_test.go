@@ -8,7 +8,7 @@ import (
 )
 
 // TestRulesAreCitedWhereTheyAreKept: each rule of docs/protocol.md is cited by a comment
-// of the product, and each citation, there, in tests and in documents, names a rule.
+// of the product, and each citation in code, tests and documents names a rule.
 func TestRulesAreCitedWhereTheyAreKept(t *testing.T) {
 	t.Parallel()
 	wrong, err := check(os.DirFS("../../.."))

@@ -20,15 +20,15 @@ import (
 	"github.com/stranglerfig/migrator/store"
 )
 
-// Contract is what docs/json.md says: the document of each command, and the fields
-// of each type.
+// Contract is the content of docs/json.md: the document of each command, and the fields of
+// each type.
 type Contract struct {
 	Commands map[string]string
 	Types    map[string][]ContractField
 }
 
-// ContractField is a row of a type's table. kind is a word of the document's, or
-// "[type]"; list and mapped say that there are many of it.
+// ContractField is a row of a type's table. kind is one of contractKinds, or "[type]";
+// list and mapped mark several of that kind.
 type ContractField struct {
 	name, kind             string
 	list, mapped, optional bool
@@ -42,7 +42,7 @@ var (
 	typeLink = regexp.MustCompile(`^\[([a-z ]+)\]\(#([a-z-]+)\)$`)
 )
 
-// contractKinds are the words that are no type of their own.
+// contractKinds are the kinds of fields without a type of their own.
 var contractKinds = []string{"text", "integer", "number", "boolean", "time", "duration", "percentage", "version", "any"}
 
 // ReadContract reads docs/json.md.
@@ -71,7 +71,7 @@ func ReadContract() (*Contract, error) {
 			case embedded != nil:
 				c.Types[name] = append(c.Types[name], c.Types[embedded[1]]...)
 				if len(c.Types[embedded[1]]) == 0 {
-					// Types are in the order of the alphabet; run comes after report.
+					// Types are in alphabetical order; run comes after report.
 					c.Types[name] = append(c.Types[name], ContractField{name: "all of " + embedded[1]})
 				}
 			case m != nil:
@@ -81,7 +81,7 @@ func ReadContract() (*Contract, error) {
 				}
 				c.Types[name] = append(c.Types[name], f)
 			case strings.HasPrefix(line, "|") && line != "| field | type | meaning |" && line != "|---|---|---|":
-				return nil, fmt.Errorf("type %s: what does this row say? %s", name, line)
+				return nil, fmt.Errorf("type %s: unknown row: %s", name, line)
 			}
 		}
 	}
@@ -139,13 +139,13 @@ func (c *Contract) Document(command string, out []byte) error {
 		d.DisallowUnknownFields()
 		return d.Decode(&migration.Config{})
 	}
-	// Behind the type there may be a remark.
+	// A remark may follow the type.
 	f := ContractField{}
 	says, f.list = strings.CutPrefix(says, "list of ")
 	end := strings.IndexByte(says, ')') + 1
 	m := typeLink.FindStringSubmatch(says[:end])
 	if m == nil {
-		return fmt.Errorf("%s: what is its document? %s", command, says)
+		return fmt.Errorf("%s: unknown document: %s", command, says)
 	}
 	f.kind = "[" + m[1] + "]"
 	return c.value(command, f, v)
@@ -243,8 +243,8 @@ func isKind(kind string, v any) bool {
 	}
 }
 
-// FieldsOf are the fields that a Go type has in JSON; names are the contract's
-// words for struct types.
+// FieldsOf are the fields that a Go type has in JSON; names are the contract's names of
+// struct types.
 func FieldsOf(t reflect.Type, names map[reflect.Type]string) []ContractField {
 	var fields []ContractField
 	for i := range t.NumField() {
@@ -272,7 +272,7 @@ func FieldsOf(t reflect.Type, names map[reflect.Type]string) []ContractField {
 	return fields
 }
 
-// kindOf is the contract's word for a Go type, "" for slices and maps.
+// kindOf is the contract's kind of a Go type, "" for slices and maps.
 func kindOf(t reflect.Type, names map[reflect.Type]string) string {
 	switch t {
 	case reflect.TypeFor[time.Time]():

@@ -11,8 +11,7 @@ import (
 	"github.com/stranglerfig/migrator/internal/state/drills"
 )
 
-// Served is the rest of a migration file whose clocks don't wait, for a test without
-// traffic.
+// Served is the rest of a migration file without waiting times, for a test without load.
 const Served = `
 phases:
   shadow_write: {for: 0s}
@@ -26,7 +25,7 @@ writing: {not_after: 1s, deadline: 500ms, fence_budget: 1s}
 backfill: {lock_timeout: 500ms}
 `
 
-// Staged is the rest of a migration file of staging, where drills may be made.
+// Staged is the rest of a migration file of staging, where drills are allowed.
 const Staged = `
 environment: staging
 phases:
@@ -40,7 +39,7 @@ gates: {off: a test of drills}
 reconcile: {pause: 100ms}
 `
 
-// Keys writes a private key and its public half.
+// Keys writes a private key and its public key.
 func (o *Operator) Keys(name string) {
 	o.T.Helper()
 	public, private, err := ed25519.GenerateKey(nil)
@@ -55,7 +54,7 @@ func (o *Operator) Keys(name string) {
 	o.Write(name+".pub", drill.EncodeKey(public))
 }
 
-// Passed keeps a drill that has passed, without making it.
+// Passed records a passed drill without running it.
 func (o *Operator) Passed(name string) drill.Report {
 	o.T.Helper()
 	ctx := o.T.Context()

@@ -55,7 +55,7 @@ func (r runner) Run() int {
 	return testenv.Run(r.m)
 }
 
-// storefront is the shop of examples/storefront, as a program of its own.
+// storefront is the shop of examples/storefront, as a program.
 func storefront() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := command.Run(ctx, os.Args[1:], command.IO{Out: os.Stdout, Err: os.Stderr, Getenv: os.Getenv})

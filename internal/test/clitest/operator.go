@@ -1,5 +1,5 @@
-// Package clitest runs migrator as a person with a terminal does: the program itself, on
-// stores and a state database of each test's own.
+// Package clitest runs migrator as an operator does: the program itself, with each test's
+// own stores and state database.
 package clitest
 
 import (
@@ -26,16 +26,16 @@ const (
 	NotYet = 8
 )
 
-// Operator is a person with a terminal: it runs command lines, on stores and a state
-// of its own. Unlike a script's, its environment is a settings file.
+// Operator runs command lines with its own stores and state database. Unlike a script's,
+// its configuration is a settings file.
 type Operator struct {
 	T                     testing.TB
 	Dir                   string // its files
 	State, Legacy, Target string // URLs
 }
 
-// New writes a migration.yaml of what comes after the stores' URLs:
-// lines of legacy, lines of target, and the rest.
+// New writes a migration.yaml with the lines that follow the stores' URLs: those of
+// legacy, those of target, and the rest.
 func New(t testing.TB, name, legacy, target, rest string) *Operator {
 	t.Helper()
 	o := &Operator{
@@ -112,7 +112,7 @@ func (o *Operator) SQL(url, statements string) {
 	}
 }
 
-// Soak moves the present route's beginning back, as if the time had passed.
+// Soak moves the start of the present route into the past, as if the time had passed.
 func (o *Operator) Soak() {
 	o.T.Helper()
 	o.SQL(o.State, `UPDATE migrator.migrations SET phase_since = phase_since - interval '100 days', route_since = route_since - interval '100 days'`)

@@ -10,7 +10,7 @@ import (
 	"github.com/stranglerfig/migrator/internal/test/testenv"
 )
 
-// Process is a migrator that runs beside the test, and logs in JSON.
+// Process is a migrator process beside the test, with its log in JSON.
 type Process struct {
 	Cmd      *exec.Cmd
 	Out, Log testenv.Buffer
@@ -50,12 +50,12 @@ func (p *Process) Exits() int {
 	select {
 	case <-p.over:
 	case <-time.After(60 * time.Second):
-		p.t.Fatalf("%v does not end: %s%s", p.Cmd.Args, p.Out.String(), p.Log.String())
+		p.t.Fatalf("%v does not exit: %s%s", p.Cmd.Args, p.Out.String(), p.Log.String())
 	}
 	return p.code
 }
 
-// Until asks again and again, for a minute.
+// Until waits until the condition is true, for a minute at most.
 func Until(t testing.TB, what string, yes func() bool) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)

@@ -2,8 +2,8 @@ package clitest
 
 import "strings"
 
-// ShellWords splits a command line as a shell would, as far as documents go: quotes,
-// and comments behind blanks.
+// ShellWords splits a command line as a shell would, as far as documents need it: with
+// quotes, and comments after blanks.
 func ShellWords(line string) []string {
 	var words []string
 	var word strings.Builder

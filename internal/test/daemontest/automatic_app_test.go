@@ -28,11 +28,11 @@ import (
 const (
 	watchedItems     = 400
 	watchedRate      = 300 // operations per second, one in seven a write
-	watchedCustomers = 300 // at once: those whose reads take long keep no other waiting
+	watchedCustomers = 300 // at once: slow reads delay no other customer
 	handIn           = 500 * time.Millisecond
 )
 
-// watchedRest is of a migration that is looked at each second, by triggers alone.
+// watchedRest is the rest of a migration file whose triggers are evaluated each second.
 const watchedRest = `
 phases:
   shadow_write: {for: 0s}
@@ -61,8 +61,8 @@ type watched struct {
 	app   *loaded
 }
 
-// newWatched goes to cutover and deploys the application there. A read of either store
-// takes as long as delay says, and what it takes besides.
+// newWatched advances to cutover and deploys the application there. A read of either store
+// takes delay longer than the store needs.
 func newWatched(t *testing.T, rest string, delay time.Duration) *watched {
 	t.Helper()
 	o := newOperator(t, "items", "  table: items\n", "  key: item:{id}\n", rest)
@@ -88,12 +88,12 @@ type item struct {
 
 func itemKey(id int64) record.Key { return record.MakeKey(strconv.FormatInt(id, 10)) }
 
-// flaky is a target some of whose reads fail on their way, or are slow.
+// flaky is a target some of whose reads fail or are slow.
 type flaky struct {
 	dual.Target[int64, item]
-	slow atomic.Int64 // what the way takes, in nanoseconds
-	one  atomic.Int64 // in so many reads, one fails; 0: none
-	left atomic.Int64 // so many of the next fail
+	slow atomic.Int64 // delay of a read, in nanoseconds
+	one  atomic.Int64 // one in this many reads fails; 0: none
+	left atomic.Int64 // this many of the next reads fail
 }
 
 var errFlaky = errors.New("a read that a test has failed")
@@ -108,7 +108,7 @@ func (f *flaky) Get(ctx context.Context, key int64) (dual.Versioned[item], error
 	return f.Target.Get(ctx, key)
 }
 
-// underway takes as long as it is told.
+// underway waits for the given delay.
 func underway(ctx context.Context, d time.Duration) error {
 	if d == 0 {
 		return nil
@@ -121,15 +121,15 @@ func underway(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// loaded is an application with its customers.
+// loaded is an application under load.
 type loaded struct {
-	slow    time.Duration // what the way to legacy takes
+	slow    time.Duration // delay of a read of legacy
 	db      *pgxpool.Pool
 	target  *flaky
 	reader  *dual.Reader[int64, item]
 	writer  *dual.Writer[int64, item]
 	version string
-	spared  atomic.Int64 // an item that nobody writes
+	spared  atomic.Int64 // an item that no customer writes
 	reads   atomic.Int64
 	failed  atomic.Int64
 }
@@ -195,7 +195,7 @@ func deploy(t *testing.T, m *migration.Config, stateURL string, delay time.Durat
 	return a
 }
 
-// warm has every connection made and every statement prepared.
+// warm opens every connection and prepares every statement.
 func (a *loaded) warm(t *testing.T) {
 	t.Helper()
 	var group sync.WaitGroup
@@ -214,7 +214,7 @@ func (a *loaded) warm(t *testing.T) {
 	group.Wait()
 }
 
-// run has the instance and its customers at work until the test ends.
+// run runs the instance and its customers until the test ends.
 func (a *loaded) run(t *testing.T, instance *dual.Instance) {
 	stay, leave := context.WithCancel(context.Background())
 	serving, stop := context.WithCancel(context.Background())
@@ -230,7 +230,7 @@ func (a *loaded) run(t *testing.T, instance *dual.Instance) {
 				return
 			case <-tick.C:
 			}
-			select { // somebody is free, or nobody: then it is a busy moment
+			select { // if no customer is free, the operation is skipped
 			case turns <- struct{}{}:
 			default:
 			}
@@ -294,10 +294,10 @@ func routedToTarget(share phases.Percent) int64 {
 	}
 }
 
-// long tells that the long versions are asked for.
+// long reports whether the long versions of tests are enabled.
 func long() bool { return os.Getenv("MIGRATOR_TORTURE") != "" }
 
-// onlyLong skips what make torture is for.
+// onlyLong skips a test that only make torture runs.
 func onlyLong(t *testing.T) {
 	t.Helper()
 	if !long() {

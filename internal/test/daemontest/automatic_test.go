@@ -21,7 +21,7 @@ import (
 	"github.com/stranglerfig/migrator/phases"
 )
 
-// list is what trigger list says now.
+// list is the output of trigger list.
 func (w *watched) list() (l app.Triggers) {
 	w.t.Helper()
 	code, stdout, stderr := w.Try("trigger", "list", "-o", "json")
@@ -31,10 +31,10 @@ func (w *watched) list() (l app.Triggers) {
 	return l
 }
 
-// looked waits until each trigger has been looked at with enough to say.
-func (w *watched) looked(d *daemonProcess, names ...string) {
+// evaluated waits until each trigger has an evaluation with the verdict quiet.
+func (w *watched) evaluated(d *daemonProcess, names ...string) {
 	w.t.Helper()
-	d.awaits("a look at "+strings.Join(names, ", "), time.Minute, func() bool {
+	d.awaits("an evaluation of "+strings.Join(names, ", "), time.Minute, func() bool {
 		quiet := map[string]bool{}
 		for _, v := range w.list().Triggers {
 			quiet[v.Trigger] = v.Evaluation != nil && v.Evaluation.Verdict == phases.Quiet
@@ -48,8 +48,8 @@ func (w *watched) looked(d *daemonProcess, names ...string) {
 	})
 }
 
-// only are triggers of which one is on: on a busy machine a fault may well be seen by
-// another first, the latency above all.
+// only are the triggers' settings with one of them on: on a busy machine another one may
+// fire first, above all the latency.
 func only(trigger string) string {
 	lines := []string{}
 	for line := range strings.Lines(watchedTriggers) {
@@ -62,9 +62,8 @@ func only(trigger string) string {
 	return strings.Join(lines, "")
 }
 
-// TestAFaultTakesReadsBack: from the fault to a fleet that reads legacy again, by
-// nobody's hand.
-func TestAFaultTakesReadsBack(t *testing.T) {
+// TestFaultRollsBack: after a fault the fleet reads legacy again, without an operator.
+func TestFaultRollsBack(t *testing.T) {
 	t.Parallel()
 	for _, f := range []fault{
 		{"Redis is killed", phases.TriggerErrors, 0, func(w *watched) {
@@ -93,7 +92,7 @@ func TestAFaultTakesReadsBack(t *testing.T) {
 	}
 }
 
-// fault is what happens in mid-cutover, and the trigger that has to see it.
+// fault is a fault in mid-cutover, and the trigger that must fire.
 type fault struct {
 	name, trigger string
 	delay         time.Duration // of both stores, before
@@ -104,9 +103,9 @@ func (f fault) takesBack(t *testing.T) {
 	t.Helper()
 	w := newWatched(t, watchedRest+only(f.trigger), f.delay)
 	d := w.serve(t)
-	w.looked(d, f.trigger)
+	w.evaluated(d, f.trigger)
 	if s := d.status(); s.Status.Route.Phase != phases.Cutover {
-		t.Fatalf("before the fault it is on %s: %s", s.Status.Route, d.said())
+		t.Fatalf("before the fault it is on %s: %s", s.Status.Route, d.logText())
 	}
 	began := time.Now()
 	f.make(w)
@@ -133,18 +132,18 @@ func (f fault) takesBack(t *testing.T) {
 		t.Errorf("it is on %s by %s, latched %+v", s.Status.Route, s.Status.LastCause, l.Latch)
 	}
 	if code, _, stderr := w.Try("phase", "advance"); code != clitest.NotYet || !strings.Contains(stderr, phases.GateAcknowledged) {
-		t.Errorf("it goes forward beside a latch: %d %s", code, stderr)
+		t.Errorf("it advances beside a latch: %d %s", code, stderr)
 	}
-	w.Does("trigger acknowledge --reason mended")
+	w.Does("trigger acknowledge --reason fixed")
 	if w.list().Latch != nil {
-		t.Error("it is latched though somebody has acknowledged it")
+		t.Error("it is latched after the acknowledgment")
 	}
 	if out := w.rehearsed(); !out[f.trigger] {
-		t.Errorf("the recorded evidence would not have fired %s, but: %v", f.trigger, out)
+		t.Errorf("the recorded telemetry would not have fired %s, but: %v", f.trigger, out)
 	}
 }
 
-// rehearsed are the triggers that recorded evidence would have fired.
+// rehearsed are the triggers that the recorded telemetry would have fired.
 func (w *watched) rehearsed() map[string]bool {
 	w.t.Helper()
 	code, stdout, stderr := w.Try("trigger", "test", "--since", "1h", "-o", "json")
@@ -159,21 +158,21 @@ func (w *watched) rehearsed() map[string]bool {
 	return fired
 }
 
-// TestNothingFiresByItself: nothing is wrong but a spike of five errors, a Prometheus
-// that does not answer, a daemon that is killed and another that stands by.
-func TestNothingFiresByItself(t *testing.T) {
+// TestNoTriggerFiresWithoutAFault: the only disturbances are a spike of five errors, a
+// Prometheus that does not answer, and a killed daemon beside a standby.
+func TestNoTriggerFiresWithoutAFault(t *testing.T) {
 	t.Parallel()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	nobody := listener.Addr().String()
+	unused := listener.Addr().String()
 	_ = listener.Close()
-	w := newWatched(t, watchedRest+watchedTriggers+"  custom: [{name: burn, promql: up, above: 1, interval: 1s}]\nprometheus: {url: \"http://"+nobody+"\"}\n", 0)
+	w := newWatched(t, watchedRest+watchedTriggers+"  custom: [{name: burn, promql: up, above: 1, interval: 1s}]\nprometheus: {url: \"http://"+unused+"\"}\n", 0)
 	first := w.serve(t)
 	first.awaits("the lead", 10*time.Second, first.leads)
 	second := w.serve(t)
-	w.looked(second, phases.TriggerErrors, phases.TriggerMismatches, phases.TriggerLatency)
+	w.evaluated(second, phases.TriggerErrors, phases.TriggerMismatches, phases.TriggerLatency)
 	w.app.target.left.Store(5)
 	first.end(syscall.SIGKILL)
 	second.awaits("the lead", 15*time.Second, second.leads)
@@ -183,7 +182,7 @@ func TestNothingFiresByItself(t *testing.T) {
 	}
 	from := time.Now()
 	var l app.Triggers
-	second.awaits("looks by the second daemon", spell+30*time.Second, func() bool {
+	second.awaits("evaluations by the second daemon", spell+30*time.Second, func() bool {
 		l = w.list()
 		for _, v := range l.Triggers {
 			if v.Evaluation == nil || v.Evaluation.At.Before(from.Add(spell)) {
@@ -207,17 +206,17 @@ func TestNothingFiresByItself(t *testing.T) {
 		t.Logf("%s: %s, %s", v.Trigger, v.Evaluation.Verdict, v.Evaluation.Detail)
 	}
 	if fired := w.rehearsed(); len(fired) > 0 {
-		t.Errorf("replayed, the same evidence fires %v", fired)
+		t.Errorf("replayed, the same telemetry fires %v", fired)
 	}
 }
 
-// receiver is somebody who is told.
+// receiver is a receiver of webhooks.
 type receiver struct {
 	mu       sync.Mutex
 	secret   []byte
-	refuse   int // so many attempts
+	refuse   int // number of attempts to refuse first
 	attempts int
-	told     map[string][]string // ids by event
+	received map[string][]string // ids by event
 	bad      []string
 }
 
@@ -239,16 +238,17 @@ func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	if json.Unmarshal(body, &m) != nil || m.ID != req.Header.Get(notify.IdempotencyHeader) {
 		r.bad = append(r.bad, string(body))
 	}
-	r.told[m.Event] = append(r.told[m.Event], m.ID)
+	r.received[m.Event] = append(r.received[m.Event], m.ID)
 }
 
-// TestAnAlertTakesReadsBack: once, whoever sends it how often, and not when it is
-// resolved; and who wants to know is told, through a receiver's failure and a daemon's death.
-func TestAnAlertTakesReadsBack(t *testing.T) {
+// TestAlertRollsBackOnce, however often and by however many senders it is repeated, and
+// not when it is resolved. Webhooks arrive in spite of a receiver's failure and a daemon's
+// death.
+func TestAlertRollsBackOnce(t *testing.T) {
 	t.Parallel()
 	const token, secret = "a token of some length", "a secret of some length"
-	told := &receiver{secret: []byte(secret), refuse: 1, told: map[string][]string{}}
-	hook := httptest.NewServer(told)
+	recv := &receiver{secret: []byte(secret), refuse: 1, received: map[string][]string{}}
+	hook := httptest.NewServer(recv)
 	t.Cleanup(hook.Close)
 	o := newOperator(t, "items", "  table: items\n", "  key: item:{id}\n", watchedRest+`
 triggers:
@@ -286,7 +286,7 @@ webhooks:
 	phase := func(want phases.Phase, why string) {
 		t.Helper()
 		if s := d.status(); s.Status.Route.Phase != want {
-			t.Fatalf("%s: it is on %s, want %s\n%s", why, s.Status.Route, want, d.said())
+			t.Fatalf("%s: it is on %s, want %s\n%s", why, s.Status.Route, want, d.logText())
 		}
 	}
 	for _, c := range []struct {
@@ -302,8 +302,8 @@ webhooks:
 			t.Errorf("%+v: %d %s", c, code, body)
 		}
 	}
-	// In dual-read there is nothing to take back, but somebody is told. The same alert
-	// sent again in cutover is no new one.
+	// In dual-read reads come from legacy: the alert is only sent to webhooks. The same
+	// alert sent again in cutover is not a new one.
 	if code, body := send(token, "firing", "page", "/alerts/items"); code != 200 || !strings.Contains(body, "pager") {
 		t.Errorf("%d %s", code, body)
 	}
@@ -321,30 +321,30 @@ webhooks:
 		t.Fatalf("%+v", r)
 	}
 	t.Logf("alert: committed %s after it was sent", r.Committed.Sub(began).Round(time.Millisecond))
-	o.Does("trigger acknowledge --reason mended", "reconcile run --full", "phase advance")
-	d.end(syscall.SIGKILL) // and what was seen is forgotten, but for the state
+	o.Does("trigger acknowledge --reason fixed", "reconcile run --full", "phase advance")
+	d.end(syscall.SIGKILL) // its memory of alerts is gone, except for the state database
 	d = o.serve(t)
 	d.awaits("the lead", 15*time.Second, d.leads)
 	send(token, "firing", "page", "/alerts/items")
 	phase(phases.Cutover, "an alert that was acted on, after a restart")
 	d.awaits("the webhooks", 30*time.Second, func() bool {
-		told.mu.Lock()
-		defer told.mu.Unlock()
-		return len(told.told["trigger"]) >= 3 && len(told.told["advance"]) >= 4
+		recv.mu.Lock()
+		defer recv.mu.Unlock()
+		return len(recv.received["trigger"]) >= 3 && len(recv.received["advance"]) >= 4
 	})
-	told.mu.Lock()
-	defer told.mu.Unlock()
-	if len(told.bad) > 0 || told.attempts <= told.refuse {
-		t.Errorf("%d attempts: %q", told.attempts, told.bad)
+	recv.mu.Lock()
+	defer recv.mu.Unlock()
+	if len(recv.bad) > 0 || recv.attempts <= recv.refuse {
+		t.Errorf("%d attempts: %q", recv.attempts, recv.bad)
 	}
-	if strings.Contains(d.said(), "secret") || strings.Contains(d.said(), token) {
-		t.Errorf("a secret is in the log: %s", d.said())
+	if strings.Contains(d.logText(), "secret") || strings.Contains(d.logText(), token) {
+		t.Errorf("a secret is in the log: %s", d.logText())
 	}
 }
 
-// TestARampClimbsByItself: on time, not while paused, not behind a closed gate, and
-// never into another phase.
-func TestARampClimbsByItself(t *testing.T) {
+// TestRampAdvancesOnSchedule: when a step is due, not while paused, not with a closed
+// gate, and never into another phase.
+func TestRampAdvancesOnSchedule(t *testing.T) {
 	t.Parallel()
 	o := newOperator(t, "items", "  table: items\n", "  key: item:{id}\n", `
 phases:
@@ -362,7 +362,7 @@ triggers: {errors: {interval: 1s}}
 	d.awaits("the lead", 10*time.Second, d.leads)
 	o.Does("phase advance", "phase pause --reason lunch")
 	began := time.Now()
-	d.awaits("looks during the pause", 10*time.Second, func() bool { return time.Since(began) > 2500*time.Millisecond && d.leads() })
+	d.awaits("evaluations during the pause", 10*time.Second, func() bool { return time.Since(began) > 2500*time.Millisecond && d.leads() })
 	s := d.status()
 	if s.Status.Route.Percent != 1000 || s.Next == nil || s.Next.By != "schedule" || s.Next.To.Percent != 5000 || strconv.Quote(strings.Join(s.Next.WaitsFor, ", ")) != `"not-paused"` {
 		t.Errorf("paused, it is on %s, next %+v", s.Status.Route, s.Next)
@@ -375,7 +375,7 @@ triggers: {errors: {interval: 1s}}
 	if code, stdout, _ := o.Try("gate", "list"); code != clitest.NotYet || !strings.Contains(stdout, "reconcile-clean") {
 		t.Errorf("gate list: %d %s", code, stdout)
 	}
-	d.awaits("word that it waits", 10*time.Second, func() bool { return strings.Contains(d.said(), `"a step is due"`) })
+	d.awaits("a log that a step is due", 10*time.Second, func() bool { return strings.Contains(d.logText(), `"a step is due"`) })
 	if code, stdout, stderr := o.Try("history", "verify"); code != clitest.Done {
 		t.Errorf("%s%s", stdout, stderr)
 	}

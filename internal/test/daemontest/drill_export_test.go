@@ -11,9 +11,9 @@ import (
 	"github.com/stranglerfig/migrator/internal/test/clitest"
 )
 
-// TestADrillOpensProductionsGate: signed, by the key that production's description
-// names, and of a drill that has rehearsed what production does.
-func TestADrillOpensProductionsGate(t *testing.T) {
+// TestImportedDrillOpensProductionsGate if it is signed by the key in production's
+// migration file, and rehearsed the same configuration.
+func TestImportedDrillOpensProductionsGate(t *testing.T) {
 	t.Parallel()
 	o := newOperator(t, "products", "  table: products\n", "  key: product:{id}\n", clitest.Staged)
 	o.SQL(o.Legacy, `CREATE TABLE products (id bigint PRIMARY KEY, name text)`)
@@ -60,7 +60,7 @@ func TestADrillOpensProductionsGate(t *testing.T) {
 	if drills, err := drills.New(store.Pool(), "products").List(t.Context(), 10); err != nil || len(drills) != 1 || drills[0].Environment != statedb.Staging || drills[0].Signer != string(trusted) {
 		t.Errorf("%+v, %v", drills, err)
 	}
-	// Another way to write is another rehearsal.
+	// With other settings of writing it is another rehearsal.
 	text, err := os.ReadFile(p.Path("migration.yaml"))
 	if err != nil {
 		t.Fatal(err)
@@ -68,7 +68,7 @@ func TestADrillOpensProductionsGate(t *testing.T) {
 	p.Write("migration.yaml", strings.Replace(string(text), "deadline: 2s", "deadline: 1s", 1))
 	p.Does("apply")
 	if e, err = store.Snapshot(t.Context(), "products"); err != nil || e.Drill == nil || e.Drill.ConfigHash == e.Status.ConfigHash {
-		t.Errorf("after another description: %+v, %v", e.Drill, err)
+		t.Errorf("with another migration file: %+v, %v", e.Drill, err)
 	}
 	if code, _, stderr := p.Try("drill", "import", file); code != clitest.NotYet || !strings.Contains(stderr, "opens no gate") {
 		t.Errorf("%d %s", code, stderr)

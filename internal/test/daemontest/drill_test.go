@@ -28,7 +28,7 @@ triggers:
   lost_writes: {interval: 1s}
 `
 
-const planted = 5 // records that a drill takes out of the target
+const planted = 5 // records that a drill removes from the target
 
 // staged is a storefront in staging, in mid-cutover.
 type staged struct {
@@ -48,7 +48,7 @@ func newStaged(t *testing.T, rest string, serve ...string) *staged {
 	return s
 }
 
-// command runs migrator or the storefront in a process of its own.
+// command runs migrator or the storefront in a separate process.
 func (s *staged) command(program string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(s.t.Context(), program, args...)
 	cmd.Dir = s.Dir
@@ -94,8 +94,8 @@ func (s *staged) shop(args ...string) {
 	}
 }
 
-// drills runs one, and returns its report.
-func (s *staged) drills(code int, args ...string) (r drill.Report, said string) {
+// drills runs a drill and returns its report.
+func (s *staged) drills(code int, args ...string) (r drill.Report, output string) {
 	s.t.Helper()
 	args = append([]string{"drill", "rollback", "--healthy", "3s", "--within", "30s", "--after", "1s", "--reports", s.Dir, "-o", "json"}, args...)
 	cmd := s.command("migrator", args...)
@@ -127,14 +127,14 @@ func (s *staged) drills(code int, args ...string) (r drill.Report, said string) 
 	return r, stderr.String()
 }
 
-// TestADrillPasses: the storefront's target fails, reads are taken back by a daemon
-// that has just taken over, nothing is lost, and the state knows of it.
+// TestADrillPasses: the storefront's target fails, a daemon that has just taken over rolls
+// back, no acknowledged write is lost, and the state database records the drill.
 func TestADrillPasses(t *testing.T) {
 	t.Parallel()
 	s := newStaged(t, stagedTriggers, "--faults")
-	r, said := s.drills(clitest.Done, "--load-column", "description")
+	r, output := s.drills(clitest.Done, "--load-column", "description")
 	if !r.Passed || len(r.Reasons) > 0 || r.Before != "cutover 50 %" || r.After != "dual-read 100 %" {
-		t.Fatalf("%+v\n%s", r.Reasons, said)
+		t.Fatalf("%+v\n%s", r.Reasons, output)
 	}
 	if f := r.Fired; f == nil || f.Trigger != phases.TriggerErrors || f.Evaluation == 0 || len(f.Inputs) == 0 {
 		t.Errorf("fired: %+v", f)
@@ -148,7 +148,7 @@ func TestADrillPasses(t *testing.T) {
 	if c := r.Controls; c == nil || c.PlantedFound != planted || !c.NegativeControlFound {
 		t.Errorf("controls: %+v", c)
 	}
-	// Fewer failures than 11 fire nothing; what instances had said when reads were taken back is less.
+	// Fewer than 11 failures fire no trigger; the telemetry before the rollback has fewer.
 	if len(r.FaultTargets) != 2 || r.Fault.Executed < 11 || r.FaultTargets[0].Executed+r.FaultTargets[1].Executed != r.Fault.Executed || r.Daemon == nil || len(r.Reconciles) != 3 || len(r.Series) < 5 {
 		t.Errorf("instances %+v, fault %+v, daemon %+v, %d reconciles", r.FaultTargets, r.Fault, r.Daemon, len(r.Reconciles))
 	}
@@ -157,7 +157,7 @@ func TestADrillPasses(t *testing.T) {
 	s.Does("trigger acknowledge --reason drilled", "history verify", "drill list", "drill show "+strconv.FormatInt(r.Drill, 10))
 }
 
-// restored tells that the load has left legacy as it was.
+// restored checks that the load has left legacy unchanged.
 func (s *staged) restored() {
 	s.t.Helper()
 	if n := s.count(`SELECT count(*)::text FROM products WHERE description LIKE 'drill %'`); n != "0" {
@@ -179,27 +179,27 @@ func (s *staged) count(query string) (n string) {
 	return n
 }
 
-// TestTortureADrillOfCorruptedWritesPasses: what the target stores wrong is found, takes
-// reads back, and is repaired.
+// TestTortureADrillOfCorruptedWritesPasses: corrupted records in the target are found,
+// cause a rollback, and are repaired.
 func TestTortureADrillOfCorruptedWritesPasses(t *testing.T) {
 	t.Parallel()
 	onlyLong(t)
 	s := newStaged(t, stagedTriggers, "--faults")
 	theirs := s.serve(t)
-	r, said := s.drills(clitest.Done, "--fault", "corrupt", "--load-keys", "60", "--daemon-pid", strconv.Itoa(theirs.cmd.Process.Pid))
+	r, output := s.drills(clitest.Done, "--fault", "corrupt", "--load-keys", "60", "--daemon-pid", strconv.Itoa(theirs.cmd.Process.Pid))
 	if r.Daemon == nil || theirs.end(os.Kill) != -1 {
-		t.Errorf("the named daemon was not killed: %+v\n%s", r.Daemon, theirs.said())
+		t.Errorf("the named daemon was not killed: %+v\n%s", r.Daemon, theirs.logText())
 	}
 	if f := r.Fired; f == nil || f.Trigger != phases.TriggerLostWrites && f.Trigger != phases.TriggerMismatches {
-		t.Errorf("fired: %+v\n%s", f, said)
+		t.Errorf("fired: %+v\n%s", f, output)
 	}
 	if n := len(r.Reconciles); n != 3 || r.Reconciles[1].Differences <= int64(planted) || r.Reconciles[2].Differences != 0 {
 		t.Errorf("%+v", r.Reconciles)
 	}
 }
 
-// TestTortureADrillUnderTheShopsOwnLoadPasses: customers of the storefront meet the fault, and
-// their ledger is held against what it answers with.
+// TestTortureADrillUnderTheShopsOwnLoadPasses: the storefront's customers meet the fault,
+// and their ledger is compared with its answers.
 func TestTortureADrillUnderTheShopsOwnLoadPasses(t *testing.T) {
 	t.Parallel()
 	onlyLong(t)
@@ -218,38 +218,38 @@ func TestTortureADrillUnderTheShopsOwnLoadPasses(t *testing.T) {
 		_ = load.Process.Signal(syscall.SIGTERM)
 		_ = load.Wait()
 	}()
-	r, said := s.drills(clitest.Done, "--load", s.Path("ledger"), "--fault", "blackhole", "--delay", "200ms")
+	r, output := s.drills(clitest.Done, "--load", s.Path("ledger"), "--fault", "blackhole", "--delay", "200ms")
 	if len(r.FaultTargets) != 1 || r.Ledger == nil || r.Ledger.Records < 20 || r.Fired == nil {
-		t.Errorf("%+v, %+v, %+v\n%s", r.FaultTargets, r.Ledger, r.Fired, said)
+		t.Errorf("%+v, %+v, %+v\n%s", r.FaultTargets, r.Ledger, r.Fired, output)
 	}
 }
 
-// fails runs a drill that must fail for this reason, and for no other.
+// fails runs a drill that must fail for this reason alone.
 func (s *staged) fails(reason string, args ...string) drill.Report {
 	s.t.Helper()
-	r, said := s.drills(clitest.NotYet, args...)
+	r, output := s.drills(clitest.NotYet, args...)
 	if r.Passed || len(r.Reasons) != 1 || !strings.Contains(r.Reasons[0], reason) {
-		s.t.Errorf("it failed for %q, want %q\n%s", r.Reasons, reason, said)
+		s.t.Errorf("it failed for %q, want %q\n%s", r.Reasons, reason, output)
 	}
 	s.quiet()
 	return r
 }
 
-// quiet tells that no fault is left.
+// quiet checks that no fault is active.
 func (s *staged) quiet() {
 	s.t.Helper()
 	s.SQL(s.State, `DO $$ BEGIN IF EXISTS (SELECT FROM migrator.migrations WHERE fault IS NOT NULL) THEN RAISE 'a fault is left'; END IF; END $$`)
 }
 
-// TestADrillFailsForTheRightReason: without a load, with instances that play no faults,
-// and with a target that was wrong before.
+// TestADrillFailsForTheRightReason: without a load, with instances that inject no faults,
+// and with a target that differed before.
 func TestADrillFailsForTheRightReason(t *testing.T) {
 	t.Parallel()
 	s := newStaged(t, stagedTriggers) // the shop was deployed without faults
 	s.fails("there is no load", "--load", "none")
 	s.Write("ledger", "")
 	s.fails("tells of no write", "--load", s.Path("ledger"), "--within", "3s")
-	// A fault that would take nothing back, so that the route stays.
+	// A fault that fires no trigger, so that the route stays.
 	r := s.fails("shop did not take it up", "--fault", "latency", "--delay", "10ms", "--within", "8s", "--healthy", "3s")
 	if len(r.FaultTargets) != 2 || r.Fired != nil || r.Ledger != nil || r.After != "cutover 50 %" {
 		t.Errorf("%+v", r)
@@ -258,7 +258,7 @@ func TestADrillFailsForTheRightReason(t *testing.T) {
 	s.fails("the stores differ before the drill")
 }
 
-// TestADrillWithoutATriggerFails: what would have taken reads back was told not to.
+// TestADrillWithoutATriggerFails: the trigger that would have rolled back is off.
 func TestADrillWithoutATriggerFails(t *testing.T) {
 	t.Parallel()
 	s := newStaged(t, strings.Replace(stagedTriggers, "errors: {interval: 1s}", "errors: {interval: 1s, dry_run: true}", 1), "--faults")
@@ -276,11 +276,11 @@ func TestADrillWithoutATriggerFails(t *testing.T) {
 	s.fails("each is off or a dry run")
 }
 
-// interrupted stops a drill while its fault is played.
+// interrupted stops a drill while its fault is active.
 func (s *staged) interrupted() {
 	s.t.Helper()
 	cmd := s.command("migrator", "drill", "rollback", "--fault", "latency", "--delay", "10ms", "--healthy", "3s", "--within", "60s", "--reports", s.Dir)
-	said, err := cmd.StderrPipe()
+	output, err := cmd.StderrPipe()
 	if err == nil {
 		err = cmd.Start()
 	}
@@ -288,7 +288,7 @@ func (s *staged) interrupted() {
 		s.t.Fatal(err)
 	}
 	var lines []string
-	for scan := bufio.NewScanner(said); scan.Scan(); {
+	for scan := bufio.NewScanner(output); scan.Scan(); {
 		lines = append(lines, scan.Text())
 		if strings.HasPrefix(scan.Text(), "see the fault") {
 			_ = cmd.Process.Signal(syscall.SIGINT)
@@ -301,7 +301,7 @@ func (s *staged) interrupted() {
 	s.quiet()
 }
 
-// TestADrillsDaemonEndsWithIt: also when the drill was killed, and nothing can stop it.
+// TestADrillsDaemonEndsWithIt, also if the drill is killed and cannot stop it.
 func TestADrillsDaemonEndsWithIt(t *testing.T) {
 	t.Parallel()
 	o := newOperator(t, "products", "  table: products\n", "  key: product:{id}\n", clitest.Staged)
@@ -323,19 +323,19 @@ func TestADrillsDaemonEndsWithIt(t *testing.T) {
 	go func() { ended <- cmd.Wait() }()
 	defer func() { _ = cmd.Process.Kill() }()
 	clitest.Until(t, "it listens", func() bool { return strings.Contains(log.String(), "listening") })
-	_ = write.Close() // as the kernel does for a process that was killed
+	_ = write.Close() // as the kernel does for a killed process
 	select {
 	case err := <-ended:
 		if err != nil {
 			t.Errorf("%v: %s", err, log.String())
 		}
 	case <-time.After(20 * time.Second):
-		t.Fatalf("it goes on: %s", log.String())
+		t.Fatalf("it continues: %s", log.String())
 	}
 }
 
-// TestADrillKillsTheDaemonThatItWasTold, and has one of its own take over.
-func TestADrillKillsTheDaemonThatItWasTold(t *testing.T) {
+// TestDrillKillsTheNamedDaemon, and a daemon of its own takes over.
+func TestDrillKillsTheNamedDaemon(t *testing.T) {
 	t.Parallel()
 	o := newOperator(t, "products", "  table: products\n", "  key: product:{id}\n", clitest.Staged)
 	o.SQL(o.Legacy, `CREATE TABLE products (id bigint PRIMARY KEY, name text)`)
@@ -368,14 +368,14 @@ func TestADrillKillsTheDaemonThatItWasTold(t *testing.T) {
 	<-theirs.done
 	clitest.Until(t, "the drill's own leads", func() bool { _, leads := d.Own(t.Context()); return leads })
 	if code := theirs.end(os.Kill); code != -1 {
-		t.Errorf("the named daemon ended by itself, with %d: %s", code, theirs.said())
+		t.Errorf("the named daemon exited with %d: %s", code, theirs.logText())
 	}
 	if err := d.Start(t.Context()); err == nil || !strings.Contains(err.Error(), "there is no process "+strconv.Itoa(named)) {
 		t.Errorf("named once more: %v", err)
 	}
 }
 
-// TestDrillsAreRefused: outside of staging, and with what can't be.
+// TestDrillsAreRefused outside of staging, and with invalid flags.
 func TestDrillsAreRefused(t *testing.T) {
 	t.Parallel()
 	o := newOperator(t, "products", "  table: products\n", "  key: product:{id}\n", "")
@@ -384,8 +384,8 @@ func TestDrillsAreRefused(t *testing.T) {
 		{"--fault fire", "want latency"},
 		{"--share 0", "percentage"},
 		{"--on nothing", "want reads"},
-		{"--fault corrupt --on reads", "what is corrupted"},
-		{"--delay 1s", "--delay goes with"},
+		{"--fault corrupt --on reads", "needs --on writes"},
+		{"--delay 1s", "--delay needs"},
 		{"--within 2h", "--within"},
 		{"--load-keys 0", "--load-keys"},
 		{"--daemon-pid 1 --keep-daemon", "--daemon-pid"},

@@ -10,7 +10,7 @@ import (
 
 func TestMain(m *testing.M) { clitest.Main(m, nil) }
 
-// operator is a person with a terminal, and what these tests look at besides.
+// operator is a person with a terminal, with the helpers of these tests.
 type operator struct{ *clitest.Operator }
 
 func newOperator(t testing.TB, name, legacy, target, rest string) *operator {

@@ -21,7 +21,7 @@ func (o *operator) schedule() (s app.ScheduledTimes) {
 	return s
 }
 
-// prints is what a command that succeeds prints.
+// prints is the output of a command that must succeed.
 func (o *operator) prints(line string) string {
 	o.T.Helper()
 	code, stdout, stderr := o.Try(strings.Fields(line)...)
@@ -31,13 +31,13 @@ func (o *operator) prints(line string) string {
 	return stdout
 }
 
-// TestTimesOfRunsAreListed: without a daemon too, since that is what one wants to see.
-func TestTimesOfRunsAreListed(t *testing.T) {
+// TestScheduledTimesAreListed, also without a daemon: an operator checks for that.
+func TestScheduledTimesAreListed(t *testing.T) {
 	t.Parallel()
 	o := newOperator(t, "items", "  table: items\n", "  key: item:{id}\n", clitest.Served)
 	o.SQL(o.Legacy, `CREATE TABLE items (id bigint PRIMARY KEY, name text)`)
 	o.Does("init", "apply")
-	if out := o.prints("reconcile schedule"); !strings.Contains(out, "No runs are due: the description of items sets neither") {
+	if out := o.prints("reconcile schedule"); !strings.Contains(out, "No runs are due: the migration file of items sets neither") {
 		t.Error(out)
 	}
 	text, err := os.ReadFile(o.Path("migration.yaml"))
@@ -45,7 +45,7 @@ func TestTimesOfRunsAreListed(t *testing.T) {
 		t.Fatal(err)
 	}
 	o.Write("migration.yaml", string(text)+"reconcile: {schedule: '0 2 * * *', full_schedule: 'CRON_TZ=Europe/Berlin 0 3 * * 0'}\n")
-	if out := o.prints("reconcile schedule"); strings.Count(out, "no daemon knows it yet") != 2 {
+	if out := o.prints("reconcile schedule"); strings.Count(out, "no daemon has read it yet") != 2 {
 		t.Error(out)
 	}
 	s := o.schedule()

@@ -17,9 +17,9 @@ import (
 	"github.com/stranglerfig/migrator/reconcile"
 )
 
-// TestTheDaemonMakesRunsAtSetTimes: a time that nobody was there for is made up for
-// once, and one at which another run is under way is refused, and noted.
-func TestTheDaemonMakesRunsAtSetTimes(t *testing.T) {
+// TestDaemonStartsScheduledRuns: one run makes up for times that passed without a daemon,
+// and a time at which another run is in progress is refused and recorded.
+func TestDaemonStartsScheduledRuns(t *testing.T) {
 	t.Parallel()
 	o, kept := compared(t, 3_000, `rate: 100000, schedule: "0 2 * * *", full_schedule: "CRON_TZ=Europe/Berlin 0 3 * * 0"`)
 	o.serve(t)
@@ -31,7 +31,7 @@ func TestTheDaemonMakesRunsAtSetTimes(t *testing.T) {
 		}
 		return last
 	}
-	clitest.Until(t, "both times are known", func() bool {
+	clitest.Until(t, "both times are recorded", func() bool {
 		return !since(reconcile.SampledKind, "0 2 * * *").Due.IsZero() && !since(reconcile.FullKind, "CRON_TZ=Europe/Berlin 0 3 * * 0").Due.IsZero()
 	})
 	if runs, err := kept.List(t.Context(), 10); err != nil || len(runs) != 0 {
@@ -43,7 +43,7 @@ func TestTheDaemonMakesRunsAtSetTimes(t *testing.T) {
 	missed := `UPDATE migrator.reconcile_schedule SET due_at = due_at - interval '10 days' WHERE kind = 'sampled'`
 	o.SQL(o.State, missed)
 	ended := func(n int) (list []reconciles.PastTime) {
-		clitest.Until(t, "the time is settled", func() bool {
+		clitest.Until(t, "the time has an outcome", func() bool {
 			var err error
 			if list, err = kept.ListScheduled(t.Context(), 10); err != nil {
 				t.Fatal(err)
@@ -74,9 +74,9 @@ func TestTheDaemonMakesRunsAtSetTimes(t *testing.T) {
 	release()
 }
 
-// TestARunWaitsWhileTheDescriptionSaysSo asks a server that speaks as Prometheus does:
-// when its number rises is then the test's to say.
-func TestARunWaitsWhileTheDescriptionSaysSo(t *testing.T) {
+// TestRunWaitsDuringStopOnConditions queries a fake Prometheus, whose result the test
+// sets.
+func TestRunWaitsDuringStopOnConditions(t *testing.T) {
 	t.Parallel()
 	var load atomic.Int64
 	load.Store(90)
@@ -93,9 +93,9 @@ prometheus: {url: "`+prometheus.URL+`"`)
 		t.Errorf("%+v, %v", got, err)
 	}
 	load.Store(20)
-	clitest.Until(t, "it goes on", func() bool { return strings.Contains(run.Log.String(), "run 1 goes on") })
+	clitest.Until(t, "it resumes", func() bool { return strings.Contains(run.Log.String(), "run 1 resumed") })
 	o.Does("reconcile pause --reason lunch")
-	clitest.Until(t, "an operator's pause is told", func() bool { return strings.Contains(run.Log.String(), "lunch") })
+	clitest.Until(t, "an operator's pause is logged", func() bool { return strings.Contains(run.Log.String(), "lunch") })
 	load.Store(90)
 	load.Store(20)
 	o.Does("reconcile resume")
@@ -104,12 +104,12 @@ prometheus: {url: "`+prometheus.URL+`"`)
 	}
 }
 
-// TestADaemonThatIsToldToStopLeavesItsRunToTheNext.
-func TestADaemonThatIsToldToStopLeavesItsRunToTheNext(t *testing.T) {
+// TestStoppedDaemonLeavesItsRunToTheNext: the next daemon completes the scheduled run.
+func TestStoppedDaemonLeavesItsRunToTheNext(t *testing.T) {
 	t.Parallel()
 	o, kept := compared(t, 20_000, `rate: 8000, full_schedule: "0 3 * * 0"`)
 	d := o.serve(t)
-	clitest.Until(t, "the time is known", func() bool {
+	clitest.Until(t, "the time is recorded", func() bool {
 		last, _, err := kept.LastScheduled(t.Context(), reconcile.FullKind, "0 3 * * 0")
 		return err == nil && !last.Due.IsZero()
 	})

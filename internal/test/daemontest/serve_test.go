@@ -42,7 +42,7 @@ func served(t *testing.T) (*operator, *testenv.RedisServer) {
 	return o, target
 }
 
-// daemon is a migrator serve of its own process.
+// daemonProcess is migrator serve in a separate process.
 type daemonProcess struct {
 	t    *testing.T
 	cmd  *exec.Cmd
@@ -87,20 +87,20 @@ func (o *operator) serve(t *testing.T) *daemonProcess {
 	case a := <-address:
 		d.url = "http://" + a
 	case <-d.done:
-		t.Fatalf("it ended: %s", d.said())
+		t.Fatalf("it ended: %s", d.logText())
 	case <-time.After(20 * time.Second):
-		t.Fatalf("it does not listen: %s", d.said())
+		t.Fatalf("it does not listen: %s", d.logText())
 	}
 	return d
 }
 
-func (d *daemonProcess) said() string {
+func (d *daemonProcess) logText() string {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.log.String()
 }
 
-// end stops it, if it still runs, and returns its exit code.
+// end stops the daemon, if it still runs, and returns its exit code.
 func (d *daemonProcess) end(signal os.Signal) int {
 	if d.cmd.ProcessState == nil {
 		_ = d.cmd.Process.Signal(signal)
@@ -124,7 +124,7 @@ func (d *daemonProcess) get(path string) (code int, body string) {
 	return r.StatusCode, string(text)
 }
 
-// awaits asks until the condition holds.
+// awaits waits until the condition is true.
 func (d *daemonProcess) awaits(what string, within time.Duration, holds func() bool) {
 	d.t.Helper()
 	end := time.After(within)
@@ -134,7 +134,7 @@ func (d *daemonProcess) awaits(what string, within time.Duration, holds func() b
 		select {
 		case <-tick.C:
 		case <-end:
-			d.t.Fatalf("not within %s: %s\n%s", within, what, d.said())
+			d.t.Fatalf("not within %s: %s\n%s", within, what, d.logText())
 		}
 	}
 }
@@ -144,7 +144,7 @@ func (d *daemonProcess) leads() bool {
 	return code == http.StatusOK && strings.Contains(body, `"leader"`)
 }
 
-// status is what it says of its only migration, which must be what the command says.
+// status is its status of its only migration, which must equal the command's.
 func (d *daemonProcess) status() (s app.Status) {
 	_, body := d.get("/status")
 	var all []app.Status
@@ -154,8 +154,8 @@ func (d *daemonProcess) status() (s app.Status) {
 	return s
 }
 
-// lose changes records in legacy and journals them, as an instance does whose
-// writes the target refused.
+// lose changes records in legacy and journals them, as an instance does if the target
+// refuses its writes.
 func (o *operator) lose(keys ...record.Key) {
 	o.T.Helper()
 	ctx := o.T.Context()
@@ -174,8 +174,8 @@ func (o *operator) lose(keys ...record.Key) {
 	}
 }
 
-// held is an item's name in the target.
-func (o *operator) held(id int) string {
+// inTarget is an item's name in the target.
+func (o *operator) inTarget(id int) string {
 	o.T.Helper()
 	options, err := goredis.ParseURL(o.Target)
 	if err != nil {
@@ -190,8 +190,8 @@ func (o *operator) held(id int) string {
 	return name
 }
 
-// TestServeRepairsOnceTheTargetIsBack, which is down when the daemon starts; and a
-// second daemon goes on where the first was killed.
+// TestServeRepairsOnceTheTargetIsBack: the target is down when the daemon starts. A second
+// daemon continues after the first is killed.
 func TestServeRepairsOnceTheTargetIsBack(t *testing.T) {
 	t.Parallel()
 	o, target := served(t)
@@ -203,7 +203,7 @@ func TestServeRepairsOnceTheTargetIsBack(t *testing.T) {
 	first := o.serve(t)
 	first.awaits("the lead", 10*time.Second, first.leads)
 	second := o.serve(t)
-	first.awaits("a failed repair", 20*time.Second, func() bool { return strings.Contains(first.said(), `"msg":"failed"`) })
+	first.awaits("a failed repair", 20*time.Second, func() bool { return strings.Contains(first.logText(), `"msg":"failed"`) })
 	if code, body := second.get("/healthz"); code != http.StatusOK || !strings.Contains(body, `"standby"`) {
 		t.Errorf("the second daemon: %d %s", code, body)
 	}
@@ -216,7 +216,7 @@ func TestServeRepairsOnceTheTargetIsBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	first.awaits("an empty journal", 20*time.Second, func() bool { return first.status().Status.JournalKeys == 0 })
-	if got := o.held(2); got != "changed" {
+	if got := o.inTarget(2); got != "changed" {
 		t.Errorf("the target has %q", got)
 	}
 
@@ -231,11 +231,11 @@ func TestServeRepairsOnceTheTargetIsBack(t *testing.T) {
 	})
 	began := time.Now()
 	if code := second.end(syscall.SIGTERM); code != clitest.Done || time.Since(began) > 5*time.Second {
-		t.Errorf("told to stop, it exited with %d after %s:\n%s", code, time.Since(began), second.said())
+		t.Errorf("on SIGTERM it exited with %d after %s:\n%s", code, time.Since(began), second.logText())
 	}
 }
 
-// scrapes looks at single series of the metrics.
+// scrapes checks single series of the metrics.
 func (o *operator) scrapes(d *daemonProcess, want map[string]float64) {
 	o.T.Helper()
 	code, body := d.get("/metrics")
@@ -252,8 +252,8 @@ func (o *operator) scrapes(d *daemonProcess, want map[string]float64) {
 	}
 }
 
-// TestServeUndoesAnAbandonedFence: a phase advance is killed while legacy is
-// fenced and an instance has not answered; then one that has only noted its attempt.
+// TestServeUndoesAnAbandonedFence: a phase advance is killed while legacy is fenced and an
+// instance has not acknowledged; then one that has only recorded its attempt.
 func TestServeUndoesAnAbandonedFence(t *testing.T) {
 	t.Parallel()
 	o, _ := served(t)
@@ -265,7 +265,7 @@ func TestServeUndoesAnAbandonedFence(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer store.Close()
-	standing := func() phases.Status {
+	current := func() phases.Status {
 		st, err := store.Status(ctx, "items")
 		if err != nil {
 			t.Fatal(err)
@@ -284,34 +284,34 @@ func TestServeUndoesAnAbandonedFence(t *testing.T) {
 	if err := advance.Start(); err != nil {
 		t.Fatal(err)
 	}
-	d.awaits("the fence", 10*time.Second, func() bool { return standing().Route.Phase == phases.Fenced })
+	d.awaits("the fence", 10*time.Second, func() bool { return current().Route.Phase == phases.Fenced })
 	_ = advance.Process.Kill()
 	_ = advance.Wait()
-	fenced := standing()
+	fenced := current()
 	if fenced.Route.Phase != phases.Fenced {
 		t.Fatalf("the command was faster: %s", fenced.Route)
 	}
 	undone := func() bool {
-		st := standing()
+		st := current()
 		return st.Route.Phase == phases.Grace && st.Attempt == ""
 	}
-	d.awaits("the way back to grace", 20*time.Second, undone)
-	if st := standing(); st.RouteSince.Sub(fenced.RouteSince) < 6500*time.Millisecond {
+	d.awaits("the rollback to grace", 20*time.Second, undone)
+	if st := current(); st.RouteSince.Sub(fenced.RouteSince) < 6500*time.Millisecond {
 		t.Errorf("it was undone after %s, within the command's budget", st.RouteSince.Sub(fenced.RouteSince))
 	}
 	o.SQL(o.Legacy, `UPDATE items SET name = 'written again' WHERE id = 1`)
 
-	if err := store.Intend(ctx, "items", standing().Route, "abandoned", func(phases.Snapshot) error { return nil }); err != nil {
+	if err := store.Intend(ctx, "items", current().Route, "abandoned", func(phases.Snapshot) error { return nil }); err != nil {
 		t.Fatal(err)
 	}
 	d.awaits("the end of the attempt", 20*time.Second, undone)
 	o.SQL(o.Legacy, `UPDATE items SET name = 'and again' WHERE id = 1`)
 	if code := d.end(os.Interrupt); code != clitest.Done {
-		t.Errorf("interrupted, it exited with %d:\n%s", code, d.said())
+		t.Errorf("interrupted, it exited with %d:\n%s", code, d.logText())
 	}
 }
 
-// TestServeRefuses what it can't or must not do.
+// TestServeRefuses invalid input and unsafe addresses.
 func TestServeRefuses(t *testing.T) {
 	t.Parallel()
 	o := newOperator(t, "items", "  table: items\n", "  key: item:{id}\n", "")
@@ -321,7 +321,7 @@ func TestServeRefuses(t *testing.T) {
 		"serve --listen nonsense":                                  "nonsense",
 		"serve no-such-file.yaml":                                  "no-such-file.yaml",
 		"serve --listen 127.0.0.1:0":                               "migrator init",
-		"serve " + strings.Repeat(o.Path("migration.yaml")+" ", 2): "both describe items",
+		"serve " + strings.Repeat(o.Path("migration.yaml")+" ", 2): "are both migration files of items",
 	} {
 		code, _, stderr := o.Try(strings.Fields(line)...)
 		if code != clitest.Usage || !strings.Contains(stderr, want) {
@@ -335,11 +335,11 @@ func TestServeRefuses(t *testing.T) {
 	}
 	code, _, stderr := o.Try("serve", "--listen", strings.TrimPrefix(taken.url, "http://"))
 	if code != clitest.Error || !strings.Contains(stderr, "in use") {
-		t.Errorf("on a port that is taken: %d %s", code, stderr)
+		t.Errorf("on a port in use: %d %s", code, stderr)
 	}
 }
 
-// TestServeOutlivesItsStateDatabase: it says that it is unwell, and leads again.
+// TestServeOutlivesItsStateDatabase: it reports that it is unhealthy, and leads again later.
 func TestServeOutlivesItsStateDatabase(t *testing.T) {
 	t.Parallel()
 	o := newOperator(t, "items", "  table: items\n", "  key: item:{id}\n", clitest.Served)
@@ -354,7 +354,7 @@ func TestServeOutlivesItsStateDatabase(t *testing.T) {
 		t.Fatal(err)
 	}
 	d.awaits("the end of the lead", 10*time.Second, func() bool {
-		return strings.Contains(d.said(), `"msg":"no longer leading"`)
+		return strings.Contains(d.logText(), `"msg":"no longer leading"`)
 	})
 	if code, body := d.get("/healthz"); code != http.StatusServiceUnavailable {
 		t.Errorf("/healthz without the state: %d %s", code, body)
@@ -368,6 +368,6 @@ func TestServeOutlivesItsStateDatabase(t *testing.T) {
 	}
 	d.awaits("the lead again", 20*time.Second, d.leads)
 	if code := d.end(syscall.SIGTERM); code != clitest.Done {
-		t.Errorf("told to stop, it exited with %d:\n%s", code, d.said())
+		t.Errorf("on SIGTERM it exited with %d:\n%s", code, d.logText())
 	}
 }

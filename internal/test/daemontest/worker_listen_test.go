@@ -17,7 +17,7 @@ import (
 
 var listening = regexp.MustCompile(`"msg":"listening","address":"([^"]+)"`)
 
-// TestAWorkerAnswersHealthAndMetrics, where it was told to, and tells what it did.
+// TestAWorkerAnswersHealthAndMetrics at its --listen address, and reports its work.
 func TestAWorkerAnswersHealthAndMetrics(t *testing.T) {
 	t.Parallel()
 	o, _ := compared(t, 6_000, "rate: 0")
@@ -43,13 +43,13 @@ func TestAWorkerAnswersHealthAndMetrics(t *testing.T) {
 		t.Errorf("/status: %d", code)
 	}
 	if code, _, stderr := o.Try("worker", "--listen", strings.TrimPrefix(at.url, "http://")); code != clitest.Error || !strings.Contains(stderr, "in use") {
-		t.Errorf("on a port that is taken: %d %s", code, stderr)
+		t.Errorf("on a port in use: %d %s", code, stderr)
 	}
 	none := `migrator_worker_jobs_total{migration="items",result="done"} 0`
 	if _, body := at.get("/metrics"); !strings.Contains(body, none) {
 		t.Errorf("before any run:\n%s", body)
 	}
-	clitest.Until(t, "it has had a share of a run", func() bool {
+	clitest.Until(t, "it has worked on a run", func() bool {
 		o.Does("reconcile run --full")
 		_, body := at.get("/metrics")
 		return !strings.Contains(body, none)
@@ -59,16 +59,16 @@ func TestAWorkerAnswersHealthAndMetrics(t *testing.T) {
 	if code := w.Exits(); code != clitest.Done {
 		t.Fatalf("%d: %s", code, w.Log.String())
 	}
-	var told daemon.Worked
-	if err := json.Unmarshal([]byte(w.Out.String()), &told); err != nil {
+	var result daemon.Worked
+	if err := json.Unmarshal([]byte(w.Out.String()), &result); err != nil {
 		t.Fatal(err)
 	}
 	for _, line := range []string{
-		fmt.Sprintf(`migrator_worker_jobs_total{migration="items",result="done"} %d`, told.Jobs),
-		fmt.Sprintf(`migrator_worker_records_total{migration="items"} %d`, told.Checked),
+		fmt.Sprintf(`migrator_worker_jobs_total{migration="items",result="done"} %d`, result.Jobs),
+		fmt.Sprintf(`migrator_worker_records_total{migration="items"} %d`, result.Checked),
 	} {
-		if !strings.Contains(body, line+"\n") || told.Jobs == 0 {
-			t.Errorf("it said at its end %+v, and before:\n%s", told, body)
+		if !strings.Contains(body, line+"\n") || result.Jobs == 0 {
+			t.Errorf("its report is %+v, its metrics were:\n%s", result, body)
 		}
 	}
 }

@@ -34,14 +34,13 @@ func compared(t *testing.T, rows int, reconcileLines string) (*operator, *reconc
 	return o, reconciles.New(store.Pool(), "items")
 }
 
-// TestThreeWorkersOneKilledOneFrozen: a run ends complete, and each job counts once,
-// whatever becomes of those who work on it.
+// TestThreeWorkersOneKilledOneFrozen: the run is complete, and each job counts once.
 func TestThreeWorkersOneKilledOneFrozen(t *testing.T) {
 	t.Parallel()
 	threeWorkers(t, 30_000, 8_000, 0)
 }
 
-// The long form: one worker is stopped for a minute.
+// TestTortureThreeWorkers is the long form: one worker is stopped for a minute.
 func TestTortureThreeWorkers(t *testing.T) {
 	t.Parallel()
 	onlyLong(t)
@@ -90,7 +89,7 @@ func threeWorkers(t *testing.T, rows, rate int, frozen time.Duration) {
 	if len(lost) == 0 {
 		t.Fatal("both had finished before they were hit")
 	}
-	clitest.Until(t, "others have the jobs of the dead and the frozen", func() bool {
+	clitest.Until(t, "other workers have the jobs of the killed and the frozen one", func() bool {
 		taken := 0
 		for _, j := range jobs() {
 			if lost[j.Number] && j.Attempts > 1 {
@@ -106,13 +105,13 @@ func threeWorkers(t *testing.T, rows, rate int, frozen time.Duration) {
 	if code := run.Exits(); code != clitest.NotYet {
 		t.Fatalf("exit code %d: %s%s", code, run.Out.String(), run.Log.String())
 	}
-	var told app.Reconciled
-	if err := json.Unmarshal([]byte(run.Out.String()), &told); err != nil {
+	var result app.Reconciled
+	if err := json.Unmarshal([]byte(run.Out.String()), &result); err != nil {
 		t.Fatal(err)
 	}
-	if told.Status != reconcile.Done || told.Checked != int64(rows) || told.Differences != 4 || told.Classes[reconcile.Missing] != 2 ||
-		told.Classes[reconcile.FieldDiff]+told.Classes[reconcile.Stale] != 1 || told.Classes[reconcile.Extra] != 1 {
-		t.Errorf("%+v", told)
+	if result.Status != reconcile.Done || result.Checked != int64(rows) || result.Differences != 4 || result.Classes[reconcile.Missing] != 2 ||
+		result.Classes[reconcile.FieldDiff]+result.Classes[reconcile.Stale] != 1 || result.Classes[reconcile.Extra] != 1 {
+		t.Errorf("%+v", result)
 	}
 	sum, sharing := int64(0), map[string]bool{}
 	for _, j := range jobs() {
@@ -128,7 +127,7 @@ func threeWorkers(t *testing.T, rows, rate int, frozen time.Duration) {
 	for _, w := range workers[1:] {
 		w.Signal(syscall.SIGTERM)
 		if code := w.Exits(); code != clitest.Done || !strings.Contains(w.Out.String(), "Stopped after") {
-			t.Errorf("a worker told to stop: %d: %s%s", code, w.Out.String(), w.Log.String())
+			t.Errorf("a stopped worker: %d: %s%s", code, w.Out.String(), w.Log.String())
 		}
 	}
 	if !strings.Contains(workers[1].Log.String(), "was given to another worker meanwhile") {
@@ -136,8 +135,8 @@ func threeWorkers(t *testing.T, rows, rate int, frozen time.Duration) {
 	}
 }
 
-// TestAKilledRunIsGoneOnWith: of what its jobs have done, nothing is done again.
-func TestAKilledRunIsGoneOnWith(t *testing.T) {
+// TestKilledRunIsResumed: no finished job is repeated.
+func TestKilledRunIsResumed(t *testing.T) {
 	t.Parallel()
 	o, kept := compared(t, 20_000, "rate: 10_000")
 	o.Redis("DEL", "item:1", "item:20000")
@@ -167,16 +166,16 @@ func TestAKilledRunIsGoneOnWith(t *testing.T) {
 	}
 	var code int
 	var stdout, stderr string
-	clitest.Until(t, "the state database has seen its end", func() bool {
+	clitest.Until(t, "the state database has noticed its end", func() bool {
 		code, stdout, stderr = o.Try("reconcile", "run", "--full", "-o", "json")
 		return !strings.Contains(stderr, "under way")
 	})
-	var told app.Reconciled
-	if err := json.Unmarshal([]byte(stdout), &told); err != nil {
+	var result app.Reconciled
+	if err := json.Unmarshal([]byte(stdout), &result); err != nil {
 		t.Fatal(err, stderr)
 	}
-	if code != clitest.NotYet || told.ID != 1 || told.Checked != 20_000 || told.Differences != 3 || told.Suspects != 3 || !strings.Contains(stderr, "going on with run 1") {
-		t.Errorf("%d: %+v %s", code, told, stderr)
+	if code != clitest.NotYet || result.ID != 1 || result.Checked != 20_000 || result.Differences != 3 || result.Suspects != 3 || !strings.Contains(stderr, "resuming interrupted run 1") {
+		t.Errorf("%d: %+v %s", code, result, stderr)
 	}
 	after, err := kept.JobRows(t.Context(), 1)
 	if err != nil {
@@ -199,19 +198,19 @@ func TestARunIsPausedResumedAndCancelled(t *testing.T) {
 		}
 	}
 	run := o.Start(t, "reconcile", "run", "--full")
-	clitest.Until(t, "it is under way", func() bool {
+	clitest.Until(t, "it is running", func() bool {
 		list, err := kept.JobRows(t.Context(), 1)
 		return err == nil && len(list) > 0 && list[0].State != "waiting"
 	})
 	o.Does("reconcile pause --reason lunch")
-	clitest.Until(t, "it says that it waits", func() bool {
+	clitest.Until(t, "it reports that it waits", func() bool {
 		return strings.Contains(run.Log.String(), "is paused (") && strings.Contains(run.Log.String(), "lunch")
 	})
 	if got, err := kept.Run(t.Context(), 1); err != nil || got.Status != reconcile.Paused {
 		t.Fatalf("%+v, %v", got, err)
 	}
 	o.Does("reconcile resume")
-	clitest.Until(t, "it goes on", func() bool { return strings.Contains(run.Log.String(), "goes on") })
+	clitest.Until(t, "it resumes", func() bool { return strings.Contains(run.Log.String(), "resumed") })
 	run.Signal(syscall.SIGTERM)
 	if code := run.Exits(); code != clitest.Error {
 		t.Errorf("stopped by a signal: %d: %s", code, run.Log.String())
@@ -233,7 +232,7 @@ func TestARunIsPausedResumedAndCancelled(t *testing.T) {
 	}
 
 	run = o.Start(t, "reconcile", "run", "--full")
-	clitest.Until(t, "it is under way", func() bool {
+	clitest.Until(t, "it is running", func() bool {
 		list, err := kept.JobRows(t.Context(), 2)
 		return err == nil && len(list) > 0 && list[0].State != "waiting"
 	})
@@ -249,9 +248,8 @@ func TestARunIsPausedResumedAndCancelled(t *testing.T) {
 	}
 }
 
-// TestAWorkerOfAnotherDescriptionTakesNothing: what it would compare is not what the
-// run is about.
-func TestAWorkerOfAnotherDescriptionTakesNothing(t *testing.T) {
+// TestWorkerWithAnotherConfigTakesNoJob: it would compare by other rules than the run.
+func TestWorkerWithAnotherConfigTakesNoJob(t *testing.T) {
 	t.Parallel()
 	o, kept := compared(t, 6_000, "rate: 6_000")
 	worker := o.Start(t, "worker")
@@ -287,11 +285,11 @@ func TestAWorkerOfAnotherDescriptionTakesNothing(t *testing.T) {
 	}
 }
 
-// TestAKilledRepairIsGoneOnWith: what was found and not repaired yet is found again.
-func TestAKilledRepairIsGoneOnWith(t *testing.T) {
+// TestKilledRepairIsResumed: differences that are not repaired yet are found again.
+func TestKilledRepairIsResumed(t *testing.T) {
 	t.Parallel()
 	o, kept := compared(t, 12_000, "rate: 100_000, repair_rate: 5, max_difference: 50%")
-	o.SQL(o.Legacy, `UPDATE items SET name = 'changed' WHERE id % 600 = 0`) // which nobody told the target
+	o.SQL(o.Legacy, `UPDATE items SET name = 'changed' WHERE id % 600 = 0`) // without a write to the target
 	first := o.Start(t, "reconcile", "run", "--full", "--repair")
 	clitest.Until(t, "a record is repaired", func() bool {
 		run, err := kept.Run(t.Context(), 1)
@@ -300,16 +298,16 @@ func TestAKilledRepairIsGoneOnWith(t *testing.T) {
 	first.Signal(syscall.SIGKILL)
 	first.Exits()
 	var stdout, stderr string
-	clitest.Until(t, "the state database has seen its end", func() bool {
+	clitest.Until(t, "the state database has noticed its end", func() bool {
 		_, stdout, stderr = o.Try("reconcile", "run", "--full", "--repair", "-o", "json")
 		return !strings.Contains(stderr, "under way")
 	})
-	var told app.Reconciled
-	if err := json.Unmarshal([]byte(stdout), &told); err != nil {
+	var result app.Reconciled
+	if err := json.Unmarshal([]byte(stdout), &result); err != nil {
 		t.Fatal(err, stderr)
 	}
-	if told.ID != 1 || told.Differences != 20 || told.Repaired != 20 || told.Checked != 12_000 || len(told.Findings) != 20 {
-		t.Errorf("%+v", told)
+	if result.ID != 1 || result.Differences != 20 || result.Repaired != 20 || result.Checked != 12_000 || len(result.Findings) != 20 {
+		t.Errorf("%+v", result)
 	}
 	o.Does("reconcile run --full")
 }

@@ -52,7 +52,7 @@ func TestDocumentedCommandsWork(t *testing.T) {
 	}
 }
 
-// documented has the table products and products.yaml, with clocks that don't wait.
+// documented has the table products and products.yaml, without waiting times.
 func documented(t *testing.T) *clitest.Operator {
 	o := clitest.New(t, "products", "  table: products\n", "  key: product:{id}\n", `
 phases:
@@ -72,12 +72,12 @@ writing: {not_after: 1s, deadline: 500ms}
 	if err := os.Mkdir(o.Path("reader"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	// No migration.yaml where the reader is, as none is written of.
+	// No migration.yaml in the working directory, since the documents mention none.
 	o.Write("reader/products.yaml", strings.NewReplacer("legacy.url", "../legacy.url", "target.url", "../target.url").Replace(string(text)))
 	return o
 }
 
-// reader types what a document says.
+// reader runs the commands of a document.
 type reader struct {
 	t   *testing.T
 	o   *clitest.Operator
@@ -95,7 +95,7 @@ func (r *reader) types(line string) {
 		if !ok || len(words) != 2 {
 			r.t.Fatalf("%s: want export NAME=value", line)
 		}
-		if !strings.Contains(value, "…") { // else it is the reader's to fill in
+		if !strings.Contains(value, "…") { // else a reader must fill it in
 			r.env = append(r.env, name+"="+value)
 		}
 	case "make":
@@ -111,7 +111,7 @@ func (r *reader) types(line string) {
 	case "migrator":
 		r.runs(line, words[1:])
 	default:
-		r.t.Errorf("%s: what is to be done with %s?", line, words[0])
+		r.t.Errorf("%s: unknown command %s", line, words[0])
 	}
 }
 

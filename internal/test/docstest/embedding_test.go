@@ -16,7 +16,7 @@ import (
 )
 
 // TestEmbeddingExample takes the program that docs/embedding.md quotes through
-// every phase, as roles that have no more than the document says they need.
+// every phase, as roles with the documented privileges alone.
 func TestEmbeddingExample(t *testing.T) {
 	t.Parallel()
 	o := clitest.New(t, "customers", "  table: customers\n", "  key: customer:{id}\n", `
@@ -82,7 +82,7 @@ fleet: {lease: 3s, renew: 1s}
 	}
 }
 
-// useCustomers makes each kind of operation once, on the customers from a number on.
+// useCustomers runs each kind of operation once, on the customers from a number on.
 func useCustomers(ctx context.Context, c *embedding.Customers, id int64) error {
 	name := "Zoë"
 	for _, step := range []struct {
@@ -91,7 +91,7 @@ func useCustomers(ctx context.Context, c *embedding.Customers, id int64) error {
 		want error
 	}{
 		{"add", c.AddPoints(ctx, id, 5), nil},
-		{"add to nobody", c.AddPoints(ctx, id+1000, 5), embedding.ErrNoCustomer},
+		{"add to no customer", c.AddPoints(ctx, id+1000, 5), embedding.ErrNoCustomer},
 		{"transfer", c.Transfer(ctx, id, id+1, 30), nil},
 		{"transfer too much", c.Transfer(ctx, id, id+1, 3000), embedding.ErrTooFew},
 		{"replace", c.Replace(ctx, embedding.Customer{ID: id + 2, Email: "z@example.org", Name: &name, Points: 7}), nil},
@@ -99,7 +99,7 @@ func useCustomers(ctx context.Context, c *embedding.Customers, id int64) error {
 		{"remove", c.Remove(ctx, id+3), nil},
 		{"remove what is not there", c.Remove(ctx, id+3), nil},
 		{"renumber", c.Renumber(ctx, id+4, id+3000), nil},
-		{"renumber nobody", c.Renumber(ctx, id+4, id+3001), embedding.ErrNoCustomer},
+		{"renumber no customer", c.Renumber(ctx, id+4, id+3001), embedding.ErrNoCustomer},
 	} {
 		if !errors.Is(step.err, step.want) {
 			return fmt.Errorf("%s: %s, want %s", step.what, fmt.Sprint(step.err), fmt.Sprint(step.want))
@@ -114,7 +114,7 @@ func useCustomers(ctx context.Context, c *embedding.Customers, id int64) error {
 	return nil
 }
 
-// TestOutcomes: what docs/embedding.md says of each error.
+// TestOutcomes: each error has the outcome that docs/embedding.md documents.
 func TestOutcomes(t *testing.T) {
 	t.Parallel()
 	cause := errors.New("boom")

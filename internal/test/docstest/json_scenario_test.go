@@ -104,7 +104,7 @@ func (a *audit) scenario() {
 	a.expect(clitest.Done, "phase", "advance") // retain
 	a.expect(clitest.Done, "status")
 	a.expect(clitest.Done, "phase", "rollback", "--to", "grace")
-	if err := a.witness(phases.Route{Phase: phases.Grace, Epoch: 100}); err != nil {
+	if err := a.reportLoss(phases.Route{Phase: phases.Grace, Epoch: 100}); err != nil {
 		a.t.Fatal(err)
 	}
 	a.expect(clitest.Done, "status")
@@ -126,7 +126,7 @@ func (a *audit) scenario() {
 	a.expect(clitest.Usage, "reconcile", "cancel")
 }
 
-// runbooks are written, looked at and run, without moving anything.
+// runbooks renders, verifies and runs runbooks, without moving anything.
 func (a *audit) runbooks() {
 	text := "---\nname: test\ntitle: A test\n---\n\n```sh {#ok .check}\ntrue\n```\n\n```text {#go .approve timeout=50ms}\nShall we?\n```\n"
 	a.o.Write("good.md", text)
@@ -138,7 +138,7 @@ func (a *audit) runbooks() {
 	a.expect(clitest.Done, "runbook", "verify")
 	a.expect(clitest.NotYet, "runbook", "verify", a.o.Path("wanting.md"))
 	a.expect(clitest.Usage, "runbook", "verify", a.o.Path("wrong.md"))
-	a.expect(clitest.NotYet, "runbook", "run", a.o.Path("good.md")) // nobody approves
+	a.expect(clitest.NotYet, "runbook", "run", a.o.Path("good.md")) // it waits for approval
 	a.expect(clitest.NotYet, "runbook", "resume", "1")
 	a.expect(clitest.NotYet, "runbook", "run", a.o.Path("good.md")) // it has not ended
 	a.expect(clitest.Done, "runbook", "approve", "1", "go", "--reason", "looks good")
@@ -154,14 +154,14 @@ func (a *audit) runbooks() {
 	a.expect(clitest.Usage, "runbook", "run", a.o.Path("nosuch.md"))
 }
 
-// witness remembers an epoch that the state never had.
-func (a *audit) witness(held phases.Route) error {
+// reportLoss reports an epoch that the state database never had.
+func (a *audit) reportLoss(route phases.Route) error {
 	store, err := state.Open(a.t.Context(), a.o.State)
 	if err != nil {
 		return err
 	}
 	defer store.Close()
-	return store.ReportStateLoss(a.t.Context(), "products", "test", held)
+	return store.ReportStateLoss(a.t.Context(), "products", "test", route)
 }
 
 // join takes a lease that acknowledges nothing.
@@ -183,37 +183,37 @@ func (a *audit) join(name string, ttl time.Duration) (leave func()) {
 	}
 }
 
-// lapse leaves behind a lease that has run out.
+// lapse leaves an expired lease.
 func (a *audit) lapse(name string) {
 	a.t.Helper()
 	a.join(name, 10*time.Millisecond)
 	a.o.SQL(a.o.State, "SELECT pg_sleep(0.05)")
 }
 
-// everything finds commands that were not looked at, and ones that there are not.
+// everything finds commands that were not checked, and documented ones that do not exist.
 func (a *audit) everything() {
 	known, codes := documentedCommands(a.t)
 	for command := range known {
 		if a.c.Commands[command] == "" {
-			a.t.Errorf("docs/json.md does not know %s", command)
+			a.t.Errorf("docs/json.md does not list %s", command)
 		}
 	}
 	for command := range a.c.Commands {
 		if bare, _, _ := strings.Cut(command, " --"); !known[bare] {
-			a.t.Errorf("docs/json.md knows %s, which there is not", command)
+			a.t.Errorf("docs/json.md lists %s, which does not exist", command)
 		} else if !a.seen[command] && !strings.HasPrefix(a.c.Commands[command], "none") {
-			a.t.Errorf("%s was not looked at", command)
+			a.t.Errorf("%s was not checked", command)
 		}
 	}
 	for command := range known {
 		for code := range a.codes[command] {
 			if code == clitest.NotYet && !codes[command][code] {
-				a.t.Errorf("%s exits with %d, which docs/cli.md does not say", command, code)
+				a.t.Errorf("%s exits with %d, which docs/cli.md does not list", command, code)
 			}
 		}
 		for code := range codes[command] {
 			if !a.codes[command][code] && command != "migrator apply" {
-				a.t.Errorf("%s was not seen to exit with %d, as docs/cli.md says", command, code)
+				a.t.Errorf("%s did not exit with %d, which docs/cli.md lists", command, code)
 			}
 		}
 	}
@@ -225,7 +225,7 @@ var (
 )
 
 // documentedCommands are the commands that docs/cli.md has, which is generated from the
-// program, with the exit codes that mean more there than elsewhere.
+// program, with the exit codes that have a meaning of their own there.
 func documentedCommands(t *testing.T) (known map[string]bool, codes map[string]map[int]bool) {
 	t.Helper()
 	known, codes = map[string]bool{}, map[string]map[int]bool{}
@@ -247,7 +247,7 @@ func documentedCommands(t *testing.T) (known map[string]bool, codes map[string]m
 	return known, codes
 }
 
-// drills looks at the documents of the commands of drills, on a migration of their own.
+// drills checks the documents of the drill commands, on a separate migration.
 func (a *audit) drills() {
 	before := a.o
 	defer func() { a.o = before }()
@@ -275,7 +275,7 @@ func (a *audit) drills() {
 	a.expect(clitest.NotYet, "drill", "import", file, "--public-key", a.o.Path("drill.pub"))
 }
 
-// worker looks at what a worker prints when it is told to stop.
+// worker checks the output of a worker that is stopped by a signal.
 func (a *audit) worker() {
 	a.t.Helper()
 	w := a.o.Start(a.t, "worker", "-o", "json")

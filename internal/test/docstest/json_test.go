@@ -83,7 +83,7 @@ func (a *audit) expect(code int, args ...string) {
 	var v any
 	last := []byte(lines[len(lines)-1])
 	if err := json.Unmarshal(last, &p); err != nil || p.Code != code {
-		a.t.Errorf("%s: the last line of stderr is no problem with code %d: %s", line, code, last)
+		a.t.Errorf("%s: the last line of stderr is no error document with code %d: %s", line, code, last)
 	}
 	_ = json.Unmarshal(last, &v)
 	p.Code = 0
@@ -92,7 +92,7 @@ func (a *audit) expect(code int, args ...string) {
 	}
 }
 
-// withNumbers replaces the exit code, which was not read as a json.Number.
+// withNumbers replaces the exit code by a json.Number, as all other numbers are.
 func withNumbers(v any) any {
 	if m, ok := v.(map[string]any); ok {
 		m["code"] = json.Number("1")

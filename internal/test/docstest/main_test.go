@@ -1,5 +1,5 @@
-// Package docstest holds the documents against the program: the commands that they tell to
-// type, the JSON that they promise, their links and words, and the embedding example.
+// Package docstest compares the documents with the program: their commands, the JSON that
+// they document, their links and words, and the embedding example.
 package docstest
 
 import (

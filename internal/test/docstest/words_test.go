@@ -21,7 +21,7 @@ var (
 	fencedBlock = regexp.MustCompile("(?s)```.*?```")
 )
 
-// anchors are the names that a document's headings have on the web.
+// anchors are the link targets of a document's headings.
 func anchors(text string) []string {
 	var found []string
 	for _, m := range docHeading.FindAllStringSubmatch(fencedBlock.ReplaceAllString(text, ""), -1) {
@@ -39,8 +39,8 @@ func anchors(text string) []string {
 	return found
 }
 
-// TestLinksLead: links within the repository lead to a file and a heading.
-func TestLinksLead(t *testing.T) {
+// TestLinksResolve: links within the repository have an existing file and heading.
+func TestLinksResolve(t *testing.T) {
 	t.Parallel()
 	all := clitest.Docs(t)
 	for path, text := range all {
@@ -54,24 +54,24 @@ func TestLinksLead(t *testing.T) {
 				to = filepath.Join(filepath.Dir(path), file)
 			}
 			if _, err := os.Stat(filepath.Join(clitest.Root(), to)); err != nil {
-				t.Errorf("%s: the link %s leads nowhere", path, m[1])
+				t.Errorf("%s: the link %s has no file", path, m[1])
 				continue
 			}
 			if there, ok := all[to]; anchor != "" && (!ok || !slices.Contains(anchors(there), anchor)) {
-				t.Errorf("%s: the link %s leads to no heading", path, m[1])
+				t.Errorf("%s: the link %s has no heading", path, m[1])
 			}
 		}
 	}
 }
 
-// TestDocsStandAlone: no reader is sent to what is not here, told of what is not
-// done yet, or sold anything.
+// TestDocsStandAlone: documents refer to nothing outside of the repository, announce no
+// future work, and do not advertise.
 func TestDocsStandAlone(t *testing.T) {
 	t.Parallel()
 	for _, unwanted := range []*regexp.Regexp{
 		regexp.MustCompile(`(?i)\b(todo|fixme|tbd|xxx|lorem)\b`),
 		regexp.MustCompile(`\B#[0-9]+\b`),                         // of a tracker
-		regexp.MustCompile(`(^|[\s"'(])/(home|root|work|Users)/`), // of somebody's machine
+		regexp.MustCompile(`(^|[\s"'(])/(home|root|work|Users)/`), // of one machine
 		regexp.MustCompile(`(?i)\b(seamless|blazing|effortless|powerful|robust|leverage|cutting-edge|state-of-the-art|easily|simply)`),
 	} {
 		for path, text := range clitest.Docs(t) {
@@ -90,8 +90,8 @@ var (
 	gateRow    = regexp.MustCompile("(?m)^\\| `([a-z-]+)` \\| [^|]+ \\| ([^|]+) \\|$")
 )
 
-// gates are the names of all gates on the way to complete, with how far each is an
-// interlock, in the words of docs/operating.md.
+// gates are the names of all gates up to complete, each with the phases in which it is an
+// interlock, as docs/operating.md writes them.
 func gates(t *testing.T) map[string]string {
 	t.Helper()
 	m := &migration.Config{}
@@ -145,19 +145,19 @@ func TestGatesInDocs(t *testing.T) {
 	}
 	for name, interlock := range known {
 		if described[name] != interlock {
-			t.Errorf("the gate %s: interlock %q, docs/operating.md says %q", name, interlock, described[name])
+			t.Errorf("the gate %s: interlock %q, docs/operating.md has %q", name, interlock, described[name])
 		}
 	}
 	for name := range described {
 		if known[name] == "" {
-			t.Errorf("docs/operating.md describes the gate %s, which there is not", name)
+			t.Errorf("docs/operating.md describes the gate %s, which does not exist", name)
 		}
 	}
 	others := slices.Concat(words(phases.Order...), words(phases.Fenced, phases.Lifting, phases.Returning), words(hint.Actions()...), noGates)
 	for path, text := range clitest.Docs(t) {
 		for _, m := range append(hyphenated.FindAllStringSubmatch(text, -1), overridden.FindAllStringSubmatch(text, -1)...) {
 			if known[m[1]] == "" && !slices.Contains(others, m[1]) {
-				t.Errorf("%s: %s is neither a gate nor a phase", path, m[1])
+				t.Errorf("%s: %s is no gate, phase or action", path, m[1])
 			}
 		}
 	}

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// Modules that an application may get from us, beside those it has.
+// Modules that this module may add to an application.
 const (
 	apd      = "github.com/cockroachdb/apd/v3"
 	jsontext = "github.com/go-json-experiment/json"
@@ -88,7 +88,7 @@ func TestAnApplicationLinksNoMoreThanTheTableSays(t *testing.T) {
 		}
 		for _, m := range c.modules {
 			if !slices.Contains(modules, m) {
-				t.Errorf("%s no longer links %s: take it out of the table", c.packages, m)
+				t.Errorf("%s no longer links %s: remove it from the table", c.packages, m)
 			}
 		}
 		for _, p := range ours {

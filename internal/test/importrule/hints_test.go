@@ -15,20 +15,18 @@ import (
 	"testing"
 )
 
-// remedyInText are the packages whose errors still have their remedy in the text,
-// behind "; try: ". hint.Parts and the schema's own messages need it until the list
-// is short.
+// remedyInText lists the packages whose errors still have their remedy in the text, after
+// "; try: ". hint.Parts splits such texts; it is needed until the list is empty.
 var remedyInText = map[string]string{
 	"store/postgres":              "not yet converted",
 	"store/redis":                 "not yet converted: it quotes a template",
-	"cmd/migrator":                "not yet converted: its own refusals",
-	"internal/hint":               "Parts takes such errors apart",
-	"internal/statedb":            "the schema's functions say it so, and are installed already",
+	"internal/hint":               "Parts splits such errors",
+	"internal/statedb":            "installed functions of the schema raise such messages",
 	"examples/storefront/command": "an application's own errors",
 }
 
-// knowsCommands are the files that name a command, a variable or a flag of the
-// program, though a library's: with the literal's beginning, and why.
+// knowsCommands lists the library files that name a command, a variable or a flag of the
+// program: with the literal's beginning, and why.
 var knowsCommands = map[string]string{
 	"internal/failpoint/on.go MIGRATOR_FAILPOINT":               "the variable that it reads",
 	"internal/daemon/maintenance.go migrator serve":             "the name of an instance",
@@ -84,7 +82,7 @@ func literals(t *testing.T, yield func(file string, line int, text string)) {
 	}
 }
 
-// TestARemedyIsAHint: no error's text holds what to do about it.
+// TestARemedyIsAHint: no error's text contains its remedy.
 func TestARemedyIsAHint(t *testing.T) {
 	t.Parallel()
 	seen := map[string]bool{}
@@ -99,7 +97,7 @@ func TestARemedyIsAHint(t *testing.T) {
 	})
 	for dir := range remedyInText {
 		if !seen[dir] {
-			t.Errorf("%s is converted: take it out of the list", dir)
+			t.Errorf("%s is converted: remove it from the list", dir)
 		}
 	}
 }
@@ -127,7 +125,7 @@ func TestLibrariesKnowNoCommandLine(t *testing.T) {
 	})
 	for start := range knowsCommands {
 		if !seen[start] {
-			t.Errorf("there is no such exception any more: %s", start)
+			t.Errorf("the exception is not needed any more: %s", start)
 		}
 	}
 }

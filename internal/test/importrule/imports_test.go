@@ -41,7 +41,7 @@ func check(name string, src []byte) ([]string, error) {
 	return broken, nil
 }
 
-// refuse names the rule that forbids an import, or nothing.
+// refuse names the rule that forbids an import; "": none.
 func refuse(dir, imported string, test bool) string {
 	for lib, place := range only {
 		if under(imported, lib) && dir != place {
@@ -109,18 +109,17 @@ func TestEveryImportIsInTheTable(t *testing.T) {
 	}
 	for dir, allowed := range may {
 		if !seen[dir] {
-			t.Errorf("the table has a row for %s, which is not there", dir)
+			t.Errorf("the table has a row for %s, which does not exist", dir)
 		}
 		for p := range allowed {
 			if p != "*" && may[p] == nil {
-				t.Errorf("the row of %s lists %s, which is not there", dir, p)
+				t.Errorf("the row of %s lists %s, which does not exist", dir, p)
 			}
 		}
 	}
 }
 
-// TestTheTableHasNoCircle: a package that may import another may not be imported
-// back, however far around.
+// TestTheTableHasNoCircle: no package may import itself through others.
 func TestTheTableHasNoCircle(t *testing.T) {
 	t.Parallel()
 	var visit func(p string, path []string)

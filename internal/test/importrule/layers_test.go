@@ -1,5 +1,5 @@
-// Package importrule holds the tests that keep the rooms apart: which package may
-// import which, and which modules an application pays for when it embeds dual.
+// Package importrule tests the layering: which package may import which, and which modules
+// an application links when it embeds dual.
 package importrule
 
 import "strings"
@@ -8,15 +8,15 @@ const module = "github.com/stranglerfig/migrator"
 
 // Packages that many rows name.
 const (
-	words = "phases record internal/hint" // what everything is said in: no I/O, no store
+	words = "phases record internal/hint" // the types that all packages share: no I/O, no store
 	tool  = words + " store migration internal/failpoint internal/logs internal/sleep"
 )
 
 // may lists, for each package, those of this module that its code may import. A
-// package without a row has no place yet. Since every package has a row, also below
-// internal/, no import can be smuggled through a package that is not looked at.
+// package without a row is refused. Since every package has a row, also below internal/,
+// no import can pass through an unchecked package.
 var may = rows(map[string]string{
-	// What everything is said in.
+	// The types that all packages share.
 	"record": "", "internal/hint": "", "phases": "internal/hint",
 	"store":     "record internal/hint",
 	"migration": words + " store",
@@ -30,12 +30,12 @@ var may = rows(map[string]string{
 	"store/memory":   "record store migration internal/hint",
 	"metrics":        "phases dual/telemetry internal/stats/sketch",
 
-	// Tools of a few lines, of which each knows nothing of migrations.
+	// Small tools that know nothing of migrations.
 	"internal/failpoint": "", "internal/oneline": "", "internal/pgfail": "internal/hint", "internal/procgroup": "",
 	"internal/logs": "", "internal/schedule": "", "internal/sleep": "", "internal/humanize": "",
 	"internal/stats/sketch": "", "internal/stats": "internal/stats/sketch",
 
-	// Capabilities: each works on what it is given, and none knows another.
+	// Capabilities: each works on its arguments, and none knows another.
 	"reconcile":          tool + " internal/repair internal/stats",
 	"runbook":            tool + " internal/procgroup",
 	"internal/repair":    tool,
@@ -47,7 +47,7 @@ var may = rows(map[string]string{
 	"internal/notify":    tool + " internal/logs internal/oneline internal/sleep internal/state internal/state/outbox",
 	"internal/openstore": tool + " store/memory store/postgres store/redis internal/schedule",
 
-	// What remembers.
+	// What stores state.
 	"internal/statedb":          words + " dual dual/telemetry internal/pgfail internal/stats/sketch",
 	"internal/state":            tool + " dual dual/telemetry internal/drill internal/pgfail internal/statedb",
 	"internal/state/backfills":  tool + " internal/backfill internal/statedb",
@@ -56,7 +56,7 @@ var may = rows(map[string]string{
 	"internal/state/reconciles": tool + " reconcile internal/statedb",
 	"internal/state/runbooks":   tool + " runbook internal/pgfail internal/statedb",
 
-	// What the command line and the daemon share, and what serves and watches.
+	// What the command line and the daemon share, the servers, and monitoring.
 	"internal/app": "*", "internal/preflight": "*",
 	"internal/daemon":     "*",
 	"internal/server":     "internal/hint internal/logs internal/oneline",
@@ -65,7 +65,7 @@ var may = rows(map[string]string{
 	"internal/configschema":     words + " migration runbook",
 	"internal/configschema/gen": "internal/configschema internal/openstore",
 
-	// What tests share. The model is the protocol in small and knows no product code but its words.
+	// What tests share. The model is the protocol in small and imports no product code but the shared types.
 	"store/storetest":          "record store internal/test/testenv",
 	"internal/test/model":      words,
 	"internal/test/testenv":    "",
@@ -79,7 +79,7 @@ var may = rows(map[string]string{
 	"internal/test/citerule":   "", "internal/test/wordrule": "",
 	"internal/test/clitest": "*", "internal/test/docstest": "*", "internal/test/daemontest": "*",
 
-	// Wiring may import all but one another's inside.
+	// Programs may import everything except each other's internals.
 	"cmd/migrator": "*", "examples/demo": "*", "examples/embedding": "*", "examples/storefront": "*",
 	"examples/storefront/command": "*", "examples/storefront/load": "*", "examples/storefront/shop": "*",
 })

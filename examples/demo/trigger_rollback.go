@@ -12,13 +12,13 @@ import (
 	"github.com/stranglerfig/migrator/phases"
 )
 
-// refusal has Redis refuse every read. No customer notices, since legacy answers
-// instead; the trigger on errors does. Should a write that was merely slow take reads
-// back before it, or another trigger, it is done once more.
+// refusal makes Redis refuse every read. Customers notice nothing, since legacy answers
+// instead; the trigger on errors fires. If a slow write or another trigger rolls back
+// first, refusal starts again.
 func (d *demo) refusal(ctx context.Context) error {
-	d.title("Redis refuses reads, and nobody is there")
+	d.title("Redis refuses reads, without an operator")
 	for range attempts {
-		before, err := d.inMidCutover(ctx, phases.TriggerErrors)
+		before, err := d.awaitMidCutover(ctx, phases.TriggerErrors)
 		if err != nil {
 			return err
 		}
@@ -28,26 +28,26 @@ func (d *demo) refusal(ctx context.Context) error {
 			return err
 		}
 		fault := time.Now()
-		back, err := d.takenBack(ctx, before)
+		back, err := d.awaitRollback(ctx, before)
 		if err != nil {
 			return err
 		}
 		fired, err := d.state.Fired(ctx, migrationName)
 		if back.Cause == phases.CauseTrigger && err == nil && fired.Name == phases.TriggerErrors && fired.At.After(fault) {
-			return d.told(ctx, &Automatic{Trigger: fired.Name, Why: fired.Detail, Fault: fault, Fired: fired.At, Committed: back.At, Settled: back.Settled})
+			return d.printRollback(ctx, &Automatic{Trigger: fired.Name, Why: fired.Detail, Fault: fault, Fired: fired.At, Committed: back.At, Settled: back.Settled})
 		}
-		d.say("another was faster; once more")
+		d.say("another rollback came first; trying again")
 		if err := d.acl(ctx, "+hmget"); err != nil {
 			return err
 		}
 	}
-	return errors.New("no trigger has taken reads back")
+	return errors.New("no trigger has rolled back")
 }
 
-// inMidCutover makes sure that reads of some keys come from Redis, and, if a trigger is
-// named, that it was looked at since and had enough to say that it is quiet. It returns
-// the number of changes of route that there were until then.
-func (d *demo) inMidCutover(ctx context.Context, trigger string) (changes int, err error) {
+// awaitMidCutover waits until reads of some keys come from Redis, and, if a trigger is
+// named, until it was evaluated as quiet in this epoch. It returns the number of route
+// changes so far.
+func (d *demo) awaitMidCutover(ctx context.Context, trigger string) (changes int, err error) {
 	err = d.await(ctx, "mid-cutover, quiet", func() (bool, error) {
 		all, err := d.state.Changes(ctx, migrationName)
 		if err != nil {
@@ -71,9 +71,9 @@ func (d *demo) inMidCutover(ctx context.Context, trigger string) (changes int, e
 	return changes, err
 }
 
-// takenBack waits until every instance reads legacy again, and returns the change that
-// did so. before is how many there were before it.
-func (d *demo) takenBack(ctx context.Context, before int) (back state.Change, err error) {
+// awaitRollback waits for a settled rollback to legacy reads, and returns its route
+// change. before is the number of route changes before it.
+func (d *demo) awaitRollback(ctx context.Context, before int) (back state.Change, err error) {
 	err = d.await(ctx, "a rollback", func() (bool, error) {
 		all, err := d.state.Changes(ctx, migrationName)
 		if err != nil || len(all) <= before {
@@ -85,7 +85,7 @@ func (d *demo) takenBack(ctx context.Context, before int) (back state.Change, er
 	return back, err
 }
 
-// acl changes what Redis permits to the shop.
+// acl changes the shop's permissions in Redis.
 func (d *demo) acl(ctx context.Context, rule string) error {
 	fmt.Fprintf(d.Out, "  %s\n", d.paint("1", "$ redis-cli ACL SETUSER default "+rule))
 	o, err := redis.ParseURL(d.redis.URL())
@@ -97,8 +97,8 @@ func (d *demo) acl(ctx context.Context, rule string) error {
 	return client.Do(ctx, "ACL", "SETUSER", "default", rule).Err()
 }
 
-// told prints what the trigger has done since the fault.
-func (d *demo) told(ctx context.Context, a *Automatic) error {
+// printRollback prints the trigger's rollback, with times since the fault.
+func (d *demo) printRollback(ctx context.Context, a *Automatic) error {
 	d.automatic = a
 	after := func(t time.Time) string { return fmt.Sprintf("%.3f s", t.Sub(a.Fault).Seconds()) }
 	d.say("by itself, after the fault at %s:", a.Fault.UTC().Format("15:04:05.000"))
@@ -113,12 +113,12 @@ func (d *demo) told(ctx context.Context, a *Automatic) error {
 			return err
 		}
 	}
-	d.say("it goes no further until somebody has looked at the cause:")
+	d.say("no advance is possible until an operator acknowledges the rollback:")
 	return d.migrator(ctx, exitNotYet, "phase", "advance")
 }
 
 func (d *demo) permission(ctx context.Context) error {
-	d.title("The permission is given back, and somebody says so")
+	d.title("The permission is restored, and an operator acknowledges the rollback")
 	if err := d.acl(ctx, "+hmget"); err != nil {
 		return err
 	}

@@ -18,49 +18,49 @@ type options struct {
 	Rate     float64 // requests per second
 	Keep     bool    // wait for ctx before everything is removed
 	Out      io.Writer
-	Log      io.Writer // of what only matters when something fails
+	Log      io.Writer // for output that matters only after a failure
 	Colour   bool
-	Migrator string // the program; "": it is built
+	Migrator string // path of the program; "": it is built
 }
 
-// Report is what the load has come to, and how reads were taken back by themselves.
+// Report is the result of the load, and the automatic rollback.
 type Report struct {
 	load.Report
 	Automatic *Automatic `json:"automatic_rollback,omitempty"`
 }
 
-// Automatic is a rollback that nobody asked for, from the fault on.
+// Automatic is an automatic rollback, with its times from the fault on.
 type Automatic struct {
 	Trigger   string    `json:"trigger"`
 	Why       string    `json:"why"`
 	Fault     time.Time `json:"fault"`     // when it was made
-	Fired     time.Time `json:"fired"`     // when the trigger was found to
-	Committed time.Time `json:"committed"` // when reads were taken back
-	Settled   time.Time `json:"settled"`   // when every instance was known to read legacy
+	Fired     time.Time `json:"fired"`     // when the trigger was evaluated as firing
+	Committed time.Time `json:"committed"` // when the rollback was committed
+	Settled   time.Time `json:"settled"`   // when every instance had acknowledged it
 }
 
-// ErrBroken says that the ledger has found what must not be.
-var ErrBroken = errors.New("a promise is broken: see lost, stale and wrong above")
+// ErrBroken is the error if the ledger contains a lost write, or a stale or wrong read.
+var ErrBroken = errors.New("the ledger is not clean: see lost, stale and wrong above")
 
-// play plays the demo and removes everything again, also when ctx ends. The report
-// is nil if the demo did not get that far.
-func play(user context.Context, o options) (report *Report, err error) {
+// runDemo runs the demo and removes everything again, also when ctx ends. The report is
+// nil if the demo failed before its end.
+func runDemo(user context.Context, o options) (report *Report, err error) {
 	ctx, fail := context.WithCancelCause(user)
 	defer fail(nil)
-	d := &demo{options: o, fail: fail, leaving: func() bool { return user.Err() != nil }, began: time.Now()}
+	d := &demo{options: o, fail: fail, interrupted: func() bool { return user.Err() != nil }, began: time.Now()}
 	defer func() {
-		// Whatever follows from an interruption is no failure.
-		if ended := d.end(); !d.leaving() {
+		// Errors after an interruption are its consequence.
+		if ended := d.end(); !d.interrupted() {
 			err = errors.Join(err, ended)
 		}
 	}()
 	if err := d.story(ctx); err != nil {
-		// What ended ctx, such as a shop that died, is the reason of all else.
+		// The cause of ctx's end, such as a shop that died, is the cause of all other errors.
 		if cause := context.Cause(ctx); cause != nil && !errors.Is(err, cause) {
 			err = cause
 		}
-		if !d.leaving() {
-			d.witnesses()
+		if !d.interrupted() {
+			d.printLogs()
 		}
 		return nil, err
 	}
@@ -70,27 +70,27 @@ func play(user context.Context, o options) (report *Report, err error) {
 	d.title("The ledger")
 	report.Write(&indented{to: o.Out})
 	if !report.OK() {
-		d.witnesses()
+		d.printLogs()
 		return report, ErrBroken
 	}
 	if o.Keep {
 		d.keep()
 		<-ctx.Done()
-		if !d.leaving() {
+		if !d.interrupted() {
 			return report, context.Cause(ctx)
 		}
 	}
 	return report, nil
 }
 
-// story plays one scene after the other.
+// story runs one scene after the other.
 func (d *demo) story(ctx context.Context) error {
 	for _, scene := range []func(context.Context) error{
 		d.open, d.describe, d.deploy,
 		d.shadowWrite, d.fill, d.dualRead,
 		d.cutover, d.outage, d.recovery,
 		d.cutoverAgain, d.refusal, d.permission,
-		d.cutoverToTheEnd, d.giveUpLegacy,
+		d.cutoverToTheEnd, d.fenceLegacy,
 	} {
 		if err := scene(ctx); err != nil {
 			return err
@@ -99,7 +99,7 @@ func (d *demo) story(ctx context.Context) error {
 	return nil
 }
 
-// finish stops the load and reads everything once more.
+// finish stops the load and reads every product once more.
 func (d *demo) finish(ctx context.Context) (*Report, error) {
 	d.title("Every product once more")
 	if err := d.stopLoad(); err != nil {
@@ -111,8 +111,8 @@ func (d *demo) finish(ctx context.Context) (*Report, error) {
 	return &Report{Report: d.traffic.Report(), Automatic: d.automatic}, nil
 }
 
-// witnesses tells what the customers and the instances have to say of a failure.
-func (d *demo) witnesses() {
+// printLogs prints the customers' failures and the logs of the instances and the daemon.
+func (d *demo) printLogs() {
 	if d.traffic != nil {
 		r := d.traffic.Report()
 		for _, text := range append(r.Violations, r.Failures...) {
@@ -127,7 +127,7 @@ func (d *demo) witnesses() {
 	}
 }
 
-// startLoad begins the requests, which go on until stopLoad.
+// startLoad starts the requests, which continue until stopLoad.
 func (d *demo) startLoad(ctx context.Context) {
 	urls := make([]string, len(d.shops))
 	for i, s := range d.shops {

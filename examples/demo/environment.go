@@ -19,6 +19,7 @@ import (
 
 	"github.com/stranglerfig/migrator/examples/storefront/command"
 	"github.com/stranglerfig/migrator/examples/storefront/load"
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/internal/test/testenv"
 	"github.com/stranglerfig/migrator/migration"
@@ -26,22 +27,22 @@ import (
 )
 
 //go:embed products.yaml
-var description []byte
+var migrationFile []byte
 
-// migration is its name there.
+// migrationName is the migration's name in the file.
 const migrationName = "products"
 
-// demo is the world of one demo.
+// demo is the state of one demo.
 type demo struct {
 	options
-	fail    context.CancelCauseFunc // ends the demo with a reason
-	leaving func() bool             // the user has ended it
-	program string                  // migrator
-	self    string                  // this very one
-	dir     string
-	file    string // the migration's description
-	scene   int
-	began   time.Time
+	fail        context.CancelCauseFunc // ends the demo with a reason
+	interrupted func() bool             // reports whether the user ended the demo
+	program     string                  // migrator
+	self        string                  // this program
+	dir         string
+	file        string // the migration file
+	scene       int
+	began       time.Time
 
 	postgres *testenv.PostgresServer
 	redis    *testenv.RedisServer
@@ -54,9 +55,9 @@ type demo struct {
 	daemon    *child
 	traffic   *load.Generator
 	mark      load.Mark
-	answered  answered // at the last look
+	answered  answered // at the last output
 	stopLoad  func() error
-	automatic *Automatic // how the trigger's rollback went
+	automatic *Automatic // the trigger's rollback
 }
 
 // open starts the servers and fills the shop's database.
@@ -72,7 +73,7 @@ func (d *demo) open(ctx context.Context) (err error) {
 		return err
 	}
 	d.file = filepath.Join(d.dir, "products.yaml")
-	if err := os.WriteFile(d.file, description, 0o600); err != nil {
+	if err := os.WriteFile(d.file, migrationFile, 0o600); err != nil {
 		return err
 	}
 	var group errgroup.Group
@@ -97,7 +98,7 @@ func (d *demo) open(ctx context.Context) (err error) {
 	return d.storefront(ctx, "seed", "--products", fmt.Sprint(d.Products))
 }
 
-// build makes the migrator that the demo drives, unless one is named.
+// build builds migrator, unless a path is given.
 func (d *demo) build(ctx context.Context) (err error) {
 	if d.Migrator != "" {
 		d.program, err = filepath.Abs(d.Migrator)
@@ -107,12 +108,12 @@ func (d *demo) build(ctx context.Context) (err error) {
 	d.say("go build -o %s ./cmd/migrator", d.program)
 	cmd := exec.CommandContext(ctx, "go", "build", "-o", d.program, "github.com/stranglerfig/migrator/cmd/migrator") //nolint:gosec // a path of our own
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("build migrator: %w: %s; try: in the module's folder, or with --migrator PATH", err, out)
+		return hint.Errorf(hint.Hint{Text: "run it in the module's folder, or with --migrator PATH"}, "build migrator: %w: %s", err, out)
 	}
 	return nil
 }
 
-// database makes one and returns its URL.
+// database creates a database and returns its URL.
 func (d *demo) database(ctx context.Context, name string) (string, error) {
 	conn, err := pgx.Connect(ctx, d.postgres.URL())
 	if err != nil {
@@ -130,7 +131,7 @@ func (d *demo) database(ctx context.Context, name string) (string, error) {
 	return u.String(), nil
 }
 
-// short cuts what --version prints to the name and the number.
+// short shortens the output of --version to the name and the number.
 func short(version string) string {
 	words := strings.Fields(version)
 	for i, w := range words {
@@ -146,7 +147,7 @@ func short(version string) string {
 
 type variable struct{ name, value string }
 
-// exports is what the commands need to know; secrets among it.
+// exports are the variables that the commands need; some contain secrets.
 func (d *demo) exports() []variable {
 	return []variable{
 		{"MIGRATOR_STATE_URL", d.stateURL},
@@ -156,8 +157,8 @@ func (d *demo) exports() []variable {
 	}
 }
 
-// environment is that of the demo's children: nothing of the user's own settings
-// may lead one of them to another state database.
+// environment is the environment of the demo's child processes. It has none of the user's
+// own settings: a child must not connect to another state database.
 func (d *demo) environment() []string {
 	var env []string
 	for _, v := range os.Environ() {
@@ -181,11 +182,11 @@ func (d *demo) deploy(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	var described migration.Config
-	if err := json.Unmarshal(applied.Config, &described); err != nil {
+	var file migration.Config
+	if err := json.Unmarshal(applied.Config, &file); err != nil {
 		return err
 	}
-	d.settings = described.Settings()
+	d.settings = file.Settings()
 	for _, name := range []string{"shop-a", "shop-b"} {
 		s, err := d.startShop(ctx, name)
 		if err != nil {
@@ -200,19 +201,19 @@ func (d *demo) deploy(ctx context.Context) (err error) {
 	if err := d.migrator(ctx, exitDone, "fleet", "list"); err != nil {
 		return err
 	}
-	d.say("the daemon evaluates gates and triggers from what the instances count")
+	d.say("the daemon evaluates gates and triggers from the instances' telemetry")
 	d.daemon, err = d.startDaemon(ctx)
 	return err
 }
 
-// end removes the world, whatever there is of it. A context that has ended must
-// not keep it from that.
+// end stops and removes everything that was started, also if the demo's context has
+// ended.
 func (d *demo) end() error {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	var errs []error
 	if d.redis != nil {
-		_ = d.redis.Resume() // else nobody can finish
+		_ = d.redis.Resume() // a frozen Redis would block every process
 	}
 	if d.stopLoad != nil {
 		errs = append(errs, d.stopLoad())
@@ -239,7 +240,7 @@ func (d *demo) end() error {
 	return errors.Join(errs...)
 }
 
-// each does something to all at once, and returns every error.
+// each calls do for all concurrently, and joins the errors.
 func each[T any](all []T, do func(T) error) error {
 	errs := make([]error, len(all))
 	var group sync.WaitGroup
