@@ -65,7 +65,7 @@ func Of(err error) (Hint, bool) {
 
 // Parts are an error's fact and its hint.
 //
-// The stores' errors still have a remedy in their texts, behind "; try: ": it is cut
+// Some of the program's errors still have a remedy in their texts, behind "; try: ": it is cut
 // off, and is the hint if there is no other. This ends once they are converted, and
 // then the fact is err.Error().
 func Parts(err error) (fact string, h Hint) {

@@ -48,7 +48,7 @@ func (l *Legacy) barrier(ctx context.Context, wait time.Duration) (record.Versio
 			return err
 		}
 		if fence != nil {
-			return fmt.Errorf("legacy is fenced: there is nothing to copy from it")
+			return fmt.Errorf("legacy is fenced: nothing can be copied from it")
 		}
 		if l.version != "" {
 			// [backfill-barrier]: a version column has no highest value to read, so a new era

@@ -35,7 +35,7 @@ func (t *Target) BulkCompare(ctx context.Context, fields []int, next func() (*re
 		}
 		same = append(same[:0], make([]bool, b.Rows())...)
 		if err := m.match(ctx, b, high, same); err != nil {
-			return fmt.Errorf("match %d keys of target table %s: %w", b.Rows(), t.table(), asUnprepared(discreet(err)))
+			return fmt.Errorf("compare %d keys of target table %s: %w", b.Rows(), t.table(), asUnprepared(discreet(err)))
 		}
 		if err := done(b, same); err != nil {
 			return err

@@ -21,12 +21,12 @@ func (f *findings) good(name, detail string, args ...any) {
 	*f = append(*f, store.Check{Name: name, Result: store.Good, Detail: fmt.Sprintf(detail, args...)})
 }
 
-func (f *findings) warn(name, try, detail string, args ...any) {
-	*f = append(*f, store.Check{Name: name, Result: store.Warned, Detail: fmt.Sprintf(detail, args...), Hint: hint.Hint{Text: try}})
+func (f *findings) warn(name, remedy, detail string, args ...any) {
+	*f = append(*f, store.Check{Name: name, Result: store.Warned, Detail: fmt.Sprintf(detail, args...), Hint: hint.Hint{Text: remedy}})
 }
 
-func (f *findings) refuse(name, try, detail string, args ...any) {
-	*f = append(*f, store.Check{Name: name, Result: store.Refused, Detail: fmt.Sprintf(detail, args...), Hint: hint.Hint{Text: try}})
+func (f *findings) refuse(name, remedy, detail string, args ...any) {
+	*f = append(*f, store.Check{Name: name, Result: store.Refused, Detail: fmt.Sprintf(detail, args...), Hint: hint.Hint{Text: remedy}})
 }
 
 // Clock differences, of this machine and a server's.
@@ -65,7 +65,7 @@ func (f *findings) checkServer(ctx context.Context, pool *pgxpool.Pool, side str
 		f.refuse(side+"-writes", "ALTER ROLE ... SET default_transaction_read_only = off", "transactions of this role are read-only")
 	}
 	if encoding != "UTF8" {
-		f.warn(side+"-encoding", "move the database to UTF8, or make sure that all texts are", "the database's encoding is %s: texts that are no UTF-8 can't be moved", encoding)
+		f.warn(side+"-encoding", "move the database to UTF8, or make sure that all texts are", "the database's encoding is %s: texts that are not UTF-8 can't be moved", encoding)
 	}
 	switch off := (now.Sub(sent.Add(took/2)).Abs() - took/2).Round(time.Millisecond); {
 	case off > clockRefused:
@@ -89,13 +89,13 @@ func (f *findings) checkKey(s *shape, side string) {
 		case b.array:
 			f.warn(name, rewrite, "key column %q is an array (%s)", c.name, c.declared)
 		case b.name == "citext" || c.loose:
-			f.refuse(name, rewrite, "key column %q (%s) takes different texts as equal: one row could be two records", c.name, c.declared)
+			f.refuse(name, rewrite, "key column %q (%s) compares different texts as equal: one row could be two records", c.name, c.declared)
 		case c.format.kind == record.Float || c.format.kind == record.Float32:
-			f.refuse(name, rewrite, "key column %q is a floating-point number: 0 and -0 are equal but read differently", c.name)
+			f.refuse(name, rewrite, "key column %q is a floating-point number: 0 and -0 are equal but have different texts", c.name)
 		case c.format.kind == record.Decimal && !c.scale:
 			f.warn(name, "ALTER TABLE ... ALTER COLUMN ... TYPE numeric(p, s)", "key column %q is numeric without a scale: 1.0 and 1.00 are one row but two keys", c.name)
 		case c.format.kind == record.Interval || c.format.kind == record.JSON:
-			f.refuse(name, rewrite, "key column %q (%s) takes values as equal that read differently", c.name, c.declared)
+			f.refuse(name, rewrite, "key column %q (%s) compares values as equal that have different texts", c.name, c.declared)
 		default:
 			f.good(name, "key column %q (%s)", c.name, c.declared)
 		}
@@ -153,7 +153,7 @@ func (f *findings) checkPolicies(ctx context.Context, pool *pgxpool.Pool, s *sha
 	if active {
 		f.refuse(side+"-policies", "use the table's owner, or ALTER ROLE ... BYPASSRLS", "row-level security hides rows of %s from this role", showTable(s.name))
 	} else {
-		f.good(side+"-policies", "row-level security does not concern this role")
+		f.good(side+"-policies", "row-level security does not apply to this role")
 	}
 	return nil
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/pgfail"
 	"github.com/stranglerfig/migrator/record"
 )
@@ -54,11 +55,12 @@ const coarseBytes = 32 << 10
 // "target", for errors, which never show the URL: it may hold a password.
 func connect(ctx context.Context, side, url string) (*pgxpool.Pool, error) {
 	if url == "" {
-		return nil, record.URLError(fmt.Sprintf("no URL for the %s PostgreSQL; try: set %s.url or %s.url_file in the migration's description", side, side, side))
+		return nil, hint.With(record.URLError("no URL for the "+side+" PostgreSQL"), hint.Hint{Text: "set " + side + ".url or " + side + ".url_file in the migration file"})
 	}
 	config, err := pgxpool.ParseConfig(url)
 	if err != nil {
-		return nil, record.URLError("the URL of the " + side + " PostgreSQL can't be read: it must look like postgres://user:password@host:5432/database")
+		return nil, hint.With(record.URLError("the URL of the "+side+" PostgreSQL can't be read"),
+			hint.Hint{Text: "write it as postgres://user:password@host:5432/database"})
 	}
 	for name, value := range sessionSettings {
 		config.ConnConfig.RuntimeParams[name] = value
@@ -79,11 +81,11 @@ func connect(ctx context.Context, side, url string) (*pgxpool.Pool, error) {
 	}
 	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
-		return nil, pgfail.Unreachable(err, "the "+side+" PostgreSQL", "check "+side+".url in the migration's description", config.ConnConfig)
+		return nil, pgfail.Unreachable(err, "the "+side+" PostgreSQL", "check "+side+".url in the migration file", config.ConnConfig)
 	}
 	if err := pool.Ping(ctx); err != nil {
 		pool.Close()
-		return nil, pgfail.Unreachable(err, "the "+side+" PostgreSQL", "check "+side+".url in the migration's description", config.ConnConfig)
+		return nil, pgfail.Unreachable(err, "the "+side+" PostgreSQL", "check "+side+".url in the migration file", config.ConnConfig)
 	}
 	return pool, nil
 }

@@ -9,6 +9,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/stranglerfig/migrator/internal/hint"
 )
 
 // table is what the catalog says of a table.
@@ -73,7 +75,7 @@ func (t *table) unique(columns []string) bool {
 // describe reads a table's shape. side is "legacy" or "target".
 func describe(ctx context.Context, pool *pgxpool.Pool, side, name string) (*table, error) {
 	if name == "" {
-		return nil, fmt.Errorf("no table named; try: set %s.table in the migration's description", side)
+		return nil, hint.Errorf(hint.Hint{Text: "set " + side + ".table in the migration file"}, "%s.table is empty", side)
 	}
 	id, err := parseTable(name)
 	if err != nil {
@@ -107,17 +109,18 @@ func (t *table) readRelation(ctx context.Context, pool *pgxpool.Pool, side strin
 	case errors.Is(err, pgx.ErrNoRows):
 		var here string
 		_ = pool.QueryRow(ctx, `SELECT current_database()`).Scan(&here)
-		return fmt.Errorf("the %s database %s has no table %s; try: check %s.table, with its schema, and put names with capitals in double quotes",
-			side, here, showTable(t.name), side)
+		return hint.Errorf(hint.Hint{Text: "check " + side + ".table, with its schema, and put names with capitals in double quotes"},
+			"the %s database %s has no table %s", side, here, showTable(t.name))
 	case err != nil:
-		return fmt.Errorf("look for %s table %s: %w", side, showTable(t.name), err)
+		return fmt.Errorf("find %s table %s: %w", side, showTable(t.name), err)
 	case kind == "v" || kind == "m" || kind == "f":
 		what := map[string]string{"v": "a view", "m": "a materialized view", "f": "a foreign table"}[kind]
-		return fmt.Errorf("%s table %s is %s: only a table can be locked, fenced and read by its blocks; try: name the table behind it", side, showTable(t.name), what)
+		return hint.Errorf(hint.Hint{Text: "name the table behind it"}, "%s table %s is %s: only a table can be locked, fenced and read by its blocks", side, showTable(t.name), what)
 	case kind != "r" && kind != "p":
 		return fmt.Errorf("%s table %s is no table (relkind %s)", side, showTable(t.name), kind)
 	case children:
-		return fmt.Errorf("%s table %s has tables that inherit from it, whose keys may collide with its own: only plain and partitioned tables are moved; try: name one of the inheriting tables", side, showTable(t.name))
+		return hint.Errorf(hint.Hint{Text: "name one of the inheriting tables"},
+			"%s table %s has tables that inherit from it, whose keys may collide with its own: only plain and partitioned tables are moved", side, showTable(t.name))
 	}
 	t.partitioned, t.unlogged = kind == "p", persistence == "u"
 	return nil

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/record"
 	"github.com/stranglerfig/migrator/store/postgres"
@@ -52,7 +53,7 @@ func TestOpenLegacyRefuses(t *testing.T) {
 		"unknown key":      {migration.Config{Legacy: migration.Legacy{Part: &postgres.LegacyConfig{Table: "fine", Key: []string{"ID"}}}}, []string{`no column "ID"`, "id, Rev, txt"}},
 		"unknown field":    {migration.Config{Legacy: migration.Legacy{Part: &postgres.LegacyConfig{Table: "fine"}}, Fields: []migration.Field{{Name: "rev"}}}, []string{`fields: table public.fine has no column "rev"`, "id, Rev, txt"}},
 		"unknown exclude":  {migration.Config{Legacy: migration.Legacy{Part: &postgres.LegacyConfig{Table: "fine"}}, Exclude: []string{"x"}}, []string{`exclude: table public.fine has no column "x"`}},
-		"key excluded":     {migration.Config{Legacy: migration.Legacy{Part: &postgres.LegacyConfig{Table: "fine"}}, Exclude: []string{"id"}}, []string{`column "id" is of the key`}},
+		"key excluded":     {migration.Config{Legacy: migration.Legacy{Part: &postgres.LegacyConfig{Table: "fine"}}, Exclude: []string{"id"}}, []string{`column "id" is part of the key`}},
 		"two of a target":  {migration.Config{Legacy: migration.Legacy{Part: &postgres.LegacyConfig{Table: "fine"}}, Fields: []migration.Field{{Name: "id"}, {Name: "txt", Target: "id"}}}, []string{"same target"}},
 		"version column":   {migration.Config{Legacy: migration.Legacy{Part: &postgres.LegacyConfig{Table: "fine", VersionColumn: "txt"}}}, []string{"want an integer"}},
 		"version nullable": {migration.Config{Legacy: migration.Legacy{Part: &postgres.LegacyConfig{Table: "fine", VersionColumn: "Rev"}}}, []string{"may be null"}},
@@ -64,9 +65,10 @@ func TestOpenLegacyRefuses(t *testing.T) {
 			t.Errorf("%s: no error", name)
 			continue
 		}
+		h, _ := hint.Of(err)
 		for _, want := range c.want {
-			if !strings.Contains(err.Error(), want) {
-				t.Errorf("%s: %q does not say %q", name, err, want)
+			if !strings.Contains(err.Error()+"\n"+h.Text, want) {
+				t.Errorf("%s: %q with the hint %q does not contain %q", name, err, h.Text, want)
 			}
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/stranglerfig/migrator/internal/failpoint"
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/store"
 )
 
@@ -73,7 +74,7 @@ func (l *Legacy) RaiseFence(ctx context.Context, attempt string, timeout time.Du
 		}
 		// [attempt-void]: its undo may be over; legacy would stay fenced behind a route that writes it.
 		if over {
-			return fmt.Errorf("attempt %s is over: its fence has been lifted; try: migrator phase advance, which begins a new one", attempt)
+			return hint.Errorf(hint.Hint{Do: hint.Advance, Text: "which begins a new attempt"}, "attempt %s is over: its fence has been lifted", attempt)
 		}
 		era = f.era
 		if f.attempt == "" {
@@ -131,7 +132,7 @@ func (l *Legacy) over(ctx context.Context, tx pgx.Tx, attempt string) error {
 // are disabled, and dropped only if that can be had at once.
 func (l *Legacy) LiftFence(ctx context.Context, attempt string, timeout time.Duration) (uint32, error) {
 	if attempt == "" {
-		return 0, fmt.Errorf("a fence has an attempt's id")
+		return 0, fmt.Errorf("a fence needs an attempt's id")
 	}
 	var era uint32
 	err := l.locked(ctx, timeout, "SHARE ROW EXCLUSIVE", func(tx pgx.Tx) error {
@@ -141,7 +142,7 @@ func (l *Legacy) LiftFence(ctx context.Context, attempt string, timeout time.Dur
 		}
 		// [one-decides]: a controller that wakes late can't lift a fence that is not its own.
 		if f.attempt != "" && f.attempt != attempt {
-			return fmt.Errorf("it is attempt %s that has fenced it, not %s", f.attempt, attempt)
+			return fmt.Errorf("the fence is of attempt %s, not %s", f.attempt, attempt)
 		}
 		// [attempt-void]: also where the fence does not stand: it must not be raised later.
 		if err := l.over(ctx, tx, attempt); err != nil {
@@ -184,7 +185,7 @@ func (l *Legacy) awaitStandbys(ctx context.Context, timeout time.Duration) error
 	if err := l.pool.QueryRow(ctx, "SELECT pg_current_wal_flush_lsn()::text").Scan(&position); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, timeout, errors.New("the time was over"))
+	ctx, cancel := context.WithTimeoutCause(ctx, timeout, errors.New("timed out"))
 	defer cancel()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
@@ -203,7 +204,8 @@ func (l *Legacy) awaitStandbys(ctx context.Context, timeout time.Duration) error
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("the fence stands, but a standby does not have it yet (%s): %w; try: wait until it has caught up, or disconnect it", behind, context.Cause(ctx))
+			return hint.Errorf(hint.Hint{Text: "wait until the standby has caught up, or disconnect it"},
+				"the fence is raised, but a standby has not replayed it yet (%s): %w", behind, context.Cause(ctx))
 		case <-tick.C:
 		}
 	}

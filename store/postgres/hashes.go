@@ -75,7 +75,7 @@ func (h hashed) form(ctx context.Context, fields []int) (string, error) {
 	err := h.pool.QueryRow(ctx, `SELECT current_setting('server_encoding'), concat_ws(' ', hashtextextended('migrator', 1), hashint4extended(-2, 3),
 		hashfloat8extended(0.5, 4), uuid_hash_extended('00112233-4455-6677-8899-aabbccddeeff', 5))`).Scan(&encoding, &probe)
 	if err != nil {
-		return "", fmt.Errorf("ask how the server hashes: %w", err)
+		return "", fmt.Errorf("read how the server hashes: %w", err)
 	}
 	form := []string{encoding, probe}
 	for _, i := range fields {

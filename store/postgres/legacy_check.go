@@ -57,7 +57,7 @@ func (l *Legacy) checkPrivileges(ctx context.Context, f *findings) error {
 		f.good("legacy-fence", "%s may fence %s", user, l.table())
 	case super: // to be granted a superuser is to be one
 		f.warn("legacy-fence", "a role that owns the table and nothing else: CREATE ROLE table_owner NOLOGIN; ALTER TABLE "+table+" OWNER TO table_owner; GRANT table_owner TO "+user+
-			"; or run the step from grace to retain, and the way back from it, as the owner",
+			"; or run the step from grace to retain, and its rollback, as the owner",
 			"%s does not own %s (a superuser does): it can't raise the fence, so the migration can't go beyond grace", user, l.table())
 	default:
 		f.warn("legacy-fence", "GRANT "+quote(l.shape.owner)+" TO "+user, "%s does not own %s: it can't raise the fence, so the migration can't go beyond grace", user, l.table())
@@ -76,7 +76,7 @@ func (l *Legacy) checkPrivileges(ctx context.Context, f *findings) error {
 		if there {
 			f.good("legacy-schema", "migrator's schema is installed")
 		} else {
-			f.refuse("legacy-schema", "GRANT CREATE ON DATABASE ... TO "+user+", or let the database's owner run migrator apply", "%s may not create the schema migrator_legacy", user)
+			f.refuse("legacy-schema", "GRANT CREATE ON DATABASE ... TO "+user+", or let the database's owner apply the migration file", "%s may not create the schema migrator_legacy", user)
 		}
 	}
 	return nil

@@ -8,6 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/store"
 )
 
@@ -55,12 +56,12 @@ func (l *Legacy) explain(ctx context.Context, err error) error {
 	holders, lookErr := l.holders(ctx)
 	switch {
 	case lookErr != nil:
-		return fmt.Errorf("%w: %s was not to be locked in time (SQLSTATE %s)", errBusy, l.table(), stateLockNotAvailable)
+		return fmt.Errorf("%w: %s could not be locked in time (SQLSTATE %s)", errBusy, l.table(), stateLockNotAvailable)
 	case len(holders) == 0:
-		return fmt.Errorf("%w: %s was not to be locked in time; whoever held it has ended meanwhile; try: again", errBusy, l.table())
+		return hint.Errorf(hint.Hint{Do: hint.Retry}, "%w: %s could not be locked in time; the transactions that held it have ended since", errBusy, l.table())
 	}
-	return fmt.Errorf("%w: %s was not to be locked in time; it is held by %s; try: wait until they end, or end one with SELECT pg_terminate_backend(%s)",
-		errBusy, l.table(), strings.Join(holders, ", "), strings.Fields(holders[0])[1])
+	return hint.Errorf(hint.Hint{Text: "wait until they end, or end one with SELECT pg_terminate_backend(" + strings.Fields(holders[0])[1] + ")"},
+		"%w: %s could not be locked in time; it is locked by %s", errBusy, l.table(), strings.Join(holders, ", "))
 }
 
 // holders describes the transactions that hold the table, or a partition of it, in

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/record"
 	"github.com/stranglerfig/migrator/store"
 )
@@ -136,7 +137,7 @@ func (l *Legacy) versionExpr(value string) string {
 // what legacy says then is older than all that has been written since.
 func readVersion(text, fence []byte) (record.Version, error) {
 	if text == nil {
-		return record.Version{}, fmt.Errorf("legacy gives no version; try: migrator doctor")
+		return record.Version{}, hint.Errorf(hint.Hint{Do: hint.Doctor}, "legacy returned a row without a version")
 	}
 	v, err := record.ParseVersion(string(text))
 	if err != nil || fence == nil {

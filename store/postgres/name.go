@@ -5,6 +5,8 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/stranglerfig/migrator/internal/hint"
 )
 
 // parseTable reads a table's name as SQL would: public.products, "Order Items",
@@ -23,7 +25,7 @@ func parseTable(s string) (pgx.Identifier, error) {
 			break
 		}
 		if tail[0] != '.' {
-			return nil, fmt.Errorf("table name %s: unexpected %q; try: put names with blanks, dots or other signs in double quotes", s, tail[:1])
+			return nil, hint.Errorf(hint.Hint{Text: "put names with blanks, dots or other signs in double quotes"}, "table name %s: unexpected %q", s, tail[:1])
 		}
 		rest = tail[1:]
 	}

@@ -2,7 +2,6 @@ package postgres
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync/atomic"
 	"time"
@@ -11,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/stranglerfig/migrator/internal/failpoint"
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/pgfail"
 	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/record"
@@ -119,7 +119,7 @@ func (t *Target) Prepare(ctx context.Context) error {
 		return err
 	})
 	if hasState(err, statePrivilege) {
-		return fmt.Errorf("create the table of versions in the target database: %w; try: GRANT CREATE ON DATABASE ... TO the role", err)
+		return hint.Errorf(hint.Hint{Text: "GRANT CREATE ON DATABASE ... TO the role"}, "create the table of versions in the target database: %w", err)
 	}
 	if err != nil {
 		return fmt.Errorf("create the table of versions in the target database: %w", err)
@@ -159,7 +159,7 @@ func (t *Target) Purge(ctx context.Context) (int64, error) {
 // table is the table's name for messages.
 func (t *Target) table() string { return showTable(t.shape.name) }
 
-var errUnprepared = errors.New("the target database has no table of versions for this migration; try: migrator apply")
+var errUnprepared = hint.Errorf(hint.Hint{Do: hint.Apply}, "the target database has no table of versions for this migration")
 
 func asUnprepared(err error) error {
 	if hasState(err, stateUndefinedTable, stateNoSchema) {

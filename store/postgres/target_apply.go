@@ -222,7 +222,7 @@ func (t *Target) applyOnce(ctx context.Context, writes []store.Write, batch []in
 	for n := range standings {
 		s := &standings[n]
 		if !s.attended {
-			return fmt.Errorf("the version of key %q is locked and can't be seen", s.key)
+			return fmt.Errorf("the version of key %q is locked and can't be read", s.key)
 		}
 		s.decided = decide(&writes[s.write], s)
 	}

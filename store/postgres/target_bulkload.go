@@ -50,7 +50,7 @@ func (t *Target) BulkLoad(ctx context.Context, f store.BulkWrite, written []bool
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("fill target table %s: %w", t.table(), asUnprepared(err))
+		return fmt.Errorf("bulk load target table %s: %w", t.table(), asUnprepared(err))
 	}
 	for _, n := range rows {
 		written[n.row] = true

@@ -17,7 +17,7 @@ var _ store.StaleLister = (*Target)(nil)
 // of the keys and versions says so.
 func (t *Target) ListStale(ctx context.Context, than record.Version, yield func([]record.Key) error) error {
 	if err := t.listOlder(ctx, than, yield); err != nil {
-		return fmt.Errorf("look for old versions of target table %s: %w", t.table(), asUnprepared(discreet(err)))
+		return fmt.Errorf("find old versions of target table %s: %w", t.table(), asUnprepared(discreet(err)))
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/record"
 )
 
@@ -11,19 +12,16 @@ import (
 // records that would share a Redis key, where such are found, and a template
 // without the fault.
 func (t *Template) ambiguity(i, j int, schema *record.Schema) error {
-	var b strings.Builder
-	fmt.Fprintf(&b, "target.key %q is not injective: ", t.source)
+	var remedy hint.Hint
+	if better := t.unambiguous(i, j, schema); better != "" {
+		remedy.Text = fmt.Sprintf("target.key: %q", better)
+	}
 	first, second := t.columns[i].name, t.columns[j].name
 	if x, y, ok := t.counterexample(i, j); ok {
-		fmt.Fprintf(&b, "two different keys may give one Redis key (%s=%q, %s=%q and %s=%q, %s=%q)",
-			first, x[0], second, x[1], first, y[0], second, y[1])
-	} else {
-		fmt.Fprintf(&b, "where %s ends and %s begins can't always be told", first, second)
+		return hint.Errorf(remedy, "target.key %q is not injective: two different keys may give one Redis key (%s=%q, %s=%q and %s=%q, %s=%q)",
+			t.source, first, x[0], second, x[1], first, y[0], second, y[1])
 	}
-	if better := t.unambiguous(i, j, schema); better != "" {
-		fmt.Fprintf(&b, "; try %q", better)
-	}
-	return fmt.Errorf("%s", b.String())
+	return hint.Errorf(remedy, "target.key %q is not injective: the border between %s and %s is not always visible", t.source, first, second)
 }
 
 // counterexample looks for two pairs of texts of the columns i and j that give

@@ -28,7 +28,7 @@ func (t *Target) BulkCompare(ctx context.Context, fields []int, next func() (*re
 			return nil
 		}
 		if err := before.read(ctx, a.reader); err != nil {
-			return fmt.Errorf("match in Redis: %w", err)
+			return fmt.Errorf("compare in Redis: %w", err)
 		}
 		of := before
 		before = nil
@@ -50,7 +50,7 @@ func (t *Target) BulkCompare(ctx context.Context, fields []int, next func() (*re
 		}
 		now, err := a.ask(ctx, b, fields, high)
 		if err != nil {
-			return fmt.Errorf("match in Redis: %w", err)
+			return fmt.Errorf("compare in Redis: %w", err)
 		}
 		if err := tell(); err != nil {
 			return err

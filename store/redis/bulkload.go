@@ -44,7 +44,7 @@ func (t *Target) BulkLoad(ctx context.Context, f store.BulkWrite, written []bool
 		err = group.Wait()
 	}
 	if err != nil {
-		return fmt.Errorf("fill Redis: %w", err)
+		return fmt.Errorf("bulk load Redis: %w", err)
 	}
 	return nil
 }

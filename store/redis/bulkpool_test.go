@@ -7,6 +7,7 @@ import (
 
 	goredis "github.com/redis/go-redis/v9"
 
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/test/testenv"
 	"github.com/stranglerfig/migrator/record"
 	"github.com/stranglerfig/migrator/store"
@@ -102,8 +103,8 @@ func TestARefusedScanSaysWhatTheServerSaid(t *testing.T) {
 	ok(t, admin.client.Do(t.Context(), "acl", "setuser", "few", "on", ">secret", "~*", "+@all", "-scan").Err())
 	target := open(t, testConfig("hash", "p", schema, storetest.TargetOptions{}), "redis://few:secret@"+server.Addr()+"/0", schema)
 	err := target.ScanKeys(t.Context(), func([]record.Key, []store.Entry) error { return nil })
-	if err == nil || !strings.Contains(err.Error(), "refuses SCAN; allow it to the user") {
-		t.Errorf("of a user who may not: %v", err)
+	if h, _ := hint.Of(err); err == nil || !strings.Contains(err.Error(), "refuses SCAN") || h.Text != "allow SCAN to the user of target.url" {
+		t.Errorf("without the right to SCAN: %v, and the hint is %v", err, h)
 	}
 	for refusal, forGood := range map[string]bool{
 		"NOPERM this user has no permissions to run the 'scan' command": true, "ERR unknown command 'SCAN'": true,

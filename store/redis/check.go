@@ -112,7 +112,7 @@ func (t *Target) checkMode(s server) store.Check {
 		c.Result, c.Detail = store.Refused, "this is a Sentinel, which holds no records"
 		c.Hint = hint.Hint{Text: "write target.url as redis+sentinel://host:port/master"}
 	case c.Detail == "":
-		c.Result, c.Detail = store.Warned, "the server does not say whether it is part of a cluster"
+		c.Result, c.Detail = store.Warned, "the server does not report whether it is part of a cluster"
 	}
 	return c
 }
@@ -122,7 +122,7 @@ func checkVersion(s server) store.Check {
 	c := store.Check{Name: "redis-version", Result: store.Good, Detail: text}
 	var major, minor int
 	if n, _ := fmt.Sscanf(text, "%d.%d", &major, &minor); n != 2 {
-		c.Result, c.Detail = store.Warned, "the server does not tell its version; 6.2 or later is needed"
+		c.Result, c.Detail = store.Warned, "the server does not report its version; 6.2 or later is needed"
 	} else if major < 6 || major == 6 && minor < 2 {
 		c.Result, c.Detail, c.Hint = store.Refused, "version "+text+"; 6.2 or later is needed", hint.Hint{Text: "upgrade Redis"}
 	}
@@ -146,8 +146,8 @@ func (t *Target) checkEviction(s server) store.Check {
 	c := store.Check{Name: "redis-eviction", Result: store.Good, Detail: "maxmemory-policy is " + policy}
 	switch {
 	case policy == "":
-		c.Result, c.Detail = store.Warned, "the server does not tell its maxmemory-policy; it must be noeviction"
-		c.Hint = hint.Hint{Text: "look it up where the server is configured"}
+		c.Result, c.Detail = store.Warned, "the server does not report its maxmemory-policy; it must be noeviction"
+		c.Hint = hint.Hint{Text: "check it where the server is configured"}
 		return c
 	case policy == "noeviction":
 		return c
@@ -177,8 +177,8 @@ func checkPersistence(s server) store.Check {
 	c.Hint = hint.Hint{Text: "redis-cli CONFIG SET appendonly yes, and in redis.conf"}
 	switch {
 	case s.noSave != nil:
-		c.Detail = "no append-only file; whether there are snapshots the server does not tell"
-		c.Hint = hint.Hint{Text: "look up its persistence where the server is configured"}
+		c.Detail = "no append-only file; the server does not report whether there are snapshots"
+		c.Hint = hint.Hint{Text: "check its persistence where the server is configured"}
 	case s.save != "":
 		c.Detail = "snapshots alone (" + s.save + "): a crash loses acknowledged writes since the last one"
 	default:
@@ -195,8 +195,8 @@ func checkClock(s server) store.Check {
 		c.Hint = hint.Hint{Text: "allow TIME to the user of target.url"}
 	case s.skew.Abs() > maxSkew:
 		c.Result = store.Warned
-		c.Detail = s.skew.Round(time.Millisecond).String() + " from this machine's: writes are refused sooner or later than they say"
-		c.Hint = hint.Hint{Text: "keep both machines' clocks by NTP"}
+		c.Detail = s.skew.Round(time.Millisecond).String() + " from this machine's: writes are refused earlier or later than their deadline"
+		c.Hint = hint.Hint{Text: "synchronise both clocks (NTP)"}
 	}
 	return c
 }
@@ -204,7 +204,7 @@ func checkClock(s server) store.Check {
 // checkPrivileges runs every command that writes need, in one script that leaves
 // nothing behind.
 func (t *Target) checkPrivileges(ctx context.Context) store.Check {
-	c := store.Check{Name: "redis-privileges", Result: store.Good, Detail: "scripts may do all that writes need"}
+	c := store.Check{Name: "redis-privileges", Result: store.Good, Detail: "scripts may run every command that writes need"}
 	parts := make([]string, len(t.schema.Key))
 	for part, at := range t.template.keyed {
 		parts[part] = t.template.columns[at].shape.sample()
@@ -217,7 +217,7 @@ func (t *Target) checkPrivileges(ctx context.Context) store.Check {
 		try := &command{key: key, script: rehearse, keys: []string{key, beside}}
 		t.send(ctx, []*command{try})
 		if err = try.err; err == nil && try.value == "taken" {
-			c.Detail = "scripts may run; their commands were not tried, as the key to try them on is taken"
+			c.Detail = "scripts may run; their commands were not tried, as the probe's key exists"
 		}
 	}
 	if err != nil {

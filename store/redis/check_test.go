@@ -99,7 +99,7 @@ func TestCheckServer(t *testing.T) {
 		return open(t, m, "redis://"+user+":pw@"+server.Addr(), schema)
 	}
 	checked(t, as("limited"), "redis-privileges", store.Refused, "NOPERM")
-	checked(t, as("limited"), "redis-persistence", store.Warned, "does not tell")
+	checked(t, as("limited"), "redis-persistence", store.Warned, "does not report")
 	checked(t, as("reader"), "redis-privileges", store.Refused, "NOPERM")
 	bad := open(t, m, "redis://:wrong-s3cret@"+server.Addr(), schema)
 	checked(t, bad, "redis-connection", store.Refused, "WRONGPASS")

@@ -151,7 +151,7 @@ func templateColumns(template string) ([]string, error) {
 		case name == "" || strings.Contains(name, "{"):
 			return nil, fmt.Errorf("{%s}: want a column's name between the braces", name)
 		case slices.Contains(columns, name):
-			return nil, fmt.Errorf("{%s} stands there twice", name)
+			return nil, fmt.Errorf("{%s} appears twice", name)
 		}
 		columns, rest = append(columns, name), tail
 	}

@@ -2,13 +2,14 @@ package redis
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"strconv"
 	"strings"
+
+	"github.com/stranglerfig/migrator/internal/hint"
 )
 
-var errNoScan = errors.New("the server refuses SCAN; allow it to the user of target.url")
+var errNoScan = hint.Errorf(hint.Hint{Text: "allow SCAN to the user of target.url"}, "the server refuses SCAN")
 
 // mayNot tells that a refusal is for good: the server does not know the command, or
 // the user may not give it.
@@ -44,7 +45,7 @@ func (c *cursor) answered(conn *bulkConn) (names int, err error) {
 	case kind == '-' && mayNot(conn.refused):
 		return 0, errNoScan
 	case kind == '-':
-		return 0, fmt.Errorf("SCAN: the server says %s", conn.refused)
+		return 0, fmt.Errorf("SCAN: the server replied %s", conn.refused)
 	case kind != '*' || n != 2:
 		return 0, errBulk
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/go-json-experiment/json/jsontext"
 
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/record"
 	"github.com/stranglerfig/migrator/store"
 )
@@ -115,7 +116,7 @@ func appendJSON(dst []byte, kind record.Kind, text string) ([]byte, error) {
 	}
 	dst, err := jsontext.AppendQuote(dst, text)
 	if err != nil {
-		return nil, errors.New("not valid UTF-8, which JSON can't hold; try target.format: hash")
+		return nil, hint.Errorf(hint.Hint{Text: "set target.format: hash"}, "not valid UTF-8, which JSON can't hold")
 	}
 	return dst, nil
 }
@@ -171,7 +172,7 @@ func (c *jsonCodec) decode(e *store.Entry, reply any) {
 	case ours:
 		e.Presence, e.Version, e.Detail = store.Damaged, versionOf(version), err.Error()
 	case err != nil:
-		e.Presence, e.Detail = store.Unowned, "a string that is no document of ours: "+err.Error()
+		e.Presence, e.Detail = store.Unowned, "a string that is not a document of migrator: "+err.Error()
 		e.Record = make(record.Record, len(c.quoted))
 	default:
 		e.Presence, e.Record = store.Unowned, r
@@ -222,7 +223,7 @@ func (c *jsonCodec) fieldsOf(doc string) (record.Record, error) {
 		}
 		f := &c.schema.Fields[i]
 		if seen[i] {
-			return nil, fmt.Errorf("field %q is there twice", f.Name)
+			return nil, fmt.Errorf("field %q appears twice", f.Name)
 		}
 		seen[i] = true
 		if r[i], err = valueOf(f.Kind, value); err != nil {

@@ -92,7 +92,7 @@ func TestJSONDamage(t *testing.T) {
 		{head + `,"id":1`, store.Damaged, "not JSON at byte"},
 		{head + `}x`, store.Damaged, "not JSON at byte"},
 		{head + `,"id":"1"}`, store.Damaged, `field "id": not a number`},
-		{head + `,"id":1,"id":2}`, store.Damaged, `field "id" is there twice`},
+		{head + `,"id":1,"id":2}`, store.Damaged, `field "id" appears twice`},
 		{head + `,"bytes":"!"}`, store.Damaged, `field "bytes": not base64`},
 		{head + `,"bytes":"AP9="}`, store.Damaged, `field "bytes": not base64`},
 		{head + `,"text":5}`, store.Damaged, `field "text": not a string`},

@@ -34,7 +34,7 @@ const (
 )
 
 // errBulk: the server said what the protocol does not have in this place.
-var errBulk = errors.New("an unexpected reply of Redis")
+var errBulk = errors.New("unexpected reply from Redis")
 
 // dialBulk connects as the client would.
 func dialBulk(ctx context.Context, o *goredis.Options) (*bulkConn, error) {

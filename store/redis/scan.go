@@ -13,6 +13,7 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/record"
 	"github.com/stranglerfig/migrator/store"
 )
@@ -20,7 +21,7 @@ import (
 const scanCount = 1000
 
 // errMoved refuses a scan during which keys changed places: it may have missed some.
-var errMoved = errors.New("the masters or their slots changed during the scan, which may so have missed keys; run it again when the cluster is at rest")
+var errMoved = hint.Errorf(hint.Hint{Do: hint.Retry, Text: "once no slots move"}, "the masters or their slots changed during the scan, which may have missed keys")
 
 // Scan implements store.Target, with SCAN over each master: first the sidecars,
 // then the records, so that a record that comes or goes meanwhile is missed at most
@@ -170,7 +171,7 @@ func (t *Target) sort(names []string, read func(string) (record.Key, error)) (fo
 		case err == nil:
 			found = append(found, key)
 		case !strings.HasPrefix(raw, sidecarPrefix):
-			strays = append(strays, store.Entry{Presence: store.Unowned, RawKey: raw, Detail: "target.key " + t.template.String() + " makes no such key"})
+			strays = append(strays, store.Entry{Presence: store.Unowned, RawKey: raw, Detail: "target.key " + t.template.String() + " does not generate this key"})
 		}
 	}
 	return found, strays

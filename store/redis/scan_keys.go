@@ -2,9 +2,9 @@ package redis
 
 import (
 	"bytes"
-	"errors"
 	"strings"
 
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/record"
 )
 
@@ -26,7 +26,8 @@ func hashTag(key string) (tag string, ok bool) {
 }
 
 // errNoSlot refuses a key in a cluster: no name beside it is sure to be in its slot.
-var errNoSlot = errors.New("this key's version can't be kept in the same cluster slot: it holds a } without a hash tag, or nothing; try a target.key with a fixed hash tag, or none")
+var errNoSlot = hint.Errorf(hint.Hint{Text: "use a target.key with a fixed hash tag, or without one"},
+	"this key's version can't be kept in the same cluster slot: the key is empty, or has a } and no hash tag")
 
 // sidecar names the string that remembers the version of a record that is gone
 // (or may expire), in the record's own slot. sameSlot is false where that can't

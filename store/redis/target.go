@@ -18,6 +18,7 @@ import (
 
 	goredis "github.com/redis/go-redis/v9"
 
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/record"
 	"github.com/stranglerfig/migrator/store"
@@ -108,10 +109,10 @@ func targetNames(schema *record.Schema, reserved string) ([]string, error) {
 			names[i] = f.Name
 		}
 		if names[i] == reserved {
-			return nil, fmt.Errorf("field %q would be named %q in the target, which is reserved for the version; give it another name by fields, or set target.version_field", f.Name, reserved)
+			return nil, hint.Errorf(hint.Hint{Text: "give it another name by fields, or set target.version_field"}, "field %q would be named %q in the target, which is reserved for the version", f.Name, reserved)
 		}
 		if other, ok := seen[names[i]]; ok {
-			return nil, fmt.Errorf("fields %q and %q would both be named %q in the target; give one another name by fields", other, f.Name, names[i])
+			return nil, hint.Errorf(hint.Hint{Text: "give one of them another name by fields"}, "fields %q and %q would both be named %q in the target", other, f.Name, names[i])
 		}
 		seen[names[i]] = f.Name
 	}

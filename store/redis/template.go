@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/record"
 )
 
@@ -39,7 +40,7 @@ func ParseTemplate(s string, schema *record.Schema) (*Template, error) {
 		return nil, fmt.Errorf("target.key %q: %w", s, err)
 	}
 	if strings.HasPrefix(t.literals[0], sidecarPrefix) {
-		return nil, fmt.Errorf("target.key %q: names that begin with %s hold the versions of deleted records; begin with something else", s, sidecarPrefix)
+		return nil, hint.Errorf(hint.Hint{Text: "begin target.key with something else"}, "target.key %q: names that begin with %s hold the versions of deleted records", s, sidecarPrefix)
 	}
 	if i, j, ok := t.ambiguous(); ok {
 		return nil, t.ambiguity(i, j, schema)
@@ -59,11 +60,11 @@ func readTemplate(s string, schema *record.Schema) (*Template, error) {
 			literal.WriteByte(c)
 			i++
 		case c == '}':
-			return nil, errors.New("a } without {; write }} for a literal one")
+			return nil, hint.Errorf(hint.Hint{Text: "write }} for a literal }"}, "a } without {")
 		default:
 			end := strings.IndexByte(s[i:], '}')
 			if end < 0 {
-				return nil, errors.New("a { without }; write {{ for a literal one")
+				return nil, hint.Errorf(hint.Hint{Text: "write {{ for a literal {"}, "a { without }")
 			}
 			name := s[i+1 : i+end]
 			part, err := keyPart(name, schema)

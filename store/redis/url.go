@@ -11,17 +11,20 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
 
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/record"
 )
 
-// urlForms is said where a URL can't be read; the URL itself never is, as it may
-// hold a password.
-const urlForms = "want redis://[user:password@]host:port[/db], rediss://..., unix:///path/to/socket?db=0, " +
+// urlForms is the hint of a URL that can't be read. No error contains the URL itself,
+// as it may hold a password.
+const urlForms = "write it as redis://[user:password@]host:port[/db], rediss://..., unix:///path/to/socket?db=0, " +
 	"redis://host:port?addr=host2:port2&addr=... or ?cluster=true for a cluster, " +
 	"or redis+sentinel://[user:password@]host:port,host2:port2/master[/db]; " +
 	"write /, ?, #, @ and % in a password as %2F, %3F, %23, %40 and %25"
 
-func badURL(what string) error { return record.URLError("target.url: " + what + "; " + urlForms) }
+func badURL(what string) error {
+	return hint.With(record.URLError("target.url: "+what), hint.Hint{Text: urlForms})
+}
 
 // dial makes a client of what the URL names. It does not connect. Nothing is read
 // from replicas: they lag, and a read must not return less than what was acknowledged.
@@ -176,5 +179,5 @@ func explain(err error) error {
 	return badURL("can't be read")
 }
 
-// errNoURL says where the URL comes from.
-const errNoURL = record.URLError("target.url is empty: set it, or target.url_file, in the migration's file")
+// errNoURL refuses a target without a URL.
+var errNoURL = hint.With(record.URLError("target.url is empty"), hint.Hint{Text: "set target.url or target.url_file in the migration file"})

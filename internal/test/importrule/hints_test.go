@@ -19,8 +19,6 @@ import (
 // behind "; try: ". hint.Parts and the schema's own messages need it until the list
 // is short.
 var remedyInText = map[string]string{
-	"store/postgres":              "not yet converted",
-	"store/redis":                 "not yet converted: it quotes a template",
 	"cmd/migrator":                "not yet converted: its own refusals",
 	"internal/hint":               "Parts takes such errors apart",
 	"internal/statedb":            "the schema's functions say it so, and are installed already",
@@ -30,12 +28,12 @@ var remedyInText = map[string]string{
 // knowsCommands are the files that name a command, a variable or a flag of the
 // program, though a library's: with the literal's beginning, and why.
 var knowsCommands = map[string]string{
-	"internal/failpoint/on.go MIGRATOR_FAILPOINT":               "the variable that it reads",
-	"internal/daemon/maintenance.go migrator serve":             "the name of an instance",
-	"internal/drill/builtin_load.go the load of migrator drill": "the name of an instance",
-	"internal/sqlconsole/console.go migrator runbook verify":    "the name of a connection",
-	"store/postgres/":                         "not yet converted",
-	"phases/gate_settings.go yaml:\"within\"": "describes a setting",
+	"internal/failpoint/on.go MIGRATOR_FAILPOINT":                                           "the variable that it reads",
+	"internal/daemon/maintenance.go migrator serve":                                         "the name of an instance",
+	"internal/drill/builtin_load.go the load of migrator drill":                             "the name of an instance",
+	"internal/sqlconsole/console.go migrator runbook verify":                                "the name of a connection",
+	"store/postgres/fence_triggers.go \nCREATE OR REPLACE FUNCTION migrator_legacy.fence()": "PostgreSQL's own hint, for a client that no program of migrator serves",
+	"phases/gate_settings.go yaml:\"within\"":                                               "describes a setting",
 }
 
 var (
