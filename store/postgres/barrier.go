@@ -53,7 +53,7 @@ func (l *Legacy) barrier(ctx context.Context, wait time.Duration) (record.Versio
 		if l.version != "" {
 			// [backfill-barrier]: a version column has no highest value to read, so a new era
 			// divides the writes.
-			era, err := l.raise(ctx, tx, 0)
+			era, err := l.startEra(ctx, tx, 0)
 			v = record.MakeVersion(era, 0, 0)
 			return err
 		}

@@ -29,8 +29,8 @@ func (l *Legacy) ScanBlocks(ctx context.Context, c store.Chunk, rows int, next f
 		sql := fmt.Sprintf("COPY (SELECT %s FROM ONLY %s t WHERE t.ctid >= '%s'::tid AND t.ctid < '%s'::tid) TO STDOUT (FORMAT binary)",
 			strings.Join(list, ", "), relation.Sanitize(), tid(p.From), tid(p.To))
 		pg := tx.Conn().PgConn()
-		beCoarse(pg.Conn(), true)
-		defer beCoarse(pg.Conn(), false)
+		setReadLowWater(pg.Conn(), true)
+		defer setReadLowWater(pg.Conn(), false)
 		if _, err := pg.CopyTo(ctx, in, sql); err != nil {
 			return errors.Join(in.failed, err)
 		}

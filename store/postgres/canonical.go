@@ -17,7 +17,7 @@ func appendCanonical(dst []byte, f format, raw []byte) ([]byte, error) {
 	return appendScalar(dst, f.kind, raw)
 }
 
-var errForm = errors.New("the server's text has another form than its type")
+var errTextForm = errors.New("the server's text has another form than its type")
 
 func appendScalar(dst []byte, kind record.Kind, raw []byte) ([]byte, error) {
 	switch kind {
@@ -28,11 +28,11 @@ func appendScalar(dst []byte, kind record.Kind, raw []byte) ([]byte, error) {
 		case "f":
 			return append(dst, "false"...), nil
 		}
-		return dst, errForm
+		return dst, errTextForm
 	case record.Bytes:
 		digits, ok := bytes.CutPrefix(raw, []byte(`\x`))
 		if !ok {
-			return dst, errForm
+			return dst, errTextForm
 		}
 		return hex.AppendDecode(dst, digits)
 	case record.Timestamp, record.TimestampTZ:
@@ -52,12 +52,12 @@ func appendInstant(dst []byte, kind record.Kind, raw []byte) ([]byte, error) {
 	body, bc := bytes.CutSuffix(raw, suffixBC)
 	day, clock, ok := bytes.Cut(body, []byte(" "))
 	if !ok {
-		return dst, errForm
+		return dst, errTextForm
 	}
 	dst = append(append(dst, day...), 'T')
 	if kind == record.TimestampTZ {
 		if clock, ok = bytes.CutSuffix(clock, []byte("+00")); !ok {
-			return dst, fmt.Errorf("%w: the session's time zone is not UTC", errForm)
+			return dst, fmt.Errorf("%w: the session's time zone is not UTC", errTextForm)
 		}
 		dst = append(append(dst, clock...), 'Z')
 	} else {

@@ -88,11 +88,11 @@ func (f *findings) checkKey(s *shape, side string) {
 		switch b := c.base; {
 		case b.array:
 			f.warn(name, rewrite, "key column %q is an array (%s)", c.name, c.declared)
-		case b.name == "citext" || c.loose:
+		case b.name == "citext" || c.looseCollation:
 			f.refuse(name, rewrite, "key column %q (%s) compares different texts as equal: one row could be two records", c.name, c.declared)
 		case c.format.kind == record.Float || c.format.kind == record.Float32:
 			f.refuse(name, rewrite, "key column %q is a floating-point number: 0 and -0 are equal but have different texts", c.name)
-		case c.format.kind == record.Decimal && !c.scale:
+		case c.format.kind == record.Decimal && !c.fixedScale:
 			f.warn(name, "ALTER TABLE ... ALTER COLUMN ... TYPE numeric(p, s)", "key column %q is numeric without a scale: 1.0 and 1.00 are one row but two keys", c.name)
 		case c.format.kind == record.Interval || c.format.kind == record.JSON:
 			f.refuse(name, rewrite, "key column %q (%s) compares values as equal that have different texts", c.name, c.declared)

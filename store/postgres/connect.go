@@ -39,7 +39,7 @@ var sessionSettings = map[string]string{
 }
 
 // whole runs do in a transaction whose statements read whole tables.
-func whole(ctx context.Context, pool *pgxpool.Pool, do func(pgx.Tx) error) error {
+func readWholeTables(ctx context.Context, pool *pgxpool.Pool, do func(pgx.Tx) error) error {
 	return inTx(ctx, pool, pgx.ReadOnly, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, "SET LOCAL enable_seqscan = on; SET LOCAL enable_hashjoin = on; SET LOCAL enable_mergejoin = on"); err != nil {
 			return err
@@ -49,7 +49,7 @@ func whole(ctx context.Context, pool *pgxpool.Pool, do func(pgx.Tx) error) error
 }
 
 // coarseBytes is what a coarse connection waits for.
-const coarseBytes = 32 << 10
+const lowWaterBytes = 32 << 10
 
 // connect opens a pool and proves that the server answers. side is "legacy" or
 // "target", for errors, which never show the URL: it may hold a password.
@@ -74,10 +74,10 @@ func connect(ctx context.Context, side, url string) (*pgxpool.Pool, error) {
 		if err != nil {
 			return nil, err
 		}
-		return coarsely(conn), nil
+		return withLowWater(conn), nil
 	}
 	config.ConnConfig.BuildFrontend = func(r io.Reader, w io.Writer) *pgproto3.Frontend {
-		return pgproto3.NewFrontend(bufio.NewReaderSize(r, 2*coarseBytes), w)
+		return pgproto3.NewFrontend(bufio.NewReaderSize(r, 2*lowWaterBytes), w)
 	}
 	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
@@ -120,7 +120,7 @@ func refusedValue(err error) bool {
 
 // discreet replaces the message of a data exception, which quotes the value, by
 // one that does not: values must not reach a log.
-func discreet(err error) error {
+func withoutValue(err error) error {
 	var pg *pgconn.PgError
 	if !errors.As(err, &pg) || len(pg.Code) != 5 || pg.Code[:2] != "22" {
 		return err

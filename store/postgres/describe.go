@@ -30,17 +30,17 @@ type table struct {
 
 // column is one column of a table.
 type column struct {
-	name      string
-	declared  string // its type as SQL prints it: numeric(30,10), or the domain's name
-	base      baseType
-	format    format
-	notNull   bool
-	fallback  bool   // has a default
-	generated bool   // computed by the server: it can't be written
-	identity  string // a: GENERATED ALWAYS AS IDENTITY
-	equality  bool   // the type has an equality operator
-	scale     bool   // a numeric has its scale fixed
-	loose     bool   // the collation takes different texts as equal
+	name           string
+	declared       string // its type as SQL prints it: numeric(30,10), or the domain's name
+	base           baseType
+	format         format
+	notNull        bool
+	hasDefault     bool   // has a default
+	generated      bool   // computed by the server: it can't be written
+	identity       string // a: GENERATED ALWAYS AS IDENTITY
+	equality       bool   // the type has an equality operator
+	fixedScale     bool   // a numeric has its scale fixed
+	looseCollation bool   // the collation takes different texts as equal
 }
 
 type uniqueKey struct {
@@ -167,9 +167,9 @@ func (t *table) readColumns(ctx context.Context, pool *pgxpool.Pool) error {
 	t.columns, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (column, error) {
 		var c column
 		var schema, name, elementSchema, elementName, delimiter string
-		err := row.Scan(&c.name, &c.declared, &c.notNull, &c.fallback, &c.generated, &c.identity,
+		err := row.Scan(&c.name, &c.declared, &c.notNull, &c.hasDefault, &c.generated, &c.identity,
 			&schema, &name, &c.base.array, &elementSchema, &elementName, &delimiter,
-			&c.base.cast, &c.equality, &c.scale, &c.loose)
+			&c.base.cast, &c.equality, &c.fixedScale, &c.looseCollation)
 		c.base.schema, c.base.name = schema, name
 		if c.base.array {
 			c.base.schema, c.base.name, c.base.delimiter = elementSchema, elementName, delimiter[0]

@@ -80,7 +80,7 @@ func (l *Legacy) RaiseFence(ctx context.Context, attempt string, timeout time.Du
 		if f.attempt == "" {
 			// [fence-era]: in the transaction that places the triggers; if it is undone, the era is
 			// skipped, which is harmless.
-			if era, err = l.raise(ctx, tx, 0); err != nil {
+			if era, err = l.startEra(ctx, tx, 0); err != nil {
 				return err
 			}
 			failpoint.Here("postgres.fence.era") // the transaction's end does not undo it
@@ -114,7 +114,7 @@ func (l *Legacy) VoidFence(ctx context.Context, attempt string) (voided bool, er
 		voided = true
 		// [attempt-void]: under the lock of the row that RaiseFence takes before it looks for this
 		// note.
-		return l.over(ctx, tx, attempt)
+		return l.recordEnded(ctx, tx, attempt)
 	})
 	if err != nil {
 		return false, fmt.Errorf("void the fence of legacy table %s: %w", l.table(), err)
@@ -123,7 +123,7 @@ func (l *Legacy) VoidFence(ctx context.Context, attempt string) (voided bool, er
 }
 
 // over notes that the attempt has ended.
-func (l *Legacy) over(ctx context.Context, tx pgx.Tx, attempt string) error {
+func (l *Legacy) recordEnded(ctx context.Context, tx pgx.Tx, attempt string) error {
 	_, err := tx.Exec(ctx, "INSERT INTO migrator_legacy.lifted (name, attempt) VALUES ($1, $2) ON CONFLICT DO NOTHING", l.name, attempt)
 	return err
 }
@@ -145,7 +145,7 @@ func (l *Legacy) LiftFence(ctx context.Context, attempt string, timeout time.Dur
 			return fmt.Errorf("the fence is of attempt %s, not %s", f.attempt, attempt)
 		}
 		// [attempt-void]: also where the fence does not stand: it must not be raised later.
-		if err := l.over(ctx, tx, attempt); err != nil {
+		if err := l.recordEnded(ctx, tx, attempt); err != nil {
 			return err
 		}
 		era = f.era
@@ -157,7 +157,7 @@ func (l *Legacy) LiftFence(ctx context.Context, attempt string, timeout time.Dur
 		}
 		// [lift-era], [return-era]: at least the era that Replay has given to the keys it wrote
 		// back.
-		if era, err = l.raise(ctx, tx, f.era+1); err != nil {
+		if era, err = l.startEra(ctx, tx, f.era+1); err != nil {
 			return err
 		}
 		failpoint.Here("postgres.lift.era") // the transaction's end does not undo it

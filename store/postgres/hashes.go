@@ -15,7 +15,7 @@ import (
 )
 
 // hashed is a table whose server hashes its rows, for one store.
-type hashed struct {
+type tableHasher struct {
 	pool  *pgxpool.Pool
 	shape *shape
 }
@@ -28,32 +28,32 @@ var (
 
 // HashForm implements store.Checksummer.
 func (l *Legacy) HashForm(ctx context.Context, fields []int) (string, error) {
-	return hashed{l.pool, l.shape}.form(ctx, fields)
+	return tableHasher{l.pool, l.shape}.form(ctx, fields)
 }
 
 // Checksums implements store.Checksummer.
 func (l *Legacy) Checksums(ctx context.Context, s store.Span, width int64, h store.Hashing) (map[int64]store.Checksum, error) {
-	return hashed{l.pool, l.shape}.sums(ctx, s, width, h)
+	return tableHasher{l.pool, l.shape}.sums(ctx, s, width, h)
 }
 
 // Hashes implements store.Checksummer.
 func (l *Legacy) Hashes(ctx context.Context, s store.Span, h store.Hashing) (map[int64]int64, error) {
-	return hashed{l.pool, l.shape}.hashes(ctx, s, h)
+	return tableHasher{l.pool, l.shape}.hashes(ctx, s, h)
 }
 
 // HashForm implements store.Checksummer.
 func (t *Target) HashForm(ctx context.Context, fields []int) (string, error) {
-	return hashed{t.pool, t.shape}.form(ctx, fields)
+	return tableHasher{t.pool, t.shape}.form(ctx, fields)
 }
 
 // Checksums implements store.Checksummer.
 func (t *Target) Checksums(ctx context.Context, s store.Span, width int64, h store.Hashing) (map[int64]store.Checksum, error) {
-	return hashed{t.pool, t.shape}.sums(ctx, s, width, h)
+	return tableHasher{t.pool, t.shape}.sums(ctx, s, width, h)
 }
 
 // Hashes implements store.Checksummer.
 func (t *Target) Hashes(ctx context.Context, s store.Span, h store.Hashing) (map[int64]int64, error) {
-	return hashed{t.pool, t.shape}.hashes(ctx, s, h)
+	return tableHasher{t.pool, t.shape}.hashes(ctx, s, h)
 }
 
 // keyColumn is the only column of the key, if that is an integer.
@@ -67,7 +67,7 @@ func (s *shape) keyColumn() (*column, bool) {
 
 // form tells what the texts and the hashes of both servers must have in common: the
 // encoding, the functions' results, and each column's kind.
-func (h hashed) form(ctx context.Context, fields []int) (string, error) {
+func (h tableHasher) form(ctx context.Context, fields []int) (string, error) {
 	if _, ok := h.shape.keyColumn(); !ok {
 		return "", nil
 	}
@@ -132,7 +132,7 @@ func wideHash(name, seed string) string {
 
 // rowHash is the SQL of a row's hash. It appends the seeds to the statement's
 // arguments, so that it is planned once for all of them.
-func (h hashed) rowHash(of store.Hashing, args *[]any) string {
+func (h tableHasher) rowHash(of store.Hashing, args *[]any) string {
 	param := func(seed int64) string {
 		*args = append(*args, seed)
 		return "$" + strconv.Itoa(len(*args)) + "::int8"
@@ -162,7 +162,7 @@ func mix(seed int64, field int) int64 {
 
 // sums goes along the key's index part by part: grouping would cost as much as a
 // column's hash.
-func (h hashed) sums(ctx context.Context, s store.Span, width int64, of store.Hashing) (map[int64]store.Checksum, error) {
+func (h tableHasher) sums(ctx context.Context, s store.Span, width int64, of store.Hashing) (map[int64]store.Checksum, error) {
 	key, _ := h.shape.keyColumn()
 	name := "t." + quote(key.name)
 	args := []any{s.From, s.To}
@@ -193,7 +193,7 @@ func (h hashed) sums(ctx context.Context, s store.Span, width int64, of store.Ha
 	return sums, nil
 }
 
-func (h hashed) hashes(ctx context.Context, s store.Span, of store.Hashing) (map[int64]int64, error) {
+func (h tableHasher) hashes(ctx context.Context, s store.Span, of store.Hashing) (map[int64]int64, error) {
 	key, _ := h.shape.keyColumn()
 	name := "t." + quote(key.name)
 	args := []any{s.From, s.To}
@@ -214,8 +214,8 @@ func (h hashed) hashes(ctx context.Context, s store.Span, of store.Hashing) (map
 	return hashes, nil
 }
 
-func (h hashed) failed(err error) error {
-	return fmt.Errorf("hash the rows of %s: %w", showTable(h.shape.name), discreet(err))
+func (h tableHasher) failed(err error) error {
+	return fmt.Errorf("hash the rows of %s: %w", showTable(h.shape.name), withoutValue(err))
 }
 
 // Spans implements store.SpanCutter: it walks along the key's index.

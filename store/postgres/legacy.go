@@ -81,7 +81,7 @@ func (l *Legacy) Lookup(ctx context.Context, keys []record.Key) ([]store.Row, er
 		return l.shape.lookup(ctx, l.pool, rows, keys, at)
 	})
 	if err != nil {
-		return nil, fmt.Errorf("look up %d keys in legacy table %s: %w", len(keys), l.table(), discreet(err))
+		return nil, fmt.Errorf("look up %d keys in legacy table %s: %w", len(keys), l.table(), withoutValue(err))
 	}
 	return rows, nil
 }

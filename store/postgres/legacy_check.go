@@ -112,7 +112,7 @@ func (l *Legacy) checkReturn(f *findings) {
 	var missing []string
 	for i := range l.shape.table.columns {
 		c := &l.shape.table.columns[i]
-		if c.notNull && !c.fallback && !c.generated && c.identity == "" && l.shape.schema.Index(c.name) < 0 {
+		if c.notNull && !c.hasDefault && !c.generated && c.identity == "" && l.shape.schema.Index(c.name) < 0 {
 			missing = append(missing, c.name)
 		}
 	}

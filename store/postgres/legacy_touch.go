@@ -46,7 +46,7 @@ func (l *Legacy) Touch(ctx context.Context, key record.Key, column string, value
 		err = found.Err()
 	}
 	if err != nil {
-		return row, fmt.Errorf("write key %q of legacy table %s: %w", string(key), l.table(), asNotInstalled(discreet(err)))
+		return row, fmt.Errorf("write key %q of legacy table %s: %w", string(key), l.table(), asNotInstalled(withoutValue(err)))
 	}
 	return row, nil
 }
@@ -55,7 +55,7 @@ func (l *Legacy) Touch(ctx context.Context, key record.Key, column string, value
 func (l *Legacy) touching(q *keyQuery, column string, value record.Value) (set string, args []any, err error) {
 	args = q.args
 	if column == "" {
-		c := l.idle()
+		c := l.touchColumn()
 		if c == nil {
 			return "", nil, fmt.Errorf("legacy table %s has no column that can be written with what it holds", l.table())
 		}
@@ -82,7 +82,7 @@ func (l *Legacy) touching(q *keyQuery, column string, value record.Value) (set s
 }
 
 // idle is a column that is written with what it holds: not of the key, if there is another.
-func (l *Legacy) idle() (found *column) {
+func (l *Legacy) touchColumn() (found *column) {
 	for i, c := range l.shape.columns {
 		if c.generated || c.identity == "a" || c.name == l.version {
 			continue

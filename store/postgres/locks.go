@@ -37,7 +37,7 @@ func (l *Legacy) locked(ctx context.Context, timeout time.Duration, mode string,
 		}
 		return do(tx)
 	})
-	return l.explain(ctx, asNotInstalled(err))
+	return l.explainLock(ctx, asNotInstalled(err))
 }
 
 func setLockTimeout(ctx context.Context, tx pgx.Tx, d time.Duration) error {
@@ -49,13 +49,13 @@ func setLockTimeout(ctx context.Context, tx pgx.Tx, d time.Duration) error {
 var errBusy = store.ErrBusy
 
 // explain turns a lock that was not to be had into words on who holds it.
-func (l *Legacy) explain(ctx context.Context, err error) error {
+func (l *Legacy) explainLock(ctx context.Context, err error) error {
 	if !hasState(err, stateLockNotAvailable) {
 		return err
 	}
-	holders, lookErr := l.holders(ctx)
+	holders, holdersErr := l.holders(ctx)
 	switch {
-	case lookErr != nil:
+	case holdersErr != nil:
 		return fmt.Errorf("%w: %s could not be locked in time (SQLSTATE %s)", errBusy, l.table(), stateLockNotAvailable)
 	case len(holders) == 0:
 		return hint.Errorf(hint.Hint{Do: hint.Retry}, "%w: %s could not be locked in time; the transactions that held it have ended since", errBusy, l.table())

@@ -26,7 +26,7 @@ func (l *Legacy) LookupLocked(ctx context.Context, keys []record.Key) ([]store.R
 		err = l.lockRest(ctx, rows, keys)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("read %d keys of legacy table %s under their rows' locks: %w", len(keys), l.table(), l.explain(ctx, discreet(err)))
+		return nil, fmt.Errorf("read %d keys of legacy table %s under their rows' locks: %w", len(keys), l.table(), l.explainLock(ctx, withoutValue(err)))
 	}
 	return rows, nil
 }

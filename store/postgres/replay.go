@@ -46,7 +46,7 @@ func (l *Legacy) Replay(ctx context.Context, attempt string, rows []store.Row) (
 		return l.comingVersions(ctx, tx, back)
 	})
 	if err != nil {
-		return nil, fmt.Errorf("write %d keys back to legacy table %s: %w", len(rows), l.table(), discreet(err))
+		return nil, fmt.Errorf("write %d keys back to legacy table %s: %w", len(rows), l.table(), withoutValue(err))
 	}
 	return back, nil
 }
@@ -100,7 +100,7 @@ func (l *Legacy) replay(ctx context.Context, conn *pgconn.PgConn, rows, back []s
 		}
 		if _, err := r.Close(); err != nil {
 			_ = results.Close()
-			return fmt.Errorf("key %q: %w", rows[at].Key, discreet(err))
+			return fmt.Errorf("key %q: %w", rows[at].Key, withoutValue(err))
 		}
 	}
 	if err := results.Close(); err != nil {

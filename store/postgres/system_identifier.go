@@ -28,7 +28,7 @@ func (l *Legacy) CheckSystem(ctx context.Context) error {
 		}
 		if known != "" {
 			// [system-era]: the positions of the new server may be lower than those of the old one.
-			if _, err := l.raise(ctx, tx, 0); err != nil {
+			if _, err := l.startEra(ctx, tx, 0); err != nil {
 				return err
 			}
 		}
@@ -63,7 +63,7 @@ func (l *Legacy) system(ctx context.Context, db rowQuerier) (now, known string, 
 func (l *Legacy) RaiseEra(ctx context.Context, least uint32) (uint32, error) {
 	var era uint32
 	err := l.locked(ctx, tableLockTimeout, "SHARE ROW EXCLUSIVE", func(tx pgx.Tx) (err error) {
-		era, err = l.raise(ctx, tx, least)
+		era, err = l.startEra(ctx, tx, least)
 		return err
 	})
 	return era, err
@@ -71,7 +71,7 @@ func (l *Legacy) RaiseEra(ctx context.Context, least uint32) (uint32, error) {
 
 // raise needs the table's lock, so that no write is on its way, and the advisory
 // one, so that no locked read is. It is not undone by a rollback.
-func (l *Legacy) raise(ctx context.Context, tx pgx.Tx, least uint32) (uint32, error) {
+func (l *Legacy) startEra(ctx context.Context, tx pgx.Tx, least uint32) (uint32, error) {
 	var era int64
 	err := tx.QueryRow(ctx, "SELECT greatest(last_value + 1, $1::int8) FROM "+l.era(), int64(least)).Scan(&era)
 	if err != nil {

@@ -23,11 +23,11 @@ import (
 // migrator's own beside it, migrator_target."<migration>". A row of that one is
 // locked before the record is looked at or written, so both change as one.
 type Target struct {
-	pool    *pgxpool.Pool
-	shape   *shape
-	side    string // the quoted name of the table of versions
-	horizon time.Duration
-	hopeful atomic.Bool // see BulkLoad
+	pool      *pgxpool.Pool
+	shape     *shape
+	side      string // the quoted name of the table of versions
+	horizon   time.Duration
+	expectNew atomic.Bool // see BulkLoad
 }
 
 var (

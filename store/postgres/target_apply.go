@@ -88,12 +88,12 @@ func (t *Target) apply(ctx context.Context, writes []store.Write, batch []int, r
 		late, rest := firstLate(writes, batch)
 		t.tooLate(ctx, writes, late, results)
 		left = [][]int{rest}
-	case !ownFault(err):
+	case !writeFault(err):
 		return err
 	case len(batch) > 1:
 		left = [][]int{batch[:len(batch)/2], batch[len(batch)/2:]}
 	default:
-		results[batch[0]] = store.Result{Err: fmt.Errorf("key %q: %w", writes[batch[0]].Key, discreet(err))}
+		results[batch[0]] = store.Result{Err: fmt.Errorf("key %q: %w", writes[batch[0]].Key, withoutValue(err))}
 	}
 	for _, part := range left {
 		if len(part) > 0 {
@@ -143,7 +143,7 @@ var errKeyForm = errors.New("the key does not fit the target table's key")
 
 // ownFault tells that an error is one write's: its value, a constraint, a limit, a
 // trigger of the table's, a row that somebody holds.
-func ownFault(err error) bool {
+func writeFault(err error) bool {
 	if errors.Is(err, errKeyForm) {
 		return true
 	}
@@ -163,27 +163,27 @@ func isLate(err error) bool {
 }
 
 // standing is what the target has under a key, while its version is locked.
-type standing struct {
-	write    int
-	key      string
-	created  bool // there was no version; the row in the table of versions is this transaction's
-	version  record.Version
-	deleted  bool
-	there    bool // the record
-	now      int64
-	decided  store.Result
-	attended bool
+type keyState struct {
+	write   int
+	key     string
+	created bool // there was no version; the row in the table of versions is this transaction's
+	version record.Version
+	deleted bool
+	present bool // the record
+	now     int64
+	decided store.Result
+	read    bool
 }
 
 // decide says what becomes of a write; it is the whole of the rules.
-func decide(w *store.Write, s *standing) store.Result {
+func decide(w *store.Write, s *keyState) store.Result {
 	r := store.Result{Version: s.version}
 	switch {
 	// [not-after]: s.now is the target's clock, read under the lock.
 	case !w.NotAfter.IsZero() && s.now > w.NotAfter.UnixMicro():
 		r.Outcome = store.Late
 	// [owned-only]: there is a record, and no live version of it.
-	case s.there && (s.created || s.deleted) && !w.Overwrite:
+	case s.present && (s.created || s.deleted) && !w.Overwrite:
 		r.Outcome = store.Foreign
 	// [retain-cas], [repair-unchanged]: another write came after the read that this one rests on.
 	case w.Only != nil && *w.Only != s.version:
@@ -200,12 +200,12 @@ func decide(w *store.Write, s *standing) store.Result {
 // applyOnce is one transaction in two round trips: one to lock the versions and
 // to look, one to write and to commit.
 func (t *Target) applyOnce(ctx context.Context, writes []store.Write, batch []int, results []store.Result) error {
-	standings, keys := make([]standing, len(batch)), make([]record.Key, len(batch))
+	states, keys := make([]keyState, len(batch)), make([]record.Key, len(batch))
 	for n, i := range batch {
-		standings[n] = standing{write: i, key: string(writes[i].Key)}
+		states[n] = keyState{write: i, key: string(writes[i].Key)}
 		keys[n] = writes[i].Key
 	}
-	look, err := t.look(writes, standings, keys)
+	reads, err := t.lockAndRead(writes, states, keys)
 	if err != nil {
 		return err
 	}
@@ -216,24 +216,24 @@ func (t *Target) applyOnce(ctx context.Context, writes []store.Write, batch []in
 	defer conn.Release()
 	pg := conn.Conn().PgConn()
 	defer func() { rollBack(ctx, pg) }()
-	if err := look.send(ctx, pg); err != nil {
+	if err := reads.send(ctx, pg); err != nil {
 		return err
 	}
-	for n := range standings {
-		s := &standings[n]
-		if !s.attended {
+	for n := range states {
+		s := &states[n]
+		if !s.read {
 			return fmt.Errorf("the version of key %q is locked and can't be read", s.key)
 		}
 		s.decided = decide(&writes[s.write], s)
 	}
-	act, err := t.act(writes, standings)
+	writeBack, err := t.writeDecided(writes, states)
 	if err != nil {
 		return err
 	}
-	if err := act.send(ctx, pg); err != nil {
+	if err := writeBack.send(ctx, pg); err != nil {
 		return err
 	}
-	for _, s := range standings {
+	for _, s := range states {
 		results[s.write] = s.decided
 	}
 	return nil
@@ -243,17 +243,17 @@ func (t *Target) applyOnce(ctx context.Context, writes []store.Write, batch []in
 // applied, and locks the others: a row that an ON CONFLICT DO UPDATE meets is locked
 // though its condition leaves it as it is. Then it reads. The clock is read under the
 // locks: a write that had to wait for one must not pass by its not-after.
-func (t *Target) look(writes []store.Write, standings []standing, keys []record.Key) (*pipeline, error) {
+func (t *Target) lockAndRead(writes []store.Write, states []keyState, keys []record.Key) (*pipeline, error) {
 	all := make([]int, len(keys))
 	names, versions := make([]string, len(keys)), make([]string, len(keys))
 	deleted, keep := make([]string, len(keys)), make([]string, len(keys))
-	byKey := make(map[string]*standing, len(keys))
-	for n := range standings {
-		w := &writes[standings[n].write]
+	byKey := make(map[string]*keyState, len(keys))
+	for n := range states {
+		w := &writes[states[n].write]
 		all[n], names[n] = n, string(keys[n])
 		versions[n] = string(w.Version.AppendText32(nil))
 		deleted[n], keep[n] = strconv.FormatBool(w.Deleted), strconv.FormatBool(w.Keep)
-		byKey[names[n]] = &standings[n]
+		byKey[names[n]] = &states[n]
 	}
 	q := t.shape.keyQuery(keys, all, true)
 	if len(q.at) != len(keys) {
@@ -278,9 +278,9 @@ func (t *Target) look(writes []store.Write, standings []standing, keys []record.
 		if err != nil {
 			return err
 		}
-		s := &standings[q.at[n]]
-		s.attended = true
-		s.deleted, s.there = string(v[2]) == "t", string(v[3]) == "t"
+		s := &states[q.at[n]]
+		s.read = true
+		s.deleted, s.present = string(v[2]) == "t", string(v[3]) == "t"
 		if s.now, err = strconv.ParseInt(string(v[4]), 10, 64); err != nil || s.created {
 			return err
 		}

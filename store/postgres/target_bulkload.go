@@ -31,7 +31,7 @@ func (t *Target) CanBulkLoad() bool {
 func (t *Target) BulkLoad(ctx context.Context, f store.BulkWrite, written []bool) error {
 	clear(written)
 	rows := t.keyed(f.Block)
-	asks := !t.hopeful.Load()
+	asks := !t.expectNew.Load()
 	var err error
 	if !asks {
 		err = t.copyIn(ctx, f, rows)
@@ -41,7 +41,7 @@ func (t *Target) BulkLoad(ctx context.Context, f store.BulkWrite, written []bool
 	if asks {
 		all := len(rows)
 		rows, err = t.unknown(ctx, rows)
-		t.hopeful.Store(err == nil && len(rows) == all)
+		t.expectNew.Store(err == nil && len(rows) == all)
 		if err == nil {
 			err = t.copyIn(ctx, f, rows)
 		}
@@ -59,33 +59,33 @@ func (t *Target) BulkLoad(ctx context.Context, f store.BulkWrite, written []bool
 }
 
 // filled is a row of a block that is to be written.
-type filled struct {
+type loadRow struct {
 	row int
 	key string
 }
 
 // keyed are a block's rows in the order of their keys, in which all transactions
 // lock them; each key once.
-func (t *Target) keyed(b *record.Block) []filled {
+func (t *Target) keyed(b *record.Block) []loadRow {
 	var keys []byte
-	rows, ends := make([]filled, 0, b.Rows()), make([]int, 0, b.Rows())
+	rows, ends := make([]loadRow, 0, b.Rows()), make([]int, 0, b.Rows())
 	for i := range b.Rows() {
 		longer, ok := t.shape.schema.AppendKey(keys, b, i)
 		if ok {
 			keys = longer
-			rows, ends = append(rows, filled{row: i}), append(ends, len(keys))
+			rows, ends = append(rows, loadRow{row: i}), append(ends, len(keys))
 		}
 	}
 	all, from := string(keys), 0
 	for n, end := range ends {
 		rows[n].key, from = all[from:end], end
 	}
-	slices.SortFunc(rows, func(a, b filled) int { return strings.Compare(a.key, b.key) })
-	return slices.CompactFunc(rows, func(a, b filled) bool { return a.key == b.key })
+	slices.SortFunc(rows, func(a, b loadRow) int { return strings.Compare(a.key, b.key) })
+	return slices.CompactFunc(rows, func(a, b loadRow) bool { return a.key == b.key })
 }
 
 // unknown keeps the rows of which there is neither a record nor a version.
-func (t *Target) unknown(ctx context.Context, rows []filled) ([]filled, error) {
+func (t *Target) unknown(ctx context.Context, rows []loadRow) ([]loadRow, error) {
 	keys, all := make([]record.Key, len(rows)), make([]int, len(rows))
 	for n := range rows {
 		keys[n], all[n] = record.Key(rows[n].key), n
@@ -109,7 +109,7 @@ func (t *Target) unknown(ctx context.Context, rows []filled) ([]filled, error) {
 	if err := p.send(ctx, conn.Conn().PgConn()); err != nil {
 		return nil, err
 	}
-	var fresh []filled
+	var fresh []loadRow
 	for n, at := range q.at {
 		if !known[n] {
 			fresh = append(fresh, rows[at])
@@ -121,14 +121,14 @@ func (t *Target) unknown(ctx context.Context, rows []filled) ([]filled, error) {
 // copyBuffers are the data of both COPYs of a block, kept for the next one.
 type copyBuffers struct{ versions, records []byte }
 
-var freeBuffers = sync.Pool{New: func() any { return new(copyBuffers) }}
+var copyBufferPool = sync.Pool{New: func() any { return new(copyBuffers) }}
 
 // copyIn writes the versions first: who holds those holds the records.
-func (t *Target) copyIn(ctx context.Context, f store.BulkWrite, rows []filled) error {
+func (t *Target) copyIn(ctx context.Context, f store.BulkWrite, rows []loadRow) error {
 	if len(rows) == 0 {
 		return nil
 	}
-	b := freeBuffers.Get().(*copyBuffers)
+	b := copyBufferPool.Get().(*copyBuffers)
 	b.versions = appendVersions(b.versions[:0], f.Version, rows)
 	into, err := t.shape.copyRecords(b, f.Block, rows)
 	if err != nil {
@@ -159,7 +159,7 @@ func (t *Target) copyIn(ctx context.Context, f store.BulkWrite, rows []filled) e
 	if err := end.send(ctx, pg); err != nil {
 		return err
 	}
-	freeBuffers.Put(b) // not after an error: a COPY that failed may still be reading them
+	copyBufferPool.Put(b) // not after an error: a COPY that failed may still be reading them
 	return nil
 }
 

@@ -56,7 +56,7 @@ func (t *Target) checkFields(f *findings) {
 	var missing []string
 	for i := range t.shape.table.columns {
 		c := &t.shape.table.columns[i]
-		if !taken[c.name] && c.notNull && !c.fallback && !c.generated && c.identity == "" {
+		if !taken[c.name] && c.notNull && !c.hasDefault && !c.generated && c.identity == "" {
 			missing = append(missing, c.name)
 		}
 	}

@@ -10,7 +10,7 @@ import (
 )
 
 // appendVersions is the binary COPY of the rows' versions: key, version, deleted.
-func appendVersions(dst []byte, v record.Version, rows []filled) []byte {
+func appendVersions(dst []byte, v record.Version, rows []loadRow) []byte {
 	dst = appendCopyHeader(dst)
 	var rest []byte // of each row, after its key
 	rest = appendField(rest, v.AppendText32(nil))
@@ -35,7 +35,7 @@ func appendField[T string | []byte](dst []byte, value T) []byte {
 
 // copyRecords puts the COPY of the rows into b and returns its command. It is in
 // binary form where every value has one here: the server reads that faster.
-func (s *shape) copyRecords(b *copyBuffers, block *record.Block, rows []filled) (command string, err error) {
+func (s *shape) copyRecords(b *copyBuffers, block *record.Block, rows []loadRow) (command string, err error) {
 	var at []int
 	var names []string
 	var encoders []encode
@@ -72,7 +72,7 @@ func (s *shape) copyRecords(b *copyBuffers, block *record.Block, rows []filled) 
 
 // appendBinary fails on a value that the encoders don't know; the text form then
 // leaves the judgement to the server.
-func appendBinary(dst []byte, block *record.Block, rows []filled, at []int, encoders []encode) ([]byte, bool) {
+func appendBinary(dst []byte, block *record.Block, rows []loadRow, at []int, encoders []encode) ([]byte, bool) {
 	dst = appendCopyHeader(dst)
 	for _, n := range rows {
 		dst = binary.BigEndian.AppendUint16(dst, uint16(len(at)))

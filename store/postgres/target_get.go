@@ -19,7 +19,7 @@ func (t *Target) Get(ctx context.Context, keys []record.Key) ([]store.Entry, err
 	}
 	err := inBatches(len(keys), func(at []int) error { return t.get(ctx, keys, at, entries) })
 	if err != nil {
-		return nil, fmt.Errorf("read %d keys of target table %s: %w", len(keys), t.table(), asUnprepared(discreet(err)))
+		return nil, fmt.Errorf("read %d keys of target table %s: %w", len(keys), t.table(), asUnprepared(withoutValue(err)))
 	}
 	return entries, nil
 }

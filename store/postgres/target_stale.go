@@ -16,16 +16,16 @@ var _ store.StaleLister = (*Target)(nil)
 // ListStale implements store.StaleLister. Mostly nothing is old, and one reading
 // of the keys and versions says so.
 func (t *Target) ListStale(ctx context.Context, than record.Version, yield func([]record.Key) error) error {
-	if err := t.listOlder(ctx, than, yield); err != nil {
-		return fmt.Errorf("find old versions of target table %s: %w", t.table(), asUnprepared(discreet(err)))
+	if err := t.listStale(ctx, than, yield); err != nil {
+		return fmt.Errorf("find old versions of target table %s: %w", t.table(), asUnprepared(withoutValue(err)))
 	}
 	return nil
 }
 
-func (t *Target) listOlder(ctx context.Context, than record.Version, yield func([]record.Key) error) error {
+func (t *Target) listStale(ctx context.Context, than record.Version, yield func([]record.Key) error) error {
 	version, key, readable := string(than.AppendText32(nil)), "", false
 	if key, readable = t.shape.keySQL("t."); readable {
-		if none, err := t.noneOlder(ctx, key, version); err != nil || none {
+		if none, err := t.noneStale(ctx, key, version); err != nil || none {
 			return err
 		}
 	}
@@ -64,8 +64,8 @@ func (t *Target) listOlder(ctx context.Context, than record.Version, yield func(
 // noneOlder tells that each record has a live version, and none of those is older.
 // A record and its version change in one transaction, so one statement sees the two
 // tables agree; that they do is told from the sums of their keys' hashes.
-func (t *Target) noneOlder(ctx context.Context, key, version string) (none bool, err error) {
-	err = whole(ctx, t.pool, func(tx pgx.Tx) error {
+func (t *Target) noneStale(ctx context.Context, key, version string) (none bool, err error) {
+	err = readWholeTables(ctx, t.pool, func(tx pgx.Tx) error {
 		return tx.QueryRow(ctx, `
 		SELECT r.n = v.n AND r.sum IS NOT DISTINCT FROM v.sum AND coalesce(v.oldest >= $1, true)
 		FROM (SELECT count(*) AS n, sum(hashtextextended(`+key+`, 0)) AS sum FROM `+t.shape.name.Sanitize()+` t) AS r,
@@ -83,7 +83,7 @@ func (t *Target) eachUnversioned(ctx context.Context, key string, yield func([]r
 		names[n] = "t." + quote(s.columns[i].name)
 	}
 	sql := "SELECT " + strings.Join(names, ", ") + " FROM " + s.name.Sanitize() + " t WHERE NOT EXISTS (SELECT FROM " + t.side + " s WHERE s.key = " + key + ")"
-	return whole(ctx, t.pool, func(tx pgx.Tx) error {
+	return readWholeTables(ctx, t.pool, func(tx pgx.Tx) error {
 		rows, err := tx.Query(ctx, sql, textResults)
 		if err != nil {
 			return err

@@ -19,7 +19,7 @@ var _ store.VersionLister = (*Target)(nil)
 func (t *Target) Versions(ctx context.Context, known func(record.Key) (record.Version, error), yield func([]record.Key) error) (int64, error) {
 	records, err := t.versions(ctx, known, yield)
 	if err != nil {
-		err = fmt.Errorf("read the versions of target table %s: %w", t.table(), asUnprepared(discreet(err)))
+		err = fmt.Errorf("read the versions of target table %s: %w", t.table(), asUnprepared(withoutValue(err)))
 	}
 	return records, err
 }
@@ -33,7 +33,7 @@ func (t *Target) versions(ctx context.Context, known func(record.Key) (record.Ve
 	var records int64
 	var agree bool
 	var newest *string
-	err := whole(ctx, t.pool, func(tx pgx.Tx) error {
+	err := readWholeTables(ctx, t.pool, func(tx pgx.Tx) error {
 		return tx.QueryRow(ctx, `
 		SELECT r.n, r.n = v.n AND r.sum IS NOT DISTINCT FROM v.sum, v.newest
 		FROM (SELECT count(*) AS n, sum(hashtextextended(`+key+`, 0)) AS sum FROM `+table+` t) AS r,
@@ -69,7 +69,7 @@ func (t *Target) versions(ctx context.Context, known func(record.Key) (record.Ve
 
 // eachKey yields the keys that a query gives, some at a time.
 func (t *Target) eachKey(ctx context.Context, yield func([]record.Key) error, sql string, args ...any) error {
-	return whole(ctx, t.pool, func(tx pgx.Tx) error {
+	return readWholeTables(ctx, t.pool, func(tx pgx.Tx) error {
 		rows, err := tx.Query(ctx, sql, args...)
 		if err != nil {
 			return err

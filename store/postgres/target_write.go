@@ -14,13 +14,13 @@ import (
 )
 
 // act writes what was decided, and commits unless it has become too late for that.
-func (t *Target) act(writes []store.Write, standings []standing) (*pipeline, error) {
+func (t *Target) writeDecided(writes []store.Write, states []keyState) (*pipeline, error) {
 	p := &pipeline{}
 	var put, remove []int // positions in writes
 	var names, versions, deleted, keep, undo []string
 	var notAfter time.Time
-	for i := range standings {
-		s := &standings[i]
+	for i := range states {
+		s := &states[i]
 		w := &writes[s.write]
 		if s.decided.Outcome != store.Applied {
 			if s.created {

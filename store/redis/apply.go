@@ -54,7 +54,7 @@ func (t *Target) Apply(ctx context.Context, writes []store.Write) ([]store.Resul
 
 // command is the script's call for a write. Its arguments are explained in the script.
 func (t *Target) command(w *store.Write) (*command, error) {
-	key, beside, err := t.names(w.Key)
+	key, sidecarKey, err := t.names(w.Key)
 	if err != nil {
 		return nil, err
 	}
@@ -96,21 +96,21 @@ func (t *Target) command(w *store.Write) (*command, error) {
 	return &command{
 		// [retain-once]: once: a conditional write that was sent again would be refused by its own
 		// effect, and count as failed.
-		key: key, script: t.apply, keys: []string{key, beside}, args: args,
-		size: size(args) + len(key) + len(beside), once: w.Only != nil,
+		key: key, script: t.apply, keys: []string{key, sidecarKey}, args: args,
+		size: size(args) + len(key) + len(sidecarKey), once: w.Only != nil,
 	}, nil
 }
 
 // names are the Redis keys of a record and of its sidecar.
-func (t *Target) names(k record.Key) (key, beside string, err error) {
+func (t *Target) names(k record.Key) (key, sidecarKey string, err error) {
 	if key, err = t.template.Render(k); err != nil {
 		return "", "", err
 	}
-	beside, sameSlot := sidecar(key)
+	sidecarKey, sameSlot := sidecar(key)
 	if !sameSlot && t.cluster != nil {
 		return "", "", errNoSlot
 	}
-	return key, beside, nil
+	return key, sidecarKey, nil
 }
 
 // outcome reads the script's reply.

@@ -57,7 +57,7 @@ func (t *Target) shares(ctx context.Context, b *record.Block) (map[*goredis.Clie
 			}
 			var err error
 			if client, err = t.cluster.MasterForKey(ctx, string(name)); err != nil {
-				return nil, because(ctx, err)
+				return nil, contextError(ctx, err)
 			}
 		}
 		shares[client] = append(shares[client], int32(i))

@@ -18,7 +18,7 @@ var (
 	fillPacked = newScript(fillPackedSource + fillSource)
 )
 
-func (c *hashCodec) fillers(version []byte) (fast, sure filler) {
+func (c *hashCodec) bulkWriters(version []byte) (fast, sure bulkWriter) {
 	return &packedFiller{newPacker(c.names, c.reserved, version)}, &hashFiller{c}
 }
 

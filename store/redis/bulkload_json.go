@@ -17,7 +17,7 @@ var (
 	fillMany = newScript(fillManySource + fillSource)
 )
 
-func (c *jsonCodec) fillers(version []byte) (fast, sure filler) {
+func (c *jsonCodec) bulkWriters(version []byte) (fast, sure bulkWriter) {
 	return &jsonFiller{codec: c, version: version, by: fillMany}, &jsonFiller{codec: c, version: version, by: fillJSON}
 }
 

@@ -34,7 +34,7 @@ func (t *Target) Check(ctx context.Context) ([]store.Check, error) {
 	servers, err := t.servers(ctx)
 	if err != nil {
 		return []store.Check{{
-			Name: "redis-connection", Result: store.Refused, Detail: because(ctx, err).Error(),
+			Name: "redis-connection", Result: store.Refused, Detail: contextError(ctx, err).Error(),
 			Hint: hint.Hint{Text: "check target.url, that Redis is running, and that this machine may reach it"},
 		}}, nil
 	}
@@ -91,9 +91,9 @@ func (t *Target) servers(ctx context.Context) ([]server, error) {
 		} else {
 			s.save = conf["save"]
 		}
-		asked := time.Now()
+		sent := time.Now()
 		now, err := client.Time(ctx).Result()
-		s.errSkew, s.skew = err, now.Sub(asked.Add(time.Since(asked)/2))
+		s.errSkew, s.skew = err, now.Sub(sent.Add(time.Since(sent)/2))
 		mu.Lock()
 		defer mu.Unlock()
 		servers = append(servers, s)
@@ -212,11 +212,11 @@ func (t *Target) checkPrivileges(ctx context.Context) store.Check {
 			parts[part] = "migrator check " + strconv.FormatInt(time.Now().UnixNano(), 36)
 		}
 	}
-	key, beside, err := t.names(record.MakeKey(parts...))
+	key, sidecarKey, err := t.names(record.MakeKey(parts...))
 	if err == nil {
-		try := &command{key: key, script: rehearse, keys: []string{key, beside}}
-		t.send(ctx, []*command{try})
-		if err = try.err; err == nil && try.value == "taken" {
+		probe := &command{key: key, script: probeScript, keys: []string{key, sidecarKey}}
+		t.send(ctx, []*command{probe})
+		if err = probe.err; err == nil && probe.value == "taken" {
 			c.Detail = "scripts may run; their commands were not tried, as the probe's key exists"
 		}
 	}

@@ -20,12 +20,12 @@ type codec interface {
 	// Absent: there is no record, or nothing in it to know it by.
 	decode(e *store.Entry, reply any)
 	// matcher compares records with rows in the fields, without decoding them.
-	matcher(fields []int) matcher
+	comparer(fields []int) rowComparer
 	// versions reads a record's version alone.
 	versions() versionReader
 	// fillers write new records of rows: one that some servers or users refuse, and one
 	// that needs what a single write does.
-	fillers(version []byte) (fast, sure filler)
+	bulkWriters(version []byte) (fast, sure bulkWriter)
 }
 
 // size is roughly what the arguments take on the wire.

@@ -13,10 +13,10 @@ var errNoScan = hint.Errorf(hint.Hint{Text: "allow SCAN to the user of target.ur
 
 // mayNot tells that a refusal is for good: the server does not know the command, or
 // the user may not give it.
-func mayNot(refusal string) bool {
+func permanentRefusal(refusal string) bool {
 	text := strings.ToLower(refusal)
-	for _, said := range []string{"noperm", "no permission", "can't run this command", "unknown"} {
-		if strings.Contains(text, said) {
+	for _, phrase := range []string{"noperm", "no permission", "can't run this command", "unknown"} {
+		if strings.Contains(text, phrase) {
 			return true
 		}
 	}
@@ -42,15 +42,15 @@ func (c *cursor) answered(conn *bulkConn) (names int, err error) {
 	switch {
 	case err != nil:
 		return 0, err
-	case kind == '-' && mayNot(conn.refused):
+	case kind == '-' && permanentRefusal(conn.refused):
 		return 0, errNoScan
 	case kind == '-':
 		return 0, fmt.Errorf("SCAN: the server replied %s", conn.refused)
 	case kind != '*' || n != 2:
-		return 0, errBulk
+		return 0, errUnexpectedReply
 	}
 	if kind, n, err = conn.header(); err != nil || kind != '$' || n < 0 {
-		return 0, cmp.Or(err, errBulk)
+		return 0, cmp.Or(err, errUnexpectedReply)
 	}
 	text, err := conn.text(n)
 	if err != nil {
@@ -60,7 +60,7 @@ func (c *cursor) answered(conn *bulkConn) (names int, err error) {
 		c.at = ""
 	}
 	if kind, names, err = conn.header(); err != nil || kind != '*' {
-		return 0, cmp.Or(err, errBulk)
+		return 0, cmp.Or(err, errUnexpectedReply)
 	}
 	return names, nil
 }
@@ -69,7 +69,7 @@ func (c *cursor) answered(conn *bulkConn) (names int, err error) {
 func (c *cursor) name(conn *bulkConn) ([]byte, error) {
 	kind, n, err := conn.header()
 	if err != nil || kind != '$' || n < 0 {
-		return nil, cmp.Or(err, errBulk)
+		return nil, cmp.Or(err, errUnexpectedReply)
 	}
 	return conn.text(n)
 }

@@ -198,7 +198,7 @@ func TestScanNoticesRestart(t *testing.T) {
 		}
 		return nil
 	})
-	if !errors.Is(err, errMoved) {
+	if !errors.Is(err, errTopologyChanged) {
 		t.Errorf("a scan over a restart: %v", err)
 	}
 }

@@ -20,7 +20,7 @@ const (
 	// A cluster refuses commands of two keys, one of which is not there, while their
 	// slot is on the move: every write but to a record that has a sidecar. So long a
 	// move is waited out, if the context lasts.
-	movePatience = time.Second
+	slotMoveTimeout = time.Second
 )
 
 // command is one command of a batch, on one record's keys.
@@ -35,8 +35,8 @@ type command struct {
 	value any
 	err   error
 
-	whole bool   // send the script's text: a server did not know it
-	ask   string // address of the master that the slot is moving to
+	needsEval bool   // send the script's text: a server did not know it
+	ask       string // address of the master that the slot is moving to
 }
 
 // send runs commands in pipelines, those of each master after each other, the
@@ -53,8 +53,8 @@ func (t *Target) send(ctx context.Context, commands []*command) {
 			if c.err == nil || ctx.Err() != nil {
 				continue
 			}
-			untaught := isUnknownScript(c.err) && !c.whole
-			if untaught || attempt < resends && c.retriable() || onTheMove(c.err) && time.Since(began) < movePatience {
+			unknownScript := isUnknownScript(c.err) && !c.needsEval
+			if unknownScript || attempt < resends && c.retriable() || slotMoving(c.err) && time.Since(began) < slotMoveTimeout {
 				again = append(again, c)
 			}
 		}
@@ -75,7 +75,7 @@ func (t *Target) send(ctx context.Context, commands []*command) {
 		}
 		for _, c := range again {
 			if isUnknownScript(c.err) {
-				c.whole = true // to the same server
+				c.needsEval = true // to the same server
 			} else {
 				c.ask, _ = goredis.IsAskError(c.err)
 			}
@@ -88,7 +88,7 @@ func (t *Target) send(ctx context.Context, commands []*command) {
 func isUnknownScript(err error) bool { return goredis.HasErrorPrefix(err, "NOSCRIPT") }
 
 // onTheMove tells that the command did not run because its slot is moving.
-func onTheMove(err error) bool {
+func slotMoving(err error) bool {
 	return goredis.HasErrorPrefix(err, "TRYAGAIN") || goredis.HasErrorPrefix(err, "ASK ") || goredis.HasErrorPrefix(err, "MOVED ")
 }
 
@@ -173,14 +173,14 @@ func (t *Target) askedMasters(ctx context.Context, commands []*command) map[stri
 // pipelines sends the commands to one server, some hundred at a time. After the
 // first pipeline that got no answer at all the others are not tried.
 func pipelines(ctx context.Context, client goredis.UniversalClient, commands []*command) {
-	taught := map[*script]bool{}
+	scriptLoaded := map[*script]bool{}
 	for from := 0; from < len(commands); {
 		to, bytes := from, 0
 		for to < len(commands) && to-from < pipelineCommands && (to == from || bytes+commands[to].size <= pipelineBytes) {
 			bytes += commands[to].size
 			to++
 		}
-		if err := pipeline(ctx, client, commands[from:to], taught); err != nil {
+		if err := pipeline(ctx, client, commands[from:to], scriptLoaded); err != nil {
 			for _, c := range commands[to:] {
 				c.err = err
 			}
@@ -191,7 +191,7 @@ func pipelines(ctx context.Context, client goredis.UniversalClient, commands []*
 }
 
 // pipeline sets every command's outcome. The error says that there was no answer.
-func pipeline(ctx context.Context, client goredis.UniversalClient, commands []*command, taught map[*script]bool) error {
+func pipeline(ctx context.Context, client goredis.UniversalClient, commands []*command, scriptLoaded map[*script]bool) error {
 	sent := make([]*goredis.Cmd, len(commands))
 	pipe := client.Pipeline()
 	for i, c := range commands {
@@ -201,9 +201,9 @@ func pipeline(ctx context.Context, client goredis.UniversalClient, commands []*c
 		switch {
 		case c.script == nil:
 			sent[i] = pipe.Do(ctx, c.args...)
-		case c.whole && !taught[c.script]:
+		case c.needsEval && !scriptLoaded[c.script]:
 			sent[i] = pipe.Eval(ctx, c.script.source, c.keys, c.args...)
-			taught[c.script] = true
+			scriptLoaded[c.script] = true
 		default:
 			sent[i] = pipe.EvalSha(ctx, c.script.sha, c.keys, c.args...)
 		}
@@ -222,16 +222,16 @@ func pipeline(ctx context.Context, client goredis.UniversalClient, commands []*c
 		case c.err != nil:
 			answered = answered || errors.As(c.err, &reply)
 			if !errors.As(c.err, &reply) {
-				c.err = because(ctx, c.err)
+				c.err = contextError(ctx, c.err)
 			}
 		case c.value == nil && failed != nil:
-			c.err = because(ctx, failed)
+			c.err = contextError(ctx, failed)
 		default:
 			answered = true
 		}
 	}
 	if failed != nil && !answered {
-		return because(ctx, failed)
+		return contextError(ctx, failed)
 	}
 	return nil
 }

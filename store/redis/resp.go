@@ -27,14 +27,14 @@ type bulkConn struct {
 
 const (
 	bulkBuffer  = 256 << 10
-	bulkPatient = 30 * time.Second // for one batch, where the context has no end
+	bulkTimeout = 30 * time.Second // for one batch, where the context has no end
 	// A connection is not used for longer: its server may not be the master any more,
 	// and not know it yet. Whoever connects asks anew who is.
-	bulkLife = time.Second
+	bulkMaxAge = time.Second
 )
 
 // errBulk: the server said what the protocol does not have in this place.
-var errBulk = errors.New("unexpected reply from Redis")
+var errUnexpectedReply = errors.New("unexpected reply from Redis")
 
 // dialBulk connects as the client would.
 func dialBulk(ctx context.Context, o *goredis.Options) (*bulkConn, error) {
@@ -52,18 +52,18 @@ func dialBulk(ctx context.Context, o *goredis.Options) (*bulkConn, error) {
 
 func (c *bulkConn) login(ctx context.Context, o *goredis.Options) error {
 	commands := 0
-	say := func(args ...string) {
+	queue := func(args ...string) {
 		commands++
 		c.out = appendCommand(c.out, args...)
 	}
 	switch {
 	case o.Username != "":
-		say("AUTH", o.Username, o.Password)
+		queue("AUTH", o.Username, o.Password)
 	case o.Password != "":
-		say("AUTH", o.Password)
+		queue("AUTH", o.Password)
 	}
 	if o.DB > 0 {
-		say("SELECT", strconv.Itoa(o.DB))
+		queue("SELECT", strconv.Itoa(o.DB))
 	}
 	if commands == 0 {
 		return nil
@@ -78,7 +78,7 @@ func (c *bulkConn) login(ctx context.Context, o *goredis.Options) error {
 				return err
 			}
 			if !bytes.Equal(line, []byte("+OK")) {
-				return errBulk // its text may quote what was sent
+				return errUnexpectedReply // its text may quote what was sent
 			}
 		}
 		return nil
@@ -86,13 +86,13 @@ func (c *bulkConn) login(ctx context.Context, o *goredis.Options) error {
 }
 
 // old tells that the connection is to be left, once no reply is due.
-func (c *bulkConn) old() bool { return time.Since(c.born) > bulkLife }
+func (c *bulkConn) expired() bool { return time.Since(c.born) > bulkMaxAge }
 
 // during bounds what do reads and writes by the context.
 func (c *bulkConn) during(ctx context.Context, do func() error) error {
 	deadline, ok := ctx.Deadline()
 	if !ok {
-		deadline = time.Now().Add(bulkPatient)
+		deadline = time.Now().Add(bulkTimeout)
 	}
 	if err := c.SetDeadline(deadline); err != nil {
 		return err
@@ -103,7 +103,7 @@ func (c *bulkConn) during(ctx context.Context, do func() error) error {
 		err = ctx.Err()
 	}
 	if err != nil {
-		return because(ctx, err)
+		return contextError(ctx, err)
 	}
 	return nil
 }
@@ -144,7 +144,7 @@ func (c *bulkConn) line() ([]byte, error) {
 		return nil, err
 	}
 	if len(line) < 3 || line[len(line)-2] != '\r' {
-		return nil, errBulk
+		return nil, errUnexpectedReply
 	}
 	return line[:len(line)-2], nil
 }
@@ -163,13 +163,13 @@ func (c *bulkConn) header() (kind byte, n int, err error) {
 		return '+', 0, nil
 	case '$', '*', ':':
 		if n, err = strconv.Atoi(string(line[1:])); err != nil || n < -1 && line[0] != ':' {
-			return 0, 0, errBulk
+			return 0, 0, errUnexpectedReply
 		}
 		return line[0], n, nil
 	case '_':
 		return '$', -1, nil
 	default:
-		return 0, 0, fmt.Errorf("%w: type %q", errBulk, line[0])
+		return 0, 0, fmt.Errorf("%w: type %q", errUnexpectedReply, line[0])
 	}
 }
 

@@ -36,7 +36,7 @@ func (p *bulkPool) open(ctx context.Context, client *goredis.Client) (*bulkConn,
 	}
 	c, err := dialBulk(ctx, o)
 	if err != nil {
-		return nil, because(ctx, err)
+		return nil, contextError(ctx, err)
 	}
 	return c, nil
 }
@@ -47,7 +47,7 @@ func (p *bulkPool) take(addr string) *bulkConn {
 	for idle := p.idle[addr]; len(idle) > 0; idle = p.idle[addr] {
 		c := idle[len(idle)-1]
 		p.idle[addr] = idle[:len(idle)-1]
-		if !c.old() {
+		if !c.expired() {
 			return c
 		}
 		_ = c.Close()
@@ -60,7 +60,7 @@ func (p *bulkPool) give(client *goredis.Client, c *bulkConn) {
 	addr := client.Options().Addr
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.closed || c.old() {
+	if p.closed || c.expired() {
 		_ = c.Close()
 		return
 	}

@@ -21,14 +21,14 @@ import (
 const scanCount = 1000
 
 // errMoved refuses a scan during which keys changed places: it may have missed some.
-var errMoved = hint.Errorf(hint.Hint{Do: hint.Retry, Text: "once no slots move"}, "the masters or their slots changed during the scan, which may have missed keys")
+var errTopologyChanged = hint.Errorf(hint.Hint{Do: hint.Retry, Text: "once no slots move"}, "the masters or their slots changed during the scan, which may have missed keys")
 
 // Scan implements store.Target, with SCAN over each master: first the sidecars,
 // then the records, so that a record that comes or goes meanwhile is missed at most
 // as a tombstone. It reads the whole key space of the database, whatever else is in
 // it. A failover or a finished move of slots during it is an error.
 func (t *Target) Scan(ctx context.Context, yield func([]store.Entry) error) error {
-	return t.steady(ctx, func() error {
+	return t.withStableTopology(ctx, func() error {
 		if err := t.scanNames(ctx, t.template.sidecarPattern(), t.template.recordOf, func(found []record.Key, _ []store.Entry) error {
 			entries, err := t.Get(ctx, found)
 			if err != nil {
@@ -38,14 +38,14 @@ func (t *Target) Scan(ctx context.Context, yield func([]store.Entry) error) erro
 		}); err != nil {
 			return err
 		}
-		return t.scanRecords(ctx, func(found []record.Key, strays []store.Entry) error {
+		return t.scanRecords(ctx, func(found []record.Key, unknown []store.Entry) error {
 			entries, err := t.Get(ctx, found)
 			if err != nil {
 				return err
 			}
 			// What went since it was scanned is no entry.
 			entries = slices.DeleteFunc(entries, func(e store.Entry) bool { return e.Presence == store.Absent })
-			return yieldSome(yield, append(entries, strays...))
+			return yieldSome(yield, append(entries, unknown...))
 		})
 	})
 }
@@ -54,27 +54,27 @@ var _ store.KeyScanner = (*Target)(nil)
 
 // ScanKeys implements store.KeyScanner.
 func (t *Target) ScanKeys(ctx context.Context, yield func([]record.Key, []store.Entry) error) error {
-	return t.steady(ctx, func() error { return t.scanRecords(ctx, yield) })
+	return t.withStableTopology(ctx, func() error { return t.scanRecords(ctx, yield) })
 }
 
 // steady refuses a scan during which keys changed places.
-func (t *Target) steady(ctx context.Context, scan func() error) error {
+func (t *Target) withStableTopology(ctx context.Context, scan func() error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
 	before, err := t.topology(ctx)
 	if err != nil {
-		return fmt.Errorf("scan Redis: %w", because(ctx, err))
+		return fmt.Errorf("scan Redis: %w", contextError(ctx, err))
 	}
 	if err := scan(); err != nil {
 		return err
 	}
 	after, err := t.topology(ctx)
 	if err != nil {
-		return fmt.Errorf("scan Redis: %w", because(ctx, err))
+		return fmt.Errorf("scan Redis: %w", contextError(ctx, err))
 	}
 	if before != after {
-		return errMoved
+		return errTopologyChanged
 	}
 	return nil
 }
@@ -101,15 +101,15 @@ func (t *Target) scanNames(ctx context.Context, pattern string, read func(string
 		group.Go(func() error {
 			defer close(pages)
 			if err := scan(ctx, client, pattern, pages); err != nil {
-				return fmt.Errorf("scan Redis: %w", because(ctx, err))
+				return fmt.Errorf("scan Redis: %w", contextError(ctx, err))
 			}
 			return nil
 		})
 		group.Go(func() error {
 			for names := range pages {
-				found, strays := t.sort(names, read)
+				found, unknown := t.splitNames(names, read)
 				mu.Lock()
-				err := each(found, strays)
+				err := each(found, unknown)
 				mu.Unlock()
 				if err != nil {
 					return err
@@ -143,8 +143,8 @@ func scan(ctx context.Context, client *goredis.Client, pattern string, pages cha
 		from := c.at
 		var names []string
 		err = conn.during(ctx, func() (err error) { names, err = c.page(conn); return err })
-		var lost net.Error
-		if (errors.As(err, &lost) || errors.Is(err, io.EOF)) && !again && ctx.Err() == nil {
+		var netErr net.Error
+		if (errors.As(err, &netErr) || errors.Is(err, io.EOF)) && !again && ctx.Err() == nil {
 			_ = conn.Close()
 			conn, c.at, again = nil, from, true
 			continue
@@ -163,7 +163,7 @@ func scan(ctx context.Context, client *goredis.Client, pattern string, pages cha
 }
 
 // sort tells the names of records from those that no record has.
-func (t *Target) sort(names []string, read func(string) (record.Key, error)) (found []record.Key, strays []store.Entry) {
+func (t *Target) splitNames(names []string, read func(string) (record.Key, error)) (found []record.Key, unknown []store.Entry) {
 	found = make([]record.Key, 0, len(names))
 	for _, raw := range names {
 		key, err := read(raw)
@@ -171,10 +171,10 @@ func (t *Target) sort(names []string, read func(string) (record.Key, error)) (fo
 		case err == nil:
 			found = append(found, key)
 		case !strings.HasPrefix(raw, sidecarPrefix):
-			strays = append(strays, store.Entry{Presence: store.Unowned, RawKey: raw, Detail: "target.key " + t.template.String() + " does not generate this key"})
+			unknown = append(unknown, store.Entry{Presence: store.Unowned, RawKey: raw, Detail: "target.key " + t.template.String() + " does not generate this key"})
 		}
 	}
-	return found, strays
+	return found, unknown
 }
 
 // topology names the masters' processes and, in a cluster, who has which slots.

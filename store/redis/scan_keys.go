@@ -52,7 +52,7 @@ func appendSidecar(dst, key []byte) (name []byte, sameSlot bool) {
 func (t *Template) recordOf(name string) (record.Key, error) {
 	rest, ok := strings.CutPrefix(name, sidecarPrefix)
 	if !ok {
-		return "", errNotOurs
+		return "", errUnknownKey
 	}
 	candidates := []string{strings.TrimSuffix(rest, "}")}
 	if _, key, ok := strings.Cut(rest, "}"); ok {
@@ -66,7 +66,7 @@ func (t *Template) recordOf(name string) (record.Key, error) {
 			return key, nil
 		}
 	}
-	return "", errNotOurs
+	return "", errUnknownKey
 }
 
 // sidecarPattern is the glob that the sidecars of the template's records match.

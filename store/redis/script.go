@@ -28,12 +28,12 @@ func newScript(source string) *script {
 
 // The scripts, one for each format to apply a write, and one to read a key.
 var (
-	applyHash = newScript(hashSource + applySource)
-	applyJSON = newScript(jsonSource + applySource)
-	look      = newScript(lookSource)
+	applyHash  = newScript(hashSource + applySource)
+	applyJSON  = newScript(jsonSource + applySource)
+	readScript = newScript(lookSource)
 )
 
 //go:embed scripts/rehearse.lua
 var rehearseSource string
 
-var rehearse = newScript(rehearseSource)
+var probeScript = newScript(rehearseSource)

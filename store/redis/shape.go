@@ -56,16 +56,16 @@ func shapeOf(f record.Field) (shape, error) {
 // endsBefore tells that the text's end is seen by one who reads from the left
 // and knows that the literal follows.
 func (sh shape) endsBefore(literal string) bool {
-	return sh.width > 0 || literal != "" && !sh.may(sh.later, literal[0])
+	return sh.width > 0 || literal != "" && !sh.allows(sh.later, literal[0])
 }
 
 // beginsAfter is the same from the right, the literal standing before the text.
 func (sh shape) beginsAfter(literal string) bool {
-	return sh.width > 0 || literal != "" && !sh.may(sh.bytes, literal[len(literal)-1])
+	return sh.width > 0 || literal != "" && !sh.allows(sh.bytes, literal[len(literal)-1])
 }
 
 // may tells that a text may have the byte; bytes counts where it is not a text.
-func (sh shape) may(bytes string, c byte) bool {
+func (sh shape) allows(bytes string, c byte) bool {
 	if sh.text {
 		return c == '%' || !escaped(c)
 	}
@@ -81,7 +81,7 @@ func (sh shape) fromLeft(s string) int {
 	if sh.kind == record.Int && strings.HasPrefix(s, "-") {
 		n++
 	}
-	for n < len(s) && sh.may(sh.later, s[n]) {
+	for n < len(s) && sh.allows(sh.later, s[n]) {
 		n++
 	}
 	return n
@@ -92,7 +92,7 @@ func (sh shape) fromRight(s string) int {
 		return min(sh.width, len(s))
 	}
 	n := 0
-	for n < len(s) && sh.may(sh.bytes, s[len(s)-1-n]) {
+	for n < len(s) && sh.allows(sh.bytes, s[len(s)-1-n]) {
 		n++
 	}
 	return n
@@ -113,7 +113,7 @@ func (sh shape) valid(s string) bool {
 		return isUUID(s)
 	}
 	for i := range len(s) {
-		if !sh.may(sh.bytes, s[i]) {
+		if !sh.allows(sh.bytes, s[i]) {
 			return false
 		}
 	}

@@ -19,11 +19,11 @@ var _ store.StaleLister = (*Target)(nil)
 // the version alone. What has none that is new enough is read again whole.
 func (t *Target) ListStale(ctx context.Context, than record.Version, yield func([]record.Key) error) error {
 	var mu sync.Mutex
-	return t.steady(ctx, func() error {
+	return t.withStableTopology(ctx, func() error {
 		return t.masters(ctx, func(ctx context.Context, client *goredis.Client) error {
 			conn, err := dialBulk(ctx, client.Options())
 			if err != nil {
-				return fmt.Errorf("scan Redis: %w", because(ctx, err))
+				return fmt.Errorf("scan Redis: %w", contextError(ctx, err))
 			}
 			defer func() { _ = conn.Close() }()
 			l := listing{
@@ -37,7 +37,7 @@ func (t *Target) ListStale(ctx context.Context, than record.Version, yield func(
 					return fmt.Errorf("scan Redis: %w", err)
 				}
 				mu.Lock()
-				err := t.leftBehind(ctx, l.unclear, than, yield)
+				err := t.yieldStale(ctx, l.unclear, than, yield)
 				mu.Unlock()
 				if err != nil {
 					return err
@@ -49,7 +49,7 @@ func (t *Target) ListStale(ctx context.Context, than record.Version, yield func(
 }
 
 // leftBehind yields those keys that are.
-func (t *Target) leftBehind(ctx context.Context, keys []record.Key, than record.Version, yield func([]record.Key) error) error {
+func (t *Target) yieldStale(ctx context.Context, keys []record.Key, than record.Version, yield func([]record.Key) error) error {
 	if len(keys) == 0 {
 		return nil
 	}
@@ -57,17 +57,17 @@ func (t *Target) leftBehind(ctx context.Context, keys []record.Key, than record.
 	if err != nil {
 		return err
 	}
-	var old []record.Key
+	var stale []record.Key
 	for i := range entries {
 		// [backfill-sweep]: read again, since a live write may have come between.
 		if entries[i].IsStale(than) {
-			old = append(old, entries[i].Key)
+			stale = append(stale, entries[i].Key)
 		}
 	}
-	if len(old) == 0 {
+	if len(stale) == 0 {
 		return nil
 	}
-	return yield(old)
+	return yield(stale)
 }
 
 // versionReader asks for a record's version without the record.
@@ -136,7 +136,7 @@ func (l *listing) versions(c *bulkConn) error {
 				return err
 			}
 		case kind != '$' && kind != '-':
-			return errBulk
+			return errUnexpectedReply
 		}
 		if !l.reader.newEnough(text, l.than) {
 			if key, err := l.t.template.Parse(string(l.names[from:end])); err == nil {

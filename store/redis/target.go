@@ -43,8 +43,8 @@ type Target struct {
 
 	bulk         bulkPool
 	noExpireTime atomic.Bool // the server has no PEXPIRETIME
-	fills        sync.Pool   // of *fillBuffers
-	fillSurely   atomic.Bool // the server, or its user, has no fast way to fill
+	buffers      sync.Pool   // of *fillBuffers
+	noFastLoad   atomic.Bool // the server, or its user, has no fast way to fill
 }
 
 var _ store.Target = (*Target)(nil)
@@ -140,13 +140,13 @@ func (t *Target) Now(ctx context.Context) (time.Time, error) {
 	}
 	now, err := t.client.Time(ctx).Result()
 	if err != nil {
-		return time.Time{}, fmt.Errorf("read Redis's clock: %w", because(ctx, err))
+		return time.Time{}, fmt.Errorf("read Redis's clock: %w", contextError(ctx, err))
 	}
 	return now.UTC(), nil
 }
 
 // because prefers the context's own error to what became of it.
-func because(ctx context.Context, err error) error {
+func contextError(ctx context.Context, err error) error {
 	if ended := ctx.Err(); ended != nil && !errors.Is(err, ended) {
 		return fmt.Errorf("%w (%w)", ended, err)
 	}

@@ -87,7 +87,7 @@ func harness(format string, url func(t *testing.T) string) storetest.TargetHarne
 			prefix := fmt.Sprintf("t[%d]*?\\", prefixes.Add(1))
 			return open(t, testConfig(format, prefix, schema, o), url(t), schema)
 		},
-		Stray: func(t *testing.T, target store.Target) {
+		UnknownKey: func(t *testing.T, target store.Target) {
 			own := target.(*Target)
 			ok(t, own.client.Set(t.Context(), own.template.Prefix()+"not a number", "x", 0).Err())
 		},
@@ -279,8 +279,8 @@ func testMovingSlots(t *testing.T, cluster *testenv.RedisCluster) {
 	if e := entry(t, target, 1); e.Version != version(1) {
 		t.Errorf("while the slot moves: %+v", e)
 	}
-	if written := filled(t, target, record.MakeVersion(0, 0, 1), write(1, 1).Record, write(2, 1).Record); written[0] || !written[1] || target.fillSurely.Load() {
-		t.Errorf("a fill while the slot of the first moves: %v, the fast way is off: %v", written, target.fillSurely.Load())
+	if written := filled(t, target, record.MakeVersion(0, 0, 1), write(1, 1).Record, write(2, 1).Record); written[0] || !written[1] || target.noFastLoad.Load() {
+		t.Errorf("a fill while the slot of the first moves: %v, the fast way is off: %v", written, target.noFastLoad.Load())
 	}
 	brief, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
 	defer cancel()

@@ -169,7 +169,7 @@ func (t *Template) appendName(dst []byte, schema *record.Schema, row record.Reco
 }
 
 // errNotOurs tells that Render makes no such Redis key.
-var errNotOurs = errors.New("not a key of this template")
+var errUnknownKey = errors.New("not a key of this template")
 
 // Parse is the inverse of Render; it fails on all that Render can't have made.
 func (t *Template) Parse(raw string) (record.Key, error) {
@@ -182,17 +182,17 @@ func (t *Template) Parse(raw string) (record.Key, error) {
 	}
 	for i := range stop {
 		if rest, ok = strings.CutPrefix(rest, t.literals[i]); !ok {
-			return "", errNotOurs
+			return "", errUnknownKey
 		}
 		n := t.columns[i].shape.fromLeft(rest)
 		texts[i], rest = rest[:n], rest[n:]
 	}
 	if rest, ok = strings.CutPrefix(rest, t.literals[stop]); !ok {
-		return "", errNotOurs
+		return "", errUnknownKey
 	}
 	for i := len(t.columns); i > stop; i-- {
 		if rest, ok = strings.CutSuffix(rest, t.literals[i]); !ok {
-			return "", errNotOurs
+			return "", errUnknownKey
 		}
 		if i-1 == stop {
 			texts[stop], rest = rest, ""
@@ -202,7 +202,7 @@ func (t *Template) Parse(raw string) (record.Key, error) {
 		texts[i-1], rest = rest[len(rest)-n:], rest[:len(rest)-n]
 	}
 	if rest != "" {
-		return "", errNotOurs
+		return "", errUnknownKey
 	}
 	return t.key(texts)
 }
@@ -212,7 +212,7 @@ func (t *Template) key(texts []string) (record.Key, error) {
 	for part, at := range t.keyed {
 		text, ok := t.columns[at].shape.read(texts[at])
 		if !ok {
-			return "", errNotOurs
+			return "", errUnknownKey
 		}
 		parts[part] = text
 	}

@@ -52,7 +52,7 @@ type LegacyTx interface {
 func RunLegacy(t *testing.T, h LegacyHarness) {
 	for _, c := range []struct {
 		name string
-		run  func(*legacyBench)
+		run  func(*legacyFixture)
 	}{
 		{"Schema", testLegacySchema},
 		{"ChunksCoverAll", testLegacyChunks},
@@ -80,13 +80,13 @@ func RunLegacy(t *testing.T, h LegacyHarness) {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			t.Cleanup(cancel)
 			f := h.Open(t)
-			c.run(&legacyBench{T: t, ctx: ctx, fixture: f, store: f.Store(), own: h.Own})
+			c.run(&legacyFixture{T: t, ctx: ctx, fixture: f, store: f.Store(), own: h.Own})
 		})
 	}
 }
 
 // legacyBench is a legacy store under test.
-type legacyBench struct {
+type legacyFixture struct {
 	*testing.T
 	ctx     context.Context
 	fixture LegacyFixture
@@ -94,14 +94,14 @@ type legacyBench struct {
 	own     bool
 }
 
-func (b *legacyBench) ok(err error) {
+func (b *legacyFixture) ok(err error) {
 	b.Helper()
 	if err != nil {
 		b.Fatal(err)
 	}
 }
 
-func (b *legacyBench) begin() LegacyTx {
+func (b *legacyFixture) begin() LegacyTx {
 	b.Helper()
 	tx, err := b.fixture.Begin(b.ctx)
 	b.ok(err)
@@ -109,15 +109,15 @@ func (b *legacyBench) begin() LegacyTx {
 }
 
 // tryPut commits one write of the application.
-func (b *legacyBench) tryPut(id int, name string) (record.Version, error) {
+func (b *legacyFixture) tryPut(id int, name string) (record.Version, error) {
 	return b.try(func(tx LegacyTx) (record.Version, error) { return tx.Put(b.ctx, id, name) })
 }
 
-func (b *legacyBench) tryRemove(id int) (record.Version, error) {
+func (b *legacyFixture) tryRemove(id int) (record.Version, error) {
 	return b.try(func(tx LegacyTx) (record.Version, error) { return tx.Remove(b.ctx, id) })
 }
 
-func (b *legacyBench) try(do func(LegacyTx) (record.Version, error)) (record.Version, error) {
+func (b *legacyFixture) try(do func(LegacyTx) (record.Version, error)) (record.Version, error) {
 	tx, err := b.fixture.Begin(b.ctx)
 	if err != nil {
 		return record.Version{}, err
@@ -129,14 +129,14 @@ func (b *legacyBench) try(do func(LegacyTx) (record.Version, error)) (record.Ver
 	return v, tx.Commit(b.ctx)
 }
 
-func (b *legacyBench) put(id int, name string) record.Version {
+func (b *legacyFixture) put(id int, name string) record.Version {
 	b.Helper()
 	v, err := b.tryPut(id, name)
 	b.ok(err)
 	return v
 }
 
-func (b *legacyBench) putMany(n int) {
+func (b *legacyFixture) putMany(n int) {
 	b.Helper()
 	tx := b.begin()
 	for id := 1; id <= n; id++ {
@@ -149,7 +149,7 @@ func (b *legacyBench) putMany(n int) {
 func legacyName(id int) string { return fmt.Sprintf("name of %d", id) }
 
 // scan reads all chunks of about so many rows each.
-func (b *legacyBench) scan(rows int) (all map[record.Key]record.Record, chunks []store.Chunk) {
+func (b *legacyFixture) scan(rows int) (all map[record.Key]record.Record, chunks []store.Chunk) {
 	b.Helper()
 	chunks, err := b.store.Chunks(b.ctx, rows)
 	b.ok(err)
@@ -170,7 +170,7 @@ func (b *legacyBench) scan(rows int) (all map[record.Key]record.Record, chunks [
 	return all, chunks
 }
 
-func (b *legacyBench) locked(id int) store.Row {
+func (b *legacyFixture) locked(id int) store.Row {
 	b.Helper()
 	rows, err := b.store.LookupLocked(b.ctx, []record.Key{keyOf(id)})
 	b.ok(err)
@@ -181,7 +181,7 @@ func (b *legacyBench) locked(id int) store.Row {
 }
 
 // name is what the store says of the record's name.
-func (b *legacyBench) name(r store.Row) string {
+func (b *legacyFixture) name(r store.Row) string {
 	b.Helper()
 	v := r.Record[b.store.Schema().Index("name")]
 	if v.State != record.Present {
@@ -190,7 +190,7 @@ func (b *legacyBench) name(r store.Row) string {
 	return v.Text
 }
 
-func (b *legacyBench) inOrder(versions ...record.Version) {
+func (b *legacyFixture) inOrder(versions ...record.Version) {
 	b.Helper()
 	for i := 1; i < len(versions); i++ {
 		if !versions[i].NewerThan(versions[i-1]) {
@@ -200,7 +200,7 @@ func (b *legacyBench) inOrder(versions ...record.Version) {
 }
 
 // saw checks the version of a locked read against that of the write it saw.
-func (b *legacyBench) saw(write, read record.Version) {
+func (b *legacyFixture) saw(write, read record.Version) {
 	b.Helper()
 	if b.own && read == write {
 		return

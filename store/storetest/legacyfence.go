@@ -8,21 +8,21 @@ import (
 	"github.com/stranglerfig/migrator/store"
 )
 
-func (b *legacyBench) raise(attempt string) uint32 {
+func (b *legacyFixture) raise(attempt string) uint32 {
 	b.Helper()
 	era, err := b.store.RaiseFence(b.ctx, attempt, legacyWait)
 	b.ok(err)
 	return era
 }
 
-func (b *legacyBench) lift(attempt string) uint32 {
+func (b *legacyFixture) lift(attempt string) uint32 {
 	b.Helper()
 	era, err := b.store.LiftFence(b.ctx, attempt, legacyWait)
 	b.ok(err)
 	return era
 }
 
-func (b *legacyBench) fenced(attempt string, era uint32) {
+func (b *legacyFixture) fenced(attempt string, era uint32) {
 	b.Helper()
 	gotAttempt, gotEra, err := b.store.FenceState(b.ctx)
 	b.ok(err)
@@ -31,7 +31,7 @@ func (b *legacyBench) fenced(attempt string, era uint32) {
 	}
 }
 
-func testLegacyFence(b *legacyBench) {
+func testLegacyFence(b *legacyFixture) {
 	before := b.put(1, "a")
 	b.fenced("", before.Era())
 	era := b.raise("A")
@@ -70,7 +70,7 @@ func testLegacyFence(b *legacyBench) {
 	b.inOrder(after, b.put(1, "d"))
 }
 
-func testLegacyFenceOwner(b *legacyBench) {
+func testLegacyFenceOwner(b *legacyFixture) {
 	era := b.raise("A")
 	if _, err := b.store.RaiseFence(b.ctx, "B", legacyWait); err == nil {
 		b.Error("another attempt raised the fence too")
@@ -86,7 +86,7 @@ func testLegacyFenceOwner(b *legacyBench) {
 	b.put(1, "a")
 }
 
-func testLegacyFenceWaits(b *legacyBench) {
+func testLegacyFenceWaits(b *legacyFixture) {
 	writer := b.begin()
 	open, err := writer.Put(b.ctx, 1, "open")
 	b.ok(err)
@@ -109,7 +109,7 @@ func testLegacyFenceWaits(b *legacyBench) {
 
 // testLegacyFencedRead: what legacy says behind its fence is newer than its own
 // writes and older than all that the target has numbered since.
-func testLegacyFencedRead(b *legacyBench) {
+func testLegacyFencedRead(b *legacyFixture) {
 	before := b.put(1, "a")
 	era := b.raise("A")
 	read := b.locked(1).Version
@@ -120,7 +120,7 @@ func testLegacyFencedRead(b *legacyBench) {
 }
 
 // testLegacyLifted: a controller that slept through its attempt's end.
-func testLegacyLifted(b *legacyBench) {
+func testLegacyLifted(b *legacyFixture) {
 	b.raise("A")
 	b.lift("A")
 	if _, err := b.store.RaiseFence(b.ctx, "A", legacyWait); err == nil {
@@ -133,7 +133,7 @@ func testLegacyLifted(b *legacyBench) {
 	b.put(1, "a")
 }
 
-func testLegacyReplay(b *legacyBench) {
+func testLegacyReplay(b *legacyFixture) {
 	b.putMany(3)
 	era := b.raise("A")
 	schema := b.store.Schema()
@@ -179,7 +179,7 @@ func testLegacyReplay(b *legacyBench) {
 	}
 }
 
-func testLegacyReplayOwner(b *legacyBench) {
+func testLegacyReplayOwner(b *legacyFixture) {
 	b.put(1, "a")
 	rows := []store.Row{{Key: keyOf(1)}}
 	if _, err := b.store.Replay(b.ctx, "A", rows); err == nil {

@@ -10,7 +10,7 @@ import (
 	"github.com/stranglerfig/migrator/store"
 )
 
-func testLegacyVersions(b *legacyBench) {
+func testLegacyVersions(b *legacyFixture) {
 	first := b.put(1, "a")
 	if first.Era() == 0 {
 		b.Fatalf("version %s is of no era", first)
@@ -30,7 +30,7 @@ func testLegacyVersions(b *legacyBench) {
 	b.inOrder(again, one, two, b.put(1, "f"))
 }
 
-func testLegacyLockedRead(b *legacyBench) {
+func testLegacyLockedRead(b *legacyFixture) {
 	last := b.put(1, "a")
 	for i := range 20 {
 		row := b.locked(1)
@@ -44,7 +44,7 @@ func testLegacyLockedRead(b *legacyBench) {
 }
 
 // testLegacyLockedWaits: the version must be taken after the wait for the row.
-func testLegacyLockedWaits(b *legacyBench) {
+func testLegacyLockedWaits(b *legacyFixture) {
 	b.putMany(3)
 	writer := b.begin()
 	if _, err := writer.Put(b.ctx, 2, "before"); err != nil {
@@ -82,7 +82,7 @@ func testLegacyLockedWaits(b *legacyBench) {
 
 // testLegacyConcurrent updates few rows from many writers, under locked reads. Who
 // holds a row logs its version before it commits, so each log is in commit order.
-func testLegacyConcurrent(b *legacyBench) {
+func testLegacyConcurrent(b *legacyFixture) {
 	const rows, writers, each = 4, 6, 150
 	b.putMany(rows)
 	var mu sync.Mutex
@@ -154,7 +154,7 @@ func testLegacyConcurrent(b *legacyBench) {
 	}
 }
 
-func testLegacyBarrier(b *legacyBench) {
+func testLegacyBarrier(b *legacyFixture) {
 	before := b.put(1, "a")
 	barrier, err := b.store.Barrier(b.ctx, legacyWait)
 	b.ok(err)
@@ -185,7 +185,7 @@ func testLegacyBarrier(b *legacyBench) {
 	b.inOrder(after, open, a.v, b.put(2, "late"))
 }
 
-func testLegacyBarrierTimeout(b *legacyBench) {
+func testLegacyBarrierTimeout(b *legacyFixture) {
 	writer := b.begin()
 	if _, err := writer.Put(b.ctx, 1, "open"); err != nil {
 		b.Fatal(err)

@@ -27,7 +27,7 @@ type TargetHarness struct {
 	// Damage makes the live record under the key unreadable; its version stays.
 	Damage func(t *testing.T, target store.Target, key record.Key)
 	// Stray puts a value where Scan finds it though no key leads to it.
-	Stray func(t *testing.T, target store.Target)
+	UnknownKey func(t *testing.T, target store.Target)
 }
 
 // TargetOptions change the target that Open makes.
@@ -57,23 +57,23 @@ func RunTarget(t *testing.T, h TargetHarness) {
 		{"EmptyIsNotNull", testEmptyIsNotNull},
 		{"Keys", testKeys},
 		{"Scan", testScan},
-		{"Match", testMatch},
-		{"MatchEveryKind", testMatchEveryKind},
-		{"MatchExpiring", testMatchExpiring},
-		{"Older", testOlder},
-		{"OlderKeys", testOlderKeys},
-		{"Fill", testFill},
-		{"FillLate", testFillLate},
-		{"FillBesideWriters", testFillBesideWriters},
-		{"FillEveryKind", testFillEveryKind},
-		{"FillExpiring", testFillExpiring},
+		{"Match", testBulkCompare},
+		{"MatchEveryKind", testBulkCompareEveryKind},
+		{"MatchExpiring", testBulkCompareExpiring},
+		{"Older", testListStale},
+		{"OlderKeys", testListStaleKeys},
+		{"Fill", testBulkLoad},
+		{"FillLate", testBulkLoadLate},
+		{"FillBesideWriters", testBulkLoadBesideWriters},
+		{"FillEveryKind", testBulkLoadEveryKind},
+		{"FillExpiring", testBulkLoadExpiring},
 		{"BigBatch", testBigBatch},
 		{"ContextEnds", testContextEnds},
 		{"Clock", testClock},
 		{"Foreign", testForeign},
 		{"WrongType", testWrongType},
 		{"Damaged", testDamaged},
-		{"Stray", testStray},
+		{"Stray", testUnknownKey},
 		{"Expiry", testExpiry},
 		{"ExpiryRunsOut", testExpiryRunsOut},
 	} {
@@ -169,27 +169,27 @@ func withOnly(w store.Write, only record.Version) store.Write {
 }
 
 // bench is a target under test.
-type bench struct {
+type targetFixture struct {
 	t      *testing.T
 	ctx    context.Context
 	target store.Target
 	schema *record.Schema
 }
 
-func newBench(t *testing.T, h TargetHarness, schema *record.Schema, o TargetOptions) *bench {
+func newTargetFixture(t *testing.T, h TargetHarness, schema *record.Schema, o TargetOptions) *targetFixture {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	t.Cleanup(cancel)
-	return &bench{t: t, ctx: ctx, target: h.Open(t, schema, o), schema: schema}
+	return &targetFixture{t: t, ctx: ctx, target: h.Open(t, schema, o), schema: schema}
 }
 
-func simpleBench(t *testing.T, h TargetHarness) *bench {
+func simpleFixture(t *testing.T, h TargetHarness) *targetFixture {
 	t.Helper()
-	return newBench(t, h, Simple(), TargetOptions{})
+	return newTargetFixture(t, h, Simple(), TargetOptions{})
 }
 
 // apply applies the writes, which must not fail.
-func (b *bench) apply(writes ...store.Write) []store.Result {
+func (b *targetFixture) apply(writes ...store.Write) []store.Result {
 	b.t.Helper()
 	results, err := b.target.Apply(b.ctx, writes)
 	if err != nil {
@@ -207,14 +207,14 @@ func (b *bench) apply(writes ...store.Write) []store.Result {
 }
 
 // want applies one write and checks what became of it.
-func (b *bench) want(w store.Write, outcome store.Outcome, version record.Version) {
+func (b *targetFixture) want(w store.Write, outcome store.Outcome, version record.Version) {
 	b.t.Helper()
 	if r := b.apply(w)[0]; r.Outcome != outcome || r.Version != version {
 		b.t.Fatalf("Apply of %q at %s: %s, version %s; want %s, version %s", w.Key, w.Version, r.Outcome, r.Version, outcome, version)
 	}
 }
 
-func (b *bench) get(keys ...record.Key) []store.Entry {
+func (b *targetFixture) get(keys ...record.Key) []store.Entry {
 	b.t.Helper()
 	entries, err := b.target.Get(b.ctx, keys)
 	if err != nil {
@@ -232,7 +232,7 @@ func (b *bench) get(keys ...record.Key) []store.Entry {
 }
 
 // live checks that the target has exactly the record.
-func (b *bench) live(key record.Key, r record.Record, version record.Version) {
+func (b *targetFixture) live(key record.Key, r record.Record, version record.Version) {
 	b.t.Helper()
 	e := b.get(key)[0]
 	if e.Presence != store.Live || e.Version != version {
@@ -242,14 +242,14 @@ func (b *bench) live(key record.Key, r record.Record, version record.Version) {
 }
 
 // gone checks that the target has no record, and which version it remembers.
-func (b *bench) gone(key record.Key, presence store.Presence, version record.Version) {
+func (b *targetFixture) gone(key record.Key, presence store.Presence, version record.Version) {
 	b.t.Helper()
 	if e := b.get(key)[0]; e.Presence != presence || e.Version != version {
 		b.t.Fatalf("%q is %s at %s, want %s at %s", key, e.Presence, e.Version, presence, version)
 	}
 }
 
-func (b *bench) same(key record.Key, got, want record.Record) {
+func (b *targetFixture) same(key record.Key, got, want record.Record) {
 	b.t.Helper()
 	if len(got) != len(want) {
 		b.t.Fatalf("%q has %d values, want %d", key, len(got), len(want))
@@ -262,7 +262,7 @@ func (b *bench) same(key record.Key, got, want record.Record) {
 }
 
 // scan returns all that Scan yields, by key; stray ones by their raw name.
-func (b *bench) scan() map[string]store.Entry {
+func (b *targetFixture) scan() map[string]store.Entry {
 	b.t.Helper()
 	found := map[string]store.Entry{}
 	err := b.target.Scan(b.ctx, func(batch []store.Entry) error {
@@ -282,7 +282,7 @@ func (b *bench) scan() map[string]store.Entry {
 	return found
 }
 
-func (b *bench) now() time.Time {
+func (b *targetFixture) now() time.Time {
 	b.t.Helper()
 	now, err := b.target.Now(b.ctx)
 	if err != nil {

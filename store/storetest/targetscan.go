@@ -11,7 +11,7 @@ import (
 )
 
 func testAbsentAndOrder(t *testing.T, h TargetHarness) {
-	b := simpleBench(t, h)
+	b := simpleFixture(t, h)
 	b.gone(keyOf(1), store.Absent, record.Version{})
 	b.apply(put(2, 1), remove(3, 1))
 	entries := b.get(keyOf(3), keyOf(1), keyOf(2), keyOf(1), keyOf(2))
@@ -30,7 +30,7 @@ func testAbsentAndOrder(t *testing.T, h TargetHarness) {
 }
 
 func testScan(t *testing.T, h TargetHarness) {
-	b := simpleBench(t, h)
+	b := simpleFixture(t, h)
 	if found := b.scan(); len(found) != 0 {
 		t.Fatalf("Scan of an empty target found %d entries", len(found))
 	}
@@ -65,7 +65,7 @@ func testScan(t *testing.T, h TargetHarness) {
 }
 
 func testBigBatch(t *testing.T, h TargetHarness) {
-	b := simpleBench(t, h)
+	b := simpleFixture(t, h)
 	const n = 5000
 	writes, keys := make([]store.Write, n), make([]record.Key, n)
 	for i := range writes {
@@ -88,7 +88,7 @@ func testBigBatch(t *testing.T, h TargetHarness) {
 }
 
 func testContextEnds(t *testing.T, h TargetHarness) {
-	b := simpleBench(t, h)
+	b := simpleFixture(t, h)
 	b.apply(put(1, 1))
 	ctx, cancel := context.WithCancel(b.ctx)
 	cancel()
@@ -112,22 +112,22 @@ func testForeign(t *testing.T, h TargetHarness) {
 	if h.Foreign == nil {
 		t.Skip("the target can't hold what migrator did not write")
 	}
-	b := simpleBench(t, h)
+	b := simpleFixture(t, h)
 	h.Foreign(t, b.target, keyOf(1))
-	b.notOurs(store.Unowned)
+	b.wantForeign(store.Unowned)
 }
 
 func testWrongType(t *testing.T, h TargetHarness) {
 	if h.WrongType == nil {
 		t.Skip("the target has one type of value")
 	}
-	b := simpleBench(t, h)
+	b := simpleFixture(t, h)
 	h.WrongType(t, b.target, keyOf(1))
-	b.notOurs(store.WrongType)
+	b.wantForeign(store.WrongType)
 }
 
 // notOurs expects that key 1 holds what migrator did not write.
-func (b *bench) notOurs(presence store.Presence) {
+func (b *targetFixture) wantForeign(presence store.Presence) {
 	b.t.Helper()
 	none := record.Version{}
 	b.gone(keyOf(1), presence, none)
@@ -152,7 +152,7 @@ func testDamaged(t *testing.T, h TargetHarness) {
 	if h.Damage == nil {
 		t.Skip("the target's records can't be damaged")
 	}
-	b := simpleBench(t, h)
+	b := simpleFixture(t, h)
 	b.apply(put(1, 5))
 	h.Damage(t, b.target, keyOf(1))
 	b.gone(keyOf(1), store.Damaged, at(5))
@@ -165,13 +165,13 @@ func testDamaged(t *testing.T, h TargetHarness) {
 	b.live(keyOf(1), simple(1, 5), at(5))
 }
 
-func testStray(t *testing.T, h TargetHarness) {
-	if h.Stray == nil {
+func testUnknownKey(t *testing.T, h TargetHarness) {
+	if h.UnknownKey == nil {
 		t.Skip("each value of the target has a key")
 	}
-	b := simpleBench(t, h)
+	b := simpleFixture(t, h)
 	b.apply(put(1, 1))
-	h.Stray(t, b.target)
+	h.UnknownKey(t, b.target)
 	found := b.scan()
 	if len(found) != 2 {
 		t.Fatalf("Scan found %d entries, want the record and the stray", len(found))
@@ -198,7 +198,7 @@ func testExpiry(t *testing.T, h TargetHarness) {
 	if !h.Expires {
 		t.Skip("the target's records don't expire")
 	}
-	b := newBench(t, h, Simple(), TargetOptions{Expires: "expires_at"})
+	b := newTargetFixture(t, h, Simple(), TargetOptions{Expires: "expires_at"})
 	future := b.now().Add(time.Hour).Truncate(time.Millisecond)
 	past := b.now().Add(-time.Hour)
 	sooner := future.Add(-time.Minute)
@@ -237,7 +237,7 @@ func testExpiryRunsOut(t *testing.T, h TargetHarness) {
 	if !h.Expires {
 		t.Skip("the target's records don't expire")
 	}
-	b := newBench(t, h, Simple(), TargetOptions{Expires: "expires_at"})
+	b := newTargetFixture(t, h, Simple(), TargetOptions{Expires: "expires_at"})
 	soon := b.now().Add(200 * time.Millisecond)
 	b.want(expiring(1, 5, &soon), store.Applied, at(5))
 	b.until("the record to expire", func() bool { return b.get(keyOf(1))[0].Presence != store.Live })

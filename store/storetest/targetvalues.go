@@ -70,7 +70,7 @@ func allBytes() []byte {
 
 func testEveryKind(t *testing.T, h TargetHarness) {
 	schema := AllKinds()
-	b := newBench(t, h, schema, TargetOptions{})
+	b := newTargetFixture(t, h, schema, TargetOptions{})
 	var writes []store.Write
 	for i := range schema.Fields[1:] {
 		f := schema.Fields[i+1]
@@ -109,7 +109,7 @@ func testEveryKind(t *testing.T, h TargetHarness) {
 }
 
 func testEmptyIsNotNull(t *testing.T, h TargetHarness) {
-	b := simpleBench(t, h)
+	b := simpleFixture(t, h)
 	empty, null := put(1, 1), put(2, 1)
 	empty.Record[1], null.Record[1] = text(""), record.NullValue
 	b.apply(empty, null)
@@ -123,7 +123,7 @@ func testEmptyIsNotNull(t *testing.T, h TargetHarness) {
 
 // testKeys uses composite keys of which one part holds whatever a text may.
 func testKeys(t *testing.T, h TargetHarness) {
-	b := newBench(t, h, Composite(), TargetOptions{})
+	b := newTargetFixture(t, h, Composite(), TargetOptions{})
 	tenants := []string{"", "eu", "a,b", "a%2Cb", "a:b", "a:1", "{a}", "a}b{", "%", "100%25", "*", "a*", "[x]?", `back\slash`, " lead", "tab\there", "line\nfeed", "\x7f", "naïve", "🦖", "'", `"`, strings.Repeat("long", 100)}
 	var writes []store.Write
 	for i, tenant := range tenants {

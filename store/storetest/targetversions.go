@@ -13,7 +13,7 @@ import (
 )
 
 func testVersionOrder(t *testing.T, h TargetHarness) {
-	b := simpleBench(t, h)
+	b := simpleFixture(t, h)
 	b.want(put(1, 10), store.Applied, at(10))
 	b.live(keyOf(1), simple(1, 10), at(10))
 	b.want(put(1, 9), store.Older, at(10))
@@ -45,7 +45,7 @@ func testVersionOrder(t *testing.T, h TargetHarness) {
 }
 
 func testWholeState(t *testing.T, h TargetHarness) {
-	b := simpleBench(t, h)
+	b := simpleFixture(t, h)
 	b.apply(put(1, 1))
 	nulls := put(1, 2)
 	nulls.Record = record.Record{text("1"), record.NullValue, record.NullValue, record.NullValue}
@@ -56,7 +56,7 @@ func testWholeState(t *testing.T, h TargetHarness) {
 }
 
 func testTombstones(t *testing.T, h TargetHarness) {
-	b := simpleBench(t, h)
+	b := simpleFixture(t, h)
 	b.want(put(1, 10), store.Applied, at(10))
 	b.want(remove(1, 9), store.Older, at(10))
 	b.want(remove(1, 10), store.Older, at(10))
@@ -77,7 +77,7 @@ func testTombstones(t *testing.T, h TargetHarness) {
 }
 
 func testNotAfter(t *testing.T, h TargetHarness) {
-	b := simpleBench(t, h)
+	b := simpleFixture(t, h)
 	b.apply(put(1, 10))
 	past, future := b.now().Add(-time.Millisecond), b.now().Add(time.Minute)
 
@@ -103,7 +103,7 @@ func testNotAfter(t *testing.T, h TargetHarness) {
 }
 
 func testOnly(t *testing.T, h TargetHarness) {
-	b := simpleBench(t, h)
+	b := simpleFixture(t, h)
 	none := record.Version{}
 	b.want(withOnly(put(1, 10), at(9)), store.Changed, none)
 	b.gone(keyOf(1), store.Absent, none)
@@ -140,7 +140,7 @@ func testOnly(t *testing.T, h TargetHarness) {
 }
 
 func testKeep(t *testing.T, h TargetHarness) {
-	b := newBench(t, h, Simple(), TargetOptions{Tombstones: 50 * time.Millisecond})
+	b := newTargetFixture(t, h, Simple(), TargetOptions{Tombstones: 50 * time.Millisecond})
 	b.apply(put(1, 1))
 	w := remove(1, 2)
 	w.Keep = true
@@ -152,7 +152,7 @@ func testKeep(t *testing.T, h TargetHarness) {
 }
 
 // until awaits a condition of the target's.
-func (b *bench) until(what string, done func() bool) {
+func (b *targetFixture) until(what string, done func() bool) {
 	b.t.Helper()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
@@ -166,7 +166,7 @@ func (b *bench) until(what string, done func() bool) {
 }
 
 func testMixedBatch(t *testing.T, h TargetHarness) {
-	b := simpleBench(t, h)
+	b := simpleFixture(t, h)
 	b.apply(put(1, 10), put(2, 10), put(3, 10), remove(4, 10))
 	late := put(5, 11)
 	late.NotAfter = b.now().Add(-time.Second)
@@ -194,7 +194,7 @@ func testMixedBatch(t *testing.T, h TargetHarness) {
 }
 
 func testSameKeyInBatch(t *testing.T, h TargetHarness) {
-	b := simpleBench(t, h)
+	b := simpleFixture(t, h)
 	writes := make([]store.Write, 20)
 	for i, n := range rand.Perm(len(writes)) {
 		writes[i] = put(1, uint64(n+1))
@@ -211,7 +211,7 @@ func testSameKeyInBatch(t *testing.T, h TargetHarness) {
 // testConcurrent lets writers race on one key, deletes included, under a reader
 // to whom the version must never shrink and no record be mixed of two.
 func testConcurrent(t *testing.T, h TargetHarness) {
-	b := simpleBench(t, h)
+	b := simpleFixture(t, h)
 	const writers, each = 6, 40
 	order := rand.Perm(writers * each)
 	var wg sync.WaitGroup
@@ -264,7 +264,7 @@ func testConcurrent(t *testing.T, h TargetHarness) {
 }
 
 func testConditionalRace(t *testing.T, h TargetHarness) {
-	b := simpleBench(t, h)
+	b := simpleFixture(t, h)
 	b.apply(put(1, 1))
 	const writers = 8
 	outcomes := make([]store.Result, writers)
@@ -302,7 +302,7 @@ func testConditionalRace(t *testing.T, h TargetHarness) {
 }
 
 func testClock(t *testing.T, h TargetHarness) {
-	b := simpleBench(t, h)
+	b := simpleFixture(t, h)
 	first := b.now()
 	if off := time.Since(first).Abs(); off > time.Minute {
 		t.Fatalf("the target's clock is %s off", off)

@@ -88,7 +88,7 @@ func TestFillMakesWhatWritesMake(t *testing.T) {
 			t.Errorf("%.70q: a fill makes %.200q, a write %.200q", texts[i], one, other)
 		}
 	}
-	if fills.fillSurely.Load() {
+	if fills.noFastLoad.Load() {
 		t.Error("the server was held to know no RESTORE")
 	}
 }
@@ -114,7 +114,7 @@ func TestFillOfWhoMayDoLess(t *testing.T) {
 				next := 0
 				for range 2 {
 					var records []record.Record
-					for range 3 * fillRows / 2 {
+					for range 3 * loadRows / 2 {
 						next++
 						records = append(records, write(next, 0).Record)
 					}
@@ -134,8 +134,8 @@ func TestFillOfWhoMayDoLess(t *testing.T) {
 						}
 					}
 				}
-				if refused := who == "less" && (format == "hash" || expires == ""); target.fillSurely.Load() != refused {
-					t.Errorf("%s: the fast way is off: %v", prefix, target.fillSurely.Load())
+				if refused := who == "less" && (format == "hash" || expires == ""); target.noFastLoad.Load() != refused {
+					t.Errorf("%s: the fast way is off: %v", prefix, target.noFastLoad.Load())
 				}
 				if n := scanned(t, target); n != next {
 					t.Errorf("%s: %d entries, want %d", prefix, n, next)
@@ -162,7 +162,7 @@ func TestFillWithoutMemory(t *testing.T) {
 		if written := filled(t, target, record.MakeVersion(0, 0, 1), records...); slices.Contains(written, false) {
 			t.Errorf("%s: not written: %v", format, written)
 		}
-		if target.fillSurely.Load() {
+		if target.noFastLoad.Load() {
 			t.Errorf("%s: the fast way was given up", format)
 		}
 	}

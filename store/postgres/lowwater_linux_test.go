@@ -31,10 +31,10 @@ func TestCoarseConnections(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	conn, server := coarsely(dialed), <-accepted
+	conn, server := withLowWater(dialed), <-accepted
 	t.Cleanup(func() { _, _ = conn.Close(), server.Close() })
-	beCoarse(conn, true)
-	buffer := make([]byte, 2*coarseBytes)
+	setReadLowWater(conn, true)
+	buffer := make([]byte, 2*lowWaterBytes)
 	for range 3 {
 		if _, err := server.Write([]byte("short")); err != nil {
 			t.Fatal(err)
@@ -69,7 +69,7 @@ func TestCoarseConnections(t *testing.T) {
 		t.Errorf("past its deadline it read %d bytes: %v", n, err)
 	}
 	_ = conn.SetDeadline(time.Time{})
-	beCoarse(conn, false)
+	setReadLowWater(conn, false)
 	if _, err := server.Write([]byte("fine")); err != nil {
 		t.Fatal(err)
 	}

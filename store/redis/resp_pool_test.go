@@ -32,12 +32,12 @@ func TestBulkConnectionsGrowOld(t *testing.T) {
 		t.Error("a young connection is not used again")
 	}
 	target.bulk.give(client, first)
-	first.born = first.born.Add(-2 * bulkLife)
+	first.born = first.born.Add(-2 * bulkMaxAge)
 	second := take()
 	if second == first {
 		t.Error("one that has grown old while idle is used again")
 	}
-	second.born = second.born.Add(-2 * bulkLife)
+	second.born = second.born.Add(-2 * bulkMaxAge)
 	target.bulk.give(client, second)
 	if third := take(); third == second {
 		t.Error("one that has grown old in use is used again")
@@ -72,24 +72,24 @@ func TestAMatchOutlivesItsConnections(t *testing.T) {
 		ok(t, err)
 		return infoField(info, "total_connections_received")
 	}
-	given, told, before := 0, 0, ""
+	given, reported, before := 0, 0, ""
 	ok(t, target.BulkCompare(t.Context(), []int{0, 1, 2, 3}, func() (*record.Block, record.Version, error) {
 		switch given++; given {
 		case 3:
 			before = connections()
-			<-time.After(bulkLife + time.Millisecond)
+			<-time.After(bulkMaxAge + time.Millisecond)
 		case 5:
 			return nil, record.Version{}, nil
 		}
 		return block, write(1, 1).Version, nil
 	}, func(_ *record.Block, same []bool) error {
-		if told++; !same[0] {
-			t.Errorf("block %d: not the same", told)
+		if reported++; !same[0] {
+			t.Errorf("block %d: not the same", reported)
 		}
 		return nil
 	}))
-	if told != 4 || connections() == before {
-		t.Errorf("%d of 4 blocks told, %s connections before and %s after", told, before, connections())
+	if reported != 4 || connections() == before {
+		t.Errorf("%d of 4 blocks told, %s connections before and %s after", reported, before, connections())
 	}
 }
 
@@ -106,12 +106,12 @@ func TestARefusedScanSaysWhatTheServerSaid(t *testing.T) {
 	if h, _ := hint.Of(err); err == nil || !strings.Contains(err.Error(), "refuses SCAN") || h.Text != "allow SCAN to the user of target.url" {
 		t.Errorf("without the right to SCAN: %v, and the hint is %v", err, h)
 	}
-	for refusal, forGood := range map[string]bool{
+	for refusal, permanent := range map[string]bool{
 		"NOPERM this user has no permissions to run the 'scan' command": true, "ERR unknown command 'SCAN'": true,
 		"LOADING Redis is loading the dataset in memory": false, "BUSY Redis is busy running a script": false, "OOM command not allowed": false,
 	} {
-		if mayNot(refusal) != forGood {
-			t.Errorf("%q: for good is %v", refusal, !forGood)
+		if permanentRefusal(refusal) != permanent {
+			t.Errorf("%q: for good is %v", refusal, !permanent)
 		}
 	}
 }

@@ -12,7 +12,7 @@ import (
 )
 
 // older returns what ListStale yields.
-func (b *bench) older(than record.Version) []record.Key {
+func (b *targetFixture) listStale(than record.Version) []record.Key {
 	b.t.Helper()
 	lister, ok := b.target.(store.StaleLister)
 	if !ok {
@@ -37,12 +37,12 @@ func (b *bench) older(than record.Version) []record.Key {
 
 // testOlder: it lists what the target holds of older versions or of none, and no
 // more, whatever else is there.
-func testOlder(t *testing.T, h TargetHarness) {
-	b := simpleBench(t, h)
+func testListStale(t *testing.T, h TargetHarness) {
+	b := simpleFixture(t, h)
 	wantOlder := func(when string, than record.Version, want ...record.Key) {
 		t.Helper()
 		slices.Sort(want)
-		if got := b.older(than); !slices.Equal(got, want) {
+		if got := b.listStale(than); !slices.Equal(got, want) {
 			t.Errorf("%s: older than %s: %q, want %q", when, than, got, want)
 		}
 	}
@@ -77,8 +77,8 @@ func testOlder(t *testing.T, h TargetHarness) {
 			}
 		}
 	}
-	if h.Stray != nil {
-		h.Stray(t, b.target)
+	if h.UnknownKey != nil {
+		h.UnknownKey(t, b.target)
 	}
 	wantOlder("with what is not ours", at(100), old...)
 	if h.Foreign != nil { // where a tombstone's version is known
@@ -97,9 +97,9 @@ func testOlder(t *testing.T, h TargetHarness) {
 }
 
 // testOlderKeys: of whatever key.
-func testOlderKeys(t *testing.T, h TargetHarness) {
+func testListStaleKeys(t *testing.T, h TargetHarness) {
 	for _, schema := range []*record.Schema{Composite(), instants()} {
-		b := newBench(t, h, schema, TargetOptions{})
+		b := newTargetFixture(t, h, schema, TargetOptions{})
 		var keys, old []record.Key
 		for i, first := range []string{"", "eu", "a,b", "a%2Cb", "%", "tab\there", "\x7f", "naïve", "🦖", "'", "A"} {
 			r := record.Record{text(strconv.Itoa(i)), text("note"), text(first)}
@@ -118,13 +118,13 @@ func testOlderKeys(t *testing.T, h TargetHarness) {
 		}
 		slices.Sort(keys)
 		slices.Sort(old)
-		if got := b.older(at(99)); len(got) > 0 {
+		if got := b.listStale(at(99)); len(got) > 0 {
 			t.Errorf("older than all: %q", got)
 		}
-		if got := b.older(at(100)); !slices.Equal(got, old) {
+		if got := b.listStale(at(100)); !slices.Equal(got, old) {
 			t.Errorf("the older ones: %q, want %q", got, old)
 		}
-		if got := b.older(at(101)); !slices.Equal(got, keys) {
+		if got := b.listStale(at(101)); !slices.Equal(got, keys) {
 			t.Errorf("all: %q, want %q", got, keys)
 		}
 	}

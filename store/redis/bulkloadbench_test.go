@@ -38,7 +38,7 @@ func BenchmarkFill(b *testing.B) {
 			b.Run(by+"/"+of.name, func(b *testing.B) {
 				format, _, surely := strings.Cut(by, " ")
 				target := open(b, testConfig(format, "fill", of.schema, storetest.TargetOptions{}), testenv.RedisURL(b), of.schema)
-				target.fillSurely.Store(surely)
+				target.noFastLoad.Store(surely)
 				next := 0
 				const rows = 500
 				block, written := new(record.Block), make([]bool, rows)

@@ -13,8 +13,8 @@ import (
 
 // testMatch: what BulkCompare calls the same is the same, in every way in which a record
 // can differ; what it is asked of last is whole.
-func testMatch(t *testing.T, h TargetHarness) {
-	bench := simpleBench(t, h)
+func testBulkCompare(t *testing.T, h TargetHarness) {
+	bench := simpleFixture(t, h)
 	m, ok := bench.target.(store.BulkComparer)
 	if !ok || !m.CanBulkCompare() {
 		t.Skip("this target has no BulkCompare")
@@ -93,7 +93,7 @@ func testMatch(t *testing.T, h TargetHarness) {
 		for i := range same {
 			same[i] = true // BulkCompare must say no itself
 		}
-		if err := matched(t, m, b, fields, high, same); err != nil {
+		if err := compareThrice(t, m, b, fields, high, same); err != nil {
 			t.Fatal(err)
 		}
 		for i, c := range cases {
@@ -123,9 +123,9 @@ func testMatch(t *testing.T, h TargetHarness) {
 }
 
 // matched compares a block three times, one after the other.
-func matched(t *testing.T, m store.BulkComparer, b *record.Block, fields []int, high record.Version, same []bool) error {
+func compareThrice(t *testing.T, m store.BulkComparer, b *record.Block, fields []int, high record.Version, same []bool) error {
 	t.Helper()
-	given, told := 0, 0
+	given, reported := 0, 0
 	next := func() (*record.Block, record.Version, error) {
 		if given++; given > 3 {
 			return nil, record.Version{}, nil
@@ -133,22 +133,22 @@ func matched(t *testing.T, m store.BulkComparer, b *record.Block, fields []int, 
 		return b, high, nil
 	}
 	err := m.BulkCompare(t.Context(), fields, next, func(of *record.Block, is []bool) error {
-		if told++; of != b || told > given || told > 1 && !slices.Equal(same, is) {
-			t.Errorf("after %d blocks %d are told of, with %v, want %v", given, told, is, same)
+		if reported++; of != b || reported > given || reported > 1 && !slices.Equal(same, is) {
+			t.Errorf("after %d blocks %d are told of, with %v, want %v", given, reported, is, same)
 		}
 		copy(same, is)
 		return nil
 	})
-	if err == nil && told != 3 {
-		t.Errorf("of 3 blocks %d are told of", told)
+	if err == nil && reported != 3 {
+		t.Errorf("of 3 blocks %d are told of", reported)
 	}
 	return err
 }
 
 // testMatchEveryKind: what a target says of a value is what legacy says of it.
-func testMatchEveryKind(t *testing.T, h TargetHarness) {
+func testBulkCompareEveryKind(t *testing.T, h TargetHarness) {
 	schema := AllKinds()
-	b := newBench(t, h, schema, TargetOptions{})
+	b := newTargetFixture(t, h, schema, TargetOptions{})
 	m, ok := b.target.(store.BulkComparer)
 	if !ok || !m.CanBulkCompare() {
 		t.Skip("this target has no BulkCompare")
@@ -174,7 +174,7 @@ func testMatchEveryKind(t *testing.T, h TargetHarness) {
 		}
 	}
 	same := make([]bool, block.Rows())
-	if err := matched(t, m, block, fields, at(1), same); err != nil {
+	if err := compareThrice(t, m, block, fields, at(1), same); err != nil {
 		t.Fatal(err)
 	}
 	for i, ok := range same {
@@ -185,11 +185,11 @@ func testMatchEveryKind(t *testing.T, h TargetHarness) {
 }
 
 // testMatchExpiring: a record that goes at another time than the row is not the same.
-func testMatchExpiring(t *testing.T, h TargetHarness) {
+func testBulkCompareExpiring(t *testing.T, h TargetHarness) {
 	if !h.Expires {
 		t.Skip("the target's records don't expire")
 	}
-	b := newBench(t, h, Simple(), TargetOptions{Expires: "expires_at"})
+	b := newTargetFixture(t, h, Simple(), TargetOptions{Expires: "expires_at"})
 	m, ok := b.target.(store.BulkComparer)
 	if !ok || !m.CanBulkCompare() {
 		t.Skip("this target has no BulkCompare")
@@ -217,7 +217,7 @@ func testMatchExpiring(t *testing.T, h TargetHarness) {
 	}
 	for _, fields := range [][]int{{0, 1, 2, 3}, {0, 1, 2}} {
 		same := make([]bool, block.Rows())
-		if err := matched(t, m, block, fields, at(1), same); err != nil {
+		if err := compareThrice(t, m, block, fields, at(1), same); err != nil {
 			t.Fatal(err)
 		}
 		for i, c := range cases {
