@@ -16,9 +16,9 @@ var _ store.BulkComparer = (*Target)(nil)
 // CanBulkCompare implements store.BulkComparer.
 func (t *Target) CanBulkCompare() bool { return true }
 
-// BulkCompare implements store.BulkComparer: on connections of its own, replies compared where
-// they lie. A block is asked for before the replies of the one before are read, so
-// that no server waits for the comparing.
+// BulkCompare implements store.BulkComparer. It uses its own connections, and compares
+// replies in the read buffer. Requests for block N+1 are sent before the replies for
+// block N are read, so that no server waits for the comparison.
 func (t *Target) BulkCompare(ctx context.Context, fields []int, next func() (*record.Block, record.Version, error), done func(*record.Block, []bool) error) (err error) {
 	a := &bulkComparison{t: t, reader: t.codec.comparer(fields), conns: map[*goredis.Client]*bulkConn{}}
 	defer func() { a.end(err) }()
@@ -59,7 +59,7 @@ func (t *Target) BulkCompare(ctx context.Context, fields []int, next func() (*re
 	}
 }
 
-// asking is one BulkCompare.
+// bulkComparison is one call of BulkCompare.
 type bulkComparison struct {
 	t      *Target
 	reader rowComparer
@@ -67,28 +67,28 @@ type bulkComparison struct {
 	name   []byte
 }
 
-// matching is the comparison of one block.
+// blockComparison is the comparison of one block.
 type blockComparison struct {
 	t      *Target
 	rows   blockRows
 	fields []int
-	known  record.VersionBound // of versions that legacy has given by now
+	known  record.VersionBound // of versions that legacy has issued by now
 	same   []bool
 	due    []replies
 	want   []byte
 }
 
-// replies are those that one server owes, in the order of the rows.
+// replies are the outstanding replies of one server, in the order of the rows.
 type replies struct {
 	conn *bulkConn
 	rows []int32
 }
 
-// ask sends the commands for a block.
+// request sends the commands for a block.
 func (a *bulkComparison) request(ctx context.Context, b *record.Block, fields []int, high record.Version) (*blockComparison, error) {
 	m := &blockComparison{t: a.t, rows: rowsOf(b), fields: fields, known: record.NewVersionBound(high), same: make([]bool, b.Rows())}
 	if a.t.expires >= 0 && a.t.noExpireTime.Load() {
-		return m, nil // an expiry can't be told to the millisecond
+		return m, nil // the server can't report an expiry to the millisecond
 	}
 	shares, err := a.t.shares(ctx, b)
 	if err != nil {
@@ -110,13 +110,13 @@ func (a *bulkComparison) request(ctx context.Context, b *record.Block, fields []
 	return m, nil
 }
 
-// commands appends those of rows, and returns which rows have any.
+// commands appends the commands for rows, and returns the rows that have a command.
 func (a *bulkComparison) commands(c *bulkConn, m *blockComparison, rows []int32) []int32 {
 	asked := rows[:0]
 	for _, i := range rows {
 		name, ok := a.t.template.appendName(a.name[:0], a.t.schema, m.rows.only(int(i), a.t.schema.Key))
 		if a.name = name; !ok {
-			continue // whoever reads it in the slow way says why
+			continue // Get reports why
 		}
 		c.out = a.reader.ask(c.out, name)
 		if a.t.expires >= 0 {
@@ -127,7 +127,7 @@ func (a *bulkComparison) commands(c *bulkConn, m *blockComparison, rows []int32)
 	return asked
 }
 
-// old tells that a connection is to be left.
+// expired reports whether a connection must not be used for another block.
 func (a *bulkComparison) expired() bool {
 	for _, c := range a.conns {
 		if c.expired() {
@@ -137,7 +137,8 @@ func (a *bulkComparison) expired() bool {
 	return false
 }
 
-// end keeps the connections that are not old, unless replies may still be due.
+// end returns the connections to the pool, or closes them after an error: replies may
+// still be outstanding then.
 func (a *bulkComparison) end(err error) {
 	for client, c := range a.conns {
 		if err != nil {
@@ -176,7 +177,7 @@ func (m *blockComparison) replies(d replies, reader rowComparer) error {
 	return nil
 }
 
-// expires reads when the record goes, and tells that this is when the row does.
+// expires reads the record's expiry, and reports whether it is the row's.
 func (m *blockComparison) expires(c *bulkConn, row int) (same bool, err error) {
 	kind, at, err := c.header()
 	if err != nil || kind == '-' {
@@ -187,7 +188,7 @@ func (m *blockComparison) expires(c *bulkConn, row int) (same bool, err error) {
 	}
 	ms, ever, err := expiryOf(m.rows.only(row, []int{m.t.expires})[m.t.expires])
 	if err != nil {
-		return false, nil //nolint:nilerr // the slow way says what it is
+		return false, nil //nolint:nilerr // Get reports the error
 	}
 	if !ever {
 		ms = -1
@@ -195,14 +196,14 @@ func (m *blockComparison) expires(c *bulkConn, row int) (same bool, err error) {
 	return int64(at) == ms, nil
 }
 
-// matcher asks for records and compares them with rows.
+// rowComparer requests records and compares them with rows.
 type rowComparer interface {
 	ask(dst, name []byte) []byte
-	// answered reads the reply about a row whole, whatever it says. The error is the connection's.
+	// answered consumes the whole reply for a row. Its error is one of the connection.
 	answered(c *bulkConn, m *blockComparison, row int) (same bool, err error)
 }
 
-// hashMatcher reads the version and the fields that matter.
+// hashComparer reads the version and the compared fields.
 type hashComparer struct {
 	head, tail []byte // of the command, around the name
 	open       []byte // of the reply, before the version
@@ -224,8 +225,8 @@ func (h *hashComparer) ask(dst, name []byte) []byte {
 	return append(appendBulk(append(dst, h.head...), name), h.tail...)
 }
 
-// answered knows what the reply about an equal record is, but for its version:
-// where these bytes have come, nothing has to be parsed.
+// answered compares the reply with the bytes that an equal record would have, except
+// for its version. If they are equal nothing has to be parsed.
 func (h *hashComparer) answered(c *bulkConn, m *blockComparison, row int) (bool, error) {
 	m.want = append(m.want[:0], "\r\n"...)
 	for _, f := range h.fields {
@@ -245,7 +246,7 @@ func (h *hashComparer) answered(c *bulkConn, m *blockComparison, row int) (bool,
 	return same, err
 }
 
-// parsed is answered for replies that are others, or have not come whole.
+// parsed is answered for replies that differ, or have not arrived completely.
 func (h *hashComparer) parsed(c *bulkConn, m *blockComparison, row int) (bool, error) {
 	kind, n, err := c.header()
 	if err != nil || kind == '-' {
@@ -281,7 +282,8 @@ func (h *hashComparer) parsed(c *bulkConn, m *blockComparison, row int) (bool, e
 	return same, nil
 }
 
-// jsonMatcher reads the document, which is as migrator writes it or is looked at again.
+// jsonComparer compares the document with the one that migrator would write. A record
+// whose document differs in form is left to Get.
 type jsonComparer struct {
 	codec *jsonCodec
 	all   bool
@@ -316,7 +318,7 @@ func (j *jsonComparer) answered(c *bulkConn, m *blockComparison, row int) (bool,
 		return false, nil
 	}
 	if m.want, err = j.codec.encode(m.want[:0], version, m.rows.at(row)); err != nil {
-		return false, nil //nolint:nilerr // the slow way says what it is
+		return false, nil //nolint:nilerr // Get reports the error
 	}
 	return bytes.Equal(m.want, text), nil
 }

@@ -17,7 +17,7 @@ import (
 
 var _ store.BulkLoader = (*Target)(nil)
 
-// A server does nothing else while it runs one call of the script.
+// The limits of one call of the script: a server runs nothing else meanwhile.
 const (
 	loadRows  = 100
 	loadBytes = 64 << 10
@@ -29,9 +29,9 @@ var fillSource string
 // CanBulkLoad implements store.BulkLoader.
 func (t *Target) CanBulkLoad() bool { return true }
 
-// BulkLoad implements store.BulkLoader: one pipeline for each server, on a connection of
-// its own, of scripts that write some records each; in a cluster one each, for a
-// script has the keys of one slot.
+// BulkLoad implements store.BulkLoader: one pipeline for each server, on its own
+// connection. Each script call writes up to loadRows records; in a cluster it writes
+// one, since a script may use the keys of one slot only.
 func (t *Target) BulkLoad(ctx context.Context, f store.BulkWrite, written []bool) error {
 	written = written[:f.Block.Rows()]
 	clear(written)
@@ -49,7 +49,7 @@ func (t *Target) BulkLoad(ctx context.Context, f store.BulkWrite, written []bool
 	return nil
 }
 
-// fill writes one server's rows.
+// loadShare writes the rows of one server.
 func (t *Target) loadShare(ctx context.Context, client *goredis.Client, f store.BulkWrite, rows []int32, written []bool) error {
 	buffers, _ := t.buffers.Get().(*loadBuffers)
 	if buffers == nil {
@@ -72,16 +72,17 @@ func (t *Target) loadShare(ctx context.Context, client *goredis.Client, f store.
 	return nil
 }
 
-// filler is a format's way to fill.
+// bulkWriter encodes records for one script.
 type bulkWriter interface {
 	script() *script
-	// head appends the arguments that all records share, and says how many.
+	// head appends the arguments that all records share, and returns their number.
 	head(dst []byte) ([]byte, int)
-	// record appends one record's arguments, and says how many; false: not in this way.
+	// record appends one record's arguments, and returns their number; false if the
+	// script can't write the record.
 	record(dst []byte, r record.Record) ([]byte, int, bool)
 }
 
-// filling is one block's fill.
+// blockLoad is the load of one block.
 type blockLoad struct {
 	t       *Target
 	written []bool
@@ -94,12 +95,11 @@ type blockLoad struct {
 	*loadBuffers
 }
 
-// fillBuffers are used again. Between two calls of the script, those of one call are
-// empty.
+// loadBuffers are reused. The buffers of one script call are empty between two calls.
 type loadBuffers struct {
 	sent       []int32 // rows, in the order of the calls
 	ends       []int   // of each call of the script, in sent
-	keys, args []byte  // of the call that is being made
+	keys, args []byte  // of the call under construction
 	expiries   []byte
 	count      int                 // of args
 	seen       map[uint64]struct{} // sidecars of the call
@@ -108,8 +108,9 @@ type loadBuffers struct {
 	sidecar    []byte
 }
 
-// on tries the fast way. What it is too narrow for goes the sure one; so does what
-// was refused, and if that was not refused too, the fast way is tried no more.
+// on writes rows by the fast script. Rows that it can't write go to the slow script, and
+// so do the rows of refused calls. If the slow script is not refused, the server or
+// its user does not support the fast one, which is then not tried again.
 func (m *blockLoad) on(c *bulkConn, left []int32) error {
 	fast, slow := m.t.codec.bulkWriters(m.version)
 	refused, stillRefused := false, false
@@ -131,8 +132,8 @@ func (m *blockLoad) on(c *bulkConn, left []int32) error {
 	return nil
 }
 
-// by gives the rows to a filler. It returns those that it can't take, and those of
-// calls that were refused.
+// by writes the rows by one bulkWriter. It returns the rows that the writer can't take,
+// and those of refused calls.
 func (m *blockLoad) by(c *bulkConn, f bulkWriter, rows []int32) (left []int32, refused bool, err error) {
 	m.sent, m.ends = m.sent[:0], m.ends[:0]
 	for _, i := range rows {
@@ -143,7 +144,7 @@ func (m *blockLoad) by(c *bulkConn, f bulkWriter, rows []int32) (left []int32, r
 		if m.waiting() == m.each || len(m.args) >= loadBytes {
 			m.call(f, c)
 		}
-		if len(c.out) >= bulkBuffer { // the server begins; what it replies is short
+		if len(c.out) >= bulkBuffer { // the server starts to work; its replies are short
 			if err := c.flush(); err != nil {
 				return nil, false, err
 			}
@@ -169,13 +170,14 @@ func (m *blockLoad) by(c *bulkConn, f bulkWriter, rows []int32) (left []int32, r
 	return left, refused, nil
 }
 
-// unfit tells a refusal of the way, not of this call.
+// refusesFastPath reports whether the server refuses the fast script as such, and not
+// just this call.
 func refusesFastPath(refusal string) bool {
 	text := strings.ToLower(refusal)
 	return permanentRefusal(refusal) || strings.Contains(text, "dump payload") || strings.Contains(text, "bad data format")
 }
 
-// waiting is how many rows the call has that is being made.
+// waiting is the number of rows in the call under construction.
 func (m *blockLoad) waiting() int {
 	if len(m.ends) == 0 {
 		return len(m.sent)
@@ -183,8 +185,8 @@ func (m *blockLoad) waiting() int {
 	return len(m.sent) - m.ends[len(m.ends)-1]
 }
 
-// add adds a row to the call, or leaves it to Apply, which says why; false: the
-// filler is not for it.
+// add adds a row to the call, or leaves it to Apply, which reports the reason. It
+// returns false if the bulkWriter can't take the row.
 func (m *blockLoad) add(f bulkWriter, row int32) bool {
 	r := m.rows.at(int(row))
 	name, ok := m.t.template.appendName(m.name[:0], m.t.schema, r)
@@ -195,7 +197,7 @@ func (m *blockLoad) add(f bulkWriter, row int32) bool {
 		return true
 	}
 	mark := maphash.Bytes(m.seed, m.sidecar)
-	if _, twice := m.seen[mark]; twice { // or as good as
+	if _, twice := m.seen[mark]; twice { // or a collision, which costs one Apply
 		return true
 	}
 	expires, ok := m.expiry(r)
@@ -219,7 +221,7 @@ func (m *blockLoad) add(f bulkWriter, row int32) bool {
 	return true
 }
 
-// expiry is a record's, as the script wants it; false: it can't be read.
+// expiry returns a record's expiry as the script's argument; false if it can't be read.
 func (m *blockLoad) expiry(r record.Record) (string, bool) {
 	if m.t.expires < 0 {
 		return "", true
@@ -231,8 +233,8 @@ func (m *blockLoad) expiry(r record.Record) (string, bool) {
 	return strconv.FormatInt(ms, 10), true
 }
 
-// call appends the script's call for so many rows. The first one of a pipeline has
-// the script's text: so the server knows it when the others come.
+// call appends the script call for the waiting rows. The first call of a pipeline
+// sends the script's text, so that the server has it for the others.
 func (m *blockLoad) call(f bulkWriter, c *bulkConn) {
 	s, rows := f.script(), m.waiting()
 	head, shared := f.head(nil)

@@ -15,21 +15,21 @@ import (
 	"github.com/stranglerfig/migrator/store"
 )
 
-// maxSkew is how far clocks may differ without a word.
+// maxSkew is the clock difference from which Check warns.
 const maxSkew = 500 * time.Millisecond
 
-// server is what one master says of itself.
+// server is what one master reports about itself.
 type server struct {
 	address string
 	info    string
-	save    string // the snapshots' schedule
-	noSave  error  // why it can't be told
+	save    string // the setting save: when snapshots are taken
+	noSave  error  // why save can't be read
 	skew    time.Duration
 	errSkew error
 }
 
 // Check implements store.Checker. Of several masters each finding names the first
-// that it concerns. What a managed Redis does not tell is a warning.
+// that it concerns. A setting that a managed Redis does not report is a warning.
 func (t *Target) Check(ctx context.Context) ([]store.Check, error) {
 	servers, err := t.servers(ctx)
 	if err != nil {
@@ -50,7 +50,7 @@ func (t *Target) Check(ctx context.Context) ([]store.Check, error) {
 	return append(checks, keys...), nil
 }
 
-// worst is the check of the server that fares worst.
+// worst returns the worst result of a check over all servers.
 func worst(servers []server, check func(server) store.Check) store.Check {
 	rank := map[store.CheckResult]int{store.Warned: 1, store.Refused: 2}
 	var found store.Check
@@ -139,8 +139,8 @@ func checkRole(s server) store.Check {
 	return c
 }
 
-// checkEviction: an evicted record is a lost one. An evicted tombstone lets a late
-// older write bring its record back.
+// checkEviction refuses policies under which Redis drops records. An evicted
+// tombstone lets a late older write restore its record.
 func (t *Target) checkEviction(s server) store.Check {
 	policy, limit := infoField(s.info, "maxmemory_policy"), infoField(s.info, "maxmemory")
 	c := store.Check{Name: "redis-eviction", Result: store.Good, Detail: "maxmemory-policy is " + policy}
@@ -201,8 +201,8 @@ func checkClock(s server) store.Check {
 	return c
 }
 
-// checkPrivileges runs every command that writes need, in one script that leaves
-// nothing behind.
+// checkPrivileges runs every command that writes need, in one script that removes
+// what it wrote.
 func (t *Target) checkPrivileges(ctx context.Context) store.Check {
 	c := store.Check{Name: "redis-privileges", Result: store.Good, Detail: "scripts may run every command that writes need"}
 	parts := make([]string, len(t.schema.Key))

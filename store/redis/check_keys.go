@@ -10,8 +10,8 @@ import (
 	"github.com/stranglerfig/migrator/store"
 )
 
-// Check looks at so many keys, or asks so often for another thousand of whatever
-// the database holds.
+// Check samples at most sampledKeys keys, and runs SCAN at most sampleRounds times,
+// each for a thousand keys of the whole database.
 const (
 	sampledKeys  = 5000
 	sampleRounds = 200
@@ -19,7 +19,7 @@ const (
 
 var errEnough = errors.New("enough")
 
-// checkKeys looks at what stands already where records are to stand.
+// checkKeys examines the values that already exist under the records' keys.
 func (t *Target) checkKeys(ctx context.Context) ([]store.Check, error) {
 	count := map[store.Presence]int{}
 	first := map[store.Presence]string{}

@@ -9,7 +9,7 @@ import (
 	"github.com/stranglerfig/migrator/store/storetest"
 )
 
-// checked runs Check and wants the named finding to be as given.
+// checked runs Check and compares the named finding.
 func checked(t *testing.T, target *Target, name string, result store.CheckResult, says string) {
 	t.Helper()
 	checks, err := target.Check(t.Context())
@@ -22,7 +22,7 @@ func checked(t *testing.T, target *Target, name string, result store.CheckResult
 			t.Errorf("%s: %s, %s; want %s, %s", name, c.Result, c.Detail, result, says)
 		}
 		if c.Result == store.Refused && c.Hint.IsZero() {
-			t.Errorf("%s: nothing to try", name)
+			t.Errorf("%s: no hint", name)
 		}
 		return
 	}

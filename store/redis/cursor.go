@@ -11,8 +11,8 @@ import (
 
 var errNoScan = hint.Errorf(hint.Hint{Text: "allow SCAN to the user of target.url"}, "the server refuses SCAN")
 
-// mayNot tells that a refusal is for good: the server does not know the command, or
-// the user may not give it.
+// permanentRefusal reports whether a refusal is permanent: the server does not know
+// the command, or the user may not run it.
 func permanentRefusal(refusal string) bool {
 	text := strings.ToLower(refusal)
 	for _, phrase := range []string{"noperm", "no permission", "can't run this command", "unknown"} {
@@ -23,7 +23,7 @@ func permanentRefusal(refusal string) bool {
 	return false
 }
 
-// cursor goes over the names of one server that match a pattern.
+// cursor iterates over the keys of one server that match a pattern.
 type cursor struct {
 	pattern string
 	at      string // "": at the end
@@ -31,12 +31,12 @@ type cursor struct {
 
 func (c *cursor) ended() bool { return c.at == "" }
 
-// ask appends the command for the next names.
+// ask appends the SCAN command for the next names.
 func (c *cursor) ask(dst []byte) []byte {
 	return appendCommand(dst, "SCAN", c.at, "MATCH", c.pattern, "COUNT", strconv.Itoa(scanCount))
 }
 
-// answered reads a reply up to its names, which follow, and says how many.
+// answered reads a reply up to its names, and returns their number. The names follow.
 func (c *cursor) answered(conn *bulkConn) (names int, err error) {
 	kind, n, err := conn.header()
 	switch {
@@ -74,7 +74,7 @@ func (c *cursor) name(conn *bulkConn) ([]byte, error) {
 	return conn.text(n)
 }
 
-// page sends what was asked, asks for the page after this one, and reads the names.
+// page sends the pending command, requests the next page, and reads the names.
 func (c *cursor) page(conn *bulkConn) ([]string, error) {
 	if err := conn.flush(); err != nil {
 		return nil, err

@@ -23,12 +23,12 @@ func expiryField(schema *record.Schema, name string) (int, error) {
 	return i, nil
 }
 
-// errNoTime is said of an expiry that can't be read; it holds no value.
+// errNotTimestamp refuses an expiry that can't be parsed. It contains no value.
 var errNotTimestamp = errors.New("not a canonical timestamp")
 
-// expiryOf reads a canonical timestamp (one without zone is taken as UTC) as
-// milliseconds since 1970, cut down: a record may vanish up to 1 ms early, never
-// late. NULL and infinity never come.
+// expiryOf converts a canonical timestamp (UTC, if it has no zone) to milliseconds
+// since 1970, rounded down: a record may expire up to 1 ms early, never late. ever is
+// false for NULL and infinity.
 func expiryOf(v record.Value) (ms int64, ever bool, err error) {
 	switch {
 	case v.State != record.Present, v.Text == "infinity":

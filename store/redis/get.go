@@ -18,9 +18,9 @@ func isReply(err error) bool {
 	return errors.As(err, &reply)
 }
 
-// Get implements store.Target. A live record costs one plain read (and one of its
-// expiry, if records expire); for what is not, a script looks at the key and its
-// sidecar as of one moment.
+// Get implements store.Target. A live record costs one plain read, and one of its
+// expiry if records expire. For every other key a script reads the key and its
+// sidecar atomically.
 func (t *Target) Get(ctx context.Context, keys []record.Key) ([]store.Entry, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -51,8 +51,8 @@ func (t *Target) Get(ctx context.Context, keys []record.Key) ([]store.Entry, err
 	return entries, t.readByScript(ctx, entries, names, unclear)
 }
 
-// readLive reads records without their sidecars, and returns which of them need
-// a second look.
+// readLive reads records without their sidecars, and returns the positions of those
+// that readByScript must read.
 func (t *Target) readLive(ctx context.Context, entries []store.Entry, names [][2]string, unclear []int) ([]int, error) {
 	each := 1
 	if t.expires >= 0 {
@@ -90,7 +90,7 @@ func (t *Target) readLive(ctx context.Context, entries []store.Entry, names [][2
 	return unclear, nil
 }
 
-// setExpiry is false where the expiry must be read in another way.
+// setExpiry reports whether it has set the expiry; else readByScript must read it.
 func (t *Target) setExpiry(e *store.Entry, c *command) bool {
 	if c.err != nil {
 		if isReply(c.err) && strings.Contains(strings.ToLower(c.err.Error()), "unknown command") {
@@ -99,7 +99,7 @@ func (t *Target) setExpiry(e *store.Entry, c *command) bool {
 		return false
 	}
 	ms, ok := c.value.(int64)
-	if !ok || ms == -2 { // gone since
+	if !ok || ms == -2 { // expired or deleted since the read
 		return false
 	}
 	if ms >= 0 {
@@ -108,7 +108,7 @@ func (t *Target) setExpiry(e *store.Entry, c *command) bool {
 	return true
 }
 
-// look reads some of the entries by the script.
+// readByScript reads some of the entries by the script.
 func (t *Target) readByScript(ctx context.Context, entries []store.Entry, names [][2]string, which []int) error {
 	args := append([]any{t.codec.kind()}, t.codec.fields()...)
 	commands := make([]*command, len(which))
@@ -128,7 +128,7 @@ func (t *Target) readByScript(ctx context.Context, entries []store.Entry, names 
 	return nil
 }
 
-// seen fills in an entry from the script's reply.
+// decodeReply sets an entry from the script's reply.
 func (t *Target) decodeReply(e *store.Entry, reply any) error {
 	list, ok := reply.([]any)
 	if !ok || len(list) != 4 {
@@ -142,7 +142,7 @@ func (t *Target) decodeReply(e *store.Entry, reply any) error {
 	case "none":
 	case t.codec.kind():
 		t.codec.decode(e, list[3])
-		if e.Presence == store.Absent { // a hash without any field of ours
+		if e.Presence == store.Absent { // a hash without any field of the record
 			e.Presence, e.Detail = store.Unowned, "a hash without any field of the record"
 			e.Record = make(record.Record, len(t.schema.Fields))
 		}

@@ -16,13 +16,13 @@ import (
 	"github.com/stranglerfig/migrator/store"
 )
 
-// jsonCodec keeps a record as one JSON document in a string. Its first member is
-// the version, which the script finds there without decoding the rest.
+// jsonCodec stores a record as one JSON document in a string. Its first member is
+// the version, which the script reads without decoding the rest.
 //
-// Finite numbers stand with exactly their canonical digits, infinite ones and NaN
-// as strings; JSON and arrays as they are; bytes in base64; all else as strings.
-// NULL is null, save in a field of kind json, where null is a value: there NULL is
-// a member that is not there.
+// Finite numbers keep exactly their canonical digits; infinities and NaN are strings;
+// JSON and arrays are embedded unchanged; bytes are base64; all other kinds are
+// strings. NULL is null, except in a field of kind json, where null is a value: there
+// NULL is an absent member.
 type jsonCodec struct {
 	schema *record.Schema
 	quoted []string       // names as members, with the colon
@@ -86,11 +86,10 @@ func (c *jsonCodec) encode(dst []byte, version []byte, r record.Record) ([]byte,
 	return append(dst, '}'), nil
 }
 
-// anyJSON are the options by which JSON that somebody else made is passed on as
-// it is: PostgreSQL's json keeps a name that appears twice, and lone surrogates.
+// anyJSON are the options that pass foreign JSON on unchanged: PostgreSQL's json keeps a name that appears twice, and lone surrogates.
 var anyJSON = []jsontext.Options{jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true)}
 
-// appendJSON appends a value of the kind. Its errors hold no value.
+// appendJSON appends a value of the kind. Its errors contain no value.
 func appendJSON(dst []byte, kind record.Kind, text string) ([]byte, error) {
 	switch kind {
 	case record.Bool:
@@ -123,7 +122,7 @@ func appendJSON(dst []byte, kind record.Kind, text string) ([]byte, error) {
 
 func notFinite(text string) bool { return text == "NaN" || text == "Infinity" || text == "-Infinity" }
 
-// isNumber tells a number by the grammar of RFC 8259.
+// isNumber reports whether s is a number by the grammar of RFC 8259.
 func isNumber(s string) bool {
 	digit := func(from int) int {
 		n := from
@@ -180,7 +179,7 @@ func (c *jsonCodec) decode(e *store.Entry, reply any) {
 	}
 }
 
-// version finds the digits where the script looks for them.
+// version returns the digits at the place where the script reads them.
 func (c *jsonCodec) version(doc string) (string, bool) {
 	rest, ok := strings.CutPrefix(doc, c.head)
 	if !ok || len(rest) <= record.VersionDigits || rest[record.VersionDigits] != '"' {
@@ -189,8 +188,8 @@ func (c *jsonCodec) version(doc string) (string, bool) {
 	return rest[:record.VersionDigits], record.IsVersion(rest[:record.VersionDigits])
 }
 
-// fieldsOf reads the document's members that are fields; others are passed over.
-// Its errors hold no value.
+// fieldsOf reads the document's members that are fields, and skips the others. Its
+// errors contain no value.
 func (c *jsonCodec) fieldsOf(doc string) (record.Record, error) {
 	r := make(record.Record, len(c.quoted))
 	for i := range r {
@@ -248,7 +247,7 @@ func valueOf(kind record.Kind, v jsontext.Value) (record.Value, error) {
 	case record.JSON:
 		return record.TextValue(string(v)), nil
 	case record.Array:
-		if v.Kind() != '[' && v.Kind() != '"' { // a text: an array that JSON has no form for, such as [0:1]={5,6}
+		if v.Kind() != '[' && v.Kind() != '"' { // a string is an array that JSON can't express, such as [0:1]={5,6}
 			return record.Value{}, errors.New("not an array")
 		}
 		return record.TextValue(string(v)), nil

@@ -193,8 +193,8 @@ func TestJSONRoundTrip(t *testing.T) {
 	})
 }
 
-// FuzzJSONDecode: what decodes as a record of ours is JSON to everybody, and
-// encodes to a document that decodes to the same.
+// FuzzJSONDecode: a document that decodes as a record is valid JSON for every parser,
+// and encodes to a document that decodes to the same record.
 func FuzzJSONDecode(f *testing.F) {
 	_, c := allKindsCodec(f)
 	doc, err := c.encode(nil, someVersion.AppendText32(nil), full())

@@ -13,30 +13,30 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 )
 
-// bulkConn is a connection of its own to one server, for commands whose replies
-// are compared where they lie in the buffer. Topology, TLS and who may log in are
-// the client's; only the bytes are read here.
+// bulkConn is a dedicated connection to one server, for commands whose replies are
+// compared in the read buffer. Topology, TLS and credentials come from the client;
+// this type only reads and writes bytes.
 type bulkConn struct {
 	net.Conn
 	born    time.Time
 	in      *bufio.Reader
 	out     []byte
 	big     []byte // a reply that does not fit into the buffer
-	refused string // the last refusal
+	refused string // the text of the last error reply
 }
 
 const (
 	bulkBuffer  = 256 << 10
-	bulkTimeout = 30 * time.Second // for one batch, where the context has no end
-	// A connection is not used for longer: its server may not be the master any more,
-	// and not know it yet. Whoever connects asks anew who is.
+	bulkTimeout = 30 * time.Second // for one batch, if the context has no deadline
+	// bulkMaxAge limits the use of a connection: its server may have lost the role of
+	// master without knowing it. A new connection resolves the master again.
 	bulkMaxAge = time.Second
 )
 
-// errBulk: the server said what the protocol does not have in this place.
+// errUnexpectedReply reports a reply that the protocol does not allow at this point.
 var errUnexpectedReply = errors.New("unexpected reply from Redis")
 
-// dialBulk connects as the client would.
+// dialBulk connects with the client's options.
 func dialBulk(ctx context.Context, o *goredis.Options) (*bulkConn, error) {
 	conn, err := o.Dialer(ctx, o.Network, o.Addr)
 	if err != nil {
@@ -78,17 +78,17 @@ func (c *bulkConn) login(ctx context.Context, o *goredis.Options) error {
 				return err
 			}
 			if !bytes.Equal(line, []byte("+OK")) {
-				return errUnexpectedReply // its text may quote what was sent
+				return errUnexpectedReply // the reply may quote the password
 			}
 		}
 		return nil
 	})
 }
 
-// old tells that the connection is to be left, once no reply is due.
+// expired reports whether the connection must be closed once no reply is outstanding.
 func (c *bulkConn) expired() bool { return time.Since(c.born) > bulkMaxAge }
 
-// during bounds what do reads and writes by the context.
+// during applies the context's deadline and cancellation to the reads and writes of do.
 func (c *bulkConn) during(ctx context.Context, do func() error) error {
 	deadline, ok := ctx.Deadline()
 	if !ok {
@@ -99,7 +99,7 @@ func (c *bulkConn) during(ctx context.Context, do func() error) error {
 	}
 	stop := context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) })
 	err := do()
-	if !stop() && err == nil { // the deadline of whoever has the connection next would be this one
+	if !stop() && err == nil { // else the next user of the connection would inherit this deadline
 		err = ctx.Err()
 	}
 	if err != nil {
@@ -126,7 +126,7 @@ func appendBulk[T string | []byte](dst []byte, arg T) []byte {
 	return append(append(appendSize(dst, len(arg)), arg...), "\r\n"...)
 }
 
-// appendSize begins a string of n bytes, which are few mostly.
+// appendSize appends the header of a string of n bytes. Most strings are short.
 func appendSize(dst []byte, n int) []byte {
 	switch {
 	case n < 10:
@@ -149,7 +149,7 @@ func (c *bulkConn) line() ([]byte, error) {
 	return line[:len(line)-2], nil
 }
 
-// header reads the line that begins a reply, and the number in it.
+// header reads the first line of a reply, and the number in it.
 func (c *bulkConn) header() (kind byte, n int, err error) {
 	line, err := c.line()
 	if err != nil {
@@ -173,12 +173,12 @@ func (c *bulkConn) header() (kind byte, n int, err error) {
 	}
 }
 
-// arrived are the next n bytes, if all of them have come: it waits for no more than
-// the first. Valid until the next read.
+// arrived returns the next n bytes if all of them are buffered. It waits for the first
+// byte only. The result is valid until the next read.
 func (c *bulkConn) arrived(n int) []byte {
 	if c.in.Buffered() == 0 {
 		if _, err := c.in.Peek(1); err != nil {
-			return nil // whoever reads meets it again
+			return nil // the next read returns the same error
 		}
 	}
 	if c.in.Buffered() < n {

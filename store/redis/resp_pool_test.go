@@ -14,8 +14,9 @@ import (
 	"github.com/stranglerfig/migrator/store/storetest"
 )
 
-// TestBulkConnectionsGrowOld: a server that lost its part and does not know it is left.
-func TestBulkConnectionsGrowOld(t *testing.T) {
+// TestBulkConnectionsExpire: a server that is no longer master, and does not know it,
+// is not used for long.
+func TestBulkConnectionsExpire(t *testing.T) {
 	t.Parallel()
 	schema := storetest.Simple()
 	target := open(t, testConfig("hash", "p", schema, storetest.TargetOptions{}), testenv.RedisURL(t), schema)
@@ -29,30 +30,30 @@ func TestBulkConnectionsGrowOld(t *testing.T) {
 	first := take()
 	target.bulk.give(client, first)
 	if again := take(); again != first {
-		t.Error("a young connection is not used again")
+		t.Error("a connection that has not expired is not reused")
 	}
 	target.bulk.give(client, first)
 	first.born = first.born.Add(-2 * bulkMaxAge)
 	second := take()
 	if second == first {
-		t.Error("one that has grown old while idle is used again")
+		t.Error("one that has expired while idle is reused")
 	}
 	second.born = second.born.Add(-2 * bulkMaxAge)
 	target.bulk.give(client, second)
 	if third := take(); third == second {
-		t.Error("one that has grown old in use is used again")
+		t.Error("one that has expired in use is reused")
 	} else {
 		target.bulk.give(client, third)
 	}
 	for _, c := range []*bulkConn{first, second} {
 		if _, err := c.Write([]byte("PING\r\n")); err == nil {
-			t.Error("an old connection is still open")
+			t.Error("an expired connection is still open")
 		}
 	}
 }
 
-// TestAMatchOutlivesItsConnections, and tells of every block all the same.
-func TestAMatchOutlivesItsConnections(t *testing.T) {
+// TestBulkCompareOutlivesItsConnections: it reports every block, over several connections.
+func TestBulkCompareOutlivesItsConnections(t *testing.T) {
 	t.Parallel()
 	schema := storetest.Simple()
 	target := open(t, testConfig("hash", "p", schema, storetest.TargetOptions{}), testenv.RedisURL(t), schema)
@@ -89,12 +90,12 @@ func TestAMatchOutlivesItsConnections(t *testing.T) {
 		return nil
 	}))
 	if reported != 4 || connections() == before {
-		t.Errorf("%d of 4 blocks told, %s connections before and %s after", reported, before, connections())
+		t.Errorf("%d of 4 blocks reported, %s connections before and %s after", reported, before, connections())
 	}
 }
 
-// TestARefusedScanSaysWhatTheServerSaid, and what to allow where that is it.
-func TestARefusedScanSaysWhatTheServerSaid(t *testing.T) {
+// TestRefusedScanHasAHint: a permanent refusal names the right that is missing.
+func TestRefusedScanHasAHint(t *testing.T) {
 	t.Parallel()
 	schema := storetest.Simple()
 	server := testenv.Redis(t)
@@ -111,7 +112,7 @@ func TestARefusedScanSaysWhatTheServerSaid(t *testing.T) {
 		"LOADING Redis is loading the dataset in memory": false, "BUSY Redis is busy running a script": false, "OOM command not allowed": false,
 	} {
 		if permanentRefusal(refusal) != permanent {
-			t.Errorf("%q: for good is %v", refusal, !permanent)
+			t.Errorf("%q: permanent is %v", refusal, !permanent)
 		}
 	}
 }

@@ -125,7 +125,7 @@ func TestTemplateRefusesKeys(t *testing.T) {
 	}
 }
 
-// kindGenerators make canonical texts, with what other columns' borders look like.
+// kindGenerators make canonical texts, some of which contain the separators of templates.
 var kindGenerators = map[record.Kind]*rapid.Generator[string]{
 	record.Int:         rapid.Custom(func(t *rapid.T) string { return strconv.FormatInt(rapid.Int64().Draw(t, "int"), 10) }),
 	record.Text:        rapid.OneOf(rapid.StringOf(rapid.SampledFrom([]rune(":-|{}%/,0129aé\n\x7f ."))), rapid.String()),
@@ -139,8 +139,8 @@ var kindGenerators = map[record.Kind]*rapid.Generator[string]{
 	record.TimeOfDay:   rapid.StringMatching(`[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[1-9])?`),
 }
 
-// TestTemplateIsInjective: of templates at random, each that is accepted gives two
-// different keys two different names, and reads each name back to its key.
+// TestTemplateIsInjective: every random template that is accepted gives different keys
+// different names, and parses each name back to its key.
 func TestTemplateIsInjective(t *testing.T) {
 	t.Parallel()
 	kinds := []record.Kind{record.Int, record.Int, record.Text, record.Text, record.Bytes, record.Bool, record.UUID, record.Decimal, record.Date, record.TimestampTZ, record.Interval, record.TimeOfDay}
@@ -199,7 +199,7 @@ func indexes(n int) []int {
 	return all
 }
 
-// FuzzTemplateParse: what Parse accepts, Render makes.
+// FuzzTemplateParse: Render produces every name that Parse accepts.
 func FuzzTemplateParse(f *testing.F) {
 	var templates []*Template
 	for _, c := range []struct {
@@ -239,7 +239,7 @@ func FuzzTemplateParse(f *testing.F) {
 	})
 }
 
-// FuzzParseTemplate: no text makes it panic, and what it accepts it can write.
+// FuzzParseTemplate: no text makes it panic, and every accepted template can be printed.
 func FuzzParseTemplate(f *testing.F) {
 	for _, s := range []string{"product:{id}", "{{{id}}}", "}}{{", "{a}{b}", "{", "}", "{}"} {
 		f.Add(s)

@@ -26,8 +26,8 @@ func badURL(what string) error {
 	return hint.With(record.URLError("target.url: "+what), hint.Hint{Text: urlForms})
 }
 
-// dial makes a client of what the URL names. It does not connect. Nothing is read
-// from replicas: they lag, and a read must not return less than what was acknowledged.
+// dial makes a client for the URL. It does not connect. The client never reads from
+// replicas: they lag, and a read must not miss an acknowledged write.
 func dial(raw string) (goredis.UniversalClient, error) {
 	scheme, rest, ok := strings.Cut(raw, "://")
 	if !ok {
@@ -74,7 +74,7 @@ func dial(raw string) (goredis.UniversalClient, error) {
 	if err != nil {
 		return nil, explain(err)
 	}
-	// A command is sent again by this package alone, which knows which ones may run twice.
+	// Only this package sends a command again: it knows which ones may run twice.
 	o.MaxRetries, o.DialerRetries, o.ContextTimeoutEnabled = -1, 1, true
 	o.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 	return goredis.NewClient(o), nil
@@ -167,8 +167,8 @@ func dialSentinel(encrypted bool, rest string) (goredis.UniversalClient, error) 
 	return dialFailover(o)
 }
 
-// explain says of a parser's error what holds no part of the URL but the name of
-// an option.
+// explain replaces a parser's error by one that contains no part of the URL except the
+// name of an option.
 func explain(err error) error {
 	if m := regexp.MustCompile(`unexpected option: ([a-z_]{1,30})$`).FindStringSubmatch(err.Error()); m != nil {
 		return badURL("unknown option " + m[1])
