@@ -11,12 +11,12 @@ import (
 	"github.com/stranglerfig/migrator/record"
 )
 
-// Barrier implements store.Barrier. While it waits for an open writer, new ones
-// wait behind it; so it waits shortly, lets the others pass, and tries again a
-// little longer, until timeout.
+// Barrier implements store.Barrier. While it waits for an open writer, new writers
+// queue behind it. So it waits for a short time, lets the writers pass, and tries
+// again with a longer wait, until timeout.
 //
-// With a version column there is no greatest version to be read, so the barrier
-// begins a new era.
+// With a version column there is no greatest version to read, so the barrier starts a
+// new era.
 func (l *Legacy) Barrier(ctx context.Context, timeout time.Duration) (record.Version, error) {
 	deadline := time.Now().Add(timeout)
 	for wait := 250 * time.Millisecond; ; wait *= 2 {

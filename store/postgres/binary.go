@@ -65,7 +65,7 @@ func readInt(raw []byte) (int64, bool) {
 	}
 }
 
-// renderJSONB takes the version's byte off.
+// renderJSONB removes the leading byte, the version of the format.
 func renderJSONB(dst, raw []byte) ([]byte, error) {
 	if len(raw) < 1 || raw[0] != 1 {
 		return dst, errTextForm
@@ -96,7 +96,7 @@ const (
 	numericMinus    = 0xF000
 )
 
-// renderNumeric prints base 10,000 digits, the first of which stands for
+// renderNumeric prints base 10,000 digits, the first of which has the weight
 // 10,000^weight, with exactly scale digits behind the point.
 func renderNumeric(dst, raw []byte) ([]byte, error) {
 	if len(raw) < 8 {
@@ -225,7 +225,7 @@ func appendEra(dst []byte, bc bool) []byte {
 }
 
 // appendDay prints the Gregorian date of a day counted from 2000-01-01; the year
-// before 1 is 1 BC. The year is reckoned from March, so that the leap day is its last.
+// before 1 is 1 BC. Years are counted from March, so that the leap day is its last.
 func appendDay(dst []byte, days int64) (_ []byte, bc bool) {
 	days += epochDays + marchEraShift
 	era := days / daysOf400

@@ -22,9 +22,10 @@ var (
 // CanBulkCompare implements store.BulkComparer.
 func (t *Target) CanBulkCompare() bool { return true }
 
-// BulkCompare implements store.BulkComparer: one statement for some rows, whose results are
-// rendered as legacy's are and compared where they lie. The key's columns are
-// always compared: the server takes 1.0 and 1.00 for one key, and they are two records'.
+// BulkCompare implements store.BulkComparer: one statement for each batch of rows, whose
+// results are rendered as legacy's are, and compared in the receive buffer. The key's
+// columns are always compared: the server treats 1.0 and 1.00 as one key, and they are
+// the keys of two records.
 func (t *Target) BulkCompare(ctx context.Context, fields []int, next func() (*record.Block, record.Version, error), done func(*record.Block, []bool) error) error {
 	m := t.comparison(fields)
 	var same []bool
@@ -47,20 +48,20 @@ func (m *blockComparison) compare(ctx context.Context, b *record.Block, high rec
 	m.block, m.known = b, record.NewVersionBound(high)
 	keys := make([]record.Key, b.Rows())
 	for i := range keys {
-		key, _ := m.t.shape.schema.AppendKey(nil, b, i) // of a NULL: names no record
+		key, _ := m.t.shape.schema.AppendKey(nil, b, i) // a key with a NULL names no record
 		keys[i] = record.Key(key)
 	}
 	return inBatches(len(keys), func(at []int) error { return m.compareBatch(ctx, keys, at, same) })
 }
 
-// matching is a comparison, of one block at a time.
+// blockComparison is one call of BulkCompare. It compares one block at a time.
 type blockComparison struct {
 	t       *Target
 	block   *record.Block
 	fields  []int
 	renders []render            // of fields
 	list    string              // what is selected for them
-	known   record.VersionBound // of versions that legacy has given by now
+	known   record.VersionBound // of versions that legacy has issued by now
 	text    []byte
 }
 
@@ -115,14 +116,14 @@ func (m *blockComparison) equal(row int, raw [][]byte) bool {
 		}
 		var err error
 		if m.text, err = m.renders[n](m.text[:0], raw[n]); err != nil || !bytes.Equal(m.text, want) {
-			return false // whoever reads it in the slow way says why
+			return false // Get reports why
 		}
 	}
 	return true
 }
 
-// ScanKeys implements store.KeyScanner, in pages by the key's index: no snapshot
-// is held while the caller waits.
+// ScanKeys implements store.KeyScanner, in pages by the key's index: it holds no
+// snapshot while the caller works.
 func (t *Target) ScanKeys(ctx context.Context, yield func(keys []record.Key, unknown []store.Entry) error) error {
 	var after []any
 	for {

@@ -9,7 +9,7 @@ import (
 	"github.com/stranglerfig/migrator/record"
 )
 
-// appendCanonical appends the canonical text of what the server printed.
+// appendCanonical appends the canonical form of the text that the server printed.
 func appendCanonical(dst []byte, f format, raw []byte) ([]byte, error) {
 	if f.kind == record.Array {
 		return appendArray(dst, f, raw)
@@ -44,7 +44,7 @@ func appendScalar(dst []byte, kind record.Kind, raw []byte) ([]byte, error) {
 
 var suffixBC = []byte(" BC")
 
-// appendInstant turns "2024-02-29 12:00:00.5+00 BC" into "2024-02-29T12:00:00.5Z BC".
+// appendInstant converts "2024-02-29 12:00:00.5+00 BC" to "2024-02-29T12:00:00.5Z BC".
 func appendInstant(dst []byte, kind record.Kind, raw []byte) ([]byte, error) {
 	if bytes.HasSuffix(raw, []byte("infinity")) {
 		return append(dst, raw...), nil
@@ -69,8 +69,8 @@ func appendInstant(dst []byte, kind record.Kind, raw []byte) ([]byte, error) {
 	return dst, nil
 }
 
-// fromCanonical turns a canonical text into one that the server reads as the
-// column's type. The server judges what is in it; this fails only on arrays.
+// fromCanonical converts a canonical text to one that the server reads as the column's
+// type. The server validates the value; this function fails for arrays only.
 func fromCanonical(f format, text string) (string, error) {
 	if f.kind == record.Array {
 		return arrayLiteral(f, text)

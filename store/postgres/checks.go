@@ -35,7 +35,7 @@ const (
 	clockRefused = 30 * time.Second
 )
 
-// checkServer looks at what legacy and target have in common.
+// checkServer runs the checks that legacy and target have in common.
 func (f *findings) checkServer(ctx context.Context, pool *pgxpool.Pool, side string) error {
 	var number int
 	var standby bool
@@ -78,8 +78,8 @@ func (f *findings) checkServer(ctx context.Context, pool *pgxpool.Pool, side str
 	return nil
 }
 
-// checkKey looks for keys whose equal values have several texts: one row would be
-// two records.
+// checkKey refuses keys whose equal values have several texts: one row would be two
+// records.
 func (f *findings) checkKey(s *shape, side string) {
 	for _, i := range s.key {
 		c := s.columns[i]
@@ -102,7 +102,7 @@ func (f *findings) checkKey(s *shape, side string) {
 	}
 }
 
-// checkTypes looks at columns whose texts depend on the server.
+// checkTypes warns of columns whose texts depend on the server.
 func (f *findings) checkTypes(s *shape, side string) {
 	odd := 0
 	for _, c := range s.columns {
@@ -126,7 +126,7 @@ func (f *findings) checkTable(s *shape, side string) {
 	}
 }
 
-// privileges asks which of the table privileges the role lacks.
+// lacking returns which of the wanted table privileges the role lacks.
 func (s *shape) lacking(ctx context.Context, pool *pgxpool.Pool, wanted ...string) ([]string, error) {
 	var lacking []string
 	for _, p := range wanted {
@@ -141,7 +141,8 @@ func (s *shape) lacking(ctx context.Context, pool *pgxpool.Pool, wanted ...strin
 	return lacking, nil
 }
 
-// policies that hide rows make every read fail, since row_security is off.
+// checkPolicies refuses policies that hide rows: they make every read fail, since
+// row_security is off.
 func (f *findings) checkPolicies(ctx context.Context, pool *pgxpool.Pool, s *shape, side string) error {
 	if !s.policies {
 		return nil
@@ -158,7 +159,7 @@ func (f *findings) checkPolicies(ctx context.Context, pool *pgxpool.Pool, s *sha
 	return nil
 }
 
-// canCreate tells whether the role may create the schema, or has it.
+// canCreate reports whether the role may create the schema, or has it.
 func canCreate(ctx context.Context, pool *pgxpool.Pool, schema string) (bool, error) {
 	var may bool
 	err := pool.QueryRow(ctx, `SELECT coalesce((SELECT has_schema_privilege(oid, 'CREATE') FROM pg_namespace WHERE nspname = $1),

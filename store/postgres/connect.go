@@ -30,15 +30,15 @@ var sessionSettings = map[string]string{
 	"extra_float_digits": "1",
 	"bytea_output":       "hex",
 	"row_security":       "off",
-	// Nearly all statements here name some hundred keys. The planner takes index
-	// lookups for dear, and a table that was just filled for anything: it would read a
-	// table of 100,000 rows whole for each batch. See whole.
+	// Nearly all statements here name some hundred keys. The planner overestimates the
+	// cost of index lookups, and has no statistics of a table that was just loaded: it
+	// would read a whole table of 100,000 rows for each batch. See readWholeTables.
 	"enable_seqscan":   "off",
 	"enable_hashjoin":  "off",
 	"enable_mergejoin": "off",
 }
 
-// whole runs do in a transaction whose statements read whole tables.
+// readWholeTables runs do in a transaction whose statements may read whole tables.
 func readWholeTables(ctx context.Context, pool *pgxpool.Pool, do func(pgx.Tx) error) error {
 	return inTx(ctx, pool, pgx.ReadOnly, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, "SET LOCAL enable_seqscan = on; SET LOCAL enable_hashjoin = on; SET LOCAL enable_mergejoin = on"); err != nil {
@@ -48,11 +48,11 @@ func readWholeTables(ctx context.Context, pool *pgxpool.Pool, do func(pgx.Tx) er
 	})
 }
 
-// coarseBytes is what a coarse connection waits for.
+// lowWaterBytes is how many bytes a read waits for once setReadLowWater is on.
 const lowWaterBytes = 32 << 10
 
-// connect opens a pool and proves that the server answers. side is "legacy" or
-// "target", for errors, which never show the URL: it may hold a password.
+// connect opens a pool and pings the server. side is "legacy" or "target", for errors,
+// which never contain the URL: it may hold a password.
 func connect(ctx context.Context, side, url string) (*pgxpool.Pool, error) {
 	if url == "" {
 		return nil, hint.With(record.URLError("no URL for the "+side+" PostgreSQL"), hint.Hint{Text: "set " + side + ".url or " + side + ".url_file in the migration file"})
@@ -90,10 +90,10 @@ func connect(ctx context.Context, side, url string) (*pgxpool.Pool, error) {
 	return pool, nil
 }
 
-// textResults asks for every column as the server prints it.
+// textResults requests every column as the text that the server prints.
 var textResults = pgx.QueryResultFormats{pgx.TextFormatCode}
 
-// SQLSTATEs that this package tells apart.
+// SQLSTATEs that this package distinguishes.
 const (
 	stateFenced            = "MG001"
 	stateLockNotAvailable  = "55P03"
@@ -111,15 +111,15 @@ func hasState(err error, states ...string) bool {
 	return slices.Contains(states, pgfail.SQLState(err))
 }
 
-// refusedValue tells that the server could not read or store a value: data
-// exceptions and violated constraints, which are one row's own.
+// refusedValue reports whether the server could not read or store a value: data
+// exceptions and violated constraints, which concern one row.
 func refusedValue(err error) bool {
 	state := pgfail.SQLState(err)
 	return len(state) == 5 && (state[:2] == "22" || state[:2] == "23")
 }
 
-// discreet replaces the message of a data exception, which quotes the value, by
-// one that does not: values must not reach a log.
+// withoutValue replaces the message of a data exception, which quotes the value, by
+// one without the value: values must not reach a log.
 func withoutValue(err error) error {
 	var pg *pgconn.PgError
 	if !errors.As(err, &pg) || len(pg.Code) != 5 || pg.Code[:2] != "22" {
@@ -132,8 +132,8 @@ func withoutValue(err error) error {
 	return fmt.Errorf("the server refuses a value%s: it does not fit the column's type (SQLSTATE %s)", where, pg.Code)
 }
 
-// inTx runs do in a read-committed transaction. Each statement then sees what was
-// committed before it, which the order of locks and reads here relies on.
+// inTx runs do in a read-committed transaction. Each statement sees what was
+// committed before it began; the order of locks and reads in this package relies on that.
 func inTx(ctx context.Context, pool *pgxpool.Pool, access pgx.TxAccessMode, do func(pgx.Tx) error) error {
 	return pgx.BeginTxFunc(ctx, pool, pgx.TxOptions{IsoLevel: pgx.ReadCommitted, AccessMode: access}, do)
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/stranglerfig/migrator/internal/hint"
 )
 
-// table is what the catalog says of a table.
+// table is the description of a table in the catalog.
 type table struct {
 	name        pgx.Identifier
 	oid         uint32
@@ -21,11 +21,11 @@ type table struct {
 	unlogged    bool
 	identity    string // relreplident
 	policies    bool   // row-level security is on
-	rules       bool   // rewrite rules for INSERT or UPDATE, with which the server refuses ON CONFLICT
+	rules       bool   // rewrite rules for INSERT or UPDATE, because of which the server refuses ON CONFLICT
 	owner       string
 	columns     []column
 	keys        []uniqueKey // unique, immediate, over plain columns; the primary key first
-	primary     []string    // the primary key's columns, even where it is deferrable
+	primary     []string    // the primary key's columns, also if it is deferrable
 }
 
 // column is one column of a table.
@@ -39,8 +39,8 @@ type column struct {
 	generated      bool   // computed by the server: it can't be written
 	identity       string // a: GENERATED ALWAYS AS IDENTITY
 	equality       bool   // the type has an equality operator
-	fixedScale     bool   // a numeric has its scale fixed
-	looseCollation bool   // the collation takes different texts as equal
+	fixedScale     bool   // a numeric with a fixed scale
+	looseCollation bool   // the collation compares different texts as equal
 }
 
 type uniqueKey struct {
@@ -64,7 +64,7 @@ func (t *table) columnNames() string {
 	return strings.Join(names, ", ")
 }
 
-// unique tells whether the columns, in any order, are a usable unique key.
+// unique reports whether the columns, in any order, are a usable unique key.
 func (t *table) unique(columns []string) bool {
 	want := slices.Sorted(slices.Values(columns))
 	return slices.ContainsFunc(t.keys, func(k uniqueKey) bool {

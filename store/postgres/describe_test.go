@@ -16,7 +16,7 @@ const wait = 10 * time.Second
 
 func itoa(n int) string { return strconv.Itoa(n) }
 
-// TestOpenLegacyRefuses: what can't be moved is refused in words an operator can act on.
+// TestOpenLegacyRefuses: a table that can't be moved is refused, with the reason and a hint.
 func TestOpenLegacyRefuses(t *testing.T) {
 	t.Parallel()
 	d := newDatabase(t)
@@ -89,11 +89,11 @@ func TestOpenLegacyRefuses(t *testing.T) {
 	}
 	m := &migration.Config{Name: strings.Repeat("x", 60), Legacy: migration.Legacy{Part: &postgres.LegacyConfig{Table: "fine"}}}
 	if _, err := postgres.OpenLegacy(d.ctx, m, d.url); err == nil {
-		t.Error("a name whose sequence would be cut was taken")
+		t.Error("a name whose sequence would be truncated was accepted")
 	}
 }
 
-func TestSecretsStayOut(t *testing.T) {
+func TestErrorsContainNoPassword(t *testing.T) {
 	t.Parallel()
 	m := &migration.Config{Name: "m", Legacy: migration.Legacy{Part: &postgres.LegacyConfig{Table: "t"}}, Target: migration.Target{Part: &postgres.TargetConfig{Table: "t"}}}
 	for _, url := range []string{

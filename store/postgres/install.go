@@ -18,7 +18,7 @@ const installed = 1
 
 var errNotInstalled = hint.Errorf(hint.Hint{Do: hint.Apply}, "migrator's schema is not installed in the legacy database, or not for this migration")
 
-// asNotInstalled replaces the server's words for a missing part of the schema.
+// asNotInstalled replaces the server's error for a missing part of the schema.
 func asNotInstalled(err error) error {
 	if hasState(err, stateUndefinedTable, stateNoSchema, stateUndefinedFunction) {
 		return fmt.Errorf("%w (SQLSTATE %s)", errNotInstalled, pgfail.SQLState(err))
@@ -27,7 +27,7 @@ func asNotInstalled(err error) error {
 }
 
 // Install creates migrator's schema in the legacy database, with what this
-// migration needs; it changes nothing the second time. The first one needs the
+// migration needs; a second call changes nothing. The first call needs the
 // CREATE privilege on the database. Every role may then compute versions.
 func (l *Legacy) Install(ctx context.Context) error {
 	err := inTx(ctx, l.pool, pgx.ReadWrite, func(tx pgx.Tx) error {
@@ -87,7 +87,7 @@ CREATE TABLE migrator_legacy.migration (
 	fenced_at timestamptz,
 	CHECK ((attempt IS NULL) = (fence_era IS NULL))
 );
-COMMENT ON COLUMN migrator_legacy.migration.attempt IS 'whose fence stands';
+COMMENT ON COLUMN migrator_legacy.migration.attempt IS 'the attempt whose fence is raised';
 COMMENT ON COLUMN migrator_legacy.migration.system_identifier IS 'of the server that the era belongs to';
 GRANT SELECT ON migrator_legacy.migration TO PUBLIC;
 
@@ -137,7 +137,7 @@ func (l *Legacy) Uninstall(ctx context.Context) error {
 			return pgx.ErrNoRows
 		case err != nil:
 			return err
-		// [fence-whole]: only a lifting takes the fence away.
+		// [fence-whole]: only LiftFence removes the fence.
 		case attempt != nil:
 			return hint.Errorf(hint.Hint{Do: hint.Rollback}, "the fence of attempt %s is raised: legacy refuses writes until it is lifted", *attempt)
 		}

@@ -9,8 +9,8 @@ import (
 )
 
 // ReplicationLag is how far the slowest standby is behind in applying; 0 without one.
-// A role that is not of pg_monitor sees the standbys and not their lag, which is then
-// an error, not 0.
+// A role that is not a member of pg_monitor sees the standbys without their lag: that
+// is an error, not 0.
 func (l *Legacy) ReplicationLag(ctx context.Context) (time.Duration, error) {
 	var seconds float64
 	var hidden bool

@@ -9,7 +9,7 @@ import (
 	"github.com/stranglerfig/migrator/store"
 )
 
-// Check implements store.Checker: all that would make a later step fail.
+// Check implements store.Checker: it reports what would make a later step fail.
 func (l *Legacy) Check(ctx context.Context) ([]store.Check, error) {
 	var f findings
 	f.good("legacy-table", "%s: %d columns, key (%s)", l.table(), len(l.shape.columns), l.shape.keyList())
@@ -55,7 +55,7 @@ func (l *Legacy) checkPrivileges(ctx context.Context, f *findings) error {
 	switch {
 	case owner:
 		f.good("legacy-fence", "%s may fence %s", user, l.table())
-	case super: // to be granted a superuser is to be one
+	case super: // a role that is granted a superuser is one
 		f.warn("legacy-fence", "a role that owns the table and nothing else: CREATE ROLE table_owner NOLOGIN; ALTER TABLE "+table+" OWNER TO table_owner; GRANT table_owner TO "+user+
 			"; or run the step from grace to retain, and its rollback, as the owner",
 			"%s does not own %s (a superuser does): it can't raise the fence, so the migration can't go beyond grace", user, l.table())
@@ -107,7 +107,7 @@ func (l *Legacy) checkLog(ctx context.Context, f *findings) error {
 	return nil
 }
 
-// checkReturn looks for what an insert through a rollback from retain would miss.
+// checkReturn warns of columns for which a rollback from retain would have no value.
 func (l *Legacy) checkReturn(f *findings) {
 	var missing []string
 	for i := range l.shape.table.columns {

@@ -13,9 +13,10 @@ import (
 )
 
 // locked runs do in a transaction that holds the migration's advisory lock and the
-// table's in the given mode, waiting up to timeout in all. The advisory lock comes
-// first: whoever holds it shared may wait for a row, whose writer has the table,
-// and must not meet somebody who has the table and waits for it.
+// table's lock in the given mode. It waits up to timeout in all. The advisory lock
+// comes first, to avoid a deadlock: a locked read holds it in shared mode while it
+// waits for a row, and the row's writer has a lock on the table. A transaction with a
+// lock on the table must therefore never wait for the advisory lock.
 func (l *Legacy) locked(ctx context.Context, timeout time.Duration, mode string, do func(pgx.Tx) error) error {
 	err := inTx(ctx, l.pool, pgx.ReadWrite, func(tx pgx.Tx) error {
 		began := time.Now()
@@ -45,10 +46,10 @@ func setLockTimeout(ctx context.Context, tx pgx.Tx, d time.Duration) error {
 	return err
 }
 
-// errBusy: open transactions kept a lock away until the time was over.
+// errBusy reports that open transactions kept a lock until the timeout.
 var errBusy = store.ErrBusy
 
-// explain turns a lock that was not to be had into words on who holds it.
+// explainLock adds the holders of the lock to the error of a lock timeout.
 func (l *Legacy) explainLock(ctx context.Context, err error) error {
 	if !hasState(err, stateLockNotAvailable) {
 		return err
@@ -65,8 +66,8 @@ func (l *Legacy) explainLock(ctx context.Context, err error) error {
 }
 
 // holders describes the transactions that hold the table, or a partition of it, in
-// a mode that a writer takes or a stronger one. It never shows their statements:
-// these may hold values.
+// a writer's mode or a stronger one. It never shows their statements, which may contain
+// values.
 func (l *Legacy) holders(ctx context.Context) ([]string, error) {
 	rows, err := l.pool.Query(ctx, `
 		SELECT DISTINCT ON (k.pid) 'pid ' || coalesce(k.pid::text, '0') || ' (' ||

@@ -11,14 +11,14 @@ import (
 	"github.com/stranglerfig/migrator/store"
 )
 
-// rowLockTimeout bounds the wait for one row, and for a fence on its way.
+// rowLockTimeout limits the wait for one row, and for a fence that is being raised.
 const rowLockTimeout = 10 * time.Second
 
 // LookupLocked implements store.Locker.
 //
-// Repair must never cost the application a deadlock. So no row is waited for while
-// another is held: first all rows that are free are taken together, then what
-// is left one by one, each in a transaction of its own.
+// Repair must never cause a deadlock with the application. So it never waits for a row
+// while it holds another: first it locks all free rows together, then the remaining
+// rows one by one, each in its own transaction.
 func (l *Legacy) LookupLocked(ctx context.Context, keys []record.Key) ([]store.Row, error) {
 	rows := unfound(keys)
 	err := inBatches(len(keys), func(at []int) error { return l.lockFree(ctx, rows, keys, at) })
@@ -35,8 +35,8 @@ func (l *Legacy) lockFree(ctx context.Context, rows []store.Row, keys []record.K
 	return l.lock(ctx, rows, keys, at, " SKIP LOCKED")
 }
 
-// lockRest waits for the rows that somebody else has locked: those that an
-// ordinary read finds. The others are not there.
+// lockRest waits for the rows that another transaction has locked: those that a plain
+// read finds. The others don't exist.
 func (l *Legacy) lockRest(ctx context.Context, rows []store.Row, keys []record.Key) error {
 	var left []int
 	var names []record.Key
@@ -74,12 +74,12 @@ func (l *Legacy) lockOne(ctx context.Context, rows []store.Row, keys []record.Ke
 	return err
 }
 
-// lock reads rows under their locks, each with a version taken while it is held.
+// lock reads rows under their locks, each with a version taken while it is locked.
 //
-// The advisory lock keeps the fence from being raised or lifted between the look
-// at the row and that at the era. The version is computed above the common table
-// expression, thus from a row that is locked already, and needs no argument about
-// what the executor computes again after it had to wait.
+// The advisory lock prevents the fence from being raised or lifted between the read of
+// the row and that of the era. The version is computed outside the common table
+// expression, so from a row that is locked already: it does not depend on what the
+// executor evaluates again after a wait.
 func (l *Legacy) lock(ctx context.Context, rows []store.Row, keys []record.Key, at []int, policy string) error {
 	s := l.shape
 	q := s.keyQuery(keys, at, false)
@@ -124,7 +124,7 @@ func (l *Legacy) lock(ctx context.Context, rows []store.Row, keys []record.Key, 
 	return asNotInstalled(p.run(ctx, l.pool))
 }
 
-// versionExpr is the SQL of this migration's version, given that of the version
+// versionExpr is the SQL of this migration's version; value is the SQL of the version
 // column's value.
 func (l *Legacy) versionExpr(value string) string {
 	if l.version == "" {
@@ -133,8 +133,8 @@ func (l *Legacy) versionExpr(value string) string {
 	return versionColumnExpr(l.name, value)
 }
 
-// readVersion reads a version and, if the migration is fenced, the fence's era:
-// what legacy says then is older than all that has been written since.
+// readVersion reads a version and, if the migration is fenced, the fence's era: the
+// rows of fenced legacy are older than all later writes of the target.
 func readVersion(text, fence []byte) (record.Version, error) {
 	if text == nil {
 		return record.Version{}, hint.Errorf(hint.Hint{Do: hint.Doctor}, "legacy returned a row without a version")
@@ -147,7 +147,7 @@ func readVersion(text, fence []byte) (record.Version, error) {
 	if err != nil || era == 0 {
 		return v, fmt.Errorf("the era of legacy's fence is %q", fence)
 	}
-	// [repair-era]: a row that is behind the fence is older than every write of retain.
+	// [repair-era]: a row of fenced legacy is older than every write of retain.
 	return v.InEra(uint32(era) - 1), nil
 }
 

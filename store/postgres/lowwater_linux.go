@@ -10,23 +10,23 @@ import (
 	"time"
 )
 
-const lowWaterWait = time.Millisecond // so long, at most, some bytes wait for more
+const lowWaterWait = time.Millisecond // how long a read waits for lowWaterBytes
 
-// coarseConn can wait for many bytes at a time. A server sends the rows of a COPY in
-// pieces of 8 KiB, and each of them wakes whoever waits for it, for a tenth of the
-// whole work of a comparison.
+// lowWaterConn can wait for many bytes at a time (SO_RCVLOWAT). A server sends the rows
+// of a COPY in pieces of 8 KiB. Each of them wakes the reader, which costs a tenth of
+// the whole work of a comparison.
 type lowWaterConn struct {
 	*net.TCPConn
 	raw     syscall.RawConn
 	enabled atomic.Bool
 
-	low int // what the kernel was told; of the one who reads
+	low int // the value of SO_RCVLOWAT; only the reader uses it
 
 	mu       sync.Mutex
-	deadline time.Time // of reads, as the owner has it
+	deadline time.Time // of reads, as set by the connection's owner
 }
 
-// withLowWater makes a connection that can be coarse, if the system knows how.
+// withLowWater wraps a connection for setReadLowWater, if the system supports it.
 func withLowWater(conn net.Conn) net.Conn {
 	tcp, ok := conn.(*net.TCPConn)
 	if !ok {
@@ -39,14 +39,15 @@ func withLowWater(conn net.Conn) net.Conn {
 	return &lowWaterConn{TCPConn: tcp, raw: raw, low: 1}
 }
 
-// setReadLowWater switches it; false by default: an answer that is short would come late.
+// setReadLowWater enables or disables the wait for lowWaterBytes. It is disabled by
+// default: it would delay short replies.
 func setReadLowWater(conn net.Conn, on bool) {
 	if c, ok := conn.(*lowWaterConn); ok {
 		c.enabled.Store(on)
 	}
 }
 
-// Read waits for coarseBytes, and after coarseWait for any.
+// Read waits for lowWaterBytes, and after lowWaterWait for any byte.
 func (c *lowWaterConn) Read(p []byte) (int, error) {
 	if c.enabled.Load() && len(p) >= lowWaterBytes && c.setLowWater(lowWaterBytes) {
 		err := c.setReadDeadline(time.Now().Add(lowWaterWait))
@@ -65,7 +66,7 @@ func (c *lowWaterConn) Read(p []byte) (int, error) {
 	return c.TCPConn.Read(p)
 }
 
-// wake tells the kernel for how many bytes a reader is woken.
+// setLowWater sets SO_RCVLOWAT, the number of bytes at which the kernel wakes a reader.
 func (c *lowWaterConn) setLowWater(bytes int) bool {
 	if c.low == bytes {
 		return true
@@ -80,8 +81,8 @@ func (c *lowWaterConn) setLowWater(bytes int) bool {
 	return failed == nil
 }
 
-// until ends reads at t, or when the owner wants, whichever comes first; zero: when
-// the owner wants.
+// setReadDeadline ends reads at t or at the owner's deadline, whichever is earlier; a
+// zero t restores the owner's deadline.
 func (c *lowWaterConn) setReadDeadline(t time.Time) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -74,7 +74,7 @@ func plain(c byte, first bool) bool {
 		!first && (c >= '0' && c <= '9' || c == '$')
 }
 
-// showTable writes a name the way an operator would: quoted only where it must be.
+// showTable formats a name as an operator would: quoted only where necessary.
 func showTable(id pgx.Identifier) string {
 	parts := make([]string, len(id))
 	for i, part := range id {
@@ -89,8 +89,8 @@ func showTable(id pgx.Identifier) string {
 // quote quotes one identifier.
 func quote(name string) string { return pgx.Identifier{name}.Sanitize() }
 
-// literal writes a text as an SQL string constant that is read the same under
-// every setting of standard_conforming_strings.
+// literal formats a text as an SQL string constant that has the same value under every
+// setting of standard_conforming_strings.
 func literal(s string) string {
 	s = strings.ReplaceAll(strings.ReplaceAll(s, "\x00", ""), "'", "''")
 	if strings.Contains(s, `\`) {

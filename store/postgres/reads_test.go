@@ -16,7 +16,7 @@ import (
 	"github.com/stranglerfig/migrator/store/postgres"
 )
 
-// TestMovedRows: chunks of storage that is no more are refused, not half read.
+// TestMovedRows: chunks of replaced storage are refused, and not read partially.
 func TestMovedRows(t *testing.T) {
 	t.Parallel()
 	d := newDatabase(t)
@@ -37,8 +37,8 @@ func TestMovedRows(t *testing.T) {
 	}
 }
 
-// TestIndexesServe: no lookup reads the whole table, and a chunk reads its blocks alone.
-func TestIndexesServe(t *testing.T) {
+// TestIndexesAreUsed: no lookup reads the whole table, and a chunk reads its blocks only.
+func TestIndexesAreUsed(t *testing.T) {
 	t.Parallel()
 	d := newDatabase(t)
 	d.exec(`CREATE TABLE "The Target" (region varchar(10), id int8, name text, PRIMARY KEY (region, id))`)
@@ -114,7 +114,7 @@ func (d *database) until(what string, done func() bool) {
 		select {
 		case <-tick.C:
 		case <-d.ctx.Done():
-			d.Fatalf("no end of waiting for %s", what)
+			d.Fatalf("timeout: %s", what)
 		}
 	}
 }
@@ -152,7 +152,7 @@ func (d *database) as(role string) string {
 	return u.String()
 }
 
-// role creates one of the test's own, which outlives the database otherwise.
+// role creates a role and drops it when the test ends: roles outlive the database.
 func (d *database) role(name, attributes string) string {
 	d.Helper()
 	role := fmt.Sprintf("%s_%d", name, time.Now().UnixNano())
@@ -165,7 +165,7 @@ func (d *database) role(name, attributes string) string {
 	return role
 }
 
-// TestRoles: what the application's and a poor operator's role can and can't do.
+// TestRoles: what an application's role and an operator's role with few privileges can do.
 func TestRoles(t *testing.T) {
 	t.Parallel()
 	d := newDatabase(t)
@@ -230,7 +230,7 @@ func (d *database) wants(c store.Checker, name string, result store.CheckResult)
 	for _, check := range checks {
 		if check.Name == name && check.Result == result {
 			if result != store.Good && check.Hint.IsZero() {
-				d.Errorf("%s does not say what to do", name)
+				d.Errorf("%s has no hint", name)
 			}
 			return
 		}
@@ -268,7 +268,7 @@ func TestCheckWarnsOfTypes(t *testing.T) {
 	d.wants(target, "target-schema", store.Good)
 	schema.Fields[0].Kind = record.Text
 	if _, err := postgres.OpenTarget(d.ctx, &migration.Config{Name: "m", Target: migration.Target{Part: &postgres.TargetConfig{Table: `"The Target"`}}}, d.url, schema); err == nil {
-		t.Error("a text key went into an integer column")
+		t.Error("a text key was accepted for an integer column")
 	}
 	schema.Fields[1].Target = "nome"
 	if _, err := postgres.OpenTarget(d.ctx, &migration.Config{Name: "m", Target: migration.Target{Part: &postgres.TargetConfig{Table: `"The Target"`}}}, d.url, schema); err == nil || !strings.Contains(err.Error(), "id, name, price, extra") {

@@ -37,7 +37,7 @@ func (l *Legacy) CheckRecent(ctx context.Context, column string) error {
 	return nil
 }
 
-// RecentKeys implements store.RecentFinder. Which keys it draws is chance.
+// RecentKeys implements store.RecentFinder. It draws the keys at random.
 func (l *Legacy) RecentKeys(ctx context.Context, column string, within time.Duration, share float64, limit int) ([]record.Key, error) {
 	s := l.shape
 	if s.column(column) == nil {

@@ -114,7 +114,7 @@ func setNotNull(t *table, column string) hint.Hint {
 	return hint.Hint{Text: fmt.Sprintf("ALTER TABLE %s ALTER COLUMN %s SET NOT NULL", showTable(t.name), quote(column))}
 }
 
-// fitsAsKey returns why the columns can't be the key.
+// fitsAsKey returns an error if the columns can't be the key.
 func (t *table) fitsAsKey(side string, key []string) error {
 	for i, name := range key {
 		c := t.column(name)

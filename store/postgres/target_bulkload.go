@@ -16,8 +16,8 @@ import (
 
 var _ store.BulkLoader = (*Target)(nil)
 
-// CanBulkLoad implements store.BulkLoader. COPY does not pass row-level security, and
-// reads "char" in another way than a cast does.
+// CanBulkLoad implements store.BulkLoader. COPY does not support row-level security,
+// and reads "char" differently than a cast does.
 func (t *Target) CanBulkLoad() bool {
 	return !t.shape.table.policies && !slices.ContainsFunc(t.shape.columns, func(c *column) bool {
 		return c.base.schema == "pg_catalog" && c.base.name == "char"
@@ -25,9 +25,9 @@ func (t *Target) CanBulkLoad() bool {
 }
 
 // BulkLoad implements store.BulkLoader: one COPY of the versions and one of the records,
-// in one transaction. It is all or nothing: a row that is there already makes the
-// server refuse both. Where the block before was all new, so is this one probably,
-// and the server says if not; else it is asked first.
+// in one transaction. It is all or nothing: an existing row makes the server refuse
+// both. If the block before was all new, this one probably is too, and BulkLoad writes
+// it without a check; else it first reads which rows are new.
 func (t *Target) BulkLoad(ctx context.Context, f store.BulkWrite, written []bool) error {
 	clear(written)
 	rows := t.keyed(f.Block)
@@ -58,13 +58,13 @@ func (t *Target) BulkLoad(ctx context.Context, f store.BulkWrite, written []bool
 	return nil
 }
 
-// filled is a row of a block that is to be written.
+// loadRow is a row of a block that is to be written.
 type loadRow struct {
 	row int
 	key string
 }
 
-// keyed are a block's rows in the order of their keys, in which all transactions
+// keyed returns a block's rows in the order of their keys, in which all transactions
 // lock them; each key once.
 func (t *Target) keyed(b *record.Block) []loadRow {
 	var keys []byte
@@ -84,7 +84,7 @@ func (t *Target) keyed(b *record.Block) []loadRow {
 	return slices.CompactFunc(rows, func(a, b loadRow) bool { return a.key == b.key })
 }
 
-// unknown keeps the rows of which there is neither a record nor a version.
+// unknown returns the rows that have neither a record nor a version.
 func (t *Target) unknown(ctx context.Context, rows []loadRow) ([]loadRow, error) {
 	keys, all := make([]record.Key, len(rows)), make([]int, len(rows))
 	for n := range rows {
@@ -118,12 +118,12 @@ func (t *Target) unknown(ctx context.Context, rows []loadRow) ([]loadRow, error)
 	return fresh, nil
 }
 
-// copyBuffers are the data of both COPYs of a block, kept for the next one.
+// copyBuffers are the data of both COPYs of a block, reused for the next block.
 type copyBuffers struct{ versions, records []byte }
 
 var copyBufferPool = sync.Pool{New: func() any { return new(copyBuffers) }}
 
-// copyIn writes the versions first: who holds those holds the records.
+// copyIn writes the versions first: their locks protect the records.
 func (t *Target) copyIn(ctx context.Context, f store.BulkWrite, rows []loadRow) error {
 	if len(rows) == 0 {
 		return nil
@@ -159,13 +159,13 @@ func (t *Target) copyIn(ctx context.Context, f store.BulkWrite, rows []loadRow) 
 	if err := end.send(ctx, pg); err != nil {
 		return err
 	}
-	copyBufferPool.Put(b) // not after an error: a COPY that failed may still be reading them
+	copyBufferPool.Put(b) // not after an error: a failed COPY may still read them
 	return nil
 }
 
 func copyAll(ctx context.Context, pg *pgconn.PgConn, rows int, data []byte, sql string) error {
 	tag, err := pg.CopyFrom(ctx, bytes.NewReader(data), sql)
-	if err == nil && tag.RowsAffected() != int64(rows) { // a trigger of the table's left some out
+	if err == nil && tag.RowsAffected() != int64(rows) { // a trigger of the table suppressed some
 		err = fmt.Errorf("the server took %d of %d rows", tag.RowsAffected(), rows)
 	}
 	return err

@@ -13,8 +13,8 @@ import (
 
 var _ store.StaleLister = (*Target)(nil)
 
-// ListStale implements store.StaleLister. Mostly nothing is old, and one reading
-// of the keys and versions says so.
+// ListStale implements store.StaleLister. Usually nothing is stale, which one read of
+// all keys and versions can prove.
 func (t *Target) ListStale(ctx context.Context, than record.Version, yield func([]record.Key) error) error {
 	if err := t.listStale(ctx, than, yield); err != nil {
 		return fmt.Errorf("find old versions of target table %s: %w", t.table(), asUnprepared(withoutValue(err)))
@@ -36,7 +36,7 @@ func (t *Target) listStale(ctx context.Context, than record.Version, yield func(
 		}
 		keys = keys[:0]
 		for i := range entries {
-			// [backfill-sweep]: read again, since a live write may have come between.
+			// [backfill-sweep]: read again, since a live write may have come in between.
 			if entries[i].IsStale(than) {
 				keys = append(keys, entries[i].Key)
 			}
@@ -61,9 +61,9 @@ func (t *Target) listStale(ctx context.Context, than record.Version, yield func(
 	})
 }
 
-// noneOlder tells that each record has a live version, and none of those is older.
-// A record and its version change in one transaction, so one statement sees the two
-// tables agree; that they do is told from the sums of their keys' hashes.
+// noneStale reports whether each record has a live version that is not older. A record
+// and its version change in one transaction, so in the snapshot of one statement the
+// two tables agree. It compares them by the sums of their keys' hashes.
 func (t *Target) noneStale(ctx context.Context, key, version string) (none bool, err error) {
 	err = readWholeTables(ctx, t.pool, func(tx pgx.Tx) error {
 		return tx.QueryRow(ctx, `
@@ -75,7 +75,7 @@ func (t *Target) noneStale(ctx context.Context, key, version string) (none bool,
 	return none, err
 }
 
-// eachUnversioned yields the keys of records without any version, and of some more.
+// eachUnversioned yields the keys of records without a version, and possibly others.
 func (t *Target) eachUnversioned(ctx context.Context, key string, yield func([]record.Key) error) error {
 	s := t.shape
 	names := make([]string, len(s.key))
@@ -109,7 +109,7 @@ func (t *Target) eachUnversioned(ctx context.Context, key string, yield func([]r
 	})
 }
 
-// keyOf makes a key of its columns' texts as the server prints them.
+// keyOf makes a key from its columns' texts as the server prints them.
 func (s *shape) keyOf(raw [][]byte) (record.Key, error) {
 	parts := make([]string, len(s.key))
 	for n, i := range s.key {
@@ -122,8 +122,8 @@ func (s *shape) keyOf(raw [][]byte) (record.Key, error) {
 	return record.MakeKey(parts...), nil
 }
 
-// keySQL is an expression of a record's key, or of NULL where a text in it is not
-// plain; prefix stands before the columns. False: there is none that is cheap.
+// keySQL is the SQL of a record's key, which is NULL if a text in it needs escaping;
+// prefix precedes the columns. It returns false if there is no cheap expression.
 func (s *shape) keySQL(prefix string) (string, bool) {
 	parts := make([]string, len(s.key))
 	for n, i := range s.key {
