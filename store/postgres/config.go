@@ -147,7 +147,7 @@ func validateURL(v migration.Validation, side, url string) {
 	case ok && (scheme == "postgres" || scheme == "postgresql"):
 	case !ok && strings.Contains(url, "="): // host=... user=...
 	default:
-		v.At(side+".url", "is not the URL of a PostgreSQL server: want postgres://user@host:port/database")
+		v.At(side+".url", "is no URL of a PostgreSQL server: want postgres://user@host:port/database")
 	}
 }
 

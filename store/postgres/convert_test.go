@@ -144,20 +144,20 @@ func TestDecide(t *testing.T) {
 		s    keyState
 		want store.Outcome
 	}{
-		"new":                       {store.Write{Version: v(1)}, keyState{created: true}, store.Applied},
-		"newer":                     {store.Write{Version: v(2)}, keyState{version: v(1), present: true}, store.Applied},
-		"same":                      {store.Write{Version: v(1)}, keyState{version: v(1), present: true}, store.Older},
-		"only the same":             {store.Write{Version: v(1), Only: only(1)}, keyState{version: v(1), present: true}, store.Applied},
-		"only, backwards":           {store.Write{Version: v(1), Only: only(2)}, keyState{version: v(2), present: true}, store.Older},
-		"only, a repair backwards":  {store.Write{Version: v(1), Only: only(2), Overwrite: true}, keyState{version: v(2), present: true}, store.Applied},
-		"only another":              {store.Write{Version: v(3), Only: only(1)}, keyState{version: v(2), present: true}, store.Changed},
-		"only nothing":              {store.Write{Version: v(3), Only: none}, keyState{created: true}, store.Applied},
-		"only nothing, tombstone":   {store.Write{Version: v(3), Only: none}, keyState{version: v(2), deleted: true}, store.Changed},
-		"foreign":                   {store.Write{Version: v(1)}, keyState{created: true, present: true}, store.Foreign},
-		"foreign after a tombstone": {store.Write{Version: v(9)}, keyState{version: v(2), deleted: true, present: true}, store.Foreign},
-		"overwrite":                 {store.Write{Version: v(1), Overwrite: true}, keyState{created: true, present: true}, store.Applied},
-		"overwrite, but older":      {store.Write{Version: v(1), Overwrite: true}, keyState{version: v(2), deleted: true, present: true}, store.Older},
-		"row deleted by another client":        {store.Write{Version: v(3)}, keyState{version: v(2)}, store.Applied},
+		"new":                           {store.Write{Version: v(1)}, keyState{created: true}, store.Applied},
+		"newer":                         {store.Write{Version: v(2)}, keyState{version: v(1), present: true}, store.Applied},
+		"same":                          {store.Write{Version: v(1)}, keyState{version: v(1), present: true}, store.Older},
+		"only the same":                 {store.Write{Version: v(1), Only: only(1)}, keyState{version: v(1), present: true}, store.Applied},
+		"only, backwards":               {store.Write{Version: v(1), Only: only(2)}, keyState{version: v(2), present: true}, store.Older},
+		"only, a repair backwards":      {store.Write{Version: v(1), Only: only(2), Overwrite: true}, keyState{version: v(2), present: true}, store.Applied},
+		"only another":                  {store.Write{Version: v(3), Only: only(1)}, keyState{version: v(2), present: true}, store.Changed},
+		"only nothing":                  {store.Write{Version: v(3), Only: none}, keyState{created: true}, store.Applied},
+		"only nothing, tombstone":       {store.Write{Version: v(3), Only: none}, keyState{version: v(2), deleted: true}, store.Changed},
+		"foreign":                       {store.Write{Version: v(1)}, keyState{created: true, present: true}, store.Foreign},
+		"foreign after a tombstone":     {store.Write{Version: v(9)}, keyState{version: v(2), deleted: true, present: true}, store.Foreign},
+		"overwrite":                     {store.Write{Version: v(1), Overwrite: true}, keyState{created: true, present: true}, store.Applied},
+		"overwrite, but older":          {store.Write{Version: v(1), Overwrite: true}, keyState{version: v(2), deleted: true, present: true}, store.Older},
+		"row deleted by another client": {store.Write{Version: v(3)}, keyState{version: v(2)}, store.Applied},
 	} {
 		if got := decide(&c.w, &c.s); got.Outcome != c.want {
 			t.Errorf("%s: %s, want %s", name, got.Outcome, c.want)

@@ -11,7 +11,7 @@ import (
 	"github.com/stranglerfig/migrator/store"
 )
 
-// LegacyStore is all that the suite asks of a legacy store.
+// LegacyStore is what the suite needs of a legacy store.
 type LegacyStore interface {
 	store.Legacy
 	store.Locker
@@ -19,19 +19,19 @@ type LegacyStore interface {
 	store.Fence
 }
 
-// LegacyHarness tells RunLegacy how to make legacy stores.
+// LegacyHarness makes legacy stores for RunLegacy.
 type LegacyHarness struct {
 	// Open returns an empty store of the test's own, installed and ready, whose
 	// records have an integer key "id" and a text "name" that may be null. Clean-up
 	// is by t.Cleanup.
 	Open func(t *testing.T) LegacyFixture
-	// Own tells that a locked read carries the version of the write that it saw
-	// itself, not a later one: versions are a column of the records.
+	// Own is true if a locked read returns exactly the version of the write that it saw,
+	// not a newer one: versions are a column of the records.
 	Own bool
 }
 
-// LegacyFixture is a store with an application beside it: the methods write as the
-// application does, past the store.
+// LegacyFixture is a store with an application: the methods write as the application
+// does, without the store.
 type LegacyFixture interface {
 	// Store is the store under test.
 	Store() LegacyStore
@@ -48,7 +48,7 @@ type LegacyTx interface {
 	Rollback(ctx context.Context) error
 }
 
-// RunLegacy runs the whole suite as subtests, which run side by side.
+// RunLegacy runs the whole suite as subtests, which run in parallel.
 func RunLegacy(t *testing.T, h LegacyHarness) {
 	for _, c := range []struct {
 		name string
@@ -85,7 +85,7 @@ func RunLegacy(t *testing.T, h LegacyHarness) {
 	}
 }
 
-// legacyBench is a legacy store under test.
+// legacyFixture is a legacy store under test.
 type legacyFixture struct {
 	*testing.T
 	ctx     context.Context
@@ -148,7 +148,7 @@ func (b *legacyFixture) putMany(n int) {
 
 func legacyName(id int) string { return fmt.Sprintf("name of %d", id) }
 
-// scan reads all chunks of about so many rows each.
+// scan reads all chunks of about rows rows each.
 func (b *legacyFixture) scan(rows int) (all map[record.Key]record.Record, chunks []store.Chunk) {
 	b.Helper()
 	chunks, err := b.store.Chunks(b.ctx, rows)
@@ -180,7 +180,7 @@ func (b *legacyFixture) locked(id int) store.Row {
 	return rows[0]
 }
 
-// name is what the store says of the record's name.
+// name returns the text of the record's name.
 func (b *legacyFixture) name(r store.Row) string {
 	b.Helper()
 	v := r.Record[b.store.Schema().Index("name")]

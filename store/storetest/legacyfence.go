@@ -52,7 +52,7 @@ func testLegacyFence(b *legacyFixture) {
 		}
 	}
 	if row := b.locked(1); !row.Found || b.name(row) != "a" {
-		b.Errorf("legacy can't be read behind its fence: %+v", row)
+		b.Errorf("fenced legacy can't be read: %+v", row)
 	}
 	lifted := b.lift("A")
 	if lifted <= era {
@@ -64,7 +64,7 @@ func testLegacyFence(b *legacyFixture) {
 		b.Errorf("a write after the fence is of era %d, want %d", after.Era(), lifted)
 	}
 	b.inOrder(before, after)
-	b.lift("A") // it is gone: no error
+	b.lift("A") // lifting again is no error
 	b.raise("B")
 	b.lift("B")
 	b.inOrder(after, b.put(1, "d"))
@@ -95,10 +95,10 @@ func testLegacyFenceWaits(b *legacyFixture) {
 		b.Fatal("the fence was raised beside an open writer")
 	}
 	if took := time.Since(began); took > 5*time.Second {
-		b.Errorf("the fence gave up after %s only", took)
+		b.Errorf("the fence timed out after %s already", took)
 	}
 	if attempt, _, err := b.store.FenceState(b.ctx); err != nil || attempt != "" {
-		b.Fatalf("a fence that was given up stands: %q, %v", attempt, err)
+		b.Fatalf("a fence that timed out is raised: %q, %v", attempt, err)
 	}
 	second, err := writer.Put(b.ctx, 1, "still open")
 	b.ok(err)
@@ -107,8 +107,8 @@ func testLegacyFenceWaits(b *legacyFixture) {
 	b.inOrder(open, second, record.MakeVersion(era, 0, 1))
 }
 
-// testLegacyFencedRead: what legacy says behind its fence is newer than its own
-// writes and older than all that the target has numbered since.
+// testLegacyFencedRead: a read of fenced legacy is newer than legacy's own writes and
+// older than all later writes of the target.
 func testLegacyFencedRead(b *legacyFixture) {
 	before := b.put(1, "a")
 	era := b.raise("A")
@@ -119,7 +119,7 @@ func testLegacyFencedRead(b *legacyFixture) {
 	b.inOrder(record.MakeVersion(era, 1<<32-1, 1<<64-1), b.locked(1).Version, b.put(1, "b"))
 }
 
-// testLegacyLifted: a controller that slept through its attempt's end.
+// testLegacyLifted: a controller is suspended until its attempt has ended.
 func testLegacyLifted(b *legacyFixture) {
 	b.raise("A")
 	b.lift("A")
@@ -160,7 +160,7 @@ func testLegacyReplay(b *legacyFixture) {
 			b.Errorf("row %d came back as %v", i, r.Record)
 		}
 	}
-	// A second time: the controller did not hear of the first.
+	// A second time: the controller got no reply to the first call.
 	second, err := b.store.Replay(b.ctx, "A", rows)
 	b.ok(err)
 	if _, err := b.tryPut(1, "b"); !errors.Is(err, store.ErrFenced) {

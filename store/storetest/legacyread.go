@@ -41,7 +41,7 @@ func testLegacyChunks(b *legacyFixture) {
 			b.Errorf("%d chunks for %d rows in hundreds", len(chunks), n)
 		}
 	}
-	// What is added later is in one of the chunks that were cut before.
+	// A record that is added later is in one of the existing chunks.
 	chunks, err := b.store.Chunks(b.ctx, 100)
 	b.ok(err)
 	b.put(n+1, "late")
@@ -121,7 +121,7 @@ func testLegacyLookup(b *legacyFixture) {
 	}
 }
 
-// testLegacyOddKeys asks for what a target may hold under keys that legacy can't have.
+// testLegacyOddKeys looks up keys that a target may have and legacy can't have.
 func testLegacyOddKeys(b *legacyFixture) {
 	b.putMany(2)
 	keys := []record.Key{"", "one", keyOf(1), "1,2", "01", "+1", " 1", "1.0", "99999999999999999999999", "%GG", "\x00", "\xff", keyOf(2)}

@@ -43,7 +43,7 @@ func testLegacyLockedRead(b *legacyFixture) {
 	}
 }
 
-// testLegacyLockedWaits: the version must be taken after the wait for the row.
+// testLegacyLockedWaits: the version must be read after the wait for the row.
 func testLegacyLockedWaits(b *legacyFixture) {
 	b.putMany(3)
 	writer := b.begin()
@@ -64,7 +64,7 @@ func testLegacyLockedWaits(b *legacyFixture) {
 		b.Fatalf("the locked read did not wait for the writer: %+v, %v", a.rows, a.err)
 	case <-time.After(300 * time.Millisecond):
 	}
-	// What the reader has already must not be held against the writer.
+	// The rows that the reader has locked must not block the writer.
 	if _, err := writer.Put(b.ctx, 1, "the writer's too"); err != nil {
 		b.Fatal(err)
 	}
@@ -80,8 +80,9 @@ func testLegacyLockedWaits(b *legacyFixture) {
 	b.inOrder(a.rows[1].Version, b.put(2, "later"))
 }
 
-// testLegacyConcurrent updates few rows from many writers, under locked reads. Who
-// holds a row logs its version before it commits, so each log is in commit order.
+// testLegacyConcurrent updates few rows from many writers, with concurrent locked reads.
+// A writer logs its version before it commits, while it holds the row, so each log is
+// in commit order.
 func testLegacyConcurrent(b *legacyFixture) {
 	const rows, writers, each = 4, 6, 150
 	b.putMany(rows)
@@ -195,7 +196,7 @@ func testLegacyBarrierTimeout(b *legacyFixture) {
 		b.Errorf("a barrier (%s) beside an open writer", v)
 	}
 	if took := time.Since(began); took > 5*time.Second {
-		b.Errorf("the barrier gave up after %s only", took)
+		b.Errorf("the barrier timed out after %s already", took)
 	}
 	b.ok(writer.Commit(b.ctx))
 	b.put(1, "and writers go on")

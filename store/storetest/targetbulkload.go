@@ -12,7 +12,7 @@ import (
 	"github.com/stranglerfig/migrator/store"
 )
 
-// filler is the bench's target, if it can fill.
+// bulkLoader returns the target, if it can bulk load.
 func bulkLoader(b *targetFixture) store.BulkLoader {
 	b.t.Helper()
 	f, ok := b.target.(store.BulkLoader)
@@ -22,7 +22,8 @@ func bulkLoader(b *targetFixture) store.BulkLoader {
 	return f
 }
 
-// fill fills in the records, with time left, and returns which were written.
+// bulkLoad loads the records, with left until the not-after, and returns which were
+// written.
 func (b *targetFixture) bulkLoad(version record.Version, left time.Duration, records []record.Record) []bool {
 	b.t.Helper()
 	f := store.BulkWrite{Block: new(record.Block), Version: version, NotAfter: b.now().Add(left)}
@@ -32,7 +33,7 @@ func (b *targetFixture) bulkLoad(version record.Version, left time.Duration, rec
 	}
 	written := make([]bool, len(records))
 	for i := range written {
-		written[i] = true // BulkLoad must say no itself
+		written[i] = true // BulkLoad must clear it
 	}
 	if err := bulkLoader(b).BulkLoad(b.ctx, f, written); err != nil {
 		b.t.Fatalf("BulkLoad: %v", err)
@@ -50,8 +51,8 @@ func addRecord(b *record.Block, r record.Record) {
 	}
 }
 
-// testFill: it writes what is new and nothing else, whatever the target has or
-// remembers, and however much it is given.
+// testBulkLoad: it writes new records and nothing else, for every state of the target and
+// every number of records.
 func testBulkLoad(t *testing.T, h TargetHarness) {
 	b := simpleFixture(t, h)
 	bulkLoader(b)
@@ -91,7 +92,7 @@ func testBulkLoad(t *testing.T, h TargetHarness) {
 		id := i + 1
 		if slices.Contains(old, id) {
 			if done {
-				t.Errorf("%d was known, and is said to be written", id)
+				t.Errorf("%d was known, and is reported as written", id)
 			}
 			if e := b.get(keyOf(id))[0]; e.Presence != before[id].Presence || e.Version != before[id].Version || !slices.Equal(e.Record, before[id].Record) {
 				t.Errorf("%d was %+v and is %+v", id, before[id], e)
@@ -106,7 +107,7 @@ func testBulkLoad(t *testing.T, h TargetHarness) {
 	}
 	twice := b.bulkLoad(at(100), time.Minute, []record.Record{simple(1001, 1), simple(1001, 2)})
 	if twice[0] && twice[1] {
-		t.Error("of one key it wrote two records")
+		t.Error("it wrote two records of one key")
 	}
 	if again := b.bulkLoad(at(300), time.Minute, records); slices.Contains(again, true) {
 		t.Error("it wrote what was there")
@@ -119,7 +120,7 @@ func testBulkLoad(t *testing.T, h TargetHarness) {
 	}
 }
 
-// testFillLate: past its time nothing is written, and nothing is remembered.
+// testBulkLoadLate: after the not-after it writes neither a record nor a version.
 func testBulkLoadLate(t *testing.T, h TargetHarness) {
 	b := simpleFixture(t, h)
 	if written := b.bulkLoad(at(7), -time.Millisecond, []record.Record{simple(1, 7), simple(2, 7)}); slices.Contains(written, true) {
@@ -129,10 +130,10 @@ func testBulkLoadLate(t *testing.T, h TargetHarness) {
 	b.want(put(1, 1), store.Applied, at(1))
 }
 
-// testFillEveryKind: each value arrives as by Apply, alone and among all others.
+// testBulkLoadEveryKind: each value is stored as by Apply, alone and with all others.
 func testBulkLoadEveryKind(t *testing.T, h TargetHarness) {
 	all, common := AllKinds(), AllKinds()
-	common.Fields = slices.DeleteFunc(common.Fields, func(f record.Field) bool { // what PostgreSQL takes in binary form
+	common.Fields = slices.DeleteFunc(common.Fields, func(f record.Field) bool { // keeps what PostgreSQL reads in binary form
 		return f.Kind == record.TimeOfDay || f.Kind == record.Interval || f.Kind == record.Array || f.Kind == record.Other
 	})
 	for _, schema := range []*record.Schema{all, common} {
@@ -169,7 +170,8 @@ func bulkLoadEveryKind(b *targetFixture) {
 	}
 }
 
-// testFillBesideWriters: whoever comes first, the newest state stays, and nobody fails.
+// testBulkLoadBesideWriters: with concurrent writers the newest state stays, and no call
+// fails.
 func testBulkLoadBesideWriters(t *testing.T, h TargetHarness) {
 	b := simpleFixture(t, h)
 	bulkLoader(b)
@@ -178,7 +180,7 @@ func testBulkLoadBesideWriters(t *testing.T, h TargetHarness) {
 	wg.Go(func() {
 		for from := 1; from <= ids; from += step {
 			var writes []store.Write
-			for id := from + step - 1; id >= from; id-- { // against the order of a fill
+			for id := from + step - 1; id >= from; id-- { // against the order of BulkLoad
 				if w := put(id, 200); id%3 > 0 {
 					w.Deleted = id%3 == 2
 					writes = append(writes, w)
@@ -220,8 +222,8 @@ func testBulkLoadBesideWriters(t *testing.T, h TargetHarness) {
 	}
 }
 
-// testFillExpiring: records that expire do, their versions outlive them, and those
-// that have are left to Apply.
+// testBulkLoadExpiring: records expire, their versions outlive them, and expired records
+// are left to Apply.
 func testBulkLoadExpiring(t *testing.T, h TargetHarness) {
 	if !h.Expires {
 		t.Skip("the target's records don't expire")

@@ -105,7 +105,7 @@ func testContextEnds(t *testing.T, h TargetHarness) {
 	if _, err := b.target.Now(ctx); !errors.Is(err, context.Canceled) {
 		t.Errorf("Now: %v, want context.Canceled", err)
 	}
-	b.live(keyOf(1), simple(1, 1), at(1)) // and it still works
+	b.live(keyOf(1), simple(1, 1), at(1)) // and the target still works
 }
 
 func testForeign(t *testing.T, h TargetHarness) {
@@ -126,13 +126,13 @@ func testWrongType(t *testing.T, h TargetHarness) {
 	b.wantForeign(store.WrongType)
 }
 
-// notOurs expects that key 1 holds what migrator did not write.
+// wantForeign expects that key 1 has a value that migrator did not write.
 func (b *targetFixture) wantForeign(presence store.Presence) {
 	b.t.Helper()
 	none := record.Version{}
 	b.gone(keyOf(1), presence, none)
 	if e := b.scan()[string(keyOf(1))]; e.Presence != presence {
-		b.t.Errorf("Scan says %q, want %s", e.Presence, presence)
+		b.t.Errorf("Scan gives %q, want %s", e.Presence, presence)
 	}
 	b.want(put(1, 5), store.Foreign, none)
 	b.want(remove(1, 5), store.Foreign, none)
@@ -142,7 +142,7 @@ func (b *targetFixture) wantForeign(presence store.Presence) {
 	w.Overwrite = true
 	b.want(w, store.Applied, at(5))
 	b.live(keyOf(1), simple(1, 5), at(5))
-	// What is ours is protected by its version, also from repairs.
+	// A record of migrator is protected by its version, also from repairs.
 	w = put(1, 4)
 	w.Overwrite = true
 	b.want(w, store.Older, at(5))
@@ -157,7 +157,7 @@ func testDamaged(t *testing.T, h TargetHarness) {
 	h.Damage(t, b.target, keyOf(1))
 	b.gone(keyOf(1), store.Damaged, at(5))
 	if b.get(keyOf(1))[0].Detail == "" {
-		t.Error("no word on what is damaged")
+		t.Error("Detail is empty")
 	}
 	w := withOnly(put(1, 5), at(5))
 	w.Overwrite = true
@@ -174,18 +174,18 @@ func testUnknownKey(t *testing.T, h TargetHarness) {
 	h.UnknownKey(t, b.target)
 	found := b.scan()
 	if len(found) != 2 {
-		t.Fatalf("Scan found %d entries, want the record and the stray", len(found))
+		t.Fatalf("Scan found %d entries, want the record and the unknown key", len(found))
 	}
 	for _, e := range found {
 		if e.RawKey != "" && (e.Key != "" || e.Presence != store.Unowned) {
-			t.Errorf("the stray is %q with key %q", e.Presence, e.Key)
+			t.Errorf("the unknown key is %q with key %q", e.Presence, e.Key)
 		}
 	}
 }
 
 const expiryLayout = "2006-01-02T15:04:05.999999Z"
 
-// expiring is a write whose record expires then; nil: never.
+// expiring returns a write whose record expires then; nil: never.
 func expiring(id int, lsn uint64, then *time.Time) store.Write {
 	w := put(id, lsn)
 	if then != nil {
@@ -224,7 +224,7 @@ func testExpiry(t *testing.T, h TargetHarness) {
 	b.want(infinite, store.Applied, at(1))
 	check(infinite, time.Time{})
 
-	// Expired on arrival: no record, but its version counts.
+	// Expired before the write: no record, but its version is kept.
 	b.want(expiring(1, 5, &past), store.Applied, at(5))
 	b.gone(keyOf(1), store.Tombstone, at(5))
 	b.want(expiring(1, 4, &future), store.Older, at(5))

@@ -11,7 +11,7 @@ import (
 	"github.com/stranglerfig/migrator/store"
 )
 
-// older returns what ListStale yields.
+// listStale returns the keys that ListStale yields.
 func (b *targetFixture) listStale(than record.Version) []record.Key {
 	b.t.Helper()
 	lister, ok := b.target.(store.StaleLister)
@@ -25,7 +25,7 @@ func (b *targetFixture) listStale(than record.Version) []record.Key {
 		}
 		for _, key := range keys {
 			found[key] = true
-			b.get(key) // the target can be used meanwhile
+			b.get(key) // yield may use the target
 		}
 		return nil
 	})
@@ -35,8 +35,8 @@ func (b *targetFixture) listStale(than record.Version) []record.Key {
 	return slices.Sorted(maps.Keys(found))
 }
 
-// testOlder: it lists what the target holds of older versions or of none, and no
-// more, whatever else is there.
+// testListStale: it lists exactly the entries with an older version or with none, among
+// all other kinds of entries.
 func testListStale(t *testing.T, h TargetHarness) {
 	b := simpleFixture(t, h)
 	wantOlder := func(when string, than record.Version, want ...record.Key) {
@@ -65,7 +65,7 @@ func testListStale(t *testing.T, h TargetHarness) {
 		old = append(old, keyOf(3010))
 	}
 	if h.WrongType != nil {
-		h.WrongType(t, b.target, keyOf(3011)) // nothing that a sweep may take for a record
+		h.WrongType(t, b.target, keyOf(3011)) // not a record for the sweep
 	}
 	if h.Damage != nil {
 		b.apply(put(3012, 5), put(3013, 500))
@@ -81,7 +81,7 @@ func testListStale(t *testing.T, h TargetHarness) {
 		h.UnknownKey(t, b.target)
 	}
 	wantOlder("with what is not ours", at(100), old...)
-	if h.Foreign != nil { // where a tombstone's version is known
+	if h.Foreign != nil { // over a tombstone whose version is known
 		h.Foreign(t, b.target, keyOf(3003))
 		h.Foreign(t, b.target, keyOf(3004))
 		for _, e := range b.get(keyOf(3003), keyOf(3004)) {
@@ -96,7 +96,7 @@ func testListStale(t *testing.T, h TargetHarness) {
 	}
 }
 
-// testOlderKeys: of whatever key.
+// testListStaleKeys: it lists keys with every kind of text.
 func testListStaleKeys(t *testing.T, h TargetHarness) {
 	for _, schema := range []*record.Schema{Composite(), instants()} {
 		b := newTargetFixture(t, h, schema, TargetOptions{})
@@ -130,7 +130,7 @@ func testListStaleKeys(t *testing.T, h TargetHarness) {
 	}
 }
 
-// instants is a schema whose key is a moment and a number.
+// instants returns a schema whose key is a timestamp and a number.
 func instants() *record.Schema {
 	s := Composite()
 	s.Fields[2] = field("tenant", record.TimestampTZ, "timestamptz", true)

@@ -13,7 +13,7 @@ import (
 	"github.com/stranglerfig/migrator/store"
 )
 
-// sameValue compares by meaning where the kind says so, else by text.
+// sameValue compares by meaning if the kind requires it, else by text.
 func sameValue(kind record.Kind, a, b record.Value) bool {
 	if a.State != b.State || a.State != record.Present {
 		return a == b
@@ -40,7 +40,7 @@ func meaning(text string) any {
 	return v
 }
 
-// kindTexts are canonical texts of each kind that something once got wrong.
+// kindTexts are canonical texts of each kind that have revealed bugs.
 var kindTexts = map[string][]string{
 	"bool":        {"true", "false"},
 	"int":         {"0", "-1", "9223372036854775807", "-9223372036854775808", "9007199254740993"},
@@ -121,7 +121,7 @@ func testEmptyIsNotNull(t *testing.T, h TargetHarness) {
 	b.live(keyOf(1), swapped.Record, at(2))
 }
 
-// testKeys uses composite keys of which one part holds whatever a text may.
+// testKeys uses composite keys with a part that contains every byte of a text.
 func testKeys(t *testing.T, h TargetHarness) {
 	b := newTargetFixture(t, h, Composite(), TargetOptions{})
 	tenants := []string{"", "eu", "a,b", "a%2Cb", "a:b", "a:1", "{a}", "a}b{", "%", "100%25", "*", "a*", "[x]?", `back\slash`, " lead", "tab\there", "line\nfeed", "\x7f", "naïve", "🦖", "'", `"`, strings.Repeat("long", 100)}

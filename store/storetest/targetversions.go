@@ -24,7 +24,7 @@ func testVersionOrder(t *testing.T, h TargetHarness) {
 	b.want(put(1, 11), store.Applied, at(11))
 	b.live(keyOf(1), simple(1, 11), at(11))
 
-	// Each part counts, in its order, and none is rounded or taken as signed.
+	// Each part is significant, in its order; none is rounded or signed.
 	rising := []record.Version{
 		record.MakeVersion(1, 1, 1<<53+1),
 		record.MakeVersion(1, 1, 1<<53+2),
@@ -70,7 +70,7 @@ func testTombstones(t *testing.T, h TargetHarness) {
 	b.want(put(1, 22), store.Applied, at(22))
 	b.live(keyOf(1), simple(1, 22), at(22))
 
-	// Where there is nothing, a tombstone is left all the same.
+	// A delete of an absent key leaves a tombstone too.
 	b.want(remove(2, 5), store.Applied, at(5))
 	b.gone(keyOf(2), store.Tombstone, at(5))
 	b.want(put(2, 4), store.Older, at(5))
@@ -113,26 +113,26 @@ func testOnly(t *testing.T, h TargetHarness) {
 	b.want(withOnly(put(1, 12), at(10)), store.Applied, at(12))
 	b.live(keyOf(1), simple(1, 12), at(12))
 
-	// A tombstone at the very version that was seen: the repair of an extra.
+	// A tombstone at exactly the version that was read: the repair of an extra record.
 	b.want(withOnly(remove(1, 12), at(11)), store.Changed, at(12))
 	b.want(withOnly(remove(1, 12), at(12)), store.Applied, at(12))
 	b.gone(keyOf(1), store.Tombstone, at(12))
-	// The condition holds for a tombstone's version too.
+	// The condition applies to a tombstone's version too.
 	b.want(withOnly(put(1, 13), none), store.Changed, at(12))
 	b.want(withOnly(put(1, 13), at(12)), store.Applied, at(13))
-	// It never lets the version go back.
+	// It never lowers the version.
 	if r := b.apply(withOnly(put(1, 5), at(13)))[0]; r.Outcome == store.Applied {
-		t.Fatalf("a conditional write took the version back from %s to %s", at(13), at(5))
+		t.Fatalf("a conditional write lowered the version from %s to %s", at(13), at(5))
 	}
 	b.live(keyOf(1), simple(1, 13), at(13))
-	// A repair takes a version back that legacy never gave, if it is still the one seen.
+	// A repair replaces a version that legacy never issued, if it is still the one read.
 	damaged := withOnly(put(1, 5), at(13))
 	damaged.Overwrite = true
 	b.want(damaged, store.Applied, at(5))
 	b.want(damaged, store.Changed, at(5))
 	b.live(keyOf(1), simple(1, 5), at(5))
 
-	// A tombstone on nothing.
+	// A tombstone for an absent key.
 	b.want(withOnly(remove(2, 7), none), store.Applied, at(7))
 	b.gone(keyOf(2), store.Tombstone, at(7))
 	b.want(withOnly(remove(3, 7), at(1)), store.Changed, none)
@@ -182,7 +182,7 @@ func testMixedBatch(t *testing.T, h TargetHarness) {
 	}
 	for i := range want {
 		if i == 1 && results[i].Outcome == store.Older {
-			want[i].Version = results[i].Version // the batch's last write may have come first
+			want[i].Version = results[i].Version // the batch's last write may have been applied first
 		}
 		if results[i] != want[i] {
 			t.Errorf("result %d is %v, want %v", i, results[i], want[i])
@@ -208,8 +208,8 @@ func testSameKeyInBatch(t *testing.T, h TargetHarness) {
 	b.live(keyOf(1), simple(1, 20), at(20))
 }
 
-// testConcurrent lets writers race on one key, deletes included, under a reader
-// to whom the version must never shrink and no record be mixed of two.
+// testConcurrent runs concurrent writes and deletes of one key, with a reader that must
+// never see the version decrease, or a record mixed of two.
 func testConcurrent(t *testing.T, h TargetHarness) {
 	b := simpleFixture(t, h)
 	const writers, each = 6, 40
@@ -228,7 +228,7 @@ func testConcurrent(t *testing.T, h TargetHarness) {
 					err = results[0].Err
 				}
 				if err == nil && results[0].Version.Compare(write.Version) < 0 {
-					err = fmt.Errorf("after version %s the target says %s", write.Version, results[0].Version)
+					err = fmt.Errorf("after version %s the target returned %s", write.Version, results[0].Version)
 				}
 				if err != nil {
 					errs <- err
@@ -288,15 +288,15 @@ func testConditionalRace(t *testing.T, h TargetHarness) {
 		case r.Err != nil:
 			t.Fatal(r.Err)
 		case r.Outcome == store.Applied && winner >= 0:
-			t.Fatal("two writers won on one condition")
+			t.Fatal("two writes were applied on one condition")
 		case r.Outcome == store.Applied:
 			winner = w
 		case r.Outcome != store.Changed:
-			t.Fatalf("a loser was told %s", r.Outcome)
+			t.Fatalf("the outcome of a refused write is %s", r.Outcome)
 		}
 	}
 	if winner < 0 {
-		t.Fatal("nobody won")
+		t.Fatal("no write was applied")
 	}
 	b.live(keyOf(1), simple(1, uint64(100+winner)), at(2))
 }
