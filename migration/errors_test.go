@@ -84,7 +84,7 @@ func TestErrorsHaveTheirLine(t *testing.T) {
 		{"  key: product:{id}", "  key: 'product:{id'", `m.yaml:9: target.key: "product:{id": { without }`},
 		{"  key: product:{id}", "  key: 'product:id}'", `} without {`},
 		{"  key: product:{id}", "  key: 'product:{}'", `want a column's name between the braces`},
-		{"  key: product:{id}", "  key: 'product:{id}:{id}'", `{id} stands there twice`},
+		{"  key: product:{id}", "  key: 'product:{id}:{id}'", `{id} appears twice`},
 		{"  key: product:{id}", "  key: 'product:{{id}}'", `it names no column`},
 		{"  table: products", "  table: products\n  key: [id, region]", `m.yaml:10: target.key lacks {region}`},
 		{"  table: products", "  table: products\n  key: [sku]", `m.yaml:10: target.key has {id}, which is no column of legacy.key`},

@@ -32,12 +32,13 @@ type Checker interface {
 
 // Errors of stores.
 var (
-	// ErrMoved: the rows of a chunk have been moved to other storage; cut anew.
+	// ErrMoved: the rows of a chunk have been moved to other storage. The caller must cut
+	// legacy into chunks again.
 	ErrMoved = errors.New("the table's rows have been rewritten since its chunks were cut")
-	// ErrBusy: open transactions kept a lock on the records away until the time was over.
+	// ErrBusy: open transactions kept a lock on the records until the timeout.
 	ErrBusy = errors.New("open transactions hold the table")
 	// ErrFenced: legacy refused a write because the migration has retired it.
 	ErrFenced = errors.New("legacy is fenced: the migration has retired it")
-	// ErrRecentColumn refuses a column that can't tell when records changed.
+	// ErrRecentColumn refuses a column that does not record when records changed.
 	ErrRecentColumn = errors.New("reconcile.recent.column")
 )

@@ -6,16 +6,17 @@ import (
 	"fmt"
 )
 
-// Chunk is a part of legacy's records that can be read on its own. What part it is
-// only the store that cut it can tell: others keep it, also as JSON between runs, so
-// that an interrupted job goes on, and give it back. Chunks are comparable by ==.
+// Chunk is a part of legacy's records that can be read on its own. Only
+// the store that cut it can interpret the part. Callers keep a chunk, also as JSON between
+// runs, so that an interrupted job resumes, and pass it back. Chunks are comparable
+// by ==.
 type Chunk struct {
 	Rows int64  // estimate
 	part string // the store's JSON object, in canonical form; "": none
 }
 
-// MakeChunk is for stores. part must become a JSON object without the key "rows",
-// which Part gives back. Its form is stored in state databases: a later version of
+// MakeChunk makes a chunk; stores call it. part must encode to a JSON object without the
+// key "rows". Part decodes it. Its form is stored in state databases: a later version of
 // the store must read it, or Scan must refuse it by ErrMoved, which makes an
 // interrupted job cut legacy again.
 func MakeChunk(rows int64, part any) (Chunk, error) {
@@ -31,7 +32,7 @@ func MakeChunk(rows int64, part any) (Chunk, error) {
 	return c, nil
 }
 
-// Part reads the part that MakeChunk was given.
+// Part decodes the part that was passed to MakeChunk.
 func (c Chunk) Part(into any) error {
 	if c.part == "" {
 		return fmt.Errorf("read a chunk: it names no part of legacy")
@@ -51,8 +52,8 @@ func (c Chunk) MarshalJSON() ([]byte, error) {
 	return append(append(text, ','), c.part[1:]...), nil
 }
 
-// UnmarshalJSON implements json.Unmarshaler. The order of keys and blanks, which a
-// database may change, make no other chunk.
+// UnmarshalJSON implements json.Unmarshaler. The order of keys and the blanks,
+// which a database may change, do not make a different chunk.
 func (c *Chunk) UnmarshalJSON(text []byte) error {
 	fields := map[string]any{}
 	in := json.NewDecoder(bytes.NewReader(text))

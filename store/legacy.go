@@ -7,25 +7,25 @@ import (
 	"github.com/stranglerfig/migrator/record"
 )
 
-// Legacy is a store that records are moved out of: all that each must do.
+// Legacy is a store that records are moved out of. It lists the mandatory methods.
 type Legacy interface {
 	LegacyRecords
 	Locker
 	Barrier
 	Fence
 	Checker
-	// Install prepares legacy for versions and the fence; it changes nothing the second time.
+	// Install prepares legacy for versions and the fence. A second call changes nothing.
 	Install(ctx context.Context) error
 	Close()
 }
 
 // LegacyRecords are the records of legacy. Reads see committed state.
 type LegacyRecords interface {
-	// Schema is the shape of the records, found when the store was opened.
+	// Schema is the shape of the records, read when the store was opened.
 	Schema() *record.Schema
 	// Chunks cuts all records into chunks of about rows each, in physical order.
 	Chunks(ctx context.Context, rows int) ([]Chunk, error)
-	// Scan calls yield for each record of the chunk, as of one moment. The row's
+	// Scan calls yield for each record of the chunk, as of one snapshot. The row's
 	// Record is valid until yield returns. Versions are zero. ErrMoved when the
 	// chunk's storage has been replaced since it was cut.
 	Scan(ctx context.Context, c Chunk, yield func(Row) error) error
@@ -33,7 +33,7 @@ type LegacyRecords interface {
 	Lookup(ctx context.Context, keys []record.Key) ([]Row, error)
 }
 
-// Row is what legacy says of one key.
+// Row is what legacy has under one key.
 type Row struct {
 	Key     record.Key
 	Found   bool
@@ -43,7 +43,7 @@ type Row struct {
 
 // Locker reads a row under a lock that every writer of it must wait for: the
 // version it returns is newer than every committed write of the key and older
-// than every later one. What is read while the migration is fenced carries the
+// than every later one. A version that is read while the migration is fenced has the
 // era before the fence's.
 type Locker interface {
 	LookupLocked(ctx context.Context, keys []record.Key) ([]Row, error)
@@ -63,15 +63,15 @@ type Fence interface {
 	// nothing. It returns the new era.
 	RaiseFence(ctx context.Context, attempt string, timeout time.Duration) (era uint32, err error)
 	// VoidFence makes sure that the attempt never raises its fence, if it has not;
-	// it waits for nobody who writes the records. False if the fence stands: then
-	// only LiftFence ends it.
+	// it does not wait for writers of the records. It returns false if the fence is
+	// raised: then only LiftFence removes it.
 	VoidFence(ctx context.Context, attempt string) (voided bool, err error)
-	// LiftFence lets writes pass again if the fence is the attempt's, and starts
-	// a new era, which it returns. Lifting a fence that is not there is no error.
+	// LiftFence makes legacy accept writes again if the fence is the attempt's, and
+	// starts a new era, which it returns. Lifting a fence that is not raised is no error.
 	LiftFence(ctx context.Context, attempt string, timeout time.Duration) (era uint32, err error)
-	// FenceState tells which attempt's fence stands ("" for none), and the era.
+	// FenceState returns the attempt whose fence is raised ("" for none), and the era.
 	FenceState(ctx context.Context) (attempt string, era uint32, err error)
 	// Replay writes the rows through the attempt's own fence (a row that is not
-	// Found is deleted) and returns them with their versions in the coming era.
+	// Found is deleted) and returns them with their versions in the next era.
 	Replay(ctx context.Context, attempt string, rows []Row) ([]Row, error)
 }

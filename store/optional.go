@@ -8,7 +8,7 @@ import (
 )
 
 // BlockScanner is a Legacy that reads fast: Scan, with the rows in blocks. next
-// gives an empty block to fill; yield takes it, and owns it from then on.
+// returns an empty block to fill; yield takes ownership of it.
 //
 // Without it: backfill and full comparison read row by row, and neither BulkLoader
 // nor BulkComparer is used.
@@ -21,11 +21,11 @@ type BlockScanner interface {
 // Without it: reconcile.recent can't be used; sampled runs check young records no
 // more densely than old ones.
 type RecentFinder interface {
-	// CheckRecent tells why the column can't serve, by ErrRecentColumn: it is no
-	// timestamp, or has no index.
+	// CheckRecent returns ErrRecentColumn if the column can't be used: it is no timestamp,
+	// or has no index.
 	CheckRecent(ctx context.Context, column string) error
-	// RecentKeys draws so large a share (0 to 1) of the keys of the records whose
-	// column is at most within old by the store's clock; up to limit keys. A
+	// RecentKeys samples a share (0 to 1) of the keys of the records whose column is at
+	// most within old by the store's clock; up to limit keys. A
 	// timestamp without time zone is taken as UTC.
 	RecentKeys(ctx context.Context, column string, within time.Duration, share float64, limit int) ([]record.Key, error)
 }
@@ -41,17 +41,17 @@ type Toucher interface {
 // LagReporter is a Legacy that knows how far its slowest standby is behind; 0 without
 // standbys.
 //
-// Without it: reconcile.stop_on.replication_lag can't be judged. A run with that
-// setting logs so, and goes on.
+// Without it: reconcile.stop_on.replication_lag can't be evaluated. A run with that
+// setting logs so, and continues.
 type LagReporter interface {
 	ReplicationLag(ctx context.Context) (time.Duration, error)
 }
 
-// ChunkLocator is a Legacy that tells where the chunks that Chunks cut are, so that
-// what several runs have read can be added up.
+// ChunkLocator is a Legacy that reports the place of the chunks that Chunks cut, so that
+// the coverage of several runs can be added up.
 //
-// Without it: there is no coverage (which share of legacy runs have checked), and a
-// sample's places are estimated from the order of its chunks.
+// Without it: there is no coverage (which share of legacy runs have checked), and the
+// places of a sample are estimated from the order of its chunks.
 type ChunkLocator interface {
 	Locate(c Chunk) (Extent, error)
 }
@@ -60,7 +60,7 @@ type ChunkLocator interface {
 // table. A space is cut from 0 without gaps, in order.
 type Extent struct {
 	Space      string
-	Generation int64 // of the space: ranges of another one are elsewhere
+	Generation int64 // of the space: ranges of different generations are unrelated
 	From, To   int64 // in the space's own unit, as of when the chunk was cut
 }
 
@@ -83,11 +83,11 @@ type SpanCutter interface {
 // Without it in both stores, a SpanCutter in legacy and a VersionLister in the
 // target: full comparison sends every record over the network.
 type Checksummer interface {
-	// HashForm says in what form this server hashes the fields: two stores of the
-	// same form give the same record the same hash. "": it can't.
+	// HashForm describes how this server hashes the fields: two stores with the same form
+	// compute the same hash for the same record. "": the server can't hash them.
 	HashForm(ctx context.Context, fields []int) (string, error)
-	// Checksums adds up a span's records in parts that are so many keys wide, counted
-	// from its beginning; width 0: in one part, 0. Parts without records are left out.
+	// Checksums adds up a span's records in parts of width keys, numbered from the span's
+	// beginning. Width 0: one part, number 0. Parts without records are omitted.
 	Checksums(ctx context.Context, s Span, width int64, h Hashing) (map[int64]Checksum, error)
 	// Hashes reads the hash of each record of a span, by its key.
 	Hashes(ctx context.Context, s Span, h Hashing) (map[int64]int64, error)
@@ -99,43 +99,43 @@ type Span struct {
 	To   int64 `json:"to"`
 }
 
-// Checksum is what a server says of some records: how many there are, and the sum of
-// their hashes.
+// Checksum is a server's summary of some records: their number and the sum of their
+// hashes.
 type Checksum struct {
 	Rows int64
 	Hash string // decimal
 }
 
-// Hashing says what of a record is hashed. The hash is of 64 bits and keyed by Seed.
+// Hashing selects the hashed fields. The hash has 64 bits and is keyed by Seed.
 type Hashing struct {
 	Fields []int
 	Seed   int64
 }
 
-// VersionLister is a Target that keeps versions beside the records. Its hashes are
-// of the records alone, so the versions are looked at for all of them at once.
+// VersionLister is a Target that keeps versions beside the records. Its hashes
+// cover the records alone, so the versions are checked for all records at once.
 //
 // Without it: Checksummer is not used.
 type VersionLister interface {
 	// Versions counts the records. It yields the keys of those that have no live
-	// version, if there are any; then it asks known for a version that legacy has
-	// given by now, telling the newest one's key, and yields the keys of all versions
-	// that are newer.
+	// version, if there are any; then it calls known with the key of the newest
+	// version, to get a version that legacy has issued by now, and yields the keys of
+	// all versions that are newer than that.
 	Versions(ctx context.Context, known func(newest record.Key) (record.Version, error), yield func([]record.Key) error) (records int64, err error)
 }
 
 // Preparer is a Target that must be prepared before the first write; preparing it
 // again changes nothing.
 //
-// Without it: nothing is lost, apply has nothing to prepare.
+// Without it: apply has nothing to prepare.
 type Preparer interface {
 	Prepare(ctx context.Context) error
 }
 
 // Purger is a Target whose tombstones don't expire by themselves. Purge removes those
-// past their horizon, and counts them; the daemon calls it from time to time.
+// past their horizon, and returns their number; the daemon calls it periodically.
 //
-// Without it: the target must end its tombstones itself, or keep them for good.
+// Without it: the target must expire its tombstones itself, or keep them forever.
 type Purger interface {
 	Purge(ctx context.Context) (int64, error)
 }
@@ -144,56 +144,57 @@ type Purger interface {
 //
 // Without it: backfill writes through Apply.
 type BulkLoader interface {
-	// BulkLoad writes rows of which the target has nothing, not even a version, each
-	// as Apply would, and sets written for exactly those: written[i] belongs to row i.
-	// Whatever else there is to decide about a row is left to Apply: it must be
-	// given all rows that are not written. After an error written says nothing, and
-	// each row may have been written or not; Apply is safe for all of them.
+	// BulkLoad writes rows of which the target has nothing, not even a version, each as
+	// Apply would, and sets written for exactly those: written[i] belongs to row i. All
+	// other decisions are left to Apply: the caller must pass it every row that is not
+	// written. After an error written is undefined, and each row may have been written
+	// or not; Apply is safe for all of them.
 	BulkLoad(ctx context.Context, w BulkWrite, written []bool) error
-	// CanBulkLoad tells whether BulkLoad can write the migration's records.
+	// CanBulkLoad reports whether BulkLoad can write the migration's records.
 	CanBulkLoad() bool
 }
 
-// BulkWrite is what Apply would be given of every row of a block.
+// BulkWrite is what Apply would receive for every row of a block.
 type BulkWrite struct {
 	Block    *record.Block
 	Version  record.Version // not zero
 	NotAfter time.Time      // not zero
 }
 
-// BulkComparer is a Target that compares fast where most is the same.
+// BulkComparer is a Target that compares fast if most records are equal.
 //
 // Without it: comparison reads every record through Get and compares it here.
 type BulkComparer interface {
-	// BulkCompare compares the blocks that next gives, until it gives nil, and tells
-	// done of each, in their order. same[i] is set for each row whose entry is
-	// certainly a live record with the very same texts in all fields, of a version not
-	// newer than what next gave with the block. Of others it says nothing: they must
-	// be read and compared. fields lists the fields that matter.
+	// BulkCompare compares the blocks that next returns, until it returns nil, and calls
+	// done for each, in their order. same[i] is set for each row whose entry is certainly
+	// a live record with exactly the same texts in all fields, of a version not newer
+	// than the one that next returned with the block. The other rows are undecided: the
+	// caller must read and compare them. fields lists the compared fields.
 	//
-	// It may take a block before it tells of the one before. An error of next or done
-	// ends it; after any error, blocks that done was not told of are not compared.
+	// It may take a block before it has called done for the previous one. An error of
+	// next or done ends it. After any error, blocks without a call of done are not
+	// compared.
 	BulkCompare(ctx context.Context, fields []int, next func() (*record.Block, record.Version, error), done func(b *record.Block, same []bool) error) error
-	// CanBulkCompare tells whether BulkCompare can say anything of the migration's records.
+	// CanBulkCompare reports whether BulkCompare can compare the migration's records.
 	CanBulkCompare() bool
 }
 
-// KeyScanner is a Target that can list what it holds without reading it: the keys
-// of live records and of whatever stands where records should, each at least once.
-// A name that is no key is given as an entry of its own.
+// KeyScanner is a Target that lists its keys without reading the records: the keys of
+// live records and of all other values under records' keys, each at least once. A name
+// that no key leads to (an unknown key) is passed as an entry.
 //
-// Without it: a run that looks for what only the target has reads all of it by Scan.
+// Without it: a run that searches records that only the target has reads all by Scan.
 type KeyScanner interface {
 	ScanKeys(ctx context.Context, yield func(keys []record.Key, unknown []Entry) error) error
 }
 
-// StaleLister is a Target that finds what is stale without reading the rest.
+// StaleLister is a Target that finds stale entries without reading the rest.
 //
 // Without it: the end of a backfill reads the whole target by Scan.
 type StaleLister interface {
 	// ListStale yields the keys of all entries that are IsStale, each at least once;
-	// of what changes meanwhile it may say either. yield is called by one goroutine at
-	// a time, and may use the target.
+	// an entry that changes meanwhile may be yielded or not. Calls of yield are not
+	// concurrent; yield may use the target.
 	ListStale(ctx context.Context, than record.Version, yield func([]record.Key) error) error
 }
 

@@ -7,17 +7,17 @@ import (
 	"github.com/stranglerfig/migrator/record"
 )
 
-// Target is a store that records are moved into: all that each must do.
+// Target is a store that records are moved into. It lists the mandatory methods.
 type Target interface {
 	TargetRecords
 	Checker
 	Close() error
 }
 
-// TargetRecords are the records of the target, and the versions of those that are gone.
+// TargetRecords are the records of the target, and the versions of deleted records.
 type TargetRecords interface {
 	// Apply applies each write atomically on its own, in any order. Results are in
-	// the order of writes; the error is for a failure of all.
+	// the order of writes; the returned error is for a failure of all writes.
 	Apply(ctx context.Context, writes []Write) ([]Result, error)
 	// Get reads the entries of keys, in their order.
 	Get(ctx context.Context, keys []record.Key) ([]Entry, error)
@@ -35,32 +35,32 @@ type Write struct {
 	Record  record.Record // the whole new state
 	Version record.Version
 	// NotAfter is the target's own time past which it must refuse the write.
-	// Zero only where the writer holds the migration still (replay).
+	// Zero only if the writer has stopped the migration's routes (replay).
 	NotAfter time.Time
 	// Only makes the write conditional on the target's version being exactly this
 	// one (zero: the target knows nothing of the key), instead of being older than
 	// Version. Version must not be older than Only, except together with Overwrite:
-	// so a repair takes back a version that legacy has never given, which would
-	// refuse every write to come.
+	// so a repair replaces a version that legacy has never issued, which would refuse
+	// every later write.
 	Only *record.Version
-	// Overwrite also replaces what migrator did not write: a value without
+	// Overwrite also replaces values that migrator did not write: a value without
 	// version, or of another type. Repairs set it, applications don't.
 	Overwrite bool
-	// Keep leaves the version of a deleted record for good (phase retain) instead
+	// Keep makes the version of a deleted record stay forever (phase retain) instead
 	// of for the tombstones' horizon.
 	Keep bool
 }
 
-// Outcome is what became of a Write.
+// Outcome is the result of a Write.
 type Outcome string
 
 // Outcomes. Applied and Older both mean that the target now holds this state or a later one.
 const (
 	Applied Outcome = "applied"
 	Older   Outcome = "older"   // the target has the same version, or a newer one
-	Late    Outcome = "late"    // NotAfter was over
+	Late    Outcome = "late"    // NotAfter has passed
 	Changed Outcome = "changed" // Only did not hold
-	Foreign Outcome = "foreign" // the key holds what migrator did not write; see Overwrite
+	Foreign Outcome = "foreign" // the key has a value that migrator did not write; see Overwrite
 )
 
 // Result is an Outcome with the target's version after it.
@@ -70,37 +70,37 @@ type Result struct {
 	Err     error // this key's own failure (connection, out of memory); Outcome is then ""
 }
 
-// Presence says what the target has under a key.
+// Presence is the kind of value that the target has under a key.
 type Presence string
 
-// What the target may hold.
+// Kinds of values in the target.
 const (
 	Absent    Presence = "absent"    // nothing at all
-	Live      Presence = "live"      // a record of ours
+	Live      Presence = "live"      // a record that migrator wrote
 	Tombstone Presence = "tombstone" // a version without a record: deleted, or expired
-	Unowned   Presence = "unowned"   // a value without version: somebody else's
+	Unowned   Presence = "unowned"   // a value without version, of another writer
 	WrongType Presence = "wrong-type"
-	Damaged   Presence = "damaged" // ours, but it can't be decoded; Detail says why
+	Damaged   Presence = "damaged" // migrator's, but it can't be decoded; Detail has the reason
 )
 
-// Entry is what the target says of one key.
+// Entry is what the target has under one key.
 type Entry struct {
 	Key      record.Key
 	Presence Presence
-	Version  record.Version // zero for Absent; for Unowned and WrongType what a tombstone of the key still says, mostly zero
-	Record   record.Record  // Live and Unowned; a field that the target has not is Missing
+	Version  record.Version // zero for Absent; for Unowned and WrongType the version of the key's tombstone, usually zero
+	Record   record.Record  // Live and Unowned; a field that the target lacks is Missing
 	Expires  time.Time      // absolute, by the target's clock; zero: never
 	Detail   string
-	RawKey   string // the store's own name of it, where Key can't be told from it (then Key is "")
+	RawKey   string // the store's own name, if no Key leads to it (then Key is "")
 }
 
-// IsStale tells whether the target has something under the entry's key that is
-// older than a version, or has none: what a copy at that version has not reached.
-// An entry with neither Key nor RawKey is not: no repair could be given it.
+// IsStale reports whether the target has a value under the entry's key that is older
+// than a version, or has no version: a copy at that version has not reached it. An entry
+// with neither Key nor RawKey is never stale: no repair could address it.
 func (e Entry) IsStale(than record.Version) bool {
 	switch e.Presence {
 	case Live, Unowned, Damaged:
-		// [backfill-sweep]: also what has no version; legacy is the authority for every key.
+		// [backfill-sweep]: also values without version; legacy is authoritative for every key.
 		return (e.Key != "" || e.RawKey != "") && than.NewerThan(e.Version)
 	default:
 		return false

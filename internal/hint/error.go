@@ -65,9 +65,9 @@ func Of(err error) (Hint, bool) {
 
 // Parts are an error's fact and its hint.
 //
-// The stores' errors still have a remedy in their texts, after "; try: ". Parts removes
-// it from the fact, and returns it as the hint if there is no other. Once these errors
-// have hints, the fact is err.Error() and Parts is not needed.
+// Some of the program's errors still have a remedy in their texts, behind "; try: ": it is cut
+// off, and is the hint if there is no other. This ends once they are converted, and
+// then the fact is err.Error().
 func Parts(err error) (fact string, h Hint) {
 	fact, text, _ := strings.Cut(err.Error(), "; try: ")
 	h, ok := Of(err)

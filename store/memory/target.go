@@ -1,7 +1,7 @@
 // Package memory is a target that holds records in this process's memory, for an
 // application's own tests: it keeps the contract of package store, as Redis and
-// PostgreSQL do, without a server. It has the mandatory methods alone, so code that
-// runs on it takes the ways that every store has. Nothing outlives the process, and no
+// PostgreSQL do, without a server. It has the mandatory methods only, so code that runs
+// on it uses the paths that every store has. Nothing outlives the process, and no
 // other process sees it: it is no target for a migration of live data.
 package memory
 
@@ -38,7 +38,7 @@ type entry struct {
 }
 
 // New makes an empty target for records of the schema. now is its clock, which a
-// write's NotAfter is held against; nil: time.Now.
+// write's NotAfter is compared with; nil: time.Now.
 func New(schema *record.Schema, now func() time.Time) *Target {
 	if now == nil {
 		now = time.Now
@@ -72,7 +72,7 @@ func (t *Target) apply(w *store.Write) store.Result {
 		return refused(store.Late)
 	case w.Only != nil && *w.Only != current:
 		return refused(store.Changed)
-	case w.Only != nil && current.NewerThan(w.Version) && !w.Overwrite: // a repair takes damage back
+	case w.Only != nil && current.NewerThan(w.Version) && !w.Overwrite: // only a repair lowers a version
 		return refused(store.Older)
 	case w.Only == nil && !w.Version.NewerThan(current):
 		return refused(store.Older)
@@ -85,7 +85,7 @@ func (t *Target) apply(w *store.Write) store.Result {
 	return store.Result{Outcome: store.Applied, Version: w.Version}
 }
 
-// fits refuses what no store could keep.
+// fits refuses writes that no store could keep.
 func (t *Target) fits(w *store.Write) error {
 	if _, err := t.schema.CheckKey(w.Key); err != nil {
 		return err
@@ -124,8 +124,8 @@ func (t *Target) entry(key record.Key) store.Entry {
 // batch is how many entries Scan yields at a time.
 const batch = 500
 
-// Scan implements store.TargetRecords: what was there when it began, in the order of
-// keys, each entry as it is when it is yielded. yield may use the target.
+// Scan implements store.TargetRecords: it yields the keys that exist when it begins, in
+// their order, each entry as it is when it is yielded. yield may use the target.
 func (t *Target) Scan(ctx context.Context, yield func([]store.Entry) error) error {
 	t.mu.RLock()
 	keys := slices.Sorted(maps.Keys(t.entries))
@@ -145,14 +145,14 @@ func (t *Target) Scan(ctx context.Context, yield func([]store.Entry) error) erro
 // Now implements store.TargetRecords.
 func (t *Target) Now(ctx context.Context) (time.Time, error) { return t.now(), ctx.Err() }
 
-// Check implements store.Checker: plan and doctor warn of what is kept nowhere else.
+// Check implements store.Checker: it warns that the records are not durable.
 func (t *Target) Check(ctx context.Context) ([]store.Check, error) {
 	return []store.Check{{
 		Name: "target: durability", Result: store.Warned,
-		Detail: "records are held in this process's memory, and are gone when it ends",
-		Hint:   hint.Hint{Text: "a target that keeps them, outside of tests"},
+		Detail: "records are in this process's memory, and are lost when it ends",
+		Hint:   hint.Hint{Text: "use a durable target outside of tests"},
 	}}, ctx.Err()
 }
 
-// Close implements store.Target; what the target holds stays.
+// Close implements store.Target. The records stay.
 func (t *Target) Close() error { return nil }

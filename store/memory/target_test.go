@@ -24,7 +24,7 @@ func TestConformance(t *testing.T) {
 
 // docs: end
 
-func TestRefusesWhatDoesNotFit(t *testing.T) {
+func TestApplyRefusesInvalidWrites(t *testing.T) {
 	t.Parallel()
 	target := memory.New(storetest.Simple(), nil)
 	for _, w := range []store.Write{
@@ -38,9 +38,8 @@ func TestRefusesWhatDoesNotFit(t *testing.T) {
 	}
 }
 
-// TestWhatIsReadIsTheCallersOwn: neither a written record nor a read one changes what
-// the target holds.
-func TestWhatIsReadIsTheCallersOwn(t *testing.T) {
+// TestRecordsAreCopied: changing a written or a read record does not change the target.
+func TestRecordsAreCopied(t *testing.T) {
 	t.Parallel()
 	target := memory.New(storetest.Composite(), nil)
 	key, r := record.MakeKey("eu", "1"), record.Record{record.TextValue("1"), record.TextValue("a"), record.TextValue("eu")}
@@ -57,8 +56,8 @@ func TestWhatIsReadIsTheCallersOwn(t *testing.T) {
 	}
 }
 
-// TestAKindIsAFolder: a migration file may name the store, without a change anywhere else.
-func TestAKindIsAFolder(t *testing.T) {
+// TestKindIsUsableInAMigrationFile: a migration file may name the store, without a change anywhere else.
+func TestKindIsUsableInAMigrationFile(t *testing.T) {
 	t.Parallel()
 	m, err := migration.Parse("m.yaml", []byte("name: move\nlegacy: {store: postgres, url: 'postgres://h/d', table: items}\ntarget: {store: memory}\n"),
 		nil, postgres.Kind(), memory.Kind())

@@ -15,11 +15,11 @@ import (
 // maxDimensions is PostgreSQL's own limit.
 const maxDimensions = 6
 
-// appendArray turns an array's literal, {1,NULL,"a b"}, into a JSON array. Numbers
-// keep every digit, JSON elements are embedded, bytes are base64, all else is a
-// string. Two kinds of arrays have no JSON of their own and become one string that
-// holds the literal: those whose bounds don't begin at one, and nested arrays of
-// JSON, where the elements' brackets could not be told from the array's.
+// appendArray converts an array's literal, {1,NULL,"a b"}, to a JSON array. Numbers
+// keep every digit, JSON elements are embedded, bytes are base64, all others are
+// strings. Two kinds of arrays have no JSON form, and become one string with the
+// literal: arrays whose bounds don't begin at one, and nested arrays of JSON, where
+// the brackets of elements and of the array can't be distinguished.
 func appendArray(dst []byte, f format, raw []byte) ([]byte, error) {
 	nested := f.element == record.JSON && len(raw) > 1 && raw[1] == '{'
 	if len(raw) > 0 && raw[0] == '[' || nested {
@@ -180,7 +180,7 @@ func appendJSONString(dst, text []byte) []byte {
 func arrayLiteral(f format, text string) (string, error) {
 	trimmed := bytes.TrimSpace([]byte(text))
 	if !json.Valid(trimmed) || !utf8.ValidString(text) {
-		return "", fmt.Errorf("an array's value is no JSON")
+		return "", fmt.Errorf("an array's value is not JSON")
 	}
 	if trimmed[0] == '"' {
 		var whole string
@@ -197,7 +197,7 @@ func arrayLiteral(f format, text string) (string, error) {
 func writeList(b *strings.Builder, f format, text []byte, depth int) error {
 	var elements []json.RawMessage
 	if err := json.Unmarshal(text, &elements); err != nil || elements == nil {
-		return fmt.Errorf("an array's value is no JSON array")
+		return fmt.Errorf("an array's value is not a JSON array")
 	}
 	if depth > maxDimensions {
 		return fmt.Errorf("an array's value has more than %d dimensions", maxDimensions)

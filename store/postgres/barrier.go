@@ -11,12 +11,12 @@ import (
 	"github.com/stranglerfig/migrator/record"
 )
 
-// Barrier implements store.Barrier. While it waits for an open writer, new ones
-// wait behind it; so it waits shortly, lets the others pass, and tries again a
-// little longer, until timeout.
+// Barrier implements store.Barrier. While it waits for an open writer, new writers
+// queue behind it. So it waits for a short time, lets the writers pass, and tries
+// again with a longer wait, until timeout.
 //
-// With a version column there is no greatest version to be read, so the barrier
-// begins a new era.
+// With a version column there is no greatest version to read, so the barrier starts a
+// new era.
 func (l *Legacy) Barrier(ctx context.Context, timeout time.Duration) (record.Version, error) {
 	deadline := time.Now().Add(timeout)
 	for wait := 250 * time.Millisecond; ; wait *= 2 {
@@ -48,12 +48,12 @@ func (l *Legacy) barrier(ctx context.Context, wait time.Duration) (record.Versio
 			return err
 		}
 		if fence != nil {
-			return fmt.Errorf("legacy is fenced: there is nothing to copy from it")
+			return fmt.Errorf("legacy is fenced: nothing can be copied from it")
 		}
 		if l.version != "" {
 			// [backfill-barrier]: a version column has no highest value to read, so a new era
 			// divides the writes.
-			era, err := l.raise(ctx, tx, 0)
+			era, err := l.startEra(ctx, tx, 0)
 			v = record.MakeVersion(era, 0, 0)
 			return err
 		}

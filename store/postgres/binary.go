@@ -39,7 +39,7 @@ func renderText(dst, raw []byte) ([]byte, error) { return append(dst, raw...), n
 
 func renderBool(dst, raw []byte) ([]byte, error) {
 	if len(raw) != 1 {
-		return dst, errForm
+		return dst, errTextForm
 	}
 	return strconv.AppendBool(dst, raw[0] != 0), nil
 }
@@ -47,7 +47,7 @@ func renderBool(dst, raw []byte) ([]byte, error) {
 func renderInt(dst, raw []byte) ([]byte, error) {
 	n, ok := readInt(raw)
 	if !ok {
-		return dst, errForm
+		return dst, errTextForm
 	}
 	return strconv.AppendInt(dst, n, 10), nil
 }
@@ -65,17 +65,17 @@ func readInt(raw []byte) (int64, bool) {
 	}
 }
 
-// renderJSONB takes the version's byte off.
+// renderJSONB removes the leading byte, the version of the format.
 func renderJSONB(dst, raw []byte) ([]byte, error) {
 	if len(raw) < 1 || raw[0] != 1 {
-		return dst, errForm
+		return dst, errTextForm
 	}
 	return append(dst, raw[1:]...), nil
 }
 
 func renderUUID(dst, raw []byte) ([]byte, error) {
 	if len(raw) != 16 {
-		return dst, errForm
+		return dst, errTextForm
 	}
 	from := 0
 	for _, to := range []int{4, 6, 8, 10, 16} {
@@ -96,18 +96,18 @@ const (
 	numericMinus    = 0xF000
 )
 
-// renderNumeric prints base 10,000 digits, the first of which stands for
+// renderNumeric prints base 10,000 digits, the first of which has the weight
 // 10,000^weight, with exactly scale digits behind the point.
 func renderNumeric(dst, raw []byte) ([]byte, error) {
 	if len(raw) < 8 {
-		return dst, errForm
+		return dst, errTextForm
 	}
 	count := int(binary.BigEndian.Uint16(raw))
 	weight := int(int16(binary.BigEndian.Uint16(raw[2:])))
 	sign, scale := binary.BigEndian.Uint16(raw[4:]), int(binary.BigEndian.Uint16(raw[6:]))
 	digits := raw[8:]
 	if len(digits) != 2*count {
-		return dst, errForm
+		return dst, errTextForm
 	}
 	switch sign {
 	case numericNaN:
@@ -120,7 +120,7 @@ func renderNumeric(dst, raw []byte) ([]byte, error) {
 		dst = append(dst, '-')
 	case 0:
 	default:
-		return dst, errForm
+		return dst, errTextForm
 	}
 	group := func(i int) uint16 {
 		if i < 0 || i >= count {
@@ -166,7 +166,7 @@ const (
 func renderDate(dst, raw []byte) ([]byte, error) {
 	days, ok := readInt(raw)
 	if !ok || len(raw) != 4 {
-		return dst, errForm
+		return dst, errTextForm
 	}
 	switch days {
 	case endOfDays:
@@ -184,7 +184,7 @@ func renderTimestampTZ(dst, raw []byte) ([]byte, error) { return renderMoment(ds
 func renderMoment(dst, raw []byte, zoned bool) ([]byte, error) {
 	micros, ok := readInt(raw)
 	if !ok || len(raw) != 8 {
-		return dst, errForm
+		return dst, errTextForm
 	}
 	switch micros {
 	case endOfTimes:
@@ -225,7 +225,7 @@ func appendEra(dst []byte, bc bool) []byte {
 }
 
 // appendDay prints the Gregorian date of a day counted from 2000-01-01; the year
-// before 1 is 1 BC. The year is reckoned from March, so that the leap day is its last.
+// before 1 is 1 BC. Years are counted from March, so that the leap day is its last.
 func appendDay(dst []byte, days int64) (_ []byte, bc bool) {
 	days += epochDays + marchEraShift
 	era := days / daysOf400

@@ -12,11 +12,11 @@ import (
 )
 
 // encode appends the binary form of a value's canonical text, as the type's receive
-// function reads it; false: the text is none that render makes.
+// function reads it; false if render does not produce the text.
 type encode func(dst, text []byte) ([]byte, bool)
 
-// encoder is nil where the column's values have no binary form here, or are of
-// another kind than those that come.
+// encoder returns nil if there is no encoder for the column's type, or if the values
+// to write are of another kind.
 func (c *column) encoder(kind record.Kind) encode {
 	if c.base.array || c.base.schema != "pg_catalog" || c.format.kind != kind {
 		return nil
@@ -67,7 +67,7 @@ func encodeInt(size int) encode {
 func encodeFloat(size int) encode {
 	return func(dst, text []byte) ([]byte, bool) {
 		n, err := strconv.ParseFloat(string(text), 8*size)
-		if math.IsNaN(n) { // there are many; the server's own is this one
+		if math.IsNaN(n) { // there are many NaNs; the server uses this one
 			n = math.Float64frombits(0x7ff8 << 48)
 		}
 		if size == 4 {

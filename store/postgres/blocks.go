@@ -15,9 +15,10 @@ import (
 
 var _ store.BlockScanner = (*Legacy)(nil)
 
-// ScanBlocks implements store.BlockScanner: the chunk by COPY in binary form,
-// rendered here. Types whose binary form is their text, or cheap to print, come as
-// they are; of all others the server prints the text, as it does for Scan.
+// ScanBlocks implements store.BlockScanner: it reads the chunk by COPY in binary form,
+// and renders the canonical texts in this process. Only types whose binary form is
+// their text, or is cheap to render, are sent in binary form; for all others the
+// server prints the text, as it does for Scan.
 func (l *Legacy) ScanBlocks(ctx context.Context, c store.Chunk, rows int, next func() *record.Block, yield func(*record.Block) error) error {
 	return l.inChunk(ctx, c, func(tx pgx.Tx, relation pgx.Identifier, p part) error {
 		in := &blockReader{columns: l.shape.columns, renders: make([]render, len(l.shape.columns)), rows: rows, next: next, yield: yield}
@@ -29,8 +30,8 @@ func (l *Legacy) ScanBlocks(ctx context.Context, c store.Chunk, rows int, next f
 		sql := fmt.Sprintf("COPY (SELECT %s FROM ONLY %s t WHERE t.ctid >= '%s'::tid AND t.ctid < '%s'::tid) TO STDOUT (FORMAT binary)",
 			strings.Join(list, ", "), relation.Sanitize(), tid(p.From), tid(p.To))
 		pg := tx.Conn().PgConn()
-		beCoarse(pg.Conn(), true)
-		defer beCoarse(pg.Conn(), false)
+		setReadLowWater(pg.Conn(), true)
+		defer setReadLowWater(pg.Conn(), false)
 		if _, err := pg.CopyTo(ctx, in, sql); err != nil {
 			return errors.Join(in.failed, err)
 		}
@@ -41,8 +42,8 @@ func (l *Legacy) ScanBlocks(ctx context.Context, c store.Chunk, rows int, next f
 	})
 }
 
-// blockReader takes the server's stream: one Write for each row, the header before
-// the first of them.
+// blockReader parses the server's stream: each Write has one row, the first also has
+// the header.
 type blockReader struct {
 	columns []*column
 	renders []render
@@ -51,7 +52,7 @@ type blockReader struct {
 	yield   func(*record.Block) error
 	block   *record.Block
 	began   bool
-	failed  error // what Write has returned, should the connection's own error hide it
+	failed  error // the error that Write returned, in case the connection's own error hides it
 }
 
 func (r *blockReader) fresh() *record.Block {
@@ -62,7 +63,7 @@ func (r *blockReader) fresh() *record.Block {
 
 var (
 	copySignature = []byte("PGCOPY\n\xff\r\n\x00")
-	errCopy       = errors.New("the server's COPY has an unknown form")
+	errCopy       = errors.New("the server's COPY has an unknown format")
 )
 
 func (r *blockReader) Write(p []byte) (int, error) {
@@ -136,5 +137,5 @@ func (r *blockReader) row(p []byte) ([]byte, error) {
 	return p, nil
 }
 
-// blockBytes is when a block is full before it has its rows.
+// blockBytes is the size at which a block is full, even with fewer rows.
 const blockBytes = 1 << 20

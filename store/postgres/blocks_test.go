@@ -10,7 +10,7 @@ import (
 	"github.com/stranglerfig/migrator/store/postgres"
 )
 
-// rendered reads a table in both ways, and counts the rows of each.
+// rendered reads a table by Scan and by ScanBlocks, and returns the number of rows.
 func sameInBlocks(t *testing.T, d *database, l *postgres.Legacy, ofBlock int) (rows int) {
 	t.Helper()
 	chunks, err := l.Chunks(d.ctx, 1000)
@@ -47,9 +47,9 @@ func sameInBlocks(t *testing.T, d *database, l *postgres.Legacy, ofBlock int) (r
 	return rows
 }
 
-// TestBlocksSayWhatScanSays: each value of every type has the same text, whether
-// the server prints it or it is rendered here.
-func TestBlocksSayWhatScanSays(t *testing.T) {
+// TestBlocksEqualScan: each value of every type has the same text, whether the server
+// prints it or this package renders it.
+func TestBlocksEqualScan(t *testing.T) {
 	t.Parallel()
 	d := newDatabase(t)
 	d.exec(kindsDDL)
@@ -62,7 +62,7 @@ func TestBlocksSayWhatScanSays(t *testing.T) {
 	}
 }
 
-// TestBlocksOfRandomValues covers what is rendered here over its whole range.
+// TestBlocksOfRandomValues covers the whole range of the types that this package renders.
 func TestBlocksOfRandomValues(t *testing.T) {
 	t.Parallel()
 	d := newDatabase(t)
@@ -83,7 +83,7 @@ func TestBlocksOfRandomValues(t *testing.T) {
 	}
 }
 
-// TestBlocksStop: an error of the reader's is returned, and the connection is good again.
+// TestBlocksStop: an error of yield is returned, and the connection stays usable.
 func TestBlocksStop(t *testing.T) {
 	t.Parallel()
 	d := newDatabase(t)

@@ -22,11 +22,12 @@ var (
 // CanBulkCompare implements store.BulkComparer.
 func (t *Target) CanBulkCompare() bool { return true }
 
-// BulkCompare implements store.BulkComparer: one statement for some rows, whose results are
-// rendered as legacy's are and compared where they lie. The key's columns are
-// always compared: the server takes 1.0 and 1.00 for one key, and they are two records'.
+// BulkCompare implements store.BulkComparer: one statement for each batch of rows, whose
+// results are rendered as legacy's are, and compared in the receive buffer. The key's
+// columns are always compared: the server treats 1.0 and 1.00 as one key, and they are
+// the keys of two records.
 func (t *Target) BulkCompare(ctx context.Context, fields []int, next func() (*record.Block, record.Version, error), done func(*record.Block, []bool) error) error {
-	m := t.matching(fields)
+	m := t.comparison(fields)
 	var same []bool
 	for {
 		b, high, err := next()
@@ -34,8 +35,8 @@ func (t *Target) BulkCompare(ctx context.Context, fields []int, next func() (*re
 			return err
 		}
 		same = append(same[:0], make([]bool, b.Rows())...)
-		if err := m.match(ctx, b, high, same); err != nil {
-			return fmt.Errorf("match %d keys of target table %s: %w", b.Rows(), t.table(), asUnprepared(discreet(err)))
+		if err := m.compare(ctx, b, high, same); err != nil {
+			return fmt.Errorf("compare %d keys of target table %s: %w", b.Rows(), t.table(), asUnprepared(withoutValue(err)))
 		}
 		if err := done(b, same); err != nil {
 			return err
@@ -43,29 +44,29 @@ func (t *Target) BulkCompare(ctx context.Context, fields []int, next func() (*re
 	}
 }
 
-func (m *matching) match(ctx context.Context, b *record.Block, high record.Version, same []bool) error {
+func (m *blockComparison) compare(ctx context.Context, b *record.Block, high record.Version, same []bool) error {
 	m.block, m.known = b, record.NewVersionBound(high)
 	keys := make([]record.Key, b.Rows())
 	for i := range keys {
-		key, _ := m.t.shape.schema.AppendKey(nil, b, i) // of a NULL: names no record
+		key, _ := m.t.shape.schema.AppendKey(nil, b, i) // a key with a NULL names no record
 		keys[i] = record.Key(key)
 	}
-	return inBatches(len(keys), func(at []int) error { return m.on(ctx, keys, at, same) })
+	return inBatches(len(keys), func(at []int) error { return m.compareBatch(ctx, keys, at, same) })
 }
 
-// matching is a comparison, of one block at a time.
-type matching struct {
+// blockComparison is one call of BulkCompare. It compares one block at a time.
+type blockComparison struct {
 	t       *Target
 	block   *record.Block
 	fields  []int
 	renders []render            // of fields
 	list    string              // what is selected for them
-	known   record.VersionBound // of versions that legacy has given by now
+	known   record.VersionBound // of versions that legacy has issued by now
 	text    []byte
 }
 
-func (t *Target) matching(fields []int) *matching {
-	m := &matching{t: t, fields: slices.Clone(fields)}
+func (t *Target) comparison(fields []int) *blockComparison {
+	m := &blockComparison{t: t, fields: slices.Clone(fields)}
 	for _, k := range t.shape.key {
 		if !slices.Contains(m.fields, k) {
 			m.fields = append(m.fields, k)
@@ -80,7 +81,7 @@ func (t *Target) matching(fields []int) *matching {
 	return m
 }
 
-func (m *matching) on(ctx context.Context, keys []record.Key, at []int, same []bool) error {
+func (m *blockComparison) compareBatch(ctx context.Context, keys []record.Key, at []int, same []bool) error {
 	q := m.t.shape.keyQuery(keys, at, true)
 	if len(q.at) == 0 {
 		return nil
@@ -104,7 +105,7 @@ func (m *matching) on(ctx context.Context, keys []record.Key, at []int, same []b
 	return rows.Err()
 }
 
-func (m *matching) equal(row int, raw [][]byte) bool {
+func (m *blockComparison) equal(row int, raw [][]byte) bool {
 	for n, f := range m.fields {
 		want, present := m.block.Cell(row, f)
 		if present != (raw[n] != nil) {
@@ -115,15 +116,15 @@ func (m *matching) equal(row int, raw [][]byte) bool {
 		}
 		var err error
 		if m.text, err = m.renders[n](m.text[:0], raw[n]); err != nil || !bytes.Equal(m.text, want) {
-			return false // whoever reads it in the slow way says why
+			return false // Get reports why
 		}
 	}
 	return true
 }
 
-// ScanKeys implements store.KeyScanner, in pages by the key's index: no snapshot
-// is held while the caller waits.
-func (t *Target) ScanKeys(ctx context.Context, yield func(keys []record.Key, strays []store.Entry) error) error {
+// ScanKeys implements store.KeyScanner, in pages by the key's index: it holds no
+// snapshot while the caller works.
+func (t *Target) ScanKeys(ctx context.Context, yield func(keys []record.Key, unknown []store.Entry) error) error {
 	var after []any
 	for {
 		keys, last, err := t.rowKeys(ctx, after)

@@ -9,7 +9,7 @@ import (
 	"github.com/stranglerfig/migrator/record"
 )
 
-// appendCanonical appends the canonical text of what the server printed.
+// appendCanonical appends the canonical form of the text that the server printed.
 func appendCanonical(dst []byte, f format, raw []byte) ([]byte, error) {
 	if f.kind == record.Array {
 		return appendArray(dst, f, raw)
@@ -17,7 +17,7 @@ func appendCanonical(dst []byte, f format, raw []byte) ([]byte, error) {
 	return appendScalar(dst, f.kind, raw)
 }
 
-var errForm = errors.New("the server's text has another form than its type")
+var errTextForm = errors.New("the server's text has another form than its type")
 
 func appendScalar(dst []byte, kind record.Kind, raw []byte) ([]byte, error) {
 	switch kind {
@@ -28,11 +28,11 @@ func appendScalar(dst []byte, kind record.Kind, raw []byte) ([]byte, error) {
 		case "f":
 			return append(dst, "false"...), nil
 		}
-		return dst, errForm
+		return dst, errTextForm
 	case record.Bytes:
 		digits, ok := bytes.CutPrefix(raw, []byte(`\x`))
 		if !ok {
-			return dst, errForm
+			return dst, errTextForm
 		}
 		return hex.AppendDecode(dst, digits)
 	case record.Timestamp, record.TimestampTZ:
@@ -44,7 +44,7 @@ func appendScalar(dst []byte, kind record.Kind, raw []byte) ([]byte, error) {
 
 var suffixBC = []byte(" BC")
 
-// appendInstant turns "2024-02-29 12:00:00.5+00 BC" into "2024-02-29T12:00:00.5Z BC".
+// appendInstant converts "2024-02-29 12:00:00.5+00 BC" to "2024-02-29T12:00:00.5Z BC".
 func appendInstant(dst []byte, kind record.Kind, raw []byte) ([]byte, error) {
 	if bytes.HasSuffix(raw, []byte("infinity")) {
 		return append(dst, raw...), nil
@@ -52,12 +52,12 @@ func appendInstant(dst []byte, kind record.Kind, raw []byte) ([]byte, error) {
 	body, bc := bytes.CutSuffix(raw, suffixBC)
 	day, clock, ok := bytes.Cut(body, []byte(" "))
 	if !ok {
-		return dst, errForm
+		return dst, errTextForm
 	}
 	dst = append(append(dst, day...), 'T')
 	if kind == record.TimestampTZ {
 		if clock, ok = bytes.CutSuffix(clock, []byte("+00")); !ok {
-			return dst, fmt.Errorf("%w: the session's time zone is not UTC", errForm)
+			return dst, fmt.Errorf("%w: the session's time zone is not UTC", errTextForm)
 		}
 		dst = append(append(dst, clock...), 'Z')
 	} else {
@@ -69,8 +69,8 @@ func appendInstant(dst []byte, kind record.Kind, raw []byte) ([]byte, error) {
 	return dst, nil
 }
 
-// fromCanonical turns a canonical text into one that the server reads as the
-// column's type. The server judges what is in it; this fails only on arrays.
+// fromCanonical converts a canonical text to one that the server reads as the column's
+// type. The server validates the value; this function fails for arrays only.
 func fromCanonical(f format, text string) (string, error) {
 	if f.kind == record.Array {
 		return arrayLiteral(f, text)

@@ -21,12 +21,12 @@ func (f *findings) good(name, detail string, args ...any) {
 	*f = append(*f, store.Check{Name: name, Result: store.Good, Detail: fmt.Sprintf(detail, args...)})
 }
 
-func (f *findings) warn(name, try, detail string, args ...any) {
-	*f = append(*f, store.Check{Name: name, Result: store.Warned, Detail: fmt.Sprintf(detail, args...), Hint: hint.Hint{Text: try}})
+func (f *findings) warn(name, remedy, detail string, args ...any) {
+	*f = append(*f, store.Check{Name: name, Result: store.Warned, Detail: fmt.Sprintf(detail, args...), Hint: hint.Hint{Text: remedy}})
 }
 
-func (f *findings) refuse(name, try, detail string, args ...any) {
-	*f = append(*f, store.Check{Name: name, Result: store.Refused, Detail: fmt.Sprintf(detail, args...), Hint: hint.Hint{Text: try}})
+func (f *findings) refuse(name, remedy, detail string, args ...any) {
+	*f = append(*f, store.Check{Name: name, Result: store.Refused, Detail: fmt.Sprintf(detail, args...), Hint: hint.Hint{Text: remedy}})
 }
 
 // Clock differences, of this machine and a server's.
@@ -35,7 +35,7 @@ const (
 	clockRefused = 30 * time.Second
 )
 
-// checkServer looks at what legacy and target have in common.
+// checkServer runs the checks that legacy and target have in common.
 func (f *findings) checkServer(ctx context.Context, pool *pgxpool.Pool, side string) error {
 	var number int
 	var standby bool
@@ -65,7 +65,7 @@ func (f *findings) checkServer(ctx context.Context, pool *pgxpool.Pool, side str
 		f.refuse(side+"-writes", "ALTER ROLE ... SET default_transaction_read_only = off", "transactions of this role are read-only")
 	}
 	if encoding != "UTF8" {
-		f.warn(side+"-encoding", "move the database to UTF8, or make sure that all texts are", "the database's encoding is %s: texts that are no UTF-8 can't be moved", encoding)
+		f.warn(side+"-encoding", "move the database to UTF8, or make sure that all texts are", "the database's encoding is %s: texts that are not UTF-8 can't be moved", encoding)
 	}
 	switch off := (now.Sub(sent.Add(took/2)).Abs() - took/2).Round(time.Millisecond); {
 	case off > clockRefused:
@@ -78,8 +78,8 @@ func (f *findings) checkServer(ctx context.Context, pool *pgxpool.Pool, side str
 	return nil
 }
 
-// checkKey looks for keys whose equal values have several texts: one row would be
-// two records.
+// checkKey refuses keys whose equal values have several texts: one row would be two
+// records.
 func (f *findings) checkKey(s *shape, side string) {
 	for _, i := range s.key {
 		c := s.columns[i]
@@ -88,21 +88,21 @@ func (f *findings) checkKey(s *shape, side string) {
 		switch b := c.base; {
 		case b.array:
 			f.warn(name, rewrite, "key column %q is an array (%s)", c.name, c.declared)
-		case b.name == "citext" || c.loose:
-			f.refuse(name, rewrite, "key column %q (%s) takes different texts as equal: one row could be two records", c.name, c.declared)
+		case b.name == "citext" || c.looseCollation:
+			f.refuse(name, rewrite, "key column %q (%s) compares different texts as equal: one row could be two records", c.name, c.declared)
 		case c.format.kind == record.Float || c.format.kind == record.Float32:
-			f.refuse(name, rewrite, "key column %q is a floating-point number: 0 and -0 are equal but read differently", c.name)
-		case c.format.kind == record.Decimal && !c.scale:
+			f.refuse(name, rewrite, "key column %q is a floating-point number: 0 and -0 are equal but have different texts", c.name)
+		case c.format.kind == record.Decimal && !c.fixedScale:
 			f.warn(name, "ALTER TABLE ... ALTER COLUMN ... TYPE numeric(p, s)", "key column %q is numeric without a scale: 1.0 and 1.00 are one row but two keys", c.name)
 		case c.format.kind == record.Interval || c.format.kind == record.JSON:
-			f.refuse(name, rewrite, "key column %q (%s) takes values as equal that read differently", c.name, c.declared)
+			f.refuse(name, rewrite, "key column %q (%s) compares values as equal that have different texts", c.name, c.declared)
 		default:
 			f.good(name, "key column %q (%s)", c.name, c.declared)
 		}
 	}
 }
 
-// checkTypes looks at columns whose texts depend on the server.
+// checkTypes warns of columns whose texts depend on the server.
 func (f *findings) checkTypes(s *shape, side string) {
 	odd := 0
 	for _, c := range s.columns {
@@ -126,7 +126,7 @@ func (f *findings) checkTable(s *shape, side string) {
 	}
 }
 
-// privileges asks which of the table privileges the role lacks.
+// lacking returns which of the wanted table privileges the role lacks.
 func (s *shape) lacking(ctx context.Context, pool *pgxpool.Pool, wanted ...string) ([]string, error) {
 	var lacking []string
 	for _, p := range wanted {
@@ -141,7 +141,8 @@ func (s *shape) lacking(ctx context.Context, pool *pgxpool.Pool, wanted ...strin
 	return lacking, nil
 }
 
-// policies that hide rows make every read fail, since row_security is off.
+// checkPolicies refuses policies that hide rows: they make every read fail, since
+// row_security is off.
 func (f *findings) checkPolicies(ctx context.Context, pool *pgxpool.Pool, s *shape, side string) error {
 	if !s.policies {
 		return nil
@@ -153,12 +154,12 @@ func (f *findings) checkPolicies(ctx context.Context, pool *pgxpool.Pool, s *sha
 	if active {
 		f.refuse(side+"-policies", "use the table's owner, or ALTER ROLE ... BYPASSRLS", "row-level security hides rows of %s from this role", showTable(s.name))
 	} else {
-		f.good(side+"-policies", "row-level security does not concern this role")
+		f.good(side+"-policies", "row-level security does not apply to this role")
 	}
 	return nil
 }
 
-// canCreate tells whether the role may create the schema, or has it.
+// canCreate reports whether the role may create the schema, or has it.
 func canCreate(ctx context.Context, pool *pgxpool.Pool, schema string) (bool, error) {
 	var may bool
 	err := pool.QueryRow(ctx, `SELECT coalesce((SELECT has_schema_privilege(oid, 'CREATE') FROM pg_namespace WHERE nspname = $1),

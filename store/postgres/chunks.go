@@ -46,8 +46,8 @@ func (s *shape) leaves(ctx context.Context, db querier) ([]leaf, error) {
 	})
 }
 
-// Chunks implements store.Legacy. Every relation ends with a chunk that has no
-// end, also an empty one: rows may be added later.
+// Chunks implements store.Legacy. The last chunk of every relation has no end, also
+// that of an empty relation: rows may be added later.
 func (l *Legacy) Chunks(ctx context.Context, rows int) ([]store.Chunk, error) {
 	leaves, err := l.shape.leaves(ctx, l.pool)
 	if err != nil {
@@ -75,11 +75,11 @@ const maxBlock = 0xFFFFFFFE
 // the whole table. Its JSON is stored in state databases.
 type part struct {
 	Relation string      `json:"relation"`       // the table or the leaf partition, quoted, with its schema
-	File     uint32      `json:"file"`           // its storage; another number means that the rows have been moved about
+	File     uint32      `json:"file"`           // its storage; another number means that the rows have been rewritten
 	From     uint32      `json:"from"`           // first block
 	To       uint32      `json:"to"`             // first block after; the last chunk of a relation has no end (maxBlock)
-	Blocks   uint32      `json:"blocks"`         // that it had when it was cut, which the last chunk's end does not tell
-	Keys     *store.Span `json:"keys,omitempty"` // in place of all the others
+	Blocks   uint32      `json:"blocks"`         // the number of blocks when it was cut, which the last chunk's end does not give
+	Keys     *store.Span `json:"keys,omitempty"` // set alone, without the other fields
 }
 
 func cut(leaf leaf, perBlock float64, rows int) ([]store.Chunk, error) {
@@ -112,10 +112,10 @@ func (l *Legacy) Locate(c store.Chunk) (store.Extent, error) {
 	return store.Extent{Space: p.Relation, Generation: int64(p.File), From: int64(p.From), To: int64(p.From) + int64(p.Blocks)}, nil
 }
 
-// probeBlocks are counted where the table was never analysed.
+// probeBlocks is how many blocks are counted if the table was never analysed.
 const probeBlocks = 64
 
-// rowsPerBlock estimates how dense a relation is.
+// rowsPerBlock estimates the density of a relation.
 func (l *Legacy) rowsPerBlock(ctx context.Context, leaf leaf) (float64, error) {
 	if leaf.rows > 0 && leaf.pages > 0 {
 		return leaf.rows / float64(leaf.pages), nil
@@ -131,9 +131,9 @@ func (l *Legacy) rowsPerBlock(ctx context.Context, leaf leaf) (float64, error) {
 
 func tid(block uint32) string { return fmt.Sprintf("(%d,0)", block) }
 
-// Scan implements store.Legacy: one statement, so one moment. The lock on the
-// relation comes first, so that its storage can't be replaced between the look at
-// the file's number and the reading.
+// Scan implements store.Legacy: one statement, so one snapshot. It locks the relation
+// first, so that the storage can't be replaced between the check of the file's number
+// and the read.
 func (l *Legacy) Scan(ctx context.Context, c store.Chunk, yield func(store.Row) error) error {
 	return l.inChunk(ctx, c, func(tx pgx.Tx, relation pgx.Identifier, p part) error {
 		return l.scan(ctx, tx, relation, p, yield)
@@ -160,7 +160,7 @@ func (l *Legacy) inChunk(ctx context.Context, c store.Chunk, read func(tx pgx.Tx
 		if err := tx.QueryRow(ctx, "SELECT coalesce(pg_relation_filenode($1::text::regclass), 0)", relation.Sanitize()).Scan(&file); err != nil {
 			return err
 		}
-		// [backfill-moved]: other storage has other rows in these blocks; some would never be read.
+		// [backfill-moved]: rewritten storage has other rows in these blocks; some would never be read.
 		if file != p.File {
 			return store.ErrMoved
 		}

@@ -12,9 +12,9 @@ import (
 	"github.com/stranglerfig/migrator/store"
 )
 
-// TestChunksOfOlderVersionsAreRead: state databases hold chunks in the form of when
-// store.Chunk had PostgreSQL's fields, with blanks and keys as jsonb gives them. They
-// are read, and today's have the same form, so that an older version reads those.
+// TestChunksOfOlderVersionsAreRead: state databases hold chunks in the form that they had
+// when store.Chunk had PostgreSQL's fields, with jsonb's blanks and order of keys. They
+// can be read, and new chunks have the same form, so that an older version reads them.
 func TestChunksOfOlderVersionsAreRead(t *testing.T) {
 	t.Parallel()
 	d := newDatabase(t)
@@ -35,7 +35,7 @@ func TestChunksOfOlderVersionsAreRead(t *testing.T) {
 		t.Errorf("%d rows, estimated %d, at %+v", rows, c.Rows, where)
 	}
 	if _, ok := l.SpanOf(c); ok {
-		t.Error("blocks are taken for a span")
+		t.Error("a chunk of blocks is read as a span")
 	}
 
 	chunks, err := l.Chunks(d.ctx, 14)
@@ -48,7 +48,7 @@ func TestChunksOfOlderVersionsAreRead(t *testing.T) {
 	d.ok(err)
 	d.ok(json.Unmarshal([]byte(d.text("SELECT $1::jsonb::text", string(text))), &again))
 	if !slices.Equal(chunks, again) {
-		t.Errorf("%s\ncame back as %+v", text, again)
+		t.Errorf("%s\nwas read back as %+v", text, again)
 	}
 
 	var span store.Chunk
@@ -63,8 +63,8 @@ func TestChunksOfOlderVersionsAreRead(t *testing.T) {
 	}
 }
 
-// TestAChunkOfAnotherStoreIsCutAgain: what can't be read is as if the rows had moved.
-func TestAChunkOfAnotherStoreIsCutAgain(t *testing.T) {
+// TestUnreadableChunkIsMoved: a chunk that can't be read gives ErrMoved.
+func TestUnreadableChunkIsMoved(t *testing.T) {
 	t.Parallel()
 	d := newDatabase(t)
 	d.exec(`CREATE TABLE items (id int PRIMARY KEY)`)

@@ -12,7 +12,7 @@ import (
 	"github.com/stranglerfig/migrator/store"
 )
 
-// KindName is what legacy.store and target.store say of this store.
+// KindName is the value of legacy.store and target.store for this store.
 const KindName = "postgres"
 
 // Kind is for migration.Load: PostgreSQL can be legacy and a target.
@@ -164,7 +164,7 @@ func validateTable(v migration.Validation, path, table string) {
 	}
 }
 
-// legacyConfig is the file's part for legacy; empty where the file has none.
+// legacyConfig returns the file's part for legacy; empty if the file has none.
 func legacyConfig(m *migration.Config) *LegacyConfig {
 	if c, ok := m.Legacy.Part.(*LegacyConfig); ok {
 		return c
@@ -172,7 +172,7 @@ func legacyConfig(m *migration.Config) *LegacyConfig {
 	return &LegacyConfig{}
 }
 
-// targetConfig is the file's part for the target; empty where the file has none.
+// targetConfig returns the file's part for the target; empty if the file has none.
 func targetConfig(m *migration.Config) *TargetConfig {
 	if c, ok := m.Target.Part.(*TargetConfig); ok {
 		return c

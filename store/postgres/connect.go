@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/pgfail"
 	"github.com/stranglerfig/migrator/record"
 )
@@ -29,16 +30,16 @@ var sessionSettings = map[string]string{
 	"extra_float_digits": "1",
 	"bytea_output":       "hex",
 	"row_security":       "off",
-	// Nearly all statements here name some hundred keys. The planner takes index
-	// lookups for dear, and a table that was just filled for anything: it would read a
-	// table of 100,000 rows whole for each batch. See whole.
+	// Nearly all statements here name some hundred keys. The planner overestimates the
+	// cost of index lookups, and has no statistics of a table that was just loaded: it
+	// would read a whole table of 100,000 rows for each batch. See readWholeTables.
 	"enable_seqscan":   "off",
 	"enable_hashjoin":  "off",
 	"enable_mergejoin": "off",
 }
 
-// whole runs do in a transaction whose statements read whole tables.
-func whole(ctx context.Context, pool *pgxpool.Pool, do func(pgx.Tx) error) error {
+// readWholeTables runs do in a transaction whose statements may read whole tables.
+func readWholeTables(ctx context.Context, pool *pgxpool.Pool, do func(pgx.Tx) error) error {
 	return inTx(ctx, pool, pgx.ReadOnly, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, "SET LOCAL enable_seqscan = on; SET LOCAL enable_hashjoin = on; SET LOCAL enable_mergejoin = on"); err != nil {
 			return err
@@ -47,18 +48,19 @@ func whole(ctx context.Context, pool *pgxpool.Pool, do func(pgx.Tx) error) error
 	})
 }
 
-// coarseBytes is what a coarse connection waits for.
-const coarseBytes = 32 << 10
+// lowWaterBytes is how many bytes a read waits for once setReadLowWater is on.
+const lowWaterBytes = 32 << 10
 
-// connect opens a pool and proves that the server answers. side is "legacy" or
-// "target", for errors, which never show the URL: it may hold a password.
+// connect opens a pool and pings the server. side is "legacy" or "target", for errors,
+// which never contain the URL: it may hold a password.
 func connect(ctx context.Context, side, url string) (*pgxpool.Pool, error) {
 	if url == "" {
-		return nil, record.URLError(fmt.Sprintf("no URL for the %s PostgreSQL; try: set %s.url or %s.url_file in the migration's description", side, side, side))
+		return nil, hint.With(record.URLError("no URL for the "+side+" PostgreSQL"), hint.Hint{Text: "set " + side + ".url or " + side + ".url_file in the migration file"})
 	}
 	config, err := pgxpool.ParseConfig(url)
 	if err != nil {
-		return nil, record.URLError("the URL of the " + side + " PostgreSQL can't be read: it must look like postgres://user:password@host:5432/database")
+		return nil, hint.With(record.URLError("the URL of the "+side+" PostgreSQL can't be read"),
+			hint.Hint{Text: "write it as postgres://user:password@host:5432/database"})
 	}
 	for name, value := range sessionSettings {
 		config.ConnConfig.RuntimeParams[name] = value
@@ -72,26 +74,26 @@ func connect(ctx context.Context, side, url string) (*pgxpool.Pool, error) {
 		if err != nil {
 			return nil, err
 		}
-		return coarsely(conn), nil
+		return withLowWater(conn), nil
 	}
 	config.ConnConfig.BuildFrontend = func(r io.Reader, w io.Writer) *pgproto3.Frontend {
-		return pgproto3.NewFrontend(bufio.NewReaderSize(r, 2*coarseBytes), w)
+		return pgproto3.NewFrontend(bufio.NewReaderSize(r, 2*lowWaterBytes), w)
 	}
 	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
-		return nil, pgfail.Unreachable(err, "the "+side+" PostgreSQL", "check "+side+".url in the migration's description", config.ConnConfig)
+		return nil, pgfail.Unreachable(err, "the "+side+" PostgreSQL", "check "+side+".url in the migration file", config.ConnConfig)
 	}
 	if err := pool.Ping(ctx); err != nil {
 		pool.Close()
-		return nil, pgfail.Unreachable(err, "the "+side+" PostgreSQL", "check "+side+".url in the migration's description", config.ConnConfig)
+		return nil, pgfail.Unreachable(err, "the "+side+" PostgreSQL", "check "+side+".url in the migration file", config.ConnConfig)
 	}
 	return pool, nil
 }
 
-// textResults asks for every column as the server prints it.
+// textResults requests every column as the text that the server prints.
 var textResults = pgx.QueryResultFormats{pgx.TextFormatCode}
 
-// SQLSTATEs that this package tells apart.
+// SQLSTATEs that this package distinguishes.
 const (
 	stateFenced            = "MG001"
 	stateLockNotAvailable  = "55P03"
@@ -109,16 +111,16 @@ func hasState(err error, states ...string) bool {
 	return slices.Contains(states, pgfail.SQLState(err))
 }
 
-// refusedValue tells that the server could not read or store a value: data
-// exceptions and violated constraints, which are one row's own.
+// refusedValue reports whether the server could not read or store a value: data
+// exceptions and violated constraints, which concern one row.
 func refusedValue(err error) bool {
 	state := pgfail.SQLState(err)
 	return len(state) == 5 && (state[:2] == "22" || state[:2] == "23")
 }
 
-// discreet replaces the message of a data exception, which quotes the value, by
-// one that does not: values must not reach a log.
-func discreet(err error) error {
+// withoutValue replaces the message of a data exception, which quotes the value, by
+// one without the value: values must not reach a log.
+func withoutValue(err error) error {
 	var pg *pgconn.PgError
 	if !errors.As(err, &pg) || len(pg.Code) != 5 || pg.Code[:2] != "22" {
 		return err
@@ -130,8 +132,8 @@ func discreet(err error) error {
 	return fmt.Errorf("the server refuses a value%s: it does not fit the column's type (SQLSTATE %s)", where, pg.Code)
 }
 
-// inTx runs do in a read-committed transaction. Each statement then sees what was
-// committed before it, which the order of locks and reads here relies on.
+// inTx runs do in a read-committed transaction. Each statement sees what was
+// committed before it began; the order of locks and reads in this package relies on that.
 func inTx(ctx context.Context, pool *pgxpool.Pool, access pgx.TxAccessMode, do func(pgx.Tx) error) error {
 	return pgx.BeginTxFunc(ctx, pool, pgx.TxOptions{IsoLevel: pgx.ReadCommitted, AccessMode: access}, do)
 }

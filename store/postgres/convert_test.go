@@ -16,8 +16,8 @@ var elementKinds = []record.Kind{
 	record.Text, record.Int, record.Decimal, record.Float, record.Bool, record.Bytes, record.JSON, record.Timestamp, record.TimestampTZ, record.Other,
 }
 
-// FuzzAppendArray: no text makes it panic, and what it makes of a text[] is JSON
-// that leads back to the same.
+// FuzzAppendArray: no text makes it panic, and a text[] becomes JSON that is converted back
+// to the same literal.
 func FuzzAppendArray(f *testing.F) {
 	for _, s := range []string{`{}`, `{1,NULL}`, `{"a\"b",c}`, `{{1},{2}}`, `[0:1]={1,2}`, `{"`, `{"\`, `{,}`, `{a`, `{""}`, `{{{{{{{1}}}}}}}`, `{}}`, `{"\\x00"}`, `{"2024-02-29 12:00:00+00"}`, ``} {
 		for kind := range elementKinds {
@@ -44,7 +44,7 @@ func FuzzAppendArray(f *testing.F) {
 	})
 }
 
-// FuzzArrayLiteral: any JSON either is refused or makes a literal that is read again.
+// FuzzArrayLiteral: any JSON is either refused or becomes a literal that can be read again.
 func FuzzArrayLiteral(f *testing.F) {
 	for _, s := range []string{`[]`, `[1,"a",null,[true]]`, `"[0:0]={1}"`, `null`, `[[[[[[[1]]]]]]]`, `["\u0000","\ud800"]`, `["AP8="]`, `{"a":1}`, ` [ 1 ] `} {
 		for kind := range elementKinds {
@@ -62,7 +62,7 @@ func FuzzArrayLiteral(f *testing.F) {
 	})
 }
 
-// FuzzAppendInstant: canonical timestamps lead back to what the server printed.
+// FuzzAppendInstant: canonical timestamps are converted back to the server's text.
 func FuzzAppendInstant(f *testing.F) {
 	for _, s := range []string{"2024-02-29 12:00:00", "2024-02-29 12:00:00.5+00 BC", "infinity", " ", "", "+00"} {
 		f.Add(s)
@@ -141,23 +141,23 @@ func TestDecide(t *testing.T) {
 	none := &record.Version{}
 	for name, c := range map[string]struct {
 		w    store.Write
-		s    standing
+		s    keyState
 		want store.Outcome
 	}{
-		"new":                       {store.Write{Version: v(1)}, standing{created: true}, store.Applied},
-		"newer":                     {store.Write{Version: v(2)}, standing{version: v(1), there: true}, store.Applied},
-		"same":                      {store.Write{Version: v(1)}, standing{version: v(1), there: true}, store.Older},
-		"only the same":             {store.Write{Version: v(1), Only: only(1)}, standing{version: v(1), there: true}, store.Applied},
-		"only, backwards":           {store.Write{Version: v(1), Only: only(2)}, standing{version: v(2), there: true}, store.Older},
-		"only, a repair backwards":  {store.Write{Version: v(1), Only: only(2), Overwrite: true}, standing{version: v(2), there: true}, store.Applied},
-		"only another":              {store.Write{Version: v(3), Only: only(1)}, standing{version: v(2), there: true}, store.Changed},
-		"only nothing":              {store.Write{Version: v(3), Only: none}, standing{created: true}, store.Applied},
-		"only nothing, tombstone":   {store.Write{Version: v(3), Only: none}, standing{version: v(2), deleted: true}, store.Changed},
-		"foreign":                   {store.Write{Version: v(1)}, standing{created: true, there: true}, store.Foreign},
-		"foreign after a tombstone": {store.Write{Version: v(9)}, standing{version: v(2), deleted: true, there: true}, store.Foreign},
-		"overwrite":                 {store.Write{Version: v(1), Overwrite: true}, standing{created: true, there: true}, store.Applied},
-		"overwrite, but older":      {store.Write{Version: v(1), Overwrite: true}, standing{version: v(2), deleted: true, there: true}, store.Older},
-		"row gone behind us":        {store.Write{Version: v(3)}, standing{version: v(2)}, store.Applied},
+		"new":                           {store.Write{Version: v(1)}, keyState{created: true}, store.Applied},
+		"newer":                         {store.Write{Version: v(2)}, keyState{version: v(1), present: true}, store.Applied},
+		"same":                          {store.Write{Version: v(1)}, keyState{version: v(1), present: true}, store.Older},
+		"only the same":                 {store.Write{Version: v(1), Only: only(1)}, keyState{version: v(1), present: true}, store.Applied},
+		"only, backwards":               {store.Write{Version: v(1), Only: only(2)}, keyState{version: v(2), present: true}, store.Older},
+		"only, a repair backwards":      {store.Write{Version: v(1), Only: only(2), Overwrite: true}, keyState{version: v(2), present: true}, store.Applied},
+		"only another":                  {store.Write{Version: v(3), Only: only(1)}, keyState{version: v(2), present: true}, store.Changed},
+		"only nothing":                  {store.Write{Version: v(3), Only: none}, keyState{created: true}, store.Applied},
+		"only nothing, tombstone":       {store.Write{Version: v(3), Only: none}, keyState{version: v(2), deleted: true}, store.Changed},
+		"foreign":                       {store.Write{Version: v(1)}, keyState{created: true, present: true}, store.Foreign},
+		"foreign after a tombstone":     {store.Write{Version: v(9)}, keyState{version: v(2), deleted: true, present: true}, store.Foreign},
+		"overwrite":                     {store.Write{Version: v(1), Overwrite: true}, keyState{created: true, present: true}, store.Applied},
+		"overwrite, but older":          {store.Write{Version: v(1), Overwrite: true}, keyState{version: v(2), deleted: true, present: true}, store.Older},
+		"row deleted by another client": {store.Write{Version: v(3)}, keyState{version: v(2)}, store.Applied},
 	} {
 		if got := decide(&c.w, &c.s); got.Outcome != c.want {
 			t.Errorf("%s: %s, want %s", name, got.Outcome, c.want)

@@ -9,9 +9,11 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/stranglerfig/migrator/internal/hint"
 )
 
-// table is what the catalog says of a table.
+// table is the description of a table in the catalog.
 type table struct {
 	name        pgx.Identifier
 	oid         uint32
@@ -19,26 +21,26 @@ type table struct {
 	unlogged    bool
 	identity    string // relreplident
 	policies    bool   // row-level security is on
-	rules       bool   // rewrite rules for INSERT or UPDATE, with which the server refuses ON CONFLICT
+	rules       bool   // rewrite rules for INSERT or UPDATE, because of which the server refuses ON CONFLICT
 	owner       string
 	columns     []column
 	keys        []uniqueKey // unique, immediate, over plain columns; the primary key first
-	primary     []string    // the primary key's columns, even where it is deferrable
+	primary     []string    // the primary key's columns, also if it is deferrable
 }
 
 // column is one column of a table.
 type column struct {
-	name      string
-	declared  string // its type as SQL prints it: numeric(30,10), or the domain's name
-	base      baseType
-	format    format
-	notNull   bool
-	fallback  bool   // has a default
-	generated bool   // computed by the server: it can't be written
-	identity  string // a: GENERATED ALWAYS AS IDENTITY
-	equality  bool   // the type has an equality operator
-	scale     bool   // a numeric has its scale fixed
-	loose     bool   // the collation takes different texts as equal
+	name           string
+	declared       string // its type as SQL prints it: numeric(30,10), or the domain's name
+	base           baseType
+	format         format
+	notNull        bool
+	hasDefault     bool   // has a default
+	generated      bool   // computed by the server: it can't be written
+	identity       string // a: GENERATED ALWAYS AS IDENTITY
+	equality       bool   // the type has an equality operator
+	fixedScale     bool   // a numeric with a fixed scale
+	looseCollation bool   // the collation compares different texts as equal
 }
 
 type uniqueKey struct {
@@ -62,7 +64,7 @@ func (t *table) columnNames() string {
 	return strings.Join(names, ", ")
 }
 
-// unique tells whether the columns, in any order, are a usable unique key.
+// unique reports whether the columns, in any order, are a usable unique key.
 func (t *table) unique(columns []string) bool {
 	want := slices.Sorted(slices.Values(columns))
 	return slices.ContainsFunc(t.keys, func(k uniqueKey) bool {
@@ -73,7 +75,7 @@ func (t *table) unique(columns []string) bool {
 // describe reads a table's shape. side is "legacy" or "target".
 func describe(ctx context.Context, pool *pgxpool.Pool, side, name string) (*table, error) {
 	if name == "" {
-		return nil, fmt.Errorf("no table named; try: set %s.table in the migration's description", side)
+		return nil, hint.Errorf(hint.Hint{Text: "set " + side + ".table in the migration file"}, "%s.table is empty", side)
 	}
 	id, err := parseTable(name)
 	if err != nil {
@@ -107,17 +109,18 @@ func (t *table) readRelation(ctx context.Context, pool *pgxpool.Pool, side strin
 	case errors.Is(err, pgx.ErrNoRows):
 		var here string
 		_ = pool.QueryRow(ctx, `SELECT current_database()`).Scan(&here)
-		return fmt.Errorf("the %s database %s has no table %s; try: check %s.table, with its schema, and put names with capitals in double quotes",
-			side, here, showTable(t.name), side)
+		return hint.Errorf(hint.Hint{Text: "check " + side + ".table, with its schema, and put names with capitals in double quotes"},
+			"the %s database %s has no table %s", side, here, showTable(t.name))
 	case err != nil:
-		return fmt.Errorf("look for %s table %s: %w", side, showTable(t.name), err)
+		return fmt.Errorf("find %s table %s: %w", side, showTable(t.name), err)
 	case kind == "v" || kind == "m" || kind == "f":
 		what := map[string]string{"v": "a view", "m": "a materialized view", "f": "a foreign table"}[kind]
-		return fmt.Errorf("%s table %s is %s: only a table can be locked, fenced and read by its blocks; try: name the table behind it", side, showTable(t.name), what)
+		return hint.Errorf(hint.Hint{Text: "name the table behind it"}, "%s table %s is %s: only a table can be locked, fenced and read by its blocks", side, showTable(t.name), what)
 	case kind != "r" && kind != "p":
 		return fmt.Errorf("%s table %s is no table (relkind %s)", side, showTable(t.name), kind)
 	case children:
-		return fmt.Errorf("%s table %s has tables that inherit from it, whose keys may collide with its own: only plain and partitioned tables are moved; try: name one of the inheriting tables", side, showTable(t.name))
+		return hint.Errorf(hint.Hint{Text: "name one of the inheriting tables"},
+			"%s table %s has tables that inherit from it, whose keys may collide with its own: only plain and partitioned tables are moved", side, showTable(t.name))
 	}
 	t.partitioned, t.unlogged = kind == "p", persistence == "u"
 	return nil
@@ -164,9 +167,9 @@ func (t *table) readColumns(ctx context.Context, pool *pgxpool.Pool) error {
 	t.columns, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (column, error) {
 		var c column
 		var schema, name, elementSchema, elementName, delimiter string
-		err := row.Scan(&c.name, &c.declared, &c.notNull, &c.fallback, &c.generated, &c.identity,
+		err := row.Scan(&c.name, &c.declared, &c.notNull, &c.hasDefault, &c.generated, &c.identity,
 			&schema, &name, &c.base.array, &elementSchema, &elementName, &delimiter,
-			&c.base.cast, &c.equality, &c.scale, &c.loose)
+			&c.base.cast, &c.equality, &c.fixedScale, &c.looseCollation)
 		c.base.schema, c.base.name = schema, name
 		if c.base.array {
 			c.base.schema, c.base.name, c.base.delimiter = elementSchema, elementName, delimiter[0]

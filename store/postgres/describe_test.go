@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/record"
 	"github.com/stranglerfig/migrator/store/postgres"
@@ -15,7 +16,7 @@ const wait = 10 * time.Second
 
 func itoa(n int) string { return strconv.Itoa(n) }
 
-// TestOpenLegacyRefuses: what can't be moved is refused in words an operator can act on.
+// TestOpenLegacyRefuses: a table that can't be moved is refused, with the reason and a hint.
 func TestOpenLegacyRefuses(t *testing.T) {
 	t.Parallel()
 	d := newDatabase(t)
@@ -52,7 +53,7 @@ func TestOpenLegacyRefuses(t *testing.T) {
 		"unknown key":      {migration.Config{Legacy: migration.Legacy{Part: &postgres.LegacyConfig{Table: "fine", Key: []string{"ID"}}}}, []string{`no column "ID"`, "id, Rev, txt"}},
 		"unknown field":    {migration.Config{Legacy: migration.Legacy{Part: &postgres.LegacyConfig{Table: "fine"}}, Fields: []migration.Field{{Name: "rev"}}}, []string{`fields: table public.fine has no column "rev"`, "id, Rev, txt"}},
 		"unknown exclude":  {migration.Config{Legacy: migration.Legacy{Part: &postgres.LegacyConfig{Table: "fine"}}, Exclude: []string{"x"}}, []string{`exclude: table public.fine has no column "x"`}},
-		"key excluded":     {migration.Config{Legacy: migration.Legacy{Part: &postgres.LegacyConfig{Table: "fine"}}, Exclude: []string{"id"}}, []string{`column "id" is of the key`}},
+		"key excluded":     {migration.Config{Legacy: migration.Legacy{Part: &postgres.LegacyConfig{Table: "fine"}}, Exclude: []string{"id"}}, []string{`column "id" is part of the key`}},
 		"two of a target":  {migration.Config{Legacy: migration.Legacy{Part: &postgres.LegacyConfig{Table: "fine"}}, Fields: []migration.Field{{Name: "id"}, {Name: "txt", Target: "id"}}}, []string{"same target"}},
 		"version column":   {migration.Config{Legacy: migration.Legacy{Part: &postgres.LegacyConfig{Table: "fine", VersionColumn: "txt"}}}, []string{"want an integer"}},
 		"version nullable": {migration.Config{Legacy: migration.Legacy{Part: &postgres.LegacyConfig{Table: "fine", VersionColumn: "Rev"}}}, []string{"may be null"}},
@@ -64,9 +65,10 @@ func TestOpenLegacyRefuses(t *testing.T) {
 			t.Errorf("%s: no error", name)
 			continue
 		}
+		h, _ := hint.Of(err)
 		for _, want := range c.want {
-			if !strings.Contains(err.Error(), want) {
-				t.Errorf("%s: %q does not say %q", name, err, want)
+			if !strings.Contains(err.Error()+"\n"+h.Text, want) {
+				t.Errorf("%s: %q with the hint %q does not contain %q", name, err, h.Text, want)
 			}
 		}
 	}
@@ -87,11 +89,11 @@ func TestOpenLegacyRefuses(t *testing.T) {
 	}
 	m := &migration.Config{Name: strings.Repeat("x", 60), Legacy: migration.Legacy{Part: &postgres.LegacyConfig{Table: "fine"}}}
 	if _, err := postgres.OpenLegacy(d.ctx, m, d.url); err == nil {
-		t.Error("a name whose sequence would be cut was taken")
+		t.Error("a name whose sequence would be truncated was accepted")
 	}
 }
 
-func TestSecretsStayOut(t *testing.T) {
+func TestErrorsContainNoPassword(t *testing.T) {
 	t.Parallel()
 	m := &migration.Config{Name: "m", Legacy: migration.Legacy{Part: &postgres.LegacyConfig{Table: "t"}}, Target: migration.Target{Part: &postgres.TargetConfig{Table: "t"}}}
 	for _, url := range []string{

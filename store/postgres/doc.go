@@ -1,12 +1,12 @@
-// Package postgres is PostgreSQL as the store that records leave ([Legacy]) and
-// as the one that they enter ([Target]).
+// Package postgres is PostgreSQL as a legacy store ([Legacy]) and as a target
+// ([Target]).
 //
-// Values travel as the server's own text, under session settings that every
-// connection of this package asks for at its start, and are brought to the
-// canonical form of their [record.Kind] here. docs/protocol.md has the argument
+// Values are sent as the server's own text, under session settings that every
+// connection of this package sets when it starts. This package converts them to the
+// canonical form of their [record.Kind]. docs/protocol.md has the argument
 // for the versions, the barrier and the fence.
 //
-// A version's position is the timeline and the LSN of the write; with a version column
-// 0 and the column's value. A chunk is a range of blocks of the table, or of a
+// A version's position is the timeline and the LSN of the write. With a version column
+// it is 0 and the column's value. A chunk is a range of blocks of the table, or of a
 // partition, or a range of integer keys.
 package postgres

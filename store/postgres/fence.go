@@ -9,19 +9,20 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/stranglerfig/migrator/internal/failpoint"
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/store"
 )
 
-// IsFenced tells whether err is legacy's refusal of a write because a migration
-// has retired the table. The write has not happened; the record's home is the target.
+// IsFenced reports whether err is legacy's refusal of a write because a migration has
+// retired the table. The write has no effect; the target is authoritative.
 func IsFenced(err error) bool {
 	return errors.Is(err, store.ErrFenced) || hasState(err, stateFenced)
 }
 
-// fenceRow is what the legacy database says of the migration's fence.
+// fenceRow is the state of the migration's fence in the legacy database.
 type fenceRow struct {
 	attempt string // "" for none
-	era     uint32 // the fence's, or the present one if there is none
+	era     uint32 // the fence's, or the current one if there is no fence
 }
 
 // fence reads the row; lock is "" or " FOR UPDATE".
@@ -46,18 +47,18 @@ func (l *Legacy) FenceState(ctx context.Context) (attempt string, era uint32, er
 	return f.attempt, f.era, err
 }
 
-// RaiseFence implements store.Fence. An attempt that was lifted can't come back:
-// a controller that slept through its end must not leave legacy fenced. It returns
-// only when every connected standby has the fence, since one that is promoted
-// without it would take writes.
+// RaiseFence implements store.Fence. An attempt whose fence was lifted can't raise it
+// again: a controller that was suspended meanwhile must not leave legacy fenced.
+// RaiseFence returns only when every connected standby has the fence, since a standby
+// that is promoted without it would accept writes.
 func (l *Legacy) RaiseFence(ctx context.Context, attempt string, timeout time.Duration) (uint32, error) {
 	if attempt == "" {
 		return 0, fmt.Errorf("a fence needs an attempt's id")
 	}
 	deadline := time.Now().Add(timeout)
 	var era uint32
-	// [fence-lock]: a writer that has the table commits before the fence does; one that waits
-	// behind it meets the triggers.
+	// [fence-lock]: a writer that has locked the table commits before the fence does; a writer
+	// that waits for the fence's lock meets the triggers.
 	err := l.locked(ctx, timeout, "SHARE ROW EXCLUSIVE", func(tx pgx.Tx) error {
 		f, err := l.fence(ctx, tx, " FOR UPDATE")
 		if err != nil {
@@ -71,18 +72,19 @@ func (l *Legacy) RaiseFence(ctx context.Context, attempt string, timeout time.Du
 		if err := tx.QueryRow(ctx, "SELECT EXISTS (SELECT FROM migrator_legacy.lifted WHERE name = $1 AND attempt = $2)", l.name, attempt).Scan(&over); err != nil {
 			return err
 		}
-		// [attempt-void]: its undo may be over; legacy would stay fenced behind a route that writes it.
+		// [attempt-void]: the attempt may have been rolled back; legacy would stay fenced under a
+		// route that writes to it.
 		if over {
-			return fmt.Errorf("attempt %s is over: its fence has been lifted; try: migrator phase advance, which begins a new one", attempt)
+			return hint.Errorf(hint.Hint{Do: hint.Advance, Text: "which begins a new attempt"}, "attempt %s is over: its fence has been lifted", attempt)
 		}
 		era = f.era
 		if f.attempt == "" {
-			// [fence-era]: in the transaction that places the triggers; if it is undone, the era is
-			// skipped, which is harmless.
-			if era, err = l.raise(ctx, tx, 0); err != nil {
+			// [fence-era]: in the transaction that creates the triggers; if that is rolled back, the era
+			// is skipped, which is harmless.
+			if era, err = l.startEra(ctx, tx, 0); err != nil {
 				return err
 			}
-			failpoint.Here("postgres.fence.era") // the transaction's end does not undo it
+			failpoint.Here("postgres.fence.era") // a rollback of the transaction does not undo it
 		}
 		// [fence-whole]: rows, every partition, TRUNCATE.
 		if err := l.placeFence(ctx, tx, attempt); err != nil {
@@ -102,8 +104,8 @@ func (l *Legacy) RaiseFence(ctx context.Context, attempt string, timeout time.Du
 	return era, nil
 }
 
-// VoidFence implements store.Fence. RaiseFence looks for the note under the lock
-// of the same row, once it has the table.
+// VoidFence implements store.Fence. RaiseFence checks the row in lifted under the lock
+// of the same row of migration, once it has locked the table.
 func (l *Legacy) VoidFence(ctx context.Context, attempt string) (voided bool, err error) {
 	err = inTx(ctx, l.pool, pgx.ReadWrite, func(tx pgx.Tx) error {
 		f, err := l.fence(ctx, tx, " FOR UPDATE")
@@ -111,9 +113,8 @@ func (l *Legacy) VoidFence(ctx context.Context, attempt string) (voided bool, er
 			return err
 		}
 		voided = true
-		// [attempt-void]: under the lock of the row that RaiseFence takes before it looks for this
-		// note.
-		return l.over(ctx, tx, attempt)
+		// [attempt-void]: under the lock of the row that RaiseFence takes before it checks lifted.
+		return l.recordEnded(ctx, tx, attempt)
 	})
 	if err != nil {
 		return false, fmt.Errorf("void the fence of legacy table %s: %w", l.table(), err)
@@ -121,17 +122,17 @@ func (l *Legacy) VoidFence(ctx context.Context, attempt string) (voided bool, er
 	return voided, nil
 }
 
-// over notes that the attempt has ended.
-func (l *Legacy) over(ctx context.Context, tx pgx.Tx, attempt string) error {
+// recordEnded records that the attempt has ended.
+func (l *Legacy) recordEnded(ctx context.Context, tx pgx.Tx, attempt string) error {
 	_, err := tx.Exec(ctx, "INSERT INTO migrator_legacy.lifted (name, attempt) VALUES ($1, $2) ON CONFLICT DO NOTHING", l.name, attempt)
 	return err
 }
 
-// LiftFence implements store.Fence. Readers need not end for it: the triggers
-// are disabled, and dropped only if that can be had at once.
+// LiftFence implements store.Fence. It does not wait for readers: it disables the
+// triggers, and drops them only if the lock for that is free.
 func (l *Legacy) LiftFence(ctx context.Context, attempt string, timeout time.Duration) (uint32, error) {
 	if attempt == "" {
-		return 0, fmt.Errorf("a fence has an attempt's id")
+		return 0, fmt.Errorf("a fence needs an attempt's id")
 	}
 	var era uint32
 	err := l.locked(ctx, timeout, "SHARE ROW EXCLUSIVE", func(tx pgx.Tx) error {
@@ -139,12 +140,12 @@ func (l *Legacy) LiftFence(ctx context.Context, attempt string, timeout time.Dur
 		if err != nil {
 			return err
 		}
-		// [one-decides]: a controller that wakes late can't lift a fence that is not its own.
+		// [one-decides]: a controller that resumes late can't lift another attempt's fence.
 		if f.attempt != "" && f.attempt != attempt {
-			return fmt.Errorf("it is attempt %s that has fenced it, not %s", f.attempt, attempt)
+			return fmt.Errorf("the fence is of attempt %s, not %s", f.attempt, attempt)
 		}
-		// [attempt-void]: also where the fence does not stand: it must not be raised later.
-		if err := l.over(ctx, tx, attempt); err != nil {
+		// [attempt-void]: also if the fence is not raised: it must not be raised later.
+		if err := l.recordEnded(ctx, tx, attempt); err != nil {
 			return err
 		}
 		era = f.era
@@ -154,12 +155,12 @@ func (l *Legacy) LiftFence(ctx context.Context, attempt string, timeout time.Dur
 		if err := l.disableFence(ctx, tx, attempt); err != nil {
 			return err
 		}
-		// [lift-era], [return-era]: at least the era that Replay has given to the keys it wrote
-		// back.
-		if era, err = l.raise(ctx, tx, f.era+1); err != nil {
+		// [lift-era], [return-era]: at least the era that Replay has assigned to the keys that it
+		// wrote back.
+		if era, err = l.startEra(ctx, tx, f.era+1); err != nil {
 			return err
 		}
-		failpoint.Here("postgres.lift.era") // the transaction's end does not undo it
+		failpoint.Here("postgres.lift.era") // a rollback of the transaction does not undo it
 		_, err = tx.Exec(ctx, "UPDATE migrator_legacy.migration SET attempt = NULL, fence_era = NULL, fenced_at = NULL WHERE name = $1", l.name)
 		return err
 	})
@@ -167,7 +168,7 @@ func (l *Legacy) LiftFence(ctx context.Context, attempt string, timeout time.Dur
 		return 0, fmt.Errorf("lift the fence of legacy table %s: %w", l.table(), err)
 	}
 	failpoint.Here("postgres.lift.committed")
-	// A disabled trigger that stays behind refuses nothing.
+	// A disabled trigger that is left refuses nothing.
 	_ = inTx(ctx, l.pool, pgx.ReadWrite, func(tx pgx.Tx) error {
 		if err := setLockTimeout(ctx, tx, 100*time.Millisecond); err != nil {
 			return err
@@ -177,14 +178,15 @@ func (l *Legacy) LiftFence(ctx context.Context, attempt string, timeout time.Dur
 	return era, nil
 }
 
-// awaitStandbys waits until every standby that streams now has stored all that is
-// in the log so far. Positions that the role may not see are not waited for; Check warns of it.
+// awaitStandbys waits until every standby that streams now has flushed the log up to
+// the current position. It does not wait for standbys whose positions the role may not
+// see; Check warns of them.
 func (l *Legacy) awaitStandbys(ctx context.Context, timeout time.Duration) error {
 	var position string
 	if err := l.pool.QueryRow(ctx, "SELECT pg_current_wal_flush_lsn()::text").Scan(&position); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, timeout, errors.New("the time was over"))
+	ctx, cancel := context.WithTimeoutCause(ctx, timeout, errors.New("timed out"))
 	defer cancel()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
@@ -203,7 +205,8 @@ func (l *Legacy) awaitStandbys(ctx context.Context, timeout time.Duration) error
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("the fence stands, but a standby does not have it yet (%s): %w; try: wait until it has caught up, or disconnect it", behind, context.Cause(ctx))
+			return hint.Errorf(hint.Hint{Text: "wait until the standby has caught up, or disconnect it"},
+				"the fence is raised, but a standby has not replayed it yet (%s): %w", behind, context.Cause(ctx))
 		case <-tick.C:
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/record"
 	"github.com/stranglerfig/migrator/store"
 	"github.com/stranglerfig/migrator/store/postgres"
@@ -21,7 +22,7 @@ const partitioned = `
 	CREATE TABLE products_high PARTITION OF products FOR VALUES FROM (100) TO (1000);
 	INSERT INTO products VALUES (1, 'one'), (100, 'hundred')`
 
-// TestFenceHasNoGap tries every way around the fence that a forgotten job may take.
+// TestFenceHasNoGap tries every write that could pass the fence, as a forgotten job might.
 func TestFenceHasNoGap(t *testing.T) {
 	t.Parallel()
 	d := newDatabase(t)
@@ -79,10 +80,10 @@ func TestFenceHasNoGap(t *testing.T) {
 		t.Errorf("COPY: %v", err)
 	}
 	if got := d.text(`SELECT string_agg(id::text || name, ',' ORDER BY id) FROM products`); got != "1one,100hundred" {
-		t.Errorf("behind the fence is %s", got)
+		t.Errorf("the fenced table holds %s", got)
 	}
 	if err := l.Uninstall(d.ctx); err == nil || !strings.Contains(err.Error(), "fence") {
-		t.Errorf("Uninstall behind a fence: %v", err)
+		t.Errorf("Uninstall with a raised fence: %v", err)
 	}
 	_, err = l.LiftFence(d.ctx, "A", wait)
 	d.ok(err)
@@ -92,7 +93,7 @@ func TestFenceHasNoGap(t *testing.T) {
 	}
 }
 
-// TestFenceLiftsUnderReaders: a long report must not keep legacy fenced.
+// TestFenceLiftsUnderReaders: a long-running report must not keep legacy fenced.
 func TestFenceLiftsUnderReaders(t *testing.T) {
 	t.Parallel()
 	d := newDatabase(t)
@@ -124,8 +125,8 @@ func TestFenceLiftsUnderReaders(t *testing.T) {
 	d.ok(l.Install(d.ctx))
 }
 
-// TestOldSnapshotsCannotStampAnOldEra: a transaction that began before a fence and
-// writes after its lifting.
+// TestOldSnapshotsCannotStampAnOldEra: a transaction began before a fence and writes
+// after the fence is lifted.
 func TestOldSnapshotsCannotStampAnOldEra(t *testing.T) {
 	t.Parallel()
 	d := newDatabase(t)
@@ -160,7 +161,7 @@ func TestOldSnapshotsCannotStampAnOldEra(t *testing.T) {
 	d.ok(tx.Rollback(d.ctx))
 }
 
-// TestBusyTableIsExplained: the operator learns who is in the way.
+// TestBusyTableIsExplained: the error names the transactions that hold the table.
 func TestBusyTableIsExplained(t *testing.T) {
 	t.Parallel()
 	d := newDatabase(t)
@@ -182,19 +183,20 @@ func TestBusyTableIsExplained(t *testing.T) {
 			t.Errorf("%s passed an open writer", name)
 			continue
 		}
+		h, _ := hint.Of(err)
 		for _, want := range []string{"nightly-import", "idle in transaction", "public.products", "pg_terminate_backend(" + itoa(int(conn.PgConn().PID())) + ")"} {
-			if !strings.Contains(err.Error(), want) {
-				t.Errorf("%s: %q does not say %q", name, err, want)
+			if !strings.Contains(err.Error()+"\n"+h.Text, want) {
+				t.Errorf("%s: %q with the hint %q does not contain %q", name, err, h.Text, want)
 			}
 		}
-		if strings.Contains(err.Error(), "secret") {
-			t.Errorf("%s tells a value: %q", name, err)
+		if strings.Contains(err.Error()+h.Text, "secret") {
+			t.Errorf("%s contains a value: %q", name, err)
 		}
 	}
 }
 
-// TestReplayHeedsTheTable: what the table does by itself is in the rows that come back.
-func TestReplayHeedsTheTable(t *testing.T) {
+// TestReplayReturnsStoredRows: the returned rows show what triggers and defaults did.
+func TestReplayReturnsStoredRows(t *testing.T) {
 	t.Parallel()
 	d := newDatabase(t)
 	d.exec(`CREATE TABLE products (id int8 GENERATED ALWAYS AS IDENTITY PRIMARY KEY, name text NOT NULL CHECK (name <> 'bad'),
@@ -236,8 +238,9 @@ func TestReplayHeedsTheTable(t *testing.T) {
 	}
 }
 
-// TestAnotherServer: after a restore or pg_upgrade positions in the log start anew.
-func TestAnotherServer(t *testing.T) {
+// TestAnotherServerStartsAnEra: after a restore or pg_upgrade positions in the log start
+// from the beginning.
+func TestAnotherServerStartsAnEra(t *testing.T) {
 	t.Parallel()
 	d := newDatabase(t)
 	d.exec(`CREATE TABLE products (id int8 PRIMARY KEY, name text)`)

@@ -8,10 +8,11 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// fenceFunction refuses a write unless the session says that it is the attempt's
-// own. The attempt is the trigger's argument and not looked up: a transaction with
-// an old snapshot would not see the row, but it does see the trigger. That setting
-// guards against accidents, not against malice: who may drop triggers may drop these.
+// fenceFunction refuses a write unless the session has set migrator.attempt to the
+// fence's attempt. The attempt is the trigger's argument, and is not read from a table:
+// a transaction with an old snapshot would not see the row, but it sees the trigger.
+// The setting prevents accidents, not malice: a role that may drop triggers may drop
+// these.
 //
 // [fence-whole]: a transaction with an old snapshot is refused too.
 const fenceFunction = `
@@ -32,20 +33,20 @@ END $$;
 
 const fencePrefix = "migrator_fence_"
 
-// fenceName is the name of the triggers of one attempt. Each has its own, so that
-// what an earlier one left behind, disabled, is not in the way.
+// fenceName is the name of the triggers of one attempt. Each attempt has its own name,
+// so that disabled triggers of an earlier attempt don't conflict.
 func fenceName(migration, attempt string) string {
 	sum := sha256.Sum256([]byte(migration + "\x00" + attempt))
 	return fenceOwner(migration) + hex.EncodeToString(sum[:8])
 }
 
-// fenceOwner is what the names of all triggers of a migration begin with.
+// fenceOwner is the prefix of the names of all triggers of a migration.
 func fenceOwner(migration string) string {
 	sum := sha256.Sum256([]byte(migration))
 	return fencePrefix + hex.EncodeToString(sum[:6]) + "_"
 }
 
-// tree lists the table and all partitions, those that are partitioned themselves included.
+// tree lists the table and all partitions, including those that are partitioned.
 func (l *Legacy) tree(ctx context.Context, tx pgx.Tx) ([]string, error) {
 	rows, err := tx.Query(ctx, `
 		SELECT format('%I.%I', n.nspname, c.relname)
@@ -59,8 +60,8 @@ func (l *Legacy) tree(ctx context.Context, tx pgx.Tx) ([]string, error) {
 }
 
 // placeFence creates the attempt's triggers where they are missing: one for rows
-// on the table, which PostgreSQL gives to every partition, and one for TRUNCATE on
-// each relation, since truncating a partition passes by its parent's.
+// on the table, which PostgreSQL clones to every partition, and one for TRUNCATE on
+// each relation, since truncating a partition does not fire its parent's.
 func (l *Legacy) placeFence(ctx context.Context, tx pgx.Tx, attempt string) error {
 	name := fenceName(l.name, attempt)
 	call := " EXECUTE FUNCTION migrator_legacy.fence(" + literal(l.name) + ", " + literal(attempt) + ")"
@@ -94,11 +95,11 @@ func (l *Legacy) placeFence(ctx context.Context, tx pgx.Tx, attempt string) erro
 			return err
 		}
 	}
-	// [fence-whole]: logical replication into the table would pass by an ordinary trigger.
-	return l.alterFence(ctx, tx, name, "ENABLE ALWAYS") // also for a session that replicates
+	// [fence-whole]: logical replication into the table does not fire an ordinary trigger.
+	return l.alterFence(ctx, tx, name, "ENABLE ALWAYS") // also in a session that applies replication
 }
 
-// disableFence needs no stronger lock than the fence itself: no reader is waited for.
+// disableFence needs no stronger lock than the fence itself: it waits for no reader.
 func (l *Legacy) disableFence(ctx context.Context, tx pgx.Tx, attempt string) error {
 	return l.alterFence(ctx, tx, fenceName(l.name, attempt), "DISABLE")
 }
@@ -131,8 +132,8 @@ func (l *Legacy) fences(ctx context.Context, tx pgx.Tx, prefix string) ([][2]str
 	})
 }
 
-// dropFences drops every trigger of this migration. The triggers of partitions go
-// with their parent's.
+// dropFences drops every trigger of this migration. The triggers of partitions are
+// dropped with their parent's.
 func (l *Legacy) dropFences(ctx context.Context, tx pgx.Tx) error {
 	there, err := l.fences(ctx, tx, fenceOwner(l.name))
 	if err != nil {

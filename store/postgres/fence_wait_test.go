@@ -18,7 +18,7 @@ import (
 	"github.com/stranglerfig/migrator/store/postgres"
 )
 
-// await asks until the condition, a boolean expression of SQL, holds.
+// await polls until the condition, a boolean SQL expression, is true.
 func (d *database) await(what, condition string, args ...any) {
 	d.Helper()
 	tick := time.NewTicker(2 * time.Millisecond)
@@ -31,17 +31,17 @@ func (d *database) await(what, condition string, args ...any) {
 		}
 		select {
 		case <-d.ctx.Done():
-			d.Fatal("waited in vain for " + what)
+			d.Fatal("timeout: " + what)
 		case <-tick.C:
 		}
 	}
 }
 
-// TestFenceBeginsItsEraBehindOpenWriters: a writer that has the table already may
-// write once more while the fence waits for it. That version is of the era before:
-// with the fence's own, a replay of the target's writes would lose against it. So the
-// table's lock comes first, and the era after it.
-func TestFenceBeginsItsEraBehindOpenWriters(t *testing.T) {
+// TestFenceStartsItsEraAfterOpenWriters: a writer that has locked the table may write
+// again while the fence waits for it. That version must be of the era before the fence:
+// in the fence's era it would be newer than a replay of the target's writes. So
+// RaiseFence locks the table first, and starts the era then.
+func TestFenceStartsItsEraAfterOpenWriters(t *testing.T) {
 	t.Parallel()
 	for _, table := range []string{"products", "products_low"} { // directly into a partition, its parent is not locked
 		t.Run(table, func(t *testing.T) {
@@ -77,7 +77,8 @@ func TestFenceBeginsItsEraBehindOpenWriters(t *testing.T) {
 	}
 }
 
-// standby is a physical standby as its primary sees it: it streams, and says what it has stored.
+// standby is a physical standby from its primary's view: it streams, and reports its
+// flushed position.
 type standby struct {
 	*database
 	conn *pgconn.PgConn
@@ -123,7 +124,7 @@ func (s *standby) stored(position string) {
 	s.await("the standby's report", "SELECT flush_lsn = $1::text::pg_lsn AND state = 'streaming' FROM pg_stat_replication", position)
 }
 
-// TestFenceWaitsForStandbys: one that is promoted without the fence would take writes.
+// TestFenceWaitsForStandbys: a standby promoted without the fence would accept writes.
 func TestFenceWaitsForStandbys(t *testing.T) {
 	t.Parallel()
 	server := testenv.Postgres(t) // standbys are seen, and waited for, by every database of a server
@@ -141,12 +142,12 @@ func TestFenceWaitsForStandbys(t *testing.T) {
 	s.stored(d.text("SELECT pg_current_wal_flush_lsn()::text"))
 	_, err = l.RaiseFence(d.ctx, "A", 100*time.Millisecond)
 	if err == nil || !strings.Contains(err.Error(), "standby") {
-		t.Errorf("the fence counts as raised (%v), and a standby lacks it", err)
+		t.Errorf("RaiseFence returned (%v) although a standby lacks the fence", err)
 	}
 	attempt, era, err := l.FenceState(d.ctx)
 	d.ok(err)
 	if attempt != "A" {
-		t.Fatalf("the fence is of attempt %q, want it to stand", attempt)
+		t.Fatalf("the fence is of attempt %q, want it raised", attempt)
 	}
 	s.stored("FFFF/0") // raising it again adds to the log
 	again, err := l.RaiseFence(d.ctx, "A", wait)

@@ -14,8 +14,8 @@ import (
 	"github.com/stranglerfig/migrator/store"
 )
 
-// hashed is a table whose server hashes its rows, for one store.
-type hashed struct {
+// tableHasher hashes the rows of a table on its server.
+type tableHasher struct {
 	pool  *pgxpool.Pool
 	shape *shape
 }
@@ -28,35 +28,35 @@ var (
 
 // HashForm implements store.Checksummer.
 func (l *Legacy) HashForm(ctx context.Context, fields []int) (string, error) {
-	return hashed{l.pool, l.shape}.form(ctx, fields)
+	return tableHasher{l.pool, l.shape}.form(ctx, fields)
 }
 
 // Checksums implements store.Checksummer.
 func (l *Legacy) Checksums(ctx context.Context, s store.Span, width int64, h store.Hashing) (map[int64]store.Checksum, error) {
-	return hashed{l.pool, l.shape}.sums(ctx, s, width, h)
+	return tableHasher{l.pool, l.shape}.sums(ctx, s, width, h)
 }
 
 // Hashes implements store.Checksummer.
 func (l *Legacy) Hashes(ctx context.Context, s store.Span, h store.Hashing) (map[int64]int64, error) {
-	return hashed{l.pool, l.shape}.hashes(ctx, s, h)
+	return tableHasher{l.pool, l.shape}.hashes(ctx, s, h)
 }
 
 // HashForm implements store.Checksummer.
 func (t *Target) HashForm(ctx context.Context, fields []int) (string, error) {
-	return hashed{t.pool, t.shape}.form(ctx, fields)
+	return tableHasher{t.pool, t.shape}.form(ctx, fields)
 }
 
 // Checksums implements store.Checksummer.
 func (t *Target) Checksums(ctx context.Context, s store.Span, width int64, h store.Hashing) (map[int64]store.Checksum, error) {
-	return hashed{t.pool, t.shape}.sums(ctx, s, width, h)
+	return tableHasher{t.pool, t.shape}.sums(ctx, s, width, h)
 }
 
 // Hashes implements store.Checksummer.
 func (t *Target) Hashes(ctx context.Context, s store.Span, h store.Hashing) (map[int64]int64, error) {
-	return hashed{t.pool, t.shape}.hashes(ctx, s, h)
+	return tableHasher{t.pool, t.shape}.hashes(ctx, s, h)
 }
 
-// keyColumn is the only column of the key, if that is an integer.
+// keyColumn returns the key's column, if it is one integer column.
 func (s *shape) keyColumn() (*column, bool) {
 	if len(s.key) != 1 {
 		return nil, false
@@ -65,9 +65,9 @@ func (s *shape) keyColumn() (*column, bool) {
 	return c, c.format.kind == record.Int
 }
 
-// form tells what the texts and the hashes of both servers must have in common: the
-// encoding, the functions' results, and each column's kind.
-func (h hashed) form(ctx context.Context, fields []int) (string, error) {
+// form describes what the texts and hashes of two servers must have in common: the
+// encoding, the results of the hash functions, and each column's kind.
+func (h tableHasher) form(ctx context.Context, fields []int) (string, error) {
 	if _, ok := h.shape.keyColumn(); !ok {
 		return "", nil
 	}
@@ -75,7 +75,7 @@ func (h hashed) form(ctx context.Context, fields []int) (string, error) {
 	err := h.pool.QueryRow(ctx, `SELECT current_setting('server_encoding'), concat_ws(' ', hashtextextended('migrator', 1), hashint4extended(-2, 3),
 		hashfloat8extended(0.5, 4), uuid_hash_extended('00112233-4455-6677-8899-aabbccddeeff', 5))`).Scan(&encoding, &probe)
 	if err != nil {
-		return "", fmt.Errorf("ask how the server hashes: %w", err)
+		return "", fmt.Errorf("read how the server hashes: %w", err)
 	}
 	form := []string{encoding, probe}
 	for _, i := range fields {
@@ -84,8 +84,8 @@ func (h hashed) form(ctx context.Context, fields []int) (string, error) {
 	return strings.Join(form, "\n"), nil
 }
 
-// hashForm is of the column's values: their texts must mean the same on both sides.
-// A decimal's text has its scale.
+// hashForm describes the column's texts, which must mean the same on both sides. The
+// text of a decimal depends on its scale.
 func (c *column) hashForm() string {
 	form := string(c.format.kind) + " " + string(c.format.element)
 	switch {
@@ -98,11 +98,10 @@ func (c *column) hashForm() string {
 	}
 }
 
-// hashOf is the SQL of one column's hash. PostgreSQL's own hash of a row, and of
-// some types, would not do: it takes numbers without their sign, jsonb without its
-// nesting, and folds integers of 64 bits and instants to 32. seed is an expression
-// of the row's key, so that the hashes of two rows that have exchanged a value do
-// not add up to what they did before.
+// hashOf is the SQL of one column's hash. PostgreSQL's own hash of a row, and of some
+// types, is not sufficient: it ignores the sign of numbers and the nesting of jsonb,
+// and folds 64-bit integers and timestamps to 32 bits. seed is an expression of the
+// row's key, so that the sum of the hashes changes if two rows exchange a value.
 func (c *column) hashOf(name, seed string) string {
 	text := func(t string) string { return "hashtextextended(" + t + ` COLLATE "C", ` + seed + ")" }
 	printed := text("CASE WHEN " + name + " IS DISTINCT FROM NULL THEN pg_catalog.format('%s', " + name + ") END")
@@ -125,14 +124,14 @@ func (c *column) hashOf(name, seed string) string {
 	}
 }
 
-// wideHash hashes both halves of an integer of 64 bits.
+// wideHash hashes both halves of a 64-bit integer.
 func wideHash(name, seed string) string {
 	return "hashint4extended((" + name + " >> 32)::int4, " + seed + ") # hashint4extended(((" + name + " << 32) >> 32)::int4, " + seed + " # 1)"
 }
 
 // rowHash is the SQL of a row's hash. It appends the seeds to the statement's
-// arguments, so that it is planned once for all of them.
-func (h hashed) rowHash(of store.Hashing, args *[]any) string {
+// arguments, so that one plan serves for all seeds.
+func (h tableHasher) rowHash(of store.Hashing, args *[]any) string {
 	param := func(seed int64) string {
 		*args = append(*args, seed)
 		return "$" + strconv.Itoa(len(*args)) + "::int8"
@@ -146,13 +145,14 @@ func (h hashed) rowHash(of store.Hashing, args *[]any) string {
 			continue
 		}
 		seed := "(" + name + " # " + param(mix(of.Seed, i)) + ")"
-		// A domain's NOT NULL can be passed by. The seed itself is the hash of a float's zero.
+		// A column of a domain that is NOT NULL may contain NULL nevertheless. The hash of a
+		// float's zero is the seed itself.
 		terms = append(terms, "coalesce("+c.hashOf("t."+quote(c.name), seed)+", ~ "+seed+")")
 	}
 	return strings.Join(terms, " # ")
 }
 
-// mix makes another seed for each field, with the lowest bit clear.
+// mix derives a seed for each field, with the lowest bit clear.
 func mix(seed int64, field int) int64 {
 	x := uint64(seed) + uint64(field+1)*0x9E3779B97F4A7C15
 	x = (x ^ x>>30) * 0xBF58476D1CE4E5B9
@@ -160,9 +160,9 @@ func mix(seed int64, field int) int64 {
 	return int64(x &^ 1)
 }
 
-// sums goes along the key's index part by part: grouping would cost as much as a
-// column's hash.
-func (h hashed) sums(ctx context.Context, s store.Span, width int64, of store.Hashing) (map[int64]store.Checksum, error) {
+// sums reads the key's index part by part: GROUP BY would cost as much as the hash of
+// one column.
+func (h tableHasher) sums(ctx context.Context, s store.Span, width int64, of store.Hashing) (map[int64]store.Checksum, error) {
 	key, _ := h.shape.keyColumn()
 	name := "t." + quote(key.name)
 	args := []any{s.From, s.To}
@@ -193,7 +193,7 @@ func (h hashed) sums(ctx context.Context, s store.Span, width int64, of store.Ha
 	return sums, nil
 }
 
-func (h hashed) hashes(ctx context.Context, s store.Span, of store.Hashing) (map[int64]int64, error) {
+func (h tableHasher) hashes(ctx context.Context, s store.Span, of store.Hashing) (map[int64]int64, error) {
 	key, _ := h.shape.keyColumn()
 	name := "t." + quote(key.name)
 	args := []any{s.From, s.To}
@@ -214,11 +214,11 @@ func (h hashed) hashes(ctx context.Context, s store.Span, of store.Hashing) (map
 	return hashes, nil
 }
 
-func (h hashed) failed(err error) error {
-	return fmt.Errorf("hash the rows of %s: %w", showTable(h.shape.name), discreet(err))
+func (h tableHasher) failed(err error) error {
+	return fmt.Errorf("hash the rows of %s: %w", showTable(h.shape.name), withoutValue(err))
 }
 
-// Spans implements store.SpanCutter: it walks along the key's index.
+// Spans implements store.SpanCutter: it walks the key's index.
 func (l *Legacy) Spans(ctx context.Context, rows int) ([]store.Chunk, bool, error) {
 	key, ok := l.shape.keyColumn()
 	if !ok {

@@ -16,7 +16,7 @@ import (
 	"github.com/stranglerfig/migrator/store/postgres"
 )
 
-// lookalikes are, per type, values that a careless hash would take for each other.
+// lookalikes are, per type, values that a weak hash would not distinguish.
 var lookalikes = map[string][]string{
 	"bool":    {"true", "false"},
 	"int2":    {"0", "1", "-1", "-32768"},
@@ -47,9 +47,9 @@ var lookalikes = map[string][]string{
 	"int[]":  {"'{1,2}'", "'{2,1}'", "'{{1,2}}'", "'[0:1]={1,2}'"},
 }
 
-// TestEqualHashesMeanEqualValues sets each value of a type beside each other one,
-// and NULL: those whose hashes agree are the same to the comparison, and a value's
-// hash agrees with its own.
+// TestEqualHashesMeanEqualValues pairs each value of a type with each other value and
+// NULL: values with equal hashes are equal for the comparison, and a value's hash is
+// reproducible.
 func TestEqualHashesMeanEqualValues(t *testing.T) {
 	t.Parallel()
 	d := newDatabase(t)
@@ -136,9 +136,9 @@ func entries(d *database, target *postgres.Target, n int) map[int64]record.Recor
 	return all
 }
 
-// TestSumsSeeExchangedValues: two rows that have exchanged a value, or two keys, or
-// two columns, do not add up to what they did.
-func TestSumsSeeExchangedValues(t *testing.T) {
+// TestChecksumsDetectExchangedValues: the checksum changes if two rows exchange a value,
+// or two keys or two columns are exchanged.
+func TestChecksumsDetectExchangedValues(t *testing.T) {
 	t.Parallel()
 	d := newDatabase(t)
 	d.exec(`CREATE TABLE l (id bigint PRIMARY KEY, a text, b text, n int, x float8, at timestamptz);
@@ -183,9 +183,9 @@ func TestSumsSeeExchangedValues(t *testing.T) {
 	}
 }
 
-// TestFormsDiffer: columns whose texts need not mean the same are not hashed; those
-// that hold the same in another width are.
-func TestFormsDiffer(t *testing.T) {
+// TestHashFormsDiffer: columns whose texts may have different meanings have different forms;
+// columns that differ in width only have the same form.
+func TestHashFormsDiffer(t *testing.T) {
 	t.Parallel()
 	d := newDatabase(t)
 	d.exec(`CREATE TABLE l (id int PRIMARY KEY, n numeric(10,2), j json, v varchar(10), i int2, c char(3), tags text[])`)
@@ -210,7 +210,7 @@ func TestFormsDiffer(t *testing.T) {
 	}
 }
 
-// TestSpansCoverAllKeys: each key is in one span, and the ends have no end.
+// TestSpansCoverAllKeys: each key is in exactly one span, and the spans cover all integers.
 func TestSpansCoverAllKeys(t *testing.T) {
 	t.Parallel()
 	d := newDatabase(t)
@@ -223,7 +223,7 @@ func TestSpansCoverAllKeys(t *testing.T) {
 		spans := make([]store.Span, len(chunks))
 		for i, c := range chunks {
 			if spans[i], ok = l.SpanOf(c); !ok {
-				t.Fatalf("%s: chunk %d is no span", table, i)
+				t.Fatalf("%s: chunk %d is not a span", table, i)
 			}
 		}
 		if !ok || len(spans) != want || spans[0].From != math.MinInt64 || spans[len(spans)-1].To != math.MaxInt64 {

@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/stranglerfig/migrator/internal/failpoint"
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/pgfail"
 )
 
@@ -15,9 +16,9 @@ import (
 // one in the database belongs to a newer program.
 const installed = 1
 
-var errNotInstalled = errors.New("migrator's schema is not installed in the legacy database, or not for this migration; try: migrator apply")
+var errNotInstalled = hint.Errorf(hint.Hint{Do: hint.Apply}, "migrator's schema is not installed in the legacy database, or not for this migration")
 
-// asNotInstalled replaces the server's words for a missing part of the schema.
+// asNotInstalled replaces the server's error for a missing part of the schema.
 func asNotInstalled(err error) error {
 	if hasState(err, stateUndefinedTable, stateNoSchema, stateUndefinedFunction) {
 		return fmt.Errorf("%w (SQLSTATE %s)", errNotInstalled, pgfail.SQLState(err))
@@ -26,7 +27,7 @@ func asNotInstalled(err error) error {
 }
 
 // Install creates migrator's schema in the legacy database, with what this
-// migration needs; it changes nothing the second time. The first one needs the
+// migration needs; a second call changes nothing. The first call needs the
 // CREATE privilege on the database. Every role may then compute versions.
 func (l *Legacy) Install(ctx context.Context) error {
 	err := inTx(ctx, l.pool, pgx.ReadWrite, func(tx pgx.Tx) error {
@@ -39,7 +40,8 @@ func (l *Legacy) Install(ctx context.Context) error {
 		return l.installMigration(ctx, tx)
 	})
 	if hasState(err, statePrivilege) {
-		return fmt.Errorf("install migrator's schema in the legacy database: %w; try: GRANT CREATE ON DATABASE ... TO the role, or run migrator apply as the owner of the schema migrator_legacy", err)
+		return hint.Errorf(hint.Hint{Do: hint.Apply, Text: "as the owner of the schema migrator_legacy, or GRANT CREATE ON DATABASE ... TO the role"},
+			"install migrator's schema in the legacy database: %w", err)
 	}
 	if err != nil {
 		return fmt.Errorf("install migrator's schema in the legacy database: %w", err)
@@ -59,7 +61,7 @@ func (l *Legacy) installSchema(ctx context.Context, tx pgx.Tx) error {
 			return err
 		}
 		if number > installed {
-			return fmt.Errorf("it was installed by a newer migrator (schema %d, this one knows %d); try: use the newer one", number, installed)
+			return hint.Errorf(hint.Hint{Text: "use the newer migrator"}, "it was installed by a newer migrator (schema %d, this one knows %d)", number, installed)
 		}
 		return nil
 	}
@@ -85,7 +87,7 @@ CREATE TABLE migrator_legacy.migration (
 	fenced_at timestamptz,
 	CHECK ((attempt IS NULL) = (fence_era IS NULL))
 );
-COMMENT ON COLUMN migrator_legacy.migration.attempt IS 'whose fence stands';
+COMMENT ON COLUMN migrator_legacy.migration.attempt IS 'the attempt whose fence is raised';
 COMMENT ON COLUMN migrator_legacy.migration.system_identifier IS 'of the server that the era belongs to';
 GRANT SELECT ON migrator_legacy.migration TO PUBLIC;
 
@@ -135,9 +137,9 @@ func (l *Legacy) Uninstall(ctx context.Context) error {
 			return pgx.ErrNoRows
 		case err != nil:
 			return err
-		// [fence-whole]: only a lifting takes the fence away.
+		// [fence-whole]: only LiftFence removes the fence.
 		case attempt != nil:
-			return fmt.Errorf("the fence of attempt %s stands: legacy refuses writes until it is lifted; try: migrator phase rollback", *attempt)
+			return hint.Errorf(hint.Hint{Do: hint.Rollback}, "the fence of attempt %s is raised: legacy refuses writes until it is lifted", *attempt)
 		}
 		if err := l.dropFences(ctx, tx); err != nil {
 			return err

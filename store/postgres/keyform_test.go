@@ -8,7 +8,7 @@ import (
 	"github.com/stranglerfig/migrator/store/postgres"
 )
 
-// A key that a table has is one that CheckKey takes, however odd its columns' values.
+// TestKeysOfEveryTypeAreChecked: CheckKey accepts every key that a table can have.
 func TestKeysOfEveryTypeAreChecked(t *testing.T) {
 	t.Parallel()
 	d := newDatabase(t)
@@ -51,7 +51,7 @@ func TestKeysOfEveryTypeAreChecked(t *testing.T) {
 			continue
 		}
 		if _, err := l.Schema().CheckKey("no such"); err == nil {
-			t.Errorf("%s: it takes any text", c.declared)
+			t.Errorf("%s: it accepts any text", c.declared)
 		}
 	}
 }

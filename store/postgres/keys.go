@@ -15,19 +15,19 @@ import (
 // batchKeys bounds the keys of one statement.
 const batchKeys = 1000
 
-// keyQuery is what the texts of keys become in SQL: the server casts each to its
-// column's type, so that the key's index serves.
+// keyQuery is the SQL for the texts of keys: the server casts each text to its column's
+// type, so that it can use the key's index.
 type keyQuery struct {
 	from string   // FROM item u: one row for each key, with its ordinal
 	on   string   // the join with the table t
 	args []any    // the []string of each array, from $1
 	next int      // number of the next free parameter
-	at   []int    // what the ordinals, from 1, stand for in the caller's keys
+	at   []int    // the position in the caller's keys of each ordinal, from 1
 	kept []string // each ordinal's key
 }
 
-// keyQuery leaves out keys that can't name a row of this table, by their form alone.
-// With whole, the keys' own texts are the column u.key.
+// keyQuery omits keys that can't name a row of this table because of their form. With
+// whole, the column u.key has the keys' own texts.
 func (s *shape) keyQuery(keys []record.Key, at []int, whole bool) keyQuery {
 	q := keyQuery{next: len(s.key) + 1}
 	columns := make([][]string, len(s.key))
@@ -60,7 +60,7 @@ func (s *shape) keyQuery(keys []record.Key, at []int, whole bool) keyQuery {
 	return q
 }
 
-// keyTexts splits a key into what the server reads as the key's columns.
+// keyTexts splits a key into the texts of the key's columns.
 func (s *shape) keyTexts(key record.Key) ([]string, bool) {
 	parts, err := key.Parts()
 	if err != nil || len(parts) != len(s.key) {
@@ -83,9 +83,9 @@ func (q *keyQuery) place(ordinal []byte) (int, error) {
 	return n - 1, nil
 }
 
-// inBatches runs do for the positions 0 to n-1 in batches. A batch with a key that
-// the server can't read as the column's type is cut in halves until that key stands
-// alone: it names no row, and is left as it is.
+// inBatches runs do for the positions 0 to n-1 in batches. A batch with a key that the
+// server can't read as the column's type is halved until that key is alone: it names
+// no row, and is skipped.
 func inBatches(n int, do func(at []int) error) error {
 	for from := 0; from < n; from += batchKeys {
 		at := make([]int, 0, batchKeys)
@@ -123,8 +123,8 @@ type querier interface {
 }
 
 // lookup fills rows, which hold the keys, at the given positions. A row whose
-// key the server takes as equal to the one asked for but prints differently (1.0
-// and 1.00) is another record's: it is not found.
+// key the server compares as equal to the requested key but prints differently (1.0
+// and 1.00) belongs to another record: it is not found.
 func (s *shape) lookup(ctx context.Context, db querier, rows []store.Row, keys []record.Key, at []int) error {
 	q := s.keyQuery(keys, at, false)
 	if len(q.at) == 0 {

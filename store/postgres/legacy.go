@@ -12,7 +12,7 @@ import (
 	"github.com/stranglerfig/migrator/store"
 )
 
-// Legacy is a PostgreSQL table that records leave. It is safe for concurrent use.
+// Legacy is a PostgreSQL table as a legacy store. It is safe for concurrent use.
 type Legacy struct {
 	pool    *pgxpool.Pool
 	shape   *shape
@@ -28,12 +28,12 @@ var (
 )
 
 // maxName keeps the name of the era's sequence within PostgreSQL's 63 bytes: a
-// longer one would be cut, and two migrations could share an era.
+// longer one would be truncated, and two migrations could share an era.
 const maxName = 63 - len(eraPrefix)
 
 // OpenLegacy connects, reads the table's shape and, where migrator's schema is
-// installed, makes sure that the server is still the one it was (see [Legacy.CheckSystem]).
-// The pool is the store's: Close ends it.
+// installed, checks that the server is the same as before (see [Legacy.CheckSystem]).
+// Close closes the pool.
 func OpenLegacy(ctx context.Context, m *migration.Config, url string) (*Legacy, error) {
 	if m.Name == "" || len(m.Name) > maxName {
 		return nil, fmt.Errorf("the migration's name must have 1 to %d bytes", maxName)
@@ -65,10 +65,10 @@ func (l *Legacy) open(ctx context.Context, m *migration.Config) error {
 	return err
 }
 
-// Close ends the connections, once those in use have been given back.
+// Close ends the connections, once those in use have been returned.
 func (l *Legacy) Close() { l.pool.Close() }
 
-// Pool is the store's own connections, with the session settings that its texts rely on.
+// Pool is the store's pool, with the session settings on which its texts depend.
 func (l *Legacy) Pool() *pgxpool.Pool { return l.pool }
 
 // Schema implements store.Legacy.
@@ -81,10 +81,10 @@ func (l *Legacy) Lookup(ctx context.Context, keys []record.Key) ([]store.Row, er
 		return l.shape.lookup(ctx, l.pool, rows, keys, at)
 	})
 	if err != nil {
-		return nil, fmt.Errorf("look up %d keys in legacy table %s: %w", len(keys), l.table(), discreet(err))
+		return nil, fmt.Errorf("look up %d keys in legacy table %s: %w", len(keys), l.table(), withoutValue(err))
 	}
 	return rows, nil
 }
 
-// table is the table's name for messages.
+// table is the table's name in messages.
 func (l *Legacy) table() string { return showTable(l.shape.name) }

@@ -9,7 +9,7 @@ import (
 	"github.com/stranglerfig/migrator/store"
 )
 
-// Check implements store.Checker: all that would make a later step fail.
+// Check implements store.Checker: it reports what would make a later step fail.
 func (l *Legacy) Check(ctx context.Context) ([]store.Check, error) {
 	var f findings
 	f.good("legacy-table", "%s: %d columns, key (%s)", l.table(), len(l.shape.columns), l.shape.keyList())
@@ -55,9 +55,9 @@ func (l *Legacy) checkPrivileges(ctx context.Context, f *findings) error {
 	switch {
 	case owner:
 		f.good("legacy-fence", "%s may fence %s", user, l.table())
-	case super: // to be granted a superuser is to be one
+	case super: // a role that is granted a superuser is one
 		f.warn("legacy-fence", "a role that owns the table and nothing else: CREATE ROLE table_owner NOLOGIN; ALTER TABLE "+table+" OWNER TO table_owner; GRANT table_owner TO "+user+
-			"; or run the step from grace to retain, and the way back from it, as the owner",
+			"; or run the step from grace to retain, and its rollback, as the owner",
 			"%s does not own %s (a superuser does): it can't raise the fence, so the migration can't go beyond grace", user, l.table())
 	default:
 		f.warn("legacy-fence", "GRANT "+quote(l.shape.owner)+" TO "+user, "%s does not own %s: it can't raise the fence, so the migration can't go beyond grace", user, l.table())
@@ -76,7 +76,7 @@ func (l *Legacy) checkPrivileges(ctx context.Context, f *findings) error {
 		if there {
 			f.good("legacy-schema", "migrator's schema is installed")
 		} else {
-			f.refuse("legacy-schema", "GRANT CREATE ON DATABASE ... TO "+user+", or let the database's owner run migrator apply", "%s may not create the schema migrator_legacy", user)
+			f.refuse("legacy-schema", "GRANT CREATE ON DATABASE ... TO "+user+", or let the database's owner apply the migration file", "%s may not create the schema migrator_legacy", user)
 		}
 	}
 	return nil
@@ -107,12 +107,12 @@ func (l *Legacy) checkLog(ctx context.Context, f *findings) error {
 	return nil
 }
 
-// checkReturn looks for what an insert through a rollback from retain would miss.
+// checkReturn warns of columns for which a rollback from retain would have no value.
 func (l *Legacy) checkReturn(f *findings) {
 	var missing []string
 	for i := range l.shape.table.columns {
 		c := &l.shape.table.columns[i]
-		if c.notNull && !c.fallback && !c.generated && c.identity == "" && l.shape.schema.Index(c.name) < 0 {
+		if c.notNull && !c.hasDefault && !c.generated && c.identity == "" && l.shape.schema.Index(c.name) < 0 {
 			missing = append(missing, c.name)
 		}
 	}

@@ -18,7 +18,7 @@ import (
 	"github.com/stranglerfig/migrator/store/storetest"
 )
 
-// database is a database of the test's own, and an application's way to it.
+// database is a database of the test's own, with an application's connection.
 type database struct {
 	*testing.T
 	ctx  context.Context
@@ -62,8 +62,8 @@ func (d *database) ok(err error) {
 	}
 }
 
-// begin starts a transaction that ends with the test at the latest: closing the
-// pool would wait for it.
+// begin starts a transaction that is rolled back when the test ends: closing the pool
+// would wait for it.
 func (d *database) begin(o pgx.TxOptions) pgx.Tx {
 	d.Helper()
 	tx, err := d.pool.BeginTx(d.ctx, o)
@@ -76,7 +76,7 @@ func testConfig(table string) *migration.Config {
 	return &migration.Config{Name: "it's a test", Legacy: migration.Legacy{Store: "postgres", Part: &postgres.LegacyConfig{Table: table}}}
 }
 
-// legacy opens and installs the store.
+// legacy opens the store and installs its schema.
 func (d *database) legacy(m *migration.Config) *postgres.Legacy {
 	d.Helper()
 	l, err := postgres.OpenLegacy(d.ctx, m, d.url)

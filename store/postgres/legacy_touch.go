@@ -9,10 +9,10 @@ import (
 	"github.com/stranglerfig/migrator/store"
 )
 
-// Touch makes one real write of a record, for a rehearsal's load: it writes the column
-// with the value, or, without a column, one column with what it holds already. Triggers
-// run as at any other write. The row that it returns is what the table holds then, with
-// the version of the write; it is not Found if there is no such record.
+// Touch makes one real write of a record, for the load of a drill: it sets the column to
+// the value, or, without a column, one column to the value that it has. Triggers run as
+// for any other write. Touch returns the row as it is then, with the version of the
+// write; the row is not Found if there is no such record.
 func (l *Legacy) Touch(ctx context.Context, key record.Key, column string, value record.Value) (store.Row, error) {
 	row := store.Row{Key: key}
 	s := l.shape
@@ -46,18 +46,18 @@ func (l *Legacy) Touch(ctx context.Context, key record.Key, column string, value
 		err = found.Err()
 	}
 	if err != nil {
-		return row, fmt.Errorf("write key %q of legacy table %s: %w", string(key), l.table(), asNotInstalled(discreet(err)))
+		return row, fmt.Errorf("write key %q of legacy table %s: %w", string(key), l.table(), asNotInstalled(withoutValue(err)))
 	}
 	return row, nil
 }
 
-// touching is the SET clause, and the statement's arguments.
+// touching returns the SET clause and the statement's arguments.
 func (l *Legacy) touching(q *keyQuery, column string, value record.Value) (set string, args []any, err error) {
 	args = q.args
 	if column == "" {
-		c := l.idle()
+		c := l.touchColumn()
 		if c == nil {
-			return "", nil, fmt.Errorf("legacy table %s has no column that can be written with what it holds", l.table())
+			return "", nil, fmt.Errorf("legacy table %s has no column that can be set to its own value", l.table())
 		}
 		set = quote(c.name) + " = t." + quote(c.name)
 	} else {
@@ -81,8 +81,9 @@ func (l *Legacy) touching(q *keyQuery, column string, value record.Value) (set s
 	return set, args, nil
 }
 
-// idle is a column that is written with what it holds: not of the key, if there is another.
-func (l *Legacy) idle() (found *column) {
+// touchColumn is the column that Touch sets to its own value: one outside the key, if
+// there is one.
+func (l *Legacy) touchColumn() (found *column) {
 	for i, c := range l.shape.columns {
 		if c.generated || c.identity == "a" || c.name == l.version {
 			continue

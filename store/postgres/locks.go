@@ -8,13 +8,15 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/store"
 )
 
 // locked runs do in a transaction that holds the migration's advisory lock and the
-// table's in the given mode, waiting up to timeout in all. The advisory lock comes
-// first: whoever holds it shared may wait for a row, whose writer has the table,
-// and must not meet somebody who has the table and waits for it.
+// table's lock in the given mode. It waits up to timeout in all. The advisory lock
+// comes first, to avoid a deadlock: a locked read holds it in shared mode while it
+// waits for a row, and the row's writer has a lock on the table. A transaction with a
+// lock on the table must therefore never wait for the advisory lock.
 func (l *Legacy) locked(ctx context.Context, timeout time.Duration, mode string, do func(pgx.Tx) error) error {
 	err := inTx(ctx, l.pool, pgx.ReadWrite, func(tx pgx.Tx) error {
 		began := time.Now()
@@ -36,7 +38,7 @@ func (l *Legacy) locked(ctx context.Context, timeout time.Duration, mode string,
 		}
 		return do(tx)
 	})
-	return l.explain(ctx, asNotInstalled(err))
+	return l.explainLock(ctx, asNotInstalled(err))
 }
 
 func setLockTimeout(ctx context.Context, tx pgx.Tx, d time.Duration) error {
@@ -44,28 +46,28 @@ func setLockTimeout(ctx context.Context, tx pgx.Tx, d time.Duration) error {
 	return err
 }
 
-// errBusy: open transactions kept a lock away until the time was over.
+// errBusy reports that open transactions kept a lock until the timeout.
 var errBusy = store.ErrBusy
 
-// explain turns a lock that was not to be had into words on who holds it.
-func (l *Legacy) explain(ctx context.Context, err error) error {
+// explainLock adds the holders of the lock to the error of a lock timeout.
+func (l *Legacy) explainLock(ctx context.Context, err error) error {
 	if !hasState(err, stateLockNotAvailable) {
 		return err
 	}
-	holders, lookErr := l.holders(ctx)
+	holders, holdersErr := l.holders(ctx)
 	switch {
-	case lookErr != nil:
-		return fmt.Errorf("%w: %s was not to be locked in time (SQLSTATE %s)", errBusy, l.table(), stateLockNotAvailable)
+	case holdersErr != nil:
+		return fmt.Errorf("%w: %s could not be locked in time (SQLSTATE %s)", errBusy, l.table(), stateLockNotAvailable)
 	case len(holders) == 0:
-		return fmt.Errorf("%w: %s was not to be locked in time; whoever held it has ended meanwhile; try: again", errBusy, l.table())
+		return hint.Errorf(hint.Hint{Do: hint.Retry}, "%w: %s could not be locked in time; the transactions that held it have ended since", errBusy, l.table())
 	}
-	return fmt.Errorf("%w: %s was not to be locked in time; it is held by %s; try: wait until they end, or end one with SELECT pg_terminate_backend(%s)",
-		errBusy, l.table(), strings.Join(holders, ", "), strings.Fields(holders[0])[1])
+	return hint.Errorf(hint.Hint{Text: "wait until they end, or end one with SELECT pg_terminate_backend(" + strings.Fields(holders[0])[1] + ")"},
+		"%w: %s could not be locked in time; it is locked by %s", errBusy, l.table(), strings.Join(holders, ", "))
 }
 
 // holders describes the transactions that hold the table, or a partition of it, in
-// a mode that a writer takes or a stronger one. It never shows their statements:
-// these may hold values.
+// a writer's mode or a stronger one. It never shows their statements, which may contain
+// values.
 func (l *Legacy) holders(ctx context.Context) ([]string, error) {
 	rows, err := l.pool.Query(ctx, `
 		SELECT DISTINCT ON (k.pid) 'pid ' || coalesce(k.pid::text, '0') || ' (' ||

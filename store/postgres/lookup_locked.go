@@ -6,18 +6,19 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/record"
 	"github.com/stranglerfig/migrator/store"
 )
 
-// rowLockTimeout bounds the wait for one row, and for a fence on its way.
+// rowLockTimeout limits the wait for one row, and for a fence that is being raised.
 const rowLockTimeout = 10 * time.Second
 
 // LookupLocked implements store.Locker.
 //
-// Repair must never cost the application a deadlock. So no row is waited for while
-// another is held: first all rows that are free are taken together, then what
-// is left one by one, each in a transaction of its own.
+// Repair must never cause a deadlock with the application. So it never waits for a row
+// while it holds another: first it locks all free rows together, then the remaining
+// rows one by one, each in its own transaction.
 func (l *Legacy) LookupLocked(ctx context.Context, keys []record.Key) ([]store.Row, error) {
 	rows := unfound(keys)
 	err := inBatches(len(keys), func(at []int) error { return l.lockFree(ctx, rows, keys, at) })
@@ -25,7 +26,7 @@ func (l *Legacy) LookupLocked(ctx context.Context, keys []record.Key) ([]store.R
 		err = l.lockRest(ctx, rows, keys)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("read %d keys of legacy table %s under their rows' locks: %w", len(keys), l.table(), l.explain(ctx, discreet(err)))
+		return nil, fmt.Errorf("read %d keys of legacy table %s under their rows' locks: %w", len(keys), l.table(), l.explainLock(ctx, withoutValue(err)))
 	}
 	return rows, nil
 }
@@ -34,8 +35,8 @@ func (l *Legacy) lockFree(ctx context.Context, rows []store.Row, keys []record.K
 	return l.lock(ctx, rows, keys, at, " SKIP LOCKED")
 }
 
-// lockRest waits for the rows that somebody else has locked: those that an
-// ordinary read finds. The others are not there.
+// lockRest waits for the rows that another transaction has locked: those that a plain
+// read finds. The others don't exist.
 func (l *Legacy) lockRest(ctx context.Context, rows []store.Row, keys []record.Key) error {
 	var left []int
 	var names []record.Key
@@ -73,12 +74,12 @@ func (l *Legacy) lockOne(ctx context.Context, rows []store.Row, keys []record.Ke
 	return err
 }
 
-// lock reads rows under their locks, each with a version taken while it is held.
+// lock reads rows under their locks, each with a version taken while it is locked.
 //
-// The advisory lock keeps the fence from being raised or lifted between the look
-// at the row and that at the era. The version is computed above the common table
-// expression, thus from a row that is locked already, and needs no argument about
-// what the executor computes again after it had to wait.
+// The advisory lock prevents the fence from being raised or lifted between the read of
+// the row and that of the era. The version is computed outside the common table
+// expression, so from a row that is locked already: it does not depend on what the
+// executor evaluates again after a wait.
 func (l *Legacy) lock(ctx context.Context, rows []store.Row, keys []record.Key, at []int, policy string) error {
 	s := l.shape
 	q := s.keyQuery(keys, at, false)
@@ -123,7 +124,7 @@ func (l *Legacy) lock(ctx context.Context, rows []store.Row, keys []record.Key, 
 	return asNotInstalled(p.run(ctx, l.pool))
 }
 
-// versionExpr is the SQL of this migration's version, given that of the version
+// versionExpr is the SQL of this migration's version; value is the SQL of the version
 // column's value.
 func (l *Legacy) versionExpr(value string) string {
 	if l.version == "" {
@@ -132,11 +133,11 @@ func (l *Legacy) versionExpr(value string) string {
 	return versionColumnExpr(l.name, value)
 }
 
-// readVersion reads a version and, if the migration is fenced, the fence's era:
-// what legacy says then is older than all that has been written since.
+// readVersion reads a version and, if the migration is fenced, the fence's era: the
+// rows of fenced legacy are older than all later writes of the target.
 func readVersion(text, fence []byte) (record.Version, error) {
 	if text == nil {
-		return record.Version{}, fmt.Errorf("legacy gives no version; try: migrator doctor")
+		return record.Version{}, hint.Errorf(hint.Hint{Do: hint.Doctor}, "legacy returned a row without a version")
 	}
 	v, err := record.ParseVersion(string(text))
 	if err != nil || fence == nil {
@@ -146,7 +147,7 @@ func readVersion(text, fence []byte) (record.Version, error) {
 	if err != nil || era == 0 {
 		return v, fmt.Errorf("the era of legacy's fence is %q", fence)
 	}
-	// [repair-era]: a row that is behind the fence is older than every write of retain.
+	// [repair-era]: a row of fenced legacy is older than every write of retain.
 	return v.InEra(uint32(era) - 1), nil
 }
 

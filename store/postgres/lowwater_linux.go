@@ -10,24 +10,24 @@ import (
 	"time"
 )
 
-const coarseWait = time.Millisecond // so long, at most, some bytes wait for more
+const lowWaterWait = time.Millisecond // how long a read waits for lowWaterBytes
 
-// coarseConn can wait for many bytes at a time. A server sends the rows of a COPY in
-// pieces of 8 KiB, and each of them wakes whoever waits for it, for a tenth of the
-// whole work of a comparison.
-type coarseConn struct {
+// lowWaterConn can wait for many bytes at a time (SO_RCVLOWAT). A server sends the rows
+// of a COPY in pieces of 8 KiB. Each of them wakes the reader, which costs a tenth of
+// the whole work of a comparison.
+type lowWaterConn struct {
 	*net.TCPConn
-	raw    syscall.RawConn
-	coarse atomic.Bool
+	raw     syscall.RawConn
+	enabled atomic.Bool
 
-	low int // what the kernel was told; of the one who reads
+	low int // the value of SO_RCVLOWAT; only the reader uses it
 
 	mu       sync.Mutex
-	deadline time.Time // of reads, as the owner has it
+	deadline time.Time // of reads, as set by the connection's owner
 }
 
-// coarsely makes a connection that can be coarse, if the system knows how.
-func coarsely(conn net.Conn) net.Conn {
+// withLowWater wraps a connection for setReadLowWater, if the system supports it.
+func withLowWater(conn net.Conn) net.Conn {
 	tcp, ok := conn.(*net.TCPConn)
 	if !ok {
 		return conn
@@ -36,37 +36,38 @@ func coarsely(conn net.Conn) net.Conn {
 	if err != nil {
 		return conn
 	}
-	return &coarseConn{TCPConn: tcp, raw: raw, low: 1}
+	return &lowWaterConn{TCPConn: tcp, raw: raw, low: 1}
 }
 
-// beCoarse switches it; false by default: an answer that is short would come late.
-func beCoarse(conn net.Conn, on bool) {
-	if c, ok := conn.(*coarseConn); ok {
-		c.coarse.Store(on)
+// setReadLowWater enables or disables the wait for lowWaterBytes. It is disabled by
+// default: it would delay short replies.
+func setReadLowWater(conn net.Conn, on bool) {
+	if c, ok := conn.(*lowWaterConn); ok {
+		c.enabled.Store(on)
 	}
 }
 
-// Read waits for coarseBytes, and after coarseWait for any.
-func (c *coarseConn) Read(p []byte) (int, error) {
-	if c.coarse.Load() && len(p) >= coarseBytes && c.wake(coarseBytes) {
-		err := c.until(time.Now().Add(coarseWait))
+// Read waits for lowWaterBytes, and after lowWaterWait for any byte.
+func (c *lowWaterConn) Read(p []byte) (int, error) {
+	if c.enabled.Load() && len(p) >= lowWaterBytes && c.setLowWater(lowWaterBytes) {
+		err := c.setReadDeadline(time.Now().Add(lowWaterWait))
 		if err != nil {
 			return 0, err
 		}
 		n, err := c.TCPConn.Read(p)
-		if owners := c.until(time.Time{}); owners != nil {
-			return n, owners
+		if restored := c.setReadDeadline(time.Time{}); restored != nil {
+			return n, restored
 		}
 		if !errors.Is(err, os.ErrDeadlineExceeded) {
 			return n, err
 		}
 	}
-	c.wake(1)
+	c.setLowWater(1)
 	return c.TCPConn.Read(p)
 }
 
-// wake tells the kernel for how many bytes a reader is woken.
-func (c *coarseConn) wake(bytes int) bool {
+// setLowWater sets SO_RCVLOWAT, the number of bytes at which the kernel wakes a reader.
+func (c *lowWaterConn) setLowWater(bytes int) bool {
 	if c.low == bytes {
 		return true
 	}
@@ -80,9 +81,9 @@ func (c *coarseConn) wake(bytes int) bool {
 	return failed == nil
 }
 
-// until ends reads at t, or when the owner wants, whichever comes first; zero: when
-// the owner wants.
-func (c *coarseConn) until(t time.Time) error {
+// setReadDeadline ends reads at t or at the owner's deadline, whichever is earlier; a
+// zero t restores the owner's deadline.
+func (c *lowWaterConn) setReadDeadline(t time.Time) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if t.IsZero() || !c.deadline.IsZero() && c.deadline.Before(t) {
@@ -92,12 +93,12 @@ func (c *coarseConn) until(t time.Time) error {
 }
 
 // SetDeadline implements net.Conn.
-func (c *coarseConn) SetDeadline(t time.Time) error {
+func (c *lowWaterConn) SetDeadline(t time.Time) error {
 	return errors.Join(c.SetReadDeadline(t), c.SetWriteDeadline(t))
 }
 
 // SetReadDeadline implements net.Conn.
-func (c *coarseConn) SetReadDeadline(t time.Time) error {
+func (c *lowWaterConn) SetReadDeadline(t time.Time) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.deadline = t

@@ -4,6 +4,6 @@ package postgres
 
 import "net"
 
-func coarsely(conn net.Conn) net.Conn { return conn }
+func withLowWater(conn net.Conn) net.Conn { return conn }
 
-func beCoarse(net.Conn, bool) {}
+func setReadLowWater(net.Conn, bool) {}

@@ -5,6 +5,8 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/stranglerfig/migrator/internal/hint"
 )
 
 // parseTable reads a table's name as SQL would: public.products, "Order Items",
@@ -23,7 +25,7 @@ func parseTable(s string) (pgx.Identifier, error) {
 			break
 		}
 		if tail[0] != '.' {
-			return nil, fmt.Errorf("table name %s: unexpected %q; try: put names with blanks, dots or other signs in double quotes", s, tail[:1])
+			return nil, hint.Errorf(hint.Hint{Text: "put names with blanks, dots or other signs in double quotes"}, "table name %s: unexpected %q", s, tail[:1])
 		}
 		rest = tail[1:]
 	}
@@ -72,7 +74,7 @@ func plain(c byte, first bool) bool {
 		!first && (c >= '0' && c <= '9' || c == '$')
 }
 
-// showTable writes a name the way an operator would: quoted only where it must be.
+// showTable formats a name as an operator would: quoted only where necessary.
 func showTable(id pgx.Identifier) string {
 	parts := make([]string, len(id))
 	for i, part := range id {
@@ -87,8 +89,8 @@ func showTable(id pgx.Identifier) string {
 // quote quotes one identifier.
 func quote(name string) string { return pgx.Identifier{name}.Sanitize() }
 
-// literal writes a text as an SQL string constant that is read the same under
-// every setting of standard_conforming_strings.
+// literal formats a text as an SQL string constant that has the same value under every
+// setting of standard_conforming_strings.
 func literal(s string) string {
 	s = strings.ReplaceAll(strings.ReplaceAll(s, "\x00", ""), "'", "''")
 	if strings.Contains(s, `\`) {

@@ -10,11 +10,11 @@ import (
 )
 
 // pipeline is a list of statements that reach the server in one round trip.
-// Parameters and results are texts; the server infers the parameters' types. After
-// an error none of the later statements is run.
+// Parameters and results are texts; the server infers the parameters' types. After an
+// error no later statement runs.
 type pipeline struct {
 	batch pgconn.Batch
-	read  []func(values [][]byte) error // of each statement; nil where nothing is read
+	read  []func(values [][]byte) error // of each statement; nil if it returns nothing
 }
 
 func newPipeline(begin string) *pipeline {
@@ -43,7 +43,8 @@ func (p *pipeline) add(read func(values [][]byte) error, sql string, args ...any
 	p.read = append(p.read, read)
 }
 
-// run commits; what read was given is valid until it returned.
+// run sends the statements and commits. The values passed to read are valid until read
+// returns.
 func (p *pipeline) run(ctx context.Context, pool *pgxpool.Pool) error {
 	p.add(nil, "COMMIT")
 	conn, err := pool.Acquire(ctx)
@@ -56,7 +57,7 @@ func (p *pipeline) run(ctx context.Context, pool *pgxpool.Pool) error {
 	return err
 }
 
-// rollBack spares the pool a new connection where a statement was refused.
+// rollBack ends a failed transaction, so that the pool can keep the connection.
 func rollBack(ctx context.Context, conn *pgconn.PgConn) {
 	if !conn.IsClosed() && conn.TxStatus() != 'I' {
 		_, _ = conn.Exec(ctx, "ROLLBACK").ReadAll()
@@ -74,7 +75,7 @@ func (p *pipeline) send(ctx context.Context, conn *pgconn.PgConn) error {
 				failed = p.read[at](r.Values())
 			}
 		}
-		_, _ = r.Close() // its error is results.Close's
+		_, _ = r.Close() // results.Close returns its error
 	}
 	if err := results.Close(); err != nil {
 		return err

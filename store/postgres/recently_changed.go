@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/record"
 	"github.com/stranglerfig/migrator/store"
 )
@@ -27,16 +28,16 @@ func (l *Legacy) CheckRecent(ctx context.Context, column string) error {
 			JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
 			WHERE i.indrelid = $1 AND i.indisvalid AND i.indpred IS NULL AND a.attname = $2)`, l.shape.oid, column).Scan(&indexed)
 	if err != nil {
-		return fmt.Errorf("look for an index on column %q of legacy table %s: %w", column, l.table(), err)
+		return fmt.Errorf("find an index on column %q of legacy table %s: %w", column, l.table(), err)
 	}
 	if !indexed {
-		return fmt.Errorf("%w: %q has no index that begins with it, so each run would read the whole table; try: CREATE INDEX CONCURRENTLY ON %s (%s)",
-			store.ErrRecentColumn, column, l.shape.name.Sanitize(), quote(column))
+		return hint.Errorf(hint.Hint{Text: fmt.Sprintf("CREATE INDEX CONCURRENTLY ON %s (%s)", l.shape.name.Sanitize(), quote(column))},
+			"%w: %q has no index that begins with it, so each run would read the whole table", store.ErrRecentColumn, column)
 	}
 	return nil
 }
 
-// RecentKeys implements store.RecentFinder. Which keys it draws is chance.
+// RecentKeys implements store.RecentFinder. It draws the keys at random.
 func (l *Legacy) RecentKeys(ctx context.Context, column string, within time.Duration, share float64, limit int) ([]record.Key, error) {
 	s := l.shape
 	if s.column(column) == nil {

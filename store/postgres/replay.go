@@ -15,17 +15,17 @@ import (
 	"github.com/stranglerfig/migrator/store"
 )
 
-// Replay implements store.Fence: all rows in one transaction. The rows that it
-// returns are what legacy made of them, after its own triggers. Their version's
-// era is the one that lifting begins at the earliest: newer than all that the
-// target has written by itself, not newer than legacy's next write.
+// Replay implements store.Fence: all rows in one transaction. It returns
+// the rows as legacy stored them, after its own triggers. The era of their versions is
+// the earliest one that LiftFence can start: they are newer than all writes that the
+// target alone accepted, and not newer than legacy's next write.
 func (l *Legacy) Replay(ctx context.Context, attempt string, rows []store.Row) ([]store.Row, error) {
 	if len(rows) == 0 {
 		return nil, nil
 	}
 	back := make([]store.Row, len(rows))
-	// [one-decides]: the row of the fence is locked until the commit: it can't be lifted beneath
-	// the replay.
+	// [one-decides]: the fence's row is locked until the commit: the fence can't be lifted
+	// during the replay.
 	err := l.locked(ctx, tableLockTimeout, "ROW EXCLUSIVE", func(tx pgx.Tx) error {
 		f, err := l.fence(ctx, tx, " FOR UPDATE")
 		if err != nil {
@@ -46,13 +46,13 @@ func (l *Legacy) Replay(ctx context.Context, attempt string, rows []store.Row) (
 		return l.comingVersions(ctx, tx, back)
 	})
 	if err != nil {
-		return nil, fmt.Errorf("write %d keys back to legacy table %s: %w", len(rows), l.table(), discreet(err))
+		return nil, fmt.Errorf("write %d keys back to legacy table %s: %w", len(rows), l.table(), withoutValue(err))
 	}
 	return back, nil
 }
 
-// replay sends one statement for each row. The parameters' types are those of the
-// columns, so the server reads each text as it printed it.
+// replay sends one statement for each row. The parameters have the types of
+// the columns, so the server reads each text as it prints it.
 func (l *Legacy) replay(ctx context.Context, conn *pgconn.PgConn, rows, back []store.Row) error {
 	upsert, written := l.upsertSQL()
 	remove := l.deleteSQL()
@@ -100,14 +100,14 @@ func (l *Legacy) replay(ctx context.Context, conn *pgconn.PgConn, rows, back []s
 		}
 		if _, err := r.Close(); err != nil {
 			_ = results.Close()
-			return fmt.Errorf("key %q: %w", rows[at].Key, discreet(err))
+			return fmt.Errorf("key %q: %w", rows[at].Key, withoutValue(err))
 		}
 	}
 	if err := results.Close(); err != nil {
 		return err
 	}
 	for i := range rows {
-		// [return-all]: a key that a trigger has left as it was is not replayed: the return stops.
+		// [return-all]: a key whose write a trigger suppressed is not replayed: the rollback stops.
 		if back[i].Found != rows[i].Found {
 			return fmt.Errorf("key %q: a trigger of the table has suppressed the write", rows[i].Key)
 		}
@@ -115,7 +115,7 @@ func (l *Legacy) replay(ctx context.Context, conn *pgconn.PgConn, rows, back []s
 	return nil
 }
 
-// upsertSQL also returns which fields its parameters are.
+// upsertSQL returns the statement, and the fields of its parameters.
 func (l *Legacy) upsertSQL() (sql string, written []int) {
 	s := l.shape
 	var columns, params, set []string
@@ -130,7 +130,7 @@ func (l *Legacy) upsertSQL() (sql string, written []int) {
 			set = append(set, quote(c.name)+" = EXCLUDED."+quote(c.name))
 		}
 	}
-	if len(set) == 0 { // else nothing is returned for a row that is there
+	if len(set) == 0 { // without SET nothing is returned for an existing row
 		key := quote(s.columns[s.key[0]].name)
 		set = []string{key + " = EXCLUDED." + key}
 	}
@@ -155,8 +155,8 @@ func (s *shape) keyList() string {
 	return quoteList(names)
 }
 
-// advanceSequences moves serial and identity columns past the numbers that came
-// back, or legacy's next insert would collide with one of them.
+// advanceSequences moves serial and identity columns past the replayed numbers, or
+// legacy's next insert would collide with one of them.
 func (l *Legacy) advanceSequences(ctx context.Context, tx pgx.Tx, back []store.Row) error {
 	for i, c := range l.shape.columns {
 		if c.format.kind != record.Int {
@@ -182,7 +182,8 @@ func (l *Legacy) advanceSequences(ctx context.Context, tx pgx.Tx, back []store.R
 	return nil
 }
 
-// comingVersions is read after the last write, so it is past each of them.
+// comingVersions sets the rows' versions, read after the last write, so that they are
+// newer than each write.
 func (l *Legacy) comingVersions(ctx context.Context, tx pgx.Tx, back []store.Row) error {
 	var text string
 	if err := tx.QueryRow(ctx, "SELECT "+VersionExpr(l.name)).Scan(&text); err != nil {
@@ -192,7 +193,7 @@ func (l *Legacy) comingVersions(ctx context.Context, tx pgx.Tx, back []store.Row
 	if err != nil {
 		return err
 	}
-	// [return-era]: newer than all that retain has written, and not newer than legacy's next write.
+	// [return-era]: newer than all writes of retain, and not newer than legacy's next write.
 	v = v.InEra(v.Era() + 1)
 	column := -1
 	if l.version != "" {

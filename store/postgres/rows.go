@@ -8,8 +8,8 @@ import (
 	"github.com/stranglerfig/migrator/store"
 )
 
-// decoder turns what the server printed into records. The record that decode
-// returns is valid until the next call: its texts share one buffer.
+// decoder converts the server's texts to records. The record that decode returns is
+// valid until the next call: its texts share one buffer.
 type decoder struct {
 	shape  *shape
 	buffer []byte
@@ -33,7 +33,7 @@ func (d *decoder) decode(raw [][]byte) (record.Record, error) {
 		}
 		d.ends[i] = len(d.buffer)
 	}
-	all, at := unsafe.String(unsafe.SliceData(d.buffer), len(d.buffer)), 0 //nolint:gosec // read until the next row overwrites it, as Scan says
+	all, at := unsafe.String(unsafe.SliceData(d.buffer), len(d.buffer)), 0 //nolint:gosec // valid until the next row overwrites it, as Scan documents
 	for i, end := range d.ends {
 		d.record[i] = record.Value{State: record.Null}
 		if raw[i] != nil {

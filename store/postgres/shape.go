@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/record"
 )
@@ -57,7 +58,7 @@ func legacyShape(m *migration.Config, t *table) (*shape, error) {
 		case t.column(name) == nil:
 			return nil, t.unknown("exclude", name)
 		case len(m.Fields) > 0:
-			return nil, fmt.Errorf("exclude: fields names what is moved already; try: leave one of the two out")
+			return nil, hint.Errorf(hint.Hint{Text: "leave one of the two out"}, "exclude and fields are both set: fields already names what is moved")
 		}
 	}
 	if len(m.Fields) == 0 {
@@ -80,7 +81,7 @@ func legacyShape(m *migration.Config, t *table) (*shape, error) {
 		case c.format.kind != record.Int:
 			return nil, fmt.Errorf("legacy.version_column: column %q is of type %s: want an integer", v, c.declared)
 		case !c.notNull:
-			return nil, fmt.Errorf("legacy.version_column: column %q may be null: every row needs a version; try: ALTER TABLE %s ALTER COLUMN %s SET NOT NULL", v, showTable(t.name), quote(v))
+			return nil, hint.Errorf(setNotNull(t, v), "legacy.version_column: column %q may be null: every row needs a version", v)
 		}
 	}
 	return s, nil
@@ -90,7 +91,7 @@ func (s *shape) placeKey(key []string) error {
 	for _, name := range key {
 		at := s.schema.Index(name)
 		if at < 0 {
-			return fmt.Errorf("column %q is of the key: it must be moved too; try: add it to fields, or take it out of exclude", name)
+			return hint.Errorf(hint.Hint{Text: "add it to fields, or take it out of exclude"}, "column %q is part of the key: it must be moved too", name)
 		}
 		s.schema.Key = append(s.schema.Key, at)
 	}
@@ -102,14 +103,18 @@ func legacyKey(m *migration.Config, t *table) ([]string, error) {
 	key := legacyConfig(m).Key
 	if len(key) == 0 {
 		if len(t.primary) == 0 {
-			return nil, fmt.Errorf("legacy table %s has no primary key; try: name the columns of a unique key under legacy.key", showTable(t.name))
+			return nil, hint.Errorf(hint.Hint{Text: "name the columns of a unique key under legacy.key"}, "legacy table %s has no primary key", showTable(t.name))
 		}
 		key = t.primary
 	}
 	return key, t.fitsAsKey("legacy", key)
 }
 
-// fitsAsKey returns why the columns can't be the key.
+func setNotNull(t *table, column string) hint.Hint {
+	return hint.Hint{Text: fmt.Sprintf("ALTER TABLE %s ALTER COLUMN %s SET NOT NULL", showTable(t.name), quote(column))}
+}
+
+// fitsAsKey returns an error if the columns can't be the key.
 func (t *table) fitsAsKey(side string, key []string) error {
 	for i, name := range key {
 		c := t.column(name)
@@ -119,13 +124,13 @@ func (t *table) fitsAsKey(side string, key []string) error {
 		case slices.Contains(key[:i], name):
 			return fmt.Errorf("%s.key: column %q is named twice", side, name)
 		case !c.notNull:
-			return fmt.Errorf("%s.key: column %q of %s may be null: a key must always be there; try: ALTER TABLE %s ALTER COLUMN %s SET NOT NULL",
-				side, name, showTable(t.name), showTable(t.name), quote(name))
+			return hint.Errorf(setNotNull(t, name), "%s.key: column %q of %s may be null: every row needs a key", side, name, showTable(t.name))
 		}
 	}
 	if !t.unique(key) {
-		return fmt.Errorf("%s table %s has no unique index over exactly the key's columns (%s) that is not partial and not deferrable: two rows could be one record; try: CREATE UNIQUE INDEX CONCURRENTLY ON %s (%s)",
-			side, showTable(t.name), strings.Join(key, ", "), showTable(t.name), quoteList(key))
+		return hint.Errorf(hint.Hint{Text: fmt.Sprintf("CREATE UNIQUE INDEX CONCURRENTLY ON %s (%s)", showTable(t.name), quoteList(key))},
+			"%s table %s has no unique index over exactly the key's columns (%s) that is not partial and not deferrable: two rows could be one record",
+			side, showTable(t.name), strings.Join(key, ", "))
 	}
 	return nil
 }

@@ -10,12 +10,12 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// tableLockTimeout bounds the wait for the table where the caller names no time.
+// tableLockTimeout limits the wait for the table if the caller gives no timeout.
 const tableLockTimeout = 10 * time.Second
 
-// CheckSystem starts a new era if the server is another one than it was: after
-// pg_upgrade or a restore, positions in its log say nothing about those from
-// before. The error is errNotInstalled's where Install has not been called.
+// CheckSystem starts a new era if the server has another system identifier than before:
+// after pg_upgrade or a restore, positions in its log can't be compared with those from
+// before. It returns errNotInstalled if Install has not been called.
 func (l *Legacy) CheckSystem(ctx context.Context) error {
 	now, known, err := l.system(ctx, l.pool)
 	if err != nil || now == "" || now == known {
@@ -28,7 +28,7 @@ func (l *Legacy) CheckSystem(ctx context.Context) error {
 		}
 		if known != "" {
 			// [system-era]: the positions of the new server may be lower than those of the old one.
-			if _, err := l.raise(ctx, tx, 0); err != nil {
+			if _, err := l.startEra(ctx, tx, 0); err != nil {
 				return err
 			}
 		}
@@ -41,8 +41,8 @@ type rowQuerier interface {
 	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
 }
 
-// system returns the server's identifier and the one on record; "" where it is
-// not known, or the role may not read it.
+// system returns the server's identifier and the recorded one; "" if it is not
+// known, or the role may not read it.
 func (l *Legacy) system(ctx context.Context, db rowQuerier) (now, known string, err error) {
 	var readable bool
 	err = db.QueryRow(ctx, `SELECT coalesce(system_identifier, ''), has_function_privilege('pg_control_system()', 'EXECUTE')
@@ -58,20 +58,21 @@ func (l *Legacy) system(ctx context.Context, db rowQuerier) (now, known string, 
 }
 
 // RaiseEra starts a new era that is at least the given one, and returns it. An
-// era must be raised by hand where legacy was restored from a backup that is
-// older than its last fence.
+// operator must raise the era if legacy was restored from a backup that is older than
+// its last fence.
 func (l *Legacy) RaiseEra(ctx context.Context, least uint32) (uint32, error) {
 	var era uint32
 	err := l.locked(ctx, tableLockTimeout, "SHARE ROW EXCLUSIVE", func(tx pgx.Tx) (err error) {
-		era, err = l.raise(ctx, tx, least)
+		era, err = l.startEra(ctx, tx, least)
 		return err
 	})
 	return era, err
 }
 
-// raise needs the table's lock, so that no write is on its way, and the advisory
-// one, so that no locked read is. It is not undone by a rollback.
-func (l *Legacy) raise(ctx context.Context, tx pgx.Tx, least uint32) (uint32, error) {
+// startEra starts a new era. The caller must hold the table's lock, so that no write is
+// in flight, and the advisory lock, so that no locked read is. A rollback of the
+// transaction does not undo it.
+func (l *Legacy) startEra(ctx context.Context, tx pgx.Tx, least uint32) (uint32, error) {
 	var era int64
 	err := tx.QueryRow(ctx, "SELECT greatest(last_value + 1, $1::int8) FROM "+l.era(), int64(least)).Scan(&era)
 	if err != nil {

@@ -2,7 +2,6 @@ package postgres
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync/atomic"
 	"time"
@@ -11,23 +10,24 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/stranglerfig/migrator/internal/failpoint"
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/pgfail"
 	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/record"
 	"github.com/stranglerfig/migrator/store"
 )
 
-// Target is a PostgreSQL table that records enter. It is safe for concurrent use.
+// Target is a PostgreSQL table as a target. It is safe for concurrent use.
 //
-// The table keeps the user's columns alone; the versions are in a table of
-// migrator's own beside it, migrator_target."<migration>". A row of that one is
-// locked before the record is looked at or written, so both change as one.
+// The table has the user's columns only. The versions are in a second table,
+// migrator_target."<migration>". A row of it is locked before the record is read or
+// written, so both change atomically.
 type Target struct {
-	pool    *pgxpool.Pool
-	shape   *shape
-	side    string // the quoted name of the table of versions
-	horizon time.Duration
-	hopeful atomic.Bool // see BulkLoad
+	pool      *pgxpool.Pool
+	shape     *shape
+	side      string // the quoted name of the table of versions
+	horizon   time.Duration
+	expectNew atomic.Bool // see BulkLoad
 }
 
 var (
@@ -39,8 +39,8 @@ var (
 // defaultHorizon is how long the version of a deleted record stays.
 const defaultHorizon = 24 * time.Hour
 
-// OpenTarget connects and finds the columns that the schema's fields go into. The
-// pool is the store's: Close ends it.
+// OpenTarget connects and finds the columns that the schema's fields go into. Close
+// closes the pool.
 func OpenTarget(ctx context.Context, m *migration.Config, url string, schema *record.Schema) (*Target, error) {
 	if m.Name == "" || len(m.Name) > maxName {
 		return nil, fmt.Errorf("the migration's name must have 1 to %d bytes", maxName)
@@ -84,17 +84,17 @@ func targetShape(t *table, schema *record.Schema) (*shape, error) {
 	return s, t.fitsAsKey("target", key)
 }
 
-// Close ends the connections, once those in use have been given back. It has no error.
+// Close ends the connections, once those in use have been returned. It never fails.
 func (t *Target) Close() error {
 	t.pool.Close()
 	return nil
 }
 
-// Pool is the store's own connections, with the session settings that its texts rely on.
+// Pool is the store's pool, with the session settings on which its texts depend.
 func (t *Target) Pool() *pgxpool.Pool { return t.pool }
 
-// Prepare creates the table of versions; it changes nothing the second time. The
-// first one needs the CREATE privilege on the database.
+// Prepare creates the table of versions; a second call changes nothing. The first call
+// needs the CREATE privilege on the database.
 func (t *Target) Prepare(ctx context.Context) error {
 	err := inTx(ctx, t.pool, pgx.ReadWrite, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock(hashtextextended('migrator:install', 0))"); err != nil {
@@ -119,7 +119,7 @@ func (t *Target) Prepare(ctx context.Context) error {
 		return err
 	})
 	if hasState(err, statePrivilege) {
-		return fmt.Errorf("create the table of versions in the target database: %w; try: GRANT CREATE ON DATABASE ... TO the role", err)
+		return hint.Errorf(hint.Hint{Text: "GRANT CREATE ON DATABASE ... TO the role"}, "create the table of versions in the target database: %w", err)
 	}
 	if err != nil {
 		return fmt.Errorf("create the table of versions in the target database: %w", err)
@@ -156,10 +156,10 @@ func (t *Target) Purge(ctx context.Context) (int64, error) {
 	}
 }
 
-// table is the table's name for messages.
+// table is the table's name in messages.
 func (t *Target) table() string { return showTable(t.shape.name) }
 
-var errUnprepared = errors.New("the target database has no table of versions for this migration; try: migrator apply")
+var errUnprepared = hint.Errorf(hint.Hint{Do: hint.Apply}, "the target database has no table of versions for this migration")
 
 func asUnprepared(err error) error {
 	if hasState(err, stateUndefinedTable, stateNoSchema) {

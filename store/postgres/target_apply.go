@@ -17,14 +17,15 @@ import (
 	"github.com/stranglerfig/migrator/store"
 )
 
-// batchWrites bounds the writes of one transaction.
+// batchWrites limits the writes of one transaction.
 const batchWrites = 500
 
-// Apply implements store.Target. Writes of different keys share transactions; a
-// refused one has its error in its own result.
+// Apply implements store.Target. Writes of different keys share transactions; a refused
+// write has the error in its own result.
 //
-// A transaction that would commit after the not-after of one of its writes is
-// undone and tried again without that one. What remains is the commit's own time.
+// A transaction that would commit after the not-after of one of its writes is rolled
+// back and tried again without that write. Only the duration of the commit itself is
+// not covered.
 func (t *Target) Apply(ctx context.Context, writes []store.Write) ([]store.Result, error) {
 	results := make([]store.Result, len(writes))
 	done := 0
@@ -50,8 +51,8 @@ func (t *Target) Apply(ctx context.Context, writes []store.Write) ([]store.Resul
 	return results, nil
 }
 
-// rounds puts the writes in lists that hold each key once, in the order of keys: so
-// two transactions lock in the same order. Writes of one key keep their order.
+// rounds splits the writes into lists that have each key once, in the order of keys, so
+// that two transactions lock in the same order. Writes of one key keep their order.
 func rounds(writes []store.Write) [][]int {
 	var rounds [][]int
 	turn := make(map[record.Key]int, len(writes))
@@ -69,9 +70,9 @@ func rounds(writes []store.Write) [][]int {
 	return rounds
 }
 
-// apply cuts a batch that the server refuses in halves, until the write that it
-// refuses stands alone; of one that came too late it takes out what is late by now.
-// The error is one that other writes would meet too.
+// apply halves a batch that the server refuses, until the refused write is alone. From a
+// batch that is too late it removes the writes that are late by now. It returns an
+// error that concerns the other writes too.
 func (t *Target) apply(ctx context.Context, writes []store.Write, batch []int, results []store.Result) error {
 	const attempts = 5
 	var err error
@@ -88,12 +89,12 @@ func (t *Target) apply(ctx context.Context, writes []store.Write, batch []int, r
 		late, rest := firstLate(writes, batch)
 		t.tooLate(ctx, writes, late, results)
 		left = [][]int{rest}
-	case !ownFault(err):
+	case !writeFault(err):
 		return err
 	case len(batch) > 1:
 		left = [][]int{batch[:len(batch)/2], batch[len(batch)/2:]}
 	default:
-		results[batch[0]] = store.Result{Err: fmt.Errorf("key %q: %w", writes[batch[0]].Key, discreet(err))}
+		results[batch[0]] = store.Result{Err: fmt.Errorf("key %q: %w", writes[batch[0]].Key, withoutValue(err))}
 	}
 	for _, part := range left {
 		if len(part) > 0 {
@@ -105,8 +106,8 @@ func (t *Target) apply(ctx context.Context, writes []store.Write, batch []int, r
 	return nil
 }
 
-// firstLate divides a batch of which the server has found the first not-after to be
-// over: those that have just this one, and the others.
+// firstLate splits a batch whose earliest not-after has passed on the server: the writes
+// with that not-after, and the others.
 func firstLate(writes []store.Write, batch []int) (late, rest []int) {
 	var first time.Time
 	for _, i := range batch {
@@ -124,7 +125,7 @@ func firstLate(writes []store.Write, batch []int) (late, rest []int) {
 	return late, rest
 }
 
-// tooLate sets the results of writes whose time is over.
+// tooLate sets the results of writes whose not-after has passed.
 func (t *Target) tooLate(ctx context.Context, writes []store.Write, late []int, results []store.Result) {
 	keys := make([]record.Key, len(late))
 	for n, i := range late {
@@ -141,9 +142,9 @@ func (t *Target) tooLate(ctx context.Context, writes []store.Write, late []int, 
 
 var errKeyForm = errors.New("the key does not fit the target table's key")
 
-// ownFault tells that an error is one write's: its value, a constraint, a limit, a
-// trigger of the table's, a row that somebody holds.
-func ownFault(err error) bool {
+// writeFault reports whether an error concerns one write only: its value, a constraint,
+// a limit, a trigger of the table, or a row that another transaction has locked.
+func writeFault(err error) bool {
 	if errors.Is(err, errKeyForm) {
 		return true
 	}
@@ -154,7 +155,7 @@ func ownFault(err error) bool {
 	return slices.Contains([]string{"21", "22", "23", "44", "54", "P0"}, state[:2]) || state == stateLockNotAvailable
 }
 
-// lateMark is what the server is made to stumble over where it is too late to commit.
+// lateMark is the text in the error that addNotAfter causes on the server.
 const lateMark = "migrator: too late"
 
 func isLate(err error) bool {
@@ -162,33 +163,33 @@ func isLate(err error) bool {
 	return errors.As(err, &pg) && strings.Contains(pg.Message, lateMark)
 }
 
-// standing is what the target has under a key, while its version is locked.
-type standing struct {
-	write    int
-	key      string
-	created  bool // there was no version; the row in the table of versions is this transaction's
-	version  record.Version
-	deleted  bool
-	there    bool // the record
-	now      int64
-	decided  store.Result
-	attended bool
+// keyState is what the target has under a key, while its version is locked.
+type keyState struct {
+	write   int
+	key     string
+	created bool // there was no version; this transaction has inserted the row in the table of versions
+	version record.Version
+	deleted bool
+	present bool // the record exists
+	now     int64
+	decided store.Result
+	read    bool
 }
 
-// decide says what becomes of a write; it is the whole of the rules.
-func decide(w *store.Write, s *standing) store.Result {
+// decide returns the outcome of a write. It contains all rules.
+func decide(w *store.Write, s *keyState) store.Result {
 	r := store.Result{Version: s.version}
 	switch {
 	// [not-after]: s.now is the target's clock, read under the lock.
 	case !w.NotAfter.IsZero() && s.now > w.NotAfter.UnixMicro():
 		r.Outcome = store.Late
-	// [owned-only]: there is a record, and no live version of it.
-	case s.there && (s.created || s.deleted) && !w.Overwrite:
+	// [owned-only]: there is a record without a live version.
+	case s.present && (s.created || s.deleted) && !w.Overwrite:
 		r.Outcome = store.Foreign
-	// [retain-cas], [repair-unchanged]: another write came after the read that this one rests on.
+	// [retain-cas], [repair-unchanged]: another write followed the read on which this one is based.
 	case w.Only != nil && *w.Only != s.version:
 		r.Outcome = store.Changed
-	// [newer-only]: only a repair, with a condition, takes a version back.
+	// [newer-only]: only a conditional repair lowers a version.
 	case w.Only == nil && !w.Version.NewerThan(s.version), s.version.NewerThan(w.Version) && !w.Overwrite:
 		r.Outcome = store.Older
 	default:
@@ -197,15 +198,15 @@ func decide(w *store.Write, s *standing) store.Result {
 	return r
 }
 
-// applyOnce is one transaction in two round trips: one to lock the versions and
-// to look, one to write and to commit.
+// applyOnce is one transaction in two round trips: one locks the versions and reads, one
+// writes and commits.
 func (t *Target) applyOnce(ctx context.Context, writes []store.Write, batch []int, results []store.Result) error {
-	standings, keys := make([]standing, len(batch)), make([]record.Key, len(batch))
+	states, keys := make([]keyState, len(batch)), make([]record.Key, len(batch))
 	for n, i := range batch {
-		standings[n] = standing{write: i, key: string(writes[i].Key)}
+		states[n] = keyState{write: i, key: string(writes[i].Key)}
 		keys[n] = writes[i].Key
 	}
-	look, err := t.look(writes, standings, keys)
+	reads, err := t.lockAndRead(writes, states, keys)
 	if err != nil {
 		return err
 	}
@@ -216,51 +217,51 @@ func (t *Target) applyOnce(ctx context.Context, writes []store.Write, batch []in
 	defer conn.Release()
 	pg := conn.Conn().PgConn()
 	defer func() { rollBack(ctx, pg) }()
-	if err := look.send(ctx, pg); err != nil {
+	if err := reads.send(ctx, pg); err != nil {
 		return err
 	}
-	for n := range standings {
-		s := &standings[n]
-		if !s.attended {
-			return fmt.Errorf("the version of key %q is locked and can't be seen", s.key)
+	for n := range states {
+		s := &states[n]
+		if !s.read {
+			return fmt.Errorf("the version of key %q is locked and can't be read", s.key)
 		}
 		s.decided = decide(&writes[s.write], s)
 	}
-	act, err := t.act(writes, standings)
+	writeBack, err := t.writeDecided(writes, states)
 	if err != nil {
 		return err
 	}
-	if err := act.send(ctx, pg); err != nil {
+	if err := writeBack.send(ctx, pg); err != nil {
 		return err
 	}
-	for _, s := range standings {
+	for _, s := range states {
 		results[s.write] = s.decided
 	}
 	return nil
 }
 
-// look puts a version where there is none, in the hope that the write will be
-// applied, and locks the others: a row that an ON CONFLICT DO UPDATE meets is locked
-// though its condition leaves it as it is. Then it reads. The clock is read under the
-// locks: a write that had to wait for one must not pass by its not-after.
-func (t *Target) look(writes []store.Write, standings []standing, keys []record.Key) (*pipeline, error) {
+// lockAndRead inserts a version where there is none, expecting that the write will be
+// applied, and locks the others: ON CONFLICT DO UPDATE locks the existing row even if
+// its condition prevents the update. Then it reads. It reads the clock under the locks:
+// a write that waited for a lock must not be applied after its not-after.
+func (t *Target) lockAndRead(writes []store.Write, states []keyState, keys []record.Key) (*pipeline, error) {
 	all := make([]int, len(keys))
 	names, versions := make([]string, len(keys)), make([]string, len(keys))
 	deleted, keep := make([]string, len(keys)), make([]string, len(keys))
-	byKey := make(map[string]*standing, len(keys))
-	for n := range standings {
-		w := &writes[standings[n].write]
+	byKey := make(map[string]*keyState, len(keys))
+	for n := range states {
+		w := &writes[states[n].write]
 		all[n], names[n] = n, string(keys[n])
 		versions[n] = string(w.Version.AppendText32(nil))
 		deleted[n], keep[n] = strconv.FormatBool(w.Deleted), strconv.FormatBool(w.Keep)
-		byKey[names[n]] = &standings[n]
+		byKey[names[n]] = &states[n]
 	}
 	q := t.shape.keyQuery(keys, all, true)
 	if len(q.at) != len(keys) {
 		return nil, errKeyForm
 	}
-	// [newer-only]: the version's row stays locked until the commit: what decide sees can't change
-	// before act writes.
+	// [newer-only]: the version's row stays locked until the commit: what decide sees can't
+	// change before writeDecided's statements run.
 	p := newPipeline("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE")
 	p.add(nil, "SELECT set_config('lock_timeout', $1, true)", milliseconds(rowLockTimeout))
 	p.add(func(v [][]byte) error {
@@ -278,9 +279,9 @@ func (t *Target) look(writes []store.Write, standings []standing, keys []record.
 		if err != nil {
 			return err
 		}
-		s := &standings[q.at[n]]
-		s.attended = true
-		s.deleted, s.there = string(v[2]) == "t", string(v[3]) == "t"
+		s := &states[q.at[n]]
+		s.read = true
+		s.deleted, s.present = string(v[2]) == "t", string(v[3]) == "t"
 		if s.now, err = strconv.ParseInt(string(v[4]), 10, 64); err != nil || s.created {
 			return err
 		}
@@ -292,8 +293,8 @@ func (t *Target) look(writes []store.Write, standings []standing, keys []record.
 	return p, nil
 }
 
-// expires is the horizon of a tombstone u; $5 is its length in microseconds.
+// expires is the SQL of the expiry of a tombstone u; $5 is the horizon in microseconds.
 func (t *Target) expires() string {
-	// [tombstone]: NULL, for good, with keep.
+	// [tombstone]: NULL, which never expires, with keep.
 	return "CASE WHEN u.deleted::bool AND NOT u.keep::bool THEN clock_timestamp() + $5::int8 * interval '1 microsecond' END"
 }

@@ -16,8 +16,8 @@ import (
 
 var _ store.BulkLoader = (*Target)(nil)
 
-// CanBulkLoad implements store.BulkLoader. COPY does not pass row-level security, and
-// reads "char" in another way than a cast does.
+// CanBulkLoad implements store.BulkLoader. COPY does not support row-level security,
+// and reads "char" differently than a cast does.
 func (t *Target) CanBulkLoad() bool {
 	return !t.shape.table.policies && !slices.ContainsFunc(t.shape.columns, func(c *column) bool {
 		return c.base.schema == "pg_catalog" && c.base.name == "char"
@@ -25,13 +25,13 @@ func (t *Target) CanBulkLoad() bool {
 }
 
 // BulkLoad implements store.BulkLoader: one COPY of the versions and one of the records,
-// in one transaction. It is all or nothing: a row that is there already makes the
-// server refuse both. Where the block before was all new, so is this one probably,
-// and the server says if not; else it is asked first.
+// in one transaction. It is all or nothing: an existing row makes the server refuse
+// both. If the block before was all new, this one probably is too, and BulkLoad writes
+// it without a check; else it first reads which rows are new.
 func (t *Target) BulkLoad(ctx context.Context, f store.BulkWrite, written []bool) error {
 	clear(written)
 	rows := t.keyed(f.Block)
-	asks := !t.hopeful.Load()
+	asks := !t.expectNew.Load()
 	var err error
 	if !asks {
 		err = t.copyIn(ctx, f, rows)
@@ -41,7 +41,7 @@ func (t *Target) BulkLoad(ctx context.Context, f store.BulkWrite, written []bool
 	if asks {
 		all := len(rows)
 		rows, err = t.unknown(ctx, rows)
-		t.hopeful.Store(err == nil && len(rows) == all)
+		t.expectNew.Store(err == nil && len(rows) == all)
 		if err == nil {
 			err = t.copyIn(ctx, f, rows)
 		}
@@ -50,7 +50,7 @@ func (t *Target) BulkLoad(ctx context.Context, f store.BulkWrite, written []bool
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("fill target table %s: %w", t.table(), asUnprepared(err))
+		return fmt.Errorf("bulk load target table %s: %w", t.table(), asUnprepared(err))
 	}
 	for _, n := range rows {
 		written[n.row] = true
@@ -58,34 +58,34 @@ func (t *Target) BulkLoad(ctx context.Context, f store.BulkWrite, written []bool
 	return nil
 }
 
-// filled is a row of a block that is to be written.
-type filled struct {
+// loadRow is a row of a block that is to be written.
+type loadRow struct {
 	row int
 	key string
 }
 
-// keyed are a block's rows in the order of their keys, in which all transactions
+// keyed returns a block's rows in the order of their keys, in which all transactions
 // lock them; each key once.
-func (t *Target) keyed(b *record.Block) []filled {
+func (t *Target) keyed(b *record.Block) []loadRow {
 	var keys []byte
-	rows, ends := make([]filled, 0, b.Rows()), make([]int, 0, b.Rows())
+	rows, ends := make([]loadRow, 0, b.Rows()), make([]int, 0, b.Rows())
 	for i := range b.Rows() {
 		longer, ok := t.shape.schema.AppendKey(keys, b, i)
 		if ok {
 			keys = longer
-			rows, ends = append(rows, filled{row: i}), append(ends, len(keys))
+			rows, ends = append(rows, loadRow{row: i}), append(ends, len(keys))
 		}
 	}
 	all, from := string(keys), 0
 	for n, end := range ends {
 		rows[n].key, from = all[from:end], end
 	}
-	slices.SortFunc(rows, func(a, b filled) int { return strings.Compare(a.key, b.key) })
-	return slices.CompactFunc(rows, func(a, b filled) bool { return a.key == b.key })
+	slices.SortFunc(rows, func(a, b loadRow) int { return strings.Compare(a.key, b.key) })
+	return slices.CompactFunc(rows, func(a, b loadRow) bool { return a.key == b.key })
 }
 
-// unknown keeps the rows of which there is neither a record nor a version.
-func (t *Target) unknown(ctx context.Context, rows []filled) ([]filled, error) {
+// unknown returns the rows that have neither a record nor a version.
+func (t *Target) unknown(ctx context.Context, rows []loadRow) ([]loadRow, error) {
 	keys, all := make([]record.Key, len(rows)), make([]int, len(rows))
 	for n := range rows {
 		keys[n], all[n] = record.Key(rows[n].key), n
@@ -109,7 +109,7 @@ func (t *Target) unknown(ctx context.Context, rows []filled) ([]filled, error) {
 	if err := p.send(ctx, conn.Conn().PgConn()); err != nil {
 		return nil, err
 	}
-	var fresh []filled
+	var fresh []loadRow
 	for n, at := range q.at {
 		if !known[n] {
 			fresh = append(fresh, rows[at])
@@ -118,17 +118,17 @@ func (t *Target) unknown(ctx context.Context, rows []filled) ([]filled, error) {
 	return fresh, nil
 }
 
-// copyBuffers are the data of both COPYs of a block, kept for the next one.
+// copyBuffers are the data of both COPYs of a block, reused for the next block.
 type copyBuffers struct{ versions, records []byte }
 
-var freeBuffers = sync.Pool{New: func() any { return new(copyBuffers) }}
+var copyBufferPool = sync.Pool{New: func() any { return new(copyBuffers) }}
 
-// copyIn writes the versions first: who holds those holds the records.
-func (t *Target) copyIn(ctx context.Context, f store.BulkWrite, rows []filled) error {
+// copyIn writes the versions first: their locks protect the records.
+func (t *Target) copyIn(ctx context.Context, f store.BulkWrite, rows []loadRow) error {
 	if len(rows) == 0 {
 		return nil
 	}
-	b := freeBuffers.Get().(*copyBuffers)
+	b := copyBufferPool.Get().(*copyBuffers)
 	b.versions = appendVersions(b.versions[:0], f.Version, rows)
 	into, err := t.shape.copyRecords(b, f.Block, rows)
 	if err != nil {
@@ -159,13 +159,13 @@ func (t *Target) copyIn(ctx context.Context, f store.BulkWrite, rows []filled) e
 	if err := end.send(ctx, pg); err != nil {
 		return err
 	}
-	freeBuffers.Put(b) // not after an error: a COPY that failed may still be reading them
+	copyBufferPool.Put(b) // not after an error: a failed COPY may still read them
 	return nil
 }
 
 func copyAll(ctx context.Context, pg *pgconn.PgConn, rows int, data []byte, sql string) error {
 	tag, err := pg.CopyFrom(ctx, bytes.NewReader(data), sql)
-	if err == nil && tag.RowsAffected() != int64(rows) { // a trigger of the table's left some out
+	if err == nil && tag.RowsAffected() != int64(rows) { // a trigger of the table suppressed some
 		err = fmt.Errorf("the server took %d of %d rows", tag.RowsAffected(), rows)
 	}
 	return err

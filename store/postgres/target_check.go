@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/record"
 	"github.com/stranglerfig/migrator/store"
 )
@@ -18,7 +19,7 @@ func (t *Target) Check(ctx context.Context) ([]store.Check, error) {
 	f.checkTypes(t.shape, "target")
 	t.checkFields(&f)
 	if t.shape.rules {
-		f.refuse("target-rules", "make them triggers, and DROP RULE", "%s has rewrite rules for INSERT or UPDATE: PostgreSQL refuses the writes that need ON CONFLICT", t.table())
+		f.refuse("target-rules", "replace the rules by triggers, and DROP RULE", "%s has rewrite rules for INSERT or UPDATE: PostgreSQL refuses the writes that need ON CONFLICT", t.table())
 	}
 	for _, check := range []func() error{
 		func() error { return f.checkServer(ctx, t.pool, "target") },
@@ -55,7 +56,7 @@ func (t *Target) checkFields(f *findings) {
 	var missing []string
 	for i := range t.shape.table.columns {
 		c := &t.shape.table.columns[i]
-		if !taken[c.name] && c.notNull && !c.fallback && !c.generated && c.identity == "" {
+		if !taken[c.name] && c.notNull && !c.hasDefault && !c.generated && c.identity == "" {
 			missing = append(missing, c.name)
 		}
 	}
@@ -104,7 +105,11 @@ func (t *Target) checkContents(ctx context.Context, f *findings) error {
 	var prepared, rows bool
 	err = t.pool.QueryRow(ctx, "SELECT to_regclass($1) IS NOT NULL, EXISTS (SELECT FROM "+t.shape.name.Sanitize()+")", t.side).Scan(&prepared, &rows)
 	if err == nil && rows && !prepared {
-		f.warn("target-contents", "empty the table, or let migrator reconcile run --repair take its rows over", "%s has rows that migrator did not write: they are left alone until they are repaired", t.table())
+		*f = append(*f, store.Check{
+			Name: "target-contents", Result: store.Warned,
+			Detail: t.table() + " has rows that migrator did not write: they stay as they are until they are repaired",
+			Hint:   hint.Hint{Do: hint.ReconcileRepair, Text: "which takes these rows over, or empty the table"},
+		})
 	}
 	return err
 }

@@ -10,7 +10,7 @@ import (
 )
 
 // appendVersions is the binary COPY of the rows' versions: key, version, deleted.
-func appendVersions(dst []byte, v record.Version, rows []filled) []byte {
+func appendVersions(dst []byte, v record.Version, rows []loadRow) []byte {
 	dst = appendCopyHeader(dst)
 	var rest []byte // of each row, after its key
 	rest = appendField(rest, v.AppendText32(nil))
@@ -33,9 +33,9 @@ func appendField[T string | []byte](dst []byte, value T) []byte {
 	return append(binary.BigEndian.AppendUint32(dst, uint32(len(value))), value...)
 }
 
-// copyRecords puts the COPY of the rows into b and returns its command. It is in
-// binary form where every value has one here: the server reads that faster.
-func (s *shape) copyRecords(b *copyBuffers, block *record.Block, rows []filled) (command string, err error) {
+// copyRecords puts the COPY data of the rows into b and returns the command. The data is
+// binary if every value has an encoder, which the server reads faster.
+func (s *shape) copyRecords(b *copyBuffers, block *record.Block, rows []loadRow) (command string, err error) {
 	var at []int
 	var names []string
 	var encoders []encode
@@ -70,9 +70,9 @@ func (s *shape) copyRecords(b *copyBuffers, block *record.Block, rows []filled) 
 	return command, nil
 }
 
-// appendBinary fails on a value that the encoders don't know; the text form then
-// leaves the judgement to the server.
-func appendBinary(dst []byte, block *record.Block, rows []filled, at []int, encoders []encode) ([]byte, bool) {
+// appendBinary returns false for a value that an encoder can't encode; the text form
+// then lets the server decide.
+func appendBinary(dst []byte, block *record.Block, rows []loadRow, at []int, encoders []encode) ([]byte, bool) {
 	dst = appendCopyHeader(dst)
 	for _, n := range rows {
 		dst = binary.BigEndian.AppendUint16(dst, uint16(len(at)))
@@ -109,7 +109,7 @@ func appendCell(dst []byte, f format, text []byte, present bool) ([]byte, error)
 	}
 }
 
-// appendCopy escapes what COPY's text form gives a meaning.
+// appendCopy escapes the characters with a meaning in COPY's text format.
 func appendCopy[T string | []byte](dst []byte, text T) []byte {
 	for i := range len(text) {
 		switch c := text[i]; c {

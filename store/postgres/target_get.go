@@ -11,7 +11,7 @@ import (
 )
 
 // Get implements store.Target. Each batch is one statement, so that a record and
-// its version are of one moment.
+// its version are of one snapshot.
 func (t *Target) Get(ctx context.Context, keys []record.Key) ([]store.Entry, error) {
 	entries := make([]store.Entry, len(keys))
 	for i, key := range keys {
@@ -19,7 +19,7 @@ func (t *Target) Get(ctx context.Context, keys []record.Key) ([]store.Entry, err
 	}
 	err := inBatches(len(keys), func(at []int) error { return t.get(ctx, keys, at, entries) })
 	if err != nil {
-		return nil, fmt.Errorf("read %d keys of target table %s: %w", len(keys), t.table(), asUnprepared(discreet(err)))
+		return nil, fmt.Errorf("read %d keys of target table %s: %w", len(keys), t.table(), asUnprepared(withoutValue(err)))
 	}
 	return entries, nil
 }
@@ -51,7 +51,7 @@ func (t *Target) get(ctx context.Context, keys []record.Key, at []int, entries [
 	return rows.Err()
 }
 
-// entry reads version, deleted, whether the record is there, and the record.
+// entry decodes version, deleted, whether the record exists, and the record.
 func (t *Target) entry(e *store.Entry, d *decoder, raw [][]byte) error {
 	known, deleted, there := raw[1] != nil, string(raw[2]) == "t", string(raw[3]) == "t"
 	if known {
@@ -76,14 +76,14 @@ func (t *Target) entry(e *store.Entry, d *decoder, raw [][]byte) error {
 	case known:
 		e.Presence = store.Tombstone
 		if !deleted {
-			e.Detail = "the row was deleted by somebody else"
+			e.Detail = "another writer deleted the row"
 		}
 	}
 	return nil
 }
 
-// Scan implements store.Target: all that has a version, then the rows that have
-// none. Both go by ranges of keys, whose order nothing changes meanwhile.
+// Scan implements store.Target: first the keys with a version, then the rows without
+// one. Both are read by ranges of keys, whose order does not change meanwhile.
 func (t *Target) Scan(ctx context.Context, yield func([]store.Entry) error) error {
 	if err := t.scanVersions(ctx, yield); err != nil {
 		return fmt.Errorf("read all of target table %s: %w", t.table(), asUnprepared(err))

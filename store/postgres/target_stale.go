@@ -13,19 +13,19 @@ import (
 
 var _ store.StaleLister = (*Target)(nil)
 
-// ListStale implements store.StaleLister. Mostly nothing is old, and one reading
-// of the keys and versions says so.
+// ListStale implements store.StaleLister. Usually nothing is stale, which one read of
+// all keys and versions can prove.
 func (t *Target) ListStale(ctx context.Context, than record.Version, yield func([]record.Key) error) error {
-	if err := t.listOlder(ctx, than, yield); err != nil {
-		return fmt.Errorf("look for old versions of target table %s: %w", t.table(), asUnprepared(discreet(err)))
+	if err := t.listStale(ctx, than, yield); err != nil {
+		return fmt.Errorf("find old versions of target table %s: %w", t.table(), asUnprepared(withoutValue(err)))
 	}
 	return nil
 }
 
-func (t *Target) listOlder(ctx context.Context, than record.Version, yield func([]record.Key) error) error {
+func (t *Target) listStale(ctx context.Context, than record.Version, yield func([]record.Key) error) error {
 	version, key, readable := string(than.AppendText32(nil)), "", false
 	if key, readable = t.shape.keySQL("t."); readable {
-		if none, err := t.noneOlder(ctx, key, version); err != nil || none {
+		if none, err := t.noneStale(ctx, key, version); err != nil || none {
 			return err
 		}
 	}
@@ -36,7 +36,7 @@ func (t *Target) listOlder(ctx context.Context, than record.Version, yield func(
 		}
 		keys = keys[:0]
 		for i := range entries {
-			// [backfill-sweep]: read again, since a live write may have come between.
+			// [backfill-sweep]: read again, since a live write may have come in between.
 			if entries[i].IsStale(than) {
 				keys = append(keys, entries[i].Key)
 			}
@@ -61,11 +61,11 @@ func (t *Target) listOlder(ctx context.Context, than record.Version, yield func(
 	})
 }
 
-// noneOlder tells that each record has a live version, and none of those is older.
-// A record and its version change in one transaction, so one statement sees the two
-// tables agree; that they do is told from the sums of their keys' hashes.
-func (t *Target) noneOlder(ctx context.Context, key, version string) (none bool, err error) {
-	err = whole(ctx, t.pool, func(tx pgx.Tx) error {
+// noneStale reports whether each record has a live version that is not older. A record
+// and its version change in one transaction, so in the snapshot of one statement the
+// two tables agree. It compares them by the sums of their keys' hashes.
+func (t *Target) noneStale(ctx context.Context, key, version string) (none bool, err error) {
+	err = readWholeTables(ctx, t.pool, func(tx pgx.Tx) error {
 		return tx.QueryRow(ctx, `
 		SELECT r.n = v.n AND r.sum IS NOT DISTINCT FROM v.sum AND coalesce(v.oldest >= $1, true)
 		FROM (SELECT count(*) AS n, sum(hashtextextended(`+key+`, 0)) AS sum FROM `+t.shape.name.Sanitize()+` t) AS r,
@@ -75,7 +75,7 @@ func (t *Target) noneOlder(ctx context.Context, key, version string) (none bool,
 	return none, err
 }
 
-// eachUnversioned yields the keys of records without any version, and of some more.
+// eachUnversioned yields the keys of records without a version, and possibly others.
 func (t *Target) eachUnversioned(ctx context.Context, key string, yield func([]record.Key) error) error {
 	s := t.shape
 	names := make([]string, len(s.key))
@@ -83,7 +83,7 @@ func (t *Target) eachUnversioned(ctx context.Context, key string, yield func([]r
 		names[n] = "t." + quote(s.columns[i].name)
 	}
 	sql := "SELECT " + strings.Join(names, ", ") + " FROM " + s.name.Sanitize() + " t WHERE NOT EXISTS (SELECT FROM " + t.side + " s WHERE s.key = " + key + ")"
-	return whole(ctx, t.pool, func(tx pgx.Tx) error {
+	return readWholeTables(ctx, t.pool, func(tx pgx.Tx) error {
 		rows, err := tx.Query(ctx, sql, textResults)
 		if err != nil {
 			return err
@@ -109,7 +109,7 @@ func (t *Target) eachUnversioned(ctx context.Context, key string, yield func([]r
 	})
 }
 
-// keyOf makes a key of its columns' texts as the server prints them.
+// keyOf makes a key from its columns' texts as the server prints them.
 func (s *shape) keyOf(raw [][]byte) (record.Key, error) {
 	parts := make([]string, len(s.key))
 	for n, i := range s.key {
@@ -122,8 +122,8 @@ func (s *shape) keyOf(raw [][]byte) (record.Key, error) {
 	return record.MakeKey(parts...), nil
 }
 
-// keySQL is an expression of a record's key, or of NULL where a text in it is not
-// plain; prefix stands before the columns. False: there is none that is cheap.
+// keySQL is the SQL of a record's key, which is NULL if a text in it needs escaping;
+// prefix precedes the columns. It returns false if there is no cheap expression.
 func (s *shape) keySQL(prefix string) (string, bool) {
 	parts := make([]string, len(s.key))
 	for n, i := range s.key {

@@ -46,7 +46,7 @@ func TestTargetConformance(t *testing.T) {
 			return d.target(&migration.Config{Name: "it's a test", Writing: migration.Writing{Tombstones: phases.Duration(o.Tombstones)}}, schema)
 		},
 		Foreign: func(t *testing.T, target store.Target, key record.Key) {
-			_, err := target.(*postgres.Target).Pool().Exec(t.Context(), `INSERT INTO "The Target" (id, name) VALUES ($1::text::int8, 'somebody else''s')`, string(key))
+			_, err := target.(*postgres.Target).Pool().Exec(t.Context(), `INSERT INTO "The Target" (id, name) VALUES ($1::text::int8, 'another writer''s')`, string(key))
 			if err != nil {
 				t.Fatal(err)
 			}

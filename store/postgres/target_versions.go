@@ -14,12 +14,12 @@ import (
 var _ store.VersionLister = (*Target)(nil)
 
 // Versions implements store.VersionLister. A record and its version change in one
-// transaction, so one statement sees them agree at any moment: only if it does not
-// are those looked for that have none.
+// transaction, so in the snapshot of one statement their numbers agree. Only if they
+// don't are the records without a version searched.
 func (t *Target) Versions(ctx context.Context, known func(record.Key) (record.Version, error), yield func([]record.Key) error) (int64, error) {
 	records, err := t.versions(ctx, known, yield)
 	if err != nil {
-		err = fmt.Errorf("read the versions of target table %s: %w", t.table(), asUnprepared(discreet(err)))
+		err = fmt.Errorf("read the versions of target table %s: %w", t.table(), asUnprepared(withoutValue(err)))
 	}
 	return records, err
 }
@@ -33,7 +33,7 @@ func (t *Target) versions(ctx context.Context, known func(record.Key) (record.Ve
 	var records int64
 	var agree bool
 	var newest *string
-	err := whole(ctx, t.pool, func(tx pgx.Tx) error {
+	err := readWholeTables(ctx, t.pool, func(tx pgx.Tx) error {
 		return tx.QueryRow(ctx, `
 		SELECT r.n, r.n = v.n AND r.sum IS NOT DISTINCT FROM v.sum, v.newest
 		FROM (SELECT count(*) AS n, sum(hashtextextended(`+key+`, 0)) AS sum FROM `+table+` t) AS r,
@@ -53,7 +53,7 @@ func (t *Target) versions(ctx context.Context, known func(record.Key) (record.Ve
 	}
 	var holder string
 	err = t.pool.QueryRow(ctx, "SELECT key FROM "+t.side+" WHERE NOT deleted AND version = $1 LIMIT 1", *newest).Scan(&holder)
-	if err != nil && !errors.Is(err, pgx.ErrNoRows) { // it has a newer one by now
+	if err != nil && !errors.Is(err, pgx.ErrNoRows) { // the key has a newer version by now
 		return 0, err
 	}
 	version, err := record.ParseVersion(*newest)
@@ -67,9 +67,9 @@ func (t *Target) versions(ctx context.Context, known func(record.Key) (record.Ve
 	return records, t.eachKey(ctx, yield, "SELECT key FROM "+t.side+" WHERE NOT deleted AND version > $1", string(high.AppendText32(nil)))
 }
 
-// eachKey yields the keys that a query gives, some at a time.
+// eachKey yields the keys that a query returns, in batches.
 func (t *Target) eachKey(ctx context.Context, yield func([]record.Key) error, sql string, args ...any) error {
-	return whole(ctx, t.pool, func(tx pgx.Tx) error {
+	return readWholeTables(ctx, t.pool, func(tx pgx.Tx) error {
 		rows, err := tx.Query(ctx, sql, args...)
 		if err != nil {
 			return err

@@ -13,14 +13,14 @@ import (
 	"github.com/stranglerfig/migrator/store"
 )
 
-// act writes what was decided, and commits unless it has become too late for that.
-func (t *Target) act(writes []store.Write, standings []standing) (*pipeline, error) {
+// writeDecided writes the applied writes and commits, unless a not-after has passed.
+func (t *Target) writeDecided(writes []store.Write, states []keyState) (*pipeline, error) {
 	p := &pipeline{}
 	var put, remove []int // positions in writes
 	var names, versions, deleted, keep, undo []string
 	var notAfter time.Time
-	for i := range standings {
-		s := &standings[i]
+	for i := range states {
+		s := &states[i]
 		w := &writes[s.write]
 		if s.decided.Outcome != store.Applied {
 			if s.created {
@@ -55,7 +55,7 @@ func (t *Target) act(writes []store.Write, standings []standing) (*pipeline, err
 		p.add(nil, "DELETE FROM "+t.shape.name.Sanitize()+" t USING "+q.from+" WHERE "+q.on, q.args...)
 	}
 	if len(names) > 0 {
-		// [tombstone]: a deleted record leaves its version.
+		// [tombstone]: the version of a deleted record stays.
 		p.add(nil, `UPDATE `+t.side+` s SET version = u.version, deleted = u.deleted::bool, expires = `+t.expires()+`
 			FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]) AS u(key, version, deleted, keep) WHERE s.key = u.key`,
 			names, versions, deleted, keep, t.horizon.Microseconds())
@@ -71,14 +71,14 @@ func (t *Target) act(writes []store.Write, standings []standing) (*pipeline, err
 	return p, nil
 }
 
-// addNotAfter fails where it is later than that.
+// addNotAfter makes the transaction fail if the server's clock is past at.
 func (p *pipeline) addNotAfter(at time.Time) {
 	p.add(nil, "SELECT (CASE WHEN clock_timestamp() > $1::text::timestamptz THEN $2::text ELSE 'true' END)::bool",
 		at.UTC().Format("2006-01-02T15:04:05.999999Z"), lateMark)
 }
 
 // addPut writes whole records. Texts are cast to each column's type without its
-// length, and assigned: what is too long is then an error, and not cut.
+// length, and assigned: a text that is too long is then an error, and not truncated.
 func (t *Target) addPut(p *pipeline, writes []store.Write, put []int) error {
 	s := t.shape
 	var columns, arrays, names, casts, set []string
@@ -110,7 +110,7 @@ func (t *Target) addPut(p *pipeline, writes []store.Write, put []int) error {
 	return nil
 }
 
-// columnArray is the literal of a text[] of one field's values.
+// columnArray returns the literal of a text[] with the values of one field.
 func columnArray(f format, writes []store.Write, put []int, field int) ([]byte, error) {
 	var b strings.Builder
 	b.WriteByte('{')

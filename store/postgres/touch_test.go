@@ -9,8 +9,8 @@ import (
 	"github.com/stranglerfig/migrator/store/postgres"
 )
 
-// TestTouchIsAWrite: it changes what it is told to and nothing else, runs triggers, and
-// gives each write a later version.
+// TestTouchIsAWrite: it changes the given column only, runs triggers, and gives each write
+// a newer version.
 func TestTouchIsAWrite(t *testing.T) {
 	t.Parallel()
 	d := newDatabase(t)

@@ -3,7 +3,7 @@ package postgres
 import "github.com/stranglerfig/migrator/record"
 
 // scalarKinds maps the names of pg_catalog's types. Every other type is Other:
-// moved as the server prints it.
+// its value is the text that the server prints.
 var scalarKinds = map[string]record.Kind{
 	"bool": record.Bool,
 	"int2": record.Int, "int4": record.Int, "int8": record.Int,
@@ -19,7 +19,7 @@ var scalarKinds = map[string]record.Kind{
 	"json":     record.JSON, "jsonb": record.JSON,
 }
 
-// baseType is a column's type, domains seen through.
+// baseType is a column's type, with domains resolved.
 type baseType struct {
 	schema, name string // pg_catalog, int4; of an array: of its element
 	array        bool
@@ -28,7 +28,7 @@ type baseType struct {
 }
 
 func (b baseType) scalar() record.Kind {
-	if b.name == "citext" { // an extension's, in whatever schema
+	if b.name == "citext" { // of an extension, in any schema
 		return record.Text
 	}
 	if b.schema == "pg_catalog" {
@@ -39,7 +39,7 @@ func (b baseType) scalar() record.Kind {
 	return record.Other
 }
 
-// format is all that the conversion of a column's values needs.
+// format is what the conversion of a column's values needs.
 type format struct {
 	kind      record.Kind
 	element   record.Kind // of an Array

@@ -4,12 +4,12 @@ package postgres
 const eraPrefix = "era:"
 
 // VersionExpr is the SQL expression of the version of a write, for the RETURNING
-// clause of the write itself: there it is computed while the row's lock is held,
-// so that per row it grows in the order of commits. It costs a microsecond a row.
+// clause of the write itself: there it is computed under the row's lock, so that
+// per row it grows in the order of commits. It costs a microsecond a row.
 //
 //	UPDATE products SET ... RETURNING id, ..., migrator_legacy.version('products')
 //
-// [version-at-lock]: in a statement of its own it could be later than a concurrent write's.
+// [version-at-lock]: in a separate statement it could be newer than a concurrent write's.
 func VersionExpr(migration string) string {
 	return "migrator_legacy.version(" + literal(migration) + ")"
 }
@@ -23,17 +23,16 @@ func versionColumnExpr(migration, value string) string {
 }
 
 // The functions of versions. Both are one plain expression, so that the planner
-// puts it in place of the call: a function call of its own costs twice as much,
-// one with a sub-select four times.
+// inlines it: a function call costs twice as much, one with a sub-select four times.
 //
-// The era is a sequence: it is read outside of snapshots, so that a transaction
-// which began before a fence can't stamp its write with the era from before, and a
-// fence that is rolled back only skips one.
+// The era is a sequence, which is read outside of snapshots. So a transaction that began
+// before a fence can't stamp its write with the era before the fence, and a fence that
+// is rolled back only skips an era.
 //
-// pg_walfile_name is asked for its timeline alone, which is the server's and not
-// the argument's, and can't change while the server takes writes.
+// Only the timeline of pg_walfile_name is used. It is the server's, not the argument's,
+// and can't change while the server accepts writes.
 // [version-at-lock]: VOLATILE, so that it is computed for each row as its lock is held.
-// [version-era], [version-timeline]: both stand before the LSN.
+// [version-era], [version-timeline]: both precede the LSN.
 const versionFunctions = `
 CREATE OR REPLACE FUNCTION migrator_legacy.version(migration text) RETURNS text
 LANGUAGE sql VOLATILE PARALLEL UNSAFE AS $$

@@ -2,10 +2,11 @@ package postgres
 
 import "context"
 
-// checkVersionColumn looks where a deletion's version can come from: it must be above
-// the row's last one, and the row's own is not. Without a sequence that feeds the
-// column there is none, and a record that is made again may begin below its old self.
-// A sequence that the application draws from by itself can't be seen from here.
+// checkVersionColumn checks for a source of a deletion's version: it must be above the
+// row's last version, so the row's own value is not enough. If no sequence is the
+// column's default there is no such source, and a record that is created again may
+// begin below its former version. A sequence that only the application uses is not
+// visible here.
 func (l *Legacy) checkVersionColumn(ctx context.Context, f *findings) error {
 	if l.version == "" {
 		return nil

@@ -4,29 +4,27 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/record"
 )
 
-// ambiguity explains why the border between columns i and j can't be seen: two
-// records that would share a Redis key, where such are found, and a template
-// without the fault.
+// ambiguity is the error for columns i and j whose border is not always visible. It
+// names two records that would share a Redis key, if it finds such records; its hint
+// is a template without the fault.
 func (t *Template) ambiguity(i, j int, schema *record.Schema) error {
-	var b strings.Builder
-	fmt.Fprintf(&b, "target.key %q is not injective: ", t.source)
+	var remedy hint.Hint
+	if better := t.unambiguous(i, j, schema); better != "" {
+		remedy.Text = fmt.Sprintf("target.key: %q", better)
+	}
 	first, second := t.columns[i].name, t.columns[j].name
 	if x, y, ok := t.counterexample(i, j); ok {
-		fmt.Fprintf(&b, "two different keys may give one Redis key (%s=%q, %s=%q and %s=%q, %s=%q)",
-			first, x[0], second, x[1], first, y[0], second, y[1])
-	} else {
-		fmt.Fprintf(&b, "where %s ends and %s begins can't always be told", first, second)
+		return hint.Errorf(remedy, "target.key %q is not injective: two different keys may give one Redis key (%s=%q, %s=%q and %s=%q, %s=%q)",
+			t.source, first, x[0], second, x[1], first, y[0], second, y[1])
 	}
-	if better := t.unambiguous(i, j, schema); better != "" {
-		fmt.Fprintf(&b, "; try %q", better)
-	}
-	return fmt.Errorf("%s", b.String())
+	return hint.Errorf(remedy, "target.key %q is not injective: the border between %s and %s is not always visible", t.source, first, second)
 }
 
-// counterexample looks for two pairs of texts of the columns i and j that give
+// counterexample searches two pairs of texts of the columns i and j that give
 // one Redis key, all other columns being equal.
 func (t *Template) counterexample(i, j int) (x, y [2]string, found bool) {
 	var between strings.Builder
@@ -51,7 +49,7 @@ func (t *Template) counterexample(i, j int) (x, y [2]string, found bool) {
 	return x, y, false
 }
 
-// candidates are texts that are written as they are.
+// candidates returns texts that need no escaping.
 func (sh shape) candidates(middle string) []string {
 	var texts []string
 	for _, s := range []string{"1", "23", "12", "3", "1" + middle + "2", "2" + middle + "3", "2"} {
@@ -66,7 +64,7 @@ func (sh shape) candidates(middle string) []string {
 	return texts
 }
 
-// sample is one text of the kind.
+// sample returns one text of the kind.
 func (sh shape) sample() string {
 	switch sh.kind {
 	case record.Bool:
@@ -88,9 +86,9 @@ func (sh shape) sample() string {
 	}
 }
 
-// unambiguous looks for a template much like this one that is injective: with
-// another separator behind column i or before column j, else with a hash tag
-// around a column, else around all that need it. "" if there is none.
+// unambiguous searches a similar template that is injective: first with another
+// separator after column i or before column j, then with a hash tag around one
+// column, then around each column that needs it. "" if there is none.
 func (t *Template) unambiguous(i, j int, schema *record.Schema) string {
 	proven := func(literals []string) string {
 		s := t.sourceWith(literals)

@@ -10,11 +10,11 @@ import (
 )
 
 // Apply implements store.Target: one script for each write. A write whose own key
-// failed has it in its Result; the error says that no write got an answer.
+// failed has the error in its Result; the returned error means that no write was answered.
 //
-// A write that failed without an answer may have been applied all the same. It is
-// sent again within the call, for its version makes that harmless; a conditional
-// one (Only) is not, for its condition would refuse what it did itself.
+// A write that failed without an answer may have been applied nevertheless. It is
+// sent again within the call: its version makes that harmless. A conditional write
+// (Only) is not sent again: its condition would refuse its own effect.
 func (t *Target) Apply(ctx context.Context, writes []store.Write) ([]store.Result, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -52,9 +52,9 @@ func (t *Target) Apply(ctx context.Context, writes []store.Write) ([]store.Resul
 	return results, nil
 }
 
-// command is the script's call for a write. Its arguments are explained in the script.
+// command builds the script call for a write. apply.lua documents the arguments.
 func (t *Target) command(w *store.Write) (*command, error) {
-	key, beside, err := t.names(w.Key)
+	key, sidecarKey, err := t.names(w.Key)
 	if err != nil {
 		return nil, err
 	}
@@ -94,26 +94,26 @@ func (t *Target) command(w *store.Write) (*command, error) {
 		return nil, err
 	}
 	return &command{
-		// [retain-once]: once: a conditional write that was sent again would be refused by its own
-		// effect, and count as failed.
-		key: key, script: t.apply, keys: []string{key, beside}, args: args,
-		size: size(args) + len(key) + len(beside), once: w.Only != nil,
+		// [retain-once]: once, since a conditional write that is sent again would be refused by
+		// its own effect, and count as failed.
+		key: key, script: t.apply, keys: []string{key, sidecarKey}, args: args,
+		size: size(args) + len(key) + len(sidecarKey), once: w.Only != nil,
 	}, nil
 }
 
-// names are the Redis keys of a record and of its sidecar.
-func (t *Target) names(k record.Key) (key, beside string, err error) {
+// names returns the Redis keys of a record and of its sidecar.
+func (t *Target) names(k record.Key) (key, sidecarKey string, err error) {
 	if key, err = t.template.Render(k); err != nil {
 		return "", "", err
 	}
-	beside, sameSlot := sidecar(key)
+	sidecarKey, sameSlot := sidecar(key)
 	if !sameSlot && t.cluster != nil {
 		return "", "", errNoSlot
 	}
-	return key, beside, nil
+	return key, sidecarKey, nil
 }
 
-// outcome reads the script's reply.
+// outcome fills r from the script's reply.
 func outcome(r *store.Result, reply any) error {
 	if list, ok := reply.([]any); ok && len(list) == 2 {
 		what, ok := list[0].(string)

@@ -15,7 +15,7 @@ import (
 	"github.com/stranglerfig/migrator/store/storetest"
 )
 
-// simple is a target of Simple records on a database of the test's own.
+// simple makes a target of Simple records on a database of the test's own.
 func simple(t testing.TB, format string, o storetest.TargetOptions) *Target {
 	t.Helper()
 	schema := storetest.Simple()
@@ -28,7 +28,7 @@ func remove(id, lsn int) store.Write {
 	return w
 }
 
-// dump is what other readers see: names, and the values of hashes and strings.
+// dump returns what other readers see: names, and the values of hashes and strings.
 func dump(t testing.TB, target *Target) map[string]string {
 	t.Helper()
 	seen := map[string]string{}
@@ -44,7 +44,7 @@ func dump(t testing.TB, target *Target) map[string]string {
 
 const v1, v2, v3 = "00000001000000010000000000000001", "00000001000000010000000000000002", "00000001000000010000000000000003"
 
-func TestWhatOthersSee(t *testing.T) {
+func TestOtherReadersSeePlainValues(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ format, live string }{
 		{"hash", "map[_v:" + v1 + " amount:1.50 id:1 name:name 1]"},
@@ -63,7 +63,7 @@ func TestWhatOthersSee(t *testing.T) {
 			}
 			ttl := target.client.PTTL(t.Context(), "migrator:v:{p:1}").Val()
 			if ttl < 23*time.Hour || ttl > 24*time.Hour {
-				t.Errorf("the tombstone stays %s, want 24h", ttl)
+				t.Errorf("the tombstone expires in %s, want 24h", ttl)
 			}
 			applied(t, target, write(1, 3))
 			if got := dump(t, target); len(got) != 1 || !strings.Contains(got["p:1"], v3) {
@@ -76,7 +76,7 @@ func TestWhatOthersSee(t *testing.T) {
 	}
 }
 
-func TestExpiryIsRedis(t *testing.T) {
+func TestExpiryIsARedisExpiry(t *testing.T) {
 	t.Parallel()
 	for _, format := range formats {
 		t.Run(format, func(t *testing.T) {
@@ -95,18 +95,18 @@ func TestExpiryIsRedis(t *testing.T) {
 			if e := entry(t, target, 1); e.Expires != at || e.Presence != store.Live {
 				t.Errorf("by the script: %+v", e)
 			}
-			// In retain the version outlives its record for good.
+			// In retain the version never expires.
 			w.Version, w.Keep = version(2), true
 			applied(t, target, w)
 			if ttl := target.client.PTTL(t.Context(), "migrator:v:{p:1}").Val(); ttl != -1 {
-				t.Errorf("the kept version goes in %s", ttl)
+				t.Errorf("the kept version expires in %s", ttl)
 			}
-			// An expiry long over leaves its version for the whole horizon from now.
+			// A record that has expired long ago leaves its version for the whole horizon from now.
 			w = write(2, 1)
 			w.Record[3] = record.TextValue("2001-01-01T00:00:00Z")
 			applied(t, target, w)
 			if ttl := target.client.PTTL(t.Context(), "migrator:v:{p:2}").Val(); ttl < 59*time.Minute {
-				t.Errorf("the version of a record that was expired on arrival goes in %s", ttl)
+				t.Errorf("the version of a record that had expired before the write expires in %s", ttl)
 			}
 			w.Version, w.Record[3] = version(2), record.TextValue("soon: s3cret")
 			results, err := target.Apply(t.Context(), []store.Write{w})
@@ -118,16 +118,16 @@ func TestExpiryIsRedis(t *testing.T) {
 	}
 }
 
-func TestTombstonesGo(t *testing.T) {
+func TestTombstonesExpire(t *testing.T) {
 	t.Parallel()
 	target := simple(t, "hash", storetest.TargetOptions{Tombstones: 20 * time.Millisecond})
 	applied(t, target, remove(1, 5))
 	await(t, func() bool { return entry(t, target, 1).Presence == store.Absent })
 }
 
-// TestDamageIsUndone: whatever was done to a hash behind migrator's back, the next
-// write leaves exactly the record.
-func TestDamageIsUndone(t *testing.T) {
+// TestWriteRepairsDamage: whatever another client did to a hash, the next write leaves
+// exactly the record.
+func TestWriteRepairsDamage(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	target := simple(t, "hash", storetest.TargetOptions{})
@@ -167,7 +167,7 @@ func TestDamageIsUndone(t *testing.T) {
 		}
 	}
 
-	// A version that is none: told apart from a foreign value, and repaired alike.
+	// An invalid version is distinguished from a foreign value, and repaired in the same way.
 	ok(t, target.client.HSet(ctx, "p:1", "_v", "7").Err())
 	if e := entry(t, target, 1); e.Presence != store.Damaged || e.Detail == "" {
 		t.Errorf("%+v", e)
@@ -194,7 +194,7 @@ func TestDamageIsUndone(t *testing.T) {
 	}
 }
 
-func TestScriptsAreForgotten(t *testing.T) {
+func TestFlushedScriptsAreSentAgain(t *testing.T) {
 	t.Parallel()
 	server := testenv.Redis(t)
 	schema := storetest.Simple()
@@ -218,7 +218,7 @@ func TestScriptsAreForgotten(t *testing.T) {
 	}
 }
 
-func TestOutOfMemoryLosesNothing(t *testing.T) {
+func TestOutOfMemoryKeepsRecords(t *testing.T) {
 	t.Parallel()
 	for _, format := range formats {
 		t.Run(format, func(t *testing.T) {
@@ -236,7 +236,7 @@ func TestOutOfMemoryLosesNothing(t *testing.T) {
 				}
 			}
 			if results[2].Outcome != store.Applied {
-				t.Errorf("a delete, which frees memory: %+v", results[2])
+				t.Errorf("a delete, which needs no memory: %+v", results[2])
 			}
 			if e := entry(t, target, 1); e.Presence != store.Live || e.Version != version(1) || e.Record[1].Text != "name 1" {
 				t.Errorf("after a refused write: %+v", e)

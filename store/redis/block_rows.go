@@ -19,7 +19,7 @@ func rowsOf(b *record.Block) blockRows {
 	return blockRows{block: b, row: make(record.Record, b.Fields)}
 }
 
-// at is a row whose texts lie in the block; it is valid until the next call.
+// at returns a row whose texts are slices of the block. It is valid until the next call.
 func (b *blockRows) at(row int) record.Record {
 	for f := range b.row {
 		b.set(row, f)
@@ -27,7 +27,7 @@ func (b *blockRows) at(row int) record.Record {
 	return b.row
 }
 
-// only is at for these fields; what the row has in others means nothing.
+// only is at for some fields; the row's other fields are undefined.
 func (b *blockRows) only(row int, fields []int) record.Record {
 	for _, f := range fields {
 		b.set(row, f)
@@ -38,12 +38,12 @@ func (b *blockRows) only(row int, fields []int) record.Record {
 func (b *blockRows) set(row, field int) {
 	b.row[field] = record.NullValue
 	if text, present := b.block.Cell(row, field); present {
-		b.row[field] = record.TextValue(unsafe.String(unsafe.SliceData(text), len(text))) //nolint:gosec // until the block is given back
+		b.row[field] = record.TextValue(unsafe.String(unsafe.SliceData(text), len(text))) //nolint:gosec // valid until the block is returned
 	}
 }
 
-// shares tells which rows are for which server to say. A slot that is on the move
-// is refused by the server; then whoever goes the slow way finds it.
+// shares groups the rows by the master that owns their slot. A server refuses keys of
+// a slot that is moving; these rows are left to Get and Apply.
 func (t *Target) shares(ctx context.Context, b *record.Block) (map[*goredis.Client][]int32, error) {
 	shares := map[*goredis.Client][]int32{}
 	var name []byte
@@ -57,7 +57,7 @@ func (t *Target) shares(ctx context.Context, b *record.Block) (map[*goredis.Clie
 			}
 			var err error
 			if client, err = t.cluster.MasterForKey(ctx, string(name)); err != nil {
-				return nil, because(ctx, err)
+				return nil, contextError(ctx, err)
 			}
 		}
 		shares[client] = append(shares[client], int32(i))

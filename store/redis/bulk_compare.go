@@ -16,22 +16,22 @@ var _ store.BulkComparer = (*Target)(nil)
 // CanBulkCompare implements store.BulkComparer.
 func (t *Target) CanBulkCompare() bool { return true }
 
-// BulkCompare implements store.BulkComparer: on connections of its own, replies compared where
-// they lie. A block is asked for before the replies of the one before are read, so
-// that no server waits for the comparing.
+// BulkCompare implements store.BulkComparer. It uses its own connections, and compares
+// replies in the read buffer. Requests for block N+1 are sent before the replies for
+// block N are read, so that no server waits for the comparison.
 func (t *Target) BulkCompare(ctx context.Context, fields []int, next func() (*record.Block, record.Version, error), done func(*record.Block, []bool) error) (err error) {
-	a := &asking{t: t, reader: t.codec.matcher(fields), conns: map[*goredis.Client]*bulkConn{}}
+	a := &bulkComparison{t: t, reader: t.codec.comparer(fields), conns: map[*goredis.Client]*bulkConn{}}
 	defer func() { a.end(err) }()
-	var before *matching
-	tell := func() error {
-		if before == nil {
+	var pending *blockComparison
+	report := func() error {
+		if pending == nil {
 			return nil
 		}
-		if err := before.read(ctx, a.reader); err != nil {
-			return fmt.Errorf("match in Redis: %w", err)
+		if err := pending.read(ctx, a.reader); err != nil {
+			return fmt.Errorf("compare in Redis: %w", err)
 		}
-		of := before
-		before = nil
+		of := pending
+		pending = nil
 		return done(of.rows.block, of.same)
 	}
 	for {
@@ -40,55 +40,55 @@ func (t *Target) BulkCompare(ctx context.Context, fields []int, next func() (*re
 			return err
 		}
 		if b == nil {
-			return tell()
+			return report()
 		}
-		if a.old() {
-			if err := tell(); err != nil {
+		if a.expired() {
+			if err := report(); err != nil {
 				return err
 			}
 			a.end(nil)
 		}
-		now, err := a.ask(ctx, b, fields, high)
+		now, err := a.request(ctx, b, fields, high)
 		if err != nil {
-			return fmt.Errorf("match in Redis: %w", err)
+			return fmt.Errorf("compare in Redis: %w", err)
 		}
-		if err := tell(); err != nil {
+		if err := report(); err != nil {
 			return err
 		}
-		before = now
+		pending = now
 	}
 }
 
-// asking is one BulkCompare.
-type asking struct {
+// bulkComparison is one call of BulkCompare.
+type bulkComparison struct {
 	t      *Target
-	reader matcher
+	reader rowComparer
 	conns  map[*goredis.Client]*bulkConn
 	name   []byte
 }
 
-// matching is the comparison of one block.
-type matching struct {
+// blockComparison is the comparison of one block.
+type blockComparison struct {
 	t      *Target
 	rows   blockRows
 	fields []int
-	known  record.VersionBound // of versions that legacy has given by now
+	known  record.VersionBound // of versions that legacy has issued by now
 	same   []bool
 	due    []replies
 	want   []byte
 }
 
-// replies are those that one server owes, in the order of the rows.
+// replies are the outstanding replies of one server, in the order of the rows.
 type replies struct {
 	conn *bulkConn
 	rows []int32
 }
 
-// ask sends the commands for a block.
-func (a *asking) ask(ctx context.Context, b *record.Block, fields []int, high record.Version) (*matching, error) {
-	m := &matching{t: a.t, rows: rowsOf(b), fields: fields, known: record.NewVersionBound(high), same: make([]bool, b.Rows())}
+// request sends the commands for a block.
+func (a *bulkComparison) request(ctx context.Context, b *record.Block, fields []int, high record.Version) (*blockComparison, error) {
+	m := &blockComparison{t: a.t, rows: rowsOf(b), fields: fields, known: record.NewVersionBound(high), same: make([]bool, b.Rows())}
 	if a.t.expires >= 0 && a.t.noExpireTime.Load() {
-		return m, nil // an expiry can't be told to the millisecond
+		return m, nil // the server can't report an expiry to the millisecond
 	}
 	shares, err := a.t.shares(ctx, b)
 	if err != nil {
@@ -110,13 +110,13 @@ func (a *asking) ask(ctx context.Context, b *record.Block, fields []int, high re
 	return m, nil
 }
 
-// commands appends those of rows, and returns which rows have any.
-func (a *asking) commands(c *bulkConn, m *matching, rows []int32) []int32 {
+// commands appends the commands for rows, and returns the rows that have a command.
+func (a *bulkComparison) commands(c *bulkConn, m *blockComparison, rows []int32) []int32 {
 	asked := rows[:0]
 	for _, i := range rows {
 		name, ok := a.t.template.appendName(a.name[:0], a.t.schema, m.rows.only(int(i), a.t.schema.Key))
 		if a.name = name; !ok {
-			continue // whoever reads it in the slow way says why
+			continue // Get reports why
 		}
 		c.out = a.reader.ask(c.out, name)
 		if a.t.expires >= 0 {
@@ -127,18 +127,19 @@ func (a *asking) commands(c *bulkConn, m *matching, rows []int32) []int32 {
 	return asked
 }
 
-// old tells that a connection is to be left.
-func (a *asking) old() bool {
+// expired reports whether a connection must not be used for another block.
+func (a *bulkComparison) expired() bool {
 	for _, c := range a.conns {
-		if c.old() {
+		if c.expired() {
 			return true
 		}
 	}
 	return false
 }
 
-// end keeps the connections that are not old, unless replies may still be due.
-func (a *asking) end(err error) {
+// end returns the connections to the pool, or closes them after an error: replies may
+// still be outstanding then.
+func (a *bulkComparison) end(err error) {
 	for client, c := range a.conns {
 		if err != nil {
 			_ = c.Close()
@@ -149,7 +150,7 @@ func (a *asking) end(err error) {
 	clear(a.conns)
 }
 
-func (m *matching) read(ctx context.Context, reader matcher) error {
+func (m *blockComparison) read(ctx context.Context, reader rowComparer) error {
 	for _, d := range m.due {
 		if err := d.conn.during(ctx, func() error { return m.replies(d, reader) }); err != nil {
 			return err
@@ -158,7 +159,7 @@ func (m *matching) read(ctx context.Context, reader matcher) error {
 	return nil
 }
 
-func (m *matching) replies(d replies, reader matcher) error {
+func (m *blockComparison) replies(d replies, reader rowComparer) error {
 	for _, i := range d.rows {
 		same, err := reader.answered(d.conn, m, int(i))
 		if err != nil {
@@ -176,18 +177,18 @@ func (m *matching) replies(d replies, reader matcher) error {
 	return nil
 }
 
-// expires reads when the record goes, and tells that this is when the row does.
-func (m *matching) expires(c *bulkConn, row int) (same bool, err error) {
+// expires reads the record's expiry, and reports whether it is the row's.
+func (m *blockComparison) expires(c *bulkConn, row int) (same bool, err error) {
 	kind, at, err := c.header()
 	if err != nil || kind == '-' {
 		return false, err
 	}
 	if kind != ':' {
-		return false, errBulk
+		return false, errUnexpectedReply
 	}
 	ms, ever, err := expiryOf(m.rows.only(row, []int{m.t.expires})[m.t.expires])
 	if err != nil {
-		return false, nil //nolint:nilerr // the slow way says what it is
+		return false, nil //nolint:nilerr // Get reports the error
 	}
 	if !ever {
 		ms = -1
@@ -195,22 +196,22 @@ func (m *matching) expires(c *bulkConn, row int) (same bool, err error) {
 	return int64(at) == ms, nil
 }
 
-// matcher asks for records and compares them with rows.
-type matcher interface {
+// rowComparer requests records and compares them with rows.
+type rowComparer interface {
 	ask(dst, name []byte) []byte
-	// answered reads the reply about a row whole, whatever it says. The error is the connection's.
-	answered(c *bulkConn, m *matching, row int) (same bool, err error)
+	// answered consumes the whole reply for a row. Its error is one of the connection.
+	answered(c *bulkConn, m *blockComparison, row int) (same bool, err error)
 }
 
-// hashMatcher reads the version and the fields that matter.
-type hashMatcher struct {
+// hashComparer reads the version and the compared fields.
+type hashComparer struct {
 	head, tail []byte // of the command, around the name
 	open       []byte // of the reply, before the version
 	fields     []int
 }
 
-func (c *hashCodec) matcher(fields []int) matcher {
-	m := &hashMatcher{fields: fields}
+func (c *hashCodec) comparer(fields []int) rowComparer {
+	m := &hashComparer{fields: fields}
 	m.head = fmt.Appendf(nil, "*%d\r\n$5\r\nHMGET\r\n", 3+len(fields))
 	m.tail = appendBulk(nil, c.reserved)
 	for _, f := range fields {
@@ -220,13 +221,13 @@ func (c *hashCodec) matcher(fields []int) matcher {
 	return m
 }
 
-func (h *hashMatcher) ask(dst, name []byte) []byte {
+func (h *hashComparer) ask(dst, name []byte) []byte {
 	return append(appendBulk(append(dst, h.head...), name), h.tail...)
 }
 
-// answered knows what the reply about an equal record is, but for its version:
-// where these bytes have come, nothing has to be parsed.
-func (h *hashMatcher) answered(c *bulkConn, m *matching, row int) (bool, error) {
+// answered compares the reply with the bytes that an equal record would have, except
+// for its version. If they are equal nothing has to be parsed.
+func (h *hashComparer) answered(c *bulkConn, m *blockComparison, row int) (bool, error) {
 	m.want = append(m.want[:0], "\r\n"...)
 	for _, f := range h.fields {
 		if text, present := m.rows.block.Cell(row, f); present {
@@ -245,14 +246,14 @@ func (h *hashMatcher) answered(c *bulkConn, m *matching, row int) (bool, error) 
 	return same, err
 }
 
-// parsed is answered for replies that are others, or have not come whole.
-func (h *hashMatcher) parsed(c *bulkConn, m *matching, row int) (bool, error) {
+// parsed is answered for replies that differ, or have not arrived completely.
+func (h *hashComparer) parsed(c *bulkConn, m *blockComparison, row int) (bool, error) {
 	kind, n, err := c.header()
 	if err != nil || kind == '-' {
 		return false, err
 	}
 	if kind != '*' || n != 1+len(h.fields) {
-		return false, errBulk
+		return false, errUnexpectedReply
 	}
 	same := true
 	for i := range n {
@@ -261,7 +262,7 @@ func (h *hashMatcher) parsed(c *bulkConn, m *matching, row int) (bool, error) {
 			return false, err
 		}
 		if kind != '$' {
-			return false, errBulk
+			return false, errUnexpectedReply
 		}
 		var text []byte
 		if size >= 0 {
@@ -281,27 +282,28 @@ func (h *hashMatcher) parsed(c *bulkConn, m *matching, row int) (bool, error) {
 	return same, nil
 }
 
-// jsonMatcher reads the document, which is as migrator writes it or is looked at again.
-type jsonMatcher struct {
+// jsonComparer compares the document with the one that migrator would write. A record
+// whose document differs in form is left to Get.
+type jsonComparer struct {
 	codec *jsonCodec
 	all   bool
 }
 
-func (c *jsonCodec) matcher(fields []int) matcher {
-	return &jsonMatcher{codec: c, all: len(fields) == len(c.schema.Fields)}
+func (c *jsonCodec) comparer(fields []int) rowComparer {
+	return &jsonComparer{codec: c, all: len(fields) == len(c.schema.Fields)}
 }
 
-func (j *jsonMatcher) ask(dst, name []byte) []byte {
+func (j *jsonComparer) ask(dst, name []byte) []byte {
 	return appendBulk(append(dst, "*2\r\n$3\r\nGET\r\n"...), name)
 }
 
-func (j *jsonMatcher) answered(c *bulkConn, m *matching, row int) (bool, error) {
+func (j *jsonComparer) answered(c *bulkConn, m *blockComparison, row int) (bool, error) {
 	kind, n, err := c.header()
 	if err != nil || kind == '-' {
 		return false, err
 	}
 	if kind != '$' {
-		return false, errBulk
+		return false, errUnexpectedReply
 	}
 	if n < 0 {
 		return false, nil
@@ -316,7 +318,7 @@ func (j *jsonMatcher) answered(c *bulkConn, m *matching, row int) (bool, error) 
 		return false, nil
 	}
 	if m.want, err = j.codec.encode(m.want[:0], version, m.rows.at(row)); err != nil {
-		return false, nil //nolint:nilerr // the slow way says what it is
+		return false, nil //nolint:nilerr // Get reports the error
 	}
 	return bytes.Equal(m.want, text), nil
 }

@@ -17,10 +17,10 @@ import (
 
 var _ store.BulkLoader = (*Target)(nil)
 
-// A server does nothing else while it runs one call of the script.
+// The limits of one call of the script: a server runs nothing else meanwhile.
 const (
-	fillRows  = 100
-	fillBytes = 64 << 10
+	loadRows  = 100
+	loadBytes = 64 << 10
 )
 
 //go:embed scripts/fill.lua
@@ -29,9 +29,9 @@ var fillSource string
 // CanBulkLoad implements store.BulkLoader.
 func (t *Target) CanBulkLoad() bool { return true }
 
-// BulkLoad implements store.BulkLoader: one pipeline for each server, on a connection of
-// its own, of scripts that write some records each; in a cluster one each, for a
-// script has the keys of one slot.
+// BulkLoad implements store.BulkLoader: one pipeline for each server, on its own
+// connection. Each script call writes up to loadRows records; in a cluster it writes
+// one, since a script may use the keys of one slot only.
 func (t *Target) BulkLoad(ctx context.Context, f store.BulkWrite, written []bool) error {
 	written = written[:f.Block.Rows()]
 	clear(written)
@@ -39,25 +39,25 @@ func (t *Target) BulkLoad(ctx context.Context, f store.BulkWrite, written []bool
 	if err == nil {
 		group, ctx := errgroup.WithContext(ctx)
 		for client, rows := range shares {
-			group.Go(func() error { return t.fill(ctx, client, f, rows, written) })
+			group.Go(func() error { return t.loadShare(ctx, client, f, rows, written) })
 		}
 		err = group.Wait()
 	}
 	if err != nil {
-		return fmt.Errorf("fill Redis: %w", err)
+		return fmt.Errorf("bulk load Redis: %w", err)
 	}
 	return nil
 }
 
-// fill writes one server's rows.
-func (t *Target) fill(ctx context.Context, client *goredis.Client, f store.BulkWrite, rows []int32, written []bool) error {
-	buffers, _ := t.fills.Get().(*fillBuffers)
+// loadShare writes the rows of one server.
+func (t *Target) loadShare(ctx context.Context, client *goredis.Client, f store.BulkWrite, rows []int32, written []bool) error {
+	buffers, _ := t.buffers.Get().(*loadBuffers)
 	if buffers == nil {
-		buffers = &fillBuffers{seed: maphash.MakeSeed(), seen: make(map[uint64]struct{}, fillRows)}
+		buffers = &loadBuffers{seed: maphash.MakeSeed(), seen: make(map[uint64]struct{}, loadRows)}
 	}
-	m := filling{
-		t: t, written: written, rows: rowsOf(f.Block), each: fillRows,
-		version: f.Version.AppendText32(nil), late: strconv.FormatInt(f.NotAfter.UnixMicro(), 10), fillBuffers: buffers,
+	m := blockLoad{
+		t: t, written: written, rows: rowsOf(f.Block), each: loadRows,
+		version: f.Version.AppendText32(nil), late: strconv.FormatInt(f.NotAfter.UnixMicro(), 10), loadBuffers: buffers,
 	}
 	if t.expires >= 0 {
 		m.horizon = strconv.FormatInt(t.horizon.Milliseconds(), 10)
@@ -68,21 +68,22 @@ func (t *Target) fill(ctx context.Context, client *goredis.Client, f store.BulkW
 	if err := t.bulk.with(ctx, client, func(c *bulkConn) error { return m.on(c, rows) }); err != nil {
 		return err
 	}
-	t.fills.Put(buffers)
+	t.buffers.Put(buffers)
 	return nil
 }
 
-// filler is a format's way to fill.
-type filler interface {
+// bulkWriter encodes records for one script.
+type bulkWriter interface {
 	script() *script
-	// head appends the arguments that all records share, and says how many.
+	// head appends the arguments that all records share, and returns their number.
 	head(dst []byte) ([]byte, int)
-	// record appends one record's arguments, and says how many; false: not in this way.
+	// record appends one record's arguments, and returns their number; false if the
+	// script can't write the record.
 	record(dst []byte, r record.Record) ([]byte, int, bool)
 }
 
-// filling is one block's fill.
-type filling struct {
+// blockLoad is the load of one block.
+type blockLoad struct {
 	t       *Target
 	written []bool
 	version []byte
@@ -91,30 +92,30 @@ type filling struct {
 	rows    blockRows
 	each    int // rows of a call, at most
 
-	*fillBuffers
+	*loadBuffers
 }
 
-// fillBuffers are used again. Between two calls of the script, those of one call are
-// empty.
-type fillBuffers struct {
+// loadBuffers are reused. The buffers of one script call are empty between two calls.
+type loadBuffers struct {
 	sent       []int32 // rows, in the order of the calls
 	ends       []int   // of each call of the script, in sent
-	keys, args []byte  // of the call that is being made
+	keys, args []byte  // of the call under construction
 	expiries   []byte
 	count      int                 // of args
 	seen       map[uint64]struct{} // sidecars of the call
 	seed       maphash.Seed
 	name       []byte
-	beside     []byte
+	sidecar    []byte
 }
 
-// on tries the fast way. What it is too narrow for goes the sure one; so does what
-// was refused, and if that was not refused too, the fast way is tried no more.
-func (m *filling) on(c *bulkConn, left []int32) error {
-	fast, sure := m.t.codec.fillers(m.version)
+// on writes rows by the fast script. Rows that it can't write go to the slow script, and
+// so do the rows of refused calls. If the slow script is not refused, the server or
+// its user does not support the fast one, which is then not tried again.
+func (m *blockLoad) on(c *bulkConn, left []int32) error {
+	fast, slow := m.t.codec.bulkWriters(m.version)
 	refused, stillRefused := false, false
 	var err error
-	if !m.t.fillSurely.Load() {
+	if !m.t.noFastLoad.Load() {
 		if left, refused, err = m.by(c, fast, left); err != nil {
 			return err
 		}
@@ -122,28 +123,28 @@ func (m *filling) on(c *bulkConn, left []int32) error {
 	if len(left) == 0 {
 		return nil
 	}
-	if _, stillRefused, err = m.by(c, sure, left); err != nil {
+	if _, stillRefused, err = m.by(c, slow, left); err != nil {
 		return err
 	}
 	if refused && !stillRefused {
-		m.t.fillSurely.Store(true)
+		m.t.noFastLoad.Store(true)
 	}
 	return nil
 }
 
-// by gives the rows to a filler. It returns those that it can't take, and those of
-// calls that were refused.
-func (m *filling) by(c *bulkConn, f filler, rows []int32) (left []int32, refused bool, err error) {
+// by writes the rows by one bulkWriter. It returns the rows that the writer can't take,
+// and those of refused calls.
+func (m *blockLoad) by(c *bulkConn, f bulkWriter, rows []int32) (left []int32, refused bool, err error) {
 	m.sent, m.ends = m.sent[:0], m.ends[:0]
 	for _, i := range rows {
 		fits := m.add(f, i)
 		if !fits {
 			left = append(left, i)
 		}
-		if m.waiting() == m.each || len(m.args) >= fillBytes {
+		if m.waiting() == m.each || len(m.args) >= loadBytes {
 			m.call(f, c)
 		}
-		if len(c.out) >= bulkBuffer { // the server begins; what it replies is short
+		if len(c.out) >= bulkBuffer { // the server starts to work; its replies are short
 			if err := c.flush(); err != nil {
 				return nil, false, err
 			}
@@ -162,40 +163,41 @@ func (m *filling) by(c *bulkConn, f filler, rows []int32) (left []int32, refused
 			return nil, false, err
 		}
 		if !ok {
-			left, refused = append(left, m.sent[from:end]...), refused || unfit(c.refused)
+			left, refused = append(left, m.sent[from:end]...), refused || refusesFastPath(c.refused)
 		}
 		from = end
 	}
 	return left, refused, nil
 }
 
-// unfit tells a refusal of the way, not of this call.
-func unfit(refusal string) bool {
+// refusesFastPath reports whether the server refuses the fast script as such, and not
+// just this call.
+func refusesFastPath(refusal string) bool {
 	text := strings.ToLower(refusal)
-	return mayNot(refusal) || strings.Contains(text, "dump payload") || strings.Contains(text, "bad data format")
+	return permanentRefusal(refusal) || strings.Contains(text, "dump payload") || strings.Contains(text, "bad data format")
 }
 
-// waiting is how many rows the call has that is being made.
-func (m *filling) waiting() int {
+// waiting is the number of rows in the call under construction.
+func (m *blockLoad) waiting() int {
 	if len(m.ends) == 0 {
 		return len(m.sent)
 	}
 	return len(m.sent) - m.ends[len(m.ends)-1]
 }
 
-// add adds a row to the call, or leaves it to Apply, which says why; false: the
-// filler is not for it.
-func (m *filling) add(f filler, row int32) bool {
+// add adds a row to the call, or leaves it to Apply, which reports the reason. It
+// returns false if the bulkWriter can't take the row.
+func (m *blockLoad) add(f bulkWriter, row int32) bool {
 	r := m.rows.at(int(row))
 	name, ok := m.t.template.appendName(m.name[:0], m.t.schema, r)
 	if m.name = name; !ok {
 		return true
 	}
-	if m.beside, ok = appendSidecar(m.beside[:0], name); !ok && m.t.cluster != nil {
+	if m.sidecar, ok = appendSidecar(m.sidecar[:0], name); !ok && m.t.cluster != nil {
 		return true
 	}
-	mark := maphash.Bytes(m.seed, m.beside)
-	if _, twice := m.seen[mark]; twice { // or as good as
+	mark := maphash.Bytes(m.seed, m.sidecar)
+	if _, twice := m.seen[mark]; twice { // or a collision, which costs one Apply
 		return true
 	}
 	expires, ok := m.expiry(r)
@@ -214,13 +216,13 @@ func (m *filling) add(f filler, row int32) bool {
 	}
 	m.args, m.count = args, m.count+n
 	m.seen[mark] = struct{}{}
-	m.keys = appendBulk(appendBulk(m.keys, name), m.beside)
+	m.keys = appendBulk(appendBulk(m.keys, name), m.sidecar)
 	m.sent = append(m.sent, row)
 	return true
 }
 
-// expiry is a record's, as the script wants it; false: it can't be read.
-func (m *filling) expiry(r record.Record) (string, bool) {
+// expiry returns a record's expiry as the script's argument; false if it can't be read.
+func (m *blockLoad) expiry(r record.Record) (string, bool) {
 	if m.t.expires < 0 {
 		return "", true
 	}
@@ -231,9 +233,9 @@ func (m *filling) expiry(r record.Record) (string, bool) {
 	return strconv.FormatInt(ms, 10), true
 }
 
-// call appends the script's call for so many rows. The first one of a pipeline has
-// the script's text: so the server knows it when the others come.
-func (m *filling) call(f filler, c *bulkConn) {
+// call appends the script call for the waiting rows. The first call of a pipeline
+// sends the script's text, so that the server has it for the others.
+func (m *blockLoad) call(f bulkWriter, c *bulkConn) {
 	s, rows := f.script(), m.waiting()
 	head, shared := f.head(nil)
 	c.out = fmt.Appendf(c.out, "*%d\r\n", 6+2*rows+shared+m.count)
@@ -251,20 +253,20 @@ func (m *filling) call(f filler, c *bulkConn) {
 }
 
 // answered reads one call's reply; false: the server refused it.
-func (m *filling) answered(c *bulkConn, rows []int32) (bool, error) {
+func (m *blockLoad) answered(c *bulkConn, rows []int32) (bool, error) {
 	kind, n, err := c.header()
 	switch {
 	case err != nil || kind == '-':
 		return false, err
 	case kind != '$' || n < 0:
-		return false, errBulk
+		return false, errUnexpectedReply
 	}
 	text, err := c.text(n)
 	if err != nil || n == 0 {
 		return true, err
 	}
 	if n != len(rows) {
-		return false, errBulk
+		return false, errUnexpectedReply
 	}
 	for at, row := range rows {
 		m.written[row] = text[at] == '1'

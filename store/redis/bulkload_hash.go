@@ -18,19 +18,19 @@ var (
 	fillPacked = newScript(fillPackedSource + fillSource)
 )
 
-func (c *hashCodec) fillers(version []byte) (fast, sure filler) {
-	return &packedFiller{newPacker(c.names, c.reserved, version)}, &hashFiller{c}
+func (c *hashCodec) bulkWriters(version []byte) (fast, sure bulkWriter) {
+	return &packedWriter{newPacker(c.names, c.reserved, version)}, &hashWriter{c}
 }
 
-// packedFiller sends each hash as one argument, in the form that the server keeps:
-// through a script every argument costs, to and fro, more than what is done with it.
-type packedFiller struct{ *packer }
+// packedWriter sends each hash as one argument, in the server's own encoding: in a
+// script, passing an argument costs more than the command that uses it.
+type packedWriter struct{ *packer }
 
-func (*packedFiller) script() *script { return fillPacked }
+func (*packedWriter) script() *script { return fillPacked }
 
-func (*packedFiller) head(dst []byte) ([]byte, int) { return dst, 0 }
+func (*packedWriter) head(dst []byte) ([]byte, int) { return dst, 0 }
 
-func (f *packedFiller) record(dst []byte, r record.Record) ([]byte, int, bool) {
+func (f *packedWriter) record(dst []byte, r record.Record) ([]byte, int, bool) {
 	payload, ok := f.payload(r)
 	if !ok {
 		return dst, 0, false
@@ -38,12 +38,12 @@ func (f *packedFiller) record(dst []byte, r record.Record) ([]byte, int, bool) {
 	return appendBulk(dst, payload), 1, true
 }
 
-// hashFiller sends the fields' names once for each call.
-type hashFiller struct{ codec *hashCodec }
+// hashWriter sends the fields' names once per call.
+type hashWriter struct{ codec *hashCodec }
 
-func (*hashFiller) script() *script { return fillHash }
+func (*hashWriter) script() *script { return fillHash }
 
-func (h *hashFiller) head(dst []byte) ([]byte, int) {
+func (h *hashWriter) head(dst []byte) ([]byte, int) {
 	dst = appendBulk(appendBulk(dst, h.codec.reserved), strconv.Itoa(len(h.codec.names)))
 	for _, name := range h.codec.names {
 		dst = appendBulk(dst, name)
@@ -51,7 +51,7 @@ func (h *hashFiller) head(dst []byte) ([]byte, int) {
 	return dst, 2 + len(h.codec.names)
 }
 
-func (h *hashFiller) record(dst []byte, r record.Record) ([]byte, int, bool) {
+func (h *hashWriter) record(dst []byte, r record.Record) ([]byte, int, bool) {
 	n := 1
 	dst = append(strconv.AppendInt(append(dst, '$'), int64(len(r)), 10), "\r\n"...)
 	for i := range r {

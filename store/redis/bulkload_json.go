@@ -17,22 +17,22 @@ var (
 	fillMany = newScript(fillManySource + fillSource)
 )
 
-func (c *jsonCodec) fillers(version []byte) (fast, sure filler) {
-	return &jsonFiller{codec: c, version: version, by: fillMany}, &jsonFiller{codec: c, version: version, by: fillJSON}
+func (c *jsonCodec) bulkWriters(version []byte) (fast, sure bulkWriter) {
+	return &jsonWriter{codec: c, version: version, by: fillMany}, &jsonWriter{codec: c, version: version, by: fillJSON}
 }
 
-type jsonFiller struct {
+type jsonWriter struct {
 	codec    *jsonCodec
 	version  []byte
 	by       *script
 	document []byte
 }
 
-func (j *jsonFiller) script() *script { return j.by }
+func (j *jsonWriter) script() *script { return j.by }
 
-func (*jsonFiller) head(dst []byte) ([]byte, int) { return dst, 0 }
+func (*jsonWriter) head(dst []byte) ([]byte, int) { return dst, 0 }
 
-func (j *jsonFiller) record(dst []byte, r record.Record) ([]byte, int, bool) {
+func (j *jsonWriter) record(dst []byte, r record.Record) ([]byte, int, bool) {
 	document, err := j.codec.encode(j.document[:0], j.version, r)
 	if err != nil {
 		return dst, 0, false

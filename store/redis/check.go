@@ -15,26 +15,26 @@ import (
 	"github.com/stranglerfig/migrator/store"
 )
 
-// maxSkew is how far clocks may differ without a word.
+// maxSkew is the clock difference from which Check warns.
 const maxSkew = 500 * time.Millisecond
 
-// server is what one master says of itself.
+// server is what one master reports about itself.
 type server struct {
 	address string
 	info    string
-	save    string // the snapshots' schedule
-	noSave  error  // why it can't be told
+	save    string // the setting save: when snapshots are taken
+	noSave  error  // why save can't be read
 	skew    time.Duration
 	errSkew error
 }
 
 // Check implements store.Checker. Of several masters each finding names the first
-// that it concerns. What a managed Redis does not tell is a warning.
+// that it concerns. A setting that a managed Redis does not report is a warning.
 func (t *Target) Check(ctx context.Context) ([]store.Check, error) {
 	servers, err := t.servers(ctx)
 	if err != nil {
 		return []store.Check{{
-			Name: "redis-connection", Result: store.Refused, Detail: because(ctx, err).Error(),
+			Name: "redis-connection", Result: store.Refused, Detail: contextError(ctx, err).Error(),
 			Hint: hint.Hint{Text: "check target.url, that Redis is running, and that this machine may reach it"},
 		}}, nil
 	}
@@ -50,7 +50,7 @@ func (t *Target) Check(ctx context.Context) ([]store.Check, error) {
 	return append(checks, keys...), nil
 }
 
-// worst is the check of the server that fares worst.
+// worst returns the worst result of a check over all servers.
 func worst(servers []server, check func(server) store.Check) store.Check {
 	rank := map[store.CheckResult]int{store.Warned: 1, store.Refused: 2}
 	var found store.Check
@@ -91,9 +91,9 @@ func (t *Target) servers(ctx context.Context) ([]server, error) {
 		} else {
 			s.save = conf["save"]
 		}
-		asked := time.Now()
+		sent := time.Now()
 		now, err := client.Time(ctx).Result()
-		s.errSkew, s.skew = err, now.Sub(asked.Add(time.Since(asked)/2))
+		s.errSkew, s.skew = err, now.Sub(sent.Add(time.Since(sent)/2))
 		mu.Lock()
 		defer mu.Unlock()
 		servers = append(servers, s)
@@ -112,7 +112,7 @@ func (t *Target) checkMode(s server) store.Check {
 		c.Result, c.Detail = store.Refused, "this is a Sentinel, which holds no records"
 		c.Hint = hint.Hint{Text: "write target.url as redis+sentinel://host:port/master"}
 	case c.Detail == "":
-		c.Result, c.Detail = store.Warned, "the server does not say whether it is part of a cluster"
+		c.Result, c.Detail = store.Warned, "the server does not report whether it is part of a cluster"
 	}
 	return c
 }
@@ -122,7 +122,7 @@ func checkVersion(s server) store.Check {
 	c := store.Check{Name: "redis-version", Result: store.Good, Detail: text}
 	var major, minor int
 	if n, _ := fmt.Sscanf(text, "%d.%d", &major, &minor); n != 2 {
-		c.Result, c.Detail = store.Warned, "the server does not tell its version; 6.2 or later is needed"
+		c.Result, c.Detail = store.Warned, "the server does not report its version; 6.2 or later is needed"
 	} else if major < 6 || major == 6 && minor < 2 {
 		c.Result, c.Detail, c.Hint = store.Refused, "version "+text+"; 6.2 or later is needed", hint.Hint{Text: "upgrade Redis"}
 	}
@@ -139,15 +139,15 @@ func checkRole(s server) store.Check {
 	return c
 }
 
-// checkEviction: an evicted record is a lost one. An evicted tombstone lets a late
-// older write bring its record back.
+// checkEviction refuses policies under which Redis drops records. An evicted
+// tombstone lets a late older write restore its record.
 func (t *Target) checkEviction(s server) store.Check {
 	policy, limit := infoField(s.info, "maxmemory_policy"), infoField(s.info, "maxmemory")
 	c := store.Check{Name: "redis-eviction", Result: store.Good, Detail: "maxmemory-policy is " + policy}
 	switch {
 	case policy == "":
-		c.Result, c.Detail = store.Warned, "the server does not tell its maxmemory-policy; it must be noeviction"
-		c.Hint = hint.Hint{Text: "look it up where the server is configured"}
+		c.Result, c.Detail = store.Warned, "the server does not report its maxmemory-policy; it must be noeviction"
+		c.Hint = hint.Hint{Text: "check it where the server is configured"}
 		return c
 	case policy == "noeviction":
 		return c
@@ -177,8 +177,8 @@ func checkPersistence(s server) store.Check {
 	c.Hint = hint.Hint{Text: "redis-cli CONFIG SET appendonly yes, and in redis.conf"}
 	switch {
 	case s.noSave != nil:
-		c.Detail = "no append-only file; whether there are snapshots the server does not tell"
-		c.Hint = hint.Hint{Text: "look up its persistence where the server is configured"}
+		c.Detail = "no append-only file; the server does not report whether there are snapshots"
+		c.Hint = hint.Hint{Text: "check its persistence where the server is configured"}
 	case s.save != "":
 		c.Detail = "snapshots alone (" + s.save + "): a crash loses acknowledged writes since the last one"
 	default:
@@ -195,16 +195,16 @@ func checkClock(s server) store.Check {
 		c.Hint = hint.Hint{Text: "allow TIME to the user of target.url"}
 	case s.skew.Abs() > maxSkew:
 		c.Result = store.Warned
-		c.Detail = s.skew.Round(time.Millisecond).String() + " from this machine's: writes are refused sooner or later than they say"
-		c.Hint = hint.Hint{Text: "keep both machines' clocks by NTP"}
+		c.Detail = s.skew.Round(time.Millisecond).String() + " from this machine's: writes are refused earlier or later than their deadline"
+		c.Hint = hint.Hint{Text: "synchronise both clocks (NTP)"}
 	}
 	return c
 }
 
-// checkPrivileges runs every command that writes need, in one script that leaves
-// nothing behind.
+// checkPrivileges runs every command that writes need, in one script that removes
+// what it wrote.
 func (t *Target) checkPrivileges(ctx context.Context) store.Check {
-	c := store.Check{Name: "redis-privileges", Result: store.Good, Detail: "scripts may do all that writes need"}
+	c := store.Check{Name: "redis-privileges", Result: store.Good, Detail: "scripts may run every command that writes need"}
 	parts := make([]string, len(t.schema.Key))
 	for part, at := range t.template.keyed {
 		parts[part] = t.template.columns[at].shape.sample()
@@ -212,12 +212,12 @@ func (t *Target) checkPrivileges(ctx context.Context) store.Check {
 			parts[part] = "migrator check " + strconv.FormatInt(time.Now().UnixNano(), 36)
 		}
 	}
-	key, beside, err := t.names(record.MakeKey(parts...))
+	key, sidecarKey, err := t.names(record.MakeKey(parts...))
 	if err == nil {
-		try := &command{key: key, script: rehearse, keys: []string{key, beside}}
-		t.send(ctx, []*command{try})
-		if err = try.err; err == nil && try.value == "taken" {
-			c.Detail = "scripts may run; their commands were not tried, as the key to try them on is taken"
+		probe := &command{key: key, script: probeScript, keys: []string{key, sidecarKey}}
+		t.send(ctx, []*command{probe})
+		if err = probe.err; err == nil && probe.value == "taken" {
+			c.Detail = "scripts may run; their commands were not tried, as the probe's key exists"
 		}
 	}
 	if err != nil {

@@ -9,7 +9,7 @@ import (
 	"github.com/stranglerfig/migrator/store/storetest"
 )
 
-// checked runs Check and wants the named finding to be as given.
+// checked runs Check and compares the named finding.
 func checked(t *testing.T, target *Target, name string, result store.CheckResult, says string) {
 	t.Helper()
 	checks, err := target.Check(t.Context())
@@ -22,7 +22,7 @@ func checked(t *testing.T, target *Target, name string, result store.CheckResult
 			t.Errorf("%s: %s, %s; want %s, %s", name, c.Result, c.Detail, result, says)
 		}
 		if c.Result == store.Refused && c.Hint.IsZero() {
-			t.Errorf("%s: nothing to try", name)
+			t.Errorf("%s: no hint", name)
 		}
 		return
 	}
@@ -99,7 +99,7 @@ func TestCheckServer(t *testing.T) {
 		return open(t, m, "redis://"+user+":pw@"+server.Addr(), schema)
 	}
 	checked(t, as("limited"), "redis-privileges", store.Refused, "NOPERM")
-	checked(t, as("limited"), "redis-persistence", store.Warned, "does not tell")
+	checked(t, as("limited"), "redis-persistence", store.Warned, "does not report")
 	checked(t, as("reader"), "redis-privileges", store.Refused, "NOPERM")
 	bad := open(t, m, "redis://:wrong-s3cret@"+server.Addr(), schema)
 	checked(t, bad, "redis-connection", store.Refused, "WRONGPASS")

@@ -5,30 +5,30 @@ import (
 	"github.com/stranglerfig/migrator/store"
 )
 
-// codec is a format: how a record stands in Redis.
+// codec is a format: how a record is stored in Redis.
 type codec interface {
-	// kind is the type of the Redis key, as TYPE says it.
+	// kind is the type of the Redis key, as TYPE reports it.
 	kind() string
-	// appendWrite appends what the format's script wants, for a record; nil for a
-	// deleted one. The error names a field whose value the format can't hold.
+	// appendWrite appends the arguments of the format's script for a record; r is nil for
+	// a deleted one. The error names a field whose value the format can't hold.
 	appendWrite(args []any, version []byte, r record.Record) ([]any, error)
 	// read is the command that reads a record without its sidecar.
 	read(key string) []any
-	// fields are the arguments with which look.lua reads it.
+	// fields are the arguments with which look.lua reads the record.
 	fields() []any
-	// decode fills in Presence, Version, Record and Detail from what read replied.
-	// Absent: there is no record, or nothing in it to know it by.
+	// decode sets Presence, Version, Record and Detail from the reply to read. Absent
+	// means that there is no key, or that the hash has none of the requested fields.
 	decode(e *store.Entry, reply any)
-	// matcher compares records with rows in the fields, without decoding them.
-	matcher(fields []int) matcher
+	// comparer compares records with rows in the fields, without decoding the records.
+	comparer(fields []int) rowComparer
 	// versions reads a record's version alone.
 	versions() versionReader
-	// fillers write new records of rows: one that some servers or users refuse, and one
-	// that needs what a single write does.
-	fillers(version []byte) (fast, sure filler)
+	// bulkWriters write new records: fast is refused by some servers and users, sure
+	// needs only the commands of a single write.
+	bulkWriters(version []byte) (fast, sure bulkWriter)
 }
 
-// size is roughly what the arguments take on the wire.
+// size estimates the bytes of the arguments on the wire.
 func size(args []any) int {
 	n := 0
 	for _, a := range args {

@@ -14,7 +14,7 @@ import (
 	"github.com/stranglerfig/migrator/store"
 )
 
-// KindName is what target.store says of this store.
+// KindName is the value of target.store for this store.
 const KindName = "redis"
 
 // Kind is for migration.Load: Redis can be a target.
@@ -63,7 +63,7 @@ func (c *TargetConfig) Open(ctx context.Context, m *migration.Config, schema *re
 // ExpiryColumn implements migration.ExpiringPart.
 func (c *TargetConfig) ExpiryColumn() string { return c.Expires }
 
-// Limit implements migration.LimitedPart. Redis has no bound of a statement's time.
+// Limit implements migration.LimitedPart. Redis has no limit for a statement's duration.
 func (c *TargetConfig) Limit(url string, l migration.Limits) string {
 	if l.Connections == 0 {
 		return url
@@ -128,7 +128,7 @@ func templateFits(v migration.Validation, columns []string) {
 }
 
 // templateColumns returns the columns that a key template names. Whether two
-// records could get the same key is for the store to say, which knows the types.
+// records could have the same key is decided by ParseTemplate, which knows the types.
 func templateColumns(template string) ([]string, error) {
 	var columns []string
 	for rest := template; ; {
@@ -151,7 +151,7 @@ func templateColumns(template string) ([]string, error) {
 		case name == "" || strings.Contains(name, "{"):
 			return nil, fmt.Errorf("{%s}: want a column's name between the braces", name)
 		case slices.Contains(columns, name):
-			return nil, fmt.Errorf("{%s} stands there twice", name)
+			return nil, fmt.Errorf("{%s} appears twice", name)
 		}
 		columns, rest = append(columns, name), tail
 	}

@@ -2,27 +2,28 @@ package redis
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"strconv"
 	"strings"
+
+	"github.com/stranglerfig/migrator/internal/hint"
 )
 
-var errNoScan = errors.New("the server refuses SCAN; allow it to the user of target.url")
+var errNoScan = hint.Errorf(hint.Hint{Text: "allow SCAN to the user of target.url"}, "the server refuses SCAN")
 
-// mayNot tells that a refusal is for good: the server does not know the command, or
-// the user may not give it.
-func mayNot(refusal string) bool {
+// permanentRefusal reports whether a refusal is permanent: the server does not know
+// the command, or the user may not run it.
+func permanentRefusal(refusal string) bool {
 	text := strings.ToLower(refusal)
-	for _, said := range []string{"noperm", "no permission", "can't run this command", "unknown"} {
-		if strings.Contains(text, said) {
+	for _, phrase := range []string{"noperm", "no permission", "can't run this command", "unknown"} {
+		if strings.Contains(text, phrase) {
 			return true
 		}
 	}
 	return false
 }
 
-// cursor goes over the names of one server that match a pattern.
+// cursor iterates over the keys of one server that match a pattern.
 type cursor struct {
 	pattern string
 	at      string // "": at the end
@@ -30,26 +31,26 @@ type cursor struct {
 
 func (c *cursor) ended() bool { return c.at == "" }
 
-// ask appends the command for the next names.
+// ask appends the SCAN command for the next names.
 func (c *cursor) ask(dst []byte) []byte {
 	return appendCommand(dst, "SCAN", c.at, "MATCH", c.pattern, "COUNT", strconv.Itoa(scanCount))
 }
 
-// answered reads a reply up to its names, which follow, and says how many.
+// answered reads a reply up to its names, and returns their number. The names follow.
 func (c *cursor) answered(conn *bulkConn) (names int, err error) {
 	kind, n, err := conn.header()
 	switch {
 	case err != nil:
 		return 0, err
-	case kind == '-' && mayNot(conn.refused):
+	case kind == '-' && permanentRefusal(conn.refused):
 		return 0, errNoScan
 	case kind == '-':
-		return 0, fmt.Errorf("SCAN: the server says %s", conn.refused)
+		return 0, fmt.Errorf("SCAN: the server replied %s", conn.refused)
 	case kind != '*' || n != 2:
-		return 0, errBulk
+		return 0, errUnexpectedReply
 	}
 	if kind, n, err = conn.header(); err != nil || kind != '$' || n < 0 {
-		return 0, cmp.Or(err, errBulk)
+		return 0, cmp.Or(err, errUnexpectedReply)
 	}
 	text, err := conn.text(n)
 	if err != nil {
@@ -59,7 +60,7 @@ func (c *cursor) answered(conn *bulkConn) (names int, err error) {
 		c.at = ""
 	}
 	if kind, names, err = conn.header(); err != nil || kind != '*' {
-		return 0, cmp.Or(err, errBulk)
+		return 0, cmp.Or(err, errUnexpectedReply)
 	}
 	return names, nil
 }
@@ -68,12 +69,12 @@ func (c *cursor) answered(conn *bulkConn) (names int, err error) {
 func (c *cursor) name(conn *bulkConn) ([]byte, error) {
 	kind, n, err := conn.header()
 	if err != nil || kind != '$' || n < 0 {
-		return nil, cmp.Or(err, errBulk)
+		return nil, cmp.Or(err, errUnexpectedReply)
 	}
 	return conn.text(n)
 }
 
-// page sends what was asked, asks for the page after this one, and reads the names.
+// page sends the pending command, requests the next page, and reads the names.
 func (c *cursor) page(conn *bulkConn) ([]string, error) {
 	if err := conn.flush(); err != nil {
 		return nil, err

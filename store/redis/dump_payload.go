@@ -8,20 +8,20 @@ import (
 	"github.com/stranglerfig/migrator/record"
 )
 
-// What DUMP says of a small hash and RESTORE takes: its type, the one string that
-// the server keeps it in (a listpack), the version of the snapshots' format, and a
-// checksum. Servers read all versions up to their own; this one is Redis 7's.
+// The payload of DUMP and RESTORE for a small hash: its type, the string that encodes
+// it (a listpack), the version of the RDB format, and a checksum. A server reads all
+// RDB versions up to its own; packedFormat is the one of Redis 7.
 const (
 	packedType   = 16
 	packedFormat = 10
 	packedHead   = 1 + 5 + 6 // the type; a length of 32 bits; the string's own length and count
 )
 
-// packedLimit bounds a payload, in bytes. By its defaults Redis keeps longer hashes
-// in this form, but none with a value of more than 64 bytes.
+// packedLimit limits a payload, in bytes. With default settings Redis keeps longer
+// hashes in this encoding too, but none with a value of more than 64 bytes.
 const packedLimit = 4 << 10
 
-// packer makes payloads of hashes that share a version and the fields' names.
+// packer makes the payloads of hashes that share a version and the fields' names.
 type packer struct {
 	reserved []byte // the version's field, packed
 	version  []byte // packed
@@ -37,7 +37,7 @@ func newPacker(names []string, reserved string, version []byte) *packer {
 	return p
 }
 
-// payload is valid until the next call; false: the hash is too long.
+// payload returns a hash's payload, valid until the next call; false if it is too long.
 func (p *packer) payload(r record.Record) ([]byte, bool) {
 	dst := append(append(p.dst[:0], packedType, 0x80), make([]byte, packedHead-2)...)
 	dst = append(append(dst, p.reserved...), p.version...)
@@ -62,8 +62,8 @@ func (p *packer) payload(r record.Record) ([]byte, bool) {
 	return p.dst, true
 }
 
-// appendPacked appends an entry: what it is, itself, and the length of both, which
-// is read from behind.
+// appendPacked appends a listpack entry: its encoding, its value, and the length of
+// both, which is read backwards.
 func appendPacked(dst []byte, text string) []byte {
 	from := len(dst)
 	dst = appendValue(dst, text)
@@ -77,7 +77,8 @@ func appendPacked(dst []byte, text string) []byte {
 	}
 }
 
-// appendValue appends an integer's text as an integer, as the server does.
+// appendValue appends a value. The text of an integer becomes an integer, as the
+// server encodes it.
 func appendValue(dst []byte, text string) []byte {
 	if n, ok := integer(text); ok {
 		switch {
@@ -106,7 +107,7 @@ func appendValue(dst []byte, text string) []byte {
 	return append(dst, text...)
 }
 
-// integer reads a text that is the integer's only one.
+// integer parses a text that is the canonical text of an integer.
 func integer(text string) (int64, bool) {
 	digits, negative := text, false
 	if len(digits) > 0 && digits[0] == '-' {
@@ -131,8 +132,8 @@ func integer(text string) (int64, bool) {
 	}
 }
 
-// checksumTables are of the CRC-64 that Redis has, for eight bytes at a time. The
-// standard library goes by single bytes where it does not know the polynomial.
+// checksumTables are the tables of Redis's CRC-64 for eight bytes at a time. The
+// standard library processes single bytes for a polynomial that it does not know.
 var checksumTables = sync.OnceValue(func() *[8][256]uint64 {
 	const polynomial = 0x95ac9329ac4bc9b5
 	t := new([8][256]uint64)

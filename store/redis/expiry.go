@@ -23,12 +23,12 @@ func expiryField(schema *record.Schema, name string) (int, error) {
 	return i, nil
 }
 
-// errNoTime is said of an expiry that can't be read; it holds no value.
-var errNoTime = errors.New("not a canonical timestamp")
+// errNotTimestamp refuses an expiry that can't be parsed. It contains no value.
+var errNotTimestamp = errors.New("not a canonical timestamp")
 
-// expiryOf reads a canonical timestamp (one without zone is taken as UTC) as
-// milliseconds since 1970, cut down: a record may vanish up to 1 ms early, never
-// late. NULL and infinity never come.
+// expiryOf converts a canonical timestamp (UTC, if it has no zone) to milliseconds
+// since 1970, rounded down: a record may expire up to 1 ms early, never late. ever is
+// false for NULL and infinity.
 func expiryOf(v record.Value) (ms int64, ever bool, err error) {
 	switch {
 	case v.State != record.Present, v.Text == "infinity":
@@ -40,16 +40,16 @@ func expiryOf(v record.Value) (ms int64, ever bool, err error) {
 	year, rest, ok := strings.Cut(strings.TrimSuffix(v.Text, "Z"), "-")
 	n, bad := strconv.Atoi(year)
 	if !ok || bad != nil || len(year) < 4 || n < 1 || n > 300_000 {
-		return 0, false, errNoTime
+		return 0, false, errNotTimestamp
 	}
 	// Parsed in a leap year, moved to its own.
 	t, bad := time.Parse("2006-01-02T15:04:05.999999999", "2000-"+rest)
 	if bad != nil {
-		return 0, false, errNoTime
+		return 0, false, errNotTimestamp
 	}
 	at := time.Date(n, t.Month(), t.Day(), t.Hour(), t.Minute(), t.Second(), t.Nanosecond(), time.UTC)
 	if at.Day() != t.Day() {
-		return 0, false, errNoTime
+		return 0, false, errNotTimestamp
 	}
 	return at.UnixMilli(), true, nil
 }

@@ -19,7 +19,7 @@ import (
 	"github.com/stranglerfig/migrator/store/storetest"
 )
 
-func TestServerDies(t *testing.T) {
+func TestDeadServerGivesErrors(t *testing.T) {
 	t.Parallel()
 	server := testenv.Redis(t, testenv.RedisOptions{AppendOnly: true, Config: []string{"appendfsync always"}})
 	schema := storetest.Simple()
@@ -54,9 +54,9 @@ func TestServerDies(t *testing.T) {
 	ok(t, server.Resume())
 }
 
-// TestNamesAreListedOverLostConnections: who takes the names may be long in doing so,
-// and the server closes what is idle.
-func TestNamesAreListedOverLostConnections(t *testing.T) {
+// TestScanSurvivesBrokenConnections: the consumer of the names may be slow, and the
+// server closes idle connections.
+func TestScanSurvivesBrokenConnections(t *testing.T) {
 	t.Parallel()
 	schema := storetest.Simple()
 	server := testenv.Redis(t)
@@ -84,8 +84,8 @@ func TestNamesAreListedOverLostConnections(t *testing.T) {
 	}
 }
 
-// cutter forwards connections to a server, and closes the next cuts ones in place
-// of its answer to an EVALSHA.
+// cutter forwards connections to a server. It closes the next cuts connections instead
+// of forwarding the reply to an EVALSHA.
 type cutter struct {
 	net.Listener
 	cuts, seen atomic.Int64
@@ -147,9 +147,9 @@ func (c *cutter) serve(client net.Conn, address string) {
 	}
 }
 
-// TestLostAnswers: a write whose answer is lost is sent again, except a conditional
-// one, whose second run would be told that somebody else changed the record.
-func TestLostAnswers(t *testing.T) {
+// TestMissingReplies: a write without a reply is sent again, except a conditional one,
+// whose second run would be refused by the effect of the first.
+func TestMissingReplies(t *testing.T) {
 	t.Parallel()
 	url := testenv.RedisURL(t)
 	o, err := goredis.ParseURL(url)
@@ -163,7 +163,7 @@ func TestLostAnswers(t *testing.T) {
 	results, err := target.Apply(t.Context(), []store.Write{write(1, 2)})
 	ok(t, err)
 	if r := results[0]; r.Err != nil || r.Outcome != store.Older || r.Version != version(2) {
-		t.Errorf("a write whose answer was lost: %+v", r)
+		t.Errorf("a write whose reply is missing: %+v", r)
 	}
 
 	conditional := write(2, 2)
@@ -172,7 +172,7 @@ func TestLostAnswers(t *testing.T) {
 	before := proxy.seen.Load()
 	results, err = target.Apply(t.Context(), []store.Write{conditional})
 	if err == nil && results[0].Err == nil {
-		t.Errorf("a conditional write whose answer was lost: %+v", results[0])
+		t.Errorf("a conditional write whose reply is missing: %+v", results[0])
 	}
 	if n := proxy.seen.Load() - before; n != 1 {
 		t.Errorf("it was sent %d times", n)
@@ -182,7 +182,7 @@ func TestLostAnswers(t *testing.T) {
 	}
 }
 
-func TestScanNoticesRestart(t *testing.T) {
+func TestScanDetectsRestart(t *testing.T) {
 	t.Parallel()
 	server := testenv.Redis(t)
 	schema := storetest.Simple()
@@ -198,7 +198,7 @@ func TestScanNoticesRestart(t *testing.T) {
 		}
 		return nil
 	})
-	if !errors.Is(err, errMoved) {
+	if !errors.Is(err, errTopologyChanged) {
 		t.Errorf("a scan over a restart: %v", err)
 	}
 }

@@ -18,9 +18,9 @@ func isReply(err error) bool {
 	return errors.As(err, &reply)
 }
 
-// Get implements store.Target. A live record costs one plain read (and one of its
-// expiry, if records expire); for what is not, a script looks at the key and its
-// sidecar as of one moment.
+// Get implements store.Target. A live record costs one plain read, and one of its
+// expiry if records expire. For every other key a script reads the key and its
+// sidecar atomically.
 func (t *Target) Get(ctx context.Context, keys []record.Key) ([]store.Entry, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -28,11 +28,11 @@ func (t *Target) Get(ctx context.Context, keys []record.Key) ([]store.Entry, err
 	entries := make([]store.Entry, len(keys))
 	names := make([][2]string, len(keys))
 	for i, k := range keys {
-		key, beside, err := t.names(k)
+		key, sidecarKey, err := t.names(k)
 		if err != nil {
 			return nil, fmt.Errorf("read %q from Redis: %w", string(k), err)
 		}
-		entries[i].Key, names[i] = k, [2]string{key, beside}
+		entries[i].Key, names[i] = k, [2]string{key, sidecarKey}
 	}
 	unclear := make([]int, 0, len(keys))
 	if t.expires >= 0 && t.noExpireTime.Load() {
@@ -48,11 +48,11 @@ func (t *Target) Get(ctx context.Context, keys []record.Key) ([]store.Entry, err
 	if len(unclear) == 0 {
 		return entries, nil
 	}
-	return entries, t.look(ctx, entries, names, unclear)
+	return entries, t.readByScript(ctx, entries, names, unclear)
 }
 
-// readLive reads records without their sidecars, and returns which of them need
-// a second look.
+// readLive reads records without their sidecars, and returns the positions of those
+// that readByScript must read.
 func (t *Target) readLive(ctx context.Context, entries []store.Entry, names [][2]string, unclear []int) ([]int, error) {
 	each := 1
 	if t.expires >= 0 {
@@ -79,18 +79,18 @@ func (t *Target) readLive(ctx context.Context, entries []store.Entry, names [][2
 		if c.err == nil {
 			t.codec.decode(&entries[i], c.value)
 		}
-		settled := c.err == nil && entries[i].Presence == store.Live
-		if settled && each == 2 {
-			settled = t.setExpiry(&entries[i], commands[2*i+1])
+		complete := c.err == nil && entries[i].Presence == store.Live
+		if complete && each == 2 {
+			complete = t.setExpiry(&entries[i], commands[2*i+1])
 		}
-		if !settled {
+		if !complete {
 			unclear = append(unclear, i)
 		}
 	}
 	return unclear, nil
 }
 
-// setExpiry is false where the expiry must be read in another way.
+// setExpiry reports whether it has set the expiry; else readByScript must read it.
 func (t *Target) setExpiry(e *store.Entry, c *command) bool {
 	if c.err != nil {
 		if isReply(c.err) && strings.Contains(strings.ToLower(c.err.Error()), "unknown command") {
@@ -99,7 +99,7 @@ func (t *Target) setExpiry(e *store.Entry, c *command) bool {
 		return false
 	}
 	ms, ok := c.value.(int64)
-	if !ok || ms == -2 { // gone since
+	if !ok || ms == -2 { // expired or deleted since the read
 		return false
 	}
 	if ms >= 0 {
@@ -108,18 +108,18 @@ func (t *Target) setExpiry(e *store.Entry, c *command) bool {
 	return true
 }
 
-// look reads some of the entries by the script.
-func (t *Target) look(ctx context.Context, entries []store.Entry, names [][2]string, which []int) error {
+// readByScript reads some of the entries by the script.
+func (t *Target) readByScript(ctx context.Context, entries []store.Entry, names [][2]string, which []int) error {
 	args := append([]any{t.codec.kind()}, t.codec.fields()...)
 	commands := make([]*command, len(which))
 	for n, i := range which {
-		commands[n] = &command{key: names[i][0], script: look, keys: names[i][:], args: args, size: size(args)}
+		commands[n] = &command{key: names[i][0], script: readScript, keys: names[i][:], args: args, size: size(args)}
 	}
 	t.send(ctx, commands)
 	for n, i := range which {
 		c := commands[n]
 		if c.err == nil {
-			c.err = t.seen(&entries[i], c.value)
+			c.err = t.decodeReply(&entries[i], c.value)
 		}
 		if c.err != nil {
 			return fmt.Errorf("read %q from Redis: %w", string(entries[i].Key), c.err)
@@ -128,8 +128,8 @@ func (t *Target) look(ctx context.Context, entries []store.Entry, names [][2]str
 	return nil
 }
 
-// seen fills in an entry from the script's reply.
-func (t *Target) seen(e *store.Entry, reply any) error {
+// decodeReply sets an entry from the script's reply.
+func (t *Target) decodeReply(e *store.Entry, reply any) error {
 	list, ok := reply.([]any)
 	if !ok || len(list) != 4 {
 		return fmt.Errorf("unexpected reply %T of the script", reply)
@@ -142,7 +142,7 @@ func (t *Target) seen(e *store.Entry, reply any) error {
 	case "none":
 	case t.codec.kind():
 		t.codec.decode(e, list[3])
-		if e.Presence == store.Absent { // a hash without any field of ours
+		if e.Presence == store.Absent { // a hash without any field of the record
 			e.Presence, e.Detail = store.Unowned, "a hash without any field of the record"
 			e.Record = make(record.Record, len(t.schema.Fields))
 		}

@@ -5,9 +5,9 @@ import (
 	"github.com/stranglerfig/migrator/store"
 )
 
-// hashCodec keeps a record as a hash: canonical texts as they are, bytes raw. NULL
-// is a field that is not there, for that is what it means to readers of hashes;
-// so a hash can't tell a missing field from NULL, and reads both as NULL.
+// hashCodec stores a record as a hash: canonical texts unchanged, bytes raw. NULL is
+// an absent field, which is what readers of hashes expect. So a hash can't
+// distinguish a missing field from NULL; both are read as NULL.
 type hashCodec struct {
 	names    []string
 	reserved string

@@ -11,17 +11,18 @@ import (
 
 	"github.com/go-json-experiment/json/jsontext"
 
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/record"
 	"github.com/stranglerfig/migrator/store"
 )
 
-// jsonCodec keeps a record as one JSON document in a string. Its first member is
-// the version, which the script finds there without decoding the rest.
+// jsonCodec stores a record as one JSON document in a string. Its first member is
+// the version, which the script reads without decoding the rest.
 //
-// Finite numbers stand with exactly their canonical digits, infinite ones and NaN
-// as strings; JSON and arrays as they are; bytes in base64; all else as strings.
-// NULL is null, save in a field of kind json, where null is a value: there NULL is
-// a member that is not there.
+// Finite numbers keep exactly their canonical digits; infinities and NaN are strings;
+// JSON and arrays are embedded unchanged; bytes are base64; all other kinds are
+// strings. NULL is null, except in a field of kind json, where null is a value: there
+// NULL is an absent member.
 type jsonCodec struct {
 	schema *record.Schema
 	quoted []string       // names as members, with the colon
@@ -85,11 +86,10 @@ func (c *jsonCodec) encode(dst []byte, version []byte, r record.Record) ([]byte,
 	return append(dst, '}'), nil
 }
 
-// anyJSON are the options by which JSON that somebody else made is passed on as
-// it is: PostgreSQL's json keeps a name that appears twice, and lone surrogates.
+// anyJSON are the options that pass foreign JSON on unchanged: PostgreSQL's json keeps a name that appears twice, and lone surrogates.
 var anyJSON = []jsontext.Options{jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true)}
 
-// appendJSON appends a value of the kind. Its errors hold no value.
+// appendJSON appends a value of the kind. Its errors contain no value.
 func appendJSON(dst []byte, kind record.Kind, text string) ([]byte, error) {
 	switch kind {
 	case record.Bool:
@@ -115,14 +115,14 @@ func appendJSON(dst []byte, kind record.Kind, text string) ([]byte, error) {
 	}
 	dst, err := jsontext.AppendQuote(dst, text)
 	if err != nil {
-		return nil, errors.New("not valid UTF-8, which JSON can't hold; try target.format: hash")
+		return nil, hint.Errorf(hint.Hint{Text: "set target.format: hash"}, "not valid UTF-8, which JSON can't hold")
 	}
 	return dst, nil
 }
 
 func notFinite(text string) bool { return text == "NaN" || text == "Infinity" || text == "-Infinity" }
 
-// isNumber tells a number by the grammar of RFC 8259.
+// isNumber reports whether s is a number by the grammar of RFC 8259.
 func isNumber(s string) bool {
 	digit := func(from int) int {
 		n := from
@@ -171,7 +171,7 @@ func (c *jsonCodec) decode(e *store.Entry, reply any) {
 	case ours:
 		e.Presence, e.Version, e.Detail = store.Damaged, versionOf(version), err.Error()
 	case err != nil:
-		e.Presence, e.Detail = store.Unowned, "a string that is no document of ours: "+err.Error()
+		e.Presence, e.Detail = store.Unowned, "a string that is not a document of migrator: "+err.Error()
 		e.Record = make(record.Record, len(c.quoted))
 	default:
 		e.Presence, e.Record = store.Unowned, r
@@ -179,7 +179,7 @@ func (c *jsonCodec) decode(e *store.Entry, reply any) {
 	}
 }
 
-// version finds the digits where the script looks for them.
+// version returns the digits at the place where the script reads them.
 func (c *jsonCodec) version(doc string) (string, bool) {
 	rest, ok := strings.CutPrefix(doc, c.head)
 	if !ok || len(rest) <= record.VersionDigits || rest[record.VersionDigits] != '"' {
@@ -188,8 +188,8 @@ func (c *jsonCodec) version(doc string) (string, bool) {
 	return rest[:record.VersionDigits], record.IsVersion(rest[:record.VersionDigits])
 }
 
-// fieldsOf reads the document's members that are fields; others are passed over.
-// Its errors hold no value.
+// fieldsOf reads the document's members that are fields, and skips the others. Its
+// errors contain no value.
 func (c *jsonCodec) fieldsOf(doc string) (record.Record, error) {
 	r := make(record.Record, len(c.quoted))
 	for i := range r {
@@ -222,7 +222,7 @@ func (c *jsonCodec) fieldsOf(doc string) (record.Record, error) {
 		}
 		f := &c.schema.Fields[i]
 		if seen[i] {
-			return nil, fmt.Errorf("field %q is there twice", f.Name)
+			return nil, fmt.Errorf("field %q appears twice", f.Name)
 		}
 		seen[i] = true
 		if r[i], err = valueOf(f.Kind, value); err != nil {
@@ -247,7 +247,7 @@ func valueOf(kind record.Kind, v jsontext.Value) (record.Value, error) {
 	case record.JSON:
 		return record.TextValue(string(v)), nil
 	case record.Array:
-		if v.Kind() != '[' && v.Kind() != '"' { // a text: an array that JSON has no form for, such as [0:1]={5,6}
+		if v.Kind() != '[' && v.Kind() != '"' { // a string is an array that JSON can't express, such as [0:1]={5,6}
 			return record.Value{}, errors.New("not an array")
 		}
 		return record.TextValue(string(v)), nil

@@ -92,7 +92,7 @@ func TestJSONDamage(t *testing.T) {
 		{head + `,"id":1`, store.Damaged, "not JSON at byte"},
 		{head + `}x`, store.Damaged, "not JSON at byte"},
 		{head + `,"id":"1"}`, store.Damaged, `field "id": not a number`},
-		{head + `,"id":1,"id":2}`, store.Damaged, `field "id" is there twice`},
+		{head + `,"id":1,"id":2}`, store.Damaged, `field "id" appears twice`},
 		{head + `,"bytes":"!"}`, store.Damaged, `field "bytes": not base64`},
 		{head + `,"bytes":"AP9="}`, store.Damaged, `field "bytes": not base64`},
 		{head + `,"text":5}`, store.Damaged, `field "text": not a string`},
@@ -193,8 +193,8 @@ func TestJSONRoundTrip(t *testing.T) {
 	})
 }
 
-// FuzzJSONDecode: what decodes as a record of ours is JSON to everybody, and
-// encodes to a document that decodes to the same.
+// FuzzJSONDecode: a document that decodes as a record is valid JSON for every parser,
+// and encodes to a document that decodes to the same record.
 func FuzzJSONDecode(f *testing.F) {
 	_, c := allKindsCodec(f)
 	doc, err := c.encode(nil, someVersion.AppendText32(nil), full())

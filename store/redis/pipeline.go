@@ -17,10 +17,10 @@ const (
 	resends          = 4
 	firstPause       = 5 * time.Millisecond // doubled before each resend
 	longestPause     = 50 * time.Millisecond
-	// A cluster refuses commands of two keys, one of which is not there, while their
-	// slot is on the move: every write but to a record that has a sidecar. So long a
-	// move is waited out, if the context lasts.
-	movePatience = time.Second
+	// While a slot moves, a cluster refuses commands with two keys of which one does not
+	// exist: every write except those of records that have a sidecar. Commands wait
+	// this long for the end of a move, if the context allows it.
+	slotMoveTimeout = time.Second
 )
 
 // command is one command of a batch, on one record's keys.
@@ -30,19 +30,19 @@ type command struct {
 	keys   []string // of the script
 	args   []any
 	size   int  // rough number of bytes
-	once   bool // never sent again where it may have run: a condition would then refuse its own effect
+	once   bool // never sent again if it may have run: a condition would refuse its own effect
 
 	value any
 	err   error
 
-	whole bool   // send the script's text: a server did not know it
-	ask   string // address of the master that the slot is moving to
+	needsEval bool   // send the script's text: the server does not know the script
+	ask       string // address of the master that the slot is moving to
 }
 
-// send runs commands in pipelines, those of each master after each other, the
-// masters side by side. Each command's outcome is in the command. What a server
-// refused without running it is sent again for a while; so is what a lost
-// connection leaves in doubt, unless once.
+// send runs commands in pipelines: sequentially for each master, concurrently for
+// several masters. Each command holds its own outcome. A command that a server
+// refused without running it is sent again for a limited time. So is a command whose
+// outcome is unknown because the connection broke, unless it is marked once.
 func (t *Target) send(ctx context.Context, commands []*command) {
 	todo := commands
 	pause, began := firstPause, time.Now()
@@ -53,15 +53,15 @@ func (t *Target) send(ctx context.Context, commands []*command) {
 			if c.err == nil || ctx.Err() != nil {
 				continue
 			}
-			untaught := isUnknownScript(c.err) && !c.whole
-			if untaught || attempt < resends && c.retriable() || onTheMove(c.err) && time.Since(began) < movePatience {
+			unknownScript := isUnknownScript(c.err) && !c.needsEval
+			if unknownScript || attempt < resends && c.retriable() || slotMoving(c.err) && time.Since(began) < slotMoveTimeout {
 				again = append(again, c)
 			}
 		}
 		if len(again) == 0 {
 			return
 		}
-		if !allUnknownScript(again) { // a script to be taught is no attempt: that ends with its text
+		if !allUnknownScript(again) { // loading a script is no attempt: it succeeds once the text is sent
 			attempt++
 			if t.cluster != nil {
 				t.cluster.ReloadState(ctx)
@@ -75,7 +75,7 @@ func (t *Target) send(ctx context.Context, commands []*command) {
 		}
 		for _, c := range again {
 			if isUnknownScript(c.err) {
-				c.whole = true // to the same server
+				c.needsEval = true // to the same server
 			} else {
 				c.ask, _ = goredis.IsAskError(c.err)
 			}
@@ -87,8 +87,8 @@ func (t *Target) send(ctx context.Context, commands []*command) {
 
 func isUnknownScript(err error) bool { return goredis.HasErrorPrefix(err, "NOSCRIPT") }
 
-// onTheMove tells that the command did not run because its slot is moving.
-func onTheMove(err error) bool {
+// slotMoving reports whether the command did not run because its slot is moving.
+func slotMoving(err error) bool {
 	return goredis.HasErrorPrefix(err, "TRYAGAIN") || goredis.HasErrorPrefix(err, "ASK ") || goredis.HasErrorPrefix(err, "MOVED ")
 }
 
@@ -101,7 +101,7 @@ func allUnknownScript(commands []*command) bool {
 	return true
 }
 
-// retriable tells that the command did not run, or may run twice.
+// retriable reports whether the command did not run, or may safely run twice.
 func (c *command) retriable() bool {
 	var reply goredis.Error
 	if errors.As(c.err, &reply) {
@@ -116,7 +116,7 @@ func (c *command) retriable() bool {
 	if errors.As(c.err, &op) && op.Op == "dial" {
 		return true
 	}
-	// [retain-once]: a lost connection leaves open whether it ran.
+	// [retain-once]: after a broken connection it is unknown whether the command ran.
 	return !c.once
 }
 
@@ -151,7 +151,7 @@ func (t *Target) round(ctx context.Context, commands []*command) {
 	wg.Wait()
 }
 
-// askedMasters finds the masters that slots are just moving to.
+// askedMasters returns the masters by address, if a slot of a command is moving.
 func (t *Target) askedMasters(ctx context.Context, commands []*command) map[string]*goredis.Client {
 	found := map[string]*goredis.Client{}
 	for _, c := range commands {
@@ -170,17 +170,17 @@ func (t *Target) askedMasters(ctx context.Context, commands []*command) map[stri
 	return found
 }
 
-// pipelines sends the commands to one server, some hundred at a time. After the
-// first pipeline that got no answer at all the others are not tried.
+// pipelines sends the commands to one server, up to pipelineCommands at a time. It
+// stops after the first pipeline that got no answer at all.
 func pipelines(ctx context.Context, client goredis.UniversalClient, commands []*command) {
-	taught := map[*script]bool{}
+	scriptLoaded := map[*script]bool{}
 	for from := 0; from < len(commands); {
 		to, bytes := from, 0
 		for to < len(commands) && to-from < pipelineCommands && (to == from || bytes+commands[to].size <= pipelineBytes) {
 			bytes += commands[to].size
 			to++
 		}
-		if err := pipeline(ctx, client, commands[from:to], taught); err != nil {
+		if err := pipeline(ctx, client, commands[from:to], scriptLoaded); err != nil {
 			for _, c := range commands[to:] {
 				c.err = err
 			}
@@ -190,8 +190,8 @@ func pipelines(ctx context.Context, client goredis.UniversalClient, commands []*
 	}
 }
 
-// pipeline sets every command's outcome. The error says that there was no answer.
-func pipeline(ctx context.Context, client goredis.UniversalClient, commands []*command, taught map[*script]bool) error {
+// pipeline sets every command's outcome. It returns an error if there was no answer.
+func pipeline(ctx context.Context, client goredis.UniversalClient, commands []*command, scriptLoaded map[*script]bool) error {
 	sent := make([]*goredis.Cmd, len(commands))
 	pipe := client.Pipeline()
 	for i, c := range commands {
@@ -201,9 +201,9 @@ func pipeline(ctx context.Context, client goredis.UniversalClient, commands []*c
 		switch {
 		case c.script == nil:
 			sent[i] = pipe.Do(ctx, c.args...)
-		case c.whole && !taught[c.script]:
+		case c.needsEval && !scriptLoaded[c.script]:
 			sent[i] = pipe.Eval(ctx, c.script.source, c.keys, c.args...)
-			taught[c.script] = true
+			scriptLoaded[c.script] = true
 		default:
 			sent[i] = pipe.EvalSha(ctx, c.script.sha, c.keys, c.args...)
 		}
@@ -222,16 +222,16 @@ func pipeline(ctx context.Context, client goredis.UniversalClient, commands []*c
 		case c.err != nil:
 			answered = answered || errors.As(c.err, &reply)
 			if !errors.As(c.err, &reply) {
-				c.err = because(ctx, c.err)
+				c.err = contextError(ctx, c.err)
 			}
 		case c.value == nil && failed != nil:
-			c.err = because(ctx, failed)
+			c.err = contextError(ctx, failed)
 		default:
 			answered = true
 		}
 	}
 	if failed != nil && !answered {
-		return because(ctx, failed)
+		return contextError(ctx, failed)
 	}
 	return nil
 }

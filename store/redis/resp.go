@@ -13,30 +13,30 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 )
 
-// bulkConn is a connection of its own to one server, for commands whose replies
-// are compared where they lie in the buffer. Topology, TLS and who may log in are
-// the client's; only the bytes are read here.
+// bulkConn is a dedicated connection to one server, for commands whose replies are
+// compared in the read buffer. Topology, TLS and credentials come from the client;
+// this type only reads and writes bytes.
 type bulkConn struct {
 	net.Conn
 	born    time.Time
 	in      *bufio.Reader
 	out     []byte
 	big     []byte // a reply that does not fit into the buffer
-	refused string // the last refusal
+	refused string // the text of the last error reply
 }
 
 const (
 	bulkBuffer  = 256 << 10
-	bulkPatient = 30 * time.Second // for one batch, where the context has no end
-	// A connection is not used for longer: its server may not be the master any more,
-	// and not know it yet. Whoever connects asks anew who is.
-	bulkLife = time.Second
+	bulkTimeout = 30 * time.Second // for one batch, if the context has no deadline
+	// bulkMaxAge limits the use of a connection: its server may have lost the role of
+	// master without knowing it. A new connection resolves the master again.
+	bulkMaxAge = time.Second
 )
 
-// errBulk: the server said what the protocol does not have in this place.
-var errBulk = errors.New("an unexpected reply of Redis")
+// errUnexpectedReply reports a reply that the protocol does not allow at this point.
+var errUnexpectedReply = errors.New("unexpected reply from Redis")
 
-// dialBulk connects as the client would.
+// dialBulk connects with the client's options.
 func dialBulk(ctx context.Context, o *goredis.Options) (*bulkConn, error) {
 	conn, err := o.Dialer(ctx, o.Network, o.Addr)
 	if err != nil {
@@ -52,18 +52,18 @@ func dialBulk(ctx context.Context, o *goredis.Options) (*bulkConn, error) {
 
 func (c *bulkConn) login(ctx context.Context, o *goredis.Options) error {
 	commands := 0
-	say := func(args ...string) {
+	queue := func(args ...string) {
 		commands++
 		c.out = appendCommand(c.out, args...)
 	}
 	switch {
 	case o.Username != "":
-		say("AUTH", o.Username, o.Password)
+		queue("AUTH", o.Username, o.Password)
 	case o.Password != "":
-		say("AUTH", o.Password)
+		queue("AUTH", o.Password)
 	}
 	if o.DB > 0 {
-		say("SELECT", strconv.Itoa(o.DB))
+		queue("SELECT", strconv.Itoa(o.DB))
 	}
 	if commands == 0 {
 		return nil
@@ -78,32 +78,32 @@ func (c *bulkConn) login(ctx context.Context, o *goredis.Options) error {
 				return err
 			}
 			if !bytes.Equal(line, []byte("+OK")) {
-				return errBulk // its text may quote what was sent
+				return errUnexpectedReply // the reply may quote the password
 			}
 		}
 		return nil
 	})
 }
 
-// old tells that the connection is to be left, once no reply is due.
-func (c *bulkConn) old() bool { return time.Since(c.born) > bulkLife }
+// expired reports whether the connection must be closed once no reply is outstanding.
+func (c *bulkConn) expired() bool { return time.Since(c.born) > bulkMaxAge }
 
-// during bounds what do reads and writes by the context.
+// during applies the context's deadline and cancellation to the reads and writes of do.
 func (c *bulkConn) during(ctx context.Context, do func() error) error {
 	deadline, ok := ctx.Deadline()
 	if !ok {
-		deadline = time.Now().Add(bulkPatient)
+		deadline = time.Now().Add(bulkTimeout)
 	}
 	if err := c.SetDeadline(deadline); err != nil {
 		return err
 	}
 	stop := context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) })
 	err := do()
-	if !stop() && err == nil { // the deadline of whoever has the connection next would be this one
+	if !stop() && err == nil { // else the next user of the connection would inherit this deadline
 		err = ctx.Err()
 	}
 	if err != nil {
-		return because(ctx, err)
+		return contextError(ctx, err)
 	}
 	return nil
 }
@@ -126,7 +126,7 @@ func appendBulk[T string | []byte](dst []byte, arg T) []byte {
 	return append(append(appendSize(dst, len(arg)), arg...), "\r\n"...)
 }
 
-// appendSize begins a string of n bytes, which are few mostly.
+// appendSize appends the header of a string of n bytes. Most strings are short.
 func appendSize(dst []byte, n int) []byte {
 	switch {
 	case n < 10:
@@ -144,12 +144,12 @@ func (c *bulkConn) line() ([]byte, error) {
 		return nil, err
 	}
 	if len(line) < 3 || line[len(line)-2] != '\r' {
-		return nil, errBulk
+		return nil, errUnexpectedReply
 	}
 	return line[:len(line)-2], nil
 }
 
-// header reads the line that begins a reply, and the number in it.
+// header reads the first line of a reply, and the number in it.
 func (c *bulkConn) header() (kind byte, n int, err error) {
 	line, err := c.line()
 	if err != nil {
@@ -163,22 +163,22 @@ func (c *bulkConn) header() (kind byte, n int, err error) {
 		return '+', 0, nil
 	case '$', '*', ':':
 		if n, err = strconv.Atoi(string(line[1:])); err != nil || n < -1 && line[0] != ':' {
-			return 0, 0, errBulk
+			return 0, 0, errUnexpectedReply
 		}
 		return line[0], n, nil
 	case '_':
 		return '$', -1, nil
 	default:
-		return 0, 0, fmt.Errorf("%w: type %q", errBulk, line[0])
+		return 0, 0, fmt.Errorf("%w: type %q", errUnexpectedReply, line[0])
 	}
 }
 
-// arrived are the next n bytes, if all of them have come: it waits for no more than
-// the first. Valid until the next read.
+// arrived returns the next n bytes if all of them are buffered. It waits for the first
+// byte only. The result is valid until the next read.
 func (c *bulkConn) arrived(n int) []byte {
 	if c.in.Buffered() == 0 {
 		if _, err := c.in.Peek(1); err != nil {
-			return nil // whoever reads meets it again
+			return nil // the next read returns the same error
 		}
 	}
 	if c.in.Buffered() < n {

@@ -7,14 +7,15 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 )
 
-// bulkPool keeps idle bulk connections, by their server's address; the zero value is ready.
+// bulkPool holds idle bulk connections by their server's address. The zero value is
+// ready for use.
 type bulkPool struct {
 	mu     sync.Mutex
 	idle   map[string][]*bulkConn
 	closed bool
 }
 
-// with runs do on a connection to the client's server, within the context.
+// with runs do on a connection to the client's server, bounded by the context.
 func (p *bulkPool) with(ctx context.Context, client *goredis.Client, do func(*bulkConn) error) error {
 	c, err := p.open(ctx, client)
 	if err != nil {
@@ -28,7 +29,7 @@ func (p *bulkPool) with(ctx context.Context, client *goredis.Client, do func(*bu
 	return nil
 }
 
-// open takes an idle connection to the client's server, or makes one.
+// open returns an idle connection to the client's server, or makes one.
 func (p *bulkPool) open(ctx context.Context, client *goredis.Client) (*bulkConn, error) {
 	o := client.Options()
 	if c := p.take(o.Addr); c != nil {
@@ -36,7 +37,7 @@ func (p *bulkPool) open(ctx context.Context, client *goredis.Client) (*bulkConn,
 	}
 	c, err := dialBulk(ctx, o)
 	if err != nil {
-		return nil, because(ctx, err)
+		return nil, contextError(ctx, err)
 	}
 	return c, nil
 }
@@ -47,7 +48,7 @@ func (p *bulkPool) take(addr string) *bulkConn {
 	for idle := p.idle[addr]; len(idle) > 0; idle = p.idle[addr] {
 		c := idle[len(idle)-1]
 		p.idle[addr] = idle[:len(idle)-1]
-		if !c.old() {
+		if !c.expired() {
 			return c
 		}
 		_ = c.Close()
@@ -55,12 +56,12 @@ func (p *bulkPool) take(addr string) *bulkConn {
 	return nil
 }
 
-// give takes a connection back on which no reply is due.
+// give returns a connection, which must have no outstanding reply, to the pool.
 func (p *bulkPool) give(client *goredis.Client, c *bulkConn) {
 	addr := client.Options().Addr
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.closed || c.old() {
+	if p.closed || c.expired() {
 		_ = c.Close()
 		return
 	}

@@ -13,21 +13,23 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/record"
 	"github.com/stranglerfig/migrator/store"
 )
 
 const scanCount = 1000
 
-// errMoved refuses a scan during which keys changed places: it may have missed some.
-var errMoved = errors.New("the masters or their slots changed during the scan, which may so have missed keys; run it again when the cluster is at rest")
+// errTopologyChanged refuses a scan during which keys moved between masters: it may
+// have missed some.
+var errTopologyChanged = hint.Errorf(hint.Hint{Do: hint.Retry, Text: "once no slots move"}, "the masters or their slots changed during the scan, which may have missed keys")
 
 // Scan implements store.Target, with SCAN over each master: first the sidecars,
-// then the records, so that a record that comes or goes meanwhile is missed at most
-// as a tombstone. It reads the whole key space of the database, whatever else is in
-// it. A failover or a finished move of slots during it is an error.
+// then the records, so that of a record that is created or deleted meanwhile at most
+// the tombstone is missed. It reads the whole key space of the database, with all
+// foreign keys. A failover or a finished move of slots during the scan is an error.
 func (t *Target) Scan(ctx context.Context, yield func([]store.Entry) error) error {
-	return t.steady(ctx, func() error {
+	return t.withStableTopology(ctx, func() error {
 		if err := t.scanNames(ctx, t.template.sidecarPattern(), t.template.recordOf, func(found []record.Key, _ []store.Entry) error {
 			entries, err := t.Get(ctx, found)
 			if err != nil {
@@ -37,14 +39,14 @@ func (t *Target) Scan(ctx context.Context, yield func([]store.Entry) error) erro
 		}); err != nil {
 			return err
 		}
-		return t.scanRecords(ctx, func(found []record.Key, strays []store.Entry) error {
+		return t.scanRecords(ctx, func(found []record.Key, unknown []store.Entry) error {
 			entries, err := t.Get(ctx, found)
 			if err != nil {
 				return err
 			}
-			// What went since it was scanned is no entry.
+			// A key that was deleted since SCAN returned it is no entry.
 			entries = slices.DeleteFunc(entries, func(e store.Entry) bool { return e.Presence == store.Absent })
-			return yieldSome(yield, append(entries, strays...))
+			return yieldSome(yield, append(entries, unknown...))
 		})
 	})
 }
@@ -53,27 +55,27 @@ var _ store.KeyScanner = (*Target)(nil)
 
 // ScanKeys implements store.KeyScanner.
 func (t *Target) ScanKeys(ctx context.Context, yield func([]record.Key, []store.Entry) error) error {
-	return t.steady(ctx, func() error { return t.scanRecords(ctx, yield) })
+	return t.withStableTopology(ctx, func() error { return t.scanRecords(ctx, yield) })
 }
 
-// steady refuses a scan during which keys changed places.
-func (t *Target) steady(ctx context.Context, scan func() error) error {
+// withStableTopology runs a scan, and refuses its result if the topology has changed.
+func (t *Target) withStableTopology(ctx context.Context, scan func() error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
 	before, err := t.topology(ctx)
 	if err != nil {
-		return fmt.Errorf("scan Redis: %w", because(ctx, err))
+		return fmt.Errorf("scan Redis: %w", contextError(ctx, err))
 	}
 	if err := scan(); err != nil {
 		return err
 	}
 	after, err := t.topology(ctx)
 	if err != nil {
-		return fmt.Errorf("scan Redis: %w", because(ctx, err))
+		return fmt.Errorf("scan Redis: %w", contextError(ctx, err))
 	}
 	if before != after {
-		return errMoved
+		return errTopologyChanged
 	}
 	return nil
 }
@@ -90,8 +92,9 @@ func (t *Target) scanRecords(ctx context.Context, each func([]record.Key, []stor
 	return t.scanNames(ctx, globEscape(t.template.Prefix())+"*", t.template.Parse, each)
 }
 
-// scanNames calls each with batches of the Redis keys that match: those that have
-// a record's key by read, and the others. One call at a time; the servers go on meanwhile.
+// scanNames calls each with batches of the Redis keys that match: those from which
+// read makes a record's key, and the others. Calls are not concurrent; the servers
+// continue meanwhile.
 func (t *Target) scanNames(ctx context.Context, pattern string, read func(string) (record.Key, error), each func([]record.Key, []store.Entry) error) error {
 	var mu sync.Mutex
 	return t.masters(ctx, func(ctx context.Context, client *goredis.Client) error {
@@ -100,15 +103,15 @@ func (t *Target) scanNames(ctx context.Context, pattern string, read func(string
 		group.Go(func() error {
 			defer close(pages)
 			if err := scan(ctx, client, pattern, pages); err != nil {
-				return fmt.Errorf("scan Redis: %w", because(ctx, err))
+				return fmt.Errorf("scan Redis: %w", contextError(ctx, err))
 			}
 			return nil
 		})
 		group.Go(func() error {
 			for names := range pages {
-				found, strays := t.sort(names, read)
+				found, unknown := t.splitNames(names, read)
 				mu.Lock()
-				err := each(found, strays)
+				err := each(found, unknown)
 				mu.Unlock()
 				if err != nil {
 					return err
@@ -120,9 +123,9 @@ func (t *Target) scanNames(ctx context.Context, pattern string, read func(string
 	})
 }
 
-// scan sends the names that match. The server looks for the next ones while these
-// are read. A connection that was lost, maybe because whoever takes the names was
-// long in doing so, is made anew once for each page.
+// scan sends the names that match to pages. The server searches the next page while
+// this one is read. A broken connection is replaced once for each page: a server
+// closes a connection that is idle for long, which happens with a slow consumer.
 func scan(ctx context.Context, client *goredis.Client, pattern string, pages chan<- []string) error {
 	var conn *bulkConn
 	defer func() {
@@ -142,8 +145,8 @@ func scan(ctx context.Context, client *goredis.Client, pattern string, pages cha
 		from := c.at
 		var names []string
 		err = conn.during(ctx, func() (err error) { names, err = c.page(conn); return err })
-		var lost net.Error
-		if (errors.As(err, &lost) || errors.Is(err, io.EOF)) && !again && ctx.Err() == nil {
+		var netErr net.Error
+		if (errors.As(err, &netErr) || errors.Is(err, io.EOF)) && !again && ctx.Err() == nil {
 			_ = conn.Close()
 			conn, c.at, again = nil, from, true
 			continue
@@ -161,8 +164,8 @@ func scan(ctx context.Context, client *goredis.Client, pattern string, pages cha
 	return nil
 }
 
-// sort tells the names of records from those that no record has.
-func (t *Target) sort(names []string, read func(string) (record.Key, error)) (found []record.Key, strays []store.Entry) {
+// splitNames separates the names that read accepts from unknown keys.
+func (t *Target) splitNames(names []string, read func(string) (record.Key, error)) (found []record.Key, unknown []store.Entry) {
 	found = make([]record.Key, 0, len(names))
 	for _, raw := range names {
 		key, err := read(raw)
@@ -170,13 +173,13 @@ func (t *Target) sort(names []string, read func(string) (record.Key, error)) (fo
 		case err == nil:
 			found = append(found, key)
 		case !strings.HasPrefix(raw, sidecarPrefix):
-			strays = append(strays, store.Entry{Presence: store.Unowned, RawKey: raw, Detail: "target.key " + t.template.String() + " makes no such key"})
+			unknown = append(unknown, store.Entry{Presence: store.Unowned, RawKey: raw, Detail: "target.key " + t.template.String() + " does not generate this key"})
 		}
 	}
-	return found, strays
+	return found, unknown
 }
 
-// topology names the masters' processes and, in a cluster, who has which slots.
+// topology describes the masters' run ids and, in a cluster, the owners of the slots.
 func (t *Target) topology(ctx context.Context) (string, error) {
 	var mu sync.Mutex
 	var parts []string

@@ -2,17 +2,17 @@ package redis
 
 import (
 	"bytes"
-	"errors"
 	"strings"
 
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/record"
 )
 
-// sidecarPrefix begins the names of the keys that hold versions without a record.
+// sidecarPrefix is the prefix of the keys that hold versions beside records.
 const sidecarPrefix = "migrator:v:{"
 
-// hashTag is the part of a Redis key that a cluster computes the slot from: what
-// stands between the first { and the next }, unless that is nothing.
+// hashTag is the part of a Redis key that a cluster computes the slot from: the
+// text between the first { and the next }, unless it is empty.
 func hashTag(key string) (tag string, ok bool) {
 	open := strings.IndexByte(key, '{')
 	if open < 0 {
@@ -25,12 +25,13 @@ func hashTag(key string) (tag string, ok bool) {
 	return key[open+1 : open+1+length], true
 }
 
-// errNoSlot refuses a key in a cluster: no name beside it is sure to be in its slot.
-var errNoSlot = errors.New("this key's version can't be kept in the same cluster slot: it holds a } without a hash tag, or nothing; try a target.key with a fixed hash tag, or none")
+// errNoSlot refuses a key in a cluster for which no sidecar name is in the same slot.
+var errNoSlot = hint.Errorf(hint.Hint{Text: "use a target.key with a fixed hash tag, or without one"},
+	"this key's version can't be kept in the same cluster slot: the key is empty, or has a } and no hash tag")
 
-// sidecar names the string that remembers the version of a record that is gone
-// (or may expire), in the record's own slot. sameSlot is false where that can't
-// be had; it matters in a cluster alone.
+// sidecar returns the name of the string that holds the version of a deleted record,
+// or of one that may expire, in the record's own slot. sameSlot is false if no name is
+// in that slot, which matters in a cluster only.
 func sidecar(key string) (name string, sameSlot bool) {
 	if tag, ok := hashTag(key); ok {
 		return sidecarPrefix + tag + "}" + key, true
@@ -38,7 +39,7 @@ func sidecar(key string) (name string, sameSlot bool) {
 	return sidecarPrefix + key + "}", key != "" && strings.IndexByte(key, '}') < 0
 }
 
-// appendSidecar appends what sidecar names.
+// appendSidecar appends the name that sidecar returns.
 func appendSidecar(dst, key []byte) (name []byte, sameSlot bool) {
 	if bytes.IndexByte(key, '{') >= 0 || bytes.IndexByte(key, '}') >= 0 || len(key) == 0 {
 		name, sameSlot := sidecar(string(key))
@@ -51,7 +52,7 @@ func appendSidecar(dst, key []byte) (name []byte, sameSlot bool) {
 func (t *Template) recordOf(name string) (record.Key, error) {
 	rest, ok := strings.CutPrefix(name, sidecarPrefix)
 	if !ok {
-		return "", errNotOurs
+		return "", errUnknownKey
 	}
 	candidates := []string{strings.TrimSuffix(rest, "}")}
 	if _, key, ok := strings.Cut(rest, "}"); ok {
@@ -65,18 +66,18 @@ func (t *Template) recordOf(name string) (record.Key, error) {
 			return key, nil
 		}
 	}
-	return "", errNotOurs
+	return "", errUnknownKey
 }
 
 // sidecarPattern is the glob that the sidecars of the template's records match.
 func (t *Template) sidecarPattern() string {
 	if strings.Contains(strings.Join(t.literals, ""), "}") {
-		return globEscape(sidecarPrefix) + "*" // the tag comes first, and begins anyhow
+		return globEscape(sidecarPrefix) + "*" // the tag comes first, and its start is unknown
 	}
 	return globEscape(sidecarPrefix+t.literals[0]) + "*"
 }
 
-// globEscape quotes what has a meaning in SCAN's patterns.
+// globEscape quotes the characters with a meaning in SCAN's patterns.
 func globEscape(s string) string {
 	return strings.NewReplacer(`\`, `\\`, "*", `\*`, "?", `\?`, "[", `\[`, "]", `\]`).Replace(s)
 }

@@ -18,7 +18,7 @@ var jsonSource string
 //go:embed scripts/look.lua
 var lookSource string
 
-// script is a Lua script and the name that a server which knows it has for it.
+// script is a Lua script and its SHA-1, by which a server that has loaded it knows it.
 type script struct{ source, sha string }
 
 func newScript(source string) *script {
@@ -26,14 +26,14 @@ func newScript(source string) *script {
 	return &script{source, hex.EncodeToString(sum[:])}
 }
 
-// The scripts, one for each format to apply a write, and one to read a key.
+// The scripts: one for each format that applies a write, and one that reads a key.
 var (
-	applyHash = newScript(hashSource + applySource)
-	applyJSON = newScript(jsonSource + applySource)
-	look      = newScript(lookSource)
+	applyHash  = newScript(hashSource + applySource)
+	applyJSON  = newScript(jsonSource + applySource)
+	readScript = newScript(lookSource)
 )
 
 //go:embed scripts/rehearse.lua
 var rehearseSource string
 
-var rehearse = newScript(rehearseSource)
+var probeScript = newScript(rehearseSource)

@@ -7,14 +7,14 @@ import (
 	"github.com/stranglerfig/migrator/record"
 )
 
-// shape says which bytes a column's text has inside a Redis key, and so where a
-// reader sees it begin and end.
+// shape describes the bytes of a column's text inside a Redis key, and so where a
+// parser sees it begin and end.
 type shape struct {
 	kind  record.Kind
 	text  bool   // any text, with some bytes written as %XX
-	bytes string // else: the bytes that may occur
-	later string // those that may occur after the first one that is no sign
-	width int    // all texts are this long; 0: they are not
+	bytes string // if not text: the bytes that may occur
+	later string // the bytes that may occur after the first byte that is no sign
+	width int    // the length of all texts; 0 if it varies
 }
 
 const (
@@ -53,26 +53,27 @@ func shapeOf(f record.Field) (shape, error) {
 	return sh, nil
 }
 
-// endsBefore tells that the text's end is seen by one who reads from the left
-// and knows that the literal follows.
+// endsBefore reports whether a parser that reads from the left, and knows that the
+// literal follows, sees the text's end.
 func (sh shape) endsBefore(literal string) bool {
-	return sh.width > 0 || literal != "" && !sh.may(sh.later, literal[0])
+	return sh.width > 0 || literal != "" && !sh.allows(sh.later, literal[0])
 }
 
-// beginsAfter is the same from the right, the literal standing before the text.
+// beginsAfter reports the same for a parser that reads from the right, with the
+// literal before the text.
 func (sh shape) beginsAfter(literal string) bool {
-	return sh.width > 0 || literal != "" && !sh.may(sh.bytes, literal[len(literal)-1])
+	return sh.width > 0 || literal != "" && !sh.allows(sh.bytes, literal[len(literal)-1])
 }
 
-// may tells that a text may have the byte; bytes counts where it is not a text.
-func (sh shape) may(bytes string, c byte) bool {
+// allows reports whether a text may have the byte; bytes is used if sh is not text.
+func (sh shape) allows(bytes string, c byte) bool {
 	if sh.text {
 		return c == '%' || !escaped(c)
 	}
 	return strings.IndexByte(bytes, c) >= 0
 }
 
-// fromLeft is the length of the longest beginning of s that may be this column's.
+// fromLeft is the length of the longest prefix of s that may be this column's text.
 func (sh shape) fromLeft(s string) int {
 	if sh.width > 0 {
 		return min(sh.width, len(s))
@@ -81,7 +82,7 @@ func (sh shape) fromLeft(s string) int {
 	if sh.kind == record.Int && strings.HasPrefix(s, "-") {
 		n++
 	}
-	for n < len(s) && sh.may(sh.later, s[n]) {
+	for n < len(s) && sh.allows(sh.later, s[n]) {
 		n++
 	}
 	return n
@@ -92,14 +93,14 @@ func (sh shape) fromRight(s string) int {
 		return min(sh.width, len(s))
 	}
 	n := 0
-	for n < len(s) && sh.may(sh.bytes, s[len(s)-1-n]) {
+	for n < len(s) && sh.allows(sh.bytes, s[len(s)-1-n]) {
 		n++
 	}
 	return n
 }
 
-// valid tells that s may be a canonical text: strictly for the kinds that keys
-// mostly have, by its bytes for the others.
+// valid reports whether s may be a canonical text. The check is strict for the usual
+// kinds of keys; for the others it tests the bytes only.
 func (sh shape) valid(s string) bool {
 	if sh.text {
 		return true
@@ -113,7 +114,7 @@ func (sh shape) valid(s string) bool {
 		return isUUID(s)
 	}
 	for i := range len(s) {
-		if !sh.may(sh.bytes, s[i]) {
+		if !sh.allows(sh.bytes, s[i]) {
 			return false
 		}
 	}
@@ -146,7 +147,7 @@ func isUUID(s string) bool {
 	return true
 }
 
-// escaped tells that a text's byte is written as %XX.
+// escaped reports whether a byte of a text is written as %XX.
 func escaped(c byte) bool { return c < 0x20 || c == 0x7f || c == '%' || c == '{' || c == '}' }
 
 const upperHex = "0123456789ABCDEF"
@@ -165,7 +166,7 @@ func (sh shape) append(dst []byte, s string) []byte {
 	return dst
 }
 
-// read is the inverse of append; false: append makes no such text.
+// read is the inverse of append; false if append does not produce s.
 func (sh shape) read(s string) (string, bool) {
 	if !sh.text {
 		return s, sh.valid(s)

@@ -15,15 +15,15 @@ import (
 
 var _ store.StaleLister = (*Target)(nil)
 
-// ListStale implements store.StaleLister: SCAN over each master, and of each name
-// the version alone. What has none that is new enough is read again whole.
+// ListStale implements store.StaleLister: SCAN over each master, then the version of
+// each key. A key without a version that is new enough is read again by Get.
 func (t *Target) ListStale(ctx context.Context, than record.Version, yield func([]record.Key) error) error {
 	var mu sync.Mutex
-	return t.steady(ctx, func() error {
+	return t.withStableTopology(ctx, func() error {
 		return t.masters(ctx, func(ctx context.Context, client *goredis.Client) error {
 			conn, err := dialBulk(ctx, client.Options())
 			if err != nil {
-				return fmt.Errorf("scan Redis: %w", because(ctx, err))
+				return fmt.Errorf("scan Redis: %w", contextError(ctx, err))
 			}
 			defer func() { _ = conn.Close() }()
 			l := listing{
@@ -37,7 +37,7 @@ func (t *Target) ListStale(ctx context.Context, than record.Version, yield func(
 					return fmt.Errorf("scan Redis: %w", err)
 				}
 				mu.Lock()
-				err := t.leftBehind(ctx, l.unclear, than, yield)
+				err := t.yieldStale(ctx, l.unclear, than, yield)
 				mu.Unlock()
 				if err != nil {
 					return err
@@ -48,8 +48,8 @@ func (t *Target) ListStale(ctx context.Context, than record.Version, yield func(
 	})
 }
 
-// leftBehind yields those keys that are.
-func (t *Target) leftBehind(ctx context.Context, keys []record.Key, than record.Version, yield func([]record.Key) error) error {
+// yieldStale yields those of the keys that are stale.
+func (t *Target) yieldStale(ctx context.Context, keys []record.Key, than record.Version, yield func([]record.Key) error) error {
 	if len(keys) == 0 {
 		return nil
 	}
@@ -57,20 +57,20 @@ func (t *Target) leftBehind(ctx context.Context, keys []record.Key, than record.
 	if err != nil {
 		return err
 	}
-	var old []record.Key
+	var stale []record.Key
 	for i := range entries {
-		// [backfill-sweep]: read again, since a live write may have come between.
+		// [backfill-sweep]: read again, since a live write may have come in between.
 		if entries[i].IsStale(than) {
-			old = append(old, entries[i].Key)
+			stale = append(stale, entries[i].Key)
 		}
 	}
-	if len(old) == 0 {
+	if len(stale) == 0 {
 		return nil
 	}
-	return yield(old)
+	return yield(stale)
 }
 
-// versionReader asks for a record's version without the record.
+// versionReader requests a record's version without the record.
 type versionReader struct {
 	head, tail []byte // of the command, before and after the name
 	prefix     string // of the reply, before the version
@@ -82,25 +82,25 @@ func (c *hashCodec) versions() versionReader {
 }
 
 func (c *jsonCodec) versions() versionReader {
-	end := strconv.Itoa(len(c.head) + record.VersionDigits) // with the quote behind them
+	end := strconv.Itoa(len(c.head) + record.VersionDigits) // with the quote after them
 	return versionReader{
 		head: []byte("*4\r\n$8\r\nGETRANGE\r\n"), tail: appendBulk(appendBulk(nil, "0"), end), prefix: c.head, suffix: `"`,
 	}
 }
 
-// listing is one master's scan. Each of its pipelines reads the versions of the
-// names that SCAN gave, and asks SCAN for more of them.
+// listing is the scan of one master. Each of its pipelines reads the versions of the
+// names that SCAN returned, and requests the next page of SCAN.
 type listing struct {
 	t       *Target
 	reader  versionReader
 	than    []byte
 	cursor  cursor
-	names   []byte // whose versions were asked for, end to end
+	names   []byte // whose versions are requested, concatenated
 	ends    []int
 	unclear []record.Key
 }
 
-// next sends a pipeline, reads all of its replies, and makes another.
+// next sends a pipeline, reads all of its replies, and prepares the next pipeline.
 func (l *listing) next(c *bulkConn) error {
 	if err := c.flush(); err != nil {
 		return err
@@ -121,7 +121,7 @@ func (l *listing) next(c *bulkConn) error {
 	return nil
 }
 
-// versions notes the records that have no version which is new enough.
+// versions collects the records without a version that is new enough.
 func (l *listing) versions(c *bulkConn) error {
 	from := 0
 	for _, end := range l.ends {
@@ -136,7 +136,7 @@ func (l *listing) versions(c *bulkConn) error {
 				return err
 			}
 		case kind != '$' && kind != '-':
-			return errBulk
+			return errUnexpectedReply
 		}
 		if !l.reader.newEnough(text, l.than) {
 			if key, err := l.t.template.Parse(string(l.names[from:end])); err == nil {
@@ -148,7 +148,7 @@ func (l *listing) versions(c *bulkConn) error {
 	return nil
 }
 
-// newEnough is false of all that is no version.
+// newEnough reports whether the reply is a version that is not older than than.
 func (r *versionReader) newEnough(reply, than []byte) bool {
 	version, begins := bytes.CutPrefix(reply, []byte(r.prefix))
 	version, ends := bytes.CutSuffix(version, []byte(r.suffix))
@@ -158,7 +158,7 @@ func (r *versionReader) newEnough(reply, than []byte) bool {
 	return bytes.Compare(version, than) >= 0 && record.IsVersion(version)
 }
 
-// scanned reads SCAN's reply and asks for the versions.
+// scanned reads SCAN's reply and requests the versions.
 func (l *listing) scanned(c *bulkConn) error {
 	names, err := l.cursor.answered(c)
 	if err != nil {

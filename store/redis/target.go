@@ -1,11 +1,12 @@
-// Package redis is Redis as the store that records move into: one Redis key for
+// Package redis is Redis as a target: one Redis key for
 // each record, a hash or a JSON string, on a single server, under Sentinel or in a
 // cluster.
 //
-// A record's version stands in the record itself, in a reserved field: the first
-// member of a JSON document. The version of a record that is gone, or may expire,
-// stands in a string beside it, in the same cluster slot, named migrator:v:{...}.
-// So other readers find a deleted key really absent and an expiry a real one.
+// A record's version is in the record itself, in a reserved field; in a JSON document
+// it is the first member. The version of a deleted record, or of one that may expire,
+// is in a string beside it (the sidecar), in the same cluster slot, named
+// migrator:v:{...}. So for other readers a deleted key is really absent, and an expiry
+// is a real expiry.
 package redis
 
 import (
@@ -18,6 +19,7 @@ import (
 
 	goredis "github.com/redis/go-redis/v9"
 
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/record"
 	"github.com/stranglerfig/migrator/store"
@@ -28,8 +30,8 @@ const (
 	defaultHorizon      = 24 * time.Hour
 )
 
-// Target is Redis as a migration's target. Its methods may be called from several
-// goroutines. All of it speaks to masters alone.
+// Target is Redis as a migration's target. It is safe for concurrent use. It
+// sends commands to masters only.
 type Target struct {
 	client   goredis.UniversalClient
 	cluster  *goredis.ClusterClient // the client, if it is one
@@ -38,19 +40,19 @@ type Target struct {
 	codec    codec
 	apply    *script
 	expires  int           // index of the field past which a record does not exist; -1: none
-	horizon  time.Duration // how long the version of a record that is gone stays
+	horizon  time.Duration // how long the version of a deleted record stays
 
 	bulk         bulkPool
 	noExpireTime atomic.Bool // the server has no PEXPIRETIME
-	fills        sync.Pool   // of *fillBuffers
-	fillSurely   atomic.Bool // the server, or its user, has no fast way to fill
+	buffers      sync.Pool   // of *fillBuffers
+	noFastLoad   atomic.Bool // the server or its user refuses the fast script of BulkLoad
 }
 
 var _ store.Target = (*Target)(nil)
 
-// Open makes a target of the migration's description. It does not connect: an
-// application starts while its target is down. The error is one of configuration
-// and holds nothing of the URL.
+// Open makes a target from the migration file. It does not connect, so that an
+// application starts while its target is down. An error is one of configuration, and
+// contains no part of the URL.
 func Open(_ context.Context, m *migration.Config, url string, schema *record.Schema) (*Target, error) {
 	if url == "" {
 		return nil, errNoURL
@@ -108,17 +110,17 @@ func targetNames(schema *record.Schema, reserved string) ([]string, error) {
 			names[i] = f.Name
 		}
 		if names[i] == reserved {
-			return nil, fmt.Errorf("field %q would be named %q in the target, which is reserved for the version; give it another name by fields, or set target.version_field", f.Name, reserved)
+			return nil, hint.Errorf(hint.Hint{Text: "give it another name by fields, or set target.version_field"}, "field %q would be named %q in the target, which is reserved for the version", f.Name, reserved)
 		}
 		if other, ok := seen[names[i]]; ok {
-			return nil, fmt.Errorf("fields %q and %q would both be named %q in the target; give one another name by fields", other, f.Name, names[i])
+			return nil, hint.Errorf(hint.Hint{Text: "give one of them another name by fields"}, "fields %q and %q would both be named %q in the target", other, f.Name, names[i])
 		}
 		seen[names[i]] = f.Name
 	}
 	return names, nil
 }
 
-// Client is the connection that the target uses. It never repeats a command.
+// Client is the client that the target uses. It never repeats a command.
 func (t *Target) Client() goredis.UniversalClient { return t.client }
 
 // Template makes and reads the records' Redis keys.
@@ -131,28 +133,29 @@ func (t *Target) Close() error {
 }
 
 // Now reads the clock of the server; in a cluster, of one of its masters. A write's
-// NotAfter is held against the clock of the key's own master: where the masters'
-// clocks differ, it comes sooner or later by so much, which Check warns of.
+// NotAfter is compared with the clock of the key's own master: if the masters' clocks
+// differ, the deadline shifts by the difference, of which Check warns.
 func (t *Target) Now(ctx context.Context) (time.Time, error) {
 	if err := ctx.Err(); err != nil {
 		return time.Time{}, err
 	}
 	now, err := t.client.Time(ctx).Result()
 	if err != nil {
-		return time.Time{}, fmt.Errorf("read Redis's clock: %w", because(ctx, err))
+		return time.Time{}, fmt.Errorf("read Redis's clock: %w", contextError(ctx, err))
 	}
 	return now.UTC(), nil
 }
 
-// because prefers the context's own error to what became of it.
-func because(ctx context.Context, err error) error {
+// contextError puts the context's error, if it has ended, before the error that
+// followed from it.
+func contextError(ctx context.Context, err error) error {
 	if ended := ctx.Err(); ended != nil && !errors.Is(err, ended) {
 		return fmt.Errorf("%w (%w)", ended, err)
 	}
 	return err
 }
 
-// masters calls f with a client of each master, at the same time in a cluster.
+// masters calls f with a client for each master; in a cluster, concurrently.
 func (t *Target) masters(ctx context.Context, f func(ctx context.Context, client *goredis.Client) error) error {
 	if t.cluster != nil {
 		return t.cluster.ForEachMaster(ctx, f)

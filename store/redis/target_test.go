@@ -33,7 +33,7 @@ var formats = []string{"hash", "json"}
 // prefixes keeps the tests of one server without databases apart.
 var prefixes atomic.Int64
 
-// migration is a description whose template is made of the key's columns.
+// testConfig is a migration whose template is made of the key's columns.
 func testConfig(format, prefix string, schema *record.Schema, o storetest.TargetOptions) *migration.Config {
 	template := prefix
 	for _, at := range schema.Key {
@@ -78,16 +78,16 @@ func ok(t testing.TB, err error) {
 	}
 }
 
-// harness runs the suite on servers of which url names one database each.
+// harness runs the suite on servers; each call of url names another database.
 func harness(format string, url func(t *testing.T) string) storetest.TargetHarness {
 	h := storetest.TargetHarness{
 		Expires: true,
 		Open: func(t *testing.T, schema *record.Schema, o storetest.TargetOptions) store.Target {
-			// What SCAN's patterns would take for more than itself.
+			// A character with a meaning in SCAN's patterns.
 			prefix := fmt.Sprintf("t[%d]*?\\", prefixes.Add(1))
 			return open(t, testConfig(format, prefix, schema, o), url(t), schema)
 		},
-		Stray: func(t *testing.T, target store.Target) {
+		UnknownKey: func(t *testing.T, target store.Target) {
 			own := target.(*Target)
 			ok(t, own.client.Set(t.Context(), own.template.Prefix()+"not a number", "x", 0).Err())
 		},
@@ -240,7 +240,7 @@ func await(t testing.TB, done func() bool) {
 		select {
 		case <-tick.C:
 		case <-end:
-			t.Fatal("waited in vain")
+			t.Fatal("the condition was not reached")
 		}
 	}
 }
@@ -274,18 +274,18 @@ func testMovingSlots(t *testing.T, cluster *testenv.RedisCluster) {
 	ok(t, from.Do(ctx, "cluster", "setslot", slot, "migrating", id(to)).Err())
 	host, port, _ := strings.Cut(to.Options().Addr, ":")
 	ok(t, from.Migrate(ctx, host, port, raw, 0, 5*time.Second).Err())
-	// The slot is still the first master's, the key is not: reads follow it, a
-	// write waits for the end of the move.
+	// The slot still belongs to the first master, the key has moved: reads follow it, and
+	// a write waits for the end of the move.
 	if e := entry(t, target, 1); e.Version != version(1) {
 		t.Errorf("while the slot moves: %+v", e)
 	}
-	if written := filled(t, target, record.MakeVersion(0, 0, 1), write(1, 1).Record, write(2, 1).Record); written[0] || !written[1] || target.fillSurely.Load() {
-		t.Errorf("a fill while the slot of the first moves: %v, the fast way is off: %v", written, target.fillSurely.Load())
+	if written := filled(t, target, record.MakeVersion(0, 0, 1), write(1, 1).Record, write(2, 1).Record); written[0] || !written[1] || target.noFastLoad.Load() {
+		t.Errorf("a bulk load while the slot of the first record moves: %v, the fast path is disabled: %v", written, target.noFastLoad.Load())
 	}
 	brief, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
 	defer cancel()
 	if results, err := target.Apply(brief, []store.Write{write(1, 2)}); err == nil && results[0].Err == nil {
-		t.Error("a write of a moving slot went somewhere")
+		t.Error("a write to a moving slot was applied")
 	}
 	var wg sync.WaitGroup
 	wg.Go(func() {

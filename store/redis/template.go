@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/record"
 )
 
@@ -13,14 +14,14 @@ import (
 // from a Redis key: "product:{id}". {{ and }} are literal braces, which around a
 // placeholder make a hash tag: "cart:{{{user}}}:{item}".
 //
-// Two records never share a Redis key: ParseTemplate refuses a template that it
-// can't prove that of. Texts are written as they are, but for %, {, } and control
+// Two records never share a Redis key: ParseTemplate refuses a template for which it
+// can't prove that. Texts are written unchanged, except for %, {, } and control
 // characters, which become % and two upper-case hexadecimal digits.
 type Template struct {
 	source   string
 	literals []string // one more than columns
 	columns  []column // in the order of the text
-	free     int      // the column that takes what the others leave; -1: none
+	free     int      // the column that takes the rest between the others; -1: none
 	keyed    []int    // position in columns of each part of the record's key
 }
 
@@ -39,7 +40,7 @@ func ParseTemplate(s string, schema *record.Schema) (*Template, error) {
 		return nil, fmt.Errorf("target.key %q: %w", s, err)
 	}
 	if strings.HasPrefix(t.literals[0], sidecarPrefix) {
-		return nil, fmt.Errorf("target.key %q: names that begin with %s hold the versions of deleted records; begin with something else", s, sidecarPrefix)
+		return nil, hint.Errorf(hint.Hint{Text: "begin target.key with something else"}, "target.key %q: names that begin with %s hold the versions of deleted records", s, sidecarPrefix)
 	}
 	if i, j, ok := t.ambiguous(); ok {
 		return nil, t.ambiguity(i, j, schema)
@@ -59,11 +60,11 @@ func readTemplate(s string, schema *record.Schema) (*Template, error) {
 			literal.WriteByte(c)
 			i++
 		case c == '}':
-			return nil, errors.New("a } without {; write }} for a literal one")
+			return nil, hint.Errorf(hint.Hint{Text: "write }} for a literal }"}, "a } without {")
 		default:
 			end := strings.IndexByte(s[i:], '}')
 			if end < 0 {
-				return nil, errors.New("a { without }; write {{ for a literal one")
+				return nil, hint.Errorf(hint.Hint{Text: "write {{ for a literal {"}, "a { without }")
 			}
 			name := s[i+1 : i+end]
 			part, err := keyPart(name, schema)
@@ -108,10 +109,10 @@ func keyPart(name string, schema *record.Schema) (int, error) {
 	}
 }
 
-// ambiguous finds two columns whose border a reader of the Redis key can't see:
-// one whose end is not seen from the left, and a later one whose beginning is not
-// seen from the right. Without such a pair every Redis key has one reading, which
-// is the one that Parse follows; a column in between takes what is left.
+// ambiguous finds two columns whose border a parser of the Redis key can't see: one
+// whose end is not visible from the left, and a later one whose beginning is not
+// visible from the right. Without such a pair every Redis key has exactly one parse,
+// which Parse finds; a column in between takes the rest.
 func (t *Template) ambiguous() (i, j int, found bool) {
 	t.free = -1
 	last := len(t.columns) - 1
@@ -131,8 +132,8 @@ func (t *Template) String() string { return t.source }
 // Prefix is what every Redis key of the template begins with.
 func (t *Template) Prefix() string { return t.literals[0] }
 
-// Render returns the Redis key. It fails on a key that has not the template's
-// number of columns, or a column's text that its kind can't have.
+// Render returns the Redis key. It fails for a key with another number of columns
+// than the template, or with a text that the column's kind can't have.
 func (t *Template) Render(key record.Key) (string, error) {
 	parts, err := key.Parts()
 	if err != nil {
@@ -153,7 +154,7 @@ func (t *Template) Render(key record.Key) (string, error) {
 	return string(append(b, t.literals[len(t.columns)]...)), nil
 }
 
-// appendName appends the Redis key of a row; false where Render would fail.
+// appendName appends the Redis key of a row; false if Render would fail.
 func (t *Template) appendName(dst []byte, schema *record.Schema, row record.Record) ([]byte, bool) {
 	for i := range t.columns {
 		c := &t.columns[i]
@@ -167,10 +168,10 @@ func (t *Template) appendName(dst []byte, schema *record.Schema, row record.Reco
 	return append(dst, t.literals[len(t.columns)]...), true
 }
 
-// errNotOurs tells that Render makes no such Redis key.
-var errNotOurs = errors.New("not a key of this template")
+// errUnknownKey reports a Redis key that Render does not produce.
+var errUnknownKey = errors.New("not a key of this template")
 
-// Parse is the inverse of Render; it fails on all that Render can't have made.
+// Parse is the inverse of Render. It fails for every name that Render can't produce.
 func (t *Template) Parse(raw string) (record.Key, error) {
 	texts := make([]string, len(t.columns))
 	rest := raw
@@ -181,17 +182,17 @@ func (t *Template) Parse(raw string) (record.Key, error) {
 	}
 	for i := range stop {
 		if rest, ok = strings.CutPrefix(rest, t.literals[i]); !ok {
-			return "", errNotOurs
+			return "", errUnknownKey
 		}
 		n := t.columns[i].shape.fromLeft(rest)
 		texts[i], rest = rest[:n], rest[n:]
 	}
 	if rest, ok = strings.CutPrefix(rest, t.literals[stop]); !ok {
-		return "", errNotOurs
+		return "", errUnknownKey
 	}
 	for i := len(t.columns); i > stop; i-- {
 		if rest, ok = strings.CutSuffix(rest, t.literals[i]); !ok {
-			return "", errNotOurs
+			return "", errUnknownKey
 		}
 		if i-1 == stop {
 			texts[stop], rest = rest, ""
@@ -201,7 +202,7 @@ func (t *Template) Parse(raw string) (record.Key, error) {
 		texts[i-1], rest = rest[len(rest)-n:], rest[:len(rest)-n]
 	}
 	if rest != "" {
-		return "", errNotOurs
+		return "", errUnknownKey
 	}
 	return t.key(texts)
 }
@@ -211,7 +212,7 @@ func (t *Template) key(texts []string) (record.Key, error) {
 	for part, at := range t.keyed {
 		text, ok := t.columns[at].shape.read(texts[at])
 		if !ok {
-			return "", errNotOurs
+			return "", errUnknownKey
 		}
 		parts[part] = text
 	}

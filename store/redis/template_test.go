@@ -7,6 +7,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/record"
 )
 
@@ -60,35 +61,45 @@ func TestTemplateRefuses(t *testing.T) {
 		template string
 		schema   *record.Schema
 		want     string // in the message
+		better   string // the template in the hint
 	}{
-		{"a:{x}{y}", keyed("x int", "y int"), `(x="1", y="23" and x="12", y="3"); try "a:{x}:{y}"`},
-		{"a:{x}{y}", keyed("x text", "y int"), `(x="1", y="23" and x="12", y="3"); try "a:{x}:{y}"`},
-		{"a:{x}:{y}", keyed("x text", "y text"), `(x="1", y="2:3" and x="1:2", y="3"); try "a:{{{x}}}:{y}"`},
-		{"{x}1{y}", keyed("x int", "y int"), `try "{x}:{y}"`},
-		{"{x}:{y}:{z}", keyed("x text", "y text", "z text"), `try "{{{x}}}:{{{y}}}:{z}"`},
-		{"{x}-{y}-{z}", keyed("x text", "y int", "z text"), `not injective`},
-		{"{d}{n}", keyed("d date", "n int"), `where d ends and n begins can't always be told; try "{d}:{n}"`},
-		{"p:{id}", keyed("id int", "eu text"), `key column "eu" is missing`},
-		{"p", keyed("id int"), `key column "id" is missing`},
-		{"", keyed("id int"), `key column "id" is missing`},
-		{"p:{id}:{id}", keyed("id int"), `column "id" appears twice`},
-		{"p:{nope}", keyed("id int"), `there is no column "nope"; the record's key is id`},
-		{"p:{id", keyed("id int"), "a { without }"},
-		{"p:id}", keyed("id int"), "a } without {"},
-		{"p:{x}", keyed("x float"), "several texts"},
-		{"p:{x}", keyed("x json"), "several texts"},
-		{"migrator:v:{{{id}}}", keyed("id int"), "begin with something else"},
+		{"a:{x}{y}", keyed("x int", "y int"), `(x="1", y="23" and x="12", y="3")`, "a:{x}:{y}"},
+		{"a:{x}{y}", keyed("x text", "y int"), `(x="1", y="23" and x="12", y="3")`, "a:{x}:{y}"},
+		{"a:{x}:{y}", keyed("x text", "y text"), `(x="1", y="2:3" and x="1:2", y="3")`, "a:{{{x}}}:{y}"},
+		{"{x}1{y}", keyed("x int", "y int"), "not injective", "{x}:{y}"},
+		{"{x}:{y}:{z}", keyed("x text", "y text", "z text"), "not injective", "{{{x}}}:{{{y}}}:{z}"},
+		{"{x}-{y}-{z}", keyed("x text", "y int", "z text"), "not injective", "any"},
+		{"{d}{n}", keyed("d date", "n int"), "the border between d and n is not always visible", "{d}:{n}"},
+		{"p:{id}", keyed("id int", "eu text"), `key column "eu" is missing`, ""},
+		{"p", keyed("id int"), `key column "id" is missing`, ""},
+		{"", keyed("id int"), `key column "id" is missing`, ""},
+		{"p:{id}:{id}", keyed("id int"), `column "id" appears twice`, ""},
+		{"p:{nope}", keyed("id int"), `there is no column "nope"; the record's key is id`, ""},
+		{"p:{id", keyed("id int"), "a { without }", ""},
+		{"p:id}", keyed("id int"), "a } without {", ""},
+		{"p:{x}", keyed("x float"), "several texts", ""},
+		{"p:{x}", keyed("x json"), "several texts", ""},
+		{"migrator:v:{{{id}}}", keyed("id int"), "hold the versions of deleted records", ""},
 	} {
 		_, err := ParseTemplate(c.template, c.schema)
 		if err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v\nwant %s", c.template, err, c.want)
 			continue
 		}
-		if _, try, ok := strings.Cut(err.Error(), "; try \""); ok {
-			try = strings.TrimSuffix(try, "\"")
-			if _, err := ParseTemplate(try, c.schema); err != nil {
-				t.Errorf("%s: the template that it says to try: %v", c.template, err)
+		h, _ := hint.Of(err)
+		quoted, ok := strings.CutPrefix(h.Text, "target.key: ")
+		if !ok {
+			if c.better != "" {
+				t.Errorf("%s: no template in the hint %q", c.template, h.Text)
 			}
+			continue
+		}
+		better, err := strconv.Unquote(quoted)
+		if err != nil || c.better != "any" && better != c.better {
+			t.Errorf("%s: the hint's template is %s, want %s", c.template, quoted, c.better)
+		}
+		if _, err := ParseTemplate(better, c.schema); err != nil {
+			t.Errorf("%s: the hint's template %s: %v", c.template, better, err)
 		}
 	}
 	schema := keyed("id int")
@@ -114,7 +125,7 @@ func TestTemplateRefusesKeys(t *testing.T) {
 	}
 }
 
-// kindGenerators make canonical texts, with what other columns' borders look like.
+// kindGenerators make canonical texts, some of which contain the separators of templates.
 var kindGenerators = map[record.Kind]*rapid.Generator[string]{
 	record.Int:         rapid.Custom(func(t *rapid.T) string { return strconv.FormatInt(rapid.Int64().Draw(t, "int"), 10) }),
 	record.Text:        rapid.OneOf(rapid.StringOf(rapid.SampledFrom([]rune(":-|{}%/,0129aé\n\x7f ."))), rapid.String()),
@@ -128,8 +139,8 @@ var kindGenerators = map[record.Kind]*rapid.Generator[string]{
 	record.TimeOfDay:   rapid.StringMatching(`[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[1-9])?`),
 }
 
-// TestTemplateIsInjective: of templates at random, each that is accepted gives two
-// different keys two different names, and reads each name back to its key.
+// TestTemplateIsInjective: every random template that is accepted gives different keys
+// different names, and parses each name back to its key.
 func TestTemplateIsInjective(t *testing.T) {
 	t.Parallel()
 	kinds := []record.Kind{record.Int, record.Int, record.Text, record.Text, record.Bytes, record.Bool, record.UUID, record.Decimal, record.Date, record.TimestampTZ, record.Interval, record.TimeOfDay}
@@ -188,7 +199,7 @@ func indexes(n int) []int {
 	return all
 }
 
-// FuzzTemplateParse: what Parse accepts, Render makes.
+// FuzzTemplateParse: Render produces every name that Parse accepts.
 func FuzzTemplateParse(f *testing.F) {
 	var templates []*Template
 	for _, c := range []struct {
@@ -228,7 +239,7 @@ func FuzzTemplateParse(f *testing.F) {
 	})
 }
 
-// FuzzParseTemplate: no text makes it panic, and what it accepts it can write.
+// FuzzParseTemplate: no text makes it panic, and every accepted template can be printed.
 func FuzzParseTemplate(f *testing.F) {
 	for _, s := range []string{"product:{id}", "{{{id}}}", "}}{{", "{a}{b}", "{", "}", "{}"} {
 		f.Add(s)

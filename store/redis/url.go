@@ -11,20 +11,23 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
 
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/record"
 )
 
-// urlForms is said where a URL can't be read; the URL itself never is, as it may
-// hold a password.
-const urlForms = "want redis://[user:password@]host:port[/db], rediss://..., unix:///path/to/socket?db=0, " +
+// urlForms is the hint of a URL that can't be read. No error contains the URL itself,
+// as it may hold a password.
+const urlForms = "write it as redis://[user:password@]host:port[/db], rediss://..., unix:///path/to/socket?db=0, " +
 	"redis://host:port?addr=host2:port2&addr=... or ?cluster=true for a cluster, " +
 	"or redis+sentinel://[user:password@]host:port,host2:port2/master[/db]; " +
 	"write /, ?, #, @ and % in a password as %2F, %3F, %23, %40 and %25"
 
-func badURL(what string) error { return record.URLError("target.url: " + what + "; " + urlForms) }
+func badURL(what string) error {
+	return hint.With(record.URLError("target.url: "+what), hint.Hint{Text: urlForms})
+}
 
-// dial makes a client of what the URL names. It does not connect. Nothing is read
-// from replicas: they lag, and a read must not return less than what was acknowledged.
+// dial makes a client for the URL. It does not connect. The client never reads from
+// replicas: they lag, and a read must not miss an acknowledged write.
 func dial(raw string) (goredis.UniversalClient, error) {
 	scheme, rest, ok := strings.Cut(raw, "://")
 	if !ok {
@@ -71,7 +74,7 @@ func dial(raw string) (goredis.UniversalClient, error) {
 	if err != nil {
 		return nil, explain(err)
 	}
-	// A command is sent again by this package alone, which knows which ones may run twice.
+	// Only this package sends a command again: it knows which ones may run twice.
 	o.MaxRetries, o.DialerRetries, o.ContextTimeoutEnabled = -1, 1, true
 	o.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 	return goredis.NewClient(o), nil
@@ -164,8 +167,8 @@ func dialSentinel(encrypted bool, rest string) (goredis.UniversalClient, error) 
 	return dialFailover(o)
 }
 
-// explain says of a parser's error what holds no part of the URL but the name of
-// an option.
+// explain replaces a parser's error by one that contains no part of the URL except the
+// name of an option.
 func explain(err error) error {
 	if m := regexp.MustCompile(`unexpected option: ([a-z_]{1,30})$`).FindStringSubmatch(err.Error()); m != nil {
 		return badURL("unknown option " + m[1])
@@ -176,5 +179,5 @@ func explain(err error) error {
 	return badURL("can't be read")
 }
 
-// errNoURL says where the URL comes from.
-const errNoURL = record.URLError("target.url is empty: set it, or target.url_file, in the migration's file")
+// errNoURL refuses a target without a URL.
+var errNoURL = hint.With(record.URLError("target.url is empty"), hint.Hint{Text: "set target.url or target.url_file in the migration file"})

@@ -41,7 +41,7 @@ func TestURLForms(t *testing.T) {
 	}
 }
 
-func TestURLErrorsKeepTheSecret(t *testing.T) {
+func TestURLErrorsContainNoSecret(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ url, want string }{
 		{"s3cret", "not a URL"},

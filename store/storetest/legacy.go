@@ -11,7 +11,7 @@ import (
 	"github.com/stranglerfig/migrator/store"
 )
 
-// LegacyStore is all that the suite asks of a legacy store.
+// LegacyStore is what the suite needs of a legacy store.
 type LegacyStore interface {
 	store.Legacy
 	store.Locker
@@ -19,19 +19,19 @@ type LegacyStore interface {
 	store.Fence
 }
 
-// LegacyHarness tells RunLegacy how to make legacy stores.
+// LegacyHarness makes legacy stores for RunLegacy.
 type LegacyHarness struct {
 	// Open returns an empty store of the test's own, installed and ready, whose
 	// records have an integer key "id" and a text "name" that may be null. Clean-up
 	// is by t.Cleanup.
 	Open func(t *testing.T) LegacyFixture
-	// Own tells that a locked read carries the version of the write that it saw
-	// itself, not a later one: versions are a column of the records.
+	// Own is true if a locked read returns exactly the version of the write that it saw,
+	// not a newer one: versions are a column of the records.
 	Own bool
 }
 
-// LegacyFixture is a store with an application beside it: the methods write as the
-// application does, past the store.
+// LegacyFixture is a store with an application: the methods write as the application
+// does, without the store.
 type LegacyFixture interface {
 	// Store is the store under test.
 	Store() LegacyStore
@@ -48,11 +48,11 @@ type LegacyTx interface {
 	Rollback(ctx context.Context) error
 }
 
-// RunLegacy runs the whole suite as subtests, which run side by side.
+// RunLegacy runs the whole suite as subtests, which run in parallel.
 func RunLegacy(t *testing.T, h LegacyHarness) {
 	for _, c := range []struct {
 		name string
-		run  func(*legacyBench)
+		run  func(*legacyFixture)
 	}{
 		{"Schema", testLegacySchema},
 		{"ChunksCoverAll", testLegacyChunks},
@@ -80,13 +80,13 @@ func RunLegacy(t *testing.T, h LegacyHarness) {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			t.Cleanup(cancel)
 			f := h.Open(t)
-			c.run(&legacyBench{T: t, ctx: ctx, fixture: f, store: f.Store(), own: h.Own})
+			c.run(&legacyFixture{T: t, ctx: ctx, fixture: f, store: f.Store(), own: h.Own})
 		})
 	}
 }
 
-// legacyBench is a legacy store under test.
-type legacyBench struct {
+// legacyFixture is a legacy store under test.
+type legacyFixture struct {
 	*testing.T
 	ctx     context.Context
 	fixture LegacyFixture
@@ -94,14 +94,14 @@ type legacyBench struct {
 	own     bool
 }
 
-func (b *legacyBench) ok(err error) {
+func (b *legacyFixture) ok(err error) {
 	b.Helper()
 	if err != nil {
 		b.Fatal(err)
 	}
 }
 
-func (b *legacyBench) begin() LegacyTx {
+func (b *legacyFixture) begin() LegacyTx {
 	b.Helper()
 	tx, err := b.fixture.Begin(b.ctx)
 	b.ok(err)
@@ -109,15 +109,15 @@ func (b *legacyBench) begin() LegacyTx {
 }
 
 // tryPut commits one write of the application.
-func (b *legacyBench) tryPut(id int, name string) (record.Version, error) {
+func (b *legacyFixture) tryPut(id int, name string) (record.Version, error) {
 	return b.try(func(tx LegacyTx) (record.Version, error) { return tx.Put(b.ctx, id, name) })
 }
 
-func (b *legacyBench) tryRemove(id int) (record.Version, error) {
+func (b *legacyFixture) tryRemove(id int) (record.Version, error) {
 	return b.try(func(tx LegacyTx) (record.Version, error) { return tx.Remove(b.ctx, id) })
 }
 
-func (b *legacyBench) try(do func(LegacyTx) (record.Version, error)) (record.Version, error) {
+func (b *legacyFixture) try(do func(LegacyTx) (record.Version, error)) (record.Version, error) {
 	tx, err := b.fixture.Begin(b.ctx)
 	if err != nil {
 		return record.Version{}, err
@@ -129,14 +129,14 @@ func (b *legacyBench) try(do func(LegacyTx) (record.Version, error)) (record.Ver
 	return v, tx.Commit(b.ctx)
 }
 
-func (b *legacyBench) put(id int, name string) record.Version {
+func (b *legacyFixture) put(id int, name string) record.Version {
 	b.Helper()
 	v, err := b.tryPut(id, name)
 	b.ok(err)
 	return v
 }
 
-func (b *legacyBench) putMany(n int) {
+func (b *legacyFixture) putMany(n int) {
 	b.Helper()
 	tx := b.begin()
 	for id := 1; id <= n; id++ {
@@ -148,8 +148,8 @@ func (b *legacyBench) putMany(n int) {
 
 func legacyName(id int) string { return fmt.Sprintf("name of %d", id) }
 
-// scan reads all chunks of about so many rows each.
-func (b *legacyBench) scan(rows int) (all map[record.Key]record.Record, chunks []store.Chunk) {
+// scan reads all chunks of about rows rows each.
+func (b *legacyFixture) scan(rows int) (all map[record.Key]record.Record, chunks []store.Chunk) {
 	b.Helper()
 	chunks, err := b.store.Chunks(b.ctx, rows)
 	b.ok(err)
@@ -170,7 +170,7 @@ func (b *legacyBench) scan(rows int) (all map[record.Key]record.Record, chunks [
 	return all, chunks
 }
 
-func (b *legacyBench) locked(id int) store.Row {
+func (b *legacyFixture) locked(id int) store.Row {
 	b.Helper()
 	rows, err := b.store.LookupLocked(b.ctx, []record.Key{keyOf(id)})
 	b.ok(err)
@@ -180,8 +180,8 @@ func (b *legacyBench) locked(id int) store.Row {
 	return rows[0]
 }
 
-// name is what the store says of the record's name.
-func (b *legacyBench) name(r store.Row) string {
+// name returns the text of the record's name.
+func (b *legacyFixture) name(r store.Row) string {
 	b.Helper()
 	v := r.Record[b.store.Schema().Index("name")]
 	if v.State != record.Present {
@@ -190,7 +190,7 @@ func (b *legacyBench) name(r store.Row) string {
 	return v.Text
 }
 
-func (b *legacyBench) inOrder(versions ...record.Version) {
+func (b *legacyFixture) inOrder(versions ...record.Version) {
 	b.Helper()
 	for i := 1; i < len(versions); i++ {
 		if !versions[i].NewerThan(versions[i-1]) {
@@ -200,7 +200,7 @@ func (b *legacyBench) inOrder(versions ...record.Version) {
 }
 
 // saw checks the version of a locked read against that of the write it saw.
-func (b *legacyBench) saw(write, read record.Version) {
+func (b *legacyFixture) saw(write, read record.Version) {
 	b.Helper()
 	if b.own && read == write {
 		return

@@ -8,21 +8,21 @@ import (
 	"github.com/stranglerfig/migrator/store"
 )
 
-func (b *legacyBench) raise(attempt string) uint32 {
+func (b *legacyFixture) raise(attempt string) uint32 {
 	b.Helper()
 	era, err := b.store.RaiseFence(b.ctx, attempt, legacyWait)
 	b.ok(err)
 	return era
 }
 
-func (b *legacyBench) lift(attempt string) uint32 {
+func (b *legacyFixture) lift(attempt string) uint32 {
 	b.Helper()
 	era, err := b.store.LiftFence(b.ctx, attempt, legacyWait)
 	b.ok(err)
 	return era
 }
 
-func (b *legacyBench) fenced(attempt string, era uint32) {
+func (b *legacyFixture) fenced(attempt string, era uint32) {
 	b.Helper()
 	gotAttempt, gotEra, err := b.store.FenceState(b.ctx)
 	b.ok(err)
@@ -31,7 +31,7 @@ func (b *legacyBench) fenced(attempt string, era uint32) {
 	}
 }
 
-func testLegacyFence(b *legacyBench) {
+func testLegacyFence(b *legacyFixture) {
 	before := b.put(1, "a")
 	b.fenced("", before.Era())
 	era := b.raise("A")
@@ -52,7 +52,7 @@ func testLegacyFence(b *legacyBench) {
 		}
 	}
 	if row := b.locked(1); !row.Found || b.name(row) != "a" {
-		b.Errorf("legacy can't be read behind its fence: %+v", row)
+		b.Errorf("fenced legacy can't be read: %+v", row)
 	}
 	lifted := b.lift("A")
 	if lifted <= era {
@@ -64,13 +64,13 @@ func testLegacyFence(b *legacyBench) {
 		b.Errorf("a write after the fence is of era %d, want %d", after.Era(), lifted)
 	}
 	b.inOrder(before, after)
-	b.lift("A") // it is gone: no error
+	b.lift("A") // lifting again is no error
 	b.raise("B")
 	b.lift("B")
 	b.inOrder(after, b.put(1, "d"))
 }
 
-func testLegacyFenceOwner(b *legacyBench) {
+func testLegacyFenceOwner(b *legacyFixture) {
 	era := b.raise("A")
 	if _, err := b.store.RaiseFence(b.ctx, "B", legacyWait); err == nil {
 		b.Error("another attempt raised the fence too")
@@ -86,7 +86,7 @@ func testLegacyFenceOwner(b *legacyBench) {
 	b.put(1, "a")
 }
 
-func testLegacyFenceWaits(b *legacyBench) {
+func testLegacyFenceWaits(b *legacyFixture) {
 	writer := b.begin()
 	open, err := writer.Put(b.ctx, 1, "open")
 	b.ok(err)
@@ -95,10 +95,10 @@ func testLegacyFenceWaits(b *legacyBench) {
 		b.Fatal("the fence was raised beside an open writer")
 	}
 	if took := time.Since(began); took > 5*time.Second {
-		b.Errorf("the fence gave up after %s only", took)
+		b.Errorf("the fence timed out after %s already", took)
 	}
 	if attempt, _, err := b.store.FenceState(b.ctx); err != nil || attempt != "" {
-		b.Fatalf("a fence that was given up stands: %q, %v", attempt, err)
+		b.Fatalf("a fence that timed out is raised: %q, %v", attempt, err)
 	}
 	second, err := writer.Put(b.ctx, 1, "still open")
 	b.ok(err)
@@ -107,9 +107,9 @@ func testLegacyFenceWaits(b *legacyBench) {
 	b.inOrder(open, second, record.MakeVersion(era, 0, 1))
 }
 
-// testLegacyFencedRead: what legacy says behind its fence is newer than its own
-// writes and older than all that the target has numbered since.
-func testLegacyFencedRead(b *legacyBench) {
+// testLegacyFencedRead: a read of fenced legacy is newer than legacy's own writes and
+// older than all later writes of the target.
+func testLegacyFencedRead(b *legacyFixture) {
 	before := b.put(1, "a")
 	era := b.raise("A")
 	read := b.locked(1).Version
@@ -119,8 +119,8 @@ func testLegacyFencedRead(b *legacyBench) {
 	b.inOrder(record.MakeVersion(era, 1<<32-1, 1<<64-1), b.locked(1).Version, b.put(1, "b"))
 }
 
-// testLegacyLifted: a controller that slept through its attempt's end.
-func testLegacyLifted(b *legacyBench) {
+// testLegacyLifted: a controller is suspended until its attempt has ended.
+func testLegacyLifted(b *legacyFixture) {
 	b.raise("A")
 	b.lift("A")
 	if _, err := b.store.RaiseFence(b.ctx, "A", legacyWait); err == nil {
@@ -133,7 +133,7 @@ func testLegacyLifted(b *legacyBench) {
 	b.put(1, "a")
 }
 
-func testLegacyReplay(b *legacyBench) {
+func testLegacyReplay(b *legacyFixture) {
 	b.putMany(3)
 	era := b.raise("A")
 	schema := b.store.Schema()
@@ -160,7 +160,7 @@ func testLegacyReplay(b *legacyBench) {
 			b.Errorf("row %d came back as %v", i, r.Record)
 		}
 	}
-	// A second time: the controller did not hear of the first.
+	// A second time: the controller got no reply to the first call.
 	second, err := b.store.Replay(b.ctx, "A", rows)
 	b.ok(err)
 	if _, err := b.tryPut(1, "b"); !errors.Is(err, store.ErrFenced) {
@@ -179,7 +179,7 @@ func testLegacyReplay(b *legacyBench) {
 	}
 }
 
-func testLegacyReplayOwner(b *legacyBench) {
+func testLegacyReplayOwner(b *legacyFixture) {
 	b.put(1, "a")
 	rows := []store.Row{{Key: keyOf(1)}}
 	if _, err := b.store.Replay(b.ctx, "A", rows); err == nil {

@@ -9,7 +9,7 @@ import (
 	"github.com/stranglerfig/migrator/store"
 )
 
-func testLegacySchema(b *legacyBench) {
+func testLegacySchema(b *legacyFixture) {
 	s := b.store.Schema()
 	id, name := s.Index("id"), s.Index("name")
 	if id < 0 || name < 0 || len(s.Key) != 1 || s.Key[0] != id {
@@ -23,7 +23,7 @@ func testLegacySchema(b *legacyBench) {
 	}
 }
 
-func testLegacyChunks(b *legacyBench) {
+func testLegacyChunks(b *legacyFixture) {
 	const n = 3000
 	b.putMany(n)
 	for _, rows := range []int{1, 100, 1000, 10 * n} {
@@ -41,7 +41,7 @@ func testLegacyChunks(b *legacyBench) {
 			b.Errorf("%d chunks for %d rows in hundreds", len(chunks), n)
 		}
 	}
-	// What is added later is in one of the chunks that were cut before.
+	// A record that is added later is in one of the existing chunks.
 	chunks, err := b.store.Chunks(b.ctx, 100)
 	b.ok(err)
 	b.put(n+1, "late")
@@ -57,14 +57,14 @@ func testLegacyChunks(b *legacyBench) {
 	}
 }
 
-func testLegacyEmpty(b *legacyBench) {
+func testLegacyEmpty(b *legacyFixture) {
 	all, chunks := b.scan(100)
 	if len(all) != 0 || len(chunks) == 0 {
 		b.Fatalf("%d records in %d chunks of an empty store: want none in at least one", len(all), len(chunks))
 	}
 }
 
-func testLegacyScanStops(b *legacyBench) {
+func testLegacyScanStops(b *legacyFixture) {
 	b.putMany(10)
 	chunks, err := b.store.Chunks(b.ctx, 1000)
 	b.ok(err)
@@ -79,7 +79,7 @@ func testLegacyScanStops(b *legacyBench) {
 	}
 }
 
-func testLegacyLookup(b *legacyBench) {
+func testLegacyLookup(b *legacyFixture) {
 	b.putMany(5)
 	keys := []record.Key{keyOf(3), keyOf(99), keyOf(1), keyOf(3), keyOf(5)}
 	for name, lookup := range map[string]func(context.Context, []record.Key) ([]store.Row, error){
@@ -121,8 +121,8 @@ func testLegacyLookup(b *legacyBench) {
 	}
 }
 
-// testLegacyOddKeys asks for what a target may hold under keys that legacy can't have.
-func testLegacyOddKeys(b *legacyBench) {
+// testLegacyOddKeys looks up keys that a target may have and legacy can't have.
+func testLegacyOddKeys(b *legacyFixture) {
 	b.putMany(2)
 	keys := []record.Key{"", "one", keyOf(1), "1,2", "01", "+1", " 1", "1.0", "99999999999999999999999", "%GG", "\x00", "\xff", keyOf(2)}
 	for name, lookup := range map[string]func(context.Context, []record.Key) ([]store.Row, error){
@@ -138,7 +138,7 @@ func testLegacyOddKeys(b *legacyBench) {
 	}
 }
 
-func testLegacyContext(b *legacyBench) {
+func testLegacyContext(b *legacyFixture) {
 	b.put(1, "one")
 	ctx, cancel := context.WithCancel(b.ctx)
 	cancel()

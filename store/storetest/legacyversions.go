@@ -10,7 +10,7 @@ import (
 	"github.com/stranglerfig/migrator/store"
 )
 
-func testLegacyVersions(b *legacyBench) {
+func testLegacyVersions(b *legacyFixture) {
 	first := b.put(1, "a")
 	if first.Era() == 0 {
 		b.Fatalf("version %s is of no era", first)
@@ -30,7 +30,7 @@ func testLegacyVersions(b *legacyBench) {
 	b.inOrder(again, one, two, b.put(1, "f"))
 }
 
-func testLegacyLockedRead(b *legacyBench) {
+func testLegacyLockedRead(b *legacyFixture) {
 	last := b.put(1, "a")
 	for i := range 20 {
 		row := b.locked(1)
@@ -43,8 +43,8 @@ func testLegacyLockedRead(b *legacyBench) {
 	}
 }
 
-// testLegacyLockedWaits: the version must be taken after the wait for the row.
-func testLegacyLockedWaits(b *legacyBench) {
+// testLegacyLockedWaits: the version must be read after the wait for the row.
+func testLegacyLockedWaits(b *legacyFixture) {
 	b.putMany(3)
 	writer := b.begin()
 	if _, err := writer.Put(b.ctx, 2, "before"); err != nil {
@@ -64,7 +64,7 @@ func testLegacyLockedWaits(b *legacyBench) {
 		b.Fatalf("the locked read did not wait for the writer: %+v, %v", a.rows, a.err)
 	case <-time.After(300 * time.Millisecond):
 	}
-	// What the reader has already must not be held against the writer.
+	// The rows that the reader has locked must not block the writer.
 	if _, err := writer.Put(b.ctx, 1, "the writer's too"); err != nil {
 		b.Fatal(err)
 	}
@@ -80,9 +80,10 @@ func testLegacyLockedWaits(b *legacyBench) {
 	b.inOrder(a.rows[1].Version, b.put(2, "later"))
 }
 
-// testLegacyConcurrent updates few rows from many writers, under locked reads. Who
-// holds a row logs its version before it commits, so each log is in commit order.
-func testLegacyConcurrent(b *legacyBench) {
+// testLegacyConcurrent updates few rows from many writers, with concurrent locked reads.
+// A writer logs its version before it commits, while it holds the row, so each log is
+// in commit order.
+func testLegacyConcurrent(b *legacyFixture) {
 	const rows, writers, each = 4, 6, 150
 	b.putMany(rows)
 	var mu sync.Mutex
@@ -154,7 +155,7 @@ func testLegacyConcurrent(b *legacyBench) {
 	}
 }
 
-func testLegacyBarrier(b *legacyBench) {
+func testLegacyBarrier(b *legacyFixture) {
 	before := b.put(1, "a")
 	barrier, err := b.store.Barrier(b.ctx, legacyWait)
 	b.ok(err)
@@ -185,7 +186,7 @@ func testLegacyBarrier(b *legacyBench) {
 	b.inOrder(after, open, a.v, b.put(2, "late"))
 }
 
-func testLegacyBarrierTimeout(b *legacyBench) {
+func testLegacyBarrierTimeout(b *legacyFixture) {
 	writer := b.begin()
 	if _, err := writer.Put(b.ctx, 1, "open"); err != nil {
 		b.Fatal(err)
@@ -195,7 +196,7 @@ func testLegacyBarrierTimeout(b *legacyBench) {
 		b.Errorf("a barrier (%s) beside an open writer", v)
 	}
 	if took := time.Since(began); took > 5*time.Second {
-		b.Errorf("the barrier gave up after %s only", took)
+		b.Errorf("the barrier timed out after %s already", took)
 	}
 	b.ok(writer.Commit(b.ctx))
 	b.put(1, "and writers go on")

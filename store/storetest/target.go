@@ -1,4 +1,4 @@
-// Package storetest is what every store must pass: RunTarget for a target,
+// Package storetest is the suite that every store must pass: RunTarget for a target,
 // RunLegacy for a legacy store.
 package storetest
 
@@ -12,22 +12,22 @@ import (
 	"github.com/stranglerfig/migrator/store"
 )
 
-// TargetHarness tells RunTarget how to make targets, and what they can do.
+// TargetHarness makes targets for RunTarget, and describes their abilities.
 // Hooks that are nil skip their cases.
 type TargetHarness struct {
 	// Open returns a target for records of the schema that holds nothing, of the
 	// test's own. It is closed by t.Cleanup, not by the suite.
 	Open func(t *testing.T, schema *record.Schema, o TargetOptions) store.Target
-	// Expires tells that the target knows expiring records.
+	// Expires is true if the target supports expiring records.
 	Expires bool
-	// Foreign puts a value without version under the key, past the target's back.
+	// Foreign puts a value without version under the key, as another client would.
 	Foreign func(t *testing.T, target store.Target, key record.Key)
 	// WrongType puts a value that can be no record under the key.
 	WrongType func(t *testing.T, target store.Target, key record.Key)
 	// Damage makes the live record under the key unreadable; its version stays.
 	Damage func(t *testing.T, target store.Target, key record.Key)
-	// Stray puts a value where Scan finds it though no key leads to it.
-	Stray func(t *testing.T, target store.Target)
+	// UnknownKey puts a value where Scan finds it under a name that no key leads to.
+	UnknownKey func(t *testing.T, target store.Target)
 }
 
 // TargetOptions change the target that Open makes.
@@ -36,7 +36,7 @@ type TargetOptions struct {
 	Tombstones time.Duration // how long versions of deleted records stay; 0: the default
 }
 
-// RunTarget runs the whole suite as subtests, which run side by side.
+// RunTarget runs the whole suite as subtests, which run in parallel.
 func RunTarget(t *testing.T, h TargetHarness) {
 	for _, c := range []struct {
 		name string
@@ -57,23 +57,23 @@ func RunTarget(t *testing.T, h TargetHarness) {
 		{"EmptyIsNotNull", testEmptyIsNotNull},
 		{"Keys", testKeys},
 		{"Scan", testScan},
-		{"Match", testMatch},
-		{"MatchEveryKind", testMatchEveryKind},
-		{"MatchExpiring", testMatchExpiring},
-		{"Older", testOlder},
-		{"OlderKeys", testOlderKeys},
-		{"Fill", testFill},
-		{"FillLate", testFillLate},
-		{"FillBesideWriters", testFillBesideWriters},
-		{"FillEveryKind", testFillEveryKind},
-		{"FillExpiring", testFillExpiring},
+		{"BulkCompare", testBulkCompare},
+		{"BulkCompareEveryKind", testBulkCompareEveryKind},
+		{"BulkCompareExpiring", testBulkCompareExpiring},
+		{"ListStale", testListStale},
+		{"ListStaleKeys", testListStaleKeys},
+		{"BulkLoad", testBulkLoad},
+		{"BulkLoadLate", testBulkLoadLate},
+		{"BulkLoadBesideWriters", testBulkLoadBesideWriters},
+		{"BulkLoadEveryKind", testBulkLoadEveryKind},
+		{"BulkLoadExpiring", testBulkLoadExpiring},
 		{"BigBatch", testBigBatch},
 		{"ContextEnds", testContextEnds},
 		{"Clock", testClock},
 		{"Foreign", testForeign},
 		{"WrongType", testWrongType},
 		{"Damaged", testDamaged},
-		{"Stray", testStray},
+		{"UnknownKey", testUnknownKey},
 		{"Expiry", testExpiry},
 		{"ExpiryRunsOut", testExpiryRunsOut},
 	} {
@@ -84,7 +84,7 @@ func RunTarget(t *testing.T, h TargetHarness) {
 	}
 }
 
-// Simple is a schema of one integer key and two fields.
+// Simple returns a schema with one integer key and two fields.
 func Simple() *record.Schema {
 	return &record.Schema{
 		Fields: []record.Field{
@@ -97,7 +97,7 @@ func Simple() *record.Schema {
 	}
 }
 
-// AllKinds is a schema with a field of every kind, of PostgreSQL's types.
+// AllKinds returns a schema with a field of every kind, with PostgreSQL's types.
 func AllKinds() *record.Schema {
 	array := field("array", record.Array, "text[]", false)
 	array.Element = record.Text
@@ -125,8 +125,8 @@ func AllKinds() *record.Schema {
 	}
 }
 
-// Composite is a schema whose key is a text and an integer, in another order
-// than its fields.
+// Composite returns a schema whose key is a text and an integer, in another order than
+// its fields.
 func Composite() *record.Schema {
 	return &record.Schema{
 		Fields: []record.Field{
@@ -147,14 +147,14 @@ func at(lsn uint64) record.Version { return record.MakeVersion(1, 1, lsn) }
 
 func text(s string) record.Value { return record.TextValue(s) }
 
-// simple is the Simple record whose fields all say which version it is.
+// simple returns a Simple record whose fields all contain its version.
 func simple(id int, lsn uint64) record.Record {
 	return record.Record{text(fmt.Sprint(id)), text(fmt.Sprintf("name %d", lsn)), text(fmt.Sprintf("%d.50", lsn)), record.NullValue}
 }
 
 func keyOf(id int) record.Key { return record.MakeKey(fmt.Sprint(id)) }
 
-// put and remove are Simple writes that time does not limit.
+// put and remove return Simple writes without a not-after.
 func put(id int, lsn uint64) store.Write {
 	return store.Write{Key: keyOf(id), Record: simple(id, lsn), Version: at(lsn)}
 }
@@ -168,28 +168,28 @@ func withOnly(w store.Write, only record.Version) store.Write {
 	return w
 }
 
-// bench is a target under test.
-type bench struct {
+// targetFixture is a target under test.
+type targetFixture struct {
 	t      *testing.T
 	ctx    context.Context
 	target store.Target
 	schema *record.Schema
 }
 
-func newBench(t *testing.T, h TargetHarness, schema *record.Schema, o TargetOptions) *bench {
+func newTargetFixture(t *testing.T, h TargetHarness, schema *record.Schema, o TargetOptions) *targetFixture {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	t.Cleanup(cancel)
-	return &bench{t: t, ctx: ctx, target: h.Open(t, schema, o), schema: schema}
+	return &targetFixture{t: t, ctx: ctx, target: h.Open(t, schema, o), schema: schema}
 }
 
-func simpleBench(t *testing.T, h TargetHarness) *bench {
+func simpleFixture(t *testing.T, h TargetHarness) *targetFixture {
 	t.Helper()
-	return newBench(t, h, Simple(), TargetOptions{})
+	return newTargetFixture(t, h, Simple(), TargetOptions{})
 }
 
 // apply applies the writes, which must not fail.
-func (b *bench) apply(writes ...store.Write) []store.Result {
+func (b *targetFixture) apply(writes ...store.Write) []store.Result {
 	b.t.Helper()
 	results, err := b.target.Apply(b.ctx, writes)
 	if err != nil {
@@ -206,15 +206,15 @@ func (b *bench) apply(writes ...store.Write) []store.Result {
 	return results
 }
 
-// want applies one write and checks what became of it.
-func (b *bench) want(w store.Write, outcome store.Outcome, version record.Version) {
+// want applies one write and checks its outcome.
+func (b *targetFixture) want(w store.Write, outcome store.Outcome, version record.Version) {
 	b.t.Helper()
 	if r := b.apply(w)[0]; r.Outcome != outcome || r.Version != version {
 		b.t.Fatalf("Apply of %q at %s: %s, version %s; want %s, version %s", w.Key, w.Version, r.Outcome, r.Version, outcome, version)
 	}
 }
 
-func (b *bench) get(keys ...record.Key) []store.Entry {
+func (b *targetFixture) get(keys ...record.Key) []store.Entry {
 	b.t.Helper()
 	entries, err := b.target.Get(b.ctx, keys)
 	if err != nil {
@@ -232,7 +232,7 @@ func (b *bench) get(keys ...record.Key) []store.Entry {
 }
 
 // live checks that the target has exactly the record.
-func (b *bench) live(key record.Key, r record.Record, version record.Version) {
+func (b *targetFixture) live(key record.Key, r record.Record, version record.Version) {
 	b.t.Helper()
 	e := b.get(key)[0]
 	if e.Presence != store.Live || e.Version != version {
@@ -241,15 +241,15 @@ func (b *bench) live(key record.Key, r record.Record, version record.Version) {
 	b.same(key, e.Record, r)
 }
 
-// gone checks that the target has no record, and which version it remembers.
-func (b *bench) gone(key record.Key, presence store.Presence, version record.Version) {
+// gone checks that the target has no record, and the version that it keeps.
+func (b *targetFixture) gone(key record.Key, presence store.Presence, version record.Version) {
 	b.t.Helper()
 	if e := b.get(key)[0]; e.Presence != presence || e.Version != version {
 		b.t.Fatalf("%q is %s at %s, want %s at %s", key, e.Presence, e.Version, presence, version)
 	}
 }
 
-func (b *bench) same(key record.Key, got, want record.Record) {
+func (b *targetFixture) same(key record.Key, got, want record.Record) {
 	b.t.Helper()
 	if len(got) != len(want) {
 		b.t.Fatalf("%q has %d values, want %d", key, len(got), len(want))
@@ -261,8 +261,8 @@ func (b *bench) same(key record.Key, got, want record.Record) {
 	}
 }
 
-// scan returns all that Scan yields, by key; stray ones by their raw name.
-func (b *bench) scan() map[string]store.Entry {
+// scan returns all that Scan yields, by key; unknown keys by their raw name.
+func (b *targetFixture) scan() map[string]store.Entry {
 	b.t.Helper()
 	found := map[string]store.Entry{}
 	err := b.target.Scan(b.ctx, func(batch []store.Entry) error {
@@ -282,7 +282,7 @@ func (b *bench) scan() map[string]store.Entry {
 	return found
 }
 
-func (b *bench) now() time.Time {
+func (b *targetFixture) now() time.Time {
 	b.t.Helper()
 	now, err := b.target.Now(b.ctx)
 	if err != nil {

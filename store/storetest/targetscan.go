@@ -11,7 +11,7 @@ import (
 )
 
 func testAbsentAndOrder(t *testing.T, h TargetHarness) {
-	b := simpleBench(t, h)
+	b := simpleFixture(t, h)
 	b.gone(keyOf(1), store.Absent, record.Version{})
 	b.apply(put(2, 1), remove(3, 1))
 	entries := b.get(keyOf(3), keyOf(1), keyOf(2), keyOf(1), keyOf(2))
@@ -30,7 +30,7 @@ func testAbsentAndOrder(t *testing.T, h TargetHarness) {
 }
 
 func testScan(t *testing.T, h TargetHarness) {
-	b := simpleBench(t, h)
+	b := simpleFixture(t, h)
 	if found := b.scan(); len(found) != 0 {
 		t.Fatalf("Scan of an empty target found %d entries", len(found))
 	}
@@ -65,7 +65,7 @@ func testScan(t *testing.T, h TargetHarness) {
 }
 
 func testBigBatch(t *testing.T, h TargetHarness) {
-	b := simpleBench(t, h)
+	b := simpleFixture(t, h)
 	const n = 5000
 	writes, keys := make([]store.Write, n), make([]record.Key, n)
 	for i := range writes {
@@ -88,7 +88,7 @@ func testBigBatch(t *testing.T, h TargetHarness) {
 }
 
 func testContextEnds(t *testing.T, h TargetHarness) {
-	b := simpleBench(t, h)
+	b := simpleFixture(t, h)
 	b.apply(put(1, 1))
 	ctx, cancel := context.WithCancel(b.ctx)
 	cancel()
@@ -105,34 +105,34 @@ func testContextEnds(t *testing.T, h TargetHarness) {
 	if _, err := b.target.Now(ctx); !errors.Is(err, context.Canceled) {
 		t.Errorf("Now: %v, want context.Canceled", err)
 	}
-	b.live(keyOf(1), simple(1, 1), at(1)) // and it still works
+	b.live(keyOf(1), simple(1, 1), at(1)) // and the target still works
 }
 
 func testForeign(t *testing.T, h TargetHarness) {
 	if h.Foreign == nil {
 		t.Skip("the target can't hold what migrator did not write")
 	}
-	b := simpleBench(t, h)
+	b := simpleFixture(t, h)
 	h.Foreign(t, b.target, keyOf(1))
-	b.notOurs(store.Unowned)
+	b.wantForeign(store.Unowned)
 }
 
 func testWrongType(t *testing.T, h TargetHarness) {
 	if h.WrongType == nil {
 		t.Skip("the target has one type of value")
 	}
-	b := simpleBench(t, h)
+	b := simpleFixture(t, h)
 	h.WrongType(t, b.target, keyOf(1))
-	b.notOurs(store.WrongType)
+	b.wantForeign(store.WrongType)
 }
 
-// notOurs expects that key 1 holds what migrator did not write.
-func (b *bench) notOurs(presence store.Presence) {
+// wantForeign expects that key 1 has a value that migrator did not write.
+func (b *targetFixture) wantForeign(presence store.Presence) {
 	b.t.Helper()
 	none := record.Version{}
 	b.gone(keyOf(1), presence, none)
 	if e := b.scan()[string(keyOf(1))]; e.Presence != presence {
-		b.t.Errorf("Scan says %q, want %s", e.Presence, presence)
+		b.t.Errorf("Scan gives %q, want %s", e.Presence, presence)
 	}
 	b.want(put(1, 5), store.Foreign, none)
 	b.want(remove(1, 5), store.Foreign, none)
@@ -142,7 +142,7 @@ func (b *bench) notOurs(presence store.Presence) {
 	w.Overwrite = true
 	b.want(w, store.Applied, at(5))
 	b.live(keyOf(1), simple(1, 5), at(5))
-	// What is ours is protected by its version, also from repairs.
+	// A record of migrator is protected by its version, also from repairs.
 	w = put(1, 4)
 	w.Overwrite = true
 	b.want(w, store.Older, at(5))
@@ -152,12 +152,12 @@ func testDamaged(t *testing.T, h TargetHarness) {
 	if h.Damage == nil {
 		t.Skip("the target's records can't be damaged")
 	}
-	b := simpleBench(t, h)
+	b := simpleFixture(t, h)
 	b.apply(put(1, 5))
 	h.Damage(t, b.target, keyOf(1))
 	b.gone(keyOf(1), store.Damaged, at(5))
 	if b.get(keyOf(1))[0].Detail == "" {
-		t.Error("no word on what is damaged")
+		t.Error("Detail is empty")
 	}
 	w := withOnly(put(1, 5), at(5))
 	w.Overwrite = true
@@ -165,27 +165,27 @@ func testDamaged(t *testing.T, h TargetHarness) {
 	b.live(keyOf(1), simple(1, 5), at(5))
 }
 
-func testStray(t *testing.T, h TargetHarness) {
-	if h.Stray == nil {
+func testUnknownKey(t *testing.T, h TargetHarness) {
+	if h.UnknownKey == nil {
 		t.Skip("each value of the target has a key")
 	}
-	b := simpleBench(t, h)
+	b := simpleFixture(t, h)
 	b.apply(put(1, 1))
-	h.Stray(t, b.target)
+	h.UnknownKey(t, b.target)
 	found := b.scan()
 	if len(found) != 2 {
-		t.Fatalf("Scan found %d entries, want the record and the stray", len(found))
+		t.Fatalf("Scan found %d entries, want the record and the unknown key", len(found))
 	}
 	for _, e := range found {
 		if e.RawKey != "" && (e.Key != "" || e.Presence != store.Unowned) {
-			t.Errorf("the stray is %q with key %q", e.Presence, e.Key)
+			t.Errorf("the unknown key is %q with key %q", e.Presence, e.Key)
 		}
 	}
 }
 
 const expiryLayout = "2006-01-02T15:04:05.999999Z"
 
-// expiring is a write whose record expires then; nil: never.
+// expiring returns a write whose record expires then; nil: never.
 func expiring(id int, lsn uint64, then *time.Time) store.Write {
 	w := put(id, lsn)
 	if then != nil {
@@ -198,7 +198,7 @@ func testExpiry(t *testing.T, h TargetHarness) {
 	if !h.Expires {
 		t.Skip("the target's records don't expire")
 	}
-	b := newBench(t, h, Simple(), TargetOptions{Expires: "expires_at"})
+	b := newTargetFixture(t, h, Simple(), TargetOptions{Expires: "expires_at"})
 	future := b.now().Add(time.Hour).Truncate(time.Millisecond)
 	past := b.now().Add(-time.Hour)
 	sooner := future.Add(-time.Minute)
@@ -224,7 +224,7 @@ func testExpiry(t *testing.T, h TargetHarness) {
 	b.want(infinite, store.Applied, at(1))
 	check(infinite, time.Time{})
 
-	// Expired on arrival: no record, but its version counts.
+	// Expired before the write: no record, but its version is kept.
 	b.want(expiring(1, 5, &past), store.Applied, at(5))
 	b.gone(keyOf(1), store.Tombstone, at(5))
 	b.want(expiring(1, 4, &future), store.Older, at(5))
@@ -237,7 +237,7 @@ func testExpiryRunsOut(t *testing.T, h TargetHarness) {
 	if !h.Expires {
 		t.Skip("the target's records don't expire")
 	}
-	b := newBench(t, h, Simple(), TargetOptions{Expires: "expires_at"})
+	b := newTargetFixture(t, h, Simple(), TargetOptions{Expires: "expires_at"})
 	soon := b.now().Add(200 * time.Millisecond)
 	b.want(expiring(1, 5, &soon), store.Applied, at(5))
 	b.until("the record to expire", func() bool { return b.get(keyOf(1))[0].Presence != store.Live })

@@ -13,7 +13,7 @@ import (
 	"github.com/stranglerfig/migrator/store"
 )
 
-// sameValue compares by meaning where the kind says so, else by text.
+// sameValue compares by meaning if the kind requires it, else by text.
 func sameValue(kind record.Kind, a, b record.Value) bool {
 	if a.State != b.State || a.State != record.Present {
 		return a == b
@@ -40,7 +40,7 @@ func meaning(text string) any {
 	return v
 }
 
-// kindTexts are canonical texts of each kind that something once got wrong.
+// kindTexts are canonical texts of each kind that have revealed bugs.
 var kindTexts = map[string][]string{
 	"bool":        {"true", "false"},
 	"int":         {"0", "-1", "9223372036854775807", "-9223372036854775808", "9007199254740993"},
@@ -70,7 +70,7 @@ func allBytes() []byte {
 
 func testEveryKind(t *testing.T, h TargetHarness) {
 	schema := AllKinds()
-	b := newBench(t, h, schema, TargetOptions{})
+	b := newTargetFixture(t, h, schema, TargetOptions{})
 	var writes []store.Write
 	for i := range schema.Fields[1:] {
 		f := schema.Fields[i+1]
@@ -109,7 +109,7 @@ func testEveryKind(t *testing.T, h TargetHarness) {
 }
 
 func testEmptyIsNotNull(t *testing.T, h TargetHarness) {
-	b := simpleBench(t, h)
+	b := simpleFixture(t, h)
 	empty, null := put(1, 1), put(2, 1)
 	empty.Record[1], null.Record[1] = text(""), record.NullValue
 	b.apply(empty, null)
@@ -121,9 +121,9 @@ func testEmptyIsNotNull(t *testing.T, h TargetHarness) {
 	b.live(keyOf(1), swapped.Record, at(2))
 }
 
-// testKeys uses composite keys of which one part holds whatever a text may.
+// testKeys uses composite keys with a part that contains every byte of a text.
 func testKeys(t *testing.T, h TargetHarness) {
-	b := newBench(t, h, Composite(), TargetOptions{})
+	b := newTargetFixture(t, h, Composite(), TargetOptions{})
 	tenants := []string{"", "eu", "a,b", "a%2Cb", "a:b", "a:1", "{a}", "a}b{", "%", "100%25", "*", "a*", "[x]?", `back\slash`, " lead", "tab\there", "line\nfeed", "\x7f", "naïve", "🦖", "'", `"`, strings.Repeat("long", 100)}
 	var writes []store.Write
 	for i, tenant := range tenants {

@@ -13,7 +13,7 @@ import (
 )
 
 func testVersionOrder(t *testing.T, h TargetHarness) {
-	b := simpleBench(t, h)
+	b := simpleFixture(t, h)
 	b.want(put(1, 10), store.Applied, at(10))
 	b.live(keyOf(1), simple(1, 10), at(10))
 	b.want(put(1, 9), store.Older, at(10))
@@ -24,7 +24,7 @@ func testVersionOrder(t *testing.T, h TargetHarness) {
 	b.want(put(1, 11), store.Applied, at(11))
 	b.live(keyOf(1), simple(1, 11), at(11))
 
-	// Each part counts, in its order, and none is rounded or taken as signed.
+	// Each part is significant, in its order; none is rounded or signed.
 	rising := []record.Version{
 		record.MakeVersion(1, 1, 1<<53+1),
 		record.MakeVersion(1, 1, 1<<53+2),
@@ -45,7 +45,7 @@ func testVersionOrder(t *testing.T, h TargetHarness) {
 }
 
 func testWholeState(t *testing.T, h TargetHarness) {
-	b := simpleBench(t, h)
+	b := simpleFixture(t, h)
 	b.apply(put(1, 1))
 	nulls := put(1, 2)
 	nulls.Record = record.Record{text("1"), record.NullValue, record.NullValue, record.NullValue}
@@ -56,7 +56,7 @@ func testWholeState(t *testing.T, h TargetHarness) {
 }
 
 func testTombstones(t *testing.T, h TargetHarness) {
-	b := simpleBench(t, h)
+	b := simpleFixture(t, h)
 	b.want(put(1, 10), store.Applied, at(10))
 	b.want(remove(1, 9), store.Older, at(10))
 	b.want(remove(1, 10), store.Older, at(10))
@@ -70,14 +70,14 @@ func testTombstones(t *testing.T, h TargetHarness) {
 	b.want(put(1, 22), store.Applied, at(22))
 	b.live(keyOf(1), simple(1, 22), at(22))
 
-	// Where there is nothing, a tombstone is left all the same.
+	// A delete of an absent key leaves a tombstone too.
 	b.want(remove(2, 5), store.Applied, at(5))
 	b.gone(keyOf(2), store.Tombstone, at(5))
 	b.want(put(2, 4), store.Older, at(5))
 }
 
 func testNotAfter(t *testing.T, h TargetHarness) {
-	b := simpleBench(t, h)
+	b := simpleFixture(t, h)
 	b.apply(put(1, 10))
 	past, future := b.now().Add(-time.Millisecond), b.now().Add(time.Minute)
 
@@ -103,7 +103,7 @@ func testNotAfter(t *testing.T, h TargetHarness) {
 }
 
 func testOnly(t *testing.T, h TargetHarness) {
-	b := simpleBench(t, h)
+	b := simpleFixture(t, h)
 	none := record.Version{}
 	b.want(withOnly(put(1, 10), at(9)), store.Changed, none)
 	b.gone(keyOf(1), store.Absent, none)
@@ -113,26 +113,26 @@ func testOnly(t *testing.T, h TargetHarness) {
 	b.want(withOnly(put(1, 12), at(10)), store.Applied, at(12))
 	b.live(keyOf(1), simple(1, 12), at(12))
 
-	// A tombstone at the very version that was seen: the repair of an extra.
+	// A tombstone at exactly the version that was read: the repair of an extra record.
 	b.want(withOnly(remove(1, 12), at(11)), store.Changed, at(12))
 	b.want(withOnly(remove(1, 12), at(12)), store.Applied, at(12))
 	b.gone(keyOf(1), store.Tombstone, at(12))
-	// The condition holds for a tombstone's version too.
+	// The condition applies to a tombstone's version too.
 	b.want(withOnly(put(1, 13), none), store.Changed, at(12))
 	b.want(withOnly(put(1, 13), at(12)), store.Applied, at(13))
-	// It never lets the version go back.
+	// It never lowers the version.
 	if r := b.apply(withOnly(put(1, 5), at(13)))[0]; r.Outcome == store.Applied {
-		t.Fatalf("a conditional write took the version back from %s to %s", at(13), at(5))
+		t.Fatalf("a conditional write lowered the version from %s to %s", at(13), at(5))
 	}
 	b.live(keyOf(1), simple(1, 13), at(13))
-	// A repair takes a version back that legacy never gave, if it is still the one seen.
+	// A repair replaces a version that legacy never issued, if it is still the one read.
 	damaged := withOnly(put(1, 5), at(13))
 	damaged.Overwrite = true
 	b.want(damaged, store.Applied, at(5))
 	b.want(damaged, store.Changed, at(5))
 	b.live(keyOf(1), simple(1, 5), at(5))
 
-	// A tombstone on nothing.
+	// A tombstone for an absent key.
 	b.want(withOnly(remove(2, 7), none), store.Applied, at(7))
 	b.gone(keyOf(2), store.Tombstone, at(7))
 	b.want(withOnly(remove(3, 7), at(1)), store.Changed, none)
@@ -140,7 +140,7 @@ func testOnly(t *testing.T, h TargetHarness) {
 }
 
 func testKeep(t *testing.T, h TargetHarness) {
-	b := newBench(t, h, Simple(), TargetOptions{Tombstones: 50 * time.Millisecond})
+	b := newTargetFixture(t, h, Simple(), TargetOptions{Tombstones: 50 * time.Millisecond})
 	b.apply(put(1, 1))
 	w := remove(1, 2)
 	w.Keep = true
@@ -152,7 +152,7 @@ func testKeep(t *testing.T, h TargetHarness) {
 }
 
 // until awaits a condition of the target's.
-func (b *bench) until(what string, done func() bool) {
+func (b *targetFixture) until(what string, done func() bool) {
 	b.t.Helper()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
@@ -166,7 +166,7 @@ func (b *bench) until(what string, done func() bool) {
 }
 
 func testMixedBatch(t *testing.T, h TargetHarness) {
-	b := simpleBench(t, h)
+	b := simpleFixture(t, h)
 	b.apply(put(1, 10), put(2, 10), put(3, 10), remove(4, 10))
 	late := put(5, 11)
 	late.NotAfter = b.now().Add(-time.Second)
@@ -182,7 +182,7 @@ func testMixedBatch(t *testing.T, h TargetHarness) {
 	}
 	for i := range want {
 		if i == 1 && results[i].Outcome == store.Older {
-			want[i].Version = results[i].Version // the batch's last write may have come first
+			want[i].Version = results[i].Version // the batch's last write may have been applied first
 		}
 		if results[i] != want[i] {
 			t.Errorf("result %d is %v, want %v", i, results[i], want[i])
@@ -194,7 +194,7 @@ func testMixedBatch(t *testing.T, h TargetHarness) {
 }
 
 func testSameKeyInBatch(t *testing.T, h TargetHarness) {
-	b := simpleBench(t, h)
+	b := simpleFixture(t, h)
 	writes := make([]store.Write, 20)
 	for i, n := range rand.Perm(len(writes)) {
 		writes[i] = put(1, uint64(n+1))
@@ -208,10 +208,10 @@ func testSameKeyInBatch(t *testing.T, h TargetHarness) {
 	b.live(keyOf(1), simple(1, 20), at(20))
 }
 
-// testConcurrent lets writers race on one key, deletes included, under a reader
-// to whom the version must never shrink and no record be mixed of two.
+// testConcurrent runs concurrent writes and deletes of one key, with a reader that must
+// never see the version decrease, or a record mixed of two.
 func testConcurrent(t *testing.T, h TargetHarness) {
-	b := simpleBench(t, h)
+	b := simpleFixture(t, h)
 	const writers, each = 6, 40
 	order := rand.Perm(writers * each)
 	var wg sync.WaitGroup
@@ -228,7 +228,7 @@ func testConcurrent(t *testing.T, h TargetHarness) {
 					err = results[0].Err
 				}
 				if err == nil && results[0].Version.Compare(write.Version) < 0 {
-					err = fmt.Errorf("after version %s the target says %s", write.Version, results[0].Version)
+					err = fmt.Errorf("after version %s the target returned %s", write.Version, results[0].Version)
 				}
 				if err != nil {
 					errs <- err
@@ -264,7 +264,7 @@ func testConcurrent(t *testing.T, h TargetHarness) {
 }
 
 func testConditionalRace(t *testing.T, h TargetHarness) {
-	b := simpleBench(t, h)
+	b := simpleFixture(t, h)
 	b.apply(put(1, 1))
 	const writers = 8
 	outcomes := make([]store.Result, writers)
@@ -288,21 +288,21 @@ func testConditionalRace(t *testing.T, h TargetHarness) {
 		case r.Err != nil:
 			t.Fatal(r.Err)
 		case r.Outcome == store.Applied && winner >= 0:
-			t.Fatal("two writers won on one condition")
+			t.Fatal("two writes were applied on one condition")
 		case r.Outcome == store.Applied:
 			winner = w
 		case r.Outcome != store.Changed:
-			t.Fatalf("a loser was told %s", r.Outcome)
+			t.Fatalf("the outcome of a refused write is %s", r.Outcome)
 		}
 	}
 	if winner < 0 {
-		t.Fatal("nobody won")
+		t.Fatal("no write was applied")
 	}
 	b.live(keyOf(1), simple(1, uint64(100+winner)), at(2))
 }
 
 func testClock(t *testing.T, h TargetHarness) {
-	b := simpleBench(t, h)
+	b := simpleFixture(t, h)
 	first := b.now()
 	if off := time.Since(first).Abs(); off > time.Minute {
 		t.Fatalf("the target's clock is %s off", off)

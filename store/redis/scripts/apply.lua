@@ -1,11 +1,11 @@
--- One versioned write of one record, at once or not at all.
--- The format's part, put before this one, defines:
+-- Applies one versioned write of one record, atomically.
+-- The format's script, which precedes this one, defines:
 --   stored() -> version or nil, and "none", "ours" or "foreign"
---   write(owner)  makes the record exactly what ARGV says; its first command
+--   write(owner)  makes the record exactly that of ARGV; its first command
 --                 must be one that Redis refuses when it is out of memory
 -- KEYS: the record, its sidecar
 -- ARGV: version, only or '', not after (us) or '', '1' to overwrite, '1' to delete,
---       expiry (ms) or '', horizon of the sidecar (ms) or '' for ever, then the format's
+--       expiry (ms) or '', horizon of the sidecar (ms) or '' for no end, then the format's arguments
 -- Versions are compared as text: Lua's numbers would round them.
 local version, only, late, overwrite, deleted = ARGV[1], ARGV[2], ARGV[3], ARGV[4] == '1', ARGV[5] == '1'
 local expires, horizon = ARGV[6], ARGV[7]
@@ -13,7 +13,7 @@ local expires, horizon = ARGV[6], ARGV[7]
 local current, owner = stored()
 current = current or string.rep('0', 32)
 local remembered = redis.pcall('GET', KEYS[2])
--- [tombstone], [expiry-version]: the version of a record that is gone.
+-- [tombstone], [expiry-version]: the version of a deleted or expired record.
 if is_version(remembered) and remembered > current then
   current = remembered
 end
@@ -32,7 +32,7 @@ if only ~= '' then
   if only ~= current then
     return {'changed', current}
   end
-  if version < current and not overwrite then -- a repair takes damage back
+  if version < current and not overwrite then -- only a repair lowers a version
     return {'older', current}
   end
 elseif version <= current then
@@ -55,7 +55,7 @@ local function remember()
 end
 
 if deleted or expires ~= '' and tonumber(expires) <= now then
-  -- [tombstone]: the record goes, its version stays.
+  -- [tombstone]: the record is deleted, its version stays.
   redis.call('UNLINK', KEYS[1])
   remember()
 elseif expires ~= '' then

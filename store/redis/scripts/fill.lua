@@ -1,19 +1,20 @@
--- Writes many new records: those of which there is neither a record nor a version.
--- What it does for one of them is what the script of a single write does; it
--- decides nothing about any other. All are written at once, before anything else runs.
--- KEYS: of each record its key, then its sidecar's; none twice.
+-- Writes many new records: those that have neither a record nor a version. For each of
+-- them it has the effect of apply.lua; it changes nothing about any other. The whole
+-- call is atomic.
+-- KEYS: for each record its key, then its sidecar's; no key twice.
 -- ARGV: not after (us), version, horizon of the sidecars (ms) or '' where no record
--- expires, then the format's, then, if records may expire, each one's expiry (ms) or ''.
--- The format's part, put before this one, defines add(key, expires), called in the
--- records' order for all that are written (expires is nil or a text), skip() for the
--- others, and finish() for what add has put off.
--- Returns a text with 1 for each record written and 0 for each other; empty: it was late.
+-- expires, then the format's arguments, then, if records may expire, each one's expiry
+-- (ms) or ''.
+-- The format's script, which precedes this one, defines add(key, expires), called in
+-- the order of the records for those that are written (expires is nil or a text),
+-- skip() for the others, and finish() for what add has deferred.
+-- Returns a text with 1 for each written record and 0 for each other; empty: too late.
 local clock = redis.call('TIME')
 -- [not-after]: by the clock of the server that writes.
 if clock[1] * 1000000 + clock[2] > tonumber(ARGV[1]) then
   return ''
 end
--- [backfill-newer]: whatever is there, or was, is left to single writes.
+-- [backfill-newer]: a key that exists or existed is left to single writes.
 local new = redis.call('EXISTS', unpack(KEYS)) == 0
 local rows, horizon = #KEYS / 2, tonumber(ARGV[3])
 if new and not horizon then

@@ -1,10 +1,11 @@
 -- Records are hashes. ARGV from 4: the version's field, the number of fields,
--- their names; then of each record which fields it has (1 or 0 for each), and those.
+-- their names; then for each record the fields that it has (1 or 0 for each), and their
+-- values.
 local fields = tonumber(ARGV[5])
 local at = 6 + fields
 local shapes = {}
 
--- shape gives, of the next record, the list of its fields' names.
+-- shape returns the names of the next record's fields.
 local function shape()
   local has = ARGV[at]
   at = at + 1
@@ -22,7 +23,7 @@ local function shape()
 end
 
 local function skip()
-  local names = shape() -- moves at
+  local names = shape() -- advances at
   at = at + #names
 end
 

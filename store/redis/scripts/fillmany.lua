@@ -1,5 +1,5 @@
--- Records are JSON documents in strings. ARGV from 4: each record's document. Where
--- none expires all are written by one command.
+-- Records are JSON documents in strings. ARGV from 4: each record's document. If no
+-- record expires, one command writes all.
 local at = 4
 local all = {}
 

@@ -1,5 +1,5 @@
--- Records are hashes. ARGV from 4: each record's hash, version and all, as DUMP
--- would say it.
+-- Records are hashes. ARGV from 4: each record's hash, including the version, in the
+-- format of DUMP.
 local at = 4
 
 local function skip()

@@ -1,5 +1,5 @@
--- A record is a JSON document in a string. ARGV from 8: what the document begins
--- with up to its version's digits, then the document.
+-- A record is a JSON document in a string. ARGV from 8: the beginning of the
+-- document up to its version's digits, then the document.
 local function is_version(v)
   return type(v) == 'string' and #v == 32 and not string.find(v, '[^0-9a-f]')
 end

@@ -1,5 +1,5 @@
--- All there is to know of one key, as of one moment.
--- KEYS: the record, its sidecar. ARGV: the record's type, then a hash's fields.
+-- Reads the whole state of one key, atomically.
+-- KEYS: the record, its sidecar. ARGV: the record's type, then the fields of a hash.
 -- Returns: the type found, the sidecar or false, the expiry (ms; -1 never, -2 no
 -- key), and the value or values, or false.
 local kind = redis.call('TYPE', KEYS[1]).ok

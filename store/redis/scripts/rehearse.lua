@@ -1,5 +1,5 @@
--- Runs what a write runs, on a key that is not there, and leaves nothing.
--- KEYS: a record, its sidecar. Returns whether it could.
+-- Runs the commands of a write on a key that does not exist, and removes the key.
+-- KEYS: a record, its sidecar. Returns done, or taken if the key exists.
 if redis.call('EXISTS', KEYS[1], KEYS[2]) > 0 then
   return 'taken'
 end

@@ -10,9 +10,9 @@ import (
 	"github.com/stranglerfig/migrator/store/storetest"
 )
 
-// A record of somebody else's is found though its bare text is how another key is
-// written, which has a version.
-func TestListStaleTellsKeysApart(t *testing.T) {
+// TestListStaleDistinguishesKeys: a foreign record is found although its unescaped text
+// equals another key that has a version.
+func TestListStaleDistinguishesKeys(t *testing.T) {
 	t.Parallel()
 	d := newDatabase(t)
 	schema := storetest.Composite()

@@ -11,9 +11,9 @@ import (
 	"time"
 )
 
-// A coarse connection gives every byte, also when no more come, and ends when its
-// owner says so.
-func TestCoarseConnections(t *testing.T) {
+// TestReadLowWater: a connection with a low-water mark returns every byte, also if no more
+// arrive, and respects its owner's deadline.
+func TestReadLowWater(t *testing.T) {
 	t.Parallel()
 	var listen net.ListenConfig
 	listener, err := listen.Listen(t.Context(), "tcp", "127.0.0.1:0")
@@ -31,10 +31,10 @@ func TestCoarseConnections(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	conn, server := coarsely(dialed), <-accepted
+	conn, server := withLowWater(dialed), <-accepted
 	t.Cleanup(func() { _, _ = conn.Close(), server.Close() })
-	beCoarse(conn, true)
-	buffer := make([]byte, 2*coarseBytes)
+	setReadLowWater(conn, true)
+	buffer := make([]byte, 2*lowWaterBytes)
 	for range 3 {
 		if _, err := server.Write([]byte("short")); err != nil {
 			t.Fatal(err)
@@ -60,7 +60,7 @@ func TestCoarseConnections(t *testing.T) {
 		got = append(got, buffer[:n]...)
 	}
 	if !bytes.Equal(got, long) {
-		t.Error("a long text came otherwise")
+		t.Error("a long text was received differently")
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
@@ -69,7 +69,7 @@ func TestCoarseConnections(t *testing.T) {
 		t.Errorf("past its deadline it read %d bytes: %v", n, err)
 	}
 	_ = conn.SetDeadline(time.Time{})
-	beCoarse(conn, false)
+	setReadLowWater(conn, false)
 	if _, err := server.Write([]byte("fine")); err != nil {
 		t.Fatal(err)
 	}

@@ -13,9 +13,9 @@ import (
 	"github.com/stranglerfig/migrator/store/storetest"
 )
 
-// BenchmarkFill is of records that are new, by 500, short ones and such of 240
-// bytes, in the fast ways and the sure ones. It reports the server's CPU time too.
-func BenchmarkFill(b *testing.B) {
+// BenchmarkBulkLoad loads new records, 500 at a time, short ones and some of 240 bytes,
+// by the fast and the slow scripts. It reports the server's CPU time too.
+func BenchmarkBulkLoad(b *testing.B) {
 	short := storetest.Simple()
 	wide := &record.Schema{Key: []int{0}, Fields: []record.Field{
 		{Name: "id", Kind: record.Int},
@@ -38,7 +38,7 @@ func BenchmarkFill(b *testing.B) {
 			b.Run(by+"/"+of.name, func(b *testing.B) {
 				format, _, surely := strings.Cut(by, " ")
 				target := open(b, testConfig(format, "fill", of.schema, storetest.TargetOptions{}), testenv.RedisURL(b), of.schema)
-				target.fillSurely.Store(surely)
+				target.noFastLoad.Store(surely)
 				next := 0
 				const rows = 500
 				block, written := new(record.Block), make([]bool, rows)
@@ -66,7 +66,7 @@ func BenchmarkFill(b *testing.B) {
 	}
 }
 
-// serverCPU is in seconds.
+// serverCPU returns the CPU time of the server in seconds.
 func serverCPU(b *testing.B, t *Target) (seconds float64) {
 	info, err := t.client.Info(b.Context(), "cpu").Result()
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/record"
@@ -29,8 +30,8 @@ func write(id string, name string, lsn uint64) store.Write {
 	}}
 }
 
-// TestWaitingDoesNotExtendNotAfter: a write that had to wait for a lock, of the
-// version or of the row, must not land when it gets it.
+// TestWaitingDoesNotExtendNotAfter: a write that waits for a lock, of the version or of
+// the row, until after its not-after must not be applied.
 func TestWaitingDoesNotExtendNotAfter(t *testing.T) {
 	t.Parallel()
 	d, target := simpleTarget(t, createTable(storetest.Simple()), 0)
@@ -78,8 +79,8 @@ func TestWaitingDoesNotExtendNotAfter(t *testing.T) {
 	}
 }
 
-// TestOneBadWriteIsItsOwnFault: the others of its batch are applied.
-func TestOneBadWriteIsItsOwnFault(t *testing.T) {
+// TestOneBadWriteFailsAlone: the other writes of its batch are applied.
+func TestOneBadWriteFailsAlone(t *testing.T) {
 	t.Parallel()
 	d, target := simpleTarget(t, `CREATE TABLE "The Target" (id int4 PRIMARY KEY, name varchar(8) CHECK (name <> 'checked'), amount numeric, expires_at timestamptz);
 		CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF NEW.name = 'raise' THEN RAISE EXCEPTION 'no'; END IF; RETURN NEW; END $$;
@@ -108,7 +109,7 @@ func TestOneBadWriteIsItsOwnFault(t *testing.T) {
 		case !good && (r.Err == nil || r.Outcome != ""):
 			t.Errorf("the bad write %q %q: %+v", writes[i].Key, writes[i].Record[1].Text, r)
 		case !good && (strings.Contains(r.Err.Error(), "s3cret") || strings.Contains(r.Err.Error(), "nine chars")):
-			t.Errorf("an error tells a value: %v", r.Err)
+			t.Errorf("an error contains a value: %v", r.Err)
 		}
 	}
 	if got := d.text(`SELECT count(*) || ' ' || (SELECT count(*) FROM migrator_target.m) FROM "The Target"`); got != "40 40" {
@@ -146,8 +147,8 @@ func TestPurge(t *testing.T) {
 	}
 }
 
-// TestRowsOfOthers: what somebody else writes or deletes is seen for what it is.
-func TestRowsOfOthers(t *testing.T) {
+// TestForeignRows: rows that another client writes or deletes are recognised.
+func TestForeignRows(t *testing.T) {
 	t.Parallel()
 	d, target := simpleTarget(t, createTable(storetest.Simple()), 0)
 	tombstone := write("3", "", 5)
@@ -182,7 +183,7 @@ func TestRowsOfOthers(t *testing.T) {
 	}
 }
 
-func TestUnprepared(t *testing.T) {
+func TestUnpreparedTargetHasAHint(t *testing.T) {
 	t.Parallel()
 	d := newDatabase(t)
 	d.exec(createTable(storetest.Simple()))
@@ -194,14 +195,15 @@ func TestUnprepared(t *testing.T) {
 	_, purge := target.Purge(d.ctx)
 	scan := target.Scan(d.ctx, func([]store.Entry) error { return nil })
 	for name, err := range map[string]error{"Get": get, "Apply": apply, "Purge": purge, "Scan": scan} {
-		if err == nil || !strings.Contains(err.Error(), "migrator apply") {
+		if h, _ := hint.Of(err); h.Do != hint.Apply {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
 	d.wants(target, "target-schema", store.Good)
 }
 
-// PostgreSQL refuses ON CONFLICT on a table with rules, which is said before any write.
+// TestTablesWithRulesAreRefused: PostgreSQL refuses ON CONFLICT on a table with rules,
+// which Check reports before any write.
 func TestTablesWithRulesAreRefused(t *testing.T) {
 	t.Parallel()
 	d := newDatabase(t)
@@ -215,7 +217,7 @@ func TestTablesWithRulesAreRefused(t *testing.T) {
 	checks, err := target.Check(d.ctx)
 	d.ok(err)
 	if slices.ContainsFunc(checks, func(c store.Check) bool { return c.Name == "target-rules" }) {
-		t.Error("a rule for DELETE is held to be in the way")
+		t.Error("a rule for DELETE is refused")
 	}
 	d.exec(`CREATE RULE audited AS ON INSERT TO "The Target" DO ALSO INSERT INTO audit VALUES (new.id)`)
 	d.wants(d.target(&migration.Config{Name: "m"}, storetest.Simple()), "target-rules", store.Refused)

@@ -7,14 +7,16 @@ import (
 
 	goredis "github.com/redis/go-redis/v9"
 
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/test/testenv"
 	"github.com/stranglerfig/migrator/record"
 	"github.com/stranglerfig/migrator/store"
 	"github.com/stranglerfig/migrator/store/storetest"
 )
 
-// TestBulkConnectionsGrowOld: a server that lost its part and does not know it is left.
-func TestBulkConnectionsGrowOld(t *testing.T) {
+// TestBulkConnectionsExpire: a server that is no longer master, and does not know it,
+// is not used for long.
+func TestBulkConnectionsExpire(t *testing.T) {
 	t.Parallel()
 	schema := storetest.Simple()
 	target := open(t, testConfig("hash", "p", schema, storetest.TargetOptions{}), testenv.RedisURL(t), schema)
@@ -28,30 +30,30 @@ func TestBulkConnectionsGrowOld(t *testing.T) {
 	first := take()
 	target.bulk.give(client, first)
 	if again := take(); again != first {
-		t.Error("a young connection is not used again")
+		t.Error("a connection that has not expired is not reused")
 	}
 	target.bulk.give(client, first)
-	first.born = first.born.Add(-2 * bulkLife)
+	first.born = first.born.Add(-2 * bulkMaxAge)
 	second := take()
 	if second == first {
-		t.Error("one that has grown old while idle is used again")
+		t.Error("one that has expired while idle is reused")
 	}
-	second.born = second.born.Add(-2 * bulkLife)
+	second.born = second.born.Add(-2 * bulkMaxAge)
 	target.bulk.give(client, second)
 	if third := take(); third == second {
-		t.Error("one that has grown old in use is used again")
+		t.Error("one that has expired in use is reused")
 	} else {
 		target.bulk.give(client, third)
 	}
 	for _, c := range []*bulkConn{first, second} {
 		if _, err := c.Write([]byte("PING\r\n")); err == nil {
-			t.Error("an old connection is still open")
+			t.Error("an expired connection is still open")
 		}
 	}
 }
 
-// TestAMatchOutlivesItsConnections, and tells of every block all the same.
-func TestAMatchOutlivesItsConnections(t *testing.T) {
+// TestBulkCompareOutlivesItsConnections: it reports every block, over several connections.
+func TestBulkCompareOutlivesItsConnections(t *testing.T) {
 	t.Parallel()
 	schema := storetest.Simple()
 	target := open(t, testConfig("hash", "p", schema, storetest.TargetOptions{}), testenv.RedisURL(t), schema)
@@ -71,29 +73,29 @@ func TestAMatchOutlivesItsConnections(t *testing.T) {
 		ok(t, err)
 		return infoField(info, "total_connections_received")
 	}
-	given, told, before := 0, 0, ""
+	given, reported, before := 0, 0, ""
 	ok(t, target.BulkCompare(t.Context(), []int{0, 1, 2, 3}, func() (*record.Block, record.Version, error) {
 		switch given++; given {
 		case 3:
 			before = connections()
-			<-time.After(bulkLife + time.Millisecond)
+			<-time.After(bulkMaxAge + time.Millisecond)
 		case 5:
 			return nil, record.Version{}, nil
 		}
 		return block, write(1, 1).Version, nil
 	}, func(_ *record.Block, same []bool) error {
-		if told++; !same[0] {
-			t.Errorf("block %d: not the same", told)
+		if reported++; !same[0] {
+			t.Errorf("block %d: not the same", reported)
 		}
 		return nil
 	}))
-	if told != 4 || connections() == before {
-		t.Errorf("%d of 4 blocks told, %s connections before and %s after", told, before, connections())
+	if reported != 4 || connections() == before {
+		t.Errorf("%d of 4 blocks reported, %s connections before and %s after", reported, before, connections())
 	}
 }
 
-// TestARefusedScanSaysWhatTheServerSaid, and what to allow where that is it.
-func TestARefusedScanSaysWhatTheServerSaid(t *testing.T) {
+// TestRefusedScanHasAHint: a permanent refusal names the right that is missing.
+func TestRefusedScanHasAHint(t *testing.T) {
 	t.Parallel()
 	schema := storetest.Simple()
 	server := testenv.Redis(t)
@@ -102,15 +104,15 @@ func TestARefusedScanSaysWhatTheServerSaid(t *testing.T) {
 	ok(t, admin.client.Do(t.Context(), "acl", "setuser", "few", "on", ">secret", "~*", "+@all", "-scan").Err())
 	target := open(t, testConfig("hash", "p", schema, storetest.TargetOptions{}), "redis://few:secret@"+server.Addr()+"/0", schema)
 	err := target.ScanKeys(t.Context(), func([]record.Key, []store.Entry) error { return nil })
-	if err == nil || !strings.Contains(err.Error(), "refuses SCAN; allow it to the user") {
-		t.Errorf("of a user who may not: %v", err)
+	if h, _ := hint.Of(err); err == nil || !strings.Contains(err.Error(), "refuses SCAN") || h.Text != "allow SCAN to the user of target.url" {
+		t.Errorf("without the right to SCAN: %v, and the hint is %v", err, h)
 	}
-	for refusal, forGood := range map[string]bool{
+	for refusal, permanent := range map[string]bool{
 		"NOPERM this user has no permissions to run the 'scan' command": true, "ERR unknown command 'SCAN'": true,
 		"LOADING Redis is loading the dataset in memory": false, "BUSY Redis is busy running a script": false, "OOM command not allowed": false,
 	} {
-		if mayNot(refusal) != forGood {
-			t.Errorf("%q: for good is %v", refusal, !forGood)
+		if permanentRefusal(refusal) != permanent {
+			t.Errorf("%q: permanent is %v", refusal, !permanent)
 		}
 	}
 }

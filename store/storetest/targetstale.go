@@ -11,8 +11,8 @@ import (
 	"github.com/stranglerfig/migrator/store"
 )
 
-// older returns what ListStale yields.
-func (b *bench) older(than record.Version) []record.Key {
+// listStale returns the keys that ListStale yields.
+func (b *targetFixture) listStale(than record.Version) []record.Key {
 	b.t.Helper()
 	lister, ok := b.target.(store.StaleLister)
 	if !ok {
@@ -25,7 +25,7 @@ func (b *bench) older(than record.Version) []record.Key {
 		}
 		for _, key := range keys {
 			found[key] = true
-			b.get(key) // the target can be used meanwhile
+			b.get(key) // yield may use the target
 		}
 		return nil
 	})
@@ -35,14 +35,14 @@ func (b *bench) older(than record.Version) []record.Key {
 	return slices.Sorted(maps.Keys(found))
 }
 
-// testOlder: it lists what the target holds of older versions or of none, and no
-// more, whatever else is there.
-func testOlder(t *testing.T, h TargetHarness) {
-	b := simpleBench(t, h)
+// testListStale: it lists exactly the entries with an older version or with none, among
+// all other kinds of entries.
+func testListStale(t *testing.T, h TargetHarness) {
+	b := simpleFixture(t, h)
 	wantOlder := func(when string, than record.Version, want ...record.Key) {
 		t.Helper()
 		slices.Sort(want)
-		if got := b.older(than); !slices.Equal(got, want) {
+		if got := b.listStale(than); !slices.Equal(got, want) {
 			t.Errorf("%s: older than %s: %q, want %q", when, than, got, want)
 		}
 	}
@@ -65,7 +65,7 @@ func testOlder(t *testing.T, h TargetHarness) {
 		old = append(old, keyOf(3010))
 	}
 	if h.WrongType != nil {
-		h.WrongType(t, b.target, keyOf(3011)) // nothing that a sweep may take for a record
+		h.WrongType(t, b.target, keyOf(3011)) // not a record for the sweep
 	}
 	if h.Damage != nil {
 		b.apply(put(3012, 5), put(3013, 500))
@@ -77,11 +77,11 @@ func testOlder(t *testing.T, h TargetHarness) {
 			}
 		}
 	}
-	if h.Stray != nil {
-		h.Stray(t, b.target)
+	if h.UnknownKey != nil {
+		h.UnknownKey(t, b.target)
 	}
 	wantOlder("with what is not ours", at(100), old...)
-	if h.Foreign != nil { // where a tombstone's version is known
+	if h.Foreign != nil { // over a tombstone whose version is known
 		h.Foreign(t, b.target, keyOf(3003))
 		h.Foreign(t, b.target, keyOf(3004))
 		for _, e := range b.get(keyOf(3003), keyOf(3004)) {
@@ -96,10 +96,10 @@ func testOlder(t *testing.T, h TargetHarness) {
 	}
 }
 
-// testOlderKeys: of whatever key.
-func testOlderKeys(t *testing.T, h TargetHarness) {
+// testListStaleKeys: it lists keys with every kind of text.
+func testListStaleKeys(t *testing.T, h TargetHarness) {
 	for _, schema := range []*record.Schema{Composite(), instants()} {
-		b := newBench(t, h, schema, TargetOptions{})
+		b := newTargetFixture(t, h, schema, TargetOptions{})
 		var keys, old []record.Key
 		for i, first := range []string{"", "eu", "a,b", "a%2Cb", "%", "tab\there", "\x7f", "naïve", "🦖", "'", "A"} {
 			r := record.Record{text(strconv.Itoa(i)), text("note"), text(first)}
@@ -118,19 +118,19 @@ func testOlderKeys(t *testing.T, h TargetHarness) {
 		}
 		slices.Sort(keys)
 		slices.Sort(old)
-		if got := b.older(at(99)); len(got) > 0 {
+		if got := b.listStale(at(99)); len(got) > 0 {
 			t.Errorf("older than all: %q", got)
 		}
-		if got := b.older(at(100)); !slices.Equal(got, old) {
+		if got := b.listStale(at(100)); !slices.Equal(got, old) {
 			t.Errorf("the older ones: %q, want %q", got, old)
 		}
-		if got := b.older(at(101)); !slices.Equal(got, keys) {
+		if got := b.listStale(at(101)); !slices.Equal(got, keys) {
 			t.Errorf("all: %q, want %q", got, keys)
 		}
 	}
 }
 
-// instants is a schema whose key is a moment and a number.
+// instants returns a schema whose key is a timestamp and a number.
 func instants() *record.Schema {
 	s := Composite()
 	s.Fields[2] = field("tenant", record.TimestampTZ, "timestamptz", true)

@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// What is rendered from a binary value is encoded to the same one.
+// TestEncodeInvertsRender: the rendered text of a binary value is encoded to the same value.
 func TestEncodeInvertsRender(t *testing.T) {
 	t.Parallel()
 	sized := func(size int, low, high int64) func() []byte {
@@ -65,7 +65,7 @@ func TestEncodeInvertsRender(t *testing.T) {
 	}
 }
 
-// What no server prints is left to one.
+// TestEncodeRefuses: texts that no server prints are left to the server.
 func TestEncodeRefuses(t *testing.T) {
 	t.Parallel()
 	for name, texts := range map[string][]string{

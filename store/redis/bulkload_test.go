@@ -17,7 +17,7 @@ import (
 	"github.com/stranglerfig/migrator/store/storetest"
 )
 
-// filled fills records in and returns which were written.
+// filled loads records and returns which were written.
 func filled(t *testing.T, target *Target, version record.Version, records ...record.Record) []bool {
 	t.Helper()
 	f := store.BulkWrite{Block: new(record.Block), Version: version, NotAfter: time.Now().Add(time.Minute)}
@@ -36,9 +36,9 @@ func filled(t *testing.T, target *Target, version record.Version, records ...rec
 	return written
 }
 
-// TestFillMakesWhatWritesMake: a small hash is the same to its last byte, however
-// it came; one of long values has the same in it.
-func TestFillMakesWhatWritesMake(t *testing.T) {
+// TestBulkLoadEqualsApply: a small hash is the same to its last byte, whether BulkLoad
+// or Apply wrote it; a hash of long values has the same fields.
+func TestBulkLoadEqualsApply(t *testing.T) {
 	t.Parallel()
 	schema := storetest.Simple()
 	schema.Fields[2].Kind, schema.Fields[3].Kind = record.Text, record.Text
@@ -80,22 +80,22 @@ func TestFillMakesWhatWritesMake(t *testing.T) {
 		if i < small {
 			one, other := fills.client.Dump(ctx, "fills"+by).Val(), writes.client.Dump(ctx, "writes"+by).Val()
 			if one == "" || one != other {
-				t.Errorf("%.70q: a fill makes %q, a write %q", texts[i], one, other)
+				t.Errorf("%.70q: BulkLoad makes %q, Apply %q", texts[i], one, other)
 			}
 		}
 		one, other := fills.client.HGetAll(ctx, "fills"+by).Val(), writes.client.HGetAll(ctx, "writes"+by).Val()
 		if len(one) != 4 || !maps.Equal(one, other) {
-			t.Errorf("%.70q: a fill makes %.200q, a write %.200q", texts[i], one, other)
+			t.Errorf("%.70q: BulkLoad makes %.200q, Apply %.200q", texts[i], one, other)
 		}
 	}
-	if fills.fillSurely.Load() {
-		t.Error("the server was held to know no RESTORE")
+	if fills.noFastLoad.Load() {
+		t.Error("the fast path was disabled")
 	}
 }
 
-// TestFillOfWhoMayDoLess: where the fast way is refused, and where payloads are
-// looked through, all is written the same.
-func TestFillOfWhoMayDoLess(t *testing.T) {
+// TestBulkLoadWithFewRights: all records are written, also if the fast path is refused or
+// the server validates payloads.
+func TestBulkLoadWithFewRights(t *testing.T) {
 	t.Parallel()
 	server := testenv.Redis(t, testenv.RedisOptions{Config: []string{
 		"sanitize-dump-payload yes", "user less on >secret ~* +@all -restore -msetnx",
@@ -114,7 +114,7 @@ func TestFillOfWhoMayDoLess(t *testing.T) {
 				next := 0
 				for range 2 {
 					var records []record.Record
-					for range 3 * fillRows / 2 {
+					for range 3 * loadRows / 2 {
 						next++
 						records = append(records, write(next, 0).Record)
 					}
@@ -134,8 +134,8 @@ func TestFillOfWhoMayDoLess(t *testing.T) {
 						}
 					}
 				}
-				if refused := who == "less" && (format == "hash" || expires == ""); target.fillSurely.Load() != refused {
-					t.Errorf("%s: the fast way is off: %v", prefix, target.fillSurely.Load())
+				if refused := who == "less" && (format == "hash" || expires == ""); target.noFastLoad.Load() != refused {
+					t.Errorf("%s: the fast path is disabled: %v", prefix, target.noFastLoad.Load())
 				}
 				if n := scanned(t, target); n != next {
 					t.Errorf("%s: %d entries, want %d", prefix, n, next)
@@ -145,9 +145,9 @@ func TestFillOfWhoMayDoLess(t *testing.T) {
 	}
 }
 
-// TestFillWithoutMemory: what is not written is not said to be, and the fast way is
-// not given up for it.
-func TestFillWithoutMemory(t *testing.T) {
+// TestBulkLoadWithoutMemory: rows that are not written are not reported as written, and
+// the fast path stays enabled.
+func TestBulkLoadWithoutMemory(t *testing.T) {
 	t.Parallel()
 	server := testenv.Redis(t)
 	schema := storetest.Simple()
@@ -162,8 +162,8 @@ func TestFillWithoutMemory(t *testing.T) {
 		if written := filled(t, target, record.MakeVersion(0, 0, 1), records...); slices.Contains(written, false) {
 			t.Errorf("%s: not written: %v", format, written)
 		}
-		if target.fillSurely.Load() {
-			t.Errorf("%s: the fast way was given up", format)
+		if target.noFastLoad.Load() {
+			t.Errorf("%s: the fast path was disabled", format)
 		}
 	}
 }

@@ -12,8 +12,8 @@ import (
 	"github.com/stranglerfig/migrator/store"
 )
 
-// filler is the bench's target, if it can fill.
-func filler(b *bench) store.BulkLoader {
+// bulkLoader returns the target, if it can bulk load.
+func bulkLoader(b *targetFixture) store.BulkLoader {
 	b.t.Helper()
 	f, ok := b.target.(store.BulkLoader)
 	if !ok || !f.CanBulkLoad() {
@@ -22,8 +22,9 @@ func filler(b *bench) store.BulkLoader {
 	return f
 }
 
-// fill fills in the records, with time left, and returns which were written.
-func (b *bench) fill(version record.Version, left time.Duration, records []record.Record) []bool {
+// bulkLoad loads the records, with left until the not-after, and returns which were
+// written.
+func (b *targetFixture) bulkLoad(version record.Version, left time.Duration, records []record.Record) []bool {
 	b.t.Helper()
 	f := store.BulkWrite{Block: new(record.Block), Version: version, NotAfter: b.now().Add(left)}
 	f.Block.Reset(len(b.schema.Fields))
@@ -32,9 +33,9 @@ func (b *bench) fill(version record.Version, left time.Duration, records []recor
 	}
 	written := make([]bool, len(records))
 	for i := range written {
-		written[i] = true // BulkLoad must say no itself
+		written[i] = true // BulkLoad must clear it
 	}
-	if err := filler(b).BulkLoad(b.ctx, f, written); err != nil {
+	if err := bulkLoader(b).BulkLoad(b.ctx, f, written); err != nil {
 		b.t.Fatalf("BulkLoad: %v", err)
 	}
 	return written
@@ -50,11 +51,11 @@ func addRecord(b *record.Block, r record.Record) {
 	}
 }
 
-// testFill: it writes what is new and nothing else, whatever the target has or
-// remembers, and however much it is given.
-func testFill(t *testing.T, h TargetHarness) {
-	b := simpleBench(t, h)
-	filler(b)
+// testBulkLoad: it writes new records and nothing else, for every state of the target and
+// every number of records.
+func testBulkLoad(t *testing.T, h TargetHarness) {
+	b := simpleFixture(t, h)
+	bulkLoader(b)
 	const rows = 331
 	b.apply(put(3, 5), put(50, 100), put(51, 200), remove(101, 5), remove(102, 200))
 	spoiled := map[int]func(*testing.T, store.Target, record.Key){150: h.Foreign, 151: h.WrongType, 51: h.Damage}
@@ -87,11 +88,11 @@ func testFill(t *testing.T, h TargetHarness) {
 		}
 		records = append(records, r)
 	}
-	for i, done := range b.fill(at(100), time.Minute, records) {
+	for i, done := range b.bulkLoad(at(100), time.Minute, records) {
 		id := i + 1
 		if slices.Contains(old, id) {
 			if done {
-				t.Errorf("%d was known, and is said to be written", id)
+				t.Errorf("%d was known, and is reported as written", id)
 			}
 			if e := b.get(keyOf(id))[0]; e.Presence != before[id].Presence || e.Version != before[id].Version || !slices.Equal(e.Record, before[id].Record) {
 				t.Errorf("%d was %+v and is %+v", id, before[id], e)
@@ -104,11 +105,11 @@ func testFill(t *testing.T, h TargetHarness) {
 		b.live(keyOf(id), records[i], at(100))
 		b.want(store.Write{Key: keyOf(id), Record: records[i], Version: at(100)}, store.Older, at(100))
 	}
-	twice := b.fill(at(100), time.Minute, []record.Record{simple(1001, 1), simple(1001, 2)})
+	twice := b.bulkLoad(at(100), time.Minute, []record.Record{simple(1001, 1), simple(1001, 2)})
 	if twice[0] && twice[1] {
-		t.Error("of one key it wrote two records")
+		t.Error("it wrote two records of one key")
 	}
-	if again := b.fill(at(300), time.Minute, records); slices.Contains(again, true) {
+	if again := b.bulkLoad(at(300), time.Minute, records); slices.Contains(again, true) {
 		t.Error("it wrote what was there")
 	}
 	b.want(put(1, 101), store.Applied, at(101))
@@ -119,29 +120,29 @@ func testFill(t *testing.T, h TargetHarness) {
 	}
 }
 
-// testFillLate: past its time nothing is written, and nothing is remembered.
-func testFillLate(t *testing.T, h TargetHarness) {
-	b := simpleBench(t, h)
-	if written := b.fill(at(7), -time.Millisecond, []record.Record{simple(1, 7), simple(2, 7)}); slices.Contains(written, true) {
+// testBulkLoadLate: after the not-after it writes neither a record nor a version.
+func testBulkLoadLate(t *testing.T, h TargetHarness) {
+	b := simpleFixture(t, h)
+	if written := b.bulkLoad(at(7), -time.Millisecond, []record.Record{simple(1, 7), simple(2, 7)}); slices.Contains(written, true) {
 		t.Error("it wrote too late")
 	}
 	b.gone(keyOf(1), store.Absent, record.Version{})
 	b.want(put(1, 1), store.Applied, at(1))
 }
 
-// testFillEveryKind: each value arrives as by Apply, alone and among all others.
-func testFillEveryKind(t *testing.T, h TargetHarness) {
+// testBulkLoadEveryKind: each value is stored as by Apply, alone and with all others.
+func testBulkLoadEveryKind(t *testing.T, h TargetHarness) {
 	all, common := AllKinds(), AllKinds()
-	common.Fields = slices.DeleteFunc(common.Fields, func(f record.Field) bool { // what PostgreSQL takes in binary form
+	common.Fields = slices.DeleteFunc(common.Fields, func(f record.Field) bool { // keeps what PostgreSQL reads in binary form
 		return f.Kind == record.TimeOfDay || f.Kind == record.Interval || f.Kind == record.Array || f.Kind == record.Other
 	})
 	for _, schema := range []*record.Schema{all, common} {
-		fillEveryKind(newBench(t, h, schema, TargetOptions{}))
+		bulkLoadEveryKind(newTargetFixture(t, h, schema, TargetOptions{}))
 	}
 }
 
-func fillEveryKind(b *bench) {
-	filler(b)
+func bulkLoadEveryKind(b *targetFixture) {
+	bulkLoader(b)
 	var records []record.Record
 	for i, f := range b.schema.Fields[1:] {
 		for _, s := range kindTexts[f.Name] {
@@ -153,7 +154,7 @@ func fillEveryKind(b *bench) {
 			records = append(records, r)
 		}
 	}
-	written := b.fill(at(9), time.Minute, records)
+	written := b.bulkLoad(at(9), time.Minute, records)
 	for i, r := range records {
 		if !written[i] {
 			b.t.Errorf("%v is not written", r)
@@ -169,16 +170,17 @@ func fillEveryKind(b *bench) {
 	}
 }
 
-// testFillBesideWriters: whoever comes first, the newest state stays, and nobody fails.
-func testFillBesideWriters(t *testing.T, h TargetHarness) {
-	b := simpleBench(t, h)
-	filler(b)
+// testBulkLoadBesideWriters: with concurrent writers the newest state stays, and no call
+// fails.
+func testBulkLoadBesideWriters(t *testing.T, h TargetHarness) {
+	b := simpleFixture(t, h)
+	bulkLoader(b)
 	const ids, step = 300, 30
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		for from := 1; from <= ids; from += step {
 			var writes []store.Write
-			for id := from + step - 1; id >= from; id-- { // against the order of a fill
+			for id := from + step - 1; id >= from; id-- { // against the order of BulkLoad
 				if w := put(id, 200); id%3 > 0 {
 					w.Deleted = id%3 == 2
 					writes = append(writes, w)
@@ -198,7 +200,7 @@ func testFillBesideWriters(t *testing.T, h TargetHarness) {
 			writes = append(writes, put(id, 100))
 		}
 		written := make([]bool, step)
-		if filler(b).BulkLoad(b.ctx, f, written) != nil {
+		if bulkLoader(b).BulkLoad(b.ctx, f, written) != nil {
 			clear(written)
 		}
 		for i, done := range written {
@@ -220,14 +222,14 @@ func testFillBesideWriters(t *testing.T, h TargetHarness) {
 	}
 }
 
-// testFillExpiring: records that expire do, their versions outlive them, and those
-// that have are left to Apply.
-func testFillExpiring(t *testing.T, h TargetHarness) {
+// testBulkLoadExpiring: records expire, their versions outlive them, and expired records
+// are left to Apply.
+func testBulkLoadExpiring(t *testing.T, h TargetHarness) {
 	if !h.Expires {
 		t.Skip("the target's records don't expire")
 	}
-	b := newBench(t, h, Simple(), TargetOptions{Expires: "expires_at"})
-	filler(b)
+	b := newTargetFixture(t, h, Simple(), TargetOptions{Expires: "expires_at"})
+	bulkLoader(b)
 	soon, later, past := b.now().Add(300*time.Millisecond), b.now().Add(time.Hour).Truncate(time.Millisecond), b.now().Add(-time.Hour)
 	const known = 5
 	b.apply(remove(known, 50))
@@ -245,7 +247,7 @@ func testFillExpiring(t *testing.T, h TargetHarness) {
 		}
 		records = append(records, r)
 	}
-	for i, done := range b.fill(at(100), time.Minute, records) {
+	for i, done := range b.bulkLoad(at(100), time.Minute, records) {
 		id, r := i+1, records[i]
 		if id == 6 {
 			if !done { // too soon for a slow machine
@@ -274,7 +276,7 @@ func testFillExpiring(t *testing.T, h TargetHarness) {
 	b.gone(keyOf(known), store.Tombstone, at(50))
 	b.gone(keyOf(11), store.Absent, record.Version{})
 	b.want(remove(3, 101), store.Applied, at(101))
-	if again := b.fill(at(300), time.Minute, records[:7]); slices.Contains(again, true) {
+	if again := b.bulkLoad(at(300), time.Minute, records[:7]); slices.Contains(again, true) {
 		t.Errorf("it wrote what was known: %v", again)
 	}
 }

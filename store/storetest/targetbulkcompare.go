@@ -11,10 +11,10 @@ import (
 	"github.com/stranglerfig/migrator/store"
 )
 
-// testMatch: what BulkCompare calls the same is the same, in every way in which a record
-// can differ; what it is asked of last is whole.
-func testMatch(t *testing.T, h TargetHarness) {
-	bench := simpleBench(t, h)
+// testBulkCompare: records that BulkCompare reports as equal are equal, for every way in
+// which a record can differ. The last row is compared completely.
+func testBulkCompare(t *testing.T, h TargetHarness) {
+	bench := simpleFixture(t, h)
 	m, ok := bench.target.(store.BulkComparer)
 	if !ok || !m.CanBulkCompare() {
 		t.Skip("this target has no BulkCompare")
@@ -37,8 +37,8 @@ func testMatch(t *testing.T, h TargetHarness) {
 		{what: "the same, 640 kB", legacy: row(big), same: true},
 		{what: "another last byte of 640 kB", legacy: row(big[1:] + "!")},
 		{what: "missing"},
-		{what: "missing, somebody else writes it"},
-		{what: "missing, somebody else writes nonsense"},
+		{what: "missing, another client writes it"},
+		{what: "missing, another client writes another type"},
 		{what: "deleted"},
 		{what: "another text"},
 		{what: "another length"},
@@ -91,9 +91,9 @@ func testMatch(t *testing.T, h TargetHarness) {
 	check := func(why string, fields []int, must bool, want func(c expected) bool) {
 		t.Helper()
 		for i := range same {
-			same[i] = true // BulkCompare must say no itself
+			same[i] = true // BulkCompare must clear it
 		}
-		if err := matched(t, m, b, fields, high, same); err != nil {
+		if err := compareThrice(t, m, b, fields, high, same); err != nil {
 			t.Fatal(err)
 		}
 		for i, c := range cases {
@@ -106,12 +106,12 @@ func testMatch(t *testing.T, h TargetHarness) {
 		}
 	}
 	check("all fields", all, true, func(c expected) bool { return c.same })
-	// A target may say nothing where not all fields matter, but nothing wrong.
+	// A target may leave rows undecided if some fields are not compared.
 	check("without the name", []int{0, 2, 3}, false, func(c expected) bool {
 		return c.same || strings.Contains(c.what, "another") || strings.Contains(c.what, "NULL")
 	})
 	for what, spoil := range map[string]func(*testing.T, store.Target, record.Key){
-		"the same": h.Damage, "missing, somebody else writes it": h.Foreign, "missing, somebody else writes nonsense": h.WrongType,
+		"the same": h.Damage, "missing, another client writes it": h.Foreign, "missing, another client writes another type": h.WrongType,
 	} {
 		if spoil != nil {
 			i := slices.IndexFunc(cases, func(c expected) bool { return c.what == what })
@@ -122,10 +122,10 @@ func testMatch(t *testing.T, h TargetHarness) {
 	check("after damage", all, true, func(c expected) bool { return c.same })
 }
 
-// matched compares a block three times, one after the other.
-func matched(t *testing.T, m store.BulkComparer, b *record.Block, fields []int, high record.Version, same []bool) error {
+// compareThrice compares a block three times in succession.
+func compareThrice(t *testing.T, m store.BulkComparer, b *record.Block, fields []int, high record.Version, same []bool) error {
 	t.Helper()
-	given, told := 0, 0
+	given, reported := 0, 0
 	next := func() (*record.Block, record.Version, error) {
 		if given++; given > 3 {
 			return nil, record.Version{}, nil
@@ -133,22 +133,22 @@ func matched(t *testing.T, m store.BulkComparer, b *record.Block, fields []int, 
 		return b, high, nil
 	}
 	err := m.BulkCompare(t.Context(), fields, next, func(of *record.Block, is []bool) error {
-		if told++; of != b || told > given || told > 1 && !slices.Equal(same, is) {
-			t.Errorf("after %d blocks %d are told of, with %v, want %v", given, told, is, same)
+		if reported++; of != b || reported > given || reported > 1 && !slices.Equal(same, is) {
+			t.Errorf("after %d blocks %d are reported, with %v, want %v", given, reported, is, same)
 		}
 		copy(same, is)
 		return nil
 	})
-	if err == nil && told != 3 {
-		t.Errorf("of 3 blocks %d are told of", told)
+	if err == nil && reported != 3 {
+		t.Errorf("of 3 blocks %d are reported", reported)
 	}
 	return err
 }
 
-// testMatchEveryKind: what a target says of a value is what legacy says of it.
-func testMatchEveryKind(t *testing.T, h TargetHarness) {
+// testBulkCompareEveryKind: the target's text of every value equals legacy's.
+func testBulkCompareEveryKind(t *testing.T, h TargetHarness) {
 	schema := AllKinds()
-	b := newBench(t, h, schema, TargetOptions{})
+	b := newTargetFixture(t, h, schema, TargetOptions{})
 	m, ok := b.target.(store.BulkComparer)
 	if !ok || !m.CanBulkCompare() {
 		t.Skip("this target has no BulkCompare")
@@ -169,12 +169,12 @@ func testMatchEveryKind(t *testing.T, h TargetHarness) {
 				r[i] = text(s)
 			}
 			b.apply(store.Write{Key: keyOf(len(of)), Record: r, Version: at(1)})
-			addRecord(block, b.get(keyOf(len(of)))[0].Record) // a server may write JSON in a way of its own
+			addRecord(block, b.get(keyOf(len(of)))[0].Record) // a server may format JSON differently
 			of = append(of, f.Name+" "+s)
 		}
 	}
 	same := make([]bool, block.Rows())
-	if err := matched(t, m, block, fields, at(1), same); err != nil {
+	if err := compareThrice(t, m, block, fields, at(1), same); err != nil {
 		t.Fatal(err)
 	}
 	for i, ok := range same {
@@ -184,12 +184,12 @@ func testMatchEveryKind(t *testing.T, h TargetHarness) {
 	}
 }
 
-// testMatchExpiring: a record that goes at another time than the row is not the same.
-func testMatchExpiring(t *testing.T, h TargetHarness) {
+// testBulkCompareExpiring: a record that expires at another time than the row differs.
+func testBulkCompareExpiring(t *testing.T, h TargetHarness) {
 	if !h.Expires {
 		t.Skip("the target's records don't expire")
 	}
-	b := newBench(t, h, Simple(), TargetOptions{Expires: "expires_at"})
+	b := newTargetFixture(t, h, Simple(), TargetOptions{Expires: "expires_at"})
 	m, ok := b.target.(store.BulkComparer)
 	if !ok || !m.CanBulkCompare() {
 		t.Skip("this target has no BulkCompare")
@@ -217,7 +217,7 @@ func testMatchExpiring(t *testing.T, h TargetHarness) {
 	}
 	for _, fields := range [][]int{{0, 1, 2, 3}, {0, 1, 2}} {
 		same := make([]bool, block.Rows())
-		if err := matched(t, m, block, fields, at(1), same); err != nil {
+		if err := compareThrice(t, m, block, fields, at(1), same); err != nil {
 			t.Fatal(err)
 		}
 		for i, c := range cases {

@@ -7,8 +7,8 @@ import (
 	"github.com/stranglerfig/migrator/store/storetest"
 )
 
-// TestWhatAVersionReaderTakes: nothing but a version, where the format has it.
-func TestWhatAVersionReaderTakes(t *testing.T) {
+// TestVersionReader accepts nothing but a version, at the place where the format has it.
+func TestVersionReader(t *testing.T) {
 	t.Parallel()
 	than := record.MakeVersion(1, 1, 7)
 	text := string(than.AppendText32(nil))
