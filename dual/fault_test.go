@@ -129,7 +129,7 @@ func TestFaultsArePlayed(t *testing.T) {
 				if told := f.last(); told.ID != "" && !told.Over {
 					t.Errorf("lifted, it tells %+v", told)
 				}
-				if told := f.over(); len(told) != 1 || told[0].ID != "f1" || told[0].Executed < 3 || told[0].FirstAge <= 0 {
+				if told := f.knownExpired(); len(told) != 1 || told[0].ID != "f1" || told[0].Executed < 3 || told[0].FirstAge <= 0 {
 					t.Errorf("of what came of it, it tells %+v", told)
 				}
 				before := p.Stats().Fallbacks
@@ -176,7 +176,7 @@ func TestCorruptWritesAreFound(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			f, p, target := newFaulty(t, onGrace, true, adjust{
 				config: func(c *Config) { c.Writing.OnTargetFailure = RollBack },
-				writer: func(c *WriterConfig[int, int]) { c.Spoil = spoil },
+				writer: func(c *WriterConfig[int, int]) { c.Corrupt = spoil },
 			})
 			defer func() { _ = p.stop() }()
 			f.set(Fault{ID: "f1", Kind: FaultCorrupt, Writes: true})

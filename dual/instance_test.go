@@ -281,11 +281,11 @@ func TestLeaseIsCountedFromBeforeTheRenewalWasSent(t *testing.T) {
 	sent := now
 	now += 14 * time.Second // the answer took so long
 	l.extend(sent, 15*time.Second)
-	if !l.holds() {
+	if !l.valid() {
 		t.Fatal("lapsed early")
 	}
 	now = sent + 15*time.Second
-	if l.holds() || !l.over() {
+	if l.valid() || !l.knownExpired() {
 		t.Fatal("holds 15 s after the request was sent")
 	}
 }

@@ -159,7 +159,7 @@ func TestComparisonsAreCountedByWhatTheyShowed(t *testing.T) {
 		"missing in legacy":             {phases.Grace, func(p *party) { delete(p.legacy.values, 1) }, nil, telemetry.Mismatch},
 		"lost":                          {phases.Grace, func(p *party) { delete(p.target.entries, 1) }, nil, telemetry.LostWrite},
 		"missing where nobody reads":    {phases.DualRead, func(p *party) { delete(p.target.entries, 1) }, nil, telemetry.Mismatch},
-		"known to be behind":            {phases.Cutover, func(p *party) { delete(p.target.entries, 1); p.behind.keys = map[record.Key]record.Version{"1": {}} }, nil, telemetry.Mismatch},
+		"known to be behind":            {phases.Cutover, func(p *party) { delete(p.target.entries, 1); p.degraded.keys = map[record.Key]record.Version{"1": {}} }, nil, telemetry.Mismatch},
 		"the other store can't be read": {phases.DualRead, func(p *party) { p.target.broken = errDown }, nil, telemetry.Aborted},
 	} {
 		bubble(t, name, func(t *testing.T) {

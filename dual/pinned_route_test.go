@@ -28,7 +28,7 @@ func TestNothingBeginsUnderARouteThatWasFoundIdle(t *testing.T) {
 					p.release()
 					i.pinWrite(&p)
 				}
-				own := p.share()
+				own := p.extend()
 				if _, over := left.Load(p.h); over {
 					t.Error("an operation began under a route that had been left")
 					stop.Store(true)

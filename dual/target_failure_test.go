@@ -130,7 +130,7 @@ func TestDegradeReadsTheRecordFromLegacy(t *testing.T) {
 		}
 		// The journal's repairer brings what was lost: the target may answer again.
 		p.target.do(func() { p.target.entries[1] = Versioned[int]{3, true, record.MakeVersion(1, 1, 4)} })
-		if got := p.get(1); got != 3 || p.behind.some.Load() {
+		if got := p.get(1); got != 3 || p.degraded.some.Load() {
 			t.Fatalf("reads %d", got)
 		}
 		_ = p.stop()
