@@ -139,7 +139,7 @@ func TestBoundTargetKeepsTheContract(t *testing.T) {
 		},
 		{"deleted", dual.Change[int, user]{Key: 1, Deleted: true, Version: versionAt(7)}, nil, store.Applied, false, 7},
 		{"an old one after it", dual.Change[int, user]{Key: 1, Value: ann, Version: versionAt(6)}, nil, store.Older, false, 7},
-		{"made anew", dual.Change[int, user]{Key: 1, Value: ann, Version: versionAt(8)}, nil, store.Applied, true, 8},
+		{"created again", dual.Change[int, user]{Key: 1, Value: ann, Version: versionAt(8)}, nil, store.Applied, true, 8},
 	}
 	for _, s := range steps {
 		now, err := target.Now(t.Context())

@@ -69,7 +69,7 @@ func TestBreakerOpensAfterConsecutiveFailuresAndProbes(t *testing.T) {
 		b := breaker{pause: time.Second}
 		b.trip(t)
 		tick(1001 * time.Millisecond)
-		lost, ok := b.allow()
+		probing, ok := b.allow()
 		if !ok {
 			t.Fatal("no probe")
 		}
@@ -81,7 +81,7 @@ func TestBreakerOpensAfterConsecutiveFailuresAndProbes(t *testing.T) {
 		if !b.attempt(nil) {
 			t.Fatal("blocked by a probe that never returned")
 		}
-		b.report(lost, errDown) // late: it began before the store recovered
+		b.report(probing, errDown) // late: it began before the store recovered
 		if !b.attempt(nil) {
 			t.Fatal("open")
 		}

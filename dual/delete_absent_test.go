@@ -61,7 +61,7 @@ func TestDeleteOfAbsentKeyReachesTheTarget(t *testing.T) {
 	})
 	bubble(t, "a write comes between", func(t *testing.T) {
 		for name, where := range map[string]func(target *memoryTarget, meet func()){
-			"the looks": func(target *memoryTarget, meet func()) { target.afterGet = meet },
+			"the reads": func(target *memoryTarget, meet func()) { target.afterGet = meet },
 			"the last and the end": func(target *memoryTarget, meet func()) {
 				target.onApply = func(context.Context) error { meet(); return nil }
 			},

@@ -25,7 +25,7 @@ func detach(parent context.Context, budget time.Duration) *detached {
 	return &detached{parent: parent, budget: budget}
 }
 
-// ends is called with the lock held.
+// ends is called with the lock taken.
 func (d *detached) ends() time.Time {
 	if d.deadline.IsZero() {
 		d.deadline = time.Now().Add(d.budget)

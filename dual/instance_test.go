@@ -82,7 +82,7 @@ func TestRenewalDeliversAMissedNotification(t *testing.T) {
 		f.move(phases.ShadowWrite, 0)
 		settle()
 		if got := p.Route().Epoch; got != 1 {
-			t.Fatalf("epoch %d without hint or renewal", got)
+			t.Fatalf("epoch %d without notification or renewal", got)
 		}
 		tick(6 * time.Second)
 		if got := f.acknowledged(p.Instance); got != 2 {
@@ -108,8 +108,8 @@ func TestEpochIsAcknowledgedAfterOlderOperationsDrain(t *testing.T) {
 		<-started
 		p.fleet.move(phases.ShadowWrite, 0)
 		settle()
-		if held, got := p.Route().Epoch, p.fleet.acknowledged(p.Instance); held != 2 || got != 1 {
-			t.Fatalf("pinned %d, acknowledged %d; want 2, 1", held, got)
+		if pinned, got := p.Route().Epoch, p.fleet.acknowledged(p.Instance); pinned != 2 || got != 1 {
+			t.Fatalf("pinned %d, acknowledged %d; want 2, 1", pinned, got)
 		}
 		p.fleet.move(phases.DualRead, 100)
 		tick(20 * time.Second) // renewals continue

@@ -134,7 +134,7 @@ func (i *Instance) journalPending(ctx context.Context) {
 			// [unclean-mark]: the journal is closed behind a fence.
 			i.abandon(entries, acknowledged, "authority has moved and the journal is closed")
 		} else {
-			i.count.journalled.Add(uint64(len(entries)))
+			i.count.journaled.Add(uint64(len(entries)))
 			// [both-before-ack]: the write was acknowledged before its failure was known, and the target
 			// is read by now: roll back.
 			if result.TargetRead && acknowledged && i.set.Writing.OnTargetFailure == RollBack {

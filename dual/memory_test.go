@@ -111,16 +111,16 @@ func (f *memoryFleet) Leave(_ context.Context, id string) error {
 
 // liveRoutes are the routes that an instance may still be on. A lapsed lease that still
 // blocks an advance does not block an emergency rollback.
-func (f *memoryFleet) liveRoutes(lapsed bool) (held []phases.Route) {
+func (f *memoryFleet) liveRoutes(lapsed bool) (live []phases.Route) {
 	for _, r := range f.history {
 		for _, l := range f.leases {
 			if r.Epoch >= l.acknowledged && (lapsed || !time.Now().After(l.expires)) {
-				held = append(held, r)
+				live = append(live, r)
 				break
 			}
 		}
 	}
-	return held
+	return live
 }
 
 func (f *memoryFleet) targetRead() bool {
@@ -131,7 +131,7 @@ func (f *memoryFleet) targetRead() bool {
 	return read
 }
 
-func (f *memoryFleet) Journal(_ context.Context, lost []JournalEntry) (JournalResult, error) {
+func (f *memoryFleet) Journal(_ context.Context, entries []JournalEntry) (JournalResult, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.journals++
@@ -147,7 +147,7 @@ func (f *memoryFleet) Journal(_ context.Context, lost []JournalEntry) (JournalRe
 		r.Fenced = true
 		return r, nil
 	}
-	for _, l := range lost {
+	for _, l := range entries {
 		f.journal[l.Key] = l.Version.Max(f.journal[l.Key])
 	}
 	return r, nil
@@ -214,10 +214,10 @@ func (f *memoryFleet) Observe(_ context.Context, _ string, windows []telemetry.W
 	return nil
 }
 
-func (f *memoryFleet) ReportStateLoss(_ context.Context, held phases.Route) error {
+func (f *memoryFleet) ReportStateLoss(_ context.Context, pinned phases.Route) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.stateLosses = append(f.stateLosses, held)
+	f.stateLosses = append(f.stateLosses, pinned)
 	return errDown
 }
 
@@ -240,11 +240,11 @@ func (f *memoryFleet) observed(instance string) (n, timed map[telemetry.Series]u
 	return n, timed
 }
 
-func (f *memoryFleet) Notifications(ctx context.Context, hint func(int64)) error {
+func (f *memoryFleet) Notifications(ctx context.Context, notify func(int64)) error {
 	f.mu.Lock()
 	f.serial++
 	at := f.serial
-	f.hints[at] = hint
+	f.hints[at] = notify
 	f.mu.Unlock()
 	<-ctx.Done()
 	f.mu.Lock()
@@ -293,7 +293,7 @@ func (f *memoryFleet) acknowledged(i *Instance) int64 {
 	return -1
 }
 
-func (f *memoryFleet) journalled() map[record.Key]record.Version {
+func (f *memoryFleet) journaled() map[record.Key]record.Version {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return maps.Clone(f.journal)

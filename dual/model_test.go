@@ -118,7 +118,7 @@ func (m *model) step() {
 
 // repair repairs journaled keys as reconcile does: with legacy's row, under its lock.
 func (m *model) repair() {
-	for key, lost := range m.fleet.journalled() {
+	for key, version := range m.fleet.journaled() {
 		var k int
 		if _, err := fmt.Sscan(string(key), &k); err != nil {
 			m.t.Error(err)
@@ -131,7 +131,7 @@ func (m *model) repair() {
 			continue
 		}
 		m.fleet.do(func() {
-			if m.fleet.journal[key] == lost {
+			if m.fleet.journal[key] == version {
 				delete(m.fleet.journal, key)
 			}
 		})

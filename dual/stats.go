@@ -53,7 +53,7 @@ type Stats struct {
 type counters struct {
 	fallbacks, lapsedReads, degradedReads                                                                                        atomic.Uint64
 	shadows, shadowsFailed, shadowsStopped                                                                                       atomic.Uint64
-	targetFailures, journalled, degraded, emergencyRollbacks, unsettled, failed                                                  atomic.Uint64
+	targetFailures, journaled, degraded, emergencyRollbacks, unsettled, failed                                                   atomic.Uint64
 	fenceWaits, overflowed, abandoned                                                                                            atomic.Uint64
 	renewals, renewalFailures, rejoins, refusedRoutes, notificationFailures, stateLossReportFailures, observeFailures, discarded atomic.Uint64
 }
@@ -109,7 +109,7 @@ func (i *Instance) Stats() Stats {
 		Shadows: c.shadows.Load(), ShadowsDropped: sum.comparisons[dropped], ShadowsFailed: c.shadowsFailed.Load(),
 		ShadowsStopped: c.shadowsStopped.Load(), ShadowsAgreed: sum.comparisons[agreed], ShadowsLagged: sum.comparisons[lagged],
 		Mismatches: sum.comparisons[mismatched] + sum.comparisons[lostWriteConfirmed], Writes: sum.writes, TargetFailures: c.targetFailures.Load(),
-		Journaled: c.journalled.Load(), Degraded: c.degraded.Load(), EmergencyRollbacks: c.emergencyRollbacks.Load(),
+		Journaled: c.journaled.Load(), Degraded: c.degraded.Load(), EmergencyRollbacks: c.emergencyRollbacks.Load(),
 		Unsettled: c.unsettled.Load(), Failed: c.failed.Load(), FenceWaits: c.fenceWaits.Load(),
 		Queue: len(i.queue), Overflowed: c.overflowed.Load(), Pending: i.pending.len(), Abandoned: c.abandoned.Load(),
 		Renewals: c.renewals.Load(), RenewalFailures: c.renewalFailures.Load(), Rejoins: c.rejoins.Load(),

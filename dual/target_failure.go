@@ -32,7 +32,7 @@ func (i *Instance) handleTargetFailure(ctx context.Context, p *pin, entries []Jo
 		return i.fail(entries, fmt.Errorf("%w (authority has moved meanwhile)", cause))
 	}
 	failpoint.Here("dual.settle.journalled")
-	i.count.journalled.Add(uint64(len(entries)))
+	i.count.journaled.Add(uint64(len(entries)))
 	switch {
 	// [lapsed-reads]: with its lease expired, the instance behaves as under the policy fail. The
 	// fleet may have left its route, and its own degraded reads protect no other instance.
@@ -102,7 +102,7 @@ func (i *Instance) rollbackOnWriteFailure(ctx context.Context, p *pin, entries [
 	committed, err := false, error(nil)
 	for wait := time.Millisecond; ; wait = min(2*wait, 50*time.Millisecond) {
 		if !committed {
-			// Safe to repeat: if only the response was lost, the next attempt finds that the route
+			// Safe to repeat: if only the response did not arrive, the next attempt finds that the route
 			// no longer reads the target and does nothing.
 			if err = r.RollBack(bounded, epoch, fmt.Sprintf("the target refused a write: %s", entries[0].Reason)); err == nil {
 				failpoint.Here("dual.rescue.committed")

@@ -22,7 +22,7 @@ func TestTargetFailureSucceedsWhileNoInstanceReadsTarget(t *testing.T) {
 		if took := time.Since(began); took > time.Second {
 			t.Fatalf("took %s, over the deadline", took)
 		}
-		if s := p.Stats(); len(p.fleet.journalled()) != 1 || s.EmergencyRollbacks != 0 || s.TargetFailures != 1 {
+		if s := p.Stats(); len(p.fleet.journaled()) != 1 || s.EmergencyRollbacks != 0 || s.TargetFailures != 1 {
 			t.Fatalf("%+v", s)
 		}
 		_ = p.stop()
@@ -144,10 +144,10 @@ func TestFailReportsThatLegacyHasTheWrite(t *testing.T) {
 		policy Policy
 		fleet  func(*memoryFleet)
 	}{
-		"policy":                              {phases.Grace, Fail, func(*memoryFleet) {}},
-		"state down":                          {phases.Grace, RollBack, func(f *memoryFleet) { f.down = true }},
-		"state down, nobody reads the target": {phases.DualRead, RollBack, func(f *memoryFleet) { f.down = true }},
-		"once fenced":                         {phases.Grace, RollBack, func(f *memoryFleet) { f.result = &JournalResult{Fenced: true} }},
+		"policy":     {phases.Grace, Fail, func(*memoryFleet) {}},
+		"state down": {phases.Grace, RollBack, func(f *memoryFleet) { f.down = true }},
+		"state down, no instance reads the target": {phases.DualRead, RollBack, func(f *memoryFleet) { f.down = true }},
+		"once fenced": {phases.Grace, RollBack, func(f *memoryFleet) { f.result = &JournalResult{Fenced: true} }},
 	} {
 		bubble(t, name, func(t *testing.T) {
 			p := newTestInstance(t, newFleet(route(c.phase)), newTarget(), newLegacy(), adjust{config: func(k *Config) { k.Writing.OnTargetFailure = c.policy }})
@@ -165,7 +165,7 @@ func TestFailReportsThatLegacyHasTheWrite(t *testing.T) {
 			// Keys that could not be journaled are journaled once the state is reachable.
 			p.fleet.do(func() { p.fleet.down = false })
 			tick(5 * time.Second)
-			if _, ok := p.fleet.journalled()["1"]; !ok && name != "once fenced" {
+			if _, ok := p.fleet.journaled()["1"]; !ok && name != "once fenced" {
 				t.Fatal("not journaled")
 			}
 			if err := p.stop(); err != nil {
@@ -191,8 +191,8 @@ func TestLapsedWriterFails(t *testing.T) {
 			if err := p.put(1, 3); !errors.As(err, &e) || !errors.Is(err, ErrLeaseLost) {
 				t.Errorf("%s: got %v", phase, err)
 			}
-			if p.fleet.rollbacks != 0 || len(p.fleet.journalled()) != 1 {
-				t.Errorf("%s: %d rollbacks, journal %v", phase, p.fleet.rollbacks, p.fleet.journalled())
+			if p.fleet.rollbacks != 0 || len(p.fleet.journaled()) != 1 {
+				t.Errorf("%s: %d rollbacks, journal %v", phase, p.fleet.rollbacks, p.fleet.journaled())
 			}
 		}
 	})

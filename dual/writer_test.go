@@ -62,7 +62,7 @@ func TestLegacyErrorIsReturnedAsItIsAndNothingApplied(t *testing.T) {
 				return []Change[int, int]{{Key: 1, Value: 1, Version: record.MakeVersion(0, 0, 1)}}, mine
 			}})
 			settle()
-			if err != mine || p.target.applies != 0 || len(p.fleet.journalled()) != 0 { //nolint:errorlint // as it is
+			if err != mine || p.target.applies != 0 || len(p.fleet.journaled()) != 0 { //nolint:errorlint // as it is
 				t.Errorf("%s: %v, %d applies", phase, err, p.target.applies)
 			}
 			_ = p.stop()
@@ -78,8 +78,8 @@ func TestUncertainLegacyWriteIsJournaled(t *testing.T) {
 		}})
 		err := p.writer.Put(t.Context(), 5, 1, func(context.Context) (record.Version, error) { return record.Version{}, errDown })
 		settle()
-		if _, ok := p.fleet.journalled()["5"]; !ok || !errors.Is(err, errDown) {
-			t.Fatalf("%v, journal %v", err, p.fleet.journalled())
+		if _, ok := p.fleet.journaled()["5"]; !ok || !errors.Is(err, errDown) {
+			t.Fatalf("%v, journal %v", err, p.fleet.journaled())
 		}
 		_ = p.stop()
 	})
@@ -101,7 +101,7 @@ func TestCanceledCallerStillWritesTheTarget(t *testing.T) {
 		if err := p.writer.Put(ctx, 2, 2, p.legacy.put(2, 2)); err != nil {
 			t.Fatal(err)
 		}
-		if _, ok := p.fleet.journalled()["2"]; !ok {
+		if _, ok := p.fleet.journaled()["2"]; !ok {
 			t.Fatal("not journaled")
 		}
 		_ = p.stop()
@@ -125,7 +125,7 @@ func TestFrozenWriterNeverExtendsNotAfter(t *testing.T) {
 			if _, ok := target.value(1); ok {
 				t.Fatal("the target took a change after its time")
 			}
-			if _, ok := p.fleet.journalled()["1"]; !ok {
+			if _, ok := p.fleet.journaled()["1"]; !ok {
 				t.Fatal("not journaled")
 			}
 			_ = p.stop()
@@ -159,8 +159,8 @@ func TestEpochIsAcknowledgedOnlyAfterQueueDrained(t *testing.T) {
 		}
 		p.fleet.move(phases.DualRead, 100)
 		settle()
-		if held, got := p.Route().Epoch, p.fleet.acknowledged(p.Instance); held != 2 || got != 1 {
-			t.Fatalf("pinned %d, acknowledged %d with %d background writes", held, got, p.Stats().InFlight)
+		if pinned, got := p.Route().Epoch, p.fleet.acknowledged(p.Instance); pinned != 2 || got != 1 {
+			t.Fatalf("pinned %d, acknowledged %d with %d background writes", pinned, got, p.Stats().InFlight)
 		}
 		close(hold)
 		settle()
@@ -187,7 +187,7 @@ func TestFullQueueOverflowsToTheJournal(t *testing.T) {
 			p.mustPut(k, k)
 			settle()
 		}
-		if s, j := p.Stats(), p.fleet.journalled(); len(j) != 7 || s.Overflowed != 7 || s.Queue != 2 || s.Journaled != 7 {
+		if s, j := p.Stats(), p.fleet.journaled(); len(j) != 7 || s.Overflowed != 7 || s.Queue != 2 || s.Journaled != 7 {
 			t.Fatalf("journal %v, %+v", j, s)
 		}
 		close(hold)
@@ -207,7 +207,7 @@ func TestFailedBackgroundWriteIsJournaled(t *testing.T) {
 		p.mustPut(1, 1)
 		p.mustPut(1, 2)
 		tick(2 * time.Second)
-		if j := p.fleet.journalled(); j["1"] != (record.MakeVersion(1, 1, 2)) {
+		if j := p.fleet.journaled(); j["1"] != (record.MakeVersion(1, 1, 2)) {
 			t.Fatalf("journal %v", j)
 		}
 		if s := p.Stats(); s.InFlight != 0 || s.Failed != 0 {
@@ -231,7 +231,7 @@ func TestQueuedWriteIsNeverDroppedSilently(t *testing.T) {
 		}
 		p.fleet.do(func() { p.fleet.down = false })
 		tick(5 * time.Second)
-		if s, j := p.Stats(), p.fleet.journalled(); s.Pending != 0 || s.InFlight != 0 || len(j) != 1 {
+		if s, j := p.Stats(), p.fleet.journaled(); s.Pending != 0 || s.InFlight != 0 || len(j) != 1 {
 			t.Fatalf("journal %v, %+v", j, s)
 		}
 		tick(5 * time.Second)

@@ -16,7 +16,7 @@ import (
 //	grace, retain: grace falls back to a legacy that no longer follows
 //	fenced, retain: fenced reads the target, and waits with its writes
 //	lifting, retain: lifting leads back from fenced, and never to retain
-//	returning, retain: retain's writes are journalled before; returning waits
+//	returning, retain: retain's writes are journaled before; returning waits
 //	retain, complete: both write the target alone
 const compatible = `
              legacy shadow-write dual-read cutover grace fenced lifting returning retain complete

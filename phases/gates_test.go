@@ -183,7 +183,7 @@ func TestGateVerdicts(t *testing.T) {
 			e.Evaluations = append([]Evaluation{newer}, e.Evaluations...)
 		}, "consistency", Fail, ""},
 		{"a trigger of the same name is none", dualRead, toCutover, func(e *Snapshot) { e.Evaluations[0].Kind = TriggerKind }, "consistency", NoData, ""},
-		{"nobody asked the target's readers", grace, Route{Phase: Retain}, func(e *Snapshot) { e.Evaluations[2].Verdict = Inconclusive }, "target-reads", Inconclusive, ""},
+		{"too few reads of the target", grace, Route{Phase: Retain}, func(e *Snapshot) { e.Evaluations[2].Verdict = Inconclusive }, "target-reads", Inconclusive, ""},
 		{"an automatic rollback without acknowledgment", dualRead, toCutover, func(e *Snapshot) {
 			e.Latch = &Latch{Trigger: "errors", At: noon, Reason: "2 % failed"}
 		}, "rollback-acknowledged", Fail, "trigger errors rolled back at 2026-03-01T12:00:00Z: 2 % failed"},

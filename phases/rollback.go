@@ -34,7 +34,7 @@ func ClassOf(phase Phase, reversible bool, returnKeys int64) Rollback {
 	case phase == Complete:
 		return Rollback{Class: Impossible, Reason: "complete: legacy no longer follows"}
 	case phase == Retain && !reversible:
-		return Rollback{Class: Impossible, Reason: "retain.reversible is false: writes since the fence are not journalled"}
+		return Rollback{Class: Impossible, Reason: "retain.reversible is false: writes since the fence are not journaled"}
 	case phase == Retain || phase == Returning:
 		return Rollback{Class: LosslessAfter, Keys: returnKeys, Reason: "keys written since the fence are replayed to legacy"}
 	case phase == Legacy:

@@ -158,7 +158,7 @@ func (s Schedule) Next(at Route) (Route, error) {
 	case Complete:
 		return Route{}, fmt.Errorf("the migration is complete: there is nothing to advance to")
 	default:
-		return Route{}, fmt.Errorf("the migration is %s: a rollback to grace is under way", at.Phase)
+		return Route{}, fmt.Errorf("the migration is %s: a rollback to grace is in progress", at.Phase)
 	}
 }
 

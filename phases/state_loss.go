@@ -14,7 +14,7 @@ type StateLoss struct {
 	Instance   string    `json:"instance"`    // the first that reported it
 	Route      Route     `json:"route"`       // the highest that any has been on
 	Since      time.Time `json:"since"`       // when the loss was first noticed
-	LeasesOver time.Time `json:"leases_over"` // when the last lease from before the loss has run out by its holder's own clock
+	LeasesOver time.Time `json:"leases_over"` // when the last lease from before the loss has expired by its instance's own clock
 }
 
 // Describe returns the loss as text for an operator.
