@@ -7,9 +7,9 @@ import (
 	"time"
 )
 
-// applyAll brings changes that legacy has to the target, with retries within the
-// deadline, and returns those that the target does not have, as far as is known. It does not
-// heed the end of the caller's context: the write has happened.
+// applyAll applies changes that legacy has to the target, with retries within the
+// deadline. It returns those that the target is not known to have. It continues after
+// the end of the caller's context: legacy has the write.
 func (w *Writer[K, V]) applyAll(ctx context.Context, h *pinnedRoute, changes []Change[K, V], notAfter time.Time, clockErr error) ([]JournalEntry, error) {
 	if clockErr != nil {
 		return w.journalEntries(changes, clockErr)
@@ -20,8 +20,8 @@ func (w *Writer[K, V]) applyAll(ctx context.Context, h *pinnedRoute, changes []C
 	if !ok {
 		return w.journalEntries(changes, errBreakerOpen)
 	}
-	said := errNoAnswer
-	defer func() { w.guard.report(passed, said) }()
+	reported := errNoAnswer // nil once the target itself has answered
+	defer func() { w.guard.report(passed, reported) }()
 	var e retryBudget
 	if len(changes) > 1 {
 		// Several changes share one deadline: the caller waits for it once, not once for each
@@ -29,38 +29,38 @@ func (w *Writer[K, V]) applyAll(ctx context.Context, h *pinnedRoute, changes []C
 		e.until = time.Now().Add(w.i.set.Writing.Deadline)
 	}
 	if len(changes) > 1 && w.batch != nil {
-		lost, cause, answered := w.applyBatch(ctx, h, changes, notAfter, &e)
+		entries, cause, answered := w.applyBatch(ctx, h, changes, notAfter, &e)
 		if answered {
-			said = nil
+			reported = nil
 		}
-		return lost, cause
+		return entries, cause
 	}
-	var lost []JournalEntry
+	var entries []JournalEntry
 	var cause error
 	answered := true
 	for n := range changes {
 		err, ok := w.applyOne(ctx, h, changes[n], notAfter, &e)
 		if err != nil {
-			lost, cause = append(lost, w.journalEntry(changes[n], err)), err
+			entries, cause = append(entries, w.journalEntry(changes[n], err)), err
 		}
 		answered = answered && ok
 	}
 	if answered {
-		said = nil
+		reported = nil
 	}
-	return lost, cause
+	return entries, cause
 }
 
 func (w *Writer[K, V]) journalEntries(changes []Change[K, V], cause error) ([]JournalEntry, error) {
-	lost := make([]JournalEntry, len(changes))
+	entries := make([]JournalEntry, len(changes))
 	for n, c := range changes {
-		lost[n] = w.journalEntry(c, cause)
+		entries[n] = w.journalEntry(c, cause)
 	}
-	return lost, cause
+	return entries, cause
 }
 
-// applyOne returns nil when the target has the change or a later one; answered
-// tells that the target itself said no.
+// applyOne returns nil when the target has the change or a later one. answered reports
+// whether the target itself answered.
 func (w *Writer[K, V]) applyOne(ctx context.Context, h *pinnedRoute, c Change[K, V], notAfter time.Time, e *retryBudget) (err error, answered bool) {
 	if c.Version.IsZero() {
 		// [newer-only]: without a version the target can't order the change. It is not sent: it is
@@ -69,30 +69,30 @@ func (w *Writer[K, V]) applyOne(ctx context.Context, h *pinnedRoute, c Change[K,
 	}
 	for attempt := 0; ; attempt++ {
 		// [not-after-fixed]: every attempt carries the time that was fixed before the legacy write.
-		// With a later one, a retry could land an old state after the target has forgotten the
-		// newer one.
+		// With a later one, a retry could land an old state after the newer one's version has expired
+		// in the target.
 		err = w.try(ctx, c, ApplyOptions{NotAfter: notAfter}, e)
 		if err == nil {
 			w.caughtUp(c)
 			return nil, true
 		}
-		switch no := refused(err); {
-		case no != nil:
-			return no, true
+		switch cause := refused(err); {
+		case cause != nil:
+			return cause, true
 		case !w.again(h, attempt, e.until):
 			return err, false
 		}
 	}
 }
 
-// refusal is a target's own no, which no retry changes.
+// refusal is the target's own refusal, which no retry changes.
 type refusal struct{ error }
 
-// refused is nil where the target has not said no.
+// refused returns the cause of the target's refusal; nil if err is not a refusal.
 func refused(err error) error {
-	var said *refusal
-	if errors.As(err, &said) {
-		return said.error
+	var r *refusal
+	if errors.As(err, &r) {
+		return r.error
 	}
 	return nil
 }
@@ -120,22 +120,23 @@ func (w *Writer[K, V]) try(ctx context.Context, c Change[K, V], o ApplyOptions, 
 	return nil
 }
 
-// contain turns a panic of the application's Target into a failed change: legacy
-// has the write, so it must reach the journal whatever happens.
+// contain turns a panic of the application's Target into a failed change: legacy has the
+// write, so the change must reach the journal.
 func (w *Writer[K, V]) contain(err *error) {
 	if p := recover(); p != nil {
 		// [both-before-ack]: a panic that unwound the write would leave a change that neither the
 		// target nor the journal has.
 		*err = &refusal{fmt.Errorf("panic in the target's Apply: %v", p)}
-		w.i.log.Error("panic in the target's Apply; the change is journalled", "panic", fmt.Sprint(p))
+		w.i.log.Error("panic in the target's Apply; change journaled", "panic", fmt.Sprint(p))
 	}
 }
 
-// retryBudget is the time that one write's attempts share. That of a single change
-// begins with its first attempt.
+// retryBudget is the time that one write's attempts share. For a single change it begins
+// with the first attempt.
 type retryBudget struct{ until time.Time }
 
-// attempt leaves time for a second attempt, should the first one hang.
+// attempt returns the time of one attempt. It leaves time for a second one, should the
+// first one hang.
 func (w *Writer[K, V]) attempt(e *retryBudget) time.Duration {
 	budget := w.i.set.Writing.Deadline * 2 / 5
 	if e.until.IsZero() {
@@ -144,8 +145,9 @@ func (w *Writer[K, V]) attempt(e *retryBudget) time.Duration {
 	return min(budget, time.Until(e.until))
 }
 
-// again waits before the next attempt. Once the route has been replaced there is
-// none: the fleet waits for this operation, perhaps in order to leave the target.
+// again waits before the next attempt and reports whether there is one. Once the route
+// has been replaced there is none: the fleet waits for this operation, perhaps in order
+// to stop reading the target.
 func (w *Writer[K, V]) again(h *pinnedRoute, attempt int, until time.Time) bool {
 	wait := min(10*time.Millisecond<<min(attempt, 5), 200*time.Millisecond)
 	if time.Now().Add(wait).After(until) {
@@ -155,17 +157,17 @@ func (w *Writer[K, V]) again(h *pinnedRoute, attempt int, until time.Time) bool 
 }
 
 func (w *Writer[K, V]) caughtUp(c Change[K, V]) {
-	if w.i.behind.some.Load() {
-		w.i.behind.caughtUp(w.key(c.Key), c.Version)
+	if w.i.degraded.some.Load() {
+		w.i.degraded.caughtUp(w.key(c.Key), c.Version)
 	}
 }
 
-func (w *Writer[K, V]) applyBatch(ctx context.Context, h *pinnedRoute, changes []Change[K, V], notAfter time.Time, e *retryBudget) (lost []JournalEntry, cause error, answered bool) {
+func (w *Writer[K, V]) applyBatch(ctx context.Context, h *pinnedRoute, changes []Change[K, V], notAfter time.Time, e *retryBudget) (entries []JournalEntry, cause error, answered bool) {
 	left := make([]Change[K, V], 0, len(changes))
 	for _, c := range changes {
 		if c.Version.IsZero() {
 			// [newer-only]: as in applyOne.
-			lost, cause = append(lost, w.journalEntry(c, errNoVersion)), errNoVersion
+			entries, cause = append(entries, w.journalEntry(c, errNoVersion)), errNoVersion
 			continue
 		}
 		left = append(left, c)
@@ -176,22 +178,22 @@ func (w *Writer[K, V]) applyBatch(ctx context.Context, h *pinnedRoute, changes [
 		var failed []Change[K, V]
 		var last error
 		for n, err := range errs {
-			switch no := refused(err); {
+			switch refusedFor := refused(err); {
 			case err == nil:
 				w.caughtUp(left[n])
-			case no != nil:
-				lost, cause = append(lost, w.journalEntry(left[n], no)), no
+			case refusedFor != nil:
+				entries, cause = append(entries, w.journalEntry(left[n], refusedFor)), refusedFor
 			default:
 				failed, last = append(failed, left[n]), err
 			}
 		}
 		if len(failed) > 0 && !w.again(h, attempt, e.until) {
 			more, _ := w.journalEntries(failed, last)
-			return append(lost, more...), last, false
+			return append(entries, more...), last, false
 		}
 		left = failed
 	}
-	return lost, cause, true
+	return entries, cause, true
 }
 
 func (w *Writer[K, V]) tryBatch(ctx context.Context, changes []Change[K, V], o ApplyOptions, budget time.Duration) []error {
@@ -209,8 +211,8 @@ func (w *Writer[K, V]) tryBatch(ctx context.Context, changes []Change[K, V], o A
 		}
 		for n, r := range results {
 			if errs[n] = r.Err; r.Err == nil {
-				if said := outcome(r); said != nil {
-					errs[n] = &refusal{said}
+				if err := outcome(r); err != nil {
+					errs[n] = &refusal{err}
 				}
 			}
 		}

@@ -11,17 +11,17 @@ import (
 	"github.com/stranglerfig/migrator/store"
 )
 
-func TestLateAndForeignAreJournalled(t *testing.T) {
+func TestLateAndForeignAreJournaled(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		p := newParty(t, newFleet(route(phases.DualRead)), newTarget(), newLegacy(), adjust{})
+		p := newTestInstance(t, newFleet(route(phases.DualRead)), newTarget(), newLegacy(), adjust{})
 		p.target.foreign[1] = true
 		p.mustPut(1, 1)
 		p.mustPut(2, 2)
 		err := p.writer.Write(t.Context(), Op[int, int]{Legacy: func(context.Context) ([]Change[int, int], error) {
 			return []Change[int, int]{{Key: 3, Value: 3}}, nil // without version
 		}})
-		if j := p.fleet.journalled(); err != nil || len(j) != 2 || p.target.applies != 2 {
+		if j := p.fleet.journaled(); err != nil || len(j) != 2 || p.target.applies != 2 {
 			t.Fatalf("%v, journal %v, %d applies", err, j, p.target.applies)
 		}
 		_ = p.stop()
@@ -31,7 +31,7 @@ func TestLateAndForeignAreJournalled(t *testing.T) {
 func TestOlderIsSuccess(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		p := newParty(t, newFleet(route(phases.Grace)), newTarget(), newLegacy(), adjust{})
+		p := newTestInstance(t, newFleet(route(phases.Grace)), newTarget(), newLegacy(), adjust{})
 		p.target.entries[1] = Versioned[int]{9, true, record.MakeVersion(2, 0, 0)}
 		p.mustPut(1, 1)
 		if v, _ := p.target.value(1); v != 9 {
@@ -41,13 +41,13 @@ func TestOlderIsSuccess(t *testing.T) {
 	})
 }
 
-func TestPanicInTheTargetIsAFailedChange(t *testing.T) {
+func TestPanicInTargetFailsTheChange(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		p := newParty(t, newFleet(route(phases.DualRead)), newTarget(), newLegacy(), adjust{})
+		p := newTestInstance(t, newFleet(route(phases.DualRead)), newTarget(), newLegacy(), adjust{})
 		p.target.onApply = func(context.Context) error { panic("codec") }
 		p.mustPut(1, 1)
-		if _, ok := p.fleet.journalled()["1"]; !ok {
+		if _, ok := p.fleet.journaled()["1"]; !ok {
 			t.Fatal("legacy has it, the journal does not")
 		}
 		_ = p.stop()
@@ -57,7 +57,7 @@ func TestPanicInTheTargetIsAFailedChange(t *testing.T) {
 func TestRetriesWithinTheDeadline(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		p := newParty(t, newFleet(route(phases.Grace)), newTarget(), newLegacy(), adjust{})
+		p := newTestInstance(t, newFleet(route(phases.Grace)), newTarget(), newLegacy(), adjust{})
 		failures := 3
 		p.target.onApply = func(ctx context.Context) error {
 			if failures--; failures == 1 {
@@ -70,7 +70,7 @@ func TestRetriesWithinTheDeadline(t *testing.T) {
 		}
 		p.mustPut(1, 1)
 		if v, _ := p.target.value(1); v != 1 || p.fleet.journals != 0 {
-			t.Fatalf("target %d, %d journalled", v, p.fleet.journals)
+			t.Fatalf("target %d, %d journaled", v, p.fleet.journals)
 		}
 		_ = p.stop()
 	})
@@ -79,7 +79,7 @@ func TestRetriesWithinTheDeadline(t *testing.T) {
 func TestBreakerKeepsAnOutageFromDelayingEveryWrite(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		p := newParty(t, newFleet(route(phases.DualRead)), newTarget(), newLegacy(), adjust{})
+		p := newTestInstance(t, newFleet(route(phases.DualRead)), newTarget(), newLegacy(), adjust{})
 		settle()
 		p.target.do(func() { p.target.broken = errDown })
 		for range 5 {
@@ -90,7 +90,7 @@ func TestBreakerKeepsAnOutageFromDelayingEveryWrite(t *testing.T) {
 			p.mustPut(1, 1)
 		}
 		if time.Since(began) != 0 || p.target.applies != applies || p.fleet.journals != 55 {
-			t.Fatalf("took %s, %d applies, %d journalled", time.Since(began), p.target.applies-applies, p.fleet.journals)
+			t.Fatalf("took %s, %d applies, %d journaled", time.Since(began), p.target.applies-applies, p.fleet.journals)
 		}
 		tick(61 * time.Second)
 		p.target.do(func() { p.target.broken = nil })
@@ -136,12 +136,12 @@ func TestOneTransactionMayChangeSeveralRecords(t *testing.T) {
 		}}
 	}
 	bubble(t, "one by one", func(t *testing.T) {
-		p := newParty(t, newFleet(route(phases.DualRead)), newTarget(), newLegacy(), adjust{})
+		p := newTestInstance(t, newFleet(route(phases.DualRead)), newTarget(), newLegacy(), adjust{})
 		p.target.foreign[2] = true
 		if err := p.writer.Write(t.Context(), op(p.legacy)); err != nil {
 			t.Fatal(err)
 		}
-		if j := p.fleet.journalled(); len(j) != 1 || len(p.target.entries) != 4 {
+		if j := p.fleet.journaled(); len(j) != 1 || len(p.target.entries) != 4 {
 			t.Fatalf("journal %v, target %v", j, p.target.entries)
 		}
 		_ = p.stop()
@@ -149,11 +149,11 @@ func TestOneTransactionMayChangeSeveralRecords(t *testing.T) {
 	bubble(t, "in a batch", func(t *testing.T) {
 		b := &batching{memoryTarget: newTarget(), fail: 1}
 		b.foreign[2] = true
-		p := newParty(t, newFleet(route(phases.DualRead)), b.memoryTarget, newLegacy(), adjust{writer: func(c *WriterConfig[int, int]) { c.Target = b }})
+		p := newTestInstance(t, newFleet(route(phases.DualRead)), b.memoryTarget, newLegacy(), adjust{writer: func(c *WriterConfig[int, int]) { c.Target = b }})
 		if err := p.writer.Write(t.Context(), op(p.legacy)); err != nil {
 			t.Fatal(err)
 		}
-		if j := p.fleet.journalled(); len(j) != 1 || len(b.entries) != 4 || b.batches != 2 {
+		if j := p.fleet.journaled(); len(j) != 1 || len(b.entries) != 4 || b.batches != 2 {
 			t.Fatalf("journal %v, target %v, %d batches", j, b.entries, b.batches)
 		}
 		_ = p.stop()

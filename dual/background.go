@@ -7,8 +7,8 @@ import (
 	"github.com/stranglerfig/migrator/internal/failpoint"
 )
 
-// backgroundWrite is one change on its way to the target. It holds its route
-// until the target or the journal has it.
+// backgroundWrite is one queued change for the target. It pins its route until the
+// target or the journal has the change.
 type backgroundWrite[K comparable, V any] struct {
 	w        *Writer[K, V]
 	pin      pin
@@ -16,12 +16,12 @@ type backgroundWrite[K comparable, V any] struct {
 	notAfter time.Time
 }
 
-// later queues the changes of a write that is acknowledged as soon as legacy has
-// it. What finds no room, or no time of the target's to carry, goes to the journal.
+// later queues the changes of a write that is acknowledged as soon as legacy has it.
+// Changes that find no room in the queue, or no time of the target's clock, go to the journal.
 func (w *Writer[K, V]) later(p *pin, changes []Change[K, V], notAfter time.Time, clockErr error) error {
 	if clockErr != nil {
-		lost, _ := w.journalEntries(changes, clockErr)
-		return w.journalLater(p, lost, clockErr)
+		entries, _ := w.journalEntries(changes, clockErr)
+		return w.journalLater(p, entries, clockErr)
 	}
 	for n, c := range changes {
 		// [drain-queue]: the queued change pins the route itself, since the caller's pin ends with
@@ -35,25 +35,25 @@ func (w *Writer[K, V]) later(p *pin, changes []Change[K, V], notAfter time.Time,
 			// [overflow-journaled]: the write is acknowledged, so a change that is dropped here
 			// would be missing in the target, and no repair would know of it.
 			w.i.count.overflowed.Add(uint64(len(changes) - n))
-			lost, _ := w.journalEntries(changes[n:], errQueueFull)
-			return w.journalLater(p, lost, errQueueFull)
+			entries, _ := w.journalEntries(changes[n:], errQueueFull)
+			return w.journalLater(p, entries, errQueueFull)
 		}
 	}
 	return nil
 }
 
-// journalLater hands changes to Run, which journals them. When even that has no
-// room the write can't be acknowledged.
-func (w *Writer[K, V]) journalLater(p *pin, lost []JournalEntry, cause error) error {
-	p.h.saw.count(writeBehind, classify(context.Background(), cause), uint64(len(lost)))
-	w.i.count.targetFailures.Add(uint64(len(lost)))
-	if w.i.pending.add(p, lost, true) {
+// journalLater queues changes for Run to journal. If that queue is full too, the write
+// can't be acknowledged.
+func (w *Writer[K, V]) journalLater(p *pin, entries []JournalEntry, cause error) error {
+	p.h.observed.count(writeBehind, classify(context.Background(), cause), uint64(len(entries)))
+	w.i.count.targetFailures.Add(uint64(len(entries)))
+	if w.i.pending.add(p, entries, true) {
 		return nil
 	}
 	// [no-journal-fails]: the change can be neither queued nor journaled, so the write returns an
 	// error, and the instance will not leave cleanly.
-	w.i.abandon(lost, true, "too much waits for the journal")
-	return w.i.fail(lost, cause)
+	w.i.abandon(entries, true, "the journal's queue is full")
+	return w.i.fail(entries, cause)
 }
 
 func (b *backgroundWrite[K, V]) do(ctx context.Context) {
@@ -63,18 +63,18 @@ func (b *backgroundWrite[K, V]) do(ctx context.Context) {
 	failpoint.Here("dual.queue.taken")
 	changes := []Change[K, V]{b.change}
 	began := watch()
-	lost, cause := b.w.applyAll(ctx, b.pin.h, changes, b.notAfter, nil)
-	b.pin.h.saw.beside(ctx, writeBehind, cause, began)
+	entries, cause := b.w.applyAll(ctx, b.pin.h, changes, b.notAfter, nil)
+	b.pin.h.observed.beside(ctx, writeBehind, cause, began)
 	failpoint.Here("dual.queue.applied")
-	if len(lost) == 0 {
+	if len(entries) == 0 {
 		return
 	}
 	i := b.w.i
-	i.count.targetFailures.Add(uint64(len(lost)))
+	i.count.targetFailures.Add(uint64(len(entries)))
 	// [overflow-journaled], [unclean-mark]: the write was acknowledged long ago. Its change is
 	// journaled, or the instance leaves uncleanly and marks the migration.
-	if !i.pending.add(&b.pin, lost, true) {
-		i.abandon(lost, true, "too much waits for the journal")
+	if !i.pending.add(&b.pin, entries, true) {
+		i.abandon(entries, true, "the journal's queue is full")
 	}
 }
 
@@ -83,7 +83,7 @@ func (i *Instance) background(ctx context.Context) {
 	for {
 		select {
 		// The context ends after leave, which has waited for the queue: what is left in it then
-		// belongs to a lease that is left to run out ([unclean-mark]).
+		// belongs to a lease that is left to expire ([unclean-mark]).
 		case <-ctx.Done():
 			return
 		case j := <-i.queue:

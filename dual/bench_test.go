@@ -10,7 +10,7 @@ import (
 	"github.com/stranglerfig/migrator/store"
 )
 
-// nothing is a target that does nothing, so that only this package's own cost is seen.
+// nothing is a target that does nothing, so that only this package's own cost is measured.
 type absentDelete struct{}
 
 func (absentDelete) Get(context.Context, int) (Versioned[int], error) {
@@ -185,7 +185,7 @@ func TestLegacyPhaseCostsNoAllocationNoClockAndNoStore(t *testing.T) {
 	}
 }
 
-func TestReadsOfEveryPhaseAndStrictWritesAllocateWithinTheirBounds(t *testing.T) {
+func TestReadsAndStrictWritesAllocateWithinBounds(t *testing.T) {
 	ctx := context.Background()
 	for _, c := range benched {
 		if c.shadow > 0 || c.route.Phase == phases.DualRead {

@@ -10,15 +10,15 @@ import (
 	"github.com/stranglerfig/migrator/store"
 )
 
-// Codec turns an application's own key and value into the migration's and back.
-// Its functions are called from many goroutines at once.
+// Codec converts an application's key and value to the migration's and back. Its
+// functions are called from many goroutines at once.
 type Codec[K comparable, V any] struct {
 	// Key must give the key that legacy's columns give: record.MakeKey of their
 	// canonical texts. Another text would be another record in the target.
 	Key func(K) record.Key
 	// Encode returns the whole record, its values in the schema's order.
 	Encode func(V) (record.Record, error)
-	// Decode may keep nothing of the record but its texts.
+	// Decode must not retain the record, only its texts.
 	Decode func(record.Record) (V, error)
 }
 
@@ -33,8 +33,8 @@ type bound[K comparable, V any] struct {
 	codec  Codec[K, V]
 }
 
-// Get fails on what is under the key but is no record of the migration: nobody
-// may take that for "not found".
+// Get fails if the key has a value that is not a record of the migration: a caller must
+// not take that for "not found".
 func (b bound[K, V]) Get(ctx context.Context, key K) (found Versioned[V], err error) {
 	k := b.codec.Key(key)
 	entries, err := b.target.Get(ctx, []record.Key{k})
@@ -60,7 +60,7 @@ func (b bound[K, V]) Get(ctx context.Context, key K) (found Versioned[V], err er
 		if e.Detail != "" {
 			detail = " (" + e.Detail + ")"
 		}
-		return found, hint.Errorf(hint.Hint{Do: hint.ReconcileRepair}, "key %q: the target holds no record of the migration but %s%s", string(k), e.Presence, detail)
+		return found, hint.Errorf(hint.Hint{Do: hint.ReconcileRepair}, "key %q: the target has no record of the migration but %s%s", string(k), e.Presence, detail)
 	}
 }
 
@@ -72,8 +72,8 @@ func (b bound[K, V]) Apply(ctx context.Context, c Change[K, V], o ApplyOptions) 
 	return results[0], results[0].Err
 }
 
-// ApplyAll sends what can be encoded. A change that can't has its error in its own
-// result: the others must not pay for it.
+// ApplyAll sends the changes that can be encoded. The error of one that can't is in its
+// own result: it must not fail the others.
 func (b bound[K, V]) ApplyAll(ctx context.Context, changes []Change[K, V], o ApplyOptions) ([]store.Result, error) {
 	results := make([]store.Result, len(changes))
 	writes := make([]store.Write, 0, len(changes))

@@ -109,7 +109,7 @@ func bindUsers(t *testing.T) (dual.Target[int, user], *goredis.Client) {
 
 func versionAt(n uint64) record.Version { return record.MakeVersion(1, 1, n) }
 
-func TestABoundTargetKeepsTheContractOfChanges(t *testing.T) {
+func TestBoundTargetKeepsTheContract(t *testing.T) {
 	t.Parallel()
 	target, _ := bindUsers(t)
 	mail := "ä@example.org"
@@ -139,7 +139,7 @@ func TestABoundTargetKeepsTheContractOfChanges(t *testing.T) {
 		},
 		{"deleted", dual.Change[int, user]{Key: 1, Deleted: true, Version: versionAt(7)}, nil, store.Applied, false, 7},
 		{"an old one after it", dual.Change[int, user]{Key: 1, Value: ann, Version: versionAt(6)}, nil, store.Older, false, 7},
-		{"made anew", dual.Change[int, user]{Key: 1, Value: ann, Version: versionAt(8)}, nil, store.Applied, true, 8},
+		{"created again", dual.Change[int, user]{Key: 1, Value: ann, Version: versionAt(8)}, nil, store.Applied, true, 8},
 	}
 	for _, s := range steps {
 		now, err := target.Now(t.Context())
@@ -167,7 +167,7 @@ func TestABoundTargetKeepsTheContractOfChanges(t *testing.T) {
 	}
 }
 
-func TestABatchReturnsEachResultInItsPlace(t *testing.T) {
+func TestBatchReturnsResultsInOrder(t *testing.T) {
 	t.Parallel()
 	codec := userCodec(t)
 	encode := codec.Encode
@@ -213,7 +213,7 @@ func TestABatchReturnsEachResultInItsPlace(t *testing.T) {
 	}
 }
 
-func TestWhatIsNoRecordIsNotTakenForAbsent(t *testing.T) {
+func TestForeignValueIsNotReportedAbsent(t *testing.T) {
 	t.Parallel()
 	target, raw := bindUsers(t)
 	if err := raw.LPush(t.Context(), "user:1", "a list").Err(); err != nil {
@@ -241,7 +241,7 @@ func TestWhatIsNoRecordIsNotTakenForAbsent(t *testing.T) {
 	}
 }
 
-func TestADeadTargetIsAnError(t *testing.T) {
+func TestUnreachableTargetIsAnError(t *testing.T) {
 	t.Parallel()
 	server := testenv.Redis(t)
 	opened, err := (&migration.Config{
@@ -264,7 +264,7 @@ func TestADeadTargetIsAnError(t *testing.T) {
 	}
 }
 
-func TestACodecKnowsEveryFieldAndNoOther(t *testing.T) {
+func TestCodecRequiresExactlyTheSchemaFields(t *testing.T) {
 	t.Parallel()
 	all := userColumns()
 	for _, c := range []struct {
@@ -283,7 +283,7 @@ func TestACodecKnowsEveryFieldAndNoOther(t *testing.T) {
 	}
 }
 
-func TestACodecReadsWhatItWrote(t *testing.T) {
+func TestCodecRoundTrip(t *testing.T) {
 	t.Parallel()
 	codec := userCodec(t)
 	comparer, err := record.NewComparer(users, nil)

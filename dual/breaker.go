@@ -15,42 +15,43 @@ const (
 	breakerPause    = time.Minute
 )
 
-// errCallerCanceled ends an attempt that says nothing of the store: the caller gave up.
+// errCallerCanceled is the outcome of an attempt whose caller gave up. It proves nothing
+// about the store.
 var errCallerCanceled = errors.New("the caller gave up before the store answered")
 
 // breaker keeps an outage from adding its timeout to every operation: after some
-// failures in a row it lets none pass for a while, then one to probe. The states
-// are gobreaker's, which takes a lock and allocates on each operation: so it is
-// passed by until something fails, and told of successes only until they have
-// made up for it.
+// failures in a row it lets no operation pass for a while, then one as a probe. The
+// states are gobreaker's, which takes a lock and allocates on each operation. So it is
+// bypassed until an operation fails, and gets the successes after that only until it is
+// closed again without failures.
 type breaker struct {
 	pause   time.Duration // 0: breakerPause
-	failing atomic.Bool   // something has failed since all was well
+	failing atomic.Bool   // gobreaker is in use: an operation failed, and no success has reset that
 	mu      sync.Mutex
 	state   *gobreaker.TwoStepCircuitBreaker[struct{}] // nil until something fails
-	probe   func(error)                                // of the last one that was let pass
+	probe   func(error)                                // reports the outcome of the last probe
 	probed  time.Time
 }
 
-// pass lets one operation by; what it came to must be reported.
+// pass permits one operation, whose outcome must be reported.
 type pass struct {
 	done func(error) // nil: gobreaker was not asked
 }
 
 func (b *breaker) allow() (p pass, ok bool) {
-	// No lock while nothing fails: this is in the way of every operation.
+	// No lock while nothing fails: this is on the path of every operation.
 	if !b.failing.Load() {
 		return pass{}, true
 	}
 	return b.ask()
 }
 
-// report tells the outcome: nil where the store answered, errNothingSaid or a failure.
+// report reports the outcome: nil if the store answered, errCallerCanceled or a failure.
 func (b *breaker) report(p pass, err error) {
 	if err == nil && p.done == nil && !b.failing.Load() {
 		return
 	}
-	b.tell(p, err)
+	b.record(p, err)
 }
 
 func (b *breaker) ask() (p pass, ok bool) {
@@ -59,22 +60,22 @@ func (b *breaker) ask() (p pass, ok bool) {
 	if b.state == nil {
 		return pass{}, true
 	}
-	told, err := b.state.Allow()
+	done, err := b.state.Allow()
 	if errors.Is(err, gobreaker.ErrTooManyRequests) && time.Since(b.probed) >= b.rest() {
 		// A probe that hangs would otherwise keep the breaker open for good.
-		b.probe(errCallerCanceled) // it may never come back: another one probes
-		told, err = b.state.Allow()
+		b.probe(errCallerCanceled) // it may never return: another operation probes
+		done, err = b.state.Allow()
 	}
 	if err != nil {
 		return pass{}, false
 	}
 	if b.state.State() == gobreaker.StateHalfOpen {
-		b.probe, b.probed = told, time.Now()
+		b.probe, b.probed = done, time.Now()
 	}
-	return pass{told}, true
+	return pass{done}, true
 }
 
-func (b *breaker) tell(p pass, err error) {
+func (b *breaker) record(p pass, err error) {
 	if p.done == nil && errors.Is(err, errCallerCanceled) {
 		return
 	}
@@ -87,7 +88,7 @@ func (b *breaker) tell(p pass, err error) {
 			IsExcluded:  func(err error) bool { return errors.Is(err, errCallerCanceled) },
 		})
 	}
-	if p.done == nil { // it began when all was well
+	if p.done == nil { // it began before the first failure
 		var refused error
 		// Its outcome counts only if the breaker lets it in now: a success from before the outage
 		// must not close it.

@@ -10,7 +10,7 @@ import (
 	"github.com/stranglerfig/migrator/phases"
 )
 
-// attempt is one operation through the breaker; it tells whether it was let pass.
+// attempt is one operation through the breaker; it reports whether it was permitted.
 func (b *breaker) attempt(err error) bool {
 	p, ok := b.allow()
 	if ok {
@@ -31,16 +31,16 @@ func (b *breaker) trip(t *testing.T) {
 	}
 }
 
-func TestBreakerOpensAfterFailuresInARowAndProbesAfterAWhile(t *testing.T) {
+func TestBreakerOpensAfterConsecutiveFailuresAndProbes(t *testing.T) {
 	t.Parallel()
-	bubble(t, "a success between starts the count anew", func(t *testing.T) {
+	bubble(t, "a success between resets the count", func(t *testing.T) {
 		var b breaker
 		for range 3 {
 			for range breakerFailures - 1 {
 				b.attempt(errDown)
 			}
 			if !b.attempt(nil) || b.failing.Load() {
-				t.Fatal("open, or not well again")
+				t.Fatal("open, or not reset")
 			}
 		}
 	})
@@ -49,7 +49,7 @@ func TestBreakerOpensAfterFailuresInARowAndProbesAfterAWhile(t *testing.T) {
 		b.trip(t)
 		tick(59 * time.Second)
 		if b.attempt(nil) {
-			t.Fatal("let pass within the pause")
+			t.Fatal("permitted within the pause")
 		}
 		tick(2 * time.Second)
 		p, ok := b.allow()
@@ -58,18 +58,18 @@ func TestBreakerOpensAfterFailuresInARowAndProbesAfterAWhile(t *testing.T) {
 		}
 		b.report(p, errDown)
 		if b.attempt(nil) {
-			t.Fatal("let pass after a failed probe")
+			t.Fatal("permitted after a failed probe")
 		}
 		tick(61 * time.Second)
 		if !b.attempt(nil) || b.failing.Load() {
-			t.Fatal("not closed after a probe that went well")
+			t.Fatal("not closed after a successful probe")
 		}
 	})
 	bubble(t, "a probe that never returns", func(t *testing.T) {
 		b := breaker{pause: time.Second}
 		b.trip(t)
 		tick(1001 * time.Millisecond)
-		lost, ok := b.allow()
+		probing, ok := b.allow()
 		if !ok {
 			t.Fatal("no probe")
 		}
@@ -81,12 +81,12 @@ func TestBreakerOpensAfterFailuresInARowAndProbesAfterAWhile(t *testing.T) {
 		if !b.attempt(nil) {
 			t.Fatal("blocked by a probe that never returned")
 		}
-		b.report(lost, errDown) // after all: of a time before the store was well
+		b.report(probing, errDown) // late: it began before the store recovered
 		if !b.attempt(nil) {
 			t.Fatal("open")
 		}
 	})
-	bubble(t, "a caller that gives up says nothing", func(t *testing.T) {
+	bubble(t, "a caller that gives up proves nothing", func(t *testing.T) {
 		var b breaker
 		for range 10 {
 			b.attempt(errCallerCanceled)
@@ -95,14 +95,14 @@ func TestBreakerOpensAfterFailuresInARowAndProbesAfterAWhile(t *testing.T) {
 		tick(61 * time.Second)
 		for range 2 {
 			if !b.attempt(errCallerCanceled) {
-				t.Fatal("an impatient one was taken for the probe's failure")
+				t.Fatal("a canceled caller counted as the probe's failure")
 			}
 		}
 		if !b.attempt(nil) || b.failing.Load() {
-			t.Fatal("the impatient ones were taken for the probe's answer")
+			t.Fatal("canceled callers counted as the probe's answer")
 		}
 	})
-	bubble(t, "operations that began when all was well", func(t *testing.T) {
+	bubble(t, "operations that began before the first failure", func(t *testing.T) {
 		var b breaker
 		var passes []pass
 		for range breakerFailures + 1 {
@@ -123,10 +123,10 @@ func TestBreakerOpensAfterFailuresInARowAndProbesAfterAWhile(t *testing.T) {
 	})
 }
 
-func TestBreakersAreOfOneStoreAndKindEach(t *testing.T) {
+func TestBreakersAreSeparateByStoreAndOperation(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		p := newParty(t, newFleet(route(phases.Cutover)), newTarget(), newLegacy(), adjust{idle: true})
+		p := newTestInstance(t, newFleet(route(phases.Cutover)), newTarget(), newLegacy(), adjust{idle: true})
 		apart(p, 2)
 		p.target.do(func() { p.target.onGet = func(context.Context) error { return errDown } })
 		for range 10 {
@@ -143,10 +143,10 @@ func TestBreakersAreOfOneStoreAndKindEach(t *testing.T) {
 	})
 }
 
-func TestJournalsBreakerClosesWhenTheStateAnswers(t *testing.T) {
+func TestJournalBreakerClosesWhenStateAnswers(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		p := newParty(t, newFleet(route(phases.Grace)), newTarget(), newLegacy(), adjust{config: func(c *Config) { c.Writing.OnTargetFailure = Degrade }})
+		p := newTestInstance(t, newFleet(route(phases.Grace)), newTarget(), newLegacy(), adjust{config: func(c *Config) { c.Writing.OnTargetFailure = Degrade }})
 		settle()
 		p.target.do(func() { p.target.onApply = func(context.Context) error { return errDown } })
 		p.fleet.do(func() { p.fleet.down = true })

@@ -11,14 +11,14 @@ import (
 
 // clockSlack bounds how far a reading of bootClock may be behind the true time
 // since boot. Leases end this much earlier.
-// [lease-own-clock]: without it a reading that is behind would make the holder outlive its lease.
+// [lease-own-clock]: without it a reading that is behind would make an instance outlive its lease.
 const clockSlack = phases.ClockSlack
 
-// bootClock reads the time since boot, suspend included. CLOCK_BOOTTIME is a
-// system call in Go, the two clocks of time.Now are not; suspend moves the wall
-// clock and not the monotonic one, so while their difference stands still (slack
-// apart) the last true reading plus the monotonic time since is the time since
-// boot. Anything else that moves the wall clock costs one more system call.
+// bootClock reads the time since boot, suspend included. CLOCK_BOOTTIME is a system call
+// in Go, the two clocks of time.Now are not. Suspend moves the wall clock and not the
+// monotonic one. So while their difference does not change by more than the slack, the
+// last true reading plus the monotonic time since is the time since boot. Anything else
+// that moves the wall clock costs one more system call.
 type bootClock struct {
 	origin time.Time
 	last   atomic.Pointer[bootReading]
@@ -51,10 +51,10 @@ func (c *bootClock) read() time.Duration {
 		before := time.Now()
 		boot, ok := sinceBoot()
 		if !ok {
-			return time.Duration(before.UnixNano()) // goes on in suspend too
+			return time.Duration(before.UnixNano()) // runs in suspend too
 		}
 		monotonic := before.Sub(c.origin)
-		// A pause between the two readings would be taken for suspend ever after.
+		// A pause between the two readings would count as suspend from then on.
 		if time.Since(before) > time.Millisecond && attempt < 5 {
 			continue
 		}

@@ -28,11 +28,11 @@ func TestClockIsTheTimeSinceBoot(t *testing.T) {
 	}
 }
 
-func TestClockNoticesThatTheMachineWasSuspended(t *testing.T) {
+func TestClockIncludesSuspend(t *testing.T) {
 	t.Parallel()
 	c := &bootClock{origin: time.Now()}
 	c.now()
-	// As after a suspend of a minute: the last reading's monotonic time goes on
+	// As after a suspend of a minute: the last reading's monotonic time continues
 	// from where it was, the wall clock and the time since boot are ahead.
 	r := *c.last.Load()
 	r.offset -= time.Minute

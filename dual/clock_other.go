@@ -13,9 +13,9 @@ const clockSlack = phases.ClockSlack
 
 var processStart = time.Now()
 
-// defaultClock takes the greater of the monotonic time, which may stop in
-// suspend, and the wall clock's, which goes on. A wall clock that is set forward
-// costs a lease, one that is set back nothing.
+// defaultClock returns the greater of the monotonic time, which may stop in suspend, and
+// the wall clock's, which does not. A wall clock that is set forward costs a lease, one
+// that is set back costs nothing.
 func defaultClock() func() time.Duration {
 	return func() time.Duration {
 		now := time.Now()

@@ -7,8 +7,8 @@ import (
 	"github.com/stranglerfig/migrator/record"
 )
 
-// Column says how one field of the migration is read from and written to an
-// application's value. Texts are canonical: see record.Kind.
+// Column reads and writes one field of the migration in an application's value. Texts
+// are canonical: see record.Kind.
 type Column[V any] struct {
 	Name string // the field's name in legacy
 	Get  func(*V) record.Value
@@ -16,8 +16,8 @@ type Column[V any] struct {
 }
 
 // NewCodec builds a codec from columns, in any order. It fails unless the columns
-// are the schema's fields, all of them and no other: a field that the application
-// does not know would be lost with its first write.
+// are the schema's fields, all of them and no other: the application's first write
+// would erase a field that it does not know.
 func NewCodec[K comparable, V any](schema *record.Schema, key func(K) record.Key, columns []Column[V]) (Codec[K, V], error) {
 	ordered := make([]Column[V], len(schema.Fields))
 	taken := make([]bool, len(schema.Fields))
@@ -65,8 +65,8 @@ func NewCodec[K comparable, V any](schema *record.Schema, key func(K) record.Key
 	}, nil
 }
 
-// CompareBy compares two values as the migration's own reconcile does. What can't
-// be encoded differs.
+// CompareBy compares two values as the migration's own reconcile does. A value that
+// can't be encoded differs.
 func CompareBy[K comparable, V any](codec Codec[K, V], c *record.Comparer) func(legacy, target V) []record.Difference {
 	return func(legacy, target V) []record.Difference {
 		a, err := codec.Encode(legacy)

@@ -10,20 +10,20 @@ import (
 	"github.com/stranglerfig/migrator/phases"
 )
 
-// Policy says what becomes of a write that legacy has and the target has not,
-// while somebody reads the target.
+// Policy is what happens to a write that legacy has and the target lacks, while an
+// instance reads the target.
 type Policy string
 
 // The policies.
 const (
-	// RollBack takes reads back to legacy, for the whole fleet, and then
-	// acknowledges the write: an outage of the target costs the writes under way
-	// some time, and no reader sees the old state.
+	// RollBack rolls the whole fleet back to reads from legacy, and then acknowledges
+	// the write: an outage of the target delays the writes in flight, and no reader sees
+	// the old state.
 	RollBack Policy = "rollback"
 	// Degrade acknowledges at once. This instance reads the record from legacy;
 	// others may see the old state until the journal is repaired.
 	Degrade Policy = "degrade"
-	// Fail returns a *TargetError that says that legacy has the write.
+	// Fail returns a *TargetError with Legacy set: legacy has the write.
 	Fail Policy = "fail"
 )
 
@@ -32,41 +32,42 @@ type Writing struct {
 	OnTargetFailure Policy        // RollBack
 	Deadline        time.Duration // 1s: how long a write tries the target after legacy has it
 	// NotAfter is how long after the legacy write began the target still takes it
-	// (10s). A closure that takes longer than that always ends in the journal.
+	// (10s). The changes of a closure that takes longer are always journaled.
 	NotAfter       time.Duration
 	RollbackBudget time.Duration // 1s: how long a write waits for the fleet to stop reading the target
 	FenceBudget    time.Duration // 2s: how long a write waits while authority moves
-	Queue          int           // 10000: background writes held at most; the rest goes to the journal
+	Queue          int           // 10000: background writes queued at most; the rest goes to the journal
 }
 
-// Config describes one instance of one migration.
+// Config is the configuration of one instance of one migration.
 type Config struct {
 	Fleet    Fleet
 	Identity Identity
 	Logger   *slog.Logger // nil: silent
 	Writing  Writing
 	Workers  int // of background writes (4)
-	// BreakerPause is how long a store that has failed five times in a row is left
-	// alone before one operation probes it (60s). Meanwhile every change of the
-	// target goes to the journal, and reads of it to legacy.
+	// BreakerPause is how long a store that has failed five times in a row is not asked
+	// before one operation probes it (60s). Meanwhile every change of the target goes
+	// to the journal, and reads of it to legacy.
 	BreakerPause time.Duration
-	// LeaveWithin is how long Run waits, once its context has ended, for
-	// operations to end and background writes to land (10s). What is over it
-	// leaves uncleanly: the migration then needs a full reconcile before cutover.
+	// LeaveWithin is how long Run waits, once its context has ended, for operations to
+	// end and background writes to land (10s). Operations still running after this are
+	// abandoned; the lease is left to expire. The migration then needs a full reconcile
+	// before cutover.
 	LeaveWithin time.Duration
-	// ReportEvery is how often what operations come to is handed in (10s). Shorter ones
-	// cost the state database more, and show a fault sooner.
+	// ReportEvery is how often telemetry is reported (10s). A shorter interval costs the
+	// state database more, and shows a fault sooner.
 	ReportEvery time.Duration
-	// Faults lets the migration's state have the target fail on this instance, for
-	// drills. It belongs into staging alone, and the state refuses it elsewhere.
+	// Faults lets drills inject faults of the target into this instance. Set it in
+	// staging only; the state refuses faults elsewhere.
 	Faults bool
 	// OnOperation, for traces and tests, is called when an operation has pinned its
-	// route; what it returns, if not nil, is called when that pin is released, and
-	// until then no later epoch is acknowledged. Both run in the operation's way
-	// and are called from many goroutines. A change that waits for the journal
-	// holds its route too, but touches no store and is not told of.
+	// route. The function that it returns, if not nil, is called when that pin is
+	// released, and until then no later epoch is acknowledged. Both run on the
+	// operation's path and are called from many goroutines. A change that waits for the
+	// journal pins its route too, but touches no store and is not passed to OnOperation.
 	OnOperation func(Operation) func()
-	// Clock reads a clock that goes on while the machine is suspended; for tests.
+	// Clock reads a clock that also runs while the machine is suspended; for tests.
 	Clock func() time.Duration
 }
 
@@ -92,7 +93,7 @@ func (c *Config) defaults() error {
 		{&w.RollbackBudget, phases.RollbackBudget, "Writing.RollbackBudget"},
 		{&w.FenceBudget, phases.FenceBudget, "Writing.FenceBudget"},
 		{&c.LeaveWithin, 10 * time.Second, "LeaveWithin"},
-		{&c.ReportEvery, windowLength, "HandIn"},
+		{&c.ReportEvery, windowLength, "ReportEvery"},
 	} {
 		if *d.of < 0 {
 			return fmt.Errorf("dual: %s must not be negative", d.name)

@@ -7,54 +7,53 @@ import (
 	"github.com/stranglerfig/migrator/record"
 )
 
-// degradedKeys is how many records an instance remembers one by one.
+// degradedKeys is how many records an instance tracks one by one.
 const degradedKeys = 100_000
 
-// degraded is the records whose copy in the target is known to be behind: this
-// instance reads them from legacy until the target has the version that was lost.
+// degraded are the records whose copy in the target is known to be behind. This
+// instance reads them from legacy until the target has the version that it missed.
 type degraded struct {
 	some atomic.Bool
 	mu   sync.RWMutex
 	keys map[record.Key]record.Version
-	all  bool // too many to tell apart
+	all  bool // too many to track one by one
 }
 
-func (d *degraded) add(lost []JournalEntry) {
+func (d *degraded) add(entries []JournalEntry) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.keys == nil {
 		d.keys = map[record.Key]record.Version{}
 	}
-	for _, l := range lost {
+	for _, l := range entries {
 		if len(d.keys) >= degradedKeys {
 			// [degraded-read]: beyond the limit every read of this instance comes from legacy,
 			// until its route reads legacy alone or has no fallback (clear).
 			d.all = true
 			break
 		}
-		// [degraded-read]: the highest version that was lost decides. With an older one, the target
-		// would answer before it has the newest acknowledged write.
+		// [degraded-read]: the highest missed version decides. With an older one, the target would
+		// answer before it has the newest acknowledged write.
 		d.keys[l.Key] = l.Version.Max(d.keys[l.Key])
 	}
 	d.some.Store(true)
 }
 
-// lost returns the version that the target must have reached before it may answer.
-func (d *degraded) lost(key record.Key) (v record.Version, behind, all bool) {
+// missing returns the version that the target must have reached before it may answer.
+func (d *degraded) missing(key record.Key) (v record.Version, behind, all bool) {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
 	v, behind = d.keys[key]
 	return v, behind || d.all, d.all
 }
 
-// caughtUp forgets the record if the target's version is as new as what it lost.
+// caughtUp removes the record if the target's version is at least the one that it missed.
 func (d *degraded) caughtUp(key record.Key, target record.Version) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	v, behind := d.keys[key]
-	// [degraded-read]: a target that is older than the lost version would show the state before an
-	// acknowledged write. A loss without a version (delete_absent.go)
-	// ends at the next read.
+	// [degraded-read]: a target that is older than the missed version would return the state before
+	// an acknowledged write. An entry without a version (delete_absent.go) ends at the next read.
 	if behind && v.NewerThan(target) {
 		return false
 	}

@@ -5,12 +5,12 @@ import (
 	"time"
 )
 
-// deleteAbsent ends a delete for which legacy had no record. The target may have one
-// all the same: a delete before this one missed it, or is still on its way. Who
-// deletes again after an error must not be told that all is well while readers of
-// the target still see the record. So it is removed as a repair removes what
-// legacy lacks: the target's version is read first, then legacy is asked once
-// more, and the record goes on condition that the target has not changed since.
+// deleteAbsent completes a delete of a key that legacy does not have. The target may
+// have a record nevertheless: an earlier delete did not reach it, or has not landed yet.
+// A caller that retries a delete after an error must not get success while readers of
+// the target still see the record. So it is removed as a repair removes extra records:
+// the target's version is read first, then legacy is asked once more, and the record is
+// deleted on condition that the target has not changed since.
 func (w *Writer[K, V]) deleteAbsent(ctx context.Context, p *pin, o *operation[K, V], notAfter time.Time, clockErr error, committed stopwatch) (moved bool, err error) {
 	until := time.Now().Add(w.i.set.Writing.Deadline)
 	cause := clockErr
@@ -18,10 +18,10 @@ func (w *Writer[K, V]) deleteAbsent(ctx context.Context, p *pin, o *operation[K,
 		var seen Versioned[V]
 		// [repair-target-first]: the target's version is read before legacy is asked again. The
 		// other way round, a record that was inserted in between would be removed.
-		if seen, cause = w.look(ctx, o.key); cause == nil {
+		if seen, cause = w.readTarget(ctx, o.key); cause == nil {
 			// [delete-absent]: acknowledged only when the target is known to lack the record.
 			if !seen.Found {
-				p.h.saw.count(writeLegacy, wasOK, 1)
+				p.h.observed.count(writeLegacy, wasOK, 1)
 				return false, nil
 			}
 			// Legacy's delete runs again: it finds nothing, or a record that was written meanwhile,
@@ -55,8 +55,8 @@ func (w *Writer[K, V]) deleteAbsent(ctx context.Context, p *pin, o *operation[K,
 	return false, err
 }
 
-// look reads the target's record through the writer's breaker.
-func (w *Writer[K, V]) look(ctx context.Context, key K) (seen Versioned[V], err error) {
+// readTarget reads the target's record through the writer's breaker.
+func (w *Writer[K, V]) readTarget(ctx context.Context, key K) (seen Versioned[V], err error) {
 	passed, ok := w.guard.allow()
 	if !ok {
 		return seen, errBreakerOpen

@@ -6,10 +6,10 @@ import (
 	"time"
 )
 
-// detached is a context with a time of its own that keeps its parent's values and
-// not its end: legacy has the write, so the caller's impatience must not keep it
-// from the target. Its time begins, and its channel and timer are made, when
-// somebody asks for them: at once, by a store that waits for anything.
+// detached is a context with its own deadline that keeps its parent's values and not
+// its end: legacy has the write, so a caller that gives up must not keep it from the
+// target. Its time begins, and its channel and timer are made, when they are first
+// asked for: at once, by a store that waits for anything.
 type detached struct {
 	parent context.Context
 	budget time.Duration
@@ -25,7 +25,7 @@ func detach(parent context.Context, budget time.Duration) *detached {
 	return &detached{parent: parent, budget: budget}
 }
 
-// ends is called with the lock held.
+// ends is called with the lock taken.
 func (d *detached) ends() time.Time {
 	if d.deadline.IsZero() {
 		d.deadline = time.Now().Add(d.budget)
@@ -70,7 +70,7 @@ func (d *detached) Done() <-chan struct{} {
 	return d.done
 }
 
-// stop ends the context; whoever made it calls stop when it has returned.
+// stop ends the context. The caller of detach must call it.
 func (d *detached) stop() {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -1,7 +1,6 @@
-// Package dual is what an application embeds to take part in a migration: an
-// Instance that holds a lease and knows the present route, a Reader that answers
-// from the store that the route names, and a Writer that keeps the target in step
-// with legacy.
+// Package dual is what an application embeds to take part in a migration: an Instance
+// that keeps a lease and follows the present route, a Reader that answers from the store
+// that the route names, and a Writer that keeps the target up to date with legacy.
 //
 //	instance, err := dual.Join(ctx, dual.Config{Fleet: fleet})
 //	reader, err := dual.NewReader(dual.ReaderConfig[int64, Product]{Instance: instance, ...})
@@ -13,14 +12,14 @@
 //
 // # What the application owes
 //
-//   - Every write of the records goes through a Writer, on every instance. Those
-//     that don't are found by reconcile, not by this package.
-//   - Run lives longer than the last operation: end its context after the server
-//     has stopped. What is called later gets ErrLeft.
+//   - Every write of the records goes through a Writer, on every instance. Writes
+//     that bypass it are found by reconcile, not by this package.
+//   - Run returns after the last operation: end its context after the server has
+//     stopped. Later operations get ErrLeft.
 //   - The closure that writes legacy commits before it returns, returns every
 //     record it changed (old and new keys), each with the version that the write
 //     itself gave it, and may be called again after legacy's fence refused it.
-//   - What Update is given to change must be computed from its arguments alone.
+//   - What Update returns must be computed from its arguments alone.
 //
-// See docs/protocol.md for why each rule is there.
+// docs/protocol.md gives the reason for each rule.
 package dual

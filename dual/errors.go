@@ -12,16 +12,16 @@ import (
 
 // Errors of operations.
 var (
-	// ErrLeft refuses an operation of an instance that has left the fleet: it has
-	// promised to do nothing more. End Run's context after the last operation.
-	ErrLeft = errors.New("the instance has left the migration; end Run's context only after the last operation")
+	// ErrLeft refuses an operation of an instance that has left the fleet: it must do
+	// nothing more. End Run's context after the last operation.
+	ErrLeft = hint.With(errors.New("the instance has left the migration"), hint.Hint{Text: "end Run's context only after the last operation"})
 	// ErrNoUpdate refuses a write that can't be made in the present phase.
-	ErrNoUpdate = errors.New("legacy has retired and the write has no form for the target; give Op its Keys and Update")
+	ErrNoUpdate = hint.With(errors.New("legacy is fenced and this write has no Update function"), hint.Hint{Text: "give Op its Keys and Update"})
 
-	errBreakerOpen = errors.New("the store has failed several times in a row and is not asked for a while")
+	errBreakerOpen = errors.New("the breaker is open: the store failed several times in a row")
 	errNoAnswer    = errors.New("the store gave no answer")
 	errNoClock     = errors.New("the target's clock can't be read")
-	errNoVersion   = errors.New("the change has no version; return it from the legacy write itself")
+	errNoVersion   = hint.With(errors.New("the change has no version"), hint.Hint{Text: "return it from the legacy write itself"})
 	errQueueFull   = errors.New("the queue of background writes is full")
 )
 
@@ -29,9 +29,9 @@ var (
 type TargetError struct {
 	Keys []record.Key // the records in question
 	// Legacy: legacy has the write, committed; only the target is behind.
-	// Otherwise legacy has retired and the write may not have happened at all.
+	// Otherwise legacy is fenced and the write may not have happened at all.
 	Legacy bool
-	// Unknown: the target may have the write all the same.
+	// Unknown: the target may have the write.
 	Unknown bool
 	// Done are the write's other records, which the target has (phase retain).
 	Done  []record.Key
@@ -44,7 +44,7 @@ func (e *TargetError) Error() string {
 	case e.Legacy:
 		what = "legacy has the write, the target does not"
 	case e.Unknown:
-		what = "it is not known whether the target has the write"
+		what = "it is unknown whether the target has the write"
 	}
 	if len(e.Done) > 0 {
 		what += fmt.Sprintf(" (%d records of it are written)", len(e.Done))
@@ -61,7 +61,8 @@ func first(keys []record.Key) record.Key {
 	return keys[0]
 }
 
-// WaitError is a write that waited for authority to move, in vain. Nothing was written.
+// WaitError is a write that waited for authority to move until its budget was used up.
+// Nothing was written.
 type WaitError struct {
 	Route phases.Route // under which it was refused
 	After time.Duration
@@ -69,14 +70,14 @@ type WaitError struct {
 }
 
 func (e *WaitError) Error() string {
-	text := fmt.Sprintf("nothing was written: authority is moving (%s, epoch %d) and %s were not enough to wait for it", e.Route, e.Route.Epoch, e.After)
+	text := fmt.Sprintf("nothing was written: authority is moving (%s, epoch %d) and did not settle within %s", e.Route, e.Route.Epoch, e.After)
 	if e.Cause != nil {
 		text += ": " + e.Cause.Error()
 	}
 	return text
 }
 
-// Hint is what an operator can do; HintOf finds it through errors that wrap this one.
+// Hint is the hint for an operator; HintOf finds it through errors that wrap this one.
 func (e *WaitError) Hint() Hint { return Hint{Do: hint.Status} }
 
 func (e *WaitError) Unwrap() error { return e.Cause }

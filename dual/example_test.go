@@ -21,8 +21,8 @@ type Product struct {
 
 var (
 	db       *sql.DB                      // the application's own connection to legacy
-	fleet    dual.Fleet                   // state.OpenFleet makes one
-	target   dual.Target[int64, Product]  // stores.Bind makes one
+	fleet    dual.Fleet                   // pgfleet.Open makes one
+	target   dual.Target[int64, Product]  // dual.Bind makes one
 	instance *dual.Instance               //
 	reader   *dual.Reader[int64, Product] //
 	writer   *dual.Writer[int64, Product] //
@@ -107,8 +107,8 @@ func ExampleWriter_Delete() {
 	fmt.Println(err)
 }
 
-// A write that depends on what is there, or that changes several records in one
-// transaction, is given in both its forms.
+// A write that depends on the present record, or that changes several records in one
+// transaction, needs both forms.
 func ExampleWriter_Write() {
 	errSoldOut := errors.New("sold out")
 	sell := func(id int64) dual.Op[int64, Product] {

@@ -13,7 +13,7 @@ import (
 	"github.com/stranglerfig/migrator/store"
 )
 
-// FaultKind is what goes wrong with the target.
+// FaultKind is the kind of a target's failure.
 type FaultKind string
 
 // The kinds of faults.
@@ -21,41 +21,41 @@ const (
 	FaultLatency   FaultKind = "latency"   // it answers later, by Delay
 	FaultErrors    FaultKind = "errors"    // it fails
 	FaultBlackHole FaultKind = "blackhole" // it does not answer for Delay, nor after it
-	FaultCorrupt   FaultKind = "corrupt"   // it says that it has a write, and has something else
+	FaultCorrupt   FaultKind = "corrupt"   // it acknowledges a write, and stores something else
 )
 
 // FaultKinds are all of them.
 var FaultKinds = []FaultKind{FaultLatency, FaultErrors, FaultBlackHole, FaultCorrupt}
 
-// Fault is a failure of the target that an instance plays, so that a rollback can be
-// rehearsed. It acts where legacy follows, from shadow-write to grace, and nowhere else.
+// Fault is a failure of the target that an instance injects, so that a rollback can be
+// rehearsed. It acts only where legacy follows, from shadow-write to grace.
 type Fault struct {
 	ID     string // "": there is none
 	Kind   FaultKind
-	Share  phases.Percent // of the operations that it is for
+	Share  phases.Percent // of the operations that it affects
 	Delay  time.Duration  // of FaultLatency; of FaultBlackHole, for a caller that sets no time itself
-	Reads  bool           // it is for reads of the target; never of FaultCorrupt
-	Writes bool           // it is for changes of the target
-	For    time.Duration  // how much longer, from before it was asked for: it ends by itself
+	Reads  bool           // it affects reads of the target; never set for FaultCorrupt
+	Writes bool           // it affects changes of the target
+	For    time.Duration  // remaining time, from before the request: then it ends by itself
 }
 
-// FaultReport is what an instance tells of the fault that it knows.
+// FaultReport is an instance's report on the fault that it knows.
 type FaultReport struct {
 	ID       string // "": it knows none
-	Executed uint64 // operations that it was played on
+	Executed uint64 // operations that it was injected into
 	FirstAge time.Duration
-	Over     bool // it is not played any more, and this is all that came of it
+	Over     bool // it has ended, and this report is final
 }
 
-// FaultSwitch is a Fleet that hands out the migration's fault. It is asked only by
-// instances whose Config says so.
+// FaultSwitch is a Fleet that returns the migration's fault. Only instances with
+// Config.Faults call it.
 type FaultSwitch interface {
-	// Fault takes the instance's report and returns the fault in force; one without ID
-	// if there is none.
-	Fault(ctx context.Context, lease string, told FaultReport) (Fault, error)
+	// Fault takes the instance's report and returns the active fault; one without ID if
+	// there is none.
+	Fault(ctx context.Context, lease string, report FaultReport) (Fault, error)
 }
 
-// activeFault is a fault in force, with what came of it.
+// activeFault is the active fault, with its counts.
 type activeFault struct {
 	Fault
 	until    time.Duration // by the instance's clock
@@ -74,8 +74,8 @@ func (p *activeFault) report(now time.Duration) FaultReport {
 	return r
 }
 
-// askFault tells the state what came of the present fault and learns of the next.
-// Without an answer the present one goes on until its own end.
+// askFault reports on the present fault to the state and gets the next one. Without a
+// response the present one continues until its own end.
 func (i *Instance) askFault(ctx context.Context, lease string) {
 	s, ok := i.fleet.(FaultSwitch)
 	if !i.set.Faults || !ok {
@@ -83,34 +83,34 @@ func (i *Instance) askFault(ctx context.Context, lease string) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, phases.RequestMost)
 	defer cancel()
-	var over *activeFault // until the state knows what came of it
+	var over *activeFault // until the state has its final report
 	for {
 		known := i.fault.Load()
 		sent := i.clock()
-		told := known.report(sent)
+		report := known.report(sent)
 		if known == nil && over != nil {
-			told = over.report(sent)
-			told.Over = true
+			report = over.report(sent)
+			report.Over = true
 		}
-		f, err := s.Fault(ctx, lease, told)
+		f, err := s.Fault(ctx, lease, report)
 		switch {
 		case err != nil:
-			i.log.Warn("the state could not be asked for a fault", "error", err, hint.Attr(err))
+			i.log.Warn("fault request failed", "error", err, hint.Attr(err))
 			return
 		case known != nil && f.ID == known.ID || known == nil && f.ID == "":
 			return
 		case f.ID == "":
 			i.fault.Store(nil)
 			over = known
-			i.log.Warn("the fault is over", "fault", known.ID, "executed", known.executed.Load())
+			i.log.Warn("fault ended", "fault", known.ID, "executed", known.executed.Load())
 		default:
 			i.fault.Store(&activeFault{Fault: f, until: sent + f.For})
-			i.log.Warn("a fault of the target is played, for a drill", "fault", f.ID, "kind", string(f.Kind), "share", f.Share.String())
+			i.log.Warn("fault injected into the target for a drill", "fault", f.ID, "kind", string(f.Kind), "share", f.Share.String())
 		}
 	}
 }
 
-// activeFault decides whether the fault in force is for this operation, and counts it then.
+// activeFault returns the active fault if it affects this operation, and counts it.
 func (i *Instance) activeFault(read bool) *activeFault {
 	p := i.fault.Load()
 	switch {
@@ -118,72 +118,72 @@ func (i *Instance) activeFault(read bool) *activeFault {
 		return nil
 	}
 	now := i.clock()
-	// Where the target alone has a record, nothing may go wrong with it for a rehearsal.
+	// Where only the target has a record, no fault may be injected.
 	if w := i.pinned.Load().writes; now >= p.until || w != phases.WritesBackground && w != phases.WritesBoth {
 		return nil
 	}
 	if p.first.CompareAndSwap(0, int64(now)) {
-		defer i.ask() // the state is told of the first one at once
+		defer i.ask() // the first one is reported to the state at once
 	}
 	p.executed.Add(1)
 	return p
 }
 
-// errPlayed is a failure that a drill has asked for.
-var errPlayed = errors.New("a failure played for a drill")
+// errInjected is a failure that a drill injects.
+var errInjected = errors.New("failure injected for a drill")
 
-type playedTimeout struct{}
+type injectedTimeout struct{}
 
-func (playedTimeout) Error() string { return "no answer: a black hole played for a drill" }
-func (playedTimeout) Timeout() bool { return true }
+func (injectedTimeout) Error() string { return "no answer: black hole injected for a drill" }
+func (injectedTimeout) Timeout() bool { return true }
 
-// inject is what the fault does before the target is asked.
+// inject applies the fault before the target is asked.
 func (p *activeFault) inject(ctx context.Context) error {
 	switch {
 	case p == nil, p.Kind == FaultCorrupt:
 		return nil
 	case p.Kind == FaultErrors:
-		return errPlayed
+		return errInjected
 	case !pause(ctx, p.Delay):
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		return playedTimeout{} // a detached context may not say yet that it is over
+		return injectedTimeout{} // a detached context may not report its end yet
 	case p.Kind == FaultLatency:
 		return nil
 	default:
-		return playedTimeout{}
+		return injectedTimeout{}
 	}
 }
 
-// withFaults is the target itself unless the instance may play faults: production
-// pays nothing for what staging can do.
-func withFaults[K comparable, V any](i *Instance, t Target[K, V], spoil func(V) V) Target[K, V] {
+// withFaults returns the target itself unless the instance may inject faults:
+// production pays nothing for them.
+func withFaults[K comparable, V any](i *Instance, t Target[K, V], corrupt func(V) V) Target[K, V] {
 	if _, ok := i.fleet.(FaultSwitch); !ok || !i.set.Faults {
 		return t
 	}
-	f := failing[K, V]{Target: t, i: i, spoil: spoil}
+	f := faultyTarget[K, V]{Target: t, i: i, corrupt: corrupt}
 	if batch, ok := t.(BatchTarget[K, V]); ok {
-		return failingBatch[K, V]{f, batch}
+		return faultyBatchTarget[K, V]{f, batch}
 	}
 	return f
 }
 
-// failing is a target that fails when it is told to.
-type failing[K comparable, V any] struct {
+// faultyTarget is a target with the active fault injected.
+type faultyTarget[K comparable, V any] struct {
 	Target[K, V]
-	i     *Instance
-	spoil func(V) V
+	i       *Instance
+	corrupt func(V) V
 }
 
-func (f failing[K, V]) Get(ctx context.Context, key K) (Versioned[V], error) {
+func (f faultyTarget[K, V]) Get(ctx context.Context, key K) (Versioned[V], error) {
 	if err := f.i.activeFault(true).inject(ctx); err != nil {
 		return Versioned[V]{}, fmt.Errorf("read the target: %w", err)
 	}
 	return f.Target.Get(ctx, key)
 }
 
-func (f failing[K, V]) Apply(ctx context.Context, c Change[K, V], o ApplyOptions) (store.Result, error) {
+func (f faultyTarget[K, V]) Apply(ctx context.Context, c Change[K, V], o ApplyOptions) (store.Result, error) {
 	p := f.i.activeFault(false)
 	if err := p.inject(ctx); err != nil {
 		return store.Result{}, fmt.Errorf("write the target: %w", err)
@@ -192,31 +192,30 @@ func (f failing[K, V]) Apply(ctx context.Context, c Change[K, V], o ApplyOptions
 		if c.Deleted {
 			return store.Result{Outcome: store.Applied, Version: c.Version}, nil
 		}
-		c = f.spoiled(c)
+		c = f.corrupted(c)
 	}
 	return f.Target.Apply(ctx, c, o)
 }
 
-// spoiled is a change that looks like the one that was asked for to everybody but a
-// comparison: its version is right. Where nobody has said how a value is spoiled, the
-// record goes missing.
-func (f failing[K, V]) spoiled(c Change[K, V]) Change[K, V] {
-	if f.spoil == nil {
+// corrupted returns a change that only a comparison can distinguish from c: its version
+// is right. Without a function that corrupts a value, the record goes missing.
+func (f faultyTarget[K, V]) corrupted(c Change[K, V]) Change[K, V] {
+	if f.corrupt == nil {
 		c.Deleted = true
 		return c
 	}
-	c.Value = f.spoil(c.Value)
+	c.Value = f.corrupt(c.Value)
 	return c
 }
 
-// failingBatch is failing for a target that takes several changes at once: they fail
-// together, and each is spoiled by itself.
-type failingBatch[K comparable, V any] struct {
-	failing[K, V]
+// faultyBatchTarget is faultyTarget for a target that takes several changes at once: they
+// fail together, and each is corrupted by itself.
+type faultyBatchTarget[K comparable, V any] struct {
+	faultyTarget[K, V]
 	batch BatchTarget[K, V]
 }
 
-func (f failingBatch[K, V]) ApplyAll(ctx context.Context, all []Change[K, V], o ApplyOptions) ([]store.Result, error) {
+func (f faultyBatchTarget[K, V]) ApplyAll(ctx context.Context, all []Change[K, V], o ApplyOptions) ([]store.Result, error) {
 	p := f.i.activeFault(false)
 	if err := p.inject(ctx); err != nil {
 		return nil, fmt.Errorf("write the target: %w", err)
@@ -224,14 +223,14 @@ func (f failingBatch[K, V]) ApplyAll(ctx context.Context, all []Change[K, V], o 
 	if p == nil || p.Kind != FaultCorrupt {
 		return f.batch.ApplyAll(ctx, all, o)
 	}
-	spoiled := make([]Change[K, V], 0, len(all))
+	corrupted := make([]Change[K, V], 0, len(all))
 	for _, c := range all {
 		if !c.Deleted {
-			spoiled = append(spoiled, f.spoiled(c))
+			corrupted = append(corrupted, f.corrupted(c))
 		}
 	}
-	results, err := f.batch.ApplyAll(ctx, spoiled, o)
-	if err != nil || len(results) != len(spoiled) {
+	results, err := f.batch.ApplyAll(ctx, corrupted, o)
+	if err != nil || len(results) != len(corrupted) {
 		return results, err
 	}
 	answers := make([]store.Result, len(all))

@@ -16,17 +16,17 @@ import (
 // faultyFleet is a memoryFleet with a fault switch.
 type faultyFleet struct {
 	*memoryFleet
-	mu    sync.Mutex
-	fault Fault
-	told  []FaultReport
-	asked int
+	mu      sync.Mutex
+	fault   Fault
+	reports []FaultReport
+	asked   int
 }
 
-func (f *faultyFleet) Fault(_ context.Context, _ string, told FaultReport) (Fault, error) {
+func (f *faultyFleet) Fault(_ context.Context, _ string, report FaultReport) (Fault, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.asked++
-	f.told = append(f.told, told)
+	f.reports = append(f.reports, report)
 	return f.fault, nil
 }
 
@@ -45,22 +45,22 @@ func (f *faultyFleet) set(fault Fault) {
 func (f *faultyFleet) last() FaultReport {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.told[len(f.told)-1]
+	return f.reports[len(f.reports)-1]
 }
 
-// over are the reports of what came of a fault.
-func (f *faultyFleet) over() (told []FaultReport) {
+// final returns the final reports on faults.
+func (f *faultyFleet) final() (final []FaultReport) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for _, r := range f.told {
+	for _, r := range f.reports {
 		if r.Over {
-			told = append(told, r)
+			final = append(final, r)
 		}
 	}
-	return told
+	return final
 }
 
-func newFaulty(t *testing.T, r phases.Route, allowed bool, a adjust) (*faultyFleet, *party, *memoryTarget) {
+func newFaulty(t *testing.T, r phases.Route, allowed bool, a adjust) (*faultyFleet, *testInstance, *memoryTarget) {
 	t.Helper()
 	f := &faultyFleet{memoryFleet: newFleet(r)}
 	target, legacy := newTarget(), newLegacy()
@@ -72,18 +72,18 @@ func newFaulty(t *testing.T, r phases.Route, allowed bool, a adjust) (*faultyFle
 			config(c)
 		}
 	}
-	return f, newParty(t, f.memoryFleet, target, legacy, a), target
+	return f, newTestInstance(t, f.memoryFleet, target, legacy, a), target
 }
 
 var onGrace = phases.Route{Phase: phases.Grace, Epoch: 1}
 
-// TestFaultsArePlayed: each kind does what it says to the operations that it is for,
-// is told of, and ends when it is lifted.
-func TestFaultsArePlayed(t *testing.T) {
+// TestFaultsAreInjected: each kind affects the operations that it names, is reported, and
+// ends when it is lifted.
+func TestFaultsAreInjected(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		fault       Fault
-		read, write bool // still well
+		read, write bool // still succeed
 		takes       time.Duration
 	}{
 		{Fault{Kind: FaultErrors, Reads: true}, false, true, 0},
@@ -100,8 +100,8 @@ func TestFaultsArePlayed(t *testing.T) {
 				c.fault.ID = "f1"
 				f.set(c.fault)
 				tick(10 * time.Second) // two renewals
-				if told := f.last(); told.ID != "f1" || told.Executed != 0 {
-					t.Fatalf("armed, it tells %+v", told)
+				if report := f.last(); report.ID != "f1" || report.Executed != 0 {
+					t.Fatalf("active, it reports %+v", report)
 				}
 				began := time.Now()
 				if v := p.get(1); v != 10 { // legacy answers if the target does not
@@ -117,84 +117,84 @@ func TestFaultsArePlayed(t *testing.T) {
 					t.Errorf("a write: %v", err)
 				}
 				synctest.Wait()
-				if told := f.last(); told.Executed == 0 {
-					t.Error("the first time is not told at once")
+				if report := f.last(); report.Executed == 0 {
+					t.Error("the first time is not reported at once")
 				}
-				for range 2 { // of which the state hears when all is over
+				for range 2 { // that are in the final report
 					p.get(1)
 					_ = p.put(1, 11)
 				}
 				f.set(Fault{})
 				tick(10 * time.Second)
-				if told := f.last(); told.ID != "" && !told.Over {
-					t.Errorf("lifted, it tells %+v", told)
+				if report := f.last(); report.ID != "" && !report.Over {
+					t.Errorf("lifted, it reports %+v", report)
 				}
-				if told := f.over(); len(told) != 1 || told[0].ID != "f1" || told[0].Executed < 3 || told[0].FirstAge <= 0 {
-					t.Errorf("of what came of it, it tells %+v", told)
+				if report := f.final(); len(report) != 1 || report[0].ID != "f1" || report[0].Executed < 3 || report[0].FirstAge <= 0 {
+					t.Errorf("the final report is %+v", report)
 				}
 				before := p.Stats().Fallbacks
 				p.get(1)
 				if err := p.put(1, 12); err != nil || p.Stats().Fallbacks != before {
-					t.Errorf("the fault is still played: %v", err)
+					t.Errorf("the fault is still injected: %v", err)
 				}
 			})
 		})
 	}
 }
 
-// TestAFaultEndsByItself: without an answer of the state, at the end of its time.
-func TestAFaultEndsByItself(t *testing.T) {
+// TestFaultExpires: without a response of the state it ends at the end of its time.
+func TestFaultExpires(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f, p, _ := newFaulty(t, onGrace, true, adjust{})
 		defer func() { _ = p.stop() }()
 		p.mustPut(1, 10)
 		f.set(Fault{ID: "f1", Kind: FaultErrors, Reads: true, For: 8 * time.Second})
-		tick(6 * time.Second) // it was asked for after some five
+		tick(6 * time.Second) // it was requested after about five
 		p.get(1)
 		if p.Stats().Fallbacks != 1 {
-			t.Fatal("the fault is not played")
+			t.Fatal("the fault is not injected")
 		}
 		f.memoryFleet.mu.Lock()
 		f.down = true
 		f.memoryFleet.mu.Unlock()
 		tick(8 * time.Second)
 		if p.Lapsed() {
-			t.Fatal("the lease has run out: legacy answers anyhow")
+			t.Fatal("the lease has expired: legacy answers anyhow")
 		}
 		p.get(1)
 		if p.Stats().Fallbacks != 1 {
-			t.Error("it is played after its end")
+			t.Error("it is injected after its end")
 		}
 	})
 }
 
-// TestCorruptWritesAreFound: what is stored has the right version and another content.
+// TestCorruptWritesAreFound: the stored record has the right version and another content.
 func TestCorruptWritesAreFound(t *testing.T) {
 	t.Parallel()
-	for _, spoil := range []func(int) int{nil, func(v int) int { return -v }} {
+	for _, corrupt := range []func(int) int{nil, func(v int) int { return -v }} {
 		synctest.Test(t, func(t *testing.T) {
 			f, p, target := newFaulty(t, onGrace, true, adjust{
 				config: func(c *Config) { c.Writing.OnTargetFailure = RollBack },
-				writer: func(c *WriterConfig[int, int]) { c.Spoil = spoil },
+				writer: func(c *WriterConfig[int, int]) { c.Corrupt = corrupt },
 			})
 			defer func() { _ = p.stop() }()
 			f.set(Fault{ID: "f1", Kind: FaultCorrupt, Writes: true})
 			tick(6 * time.Second)
 			p.mustPut(1, 10)
-			if v, found := target.value(1); spoil == nil && found || spoil != nil && v != -10 {
+			if v, found := target.value(1); corrupt == nil && found || corrupt != nil && v != -10 {
 				t.Errorf("the target has %d, %t", v, found)
 			}
 			if v := target.entries[1].Version; v.IsZero() || f.journals != 0 {
-				t.Errorf("version %s, %d journalled: the write has to look well", v, f.journals)
+				t.Errorf("version %s, %d journaled: the write must appear to succeed", v, f.journals)
 			}
 		})
 	}
 }
 
-// TestFaultsNeedConsent: of the instance's own configuration, and of a phase in which
-// legacy has every record.
-func TestFaultsNeedConsent(t *testing.T) {
+// TestFaultsNeedConfigAndPhase: faults need Config.Faults, and a phase in which legacy has every
+// record.
+func TestFaultsNeedConfigAndPhase(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		allowed bool
@@ -211,7 +211,7 @@ func TestFaultsNeedConsent(t *testing.T) {
 			p.mustPut(1, 10)
 			p.get(1)
 			if v, found := target.value(1); !found || v != 10 || p.Stats().Fallbacks > 0 || p.Stats().Failed > 0 {
-				t.Errorf("a fault was played on %s, allowed %t", c.route, c.allowed)
+				t.Errorf("a fault was injected on %s, allowed %t", c.route, c.allowed)
 			}
 			if !c.allowed && f.asked > 0 {
 				t.Error("the state was asked for a fault")
@@ -220,8 +220,8 @@ func TestFaultsNeedConsent(t *testing.T) {
 	}
 }
 
-// TestABlackHoleIsATimeout: whoever waits for it may give up before it does.
-func TestABlackHoleIsATimeout(t *testing.T) {
+// TestBlackHoleCountsAsTimeout: a caller that waits for it may give up before its delay ends.
+func TestBlackHoleCountsAsTimeout(t *testing.T) {
 	t.Parallel()
 	p := &activeFault{Fault: Fault{Kind: FaultBlackHole, Delay: time.Hour}}
 	ended, cancel := context.WithCancel(t.Context())
@@ -249,9 +249,9 @@ func (m manyTarget) ApplyAll(ctx context.Context, all []Change[int, int], o Appl
 	return results, nil
 }
 
-// TestABatchIsSpoiledByItsChanges: a deletion that is lost leaves the record, in its
-// place among the others.
-func TestABatchIsSpoiledByItsChanges(t *testing.T) {
+// TestBatchIsCorruptedChangeByChange: a deletion that is dropped leaves the record, and its
+// result is in its place among the others.
+func TestBatchIsCorruptedChangeByChange(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f, p, target := newFaulty(t, onGrace, true, adjust{})

@@ -8,8 +8,8 @@ import (
 	"github.com/stranglerfig/migrator/dual"
 )
 
-// TestAnApplicationReachesAHint by name, or by an interface of its own.
-func TestAnApplicationReachesAHint(t *testing.T) {
+// TestApplicationFindsTheHint: by HintOf, or by an interface of the application's own.
+func TestApplicationFindsTheHint(t *testing.T) {
 	t.Parallel()
 	cause := errors.New("refused")
 	err := fmt.Errorf("save the customer: %w", errors.Join(cause, &dual.WaitError{Cause: cause}))

@@ -13,8 +13,8 @@ import (
 	"github.com/stranglerfig/migrator/phases"
 )
 
-// Instance is one process's part in one migration: a lease, the route that came
-// with it, and the operations under way. It is safe for concurrent use.
+// Instance is one process's part in one migration: a lease, the route that came with
+// it, and the operations in flight. It is safe for concurrent use.
 type Instance struct {
 	fleet    Fleet
 	identity Identity
@@ -27,24 +27,24 @@ type Instance struct {
 	fault    atomic.Pointer[activeFault] // nil: none
 	reads    sampling
 	writes   sampling
-	wake     chan struct{} // something for Run to look at
-	asked    atomic.Bool   // somebody wants the route to be asked for now
-	notified atomic.Int64  // the highest epoch that a hint named
+	wake     chan struct{} // Run has something to check
+	asked    atomic.Bool   // an operation needs the present route now
+	notified atomic.Int64  // the highest epoch of a notification
 	running  atomic.Bool
 	count    counters
 
-	queue   chan job // background writes
-	pending pending  // changes still to be journalled
-	behind  degraded // records that this instance reads from legacy
-	journal breaker
-	windows windows
+	queue    chan job // background writes
+	pending  pending  // changes still to be journaled
+	degraded degraded // records that this instance reads from legacy
+	journal  breaker
+	windows  windows
 
 	mu           sync.Mutex
-	retired      []*pinnedRoute // replaced, oldest first, until their operations are over
-	past         tally          // of those that are
-	over         []*pinnedRoute // of those, whose counts are still to be handed in
-	acknowledged int64          // as last told
-	previous     string         // the lease that the state gave last
+	retired      []*pinnedRoute // replaced, oldest first, until they have drained
+	past         tally          // of the drained ones
+	over         []*pinnedRoute // drained, with counts that are not reported yet
+	acknowledged int64          // as the fleet last received it
+	previous     string         // the lease that the state granted last
 	clocks       []*targetClock
 	unclean      bool // a background write was abandoned: the lease must lapse
 }
@@ -54,8 +54,8 @@ type job interface {
 	do(ctx context.Context)
 }
 
-// Join takes a lease and learns the route. It must succeed before the first
-// operation and starts nothing: call Run before the lease runs out.
+// Join takes a lease and reads the route. It must succeed before the first operation and
+// starts nothing: call Run before the lease expires.
 func Join(ctx context.Context, c Config) (*Instance, error) {
 	if err := c.defaults(); err != nil {
 		return nil, err
@@ -75,8 +75,8 @@ func Join(ctx context.Context, c Config) (*Instance, error) {
 		return nil, fmt.Errorf("join the migration: %w", err)
 	}
 	if err := acceptable(&g); err != nil {
-		// No operation has begun under the lease, so it is given back: left to run out, it would
-		// block advances until an eviction.
+		// No operation has begun under the lease, so it is ended: left to expire, it would block
+		// advances until an eviction.
 		_ = i.fleet.Leave(context.WithoutCancel(ctx), g.Lease)
 		return nil, fmt.Errorf("join the migration: %w", err)
 	}
@@ -84,7 +84,7 @@ func Join(ctx context.Context, c Config) (*Instance, error) {
 	return i, nil
 }
 
-// shardCount is a power of two, some times the processors' number.
+// shardCount is a power of two, a multiple of the number of processors.
 func shardCount() int {
 	n := 16
 	for n < 4*runtime.GOMAXPROCS(0) && n < 256 {
@@ -93,8 +93,8 @@ func shardCount() int {
 	return n
 }
 
-// acceptable refuses a phase that this program does not know (it would be taken
-// for one that reads and writes legacy alone) and fills in the lease's timing.
+// acceptable refuses a phase that this program does not know (it would be treated as one
+// that reads and writes legacy alone) and sets the defaults of the lease's timing.
 func acceptable(g *Grant) error {
 	if !g.Route.Phase.Passing() {
 		// [known-phase]: the zero Behaviour reads and writes legacy alone. An old program that took
@@ -115,9 +115,9 @@ func acceptable(g *Grant) error {
 // Route is the route that operations now begin under.
 func (i *Instance) Route() phases.Route { return i.pinned.Load().route }
 
-// Lapsed tells that the lease has run out by the instance's own clock. From
-// shadow-write to grace it then reads legacy and writes both stores.
-func (i *Instance) Lapsed() bool { return !i.pinned.Load().lease.holds() }
+// Lapsed reports whether the lease has expired by the instance's own clock. From
+// shadow-write to grace a lapsed instance reads legacy and writes both stores.
+func (i *Instance) Lapsed() bool { return !i.pinned.Load().lease.valid() }
 
 // Name is the instance's name in the fleet.
 func (i *Instance) Name() string {
@@ -132,9 +132,10 @@ func (i *Instance) enter(g Grant, sent time.Duration) {
 	if g.Instance != "" {
 		i.identity.Instance = g.Instance
 	}
-	// A first lease has nothing under way. One that follows another starts where
-	// that was, until it says that it has got further.
-	// [rejoin-epoch]: -1 makes the next renewal say how far this process has really got.
+	// A first lease has nothing in flight. One that follows another starts at the other's epoch,
+	// until this instance acknowledges a later one.
+	// [rejoin-epoch]: -1 makes the next renewal acknowledge the epoch that this process has really
+	// reached.
 	if i.acknowledged = g.Route.Epoch; i.previous != "" {
 		i.acknowledged = -1
 	}
@@ -156,10 +157,10 @@ func (i *Instance) swap(h *pinnedRoute) {
 	if !h.route.ReadsTarget() || !h.fallback {
 		// The route reads legacy, or the target alone: in neither is there a key to be read from
 		// the other store.
-		i.behind.clear()
+		i.degraded.clear()
 	}
 	if old != nil {
-		// Last: an operation that waits for the end of the old route finds the new one in place.
+		// Last: an operation that waits for the end of the old route then finds the new one.
 		old.cancel()
 	}
 }
@@ -177,14 +178,14 @@ func (i *Instance) reached() int64 {
 		i.over = append(i.over, h)
 	}
 	if len(i.retired) > 0 {
-		// The oldest route with operations: a later one may have drained already, but the fleet
-		// must go on to count this one as held.
+		// The oldest route with operations: a later one may have drained already, but the fleet must
+		// continue to count this one as live.
 		return i.retired[0].route.Epoch
 	}
 	return i.pinned.Load().route.Epoch
 }
 
-// wakeUp makes Run look whether there is something to do.
+// wakeUp makes Run check whether there is something to do.
 func (i *Instance) wakeUp() {
 	select {
 	case i.wake <- struct{}{}:
@@ -192,7 +193,7 @@ func (i *Instance) wakeUp() {
 	}
 }
 
-// ask makes Run ask for the route now.
+// ask makes Run request the route now.
 func (i *Instance) ask() {
 	i.asked.Store(true)
 	i.wakeUp()

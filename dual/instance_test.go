@@ -19,7 +19,7 @@ func route(p phases.Phase) phases.Route {
 	return r
 }
 
-// bubble runs a test on a clock of its own.
+// bubble runs a test in a synctest bubble, with its own clock.
 func bubble(t *testing.T, name string, f func(t *testing.T)) {
 	t.Helper()
 	t.Run(name, func(t *testing.T) { synctest.Test(t, f) })
@@ -55,10 +55,10 @@ func TestUnknownPhaseIsRefused(t *testing.T) {
 	}
 }
 
-func TestEpochIsAcknowledgedAtOnceWhenNothingIsUnderWay(t *testing.T) {
+func TestIdleInstanceAcknowledgesAtOnce(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		p := newParty(t, newFleet(route(phases.Legacy)), newTarget(), newLegacy(), adjust{})
+		p := newTestInstance(t, newFleet(route(phases.Legacy)), newTarget(), newLegacy(), adjust{})
 		settle()
 		began := time.Now()
 		p.fleet.move(phases.ShadowWrite, 0)
@@ -72,17 +72,17 @@ func TestEpochIsAcknowledgedAtOnceWhenNothingIsUnderWay(t *testing.T) {
 	})
 }
 
-func TestRenewalTellsWhatAHintDidNot(t *testing.T) {
+func TestRenewalDeliversAMissedNotification(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := newFleet(route(phases.Legacy))
 		f.noHints = true
-		p := newParty(t, f, newTarget(), newLegacy(), adjust{})
+		p := newTestInstance(t, f, newTarget(), newLegacy(), adjust{})
 		settle()
 		f.move(phases.ShadowWrite, 0)
 		settle()
 		if got := p.Route().Epoch; got != 1 {
-			t.Fatalf("epoch %d without hint or renewal", got)
+			t.Fatalf("epoch %d without notification or renewal", got)
 		}
 		tick(6 * time.Second)
 		if got := f.acknowledged(p.Instance); got != 2 {
@@ -92,11 +92,11 @@ func TestRenewalTellsWhatAHintDidNot(t *testing.T) {
 	})
 }
 
-func TestEpochIsAcknowledgedOnlyAfterOperationsUnderOlderOnesAreOver(t *testing.T) {
+func TestEpochIsAcknowledgedAfterOlderOperationsDrain(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		hold, started := make(chan struct{}), make(chan struct{}, 2)
-		p := newParty(t, newFleet(route(phases.Legacy)), newTarget(), newLegacy(), adjust{reader: func(c *ReaderConfig[int, int]) {
+		p := newTestInstance(t, newFleet(route(phases.Legacy)), newTarget(), newLegacy(), adjust{reader: func(c *ReaderConfig[int, int]) {
 			c.Legacy = func(context.Context, int) (int, bool, error) {
 				started <- struct{}{}
 				<-hold
@@ -108,13 +108,13 @@ func TestEpochIsAcknowledgedOnlyAfterOperationsUnderOlderOnesAreOver(t *testing.
 		<-started
 		p.fleet.move(phases.ShadowWrite, 0)
 		settle()
-		if held, got := p.Route().Epoch, p.fleet.acknowledged(p.Instance); held != 2 || got != 1 {
-			t.Fatalf("held %d, acknowledged %d; want 2, 1", held, got)
+		if pinned, got := p.Route().Epoch, p.fleet.acknowledged(p.Instance); pinned != 2 || got != 1 {
+			t.Fatalf("pinned %d, acknowledged %d; want 2, 1", pinned, got)
 		}
 		p.fleet.move(phases.DualRead, 100)
-		tick(20 * time.Second) // renewals go on
+		tick(20 * time.Second) // renewals continue
 		if got := p.fleet.acknowledged(p.Instance); got != 1 {
-			t.Fatalf("acknowledged %d while a read of epoch 1 is under way", got)
+			t.Fatalf("acknowledged %d while a read of epoch 1 is in flight", got)
 		}
 		began := time.Now()
 		close(hold)
@@ -130,7 +130,7 @@ func TestPanicInAClosureReleasesTheRoute(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		for _, phase := range []phases.Phase{phases.Legacy, phases.ShadowWrite, phases.DualRead} {
-			p := newParty(t, newFleet(route(phase)), newTarget(), newLegacy(), adjust{reader: func(c *ReaderConfig[int, int]) {
+			p := newTestInstance(t, newFleet(route(phase)), newTarget(), newLegacy(), adjust{reader: func(c *ReaderConfig[int, int]) {
 				c.Legacy = func(context.Context, int) (int, bool, error) { panic("read") }
 			}})
 			func() {
@@ -142,7 +142,7 @@ func TestPanicInAClosureReleasesTheRoute(t *testing.T) {
 				_ = p.writer.Write(t.Context(), Op[int, int]{Legacy: func(context.Context) ([]Change[int, int], error) { panic("write") }})
 			}()
 			if n := p.Stats().InFlight; n != 0 {
-				t.Errorf("%s: %d operations under way", phase, n)
+				t.Errorf("%s: %d operations in flight", phase, n)
 			}
 			_ = p.stop()
 		}
@@ -153,7 +153,7 @@ func TestLowerEpochIsRefused(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := newFleet(phases.Route{Phase: phases.Grace, Epoch: 9})
-		p := newParty(t, f, newTarget(), newLegacy(), adjust{})
+		p := newTestInstance(t, f, newTarget(), newLegacy(), adjust{})
 		settle()
 		f.do(func() { f.route = phases.Route{Phase: phases.Legacy, Epoch: 8} })
 		tick(30 * time.Second)
@@ -161,26 +161,26 @@ func TestLowerEpochIsRefused(t *testing.T) {
 		if p.Route().Epoch != 9 || s.RefusedRoutes == 0 {
 			t.Fatalf("route %v, refused %d", p.Route(), s.RefusedRoutes)
 		}
-		if len(f.witnessed) == 0 || f.witnessed[0] != p.Route() || s.StateLossReportFailures != uint64(len(f.witnessed)) {
-			t.Fatalf("the state was told of %v, %d failures", f.witnessed, s.StateLossReportFailures)
+		if len(f.stateLosses) == 0 || f.stateLosses[0] != p.Route() || s.StateLossReportFailures != uint64(len(f.stateLosses)) {
+			t.Fatalf("reported to the state: %v, %d failures", f.stateLosses, s.StateLossReportFailures)
 		}
-		if len(f.witnessed) != int(s.RefusedRoutes) {
-			t.Fatalf("%d routes refused, %d told", s.RefusedRoutes, len(f.witnessed))
+		if len(f.stateLosses) != int(s.RefusedRoutes) {
+			t.Fatalf("%d routes refused, %d reported", s.RefusedRoutes, len(f.stateLosses))
 		}
-		if !p.Lapsed() { // a state that has lost its memory can't vouch for a reader of the target
-			t.Fatal("the lease still holds")
+		if !p.Lapsed() { // a state that has lost transactions can't extend the lease of a reader of the target
+			t.Fatal("the lease is still valid")
 		}
 		_ = p.stop()
 	})
 }
 
-// TestAnotherRouteOfTheSameEpochIsRefused: a state that was restored and moved on
-// gives epochs a second time. Only one that is higher than both is followed.
+// TestAnotherRouteOfTheSameEpochIsRefused: a state that was restored and has moved since
+// assigns epochs a second time. Only one that is higher than both is followed.
 func TestAnotherRouteOfTheSameEpochIsRefused(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := newFleet(phases.Route{Phase: phases.Grace, Epoch: 9})
-		p := newParty(t, f, newTarget(), newLegacy(), adjust{})
+		p := newTestInstance(t, f, newTarget(), newLegacy(), adjust{})
 		settle()
 		f.do(func() { f.route = phases.Route{Phase: phases.DualRead, Percent: phases.All, Epoch: 9} })
 		tick(30 * time.Second)
@@ -196,12 +196,12 @@ func TestAnotherRouteOfTheSameEpochIsRefused(t *testing.T) {
 	})
 }
 
-func TestLapsedInstanceJoinsAnewInThePlaceOfItsOldLease(t *testing.T) {
+func TestLapsedInstanceRejoins(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		hold, started := make(chan struct{}), make(chan struct{}, 1)
 		f := newFleet(route(phases.DualRead))
-		p := newParty(t, f, newTarget(), newLegacy(), adjust{})
+		p := newTestInstance(t, f, newTarget(), newLegacy(), adjust{})
 		settle()
 		go func() {
 			_ = p.writer.Write(t.Context(), Op[int, int]{Legacy: func(context.Context) ([]Change[int, int], error) {
@@ -225,7 +225,7 @@ func TestLapsedInstanceJoinsAnewInThePlaceOfItsOldLease(t *testing.T) {
 			t.Fatalf("leases %v, left %v", f.leases, f.left)
 		}
 		if got := f.acknowledged(p.Instance); got != 1 {
-			t.Fatalf("acknowledged %d with an operation of epoch 1 under way", got)
+			t.Fatalf("acknowledged %d with an operation of epoch 1 in flight", got)
 		}
 		close(hold)
 		settle()
@@ -236,12 +236,12 @@ func TestLapsedInstanceJoinsAnewInThePlaceOfItsOldLease(t *testing.T) {
 	})
 }
 
-func TestLapsedInstanceJoinsAnewThoughTheStateWouldStillRenew(t *testing.T) {
+func TestLapsedInstanceRejoinsThoughStateWouldRenew(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		p := newParty(t, newFleet(route(phases.Grace)), newTarget(), newLegacy(), adjust{})
+		p := newTestInstance(t, newFleet(route(phases.Grace)), newTarget(), newLegacy(), adjust{})
 		settle()
-		p.skip(20 * time.Second) // by its own clock alone: the state's lease lives on
+		p.skip(20 * time.Second) // by its own clock only: in the state the lease is still valid
 		tick(6 * time.Second)
 		if s := p.Stats(); s.Rejoins != 1 || s.Lapsed || len(p.fleet.leases) != 1 {
 			t.Fatalf("%+v, leases %v", s, p.fleet.leases)
@@ -252,11 +252,11 @@ func TestLapsedInstanceJoinsAnewThoughTheStateWouldStillRenew(t *testing.T) {
 	})
 }
 
-func TestRejoinAcknowledgesAtOnceWhenNothingIsUnderWay(t *testing.T) {
+func TestIdleRejoinAcknowledgesAtOnce(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := newFleet(route(phases.DualRead))
-		p := newParty(t, f, newTarget(), newLegacy(), adjust{})
+		p := newTestInstance(t, f, newTarget(), newLegacy(), adjust{})
 		settle()
 		f.do(func() { f.down = true; f.set(route(phases.Cutover)) })
 		tick(20 * time.Second)
@@ -264,11 +264,11 @@ func TestRejoinAcknowledgesAtOnceWhenNothingIsUnderWay(t *testing.T) {
 		for range 40 {
 			tick(100 * time.Millisecond)
 			if joined, got := p.Stats().Rejoins == 1, f.acknowledged(p.Instance); joined && got != 2 {
-				t.Fatalf("joined anew on epoch 2 with nothing under way, acknowledged %d", got)
+				t.Fatalf("rejoined on epoch 2 with nothing in flight, acknowledged %d", got)
 			}
 		}
 		if p.Stats().Rejoins != 1 {
-			t.Fatal("did not join anew")
+			t.Fatal("did not rejoin")
 		}
 		_ = p.stop()
 	})
@@ -279,21 +279,21 @@ func TestLeaseIsCountedFromBeforeTheRenewalWasSent(t *testing.T) {
 	now := time.Hour
 	l := newLease("l", func() time.Duration { return now }, now, 15*time.Second)
 	sent := now
-	now += 14 * time.Second // the answer took so long
+	now += 14 * time.Second // the response took so long
 	l.extend(sent, 15*time.Second)
-	if !l.holds() {
+	if !l.valid() {
 		t.Fatal("lapsed early")
 	}
 	now = sent + 15*time.Second
-	if l.holds() || !l.over() {
-		t.Fatal("holds 15 s after the request was sent")
+	if l.valid() || !l.knownExpired() {
+		t.Fatal("valid 15 s after the request was sent")
 	}
 }
 
-func TestLeaveIsCleanOnlyWhenNothingIsUnderWay(t *testing.T) {
+func TestLeaveIsCleanOnlyWhenDrained(t *testing.T) {
 	t.Parallel()
 	bubble(t, "clean", func(t *testing.T) {
-		p := newParty(t, newFleet(route(phases.DualRead)), newTarget(), newLegacy(), adjust{})
+		p := newTestInstance(t, newFleet(route(phases.DualRead)), newTarget(), newLegacy(), adjust{})
 		p.mustPut(1, 1)
 		if err := p.stop(); err != nil || len(p.fleet.leases) != 0 {
 			t.Fatalf("%v, leases %v", err, p.fleet.leases)
@@ -310,7 +310,7 @@ func TestLeaveIsCleanOnlyWhenNothingIsUnderWay(t *testing.T) {
 	})
 	bubble(t, "hanging operation", func(t *testing.T) {
 		hold, started := make(chan struct{}), make(chan struct{})
-		p := newParty(t, newFleet(route(phases.Legacy)), newTarget(), newLegacy(), adjust{})
+		p := newTestInstance(t, newFleet(route(phases.Legacy)), newTarget(), newLegacy(), adjust{})
 		go func() {
 			_ = p.writer.Put(t.Context(), 1, 1, p.legacy.put(1, 1))
 			_ = p.writer.Write(t.Context(), Op[int, int]{Legacy: func(context.Context) ([]Change[int, int], error) {
@@ -325,12 +325,12 @@ func TestLeaveIsCleanOnlyWhenNothingIsUnderWay(t *testing.T) {
 			t.Fatalf("%v after %s", err, time.Since(began))
 		}
 		if len(p.fleet.leases) != 1 {
-			t.Fatal("left with an operation under way")
+			t.Fatal("left with an operation in flight")
 		}
 		close(hold)
 	})
 	bubble(t, "state down", func(t *testing.T) {
-		p := newParty(t, newFleet(route(phases.Legacy)), newTarget(), newLegacy(), adjust{})
+		p := newTestInstance(t, newFleet(route(phases.Legacy)), newTarget(), newLegacy(), adjust{})
 		settle()
 		p.fleet.do(func() { p.fleet.down = true })
 		if err := p.stop(); !errors.Is(err, errDown) {
@@ -343,7 +343,7 @@ func TestStateDownNeverStopsAnApplication(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		for _, phase := range []phases.Phase{phases.Legacy, phases.ShadowWrite, phases.DualRead, phases.Cutover, phases.Grace} {
-			p := newParty(t, newFleet(route(phase)), newTarget(), newLegacy(), adjust{})
+			p := newTestInstance(t, newFleet(route(phase)), newTarget(), newLegacy(), adjust{})
 			p.mustPut(1, 1)
 			settle()
 			p.fleet.do(func() { p.fleet.down = true })
@@ -373,7 +373,7 @@ func TestStateDownNeverStopsAnApplication(t *testing.T) {
 func TestRunTwiceIsRefused(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		p := newParty(t, newFleet(route(phases.Legacy)), newTarget(), newLegacy(), adjust{})
+		p := newTestInstance(t, newFleet(route(phases.Legacy)), newTarget(), newLegacy(), adjust{})
 		settle()
 		if err := p.Run(t.Context()); err == nil {
 			t.Fatal("want an error")

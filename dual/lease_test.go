@@ -10,13 +10,13 @@ import (
 	"github.com/stranglerfig/migrator/phases"
 )
 
-// slowFleet grants at once and answers late: the state database counts the lease
-// from before the answer.
+// slowFleet grants at once and responds late: the state database counts the lease from
+// before the response.
 type slowFleet struct {
 	*memoryFleet
 	delay time.Duration
 	mu    sync.Mutex
-	asked []time.Time // when each grant was asked for
+	asked []time.Time // when each grant was requested
 }
 
 func (f *slowFleet) late(asked time.Time, g Grant, err error) (Grant, error) {
@@ -46,7 +46,7 @@ func (f *slowFleet) Renew(ctx context.Context, id string, acknowledged int64) (G
 	return f.late(time.Now(), g, err)
 }
 
-// granted waits for the answer after n others, and returns when it was asked for.
+// granted waits for the response after n others, and returns when it was requested.
 func (f *slowFleet) granted(n int) time.Time {
 	for len(f.grants()) <= n {
 		tick(100 * time.Millisecond)
@@ -56,19 +56,19 @@ func (f *slowFleet) granted(n int) time.Time {
 	return asked
 }
 
-// TestGrantsAreCountedFromBeforeTheyWereAskedFor: an answer that takes its time must
-// not prolong the lease by that time [lease-own-clock].
-func TestGrantsAreCountedFromBeforeTheyWereAskedFor(t *testing.T) {
+// TestLeaseIsCountedFromBeforeTheRequest: a slow response must not extend the
+// lease by the time that it took [lease-own-clock].
+func TestLeaseIsCountedFromBeforeTheRequest(t *testing.T) {
 	t.Parallel()
-	slow := func(t *testing.T, delay time.Duration) (*party, *slowFleet) {
+	slow := func(t *testing.T, delay time.Duration) (*testInstance, *slowFleet) {
 		f := &slowFleet{memoryFleet: newFleet(route(phases.Grace)), delay: delay}
-		return newParty(t, f.memoryFleet, newTarget(), newLegacy(), adjust{config: func(c *Config) { c.Fleet = f }}), f
+		return newTestInstance(t, f.memoryFleet, newTarget(), newLegacy(), adjust{config: func(c *Config) { c.Fleet = f }}), f
 	}
-	check := func(t *testing.T, p *party, f *slowFleet, asked time.Time) {
+	check := func(t *testing.T, p *testInstance, f *slowFleet, asked time.Time) {
 		t.Helper()
 		left := p.pinned.Load().lease.remaining() // on the bubble's clock, which p's runs by
 		if want := f.ttl - clockSlack - time.Since(asked); left != want {
-			t.Errorf("the lease holds for %s more; its request was sent %s ago: want %s", left, time.Since(asked), want)
+			t.Errorf("the lease is valid for %s more; its request was sent %s ago: want %s", left, time.Since(asked), want)
 		}
 	}
 	bubble(t, "the first lease", func(t *testing.T) {

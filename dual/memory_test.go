@@ -18,29 +18,29 @@ var errDown = errors.New("connection refused")
 
 // memoryFleet keeps the promises of Fleet in memory, on the bubble's clock.
 type memoryFleet struct {
-	mu         sync.Mutex
-	route      phases.Route
-	history    []phases.Route
-	leases     map[string]*memoryLease
-	journal    map[record.Key]record.Version
-	returned   map[record.Key]int
-	left       []string
-	acks       []int64
-	hints      map[int]func(int64)
-	serial     int
-	down       bool
-	noHints    bool
-	era        uint32
-	reversible bool
-	journals   int
-	rescues    int
-	ttl        time.Duration
-	ruling     *JournalResult // instead of what is true
-	windows    []telemetry.Window
-	sent       int  // windows, those included that it had
-	deaf       bool // takes windows and doesn't say so
-	witnessed  []phases.Route
-	hash       string
+	mu          sync.Mutex
+	route       phases.Route
+	history     []phases.Route
+	leases      map[string]*memoryLease
+	journal     map[record.Key]record.Version
+	returned    map[record.Key]int
+	left        []string
+	acks        []int64
+	hints       map[int]func(int64)
+	serial      int
+	down        bool
+	noHints     bool
+	era         uint32
+	reversible  bool
+	journals    int
+	rollbacks   int
+	ttl         time.Duration
+	result      *JournalResult // overrides the true result
+	windows     []telemetry.Window
+	sent        int  // windows, repeated ones included
+	noResponse  bool // takes windows and returns an error
+	stateLosses []phases.Route
+	hash        string
 }
 
 type memoryLease struct {
@@ -109,37 +109,37 @@ func (f *memoryFleet) Leave(_ context.Context, id string) error {
 	return nil
 }
 
-// heldRoutes are those that a lease may still hold. A lapsed one that still
-// blocks an advance does not block a rescue.
-func (f *memoryFleet) heldRoutes(lapsed bool) (held []phases.Route) {
+// liveRoutes are the routes that an instance may still be on. A lapsed lease that still
+// blocks an advance does not block an emergency rollback.
+func (f *memoryFleet) liveRoutes(lapsed bool) (live []phases.Route) {
 	for _, r := range f.history {
 		for _, l := range f.leases {
 			if r.Epoch >= l.acknowledged && (lapsed || !time.Now().After(l.expires)) {
-				held = append(held, r)
+				live = append(live, r)
 				break
 			}
 		}
 	}
-	return held
+	return live
 }
 
 func (f *memoryFleet) targetRead() bool {
 	read := f.route.ReadsTarget()
-	for _, r := range f.heldRoutes(false) {
+	for _, r := range f.liveRoutes(false) {
 		read = read || r.ReadsTarget()
 	}
 	return read
 }
 
-func (f *memoryFleet) Journal(_ context.Context, lost []JournalEntry) (JournalResult, error) {
+func (f *memoryFleet) Journal(_ context.Context, entries []JournalEntry) (JournalResult, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.journals++
 	if f.down {
 		return JournalResult{}, errDown
 	}
-	if f.ruling != nil {
-		return *f.ruling, nil
+	if f.result != nil {
+		return *f.result, nil
 	}
 	r := JournalResult{Route: f.route, TargetRead: f.targetRead()}
 	switch f.route.Phase {
@@ -147,7 +147,7 @@ func (f *memoryFleet) Journal(_ context.Context, lost []JournalEntry) (JournalRe
 		r.Fenced = true
 		return r, nil
 	}
-	for _, l := range lost {
+	for _, l := range entries {
 		f.journal[l.Key] = l.Version.Max(f.journal[l.Key])
 	}
 	return r, nil
@@ -159,7 +159,7 @@ func (f *memoryFleet) RollBack(_ context.Context, epoch int64, _ string) error {
 		f.mu.Unlock()
 		return errDown
 	}
-	f.rescues++
+	f.rollbacks++
 	if !f.route.ReadsTarget() || f.route.Epoch < epoch {
 		f.mu.Unlock()
 		return nil
@@ -208,20 +208,20 @@ func (f *memoryFleet) Observe(_ context.Context, _ string, windows []telemetry.W
 			f.windows = append(f.windows, w)
 		}
 	}
-	if f.deaf {
+	if f.noResponse {
 		return errDown
 	}
 	return nil
 }
 
-func (f *memoryFleet) ReportStateLoss(_ context.Context, held phases.Route) error {
+func (f *memoryFleet) ReportStateLoss(_ context.Context, pinned phases.Route) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.witnessed = append(f.witnessed, held)
+	f.stateLosses = append(f.stateLosses, pinned)
 	return errDown
 }
 
-// observed sums the windows that the instance handed in, per series, and its timings.
+// observed sums the windows that the instance reported, per series, and its timings.
 func (f *memoryFleet) observed(instance string) (n, timed map[telemetry.Series]uint64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -240,11 +240,11 @@ func (f *memoryFleet) observed(instance string) (n, timed map[telemetry.Series]u
 	return n, timed
 }
 
-func (f *memoryFleet) Notifications(ctx context.Context, hint func(int64)) error {
+func (f *memoryFleet) Notifications(ctx context.Context, notify func(int64)) error {
 	f.mu.Lock()
 	f.serial++
 	at := f.serial
-	f.hints[at] = hint
+	f.hints[at] = notify
 	f.mu.Unlock()
 	<-ctx.Done()
 	f.mu.Lock()
@@ -253,7 +253,7 @@ func (f *memoryFleet) Notifications(ctx context.Context, hint func(int64)) error
 	return ctx.Err()
 }
 
-// set changes the route, with the lock held; the caller calls what it returns without it.
+// set changes the route; the caller has locked the fleet, and calls the returned function after unlocking.
 func (f *memoryFleet) set(to phases.Route) func() {
 	to.Epoch = f.route.Epoch + 1
 	f.route = to
@@ -293,7 +293,7 @@ func (f *memoryFleet) acknowledged(i *Instance) int64 {
 	return -1
 }
 
-func (f *memoryFleet) journalled() map[record.Key]record.Version {
+func (f *memoryFleet) journaled() map[record.Key]record.Version {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return maps.Clone(f.journal)

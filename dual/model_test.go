@@ -44,7 +44,7 @@ func (m *model) latency(ctx context.Context) error {
 		d = 600 * time.Millisecond // longer than an attempt
 	case 1:
 		d = 4 * time.Second // longer than a lease
-		<-time.After(d)     // and deaf
+		<-time.After(d)     // and unreachable
 		return nil
 	}
 	if !pause(ctx, d) {
@@ -53,7 +53,7 @@ func (m *model) latency(ctx context.Context) error {
 	return nil
 }
 
-func (m *model) write(p *party, k int) {
+func (m *model) write(p *testInstance, k int) {
 	value := 0
 	err := p.writer.Write(m.t.Context(), Op[int, int]{Legacy: func(ctx context.Context) ([]Change[int, int], error) {
 		_ = m.latency(ctx)
@@ -64,7 +64,7 @@ func (m *model) write(p *party, k int) {
 		version := record.MakeVersion(1, 0, m.legacy.lsn)
 		m.legacy.mu.Unlock()
 		if m.draw(1500) == 0 {
-			<-time.After(time.Duration(m.draw(15)) * time.Second) // stopped after the commit
+			<-time.After(time.Duration(m.draw(15)) * time.Second) // suspended after the commit
 		}
 		return []Change[int, int]{{Key: k, Value: value, Version: version}}, nil
 	}})
@@ -78,7 +78,7 @@ func (m *model) write(p *party, k int) {
 	m.acked[k] = max(m.acked[k], value)
 }
 
-func (m *model) read(p *party, k int) {
+func (m *model) read(p *testInstance, k int) {
 	m.mu.Lock()
 	floor := m.acked[k]
 	m.mu.Unlock()
@@ -106,7 +106,7 @@ func (m *model) step() {
 	f := m.fleet
 	f.mu.Lock()
 	forward := phases.Forward(f.route, to)
-	if phases.Legal(f.route, to, f.heldRoutes(forward)) != nil || forward && to.ReadsTarget() && len(f.journal) > 0 {
+	if phases.Legal(f.route, to, f.liveRoutes(forward)) != nil || forward && to.ReadsTarget() && len(f.journal) > 0 {
 		f.mu.Unlock()
 		return
 	}
@@ -116,9 +116,9 @@ func (m *model) step() {
 	m.routes[to.Phase]++
 }
 
-// repair does what reconcile does with the journal: legacy's row, under its lock.
+// repair repairs journaled keys as reconcile does: with legacy's row, under its lock.
 func (m *model) repair() {
-	for key, lost := range m.fleet.journalled() {
+	for key, version := range m.fleet.journaled() {
 		var k int
 		if _, err := fmt.Sscan(string(key), &k); err != nil {
 			m.t.Error(err)
@@ -131,7 +131,7 @@ func (m *model) repair() {
 			continue
 		}
 		m.fleet.do(func() {
-			if m.fleet.journal[key] == lost {
+			if m.fleet.journal[key] == version {
 				delete(m.fleet.journal, key)
 			}
 		})
@@ -203,9 +203,9 @@ func runModel(t *testing.T, seed uint64) *model {
 		}
 		return m.latency(ctx)
 	}
-	var parties []*party
+	var parties []*testInstance
 	for range 3 {
-		parties = append(parties, newParty(t, m.fleet, m.target, m.legacy, adjust{
+		parties = append(parties, newTestInstance(t, m.fleet, m.target, m.legacy, adjust{
 			config: func(c *Config) {
 				c.Writing.RollbackBudget, c.LeaveWithin, c.Writing.Queue = 30*time.Second, time.Minute, 8
 			}, // by then every lease has lapsed
@@ -267,8 +267,8 @@ func runModel(t *testing.T, seed uint64) *model {
 	return m
 }
 
-// checkWindows: what was handed in is what happened, through moves and faults.
-func checkWindows(t *testing.T, p *party) {
+// checkWindows: the reported telemetry is what happened, through moves and faults.
+func checkWindows(t *testing.T, p *testInstance) {
 	t.Helper()
 	var legacy, compared uint64
 	got, _ := p.fleet.observed(p.Name())
@@ -292,11 +292,11 @@ func checkWindows(t *testing.T, p *party) {
 
 func TestModelFindsAStaleRead(t *testing.T) {
 	t.Parallel()
-	// The check must be able to fail: an instance whose clock stands still never lapses.
+	// The check must be able to fail: an instance whose clock has stopped never lapses.
 	synctest.Test(t, func(t *testing.T) {
 		f, target, legacy := newFleet(route(phases.Grace)), newTarget(), newLegacy()
-		stuck := newParty(t, f, target, legacy, adjust{idle: true, config: func(c *Config) { c.Clock = func() time.Duration { return 0 } }})
-		sound := newParty(t, f, target, legacy, adjust{})
+		stuck := newTestInstance(t, f, target, legacy, adjust{idle: true, config: func(c *Config) { c.Clock = func() time.Duration { return 0 } }})
+		sound := newTestInstance(t, f, target, legacy, adjust{})
 		sound.mustPut(1, 1)
 		tick(20 * time.Second)
 		target.do(func() { target.onApply = func(context.Context) error { return errDown } })

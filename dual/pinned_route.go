@@ -9,13 +9,13 @@ import (
 	"github.com/stranglerfig/migrator/phases"
 )
 
-// Ways of a closed instance, beside those of phases.
+// Reads and writes of a closed instance, in addition to those of phases.
 const (
 	readsNowhere  phases.Reads  = 255
 	writesNowhere phases.Writes = 255
 )
 
-// pinnedRoute is one route as an instance holds it, immutable but for its counters. Each
+// pinnedRoute is one route of an instance, immutable except for its counters. Each
 // operation pins the one that it began under and keeps to it.
 type pinnedRoute struct {
 	route      phases.Route
@@ -27,62 +27,63 @@ type pinnedRoute struct {
 	fenceEra   uint32
 	reversible bool
 
-	over   context.Context // ends when another route has taken its place
+	over   context.Context // ends when another route has replaced it
 	cancel context.CancelFunc
 
-	instance *Instance
-	tell     func(Operation) func() // Config.OnOperation
-	mask     uintptr
-	shards   []shard
-	// Began as the route was replaced and began anew, or was refused.
+	instance    *Instance
+	onOperation func(Operation) func() // Config.OnOperation
+	mask        uintptr
+	shards      []shard
+	// Operations that began while the route was being replaced and then began again under the
+	// next one, or that were refused.
 	abortedReads, abortedWrites atomic.Uint64
 
 	configHash string
 	seed       uint64 // of the choice of reads to shadow
-	saw        observed
+	observed   observed
 
-	// What windows have told of; with their lock.
-	logged                    [seriesCount]uint64
+	// Counts in windows so far; guarded by the windows' lock.
+	reported                  [seriesCount]uint64
 	windowReads, windowWrites uint64
-	seen                      bool // over when it was last looked at; with the instance's lock
+	seen                      bool // had drained when its counts were last collected; guarded by the instance's lock
 }
 
-// shard is a share of a route's counters: one cache line, so that goroutines on
-// different processors don't wait for each other. An operation adds to reads or
-// writes (or extra, for work that outlives it) and, when it is over, to one of the
-// others, by what it came to.
+// shard is a part of a route's counters. Its own cache lines keep goroutines on
+// different processors from waiting for each other. An operation adds to reads or
+// writes (or extra, for work that outlives it) and, when it ends, to one of over, by
+// its outcome.
 type shard struct {
 	reads, writes, extra atomic.Uint64
 	_                    uint64
 	over                 [slots]atomic.Uint64
 }
 
-// slot is what an operation came to, as far as shards tell.
+// slot is the outcome of an operation, as far as shards count it.
 type slot uint8
 
 const (
-	slotSlowPath slot = iota // observed says more
-	readsOK                  // answered by the route's usual store (legacy, in cutover)
-	otherOK                  // read in cutover, and the target answered
-	writesOK                 // one record was written, and every store that the route names has it
+	slotSlowPath slot = iota // counted in detail by observed
+	slotReadOK               // answered by the route's usual store (legacy, in cutover)
+	slotTargetOK             // read in cutover, and the target answered
+	slotWriteOK              // one record was written, and every store that the route names has it
 	slots
 )
 
 func newPinnedRoute(i *Instance, g Grant, l *lease) *pinnedRoute {
-	way := g.Route.Behaviour()
+	behaviour := g.Route.Behaviour()
 	h := &pinnedRoute{
-		route: g.Route, reads: way.Reads, writes: way.Writes, shadow: way.Shadow, fallback: way.Fallback,
+		route: g.Route, reads: behaviour.Reads, writes: behaviour.Writes, shadow: behaviour.Shadow, fallback: behaviour.Fallback,
 		lease: l, fenceEra: g.FenceEra, reversible: g.Reversible,
 		configHash: g.ConfigHash, seed: rand.Uint64(),
-		instance: i, tell: i.set.OnOperation, mask: uintptr(i.shards - 1), shards: make([]shard, i.shards),
+		instance: i, onOperation: i.set.OnOperation, mask: uintptr(i.shards - 1), shards: make([]shard, i.shards),
 	}
 	h.over, h.cancel = context.WithCancel(context.Background())
 	return h
 }
 
-// drained tells that every operation that pinned h is over. It is final once h has
-// been replaced: done is read first, so each operation counted there was counted
-// as begun too, and one that begins later finds h replaced and undoes it.
+// drained reports whether every operation that pinned h has ended. The result true is
+// final once h has been replaced: done is read first, so each operation counted there was
+// counted as begun too, and one that begins later finds h replaced and releases it.
 func (h *pinnedRoute) drained() bool { return h.inFlight() == 0 }
 
 func (h *pinnedRoute) inFlight() uint64 {
@@ -96,14 +97,14 @@ func (h *pinnedRoute) inFlight() uint64 {
 	for i := range h.shards {
 		s := &h.shards[i]
 		// [drain-reads], [drain-writes], [drain-queue]: all three keep the epoch from being
-		// acknowledged; extra is what outlives its operation: queued writes, changes to be
+		// acknowledged; extra counts work that outlives its operation: queued writes, changes to be
 		// journaled, shadow reads.
 		begun += s.reads.Load() + s.writes.Load() + s.extra.Load()
 	}
 	return begun - done
 }
 
-// pin is an operation's hold on its route.
+// pin keeps an operation's route pinned until release.
 type pin struct {
 	h    *pinnedRoute
 	s    *shard
@@ -114,24 +115,24 @@ type pin struct {
 	timed bool
 }
 
-// shardOf picks a shard by the goroutine's stack: the same goroutine mostly gets
-// the same one, others mostly another.
+// shardOf chooses a shard by the goroutine's stack: the same goroutine mostly gets the
+// same one, others mostly another.
 func (h *pinnedRoute) shardOf() *shard {
 	var here byte
 	at := uint64(uintptr(unsafe.Pointer(&here))>>10) * 0x9E3779B97F4A7C15 //nolint:gosec // only the address is used, as a number
 	return &h.shards[uintptr(at>>40)&h.mask]
 }
 
-// pinRead fills p in place: to return a struct of this size costs more than all
-// the rest of it.
+// pinRead fills p in place: to return a struct of this size would cost more than the
+// rest of the function.
 func (i *Instance) pinRead(p *pin) {
 	for {
-		// [pinned-route], [drain-reads]: counted first, compared then. If the route was replaced in
+		// [pinned-route], [drain-reads]: counted first, then compared. If the route was replaced in
 		// between, its epoch may be acknowledged already: the read begins again under the new one.
 		h := i.pinned.Load()
 		s := h.shardOf()
 		p.nth = s.reads.Add(1)
-		if i.pinned.Load() == h { // else it may have been found idle before we counted
+		if i.pinned.Load() == h { // else it may have been found drained before this read was counted
 			p.h, p.s, p.slot = h, s, slotSlowPath
 			p.timed = p.nth&i.reads.skip.Load() == 0
 			break
@@ -140,7 +141,7 @@ func (i *Instance) pinRead(p *pin) {
 		s.over[slotSlowPath].Add(1)
 		i.wakeUp()
 	}
-	if p.timed || p.h.tell != nil {
+	if p.timed || p.h.onOperation != nil {
 		p.start(&i.reads, false)
 	}
 }
@@ -160,7 +161,7 @@ func (i *Instance) pinWrite(p *pin) {
 		s.over[slotSlowPath].Add(1)
 		i.wakeUp()
 	}
-	if p.timed || p.h.tell != nil {
+	if p.timed || p.h.onOperation != nil {
 		p.start(&i.writes, true)
 	}
 }
@@ -169,24 +170,24 @@ func (p *pin) start(of *sampling, write bool) {
 	if p.timed {
 		of.timed()
 	}
-	if p.h.tell != nil {
+	if p.h.onOperation != nil {
 		p.announce(write, false)
 	}
 }
 
-// share makes a second pin for work that outlives the operation. The caller's own
-// pin holds the route meanwhile.
-func (p *pin) share() pin {
-	// [drain-queue]: counted while the caller's own pin still holds the route: with a gap between
-	// the two, the epoch could be acknowledged in it.
+// extend returns a second pin for work that outlives the operation. The caller must not
+// have released its own pin.
+func (p *pin) extend() pin {
+	// [drain-queue]: counted while the caller's own pin still keeps the route: in a gap between the
+	// two, the epoch could be acknowledged.
 	p.s.extra.Add(1)
 	return pin{h: p.h, s: p.s, slot: slotSlowPath}
 }
 
-// outlive is share for work of the application's stores, which it is told of.
+// outlive is extend for work on the application's stores, of which OnOperation is notified.
 func (p *pin) outlive(write bool) pin {
-	own := p.share()
-	if own.h.tell != nil {
+	own := p.extend()
+	if own.h.onOperation != nil {
 		own.announce(write, true)
 	}
 	return own
@@ -201,7 +202,7 @@ func (p *pin) release() {
 		p.conclude()
 		return
 	}
-	// The pin's last act: from here on the epoch may be acknowledged without this operation.
+	// Last: from here on the epoch may be acknowledged without this operation.
 	p.s.over[p.slot%slots].Add(1)
 	p.s = nil
 	if i := p.h.instance; i.pinned.Load() != p.h {
@@ -209,8 +210,8 @@ func (p *pin) release() {
 	}
 }
 
-// sampled decides before anything is read, so that how a read turns out has no say
-// in it. It costs a fifth of a random number.
+// sampled decides before anything is read, so that the outcome of a read does not affect
+// the choice. It costs a fifth of a random number.
 func (p *pin) sampled(share phases.Percent) bool {
 	if share == 0 {
 		return false

@@ -13,39 +13,39 @@ import (
 	"github.com/stranglerfig/migrator/record"
 )
 
-// ReaderConfig describes a Reader.
+// ReaderConfig is the configuration of a Reader.
 type ReaderConfig[K comparable, V any] struct {
 	Instance *Instance
 	Legacy   func(ctx context.Context, key K) (value V, found bool, err error)
 	Target   Target[K, V]
-	// Key is the record's canonical key: its hash says which store answers in
+	// Key is the record's canonical key: its hash decides which store answers in
 	// cutover, so it must be the same in every process. Not called in the phase legacy.
 	Key func(K) record.Key
-	// Compare lists how two values differ; nil or empty: they agree. Equal serves
-	// where the fields don't matter. One of the two is needed. Both stores' values
-	// are compared after Get has returned: a caller that changes what Get
-	// returned (through a pointer or a map) needs Clone.
+	// Compare lists the differences of two values; nil or empty: they agree. Equal is
+	// enough where the fields don't matter. One of the two is required. Both stores'
+	// values are compared after Get has returned: a caller that changes the value that
+	// Get returned (through a pointer or a map) needs Clone.
 	Compare func(legacy, target V) []record.Difference
 	Equal   func(legacy, target V) bool
 	Clone   func(V) V
 
 	// TargetTimeout is how long a read waits for the target before legacy answers
-	// in its place (cutover and grace). 0: as long as the target's own client
-	// does; that costs no allocation, so give that client a short timeout.
+	// instead (cutover and grace). 0: as long as the target's own client waits; that
+	// costs no allocation, so give that client a short timeout.
 	TargetTimeout time.Duration
 	// ShadowPercent is the share of reads that are also made on the other store
-	// in cutover and grace (100: 1 %). In dual-read the route says it.
+	// in cutover and grace (100: 1 %). In dual-read the route decides.
 	ShadowPercent phases.Percent
 	NoShadow      bool          // no shadow reads in cutover and grace
 	ShadowTimeout time.Duration // of one read of the other store (1s)
-	MaxShadows    int           // at once; what is more is dropped and counted (64)
-	RecheckPause  time.Duration // before a difference is looked at again (100ms)
-	RecheckTimes  int           // looks before it counts (3)
-	// OnMismatch is told of each confirmed mismatch, in a goroutine of the shadow read's.
+	MaxShadows    int           // at once; more are dropped and counted (64)
+	RecheckPause  time.Duration // before each recheck of a difference (100ms)
+	RecheckTimes  int           // rechecks before a difference counts (3)
+	// OnMismatch is called for each confirmed mismatch, in the shadow read's goroutine.
 	OnMismatch func(Mismatch)
 }
 
-// Mismatch is a confirmed difference between the stores. It holds no values.
+// Mismatch is a confirmed difference between the stores. It has no values of records.
 type Mismatch struct {
 	Key           record.Key
 	Kind          MismatchKind
@@ -54,7 +54,7 @@ type Mismatch struct {
 	Route         phases.Route
 }
 
-// MismatchKind says what differs.
+// MismatchKind is the kind of a mismatch.
 type MismatchKind string
 
 // Kinds of mismatches.
@@ -130,9 +130,8 @@ func (r *Reader[K, V]) Get(ctx context.Context, key K) (value V, found bool, err
 		}
 		return r.fromTarget(ctx, &p, key)
 	case phases.ReadsTarget:
-		// [fenced-no-fallback]: legacy has not had the writes since its fence; an error is the
-		// right answer.
-		if !p.h.fallback { // legacy is fenced: there is but one answer
+		// [fenced-no-fallback]: legacy lacks the writes since its fence; an error is the right answer.
+		if !p.h.fallback { // legacy is fenced: only the target can answer
 			began := p.watch()
 			entry, err := r.set.Target.Get(ctx, key)
 			p.answered(ctx, readTarget, err, began)
@@ -151,13 +150,13 @@ func (r *Reader[K, V]) legacyShadowed(ctx context.Context, p *pin, key K, share 
 	value, found, err := r.set.Legacy(ctx, key)
 	p.answered(ctx, readLegacy, err, began)
 	if shadow && err == nil {
-		r.shadow(ctx, p, key, look[V]{legacy: r.clone(value), inLegacy: found, hasLegacy: true})
+		r.shadow(ctx, p, key, comparison[V]{legacy: r.clone(value), inLegacy: found, hasLegacy: true})
 	}
 	return value, found, err
 }
 
-// askTarget reads the target through its breaker, and times it. What it came to is
-// counted if it failed; otherwise it is the caller's to count.
+// askTarget reads the target through its breaker, and times it. It counts a failure; the
+// caller counts a success.
 func (r *Reader[K, V]) askTarget(ctx context.Context, p *pin, key K) (entry Versioned[V], err error) {
 	began := p.watch()
 	entry, err = r.get(ctx, key)
@@ -169,50 +168,50 @@ func (r *Reader[K, V]) askTarget(ctx context.Context, p *pin, key K) (entry Vers
 	return entry, err
 }
 
-// fromTarget answers from the target where the route says so and the instance may.
-// The lease is asked after the read: had it run out before, others may have moved
-// on and written what this read has not seen.
+// fromTarget answers from the target, as the route requires, if the instance may. The
+// lease is checked after the read: if it had expired before, other instances may have
+// moved to another route and written what this read did not return.
 func (r *Reader[K, V]) fromTarget(ctx context.Context, p *pin, key K) (value V, found bool, err error) {
-	// [lapsed-reads]: known to be over: the target is not asked at all.
-	if p.h.lease.over() {
+	// [lapsed-reads]: known to have expired: the target is not asked at all.
+	if p.h.lease.knownExpired() {
 		r.i.count.lapsedReads.Add(1)
-		return r.instead(ctx, p, key)
+		return r.fallback(ctx, p, key)
 	}
 	// [degraded-read]: a key whose write this instance acknowledged without the target.
-	if r.i.behind.some.Load() {
+	if r.i.degraded.some.Load() {
 		if ok := r.mayAnswer(ctx, p, key); !ok {
 			r.i.count.degradedReads.Add(1)
-			return r.instead(ctx, p, key)
+			return r.fallback(ctx, p, key)
 		}
 	}
 	shadow := p.sampled(r.set.ShadowPercent)
 	entry, err := r.askTarget(ctx, p, key)
 	switch {
-	// [lease-after-read]: a process that was stopped between the two would otherwise return a value
-	// that others have replaced since.
-	case err == nil && !p.h.lease.holds():
-		p.h.saw.count(readTarget, wasOK, 1)
+	// [lease-after-read]: a process that was suspended between the two would otherwise return a
+	// value that other instances have replaced since.
+	case err == nil && !p.h.lease.valid():
+		p.h.observed.count(readTarget, wasOK, 1)
 		r.i.count.lapsedReads.Add(1)
-		return r.instead(ctx, p, key)
+		return r.fallback(ctx, p, key)
 	case err == nil:
-		p.slot = readsOK
+		p.slot = slotReadOK
 		if p.h.reads == phases.ReadsSplit {
-			p.slot = otherOK
+			p.slot = slotTargetOK
 		}
 		if shadow {
-			r.shadow(ctx, p, key, look[V]{target: Versioned[V]{r.clone(entry.Value), entry.Found, entry.Version}, hasTarget: true})
+			r.shadow(ctx, p, key, comparison[V]{target: Versioned[V]{r.clone(entry.Value), entry.Found, entry.Version}, hasTarget: true})
 		}
 		return entry.Value, entry.Found, nil
-	case ctx.Err() != nil: // the caller has given up: nothing can answer
+	case ctx.Err() != nil: // the caller has given up: legacy can't answer in time either
 		return value, false, err
 	default:
 		r.i.count.fallbacks.Add(1)
-		return r.instead(ctx, p, key)
+		return r.fallback(ctx, p, key)
 	}
 }
 
-// instead answers from legacy where the route names the target.
-func (r *Reader[K, V]) instead(ctx context.Context, p *pin, key K) (V, bool, error) {
+// fallback answers from legacy where the route names the target.
+func (r *Reader[K, V]) fallback(ctx context.Context, p *pin, key K) (V, bool, error) {
 	began := p.watch()
 	value, found, err := r.set.Legacy(ctx, key)
 	p.observe(ctx, readFallback, err, began)
@@ -234,29 +233,30 @@ func (r *Reader[K, V]) get(ctx context.Context, key K) (entry Versioned[V], err 
 	entry, err = r.set.Target.Get(bounded, key)
 	if err == nil || ctx.Err() == nil {
 		r.guard.report(passed, err)
-	} else { // a caller's impatience says nothing of the store
+	} else { // a caller that gave up proves nothing about the store
 		r.guard.report(passed, errCallerCanceled)
 	}
 	return entry, err
 }
 
-// mayAnswer tells that the target's copy is not known to be behind (any more).
+// mayAnswer reports whether the target may answer for the key: its copy is not known to
+// be behind, or has caught up.
 func (r *Reader[K, V]) mayAnswer(ctx context.Context, p *pin, k K) bool {
 	key := r.set.Key(k)
-	lost, behind, all := r.i.behind.lost(key)
+	missing, behind, all := r.i.degraded.missing(key)
 	if !behind || all {
 		return !behind
 	}
 	entry, err := r.askTarget(ctx, p, k)
 	if err == nil {
-		p.h.saw.count(readTarget, wasOK, 1)
+		p.h.observed.count(readTarget, wasOK, 1)
 	}
-	// [degraded-read]: the target answers only at or above the version that was lost. Versions of
-	// the target only grow, so the read that follows can't find an older one.
-	if err != nil || lost.NewerThan(entry.Version) {
+	// [degraded-read]: the target answers only at or above the missed version. Versions of the
+	// target only grow, so the read that follows can't find an older one.
+	if err != nil || missing.NewerThan(entry.Version) {
 		return false
 	}
-	return r.i.behind.caughtUp(key, entry.Version)
+	return r.i.degraded.caughtUp(key, entry.Version)
 }
 
 func (r *Reader[K, V]) clone(v V) V {

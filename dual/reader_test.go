@@ -14,15 +14,15 @@ import (
 	"github.com/stranglerfig/migrator/record"
 )
 
-// apart fills the stores with values that tell which one answered.
-func apart(p *party, keys int) {
+// apart fills the stores with values that show which one answered.
+func apart(p *testInstance, keys int) {
 	for k := range keys {
 		p.legacy.values[k] = 1000 + k
 		p.target.entries[k] = Versioned[int]{2000 + k, true, record.MakeVersion(0, 0, 1)}
 	}
 }
 
-func TestReadsAreAnsweredWhereTheRouteSays(t *testing.T) {
+func TestReadsFollowTheRoute(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		phase phases.Phase
@@ -40,7 +40,7 @@ func TestReadsAreAnsweredWhereTheRouteSays(t *testing.T) {
 		{phases.Complete, 2001},
 	} {
 		bubble(t, string(c.phase), func(t *testing.T) {
-			p := newParty(t, newFleet(route(c.phase)), newTarget(), newLegacy(), adjust{idle: true})
+			p := newTestInstance(t, newFleet(route(c.phase)), newTarget(), newLegacy(), adjust{idle: true})
 			apart(p, 2)
 			if got := p.get(1); got != c.want {
 				t.Errorf("reads %d, want %d", got, c.want)
@@ -57,7 +57,7 @@ func TestReadsAreAnsweredWhereTheRouteSays(t *testing.T) {
 func TestCutoverSplitsByAStableHashOfTheKey(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		p := newParty(t, newFleet(phases.Route{Phase: phases.Cutover, Percent: 2500}), newTarget(), newLegacy(), adjust{idle: true})
+		p := newTestInstance(t, newFleet(phases.Route{Phase: phases.Cutover, Percent: 2500}), newTarget(), newLegacy(), adjust{idle: true})
 		apart(p, 2000)
 		fromTarget := 0
 		for k := range 2000 {
@@ -89,7 +89,7 @@ func TestLapsedInstanceReadsLegacy(t *testing.T) {
 	t.Parallel()
 	for _, phase := range []phases.Phase{phases.Cutover, phases.Grace} {
 		bubble(t, string(phase)+" thawed between read and answer", func(t *testing.T) {
-			p := newParty(t, newFleet(route(phase)), newTarget(), newLegacy(), adjust{idle: true})
+			p := newTestInstance(t, newFleet(route(phase)), newTarget(), newLegacy(), adjust{idle: true})
 			apart(p, 2)
 			p.target.afterGet = func() { p.skip(time.Minute) }
 			if got := p.get(1); got != 1001 {
@@ -100,34 +100,34 @@ func TestLapsedInstanceReadsLegacy(t *testing.T) {
 			}
 		})
 		bubble(t, string(phase)+" state down", func(t *testing.T) {
-			p := newParty(t, newFleet(route(phase)), newTarget(), newLegacy(), adjust{})
+			p := newTestInstance(t, newFleet(route(phase)), newTarget(), newLegacy(), adjust{})
 			apart(p, 2)
 			settle()
 			p.fleet.do(func() { p.fleet.down = true })
 			tick(14 * time.Second)
 			if got := p.get(1); got != 2001 {
-				t.Fatalf("the lease holds, and it reads %d", got)
+				t.Fatalf("the lease is valid, and it reads %d", got)
 			}
 			tick(2 * time.Second)
 			if got := p.get(1); got != 1001 {
-				t.Fatalf("the lease has run out, and it reads %d", got)
+				t.Fatalf("the lease has expired, and it reads %d", got)
 			}
 			p.fleet.do(func() { p.fleet.down = false })
 			tick(4 * time.Second)
 			if got := p.get(1); got != 2001 {
-				t.Fatalf("joined anew, and it reads %d", got)
+				t.Fatalf("rejoined, and it reads %d", got)
 			}
 			_ = p.stop()
 		})
 	}
 	bubble(t, "a read under the old lease is not saved by a new one", func(t *testing.T) {
-		p := newParty(t, newFleet(route(phases.Grace)), newTarget(), newLegacy(), adjust{})
+		p := newTestInstance(t, newFleet(route(phases.Grace)), newTarget(), newLegacy(), adjust{})
 		apart(p, 2)
 		settle()
 		p.target.do(func() {
 			p.target.afterGet = func() {
 				p.skip(time.Minute)
-				tick(10 * time.Second) // Run joins anew
+				tick(10 * time.Second) // Run rejoins
 				if p.Lapsed() {
 					t.Error("still lapsed")
 				}
@@ -140,7 +140,7 @@ func TestLapsedInstanceReadsLegacy(t *testing.T) {
 	})
 	for _, phase := range []phases.Phase{phases.Fenced, phases.Retain, phases.Complete} {
 		bubble(t, string(phase), func(t *testing.T) {
-			p := newParty(t, newFleet(route(phase)), newTarget(), newLegacy(), adjust{idle: true})
+			p := newTestInstance(t, newFleet(route(phase)), newTarget(), newLegacy(), adjust{idle: true})
 			apart(p, 2)
 			p.skip(time.Hour)
 			if got := p.get(1); got != 2001 || p.legacy.reads != 0 {
@@ -156,7 +156,7 @@ func TestTargetErrorFallsBackOnlyWhereLegacyStillFollows(t *testing.T) {
 		phases.Cutover: true, phases.Grace: true, phases.Fenced: false, phases.Retain: false, phases.Complete: false,
 	} {
 		bubble(t, string(phase), func(t *testing.T) {
-			p := newParty(t, newFleet(route(phase)), newTarget(), newLegacy(), adjust{idle: true})
+			p := newTestInstance(t, newFleet(route(phase)), newTarget(), newLegacy(), adjust{idle: true})
 			apart(p, 2)
 			p.target.broken = errDown
 			v, _, err := p.reader.Get(t.Context(), 1)
@@ -173,7 +173,7 @@ func TestTargetErrorFallsBackOnlyWhereLegacyStillFollows(t *testing.T) {
 func TestHangingTargetFallsBackAfterTheTimeout(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		p := newParty(t, newFleet(route(phases.Grace)), newTarget(), newLegacy(), adjust{idle: true, reader: func(c *ReaderConfig[int, int]) { c.TargetTimeout = 100 * time.Millisecond }})
+		p := newTestInstance(t, newFleet(route(phases.Grace)), newTarget(), newLegacy(), adjust{idle: true, reader: func(c *ReaderConfig[int, int]) { c.TargetTimeout = 100 * time.Millisecond }})
 		apart(p, 2)
 		p.target.onGet = func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
 		began := time.Now()
@@ -194,10 +194,10 @@ func TestHangingTargetFallsBackAfterTheTimeout(t *testing.T) {
 	})
 }
 
-func TestNotFoundInTheTargetIsAnAnswer(t *testing.T) {
+func TestNotFoundInTargetIsAnAnswer(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		p := newParty(t, newFleet(route(phases.Cutover)), newTarget(), newLegacy(), adjust{idle: true})
+		p := newTestInstance(t, newFleet(route(phases.Cutover)), newTarget(), newLegacy(), adjust{idle: true})
 		p.legacy.values[1] = 1
 		if _, found, err := p.reader.Get(t.Context(), 1); found || err != nil || p.legacy.reads != 0 {
 			t.Fatalf("%v, %v", found, err)
@@ -212,13 +212,13 @@ func TestReaderConfigIsChecked(t *testing.T) {
 		t.Fatal(err)
 	}
 	good := ReaderConfig[int, int]{Instance: i, Legacy: newLegacy().read, Target: newTarget(), Key: keyOf, Equal: same}
-	for n, spoil := range []func(*ReaderConfig[int, int]){
+	for n, corrupt := range []func(*ReaderConfig[int, int]){
 		func(c *ReaderConfig[int, int]) { c.Instance = nil }, func(c *ReaderConfig[int, int]) { c.Key = nil },
 		func(c *ReaderConfig[int, int]) { c.Equal = nil }, func(c *ReaderConfig[int, int]) { c.MaxShadows = -1 },
 		func(c *ReaderConfig[int, int]) { c.ShadowPercent = 10001 },
 	} {
 		c := good
-		spoil(&c)
+		corrupt(&c)
 		if _, err := NewReader(c); err == nil {
 			t.Errorf("%d: accepted", n)
 		}

@@ -14,23 +14,23 @@ import (
 
 const (
 	windowLength = 10 * time.Second
-	windowsKept  = 60 // while the state is away; a window with latencies takes some 50 KiB
-	windowsSent  = 20 // at a time
+	windowsKept  = 60 // while the state is unreachable; a window with latencies takes some 50 KiB
+	windowsSent  = 20 // in one request
 
-	// An instance that leaves waits for it: counts are not worth more.
-	handInTimeout = 2 * time.Second
+	// An instance that leaves waits this long: telemetry is not worth more.
+	reportTimeout = 2 * time.Second
 )
 
-// windows are what the state has not been told yet.
+// windows is the telemetry that has not been reported to the state yet.
 type windows struct {
-	mu          sync.Mutex // also held while they are being sent
+	mu          sync.Mutex // also locked while windows are being sent
 	to          Observer
 	incarnation string
 	sequence    int64
 	began       time.Duration // by the instance's clock
 	waiting     []window
 
-	summed sync.Mutex // of its own: who reads the sum must not wait for the state
+	summed sync.Mutex // separate: a reader of the sum must not wait for the state
 	sum    telemetry.Bucket
 }
 
@@ -44,9 +44,9 @@ func (w *windows) init(f Fleet, now time.Duration) {
 	w.incarnation, w.began = rand.Text(), now
 }
 
-// Observed is all that the instance has counted and timed since it joined, up to the
-// last window that ended (Config.HandIn), no series twice. Counts and sketches only
-// grow; they are the caller's own. It needs Run, and no Observer.
+// Observed returns all that the instance has counted and timed since it joined, up to
+// the last window that ended (Config.ReportEvery), no series twice. Counts and sketches
+// only grow; the returned ones belong to the caller. It needs Run, and no Observer.
 func (i *Instance) Observed() []telemetry.Count {
 	w := &i.windows
 	var all telemetry.Bucket
@@ -56,7 +56,7 @@ func (i *Instance) Observed() []telemetry.Count {
 	return all.Counts
 }
 
-// observe ends windows of counts, and hands them in, until ctx ends.
+// observe closes windows and reports them, until ctx ends.
 func (i *Instance) observe(ctx context.Context) {
 	ticker := time.NewTicker(i.set.ReportEvery)
 	defer ticker.Stop()
@@ -70,13 +70,13 @@ func (i *Instance) observe(ctx context.Context) {
 	}
 }
 
-// report ends the present windows and sends all that wait.
+// report closes the present windows and sends all that wait.
 func (i *Instance) report(ctx context.Context) {
 	w := &i.windows
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	i.closeWindow()
-	ctx, cancel := context.WithTimeout(ctx, handInTimeout)
+	ctx, cancel := context.WithTimeout(ctx, reportTimeout)
 	defer cancel()
 	for len(w.waiting) > 0 {
 		batch := make([]telemetry.Window, 0, windowsSent)
@@ -85,18 +85,18 @@ func (i *Instance) report(ctx context.Context) {
 			next.Age = now - next.ended
 			batch = append(batch, next.Window)
 		}
-		// Kept and sent again after a failure, also if only the response was lost: incarnation and
-		// sequence make a window count once.
+		// Kept and sent again after a failure, also if only the response did not arrive: incarnation
+		// and sequence make a window count once.
 		if err := w.to.Observe(ctx, i.pinned.Load().lease.id, batch); err != nil {
 			i.count.observeFailures.Add(1)
-			i.log.Debug("counts could not be handed in yet", "windows", len(w.waiting), "error", err)
+			i.log.Debug("telemetry report failed", "windows", len(w.waiting), "error", err)
 			return
 		}
 		w.waiting = slices.Delete(w.waiting, 0, len(batch))
 	}
 }
 
-// closeWindow ends the present windows, with the lock held.
+// closeWindow closes the present windows; the caller has locked mu.
 func (i *Instance) closeWindow() {
 	w := &i.windows
 	now := i.clock()
@@ -136,21 +136,21 @@ func (h *pinnedRoute) begun() (reads, writes uint64) {
 	return reads, writes
 }
 
-// keep adds a window, in the place of the oldest one if too many wait.
+// keep adds a window. It replaces the oldest one if too many wait.
 func (w *windows) keep(next window, i *Instance) {
 	w.waiting = append(w.waiting, next)
 	if len(w.waiting) <= windowsKept {
 		return
 	}
-	// What does not fit is counted as discarded: a gate must not take a gap for a quiet time.
+	// A window that does not fit is counted as discarded: a gate must not take a gap for a quiet time.
 	w.waiting[1].Discarded += w.waiting[0].Discarded + 1
 	w.waiting = slices.Delete(w.waiting, 0, 1)
 	i.count.discarded.Add(1)
 }
 
-// observable are the routes whose operations may have counted something since the
-// last window. One that is over is looked at once more, for what is counted just
-// after a pin is released.
+// observable returns the routes whose operations may have counted something since the
+// last window. A drained route is returned once more, for counts that are added just after
+// a pin is released.
 func (i *Instance) observable() []*pinnedRoute {
 	i.reached()
 	i.mu.Lock()
@@ -164,11 +164,11 @@ func (i *Instance) observable() []*pinnedRoute {
 	return all
 }
 
-// counts are the route's since the last window.
+// counts returns the route's counts since the last window.
 func (h *pinnedRoute) counts() (counts []telemetry.Count) {
 	var total [seriesCount]uint64
 	for n := range total {
-		total[n] = h.saw.counts[n].Load()
+		total[n] = h.observed.counts[n].Load()
 	}
 	usual, write := readTarget, []kind{writeLegacy, writeAdded}
 	if h.reads != phases.ReadsTarget {
@@ -184,17 +184,17 @@ func (h *pinnedRoute) counts() (counts []telemetry.Count) {
 	}
 	for n := range h.shards {
 		s := &h.shards[n]
-		total[index(usual, wasOK)] += s.over[readsOK].Load()
-		total[index(readTarget, wasOK)] += s.over[otherOK].Load()
-		wrote := s.over[writesOK].Load()
+		total[index(usual, wasOK)] += s.over[slotReadOK].Load()
+		total[index(readTarget, wasOK)] += s.over[slotTargetOK].Load()
+		wrote := s.over[slotWriteOK].Load()
 		for _, k := range write {
 			total[index(k, wasOK)] += wrote
 		}
 	}
 	for n, now := range total {
-		c := telemetry.Count{Series: seriesAt(n), N: now - h.logged[n]}
+		c := telemetry.Count{Series: seriesAt(n), N: now - h.reported[n]}
 		if n < comparisons {
-			if r := h.saw.latencies[n].Load(); r != nil {
+			if r := h.observed.latencies[n].Load(); r != nil {
 				sketch := new(sketch.Sketch)
 				if r.Drain(sketch); sketch.Count() > 0 {
 					c.Latency = sketch
@@ -204,7 +204,7 @@ func (h *pinnedRoute) counts() (counts []telemetry.Count) {
 		if c.N > 0 || c.Latency != nil {
 			counts = append(counts, c)
 		}
-		h.logged[n] = now
+		h.reported[n] = now
 	}
 	return counts
 }

@@ -14,10 +14,10 @@ import (
 
 var errMoved = errors.New("authority has moved meanwhile")
 
-// targetAlone makes the write once legacy has retired: each key by compare-and-set
-// on the version that was read. With the way back open the keys are put into the
-// return journal first: a key in it that was not written costs the rollback a
-// little, one that is missing costs it a write.
+// targetAlone makes the write once legacy has retired: each key by compare-and-set on
+// the version that was read. In a reversible retain the keys are put into the return
+// journal first. A key in it that was not written costs the rollback one replay; a key
+// that is missing in it would lose a write at the rollback.
 func (w *Writer[K, V]) targetAlone(ctx context.Context, h *pinnedRoute, o *operation[K, V]) (moved bool, err error) {
 	if o.one == nil && o.update == nil {
 		return false, ErrNoUpdate
@@ -45,7 +45,7 @@ func (w *Writer[K, V]) targetAlone(ctx context.Context, h *pinnedRoute, o *opera
 		if err := w.i.mayReturn(ctx, h.route.Epoch, keys); errors.Is(err, ErrRouteMoved) {
 			return true, err
 		} else if err != nil {
-			return false, w.refuse(keys, 0, false, fmt.Errorf("in retain a write is journalled first, so that a rollback finds it: %w", err))
+			return false, w.refuse(keys, 0, false, fmt.Errorf("record the write in the return journal: %w", err))
 		}
 	}
 	failpoint.Here("dual.retain.journalled")
@@ -69,7 +69,7 @@ func (w *Writer[K, V]) targetAlone(ctx context.Context, h *pinnedRoute, o *opera
 	return false, nil
 }
 
-// refuse says which of the keys are written and which are not.
+// refuse returns the error that names the keys that are written and those that are not.
 func (w *Writer[K, V]) refuse(keys []record.Key, done int, unknown bool, cause error) error {
 	w.i.count.failed.Add(1)
 	return &TargetError{Keys: keys[done:], Done: keys[:done], Unknown: unknown, Cause: cause}
@@ -81,7 +81,7 @@ func (i *Instance) mayReturn(ctx context.Context, epoch int64, keys []record.Key
 		return errors.New("this connection to the fleet has no return journal")
 	}
 	for wait := 5 * time.Millisecond; ; wait *= 2 {
-		// Safe to repeat: an entry that is there twice costs the rollback one replay.
+		// Safe to repeat: a second entry of a key costs the rollback one replay.
 		err := j.Return(ctx, epoch, keys)
 		if err == nil || errors.Is(err, ErrRouteMoved) {
 			return err
@@ -100,36 +100,37 @@ type unknownError struct{ error }
 
 func (e *unknownError) Unwrap() error { return e.error }
 
-// swap writes one key, from a new read on whenever another write came between.
+// swap writes one key. If another write came between its read and its write, it starts
+// again with a new read.
 func (w *Writer[K, V]) swap(ctx context.Context, h *pinnedRoute, o *operation[K, V], k K, notAfter time.Time) error {
-	var sent *record.Version // of an attempt whose outcome is not known
-	var doubt error
+	var sent *record.Version // of an attempt with unknown outcome
+	var unknown error        // of that attempt
 	for attempt := 0; ; attempt++ {
 		current, err := w.target.Get(ctx, k)
 		switch {
 		case err != nil && !pause(ctx, backoff(attempt)):
-			return resolveUnknown(doubt, err)
+			return resolveUnknown(unknown, err)
 		case err != nil:
 			continue
 		case sent != nil && current.Version != *sent:
-			// [retain-once]: a later version is there, perhaps of this very write: to make
-			// it again would apply Update twice.
-			return &unknownError{doubt}
+			// [retain-once]: the target has a later version, perhaps of this very write: another
+			// attempt could apply Update twice.
+			return &unknownError{unknown}
 		}
 		next, deleted, err := o.next(k, current)
 		if err != nil {
-			return resolveUnknown(doubt, &ownError{err})
+			return resolveUnknown(unknown, &ownError{err})
 		}
 		// [retain-cas]: one above the version that was read. A key of a higher era has been
-		// replayed to legacy by a return that this writer slept through: refused.
+		// replayed to legacy by a return during which this writer was suspended: refused.
 		version, err := current.Version.Next(h.fenceEra)
 		if err != nil {
-			return resolveUnknown(doubt, fmt.Errorf("%w: %w", errMoved, err))
+			return resolveUnknown(unknown, fmt.Errorf("%w: %w", errMoved, err))
 		}
 		only := current.Version
 		// [retain-cas]: applied only on the version that was read. [not-after-fixed]: with the one
-		// time of this write. [tombstone]: a deleted key keeps its version for good: a counter that
-		// began again would go back.
+		// time of this write. [tombstone]: a deleted key keeps its version for good: otherwise its
+		// counter would begin again below it.
 		result, err := w.target.Apply(ctx, Change[K, V]{Key: k, Value: next, Deleted: deleted, Version: version},
 			ApplyOptions{NotAfter: notAfter, IfVersion: &only, Keep: true})
 		if err == nil {
@@ -137,7 +138,7 @@ func (w *Writer[K, V]) swap(ctx context.Context, h *pinnedRoute, o *operation[K,
 		}
 		switch {
 		case err != nil:
-			sent, doubt = &only, err
+			sent, unknown = &only, err
 			if !pause(ctx, backoff(attempt)) {
 				return &unknownError{err}
 			}
@@ -146,26 +147,26 @@ func (w *Writer[K, V]) swap(ctx context.Context, h *pinnedRoute, o *operation[K,
 			return nil
 		// [retain-once]: the attempt before this one may be what changed the version.
 		case result.Outcome == store.Changed && sent != nil:
-			return &unknownError{doubt}
+			return &unknownError{unknown}
 		case result.Outcome == store.Changed:
 			if err := ctx.Err(); err != nil {
-				return fmt.Errorf("other writes of the record came between, %d times: %w", attempt+1, err)
+				return fmt.Errorf("other writes of the record intervened %d times: %w", attempt+1, err)
 			}
 		default:
-			return resolveUnknown(doubt, outcomeAlone(result))
+			return resolveUnknown(unknown, outcomeAlone(result))
 		}
 	}
 }
 
 // resolveUnknown keeps a later failure from hiding that an earlier attempt may have landed.
-func resolveUnknown(doubt, err error) error {
-	if doubt != nil {
-		return &unknownError{fmt.Errorf("%w (after %w)", err, doubt)}
+func resolveUnknown(unknown, err error) error {
+	if unknown != nil {
+		return &unknownError{fmt.Errorf("%w (after %w)", err, unknown)}
 	}
 	return err
 }
 
-// outcomeAlone: where the write is conditional, Older is no success.
+// outcomeAlone is outcome for a conditional write, for which Older is not a success.
 func outcomeAlone(r store.Result) error {
 	if err := outcome(r); err != nil {
 		return err

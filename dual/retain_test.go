@@ -24,11 +24,11 @@ func increment(k int) Op[int, int] {
 func TestRetainJournalsBeforeItWrites(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		p := newParty(t, newFleet(route(phases.Retain)), newTarget(), newLegacy(), adjust{})
+		p := newTestInstance(t, newFleet(route(phases.Retain)), newTarget(), newLegacy(), adjust{})
 		p.target.entries[1] = Versioned[int]{4, true, record.MakeVersion(3, 1, 99)}
 		p.target.onApply = func(context.Context) error {
 			if p.fleet.returned["1"] < 1 {
-				t.Error("written before it was journalled")
+				t.Error("written before it was journaled")
 			}
 			return nil
 		}
@@ -61,7 +61,7 @@ func TestIrreversibleRetainAndCompleteNeedNoState(t *testing.T) {
 		for _, phase := range []phases.Phase{phases.Retain, phases.Complete} {
 			f := newFleet(route(phase))
 			f.reversible = phase == phases.Complete
-			p := newParty(t, f, newTarget(), newLegacy(), adjust{})
+			p := newTestInstance(t, f, newTarget(), newLegacy(), adjust{})
 			f.do(func() { f.down = true })
 			tick(time.Minute)
 			p.mustPut(1, 3)
@@ -76,7 +76,7 @@ func TestIrreversibleRetainAndCompleteNeedNoState(t *testing.T) {
 func TestRetainLosesNoIncrement(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		p := newParty(t, newFleet(route(phases.Retain)), newTarget(), newLegacy(), adjust{})
+		p := newTestInstance(t, newFleet(route(phases.Retain)), newTarget(), newLegacy(), adjust{})
 		p.target.onGet = func(ctx context.Context) error { pause(ctx, time.Millisecond); return nil }
 		var group sync.WaitGroup
 		for range 8 {
@@ -99,8 +99,8 @@ func TestRetainLosesNoIncrement(t *testing.T) {
 func TestRetainWriteOfUnknownOutcomeIsNotMadeTwice(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		p := newParty(t, newFleet(route(phases.Retain)), newTarget(), newLegacy(), adjust{})
-		p.target.afterApply = func() error { return errDown } // the answer is lost
+		p := newTestInstance(t, newFleet(route(phases.Retain)), newTarget(), newLegacy(), adjust{})
+		p.target.afterApply = func() error { return errDown } // the response does not arrive
 		var e *TargetError
 		if err := p.writer.Write(t.Context(), increment(1)); !errors.As(err, &e) || !e.Unknown {
 			t.Fatalf("got %v", err)
@@ -108,7 +108,7 @@ func TestRetainWriteOfUnknownOutcomeIsNotMadeTwice(t *testing.T) {
 		if v, _ := p.target.value(1); v != 1 {
 			t.Fatalf("%d increments", v)
 		}
-		// Lost on the way there: it is certain that nothing happened.
+		// The request did not arrive: it is certain that nothing happened.
 		p.target.afterApply = nil
 		once := true
 		p.target.onApply = func(context.Context) error {
@@ -131,7 +131,7 @@ func TestRetainWriteOfUnknownOutcomeIsNotMadeTwice(t *testing.T) {
 func TestRetainRefusesAKeyOfALaterEra(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		p := newParty(t, newFleet(route(phases.Retain)), newTarget(), newLegacy(), adjust{})
+		p := newTestInstance(t, newFleet(route(phases.Retain)), newTarget(), newLegacy(), adjust{})
 		p.target.entries[1] = Versioned[int]{4, true, record.MakeVersion(8, 0, 0)}
 		began := time.Now()
 		var e *WaitError
@@ -148,7 +148,7 @@ func TestRetainRefusesAKeyOfALaterEra(t *testing.T) {
 func TestWriteWithoutUpdateIsRefusedInRetain(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		p := newParty(t, newFleet(route(phases.Retain)), newTarget(), newLegacy(), adjust{})
+		p := newTestInstance(t, newFleet(route(phases.Retain)), newTarget(), newLegacy(), adjust{})
 		op := increment(1)
 		op.Update = nil
 		if err := p.writer.Write(t.Context(), op); !errors.Is(err, ErrNoUpdate) {
@@ -166,17 +166,17 @@ func TestWriteWithoutUpdateIsRefusedInRetain(t *testing.T) {
 func TestWritesWaitForTheNextEpochAndFollowIt(t *testing.T) {
 	t.Parallel()
 	bubble(t, "fenced, then retain", func(t *testing.T) {
-		p := newParty(t, newFleet(route(phases.Grace)), newTarget(), newLegacy(), adjust{})
+		p := newTestInstance(t, newFleet(route(phases.Grace)), newTarget(), newLegacy(), adjust{})
 		p.mustPut(1, 1)
 		settle()
-		p.legacy.fenced = true // the fence stands before the instance has heard of it
+		p.legacy.fenced = true // the fence is up before the instance knows it
 		done := make(chan error, 1)
 		go func() { done <- p.put(1, 2) }()
 		tick(50 * time.Millisecond)
 		p.fleet.move(phases.Fenced, 0)
 		tick(50 * time.Millisecond)
 		if got := p.fleet.acknowledged(p.Instance); got != 2 {
-			t.Fatalf("the waiting write holds up the fence: acknowledged %d", got)
+			t.Fatalf("the waiting write delays the fence: acknowledged %d", got)
 		}
 		p.fleet.move(phases.Retain, 0)
 		if err := <-done; err != nil {
@@ -191,7 +191,7 @@ func TestWritesWaitForTheNextEpochAndFollowIt(t *testing.T) {
 		_ = p.stop()
 	})
 	bubble(t, "lifted again", func(t *testing.T) {
-		p := newParty(t, newFleet(route(phases.Grace)), newTarget(), newLegacy(), adjust{})
+		p := newTestInstance(t, newFleet(route(phases.Grace)), newTarget(), newLegacy(), adjust{})
 		settle()
 		p.legacy.fenced = true
 		p.fleet.move(phases.Fenced, 0)
@@ -212,7 +212,7 @@ func TestWritesWaitForTheNextEpochAndFollowIt(t *testing.T) {
 		_ = p.stop()
 	})
 	bubble(t, "retain moves away under a write", func(t *testing.T) {
-		p := newParty(t, newFleet(route(phases.Retain)), newTarget(), newLegacy(), adjust{})
+		p := newTestInstance(t, newFleet(route(phases.Retain)), newTarget(), newLegacy(), adjust{})
 		settle()
 		p.fleet.do(func() { p.fleet.noHints = true })
 		p.fleet.move(phases.Returning, 0)
@@ -230,7 +230,7 @@ func TestWritesWaitForTheNextEpochAndFollowIt(t *testing.T) {
 		_ = p.stop()
 	})
 	bubble(t, "over budget", func(t *testing.T) {
-		p := newParty(t, newFleet(route(phases.Fenced)), newTarget(), newLegacy(), adjust{})
+		p := newTestInstance(t, newFleet(route(phases.Fenced)), newTarget(), newLegacy(), adjust{})
 		began := time.Now()
 		var e *WaitError
 		if err := p.put(1, 2); !errors.As(err, &e) || time.Since(began) != 2*time.Second {

@@ -8,15 +8,15 @@ const (
 	maxSkip    = 63
 )
 
-// sampling says which operations are timed: one in skip+1, a power of two. What is
-// timed costs some readings of a clock more, so it is sparing where there are many,
-// by the traffic of the window before.
+// sampling decides which operations are timed: one in skip+1, a power of two. A timed
+// operation costs some readings of a clock, so the more operations the window before
+// had, the smaller the share that is timed.
 type sampling struct {
 	skip atomic.Uint64
 	n    atomic.Uint64 // timed in this window
 }
 
-// adapt begins a window after one with so many operations.
+// adapt begins a window. operations is the count of the window before.
 func (s *sampling) adapt(operations uint64) {
 	every := uint64(1)
 	for every <= maxSkip && operations/(2*every) >= leastTimed {
@@ -26,8 +26,8 @@ func (s *sampling) adapt(operations uint64) {
 	s.n.Store(0)
 }
 
-// timed counts one that is timed. Should the traffic be far above the last
-// window's, fewer are from here on.
+// timed counts a timed operation. If the traffic is far above the last window's, fewer
+// are timed from here on.
 func (s *sampling) timed() {
 	if n := s.n.Add(1); n%mostTimed != 0 {
 		return

@@ -10,7 +10,7 @@ import (
 	"github.com/stranglerfig/migrator/internal/stats/sketch"
 )
 
-// kind is a series of evidence but for its outcome.
+// kind is a telemetry series without its outcome.
 type kind uint8
 
 const (
@@ -38,7 +38,7 @@ var kindNames = [kinds]telemetry.Series{
 	writeAdded:   {Operation: telemetry.Write, Store: telemetry.Both, Role: telemetry.Added},
 }
 
-// outcomes are those of kinds.
+// outcomes are the outcomes of kinds, in outcomeOf's order.
 var outcomes = [...]telemetry.Outcome{telemetry.OK, telemetry.Failed, telemetry.TimedOut, telemetry.Rejected, telemetry.Cancelled}
 
 type outcomeOf uint8
@@ -81,7 +81,7 @@ func seriesAt(n int) telemetry.Series {
 
 func index(k kind, o outcomeOf) int { return int(k)*len(outcomes) + int(o) }
 
-// classify says how an attempt on a store ended; ctx is the caller's.
+// classify returns the outcome of an attempt on a store; ctx is the caller's.
 func classify(ctx context.Context, err error) outcomeOf {
 	var slow interface{ Timeout() bool }
 	switch {
@@ -98,8 +98,8 @@ func classify(ctx context.Context, err error) outcomeOf {
 	}
 }
 
-// observed is what a route's operations came to, but for what shards count. A
-// recorder is made when something of its series is timed for the first time.
+// observed counts the outcomes of a route's operations that shards don't count. A
+// recorder is made when its series is timed for the first time.
 type observed struct {
 	counts    [seriesCount]atomic.Uint64
 	latencies [comparisons]atomic.Pointer[sketch.Recorder]
@@ -121,11 +121,11 @@ func (s *observed) time(k kind, o outcomeOf, took time.Duration) {
 	r.Record(took)
 }
 
-// beside counts and times what is made beside the caller's operation.
+// beside counts and times an attempt that is made beside the caller's operation.
 func (s *observed) beside(ctx context.Context, k kind, err error, began stopwatch) {
-	came := classify(ctx, err)
-	s.count(k, came, 1)
-	s.time(k, came, watch().since(began))
+	result := classify(ctx, err)
+	s.count(k, result, 1)
+	s.time(k, result, watch().since(began))
 }
 
 // stopwatch measures with the monotonic clock alone, half the price of time.Now.

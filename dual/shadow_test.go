@@ -20,27 +20,27 @@ func TestOnlyAConfirmedMismatchCounts(t *testing.T) {
 	for _, c := range []struct {
 		name    string
 		phase   phases.Phase
-		prepare func(*party)
-		during  func(*party, int) // after each pause
+		prepare func(*testInstance)
+		during  func(*testInstance, int) // after each pause
 		want    MismatchKind
 		agreed  bool
 		lagged  bool
 	}{
-		{name: "agree", phase: phases.DualRead, agreed: true, prepare: func(p *party) { p.legacy.values[1] = 2001 }},
-		{name: "neither has it", phase: phases.DualRead, agreed: true, prepare: func(p *party) { delete(p.legacy.values, 1); delete(p.target.entries, 1) }},
+		{name: "agree", phase: phases.DualRead, agreed: true, prepare: func(p *testInstance) { p.legacy.values[1] = 2001 }},
+		{name: "neither has it", phase: phases.DualRead, agreed: true, prepare: func(p *testInstance) { delete(p.legacy.values, 1); delete(p.target.entries, 1) }},
 		{name: "fields", phase: phases.DualRead, want: FieldsDiffer},
 		{name: "fields, cutover", phase: phases.Cutover, want: FieldsDiffer},
 		{name: "fields, grace", phase: phases.Grace, want: FieldsDiffer},
-		{name: "missing", phase: phases.DualRead, want: MissingInTarget, prepare: func(p *party) { delete(p.target.entries, 1) }},
-		{name: "extra", phase: phases.DualRead, want: ExtraInTarget, prepare: func(p *party) { delete(p.legacy.values, 1) }},
-		{name: "comes into agreement", phase: phases.DualRead, lagged: true, during: func(p *party, n int) {
+		{name: "missing", phase: phases.DualRead, want: MissingInTarget, prepare: func(p *testInstance) { delete(p.target.entries, 1) }},
+		{name: "extra", phase: phases.DualRead, want: ExtraInTarget, prepare: func(p *testInstance) { delete(p.legacy.values, 1) }},
+		{name: "comes into agreement", phase: phases.DualRead, lagged: true, during: func(p *testInstance, n int) {
 			if n == 2 {
 				p.target.mu.Lock()
 				defer p.target.mu.Unlock()
 				p.target.entries[1] = Versioned[int]{1001, true, record.MakeVersion(0, 0, 2)}
 			}
 		}},
-		{name: "the target moves", phase: phases.DualRead, lagged: true, during: func(p *party, n int) {
+		{name: "the target moves", phase: phases.DualRead, lagged: true, during: func(p *testInstance, n int) {
 			p.target.mu.Lock()
 			defer p.target.mu.Unlock()
 			p.target.entries[1] = Versioned[int]{0, true, record.MakeVersion(0, 0, uint64(n+2))}
@@ -48,7 +48,7 @@ func TestOnlyAConfirmedMismatchCounts(t *testing.T) {
 	} {
 		bubble(t, c.name, func(t *testing.T) {
 			var got []Mismatch
-			p := newParty(t, newFleet(route(c.phase)), newTarget(), newLegacy(), adjust{idle: true, reader: shadowing(func(m Mismatch) { got = append(got, m) })})
+			p := newTestInstance(t, newFleet(route(c.phase)), newTarget(), newLegacy(), adjust{idle: true, reader: shadowing(func(m Mismatch) { got = append(got, m) })})
 			apart(p, 2)
 			if c.prepare != nil {
 				c.prepare(p)
@@ -76,7 +76,7 @@ func TestCompareNamesTheFields(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var got []Mismatch
-		p := newParty(t, newFleet(route(phases.DualRead)), newTarget(), newLegacy(), adjust{idle: true, reader: func(c *ReaderConfig[int, int]) {
+		p := newTestInstance(t, newFleet(route(phases.DualRead)), newTarget(), newLegacy(), adjust{idle: true, reader: func(c *ReaderConfig[int, int]) {
 			shadowing(func(m Mismatch) { got = append(got, m) })(c)
 			c.Equal = nil
 			c.Compare = func(a, b int) []record.Difference { return []record.Difference{{Path: "/price", Class: "value"}} }
@@ -93,7 +93,7 @@ func TestCompareNamesTheFields(t *testing.T) {
 func TestShadowReadIsDetachedBoundedAndContained(t *testing.T) {
 	t.Parallel()
 	bubble(t, "does not delay the answer, and outlives the caller", func(t *testing.T) {
-		p := newParty(t, newFleet(route(phases.DualRead)), newTarget(), newLegacy(), adjust{idle: true, reader: shadowing(nil)})
+		p := newTestInstance(t, newFleet(route(phases.DualRead)), newTarget(), newLegacy(), adjust{idle: true, reader: shadowing(nil)})
 		apart(p, 2)
 		p.legacy.values[1] = 2001
 		p.target.onGet = func(ctx context.Context) error { pause(ctx, 500*time.Millisecond); return ctx.Err() }
@@ -109,7 +109,7 @@ func TestShadowReadIsDetachedBoundedAndContained(t *testing.T) {
 		}
 	})
 	bubble(t, "bounded in number and time", func(t *testing.T) {
-		p := newParty(t, newFleet(route(phases.DualRead)), newTarget(), newLegacy(), adjust{idle: true, reader: func(c *ReaderConfig[int, int]) {
+		p := newTestInstance(t, newFleet(route(phases.DualRead)), newTarget(), newLegacy(), adjust{idle: true, reader: func(c *ReaderConfig[int, int]) {
 			shadowing(nil)(c)
 			c.MaxShadows = 3
 		}})
@@ -124,7 +124,7 @@ func TestShadowReadIsDetachedBoundedAndContained(t *testing.T) {
 		}
 	})
 	bubble(t, "panics", func(t *testing.T) {
-		p := newParty(t, newFleet(route(phases.DualRead)), newTarget(), newLegacy(), adjust{idle: true, reader: shadowing(nil)})
+		p := newTestInstance(t, newFleet(route(phases.DualRead)), newTarget(), newLegacy(), adjust{idle: true, reader: shadowing(nil)})
 		apart(p, 2)
 		p.target.onGet = func(context.Context) error { panic("codec") }
 		p.get(1)
@@ -134,10 +134,10 @@ func TestShadowReadIsDetachedBoundedAndContained(t *testing.T) {
 		}
 	})
 	bubble(t, "stopped when the route is replaced", func(t *testing.T) {
-		p := newParty(t, newFleet(route(phases.Grace)), newTarget(), newLegacy(), adjust{reader: shadowing(nil)})
+		p := newTestInstance(t, newFleet(route(phases.Grace)), newTarget(), newLegacy(), adjust{reader: shadowing(nil)})
 		apart(p, 2)
 		settle()
-		p.get(1) // differs: will be looked at again
+		p.get(1) // differs: will be rechecked
 		tick(50 * time.Millisecond)
 		p.fleet.move(phases.DualRead, phases.All)
 		settle()
@@ -148,14 +148,14 @@ func TestShadowReadIsDetachedBoundedAndContained(t *testing.T) {
 	})
 	bubble(t, "counts as an operation", func(t *testing.T) {
 		hold := make(chan struct{})
-		p := newParty(t, newFleet(route(phases.DualRead)), newTarget(), newLegacy(), adjust{reader: shadowing(nil)})
+		p := newTestInstance(t, newFleet(route(phases.DualRead)), newTarget(), newLegacy(), adjust{reader: shadowing(nil)})
 		p.target.do(func() { p.target.onGet = func(context.Context) error { <-hold; return nil } })
 		settle()
 		p.get(1)
 		p.fleet.move(phases.ShadowWrite, 0)
 		settle()
 		if got := p.fleet.acknowledged(p.Instance); got != 1 {
-			t.Fatalf("acknowledged %d with a shadow read under way", got)
+			t.Fatalf("acknowledged %d with a shadow read in flight", got)
 		}
 		close(hold)
 		settle()
@@ -170,7 +170,7 @@ func TestSampleIsAboutThePercentage(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var shadows atomic.Int64
-		p := newParty(t, newFleet(phases.Route{Phase: phases.DualRead, Percent: 1000}), newTarget(), newLegacy(), adjust{idle: true, reader: func(c *ReaderConfig[int, int]) { c.MaxShadows = 1 << 20 }})
+		p := newTestInstance(t, newFleet(phases.Route{Phase: phases.DualRead, Percent: 1000}), newTarget(), newLegacy(), adjust{idle: true, reader: func(c *ReaderConfig[int, int]) { c.MaxShadows = 1 << 20 }})
 		p.target.onGet = func(context.Context) error { shadows.Add(1); return nil }
 		for range 20000 {
 			p.get(1)

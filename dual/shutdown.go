@@ -8,29 +8,29 @@ import (
 	"github.com/stranglerfig/migrator/internal/failpoint"
 )
 
-// leave refuses new operations, waits for those under way, and gives the lease
-// back. Whatever is not done in time makes it leave uncleanly, by not leaving: the
-// lease lapses, and the migration learns that writes may be missing.
+// leave refuses new operations, waits for those in flight, and ends the lease. If they do
+// not drain in time, the instance leaves uncleanly: it does not end the lease, which lapses
+// in the state and so marks that writes may be missing.
 func (i *Instance) leave(ctx context.Context) error {
 	bound := time.NewTimer(i.set.LeaveWithin)
 	defer bound.Stop()
-	// Closed first, counted then: an operation that begins in between finds the closed route and is
+	// Closed first, then counted: an operation that begins in between finds the closed route and is
 	// refused.
 	last := i.close()
 	renew := time.NewTicker(time.Second)
 	defer renew.Stop()
 	// [leave-drained]: reads, writes, queued writes and changes that wait for the journal all pin a
-	// route; the lease is kept alive meanwhile.
-	for left := i.drained(); left > 0; left = i.drained() {
+	// route. The lease is renewed meanwhile.
+	for left := i.inFlight(); left > 0; left = i.inFlight() {
 		select {
 		case <-i.wake:
 		case <-renew.C:
 			i.prolong(ctx, last)
-		// [unclean-mark]: the lease is not given back. It lapses in the state, and that blocks
-		// advances until an eviction or a rejoin marks the migration.
+		// [unclean-mark]: the lease is not ended. It lapses in the state, and that blocks advances
+		// until an eviction or a rejoin marks the migration.
 		case <-bound.C:
 			last.end()
-			return fmt.Errorf("left uncleanly: after %s %d operations are under way (%d background writes wait, %d changes are to be journalled); the migration needs a full reconcile before cutover",
+			return fmt.Errorf("left uncleanly: after %s %d operations are in flight (%d background writes queued, %d keys to be journaled); the migration needs a full reconcile before cutover",
 				i.set.LeaveWithin, left, len(i.queue), i.pending.len())
 		}
 	}
@@ -38,8 +38,8 @@ func (i *Instance) leave(ctx context.Context) error {
 	i.mu.Lock()
 	unclean := i.unclean
 	i.mu.Unlock()
-	// [unclean-mark]: everything has drained, but a change was given up: to leave would vouch for
-	// it.
+	// [unclean-mark]: everything has drained, but a change was abandoned: to leave would declare it
+	// delivered.
 	if unclean {
 		last.end()
 		return fmt.Errorf("left uncleanly: %d changes reached neither the target nor the journal; the migration needs a full reconcile before cutover", i.count.abandoned.Load())
@@ -51,12 +51,12 @@ func (i *Instance) leave(ctx context.Context) error {
 	// [leave-drained]: only from here. Leave clears the mark of a possible loss, which only a
 	// drained instance may.
 	if err := i.fleet.Leave(ctx, last.id); err != nil {
-		return fmt.Errorf("left uncleanly, with nothing under way: %w", err)
+		return fmt.Errorf("left uncleanly, with nothing in flight: %w", err)
 	}
 	return nil
 }
 
-// close puts a route that refuses everything in the place of the present one.
+// close replaces the present route by one that refuses every operation.
 func (i *Instance) close() *lease {
 	h := i.pinned.Load()
 	end := &pinnedRoute{
@@ -68,9 +68,9 @@ func (i *Instance) close() *lease {
 	return h.lease
 }
 
-// prolong keeps the lease while the instance drains; the route no longer matters.
+// prolong renews the lease while the instance drains. The route no longer matters.
 func (i *Instance) prolong(ctx context.Context, l *lease) {
-	if !l.holds() {
+	if !l.valid() {
 		return
 	}
 	reached := i.reached()
@@ -84,8 +84,8 @@ func (i *Instance) prolong(ctx context.Context, l *lease) {
 	}
 }
 
-// drained counts what is under way on replaced routes.
-func (i *Instance) drained() uint64 {
+// inFlight counts the operations in flight on replaced routes.
+func (i *Instance) inFlight() uint64 {
 	i.reached()
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -95,7 +95,7 @@ func (i *Instance) drained() uint64 {
 	}
 	if len(i.retired) > 0 {
 		// Not 0 before reached has retired the route: only then has the instance left every epoch.
-		return max(n, 1) // the last one has just ended
+		return max(n, 1) // the last operation has just ended
 	}
 	return 0
 }

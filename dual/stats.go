@@ -6,54 +6,54 @@ import (
 	"github.com/stranglerfig/migrator/phases"
 )
 
-// Stats are an instance's counts since it joined. They are read while operations
-// go on: each is exact, together they are of about one moment.
+// Stats are an instance's counts since it joined. They are read while operations run:
+// each is exact, but they are not of exactly the same moment.
 type Stats struct {
-	Epoch        int64 `json:"epoch"`        // held
-	Acknowledged int64 `json:"acknowledged"` // last told to the fleet
+	Epoch        int64 `json:"epoch"`        // of the present route
+	Acknowledged int64 `json:"acknowledged"` // as the fleet last received it
 	Lapsed       bool  `json:"lapsed"`
 	InFlight     int64 `json:"in_flight"` // operations, shadow reads and background writes
 
 	LegacyReads  uint64 `json:"legacy_reads"` // answered by legacy (or refused by it)
 	TargetReads  uint64 `json:"target_reads"`
 	Fallbacks    uint64 `json:"fallbacks"`     // target failed, legacy answered
-	LapsedReads  uint64 `json:"lapsed_reads"`  // the lease did not hold, legacy answered
+	LapsedReads  uint64 `json:"lapsed_reads"`  // the lease had expired, legacy answered
 	DegradedRead uint64 `json:"degraded_read"` // the target's copy is known to be behind, legacy answered
 
 	Shadows                 uint64 `json:"shadows"`                    // shadow reads made
 	ShadowsDropped          uint64 `json:"shadows_dropped"`            // too many at once
 	ShadowsFailed           uint64 `json:"shadows_failed"`             // error, timeout or panic
 	ShadowsStopped          uint64 `json:"shadows_stopped"`            // the route was replaced
-	ShadowsAgreed           uint64 `json:"shadows_agreed"`             // at first sight
-	ShadowsLagged           uint64 `json:"shadows_lagged"`             // after a while, or the target was still moving
+	ShadowsAgreed           uint64 `json:"shadows_agreed"`             // at the first comparison
+	ShadowsLagged           uint64 `json:"shadows_lagged"`             // at a recheck, or the target was still changing
 	Mismatches              uint64 `json:"mismatches"`                 // confirmed
 	Writes                  uint64 `json:"writes"`                     // begun
 	TargetFailures          uint64 `json:"target_failures"`            // changes that the target did not take
 	Journaled               uint64 `json:"journaled"`                  // of those, in the journal
 	Degraded                uint64 `json:"degraded"`                   // writes acknowledged under Degrade
-	EmergencyRollbacks      uint64 `json:"emergency_rollbacks"`        // writes that took reads back to legacy
-	Unsettled               uint64 `json:"unsettled"`                  // of those, acknowledged though the budget was over
+	EmergencyRollbacks      uint64 `json:"emergency_rollbacks"`        // writes that rolled back to legacy
+	Unsettled               uint64 `json:"unsettled"`                  // of those, acknowledged after the budget, before the rollback settled
 	Failed                  uint64 `json:"failed"`                     // writes that returned a TargetError
 	FenceWaits              uint64 `json:"fence_waits"`                // writes that waited for authority to move
 	Queue                   int    `json:"queue"`                      // background writes waiting
 	Overflowed              uint64 `json:"overflowed"`                 // background writes that found the queue full
-	Pending                 int    `json:"pending"`                    // changes still to be journalled
-	Abandoned               uint64 `json:"abandoned"`                  // changes that could be neither applied nor journalled
+	Pending                 int    `json:"pending"`                    // changes still to be journaled
+	Abandoned               uint64 `json:"abandoned"`                  // changes that could be neither applied nor journaled
 	Renewals                uint64 `json:"renewals"`                   //
 	RenewalFailures         uint64 `json:"renewal_failures"`           //
-	Rejoins                 uint64 `json:"rejoins"`                    // the lease had run out
-	RefusedRoutes           uint64 `json:"refused_routes"`             // of a lower epoch than the one held, or of an unknown phase
+	Rejoins                 uint64 `json:"rejoins"`                    // the lease had expired
+	RefusedRoutes           uint64 `json:"refused_routes"`             // of a lower epoch than the present one, or of an unknown phase
 	NotificationFailures    uint64 `json:"notification_failures"`      //
-	StateLossReportFailures uint64 `json:"state_loss_report_failures"` // the state could not be told that it has lost transactions
-	ObserveFailures         uint64 `json:"observe_failures"`           // counts could not be handed in at once
-	Discarded               uint64 `json:"discarded"`                  // windows of counts given up while the state was away
+	StateLossReportFailures uint64 `json:"state_loss_report_failures"` // reports that the state has lost transactions
+	ObserveFailures         uint64 `json:"observe_failures"`           // telemetry reports that failed and were repeated
+	Discarded               uint64 `json:"discarded"`                  // windows discarded while the state was unreachable
 }
 
-// counters are those that are not hot enough to be kept by shard.
+// counters are the counts that change too rarely to need shards.
 type counters struct {
 	fallbacks, lapsedReads, degradedReads                                                                                        atomic.Uint64
 	shadows, shadowsFailed, shadowsStopped                                                                                       atomic.Uint64
-	targetFailures, journalled, degraded, emergencyRollbacks, unsettled, failed                                                  atomic.Uint64
+	targetFailures, journaled, degraded, emergencyRollbacks, unsettled, failed                                                   atomic.Uint64
 	fenceWaits, overflowed, abandoned                                                                                            atomic.Uint64
 	renewals, renewalFailures, rejoins, refusedRoutes, notificationFailures, stateLossReportFailures, observeFailures, discarded atomic.Uint64
 }
@@ -61,7 +61,7 @@ type counters struct {
 // tally sums the counters of routes.
 type tally struct {
 	legacy, target, writes uint64
-	underway               uint64
+	inFlight               uint64
 	comparisons            [len(verdicts)]uint64
 }
 
@@ -70,13 +70,13 @@ func (t *tally) add(h *pinnedRoute) {
 	for i := range h.shards {
 		s := &h.shards[i]
 		reads += s.reads.Load()
-		fromTarget += s.over[otherOK].Load()
+		fromTarget += s.over[slotTargetOK].Load()
 		t.writes += s.writes.Load()
 	}
 	reads -= h.abortedReads.Load()
 	t.writes -= h.abortedWrites.Load()
 	for o := range outcomes {
-		fromLegacy += h.saw.counts[index(readFallback, outcomeOf(o))].Load()
+		fromLegacy += h.observed.counts[index(readFallback, outcomeOf(o))].Load()
 	}
 	if h.reads != phases.ReadsTarget {
 		fromLegacy = reads - min(fromTarget, reads)
@@ -84,9 +84,9 @@ func (t *tally) add(h *pinnedRoute) {
 	fromLegacy = min(fromLegacy, reads)
 	t.legacy += fromLegacy
 	t.target += reads - fromLegacy
-	t.underway += h.inFlight()
+	t.inFlight += h.inFlight()
 	for v := range verdicts {
-		t.comparisons[v] += h.saw.counts[comparisons+v].Load()
+		t.comparisons[v] += h.observed.counts[comparisons+v].Load()
 	}
 }
 
@@ -103,13 +103,13 @@ func (i *Instance) Stats() Stats {
 	i.mu.Unlock()
 	sum.add(h)
 	return Stats{
-		Epoch: h.route.Epoch, Acknowledged: acknowledged, Lapsed: !h.lease.holds(), InFlight: int64(sum.underway),
+		Epoch: h.route.Epoch, Acknowledged: acknowledged, Lapsed: !h.lease.valid(), InFlight: int64(sum.inFlight),
 		LegacyReads: sum.legacy, TargetReads: sum.target,
 		Fallbacks: c.fallbacks.Load(), LapsedReads: c.lapsedReads.Load(), DegradedRead: c.degradedReads.Load(),
 		Shadows: c.shadows.Load(), ShadowsDropped: sum.comparisons[dropped], ShadowsFailed: c.shadowsFailed.Load(),
 		ShadowsStopped: c.shadowsStopped.Load(), ShadowsAgreed: sum.comparisons[agreed], ShadowsLagged: sum.comparisons[lagged],
 		Mismatches: sum.comparisons[mismatched] + sum.comparisons[lostWriteConfirmed], Writes: sum.writes, TargetFailures: c.targetFailures.Load(),
-		Journaled: c.journalled.Load(), Degraded: c.degraded.Load(), EmergencyRollbacks: c.emergencyRollbacks.Load(),
+		Journaled: c.journaled.Load(), Degraded: c.degraded.Load(), EmergencyRollbacks: c.emergencyRollbacks.Load(),
 		Unsettled: c.unsettled.Load(), Failed: c.failed.Load(), FenceWaits: c.fenceWaits.Load(),
 		Queue: len(i.queue), Overflowed: c.overflowed.Load(), Pending: i.pending.len(), Abandoned: c.abandoned.Load(),
 		Renewals: c.renewals.Load(), RenewalFailures: c.renewalFailures.Load(), Rejoins: c.rejoins.Load(),

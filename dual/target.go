@@ -9,15 +9,15 @@ import (
 )
 
 // Target is the store that records are moved into, in the application's own types.
-// Methods are safe for concurrent use and heed the context: an instance can't
-// acknowledge a new route while one hangs.
+// Methods are safe for concurrent use and must return when the context ends: an
+// instance can't acknowledge a new route while one hangs.
 type Target[K comparable, V any] interface {
 	// Get reads one record. The Version of a record that is not Found is its
 	// tombstone's, or zero.
 	// [owned-only]: a value without version is an error, not a record. [primary-only].
 	Get(ctx context.Context, key K) (Versioned[V], error)
 	// Apply makes one change, atomically, as store.Target does. The error and the
-	// Result's Err mean the same: it is not known whether the target has the change.
+	// Result's Err mean the same: it is unknown whether the target has the change.
 	// [newer-only], [not-after]: both are checked in the step that writes, by the target's clock.
 	Apply(ctx context.Context, c Change[K, V], o ApplyOptions) (store.Result, error)
 	// Now reads the target's clock.
@@ -30,7 +30,7 @@ type BatchTarget[K comparable, V any] interface {
 	ApplyAll(ctx context.Context, c []Change[K, V], o ApplyOptions) ([]store.Result, error)
 }
 
-// Versioned is what the target says of one key.
+// Versioned is the target's answer for one key.
 type Versioned[V any] struct {
 	Value   V
 	Found   bool

@@ -10,109 +10,109 @@ import (
 	"github.com/stranglerfig/migrator/record"
 )
 
-// handleTargetFailure decides what becomes of a write that legacy has and the target lacks: it
-// is journalled, and if somebody may read the target, the policy decides. The pin
-// is released before a rollback is awaited, for it would hold that very rollback up.
-func (i *Instance) handleTargetFailure(ctx context.Context, p *pin, lost []JournalEntry, cause error) error {
-	i.count.targetFailures.Add(uint64(len(lost)))
-	// [journal-serial]: one transaction journals the keys and reads which routes may be held. A
-	// move that commits later finds the keys; one that committed earlier is in the ruling.
-	ruling, err := i.record(ctx, lost)
+// handleTargetFailure handles a write that legacy has and the target lacks. The write is
+// journaled, and if an instance may read the target, the policy decides. The pin is
+// released before a rollback is awaited, since it would block that very rollback.
+func (i *Instance) handleTargetFailure(ctx context.Context, p *pin, entries []JournalEntry, cause error) error {
+	i.count.targetFailures.Add(uint64(len(entries)))
+	// [journal-serial]: one transaction journals the keys and reads the live routes. A move that
+	// commits later finds the keys; one that committed earlier is in the result.
+	result, err := i.record(ctx, entries)
 	switch {
 	case err != nil:
-		// [no-journal-fails]: no repair knows of the change, and no move waits for it.
-		// The application learns of it, and the journal as soon as it is back.
-		if !i.pending.add(p, lost, false) {
-			i.abandon(lost, true, "the journal can't be reached and too much waits for it")
+		// [no-journal-fails]: no repair knows of the change, and no move waits for it. The application
+		// gets an error, and the journal gets the key once it is reachable.
+		if !i.pending.add(p, entries, false) {
+			i.abandon(entries, true, "the journal is unreachable and its queue is full")
 		}
-		return i.fail(lost, fmt.Errorf("%w (and it could not be journalled: %w)", cause, err))
-	case ruling.Fenced:
+		return i.fail(entries, fmt.Errorf("%w (and it could not be journaled: %w)", cause, err))
+	case result.Fenced:
 		// [no-journal-fails]: behind a fence nothing repairs from legacy, so the journal takes no
 		// key.
-		return i.fail(lost, fmt.Errorf("%w (authority has moved meanwhile)", cause))
+		return i.fail(entries, fmt.Errorf("%w (authority has moved meanwhile)", cause))
 	}
 	failpoint.Here("dual.settle.journalled")
-	i.count.journalled.Add(uint64(len(lost)))
+	i.count.journaled.Add(uint64(len(entries)))
 	switch {
-	// [lapsed-reads]: with its lease over, the instance behaves as under fail. Its route may be one
-	// that the fleet has left, and its own degraded reads protect no other instance.
-	case !p.h.lease.holds():
-		return i.fail(lost, fmt.Errorf("%w (%w)", cause, ErrLeaseLost))
+	// [lapsed-reads]: with its lease expired, the instance behaves as under the policy fail. The
+	// fleet may have left its route, and its own degraded reads protect no other instance.
+	case !p.h.lease.valid():
+		return i.fail(entries, fmt.Errorf("%w (%w)", cause, ErrLeaseLost))
 	// [both-before-ack], [journal-held]: acknowledged with the journal alone only if neither the
-	// present route nor one that a live lease may still hold reads the target.
-	case !ruling.TargetRead:
+	// present route nor another live route reads the target.
+	case !result.TargetRead:
 		return nil
 	}
 	switch i.set.Writing.OnTargetFailure {
 	case Degrade:
-		// [degraded-read]: noted before the acknowledgment, or the next read of this instance shows
-		// the old state.
-		i.behind.add(lost)
+		// [degraded-read]: recorded before the acknowledgment, or the next read of this instance
+		// returns the old state.
+		i.degraded.add(entries)
 		i.count.degraded.Add(1)
 		return nil
 	case RollBack:
-		return i.rollbackOnWriteFailure(ctx, p, lost, cause)
+		return i.rollbackOnWriteFailure(ctx, p, entries, cause)
 	default:
-		return i.fail(lost, cause)
+		return i.fail(entries, cause)
 	}
 }
 
-func (i *Instance) fail(lost []JournalEntry, cause error) error {
+func (i *Instance) fail(entries []JournalEntry, cause error) error {
 	i.count.failed.Add(1)
-	keys := make([]record.Key, len(lost))
-	for n, l := range lost {
+	keys := make([]record.Key, len(entries))
+	for n, l := range entries {
 		keys[n] = l.Key
 	}
 	return &TargetError{Keys: keys, Legacy: true, Cause: cause}
 }
 
-// record journals, within the write's deadline counted anew.
-func (i *Instance) record(ctx context.Context, lost []JournalEntry) (ruling JournalResult, err error) {
+// record journals the changes, within the write's deadline counted from now.
+func (i *Instance) record(ctx context.Context, entries []JournalEntry) (result JournalResult, err error) {
 	passed, ok := i.journal.allow()
 	if !ok {
-		return ruling, errBreakerOpen
+		return result, errBreakerOpen
 	}
 	defer func() { i.journal.report(passed, err) }()
 	bounded := detach(ctx, i.set.Writing.Deadline)
 	defer bounded.stop()
 	for wait := 5 * time.Millisecond; ; wait *= 4 {
-		if ruling, err = i.fleet.Journal(bounded, lost); err == nil || wait > 100*time.Millisecond {
-			return ruling, err
+		if result, err = i.fleet.Journal(bounded, entries); err == nil || wait > 100*time.Millisecond {
+			return result, err
 		}
 		if !pause(bounded, wait) {
-			return ruling, err
+			return result, err
 		}
 	}
 }
 
-var errNoEmergencyRollback = errors.New("this connection to the fleet can't take reads back to legacy")
+var errNoEmergencyRollback = errors.New("this connection to the fleet can't roll back")
 
-// rollbackOnWriteFailure commits the rollback and waits until nobody can read the target.
-func (i *Instance) rollbackOnWriteFailure(ctx context.Context, p *pin, lost []JournalEntry, cause error) error {
+// rollbackOnWriteFailure commits the rollback and waits until no instance can read the target.
+func (i *Instance) rollbackOnWriteFailure(ctx context.Context, p *pin, entries []JournalEntry, cause error) error {
 	r, ok := i.fleet.(EmergencyRollback)
 	if !ok {
-		return i.fail(lost, fmt.Errorf("%w (%w)", cause, errNoEmergencyRollback))
+		return i.fail(entries, fmt.Errorf("%w (%w)", cause, errNoEmergencyRollback))
 	}
 	epoch := p.h.route.Epoch
-	// The rollback settles only when this instance has acknowledged it, and this pin would hold
-	// that up: a write that waits for itself.
+	// The rollback settles only when this instance has acknowledged it, and this pin would block
+	// that: the write would wait for itself.
 	p.release() // nothing more is done under the route
 	bounded := detach(ctx, i.set.Writing.RollbackBudget)
 	defer bounded.stop()
 	committed, err := false, error(nil)
 	for wait := time.Millisecond; ; wait = min(2*wait, 50*time.Millisecond) {
 		if !committed {
-			// Safe to repeat: if only the response was lost, the next attempt finds that the route
+			// Safe to repeat: if only the response did not arrive, the next attempt finds that the route
 			// no longer reads the target and does nothing.
-			if err = r.RollBack(bounded, epoch, fmt.Sprintf("the target refused a write: %s", lost[0].Reason)); err == nil {
+			if err = r.RollBack(bounded, epoch, fmt.Sprintf("the target refused a write: %s", entries[0].Reason)); err == nil {
 				failpoint.Here("dual.rescue.committed")
 				committed = true
-				i.ask() // this instance may be the one that is waited for
+				i.ask() // this instance may be the last that has to acknowledge
 			}
 		}
 		if committed {
 			// [both-before-ack], [journal-held]: a committed rollback is not enough: instances read
-			// the target until they have acknowledged it or their leases have run out.
+			// the target until they have acknowledged it or their leases have expired.
 			if read, err := r.TargetRead(bounded); err == nil && !read {
 				failpoint.Here("dual.rescue.settled")
 				i.count.emergencyRollbacks.Add(1)
@@ -126,23 +126,23 @@ func (i *Instance) rollbackOnWriteFailure(ctx context.Context, p *pin, lost []Jo
 	if !committed {
 		// [both-before-ack]: reads still come from a target that lacks the write: it is not
 		// acknowledged.
-		return i.fail(lost, fmt.Errorf("%w (and reads could not be taken back to legacy: %w)", cause, err))
+		return i.fail(entries, fmt.Errorf("%w (and the rollback failed: %w)", cause, err))
 	}
 	i.count.emergencyRollbacks.Add(1)
 	// The exception of promise 2, counted: the budget bounds how long a write waits for an instance
-	// that does not answer, and that instance may read the old state until its lease ends.
+	// that does not respond, and that instance may read the old state until its lease expires.
 	i.count.unsettled.Add(1)
-	i.log.Warn("a write was acknowledged before every instance had stopped reading the target", "budget", i.set.Writing.RollbackBudget)
+	i.log.Warn("write acknowledged before the rollback settled", "budget", i.set.Writing.RollbackBudget)
 	return nil
 }
 
-// awaitNext waits for an epoch after h's under which writes don't wait. Nothing
-// must be pinned meanwhile: the very epoch that is waited for needs it.
+// awaitNext waits for an epoch after h's under which writes don't wait. The caller must
+// not have a route pinned: that would block the epoch that it waits for.
 func (i *Instance) awaitNext(ctx context.Context, h *pinnedRoute, until time.Time, cause error) error {
 	i.count.fenceWaits.Add(1)
 	over := time.NewTimer(time.Until(until))
 	defer over.Stop()
-	again := time.NewTicker(100 * time.Millisecond) // hints may be lost
+	again := time.NewTicker(100 * time.Millisecond) // a notification may not arrive
 	defer again.Stop()
 	for {
 		next := i.pinned.Load()

@@ -21,19 +21,19 @@ type WriterConfig[K comparable, V any] struct {
 	Target   Target[K, V]
 	// Key is the record's canonical key. Not called in the phase legacy.
 	Key func(K) record.Key
-	// IsFenced tells that legacy refused a write because of the fence; the write
+	// IsFenced reports whether legacy refused a write because of the fence; the write
 	// then has no effect. Nil: errors.Is(err, store.ErrFenced).
 	IsFenced func(error) bool
-	// Uncertain tells that a failed legacy write may have been committed all the
-	// same (the connection was lost in COMMIT). The keys that its Op names are then
-	// journalled, so that they are compared and repaired. Nil: never.
+	// Uncertain reports whether a failed legacy write may have been committed (the
+	// connection broke during COMMIT). The keys that its Op names are then journaled,
+	// so that they are compared and repaired. Nil: never.
 	Uncertain func(error) bool
-	// Spoil returns another value than the one given, which Compare finds: it is what
-	// a drill's FaultCorrupt stores. It must change a copy. Nil: the record goes missing.
-	Spoil func(V) V
+	// Corrupt returns another value than the one given, which Compare finds: a drill's
+	// FaultCorrupt stores it. It must change a copy. Nil: the record goes missing.
+	Corrupt func(V) V
 }
 
-// Writer makes writes as the present route demands. It is safe for concurrent use.
+// Writer makes writes as the present route requires. It is safe for concurrent use.
 type Writer[K comparable, V any] struct {
 	i         *Instance
 	target    Target[K, V]
@@ -50,7 +50,7 @@ func NewWriter[K comparable, V any](c WriterConfig[K, V]) (*Writer[K, V], error)
 	if c.Instance == nil || c.Target == nil || c.Key == nil {
 		return nil, errors.New("dual: WriterConfig needs an Instance, a Target and a Key")
 	}
-	c.Target = withFaults(c.Instance, c.Target, c.Spoil)
+	c.Target = withFaults(c.Instance, c.Target, c.Corrupt)
 	w := &Writer[K, V]{
 		i: c.Instance, target: c.Target, key: c.Key, fenced: c.IsFenced, uncertain: c.Uncertain,
 		clock: &targetClock{now: c.Target.Now},
@@ -70,7 +70,7 @@ type Op[K comparable, V any] struct {
 	// Legacy makes the write in legacy, commits, and returns every record that it
 	// changed: the whole new state, with the version that the write itself gave
 	// (in the RETURNING of its statement); for a changed key also the old one, deleted. Its
-	// error is returned as it is, and the target is left alone. It is called
+	// error is returned as it is, and the target is not written. It is called
 	// again if the fence refused it, and should take less than Writing.NotAfter.
 	// [all-keys]: a record that is left out is missing in the target, and no journal knows of it.
 	// [version-at-lock]: a version from a statement of its own may be later than that of a
@@ -84,14 +84,14 @@ type Op[K comparable, V any] struct {
 	Update func(key K, current V, found bool) (next V, deleted bool, err error)
 }
 
-// Write makes one write and returns when it is acknowledged as the route says.
-// What it returns beside the closures' own errors: *TargetError, *WaitError, ErrLeft, ErrNoUpdate.
+// Write makes one write and returns when it is acknowledged as the route requires.
+// It returns the closures' own errors, *TargetError, *WaitError, ErrLeft or ErrNoUpdate.
 func (w *Writer[K, V]) Write(ctx context.Context, op Op[K, V]) error {
 	o := operation[K, V]{legacy: op.Legacy, keys: op.Keys, update: op.Update}
 	return w.write(ctx, &o)
 }
 
-// Put writes one record whole, whatever it was before. The value must be what
+// Put writes one whole record, whatever it was before. The value must equal what
 // legacy has afterwards, columns with defaults and triggers included. The closure
 // returns the version that legacy's write gave; zero if it changed nothing.
 func (w *Writer[K, V]) Put(ctx context.Context, key K, value V, legacy func(context.Context) (record.Version, error)) error {
@@ -208,7 +208,7 @@ func (w *Writer[K, V]) legacyAlone(ctx context.Context, p *pin, o *operation[K, 
 	err = o.alone(ctx)
 	switch {
 	case err == nil:
-		p.slot = writesOK
+		p.slot = slotWriteOK
 		p.lap(writeLegacy, wasOK, began)
 	case w.fenced(err):
 		return true, err
@@ -242,14 +242,14 @@ func (w *Writer[K, V]) both(ctx context.Context, p *pin, o *operation[K, V]) (mo
 	committed := p.lap(writeLegacy, wasOK, began)
 	// [lapsed-reads]: with its lease over, a write waits for both stores: the fleet may have moved
 	// on to reads from the target without this instance.
-	background := p.h.writes == phases.WritesBackground && p.h.lease.holds()
+	background := p.h.writes == phases.WritesBackground && p.h.lease.valid()
 	switch {
 	// [delete-absent]: legacy has no record, but the target may still show one to its readers.
 	// Under shadow-write it has none.
 	case len(changes) == 0 && o.deleted && !background:
 		return w.deleteAbsent(ctx, p, o, notAfter, clockErr, committed)
 	case len(changes) == 0:
-		p.h.saw.count(writeLegacy, wasOK, 1)
+		p.h.observed.count(writeLegacy, wasOK, 1)
 		return false, nil
 	case background:
 		err = w.later(p, changes, notAfter, clockErr)
@@ -259,20 +259,20 @@ func (w *Writer[K, V]) both(ctx context.Context, p *pin, o *operation[K, V]) (mo
 	return false, w.follow(ctx, p, changes, notAfter, clockErr, committed)
 }
 
-// follow brings to the target what legacy has, and settles what it does not take.
+// follow applies legacy's changes to the target, and handles those that it does not take.
 func (w *Writer[K, V]) follow(ctx context.Context, p *pin, changes []Change[K, V], notAfter time.Time, clockErr error, committed stopwatch) error {
 	// [all-keys]: after the commit, never before: a change that legacy rolls back must not reach
 	// the target.
-	lost, cause := w.applyAll(ctx, p.h, changes, notAfter, clockErr)
+	entries, cause := w.applyAll(ctx, p.h, changes, notAfter, clockErr)
 	failpoint.Here("dual.write.applied")
 	// [both-before-ack]: acknowledged here only when the target has every change, or a later
 	// state of its record.
-	if len(lost) == 0 {
+	if len(entries) == 0 {
 		p.wroteBoth(len(changes), committed)
 		return nil
 	}
-	p.missed(len(changes), len(lost), cause, committed)
-	err := w.i.handleTargetFailure(ctx, p, lost, cause)
+	p.missed(len(changes), len(entries), cause, committed)
+	err := w.i.handleTargetFailure(ctx, p, entries, cause)
 	p.added(err, committed)
 	return err
 }
@@ -283,15 +283,15 @@ func (w *Writer[K, V]) journalUnknownOutcome(p *pin, o *operation[K, V], err err
 		return
 	}
 	keys := o.names()
-	lost := make([]JournalEntry, len(keys))
+	entries := make([]JournalEntry, len(keys))
 	for n, k := range keys {
-		lost[n] = JournalEntry{Key: w.key(k), Reason: "the outcome of the legacy write is not known"}
+		entries[n] = JournalEntry{Key: w.key(k), Reason: "the outcome of the legacy write is unknown"}
 	}
 	// [unknown-journaled]: the write returns an error although legacy may have it. The entries pin
 	// the route: no epoch is acknowledged before the keys are journaled, and without that the
 	// instance does not leave cleanly.
-	if !w.i.pending.add(p, lost, false) {
-		w.i.abandon(lost, true, "too much waits for the journal")
+	if !w.i.pending.add(p, entries, false) {
+		w.i.abandon(entries, true, "the journal's queue is full")
 	}
 }
 
@@ -305,11 +305,11 @@ func outcome(r store.Result) error {
 	case store.Applied, store.Older:
 		return nil
 	case store.Late:
-		return errors.New("the target refused the change: it came too late")
+		return errors.New("the target refused the change: it arrived after its not-after")
 	// [owned-only]: another program's value is not replaced by a write; the key is journaled, and
 	// repair replaces it.
 	case store.Foreign:
-		return hint.Errorf(hint.Hint{Do: hint.ReconcileRepair}, "the target holds something under this key that is not the migration's")
+		return hint.Errorf(hint.Hint{Do: hint.ReconcileRepair}, "the target has a value under this key that is not the migration's")
 	default:
 		return fmt.Errorf("the target answered %q", r.Outcome)
 	}

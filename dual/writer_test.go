@@ -11,7 +11,7 @@ import (
 	"github.com/stranglerfig/migrator/record"
 )
 
-func TestWritesGoWhereTheRouteSays(t *testing.T) {
+func TestWritesFollowTheRoute(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		phase          phases.Phase
@@ -26,7 +26,7 @@ func TestWritesGoWhereTheRouteSays(t *testing.T) {
 		{phases.Complete, false, true},
 	} {
 		bubble(t, string(c.phase), func(t *testing.T) {
-			p := newParty(t, newFleet(route(c.phase)), newTarget(), newLegacy(), adjust{})
+			p := newTestInstance(t, newFleet(route(c.phase)), newTarget(), newLegacy(), adjust{})
 			p.mustPut(1, 42)
 			settle()
 			if _, ok := p.legacy.values[1]; ok != c.legacy {
@@ -57,12 +57,12 @@ func TestLegacyErrorIsReturnedAsItIsAndNothingApplied(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		mine := errors.New("unique violation")
 		for _, phase := range []phases.Phase{phases.Legacy, phases.ShadowWrite, phases.DualRead} {
-			p := newParty(t, newFleet(route(phase)), newTarget(), newLegacy(), adjust{})
+			p := newTestInstance(t, newFleet(route(phase)), newTarget(), newLegacy(), adjust{})
 			err := p.writer.Write(t.Context(), Op[int, int]{Legacy: func(context.Context) ([]Change[int, int], error) {
 				return []Change[int, int]{{Key: 1, Value: 1, Version: record.MakeVersion(0, 0, 1)}}, mine
 			}})
 			settle()
-			if err != mine || p.target.applies != 0 || len(p.fleet.journalled()) != 0 { //nolint:errorlint // as it is
+			if err != mine || p.target.applies != 0 || len(p.fleet.journaled()) != 0 { //nolint:errorlint // as it is
 				t.Errorf("%s: %v, %d applies", phase, err, p.target.applies)
 			}
 			_ = p.stop()
@@ -70,25 +70,25 @@ func TestLegacyErrorIsReturnedAsItIsAndNothingApplied(t *testing.T) {
 	})
 }
 
-func TestUncertainLegacyWriteIsJournalled(t *testing.T) {
+func TestUncertainLegacyWriteIsJournaled(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		p := newParty(t, newFleet(route(phases.Cutover)), newTarget(), newLegacy(), adjust{writer: func(c *WriterConfig[int, int]) {
+		p := newTestInstance(t, newFleet(route(phases.Cutover)), newTarget(), newLegacy(), adjust{writer: func(c *WriterConfig[int, int]) {
 			c.Uncertain = func(err error) bool { return errors.Is(err, errDown) }
 		}})
 		err := p.writer.Put(t.Context(), 5, 1, func(context.Context) (record.Version, error) { return record.Version{}, errDown })
 		settle()
-		if _, ok := p.fleet.journalled()["5"]; !ok || !errors.Is(err, errDown) {
-			t.Fatalf("%v, journal %v", err, p.fleet.journalled())
+		if _, ok := p.fleet.journaled()["5"]; !ok || !errors.Is(err, errDown) {
+			t.Fatalf("%v, journal %v", err, p.fleet.journaled())
 		}
 		_ = p.stop()
 	})
 }
 
-func TestCallersEndedContextDoesNotKeepTheWriteFromTheTarget(t *testing.T) {
+func TestCanceledCallerStillWritesTheTarget(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		p := newParty(t, newFleet(route(phases.Cutover)), newTarget(), newLegacy(), adjust{})
+		p := newTestInstance(t, newFleet(route(phases.Cutover)), newTarget(), newLegacy(), adjust{})
 		p.target.onApply = func(ctx context.Context) error { return ctx.Err() }
 		ctx, cancel := context.WithCancel(t.Context())
 		p.legacy.after = cancel
@@ -101,8 +101,8 @@ func TestCallersEndedContextDoesNotKeepTheWriteFromTheTarget(t *testing.T) {
 		if err := p.writer.Put(ctx, 2, 2, p.legacy.put(2, 2)); err != nil {
 			t.Fatal(err)
 		}
-		if _, ok := p.fleet.journalled()["2"]; !ok {
-			t.Fatal("not journalled")
+		if _, ok := p.fleet.journaled()["2"]; !ok {
+			t.Fatal("not journaled")
 		}
 		_ = p.stop()
 	})
@@ -114,19 +114,19 @@ func TestFrozenWriterNeverExtendsNotAfter(t *testing.T) {
 		bubble(t, ahead.String(), func(t *testing.T) {
 			target := newTarget()
 			target.ahead = ahead
-			p := newParty(t, newFleet(route(phases.DualRead)), target, newLegacy(), adjust{})
+			p := newTestInstance(t, newFleet(route(phases.DualRead)), target, newLegacy(), adjust{})
 			settle()
 			p.legacy.after = func() { tick(11 * time.Second) } // frozen after the commit
 			began := time.Now().Add(ahead)
-			p.mustPut(1, 1) // nobody reads the target: journalled, and good
+			p.mustPut(1, 1) // no instance reads the target: journaled and acknowledged
 			if limit := began.Add(10 * time.Second); target.last.NotAfter.After(limit) {
 				t.Fatalf("not after %s, want at most %s", target.last.NotAfter, limit)
 			}
 			if _, ok := target.value(1); ok {
 				t.Fatal("the target took a change after its time")
 			}
-			if _, ok := p.fleet.journalled()["1"]; !ok {
-				t.Fatal("not journalled")
+			if _, ok := p.fleet.journaled()["1"]; !ok {
+				t.Fatal("not journaled")
 			}
 			_ = p.stop()
 		})
@@ -136,7 +136,7 @@ func TestFrozenWriterNeverExtendsNotAfter(t *testing.T) {
 func TestNotAfterIsNeverLateEvenOnAnOldSample(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		p := newParty(t, newFleet(route(phases.DualRead)), newTarget(), newLegacy(), adjust{idle: true})
+		p := newTestInstance(t, newFleet(route(phases.DualRead)), newTarget(), newLegacy(), adjust{idle: true})
 		p.mustPut(1, 1)
 		tick(50 * time.Second)
 		p.mustPut(1, 2)
@@ -151,7 +151,7 @@ func TestEpochIsAcknowledgedOnlyAfterQueueDrained(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		hold := make(chan struct{})
-		p := newParty(t, newFleet(route(phases.ShadowWrite)), newTarget(), newLegacy(), adjust{})
+		p := newTestInstance(t, newFleet(route(phases.ShadowWrite)), newTarget(), newLegacy(), adjust{})
 		settle()
 		p.target.do(func() { p.target.onApply = func(context.Context) error { <-hold; return nil } })
 		for k := range 20 {
@@ -159,8 +159,8 @@ func TestEpochIsAcknowledgedOnlyAfterQueueDrained(t *testing.T) {
 		}
 		p.fleet.move(phases.DualRead, 100)
 		settle()
-		if held, got := p.Route().Epoch, p.fleet.acknowledged(p.Instance); held != 2 || got != 1 {
-			t.Fatalf("held %d, acknowledged %d with %d background writes", held, got, p.Stats().InFlight)
+		if pinned, got := p.Route().Epoch, p.fleet.acknowledged(p.Instance); pinned != 2 || got != 1 {
+			t.Fatalf("pinned %d, acknowledged %d with %d background writes", pinned, got, p.Stats().InFlight)
 		}
 		close(hold)
 		settle()
@@ -180,14 +180,14 @@ func TestFullQueueOverflowsToTheJournal(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		hold := make(chan struct{})
-		p := newParty(t, newFleet(route(phases.ShadowWrite)), newTarget(), newLegacy(), adjust{config: func(c *Config) { c.Writing.Queue, c.Workers = 2, 1 }})
+		p := newTestInstance(t, newFleet(route(phases.ShadowWrite)), newTarget(), newLegacy(), adjust{config: func(c *Config) { c.Writing.Queue, c.Workers = 2, 1 }})
 		settle()
 		p.target.do(func() { p.target.onApply = func(context.Context) error { <-hold; return nil } })
 		for k := range 10 {
 			p.mustPut(k, k)
 			settle()
 		}
-		if s, j := p.Stats(), p.fleet.journalled(); len(j) != 7 || s.Overflowed != 7 || s.Queue != 2 || s.Journaled != 7 {
+		if s, j := p.Stats(), p.fleet.journaled(); len(j) != 7 || s.Overflowed != 7 || s.Queue != 2 || s.Journaled != 7 {
 			t.Fatalf("journal %v, %+v", j, s)
 		}
 		close(hold)
@@ -198,16 +198,16 @@ func TestFullQueueOverflowsToTheJournal(t *testing.T) {
 	})
 }
 
-func TestBackgroundWriteThatFailsIsJournalled(t *testing.T) {
+func TestFailedBackgroundWriteIsJournaled(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		p := newParty(t, newFleet(route(phases.ShadowWrite)), newTarget(), newLegacy(), adjust{})
+		p := newTestInstance(t, newFleet(route(phases.ShadowWrite)), newTarget(), newLegacy(), adjust{})
 		settle()
 		p.target.do(func() { p.target.broken = errDown })
 		p.mustPut(1, 1)
 		p.mustPut(1, 2)
 		tick(2 * time.Second)
-		if j := p.fleet.journalled(); j["1"] != (record.MakeVersion(1, 1, 2)) {
+		if j := p.fleet.journaled(); j["1"] != (record.MakeVersion(1, 1, 2)) {
 			t.Fatalf("journal %v", j)
 		}
 		if s := p.Stats(); s.InFlight != 0 || s.Failed != 0 {
@@ -217,10 +217,10 @@ func TestBackgroundWriteThatFailsIsJournalled(t *testing.T) {
 	})
 }
 
-func TestQueuedWriteIsNeverLostSilently(t *testing.T) {
+func TestQueuedWriteIsNeverDroppedSilently(t *testing.T) {
 	t.Parallel()
 	bubble(t, "state comes back", func(t *testing.T) {
-		p := newParty(t, newFleet(route(phases.ShadowWrite)), newTarget(), newLegacy(), adjust{})
+		p := newTestInstance(t, newFleet(route(phases.ShadowWrite)), newTarget(), newLegacy(), adjust{})
 		settle()
 		p.target.do(func() { p.target.broken = errDown })
 		p.fleet.do(func() { p.fleet.down = true })
@@ -231,7 +231,7 @@ func TestQueuedWriteIsNeverLostSilently(t *testing.T) {
 		}
 		p.fleet.do(func() { p.fleet.down = false })
 		tick(5 * time.Second)
-		if s, j := p.Stats(), p.fleet.journalled(); s.Pending != 0 || s.InFlight != 0 || len(j) != 1 {
+		if s, j := p.Stats(), p.fleet.journaled(); s.Pending != 0 || s.InFlight != 0 || len(j) != 1 {
 			t.Fatalf("journal %v, %+v", j, s)
 		}
 		tick(5 * time.Second)
@@ -240,20 +240,20 @@ func TestQueuedWriteIsNeverLostSilently(t *testing.T) {
 		}
 	})
 	bubble(t, "state stays away", func(t *testing.T) {
-		p := newParty(t, newFleet(route(phases.ShadowWrite)), newTarget(), newLegacy(), adjust{})
+		p := newTestInstance(t, newFleet(route(phases.ShadowWrite)), newTarget(), newLegacy(), adjust{})
 		settle()
 		p.target.do(func() { p.target.broken = errDown })
 		p.mustPut(1, 1)
 		p.fleet.do(func() { p.fleet.down = true })
 		if err := p.stop(); err == nil || len(p.fleet.leases) != 1 {
-			t.Fatalf("%v: must not leave cleanly with a write that nobody has", err)
+			t.Fatalf("%v: must not leave cleanly with a write that neither store nor journal has", err)
 		}
 	})
 	bubble(t, "journal closed", func(t *testing.T) {
-		p := newParty(t, newFleet(route(phases.ShadowWrite)), newTarget(), newLegacy(), adjust{})
+		p := newTestInstance(t, newFleet(route(phases.ShadowWrite)), newTarget(), newLegacy(), adjust{})
 		settle()
 		p.target.do(func() { p.target.broken = errDown })
-		p.fleet.do(func() { p.fleet.ruling = &JournalResult{Fenced: true} })
+		p.fleet.do(func() { p.fleet.result = &JournalResult{Fenced: true} })
 		p.mustPut(1, 1)
 		tick(5 * time.Second)
 		if s := p.Stats(); s.Abandoned != 1 {
@@ -268,7 +268,7 @@ func TestQueuedWriteIsNeverLostSilently(t *testing.T) {
 func TestLapsedInstanceInShadowWriteWritesBothBeforeItAcknowledges(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		p := newParty(t, newFleet(route(phases.ShadowWrite)), newTarget(), newLegacy(), adjust{idle: true})
+		p := newTestInstance(t, newFleet(route(phases.ShadowWrite)), newTarget(), newLegacy(), adjust{idle: true})
 		p.legacy.after = func() { p.skip(time.Minute) } // thawed after the commit
 		p.mustPut(1, 1)
 		if v, ok := p.target.value(1); !ok || v != 1 {

@@ -37,7 +37,7 @@ func TestErrorsHaveTheirLine(t *testing.T) {
 		{end, end + "phases:\n  cutover:\n    steps: [1, 50]", `m.yaml:12: phases.cutover.steps: the last step must be 100`},
 		{end, end + "phases: {cutover: {steps: []}}", `m.yaml:10: phases.cutover.steps: the last step must be 100`},
 		{end, end + "phases: {approval: {for: [cut]}}", `m.yaml:10: phases.approval.for[0]: unknown phase "cut"`},
-		{end, end + "phases: {approval: {expires: -1h}}", `m.yaml:10: phases.approval.expires: an approval must be good`},
+		{end, end + "phases: {approval: {expires: -1h}}", `m.yaml:10: phases.approval.expires: must be above 0, such as 1d`},
 		{end, end + "phases: 30d", `m.yaml:10: phases: want a mapping (key: value), not a single value`},
 		{end, end + "phases: {retain: {reversible: yes please}}", `m.yaml:10: phases.retain.reversible: want true or false, not "yes please"`},
 		{end, end + "phases: {retain: {reversible: 'true'}}", `m.yaml:10: phases.retain.reversible: want true or false`},

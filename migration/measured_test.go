@@ -105,7 +105,7 @@ func TestMeasuredSettingsAreRefused(t *testing.T) {
 		{"gates: {consistency: {confidence: 100%}}", "gates.consistency.confidence", "below 100%"},
 		{"gates: {consistency: {coverage: 0%}}", "gates.consistency.coverage", "above 0%"},
 		{"gates: {consistancy: {}}", "gates.consistancy", `did you mean "consistency"`},
-		{"gates: {shadow_writes: {off: ' '}}", "gates.shadow_writes.off", "say why"},
+		{"gates: {shadow_writes: {off: ' '}}", "gates.shadow_writes.off", "give a reason"},
 		{"gates: {target_reads: {interval: 10ms}}", "gates.target_reads.interval", "at least 1s"},
 		{"gates: {added_latency: {p95: 0s}}", "gates.added_latency.p95", "above 0"},
 		{"gates: {drill: {within: -1h}}", "gates.drill.within", "negative"},

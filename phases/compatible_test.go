@@ -8,15 +8,15 @@ import (
 // compatible is written by hand from the protocol: y where instances on the two
 // routes may run side by side. The percentages of a ramp make no difference.
 //
-//	legacy, shadow-write: reads come from legacy alone, so a target that is behind harms nobody
+//	legacy, shadow-write: reads come from legacy alone, so a target that is behind harms no reader
 //	shadow-write, dual-read: the same; cutover reads the target, which the background write may not have reached
-//	legacy, dual-read: the barrier of the backfill must not pass while somebody is on legacy
+//	legacy, dual-read: the barrier of the backfill must not pass while an instance is on legacy
 //	dual-read, cutover, grace: they write alike, both stores before the acknowledgement
 //	grace, fenced: legacy itself refuses what grace writes
 //	grace, retain: grace falls back to a legacy that no longer follows
 //	fenced, retain: fenced reads the target, and waits with its writes
-//	lifting, retain: lifting is the way back from fenced, for good
-//	returning, retain: retain's writes are journalled before; returning waits
+//	lifting, retain: lifting leads back from fenced, and never to retain
+//	returning, retain: retain's writes are journaled before; returning waits
 //	retain, complete: both write the target alone
 const compatible = `
              legacy shadow-write dual-read cutover grace fenced lifting returning retain complete
@@ -89,7 +89,7 @@ func TestCompatiblePairs(t *testing.T) {
 }
 
 // TestCompatibleRoutesKeepReadsFresh derives from the behaviours, without the
-// classes, what a pair must not do while the migration moves.
+// classes, what a compatible pair must not do.
 func TestCompatibleRoutesKeepReadsFresh(t *testing.T) {
 	t.Parallel()
 	for _, p := range allPhases {

@@ -11,7 +11,7 @@ import (
 // Duration is a time.Duration that also reads days: "30d", "1d12h".
 type Duration time.Duration
 
-// maxDays is what a time.Duration can hold.
+// maxDays is the longest time.Duration in whole days.
 const maxDays = int64(math.MaxInt64 / (24 * time.Hour))
 
 // ParseDuration reads Go's durations, and a leading number of days.

@@ -7,7 +7,7 @@ import (
 	"github.com/stranglerfig/migrator/internal/hint"
 )
 
-// Kind tells gates from triggers.
+// Kind distinguishes gates from triggers.
 type Kind string
 
 // Kinds of evaluations.
@@ -22,8 +22,8 @@ const (
 	Firing Verdict = "firing"
 )
 
-// Evaluation is one look at a measured gate or at a trigger, with what it rested
-// on. It is kept, and bound to the epoch and configuration it was made under.
+// Evaluation is one evaluation of a measured gate or a trigger, with its inputs. The
+// state keeps it. It counts only for the epoch and configuration it was made under.
 type Evaluation struct {
 	ID         int64     `json:"id,omitzero"` // given by the state
 	Kind       Kind      `json:"kind"`
@@ -39,14 +39,14 @@ type Evaluation struct {
 
 	Samples int64   `json:"samples"`
 	Value   float64 `json:"value"` // as measured: a share, a ratio, seconds
-	Bound   float64 `json:"bound"` // what can be claimed of it: upper of a gate, lower of a trigger
+	Bound   float64 `json:"bound"` // its confidence bound: upper for a gate, lower for a trigger
 	Limit   float64 `json:"limit"` // what the bound is compared with
-	// Inputs is everything else that the verdict can be computed from again.
+	// Inputs are the other inputs: with them the verdict can be computed again.
 	Inputs json.RawMessage `json:"inputs,omitempty"`
 }
 
-// Latch is an automatic rollback that nobody has acknowledged yet: while it is
-// there, the migration does not go forward.
+// Latch is an automatic rollback that no operator has acknowledged yet. While it
+// exists, the migration does not advance.
 type Latch struct {
 	Trigger    string    `json:"trigger"`
 	Evaluation int64     `json:"evaluation"` // that fired

@@ -2,43 +2,43 @@ package phases
 
 import "time"
 
-// Watch is what every measured gate and every trigger may be told.
+// Watch are the settings that every measured gate and every trigger has.
 type Watch struct {
-	Off          string   `yaml:"off" json:"off,omitempty" jsonschema_description:"Why it is not looked at; a reason turns it off"`
-	Interval     Duration `yaml:"interval" json:"interval,omitempty" jsonschema_description:"How often it is looked at"`
-	InitialDelay Duration `yaml:"initial_delay" json:"initial_delay,omitempty" jsonschema_description:"How long after a change of route it is first looked at"`
+	Off          string   `yaml:"off" json:"off,omitempty" jsonschema_description:"Why it is not evaluated; a reason turns it off"`
+	Interval     Duration `yaml:"interval" json:"interval,omitempty" jsonschema_description:"How often it is evaluated"`
+	InitialDelay Duration `yaml:"initial_delay" json:"initial_delay,omitempty" jsonschema_description:"How long after a change of route it is first evaluated"`
 	MinSamples   int      `yaml:"min_samples" json:"min_samples,omitempty" jsonschema_description:"With fewer samples there is no verdict"`
 }
 
 // GateSettings are the measured gates. Each proves safety: an upper bound is below
 // its limit.
 type GateSettings struct {
-	Off          string           `yaml:"off" json:"off,omitempty" jsonschema_description:"Why no measured gate is looked at; a reason turns all of them off"`
+	Off          string           `yaml:"off" json:"off,omitempty" jsonschema_description:"Why no measured gate is evaluated; a reason turns all of them off"`
 	Consistency  ConsistencyGate  `yaml:"consistency" json:"consistency,omitzero" jsonschema_description:"Both stores agree, for long enough"`
 	ShadowWrites FailureGate      `yaml:"shadow_writes" json:"shadow_writes,omitzero" jsonschema_description:"Writes reach the target"`
 	TargetReads  FailureGate      `yaml:"target_reads" json:"target_reads,omitzero" jsonschema_description:"The target answers the reads that are routed to it"`
-	AddedLatency AddedLatencyGate `yaml:"added_latency" json:"added_latency,omitzero" jsonschema_description:"What a write waits for beside legacy"`
+	AddedLatency AddedLatencyGate `yaml:"added_latency" json:"added_latency,omitzero" jsonschema_description:"The time that a write waits in addition to legacy"`
 	Drill        DrillGate        `yaml:"drill" json:"drill,omitzero" jsonschema_description:"A rollback has been rehearsed"`
 	Runbook      RunbookGate      `yaml:"runbook" json:"runbook,omitzero" jsonschema_description:"The rollback runbook has been verified"`
 	Custom       []CustomGate     `yaml:"custom" json:"custom,omitempty" jsonschema_description:"Gates of your own"`
 }
 
-// ConsistencyGate bounds the share of comparisons that end in a mismatch. Into
-// cutover it rests on the present stay in dual-read; later on the present step,
-// and asks for no longer time than that step lasts.
+// ConsistencyGate bounds the share of comparisons that end in a mismatch. Before
+// cutover it uses the comparisons of the present stay in dual-read. Later it uses those
+// of the present step, and requires no longer time than that step lasts.
 type ConsistencyGate struct {
 	Limit      Share    `yaml:"limit" json:"limit,omitempty" jsonschema_description:"Mismatches among comparisons that are tolerated"`
-	For        Duration `yaml:"for" json:"for,omitempty" jsonschema_description:"Time with comparisons that it must have held"`
-	Confidence Share    `yaml:"confidence" json:"confidence,omitempty" jsonschema_description:"How sure, however often it is looked at"`
-	Coverage   Share    `yaml:"coverage" json:"coverage,omitempty" jsonschema_description:"Share of that time's five-minute stretches that must hold comparisons"`
+	For        Duration `yaml:"for" json:"for,omitempty" jsonschema_description:"Time with comparisons for which the limit must have been kept"`
+	Confidence Share    `yaml:"confidence" json:"confidence,omitempty" jsonschema_description:"Confidence of the verdict, however often it is evaluated"`
+	Coverage   Share    `yaml:"coverage" json:"coverage,omitempty" jsonschema_description:"Share of that time's five-minute intervals that must have comparisons"`
 	Watch
 }
 
 // FailureGate bounds the share of operations that failed since the epoch began, or
-// since the limit was last surely broken in it.
+// since the limit was last proved to be exceeded in it.
 type FailureGate struct {
 	Limit Share    `yaml:"limit" json:"limit,omitempty" jsonschema_description:"Failures among operations that are tolerated"`
-	Calm  Duration `yaml:"calm" json:"calm,omitempty" jsonschema_description:"How long ago the limit must last have been surely broken"`
+	Calm  Duration `yaml:"calm" json:"calm,omitempty" jsonschema_description:"How long ago the limit must last have been proved to be exceeded"`
 	Watch
 }
 
@@ -48,31 +48,31 @@ type AddedLatencyGate struct {
 	Watch
 }
 
-// DrillGate wants a rehearsal of rollback under the present configuration.
+// DrillGate requires a passed rollback drill under the present configuration.
 type DrillGate struct {
-	Within Duration `yaml:"within" json:"within,omitempty" jsonschema_description:"How long ago a drill may have passed; 0: none is asked for"`
+	Within Duration `yaml:"within" json:"within,omitempty" jsonschema_description:"How long ago a drill may have passed; 0: none is required"`
 	// PublicKey is Ed25519's, in base64 or PEM.
-	PublicKey string `yaml:"public_key" json:"public_key,omitempty" jsonschema_description:"The key, in base64 or PEM, that signs drills which are made elsewhere and imported"`
+	PublicKey string `yaml:"public_key" json:"public_key,omitempty" jsonschema_description:"The key, in base64 or PEM, that signs imported drills"`
 	Watch
 }
 
-// RunbookGate wants a rollback runbook that was verified under the present configuration.
+// RunbookGate requires a rollback runbook that was verified under the present configuration.
 type RunbookGate struct {
-	Within Duration `yaml:"within" json:"within,omitempty" jsonschema_description:"How long ago migrator runbook verify may have passed; 0: it is not asked for"`
+	Within Duration `yaml:"within" json:"within,omitempty" jsonschema_description:"How long ago migrator runbook verify may have passed; 0: it is not required"`
 	Watch
 }
 
-// Question is what an outside source is asked.
+// Question is a query to an external source.
 type Question struct {
 	Name    string   `yaml:"name" json:"name" jsonschema:"required" jsonschema_description:"Lower-case letters, digits and -; names it everywhere"`
-	PromQL  string   `yaml:"promql" json:"promql,omitempty" jsonschema_description:"An expression asked of the Prometheus of the section prometheus, with one number as its answer"`
+	PromQL  string   `yaml:"promql" json:"promql,omitempty" jsonschema_description:"A query to the Prometheus server of the section prometheus, with one number as its result"`
 	Command []string `yaml:"command" json:"command,omitempty" jsonschema_description:"A program and its arguments; exit code 0 is good"`
 	Above   *float64 `yaml:"above" json:"above,omitempty" jsonschema_description:"The number that the answer must be above: a gate is open then, a trigger fires"`
 	Below   *float64 `yaml:"below" json:"below,omitempty" jsonschema_description:"The number that the answer must be below: a gate is open then, a trigger fires"`
 	Timeout Duration `yaml:"timeout" json:"timeout,omitempty" jsonschema_description:"How long an answer may take (default 5s)"`
 }
 
-// CustomGate is open while an outside source says so.
+// CustomGate is open while an external source answers that it is.
 type CustomGate struct {
 	Question
 	Before []Phase `yaml:"before" json:"before,omitempty" jsonschema_description:"Phases into which, and within which, a step waits for it (default cutover, grace, retain)"`
@@ -82,7 +82,7 @@ type CustomGate struct {
 // TriggerSettings are the triggers. Each proves harm: a lower bound is above its
 // limit. They act while reads come from the target and legacy follows: in cutover and grace.
 type TriggerSettings struct {
-	Off        string            `yaml:"off" json:"off,omitempty" jsonschema_description:"Why no trigger is looked at; a reason turns all of them off"`
+	Off        string            `yaml:"off" json:"off,omitempty" jsonschema_description:"Why no trigger is evaluated; a reason turns all of them off"`
 	Mismatches FailureTrigger    `yaml:"mismatches" json:"mismatches,omitzero" jsonschema_description:"The stores disagree"`
 	Errors     FailureTrigger    `yaml:"errors" json:"errors,omitzero" jsonschema_description:"The target fails the reads or writes that are waited for"`
 	Latency    LatencyTrigger    `yaml:"latency" json:"latency,omitzero" jsonschema_description:"The target answers slower than legacy"`
@@ -90,13 +90,13 @@ type TriggerSettings struct {
 	Custom     []CustomTrigger   `yaml:"custom" json:"custom,omitempty" jsonschema_description:"Triggers of your own"`
 }
 
-// Trial is what every trigger may be told besides.
+// Trial are the further settings that every trigger has.
 type Trial struct {
-	DryRun bool `yaml:"dry_run" json:"dry_run,omitempty" jsonschema_description:"Look and report, but never roll back"`
+	DryRun bool `yaml:"dry_run" json:"dry_run,omitempty" jsonschema_description:"Evaluate and report, but never roll back"`
 	Watch
 }
 
-// FailureTrigger fires when a share is proved to be above a limit.
+// FailureTrigger fires when a share is proved to be above its limit.
 type FailureTrigger struct {
 	Limit Share `yaml:"limit" json:"limit,omitempty" jsonschema_description:"The share above which it fires"`
 	Trial
@@ -121,16 +121,16 @@ const (
 	RollbackOnBlind = "rollback"
 )
 
-// CustomTrigger fires when an outside source says so.
+// CustomTrigger fires when an external source answers that it must.
 type CustomTrigger struct {
 	Question
 	Alertmanager Alerts `yaml:"alertmanager" json:"alertmanager,omitzero" jsonschema_description:"Instead of a question: alerts that an Alertmanager sends to the daemon"`
 	OnBlind      string `yaml:"on_blind" json:"on_blind,omitempty" jsonschema:"enum=hold,enum=rollback" jsonschema_description:"What no answer means: nothing (hold, default), or the same as a bad one"`
-	Consecutive  int    `yaml:"consecutive" json:"consecutive,omitempty" jsonschema_description:"How many looks in a row must be bad (default 1)"`
+	Consecutive  int    `yaml:"consecutive" json:"consecutive,omitempty" jsonschema_description:"How many evaluations in a row must be bad (default 1)"`
 	Trial
 }
 
-// Alerts tells which alerts count.
+// Alerts selects the alerts that count.
 type Alerts struct {
 	Labels map[string]string `yaml:"labels" json:"labels,omitempty" jsonschema_description:"Labels that a firing alert must have, with these values"`
 }
@@ -152,7 +152,7 @@ const (
 	leastWatchInterval = Duration(time.Second)
 )
 
-// DefaultGates are the measured gates of a migration that says nothing.
+// DefaultGates are the measured gates of a migration file that sets none.
 func DefaultGates() GateSettings {
 	every := Watch{Interval: Duration(time.Minute)}
 	const calm = Duration(30 * time.Minute)
@@ -167,7 +167,7 @@ func DefaultGates() GateSettings {
 	}
 }
 
-// DefaultTriggers are the triggers of a migration that says nothing.
+// DefaultTriggers are the triggers of a migration file that sets none.
 func DefaultTriggers() TriggerSettings {
 	with := func(samples int) Trial {
 		return Trial{Watch: Watch{Interval: Duration(10 * time.Second), MinSamples: samples}}
@@ -180,7 +180,7 @@ func DefaultTriggers() TriggerSettings {
 	}
 }
 
-// FillCustom gives the defaults to what a description's own gates and triggers leave out.
+// FillCustom sets the defaults that the migration file's custom gates and triggers omit.
 func (s *Settings) FillCustom() {
 	fill := func(q *Question, w *Watch, every time.Duration) {
 		if q.Timeout == 0 {

@@ -12,17 +12,17 @@ var customName = regexp.MustCompile(`^[a-z][a-z0-9-]{0,62}$`)
 
 const (
 	mostSamples     = 1_000_000_000
-	mostConsecutive = 100 // looks: of more, the first would be forgotten before the last
+	mostConsecutive = 100 // evaluations: of more, the first would be deleted before the last is made
 )
 
-// refusals gathers what is wrong, each with its path.
+// refusals collects the invalid settings, each with its path.
 type refusals []error
 
 func (r *refusals) add(format string, args ...any) { *r = append(*r, fmt.Errorf(format, args...)) }
 
 func (r *refusals) watch(path, off string, w Watch) {
 	if off != "" && strings.TrimSpace(off) == "" || w.Off != "" && strings.TrimSpace(w.Off) == "" {
-		r.add("%s.off: say why", path)
+		r.add("%s.off: give a reason", path)
 	}
 	if w.Interval < leastWatchInterval {
 		r.add("%s.interval: must be at least %s", path, leastWatchInterval)
@@ -35,7 +35,7 @@ func (r *refusals) watch(path, off string, w Watch) {
 	}
 }
 
-// inside wants a share that bounds can be told apart from.
+// inside requires a share strictly between 0 and 100 %: a bound can be below and above it.
 func (r *refusals) inside(path string, s Share) {
 	if s == 0 || s >= Whole {
 		r.add("%s: must be above 0%% and below 100%%", path)
@@ -50,7 +50,7 @@ func (r *refusals) failures(path string, g FailureGate) {
 	}
 }
 
-// Validate names every setting that can't be, each with its path.
+// Validate returns an error for each invalid setting, with its path.
 func (g GateSettings) Validate() error {
 	var r refusals
 	c := g.Consistency
@@ -94,7 +94,7 @@ func (g GateSettings) Validate() error {
 	return errors.Join(r...)
 }
 
-// Validate names every setting that can't be, each with its path.
+// Validate returns an error for each invalid setting, with its path.
 func (t TriggerSettings) Validate() error {
 	var r refusals
 	r.watch("triggers.mismatches", t.Off, t.Mismatches.Watch)
@@ -124,7 +124,7 @@ func (t TriggerSettings) Validate() error {
 		case one.OnBlind != HoldOnBlind && one.OnBlind != RollbackOnBlind:
 			r.add("%s.on_blind: %q: want hold or rollback", at, one.OnBlind)
 		case one.OnBlind == RollbackOnBlind && alerts > 0:
-			r.add("%s.on_blind: an Alertmanager that sends nothing is no answer that is missing; leave it out", at)
+			r.add("%s.on_blind: silence of an Alertmanager is not a missing answer; leave it out", at)
 		}
 		if one.Consecutive < 1 || one.Consecutive > mostConsecutive || alerts > 0 && one.Consecutive > 1 {
 			r.add("%s.consecutive: must be from 1 to %d, and 1 with alertmanager, not %d", at, mostConsecutive, one.Consecutive)
@@ -133,8 +133,7 @@ func (t TriggerSettings) Validate() error {
 	return errors.Join(r...)
 }
 
-// question wants one source, and what to compare its number with. It returns the
-// names that are taken.
+// question requires one source, and a limit for its number. It returns the names in use.
 func (r *refusals) question(at string, q Question, w Watch, taken []string, alerts int) []string {
 	switch {
 	case q.Name == "":
@@ -160,7 +159,7 @@ func (r *refusals) question(at string, q Question, w Watch, taken []string, aler
 		r.add("%s: above and below are for promql", at)
 	}
 	if w.MinSamples != 0 {
-		r.add("%s.min_samples: a source of your own knows itself when it has enough; leave it out", at)
+		r.add("%s.min_samples: an external source decides itself when it has enough; leave it out", at)
 	}
 	if q.Timeout <= 0 {
 		r.add("%s.timeout: must be above 0", at)

@@ -8,10 +8,10 @@ import (
 	"github.com/stranglerfig/migrator/internal/hint"
 )
 
-// Verdict is what evidence says of a gate.
+// Verdict is the result of an evaluation.
 type Verdict string
 
-// Verdicts. Pass opens a gate, and Off does: a gate that the description turns off.
+// Verdicts. Pass opens a gate. So does Off: the migration file turns the gate off.
 const (
 	Pass         Verdict = "pass"
 	Off          Verdict = "off"
@@ -21,7 +21,7 @@ const (
 	Error        Verdict = "error"
 )
 
-// GateResult is one gate's verdict with what it rests on and what would change it.
+// GateResult is one gate's verdict, with its reason and what would change it.
 type GateResult struct {
 	Gate       string    `json:"gate"`
 	Verdict    Verdict   `json:"verdict"`
@@ -32,14 +32,14 @@ type GateResult struct {
 	Overridden string    `json:"overridden,omitempty"` // the reason, where the decision maker overrode it
 }
 
-// Open tells that the gate lets the move pass.
+// Open reports whether the gate lets the move pass.
 func (g GateResult) Open() bool {
 	return g.Verdict == Pass || g.Verdict == Off || g.Overridden != "" && !g.Interlock
 }
 
-// Gates evaluates every gate on the way from where the evidence stands to a
-// route further on. Interlocks come first. docs/operating.md lists them; each
-// gate's own function says what it rests on.
+// Gates evaluates every gate between the snapshot's route and a later one.
+// Interlocks come first. docs/operating.md lists the gates; each gate's function
+// documents its inputs.
 func Gates(to Route, s Settings, e Snapshot) []GateResult {
 	from := e.Status.Route
 	gates := []GateResult{gateStateWhole(e), gateFleet(e), gateRoutes(to, e)}
@@ -69,7 +69,7 @@ func Gates(to Route, s Settings, e Snapshot) []GateResult {
 	return gates
 }
 
-// Closed returns the gates that hold the move back.
+// Closed returns the gates that block the move.
 func Closed(gates []GateResult) []GateResult {
 	var closed []GateResult
 	for _, g := range gates {
@@ -86,10 +86,10 @@ func gateFleet(e Snapshot) GateResult {
 		Detail: fmt.Sprintf("%d instances, all on epoch %d", e.Fleet.Live, e.Status.Route.Epoch),
 	}
 	switch {
-	// [lapsed-blocks]: a verdict, not a wait: only a rejoin or an eviction ends it.
+	// [lapsed-blocks]: waiting does not help: only a rejoin or an eviction opens the gate.
 	case len(e.Fleet.Lapsed) > 0:
 		g.Verdict = Fail
-		g.Detail = fmt.Sprintf("%d instances' leases ran out without leaving (%s): they may still run", len(e.Fleet.Lapsed), e.Fleet.Lapsed[0])
+		g.Detail = fmt.Sprintf("%d leases expired without leaving (%s): these instances may still run", len(e.Fleet.Lapsed), e.Fleet.Lapsed[0])
 		g.Hint = EvictHint(e.Fleet.Lapsed[0])
 	case e.Fleet.Behind > 0:
 		g.Verdict = Inconclusive
@@ -99,18 +99,18 @@ func gateFleet(e Snapshot) GateResult {
 	return g
 }
 
-// EvictHint is for an instance whose lease ran out: it may still run.
+// EvictHint is the hint for an instance whose lease expired: it may still run.
 func EvictHint(instance string) hint.Hint {
 	return hint.Hint{Do: hint.FleetEvict, Of: []string{instance}, Text: "once you know that it has stopped"}
 }
 
 func gateRoutes(to Route, e Snapshot) GateResult {
-	g := GateResult{Gate: "routes-compatible", Interlock: true, Verdict: Pass, Detail: "every route that is still held may run beside " + to.String()}
+	g := GateResult{Gate: "routes-compatible", Interlock: true, Verdict: Pass, Detail: "every live route may run beside " + to.String()}
 	through := to
 	if to.Phase == Retain && e.Status.Route.Phase == Grace {
 		through = Route{Phase: Fenced}
 	}
-	// [held-routes]: shown here; Transition checks it again, whatever the gates say.
+	// [held-routes]: shown here. Transition checks it again, whatever the gates' verdicts.
 	if err := Legal(e.Status.Route, through, e.Fleet.LiveRoutes); err != nil {
 		g.Verdict, g.Detail = Fail, err.Error()
 	}
@@ -120,7 +120,7 @@ func gateRoutes(to Route, e Snapshot) GateResult {
 func gateBackfill(e Snapshot, interlock bool) GateResult {
 	g := GateResult{Gate: "backfill-done", Interlock: interlock, Hint: hint.Hint{Do: hint.BackfillRun}}
 	switch b := e.Backfill; {
-	// [backfill-done], [backfill-reentry]: a backfill from before the last stay in legacy has not
+	// [backfill-done], [backfill-reentry]: a backfill older than the last stay in legacy has not
 	// copied the writes of that stay.
 	case b == nil || b.Epoch <= e.Status.LegacyEpoch:
 		g.Verdict, g.Detail = NoData, "no backfill has begun since the migration was last in legacy"
@@ -133,27 +133,27 @@ func gateBackfill(e Snapshot, interlock bool) GateResult {
 }
 
 func gateJournal(e Snapshot, interlock bool) GateResult {
-	g := GateResult{Gate: "journal-empty", Interlock: interlock, Verdict: Pass, Detail: "no key is known to be behind"}
-	// [journal-empty]: reads would move to a target that is known to be behind.
+	g := GateResult{Gate: "journal-empty", Interlock: interlock, Verdict: Pass, Detail: "no key is journaled"}
+	// [journal-empty]: reads would move to a target that is known to be behind legacy.
 	if n := e.Status.JournalKeys; n > 0 {
-		g.Verdict, g.Detail = Fail, fmt.Sprintf("%d keys are known to be behind in the target", n)
+		g.Verdict, g.Detail = Fail, fmt.Sprintf("%d keys are journaled: they are behind in the target", n)
 		g.Hint = hint.Hint{Do: hint.ReconcileRepair}
 	}
 	return g
 }
 
 func gateDirty(e Snapshot) GateResult {
-	g := GateResult{Gate: "no-lost-queue", Interlock: true, Verdict: Pass, Detail: "no instance has ended with writes in its queue, no journalled key was forgotten"}
+	g := GateResult{Gate: "no-lost-queue", Interlock: true, Verdict: Pass, Detail: "no instance ended with queued writes, and no journaled key was lost"}
 	dirty := e.Status.Dirty
 	switch r := e.FullReconcile; {
 	case dirty.IsZero():
-	// [unclean-mark], [unclean-outlasts]: dirty is already later than the mark by not-after; a run
-	// that began before it may have passed a key whose insert was still on its way.
+	// [unclean-mark], [unclean-outlasts]: dirty already includes not-after. A run that began before
+	// it may have passed a key whose insert had not landed yet.
 	case r.Clean() && r.Full && r.TwoWay && r.Began.After(dirty) && r.ConfigHash == e.Status.ConfigHash:
-		g.Detail = fmt.Sprintf("a full reconcile (run %d) was clean after the last unclean end", r.Run)
+		g.Detail = fmt.Sprintf("a full reconcile (run %d) was clean after the last unclean exit", r.Run)
 	default:
 		g.Verdict = NoData
-		g.Detail = "an instance ended without leaving, perhaps with writes in its queue or on their way, or the state database forgot journalled keys, until " + dirty.UTC().Format(time.RFC3339) + "; no full, two-way reconcile under this configuration that began later has been clean"
+		g.Detail = "an instance ended without leaving, perhaps with writes queued or in flight, or the state database lost journaled keys; such writes may land until " + dirty.UTC().Format(time.RFC3339) + ", and no full, two-way reconcile under this configuration that began later was clean"
 		g.Hint = hint.Hint{Do: hint.ReconcileFull}
 	}
 	return g
@@ -168,7 +168,7 @@ func gatePaused(e Snapshot) GateResult {
 }
 
 // gateSoak counts from the last change of route: time on another route proves
-// nothing about this one.
+// nothing for this one.
 func gateSoak(s Settings, e Snapshot) GateResult {
 	need := s.Soak(e.Status.Route)
 	due := e.Status.RouteSince.Add(need)
@@ -179,13 +179,13 @@ func gateSoak(s Settings, e Snapshot) GateResult {
 	return g
 }
 
-// ReconcileWithin is how old the full run may be that a step rests on: counted from its
-// beginning, for what it saw first is as old.
+// ReconcileWithin is the greatest age of the full run that a step requires. It counts from
+// the run's beginning, since the records that it read first are as old as that.
 const ReconcileWithin = 7 * 24 * time.Hour
 
-// gateReconcile wants a clean run that began on the present route, within
-// ReconcileWithin, under the present configuration, and was full and two-way. What a run found is cleared
-// only by such a run that began after it, however many samples were clean since.
+// gateReconcile requires a clean, full, two-way run that began on the present route,
+// within ReconcileWithin, under the present configuration. Differences that a run found
+// are cleared only by such a run that began after it, however many samples were clean since.
 func gateReconcile(e Snapshot) GateResult {
 	g := GateResult{Gate: "reconcile-clean", Hint: hint.Hint{Do: hint.ReconcileFull}}
 	full := e.FullReconcile
@@ -201,7 +201,7 @@ func gateReconcile(e Snapshot) GateResult {
 	switch {
 	case found(failed):
 		g.Verdict = Fail
-		g.Detail = fmt.Sprintf("run %d found %d differences %s; only a later clean, full run clears that", failed.Run, failed.Differences, when(failed.Finished))
+		g.Detail = fmt.Sprintf("run %d found %d differences %s; only a later, clean full run clears that", failed.Run, failed.Differences, when(failed.Finished))
 	case full == nil || !full.Full || !full.TwoWay:
 		g.Verdict, g.Detail = NoData, "no full, two-way reconcile has finished"
 	case full.Epoch != e.Status.Route.Epoch:
@@ -219,11 +219,11 @@ func gateReconcile(e Snapshot) GateResult {
 	return g
 }
 
-// gateApproval is an interlock where two people must agree: the word of the one who
-// advances is not the second.
+// gateApproval is an interlock where two people must agree: an approval by the person
+// who advances does not count as the second one.
 func gateApproval(to Phase, two bool, e Snapshot) GateResult {
 	g := GateResult{
-		Gate: "approved", Interlock: two, Verdict: NoData, Detail: "nobody has approved " + string(to) + " in this epoch",
+		Gate: "approved", Interlock: two, Verdict: NoData, Detail: "no approval of " + string(to) + " in this epoch",
 		Hint: hint.Hint{Do: hint.Approve, Of: []string{string(to)}},
 	}
 	for _, a := range e.Approvals {
@@ -232,7 +232,7 @@ func gateApproval(to Phase, two bool, e Snapshot) GateResult {
 		case !two || a.Actor != e.Actor:
 			g.Verdict, g.Detail, g.Hint = Pass, "approved by "+a.Actor, hint.Hint{}
 		case g.Verdict != Pass:
-			g.Detail = fmt.Sprintf("only %s has approved %s, and who advances is %s too: two people must agree", a.Actor, to, e.Actor)
+			g.Detail = fmt.Sprintf("%s, who advances, is the only approver of %s: two people must agree", a.Actor, to)
 			g.Hint = hint.Hint{Do: hint.Advance, Text: "as another person"}
 		}
 	}

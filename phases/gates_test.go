@@ -11,7 +11,7 @@ import (
 
 var noon = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
-// ready is evidence that opens every gate from the route to the next one.
+// ready is a snapshot that opens every gate from the route to the next one.
 func ready(at Route) Snapshot {
 	at.Epoch = 7
 	run := func() *ReconcileResult {
@@ -41,8 +41,8 @@ func ready(at Route) Snapshot {
 	return e
 }
 
-// TestGatesOnTheWay lists by hand which gates stand before each step; * marks an interlock.
-func TestGatesOnTheWay(t *testing.T) {
+// TestGatesOfEachStep lists by hand the gates of each step; * marks an interlock.
+func TestGatesOfEachStep(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		from, to Route
@@ -78,10 +78,10 @@ func TestGatesOnTheWay(t *testing.T) {
 			t.Errorf("from %s to %s:\n got %s\nwant %s", c.from, c.to, got, c.want)
 		}
 		if closed := Closed(gates); len(closed) > 0 {
-			t.Errorf("from %s to %s with all evidence: closed %+v", c.from, c.to, closed)
+			t.Errorf("from %s to %s with everything in place: closed %+v", c.from, c.to, closed)
 		}
-		if held := Closed(Gates(c.to, DefaultSettings(), Snapshot{Now: noon, Status: Status{Route: c.from, RouteSince: noon, Paused: "x"}})); len(held) == 0 {
-			t.Errorf("from %s to %s without evidence: all open", c.from, c.to)
+		if closed := Closed(Gates(c.to, DefaultSettings(), Snapshot{Now: noon, Status: Status{Route: c.from, RouteSince: noon, Paused: "x"}})); len(closed) == 0 {
+			t.Errorf("from %s to %s with an empty snapshot: all open", c.from, c.to)
 		}
 	}
 }
@@ -102,10 +102,10 @@ func TestGateVerdicts(t *testing.T) {
 		want   Verdict
 		detail string
 	}{
-		{"a lapsed lease", dualRead, toCutover, func(e *Snapshot) { e.Fleet.Lapsed = []string{"web-3", "web-4"} }, "fleet-settled", Fail, "2 instances' leases ran out without leaving (web-3)"},
+		{"a lapsed lease", dualRead, toCutover, func(e *Snapshot) { e.Fleet.Lapsed = []string{"web-3", "web-4"} }, "fleet-settled", Fail, "2 leases expired without leaving (web-3)"},
 		{"one behind", dualRead, toCutover, func(e *Snapshot) { e.Fleet.Behind = 1 }, "fleet-settled", Inconclusive, "1 of 2 instances have not acknowledged epoch 7"},
-		{"nobody there", dualRead, toCutover, func(e *Snapshot) { e.Fleet = Fleet{} }, "fleet-settled", Pass, "0 instances"},
-		{"an older route held", dualRead, toCutover, func(e *Snapshot) {
+		{"no instances", dualRead, toCutover, func(e *Snapshot) { e.Fleet = Fleet{} }, "fleet-settled", Pass, "0 instances"},
+		{"an older live route", dualRead, toCutover, func(e *Snapshot) {
 			e.Fleet.LiveRoutes = append(e.Fleet.LiveRoutes, Route{Phase: ShadowWrite, Epoch: 6})
 		}, "routes-compatible", Fail, "shadow-write (epoch 6)"},
 		{"two phases at once", Route{Phase: ShadowWrite}, toCutover, nil, "routes-compatible", Fail, "no move leads from shadow-write to cutover"},
@@ -117,14 +117,14 @@ func TestGateVerdicts(t *testing.T) {
 		{"no backfill", dualRead, toCutover, func(e *Snapshot) { e.Backfill = nil }, "backfill-done", NoData, ""},
 		{"a backfill of before legacy", dualRead, toCutover, func(e *Snapshot) { e.Backfill.Epoch, e.Status.LegacyEpoch = 4, 5 }, "backfill-done", NoData, ""},
 		{"a backfill begun in legacy", dualRead, toCutover, func(e *Snapshot) { e.Backfill.Epoch, e.Status.LegacyEpoch = 5, 5 }, "backfill-done", NoData, ""},
-		{"a backfill under way", dualRead, toCutover, func(e *Snapshot) { e.Backfill.Finished = time.Time{} }, "backfill-done", Inconclusive, ""},
+		{"an unfinished backfill", dualRead, toCutover, func(e *Snapshot) { e.Backfill.Finished = time.Time{} }, "backfill-done", Inconclusive, ""},
 		{"a key behind", dualRead, toCutover, func(e *Snapshot) { e.Status.JournalKeys = 1 }, "journal-empty", Fail, "1 keys"},
 		{"a key behind, in the ramp", Route{Phase: Cutover, Percent: 100}, Route{Phase: Cutover, Percent: 500}, func(e *Snapshot) { e.Status.JournalKeys = 1 }, "journal-empty", Fail, "1 keys"},
 
-		{"an unclean end", dualRead, toCutover, func(e *Snapshot) { e.Status.Dirty = noon.Add(-time.Minute) }, "no-lost-queue", NoData, "perhaps with writes in its queue"},
-		{"an unclean end while the run was under way", dualRead, toCutover, func(e *Snapshot) { e.Status.Dirty = noon.Add(-90 * time.Minute) }, "no-lost-queue", NoData, ""},
-		{"an unclean end at the moment it began", dualRead, toCutover, func(e *Snapshot) { e.Status.Dirty = noon.Add(-2 * time.Hour) }, "no-lost-queue", NoData, ""},
-		{"an unclean end before the run", dualRead, toCutover, func(e *Snapshot) { e.Status.Dirty = noon.Add(-3 * time.Hour) }, "no-lost-queue", Pass, "run 3"},
+		{"an unclean exit", dualRead, toCutover, func(e *Snapshot) { e.Status.Dirty = noon.Add(-time.Minute) }, "no-lost-queue", NoData, "perhaps with writes queued"},
+		{"an unclean exit during the run", dualRead, toCutover, func(e *Snapshot) { e.Status.Dirty = noon.Add(-90 * time.Minute) }, "no-lost-queue", NoData, ""},
+		{"an unclean exit at the moment the run began", dualRead, toCutover, func(e *Snapshot) { e.Status.Dirty = noon.Add(-2 * time.Hour) }, "no-lost-queue", NoData, ""},
+		{"an unclean exit before the run", dualRead, toCutover, func(e *Snapshot) { e.Status.Dirty = noon.Add(-3 * time.Hour) }, "no-lost-queue", Pass, "run 3"},
 		{"a run after it that found something", dualRead, toCutover, func(e *Snapshot) { e.Status.Dirty, e.FullReconcile.Differences = noon.Add(-3*time.Hour), 1 }, "no-lost-queue", NoData, ""},
 		{"a run after it under another configuration", dualRead, toCutover, func(e *Snapshot) { e.Status.Dirty, e.FullReconcile.ConfigHash = noon.Add(-3*time.Hour), "c0" }, "no-lost-queue", NoData, ""},
 		{"a run after it in one direction", dualRead, toCutover, func(e *Snapshot) { e.Status.Dirty, e.FullReconcile.TwoWay = noon.Add(-3*time.Hour), false }, "no-lost-queue", NoData, ""},
@@ -170,25 +170,25 @@ func TestGateVerdicts(t *testing.T) {
 			e.FailedReconcile, e.FullReconcile.ConfigHash = unclean(2, -3*time.Hour, 9), "c0"
 		}, "reconcile-clean", NoData, ""},
 
-		{"nobody looked", dualRead, toCutover, func(e *Snapshot) { e.Evaluations = nil }, "consistency", NoData, "has not been looked at"},
-		{"looked at in an earlier epoch", dualRead, toCutover, func(e *Snapshot) { e.Evaluations[0].Epoch = 6 }, "consistency", NoData, "in epoch 6"},
-		{"looked at under another configuration", dualRead, toCutover, func(e *Snapshot) { e.Evaluations[0].ConfigHash = "c0" }, "consistency", NoData, "under this configuration"},
-		{"looked at three minutes ago", dualRead, toCutover, func(e *Snapshot) { e.Evaluations[0].At = noon.Add(-3 * time.Minute) }, "consistency", Pass, "below the limit"},
-		{"the daemon is dead", dualRead, toCutover, func(e *Snapshot) { e.Evaluations[0].At = noon.Add(-3*time.Minute - 1) }, "consistency", NoData, "last looked at 3m ago: pass then"},
-		{"a failed look", dualRead, toCutover, func(e *Snapshot) { e.Evaluations[1].Verdict = Fail }, "shadow-writes", Fail, "below the limit"},
-		{"an unclear look", dualRead, toCutover, func(e *Snapshot) { e.Evaluations[3].Verdict = Inconclusive }, "added-latency", Inconclusive, ""},
-		{"a newer look counts", dualRead, toCutover, func(e *Snapshot) {
+		{"never evaluated", dualRead, toCutover, func(e *Snapshot) { e.Evaluations = nil }, "consistency", NoData, "has not been evaluated"},
+		{"evaluated in an earlier epoch", dualRead, toCutover, func(e *Snapshot) { e.Evaluations[0].Epoch = 6 }, "consistency", NoData, "of epoch 6"},
+		{"evaluated under another configuration", dualRead, toCutover, func(e *Snapshot) { e.Evaluations[0].ConfigHash = "c0" }, "consistency", NoData, "under this configuration"},
+		{"evaluated three minutes ago", dualRead, toCutover, func(e *Snapshot) { e.Evaluations[0].At = noon.Add(-3 * time.Minute) }, "consistency", Pass, "below the limit"},
+		{"the daemon is dead", dualRead, toCutover, func(e *Snapshot) { e.Evaluations[0].At = noon.Add(-3*time.Minute - 1) }, "consistency", NoData, "last evaluated 3m ago: pass then"},
+		{"a failed evaluation", dualRead, toCutover, func(e *Snapshot) { e.Evaluations[1].Verdict = Fail }, "shadow-writes", Fail, "below the limit"},
+		{"an inconclusive evaluation", dualRead, toCutover, func(e *Snapshot) { e.Evaluations[3].Verdict = Inconclusive }, "added-latency", Inconclusive, ""},
+		{"a newer evaluation counts", dualRead, toCutover, func(e *Snapshot) {
 			newer := e.Evaluations[0]
 			newer.At, newer.Verdict = noon, Fail
 			e.Evaluations = append([]Evaluation{newer}, e.Evaluations...)
 		}, "consistency", Fail, ""},
 		{"a trigger of the same name is none", dualRead, toCutover, func(e *Snapshot) { e.Evaluations[0].Kind = TriggerKind }, "consistency", NoData, ""},
-		{"nobody asked the target's readers", grace, Route{Phase: Retain}, func(e *Snapshot) { e.Evaluations[2].Verdict = Inconclusive }, "target-reads", Inconclusive, ""},
-		{"a rollback that nobody has acknowledged", dualRead, toCutover, func(e *Snapshot) {
+		{"too few reads of the target", grace, Route{Phase: Retain}, func(e *Snapshot) { e.Evaluations[2].Verdict = Inconclusive }, "target-reads", Inconclusive, ""},
+		{"an automatic rollback without acknowledgment", dualRead, toCutover, func(e *Snapshot) {
 			e.Latch = &Latch{Trigger: "errors", At: noon, Reason: "2 % failed"}
-		}, "rollback-acknowledged", Fail, "trigger errors took reads back at 2026-03-01T12:00:00Z: 2 % failed"},
+		}, "rollback-acknowledged", Fail, "trigger errors rolled back at 2026-03-01T12:00:00Z: 2 % failed"},
 
-		{"nobody approved", dualRead, toCutover, func(e *Snapshot) { e.Approvals = nil }, "approved", NoData, "nobody has approved cutover"},
+		{"no approval", dualRead, toCutover, func(e *Snapshot) { e.Approvals = nil }, "approved", NoData, "no approval of cutover"},
 		{"approved another phase", dualRead, toCutover, func(e *Snapshot) { e.Approvals = e.Approvals[4:] }, "approved", NoData, ""},
 		{"approved in an earlier epoch", dualRead, toCutover, func(e *Snapshot) { e.Approvals[3].Epoch = 6 }, "approved", NoData, ""},
 		{"approved another configuration", dualRead, toCutover, func(e *Snapshot) { e.Approvals[3].ConfigHash = "c0" }, "approved", NoData, ""},
@@ -213,7 +213,7 @@ func TestGateVerdicts(t *testing.T) {
 			if g.Open() != (c.want == Pass) {
 				t.Errorf("%s with the verdict %s: open is %v", c.gate, g.Verdict, g.Open())
 			}
-			g.Overridden = "the chief said so"
+			g.Overridden = "a reason"
 			if g.Open() != (c.want == Pass || !g.Interlock) {
 				t.Errorf("%s, overridden: open is %v", c.gate, g.Open())
 			}
@@ -221,7 +221,7 @@ func TestGateVerdicts(t *testing.T) {
 	}
 }
 
-func TestSoakTimeSaysWhenItOpens(t *testing.T) {
+func TestSoakTimeGateHasADueTime(t *testing.T) {
 	t.Parallel()
 	e := ready(Route{Phase: ShadowWrite})
 	e.Status.RouteSince = noon.Add(-time.Hour)
@@ -232,8 +232,8 @@ func TestSoakTimeSaysWhenItOpens(t *testing.T) {
 	}
 }
 
-// TestInterlocksCantBeOverridden: whatever the verdict, an override opens a gate
-// only if it is no interlock; no evidence at all keeps every step to cutover shut.
+// TestInterlocksCantBeOverridden: whatever the verdict, an override opens a gate only
+// if it is not an interlock. An empty snapshot keeps every step to cutover blocked.
 func TestInterlocksCantBeOverridden(t *testing.T) {
 	t.Parallel()
 	for _, verdict := range []Verdict{Pass, Fail, Inconclusive, NoData, Error, ""} {
@@ -261,8 +261,8 @@ func TestInterlocksCantBeOverridden(t *testing.T) {
 	}
 }
 
-// TestNobodyNeedsToApprove: without approvals in the settings nobody is asked.
-func TestNobodyNeedsToApprove(t *testing.T) {
+// TestNoApprovalGateUnlessConfigured: without approvals in the settings there is no gate for them.
+func TestNoApprovalGateUnlessConfigured(t *testing.T) {
 	t.Parallel()
 	s := DefaultSettings()
 	s.Approval.For = nil

@@ -4,8 +4,7 @@ import "fmt"
 
 // forward lists, for each phase, the phases that a move forward may reach.
 //
-// [no-skip], [fence-epoch]: the only steps there are. From grace the way to retain leads through
-// fenced.
+// [no-skip], [fence-epoch]: there are no other steps. From grace, retain is reached through fenced.
 var forward = map[Phase][]Phase{
 	Legacy:      {ShadowWrite},
 	ShadowWrite: {DualRead},
@@ -21,15 +20,15 @@ var back = map[Phase][]Phase{
 	ShadowWrite: {Legacy},
 	DualRead:    {ShadowWrite, DualRead},
 	Cutover:     {DualRead, Cutover},
-	Grace:       {DualRead, Cutover, Lifting}, // Lifting: a fence may stand though its epoch was never committed
+	Grace:       {DualRead, Cutover, Lifting}, // Lifting: a fence may be raised though its epoch was never committed
 	Fenced:      {Lifting},
 	Lifting:     {Grace},
 	Retain:      {Returning},
 	Returning:   {Grace},
 }
 
-// Forward tells that a move from a to b is an advance; a higher percentage of
-// the same phase is one too.
+// Forward reports whether a move from a to b is an advance. A move to a higher
+// percentage of the same phase is one too.
 func Forward(a, b Route) bool {
 	if a.Phase == b.Phase {
 		return b.Percent > a.Percent
@@ -42,17 +41,17 @@ func Forward(a, b Route) bool {
 	return false
 }
 
-// Legal returns nil if the migration may go from its present route to the given
-// one while leases may still hold the routes in held (of all epochs from the
-// lowest acknowledged by a live lease up to now). The error is for an operator.
-func Legal(from, to Route, held []Route) error {
+// Legal returns nil if the migration may go from its present route to the given one
+// while instances may still be on the live routes: those of all epochs from the lowest
+// that a live lease has acknowledged up to the present one. The error is for an operator.
+func Legal(from, to Route, live []Route) error {
 	if !reachable(from, to) {
 		return fmt.Errorf("no move leads from %s to %s", from, to)
 	}
-	for _, h := range held {
-		// [held-routes]: one live lease is enough: its instance may be on h for as long as it lasts.
-		if !Compatible(h, to) {
-			return &RouteConflictError{To: to, Live: h}
+	for _, r := range live {
+		// [held-routes]: one live lease is enough: its instance may be on r for as long as the lease lasts.
+		if !Compatible(r, to) {
+			return &RouteConflictError{To: to, Live: r}
 		}
 	}
 	return nil
@@ -75,20 +74,21 @@ func reachable(from, to Route) bool {
 	return false
 }
 
-// RouteConflictError refuses a move because an instance may still be on a route that must
-// not run beside the new one.
+// RouteConflictError refuses a move: an instance may still be on a route that must not
+// run beside the new one.
 type RouteConflictError struct{ To, Live Route }
 
 func (e *RouteConflictError) Error() string {
 	return fmt.Sprintf("an instance may still be on %s (epoch %d), which must not run beside %s", e.Live, e.Live.Epoch, e.To)
 }
 
-// RollbackPath lists the moves that lead from a route back to the phase, in
-// order, each to be settled before the next. Nil with an error when there is no
-// way: forward, from complete, or through a fence (which only its own protocol passes).
+// RollbackPath lists the moves that lead from a route back to the phase, in order.
+// Each must be settled before the next. It returns an error where no rollback leads to
+// the phase: forward, from complete, or through a fence, which only the fence's own
+// protocol passes.
 func RollbackPath(from Route, to Phase) ([]Route, error) {
 	if from.Phase == Complete {
-		return nil, fmt.Errorf("there is no way back from complete")
+		return nil, fmt.Errorf("no rollback leads back from complete")
 	}
 	if from.Phase.Position() < 0 || to.Position() < 0 {
 		return nil, fmt.Errorf("no rollback leads from %q to %q: want one of %v", from.Phase, to, Order)
@@ -129,9 +129,9 @@ func previous(p Phase) Phase {
 	}
 }
 
-// RollbackTarget is where a rollback without a named phase leads: the nearest
-// resting phase whose reads come from legacy; grace, while authority is moving
-// or has moved.
+// RollbackTarget is the phase that a rollback without a named phase leads to: the
+// nearest resting phase whose reads come from legacy, or grace while authority is
+// moving or has moved.
 func RollbackTarget(from Phase) (Phase, error) {
 	if from.Position() < 0 {
 		return "", fmt.Errorf("unknown phase %q", from)
@@ -140,7 +140,7 @@ func RollbackTarget(from Phase) (Phase, error) {
 	case Legacy:
 		return "", fmt.Errorf("the migration is at legacy: there is nothing to roll back")
 	case Complete:
-		return "", fmt.Errorf("there is no way back from complete")
+		return "", fmt.Errorf("no rollback leads back from complete")
 	case Fenced, Lifting, Retain, Returning:
 		return Grace, nil
 	case Cutover, Grace:

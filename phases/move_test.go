@@ -8,8 +8,8 @@ import (
 )
 
 // moves is written by hand: from the phase on the left to the one above, f is an
-// advance, b a way back, % a change of the ramp's percentage. Grace to lifting is the
-// way back of a fence that was raised though its epoch was never committed.
+// advance, b a rollback, % a change of the ramp's percentage. Grace to lifting undoes
+// a fence that was raised though its epoch was never committed.
 const moves = `
              legacy shadow-write dual-read cutover grace fenced lifting returning retain complete
 legacy       .      f            .         .       .     .      .       .         .      .
@@ -46,7 +46,7 @@ func TestLegalMoves(t *testing.T) {
 	}
 }
 
-func TestLegalRefusesRoutesThatAreNone(t *testing.T) {
+func TestLegalRefusesInvalidRoutes(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ from, to Route }{
 		{Route{Phase: ShadowWrite}, Route{Phase: DualRead}},           // a ramp without its percentage
@@ -63,20 +63,20 @@ func TestLegalRefusesRoutesThatAreNone(t *testing.T) {
 	}
 }
 
-func TestLegalNamesTheRouteThatIsHeld(t *testing.T) {
+func TestLegalNamesTheConflictingLiveRoute(t *testing.T) {
 	t.Parallel()
 	from := Route{Phase: DualRead, Percent: All, Epoch: 5}
 	to := Route{Phase: Cutover, Percent: 100}
-	held := []Route{from, {Phase: ShadowWrite, Epoch: 4}}
-	err := Legal(from, to, held)
+	live := []Route{from, {Phase: ShadowWrite, Epoch: 4}}
+	err := Legal(from, to, live)
 	var refused *RouteConflictError
-	if !errors.As(err, &refused) || refused.Live != held[1] || refused.To != to {
+	if !errors.As(err, &refused) || refused.Live != live[1] || refused.To != to {
 		t.Fatalf("%v", err)
 	}
 	if !strings.Contains(err.Error(), "shadow-write (epoch 4)") || !strings.Contains(err.Error(), "cutover 1 %") {
 		t.Errorf("%v", err)
 	}
-	if err := Legal(from, to, held[:1]); err != nil {
+	if err := Legal(from, to, live[:1]); err != nil {
 		t.Errorf("settled: %v", err)
 	}
 	// A rollback overtakes a half-finished advance.

@@ -53,6 +53,6 @@ func (p *Percent) UnmarshalJSON(data []byte) error {
 	return p.UnmarshalText(data)
 }
 
-// Takes tells whether the share p of all keys contains the key with this hash.
+// Takes reports whether the share p of all keys contains the key with this hash.
 // A key that a smaller share contains is in every greater one.
 func (p Percent) Takes(hash uint64) bool { return hash%uint64(All) < uint64(p) }

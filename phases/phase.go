@@ -1,6 +1,6 @@
 // Package phases is the vocabulary of a migration and the rules of its moves:
 // phases, routes, which routes may be live side by side, legal moves, gates and
-// the rollback class. It does no I/O: what it decides, others persist and do.
+// the rollback class. It does no I/O: its callers persist and carry out what it decides.
 package phases
 
 import (
@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// Phase says where a migration stands.
+// Phase is a stage of a migration.
 type Phase string
 
 // The seven phases an operator sees, in order.
@@ -22,8 +22,8 @@ const (
 	Complete    Phase = "complete"
 )
 
-// The passing phases: authority is on its way from one store to the other, and
-// writes wait. Nobody stays in one.
+// The passing phases: authority is moving from one store to the other, and writes
+// wait. A migration does not rest in one.
 const (
 	Fenced    Phase = "fenced"    // from grace to retain: legacy refuses writes
 	Lifting   Phase = "lifting"   // from fenced back to grace
@@ -47,7 +47,7 @@ func ParsePhase(s string) (Phase, error) {
 	return "", fmt.Errorf("unknown phase %q: want one of %s", s, strings.Join(names, ", "))
 }
 
-// Passing tells that p is not a phase to stay in.
+// Passing reports whether p is a passing phase.
 func (p Phase) Passing() bool { return p == Fenced || p == Lifting || p == Returning }
 
 // Position is p's place in Order; a passing phase has that of grace.
@@ -63,5 +63,5 @@ func (p Phase) Position() int {
 	return -1
 }
 
-// Ramped tells that the phase has percentages to climb.
+// Ramped reports whether the phase has a ramp of percentages.
 func (p Phase) Ramped() bool { return p == DualRead || p == Cutover }

@@ -2,7 +2,7 @@ package phases
 
 import "fmt"
 
-// Class says what a rollback would cost now.
+// Class is the cost of a rollback now.
 type Class string
 
 // The rollback classes.
@@ -27,14 +27,14 @@ func (r Rollback) String() string {
 	return string(r.Class)
 }
 
-// ClassOf recomputes the rollback class: the phase, whether retain keeps the way
-// back open, and how many keys the return journal holds.
+// ClassOf computes the rollback class from the phase, whether retain journals its
+// keys for a return, and how many keys the return journal has.
 func ClassOf(phase Phase, reversible bool, returnKeys int64) Rollback {
 	switch {
 	case phase == Complete:
 		return Rollback{Class: Impossible, Reason: "complete: legacy no longer follows"}
 	case phase == Retain && !reversible:
-		return Rollback{Class: Impossible, Reason: "retain.reversible is false: writes since the fence are not journalled"}
+		return Rollback{Class: Impossible, Reason: "retain.reversible is false: writes since the fence are not journaled"}
 	case phase == Retain || phase == Returning:
 		return Rollback{Class: LosslessAfter, Keys: returnKeys, Reason: "keys written since the fence are replayed to legacy"}
 	case phase == Legacy:

@@ -28,7 +28,7 @@ const (
 	ReadsTarget
 )
 
-// Writes says where a write goes and when it is acknowledged.
+// Writes names the stores that a write goes to and when it is acknowledged.
 type Writes uint8
 
 // Where writes go.
@@ -40,7 +40,7 @@ const (
 	WritesWait                     // nowhere until the next epoch
 )
 
-// Behaviour is a route in the terms of one operation.
+// Behaviour is what a route means for one operation.
 type Behaviour struct {
 	Reads    Reads
 	Shadow   bool // a sample of reads is also made on the other store and compared
@@ -64,10 +64,10 @@ var behaviours = map[Phase]Behaviour{
 	Complete:    {Reads: ReadsTarget, Writes: WritesTarget},
 }
 
-// Behaviour returns what the route asks of an operation.
+// Behaviour returns what the route means for an operation.
 func (r Route) Behaviour() Behaviour { return behaviours[r.Phase] }
 
-// ReadsTarget tells that an instance on this route may answer a read from the target.
+// ReadsTarget reports whether an instance on this route may answer a read from the target.
 func (r Route) ReadsTarget() bool { return behaviours[r.Phase].Reads != ReadsLegacy }
 
 // class groups phases whose instances treat the stores alike.
@@ -77,25 +77,25 @@ const (
 	classLegacy class = iota
 	classShadow
 	classBoth // dual-read, cutover at any percentage, grace: they write alike
-	classHold
+	classWait
 	classTarget
 )
 
 var classes = map[Phase]class{
 	Legacy: classLegacy, ShadowWrite: classShadow,
 	DualRead: classBoth, Cutover: classBoth, Grace: classBoth,
-	Fenced: classHold, Lifting: classHold, Returning: classHold,
+	Fenced: classWait, Lifting: classWait, Returning: classWait,
 	Retain: classTarget, Complete: classTarget,
 }
 
-// Compatible tells whether instances on either route may run side by side
-// without a lost acknowledged write or a stale read of one. It is the only place
-// that says so; a test compares it with a table written by hand.
+// Compatible reports whether instances on either route may run side by side
+// without a lost write or a stale read. It is the only place that decides this;
+// a test compares it with a table written by hand.
 //
-// dual-read, cutover and grace write both stores before they acknowledge, so
-// whichever is read is right. Beside legacy or shadow-write, only routes whose
-// reads all come from legacy are safe. While authority moves, only grace (whose
-// writes legacy itself refuses) and retain may be near, never both.
+// dual-read, cutover and grace write both stores before they acknowledge, so a read
+// of either store is right. Beside legacy or shadow-write, only routes whose reads
+// all come from legacy are safe. While authority moves, only grace (whose writes
+// legacy itself refuses) or retain may be live, never both.
 //
 // [held-routes].
 func Compatible(a, b Route) bool {
@@ -112,8 +112,8 @@ func Compatible(a, b Route) bool {
 	case classShadow:
 		return b.Phase == DualRead
 	case classBoth:
-		return a.Phase == Grace && high == classHold
-	default: // hold beside target
+		return a.Phase == Grace && high == classWait
+	default: // a passing phase beside retain or complete
 		return b.Phase == Retain && (a.Phase == Fenced || a.Phase == Returning)
 	}
 }

@@ -6,14 +6,14 @@ import (
 	"time"
 )
 
-// Settings are all that decides on a migration's moves.
+// Settings are all settings that decide on a migration's moves.
 type Settings struct {
 	Schedule
 	Gates    GateSettings
 	Triggers TriggerSettings
 }
 
-// Schedule is how long each phase lasts at least, its ramp, and who approves.
+// Schedule is each phase's shortest duration and ramp, and the approvals.
 type Schedule struct {
 	ShadowWrite Stay     `yaml:"shadow_write" json:"shadow_write,omitzero" jsonschema_description:"Writes reach the target in the background"`
 	DualRead    Ramp     `yaml:"dual_read" json:"dual_read,omitzero" jsonschema_description:"Writes are acknowledged when both stores have them; a share of reads is compared"`
@@ -32,10 +32,10 @@ type Stay struct {
 type Ramp struct {
 	Steps []Percent `yaml:"steps" json:"steps,omitempty" jsonschema_description:"Percentages, rising, the last one 100"`
 	Over  Duration  `yaml:"over" json:"over,omitempty" jsonschema_description:"The whole ramp's shortest time; each step takes an equal part"`
-	Auto  *bool     `yaml:"auto" json:"auto,omitempty" jsonschema_description:"The daemon takes the ramp's next percentage when it is due and its gates are open (default true); false: a person does. Entering a phase is always a person's step"`
+	Auto  *bool     `yaml:"auto" json:"auto,omitempty" jsonschema_description:"The daemon advances to the ramp's next percentage when it is due and its gates are open (default true); false: an operator does. Entering a phase is always an operator's step"`
 }
 
-// ByItself tells that the daemon climbs the ramp.
+// ByItself reports whether the daemon advances the ramp.
 func (r Ramp) ByItself() bool { return r.Auto == nil || *r.Auto }
 
 // PerStep is the shortest stay on one step.
@@ -52,16 +52,16 @@ type Retained struct {
 	Reversible *bool    `yaml:"reversible" json:"reversible,omitempty" jsonschema_description:"Journal the keys written since the fence, so that a rollback loses nothing (default true)"`
 }
 
-// Approver says who may decide.
+// Approver are the settings of approvals.
 type Approver struct {
-	Role    string   `yaml:"role" json:"role,omitempty" jsonschema_description:"PostgreSQL role whose members may approve and override gates; empty: anybody who may write the state database"`
-	Expires Duration `yaml:"expires" json:"expires,omitempty" jsonschema_description:"How long an approval is good for"`
+	Role    string   `yaml:"role" json:"role,omitempty" jsonschema_description:"PostgreSQL role whose members may approve and override gates; empty: any role that may write the state database"`
+	Expires Duration `yaml:"expires" json:"expires,omitempty" jsonschema_description:"How long an approval is valid"`
 	For     []Phase  `yaml:"for" json:"for,omitempty" jsonschema_description:"Phases whose entry needs an approval"`
-	// TwoPeople has no meaning for a phase that For does not name.
-	TwoPeople []Phase `yaml:"two_people" json:"two_people,omitempty" jsonschema_description:"Of these phases, those whose entry somebody else approves than the one who advances"`
+	// TwoPeople has no effect on a phase that For does not name.
+	TwoPeople []Phase `yaml:"two_people" json:"two_people,omitempty" jsonschema_description:"Of these phases, those whose entry must be approved by another person than the one who advances"`
 }
 
-// DefaultSettings are the settings of a migration that says nothing.
+// DefaultSettings are the settings of a migration file that sets none.
 func DefaultSettings() Settings {
 	yes := true
 	const day = Duration(24 * time.Hour)
@@ -77,12 +77,12 @@ func DefaultSettings() Settings {
 	return Settings{Schedule: schedule, Gates: DefaultGates(), Triggers: DefaultTriggers()}
 }
 
-// Validate names every setting that can't be, each with its path.
+// Validate returns an error for each invalid setting, with its path.
 func (s Settings) Validate() error {
 	return errors.Join(s.Schedule.Validate(), s.Gates.Validate(), s.Triggers.Validate())
 }
 
-// Validate names every setting that can't be, each with its path.
+// Validate returns an error for each invalid setting, with its path.
 func (s Schedule) Validate() error {
 	var wrong []error
 	refuse := func(format string, args ...any) { wrong = append(wrong, fmt.Errorf(format, args...)) }
@@ -117,7 +117,7 @@ func (s Schedule) Validate() error {
 		}
 	}
 	if len(s.Approval.For) > 0 && s.Approval.Expires <= 0 {
-		refuse("phases.approval.expires: an approval must be good for some time, such as 1d")
+		refuse("phases.approval.expires: must be above 0, such as 1d")
 	}
 	for i, p := range s.Approval.For {
 		if _, err := ParsePhase(string(p)); err != nil {
@@ -133,7 +133,7 @@ func (s Schedule) Validate() error {
 }
 
 // Next returns the route that an advance leads to. Grace is followed by retain,
-// by way of the fence. The error says that there is none.
+// by way of the fence. It returns an error where no advance leads on.
 func (s Schedule) Next(at Route) (Route, error) {
 	step := func(p Phase, steps []Percent) Route { return Route{Phase: p, Percent: steps[0]} }
 	switch at.Phase {
@@ -158,11 +158,11 @@ func (s Schedule) Next(at Route) (Route, error) {
 	case Complete:
 		return Route{}, fmt.Errorf("the migration is complete: there is nothing to advance to")
 	default:
-		return Route{}, fmt.Errorf("the migration is %s: a rollback to grace is under way", at.Phase)
+		return Route{}, fmt.Errorf("the migration is %s: a rollback to grace is in progress", at.Phase)
 	}
 }
 
-// ByItself tells that the daemon takes the step: it stays on a ramp that climbs by itself.
+// ByItself reports whether the daemon takes the step: it stays on a ramp with auto set.
 func (s Schedule) ByItself(from, to Route) bool {
 	switch {
 	case from.Phase != to.Phase:

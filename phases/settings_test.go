@@ -48,7 +48,7 @@ func TestPercentRoundTrip(t *testing.T) {
 	}
 }
 
-func TestTakesGrowsWithTheShare(t *testing.T) {
+func TestTakesIsMonotonicInTheShare(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		hash := rapid.Uint64().Draw(t, "hash")
@@ -164,7 +164,7 @@ func TestSettingsValidate(t *testing.T) {
 		{"too much", func(s *Settings) { s.Cutover.Steps = []Percent{All, All + 1} }, []string{"phases.cutover.steps[1]: want a percentage above 0 and up to 100"}},
 		{"negative", func(s *Settings) { s.Grace.For, s.DualRead.Over = -1, -1 }, []string{"phases.grace.for: must not be negative", "phases.dual_read.over: must not be negative"}},
 		{"an approval for a passing phase", func(s *Settings) { s.Approval.For = []Phase{Fenced} }, []string{`phases.approval.for[0]: unknown phase "fenced"`}},
-		{"an approval good for no time", func(s *Settings) { s.Approval.Expires = 0 }, []string{"phases.approval.expires"}},
+		{"an approval that expires at once", func(s *Settings) { s.Approval.Expires = 0 }, []string{"phases.approval.expires"}},
 	} {
 		s := DefaultSettings()
 		c.change(&s)
@@ -179,7 +179,7 @@ func TestSettingsValidate(t *testing.T) {
 	s.Approval = Approver{}
 	s.ShadowWrite.For, s.Retain.For = 0, 0
 	if err := s.Validate(); err != nil {
-		t.Errorf("nobody approves, nothing is waited for: %v", err)
+		t.Errorf("no approvals, no soak time: %v", err)
 	}
 	if got := (Ramp{Steps: []Percent{1, 2, 3, All}, Over: Duration(4 * time.Hour)}).PerStep(); got != time.Hour {
 		t.Errorf("each of four steps of 4 h takes %s", got)

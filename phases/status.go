@@ -2,17 +2,17 @@ package phases
 
 import "time"
 
-// Status is where a migration stands, as its row in the state database says.
+// Status is a migration's status, as its row in the state database records it.
 type Status struct {
 	Migration         string     `json:"migration"`
 	Route             Route      `json:"route"`
 	PhaseSince        time.Time  `json:"phase_since"`                   // when the phase was entered
 	RouteSince        time.Time  `json:"route_since"`                   // when the epoch began
 	Paused            string     `json:"paused,omitempty"`              // the reason, while paused
-	ConfigHash        string     `json:"config_hash"`                   // of the description that is applied
+	ConfigHash        string     `json:"config_hash"`                   // of the migration file that is applied
 	LegacyEpoch       int64      `json:"legacy_epoch"`                  // the last epoch in phase legacy; 0: never
-	Dirty             time.Time  `json:"dirty,omitzero"`                // until when writes of a lease that ended uncleanly may land; zero: there was none
-	Attempt           string     `json:"attempt,omitempty"`             // of the fence that stands or is being raised or lifted
+	Dirty             time.Time  `json:"dirty,omitzero"`                // until when writes of a lease that ended uncleanly may land; zero: no lease did
+	Attempt           string     `json:"attempt,omitempty"`             // of the fence that is up or is being raised or lifted
 	FenceEra          uint32     `json:"fence_era,omitempty"`           // the era that writes of retain belong to
 	Reversible        bool       `json:"reversible"`                    // retain journals the keys it writes
 	ReturnKeys        int64      `json:"return_keys"`                   // in the return journal
@@ -21,8 +21,8 @@ type Status struct {
 	LastReason        string     `json:"last_reason,omitempty"`         //
 	LastActor         string     `json:"last_actor,omitempty"`          //
 	Environment       string     `json:"environment,omitempty"`         //
-	StateLoss         *StateLoss `json:"state_loss,omitempty"`          // what the state database has forgotten; nil: nothing that is known
-	ReturnJournalLost bool       `json:"return_journal_lost,omitempty"` // the return journal may lack keys: a way back looks through the target for them
+	StateLoss         *StateLoss `json:"state_loss,omitempty"`          // of the state database; nil: none is known
+	ReturnJournalLost bool       `json:"return_journal_lost,omitempty"` // the return journal may lack keys: a rollback scans the target for them
 }
 
 // Lease is one instance of the fleet.
@@ -32,19 +32,19 @@ type Lease struct {
 	Joined       time.Time `json:"joined"`
 	Renewed      time.Time `json:"renewed"`
 	Expires      time.Time `json:"expires"`
-	Lapsed       bool      `json:"lapsed"` // ran out without leaving
+	Lapsed       bool      `json:"lapsed"` // expired without leaving
 	About        string    `json:"about"`  // host, pid, program
 }
 
-// Fleet is the evidence of the leases.
+// Fleet is the part of a snapshot that the leases give.
 type Fleet struct {
 	Live       int      `json:"live"`
 	Behind     int      `json:"behind"`      // live, but have not acknowledged the present epoch
-	Lapsed     []string `json:"lapsed"`      // instances whose lease ran out without leaving
+	Lapsed     []string `json:"lapsed"`      // instances whose lease expired without leaving
 	LiveRoutes []Route  `json:"live_routes"` // the routes that a live lease may still be on, newest first
 }
 
-// Settled tells that every instance is known to be on the present route.
+// Settled reports whether every instance is known to be on the present route.
 func (f Fleet) Settled() bool { return f.Behind == 0 && len(f.Lapsed) == 0 }
 
 // BackfillStatus is the newest backfill.
@@ -62,17 +62,17 @@ type ReconcileResult struct {
 	Began       time.Time `json:"began"`
 	Finished    time.Time `json:"finished"`
 	Full        bool      `json:"full"`    // every record, not a sample
-	TwoWay      bool      `json:"two_way"` // extras of the target looked for too
+	TwoWay      bool      `json:"two_way"` // searched for extra records of the target too
 	Checked     int64     `json:"checked"`
 	Differences int64     `json:"differences"` // confirmed, whether repaired afterwards or not
 	Repaired    int64     `json:"repaired"`    // of these, and of the journal's keys
-	// Lost counts those of Differences that are kept by name and were missing or older in
-	// the target though no journal knew of them.
+	// LostWrites counts those of Differences whose keys the run records, and that were missing
+	// or older in the target though no journal had them.
 	LostWrites int64 `json:"lost_writes,omitempty"`
 }
 
-// Clean tells that the run found no confirmed difference. A run that repaired
-// what it found is not clean: only a later one is.
+// Clean reports whether the run found no confirmed difference. A run that repaired
+// differences is not clean: only a later one can be.
 func (r *ReconcileResult) Clean() bool { return r != nil && r.Differences == 0 && r.Repaired == 0 }
 
 // DrillResult is the newest drill that passed.
@@ -90,7 +90,7 @@ type VerificationResult struct {
 	At         time.Time `json:"at"`
 }
 
-// Approval is a person's word for one step.
+// Approval is a person's approval of one step.
 type Approval struct {
 	Actor      string    `json:"actor"`
 	To         Phase     `json:"to"`
@@ -100,11 +100,11 @@ type Approval struct {
 	Reason     string    `json:"reason"`
 }
 
-// Snapshot is all that a decision rests on, read in one transaction.
+// Snapshot is the input of one decision, read in one transaction.
 type Snapshot struct {
 	Now time.Time `json:"now"` // of the state database
-	// Actor is the state database's session_user who reads this, and Decides tells that
-	// phases.approval.role, if it names a role, has him as a member.
+	// Actor is the session_user of the state database that reads the snapshot. Decides is
+	// true if Actor is a member of phases.approval.role, or that names no role.
 	Actor     string           `json:"actor"`
 	Decides   bool             `json:"decides"`
 	Status    Status           `json:"status"`
@@ -121,7 +121,7 @@ type Snapshot struct {
 	Runbook         *VerificationResult `json:"runbook,omitempty"` // the newest verification, passed or not
 	// Evaluations are the newest of each measured gate, of whatever epoch.
 	Evaluations []Evaluation `json:"evaluations,omitempty"`
-	Latch       *Latch       `json:"latch,omitempty"` // an automatic rollback that nobody has acknowledged
+	Latch       *Latch       `json:"latch,omitempty"` // an automatic rollback that no operator has acknowledged
 }
 
 // Cause classifies a history entry.
@@ -134,8 +134,8 @@ const (
 	CauseRollback Cause = "rollback"
 	CauseFence    Cause = "fence"   // a step of the fence's own protocol
 	CauseFailure  Cause = "failure" // a write that the target refused
-	CauseConfig   Cause = "config"  // another description was applied
-	CauseEvict    Cause = "evict"   // an operator's word for a lapsed instance
+	CauseConfig   Cause = "config"  // another migration file was applied
+	CauseEvict    Cause = "evict"   // an operator confirmed that a lapsed instance has stopped
 	CausePause    Cause = "pause"
 	CauseResume   Cause = "resume"
 	CauseApprove  Cause = "approve"
@@ -153,8 +153,8 @@ type Move struct {
 	Cause    Cause        `json:"cause"`
 	Reason   string       `json:"reason"`
 	Gates    []GateResult `json:"gates,omitempty"`
-	Reclaim  bool         `json:"reclaim,omitempty"`   // the state has lost transactions: To is what Reclaimed says
-	Latch    *Latch       `json:"latch,omitempty"`     // with CauseTrigger, and with no other: what fired; At and Epoch are given by the state
-	Attempt  string       `json:"attempt,omitempty"`   // set while a fence is on its way; "" clears it
+	Reclaim  bool         `json:"reclaim,omitempty"`   // the state has lost transactions: To is the route that Reclaimed returns
+	Latch    *Latch       `json:"latch,omitempty"`     // with CauseTrigger only: what fired; At and Epoch are given by the state
+	Attempt  string       `json:"attempt,omitempty"`   // set while a fence is being raised, is up or is being lifted; "" clears it
 	FenceEra uint32       `json:"fence_era,omitempty"` // 0 keeps the present one
 }

@@ -9,9 +9,9 @@ import (
 	. "github.com/stranglerfig/migrator/phases"
 )
 
-// TestTimesFitTogether holds the constants against each other. docs/protocol.md
-// says of each relation, in the same words, who pays if it breaks.
-func TestTimesFitTogether(t *testing.T) {
+// TestTimesKeepTheirRelations checks the relations between the constants. docs/protocol.md
+// lists each relation, in the same words, with what breaks if it does not hold.
+func TestTimesKeepTheirRelations(t *testing.T) {
 	t.Parallel()
 	doc, err := os.ReadFile("../docs/protocol.md")
 	if err != nil {
@@ -44,7 +44,7 @@ func TestTimesFitTogether(t *testing.T) {
 	}
 }
 
-func TestTimingNamesWhatCanNotBe(t *testing.T) {
+func TestTimingValidateNamesInvalidTimes(t *testing.T) {
 	t.Parallel()
 	for path, spoil := range map[string]func(*Timing){
 		"fleet.lease":             func(d *Timing) { d.Lease, d.Renew = 30*time.Millisecond, time.Millisecond },

@@ -6,8 +6,8 @@ import (
 	"pgregory.net/rapid"
 )
 
-// fleetModel is a dumb fleet: what each instance has acknowledged, and where it
-// really is, which is that epoch or any later one.
+// fleetModel is a fleet reduced to the epoch that each instance has acknowledged, and
+// the epoch that it is really on, which is that one or any later one.
 type fleetModel struct {
 	epochs    []Route // by epoch, from 1
 	instances []struct{ acknowledged, actual int64 }
@@ -15,8 +15,9 @@ type fleetModel struct {
 
 func (f *fleetModel) present() Route { return f.epochs[len(f.epochs)-1] }
 
-// held is what the protocol says of leases: every epoch from the lowest acknowledged one to now.
-func (f *fleetModel) held() []Route {
+// live are the live routes as the protocol defines them: of every epoch from the lowest
+// acknowledged one to the present one.
+func (f *fleetModel) live() []Route {
 	lowest := int64(len(f.epochs)) + 1
 	for _, i := range f.instances {
 		lowest = min(lowest, i.acknowledged)
@@ -24,9 +25,9 @@ func (f *fleetModel) held() []Route {
 	return f.epochs[lowest-1:]
 }
 
-// TestHeldRoutesAreCompatible walks at random through legal moves while instances
+// TestLiveRoutesAreCompatible walks at random through legal moves while instances
 // lag behind, join and leave.
-func TestHeldRoutesAreCompatible(t *testing.T) {
+func TestLiveRoutesAreCompatible(t *testing.T) {
 	t.Parallel()
 	visited := map[Phase]int{}
 	rapid.Check(t, func(t *rapid.T) {
@@ -41,7 +42,7 @@ func TestHeldRoutesAreCompatible(t *testing.T) {
 				if n := len(f.instances); n > 0 {
 					f.instances = f.instances[:n-1]
 				}
-			case 2, 3, 4, 5: // an instance swaps, and perhaps says so
+			case 2, 3, 4, 5: // an instance swaps its route, and perhaps acknowledges it
 				if n := len(f.instances); n > 0 {
 					i := &f.instances[rapid.IntRange(0, n-1).Draw(t, "instance")]
 					i.actual = rapid.Int64Range(i.actual, f.present().Epoch).Draw(t, "actual")
@@ -56,12 +57,12 @@ func TestHeldRoutesAreCompatible(t *testing.T) {
 	})
 	for _, p := range allPhases[1:] {
 		if visited[p] == 0 {
-			t.Errorf("no walk came to %s: the test proves little", p)
+			t.Errorf("no walk reached %s: the test proves little", p)
 		}
 	}
 }
 
-// move tries one random route; what is legal becomes the next epoch.
+// move tries one random route. A legal one becomes the next epoch.
 func (f *fleetModel) move(t *rapid.T) {
 	from := f.present()
 	var candidates []Route
@@ -84,13 +85,13 @@ func (f *fleetModel) move(t *rapid.T) {
 			}
 		}
 	}
-	held := f.held()
-	if Legal(from, to, held) != nil {
+	live := f.live()
+	if Legal(from, to, live) != nil {
 		return
 	}
-	for _, h := range held {
-		if !Compatible(h, to) {
-			t.Fatalf("Legal let %s start beside %s", to, h)
+	for _, r := range live {
+		if !Compatible(r, to) {
+			t.Fatalf("Legal let %s start beside %s", to, r)
 		}
 	}
 	to.Epoch = from.Epoch + 1
@@ -113,9 +114,9 @@ func (f *fleetModel) check(t *rapid.T) {
 	}
 }
 
-// TestSettledAdvanceNeverStops: with nobody behind, the settings' next step is
-// always legal, and leads from legacy to complete by every step of both ramps.
-func TestSettledAdvanceNeverStops(t *testing.T) {
+// TestSettledAdvanceIsAlwaysLegal: with every instance on the present epoch, the settings'
+// next step is always legal, and leads from legacy to complete by every step of both ramps.
+func TestSettledAdvanceIsAlwaysLegal(t *testing.T) {
 	t.Parallel()
 	s := DefaultSettings()
 	at, seen := Route{Phase: Legacy, Epoch: 1}, []string{"legacy"}

@@ -4,6 +4,6 @@
 // operator's tool.
 //
 // A Fleet sends each transaction in one round trip: an application that freezes
-// between two statements would hold the migration's row, and with it every rollback,
-// for as long as it sleeps.
+// between two statements would keep the migration's row locked, and so block every
+// rollback, for as long as it is frozen.
 package pgfleet

@@ -13,12 +13,12 @@ import (
 	"github.com/stranglerfig/migrator/internal/statedb"
 )
 
-// Fault implements dual.FaultSwitch. The environment is asked for once more where the
-// fault is handed out.
-func (f *Fleet) Fault(ctx context.Context, lease string, told dual.FaultReport) (dual.Fault, error) {
-	var kept string
-	var left int64
-	err := f.pool.QueryRow(ctx, `WITH told AS (UPDATE migrator.leases SET
+// Fault implements dual.FaultSwitch. It checks the environment again before it returns
+// the fault.
+func (f *Fleet) Fault(ctx context.Context, lease string, report dual.FaultReport) (dual.Fault, error) {
+	var stored string
+	var remaining int64
+	err := f.pool.QueryRow(ctx, `WITH reported AS (UPDATE migrator.leases SET
 				fault = CASE WHEN NOT $6 THEN nullif($3, '') END,
 				fault_of = CASE WHEN $3 = '' THEN fault_of ELSE $3 END,
 				fault_executed = CASE WHEN $3 = '' THEN fault_executed ELSE $4 END,
@@ -27,7 +27,7 @@ func (f *Fleet) Fault(ctx context.Context, lease string, told dual.FaultReport) 
 				ELSE (fault, fault_of, fault_executed) IS DISTINCT FROM (CASE WHEN NOT $6 THEN $3 END, $3, $4) END)
 		SELECT fault::text, (extract(epoch FROM fault_until - clock_timestamp()) * 1000)::bigint FROM migrator.migrations
 		WHERE name = $1 AND environment = 'staging' AND fault_until > clock_timestamp()`,
-		f.migration, lease, told.ID, int64(told.Executed), max(told.FirstAge, 0).Microseconds(), told.Over).Scan(&kept, &left)
+		f.migration, lease, report.ID, int64(report.Executed), max(report.FirstAge, 0).Microseconds(), report.Over).Scan(&stored, &remaining)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		return dual.Fault{}, nil
@@ -35,11 +35,11 @@ func (f *Fleet) Fault(ctx context.Context, lease string, told dual.FaultReport) 
 		return dual.Fault{}, statedb.Explain(err)
 	}
 	var k statedb.ActiveFault
-	if err := json.Unmarshal([]byte(kept), &k); err != nil {
+	if err := json.Unmarshal([]byte(stored), &k); err != nil {
 		return dual.Fault{}, fmt.Errorf("the migration's fault: %w", err)
 	}
 	return dual.Fault{
 		ID: k.ID, Kind: k.Kind, Share: k.Share, Delay: time.Duration(k.Delay) * time.Millisecond,
-		Reads: k.Reads, Writes: k.Writes, For: time.Duration(left) * time.Millisecond,
+		Reads: k.Reads, Writes: k.Writes, For: time.Duration(remaining) * time.Millisecond,
 	}, nil
 }

@@ -18,14 +18,14 @@ import (
 	"github.com/stranglerfig/migrator/phases"
 )
 
-// FleetOptions overrides the description's timing. Renew is at most a third of Lease.
+// Options overrides the migration file's timing. Renew is at most a third of Lease.
 type Options struct {
-	Lease time.Duration // how long a lease lasts without renewal; 0: as described, else 15 s
-	Renew time.Duration // how often it is renewed; 0: as described, else 5 s
+	Lease time.Duration // how long a lease lasts without renewal; 0: the migration file's, else 15 s
+	Renew time.Duration // how often it is renewed; 0: the migration file's, else 5 s
 }
 
-// Fleet is an application's way to the state of one migration. Its role needs no
-// more than Store.GrantApplication gives. It does not look at the schema's version:
+// Fleet is an application's connection to the state of one migration. Its role needs no
+// more rights than Store.GrantApplication gives. It does not check the schema's version:
 // applications outlive upgrades of the schema, which only add to what they use.
 type Fleet struct {
 	pool      *pgxpool.Pool
@@ -44,13 +44,13 @@ var (
 	_ dual.StateLossReporter = (*Fleet)(nil)
 )
 
-// NewFleet uses connections that are already there. The caller closes the pool.
+// New returns a Fleet that uses an existing pool. The caller closes the pool.
 func New(pool *pgxpool.Pool, migration string, o Options) *Fleet {
 	return &Fleet{pool: pool, migration: migration, options: o}
 }
 
-// OpenFleet makes a pool of its own. It does not connect: an application starts
-// also while the state database is down, and joins when it is back.
+// Open returns a Fleet with its own pool. It does not connect: an application can start
+// while the state database is down, and joins when it is reachable.
 func Open(ctx context.Context, url, migration string, o Options) (*Fleet, error) {
 	cfg, err := statedb.ParseURL(url)
 	if err != nil {
@@ -63,17 +63,17 @@ func Open(ctx context.Context, url, migration string, o Options) (*Fleet, error)
 	return &Fleet{pool: pool, migration: migration, options: o, owned: true}, nil
 }
 
-// Close closes the pool that OpenFleet made.
+// Close closes the pool that Open made.
 func (f *Fleet) Close() {
 	if f.owned {
 		f.pool.Close()
 	}
 }
 
-// oneTrip sends a whole transaction, its end included, in one go: an application
-// that freezes between two statements would hold the migration's row, and so every
-// rollback, for as long as it sleeps. The transaction shares the migration's row,
-// and g is filled in from it.
+// oneTrip sends a whole transaction, its COMMIT included, in one round trip: an
+// application that freezes between two statements would keep the migration's row locked,
+// and so block every rollback, for as long as it is frozen. The transaction locks the
+// migration's row in share mode, and fills in g from it.
 func (f *Fleet) oneTrip(ctx context.Context, g *dual.Grant, fill func(b *pgx.Batch)) error {
 	found := false
 	b := &pgx.Batch{}
@@ -94,7 +94,7 @@ func (f *Fleet) oneTrip(ctx context.Context, g *dual.Grant, fill func(b *pgx.Bat
 	})
 	fill(b)
 	b.Queue(`COMMIT`)
-	// BEGIN and COMMIT are in the batch: whatever fails, the server releases the row without
+	// BEGIN and COMMIT are in the batch: on any failure the server releases the row without
 	// another message from this process.
 	if err := f.pool.SendBatch(ctx, b).Close(); err != nil {
 		return statedb.Explain(err)
@@ -116,8 +116,8 @@ func (f *Fleet) timing(leaseMS, renewMS int64) (lease, renew time.Duration) {
 	return statedb.LeaseTimes(lease, renew)
 }
 
-// ttl is how long a lease lasts, for statements that run before the answer to
-// oneTrip's own is known: milliseconds, or nil for the description's.
+// ttl is how long a lease lasts, for statements that are sent before the response to
+// oneTrip's own query arrives: milliseconds, or nil for the migration file's.
 func (f *Fleet) ttl() *int64 {
 	if f.options.Lease <= 0 {
 		return nil
@@ -127,42 +127,42 @@ func (f *Fleet) ttl() *int64 {
 	return &ms
 }
 
-// Join takes a lease that has acknowledged the present epoch: an instance that
-// joins has no operation under way. One that rejoins (Identity.Previous names its
-// own former lease) may have: the new lease starts where the old one was, and the
-// old one ends cleanly, for its queue lives on. So do the leases of the same origin
-// that the process never learnt of, since the answer was lost. Should such a join
-// only arrive after a later one, the lease that it takes stands in for the one it
-// ends, until the process joins anew.
+// Join takes a lease that has acknowledged the present epoch: an instance that joins has
+// no operation in flight. One that rejoins (Identity.Previous names its own former
+// lease) may have. Its new lease starts at the epoch that the old one had acknowledged,
+// and the old one ends cleanly, since the process keeps its queue. The same applies to
+// leases of the same origin whose grant never reached the process. If such a join
+// arrives only after a later one, the lease that it takes replaces the one that it ends,
+// until the process rejoins.
 //
-// Without Previous, or with one that the database has forgotten, another lease under the same instance's name belongs to a
-// process that is gone, perhaps with writes in its queue: the migration is marked
-// dirty, unless that process still comes to Leave. If that lease is still live, it
-// is not renewed any more and counts until it would have run out, in case two
-// processes share a name by mistake.
-func (f *Fleet) Join(ctx context.Context, who dual.Identity) (dual.Grant, error) {
-	if who.Instance == "" {
-		who.Instance = madeUpName()
+// Without Previous, or with one that the database no longer records, another lease under
+// the same instance's name belongs to a process that has ended, perhaps with queued
+// writes: the migration is marked dirty, unless that process still calls Leave. If that
+// lease is still live, it can't be renewed any more and counts until it would have
+// expired, in case two processes share a name by mistake.
+func (f *Fleet) Join(ctx context.Context, identity dual.Identity) (dual.Grant, error) {
+	if identity.Instance == "" {
+		identity.Instance = generatedName()
 	}
-	g := dual.Grant{Lease: rand.Text(), Instance: who.Instance}
+	g := dual.Grant{Lease: rand.Text(), Instance: identity.Instance}
 	err := f.oneTrip(ctx, &g, func(b *pgx.Batch) {
-		// [rejoin-epoch]: leases of the same process end here without a mark of loss: its queue
-		// lives on, under the lease that this transaction takes.
-		if who.Previous != "" {
+		// [rejoin-epoch]: leases of the same process end here without a mark: its queue continues,
+		// under the lease that this transaction takes.
+		if identity.Previous != "" {
 			b.Queue(`UPDATE migrator.leases l SET ended = 'superseded', ended_at = clock_timestamp(), lost_at = NULL
 				WHERE l.migration = $1 AND l.ended IS DISTINCT FROM 'evicted' AND `+statedb.LeaseCountsSQL+`
 				  AND (l.id = $2 OR l.origin = (SELECT p.origin FROM migrator.leases p WHERE p.id = $2 AND p.migration = $1))`,
-				f.migration, who.Previous)
+				f.migration, identity.Previous)
 		}
 		// [superseded-counts]: a lease that another process takes over counts until it would have
-		// run out: if both still run, the route of the first stays held. [unclean-mark]: the first
+		// expired: if both still run, the route of the first stays live. [unclean-mark]: the first
 		// may have had writes that no other process knows of.
 		b.Queue(`UPDATE migrator.leases l SET ended = 'superseded', ended_at = greatest(expires_at, clock_timestamp()),
 				lost_at = CASE WHEN `+statedb.MayHaveLostWritesSQL+` THEN greatest(expires_at, clock_timestamp()) END
 			WHERE migration = $1 AND instance = $2 AND ended_at IS NULL
-			  AND NOT EXISTS (SELECT FROM migrator.leases p WHERE p.id = $3 AND p.migration = $1)`, f.migration, who.Instance, who.Previous)
+			  AND NOT EXISTS (SELECT FROM migrator.leases p WHERE p.id = $3 AND p.migration = $1)`, f.migration, identity.Instance, identity.Previous)
 		// [join-locked]: the lease acknowledges the epoch that this transaction reads, under the
-		// lock that a move takes alone. [rejoin-epoch]: not above what the former lease
+		// lock that a move takes exclusively. [rejoin-epoch]: not above what the former lease
 		// acknowledged.
 		b.Queue(`INSERT INTO migrator.leases (id, migration, instance, about, acknowledged_epoch, joined_at, renewed_at, expires_at, origin)
 			SELECT $2, m.name, $3, $4, least(m.epoch, p.acknowledged_epoch), now.at, now.at,
@@ -171,7 +171,7 @@ func (f *Fleet) Join(ctx context.Context, who dual.Identity) (dual.Grant, error)
 			CROSS JOIN (SELECT clock_timestamp() AS at) now
 			LEFT JOIN migrator.leases p ON p.id = $6 AND p.migration = m.name
 			WHERE m.name = $1`,
-			f.migration, g.Lease, statedb.CleanText(who.Instance), statedb.CleanText(who.About), f.ttl(), who.Previous)
+			f.migration, g.Lease, statedb.CleanText(identity.Instance), statedb.CleanText(identity.About), f.ttl(), identity.Previous)
 	})
 	if err != nil {
 		return dual.Grant{}, err
@@ -180,18 +180,18 @@ func (f *Fleet) Join(ctx context.Context, who dual.Identity) (dual.Grant, error)
 	return g, nil
 }
 
-// Witness implements dual.Witness: from then on Standing.Lost says what the state
-// has forgotten, no move leads forward, and each takes an epoch above this one.
-func (f *Fleet) ReportStateLoss(ctx context.Context, held phases.Route) error {
+// ReportStateLoss implements dual.StateLossReporter: from then on Status.StateLoss
+// records the loss, no advance is possible, and each move takes an epoch above this one.
+func (f *Fleet) ReportStateLoss(ctx context.Context, pinned phases.Route) error {
 	name := "unknown"
 	if i := f.instance.Load(); i != nil {
 		name = *i
 	}
-	// [loss-held]: the route counts as held from here on, and every move takes a higher epoch.
-	return statedb.RecordStateLoss(ctx, f.pool, f.migration, name, held)
+	// [loss-held]: the route counts as live from here on, and every move takes a higher epoch.
+	return statedb.RecordStateLoss(ctx, f.pool, f.migration, name, pinned)
 }
 
-func madeUpName() string {
+func generatedName() string {
 	host, err := os.Hostname()
 	if err != nil {
 		host = "unknown"
@@ -199,15 +199,15 @@ func madeUpName() string {
 	return fmt.Sprintf("%s-%d-%s", host, os.Getpid(), rand.Text()[:6])
 }
 
-// Renew prolongs a live lease. It shares the migration's row so that no transition
-// takes the lease for lapsed while the renewal is on its way.
+// Renew extends a live lease. It locks the migration's row in share mode, so that no
+// transition counts the lease as lapsed while the renewal is in flight.
 func (f *Fleet) Renew(ctx context.Context, lease string, acknowledged int64) (dual.Grant, error) {
 	g := dual.Grant{Lease: lease}
 	unsettled := false
 	err := f.oneTrip(ctx, &g, func(b *pgx.Batch) {
-		// [lease-final]: only a lease that has neither ended nor run out is renewed: a rollback may
-		// have counted it as lapsed and not waited for it. The acknowledged epoch never goes down,
-		// and never above the present one.
+		// [lease-final]: only a lease that has neither ended nor expired is renewed: a rollback may
+		// have counted it as lapsed and not waited for it. The acknowledged epoch never decreases,
+		// and never exceeds the present one.
 		b.Queue(`UPDATE migrator.leases l SET renewed_at = clock_timestamp(),
 				expires_at = clock_timestamp() + coalesce($4::bigint, m.lease_ms) * interval '1 millisecond',
 				acknowledged_epoch = greatest(l.acknowledged_epoch, least($3, m.epoch))
@@ -234,12 +234,12 @@ func (f *Fleet) Renew(ctx context.Context, lease string, acknowledged int64) (du
 	return g, nil
 }
 
-// Leave ends the lease cleanly, also one that has run out or was superseded: the
-// instance's word that nothing is under way is as good late, and takes the mark of
-// a possible loss back. Leaving twice, or after an eviction, is no error.
+// Leave ends the lease cleanly, also one that has expired or was superseded: the
+// instance's report that it has drained is valid late too, and removes the mark of
+// possibly lost writes. Leaving twice, or after an eviction, is not an error.
 func (f *Fleet) Leave(ctx context.Context, lease string) error {
-	// [leave-drained]: takes the mark of a possible loss away, since the instance reports that all
-	// its operations have drained. An eviction stands: it is in the history, and has its own mark.
+	// [leave-drained]: removes the mark of possibly lost writes, since the instance reports that all
+	// its operations have drained. An eviction remains: it is in the history, and has its own mark.
 	tag, err := f.pool.Exec(ctx, `UPDATE migrator.leases SET ended = 'left', lost_at = NULL,
 			ended_at = least(ended_at, clock_timestamp())
 		WHERE id = $1 AND migration = $2 AND (ended IS NULL OR ended = 'superseded')`, lease, f.migration)

@@ -13,19 +13,20 @@ import (
 	"github.com/stranglerfig/migrator/record"
 )
 
-// Journal records lost changes and rules on what they mean. A transition either
-// sees them or is seen by the ruling: both lock the migration's row.
-func (f *Fleet) Journal(ctx context.Context, lost []dual.JournalEntry) (dual.JournalResult, error) {
-	rows := mergeEntries(lost)
+// Journal records changes that did not reach the target, and returns what they mean for
+// readers. Either a transition finds the keys, or the result includes the transition:
+// both lock the migration's row.
+func (f *Fleet) Journal(ctx context.Context, entries []dual.JournalEntry) (dual.JournalResult, error) {
+	rows := mergeEntries(entries)
 	var g dual.Grant
-	var held []phases.Route
+	var live []phases.Route
 	err := f.oneTrip(ctx, &g, func(b *pgx.Batch) {
 		// [journal-held]: read in the transaction that journals: a route that an instance may have
 		// swapped to, and not acknowledged yet, counts too.
-		b.Queue(statedb.LiveRoutesSQL, f.migration).Query(statedb.CollectRoutes(&held))
-		// [journal-version]: the highest version that was lost. [journal-changes]: the count only
-		// grows, so a repair that began before sees the difference. [no-journal-fails]: behind a
-		// fence no key enters, and the result says so.
+		b.Queue(statedb.LiveRoutesSQL, f.migration).Query(statedb.CollectRoutes(&live))
+		// [journal-version]: the highest failed version. [journal-changes]: the count only grows, so a
+		// repair that began before finds the difference. [no-journal-fails]: behind a fence no key
+		// enters, and the result has Fenced set.
 		b.Queue(`INSERT INTO migrator.journal AS j (migration, key, version, changes, reason, first_at, last_at)
 			SELECT m.name, l.key, l.version, l.changes, l.reason, clock_timestamp(), clock_timestamp()
 			FROM migrator.migrations m, unnest($2::bytea[], $3::text[], $4::bigint[], $5::text[]) AS l (key, version, changes, reason)
@@ -39,7 +40,7 @@ func (f *Fleet) Journal(ctx context.Context, lost []dual.JournalEntry) (dual.Jou
 	if err != nil {
 		return dual.JournalResult{}, err
 	}
-	return dual.JournalResult{Route: g.Route, TargetRead: statedb.AnyReadsTarget(g.Route, held), Fenced: statedb.Fenced(g.Route.Phase)}, nil
+	return dual.JournalResult{Route: g.Route, TargetRead: statedb.AnyReadsTarget(g.Route, live), Fenced: statedb.Fenced(g.Route.Phase)}, nil
 }
 
 type journalRows struct {
@@ -51,15 +52,15 @@ type journalRows struct {
 
 const longestReason = 500 // bytes of one reason that are kept
 
-// mergeEntries makes one row of a key, since one statement can't change a row twice,
-// and sorts them: two journals of the same keys must lock them in one order.
-func mergeEntries(lost []dual.JournalEntry) (rows journalRows) {
-	sorted := slices.Clone(lost)
+// mergeEntries makes one row for each key, since one statement can't change a row twice,
+// and sorts them: two concurrent calls with the same keys must lock them in one order.
+func mergeEntries(entries []dual.JournalEntry) (rows journalRows) {
+	sorted := slices.Clone(entries)
 	slices.SortStableFunc(sorted, func(a, b dual.JournalEntry) int { return cmp.Compare(a.Key, b.Key) })
 	for i := 0; i < len(sorted); {
 		key, highest, changes, reason := sorted[i].Key, record.Version{}, int64(0), ""
 		for ; i < len(sorted) && sorted[i].Key == key; i++ {
-			// [journal-version]: of several losses of one key in one call, the highest.
+			// [journal-version]: of several versions of one key in one call, the highest.
 			highest, reason = highest.Max(sorted[i].Version), sorted[i].Reason
 			changes++
 		}

@@ -13,24 +13,24 @@ import (
 
 const (
 	channel        = "migrator"
-	pingAfter      = 30 * time.Second // how long a connection may be silent before it is asked
+	pingAfter      = 30 * time.Second // how long a connection may be silent before it is pinged
 	reconnectMost  = 30 * time.Second // longest mean wait between two attempts to connect
 	reconnectFirst = 100 * time.Millisecond
 )
 
-// Notifications listens, on a connection of its own, for new epochs of the migration, and
-// connects again whenever it is lost. After each connect it hints at the present
-// epoch, since one may have been missed meanwhile. It returns ctx's error.
-func (f *Fleet) Notifications(ctx context.Context, hint func(epoch int64)) error {
+// Notifications listens, on its own connection, for new epochs of the migration, and
+// reconnects whenever that connection fails. After each connect it notifies of the
+// present epoch, since one may have been missed meanwhile. It returns ctx's error.
+func (f *Fleet) Notifications(ctx context.Context, notify func(epoch int64)) error {
 	wait := reconnectFirst
 	for {
 		began := time.Now()
-		f.listen(ctx, hint)
+		f.listen(ctx, notify)
 		if time.Since(began) > pingAfter {
 			wait = reconnectFirst
 		}
-		// From half to one and a half times the wait: a fleet that lost its server
-		// together does not come back together.
+		// From half to one and a half times the wait: a fleet that was disconnected together does
+		// not reconnect together.
 		timer := time.NewTimer(wait/2 + rand.N(wait))
 		wait = min(2*wait, reconnectMost)
 		select {
@@ -42,9 +42,9 @@ func (f *Fleet) Notifications(ctx context.Context, hint func(epoch int64)) error
 	}
 }
 
-// listen returns when the connection fails or ctx ends. Its errors are nobody's: a
-// hint is only a hint, renewals tell the truth.
-func (f *Fleet) listen(ctx context.Context, hint func(epoch int64)) {
+// listen returns when the connection fails or ctx ends. It drops its errors:
+// notifications only save time, renewals return the route.
+func (f *Fleet) listen(ctx context.Context, notify func(epoch int64)) {
 	cfg := f.pool.Config().ConnConfig.Copy()
 	conn, err := pgx.ConnectConfig(ctx, cfg)
 	if err != nil {
@@ -60,7 +60,7 @@ func (f *Fleet) listen(ctx context.Context, hint func(epoch int64)) {
 	}
 	// After LISTEN, so that no epoch falls between the two.
 	if present, err := f.present(ctx, conn); err == nil {
-		hint(present.Epoch)
+		notify(present.Epoch)
 	}
 	for {
 		epoch, err := f.next(ctx, conn)
@@ -68,13 +68,13 @@ func (f *Fleet) listen(ctx context.Context, hint func(epoch int64)) {
 			return
 		}
 		if epoch > 0 {
-			hint(epoch)
+			notify(epoch)
 		}
 	}
 }
 
-// next returns the epoch of a notification, 0 for one that is not for us, or for
-// a silence after which the connection was found alive.
+// next returns the epoch of a notification. It returns 0 for a notification of another
+// migration, and for a silence after which a ping succeeded.
 func (f *Fleet) next(ctx context.Context, conn *pgx.Conn) (int64, error) {
 	waiting, cancel := context.WithTimeout(ctx, pingAfter)
 	defer cancel()
@@ -87,14 +87,14 @@ func (f *Fleet) next(ctx context.Context, conn *pgx.Conn) (int64, error) {
 		defer cancel()
 		return 0, conn.Ping(ping)
 	}
-	var news struct {
+	var payload struct {
 		Migration string `json:"migration"`
 		Epoch     int64  `json:"epoch"`
 	}
-	if n.Channel != channel || json.Unmarshal([]byte(n.Payload), &news) != nil || news.Migration != f.migration {
+	if n.Channel != channel || json.Unmarshal([]byte(n.Payload), &payload) != nil || payload.Migration != f.migration {
 		return 0, nil
 	}
-	return news.Epoch, nil
+	return payload.Epoch, nil
 }
 
 // String names the fleet without its URL.

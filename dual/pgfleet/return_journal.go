@@ -12,9 +12,9 @@ import (
 	"github.com/stranglerfig/migrator/record"
 )
 
-// Return records keys that the target is about to take and legacy lacks. It
-// requires the phase retain and the epoch; dual.ErrRouteMoved otherwise, and then
-// the write must not be made.
+// Return records keys that are about to be written to the target and that legacy lacks.
+// It requires the phase retain and the epoch. Otherwise it returns dual.ErrRouteMoved,
+// and the write must not be made.
 func (f *Fleet) Return(ctx context.Context, epoch int64, keys []record.Key) error {
 	var g dual.Grant
 	err := f.oneTrip(ctx, &g, func(b *pgx.Batch) {

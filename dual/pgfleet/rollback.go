@@ -13,18 +13,18 @@ import (
 	"github.com/stranglerfig/migrator/phases"
 )
 
-// RollBack takes reads back to legacy because the target refused a write. It does
-// nothing where reads come from legacy already; dual.ErrRouteMoved where authority
-// is moving or has moved: then legacy is not the way out.
+// RollBack rolls back to reads from legacy because the target refused a write. It does
+// nothing if reads come from legacy already. It returns dual.ErrRouteMoved if authority
+// is moving or has moved: then legacy can't serve the reads.
 func (f *Fleet) RollBack(ctx context.Context, epoch int64, reason string) error {
-	// In an outage every write comes here; all but the first find it done.
+	// In an outage every write calls this; all but the first find the rollback done.
 	present, err := f.present(ctx, f.pool)
 	if err != nil || !present.ReadsTarget() {
 		return err
 	}
-	// [held-routes]: alone with the row: the route, the attempt and the held routes are read and
-	// decided on as one. A process that freezes here is ended by the database after RescuePatience,
-	// before leases run out behind it.
+	// [held-routes]: the row is locked exclusively: the route, the attempt and the live routes are
+	// read and decided on as one. If the process freezes here, the database aborts the transaction
+	// after EmergencyPatience, before leases expire behind it.
 	err = statedb.Exclusive(ctx, f.pool, f.migration, phases.EmergencyPatience, func(tx pgx.Tx) error {
 		var at phases.Route
 		var attempt string
@@ -37,7 +37,7 @@ func (f *Fleet) RollBack(ctx context.Context, epoch int64, reason string) error 
 			return nil
 		// [fence-attempt]: dual-read behind a fence would be a route whose writes legacy refuses
 		// and that no command lifts.
-		case statedb.Fenced(at.Phase), attempt != "": // with an attempt noted, the fence may be up
+		case statedb.Fenced(at.Phase), attempt != "": // with an attempt recorded, the fence may be up
 			return fmt.Errorf("%w: it is at %s", dual.ErrRouteMoved, at)
 		}
 		return f.rollBack(ctx, tx, at, epoch, reason)
@@ -54,26 +54,26 @@ func (f *Fleet) rollBack(ctx context.Context, tx pgx.Tx, at phases.Route, epoch 
 	if err != nil {
 		return err
 	}
-	held, err := pgx.CollectRows(rows, statedb.ScanRoute)
+	live, err := pgx.CollectRows(rows, statedb.ScanRoute)
 	if err != nil {
 		return err
 	}
-	// [held-routes]: also a rollback may not commit a route beside an incompatible one.
-	if err := phases.Legal(at, phases.Route{Phase: phases.DualRead, Percent: phases.All}, held); err != nil {
+	// [held-routes]: a rollback must not commit a route beside an incompatible one either.
+	if err := phases.Legal(at, phases.Route{Phase: phases.DualRead, Percent: phases.All}, live); err != nil {
 		return err
 	}
-	evidence, err := json.Marshal(map[string]any{"write_epoch": epoch, "held": held})
+	details, err := json.Marshal(map[string]any{"write_epoch": epoch, "held": live})
 	if err != nil {
 		return err
 	}
 	// internal/state/schema.sql has the function as it is now.
 	// [loss-epoch]: migrator.rescue moves by migrator.move, whose epoch is above all that are
 	// known; it refuses if the epoch is not at.Epoch any more.
-	_, err = tx.Exec(ctx, `SELECT migrator.rescue($1, $2, $3, $4::jsonb)`, f.migration, at.Epoch, statedb.CleanText(reason), string(evidence))
+	_, err = tx.Exec(ctx, `SELECT migrator.rescue($1, $2, $3, $4::jsonb)`, f.migration, at.Epoch, statedb.CleanText(reason), string(details))
 	return err
 }
 
-// TargetRead tells whether anybody may still read the target.
+// TargetRead reports whether an instance may still read the target.
 func (f *Fleet) TargetRead(ctx context.Context) (bool, error) {
 	present, err := f.present(ctx, f.pool)
 	if err != nil || present.ReadsTarget() {
@@ -83,7 +83,7 @@ func (f *Fleet) TargetRead(ctx context.Context) (bool, error) {
 	if err != nil {
 		return false, statedb.Explain(err)
 	}
-	held, err := pgx.CollectRows(rows, statedb.ScanRoute)
-	// [journal-held]: the routes that live leases may hold count as much as the present one.
-	return statedb.AnyReadsTarget(present, held), statedb.Explain(err)
+	live, err := pgx.CollectRows(rows, statedb.ScanRoute)
+	// [journal-held]: every live route counts as much as the present one.
+	return statedb.AnyReadsTarget(present, live), statedb.Explain(err)
 }

@@ -16,16 +16,16 @@ var _ dual.Observer = (*Fleet)(nil)
 
 const (
 	maxWindows = 500 // in one statement
-	// maxAge is how old a window may be that still counts. Nobody waits longer for an
-	// instance, and what is known of counted windows must outlive it by far.
+	// maxAge is the greatest age of a window that still counts. No gate waits longer for an
+	// instance, and the identities of counted windows must be kept for much longer.
 	maxAge    = 7 * 24 * time.Hour
 	maxLength = 24 * time.Hour
 )
 
-// Observe implements dual.Observer. The windows' times are told by the database's
-// clock, from their age. Windows of an epoch that the state does not know, and those
-// older than a week, are passed over; a window that can't be is refused, and with it
-// all that were given.
+// Observe implements dual.Observer. The windows' times are by the database's clock,
+// computed from their age. Windows of an epoch that the state does not know, and those
+// older than a week, are skipped. An invalid window is refused, and with it all others
+// of the call.
 func (f *Fleet) Observe(ctx context.Context, lease string, windows []telemetry.Window) error {
 	for chunk := range slices.Chunk(windows, maxWindows) {
 		if err := f.observe(ctx, lease, chunk); err != nil {
@@ -55,10 +55,10 @@ func (f *Fleet) observe(ctx context.Context, lease string, windows []telemetry.W
 		counts = append(counts, packed)
 	}
 	known := false
-	// Without a target, ON CONFLICT asks for no more than the right to insert.
-	// Only of a lease that the state knows, live or over: counts of another migration must open no
-	// gate.
-	err := f.pool.QueryRow(ctx, `WITH held AS (SELECT FROM migrator.leases WHERE id = $2 AND migration = $1),
+	// Without a conflict target, ON CONFLICT needs no more than the right to insert.
+	// Only for a lease that the state knows, live or ended: counts of another migration must open
+	// no gate.
+	err := f.pool.QueryRow(ctx, `WITH known AS (SELECT FROM migrator.leases WHERE id = $2 AND migration = $1),
 		taken AS (INSERT INTO migrator.windows
 				(migration, incarnation, sequence, instance, epoch, config_hash, began_at, ended_at, discarded, counts)
 			SELECT $1, w.incarnation, w.sequence, w.instance, w.epoch, w.config_hash,
@@ -67,9 +67,9 @@ func (f *Fleet) observe(ctx context.Context, lease string, windows []telemetry.W
 				AS w (incarnation, sequence, instance, epoch, config_hash, age, length, discarded, counts)
 			CROSS JOIN (SELECT clock_timestamp() AS at) now
 			JOIN migrator.epochs e ON e.migration = $1 AND e.epoch = w.epoch
-			WHERE EXISTS (SELECT FROM held)
+			WHERE EXISTS (SELECT FROM known)
 			ON CONFLICT DO NOTHING)
-		SELECT EXISTS (SELECT FROM held)`,
+		SELECT EXISTS (SELECT FROM known)`,
 		f.migration, lease, incarnations, sequences, instances, epochs, hashes, ages, lengths, discarded, counts).Scan(&known)
 	switch {
 	case err != nil:
@@ -83,11 +83,11 @@ func (f *Fleet) observe(ctx context.Context, lease string, windows []telemetry.W
 func packWindow(w telemetry.Window) ([]byte, error) {
 	switch {
 	case w.Incarnation == "" || len(w.Incarnation) > statedb.MaxText || statedb.CleanText(w.Incarnation) != w.Incarnation:
-		return nil, fmt.Errorf("its incarnation is no text of 1 to %d bytes", statedb.MaxText)
+		return nil, fmt.Errorf("its incarnation must be a text of 1 to %d bytes", statedb.MaxText)
 	case len(w.Instance) > statedb.MaxText || len(w.ConfigHash) > statedb.MaxText || statedb.CleanText(w.ConfigHash) != w.ConfigHash:
-		return nil, fmt.Errorf("its instance or configuration's hash is no text of up to %d bytes", statedb.MaxText)
+		return nil, fmt.Errorf("its instance and config hash must be texts of at most %d bytes", statedb.MaxText)
 	case w.Epoch <= 0:
-		return nil, fmt.Errorf("it does not name the epoch that it was counted under")
+		return nil, fmt.Errorf("it has no epoch")
 	case w.Length < 0 || w.Length > maxLength:
 		return nil, fmt.Errorf("its length is %s: want 0 to %s", w.Length, maxLength)
 	case w.Discarded > math.MaxInt64 || w.Sequence == math.MaxInt64: // which ends no range of integers

@@ -1,4 +1,4 @@
-// Package evidence is what application instances count: the vocabulary that the
+// Package telemetry is what application instances count: the vocabulary that the
 // instances, the state and the gates share. It does no I/O.
 package telemetry
 
@@ -46,8 +46,8 @@ const (
 // Outcome is how it ended.
 type Outcome string
 
-// Outcomes of reads and writes. A record that is not there is OK. The caller's own
-// impatience (Cancelled) says nothing of the store.
+// Outcomes of reads and writes. A record that does not exist is OK. Cancelled (the
+// caller gave up) proves nothing about the store.
 const (
 	OK        Outcome = "ok"
 	Failed    Outcome = "error"
@@ -59,14 +59,14 @@ const (
 // Outcomes of comparisons.
 const (
 	Agreed    Outcome = "agreed"
-	Lagged    Outcome = "lagged"   // agreed after a while, or the target was still moving
+	Lagged    Outcome = "lagged"   // agreed at a recheck, or the target was still changing
 	Mismatch  Outcome = "mismatch" // confirmed
 	LostWrite Outcome = "lost"     // confirmed, and an acknowledged write: missing in the store that answers, or older there
 	Aborted   Outcome = "undone"   // could not be completed: error, timeout, panic, route replaced
 	Dropped   Outcome = "dropped"  // too many at once
 )
 
-// Series is one combination of the above.
+// Series is one combination of operation, store, role and outcome.
 type Series struct {
 	Operation Operation `json:"operation"`
 	Store     Store     `json:"store"`
@@ -74,8 +74,8 @@ type Series struct {
 	Outcome   Outcome   `json:"outcome"`
 }
 
-// Count is how often a series was seen, with the durations of those that were
-// timed: a sample, chosen before they began. Latency is nil if none was.
+// Count is how often a series was counted, with the durations of the timed operations:
+// a sample, chosen before they began. Latency is nil if none was timed.
 type Count struct {
 	Series
 	N       uint64
@@ -83,28 +83,28 @@ type Count struct {
 }
 
 // Window is what one instance has counted under one epoch in some seconds. An
-// incarnation is one process's part in the migration: it outlives leases. Its
-// sequence rises, so that a window which is handed in twice counts once.
+// incarnation is one process's part in the migration: it outlives leases. Its sequence
+// rises, so that a window that is reported twice counts once.
 type Window struct {
 	Incarnation string
 	Instance    string
 	Sequence    int64
 	Epoch       int64
-	ConfigHash  string // of the description that the instance's grant was made under
+	ConfigHash  string // of the migration file that the instance's grant was made under
 	Length      time.Duration
-	Age         time.Duration // between its end and its being sent, by a clock that goes on in suspend
+	Age         time.Duration // between its end and its being sent, by a clock that runs in suspend
 	Counts      []Count       // no series twice
-	Discarded   uint64        // windows before this one that were given up while the state was away
+	Discarded   uint64        // windows before this one that were discarded while the state was unreachable
 }
 
 // Bucket is what all instances counted under one epoch and configuration in a
-// stretch of time, by the state's clock.
+// period of time, by the state's clock.
 type Bucket struct {
 	Epoch      int64
 	ConfigHash string
 	Began      time.Time
 	Ended      time.Time
-	Instances  int // that handed in at least one window
+	Instances  int // that reported at least one window
 	Counts     []Count
 }
 

@@ -14,7 +14,7 @@ import (
 	"github.com/stranglerfig/migrator/record"
 )
 
-// Schema is the table as it was before anybody thought of moving it.
+// Schema is the table as it was before the migration.
 const Schema = `
 CREATE TABLE customers (
 	id      bigint PRIMARY KEY,
@@ -30,7 +30,7 @@ CREATE TABLE customers (
 type Customer struct {
 	ID      int64
 	Email   string
-	Name    *string // NULL and "" are two things
+	Name    *string // NULL and "" differ
 	Points  int
 	Changed time.Time
 }
@@ -39,8 +39,8 @@ type Customer struct {
 
 // docs: columns
 
-// columns say how a customer is written to the target and read from it. The texts
-// are the canonical ones (record.Kind), the same that the backfill writes.
+// columns write a customer to the target and read it from there. The texts are the
+// canonical ones (record.Kind), the same that the backfill writes.
 func columns() []dual.Column[Customer] {
 	return []dual.Column[Customer]{
 		{
@@ -97,5 +97,5 @@ func scan(row pgx.Row, more ...any) (c Customer, err error) {
 	return c, err
 }
 
-// now is what PostgreSQL would keep of it.
+// now is the present time at PostgreSQL's precision.
 func now() time.Time { return time.Now().UTC().Truncate(time.Microsecond) }

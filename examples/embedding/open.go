@@ -19,7 +19,7 @@ import (
 	"github.com/stranglerfig/migrator/store/postgres"
 )
 
-// Customers is what the rest of the application knows of customers.
+// Customers is the application's store of customers.
 type Customers struct {
 	db       *pgxpool.Pool
 	target   store.Target
@@ -32,8 +32,8 @@ type Customers struct {
 
 // docs: open
 
-// Open makes this process an instance of the migration's fleet. Nobody may read or
-// write customers before it has succeeded: without a route there is no right store.
+// Open makes this process an instance of the migration's fleet. The application must not
+// read or write customers before Open has succeeded: without a route no store is right.
 func Open(ctx context.Context, m *migration.Config, stateURL string, log *slog.Logger) (_ *Customers, err error) {
 	c := &Customers{version: postgres.VersionExpr(m.Name)}
 	defer func() {
@@ -42,7 +42,7 @@ func Open(ctx context.Context, m *migration.Config, stateURL string, log *slog.L
 		}
 	}()
 	if c.db, err = pgxpool.New(ctx, m.Legacy.URL); err != nil {
-		return nil, errors.New("the legacy database's URL can't be read") // it may hold a password
+		return nil, errors.New("the legacy database's URL can't be parsed") // without it: it may contain a password
 	}
 	legacy, err := m.OpenLegacy(ctx) // for the records' shape alone
 	if err != nil {
@@ -157,8 +157,8 @@ func (c *Customers) close() {
 
 // docs: grant
 
-// Grant gives the application's role what it needs in the state database. Whoever
-// ran migrator init calls it, again after every upgrade.
+// Grant gives the application's role the rights that it needs in the state database. The
+// role that ran migrator init must call it, and again after every upgrade.
 func Grant(ctx context.Context, stateURL, role string) error {
 	store, err := state.Open(ctx, stateURL)
 	if err != nil {

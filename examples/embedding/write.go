@@ -14,7 +14,7 @@ import (
 var (
 	ErrNoCustomer = errors.New("there is no such customer")
 	ErrTooFew     = errors.New("not that many points")
-	ErrTaken      = errors.New("the number is taken, or the customer has changed meanwhile")
+	ErrTaken      = errors.New("the number is in use, or the customer has changed meanwhile")
 )
 
 type change = dual.Change[int64, Customer]
@@ -44,7 +44,7 @@ func (c *Customers) AddPoints(ctx context.Context, id int64, points int) error {
 	})
 }
 
-// one reads what RETURNING says of one written row.
+// one reads the RETURNING of one written row.
 func (c *Customers) one(row pgx.Row) ([]change, error) {
 	var version string
 	written, err := scan(row, &version)
@@ -82,7 +82,7 @@ func (c *Customers) Replace(ctx context.Context, value Customer) error {
 
 // docs: delete
 
-// Remove deletes a customer. A zero version says that there was nothing to delete.
+// Remove deletes a customer. A zero version means that there was nothing to delete.
 func (c *Customers) Remove(ctx context.Context, id int64) error {
 	return c.writer.Delete(ctx, id, func(ctx context.Context) (record.Version, error) {
 		var version string
@@ -187,18 +187,18 @@ func (c *Customers) Renumber(ctx context.Context, from, to int64) error {
 
 // docs: errors
 
-// Outcome is what a caller has to know of a write.
+// Outcome is the result of a write, as its caller needs it.
 type Outcome string
 
 // The outcomes.
 const (
 	Saved    Outcome = "saved"
 	NotSaved Outcome = "not saved" // nothing was written: try again
-	Unsure   Outcome = "unsure"    // it may have been written, or a part of it: look first
-	Refused  Outcome = "refused"   // nothing was written, by the application's or legacy's own word
+	Unsure   Outcome = "unsure"    // it may have been written, or a part of it: read first
+	Refused  Outcome = "refused"   // nothing was written: the application or legacy refused it
 )
 
-// OutcomeOf reads the error of a write.
+// OutcomeOf classifies the error of a write.
 func OutcomeOf(err error) Outcome {
 	var target *dual.TargetError
 	var waited *dual.WaitError
@@ -208,7 +208,7 @@ func OutcomeOf(err error) Outcome {
 	case errors.As(err, &target) && target.Legacy:
 		return Saved // in legacy for good; the target follows when it is repaired
 	case errors.As(err, &target) && (target.Unknown || len(target.Done) > 0):
-		return Unsure // Done are written, Keys are not, or not surely
+		return Unsure // Done are written; Keys are not, or it is unknown
 	case errors.As(err, &target), errors.As(err, &waited), errors.Is(err, dual.ErrLeft):
 		return NotSaved
 	case uncertain(err):
@@ -222,12 +222,12 @@ func OutcomeOf(err error) Outcome {
 
 // docs: uncertain
 
-// uncertain tells that a failed statement may have been committed all the same: the
-// server has not said that it refused.
+// uncertain reports whether a failed statement may have been committed: the server has
+// not answered that it refused.
 func uncertain(err error) bool {
-	var said interface{ SQLState() string }
+	var answered interface{ SQLState() string }
 	own := errors.Is(err, ErrNoCustomer) || errors.Is(err, ErrTooFew) || errors.Is(err, ErrTaken)
-	return err != nil && !own && !errors.As(err, &said)
+	return err != nil && !own && !errors.As(err, &answered)
 }
 
 // docs: end

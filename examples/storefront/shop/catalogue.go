@@ -52,7 +52,7 @@ func newCatalogue(instance *dual.Instance, legacy *legacyStore, target store.Tar
 	c.writer, err = dual.NewWriter(dual.WriterConfig[int64, Product]{
 		Instance: instance, Target: products, Key: keyOf,
 		IsFenced: postgres.IsFenced, Uncertain: isUncertain,
-		Spoil: func(p Product) Product { p.Name += " (spoiled)"; return p },
+		Corrupt: func(p Product) Product { p.Name += " (spoiled)"; return p },
 	})
 	return c, err
 }

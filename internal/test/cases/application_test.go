@@ -86,7 +86,7 @@ func (w *world) application(s setup) *application {
 	go func() { done <- a.i.Run(ctx) }()
 	w.t.Cleanup(func() {
 		stop()
-		<-done // bounded by LeaveWithin; its error says that the servers are gone
+		<-done // bounded by LeaveWithin; it fails since the servers have stopped
 	})
 	return a
 }

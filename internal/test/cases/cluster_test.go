@@ -15,8 +15,8 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// cluster is a PostgreSQL whose data directory the test has in its hands: to be
-// copied, promoted or upgraded, which the servers of testenv are not made for.
+// cluster is a PostgreSQL cluster whose data directory the test can copy, promote or
+// upgrade. The servers of testenv do not support that.
 type cluster struct {
 	t    *testing.T
 	bin  string // the directory of PostgreSQL's programs
@@ -128,8 +128,8 @@ func (c *cluster) stop(mode string) {
 	c.postgres("pg_ctl", "-D", c.data, "-m", mode, "-w", "stop")
 }
 
-// promote starts the data as a standby without a primary, and promotes it: what is
-// left of a failover. The timeline goes up by one.
+// promote starts the data as a standby without a primary, and promotes it, as after a
+// failover. The timeline goes up by one.
 func (c *cluster) promote() {
 	c.t.Helper()
 	if err := os.WriteFile(filepath.Join(c.data, "standby.signal"), nil, 0o644); err != nil {

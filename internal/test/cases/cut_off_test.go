@@ -8,11 +8,11 @@ import (
 	"github.com/stranglerfig/migrator/phases"
 )
 
-// TestRollbackWaitsForAnInstanceCutOffBehindTheFence: an instance learns of a fence
-// with its last renewal, and is then cut off. On the route fenced it reads the target
-// alone, lapsed or not, and never falls back to legacy. The fence is lifted, legacy
-// takes writes again, and a write that the target refuses asks for dual-read: that
-// instance would go on answering from a target that is left behind.
+// TestRollbackWaitsForAnInstanceCutOffBehindTheFence: an instance gets the route fenced
+// with its last renewal, and is then cut off. On that route it reads the target alone,
+// lapsed or not, and never falls back to legacy. The fence is lifted, legacy takes writes
+// again, and a write that the target refuses requests dual-read: that instance would
+// continue to answer from a target that is behind.
 func TestRollbackWaitsForAnInstanceCutOffBehindTheFence(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, options{})
@@ -29,7 +29,7 @@ func TestRollbackWaitsForAnInstanceCutOffBehindTheFence(t *testing.T) {
 	w.run(w.stateURL, "UPDATE migrator.leases SET expires_at = clock_timestamp()")
 	err := fleet.RollBack(w.ctx, w.status().Route.Epoch, "the target refused a write")
 	if at := w.status().Route; err == nil || at.Phase != phases.Grace {
-		t.Errorf("a write took reads back to %s (%v) beside an instance that may still read the target alone", at, err)
+		t.Errorf("a write rolled back to %s (%v) beside an instance that may still read the target alone", at, err)
 	}
 	_, err = w.controller().Rollback(w.ctx, control.Rollback{To: phases.DualRead, Reason: "test", Settle: 100 * time.Millisecond})
 	if at := w.status().Route; err == nil || at.Phase != phases.Grace {

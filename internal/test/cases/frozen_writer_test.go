@@ -10,8 +10,8 @@ import (
 )
 
 // TestFrozenWriterOverwritesNothing: a process is suspended after legacy's commit, for
-// longer than its lease and than not-after, while another writes the same record. Its
-// own copy must not land when it wakes, nor may it answer from what it held before.
+// longer than its lease and than not-after, while another instance writes the same record.
+// When it resumes, its own copy must not land, and it must not answer with older data.
 func TestFrozenWriterOverwritesNothing(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {

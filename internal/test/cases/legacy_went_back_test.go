@@ -20,9 +20,9 @@ func (w *world) reconnect() {
 	})
 }
 
-// forgotten writes each of the first n records and returns those that are acknowledged
-// and not what a read answers.
-func (a *application) forgotten(n int64) (wrong []string) {
+// dropped writes each of the first n records and returns the acknowledged writes that a
+// read does not return.
+func (a *application) dropped(n int64) (wrong []string) {
 	for id := int64(1); id <= n; id++ {
 		name := fmt.Sprintf("later %d", id)
 		err := a.write(id, name)
@@ -41,7 +41,7 @@ func (a *application) forgotten(n int64) (wrong []string) {
 func TestWritesAfterACrashWithoutSyncAreNotDropped(t *testing.T) {
 	t.Parallel()
 	server := testenv.Postgres(t, testenv.PostgresOptions{Settings: map[string]string{
-		"wal_buffers": "16MB", "bgwriter_lru_maxpages": "0", "autovacuum": "off", // nobody else flushes the log
+		"wal_buffers": "16MB", "bgwriter_lru_maxpages": "0", "autovacuum": "off", // nothing else flushes the log
 	}})
 	url, drop, err := server.CreateDatabase(t.Context())
 	if err != nil {
@@ -53,8 +53,8 @@ func TestWritesAfterACrashWithoutSyncAreNotDropped(t *testing.T) {
 	w.upto(phases.Grace)
 	w.run(url, "CREATE TABLE other (filler text); ALTER ROLE postgres SET synchronous_commit = off")
 	w.db.Reset()
-	// Pages that PostgreSQL has written and not synced outlive the server's death, though
-	// not the machine's: its log writer is stopped, so that they are lost as there.
+	// Pages that PostgreSQL has written and not synced survive a crash of the server, though not of
+	// the machine: the log writer is stopped, so that they are lost as in a crash of the machine.
 	var logWriter int
 	w.check(w.db.QueryRow(w.ctx, "SELECT pid FROM pg_stat_activity WHERE backend_type = 'walwriter'").Scan(&logWriter))
 	w.check(syscall.Kill(logWriter, syscall.SIGSTOP))
@@ -70,16 +70,16 @@ func TestWritesAfterACrashWithoutSyncAreNotDropped(t *testing.T) {
 	if w.inLegacy(1) == lost {
 		t.Fatal("legacy has lost nothing: this test shows nothing")
 	}
-	if wrong := a.forgotten(20); len(wrong) > 0 {
+	if wrong := a.dropped(20); len(wrong) > 0 {
 		t.Errorf("%d of 20 acknowledged writes can't be read, the first: %s", len(wrong), wrong[0])
 	}
 }
 
 // TestWritesAfterAnUpgradeOfLegacyAreNotDropped: legacy failed over once, so that its
 // timeline is 2, and is upgraded by pg_upgrade, whose cluster begins at timeline 1. The
-// instances go on without a restart, and everything that they write is older than what
-// the target has. The system identifier is another, and nothing looks at it but a
-// command that opens legacy: only from then on, writes take effect.
+// instances continue without a restart, and all that they write is older than the
+// target's versions. The system identifier changes, and only a command that opens legacy
+// checks it: writes take effect only from then on.
 func TestWritesAfterAnUpgradeOfLegacyAreNotDropped(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
@@ -95,13 +95,13 @@ func TestWritesAfterAnUpgradeOfLegacyAreNotDropped(t *testing.T) {
 	c.stop("fast")
 	c.upgraded()
 	w.reconnect()
-	if wrong := a.forgotten(20); len(wrong) > 0 {
+	if wrong := a.dropped(20); len(wrong) > 0 {
 		t.Errorf("%d of 20 acknowledged writes can't be read, the first: %s", len(wrong), wrong[0])
 	}
 	opened, err := w.m.OpenLegacy(w.ctx) // as any command does
 	w.check(err)
 	opened.Close()
-	if wrong := a.forgotten(20); len(wrong) > 0 {
+	if wrong := a.dropped(20); len(wrong) > 0 {
 		t.Errorf("once a command has opened legacy: %d of 20 acknowledged writes can't be read, the first: %s", len(wrong), wrong[0])
 	}
 }

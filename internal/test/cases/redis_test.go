@@ -16,8 +16,8 @@ func newWorldOnRedis(t *testing.T) (*world, *testenv.RedisServer) {
 	return newWorld(t, options{targetURL: server.URL()}), server
 }
 
-// redisDo sends the commands on one connection, past migrator's back. The last one
-// may end that connection too.
+// redisDo sends the commands on one connection of its own. The last one may end that
+// connection too.
 func redisDo(t *testing.T, server *testenv.RedisServer, commands ...[]any) {
 	t.Helper()
 	o, err := goredis.ParseURL(server.URL())

@@ -7,9 +7,9 @@ import (
 	"github.com/stranglerfig/migrator/phases"
 )
 
-// TestRefusedWritesAreReadBack: Redis answers, and refuses writes. Reads go back to
-// legacy before the write is acknowledged.
-func TestRefusedWritesAreReadBack(t *testing.T) {
+// TestRefusedWriteRollsBackBeforeItIsAcknowledged: Redis answers, and refuses writes.
+// Reads come from legacy again before the write is acknowledged.
+func TestRefusedWriteRollsBackBeforeItIsAcknowledged(t *testing.T) {
 	t.Parallel()
 	for name, command := range map[string][]any{
 		"out of memory":    {"CONFIG", "SET", "maxmemory", "1"},

@@ -18,9 +18,9 @@ import (
 )
 
 // TestSlowWriteDoesNotRollBackTheFleet: one closure takes longer than not-after, in a
-// wait for a row's lock, say. The target refuses the copy as late, which the instance
-// takes for an outage: it rolls the whole fleet back to dual-read with both stores
-// well. A late write is its own trouble: journal, repair, else an error.
+// wait for a row's lock, for example. The target refuses the copy as late, which the
+// instance treats as an outage: it rolls the whole fleet back to dual-read while both
+// stores work. A late write must affect only itself: journal, repair, else an error.
 func TestSlowWriteDoesNotRollBackTheFleet(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, options{notAfter: time.Second})
@@ -38,13 +38,13 @@ func TestSlowWriteDoesNotRollBackTheFleet(t *testing.T) {
 
 // TestLargeWriteDoesNotRollBackTheFleet: one write changes more records than fit into
 // the deadline, which does not depend on their number. The rest counts as an outage
-// of the target: the whole fleet is rolled back with both stores well, or, where the
+// of the target: the whole fleet is rolled back while both stores work, or, where the
 // journal can't take so many keys within the deadline either, the write fails.
 func TestLargeWriteDoesNotRollBackTheFleet(t *testing.T) {
 	t.Parallel()
 	const records = 20_000
 	w := newWorld(t, options{notAfter: 20 * time.Second})
-	a := w.application(setup{deadline: 100 * time.Millisecond}) // a second is enough for them on a machine at rest
+	a := w.application(setup{deadline: 100 * time.Millisecond}) // a second is enough for them on an idle machine
 	w.upto(phases.Grace)
 	err := a.writer.Write(w.ctx, dual.Op[int64, item]{Legacy: func(ctx context.Context) ([]dual.Change[int64, item], error) {
 		rows, err := w.db.Query(ctx, fmt.Sprintf(`INSERT INTO items SELECT i, 'large' FROM generate_series(1, %d) i
@@ -68,7 +68,7 @@ func TestLargeWriteDoesNotRollBackTheFleet(t *testing.T) {
 	var partly *dual.TargetError
 	switch got := a.read(records); {
 	case errors.As(err, &partly):
-		t.Errorf("legacy has %d records that the target is said to lack: %v", len(partly.Keys), partly.Cause)
+		t.Errorf("legacy has %d records that the target is reported to lack: %v", len(partly.Keys), partly.Cause)
 	case err != nil:
 		t.Error(err)
 	case got != "large":
@@ -76,10 +76,10 @@ func TestLargeWriteDoesNotRollBackTheFleet(t *testing.T) {
 	}
 }
 
-// TestLargeWriteInRetainIsWhole: in retain the keys of one write are written one by
+// TestLargeWriteInRetainIsComplete: in retain the keys of one write are written one by
 // one under a deadline that does not depend on their number: some of them are done,
 // the rest is not, and nothing but the size was wrong.
-func TestLargeWriteInRetainIsWhole(t *testing.T) {
+func TestLargeWriteInRetainIsComplete(t *testing.T) {
 	t.Parallel()
 	const records = 20_000
 	w := newWorld(t, options{notAfter: 20 * time.Second})
@@ -106,9 +106,9 @@ func TestLargeWriteInRetainIsWhole(t *testing.T) {
 }
 
 // TestPanicAfterCommitIsJournaled: the application's closure panics after legacy's
-// commit, and its server recovers, as net/http does. Legacy is ahead of the target, and
-// no journal knows of it: reads stay stale for good. The outcome of such a write is
-// unknown, and its key must be journaled.
+// commit, and its server recovers, as net/http does. Legacy is ahead of the target, and no
+// journal has the key: reads stay stale for good. The outcome of such a write is unknown,
+// and its key must be journaled.
 func TestPanicAfterCommitIsJournaled(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, options{})

@@ -14,8 +14,8 @@ import (
 // TestAdvanceAfterTheStateLostAJournaledKey: a write is acknowledged in dual-read
 // while the target is away, since the journal has its key. The state database fails
 // over to a standby that lacks the journal's last transaction, at the same epoch: no
-// instance finds its route missing, and the journal is empty. The way to grace is
-// open, and reads there are stale. Another timeline of the state must count as a
+// instance finds its route missing, and the journal is empty. All gates to grace are
+// open, and reads there are stale. A new timeline of the state must count as a state
 // loss, until a full reconcile is clean.
 func TestAdvanceAfterTheStateLostAJournaledKey(t *testing.T) {
 	t.Parallel()

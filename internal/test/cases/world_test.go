@@ -37,8 +37,8 @@ type world struct {
 	db        *pgxpool.Pool // to legacy, for applications and for checks
 }
 
-// options change a world. Zero: databases of the test's own on the shared servers,
-// 20 records, a not-after of 2 s.
+// options configure a world. Zero: new databases on the shared servers, 20 records, a
+// not-after of 2 s.
 type options struct {
 	legacyURL, stateURL, targetURL string
 	notAfter                       time.Duration
@@ -122,7 +122,7 @@ func (w *world) check(err error) {
 	}
 }
 
-// run executes SQL on a connection of its own.
+// run executes SQL on its own connection.
 func (w *world) run(url, sql string) {
 	w.t.Helper()
 	conn, err := pgx.Connect(w.ctx, url)
@@ -132,7 +132,7 @@ func (w *world) run(url, sql string) {
 	w.check(err)
 }
 
-// await asks until done holds.
+// await polls until done returns true.
 func (w *world) await(what string, done func() bool) {
 	w.t.Helper()
 	deadline := time.After(20 * time.Second)
@@ -141,7 +141,7 @@ func (w *world) await(what string, done func() bool) {
 	for !done() {
 		select {
 		case <-deadline:
-			w.t.Fatal("waited in vain for " + what)
+			w.t.Fatal("timed out waiting for " + what)
 		case <-tick.C:
 		}
 	}
@@ -161,13 +161,13 @@ func (w *world) controller() *control.Controller {
 	}
 }
 
-// unreconciled is an advance past the one gate that these tests have no evidence for.
+// unreconciled is an advance that overrides the one gate that these tests can't open.
 func unreconciled() control.Advance {
 	return control.Advance{Reason: "test", Overrides: map[string]string{"reconcile-clean": "test"}}
 }
 
-// walk takes the migration to a phase by bare moves, each settled by the instances
-// that run: gates are tested elsewhere.
+// walk takes the migration to a phase by moves without gates, each settled by the running
+// instances: gates are tested elsewhere.
 func (w *world) walk(to phases.Phase) {
 	w.t.Helper()
 	for range 20 {
@@ -183,7 +183,7 @@ func (w *world) walk(to phases.Phase) {
 		w.check(err)
 		w.check(w.controller().AwaitSettled(w.ctx, 20*time.Second))
 	}
-	w.t.Fatalf("did not get to %s", to)
+	w.t.Fatalf("did not reach %s", to)
 }
 
 // upto takes the migration from legacy to a phase, with all records copied.
@@ -207,8 +207,8 @@ func (w *world) upto(phase phases.Phase) {
 	}
 }
 
-// copyAll copies each row at the version that its locked row gives, and notes a
-// backfill that is done.
+// copyAll copies each row at the version of its locked row, and records a finished
+// backfill.
 func (w *world) copyAll() {
 	w.t.Helper()
 	rows, err := w.db.Query(w.ctx, "SELECT id::text FROM items ORDER BY id")
@@ -230,12 +230,12 @@ func (w *world) copyAll() {
 	for _, r := range results {
 		w.check(r.Err)
 	}
-	ledger := backfills.New(w.state.Pool(), "items")
-	p, release, err := ledger.Begin(w.ctx)
+	backfill := backfills.New(w.state.Pool(), "items")
+	p, release, err := backfill.Begin(w.ctx)
 	w.check(err)
 	defer release()
 	p.Finished = time.Now()
-	w.check(ledger.Save(w.ctx, p))
+	w.check(backfill.Save(w.ctx, p))
 }
 
 // joined is an instance that renews by hand.
@@ -249,7 +249,7 @@ func (w *world) joined(name string, lease time.Duration) (*pgfleet.Fleet, dual.G
 
 func key(id int64) record.Key { return record.MakeKey(strconv.FormatInt(id, 10)) }
 
-// none is what the readers below give for a record that is not there.
+// none is the result of the readers below for a record that does not exist.
 const none = "(none)"
 
 func (w *world) inLegacy(id int64) string {

@@ -11,10 +11,10 @@ import (
 	"github.com/stranglerfig/migrator/record"
 )
 
-func TestTargetFailureSucceedsWhileNobodyReadsTarget(t *testing.T) {
+func TestTargetFailureSucceedsWhileNoInstanceReadsTarget(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		p := newParty(t, newFleet(route(phases.DualRead)), newTarget(), newLegacy(), adjust{})
+		p := newTestInstance(t, newFleet(route(phases.DualRead)), newTarget(), newLegacy(), adjust{})
 		settle()
 		p.target.do(func() { p.target.broken = errDown })
 		began := time.Now()
@@ -22,19 +22,19 @@ func TestTargetFailureSucceedsWhileNobodyReadsTarget(t *testing.T) {
 		if took := time.Since(began); took > time.Second {
 			t.Fatalf("took %s, over the deadline", took)
 		}
-		if s := p.Stats(); len(p.fleet.journalled()) != 1 || s.EmergencyRollbacks != 0 || s.TargetFailures != 1 {
+		if s := p.Stats(); len(p.fleet.journaled()) != 1 || s.EmergencyRollbacks != 0 || s.TargetFailures != 1 {
 			t.Fatalf("%+v", s)
 		}
 		_ = p.stop()
 	})
 }
 
-func TestRescueReturnsWhenNobodyReadsTarget(t *testing.T) {
+func TestEmergencyRollbackWaitsUntilNoInstanceReadsTarget(t *testing.T) {
 	t.Parallel()
 	bubble(t, "settled", func(t *testing.T) {
 		f, target, legacy := newFleet(route(phases.Cutover)), newTarget(), newLegacy()
-		a := newParty(t, f, target, legacy, adjust{})
-		b := newParty(t, f, target, legacy, adjust{})
+		a := newTestInstance(t, f, target, legacy, adjust{})
+		b := newTestInstance(t, f, target, legacy, adjust{})
 		a.mustPut(1, 1)
 		settle()
 		target.do(func() { target.onApply = func(context.Context) error { return errDown } })
@@ -52,8 +52,8 @@ func TestRescueReturnsWhenNobodyReadsTarget(t *testing.T) {
 	})
 	bubble(t, "one does not settle in the budget", func(t *testing.T) {
 		f, target, legacy := newFleet(route(phases.Cutover)), newTarget(), newLegacy()
-		a := newParty(t, f, target, legacy, adjust{})
-		b := newParty(t, f, target, legacy, adjust{idle: true}) // nobody renews it
+		a := newTestInstance(t, f, target, legacy, adjust{})
+		b := newTestInstance(t, f, target, legacy, adjust{idle: true}) // it is not renewed
 		settle()
 		target.do(func() { target.onApply = func(context.Context) error { return errDown } })
 		began := time.Now()
@@ -69,8 +69,8 @@ func TestRescueReturnsWhenNobodyReadsTarget(t *testing.T) {
 		}
 		_ = a.stop()
 	})
-	bubble(t, "a write under way does not hold its own rollback up", func(t *testing.T) {
-		p := newParty(t, newFleet(route(phases.Grace)), newTarget(), newLegacy(), adjust{config: func(c *Config) { c.Writing.RollbackBudget = time.Hour }})
+	bubble(t, "a write in flight does not block its own rollback", func(t *testing.T) {
+		p := newTestInstance(t, newFleet(route(phases.Grace)), newTarget(), newLegacy(), adjust{config: func(c *Config) { c.Writing.RollbackBudget = time.Hour }})
 		settle()
 		p.target.do(func() { p.target.broken = errDown })
 		began := time.Now()
@@ -81,10 +81,10 @@ func TestRescueReturnsWhenNobodyReadsTarget(t *testing.T) {
 		_ = p.stop()
 	})
 	bubble(t, "the rollback can't be committed", func(t *testing.T) {
-		p := newParty(t, newFleet(route(phases.Grace)), newTarget(), newLegacy(), adjust{})
+		p := newTestInstance(t, newFleet(route(phases.Grace)), newTarget(), newLegacy(), adjust{})
 		settle()
 		p.target.do(func() { p.target.broken = errDown })
-		p.fleet.do(func() { p.fleet.ruling = &JournalResult{TargetRead: true}; p.fleet.down = true })
+		p.fleet.do(func() { p.fleet.result = &JournalResult{TargetRead: true}; p.fleet.down = true })
 		var e *TargetError
 		if err := p.put(1, 2); !errors.As(err, &e) || !e.Legacy {
 			t.Fatalf("got %v", err)
@@ -96,7 +96,7 @@ func TestRescueReturnsWhenNobodyReadsTarget(t *testing.T) {
 func TestRetriesEndWhenTheRouteIsReplaced(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		p := newParty(t, newFleet(route(phases.Cutover)), newTarget(), newLegacy(), adjust{config: func(c *Config) { c.Writing.Deadline = time.Minute }})
+		p := newTestInstance(t, newFleet(route(phases.Cutover)), newTarget(), newLegacy(), adjust{config: func(c *Config) { c.Writing.Deadline = time.Minute }})
 		settle()
 		p.target.do(func() { p.target.broken = errDown })
 		done := make(chan error)
@@ -114,7 +114,7 @@ func TestRetriesEndWhenTheRouteIsReplaced(t *testing.T) {
 func TestDegradeReadsTheRecordFromLegacy(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		p := newParty(t, newFleet(route(phases.Grace)), newTarget(), newLegacy(), adjust{config: func(c *Config) { c.Writing.OnTargetFailure = Degrade }})
+		p := newTestInstance(t, newFleet(route(phases.Grace)), newTarget(), newLegacy(), adjust{config: func(c *Config) { c.Writing.OnTargetFailure = Degrade }})
 		p.mustPut(1, 1)
 		p.mustPut(2, 1)
 		p.target.do(func() { p.target.onApply = func(context.Context) error { return errDown } })
@@ -128,29 +128,29 @@ func TestDegradeReadsTheRecordFromLegacy(t *testing.T) {
 		if s := p.Stats(); s.Degraded != 1 || s.DegradedRead != 1 || p.Route().Phase != phases.Grace {
 			t.Fatalf("%+v", s)
 		}
-		// The journal's repairer brings what was lost: the target may answer again.
+		// The repair of the journal writes the missing version: the target may answer again.
 		p.target.do(func() { p.target.entries[1] = Versioned[int]{3, true, record.MakeVersion(1, 1, 4)} })
-		if got := p.get(1); got != 3 || p.behind.some.Load() {
+		if got := p.get(1); got != 3 || p.degraded.some.Load() {
 			t.Fatalf("reads %d", got)
 		}
 		_ = p.stop()
 	})
 }
 
-func TestFailSaysThatLegacyHasTheWrite(t *testing.T) {
+func TestFailReportsThatLegacyHasTheWrite(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		phase  phases.Phase
 		policy Policy
 		fleet  func(*memoryFleet)
 	}{
-		"policy":                              {phases.Grace, Fail, func(*memoryFleet) {}},
-		"state down":                          {phases.Grace, RollBack, func(f *memoryFleet) { f.down = true }},
-		"state down, nobody reads the target": {phases.DualRead, RollBack, func(f *memoryFleet) { f.down = true }},
-		"once fenced":                         {phases.Grace, RollBack, func(f *memoryFleet) { f.ruling = &JournalResult{Fenced: true} }},
+		"policy":     {phases.Grace, Fail, func(*memoryFleet) {}},
+		"state down": {phases.Grace, RollBack, func(f *memoryFleet) { f.down = true }},
+		"state down, no instance reads the target": {phases.DualRead, RollBack, func(f *memoryFleet) { f.down = true }},
+		"once fenced": {phases.Grace, RollBack, func(f *memoryFleet) { f.result = &JournalResult{Fenced: true} }},
 	} {
 		bubble(t, name, func(t *testing.T) {
-			p := newParty(t, newFleet(route(c.phase)), newTarget(), newLegacy(), adjust{config: func(k *Config) { k.Writing.OnTargetFailure = c.policy }})
+			p := newTestInstance(t, newFleet(route(c.phase)), newTarget(), newLegacy(), adjust{config: func(k *Config) { k.Writing.OnTargetFailure = c.policy }})
 			settle()
 			p.target.do(func() { p.target.broken = errDown })
 			p.fleet.do(func() { c.fleet(p.fleet) })
@@ -162,11 +162,11 @@ func TestFailSaysThatLegacyHasTheWrite(t *testing.T) {
 			if p.legacy.values[1] != 7 {
 				t.Fatal("legacy has it not")
 			}
-			// What could not be journalled is, as soon as the state is back.
+			// Keys that could not be journaled are journaled once the state is reachable.
 			p.fleet.do(func() { p.fleet.down = false })
 			tick(5 * time.Second)
-			if _, ok := p.fleet.journalled()["1"]; !ok && name != "once fenced" {
-				t.Fatal("not journalled")
+			if _, ok := p.fleet.journaled()["1"]; !ok && name != "once fenced" {
+				t.Fatal("not journaled")
 			}
 			if err := p.stop(); err != nil {
 				t.Fatal(err)
@@ -179,7 +179,7 @@ func TestLapsedWriterFails(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		for _, phase := range []phases.Phase{phases.DualRead, phases.Cutover, phases.Grace} {
-			p := newParty(t, newFleet(route(phase)), newTarget(), newLegacy(), adjust{idle: true})
+			p := newTestInstance(t, newFleet(route(phase)), newTarget(), newLegacy(), adjust{idle: true})
 			p.mustPut(1, 1)
 			p.skip(time.Minute)
 			p.mustPut(1, 2)
@@ -191,8 +191,8 @@ func TestLapsedWriterFails(t *testing.T) {
 			if err := p.put(1, 3); !errors.As(err, &e) || !errors.Is(err, ErrLeaseLost) {
 				t.Errorf("%s: got %v", phase, err)
 			}
-			if p.fleet.rescues != 0 || len(p.fleet.journalled()) != 1 {
-				t.Errorf("%s: %d rescues, journal %v", phase, p.fleet.rescues, p.fleet.journalled())
+			if p.fleet.rollbacks != 0 || len(p.fleet.journaled()) != 1 {
+				t.Errorf("%s: %d rollbacks, journal %v", phase, p.fleet.rollbacks, p.fleet.journaled())
 			}
 		}
 	})

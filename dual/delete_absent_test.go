@@ -23,13 +23,13 @@ func (l *memoryLegacy) remove(k int) func(context.Context) (record.Version, erro
 	}
 }
 
-// TestDeleteOfNothingReachesTheTarget: legacy has deleted the record, the target
-// has missed it, and the application tries again.
-func TestDeleteOfNothingReachesTheTarget(t *testing.T) {
+// TestDeleteOfAbsentKeyReachesTheTarget: legacy has deleted the record, the target
+// missed the delete, and the application retries.
+func TestDeleteOfAbsentKeyReachesTheTarget(t *testing.T) {
 	t.Parallel()
 	bubble(t, "again after an error", func(t *testing.T) {
 		target := newTarget()
-		p := newParty(t, newFleet(route(phases.Grace)), target, newLegacy(), adjust{config: func(c *Config) {
+		p := newTestInstance(t, newFleet(route(phases.Grace)), target, newLegacy(), adjust{config: func(c *Config) {
 			c.Writing.OnTargetFailure, c.BreakerPause = Fail, time.Second
 		}})
 		remove := func() error { return p.writer.Delete(t.Context(), 1, p.legacy.remove(1)) }
@@ -53,7 +53,7 @@ func TestDeleteOfNothingReachesTheTarget(t *testing.T) {
 	})
 	bubble(t, "nothing anywhere", func(t *testing.T) {
 		target := newTarget()
-		p := newParty(t, newFleet(route(phases.Grace)), target, newLegacy(), adjust{})
+		p := newTestInstance(t, newFleet(route(phases.Grace)), target, newLegacy(), adjust{})
 		if err := p.writer.Delete(t.Context(), 1, p.legacy.remove(1)); err != nil || target.applies != 0 {
 			t.Fatalf("%v after %d changes of the target", err, target.applies)
 		}
@@ -61,15 +61,15 @@ func TestDeleteOfNothingReachesTheTarget(t *testing.T) {
 	})
 	bubble(t, "a write comes between", func(t *testing.T) {
 		for name, where := range map[string]func(target *memoryTarget, meet func()){
-			"the looks": func(target *memoryTarget, meet func()) { target.afterGet = meet },
+			"the reads": func(target *memoryTarget, meet func()) { target.afterGet = meet },
 			"the last and the end": func(target *memoryTarget, meet func()) {
 				target.onApply = func(context.Context) error { meet(); return nil }
 			},
 		} {
 			target, legacy := newTarget(), newLegacy()
-			p := newParty(t, newFleet(route(phases.Grace)), target, legacy, adjust{})
+			p := newTestInstance(t, newFleet(route(phases.Grace)), target, legacy, adjust{})
 			p.mustPut(1, 5)
-			_, _ = legacy.remove(1)(t.Context()) // and the target does not hear of it
+			_, _ = legacy.remove(1)(t.Context()) // and the target does not get it
 			target.do(func() {
 				where(target, func() {
 					target.do(func() { target.afterGet, target.onApply = nil, nil })

@@ -12,11 +12,11 @@ import (
 // it is used: two clocks drift by some milliseconds in that time.
 const clockAge = time.Minute
 
-// targetClock knows a time that the target's clock has certainly reached: what it
-// said in an answer, plus the time since that answer came. That time is by the
-// monotonic clock, the cheapest one: where it stops in suspend the bound is early,
-// never late, and changes are refused until the lease is taken anew or five seconds
-// are over, for then the clock is read again.
+// targetClock computes a time that the target's clock has certainly reached: the time
+// of its last answer, plus the time since that answer arrived. The latter is measured by
+// the monotonic clock, the cheapest one. Where that clock stops in suspend the bound is
+// early, never late. Changes are then refused until the lease is taken again or five
+// seconds have passed, since then the target's clock is read again.
 type targetClock struct {
 	now    func(context.Context) (time.Time, error)
 	sample atomic.Pointer[clockSample]
@@ -32,10 +32,10 @@ type clockCall struct {
 
 type clockSample struct {
 	target time.Time
-	at     time.Time // when the answer had come
+	at     time.Time // when the answer arrived
 }
 
-// atLeast returns a time not later than the target's present one.
+// atLeast returns a time that is not later than the target's present one.
 func (t *targetClock) atLeast(ctx context.Context, timeout time.Duration) (time.Time, error) {
 	if now, fresh := t.estimate(); fresh {
 		return now, nil
@@ -58,9 +58,9 @@ func (t *targetClock) estimate() (now time.Time, fresh bool) {
 	return s.target.Add(since), since < clockAge
 }
 
-// fetch asks the target; unless forced, only if nobody has done so meanwhile. Those
-// who come while it is asked share the answer. It goes on when the caller gives up,
-// for others wait for it too, but not for longer than timeout.
+// fetch reads the target's clock; unless forced, only if no other caller has done so
+// meanwhile. Concurrent callers share one answer. It continues when the caller gives up,
+// since other callers wait for it too, but not for longer than timeout.
 func (t *targetClock) fetch(ctx context.Context, timeout time.Duration, force bool) error {
 	t.mu.Lock()
 	if _, fresh := t.estimate(); fresh && !force {

@@ -11,7 +11,7 @@ import (
 // Measured is one gate that is measured.
 type Measured struct {
 	Name string
-	Off  string // the reason why it is not looked at
+	Off  string // the reason why it is not evaluated
 	Watch
 }
 
@@ -53,7 +53,7 @@ func (g GateSettings) Before(from, to Phase) []Measured {
 // StaleAfter is the age from which an evaluation opens no gate.
 func (w Watch) StaleAfter() time.Duration { return max(time.Minute, 3*time.Duration(w.Interval)) }
 
-// gatesMeasured turn the newest evaluations into gates.
+// gatesMeasured returns the measured gates of a step, from their newest evaluations.
 func gatesMeasured(to Route, s Settings, e Snapshot) []GateResult {
 	var gates []GateResult
 	for _, m := range s.Gates.Before(e.Status.Route.Phase, to.Phase) {
@@ -62,8 +62,8 @@ func gatesMeasured(to Route, s Settings, e Snapshot) []GateResult {
 	return gates
 }
 
-// gateMeasured rests on the newest evaluation that was made in this epoch under this
-// configuration, and lately.
+// gateMeasured takes its verdict from the newest evaluation, which must be of this
+// epoch and configuration and not older than StaleAfter.
 func gateMeasured(m Measured, e Snapshot) GateResult {
 	g := GateResult{Gate: m.Name, Verdict: NoData, Hint: hint.Hint{Do: hint.AdvanceDryRun, Text: "which evaluates it"}}
 	if m.Off != "" {
@@ -78,13 +78,13 @@ func gateMeasured(m Measured, e Snapshot) GateResult {
 	}
 	switch st := e.Status; {
 	case newest == nil:
-		g.Detail = "has not been looked at"
+		g.Detail = "has not been evaluated"
 	case newest.Epoch != st.Route.Epoch:
-		g.Detail = fmt.Sprintf("has not been looked at in this epoch; the newest look was in epoch %d", newest.Epoch)
+		g.Detail = fmt.Sprintf("has not been evaluated in this epoch; the newest evaluation is of epoch %d", newest.Epoch)
 	case newest.ConfigHash != st.ConfigHash:
-		g.Detail = "has not been looked at under this configuration"
+		g.Detail = "has not been evaluated under this configuration"
 	case e.Now.Sub(newest.At) > m.StaleAfter():
-		g.Detail = fmt.Sprintf("was last looked at %s ago: %s then (%s)", Duration(e.Now.Sub(newest.At).Round(time.Second)), newest.Verdict, newest.Detail)
+		g.Detail = fmt.Sprintf("was last evaluated %s ago: %s then (%s)", Duration(e.Now.Sub(newest.At).Round(time.Second)), newest.Verdict, newest.Detail)
 	default:
 		g.Verdict, g.Detail, g.Due, g.Hint = newest.Verdict, newest.Detail, newest.Due, newest.Hint
 		if g.Verdict == Pass {
@@ -94,20 +94,20 @@ func gateMeasured(m Measured, e Snapshot) GateResult {
 	return g
 }
 
-// gateAcknowledged holds every advance after an automatic rollback until an operator
-// has said that its cause is understood.
+// gateAcknowledged blocks every advance after an automatic rollback until an operator
+// acknowledges that its cause is understood.
 func gateAcknowledged(e Snapshot) GateResult {
-	g := GateResult{Gate: GateAcknowledged, Interlock: true, Verdict: Pass, Detail: "no automatic rollback waits for an operator's word"}
+	g := GateResult{Gate: GateAcknowledged, Interlock: true, Verdict: Pass, Detail: "no automatic rollback waits for an acknowledgment"}
 	if l := e.Latch; l != nil {
 		g.Verdict = Fail
-		g.Detail = fmt.Sprintf("trigger %s took reads back %s: %s", l.Trigger, when(l.At), l.Reason)
+		g.Detail = fmt.Sprintf("trigger %s rolled back %s: %s", l.Trigger, when(l.At), l.Reason)
 		g.Hint = hint.Hint{Do: hint.Acknowledge, Text: "once its cause is repaired"}
 	}
 	return g
 }
 
-// Ahead lists the measured gates between a phase and the next one: those of a step
-// within it first.
+// Ahead lists the measured gates between a phase and the next one. Those of a step
+// within the phase come first.
 func (g GateSettings) Ahead(from Phase) []Measured {
 	list := g.Before(from, from)
 	if at := from.Position(); at >= 0 && at+1 < len(Order) {
@@ -123,11 +123,11 @@ func (g GateSettings) Ahead(from Phase) []Measured {
 // Armed is one trigger.
 type Armed struct {
 	Name string
-	Off  string // the reason why it is not looked at
+	Off  string // the reason why it is not evaluated
 	Trial
 }
 
-// All lists the triggers, those of the description's own last.
+// All lists the triggers, the custom ones of the migration file last.
 func (t TriggerSettings) All() []Armed {
 	var list []Armed
 	add := func(name string, trial Trial) {
@@ -147,6 +147,6 @@ func (t TriggerSettings) All() []Armed {
 	return list
 }
 
-// TriggersAct tells that a firing trigger takes reads back: they come from the target,
-// and legacy has every acknowledged write.
+// TriggersAct reports whether a firing trigger rolls back in this phase: reads come
+// from the target, and legacy has every acknowledged write.
 func (p Phase) TriggersAct() bool { return p == Cutover || p == Grace }

@@ -11,19 +11,19 @@ import (
 	"github.com/stranglerfig/migrator/phases"
 )
 
-// witness keeps what OnOperation was told, and how many of it are not over.
-type witness struct {
-	mu   sync.Mutex
-	told []Operation
-	open map[Operation]int
+// operationLog records the operations that OnOperation got, and how many have not ended.
+type operationLog struct {
+	mu         sync.Mutex
+	operations []Operation
+	open       map[Operation]int
 }
 
-func (w *witness) config(c *Config) {
+func (w *operationLog) config(c *Config) {
 	w.open = map[Operation]int{}
 	c.OnOperation = func(o Operation) func() {
 		w.mu.Lock()
 		defer w.mu.Unlock()
-		w.told = append(w.told, o)
+		w.operations = append(w.operations, o)
 		w.open[o]++
 		return func() {
 			w.mu.Lock()
@@ -33,28 +33,28 @@ func (w *witness) config(c *Config) {
 	}
 }
 
-// take returns what was told since the last time, and how much of all is not over.
-func (w *witness) take() (told []Operation, underway int) {
+// take returns the operations since the last call, and how many of all have not ended.
+func (w *operationLog) take() (operations []Operation, inFlight int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	told, w.told = w.told, nil
+	operations, w.operations = w.operations, nil
 	for _, n := range w.open {
-		underway += n
+		inFlight += n
 	}
-	return told, underway
+	return operations, inFlight
 }
 
-func TestOperationsAreToldWithTheRouteThatTheyPinned(t *testing.T) {
+func TestOnOperationGetsThePinnedRoute(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		var w witness
-		p := newParty(t, newFleet(route(phases.Legacy)), newTarget(), newLegacy(), adjust{config: w.config})
+		var w operationLog
+		p := newTestInstance(t, newFleet(route(phases.Legacy)), newTarget(), newLegacy(), adjust{config: w.config})
 		settle()
-		want := func(told ...Operation) {
+		want := func(operations ...Operation) {
 			t.Helper()
 			settle()
-			if got, open := w.take(); !slices.Equal(got, told) || open != 0 {
-				t.Fatalf("told %+v with %d open, want %+v", got, open, told)
+			if got, open := w.take(); !slices.Equal(got, operations) || open != 0 {
+				t.Fatalf("got %+v with %d open, want %+v", got, open, operations)
 			}
 		}
 		first := p.Route()
@@ -84,19 +84,19 @@ func TestOperationsAreToldWithTheRouteThatTheyPinned(t *testing.T) {
 	})
 }
 
-func TestOperationIsToldToBeOverBeforeItsEpochIsLeft(t *testing.T) {
+func TestOnOperationEndRunsBeforeTheEpochIsLeft(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		hold := make(chan struct{})
 		atEnd := int64(-1)
-		var p *party
-		p = newParty(t, newFleet(route(phases.ShadowWrite)), newTarget(), newLegacy(), adjust{config: func(c *Config) {
+		var p *testInstance
+		p = newTestInstance(t, newFleet(route(phases.ShadowWrite)), newTarget(), newLegacy(), adjust{config: func(c *Config) {
 			c.OnOperation = func(o Operation) func() {
 				if !o.Background {
 					return nil
 				}
 				return func() {
-					<-time.After(time.Second) // whatever could be acknowledged has been
+					<-time.After(time.Second) // all that could be acknowledged has been
 					atEnd = p.fleet.acknowledged(p.Instance)
 				}
 			}
@@ -115,7 +115,7 @@ func TestOperationIsToldToBeOverBeforeItsEpochIsLeft(t *testing.T) {
 	})
 }
 
-func TestPanicOfTheApplicationsTraceReleasesTheRoute(t *testing.T) {
+func TestPanicInOnOperationReleasesTheRoute(t *testing.T) {
 	t.Parallel()
 	for _, atEnd := range []bool{false, true} {
 		i, err := Join(t.Context(), Config{Fleet: newFleet(route(phases.Grace)), OnOperation: func(Operation) func() {
@@ -138,7 +138,7 @@ func TestPanicOfTheApplicationsTraceReleasesTheRoute(t *testing.T) {
 			p.release()
 		}()
 		if n := i.Stats().InFlight; n != 0 {
-			t.Errorf("at the end %v: %d operations under way", atEnd, n)
+			t.Errorf("at the end %v: %d operations in flight", atEnd, n)
 		}
 	}
 }

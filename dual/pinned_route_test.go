@@ -8,15 +8,15 @@ import (
 	"github.com/stranglerfig/migrator/phases"
 )
 
-// A route that was replaced and found idle must not get another operation: its
-// epoch has been acknowledged as left.
-func TestNothingBeginsUnderARouteThatWasFoundIdle(t *testing.T) {
+// A route that was replaced and found drained must not get another operation: its epoch
+// may have been left with an acknowledgment.
+func TestNoOperationBeginsUnderADrainedRoute(t *testing.T) {
 	t.Parallel()
 	i, err := Join(t.Context(), Config{Fleet: newFleet(route(phases.Grace))})
 	if err != nil {
 		t.Fatal(err)
 	}
-	var left sync.Map // *held: found idle
+	var left sync.Map // *pinnedRoute: found drained
 	var stop atomic.Bool
 	var group sync.WaitGroup
 	for n := range 4 {
@@ -28,7 +28,7 @@ func TestNothingBeginsUnderARouteThatWasFoundIdle(t *testing.T) {
 					p.release()
 					i.pinWrite(&p)
 				}
-				own := p.share()
+				own := p.extend()
 				if _, over := left.Load(p.h); over {
 					t.Error("an operation began under a route that had been left")
 					stop.Store(true)
@@ -36,7 +36,7 @@ func TestNothingBeginsUnderARouteThatWasFoundIdle(t *testing.T) {
 				p.release()
 				p.release() // twice does nothing
 				if _, over := left.Load(own.h); over {
-					t.Error("a route was left over work that outlives its operation")
+					t.Error("a route was left while work that outlives its operation was in flight")
 					stop.Store(true)
 				}
 				own.release()
@@ -59,6 +59,6 @@ func TestNothingBeginsUnderARouteThatWasFoundIdle(t *testing.T) {
 	stop.Store(true)
 	group.Wait()
 	if n := i.Stats().InFlight; n != 0 {
-		t.Fatalf("%d under way", n)
+		t.Fatalf("%d in flight", n)
 	}
 }

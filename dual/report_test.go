@@ -14,11 +14,11 @@ func TestWindowsOutliveAnOutageOfTheState(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := newFleet(route(phases.DualRead))
-		p := newParty(t, f, newTarget(), newLegacy(), adjust{})
+		p := newTestInstance(t, f, newTarget(), newLegacy(), adjust{})
 		_ = p.get(1)
-		f.do(func() { f.deaf = true })
-		tick(windowLength + time.Second) // taken, and the answer is lost
-		f.do(func() { f.deaf, f.down = false, true })
+		f.do(func() { f.noResponse = true })
+		tick(windowLength + time.Second) // taken, but the response does not arrive
+		f.do(func() { f.noResponse, f.down = false, true })
 		for range 3 {
 			_ = p.get(1)
 			tick(windowLength)
@@ -54,12 +54,12 @@ func TestWindowsOutliveAnOutageOfTheState(t *testing.T) {
 	})
 }
 
-func TestWindowsAreOfOneEpochAndOneConfigurationEach(t *testing.T) {
+func TestWindowHasOneEpochAndConfiguration(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := newFleet(route(phases.Legacy))
 		f.hash = "a"
-		p := newParty(t, f, newTarget(), newLegacy(), adjust{})
+		p := newTestInstance(t, f, newTarget(), newLegacy(), adjust{})
 		settle()
 		_ = p.get(1)
 		f.move(phases.ShadowWrite, 0)
@@ -86,11 +86,11 @@ func TestWindowsAreOfOneEpochAndOneConfigurationEach(t *testing.T) {
 	})
 }
 
-func TestAnInstanceTellsAllThatItCountedSinceItJoined(t *testing.T) {
+func TestObservedReturnsAllCountsSinceJoin(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := newFleet(route(phases.Legacy))
-		p := newParty(t, f, newTarget(), newLegacy(), adjust{})
+		p := newTestInstance(t, f, newTarget(), newLegacy(), adjust{})
 		settle()
 		if got := p.Observed(); len(got) != 0 {
 			t.Fatalf("before the first window: %v", got)
@@ -109,7 +109,7 @@ func TestAnInstanceTellsAllThatItCountedSinceItJoined(t *testing.T) {
 				t.Fatalf("%d reads in %s, want %d", n, phase, before+1)
 			}
 			before = n
-			for _, c := range p.Observed() { // the caller's own: to spoil it spoils nothing
+			for _, c := range p.Observed() { // the caller's own: changing it has no effect
 				if c.Series == reads {
 					timed = c.Latency.Count()
 					c.Latency.Merge(c.Latency)
@@ -134,11 +134,11 @@ func TestAnInstanceTellsAllThatItCountedSinceItJoined(t *testing.T) {
 // blind is a fleet that takes no counts.
 type blind struct{ Fleet }
 
-func TestAnInstanceCountsWithoutAnObserver(t *testing.T) {
+func TestInstanceCountsWithoutAnObserver(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := newFleet(route(phases.Legacy))
-		p := newParty(t, f, newTarget(), newLegacy(), adjust{config: func(c *Config) { c.Fleet = blind{f} }})
+		p := newTestInstance(t, f, newTarget(), newLegacy(), adjust{config: func(c *Config) { c.Fleet = blind{f} }})
 		for range windowsKept + 5 {
 			_ = p.get(1)
 			tick(windowLength)

@@ -12,8 +12,8 @@ import (
 	"github.com/stranglerfig/migrator/phases"
 )
 
-// restartEmpty makes Redis forget all that it has, as a server without persistence
-// does after a crash.
+// restartEmpty restarts Redis without its data, as a server without persistence restarts
+// after a crash.
 func (w *world) restartEmpty(server *testenv.RedisServer) {
 	w.t.Helper()
 	w.check(server.Kill())
@@ -24,13 +24,12 @@ func (w *world) restartEmpty(server *testenv.RedisServer) {
 	})
 }
 
-// TestRollbackDoesNotDeleteWhatTheTargetLost: Redis comes back empty in retain. The
-// replay takes a key of which the target knows nothing for one that was deleted, and
-// deletes legacy's row: the last state before the fence is then gone too. A deleted
-// record has a tombstone, so absence without a version is a loss; the rollback must
-// stop before writes are held for it, leave every row of legacy, and say how many keys
-// are missing.
-func TestRollbackDoesNotDeleteWhatTheTargetLost(t *testing.T) {
+// TestRollbackKeepsLegacyRowsWhenTheTargetIsEmpty: Redis restarts empty in retain. The replay
+// treats a key that the target does not have as deleted, and deletes legacy's row: the
+// last state before the fence is then gone too. A deleted record has a tombstone, so
+// absence without a version means that data is missing. The rollback must stop before
+// writes wait for it, leave every row of legacy, and report how many keys are missing.
+func TestRollbackKeepsLegacyRowsWhenTheTargetIsEmpty(t *testing.T) {
 	t.Parallel()
 	w, server := newWorldOnRedis(t)
 	a := w.application(setup{})
@@ -40,7 +39,7 @@ func TestRollbackDoesNotDeleteWhatTheTargetLost(t *testing.T) {
 		a.mustWrite(id+1, "written in retain")
 	}
 	w.restartEmpty(server)
-	_, err := w.controller().Rollback(w.ctx, control.Rollback{To: phases.Grace, Reason: "Redis came back empty"})
+	_, err := w.controller().Rollback(w.ctx, control.Rollback{To: phases.Grace, Reason: "Redis restarted empty"})
 	if err == nil {
 		t.Error("the rollback went through, though nothing is left to replay")
 	}
@@ -58,11 +57,11 @@ func TestRollbackDoesNotDeleteWhatTheTargetLost(t *testing.T) {
 	}
 }
 
-// TestReadsOfAnEmptiedTargetAreNotNotFound: Redis comes back empty while legacy is
-// still the authority. The instances go on reading it and answer "not found" for
-// records that legacy has, until a trigger fires; without a daemon, for good. A miss
-// without a version must ask legacy, whose hit is the answer.
-func TestReadsOfAnEmptiedTargetAreNotNotFound(t *testing.T) {
+// TestReadsOfAnEmptiedTargetFallBackToLegacy: Redis restarts empty while legacy is still
+// the authority. The instances continue to read it and answer "not found" for records
+// that legacy has, until a trigger fires; without a daemon, for good. After a miss without
+// a version the instance must read legacy, and a hit there is the answer.
+func TestReadsOfAnEmptiedTargetFallBackToLegacy(t *testing.T) {
 	t.Parallel()
 	for _, phase := range []phases.Phase{phases.Cutover, phases.Grace} {
 		t.Run(string(phase), func(t *testing.T) {
@@ -80,21 +79,22 @@ func TestReadsOfAnEmptiedTargetAreNotNotFound(t *testing.T) {
 	}
 }
 
-// TestReadsInRetainSayThatTheTargetLostTheRecord: the same once legacy is fenced.
-// Legacy's state is old by then, so it can't be the answer; but a row there without a
-// tombstone in the target is a loss, and "not found" hides it from the application.
-func TestReadsInRetainSayThatTheTargetLostTheRecord(t *testing.T) {
+// TestReadsInRetainReportAMissingTargetRecord: the same once legacy is fenced. Legacy's
+// state is old by then, so it can't be the answer. But a row there without a tombstone in
+// the target means that the target's record is missing, and "not found" hides that from
+// the application.
+func TestReadsInRetainReportAMissingTargetRecord(t *testing.T) {
 	t.Parallel()
 	w, server := newWorldOnRedis(t)
 	a := w.application(setup{})
 	w.upto(phases.Retain)
 	w.restartEmpty(server)
 	if _, found, err := a.reader.Get(w.ctx, 1); err == nil {
-		t.Errorf("a read of a lost record answers without an error (found: %v)", found)
+		t.Errorf("a read of a missing record answers without an error (found: %v)", found)
 	}
 }
 
-// wrongReads reads the records from 1 to last and tells which are not what legacy has.
+// wrongReads reads the records from 1 to last and returns those that differ from legacy's.
 func (a *application) wrongReads(last int64) (wrong []string) {
 	for id := int64(1); id <= last; id++ {
 		want, _, err := a.fromLegacy(context.WithoutCancel(a.w.ctx), id)

@@ -153,8 +153,8 @@ func keyOf(k int) record.Key { return record.MakeKey(fmt.Sprint(k)) }
 
 func same(a, b int) bool { return a == b }
 
-// party is one instance with its stores.
-type party struct {
+// testInstance is one instance with its stores.
+type testInstance struct {
 	*Instance
 	t       *testing.T
 	fleet   *memoryFleet
@@ -167,7 +167,7 @@ type party struct {
 	stop    func() error
 }
 
-func (p *party) skip(d time.Duration) {
+func (p *testInstance) skip(d time.Duration) {
 	p.skewing.Lock()
 	defer p.skewing.Unlock()
 	p.skew += d
@@ -180,10 +180,10 @@ type adjust struct {
 	idle   bool // Run is not started
 }
 
-// newParty joins and runs an instance; inside a bubble.
-func newParty(t *testing.T, f *memoryFleet, target *memoryTarget, legacy *memoryLegacy, a adjust) *party {
+// newTestInstance joins and runs an instance; inside a bubble.
+func newTestInstance(t *testing.T, f *memoryFleet, target *memoryTarget, legacy *memoryLegacy, a adjust) *testInstance {
 	t.Helper()
-	p := &party{t: t, fleet: f, target: target, legacy: legacy}
+	p := &testInstance{t: t, fleet: f, target: target, legacy: legacy}
 	began := time.Now()
 	c := Config{Fleet: f, Clock: func() time.Duration {
 		p.skewing.Lock()
@@ -225,18 +225,18 @@ func newParty(t *testing.T, f *memoryFleet, target *memoryTarget, legacy *memory
 	return p
 }
 
-func (p *party) put(k, v int) error {
+func (p *testInstance) put(k, v int) error {
 	return p.writer.Put(p.t.Context(), k, v, p.legacy.put(k, v))
 }
 
-func (p *party) mustPut(k, v int) {
+func (p *testInstance) mustPut(k, v int) {
 	p.t.Helper()
 	if err := p.put(k, v); err != nil {
 		p.t.Fatalf("put %d: %v", k, err)
 	}
 }
 
-func (p *party) get(k int) int {
+func (p *testInstance) get(k int) int {
 	p.t.Helper()
 	v, _, err := p.reader.Get(p.t.Context(), k)
 	if err != nil {

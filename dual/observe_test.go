@@ -25,7 +25,7 @@ var added = series(telemetry.Write, telemetry.Both, telemetry.Added, telemetry.O
 
 type counted map[telemetry.Series]uint64
 
-func (c counted) check(t *testing.T, f *memoryFleet, p *party) {
+func (c counted) check(t *testing.T, f *memoryFleet, p *testInstance) {
 	t.Helper()
 	if got, _ := f.observed(p.Name()); !maps.Equal(got, c) {
 		for s, n := range got {
@@ -57,7 +57,7 @@ func TestEveryOperationIsCountedByStoreRoleAndOutcome(t *testing.T) {
 	} {
 		bubble(t, string(phase), func(t *testing.T) {
 			f := newFleet(route(phase))
-			p := newParty(t, f, newTarget(), newLegacy(), adjust{})
+			p := newTestInstance(t, f, newTarget(), newLegacy(), adjust{})
 			for n := range writes {
 				p.mustPut(1, n)
 			}
@@ -79,11 +79,11 @@ func TestEveryOperationIsCountedByStoreRoleAndOutcome(t *testing.T) {
 	}
 }
 
-func TestFailuresAreCountedAsWhatTheyWere(t *testing.T) {
+func TestFailuresAreCountedByOutcome(t *testing.T) {
 	t.Parallel()
 	bubble(t, "reads of the target that fall back", func(t *testing.T) {
 		f := newFleet(route(phases.Grace))
-		p := newParty(t, f, newTarget(), newLegacy(), adjust{reader: func(c *ReaderConfig[int, int]) { c.TargetTimeout = 50 * time.Millisecond }})
+		p := newTestInstance(t, f, newTarget(), newLegacy(), adjust{reader: func(c *ReaderConfig[int, int]) { c.TargetTimeout = 50 * time.Millisecond }})
 		p.target.do(func() { p.target.onGet = func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() } })
 		_ = p.get(1)
 		_ = p.get(1)
@@ -107,7 +107,7 @@ func TestFailuresAreCountedAsWhatTheyWere(t *testing.T) {
 	})
 	bubble(t, "a caller that gives up", func(t *testing.T) {
 		f := newFleet(route(phases.Retain))
-		p := newParty(t, f, newTarget(), newLegacy(), adjust{})
+		p := newTestInstance(t, f, newTarget(), newLegacy(), adjust{})
 		p.target.do(func() { p.target.onGet = func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() } })
 		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 		defer cancel()
@@ -119,13 +119,13 @@ func TestFailuresAreCountedAsWhatTheyWere(t *testing.T) {
 	})
 	bubble(t, "writes", func(t *testing.T) {
 		f := newFleet(route(phases.DualRead))
-		p := newParty(t, f, newTarget(), newLegacy(), adjust{})
+		p := newTestInstance(t, f, newTarget(), newLegacy(), adjust{})
 		settle()
 		mine := errors.New("unique violation")
 		_ = p.writer.Put(t.Context(), 1, 1, func(context.Context) (record.Version, error) { return record.Version{}, mine })
 		_ = p.writer.Put(t.Context(), 1, 1, func(context.Context) (record.Version, error) { return record.Version{}, nil }) // changes nothing
 		p.target.do(func() { p.target.broken = errDown })
-		p.mustPut(1, 1) // journalled
+		p.mustPut(1, 1) // journaled
 		f.do(func() { f.down = true })
 		_ = p.put(1, 2)
 		f.do(func() { f.down = false })
@@ -143,31 +143,34 @@ func TestFailuresAreCountedAsWhatTheyWere(t *testing.T) {
 	})
 }
 
-func TestComparisonsAreCountedByWhatTheyShowed(t *testing.T) {
+func TestComparisonsAreCountedByOutcome(t *testing.T) {
 	t.Parallel()
 	compared := func(o telemetry.Outcome) telemetry.Series {
 		return series(telemetry.Comparison, telemetry.Both, telemetry.Shadow, o)
 	}
 	for name, c := range map[string]struct {
-		phase  phases.Phase
-		spoil  func(p *party)
-		config func(*ReaderConfig[int, int])
-		want   telemetry.Outcome
+		phase   phases.Phase
+		corrupt func(p *testInstance)
+		config  func(*ReaderConfig[int, int])
+		want    telemetry.Outcome
 	}{
-		"agreed":                        {phases.DualRead, func(*party) {}, nil, telemetry.Agreed},
-		"mismatch":                      {phases.Grace, func(p *party) { p.legacy.values[1] = 9 }, nil, telemetry.Mismatch},
-		"missing in legacy":             {phases.Grace, func(p *party) { delete(p.legacy.values, 1) }, nil, telemetry.Mismatch},
-		"lost":                          {phases.Grace, func(p *party) { delete(p.target.entries, 1) }, nil, telemetry.LostWrite},
-		"missing where nobody reads":    {phases.DualRead, func(p *party) { delete(p.target.entries, 1) }, nil, telemetry.Mismatch},
-		"known to be behind":            {phases.Cutover, func(p *party) { delete(p.target.entries, 1); p.behind.keys = map[record.Key]record.Version{"1": {}} }, nil, telemetry.Mismatch},
-		"the other store can't be read": {phases.DualRead, func(p *party) { p.target.broken = errDown }, nil, telemetry.Aborted},
+		"agreed":                          {phases.DualRead, func(*testInstance) {}, nil, telemetry.Agreed},
+		"mismatch":                        {phases.Grace, func(p *testInstance) { p.legacy.values[1] = 9 }, nil, telemetry.Mismatch},
+		"missing in legacy":               {phases.Grace, func(p *testInstance) { delete(p.legacy.values, 1) }, nil, telemetry.Mismatch},
+		"lost":                            {phases.Grace, func(p *testInstance) { delete(p.target.entries, 1) }, nil, telemetry.LostWrite},
+		"missing where no instance reads": {phases.DualRead, func(p *testInstance) { delete(p.target.entries, 1) }, nil, telemetry.Mismatch},
+		"known to be behind": {phases.Cutover, func(p *testInstance) {
+			delete(p.target.entries, 1)
+			p.degraded.keys = map[record.Key]record.Version{"1": {}}
+		}, nil, telemetry.Mismatch},
+		"the other store can't be read": {phases.DualRead, func(p *testInstance) { p.target.broken = errDown }, nil, telemetry.Aborted},
 	} {
 		bubble(t, name, func(t *testing.T) {
 			f := newFleet(route(c.phase))
-			p := newParty(t, f, newTarget(), newLegacy(), adjust{reader: func(c *ReaderConfig[int, int]) { c.NoShadow, c.ShadowPercent = false, phases.All }})
+			p := newTestInstance(t, f, newTarget(), newLegacy(), adjust{reader: func(c *ReaderConfig[int, int]) { c.NoShadow, c.ShadowPercent = false, phases.All }})
 			settle()
 			p.mustPut(1, 1)
-			c.spoil(p)
+			c.corrupt(p)
 			_ = p.get(1)
 			tick(time.Second)
 			if err := p.stop(); err != nil {
@@ -187,12 +190,12 @@ func TestComparisonsAreCountedByWhatTheyShowed(t *testing.T) {
 	}
 }
 
-func TestAddedLatencyIsWhatTheCallerWaitedAfterLegacyHadTheWrite(t *testing.T) {
+func TestAddedLatencyCountsFromTheLegacyCommit(t *testing.T) {
 	t.Parallel()
 	for phase, want := range map[phases.Phase]time.Duration{phases.ShadowWrite: 0, phases.DualRead: 20 * time.Millisecond} {
 		bubble(t, string(phase), func(t *testing.T) {
 			f := newFleet(route(phase))
-			p := newParty(t, f, newTarget(), newLegacy(), adjust{})
+			p := newTestInstance(t, f, newTarget(), newLegacy(), adjust{})
 			p.target.onApply = func(context.Context) error { <-time.After(20 * time.Millisecond); return nil }
 			p.legacy.after = func() { <-time.After(70 * time.Millisecond) }
 			tick(windowLength + time.Second) // so little traffic is timed, all of it
@@ -232,7 +235,7 @@ func TestBusyInstancesTimeASampleAndCountAll(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := newFleet(route(phases.Legacy))
-		p := newParty(t, f, newTarget(), newLegacy(), adjust{})
+		p := newTestInstance(t, f, newTarget(), newLegacy(), adjust{})
 		const each = 100_000
 		for range 3 {
 			for range each {
@@ -245,7 +248,7 @@ func TestBusyInstancesTimeASampleAndCountAll(t *testing.T) {
 		}
 		n, sampled := f.observed(p.Name())
 		s := served(telemetry.Read, telemetry.Legacy)
-		// The first window doesn't know yet and is as sparing as can be.
+		// The first window has no count before it and times as few as possible.
 		if want := uint64(3 * each / (maxSkip + 1)); n[s] != 3*each || sampled[s] < want-3*256 || sampled[s] > want+3*256 {
 			t.Fatalf("%d counted, %d timed", n[s], sampled[s])
 		}
