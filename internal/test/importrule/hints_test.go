@@ -18,13 +18,8 @@ import (
 // remedyInText lists the packages whose errors still have their remedy in the text, after
 // "; try: ". hint.Parts splits such texts; it is needed until the list is empty.
 var remedyInText = map[string]string{
-	"cmd/migrator":                "not yet converted: its own refusals",
 	"internal/hint":               "Parts splits such errors",
-	"internal/hint":               "Parts takes such errors apart",
 	"internal/statedb":            "installed functions of the schema raise such messages",
-	"internal/statedb":            "the schema's functions say it so, and are installed already",
-	"store/postgres":              "not yet converted",
-	"store/redis":                 "not yet converted: it quotes a template",
 	"examples/storefront/command": "an application's own errors",
 }
 
