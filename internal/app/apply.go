@@ -12,14 +12,14 @@ import (
 )
 
 // AppliedNow is what an apply has come to.
-type AppliedNow struct {
+type ApplyResult struct {
 	Created bool          `json:"created"`
 	Status  phases.Status `json:"status"`
 }
 
 // Apply prepares both stores and records the migration file, in this order: repeated
 // after a crash at any point it completes.
-func Apply(ctx context.Context, kept *state.Store, m *migration.Config) (a AppliedNow, err error) {
+func Apply(ctx context.Context, st *state.Store, m *migration.Config) (a ApplyResult, err error) {
 	legacy, err := m.OpenLegacy(ctx)
 	if err != nil {
 		return a, err
@@ -48,7 +48,7 @@ func Apply(ctx context.Context, kept *state.Store, m *migration.Config) (a Appli
 	if err != nil {
 		return a, err
 	}
-	a.Status, a.Created, err = kept.Apply(ctx, state.Applied{
+	a.Status, a.Created, err = st.Apply(ctx, state.Applied{
 		Migration: m.Name, Environment: m.Environment, Config: config, ConfigHash: m.Hash(),
 		Schema: schema, Reversible: m.Phases.Retain.Reversible == nil || *m.Phases.Retain.Reversible,
 	})
@@ -59,8 +59,8 @@ func Apply(ctx context.Context, kept *state.Store, m *migration.Config) (a Appli
 }
 
 // LiftOrphan lifts a fence that no migration of the state has raised.
-func LiftOrphan(ctx context.Context, kept *state.Store, m *migration.Config, attempt string) error {
-	if st, err := kept.Status(ctx, m.Name); err == nil && st.Attempt == attempt {
+func LiftOrphan(ctx context.Context, st *state.Store, m *migration.Config, attempt string) error {
+	if st, err := st.Status(ctx, m.Name); err == nil && st.Attempt == attempt {
 		return refuse("the fence is that of %s, at %s; try: migrator phase rollback --to grace", m.Name, st.Route)
 	}
 	legacy, err := m.OpenLegacy(ctx)

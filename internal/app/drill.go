@@ -24,10 +24,10 @@ import (
 )
 
 // planted is how many records a drill takes out of the target.
-const planted = 5
+const plantedRecords = 5
 
 // mostEvaluations bounds the evaluations that one part of a drill is judged by.
-const mostEvaluations = 50_000
+const maxEvaluations = 50_000
 
 // Drill is one rehearsal of a migration.
 type Drill struct {
@@ -60,8 +60,8 @@ func (j *Job) Drill(ctx context.Context, d Drill) (*drill.Report, error) {
 	rehearsal := &drill.Drill{
 		Report:   drill.Report{Migration: m.Name, Environment: m.Environment, Rehearsal: m.DrillHash(), Program: d.Program},
 		Triggers: m.Triggers, State: drillState{j.State}, Switch: j.State, Load: load,
-		Fault: d.Fault, Calm: d.Healthy, Within: d.Within, After: d.After,
-		Plant:     &drill.Planted{Store: j.Target, Keys: keys, Most: planted},
+		Fault: d.Fault, Baseline: d.Healthy, Within: d.Within, After: d.After,
+		Plant:     &drill.Planted{Store: j.Target, Keys: keys, Most: plantedRecords},
 		Reconcile: j.drillReconcile(d.Log), Daemons: d.Daemons, Progress: d.Tell,
 	}
 	runs := drills.New(j.State.Pool(), m.Name)
@@ -85,7 +85,7 @@ func (j *Job) Drill(ctx context.Context, d Drill) (*drill.Report, error) {
 type drillState struct{ *state.Store }
 
 func (s drillState) Observations(ctx context.Context, migration string, since time.Time) ([]phases.Evaluation, error) {
-	looks, err := s.Evaluations(ctx, migration, state.EvaluationFilter{Kind: phases.TriggerKind, Since: since, Limit: mostEvaluations})
+	looks, err := s.Evaluations(ctx, migration, state.EvaluationFilter{Kind: phases.TriggerKind, Since: since, Limit: maxEvaluations})
 	slices.Reverse(looks)
 	return looks, err
 }
@@ -123,7 +123,7 @@ func (j *Job) drillReconcile(log *slog.Logger) func(context.Context, bool) (dril
 
 // drillLoad is nil without a load. The keys are records of the migration.
 func (j *Job) drillLoad(ctx context.Context, d Drill) (load drill.Load, keys []record.Key, end func(), err error) {
-	if keys, err = j.someKeys(ctx, d.Load.Keys); err != nil {
+	if keys, err = j.sampleKeys(ctx, d.Load.Keys); err != nil {
 		return nil, nil, nil, err
 	}
 	compare, err := record.NewComparer(j.Schema, j.Config.Compare)
@@ -142,7 +142,7 @@ func (j *Job) drillLoad(ctx context.Context, d Drill) (load drill.Load, keys []r
 		if _, err := os.Stat(source); err != nil && !strings.Contains(source, "://") {
 			return nil, nil, nil, refuse("--load: %w; want built-in, none, or the ledger that your own load is keeping: a file or http://...", err)
 		}
-		return &drill.Acknowledged{Source: source, Legacy: j.Legacy, Schema: j.Schema, Compare: compare}, keys, func() {}, nil
+		return &drill.ExternalLoad{Source: source, Legacy: j.Legacy, Schema: j.Schema, Compare: compare}, keys, func() {}, nil
 	}
 }
 
@@ -156,7 +156,7 @@ func (j *Job) builtInLoad(ctx context.Context, d Drill, keys []record.Key, compa
 		return nil, nil, nil, refuse("--load-column %s: want a column of text that is moved and not of the key", column)
 	}
 	w, log := j.Config.Writing, logs.OrDiscard(d.Log)
-	load := &drill.BuiltIn{
+	load := &drill.BuiltInLoad{
 		Fleet: pgfleet.New(j.State.Pool(), j.Config.Name, pgfleet.Options{}), Legacy: legacy, Target: j.Target,
 		Schema: j.Schema, Compare: compare, Keys: keys, Column: column, Rate: d.Load.Rate, Log: log,
 		Writing: dual.Writing{
@@ -174,10 +174,10 @@ func (j *Job) builtInLoad(ctx context.Context, d Drill, keys []record.Key, compa
 }
 
 // errEnough ends a scan.
-var errEnough = errors.New("enough records")
+var errScanDone = errors.New("enough records")
 
 // someKeys are up to n records of legacy, from chunks that are chosen at random.
-func (j *Job) someKeys(ctx context.Context, n int) (keys []record.Key, err error) {
+func (j *Job) sampleKeys(ctx context.Context, n int) (keys []record.Key, err error) {
 	chunks, err := j.Legacy.Chunks(ctx, max(1000, n))
 	if err != nil {
 		return nil, err
@@ -186,12 +186,12 @@ func (j *Job) someKeys(ctx context.Context, n int) (keys []record.Key, err error
 	for _, chunk := range chunks {
 		err := j.Legacy.Scan(ctx, chunk, func(row store.Row) error {
 			if len(keys) == n {
-				return errEnough
+				return errScanDone
 			}
 			keys = append(keys, record.Key(string([]byte(row.Key)))) // the row's is the store's
 			return nil
 		})
-		if errors.Is(err, errEnough) {
+		if errors.Is(err, errScanDone) {
 			break
 		}
 		if err != nil {

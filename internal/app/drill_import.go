@@ -40,7 +40,7 @@ type ImportedDrill struct {
 }
 
 // mostAhead is how far another database's clock may be ahead of this one's.
-const mostAhead = 5 * time.Minute
+const maxClockAhead = 5 * time.Minute
 
 // ImportDrill records a drill from the text of a signed file, named path in errors. The
 // key that is trusted is the applied migration file's; given is one for where that names
@@ -51,11 +51,11 @@ func ImportDrill(ctx context.Context, store *state.Store, name, path string, tex
 		return i, err
 	}
 	key := given
-	switch described := m.Gates.Drill.PublicKey; {
-	case described != "" && given != nil:
+	switch applied := m.Gates.Drill.PublicKey; {
+	case applied != "" && given != nil:
 		return i, refuse("the applied description names the key that is trusted; leave --public-key out")
-	case described != "":
-		if key, err = drill.ParsePublicKey(described); err != nil {
+	case applied != "":
+		if key, err = drill.ParsePublicKey(applied); err != nil {
 			return i, err
 		}
 	case given == nil:
@@ -73,7 +73,7 @@ func ImportDrill(ctx context.Context, store *state.Store, name, path string, tex
 		return i, refuse("%s is of the migration %s, not of %s", path, report.Migration, name)
 	case !report.Passed:
 		return i, refuse("%s has failed: %v", path, report.Reasons)
-	case report.Finished.After(e.Now.Add(mostAhead)):
+	case report.Finished.After(e.Now.Add(maxClockAhead)):
 		return i, refuse("%s was finished at %s, which is still to come", path, report.Finished.Format(time.RFC3339))
 	}
 	i.Run, i.Added, err = drills.New(store.Pool(), name).Import(ctx, report, digest, drill.EncodeKey(key))

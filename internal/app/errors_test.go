@@ -8,7 +8,7 @@ import (
 	"github.com/stranglerfig/migrator/migration"
 )
 
-func TestAFileThatIsNotAppliedIsRefused(t *testing.T) {
+func TestCheckHashRefusesUnappliedFile(t *testing.T) {
 	t.Parallel()
 	m := &migration.Config{Name: "products"}
 	if err := checkHash(m, "products.yaml", m.Hash()); err != nil {

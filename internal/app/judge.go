@@ -18,14 +18,14 @@ func NewJudge(store *state.Store, name string, applied phases.Settings, reach mi
 		State: store, Migration: name, Settings: applied,
 		GateSources: map[string]judge.Source{}, TriggerSources: map[string]judge.Source{},
 	}
-	standing := func(ctx context.Context) (phases.Status, error) { return store.Status(ctx, name) }
+	status := func(ctx context.Context) (phases.Status, error) { return store.Status(ctx, name) }
 	for _, g := range applied.Gates.Custom {
-		if s := newSource(g.Question, reach, standing); s != nil {
+		if s := newSource(g.Question, reach, status); s != nil {
 			j.GateSources[g.Name] = s
 		}
 	}
 	for _, t := range applied.Triggers.Custom {
-		if s := newSource(t.Question, reach, standing); s != nil {
+		if s := newSource(t.Question, reach, status); s != nil {
 			j.TriggerSources[t.Name] = s
 		}
 	}
@@ -34,14 +34,14 @@ func NewJudge(store *state.Store, name string, applied phases.Settings, reach mi
 
 // newSource is nil where there is nothing to ask: alerts come by themselves, and without
 // a migration file it is not known where a Prometheus is.
-func newSource(q phases.Question, reach migration.Prometheus, standing func(context.Context) (phases.Status, error)) judge.Source {
+func newSource(q phases.Question, reach migration.Prometheus, status func(context.Context) (phases.Status, error)) judge.Source {
 	switch {
 	case q.PromQL != "" && reach.URL != "":
 		s := prometheus(reach, q.PromQL)
 		s.Timeout = time.Duration(q.Timeout)
 		return s
 	case len(q.Command) > 0:
-		return &sources.Command{Args: q.Command, Timeout: time.Duration(q.Timeout), Standing: standing}
+		return &sources.Command{Args: q.Command, Timeout: time.Duration(q.Timeout), Status: status}
 	}
 	return nil
 }

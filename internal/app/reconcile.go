@@ -44,16 +44,16 @@ func (j *Job) Reconcile(ctx context.Context, o Reconcile) (reconcile.Run, []reco
 	}
 	o.Log = logs.OrDiscard(o.Log)
 	runs.Log, runs.OnPause, r.Report = o.Log, o.OnPause, o.Progress
-	return throttled(ctx, j, r, runs, o)
+	return runThrottled(ctx, j, r, runs, o)
 }
 
 // CheckReconcile refuses a run where both stores can't be expected to agree.
 func (j *Job) CheckReconcile(ctx context.Context, repair bool) (phases.Phase, error) {
-	standing, err := j.State.Status(ctx, j.Config.Name)
+	status, err := j.State.Status(ctx, j.Config.Name)
 	if err != nil {
 		return "", err
 	}
-	switch at := standing.Route.Phase; {
+	switch at := status.Route.Phase; {
 	case at == phases.Complete:
 		return at, refuse("%s is complete: legacy no longer follows, there is nothing to compare the target with", j.Config.Name)
 	case at == phases.Legacy && repair:
@@ -87,13 +87,13 @@ func (j *Job) Reconciler(ctx context.Context) (*reconcile.Reconciler, *reconcile
 
 func reconcileOptions(m *migration.Config) reconcile.Options {
 	s := m.Reconcile
-	most := s.MaxRepairs
-	if most == 0 {
-		most = -1 // none; an option's zero is its default
+	maxRepairs := s.MaxRepairs
+	if maxRepairs == 0 {
+		maxRepairs = -1 // none; an option's zero is its default
 	}
 	return reconcile.Options{
 		ChunkRows: s.ChunkRows, Workers: s.Workers, Rate: s.Rate, Findings: s.Findings,
-		MaxRepairs: most, RepairRate: s.RepairRate, MaxDifference: s.MaxDifference,
+		MaxRepairs: maxRepairs, RepairRate: s.RepairRate, MaxDifference: s.MaxDifference,
 		Recent: reconcile.Recent{Column: s.Recent.Column, Within: time.Duration(s.Recent.Within), Sample: s.Recent.Sample},
 		Pause:  time.Duration(s.Pause), Rereads: s.Rereads, Lease: time.Duration(s.Lease),
 		NotAfter: time.Duration(m.Writing.NotAfter), Expires: m.ExpiryColumn(),
@@ -128,15 +128,15 @@ const resumeWithin = 24 * time.Hour
 // Interrupted is the newest run, if it is of the kind and its process is dead; or,
 // with stopped, if a signal ended it. 0: there is none.
 func (j *Job) Interrupted(ctx context.Context, o reconcile.RunOptions, stopped bool) (int64, error) {
-	run, held, err := reconciles.New(j.State.Pool(), j.Config.Name).Unfinished(ctx, 0)
+	run, coordinated, err := reconciles.New(j.State.Pool(), j.Config.Name).Unfinished(ctx, 0)
 	if errors.Is(err, reconciles.ErrNoRun) {
 		return 0, nil
 	}
-	if err != nil || held || run.Status != reconcile.Running && (!stopped || run.Status != reconcile.Stopped) {
+	if err != nil || coordinated || run.Status != reconcile.Running && (!stopped || run.Status != reconcile.Stopped) {
 		return 0, err
 	}
-	standing, err := j.State.Status(ctx, j.Config.Name)
-	if err != nil || run.Epoch != standing.Route.Epoch || run.ConfigHash != standing.ConfigHash ||
+	status, err := j.State.Status(ctx, j.Config.Name)
+	if err != nil || run.Epoch != status.Route.Epoch || run.ConfigHash != status.ConfigHash ||
 		run.Full != o.Full || run.TwoWay != o.TwoWay || run.Repair != o.Repair || time.Since(run.Began) > resumeWithin {
 		return 0, err
 	}

@@ -92,7 +92,7 @@ func (b *Runbooks) checkApplied() error {
 func (b *Runbooks) Open(ctx context.Context, what string, begins bool) (*runbook.Runbook, string, error) {
 	r, path, err := b.read(ctx, what)
 	if err == nil {
-		err = b.accepts(r, begins)
+		err = b.checkAppliesTo(r, begins)
 	}
 	return r, path, err
 }
@@ -119,7 +119,7 @@ func (b *Runbooks) read(ctx context.Context, what string) (*runbook.Runbook, str
 	return r, "", err
 }
 
-func (b *Runbooks) accepts(r *runbook.Runbook, begins bool) error {
+func (b *Runbooks) checkAppliesTo(r *runbook.Runbook, begins bool) error {
 	a := r.AppliesTo
 	switch {
 	case len(a.Migrations) > 0 && !slices.Contains(a.Migrations, b.Config.Name):
@@ -139,7 +139,7 @@ func (b *Runbooks) accepts(r *runbook.Runbook, begins bool) error {
 }
 
 // Begin opens a runbook and records a run of it. anew: another, though one of it has not ended.
-func (b *Runbooks) Begin(ctx context.Context, what string, anew bool) (*runbook.Runbook, runbooks.Run, error) {
+func (b *Runbooks) Begin(ctx context.Context, what string, another bool) (*runbook.Runbook, runbooks.Run, error) {
 	r, path, err := b.Open(ctx, what, true)
 	if err == nil && path != "" {
 		path, err = filepath.Abs(path)
@@ -147,7 +147,7 @@ func (b *Runbooks) Begin(ctx context.Context, what string, anew bool) (*runbook.
 	if err != nil {
 		return nil, runbooks.Run{}, err
 	}
-	run, err := runbooks.New(b.State.Pool(), b.Config.Name).Begin(ctx, r, path, anew)
+	run, err := runbooks.New(b.State.Pool(), b.Config.Name).Begin(ctx, r, path, another)
 	var open *runbooks.UnfinishedError
 	if errors.As(err, &open) {
 		err = notYet("%w; try: migrator runbook resume %d, or the same command with --anew", err, open.Run.ID)

@@ -81,13 +81,13 @@ func (b *Runbooks) Work(ctx context.Context, w RunbookWork) (*RunbookView, error
 			return nil, err
 		}
 	}
-	tools, err := b.Executor(w.Book, w.Run)
+	executors, err := b.Executor(w.Book, w.Run)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = tools.Close() }()
+	defer func() { _ = executors.Close() }()
 	w.Begins()
-	w.Runner.Book, w.Runner.Log, w.Runner.Do = w.Book, log, tools
+	w.Runner.Book, w.Runner.Log, w.Runner.Do = w.Book, log, executors
 	err = w.Runner.Run(ctx)
 	view, viewErr := ViewRunbook(context.WithoutCancel(ctx), runs, w.Run.ID)
 	if viewErr != nil {

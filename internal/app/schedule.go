@@ -36,11 +36,11 @@ type PassedTime struct {
 }
 
 // MostTimes bounds what is counted of times that no daemon was there for.
-const MostTimes = 10_000
+const MaxTimes = 10_000
 
 // timesBetween counts times after one and not after another, MostTimes of them at most.
 func timesBetween(times cron.Schedule, after, until time.Time) (n int) {
-	for at := times.Next(after); !at.IsZero() && !at.After(until) && n < MostTimes; at = times.Next(at) {
+	for at := times.Next(after); !at.IsZero() && !at.After(until) && n < MaxTimes; at = times.Next(at) {
 		n++
 	}
 	return n

@@ -17,19 +17,19 @@ import (
 )
 
 // lagging is a legacy that knows how far its standbys are behind.
-type lagging interface {
+type lagReporter interface {
 	ReplicationLag(ctx context.Context) (time.Duration, error)
 }
 
 // throttled makes a run that waits while reconcile.stop_on says so.
-func throttled(ctx context.Context, j *Job, r *reconcile.Reconciler, runs *reconciles.Runs, o Reconcile) (run reconcile.Run, found []reconcile.Finding, err error) {
+func runThrottled(ctx context.Context, j *Job, r *reconcile.Reconciler, runs *reconciles.Runs, o Reconcile) (run reconcile.Run, found []reconcile.Finding, err error) {
 	if !j.Config.Reconcile.StopOn.Any() {
 		return r.Run(ctx, o.RunOptions)
 	}
 	group, watching := errgroup.WithContext(ctx)
 	watching, over := context.WithCancel(watching)
 	began := make(chan int64, 1)
-	r.Ledger = beginning{runs, began}
+	r.Ledger = beginNotifier{runs, began}
 	group.Go(func() error {
 		select {
 		case id := <-began:
@@ -45,12 +45,12 @@ func throttled(ctx context.Context, j *Job, r *reconcile.Reconciler, runs *recon
 }
 
 // beginning passes on the number of the run that begins.
-type beginning struct {
+type beginNotifier struct {
 	*reconciles.Runs
 	began chan int64
 }
 
-func (b beginning) Begin(ctx context.Context, run reconcile.Run) (reconcile.Run, func(), error) {
+func (b beginNotifier) Begin(ctx context.Context, run reconcile.Run) (reconcile.Run, func(), error) {
 	run, release, err := b.Runs.Begin(ctx, run)
 	if err == nil {
 		b.began <- run.ID
@@ -122,7 +122,7 @@ func mustWait(ctx context.Context, j *Job) (why string, err error) {
 		}
 	}
 	if stop.ReplicationLag > 0 {
-		l, ok := j.Legacy.(lagging)
+		l, ok := j.Legacy.(lagReporter)
 		if !ok {
 			return "", errors.New("this legacy store does not tell how far its standbys are behind")
 		}

@@ -25,7 +25,7 @@ type standby struct {
 
 func (s standby) ReplicationLag(context.Context) (time.Duration, error) { return s.behind, s.err }
 
-func TestARunWaitsForAStandby(t *testing.T) {
+func TestRunWaitsForLaggingStandby(t *testing.T) {
 	t.Parallel()
 	m := &migration.Config{}
 	m.Reconcile.StopOn.ReplicationLag = phases.Duration(10 * time.Second)
@@ -45,7 +45,7 @@ func TestARunWaitsForAStandby(t *testing.T) {
 	}
 }
 
-func TestARunWaitsForAPrometheus(t *testing.T) {
+func TestRunWaitsForPrometheus(t *testing.T) {
 	t.Parallel()
 	vector := func(value string) string {
 		return fmt.Sprintf(`{"status":"success","data":{"resultType":"vector","result":[{"metric":{},"value":[%d,%q]}]}}`, time.Now().Unix(), value)

@@ -91,8 +91,8 @@ func newestRollback(ctx context.Context, store *state.Store, name string) (*Auto
 // mostEntries bounds the history that a replay reads its routes from, mostAsked the
 // evaluations of one trigger.
 const (
-	mostEntries = 1_000_000
-	mostAsked   = 100_000
+	maxEntries  = 1_000_000
+	maxRecorded = 100_000
 )
 
 // ReplayTriggers evaluates triggers over what was recorded in the time before now.
@@ -101,11 +101,11 @@ func ReplayTriggers(ctx context.Context, store *state.Store, name string, s phas
 	if err != nil {
 		return nil, err
 	}
-	r := judge.Replay{Settings: s, Since: e.Now.Add(-before), Until: e.Now, Routes: map[int64]phases.Route{}, Asked: map[string][]phases.Evaluation{}}
+	r := judge.Replay{Settings: s, Since: e.Now.Add(-before), Until: e.Now, Routes: map[int64]phases.Route{}, Recorded: map[string][]phases.Evaluation{}}
 	if r.Buckets, err = store.Observed(ctx, name, r.Since.Add(-judge.TriggersSince)); err != nil {
 		return nil, err
 	}
-	entries, err := store.History(ctx, name, mostEntries)
+	entries, err := store.History(ctx, name, maxEntries)
 	if err != nil {
 		return nil, err
 	}
@@ -113,12 +113,12 @@ func ReplayTriggers(ctx context.Context, store *state.Store, name string, s phas
 		r.Routes[one.To.Epoch] = one.To
 	}
 	for _, t := range s.Triggers.Custom {
-		asked, err := store.Evaluations(ctx, name, state.EvaluationFilter{Kind: phases.TriggerKind, Name: t.Name, Since: r.Since, Limit: mostAsked})
+		asked, err := store.Evaluations(ctx, name, state.EvaluationFilter{Kind: phases.TriggerKind, Name: t.Name, Since: r.Since, Limit: maxRecorded})
 		if err != nil {
 			return nil, err
 		}
 		slices.Reverse(asked)
-		r.Asked[t.Name] = asked
+		r.Recorded[t.Name] = asked
 	}
 	return r.Run(), nil
 }

@@ -44,7 +44,7 @@ func (e *Engine) Fire(ctx context.Context, a Alert) error {
 		return nil // no longer, by what is applied
 	}
 	log := e.logger()
-	fired, known, err := e.known(ctx, a)
+	fired, known, err := e.recordedAlert(ctx, a)
 	if err != nil {
 		return err
 	}
@@ -52,7 +52,7 @@ func (e *Engine) Fire(ctx context.Context, a Alert) error {
 		return nil
 	}
 	if !known {
-		if fired, err = e.keep(ctx, a, all[at], judge.Snapshot{State: now, Settings: rules.Settings}); err != nil {
+		if fired, err = e.recordAlert(ctx, a, all[at], judge.Snapshot{State: now, Settings: rules.Settings}); err != nil {
 			return err
 		}
 		log.Warn("an Alertmanager's alert has come in", "trigger", a.Trigger, "why", a.Detail, "verdict", fired.Verdict, "dry_run", fired.DryRun)
@@ -76,21 +76,21 @@ func (e *Engine) Fire(ctx context.Context, a Alert) error {
 }
 
 // keep evaluates the trigger as if it had asked and been told of the alert.
-func (e *Engine) keep(ctx context.Context, a Alert, t phases.Armed, look judge.Snapshot) (phases.Evaluation, error) {
+func (e *Engine) recordAlert(ctx context.Context, a Alert, t phases.Armed, snapshot judge.Snapshot) (phases.Evaluation, error) {
 	inputs, err := json.Marshal(a)
 	if err != nil {
 		return phases.Evaluation{}, err
 	}
-	enough := 0 // how often an alert must be bad before it fires is the Alertmanager's to say
-	for _, c := range look.Settings.Triggers.Custom {
+	consecutive := 0 // how often an alert must be bad before it fires is the Alertmanager's to say
+	for _, c := range snapshot.Settings.Triggers.Custom {
 		if c.Name == a.Trigger {
-			enough = c.Consecutive
+			consecutive = c.Consecutive
 		}
 	}
-	look.Answers = map[string]judge.Answer{a.Trigger: {
-		Reading: judge.Reading{Verdict: phases.Firing, Detail: a.Detail, Inputs: inputs}, Before: enough,
+	snapshot.Answers = map[string]judge.Answer{a.Trigger: {
+		Reading: judge.Reading{Verdict: phases.Firing, Detail: a.Detail, Inputs: inputs}, Before: consecutive,
 	}}
-	kept, err := e.Alerts.Record(ctx, e.Migration, []phases.Evaluation{look.Trigger(t)})
+	kept, err := e.Alerts.Record(ctx, e.Migration, []phases.Evaluation{snapshot.Trigger(t)})
 	if err != nil {
 		return phases.Evaluation{}, fmt.Errorf("keeping the alert: %w", err)
 	}
@@ -98,12 +98,12 @@ func (e *Engine) keep(ctx context.Context, a Alert, t phases.Armed, look judge.S
 }
 
 // known finds the look that was kept of the same outbreak.
-func (e *Engine) known(ctx context.Context, a Alert) (phases.Evaluation, bool, error) {
-	looks, err := e.Alerts.NewestEvaluations(ctx, e.Migration, a.Trigger)
+func (e *Engine) recordedAlert(ctx context.Context, a Alert) (phases.Evaluation, bool, error) {
+	evaluations, err := e.Alerts.NewestEvaluations(ctx, e.Migration, a.Trigger)
 	if err != nil {
 		return phases.Evaluation{}, false, err
 	}
-	for _, one := range looks {
+	for _, one := range evaluations {
 		var kept struct {
 			Answer struct {
 				Source Alert `json:"source"`

@@ -18,12 +18,12 @@ var errAlreadyRolledBack = errors.New("reads were taken back since")
 
 // triggers evaluates the triggers and acts on the first that fires.
 func (w *engineRun) triggers(ctx context.Context, e phases.Snapshot) {
-	var found []phases.Evaluation
+	var evaluations []phases.Evaluation
 	w.try("evaluate the triggers", func() (err error) {
-		found, err = w.rules.Judge.Triggers(ctx, e)
+		evaluations, err = w.rules.Judge.Triggers(ctx, e)
 		return err
 	})
-	for i, one := range found {
+	for i, one := range evaluations {
 		delete(w.firing, one.Name)
 		switch {
 		case one.Verdict != phases.Firing:
@@ -34,7 +34,7 @@ func (w *engineRun) triggers(ctx context.Context, e phases.Snapshot) {
 		default:
 			w.firing[one.Name] = true
 			if w.pendingRollback == nil {
-				w.pendingRollback, w.retryUntil = &found[i], time.Now().Add(rollbackRetry)
+				w.pendingRollback, w.retryUntil = &evaluations[i], time.Now().Add(rollbackRetry)
 			}
 		}
 	}
@@ -102,7 +102,7 @@ func (e *Engine) rollBack(ctx context.Context, log *slog.Logger, fired phases.Ev
 
 // settled tells when every instance has followed an automatic rollback, and has the
 // next look come soon until then.
-func (w *engineRun) settled(e phases.Snapshot) {
+func (w *engineRun) reportSettled(e phases.Snapshot) {
 	at, latch := e.Status.Route, e.Latch
 	rolled := latch != nil && latch.Epoch == at.Epoch
 	w.settling = rolled && e.Fleet.Behind > 0 && e.Now.Sub(latch.At) < rollbackRetry

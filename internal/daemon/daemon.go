@@ -67,13 +67,13 @@ func (d *Daemon) Run(ctx context.Context, listener net.Listener) error {
 func (d *Daemon) lead(ctx context.Context, m *Migration) error {
 	name := m.Config.Name
 	log := d.Log.With("migration", name)
-	keeper := &Maintainer{
+	maintainer := &Maintainer{
 		Migration: name, State: d.State,
 		Budget: m.Config.Timing().MaintenanceBudget(), Log: d.Log,
 		Open: func(ctx context.Context, hash string) (Stores, error) {
 			return openStores(ctx, d.State, m, hash, log)
 		},
-		MaintainState: tend(d.State, m),
+		MaintainState: stateMaintenance(d.State, m),
 	}
 	engine := d.engine(m)
 	schedule := d.schedule(m, log)
@@ -85,7 +85,7 @@ func (d *Daemon) lead(ctx context.Context, m *Migration) error {
 		log.Info("leading")
 		defer log.Info("no longer leading")
 		g, leading := errgroup.WithContext(ctx)
-		g.Go(func() error { return keeper.Run(leading) })
+		g.Go(func() error { return maintainer.Run(leading) })
 		g.Go(func() error { return engine.Run(leading) })
 		g.Go(func() error { return sender.Run(leading) })
 		g.Go(func() error { return schedule.Loop(leading) })
@@ -102,7 +102,7 @@ func (d *Daemon) lead(ctx context.Context, m *Migration) error {
 func (d *Daemon) engine(m *Migration) *Engine {
 	name := m.Config.Name
 	return &Engine{
-		Migration: name, State: d.State, Alerts: looks{d.State}, Announce: announces(d.State, name), Log: d.Log,
+		Migration: name, State: d.State, Alerts: evaluationStore{d.State}, Announce: announcer(d.State, name), Log: d.Log,
 		Rules: func(ctx context.Context, _ string) (*Rules, error) {
 			applied, err := app.Applied(ctx, d.State, name)
 			if err != nil {
@@ -125,14 +125,14 @@ func (m *Migration) now() *migration.Config {
 }
 
 // looks finds evaluations again.
-type looks struct{ *state.Store }
+type evaluationStore struct{ *state.Store }
 
-func (l looks) NewestEvaluations(ctx context.Context, migration, trigger string) ([]phases.Evaluation, error) {
+func (l evaluationStore) NewestEvaluations(ctx context.Context, migration, trigger string) ([]phases.Evaluation, error) {
 	return l.Evaluations(ctx, migration, state.EvaluationFilter{Kind: phases.TriggerKind, Name: trigger, Limit: 1000})
 }
 
 // announces puts what no entry of the history tells of into the outbox.
-func announces(store *state.Store, migration string) func(context.Context, Event, string, any) error {
+func announcer(store *state.Store, migration string) func(context.Context, Event, string, any) error {
 	pending := outbox.New(store.Pool(), migration)
 	return func(ctx context.Context, event Event, topic string, detail any) error {
 		return pending.Announce(ctx, outbox.Event(event), topic, detail)
@@ -143,7 +143,7 @@ func announces(store *state.Store, migration string) func(context.Context, Event
 const pruneEvery = time.Hour
 
 // tend sums up what instances have counted, and removes what is old.
-func tend(store *state.Store, m *Migration) func(context.Context) error {
+func stateMaintenance(store *state.Store, m *Migration) func(context.Context) error {
 	name := m.Config.Name
 	var pruned time.Time
 	return func(ctx context.Context) error {
@@ -190,11 +190,11 @@ func (d *Daemon) alerts() *server.Alerts {
 			return matchers, true, nil
 		},
 		Fire: func(ctx context.Context, name string, alert server.Alert) error {
-			whole, err := json.Marshal(alert)
+			body, err := json.Marshal(alert)
 			if err != nil {
 				return err
 			}
-			return d.engine(d.named(name)).Fire(ctx, Alert{Trigger: alert.Trigger, Key: alert.Key(), Detail: alert.Text(), Alert: whole})
+			return d.engine(d.named(name)).Fire(ctx, Alert{Trigger: alert.Trigger, Key: alert.Key(), Detail: alert.Text(), Alert: body})
 		},
 	}
 }

@@ -12,11 +12,11 @@ func betweenStores(st phases.Status) bool {
 }
 
 // passing is what is known of a move of authority that has not come to its end.
-type passing struct {
-	epoch   int64
-	attempt string
-	left    int64     // keys still to be replayed
-	since   time.Time // of the last sign of life, by the state database's clock
+type authorityMove struct {
+	epoch     int64
+	attempt   string
+	remaining int64     // keys still to be replayed
+	since     time.Time // of the last sign of life, by the state database's clock
 }
 
 // seen returns the passing as the evidence has it, given what was known before.
@@ -24,11 +24,11 @@ type passing struct {
 // beginning does not tell whether somebody is still at it (a replay takes as long
 // as it takes; when a fence's attempt was noted in grace is not known), a passing
 // seen for the first time counts from now.
-func (p passing) seen(e phases.Snapshot) passing {
+func (p authorityMove) observe(e phases.Snapshot) authorityMove {
 	st := e.Status
-	now := passing{epoch: st.Route.Epoch, attempt: st.Attempt, left: st.ReturnKeys, since: e.Now}
+	now := authorityMove{epoch: st.Route.Epoch, attempt: st.Attempt, remaining: st.ReturnKeys, since: e.Now}
 	switch {
-	case p.epoch == now.epoch && p.attempt == now.attempt && p.left == now.left:
+	case p.epoch == now.epoch && p.attempt == now.attempt && p.remaining == now.remaining:
 		return p
 	case p.epoch != now.epoch && (st.Route.Phase == phases.Fenced || st.Route.Phase == phases.Lifting) && st.RouteSince.Before(e.Now):
 		now.since = st.RouteSince
@@ -38,7 +38,7 @@ func (p passing) seen(e phases.Snapshot) passing {
 
 // overdue tells that whoever began it must have failed: nothing has moved for longer
 // than its command may take. A rollback may also wait for the fleet to settle.
-func (p passing) overdue(e phases.Snapshot, budget, settle time.Duration) bool {
+func (p authorityMove) overdue(e phases.Snapshot, budget, settle time.Duration) bool {
 	if e.Status.Route.Phase == phases.Returning && e.Fleet.Behind > 0 {
 		budget += settle
 	}

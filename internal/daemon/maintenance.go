@@ -16,13 +16,13 @@ import (
 
 // Defaults of a Keeper.
 const (
-	maintenancePoll   = time.Second
-	maintenanceMargin = phases.MaintenanceMargin
-	settleWithin      = phases.Settle
-	purgeEvery        = time.Hour
-	keepTend          = 10 * time.Second
-	retryMost         = 10 * time.Second
-	keepTurn          = 30 * time.Second // of one repair, so that nothing else waits for it for good
+	maintenancePoll    = time.Second
+	maintenanceMargin  = phases.MaintenanceMargin
+	settleWithin       = phases.Settle
+	purgeEvery         = time.Hour
+	maintainStateEvery = 10 * time.Second
+	retryMost          = 10 * time.Second
+	repairTimeout      = 30 * time.Second // of one repair, so that nothing else waits for it for good
 )
 
 // State is what a keeper looks at; state.Store is the one in PostgreSQL.
@@ -77,34 +77,34 @@ type Maintainer struct {
 // maintenance is a keeper at work.
 type maintenance struct {
 	*Maintainer
-	log        *slog.Logger
-	stores     Stores
-	config     string // that tools are opened for
-	known      passing
-	jobs       map[string]*job
-	next       time.Time    // of the next purge
-	latest     phases.Route // that was seen
-	loss       int64        // the epoch whose loss was told
-	maintained time.Time
+	log          *slog.Logger
+	stores       Stores
+	config       string // that tools are opened for
+	move         authorityMove
+	jobs         map[string]*job
+	next         time.Time    // of the next purge
+	latest       phases.Route // that was seen
+	reportedLoss int64        // the epoch whose loss was told
+	maintained   time.Time
 }
 
 // job is one kind of work, with its pauses after failures.
 type job struct {
-	wait  backoff.ExponentialBackOff
-	after time.Time // not to be tried again before
-	why   string    // the last failure, so that it is told once
+	wait        backoff.ExponentialBackOff
+	after       time.Time // not to be tried again before
+	lastFailure string    // the last failure, so that it is told once
 }
 
 // Run keeps the migration until ctx ends, and returns nil then. It gives up on
 // nothing: failures are logged when they begin and when they end.
-func (k *Maintainer) Run(ctx context.Context) error {
-	log := k.Log
+func (m *Maintainer) Run(ctx context.Context) error {
+	log := m.Log
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	w := &maintenance{Maintainer: k, log: log.With("migration", k.Migration), jobs: map[string]*job{}}
+	w := &maintenance{Maintainer: m, log: log.With("migration", m.Migration), jobs: map[string]*job{}}
 	defer w.closeStores()
-	tick := time.NewTicker(cmp.Or(k.Poll, maintenancePoll))
+	tick := time.NewTicker(cmp.Or(m.Poll, maintenancePoll))
 	defer tick.Stop()
 	for {
 		w.tick(ctx)
@@ -135,10 +135,10 @@ func (w *maintenance) tick(ctx context.Context) {
 	}
 	w.maintainState(ctx)
 	if betweenStores(st) {
-		w.endPassing(ctx)
+		w.resumeInterrupted(ctx)
 		return // the journal is closed meanwhile, and legacy fenced
 	}
-	w.known = passing{}
+	w.move = authorityMove{}
 	// [repair-era]: once the target has authority, legacy is no source for a repair.
 	if st.JournalKeys > 0 && st.Route.Behaviour().Writes != phases.WritesTarget {
 		w.repair(ctx, st)
@@ -152,19 +152,19 @@ func (w *maintenance) tick(ctx context.Context) {
 func (w *maintenance) reportStateLoss(ctx context.Context, st phases.Status) bool {
 	if st.StateLoss == nil && st.Route.Epoch < w.latest.Epoch {
 		st.StateLoss = &phases.StateLoss{Instance: maintainerName, Route: w.latest}
-		if witness, ok := w.State.(StateLossReporter); ok {
+		if reporter, ok := w.State.(StateLossReporter); ok {
 			w.try(ctx, "remember what the state has lost", func() error {
 				// [loss-held]: the daemon may be the only process that remembers the route.
-				return witness.ReportStateLoss(ctx, w.Migration, maintainerName, w.latest)
+				return reporter.ReportStateLoss(ctx, w.Migration, maintainerName, w.latest)
 			})
 		}
 	}
 	if st.StateLoss == nil {
-		w.latest, w.loss = st.Route, 0
+		w.latest, w.reportedLoss = st.Route, 0
 		return false
 	}
-	if w.loss != st.StateLoss.Route.Epoch {
-		w.loss = st.StateLoss.Route.Epoch
+	if w.reportedLoss != st.StateLoss.Route.Epoch {
+		w.reportedLoss = st.StateLoss.Route.Epoch
 		w.log.Error(st.StateLoss.Describe(st.Route), "hint", phases.StateLossHint())
 	}
 	return true
@@ -173,7 +173,7 @@ func (w *maintenance) reportStateLoss(ctx context.Context, st phases.Status) boo
 const maintainerName = "migrator serve"
 
 func (w *maintenance) maintainState(ctx context.Context) {
-	if w.MaintainState == nil || time.Since(w.maintained) < keepTend {
+	if w.MaintainState == nil || time.Since(w.maintained) < maintainStateEvery {
 		return
 	}
 	w.maintained = time.Now()
@@ -181,7 +181,7 @@ func (w *maintenance) maintainState(ctx context.Context) {
 }
 
 // endPassing ends what a command that must have died left between the stores.
-func (w *maintenance) endPassing(ctx context.Context) {
+func (w *maintenance) resumeInterrupted(ctx context.Context) {
 	var e phases.Snapshot
 	ok := w.try(ctx, "read the state", func() (err error) {
 		e, err = w.State.Snapshot(ctx, w.Migration)
@@ -190,23 +190,23 @@ func (w *maintenance) endPassing(ctx context.Context) {
 	if !ok || !betweenStores(e.Status) {
 		return
 	}
-	w.known = w.known.seen(e)
+	w.move = w.move.observe(e)
 	// A command that is alive must not be undone: it is left alone for as long as it may take, plus
 	// a margin.
-	if !w.known.overdue(e, w.Budget+cmp.Or(w.Margin, maintenanceMargin), cmp.Or(w.Settle, settleWithin)) {
+	if !w.move.overdue(e, w.Budget+cmp.Or(w.Margin, maintenanceMargin), cmp.Or(w.Settle, settleWithin)) {
 		return
 	}
 	w.try(ctx, "resume", func() error {
-		tools, err := w.open(ctx, e.Status.ConfigHash)
+		stores, err := w.open(ctx, e.Status.ConfigHash)
 		if err != nil {
 			return err
 		}
 		at := e.Status.Route
 		w.log.Warn("a command was interrupted while authority moved; ending it",
-			"route", at.String(), "epoch", at.Epoch, "since", w.known.since)
+			"route", at.String(), "epoch", at.Epoch, "since", w.move.since)
 		failpoint.Here("server.keeper.overdue")
 		// Safe beside a command that wakes now: each step is a compare-and-set ([one-decides]).
-		if err := tools.Resume(ctx); err != nil {
+		if err := stores.Resume(ctx); err != nil {
 			return err
 		}
 		st, err := w.State.Status(ctx, w.Migration)
@@ -219,16 +219,16 @@ func (w *maintenance) endPassing(ctx context.Context) {
 
 func (w *maintenance) repair(ctx context.Context, st phases.Status) {
 	w.try(ctx, "repair the journal", func() error {
-		tools, err := w.open(ctx, st.ConfigHash)
+		stores, err := w.open(ctx, st.ConfigHash)
 		if err != nil {
 			return err
 		}
-		turn, cancel := context.WithTimeout(ctx, keepTurn)
+		limited, cancel := context.WithTimeout(ctx, repairTimeout)
 		defer cancel()
-		n, err := tools.RepairJournal(turn)
+		n, err := stores.RepairJournal(limited)
 		if n > 0 {
 			w.log.Info("repaired journalled keys in the target", "keys", n)
-			if turn.Err() != nil {
+			if limited.Err() != nil {
 				return nil // it goes on at the next look
 			}
 		}
@@ -241,11 +241,11 @@ func (w *maintenance) purge(ctx context.Context, st phases.Status) {
 		return
 	}
 	w.try(ctx, "purge", func() error {
-		tools, err := w.open(ctx, st.ConfigHash)
+		stores, err := w.open(ctx, st.ConfigHash)
 		if err != nil {
 			return err
 		}
-		n, err := tools.Purge(ctx)
+		n, err := stores.Purge(ctx)
 		if n > 0 {
 			w.log.Info("removed old tombstones from the target", "keys", n)
 		}
@@ -276,21 +276,21 @@ func (w *maintenance) try(ctx context.Context, name string, do func() error) boo
 	err := do()
 	switch {
 	case err == nil:
-		if j.why != "" {
+		if j.lastFailure != "" {
 			w.log.Info("works again", "job", name)
 		}
-		j.why, j.after = "", time.Time{}
+		j.lastFailure, j.after = "", time.Time{}
 		j.wait.Reset()
 		return true
 	case ctx.Err() != nil:
 		return false
 	}
 	level := slog.LevelWarn
-	if j.why == err.Error() {
+	if j.lastFailure == err.Error() {
 		level = slog.LevelDebug
 	}
 	pause := j.wait.NextBackOff()
-	j.why, j.after = err.Error(), time.Now().Add(pause)
+	j.lastFailure, j.after = err.Error(), time.Now().Add(pause)
 	w.log.Log(ctx, level, "failed", "job", name, "error", err, "again_in", pause.Round(time.Millisecond), hint.Attr(err))
 	w.closeStores()
 	return false
@@ -300,12 +300,12 @@ func (w *maintenance) open(ctx context.Context, config string) (Stores, error) {
 	if w.stores != nil {
 		return w.stores, nil
 	}
-	tools, err := w.Open(ctx, config)
+	stores, err := w.Open(ctx, config)
 	if err != nil {
 		return nil, err
 	}
-	w.stores, w.config = tools, config
-	return tools, nil
+	w.stores, w.config = stores, config
+	return stores, nil
 }
 
 func (w *maintenance) closeStores() {

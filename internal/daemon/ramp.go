@@ -11,7 +11,7 @@ import (
 )
 
 // soak is the gate that says whether a step is due.
-const soak = "soak-time"
+const soakGate = "soak-time"
 
 // advanceRamp takes a ramp's next step if it is due and its gates are open, and else tells
 // what a step that is due waits for. Two that climb at once, or one beside a person,
@@ -37,8 +37,8 @@ func (w *engineRun) advanceRamp(ctx context.Context, e phases.Snapshot) {
 	}
 	ctl := control.Controller{State: w.State, Migration: w.Migration, Settings: s, Config: w.config}
 	step, err := ctl.Advance(ctx, control.Advance{To: at.Phase, Cause: phases.CauseSchedule, Reason: "the ramp's next step was due"})
-	if held := (*control.GatesClosedError)(nil); errors.As(err, &held) {
-		w.reportDue(ctx, at, next, phases.Closed(held.Gates))
+	if blocked := (*control.GatesClosedError)(nil); errors.As(err, &blocked) {
+		w.reportDue(ctx, at, next, phases.Closed(blocked.Gates))
 		return
 	}
 	if err != nil {
@@ -56,7 +56,7 @@ func (w *engineRun) advanceRamp(ctx context.Context, e phases.Snapshot) {
 func (w *engineRun) reportDue(ctx context.Context, at, next phases.Route, closed []phases.GateResult) {
 	var names []string
 	for _, g := range closed {
-		if g.Gate == soak || g.Gate == phases.GateAcknowledged || !g.Due.IsZero() {
+		if g.Gate == soakGate || g.Gate == phases.GateAcknowledged || !g.Due.IsZero() {
 			return
 		}
 		names = append(names, g.Gate)

@@ -28,7 +28,7 @@ type Schedule struct {
 	Exprs func() map[reconcile.Kind]string
 	// Run makes a run, or goes on with one of the kind that was interrupted, and
 	// returns its number and what came of it in a line.
-	Run  func(ctx context.Context, kind reconcile.Kind) (run int64, told string, err error)
+	Run  func(ctx context.Context, kind reconcile.Kind) (run int64, detail string, err error)
 	Poll time.Duration // how often it looks; 0: 2 s
 	Log  *slog.Logger  // nil: discarded
 }
@@ -47,15 +47,15 @@ func (s *Schedule) Loop(ctx context.Context) error {
 	log = log.With("migration", s.Migration)
 	tick := time.NewTicker(cmp.Or(s.Poll, schedulePoll))
 	defer tick.Stop()
-	trouble := ""
+	lastFailure := ""
 	for {
 		err := s.tick(ctx, log)
-		if err != nil && ctx.Err() == nil && err.Error() != trouble {
+		if err != nil && ctx.Err() == nil && err.Error() != lastFailure {
 			log.Warn("looking whether a reconcile run is due failed", "error", err, hint.Attr(err))
-			trouble = err.Error()
+			lastFailure = err.Error()
 		}
 		if err == nil {
-			trouble = ""
+			lastFailure = ""
 		}
 		select {
 		case <-ctx.Done():
@@ -80,11 +80,11 @@ func (s *Schedule) tick(ctx context.Context, log *slog.Logger) error {
 			continue
 		}
 		log.Info("a reconcile run is due", "kind", kind, "due", due.Due, "late", time.Since(due.Due).Round(time.Second))
-		run, told, err := s.Run(ctx, kind)
+		run, detail, err := s.Run(ctx, kind)
 		if ctx.Err() != nil {
 			return nil // the next leader goes on with it
 		}
-		due.Run, due.Detail, due.Outcome = run, told, reconcile.ScheduleDone
+		due.Run, due.Detail, due.Outcome = run, detail, reconcile.ScheduleDone
 		switch {
 		case errors.Is(err, reconcile.ErrRunning), errors.Is(err, ErrNothingDue):
 			due.Outcome, due.Detail = reconcile.ScheduleRefused, err.Error()

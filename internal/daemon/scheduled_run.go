@@ -30,18 +30,18 @@ func (d *Daemon) schedule(m *Migration, log *slog.Logger) *Schedule {
 // scheduledRun makes a run, or resumes one of the kind that was interrupted.
 func scheduledRun(ctx context.Context, st *state.Store, m *Migration, kind reconcile.Kind, log *slog.Logger) (int64, string, error) {
 	name := m.Config.Name
-	standing, err := st.Status(ctx, name)
+	status, err := st.Status(ctx, name)
 	if err != nil {
 		return 0, "", err
 	}
-	if p := standing.Route.Phase; p == phases.Legacy || p == phases.Complete {
+	if p := status.Route.Phase; p == phases.Legacy || p == phases.Complete {
 		return 0, "", fmt.Errorf("%w in %s", ErrNothingDue, p)
 	}
 	now, err := openstore.Load(m.File)
 	if err != nil {
 		return 0, "", err
 	}
-	if now.Name != name || now.Hash() != standing.ConfigHash {
+	if now.Name != name || now.Hash() != status.ConfigHash {
 		return 0, "", fmt.Errorf("%s is not the description that is applied to %s; try: migrator apply", m.File, name)
 	}
 	openstore.LimitLoad(now)

@@ -38,12 +38,12 @@ func openStores(ctx context.Context, st *state.Store, m *Migration, hash string,
 }
 
 // reachWithin is how long the target may take to say that it is there.
-const reachWithin = 5 * time.Second
+const targetTimeout = 5 * time.Second
 
 // RepairJournal asks the target first whether it is there: of one that is not, a
 // repair would try every key.
 func (s *stores) RepairJournal(ctx context.Context) (int64, error) {
-	limited, cancel := context.WithTimeout(ctx, reachWithin)
+	limited, cancel := context.WithTimeout(ctx, targetTimeout)
 	_, err := s.Target.Now(limited)
 	cancel()
 	if err != nil {

@@ -27,7 +27,7 @@ func (r *rehearsal) recover(ctx context.Context) (string, error) {
 	r.Load.Stop()
 	left := int64(0)
 	ok, err := r.await(ctx, func(ctx context.Context) (bool, error) {
-		e, err := r.look(ctx)
+		e, err := r.snapshot(ctx)
 		left = e.Status.JournalKeys
 		return err == nil && left == 0, err
 	})
@@ -43,23 +43,23 @@ func (r *rehearsal) recover(ctx context.Context) (string, error) {
 
 // check holds the ledger against what can be read now.
 func (r *rehearsal) check(ctx context.Context) (string, error) {
-	c, phantom, err := r.Load.Check(ctx)
+	c, controlFound, err := r.Load.Check(ctx)
 	if err != nil {
 		return "", fmt.Errorf("the ledger could not be checked: %w", err)
 	}
 	r.r.Ledger = &c
-	r.r.Controls = &Controls{QuietWithoutFault: true, NegativeControlFound: phantom} // else calm had ended the drill
-	if !phantom {
-		r.fails("the ledger's check can't fail: it has not missed a write that never was")
+	r.r.Controls = &Controls{QuietWithoutFault: true, NegativeControlFound: controlFound} // else calm had ended the drill
+	if !controlFound {
+		r.fail("the ledger's check can't fail: it has not missed a write that never was")
 	}
 	if r.r.Fault.Kind == dual.FaultCorrupt && c.Behind > 0 {
 		return "", errors.New("the ledger finds versions behind in the target, which the corruption has not touched")
 	}
 	switch {
 	case c.Records == 0:
-		r.fails("the ledger is empty: no acknowledged write can be looked for")
+		r.fail("the ledger is empty: no acknowledged write can be looked for")
 	case !c.OK():
-		r.fails("of %d records %d writes are lost and %d are stale, %d are older in the target than acknowledged, %d reads were stale", c.Records, c.Lost, c.Stale, c.Behind, c.StaleReads)
+		r.fail("of %d records %d writes are lost and %d are stale, %d are older in the target than acknowledged, %d reads were stale", c.Records, c.Lost, c.Stale, c.Behind, c.StaleReads)
 	}
 	return fmt.Sprintf("%d records: lost %d, stale %d", c.Records, c.Lost, c.Stale), nil
 }
@@ -80,7 +80,7 @@ func (r *rehearsal) plant(ctx context.Context) (string, error) {
 }
 
 func (r *rehearsal) repair(ctx context.Context) (string, error) {
-	run, found, err := r.reconciles(ctx, "planted", true)
+	run, found, err := r.runReconcile(ctx, "planted", true)
 	if err != nil {
 		return "", err
 	}
@@ -102,24 +102,24 @@ func (r *rehearsal) repair(ctx context.Context) (string, error) {
 	others := run.Differences - int64(c.PlantedFound)
 	switch corrupt := r.r.Fault.Kind == dual.FaultCorrupt; {
 	case c.PlantedFound+c.PlantedRewritten < len(c.Planted):
-		r.fails("reconcile has found %d of %d planted differences", c.PlantedFound, len(c.Planted)-c.PlantedRewritten)
+		r.fail("reconcile has found %d of %d planted differences", c.PlantedFound, len(c.Planted)-c.PlantedRewritten)
 	case c.PlantedFound == 0:
-		r.fails("each planted difference was written over before reconcile could find it: nothing shows that it can")
+		r.fail("each planted difference was written over before reconcile could find it: nothing shows that it can")
 	case corrupt && others == 0:
-		r.fails("the target was corrupted, and reconcile has found nothing of it")
+		r.fail("the target was corrupted, and reconcile has found nothing of it")
 	case !corrupt && others > 0:
-		r.fails("reconcile run %d has found %d differences that nobody planted", run.Run, others)
+		r.fail("reconcile run %d has found %d differences that nobody planted", run.Run, others)
 	}
 	return fmt.Sprintf("%d of %d planted found, %d others, %d repaired", c.PlantedFound, len(c.Planted), others, run.Repaired), nil
 }
 
 func (r *rehearsal) compareAfter(ctx context.Context) (string, error) {
-	run, _, err := r.reconciles(ctx, "after", false)
+	run, _, err := r.runReconcile(ctx, "after", false)
 	if err != nil {
 		return "", err
 	}
 	if run.Differences > 0 {
-		r.fails("the stores differ after the drill: %d differences in reconcile run %d", run.Differences, run.Run)
+		r.fail("the stores differ after the drill: %d differences in reconcile run %d", run.Differences, run.Run)
 	}
 	return fmt.Sprintf("%d records, %d differences, %d changed at every look", run.Checked, run.Differences, run.Unsettled), nil
 }

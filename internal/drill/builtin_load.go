@@ -28,7 +28,7 @@ type Legacy interface {
 // which reads and writes them as an application does. Without a Column its writes
 // change nothing, and what was acknowledged is told by versions; with one, each writes
 // a text of its own there, and what was there before is written back at the end.
-type BuiltIn struct {
+type BuiltInLoad struct {
 	Fleet   dual.Fleet
 	Legacy  Legacy
 	Target  store.TargetRecords
@@ -41,26 +41,26 @@ type BuiltIn struct {
 	Log     *slog.Logger
 
 	series
-	ledger   *ledger
-	instance *dual.Instance
-	reader   *dual.Reader[record.Key, value]
-	writer   *dual.Writer[record.Key, value]
-	original map[record.Key]record.Value
-	harmful  [2]atomic.Int64
-	end      context.CancelFunc // of customers
-	busy     sync.WaitGroup
-	leave    context.CancelFunc // of the instance
-	left     chan error
+	ledger    *ledger
+	instance  *dual.Instance
+	reader    *dual.Reader[record.Key, value]
+	writer    *dual.Writer[record.Key, value]
+	original  map[record.Key]record.Value
+	corrupted [2]atomic.Int64
+	end       context.CancelFunc // of customers
+	busy      sync.WaitGroup
+	leave     context.CancelFunc // of the instance
+	left      chan error
 }
 
 const (
-	customers = 8
+	clients = 8
 	// What the drill itself counts is handed in soon: it may be all that triggers get.
-	drillHandIn = time.Second
+	loadReportEvery = time.Second
 )
 
 // Start implements Load.
-func (b *BuiltIn) Start(ctx context.Context) error {
+func (b *BuiltInLoad) Start(ctx context.Context) error {
 	if len(b.Keys) == 0 {
 		return errors.New("there are no records to read and write")
 	}
@@ -80,14 +80,14 @@ func (b *BuiltIn) Start(ctx context.Context) error {
 	working, end := context.WithCancel(context.WithoutCancel(ctx))
 	b.end = end
 	b.begin()
-	limiter := rate.NewLimiter(rate.Limit(b.Rate), customers)
-	for n := range customers {
+	limiter := rate.NewLimiter(rate.Limit(b.Rate), clients)
+	for n := range clients {
 		b.busy.Go(func() { b.serveClient(working, limiter, n) })
 	}
 	return nil
 }
 
-func (b *BuiltIn) keepOriginals(ctx context.Context, column int) error {
+func (b *BuiltInLoad) keepOriginals(ctx context.Context, column int) error {
 	rows, err := b.Legacy.Lookup(ctx, b.Keys)
 	if err != nil {
 		return err
@@ -110,10 +110,10 @@ func (b *BuiltIn) keepOriginals(ctx context.Context, column int) error {
 }
 
 // join makes the load an instance of the fleet.
-func (b *BuiltIn) join(ctx context.Context) (err error) {
+func (b *BuiltInLoad) join(ctx context.Context) (err error) {
 	b.instance, err = dual.Join(ctx, dual.Config{
 		Fleet: b.Fleet, Identity: dual.Identity{About: "the load of migrator drill"}, Logger: b.Log,
-		Writing: b.Writing, BreakerPause: time.Second, ReportEvery: drillHandIn, Faults: true,
+		Writing: b.Writing, BreakerPause: time.Second, ReportEvery: loadReportEvery, Faults: true,
 	})
 	if err != nil {
 		return err
@@ -124,7 +124,7 @@ func (b *BuiltIn) join(ctx context.Context) (err error) {
 	b.reader, err = dual.NewReader(dual.ReaderConfig[record.Key, value]{
 		Instance: b.instance, Legacy: b.lookup, Target: target{b.Target}, Key: func(k record.Key) record.Key { return k },
 		Compare:       func(l, t value) []record.Difference { return b.Compare.Compare(l.record, t.record) },
-		TargetTimeout: time.Second, ShadowPercent: phases.All, MaxShadows: 2 * customers,
+		TargetTimeout: time.Second, ShadowPercent: phases.All, MaxShadows: 2 * clients,
 	})
 	if err != nil {
 		return err
@@ -136,7 +136,7 @@ func (b *BuiltIn) join(ctx context.Context) (err error) {
 	return err
 }
 
-func (b *BuiltIn) lookup(ctx context.Context, key record.Key) (v value, found bool, err error) {
+func (b *BuiltInLoad) lookup(ctx context.Context, key record.Key) (v value, found bool, err error) {
 	rows, err := b.Legacy.Lookup(ctx, []record.Key{key})
 	if err != nil {
 		return v, false, err
@@ -145,23 +145,23 @@ func (b *BuiltIn) lookup(ctx context.Context, key record.Key) (v value, found bo
 }
 
 // serveClient is one customer: it writes records that no other one writes, and reads all.
-func (b *BuiltIn) serveClient(ctx context.Context, limiter *rate.Limiter, n int) {
-	own := make([]record.Key, 0, len(b.Keys)/customers+1)
-	for i := n; i < len(b.Keys); i += customers {
+func (b *BuiltInLoad) serveClient(ctx context.Context, limiter *rate.Limiter, n int) {
+	own := make([]record.Key, 0, len(b.Keys)/clients+1)
+	for i := n; i < len(b.Keys); i += clients {
 		own = append(own, b.Keys[i])
 	}
 	for limiter.Wait(ctx) == nil {
 		// What has begun ends by itself: cut off, its outcome would not be known.
-		whole := context.WithoutCancel(ctx)
+		uncancelled := context.WithoutCancel(ctx)
 		if len(own) > 0 && rand.IntN(4) == 0 {
-			b.write(whole, own[rand.IntN(len(own))])
+			b.write(uncancelled, own[rand.IntN(len(own))])
 		} else {
-			b.read(whole, b.Keys[rand.IntN(len(b.Keys))])
+			b.read(uncancelled, b.Keys[rand.IntN(len(b.Keys))])
 		}
 	}
 }
 
-func (b *BuiltIn) write(ctx context.Context, key record.Key) {
+func (b *BuiltInLoad) write(ctx context.Context, key record.Key) {
 	number, token := b.ledger.begin(key)
 	if b.Column == "" {
 		token = record.Value{}
@@ -175,7 +175,7 @@ func (b *BuiltIn) write(ctx context.Context, key record.Key) {
 }
 
 // touch writes one record everywhere the route says. The version is zero if it is gone.
-func (b *BuiltIn) touch(ctx context.Context, key record.Key, v record.Value) (version record.Version, err error) {
+func (b *BuiltInLoad) touch(ctx context.Context, key record.Key, v record.Value) (version record.Version, err error) {
 	err = b.writer.Write(ctx, dual.Op[record.Key, value]{
 		Keys: []record.Key{key},
 		Legacy: func(ctx context.Context) ([]dual.Change[record.Key, value], error) {
@@ -190,7 +190,7 @@ func (b *BuiltIn) touch(ctx context.Context, key record.Key, v record.Value) (ve
 	return version, err
 }
 
-func (b *BuiltIn) read(ctx context.Context, key record.Key) {
+func (b *BuiltInLoad) read(ctx context.Context, key record.Key) {
 	floor := b.ledger.floor(key)
 	began := time.Now()
 	v, found, err := b.reader.Get(ctx, key)
@@ -198,24 +198,24 @@ func (b *BuiltIn) read(ctx context.Context, key record.Key) {
 	if err != nil {
 		return
 	}
-	finding, text := b.ledger.judge(key, floor, found, v)
-	switch harmed := began.UnixNano() < b.harmful[1].Load() && time.Now().UnixNano() > b.harmful[0].Load(); {
-	case finding != lost && finding != stale:
-	case harmed:
-		b.ledger.note(func(c *Checked) *int64 { return &c.Harmed }, "")
+	result, text := b.ledger.verify(key, floor, found, v)
+	switch corrupted := began.UnixNano() < b.corrupted[1].Load() && time.Now().UnixNano() > b.corrupted[0].Load(); {
+	case result != lost && result != stale:
+	case corrupted:
+		b.ledger.increment(func(c *Checked) *int64 { return &c.Harmed }, "")
 	default:
-		b.ledger.note(func(c *Checked) *int64 { return &c.StaleReads }, "a read: "+text)
+		b.ledger.increment(func(c *Checked) *int64 { return &c.StaleReads }, "a read: "+text)
 	}
 }
 
 // Harmful implements Recorder.
-func (b *BuiltIn) Harmful(from, until time.Time) {
-	b.harmful[0].Store(from.UnixNano())
-	b.harmful[1].Store(until.UnixNano())
+func (b *BuiltInLoad) MarkCorrupted(from, until time.Time) {
+	b.corrupted[0].Store(from.UnixNano())
+	b.corrupted[1].Store(until.UnixNano())
 }
 
 // Stop implements Load. The instance stays in the fleet until Check, or Close.
-func (b *BuiltIn) Stop() {
+func (b *BuiltInLoad) Stop() {
 	if b.end != nil {
 		b.end()
 		b.busy.Wait()
@@ -223,7 +223,7 @@ func (b *BuiltIn) Stop() {
 }
 
 // Totals implements Load.
-func (b *BuiltIn) Totals() Totals {
+func (b *BuiltInLoad) Totals() Totals {
 	t := b.sum()
 	t.Kind = fmt.Sprintf("built-in, on %d records", len(b.Keys))
 	if b.Column != "" {
@@ -233,29 +233,29 @@ func (b *BuiltIn) Totals() Totals {
 }
 
 // Check implements Load, and closes it.
-func (b *BuiltIn) Check(ctx context.Context) (Checked, bool, error) {
+func (b *BuiltInLoad) Check(ctx context.Context) (Checked, bool, error) {
 	if err := b.checkAnswers(ctx); err != nil {
 		return Checked{}, false, err
 	}
 	if err := b.checkTarget(ctx); err != nil {
 		return Checked{}, false, err
 	}
-	phantom, err := b.negativeControl(ctx)
+	controlFound, err := b.negativeControl(ctx)
 	if err != nil {
 		return Checked{}, false, err
 	}
-	return b.ledger.result(), phantom, b.Close(ctx)
+	return b.ledger.result(), controlFound, b.Close(ctx)
 }
 
 // negativeControl holds writes that never were against the store: of a record that is not
 // there, and one later than the last of a record that is.
-func (b *BuiltIn) negativeControl(ctx context.Context) (found bool, err error) {
+func (b *BuiltInLoad) negativeControl(ctx context.Context) (found bool, err error) {
 	key := record.MakeKey("a record that nobody has written")
 	v, there, err := b.reader.Get(ctx, key)
 	if err != nil {
 		return false, err
 	}
-	never, _ := b.ledger.judge(key, entry{floor: 1}, there, v)
+	never, _ := b.ledger.verify(key, entry{floor: 1}, there, v)
 	if b.Column == "" || never != lost {
 		return never == lost, nil
 	}
@@ -264,7 +264,7 @@ func (b *BuiltIn) negativeControl(ctx context.Context) (found bool, err error) {
 		if err != nil {
 			return false, err
 		}
-		switch later, _ := b.ledger.judge(key, entry{floor: b.ledger.floor(key).sent + 1}, there, v); later {
+		switch later, _ := b.ledger.verify(key, entry{floor: b.ledger.floor(key).sent + 1}, there, v); later {
 		case stale:
 			return true, nil
 		case right:
@@ -276,20 +276,20 @@ func (b *BuiltIn) negativeControl(ctx context.Context) (found bool, err error) {
 }
 
 // checkAnswers asks the store that reads are routed to, as a customer does.
-func (b *BuiltIn) checkAnswers(ctx context.Context) error {
+func (b *BuiltInLoad) checkAnswers(ctx context.Context) error {
 	for _, key := range b.ledger.keys() {
 		v, found, err := b.reader.Get(ctx, key)
 		if err != nil {
 			return fmt.Errorf("read %q: %w", string(key), err)
 		}
-		b.ledger.note(func(c *Checked) *int64 { return &c.Records }, "")
-		switch finding, text := b.ledger.judge(key, b.ledger.floor(key), found, v); finding {
+		b.ledger.increment(func(c *Checked) *int64 { return &c.Records }, "")
+		switch result, text := b.ledger.verify(key, b.ledger.floor(key), found, v); result {
 		case lost:
-			b.ledger.note(func(c *Checked) *int64 { return &c.Lost }, text)
+			b.ledger.increment(func(c *Checked) *int64 { return &c.Lost }, text)
 		case stale:
-			b.ledger.note(func(c *Checked) *int64 { return &c.Stale }, text)
+			b.ledger.increment(func(c *Checked) *int64 { return &c.Stale }, text)
 		case overwritten:
-			b.ledger.note(func(c *Checked) *int64 { return &c.Overwritten }, "")
+			b.ledger.increment(func(c *Checked) *int64 { return &c.Overwritten }, "")
 		case right:
 		}
 	}
@@ -297,7 +297,7 @@ func (b *BuiltIn) checkAnswers(ctx context.Context) error {
 }
 
 // checkTarget asks the other store: no journal knows of anything that it lacks.
-func (b *BuiltIn) checkTarget(ctx context.Context) error {
+func (b *BuiltInLoad) checkTarget(ctx context.Context) error {
 	keys := b.ledger.keys()
 	entries, err := b.Target.Get(ctx, keys)
 	if err != nil {
@@ -305,7 +305,7 @@ func (b *BuiltIn) checkTarget(ctx context.Context) error {
 	}
 	for i, e := range entries {
 		if acknowledged := b.ledger.floor(keys[i]).version; acknowledged.NewerThan(e.Version) {
-			b.ledger.note(func(c *Checked) *int64 { return &c.Behind },
+			b.ledger.increment(func(c *Checked) *int64 { return &c.Behind },
 				fmt.Sprintf("the target has %q at version %s, but %s was acknowledged", string(keys[i]), e.Version, acknowledged))
 		}
 	}
@@ -313,13 +313,13 @@ func (b *BuiltIn) checkTarget(ctx context.Context) error {
 }
 
 // restore writes back what was in the column, unless somebody else has written since.
-func (b *BuiltIn) restore(ctx context.Context) error {
+func (b *BuiltInLoad) restore(ctx context.Context) error {
 	for key, was := range b.original {
 		v, found, err := b.lookup(ctx, key)
 		if err != nil {
 			return err
 		}
-		if finding, _ := b.ledger.judge(key, entry{floor: 1}, found, v); finding != right && finding != stale {
+		if result, _ := b.ledger.verify(key, entry{floor: 1}, found, v); result != right && result != stale {
 			continue
 		}
 		if _, err := b.touch(ctx, key, was); err != nil {
@@ -330,7 +330,7 @@ func (b *BuiltIn) restore(ctx context.Context) error {
 }
 
 // Close writes back what the load has changed, and leaves the fleet; twice does nothing.
-func (b *BuiltIn) Close(ctx context.Context) (err error) {
+func (b *BuiltInLoad) Close(ctx context.Context) (err error) {
 	b.Stop()
 	if b.leave == nil {
 		return nil

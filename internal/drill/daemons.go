@@ -29,7 +29,7 @@ type Processes struct {
 // ownDaemon is one that the drill has started.
 type ownDaemon struct {
 	cmd     *exec.Cmd
-	hold    io.Closer // it ends when this closes, also because the drill was killed
+	stdin   io.Closer // it ends when this closes, also because the drill was killed
 	address chan string
 	url     string
 	ended   chan struct{}
@@ -77,7 +77,7 @@ func (d *Processes) start(ctx context.Context) error {
 	one.cmd.Env = d.Env
 	out, err := one.cmd.StderrPipe()
 	if err == nil {
-		one.hold, err = one.cmd.StdinPipe()
+		one.stdin, err = one.cmd.StdinPipe()
 	}
 	if err == nil {
 		err = one.cmd.Start()
@@ -92,9 +92,9 @@ func (d *Processes) start(ctx context.Context) error {
 		one.url = "http://" + address
 		return nil
 	case <-one.ended:
-		return fmt.Errorf("a daemon of the drill ended: %s", one.said())
+		return fmt.Errorf("a daemon of the drill ended: %s", one.lastLog())
 	case <-ctx.Done():
-		return fmt.Errorf("a daemon of the drill does not listen: %s", one.said())
+		return fmt.Errorf("a daemon of the drill does not listen: %s", one.lastLog())
 	}
 }
 
@@ -115,7 +115,7 @@ func (o *ownDaemon) listen(lines *bufio.Scanner) {
 	_ = o.cmd.Wait()
 }
 
-func (o *ownDaemon) said() string {
+func (o *ownDaemon) lastLog() string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.last

@@ -55,7 +55,7 @@ type Load interface {
 type Recorder interface {
 	Series() []Second
 	// Harmful tells in which stretch of time the target is being corrupted: what reads find then is the fault.
-	Harmful(from, until time.Time)
+	MarkCorrupted(from, until time.Time)
 }
 
 // Planter makes the stores differ, so that a reconcile has something to find.
@@ -77,22 +77,22 @@ type Drill struct {
 	Reconcile func(ctx context.Context, repair bool) (Reconciled, []record.Key, error)
 	Progress  func(Step) // each step as it begins (Took 0) and as it ends
 
-	Fault  dual.Fault    // its ID and For are given by Run
-	Calm   time.Duration // how long nothing may fire before the fault
-	Within time.Duration // how long each of: fault observed, verdict, settled, recovered, may take
-	After  time.Duration // how long the load goes on once reads are back
+	Fault    dual.Fault    // its ID and For are given by Run
+	Baseline time.Duration // how long nothing may fire before the fault
+	Within   time.Duration // how long each of: fault observed, verdict, settled, recovered, may take
+	After    time.Duration // how long the load goes on once reads are back
 }
 
 // rehearsal is a drill under way.
 type rehearsal struct {
 	*Drill
-	r       Report
-	before  phases.Snapshot
-	offset  time.Duration // of the state database's clock from this one
-	rolled  phases.Snapshot
-	started bool      // the daemons
-	dirty   bool      // the target may hold what the drill has done to it
-	harmed  time.Time // by this machine's clock: from when on the target was being corrupted
+	r              Report
+	before         phases.Snapshot
+	offset         time.Duration // of the state database's clock from this one
+	rolled         phases.Snapshot
+	started        bool      // the daemons
+	dirty          bool      // the target may hold what the drill has done to it
+	corruptedSince time.Time // by this machine's clock: from when on the target was being corrupted
 }
 
 // Run makes the drill and returns what it has seen, always: a drill that could not be
@@ -123,7 +123,7 @@ func (r *rehearsal) mark(at time.Time, what string) {
 }
 
 // fails notes a reason for which the drill has failed, and goes on.
-func (r *rehearsal) fails(format string, args ...any) {
+func (r *rehearsal) fail(format string, args ...any) {
 	r.r.Reasons = append(r.r.Reasons, fmt.Sprintf(format, args...))
 }
 
@@ -173,7 +173,7 @@ func over(ctx context.Context, err error) bool {
 	return errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil
 }
 
-func (r *rehearsal) look(ctx context.Context) (phases.Snapshot, error) {
+func (r *rehearsal) snapshot(ctx context.Context) (phases.Snapshot, error) {
 	return r.State.Snapshot(ctx, r.r.Migration)
 }
 
@@ -182,11 +182,11 @@ func (r *rehearsal) rehearse(ctx context.Context) error {
 		name string
 		do   func(ctx context.Context) (string, error)
 	}{
-		{"look where the migration stands", r.stand},
+		{"look where the migration stands", r.checkStatus},
 		{"compare the stores before", r.compareBefore},
 		{"start daemons", r.startDaemons},
 		{"start the load", r.startLoad},
-		{"healthy: nothing may fire", r.calm},
+		{"healthy: nothing may fire", r.baseline},
 		{"inject the fault", r.inject},
 		{"kill the daemon that leads", r.kill},
 		{"see the fault", r.observe},
@@ -215,13 +215,13 @@ func (r *rehearsal) end(ctx context.Context) {
 	defer cancel()
 	if !r.r.Fault.Injected.IsZero() && r.r.Fault.Lifted.IsZero() {
 		if err := r.Switch.LiftFault(ctx, r.r.Migration, r.r.Fault.ID); err != nil {
-			r.fails("the fault could not be lifted: it ends by itself at %s (%v)", r.r.Fault.Injected.Add(r.Fault.For).Format(time.RFC3339), err)
+			r.fail("the fault could not be lifted: it ends by itself at %s (%v)", r.r.Fault.Injected.Add(r.Fault.For).Format(time.RFC3339), err)
 		} else {
 			r.r.Fault.Lifted = r.now()
 		}
 	}
 	if r.dirty {
-		r.fails("the target may still hold what the drill has done to it: a full reconcile with repair is needed")
+		r.fail("the target may still hold what the drill has done to it: a full reconcile with repair is needed")
 	}
 	if r.Load != nil {
 		r.Load.Stop()
@@ -237,7 +237,7 @@ func (r *rehearsal) end(ctx context.Context) {
 	if r.Daemons != nil && r.started {
 		r.Daemons.Stop()
 	}
-	if e, err := r.look(ctx); err == nil {
+	if e, err := r.snapshot(ctx); err == nil {
 		r.r.After = e.Status.Route.String()
 	}
 	slices.SortFunc(r.r.Marks, func(a, b Mark) int { return a.At.Compare(b.At) })
@@ -254,8 +254,8 @@ func (r *rehearsal) acting() (names []string) {
 }
 
 // stand refuses a migration on which a rehearsal would prove nothing.
-func (r *rehearsal) stand(ctx context.Context) (string, error) {
-	e, err := r.look(ctx)
+func (r *rehearsal) checkStatus(ctx context.Context) (string, error) {
+	e, err := r.snapshot(ctx)
 	if err != nil {
 		return "", err
 	}
@@ -280,7 +280,7 @@ func (r *rehearsal) stand(ctx context.Context) (string, error) {
 }
 
 // reconciles makes one full reconcile and keeps it.
-func (r *rehearsal) reconciles(ctx context.Context, when string, repair bool) (Reconciled, []record.Key, error) {
+func (r *rehearsal) runReconcile(ctx context.Context, when string, repair bool) (Reconciled, []record.Key, error) {
 	began := time.Now()
 	run, keys, err := r.Reconcile(ctx, repair)
 	run.When, run.Seconds = when, time.Since(began).Seconds()
@@ -291,7 +291,7 @@ func (r *rehearsal) reconciles(ctx context.Context, when string, repair bool) (R
 }
 
 func (r *rehearsal) compareBefore(ctx context.Context) (string, error) {
-	run, _, err := r.reconciles(ctx, "before", false)
+	run, _, err := r.runReconcile(ctx, "before", false)
 	switch {
 	case err != nil:
 		return "", err

@@ -32,7 +32,7 @@ type Line struct {
 
 // Acknowledged is an operator's own load, which runs by itself and keeps a ledger of
 // what was acknowledged, in a file or behind http://.
-type Acknowledged struct {
+type ExternalLoad struct {
 	Source  string // path, or URL
 	Legacy  Reader
 	Schema  *record.Schema
@@ -58,7 +58,7 @@ const (
 )
 
 // Start implements Load: it waits for the first new line.
-func (a *Acknowledged) Start(ctx context.Context) error {
+func (a *ExternalLoad) Start(ctx context.Context) error {
 	a.from = time.Now()
 	working, stop := context.WithCancel(context.WithoutCancel(ctx))
 	a.stop = stop
@@ -77,7 +77,7 @@ func (a *Acknowledged) Start(ctx context.Context) error {
 	}
 }
 
-func (a *Acknowledged) every() time.Duration {
+func (a *ExternalLoad) every() time.Duration {
 	if a.Every > 0 {
 		return a.Every
 	}
@@ -85,10 +85,10 @@ func (a *Acknowledged) every() time.Duration {
 }
 
 // follow counts the lines that are new.
-func (a *Acknowledged) follow(ctx context.Context, first chan struct{}) {
+func (a *ExternalLoad) follow(ctx context.Context, first chan struct{}) {
 	tick := time.NewTicker(a.every())
 	defer tick.Stop()
-	told := false
+	later := false
 	for {
 		lines, err := a.read(ctx)
 		a.mu.Lock()
@@ -103,8 +103,8 @@ func (a *Acknowledged) follow(ctx context.Context, first chan struct{}) {
 			}
 		}
 		a.mu.Unlock()
-		if err == nil && len(lines) > 0 && !told {
-			told = true
+		if err == nil && len(lines) > 0 && !later {
+			later = true
 			close(first)
 		}
 		select {
@@ -116,7 +116,7 @@ func (a *Acknowledged) follow(ctx context.Context, first chan struct{}) {
 }
 
 // read returns the lines since the drill began.
-func (a *Acknowledged) read(ctx context.Context) ([]Line, error) {
+func (a *ExternalLoad) read(ctx context.Context) ([]Line, error) {
 	from, err := a.open(ctx)
 	if err != nil {
 		return nil, err
@@ -152,7 +152,7 @@ func (a *Acknowledged) read(ctx context.Context) ([]Line, error) {
 	return lines, scan.Err()
 }
 
-func (a *Acknowledged) open(ctx context.Context) (io.ReadCloser, error) {
+func (a *ExternalLoad) open(ctx context.Context) (io.ReadCloser, error) {
 	if !strings.HasPrefix(a.Source, "http://") && !strings.HasPrefix(a.Source, "https://") {
 		return os.Open(a.Source)
 	}
@@ -172,7 +172,7 @@ func (a *Acknowledged) open(ctx context.Context) (io.ReadCloser, error) {
 }
 
 // Stop implements Load: the load is the operator's, and goes on.
-func (a *Acknowledged) Stop() {
+func (a *ExternalLoad) Stop() {
 	if a.stop != nil {
 		a.stop()
 		a.done.Wait()
@@ -180,7 +180,7 @@ func (a *Acknowledged) Stop() {
 }
 
 // Totals implements Load. Of reads such a ledger knows nothing.
-func (a *Acknowledged) Totals() Totals {
+func (a *ExternalLoad) Totals() Totals {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	t := a.totals
@@ -191,7 +191,7 @@ func (a *Acknowledged) Totals() Totals {
 // Check implements Load. The load may go on: what is found of a record must be what was
 // acknowledged last before it was looked for, or something later, whose line may still
 // have to be written.
-func (a *Acknowledged) Check(ctx context.Context) (Checked, bool, error) {
+func (a *ExternalLoad) Check(ctx context.Context) (Checked, bool, error) {
 	c := Checked{Violations: []string{}}
 	lines, err := a.read(ctx)
 	if err != nil {
@@ -203,9 +203,9 @@ func (a *Acknowledged) Check(ctx context.Context) (Checked, bool, error) {
 		return c, false, err
 	}
 	c.Records = int64(len(rows))
-	var wrong []verdict
+	var wrong []violation
 	for again := range checkAgain {
-		if wrong = a.judge(rows, known, byKey(lines)); len(wrong) == 0 {
+		if wrong = a.violations(rows, known, byKey(lines)); len(wrong) == 0 {
 			break
 		}
 		if again > 0 {
@@ -221,21 +221,21 @@ func (a *Acknowledged) Check(ctx context.Context) (Checked, bool, error) {
 	}
 	for _, v := range wrong {
 		count := &c.Stale
-		if v.finding == lost {
+		if v.result == lost {
 			count = &c.Lost
 		}
 		if *count++; len(c.Violations) < maxViolations {
 			c.Violations = append(c.Violations, v.text)
 		}
 	}
-	nobody := record.MakeKey("a record that nobody has written")
-	phantom := map[record.Key][]Line{nobody: {{Key: nobody}}}
-	rows, err = a.Legacy.Lookup(ctx, []record.Key{nobody})
+	controlKey := record.MakeKey("a record that nobody has written")
+	control := map[record.Key][]Line{controlKey: {{Key: controlKey}}}
+	rows, err = a.Legacy.Lookup(ctx, []record.Key{controlKey})
 	if err != nil {
 		return c, false, err
 	}
-	found := a.judge(rows, phantom, phantom)
-	return c, len(found) == 1 && found[0].finding == lost, nil
+	found := a.violations(rows, control, control)
+	return c, len(found) == 1 && found[0].result == lost, nil
 }
 
 func byKey(lines []Line) map[record.Key][]Line {
@@ -247,23 +247,23 @@ func byKey(lines []Line) map[record.Key][]Line {
 }
 
 // verdict is what is wrong with one record.
-type verdict struct {
-	finding finding
-	text    string
+type violation struct {
+	result readResult
+	text   string
 }
 
 // judge returns the records that are none of what they may be: what was known of them
 // last, and all that has been told of since.
-func (a *Acknowledged) judge(rows []store.Row, known, told map[record.Key][]Line) (wrong []verdict) {
+func (a *ExternalLoad) violations(rows []store.Row, known, later map[record.Key][]Line) (wrong []violation) {
 	for _, row := range rows {
-		may := told[row.Key][len(known[row.Key])-1:]
+		may := later[row.Key][len(known[row.Key])-1:]
 		if slices.ContainsFunc(may, func(l Line) bool { return l.Unknown || a.shows(row, l) }) {
 			continue
 		}
-		v, at := verdict{finding: stale}, may[0].At.Format(time.RFC3339Nano)
+		v, at := violation{result: stale}, may[0].At.Format(time.RFC3339Nano)
 		switch {
 		case !row.Found:
-			v = verdict{lost, fmt.Sprintf("%q is not there, but a write of it was acknowledged at %s", string(row.Key), at)}
+			v = violation{lost, fmt.Sprintf("%q is not there, but a write of it was acknowledged at %s", string(row.Key), at)}
 		case may[0].Deleted:
 			v.text = fmt.Sprintf("%q is there, but its deletion was acknowledged at %s", string(row.Key), at)
 		default:
@@ -275,7 +275,7 @@ func (a *Acknowledged) judge(rows []store.Row, known, told map[record.Key][]Line
 }
 
 // shows tells that the record is as the write left it, in the fields that are named.
-func (a *Acknowledged) shows(row store.Row, l Line) bool {
+func (a *ExternalLoad) shows(row store.Row, l Line) bool {
 	if !row.Found || l.Deleted {
 		return !row.Found && l.Deleted
 	}

@@ -15,12 +15,12 @@ import (
 
 // calm waits while nothing is wrong. Whatever fires then is a false alarm, and a trigger
 // that has never had enough to say so says nothing later either.
-func (r *rehearsal) calm(ctx context.Context) (string, error) {
+func (r *rehearsal) baseline(ctx context.Context) (string, error) {
 	before := r.Load.Totals()
 	h := &Healthy{From: r.now(), Triggers: []Observations{}}
 	r.r.Healthy = h
 	r.mark(h.From, "healthy from")
-	over := time.NewTimer(r.Calm)
+	over := time.NewTimer(r.Baseline)
 	defer over.Stop()
 	tick := time.NewTicker(250 * time.Millisecond)
 	defer tick.Stop()
@@ -32,26 +32,26 @@ func (r *rehearsal) calm(ctx context.Context) (string, error) {
 			waiting = false
 		case <-tick.C:
 		}
-		if e, err := r.look(ctx); err == nil && e.Status.Route.Epoch != r.before.Status.Route.Epoch {
+		if e, err := r.snapshot(ctx); err == nil && e.Status.Route.Epoch != r.before.Status.Route.Epoch {
 			return "", fmt.Errorf("it was moved to %s without a fault (%s: %s)", e.Status.Route, e.Status.LastCause, e.Status.LastReason)
 		}
 	}
 	h.Until = r.now()
 	after := r.Load.Totals()
 	h.Reads, h.Writes = after.Reads-before.Reads, after.Writes-before.Writes
-	looks, err := r.State.Observations(ctx, r.r.Migration, h.From)
+	evaluations, err := r.State.Observations(ctx, r.r.Migration, h.From)
 	if err != nil {
 		return "", err
 	}
-	return r.judgeCalm(h, looks)
+	return r.evaluateBaseline(h, evaluations)
 }
 
-func (r *rehearsal) judgeCalm(h *Healthy, looks []phases.Evaluation) (string, error) {
+func (r *rehearsal) evaluateBaseline(h *Healthy, evaluations []phases.Evaluation) (string, error) {
 	quiet := 0
 	acting := r.acting()
 	for _, t := range r.Triggers.All() {
 		l := Observations{Trigger: t.Name, Acts: slices.Contains(acting, t.Name), Verdicts: map[phases.Verdict]int{}}
-		for _, e := range looks {
+		for _, e := range evaluations {
 			if e.Name == t.Name {
 				l.Verdicts[e.Verdict]++
 				l.Last = e.Detail
@@ -69,7 +69,7 @@ func (r *rehearsal) judgeCalm(h *Healthy, looks []phases.Evaluation) (string, er
 	case h.Writes == 0:
 		return "", errors.New("no load: no write was acknowledged in the healthy time")
 	case quiet == 0:
-		return "", fmt.Errorf("no trigger has said that all is well within %s: no daemon looks, or there is too little load for any of %s", r.Calm, strings.Join(acting, ", "))
+		return "", fmt.Errorf("no trigger has said that all is well within %s: no daemon looks, or there is too little load for any of %s", r.Baseline, strings.Join(acting, ", "))
 	}
 	return fmt.Sprintf("%d reads and %d acknowledged writes, %d triggers quiet, none fires", h.Reads, h.Writes, quiet), nil
 }
@@ -91,8 +91,8 @@ func (r *rehearsal) inject(ctx context.Context) (string, error) {
 	r.r.Fault = Fault{ID: f.ID, Kind: f.Kind, Share: f.Share, Delay: f.Delay.Seconds(), Reads: f.Reads, Writes: f.Writes, Injected: r.now()}
 	r.mark(r.r.Fault.Injected, "fault injected")
 	if rec, ok := r.Load.(Recorder); ok && f.Kind == dual.FaultCorrupt {
-		r.harmed = time.Now()
-		rec.Harmful(r.harmed, r.harmed.Add(f.For))
+		r.corruptedSince = time.Now()
+		rec.MarkCorrupted(r.corruptedSince, r.corruptedSince.Add(f.For))
 	}
 	return fmt.Sprintf("%s, %s %% of operations; it ends by itself after %s", f.Kind, f.Share, f.For), nil
 }
@@ -128,14 +128,14 @@ func (r *rehearsal) observe(ctx context.Context) (string, error) {
 	if !over(ctx, err) {
 		return "", err
 	}
-	var deaf []string
+	var unarmed []string
 	for _, p := range r.r.FaultTargets {
 		if !p.Armed {
-			deaf = append(deaf, p.Instance)
+			unarmed = append(unarmed, p.Instance)
 		}
 	}
-	if len(deaf) > 0 {
-		return "", fmt.Errorf("the fault did not take: %s did not take it up within %s: such an instance was deployed without faults (dual.Config.Faults)", strings.Join(deaf, ", "), r.Within)
+	if len(unarmed) > 0 {
+		return "", fmt.Errorf("the fault did not take: %s did not take it up within %s: such an instance was deployed without faults (dual.Config.Faults)", strings.Join(unarmed, ", "), r.Within)
 	}
 	return "", fmt.Errorf("the fault did not take: no operation has met it within %s", r.Within)
 }
@@ -143,12 +143,12 @@ func (r *rehearsal) observe(ctx context.Context) (string, error) {
 // faultTargets looks what instances say of the fault.
 func (r *rehearsal) faultTargets(ctx context.Context) error {
 	f := &r.r.Fault
-	players, err := r.Switch.FaultTargets(ctx, r.r.Migration, f.ID)
+	targets, err := r.Switch.FaultTargets(ctx, r.r.Migration, f.ID)
 	if err != nil {
 		return err
 	}
-	r.r.FaultTargets, f.Executed = players, 0
-	for _, p := range players {
+	r.r.FaultTargets, f.Executed = targets, 0
+	for _, p := range targets {
 		f.Executed += p.Executed
 		if !p.First.IsZero() && (f.Observed.IsZero() || p.First.Before(f.Observed)) {
 			f.Observed = p.First.UTC()
@@ -159,12 +159,12 @@ func (r *rehearsal) faultTargets(ctx context.Context) error {
 
 // played takes over how often the fault was played: what instances said while it was in
 // force is as old as their last renewal.
-func (r *rehearsal) played(players []FaultTarget) {
+func (r *rehearsal) recordExecuted(targets []FaultTarget) {
 	f := &r.r.Fault
 	f.Executed = 0
 	for i := range r.r.FaultTargets {
 		was := &r.r.FaultTargets[i]
-		for _, p := range players {
+		for _, p := range targets {
 			if p.Instance == was.Instance && p.Executed > 0 { // one that came back knows of nothing
 				was.Executed, was.First = max(was.Executed, p.Executed), p.First
 			}
@@ -176,7 +176,7 @@ func (r *rehearsal) played(players []FaultTarget) {
 // rollback waits for reads to be taken back, and finds out by what.
 func (r *rehearsal) rollback(ctx context.Context) (string, error) {
 	ok, err := r.await(ctx, func(ctx context.Context) (bool, error) {
-		e, err := r.look(ctx)
+		e, err := r.snapshot(ctx)
 		if err == nil {
 			r.rolled = e
 		}
@@ -185,12 +185,12 @@ func (r *rehearsal) rollback(ctx context.Context) (string, error) {
 	if !ok && !over(ctx, err) {
 		return "", err
 	}
-	looks, err := r.State.Observations(ctx, r.r.Migration, r.r.Fault.Observed)
+	evaluations, err := r.State.Observations(ctx, r.r.Migration, r.r.Fault.Observed)
 	if err != nil {
 		return "", err
 	}
 	if !ok {
-		return "", fmt.Errorf("no trigger has taken reads back within %s: %s", r.Within, r.logged(looks))
+		return "", fmt.Errorf("no trigger has taken reads back within %s: %s", r.Within, r.describeTriggers(evaluations))
 	}
 	st := r.rolled.Status
 	r.mark(st.RouteSince, "reads taken back")
@@ -204,19 +204,19 @@ func (r *rehearsal) rollback(ctx context.Context) (string, error) {
 	case st.Route.Phase != phases.DualRead:
 		return "", fmt.Errorf("it was moved to %s: a rollback leads to dual-read", st.Route)
 	}
-	return r.explain(looks)
+	return r.explain(evaluations)
 }
 
 // explain keeps the verdict that was acted on, and counts the times from it.
-func (r *rehearsal) explain(looks []phases.Evaluation) (string, error) {
+func (r *rehearsal) explain(evaluations []phases.Evaluation) (string, error) {
 	var first time.Time
 	var acted *phases.Evaluation
-	for i, e := range looks {
+	for i, e := range evaluations {
 		if e.Verdict == phases.Firing && !e.DryRun && first.IsZero() {
 			first = e.At
 		}
 		if e.ID == r.rolled.Latch.Evaluation {
-			acted = &looks[i]
+			acted = &evaluations[i]
 		}
 	}
 	if acted == nil {
@@ -235,11 +235,11 @@ func (r *rehearsal) explain(looks []phases.Evaluation) (string, error) {
 }
 
 // said is what triggers last came to, those that are off or dry runs included.
-func (r *rehearsal) logged(looks []phases.Evaluation) string {
+func (r *rehearsal) describeTriggers(evaluations []phases.Evaluation) string {
 	var texts []string
 	for _, t := range r.Triggers.All() {
 		text := "was not looked at"
-		for _, e := range looks {
+		for _, e := range evaluations {
 			if e.Name == t.Name {
 				text = fmt.Sprintf("%s (%s)", e.Verdict, e.Detail)
 			}
@@ -267,8 +267,8 @@ func (r *rehearsal) settle(ctx context.Context) (string, error) {
 	case !ok:
 		return "", err
 	}
-	if rec, ok := r.Load.(Recorder); ok && !r.harmed.IsZero() {
-		rec.Harmful(r.harmed, time.Now())
+	if rec, ok := r.Load.(Recorder); ok && !r.corruptedSince.IsZero() {
+		rec.MarkCorrupted(r.corruptedSince, time.Now())
 	}
 	t := r.r.Times
 	t.Settle = at.Sub(r.rolled.Status.RouteSince).Seconds()
@@ -284,11 +284,11 @@ func (r *rehearsal) lift(ctx context.Context) (string, error) {
 	r.r.Fault.Lifted = r.now()
 	r.mark(r.r.Fault.Lifted, "fault lifted")
 	ok, err := r.await(ctx, func(ctx context.Context) (bool, error) {
-		players, err := r.Switch.FaultTargets(ctx, r.r.Migration, r.r.Fault.ID)
-		if err != nil || slices.ContainsFunc(players, func(p FaultTarget) bool { return p.Armed }) {
+		targets, err := r.Switch.FaultTargets(ctx, r.r.Migration, r.r.Fault.ID)
+		if err != nil || slices.ContainsFunc(targets, func(p FaultTarget) bool { return p.Armed }) {
 			return false, err
 		}
-		r.played(players)
+		r.recordExecuted(targets)
 		return true, nil
 	})
 	switch {

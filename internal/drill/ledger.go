@@ -75,17 +75,17 @@ func (l *ledger) keys() (keys []record.Key) {
 }
 
 // finding is what an answer proves.
-type finding uint8
+type readResult uint8
 
 const (
-	right finding = iota
+	right readResult = iota
 	lost
 	stale
 	overwritten
 )
 
 // judge holds an answer against what was acknowledged before it was asked for.
-func (l *ledger) judge(key record.Key, floor entry, found bool, v value) (finding, string) {
+func (l *ledger) verify(key record.Key, floor entry, found bool, v value) (readResult, string) {
 	switch {
 	case floor.floor == 0:
 		return right, ""
@@ -108,7 +108,7 @@ func (l *ledger) judge(key record.Key, floor entry, found bool, v value) (findin
 }
 
 // note counts what must not be.
-func (l *ledger) note(count func(*Checked) *int64, text string) {
+func (l *ledger) increment(count func(*Checked) *int64, text string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	*count(&l.checked)++

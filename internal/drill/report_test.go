@@ -10,7 +10,7 @@ import (
 )
 
 // whole is a report with everything in it, and texts that want to be more than texts.
-func whole() Report {
+func fullReport() Report {
 	const bad = "<script>alert(1)</script> | x\ny"
 	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	r := Report{
@@ -30,9 +30,9 @@ func whole() Report {
 }
 
 // TestAReportHoldsItsTextsAsTexts, and its page loads nothing.
-func TestAReportHoldsItsTextsAsTexts(t *testing.T) {
+func TestReportEscapesTexts(t *testing.T) {
 	t.Parallel()
-	r := whole()
+	r := fullReport()
 	page, err := r.Page()
 	if err != nil {
 		t.Fatal(err)

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-func TestASignedReportIsWhatWasSigned(t *testing.T) {
+func TestSignedReport(t *testing.T) {
 	t.Parallel()
 	public, private, err := ed25519.GenerateKey(nil)
 	if err != nil {

@@ -114,9 +114,9 @@ func slots(b []telemetry.Bucket, epoch int64) []stats.Bucket {
 	return all
 }
 
-func (c *consistency) find() finding {
+func (c *consistency) evaluate() result {
 	upper := stats.AnytimeUpper(c.K, c.N, c.Confidence)
-	f := finding{
+	f := result{
 		Verdict: phases.Inconclusive, Samples: c.N, Value: c.share(), Bound: upper, Limit: c.Limit, Due: c.Due,
 		Detail: fmt.Sprintf("%d of %d comparisons differ: below %s, limit %s; %s of %s covered", c.K, c.N, percent(upper), percent(c.Limit), short(seconds(c.Covered)), short(seconds(c.For))),
 	}

@@ -38,9 +38,9 @@ func lostWritesOf(b []telemetry.Bucket, e phases.Snapshot) *lostWrites {
 	return l
 }
 
-func (l *lostWrites) find() finding {
+func (l *lostWrites) evaluate() result {
 	n := l.Comparisons.K + l.Found
-	f := finding{Verdict: phases.Quiet, Samples: l.Comparisons.N, Value: float64(n), Bound: float64(n), Detail: fmt.Sprintf("none among %d comparisons", l.Comparisons.N)}
+	f := result{Verdict: phases.Quiet, Samples: l.Comparisons.N, Value: float64(n), Bound: float64(n), Detail: fmt.Sprintf("none among %d comparisons", l.Comparisons.N)}
 	switch {
 	case l.Found > 0:
 		f.Verdict, f.Detail = phases.Firing, fmt.Sprintf("reconcile run %d confirmed %d lost writes", l.Run, l.Found)
@@ -67,8 +67,8 @@ func drillOf(e phases.Snapshot, within phases.Duration) *drill {
 	return d
 }
 
-func (d *drill) find() finding {
-	f := finding{Limit: d.Seconds}
+func (d *drill) evaluate() result {
+	f := result{Limit: d.Seconds}
 	if d.Passed.IsZero() {
 		f.Verdict, f.Detail = phases.NoData, "no drill has passed on this configuration"
 		return f
@@ -131,8 +131,8 @@ func (a *answer) bad() bool {
 	}
 }
 
-func (a *answer) find() finding {
-	f := finding{Verdict: a.Verdict, Detail: a.Detail, Value: a.Value, Bound: a.Value, Samples: 1}
+func (a *answer) evaluate() result {
+	f := result{Verdict: a.Verdict, Detail: a.Detail, Value: a.Value, Bound: a.Value, Samples: 1}
 	if a.blind() {
 		f.Samples = 0
 	}
@@ -165,7 +165,7 @@ func (a *answer) find() finding {
 }
 
 // fires turns the finding into a trigger's.
-func (a *answer) fires(f finding, limit string) finding {
+func (a *answer) fires(f result, limit string) result {
 	if a.Verdict == "" {
 		f.Detail += ", fires " + limit
 	}
@@ -175,11 +175,11 @@ func (a *answer) fires(f finding, limit string) finding {
 		}
 		return f
 	}
-	if looks := a.Before + 1; looks < a.Consecutive {
+	if count := a.Before + 1; count < a.Consecutive {
 		if !a.blind() {
 			f.Verdict = phases.Quiet
 		}
-		f.Detail += fmt.Sprintf("; %d looks in a row, %d fire", looks, a.Consecutive)
+		f.Detail += fmt.Sprintf("; %d looks in a row, %d fire", count, a.Consecutive)
 		return f
 	}
 	f.Verdict = phases.Firing

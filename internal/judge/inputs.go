@@ -11,10 +11,10 @@ import (
 
 // method finds a verdict in its own fields alone: what it was made of can be kept,
 // and the verdict be found again.
-type method interface{ find() finding }
+type evaluator interface{ evaluate() result }
 
 // finding is what an evaluation says.
-type finding struct {
+type result struct {
 	Verdict phases.Verdict
 	Detail  string
 	Hint    hint.Hint
@@ -35,7 +35,7 @@ type inputs struct {
 
 	Consistency *consistency  `json:"consistency,omitempty"`
 	Failures    *failures     `json:"failures,omitempty"`
-	Added       *added        `json:"added_latency,omitempty"`
+	Added       *addedLatency `json:"added_latency,omitempty"`
 	Drill       *drill        `json:"drill,omitempty"`
 	Runbook     *verification `json:"runbook,omitempty"`
 	Mismatches  *excess       `json:"mismatches,omitempty"`
@@ -51,7 +51,7 @@ type failure struct {
 	Detail string    `json:"detail"`
 }
 
-func (in inputs) method() method {
+func (in inputs) evaluator() evaluator {
 	switch {
 	case in.Consistency != nil:
 		return in.Consistency
@@ -78,8 +78,8 @@ func (in inputs) method() method {
 }
 
 // find is the whole way from the inputs to the verdict.
-func (in inputs) find() finding {
-	f := in.method().find()
+func (in inputs) evaluate() result {
+	f := in.evaluator().evaluate()
 	gate := in.Kind == phases.GateKind
 	switch few := f.Samples < in.Least; {
 	case in.Now.Before(in.Begins):
@@ -102,7 +102,7 @@ func (in inputs) find() finding {
 // evaluation is what is kept of a look.
 func (in inputs) evaluation(name string, e phases.Snapshot) phases.Evaluation {
 	raw, err := json.Marshal(in)
-	f := in.find()
+	f := in.evaluate()
 	if err != nil { // a source's own JSON may be none
 		f.Verdict, f.Detail = phases.Error, "what it rests on can't be kept: "+err.Error()
 	}
@@ -119,10 +119,10 @@ func Reevaluate(old phases.Evaluation) (phases.Evaluation, error) {
 	if err := json.Unmarshal(old.Inputs, &in); err != nil {
 		return old, fmt.Errorf("what the evaluation %d of %s rested on can't be read: %w", old.ID, old.Name, err)
 	}
-	if in.method() == nil {
+	if in.evaluator() == nil {
 		return old, fmt.Errorf("the evaluation %d of %s rested on something that this release does not know", old.ID, old.Name)
 	}
-	f := in.find()
+	f := in.evaluate()
 	again := old
 	again.Verdict, again.Detail, again.Hint, again.Due = f.Verdict, f.Detail, f.Hint, f.Due
 	again.Samples, again.Value, again.Bound, again.Limit = f.Samples, f.Value, f.Bound, f.Limit

@@ -78,20 +78,20 @@ type evaluationKey struct {
 func (j *Judge) Gates(ctx context.Context, e phases.Snapshot) ([]phases.Evaluation, error) {
 	var due []phases.Measured
 	for _, m := range j.Settings.Gates.Ahead(e.Status.Route.Phase) {
-		if m.Off == "" && j.asks(phases.GateKind, m.Name) && j.due(phases.GateKind, m.Name, m.Watch, e) {
+		if m.Off == "" && j.sourceReady(phases.GateKind, m.Name) && j.due(phases.GateKind, m.Name, m.Watch, e) {
 			due = append(due, m)
 		}
 	}
 	if len(due) == 0 {
 		return nil, nil
 	}
-	look := Snapshot{State: e, Settings: j.Settings}
+	snapshot := Snapshot{State: e, Settings: j.Settings}
 	wanted := span{counted: e.Status.RouteSince}
 	questions := map[string]question{}
 	for _, m := range due {
 		switch m.Name {
 		case phases.GateConsistency:
-			wanted.counted = look.GatesSince()
+			wanted.counted = snapshot.GatesSince()
 		case phases.GateAddedLatency:
 			wanted.timed = e.Status.RouteSince
 		}
@@ -103,12 +103,12 @@ func (j *Judge) Gates(ctx context.Context, e phases.Snapshot) ([]phases.Evaluati
 			}
 		}
 	}
-	if err := j.gather(ctx, &look, wanted, phases.GateKind, questions); err != nil {
+	if err := j.gather(ctx, &snapshot, wanted, phases.GateKind, questions); err != nil {
 		return nil, err
 	}
 	all := make([]phases.Evaluation, len(due))
 	for i, m := range due {
-		all[i] = look.Gate(m)
+		all[i] = snapshot.Gate(m)
 	}
 	return j.record(ctx, all)
 }
@@ -119,7 +119,7 @@ func (j *Judge) Triggers(ctx context.Context, e phases.Snapshot) ([]phases.Evalu
 	var due []phases.Armed
 	questions := map[string]question{}
 	for _, t := range j.Settings.Triggers.All() {
-		if t.Off == "" && j.asks(phases.TriggerKind, t.Name) && j.due(phases.TriggerKind, t.Name, t.Watch, e) {
+		if t.Off == "" && j.sourceReady(phases.TriggerKind, t.Name) && j.due(phases.TriggerKind, t.Name, t.Watch, e) {
 			due = append(due, t)
 		}
 	}
@@ -133,7 +133,7 @@ func (j *Judge) Triggers(ctx context.Context, e phases.Snapshot) ([]phases.Evalu
 	if len(due) == 0 {
 		return nil, nil
 	}
-	look := Snapshot{State: e, Settings: j.Settings}
+	snapshot := Snapshot{State: e, Settings: j.Settings}
 	lately := func(d time.Duration) time.Time {
 		if horizon := e.Now.Add(-d); e.Status.RouteSince.Before(horizon) {
 			return horizon
@@ -143,15 +143,15 @@ func (j *Judge) Triggers(ctx context.Context, e phases.Snapshot) ([]phases.Evalu
 	wanted := span{counted: lately(TriggersSince)}
 	for _, t := range due {
 		if t.Name == phases.TriggerLatency {
-			wanted.timed = lately(recent)
+			wanted.timed = lately(recentWindow)
 		}
 	}
-	if err := j.gather(ctx, &look, wanted, phases.TriggerKind, questions); err != nil {
+	if err := j.gather(ctx, &snapshot, wanted, phases.TriggerKind, questions); err != nil {
 		return nil, err
 	}
 	all := make([]phases.Evaluation, len(due))
 	for i, t := range due {
-		all[i] = look.Trigger(t)
+		all[i] = snapshot.Trigger(t)
 	}
 	return j.record(ctx, all)
 }
@@ -166,7 +166,7 @@ func (j *Judge) due(kind phases.Kind, name string, w phases.Watch, e phases.Snap
 }
 
 func (j *Judge) record(ctx context.Context, all []phases.Evaluation) ([]phases.Evaluation, error) {
-	kept, err := j.State.Record(ctx, j.Migration, all)
+	recorded, err := j.State.Record(ctx, j.Migration, all)
 	if err != nil {
 		return nil, fmt.Errorf("keeping the evaluations of %s: %w", j.Migration, err)
 	}
@@ -181,7 +181,7 @@ func (j *Judge) record(ctx context.Context, all []phases.Evaluation) ([]phases.E
 	for _, e := range all {
 		j.evaluated[evaluationKey{e.Kind, e.Name, e.Epoch, e.ConfigHash}] = e.At
 	}
-	return kept, nil
+	return recorded, nil
 }
 
 // span is since when a look wants to know what was counted, and what was timed; zero:
@@ -189,14 +189,14 @@ func (j *Judge) record(ctx context.Context, all []phases.Evaluation) ([]phases.E
 type span struct{ counted, timed time.Time }
 
 // gather reads what instances counted while the sources answer.
-func (j *Judge) gather(ctx context.Context, look *Snapshot, wanted span, kind phases.Kind, questions map[string]question) error {
+func (j *Judge) gather(ctx context.Context, snapshot *Snapshot, wanted span, kind phases.Kind, questions map[string]question) error {
 	var wait sync.WaitGroup
-	wait.Go(func() { look.Answers = j.answers(ctx, kind, questions) })
+	wait.Go(func() { snapshot.Answers = j.answers(ctx, kind, questions) })
 	var err error
-	look.Buckets, err = j.State.Counted(ctx, j.Migration, wanted.counted)
-	look.Timed = []telemetry.Bucket{}
+	snapshot.Buckets, err = j.State.Counted(ctx, j.Migration, wanted.counted)
+	snapshot.Timed = []telemetry.Bucket{}
 	if err == nil && !wanted.timed.IsZero() {
-		look.Timed, err = j.State.Observed(ctx, j.Migration, wanted.timed)
+		snapshot.Timed, err = j.State.Observed(ctx, j.Migration, wanted.timed)
 	}
 	wait.Wait()
 	if err != nil {

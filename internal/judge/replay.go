@@ -15,14 +15,14 @@ type Replay struct {
 	Since, Until time.Time
 	Buckets      []telemetry.Bucket             // from TriggersSince before Since on, in the order of time
 	Routes       map[int64]phases.Route         // by epoch
-	Asked        map[string][]phases.Evaluation // of triggers that ask others, oldest first: they can't be asked again
+	Recorded     map[string][]phases.Evaluation // of triggers that ask others, oldest first: they can't be asked again
 }
 
 // Replayed is when triggers would have fired.
 type Replayed struct {
 	Since    time.Time         `json:"since"`
 	Until    time.Time         `json:"until"`
-	Stretch  int               `json:"stretches"` // of recorded evidence that were looked at
+	Buckets  int               `json:"stretches"` // of recorded evidence that were looked at
 	Firings  []ReplayedFiring  `json:"firings"`
 	Triggers []ReplayedTrigger `json:"triggers"`
 }
@@ -38,11 +38,11 @@ type ReplayedFiring struct {
 
 // ReplayedTrigger is one trigger with its last evaluation.
 type ReplayedTrigger struct {
-	Trigger string         `json:"trigger"`
-	Off     string         `json:"off,omitempty"`
-	Looks   int            `json:"evaluations"`
-	Verdict phases.Verdict `json:"verdict"` // of the last evaluation
-	Detail  string         `json:"detail"`
+	Trigger     string         `json:"trigger"`
+	Off         string         `json:"off,omitempty"`
+	Evaluations int            `json:"evaluations"`
+	Verdict     phases.Verdict `json:"verdict"` // of the last evaluation
+	Detail      string         `json:"detail"`
 }
 
 // Run evaluates every trigger of the settings.
@@ -55,9 +55,9 @@ func (r *Replay) Run() *Replayed {
 		case t.Off != "":
 			one.Detail = "off"
 		case custom:
-			r.asked(x, &one)
+			r.replayRecorded(x, &one)
 		default:
-			r.measured(x, t, &one)
+			r.replayMeasured(x, t, &one)
 		}
 		x.Triggers = append(x.Triggers, one)
 	}
@@ -66,11 +66,11 @@ func (r *Replay) Run() *Replayed {
 }
 
 // measured evaluates a trigger at the end of each bucket, by what was known then.
-func (r *Replay) measured(x *Replayed, t phases.Armed, one *ReplayedTrigger) {
+func (r *Replay) replayMeasured(x *Replayed, t phases.Armed, one *ReplayedTrigger) {
 	began := map[int64]time.Time{}
 	var was phases.Verdict
 	var epoch int64
-	stretches, buckets := 0, r.Buckets
+	count, buckets := 0, r.Buckets
 	for i, b := range buckets {
 		if _, ok := began[b.Epoch]; !ok {
 			began[b.Epoch] = b.Began
@@ -79,29 +79,29 @@ func (r *Replay) measured(x *Replayed, t phases.Armed, one *ReplayedTrigger) {
 		if b.Ended.Before(x.Since) || !last {
 			continue
 		}
-		stretches++
+		count++
 		first, _ := slices.BinarySearchFunc(buckets[:i], b.Ended.Add(-TriggersSince), func(b telemetry.Bucket, at time.Time) int { return b.Ended.Compare(at) })
 		route := r.Routes[b.Epoch]
 		route.Epoch = b.Epoch
-		look := Snapshot{Settings: r.Settings, Buckets: buckets[first : i+1], State: phases.Snapshot{
+		snapshot := Snapshot{Settings: r.Settings, Buckets: buckets[first : i+1], State: phases.Snapshot{
 			Now: b.Ended, Status: phases.Status{Route: route, RouteSince: began[b.Epoch], ConfigHash: b.ConfigHash},
 		}}
-		e := look.Trigger(t)
-		one.Looks++
+		e := snapshot.Trigger(t)
+		one.Evaluations++
 		one.Verdict, one.Detail = e.Verdict, e.Detail
 		if e.Verdict == phases.Firing && (was != phases.Firing || epoch != b.Epoch) {
 			x.fires(t.Name, b.Ended, route, e.Detail)
 		}
 		was, epoch = e.Verdict, b.Epoch
 	}
-	x.Stretch = max(x.Stretch, stretches)
+	x.Buckets = max(x.Buckets, count)
 }
 
 // asked takes a trigger of the migration file's own as it was evaluated then.
-func (r *Replay) asked(x *Replayed, one *ReplayedTrigger) {
-	recorded := r.Asked[one.Trigger]
+func (r *Replay) replayRecorded(x *Replayed, one *ReplayedTrigger) {
+	recorded := r.Recorded[one.Trigger]
 	for i, e := range recorded {
-		one.Looks++
+		one.Evaluations++
 		one.Verdict, one.Detail = e.Verdict, e.Detail
 		if e.Verdict == phases.Firing && (i == 0 || recorded[i-1].Verdict != phases.Firing || recorded[i-1].Epoch != e.Epoch) {
 			x.fires(e.Name, e.At, r.Routes[e.Epoch], e.Detail)

@@ -25,8 +25,8 @@ func verificationOf(e phases.Snapshot, within phases.Duration) *verification {
 	return v
 }
 
-func (v *verification) find() finding {
-	f := finding{Limit: v.Seconds, Hint: hint.Hint{Do: hint.RunbookVerify, Of: []string{"rollback"}}}
+func (v *verification) evaluate() result {
+	f := result{Limit: v.Seconds, Hint: hint.Hint{Do: hint.RunbookVerify, Of: []string{"rollback"}}}
 	if v.At.IsZero() {
 		f.Verdict, f.Detail = phases.NoData, "the rollback runbook has not been verified on this configuration"
 		return f

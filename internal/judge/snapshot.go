@@ -56,7 +56,7 @@ func (l Snapshot) Gate(m phases.Measured) phases.Evaluation {
 	case phases.GateTargetReads:
 		in.Failures = failuresOf("reads from the target", own, e, targetReads, g.TargetReads)
 	case phases.GateAddedLatency:
-		in.Added = addedOf(ofEpoch(l.timed(), e.Status), g.AddedLatency.P95)
+		in.Added = addedLatencyOf(ofEpoch(l.timed(), e.Status), g.AddedLatency.P95)
 	case phases.GateDrill:
 		in.Drill = drillOf(e, g.Drill.Within)
 	case phases.GateRunbook:
@@ -84,16 +84,16 @@ func (l Snapshot) Trigger(t phases.Armed) phases.Evaluation {
 	interval := time.Duration(t.Interval)
 	switch t.Name {
 	case phases.TriggerMismatches:
-		lengths := []time.Duration{5 * time.Minute, recent, TriggersSince}
+		lengths := []time.Duration{5 * time.Minute, recentWindow, TriggersSince}
 		in.Mismatches = &excess{
-			What: "comparisons differ", Limit: s.Mismatches.Limit.Ratio(), Looks: stats.EvaluationsPerDay(interval, len(lengths)),
+			What: "comparisons differ", Limit: s.Mismatches.Limit.Ratio(), EvaluationsPerDay: stats.EvaluationsPerDay(interval, len(lengths)),
 			Windows: windows(own, e.Now, comparisons, lengths...),
 		}
 	case phases.TriggerErrors:
-		looks := stats.EvaluationsPerDay(interval, 4)
+		perDay := stats.EvaluationsPerDay(interval, 4)
 		in.Errors = &errorRates{
-			Reads:  errorRateOf("reads from the target failed", own, e.Now, targetReads, s.Errors.Limit, looks),
-			Writes: errorRateOf("writes to the target failed", own, e.Now, servingWrites, s.Errors.Limit, looks),
+			Reads:  errorRateOf("reads from the target failed", own, e.Now, targetReads, s.Errors.Limit, perDay),
+			Writes: errorRateOf("writes to the target failed", own, e.Now, servingWrites, s.Errors.Limit, perDay),
 		}
 	case phases.TriggerLatency:
 		in.Latency = latencyOf(ofEpoch(l.timed(), e.Status), e.Now, s.Latency)
@@ -151,7 +151,7 @@ func (l Snapshot) failedBefore(name string) *failure {
 		return nil
 	}
 	var was inputs
-	if json.Unmarshal(newest.Inputs, &was) == nil && was.Failed != nil && was.method() != nil && was.method().find().Verdict != phases.Fail {
+	if json.Unmarshal(newest.Inputs, &was) == nil && was.Failed != nil && was.evaluator() != nil && was.evaluator().evaluate().Verdict != phases.Fail {
 		return was.Failed // that look only passed it on
 	}
 	return &failure{At: newest.At, Detail: newest.Detail}

@@ -53,7 +53,7 @@ func (j *Judge) Watch(ctx context.Context) error {
 
 // asks tells that there is no need of a source, or that there is one, which under
 // Watch has answered: a daemon that has just begun is not blind yet.
-func (j *Judge) asks(kind phases.Kind, name string) bool {
+func (j *Judge) sourceReady(kind phases.Kind, name string) bool {
 	if _, has := j.questions()[sourceKey{kind, name}]; has {
 		if last, watched := j.newest(sourceKey{kind, name}); watched && last == nil {
 			return false
@@ -110,8 +110,8 @@ func (j *Judge) ask(ctx context.Context, of sourceKey, q question) Answer {
 
 // bad tells that the answer counts towards a trigger's firing.
 func (j *Judge) bad(of sourceKey, a Answer) bool {
-	look := Snapshot{Settings: j.Settings, Answers: map[string]Answer{of.name: a}}
-	return of.kind == phases.TriggerKind && look.triggerAnswer(of.name).bad()
+	snapshot := Snapshot{Settings: j.Settings, Answers: map[string]Answer{of.name: a}}
+	return of.kind == phases.TriggerKind && snapshot.triggerAnswer(of.name).bad()
 }
 
 // answers are the newest ones, of whom Watch asks; else all are asked, side by side.

@@ -20,7 +20,7 @@ const (
 	senderPoll = time.Second
 	// Another sender may claim a message after that, if who claimed it has died: longer
 	// than sending takes to all webhooks.
-	senderHold  = 2 * time.Minute
+	claimFor    = 2 * time.Minute
 	senderBatch = 10
 )
 
@@ -38,24 +38,24 @@ type Sender struct {
 	Webhooks func() []migration.Webhook // as the migration file is now
 	Log      *slog.Logger               // nil: discarded
 
-	log  *slog.Logger
-	took map[string][]string // of messages that some webhooks still lack: the URLs that have them
+	log         *slog.Logger
+	deliveredTo map[string][]string // of messages that some webhooks still lack: the URLs that have them
 }
 
 // Run sends until ctx ends, and returns nil then. It gives up on nothing that the outbox
 // does not.
-func (k *Sender) Run(ctx context.Context) error {
-	k.log, k.took = logs.OrDiscard(k.Log), map[string][]string{}
+func (s *Sender) Run(ctx context.Context) error {
+	s.log, s.deliveredTo = logs.OrDiscard(s.Log), map[string][]string{}
 	var failures logs.Failures
 	tick := time.NewTicker(senderPoll)
 	defer tick.Stop()
 	for {
-		err := k.round(ctx)
+		err := s.sendPending(ctx)
 		if ctx.Err() != nil {
 			return nil
 		}
 		if failures.Note("send", err) == logs.Failed {
-			k.log.Warn("messages wait to be sent", "error", err)
+			s.log.Warn("messages wait to be sent", "error", err)
 		}
 		select {
 		case <-ctx.Done():
@@ -65,27 +65,27 @@ func (k *Sender) Run(ctx context.Context) error {
 	}
 }
 
-func (k *Sender) round(ctx context.Context) error {
-	hooks := k.Webhooks()
-	due, err := k.Outbox.Claim(ctx, senderBatch, senderHold)
+func (s *Sender) sendPending(ctx context.Context) error {
+	hooks := s.Webhooks()
+	due, err := s.Outbox.Claim(ctx, senderBatch, claimFor)
 	if err != nil {
 		return err
 	}
 	var failures error
 	for _, m := range due {
-		if err := k.send(ctx, hooks, m); err != nil {
-			failures = errors.Join(failures, err, k.Outbox.Failed(ctx, m, err.Error()))
+		if err := s.send(ctx, hooks, m); err != nil {
+			failures = errors.Join(failures, err, s.Outbox.Failed(ctx, m, err.Error()))
 			continue
 		}
-		delete(k.took, m.ID)
-		failures = errors.Join(failures, k.Outbox.Delivered(ctx, m))
+		delete(s.deliveredTo, m.ID)
+		failures = errors.Join(failures, s.Outbox.Delivered(ctx, m))
 	}
 	return failures
 }
 
 // send sends a message to each webhook that wants it and does not have it. A receiver
 // that refuses it is asked again too: it, or the description, may be mended.
-func (k *Sender) send(ctx context.Context, hooks []migration.Webhook, m outbox.Message) error {
+func (s *Sender) send(ctx context.Context, hooks []migration.Webhook, m outbox.Message) error {
 	event := eventOf(m)
 	body, err := json.Marshal(struct {
 		Event string `json:"event"` // as webhooks' events name it
@@ -97,15 +97,15 @@ func (k *Sender) send(ctx context.Context, hooks []migration.Webhook, m outbox.M
 	}
 	var failures error
 	for _, h := range hooks {
-		if !slices.Contains(h.Events, event) || slices.Contains(k.took[m.ID], h.URL) {
+		if !slices.Contains(h.Events, event) || slices.Contains(s.deliveredTo[m.ID], h.URL) {
 			continue
 		}
 		if err := deliver(ctx, h, Message{ID: m.ID, Body: body}); err != nil {
 			failures = errors.Join(failures, err)
 			continue
 		}
-		k.took[m.ID] = append(k.took[m.ID], h.URL)
-		k.log.Info("told a webhook", "event", event, "id", m.ID, "attempt", m.Attempts)
+		s.deliveredTo[m.ID] = append(s.deliveredTo[m.ID], h.URL)
+		s.log.Info("told a webhook", "event", event, "id", m.ID, "attempt", m.Attempts)
 	}
 	return failures
 }

@@ -93,10 +93,10 @@ func (w *Webhook) Send(ctx context.Context, m Message) (retry bool, err error) {
 	if resp.StatusCode/100 == 2 {
 		return false, nil
 	}
-	return again(resp.StatusCode), fmt.Errorf("webhook to %s: it answers %s", to.Host, oneline.Of(resp.Status))
+	return retryable(resp.StatusCode), fmt.Errorf("webhook to %s: it answers %s", to.Host, oneline.Of(resp.Status))
 }
 
-func again(status int) bool {
+func retryable(status int) bool {
 	switch status {
 	case http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests:
 		return true

@@ -12,7 +12,7 @@ import (
 // fenceAgrees compares legacy's fence with what the state says of it. They differ
 // where another state database retired the table, or where this one has lost
 // transactions.
-func (p *Preflight) fenceAgrees(ctx context.Context, legacy store.Legacy) []store.Check {
+func (p *Preflight) checkFence(ctx context.Context, legacy store.Legacy) []store.Check {
 	attempt, _, err := legacy.FenceState(ctx)
 	if err != nil {
 		return nil // nothing is installed yet

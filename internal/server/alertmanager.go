@@ -66,7 +66,7 @@ func (a Alert) Key() string {
 const (
 	payloadVersion = "4"
 	defaultMaxBody = 1 << 20
-	remembered     = 10_000 // alerts
+	maxRemembered  = 10_000 // alerts
 )
 
 // payload is the part of a webhook that is looked at.
@@ -197,7 +197,7 @@ func (h *Alertmanager) remember(key string) {
 	if h.seen == nil {
 		h.seen = map[string]bool{}
 	}
-	if len(h.order) == remembered {
+	if len(h.order) == maxRemembered {
 		delete(h.seen, h.order[0])
 		h.order = h.order[1:]
 	}

@@ -112,7 +112,7 @@ func TestAlertmanagerWebhooks(t *testing.T) {
 	}
 }
 
-func TestAlertmanagerLetsNobodyElseIn(t *testing.T) {
+func TestAlertmanagerRequiresItsToken(t *testing.T) {
 	t.Parallel()
 	h := handler(func(server.Alert) error { t.Error("it fired"); return nil })
 	for _, token := range []string{"", "a-long-toke", "a-long-token2", "Bearer a-long-token"} {
@@ -133,7 +133,7 @@ func TestAlertmanagerLetsNobodyElseIn(t *testing.T) {
 }
 
 // Two Alertmanagers of a cluster send the same at once.
-func TestAlertmanagerFiresOnceForAll(t *testing.T) {
+func TestAlertmanagerFiresOncePerAlert(t *testing.T) {
 	t.Parallel()
 	n := 0 // Fire is not called concurrently
 	h := handler(func(server.Alert) error { n++; return nil })
@@ -169,7 +169,7 @@ func FuzzAlertmanager(f *testing.F) {
 }
 
 // What an Alertmanager 0.25 sent of one alert: that it fires, that again, and its end.
-func TestAlertmanagerUnderstandsARealOne(t *testing.T) {
+func TestAlertmanagerAcceptsRecordedWebhooks(t *testing.T) {
 	t.Parallel()
 	var fired []server.Alert
 	h := handler(func(a server.Alert) error { fired = append(fired, a); return nil })

@@ -11,7 +11,7 @@ import (
 	"github.com/stranglerfig/migrator/internal/server"
 )
 
-func TestAlertsGoToTheirMigration(t *testing.T) {
+func TestAlertsAreRoutedByMigration(t *testing.T) {
 	t.Parallel()
 	var fired []string
 	alerts := &server.Alerts{

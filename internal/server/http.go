@@ -72,7 +72,7 @@ func (a *API) health(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := a.limited(r)
 	defer cancel()
 	if err := a.Ping(ctx); err != nil {
-		a.unwell(w, r, err)
+		a.unavailable(w, r, err)
 		return
 	}
 	a.answer(w, http.StatusOK, map[string]string{"status": "ok", "role": a.Role()})
@@ -83,14 +83,14 @@ func (a *API) status(w http.ResponseWriter, r *http.Request) {
 	defer cancel()
 	document, err := a.Status(ctx)
 	if err != nil {
-		a.unwell(w, r, err)
+		a.unavailable(w, r, err)
 		return
 	}
 	a.answer(w, http.StatusOK, document)
 }
 
 // unwell tells the caller no more than that: what the database said names hosts and roles.
-func (a *API) unwell(w http.ResponseWriter, r *http.Request, err error) {
+func (a *API) unavailable(w http.ResponseWriter, r *http.Request, err error) {
 	a.log().Warn("the state can't be read for a request", "path", r.URL.Path, "error", err, hint.Attr(err))
 	a.answer(w, http.StatusServiceUnavailable, map[string]string{"error": "the state database can't be read; this process's log says why"})
 }

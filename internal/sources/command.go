@@ -34,7 +34,7 @@ type Command struct {
 	Dir     string        // empty: the daemon's
 	Timeout time.Duration // 0: 30 s
 	// Status says where the migration stands; nil: the program is told nothing.
-	Standing func(ctx context.Context) (phases.Status, error)
+	Status func(ctx context.Context) (phases.Status, error)
 }
 
 // CommandInput is what a command reads from stdin.
@@ -52,7 +52,7 @@ const (
 	afterwards            = time.Second
 )
 
-type ran struct {
+type commandRecord struct {
 	Command []string `json:"command"`
 	Exit    int      `json:"exit"` // -1: it did not exit by itself
 	Seconds float64  `json:"seconds"`
@@ -66,8 +66,8 @@ func (c *Command) Read(ctx context.Context) judge.Reading {
 		return failed("there is no command to run")
 	}
 	var input []byte
-	if c.Standing != nil {
-		st, err := c.Standing(ctx)
+	if c.Status != nil {
+		st, err := c.Status(ctx)
 		if err != nil {
 			return failed("the command was not run, since where the migration stands could not be read: %v", err)
 		}
@@ -100,7 +100,7 @@ func (c *Command) run(ctx context.Context, input []byte) judge.Reading {
 	if errors.Is(err, exec.ErrWaitDelay) {
 		err = nil
 	}
-	kept := ran{Command: c.Args, Exit: -1, Seconds: time.Since(began).Seconds(), Stdout: stdout.lastLine(), Stderr: stderr.lastLine()}
+	kept := commandRecord{Command: c.Args, Exit: -1, Seconds: time.Since(began).Seconds(), Stdout: stdout.lastLine(), Stderr: stderr.lastLine()}
 	if cmd.ProcessState != nil {
 		kept.Exit = cmd.ProcessState.ExitCode()
 	}
@@ -112,15 +112,15 @@ func (c *Command) run(ctx context.Context, input []byte) judge.Reading {
 	return reading
 }
 
-func (c *Command) verdict(kept ran, err error, late bool, timeout time.Duration) judge.Reading {
+func (c *Command) verdict(kept commandRecord, err error, late bool, timeout time.Duration) judge.Reading {
 	var exit *exec.ExitError
 	switch {
 	case late && kept.Exit != 0:
 		return failed("%s took longer than %s and was killed", c.Args[0], timeout)
 	case err == nil:
-		return judge.Reading{Verdict: phases.Pass, Detail: said(c.Args[0]+" passes", kept.Stdout)}
+		return judge.Reading{Verdict: phases.Pass, Detail: withDetail(c.Args[0]+" passes", kept.Stdout)}
 	case errors.As(err, &exit) && kept.Exit > 0:
-		return judge.Reading{Verdict: phases.Fail, Detail: said(fmt.Sprintf("%s exits with %d", c.Args[0], kept.Exit), kept.Stderr)}
+		return judge.Reading{Verdict: phases.Fail, Detail: withDetail(fmt.Sprintf("%s exits with %d", c.Args[0], kept.Exit), kept.Stderr)}
 	case errors.As(err, &exit):
 		return failed("%s was ended by a signal (%v)", c.Args[0], exit)
 	default:
@@ -128,7 +128,7 @@ func (c *Command) verdict(kept ran, err error, late bool, timeout time.Duration)
 	}
 }
 
-func said(what, line string) string {
+func withDetail(what, line string) string {
 	if line == "" {
 		return what
 	}

@@ -44,18 +44,18 @@ func TestCommandVerdicts(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			command := &sources.Command{Args: c.args, Standing: func(context.Context) (phases.Status, error) { return phases.Status{}, nil }}
+			command := &sources.Command{Args: c.args, Status: func(context.Context) (phases.Status, error) { return phases.Status{}, nil }}
 			check(t, command.Read(t.Context()), c.verdict, c.value, c.detail)
 		})
 	}
 }
 
-func TestCommandIsToldWhereTheMigrationStands(t *testing.T) {
+func TestCommandReceivesMigrationStatus(t *testing.T) {
 	t.Setenv("MIGRATOR_STATE_URL", "postgres://u:geheim@h/d")
 	dir := t.TempDir()
 	command := &sources.Command{
 		Args: sh("cat > input; env > environment"), Dir: dir, Env: []string{"REGION=eu"},
-		Standing: func(context.Context) (phases.Status, error) {
+		Status: func(context.Context) (phases.Status, error) {
 			return phases.Status{Migration: "products", Route: phases.Route{Phase: phases.Cutover, Percent: 2500, Epoch: 12}, ConfigHash: "abc"}, nil
 		},
 	}
@@ -68,13 +68,13 @@ func TestCommandIsToldWhereTheMigrationStands(t *testing.T) {
 	if err != nil || !strings.Contains(string(environment), "REGION=eu") || strings.Contains(string(environment), "geheim") {
 		t.Errorf("its environment is %s (%v)", environment, err)
 	}
-	command.Standing = func(context.Context) (phases.Status, error) { return phases.Status{}, errors.New("no database") }
+	command.Status = func(context.Context) (phases.Status, error) { return phases.Status{}, errors.New("no database") }
 	check(t, command.Read(t.Context()), phases.Error, 0, "was not run")
 }
 
 // A command that hangs is killed with its children, and so is what one leaves behind
 // that holds its output.
-func TestCommandLeavesNothingBehind(t *testing.T) {
+func TestCommandLeavesNoProcess(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		script  string
@@ -110,12 +110,12 @@ func TestCommandLeavesNothingBehind(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			gone(t, pid)
+			awaitExit(t, pid)
 		})
 	}
 }
 
-func gone(t *testing.T, pid int) {
+func awaitExit(t *testing.T, pid int) {
 	t.Helper()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()

@@ -57,7 +57,7 @@ const (
 )
 
 // asked is what is kept of a reading: enough to ask the same again.
-type asked struct {
+type queryRecord struct {
 	Query    string   `json:"query"`
 	At       float64  `json:"at,omitempty"` // of the answer, seconds since 1970
 	Answer   string   `json:"answer,omitempty"`
@@ -67,7 +67,7 @@ type asked struct {
 
 // Read implements judge.Source.
 func (p *Prometheus) Read(ctx context.Context) judge.Reading {
-	kept := asked{Query: p.Query}
+	kept := queryRecord{Query: p.Query}
 	reading := p.read(ctx, &kept)
 	if slices.Sort(kept.Warnings); len(kept.Warnings) > 0 {
 		kept.Warnings = slices.Compact(kept.Warnings)
@@ -77,7 +77,7 @@ func (p *Prometheus) Read(ctx context.Context) judge.Reading {
 	return reading
 }
 
-func (p *Prometheus) read(ctx context.Context, kept *asked) judge.Reading {
+func (p *Prometheus) read(ctx context.Context, kept *queryRecord) judge.Reading {
 	if strings.TrimSpace(p.Query) == "" {
 		return failed("there is no expression to ask")
 	}
@@ -108,7 +108,7 @@ func (p *Prometheus) read(ctx context.Context, kept *asked) judge.Reading {
 	if err != nil {
 		return failed("%v", err)
 	}
-	reading := p.judge(answer, kept)
+	reading := p.evaluate(answer, kept)
 	if reading.Verdict != "" || answer.Type() != model.ValVector {
 		return reading
 	}
@@ -124,7 +124,7 @@ func (p *Prometheus) read(ctx context.Context, kept *asked) judge.Reading {
 	return reading
 }
 
-func (p *Prometheus) judge(answer model.Value, kept *asked) judge.Reading {
+func (p *Prometheus) evaluate(answer model.Value, kept *queryRecord) judge.Reading {
 	switch v := answer.(type) {
 	case *model.Scalar:
 		kept.Series = 1
@@ -147,7 +147,7 @@ func (p *Prometheus) judge(answer model.Value, kept *asked) judge.Reading {
 	}
 }
 
-func (p *Prometheus) number(value float64, at model.Time, kept *asked) judge.Reading {
+func (p *Prometheus) number(value float64, at model.Time, kept *queryRecord) judge.Reading {
 	kept.At, kept.Answer = float64(at)/1000, model.SampleValue(value).String()
 	age, limit := time.Since(at.Time()), cmp.Or(p.MaxAge, defaultMaxAge)
 	switch {
@@ -163,14 +163,14 @@ func (p *Prometheus) number(value float64, at model.Time, kept *asked) judge.Rea
 
 // reason is what the server or the connection said, with a status where there was one.
 func reason(err error) string {
-	var said *v1.Error
-	if !errors.As(err, &said) {
+	var apiErr *v1.Error
+	if !errors.As(err, &apiErr) {
 		return err.Error()
 	}
-	if said.Detail == "" || said.Type == v1.ErrBadData {
-		return fmt.Sprintf("%s: %s", said.Type, said.Msg)
+	if apiErr.Detail == "" || apiErr.Type == v1.ErrBadData {
+		return fmt.Sprintf("%s: %s", apiErr.Type, apiErr.Msg)
 	}
-	return fmt.Sprintf("%s: %s: %s", said.Type, said.Msg, said.Detail)
+	return fmt.Sprintf("%s: %s: %s", apiErr.Type, apiErr.Msg, apiErr.Detail)
 }
 
 func failed(format string, args ...any) judge.Reading {

@@ -16,7 +16,7 @@ import (
 )
 
 // Each answer that a real Prometheus can give has its verdict.
-func TestPrometheusAnswers(t *testing.T) {
+func TestPrometheusVerdicts(t *testing.T) {
 	t.Parallel()
 	ago := func(d time.Duration) float64 { return float64(time.Now().Add(-d).UnixMilli()) / 1000 }
 	server := testenv.Prometheus(t, testenv.PrometheusOptions{OpenMetrics: fmt.Sprintf(`# TYPE errors gauge
@@ -76,7 +76,7 @@ func check(t *testing.T, got judge.Reading, verdict phases.Verdict, value float6
 	}
 }
 
-func TestPrometheusIsAway(t *testing.T) {
+func TestPrometheusUnreachable(t *testing.T) {
 	t.Parallel()
 	server := testenv.Prometheus(t)
 	source := &sources.Prometheus{URL: server.URL(), Query: "1", Timeout: 300 * time.Millisecond}

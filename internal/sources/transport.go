@@ -26,14 +26,14 @@ type transport struct {
 }
 
 func (p *Prometheus) transport() (*transport, error) {
-	home, err := url.Parse(p.URL)
-	if err != nil || home.Host == "" || home.Scheme != "http" && home.Scheme != "https" {
+	base, err := url.Parse(p.URL)
+	if err != nil || base.Host == "" || base.Scheme != "http" && base.Scheme != "https" {
 		return nil, errors.New("the URL of Prometheus is none of http://host:9090 or https://host")
 	}
-	if home.User != nil {
+	if base.User != nil {
 		return nil, errors.New("the URL of Prometheus has a user in it, which ends in logs; put a bearer token into a file and name it as token_file")
 	}
-	t := &transport{home: home, user: p.Username, next: &http.Transport{
+	t := &transport{home: base, user: p.Username, next: &http.Transport{
 		Proxy: http.ProxyFromEnvironment, DisableKeepAlives: true, // a reading leaves nothing open
 	}}
 	if t.token, err = p.token(); err != nil {
@@ -68,16 +68,16 @@ func (p *Prometheus) token() (string, error) {
 		if err != nil {
 			return "", fmt.Errorf("the token for Prometheus: %w", err)
 		}
-		return checked(string(raw), p.TokenFile)
+		return checkToken(string(raw), p.TokenFile)
 	case p.TokenEnv != "":
-		return checked(os.Getenv(p.TokenEnv), "$"+p.TokenEnv)
+		return checkToken(os.Getenv(p.TokenEnv), "$"+p.TokenEnv)
 	}
 	return "", nil
 }
 
 // checked refuses what can't stand in a header: net/http would say so together with
 // the token.
-func checked(raw, from string) (string, error) {
+func checkToken(raw, from string) (string, error) {
 	token := strings.TrimSpace(raw)
 	if token == "" {
 		return "", fmt.Errorf("the token for Prometheus: %s is empty", from)

@@ -61,7 +61,7 @@ func answer(r *http.Request, at time.Time, value string) string {
 }
 
 // What a proxy, a cache or another server at that address may answer.
-func TestPrometheusThatIsNotOne(t *testing.T) {
+func TestPrometheusUnexpectedResponses(t *testing.T) {
 	t.Parallel()
 	text := func(s string) func(*http.Request) string { return func(*http.Request) string { return s } }
 	gives := func(ago time.Duration, value string) func(*http.Request) string {
@@ -150,7 +150,7 @@ func TestPrometheusTokens(t *testing.T) {
 	}
 }
 
-func TestPrometheusTokenOfTheEnvironment(t *testing.T) {
+func TestPrometheusTokenFromEnvironment(t *testing.T) {
 	t.Setenv("SOURCES_TEST_TOKEN", "three")
 	url := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("Authorization") == "Bearer three" {

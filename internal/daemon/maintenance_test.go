@@ -17,79 +17,79 @@ import (
 
 // world is a migration and its stores, as far as a keeper's clock is concerned:
 // what it does to real ones is tested where the daemon is put together.
-type world struct {
-	mu       sync.Mutex
-	standing phases.Status
-	down     error // of the target
-	unwell   error // of the state
-	opened   int
-	closed   int
-	repairs  []time.Duration // when, since the beginning
-	resumed  []time.Duration
-	purged   []time.Duration
-	tended   []time.Duration
-	began    time.Time
+type fakeStores struct {
+	mu         sync.Mutex
+	status     phases.Status
+	targetErr  error // of the target
+	stateErr   error // of the state
+	opened     int
+	closed     int
+	repairs    []time.Duration // when, since the beginning
+	resumed    []time.Duration
+	purged     []time.Duration
+	maintained []time.Duration
+	began      time.Time
 }
 
-func (w *world) set(f func()) {
+func (w *fakeStores) set(f func()) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	f()
 }
 
-func (w *world) Status(context.Context, string) (phases.Status, error) {
+func (w *fakeStores) Status(context.Context, string) (phases.Status, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.standing, nil
+	return w.status, nil
 }
 
-func (w *world) Snapshot(ctx context.Context, m string) (phases.Snapshot, error) {
+func (w *fakeStores) Snapshot(ctx context.Context, m string) (phases.Snapshot, error) {
 	st, err := w.Status(ctx, m)
 	return phases.Snapshot{Now: time.Now(), Status: st}, err
 }
 
-func (w *world) note(at *[]time.Duration, done func() int64) (int64, error) {
+func (w *fakeStores) note(at *[]time.Duration, done func() int64) (int64, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	*at = append(*at, time.Since(w.began))
-	if w.down != nil {
-		return 0, w.down
+	if w.targetErr != nil {
+		return 0, w.targetErr
 	}
 	return done(), nil
 }
 
-func (w *world) RepairJournal(context.Context) (int64, error) {
+func (w *fakeStores) RepairJournal(context.Context) (int64, error) {
 	return w.note(&w.repairs, func() int64 {
-		n := w.standing.JournalKeys
-		w.standing.JournalKeys = 0
+		n := w.status.JournalKeys
+		w.status.JournalKeys = 0
 		return n
 	})
 }
 
-func (w *world) Resume(context.Context) error {
+func (w *fakeStores) Resume(context.Context) error {
 	_, err := w.note(&w.resumed, func() int64 {
-		w.standing.Route = phases.Route{Phase: phases.Grace, Epoch: w.standing.Route.Epoch + 2}
-		w.standing.Attempt = ""
+		w.status.Route = phases.Route{Phase: phases.Grace, Epoch: w.status.Route.Epoch + 2}
+		w.status.Attempt = ""
 		return 0
 	})
 	return err
 }
 
-func (w *world) Purge(context.Context) (int64, error) {
+func (w *fakeStores) Purge(context.Context) (int64, error) {
 	return w.note(&w.purged, func() int64 { return 3 })
 }
 
-func (w *world) Close() { w.set(func() { w.closed++ }) }
+func (w *fakeStores) Close() { w.set(func() { w.closed++ }) }
 
 // kept runs a keeper over the world while f plays, in a bubble of its own time.
-func kept(t *testing.T, phase phases.Phase, f func(w *world)) (log string) {
+func runMaintainer(t *testing.T, phase phases.Phase, f func(w *fakeStores)) (log string) {
 	t.Helper()
 	var out bytes.Buffer
 	synctest.Test(t, func(t *testing.T) {
-		w := &world{began: time.Now(), standing: phases.Status{
+		w := &fakeStores{began: time.Now(), status: phases.Status{
 			Migration: "m", Route: phases.Route{Phase: phase, Epoch: 5}, RouteSince: time.Now(), ConfigHash: "one",
 		}}
-		k := daemon.Maintainer{
+		m := daemon.Maintainer{
 			Migration: "m", State: w, Budget: 7 * time.Second, Log: slog.New(slog.NewTextHandler(&out, nil)),
 			Open: func(_ context.Context, hash string) (daemon.Stores, error) {
 				w.set(func() { w.opened++ })
@@ -101,45 +101,45 @@ func kept(t *testing.T, phase phases.Phase, f func(w *world)) (log string) {
 			MaintainState: func(context.Context) error {
 				w.mu.Lock()
 				defer w.mu.Unlock()
-				w.tended = append(w.tended, time.Since(w.began))
-				return w.unwell
+				w.maintained = append(w.maintained, time.Since(w.began))
+				return w.stateErr
 			},
 		}
 		ctx, stop := context.WithCancel(t.Context())
 		ended := make(chan error, 1)
-		go func() { ended <- k.Run(ctx) }()
+		go func() { ended <- m.Run(ctx) }()
 		f(w)
 		stop()
 		if err := <-ended; err != nil {
 			t.Errorf("it ended with %v", err)
 		}
-		if w.opened != w.closed && w.standing.ConfigHash != "unknown" {
+		if w.opened != w.closed && w.status.ConfigHash != "unknown" {
 			t.Errorf("the stores were opened %d times and closed %d times", w.opened, w.closed)
 		}
 	})
 	return out.String()
 }
 
-func passes(d time.Duration) {
+func advanceClock(d time.Duration) {
 	time.Sleep(d) // of the bubble's clock
 	synctest.Wait()
 }
 
-func TestTheJournalIsRepairedWithPausesWhileTheTargetIsDown(t *testing.T) {
+func TestJournalRepairBacksOffWhileTargetIsDown(t *testing.T) {
 	t.Parallel()
-	log := kept(t, phases.DualRead, func(w *world) {
-		passes(10 * time.Second)
-		w.set(func() { w.down, w.standing.JournalKeys = errors.New("connection refused"), 12 })
-		passes(10 * time.Minute)
+	log := runMaintainer(t, phases.DualRead, func(w *fakeStores) {
+		advanceClock(10 * time.Second)
+		w.set(func() { w.targetErr, w.status.JournalKeys = errors.New("connection refused"), 12 })
+		advanceClock(10 * time.Minute)
 		w.set(func() {
 			if n := len(w.repairs); n < 40 || n > 100 {
 				t.Errorf("%d attempts in ten minutes", n)
 			}
-			w.down = nil
+			w.targetErr = nil
 		})
-		passes(15 * time.Second)
+		advanceClock(15 * time.Second)
 		w.set(func() {
-			if w.standing.JournalKeys != 0 {
+			if w.status.JournalKeys != 0 {
 				t.Error("the journal is not repaired")
 			}
 		})
@@ -154,18 +154,18 @@ func TestTheJournalIsRepairedWithPausesWhileTheTargetIsDown(t *testing.T) {
 	}
 }
 
-func TestAnAbandonedFenceIsUndoneAfterItsBudget(t *testing.T) {
+func TestInterruptedMoveIsResumedAfterItsBudget(t *testing.T) {
 	t.Parallel()
 	for _, phase := range []phases.Phase{phases.Fenced, phases.Lifting, phases.Returning, phases.Grace} {
-		kept(t, phase, func(w *world) {
-			w.set(func() { w.standing.Attempt, w.standing.JournalKeys = "a", 1 })
-			passes(11 * time.Second)
+		runMaintainer(t, phase, func(w *fakeStores) {
+			w.set(func() { w.status.Attempt, w.status.JournalKeys = "a", 1 })
+			advanceClock(11 * time.Second)
 			w.set(func() {
 				if len(w.resumed) != 0 || len(w.repairs) != 0 {
 					t.Errorf("%s: resumed at %v, repaired at %v", phase, w.resumed, w.repairs)
 				}
 			})
-			passes(3 * time.Second)
+			advanceClock(3 * time.Second)
 			w.set(func() {
 				if len(w.resumed) != 1 {
 					t.Errorf("%s: resumed at %v", phase, w.resumed)
@@ -178,11 +178,11 @@ func TestAnAbandonedFenceIsUndoneAfterItsBudget(t *testing.T) {
 	}
 }
 
-func TestRetainIsLeftAlone(t *testing.T) {
+func TestMaintainerIgnoresRetain(t *testing.T) {
 	t.Parallel()
-	kept(t, phases.Retain, func(w *world) {
-		w.set(func() { w.standing.Attempt, w.standing.JournalKeys = "a", 1 })
-		passes(time.Hour)
+	runMaintainer(t, phases.Retain, func(w *fakeStores) {
+		w.set(func() { w.status.Attempt, w.status.JournalKeys = "a", 1 })
+		advanceClock(time.Hour)
 		w.set(func() {
 			if len(w.resumed) != 0 || len(w.repairs) != 0 {
 				t.Errorf("resumed at %v, repaired at %v", w.resumed, w.repairs)
@@ -191,10 +191,10 @@ func TestRetainIsLeftAlone(t *testing.T) {
 	})
 }
 
-func TestTombstonesArePurgedEachHour(t *testing.T) {
+func TestTombstonesArePurgedHourly(t *testing.T) {
 	t.Parallel()
-	kept(t, phases.Grace, func(w *world) {
-		passes(150 * time.Minute)
+	runMaintainer(t, phases.Grace, func(w *fakeStores) {
+		advanceClock(150 * time.Minute)
 		w.set(func() {
 			if len(w.purged) != 3 {
 				t.Errorf("purged at %v", w.purged)
@@ -204,20 +204,20 @@ func TestTombstonesArePurgedEachHour(t *testing.T) {
 }
 
 // TestTheStateIsTended: every ten seconds, also while authority moves, and though it fails.
-func TestTheStateIsTended(t *testing.T) {
+func TestStateIsMaintainedEveryTenSeconds(t *testing.T) {
 	t.Parallel()
 	for _, phase := range []phases.Phase{phases.Legacy, phases.Fenced} {
-		kept(t, phase, func(w *world) {
-			passes(95 * time.Second)
+		runMaintainer(t, phase, func(w *fakeStores) {
+			advanceClock(95 * time.Second)
 			w.set(func() {
-				if n := len(w.tended); n != 10 {
-					t.Errorf("at %s, tended at %v", phase, w.tended)
+				if n := len(w.maintained); n != 10 {
+					t.Errorf("at %s, tended at %v", phase, w.maintained)
 				}
-				w.unwell = errors.New("the state is read-only")
+				w.stateErr = errors.New("the state is read-only")
 			})
-			passes(10 * time.Minute)
+			advanceClock(10 * time.Minute)
 			w.set(func() {
-				if n := len(w.tended); n < 30 || n > 80 {
+				if n := len(w.maintained); n < 30 || n > 80 {
 					t.Errorf("at %s, tended %d times", phase, n)
 				}
 			})
@@ -225,19 +225,19 @@ func TestTheStateIsTended(t *testing.T) {
 	}
 }
 
-func TestAnotherAppliedDescriptionIsOpenedAnew(t *testing.T) {
+func TestStoresReopenAfterApply(t *testing.T) {
 	t.Parallel()
-	log := kept(t, phases.DualRead, func(w *world) {
-		passes(3 * time.Second)
-		w.set(func() { w.standing.ConfigHash, w.standing.JournalKeys = "unknown", 1 })
-		passes(3 * time.Second)
+	log := runMaintainer(t, phases.DualRead, func(w *fakeStores) {
+		advanceClock(3 * time.Second)
+		w.set(func() { w.status.ConfigHash, w.status.JournalKeys = "unknown", 1 })
+		advanceClock(3 * time.Second)
 		w.set(func() {
 			if len(w.repairs) != 0 {
 				t.Error("it repaired by a description that is not the applied one")
 			}
-			w.standing.ConfigHash = "two"
+			w.status.ConfigHash = "two"
 		})
-		passes(10 * time.Second)
+		advanceClock(10 * time.Second)
 		w.set(func() {
 			if len(w.repairs) != 1 {
 				t.Errorf("repaired at %v", w.repairs)
