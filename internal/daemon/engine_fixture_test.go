@@ -20,8 +20,8 @@ import (
 
 const items = "items"
 
-// bench is a migration in mid-cutover, in a state database of its own, with one
-// instance that the test speaks for.
+// fixture is a migration in mid-cutover, in a state database of its own, with one
+// instance that the test drives.
 type fixture struct {
 	t        *testing.T
 	state    *state.Store
@@ -31,7 +31,7 @@ type fixture struct {
 	windows  int64
 }
 
-// look is how often the engine under test looks.
+// evaluateEvery is the interval of the engine under test.
 const evaluateEvery = phases.Duration(20 * time.Millisecond)
 
 func newFixture(t *testing.T, dbURL string) *fixture {
@@ -54,7 +54,7 @@ func newFixture(t *testing.T, dbURL string) *fixture {
 	for _, w := range []*phases.Watch{
 		&b.settings.Triggers.Mismatches.Watch, &b.settings.Triggers.Errors.Watch, &b.settings.Triggers.Latency.Watch, &b.settings.Triggers.LostWrites.Watch,
 	} {
-		if w.Interval, w.Off = evaluateEvery, "not this test's"; w == &b.settings.Triggers.Errors.Watch {
+		if w.Interval, w.Off = evaluateEvery, "not under test"; w == &b.settings.Triggers.Errors.Watch {
 			w.Off = ""
 		}
 	}
@@ -75,7 +75,7 @@ func (b *fixture) check(err error) {
 	}
 }
 
-// moves is a person's step, and the instance follows.
+// advance is an operator's step, which the instance acknowledges.
 func (b *fixture) advance(to phases.Route) {
 	b.t.Helper()
 	_, err := b.state.Transition(b.t.Context(), items, func(e phases.Snapshot) (phases.Move, error) {
@@ -85,10 +85,10 @@ func (b *fixture) advance(to phases.Route) {
 	b.acknowledge()
 }
 
-// follow is the instance's word that it is on the present route.
+// acknowledge has the instance acknowledge the present route.
 func (b *fixture) acknowledge() {
 	b.t.Helper()
-	for range 2 { // hear, and say so
+	for range 2 { // the first renewal receives the route, the second acknowledges it
 		var err error
 		b.grant, err = b.fleet.Renew(b.t.Context(), b.grant.Lease, b.grant.Route.Epoch)
 		b.check(err)
@@ -97,7 +97,7 @@ func (b *fixture) acknowledge() {
 
 func (b *fixture) cutover() { b.advance(phases.Route{Phase: phases.Cutover, Percent: phases.All}) }
 
-// reads hands in what the instance has counted.
+// reportReads reports a window of the instance's reads.
 func (b *fixture) reportReads(ok, failed uint64) {
 	b.t.Helper()
 	b.windows++
@@ -110,7 +110,7 @@ func (b *fixture) reportReads(ok, failed uint64) {
 	}}))
 }
 
-// by counts the moves that a cause has made.
+// transitionsBy counts the transitions with a cause.
 func (b *fixture) transitionsBy(cause phases.Cause) (n int) {
 	b.t.Helper()
 	all, err := b.state.Changes(b.t.Context(), items)
@@ -130,7 +130,7 @@ func (b *fixture) phase() phases.Phase {
 	return st.Route.Phase
 }
 
-// hooked is the state with what a test does in the middle.
+// hookedState is the state with a hook in Transition.
 type hookedState struct {
 	*state.Store
 	snapshots  atomic.Int64
@@ -149,7 +149,7 @@ func (h *hookedState) Transition(ctx context.Context, migration string, decide f
 	return h.Store.Transition(ctx, migration, decide)
 }
 
-// engine is one at work. Stop it before the bench's end is judged.
+// runningEngine is an engine under test. Stop it before the fixture's final state is checked.
 type runningEngine struct {
 	b     *fixture
 	state *hookedState
@@ -205,15 +205,15 @@ func (e *runningEngine) await(what string, cond func() bool) {
 	for !cond() {
 		select {
 		case <-deadline:
-			e.b.t.Fatalf("waited in vain for %s:\n%s", what, e.logged())
+			e.b.t.Fatalf("timed out waiting for %s:\n%s", what, e.logged())
 		case <-tick.C:
 		}
 	}
 }
 
-// looksOn waits until the engine has looked some times more, from the beginning.
+// awaitEvaluations waits until the engine has begun ten more ticks.
 func (e *runningEngine) awaitEvaluations() {
 	e.b.t.Helper()
 	from := e.state.snapshots.Load()
-	e.await("looks", func() bool { return e.state.snapshots.Load() > from+10 })
+	e.await("ticks", func() bool { return e.state.snapshots.Load() > from+10 })
 }

@@ -16,8 +16,8 @@ import (
 	"github.com/stranglerfig/migrator/record"
 )
 
-// TestATriggerActsThoughTheStateWasAway: it fired, and the state database dies before
-// the rollback, which is made once it is back.
+// TestTriggerRollsBackAfterStateOutage: a trigger fires, the state database dies before the
+// rollback, and the rollback is made once the database is back.
 func TestTriggerRollsBackAfterStateOutage(t *testing.T) {
 	t.Parallel()
 	machine := testenv.Postgres(t)
@@ -37,23 +37,24 @@ func TestTriggerRollsBackAfterStateOutage(t *testing.T) {
 		}
 	})
 	<-killed
-	e.await("word of it", func() bool { return strings.Contains(e.logged(), `job="roll back"`) })
+	e.await("the logged failure", func() bool { return strings.Contains(e.logged(), `job="roll back"`) })
 	if err := machine.Restart(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	e.await("the rollback", func() bool { return strings.Contains(e.logged(), "has taken reads back") })
+	e.await("the rollback", func() bool { return strings.Contains(e.logged(), `msg="rolled back"`) })
 	e.stop()
 	if n := b.transitionsBy(phases.CauseTrigger); n != 1 || b.phase() != phases.DualRead {
 		t.Errorf("%d rollbacks, it is on %s", n, b.phase())
 	}
 }
 
-// TestOfTwoLeadersOneTakesReadsBack, whichever is deposed in the middle of it.
+// TestTwoLeadersRollBackOnce: two leaders see the same firing, and one rolls back. Then a
+// leader is deposed in the middle of a rollback, and another makes it.
 func TestTwoLeadersRollBackOnce(t *testing.T) {
 	t.Parallel()
 	b := newFixture(t, testenv.PostgresURL(t))
 	b.reportReads(0, 200)
-	// Both have found harm before either acts.
+	// Both have seen the firing before either acts.
 	var both sync.WaitGroup
 	both.Add(2)
 	meet := func(e *runningEngine) {
@@ -72,7 +73,7 @@ func TestTwoLeadersRollBackOnce(t *testing.T) {
 		t.Errorf("%d rollbacks", n)
 	}
 
-	b.check(b.state.Acknowledge(t.Context(), items, "mended"))
+	b.check(b.state.Acknowledge(t.Context(), items, "fixed"))
 	b.cutover()
 	b.reportReads(0, 200)
 	deposed := make(chan struct{})
@@ -103,8 +104,8 @@ func TestTwoLeadersRollBackOnce(t *testing.T) {
 	}
 }
 
-// TestAFrozenLeaderActsOnNothingOld: it found harm, slept, and wakes up after another
-// has taken reads back and people have gone on.
+// TestFrozenLeaderIgnoresStaleFiring: a leader sees a firing and freezes. It continues
+// after another leader has rolled back and an operator has advanced again.
 func TestFrozenLeaderIgnoresStaleFiring(t *testing.T) {
 	t.Parallel()
 	b := newFixture(t, testenv.PostgresURL(t))
@@ -121,7 +122,7 @@ func TestFrozenLeaderIgnoresStaleFiring(t *testing.T) {
 	second := b.engine(nil)
 	second.await("the rollback", func() bool { return b.phase() == phases.DualRead })
 	second.stop()
-	b.check(b.state.Acknowledge(t.Context(), items, "mended"))
+	b.check(b.state.Acknowledge(t.Context(), items, "fixed"))
 	b.cutover()
 	close(thaw)
 	first.awaitEvaluations()
@@ -131,7 +132,7 @@ func TestFrozenLeaderIgnoresStaleFiring(t *testing.T) {
 	}
 }
 
-// silent is a source that says nothing until it is told to.
+// gatedSource is a source that answers once release is closed.
 type gatedSource struct {
 	release chan struct{}
 	reading judge.Reading
@@ -153,8 +154,8 @@ func (b *fixture) addCustomTrigger(name, onBlind string) {
 	}}
 }
 
-// TestABlindTriggerWaitsForAnAnswer: on_blind: rollback is about a source that can't
-// answer, not about one that nobody has had the time to ask.
+// TestBlindTriggerWaitsForFirstAnswer: on_blind: rollback applies to a source that can't
+// answer, not to one whose first answer is still pending.
 func TestBlindTriggerWaitsForFirstAnswer(t *testing.T) {
 	t.Parallel()
 	b := newFixture(t, testenv.PostgresURL(t))
@@ -164,14 +165,14 @@ func TestBlindTriggerWaitsForFirstAnswer(t *testing.T) {
 	e := b.engine(func(e *runningEngine) { e.judge.TriggerSources["burn"] = source })
 	e.awaitEvaluations()
 	if b.phase() != phases.Cutover {
-		t.Fatalf("it fired before its source could have said anything:\n%s", e.logged())
+		t.Fatalf("it fired before its source could answer:\n%s", e.logged())
 	}
 	close(source.release)
 	e.await("the rollback", func() bool { return b.phase() == phases.DualRead })
 }
 
-// TestWhatFiresNothing: a source that is dead and not told to count, and a daemon that
-// comes back after a firing that was acted on and acknowledged.
+// TestDeadSourceDoesNotFire: neither a dead source with on_blind: hold fires, nor a daemon
+// that restarts after a firing that was rolled back and acknowledged.
 func TestDeadSourceDoesNotFire(t *testing.T) {
 	t.Parallel()
 	b := newFixture(t, testenv.PostgresURL(t))
@@ -183,12 +184,12 @@ func TestDeadSourceDoesNotFire(t *testing.T) {
 	e := b.engine(ask)
 	e.await("the rollback", func() bool { return b.phase() == phases.DualRead })
 	e.stop()
-	b.check(b.state.Acknowledge(t.Context(), items, "mended"))
+	b.check(b.state.Acknowledge(t.Context(), items, "fixed"))
 	b.cutover()
 	b.reportReads(200, 0)
 	e = b.engine(ask)
 	e.awaitEvaluations()
-	e.await("a look at the dead source", func() bool {
+	e.await("an evaluation of the dead source", func() bool {
 		all, err := b.state.Evaluations(t.Context(), items, state.EvaluationFilter{Kind: phases.TriggerKind, Name: "burn", Newest: true})
 		return err == nil && len(all) == 1 && all[0].Epoch == b.grant.Route.Epoch && all[0].Verdict == phases.Error
 	})
@@ -198,8 +199,9 @@ func TestDeadSourceDoesNotFire(t *testing.T) {
 	}
 }
 
-// TestNoRampClimbsAfterAWriteTookReadsBack: such a rollback does not latch, and need not.
-// It ends at the top of dual-read's ramp, and into cutover only a person goes.
+// TestRampStopsAfterWriteFailureRollback: a rollback because of a failed write sets no latch
+// and needs none. It ends at the top of dual-read's ramp, and only an operator advances to
+// cutover.
 func TestRampStopsAfterWriteFailureRollback(t *testing.T) {
 	t.Parallel()
 	b := newFixture(t, testenv.PostgresURL(t))
@@ -213,11 +215,11 @@ func TestRampStopsAfterWriteFailureRollback(t *testing.T) {
 	b.reportReads(200, 0)
 	e := b.engine(nil)
 	e.awaitEvaluations()
-	e.await("word that a person is waited for", func() bool { return strings.Contains(e.logged(), `"a step is due"`) })
+	e.await("the log that an operator is waited for", func() bool { return strings.Contains(e.logged(), `"step due"`) })
 	e.stop()
 	changes, err := b.state.Changes(t.Context(), items)
 	b.check(err)
 	if at := slices.IndexFunc(changes, func(c state.Change) bool { return c.Cause == phases.CauseFailure }); at != len(changes)-1 || b.phase() != phases.DualRead {
-		t.Errorf("it went on: %+v", changes)
+		t.Errorf("it advanced: %+v", changes)
 	}
 }

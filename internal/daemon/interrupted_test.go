@@ -7,7 +7,7 @@ import (
 	"github.com/stranglerfig/migrator/phases"
 )
 
-// TestNobodyIsInterruptedWithinTheirBudget: what counts as a sign of life.
+// TestOverdueOnlyAfterBudgetWithoutProgress: what counts as progress.
 func TestOverdueOnlyAfterBudgetWithoutProgress(t *testing.T) {
 	t.Parallel()
 	const budget, settle = 10 * time.Second, 30 * time.Second
@@ -23,11 +23,11 @@ func TestOverdueOnlyAfterBudgetWithoutProgress(t *testing.T) {
 		overdue bool
 	}
 	for name, observations := range map[string][]observation{
-		"fenced since before the first look": {
+		"fenced since before the first snapshot": {
 			{at: 9, phase: phases.Fenced, epoch: 7, attempt: "a"},
 			{at: 11, phase: phases.Fenced, epoch: 7, attempt: "a", overdue: true},
 		},
-		"each epoch counts anew": {
+		"each epoch restarts the budget": {
 			{at: 9, phase: phases.Fenced, epoch: 7, attempt: "a"},
 			{at: 12, phase: phases.Lifting, epoch: 8, since: 10, attempt: "a"},
 			{at: 19, phase: phases.Lifting, epoch: 8, since: 10, attempt: "a"},
@@ -44,7 +44,7 @@ func TestOverdueOnlyAfterBudgetWithoutProgress(t *testing.T) {
 			{at: 1018, phase: phases.Grace, epoch: 6, attempt: "b"},
 			{at: 1020, phase: phases.Grace, epoch: 6, attempt: "b", overdue: true},
 		},
-		"a replay that goes on": {
+		"a replay that makes progress": {
 			{at: 100, phase: phases.Returning, epoch: 9, attempt: "a", left: 5000},
 			{at: 109, phase: phases.Returning, epoch: 9, attempt: "a", left: 4500},
 			{at: 118, phase: phases.Returning, epoch: 9, attempt: "a", left: 500},

@@ -15,8 +15,8 @@ import (
 	"github.com/stranglerfig/migrator/phases"
 )
 
-// world is a migration and its stores, as far as a keeper's clock is concerned:
-// what it does to real ones is tested where the daemon is put together.
+// fakeStores is a migration and its stores, which record when a Maintainer calls them. The
+// effect on real stores is tested in package daemontest.
 type fakeStores struct {
 	mu         sync.Mutex
 	status     phases.Status
@@ -81,7 +81,7 @@ func (w *fakeStores) Purge(context.Context) (int64, error) {
 
 func (w *fakeStores) Close() { w.set(func() { w.closed++ }) }
 
-// kept runs a keeper over the world while f plays, in a bubble of its own time.
+// runMaintainer runs a Maintainer over fake stores while f runs, in a synctest bubble.
 func runMaintainer(t *testing.T, phase phases.Phase, f func(w *fakeStores)) (log string) {
 	t.Helper()
 	var out bytes.Buffer
@@ -94,7 +94,7 @@ func runMaintainer(t *testing.T, phase phases.Phase, f func(w *fakeStores)) (log
 			Open: func(_ context.Context, hash string) (daemon.Stores, error) {
 				w.set(func() { w.opened++ })
 				if hash == "unknown" {
-					return nil, errors.New("the description is not the applied one")
+					return nil, errors.New("the migration file is not the applied one")
 				}
 				return w, nil
 			},
@@ -145,11 +145,11 @@ func TestJournalRepairBacksOffWhileTargetIsDown(t *testing.T) {
 		})
 	})
 	if n := strings.Count(log, `msg=failed`); n != 1 {
-		t.Errorf("the failure was told %d times", n)
+		t.Errorf("the failure was logged %d times", n)
 	}
-	for _, want := range []string{`msg="works again"`, `keys=12`, "connection refused"} {
+	for _, want := range []string{`msg=recovered`, `keys=12`, "connection refused"} {
 		if !strings.Contains(log, want) {
-			t.Errorf("the log does not say %s:\n%s", want, log)
+			t.Errorf("the log lacks %s:\n%s", want, log)
 		}
 	}
 }
@@ -203,7 +203,8 @@ func TestTombstonesArePurgedHourly(t *testing.T) {
 	})
 }
 
-// TestTheStateIsTended: every ten seconds, also while authority moves, and though it fails.
+// TestStateIsMaintainedEveryTenSeconds: also while authority moves, and with a backoff
+// while it fails.
 func TestStateIsMaintainedEveryTenSeconds(t *testing.T) {
 	t.Parallel()
 	for _, phase := range []phases.Phase{phases.Legacy, phases.Fenced} {
@@ -211,14 +212,14 @@ func TestStateIsMaintainedEveryTenSeconds(t *testing.T) {
 			advanceClock(95 * time.Second)
 			w.set(func() {
 				if n := len(w.maintained); n != 10 {
-					t.Errorf("at %s, tended at %v", phase, w.maintained)
+					t.Errorf("at %s, maintained at %v", phase, w.maintained)
 				}
 				w.stateErr = errors.New("the state is read-only")
 			})
 			advanceClock(10 * time.Minute)
 			w.set(func() {
 				if n := len(w.maintained); n < 30 || n > 80 {
-					t.Errorf("at %s, tended %d times", phase, n)
+					t.Errorf("at %s, maintained %d times", phase, n)
 				}
 			})
 		})
@@ -233,7 +234,7 @@ func TestStoresReopenAfterApply(t *testing.T) {
 		advanceClock(3 * time.Second)
 		w.set(func() {
 			if len(w.repairs) != 0 {
-				t.Error("it repaired by a description that is not the applied one")
+				t.Error("it repaired by a migration file that is not the applied one")
 			}
 			w.status.ConfigHash = "two"
 		})
@@ -246,6 +247,6 @@ func TestStoresReopenAfterApply(t *testing.T) {
 		})
 	})
 	if !strings.Contains(log, "not the applied one") {
-		t.Errorf("it does not say why it waits:\n%s", log)
+		t.Errorf("the log lacks the reason for waiting:\n%s", log)
 	}
 }

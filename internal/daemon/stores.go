@@ -11,8 +11,7 @@ import (
 	"github.com/stranglerfig/migrator/internal/state"
 )
 
-// stores are a migration's, open, as the keeper needs them. The state stays open when
-// they are closed.
+// stores implements Stores. The state stays open when they are closed.
 type stores struct {
 	*app.Job
 	log *slog.Logger
@@ -23,8 +22,8 @@ type purger interface {
 	Purge(ctx context.Context) (int64, error)
 }
 
-// openStores reads the migration file again, which may have been changed and applied
-// since the daemon began, and opens its stores. It must be the one whose hash is given.
+// openStores rereads the migration file, which may have been changed and applied since the
+// daemon began, and opens its stores. It fails unless the file has the hash that is given.
 func openStores(ctx context.Context, st *state.Store, m *Migration, hash string, log *slog.Logger) (Stores, error) {
 	now, err := app.LoadApplied(m.File, m.Config.Name, hash)
 	if err != nil {
@@ -37,11 +36,11 @@ func openStores(ctx context.Context, st *state.Store, m *Migration, hash string,
 	return &stores{job, log}, nil
 }
 
-// reachWithin is how long the target may take to say that it is there.
+// targetTimeout is how long the target may take to answer a first request.
 const targetTimeout = 5 * time.Second
 
-// RepairJournal asks the target first whether it is there: of one that is not, a
-// repair would try every key.
+// RepairJournal first checks that the target answers: without that, a repair of a target
+// that is down would try every key.
 func (s *stores) RepairJournal(ctx context.Context) (int64, error) {
 	limited, cancel := context.WithTimeout(ctx, targetTimeout)
 	_, err := s.Target.Now(limited)
