@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/logs"
 	"github.com/stranglerfig/migrator/internal/state/outbox"
 	"github.com/stranglerfig/migrator/migration"
@@ -18,8 +19,8 @@ import (
 
 const (
 	senderPoll = time.Second
-	// Another sender may claim a message after that, if who claimed it has died: longer
-	// than sending takes to all webhooks.
+	// A claim lasts longer than sending to all webhooks takes. After that another sender may
+	// claim the message, because the first one has died.
 	claimFor    = 2 * time.Minute
 	senderBatch = 10
 )
@@ -31,19 +32,19 @@ type Outbox interface {
 	Failed(ctx context.Context, m outbox.Message, why string) error
 }
 
-// Sender sends the messages that wait in a migration's outbox to its webhooks: each at
-// least once, with an id that stays the same.
+// Sender sends the pending messages of a migration's outbox to its webhooks: each at least
+// once, with an id that stays the same.
 type Sender struct {
 	Outbox   Outbox
 	Webhooks func() []migration.Webhook // as the migration file is now
 	Log      *slog.Logger               // nil: discarded
 
 	log         *slog.Logger
-	deliveredTo map[string][]string // of messages that some webhooks still lack: the URLs that have them
+	deliveredTo map[string][]string // by message that is not delivered to all webhooks yet: the URLs that have it
 }
 
-// Run sends until ctx ends, and returns nil then. It gives up on nothing that the outbox
-// does not.
+// Run sends until ctx ends, and then returns nil. It retries each message until the outbox
+// gives it up.
 func (s *Sender) Run(ctx context.Context) error {
 	s.log, s.deliveredTo = logs.OrDiscard(s.Log), map[string][]string{}
 	var failures logs.Failures
@@ -55,7 +56,7 @@ func (s *Sender) Run(ctx context.Context) error {
 			return nil
 		}
 		if failures.Note("send", err) == logs.Failed {
-			s.log.Warn("messages wait to be sent", "error", err)
+			s.log.Warn("sending webhooks failed", "error", err, hint.Attr(err))
 		}
 		select {
 		case <-ctx.Done():
@@ -83,12 +84,12 @@ func (s *Sender) sendPending(ctx context.Context) error {
 	return failures
 }
 
-// send sends a message to each webhook that wants it and does not have it. A receiver
-// that refuses it is asked again too: it, or the description, may be mended.
+// send sends a message to each webhook that wants it and does not have it. It retries a
+// refusal too: the receiver, or the migration file, may be fixed.
 func (s *Sender) send(ctx context.Context, hooks []migration.Webhook, m outbox.Message) error {
 	event := eventOf(m)
 	body, err := json.Marshal(struct {
-		Event string `json:"event"` // as webhooks' events name it
+		Event string `json:"event"` // as in the migration file's webhooks
 		Kind  string `json:"kind"`
 		outbox.Message
 	}{event, string(m.Event), m})
@@ -105,7 +106,7 @@ func (s *Sender) send(ctx context.Context, hooks []migration.Webhook, m outbox.M
 			continue
 		}
 		s.deliveredTo[m.ID] = append(s.deliveredTo[m.ID], h.URL)
-		s.log.Info("told a webhook", "event", event, "id", m.ID, "attempt", m.Attempts)
+		s.log.Info("webhook delivered", "event", event, "id", m.ID, "attempt", m.Attempts)
 	}
 	return failures
 }
@@ -113,15 +114,15 @@ func (s *Sender) send(ctx context.Context, hooks []migration.Webhook, m outbox.M
 func deliver(ctx context.Context, h migration.Webhook, m Message) error {
 	secret, err := os.ReadFile(h.SecretFile)
 	if err != nil {
-		return fmt.Errorf("a webhook's secret: %w", err)
+		return fmt.Errorf("read a webhook's secret: %w", err)
 	}
 	w := Webhook{URL: h.URL, Secret: []byte(strings.TrimSpace(string(secret)))}
 	_, err = w.Send(ctx, m)
 	return err
 }
 
-// eventOf is what a description calls it: the cause of a history entry, or what no
-// entry tells of.
+// eventOf returns the event's name in a migration file: the cause of a history entry, or
+// the kind of an event without an entry.
 func eventOf(m outbox.Message) string {
 	switch {
 	case m.Event == outbox.StepDue:

@@ -20,7 +20,7 @@ import (
 	"github.com/stranglerfig/migrator/phases"
 )
 
-// stubOutbox gives the same messages until they are delivered.
+// stubOutbox returns the same messages until they are delivered.
 type stubOutbox struct {
 	waiting           []outbox.Message
 	delivered, failed []string
@@ -41,8 +41,8 @@ func (o *stubOutbox) Failed(_ context.Context, m outbox.Message, _ string) error
 	return nil
 }
 
-// TestAMessageGoesToThoseWhoLackIt: a webhook that failed is tried again, and one that
-// has the message is not.
+// TestSenderRetriesOnlyFailedWebhooks: a webhook that failed is sent the message again, and
+// one that has it is not.
 func TestSenderRetriesOnlyFailedWebhooks(t *testing.T) {
 	t.Parallel()
 	var good, bad []string

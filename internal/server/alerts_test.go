@@ -21,7 +21,7 @@ func TestAlertsAreRoutedByMigration(t *testing.T) {
 			case "products":
 				return []server.Matcher{{Trigger: "smoke", Labels: map[string]string{"severity": "page"}}}, true, nil
 			case "broken":
-				return nil, true, errors.New("the state is away")
+				return nil, true, errors.New("the state is unreachable")
 			}
 			return nil, false, nil
 		},

@@ -75,7 +75,7 @@ func TestEndpoints(t *testing.T) {
 			t.Errorf("%s %s: %d %s", c.method, c.path, w.Code, w.Body)
 		}
 		if strings.Contains(w.Body.String(), "alice") {
-			t.Errorf("%s %s tells what the database said", c.method, c.path)
+			t.Errorf("%s %s shows the database's error", c.method, c.path)
 		}
 		if w.Code == 200 && c.path != "/metrics" && c.method == "GET" && !json.Valid(w.Body.Bytes()) {
 			t.Errorf("%s is no JSON: %s", c.path, w.Body)
@@ -83,7 +83,7 @@ func TestEndpoints(t *testing.T) {
 	}
 }
 
-// TestADaemonStopsCleanly: with a real lead, and a caller who never ends their request.
+// TestDaemonStopsCleanly: while it leads, and while a client never completes its request.
 func TestDaemonStopsCleanly(t *testing.T) {
 	t.Parallel()
 	url := testenv.PostgresURL(t)
