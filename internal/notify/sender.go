@@ -1,3 +1,4 @@
+// Package notify sends a migration's events to webhooks, signed.
 package notify
 
 import (

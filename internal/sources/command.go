@@ -21,19 +21,19 @@ import (
 
 // Command runs a program and reads its exit code: 0 is a pass, any other a fail with
 // the last line of its stderr. A program that can't be started, is killed or takes
-// longer than Timeout is an error: it has judged nothing.
+// longer than Timeout is an error: it has no verdict.
 //
 // If the last line of its stdout is a finite number, that is the reading's value.
 //
-// On stdin it gets one JSON object, a [CommandInput]. Its environment is PATH, HOME
-// and Env alone: the daemon's own holds secrets. It runs in a process group of its own
-// (not on Windows), of which nothing lives on when it has ended.
+// Its stdin is one JSON object, a [CommandInput]. Its environment is PATH, HOME and Env
+// alone: the daemon's own contains secrets. It runs in a process group of its own (not on
+// Windows), which is killed when the program has ended.
 type Command struct {
 	Args    []string      // the program, looked up in PATH, and its arguments; no shell
 	Env     []string      // KEY=value
 	Dir     string        // empty: the daemon's
 	Timeout time.Duration // 0: 30 s
-	// Status says where the migration stands; nil: the program is told nothing.
+	// Status returns the migration's status; nil: the program's stdin is empty.
 	Status func(ctx context.Context) (phases.Status, error)
 }
 
@@ -48,10 +48,11 @@ type CommandInput struct {
 
 const (
 	defaultCommandTimeout = 30 * time.Second
-	maxOutput             = 64 << 10 // of each stream; the end is kept
+	maxOutput             = 64 << 10 // of each stream; the beginning is dropped
 	afterwards            = time.Second
 )
 
+// commandRecord is what is recorded of one run.
 type commandRecord struct {
 	Command []string `json:"command"`
 	Exit    int      `json:"exit"` // -1: it did not exit by itself
@@ -69,7 +70,7 @@ func (c *Command) Read(ctx context.Context) judge.Reading {
 	if c.Status != nil {
 		st, err := c.Status(ctx)
 		if err != nil {
-			return failed("the command was not run, since where the migration stands could not be read: %v", err)
+			return failed("the command was not run: the migration's status can't be read: %v", err)
 		}
 		input, err = json.Marshal(CommandInput{st.Migration, st.Route.Phase, st.Route.Percent, st.Route.Epoch, st.ConfigHash})
 		if err != nil {
@@ -88,11 +89,11 @@ func (c *Command) run(ctx context.Context, input []byte) judge.Reading {
 	cmd.Dir, cmd.Env = c.Dir, append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME")}, c.Env...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(input), stdout, stderr
 	procgroup.Own(cmd)
-	cmd.Cancel = func() error { // it has had its time: it is not asked to end
+	cmd.Cancel = func() error { // without SIGTERM first: its timeout has passed
 		procgroup.Kill(cmd)
 		return cmd.Process.Kill()
 	}
-	// What it left behind may hold stdout open: it is waited for no longer than this.
+	// A process that it left running may keep stdout open: Run waits no longer than this.
 	cmd.WaitDelay = afterwards
 	began := time.Now()
 	err := cmd.Run()
@@ -135,7 +136,7 @@ func withDetail(what, line string) string {
 	return what + ": " + line
 }
 
-// tail keeps the end of what is written to it.
+// tail keeps the last maxOutput bytes that are written to it.
 type tail struct{ kept []byte }
 
 func (t *tail) Write(p []byte) (int, error) {

@@ -32,7 +32,7 @@ func TestCommandVerdicts(t *testing.T) {
 		"exit 0, a number":    {sh("echo looked; echo 0.25"), phases.Pass, 0.25, "sh passes: 0.25"},
 		"exit 1":              {sh("echo the pool is full >&2; exit 1"), phases.Fail, 0, "sh exits with 1: the pool is full"},
 		"exit 1, two lines":   {sh("printf 'first\\nlast\\n\\n' >&2; echo 7; exit 3"), phases.Fail, 7, "exits with 3: last"},
-		"exit 2, says no why": {sh("exit 2"), phases.Fail, 0, "sh exits with 2"},
+		"exit 2, no reason":   {sh("exit 2"), phases.Fail, 0, "sh exits with 2"},
 		"not a number":        {sh("echo NaN"), phases.Pass, 0, "NaN"},
 		"infinite":            {sh("echo Inf"), phases.Pass, 0, "Inf"},
 		"a signal":            {sh("kill -KILL $$"), phases.Error, 0, "ended by a signal (signal: killed)"},
@@ -62,7 +62,7 @@ func TestCommandReceivesMigrationStatus(t *testing.T) {
 	check(t, command.Read(t.Context()), phases.Pass, 0, "passes")
 	input, err := os.ReadFile(filepath.Join(dir, "input"))
 	if err != nil || string(input) != `{"migration":"products","phase":"cutover","percent":25,"epoch":12,"config_hash":"abc"}` {
-		t.Errorf("it is told %s (%v)", input, err)
+		t.Errorf("its stdin is %s (%v)", input, err)
 	}
 	environment, err := os.ReadFile(filepath.Join(dir, "environment"))
 	if err != nil || !strings.Contains(string(environment), "REGION=eu") || strings.Contains(string(environment), "geheim") {
@@ -72,8 +72,8 @@ func TestCommandReceivesMigrationStatus(t *testing.T) {
 	check(t, command.Read(t.Context()), phases.Error, 0, "was not run")
 }
 
-// A command that hangs is killed with its children, and so is what one leaves behind
-// that holds its output.
+// A command that hangs is killed with its children. So is a process that a command leaves
+// running with its output open.
 func TestCommandLeavesNoProcess(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -100,7 +100,7 @@ func TestCommandLeavesNoProcess(t *testing.T) {
 				Exit    int
 			}
 			if err := json.Unmarshal(reading.Inputs, &kept); err != nil || len(kept.Command) != 3 {
-				t.Errorf("kept %s: %v", reading.Inputs, err)
+				t.Errorf("recorded %s: %v", reading.Inputs, err)
 			}
 			raw, err := os.ReadFile(filepath.Join(dir, "child"))
 			if err != nil {
@@ -121,13 +121,13 @@ func awaitExit(t *testing.T, pid int) {
 	defer tick.Stop()
 	deadline := time.After(10 * time.Second)
 	for dead := false; !dead; {
-		// A zombie that nobody reaps (there may be no init here) is gone too.
+		// A zombie has exited too: there may be no init here that reaps it.
 		stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
 		dead = errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) || err == nil && strings.Contains(string(stat), ") Z ")
 		select {
 		case <-tick.C:
 		case <-deadline:
-			t.Fatalf("its child %d lives on", pid)
+			t.Fatalf("its child %d still runs", pid)
 		}
 	}
 }
