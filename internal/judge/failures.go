@@ -10,16 +10,17 @@ import (
 	"github.com/stranglerfig/migrator/phases"
 )
 
-// proven is how sure a gate is that a share is below its limit, however often one looks.
+// gateConfidence is a gate's confidence that a share is below its limit. It holds however
+// often the gate is evaluated.
 const gateConfidence = 0.95
 
-// recent is the length of the stretch in which failures must not gather, however good
-// what was before.
+// recentWindow is the period before now in which failures must not accumulate, however good
+// the time before it was.
 const recentWindow = 30 * time.Minute
 
-// failures is a gate on the share of operations that failed since the epoch began, or
-// since the limit was last surely broken in it: what a long outage adds up to would
-// outweigh a good week after it. Each such beginning is an e-process of its own.
+// failures is a gate on the share of operations that failed since the epoch began, or since
+// the newest breach of the limit in it: otherwise the failures of a long outage would
+// outweigh a good week after it. Each such beginning starts an e-process of its own.
 type failures struct {
 	What     string    `json:"what"` // "writes to the target"
 	Since    time.Time `json:"since"`
@@ -29,10 +30,10 @@ type failures struct {
 	Limit    float64   `json:"limit"`
 	Breached time.Time `json:"breached,omitzero"` // the end of the newest breach
 	Breach   tally     `json:"breach,omitzero"`
-	Calm     float64   `json:"calm,omitempty"` // seconds that a breach must be over
+	Calm     float64   `json:"calm,omitempty"` // seconds since a breach before the gate can pass
 }
 
-// breachLooks is how often in a day a gate on failures may look for a breach.
+// breachEvaluationsPerDay is how often in a day a gate on failures checks for a breach.
 var breachEvaluationsPerDay = stats.EvaluationsPerDay(time.Minute, 1)
 
 func failuresOf(what string, b []telemetry.Bucket, e phases.Snapshot, count tallier, s phases.FailureGate) *failures {
@@ -67,7 +68,7 @@ func (f *failures) evaluate() result {
 	case !f.Breached.IsZero() && f.Now.Before(calm):
 		r.Verdict, r.Due = phases.Fail, calm
 		r.Samples, r.Value, r.Bound = f.Breach.N, f.Breach.share(), stats.ClopperPearsonLower(f.Breach.K, f.Breach.N, gateConfidence)
-		r.Detail = fmt.Sprintf("%d of %d %s failed until %s: surely above %s. Counted anew since then (%d of %d failed), and held for %s",
+		r.Detail = fmt.Sprintf("%d of %d %s failed until %s: surely above %s. Counted again since then (%d of %d failed), and closed for %s",
 			f.Breach.K, f.Breach.N, f.What, f.Breached.UTC().Format(time.RFC3339), percent(f.Limit), f.All.K, f.All.N, short(seconds(f.Calm)))
 	case f.All.N == 0:
 		r.Verdict, r.Detail, r.Bound = phases.NoData, "no "+f.What+" in this epoch", 1
@@ -88,8 +89,8 @@ func (f *failures) evaluate() result {
 	return r
 }
 
-// dueAt is about when the e-process passes at the rate and the pace so far; zero if
-// it never would, or so late that nobody plans for it.
+// dueAt estimates when the e-process passes at the rate and the pace so far; zero if never,
+// or in more than a year.
 func dueAt(t tally, limit, confidence float64, since, now time.Time) time.Time {
 	need, ok := stats.SampleExpected(limit, confidence, t.share())
 	if !ok || t.N == 0 {
@@ -102,10 +103,10 @@ func dueAt(t tally, limit, confidence float64, since, now time.Time) time.Time {
 	return now.Add(time.Duration(wait))
 }
 
-// harm is how sure a trigger is of a day of looks.
+// triggerConfidence is a trigger's confidence over all evaluations of a day.
 const triggerConfidence = 0.999
 
-// window is a stretch of time before now.
+// window is a period before now.
 type window struct {
 	Seconds float64 `json:"seconds"`
 	tally
@@ -119,12 +120,13 @@ func windows(b []telemetry.Bucket, now time.Time, count tallier, lengths ...time
 	return all
 }
 
-// excess is a trigger on a share: in one of some windows it is surely above the limit.
+// excess is a trigger on a share: it fires if the share is surely above the limit in one of
+// the windows.
 type excess struct {
 	What              string   `json:"what"` // "comparisons differ"
 	Windows           []window `json:"windows"`
 	Limit             float64  `json:"limit"`
-	EvaluationsPerDay int64    `json:"looks"` // a day, at all windows
+	EvaluationsPerDay int64    `json:"looks"` // over all windows
 }
 
 func (x *excess) evaluate() result {
@@ -147,15 +149,15 @@ func (x *excess) evaluate() result {
 		}
 	}
 	if r.Samples == 0 {
-		r.Verdict, r.Detail, r.Bound = phases.NoData, "nothing to look at: none of the last while's "+x.What, 0
+		r.Verdict, r.Detail, r.Bound = phases.NoData, "no samples in any window: "+x.What, 0
 	}
 	return r
 }
 
 func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
 
-// errorRates is the trigger on operations that fail: fast, by a CUSUM over the windows
-// that instances hand in, and slow, by bounds over minutes.
+// errorRates is the trigger on operations that fail. A CUSUM over the windows that instances
+// report detects a high rate fast; bounds over minutes detect a slow rise.
 type errorRates struct {
 	Reads  errorRate `json:"reads"`
 	Writes errorRate `json:"writes"`

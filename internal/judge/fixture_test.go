@@ -23,7 +23,7 @@ var (
 	cutover  = phases.Route{Phase: phases.Cutover, Percent: 500, Epoch: 7}
 )
 
-// world is a synthesised migration.
+// fixture is a synthesised migration.
 type fixture struct {
 	t *testing.T
 	judge.Snapshot
@@ -51,8 +51,8 @@ func target(op telemetry.Operation, o telemetry.Outcome) telemetry.Series {
 
 var fallback = telemetry.Series{Operation: telemetry.Read, Store: telemetry.Legacy, Role: telemetry.Fallback, Outcome: telemetry.OK}
 
-// traffic adds buckets of a step each from ago to until before now; n gives the counts
-// of the bucket that begins so long before now.
+// traffic adds buckets of length step, from ago to until before now. n returns the counts of
+// the bucket that begins that long before now.
 func (w *fixture) traffic(ago, until, step time.Duration, n func(ago time.Duration) counts) {
 	for ; ago > until; ago -= step {
 		b := telemetry.Bucket{
@@ -115,23 +115,24 @@ func (w *fixture) trigger(name string) phases.Evaluation {
 	return phases.Evaluation{}
 }
 
-// again finds the verdict anew from the kept inputs alone, as they come out of a database.
+// reevaluate computes the verdict again from the recorded inputs alone, as a database returns
+// them.
 func (w *fixture) reevaluate(e phases.Evaluation) phases.Evaluation {
 	w.t.Helper()
-	var stored map[string]any // jsonb keeps neither the order of keys nor blanks
+	var stored map[string]any // jsonb preserves neither the order of keys nor blanks
 	if err := json.Unmarshal(e.Inputs, &stored); err != nil {
 		w.t.Fatal(err)
 	}
-	kept := e
-	kept.Inputs, _ = json.Marshal(stored)
-	kept.Verdict, kept.Detail, kept.Samples, kept.Value, kept.Bound, kept.Limit = "", "", 0, 0, 0, 0
-	again, err := judge.Reevaluate(kept)
+	recorded := e
+	recorded.Inputs, _ = json.Marshal(stored)
+	recorded.Verdict, recorded.Detail, recorded.Samples, recorded.Value, recorded.Bound, recorded.Limit = "", "", 0, 0, 0, 0
+	again, err := judge.Reevaluate(recorded)
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	again.Inputs = e.Inputs
 	if diff := cmp.Diff(e, again, cmpopts.EquateComparable(record.Version{})); diff != "" {
-		w.t.Errorf("%s, found again from its inputs %s:\n%s", e.Name, e.Inputs, diff)
+		w.t.Errorf("%s, reevaluated from its inputs %s:\n%s", e.Name, e.Inputs, diff)
 	}
 	if e.Epoch != 7 || e.ConfigHash != "c1" || !e.At.Equal(noon) || e.Detail == "" {
 		w.t.Errorf("%+v", e)

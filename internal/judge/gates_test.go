@@ -126,7 +126,7 @@ func TestConsistencyGate(t *testing.T) {
 		{"not before its delay", dualRead, 4 * day, func(w *fixture) {
 			w.Settings.Gates.Consistency.InitialDelay = phases.Duration(5 * day)
 			w.traffic(4*day, 0, 5*time.Minute, agreeing)
-		}, phases.GateConsistency, phases.Inconclusive, "is first looked at at 2026-03-02"},
+		}, phases.GateConsistency, phases.Inconclusive, "is first evaluated at 2026-03-02"},
 	} {
 		t.Run(c.name, c.run)
 	}
@@ -151,7 +151,7 @@ func TestFailureGates(t *testing.T) {
 			w.traffic(2*day, 2*time.Hour, 5*time.Minute, writes(1000, 0))
 			w.traffic(2*time.Hour, 20*time.Minute, 5*time.Minute, writes(0, 1000))
 			w.traffic(20*time.Minute, 0, 10*time.Second, writes(100, 0))
-		}, phases.GateShadowWrites, phases.Fail, "Counted anew since then (0 of 12000 failed), and held for 30m"},
+		}, phases.GateShadowWrites, phases.Fail, "Counted again since then (0 of 12000 failed), and closed for 30m"},
 		{"an outage that is over is not added up for good", dualRead, 2 * day, func(w *fixture) {
 			w.traffic(2*day, 2*time.Hour, 5*time.Minute, writes(1000, 0))
 			w.traffic(2*time.Hour, 40*time.Minute, 5*time.Minute, writes(0, 1000))
@@ -165,7 +165,7 @@ func TestFailureGates(t *testing.T) {
 		{"an outage that is over, and nothing since", dualRead, 2 * day, func(w *fixture) {
 			w.traffic(2*day, 40*time.Minute, 5*time.Minute, writes(0, 1000))
 		}, phases.GateShadowWrites, phases.NoData, "since the limit was surely broken, until"},
-		{"as little calm as one wants", dualRead, 2 * day, func(w *fixture) {
+		{"a shorter calm", dualRead, 2 * day, func(w *fixture) {
 			w.Settings.Gates.ShadowWrites.Calm = phases.Duration(5 * time.Second)
 			w.traffic(2*day, 10*time.Minute, 5*time.Minute, writes(0, 1000))
 			w.traffic(10*time.Minute, 0, 10*time.Second, writes(100, 0))
@@ -190,13 +190,13 @@ func TestFailureGates(t *testing.T) {
 		{"reads that the target answers", cutover, day, func(w *fixture) {
 			w.traffic(day, 0, 5*time.Minute, steady(counts{target(telemetry.Read, telemetry.OK): 100}))
 		}, phases.GateTargetReads, phases.Pass, ""},
-		{"reads that legacy answers in its stead", cutover, day, func(w *fixture) {
+		{"reads that fall back to legacy", cutover, day, func(w *fixture) {
 			w.traffic(day, 0, 5*time.Minute, steady(counts{target(telemetry.Read, telemetry.Failed): 100, fallback: 100}))
 		}, phases.GateTargetReads, phases.Fail, "surely above"},
-		{"reads for which the target is not even asked", cutover, day, func(w *fixture) {
+		{"fallbacks without a query to the target", cutover, day, func(w *fixture) {
 			w.traffic(day, 0, 5*time.Minute, steady(counts{target(telemetry.Read, telemetry.OK): 90, fallback: 10}))
 		}, phases.GateTargetReads, phases.Fail, "10 of 100"},
-		{"impatient callers", cutover, day, func(w *fixture) {
+		{"canceled by callers", cutover, day, func(w *fixture) {
 			w.traffic(day, 0, 5*time.Minute, steady(counts{target(telemetry.Read, telemetry.OK): 90, target(telemetry.Read, telemetry.Cancelled): 100}))
 		}, phases.GateTargetReads, phases.Pass, "0 of 25920"},
 		{"an open breaker", cutover, day, func(w *fixture) {
@@ -232,17 +232,17 @@ func TestOtherGates(t *testing.T) {
 		{"longer ago", dualRead, day, func(w *fixture) { drilled(w, 7*day+1, "c1") }, phases.GateDrill, phases.Fail, ""},
 		{"a drill of another configuration", dualRead, day, func(w *fixture) { drilled(w, day, "c0") }, phases.GateDrill, phases.NoData, ""},
 
-		{"nobody asked", dualRead, day, func(w *fixture) { ask(w, judge.Reading{}); w.Answers = nil }, "ask", phases.NoData, "nobody has asked"},
+		{"no answer", dualRead, day, func(w *fixture) { ask(w, judge.Reading{}); w.Answers = nil }, "ask", phases.NoData, "was not queried"},
 		{"an answer below", dualRead, day, func(w *fixture) { ask(w, judge.Reading{Value: 0.5}) }, "ask", phases.Pass, "the answer is 0.5"},
 		{"exactly at the limit", dualRead, day, func(w *fixture) { ask(w, judge.Reading{Value: 1}) }, "ask", phases.Fail, "wanted is below 1"},
 		{"no number", dualRead, day, func(w *fixture) { ask(w, judge.Reading{Value: nan}) }, "ask", phases.NoData, "NaN"},
-		{"the source's own word", dualRead, day, func(w *fixture) { ask(w, judge.Reading{Verdict: phases.Error, Detail: "connection refused"}) }, "ask", phases.Error, "connection refused"},
+		{"the source's own verdict", dualRead, day, func(w *fixture) { ask(w, judge.Reading{Verdict: phases.Error, Detail: "connection refused"}) }, "ask", phases.Error, "connection refused"},
 	} {
 		t.Run(c.name, c.run)
 	}
 }
 
-// TestAFailedVerdictStays until newer evidence clears it.
+// TestFailedVerdictPersists: until a later evaluation clears it.
 func TestFailedVerdictPersists(t *testing.T) {
 	t.Parallel()
 	one := 1.0
@@ -272,8 +272,8 @@ func TestFailedVerdictPersists(t *testing.T) {
 	evaluate(down, phases.NoData, "no answer")
 }
 
-// TestAMonthOfTraffic: thirty days, looked at every hour, at a tenth of the limit. The
-// gate passes soon after its 72 hours and stays open.
+// TestConsistencyGateOverAMonth: thirty days, evaluated every hour, at a tenth of the limit.
+// The gate passes soon after its 72 hours and stays open.
 func TestConsistencyGateOverAMonth(t *testing.T) {
 	t.Parallel()
 	w := newFixture(t, dualRead, 30*day)
@@ -295,13 +295,13 @@ func TestConsistencyGateOverAMonth(t *testing.T) {
 				t.Fatalf("after %d hours: %s (%s)", hour, got.Verdict, got.Detail)
 			}
 			if hour < 72 && hour > 24 && (got.Due.Before(end) || got.Due.After(noon.Add(-27*day+time.Hour))) {
-				t.Errorf("after %d hours it says %s", hour, got.Due)
+				t.Errorf("after %d hours it is due at %s", hour, got.Due)
 			}
 		}
 	}
 }
 
-// TestAGateNeverPassesAboveItsLimit, whatever the counts are.
+// TestGatesNeverPassAboveTheLimit: for any counts.
 func TestGatesNeverPassAboveTheLimit(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(rt *rapid.T) {

@@ -11,7 +11,7 @@ import (
 	"github.com/stranglerfig/migrator/phases"
 )
 
-// timings is a sketch that is kept in its own encoding.
+// timings is a sketch that JSON has in the sketch's own encoding.
 type timings struct{ *sketch.Sketch }
 
 // MarshalText implements encoding.TextMarshaler.
@@ -30,10 +30,10 @@ func (s *timings) UnmarshalText(text []byte) error {
 	return s.UnmarshalBinary(raw)
 }
 
-// each is how sure a bound of a latency is at one look.
+// latencyConfidence is the confidence of a latency's bound in one evaluation.
 const latencyConfidence = 0.999
 
-// added is the gate on what a write waits for after legacy has it.
+// addedLatency is the gate on how long a caller of a write waits after legacy has it.
 type addedLatency struct {
 	Durations timings `json:"durations"`
 	Limit     float64 `json:"limit"` // seconds, of the 95th percentile
@@ -80,7 +80,7 @@ type latency struct {
 	Ceiling float64    `json:"ceiling,omitempty"` // seconds; 0: none
 }
 
-// pair is what both stores' reads took in the same time.
+// readPair has the durations of both stores' reads in the same period.
 type readPair struct {
 	Seconds float64 `json:"seconds"`
 	Target  timings `json:"target"`
@@ -100,8 +100,8 @@ func latencyOf(b []telemetry.Bucket, now time.Time, s phases.LatencyTrigger) *la
 	return x
 }
 
-// readLatency leaves out what says nothing of how long the store takes: a caller
-// without patience, a breaker that did not ask.
+// readLatency leaves out reads that do not measure the store: a caller canceled, or the
+// breaker was open.
 func readLatency(b []telemetry.Bucket, of telemetry.Series) timings {
 	sum := new(sketch.Sketch)
 	of.Operation = telemetry.Read
@@ -113,7 +113,7 @@ func readLatency(b []telemetry.Bucket, of telemetry.Series) timings {
 
 func (x *latency) evaluate() result {
 	const q = 0.99
-	f := result{Verdict: phases.NoData, Limit: x.Ratio, Detail: "too few reads of both stores have been timed lately"}
+	f := result{Verdict: phases.NoData, Limit: x.Ratio, Detail: "too few timed reads of both stores lately"}
 	for _, w := range x.Windows {
 		r := stats.RatioExceeds(w.Target.Sketch, w.Legacy.Sketch, q, x.Ratio, latencyConfidence)
 		both := int64(r.Target.N)

@@ -15,14 +15,14 @@ type Replay struct {
 	Since, Until time.Time
 	Buckets      []telemetry.Bucket             // from TriggersSince before Since on, in the order of time
 	Routes       map[int64]phases.Route         // by epoch
-	Recorded     map[string][]phases.Evaluation // of triggers that ask others, oldest first: they can't be asked again
+	Recorded     map[string][]phases.Evaluation // of custom triggers, oldest first: their sources can't be queried for a past time
 }
 
-// Replayed is when triggers would have fired.
+// Replayed is the result of a Replay.
 type Replayed struct {
 	Since    time.Time         `json:"since"`
 	Until    time.Time         `json:"until"`
-	Buckets  int               `json:"stretches"` // of recorded evidence that were looked at
+	Buckets  int               `json:"stretches"` // of recorded telemetry that were evaluated
 	Firings  []ReplayedFiring  `json:"firings"`
 	Triggers []ReplayedTrigger `json:"triggers"`
 }
@@ -32,7 +32,7 @@ type ReplayedFiring struct {
 	Trigger string       `json:"trigger"`
 	At      time.Time    `json:"at"`
 	Route   phases.Route `json:"route"`
-	Acts    bool         `json:"acts"` // it would have taken reads back
+	Acts    bool         `json:"acts"` // it would have rolled back
 	Detail  string       `json:"detail"`
 }
 
@@ -49,7 +49,7 @@ type ReplayedTrigger struct {
 func (r *Replay) Run() *Replayed {
 	x := &Replayed{Since: r.Since, Until: r.Until, Firings: []ReplayedFiring{}, Triggers: []ReplayedTrigger{}}
 	for _, t := range r.Settings.Triggers.All() {
-		one := ReplayedTrigger{Trigger: t.Name, Off: t.Off, Verdict: phases.NoData, Detail: "there is no evidence"}
+		one := ReplayedTrigger{Trigger: t.Name, Off: t.Off, Verdict: phases.NoData, Detail: "no telemetry"}
 		custom := slices.ContainsFunc(r.Settings.Triggers.Custom, func(c phases.CustomTrigger) bool { return c.Name == t.Name })
 		switch {
 		case t.Off != "":
@@ -65,7 +65,7 @@ func (r *Replay) Run() *Replayed {
 	return x
 }
 
-// measured evaluates a trigger at the end of each bucket, by what was known then.
+// replayMeasured evaluates a trigger at the end of each bucket, with the telemetry until then.
 func (r *Replay) replayMeasured(x *Replayed, t phases.Armed, one *ReplayedTrigger) {
 	began := map[int64]time.Time{}
 	var was phases.Verdict
@@ -97,7 +97,7 @@ func (r *Replay) replayMeasured(x *Replayed, t phases.Armed, one *ReplayedTrigge
 	x.Buckets = max(x.Buckets, count)
 }
 
-// asked takes a trigger of the migration file's own as it was evaluated then.
+// replayRecorded takes the recorded evaluations of a custom trigger.
 func (r *Replay) replayRecorded(x *Replayed, one *ReplayedTrigger) {
 	recorded := r.Recorded[one.Trigger]
 	for i, e := range recorded {

@@ -9,8 +9,8 @@ import (
 	"github.com/stranglerfig/migrator/phases"
 )
 
-// TestAReplayTakesAskedTriggersAsTheyWereEvaluated: a firing begins with the first bad
-// verdict of an epoch, and acts where reads come from the target.
+// TestReplayOfCustomTriggers: a firing begins with the first firing verdict of an epoch, and
+// acts where reads come from the target.
 func TestReplayOfCustomTriggers(t *testing.T) {
 	t.Parallel()
 	at := time.Unix(1000, 0)

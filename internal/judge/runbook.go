@@ -8,7 +8,7 @@ import (
 	"github.com/stranglerfig/migrator/phases"
 )
 
-// verification is the gate on how long ago the rollback runbook was verified.
+// verification is the gate on the age of the rollback runbook's newest verification.
 type verification struct {
 	Now     time.Time `json:"now"`
 	At      time.Time `json:"at,omitzero"` // zero: none under this configuration
@@ -35,7 +35,7 @@ func (v *verification) evaluate() result {
 	f.Samples, f.Value, f.Bound = 1, age, age
 	switch {
 	case !v.Passed:
-		f.Verdict, f.Detail = phases.Fail, fmt.Sprintf("the rollback runbook was found wanting %s", at(v.At))
+		f.Verdict, f.Detail = phases.Fail, fmt.Sprintf("the verification of the rollback runbook failed %s", at(v.At))
 	case age > v.Seconds:
 		f.Verdict, f.Detail = phases.Fail, fmt.Sprintf("the rollback runbook was verified %s: longer ago than %s", at(v.At), short(seconds(v.Seconds)))
 	default:

@@ -100,7 +100,7 @@ func TestTriggers(t *testing.T) {
 			}
 			return reads(100, 0)
 		}), phases.Firing, "reads from the target failed"},
-		{"errors: a spike shorter than the evidence supports", flow(func(ago time.Duration) counts {
+		{"errors: a spike too short to be significant", flow(func(ago time.Duration) counts {
 			if ago == 60*time.Second {
 				return reads(95, 5)
 			}
@@ -148,11 +148,11 @@ func TestTriggers(t *testing.T) {
 
 		{"ask: good", custom(5, "hold", judge.Reading{Value: 0.5}), phases.Quiet, ""},
 		{"ask: exactly at the limit", custom(5, "hold", judge.Reading{Value: 1}), phases.Quiet, ""},
-		{"ask: the first bad one", custom(0, "hold", judge.Reading{Value: 2}), phases.Quiet, "1 looks in a row, 2 fire"},
+		{"ask: the first bad one", custom(0, "hold", judge.Reading{Value: 2}), phases.Quiet, "1 consecutive evaluations, 2 fire"},
 		{"ask: the second", custom(1, "hold", judge.Reading{Value: 2}), phases.Firing, "the answer is 2, fires above 1"},
 		{"ask: blind", custom(9, "hold", down), phases.NoData, "no answer"},
 		{"ask: the first blind one of a trigger that acts on it", custom(0, "rollback", down), phases.NoData, ""},
-		{"ask: the second blind one", custom(1, "rollback", down), phases.Firing, "blind"},
+		{"ask: the second blind one", custom(1, "rollback", down), phases.Firing, "on_blind is rollback"},
 		{"ask: an error", custom(9, "hold", judge.Reading{Verdict: phases.Error, Detail: "refused"}), phases.Error, "refused"},
 		{"ask: a command that failed", custom(1, "hold", judge.Reading{Verdict: phases.Fail, Detail: "exit code 1"}), phases.Firing, "exit code 1"},
 		{"ask: a command that passed", custom(1, "hold", judge.Reading{Verdict: phases.Pass}), phases.Quiet, ""},
