@@ -24,10 +24,10 @@ type Legacy interface {
 	Lookup(ctx context.Context, keys []record.Key) ([]store.Row, error)
 }
 
-// BuiltIn is a load on the migration's own records: one more instance of the fleet,
-// which reads and writes them as an application does. Without a Column its writes
-// change nothing, and what was acknowledged is told by versions; with one, each writes
-// a text of its own there, and what was there before is written back at the end.
+// BuiltInLoad is a load on the migration's own records: one more instance of the fleet,
+// which reads and writes them as an application does. Without a Column its writes change
+// nothing, and acknowledged writes are identified by their versions. With one, each write
+// stores a token there, and the original texts are restored at the end.
 type BuiltInLoad struct {
 	Fleet   dual.Fleet
 	Legacy  Legacy
@@ -35,8 +35,8 @@ type BuiltInLoad struct {
 	Schema  *record.Schema
 	Compare *record.Comparer
 	Writing dual.Writing
-	Keys    []record.Key // that are read and written; nobody else should delete them
-	Column  string       // a text; "": none
+	Keys    []record.Key // that are read and written; the application should not delete them
+	Column  string       // of kind text; "": none
 	Rate    float64      // operations per second, a quarter of them writes
 	Log     *slog.Logger
 
@@ -47,7 +47,7 @@ type BuiltInLoad struct {
 	writer    *dual.Writer[record.Key, value]
 	original  map[record.Key]record.Value
 	corrupted [2]atomic.Int64
-	end       context.CancelFunc // of customers
+	end       context.CancelFunc // of the clients
 	busy      sync.WaitGroup
 	leave     context.CancelFunc // of the instance
 	left      chan error
@@ -55,7 +55,7 @@ type BuiltInLoad struct {
 
 const (
 	clients = 8
-	// What the drill itself counts is handed in soon: it may be all that triggers get.
+	// The load's telemetry is reported often: it may be all that triggers get.
 	loadReportEvery = time.Second
 )
 
@@ -67,7 +67,7 @@ func (b *BuiltInLoad) Start(ctx context.Context) error {
 	column := -1
 	if b.Column != "" {
 		if column = b.Schema.Index(b.Column); column < 0 || b.Schema.Fields[column].Kind != record.Text {
-			return fmt.Errorf("the column %q is no text that is moved", b.Column)
+			return fmt.Errorf("the column %q is not a migrated column of kind text", b.Column)
 		}
 	}
 	b.ledger = newLedger(column, fmt.Sprintf("%08x", rand.Uint32()))
@@ -104,7 +104,7 @@ func (b *BuiltInLoad) keepOriginals(ctx context.Context, column int) error {
 		}
 	}
 	if len(b.Keys) == 0 {
-		return errors.New("none of the records that were named is there")
+		return errors.New("none of the load's records is in legacy")
 	}
 	return nil
 }
@@ -144,14 +144,15 @@ func (b *BuiltInLoad) lookup(ctx context.Context, key record.Key) (v value, foun
 	return value{record: rows[0].Record}, rows[0].Found, nil
 }
 
-// serveClient is one customer: it writes records that no other one writes, and reads all.
+// serveClient is one client. It reads all records, and writes those that no other client
+// writes.
 func (b *BuiltInLoad) serveClient(ctx context.Context, limiter *rate.Limiter, n int) {
 	own := make([]record.Key, 0, len(b.Keys)/clients+1)
 	for i := n; i < len(b.Keys); i += clients {
 		own = append(own, b.Keys[i])
 	}
 	for limiter.Wait(ctx) == nil {
-		// What has begun ends by itself: cut off, its outcome would not be known.
+		// An operation that has begun is not canceled: its outcome would be unknown.
 		uncancelled := context.WithoutCancel(ctx)
 		if len(own) > 0 && rand.IntN(4) == 0 {
 			b.write(uncancelled, own[rand.IntN(len(own))])
@@ -174,7 +175,8 @@ func (b *BuiltInLoad) write(ctx context.Context, key record.Key) {
 	b.add(true, time.Since(began), err == nil && !version.IsZero())
 }
 
-// touch writes one record everywhere the route says. The version is zero if it is gone.
+// touch writes one record to the stores of the route. The version is zero if legacy does not
+// have the record.
 func (b *BuiltInLoad) touch(ctx context.Context, key record.Key, v record.Value) (version record.Version, err error) {
 	err = b.writer.Write(ctx, dual.Op[record.Key, value]{
 		Keys: []record.Key{key},
@@ -208,13 +210,13 @@ func (b *BuiltInLoad) read(ctx context.Context, key record.Key) {
 	}
 }
 
-// Harmful implements Recorder.
+// MarkCorrupted implements Recorder.
 func (b *BuiltInLoad) MarkCorrupted(from, until time.Time) {
 	b.corrupted[0].Store(from.UnixNano())
 	b.corrupted[1].Store(until.UnixNano())
 }
 
-// Stop implements Load. The instance stays in the fleet until Check, or Close.
+// Stop implements Load. The instance stays in the fleet until Check or Close.
 func (b *BuiltInLoad) Stop() {
 	if b.end != nil {
 		b.end()
@@ -232,7 +234,7 @@ func (b *BuiltInLoad) Totals() Totals {
 	return t
 }
 
-// Check implements Load, and closes it.
+// Check implements Load, and closes the load.
 func (b *BuiltInLoad) Check(ctx context.Context) (Checked, bool, error) {
 	if err := b.checkAnswers(ctx); err != nil {
 		return Checked{}, false, err
@@ -247,10 +249,11 @@ func (b *BuiltInLoad) Check(ctx context.Context) (Checked, bool, error) {
 	return b.ledger.result(), controlFound, b.Close(ctx)
 }
 
-// negativeControl holds writes that never were against the store: of a record that is not
-// there, and one later than the last of a record that is.
+// negativeControl checks writes that were never made: one of a record that does not exist,
+// and one later than the last write of a record that does. It reports whether the check
+// finds them missing.
 func (b *BuiltInLoad) negativeControl(ctx context.Context) (found bool, err error) {
-	key := record.MakeKey("a record that nobody has written")
+	key := record.MakeKey("a record that was never written")
 	v, there, err := b.reader.Get(ctx, key)
 	if err != nil {
 		return false, err
@@ -269,13 +272,13 @@ func (b *BuiltInLoad) negativeControl(ctx context.Context) (found bool, err erro
 			return true, nil
 		case right:
 			return false, nil
-		case lost, overwritten: // another record tells
+		case lost, overwritten: // try another record
 		}
 	}
 	return false, nil
 }
 
-// checkAnswers asks the store that reads are routed to, as a customer does.
+// checkAnswers reads from the store that the route reads, as a client does.
 func (b *BuiltInLoad) checkAnswers(ctx context.Context) error {
 	for _, key := range b.ledger.keys() {
 		v, found, err := b.reader.Get(ctx, key)
@@ -296,7 +299,7 @@ func (b *BuiltInLoad) checkAnswers(ctx context.Context) error {
 	return nil
 }
 
-// checkTarget asks the other store: no journal knows of anything that it lacks.
+// checkTarget reads the target: the journal is empty, so it must lack nothing.
 func (b *BuiltInLoad) checkTarget(ctx context.Context) error {
 	keys := b.ledger.keys()
 	entries, err := b.Target.Get(ctx, keys)
@@ -312,7 +315,8 @@ func (b *BuiltInLoad) checkTarget(ctx context.Context) error {
 	return nil
 }
 
-// restore writes back what was in the column, unless somebody else has written since.
+// restore writes the original text back into the column, unless the application has written
+// it since.
 func (b *BuiltInLoad) restore(ctx context.Context) error {
 	for key, was := range b.original {
 		v, found, err := b.lookup(ctx, key)
@@ -323,13 +327,13 @@ func (b *BuiltInLoad) restore(ctx context.Context) error {
 			continue
 		}
 		if _, err := b.touch(ctx, key, was); err != nil {
-			return fmt.Errorf("write back what was in %s of %q: %w", b.Column, string(key), err)
+			return fmt.Errorf("restore %s of %q: %w", b.Column, string(key), err)
 		}
 	}
 	return nil
 }
 
-// Close writes back what the load has changed, and leaves the fleet; twice does nothing.
+// Close restores what the load has changed, and leaves the fleet. A second call does nothing.
 func (b *BuiltInLoad) Close(ctx context.Context) (err error) {
 	b.Stop()
 	if b.leave == nil {

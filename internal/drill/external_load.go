@@ -26,12 +26,12 @@ type Line struct {
 	Key     record.Key         `json:"key"` // the columns' canonical texts, joined by commas
 	At      time.Time          `json:"at"`  // when it was acknowledged
 	Deleted bool               `json:"deleted,omitempty"`
-	Unknown bool               `json:"unknown,omitempty"` // the load was not told what became of it
+	Unknown bool               `json:"unknown,omitempty"` // the write's outcome is unknown to the load
 	Fields  map[string]*string `json:"fields,omitempty"`  // by legacy's names; null: NULL
 }
 
-// Acknowledged is an operator's own load, which runs by itself and keeps a ledger of
-// what was acknowledged, in a file or behind http://.
+// ExternalLoad is an operator's own load, which runs by itself and writes a ledger of
+// acknowledged writes, to a file or behind http://.
 type ExternalLoad struct {
 	Source  string // path, or URL
 	Legacy  Reader
@@ -47,14 +47,14 @@ type ExternalLoad struct {
 	done   sync.WaitGroup
 }
 
-// Reader reads records of legacy, which answers once reads are back.
+// Reader reads records of legacy, which answers reads after the rollback.
 type Reader interface {
 	Lookup(ctx context.Context, keys []record.Key) ([]store.Row, error)
 }
 
 const (
 	maxLedger  = 256 << 20 // bytes
-	checkAgain = 6         // looks for a line that may still have to be written
+	checkAgain = 6         // reads of the ledger, for lines that are still to be written
 )
 
 // Start implements Load: it waits for the first new line.
@@ -73,7 +73,7 @@ func (a *ExternalLoad) Start(ctx context.Context) error {
 		if a.fails != nil {
 			return a.fails
 		}
-		return fmt.Errorf("%s tells of no write since %s", a.Source, a.from.UTC().Format(time.RFC3339))
+		return fmt.Errorf("%s has no write since %s", a.Source, a.from.UTC().Format(time.RFC3339))
 	}
 }
 
@@ -84,11 +84,11 @@ func (a *ExternalLoad) every() time.Duration {
 	return time.Second
 }
 
-// follow counts the lines that are new.
+// follow counts new lines.
 func (a *ExternalLoad) follow(ctx context.Context, first chan struct{}) {
 	tick := time.NewTicker(a.every())
 	defer tick.Stop()
-	later := false
+	began := false
 	for {
 		lines, err := a.read(ctx)
 		a.mu.Lock()
@@ -103,8 +103,8 @@ func (a *ExternalLoad) follow(ctx context.Context, first chan struct{}) {
 			}
 		}
 		a.mu.Unlock()
-		if err == nil && len(lines) > 0 && !later {
-			later = true
+		if err == nil && len(lines) > 0 && !began {
+			began = true
 			close(first)
 		}
 		select {
@@ -126,7 +126,7 @@ func (a *ExternalLoad) read(ctx context.Context) ([]Line, error) {
 	if err != nil {
 		return nil, err
 	}
-	text = text[:bytes.LastIndexByte(text, '\n')+1] // the last line may just be written
+	text = text[:bytes.LastIndexByte(text, '\n')+1] // the last line may be incomplete
 	var lines []Line
 	scan := bufio.NewScanner(bytes.NewReader(text))
 	scan.Buffer(nil, 1<<20)
@@ -142,7 +142,7 @@ func (a *ExternalLoad) read(ctx context.Context) ([]Line, error) {
 		}
 		for name := range l.Fields {
 			if a.Schema.Index(name) < 0 {
-				return nil, fmt.Errorf("%s:%d: the field %q is not moved", a.Source, n, name)
+				return nil, fmt.Errorf("%s:%d: the field %q is not migrated", a.Source, n, name)
 			}
 		}
 		if !l.At.Before(a.from) {
@@ -158,20 +158,20 @@ func (a *ExternalLoad) open(ctx context.Context) (io.ReadCloser, error) {
 	}
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, a.Source, nil)
 	if err != nil {
-		return nil, errors.New("the URL of the load's ledger can't be read")
+		return nil, errors.New("the URL of the load's ledger is not valid")
 	}
 	answer, err := http.DefaultClient.Do(r)
 	if err != nil {
-		return nil, fmt.Errorf("ask for the load's ledger: %w", err)
+		return nil, fmt.Errorf("read the load's ledger: %w", err)
 	}
 	if answer.StatusCode != http.StatusOK {
 		_ = answer.Body.Close()
-		return nil, fmt.Errorf("ask for the load's ledger: %s", answer.Status)
+		return nil, fmt.Errorf("read the load's ledger: %s", answer.Status)
 	}
 	return answer.Body, nil
 }
 
-// Stop implements Load: the load is the operator's, and goes on.
+// Stop implements Load. It stops reading the ledger; the operator's load continues.
 func (a *ExternalLoad) Stop() {
 	if a.stop != nil {
 		a.stop()
@@ -179,7 +179,7 @@ func (a *ExternalLoad) Stop() {
 	}
 }
 
-// Totals implements Load. Of reads such a ledger knows nothing.
+// Totals implements Load. Such a ledger has no reads.
 func (a *ExternalLoad) Totals() Totals {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -188,9 +188,9 @@ func (a *ExternalLoad) Totals() Totals {
 	return t
 }
 
-// Check implements Load. The load may go on: what is found of a record must be what was
-// acknowledged last before it was looked for, or something later, whose line may still
-// have to be written.
+// Check implements Load. The load may continue meanwhile: a record must be as the last
+// acknowledged write before it was read left it, or as a later write did, whose line may
+// still be missing in the ledger.
 func (a *ExternalLoad) Check(ctx context.Context) (Checked, bool, error) {
 	c := Checked{Violations: []string{}}
 	lines, err := a.read(ctx)
@@ -228,7 +228,7 @@ func (a *ExternalLoad) Check(ctx context.Context) (Checked, bool, error) {
 			c.Violations = append(c.Violations, v.text)
 		}
 	}
-	controlKey := record.MakeKey("a record that nobody has written")
+	controlKey := record.MakeKey("a record that was never written")
 	control := map[record.Key][]Line{controlKey: {{Key: controlKey}}}
 	rows, err = a.Legacy.Lookup(ctx, []record.Key{controlKey})
 	if err != nil {
@@ -246,14 +246,14 @@ func byKey(lines []Line) map[record.Key][]Line {
 	return by
 }
 
-// verdict is what is wrong with one record.
+// violation is one record that is lost or stale.
 type violation struct {
 	result readResult
 	text   string
 }
 
-// judge returns the records that are none of what they may be: what was known of them
-// last, and all that has been told of since.
+// violations returns the records that match neither their last write in known, nor one of
+// the writes after it in later.
 func (a *ExternalLoad) violations(rows []store.Row, known, later map[record.Key][]Line) (wrong []violation) {
 	for _, row := range rows {
 		may := later[row.Key][len(known[row.Key])-1:]
@@ -274,7 +274,7 @@ func (a *ExternalLoad) violations(rows []store.Row, known, later map[record.Key]
 	return wrong
 }
 
-// shows tells that the record is as the write left it, in the fields that are named.
+// shows reports whether the record is as the write left it, in the fields of its line.
 func (a *ExternalLoad) shows(row store.Row, l Line) bool {
 	if !row.Found || l.Deleted {
 		return !row.Found && l.Deleted

@@ -50,8 +50,7 @@ const someLines = `
 {"key":"4","at":"2000-01-01T00:00:00Z","fields":{"name":"before the drill"}}
 {"key":"1","at":"2100-01-01T00:00:04Z","fields":{"na`
 
-// TestALedgerOfLines: of a file and of a URL; a line that is just being written does
-// not count yet.
+// TestExternalLedger: of a file and of a URL. An incomplete last line does not count.
 func TestExternalLedger(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "ledger")
@@ -97,7 +96,7 @@ func TestExternalLedgerErrors(t *testing.T) {
 	for line, says := range map[string]string{
 		"{}\nno":                                   ":2:",
 		`{"key":"1","colour":"red"}`:               "colour",
-		`{"key":"1","fields":{"colour":"red"}}`:    "not moved",
+		`{"key":"1","fields":{"colour":"red"}}`:    "not migrated",
 		`{"key":"1","at":"yesterday","fields":{}}`: "yesterday",
 	} {
 		path := filepath.Join(t.TempDir(), "ledger")

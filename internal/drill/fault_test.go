@@ -12,7 +12,7 @@ import (
 	"github.com/stranglerfig/migrator/record"
 )
 
-// deafSwitch puts a fault in force, and its word is lost on the way.
+// unacknowledgedSwitch injects a fault, and loses its reply.
 type unacknowledgedSwitch struct {
 	Switch
 	inForce string
@@ -36,17 +36,17 @@ func TestInjectErrorLiftsTheFault(t *testing.T) {
 	t.Parallel()
 	s := &unacknowledgedSwitch{}
 	ctx, stop := context.WithCancel(t.Context())
-	stop() // as a signal does, while the fault is injected
+	stop() // as a signal does, while the fault is being injected
 	r := &rehearsal{Drill: &Drill{Switch: s, Within: time.Minute}}
 	if _, err := r.inject(ctx); !errors.Is(err, errConnectionLost) {
 		t.Errorf("%v", err)
 	}
 	if s.inForce != "" {
-		t.Error("the fault is still in force")
+		t.Error("the fault is still active")
 	}
 }
 
-// halfPlanter ends in the middle.
+// failingPlanter fails in the middle.
 type failingPlanter struct{ Planter }
 
 func (failingPlanter) Plant(context.Context) ([]record.Key, error) {
@@ -59,7 +59,7 @@ func (noState) Snapshot(context.Context, string) (phases.Snapshot, error) {
 	return phases.Snapshot{}, errConnectionLost
 }
 
-// TestWhatADrillLeavesInTheTargetIsSaid, also once the fault was lifted.
+// TestReportWarnsOfUnrepairedTarget: also after the fault was lifted.
 func TestReportWarnsOfUnrepairedTarget(t *testing.T) {
 	t.Parallel()
 	r := &rehearsal{Drill: &Drill{Plant: failingPlanter{}, State: noState{}}}
@@ -68,7 +68,7 @@ func TestReportWarnsOfUnrepairedTarget(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	r.end(t.Context())
-	if said := strings.Join(r.r.Reasons, "; "); !strings.Contains(said, "a full reconcile with repair is needed") {
-		t.Errorf("it says %q", said)
+	if reasons := strings.Join(r.r.Reasons, "; "); !strings.Contains(reasons, "a full reconcile run with repair is needed") {
+		t.Errorf("the reasons are %q", reasons)
 	}
 }

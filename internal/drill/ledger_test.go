@@ -14,7 +14,7 @@ func TestLedgerVerify(t *testing.T) {
 		return value{record.Record{record.TextValue("1"), record.TextValue(text)}, v}
 	}
 	if f, _ := l.verify("1", l.floor("1"), false, value{}); f != right {
-		t.Error("of a record that nobody has written anything goes")
+		t.Error("any answer is right for a record that was never written")
 	}
 	var tokens []string
 	for n := range uint64(3) {
@@ -35,7 +35,7 @@ func TestLedgerVerify(t *testing.T) {
 		{"an older one", true, shows(tokens[0], record.Version{}), stale},
 		{"an older version", true, shows(tokens[1], version(10)), stale},
 		{"nothing", false, value{}, lost},
-		{"somebody else's", true, shows("mine", version(13)), overwritten},
+		{"another writer's", true, shows("mine", version(13)), overwritten},
 		{"a token of another drill", true, shows("drill y 1", version(13)), overwritten},
 	} {
 		if got, text := l.verify("1", l.floor("1"), c.found, c.v); got != c.want {
@@ -44,6 +44,6 @@ func TestLedgerVerify(t *testing.T) {
 	}
 	l.column = -1
 	if got, _ := l.verify("1", l.floor("1"), true, shows(tokens[0], version(11))); got != right {
-		t.Error("without a column the version alone tells")
+		t.Error("without a column the version alone decides")
 	}
 }
