@@ -5,20 +5,21 @@ import (
 	"encoding/json"
 
 	"github.com/stranglerfig/migrator/internal/failpoint"
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/store"
 )
 
-// AppliedNow is what an apply has come to.
+// ApplyResult is the result of an apply.
 type ApplyResult struct {
 	Created bool          `json:"created"`
 	Status  phases.Status `json:"status"`
 }
 
-// Apply prepares both stores and records the migration file, in this order: repeated
-// after a crash at any point it completes.
+// Apply prepares both stores and records the migration file, in this order: after a crash at
+// any point, another Apply completes it.
 func Apply(ctx context.Context, st *state.Store, m *migration.Config) (a ApplyResult, err error) {
 	legacy, err := m.OpenLegacy(ctx)
 	if err != nil {
@@ -58,10 +59,10 @@ func Apply(ctx context.Context, st *state.Store, m *migration.Config) (a ApplyRe
 	return a, err
 }
 
-// LiftOrphan lifts a fence that no migration of the state has raised.
+// LiftOrphan lifts a fence that no migration of this state has raised.
 func LiftOrphan(ctx context.Context, st *state.Store, m *migration.Config, attempt string) error {
 	if st, err := st.Status(ctx, m.Name); err == nil && st.Attempt == attempt {
-		return refuse("the fence is that of %s, at %s; try: migrator phase rollback --to grace", m.Name, st.Route)
+		return refuseHint(hint.Hint{Do: hint.RollbackToGrace}, "the fence belongs to %s, which is on %s", m.Name, st.Route)
 	}
 	legacy, err := m.OpenLegacy(ctx)
 	if err != nil {

@@ -1,6 +1,6 @@
-// Package app puts a migration together for what runs it: its stores and its state,
-// open, and the controller, judge, reconciler and runbook executor over them. The
-// command line and the daemon share it. Nothing here prints or parses a flag.
+// Package app assembles a migration: its open stores and state, and the controller, judge,
+// reconciler and runbook executor over them. The command line and the daemon share it.
+// Nothing here prints or parses a flag.
 package app
 
 import (
@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/stranglerfig/migrator/internal/control"
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/openstore"
 	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/migration"
@@ -27,8 +28,8 @@ type Job struct {
 	Schema *record.Schema
 }
 
-// OpenJob opens both stores of a migration. The caller closes the job; the state stays
-// the caller's if OpenJob fails.
+// OpenJob opens both stores of a migration. The caller closes the job. If OpenJob fails, the
+// state stays open.
 func OpenJob(ctx context.Context, st *state.Store, m *migration.Config) (*Job, error) {
 	j := &Job{Config: m, State: st}
 	err := j.open(ctx)
@@ -48,11 +49,11 @@ func (j *Job) open(ctx context.Context) (err error) {
 	return err
 }
 
-// ReachTarget asks the target for its time, before a job begins that would be recorded
-// as stopped.
+// ReachTarget checks that the target answers, before a run begins that would otherwise be
+// recorded as stopped.
 func (j *Job) ReachTarget(ctx context.Context) error {
 	if _, err := j.Target.Now(ctx); err != nil {
-		return fmt.Errorf("the target does not answer: %w; try: migrator doctor", err)
+		return hint.Errorf(hint.Hint{Do: hint.Doctor}, "the target does not answer: %w", err)
 	}
 	return nil
 }
@@ -73,15 +74,15 @@ func (j *Job) Close() {
 	j.State.Close()
 }
 
-// Controller moves the migration by the settings that are applied.
+// Controller returns one that moves the migration by the applied settings.
 func (j *Job) Controller(applied *migration.Config, report func(string)) *control.Controller {
 	c := NewController(j.State, applied, report)
 	c.Fence, c.Target = j.Legacy, j.Target
 	return c
 }
 
-// NewController moves a migration as far as that needs neither store: see NeedsStores.
-// It looks at no gates unless it is given a Judge.
+// NewController returns one without stores, for moves that need none: see NeedsStores. It
+// evaluates no gates until it is given a Judge.
 func NewController(st *state.Store, applied *migration.Config, report func(string)) *control.Controller {
 	return &control.Controller{
 		State: st, Migration: applied.Name, Settings: applied.Settings(),
@@ -90,17 +91,17 @@ func NewController(st *state.Store, applied *migration.Config, report func(strin
 	}
 }
 
-// LockTimeout is how long a lock on legacy's table is waited for.
+// LockTimeout returns how long to wait for a lock on legacy's table.
 func LockTimeout(m *migration.Config) time.Duration { return time.Duration(m.Backfill.LockTimeout) }
 
-// NeedsStores tells whether a move from where the migration stands touches the stores:
-// the fence and the way back from it do.
+// NeedsStores reports whether a move from the present status touches the stores: the fence
+// and a rollback from it do.
 func NeedsStores(st phases.Status, forward bool) bool {
 	return st.Attempt != "" || st.Route.Phase.Passing() || forward && st.Route.Phase == phases.Grace
 }
 
-// Applied is the migration file as it was applied, without URLs; the file may have been
-// edited since, and evidence is bound to what was applied.
+// Applied returns the migration file as it was applied, without URLs. The file may have been
+// edited since, and telemetry and evaluations belong to the applied one.
 func Applied(ctx context.Context, st *state.Store, name string) (*migration.Config, error) {
 	applied, err := st.Config(ctx, name)
 	if err != nil {
@@ -108,13 +109,13 @@ func Applied(ctx context.Context, st *state.Store, name string) (*migration.Conf
 	}
 	m := &migration.Config{}
 	if err := json.Unmarshal(applied.Config, m); err != nil {
-		return nil, fmt.Errorf("the applied description of %s can't be read: %w", name, err)
+		return nil, fmt.Errorf("the applied migration file of %s can't be read: %w", name, err)
 	}
 	return m, nil
 }
 
-// CheckApplied is a DriftError if the migration file m, read from file, is not the one
-// that is applied.
+// CheckApplied returns a DriftError if the migration file m, read from file, is not the
+// applied one.
 func CheckApplied(ctx context.Context, st *state.Store, m *migration.Config, file string) error {
 	standing, err := st.Status(ctx, m.Name)
 	if err != nil {
@@ -130,15 +131,15 @@ func checkHash(m *migration.Config, file, applied string) error {
 	return nil
 }
 
-// LoadApplied reads a migration file again, which may have changed and been applied
-// since, for the migration name. It must be the one whose hash is applied.
+// LoadApplied rereads the file of the migration name, which may have been changed and applied
+// since. It fails unless the file has the applied hash.
 func LoadApplied(file, name, applied string) (*migration.Config, error) {
 	m, err := openstore.Load(file)
 	switch {
 	case err != nil:
 		return nil, err
 	case m.Name != name:
-		return nil, fmt.Errorf("%s now describes %s, not %s", file, m.Name, name)
+		return nil, fmt.Errorf("%s is now the file of %s, not of %s", file, m.Name, name)
 	}
 	return m, checkHash(m, file, applied)
 }

@@ -11,8 +11,8 @@ import (
 	"github.com/stranglerfig/migrator/phases"
 )
 
-// NewJudge evaluates by the settings that are applied; how a Prometheus is reached is not
-// among them, and comes from the migration file at hand.
+// NewJudge evaluates by the applied settings. They do not include how Prometheus is reached,
+// which comes from the migration file on this machine.
 func NewJudge(store *state.Store, name string, applied phases.Settings, reach migration.Prometheus) *judge.Judge {
 	j := &judge.Judge{
 		State: store, Migration: name, Settings: applied,
@@ -32,8 +32,8 @@ func NewJudge(store *state.Store, name string, applied phases.Settings, reach mi
 	return j
 }
 
-// newSource is nil where there is nothing to ask: alerts come by themselves, and without
-// a migration file it is not known where a Prometheus is.
+// newSource returns nil if there is nothing to query: alerts are received, and without a
+// migration file the address of Prometheus is not known.
 func newSource(q phases.Question, reach migration.Prometheus, status func(context.Context) (phases.Status, error)) judge.Source {
 	switch {
 	case q.PromQL != "" && reach.URL != "":
@@ -46,7 +46,7 @@ func newSource(q phases.Question, reach migration.Prometheus, status func(contex
 	return nil
 }
 
-// prometheus asks one query.
+// prometheus returns a source for one query.
 func prometheus(reach migration.Prometheus, query string) *sources.Prometheus {
 	return &sources.Prometheus{
 		URL: reach.URL, Query: query, TokenFile: reach.TokenFile, CAFile: reach.CAFile,

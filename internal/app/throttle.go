@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/humanize"
 	"github.com/stranglerfig/migrator/internal/logs"
 	"github.com/stranglerfig/migrator/internal/state/reconciles"
@@ -16,12 +17,12 @@ import (
 	"github.com/stranglerfig/migrator/reconcile"
 )
 
-// lagging is a legacy that knows how far its standbys are behind.
+// lagReporter is a legacy store that reports how far its standbys are behind.
 type lagReporter interface {
 	ReplicationLag(ctx context.Context) (time.Duration, error)
 }
 
-// throttled makes a run that waits while reconcile.stop_on says so.
+// runThrottled makes a run that is paused while a condition of reconcile.stop_on holds.
 func runThrottled(ctx context.Context, j *Job, r *reconcile.Reconciler, runs *reconciles.Runs, o Reconcile) (run reconcile.Run, found []reconcile.Finding, err error) {
 	if !j.Config.Reconcile.StopOn.Any() {
 		return r.Run(ctx, o.RunOptions)
@@ -44,7 +45,7 @@ func runThrottled(ctx context.Context, j *Job, r *reconcile.Reconciler, runs *re
 	return run, found, err
 }
 
-// beginning passes on the number of the run that begins.
+// beginNotifier sends the number of the run that begins.
 type beginNotifier struct {
 	*reconciles.Runs
 	began chan int64
@@ -58,8 +59,8 @@ func (b beginNotifier) Begin(ctx context.Context, run reconcile.Run) (reconcile.
 	return run, release, err
 }
 
-// stopOn pauses the run while it must wait, and resumes it after. An operator's pause
-// is left alone. A check that fails changes nothing, and is logged.
+// stopOn pauses the run while it must wait, and resumes it afterwards. It does not end an
+// operator's pause. A check that fails is logged and changes nothing.
 func stopOn(ctx context.Context, j *Job, runs *reconciles.Runs, run int64, log *slog.Logger) {
 	tick := time.NewTicker(time.Duration(j.Config.Reconcile.StopOn.Interval))
 	defer tick.Stop()
@@ -70,7 +71,7 @@ func stopOn(ctx context.Context, j *Job, runs *reconciles.Runs, run int64, log *
 			return
 		}
 		if failures.Note("check", err) == logs.Failed {
-			log.Warn("whether the reconcile run must wait can't be found out", "error", err)
+			log.Warn("throttle check failed; continuing", "error", err, hint.Attr(err))
 		}
 		if err == nil {
 			if why != "" {
@@ -79,7 +80,7 @@ func stopOn(ctx context.Context, j *Job, runs *reconciles.Runs, run int64, log *
 				err = runs.Continue(ctx, run, true)
 			}
 			if err != nil && !errors.Is(err, reconciles.ErrNoRun) && ctx.Err() == nil {
-				log.Warn("the reconcile run could not be paused or resumed", "error", err)
+				log.Warn("pausing or resuming the reconcile run failed", "error", err, hint.Attr(err))
 			}
 		}
 		select {
@@ -90,7 +91,7 @@ func stopOn(ctx context.Context, j *Job, runs *reconciles.Runs, run int64, log *
 	}
 }
 
-// mustWait is why a run must wait; "": it need not.
+// mustWait returns why a run must wait; "": it need not.
 func mustWait(ctx context.Context, j *Job) (why string, err error) {
 	stop := j.Config.Reconcile.StopOn
 	ask := func(query string) (float64, bool, error) {
@@ -124,7 +125,7 @@ func mustWait(ctx context.Context, j *Job) (why string, err error) {
 	if stop.ReplicationLag > 0 {
 		l, ok := j.Legacy.(lagReporter)
 		if !ok {
-			return "", errors.New("this legacy store does not tell how far its standbys are behind")
+			return "", errors.New("this legacy store does not report how far its standbys are behind")
 		}
 		lag, err := l.ReplicationLag(ctx)
 		if err != nil {

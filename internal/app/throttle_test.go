@@ -16,7 +16,7 @@ import (
 	"github.com/stranglerfig/migrator/store"
 )
 
-// standby is a legacy whose standby is behind.
+// standby is a legacy store whose standby is behind.
 type standby struct {
 	store.Legacy
 	behind time.Duration
@@ -36,7 +36,7 @@ func TestRunWaitsForLaggingStandby(t *testing.T) {
 		{standby{behind: 10 * time.Second}, "", ""},
 		{standby{behind: 11 * time.Second}, "a standby of legacy is 11s behind, more than 10s", ""},
 		{standby{err: errors.New("gone")}, "", "gone"},
-		{struct{ store.Legacy }{}, "", "does not tell"},
+		{struct{ store.Legacy }{}, "", "does not report"},
 	} {
 		why, err := mustWait(t.Context(), &Job{Config: m, Legacy: c.legacy})
 		if why != c.why || (err != nil) != (c.fail != "") || err != nil && !strings.Contains(err.Error(), c.fail) {

@@ -32,6 +32,7 @@ var remedyInText = map[string]string{
 var knowsCommands = map[string]string{
 	"internal/failpoint/on.go MIGRATOR_FAILPOINT":               "the variable that it reads",
 	"internal/daemon/maintenance.go migrator serve":             "the name of an instance",
+	"internal/app/runbook_executor.go MIGRATOR_":                "the variables that a step's program gets",
 	"internal/drill/builtin_load.go the load of migrator drill": "the name of an instance",
 	"internal/sqlconsole/console.go migrator runbook verify":    "the name of a connection",
 	"store/postgres/":                         "not yet converted",
