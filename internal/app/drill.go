@@ -86,9 +86,9 @@ func (j *Job) Drill(ctx context.Context, d Drill) (*drill.Report, error) {
 type drillState struct{ *state.Store }
 
 func (s drillState) Observations(ctx context.Context, migration string, since time.Time) ([]phases.Evaluation, error) {
-	looks, err := s.Evaluations(ctx, migration, state.EvaluationFilter{Kind: phases.TriggerKind, Since: since, Limit: maxEvaluations})
-	slices.Reverse(looks)
-	return looks, err
+	evaluations, err := s.Evaluations(ctx, migration, state.EvaluationFilter{Kind: phases.TriggerKind, Since: since, Limit: maxEvaluations})
+	slices.Reverse(evaluations)
+	return evaluations, err
 }
 
 func (s drillState) SettledAt(ctx context.Context, migration string, epoch int64) (time.Time, error) {

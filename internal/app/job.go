@@ -117,11 +117,11 @@ func Applied(ctx context.Context, st *state.Store, name string) (*migration.Conf
 // CheckApplied returns a DriftError if the migration file m, read from file, is not the
 // applied one.
 func CheckApplied(ctx context.Context, st *state.Store, m *migration.Config, file string) error {
-	standing, err := st.Status(ctx, m.Name)
+	status, err := st.Status(ctx, m.Name)
 	if err != nil {
 		return err
 	}
-	return checkHash(m, file, standing.ConfigHash)
+	return checkHash(m, file, status.ConfigHash)
 }
 
 func checkHash(m *migration.Config, file, applied string) error {
