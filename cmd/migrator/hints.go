@@ -17,7 +17,7 @@ func commandLines() map[hint.Action]string {
 		hint.GrantOperator:       "migrator init --grant-operator {role}",
 		hint.SetStateURL:         "export MIGRATOR_STATE_URL=postgres://user@host/database",
 		hint.Listen:              "--listen 127.0.0.1:7070, or --listen-anywhere behind a firewall",
-		hint.NameFile:            "--file {path}",
+		hint.SetMigrationFile:    "--file products.yaml",
 		hint.Apply:               "migrator apply",
 		hint.LiftFence:           "migrator apply --lift-fence {attempt}",
 		hint.Doctor:              "migrator doctor",
@@ -46,7 +46,12 @@ func commandLines() map[hint.Action]string {
 		hint.RunbookVerify:       "migrator runbook verify {runbook}",
 		hint.RunbookList:         "migrator runbook list",
 		hint.RunbookShow:         "migrator runbook show {run}",
+		hint.RunbookRender:       "migrator runbook render {runbook}",
+		hint.RunbookResume:       "migrator runbook resume {run}",
+		hint.RunbookDecide:       "migrator runbook resume {run} --step {step} --outcome {outcome}",
+		hint.RunbookApprove:      "migrator runbook approve {run} {step}",
 		hint.DrillList:           "migrator drill list {migration}",
+		hint.DrillShow:           "migrator drill show {drill}",
 	}
 }
 

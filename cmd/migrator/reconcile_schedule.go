@@ -89,7 +89,7 @@ func numberOrDash(n int64) string {
 }
 
 func timesPassed(n int) string {
-	if n == app.MostTimes {
+	if n == app.MaxTimes {
 		return humanize.Count(n) + " or more"
 	}
 	return humanize.Count(n)

@@ -24,7 +24,7 @@ func TestRefusalsHaveFactAndHint(t *testing.T) {
 		{"reconcile show 1 -n -1", "--limit -1: want a number from 0 on", exitUsage},
 		{"reconcile run --full --repair", "loans is on legacy: writes don't reach the target", exitUsage},
 		{"drill list -n 0", "--limit 0: want a number above 0", exitUsage},
-		{"drill rollback --load nowhere.jsonl", "--load: stat nowhere.jsonl", exitUsage},
+		{"drill rollback --load nowhere.jsonl", "the load's ledger: stat nowhere.jsonl", exitUsage},
 		{"backfill run --workers -1", "--workers -1: want a number from 0 to 64", exitUsage},
 		{"backfill run --workers 900", "--workers 900: want a number from 0 to 64", exitUsage},
 		{"backfill run --rate 1000000001", "--rate 1000000001: want a number from 0 to 1000000000", exitUsage},

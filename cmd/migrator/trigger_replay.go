@@ -55,7 +55,7 @@ found that much later than by the daemon. Changes nothing.`,
 }
 
 func (c *cli) printReplayed(x *judge.Replayed) {
-	c.printf("evaluated %d windows of telemetry since %s\n", x.Stretch, x.Since.UTC().Format(time.RFC3339))
+	c.printf("evaluated %d windows of telemetry since %s\n", x.Buckets, x.Since.UTC().Format(time.RFC3339))
 	for _, f := range x.Firings {
 		what := "would have fired, without a rollback: reads came from legacy"
 		if f.Acts {
@@ -68,7 +68,7 @@ func (c *cli) printReplayed(x *judge.Replayed) {
 		case t.Off != "":
 			c.printf("  %-14s off: %s\n", t.Trigger, t.Off)
 		case !slices.ContainsFunc(x.Firings, func(f judge.ReplayedFiring) bool { return f.Trigger == t.Trigger }):
-			c.printf("  %-14s would not have fired (%d evaluations; the last: %s, %s)\n", t.Trigger, t.Looks, t.Verdict, t.Detail)
+			c.printf("  %-14s would not have fired (%d evaluations; the last: %s, %s)\n", t.Trigger, t.Evaluations, t.Verdict, t.Detail)
 		}
 	}
 }

@@ -5,21 +5,22 @@ import (
 	"encoding/json"
 
 	"github.com/stranglerfig/migrator/internal/failpoint"
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/store"
 )
 
-// AppliedNow is what an apply has come to.
-type AppliedNow struct {
+// ApplyResult is the result of an apply.
+type ApplyResult struct {
 	Created bool          `json:"created"`
 	Status  phases.Status `json:"status"`
 }
 
-// Apply prepares both stores and records the migration file, in this order: repeated
-// after a crash at any point it completes.
-func Apply(ctx context.Context, kept *state.Store, m *migration.Config) (a AppliedNow, err error) {
+// Apply prepares both stores and records the migration file, in this order: after a crash at
+// any point, another Apply completes it.
+func Apply(ctx context.Context, st *state.Store, m *migration.Config) (a ApplyResult, err error) {
 	legacy, err := m.OpenLegacy(ctx)
 	if err != nil {
 		return a, err
@@ -48,7 +49,7 @@ func Apply(ctx context.Context, kept *state.Store, m *migration.Config) (a Appli
 	if err != nil {
 		return a, err
 	}
-	a.Status, a.Created, err = kept.Apply(ctx, state.Applied{
+	a.Status, a.Created, err = st.Apply(ctx, state.Applied{
 		Migration: m.Name, Environment: m.Environment, Config: config, ConfigHash: m.Hash(),
 		Schema: schema, Reversible: m.Phases.Retain.Reversible == nil || *m.Phases.Retain.Reversible,
 	})
@@ -58,10 +59,10 @@ func Apply(ctx context.Context, kept *state.Store, m *migration.Config) (a Appli
 	return a, err
 }
 
-// LiftOrphan lifts a fence that no migration of the state has raised.
-func LiftOrphan(ctx context.Context, kept *state.Store, m *migration.Config, attempt string) error {
-	if st, err := kept.Status(ctx, m.Name); err == nil && st.Attempt == attempt {
-		return refuse("the fence is that of %s, at %s; try: migrator phase rollback --to grace", m.Name, st.Route)
+// LiftOrphan lifts a fence that no migration of this state has raised.
+func LiftOrphan(ctx context.Context, st *state.Store, m *migration.Config, attempt string) error {
+	if st, err := st.Status(ctx, m.Name); err == nil && st.Attempt == attempt {
+		return refuseHint(hint.Hint{Do: hint.RollbackToGrace}, "the fence belongs to %s, which is on %s", m.Name, st.Route)
 	}
 	legacy, err := m.OpenLegacy(ctx)
 	if err != nil {

@@ -9,24 +9,24 @@ import (
 	"github.com/stranglerfig/migrator/internal/state/backfills"
 )
 
-// Backfill is how a backfill is run.
+// Backfill are the options of a backfill.
 type Backfill struct {
 	Rate    *int // rows per second at most; nil: the migration file's
 	Workers int  // chunks at a time; 0: the migration file's
-	Again   bool // though one is finished
-	// Progress is called as rows are read; total is an estimate. nil: not at all.
+	Again   bool // even if one has finished in the present stay beyond legacy
+	// Progress is called as rows are read; total is an estimate. nil: never.
 	Progress func(rows, total int64)
 }
 
-// Backfilled is what a backfill has come to.
+// Backfilled is the result of a backfill.
 type Backfilled struct {
 	backfill.Progress
-	Before bool          // it was finished before, and nothing was done
+	Before bool          // one had finished before, and nothing was done
 	Ago    time.Duration // how long before, by the state database's clock
 }
 
-// Backfill copies legacy's records, or resumes an interrupted backfill. One that was
-// finished in the present stay beyond legacy is not made again unasked.
+// Backfill copies legacy's records, or resumes an interrupted backfill. It does nothing if
+// one has finished since the migration left phase legacy, unless Again is set.
 func (j *Job) Backfill(ctx context.Context, o Backfill) (done Backfilled, err error) {
 	if err := j.ReachTarget(ctx); err != nil {
 		return done, err

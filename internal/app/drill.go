@@ -14,6 +14,7 @@ import (
 	"github.com/stranglerfig/migrator/dual"
 	"github.com/stranglerfig/migrator/dual/pgfleet"
 	"github.com/stranglerfig/migrator/internal/drill"
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/logs"
 	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/internal/state/drills"
@@ -23,24 +24,24 @@ import (
 	"github.com/stranglerfig/migrator/store"
 )
 
-// planted is how many records a drill takes out of the target.
-const planted = 5
+// plantedRecords is how many records a drill removes from the target.
+const plantedRecords = 5
 
-// mostEvaluations bounds the evaluations that one part of a drill is judged by.
-const mostEvaluations = 50_000
+// maxEvaluations bounds the evaluations that one part of a drill reads.
+const maxEvaluations = 50_000
 
 // Drill is one rehearsal of a migration.
 type Drill struct {
 	Fault                  dual.Fault
-	Healthy, Within, After time.Duration // see drill.Drill: Calm, Within and After
-	Daemons                drill.Daemons // nil: the daemons that run are left alone
+	Healthy, Within, After time.Duration // see drill.Drill: Baseline, Within and After
+	Daemons                drill.Daemons // nil: no daemon is started or killed
 	Load                   DrillLoad
 	Program                string           // its version
 	Tell                   func(drill.Step) // each step as it begins (Took 0) and as it ends
 	Log                    *slog.Logger     // nil: discarded
 }
 
-// DrillLoad is what customers do during a drill.
+// DrillLoad is the load during a drill.
 type DrillLoad struct {
 	Source string  // "built-in", "none", or the ledger of the operator's own load: a file or http://...
 	Keys   int     // records that the built-in load reads and writes
@@ -48,8 +49,8 @@ type DrillLoad struct {
 	Column string  // the text column that it writes; "": its writes change nothing
 }
 
-// Drill makes a rehearsal and records its result. A report is returned with an error
-// too, if the drill has begun: then the result could not be recorded.
+// Drill makes a drill and records its result. If recording fails after the drill has begun,
+// it returns the report with the error.
 func (j *Job) Drill(ctx context.Context, d Drill) (*drill.Report, error) {
 	load, keys, closeLoad, err := j.drillLoad(ctx, d)
 	if err != nil {
@@ -60,8 +61,8 @@ func (j *Job) Drill(ctx context.Context, d Drill) (*drill.Report, error) {
 	rehearsal := &drill.Drill{
 		Report:   drill.Report{Migration: m.Name, Environment: m.Environment, Rehearsal: m.DrillHash(), Program: d.Program},
 		Triggers: m.Triggers, State: drillState{j.State}, Switch: j.State, Load: load,
-		Fault: d.Fault, Calm: d.Healthy, Within: d.Within, After: d.After,
-		Plant:     &drill.Planted{Store: j.Target, Keys: keys, Most: planted},
+		Fault: d.Fault, Baseline: d.Healthy, Within: d.Within, After: d.After,
+		Plant:     &drill.Planted{Store: j.Target, Keys: keys, Most: plantedRecords},
 		Reconcile: j.drillReconcile(d.Log), Daemons: d.Daemons, Progress: d.Tell,
 	}
 	runs := drills.New(j.State.Pool(), m.Name)
@@ -76,18 +77,18 @@ func (j *Job) Drill(ctx context.Context, d Drill) (*drill.Report, error) {
 	rehearsal.Report.Drill, rehearsal.Report.ConfigHash = begun.ID, begun.ConfigHash
 	report := rehearsal.Run(ctx)
 	if err := runs.Finish(context.WithoutCancel(ctx), report); err != nil {
-		return &report, fmt.Errorf("the result could not be kept: %w", err)
+		return &report, fmt.Errorf("record the result: %w", err)
 	}
 	return &report, nil
 }
 
-// drillState is the state as a drill reads it.
+// drillState implements drill.State.
 type drillState struct{ *state.Store }
 
 func (s drillState) Observations(ctx context.Context, migration string, since time.Time) ([]phases.Evaluation, error) {
-	looks, err := s.Evaluations(ctx, migration, state.EvaluationFilter{Kind: phases.TriggerKind, Since: since, Limit: mostEvaluations})
-	slices.Reverse(looks)
-	return looks, err
+	evaluations, err := s.Evaluations(ctx, migration, state.EvaluationFilter{Kind: phases.TriggerKind, Since: since, Limit: maxEvaluations})
+	slices.Reverse(evaluations)
+	return evaluations, err
 }
 
 func (s drillState) SettledAt(ctx context.Context, migration string, epoch int64) (time.Time, error) {
@@ -100,7 +101,7 @@ func (s drillState) SettledAt(ctx context.Context, migration string, epoch int64
 	return time.Time{}, err
 }
 
-// drillReconcile makes full reconciles, each as a run of its own.
+// drillReconcile makes full reconcile runs.
 func (j *Job) drillReconcile(log *slog.Logger) func(context.Context, bool) (drill.Reconciled, []record.Key, error) {
 	return func(ctx context.Context, repair bool) (found drill.Reconciled, keys []record.Key, err error) {
 		r, runs, err := j.Reconciler(ctx)
@@ -109,7 +110,7 @@ func (j *Job) drillReconcile(log *slog.Logger) func(context.Context, bool) (dril
 		}
 		runs.Log = logs.OrDiscard(log)
 		o := reconcile.RunOptions{Full: true, TwoWay: true, Repair: repair}
-		if repair { // what differs was made to differ
+		if repair { // the differences were planted
 			o.Force = "a drill has corrupted the target"
 		}
 		run, findings, err := r.Run(ctx, o)
@@ -121,9 +122,9 @@ func (j *Job) drillReconcile(log *slog.Logger) func(context.Context, bool) (dril
 	}
 }
 
-// drillLoad is nil without a load. The keys are records of the migration.
+// drillLoad returns a nil load for source "none". The keys are those of records of the migration.
 func (j *Job) drillLoad(ctx context.Context, d Drill) (load drill.Load, keys []record.Key, end func(), err error) {
-	if keys, err = j.someKeys(ctx, d.Load.Keys); err != nil {
+	if keys, err = j.sampleKeys(ctx, d.Load.Keys); err != nil {
 		return nil, nil, nil, err
 	}
 	compare, err := record.NewComparer(j.Schema, j.Config.Compare)
@@ -137,26 +138,26 @@ func (j *Job) drillLoad(ctx context.Context, d Drill) (load drill.Load, keys []r
 		return j.builtInLoad(ctx, d, keys, compare)
 	default:
 		if d.Load.Column != "" {
-			return nil, nil, nil, refuse("--load-column is for the built-in load")
+			return nil, nil, nil, refuse("a column is only for the built-in load")
 		}
 		if _, err := os.Stat(source); err != nil && !strings.Contains(source, "://") {
-			return nil, nil, nil, refuse("--load: %w; want built-in, none, or the ledger that your own load is keeping: a file or http://...", err)
+			return nil, nil, nil, refuseHint(hint.Hint{Text: "built-in, none, or the ledger that your own load writes: a file or http://..."}, "the load's ledger: %w", err)
 		}
-		return &drill.Acknowledged{Source: source, Legacy: j.Legacy, Schema: j.Schema, Compare: compare}, keys, func() {}, nil
+		return &drill.ExternalLoad{Source: source, Legacy: j.Legacy, Schema: j.Schema, Compare: compare}, keys, func() {}, nil
 	}
 }
 
 func (j *Job) builtInLoad(ctx context.Context, d Drill, keys []record.Key, compare *record.Comparer) (drill.Load, []record.Key, func(), error) {
 	legacy, ok := j.Legacy.(drill.Legacy)
 	if !ok {
-		return nil, nil, nil, refuse("the built-in load does not write to the legacy store %s; try: --load FILE, with a load of your own", j.Config.Legacy.Store)
+		return nil, nil, nil, refuseHint(hint.Hint{Text: "run a load of your own, and name the ledger that it writes"}, "the built-in load does not write to the legacy store %s", j.Config.Legacy.Store)
 	}
 	column := d.Load.Column
 	if at := j.Schema.Index(column); column != "" && (at < 0 || j.Schema.Fields[at].Kind != record.Text || slices.Contains(j.Schema.Key, at)) {
-		return nil, nil, nil, refuse("--load-column %s: want a column of text that is moved and not of the key", column)
+		return nil, nil, nil, refuse("the load's column %s: want a migrated column of kind text that is not in the key", column)
 	}
 	w, log := j.Config.Writing, logs.OrDiscard(d.Log)
-	load := &drill.BuiltIn{
+	load := &drill.BuiltInLoad{
 		Fleet: pgfleet.New(j.State.Pool(), j.Config.Name, pgfleet.Options{}), Legacy: legacy, Target: j.Target,
 		Schema: j.Schema, Compare: compare, Keys: keys, Column: column, Rate: d.Load.Rate, Log: log,
 		Writing: dual.Writing{
@@ -168,16 +169,16 @@ func (j *Job) builtInLoad(ctx context.Context, d Drill, keys []record.Key, compa
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
 		defer cancel()
 		if err := load.Close(ctx); err != nil {
-			log.Warn("the load did not end cleanly", "error", err)
+			log.Warn("closing the load failed", "error", err)
 		}
 	}, nil
 }
 
-// errEnough ends a scan.
-var errEnough = errors.New("enough records")
+// errScanDone ends a scan.
+var errScanDone = errors.New("enough records")
 
-// someKeys are up to n records of legacy, from chunks that are chosen at random.
-func (j *Job) someKeys(ctx context.Context, n int) (keys []record.Key, err error) {
+// sampleKeys returns up to n keys of legacy, from chunks in random order.
+func (j *Job) sampleKeys(ctx context.Context, n int) (keys []record.Key, err error) {
 	chunks, err := j.Legacy.Chunks(ctx, max(1000, n))
 	if err != nil {
 		return nil, err
@@ -186,12 +187,12 @@ func (j *Job) someKeys(ctx context.Context, n int) (keys []record.Key, err error
 	for _, chunk := range chunks {
 		err := j.Legacy.Scan(ctx, chunk, func(row store.Row) error {
 			if len(keys) == n {
-				return errEnough
+				return errScanDone
 			}
-			keys = append(keys, record.Key(string([]byte(row.Key)))) // the row's is the store's
+			keys = append(keys, record.Key(string([]byte(row.Key)))) // the store reuses the row's memory
 			return nil
 		})
-		if errors.Is(err, errEnough) {
+		if errors.Is(err, errScanDone) {
 			break
 		}
 		if err != nil {
@@ -199,7 +200,7 @@ func (j *Job) someKeys(ctx context.Context, n int) (keys []record.Key, err error
 		}
 	}
 	if len(keys) == 0 {
-		return nil, refuse("legacy is empty: there is nothing to rehearse with")
+		return nil, refuse("legacy is empty: a drill needs records")
 	}
 	return keys, nil
 }

@@ -3,14 +3,16 @@ package app
 import (
 	"context"
 	"crypto/ed25519"
+	"strconv"
 	"time"
 
 	"github.com/stranglerfig/migrator/internal/drill"
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/internal/state/drills"
 )
 
-// ExportedDrill is a drill as it was signed.
+// ExportedDrill describes a signed drill.
 type ExportedDrill struct {
 	Drill     int64  `json:"drill"`
 	File      string `json:"file"` // that the caller writes it to
@@ -25,7 +27,7 @@ func ExportDrill(ctx context.Context, drills *drills.Runs, id int64, key ed25519
 		return e, nil, err
 	}
 	if !report.Passed {
-		return e, nil, notYet("drill %d has failed: there is nothing to hand on; try: migrator drill show %d", id, id)
+		return e, nil, notYetHint(hint.Hint{Do: hint.DrillShow, Of: []string{strconv.FormatInt(id, 10)}}, "drill %d has failed: only a passed drill is exported", id)
 	}
 	public, _ := key.Public().(ed25519.PublicKey)
 	file, err = drill.Sign(report, key)
@@ -36,30 +38,30 @@ func ExportDrill(ctx context.Context, drills *drills.Runs, id int64, key ed25519
 type ImportedDrill struct {
 	drills.Run
 	Added bool `json:"added"` // false: this file was imported before
-	Fits  bool `json:"fits"`  // what was rehearsed is what the applied description says
+	Fits  bool `json:"fits"`  // the rehearsed configuration is the applied one
 }
 
-// mostAhead is how far another database's clock may be ahead of this one's.
-const mostAhead = 5 * time.Minute
+// maxClockAhead is how far another database's clock may be ahead of this one's.
+const maxClockAhead = 5 * time.Minute
 
 // ImportDrill records a drill from the text of a signed file, named path in errors. The
-// key that is trusted is the applied migration file's; given is one for where that names
-// none, nil: there is none.
+// trusted key is the applied migration file's. given is the key if that names none; nil: none
+// is given.
 func ImportDrill(ctx context.Context, store *state.Store, name, path string, text []byte, given ed25519.PublicKey) (i ImportedDrill, err error) {
 	m, err := Applied(ctx, store, name)
 	if err != nil {
 		return i, err
 	}
 	key := given
-	switch described := m.Gates.Drill.PublicKey; {
-	case described != "" && given != nil:
-		return i, refuse("the applied description names the key that is trusted; leave --public-key out")
-	case described != "":
-		if key, err = drill.ParsePublicKey(described); err != nil {
+	switch applied := m.Gates.Drill.PublicKey; {
+	case applied != "" && given != nil:
+		return i, refuse("the applied migration file names the trusted key, and another one was given")
+	case applied != "":
+		if key, err = drill.ParsePublicKey(applied); err != nil {
 			return i, err
 		}
 	case given == nil:
-		return i, refuse("no key is trusted; try: gates: {drill: {public_key: ...}} in the description, and migrator apply")
+		return i, refuseHint(hint.Hint{Do: hint.Apply, Text: "with gates: {drill: {public_key: ...}} in the migration file"}, "no key is trusted")
 	}
 	report, digest, err := drill.Open(text, key)
 	if err != nil {
@@ -70,11 +72,11 @@ func ImportDrill(ctx context.Context, store *state.Store, name, path string, tex
 	case err != nil:
 		return i, err
 	case report.Migration != name:
-		return i, refuse("%s is of the migration %s, not of %s", path, report.Migration, name)
+		return i, refuse("%s is a drill of the migration %s, not of %s", path, report.Migration, name)
 	case !report.Passed:
-		return i, refuse("%s has failed: %v", path, report.Reasons)
-	case report.Finished.After(e.Now.Add(mostAhead)):
-		return i, refuse("%s was finished at %s, which is still to come", path, report.Finished.Format(time.RFC3339))
+		return i, refuse("%s is a drill that has failed: %v", path, report.Reasons)
+	case report.Finished.After(e.Now.Add(maxClockAhead)):
+		return i, refuse("%s finished at %s, which is in the future", path, report.Finished.Format(time.RFC3339))
 	}
 	i.Run, i.Added, err = drills.New(store.Pool(), name).Import(ctx, report, digest, drill.EncodeKey(key))
 	if err != nil {
@@ -82,7 +84,7 @@ func ImportDrill(ctx context.Context, store *state.Store, name, path string, tex
 	}
 	i.Fits = report.Rehearsal == m.DrillHash()
 	if !i.Fits {
-		err = notYet("it opens no gate: what was rehearsed is not what is applied to %s (rehearsal %.12s, applied %.12s)", name, report.Rehearsal, m.DrillHash())
+		err = notYet("it opens no gate: the rehearsed configuration is not the one applied to %s (rehearsal %.12s, applied %.12s)", name, report.Rehearsal, m.DrillHash())
 	}
 	return i, err
 }

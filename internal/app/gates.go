@@ -13,8 +13,8 @@ type GateView struct {
 	Evaluation *phases.Evaluation `json:"evaluation,omitempty"`
 }
 
-// GatesAhead are the gates before the next step, and on a ramp those before the next
-// phase too, each with its newest evaluation.
+// GatesAhead returns the gates before the next step, and on a ramp also those before the
+// next phase, each with its newest evaluation.
 func GatesAhead(s phases.Settings, e phases.Snapshot, next phases.Route) []GateView {
 	views := []GateView{}
 	add := func(to phases.Route) {

@@ -7,8 +7,8 @@ import (
 	"github.com/stranglerfig/migrator/internal/state"
 )
 
-// Init creates or upgrades the state database's schema, from one version to another,
-// and grants roles their rights, which must be repeated after an upgrade.
+// Init creates or upgrades the state database's schema, and returns both versions. It grants
+// roles their privileges, which must be repeated after an upgrade.
 func Init(ctx context.Context, url string, applications, operators []string) (from, to int64, err error) {
 	if from, to, err = state.Migrate(ctx, url); err != nil {
 		return from, to, err

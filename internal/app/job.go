@@ -1,6 +1,6 @@
-// Package app puts a migration together for what runs it: its stores and its state,
-// open, and the controller, judge, reconciler and runbook executor over them. The
-// command line and the daemon share it. Nothing here prints or parses a flag.
+// Package app assembles a migration: its open stores and state, and the controller, judge,
+// reconciler and runbook executor over them. The command line and the daemon share it.
+// Nothing here prints or parses a flag.
 package app
 
 import (
@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/stranglerfig/migrator/internal/control"
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/openstore"
 	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/migration"
@@ -25,8 +26,8 @@ type Job struct {
 	Schema *record.Schema
 }
 
-// OpenJob opens both stores of a migration. The caller closes the job; the state stays
-// the caller's if OpenJob fails.
+// OpenJob opens both stores of a migration. The caller closes the job. If OpenJob fails, the
+// state stays open.
 func OpenJob(ctx context.Context, st *state.Store, m *migration.Config) (*Job, error) {
 	j := &Job{Config: m, State: st}
 	err := j.open(ctx)
@@ -46,11 +47,11 @@ func (j *Job) open(ctx context.Context) (err error) {
 	return err
 }
 
-// ReachTarget asks the target for its time, before a job begins that would be recorded
-// as stopped.
+// ReachTarget checks that the target answers, before a run begins that would otherwise be
+// recorded as stopped.
 func (j *Job) ReachTarget(ctx context.Context) error {
 	if _, err := j.Target.Now(ctx); err != nil {
-		return fmt.Errorf("the target does not answer: %w; try: migrator doctor", err)
+		return hint.Errorf(hint.Hint{Do: hint.Doctor}, "the target does not answer: %w", err)
 	}
 	return nil
 }
@@ -71,7 +72,7 @@ func (j *Job) Close() {
 	j.State.Close()
 }
 
-// Controller moves the migration by the settings that are applied.
+// Controller returns one that moves the migration by the applied settings.
 func (j *Job) Controller(applied *migration.Config, report func(string)) *control.Controller {
 	c := NewController(j.State, applied, report)
 	c.Fence, c.Target = j.Legacy, j.Target
@@ -88,7 +89,7 @@ func NewController(st *state.Store, applied *migration.Config, report func(strin
 	}
 }
 
-// LockTimeout is how long a lock on legacy's table is waited for.
+// LockTimeout returns how long to wait for a lock on legacy's table.
 func LockTimeout(m *migration.Config) time.Duration { return time.Duration(m.Backfill.LockTimeout) }
 
 // Applied is the migration file as it was applied, without URLs; the file may have been
@@ -105,14 +106,14 @@ func Applied(ctx context.Context, st *state.Store, name string) (*migration.Conf
 	return m, nil
 }
 
-// CheckApplied is a DriftError if the migration file m, read from file, is not the one
-// that is applied.
+// CheckApplied returns a DriftError if the migration file m, read from file, is not the
+// applied one.
 func CheckApplied(ctx context.Context, st *state.Store, m *migration.Config, file string) error {
-	standing, err := st.Status(ctx, m.Name)
+	status, err := st.Status(ctx, m.Name)
 	if err != nil {
 		return err
 	}
-	return checkHash(m, file, standing.ConfigHash)
+	return checkHash(m, file, status.ConfigHash)
 }
 
 func checkHash(m *migration.Config, file, applied string) error {
@@ -122,15 +123,15 @@ func checkHash(m *migration.Config, file, applied string) error {
 	return nil
 }
 
-// LoadApplied reads a migration file again, which may have changed and been applied
-// since, for the migration name. It must be the one whose hash is applied.
+// LoadApplied rereads the file of the migration name, which may have been changed and applied
+// since. It fails unless the file has the applied hash.
 func LoadApplied(file, name, applied string) (*migration.Config, error) {
 	m, err := openstore.Load(file)
 	switch {
 	case err != nil:
 		return nil, err
 	case m.Name != name:
-		return nil, fmt.Errorf("%s now describes %s, not %s", file, m.Name, name)
+		return nil, fmt.Errorf("%s is now the file of %s, not of %s", file, m.Name, name)
 	}
 	return m, checkHash(m, file, applied)
 }

@@ -11,42 +11,42 @@ import (
 	"github.com/stranglerfig/migrator/phases"
 )
 
-// NewJudge evaluates by the settings that are applied; how a Prometheus is reached is not
-// among them, and comes from the migration file at hand.
+// NewJudge evaluates by the applied settings. They do not include how Prometheus is reached,
+// which comes from the migration file on this machine.
 func NewJudge(store *state.Store, name string, applied phases.Settings, reach migration.Prometheus) *judge.Judge {
 	j := &judge.Judge{
 		State: store, Migration: name, Settings: applied,
 		GateSources: map[string]judge.Source{}, TriggerSources: map[string]judge.Source{},
 	}
-	standing := func(ctx context.Context) (phases.Status, error) { return store.Status(ctx, name) }
+	status := func(ctx context.Context) (phases.Status, error) { return store.Status(ctx, name) }
 	for _, g := range applied.Gates.Custom {
-		if s := newSource(g.Question, reach, standing); s != nil {
+		if s := newSource(g.Question, reach, status); s != nil {
 			j.GateSources[g.Name] = s
 		}
 	}
 	for _, t := range applied.Triggers.Custom {
-		if s := newSource(t.Question, reach, standing); s != nil {
+		if s := newSource(t.Question, reach, status); s != nil {
 			j.TriggerSources[t.Name] = s
 		}
 	}
 	return j
 }
 
-// newSource is nil where there is nothing to ask: alerts come by themselves, and without
-// a migration file it is not known where a Prometheus is.
-func newSource(q phases.Question, reach migration.Prometheus, standing func(context.Context) (phases.Status, error)) judge.Source {
+// newSource returns nil if there is nothing to query: alerts are received, and without a
+// migration file the address of Prometheus is not known.
+func newSource(q phases.Question, reach migration.Prometheus, status func(context.Context) (phases.Status, error)) judge.Source {
 	switch {
 	case q.PromQL != "" && reach.URL != "":
 		s := prometheus(reach, q.PromQL)
 		s.Timeout = time.Duration(q.Timeout)
 		return s
 	case len(q.Command) > 0:
-		return &sources.Command{Args: q.Command, Timeout: time.Duration(q.Timeout), Standing: standing}
+		return &sources.Command{Args: q.Command, Timeout: time.Duration(q.Timeout), Status: status}
 	}
 	return nil
 }
 
-// prometheus asks one query.
+// prometheus returns a source for one query.
 func prometheus(reach migration.Prometheus, query string) *sources.Prometheus {
 	return &sources.Prometheus{
 		URL: reach.URL, Query: query, TokenFile: reach.TokenFile, CAFile: reach.CAFile,

@@ -54,7 +54,7 @@ func OpenMoves(ctx context.Context, st *state.Store, name string, file *migratio
 	}
 	switch {
 	case file == nil:
-		return nil, &InputError{hint.Errorf(hint.Hint{Do: hint.NameFile, Of: []string{name + ".yaml"}},
+		return nil, &InputError{hint.Errorf(hint.Hint{Do: hint.SetMigrationFile},
 			"from %s on, a move touches both stores, whose URLs are in the migration file", e.Status.Route)}
 	case !ours:
 		return nil, refuse("%s describes %s, not %s", path, file.Name, name)

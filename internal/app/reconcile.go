@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/humanize"
 	"github.com/stranglerfig/migrator/internal/logs"
 	"github.com/stranglerfig/migrator/internal/state"
@@ -18,25 +19,25 @@ import (
 	"github.com/stranglerfig/migrator/record"
 )
 
-// Reconcile is one run of a job: how it is made, and what it reports meanwhile.
+// Reconcile are the options of one run, and its callbacks.
 type Reconcile struct {
 	reconcile.RunOptions
-	OnPause  func(run int64, why string) // why is "" where the run goes on
+	OnPause  func(run int64, why string) // why is "" when the run resumes
 	Progress func(run reconcile.Run)     // nil: none
 	Log      *slog.Logger                // nil: discarded
 }
 
-// Reconciled is a run with what it found.
+// Reconciled is a run with its findings.
 type Reconciled struct {
 	reconcile.Run
 	Claim    string              `json:"claim"`
 	Findings []reconcile.Finding `json:"findings"`
 	Plan     []reconcile.Planned `json:"plan,omitempty"`     // of --repair=plan
-	Coverage *reconcile.Coverage `json:"coverage,omitempty"` // of a done run: as it was at its end
+	Coverage *reconcile.Coverage `json:"coverage,omitempty"` // of a done run: at its end
 }
 
-// Reconcile makes a run, or resumes one. It waits while the migration file's stop_on says
-// so.
+// Reconcile makes a run, or resumes one. It is paused while a condition of the migration
+// file's stop_on holds.
 func (j *Job) Reconcile(ctx context.Context, o Reconcile) (reconcile.Run, []reconcile.Finding, error) {
 	r, runs, err := j.Reconciler(ctx)
 	if err != nil {
@@ -44,27 +45,27 @@ func (j *Job) Reconcile(ctx context.Context, o Reconcile) (reconcile.Run, []reco
 	}
 	o.Log = logs.OrDiscard(o.Log)
 	runs.Log, runs.OnPause, r.Report = o.Log, o.OnPause, o.Progress
-	return throttled(ctx, j, r, runs, o)
+	return runThrottled(ctx, j, r, runs, o)
 }
 
-// CheckReconcile refuses a run where both stores can't be expected to agree.
+// CheckReconcile refuses a run in a phase in which the stores need not agree.
 func (j *Job) CheckReconcile(ctx context.Context, repair bool) (phases.Phase, error) {
-	standing, err := j.State.Status(ctx, j.Config.Name)
+	status, err := j.State.Status(ctx, j.Config.Name)
 	if err != nil {
 		return "", err
 	}
-	switch at := standing.Route.Phase; {
+	switch at := status.Route.Phase; {
 	case at == phases.Complete:
-		return at, refuse("%s is complete: legacy no longer follows, there is nothing to compare the target with", j.Config.Name)
+		return at, refuse("%s is complete: legacy no longer receives writes, and the target can't be compared with it", j.Config.Name)
 	case at == phases.Legacy && repair:
-		return at, refuse("%s is on legacy: writes don't reach the target, and what is repaired would be behind again; try: migrator phase advance", j.Config.Name)
+		return at, refuseHint(hint.Hint{Do: hint.Advance}, "%s is on legacy: writes don't reach the target, and repaired keys would be behind again", j.Config.Name)
 	default:
 		return at, nil
 	}
 }
 
-// Reconciler compares the job's stores as its migration file says. Its runs are recorded
-// in the second result.
+// Reconciler compares the job's stores by its migration file. The second result records its
+// runs.
 func (j *Job) Reconciler(ctx context.Context) (*reconcile.Reconciler, *reconciles.Runs, error) {
 	compare, err := record.NewComparer(j.Schema, j.Config.Compare)
 	if err != nil {
@@ -87,20 +88,20 @@ func (j *Job) Reconciler(ctx context.Context) (*reconcile.Reconciler, *reconcile
 
 func reconcileOptions(m *migration.Config) reconcile.Options {
 	s := m.Reconcile
-	most := s.MaxRepairs
-	if most == 0 {
-		most = -1 // none; an option's zero is its default
+	maxRepairs := s.MaxRepairs
+	if maxRepairs == 0 {
+		maxRepairs = -1 // none; an option's zero is its default
 	}
 	return reconcile.Options{
 		ChunkRows: s.ChunkRows, Workers: s.Workers, Rate: s.Rate, Findings: s.Findings,
-		MaxRepairs: most, RepairRate: s.RepairRate, MaxDifference: s.MaxDifference,
+		MaxRepairs: maxRepairs, RepairRate: s.RepairRate, MaxDifference: s.MaxDifference,
 		Recent: reconcile.Recent{Column: s.Recent.Column, Within: time.Duration(s.Recent.Within), Sample: s.Recent.Sample},
 		Pause:  time.Duration(s.Pause), Rereads: s.Rereads, Lease: time.Duration(s.Lease),
 		NotAfter: time.Duration(m.Writing.NotAfter), Expires: m.ExpiryColumn(),
 	}
 }
 
-// RepairJournal repairs the journalled keys, and returns how many it cleared.
+// RepairJournal repairs the journaled keys, and returns how many it cleared.
 func (j *Job) RepairJournal(ctx context.Context) (int64, error) {
 	r := reconcile.Reconciler{
 		Legacy: j.Legacy, Locker: j.Legacy, Target: j.Target, Ledger: reconciles.New(j.State.Pool(), j.Config.Name),
@@ -121,34 +122,34 @@ func (j *Job) Explain(ctx context.Context, key record.Key) (*reconcile.Explanati
 	return r.Explain(ctx, key, runs, j.Config.Compare)
 }
 
-// resumeWithin is how old a run may be that is resumed unasked: what its first jobs have
-// read is as old.
+// resumeWithin is how old a run may be that is resumed automatically: the results of its
+// first jobs are as old.
 const resumeWithin = 24 * time.Hour
 
-// Interrupted is the newest run, if it is of the kind and its process is dead; or,
-// with stopped, if a signal ended it. 0: there is none.
+// Interrupted returns the newest run, if it is of the kind and its process is dead; or, with
+// stopped, if a signal ended it. 0: there is none.
 func (j *Job) Interrupted(ctx context.Context, o reconcile.RunOptions, stopped bool) (int64, error) {
-	run, held, err := reconciles.New(j.State.Pool(), j.Config.Name).Unfinished(ctx, 0)
+	run, coordinated, err := reconciles.New(j.State.Pool(), j.Config.Name).Unfinished(ctx, 0)
 	if errors.Is(err, reconciles.ErrNoRun) {
 		return 0, nil
 	}
-	if err != nil || held || run.Status != reconcile.Running && (!stopped || run.Status != reconcile.Stopped) {
+	if err != nil || coordinated || run.Status != reconcile.Running && (!stopped || run.Status != reconcile.Stopped) {
 		return 0, err
 	}
-	standing, err := j.State.Status(ctx, j.Config.Name)
-	if err != nil || run.Epoch != standing.Route.Epoch || run.ConfigHash != standing.ConfigHash ||
+	status, err := j.State.Status(ctx, j.Config.Name)
+	if err != nil || run.Epoch != status.Route.Epoch || run.ConfigHash != status.ConfigHash ||
 		run.Full != o.Full || run.TwoWay != o.TwoWay || run.Repair != o.Repair || time.Since(run.Began) > resumeWithin {
 		return 0, err
 	}
 	return run.ID, nil
 }
 
-// Coverage is what the runs until now have covered.
+// Coverage returns what the runs until now have covered.
 func Coverage(ctx context.Context, store *state.Store, m *migration.Config) (reconcile.Coverage, error) {
 	return reconciles.New(store.Pool(), m.Name).CoverageNow(ctx, window(m))
 }
 
-// CoverageOf is the coverage at the end of a run; nil: it proved nothing.
+// CoverageOf returns the coverage at the end of a run; nil for a run that was not completed.
 func CoverageOf(ctx context.Context, store *state.Store, name string, run reconcile.Run) (*reconcile.Coverage, error) {
 	if run.Status != reconcile.Done {
 		return nil, nil
@@ -161,7 +162,8 @@ func CoverageOf(ctx context.Context, store *state.Store, name string, run reconc
 	return &c, err
 }
 
-// window is how far back runs count. What an older migrator has applied does not say.
+// window returns how far back runs count. A migration file that an older migrator applied
+// does not have it.
 func window(m *migration.Config) time.Duration {
 	if m.Reconcile.Window > 0 {
 		return time.Duration(m.Reconcile.Window)
@@ -169,7 +171,7 @@ func window(m *migration.Config) time.Duration {
 	return 30 * 24 * time.Hour
 }
 
-// RunSummary is a run in one line.
+// RunSummary describes a run in one line.
 func RunSummary(name string, run reconcile.Run) string {
 	kind := "full"
 	if !run.Full {

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/humanize"
 	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/internal/state/runbooks"
@@ -19,29 +20,29 @@ import (
 	"github.com/stranglerfig/migrator/store"
 )
 
-// Runbooks are the runbooks of one migration, and what their steps may reach.
+// Runbooks has the runbooks of one migration, and what their steps need.
 type Runbooks struct {
-	Config *migration.Config // the migration file at hand; without one, what is applied
+	Config *migration.Config // the migration file on this machine; without one, the applied one
 	State  *state.Store
 	At     phases.Status
 
-	File         string // that Config was read from; "": there is none at hand
+	File         string // that Config was read from; "": none
 	StateURL     string
-	StateURLFile string // that StateURL was read from; "": it was given otherwise
+	StateURLFile string // that StateURL was read from; "": none
 }
 
-// RunbookVerdict is what a verification found of one runbook.
+// RunbookVerdict is the result of one runbook's verification.
 type RunbookVerdict struct {
 	phases.VerificationResult
 	File   string        `json:"file,omitempty"`
 	Checks []store.Check `json:"checks"`
 }
 
-// lookupWithin is how long names are looked up for a document that tells of them.
+// lookupWithin is how long DNS lookups for a rendered runbook may take.
 const lookupWithin = 5 * time.Second
 
-// Render writes the migration's own rollback or cutover. It needs the migration file:
-// what surrounds the migration is not recorded in the state database.
+// Render writes the migration's own rollback or cutover runbook. It needs the migration file:
+// the state database does not have the migration's surroundings (DNS, connections).
 func (b *Runbooks) Render(ctx context.Context, name string) ([]byte, error) {
 	if b.File == "" {
 		return nil, ErrNoFile
@@ -73,12 +74,12 @@ func (b *Runbooks) Render(ctx context.Context, name string) ([]byte, error) {
 		return nil, err
 	}
 	if _, err := runbook.Parse(name, text, nil); err != nil {
-		return nil, fmt.Errorf("the rendered %s is no good runbook: %w", name, err)
+		return nil, fmt.Errorf("the rendered %s is not a valid runbook: %w", name, err)
 	}
 	return text, nil
 }
 
-// checkApplied refuses a migration file that is not the one that is applied.
+// checkApplied refuses a migration file that is not the applied one.
 func (b *Runbooks) checkApplied() error {
 	if b.File == "" {
 		return nil
@@ -86,13 +87,12 @@ func (b *Runbooks) checkApplied() error {
 	return checkHash(b.Config, b.File, b.At.ConfigHash)
 }
 
-// Open reads a file, whose path is returned, or renders one of runbook.Rendered. It
-// refuses one that is for something else; begins says that it is to be run from its
-// first step.
+// Open reads a file and returns its path, or renders one of runbook.Rendered. It refuses a
+// runbook that applies to something else. begins means that it will run from its first step.
 func (b *Runbooks) Open(ctx context.Context, what string, begins bool) (*runbook.Runbook, string, error) {
 	r, path, err := b.read(ctx, what)
 	if err == nil {
-		err = b.accepts(r, begins)
+		err = b.checkAppliesTo(r, begins)
 	}
 	return r, path, err
 }
@@ -102,7 +102,7 @@ func (b *Runbooks) read(ctx context.Context, what string) (*runbook.Runbook, str
 		r, err := runbook.Load(what, runbook.Values(b.Config))
 		switch {
 		case errors.Is(err, os.ErrNotExist):
-			err = refuse("%w; what can be rendered is %s; try: migrator runbook render rollback", err, strings.Join(runbook.Rendered, ", "))
+			err = refuseHint(hint.Hint{Do: hint.RunbookRender, Of: runbook.Rendered[:1]}, "%w; the runbooks that can be rendered are %s", err, strings.Join(runbook.Rendered, ", "))
 		case err != nil:
 			err = &InputError{err}
 		}
@@ -119,11 +119,11 @@ func (b *Runbooks) read(ctx context.Context, what string) (*runbook.Runbook, str
 	return r, "", err
 }
 
-func (b *Runbooks) accepts(r *runbook.Runbook, begins bool) error {
+func (b *Runbooks) checkAppliesTo(r *runbook.Runbook, begins bool) error {
 	a := r.AppliesTo
 	switch {
 	case len(a.Migrations) > 0 && !slices.Contains(a.Migrations, b.Config.Name):
-		return refuse("%s is for %s, not for %s; try: migrator runbook render %s", r.Name, strings.Join(a.Migrations, ", "), b.Config.Name, runbook.Rendered[0])
+		return refuseHint(hint.Hint{Do: hint.RunbookRender, Of: runbook.Rendered[:1]}, "%s is for %s, not for %s", r.Name, strings.Join(a.Migrations, ", "), b.Config.Name)
 	case len(a.Environments) > 0 && !slices.Contains(a.Environments, b.Config.Environment):
 		return refuse("%s is for %s, and the environment of %s is %s", r.Name, strings.Join(a.Environments, ", "), b.Config.Name, b.Config.Environment)
 	case begins && len(a.Phases) > 0 && !slices.Contains(a.Phases, b.At.Route.Phase):
@@ -131,15 +131,16 @@ func (b *Runbooks) accepts(r *runbook.Runbook, begins bool) error {
 		for i, p := range a.Phases {
 			words[i] = string(p)
 		}
-		return refuse("%s is for the phases %s, and %s is on %s; try: migrator status", r.Name, strings.Join(words, ", "), b.Config.Name, b.At.Route)
+		return refuseHint(hint.Hint{Do: hint.Status}, "%s is for the phases %s, and %s is on %s", r.Name, strings.Join(words, ", "), b.Config.Name, b.At.Route)
 	case r.ConfigHash != "" && r.ConfigHash != b.At.ConfigHash:
-		return refuse("%s was rendered from the configuration %s, and %s is applied; try: migrator runbook render %s", r.Name, humanize.Short(r.ConfigHash), humanize.Short(b.At.ConfigHash), r.Name)
+		return refuseHint(hint.Hint{Do: hint.RunbookRender, Of: []string{r.Name}}, "%s was rendered from the configuration %s, and %s is applied", r.Name, humanize.Short(r.ConfigHash), humanize.Short(b.At.ConfigHash))
 	}
 	return nil
 }
 
-// Begin opens a runbook and records a run of it. anew: another, though one of it has not ended.
-func (b *Runbooks) Begin(ctx context.Context, what string, anew bool) (*runbook.Runbook, runbooks.Run, error) {
+// Begin opens a runbook and records a run of it. With another, it does so even if a run of it
+// has not ended.
+func (b *Runbooks) Begin(ctx context.Context, what string, another bool) (*runbook.Runbook, runbooks.Run, error) {
 	r, path, err := b.Open(ctx, what, true)
 	if err == nil && path != "" {
 		path, err = filepath.Abs(path)
@@ -147,15 +148,15 @@ func (b *Runbooks) Begin(ctx context.Context, what string, anew bool) (*runbook.
 	if err != nil {
 		return nil, runbooks.Run{}, err
 	}
-	run, err := runbooks.New(b.State.Pool(), b.Config.Name).Begin(ctx, r, path, anew)
+	run, err := runbooks.New(b.State.Pool(), b.Config.Name).Begin(ctx, r, path, another)
 	var open *runbooks.UnfinishedError
 	if errors.As(err, &open) {
-		err = notYet("%w; try: migrator runbook resume %d, or the same command with --anew", err, open.Run.ID)
+		err = notYetHint(hint.Hint{Do: hint.RunbookResume, Of: []string{runID(open.Run.ID)}, Text: "or begin another run of it"}, "%w", err)
 	}
 	return r, run, err
 }
 
-// Reread is the runbook of a recorded run, whose values were filled in when it began.
+// Reread returns the runbook of a recorded run, with the values of the time when it began.
 func (b *Runbooks) Reread(run runbooks.Run) (*runbook.Runbook, error) {
 	r, err := runbook.Reread(fmt.Sprintf("run %d", run.ID), run.Source)
 	if err != nil {
@@ -167,11 +168,11 @@ func (b *Runbooks) Reread(run runbooks.Run) (*runbook.Runbook, error) {
 	return r, nil
 }
 
-// Verify checks whether every step could be run, without running one, and records the
-// result. command parses a command line of migrator's.
+// Verify checks whether every step could run, without running any, and records the result.
+// command parses a command line of migrator.
 func (b *Runbooks) Verify(ctx context.Context, what string, command func(words []string) error) (v RunbookVerdict, err error) {
 	r, path, err := b.Open(ctx, what, false)
-	if err == nil { // the result is recorded for what is applied
+	if err == nil { // the result is recorded for the applied migration file
 		err = b.checkApplied()
 	}
 	if err != nil {

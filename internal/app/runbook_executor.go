@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/sqlconsole"
 	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/internal/state/runbooks"
@@ -17,8 +18,9 @@ import (
 	"github.com/stranglerfig/migrator/runbook"
 )
 
-// Executor runs what steps say. Programs get this process's environment, and where the
-// migration's databases are; no secret of theirs reaches a record.
+// Executor returns one for the steps of a run. Programs get this process's environment and
+// the URLs of the migration's databases. Recorded output is redacted: it has none of these
+// secrets.
 func (b *Runbooks) Executor(r *runbook.Runbook, run runbooks.Run) (*runbook.Executors, error) {
 	self, err := os.Executable()
 	if err != nil {
@@ -40,7 +42,8 @@ func (b *Runbooks) Executor(r *runbook.Runbook, run runbooks.Run) (*runbook.Exec
 	}, nil
 }
 
-// markFile is where this machine knows that programs of a run are alive.
+// markFile returns the path of the file that programs of a run keep open on this machine, so
+// that it is known whether one is alive.
 func markFile(uid string) (string, error) {
 	dir, err := os.UserCacheDir()
 	if err != nil {
@@ -48,13 +51,13 @@ func markFile(uid string) (string, error) {
 	}
 	dir = filepath.Join(dir, "migrator", "runs")
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return "", fmt.Errorf("a place for the marks of running steps: %w", err)
+		return "", fmt.Errorf("create the directory for marks of running steps: %w", err)
 	}
 	return filepath.Join(dir, uid), nil
 }
 
-// environment is that of programs: the operator's own, and where the migration's
-// databases are.
+// environment returns that of programs: the operator's own, and the URLs of the migration's
+// databases.
 func (b *Runbooks) environment() []string {
 	set := map[string]string{
 		"MIGRATION": b.Config.Name, "MIGRATOR_LEGACY_URL": b.Config.Legacy.URL, "MIGRATOR_TARGET_URL": b.Config.Target.URL,
@@ -65,7 +68,7 @@ func (b *Runbooks) environment() []string {
 			set["MIGRATOR_FILE"] = whole
 		}
 	}
-	if b.StateURLFile != "" { // migrator refuses two places
+	if b.StateURLFile != "" { // migrator refuses both variables at once
 		delete(set, "MIGRATOR_STATE_URL")
 		if whole, err := filepath.Abs(b.StateURLFile); err == nil {
 			set["MIGRATOR_STATE_URL_FILE"] = whole
@@ -85,7 +88,7 @@ func (b *Runbooks) environment() []string {
 	return env
 }
 
-// console reaches the connections that steps in SQL name.
+// console connects to the databases that SQL steps name.
 func (b *Runbooks) console(r *runbook.Runbook) *sqlconsole.Console {
 	m := b.Config
 	return &sqlconsole.Console{
@@ -97,11 +100,11 @@ func (b *Runbooks) console(r *runbook.Runbook) *sqlconsole.Console {
 			case connection == "legacy" && m.Legacy.URL != "":
 				return m.Legacy.URL, nil
 			case connection == "target" && !speaks:
-				return "", fmt.Errorf("the target is a %s, which takes no SQL", m.Target.Store)
+				return "", fmt.Errorf("the target is a %s, which does not run SQL", m.Target.Store)
 			case connection == "target" && m.Target.URL != "":
 				return m.Target.URL, nil
 			case connection == "legacy" || connection == "target":
-				return "", fmt.Errorf("the URL of %s is in the description; try: migrator runbook run --file %s.yaml", connection, m.Name)
+				return "", hint.Errorf(hint.Hint{Do: hint.SetMigrationFile}, "the URL of %s is in the migration file, and none is named", connection)
 			}
 			return r.URL(connection)
 		},
@@ -125,7 +128,7 @@ func (b *Runbooks) promQL() func(ctx context.Context, query string) (float64, er
 	}
 }
 
-// prober checks what steps need.
+// prober implements runbook.Prober.
 type prober struct {
 	*sqlconsole.Console
 	*state.Store

@@ -3,14 +3,15 @@ package app
 import (
 	"context"
 	"errors"
-	"fmt"
+	"strconv"
 	"strings"
 
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/state/runbooks"
 	"github.com/stranglerfig/migrator/runbook"
 )
 
-// RunbookView is a run with all that was recorded of it.
+// RunbookView is a run with the records of its steps.
 type RunbookView struct {
 	Run   runbooks.Run     `json:"run"`
 	Steps []runbook.Record `json:"steps"`
@@ -27,7 +28,7 @@ func ViewRunbook(ctx context.Context, runs *runbooks.Runs, id int64) (v RunbookV
 	return v, err
 }
 
-// ApproveStep approves or rejects a step that waits for a person.
+// ApproveStep approves or rejects a step that waits for an approval.
 func ApproveStep(ctx context.Context, runs *runbooks.Runs, id int64, step string, outcome runbook.Outcome, reason string) (r runbook.Record, err error) {
 	v, err := ViewRunbook(ctx, runs, id)
 	if err != nil {
@@ -43,34 +44,34 @@ func ApproveStep(ctx context.Context, runs *runbooks.Runs, id int64, step string
 		}
 	}
 	if len(open) > 0 {
-		return r, refuse("step %s of run %d waits for no approval; %s does; try: migrator runbook approve %d %s", step, id, strings.Join(open, ", "), id, open[0])
+		return r, refuseHint(hint.Hint{Do: hint.RunbookApprove, Of: []string{runID(id), open[0]}}, "step %s of run %d waits for no approval; %s does", step, id, strings.Join(open, ", "))
 	}
-	return r, notYet("no step of run %d waits for an approval now; try: migrator runbook show %d", id, id)
+	return r, notYetHint(showRun(id), "no step of run %d waits for an approval now", id)
 }
 
-// StepDecision is what a person knows of a step's outcome.
+// StepDecision is an operator's decision on a step's outcome.
 type StepDecision struct {
-	Step, Reason string // no Step: nothing
+	Step, Reason string // no Step: no decision
 	Outcome      runbook.Outcome
 }
 
-// RunbookWork is what one process does for a recorded run.
+// RunbookWork is one process's work on a recorded run.
 type RunbookWork struct {
 	Book     *runbook.Runbook
 	Run      runbooks.Run
-	Decision StepDecision // recorded before the run goes on
+	Decision StepDecision // recorded before the run resumes
 	Begins   func()       // called before the first step
-	// Runner is how a person takes part. Its Book, Log and Do are set by Work.
+	// Runner has the callbacks for an operator. Its Book, Log and Do are set by Work.
 	Runner runbook.Runner
 }
 
-// Work runs the steps that are left, unless another process does. The view is nil if it
-// did not get to them; else it is returned with an error too.
+// Work runs the remaining steps, unless another process does. The view is nil if an error
+// came before the first of them; otherwise it is returned with an error too.
 func (b *Runbooks) Work(ctx context.Context, w RunbookWork) (*RunbookView, error) {
 	runs := runbooks.New(b.State.Pool(), b.Config.Name)
 	log, err := runs.Take(ctx, w.Run.ID)
 	if errors.Is(err, runbooks.ErrRunbookTaken) {
-		err = notYet("%w; try: migrator runbook show %d", err, w.Run.ID)
+		err = notYetHint(showRun(w.Run.ID), "%w", err)
 	}
 	if err != nil {
 		return nil, err
@@ -81,13 +82,13 @@ func (b *Runbooks) Work(ctx context.Context, w RunbookWork) (*RunbookView, error
 			return nil, err
 		}
 	}
-	tools, err := b.Executor(w.Book, w.Run)
+	executors, err := b.Executor(w.Book, w.Run)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = tools.Close() }()
+	defer func() { _ = executors.Close() }()
 	w.Begins()
-	w.Runner.Book, w.Runner.Log, w.Runner.Do = w.Book, log, tools
+	w.Runner.Book, w.Runner.Log, w.Runner.Do = w.Book, log, executors
 	err = w.Runner.Run(ctx)
 	view, viewErr := ViewRunbook(context.WithoutCancel(ctx), runs, w.Run.ID)
 	if viewErr != nil {
@@ -96,7 +97,7 @@ func (b *Runbooks) Work(ctx context.Context, w RunbookWork) (*RunbookView, error
 	return &view, runError(ctx, w.Run.ID, err)
 }
 
-// decide records a person's decision on a step.
+// decide records the operator's decision on a step.
 func (w *RunbookWork) decide(ctx context.Context, runs *runbooks.Runs, log *runbooks.Log) error {
 	records, err := log.Records(ctx)
 	if err != nil {
@@ -110,9 +111,9 @@ func (w *RunbookWork) decide(ctx context.Context, runs *runbooks.Runs, log *runb
 		if n.Step != nil {
 			at = n.Step.ID
 		}
-		return refuse("the step that run %d is at is %s, not %s; try: migrator runbook show %d", id, at, d.Step, id)
+		return refuseHint(showRun(id), "the present step of run %d is %s, not %s", id, at, d.Step)
 	case n.Open != nil && n.Block.Kind == runbook.Approve:
-		return refuse("step %s waits for an approval; try: migrator runbook approve %d %s", d.Step, id, d.Step)
+		return refuseHint(hint.Hint{Do: hint.RunbookApprove, Of: []string{runID(id), d.Step}}, "step %s waits for an approval", d.Step)
 	case n.Open != nil:
 		_, err := runs.Decide(ctx, id, d.Step, d.Outcome, d.Reason)
 		return err
@@ -120,7 +121,7 @@ func (w *RunbookWork) decide(ctx context.Context, runs *runbooks.Runs, log *runb
 		n.Attempt = lastAttempt(records, n) + 1
 		return log.SaveOutcome(ctx, n, d.Outcome, d.Reason)
 	}
-	return refuse("step %s of run %d is not in doubt; try: migrator runbook show %d", d.Step, id, id)
+	return refuseHint(showRun(id), "the outcome of step %s of run %d is not unknown", d.Step, id)
 }
 
 func lastAttempt(records []runbook.Record, n runbook.Next) (last int) {
@@ -132,27 +133,35 @@ func lastAttempt(records []runbook.Record, n runbook.Next) (last int) {
 	return last
 }
 
-// runError says how a run is resumed.
+func runID(id int64) string { return strconv.FormatInt(id, 10) }
+
+func showRun(id int64) hint.Hint {
+	return hint.Hint{Do: hint.RunbookShow, Of: []string{runID(id)}}
+}
+
+// runError gives the error of a run the hint how to resume it.
 func runError(ctx context.Context, id int64, err error) error {
 	var doubt *runbook.UnknownOutcomeError
 	var waits *runbook.WaitingError
 	var still *runbook.StillRunningError
 	var failed *runbook.FailedError
+	resume := hint.Hint{Do: hint.RunbookResume, Of: []string{runID(id)}}
 	switch {
 	case err == nil:
 		return nil
 	case ctx.Err() != nil:
-		return fmt.Errorf("%w; try: migrator runbook resume %d", ctx.Err(), id)
+		return hint.With(ctx.Err(), resume)
 	case errors.As(err, &doubt):
-		return notYet("%w; try: migrator runbook resume %d --step %s --outcome done, or failed, or again", doubt, id, doubt.Step)
+		return notYetHint(hint.Hint{Do: hint.RunbookDecide, Of: []string{runID(id), doubt.Step, "done"}, Text: "or failed, or again"}, "%w", doubt)
 	case errors.As(err, &waits):
-		return notYet("%w; try: migrator runbook resume %d", waits, id)
+		return notYetHint(resume, "%w", waits)
 	case errors.As(err, &still):
-		return notYet("%w; try: migrator runbook resume %d, once it has ended", still, id)
+		resume.Text = "once it has ended"
+		return notYetHint(resume, "%w", still)
 	case errors.As(err, &failed) && failed.Status == runbook.RunFailed && failed.Block != failed.Step:
-		return fmt.Errorf("%w; try: migrator runbook resume %d --step %s --outcome again", failed, id, failed.Step)
+		return hint.With(failed, hint.Hint{Do: hint.RunbookDecide, Of: []string{runID(id), failed.Step, "again"}})
 	case errors.As(err, &failed):
-		return fmt.Errorf("%w; try: migrator runbook show %d", failed, id)
+		return hint.With(failed, showRun(id))
 	}
 	return err
 }

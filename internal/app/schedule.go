@@ -13,41 +13,41 @@ import (
 	"github.com/stranglerfig/migrator/reconcile"
 )
 
-// ScheduledTimes are when reconcile runs are due, and what became of past times.
+// ScheduledTimes has the times at which reconcile runs are due, and the results of past times.
 type ScheduledTimes struct {
 	Migration string       `json:"migration"`
 	Schedules []DueTimes   `json:"schedules"`
 	Times     []PassedTime `json:"times"` // newest first
 }
 
-// DueTimes are those of one kind of run.
+// DueTimes is the schedule of one kind of run.
 type DueTimes struct {
 	Kind    reconcile.Kind       `json:"kind"`
 	Expr    string               `json:"schedule"`
 	Next    time.Time            `json:"next"`
-	Overdue int                  `json:"overdue"` // MostTimes: or more
-	Known   bool                 `json:"known"`   // a daemon has seen the schedule: times count from then
+	Overdue int                  `json:"overdue"` // MaxTimes: or more
+	Known   bool                 `json:"known"`   // a daemon has read the schedule: times count from then
 	Last    *reconcile.Scheduled `json:"last,omitempty"`
 }
 
-// PassedTime is one that a run was made for, or not.
+// PassedTime is a time that was due, and its result.
 type PassedTime struct {
 	reconcile.Scheduled
-	Skipped int `json:"skipped"` // times before it, of this schedule, that its run makes up for too
+	Skipped int `json:"skipped"` // earlier times of this schedule that its run also makes up for
 }
 
-// MostTimes bounds what is counted of times that no daemon was there for.
-const MostTimes = 10_000
+// MaxTimes bounds the count of missed times.
+const MaxTimes = 10_000
 
-// timesBetween counts times after one and not after another, MostTimes of them at most.
+// timesBetween counts times later than after and not later than until, up to MaxTimes.
 func timesBetween(times cron.Schedule, after, until time.Time) (n int) {
-	for at := times.Next(after); !at.IsZero() && !at.After(until) && n < MostTimes; at = times.Next(at) {
+	for at := times.Next(after); !at.IsZero() && !at.After(until) && n < MaxTimes; at = times.Next(at) {
 		n++
 	}
 	return n
 }
 
-// ReadSchedule reads what became of the schedules of m, and the newest past times.
+// ReadSchedule reads the schedules of m, and the newest past times.
 func ReadSchedule(ctx context.Context, store *state.Store, m *migration.Config, limit int) (ScheduledTimes, error) {
 	kept := reconciles.New(store.Pool(), m.Name)
 	found := ScheduledTimes{Migration: m.Name, Schedules: []DueTimes{}, Times: []PassedTime{}}
@@ -81,7 +81,7 @@ func ReadSchedule(ctx context.Context, store *state.Store, m *migration.Config, 
 	}
 	for _, s := range past {
 		t := PassedTime{Scheduled: s.Scheduled}
-		if times, err := schedule.Parse(s.Expr); err == nil { // else another version wrote it
+		if times, err := schedule.Parse(s.Expr); err == nil { // otherwise another release wrote it
 			t.Skipped = timesBetween(times, s.Before, s.Due.Add(-time.Nanosecond))
 		}
 		found.Times = append(found.Times, t)

@@ -8,8 +8,8 @@ import (
 	"github.com/stranglerfig/migrator/phases"
 )
 
-// Status is where a migration stands: the document of the command status and of the
-// daemon's /status.
+// Status is a migration's status: the document of the command status and of the daemon's
+// /status.
 type Status struct {
 	Status   phases.Status       `json:"status"`
 	Fleet    phases.Fleet        `json:"fleet"`
@@ -20,15 +20,15 @@ type Status struct {
 	Snapshot phases.Snapshot     `json:"snapshot"`
 }
 
-// NextStep is where an advance leads, and what that takes.
+// NextStep is the next step of an advance, and what it waits for.
 type NextStep struct {
 	To       phases.Route `json:"to"`
 	By       string       `json:"by"`           // who takes it: "schedule" (the daemon) or "person"
-	Due      time.Time    `json:"due,omitzero"` // when time will have opened the last gate that it opens
+	Due      time.Time    `json:"due,omitzero"` // when the last of the gates that open with time will be open
 	WaitsFor []string     `json:"waits_for"`    // the gates that are closed
 }
 
-// ReadStatus reads it from the state.
+// ReadStatus reads a migration's status from the state.
 func ReadStatus(ctx context.Context, store *state.Store, name string) (Status, error) {
 	e, err := store.Snapshot(ctx, name)
 	if err != nil {

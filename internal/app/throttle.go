@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/humanize"
 	"github.com/stranglerfig/migrator/internal/logs"
 	"github.com/stranglerfig/migrator/internal/state/reconciles"
@@ -17,15 +18,15 @@ import (
 	"github.com/stranglerfig/migrator/store"
 )
 
-// throttled makes a run that waits while reconcile.stop_on says so.
-func throttled(ctx context.Context, j *Job, r *reconcile.Reconciler, runs *reconciles.Runs, o Reconcile) (run reconcile.Run, found []reconcile.Finding, err error) {
+// runThrottled makes a run that is paused while a condition of reconcile.stop_on holds.
+func runThrottled(ctx context.Context, j *Job, r *reconcile.Reconciler, runs *reconciles.Runs, o Reconcile) (run reconcile.Run, found []reconcile.Finding, err error) {
 	if !j.Config.Reconcile.StopOn.Any() {
 		return r.Run(ctx, o.RunOptions)
 	}
 	group, watching := errgroup.WithContext(ctx)
 	watching, over := context.WithCancel(watching)
 	began := make(chan int64, 1)
-	r.Ledger = beginning{runs, began}
+	r.Ledger = beginNotifier{runs, began}
 	group.Go(func() error {
 		select {
 		case id := <-began:
@@ -40,13 +41,13 @@ func throttled(ctx context.Context, j *Job, r *reconcile.Reconciler, runs *recon
 	return run, found, err
 }
 
-// beginning passes on the number of the run that begins.
-type beginning struct {
+// beginNotifier sends the number of the run that begins.
+type beginNotifier struct {
 	*reconciles.Runs
 	began chan int64
 }
 
-func (b beginning) Begin(ctx context.Context, run reconcile.Run) (reconcile.Run, func(), error) {
+func (b beginNotifier) Begin(ctx context.Context, run reconcile.Run) (reconcile.Run, func(), error) {
 	run, release, err := b.Runs.Begin(ctx, run)
 	if err == nil {
 		b.began <- run.ID
@@ -54,8 +55,8 @@ func (b beginning) Begin(ctx context.Context, run reconcile.Run) (reconcile.Run,
 	return run, release, err
 }
 
-// stopOn pauses the run while it must wait, and resumes it after. An operator's pause
-// is left alone. A check that fails changes nothing, and is logged.
+// stopOn pauses the run while it must wait, and resumes it afterwards. It does not end an
+// operator's pause. A check that fails is logged and changes nothing.
 func stopOn(ctx context.Context, j *Job, runs *reconciles.Runs, run int64, log *slog.Logger) {
 	tick := time.NewTicker(time.Duration(j.Config.Reconcile.StopOn.Interval))
 	defer tick.Stop()
@@ -66,7 +67,7 @@ func stopOn(ctx context.Context, j *Job, runs *reconciles.Runs, run int64, log *
 			return
 		}
 		if failures.Note("check", err) == logs.Failed {
-			log.Warn("whether the reconcile run must wait can't be found out", "error", err)
+			log.Warn("throttle check failed; continuing", "error", err, hint.Attr(err))
 		}
 		if err == nil {
 			if why != "" {
@@ -75,7 +76,7 @@ func stopOn(ctx context.Context, j *Job, runs *reconciles.Runs, run int64, log *
 				err = runs.Continue(ctx, run, true)
 			}
 			if err != nil && !errors.Is(err, reconciles.ErrNoRun) && ctx.Err() == nil {
-				log.Warn("the reconcile run could not be paused or resumed", "error", err)
+				log.Warn("pausing or resuming the reconcile run failed", "error", err, hint.Attr(err))
 			}
 		}
 		select {
@@ -86,7 +87,7 @@ func stopOn(ctx context.Context, j *Job, runs *reconciles.Runs, run int64, log *
 	}
 }
 
-// mustWait is why a run must wait; "": it need not.
+// mustWait returns why a run must wait; "": it need not.
 func mustWait(ctx context.Context, j *Job) (why string, err error) {
 	stop := j.Config.Reconcile.StopOn
 	ask := func(query string) (float64, bool, error) {
@@ -120,7 +121,7 @@ func mustWait(ctx context.Context, j *Job) (why string, err error) {
 	if stop.ReplicationLag > 0 {
 		l, ok := j.Legacy.(store.LagReporter)
 		if !ok {
-			return "", errors.New("this legacy store does not tell how far its standbys are behind")
+			return "", errors.New("this legacy store does not report how far its standbys are behind")
 		}
 		lag, err := l.ReplicationLag(ctx)
 		if err != nil {

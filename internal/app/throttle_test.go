@@ -16,7 +16,7 @@ import (
 	"github.com/stranglerfig/migrator/store"
 )
 
-// standby is a legacy whose standby is behind.
+// standby is a legacy store whose standby is behind.
 type standby struct {
 	store.Legacy
 	behind time.Duration
@@ -25,7 +25,7 @@ type standby struct {
 
 func (s standby) ReplicationLag(context.Context) (time.Duration, error) { return s.behind, s.err }
 
-func TestARunWaitsForAStandby(t *testing.T) {
+func TestRunWaitsForLaggingStandby(t *testing.T) {
 	t.Parallel()
 	m := &migration.Config{}
 	m.Reconcile.StopOn.ReplicationLag = phases.Duration(10 * time.Second)
@@ -36,7 +36,7 @@ func TestARunWaitsForAStandby(t *testing.T) {
 		{standby{behind: 10 * time.Second}, "", ""},
 		{standby{behind: 11 * time.Second}, "a standby of legacy is 11s behind, more than 10s", ""},
 		{standby{err: errors.New("gone")}, "", "gone"},
-		{struct{ store.Legacy }{}, "", "does not tell"},
+		{struct{ store.Legacy }{}, "", "does not report"},
 	} {
 		why, err := mustWait(t.Context(), &Job{Config: m, Legacy: c.legacy})
 		if why != c.why || (err != nil) != (c.fail != "") || err != nil && !strings.Contains(err.Error(), c.fail) {
@@ -45,7 +45,7 @@ func TestARunWaitsForAStandby(t *testing.T) {
 	}
 }
 
-func TestARunWaitsForAPrometheus(t *testing.T) {
+func TestRunWaitsForPrometheus(t *testing.T) {
 	t.Parallel()
 	vector := func(value string) string {
 		return fmt.Sprintf(`{"status":"success","data":{"resultType":"vector","result":[{"metric":{},"value":[%d,%q]}]}}`, time.Now().Unix(), value)

@@ -10,9 +10,9 @@ import (
 	"github.com/stranglerfig/migrator/phases"
 )
 
-// Triggers are the triggers of a migration, and how the newest automatic rollback went.
+// Triggers has the triggers of a migration, and the newest automatic rollback.
 type Triggers struct {
-	Acts     bool               `json:"acts"` // one that fires takes reads back, where the migration stands
+	Acts     bool               `json:"acts"` // a firing trigger rolls back in the present phase
 	Triggers []TriggerView      `json:"triggers"`
 	Latch    *phases.Latch      `json:"latch,omitempty"`
 	Rollback *AutomaticRollback `json:"rollback,omitempty"` // the newest
@@ -26,12 +26,12 @@ type TriggerView struct {
 	Evaluation *phases.Evaluation `json:"evaluation,omitempty"`
 }
 
-// AutomaticRollback is how one went, by the state database's clock.
+// AutomaticRollback has the times of one, by the state database's clock.
 type AutomaticRollback struct {
 	Trigger   string    `json:"trigger"`
 	Fired     time.Time `json:"fired"`
 	Committed time.Time `json:"committed"`
-	Settled   time.Time `json:"settled,omitzero"` // when every instance was known to read legacy
+	Settled   time.Time `json:"settled,omitzero"` // when all instances had acknowledged it
 }
 
 // ReadTriggers reads them from the state, with its time.
@@ -40,7 +40,7 @@ func ReadTriggers(ctx context.Context, store *state.Store, name string) (list Tr
 	if err != nil {
 		return list, now, err
 	}
-	// Before the latch is read: a rollback that is shown is one whose latch is, too.
+	// Read before the latch, so that the latch of a rollback that is returned is returned too.
 	last, err := newestRollback(ctx, store, name)
 	if err != nil {
 		return list, now, err
@@ -66,7 +66,7 @@ func ReadTriggers(ctx context.Context, store *state.Store, name string) (list Tr
 	return list, e.Now, nil
 }
 
-// newestRollback is nil if no trigger has ever rolled back.
+// newestRollback returns nil if no trigger has ever rolled back.
 func newestRollback(ctx context.Context, store *state.Store, name string) (*AutomaticRollback, error) {
 	changes, err := store.Changes(ctx, name)
 	if err != nil {
@@ -88,24 +88,24 @@ func newestRollback(ctx context.Context, store *state.Store, name string) (*Auto
 	return last, err
 }
 
-// mostEntries bounds the history that a replay reads its routes from, mostAsked the
+// maxEntries bounds the history that a replay reads its routes from, maxRecorded the
 // evaluations of one trigger.
 const (
-	mostEntries = 1_000_000
-	mostAsked   = 100_000
+	maxEntries  = 1_000_000
+	maxRecorded = 100_000
 )
 
-// ReplayTriggers evaluates triggers over what was recorded in the time before now.
+// ReplayTriggers evaluates triggers over the telemetry of a period before now.
 func ReplayTriggers(ctx context.Context, store *state.Store, name string, s phases.Settings, before time.Duration) (*judge.Replayed, error) {
 	e, err := store.Snapshot(ctx, name)
 	if err != nil {
 		return nil, err
 	}
-	r := judge.Replay{Settings: s, Since: e.Now.Add(-before), Until: e.Now, Routes: map[int64]phases.Route{}, Asked: map[string][]phases.Evaluation{}}
+	r := judge.Replay{Settings: s, Since: e.Now.Add(-before), Until: e.Now, Routes: map[int64]phases.Route{}, Recorded: map[string][]phases.Evaluation{}}
 	if r.Buckets, err = store.Observed(ctx, name, r.Since.Add(-judge.TriggersSince)); err != nil {
 		return nil, err
 	}
-	entries, err := store.History(ctx, name, mostEntries)
+	entries, err := store.History(ctx, name, maxEntries)
 	if err != nil {
 		return nil, err
 	}
@@ -113,12 +113,12 @@ func ReplayTriggers(ctx context.Context, store *state.Store, name string, s phas
 		r.Routes[one.To.Epoch] = one.To
 	}
 	for _, t := range s.Triggers.Custom {
-		asked, err := store.Evaluations(ctx, name, state.EvaluationFilter{Kind: phases.TriggerKind, Name: t.Name, Since: r.Since, Limit: mostAsked})
+		asked, err := store.Evaluations(ctx, name, state.EvaluationFilter{Kind: phases.TriggerKind, Name: t.Name, Since: r.Since, Limit: maxRecorded})
 		if err != nil {
 			return nil, err
 		}
 		slices.Reverse(asked)
-		r.Asked[t.Name] = asked
+		r.Recorded[t.Name] = asked
 	}
 	return r.Run(), nil
 }

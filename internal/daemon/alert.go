@@ -11,24 +11,24 @@ import (
 	"github.com/stranglerfig/migrator/phases"
 )
 
-// Alert is one that an Alertmanager has sent, for a trigger.
+// Alert is an Alertmanager's alert for a trigger.
 type Alert struct {
 	Trigger string          `json:"trigger"`
-	Key     string          `json:"key"` // the same for the same outbreak, however often it is sent
+	Key     string          `json:"key"` // identifies one firing of the alert, however often it is sent
 	Detail  string          `json:"detail"`
 	Alert   json.RawMessage `json:"alert"`
 }
 
-// Alerts keeps looks at triggers, and finds them again.
+// Alerts records evaluations of triggers, and returns them.
 type Alerts interface {
 	judge.State
 	// NewestEvaluations returns the newest evaluations of a trigger, newest first.
 	NewestEvaluations(ctx context.Context, migration, trigger string) ([]phases.Evaluation, error)
 }
 
-// Fire acts on an alert, whichever daemon it came to: the leader need not be the one
-// that an Alertmanager reaches. An alert that is known already does nothing, unless who
-// kept it died before acting on it. An error is worth another try.
+// Fire acts on an alert. Any daemon may receive it: an Alertmanager need not reach the
+// leader. An alert that is recorded already does nothing, unless the daemon that recorded it
+// died before acting on it. The caller may retry after an error.
 func (e *Engine) Fire(ctx context.Context, a Alert) error {
 	now, err := e.State.Snapshot(ctx, e.Migration)
 	if err != nil {
@@ -41,10 +41,10 @@ func (e *Engine) Fire(ctx context.Context, a Alert) error {
 	all := rules.Settings.Triggers.All()
 	at := slices.IndexFunc(all, func(t phases.Armed) bool { return t.Name == a.Trigger })
 	if at < 0 || all[at].Off != "" {
-		return nil // no longer, by what is applied
+		return nil // the applied migration file no longer has this trigger, or turns it off
 	}
 	log := e.logger()
-	fired, known, err := e.known(ctx, a)
+	fired, known, err := e.recordedAlert(ctx, a)
 	if err != nil {
 		return err
 	}
@@ -52,10 +52,10 @@ func (e *Engine) Fire(ctx context.Context, a Alert) error {
 		return nil
 	}
 	if !known {
-		if fired, err = e.keep(ctx, a, all[at], judge.Snapshot{State: now, Settings: rules.Settings}); err != nil {
+		if fired, err = e.recordAlert(ctx, a, all[at], judge.Snapshot{State: now, Settings: rules.Settings}); err != nil {
 			return err
 		}
-		log.Warn("an Alertmanager's alert has come in", "trigger", a.Trigger, "why", a.Detail, "verdict", fired.Verdict, "dry_run", fired.DryRun)
+		log.Warn("alert received", "trigger", a.Trigger, "why", a.Detail, "verdict", fired.Verdict, "dry_run", fired.DryRun)
 	}
 	if fired.Verdict != phases.Firing || fired.DryRun {
 		return nil
@@ -75,35 +75,36 @@ func (e *Engine) Fire(ctx context.Context, a Alert) error {
 	return err
 }
 
-// keep evaluates the trigger as if it had asked and been told of the alert.
-func (e *Engine) keep(ctx context.Context, a Alert, t phases.Armed, look judge.Snapshot) (phases.Evaluation, error) {
+// recordAlert evaluates the trigger as if its source had answered with the alert, and
+// records the evaluation.
+func (e *Engine) recordAlert(ctx context.Context, a Alert, t phases.Armed, snapshot judge.Snapshot) (phases.Evaluation, error) {
 	inputs, err := json.Marshal(a)
 	if err != nil {
 		return phases.Evaluation{}, err
 	}
-	enough := 0 // how often an alert must be bad before it fires is the Alertmanager's to say
-	for _, c := range look.Settings.Triggers.Custom {
+	consecutive := 0 // counts as reached: the Alertmanager decides how long an alert is pending before it fires
+	for _, c := range snapshot.Settings.Triggers.Custom {
 		if c.Name == a.Trigger {
-			enough = c.Consecutive
+			consecutive = c.Consecutive
 		}
 	}
-	look.Answers = map[string]judge.Answer{a.Trigger: {
-		Reading: judge.Reading{Verdict: phases.Firing, Detail: a.Detail, Inputs: inputs}, Before: enough,
+	snapshot.Answers = map[string]judge.Answer{a.Trigger: {
+		Reading: judge.Reading{Verdict: phases.Firing, Detail: a.Detail, Inputs: inputs}, Before: consecutive,
 	}}
-	kept, err := e.Alerts.Record(ctx, e.Migration, []phases.Evaluation{look.Trigger(t)})
+	kept, err := e.Alerts.Record(ctx, e.Migration, []phases.Evaluation{snapshot.Trigger(t)})
 	if err != nil {
-		return phases.Evaluation{}, fmt.Errorf("keeping the alert: %w", err)
+		return phases.Evaluation{}, fmt.Errorf("record the alert: %w", err)
 	}
 	return kept[0], nil
 }
 
-// known finds the look that was kept of the same outbreak.
-func (e *Engine) known(ctx context.Context, a Alert) (phases.Evaluation, bool, error) {
-	looks, err := e.Alerts.NewestEvaluations(ctx, e.Migration, a.Trigger)
+// recordedAlert finds the evaluation that was recorded for the same firing of the alert.
+func (e *Engine) recordedAlert(ctx context.Context, a Alert) (phases.Evaluation, bool, error) {
+	evaluations, err := e.Alerts.NewestEvaluations(ctx, e.Migration, a.Trigger)
 	if err != nil {
 		return phases.Evaluation{}, false, err
 	}
-	for _, one := range looks {
+	for _, one := range evaluations {
 		var kept struct {
 			Answer struct {
 				Source Alert `json:"source"`

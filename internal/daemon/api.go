@@ -14,7 +14,7 @@ import (
 	"github.com/stranglerfig/migrator/phases"
 )
 
-// handler answers over HTTP for all migrations of the daemon.
+// handler serves HTTP for all migrations of the daemon.
 func (d *Daemon) handler() (http.Handler, error) {
 	var names []string
 	for _, m := range d.Migrations {

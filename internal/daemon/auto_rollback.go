@@ -10,31 +10,32 @@ import (
 	"github.com/stranglerfig/migrator/phases"
 )
 
-// errNothingToRollBack tells that a trigger takes nothing back where the migration stands.
-var errNothingToRollBack = errors.New("there are no reads to take back")
+// errNothingToRollBack means that a trigger cannot roll back from the present route.
+var errNothingToRollBack = errors.New("no rollback")
 
-// errAlreadyRolledBack tells that somebody has taken reads back since the trigger fired, and gone on.
-var errAlreadyRolledBack = errors.New("reads were taken back since")
+// errAlreadyRolledBack means that reads were rolled back after the trigger fired, and that
+// an operator has advanced since.
+var errAlreadyRolledBack = errors.New("already rolled back since")
 
 // triggers evaluates the triggers and acts on the first that fires.
 func (w *engineRun) triggers(ctx context.Context, e phases.Snapshot) {
-	var found []phases.Evaluation
+	var evaluations []phases.Evaluation
 	w.try("evaluate the triggers", func() (err error) {
-		found, err = w.rules.Judge.Triggers(ctx, e)
+		evaluations, err = w.rules.Judge.Triggers(ctx, e)
 		return err
 	})
-	for i, one := range found {
+	for i, one := range evaluations {
 		delete(w.firing, one.Name)
 		switch {
 		case one.Verdict != phases.Firing:
 		case one.DryRun:
 			if w.logOncePerEpoch("dry run of " + one.Name) {
-				w.log.Warn("a trigger would have fired", "trigger", one.Name, "why", one.Detail, "evaluation", one.ID)
+				w.log.Warn("trigger fired in a dry run; no rollback", "trigger", one.Name, "why", one.Detail, "evaluation", one.ID)
 			}
 		default:
 			w.firing[one.Name] = true
 			if w.pendingRollback == nil {
-				w.pendingRollback, w.retryUntil = &found[i], time.Now().Add(rollbackRetry)
+				w.pendingRollback, w.retryUntil = &evaluations[i], time.Now().Add(rollbackRetry)
 			}
 		}
 	}
@@ -54,27 +55,27 @@ func (w *engineRun) triggers(ctx context.Context, e phases.Snapshot) {
 		return err
 	})
 	if ok || time.Now().After(w.retryUntil) {
-		w.pendingRollback = nil // it is looked at again at its own interval
+		w.pendingRollback = nil // the trigger is evaluated again at its own interval
 	}
 }
 
-// reportOnly tells of a trigger that fires where it takes nothing back.
+// reportOnly logs and announces a trigger that fires where no rollback is possible.
 func (w *engineRun) reportOnly(ctx context.Context, fired phases.Evaluation, e phases.Snapshot) {
 	at := e.Status.Route
 	if w.logOncePerEpoch("fired " + fired.Name) {
-		w.log.Warn("a trigger fires, and there are no reads to take back", "trigger", fired.Name, "route", at.String(), "why", fired.Detail, "evaluation", fired.ID)
+		w.log.Warn("trigger fired but no rollback is possible in this phase", "trigger", fired.Name, "route", at.String(), "why", fired.Detail, "evaluation", fired.ID)
 	}
 	w.announce(ctx, Fired, topic("fired", at.Epoch, fired.Name), announcement{Route: at, Trigger: fired.Name, Evaluation: fired.ID, Why: fired.Detail})
 }
 
-// rollBack takes reads back to legacy because of what fired, and latches that, in one
-// transaction. It wraps errNothingBack where reads come from legacy, and where legacy
-// does not have what was written since the fence: from retain a person goes back.
+// rollBack returns reads to legacy because a trigger fired, and sets the latch, in one
+// transaction. It wraps errNothingToRollBack where reads come from legacy, and where legacy
+// lacks the writes since the fence: from retain only an operator rolls back.
 //
-// The harm was found a moment ago. A step that somebody took meanwhile does not undo
-// it, so the epoch may be a later one; another description does, and so does cutover
-// begun anew: then reads were taken back meanwhile, as by another leader while this one
-// was frozen, and a person has gone on.
+// The evaluation is older than the transaction. A step that was taken in between does not
+// invalidate it, so the epoch may be a later one. A newly applied migration file does. So
+// does a cutover that began after the evaluation: then reads were rolled back in between,
+// for example by another leader while this one was frozen, and an operator has advanced.
 func (e *Engine) rollBack(ctx context.Context, log *slog.Logger, fired phases.Evaluation) (phases.Status, error) {
 	st, err := e.State.Transition(ctx, e.Migration, func(now phases.Snapshot) (phases.Move, error) {
 		at := now.Status.Route
@@ -84,7 +85,7 @@ func (e *Engine) rollBack(ctx context.Context, log *slog.Logger, fired phases.Ev
 		case at.Phase == phases.Cutover && now.Status.PhaseSince.After(fired.At):
 			return phases.Move{}, fmt.Errorf("%w %s fired", errAlreadyRolledBack, fired.Name)
 		case now.Status.ConfigHash != fired.ConfigHash:
-			return phases.Move{}, fmt.Errorf("%w: another description was applied since %s fired", errNothingToRollBack, fired.Name)
+			return phases.Move{}, fmt.Errorf("%w: another migration file was applied since %s fired", errNothingToRollBack, fired.Name)
 		}
 		return phases.Move{
 			From: at, To: phases.Route{Phase: phases.DualRead, Percent: phases.All},
@@ -95,19 +96,19 @@ func (e *Engine) rollBack(ctx context.Context, log *slog.Logger, fired phases.Ev
 	if err != nil {
 		return st, err
 	}
-	log.Warn("a trigger has taken reads back to legacy", "trigger", fired.Name, "why", fired.Detail, "evaluation", fired.ID,
+	log.Warn("rolled back", "trigger", fired.Name, "why", fired.Detail, "evaluation", fired.ID,
 		"fired_at", fired.At, "committed_at", st.RouteSince, "epoch", st.Route.Epoch)
 	return st, nil
 }
 
-// settled tells when every instance has followed an automatic rollback, and has the
-// next look come soon until then.
-func (w *engineRun) settled(e phases.Snapshot) {
+// reportSettled logs that an automatic rollback has settled, and shortens the pause between
+// ticks until then.
+func (w *engineRun) reportSettled(e phases.Snapshot) {
 	at, latch := e.Status.Route, e.Latch
 	rolled := latch != nil && latch.Epoch == at.Epoch
 	w.settling = rolled && e.Fleet.Behind > 0 && e.Now.Sub(latch.At) < rollbackRetry
 	if rolled && e.Fleet.Behind == 0 && w.logOncePerEpoch("settled") {
-		w.log.Info("every instance reads legacy again", "trigger", latch.Trigger, "epoch", at.Epoch,
+		w.log.Info("rollback settled on all instances", "trigger", latch.Trigger, "epoch", at.Epoch,
 			"committed_at", latch.At, "settled_within", e.Now.Sub(latch.At).Round(time.Millisecond))
 	}
 }

@@ -1,12 +1,11 @@
-// Package daemon keeps migrations well between an operator's commands: the leader of all
-// that share a state database evaluates gates and triggers, rolls back, takes a ramp's
-// steps, repairs, and makes scheduled reconcile runs. A worker takes jobs of such runs.
+// Package daemon runs migrations between an operator's commands. Of all daemons that share
+// a state database, the leader evaluates gates and triggers, rolls back, advances ramps,
+// repairs, and starts scheduled reconcile runs. A worker takes jobs of reconcile runs.
 package daemon
 
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"log/slog"
 	"net"
 	"slices"
@@ -16,6 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/stranglerfig/migrator/internal/app"
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/logs"
 	"github.com/stranglerfig/migrator/internal/notify"
 	"github.com/stranglerfig/migrator/internal/openstore"
@@ -27,24 +27,24 @@ import (
 	"github.com/stranglerfig/migrator/phases"
 )
 
-// Daemon leads migrations, of those of one state database, or waits to, and answers
-// health checks, status and metrics. See migrator serve for what it does as the leader.
+// Daemon leads migrations of one state database, or is their standby, and answers health
+// checks, status and metrics. See migrator serve for the leader's tasks.
 type Daemon struct {
 	State       *state.Store
-	Migrations  []*Migration // each of another name
-	AlertsToken string       // that an Alertmanager must send; "": no alerts are taken
+	Migrations  []*Migration // names are unique
+	AlertsToken string       // that an Alertmanager must send; "": POST /alerts does not exist
 	Log         *slog.Logger // nil: discarded
 }
 
-// Migration is one that a daemon leads, or waits to.
+// Migration is one migration that a daemon leads, or is the standby of.
 type Migration struct {
-	File   string            // is read again while the daemon runs
-	Config *migration.Config // as File was at the start
+	File   string            // reread while the daemon runs
+	Config *migration.Config // File's content at the start
 
 	leads atomic.Bool
 }
 
-// Run goes on until ctx ends, and returns nil then. It closes the listener.
+// Run runs until ctx ends, and then returns nil. It closes the listener.
 func (d *Daemon) Run(ctx context.Context, listener net.Listener) error {
 	d.Log = logs.OrDiscard(d.Log)
 	handler, err := d.handler()
@@ -63,29 +63,29 @@ func (d *Daemon) Run(ctx context.Context, listener net.Listener) error {
 	return err
 }
 
-// lead waits for its turn to lead the migration, and does what a leader does then.
+// lead waits for the migration's leadership, then runs the leader's loops until it is lost.
 func (d *Daemon) lead(ctx context.Context, m *Migration) error {
 	name := m.Config.Name
 	log := d.Log.With("migration", name)
-	keeper := &Maintainer{
+	maintainer := &Maintainer{
 		Migration: name, State: d.State,
 		Budget: m.Config.Timing().MaintenanceBudget(), Log: d.Log,
 		Open: func(ctx context.Context, hash string) (Stores, error) {
 			return openStores(ctx, d.State, m, hash, log)
 		},
-		MaintainState: tend(d.State, m),
+		MaintainState: stateMaintenance(d.State, m),
 	}
 	engine := d.engine(m)
 	schedule := d.schedule(m, log)
 	sender := &notify.Sender{Outbox: outbox.New(d.State.Pool(), name), Webhooks: func() []migration.Webhook { return m.now().Webhooks }, Log: log}
-	log.Info("standing by, unless nobody leads")
+	log.Info("waiting for leadership")
 	err := d.State.Lead(ctx, "keep "+name, func(ctx context.Context) error {
 		m.leads.Store(true)
 		defer m.leads.Store(false)
 		log.Info("leading")
 		defer log.Info("no longer leading")
 		g, leading := errgroup.WithContext(ctx)
-		g.Go(func() error { return keeper.Run(leading) })
+		g.Go(func() error { return maintainer.Run(leading) })
 		g.Go(func() error { return engine.Run(leading) })
 		g.Go(func() error { return sender.Run(leading) })
 		g.Go(func() error { return schedule.Loop(leading) })
@@ -97,26 +97,26 @@ func (d *Daemon) lead(ctx context.Context, m *Migration) error {
 	return err
 }
 
-// engine evaluates what is applied. Of the migration file at hand it takes no more than
-// where a Prometheus is: a file that was edited, or is gone, turns no trigger off.
+// engine evaluates the applied migration file. From the file on this machine it takes the
+// address of Prometheus alone: an edited or missing file turns no trigger off.
 func (d *Daemon) engine(m *Migration) *Engine {
 	name := m.Config.Name
 	return &Engine{
-		Migration: name, State: d.State, Alerts: looks{d.State}, Announce: announces(d.State, name), Log: d.Log,
+		Migration: name, State: d.State, Alerts: evaluationStore{d.State}, Announce: announcer(d.State, name), Log: d.Log,
 		Rules: func(ctx context.Context, _ string) (*Rules, error) {
 			applied, err := app.Applied(ctx, d.State, name)
 			if err != nil {
 				return nil, err
 			}
 			if err := applied.Settings().Validate(); err != nil {
-				return nil, fmt.Errorf("what was applied to %s can't be evaluated: %w; try: migrator apply", name, err)
+				return nil, hint.Errorf(hint.Hint{Do: hint.Apply}, "the applied migration file of %s is not valid: %w", name, err)
 			}
 			return &Rules{Settings: applied.Settings(), Judge: app.NewJudge(d.State, name, applied.Settings(), m.now().Prometheus)}, nil
 		},
 	}
 }
 
-// now is the migration file as it is; as it was at the start, if it can't be read.
+// now returns the migration file's present content, or that at the start if it can't be read.
 func (m *Migration) now() *migration.Config {
 	if now, err := openstore.Load(m.File); err == nil && now.Name == m.Config.Name {
 		return now
@@ -124,26 +124,26 @@ func (m *Migration) now() *migration.Config {
 	return m.Config
 }
 
-// looks finds evaluations again.
-type looks struct{ *state.Store }
+// evaluationStore implements Alerts.
+type evaluationStore struct{ *state.Store }
 
-func (l looks) NewestEvaluations(ctx context.Context, migration, trigger string) ([]phases.Evaluation, error) {
+func (l evaluationStore) NewestEvaluations(ctx context.Context, migration, trigger string) ([]phases.Evaluation, error) {
 	return l.Evaluations(ctx, migration, state.EvaluationFilter{Kind: phases.TriggerKind, Name: trigger, Limit: 1000})
 }
 
-// announces puts what no entry of the history tells of into the outbox.
-func announces(store *state.Store, migration string) func(context.Context, Event, string, any) error {
+// announcer puts events that have no entry in the history into the outbox.
+func announcer(store *state.Store, migration string) func(context.Context, Event, string, any) error {
 	pending := outbox.New(store.Pool(), migration)
 	return func(ctx context.Context, event Event, topic string, detail any) error {
 		return pending.Announce(ctx, outbox.Event(event), topic, detail)
 	}
 }
 
-// pruneEvery is how often what is old is removed from the state.
+// pruneEvery is how often old rows are removed from the state.
 const pruneEvery = time.Hour
 
-// tend sums up what instances have counted, and removes what is old.
-func tend(store *state.Store, m *Migration) func(context.Context) error {
+// stateMaintenance rolls up telemetry, and removes old rows.
+func stateMaintenance(store *state.Store, m *Migration) func(context.Context) error {
 	name := m.Config.Name
 	var pruned time.Time
 	return func(ctx context.Context) error {
@@ -169,7 +169,7 @@ func (d *Daemon) named(name string) *Migration {
 	return d.Migrations[at]
 }
 
-// alerts takes an Alertmanager's webhooks.
+// alerts receives Alertmanager webhooks.
 func (d *Daemon) alerts() *server.Alerts {
 	return &server.Alerts{
 		Token: d.AlertsToken, Log: d.Log,
@@ -190,11 +190,11 @@ func (d *Daemon) alerts() *server.Alerts {
 			return matchers, true, nil
 		},
 		Fire: func(ctx context.Context, name string, alert server.Alert) error {
-			whole, err := json.Marshal(alert)
+			body, err := json.Marshal(alert)
 			if err != nil {
 				return err
 			}
-			return d.engine(d.named(name)).Fire(ctx, Alert{Trigger: alert.Trigger, Key: alert.Key(), Detail: alert.Text(), Alert: whole})
+			return d.engine(d.named(name)).Fire(ctx, Alert{Trigger: alert.Trigger, Key: alert.Key(), Detail: alert.Text(), Alert: body})
 		},
 	}
 }

@@ -17,67 +17,69 @@ import (
 
 // Defaults of an Engine.
 const (
-	engineInterval = 10 * time.Second       // longest time between two looks
-	engineSoon     = 250 * time.Millisecond // between two, while a rollback is under way
-	engineBudget   = 15 * time.Second       // of one look
-	rollbackRetry  = time.Minute            // how long a firing trigger that could not be acted on is tried again
+	engineInterval = 10 * time.Second       // longest time between two ticks
+	engineSoon     = 250 * time.Millisecond // between two ticks until a rollback settles
+	engineBudget   = 15 * time.Second       // of one tick
+	rollbackRetry  = time.Minute            // how long a failed rollback is retried
 )
 
-// Engine looks at one migration's evidence in every phase, paused or not, and acts on
-// it: a firing trigger takes reads back to legacy, and a ramp climbs while its gates
-// are open. Only the leader runs it; should two run, each of their moves is a
-// compare-and-set, and a trigger that has been acted on finds nothing to take back.
+// Engine evaluates one migration's gates and triggers in every phase, paused or not, and
+// acts on them: it rolls back when a trigger fires, and advances a ramp while its gates are
+// open. Only the leader runs it. Should two run, each of their moves is a compare-and-set,
+// and the second rollback for one firing finds nothing to roll back.
 //
-// What it can't find out never rolls back: a state that does not answer, a description
-// that can't be read, a source that says nothing. There is one exception, which judge
-// makes: a trigger with on_blind: rollback.
+// Missing information never rolls back: a state that does not answer, a migration file that
+// can't be read, a source without an answer. Package judge makes one exception: a trigger
+// with on_blind: rollback.
 type Engine struct {
 	Migration string
 	State     control.State
-	Alerts    Alerts // what came in by Alertmanager
-	// Rules returns what is applied, whose hash is given. It is called when that changes.
+	Alerts    Alerts // evaluations of Alertmanager's alerts
+	// Rules returns those of the applied migration file, whose hash is given. It is called
+	// when the hash changes.
 	Rules func(ctx context.Context, configHash string) (*Rules, error)
-	// Announce tells what no entry of the history does, once for each topic. nil: nobody.
+	// Announce sends an event that has no entry in the history, once for each topic.
+	// nil: none is sent.
 	Announce func(ctx context.Context, event Event, topic string, detail any) error
-	// Interval is the longest time between two looks (10 s). It is shorter where a gate
-	// or a trigger is to be looked at more often.
+	// Interval is the longest time between two ticks; 0: 10 s. It is shorter where a gate
+	// or a trigger has a shorter interval.
 	Interval time.Duration
 	Log      *slog.Logger // nil: discarded
 }
 
-// Rules are what an applied description says.
+// Rules are those of an applied migration file.
 type Rules struct {
 	Settings phases.Settings
 	Judge    *judge.Judge
 }
 
-// Event is what an engine announces.
+// Event is a kind of announcement.
 type Event string
 
 // Events.
 const (
-	StepDue Event = "held"  // the next step is due, and waits for a gate or a person
-	Fired   Event = "fired" // a trigger fires where it takes nothing back
+	StepDue Event = "held"  // the next step is due, and is blocked by a gate or waits for an operator
+	Fired   Event = "fired" // a trigger fires where no rollback is possible
 )
 
-// engineRun is an engine at work.
+// engineRun is a running Engine.
 type engineRun struct {
 	*Engine
 	log             *slog.Logger
-	config          string // that rules are of
+	config          string // hash that rules belong to
 	rules           *Rules
 	stop            context.CancelFunc // of the rules' sources
 	sources         sync.WaitGroup
-	failures        map[string]string // failures that have been told, by what failed
+	failures        map[string]string // failures that have been logged, by job
 	pendingRollback *phases.Evaluation
 	retryUntil      time.Time
-	logged          map[string]bool // what has been logged in this epoch
+	logged          map[string]bool // in this epoch
 	epoch           int64
 	settling        bool
-	firing          map[string]bool // triggers, as they were last looked at in this epoch
+	firing          map[string]bool // triggers that fired when last evaluated in this epoch
 }
 
-// Run looks until ctx ends, and returns nil then. It gives up on nothing.
+// Run evaluates and acts until ctx ends, and then returns nil. It retries every failure.
 func (e *Engine) Run(ctx context.Context) error {
 	w := &engineRun{Engine: e, log: e.logger(), stop: func() {}, failures: map[string]string{}}
 	defer w.sources.Wait()
@@ -102,14 +104,14 @@ func (e *Engine) logger() *slog.Logger {
 	return e.Log.With("migration", e.Migration)
 }
 
-// pause is how long to wait for the next look.
+// pause returns how long to wait for the next tick.
 func (w *engineRun) pause() time.Duration {
 	wait := cmp.Or(w.Interval, engineInterval)
 	if w.settling || w.pendingRollback != nil {
 		return min(wait, engineSoon)
 	}
 	if w.rules == nil {
-		return min(wait, time.Second) // of a state that is away, or where nothing is applied yet
+		return min(wait, time.Second) // the state is unreachable, or nothing is applied yet
 	}
 	s := w.rules.Settings
 	for _, t := range s.Triggers.All() {
@@ -127,8 +129,8 @@ func (w *engineRun) pause() time.Duration {
 	return wait
 }
 
-// tick does all that there is to do now, the most urgent first. No step waits for
-// another to succeed.
+// tick does all work that is due, the most urgent first. A failed step does not stop the
+// next one.
 func (w *engineRun) tick(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, engineBudget)
 	defer cancel()
@@ -137,7 +139,7 @@ func (w *engineRun) tick(ctx context.Context) {
 		return
 	}
 	if e.Status.ConfigHash != w.config || w.rules == nil {
-		ok := w.try("read what is applied", func() error { return w.reload(ctx, e.Status.ConfigHash) })
+		ok := w.try("read the applied migration file", func() error { return w.reload(ctx, e.Status.ConfigHash) })
 		if !ok {
 			return
 		}
@@ -146,7 +148,7 @@ func (w *engineRun) tick(ctx context.Context) {
 		w.epoch, w.logged, w.firing = e.Status.Route.Epoch, map[string]bool{}, map[string]bool{}
 	}
 	w.triggers(ctx, e)
-	w.settled(e)
+	w.reportSettled(e)
 	w.try("evaluate the gates", func() error {
 		_, err := w.rules.Judge.Gates(ctx, e)
 		return err
@@ -164,8 +166,8 @@ func (w *engineRun) snapshot(ctx context.Context) (e phases.Snapshot, ok bool) {
 	return e, ok
 }
 
-// reload takes over another applied description. Its sources are asked beside the
-// looks, so that none of them waits for one.
+// reload replaces the rules after another migration file was applied. Its sources are
+// queried concurrently with ticks, so that no tick waits for a source.
 func (w *engineRun) reload(ctx context.Context, hash string) error {
 	rules, err := w.Rules(ctx, hash)
 	if err != nil {
@@ -180,7 +182,7 @@ func (w *engineRun) reload(ctx context.Context, hash string) error {
 	return nil
 }
 
-// try tells a failure when it begins, when it becomes another one, and when it ends.
+// try logs a failure when it begins, when it changes, and when it ends.
 func (w *engineRun) try(what string, do func() error) bool {
 	err := do()
 	switch was := w.failures[what]; {
@@ -189,12 +191,12 @@ func (w *engineRun) try(what string, do func() error) bool {
 		w.log.Warn("failed", "job", what, "error", err, hint.Attr(err))
 	case err == nil && was != "":
 		delete(w.failures, what)
-		w.log.Info("works again", "job", what)
+		w.log.Info("recovered", "job", what)
 	}
 	return err == nil
 }
 
-// logOncePerEpoch tells something one time in an epoch.
+// logOncePerEpoch reports whether what has not been logged in this epoch, and marks it.
 func (w *engineRun) logOncePerEpoch(what string) bool {
 	if w.logged[what] {
 		return false
@@ -210,7 +212,7 @@ func (w *engineRun) announce(ctx context.Context, event Event, topic string, det
 	w.try("announce", func() error { return w.Announce(ctx, event, topic, detail) })
 }
 
-// announcement is the detail of a message that no entry of the history tells of.
+// announcement is the detail of an event that has no entry in the history.
 type announcement struct {
 	Route      phases.Route    `json:"route"`
 	To         *phases.Route   `json:"to,omitempty"`

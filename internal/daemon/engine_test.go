@@ -16,15 +16,15 @@ import (
 	"github.com/stranglerfig/migrator/record"
 )
 
-// TestATriggerActsThoughTheStateWasAway: it fired, and the state database dies before
-// the rollback, which is made once it is back.
-func TestATriggerActsThoughTheStateWasAway(t *testing.T) {
+// TestTriggerRollsBackAfterStateOutage: a trigger fires, the state database dies before the
+// rollback, and the rollback is made once the database is back.
+func TestTriggerRollsBackAfterStateOutage(t *testing.T) {
 	t.Parallel()
 	machine := testenv.Postgres(t)
-	b := newBench(t, machine.URL())
+	b := newFixture(t, machine.URL())
 	killed := make(chan struct{})
-	b.reads(0, 200)
-	e := b.engine(func(e *engine) {
+	b.reportReads(0, 200)
+	e := b.engine(func(e *runningEngine) {
 		once := sync.OnceFunc(func() {
 			defer close(killed)
 			if err := machine.Kill(); err != nil {
@@ -37,46 +37,47 @@ func TestATriggerActsThoughTheStateWasAway(t *testing.T) {
 		}
 	})
 	<-killed
-	e.awaits("word of it", func() bool { return strings.Contains(e.said(), `job="roll back"`) })
+	e.await("the logged failure", func() bool { return strings.Contains(e.logged(), `job="roll back"`) })
 	if err := machine.Restart(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	e.awaits("the rollback", func() bool { return strings.Contains(e.said(), "has taken reads back") })
+	e.await("the rollback", func() bool { return strings.Contains(e.logged(), `msg="rolled back"`) })
 	e.stop()
-	if n := b.by(phases.CauseTrigger); n != 1 || b.phase() != phases.DualRead {
+	if n := b.transitionsBy(phases.CauseTrigger); n != 1 || b.phase() != phases.DualRead {
 		t.Errorf("%d rollbacks, it is on %s", n, b.phase())
 	}
 }
 
-// TestOfTwoLeadersOneTakesReadsBack, whichever is deposed in the middle of it.
-func TestOfTwoLeadersOneTakesReadsBack(t *testing.T) {
+// TestTwoLeadersRollBackOnce: two leaders see the same firing, and one rolls back. Then a
+// leader is deposed in the middle of a rollback, and another makes it.
+func TestTwoLeadersRollBackOnce(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, testenv.PostgresURL(t))
-	b.reads(0, 200)
-	// Both have found harm before either acts.
+	b := newFixture(t, testenv.PostgresURL(t))
+	b.reportReads(0, 200)
+	// Both have seen the firing before either acts.
 	var both sync.WaitGroup
 	both.Add(2)
-	meet := func(e *engine) {
+	meet := func(e *runningEngine) {
 		once := sync.OnceFunc(func() { both.Done(); both.Wait() })
 		e.state.transition = func(ctx context.Context, decide func(phases.Snapshot) (phases.Move, error)) (phases.Status, error) {
 			once()
 			return b.state.Transition(ctx, items, decide)
 		}
 	}
-	for _, e := range []*engine{b.engine(meet), b.engine(meet)} {
-		e.awaits("the rollback", func() bool { return b.phase() == phases.DualRead })
-		e.looksOn()
+	for _, e := range []*runningEngine{b.engine(meet), b.engine(meet)} {
+		e.await("the rollback", func() bool { return b.phase() == phases.DualRead })
+		e.awaitEvaluations()
 		e.stop()
 	}
-	if n := b.by(phases.CauseTrigger); n != 1 {
+	if n := b.transitionsBy(phases.CauseTrigger); n != 1 {
 		t.Errorf("%d rollbacks", n)
 	}
 
-	b.check(b.state.Acknowledge(t.Context(), items, "mended"))
+	b.check(b.state.Acknowledge(t.Context(), items, "fixed"))
 	b.cutover()
-	b.reads(0, 200)
+	b.reportReads(0, 200)
 	deposed := make(chan struct{})
-	first := b.engine(func(e *engine) {
+	first := b.engine(func(e *runningEngine) {
 		e.state.transition = func(ctx context.Context, decide func(phases.Snapshot) (phases.Move, error)) (phases.Status, error) {
 			ctx, cancel := context.WithCancel(ctx)
 			defer cancel()
@@ -94,23 +95,23 @@ func TestOfTwoLeadersOneTakesReadsBack(t *testing.T) {
 	})
 	<-deposed
 	second := b.engine(nil)
-	second.awaits("the rollback", func() bool { return b.phase() == phases.DualRead })
-	first.looksOn()
+	second.await("the rollback", func() bool { return b.phase() == phases.DualRead })
+	first.awaitEvaluations()
 	first.stop()
 	second.stop()
-	if n := b.by(phases.CauseTrigger); n != 2 {
+	if n := b.transitionsBy(phases.CauseTrigger); n != 2 {
 		t.Errorf("%d rollbacks", n)
 	}
 }
 
-// TestAFrozenLeaderActsOnNothingOld: it found harm, slept, and wakes up after another
-// has taken reads back and people have gone on.
-func TestAFrozenLeaderActsOnNothingOld(t *testing.T) {
+// TestFrozenLeaderIgnoresStaleFiring: a leader sees a firing and freezes. It continues
+// after another leader has rolled back and an operator has advanced again.
+func TestFrozenLeaderIgnoresStaleFiring(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, testenv.PostgresURL(t))
-	b.reads(0, 200)
+	b := newFixture(t, testenv.PostgresURL(t))
+	b.reportReads(0, 200)
 	frozen, thaw := make(chan struct{}), make(chan struct{})
-	first := b.engine(func(e *engine) {
+	first := b.engine(func(e *runningEngine) {
 		once := sync.OnceFunc(func() { close(frozen); <-thaw })
 		e.state.transition = func(_ context.Context, decide func(phases.Snapshot) (phases.Move, error)) (phases.Status, error) {
 			once()
@@ -119,105 +120,106 @@ func TestAFrozenLeaderActsOnNothingOld(t *testing.T) {
 	})
 	<-frozen
 	second := b.engine(nil)
-	second.awaits("the rollback", func() bool { return b.phase() == phases.DualRead })
+	second.await("the rollback", func() bool { return b.phase() == phases.DualRead })
 	second.stop()
-	b.check(b.state.Acknowledge(t.Context(), items, "mended"))
+	b.check(b.state.Acknowledge(t.Context(), items, "fixed"))
 	b.cutover()
 	close(thaw)
-	first.looksOn()
+	first.awaitEvaluations()
 	first.stop()
-	if n := b.by(phases.CauseTrigger); n != 1 || b.phase() != phases.Cutover {
-		t.Errorf("%d rollbacks, it is on %s:\n%s", n, b.phase(), first.said())
+	if n := b.transitionsBy(phases.CauseTrigger); n != 1 || b.phase() != phases.Cutover {
+		t.Errorf("%d rollbacks, it is on %s:\n%s", n, b.phase(), first.logged())
 	}
 }
 
-// silent is a source that says nothing until it is told to.
-type silent struct {
-	speak chan struct{}
-	says  judge.Reading
+// gatedSource is a source that answers once release is closed.
+type gatedSource struct {
+	release chan struct{}
+	reading judge.Reading
 }
 
-func (s silent) Read(ctx context.Context) judge.Reading {
+func (s gatedSource) Read(ctx context.Context) judge.Reading {
 	select {
-	case <-s.speak:
-		return s.says
+	case <-s.release:
+		return s.reading
 	case <-ctx.Done():
 		return judge.Reading{Verdict: phases.Error, Detail: ctx.Err().Error()}
 	}
 }
 
-func (b *bench) asks(name, onBlind string) {
+func (b *fixture) addCustomTrigger(name, onBlind string) {
 	b.settings.Triggers.Custom = []phases.CustomTrigger{{
 		Question: phases.Question{Name: name, PromQL: "up", Above: new(float64), Timeout: phases.Duration(time.Minute)},
-		OnBlind:  onBlind, Consecutive: 1, Trial: phases.Trial{Watch: phases.Watch{Interval: look}},
+		OnBlind:  onBlind, Consecutive: 1, Trial: phases.Trial{Watch: phases.Watch{Interval: evaluateEvery}},
 	}}
 }
 
-// TestABlindTriggerWaitsForAnAnswer: on_blind: rollback is about a source that can't
-// answer, not about one that nobody has had the time to ask.
-func TestABlindTriggerWaitsForAnAnswer(t *testing.T) {
+// TestBlindTriggerWaitsForFirstAnswer: on_blind: rollback applies to a source that can't
+// answer, not to one whose first answer is still pending.
+func TestBlindTriggerWaitsForFirstAnswer(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, testenv.PostgresURL(t))
-	b.asks("burn", phases.RollbackOnBlind)
-	b.reads(200, 0)
-	source := silent{make(chan struct{}), judge.Reading{Verdict: phases.Error, Detail: "connection refused"}}
-	e := b.engine(func(e *engine) { e.judge.TriggerSources["burn"] = source })
-	e.looksOn()
+	b := newFixture(t, testenv.PostgresURL(t))
+	b.addCustomTrigger("burn", phases.RollbackOnBlind)
+	b.reportReads(200, 0)
+	source := gatedSource{make(chan struct{}), judge.Reading{Verdict: phases.Error, Detail: "connection refused"}}
+	e := b.engine(func(e *runningEngine) { e.judge.TriggerSources["burn"] = source })
+	e.awaitEvaluations()
 	if b.phase() != phases.Cutover {
-		t.Fatalf("it fired before its source could have said anything:\n%s", e.said())
+		t.Fatalf("it fired before its source could answer:\n%s", e.logged())
 	}
-	close(source.speak)
-	e.awaits("the rollback", func() bool { return b.phase() == phases.DualRead })
+	close(source.release)
+	e.await("the rollback", func() bool { return b.phase() == phases.DualRead })
 }
 
-// TestWhatFiresNothing: a source that is dead and not told to count, and a daemon that
-// comes back after a firing that was acted on and acknowledged.
-func TestWhatFiresNothing(t *testing.T) {
+// TestDeadSourceDoesNotFire: neither a dead source with on_blind: hold fires, nor a daemon
+// that restarts after a firing that was rolled back and acknowledged.
+func TestDeadSourceDoesNotFire(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, testenv.PostgresURL(t))
-	b.asks("burn", phases.HoldOnBlind)
-	b.reads(0, 200)
-	dead := silent{make(chan struct{}), judge.Reading{Verdict: phases.Error, Detail: "connection refused"}}
-	close(dead.speak)
-	ask := func(e *engine) { e.judge.TriggerSources["burn"] = dead }
+	b := newFixture(t, testenv.PostgresURL(t))
+	b.addCustomTrigger("burn", phases.HoldOnBlind)
+	b.reportReads(0, 200)
+	dead := gatedSource{make(chan struct{}), judge.Reading{Verdict: phases.Error, Detail: "connection refused"}}
+	close(dead.release)
+	ask := func(e *runningEngine) { e.judge.TriggerSources["burn"] = dead }
 	e := b.engine(ask)
-	e.awaits("the rollback", func() bool { return b.phase() == phases.DualRead })
+	e.await("the rollback", func() bool { return b.phase() == phases.DualRead })
 	e.stop()
-	b.check(b.state.Acknowledge(t.Context(), items, "mended"))
+	b.check(b.state.Acknowledge(t.Context(), items, "fixed"))
 	b.cutover()
-	b.reads(200, 0)
+	b.reportReads(200, 0)
 	e = b.engine(ask)
-	e.looksOn()
-	e.awaits("a look at the dead source", func() bool {
+	e.awaitEvaluations()
+	e.await("an evaluation of the dead source", func() bool {
 		all, err := b.state.Evaluations(t.Context(), items, state.EvaluationFilter{Kind: phases.TriggerKind, Name: "burn", Newest: true})
 		return err == nil && len(all) == 1 && all[0].Epoch == b.grant.Route.Epoch && all[0].Verdict == phases.Error
 	})
 	e.stop()
-	if n := b.by(phases.CauseTrigger); n != 1 || b.phase() != phases.Cutover {
-		t.Errorf("%d rollbacks, it is on %s:\n%s", n, b.phase(), e.said())
+	if n := b.transitionsBy(phases.CauseTrigger); n != 1 || b.phase() != phases.Cutover {
+		t.Errorf("%d rollbacks, it is on %s:\n%s", n, b.phase(), e.logged())
 	}
 }
 
-// TestNoRampClimbsAfterAWriteTookReadsBack: such a rollback does not latch, and need not.
-// It ends at the top of dual-read's ramp, and into cutover only a person goes.
-func TestNoRampClimbsAfterAWriteTookReadsBack(t *testing.T) {
+// TestRampStopsAfterWriteFailureRollback: a rollback because of a failed write sets no latch
+// and needs none. It ends at the top of dual-read's ramp, and only an operator advances to
+// cutover.
+func TestRampStopsAfterWriteFailureRollback(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, testenv.PostgresURL(t))
-	ruling, err := b.fleet.Journal(t.Context(), []dual.JournalEntry{{Key: "1", Version: record.MakeVersion(0, 0, 1), Reason: "refused"}})
+	b := newFixture(t, testenv.PostgresURL(t))
+	result, err := b.fleet.Journal(t.Context(), []dual.JournalEntry{{Key: "1", Version: record.MakeVersion(0, 0, 1), Reason: "refused"}})
 	b.check(err)
-	if !ruling.TargetRead {
-		t.Fatalf("%+v", ruling)
+	if !result.TargetRead {
+		t.Fatalf("%+v", result)
 	}
 	b.check(b.fleet.RollBack(t.Context(), b.grant.Route.Epoch, "the target refused a write"))
-	b.follow()
-	b.reads(200, 0)
+	b.acknowledge()
+	b.reportReads(200, 0)
 	e := b.engine(nil)
-	e.looksOn()
-	e.awaits("word that a person is waited for", func() bool { return strings.Contains(e.said(), `"a step is due"`) })
+	e.awaitEvaluations()
+	e.await("the log that an operator is waited for", func() bool { return strings.Contains(e.logged(), `"step due"`) })
 	e.stop()
 	changes, err := b.state.Changes(t.Context(), items)
 	b.check(err)
 	if at := slices.IndexFunc(changes, func(c state.Change) bool { return c.Cause == phases.CauseFailure }); at != len(changes)-1 || b.phase() != phases.DualRead {
-		t.Errorf("it went on: %+v", changes)
+		t.Errorf("it advanced: %+v", changes)
 	}
 }

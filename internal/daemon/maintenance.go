@@ -14,97 +14,96 @@ import (
 	"github.com/stranglerfig/migrator/phases"
 )
 
-// Defaults of a Keeper.
+// Defaults of a Maintainer.
 const (
-	maintenancePoll   = time.Second
-	maintenanceMargin = phases.MaintenanceMargin
-	settleWithin      = phases.Settle
-	purgeEvery        = time.Hour
-	keepTend          = 10 * time.Second
-	retryMost         = 10 * time.Second
-	keepTurn          = 30 * time.Second // of one repair, so that nothing else waits for it for good
+	maintenancePoll    = time.Second
+	maintenanceMargin  = phases.MaintenanceMargin
+	settleWithin       = phases.Settle
+	purgeEvery         = time.Hour
+	maintainStateEvery = 10 * time.Second
+	retryMost          = 10 * time.Second
+	repairTimeout      = 30 * time.Second // of one repair: other work waits for it no longer
 )
 
-// State is what a keeper looks at; state.Store is the one in PostgreSQL.
+// State is what a Maintainer reads; state.Store is the one in PostgreSQL.
 type State interface {
 	Status(ctx context.Context, migration string) (phases.Status, error)
 	Snapshot(ctx context.Context, migration string) (phases.Snapshot, error)
 }
 
-// StateLossReporter is a State that remembers a route which the database has forgotten.
+// StateLossReporter is a State that records a route which the database has lost.
 type StateLossReporter interface {
 	ReportStateLoss(ctx context.Context, migration, instance string, held phases.Route) error
 }
 
-// Stores are a migration's stores, open, as what a keeper does with them.
+// Stores are a migration's open stores, as a Maintainer uses them.
 type Stores interface {
-	// RepairJournal repairs keys whose target copy is behind until none is left, and
-	// returns how many it cleared.
+	// RepairJournal repairs journaled keys until none is left, and returns how many it
+	// cleared.
 	RepairJournal(ctx context.Context) (int64, error)
-	// Resume finishes or undoes what a command left between two phases.
+	// Resume completes or undoes a move that a command left between two phases.
 	Resume(ctx context.Context) error
-	// Purge removes tombstones that nothing needs any more. A target that lets them
-	// expire by itself returns errors.ErrUnsupported.
+	// Purge removes tombstones that are no longer needed. A target whose tombstones
+	// expire by themselves returns errors.ErrUnsupported.
 	Purge(ctx context.Context) (int64, error)
 	Close()
 }
 
-// Maintainer keeps one migration well between an operator's commands. It takes no
-// decision that is a person's or a gate's: it repairs what is known to be behind,
-// and ends what a dead command began. Only the leader runs it; should two run, their
-// steps exclude each other by compare-and-set.
+// Maintainer maintains one migration between an operator's commands: it repairs journaled
+// keys, completes what an interrupted command began, and purges. It takes no decision that
+// belongs to an operator or a gate. Only the leader runs it; should two run, their steps
+// exclude each other by compare-and-set.
 type Maintainer struct {
 	Migration string
 	State     State
-	// Open opens the stores of the applied description, whose hash is given. It is
-	// called when there is something to do, and again after a failure.
+	// Open opens the stores of the applied migration file, whose hash is given. It is
+	// called when there is work, and again after a failure.
 	Open func(ctx context.Context, configHash string) (Stores, error)
-	// MaintainState does what the state's own tables need, every ten seconds. nil: nothing.
+	// MaintainState maintains the state's own tables, every ten seconds. nil: nothing.
 	MaintainState func(ctx context.Context) error
-	// Budget is how long a command may leave a move of authority without a sign of
-	// life: what the fence's budget and the table lock's timeout sum up to. The keeper
-	// waits Margin longer.
+	// Budget is how long a command may leave a move of authority without progress: the
+	// fence's budget plus the table lock's timeout. The Maintainer waits Margin longer.
 	Budget time.Duration
 
 	Margin     time.Duration // 0: 5 s
-	Settle     time.Duration // how long a rollback may wait for the fleet besides; 0: 30 s
-	Poll       time.Duration // how often the state is looked at; 0: 1 s
+	Settle     time.Duration // how long a rollback may wait for the fleet in addition; 0: 30 s
+	Poll       time.Duration // how often the state is read; 0: 1 s
 	PurgeEvery time.Duration // 0: 1 h
 	RetryMost  time.Duration // longest pause after a failure; 0: 10 s
 	Log        *slog.Logger  // nil: discarded
 }
 
-// maintenance is a keeper at work.
+// maintenance is a running Maintainer.
 type maintenance struct {
 	*Maintainer
-	log        *slog.Logger
-	stores     Stores
-	config     string // that tools are opened for
-	known      passing
-	jobs       map[string]*job
-	next       time.Time    // of the next purge
-	latest     phases.Route // that was seen
-	loss       int64        // the epoch whose loss was told
-	maintained time.Time
+	log          *slog.Logger
+	stores       Stores
+	config       string // hash that stores were opened for
+	move         authorityMove
+	jobs         map[string]*job
+	next         time.Time    // of the next purge
+	latest       phases.Route // newest that was read
+	reportedLoss int64        // the epoch whose loss was logged
+	maintained   time.Time
 }
 
-// job is one kind of work, with its pauses after failures.
+// job is one kind of work, with its backoff after failures.
 type job struct {
-	wait  backoff.ExponentialBackOff
-	after time.Time // not to be tried again before
-	why   string    // the last failure, so that it is told once
+	wait        backoff.ExponentialBackOff
+	after       time.Time // the next attempt is not before
+	lastFailure string    // so that the same failure is logged once
 }
 
-// Run keeps the migration until ctx ends, and returns nil then. It gives up on
-// nothing: failures are logged when they begin and when they end.
-func (k *Maintainer) Run(ctx context.Context) error {
-	log := k.Log
+// Run maintains the migration until ctx ends, and then returns nil. It retries every
+// failure, and logs it when it begins and when it ends.
+func (m *Maintainer) Run(ctx context.Context) error {
+	log := m.Log
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	w := &maintenance{Maintainer: k, log: log.With("migration", k.Migration), jobs: map[string]*job{}}
+	w := &maintenance{Maintainer: m, log: log.With("migration", m.Migration), jobs: map[string]*job{}}
 	defer w.closeStores()
-	tick := time.NewTicker(cmp.Or(k.Poll, maintenancePoll))
+	tick := time.NewTicker(cmp.Or(m.Poll, maintenancePoll))
 	defer tick.Stop()
 	for {
 		w.tick(ctx)
@@ -116,7 +115,7 @@ func (k *Maintainer) Run(ctx context.Context) error {
 	}
 }
 
-// tick does all that there is to do now.
+// tick does all work that is due.
 func (w *maintenance) tick(ctx context.Context) {
 	var st phases.Status
 	ok := w.try(ctx, "read the state", func() (err error) {
@@ -126,7 +125,7 @@ func (w *maintenance) tick(ctx context.Context) {
 	if !ok {
 		return
 	}
-	// [loss-hands-off]: before anything else is done with the stores.
+	// [loss-hands-off]: checked before the stores are touched.
 	if w.reportStateLoss(ctx, st) {
 		return
 	}
@@ -135,36 +134,36 @@ func (w *maintenance) tick(ctx context.Context) {
 	}
 	w.maintainState(ctx)
 	if betweenStores(st) {
-		w.endPassing(ctx)
-		return // the journal is closed meanwhile, and legacy fenced
+		w.resumeInterrupted(ctx)
+		return // meanwhile the journal is closed and legacy is fenced
 	}
-	w.known = passing{}
-	// [repair-era]: once the target has authority, legacy is no source for a repair.
+	w.move = authorityMove{}
+	// [repair-era]: once the target has authority, a repair must not read from legacy.
 	if st.JournalKeys > 0 && st.Route.Behaviour().Writes != phases.WritesTarget {
 		w.repair(ctx, st)
 	}
 	w.purge(ctx, st)
 }
 
-// reportStateLoss tells that the state database has lost transactions. What it says then
-// must not be acted upon: a fence that it takes for interrupted may have been
-// passed, and the target have writes that legacy lacks.
+// reportStateLoss reports whether the state database has lost transactions, and logs it
+// once. Such a state must not be acted upon: a fence that it shows as interrupted may have
+// completed, and the target may have writes that legacy lacks.
 func (w *maintenance) reportStateLoss(ctx context.Context, st phases.Status) bool {
 	if st.StateLoss == nil && st.Route.Epoch < w.latest.Epoch {
 		st.StateLoss = &phases.StateLoss{Instance: maintainerName, Route: w.latest}
-		if witness, ok := w.State.(StateLossReporter); ok {
-			w.try(ctx, "remember what the state has lost", func() error {
-				// [loss-held]: the daemon may be the only process that remembers the route.
-				return witness.ReportStateLoss(ctx, w.Migration, maintainerName, w.latest)
+		if reporter, ok := w.State.(StateLossReporter); ok {
+			w.try(ctx, "record the state loss", func() error {
+				// [loss-held]: this daemon may be the only process that knows the route.
+				return reporter.ReportStateLoss(ctx, w.Migration, maintainerName, w.latest)
 			})
 		}
 	}
 	if st.StateLoss == nil {
-		w.latest, w.loss = st.Route, 0
+		w.latest, w.reportedLoss = st.Route, 0
 		return false
 	}
-	if w.loss != st.StateLoss.Route.Epoch {
-		w.loss = st.StateLoss.Route.Epoch
+	if w.reportedLoss != st.StateLoss.Route.Epoch {
+		w.reportedLoss = st.StateLoss.Route.Epoch
 		w.log.Error(st.StateLoss.Describe(st.Route), "hint", phases.StateLossHint())
 	}
 	return true
@@ -173,15 +172,15 @@ func (w *maintenance) reportStateLoss(ctx context.Context, st phases.Status) boo
 const maintainerName = "migrator serve"
 
 func (w *maintenance) maintainState(ctx context.Context) {
-	if w.MaintainState == nil || time.Since(w.maintained) < keepTend {
+	if w.MaintainState == nil || time.Since(w.maintained) < maintainStateEvery {
 		return
 	}
 	w.maintained = time.Now()
-	w.try(ctx, "tend the state", func() error { return w.MaintainState(ctx) })
+	w.try(ctx, "maintain the state", func() error { return w.MaintainState(ctx) })
 }
 
-// endPassing ends what a command that must have died left between the stores.
-func (w *maintenance) endPassing(ctx context.Context) {
+// resumeInterrupted completes or undoes a move of authority whose command must have died.
+func (w *maintenance) resumeInterrupted(ctx context.Context) {
 	var e phases.Snapshot
 	ok := w.try(ctx, "read the state", func() (err error) {
 		e, err = w.State.Snapshot(ctx, w.Migration)
@@ -190,28 +189,27 @@ func (w *maintenance) endPassing(ctx context.Context) {
 	if !ok || !betweenStores(e.Status) {
 		return
 	}
-	w.known = w.known.seen(e)
-	// A command that is alive must not be undone: it is left alone for as long as it may take, plus
-	// a margin.
-	if !w.known.overdue(e, w.Budget+cmp.Or(w.Margin, maintenanceMargin), cmp.Or(w.Settle, settleWithin)) {
+	w.move = w.move.observe(e)
+	// A live command must not be undone: resuming waits for its whole budget, plus a margin.
+	if !w.move.overdue(e, w.Budget+cmp.Or(w.Margin, maintenanceMargin), cmp.Or(w.Settle, settleWithin)) {
 		return
 	}
 	w.try(ctx, "resume", func() error {
-		tools, err := w.open(ctx, e.Status.ConfigHash)
+		stores, err := w.open(ctx, e.Status.ConfigHash)
 		if err != nil {
 			return err
 		}
 		at := e.Status.Route
-		w.log.Warn("a command was interrupted while authority moved; ending it",
-			"route", at.String(), "epoch", at.Epoch, "since", w.known.since)
+		w.log.Warn("resuming an interrupted move of authority",
+			"route", at.String(), "epoch", at.Epoch, "since", w.move.since)
 		failpoint.Here("server.keeper.overdue")
-		// Safe beside a command that wakes now: each step is a compare-and-set ([one-decides]).
-		if err := tools.Resume(ctx); err != nil {
+		// Safe beside a command that continues now: each step is a compare-and-set ([one-decides]).
+		if err := stores.Resume(ctx); err != nil {
 			return err
 		}
 		st, err := w.State.Status(ctx, w.Migration)
 		if err == nil {
-			w.log.Info("ended", "route", st.Route.String(), "epoch", st.Route.Epoch)
+			w.log.Info("resumed the interrupted move", "route", st.Route.String(), "epoch", st.Route.Epoch)
 		}
 		return err
 	})
@@ -219,17 +217,17 @@ func (w *maintenance) endPassing(ctx context.Context) {
 
 func (w *maintenance) repair(ctx context.Context, st phases.Status) {
 	w.try(ctx, "repair the journal", func() error {
-		tools, err := w.open(ctx, st.ConfigHash)
+		stores, err := w.open(ctx, st.ConfigHash)
 		if err != nil {
 			return err
 		}
-		turn, cancel := context.WithTimeout(ctx, keepTurn)
+		limited, cancel := context.WithTimeout(ctx, repairTimeout)
 		defer cancel()
-		n, err := tools.RepairJournal(turn)
+		n, err := stores.RepairJournal(limited)
 		if n > 0 {
-			w.log.Info("repaired journalled keys in the target", "keys", n)
-			if turn.Err() != nil {
-				return nil // it goes on at the next look
+			w.log.Info("repaired journaled keys", "keys", n)
+			if limited.Err() != nil {
+				return nil // the next tick continues
 			}
 		}
 		return err
@@ -241,13 +239,13 @@ func (w *maintenance) purge(ctx context.Context, st phases.Status) {
 		return
 	}
 	w.try(ctx, "purge", func() error {
-		tools, err := w.open(ctx, st.ConfigHash)
+		stores, err := w.open(ctx, st.ConfigHash)
 		if err != nil {
 			return err
 		}
-		n, err := tools.Purge(ctx)
+		n, err := stores.Purge(ctx)
 		if n > 0 {
-			w.log.Info("removed old tombstones from the target", "keys", n)
+			w.log.Info("purged tombstones from the target", "keys", n)
 		}
 		if errors.Is(err, errors.ErrUnsupported) {
 			err = nil
@@ -259,7 +257,8 @@ func (w *maintenance) purge(ctx context.Context, st phases.Status) {
 	})
 }
 
-// try does one job, unless it failed a moment ago. After a failure the stores are opened anew.
+// try does one job, unless its backoff after a failure has not passed. After a failure the
+// stores are closed, and opened again by the next job that needs them.
 func (w *maintenance) try(ctx context.Context, name string, do func() error) bool {
 	j := w.jobs[name]
 	if j == nil {
@@ -276,21 +275,21 @@ func (w *maintenance) try(ctx context.Context, name string, do func() error) boo
 	err := do()
 	switch {
 	case err == nil:
-		if j.why != "" {
-			w.log.Info("works again", "job", name)
+		if j.lastFailure != "" {
+			w.log.Info("recovered", "job", name)
 		}
-		j.why, j.after = "", time.Time{}
+		j.lastFailure, j.after = "", time.Time{}
 		j.wait.Reset()
 		return true
 	case ctx.Err() != nil:
 		return false
 	}
 	level := slog.LevelWarn
-	if j.why == err.Error() {
+	if j.lastFailure == err.Error() {
 		level = slog.LevelDebug
 	}
 	pause := j.wait.NextBackOff()
-	j.why, j.after = err.Error(), time.Now().Add(pause)
+	j.lastFailure, j.after = err.Error(), time.Now().Add(pause)
 	w.log.Log(ctx, level, "failed", "job", name, "error", err, "again_in", pause.Round(time.Millisecond), hint.Attr(err))
 	w.closeStores()
 	return false
@@ -300,12 +299,12 @@ func (w *maintenance) open(ctx context.Context, config string) (Stores, error) {
 	if w.stores != nil {
 		return w.stores, nil
 	}
-	tools, err := w.Open(ctx, config)
+	stores, err := w.Open(ctx, config)
 	if err != nil {
 		return nil, err
 	}
-	w.stores, w.config = tools, config
-	return tools, nil
+	w.stores, w.config = stores, config
+	return stores, nil
 }
 
 func (w *maintenance) closeStores() {

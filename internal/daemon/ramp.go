@@ -10,14 +10,15 @@ import (
 	"github.com/stranglerfig/migrator/phases"
 )
 
-// soak is the gate that says whether a step is due.
-const soak = "soak-time"
+// soakGate is the gate that decides whether a step is due.
+const soakGate = "soak-time"
 
-// advanceRamp takes a ramp's next step if it is due and its gates are open, and else tells
-// what a step that is due waits for. Two that climb at once, or one beside a person,
-// decide by compare-and-set; a fleet that has not settled on the last step is a gate.
+// advanceRamp takes a ramp's next step if it is due and its gates are open. If a due step
+// is blocked, it logs and announces by what. Two daemons that advance at once, or a daemon
+// beside an operator, exclude each other by compare-and-set. That the fleet has settled on
+// the last step is a gate too.
 //
-// e is what this look began with: the gates have been evaluated since.
+// e is the snapshot that this tick began with: the gates have been evaluated since.
 func (w *engineRun) advanceRamp(ctx context.Context, e phases.Snapshot) {
 	if e.Status.Route.Phase.Passing() {
 		return
@@ -37,26 +38,27 @@ func (w *engineRun) advanceRamp(ctx context.Context, e phases.Snapshot) {
 	}
 	ctl := control.Controller{State: w.State, Migration: w.Migration, Settings: s, Config: w.config}
 	step, err := ctl.Advance(ctx, control.Advance{To: at.Phase, Cause: phases.CauseSchedule, Reason: "the ramp's next step was due"})
-	if held := (*control.GatesClosedError)(nil); errors.As(err, &held) {
-		w.reportDue(ctx, at, next, phases.Closed(held.Gates))
+	if blocked := (*control.GatesClosedError)(nil); errors.As(err, &blocked) {
+		w.reportDue(ctx, at, next, phases.Closed(blocked.Gates))
 		return
 	}
 	if err != nil {
 		if now, ok := w.snapshot(ctx); !ok || now.Status.Route != at {
-			return // somebody else was faster
+			return // another controller changed the route first
 		}
 	}
 	w.try("take the ramp's next step", func() error { return err })
 	if step.Done {
-		w.log.Info("the ramp has climbed", "from", step.From.String(), "to", step.To.String(), "epoch", step.To.Epoch)
+		w.log.Info("ramp advanced", "from", step.From.String(), "to", step.To.String(), "epoch", step.To.Epoch)
 	}
 }
 
-// reportDue tells once in an epoch, by name, what a step waits for that time alone does not open.
+// reportDue logs and announces, once in an epoch for each set of gates, that a step is due
+// and which gates block it. It stays silent while time alone will open a gate.
 func (w *engineRun) reportDue(ctx context.Context, at, next phases.Route, closed []phases.GateResult) {
 	var names []string
 	for _, g := range closed {
-		if g.Gate == soak || g.Gate == phases.GateAcknowledged || !g.Due.IsZero() {
+		if g.Gate == soakGate || g.Gate == phases.GateAcknowledged || !g.Due.IsZero() {
 			return
 		}
 		names = append(names, g.Gate)
@@ -67,7 +69,7 @@ func (w *engineRun) reportDue(ctx context.Context, at, next phases.Route, closed
 		waits = "a person"
 	}
 	if w.logOncePerEpoch("due: " + waits) {
-		w.log.Info("a step is due", "from", at.String(), "to", next.String(), "waits_for", waits)
+		w.log.Info("step due", "from", at.String(), "to", next.String(), "waits_for", waits)
 	}
 	w.announce(ctx, StepDue, topic("due", at.Epoch, waits), announcement{Route: at, To: &next, WaitsFor: names})
 }

@@ -12,33 +12,33 @@ import (
 	"github.com/stranglerfig/migrator/reconcile"
 )
 
-// Times are what is kept of set times.
+// Times records the times at which runs were due.
 type Times interface {
 	LastScheduled(ctx context.Context, kind reconcile.Kind, expr string) (last reconcile.Scheduled, now time.Time, err error)
 	SaveScheduled(ctx context.Context, s reconcile.Scheduled, isNew bool) (mine bool, err error)
 }
 
-// Schedule makes reconcile runs at set times. Only the leader runs it. A time that
-// nobody was there for is made up for once, however many were missed; a run that the
-// leader's death interrupted is gone on with by the next one.
+// Schedule makes reconcile runs at set times. Only the leader runs it. However many times
+// were missed without a leader, one run makes up for them. The next leader resumes a run
+// that the leader's death interrupted.
 type Schedule struct {
 	Migration string
 	Times     Times
 	// Exprs are the cron expressions, by the kind of run, as they are now.
 	Exprs func() map[reconcile.Kind]string
-	// Run makes a run, or goes on with one of the kind that was interrupted, and
-	// returns its number and what came of it in a line.
-	Run  func(ctx context.Context, kind reconcile.Kind) (run int64, told string, err error)
-	Poll time.Duration // how often it looks; 0: 2 s
+	// Run makes a run, or resumes an interrupted one of the kind, and returns its number
+	// and its result in one line.
+	Run  func(ctx context.Context, kind reconcile.Kind) (run int64, detail string, err error)
+	Poll time.Duration // how often times are checked; 0: 2 s
 	Log  *slog.Logger  // nil: discarded
 }
 
 const schedulePoll = 2 * time.Second
 
-// ErrNothingDue is a Run's that has nothing to do, and says why.
+// ErrNothingDue is wrapped by a Run that has nothing to do, with the reason.
 var ErrNothingDue = errors.New("there is nothing to reconcile")
 
-// Loop runs until ctx ends, and returns nil then.
+// Loop runs until ctx ends, and then returns nil.
 func (s *Schedule) Loop(ctx context.Context) error {
 	log := s.Log
 	if log == nil {
@@ -47,15 +47,15 @@ func (s *Schedule) Loop(ctx context.Context) error {
 	log = log.With("migration", s.Migration)
 	tick := time.NewTicker(cmp.Or(s.Poll, schedulePoll))
 	defer tick.Stop()
-	trouble := ""
+	lastFailure := ""
 	for {
 		err := s.tick(ctx, log)
-		if err != nil && ctx.Err() == nil && err.Error() != trouble {
-			log.Warn("looking whether a reconcile run is due failed", "error", err, hint.Attr(err))
-			trouble = err.Error()
+		if err != nil && ctx.Err() == nil && err.Error() != lastFailure {
+			log.Warn("reading the schedule failed", "error", err, hint.Attr(err))
+			lastFailure = err.Error()
 		}
 		if err == nil {
-			trouble = ""
+			lastFailure = ""
 		}
 		select {
 		case <-ctx.Done():
@@ -79,12 +79,12 @@ func (s *Schedule) tick(ctx context.Context, log *slog.Logger) error {
 		if due == nil {
 			continue
 		}
-		log.Info("a reconcile run is due", "kind", kind, "due", due.Due, "late", time.Since(due.Due).Round(time.Second))
-		run, told, err := s.Run(ctx, kind)
+		log.Info("scheduled reconcile run due", "kind", kind, "due", due.Due, "late", time.Since(due.Due).Round(time.Second))
+		run, detail, err := s.Run(ctx, kind)
 		if ctx.Err() != nil {
-			return nil // the next leader goes on with it
+			return nil // the next leader resumes it
 		}
-		due.Run, due.Detail, due.Outcome = run, told, reconcile.ScheduleDone
+		due.Run, due.Detail, due.Outcome = run, detail, reconcile.ScheduleDone
 		switch {
 		case errors.Is(err, reconcile.ErrRunning), errors.Is(err, ErrNothingDue):
 			due.Outcome, due.Detail = reconcile.ScheduleRefused, err.Error()
@@ -95,7 +95,7 @@ func (s *Schedule) tick(ctx context.Context, log *slog.Logger) error {
 		if err != nil {
 			level = slog.LevelWarn
 		}
-		log.Log(ctx, level, "the reconcile run that was due is over", "kind", kind, "outcome", due.Outcome, "run", run, "detail", due.Detail)
+		log.Log(ctx, level, "scheduled reconcile run ended", "kind", kind, "outcome", due.Outcome, "run", run, "detail", due.Detail)
 		if _, err := s.Times.SaveScheduled(ctx, *due, false); err != nil {
 			return err
 		}
@@ -103,8 +103,8 @@ func (s *Schedule) tick(ctx context.Context, log *slog.Logger) error {
 	return nil
 }
 
-// due is the time at which a run should have begun and has not, noted as this
-// process's; nil if there is none.
+// due returns the time at which a run should have begun and has not, recorded as claimed
+// by this process; nil if there is none.
 func (s *Schedule) due(ctx context.Context, kind reconcile.Kind, expr string) (*reconcile.Scheduled, error) {
 	times, err := schedule.Parse(expr)
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 
 	"github.com/stranglerfig/migrator/internal/app"
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/openstore"
 	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/internal/state/reconciles"
@@ -13,7 +14,7 @@ import (
 	"github.com/stranglerfig/migrator/reconcile"
 )
 
-// schedule makes the runs that the migration file sets times for.
+// schedule starts reconcile runs at the migration file's times.
 func (d *Daemon) schedule(m *Migration, log *slog.Logger) *Schedule {
 	return &Schedule{
 		Migration: m.Config.Name, Times: reconciles.New(d.State.Pool(), m.Config.Name), Log: d.Log,
@@ -27,22 +28,22 @@ func (d *Daemon) schedule(m *Migration, log *slog.Logger) *Schedule {
 	}
 }
 
-// scheduledRun makes a run, or resumes one of the kind that was interrupted.
+// scheduledRun makes a run, or resumes an interrupted one of the same kind.
 func scheduledRun(ctx context.Context, st *state.Store, m *Migration, kind reconcile.Kind, log *slog.Logger) (int64, string, error) {
 	name := m.Config.Name
-	standing, err := st.Status(ctx, name)
+	status, err := st.Status(ctx, name)
 	if err != nil {
 		return 0, "", err
 	}
-	if p := standing.Route.Phase; p == phases.Legacy || p == phases.Complete {
+	if p := status.Route.Phase; p == phases.Legacy || p == phases.Complete {
 		return 0, "", fmt.Errorf("%w in %s", ErrNothingDue, p)
 	}
 	now, err := openstore.Load(m.File)
 	if err != nil {
 		return 0, "", err
 	}
-	if now.Name != name || now.Hash() != standing.ConfigHash {
-		return 0, "", fmt.Errorf("%s is not the description that is applied to %s; try: migrator apply", m.File, name)
+	if now.Name != name || now.Hash() != status.ConfigHash {
+		return 0, "", hint.Errorf(hint.Hint{Do: hint.Apply}, "%s differs from the migration file that is applied to %s", m.File, name)
 	}
 	now.LimitLoad()
 	job, err := app.OpenJob(ctx, st, now)
@@ -54,9 +55,9 @@ func scheduledRun(ctx context.Context, st *state.Store, m *Migration, kind recon
 	o := app.Reconcile{RunOptions: reconcile.RunOptions{Full: full, TwoWay: full, Sample: now.Reconcile.Sample}, Log: log}
 	o.OnPause = func(run int64, why string) {
 		if why == "" {
-			log.Info("the reconcile run goes on", "run", run)
+			log.Info("reconcile run resumed", "run", run)
 		} else {
-			log.Warn("the reconcile run is paused", "run", run, "why", why)
+			log.Warn("reconcile run paused", "run", run, "why", why)
 		}
 	}
 	if o.Resume, err = job.Interrupted(ctx, o.RunOptions, true); err != nil {

@@ -12,8 +12,7 @@ import (
 	"github.com/stranglerfig/migrator/store"
 )
 
-// stores are a migration's, open, as the keeper needs them. The state stays open when
-// they are closed.
+// stores implements Stores. The state stays open when they are closed.
 type stores struct {
 	*app.Job
 	log *slog.Logger
@@ -33,13 +32,13 @@ func openStores(ctx context.Context, st *state.Store, m *Migration, hash string,
 	return &stores{job, log}, nil
 }
 
-// reachWithin is how long the target may take to say that it is there.
-const reachWithin = 5 * time.Second
+// targetTimeout is how long the target may take to answer a first request.
+const targetTimeout = 5 * time.Second
 
-// RepairJournal asks the target first whether it is there: of one that is not, a
-// repair would try every key.
+// RepairJournal first checks that the target answers: without that, a repair of a target
+// that is down would try every key.
 func (s *stores) RepairJournal(ctx context.Context) (int64, error) {
-	limited, cancel := context.WithTimeout(ctx, reachWithin)
+	limited, cancel := context.WithTimeout(ctx, targetTimeout)
 	_, err := s.Target.Now(limited)
 	cancel()
 	if err != nil {

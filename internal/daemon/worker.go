@@ -15,23 +15,23 @@ import (
 	"github.com/stranglerfig/migrator/reconcile"
 )
 
-// Worker takes jobs of a migration's reconcile runs, wherever they were started.
+// Worker takes jobs of a migration's reconcile runs, on whichever machine a run was started.
 type Worker struct {
 	Job     *app.Job
 	Workers int // jobs at a time
-	// Listen opens where health checks and metrics are answered; nil: nowhere.
+	// Listen opens the listener for health checks and metrics; nil: none is served.
 	Listen func(ctx context.Context) (net.Listener, error)
 	Log    *slog.Logger // nil: discarded
 }
 
-// Worked is what a worker has done.
+// Worked is a worker's total.
 type Worked struct {
 	Migration string `json:"migration"`
 	Jobs      int64  `json:"jobs"`
 	Checked   int64  `json:"checked"`
 }
 
-// Run works until ctx ends, and returns no error then.
+// Run takes jobs until ctx ends, and then returns no error.
 func (w *Worker) Run(ctx context.Context) (done Worked, err error) {
 	j, log := w.Job, logs.OrDiscard(w.Log)
 	if _, err := j.CheckReconcile(ctx, false); err != nil {
@@ -61,7 +61,7 @@ func (w *Worker) Run(ctx context.Context) (done Worked, err error) {
 					return nil, err
 				}
 				if isNew {
-					log.Info("taking a share of a run", "run", run)
+					log.Info("joined a run", "run", run)
 				}
 				t, err := worker.Compare(ctx, job)
 				if err != nil && ctx.Err() == nil {
@@ -81,7 +81,7 @@ func (w *Worker) Run(ctx context.Context) (done Worked, err error) {
 	return Worked{Migration: j.Config.Name, Jobs: counts.Done.Load(), Checked: counts.Checked.Load()}, nil
 }
 
-// answer begins to answer health checks and metrics, in the group.
+// answer serves health checks and metrics in the group.
 func (w *Worker) answer(ctx context.Context, group *errgroup.Group, counts *metrics.Worker, log *slog.Logger) error {
 	scraped, err := counts.Handler(w.Job.Config.Name)
 	if err != nil {
@@ -97,14 +97,13 @@ func (w *Worker) answer(ctx context.Context, group *errgroup.Group, counts *metr
 	return nil
 }
 
-// currentRun caches what jobs of one run are compared with: of a migration one run goes
-// on at a time.
+// currentRun caches the comparer of one run's jobs: a migration has one run at a time.
 type currentRun struct {
 	rc *reconcile.Reconciler
 
 	mu    sync.Mutex
 	run   int64
-	terms reconcile.Terms // others, once legacy was cut into chunks again
+	terms reconcile.Terms // change when legacy is split into chunks again
 	have  *reconcile.Worker
 }
 

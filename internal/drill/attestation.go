@@ -11,7 +11,7 @@ import (
 	"github.com/stranglerfig/migrator/record"
 )
 
-// recover lets the load go on for a while, and waits until no key is known to be behind.
+// recover lets the load continue for a while, and waits until the journal is empty.
 func (r *rehearsal) recover(ctx context.Context) (string, error) {
 	before := r.Load.Totals()
 	on := time.NewTimer(r.After)
@@ -22,12 +22,12 @@ func (r *rehearsal) recover(ctx context.Context) (string, error) {
 	case <-on.C:
 	}
 	if r.Load.Totals().Writes == before.Writes {
-		return "", fmt.Errorf("unfinished recovery: no write was acknowledged in the %s after the rollback", r.After)
+		return "", fmt.Errorf("recovery failed: no write was acknowledged in the %s after the rollback", r.After)
 	}
 	r.Load.Stop()
 	left := int64(0)
 	ok, err := r.await(ctx, func(ctx context.Context) (bool, error) {
-		e, err := r.look(ctx)
+		e, err := r.snapshot(ctx)
 		left = e.Status.JournalKeys
 		return err == nil && left == 0, err
 	})
@@ -36,36 +36,36 @@ func (r *rehearsal) recover(ctx context.Context) (string, error) {
 		r.mark(r.now(), "recovered")
 		return "the journal is empty", nil
 	case over(ctx, err):
-		return "", fmt.Errorf("unfinished recovery: %d keys of the target are still known to be behind after %s", left, r.Within)
+		return "", fmt.Errorf("recovery failed: %d keys are still journaled after %s", left, r.Within)
 	}
 	return "", err
 }
 
-// check holds the ledger against what can be read now.
+// check compares the ledger with what can be read now.
 func (r *rehearsal) check(ctx context.Context) (string, error) {
-	c, phantom, err := r.Load.Check(ctx)
+	c, controlFound, err := r.Load.Check(ctx)
 	if err != nil {
-		return "", fmt.Errorf("the ledger could not be checked: %w", err)
+		return "", fmt.Errorf("check the ledger: %w", err)
 	}
 	r.r.Ledger = &c
-	r.r.Controls = &Controls{QuietWithoutFault: true, NegativeControlFound: phantom} // else calm had ended the drill
-	if !phantom {
-		r.fails("the ledger's check can't fail: it has not missed a write that never was")
+	r.r.Controls = &Controls{QuietWithoutFault: true, NegativeControlFound: controlFound} // otherwise baseline would have ended the drill
+	if !controlFound {
+		r.fail("the ledger's check can't fail: it did not report the negative control, a write that was never made, as lost")
 	}
 	if r.r.Fault.Kind == dual.FaultCorrupt && c.Behind > 0 {
-		return "", errors.New("the ledger finds versions behind in the target, which the corruption has not touched")
+		return "", errors.New("the target has older versions than acknowledged, which the injected corruption does not cause")
 	}
 	switch {
 	case c.Records == 0:
-		r.fails("the ledger is empty: no acknowledged write can be looked for")
+		r.fail("the ledger is empty: there is no acknowledged write to check")
 	case !c.OK():
-		r.fails("of %d records %d writes are lost and %d are stale, %d are older in the target than acknowledged, %d reads were stale", c.Records, c.Lost, c.Stale, c.Behind, c.StaleReads)
+		r.fail("of %d records %d writes are lost and %d are stale, %d are older in the target than acknowledged, %d reads were stale", c.Records, c.Lost, c.Stale, c.Behind, c.StaleReads)
 	}
 	return fmt.Sprintf("%d records: lost %d, stale %d", c.Records, c.Lost, c.Stale), nil
 }
 
-// plant takes records out of the target: a reconcile that does not find them proves
-// nothing either where it finds nothing.
+// plant removes records from the target. A reconcile run that does not find these
+// differences would prove nothing by finding none.
 func (r *rehearsal) plant(ctx context.Context) (string, error) {
 	r.dirty = true
 	keys, err := r.Plant.Plant(ctx)
@@ -73,14 +73,14 @@ func (r *rehearsal) plant(ctx context.Context) (string, error) {
 		return "", err
 	}
 	if len(keys) == 0 {
-		return "", errors.New("no record of the target could be taken out of it")
+		return "", errors.New("no record could be removed from the target")
 	}
 	r.r.Controls.Planted = keys
-	return fmt.Sprintf("%d records were taken out of the target", len(keys)), nil
+	return fmt.Sprintf("%d records were removed from the target", len(keys)), nil
 }
 
 func (r *rehearsal) repair(ctx context.Context) (string, error) {
-	run, found, err := r.reconciles(ctx, "planted", true)
+	run, found, err := r.runReconcile(ctx, "planted", true)
 	if err != nil {
 		return "", err
 	}
@@ -102,24 +102,24 @@ func (r *rehearsal) repair(ctx context.Context) (string, error) {
 	others := run.Differences - int64(c.PlantedFound)
 	switch corrupt := r.r.Fault.Kind == dual.FaultCorrupt; {
 	case c.PlantedFound+c.PlantedRewritten < len(c.Planted):
-		r.fails("reconcile has found %d of %d planted differences", c.PlantedFound, len(c.Planted)-c.PlantedRewritten)
+		r.fail("reconcile found %d of %d planted differences", c.PlantedFound, len(c.Planted)-c.PlantedRewritten)
 	case c.PlantedFound == 0:
-		r.fails("each planted difference was written over before reconcile could find it: nothing shows that it can")
+		r.fail("the load overwrote each planted difference before reconcile could find it: the control proves nothing")
 	case corrupt && others == 0:
-		r.fails("the target was corrupted, and reconcile has found nothing of it")
+		r.fail("the target was corrupted, but reconcile found no difference")
 	case !corrupt && others > 0:
-		r.fails("reconcile run %d has found %d differences that nobody planted", run.Run, others)
+		r.fail("reconcile run %d found %d differences besides the planted ones", run.Run, others)
 	}
 	return fmt.Sprintf("%d of %d planted found, %d others, %d repaired", c.PlantedFound, len(c.Planted), others, run.Repaired), nil
 }
 
 func (r *rehearsal) compareAfter(ctx context.Context) (string, error) {
-	run, _, err := r.reconciles(ctx, "after", false)
+	run, _, err := r.runReconcile(ctx, "after", false)
 	if err != nil {
 		return "", err
 	}
 	if run.Differences > 0 {
-		r.fails("the stores differ after the drill: %d differences in reconcile run %d", run.Differences, run.Run)
+		r.fail("the stores differ after the drill: %d differences in reconcile run %d", run.Differences, run.Run)
 	}
-	return fmt.Sprintf("%d records, %d differences, %d changed at every look", run.Checked, run.Differences, run.Unsettled), nil
+	return fmt.Sprintf("%d records, %d differences, %d unsettled", run.Checked, run.Differences, run.Unsettled), nil
 }

@@ -24,50 +24,50 @@ type Legacy interface {
 	Lookup(ctx context.Context, keys []record.Key) ([]store.Row, error)
 }
 
-// BuiltIn is a load on the migration's own records: one more instance of the fleet,
-// which reads and writes them as an application does. Without a Column its writes
-// change nothing, and what was acknowledged is told by versions; with one, each writes
-// a text of its own there, and what was there before is written back at the end.
-type BuiltIn struct {
+// BuiltInLoad is a load on the migration's own records: one more instance of the fleet,
+// which reads and writes them as an application does. Without a Column its writes change
+// nothing, and acknowledged writes are identified by their versions. With one, each write
+// stores a token there, and the original texts are restored at the end.
+type BuiltInLoad struct {
 	Fleet   dual.Fleet
 	Legacy  Legacy
 	Target  store.TargetRecords
 	Schema  *record.Schema
 	Compare *record.Comparer
 	Writing dual.Writing
-	Keys    []record.Key // that are read and written; nobody else should delete them
-	Column  string       // a text; "": none
+	Keys    []record.Key // that are read and written; the application should not delete them
+	Column  string       // of kind text; "": none
 	Rate    float64      // operations per second, a quarter of them writes
 	Log     *slog.Logger
 
 	series
-	ledger   *ledger
-	instance *dual.Instance
-	reader   *dual.Reader[record.Key, value]
-	writer   *dual.Writer[record.Key, value]
-	original map[record.Key]record.Value
-	harmful  [2]atomic.Int64
-	end      context.CancelFunc // of customers
-	busy     sync.WaitGroup
-	leave    context.CancelFunc // of the instance
-	left     chan error
+	ledger    *ledger
+	instance  *dual.Instance
+	reader    *dual.Reader[record.Key, value]
+	writer    *dual.Writer[record.Key, value]
+	original  map[record.Key]record.Value
+	corrupted [2]atomic.Int64
+	end       context.CancelFunc // of the clients
+	busy      sync.WaitGroup
+	leave     context.CancelFunc // of the instance
+	left      chan error
 }
 
 const (
-	customers = 8
-	// What the drill itself counts is handed in soon: it may be all that triggers get.
-	drillHandIn = time.Second
+	clients = 8
+	// The load's telemetry is reported often: it may be all that triggers get.
+	loadReportEvery = time.Second
 )
 
 // Start implements Load.
-func (b *BuiltIn) Start(ctx context.Context) error {
+func (b *BuiltInLoad) Start(ctx context.Context) error {
 	if len(b.Keys) == 0 {
 		return errors.New("there are no records to read and write")
 	}
 	column := -1
 	if b.Column != "" {
 		if column = b.Schema.Index(b.Column); column < 0 || b.Schema.Fields[column].Kind != record.Text {
-			return fmt.Errorf("the column %q is no text that is moved", b.Column)
+			return fmt.Errorf("the column %q is not a migrated column of kind text", b.Column)
 		}
 	}
 	b.ledger = newLedger(column, fmt.Sprintf("%08x", rand.Uint32()))
@@ -80,14 +80,14 @@ func (b *BuiltIn) Start(ctx context.Context) error {
 	working, end := context.WithCancel(context.WithoutCancel(ctx))
 	b.end = end
 	b.begin()
-	limiter := rate.NewLimiter(rate.Limit(b.Rate), customers)
-	for n := range customers {
+	limiter := rate.NewLimiter(rate.Limit(b.Rate), clients)
+	for n := range clients {
 		b.busy.Go(func() { b.serveClient(working, limiter, n) })
 	}
 	return nil
 }
 
-func (b *BuiltIn) keepOriginals(ctx context.Context, column int) error {
+func (b *BuiltInLoad) keepOriginals(ctx context.Context, column int) error {
 	rows, err := b.Legacy.Lookup(ctx, b.Keys)
 	if err != nil {
 		return err
@@ -104,16 +104,16 @@ func (b *BuiltIn) keepOriginals(ctx context.Context, column int) error {
 		}
 	}
 	if len(b.Keys) == 0 {
-		return errors.New("none of the records that were named is there")
+		return errors.New("none of the load's records is in legacy")
 	}
 	return nil
 }
 
 // join makes the load an instance of the fleet.
-func (b *BuiltIn) join(ctx context.Context) (err error) {
+func (b *BuiltInLoad) join(ctx context.Context) (err error) {
 	b.instance, err = dual.Join(ctx, dual.Config{
 		Fleet: b.Fleet, Identity: dual.Identity{About: "the load of migrator drill"}, Logger: b.Log,
-		Writing: b.Writing, BreakerPause: time.Second, ReportEvery: drillHandIn, Faults: true,
+		Writing: b.Writing, BreakerPause: time.Second, ReportEvery: loadReportEvery, Faults: true,
 	})
 	if err != nil {
 		return err
@@ -124,7 +124,7 @@ func (b *BuiltIn) join(ctx context.Context) (err error) {
 	b.reader, err = dual.NewReader(dual.ReaderConfig[record.Key, value]{
 		Instance: b.instance, Legacy: b.lookup, Target: target{b.Target}, Key: func(k record.Key) record.Key { return k },
 		Compare:       func(l, t value) []record.Difference { return b.Compare.Compare(l.record, t.record) },
-		TargetTimeout: time.Second, ShadowPercent: phases.All, MaxShadows: 2 * customers,
+		TargetTimeout: time.Second, ShadowPercent: phases.All, MaxShadows: 2 * clients,
 	})
 	if err != nil {
 		return err
@@ -136,7 +136,7 @@ func (b *BuiltIn) join(ctx context.Context) (err error) {
 	return err
 }
 
-func (b *BuiltIn) lookup(ctx context.Context, key record.Key) (v value, found bool, err error) {
+func (b *BuiltInLoad) lookup(ctx context.Context, key record.Key) (v value, found bool, err error) {
 	rows, err := b.Legacy.Lookup(ctx, []record.Key{key})
 	if err != nil {
 		return v, false, err
@@ -144,24 +144,25 @@ func (b *BuiltIn) lookup(ctx context.Context, key record.Key) (v value, found bo
 	return value{record: rows[0].Record}, rows[0].Found, nil
 }
 
-// serveClient is one customer: it writes records that no other one writes, and reads all.
-func (b *BuiltIn) serveClient(ctx context.Context, limiter *rate.Limiter, n int) {
-	own := make([]record.Key, 0, len(b.Keys)/customers+1)
-	for i := n; i < len(b.Keys); i += customers {
+// serveClient is one client. It reads all records, and writes those that no other client
+// writes.
+func (b *BuiltInLoad) serveClient(ctx context.Context, limiter *rate.Limiter, n int) {
+	own := make([]record.Key, 0, len(b.Keys)/clients+1)
+	for i := n; i < len(b.Keys); i += clients {
 		own = append(own, b.Keys[i])
 	}
 	for limiter.Wait(ctx) == nil {
-		// What has begun ends by itself: cut off, its outcome would not be known.
-		whole := context.WithoutCancel(ctx)
+		// An operation that has begun is not canceled: its outcome would be unknown.
+		uncancelled := context.WithoutCancel(ctx)
 		if len(own) > 0 && rand.IntN(4) == 0 {
-			b.write(whole, own[rand.IntN(len(own))])
+			b.write(uncancelled, own[rand.IntN(len(own))])
 		} else {
-			b.read(whole, b.Keys[rand.IntN(len(b.Keys))])
+			b.read(uncancelled, b.Keys[rand.IntN(len(b.Keys))])
 		}
 	}
 }
 
-func (b *BuiltIn) write(ctx context.Context, key record.Key) {
+func (b *BuiltInLoad) write(ctx context.Context, key record.Key) {
 	number, token := b.ledger.begin(key)
 	if b.Column == "" {
 		token = record.Value{}
@@ -174,8 +175,9 @@ func (b *BuiltIn) write(ctx context.Context, key record.Key) {
 	b.add(true, time.Since(began), err == nil && !version.IsZero())
 }
 
-// touch writes one record everywhere the route says. The version is zero if it is gone.
-func (b *BuiltIn) touch(ctx context.Context, key record.Key, v record.Value) (version record.Version, err error) {
+// touch writes one record to the stores of the route. The version is zero if legacy does not
+// have the record.
+func (b *BuiltInLoad) touch(ctx context.Context, key record.Key, v record.Value) (version record.Version, err error) {
 	err = b.writer.Write(ctx, dual.Op[record.Key, value]{
 		Keys: []record.Key{key},
 		Legacy: func(ctx context.Context) ([]dual.Change[record.Key, value], error) {
@@ -190,7 +192,7 @@ func (b *BuiltIn) touch(ctx context.Context, key record.Key, v record.Value) (ve
 	return version, err
 }
 
-func (b *BuiltIn) read(ctx context.Context, key record.Key) {
+func (b *BuiltInLoad) read(ctx context.Context, key record.Key) {
 	floor := b.ledger.floor(key)
 	began := time.Now()
 	v, found, err := b.reader.Get(ctx, key)
@@ -198,24 +200,24 @@ func (b *BuiltIn) read(ctx context.Context, key record.Key) {
 	if err != nil {
 		return
 	}
-	finding, text := b.ledger.judge(key, floor, found, v)
-	switch harmed := began.UnixNano() < b.harmful[1].Load() && time.Now().UnixNano() > b.harmful[0].Load(); {
-	case finding != lost && finding != stale:
-	case harmed:
-		b.ledger.note(func(c *Checked) *int64 { return &c.Harmed }, "")
+	result, text := b.ledger.verify(key, floor, found, v)
+	switch corrupted := began.UnixNano() < b.corrupted[1].Load() && time.Now().UnixNano() > b.corrupted[0].Load(); {
+	case result != lost && result != stale:
+	case corrupted:
+		b.ledger.increment(func(c *Checked) *int64 { return &c.Harmed }, "")
 	default:
-		b.ledger.note(func(c *Checked) *int64 { return &c.StaleReads }, "a read: "+text)
+		b.ledger.increment(func(c *Checked) *int64 { return &c.StaleReads }, "a read: "+text)
 	}
 }
 
-// Harmful implements Recorder.
-func (b *BuiltIn) Harmful(from, until time.Time) {
-	b.harmful[0].Store(from.UnixNano())
-	b.harmful[1].Store(until.UnixNano())
+// MarkCorrupted implements Recorder.
+func (b *BuiltInLoad) MarkCorrupted(from, until time.Time) {
+	b.corrupted[0].Store(from.UnixNano())
+	b.corrupted[1].Store(until.UnixNano())
 }
 
-// Stop implements Load. The instance stays in the fleet until Check, or Close.
-func (b *BuiltIn) Stop() {
+// Stop implements Load. The instance stays in the fleet until Check or Close.
+func (b *BuiltInLoad) Stop() {
 	if b.end != nil {
 		b.end()
 		b.busy.Wait()
@@ -223,7 +225,7 @@ func (b *BuiltIn) Stop() {
 }
 
 // Totals implements Load.
-func (b *BuiltIn) Totals() Totals {
+func (b *BuiltInLoad) Totals() Totals {
 	t := b.sum()
 	t.Kind = fmt.Sprintf("built-in, on %d records", len(b.Keys))
 	if b.Column != "" {
@@ -232,30 +234,31 @@ func (b *BuiltIn) Totals() Totals {
 	return t
 }
 
-// Check implements Load, and closes it.
-func (b *BuiltIn) Check(ctx context.Context) (Checked, bool, error) {
+// Check implements Load, and closes the load.
+func (b *BuiltInLoad) Check(ctx context.Context) (Checked, bool, error) {
 	if err := b.checkAnswers(ctx); err != nil {
 		return Checked{}, false, err
 	}
 	if err := b.checkTarget(ctx); err != nil {
 		return Checked{}, false, err
 	}
-	phantom, err := b.negativeControl(ctx)
+	controlFound, err := b.negativeControl(ctx)
 	if err != nil {
 		return Checked{}, false, err
 	}
-	return b.ledger.result(), phantom, b.Close(ctx)
+	return b.ledger.result(), controlFound, b.Close(ctx)
 }
 
-// negativeControl holds writes that never were against the store: of a record that is not
-// there, and one later than the last of a record that is.
-func (b *BuiltIn) negativeControl(ctx context.Context) (found bool, err error) {
-	key := record.MakeKey("a record that nobody has written")
+// negativeControl checks writes that were never made: one of a record that does not exist,
+// and one later than the last write of a record that does. It reports whether the check
+// finds them missing.
+func (b *BuiltInLoad) negativeControl(ctx context.Context) (found bool, err error) {
+	key := record.MakeKey("a record that was never written")
 	v, there, err := b.reader.Get(ctx, key)
 	if err != nil {
 		return false, err
 	}
-	never, _ := b.ledger.judge(key, entry{floor: 1}, there, v)
+	never, _ := b.ledger.verify(key, entry{floor: 1}, there, v)
 	if b.Column == "" || never != lost {
 		return never == lost, nil
 	}
@@ -264,40 +267,40 @@ func (b *BuiltIn) negativeControl(ctx context.Context) (found bool, err error) {
 		if err != nil {
 			return false, err
 		}
-		switch later, _ := b.ledger.judge(key, entry{floor: b.ledger.floor(key).sent + 1}, there, v); later {
+		switch later, _ := b.ledger.verify(key, entry{floor: b.ledger.floor(key).sent + 1}, there, v); later {
 		case stale:
 			return true, nil
 		case right:
 			return false, nil
-		case lost, overwritten: // another record tells
+		case lost, overwritten: // try another record
 		}
 	}
 	return false, nil
 }
 
-// checkAnswers asks the store that reads are routed to, as a customer does.
-func (b *BuiltIn) checkAnswers(ctx context.Context) error {
+// checkAnswers reads from the store that the route reads, as a client does.
+func (b *BuiltInLoad) checkAnswers(ctx context.Context) error {
 	for _, key := range b.ledger.keys() {
 		v, found, err := b.reader.Get(ctx, key)
 		if err != nil {
 			return fmt.Errorf("read %q: %w", string(key), err)
 		}
-		b.ledger.note(func(c *Checked) *int64 { return &c.Records }, "")
-		switch finding, text := b.ledger.judge(key, b.ledger.floor(key), found, v); finding {
+		b.ledger.increment(func(c *Checked) *int64 { return &c.Records }, "")
+		switch result, text := b.ledger.verify(key, b.ledger.floor(key), found, v); result {
 		case lost:
-			b.ledger.note(func(c *Checked) *int64 { return &c.Lost }, text)
+			b.ledger.increment(func(c *Checked) *int64 { return &c.Lost }, text)
 		case stale:
-			b.ledger.note(func(c *Checked) *int64 { return &c.Stale }, text)
+			b.ledger.increment(func(c *Checked) *int64 { return &c.Stale }, text)
 		case overwritten:
-			b.ledger.note(func(c *Checked) *int64 { return &c.Overwritten }, "")
+			b.ledger.increment(func(c *Checked) *int64 { return &c.Overwritten }, "")
 		case right:
 		}
 	}
 	return nil
 }
 
-// checkTarget asks the other store: no journal knows of anything that it lacks.
-func (b *BuiltIn) checkTarget(ctx context.Context) error {
+// checkTarget reads the target: the journal is empty, so it must lack nothing.
+func (b *BuiltInLoad) checkTarget(ctx context.Context) error {
 	keys := b.ledger.keys()
 	entries, err := b.Target.Get(ctx, keys)
 	if err != nil {
@@ -305,32 +308,33 @@ func (b *BuiltIn) checkTarget(ctx context.Context) error {
 	}
 	for i, e := range entries {
 		if acknowledged := b.ledger.floor(keys[i]).version; acknowledged.NewerThan(e.Version) {
-			b.ledger.note(func(c *Checked) *int64 { return &c.Behind },
+			b.ledger.increment(func(c *Checked) *int64 { return &c.Behind },
 				fmt.Sprintf("the target has %q at version %s, but %s was acknowledged", string(keys[i]), e.Version, acknowledged))
 		}
 	}
 	return nil
 }
 
-// restore writes back what was in the column, unless somebody else has written since.
-func (b *BuiltIn) restore(ctx context.Context) error {
+// restore writes the original text back into the column, unless the application has written
+// it since.
+func (b *BuiltInLoad) restore(ctx context.Context) error {
 	for key, was := range b.original {
 		v, found, err := b.lookup(ctx, key)
 		if err != nil {
 			return err
 		}
-		if finding, _ := b.ledger.judge(key, entry{floor: 1}, found, v); finding != right && finding != stale {
+		if result, _ := b.ledger.verify(key, entry{floor: 1}, found, v); result != right && result != stale {
 			continue
 		}
 		if _, err := b.touch(ctx, key, was); err != nil {
-			return fmt.Errorf("write back what was in %s of %q: %w", b.Column, string(key), err)
+			return fmt.Errorf("restore %s of %q: %w", b.Column, string(key), err)
 		}
 	}
 	return nil
 }
 
-// Close writes back what the load has changed, and leaves the fleet; twice does nothing.
-func (b *BuiltIn) Close(ctx context.Context) (err error) {
+// Close restores what the load has changed, and leaves the fleet. A second call does nothing.
+func (b *BuiltInLoad) Close(ctx context.Context) (err error) {
 	b.Stop()
 	if b.leave == nil {
 		return nil

@@ -13,28 +13,30 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/stranglerfig/migrator/internal/hint"
 )
 
-// Processes are the daemons of a drill: two of its own, of which it kills the one that
-// leads, or one beside a process that the operator has named.
+// Processes are the daemons of a drill: two of its own, of which it kills the leader, or one
+// beside a process that the operator has named, which it kills.
 type Processes struct {
 	Program string   // migrator
-	Args    []string // of a daemon that logs in JSON, and ends when its standard input does
+	Args    []string // of a daemon that logs JSON, and ends when its standard input does
 	Env     []string
-	Named   int // process to kill; 0: an own one
+	Named   int // process to kill; 0: one of the drill's own
 
 	all []*ownDaemon
 }
 
-// ownDaemon is one that the drill has started.
+// ownDaemon is a daemon that the drill has started.
 type ownDaemon struct {
 	cmd     *exec.Cmd
-	hold    io.Closer // it ends when this closes, also because the drill was killed
+	stdin   io.Closer // the daemon ends when this closes, also because the drill was killed
 	address chan string
 	url     string
 	ended   chan struct{}
 	mu      sync.Mutex
-	last    string // of its log
+	last    string // line of its log
 }
 
 // leadWithin is how long a first daemon may take to lead.
@@ -64,7 +66,8 @@ func (d *Processes) Start(ctx context.Context) error {
 	for d.leader(ctx) == nil {
 		select {
 		case <-ctx.Done():
-			return errors.New("none of the drill's daemons leads: another one does; try: stop it for the drill, or name its process with --daemon-pid, or leave it alone with --keep-daemon")
+			return hint.Errorf(hint.Hint{Text: "stop it for the drill, or name its process as the one to kill, or let the drill kill no daemon"},
+				"none of the drill's daemons leads: another daemon does")
 		case <-tick.C:
 		}
 	}
@@ -77,7 +80,7 @@ func (d *Processes) start(ctx context.Context) error {
 	one.cmd.Env = d.Env
 	out, err := one.cmd.StderrPipe()
 	if err == nil {
-		one.hold, err = one.cmd.StdinPipe()
+		one.stdin, err = one.cmd.StdinPipe()
 	}
 	if err == nil {
 		err = one.cmd.Start()
@@ -92,9 +95,9 @@ func (d *Processes) start(ctx context.Context) error {
 		one.url = "http://" + address
 		return nil
 	case <-one.ended:
-		return fmt.Errorf("a daemon of the drill ended: %s", one.said())
+		return fmt.Errorf("a daemon of the drill ended: %s", one.lastLog())
 	case <-ctx.Done():
-		return fmt.Errorf("a daemon of the drill does not listen: %s", one.said())
+		return fmt.Errorf("a daemon of the drill does not listen: %s", one.lastLog())
 	}
 }
 
@@ -115,13 +118,13 @@ func (o *ownDaemon) listen(lines *bufio.Scanner) {
 	_ = o.cmd.Wait()
 }
 
-func (o *ownDaemon) said() string {
+func (o *ownDaemon) lastLog() string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.last
 }
 
-// leads asks the daemon itself.
+// leads queries the daemon's health check.
 func (o *ownDaemon) leads(ctx context.Context) bool {
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, o.url+"/healthz", nil)
 	if err != nil {
@@ -147,12 +150,12 @@ func (d *Processes) leader(ctx context.Context) *ownDaemon {
 	return nil
 }
 
-// Own is how many daemons of its own it has started, and whether one of them leads.
+// Own returns how many daemons the drill has started, and whether one of them leads.
 func (d *Processes) Own(ctx context.Context) (started int, leads bool) {
 	return len(d.all), d.leader(ctx) != nil
 }
 
-// Kill implements Daemons: with SIGKILL, so that the daemon says goodbye to nobody.
+// Kill implements Daemons. It sends SIGKILL, so that the daemon can release nothing.
 func (d *Processes) Kill() (string, error) {
 	if d.Named > 0 {
 		return fmt.Sprintf("process %d", d.Named), signalTo(d.Named, os.Kill)
@@ -161,7 +164,7 @@ func (d *Processes) Kill() (string, error) {
 	defer cancel()
 	one := d.leader(ctx)
 	if one == nil {
-		return "", errors.New("none of the drill's daemons leads any more")
+		return "", errors.New("none of the drill's daemons leads any longer")
 	}
 	if err := one.cmd.Process.Kill(); err != nil {
 		return "", err

@@ -1,4 +1,4 @@
-// Package drill rehearses the rollback: it has the target fail where that is safe,
-// under load, and holds everything that follows against what a rollback promises. A
-// drill that could not see something has failed: no data is no proof.
+// Package drill rehearses the rollback: it makes the target fail where that is safe, under
+// load, and checks everything that follows against what a rollback promises. A drill that
+// could not observe something has failed: no data is no proof.
 package drill

@@ -14,7 +14,7 @@ import (
 	"github.com/stranglerfig/migrator/record"
 )
 
-// Switch is where faults are injected and lifted.
+// Switch injects and lifts faults.
 type Switch interface {
 	InjectFault(ctx context.Context, migration string, f dual.Fault) error
 	LiftFault(ctx context.Context, migration, id string) error
@@ -24,87 +24,90 @@ type Switch interface {
 // State is what a drill reads.
 type State interface {
 	Snapshot(ctx context.Context, migration string) (phases.Snapshot, error)
-	// Looks are the evaluations of triggers since then, oldest first.
+	// Observations returns the evaluations of triggers since then, oldest first.
 	Observations(ctx context.Context, migration string, since time.Time) ([]phases.Evaluation, error)
-	// SettledAt is when the last instance was known to be on the route of the epoch; zero: not yet.
+	// SettledAt returns when the last instance acknowledged the epoch; zero: not yet.
 	SettledAt(ctx context.Context, migration string, epoch int64) (time.Time, error)
 }
 
-// Daemons evaluate triggers. A drill kills the one that leads while the fault is being
-// played: another has to take reads back.
+// Daemons evaluate triggers. A drill kills the leader while the fault is active: another
+// daemon has to roll back.
 type Daemons interface {
-	// Start returns once one leads that Kill can kill, and another stands by.
+	// Start returns once a daemon leads that Kill can kill, and another is standby.
 	Start(ctx context.Context) error
 	Kill() (process string, err error)
 	Stop()
 }
 
-// Load is what customers do meanwhile.
+// Load is the traffic of the application's clients during a drill.
 type Load interface {
-	// Start returns once there is load; it goes on until Stop. Stop ends it and waits
-	// for what is under way, twice too.
+	// Start returns once there is load, which continues until Stop. Stop ends it and waits
+	// for operations in flight. It may be called twice.
 	Start(ctx context.Context) error
 	Stop()
 	Totals() Totals
-	// Check holds all that was acknowledged against the store that answers now; after
-	// Stop. It also tells whether a write that never was would be found to be lost.
+	// Check compares all acknowledged writes with the store that answers reads now. Call it
+	// after Stop. phantomFound is the negative control: whether the check reports a write
+	// that was never made as lost.
 	Check(ctx context.Context) (checked Checked, phantomFound bool, err error)
 }
 
-// Recorder is a Load that keeps what each second came to.
+// Recorder is a Load that records totals by the second.
 type Recorder interface {
 	Series() []Second
-	// Harmful tells in which stretch of time the target is being corrupted: what reads find then is the fault.
-	Harmful(from, until time.Time)
+	// MarkCorrupted sets the period in which the target returns corrupt values: stale reads
+	// in it are caused by the fault.
+	MarkCorrupted(from, until time.Time)
 }
 
-// Planter makes the stores differ, so that a reconcile has something to find.
+// Planter makes the stores differ, so that a reconcile run has differences to find.
 type Planter interface {
 	Plant(ctx context.Context) ([]record.Key, error)
 	Rewritten(ctx context.Context, keys []record.Key) ([]record.Key, error)
 }
 
-// Drill is one rehearsal. All but Load, Daemons and Tell is needed.
+// Drill is one rehearsal. All but Load, Daemons and Progress is required.
 type Drill struct {
-	Report   Report // what is known before: numbers, hashes, names
+	Report   Report // the fields that are known before
 	Triggers phases.TriggerSettings
 	State    State
 	Switch   Switch
 	Load     Load    // nil: there is none, and the drill fails
-	Daemons  Daemons // nil: whoever runs is left alone
+	Daemons  Daemons // nil: no daemon is started or killed
 	Plant    Planter
-	// Reconcile makes a full one, and returns the keys that differed, as far as they are kept.
+	// Reconcile makes a full reconcile run, and returns the keys that differed, up to the
+	// number of findings that a run keeps.
 	Reconcile func(ctx context.Context, repair bool) (Reconciled, []record.Key, error)
 	Progress  func(Step) // each step as it begins (Took 0) and as it ends
 
-	Fault  dual.Fault    // its ID and For are given by Run
-	Calm   time.Duration // how long nothing may fire before the fault
-	Within time.Duration // how long each of: fault observed, verdict, settled, recovered, may take
-	After  time.Duration // how long the load goes on once reads are back
+	Fault    dual.Fault    // its ID and For are given by Run
+	Baseline time.Duration // baseline period before the fault, in which no trigger may fire
+	Within   time.Duration // how long each of: fault observed, verdict, settled, recovered, may take
+	After    time.Duration // how long the load continues after the rollback
 }
 
-// rehearsal is a drill under way.
+// rehearsal is a running Drill.
 type rehearsal struct {
 	*Drill
-	r       Report
-	before  phases.Snapshot
-	offset  time.Duration // of the state database's clock from this one
-	rolled  phases.Snapshot
-	started bool      // the daemons
-	dirty   bool      // the target may hold what the drill has done to it
-	harmed  time.Time // by this machine's clock: from when on the target was being corrupted
+	r              Report
+	before         phases.Snapshot
+	offset         time.Duration // of the state database's clock from this one
+	rolled         phases.Snapshot
+	started        bool      // the daemons
+	dirty          bool      // the target may still have changes that the drill made
+	corruptedSince time.Time // since when the target returns corrupt values, by this machine's clock; zero: never
 }
 
-// Run makes the drill and returns what it has seen, always: a drill that could not be
-// finished has failed. The fault is lifted and everything that was started has ended
-// when it returns, also when ctx ends.
+// Run makes the drill and always returns a report: a drill that could not be completed has
+// failed. When it returns, also because ctx ended, the fault is lifted and everything that
+// was started has ended.
 func (d *Drill) Run(ctx context.Context) Report {
 	r := &rehearsal{Drill: d, r: d.Report}
 	r.r.Reasons, r.r.Reconciles, r.r.Series, r.r.Marks = []string{}, []Reconciled{}, []Second{}, []Mark{}
 	r.r.Began = time.Now().UTC()
 	err := r.rehearse(ctx)
 	if cut := ctx.Err(); err != nil && cut != nil {
-		err = fmt.Errorf("the drill was stopped before its end: %w", cut)
+		err = fmt.Errorf("the drill was interrupted: %w", cut)
 	}
 	if err != nil {
 		r.r.Reasons = append(r.r.Reasons, err.Error())
@@ -115,15 +118,15 @@ func (d *Drill) Run(ctx context.Context) Report {
 	return r.r
 }
 
-// now is the state database's time, about.
+// now returns the state database's time, estimated from its offset.
 func (r *rehearsal) now() time.Time { return time.Now().Add(r.offset).UTC() }
 
 func (r *rehearsal) mark(at time.Time, what string) {
 	r.r.Marks = append(r.r.Marks, Mark{at.UTC(), what})
 }
 
-// fails notes a reason for which the drill has failed, and goes on.
-func (r *rehearsal) fails(format string, args ...any) {
+// fail records a reason for which the drill has failed. The drill continues.
+func (r *rehearsal) fail(format string, args ...any) {
 	r.r.Reasons = append(r.r.Reasons, fmt.Sprintf(format, args...))
 }
 
@@ -146,7 +149,7 @@ func (r *rehearsal) step(name string, do func() (detail string, err error)) erro
 	return err
 }
 
-// await asks until it holds, for as long as Within.
+// await polls ask until it returns true, for at most Within.
 func (r *rehearsal) await(ctx context.Context, ask func(ctx context.Context) (bool, error)) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, r.Within)
 	defer cancel()
@@ -158,7 +161,7 @@ func (r *rehearsal) await(ctx context.Context, ask func(ctx context.Context) (bo
 		case holds && err == nil:
 			return true, nil
 		case ctx.Err() != nil && err != nil && !errors.Is(err, context.DeadlineExceeded):
-			return false, err // the state can't be read, and time is over
+			return false, err // the state can't be read, and the time has passed
 		}
 		select {
 		case <-ctx.Done():
@@ -168,12 +171,13 @@ func (r *rehearsal) await(ctx context.Context, ask func(ctx context.Context) (bo
 	}
 }
 
-// over tells that an await ended because its time was over, not the drill's.
+// over reports whether an await ended because Within passed, not because the drill was
+// interrupted.
 func over(ctx context.Context, err error) bool {
 	return errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil
 }
 
-func (r *rehearsal) look(ctx context.Context) (phases.Snapshot, error) {
+func (r *rehearsal) snapshot(ctx context.Context) (phases.Snapshot, error) {
 	return r.State.Snapshot(ctx, r.r.Migration)
 }
 
@@ -182,22 +186,22 @@ func (r *rehearsal) rehearse(ctx context.Context) error {
 		name string
 		do   func(ctx context.Context) (string, error)
 	}{
-		{"look where the migration stands", r.stand},
+		{"check the migration's status", r.checkStatus},
 		{"compare the stores before", r.compareBefore},
 		{"start daemons", r.startDaemons},
 		{"start the load", r.startLoad},
-		{"healthy: nothing may fire", r.calm},
+		{"baseline: no trigger may fire", r.baseline},
 		{"inject the fault", r.inject},
-		{"kill the daemon that leads", r.kill},
-		{"see the fault", r.observe},
-		{"reads are taken back", r.rollback},
-		{"every instance follows", r.settle},
+		{"kill the leading daemon", r.kill},
+		{"observe the fault", r.observe},
+		{"await the rollback", r.rollback},
+		{"await its settling on all instances", r.settle},
 		{"lift the fault", r.lift},
 		{"recover", r.recover},
-		{"hold the ledger against the store that answers", r.check},
+		{"check the ledger against the store that answers reads", r.check},
 		{"plant a difference", r.plant},
 		{"find and repair it", r.repair},
-		{"compare the stores at the end", r.compareAfter},
+		{"compare the stores after", r.compareAfter},
 	} {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -209,19 +213,19 @@ func (r *rehearsal) rehearse(ctx context.Context) error {
 	return nil
 }
 
-// end takes back what is still there, whatever has happened.
+// end lifts the fault and stops everything that was started, after a failure too.
 func (r *rehearsal) end(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	if !r.r.Fault.Injected.IsZero() && r.r.Fault.Lifted.IsZero() {
 		if err := r.Switch.LiftFault(ctx, r.r.Migration, r.r.Fault.ID); err != nil {
-			r.fails("the fault could not be lifted: it ends by itself at %s (%v)", r.r.Fault.Injected.Add(r.Fault.For).Format(time.RFC3339), err)
+			r.fail("lifting the fault failed, it ends by itself at %s: %v", r.r.Fault.Injected.Add(r.Fault.For).Format(time.RFC3339), err)
 		} else {
 			r.r.Fault.Lifted = r.now()
 		}
 	}
 	if r.dirty {
-		r.fails("the target may still hold what the drill has done to it: a full reconcile with repair is needed")
+		r.fail("the target may still have changes that the drill made: a full reconcile run with repair is needed")
 	}
 	if r.Load != nil {
 		r.Load.Stop()
@@ -237,13 +241,13 @@ func (r *rehearsal) end(ctx context.Context) {
 	if r.Daemons != nil && r.started {
 		r.Daemons.Stop()
 	}
-	if e, err := r.look(ctx); err == nil {
+	if e, err := r.snapshot(ctx); err == nil {
 		r.r.After = e.Status.Route.String()
 	}
 	slices.SortFunc(r.r.Marks, func(a, b Mark) int { return a.At.Compare(b.At) })
 }
 
-// acting are the triggers that take reads back.
+// acting returns the triggers that can roll back.
 func (r *rehearsal) acting() (names []string) {
 	for _, t := range r.Triggers.All() {
 		if t.Off == "" && !t.DryRun {
@@ -253,9 +257,9 @@ func (r *rehearsal) acting() (names []string) {
 	return names
 }
 
-// stand refuses a migration on which a rehearsal would prove nothing.
-func (r *rehearsal) stand(ctx context.Context) (string, error) {
-	e, err := r.look(ctx)
+// checkStatus refuses a migration on which a drill would prove nothing.
+func (r *rehearsal) checkStatus(ctx context.Context) (string, error) {
+	e, err := r.snapshot(ctx)
 	if err != nil {
 		return "", err
 	}
@@ -264,23 +268,23 @@ func (r *rehearsal) stand(ctx context.Context) (string, error) {
 	at := e.Status.Route
 	switch {
 	case !at.Phase.TriggersAct():
-		return "", fmt.Errorf("the migration is on %s: triggers take reads back from cutover and grace", at)
+		return "", fmt.Errorf("the migration is on %s: triggers roll back from cutover and grace only", at)
 	case !e.Fleet.Settled():
 		return "", fmt.Errorf("the fleet is not settled: %d instances are behind, lapsed: %s", e.Fleet.Behind, strings.Join(e.Fleet.Lapsed, ", "))
 	case e.Latch != nil:
 		return "", hint.Errorf(hint.Hint{Do: hint.Acknowledge}, "an automatic rollback is not acknowledged")
 	case e.Status.JournalKeys > 0:
-		return "", fmt.Errorf("%d keys of the target are known to be behind: a drill begins with two stores that agree", e.Status.JournalKeys)
+		return "", fmt.Errorf("%d keys are journaled: a drill begins with two stores that agree", e.Status.JournalKeys)
 	case len(r.acting()) == 0:
-		return "", errors.New("no trigger can take reads back: each is off or a dry run")
+		return "", errors.New("no trigger can roll back: each is off or a dry run")
 	case r.Load == nil:
-		return "", errors.New("there is no load: a rollback that nobody notices proves nothing")
+		return "", errors.New("there is no load: a rollback without traffic proves nothing")
 	}
 	return fmt.Sprintf("%s, %d instances, triggers: %s", at, e.Fleet.Live, strings.Join(r.acting(), ", ")), nil
 }
 
-// reconciles makes one full reconcile and keeps it.
-func (r *rehearsal) reconciles(ctx context.Context, when string, repair bool) (Reconciled, []record.Key, error) {
+// runReconcile makes one full reconcile run and records it in the report.
+func (r *rehearsal) runReconcile(ctx context.Context, when string, repair bool) (Reconciled, []record.Key, error) {
 	began := time.Now()
 	run, keys, err := r.Reconcile(ctx, repair)
 	run.When, run.Seconds = when, time.Since(began).Seconds()
@@ -291,7 +295,7 @@ func (r *rehearsal) reconciles(ctx context.Context, when string, repair bool) (R
 }
 
 func (r *rehearsal) compareBefore(ctx context.Context) (string, error) {
-	run, _, err := r.reconciles(ctx, "before", false)
+	run, _, err := r.runReconcile(ctx, "before", false)
 	switch {
 	case err != nil:
 		return "", err
@@ -305,7 +309,7 @@ func (r *rehearsal) compareBefore(ctx context.Context) (string, error) {
 
 func (r *rehearsal) startDaemons(ctx context.Context) (string, error) {
 	if r.Daemons == nil {
-		return "none: whoever runs is left alone", nil
+		return "none is started or killed", nil
 	}
 	r.started = true
 	ctx, cancel := context.WithTimeout(ctx, r.Within)
@@ -317,7 +321,7 @@ func (r *rehearsal) startLoad(ctx context.Context) (string, error) {
 	bounded, cancel := context.WithTimeout(ctx, r.Within)
 	defer cancel()
 	if err := r.Load.Start(bounded); err != nil {
-		return "", fmt.Errorf("no load: %w", err)
+		return "", fmt.Errorf("start the load: %w", err)
 	}
 	return r.Load.Totals().Kind, nil
 }

@@ -26,13 +26,13 @@ type Line struct {
 	Key     record.Key         `json:"key"` // the columns' canonical texts, joined by commas
 	At      time.Time          `json:"at"`  // when it was acknowledged
 	Deleted bool               `json:"deleted,omitempty"`
-	Unknown bool               `json:"unknown,omitempty"` // the load was not told what became of it
+	Unknown bool               `json:"unknown,omitempty"` // the write's outcome is unknown to the load
 	Fields  map[string]*string `json:"fields,omitempty"`  // by legacy's names; null: NULL
 }
 
-// Acknowledged is an operator's own load, which runs by itself and keeps a ledger of
-// what was acknowledged, in a file or behind http://.
-type Acknowledged struct {
+// ExternalLoad is an operator's own load, which runs by itself and writes a ledger of
+// acknowledged writes, to a file or behind http://.
+type ExternalLoad struct {
 	Source  string // path, or URL
 	Legacy  Reader
 	Schema  *record.Schema
@@ -47,18 +47,18 @@ type Acknowledged struct {
 	done   sync.WaitGroup
 }
 
-// Reader reads records of legacy, which answers once reads are back.
+// Reader reads records of legacy, which answers reads after the rollback.
 type Reader interface {
 	Lookup(ctx context.Context, keys []record.Key) ([]store.Row, error)
 }
 
 const (
 	maxLedger  = 256 << 20 // bytes
-	checkAgain = 6         // looks for a line that may still have to be written
+	checkAgain = 6         // reads of the ledger, for lines that are still to be written
 )
 
 // Start implements Load: it waits for the first new line.
-func (a *Acknowledged) Start(ctx context.Context) error {
+func (a *ExternalLoad) Start(ctx context.Context) error {
 	a.from = time.Now()
 	working, stop := context.WithCancel(context.WithoutCancel(ctx))
 	a.stop = stop
@@ -73,22 +73,22 @@ func (a *Acknowledged) Start(ctx context.Context) error {
 		if a.fails != nil {
 			return a.fails
 		}
-		return fmt.Errorf("%s tells of no write since %s", a.Source, a.from.UTC().Format(time.RFC3339))
+		return fmt.Errorf("%s has no write since %s", a.Source, a.from.UTC().Format(time.RFC3339))
 	}
 }
 
-func (a *Acknowledged) every() time.Duration {
+func (a *ExternalLoad) every() time.Duration {
 	if a.Every > 0 {
 		return a.Every
 	}
 	return time.Second
 }
 
-// follow counts the lines that are new.
-func (a *Acknowledged) follow(ctx context.Context, first chan struct{}) {
+// follow counts new lines.
+func (a *ExternalLoad) follow(ctx context.Context, first chan struct{}) {
 	tick := time.NewTicker(a.every())
 	defer tick.Stop()
-	told := false
+	began := false
 	for {
 		lines, err := a.read(ctx)
 		a.mu.Lock()
@@ -103,8 +103,8 @@ func (a *Acknowledged) follow(ctx context.Context, first chan struct{}) {
 			}
 		}
 		a.mu.Unlock()
-		if err == nil && len(lines) > 0 && !told {
-			told = true
+		if err == nil && len(lines) > 0 && !began {
+			began = true
 			close(first)
 		}
 		select {
@@ -116,7 +116,7 @@ func (a *Acknowledged) follow(ctx context.Context, first chan struct{}) {
 }
 
 // read returns the lines since the drill began.
-func (a *Acknowledged) read(ctx context.Context) ([]Line, error) {
+func (a *ExternalLoad) read(ctx context.Context) ([]Line, error) {
 	from, err := a.open(ctx)
 	if err != nil {
 		return nil, err
@@ -126,7 +126,7 @@ func (a *Acknowledged) read(ctx context.Context) ([]Line, error) {
 	if err != nil {
 		return nil, err
 	}
-	text = text[:bytes.LastIndexByte(text, '\n')+1] // the last line may just be written
+	text = text[:bytes.LastIndexByte(text, '\n')+1] // the last line may be incomplete
 	var lines []Line
 	scan := bufio.NewScanner(bytes.NewReader(text))
 	scan.Buffer(nil, 1<<20)
@@ -142,7 +142,7 @@ func (a *Acknowledged) read(ctx context.Context) ([]Line, error) {
 		}
 		for name := range l.Fields {
 			if a.Schema.Index(name) < 0 {
-				return nil, fmt.Errorf("%s:%d: the field %q is not moved", a.Source, n, name)
+				return nil, fmt.Errorf("%s:%d: the field %q is not migrated", a.Source, n, name)
 			}
 		}
 		if !l.At.Before(a.from) {
@@ -152,35 +152,35 @@ func (a *Acknowledged) read(ctx context.Context) ([]Line, error) {
 	return lines, scan.Err()
 }
 
-func (a *Acknowledged) open(ctx context.Context) (io.ReadCloser, error) {
+func (a *ExternalLoad) open(ctx context.Context) (io.ReadCloser, error) {
 	if !strings.HasPrefix(a.Source, "http://") && !strings.HasPrefix(a.Source, "https://") {
 		return os.Open(a.Source)
 	}
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, a.Source, nil)
 	if err != nil {
-		return nil, errors.New("the URL of the load's ledger can't be read")
+		return nil, errors.New("the URL of the load's ledger is not valid")
 	}
 	answer, err := http.DefaultClient.Do(r)
 	if err != nil {
-		return nil, fmt.Errorf("ask for the load's ledger: %w", err)
+		return nil, fmt.Errorf("read the load's ledger: %w", err)
 	}
 	if answer.StatusCode != http.StatusOK {
 		_ = answer.Body.Close()
-		return nil, fmt.Errorf("ask for the load's ledger: %s", answer.Status)
+		return nil, fmt.Errorf("read the load's ledger: %s", answer.Status)
 	}
 	return answer.Body, nil
 }
 
-// Stop implements Load: the load is the operator's, and goes on.
-func (a *Acknowledged) Stop() {
+// Stop implements Load. It stops reading the ledger; the operator's load continues.
+func (a *ExternalLoad) Stop() {
 	if a.stop != nil {
 		a.stop()
 		a.done.Wait()
 	}
 }
 
-// Totals implements Load. Of reads such a ledger knows nothing.
-func (a *Acknowledged) Totals() Totals {
+// Totals implements Load. Such a ledger has no reads.
+func (a *ExternalLoad) Totals() Totals {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	t := a.totals
@@ -188,10 +188,10 @@ func (a *Acknowledged) Totals() Totals {
 	return t
 }
 
-// Check implements Load. The load may go on: what is found of a record must be what was
-// acknowledged last before it was looked for, or something later, whose line may still
-// have to be written.
-func (a *Acknowledged) Check(ctx context.Context) (Checked, bool, error) {
+// Check implements Load. The load may continue meanwhile: a record must be as the last
+// acknowledged write before it was read left it, or as a later write did, whose line may
+// still be missing in the ledger.
+func (a *ExternalLoad) Check(ctx context.Context) (Checked, bool, error) {
 	c := Checked{Violations: []string{}}
 	lines, err := a.read(ctx)
 	if err != nil {
@@ -203,9 +203,9 @@ func (a *Acknowledged) Check(ctx context.Context) (Checked, bool, error) {
 		return c, false, err
 	}
 	c.Records = int64(len(rows))
-	var wrong []verdict
+	var wrong []violation
 	for again := range checkAgain {
-		if wrong = a.judge(rows, known, byKey(lines)); len(wrong) == 0 {
+		if wrong = a.violations(rows, known, byKey(lines)); len(wrong) == 0 {
 			break
 		}
 		if again > 0 {
@@ -221,21 +221,21 @@ func (a *Acknowledged) Check(ctx context.Context) (Checked, bool, error) {
 	}
 	for _, v := range wrong {
 		count := &c.Stale
-		if v.finding == lost {
+		if v.result == lost {
 			count = &c.Lost
 		}
 		if *count++; len(c.Violations) < maxViolations {
 			c.Violations = append(c.Violations, v.text)
 		}
 	}
-	nobody := record.MakeKey("a record that nobody has written")
-	phantom := map[record.Key][]Line{nobody: {{Key: nobody}}}
-	rows, err = a.Legacy.Lookup(ctx, []record.Key{nobody})
+	controlKey := record.MakeKey("a record that was never written")
+	control := map[record.Key][]Line{controlKey: {{Key: controlKey}}}
+	rows, err = a.Legacy.Lookup(ctx, []record.Key{controlKey})
 	if err != nil {
 		return c, false, err
 	}
-	found := a.judge(rows, phantom, phantom)
-	return c, len(found) == 1 && found[0].finding == lost, nil
+	found := a.violations(rows, control, control)
+	return c, len(found) == 1 && found[0].result == lost, nil
 }
 
 func byKey(lines []Line) map[record.Key][]Line {
@@ -246,24 +246,24 @@ func byKey(lines []Line) map[record.Key][]Line {
 	return by
 }
 
-// verdict is what is wrong with one record.
-type verdict struct {
-	finding finding
-	text    string
+// violation is one record that is lost or stale.
+type violation struct {
+	result readResult
+	text   string
 }
 
-// judge returns the records that are none of what they may be: what was known of them
-// last, and all that has been told of since.
-func (a *Acknowledged) judge(rows []store.Row, known, told map[record.Key][]Line) (wrong []verdict) {
+// violations returns the records that match neither their last write in known, nor one of
+// the writes after it in later.
+func (a *ExternalLoad) violations(rows []store.Row, known, later map[record.Key][]Line) (wrong []violation) {
 	for _, row := range rows {
-		may := told[row.Key][len(known[row.Key])-1:]
+		may := later[row.Key][len(known[row.Key])-1:]
 		if slices.ContainsFunc(may, func(l Line) bool { return l.Unknown || a.shows(row, l) }) {
 			continue
 		}
-		v, at := verdict{finding: stale}, may[0].At.Format(time.RFC3339Nano)
+		v, at := violation{result: stale}, may[0].At.Format(time.RFC3339Nano)
 		switch {
 		case !row.Found:
-			v = verdict{lost, fmt.Sprintf("%q is not there, but a write of it was acknowledged at %s", string(row.Key), at)}
+			v = violation{lost, fmt.Sprintf("%q is not there, but a write of it was acknowledged at %s", string(row.Key), at)}
 		case may[0].Deleted:
 			v.text = fmt.Sprintf("%q is there, but its deletion was acknowledged at %s", string(row.Key), at)
 		default:
@@ -274,8 +274,8 @@ func (a *Acknowledged) judge(rows []store.Row, known, told map[record.Key][]Line
 	return wrong
 }
 
-// shows tells that the record is as the write left it, in the fields that are named.
-func (a *Acknowledged) shows(row store.Row, l Line) bool {
+// shows reports whether the record is as the write left it, in the fields of its line.
+func (a *ExternalLoad) shows(row store.Row, l Line) bool {
 	if !row.Found || l.Deleted {
 		return !row.Found && l.Deleted
 	}

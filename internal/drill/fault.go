@@ -13,14 +13,15 @@ import (
 	"github.com/stranglerfig/migrator/phases"
 )
 
-// calm waits while nothing is wrong. Whatever fires then is a false alarm, and a trigger
-// that has never had enough to say so says nothing later either.
-func (r *rehearsal) calm(ctx context.Context) (string, error) {
+// baseline waits for a time without a fault. A trigger that fires in it is a false alarm. At
+// least one trigger must have had enough samples to be quiet: otherwise their firing later
+// proves nothing.
+func (r *rehearsal) baseline(ctx context.Context) (string, error) {
 	before := r.Load.Totals()
 	h := &Healthy{From: r.now(), Triggers: []Observations{}}
 	r.r.Healthy = h
-	r.mark(h.From, "healthy from")
-	over := time.NewTimer(r.Calm)
+	r.mark(h.From, "baseline")
+	over := time.NewTimer(r.Baseline)
 	defer over.Stop()
 	tick := time.NewTicker(250 * time.Millisecond)
 	defer tick.Stop()
@@ -32,26 +33,26 @@ func (r *rehearsal) calm(ctx context.Context) (string, error) {
 			waiting = false
 		case <-tick.C:
 		}
-		if e, err := r.look(ctx); err == nil && e.Status.Route.Epoch != r.before.Status.Route.Epoch {
-			return "", fmt.Errorf("it was moved to %s without a fault (%s: %s)", e.Status.Route, e.Status.LastCause, e.Status.LastReason)
+		if e, err := r.snapshot(ctx); err == nil && e.Status.Route.Epoch != r.before.Status.Route.Epoch {
+			return "", fmt.Errorf("the route changed to %s without a fault (%s: %s)", e.Status.Route, e.Status.LastCause, e.Status.LastReason)
 		}
 	}
 	h.Until = r.now()
 	after := r.Load.Totals()
 	h.Reads, h.Writes = after.Reads-before.Reads, after.Writes-before.Writes
-	looks, err := r.State.Observations(ctx, r.r.Migration, h.From)
+	evaluations, err := r.State.Observations(ctx, r.r.Migration, h.From)
 	if err != nil {
 		return "", err
 	}
-	return r.judgeCalm(h, looks)
+	return r.evaluateBaseline(h, evaluations)
 }
 
-func (r *rehearsal) judgeCalm(h *Healthy, looks []phases.Evaluation) (string, error) {
+func (r *rehearsal) evaluateBaseline(h *Healthy, evaluations []phases.Evaluation) (string, error) {
 	quiet := 0
 	acting := r.acting()
 	for _, t := range r.Triggers.All() {
 		l := Observations{Trigger: t.Name, Acts: slices.Contains(acting, t.Name), Verdicts: map[phases.Verdict]int{}}
-		for _, e := range looks {
+		for _, e := range evaluations {
 			if e.Name == t.Name {
 				l.Verdicts[e.Verdict]++
 				l.Last = e.Detail
@@ -67,23 +68,23 @@ func (r *rehearsal) judgeCalm(h *Healthy, looks []phases.Evaluation) (string, er
 	}
 	switch {
 	case h.Writes == 0:
-		return "", errors.New("no load: no write was acknowledged in the healthy time")
+		return "", errors.New("no load: no write was acknowledged in the baseline period")
 	case quiet == 0:
-		return "", fmt.Errorf("no trigger has said that all is well within %s: no daemon looks, or there is too little load for any of %s", r.Calm, strings.Join(acting, ", "))
+		return "", fmt.Errorf("no trigger was quiet within %s: no daemon evaluates them, or there is too little load for all of %s", r.Baseline, strings.Join(acting, ", "))
 	}
 	return fmt.Sprintf("%d reads and %d acknowledged writes, %d triggers quiet, none fires", h.Reads, h.Writes, quiet), nil
 }
 
-// liftWithin is how long it is tried to lift a fault of which nobody knows whether it is in force.
+// liftWithin is how long lifting a fault is tried whose injection has an unknown outcome.
 const liftWithin = 10 * time.Second
 
 func (r *rehearsal) inject(ctx context.Context) (string, error) {
 	f := &r.Fault
 	f.ID = rand.Text()
-	f.For = 3*r.Within + r.After // the drill needs it no longer, and may die
+	f.For = 3*r.Within + r.After // the drill needs it no longer; the fault must end if the drill dies
 	r.dirty = f.Kind == dual.FaultCorrupt
 	if err := r.Switch.InjectFault(ctx, r.r.Migration, *f); err != nil {
-		// The word that it is in force may have been lost.
+		// The fault may be active all the same: only the reply may be lost.
 		lifting, cancel := context.WithTimeout(context.WithoutCancel(ctx), liftWithin)
 		defer cancel()
 		return "", errors.Join(err, r.Switch.LiftFault(lifting, r.r.Migration, f.ID))
@@ -91,26 +92,26 @@ func (r *rehearsal) inject(ctx context.Context) (string, error) {
 	r.r.Fault = Fault{ID: f.ID, Kind: f.Kind, Share: f.Share, Delay: f.Delay.Seconds(), Reads: f.Reads, Writes: f.Writes, Injected: r.now()}
 	r.mark(r.r.Fault.Injected, "fault injected")
 	if rec, ok := r.Load.(Recorder); ok && f.Kind == dual.FaultCorrupt {
-		r.harmed = time.Now()
-		rec.Harmful(r.harmed, r.harmed.Add(f.For))
+		r.corruptedSince = time.Now()
+		rec.MarkCorrupted(r.corruptedSince, r.corruptedSince.Add(f.For))
 	}
 	return fmt.Sprintf("%s, %s %% of operations; it ends by itself after %s", f.Kind, f.Share, f.For), nil
 }
 
 func (r *rehearsal) kill(context.Context) (string, error) {
 	if r.Daemons == nil {
-		return "nobody is killed", nil
+		return "none is killed", nil
 	}
 	who, err := r.Daemons.Kill()
 	if err != nil {
-		return "", fmt.Errorf("the daemon that leads could not be killed: %w", err)
+		return "", fmt.Errorf("kill the leading daemon: %w", err)
 	}
 	r.r.Daemon = &Killed{Process: who, At: r.now()}
 	r.mark(r.r.Daemon.At, "daemon killed")
 	return who, nil
 }
 
-// observe waits until every instance knows the fault, and some operation has met it.
+// observe waits until every instance has the fault, and it was injected into an operation.
 func (r *rehearsal) observe(ctx context.Context) (string, error) {
 	f := &r.r.Fault
 	ok, err := r.await(ctx, func(ctx context.Context) (bool, error) {
@@ -123,32 +124,32 @@ func (r *rehearsal) observe(ctx context.Context) (string, error) {
 	})
 	if ok {
 		r.mark(f.Observed, "fault observed")
-		return fmt.Sprintf("%d instances play it", len(r.r.FaultTargets)), nil
+		return fmt.Sprintf("active on %d instances", len(r.r.FaultTargets)), nil
 	}
 	if !over(ctx, err) {
 		return "", err
 	}
-	var deaf []string
+	var unarmed []string
 	for _, p := range r.r.FaultTargets {
 		if !p.Armed {
-			deaf = append(deaf, p.Instance)
+			unarmed = append(unarmed, p.Instance)
 		}
 	}
-	if len(deaf) > 0 {
-		return "", fmt.Errorf("the fault did not take: %s did not take it up within %s: such an instance was deployed without faults (dual.Config.Faults)", strings.Join(deaf, ", "), r.Within)
+	if len(unarmed) > 0 {
+		return "", fmt.Errorf("the fault was not observed: %s did not activate it within %s: such an instance was deployed without faults (dual.Config.Faults)", strings.Join(unarmed, ", "), r.Within)
 	}
-	return "", fmt.Errorf("the fault did not take: no operation has met it within %s", r.Within)
+	return "", fmt.Errorf("the fault was not observed: it was injected into no operation within %s", r.Within)
 }
 
-// faultTargets looks what instances say of the fault.
+// faultTargets reads what the instances report of the fault.
 func (r *rehearsal) faultTargets(ctx context.Context) error {
 	f := &r.r.Fault
-	players, err := r.Switch.FaultTargets(ctx, r.r.Migration, f.ID)
+	targets, err := r.Switch.FaultTargets(ctx, r.r.Migration, f.ID)
 	if err != nil {
 		return err
 	}
-	r.r.FaultTargets, f.Executed = players, 0
-	for _, p := range players {
+	r.r.FaultTargets, f.Executed = targets, 0
+	for _, p := range targets {
 		f.Executed += p.Executed
 		if !p.First.IsZero() && (f.Observed.IsZero() || p.First.Before(f.Observed)) {
 			f.Observed = p.First.UTC()
@@ -157,15 +158,15 @@ func (r *rehearsal) faultTargets(ctx context.Context) error {
 	return nil
 }
 
-// played takes over how often the fault was played: what instances said while it was in
-// force is as old as their last renewal.
-func (r *rehearsal) played(players []FaultTarget) {
+// recordExecuted updates how many operations the fault was injected into: the counts that
+// were read while it was active are as old as the instances' last renewals.
+func (r *rehearsal) recordExecuted(targets []FaultTarget) {
 	f := &r.r.Fault
 	f.Executed = 0
 	for i := range r.r.FaultTargets {
 		was := &r.r.FaultTargets[i]
-		for _, p := range players {
-			if p.Instance == was.Instance && p.Executed > 0 { // one that came back knows of nothing
+		for _, p := range targets {
+			if p.Instance == was.Instance && p.Executed > 0 { // an instance that rejoined has no count
 				was.Executed, was.First = max(was.Executed, p.Executed), p.First
 			}
 		}
@@ -173,10 +174,10 @@ func (r *rehearsal) played(players []FaultTarget) {
 	}
 }
 
-// rollback waits for reads to be taken back, and finds out by what.
+// rollback waits for the rollback, and determines its cause.
 func (r *rehearsal) rollback(ctx context.Context) (string, error) {
 	ok, err := r.await(ctx, func(ctx context.Context) (bool, error) {
-		e, err := r.look(ctx)
+		e, err := r.snapshot(ctx)
 		if err == nil {
 			r.rolled = e
 		}
@@ -185,42 +186,42 @@ func (r *rehearsal) rollback(ctx context.Context) (string, error) {
 	if !ok && !over(ctx, err) {
 		return "", err
 	}
-	looks, err := r.State.Observations(ctx, r.r.Migration, r.r.Fault.Observed)
+	evaluations, err := r.State.Observations(ctx, r.r.Migration, r.r.Fault.Observed)
 	if err != nil {
 		return "", err
 	}
 	if !ok {
-		return "", fmt.Errorf("no trigger has taken reads back within %s: %s", r.Within, r.logged(looks))
+		return "", fmt.Errorf("no trigger rolled back within %s: %s", r.Within, r.describeTriggers(evaluations))
 	}
 	st := r.rolled.Status
-	r.mark(st.RouteSince, "reads taken back")
+	r.mark(st.RouteSince, "rolled back")
 	switch {
 	case st.LastCause == string(phases.CauseFailure) && r.Fault.Writes:
 		r.r.Fired = &Fired{Cause: phases.CauseFailure, At: st.RouteSince, Detail: st.LastReason}
 		r.r.Times = &Times{Detect: st.RouteSince.Sub(r.r.Fault.Observed).Seconds()}
 		return "a write that the target refused: " + st.LastReason, nil
 	case st.LastCause != string(phases.CauseTrigger) || r.rolled.Latch == nil:
-		return "", fmt.Errorf("it was moved to %s by %s (%s), not by a trigger", st.Route, st.LastCause, st.LastReason)
+		return "", fmt.Errorf("the route changed to %s by %s (%s), not by a trigger", st.Route, st.LastCause, st.LastReason)
 	case st.Route.Phase != phases.DualRead:
-		return "", fmt.Errorf("it was moved to %s: a rollback leads to dual-read", st.Route)
+		return "", fmt.Errorf("the route changed to %s: a rollback leads to dual-read", st.Route)
 	}
-	return r.explain(looks)
+	return r.explain(evaluations)
 }
 
-// explain keeps the verdict that was acted on, and counts the times from it.
-func (r *rehearsal) explain(looks []phases.Evaluation) (string, error) {
+// explain records the evaluation that caused the rollback, and computes the times.
+func (r *rehearsal) explain(evaluations []phases.Evaluation) (string, error) {
 	var first time.Time
 	var acted *phases.Evaluation
-	for i, e := range looks {
+	for i, e := range evaluations {
 		if e.Verdict == phases.Firing && !e.DryRun && first.IsZero() {
 			first = e.At
 		}
 		if e.ID == r.rolled.Latch.Evaluation {
-			acted = &looks[i]
+			acted = &evaluations[i]
 		}
 	}
 	if acted == nil {
-		return "", fmt.Errorf("%s took reads back before the fault was seen to be there: by evaluation %d", r.rolled.Latch.Trigger, r.rolled.Latch.Evaluation)
+		return "", fmt.Errorf("%s rolled back before the fault was observed: by evaluation %d", r.rolled.Latch.Trigger, r.rolled.Latch.Evaluation)
 	}
 	r.r.Fired = &Fired{
 		Cause: phases.CauseTrigger, Trigger: acted.Name, Evaluation: acted.ID, At: acted.At.UTC(), Detail: acted.Detail,
@@ -234,12 +235,13 @@ func (r *rehearsal) explain(looks []phases.Evaluation) (string, error) {
 	return fmt.Sprintf("%s: %s", acted.Name, acted.Detail), nil
 }
 
-// said is what triggers last came to, those that are off or dry runs included.
-func (r *rehearsal) logged(looks []phases.Evaluation) string {
+// describeTriggers lists the newest verdict of each trigger, also of those that are off or
+// dry runs.
+func (r *rehearsal) describeTriggers(evaluations []phases.Evaluation) string {
 	var texts []string
 	for _, t := range r.Triggers.All() {
-		text := "was not looked at"
-		for _, e := range looks {
+		text := "was not evaluated"
+		for _, e := range evaluations {
 			if e.Name == t.Name {
 				text = fmt.Sprintf("%s (%s)", e.Verdict, e.Detail)
 			}
@@ -263,18 +265,18 @@ func (r *rehearsal) settle(ctx context.Context) (string, error) {
 	})
 	switch {
 	case !ok && over(ctx, err):
-		return "", fmt.Errorf("not every instance reads legacy again %s after the rollback", r.Within)
+		return "", fmt.Errorf("the rollback has not settled on all instances after %s", r.Within)
 	case !ok:
 		return "", err
 	}
-	if rec, ok := r.Load.(Recorder); ok && !r.harmed.IsZero() {
-		rec.Harmful(r.harmed, time.Now())
+	if rec, ok := r.Load.(Recorder); ok && !r.corruptedSince.IsZero() {
+		rec.MarkCorrupted(r.corruptedSince, time.Now())
 	}
 	t := r.r.Times
 	t.Settle = at.Sub(r.rolled.Status.RouteSince).Seconds()
 	t.Total = at.Sub(r.r.Fault.Observed).Seconds()
 	r.mark(at, "settled")
-	return fmt.Sprintf("%.2f s after the fault was met: detect %.2f, decide %.2f, commit %.2f, settle %.2f", t.Total, t.Detect, t.Decide, t.Commit, t.Settle), nil
+	return fmt.Sprintf("%.2f s after the fault was first injected: detect %.2f, decide %.2f, commit %.2f, settle %.2f", t.Total, t.Detect, t.Decide, t.Commit, t.Settle), nil
 }
 
 func (r *rehearsal) lift(ctx context.Context) (string, error) {
@@ -284,19 +286,19 @@ func (r *rehearsal) lift(ctx context.Context) (string, error) {
 	r.r.Fault.Lifted = r.now()
 	r.mark(r.r.Fault.Lifted, "fault lifted")
 	ok, err := r.await(ctx, func(ctx context.Context) (bool, error) {
-		players, err := r.Switch.FaultTargets(ctx, r.r.Migration, r.r.Fault.ID)
-		if err != nil || slices.ContainsFunc(players, func(p FaultTarget) bool { return p.Armed }) {
+		targets, err := r.Switch.FaultTargets(ctx, r.r.Migration, r.r.Fault.ID)
+		if err != nil || slices.ContainsFunc(targets, func(p FaultTarget) bool { return p.Armed }) {
 			return false, err
 		}
-		r.played(players)
+		r.recordExecuted(targets)
 		return true, nil
 	})
 	switch {
 	case ok:
 	case over(ctx, err):
-		return "", fmt.Errorf("instances still play the fault %s after it was lifted", r.Within)
+		return "", fmt.Errorf("the fault is still active on instances %s after it was lifted", r.Within)
 	default:
 		return "", err
 	}
-	return fmt.Sprintf("it was met by %d operations", r.r.Fault.Executed), nil
+	return fmt.Sprintf("it was injected into %d operations", r.r.Fault.Executed), nil
 }

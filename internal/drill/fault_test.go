@@ -12,63 +12,63 @@ import (
 	"github.com/stranglerfig/migrator/record"
 )
 
-// deafSwitch puts a fault in force, and its word is lost on the way.
-type deafSwitch struct {
+// unacknowledgedSwitch injects a fault, and loses its reply.
+type unacknowledgedSwitch struct {
 	Switch
 	inForce string
 }
 
-var errLedgerLost = errors.New("the connection was lost")
+var errConnectionLost = errors.New("the connection was lost")
 
-func (s *deafSwitch) InjectFault(_ context.Context, _ string, f dual.Fault) error {
+func (s *unacknowledgedSwitch) InjectFault(_ context.Context, _ string, f dual.Fault) error {
 	s.inForce = f.ID
-	return errLedgerLost
+	return errConnectionLost
 }
 
-func (s *deafSwitch) LiftFault(ctx context.Context, _, id string) error {
+func (s *unacknowledgedSwitch) LiftFault(ctx context.Context, _, id string) error {
 	if id == s.inForce && ctx.Err() == nil {
 		s.inForce = ""
 	}
 	return nil
 }
 
-func TestAFaultOfWhichNobodyKnowsIsLifted(t *testing.T) {
+func TestInjectErrorLiftsTheFault(t *testing.T) {
 	t.Parallel()
-	s := &deafSwitch{}
+	s := &unacknowledgedSwitch{}
 	ctx, stop := context.WithCancel(t.Context())
-	stop() // as a signal does, while the fault is injected
+	stop() // as a signal does, while the fault is being injected
 	r := &rehearsal{Drill: &Drill{Switch: s, Within: time.Minute}}
-	if _, err := r.inject(ctx); !errors.Is(err, errLedgerLost) {
+	if _, err := r.inject(ctx); !errors.Is(err, errConnectionLost) {
 		t.Errorf("%v", err)
 	}
 	if s.inForce != "" {
-		t.Error("the fault is still in force")
+		t.Error("the fault is still active")
 	}
 }
 
-// halfPlanter ends in the middle.
-type halfPlanter struct{ Planter }
+// failingPlanter fails in the middle.
+type failingPlanter struct{ Planter }
 
-func (halfPlanter) Plant(context.Context) ([]record.Key, error) {
-	return []record.Key{"1"}, errLedgerLost
+func (failingPlanter) Plant(context.Context) ([]record.Key, error) {
+	return []record.Key{"1"}, errConnectionLost
 }
 
 type noState struct{ State }
 
 func (noState) Snapshot(context.Context, string) (phases.Snapshot, error) {
-	return phases.Snapshot{}, errLedgerLost
+	return phases.Snapshot{}, errConnectionLost
 }
 
-// TestWhatADrillLeavesInTheTargetIsSaid, also once the fault was lifted.
-func TestWhatADrillLeavesInTheTargetIsSaid(t *testing.T) {
+// TestReportWarnsOfUnrepairedTarget: also after the fault was lifted.
+func TestReportWarnsOfUnrepairedTarget(t *testing.T) {
 	t.Parallel()
-	r := &rehearsal{Drill: &Drill{Plant: halfPlanter{}, State: noState{}}}
+	r := &rehearsal{Drill: &Drill{Plant: failingPlanter{}, State: noState{}}}
 	r.r.Fault.Injected, r.r.Fault.Lifted = time.Now(), time.Now()
-	if _, err := r.plant(t.Context()); !errors.Is(err, errLedgerLost) {
+	if _, err := r.plant(t.Context()); !errors.Is(err, errConnectionLost) {
 		t.Errorf("%v", err)
 	}
 	r.end(t.Context())
-	if said := strings.Join(r.r.Reasons, "; "); !strings.Contains(said, "a full reconcile with repair is needed") {
-		t.Errorf("it says %q", said)
+	if reasons := strings.Join(r.r.Reasons, "; "); !strings.Contains(reasons, "a full reconcile run with repair is needed") {
+		t.Errorf("the reasons are %q", reasons)
 	}
 }

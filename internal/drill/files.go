@@ -5,22 +5,25 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+
+	"github.com/stranglerfig/migrator/internal/hint"
 )
 
-// Writable tells early that a report could not be written to the directory.
+// Writable returns an error if a report can't be written to the directory. A drill checks
+// that before it begins.
 func Writable(dir string) error {
 	if info, err := os.Stat(dir); err != nil || !info.IsDir() {
-		return fmt.Errorf("%s: there is no such directory; try: mkdir -p %s", dir, dir)
+		return hint.Errorf(hint.Hint{Text: "mkdir -p " + dir}, "%s: there is no such directory", dir)
 	}
 	probe, err := os.CreateTemp(dir, ".drill-")
 	if err != nil {
-		return fmt.Errorf("%s: nothing can be written there: %w", dir, err)
+		return fmt.Errorf("%s: not writable: %w", dir, err)
 	}
 	_ = probe.Close()
 	return os.Remove(probe.Name())
 }
 
-// File is where a report is written to, as "json", "md" or "html".
+// File returns the path that a report is written to, as "json", "md" or "html".
 func (r Report) File(dir, kind string) string {
 	return filepath.Join(dir, fmt.Sprintf("drill-%s-%d.%s", r.Migration, r.Drill, kind))
 }
@@ -42,7 +45,7 @@ func (r Report) WriteFiles(dir string) ([]string, error) {
 		text []byte
 	}{{"json", append(text, '\n')}, {"md", []byte(r.Markdown())}, {"html", page}} {
 		name := r.File(dir, f.kind)
-		if err := os.WriteFile(name, f.text, 0o644); err != nil { //nolint:gosec // it holds no secret
+		if err := os.WriteFile(name, f.text, 0o644); err != nil { //nolint:gosec // it has no secret
 			return files, fmt.Errorf("write the report: %w", err)
 		}
 		files = append(files, name)

@@ -9,13 +9,13 @@ import (
 	"github.com/stranglerfig/migrator/record"
 )
 
-// maxViolations bounds those that are kept.
+// maxViolations bounds the violations that a report has.
 const maxViolations = 20
 
-// ledger knows of each record what was acknowledged last. Writes of one record come
-// one after the other.
+// ledger has the last acknowledged write of each record. Writes of one record must not be
+// concurrent.
 type ledger struct {
-	column int    // of the records, that holds the token of a write; -1: none does
+	column int    // of the records, that has the token of a write; -1: none
 	prefix string // of tokens
 
 	mu      sync.Mutex
@@ -24,16 +24,16 @@ type ledger struct {
 }
 
 type entry struct {
-	sent    int64          // number of the last write that was begun
-	floor   int64          // number of the last that was acknowledged; 0: none
-	version record.Version // that it was given
+	sent    int64          // number of the last write that began
+	floor   int64          // number of the last acknowledged write; 0: none
+	version record.Version // of the last acknowledged write
 }
 
 func newLedger(column int, id string) *ledger {
 	return &ledger{column: column, prefix: "drill " + id + " ", entries: map[record.Key]*entry{}, checked: Checked{Violations: []string{}}}
 }
 
-// begin gives a write its number.
+// begin numbers a write.
 func (l *ledger) begin(key record.Key) (number int64, token record.Value) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -53,7 +53,7 @@ func (l *ledger) acknowledged(key record.Key, number int64, version record.Versi
 	e.floor, e.version = max(e.floor, number), e.version.Max(version)
 }
 
-// floor is what a read that begins now must see at least.
+// floor returns the oldest write that a read which begins now may return.
 func (l *ledger) floor(key record.Key) entry {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -74,18 +74,18 @@ func (l *ledger) keys() (keys []record.Key) {
 	return keys
 }
 
-// finding is what an answer proves.
-type finding uint8
+// readResult is how an answer compares with the ledger.
+type readResult uint8
 
 const (
-	right finding = iota
+	right readResult = iota
 	lost
 	stale
 	overwritten
 )
 
-// judge holds an answer against what was acknowledged before it was asked for.
-func (l *ledger) judge(key record.Key, floor entry, found bool, v value) (finding, string) {
+// verify compares an answer with the writes that were acknowledged before it was requested.
+func (l *ledger) verify(key record.Key, floor entry, found bool, v value) (readResult, string) {
 	switch {
 	case floor.floor == 0:
 		return right, ""
@@ -107,8 +107,8 @@ func (l *ledger) judge(key record.Key, floor entry, found bool, v value) (findin
 	return right, ""
 }
 
-// note counts what must not be.
-func (l *ledger) note(count func(*Checked) *int64, text string) {
+// increment counts one check, with its violation if text is not empty.
+func (l *ledger) increment(count func(*Checked) *int64, text string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	*count(&l.checked)++

@@ -6,15 +6,15 @@ import (
 	"github.com/stranglerfig/migrator/record"
 )
 
-func TestALedgerTellsWhatIsLostAndStale(t *testing.T) {
+func TestLedgerVerify(t *testing.T) {
 	t.Parallel()
 	l := newLedger(1, "x")
 	version := func(n uint64) record.Version { return record.MakeVersion(1, 0, n) }
 	shows := func(text string, v record.Version) value {
 		return value{record.Record{record.TextValue("1"), record.TextValue(text)}, v}
 	}
-	if f, _ := l.judge("1", l.floor("1"), false, value{}); f != right {
-		t.Error("of a record that nobody has written anything goes")
+	if f, _ := l.verify("1", l.floor("1"), false, value{}); f != right {
+		t.Error("any answer is right for a record that was never written")
 	}
 	var tokens []string
 	for n := range uint64(3) {
@@ -27,7 +27,7 @@ func TestALedgerTellsWhatIsLostAndStale(t *testing.T) {
 		name  string
 		found bool
 		v     value
-		want  finding
+		want  readResult
 	}{
 		{"the last acknowledged", true, shows(tokens[1], version(11)), right},
 		{"one that was not acknowledged", true, shows(tokens[2], version(12)), right},
@@ -35,15 +35,15 @@ func TestALedgerTellsWhatIsLostAndStale(t *testing.T) {
 		{"an older one", true, shows(tokens[0], record.Version{}), stale},
 		{"an older version", true, shows(tokens[1], version(10)), stale},
 		{"nothing", false, value{}, lost},
-		{"somebody else's", true, shows("mine", version(13)), overwritten},
+		{"another writer's", true, shows("mine", version(13)), overwritten},
 		{"a token of another drill", true, shows("drill y 1", version(13)), overwritten},
 	} {
-		if got, text := l.judge("1", l.floor("1"), c.found, c.v); got != c.want {
+		if got, text := l.verify("1", l.floor("1"), c.found, c.v); got != c.want {
 			t.Errorf("%s: %d (%s), want %d", c.name, got, text, c.want)
 		}
 	}
 	l.column = -1
-	if got, _ := l.judge("1", l.floor("1"), true, shows(tokens[0], version(11))); got != right {
-		t.Error("without a column the version alone tells")
+	if got, _ := l.verify("1", l.floor("1"), true, shows(tokens[0], version(11))); got != right {
+		t.Error("without a column the version alone decides")
 	}
 }

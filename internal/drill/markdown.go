@@ -27,7 +27,7 @@ func (r *Report) Summary() string {
 	return b.String()
 }
 
-// rows are what a reader wants to know first.
+// rows returns the report's main facts.
 func (r *Report) rows() (rows [][2]string) {
 	add := func(name, format string, args ...any) {
 		rows = append(rows, [2]string{name, fmt.Sprintf(format, args...)})
@@ -35,10 +35,10 @@ func (r *Report) rows() (rows [][2]string) {
 	add("route", "%s → %s", r.Before, r.After)
 	f := r.Fault
 	if !f.Injected.IsZero() {
-		add("fault", "%s, %s %% of %s, met by %d operations", f.Kind, f.Share, r.operations(), f.Executed)
+		add("fault", "%s, %s %% of %s, injected into %d operations", f.Kind, f.Share, r.operations(), f.Executed)
 	}
 	if r.Daemon != nil {
-		add("daemon", "%s was killed beside the fault", r.Daemon.Process)
+		add("daemon", "%s was killed during the fault", r.Daemon.Process)
 	}
 	if r.Fired != nil {
 		name := r.Fired.Trigger
@@ -57,7 +57,7 @@ func (r *Report) rows() (rows [][2]string) {
 		add("ledger", "%d records: lost %d, stale %d, older in the target %d, stale reads %d", l.Records, l.Lost, l.Stale, l.Behind, l.StaleReads)
 	}
 	if c := r.Controls; c != nil {
-		add("controls", "quiet without a fault: %t; planted differences found: %d of %d; a write that never was is missed: %t",
+		add("controls", "quiet without a fault: %t; planted differences found: %d of %d; a write that was never made is reported as lost: %t",
 			c.QuietWithoutFault, c.PlantedFound, len(c.Planted), c.NegativeControlFound)
 	}
 	for _, one := range r.Reconciles {
@@ -110,17 +110,17 @@ func (r *Report) Markdown() string {
 		}
 	}
 	if len(r.FaultTargets) > 0 {
-		b.WriteString("\n## Who played the fault\n\n| instance | what it is | knew it | operations | first |\n|---|---|---|---|---|\n")
+		b.WriteString("\n## Instances with the fault\n\n| instance | what it is | active | operations | first |\n|---|---|---|---|---|\n")
 		for _, p := range r.FaultTargets {
 			fmt.Fprintf(&b, "| %s | %s | %t | %d | %s |\n", cell(p.Instance), cell(p.About), p.Armed, p.Executed, stamp(p.First))
 		}
 	}
 	if f := r.Fired; f != nil && len(f.Inputs) > 0 {
-		fmt.Fprintf(&b, "\n## What the verdict rests on\n\nEvaluation %d of %s: value %g, bound %g, limit %g, of %d samples.\n\n```json\n%s\n```\n",
+		fmt.Fprintf(&b, "\n## Evaluation that rolled back\n\nEvaluation %d of %s: value %g, bound %g, limit %g, of %d samples.\n\n```json\n%s\n```\n",
 			f.Evaluation, f.Trigger, f.Value, f.Bound, f.Limit, f.Samples, f.Inputs)
 	}
 	if r.Ledger != nil && len(r.Ledger.Violations) > 0 {
-		b.WriteString("\n## What must not be\n\n")
+		b.WriteString("\n## Violations\n\n")
 		for _, v := range r.Ledger.Violations {
 			fmt.Fprintf(&b, "- %s\n", cell(v))
 		}
@@ -136,12 +136,12 @@ func (l *Observations) counts() string {
 		}
 	}
 	if parts == nil {
-		return "not looked at"
+		return "not evaluated"
 	}
 	return strings.Join(parts, ", ")
 }
 
-// cell keeps a text in its place in a table or a list.
+// cell escapes a text for a table or a list.
 func cell(s string) string {
 	return strings.NewReplacer("|", "\\|", "\n", " ", "\r", " ", "<", "&lt;").Replace(s)
 }

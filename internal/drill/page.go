@@ -36,7 +36,7 @@ func (r *Report) Page() ([]byte, error) {
 			line{"reads", "#2563eb", func(s Second) float64 { return float64(s.Reads) }},
 			line{"acknowledged writes", "#16a34a", func(s Second) float64 { return float64(s.Writes) }},
 			line{"failed", "#dc2626", func(s Second) float64 { return float64(s.Failed) }}),
-		r.chart("99th percentile of what customers waited", " ms",
+		r.chart("99th percentile of clients' latency", " ms",
 			line{"reads", "#2563eb", func(s Second) float64 { return s.ReadP99 }},
 			line{"writes", "#16a34a", func(s Second) float64 { return s.WriteP99 }}),
 	}})

@@ -9,8 +9,8 @@ import (
 	"github.com/stranglerfig/migrator/record"
 )
 
-// Report is all that a drill has seen. Its times are the state database's, but for
-// those of the load, which are this machine's moved to it.
+// Report is the result of a drill. Its times are the state database's. Those of the load are
+// this machine's, converted by the offset of the clocks.
 type Report struct {
 	Drill       int64     `json:"drill"` // its number in the state
 	Migration   string    `json:"migration"`
@@ -23,14 +23,14 @@ type Report struct {
 	Finished    time.Time `json:"finished"`
 
 	Passed  bool     `json:"passed"`
-	Reasons []string `json:"reasons"` // why not; empty if passed
+	Reasons []string `json:"reasons"` // why it failed; empty if passed
 
 	Fault        Fault         `json:"fault"`
 	Steps        []Step        `json:"steps"`
 	Before       string        `json:"route_before"`
 	After        string        `json:"route_after"`
 	Healthy      *Healthy      `json:"healthy,omitempty"`
-	FaultTargets []FaultTarget `json:"instances,omitempty"` // that were to play the fault
+	FaultTargets []FaultTarget `json:"instances,omitempty"` // that the fault was injected on
 	Daemon       *Killed       `json:"daemon,omitempty"`    // nil: none was killed
 	Fired        *Fired        `json:"fired,omitempty"`
 	Times        *Times        `json:"times,omitempty"`
@@ -43,7 +43,7 @@ type Report struct {
 	Marks      []Mark       `json:"marks"`
 }
 
-// Fault is what was played.
+// Fault is the fault that was injected.
 type Fault struct {
 	ID       string         `json:"id"`
 	Kind     dual.FaultKind `json:"kind"`
@@ -52,12 +52,12 @@ type Fault struct {
 	Reads    bool           `json:"reads"`
 	Writes   bool           `json:"writes"`
 	Injected time.Time      `json:"injected,omitzero"`
-	Observed time.Time      `json:"observed,omitzero"` // the first operation that it was played on
+	Observed time.Time      `json:"observed,omitzero"` // the first operation that it was injected into
 	Lifted   time.Time      `json:"lifted,omitzero"`
-	Executed int64          `json:"executed"` // operations that it was played on, as last told
+	Executed int64          `json:"executed"` // operations that it was injected into, as last reported
 }
 
-// Step is one thing that was done, or awaited.
+// Step is one part of the drill.
 type Step struct {
 	Name   string    `json:"name"`
 	Began  time.Time `json:"began"`
@@ -66,7 +66,7 @@ type Step struct {
 	Detail string    `json:"detail,omitempty"`
 }
 
-// Healthy is the time before the fault, in which nothing may fire.
+// Healthy is the baseline period before the fault, in which no trigger may fire.
 type Healthy struct {
 	From     time.Time      `json:"from"`
 	Until    time.Time      `json:"until"`
@@ -75,30 +75,30 @@ type Healthy struct {
 	Triggers []Observations `json:"triggers"`
 }
 
-// Looks are how often a trigger came to which verdict.
+// Observations counts a trigger's evaluations by verdict.
 type Observations struct {
 	Trigger  string                 `json:"trigger"`
 	Acts     bool                   `json:"acts"` // it is neither off nor a dry run
 	Verdicts map[phases.Verdict]int `json:"verdicts"`
-	Last     string                 `json:"last"` // what the last look said
+	Last     string                 `json:"last"` // detail of the last evaluation
 }
 
-// FaultTarget is what one live instance says of the fault.
+// FaultTarget is what one live instance reports of the fault.
 type FaultTarget struct {
 	Instance string    `json:"instance"`
 	About    string    `json:"about"`
-	Armed    bool      `json:"armed"` // it knows the fault
+	Armed    bool      `json:"armed"` // the fault is active on it
 	Executed int64     `json:"executed"`
 	First    time.Time `json:"first,omitzero"`
 }
 
-// Killed is the daemon that was killed while the fault was being played.
+// Killed is the daemon that was killed while the fault was active.
 type Killed struct {
 	Process string    `json:"process"`
 	At      time.Time `json:"at"`
 }
 
-// Fired is what took reads back.
+// Fired is what rolled back.
 type Fired struct {
 	Cause      phases.Cause    `json:"cause"` // trigger, or failure: a write that the target refused
 	Trigger    string          `json:"trigger,omitempty"`
@@ -114,45 +114,45 @@ type Fired struct {
 
 // Times are how long each part of the rollback took, in seconds.
 type Times struct {
-	Detect float64 `json:"detect"` // from the first operation that failed to the first verdict that said so
+	Detect float64 `json:"detect"` // from the first failed operation to the first firing verdict
 	Decide float64 `json:"decide"` // from there to the verdict that was acted on
 	Commit float64 `json:"commit"` // from there to the new route
 	Settle float64 `json:"settle"` // from there until every instance was on it
 	Total  float64 `json:"total"`
 }
 
-// Totals are what the load came to.
+// Totals are the operations of the load.
 type Totals struct {
 	Kind   string `json:"kind"`
 	Reads  int64  `json:"reads"`
 	Writes int64  `json:"writes"` // acknowledged
-	Failed int64  `json:"failed"` // reads and writes without success: such a write may have happened or not
+	Failed int64  `json:"failed"` // reads and writes that failed; the outcome of such a write is unknown
 }
 
-// Checked is the write ledger held against the store that reads are routed to.
+// Checked is the comparison of the ledger with the store that the route reads.
 type Checked struct {
 	Records     int64    `json:"records"`
-	Lost        int64    `json:"lost"`          // an acknowledged write can't be read
+	Lost        int64    `json:"lost"`          // lost writes: an acknowledged write can't be read
 	Stale       int64    `json:"stale"`         // an older state is read
-	Behind      int64    `json:"target_behind"` // the target has an older state, and no journal knew of it
-	Overwritten int64    `json:"overwritten"`   // somebody else has written since
+	Behind      int64    `json:"target_behind"` // the target has an older state that was not journaled
+	Overwritten int64    `json:"overwritten"`   // written by the application since
 	StaleReads  int64    `json:"stale_reads"`   // while the load ran: older than what was acknowledged before the read
-	Harmed      int64    `json:"harmed_reads"`  // the same, of a corrupted target before reads were taken back
+	Harmed      int64    `json:"harmed_reads"`  // the same, while the target was corrupted and before the rollback
 	Violations  []string `json:"violations"`    // the first of them
 }
 
-// OK tells that no acknowledged write is lost, and no read was older than one.
+// OK reports whether no acknowledged write is lost or stale, and no read was stale.
 func (c *Checked) OK() bool {
 	return c.Records > 0 && c.Lost == 0 && c.Stale == 0 && c.Behind == 0 && c.StaleReads == 0
 }
 
-// Controls show that the checks can fail, and that nothing fires without a fault.
+// Controls show that the checks can fail, and that no trigger fires without a fault.
 type Controls struct {
 	QuietWithoutFault    bool         `json:"quiet_without_fault"`
-	Planted              []record.Key `json:"planted"`           // records that were taken out of the target
+	Planted              []record.Key `json:"planted"`           // records that were removed from the target
 	PlantedFound         int          `json:"planted_found"`     // of them, by reconcile
-	PlantedRewritten     int          `json:"planted_rewritten"` // of the others: somebody has written them meanwhile
-	NegativeControlFound bool         `json:"phantom_found"`     // a write that never was is found to be lost
+	PlantedRewritten     int          `json:"planted_rewritten"` // of the others: the application has written them meanwhile
+	NegativeControlFound bool         `json:"phantom_found"`     // a write that was never made is reported as lost
 }
 
 // Reconciled is one full reconcile.

@@ -9,14 +9,14 @@ import (
 	"github.com/stranglerfig/migrator/phases"
 )
 
-// whole is a report with everything in it, and texts that want to be more than texts.
-func whole() Report {
+// fullReport is a report with every part, and with texts that need escaping.
+func fullReport() Report {
 	const bad = "<script>alert(1)</script> | x\ny"
 	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	r := Report{
 		Drill: 7, Migration: "products", Environment: "staging", Actor: bad, Began: at, Finished: at.Add(time.Minute),
 		Reasons: []string{bad}, Fault: Fault{Kind: "errors", Share: 10000, Reads: true, Injected: at, Observed: at},
-		Steps:        []Step{{Name: "look", Began: at, OK: true, Detail: bad}, {Name: "see", Began: at, Detail: bad}},
+		Steps:        []Step{{Name: "check", Began: at, OK: true, Detail: bad}, {Name: "observe", Began: at, Detail: bad}},
 		Healthy:      &Healthy{From: at, Until: at.Add(time.Second), Triggers: []Observations{{Trigger: "errors", Acts: true, Verdicts: map[phases.Verdict]int{phases.Quiet: 3}, Last: bad}, {Trigger: "latency"}}},
 		FaultTargets: []FaultTarget{{Instance: bad, About: bad}}, Daemon: &Killed{Process: bad, At: at},
 		Fired: &Fired{Cause: phases.CauseTrigger, Trigger: "errors", Detail: bad, Inputs: []byte(`{"a":"<b>"}`)},
@@ -29,10 +29,10 @@ func whole() Report {
 	return r
 }
 
-// TestAReportHoldsItsTextsAsTexts, and its page loads nothing.
-func TestAReportHoldsItsTextsAsTexts(t *testing.T) {
+// TestReportEscapesTexts: and the page loads nothing.
+func TestReportEscapesTexts(t *testing.T) {
 	t.Parallel()
-	r := whole()
+	r := fullReport()
 	page, err := r.Page()
 	if err != nil {
 		t.Fatal(err)
@@ -47,19 +47,19 @@ func TestAReportHoldsItsTextsAsTexts(t *testing.T) {
 	markdown := r.Markdown()
 	for line := range strings.Lines(markdown) {
 		if strings.Contains(line, "<script") || strings.HasPrefix(line, "|") && strings.HasPrefix(line, "y") {
-			t.Errorf("a text is not only a text: %s", line)
+			t.Errorf("a text is not escaped: %s", line)
 		}
 	}
-	for _, want := range []string{"# Rollback drill 7", "detect 1.50 s", "lost 1", "## Steps", "quiet 3", "not looked at", "evaluation"} {
+	for _, want := range []string{"# Rollback drill 7", "detect 1.50 s", "lost 1", "## Steps", "quiet 3", "not evaluated", "evaluation"} {
 		if !strings.Contains(strings.ToLower(markdown), strings.ToLower(want)) {
 			t.Errorf("the document lacks %q", want)
 		}
 	}
 	var nothing Report
 	if _, err := nothing.Page(); err != nil {
-		t.Errorf("of a drill that has seen nothing: %v", err)
+		t.Errorf("of an empty report: %v", err)
 	}
 	if !strings.Contains(nothing.Markdown(), "FAIL") || !strings.Contains(nothing.Summary(), "FAIL") {
-		t.Error("a drill that has seen nothing has failed")
+		t.Error("an empty report has not failed")
 	}
 }

@@ -19,7 +19,7 @@ type second struct {
 	reads, writes []time.Duration
 }
 
-// maxTimed bounds the durations that are kept of one second.
+// maxTimed bounds the durations that are recorded of one second.
 const maxTimed = 2000
 
 func (s *series) begin() {

@@ -14,11 +14,11 @@ import (
 	"strings"
 )
 
-// signedFormat names the form of a signed report; what is signed begins with it, so
-// that no other use of the key gives a signature that fits.
+// signedFormat names the format of a signed report. The signed bytes begin with it, so that
+// no other use of the key gives a valid signature.
 const signedFormat = "migrator-drill/1"
 
-// Signed is a report that one state hands to another.
+// Signed is a report that one state exports to another.
 type Signed struct {
 	Format    string `json:"format"`
 	Key       string `json:"public_key"` // Ed25519, base64
@@ -28,7 +28,7 @@ type Signed struct {
 
 func message(report []byte) []byte { return append([]byte(signedFormat+"\n"), report...) }
 
-// Sign makes the file that Open takes.
+// Sign makes the file that Open reads.
 func Sign(r Report, key ed25519.PrivateKey) ([]byte, error) {
 	report, err := json.Marshal(r)
 	if err != nil {
@@ -42,24 +42,24 @@ func Sign(r Report, key ed25519.PrivateKey) ([]byte, error) {
 	return append(signed, '\n'), err
 }
 
-// Open returns the report of a signed file, with the SHA-256 of what was signed. It
-// fails unless one of the keys that are trusted has signed it.
+// Open returns the report of a signed file, with the SHA-256 of the signed bytes. It fails
+// unless the trusted key has signed it.
 func Open(file []byte, trusted ed25519.PublicKey) (r Report, digest string, err error) {
 	var s Signed
 	d := json.NewDecoder(bytes.NewReader(file))
 	d.DisallowUnknownFields()
 	if err := d.Decode(&s); err != nil {
-		return r, "", fmt.Errorf("this is no signed drill: %w", err)
+		return r, "", fmt.Errorf("not a signed drill: %w", err)
 	}
 	if s.Format != signedFormat {
 		return r, "", fmt.Errorf("the format is %q: want %s", s.Format, signedFormat)
 	}
 	signature, err := base64.StdEncoding.DecodeString(s.Signature)
 	if err != nil || len(signature) != ed25519.SignatureSize {
-		return r, "", errors.New("the signature is none of Ed25519")
+		return r, "", errors.New("the signature is not an Ed25519 signature")
 	}
 	if !ed25519.Verify(trusted, message(s.Report), signature) {
-		return r, "", fmt.Errorf("the signature is not of the key that is trusted (%s), or the report was changed; the file names %s", EncodeKey(trusted), s.Key)
+		return r, "", fmt.Errorf("the signature is not by the trusted key (%s), or the report was changed; the file names the key %s", EncodeKey(trusted), s.Key)
 	}
 	sum := sha256.Sum256(message(s.Report))
 	if err := json.Unmarshal(s.Report, &r); err != nil {
@@ -68,7 +68,7 @@ func Open(file []byte, trusted ed25519.PublicKey) (r Report, digest string, err 
 	return r, hex.EncodeToString(sum[:]), nil
 }
 
-// EncodeKey is the public key as a description names it.
+// EncodeKey returns the public key as it stands in a migration file.
 func EncodeKey(key ed25519.PublicKey) string { return base64.StdEncoding.EncodeToString(key) }
 
 // ParsePublicKey reads a public key: PEM, as openssl pkey -pubout writes it, or base64
@@ -88,7 +88,7 @@ func ParsePublicKey(text string) (ed25519.PublicKey, error) {
 	}
 	raw, err := base64.StdEncoding.DecodeString(text)
 	if err != nil || len(raw) != ed25519.PublicKeySize {
-		return nil, errors.New("this is no public key: want PEM, or base64 of the 32 bytes of an Ed25519 key")
+		return nil, errors.New("not a public key: want PEM, or base64 of the 32 bytes of an Ed25519 key")
 	}
 	return raw, nil
 }
@@ -98,7 +98,7 @@ func ParsePublicKey(text string) (ed25519.PublicKey, error) {
 func ParsePrivateKey(text []byte) (ed25519.PrivateKey, error) {
 	block, _ := pem.Decode(text)
 	if block == nil {
-		return nil, errors.New("this is no private key in PEM")
+		return nil, errors.New("not a private key in PEM")
 	}
 	parsed, err := x509.ParsePKCS8PrivateKey(block.Bytes)
 	if err != nil {

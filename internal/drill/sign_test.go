@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-func TestASignedReportIsWhatWasSigned(t *testing.T) {
+func TestSignedReport(t *testing.T) {
 	t.Parallel()
 	public, private, err := ed25519.GenerateKey(nil)
 	if err != nil {
@@ -54,17 +54,17 @@ func TestASignedReportIsWhatWasSigned(t *testing.T) {
 		}
 	}
 	if _, _, err := Open(file, other); err == nil {
-		t.Error("another key's signature is taken")
+		t.Error("another key's signature is accepted")
 	}
 	if key, err := ParsePublicKey(EncodeKey(public) + "\n"); err != nil || !key.Equal(public) {
 		t.Errorf("%v, %v", key, err)
 	}
 	for _, bad := range []string{"", "AAAA", "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----"} {
 		if _, err := ParsePublicKey(bad); err == nil {
-			t.Errorf("%q is taken for a public key", bad)
+			t.Errorf("%q is accepted as a public key", bad)
 		}
 		if _, err := ParsePrivateKey([]byte(bad)); err == nil {
-			t.Errorf("%q is taken for a private key", bad)
+			t.Errorf("%q is accepted as a private key", bad)
 		}
 	}
 }

@@ -10,13 +10,13 @@ import (
 	"github.com/stranglerfig/migrator/store"
 )
 
-// value is a record with the version that the target has it at; zero from legacy.
+// value is a record with its version in the target; zero for one from legacy.
 type value struct {
 	record  record.Record
 	version record.Version
 }
 
-// target is the store as an instance of records' own keys sees it.
+// target adapts the target store to the keys of records.
 type target struct{ store store.TargetRecords }
 
 func (t target) Get(ctx context.Context, key record.Key) (found dual.Versioned[value], err error) {
@@ -30,7 +30,7 @@ func (t target) Get(ctx context.Context, key record.Key) (found dual.Versioned[v
 	case store.Live:
 		return dual.Versioned[value]{Value: value{e.Record, e.Version}, Found: true, Version: e.Version}, nil
 	default:
-		return found, fmt.Errorf("key %q: the target holds no record of the migration but %s", string(key), e.Presence)
+		return found, fmt.Errorf("key %q: the target has no record of the migration but %s", string(key), e.Presence)
 	}
 }
 
@@ -46,16 +46,16 @@ func (t target) Apply(ctx context.Context, c dual.Change[record.Key, value], o d
 
 func (t target) Now(ctx context.Context) (time.Time, error) { return t.store.Now(ctx) }
 
-// Planted takes records out of a target, as if their last write had been lost there.
+// Planted removes records from a target, as if their last write had been lost there.
 type Planted struct {
 	Store store.TargetRecords
-	Keys  []record.Key // among which it looks for live ones
+	Keys  []record.Key // candidates, of which it removes existing ones
 	Most  int
 
 	versions map[record.Key]record.Version
 }
 
-// Plant returns the keys of those that it has taken out, each at the version that it had.
+// Plant removes records, each only at the version that was read, and returns their keys.
 func (p *Planted) Plant(ctx context.Context) (keys []record.Key, err error) {
 	now, err := p.Store.Now(ctx)
 	if err != nil {
@@ -83,7 +83,7 @@ func (p *Planted) Plant(ctx context.Context) (keys []record.Key, err error) {
 	return keys, nil
 }
 
-// Rewritten tells which of the keys somebody has written since they were taken out.
+// Rewritten returns those of the keys that were written after their removal.
 func (p *Planted) Rewritten(ctx context.Context, keys []record.Key) (rewritten []record.Key, err error) {
 	entries, err := p.Store.Get(ctx, keys)
 	for _, e := range entries {

@@ -15,7 +15,7 @@ const (
 	GrantOperator       Action = "grant-operator"        // role, if it is known
 	SetStateURL         Action = "state-url"             // name the state database
 	Listen              Action = "listen"                // choose the address that HTTP listens at
-	NameFile            Action = "name-file"             // path of the migration file
+	SetMigrationFile    Action = "migration-file"        // name the migration file
 	Apply               Action = "apply"                 // the migration file
 	LiftFence           Action = "lift-fence"            // attempt: legacy takes writes again
 	Doctor              Action = "doctor"                // check settings, state database and stores
@@ -44,17 +44,23 @@ const (
 	RunbookVerify       Action = "runbook-verify"        // runbook
 	RunbookList         Action = "runbook-list"          // see the runs
 	RunbookShow         Action = "runbook-show"          // run
+	RunbookRender       Action = "runbook-render"        // which: rollback or cutover
+	RunbookResume       Action = "runbook-resume"        // run
+	RunbookDecide       Action = "runbook-decide"        // run, step, outcome: resume with a decision on a step
+	RunbookApprove      Action = "runbook-approve"       // run, step
 	DrillList           Action = "drill-list"            // see the drills
+	DrillShow           Action = "drill-show"            // drill
 )
 
 // Actions lists all actions.
 func Actions() []Action {
 	return []Action{
-		Init, GrantOperator, SetStateURL, Listen, NameFile, Apply, LiftFence, Doctor, Status, Retry,
+		Init, GrantOperator, SetStateURL, Listen, SetMigrationFile, Apply, LiftFence, Doctor, Status, Retry,
 		Advance, AdvanceDryRun, Approve, Acknowledge, Resume, Reclaim, Rollback, RollbackTo, RollbackToGrace, GateExplain,
 		FleetList, FleetEvict, BackfillRun,
 		ReconcileRun, ReconcileFull, ReconcileRepair, ReconcileFullRepair, ReconcileResume, ReconcileList, ReconcileShow,
-		RunbookVerify, RunbookList, RunbookShow, DrillList,
+		RunbookVerify, RunbookList, RunbookShow, RunbookRender, RunbookResume, RunbookDecide, RunbookApprove,
+		DrillList, DrillShow,
 	}
 }
 

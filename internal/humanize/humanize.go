@@ -1,4 +1,4 @@
-// Package humanize writes numbers and times for people.
+// Package humanize formats numbers and times for operators.
 package humanize
 
 import (
@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// Count writes 1,234,567.
+// Count formats n as 1,234,567.
 func Count[N int | int64](n N) string {
 	s := fmt.Sprint(n)
 	for i := len(s) - 3; i > 0 && s[i-1] != '-'; i -= 3 {
@@ -16,7 +16,7 @@ func Count[N int | int64](n N) string {
 	return s
 }
 
-// Counted writes "1 check", "1,234 checks".
+// Counted formats "1 check", "1,234 checks".
 func Counted[N int | int64](n N, noun string) string {
 	if n != 1 {
 		noun += "s"
@@ -24,7 +24,7 @@ func Counted[N int | int64](n N, noun string) string {
 	return Count(n) + " " + noun
 }
 
-// Ago writes how long before now t was, coarsely.
+// Ago formats how long before now t was, rounded as by Span.
 func Ago(now, t time.Time) string {
 	if t.IsZero() {
 		return "never"
@@ -32,7 +32,7 @@ func Ago(now, t time.Time) string {
 	return Span(now.Sub(t)) + " ago"
 }
 
-// Span writes a duration, the more coarsely the longer it is.
+// Span formats a duration; the longer it is, the more it is rounded.
 func Span(d time.Duration) string {
 	switch {
 	case d < 0:
@@ -48,5 +48,5 @@ func Span(d time.Duration) string {
 	}
 }
 
-// Short is the beginning of a hash.
+// Short returns the first 12 characters of a hash.
 func Short(hash string) string { return hash[:min(12, len(hash))] }

@@ -10,13 +10,13 @@ import (
 	"github.com/stranglerfig/migrator/phases"
 )
 
-// consistency is the gate on what comparisons find: the state of its clock.
+// consistency is the gate on the share of comparisons that differ: the state of its clock.
 type consistency struct {
 	tally
 	Since      time.Time `json:"since,omitzero"` // when the clock's run began
 	Cause      string    `json:"cause,omitempty"`
 	Breached   time.Time `json:"breached,omitzero"` // the newest breach
-	Buckets    int       `json:"buckets"`           // five-minute stretches of the run
+	Buckets    int       `json:"buckets"`           // five-minute buckets of the run
 	Missing    int       `json:"missing"`           // those without a comparison
 	Covered    float64   `json:"covered"`           // seconds
 	Remaining  float64   `json:"remaining"`         // seconds, with coverage
@@ -26,8 +26,8 @@ type consistency struct {
 	Due        time.Time `json:"due,omitzero"`
 }
 
-// consistencySpan is since when comparisons count, and for how long they must have
-// been made: of the present stay in dual-read; later on of the present step.
+// consistencySpan returns since when comparisons count, and for how long they must have been
+// made. In dual-read the whole stay in the phase counts, later only the present step.
 func consistencySpan(s phases.Settings, st phases.Status) (since time.Time, need time.Duration) {
 	need = time.Duration(s.Gates.Consistency.For)
 	if st.Route.Phase == phases.DualRead {
@@ -61,8 +61,8 @@ func consistencyOf(b []telemetry.Bucket, e phases.Snapshot, s phases.Settings) (
 	return c, nil
 }
 
-// shortClock is for rehearsals: a time too short for stretches of five minutes simply
-// passes from the first comparison on.
+// shortClock is for rehearsals: a time that is shorter than a five-minute bucket is measured
+// from the first comparison.
 func (c *consistency) shortClock(b []telemetry.Bucket, e phases.Snapshot, need time.Duration) {
 	for _, one := range ofEpochs(b, e.Status.ConfigHash) {
 		t := comparisons([]telemetry.Bucket{one})
@@ -91,7 +91,7 @@ func ofEpochs(b []telemetry.Bucket, config string) []telemetry.Bucket {
 	return own
 }
 
-// slots sums buckets up to stretches of five minutes, under one epoch.
+// slots sums telemetry into five-minute buckets, under one epoch.
 func slots(b []telemetry.Bucket, epoch int64) []stats.Bucket {
 	var all []stats.Bucket
 	for _, one := range b {
@@ -114,14 +114,14 @@ func slots(b []telemetry.Bucket, epoch int64) []stats.Bucket {
 	return all
 }
 
-func (c *consistency) find() finding {
+func (c *consistency) evaluate() result {
 	upper := stats.AnytimeUpper(c.K, c.N, c.Confidence)
-	f := finding{
+	f := result{
 		Verdict: phases.Inconclusive, Samples: c.N, Value: c.share(), Bound: upper, Limit: c.Limit, Due: c.Due,
 		Detail: fmt.Sprintf("%d of %d comparisons differ: below %s, limit %s; %s of %s covered", c.K, c.N, percent(upper), percent(c.Limit), short(seconds(c.Covered)), short(seconds(c.For))),
 	}
 	if c.Missing > 0 {
-		f.Detail += fmt.Sprintf(", %d of %d five-minute stretches without a comparison", c.Missing, c.Buckets)
+		f.Detail += fmt.Sprintf(", %d of %d five-minute buckets without a comparison", c.Missing, c.Buckets)
 	}
 	enough := c.N > 0 && upper <= c.Limit
 	switch {
@@ -129,7 +129,7 @@ func (c *consistency) find() finding {
 		f.Verdict, f.Due = phases.Pass, time.Time{}
 	case !c.Breached.IsZero():
 		f.Verdict = phases.Fail
-		f.Detail = fmt.Sprintf("the limit was surely broken in the hour until %s; the clock began anew: %s", c.Breached.UTC().Format(time.RFC3339), f.Detail)
+		f.Detail = fmt.Sprintf("the limit was surely broken in the hour until %s; the clock restarted: %s", c.Breached.UTC().Format(time.RFC3339), f.Detail)
 		f.Hint = hint.Hint{Do: hint.ReconcileRun}
 	case c.N == 0:
 		f.Verdict, f.Detail, f.Bound = phases.NoData, "nothing has been compared", 1

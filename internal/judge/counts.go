@@ -7,7 +7,7 @@ import (
 	"github.com/stranglerfig/migrator/phases"
 )
 
-// tally counts what happened, and how much of it counts against.
+// tally counts N operations or comparisons, of which K are bad.
 type tally struct {
 	N int64 `json:"n"`
 	K int64 `json:"k"`
@@ -20,10 +20,10 @@ func (t tally) share() float64 {
 	return float64(t.K) / float64(t.N)
 }
 
-// tallier counts in some buckets.
+// tallier counts in buckets.
 type tallier func([]telemetry.Bucket) tally
 
-// comparisons are those that came to a result.
+// comparisons counts completed comparisons, and those that differ.
 func comparisons(b []telemetry.Bucket) tally {
 	n := func(o telemetry.Outcome) int64 {
 		return int64(telemetry.N(b, telemetry.Series{Operation: telemetry.Comparison, Outcome: o}))
@@ -32,8 +32,8 @@ func comparisons(b []telemetry.Bucket) tally {
 	return tally{N: n(telemetry.Agreed) + n(telemetry.Lagged) + wrong, K: wrong}
 }
 
-// failed counts one store's operations in one role. Whoever lost patience says
-// nothing of the store.
+// failed counts one store's operations in one role. Operations that their caller canceled
+// are left out: they do not measure the store.
 func failed(b []telemetry.Bucket, op telemetry.Operation, role telemetry.Role) tally {
 	n := func(o telemetry.Outcome) int64 {
 		return int64(telemetry.N(b, telemetry.Series{Operation: op, Store: telemetry.Target, Role: role, Outcome: o}))
@@ -42,14 +42,14 @@ func failed(b []telemetry.Bucket, op telemetry.Operation, role telemetry.Role) t
 	return tally{N: n(telemetry.OK) + bad, K: bad}
 }
 
-// targetWrites are all writes to the target, waited for or not.
+// targetWrites counts all writes to the target, also those in the background.
 func targetWrites(b []telemetry.Bucket) tally { return failed(b, telemetry.Write, "") }
 
-// servingWrites are those that a caller waited for.
+// servingWrites counts the writes to the target that a caller waited for.
 func servingWrites(b []telemetry.Bucket) tally { return failed(b, telemetry.Write, telemetry.Serving) }
 
-// targetReads are the reads that the route sends to the target. One that legacy
-// answered in its stead counts against, whether the target was asked or not.
+// targetReads counts the reads that the route sends to the target. A read that fell back to
+// legacy counts as failed, whether the target was queried or not.
 func targetReads(b []telemetry.Bucket) tally {
 	t := failed(b, telemetry.Read, telemetry.Serving)
 	if fallen := int64(telemetry.N(b, telemetry.Series{Operation: telemetry.Read, Role: telemetry.Fallback})); fallen > t.K {
@@ -59,7 +59,7 @@ func targetReads(b []telemetry.Bucket) tally {
 	return t
 }
 
-// ofEpoch are the buckets of the present epoch and configuration.
+// ofEpoch returns the buckets of the present epoch and configuration.
 func ofEpoch(b []telemetry.Bucket, st phases.Status) []telemetry.Bucket {
 	var own []telemetry.Bucket
 	for _, one := range b {
@@ -70,7 +70,7 @@ func ofEpoch(b []telemetry.Bucket, st phases.Status) []telemetry.Bucket {
 	return own
 }
 
-// within are the buckets that end within a time before now.
+// within returns the buckets that end within a time before now.
 func within(b []telemetry.Bucket, now time.Time, within time.Duration) []telemetry.Bucket {
 	var late []telemetry.Bucket
 	for _, one := range b {

@@ -15,9 +15,10 @@ func encode64(raw []byte) []byte { return base64.StdEncoding.AppendEncode(nil, r
 
 func decode64(text []byte) ([]byte, error) { return base64.StdEncoding.AppendDecode(nil, text) }
 
-// lost is the trigger on acknowledged writes that are missing, or older.
+// lostWrites is the trigger on lost writes: acknowledged writes that are missing in the
+// target, or older there.
 type lostWrites struct {
-	Comparisons tally `json:"comparisons"` // k: that confirmed a lost write
+	Comparisons tally `json:"comparisons"` // K: those that confirmed a lost write
 	Run         int64 `json:"run,omitempty"`
 	Found       int64 `json:"found,omitempty"` // lost writes that the reconcile run confirmed
 }
@@ -38,21 +39,21 @@ func lostWritesOf(b []telemetry.Bucket, e phases.Snapshot) *lostWrites {
 	return l
 }
 
-func (l *lostWrites) find() finding {
+func (l *lostWrites) evaluate() result {
 	n := l.Comparisons.K + l.Found
-	f := finding{Verdict: phases.Quiet, Samples: l.Comparisons.N, Value: float64(n), Bound: float64(n), Detail: fmt.Sprintf("none among %d comparisons", l.Comparisons.N)}
+	f := result{Verdict: phases.Quiet, Samples: l.Comparisons.N, Value: float64(n), Bound: float64(n), Detail: fmt.Sprintf("none among %d comparisons", l.Comparisons.N)}
 	switch {
 	case l.Found > 0:
 		f.Verdict, f.Detail = phases.Firing, fmt.Sprintf("reconcile run %d confirmed %d lost writes", l.Run, l.Found)
 	case n > 0:
 		f.Verdict, f.Detail = phases.Firing, fmt.Sprintf("%d of %d comparisons confirmed a lost write", n, l.Comparisons.N)
 	case l.Comparisons.N == 0:
-		f.Verdict, f.Detail = phases.NoData, "nothing has been compared lately"
+		f.Verdict, f.Detail = phases.NoData, "no comparison lately"
 	}
 	return f
 }
 
-// drill is the gate on how long ago a rollback was rehearsed.
+// drill is the gate on the age of the newest drill that passed.
 type drill struct {
 	Now     time.Time `json:"now"`
 	Passed  time.Time `json:"passed,omitzero"` // zero: none under this configuration
@@ -67,8 +68,8 @@ func drillOf(e phases.Snapshot, within phases.Duration) *drill {
 	return d
 }
 
-func (d *drill) find() finding {
-	f := finding{Limit: d.Seconds}
+func (d *drill) evaluate() result {
+	f := result{Limit: d.Seconds}
 	if d.Passed.IsZero() {
 		f.Verdict, f.Detail = phases.NoData, "no drill has passed on this configuration"
 		return f
@@ -83,7 +84,7 @@ func (d *drill) find() finding {
 	return f
 }
 
-// answer is what an outside source said.
+// answer is the gate or trigger on an outside source's answer.
 type answer struct {
 	Kind        phases.Kind     `json:"kind"`
 	Verdict     phases.Verdict  `json:"verdict,omitempty"` // the source's own
@@ -92,9 +93,9 @@ type answer struct {
 	Above       *float64        `json:"above,omitempty"`
 	Below       *float64        `json:"below,omitempty"`
 	OnBlind     string          `json:"on_blind,omitempty"`
-	Consecutive int             `json:"consecutive,omitempty"` // bad looks in a row that are wanted
-	Before      int             `json:"before,omitempty"`      // bad looks in a row before this one
-	Source      json.RawMessage `json:"source,omitempty"`      // what was asked and answered
+	Consecutive int             `json:"consecutive,omitempty"` // consecutive bad evaluations that fire
+	Before      int             `json:"before,omitempty"`      // consecutive bad evaluations before this one
+	Source      json.RawMessage `json:"source,omitempty"`      // the query and the answer
 }
 
 func answerOf(kind phases.Kind, q phases.Question, r Reading) *answer {
@@ -106,20 +107,20 @@ func answerOf(kind phases.Kind, q phases.Question, r Reading) *answer {
 		}
 	}
 	if a.Verdict == "" && a.Above == nil && a.Below == nil {
-		a.Verdict, a.Detail = phases.Error, "the source answered with a number where none is asked for"
+		a.Verdict, a.Detail = phases.Error, "the source's answer is a number, but no limit is set"
 	}
 	return a
 }
 
-// beyond tells that the number is beyond the limit; exactly at it is not.
+// beyond reports whether the number is beyond the limit; exactly at the limit it is not.
 func (a *answer) beyond() bool {
 	return a.Above != nil && a.Value > *a.Above || a.Below != nil && a.Value < *a.Below
 }
 
-// blind tells that there is no answer.
+// blind reports whether there is no answer.
 func (a *answer) blind() bool { return a.Verdict == phases.NoData || a.Verdict == phases.Error }
 
-// bad tells that the look counts towards a trigger's firing.
+// bad reports whether the evaluation counts towards a trigger's firing.
 func (a *answer) bad() bool {
 	switch {
 	case a.blind():
@@ -131,8 +132,8 @@ func (a *answer) bad() bool {
 	}
 }
 
-func (a *answer) find() finding {
-	f := finding{Verdict: a.Verdict, Detail: a.Detail, Value: a.Value, Bound: a.Value, Samples: 1}
+func (a *answer) evaluate() result {
+	f := result{Verdict: a.Verdict, Detail: a.Detail, Value: a.Value, Bound: a.Value, Samples: 1}
 	if a.blind() {
 		f.Samples = 0
 	}
@@ -150,7 +151,7 @@ func (a *answer) find() finding {
 		}
 	}
 	if f.Detail == "" {
-		f.Detail = "the source says " + string(a.Verdict)
+		f.Detail = "the source's verdict is " + string(a.Verdict)
 	}
 	if a.Kind == phases.GateKind {
 		if a.Verdict == "" {
@@ -164,8 +165,8 @@ func (a *answer) find() finding {
 	return a.fires(f, limit)
 }
 
-// fires turns the finding into a trigger's.
-func (a *answer) fires(f finding, limit string) finding {
+// fires turns a gate's result into a trigger's.
+func (a *answer) fires(f result, limit string) result {
 	if a.Verdict == "" {
 		f.Detail += ", fires " + limit
 	}
@@ -175,16 +176,16 @@ func (a *answer) fires(f finding, limit string) finding {
 		}
 		return f
 	}
-	if looks := a.Before + 1; looks < a.Consecutive {
+	if count := a.Before + 1; count < a.Consecutive {
 		if !a.blind() {
 			f.Verdict = phases.Quiet
 		}
-		f.Detail += fmt.Sprintf("; %d looks in a row, %d fire", looks, a.Consecutive)
+		f.Detail += fmt.Sprintf("; %d consecutive evaluations, %d fire", count, a.Consecutive)
 		return f
 	}
 	f.Verdict = phases.Firing
 	if a.blind() {
-		f.Detail = "blind, and told to roll back then: " + f.Detail
+		f.Detail = "no answer, and on_blind is rollback: " + f.Detail
 	}
 	return f
 }

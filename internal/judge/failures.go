@@ -10,16 +10,17 @@ import (
 	"github.com/stranglerfig/migrator/phases"
 )
 
-// proven is how sure a gate is that a share is below its limit, however often one looks.
-const proven = 0.95
+// gateConfidence is a gate's confidence that a share is below its limit. It holds however
+// often the gate is evaluated.
+const gateConfidence = 0.95
 
-// recent is the length of the stretch in which failures must not gather, however good
-// what was before.
-const recent = 30 * time.Minute
+// recentWindow is the period before now in which failures must not accumulate, however good
+// the time before it was.
+const recentWindow = 30 * time.Minute
 
-// failures is a gate on the share of operations that failed since the epoch began, or
-// since the limit was last surely broken in it: what a long outage adds up to would
-// outweigh a good week after it. Each such beginning is an e-process of its own.
+// failures is a gate on the share of operations that failed since the epoch began, or since
+// the newest breach of the limit in it: otherwise the failures of a long outage would
+// outweigh a good week after it. Each such beginning starts an e-process of its own.
 type failures struct {
 	What     string    `json:"what"` // "writes to the target"
 	Since    time.Time `json:"since"`
@@ -29,11 +30,11 @@ type failures struct {
 	Limit    float64   `json:"limit"`
 	Breached time.Time `json:"breached,omitzero"` // the end of the newest breach
 	Breach   tally     `json:"breach,omitzero"`
-	Calm     float64   `json:"calm,omitempty"` // seconds that a breach must be over
+	Calm     float64   `json:"calm,omitempty"` // seconds since a breach before the gate can pass
 }
 
-// breachLooks is how often in a day a gate on failures may look for a breach.
-var breachLooks = stats.EvaluationsPerDay(time.Minute, 1)
+// breachEvaluationsPerDay is how often in a day a gate on failures checks for a breach.
+var breachEvaluationsPerDay = stats.EvaluationsPerDay(time.Minute, 1)
 
 func failuresOf(what string, b []telemetry.Bucket, e phases.Snapshot, count tallier, s phases.FailureGate) *failures {
 	f := &failures{
@@ -43,53 +44,53 @@ func failuresOf(what string, b []telemetry.Bucket, e phases.Snapshot, count tall
 	for i := range b {
 		t := count(b[i : i+1])
 		sum.N, sum.K = sum.N+t.N, sum.K+t.K
-		for ; !b[late].Ended.After(b[i].Ended.Add(-recent)); late++ {
+		for ; !b[late].Ended.After(b[i].Ended.Add(-recentWindow)); late++ {
 			gone := count(b[late : late+1])
 			sum.N, sum.K = sum.N-gone.N, sum.K-gone.K
 		}
-		if t.K > 0 && stats.RateExceeds(sum.K, sum.N, f.Limit, proven, breachLooks) {
+		if t.K > 0 && stats.RateExceeds(sum.K, sum.N, f.Limit, gateConfidence, breachEvaluationsPerDay) {
 			f.Breached, f.Breach, f.Since = b[i].Ended, sum, b[i].Ended
 			run, late, sum = i+1, i+1, tally{}
 		}
 	}
-	f.All, f.Recent = count(b[run:]), count(within(b[run:], e.Now, recent))
+	f.All, f.Recent = count(b[run:]), count(within(b[run:], e.Now, recentWindow))
 	return f
 }
 
-func (f *failures) find() finding {
-	upper := stats.AnytimeUpper(f.All.K, f.All.N, proven)
-	found := finding{
+func (f *failures) evaluate() result {
+	upper := stats.AnytimeUpper(f.All.K, f.All.N, gateConfidence)
+	r := result{
 		Verdict: phases.Inconclusive, Samples: f.All.N, Value: f.All.share(), Bound: upper, Limit: f.Limit,
 		Detail: fmt.Sprintf("%d of %d %s failed: below %s, limit %s", f.All.K, f.All.N, f.What, percent(upper), percent(f.Limit)),
 	}
 	calm := f.Breached.Add(seconds(f.Calm))
 	switch {
 	case !f.Breached.IsZero() && f.Now.Before(calm):
-		found.Verdict, found.Due = phases.Fail, calm
-		found.Samples, found.Value, found.Bound = f.Breach.N, f.Breach.share(), stats.ClopperPearsonLower(f.Breach.K, f.Breach.N, proven)
-		found.Detail = fmt.Sprintf("%d of %d %s failed until %s: surely above %s. Counted anew since then (%d of %d failed), and held for %s",
+		r.Verdict, r.Due = phases.Fail, calm
+		r.Samples, r.Value, r.Bound = f.Breach.N, f.Breach.share(), stats.ClopperPearsonLower(f.Breach.K, f.Breach.N, gateConfidence)
+		r.Detail = fmt.Sprintf("%d of %d %s failed until %s: surely above %s. Counted again since then (%d of %d failed), and closed for %s",
 			f.Breach.K, f.Breach.N, f.What, f.Breached.UTC().Format(time.RFC3339), percent(f.Limit), f.All.K, f.All.N, short(seconds(f.Calm)))
 	case f.All.N == 0:
-		found.Verdict, found.Detail, found.Bound = phases.NoData, "no "+f.What+" in this epoch", 1
+		r.Verdict, r.Detail, r.Bound = phases.NoData, "no "+f.What+" in this epoch", 1
 		if !f.Breached.IsZero() {
-			found.Detail += " since the limit was surely broken, until " + f.Breached.UTC().Format(time.RFC3339)
+			r.Detail += " since the limit was surely broken, until " + f.Breached.UTC().Format(time.RFC3339)
 		}
-	case stats.RateExceeds(f.Recent.K, f.Recent.N, f.Limit, proven, breachLooks):
-		found.Verdict = phases.Fail
-		found.Detail = fmt.Sprintf("%d of %d %s of the last %s failed: surely above %s", f.Recent.K, f.Recent.N, f.What, short(recent), percent(f.Limit))
+	case stats.RateExceeds(f.Recent.K, f.Recent.N, f.Limit, gateConfidence, breachEvaluationsPerDay):
+		r.Verdict = phases.Fail
+		r.Detail = fmt.Sprintf("%d of %d %s of the last %s failed: surely above %s", f.Recent.K, f.Recent.N, f.What, short(recentWindow), percent(f.Limit))
 	case upper <= f.Limit:
-		found.Verdict = phases.Pass
-	case stats.RateExceeds(f.All.K, f.All.N, f.Limit, proven, breachLooks):
-		found.Verdict = phases.Fail
-		found.Detail = fmt.Sprintf("%d of %d %s since %s failed: surely above %s", f.All.K, f.All.N, f.What, f.Since.UTC().Format(time.RFC3339), percent(f.Limit))
+		r.Verdict = phases.Pass
+	case stats.RateExceeds(f.All.K, f.All.N, f.Limit, gateConfidence, breachEvaluationsPerDay):
+		r.Verdict = phases.Fail
+		r.Detail = fmt.Sprintf("%d of %d %s since %s failed: surely above %s", f.All.K, f.All.N, f.What, f.Since.UTC().Format(time.RFC3339), percent(f.Limit))
 	default:
-		found.Due = dueAt(f.All, f.Limit, proven, f.Since, f.Now)
+		r.Due = dueAt(f.All, f.Limit, gateConfidence, f.Since, f.Now)
 	}
-	return found
+	return r
 }
 
-// dueAt is about when the e-process passes at the rate and the pace so far; zero if
-// it never would, or so late that nobody plans for it.
+// dueAt estimates when the e-process passes at the rate and the pace so far; zero if never,
+// or in more than a year.
 func dueAt(t tally, limit, confidence float64, since, now time.Time) time.Time {
 	need, ok := stats.SampleExpected(limit, confidence, t.share())
 	if !ok || t.N == 0 {
@@ -102,10 +103,10 @@ func dueAt(t tally, limit, confidence float64, since, now time.Time) time.Time {
 	return now.Add(time.Duration(wait))
 }
 
-// harm is how sure a trigger is of a day of looks.
-const harm = 0.999
+// triggerConfidence is a trigger's confidence over all evaluations of a day.
+const triggerConfidence = 0.999
 
-// window is a stretch of time before now.
+// window is a period before now.
 type window struct {
 	Seconds float64 `json:"seconds"`
 	tally
@@ -119,43 +120,44 @@ func windows(b []telemetry.Bucket, now time.Time, count tallier, lengths ...time
 	return all
 }
 
-// excess is a trigger on a share: in one of some windows it is surely above the limit.
+// excess is a trigger on a share: it fires if the share is surely above the limit in one of
+// the windows.
 type excess struct {
-	What    string   `json:"what"` // "comparisons differ"
-	Windows []window `json:"windows"`
-	Limit   float64  `json:"limit"`
-	Looks   int64    `json:"looks"` // a day, at all windows
+	What              string   `json:"what"` // "comparisons differ"
+	Windows           []window `json:"windows"`
+	Limit             float64  `json:"limit"`
+	EvaluationsPerDay int64    `json:"looks"` // over all windows
 }
 
-func (x *excess) find() finding {
-	found := finding{Verdict: phases.Quiet, Limit: x.Limit, Bound: math.Inf(-1)}
-	each := 1 - (1-harm)/float64(x.Looks)
+func (x *excess) evaluate() result {
+	r := result{Verdict: phases.Quiet, Limit: x.Limit, Bound: math.Inf(-1)}
+	each := 1 - (1-triggerConfidence)/float64(x.EvaluationsPerDay)
 	for _, w := range x.Windows {
-		found.Samples = max(found.Samples, w.N)
+		r.Samples = max(r.Samples, w.N)
 		if w.N == 0 {
 			continue
 		}
 		lower := stats.ClopperPearsonLower(w.K, w.N, each)
-		fires := stats.RateExceeds(w.K, w.N, x.Limit, harm, x.Looks)
-		if lower <= found.Bound && !fires || found.Verdict == phases.Firing {
+		fires := stats.RateExceeds(w.K, w.N, x.Limit, triggerConfidence, x.EvaluationsPerDay)
+		if lower <= r.Bound && !fires || r.Verdict == phases.Firing {
 			continue
 		}
-		found.Value, found.Bound = w.share(), lower
-		found.Detail = fmt.Sprintf("%d of %d %s in %s: above %s, limit %s", w.K, w.N, x.What, short(seconds(w.Seconds)), percent(lower), percent(x.Limit))
+		r.Value, r.Bound = w.share(), lower
+		r.Detail = fmt.Sprintf("%d of %d %s in %s: above %s, limit %s", w.K, w.N, x.What, short(seconds(w.Seconds)), percent(lower), percent(x.Limit))
 		if fires {
-			found.Verdict = phases.Firing
+			r.Verdict = phases.Firing
 		}
 	}
-	if found.Samples == 0 {
-		found.Verdict, found.Detail, found.Bound = phases.NoData, "nothing to look at: none of the last while's "+x.What, 0
+	if r.Samples == 0 {
+		r.Verdict, r.Detail, r.Bound = phases.NoData, "no samples in any window: "+x.What, 0
 	}
-	return found
+	return r
 }
 
 func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
 
-// errorRates is the trigger on operations that fail: fast, by a CUSUM over the windows
-// that instances hand in, and slow, by bounds over minutes.
+// errorRates is the trigger on operations that fail. A CUSUM over the windows that instances
+// report detects a high rate fast; bounds over minutes detect a slow rise.
 type errorRates struct {
 	Reads  errorRate `json:"reads"`
 	Writes errorRate `json:"writes"`
@@ -166,9 +168,9 @@ type errorRate struct {
 	Slow  excess  `json:"slow"`
 }
 
-func errorRateOf(what string, b []telemetry.Bucket, now time.Time, count tallier, limit phases.Share, looks int64) errorRate {
-	late := within(b, now, recent)
-	rate := errorRate{Slow: excess{What: what, Windows: windows(late, now, count, 5*time.Minute, recent), Limit: limit.Ratio(), Looks: looks}}
+func errorRateOf(what string, b []telemetry.Bucket, now time.Time, count tallier, limit phases.Share, perDay int64) errorRate {
+	late := within(b, now, recentWindow)
+	rate := errorRate{Slow: excess{What: what, Windows: windows(late, now, count, 5*time.Minute, recentWindow), Limit: limit.Ratio(), EvaluationsPerDay: perDay}}
 	sum := stats.CUSUM{Limit: rate.Slow.Limit}
 	for i := range late {
 		t := count(late[i : i+1])
@@ -183,25 +185,25 @@ func errorRateOf(what string, b []telemetry.Bucket, now time.Time, count tallier
 	return rate
 }
 
-func (r errorRate) find() finding {
-	found := r.Slow.find()
+func (r errorRate) evaluate() result {
+	x := r.Slow.evaluate()
 	sum := stats.CUSUM{Limit: r.Slow.Limit}
 	var all tally
 	for _, t := range r.Steps {
 		sum.Add(t.N, t.K)
 		all.N, all.K = all.N+t.N, all.K+t.K
 	}
-	if sum.Fires() && found.Verdict != phases.Firing {
-		found.Verdict, found.Value = phases.Firing, all.share()
-		found.Detail = fmt.Sprintf("%d of the newest %d %s: the rate has risen above %s (CUSUM %.1f of %d)", all.K, all.N, r.Slow.What, percent(r.Slow.Limit), sum.Score, stats.FireAt)
-		found.Bound = stats.ClopperPearsonLower(all.K, all.N, proven)
+	if sum.Fires() && x.Verdict != phases.Firing {
+		x.Verdict, x.Value = phases.Firing, all.share()
+		x.Detail = fmt.Sprintf("%d of the newest %d %s: the rate has risen above %s (CUSUM %.1f of %d)", all.K, all.N, r.Slow.What, percent(r.Slow.Limit), sum.Score, stats.FireAt)
+		x.Bound = stats.ClopperPearsonLower(all.K, all.N, gateConfidence)
 	}
-	return found
+	return x
 }
 
-func (x *errorRates) find() finding {
-	reads, writes := x.Reads.find(), x.Writes.find()
-	worse := func(f finding) int {
+func (x *errorRates) evaluate() result {
+	reads, writes := x.Reads.evaluate(), x.Writes.evaluate()
+	worse := func(f result) int {
 		switch f.Verdict {
 		case phases.Firing:
 			return 2

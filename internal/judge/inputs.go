@@ -9,12 +9,12 @@ import (
 	"github.com/stranglerfig/migrator/phases"
 )
 
-// method finds a verdict in its own fields alone: what it was made of can be kept,
-// and the verdict be found again.
-type method interface{ find() finding }
+// evaluator computes a verdict from its own fields alone: they are recorded, and the verdict
+// can be computed again.
+type evaluator interface{ evaluate() result }
 
-// finding is what an evaluation says.
-type finding struct {
+// result is the result of an evaluation.
+type result struct {
 	Verdict phases.Verdict
 	Detail  string
 	Hint    hint.Hint
@@ -25,17 +25,17 @@ type finding struct {
 	Limit   float64
 }
 
-// inputs are all that an evaluation's verdict is found from. One of the methods is given.
+// inputs are all that an evaluation's verdict is computed from. Exactly one evaluator is set.
 type inputs struct {
 	Kind   phases.Kind `json:"kind"`
 	Now    time.Time   `json:"now"`
-	Begins time.Time   `json:"begins,omitzero"` // it is not looked at before
+	Begins time.Time   `json:"begins,omitzero"` // no evaluation counts before
 	Least  int64       `json:"min_samples,omitempty"`
-	Failed *failure    `json:"failed,omitempty"` // of a gate, on this evidence, not cleared yet
+	Failed *failure    `json:"failed,omitempty"` // earlier Fail of a gate in the same period, not cleared yet
 
 	Consistency *consistency  `json:"consistency,omitempty"`
 	Failures    *failures     `json:"failures,omitempty"`
-	Added       *added        `json:"added_latency,omitempty"`
+	Added       *addedLatency `json:"added_latency,omitempty"`
 	Drill       *drill        `json:"drill,omitempty"`
 	Runbook     *verification `json:"runbook,omitempty"`
 	Mismatches  *excess       `json:"mismatches,omitempty"`
@@ -45,13 +45,13 @@ type inputs struct {
 	Answer      *answer       `json:"answer,omitempty"`
 }
 
-// failure is a failed look.
+// failure is a failed evaluation.
 type failure struct {
 	At     time.Time `json:"at"`
 	Detail string    `json:"detail"`
 }
 
-func (in inputs) method() method {
+func (in inputs) evaluator() evaluator {
 	switch {
 	case in.Consistency != nil:
 		return in.Consistency
@@ -77,13 +77,13 @@ func (in inputs) method() method {
 	return nil
 }
 
-// find is the whole way from the inputs to the verdict.
-func (in inputs) find() finding {
-	f := in.method().find()
+// evaluate computes the result from all inputs.
+func (in inputs) evaluate() result {
+	f := in.evaluator().evaluate()
 	gate := in.Kind == phases.GateKind
 	switch few := f.Samples < in.Least; {
 	case in.Now.Before(in.Begins):
-		f.Detail, f.Hint = "is first looked at "+at(in.Begins)+"; until now: "+f.Detail, hint.Hint{}
+		f.Detail, f.Hint = "is first evaluated "+at(in.Begins)+"; until now: "+f.Detail, hint.Hint{}
 		if f.Verdict, f.Due = phases.Quiet, (time.Time{}); gate {
 			f.Verdict, f.Due = phases.Inconclusive, in.Begins
 		}
@@ -99,12 +99,12 @@ func (in inputs) find() finding {
 	return f
 }
 
-// evaluation is what is kept of a look.
+// evaluation is the record of an evaluation.
 func (in inputs) evaluation(name string, e phases.Snapshot) phases.Evaluation {
 	raw, err := json.Marshal(in)
-	f := in.find()
-	if err != nil { // a source's own JSON may be none
-		f.Verdict, f.Detail = phases.Error, "what it rests on can't be kept: "+err.Error()
+	f := in.evaluate()
+	if err != nil { // a source's own JSON may be invalid
+		f.Verdict, f.Detail = phases.Error, "its inputs can't be recorded: "+err.Error()
 	}
 	return phases.Evaluation{
 		Kind: in.Kind, Name: name, At: in.Now, Epoch: e.Status.Route.Epoch, ConfigHash: e.Status.ConfigHash,
@@ -113,16 +113,16 @@ func (in inputs) evaluation(name string, e phases.Snapshot) phases.Evaluation {
 	}
 }
 
-// Reevaluate finds an evaluation's verdict anew from what it rested on.
+// Reevaluate computes an evaluation's verdict again from its recorded inputs.
 func Reevaluate(old phases.Evaluation) (phases.Evaluation, error) {
 	var in inputs
 	if err := json.Unmarshal(old.Inputs, &in); err != nil {
-		return old, fmt.Errorf("what the evaluation %d of %s rested on can't be read: %w", old.ID, old.Name, err)
+		return old, fmt.Errorf("the inputs of evaluation %d of %s can't be read: %w", old.ID, old.Name, err)
 	}
-	if in.method() == nil {
-		return old, fmt.Errorf("the evaluation %d of %s rested on something that this release does not know", old.ID, old.Name)
+	if in.evaluator() == nil {
+		return old, fmt.Errorf("the inputs of evaluation %d of %s are of a kind that this release does not know", old.ID, old.Name)
 	}
-	f := in.find()
+	f := in.evaluate()
 	again := old
 	again.Verdict, again.Detail, again.Hint, again.Due = f.Verdict, f.Detail, f.Hint, f.Due
 	again.Samples, again.Value, again.Bound, again.Limit = f.Samples, f.Value, f.Bound, f.Limit
@@ -131,7 +131,7 @@ func Reevaluate(old phases.Evaluation) (phases.Evaluation, error) {
 
 func at(t time.Time) string { return "at " + t.UTC().Format(time.RFC3339) }
 
-// percent writes a share for people: 0.0431 %.
+// percent formats a share: 0.0431 %.
 func percent(share float64) string { return fmt.Sprintf("%.3g %%", 100*share) }
 
 func short(d time.Duration) string {

@@ -1,9 +1,9 @@
-// Package judge looks at a migration's evidence: it reads what instances have
-// counted and what outside sources say, evaluates gates and triggers, and has every
-// evaluation kept with what it rested on, from which Again finds its verdict anew.
+// Package judge evaluates a migration's gates and triggers. It reads telemetry and the
+// answers of outside sources, and records every evaluation with its inputs, from which
+// Reevaluate computes the verdict again.
 //
-// A gate proves safety, a trigger proves harm. What is unknown holds an advance and
-// never causes a rollback, unless a trigger is told so.
+// A gate proves safety, a trigger proves harm. Missing information blocks an advance. It
+// never causes a rollback, unless a trigger is configured so (on_blind: rollback).
 package judge
 
 import (
@@ -17,45 +17,46 @@ import (
 	"github.com/stranglerfig/migrator/phases"
 )
 
-// State keeps what instances count, and evaluations. state.Store is the one in PostgreSQL.
+// State has telemetry and evaluations. state.Store is the one in PostgreSQL.
 type State interface {
-	// Observed returns what instances have counted since a moment of the state's
-	// clock, oldest first. Young buckets are seconds long, older ones five minutes.
+	// Observed returns telemetry since a time of the state's clock, oldest first. Recent
+	// buckets are seconds long, older ones five minutes.
 	Observed(ctx context.Context, migration string, since time.Time) ([]telemetry.Bucket, error)
-	// Counted is Observed without the latencies, which are most of the work.
+	// Counted is Observed without the latencies, which cost most of the work.
 	Counted(ctx context.Context, migration string, since time.Time) ([]telemetry.Bucket, error)
-	// Record keeps evaluations and returns them with their ids and times.
+	// Record stores evaluations and returns them with their ids and times.
 	Record(ctx context.Context, migration string, all []phases.Evaluation) ([]phases.Evaluation, error)
 }
 
-// Source is evidence from outside: an expression asked of a Prometheus, a command. It
-// returns soon after ctx is done.
+// Source is an outside source of a custom gate or trigger: a query to Prometheus, or a
+// command. Read returns soon after ctx is done.
 type Source interface {
 	Read(ctx context.Context) Reading
 }
 
-// Reading is what a source said. With a verdict (NoData, Error, or a command's Pass
-// or Fail) that is the answer; without one, Value is compared with the limit.
+// Reading is a source's answer. If it has a verdict (NoData, Error, or a command's Pass or
+// Fail), that is the answer; otherwise Value is compared with the limit.
 type Reading struct {
 	Verdict phases.Verdict
 	Value   float64
 	Detail  string          // for an operator; no secrets
-	Inputs  json.RawMessage // what was asked and answered
+	Inputs  json.RawMessage // the query and the answer
 }
 
-// Judge looks at one migration. Settings and sources are those of the description that
-// is applied. Its methods may be called at the same time.
+// Judge evaluates the gates and triggers of one migration. Settings and sources are those of
+// the applied migration file. Its methods may be called concurrently.
 type Judge struct {
 	State     State
 	Migration string
 	Settings  phases.Settings
-	// Sources of the custom gates and triggers, by name. One without a source is not
-	// looked at: a judge that can't ask must not overwrite what another was told.
+	// Sources of the custom gates and triggers, by name. A gate or trigger without a source
+	// is not evaluated: a Judge without the source must not overwrite the evaluation of one
+	// that has it.
 	GateSources    map[string]Source
 	TriggerSources map[string]Source
-	// Watched: Watch runs, and it alone asks the sources; Gates and Triggers take their
-	// newest answers. It is set before Watch begins: a trigger that were evaluated
-	// before the first answer, and told to roll back when blind, would fire.
+	// Watched means that Watch runs and is the only one to query the sources; Gates and
+	// Triggers use their newest answers. Set it before the first evaluation: a trigger with
+	// on_blind: rollback that were evaluated before the first answer would fire.
 	Watched bool
 
 	mu            sync.Mutex
@@ -63,7 +64,7 @@ type Judge struct {
 	newestAnswers map[sourceKey]*newestAnswer
 }
 
-// looked is what a look is good for.
+// evaluationKey identifies evaluations that an interval applies to.
 type evaluationKey struct {
 	kind   phases.Kind
 	name   string
@@ -71,27 +72,27 @@ type evaluationKey struct {
 	config string
 }
 
-// Gates evaluates the measured gates ahead of e whose interval is over since this
-// Judge evaluated them, and records the evaluations: the next snapshot has them. It
-// waits for sources no longer than their timeouts, all at once, and not at all while
-// Watch runs.
+// Gates evaluates the measured gates ahead of e whose interval has passed since this Judge
+// evaluated them, and records the evaluations: the next snapshot has them. It queries
+// sources concurrently, and waits for each no longer than its timeout. While Watch runs, it
+// does not wait for sources.
 func (j *Judge) Gates(ctx context.Context, e phases.Snapshot) ([]phases.Evaluation, error) {
 	var due []phases.Measured
 	for _, m := range j.Settings.Gates.Ahead(e.Status.Route.Phase) {
-		if m.Off == "" && j.asks(phases.GateKind, m.Name) && j.due(phases.GateKind, m.Name, m.Watch, e) {
+		if m.Off == "" && j.sourceReady(phases.GateKind, m.Name) && j.due(phases.GateKind, m.Name, m.Watch, e) {
 			due = append(due, m)
 		}
 	}
 	if len(due) == 0 {
 		return nil, nil
 	}
-	look := Snapshot{State: e, Settings: j.Settings}
+	snapshot := Snapshot{State: e, Settings: j.Settings}
 	wanted := span{counted: e.Status.RouteSince}
 	questions := map[string]question{}
 	for _, m := range due {
 		switch m.Name {
 		case phases.GateConsistency:
-			wanted.counted = look.GatesSince()
+			wanted.counted = snapshot.GatesSince()
 		case phases.GateAddedLatency:
 			wanted.timed = e.Status.RouteSince
 		}
@@ -103,23 +104,23 @@ func (j *Judge) Gates(ctx context.Context, e phases.Snapshot) ([]phases.Evaluati
 			}
 		}
 	}
-	if err := j.gather(ctx, &look, wanted, phases.GateKind, questions); err != nil {
+	if err := j.gather(ctx, &snapshot, wanted, phases.GateKind, questions); err != nil {
 		return nil, err
 	}
 	all := make([]phases.Evaluation, len(due))
 	for i, m := range due {
-		all[i] = look.Gate(m)
+		all[i] = snapshot.Gate(m)
 	}
 	return j.record(ctx, all)
 }
 
-// Triggers evaluates the triggers whose interval is over, in every phase, and records
-// the evaluations. It waits for sources as Gates does.
+// Triggers evaluates the triggers whose interval has passed, in every phase, and records the
+// evaluations. It waits for sources as Gates does.
 func (j *Judge) Triggers(ctx context.Context, e phases.Snapshot) ([]phases.Evaluation, error) {
 	var due []phases.Armed
 	questions := map[string]question{}
 	for _, t := range j.Settings.Triggers.All() {
-		if t.Off == "" && j.asks(phases.TriggerKind, t.Name) && j.due(phases.TriggerKind, t.Name, t.Watch, e) {
+		if t.Off == "" && j.sourceReady(phases.TriggerKind, t.Name) && j.due(phases.TriggerKind, t.Name, t.Watch, e) {
 			due = append(due, t)
 		}
 	}
@@ -133,7 +134,7 @@ func (j *Judge) Triggers(ctx context.Context, e phases.Snapshot) ([]phases.Evalu
 	if len(due) == 0 {
 		return nil, nil
 	}
-	look := Snapshot{State: e, Settings: j.Settings}
+	snapshot := Snapshot{State: e, Settings: j.Settings}
 	lately := func(d time.Duration) time.Time {
 		if horizon := e.Now.Add(-d); e.Status.RouteSince.Before(horizon) {
 			return horizon
@@ -143,20 +144,20 @@ func (j *Judge) Triggers(ctx context.Context, e phases.Snapshot) ([]phases.Evalu
 	wanted := span{counted: lately(TriggersSince)}
 	for _, t := range due {
 		if t.Name == phases.TriggerLatency {
-			wanted.timed = lately(recent)
+			wanted.timed = lately(recentWindow)
 		}
 	}
-	if err := j.gather(ctx, &look, wanted, phases.TriggerKind, questions); err != nil {
+	if err := j.gather(ctx, &snapshot, wanted, phases.TriggerKind, questions); err != nil {
 		return nil, err
 	}
 	all := make([]phases.Evaluation, len(due))
 	for i, t := range due {
-		all[i] = look.Trigger(t)
+		all[i] = snapshot.Trigger(t)
 	}
 	return j.record(ctx, all)
 }
 
-// due tells that it is time for another look. Ticks are not exact, so a tenth of the
+// due reports whether another evaluation is due. Ticks are not exact, so a tenth of the
 // interval may be missing.
 func (j *Judge) due(kind phases.Kind, name string, w phases.Watch, e phases.Snapshot) bool {
 	j.mu.Lock()
@@ -166,9 +167,9 @@ func (j *Judge) due(kind phases.Kind, name string, w phases.Watch, e phases.Snap
 }
 
 func (j *Judge) record(ctx context.Context, all []phases.Evaluation) ([]phases.Evaluation, error) {
-	kept, err := j.State.Record(ctx, j.Migration, all)
+	recorded, err := j.State.Record(ctx, j.Migration, all)
 	if err != nil {
-		return nil, fmt.Errorf("keeping the evaluations of %s: %w", j.Migration, err)
+		return nil, fmt.Errorf("record the evaluations of %s: %w", j.Migration, err)
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -181,26 +182,25 @@ func (j *Judge) record(ctx context.Context, all []phases.Evaluation) ([]phases.E
 	for _, e := range all {
 		j.evaluated[evaluationKey{e.Kind, e.Name, e.Epoch, e.ConfigHash}] = e.At
 	}
-	return kept, nil
+	return recorded, nil
 }
 
-// span is since when a look wants to know what was counted, and what was timed; zero:
-// it wants nothing of it.
+// span is since when an evaluation needs counts, and latencies; zero: it needs none.
 type span struct{ counted, timed time.Time }
 
-// gather reads what instances counted while the sources answer.
-func (j *Judge) gather(ctx context.Context, look *Snapshot, wanted span, kind phases.Kind, questions map[string]question) error {
+// gather reads telemetry and queries the sources, concurrently.
+func (j *Judge) gather(ctx context.Context, snapshot *Snapshot, wanted span, kind phases.Kind, questions map[string]question) error {
 	var wait sync.WaitGroup
-	wait.Go(func() { look.Answers = j.answers(ctx, kind, questions) })
+	wait.Go(func() { snapshot.Answers = j.answers(ctx, kind, questions) })
 	var err error
-	look.Buckets, err = j.State.Counted(ctx, j.Migration, wanted.counted)
-	look.Timed = []telemetry.Bucket{}
+	snapshot.Buckets, err = j.State.Counted(ctx, j.Migration, wanted.counted)
+	snapshot.Timed = []telemetry.Bucket{}
 	if err == nil && !wanted.timed.IsZero() {
-		look.Timed, err = j.State.Observed(ctx, j.Migration, wanted.timed)
+		snapshot.Timed, err = j.State.Observed(ctx, j.Migration, wanted.timed)
 	}
 	wait.Wait()
 	if err != nil {
-		return fmt.Errorf("reading what instances of %s have counted: %w", j.Migration, err)
+		return fmt.Errorf("read the telemetry of %s: %w", j.Migration, err)
 	}
 	return nil
 }

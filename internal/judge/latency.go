@@ -11,7 +11,7 @@ import (
 	"github.com/stranglerfig/migrator/phases"
 )
 
-// timings is a sketch that is kept in its own encoding.
+// timings is a sketch that JSON has in the sketch's own encoding.
 type timings struct{ *sketch.Sketch }
 
 // MarshalText implements encoding.TextMarshaler.
@@ -30,26 +30,26 @@ func (s *timings) UnmarshalText(text []byte) error {
 	return s.UnmarshalBinary(raw)
 }
 
-// each is how sure a bound of a latency is at one look.
-const each = 0.999
+// latencyConfidence is the confidence of a latency's bound in one evaluation.
+const latencyConfidence = 0.999
 
-// added is the gate on what a write waits for after legacy has it.
-type added struct {
+// addedLatency is the gate on how long a caller of a write waits after legacy has it.
+type addedLatency struct {
 	Durations timings `json:"durations"`
 	Limit     float64 `json:"limit"` // seconds, of the 95th percentile
 }
 
-func addedOf(b []telemetry.Bucket, limit phases.Duration) *added {
-	return &added{
+func addedLatencyOf(b []telemetry.Bucket, limit phases.Duration) *addedLatency {
+	return &addedLatency{
 		Durations: timings{telemetry.Latency(b, telemetry.Series{Operation: telemetry.Write, Store: telemetry.Both, Role: telemetry.Added})},
 		Limit:     time.Duration(limit).Seconds(),
 	}
 }
 
-func (a *added) find() finding {
+func (a *addedLatency) evaluate() result {
 	const q = 0.95
-	bounds := stats.QuantileBounds(a.Durations.Sketch, q, each)
-	f := finding{Verdict: phases.Inconclusive, Samples: int64(bounds.N), Bound: bounds.High.Seconds(), Limit: a.Limit}
+	bounds := stats.QuantileBounds(a.Durations.Sketch, q, latencyConfidence)
+	f := result{Verdict: phases.Inconclusive, Samples: int64(bounds.N), Bound: bounds.High.Seconds(), Limit: a.Limit}
 	value, ok := a.Durations.Quantile(q)
 	if !ok {
 		f.Verdict, f.Detail = phases.NoData, "no write has been timed in this epoch"
@@ -60,7 +60,7 @@ func (a *added) find() finding {
 	limit := seconds(a.Limit)
 	switch {
 	case bounds.High == math.MaxInt64:
-		f.Detail += fmt.Sprintf("; a bound takes %d", stats.QuantileSample(q, each))
+		f.Detail += fmt.Sprintf("; a bound takes %d", stats.QuantileSample(q, latencyConfidence))
 	case bounds.High <= limit:
 		f.Verdict = phases.Pass
 		f.Detail += fmt.Sprintf(": at most %s, limit %s", short(bounds.High), short(limit))
@@ -75,13 +75,13 @@ func (a *added) find() finding {
 
 // latency is the trigger on the target's 99th percentile of reads.
 type latency struct {
-	Windows []pair  `json:"windows"`
-	Ratio   float64 `json:"ratio"`
-	Ceiling float64 `json:"ceiling,omitempty"` // seconds; 0: none
+	Windows []readPair `json:"windows"`
+	Ratio   float64    `json:"ratio"`
+	Ceiling float64    `json:"ceiling,omitempty"` // seconds; 0: none
 }
 
-// pair is what both stores' reads took in the same time.
-type pair struct {
+// readPair has the durations of both stores' reads in the same period.
+type readPair struct {
 	Seconds float64 `json:"seconds"`
 	Target  timings `json:"target"`
 	Legacy  timings `json:"legacy"`
@@ -89,9 +89,9 @@ type pair struct {
 
 func latencyOf(b []telemetry.Bucket, now time.Time, s phases.LatencyTrigger) *latency {
 	x := &latency{Ratio: s.Ratio, Ceiling: time.Duration(s.Ceiling).Seconds()}
-	for _, d := range []time.Duration{5 * time.Minute, recent} {
+	for _, d := range []time.Duration{5 * time.Minute, recentWindow} {
 		late := within(b, now, d)
-		x.Windows = append(x.Windows, pair{
+		x.Windows = append(x.Windows, readPair{
 			Seconds: d.Seconds(),
 			Target:  readLatency(late, telemetry.Series{Store: telemetry.Target, Role: telemetry.Serving}),
 			Legacy:  readLatency(late, telemetry.Series{Store: telemetry.Legacy}),
@@ -100,8 +100,8 @@ func latencyOf(b []telemetry.Bucket, now time.Time, s phases.LatencyTrigger) *la
 	return x
 }
 
-// readLatency leaves out what says nothing of how long the store takes: a caller
-// without patience, a breaker that did not ask.
+// readLatency leaves out reads that do not measure the store: a caller canceled, or the
+// breaker was open.
 func readLatency(b []telemetry.Bucket, of telemetry.Series) timings {
 	sum := new(sketch.Sketch)
 	of.Operation = telemetry.Read
@@ -111,11 +111,11 @@ func readLatency(b []telemetry.Bucket, of telemetry.Series) timings {
 	return timings{sum}
 }
 
-func (x *latency) find() finding {
+func (x *latency) evaluate() result {
 	const q = 0.99
-	f := finding{Verdict: phases.NoData, Limit: x.Ratio, Detail: "too few reads of both stores have been timed lately"}
+	f := result{Verdict: phases.NoData, Limit: x.Ratio, Detail: "too few timed reads of both stores lately"}
 	for _, w := range x.Windows {
-		r := stats.RatioExceeds(w.Target.Sketch, w.Legacy.Sketch, q, x.Ratio, each)
+		r := stats.RatioExceeds(w.Target.Sketch, w.Legacy.Sketch, q, x.Ratio, latencyConfidence)
 		both := int64(r.Target.N)
 		if x.Ceiling == 0 {
 			both = int64(min(r.Target.N, r.Legacy.N))

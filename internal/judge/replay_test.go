@@ -9,9 +9,9 @@ import (
 	"github.com/stranglerfig/migrator/phases"
 )
 
-// TestAReplayTakesAskedTriggersAsTheyWereEvaluated: a firing begins with the first bad
-// verdict of an epoch, and acts where reads come from the target.
-func TestAReplayTakesAskedTriggersAsTheyWereEvaluated(t *testing.T) {
+// TestReplayOfCustomTriggers: a firing begins with the first firing verdict of an epoch, and
+// acts where reads come from the target.
+func TestReplayOfCustomTriggers(t *testing.T) {
 	t.Parallel()
 	at := time.Unix(1000, 0)
 	asked := func(epoch int64, verdicts ...phases.Verdict) (all []phases.Evaluation) {
@@ -29,7 +29,7 @@ func TestAReplayTakesAskedTriggersAsTheyWereEvaluated(t *testing.T) {
 		Errors: phases.FailureTrigger{}, Custom: []phases.CustomTrigger{{Question: phases.Question{Name: "smoke"}}},
 	}}
 	r := judge.Replay{
-		Settings: settings, Since: at, Until: at.Add(time.Minute), Asked: map[string][]phases.Evaluation{"smoke": evaluations},
+		Settings: settings, Since: at, Until: at.Add(time.Minute), Recorded: map[string][]phases.Evaluation{"smoke": evaluations},
 		Routes: map[int64]phases.Route{1: {Phase: phases.DualRead}, 2: {Phase: phases.Cutover}, 3: {Phase: phases.Cutover}},
 	}
 	x := r.Run()
@@ -43,9 +43,9 @@ func TestAReplayTakesAskedTriggersAsTheyWereEvaluated(t *testing.T) {
 	}
 	for _, one := range x.Triggers {
 		switch {
-		case one.Trigger == "smoke" && (one.Looks != len(evaluations) || one.Verdict != phases.Quiet):
+		case one.Trigger == "smoke" && (one.Evaluations != len(evaluations) || one.Verdict != phases.Quiet):
 			t.Errorf("%+v", one)
-		case one.Trigger != "smoke" && (one.Looks != 0 || one.Verdict != phases.NoData):
+		case one.Trigger != "smoke" && (one.Evaluations != 0 || one.Verdict != phases.NoData):
 			t.Errorf("without telemetry: %+v", one)
 		}
 	}

@@ -8,7 +8,7 @@ import (
 	"github.com/stranglerfig/migrator/phases"
 )
 
-// verification is the gate on how long ago the rollback runbook was verified.
+// verification is the gate on the age of the rollback runbook's newest verification.
 type verification struct {
 	Now     time.Time `json:"now"`
 	At      time.Time `json:"at,omitzero"` // zero: none under this configuration
@@ -25,8 +25,8 @@ func verificationOf(e phases.Snapshot, within phases.Duration) *verification {
 	return v
 }
 
-func (v *verification) find() finding {
-	f := finding{Limit: v.Seconds, Hint: hint.Hint{Do: hint.RunbookVerify, Of: []string{"rollback"}}}
+func (v *verification) evaluate() result {
+	f := result{Limit: v.Seconds, Hint: hint.Hint{Do: hint.RunbookVerify, Of: []string{"rollback"}}}
 	if v.At.IsZero() {
 		f.Verdict, f.Detail = phases.NoData, "the rollback runbook has not been verified on this configuration"
 		return f
@@ -35,7 +35,7 @@ func (v *verification) find() finding {
 	f.Samples, f.Value, f.Bound = 1, age, age
 	switch {
 	case !v.Passed:
-		f.Verdict, f.Detail = phases.Fail, fmt.Sprintf("the rollback runbook was found wanting %s", at(v.At))
+		f.Verdict, f.Detail = phases.Fail, fmt.Sprintf("the verification of the rollback runbook failed %s", at(v.At))
 	case age > v.Seconds:
 		f.Verdict, f.Detail = phases.Fail, fmt.Sprintf("the rollback runbook was verified %s: longer ago than %s", at(v.At), short(seconds(v.Seconds)))
 	default:

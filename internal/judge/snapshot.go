@@ -11,7 +11,7 @@ import (
 )
 
 // Snapshot is all that gates and triggers are evaluated from. Evaluating does no I/O, and
-// gives the same for the same Look.
+// gives the same result for the same Snapshot.
 type Snapshot struct {
 	State    phases.Snapshot
 	Settings phases.Settings
@@ -23,14 +23,14 @@ type Snapshot struct {
 // Answer is a source's newest reading.
 type Answer struct {
 	Reading
-	Before int // bad readings in a row before this one
+	Before int // consecutive bad readings before this one
 }
 
-// TriggersSince is how far back triggers look, at most.
+// TriggersSince is the longest period that triggers use.
 const TriggersSince = 6 * time.Hour
 
-// GatesSince is how far back the gates look: to the beginning of the stay in dual-read,
-// or of the step.
+// GatesSince returns the beginning of the period that gates use: the stay in dual-read, or
+// the step.
 func (l Snapshot) GatesSince() time.Time {
 	since, _ := consistencySpan(l.Settings, l.State.Status)
 	return since
@@ -56,7 +56,7 @@ func (l Snapshot) Gate(m phases.Measured) phases.Evaluation {
 	case phases.GateTargetReads:
 		in.Failures = failuresOf("reads from the target", own, e, targetReads, g.TargetReads)
 	case phases.GateAddedLatency:
-		in.Added = addedOf(ofEpoch(l.timed(), e.Status), g.AddedLatency.P95)
+		in.Added = addedLatencyOf(ofEpoch(l.timed(), e.Status), g.AddedLatency.P95)
 	case phases.GateDrill:
 		in.Drill = drillOf(e, g.Drill.Within)
 	case phases.GateRunbook:
@@ -77,23 +77,23 @@ func (l Snapshot) Gate(m phases.Measured) phases.Evaluation {
 	return in.evaluation(m.Name, e)
 }
 
-// Trigger evaluates one trigger, in whatever phase.
+// Trigger evaluates one trigger, in any phase.
 func (l Snapshot) Trigger(t phases.Armed) phases.Evaluation {
 	in, e, s := l.inputs(phases.TriggerKind, t.Watch), l.State, l.Settings.Triggers
 	own := ofEpoch(l.Buckets, e.Status)
 	interval := time.Duration(t.Interval)
 	switch t.Name {
 	case phases.TriggerMismatches:
-		lengths := []time.Duration{5 * time.Minute, recent, TriggersSince}
+		lengths := []time.Duration{5 * time.Minute, recentWindow, TriggersSince}
 		in.Mismatches = &excess{
-			What: "comparisons differ", Limit: s.Mismatches.Limit.Ratio(), Looks: stats.EvaluationsPerDay(interval, len(lengths)),
+			What: "comparisons differ", Limit: s.Mismatches.Limit.Ratio(), EvaluationsPerDay: stats.EvaluationsPerDay(interval, len(lengths)),
 			Windows: windows(own, e.Now, comparisons, lengths...),
 		}
 	case phases.TriggerErrors:
-		looks := stats.EvaluationsPerDay(interval, 4)
+		perDay := stats.EvaluationsPerDay(interval, 4)
 		in.Errors = &errorRates{
-			Reads:  errorRateOf("reads from the target failed", own, e.Now, targetReads, s.Errors.Limit, looks),
-			Writes: errorRateOf("writes to the target failed", own, e.Now, servingWrites, s.Errors.Limit, looks),
+			Reads:  errorRateOf("reads from the target failed", own, e.Now, targetReads, s.Errors.Limit, perDay),
+			Writes: errorRateOf("writes to the target failed", own, e.Now, servingWrites, s.Errors.Limit, perDay),
 		}
 	case phases.TriggerLatency:
 		in.Latency = latencyOf(ofEpoch(l.timed(), e.Status), e.Now, s.Latency)
@@ -112,9 +112,9 @@ func (l Snapshot) triggerAnswer(name string) *answer {
 	if at := slices.IndexFunc(l.Settings.Triggers.Custom, func(c phases.CustomTrigger) bool { return c.Name == name }); at >= 0 {
 		c = l.Settings.Triggers.Custom[at]
 	}
-	said := l.answer(name)
-	a := answerOf(phases.TriggerKind, c.Question, said.Reading)
-	a.OnBlind, a.Consecutive, a.Before = c.OnBlind, c.Consecutive, said.Before
+	newest := l.answer(name)
+	a := answerOf(phases.TriggerKind, c.Question, newest.Reading)
+	a.OnBlind, a.Consecutive, a.Before = c.OnBlind, c.Consecutive, newest.Before
 	return a
 }
 
@@ -122,7 +122,7 @@ func (l Snapshot) answer(name string) Answer {
 	if a, ok := l.Answers[name]; ok {
 		return a
 	}
-	return Answer{Reading: Reading{Verdict: phases.NoData, Detail: "nobody has asked its source"}}
+	return Answer{Reading: Reading{Verdict: phases.NoData, Detail: "its source was not queried"}}
 }
 
 func (l Snapshot) inputs(kind phases.Kind, w phases.Watch) inputs {
@@ -133,8 +133,8 @@ func (l Snapshot) inputs(kind phases.Kind, w phases.Watch) inputs {
 	return in
 }
 
-// failedBefore is the newest failed look at the gate on the evidence that it looks at
-// now, unless something has cleared it since.
+// failedBefore returns the newest failed evaluation of the gate in the period that it uses
+// now, unless a later evaluation has cleared it.
 func (l Snapshot) failedBefore(name string) *failure {
 	st := l.State.Status
 	since := st.RouteSince
@@ -151,8 +151,8 @@ func (l Snapshot) failedBefore(name string) *failure {
 		return nil
 	}
 	var was inputs
-	if json.Unmarshal(newest.Inputs, &was) == nil && was.Failed != nil && was.method() != nil && was.method().find().Verdict != phases.Fail {
-		return was.Failed // that look only passed it on
+	if json.Unmarshal(newest.Inputs, &was) == nil && was.Failed != nil && was.evaluator() != nil && was.evaluator().evaluate().Verdict != phases.Fail {
+		return was.Failed // that evaluation only repeated it
 	}
 	return &failure{At: newest.At, Detail: newest.Detail}
 }

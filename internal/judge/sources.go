@@ -22,15 +22,15 @@ type newestAnswer struct {
 	at time.Time // by this process's clock
 }
 
-// question is what asking a source takes.
+// question is a source with its timing.
 type question struct {
 	source            Source
 	timeout, interval time.Duration
 }
 
-// Watch asks each source of a Watched judge at its interval until ctx is done. An
-// answer that is three intervals old, or that never came, is no data. Watch runs once
-// at a time.
+// Watch queries each source of a Watched Judge at its interval until ctx is done. An answer
+// that is older than three intervals, or missing, counts as no data. Do not call it
+// concurrently with itself.
 func (j *Judge) Watch(ctx context.Context) error {
 	var wait sync.WaitGroup
 	for of, q := range j.questions() {
@@ -51,9 +51,9 @@ func (j *Judge) Watch(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// asks tells that there is no need of a source, or that there is one, which under
-// Watch has answered: a daemon that has just begun is not blind yet.
-func (j *Judge) asks(kind phases.Kind, name string) bool {
+// sourceReady reports whether the gate or trigger can be evaluated: it needs no source, or
+// has one, which under Watch has answered once. A daemon that has just started is not blind.
+func (j *Judge) sourceReady(kind phases.Kind, name string) bool {
 	if _, has := j.questions()[sourceKey{kind, name}]; has {
 		if last, watched := j.newest(sourceKey{kind, name}); watched && last == nil {
 			return false
@@ -67,7 +67,7 @@ func (j *Judge) asks(kind phases.Kind, name string) bool {
 	return !custom || j.TriggerSources[name] != nil
 }
 
-// questions are those that are not turned off and have a source.
+// questions returns those of gates and triggers that are on and have a source.
 func (j *Judge) questions() map[sourceKey]question {
 	all := map[sourceKey]question{}
 	add := func(kind phases.Kind, q phases.Question, w phases.Watch, off string, source Source) {
@@ -84,7 +84,7 @@ func (j *Judge) questions() map[sourceKey]question {
 	return all
 }
 
-// ask keeps what the source says within its timeout.
+// ask queries the source, with its timeout, and remembers the answer.
 func (j *Judge) ask(ctx context.Context, of sourceKey, q question) Answer {
 	within, cancel := context.WithTimeout(ctx, q.timeout)
 	defer cancel()
@@ -96,7 +96,7 @@ func (j *Judge) ask(ctx context.Context, of sourceKey, q question) Answer {
 	defer j.mu.Unlock()
 	answer := Answer{Reading: reading}
 	if ctx.Err() != nil {
-		return answer // asked by somebody who left: that is nobody's answer
+		return answer // the caller canceled: the answer must not replace the newest one
 	}
 	if last := j.newestAnswers[of]; last != nil && j.bad(of, last.Answer) {
 		answer.Before = last.Before + 1
@@ -108,13 +108,14 @@ func (j *Judge) ask(ctx context.Context, of sourceKey, q question) Answer {
 	return answer
 }
 
-// bad tells that the answer counts towards a trigger's firing.
+// bad reports whether the answer counts towards a trigger's firing.
 func (j *Judge) bad(of sourceKey, a Answer) bool {
-	look := Snapshot{Settings: j.Settings, Answers: map[string]Answer{of.name: a}}
-	return of.kind == phases.TriggerKind && look.triggerAnswer(of.name).bad()
+	snapshot := Snapshot{Settings: j.Settings, Answers: map[string]Answer{of.name: a}}
+	return of.kind == phases.TriggerKind && snapshot.triggerAnswer(of.name).bad()
 }
 
-// answers are the newest ones, of whom Watch asks; else all are asked, side by side.
+// answers returns the newest answers if Watch runs; otherwise it queries all sources,
+// concurrently.
 func (j *Judge) answers(ctx context.Context, kind phases.Kind, questions map[string]question) map[string]Answer {
 	all := make(map[string]Answer, len(questions))
 	var mu sync.Mutex

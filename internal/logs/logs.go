@@ -1,9 +1,9 @@
-// Package logs holds what loops that log have in common.
+// Package logs has what loops that log have in common.
 package logs
 
 import "log/slog"
 
-// OrDiscard is log, or a logger that discards everything.
+// OrDiscard returns log, or for nil a logger that discards everything.
 func OrDiscard(log *slog.Logger) *slog.Logger {
 	if log == nil {
 		return slog.New(slog.DiscardHandler)
@@ -11,22 +11,22 @@ func OrDiscard(log *slog.Logger) *slog.Logger {
 	return log
 }
 
-// Change is what has become of a job since it was last noted.
+// Change is how a job's result differs from the one that was noted before.
 type Change int
 
 // Changes.
 const (
-	Same      Change = iota // it succeeds, or fails for the same reason
-	Failed                  // it fails, and did not, or for another reason
-	Recovered               // it succeeds, and did not
+	Same      Change = iota // it succeeds again, or fails again for the same reason
+	Failed                  // it begins to fail, or fails for another reason
+	Recovered               // it succeeds after a failure
 )
 
-// Failures remembers the last failure of each job, so that a loop logs one when it
-// begins, when it becomes another, and when it ends, and not at every turn. The zero
-// value is ready. It is for one goroutine.
+// Failures remembers the last failure of each job, so that a loop logs a failure when it
+// begins, when it changes and when it ends, not in every iteration. The zero value is ready
+// to use. It is not safe for concurrent use.
 type Failures struct{ last map[string]string }
 
-// Note takes the result of a job's latest turn.
+// Note takes the result of a job's latest iteration.
 func (f *Failures) Note(job string, err error) Change {
 	was, failed := f.last[job]
 	switch {

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-func TestAFailureIsNotedWhenItBeginsChangesAndEnds(t *testing.T) {
+func TestFailuresNote(t *testing.T) {
 	t.Parallel()
 	down, gone := errors.New("down"), errors.New("gone")
 	var f Failures

@@ -1,3 +1,4 @@
+// Package notify sends a migration's events to webhooks, signed.
 package notify
 
 import (
@@ -11,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/logs"
 	"github.com/stranglerfig/migrator/internal/state/outbox"
 	"github.com/stranglerfig/migrator/migration"
@@ -18,9 +20,9 @@ import (
 
 const (
 	senderPoll = time.Second
-	// Another sender may claim a message after that, if who claimed it has died: longer
-	// than sending takes to all webhooks.
-	senderHold  = 2 * time.Minute
+	// A claim lasts longer than sending to all webhooks takes. After that another sender may
+	// claim the message, because the first one has died.
+	claimFor    = 2 * time.Minute
 	senderBatch = 10
 )
 
@@ -31,31 +33,31 @@ type Outbox interface {
 	Failed(ctx context.Context, m outbox.Message, why string) error
 }
 
-// Sender sends the messages that wait in a migration's outbox to its webhooks: each at
-// least once, with an id that stays the same.
+// Sender sends the pending messages of a migration's outbox to its webhooks: each at least
+// once, with an id that stays the same.
 type Sender struct {
 	Outbox   Outbox
 	Webhooks func() []migration.Webhook // as the migration file is now
 	Log      *slog.Logger               // nil: discarded
 
-	log  *slog.Logger
-	took map[string][]string // of messages that some webhooks still lack: the URLs that have them
+	log         *slog.Logger
+	deliveredTo map[string][]string // by message that is not delivered to all webhooks yet: the URLs that have it
 }
 
-// Run sends until ctx ends, and returns nil then. It gives up on nothing that the outbox
-// does not.
-func (k *Sender) Run(ctx context.Context) error {
-	k.log, k.took = logs.OrDiscard(k.Log), map[string][]string{}
+// Run sends until ctx ends, and then returns nil. It retries each message until the outbox
+// gives it up.
+func (s *Sender) Run(ctx context.Context) error {
+	s.log, s.deliveredTo = logs.OrDiscard(s.Log), map[string][]string{}
 	var failures logs.Failures
 	tick := time.NewTicker(senderPoll)
 	defer tick.Stop()
 	for {
-		err := k.round(ctx)
+		err := s.sendPending(ctx)
 		if ctx.Err() != nil {
 			return nil
 		}
 		if failures.Note("send", err) == logs.Failed {
-			k.log.Warn("messages wait to be sent", "error", err)
+			s.log.Warn("sending webhooks failed", "error", err, hint.Attr(err))
 		}
 		select {
 		case <-ctx.Done():
@@ -65,30 +67,30 @@ func (k *Sender) Run(ctx context.Context) error {
 	}
 }
 
-func (k *Sender) round(ctx context.Context) error {
-	hooks := k.Webhooks()
-	due, err := k.Outbox.Claim(ctx, senderBatch, senderHold)
+func (s *Sender) sendPending(ctx context.Context) error {
+	hooks := s.Webhooks()
+	due, err := s.Outbox.Claim(ctx, senderBatch, claimFor)
 	if err != nil {
 		return err
 	}
 	var failures error
 	for _, m := range due {
-		if err := k.send(ctx, hooks, m); err != nil {
-			failures = errors.Join(failures, err, k.Outbox.Failed(ctx, m, err.Error()))
+		if err := s.send(ctx, hooks, m); err != nil {
+			failures = errors.Join(failures, err, s.Outbox.Failed(ctx, m, err.Error()))
 			continue
 		}
-		delete(k.took, m.ID)
-		failures = errors.Join(failures, k.Outbox.Delivered(ctx, m))
+		delete(s.deliveredTo, m.ID)
+		failures = errors.Join(failures, s.Outbox.Delivered(ctx, m))
 	}
 	return failures
 }
 
-// send sends a message to each webhook that wants it and does not have it. A receiver
-// that refuses it is asked again too: it, or the description, may be mended.
-func (k *Sender) send(ctx context.Context, hooks []migration.Webhook, m outbox.Message) error {
+// send sends a message to each webhook that wants it and does not have it. It retries a
+// refusal too: the receiver, or the migration file, may be fixed.
+func (s *Sender) send(ctx context.Context, hooks []migration.Webhook, m outbox.Message) error {
 	event := eventOf(m)
 	body, err := json.Marshal(struct {
-		Event string `json:"event"` // as webhooks' events name it
+		Event string `json:"event"` // as in the migration file's webhooks
 		Kind  string `json:"kind"`
 		outbox.Message
 	}{event, string(m.Event), m})
@@ -97,15 +99,15 @@ func (k *Sender) send(ctx context.Context, hooks []migration.Webhook, m outbox.M
 	}
 	var failures error
 	for _, h := range hooks {
-		if !slices.Contains(h.Events, event) || slices.Contains(k.took[m.ID], h.URL) {
+		if !slices.Contains(h.Events, event) || slices.Contains(s.deliveredTo[m.ID], h.URL) {
 			continue
 		}
 		if err := deliver(ctx, h, Message{ID: m.ID, Body: body}); err != nil {
 			failures = errors.Join(failures, err)
 			continue
 		}
-		k.took[m.ID] = append(k.took[m.ID], h.URL)
-		k.log.Info("told a webhook", "event", event, "id", m.ID, "attempt", m.Attempts)
+		s.deliveredTo[m.ID] = append(s.deliveredTo[m.ID], h.URL)
+		s.log.Info("webhook delivered", "event", event, "id", m.ID, "attempt", m.Attempts)
 	}
 	return failures
 }
@@ -113,15 +115,15 @@ func (k *Sender) send(ctx context.Context, hooks []migration.Webhook, m outbox.M
 func deliver(ctx context.Context, h migration.Webhook, m Message) error {
 	secret, err := os.ReadFile(h.SecretFile)
 	if err != nil {
-		return fmt.Errorf("a webhook's secret: %w", err)
+		return fmt.Errorf("read a webhook's secret: %w", err)
 	}
 	w := Webhook{URL: h.URL, Secret: []byte(strings.TrimSpace(string(secret)))}
 	_, err = w.Send(ctx, m)
 	return err
 }
 
-// eventOf is what a description calls it: the cause of a history entry, or what no
-// entry tells of.
+// eventOf returns the event's name in a migration file: the cause of a history entry, or
+// the kind of an event without an entry.
 func eventOf(m outbox.Message) string {
 	switch {
 	case m.Event == outbox.StepDue:

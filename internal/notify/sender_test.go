@@ -20,7 +20,7 @@ import (
 	"github.com/stranglerfig/migrator/phases"
 )
 
-// stubOutbox gives the same messages until they are delivered.
+// stubOutbox returns the same messages until they are delivered.
 type stubOutbox struct {
 	waiting           []outbox.Message
 	delivered, failed []string
@@ -41,9 +41,9 @@ func (o *stubOutbox) Failed(_ context.Context, m outbox.Message, _ string) error
 	return nil
 }
 
-// TestAMessageGoesToThoseWhoLackIt: a webhook that failed is tried again, and one that
-// has the message is not.
-func TestAMessageGoesToThoseWhoLackIt(t *testing.T) {
+// TestSenderRetriesOnlyFailedWebhooks: a webhook that failed is sent the message again, and
+// one that has it is not.
+func TestSenderRetriesOnlyFailedWebhooks(t *testing.T) {
 	t.Parallel()
 	var good, bad []string
 	var broken atomic.Bool
@@ -68,20 +68,20 @@ func TestAMessageGoesToThoseWhoLackIt(t *testing.T) {
 		{URL: listen(&bad, broken.Load), SecretFile: secret, Events: []string{"due", "advance"}},
 	}
 	box := &stubOutbox{waiting: []outbox.Message{{ID: "one", Event: outbox.StepDue}, {ID: "two", Event: "rollback"}}}
-	s := &Sender{Outbox: box, Webhooks: func() []migration.Webhook { return hooks }, log: logs.OrDiscard(nil), took: map[string][]string{}}
-	if err := s.round(t.Context()); err == nil {
+	s := &Sender{Outbox: box, Webhooks: func() []migration.Webhook { return hooks }, log: logs.OrDiscard(nil), deliveredTo: map[string][]string{}}
+	if err := s.sendPending(t.Context()); err == nil {
 		t.Error("a webhook that answers 503 has the message")
 	}
 	if len(good) != 1 || !strings.HasPrefix(good[0], `one {"event":"due"`) || len(bad) != 1 || !slices.Equal(box.failed, []string{"one"}) || !slices.Equal(box.delivered, []string{"two"}) {
 		t.Errorf("%q and %q; failed %q, delivered %q", good, bad, box.failed, box.delivered)
 	}
 	broken.Store(false)
-	if err := s.round(t.Context()); err != nil || len(good) != 1 || len(bad) != 2 || len(box.waiting) > 0 || len(s.took) > 0 {
-		t.Errorf("%v; %q and %q; waiting %+v, taken %v", err, good, bad, box.waiting, s.took)
+	if err := s.sendPending(t.Context()); err != nil || len(good) != 1 || len(bad) != 2 || len(box.waiting) > 0 || len(s.deliveredTo) > 0 {
+		t.Errorf("%v; %q and %q; waiting %+v, taken %v", err, good, bad, box.waiting, s.deliveredTo)
 	}
 }
 
-func TestEventsAreNamedAsWebhooksNameThem(t *testing.T) {
+func TestEventNames(t *testing.T) {
 	t.Parallel()
 	entry := func(cause phases.Cause) *state.Entry { return &state.Entry{Cause: cause} }
 	for _, c := range []struct {

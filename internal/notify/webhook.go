@@ -21,11 +21,11 @@ import (
 
 const (
 	sendTimeout = 10 * time.Second
-	maxDrained  = 64 << 10 // bytes of an answer that are read, so that the connection can be used again
+	maxDrained  = 64 << 10 // bytes of an answer that are read
 )
 
-// Webhook sends messages to a URL by POST, each signed, so that a receiver can tell
-// that they come from here and are not old ones sent again:
+// Webhook sends messages to a URL by POST. Each is signed, so that a receiver can check
+// that it comes from this sender and is not a replayed one:
 //
 //	Migrator-Timestamp   when it was sent, in seconds since 1970
 //	Migrator-Signature   v1=<hex>: HMAC-SHA256, under Secret, of the timestamp, a dot
@@ -54,13 +54,13 @@ const (
 
 const minSecret = 16
 
-// Send makes one attempt. An error with retry is one that another attempt may not
-// meet: no connection, no answer in time, 408, 425, 429 or 5xx. Redirects are not
-// followed. Neither the URL's path, which may hold a secret, nor Secret is in the error.
+// Send makes one attempt. retry reports whether another attempt may succeed: after no
+// connection, no answer in time, 408, 425, 429 or 5xx. Redirects are not followed. The error
+// contains neither Secret nor the URL's path, which may contain a secret.
 func (w *Webhook) Send(ctx context.Context, m Message) (retry bool, err error) {
 	to, err := url.Parse(w.URL)
 	if err != nil || to.Host == "" || to.Scheme != "http" && to.Scheme != "https" {
-		return false, errors.New("the webhook's URL is none of http://... or https://...")
+		return false, errors.New("the webhook's URL is not http://... or https://...")
 	}
 	if len(w.Secret) < minSecret {
 		return false, hint.Errorf(hint.Hint{Text: "openssl rand -hex 32"}, "the webhook's secret is shorter than %d bytes", minSecret)
@@ -69,7 +69,7 @@ func (w *Webhook) Send(ctx context.Context, m Message) (retry bool, err error) {
 	defer cancel()
 	r, err := http.NewRequestWithContext(sending, http.MethodPost, w.URL, bytes.NewReader(m.Body))
 	if err != nil {
-		return false, errors.New("the webhook's URL can't be asked")
+		return false, errors.New("the webhook's URL is not valid")
 	}
 	timestamp := strconv.FormatInt(time.Now().Unix(), 10)
 	r.Header.Set("Content-Type", "application/json")
@@ -93,10 +93,10 @@ func (w *Webhook) Send(ctx context.Context, m Message) (retry bool, err error) {
 	if resp.StatusCode/100 == 2 {
 		return false, nil
 	}
-	return again(resp.StatusCode), fmt.Errorf("webhook to %s: it answers %s", to.Host, oneline.Of(resp.Status))
+	return retryable(resp.StatusCode), fmt.Errorf("webhook to %s: answered %s", to.Host, oneline.Of(resp.Status))
 }
 
-func again(status int) bool {
+func retryable(status int) bool {
 	switch status {
 	case http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests:
 		return true
@@ -112,17 +112,17 @@ func sign(secret []byte, timestamp string, body []byte) []byte {
 	return mac.Sum(nil)
 }
 
-// Verify tells a receiver whether a request's headers and body are from a sender that
-// has the secret, and sent within tolerance of now.
+// Verify returns nil if a request's headers and body come from a sender that has the
+// secret, and were sent within tolerance of now. Receivers use it.
 func Verify(secret []byte, h http.Header, body []byte, now time.Time, tolerance time.Duration) error {
 	timestamp := h.Get(TimestampHeader)
 	sent, err := strconv.ParseInt(timestamp, 10, 64)
 	if err != nil {
-		return fmt.Errorf("%s is no number of seconds", TimestampHeader)
+		return fmt.Errorf("%s is not a number of seconds", TimestampHeader)
 	}
 	signature, err := hex.DecodeString(trimVersion(h.Get(SignatureHeader)))
 	if err != nil || len(secret) < minSecret || !hmac.Equal(signature, sign(secret, timestamp, body)) {
-		return fmt.Errorf("%s does not fit the body", SignatureHeader)
+		return fmt.Errorf("%s does not match the body", SignatureHeader)
 	}
 	if age := now.Sub(time.Unix(sent, 0)); age.Abs() > tolerance {
 		return fmt.Errorf("it was sent %s ago, and %s is the limit", age.Round(time.Second), tolerance)

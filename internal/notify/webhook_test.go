@@ -39,7 +39,7 @@ func TestWebhookIsSigned(t *testing.T) {
 		t.Fatalf("retry %v: %v", retry, err)
 	}
 	r := <-got
-	// As a receiver in any language would compute it.
+	// Computed as a receiver in any language would.
 	mac := hmac.New(sha256.New, hookSecret)
 	fmt.Fprintf(mac, "%s.%s", r.header.Get("Migrator-Timestamp"), r.body)
 	if want := fmt.Sprintf("v1=%x", mac.Sum(nil)); r.header.Get("Migrator-Signature") != want {
@@ -65,13 +65,13 @@ func TestVerify(t *testing.T) {
 		want                       string
 	}{
 		"right":           {"1767225600", signature, body, hookSecret, sent.Add(30 * time.Second), ""},
-		"another body":    {"1767225600", signature, body + " ", hookSecret, sent, "does not fit"},
-		"another time":    {"1767225601", signature, body, hookSecret, sent, "does not fit"},
-		"another secret":  {"1767225600", signature, body, []byte("another-secret-of-32-bytes-length"), sent, "does not fit"},
-		"no secret":       {"1767225600", signature, body, nil, sent, "does not fit"},
-		"no signature":    {"1767225600", "", body, hookSecret, sent, "does not fit"},
-		"another version": {"1767225600", "v2" + signature[2:], body, hookSecret, sent, "does not fit"},
-		"no time":         {"", signature, body, hookSecret, sent, "no number"},
+		"another body":    {"1767225600", signature, body + " ", hookSecret, sent, "does not match"},
+		"another time":    {"1767225601", signature, body, hookSecret, sent, "does not match"},
+		"another secret":  {"1767225600", signature, body, []byte("another-secret-of-32-bytes-length"), sent, "does not match"},
+		"no secret":       {"1767225600", signature, body, nil, sent, "does not match"},
+		"no signature":    {"1767225600", "", body, hookSecret, sent, "does not match"},
+		"another version": {"1767225600", "v2" + signature[2:], body, hookSecret, sent, "does not match"},
+		"no time":         {"", signature, body, hookSecret, sent, "not a number"},
 		"sent again":      {"1767225600", signature, body, hookSecret, sent.Add(6 * time.Minute), "6m0s ago"},
 		"of the future":   {"1767225600", signature, body, hookSecret, sent.Add(-6 * time.Minute), "ago"},
 	} {
@@ -113,10 +113,10 @@ func TestWebhookThatCantBeSent(t *testing.T) {
 		retry bool
 		want  string
 	}{
-		"nobody there": {notify.Webhook{URL: "http://127.0.0.1:1/t0ken", Secret: hookSecret}, true, "refused"},
-		"no answer":    {notify.Webhook{URL: slow + "/t0ken", Secret: hookSecret, Timeout: 50 * time.Millisecond}, true, "deadline"},
-		"no URL":       {notify.Webhook{Secret: hookSecret}, false, "none of"},
-		"no secret":    {notify.Webhook{URL: "http://127.0.0.1:1/t0ken"}, false, "shorter than 16"},
+		"no server": {notify.Webhook{URL: "http://127.0.0.1:1/t0ken", Secret: hookSecret}, true, "refused"},
+		"no answer": {notify.Webhook{URL: slow + "/t0ken", Secret: hookSecret, Timeout: 50 * time.Millisecond}, true, "deadline"},
+		"no URL":    {notify.Webhook{Secret: hookSecret}, false, "is not http"},
+		"no secret": {notify.Webhook{URL: "http://127.0.0.1:1/t0ken"}, false, "shorter than 16"},
 	} {
 		retry, err := c.hook.Send(t.Context(), notify.Message{ID: "1"})
 		if retry != c.retry || err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "t0ken") {

@@ -11,7 +11,7 @@ type PlannedPhase struct {
 	Rollback string          `json:"rollback"`
 }
 
-// plannedPhases lists what lies ahead, by the gates that Gates evaluates.
+// plannedPhases lists the phases ahead, with the gates that are evaluated before each.
 func plannedPhases(s phases.Settings) []PlannedPhase {
 	var planned []PlannedPhase
 	from := phases.Route{Phase: phases.Legacy}

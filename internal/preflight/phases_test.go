@@ -8,7 +8,7 @@ import (
 	"github.com/stranglerfig/migrator/phases"
 )
 
-func TestPlannedPhasesAreThoseAhead(t *testing.T) {
+func TestPlannedPhasesListsPhasesAhead(t *testing.T) {
 	t.Parallel()
 	m := &migration.Config{}
 	m.Defaults()

@@ -14,7 +14,7 @@ import (
 	"github.com/stranglerfig/migrator/store"
 )
 
-// Report is what the checks found.
+// Report is the result of the checks.
 type Report struct {
 	Migration string         `json:"migration"`
 	Checks    []store.Check  `json:"checks"`
@@ -24,16 +24,16 @@ type Report struct {
 	Warnings  int            `json:"warnings"`
 }
 
-// Preflight is what is checked.
+// Preflight checks a migration.
 type Preflight struct {
-	Config *migration.Config // nil: there is no migration file at hand
-	// StateURL is the state database's, or why it is not known.
+	Config *migration.Config // nil: there is no migration file
+	// StateURL returns the state database's URL, or why it is not known.
 	StateURL func() (string, error)
-	// OpenState opens it. Each call's result is closed.
+	// OpenState opens the state database. Preflight closes each result.
 	OpenState func(ctx context.Context) (*state.Store, error)
 }
 
-// Check makes every check that it can get to. It needs Config.
+// Check makes every check whose preconditions hold. It needs Config.
 func (p *Preflight) Check(ctx context.Context) *Report {
 	m := p.Config
 	r := &Report{Migration: m.Name}
@@ -49,7 +49,7 @@ func (p *Preflight) Check(ctx context.Context) *Report {
 	if err != nil {
 		r.refuse("legacy", err)
 	}
-	r.add("legacy", p.fenceAgrees(ctx, legacy))
+	r.add("legacy", p.checkFence(ctx, legacy))
 	if finder, ok := legacy.(store.RecentFinder); ok && m.Reconcile.Recent.Column != "" {
 		if err := finder.CheckRecent(ctx, m.Reconcile.Recent.Column); err != nil {
 			r.add("legacy", []store.Check{refusal("young", err)})
@@ -80,8 +80,8 @@ func (p *Preflight) Plan(ctx context.Context) *Report {
 	return r
 }
 
-// Diagnose makes the checks as far as there is a migration file, and adds what only
-// running migrations can show: all that the state knows.
+// Diagnose makes the checks, if there is a migration file, and adds the symptoms of every
+// migration that the state has.
 func (p *Preflight) Diagnose(ctx context.Context) *Report {
 	r := &Report{}
 	if p.Config != nil {
@@ -91,7 +91,7 @@ func (p *Preflight) Diagnose(ctx context.Context) *Report {
 	}
 	st, err := p.OpenState(ctx)
 	if err != nil {
-		return r // which a check has refused
+		return r // a check has reported it
 	}
 	defer st.Close()
 	all, err := st.List(ctx)

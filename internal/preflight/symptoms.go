@@ -13,8 +13,8 @@ import (
 	"github.com/stranglerfig/migrator/store"
 )
 
-// symptoms are the signs of trouble that the state shows of one migration. m is the
-// migration file at hand, maybe another's; nil: there is none.
+// symptoms are the problems that the state shows of one migration. m is the migration file
+// on this machine, which may be another migration's; nil: there is none.
 func symptoms(ctx context.Context, db *state.Store, st phases.Status, m *migration.Config) []store.Check {
 	var found []store.Check
 	warn := func(name, detail string, h hint.Hint) {
@@ -34,7 +34,7 @@ func symptoms(ctx context.Context, db *state.Store, st phases.Status, m *migrati
 		warn("fleet", fmt.Sprintf("%d instances have not acknowledged epoch %d for %s", e.Fleet.Behind, st.Route.Epoch, humanize.Span(e.Now.Sub(st.RouteSince))), hint.Hint{Do: hint.FleetList})
 	}
 	if st.JournalKeys > 0 {
-		warn("journal", fmt.Sprintf("%s keys are known to be behind in the target", humanize.Count(st.JournalKeys)), hint.Hint{Do: hint.ReconcileRepair})
+		warn("journal", fmt.Sprintf("%s keys are journaled: the target is behind for them", humanize.Count(st.JournalKeys)), hint.Hint{Do: hint.ReconcileRepair})
 	}
 	if st.Route.Phase.Passing() || st.Attempt != "" && st.Route.Phase == phases.Grace {
 		found = append(found, store.Check{
@@ -43,13 +43,13 @@ func symptoms(ctx context.Context, db *state.Store, st phases.Status, m *migrati
 		})
 	}
 	if m != nil && m.Name == st.Migration && m.Hash() != st.ConfigHash {
-		warn("description", "the file differs from what was applied", hint.Hint{Do: hint.Apply})
+		warn("migration-file", "the file differs from the applied one", hint.Hint{Do: hint.Apply})
 	}
 	if _, err := db.VerifyHistory(ctx, st.Migration); err != nil {
 		found = append(found, refusal("history", err))
 	}
 	if len(found) == 0 {
-		found = append(found, store.Check{Name: "standing", Result: store.Good, Detail: st.Route.String() + ", nothing wrong to be seen"})
+		found = append(found, store.Check{Name: "status", Result: store.Good, Detail: st.Route.String() + ", no symptom"})
 	}
 	return found
 }

@@ -19,18 +19,18 @@ import (
 )
 
 // Alertmanager receives webhooks of a Prometheus Alertmanager (payload version 4) and
-// has Fire called for each alert that is firing and has a matcher's labels. Resolved
-// alerts, others, and those that were handed to Fire already (Alertmanager repeats
-// them, and two of a cluster both send) are passed over.
+// calls Fire for each alert that is firing and has a matcher's labels. It skips resolved
+// alerts, alerts that match nothing, and alerts that Fire has acted on already: an
+// Alertmanager repeats them, and both members of a cluster send them.
 //
-// What was seen is remembered by this process alone: after a restart Alertmanager's
-// repetition comes as new. So Fire must know an alert's Key again.
+// Which alerts were acted on is kept in memory alone: after a restart the repetition of
+// an alert is new to this process. So Fire must recognize an alert's Key.
 //
-// It answers 200 with what fired; 401 without the token; 400 to what is no such
-// payload and 413 to one that is too long, which Alertmanager does not send again;
-// 503 if Fire failed, which it does.
+// It answers 200 with the triggers that fired, 401 without the token, 400 to another
+// payload, and 413 to one that is too long; Alertmanager retries none of these. It answers
+// 503 if Fire failed; Alertmanager retries that.
 type Alertmanager struct {
-	Token    string // that Alertmanager must send as a bearer token; empty: nobody gets in
+	Token    string // that Alertmanager must send as a bearer token; empty: every request is refused
 	Matchers []Matcher
 	// Fire acts on an alert, once; it is not called concurrently.
 	Fire    func(ctx context.Context, a Alert) error
@@ -42,14 +42,14 @@ type Alertmanager struct {
 	order []string // the keys of seen, oldest first
 }
 
-// Matcher is a trigger's: all labels must be there with these values. Without labels
-// it matches nothing.
+// Matcher selects the alerts of a trigger: an alert must have all Labels, with these
+// values. Without labels it matches nothing.
 type Matcher struct {
 	Trigger string
 	Labels  map[string]string
 }
 
-// Alert is one that fires, with the trigger that it is for.
+// Alert is a firing alert, with the trigger that it is for.
 type Alert struct {
 	Trigger     string            `json:"trigger"`
 	Labels      map[string]string `json:"labels"`
@@ -58,7 +58,7 @@ type Alert struct {
 	Fingerprint string            `json:"fingerprint"` // of the labels
 }
 
-// Key is the same for the same outbreak of the same alert, however often it is sent.
+// Key identifies one firing of an alert, however often it is sent.
 func (a Alert) Key() string {
 	return a.Trigger + " " + a.Fingerprint + " " + a.StartsAt.UTC().Format(time.RFC3339Nano)
 }
@@ -66,10 +66,10 @@ func (a Alert) Key() string {
 const (
 	payloadVersion = "4"
 	defaultMaxBody = 1 << 20
-	remembered     = 10_000 // alerts
+	maxRemembered  = 10_000 // alerts
 )
 
-// payload is the part of a webhook that is looked at.
+// payload is the part of a webhook that is read.
 type payload struct {
 	Version   string `json:"version"`
 	Truncated int    `json:"truncatedAlerts"`
@@ -79,14 +79,14 @@ type payload struct {
 	} `json:"alerts"`
 }
 
-// parse reads a webhook. Fields that are not known here are left to those who know them.
+// parse reads a webhook. It ignores other fields.
 func parse(body []byte) (payload, error) {
 	var p payload
 	if err := json.Unmarshal(body, &p); err != nil {
-		return payload{}, fmt.Errorf("this is no webhook of an Alertmanager: %w", err)
+		return payload{}, fmt.Errorf("not an Alertmanager webhook: %w", err)
 	}
 	if p.Version != payloadVersion {
-		return payload{}, fmt.Errorf("the webhook's version is %q, and %q is what is understood here", p.Version, payloadVersion)
+		return payload{}, fmt.Errorf("the webhook's version is %q: want %q", p.Version, payloadVersion)
 	}
 	for i := range p.Alerts {
 		a := &p.Alerts[i]
@@ -96,7 +96,7 @@ func parse(body []byte) (payload, error) {
 		case len(a.Labels) == 0 || a.StartsAt.IsZero():
 			return payload{}, fmt.Errorf("alert %d has no labels or no startsAt", i+1)
 		}
-		a.Trigger = "" // not for the sender to name
+		a.Trigger = "" // the sender must not choose it
 		if a.Fingerprint == "" {
 			text, _ := json.Marshal(a.Labels) // in the order of their names
 			a.Fingerprint = fmt.Sprintf("%x", sha256.Sum256(text))
@@ -105,7 +105,7 @@ func parse(body []byte) (payload, error) {
 	return p, nil
 }
 
-// firing pairs what fires with the triggers that it is for.
+// firing pairs each firing alert with the triggers that it is for.
 func (h *Alertmanager) firing(p payload) (found []Alert) {
 	for _, a := range p.Alerts {
 		for _, m := range h.Matchers {
@@ -137,7 +137,7 @@ func (h *Alertmanager) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if !h.authorized(r) {
 		w.Header().Set("WWW-Authenticate", "Bearer")
-		refuse(w, http.StatusUnauthorized, errors.New("no bearer token, or a wrong one"))
+		refuse(w, http.StatusUnauthorized, errors.New("bearer token missing or wrong"))
 		return
 	}
 	limit := h.MaxBody
@@ -146,7 +146,7 @@ func (h *Alertmanager) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
 	if tooLong := new(http.MaxBytesError); errors.As(err, &tooLong) {
-		h.log().Error("an Alertmanager's webhook was refused: it is too long", "limit", limit)
+		h.log().Error("webhook refused: too long", "limit", limit)
 		refuse(w, http.StatusRequestEntityTooLarge, fmt.Errorf("longer than %d bytes; set max_alerts of the receiver", limit))
 		return
 	}
@@ -156,17 +156,18 @@ func (h *Alertmanager) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	p, err := parse(body)
 	if err != nil {
-		h.log().Error("an Alertmanager's webhook was refused", "error", err)
+		h.log().Error("webhook refused", "error", err)
 		refuse(w, http.StatusBadRequest, err)
 		return
 	}
 	if p.Truncated > 0 {
-		h.log().Warn("an Alertmanager left alerts out of its webhook; raise max_alerts of the receiver, or have the trigger's alerts sent alone", "alerts", p.Truncated)
+		h.log().Warn("webhook truncated by Alertmanager", "alerts_left_out", p.Truncated,
+			"hint", "raise max_alerts of the receiver, or route the trigger's alerts to a receiver of their own")
 	}
 	fired, err := h.fire(r.Context(), h.firing(p))
 	if err != nil {
-		h.log().Error("an alert could not be acted on; its Alertmanager will send it again", "error", err)
-		refuse(w, http.StatusServiceUnavailable, errors.New("the alert could not be acted on yet; the daemon's log says why"))
+		h.log().Error("acting on an alert failed; Alertmanager will retry", "error", err)
+		refuse(w, http.StatusServiceUnavailable, errors.New("acting on the alert failed; the daemon's log has the error"))
 		return
 	}
 	reply(w, http.StatusOK, map[string]any{"fired": fired})
@@ -197,7 +198,7 @@ func (h *Alertmanager) remember(key string) {
 	if h.seen == nil {
 		h.seen = map[string]bool{}
 	}
-	if len(h.order) == remembered {
+	if len(h.order) == maxRemembered {
 		delete(h.seen, h.order[0])
 		h.order = h.order[1:]
 	}
@@ -207,7 +208,7 @@ func (h *Alertmanager) remember(key string) {
 
 func (h *Alertmanager) authorized(r *http.Request) bool {
 	token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
-	// Of hashes: the comparison's time would tell the length else.
+	// Hashes are compared: otherwise the comparison's time would reveal the token's length.
 	got, want := sha256.Sum256([]byte(token)), sha256.Sum256([]byte(h.Token))
 	return subtle.ConstantTimeCompare(got[:], want[:]) == 1 && ok && h.Token != ""
 }

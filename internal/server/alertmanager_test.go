@@ -77,7 +77,7 @@ func TestAlertmanagerWebhooks(t *testing.T) {
 		{"the same moment elsewhere", webhook(alert("firing", "f1", "2026-03-01T11:00:00+01:00", shop)), 200, `{"fired":[]}`},
 		{"resolved", webhook(alert("resolved", "f1", t1, shop)), 200, `{"fired":[]}`},
 		{"resolved, never seen", webhook(alert("resolved", "f9", t1, both)), 200, `{"fired":[]}`},
-		{"fires anew", webhook(alert("firing", "f1", t2, shop)), 200, `{"fired":["checkout"]}`},
+		{"fires again", webhook(alert("firing", "f1", t2, shop)), 200, `{"fired":["checkout"]}`},
 		{"of another migration", webhook(alert("firing", "f2", t1, others)), 200, `{"fired":[]}`},
 		{"for two triggers", webhook(alert("firing", "f3", t1, both)), 200, `{"fired":["checkout","pages"]}`},
 		{"mixed", webhook(alert("resolved", "f4", t1, shop), alert("firing", "f5", t1, others), alert("firing", "f6", t1, shop)), 200, `{"fired":["checkout"]}`},
@@ -86,8 +86,8 @@ func TestAlertmanagerWebhooks(t *testing.T) {
 		{"no alerts", webhook(), 200, `{"fired":[]}`},
 		{"another version", strings.Replace(webhook(), `"4"`, `"5"`, 1), 400, `version is \"5\"`},
 		{"no version", `{"alerts":[]}`, 400, `version is \"\"`},
-		{"not JSON", `hello`, 400, "no webhook"},
-		{"a second document", webhook() + `{}`, 400, "no webhook"},
+		{"not JSON", `hello`, 400, "not an Alertmanager webhook"},
+		{"a second document", webhook() + `{}`, 400, "not an Alertmanager webhook"},
 		{"another status", webhook(alert("pending", "f1", t1, shop)), 400, "neither firing nor resolved"},
 		{"no labels", webhook(alert("firing", "f1", t1, "")), 400, "no labels"},
 		{"too long", webhook(alert("firing", "f8", t1, shop+`,"x":"`+strings.Repeat("x", 100_000)+`"`)), 413, "longer than 100000 bytes"},
@@ -101,7 +101,7 @@ func TestAlertmanagerWebhooks(t *testing.T) {
 		t.Errorf("fired: %+v", fired)
 	}
 
-	// What could not be acted on is sent again, and nobody but the log learns why.
+	// An alert whose Fire failed is sent again, and only the log has the error.
 	failure = errors.New("connect to 10.1.2.3: refused")
 	if code, answer := post(h, secret, webhook(alert("firing", "fa", t1, shop))); code != 503 || strings.Contains(answer, "10.1.2.3") {
 		t.Errorf("a failure: %d %s", code, answer)
@@ -112,7 +112,7 @@ func TestAlertmanagerWebhooks(t *testing.T) {
 	}
 }
 
-func TestAlertmanagerLetsNobodyElseIn(t *testing.T) {
+func TestAlertmanagerRequiresItsToken(t *testing.T) {
 	t.Parallel()
 	h := handler(func(server.Alert) error { t.Error("it fired"); return nil })
 	for _, token := range []string{"", "a-long-toke", "a-long-token2", "Bearer a-long-token"} {
@@ -132,8 +132,8 @@ func TestAlertmanagerLetsNobodyElseIn(t *testing.T) {
 	}
 }
 
-// Two Alertmanagers of a cluster send the same at once.
-func TestAlertmanagerFiresOnceForAll(t *testing.T) {
+// Two Alertmanagers of a cluster send the same alert at once.
+func TestAlertmanagerFiresOncePerAlert(t *testing.T) {
 	t.Parallel()
 	n := 0 // Fire is not called concurrently
 	h := handler(func(server.Alert) error { n++; return nil })
@@ -147,7 +147,7 @@ func TestAlertmanagerFiresOnceForAll(t *testing.T) {
 	}
 }
 
-// FuzzAlertmanager: no body takes the handler down, and nothing fires but what says it does.
+// FuzzAlertmanager: no body makes the handler panic, and only firing alerts fire.
 func FuzzAlertmanager(f *testing.F) {
 	f.Add(webhook(alert("firing", "f1", t1, shop)))
 	f.Add(webhook(alert("resolved", "f1", t1, both)))
@@ -168,8 +168,8 @@ func FuzzAlertmanager(f *testing.F) {
 	})
 }
 
-// What an Alertmanager 0.25 sent of one alert: that it fires, that again, and its end.
-func TestAlertmanagerUnderstandsARealOne(t *testing.T) {
+// An Alertmanager 0.25 sent these for one alert: firing, its repetition, and resolved.
+func TestAlertmanagerAcceptsRecordedWebhooks(t *testing.T) {
 	t.Parallel()
 	var fired []server.Alert
 	h := handler(func(a server.Alert) error { fired = append(fired, a); return nil })

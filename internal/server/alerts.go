@@ -6,20 +6,21 @@ import (
 	"net/http"
 	"sync"
 
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/logs"
 )
 
-// Alerts answers POST /alerts/{migration}, for all migrations of a daemon.
+// Alerts serves POST /alerts/{migration} for all migrations of a daemon.
 type Alerts struct {
 	Token string // that Alertmanagers must send
-	// Matchers are what a migration's triggers match by what is applied now; it is called
-	// at each request. known is false of another's migration.
+	// Matchers returns the matchers of the migration's applied triggers. It is called for
+	// each request. known is false for a migration that this daemon does not have.
 	Matchers func(ctx context.Context, migration string) (matchers []Matcher, known bool, err error)
 	// Fire acts on an alert. It is not called concurrently.
 	Fire func(ctx context.Context, migration string, a Alert) error
 	Log  *slog.Logger // nil: discarded
 
-	mu sync.Mutex // one webhook at a time: the same alert may come twice at once
+	mu sync.Mutex // one webhook at a time: the same alert may arrive twice concurrently
 }
 
 func (a *Alerts) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -33,8 +34,8 @@ func (a *Alerts) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.NotFound(w, r)
 		return
 	case err != nil:
-		log.Warn("an alert can't be taken", "error", err)
-		http.Error(w, "the state can't be read; the daemon's log says why", http.StatusServiceUnavailable)
+		log.Warn("state unreachable; alert refused", "error", err, hint.Attr(err))
+		http.Error(w, "the state database can't be read; the daemon's log has the error", http.StatusServiceUnavailable)
 		return
 	}
 	h := Alertmanager{Token: a.Token, Log: log, Matchers: matchers, Fire: func(ctx context.Context, alert Alert) error {
@@ -43,7 +44,7 @@ func (a *Alerts) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.ServeHTTP(w, r)
 }
 
-// Text is what a person reads of an alert.
+// Text is the alert's name and its summary or description, for an operator.
 func (a Alert) Text() string {
 	text := "alert " + a.Labels["alertname"]
 	for _, name := range []string{"summary", "description"} {

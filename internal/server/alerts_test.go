@@ -11,7 +11,7 @@ import (
 	"github.com/stranglerfig/migrator/internal/server"
 )
 
-func TestAlertsGoToTheirMigration(t *testing.T) {
+func TestAlertsAreRoutedByMigration(t *testing.T) {
 	t.Parallel()
 	var fired []string
 	alerts := &server.Alerts{
@@ -21,7 +21,7 @@ func TestAlertsGoToTheirMigration(t *testing.T) {
 			case "products":
 				return []server.Matcher{{Trigger: "smoke", Labels: map[string]string{"severity": "page"}}}, true, nil
 			case "broken":
-				return nil, true, errors.New("the state is away")
+				return nil, true, errors.New("the state is unreachable")
 			}
 			return nil, false, nil
 		},

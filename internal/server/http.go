@@ -1,5 +1,4 @@
-// Package server is the daemon: it keeps migrations well between an operator's
-// commands, and answers health checks, status and metrics by HTTP.
+// Package server serves health checks, status and metrics over HTTP, and receives alerts.
 package server
 
 import (
@@ -19,7 +18,7 @@ import (
 )
 
 // ErrNotLoopback refuses an address that other machines could reach.
-var ErrNotLoopback = errors.New("other machines could reach it, and whoever reaches it reads the migrations' status without a password")
+var ErrNotLoopback = errors.New("other machines could reach it, and read the migrations' status without a password")
 
 // CheckLoopback refuses an address host:port whose host is not this machine's own:
 // 127.0.0.1, [::1] or localhost.
@@ -38,15 +37,15 @@ func CheckLoopback(address string) error {
 // API answers GET /healthz, /status and /metrics, which change nothing, and takes
 // alerts by POST /alerts/{migration}.
 type API struct {
-	// Ping reaches the state database, or says why not.
+	// Ping returns an error if the state database is unreachable.
 	Ping func(ctx context.Context) error
 	// Role is "leader", "standby" or "worker".
 	Role func() string
 	// Status is the document of migrator status -o json; nil: there is no such path.
 	Status  func(ctx context.Context) (any, error)
 	Metrics http.Handler
-	Alerts  http.Handler  // asks for a password itself; nil: there is no such path
-	Timeout time.Duration // of one request's reading of the state; 0: 5 s
+	Alerts  http.Handler  // checks a token itself; nil: there is no such path
+	Timeout time.Duration // for reading the state in one request; 0: 5 s
 	Log     *slog.Logger  // nil: discarded
 }
 
@@ -72,7 +71,7 @@ func (a *API) health(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := a.limited(r)
 	defer cancel()
 	if err := a.Ping(ctx); err != nil {
-		a.unwell(w, r, err)
+		a.unavailable(w, r, err)
 		return
 	}
 	a.answer(w, http.StatusOK, map[string]string{"status": "ok", "role": a.Role()})
@@ -83,16 +82,16 @@ func (a *API) status(w http.ResponseWriter, r *http.Request) {
 	defer cancel()
 	document, err := a.Status(ctx)
 	if err != nil {
-		a.unwell(w, r, err)
+		a.unavailable(w, r, err)
 		return
 	}
 	a.answer(w, http.StatusOK, document)
 }
 
-// unwell tells the caller no more than that: what the database said names hosts and roles.
-func (a *API) unwell(w http.ResponseWriter, r *http.Request, err error) {
-	a.log().Warn("the state can't be read for a request", "path", r.URL.Path, "error", err, hint.Attr(err))
-	a.answer(w, http.StatusServiceUnavailable, map[string]string{"error": "the state database can't be read; this process's log says why"})
+// unavailable keeps the database's error from the caller: it names hosts and roles.
+func (a *API) unavailable(w http.ResponseWriter, r *http.Request, err error) {
+	a.log().Warn("state unreachable; request failed", "path", r.URL.Path, "error", err, hint.Attr(err))
+	a.answer(w, http.StatusServiceUnavailable, map[string]string{"error": "the state database can't be read; this process's log has the error"})
 }
 
 func (a *API) answer(w http.ResponseWriter, code int, document any) {
@@ -103,7 +102,7 @@ func (a *API) answer(w http.ResponseWriter, code int, document any) {
 	e.SetIndent("", "  ")
 	e.SetEscapeHTML(false)
 	if err := e.Encode(document); err != nil {
-		a.log().Debug("a caller went away", "error", err)
+		a.log().Debug("caller disconnected", "error", err)
 	}
 }
 
@@ -114,8 +113,8 @@ func (a *API) log() *slog.Logger {
 	return a.Log
 }
 
-// Serve answers on the listener until ctx ends, lets requests under way come to
-// their end for 3 s, and returns nil. It closes the listener.
+// Serve serves on the listener until ctx ends, waits up to 3 s for requests in flight,
+// and returns nil. It closes the listener.
 func Serve(ctx context.Context, listener net.Listener, handler http.Handler) error {
 	s := &http.Server{
 		Handler:           handler,

@@ -21,7 +21,7 @@ import (
 	"github.com/stranglerfig/migrator/internal/test/testenv"
 )
 
-func TestOnlyLoopbackIsListenedOn(t *testing.T) {
+func TestCheckLoopback(t *testing.T) {
 	t.Parallel()
 	for address, good := range map[string]bool{
 		"127.0.0.1:7070": true, "127.8.9.1:0": true, "[::1]:7070": true, "localhost:7070": true,
@@ -49,7 +49,7 @@ func api(ping error) http.Handler {
 	}).Handler()
 }
 
-func TestTheEndpoints(t *testing.T) {
+func TestEndpoints(t *testing.T) {
 	t.Parallel()
 	down := errors.New("dial tcp 192.0.2.7: password authentication failed for user alice")
 	for _, c := range []struct {
@@ -75,7 +75,7 @@ func TestTheEndpoints(t *testing.T) {
 			t.Errorf("%s %s: %d %s", c.method, c.path, w.Code, w.Body)
 		}
 		if strings.Contains(w.Body.String(), "alice") {
-			t.Errorf("%s %s tells what the database said", c.method, c.path)
+			t.Errorf("%s %s shows the database's error", c.method, c.path)
 		}
 		if w.Code == 200 && c.path != "/metrics" && c.method == "GET" && !json.Valid(w.Body.Bytes()) {
 			t.Errorf("%s is no JSON: %s", c.path, w.Body)
@@ -83,8 +83,8 @@ func TestTheEndpoints(t *testing.T) {
 	}
 }
 
-// TestADaemonStopsCleanly: with a real lead, and a caller who never ends their request.
-func TestADaemonStopsCleanly(t *testing.T) {
+// TestDaemonStopsCleanly: while it leads, and while a client never completes its request.
+func TestDaemonStopsCleanly(t *testing.T) {
 	t.Parallel()
 	url := testenv.PostgresURL(t)
 	if _, _, err := state.Migrate(t.Context(), url); err != nil {

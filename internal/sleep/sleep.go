@@ -1,4 +1,4 @@
-// Package sleep sleeps as long as a context lasts.
+// Package sleep sleeps until a time has passed or a context ends.
 package sleep
 
 import (
@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// For returns after d, or with ctx's error as soon as ctx is done; with it too where
-// both are over.
+// For returns nil after d, or ctx's error as soon as ctx is done. If both have happened,
+// it returns the error.
 func For(ctx context.Context, d time.Duration) error {
 	timer := time.NewTimer(d)
 	defer timer.Stop()

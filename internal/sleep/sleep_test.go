@@ -22,7 +22,7 @@ func TestFor(t *testing.T) {
 			t.Errorf("%v after %s", err, time.Since(began))
 		}
 		if err := For(ctx, 0); err == nil {
-			t.Error("a context that is over was not noticed")
+			t.Error("the error of a context that is done was not returned")
 		}
 	})
 }

@@ -21,20 +21,20 @@ import (
 
 // Command runs a program and reads its exit code: 0 is a pass, any other a fail with
 // the last line of its stderr. A program that can't be started, is killed or takes
-// longer than Timeout is an error: it has judged nothing.
+// longer than Timeout is an error: it has no verdict.
 //
 // If the last line of its stdout is a finite number, that is the reading's value.
 //
-// On stdin it gets one JSON object, a [CommandInput]. Its environment is PATH, HOME
-// and Env alone: the daemon's own holds secrets. It runs in a process group of its own
-// (not on Windows), of which nothing lives on when it has ended.
+// Its stdin is one JSON object, a [CommandInput]. Its environment is PATH, HOME and Env
+// alone: the daemon's own contains secrets. It runs in a process group of its own (not on
+// Windows), which is killed when the program has ended.
 type Command struct {
 	Args    []string      // the program, looked up in PATH, and its arguments; no shell
 	Env     []string      // KEY=value
 	Dir     string        // empty: the daemon's
 	Timeout time.Duration // 0: 30 s
-	// Status says where the migration stands; nil: the program is told nothing.
-	Standing func(ctx context.Context) (phases.Status, error)
+	// Status returns the migration's status; nil: the program's stdin is empty.
+	Status func(ctx context.Context) (phases.Status, error)
 }
 
 // CommandInput is what a command reads from stdin.
@@ -48,11 +48,12 @@ type CommandInput struct {
 
 const (
 	defaultCommandTimeout = 30 * time.Second
-	maxOutput             = 64 << 10 // of each stream; the end is kept
+	maxOutput             = 64 << 10 // of each stream; the beginning is dropped
 	afterwards            = time.Second
 )
 
-type ran struct {
+// commandRecord is what is recorded of one run.
+type commandRecord struct {
 	Command []string `json:"command"`
 	Exit    int      `json:"exit"` // -1: it did not exit by itself
 	Seconds float64  `json:"seconds"`
@@ -66,10 +67,10 @@ func (c *Command) Read(ctx context.Context) judge.Reading {
 		return failed("there is no command to run")
 	}
 	var input []byte
-	if c.Standing != nil {
-		st, err := c.Standing(ctx)
+	if c.Status != nil {
+		st, err := c.Status(ctx)
 		if err != nil {
-			return failed("the command was not run, since where the migration stands could not be read: %v", err)
+			return failed("the command was not run: the migration's status can't be read: %v", err)
 		}
 		input, err = json.Marshal(CommandInput{st.Migration, st.Route.Phase, st.Route.Percent, st.Route.Epoch, st.ConfigHash})
 		if err != nil {
@@ -88,11 +89,11 @@ func (c *Command) run(ctx context.Context, input []byte) judge.Reading {
 	cmd.Dir, cmd.Env = c.Dir, append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME")}, c.Env...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(input), stdout, stderr
 	procgroup.Own(cmd)
-	cmd.Cancel = func() error { // it has had its time: it is not asked to end
+	cmd.Cancel = func() error { // without SIGTERM first: its timeout has passed
 		procgroup.Kill(cmd)
 		return cmd.Process.Kill()
 	}
-	// What it left behind may hold stdout open: it is waited for no longer than this.
+	// A process that it left running may keep stdout open: Run waits no longer than this.
 	cmd.WaitDelay = afterwards
 	began := time.Now()
 	err := cmd.Run()
@@ -100,7 +101,7 @@ func (c *Command) run(ctx context.Context, input []byte) judge.Reading {
 	if errors.Is(err, exec.ErrWaitDelay) {
 		err = nil
 	}
-	kept := ran{Command: c.Args, Exit: -1, Seconds: time.Since(began).Seconds(), Stdout: stdout.lastLine(), Stderr: stderr.lastLine()}
+	kept := commandRecord{Command: c.Args, Exit: -1, Seconds: time.Since(began).Seconds(), Stdout: stdout.lastLine(), Stderr: stderr.lastLine()}
 	if cmd.ProcessState != nil {
 		kept.Exit = cmd.ProcessState.ExitCode()
 	}
@@ -112,15 +113,15 @@ func (c *Command) run(ctx context.Context, input []byte) judge.Reading {
 	return reading
 }
 
-func (c *Command) verdict(kept ran, err error, late bool, timeout time.Duration) judge.Reading {
+func (c *Command) verdict(kept commandRecord, err error, late bool, timeout time.Duration) judge.Reading {
 	var exit *exec.ExitError
 	switch {
 	case late && kept.Exit != 0:
 		return failed("%s took longer than %s and was killed", c.Args[0], timeout)
 	case err == nil:
-		return judge.Reading{Verdict: phases.Pass, Detail: said(c.Args[0]+" passes", kept.Stdout)}
+		return judge.Reading{Verdict: phases.Pass, Detail: withDetail(c.Args[0]+" passes", kept.Stdout)}
 	case errors.As(err, &exit) && kept.Exit > 0:
-		return judge.Reading{Verdict: phases.Fail, Detail: said(fmt.Sprintf("%s exits with %d", c.Args[0], kept.Exit), kept.Stderr)}
+		return judge.Reading{Verdict: phases.Fail, Detail: withDetail(fmt.Sprintf("%s exits with %d", c.Args[0], kept.Exit), kept.Stderr)}
 	case errors.As(err, &exit):
 		return failed("%s was ended by a signal (%v)", c.Args[0], exit)
 	default:
@@ -128,14 +129,14 @@ func (c *Command) verdict(kept ran, err error, late bool, timeout time.Duration)
 	}
 }
 
-func said(what, line string) string {
+func withDetail(what, line string) string {
 	if line == "" {
 		return what
 	}
 	return what + ": " + line
 }
 
-// tail keeps the end of what is written to it.
+// tail keeps the last maxOutput bytes that are written to it.
 type tail struct{ kept []byte }
 
 func (t *tail) Write(p []byte) (int, error) {

@@ -32,7 +32,7 @@ func TestCommandVerdicts(t *testing.T) {
 		"exit 0, a number":    {sh("echo looked; echo 0.25"), phases.Pass, 0.25, "sh passes: 0.25"},
 		"exit 1":              {sh("echo the pool is full >&2; exit 1"), phases.Fail, 0, "sh exits with 1: the pool is full"},
 		"exit 1, two lines":   {sh("printf 'first\\nlast\\n\\n' >&2; echo 7; exit 3"), phases.Fail, 7, "exits with 3: last"},
-		"exit 2, says no why": {sh("exit 2"), phases.Fail, 0, "sh exits with 2"},
+		"exit 2, no reason":   {sh("exit 2"), phases.Fail, 0, "sh exits with 2"},
 		"not a number":        {sh("echo NaN"), phases.Pass, 0, "NaN"},
 		"infinite":            {sh("echo Inf"), phases.Pass, 0, "Inf"},
 		"a signal":            {sh("kill -KILL $$"), phases.Error, 0, "ended by a signal (signal: killed)"},
@@ -44,37 +44,37 @@ func TestCommandVerdicts(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			command := &sources.Command{Args: c.args, Standing: func(context.Context) (phases.Status, error) { return phases.Status{}, nil }}
+			command := &sources.Command{Args: c.args, Status: func(context.Context) (phases.Status, error) { return phases.Status{}, nil }}
 			check(t, command.Read(t.Context()), c.verdict, c.value, c.detail)
 		})
 	}
 }
 
-func TestCommandIsToldWhereTheMigrationStands(t *testing.T) {
+func TestCommandReceivesMigrationStatus(t *testing.T) {
 	t.Setenv("MIGRATOR_STATE_URL", "postgres://u:geheim@h/d")
 	dir := t.TempDir()
 	command := &sources.Command{
 		Args: sh("cat > input; env > environment"), Dir: dir, Env: []string{"REGION=eu"},
-		Standing: func(context.Context) (phases.Status, error) {
+		Status: func(context.Context) (phases.Status, error) {
 			return phases.Status{Migration: "products", Route: phases.Route{Phase: phases.Cutover, Percent: 2500, Epoch: 12}, ConfigHash: "abc"}, nil
 		},
 	}
 	check(t, command.Read(t.Context()), phases.Pass, 0, "passes")
 	input, err := os.ReadFile(filepath.Join(dir, "input"))
 	if err != nil || string(input) != `{"migration":"products","phase":"cutover","percent":25,"epoch":12,"config_hash":"abc"}` {
-		t.Errorf("it is told %s (%v)", input, err)
+		t.Errorf("its stdin is %s (%v)", input, err)
 	}
 	environment, err := os.ReadFile(filepath.Join(dir, "environment"))
 	if err != nil || !strings.Contains(string(environment), "REGION=eu") || strings.Contains(string(environment), "geheim") {
 		t.Errorf("its environment is %s (%v)", environment, err)
 	}
-	command.Standing = func(context.Context) (phases.Status, error) { return phases.Status{}, errors.New("no database") }
+	command.Status = func(context.Context) (phases.Status, error) { return phases.Status{}, errors.New("no database") }
 	check(t, command.Read(t.Context()), phases.Error, 0, "was not run")
 }
 
-// A command that hangs is killed with its children, and so is what one leaves behind
-// that holds its output.
-func TestCommandLeavesNothingBehind(t *testing.T) {
+// A command that hangs is killed with its children. So is a process that a command leaves
+// running with its output open.
+func TestCommandLeavesNoProcess(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		script  string
@@ -100,7 +100,7 @@ func TestCommandLeavesNothingBehind(t *testing.T) {
 				Exit    int
 			}
 			if err := json.Unmarshal(reading.Inputs, &kept); err != nil || len(kept.Command) != 3 {
-				t.Errorf("kept %s: %v", reading.Inputs, err)
+				t.Errorf("recorded %s: %v", reading.Inputs, err)
 			}
 			raw, err := os.ReadFile(filepath.Join(dir, "child"))
 			if err != nil {
@@ -110,24 +110,24 @@ func TestCommandLeavesNothingBehind(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			gone(t, pid)
+			awaitExit(t, pid)
 		})
 	}
 }
 
-func gone(t *testing.T, pid int) {
+func awaitExit(t *testing.T, pid int) {
 	t.Helper()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	deadline := time.After(10 * time.Second)
 	for dead := false; !dead; {
-		// A zombie that nobody reaps (there may be no init here) is gone too.
+		// A zombie has exited too: there may be no init here that reaps it.
 		stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
 		dead = errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) || err == nil && strings.Contains(string(stat), ") Z ")
 		select {
 		case <-tick.C:
 		case <-deadline:
-			t.Fatalf("its child %d lives on", pid)
+			t.Fatalf("its child %d still runs", pid)
 		}
 	}
 }

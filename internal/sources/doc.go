@@ -1,4 +1,3 @@
-// Package sources is evidence from outside: an expression asked of a Prometheus, a
-// command's exit code, an alert that an Alertmanager sends. And the way out: a signed
-// webhook.
+// Package sources has the sources of custom gates and triggers: a query to Prometheus, and
+// a command's exit code.
 package sources

@@ -20,8 +20,8 @@ import (
 	"github.com/stranglerfig/migrator/phases"
 )
 
-// Prometheus asks an expression of a Prometheus server, as of the server's now. The
-// answer is a reading if it is one finite number: a scalar, or a vector of one series.
+// Prometheus evaluates an expression on a Prometheus server, at the server's present time.
+// The answer is a reading if it is one finite number: a scalar, or a vector of one series.
 //
 //	nothing, NaN (0/0: no traffic), older than MaxAge        no data
 //	±Inf: x/0, which measures nothing                        error
@@ -46,8 +46,8 @@ type Prometheus struct {
 	Timeout time.Duration // of one reading; 0: 10 s
 	// MaxAge is how old a sample may be that a selector finds; 0: 1 minute. It is the
 	// query's lookback delta: of a range such as [5m] the range itself decides. A
-	// Prometheus before 2.44 heeds it where the expression is a selector alone, and
-	// else looks back for as long as it is configured to, by default 5 minutes.
+	// Prometheus before 2.44 applies it where the expression is a selector alone, and
+	// otherwise uses its configured lookback, by default 5 minutes.
 	MaxAge time.Duration
 }
 
@@ -56,8 +56,8 @@ const (
 	defaultMaxAge  = time.Minute
 )
 
-// asked is what is kept of a reading: enough to ask the same again.
-type asked struct {
+// queryRecord is what is recorded of a reading: enough to repeat the query.
+type queryRecord struct {
 	Query    string   `json:"query"`
 	At       float64  `json:"at,omitempty"` // of the answer, seconds since 1970
 	Answer   string   `json:"answer,omitempty"`
@@ -67,7 +67,7 @@ type asked struct {
 
 // Read implements judge.Source.
 func (p *Prometheus) Read(ctx context.Context) judge.Reading {
-	kept := asked{Query: p.Query}
+	kept := queryRecord{Query: p.Query}
 	reading := p.read(ctx, &kept)
 	if slices.Sort(kept.Warnings); len(kept.Warnings) > 0 {
 		kept.Warnings = slices.Compact(kept.Warnings)
@@ -77,9 +77,9 @@ func (p *Prometheus) Read(ctx context.Context) judge.Reading {
 	return reading
 }
 
-func (p *Prometheus) read(ctx context.Context, kept *asked) judge.Reading {
+func (p *Prometheus) read(ctx context.Context, kept *queryRecord) judge.Reading {
 	if strings.TrimSpace(p.Query) == "" {
-		return failed("there is no expression to ask")
+		return failed("there is no expression")
 	}
 	transport, err := p.transport()
 	if err != nil {
@@ -108,12 +108,12 @@ func (p *Prometheus) read(ctx context.Context, kept *asked) judge.Reading {
 	if err != nil {
 		return failed("%v", err)
 	}
-	reading := p.judge(answer, kept)
+	reading := p.evaluate(answer, kept)
 	if reading.Verdict != "" || answer.Type() != model.ValVector {
 		return reading
 	}
-	// An answer carries the time of the question; only timestamp() tells a selector's
-	// own, and of any other expression that time again.
+	// An answer has the time of the query. Only timestamp() returns the sample's time, for a
+	// selector; for another expression it returns the time of the query again.
 	taken, err := ask("timestamp(" + p.Query + "\n)") // the expression may end in a comment
 	if err != nil {
 		return failed("%v", err)
@@ -124,7 +124,7 @@ func (p *Prometheus) read(ctx context.Context, kept *asked) judge.Reading {
 	return reading
 }
 
-func (p *Prometheus) judge(answer model.Value, kept *asked) judge.Reading {
+func (p *Prometheus) evaluate(answer model.Value, kept *queryRecord) judge.Reading {
 	switch v := answer.(type) {
 	case *model.Scalar:
 		kept.Series = 1
@@ -135,7 +135,7 @@ func (p *Prometheus) judge(answer model.Value, kept *asked) judge.Reading {
 		case len(v) == 0:
 			return noData("no series matches, or none has a sample of the last %s", cmp.Or(p.MaxAge, defaultMaxAge))
 		case len(v) > 1:
-			return failed("the expression gives %d series, of which none is the answer; aggregate them: sum(%s), or max(...)", len(v), oneline.Of(p.Query))
+			return failed("the expression gives %d series, not one; aggregate them: sum(%s), or max(...)", len(v), oneline.Of(p.Query))
 		case v[0].Histogram != nil:
 			return failed("the expression gives a native histogram; take a number of it: histogram_quantile(0.99, ...)")
 		}
@@ -147,30 +147,30 @@ func (p *Prometheus) judge(answer model.Value, kept *asked) judge.Reading {
 	}
 }
 
-func (p *Prometheus) number(value float64, at model.Time, kept *asked) judge.Reading {
+func (p *Prometheus) number(value float64, at model.Time, kept *queryRecord) judge.Reading {
 	kept.At, kept.Answer = float64(at)/1000, model.SampleValue(value).String()
 	age, limit := time.Since(at.Time()), cmp.Or(p.MaxAge, defaultMaxAge)
 	switch {
-	case age > limit: // a cache in between may answer with what it remembers
-		return noData("the answer is %s old, and %s is the limit; or this machine's clock and the server's differ", age.Round(time.Second), limit)
+	case age > limit: // a cache in between may return an old answer
+		return noData("the answer is %s old, and %s is the limit; or the clocks of this machine and the server differ", age.Round(time.Second), limit)
 	case math.IsNaN(value):
-		return noData("the answer is NaN: a division of nothing by nothing, so there is no traffic to judge")
+		return noData("the answer is NaN: zero divided by zero, so there is no traffic")
 	case math.IsInf(value, 0):
-		return failed("the answer is %s: something divided by nothing, which is no measurement; require traffic in the expression: ... and on() (... > 0)", kept.Answer)
+		return failed("the answer is %s: a number divided by zero, which measures nothing; require traffic in the expression: ... and on() (... > 0)", kept.Answer)
 	}
 	return judge.Reading{Value: value, Detail: fmt.Sprintf("%s is %s", oneline.Of(p.Query), kept.Answer)}
 }
 
-// reason is what the server or the connection said, with a status where there was one.
+// reason is the server's or the connection's error, with a status if there is one.
 func reason(err error) string {
-	var said *v1.Error
-	if !errors.As(err, &said) {
+	var apiErr *v1.Error
+	if !errors.As(err, &apiErr) {
 		return err.Error()
 	}
-	if said.Detail == "" || said.Type == v1.ErrBadData {
-		return fmt.Sprintf("%s: %s", said.Type, said.Msg)
+	if apiErr.Detail == "" || apiErr.Type == v1.ErrBadData {
+		return fmt.Sprintf("%s: %s", apiErr.Type, apiErr.Msg)
 	}
-	return fmt.Sprintf("%s: %s: %s", said.Type, said.Msg, said.Detail)
+	return fmt.Sprintf("%s: %s: %s", apiErr.Type, apiErr.Msg, apiErr.Detail)
 }
 
 func failed(format string, args ...any) judge.Reading {

@@ -16,7 +16,7 @@ import (
 )
 
 // Each answer that a real Prometheus can give has its verdict.
-func TestPrometheusAnswers(t *testing.T) {
+func TestPrometheusVerdicts(t *testing.T) {
 	t.Parallel()
 	ago := func(d time.Duration) float64 { return float64(time.Now().Add(-d).UnixMilli()) / 1000 }
 	server := testenv.Prometheus(t, testenv.PrometheusOptions{OpenMetrics: fmt.Sprintf(`# TYPE errors gauge
@@ -46,12 +46,12 @@ old 7 %[2]f
 		"nothing":                  {query: `no_such_series`, verdict: phases.NoData, detail: "no series matches"},
 		"NaN":                      {query: `sum(idle) / sum(idle)`, verdict: phases.NoData, detail: "no traffic"},
 		"a scalar of nothing":      {query: `scalar(no_such_series)`, verdict: phases.NoData, detail: "NaN"},
-		"infinity":                 {query: `sum(errors) / sum(idle)`, verdict: phases.Error, detail: "divided by nothing"},
+		"infinity":                 {query: `sum(errors) / sum(idle)`, verdict: phases.Error, detail: "divided by zero"},
 		"less than nothing":        {query: `-sum(errors) / sum(idle)`, verdict: phases.Error, detail: "-Inf"},
 		"stale":                    {query: `old`, verdict: phases.NoData, detail: "1m0s"},
 		"old, but not too old":     {query: `old`, maxAge: 10 * time.Minute, value: 7},
 		"old, in a range":          {query: `max_over_time(old[10m])`, value: 7},
-		"several series":           {query: `errors`, verdict: phases.Error, detail: "2 series, of which none is the answer; aggregate them: sum(errors)"},
+		"several series":           {query: `errors`, verdict: phases.Error, detail: "2 series, not one; aggregate them: sum(errors)"},
 		"a range":                  {query: `errors[5m]`, verdict: phases.Error, detail: "matrix"},
 		"a text":                   {query: `"up"`, verdict: phases.Error, detail: "string"},
 		"an expression that isn't": {query: `sum(`, verdict: phases.Error, detail: "bad_data"},
@@ -63,7 +63,7 @@ old 7 %[2]f
 			check(t, got, c.verdict, c.value, c.detail)
 			var kept struct{ Query, Answer string }
 			if err := json.Unmarshal(got.Inputs, &kept); err != nil || kept.Query != c.query || c.verdict == "" && kept.Answer == "" {
-				t.Errorf("kept %s: %v", got.Inputs, err)
+				t.Errorf("recorded %s: %v", got.Inputs, err)
 			}
 		})
 	}
@@ -72,11 +72,11 @@ old 7 %[2]f
 func check(t *testing.T, got judge.Reading, verdict phases.Verdict, value float64, detail string) {
 	t.Helper()
 	if got.Verdict != verdict || got.Value != value || !strings.Contains(got.Detail, detail) || got.Detail == "" {
-		t.Errorf("it says %q, %v: %s; want %q, %v: %s", got.Verdict, got.Value, got.Detail, verdict, value, detail)
+		t.Errorf("got %q, %v: %s; want %q, %v: %s", got.Verdict, got.Value, got.Detail, verdict, value, detail)
 	}
 }
 
-func TestPrometheusIsAway(t *testing.T) {
+func TestPrometheusUnreachable(t *testing.T) {
 	t.Parallel()
 	server := testenv.Prometheus(t)
 	source := &sources.Prometheus{URL: server.URL(), Query: "1", Timeout: 300 * time.Millisecond}
@@ -91,14 +91,14 @@ func TestPrometheusIsAway(t *testing.T) {
 	check(t, source.Read(t.Context()), phases.Error, 0, "connection refused")
 }
 
-// A Prometheus behind its own basic authentication and TLS: the certificate is trusted
-// where it is named, and a wrong token is said with its status and without itself.
+// A Prometheus behind its own basic authentication and TLS: a certificate is trusted only if
+// it is configured, and the error about a wrong token has the status but not the token.
 func TestPrometheusBehindTLS(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	cert, key := certificate(t, dir)
 	web := filepath.Join(dir, "web.yml")
-	write(t, web, fmt.Sprintf("tls_server_config: {cert_file: %s, key_file: %s}\nbasic_auth_users: {someone: $2b$12$hNf2lSsxfm0.i4a.1kVpSOVyBCfIB51VRjgBUyv6kdnyTlgWj81Ay}\n", cert, key))
+	write(t, web, fmt.Sprintf("tls_server_config: {cert_file: %s, key_file: %s}\nbasic_auth_users: {alice: $2b$12$hNf2lSsxfm0.i4a.1kVpSOVyBCfIB51VRjgBUyv6kdnyTlgWj81Ay}\n", cert, key))
 	server := testenv.Prometheus(t, testenv.PrometheusOptions{WebConfig: web})
 	token := filepath.Join(dir, "token")
 	write(t, token, "s3cret-token\n")
@@ -108,7 +108,7 @@ func TestPrometheusBehindTLS(t *testing.T) {
 	got := (&sources.Prometheus{URL: url, Query: "1", CAFile: cert, TokenFile: token}).Read(t.Context())
 	check(t, got, phases.Error, 0, "401")
 	if strings.Contains(got.Detail+string(got.Inputs), "s3cret") {
-		t.Errorf("the token is told: %s", got.Detail)
+		t.Errorf("the token is shown: %s", got.Detail)
 	}
 }
 

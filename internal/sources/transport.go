@@ -11,6 +11,7 @@ import (
 	"os"
 	"strings"
 
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/oneline"
 )
 
@@ -26,14 +27,14 @@ type transport struct {
 }
 
 func (p *Prometheus) transport() (*transport, error) {
-	home, err := url.Parse(p.URL)
-	if err != nil || home.Host == "" || home.Scheme != "http" && home.Scheme != "https" {
-		return nil, errors.New("the URL of Prometheus is none of http://host:9090 or https://host")
+	base, err := url.Parse(p.URL)
+	if err != nil || base.Host == "" || base.Scheme != "http" && base.Scheme != "https" {
+		return nil, errors.New("the URL of Prometheus is not http://host:9090 or https://host")
 	}
-	if home.User != nil {
-		return nil, errors.New("the URL of Prometheus has a user in it, which ends in logs; put a bearer token into a file and name it as token_file")
+	if base.User != nil {
+		return nil, hint.Errorf(hint.Hint{Text: "put a bearer token into a file, and name it as token_file"}, "the URL of Prometheus has a user in it, which logs would show")
 	}
-	t := &transport{home: home, user: p.Username, next: &http.Transport{
+	t := &transport{home: base, user: p.Username, next: &http.Transport{
 		Proxy: http.ProxyFromEnvironment, DisableKeepAlives: true, // a reading leaves nothing open
 	}}
 	if t.token, err = p.token(); err != nil {
@@ -46,7 +47,7 @@ func (p *Prometheus) transport() (*transport, error) {
 		}
 		pool := x509.NewCertPool()
 		if !pool.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("%s holds no certificate in PEM", p.CAFile)
+			return nil, fmt.Errorf("%s contains no PEM certificate", p.CAFile)
 		}
 		t.next.TLSClientConfig = &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
 	}
@@ -56,7 +57,7 @@ func (p *Prometheus) transport() (*transport, error) {
 func (p *Prometheus) token() (string, error) {
 	switch {
 	case (p.TokenFile != "" || p.Username != "") && p.TokenEnv != "":
-		return "", errors.New("the token for Prometheus is to come from a file and from the environment; name one")
+		return "", errors.New("the token for Prometheus comes from a file and from the environment: want one of them")
 	case p.Username != "":
 		raw, err := os.ReadFile(p.PasswordFile)
 		if err != nil {
@@ -68,30 +69,29 @@ func (p *Prometheus) token() (string, error) {
 		if err != nil {
 			return "", fmt.Errorf("the token for Prometheus: %w", err)
 		}
-		return checked(string(raw), p.TokenFile)
+		return checkToken(string(raw), p.TokenFile)
 	case p.TokenEnv != "":
-		return checked(os.Getenv(p.TokenEnv), "$"+p.TokenEnv)
+		return checkToken(os.Getenv(p.TokenEnv), "$"+p.TokenEnv)
 	}
 	return "", nil
 }
 
-// checked refuses what can't stand in a header: net/http would say so together with
-// the token.
-func checked(raw, from string) (string, error) {
+// checkToken refuses a token that is not valid in a header: net/http's error would quote it.
+func checkToken(raw, from string) (string, error) {
 	token := strings.TrimSpace(raw)
 	if token == "" {
 		return "", fmt.Errorf("the token for Prometheus: %s is empty", from)
 	}
 	for _, c := range []byte(token) {
 		if c <= ' ' || c > '~' {
-			return "", fmt.Errorf("the token for Prometheus: what %s holds is not one word of ASCII", from)
+			return "", fmt.Errorf("the token for Prometheus: the content of %s is not one word of ASCII", from)
 		}
 	}
 	return token, nil
 }
 
-// RoundTrip implements http.RoundTripper. A redirect to another host comes through
-// here too, and must not get the token.
+// RoundTrip implements http.RoundTripper. Redirects pass here too: another host must not
+// get the token.
 func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	if t.token != "" && r.URL.Host == t.home.Host && r.URL.Scheme == t.home.Scheme {
 		r = r.Clone(r.Context())
@@ -109,7 +109,7 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
-// redact takes the token out of what a server echoed, and makes one line of it.
+// redact removes the token from a server's text, and makes it one line.
 func (t *transport) redact(s string) string {
 	if t.token != "" {
 		s = strings.ReplaceAll(s, t.token, "***")

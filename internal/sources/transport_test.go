@@ -20,7 +20,7 @@ import (
 	"github.com/stranglerfig/migrator/phases"
 )
 
-// certificate makes one for 127.0.0.1 and returns the files of it and of its key.
+// certificate makes a certificate for 127.0.0.1 and returns its file and its key's.
 func certificate(t *testing.T, dir string) (cert, key string) {
 	t.Helper()
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -52,7 +52,7 @@ func serve(t *testing.T, f http.HandlerFunc) string {
 	return s.URL
 }
 
-// answer is what Prometheus says to the request: the value, or when it was taken.
+// answer is Prometheus's response to the request: the value, or the sample's time.
 func answer(r *http.Request, at time.Time, value string) string {
 	if strings.HasPrefix(r.FormValue("query"), "timestamp(") {
 		value = fmt.Sprint(at.Unix())
@@ -61,7 +61,7 @@ func answer(r *http.Request, at time.Time, value string) string {
 }
 
 // What a proxy, a cache or another server at that address may answer.
-func TestPrometheusThatIsNotOne(t *testing.T) {
+func TestPrometheusUnexpectedResponses(t *testing.T) {
 	t.Parallel()
 	text := func(s string) func(*http.Request) string { return func(*http.Request) string { return s } }
 	gives := func(ago time.Duration, value string) func(*http.Request) string {
@@ -75,13 +75,13 @@ func TestPrometheusThatIsNotOne(t *testing.T) {
 		detail  string
 	}{
 		"a login page":    {200, text("<html>please log in</html>"), phases.Error, 0, "bad_response"},
-		"a proxy's error": {502, text("upstream is away"), phases.Error, 0, "502: upstream is away"},
+		"a proxy's error": {502, text("upstream is down"), phases.Error, 0, "502: upstream is down"},
 		"too many":        {429, text("slow down"), phases.Error, 0, "429"},
 		"refused":         {422, text(`{"status":"error","errorType":"execution","error":"query processing would load too many samples"}`), phases.Error, 0, "too many samples"},
 		"an old answer":   {200, gives(5*time.Minute, "1"), phases.NoData, 0, " old, and 1m0s is the limit"},
 		"a warned answer": {200, func(r *http.Request) string {
-			return strings.Replace(answer(r, time.Now(), "1"), `"data"`, `"warnings":["a store\nis away"],"data"`, 1)
-		}, "", 1, "Prometheus warns: a store is away"},
+			return strings.Replace(answer(r, time.Now(), "1"), `"data"`, `"warnings":["a store\nis down"],"data"`, 1)
+		}, "", 1, "Prometheus warns: a store is down"},
 		"an endless one":   {200, text(strings.Repeat("[", 2<<20)), phases.Error, 0, "longer than"},
 		"nothing":          {200, text(""), phases.Error, 0, "bad_response"},
 		"no data":          {200, text(`{"status":"success","data":null}`), phases.Error, 0, ""},
@@ -130,7 +130,7 @@ func TestPrometheusTokens(t *testing.T) {
 		got := source.Read(t.Context())
 		check(t, got, phases.Error, 0, want)
 		if strings.Contains(got.Detail, "geheim") {
-			t.Errorf("the token is told: %s", got.Detail)
+			t.Errorf("the token is shown: %s", got.Detail)
 		}
 	}
 	write(t, file, "one")
@@ -140,17 +140,17 @@ func TestPrometheusTokens(t *testing.T) {
 		t.Errorf("another host was sent %q", got)
 	}
 	for url, want := range map[string]string{
-		"http://user:geheim@host": "has a user in it", "host:9090": "none of", "ftp://host": "none of", "http://[": "none of",
+		"http://user:geheim@host": "has a user in it", "host:9090": "is not http", "ftp://host": "is not http", "http://[": "is not http",
 	} {
 		got := (&sources.Prometheus{URL: url, Query: "up"}).Read(t.Context())
 		check(t, got, phases.Error, 0, want)
 		if strings.Contains(got.Detail, "geheim") {
-			t.Errorf("the password is told: %s", got.Detail)
+			t.Errorf("the password is shown: %s", got.Detail)
 		}
 	}
 }
 
-func TestPrometheusTokenOfTheEnvironment(t *testing.T) {
+func TestPrometheusTokenFromEnvironment(t *testing.T) {
 	t.Setenv("SOURCES_TEST_TOKEN", "three")
 	url := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("Authorization") == "Bearer three" {
@@ -160,5 +160,5 @@ func TestPrometheusTokenOfTheEnvironment(t *testing.T) {
 	source := &sources.Prometheus{URL: url, Query: "up", TokenEnv: "SOURCES_TEST_TOKEN"}
 	check(t, source.Read(t.Context()), "", 3, "up is 3")
 	source.TokenFile = "too"
-	check(t, source.Read(t.Context()), phases.Error, 0, "name one")
+	check(t, source.Read(t.Context()), phases.Error, 0, "want one of them")
 }

@@ -14,12 +14,12 @@ import (
 	"github.com/stranglerfig/migrator/runbook"
 )
 
-// Console runs statements as a person at a terminal would: each on a connection of its
-// own, in the simple protocol, so that also the console of a PgBouncer takes them.
+// Console runs statements as an operator at a terminal does: each on a connection of its
+// own, in the simple protocol, which the console of a PgBouncer also accepts.
 type Console struct {
-	// URL finds a connection's. Errors must not show it.
+	// URL returns the URL of a connection. Errors must not show it.
 	URL func(connection string) (string, error)
-	// Pooler tells that a connection is a PgBouncer's console, which has no settings.
+	// Pooler reports whether a connection is a PgBouncer's console, which has no settings.
 	Pooler func(connection string) bool
 }
 
@@ -41,7 +41,7 @@ func (c *Console) connect(ctx context.Context, connection, application string, t
 	config.StatementCacheCapacity, config.DescriptionCacheCapacity = 0, 0
 	config.RuntimeParams["application_name"] = application
 	if !c.pooler(connection) && timeout > 0 {
-		// Who dies while it runs leaves nothing running for good.
+		// statement_timeout ends a statement whose process has died.
 		config.RuntimeParams["statement_timeout"] = fmt.Sprint(max(timeout.Milliseconds(), 1))
 	}
 	conn, err := pgx.ConnectConfig(ctx, config)
@@ -75,7 +75,7 @@ func (c *Console) Run(ctx context.Context, connection, application, text string,
 	return rows, nil
 }
 
-// statements are sent one by one to a pooler, which takes no more at a time.
+// statements splits the text for a pooler, which accepts one statement at a time.
 func (c *Console) statements(connection, text string) []string {
 	if !c.pooler(connection) {
 		return []string{text}
@@ -105,7 +105,7 @@ func textRows(r *pgconn.Result) []runbook.Row {
 	return rows
 }
 
-// plainError leaves out what the server quotes of data.
+// plainError leaves out the parts of the server's error that quote data.
 func plainError(connection string, err error) error {
 	var pg *pgconn.PgError
 	if errors.As(err, &pg) {
@@ -132,9 +132,9 @@ func (c *Console) Busy(ctx context.Context, connection, application string) (boo
 	return busy, nil
 }
 
-// Explain asks the server to plan the statement, which takes the privileges that it
-// takes to run it, and runs nothing. known is false of what can't be planned: several
-// statements, or one that is no query.
+// Explain has the server plan the statement, which needs the privileges to run it, but runs
+// nothing. known is false for a text that can't be planned: several statements, or one that
+// is not a query.
 func (c *Console) Explain(ctx context.Context, connection, text string) (known bool, err error) {
 	conn, err := c.connect(ctx, connection, "migrator runbook verify", consoleConnect)
 	if err != nil {
@@ -145,7 +145,7 @@ func (c *Console) Explain(ctx context.Context, connection, text string) (known b
 		_, err := conn.PgConn().Exec(ctx, "SHOW VERSION").ReadAll()
 		return false, err
 	}
-	// A prepared statement is one statement: nothing behind it is run either.
+	// A prepared statement is one statement: a second one in the text is not run either.
 	_, err = conn.PgConn().Prepare(ctx, "planned", "EXPLAIN "+strings.TrimRight(strings.TrimSpace(text), ";"), nil)
 	if err == nil {
 		_, err = conn.PgConn().Exec(ctx, "BEGIN READ ONLY").ReadAll()
@@ -156,9 +156,9 @@ func (c *Console) Explain(ctx context.Context, connection, text string) (known b
 	switch code := pgfail.SQLState(err); {
 	case err == nil:
 		return true, nil
-	case code == "42601": // several statements, or no query: plain text may still be wrong
+	case code == "42601": // several statements, or not a query: the text may still be wrong
 		return false, nil
-	case code == "25006": // a write can't be run in this transaction; that it is a write is no fault
+	case code == "25006": // a write is refused in this read-only transaction, but is not an error of the text
 		return true, nil
 	}
 	return false, plainError(connection, err)

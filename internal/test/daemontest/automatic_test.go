@@ -375,7 +375,7 @@ triggers: {errors: {interval: 1s}}
 	if code, stdout, _ := o.Try("gate", "list"); code != clitest.NotYet || !strings.Contains(stdout, "reconcile-clean") {
 		t.Errorf("gate list: %d %s", code, stdout)
 	}
-	d.awaits("a log that a step is due", 10*time.Second, func() bool { return strings.Contains(d.logText(), `"a step is due"`) })
+	d.awaits("word that it waits", 10*time.Second, func() bool { return strings.Contains(d.logText(), `"step due"`) })
 	if code, stdout, stderr := o.Try("history", "verify"); code != clitest.Done {
 		t.Errorf("%s%s", stdout, stderr)
 	}

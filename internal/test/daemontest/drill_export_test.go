@@ -37,9 +37,9 @@ func TestImportedDrillOpensProductionsGate(t *testing.T) {
 		args, says string
 		code       int
 	}{
-		{forged, "not of the key that is trusted", clitest.Usage},
-		{file + " --public-key " + o.Path("other.pub"), "leave --public-key out", clitest.Usage},
-		{p.Path("migration.yaml"), "no signed drill", clitest.Usage},
+		{forged, "not by the trusted key", clitest.Usage},
+		{file + " --public-key " + o.Path("other.pub"), "names the trusted key", clitest.Usage},
+		{p.Path("migration.yaml"), "not a signed drill", clitest.Usage},
 		{file, "", clitest.Done},
 		{file, "", clitest.Done}, // again
 	} {

@@ -248,9 +248,9 @@ func TestADrillFailsForTheRightReason(t *testing.T) {
 	s := newStaged(t, stagedTriggers) // the shop was deployed without faults
 	s.fails("there is no load", "--load", "none")
 	s.Write("ledger", "")
-	s.fails("tells of no write", "--load", s.Path("ledger"), "--within", "3s")
-	// A fault that fires no trigger, so that the route stays.
-	r := s.fails("shop did not take it up", "--fault", "latency", "--delay", "10ms", "--within", "8s", "--healthy", "3s")
+	s.fails("has no write since", "--load", s.Path("ledger"), "--within", "3s")
+	// A fault that would take nothing back, so that the route stays.
+	r := s.fails("shop did not activate it", "--fault", "latency", "--delay", "10ms", "--within", "8s", "--healthy", "3s")
 	if len(r.FaultTargets) != 2 || r.Fired != nil || r.Ledger != nil || r.After != "cutover 50 %" {
 		t.Errorf("%+v", r)
 	}
@@ -290,12 +290,12 @@ func (s *staged) interrupted() {
 	var lines []string
 	for scan := bufio.NewScanner(output); scan.Scan(); {
 		lines = append(lines, scan.Text())
-		if strings.HasPrefix(scan.Text(), "see the fault") {
+		if strings.HasPrefix(scan.Text(), "observe the fault") {
 			_ = cmd.Process.Signal(syscall.SIGINT)
 		}
 	}
 	_ = cmd.Wait()
-	if code := cmd.ProcessState.ExitCode(); code != clitest.NotYet || !strings.Contains(strings.Join(lines, "\n"), "stopped before its end") {
+	if code := cmd.ProcessState.ExitCode(); code != clitest.NotYet || !strings.Contains(strings.Join(lines, "\n"), "the drill was interrupted") {
 		s.t.Errorf("exit code %d: %s", code, strings.Join(lines, "\n"))
 	}
 	s.quiet()

@@ -26,12 +26,13 @@ var remedyInText = map[string]string{
 // knowsCommands lists the library files that name a command, a variable or a flag of the
 // program: with the literal's beginning, and why.
 var knowsCommands = map[string]string{
-	"internal/failpoint/on.go MIGRATOR_FAILPOINT":                                           "the variable that it reads",
+	"internal/app/runbook_executor.go MIGRATOR_":                                            "the variables that a step's program gets",
 	"internal/daemon/maintenance.go migrator serve":                                         "the name of an instance",
 	"internal/drill/builtin_load.go the load of migrator drill":                             "the name of an instance",
+	"internal/failpoint/on.go MIGRATOR_FAILPOINT":                                           "the variable that it reads",
 	"internal/sqlconsole/console.go migrator runbook verify":                                "the name of a connection",
-	"store/postgres/fence_triggers.go \nCREATE OR REPLACE FUNCTION migrator_legacy.fence()": "PostgreSQL's own hint, for a client that no program of migrator serves",
 	"phases/gate_settings.go yaml:\"within\"":                                               "describes a setting",
+	"store/postgres/fence_triggers.go \nCREATE OR REPLACE FUNCTION migrator_legacy.fence()": "PostgreSQL's own hint, for a client that no program of migrator serves",
 }
 
 var (

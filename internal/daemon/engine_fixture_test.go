@@ -20,9 +20,9 @@ import (
 
 const items = "items"
 
-// bench is a migration in mid-cutover, in a state database of its own, with one
-// instance that the test speaks for.
-type bench struct {
+// fixture is a migration in mid-cutover, in a state database of its own, with one
+// instance that the test drives.
+type fixture struct {
 	t        *testing.T
 	state    *state.Store
 	settings phases.Settings
@@ -31,12 +31,12 @@ type bench struct {
 	windows  int64
 }
 
-// look is how often the engine under test looks.
-const look = phases.Duration(20 * time.Millisecond)
+// evaluateEvery is the interval of the engine under test.
+const evaluateEvery = phases.Duration(20 * time.Millisecond)
 
-func newBench(t *testing.T, dbURL string) *bench {
+func newFixture(t *testing.T, dbURL string) *fixture {
 	t.Helper()
-	b := &bench{t: t}
+	b := &fixture{t: t}
 	_, _, err := state.Migrate(t.Context(), dbURL)
 	b.check(err)
 	b.state, err = state.Open(t.Context(), dbURL)
@@ -54,7 +54,7 @@ func newBench(t *testing.T, dbURL string) *bench {
 	for _, w := range []*phases.Watch{
 		&b.settings.Triggers.Mismatches.Watch, &b.settings.Triggers.Errors.Watch, &b.settings.Triggers.Latency.Watch, &b.settings.Triggers.LostWrites.Watch,
 	} {
-		if w.Interval, w.Off = look, "not this test's"; w == &b.settings.Triggers.Errors.Watch {
+		if w.Interval, w.Off = evaluateEvery, "not under test"; w == &b.settings.Triggers.Errors.Watch {
 			w.Off = ""
 		}
 	}
@@ -62,43 +62,43 @@ func newBench(t *testing.T, dbURL string) *bench {
 	b.grant, err = b.fleet.Join(t.Context(), dual.Identity{Instance: "web"})
 	b.check(err)
 	for _, to := range []phases.Route{{Phase: phases.ShadowWrite}, {Phase: phases.DualRead, Percent: phases.All}} {
-		b.moves(to)
+		b.advance(to)
 	}
 	b.cutover()
 	return b
 }
 
-func (b *bench) check(err error) {
+func (b *fixture) check(err error) {
 	b.t.Helper()
 	if err != nil {
 		b.t.Fatal(err)
 	}
 }
 
-// moves is a person's step, and the instance follows.
-func (b *bench) moves(to phases.Route) {
+// advance is an operator's step, which the instance acknowledges.
+func (b *fixture) advance(to phases.Route) {
 	b.t.Helper()
 	_, err := b.state.Transition(b.t.Context(), items, func(e phases.Snapshot) (phases.Move, error) {
 		return phases.Move{From: e.Status.Route, To: to, Cause: phases.CauseAdvance}, nil
 	})
 	b.check(err)
-	b.follow()
+	b.acknowledge()
 }
 
-// follow is the instance's word that it is on the present route.
-func (b *bench) follow() {
+// acknowledge has the instance acknowledge the present route.
+func (b *fixture) acknowledge() {
 	b.t.Helper()
-	for range 2 { // hear, and say so
+	for range 2 { // the first renewal receives the route, the second acknowledges it
 		var err error
 		b.grant, err = b.fleet.Renew(b.t.Context(), b.grant.Lease, b.grant.Route.Epoch)
 		b.check(err)
 	}
 }
 
-func (b *bench) cutover() { b.moves(phases.Route{Phase: phases.Cutover, Percent: phases.All}) }
+func (b *fixture) cutover() { b.advance(phases.Route{Phase: phases.Cutover, Percent: phases.All}) }
 
-// reads hands in what the instance has counted.
-func (b *bench) reads(ok, failed uint64) {
+// reportReads reports a window of the instance's reads.
+func (b *fixture) reportReads(ok, failed uint64) {
 	b.t.Helper()
 	b.windows++
 	series := telemetry.Series{Operation: telemetry.Read, Store: telemetry.Target, Role: telemetry.Serving}
@@ -110,8 +110,8 @@ func (b *bench) reads(ok, failed uint64) {
 	}}))
 }
 
-// by counts the moves that a cause has made.
-func (b *bench) by(cause phases.Cause) (n int) {
+// transitionsBy counts the transitions with a cause.
+func (b *fixture) transitionsBy(cause phases.Cause) (n int) {
 	b.t.Helper()
 	all, err := b.state.Changes(b.t.Context(), items)
 	b.check(err)
@@ -123,57 +123,57 @@ func (b *bench) by(cause phases.Cause) (n int) {
 	return n
 }
 
-func (b *bench) phase() phases.Phase {
+func (b *fixture) phase() phases.Phase {
 	b.t.Helper()
 	st, err := b.state.Status(b.t.Context(), items)
 	b.check(err)
 	return st.Route.Phase
 }
 
-// hooked is the state with what a test does in the middle.
-type hooked struct {
+// hookedState is the state with a hook in Transition.
+type hookedState struct {
 	*state.Store
-	looks      atomic.Int64
+	snapshots  atomic.Int64
 	transition func(ctx context.Context, decide func(phases.Snapshot) (phases.Move, error)) (phases.Status, error)
 }
 
-func (h *hooked) Snapshot(ctx context.Context, migration string) (phases.Snapshot, error) {
-	h.looks.Add(1)
+func (h *hookedState) Snapshot(ctx context.Context, migration string) (phases.Snapshot, error) {
+	h.snapshots.Add(1)
 	return h.Store.Snapshot(ctx, migration)
 }
 
-func (h *hooked) Transition(ctx context.Context, migration string, decide func(phases.Snapshot) (phases.Move, error)) (phases.Status, error) {
+func (h *hookedState) Transition(ctx context.Context, migration string, decide func(phases.Snapshot) (phases.Move, error)) (phases.Status, error) {
 	if h.transition != nil {
 		return h.transition(ctx, decide)
 	}
 	return h.Store.Transition(ctx, migration, decide)
 }
 
-// engine is one at work. Stop it before the bench's end is judged.
-type engine struct {
-	b     *bench
-	state *hooked
+// runningEngine is an engine under test. Stop it before the fixture's final state is checked.
+type runningEngine struct {
+	b     *fixture
+	state *hookedState
 	judge *judge.Judge
 	stop  func()
 	mu    sync.Mutex
 	log   bytes.Buffer
 }
 
-func (e *engine) Write(p []byte) (int, error) {
+func (e *runningEngine) Write(p []byte) (int, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.log.Write(p)
 }
 
-func (e *engine) said() string {
+func (e *runningEngine) logged() string {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.log.String()
 }
 
-func (b *bench) engine(change func(e *engine)) *engine {
+func (b *fixture) engine(change func(e *runningEngine)) *runningEngine {
 	b.t.Helper()
-	e := &engine{b: b, state: &hooked{Store: b.state}}
+	e := &runningEngine{b: b, state: &hookedState{Store: b.state}}
 	e.judge = &judge.Judge{State: b.state, Migration: items, Settings: b.settings, TriggerSources: map[string]judge.Source{}}
 	if change != nil {
 		change(e)
@@ -188,7 +188,7 @@ func (b *bench) engine(change func(e *engine)) *engine {
 	})
 	b.t.Cleanup(e.stop)
 	run := &daemon.Engine{
-		Migration: items, State: e.state, Interval: time.Duration(look), Log: slog.New(slog.NewTextHandler(e, nil)),
+		Migration: items, State: e.state, Interval: time.Duration(evaluateEvery), Log: slog.New(slog.NewTextHandler(e, nil)),
 		Rules: func(context.Context, string) (*daemon.Rules, error) {
 			return &daemon.Rules{Settings: b.settings, Judge: e.judge}, nil
 		},
@@ -197,7 +197,7 @@ func (b *bench) engine(change func(e *engine)) *engine {
 	return e
 }
 
-func (e *engine) awaits(what string, cond func() bool) {
+func (e *runningEngine) await(what string, cond func() bool) {
 	e.b.t.Helper()
 	deadline := time.After(30 * time.Second)
 	tick := time.NewTicker(5 * time.Millisecond)
@@ -205,15 +205,15 @@ func (e *engine) awaits(what string, cond func() bool) {
 	for !cond() {
 		select {
 		case <-deadline:
-			e.b.t.Fatalf("waited in vain for %s:\n%s", what, e.said())
+			e.b.t.Fatalf("timed out waiting for %s:\n%s", what, e.logged())
 		case <-tick.C:
 		}
 	}
 }
 
-// looksOn waits until the engine has looked some times more, from the beginning.
-func (e *engine) looksOn() {
+// awaitEvaluations waits until the engine has begun ten more ticks.
+func (e *runningEngine) awaitEvaluations() {
 	e.b.t.Helper()
-	from := e.state.looks.Load()
-	e.awaits("looks", func() bool { return e.state.looks.Load() > from+10 })
+	from := e.state.snapshots.Load()
+	e.await("ticks", func() bool { return e.state.snapshots.Load() > from+10 })
 }

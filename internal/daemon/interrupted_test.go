@@ -7,12 +7,12 @@ import (
 	"github.com/stranglerfig/migrator/phases"
 )
 
-// TestNobodyIsInterruptedWithinTheirBudget: what counts as a sign of life.
-func TestNobodyIsInterruptedWithinTheirBudget(t *testing.T) {
+// TestOverdueOnlyAfterBudgetWithoutProgress: what counts as progress.
+func TestOverdueOnlyAfterBudgetWithoutProgress(t *testing.T) {
 	t.Parallel()
 	const budget, settle = 10 * time.Second, 30 * time.Second
 	start := time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
-	type look struct {
+	type observation struct {
 		at      int // seconds
 		phase   phases.Phase
 		epoch   int64
@@ -22,12 +22,12 @@ func TestNobodyIsInterruptedWithinTheirBudget(t *testing.T) {
 		behind  int
 		overdue bool
 	}
-	for name, looks := range map[string][]look{
-		"fenced since before the first look": {
+	for name, observations := range map[string][]observation{
+		"fenced since before the first snapshot": {
 			{at: 9, phase: phases.Fenced, epoch: 7, attempt: "a"},
 			{at: 11, phase: phases.Fenced, epoch: 7, attempt: "a", overdue: true},
 		},
-		"each epoch counts anew": {
+		"each epoch restarts the budget": {
 			{at: 9, phase: phases.Fenced, epoch: 7, attempt: "a"},
 			{at: 12, phase: phases.Lifting, epoch: 8, since: 10, attempt: "a"},
 			{at: 19, phase: phases.Lifting, epoch: 8, since: 10, attempt: "a"},
@@ -44,7 +44,7 @@ func TestNobodyIsInterruptedWithinTheirBudget(t *testing.T) {
 			{at: 1018, phase: phases.Grace, epoch: 6, attempt: "b"},
 			{at: 1020, phase: phases.Grace, epoch: 6, attempt: "b", overdue: true},
 		},
-		"a replay that goes on": {
+		"a replay that makes progress": {
 			{at: 100, phase: phases.Returning, epoch: 9, attempt: "a", left: 5000},
 			{at: 109, phase: phases.Returning, epoch: 9, attempt: "a", left: 4500},
 			{at: 118, phase: phases.Returning, epoch: 9, attempt: "a", left: 500},
@@ -67,8 +67,8 @@ func TestNobodyIsInterruptedWithinTheirBudget(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			var known passing
-			for _, l := range looks {
+			var known authorityMove
+			for _, l := range observations {
 				e := phases.Snapshot{Now: start.Add(time.Duration(l.at) * time.Second), Fleet: phases.Fleet{Behind: l.behind}}
 				e.Status = phases.Status{
 					Route: phases.Route{Phase: l.phase, Epoch: l.epoch}, Attempt: l.attempt, ReturnKeys: l.left,
@@ -77,7 +77,7 @@ func TestNobodyIsInterruptedWithinTheirBudget(t *testing.T) {
 				if !betweenStores(e.Status) {
 					t.Fatalf("at %d s: %s is not seen as between the stores", l.at, l.phase)
 				}
-				known = known.seen(e)
+				known = known.observe(e)
 				if got := known.overdue(e, budget, settle); got != l.overdue {
 					t.Errorf("at %d s: overdue %v, want %v", l.at, got, l.overdue)
 				}
@@ -86,7 +86,7 @@ func TestNobodyIsInterruptedWithinTheirBudget(t *testing.T) {
 	}
 }
 
-func TestAFenceThatStandsIsNotBetweenStores(t *testing.T) {
+func TestCompletedFenceIsNotBetweenStores(t *testing.T) {
 	t.Parallel()
 	for _, p := range phases.Order {
 		for _, attempt := range []string{"", "a"} {

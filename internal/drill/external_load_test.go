@@ -33,13 +33,13 @@ var tableSchema = &record.Schema{
 	Fields: []record.Field{{Name: "id", Target: "id", Kind: record.Int}, {Name: "name", Target: "name", Kind: record.Text}}, Key: []int{0},
 }
 
-func newAcknowledged(t *testing.T, source string, rows table) *Acknowledged {
+func newExternalLoad(t *testing.T, source string, rows table) *ExternalLoad {
 	t.Helper()
 	compare, err := record.NewComparer(tableSchema, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &Acknowledged{Source: source, Legacy: rows, Schema: tableSchema, Compare: compare, Every: 5 * time.Millisecond}
+	return &ExternalLoad{Source: source, Legacy: rows, Schema: tableSchema, Compare: compare, Every: 5 * time.Millisecond}
 }
 
 const someLines = `
@@ -50,9 +50,8 @@ const someLines = `
 {"key":"4","at":"2000-01-01T00:00:00Z","fields":{"name":"before the drill"}}
 {"key":"1","at":"2100-01-01T00:00:04Z","fields":{"na`
 
-// TestALedgerOfLines: of a file and of a URL; a line that is just being written does
-// not count yet.
-func TestALedgerOfLines(t *testing.T) {
+// TestExternalLedger: of a file and of a URL. An incomplete last line does not count.
+func TestExternalLedger(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "ledger")
 	if err := os.WriteFile(path, []byte(someLines), 0o600); err != nil {
@@ -74,16 +73,16 @@ func TestALedgerOfLines(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			a := newAcknowledged(t, c.source, c.rows)
+			a := newExternalLoad(t, c.source, c.rows)
 			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 			defer cancel()
 			if err := a.Start(ctx); err != nil {
 				t.Fatal(err)
 			}
 			a.Stop()
-			got, phantom, err := a.Check(t.Context())
-			if err != nil || !phantom || got.Records != 3 || got.Lost != c.lost || got.Stale != c.stale {
-				t.Errorf("%+v, %t, %v", got, phantom, err)
+			got, controlFound, err := a.Check(t.Context())
+			if err != nil || !controlFound || got.Records != 3 || got.Lost != c.lost || got.Stale != c.stale {
+				t.Errorf("%+v, %t, %v", got, controlFound, err)
 			}
 			if totals := a.Totals(); totals.Writes != 3 || totals.Failed != 1 {
 				t.Errorf("%+v", totals)
@@ -92,12 +91,12 @@ func TestALedgerOfLines(t *testing.T) {
 	}
 }
 
-func TestALedgerOfWrongLines(t *testing.T) {
+func TestExternalLedgerErrors(t *testing.T) {
 	t.Parallel()
 	for line, says := range map[string]string{
 		"{}\nno":                                   ":2:",
 		`{"key":"1","colour":"red"}`:               "colour",
-		`{"key":"1","fields":{"colour":"red"}}`:    "not moved",
+		`{"key":"1","fields":{"colour":"red"}}`:    "not migrated",
 		`{"key":"1","at":"yesterday","fields":{}}`: "yesterday",
 	} {
 		path := filepath.Join(t.TempDir(), "ledger")
@@ -105,7 +104,7 @@ func TestALedgerOfWrongLines(t *testing.T) {
 			t.Fatal(err)
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-		a := newAcknowledged(t, path, table{})
+		a := newExternalLoad(t, path, table{})
 		err := a.Start(ctx)
 		a.Stop()
 		cancel()

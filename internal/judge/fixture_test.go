@@ -23,15 +23,15 @@ var (
 	cutover  = phases.Route{Phase: phases.Cutover, Percent: 500, Epoch: 7}
 )
 
-// world is a synthesised migration.
-type world struct {
+// fixture is a synthesised migration.
+type fixture struct {
 	t *testing.T
 	judge.Snapshot
 }
 
-func newWorld(t *testing.T, at phases.Route, stay time.Duration) *world {
+func newFixture(t *testing.T, at phases.Route, stay time.Duration) *fixture {
 	t.Helper()
-	w := &world{t: t}
+	w := &fixture{t: t}
 	w.Settings = phases.DefaultSettings()
 	w.State = phases.Snapshot{Now: noon, Status: phases.Status{
 		Migration: "products", Route: at, ConfigHash: "c1", PhaseSince: noon.Add(-stay), RouteSince: noon.Add(-stay),
@@ -51,9 +51,9 @@ func target(op telemetry.Operation, o telemetry.Outcome) telemetry.Series {
 
 var fallback = telemetry.Series{Operation: telemetry.Read, Store: telemetry.Legacy, Role: telemetry.Fallback, Outcome: telemetry.OK}
 
-// traffic adds buckets of a step each from ago to until before now; n gives the counts
-// of the bucket that begins so long before now.
-func (w *world) traffic(ago, until, step time.Duration, n func(ago time.Duration) counts) {
+// traffic adds buckets of length step, from ago to until before now. n returns the counts of
+// the bucket that begins that long before now.
+func (w *fixture) traffic(ago, until, step time.Duration, n func(ago time.Duration) counts) {
 	for ; ago > until; ago -= step {
 		b := telemetry.Bucket{
 			Epoch: w.State.Status.Route.Epoch, ConfigHash: w.State.Status.ConfigHash, Instances: 2,
@@ -71,7 +71,7 @@ func (w *world) traffic(ago, until, step time.Duration, n func(ago time.Duration
 func steady(c counts) func(time.Duration) counts { return func(time.Duration) counts { return c } }
 
 // timed adds one bucket of the last minute with durations.
-func (w *world) timed(s telemetry.Series, sketch *sketch.Sketch) {
+func (w *fixture) timed(s telemetry.Series, sketch *sketch.Sketch) {
 	w.Buckets = append(w.Buckets, telemetry.Bucket{
 		Epoch: w.State.Status.Route.Epoch, ConfigHash: w.State.Status.ConfigHash,
 		Began: noon.Add(-time.Minute), Ended: noon,
@@ -93,45 +93,46 @@ func durations(n int, median time.Duration, seed uint64) *sketch.Sketch {
 	return s
 }
 
-func (w *world) gate(name string) phases.Evaluation {
+func (w *fixture) gate(name string) phases.Evaluation {
 	w.t.Helper()
 	for _, m := range w.Settings.Gates.Ahead(w.State.Status.Route.Phase) {
 		if m.Name == name {
-			return w.again(w.Gate(m))
+			return w.reevaluate(w.Gate(m))
 		}
 	}
 	w.t.Fatalf("no gate %s ahead of %s", name, w.State.Status.Route)
 	return phases.Evaluation{}
 }
 
-func (w *world) trigger(name string) phases.Evaluation {
+func (w *fixture) trigger(name string) phases.Evaluation {
 	w.t.Helper()
 	for _, t := range w.Settings.Triggers.All() {
 		if t.Name == name {
-			return w.again(w.Trigger(t))
+			return w.reevaluate(w.Trigger(t))
 		}
 	}
 	w.t.Fatalf("no trigger %s", name)
 	return phases.Evaluation{}
 }
 
-// again finds the verdict anew from the kept inputs alone, as they come out of a database.
-func (w *world) again(e phases.Evaluation) phases.Evaluation {
+// reevaluate computes the verdict again from the recorded inputs alone, as a database returns
+// them.
+func (w *fixture) reevaluate(e phases.Evaluation) phases.Evaluation {
 	w.t.Helper()
-	var stored map[string]any // jsonb keeps neither the order of keys nor blanks
+	var stored map[string]any // jsonb preserves neither the order of keys nor blanks
 	if err := json.Unmarshal(e.Inputs, &stored); err != nil {
 		w.t.Fatal(err)
 	}
-	kept := e
-	kept.Inputs, _ = json.Marshal(stored)
-	kept.Verdict, kept.Detail, kept.Samples, kept.Value, kept.Bound, kept.Limit = "", "", 0, 0, 0, 0
-	again, err := judge.Reevaluate(kept)
+	recorded := e
+	recorded.Inputs, _ = json.Marshal(stored)
+	recorded.Verdict, recorded.Detail, recorded.Samples, recorded.Value, recorded.Bound, recorded.Limit = "", "", 0, 0, 0, 0
+	again, err := judge.Reevaluate(recorded)
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	again.Inputs = e.Inputs
 	if diff := cmp.Diff(e, again, cmpopts.EquateComparable(record.Version{})); diff != "" {
-		w.t.Errorf("%s, found again from its inputs %s:\n%s", e.Name, e.Inputs, diff)
+		w.t.Errorf("%s, reevaluated from its inputs %s:\n%s", e.Name, e.Inputs, diff)
 	}
 	if e.Epoch != 7 || e.ConfigHash != "c1" || !e.At.Equal(noon) || e.Detail == "" {
 		w.t.Errorf("%+v", e)

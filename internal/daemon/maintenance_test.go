@@ -1,0 +1,252 @@
+package daemon_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stranglerfig/migrator/internal/daemon"
+	"github.com/stranglerfig/migrator/phases"
+)
+
+// fakeStores is a migration and its stores, which record when a Maintainer calls them. The
+// effect on real stores is tested in package daemontest.
+type fakeStores struct {
+	mu         sync.Mutex
+	status     phases.Status
+	targetErr  error // of the target
+	stateErr   error // of the state
+	opened     int
+	closed     int
+	repairs    []time.Duration // when, since the beginning
+	resumed    []time.Duration
+	purged     []time.Duration
+	maintained []time.Duration
+	began      time.Time
+}
+
+func (w *fakeStores) set(f func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	f()
+}
+
+func (w *fakeStores) Status(context.Context, string) (phases.Status, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.status, nil
+}
+
+func (w *fakeStores) Snapshot(ctx context.Context, m string) (phases.Snapshot, error) {
+	st, err := w.Status(ctx, m)
+	return phases.Snapshot{Now: time.Now(), Status: st}, err
+}
+
+func (w *fakeStores) note(at *[]time.Duration, done func() int64) (int64, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	*at = append(*at, time.Since(w.began))
+	if w.targetErr != nil {
+		return 0, w.targetErr
+	}
+	return done(), nil
+}
+
+func (w *fakeStores) RepairJournal(context.Context) (int64, error) {
+	return w.note(&w.repairs, func() int64 {
+		n := w.status.JournalKeys
+		w.status.JournalKeys = 0
+		return n
+	})
+}
+
+func (w *fakeStores) Resume(context.Context) error {
+	_, err := w.note(&w.resumed, func() int64 {
+		w.status.Route = phases.Route{Phase: phases.Grace, Epoch: w.status.Route.Epoch + 2}
+		w.status.Attempt = ""
+		return 0
+	})
+	return err
+}
+
+func (w *fakeStores) Purge(context.Context) (int64, error) {
+	return w.note(&w.purged, func() int64 { return 3 })
+}
+
+func (w *fakeStores) Close() { w.set(func() { w.closed++ }) }
+
+// runMaintainer runs a Maintainer over fake stores while f runs, in a synctest bubble.
+func runMaintainer(t *testing.T, phase phases.Phase, f func(w *fakeStores)) (log string) {
+	t.Helper()
+	var out bytes.Buffer
+	synctest.Test(t, func(t *testing.T) {
+		w := &fakeStores{began: time.Now(), status: phases.Status{
+			Migration: "m", Route: phases.Route{Phase: phase, Epoch: 5}, RouteSince: time.Now(), ConfigHash: "one",
+		}}
+		m := daemon.Maintainer{
+			Migration: "m", State: w, Budget: 7 * time.Second, Log: slog.New(slog.NewTextHandler(&out, nil)),
+			Open: func(_ context.Context, hash string) (daemon.Stores, error) {
+				w.set(func() { w.opened++ })
+				if hash == "unknown" {
+					return nil, errors.New("the migration file is not the applied one")
+				}
+				return w, nil
+			},
+			MaintainState: func(context.Context) error {
+				w.mu.Lock()
+				defer w.mu.Unlock()
+				w.maintained = append(w.maintained, time.Since(w.began))
+				return w.stateErr
+			},
+		}
+		ctx, stop := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- m.Run(ctx) }()
+		f(w)
+		stop()
+		if err := <-ended; err != nil {
+			t.Errorf("it ended with %v", err)
+		}
+		if w.opened != w.closed && w.status.ConfigHash != "unknown" {
+			t.Errorf("the stores were opened %d times and closed %d times", w.opened, w.closed)
+		}
+	})
+	return out.String()
+}
+
+func advanceClock(d time.Duration) {
+	time.Sleep(d) // of the bubble's clock
+	synctest.Wait()
+}
+
+func TestJournalRepairBacksOffWhileTargetIsDown(t *testing.T) {
+	t.Parallel()
+	log := runMaintainer(t, phases.DualRead, func(w *fakeStores) {
+		advanceClock(10 * time.Second)
+		w.set(func() { w.targetErr, w.status.JournalKeys = errors.New("connection refused"), 12 })
+		advanceClock(10 * time.Minute)
+		w.set(func() {
+			if n := len(w.repairs); n < 40 || n > 100 {
+				t.Errorf("%d attempts in ten minutes", n)
+			}
+			w.targetErr = nil
+		})
+		advanceClock(15 * time.Second)
+		w.set(func() {
+			if w.status.JournalKeys != 0 {
+				t.Error("the journal is not repaired")
+			}
+		})
+	})
+	if n := strings.Count(log, `msg=failed`); n != 1 {
+		t.Errorf("the failure was logged %d times", n)
+	}
+	for _, want := range []string{`msg=recovered`, `keys=12`, "connection refused"} {
+		if !strings.Contains(log, want) {
+			t.Errorf("the log lacks %s:\n%s", want, log)
+		}
+	}
+}
+
+func TestInterruptedMoveIsResumedAfterItsBudget(t *testing.T) {
+	t.Parallel()
+	for _, phase := range []phases.Phase{phases.Fenced, phases.Lifting, phases.Returning, phases.Grace} {
+		runMaintainer(t, phase, func(w *fakeStores) {
+			w.set(func() { w.status.Attempt, w.status.JournalKeys = "a", 1 })
+			advanceClock(11 * time.Second)
+			w.set(func() {
+				if len(w.resumed) != 0 || len(w.repairs) != 0 {
+					t.Errorf("%s: resumed at %v, repaired at %v", phase, w.resumed, w.repairs)
+				}
+			})
+			advanceClock(3 * time.Second)
+			w.set(func() {
+				if len(w.resumed) != 1 {
+					t.Errorf("%s: resumed at %v", phase, w.resumed)
+				}
+				if len(w.repairs) != 1 {
+					t.Errorf("%s: repaired at %v", phase, w.repairs)
+				}
+			})
+		})
+	}
+}
+
+func TestMaintainerIgnoresRetain(t *testing.T) {
+	t.Parallel()
+	runMaintainer(t, phases.Retain, func(w *fakeStores) {
+		w.set(func() { w.status.Attempt, w.status.JournalKeys = "a", 1 })
+		advanceClock(time.Hour)
+		w.set(func() {
+			if len(w.resumed) != 0 || len(w.repairs) != 0 {
+				t.Errorf("resumed at %v, repaired at %v", w.resumed, w.repairs)
+			}
+		})
+	})
+}
+
+func TestTombstonesArePurgedHourly(t *testing.T) {
+	t.Parallel()
+	runMaintainer(t, phases.Grace, func(w *fakeStores) {
+		advanceClock(150 * time.Minute)
+		w.set(func() {
+			if len(w.purged) != 3 {
+				t.Errorf("purged at %v", w.purged)
+			}
+		})
+	})
+}
+
+// TestStateIsMaintainedEveryTenSeconds: also while authority moves, and with a backoff
+// while it fails.
+func TestStateIsMaintainedEveryTenSeconds(t *testing.T) {
+	t.Parallel()
+	for _, phase := range []phases.Phase{phases.Legacy, phases.Fenced} {
+		runMaintainer(t, phase, func(w *fakeStores) {
+			advanceClock(95 * time.Second)
+			w.set(func() {
+				if n := len(w.maintained); n != 10 {
+					t.Errorf("at %s, maintained at %v", phase, w.maintained)
+				}
+				w.stateErr = errors.New("the state is read-only")
+			})
+			advanceClock(10 * time.Minute)
+			w.set(func() {
+				if n := len(w.maintained); n < 30 || n > 80 {
+					t.Errorf("at %s, maintained %d times", phase, n)
+				}
+			})
+		})
+	}
+}
+
+func TestStoresReopenAfterApply(t *testing.T) {
+	t.Parallel()
+	log := runMaintainer(t, phases.DualRead, func(w *fakeStores) {
+		advanceClock(3 * time.Second)
+		w.set(func() { w.status.ConfigHash, w.status.JournalKeys = "unknown", 1 })
+		advanceClock(3 * time.Second)
+		w.set(func() {
+			if len(w.repairs) != 0 {
+				t.Error("it repaired by a migration file that is not the applied one")
+			}
+			w.status.ConfigHash = "two"
+		})
+		advanceClock(10 * time.Second)
+		w.set(func() {
+			if len(w.repairs) != 1 {
+				t.Errorf("repaired at %v", w.repairs)
+			}
+			w.opened = w.closed + 1 // one attempt opened nothing
+		})
+	})
+	if !strings.Contains(log, "not the applied one") {
+		t.Errorf("the log lacks the reason for waiting:\n%s", log)
+	}
+}
