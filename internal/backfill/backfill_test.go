@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/backfill"
 	"github.com/stranglerfig/migrator/internal/test/pairtest"
 	"github.com/stranglerfig/migrator/record"
@@ -116,7 +117,7 @@ func TestBackfillResumes(t *testing.T) {
 			}
 			break
 		}
-		if !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), "resumes") {
+		if h, _ := hint.Of(err); !errors.Is(err, context.Canceled) || h.Do != hint.BackfillRun {
 			t.Fatalf("got %v, want it stopped", err)
 		}
 		saved, err := ledger.Load()
@@ -234,7 +235,7 @@ func TestBackfillGivesUpOnATargetThatStaysBroken(t *testing.T) {
 	b, ledger := runBackfill(t, p)
 	b.Target, b.Patience = broken{p.Target}, 200*time.Millisecond
 	got, err := b.Run(t.Context())
-	if err == nil || !strings.Contains(err.Error(), "no space left") || !strings.Contains(err.Error(), "resumes") || got.Done != 0 {
+	if h, _ := hint.Of(err); err == nil || !strings.Contains(err.Error(), "no space left") || h.Do != hint.BackfillRun || got.Done != 0 {
 		t.Fatalf("%+v, %v", got, err)
 	}
 	b.Target = p.Target

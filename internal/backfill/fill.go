@@ -9,15 +9,15 @@ import (
 	"github.com/stranglerfig/migrator/store"
 )
 
-// filling is the fast way to copy: rows in blocks, of which the target takes those
-// that are new to it. All others, and whatever fails, go the way of single writes.
+// bulkCopier copies rows in blocks, of which the target takes the keys that are new to
+// it. All other rows, and those of a failed block, become single writes.
 type filling struct {
 	legacy store.BlockScanner
 	target store.BulkLoader
 	free   sync.Pool // of *record.Block
 }
 
-// newFilling is nil where a store has no such way.
+// newBulkCopier returns nil if a store lacks the bulk interface.
 func newFilling(b *Backfill) *filling {
 	legacy, scans := b.Legacy.(store.BlockScanner)
 	target, fills := b.Target.(store.BulkLoader)
@@ -40,10 +40,10 @@ func (f *filling) load(ctx context.Context, c store.Chunk, rows int) (blocks []*
 // fill returns when the target has every row of the block, or a later state of it.
 func (r *run) fill(ctx context.Context, b *record.Block, read time.Time) (n counts, err error) {
 	written := make([]bool, b.Rows())
-	// [backfill-newer], [not-after]: Fill writes only keys of which the target has neither a record
-	// nor a version.
+	// [backfill-newer], [not-after]: BulkLoad writes only keys of which the target has neither a
+	// record nor a version.
 	if r.fast.target.BulkLoad(ctx, store.BulkWrite{Block: b, Version: r.p.Barrier, NotAfter: read.Add(r.NotAfter)}, written) != nil {
-		clear(written) // single writes try again, and know what to say
+		clear(written) // single writes retry, and their errors name the cause
 	}
 	var writes []store.Write
 	for i, done := range written {
