@@ -75,7 +75,7 @@ func young(run *Run, k *int64) string {
 
 func ended(s Status) string {
 	if s == Running {
-		return "is still under way,"
+		return "is still running,"
 	}
 	return "was stopped"
 }

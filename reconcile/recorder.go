@@ -97,7 +97,7 @@ func (r *recorder) unknownKeys(entries []store.Entry) {
 			f.Class = Type
 		}
 		if r.run.Repair {
-			f.Repair = "left alone: no record has this key; delete it, or narrow the key's template"
+			f.Repair = "not repaired: unknown key; delete it, or narrow the key's template"
 		}
 		r.keep(f)
 	}

@@ -66,7 +66,7 @@ func (p *repairer) confirm(f Finding) {
 }
 
 // notYet is the outcome of a repair that a stopped run had not made; a resumed one makes it.
-const notYet = "the run was stopped before it was repaired and read again"
+const notYet = "the run stopped before the key was repaired and rechecked"
 
 // restore queues what an interrupted run had still to repair.
 func (p *repairer) restore(was Resumed) {
@@ -151,7 +151,7 @@ func (p *repairer) tooMuchDiffers() string {
 	if share <= p.maxDifference.Ratio() {
 		return ""
 	}
-	return fmt.Sprintf("%s of %s records differ (%s), more than the %s that reconcile.max_difference allows: so many point at the mapping, or at a target that was emptied, not at single records",
+	return fmt.Sprintf("%s of %s records differ (%s), more than the %s that reconcile.max_difference allows: that suggests a fault in the mapping or an emptied target, not single damaged records",
 		grouped(run.Differences), grouped(n), percent(min(share, 1), 2, math.Round), p.maxDifference)
 }
 

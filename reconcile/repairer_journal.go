@@ -65,7 +65,7 @@ func (r *journalRepairer) repair(ctx context.Context, passes int) (int64, error)
 		}
 		if idle == journalIdle {
 			if why == nil {
-				why = errors.New("they are journalled again and again")
+				why = errors.New("they keep being journalled")
 			}
 			return total, fmt.Errorf("%d journalled keys can't be repaired: %w", left, why)
 		}

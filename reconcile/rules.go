@@ -24,7 +24,7 @@ func newRules(rc *Reconciler) (*rules, error) {
 	r := &rules{compare: rc.Compare, expires: -1, barrier: rc.Barrier, seed: maphash.MakeSeed()}
 	if rc.Expires != "" {
 		if r.expires = rc.Legacy.Schema().Index(rc.Expires); r.expires < 0 {
-			return nil, fmt.Errorf("the field %q, past which records do not exist, is not moved", rc.Expires)
+			return nil, fmt.Errorf("the migration does not copy the field %q, which holds the records' expiry", rc.Expires)
 		}
 	}
 	return r, nil
