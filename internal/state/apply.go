@@ -116,7 +116,7 @@ func leaseTimes(config []byte) (lease, renew time.Duration, err error) {
 		Fleet migration.Fleet `json:"fleet"`
 	}
 	if err := json.Unmarshal(config, &c); err != nil {
-		return 0, 0, fmt.Errorf("the description is not the JSON it should be: %w", err)
+		return 0, 0, fmt.Errorf("the migration file's JSON can't be decoded: %w", err)
 	}
 	lease, renew = statedb.LeaseTimes(time.Duration(c.Fleet.Lease), time.Duration(c.Fleet.Renew))
 	return lease, renew, nil

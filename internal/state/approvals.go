@@ -2,11 +2,11 @@ package state
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/statedb"
 	"github.com/stranglerfig/migrator/phases"
 )
@@ -20,7 +20,7 @@ func (s *Store) Approve(ctx context.Context, migration string, to phases.Phase, 
 		return a, err
 	}
 	if ttl <= 0 {
-		return a, errors.New("an approval must be good for some time; set phases.approval.expires")
+		return a, hint.Errorf(hint.Hint{Text: "set phases.approval.expires"}, "an approval needs a time after which it expires")
 	}
 	err = s.alone(ctx, migration, func(tx pgx.Tx) error {
 		// Bound to the epoch and the configuration that this transaction reads under the lock: an

@@ -19,7 +19,7 @@ import (
 const maxFault = time.Hour
 
 // ErrNotStaging refuses a fault where customers would meet it.
-var ErrNotStaging = errors.New("faults are played in staging alone")
+var ErrNotStaging = errors.New("faults are injected in staging only")
 
 // InjectFault has instances that may play faults play this one, until it is lifted or
 // its time (f.For) is over. It wraps ErrNotStaging elsewhere, and refuses a second
@@ -44,14 +44,14 @@ func (s *Store) InjectFault(ctx context.Context, migration string, f dual.Fault)
 			return fmt.Errorf("%w: %s is applied with environment: %s", ErrNotStaging, migration, st.Environment)
 		}
 		if way := st.Route.Behaviour(); way.Writes != phases.WritesBackground && way.Writes != phases.WritesBoth {
-			return fmt.Errorf("no fault is played in %s: it is for phases in which legacy and the target are both written", st.Route.Phase)
+			return fmt.Errorf("no fault is injected in %s: it needs a phase in which legacy and the target are both written", st.Route.Phase)
 		}
 		tag, err := tx.Exec(ctx, `UPDATE migrator.migrations SET fault = $2::jsonb,
 				fault_until = clock_timestamp() + $3 * interval '1 millisecond'
 			WHERE name = $1 AND environment = 'staging' AND (fault IS NULL OR fault_until <= clock_timestamp())`,
 			migration, string(kept), f.For.Milliseconds())
 		if err == nil && tag.RowsAffected() == 0 {
-			err = fmt.Errorf("a fault is being played on %s already; it ends by itself", migration)
+			err = fmt.Errorf("%s already has an active fault; it ends by itself", migration)
 		}
 		return err
 	})

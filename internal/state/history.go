@@ -13,6 +13,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/statedb"
 	"github.com/stranglerfig/migrator/phases"
 )
@@ -83,7 +84,12 @@ type BrokenHistoryError struct {
 }
 
 func (e *BrokenHistoryError) Error() string {
-	return fmt.Sprintf("the history of %s was tampered with at entry %d: %s; compare it with a backup of the state database", e.Migration, e.Seq, e.What)
+	return fmt.Sprintf("the history of %s was tampered with at entry %d: %s", e.Migration, e.Seq, e.What)
+}
+
+// Hint implements hint.Hinter.
+func (e *BrokenHistoryError) Hint() hint.Hint {
+	return hint.Hint{Text: "compare the history with a backup of the state database"}
 }
 
 // VerifyHistory recomputes the hash chain here, not in the database, and compares
@@ -112,9 +118,9 @@ func (s *Store) VerifyHistory(ctx context.Context, migration string) (n int64, e
 			case e.Seq != n+1:
 				return broken(fmt.Sprintf("entry %d follows entry %d", e.Seq, n))
 			case e.PrevHash != last.Hash:
-				return broken("it does not follow from the entry before it")
+				return broken("its previous hash is not that of the entry before it")
 			case e.Hash != entryHash(migration, e):
-				return broken("its content does not give its hash")
+				return broken("its content does not match its hash")
 			case n > 0 && e.From != last.To:
 				return broken(fmt.Sprintf("it leads from %s (epoch %d), the entry before it to %s (epoch %d)", e.From, e.From.Epoch, last.To, last.To.Epoch))
 			}
@@ -129,10 +135,10 @@ func (s *Store) VerifyHistory(ctx context.Context, migration string) (n int64, e
 		}
 		// Entries cut off at the end leave a chain that is whole; the migration's row shows it.
 		if n != newest {
-			return broken(fmt.Sprintf("entry %d is the newest that was written, and it is not there", newest))
+			return broken(fmt.Sprintf("entry %d, the newest one written, is missing", newest))
 		}
 		if last.To != st.Route {
-			return broken(fmt.Sprintf("the migration stands at %s (epoch %d), the last entry leads to %s (epoch %d)", st.Route, st.Route.Epoch, last.To, last.To.Epoch))
+			return broken(fmt.Sprintf("the migration is at %s (epoch %d), the last entry leads to %s (epoch %d)", st.Route, st.Route.Epoch, last.To, last.To.Epoch))
 		}
 		return nil
 	})

@@ -57,7 +57,7 @@ func latchable(ctx context.Context, tx pgx.Tx, migration string, move phases.Mov
 		WHERE id = $1 AND migration = $2 AND kind = 'trigger' AND name = $3 AND verdict = 'firing' AND NOT dry_run)`,
 		move.Latch.Evaluation, migration, move.Latch.Trigger).Scan(&fired)
 	if err == nil && !fired {
-		err = fmt.Errorf("evaluation %d is none in which the trigger %q fired", move.Latch.Evaluation, move.Latch.Trigger)
+		err = fmt.Errorf("the trigger %q did not fire in evaluation %d", move.Latch.Trigger, move.Latch.Evaluation)
 	}
 	return err
 }

@@ -21,7 +21,7 @@ const (
 )
 
 // errLeadershipLost tells that the session which had the lock, or waited for it, is gone.
-var errLeadershipLost = errors.New("the lead was lost")
+var errLeadershipLost = errors.New("leadership lost")
 
 // Lead runs lead in one process at a time of all that share the state database and
 // the name; the others wait as standbys, as long as ctx does. lead's context ends
@@ -157,7 +157,7 @@ func awaitLoss(ctx context.Context, conn *pgx.Conn, name string) error {
 		case err != nil:
 			return err
 		case !held:
-			return fmt.Errorf("%w: the session has no lock", errLeadershipLost)
+			return fmt.Errorf("%w: the session does not have the lock", errLeadershipLost)
 		}
 	}
 	return nil

@@ -99,7 +99,8 @@ func evictable(leases []phases.Lease, instance string) error {
 	}
 	switch {
 	case live != nil:
-		return hint.Errorf(list, "%s still renews its lease (last at %s): stop it, and it leaves by itself; an instance that was killed can be evicted after %s",
+		return hint.Errorf(hint.Hint{Do: hint.FleetList, Text: "or stop the instance: a clean stop ends its lease"},
+			"%s still renews its lease (last at %s); if it was killed, the lease expires at %s",
 			instance, live.Renewed.UTC().Format(time.RFC3339), live.Expires.UTC().Format(time.RFC3339))
 	case len(lapsed) == 0:
 		return hint.Errorf(list, "no instance %q has a lease, and none has lapsed", instance)

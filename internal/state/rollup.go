@@ -35,7 +35,7 @@ func (s *Store) RollUp(ctx context.Context, migration string) (windows int64, er
 		windows += n
 		switch {
 		case bad != nil:
-			return windows, fmt.Errorf("what can't be read was left out: %w", bad)
+			return windows, fmt.Errorf("unreadable telemetry was skipped: %w", bad)
 		case n < rollUpAtOnce/2: // of a whole batch, some may have been there before
 			return windows, nil
 		}

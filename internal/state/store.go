@@ -56,9 +56,9 @@ func Open(ctx context.Context, url string) (*Store, error) {
 func (s *Store) HealthWarning() string {
 	switch {
 	case s.standby:
-		return "the state database is a read-only standby: what it says may be old, and nothing can be changed through it"
+		return "the state database is a read-only standby: its data may be stale, and it accepts no changes"
 	case s.took > statedb.SlowFrom:
-		return fmt.Sprintf("the state database is slow: connecting and three short questions took %s", s.took.Round(10*time.Millisecond))
+		return fmt.Sprintf("the state database is slow: connecting and three short queries took %s", s.took.Round(10*time.Millisecond))
 	}
 	return ""
 }

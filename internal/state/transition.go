@@ -110,7 +110,7 @@ func admit(ctx context.Context, tx pgx.Tx, e phases.Snapshot, move phases.Move) 
 	// [lapsed-blocks]: a process whose lease ran out may still write under its old route. A
 	// rollback does not wait for it.
 	if phases.Forward(from, move.To) && len(e.Fleet.Lapsed) > 0 {
-		return hint.Errorf(phases.EvictHint(e.Fleet.Lapsed[0]), "the lease of %s ran out without leaving: no move forward beside it", e.Fleet.Lapsed[0])
+		return hint.Errorf(phases.EvictHint(e.Fleet.Lapsed[0]), "the lease of %s expired and the instance did not leave: it blocks moves forward", e.Fleet.Lapsed[0])
 	}
 	if err := latchable(ctx, tx, e.Status.Migration, move); err != nil {
 		return err
@@ -122,7 +122,7 @@ func admit(ctx context.Context, tx pgx.Tx, e phases.Snapshot, move phases.Move) 
 		// [journal-empty], [backfill-done], [unclean-mark], [loss-blocks]: whatever decide
 		// returned, no override opens an interlock.
 		if g.Interlock && !g.Open() {
-			return fmt.Errorf("%s is an interlock and holds the move: %s", g.Gate, g.Detail)
+			return fmt.Errorf("the interlock %s blocks the move: %s", g.Gate, g.Detail)
 		}
 	}
 	// [fence-attempt]: an attempt noted in grace may have its fence up already. Any other way out of
@@ -134,7 +134,7 @@ func admit(ctx context.Context, tx pgx.Tx, e phases.Snapshot, move phases.Move) 
 }
 
 func moved(ctx context.Context, tx pgx.Tx, st phases.Status, decided phases.Route) error {
-	e := &MovedError{Migration: st.Migration, Decided: decided, Present: st.Route, By: "nobody"}
+	e := &MovedError{Migration: st.Migration, Decided: decided, Present: st.Route, By: "unknown"}
 	rows, err := tx.Query(ctx, `SELECT `+EntryColumns+` FROM migrator.history
 		WHERE migration = $1 AND to_epoch = $2 ORDER BY seq LIMIT 1`, st.Migration, st.Route.Epoch)
 	if err != nil {

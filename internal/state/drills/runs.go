@@ -17,7 +17,7 @@ import (
 )
 
 // ErrDrilling refuses a second drill beside one that is under way.
-var ErrDrilling = errors.New("a drill of this migration is under way")
+var ErrDrilling = errors.New("a drill of this migration is running")
 
 // Drills are the drills of one migration.
 type Runs struct {
@@ -140,7 +140,7 @@ func (d *Runs) Report(ctx context.Context, id int64) (r drill.Report, err error)
 	case err != nil:
 		return r, statedb.Explain(err)
 	case text == nil:
-		return r, hint.Errorf(hint.Hint{Do: hint.DrillList}, "drill %d has no report: it is under way, or its process died", id)
+		return r, hint.Errorf(hint.Hint{Do: hint.DrillList}, "drill %d has no report: it is running, or its process ended early", id)
 	}
 	return r, json.Unmarshal([]byte(*text), &r)
 }

@@ -68,7 +68,7 @@ func (r *Runs) Cancel(ctx context.Context, run int64, reason string) error {
 func (r *Runs) mark(ctx context.Context, run int64, sql string, args ...any) error {
 	tag, err := r.pool.Exec(ctx, sql, append([]any{r.migration, run}, args...)...)
 	if err == nil && tag.RowsAffected() == 0 {
-		return hint.Errorf(hint.Hint{Do: hint.ReconcileShow, Of: []string{strconv.FormatInt(run, 10)}}, "%w: run %d is over, or is not in a state for it", ErrNoRun, run)
+		return hint.Errorf(hint.Hint{Do: hint.ReconcileShow, Of: []string{strconv.FormatInt(run, 10)}}, "%w: run %d has ended, or its status does not allow this", ErrNoRun, run)
 	}
 	return statedb.Explain(err)
 }

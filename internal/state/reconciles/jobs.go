@@ -201,7 +201,7 @@ func (r *Runs) finished(ctx context.Context, run int64, counted []int32, mine st
 		case moved:
 			err = store.ErrMoved
 		case state == "failed":
-			err = hint.Errorf(hint.Hint{Do: hint.ReconcileResume}, "job %d failed again and again, at last at %s: %s", one.job.Number, worker, why)
+			err = hint.Errorf(hint.Hint{Do: hint.ReconcileResume}, "job %d failed after all retries, last at %s: %s", one.job.Number, worker, why)
 		}
 		if err != nil {
 			rows.Close()

@@ -89,7 +89,7 @@ func serveQueue(ctx context.Context, pool *pgxpool.Pool, migration string, worke
 		return err
 	}
 	if err := client.Start(ctx); err != nil {
-		return fmt.Errorf("start to take jobs: %w", err)
+		return fmt.Errorf("start the job queue: %w", err)
 	}
 	<-client.Stopped()
 	return nil

@@ -77,7 +77,7 @@ func (r *Runs) record(ctx context.Context, tx pgx.Tx, run *reconcile.Run) error 
 	}
 	// This session has the runner's lock, so no process works on them.
 	_, err := tx.Exec(ctx, `UPDATE migrator.reconcile_runs SET status = 'stopped', finished_at = clock_timestamp(),
-			error = 'its process ended without a word'
+			error = 'interrupted: its process ended without reporting a result'
 		WHERE migration = $1 AND status IN ('running', 'paused')`, r.migration)
 	if err != nil {
 		return err

@@ -46,7 +46,7 @@ func processName() string {
 }
 
 var (
-	errReassigned = errors.New("the job was given to another worker")
+	errReassigned = errors.New("the job was reassigned to another worker")
 	saveWithin    = 20 * time.Second
 )
 
@@ -63,7 +63,7 @@ func (c *workerPool) serve(ctx context.Context, workers int) error {
 	group.Go(func() error {
 		for {
 			if err := c.requeueExpired(ctx); err != nil && ctx.Err() == nil {
-				c.log().Warn("looking for jobs of dead workers failed", "error", err, hint.Attr(err))
+				c.log().Warn("requeueing jobs of expired workers failed", "error", err, hint.Attr(err))
 			}
 			if statedb.Sleep(ctx, time.Second) != nil {
 				return nil
@@ -115,7 +115,7 @@ func (c *workerPool) work(ctx context.Context, a jobArgs, attempt int64) error {
 		c.finished(process, a.Run, job, tally)
 		return nil
 	case errors.Is(err, errReassigned):
-		c.log().Warn("a job was given to another worker meanwhile; this one's result is dropped", "run", a.Run, "job", a.Number)
+		c.log().Warn("job was reassigned to another worker; dropping its result", "run", a.Run, "job", a.Number)
 		return nil
 	case c.fatal != nil && !ended:
 		select {
@@ -126,7 +126,7 @@ func (c *workerPool) work(ctx context.Context, a jobArgs, attempt int64) error {
 	case ended, errors.Is(err, reconcile.ErrCancelled), errors.Is(err, errRunEnded):
 		return c.again(saving, a, attempt, 0)
 	default:
-		c.log().Warn("a job failed", "run", a.Run, "job", a.Number, "error", err, hint.Attr(err))
+		c.log().Warn("job failed", "run", a.Run, "job", a.Number, "error", err, hint.Attr(err))
 		return c.fail(saving, a, attempt, err)
 	}
 }
@@ -163,7 +163,7 @@ func (c *workerPool) logSkipped(ctx context.Context, run int64) error {
 		return nil
 	}
 	if _, told := c.skipped.LoadOrStore(run, true); !told && err == nil {
-		c.log().Error("a run compares by another description than this worker's, which takes no part in it",
+		c.log().Error("skipping run: its config hash differs from this worker's",
 			"run", run, "its", config[:min(12, len(config))], "mine", c.config[:min(12, len(c.config))], "hint", hint.Hint{Text: "start the worker with the migration file that is applied"})
 	}
 	return statedb.Explain(err)
@@ -280,7 +280,7 @@ func (c *workerPool) requeueExpired(ctx context.Context) error {
 		a := jobArgs{Migration: c.r.migration}
 		_, err = pgx.ForEachRow(rows, []any{&a.Run, &a.Number, &worker}, func() error {
 			if worker != "" {
-				c.log().Warn("a worker shows no sign of life; its job goes to others", "run", a.Run, "job", a.Number, "worker", worker)
+				c.log().Warn("worker heartbeat expired; requeueing job", "run", a.Run, "job", a.Number, "worker", worker)
 			}
 			lost = append(lost, a)
 			return nil

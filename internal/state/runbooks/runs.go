@@ -38,7 +38,7 @@ type Run struct {
 }
 
 // ErrRunbookTaken tells that another process runs it.
-var ErrRunbookTaken = errors.New("another process is at this run of the runbook")
+var ErrRunbookTaken = errors.New("another process is executing this run of the runbook")
 
 // Runbooks are the runs of runbooks of one migration.
 type Runs struct {
@@ -196,7 +196,7 @@ func (r *Runs) Decide(ctx context.Context, id int64, step string, outcome runboo
 			continue
 		}
 		if tag.RowsAffected() == 0 {
-			return all[i], hint.Errorf(see, "step %s of run %d has its outcome already: %s, by %s", step, id, all[i].Outcome, all[i].EndedBy)
+			return all[i], hint.Errorf(see, "step %s of run %d already has an outcome: %s, by %s", step, id, all[i].Outcome, all[i].EndedBy)
 		}
 		return all[i], nil
 	}

@@ -131,7 +131,7 @@ func threeWorkers(t *testing.T, rows, rate int, frozen time.Duration) {
 			t.Errorf("a worker told to stop: %d: %s%s", code, w.Out.String(), w.Log.String())
 		}
 	}
-	if !strings.Contains(workers[1].Log.String(), "was given to another worker meanwhile") {
+	if !strings.Contains(workers[1].Log.String(), "job was reassigned to another worker") {
 		t.Logf("the frozen one had no job when it woke: %s", workers[1].Log.String())
 	}
 }
