@@ -152,8 +152,8 @@ var damages = []struct{ legacy, target string }{
 	{legacy: `UPDATE items SET name = name WHERE id = $1`},
 }
 
-// TestSumsFindWhatTheSlowWayFinds: the same keys, the same classes, the same fields.
-func TestSumsFindWhatTheSlowWayFinds(t *testing.T) {
+// TestChecksumsFindWhatRowComparisonFinds: the same keys, the same classes, the same fields.
+func TestChecksumsFindWhatRowComparisonFinds(t *testing.T) {
 	t.Parallel()
 	const rows = 8_000
 	p := newTables(t, rows)
@@ -208,8 +208,8 @@ func TestSumsFindWhatTheSlowWayFinds(t *testing.T) {
 	}
 }
 
-// TestSumsAreLeftAloneByRules: where values may differ, sums say nothing.
-func TestSumsAreLeftAloneByRules(t *testing.T) {
+// TestChecksumsAreNotUsedWithRules: where values may differ, sums say nothing.
+func TestChecksumsAreNotUsedWithRules(t *testing.T) {
 	t.Parallel()
 	p := newTables(t, 2000)
 	p.exec(p.targetSQL, "UPDATE items SET amount = amount + 0.01, at = date_trunc('second', at), name = 'another'")

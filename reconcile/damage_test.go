@@ -151,7 +151,7 @@ func TestDamageIsFoundRepairedAndFoundCleanByTheNextRun(t *testing.T) {
 
 // A version that legacy has never given would refuse every write to come: it is
 // found even where the fields agree, and taken back.
-func TestAnEntryAheadOfLegacyIsFoundAndTakenBack(t *testing.T) {
+func TestAnEntryAheadOfLegacyIsFoundAndLowered(t *testing.T) {
 	t.Parallel()
 	p := pairtest.New(t, pairtest.Options{})
 	p.FillSimple(t, 1, 1000)

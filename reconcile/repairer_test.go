@@ -30,7 +30,7 @@ func damage(t *testing.T, p *pairtest.Pair, every, until int) int64 {
 	return n
 }
 
-func TestAPlanTellsWhatARepairWouldDoAndDoesNothing(t *testing.T) {
+func TestAPlanListsTheRepairsAndMakesNone(t *testing.T) {
 	t.Parallel()
 	p := pairtest.New(t, pairtest.Options{})
 	p.FillSimple(t, 1, 2000)

@@ -10,8 +10,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/backfill"
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/test/pairtest"
 	"github.com/stranglerfig/migrator/record"
 	"github.com/stranglerfig/migrator/store"
@@ -130,7 +130,7 @@ func TestBackfillResumes(t *testing.T) {
 
 // The migration goes back to legacy, where writes reach the target no more, and
 // forward again: deleted records must not come back, nor old states stay.
-func TestBackfillAfterReentryLeavesNoGhosts(t *testing.T) {
+func TestBackfillAfterReentryLeavesNoStaleEntries(t *testing.T) {
 	t.Parallel()
 	p := pairtest.New(t, pairtest.Options{})
 	p.FillSimple(t, 1, 3000)
@@ -258,7 +258,7 @@ func (broken) Apply(_ context.Context, writes []store.Write) ([]store.Result, er
 	return results, nil
 }
 
-func TestBackfillCutsAnewWhenTheTableIsRewritten(t *testing.T) {
+func TestBackfillStartsOverWhenTheTableIsRewritten(t *testing.T) {
 	t.Parallel()
 	p := pairtest.New(t, pairtest.Options{})
 	p.FillSimple(t, 1, 4000)

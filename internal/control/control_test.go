@@ -154,9 +154,9 @@ func TestTheFenceIsLiftedWhenAnInstanceDoesNotAnswer(t *testing.T) {
 	b.consistent(phases.Grace)
 }
 
-// TestTheFenceNamesWhoHoldsTheTable: an open transaction makes the fence give up,
+// TestTheFenceErrorNamesTheBlockingSession: an open transaction makes the fence give up,
 // with the pid and the name of who held it.
-func TestTheFenceNamesWhoHoldsTheTable(t *testing.T) {
+func TestTheFenceErrorNamesTheBlockingSession(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
 	b.walk(phases.DualRead)

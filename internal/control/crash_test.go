@@ -99,10 +99,10 @@ func (b *bench) frozen(f *freezer, do func(*control.Controller) error) (reached 
 	}
 }
 
-// TestACrashInTheFenceIsTakenUpOrUndone stops a controller before and after each
+// TestACrashInTheFenceIsResumedOrUndone stops a controller before and after each
 // step from grace to retain, lets the next command go on, and then lets the first
 // one wake up.
-func TestACrashInTheFenceIsTakenUpOrUndone(t *testing.T) {
+func TestACrashInTheFenceIsResumedOrUndone(t *testing.T) {
 	t.Parallel()
 	advance := func(c *control.Controller) error { _, err := c.Advance(context.Background(), fenceGates()); return err }
 	rollback := func(c *control.Controller) error {
@@ -154,8 +154,8 @@ func TestACrashInTheFenceIsTakenUpOrUndone(t *testing.T) {
 	}
 }
 
-// TestACrashInTheReturnIsTakenUp does the same for the way back from retain.
-func TestACrashInTheReturnIsTakenUp(t *testing.T) {
+// TestACrashInTheReturnIsResumed does the same for the way back from retain.
+func TestACrashInTheReturnIsResumed(t *testing.T) {
 	t.Parallel()
 	back := func(c *control.Controller) error {
 		_, err := c.Rollback(context.Background(), control.Rollback{To: phases.Grace})

@@ -80,10 +80,10 @@ func (b *bench) neverInRetain() {
 	}
 }
 
-// TestRetainNeedsTheFenceToStand: legacy fails over to a standby that lacks the fence,
+// TestRetainNeedsARaisedFence: legacy fails over to a standby that lacks the fence,
 // while the fleet acknowledges it. The target must not become the authority beside a
 // legacy that takes writes.
-func TestRetainNeedsTheFenceToStand(t *testing.T) {
+func TestRetainNeedsARaisedFence(t *testing.T) {
 	t.Parallel()
 	b := atGrace(t)
 	ctl := b.controller()
@@ -115,10 +115,10 @@ func TestRetainNeedsItsOwnFence(t *testing.T) {
 	b.neverInRetain()
 }
 
-// TestRetainLooksAtTheFleetAsItCommits: an instance whose lease ran out is not waited
+// TestRetainReadsTheFleetAsItCommits: an instance whose lease ran out is not waited
 // for. It rejoins once the controller has seen the fleet settled, with operations that
 // it began in grace: what is decided on must be the fleet as the transaction reads it.
-func TestRetainLooksAtTheFleetAsItCommits(t *testing.T) {
+func TestRetainReadsTheFleetAsItCommits(t *testing.T) {
 	t.Parallel()
 	b := atGrace(t)
 	fleet, grant := b.joined("cut off", time.Minute)

@@ -69,9 +69,9 @@ var healthy = map[telemetry.Series]uint64{
 	{Operation: telemetry.Write, Store: telemetry.Both, Role: telemetry.Added, Outcome: telemetry.OK}:           20_000,
 }
 
-// TestAnAdvanceLooksItself: no daemon has looked, and the gates open on what instances
+// TestAnAdvanceEvaluatesItsGates: no daemon has looked, and the gates open on what instances
 // have counted; before, each holds, and a person's word opens it.
-func TestAnAdvanceLooksItself(t *testing.T) {
+func TestAnAdvanceEvaluatesItsGates(t *testing.T) {
 	t.Parallel()
 	b, ctl, _ := measuredBench(t)
 	fleet, grant := b.joined("web", time.Minute)
@@ -116,9 +116,9 @@ func TestAnAdvanceLooksItself(t *testing.T) {
 	}
 }
 
-// TestJudgeLooksWhenItIsTime: at each gate once in its interval, and again at once in a
+// TestJudgeEvaluatesWhenDue: at each gate once in its interval, and again at once in a
 // new epoch; whatever it finds is kept, and a firing trigger's inputs give the verdict again.
-func TestJudgeLooksWhenItIsTime(t *testing.T) {
+func TestJudgeEvaluatesWhenDue(t *testing.T) {
 	t.Parallel()
 	b, _, j := measuredBench(t)
 	gates := func() []phases.Evaluation {

@@ -68,9 +68,9 @@ func does(err error) hint.Action {
 	return h.Do
 }
 
-// TestReclaimBehindAForgottenFenceBringsEveryWriteBack: the state says dual-read,
+// TestReclaimBehindAnUnrecordedFenceReplaysEveryWrite: the state says dual-read,
 // legacy was fenced long ago, and the return journal is lost with the rest.
-func TestReclaimBehindAForgottenFenceBringsEveryWriteBack(t *testing.T) {
+func TestReclaimBehindAnUnrecordedFenceReplaysEveryWrite(t *testing.T) {
 	t.Parallel()
 	for _, older := range []phases.Phase{phases.Legacy, phases.DualRead, phases.Grace} {
 		t.Run(string(older), func(t *testing.T) {

@@ -19,7 +19,7 @@ func live(k record.Key, text string, at record.Version) store.Entry {
 	return store.Entry{Key: k, Presence: store.Live, Version: at, Record: record.Record{record.TextValue(text)}}
 }
 
-func TestRepairMakesTheTargetRight(t *testing.T) {
+func TestRepairCorrectsTheTarget(t *testing.T) {
 	t.Parallel()
 	later := record.MakeVersion(2, 0, 1)
 	none := record.Version{}
@@ -110,7 +110,7 @@ func TestRepairOfAnEntryAheadKeepsAWriteThatWasRefusedMeanwhile(t *testing.T) {
 }
 
 // A key that is inserted while its tombstone is being decided keeps its record.
-func TestRepairDoesNotBuryAnInsertThatCameBetween(t *testing.T) {
+func TestRepairKeepsAnInsertThatCameBetween(t *testing.T) {
 	t.Parallel()
 	for _, moment := range []string{"get", "locked", "apply"} {
 		s := newStores()
@@ -131,7 +131,7 @@ func TestRepairDoesNotBuryAnInsertThatCameBetween(t *testing.T) {
 	}
 }
 
-func TestRepairTriesAgainAndThenSaysWhy(t *testing.T) {
+func TestRepairRetriesAndThenReportsTheCause(t *testing.T) {
 	t.Parallel()
 	items := make([]repair.Item, 30)
 	for i := range items {

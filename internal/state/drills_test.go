@@ -13,9 +13,9 @@ import (
 	"github.com/stranglerfig/migrator/phases"
 )
 
-// TestADrillIsEvidence: the newest that passed, of this rehearsal before any other; one
+// TestADrillCountsForItsGate: the newest that passed, of this rehearsal before any other; one
 // at a time; and what was not finished, or failed, is none.
-func TestADrillIsEvidence(t *testing.T) {
+func TestADrillCountsForItsGate(t *testing.T) {
 	t.Parallel()
 	s, _ := open(t)
 	ctx := t.Context()

@@ -75,7 +75,7 @@ func TestALeaseFromJoinToLeave(t *testing.T) {
 	}
 }
 
-func TestALapsedLeaseIsNotRenewedAndHoldsOnlyAdvances(t *testing.T) {
+func TestALapsedLeaseIsNotRenewedAndBlocksOnlyAdvances(t *testing.T) {
 	t.Parallel()
 	s, _ := open(t)
 	walk(t, s, nil, shadowWrite, dualRead)
@@ -125,7 +125,7 @@ func errText(err error) string {
 	return err.Error()
 }
 
-func TestWhoRejoinsTellsWhetherItsQueueLives(t *testing.T) {
+func TestARejoinReportsWhetherItsQueueSurvived(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		lapsed, own, wasLegacy    bool
@@ -226,7 +226,7 @@ func TestARenewalAndATransitionAgreeOnWhoIsLive(t *testing.T) {
 	}
 }
 
-func TestHintsComeAtOnceAndAfterALostConnection(t *testing.T) {
+func TestNotificationsComeAtOnceAndAfterAReconnect(t *testing.T) {
 	s, _ := open(t)
 	other := applied()
 	other.Migration = "users"
@@ -314,9 +314,9 @@ func TestAFleetOutlivesItsDatabase(t *testing.T) {
 	<-done
 }
 
-// TestALeaseWhoseAnswerWasLostIsTheProcessOwn: it ends with the next join, and
+// TestALeaseWhoseReplyWasLostBelongsToItsProcess: it ends with the next join, and
 // holds nothing up.
-func TestALeaseWhoseAnswerWasLostIsTheProcessOwn(t *testing.T) {
+func TestALeaseWhoseReplyWasLostBelongsToItsProcess(t *testing.T) {
 	t.Parallel()
 	s, _ := open(t)
 	walk(t, s, nil, shadowWrite)

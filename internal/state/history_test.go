@@ -10,7 +10,7 @@ import (
 	"github.com/stranglerfig/migrator/phases"
 )
 
-func TestHistoryHoldsTheEvidence(t *testing.T) {
+func TestHistoryStoresTheSnapshot(t *testing.T) {
 	t.Parallel()
 	s, _ := open(t)
 	_, err := s.Transition(t.Context(), testMigration, func(e phases.Snapshot) (phases.Move, error) {

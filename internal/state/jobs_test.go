@@ -295,7 +295,7 @@ func TestADirtyMigrationNeedsALaterFullReconcile(t *testing.T) {
 	lost(1, "a clean run lies between")
 }
 
-func TestALapsedLeaseThatReadsTheTargetAloneIsHeld(t *testing.T) {
+func TestTheRouteOfALapsedLeaseThatReadsTheTargetAloneIsLive(t *testing.T) {
 	t.Parallel()
 	s, _ := open(t)
 	for _, c := range []struct {

@@ -17,11 +17,11 @@ func jump(t *testing.T, s *state.Store, to phases.Route) {
 		INSERT INTO migrator.epochs SELECT name, epoch, $1, $2, clock_timestamp() FROM m`, string(to.Phase), int(to.Percent))
 }
 
-// TestAWriteHeedsALapsedLeaseThatReadsTheTargetAlone: an instance that was cut off on
+// TestAWriteRespectsALapsedLeaseThatReadsTheTargetAlone: an instance that was cut off on
 // fenced to complete reads the target, lapsed or not [lapsed-held]. So the target is
 // still read, whatever the present route says, and no write may take the route past
 // grace. One that was cut off where it falls back to legacy holds nobody up.
-func TestAWriteHeedsALapsedLeaseThatReadsTheTargetAlone(t *testing.T) {
+func TestAWriteRespectsALapsedLeaseThatReadsTheTargetAlone(t *testing.T) {
 	t.Parallel()
 	s, _ := open(t)
 	for _, c := range []struct {

@@ -216,7 +216,7 @@ func TestAReclaimToAPhaseThatDoesNotKeepTheTargetWaitsForLeasesFromBefore(t *tes
 	}
 }
 
-func TestAWitnessIsBelievedOnlyOfWhatTheStateDoesNotKnow(t *testing.T) {
+func TestAStateLossReportCountsOnlyForUnknownEpochs(t *testing.T) {
 	t.Parallel()
 	s, _ := open(t)
 	walk(t, s, nil, shadowWrite, dualRead)

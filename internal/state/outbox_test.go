@@ -11,7 +11,7 @@ import (
 	"github.com/stranglerfig/migrator/phases"
 )
 
-func TestTheOutboxTellsOfTheHistory(t *testing.T) {
+func TestTheOutboxFollowsTheHistory(t *testing.T) {
 	t.Parallel()
 	s, _ := open(t)
 	o := outbox.New(s.Pool(), testMigration)

@@ -160,7 +160,7 @@ func TestTwoPeopleTakeAStepThatNeedsTwo(t *testing.T) {
 	}
 }
 
-func TestOneIsEnoughWhereTheDescriptionSaysSo(t *testing.T) {
+func TestOnePersonIsEnoughWhereTheMigrationFileAllowsIt(t *testing.T) {
 	t.Parallel()
 	for _, approval := range []string{`"for": ["complete"]`, `"two_people": ["complete"]`} {
 		o := newOffice(t, approval)

@@ -9,8 +9,8 @@ import (
 	"github.com/stranglerfig/migrator/reconcile"
 )
 
-// TestOldFindingsAreForgotten, but not those that something still rests on.
-func TestOldFindingsAreForgotten(t *testing.T) {
+// TestOldFindingsArePruned, but not those that something still rests on.
+func TestOldFindingsArePruned(t *testing.T) {
 	t.Parallel()
 	s, _ := open(t)
 	r := reconciles.New(s.Pool(), testMigration)

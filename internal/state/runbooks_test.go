@@ -78,8 +78,8 @@ func TestOnlyDecisionMakersApproveARunbooksStep(t *testing.T) {
 	}
 }
 
-// TestOfRunsThatBeginAtOnceOneDoes, however many there are: the others are told which.
-func TestOfRunsThatBeginAtOnceOneDoes(t *testing.T) {
+// TestOneOfConcurrentRunsBegins, however many there are: the others are told which.
+func TestOneOfConcurrentRunsBegins(t *testing.T) {
 	t.Parallel()
 	s, _ := open(t)
 	book := approvalBook(t)
@@ -139,7 +139,7 @@ func TestOfRunsThatBeginAtOnceOneDoes(t *testing.T) {
 	}
 }
 
-func TestTheGateLooksAtTheNewestVerification(t *testing.T) {
+func TestTheGateReadsTheNewestVerification(t *testing.T) {
 	t.Parallel()
 	s, _ := open(t)
 	newest := func() *phases.VerificationResult {

@@ -125,7 +125,7 @@ func TestTransitionsOfOneDecisionYieldOneEpochAndClearRefusals(t *testing.T) {
 	}
 }
 
-func TestTransitionRefusesWhatNobodyMayOverride(t *testing.T) {
+func TestTransitionRefusesWhatNoOverrideOpens(t *testing.T) {
 	t.Parallel()
 	s, _ := open(t)
 	i := join(t, s, "a", pgfleet.Options{})

@@ -53,7 +53,7 @@ func wants(t *testing.T, err error, parts ...string) {
 	}
 }
 
-func TestOpenSaysWhatIsWrongWithTheServer(t *testing.T) {
+func TestOpenExplainsWhatIsWrongWithTheServer(t *testing.T) {
 	t.Parallel()
 	_, dbURL := open(t)
 	at := func(change func(u *url.URL)) string {
@@ -87,7 +87,7 @@ func TestOpenSaysWhatIsWrongWithTheServer(t *testing.T) {
 	}
 }
 
-func TestABlackHoleIsNotWaitedForForGood(t *testing.T) {
+func TestConnectingToABlackHoleEnds(t *testing.T) {
 	t.Parallel()
 	_, dbURL := open(t)
 	proxied, p := through(t, dbURL)
@@ -119,7 +119,7 @@ func TestAnAnswerThatNeverComesEndsTheStatement(t *testing.T) {
 	}
 }
 
-func TestASlowDatabaseIsCalledSlow(t *testing.T) {
+func TestASlowDatabaseIsReported(t *testing.T) {
 	t.Parallel()
 	_, dbURL := open(t)
 	proxied, p := through(t, dbURL)
@@ -166,8 +166,8 @@ func TestAStandbyThatIsNotYetPromotedIsNamed(t *testing.T) {
 	}
 }
 
-// TestAConnectionThatEndsInTheMidstOfACommand: nobody knows what was done.
-func TestAConnectionThatEndsInTheMidstOfACommand(t *testing.T) {
+// TestAConnectionClosedDuringACommandIsExplained: nobody knows what was done.
+func TestAConnectionClosedDuringACommandIsExplained(t *testing.T) {
 	t.Parallel()
 	s, _ := open(t)
 	_, err := s.Transition(t.Context(), testMigration, func(e phases.Snapshot) (phases.Move, error) {
