@@ -97,7 +97,7 @@ func (rc *Reconciler) Explain(ctx context.Context, key record.Key, past Past, ru
 	if err != nil {
 		return nil, fmt.Errorf("read the journal: %w", err)
 	}
-	sight, err := (&repair.Fixer{Locker: rc.Locker, Target: rc.Target}).Observe(ctx, []record.Key{key})
+	sight, err := (&repair.Repairer{Locker: rc.Locker, Target: rc.Target}).Observe(ctx, []record.Key{key})
 	if err != nil {
 		return nil, err
 	}

@@ -21,7 +21,7 @@ type repairer struct {
 	rules    *rules
 	pace     *pace
 	recorder *recorder
-	rule     repair.Fixer
+	rule     repair.Repairer
 
 	repairs bool          // the run repairs; set when it begins
 	plan    func(Planned) // see RunOptions.Plan; nil: no plan
@@ -43,7 +43,7 @@ type queuedRepair struct {
 func newRepairer(c *comparer, r *recorder, o Options, plan func(Planned)) *repairer {
 	return &repairer{
 		stores: c.stores, rules: c.rules, pace: c.pace, recorder: r, plan: plan,
-		rule:  repair.Fixer{Locker: c.stores.locker, Target: c.stores.target, NotAfter: o.NotAfter},
+		rule:  repair.Repairer{Locker: c.stores.locker, Target: c.stores.target, NotAfter: o.NotAfter},
 		batch: o.Batch, limit: o.MaxRepairs, rate: o.RepairRate, maxDifference: o.MaxDifference, pause: o.Pause,
 	}
 }

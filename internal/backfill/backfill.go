@@ -53,7 +53,7 @@ type Backfill struct {
 
 func (b *Backfill) defaults() Backfill {
 	d, batch := *b, 500
-	if newFilling(b) != nil {
+	if newBulkCopier(b) != nil {
 		batch = 2500
 	}
 	for _, n := range []struct {
@@ -92,8 +92,8 @@ func (b *Backfill) Run(ctx context.Context) (Progress, error) {
 	defer release()
 	failpoint.Here("replicate.begun")
 	r := &run{Backfill: b.defaults(), p: p}
-	r.fast = newFilling(&r.Backfill)
-	r.fixer = repair.Fixer{Locker: r.Locker, Target: r.Target, NotAfter: r.NotAfter}
+	r.bulk = newBulkCopier(&r.Backfill)
+	r.repairer = repair.Repairer{Locker: r.Locker, Target: r.Target, NotAfter: r.NotAfter}
 	if r.Rate > 0 {
 		r.limiter = rate.NewLimiter(rate.Limit(r.Rate), r.Batch)
 	}
@@ -116,9 +116,9 @@ func (b *Backfill) Run(ctx context.Context) (Progress, error) {
 // run is one call of Run.
 type run struct {
 	Backfill
-	fixer   repair.Fixer
-	fast    *filling // nil: rows go one by one
-	limiter *rate.Limiter
+	repairer repair.Repairer
+	bulk     *bulkCopier // nil: rows go one by one
+	limiter  *rate.Limiter
 
 	mu   sync.Mutex
 	p    Progress

@@ -110,8 +110,8 @@ func (r *run) load(ctx context.Context, index int) (l loaded, err error) {
 	if l.read, err = r.Target.Now(ctx); err != nil {
 		return l, fmt.Errorf("read the target's clock: %w", err)
 	}
-	if r.fast != nil {
-		l.blocks, err = r.fast.load(ctx, r.p.Chunks[index], r.Batch)
+	if r.bulk != nil {
+		l.blocks, err = r.bulk.load(ctx, r.p.Chunks[index], r.Batch)
 	} else {
 		err = r.Legacy.Scan(ctx, r.p.Chunks[index], func(row store.Row) error {
 			l.writes = append(l.writes, r.writeOf(row, l.read))
@@ -137,10 +137,10 @@ func (r *run) write(ctx context.Context, l loaded) (n counts, err error) {
 		if err := r.throttle(ctx, b.Rows()); err != nil {
 			return n, err
 		}
-		if err := note(r.fill(ctx, b, l.read)); err != nil {
+		if err := note(r.bulkLoad(ctx, b, l.read)); err != nil {
 			return n, err
 		}
-		r.fast.free.Put(b)
+		r.bulk.free.Put(b)
 	}
 	for batch := range slices.Chunk(l.writes, r.Batch) {
 		if err := r.throttle(ctx, len(batch)); err != nil {

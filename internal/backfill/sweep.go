@@ -17,7 +17,7 @@ func (r *run) sweep(ctx context.Context) error {
 	if lister, ok := r.Target.(store.StaleLister); ok {
 		list = lister.ListStale
 	}
-	if err := list(ctx, r.p.Barrier, func(keys []record.Key) error { return r.mend(ctx, keys) }); err != nil {
+	if err := list(ctx, r.p.Barrier, func(keys []record.Key) error { return r.repairStale(ctx, keys) }); err != nil {
 		return fmt.Errorf("sweep the target: %w", err)
 	}
 	return nil
@@ -40,7 +40,7 @@ func (r *run) listByScan(ctx context.Context, than record.Version, yield func([]
 }
 
 // repairStale repairs keys whose entries are older than the barrier.
-func (r *run) mend(ctx context.Context, keys []record.Key) error {
+func (r *run) repairStale(ctx context.Context, keys []record.Key) error {
 	var items []repair.Item
 	seen := make(map[record.Key]bool, len(keys))
 	for _, key := range keys {
@@ -50,7 +50,7 @@ func (r *run) mend(ctx context.Context, keys []record.Key) error {
 		}
 	}
 	// [backfill-sweep]: by the repair rules, since live writes continue beside the sweep.
-	fixed, err := r.fixer.Repair(ctx, items)
+	fixed, err := r.repairer.Repair(ctx, items)
 	if err != nil {
 		return err
 	}

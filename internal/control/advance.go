@@ -94,7 +94,7 @@ func (c *Controller) Advance(ctx context.Context, a Advance) (Step, error) {
 func (c *Controller) step(ctx context.Context, step *Step, a Advance, decide func(phases.Snapshot) error) error {
 	// The gates are evaluated inside, on rows read under the migration's lock. An error leaves the
 	// state as it was; if the response to the commit is lost, the next command finds the new route.
-	standing, err := c.State.Transition(ctx, c.Migration, func(e phases.Snapshot) (phases.Move, error) {
+	status, err := c.State.Transition(ctx, c.Migration, func(e phases.Snapshot) (phases.Move, error) {
 		err := decide(e)
 		return phases.Move{
 			From: step.From, To: step.To, Cause: cmp.Or(a.Cause, phases.CauseAdvance), Reason: a.Reason, Gates: step.Gates,
@@ -104,7 +104,7 @@ func (c *Controller) step(ctx context.Context, step *Step, a Advance, decide fun
 		return err
 	}
 	failpoint.Here("control.advance.moved")
-	step.To, step.Done = standing.Route, true
+	step.To, step.Done = status.Route, true
 	return nil
 }
 

@@ -26,9 +26,9 @@ import (
 //
 // Whatever fails before 4 is undone by lift, which starts with an epoch of its
 // own: a controller that resumes late finds the route changed and does nothing.
-func (c *Controller) passFence(ctx context.Context, step *Step, standing phases.Status, a Advance) error {
-	attempt := standing.Attempt
-	retained, err := c.fenceAndRetain(ctx, standing, attempt, *step, a)
+func (c *Controller) passFence(ctx context.Context, step *Step, status phases.Status, a Advance) error {
+	attempt := status.Attempt
+	retained, err := c.fenceAndRetain(ctx, status, attempt, *step, a)
 	if err == nil {
 		failpoint.Here("control.fence.retained")
 		step.To, step.Done = retained.Route, true
@@ -60,19 +60,19 @@ func (c *Controller) passFence(ctx context.Context, step *Step, standing phases.
 
 // beginFence records a new attempt, which commits the decision to fence, and passes
 // its fence.
-func (c *Controller) beginFence(ctx context.Context, step *Step, standing phases.Status, a Advance, decide func(phases.Snapshot) error) error {
-	standing.Attempt = uuid.NewString()
+func (c *Controller) beginFence(ctx context.Context, step *Step, status phases.Status, a Advance, decide func(phases.Snapshot) error) error {
+	status.Attempt = uuid.NewString()
 	// [fence-attempt]: recorded before legacy is fenced. A crash right after the fence is found and
 	// undone by the next command.
-	if err := c.State.Intend(ctx, c.Migration, standing.Route, standing.Attempt, decide); err != nil {
+	if err := c.State.Intend(ctx, c.Migration, status.Route, status.Attempt, decide); err != nil {
 		return err
 	}
 	failpoint.Here("control.fence.intended")
-	return c.passFence(ctx, step, standing, a)
+	return c.passFence(ctx, step, status, a)
 }
 
-func (c *Controller) fenceAndRetain(ctx context.Context, standing phases.Status, attempt string, step Step, a Advance) (phases.Status, error) {
-	at := standing.Route
+func (c *Controller) fenceAndRetain(ctx context.Context, status phases.Status, attempt string, step Step, a Advance) (phases.Status, error) {
+	at := status.Route
 	if at.Phase == phases.Grace {
 		c.report("fencing legacy: waiting for open writers")
 		// [fence-lock], [fence-era]: once this returns, legacy refuses writes, and the era is above every
@@ -80,11 +80,11 @@ func (c *Controller) fenceAndRetain(ctx context.Context, standing phases.Status,
 		// a resumed command repeats this.
 		era, err := c.Fence.RaiseFence(ctx, attempt, orDefault(c.LockTimeout, phases.LockTimeout))
 		if err != nil {
-			return standing, err
+			return status, err
 		}
 		failpoint.Here("control.fence.raised")
 		c.report("legacy refuses writes; waiting for the fleet to acknowledge")
-		standing, err = c.State.Transition(ctx, c.Migration, func(e phases.Snapshot) (phases.Move, error) {
+		status, err = c.State.Transition(ctx, c.Migration, func(e phases.Snapshot) (phases.Move, error) {
 			// [one-decides]: another controller has undone this attempt, or begun its own.
 			if e.Status.Attempt != attempt {
 				return phases.Move{}, errNotOurs
@@ -97,7 +97,7 @@ func (c *Controller) fenceAndRetain(ctx context.Context, standing phases.Status,
 			}, nil
 		})
 		if err != nil {
-			return standing, err
+			return status, err
 		}
 		failpoint.Here("control.fence.fenced")
 	}
@@ -105,20 +105,20 @@ func (c *Controller) fenceAndRetain(ctx context.Context, standing phases.Status,
 	// [fence-epoch]: within the fence's budget, since writes wait meanwhile; after it the fence is
 	// undone.
 	if err := c.AwaitSettled(ctx, budget); err != nil {
-		return standing, err
+		return status, err
 	}
 	holder, era, err := c.Fence.FenceState(ctx)
 	if err != nil {
-		return standing, err
+		return status, err
 	}
 	// [fence-checked]: the fence may have been lifted while this process slept. If it is lifted
 	// after this check, epoch lifting was committed first, and the transition below finds the route
 	// moved.
 	if holder != attempt {
-		return standing, fmt.Errorf("legacy's fence belongs to another attempt (%q)", holder)
+		return status, fmt.Errorf("legacy's fence belongs to another attempt (%q)", holder)
 	}
 	failpoint.Here("control.fence.settled")
-	fenced := standing.Route
+	fenced := status.Route
 	return c.State.Transition(ctx, c.Migration, func(e phases.Snapshot) (phases.Move, error) {
 		switch {
 		// [one-decides], [fence-epoch], [fence-checked]: all three hold in the transaction that
@@ -191,7 +191,7 @@ func (c *Controller) lift(ctx context.Context, attempt, reason string) (at phase
 // fenceMove commits a step of the fence's protocol for the attempt that the
 // migration's row holds.
 func (c *Controller) fenceMove(ctx context.Context, from phases.Route, to phases.Phase, attempt, reason string) (phases.Route, error) {
-	standing, err := c.State.Transition(ctx, c.Migration, func(phases.Snapshot) (phases.Move, error) {
+	status, err := c.State.Transition(ctx, c.Migration, func(phases.Snapshot) (phases.Move, error) {
 		// [one-decides]: From carries the epoch that the caller saw, and an attempt whose fence
 		// is raised can't change within one epoch.
 		return phases.Move{From: from, To: phases.Route{Phase: to}, Cause: phases.CauseFence, Reason: reason, Attempt: attempt}, nil
@@ -199,5 +199,5 @@ func (c *Controller) fenceMove(ctx context.Context, from phases.Route, to phases
 	if err != nil {
 		return from, err
 	}
-	return standing.Route, nil
+	return status.Route, nil
 }

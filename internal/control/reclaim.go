@@ -84,18 +84,18 @@ func (c *Controller) commitReclaim(ctx context.Context, move phases.Move, settle
 	defer deadline.Stop()
 	tick := time.NewTicker(orDefault(c.Poll, 50*time.Millisecond))
 	defer tick.Stop()
-	said := false
+	reported := false
 	for {
 		// [reclaim-leases]: refused with a RouteConflictError until leases from before the loss
 		// have expired. [one-decides]: move.From is the route that reclaim was decided on.
-		standing, err := c.State.Transition(ctx, c.Migration, func(phases.Snapshot) (phases.Move, error) { return move, nil })
-		var held *phases.RouteConflictError
-		if !errors.As(err, &held) {
-			return standing.Route, err
+		status, err := c.State.Transition(ctx, c.Migration, func(phases.Snapshot) (phases.Move, error) { return move, nil })
+		var conflict *phases.RouteConflictError
+		if !errors.As(err, &conflict) {
+			return status.Route, err
 		}
-		if !said {
-			c.report("waiting: %s", held)
-			said = true
+		if !reported {
+			c.report("waiting: %s", conflict)
+			reported = true
 		}
 		select {
 		case <-ctx.Done():

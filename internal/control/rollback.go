@@ -104,9 +104,9 @@ func (c *Controller) back(ctx context.Context, from, to phases.Route, reason str
 	}
 	deadline := time.Now().Add(settle)
 	for {
-		var standing phases.Status
+		var status phases.Status
 		var err error
-		standing, err = c.State.Transition(ctx, c.Migration, func(e phases.Snapshot) (phases.Move, error) {
+		status, err = c.State.Transition(ctx, c.Migration, func(e phases.Snapshot) (phases.Move, error) {
 			// [return-reversible]: legacy would lack every write of retain.
 			if to.Phase == phases.Returning && !e.Status.Reversible {
 				return phases.Move{}, errors.New("cannot roll back from retain: the migration file sets retain.reversible: false, so writes since the fence are not journalled")
@@ -122,16 +122,16 @@ func (c *Controller) back(ctx context.Context, from, to phases.Route, reason str
 			}
 			return m, nil
 		})
-		var held *phases.RouteConflictError
+		var conflict *phases.RouteConflictError
 		// [held-routes]: only an incompatible route of a live lease is worth waiting for, until the
 		// deadline.
-		if err == nil || !errors.As(err, &held) || time.Now().After(deadline) {
-			return standing.Route, err
+		if err == nil || !errors.As(err, &conflict) || time.Now().After(deadline) {
+			return status.Route, err
 		}
 		if e, err := c.State.Snapshot(ctx, c.Migration); err == nil && e.Fleet.Behind == 0 {
-			return standing.Route, blockedByLapsed(held, e.Fleet) // waiting would not help
+			return status.Route, blockedByLapsed(conflict, e.Fleet) // waiting would not help
 		}
-		c.report("waiting: %s", held)
+		c.report("waiting: %s", conflict)
 		if err := c.AwaitSettled(ctx, time.Until(deadline)); err != nil {
 			return phases.Route{}, err
 		}

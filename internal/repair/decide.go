@@ -35,7 +35,7 @@ const (
 // being inserted at this moment may already have an earlier one.
 //
 // era is the one that legacy's reads belonged to before the entry was read.
-func decide(row store.Row, seen store.Entry, lost record.Version, era uint32, notAfter time.Time) (store.Write, step) {
+func decide(row store.Row, seen store.Entry, journaled record.Version, era uint32, notAfter time.Time) (store.Write, step) {
 	if row.Found {
 		era = row.Version.Era()
 	}
@@ -68,11 +68,11 @@ func decide(row store.Row, seen store.Entry, lost record.Version, era uint32, no
 		}
 	}
 	// [repair-era]: a tombstone at that version would be one of a later era.
-	if lost.Era() > era {
+	if journaled.Era() > era {
 		return store.Write{}, stepLeave
 	}
 	// [repair-tombstone], [journal-version]: at the highest version that is known to be superseded.
-	w.Deleted, w.Version = true, seen.Version.Max(lost)
+	w.Deleted, w.Version = true, seen.Version.Max(journaled)
 	// [repair-unchanged]: the tombstone has no newer version of its own, so it must overwrite;
 	// without the condition it would lower a version, or remove a record, that came after the
 	// read.

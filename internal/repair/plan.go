@@ -34,7 +34,7 @@ type Planned struct {
 
 // Plan decides for each item as Repair does, and does nothing. Like Repair it
 // reads legacy's rows under their locks, a batch at a time.
-func (f *Fixer) Plan(ctx context.Context, items []Item) ([]Planned, error) {
+func (f *Repairer) Plan(ctx context.Context, items []Item) ([]Planned, error) {
 	d := f.defaults()
 	plans := make([]Planned, 0, len(items))
 	for from := 0; from < len(items); from += d.Batch {
@@ -64,7 +64,7 @@ type Observation struct {
 }
 
 // Observe reads the keys in both stores.
-func (f *Fixer) Observe(ctx context.Context, keys []record.Key) (s Observation, err error) {
+func (f *Repairer) Observe(ctx context.Context, keys []record.Key) (s Observation, err error) {
 	// [repair-era]: first: a fence that is raised after this gives later eras, which are then left
 	// alone.
 	if s.Era, err = Era(ctx, f.Locker); err != nil {
@@ -88,8 +88,8 @@ func (f *Fixer) Observe(ctx context.Context, keys []record.Key) (s Observation, 
 
 // Plan is what a repair would do to the nth key. lost is the highest version in the
 // journal that the target lacks (zero: none).
-func (s *Observation) Plan(n int, lost record.Version) Planned {
-	w, what := s.decide(n, lost, 0)
+func (s *Observation) Plan(n int, journaled record.Version) Planned {
+	w, what := s.decide(n, journaled, 0)
 	p := Planned{Key: s.Seen[n].Key, Step: stepWords[what], Has: s.Seen[n].Presence, From: s.Seen[n].Version, To: w.Version}
 	if what == stepNone || what == stepLeave {
 		p.To = p.From
@@ -97,6 +97,6 @@ func (s *Observation) Plan(n int, lost record.Version) Planned {
 	return p
 }
 
-func (s *Observation) decide(n int, lost record.Version, notAfter time.Duration) (store.Write, step) {
-	return decide(s.Rows[n], s.Seen[n], lost, s.Era, s.Now.Add(notAfter))
+func (s *Observation) decide(n int, journaled record.Version, notAfter time.Duration) (store.Write, step) {
+	return decide(s.Rows[n], s.Seen[n], journaled, s.Era, s.Now.Add(notAfter))
 }

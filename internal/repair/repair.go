@@ -15,8 +15,8 @@ import (
 	"github.com/stranglerfig/migrator/store"
 )
 
-// Fixer repairs keys of one migration. It may be used by several goroutines.
-type Fixer struct {
+// Repairer repairs keys of one migration. It may be used by several goroutines.
+type Repairer struct {
 	Locker store.Locker // legacy
 	Target store.TargetRecords
 
@@ -44,15 +44,15 @@ const (
 	Left       Action = "not repaired: the target's entry belongs to a later era than legacy's"
 )
 
-// Fixed is the result of one Item.
-type Fixed struct {
+// Result is the result of one Item.
+type Result struct {
 	Key     record.Key
 	Action  Action         // "" where Err is set
 	Version record.Version // which the target now has, or had when it was not repaired
 	Err     error          // all attempts failed: the cause of the last failure
 }
 
-func (f *Fixer) defaults() Fixer {
+func (f *Repairer) defaults() Repairer {
 	d := *f
 	if d.NotAfter <= 0 {
 		d.NotAfter = 10 * time.Second
@@ -70,14 +70,14 @@ func (f *Fixer) defaults() Fixer {
 }
 
 // Repair repairs the target's copies of the items, and returns the results in the
-// items' order. The error is for ctx only: a key's own failure is in its Fixed.
+// items' order. The error is for ctx only: a key's own failure is in its Result.
 // Items must not name a key twice.
-func (f *Fixer) Repair(ctx context.Context, items []Item) ([]Fixed, error) {
+func (f *Repairer) Repair(ctx context.Context, items []Item) ([]Result, error) {
 	d := f.defaults()
-	done := make([]Fixed, len(items))
+	done := make([]Result, len(items))
 	todo := make([]int, len(items))
 	for i := range items {
-		done[i] = Fixed{Key: items[i].Key}
+		done[i] = Result{Key: items[i].Key}
 		todo[i] = i
 	}
 	pause := d.Pause
@@ -103,7 +103,7 @@ func (f *Fixer) Repair(ctx context.Context, items []Item) ([]Fixed, error) {
 
 // attempt reads each item in todo once, and returns the items that need another
 // attempt: first those that were not tried because a store seems to be down.
-func (f *Fixer) attempt(ctx context.Context, items []Item, todo []int, size int, done []Fixed) []int {
+func (f *Repairer) attempt(ctx context.Context, items []Item, todo []int, size int, done []Result) []int {
 	var untried, again []int
 	for from, failures := 0, 0; from < len(todo); from += size {
 		batch := todo[from:min(from+size, len(todo))]
@@ -133,7 +133,7 @@ func (f *Fixer) attempt(ctx context.Context, items []Item, todo []int, size int,
 
 // observe makes one attempt for a batch. It returns the items that need another;
 // the error is for all of them.
-func (f *Fixer) observe(ctx context.Context, items []Item, batch []int, done []Fixed) ([]int, error) {
+func (f *Repairer) observe(ctx context.Context, items []Item, batch []int, done []Result) ([]int, error) {
 	keys := make([]record.Key, len(batch))
 	for n, i := range batch {
 		keys[n] = items[i].Key
@@ -149,9 +149,9 @@ func (f *Fixer) observe(ctx context.Context, items []Item, batch []int, done []F
 		w, what := s.decide(n, items[i].Journaled, f.NotAfter)
 		switch what {
 		case stepNone:
-			done[i] = Fixed{Key: keys[n], Action: Agreed, Version: s.Seen[n].Version}
+			done[i] = Result{Key: keys[n], Action: Agreed, Version: s.Seen[n].Version}
 		case stepLeave:
-			done[i] = Fixed{Key: keys[n], Action: Left, Version: s.Seen[n].Version}
+			done[i] = Result{Key: keys[n], Action: Left, Version: s.Seen[n].Version}
 		default:
 			w.Key = keys[n]
 			writes, steps, at = append(writes, w), append(steps, what), append(at, i)
@@ -168,7 +168,7 @@ func (f *Fixer) observe(ctx context.Context, items []Item, batch []int, done []F
 	failpoint.Here("repair.applied")
 	var again []int
 	for n, r := range results {
-		done[at[n]] = settle(writes[n], steps[n], r)
+		done[at[n]] = resultOf(writes[n], steps[n], r)
 		if done[at[n]].Err != nil {
 			again = append(again, at[n])
 		}
@@ -178,8 +178,8 @@ func (f *Fixer) observe(ctx context.Context, items []Item, batch []int, done []F
 
 var errLowered = errors.New("its version was ahead of legacy's and was lowered; the write after that was not confirmed")
 
-func settle(w store.Write, s step, r store.Result) Fixed {
-	f := Fixed{Key: w.Key, Version: r.Version}
+func resultOf(w store.Write, s step, r store.Result) Result {
+	f := Result{Key: w.Key, Version: r.Version}
 	switch {
 	case r.Err != nil:
 		f.Err = fmt.Errorf("write the target: %w", r.Err)

@@ -65,7 +65,7 @@ func TestRepairCorrectsTheTarget(t *testing.T) {
 				c.entry.Key = "k"
 				s.target["k"] = c.entry
 			}
-			f := repair.Fixer{Locker: s, Target: s, Pause: time.Millisecond}
+			f := repair.Repairer{Locker: s, Target: s, Pause: time.Millisecond}
 			got, err := f.Repair(t.Context(), []repair.Item{{Key: "k", Journaled: c.lost}})
 			if err != nil || got[0].Err != nil {
 				t.Fatal(err, got[0].Err)
@@ -102,7 +102,7 @@ func TestRepairOfAnEntryAheadKeepsAWriteThatWasRefusedMeanwhile(t *testing.T) {
 			t.Errorf("the live write was %s, want it refused", results[0].Outcome)
 		}
 	}
-	f := repair.Fixer{Locker: s, Target: s, Pause: time.Millisecond}
+	f := repair.Repairer{Locker: s, Target: s, Pause: time.Millisecond}
 	got, err := f.Repair(t.Context(), []repair.Item{{Key: "k"}})
 	if err != nil || got[0].Err != nil || s.get("k").Record[0].Text != "new" {
 		t.Fatalf("%v %+v left %+v, want new", err, got, s.get("k"))
@@ -123,7 +123,7 @@ func TestRepairKeepsAnInsertThatCameBetween(t *testing.T) {
 				}
 			}
 		}
-		f := repair.Fixer{Locker: s, Target: s, Pause: time.Millisecond}
+		f := repair.Repairer{Locker: s, Target: s, Pause: time.Millisecond}
 		got, err := f.Repair(t.Context(), []repair.Item{{Key: "k", Journaled: v(50)}})
 		if err != nil || got[0].Err != nil || s.get("k").Presence != store.Live || s.get("k").Record[0].Text != "new" {
 			t.Fatalf("before %s: %v %+v left %+v, want new", moment, err, got, s.get("k"))
@@ -143,7 +143,7 @@ func TestRepairRetriesAndThenReportsTheCause(t *testing.T) {
 			s.rows[it.Key] = "a"
 		}
 		s.broken[call] = 6
-		f := repair.Fixer{Locker: s, Target: s, Batch: 4, Pause: time.Millisecond}
+		f := repair.Repairer{Locker: s, Target: s, Batch: 4, Pause: time.Millisecond}
 		got, err := f.Repair(t.Context(), items)
 		if err != nil {
 			t.Fatal(err)
@@ -162,7 +162,7 @@ func TestRepairRetriesAndThenReportsTheCause(t *testing.T) {
 	s := newStores()
 	ctx, cancel := context.WithCancel(t.Context())
 	s.before = func(string) { cancel() }
-	if _, err := (&repair.Fixer{Locker: s, Target: s}).Repair(ctx, items); !errors.Is(err, context.Canceled) {
+	if _, err := (&repair.Repairer{Locker: s, Target: s}).Repair(ctx, items); !errors.Is(err, context.Canceled) {
 		t.Fatalf("got %v, want it cancelled", err)
 	}
 }
@@ -214,7 +214,7 @@ func TestRepairBesideAWriter(t *testing.T) {
 				nested = false
 			}
 		}
-		f := repair.Fixer{Locker: s, Target: s, Pause: time.Microsecond, Attempts: 50}
+		f := repair.Repairer{Locker: s, Target: s, Pause: time.Microsecond, Attempts: 50}
 		fix := func() {
 			var items []repair.Item
 			for i := range 3 {

@@ -44,7 +44,7 @@ func (s *Store) Apply(ctx context.Context, a Applied) (st phases.Status, created
 	}
 	// Alone with the row: a step that was decided under the former configuration is committed
 	// before, or finds the hash changed.
-	err = s.alone(ctx, a.Migration, func(tx pgx.Tx) error {
+	err = s.exclusive(ctx, a.Migration, func(tx pgx.Tx) error {
 		if err := change(ctx, tx, a, lease, renew); err != nil {
 			return err
 		}

@@ -22,7 +22,7 @@ func (s *Store) Approve(ctx context.Context, migration string, to phases.Phase, 
 	if ttl <= 0 {
 		return a, hint.Errorf(hint.Hint{Text: "set phases.approval.expires"}, "an approval needs a time after which it expires")
 	}
-	err = s.alone(ctx, migration, func(tx pgx.Tx) error {
+	err = s.exclusive(ctx, migration, func(tx pgx.Tx) error {
 		// Bound to the epoch and the configuration that this transaction reads under the lock: an
 		// approval opens no later step.
 		err := tx.QueryRow(ctx, `INSERT INTO migrator.approvals (migration, to_phase, epoch, config_hash, role, reason, expires_at)

@@ -35,7 +35,7 @@ func (s *Store) InjectFault(ctx context.Context, migration string, f dual.Fault)
 	if err != nil {
 		return err
 	}
-	return s.alone(ctx, migration, func(tx pgx.Tx) error {
+	return s.exclusive(ctx, migration, func(tx pgx.Tx) error {
 		st, err := statedb.ReadStatus(ctx, tx, migration)
 		if err != nil {
 			return err

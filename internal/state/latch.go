@@ -68,7 +68,7 @@ func (s *Store) Acknowledge(ctx context.Context, migration, reason string) error
 	if strings.TrimSpace(reason) == "" {
 		return errors.New("an acknowledgement needs a reason: what was found and done")
 	}
-	return s.alone(ctx, migration, func(tx pgx.Tx) error {
+	return s.exclusive(ctx, migration, func(tx pgx.Tx) error {
 		// Read under the lock: an automatic rollback that comes at the same time is before this,
 		// and acknowledged, or after it, and latches again.
 		l, err := latched(ctx, tx, migration)

@@ -150,13 +150,13 @@ func awaitLoss(ctx context.Context, conn *pgx.Conn, name string) error {
 		if err != nil && (!quiet || conn.IsClosed()) {
 			return fmt.Errorf("%w: %w", errLeadershipLost, err)
 		}
-		held, err := askOn(ctx, conn, `SELECT EXISTS (SELECT FROM pg_locks l, hashtextextended('migrator leader ' || $1, 0) h
+		locked, err := askOn(ctx, conn, `SELECT EXISTS (SELECT FROM pg_locks l, hashtextextended('migrator leader ' || $1, 0) h
 			WHERE l.locktype = 'advisory' AND l.pid = pg_backend_pid() AND l.granted AND l.objsubid = 1
 			  AND l.classid::bigint = (h >> 32) & 4294967295 AND l.objid::bigint = h & 4294967295)`, name)
 		switch {
 		case err != nil:
 			return err
-		case !held:
+		case !locked:
 			return fmt.Errorf("%w: the session does not have the lock", errLeadershipLost)
 		}
 	}

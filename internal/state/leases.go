@@ -51,7 +51,7 @@ func (s *Store) Evict(ctx context.Context, migration, instance, reason string) e
 	if strings.TrimSpace(reason) == "" {
 		return errors.New("an eviction needs a reason: how you know that the instance has stopped")
 	}
-	err := s.alone(ctx, migration, func(tx pgx.Tx) error {
+	err := s.exclusive(ctx, migration, func(tx pgx.Tx) error {
 		leases, _, err := readLeases(ctx, tx, migration)
 		if err != nil {
 			return err

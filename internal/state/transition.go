@@ -50,7 +50,7 @@ func (e *MovedError) Hint() hint.Hint { return hint.Hint{Do: hint.Status} }
 // A move by phases.CauseTrigger is an automatic rollback: its Latch, which names an
 // evaluation that Record has kept, is set in the same transaction.
 func (s *Store) Transition(ctx context.Context, migration string, decide func(phases.Snapshot) (phases.Move, error)) (st phases.Status, err error) {
-	err = s.alone(ctx, migration, func(tx pgx.Tx) error {
+	err = s.exclusive(ctx, migration, func(tx pgx.Tx) error {
 		// Read under the lock: no instance joins, acknowledges or journals until the move is
 		// committed or refused.
 		e, err := readSnapshot(ctx, tx, migration)
@@ -100,8 +100,8 @@ func admit(ctx context.Context, tx pgx.Tx, e phases.Snapshot, move phases.Move) 
 	}
 	// [held-routes], [no-skip]: whatever the gates say, also for a rollback.
 	if err := phases.Legal(from, move.To, e.Fleet.LiveRoutes); err != nil {
-		var held *phases.RouteConflictError
-		if lost := e.Status.StateLoss; lost != nil && errors.As(err, &held) && held.Live.Epoch > from.Epoch {
+		var conflict *phases.RouteConflictError
+		if lost := e.Status.StateLoss; lost != nil && errors.As(err, &conflict) && conflict.Live.Epoch > from.Epoch {
 			// Nothing that can be waited for: the instance can't follow before the reclaim.
 			return hint.Errorf(phases.StateLossHint(), "%s; %s must not run beside it", lost.Describe(from), move.To)
 		}
@@ -188,7 +188,7 @@ func commit(ctx context.Context, tx pgx.Tx, e phases.Snapshot, move phases.Move)
 // ForgetAttempt takes the note of an attempt back whose fence was never raised and never
 // will be. It does nothing if the attempt is not noted, or no longer in grace.
 func (s *Store) ForgetAttempt(ctx context.Context, migration, attempt, reason string) error {
-	return s.alone(ctx, migration, func(tx pgx.Tx) error {
+	return s.exclusive(ctx, migration, func(tx pgx.Tx) error {
 		// [one-decides]: compare-and-set on phase and attempt: a later attempt's note stays.
 		tag, err := tx.Exec(ctx, `UPDATE migrator.migrations SET attempt = '' WHERE name = $1 AND phase = 'grace' AND attempt = $2`, migration, attempt)
 		if err != nil || tag.RowsAffected() == 0 {
@@ -206,7 +206,7 @@ func (s *Store) Intend(ctx context.Context, migration string, at phases.Route, a
 	if attempt == "" {
 		return fmt.Errorf("an attempt of a fence needs an id")
 	}
-	return s.alone(ctx, migration, func(tx pgx.Tx) error {
+	return s.exclusive(ctx, migration, func(tx pgx.Tx) error {
 		e, err := readSnapshot(ctx, tx, migration)
 		switch st := e.Status; {
 		case err != nil:

@@ -29,8 +29,8 @@ func CollectRoutes(into *[]phases.Route) func(pgx.Rows) error {
 }
 
 // AnyReadsTarget reports whether an instance on one of the routes reads the target.
-func AnyReadsTarget(present phases.Route, held []phases.Route) bool {
-	for _, r := range held {
+func AnyReadsTarget(present phases.Route, live []phases.Route) bool {
+	for _, r := range live {
 		if r.ReadsTarget() {
 			return true
 		}

@@ -28,7 +28,7 @@ type Runs struct {
 	migration string
 
 	mu     sync.Mutex
-	held   *statedb.JobLock
+	lock   *statedb.JobLock
 	chunks []store.Chunk // as they were last saved
 }
 
@@ -65,7 +65,7 @@ func (b *Runs) Begin(ctx context.Context) (p backfill.Progress, release func(), 
 		return backfill.Progress{}, nil, err
 	}
 	b.mu.Lock()
-	b.held, b.chunks = r, slices.Clone(p.Chunks)
+	b.lock, b.chunks = r, slices.Clone(p.Chunks)
 	b.mu.Unlock()
 	return p, r.Release, nil
 }
@@ -134,7 +134,7 @@ func (b *Runs) resume(ctx context.Context, tx pgx.Tx, epoch, legacy int64) (back
 func (b *Runs) Save(ctx context.Context, p backfill.Progress) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.held == nil {
+	if b.lock == nil {
 		return statedb.ErrReleased
 	}
 	saved := slices.Clone(p.Chunks)
@@ -155,7 +155,7 @@ func (b *Runs) Save(ctx context.Context, p backfill.Progress) error {
 	}
 	// [backfill-alone]: a runner that has lost its lock can't save. [backfill-reentry]: nor can one
 	// whose migration has been back in legacy since it began.
-	err = b.held.Do(ctx, func(tx pgx.Tx) error {
+	err = b.lock.Do(ctx, func(tx pgx.Tx) error {
 		tag, err := tx.Exec(ctx, `UPDATE migrator.backfills b SET progress = $3::jsonb, chunks = coalesce($4::jsonb, chunks),
 				finished_at = CASE WHEN $5 THEN coalesce(finished_at, clock_timestamp()) END
 			WHERE id = $2 AND migration = $1

@@ -48,11 +48,11 @@ type Run struct {
 // gives up the lock that keeps others from beginning one.
 func (d *Runs) Begin(ctx context.Context, rehearsal string) (run Run, release func(), err error) {
 	job := "drill " + d.migration
-	held, err := statedb.TakeJob(ctx, d.pool, job)
+	lock, err := statedb.TakeJob(ctx, d.pool, job)
 	if err != nil {
 		return run, nil, err
 	}
-	if held == nil {
+	if lock == nil {
 		return run, nil, fmt.Errorf("%w%s", ErrDrilling, statedb.JobHolder(ctx, d.pool, job))
 	}
 	run.Migration, run.Rehearsal = d.migration, rehearsal
@@ -61,13 +61,13 @@ func (d *Runs) Begin(ctx context.Context, rehearsal string) (run Run, release fu
 		RETURNING id, environment, config_hash, actor, began_at`, d.migration, rehearsal).
 		Scan(&run.ID, &run.Environment, &run.ConfigHash, &run.Actor, &run.Began)
 	if err != nil {
-		held.Release()
+		lock.Release()
 		if errors.Is(err, pgx.ErrNoRows) {
 			err = statedb.UnknownMigration(ctx, d.pool, d.migration)
 		}
 		return run, nil, statedb.Explain(err)
 	}
-	return run, held.Release, nil
+	return run, lock.Release, nil
 }
 
 // Finish keeps what a drill has found.

@@ -17,7 +17,7 @@ var ErrNoRun = errors.New("there is no such reconcile run")
 
 // Unfinished is the run with the number, or for 0 the newest, if it may still go on:
 // it runs, is paused, or was interrupted. held tells whether a process coordinates it.
-func (r *Runs) Unfinished(ctx context.Context, id int64) (run reconcile.Run, held bool, err error) {
+func (r *Runs) Unfinished(ctx context.Context, id int64) (run reconcile.Run, coordinated bool, err error) {
 	if id != 0 {
 		run, err = r.Run(ctx, id)
 	} else {
@@ -40,8 +40,8 @@ func (r *Runs) Unfinished(ctx context.Context, id int64) (run reconcile.Run, hel
 	err = r.pool.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_locks l, hashtextextended('migrator job ' || $1, 0) h
 		WHERE l.locktype = 'advisory' AND l.objsubid = 1 AND l.granted
 		  AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
-		  AND l.classid::bigint = (h >> 32) & 4294967295 AND l.objid::bigint = h & 4294967295)`, "reconcile "+r.migration).Scan(&held)
-	return run, held, statedb.Explain(err)
+		  AND l.classid::bigint = (h >> 32) & 4294967295 AND l.objid::bigint = h & 4294967295)`, "reconcile "+r.migration).Scan(&coordinated)
+	return run, coordinated, statedb.Explain(err)
 }
 
 // Pause makes all processes that work on the run wait, within a second, until

@@ -19,10 +19,10 @@ var _ reconcile.Coverer = (*Runs)(nil)
 func (r *Runs) Cover(ctx context.Context, run int64, covered []reconcile.Covered) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.held == nil {
+	if r.lock == nil {
 		return statedb.ErrReleased
 	}
-	return r.held.Do(ctx, func(tx pgx.Tx) error {
+	return r.lock.Do(ctx, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, `DELETE FROM migrator.reconcile_coverage WHERE run = $1`, run); err != nil {
 			return err
 		}

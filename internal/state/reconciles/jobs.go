@@ -26,7 +26,7 @@ func (r *Runs) Enqueue(ctx context.Context, run int64, terms reconcile.Terms, jo
 	if err != nil {
 		return err
 	}
-	return r.held.Do(ctx, func(tx pgx.Tx) error {
+	return r.lock.Do(ctx, func(tx pgx.Tx) error {
 		b := &pgx.Batch{}
 		b.Queue(`DELETE FROM migrator.reconcile_jobs WHERE run = $1`, run)
 		b.Queue(`UPDATE migrator.reconcile_runs SET terms = $3::jsonb WHERE id = $2 AND migration = $1`, r.migration, run, string(about))
@@ -143,7 +143,7 @@ func (r *Runs) Work(ctx context.Context, run int64, workers int,
 					return err
 				}
 			}
-			if err := r.forgetNames(ctx, run, counted, len(others)); err != nil {
+			if err := r.clearNames(ctx, run, counted, len(others)); err != nil {
 				return err
 			}
 		}
@@ -217,7 +217,7 @@ func (r *Runs) finished(ctx context.Context, run int64, counted []int32, mine st
 }
 
 // forgetNames drops what the last n jobs counted have said of names: it is summed up.
-func (r *Runs) forgetNames(ctx context.Context, run int64, counted []int32, n int) error {
+func (r *Runs) clearNames(ctx context.Context, run int64, counted []int32, n int) error {
 	if n == 0 {
 		return nil
 	}

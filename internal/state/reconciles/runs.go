@@ -31,9 +31,9 @@ type Runs struct {
 	// OnPause, if set, is told that a run is paused, and why; with "", that it goes on.
 	OnPause func(run int64, why string)
 
-	mu    sync.Mutex
-	held  *statedb.JobLock
-	holds map[int64]*pauseState
+	mu     sync.Mutex
+	lock   *statedb.JobLock
+	pauses map[int64]*pauseState
 }
 
 var _ reconcile.Ledger = (*Runs)(nil)
@@ -49,25 +49,25 @@ func New(pool *pgxpool.Pool, migration string) *Runs {
 // shown nothing, so its slice is due again.
 func (r *Runs) Begin(ctx context.Context, run reconcile.Run) (reconcile.Run, func(), error) {
 	job := "reconcile " + r.migration
-	held, err := statedb.TakeJob(ctx, r.pool, job)
+	lock, err := statedb.TakeJob(ctx, r.pool, job)
 	if err != nil {
 		return run, nil, err
 	}
-	if held == nil {
+	if lock == nil {
 		return run, nil, fmt.Errorf("%w%s", reconcile.ErrRunning, statedb.JobHolder(ctx, r.pool, job))
 	}
 	begin := r.record
 	if run.ID != 0 {
-		begin = r.again
+		begin = r.resume
 	}
-	if err := held.Do(ctx, func(tx pgx.Tx) error { return begin(ctx, tx, &run) }); err != nil {
-		held.Release()
+	if err := lock.Do(ctx, func(tx pgx.Tx) error { return begin(ctx, tx, &run) }); err != nil {
+		lock.Release()
 		return run, nil, err
 	}
 	r.mu.Lock()
-	r.held = held
+	r.lock = lock
 	r.mu.Unlock()
-	return run, held.Release, nil
+	return run, lock.Release, nil
 }
 
 func (r *Runs) record(ctx context.Context, tx pgx.Tx, run *reconcile.Run) error {
@@ -110,7 +110,7 @@ func (r *Runs) record(ctx context.Context, tx pgx.Tx, run *reconcile.Run) error 
 }
 
 // again goes on with a run that was interrupted.
-func (r *Runs) again(ctx context.Context, tx pgx.Tx, run *reconcile.Run) error {
+func (r *Runs) resume(ctx context.Context, tx pgx.Tx, run *reconcile.Run) error {
 	id := run.ID
 	rows, err := tx.Query(ctx, runSQL+` WHERE migration = $1 AND id = $2 FOR UPDATE`, r.migration, id)
 	if err != nil {
@@ -154,7 +154,7 @@ func (r *Runs) again(ctx context.Context, tx pgx.Tx, run *reconcile.Run) error {
 func (r *Runs) Save(ctx context.Context, run reconcile.Run, found []reconcile.Finding, settled ...int) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.held == nil {
+	if r.lock == nil {
 		return statedb.ErrReleased
 	}
 	if run.Classes == nil {
@@ -166,7 +166,7 @@ func (r *Runs) Save(ctx context.Context, run reconcile.Run, found []reconcile.Fi
 	}
 	// Through the session of the lock: a runner that was frozen until another began can't save over
 	// it. Counts and findings commit together, so a resumed run counts none twice.
-	return r.held.Do(ctx, func(tx pgx.Tx) error {
+	return r.lock.Do(ctx, func(tx pgx.Tx) error {
 		tag, err := tx.Exec(ctx, `UPDATE migrator.reconcile_runs SET checked = $4, scanned = $5, suspects = $6,
 				differences = $7, repaired = $8, classes = $9::jsonb, error = $10, expected = $11, unsettled = $12, journalled = $13,
 				refused = $14, places = $15, recent = $16, recent_different = $17, recent_only = $18,

@@ -122,9 +122,9 @@ func (c *workerPool) work(ctx context.Context, a jobArgs, attempt int64) error {
 		case c.fatal <- err:
 		default:
 		}
-		return c.again(saving, a, attempt, time.Second)
+		return c.giveBack(saving, a, attempt, time.Second)
 	case ended, errors.Is(err, reconcile.ErrCancelled), errors.Is(err, errRunEnded):
-		return c.again(saving, a, attempt, 0)
+		return c.giveBack(saving, a, attempt, 0)
 	default:
 		c.log().Warn("job failed", "run", a.Run, "job", a.Number, "error", err, hint.Attr(err))
 		return c.fail(saving, a, attempt, err)
@@ -162,7 +162,7 @@ func (c *workerPool) logSkipped(ctx context.Context, run int64) error {
 	if errors.Is(err, pgx.ErrNoRows) || err == nil && config == c.config {
 		return nil
 	}
-	if _, told := c.skipped.LoadOrStore(run, true); !told && err == nil {
+	if _, logged := c.skipped.LoadOrStore(run, true); !logged && err == nil {
 		c.log().Error("skipping run: its config hash differs from this worker's",
 			"run", run, "its", config[:min(12, len(config))], "mine", c.config[:min(12, len(c.config))], "hint", hint.Hint{Text: "start the worker with the migration file that is applied"})
 	}
@@ -203,7 +203,7 @@ func (c *workerPool) complete(ctx context.Context, a jobArgs, attempt int64, t *
 }
 
 // again gives the job back, for whoever comes first.
-func (c *workerPool) again(ctx context.Context, a jobArgs, attempt int64, after time.Duration) error {
+func (c *workerPool) giveBack(ctx context.Context, a jobArgs, attempt int64, after time.Duration) error {
 	return statedb.Explain(pgx.BeginTxFunc(ctx, c.r.pool, statedb.ReadCommitted, func(tx pgx.Tx) error {
 		tag, err := tx.Exec(ctx, `SELECT FROM migrator.reconcile_jobs WHERE run = $1 AND number = $2 AND attempt = $3 AND state = 'taken' AND worker = $4
 			FOR UPDATE`, a.Run, a.Number, attempt, c.name)
@@ -275,19 +275,19 @@ func (c *workerPool) requeueExpired(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		var lost []jobArgs
+		var expired []jobArgs
 		var worker string
 		a := jobArgs{Migration: c.r.migration}
 		_, err = pgx.ForEachRow(rows, []any{&a.Run, &a.Number, &worker}, func() error {
 			if worker != "" {
 				c.log().Warn("worker heartbeat expired; requeueing job", "run", a.Run, "job", a.Number, "worker", worker)
 			}
-			lost = append(lost, a)
+			expired = append(expired, a)
 			return nil
 		})
-		if err != nil || len(lost) == 0 {
+		if err != nil || len(expired) == 0 {
 			return err
 		}
-		return requeue(ctx, tx, lost, 0)
+		return requeue(ctx, tx, expired, 0)
 	}))
 }

@@ -19,7 +19,7 @@ import (
 // it can't write any more.
 type Log struct {
 	id   int64
-	held *statedb.JobLock
+	lock *statedb.JobLock
 }
 
 var (
@@ -36,12 +36,12 @@ func (r *Runs) Take(ctx context.Context, id int64) (*Log, error) {
 	job := fmt.Sprintf("runbook run %d", id)
 	end := time.Now().Add(takeWithin)
 	for {
-		held, err := statedb.TakeJob(ctx, r.pool, job)
+		lock, err := statedb.TakeJob(ctx, r.pool, job)
 		if err != nil {
 			return nil, err
 		}
-		if held != nil {
-			return &Log{id: id, held: held}, nil
+		if lock != nil {
+			return &Log{id: id, lock: lock}, nil
 		}
 		if time.Now().After(end) {
 			return nil, fmt.Errorf("%w%s", ErrRunbookTaken, statedb.JobHolder(ctx, r.pool, job))
@@ -53,11 +53,11 @@ func (r *Runs) Take(ctx context.Context, id int64) (*Log, error) {
 }
 
 // Release lets the run go.
-func (l *Log) Release() { l.held.Release() }
+func (l *Log) Release() { l.lock.Release() }
 
 // Records implements runbook.Log.
 func (l *Log) Records(ctx context.Context) (all []runbook.Record, err error) {
-	err = l.held.Do(ctx, func(tx pgx.Tx) error {
+	err = l.lock.Do(ctx, func(tx pgx.Tx) error {
 		all, err = runbookRecords(ctx, tx, l.id)
 		return err
 	})
@@ -66,7 +66,7 @@ func (l *Log) Records(ctx context.Context) (all []runbook.Record, err error) {
 
 // Now implements runbook.Clock.
 func (l *Log) Now(ctx context.Context) (now time.Time, err error) {
-	err = l.held.Do(ctx, func(tx pgx.Tx) error { return tx.QueryRow(ctx, `SELECT clock_timestamp()`).Scan(&now) })
+	err = l.lock.Do(ctx, func(tx pgx.Tx) error { return tx.QueryRow(ctx, `SELECT clock_timestamp()`).Scan(&now) })
 	return now, err
 }
 
@@ -76,7 +76,7 @@ func (l *Log) Intend(ctx context.Context, r runbook.Record) (runbook.Record, err
 	if err != nil {
 		return r, err
 	}
-	err = l.held.Do(ctx, func(tx pgx.Tx) error {
+	err = l.lock.Do(ctx, func(tx pgx.Tx) error {
 		return tx.QueryRow(ctx, `INSERT INTO migrator.runbook_steps (run, step, direction, attempt, kind, block, intent)
 			VALUES ($1, $2, $3, $4, $5, $6, $7::jsonb) RETURNING intent_at, actor`,
 			l.id, r.Step, string(r.Direction), r.Attempt, string(r.Kind), r.Block, string(intent)).Scan(&r.Began, &r.Actor)
@@ -94,7 +94,7 @@ func (l *Log) End(ctx context.Context, r runbook.Record) error {
 	if err != nil {
 		return err
 	}
-	err = l.held.Do(ctx, func(tx pgx.Tx) error {
+	err = l.lock.Do(ctx, func(tx pgx.Tx) error {
 		tag, err := tx.Exec(ctx, `UPDATE migrator.runbook_steps SET outcome = $5, outcome_at = clock_timestamp(), detail = $6::jsonb
 			WHERE run = $1 AND step = $2 AND direction = $3 AND attempt = $4`,
 			l.id, r.Step, string(r.Direction), r.Attempt, string(r.Outcome), string(detail))
@@ -111,7 +111,7 @@ func (l *Log) End(ctx context.Context, r runbook.Record) error {
 
 // Mark implements runbook.Log.
 func (l *Log) Mark(ctx context.Context, s runbook.Status) error {
-	return l.held.Do(ctx, func(tx pgx.Tx) error {
+	return l.lock.Do(ctx, func(tx pgx.Tx) error {
 		_, err := tx.Exec(ctx, `UPDATE migrator.runbook_runs
 			SET status = $2, finished_at = CASE WHEN $3 THEN coalesce(finished_at, clock_timestamp()) END
 			WHERE id = $1 AND (status <> $2 OR (finished_at IS NULL) = $3)`, l.id, string(s), s.Ended())

@@ -63,10 +63,10 @@ const (
 	unfinishedRun     = `status IN ('running', 'waiting', 'compensating')`
 )
 
-func scanRunbookRun(row pgx.CollectableRow) (Run, error) { return scanRunbookRunBehind(row) }
+func scanRunbookRun(row pgx.CollectableRow) (Run, error) { return scanRunbookRunAfter(row) }
 
 // scanRunbookRunBehind reads a run that stands behind other columns.
-func scanRunbookRunBehind(row pgx.CollectableRow, others ...any) (r Run, err error) {
+func scanRunbookRunAfter(row pgx.CollectableRow, others ...any) (r Run, err error) {
 	var finished *time.Time
 	err = row.Scan(append(others, &r.ID, &r.Migration, &r.Runbook, &r.Title, &r.Path, &r.SourceHash, &r.Epoch, &r.ConfigHash, &r.Status, &r.Actor,
 		&r.Began, &finished, &r.UID, &r.Source)...)
@@ -101,7 +101,7 @@ func (r *Runs) Begin(ctx context.Context, book *runbook.Runbook, path string, be
 		SELECT true, * FROM begun UNION ALL SELECT false, * FROM open`,
 		r.migration, book.Name, statedb.CleanText(book.Title), statedb.CleanText(path), statedb.CleanText(book.Source), HashSource(book.Source), beside).
 		Query(func(rows pgx.Rows) (err error) {
-			run, err = pgx.CollectExactlyOneRow(rows, func(row pgx.CollectableRow) (Run, error) { return scanRunbookRunBehind(row, &begun) })
+			run, err = pgx.CollectExactlyOneRow(rows, func(row pgx.CollectableRow) (Run, error) { return scanRunbookRunAfter(row, &begun) })
 			return err
 		})
 	b.Queue(`COMMIT`)
