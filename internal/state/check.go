@@ -16,7 +16,7 @@ import (
 
 const (
 	oldestServer = 130000          // hash functions and triggers that the schema uses; tried from here on
-	clockSkew    = 2 * time.Second // between this machine and the database, before it is worth a word
+	clockSkew    = 2 * time.Second // between this machine and the database, from which it is reported
 )
 
 // Check examines the state database: whether it can be reached, is a primary, has

@@ -15,15 +15,16 @@ import (
 	"github.com/stranglerfig/migrator/phases"
 )
 
-// maxFault bounds how long a fault may last that nobody lifts.
+// maxFault bounds how long a fault lasts that is not lifted.
 const maxFault = time.Hour
 
-// ErrNotStaging refuses a fault where customers would meet it.
+// ErrNotStaging refuses a fault outside staging, where it would affect customers.
 var ErrNotStaging = errors.New("faults are injected in staging only")
 
-// InjectFault has instances that may play faults play this one, until it is lifted or
-// its time (f.For) is over. It wraps ErrNotStaging elsewhere, and refuses a second
-// fault beside the first, and one where the target alone has records.
+// InjectFault makes the instances that allow faults inject this one, until it is lifted or
+// its time (f.For) is over. Outside staging the error wraps ErrNotStaging. InjectFault
+// refuses a second fault beside an active one, and any in a phase in which legacy and the
+// target are not both written.
 func (s *Store) InjectFault(ctx context.Context, migration string, f dual.Fault) error {
 	switch {
 	case f.ID == "" || len(f.ID) > statedb.MaxText || statedb.CleanText(f.ID) != f.ID:
@@ -64,8 +65,8 @@ func (s *Store) LiftFault(ctx context.Context, migration, id string) error {
 	return statedb.Explain(err)
 }
 
-// FaultTargets are the live instances of the fleet, by name, with what each says of the
-// fault: how often it was played also once it is over.
+// FaultTargets returns the live instances of the fleet, by name, with what each has
+// reported of the fault: how often it was injected, also after it has ended.
 func (s *Store) FaultTargets(ctx context.Context, migration, fault string) ([]drill.FaultTarget, error) {
 	rows, err := s.pool.Query(ctx, `SELECT l.instance, l.about, coalesce(l.fault = $2, false),
 			CASE WHEN l.fault_of = $2 THEN coalesce(l.fault_executed, 0) ELSE 0 END, CASE WHEN l.fault_of = $2 THEN l.fault_first_at END

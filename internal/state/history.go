@@ -18,8 +18,8 @@ import (
 	"github.com/stranglerfig/migrator/phases"
 )
 
-// Entry is one line of a migration's history. Seq, At, Actor and the hashes are
-// the database's own: no client can choose them.
+// Entry is one entry of a migration's history. The database sets Seq, At, Actor and the
+// hashes: no client can choose them.
 type Entry struct {
 	Seq        int64           `json:"seq"`
 	At         time.Time       `json:"at"`
@@ -61,14 +61,14 @@ func (s *Store) History(ctx context.Context, migration string, limit int) ([]Ent
 }
 
 // note adds an entry that changes no route. The caller's transaction has the
-// migration's row alone.
+// migration's row exclusively.
 func note(ctx context.Context, tx pgx.Tx, migration string, cause phases.Cause, reason string, evidence any) error {
 	doc, err := json.Marshal(evidence)
 	if err != nil {
 		return err
 	}
-	// One entry after the other: the trigger chains it to the newest, whose number the migration's
-	// row holds.
+	// The row's lock orders the entries: the trigger chains each to the newest, whose number the
+	// migration's row has.
 	_, err = tx.Exec(ctx, `INSERT INTO migrator.history (migration, cause, from_phase, from_percent, from_epoch,
 			to_phase, to_percent, to_epoch, reason, config_hash, evidence)
 		SELECT name, $2, phase, percent, epoch, phase, percent, epoch, $3, config_hash, $4::jsonb
@@ -76,7 +76,7 @@ func note(ctx context.Context, tx pgx.Tx, migration string, cause phases.Cause, 
 	return err
 }
 
-// BrokenHistoryError tells where the history is not what was written.
+// BrokenHistoryError reports the first entry of the history that was changed or removed.
 type BrokenHistoryError struct {
 	Migration string
 	Seq       int64 // the first entry that is wrong
@@ -93,7 +93,7 @@ func (e *BrokenHistoryError) Hint() hint.Hint {
 }
 
 // VerifyHistory recomputes the hash chain here, not in the database, and compares
-// its end with where the migration stands. n is the number of entries found whole;
+// its end with the migration's route. n is the number of entries found intact;
 // *BrokenHistoryError names the first that is not.
 func (s *Store) VerifyHistory(ctx context.Context, migration string) (n int64, err error) {
 	broken := func(what string) error {
@@ -133,7 +133,8 @@ func (s *Store) VerifyHistory(ctx context.Context, migration string) (n int64, e
 		if err := tx.QueryRow(ctx, `SELECT history_seq FROM migrator.migrations WHERE name = $1`, migration).Scan(&newest); err != nil {
 			return err
 		}
-		// Entries cut off at the end leave a chain that is whole; the migration's row shows it.
+		// A chain without its last entries is intact; the number in the migration's row shows that
+		// they are missing.
 		if n != newest {
 			return broken(fmt.Sprintf("entry %d, the newest one written, is missing", newest))
 		}

@@ -13,7 +13,7 @@ import (
 	"github.com/stranglerfig/migrator/reconcile"
 )
 
-// errRunEnded tells a worker that nobody waits for the run's jobs any more.
+// errRunEnded ends a worker's job: no coordinator waits for the run's jobs any more.
 var errRunEnded = errors.New("the run has ended")
 
 // pausePoll is how often a process that works on a run reads whether the run is paused.
@@ -28,7 +28,7 @@ type pauseState struct {
 }
 
 // WaitWhilePaused implements reconcile.Jobs. It reads the run's status twice a second;
-// while the state database does not answer, the status read last holds.
+// while the state database does not answer, the last status read applies.
 func (r *Runs) WaitWhilePaused(ctx context.Context, run int64) (int, error) {
 	r.mu.Lock()
 	if r.pauses == nil {
@@ -72,8 +72,8 @@ func (r *Runs) checkPause(ctx context.Context, run int64, h *pauseState) error {
 	case errors.Is(err, pgx.ErrNoRows):
 		return errRunEnded
 	case err != nil:
-		// A state that does not answer ends no pause and begins none.
-		return nil //nolint:nilerr // what it said last holds
+		// An unreachable state database ends no pause and begins none.
+		return nil //nolint:nilerr // the last status read applies
 	}
 	h.sharers = max(1, sharers)
 	switch status {

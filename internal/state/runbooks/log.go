@@ -14,9 +14,8 @@ import (
 	"github.com/stranglerfig/migrator/runbook"
 )
 
-// RunbookLog is a run's log in the hands of the one process that is at it. Whatever it
-// keeps goes through the connection that holds the run's lock: a process that has lost
-// it can't write any more.
+// Log is a run's log, for the one process that executes the run. It writes through the
+// connection that has the run's lock: a process that no longer has the lock can't write.
 type Log struct {
 	id   int64
 	lock *statedb.JobLock
@@ -27,11 +26,11 @@ var (
 	_ runbook.Clock = (*Log)(nil)
 )
 
-// takeWithin is how long the database may need to notice that the process before has
-// been killed.
+// takeWithin is how long the database may need to notice that the former process was
+// killed.
 const takeWithin = 5 * time.Second
 
-// Take takes a run. ErrRunbookTaken while another process has it.
+// Take takes the lock of a run. ErrRunbookTaken while another process has it.
 func (r *Runs) Take(ctx context.Context, id int64) (*Log, error) {
 	job := fmt.Sprintf("runbook run %d", id)
 	end := time.Now().Add(takeWithin)
@@ -52,7 +51,7 @@ func (r *Runs) Take(ctx context.Context, id int64) (*Log, error) {
 	}
 }
 
-// Release lets the run go.
+// Release gives up the run's lock.
 func (l *Log) Release() { l.lock.Release() }
 
 // Records implements runbook.Log.
@@ -84,10 +83,10 @@ func (l *Log) Intend(ctx context.Context, r runbook.Record) (runbook.Record, err
 	return r, err
 }
 
-// codeHasOutcome is the schema's own SQLSTATE for an outcome that is there already.
+// codeHasOutcome is the schema's own SQLSTATE for an attempt that already has an outcome.
 const codeHasOutcome = "MG012"
 
-// End implements runbook.Log. An outcome that a person has given meanwhile stands.
+// End implements runbook.Log. An outcome that an operator recorded meanwhile stays.
 func (l *Log) End(ctx context.Context, r runbook.Record) error {
 	r.Detail.Output, r.Detail.Error, r.Detail.Reason = statedb.CleanText(r.Detail.Output), statedb.CleanText(r.Detail.Error), statedb.CleanText(r.Detail.Reason)
 	detail, err := json.Marshal(r.Detail)
@@ -119,8 +118,8 @@ func (l *Log) Mark(ctx context.Context, s runbook.Status) error {
 	})
 }
 
-// SaveOutcome keeps a person's word about a step whose attempts are over: that it was done by hand, or may
-// be tried again.
+// SaveOutcome records an operator's decision about a step whose attempts are over: that it
+// was done by hand, or may be tried again.
 func (l *Log) SaveOutcome(ctx context.Context, n runbook.Next, outcome runbook.Outcome, reason string) error {
 	r := runbook.Record{Step: n.Step.ID, Direction: n.Direction, Attempt: n.Attempt, Kind: n.Block.Kind, Block: n.Block.ID}
 	if _, err := l.Intend(ctx, r); err != nil {
