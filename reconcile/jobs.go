@@ -27,7 +27,7 @@ type Tally struct {
 type Terms struct {
 	Names bool   `json:"names"` // tallies have the hashes of keys
 	Seed  uint64 `json:"seed"`  // of these hashes
-	// Spans tells that the chunks are ranges of keys: versions are compared afterwards,
+	// Spans is true if the chunks are ranges of keys: versions are compared afterwards,
 	// for all records.
 	Spans  bool `json:"spans"`
 	TwoWay bool `json:"two_way"` // spans are searched for what only the target has, too

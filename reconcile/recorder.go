@@ -72,7 +72,7 @@ func (r *recorder) confirm(f Finding) (place int) {
 	return r.keep(f)
 }
 
-// isConfirmed tells whether a difference of the key is recorded.
+// isConfirmed reports whether a difference of the key is recorded.
 func (r *recorder) isConfirmed(k record.Key) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -48,7 +48,7 @@ func newRepairer(c *comparer, r *recorder, o Options, plan func(Planned)) *repai
 	}
 }
 
-// active tells whether confirmed differences are queued.
+// active reports whether confirmed differences are queued.
 func (p *repairer) active() bool { return p.repairs || p.plan != nil }
 
 // confirm records a confirmed difference, and queues it for repair in a run that

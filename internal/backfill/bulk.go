@@ -37,7 +37,7 @@ func (f *bulkCopier) load(ctx context.Context, c store.Chunk, rows int) (blocks 
 	return blocks, err
 }
 
-// fill returns when the target has every row of the block, or a later state of it.
+// bulkLoad returns when the target has every row of the block, or a later state of it.
 func (r *run) bulkLoad(ctx context.Context, b *record.Block, read time.Time) (n counts, err error) {
 	written := make([]bool, b.Rows())
 	// [backfill-newer], [not-after]: BulkLoad writes only keys of which the target has neither a

@@ -85,8 +85,8 @@ func TestRepairCorrectsTheTarget(t *testing.T) {
 	}
 }
 
-// An entry that is ahead refuses live writes. One that comes between the locked
-// read and the lowering must still arrive, by the second look.
+// An entry that is ahead refuses live writes. A write that comes between the locked
+// read and the lowering must still arrive, by the second read.
 func TestRepairOfAnEntryAheadKeepsAWriteThatWasRefusedMeanwhile(t *testing.T) {
 	t.Parallel()
 	s := newStores()
@@ -167,9 +167,9 @@ func TestRepairRetriesAndThenReportsTheCause(t *testing.T) {
 	}
 }
 
-// Repairs at random moments beside a writer whose target writes are held back,
-// lost to the journal, or in order: once the journal is repaired too, both agree
-// and no version has gone back.
+// Repairs at random moments beside a writer whose target writes are delayed, journaled
+// instead, or in order: once the journal is repaired too, both agree and no version has
+// gone back.
 func TestRepairBesideAWriter(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(400) {

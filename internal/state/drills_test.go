@@ -13,8 +13,8 @@ import (
 	"github.com/stranglerfig/migrator/phases"
 )
 
-// TestADrillCountsForItsGate: the newest that passed, of this rehearsal before any other; one
-// at a time; and what was not finished, or failed, is none.
+// TestADrillCountsForItsGate: the newest that passed counts, one of this rehearsal before any
+// other. One drill runs at a time. A drill that did not finish, or failed, does not count.
 func TestADrillCountsForItsGate(t *testing.T) {
 	t.Parallel()
 	s, _ := open(t)
@@ -47,7 +47,7 @@ func TestADrillCountsForItsGate(t *testing.T) {
 		t.Errorf("%+v of drills that have not passed", e)
 	}
 	run("another", true)
-	if e := evidence(); e == nil || e.ConfigHash != "h1" { // this description's, as it was then
+	if e := evidence(); e == nil || e.ConfigHash != "h1" { // under the migration file of that time
 		t.Errorf("%+v", e)
 	}
 	exec(t, s, `UPDATE migrator.drills SET config_hash = 'h0'`)
@@ -92,7 +92,7 @@ func TestAnImportedDrillCountsOnce(t *testing.T) {
 	if err != nil || e.Drill == nil || e.Drill.ConfigHash != "h1" || !e.Drill.Passed.Equal(at) {
 		t.Errorf("%+v, %v", e.Drill, err)
 	}
-	if _, _, err := drills.New(s.Pool(), "nobody").Import(ctx, r, "digest", "key"); !errors.Is(err, statedb.ErrUnknownMigration) {
+	if _, _, err := drills.New(s.Pool(), "unknown").Import(ctx, r, "digest", "key"); !errors.Is(err, statedb.ErrUnknownMigration) {
 		t.Errorf("%v", err)
 	}
 }

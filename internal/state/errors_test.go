@@ -137,12 +137,12 @@ func TestASlowDatabaseIsReported(t *testing.T) {
 		}
 	}
 	if !strings.Contains(speed, "connecting took") {
-		t.Errorf("doctor says %q of it", speed)
+		t.Errorf("doctor reports %q", speed)
 	}
 }
 
-// TestAStandbyThatIsNotYetPromotedIsNamed: it is read from, nothing is changed, and
-// a store that was open goes on once it is promoted.
+// TestAStandbyThatIsNotYetPromotedIsNamed: it serves reads, nothing is changed, and
+// an open store continues once it is promoted.
 func TestAStandbyThatIsNotYetPromotedIsNamed(t *testing.T) {
 	t.Parallel()
 	server := testenv.Postgres(t)
@@ -166,7 +166,7 @@ func TestAStandbyThatIsNotYetPromotedIsNamed(t *testing.T) {
 	}
 }
 
-// TestAConnectionClosedDuringACommandIsExplained: nobody knows what was done.
+// TestAConnectionClosedDuringACommandIsExplained: the command's outcome is unknown.
 func TestAConnectionClosedDuringACommandIsExplained(t *testing.T) {
 	t.Parallel()
 	s, _ := open(t)
