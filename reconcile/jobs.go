@@ -58,7 +58,7 @@ type Jobs interface {
 	// until all are done. It calls done with each job's tally, once, one at a time; that
 	// includes jobs that were done before and whose suspects are not rechecked. It
 	// returns the first error of done, of this process's compare, or of a job that
-	// failed again and again.
+	// failed after all retries.
 	Work(ctx context.Context, run int64, workers int, compare func(context.Context, Job) (*Tally, error), done func(Job, *Tally) error) error
 	// WaitWhilePaused returns once the run is not paused, with the number of processes
 	// that work on it. ErrCancelled ends it.

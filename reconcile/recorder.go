@@ -29,7 +29,7 @@ type recorder struct {
 	mu        sync.Mutex // guards what follows
 	run       Run
 	confirmed map[uint64]struct{} // hashes of keys with a confirmed difference
-	unknown   map[uint64]struct{} // hashes of names that no key leads to
+	unknown   map[uint64]struct{} // hashes of unknown keys
 	findings  []Finding           // kept
 	unsaved   []Finding
 	kept      map[Class]int
@@ -80,7 +80,7 @@ func (r *recorder) isConfirmed(k record.Key) bool {
 	return known
 }
 
-// unknownKeys records what the target has under names that no key leads to, each
+// unknownKeys records what the target has under unknown keys, each
 // name once. There is no record to compare it with, and so nothing to recheck.
 func (r *recorder) unknownKeys(entries []store.Entry) {
 	r.mu.Lock()

@@ -199,9 +199,9 @@ func TestAPhaseCantBeSkipped(t *testing.T) {
 		}
 	}
 	b.walk(phases.DualRead)
-	var held *control.GatesClosedError
+	var closed *control.GatesClosedError
 	_, err := b.controller().Advance(b.ctx, control.Advance{Overrides: map[string]string{"reconcile-clean": "trust me"}})
-	if !errors.As(err, &held) {
+	if !errors.As(err, &closed) {
 		t.Errorf("without a backfill: %v, want the interlock to block", err)
 	}
 	_, err = b.controller().Advance(b.ctx, control.Advance{Overrides: map[string]string{"backfill-done": "trust me"}})

@@ -79,12 +79,12 @@ func TestAnAdvanceEvaluatesItsGates(t *testing.T) {
 	b.check(err)
 	a := fenceGates()
 	a.DryRun = true
-	var held *control.GatesClosedError
-	if _, err := ctl.Advance(b.ctx, a); !errors.As(err, &held) {
+	var refusal *control.GatesClosedError
+	if _, err := ctl.Advance(b.ctx, a); !errors.As(err, &refusal) {
 		t.Fatalf("without telemetry: %v", err)
 	}
 	var closed []string
-	for _, g := range phases.Closed(held.Gates) {
+	for _, g := range phases.Closed(refusal.Gates) {
 		closed = append(closed, g.Gate)
 		if g.Verdict != phases.NoData || g.Interlock {
 			t.Errorf("%+v", g)
@@ -107,7 +107,7 @@ func TestAnAdvanceEvaluatesItsGates(t *testing.T) {
 	}
 	_, err = fleet.Renew(b.ctx, grant.Lease, step.To.Epoch)
 	b.check(err)
-	if _, err := ctl.Advance(b.ctx, control.Advance{}); !errors.As(err, &held) {
+	if _, err := ctl.Advance(b.ctx, control.Advance{}); !errors.As(err, &refusal) {
 		t.Fatalf("what was counted in another epoch opens the next step: %v", err)
 	}
 	words := control.Advance{Overrides: map[string]string{"consistency": "x", "shadow-writes": "x", "target-reads": "x"}}

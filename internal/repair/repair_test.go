@@ -176,7 +176,7 @@ func TestRepairBesideAWriter(t *testing.T) {
 		rng := rand.New(rand.NewPCG(seed, 1))
 		s := newStores()
 		lost := map[record.Key]record.Version{}
-		var held []store.Write
+		var delayed []store.Write
 		high := map[record.Key]record.Version{}
 		write := func() {
 			k := record.Key(fmt.Sprint(rng.IntN(3)))
@@ -190,14 +190,14 @@ func TestRepairBesideAWriter(t *testing.T) {
 			case 0:
 				lost[k] = lost[k].Max(w.Version)
 			case 1:
-				held = append(held, w)
+				delayed = append(delayed, w)
 			default:
 				_, _ = s.Apply(context.Background(), []store.Write{w})
 			}
-			if len(held) > 0 && rng.IntN(2) == 0 {
-				i := rng.IntN(len(held))
-				_, _ = s.Apply(context.Background(), held[i:i+1])
-				held = append(held[:i], held[i+1:]...)
+			if len(delayed) > 0 && rng.IntN(2) == 0 {
+				i := rng.IntN(len(delayed))
+				_, _ = s.Apply(context.Background(), delayed[i:i+1])
+				delayed = append(delayed[:i], delayed[i+1:]...)
 			}
 			for k := range s.target {
 				if high[k].NewerThan(s.get(k).Version) {
@@ -215,7 +215,7 @@ func TestRepairBesideAWriter(t *testing.T) {
 			}
 		}
 		f := repair.Repairer{Locker: s, Target: s, Pause: time.Microsecond, Attempts: 50}
-		fix := func() {
+		repairAll := func() {
 			var items []repair.Item
 			for i := range 3 {
 				k := record.Key(fmt.Sprint(i))
@@ -229,11 +229,11 @@ func TestRepairBesideAWriter(t *testing.T) {
 			nested = true
 			write()
 			nested = false
-			fix()
+			repairAll()
 		}
 		s.before = nil
-		fix()
-		_, _ = s.Apply(t.Context(), held) // what was late, after the repair
+		repairAll()
+		_, _ = s.Apply(t.Context(), delayed) // what was late, after the repair
 		for i := range 3 {
 			k := record.Key(fmt.Sprint(i))
 			e := s.get(k)

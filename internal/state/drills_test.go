@@ -21,7 +21,7 @@ func TestADrillCountsForItsGate(t *testing.T) {
 	ctx := t.Context()
 	var m migration.Config
 	must(t, json.Unmarshal(applied().Config, &m))
-	evidence := func() *phases.DrillResult {
+	newest := func() *phases.DrillResult {
 		t.Helper()
 		e, err := s.Snapshot(ctx, testMigration)
 		must(t, err)
@@ -43,20 +43,20 @@ func TestADrillCountsForItsGate(t *testing.T) {
 	must(t, err)
 	release() // its process has died
 	run(m.DrillHash(), false)
-	if e := evidence(); e != nil {
+	if e := newest(); e != nil {
 		t.Errorf("%+v of drills that have not passed", e)
 	}
 	run("another", true)
-	if e := evidence(); e == nil || e.ConfigHash != "h1" { // under the migration file of that time
+	if e := newest(); e == nil || e.ConfigHash != "h1" { // under the migration file of that time
 		t.Errorf("%+v", e)
 	}
 	exec(t, s, `UPDATE migrator.drills SET config_hash = 'h0'`)
-	if e := evidence(); e == nil || e.ConfigHash != "h0" {
+	if e := newest(); e == nil || e.ConfigHash != "h0" {
 		t.Errorf("%+v", e)
 	}
 	run(m.DrillHash(), true)
 	exec(t, s, `UPDATE migrator.drills SET config_hash = 'h0', finished_at = finished_at - interval '1 hour' WHERE rehearsal <> 'another'`)
-	if e := evidence(); e == nil || e.ConfigHash != "h1" || time.Since(e.Passed) < time.Hour/2 {
+	if e := newest(); e == nil || e.ConfigHash != "h1" || time.Since(e.Passed) < time.Hour/2 {
 		t.Errorf("%+v", e)
 	}
 	list, err := runs.List(ctx, 10)

@@ -315,7 +315,7 @@ func TestTheRouteOfALapsedLeaseThatReadsTheTargetAloneIsLive(t *testing.T) {
 		lapse(t, s, "a")
 		e, err := s.Snapshot(t.Context(), testMigration)
 		must(t, err)
-		if held := len(e.Fleet.LiveRoutes) > 0; held != c.held || len(e.Fleet.Lapsed) != 1 {
+		if live := len(e.Fleet.LiveRoutes) > 0; live != c.held || len(e.Fleet.Lapsed) != 1 {
 			t.Errorf("%s: live routes %v, lapsed %v; want live: %v", c.phase, e.Fleet.LiveRoutes, e.Fleet.Lapsed, c.held)
 		}
 	}

@@ -57,8 +57,8 @@ func TestAWriteRespectsALapsedLeaseThatReadsTheTargetAlone(t *testing.T) {
 			a.ack(t, st.Route.Epoch)
 			err = a.RollBack(t.Context(), st.Route.Epoch, "refused")
 			_, st = fleetOf(t, s)
-			var held *phases.RouteConflictError
-			if refused := errors.As(err, &held); refused != c.held || (st.Route.Phase == phases.Grace) != c.held {
+			var conflict *phases.RouteConflictError
+			if refused := errors.As(err, &conflict); refused != c.held || (st.Route.Phase == phases.Grace) != c.held {
 				t.Errorf("an emergency rollback: %v, now at %s; want a refusal: %v", err, st.Route, c.held)
 			}
 		})

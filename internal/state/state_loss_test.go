@@ -197,7 +197,7 @@ func TestAReclaimToAPhaseThatDoesNotKeepTheTargetWaitsForLeasesFromBefore(t *tes
 	waited := false
 	await(t, "the leases from before to be over", func() bool {
 		after, err := reclaim(t.Context(), s, legacy)
-		var held *phases.RouteConflictError
+		var conflict *phases.RouteConflictError
 		switch {
 		case err == nil:
 			if after.RouteSince.Before(st.StateLoss.LeasesOver) {
@@ -205,7 +205,7 @@ func TestAReclaimToAPhaseThatDoesNotKeepTheTargetWaitsForLeasesFromBefore(t *tes
 			}
 			settled(t, s, i, after.Route)
 			return true
-		case !errors.As(err, &held) || held.Live.Epoch != ahead.Epoch:
+		case !errors.As(err, &conflict) || conflict.Live.Epoch != ahead.Epoch:
 			t.Fatal(err)
 		}
 		waited = true

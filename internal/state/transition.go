@@ -150,7 +150,7 @@ func moved(ctx context.Context, tx pgx.Tx, st phases.Status, decided phases.Rout
 }
 
 func commit(ctx context.Context, tx pgx.Tx, e phases.Snapshot, move phases.Move) error {
-	evidence, err := json.Marshal(struct {
+	doc, err := json.Marshal(struct {
 		phases.Snapshot
 		Gates []phases.GateResult `json:"gates,omitempty"`
 		Fired *phases.Latch       `json:"fired,omitempty"`
@@ -163,7 +163,7 @@ func commit(ctx context.Context, tx pgx.Tx, e phases.Snapshot, move phases.Move)
 	// reported. [one-decides]: it refuses if the epoch is no longer the one that was read.
 	_, err = tx.Exec(ctx, `SELECT migrator.move($1, $2, $3, $4, $5, $6, $7::jsonb, $8, $9)`,
 		e.Status.Migration, e.Status.Route.Epoch, string(move.To.Phase), int32(move.To.Percent),
-		string(move.Cause), statedb.CleanText(move.Reason), string(evidence), move.Attempt, int64(move.FenceEra))
+		string(move.Cause), statedb.CleanText(move.Reason), string(doc), move.Attempt, int64(move.FenceEra))
 	if err != nil {
 		return err
 	}

@@ -139,8 +139,8 @@ func TestTransitionRefusesWhatNoOverrideOpens(t *testing.T) {
 	st, err := move(t.Context(), s, shadowWrite)
 	must(t, err)
 	// The instance may still be on legacy, beside which dual-read must not run.
-	var held *phases.RouteConflictError
-	if _, err := move(t.Context(), s, dualRead); !errors.As(err, &held) || held.Live.Phase != phases.Legacy {
+	var conflict *phases.RouteConflictError
+	if _, err := move(t.Context(), s, dualRead); !errors.As(err, &conflict) || conflict.Live.Phase != phases.Legacy {
 		t.Errorf("over an incompatible route: %v", err)
 	}
 	i.ack(t, st.Route.Epoch)
@@ -173,8 +173,8 @@ func TestARollbackOvertakesAHalfFinishedAdvance(t *testing.T) {
 		t.Fatal(err)
 	}
 	// shadow-write must wait: a may still be on cutover.
-	var held *phases.RouteConflictError
-	if _, err := move(t.Context(), s, shadowWrite); !errors.As(err, &held) || held.Live.Phase != phases.Cutover {
+	var conflict *phases.RouteConflictError
+	if _, err := move(t.Context(), s, shadowWrite); !errors.As(err, &conflict) || conflict.Live.Phase != phases.Cutover {
 		t.Errorf("%v", err)
 	}
 	e, err := s.Snapshot(t.Context(), testMigration)

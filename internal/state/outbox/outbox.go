@@ -124,15 +124,15 @@ func (o *Outbox) Delivered(ctx context.Context, m Message) error {
 // Pauses between attempts: 5 s, doubled up to an hour.
 const (
 	firstPause = 5 * time.Second
-	mostPause  = time.Hour
+	maxPause   = time.Hour
 )
 
 // Failed postpones a message, for longer after each attempt. It does nothing if another
 // sender has claimed the message since. why is for operators and must contain no secrets.
 func (o *Outbox) Failed(ctx context.Context, m Message, why string) error {
-	pause := mostPause
+	pause := maxPause
 	if doubled := m.Attempts - 1; doubled < 10 {
-		pause = min(firstPause<<max(doubled, 0), mostPause)
+		pause = min(firstPause<<max(doubled, 0), maxPause)
 	}
 	// Compare-and-set on the number of attempts: a sender that resumes late must not postpone a
 	// message that another has claimed since.

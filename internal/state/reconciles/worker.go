@@ -215,10 +215,10 @@ func (c *workerPool) giveBack(ctx context.Context, a jobArgs, attempt int64, aft
 	}))
 }
 
-// failuresMost is how often a job may fail, at whatever worker.
-const failuresMost = 3
+// maxFailures is how often a job may fail, at whatever worker.
+const maxFailures = 3
 
-// fail counts a failure, and requeues the job until it has failed failuresMost times.
+// fail counts a failure, and requeues the job until it has failed maxFailures times.
 func (c *workerPool) fail(ctx context.Context, a jobArgs, attempt int64, why error) error {
 	moved := errors.Is(why, store.ErrMoved)
 	return statedb.Explain(pgx.BeginTxFunc(ctx, c.r.pool, statedb.ReadCommitted, func(tx pgx.Tx) error {
@@ -227,11 +227,11 @@ func (c *workerPool) fail(ctx context.Context, a jobArgs, attempt int64, why err
 		err := tx.QueryRow(ctx, `UPDATE migrator.reconcile_jobs SET failures = failures + 1, error = $5, moved = $6,
 				state = CASE WHEN $6 OR failures + 1 >= $7 THEN 'failed' ELSE 'taken' END
 			WHERE run = $1 AND number = $2 AND attempt = $3 AND state = 'taken' AND worker = $4 RETURNING failures`,
-			a.Run, a.Number, attempt, c.name, statedb.CleanText(why.Error()), moved, failuresMost).Scan(&failures)
+			a.Run, a.Number, attempt, c.name, statedb.CleanText(why.Error()), moved, maxFailures).Scan(&failures)
 		if errors.Is(err, pgx.ErrNoRows) {
 			return nil
 		}
-		if err != nil || moved || failures >= failuresMost {
+		if err != nil || moved || failures >= maxFailures {
 			return err
 		}
 		return requeue(ctx, tx, []jobArgs{a}, time.Duration(failures)*time.Second)
