@@ -156,7 +156,7 @@ func TestAKilledRunIsGoneOnWith(t *testing.T) {
 		return n
 	}
 	clitest.Until(t, "a job is done", func() bool { return done() > 0 })
-	if code, _, stderr := o.Try("reconcile", "run"); code != clitest.NotYet || !strings.Contains(stderr, "under way") {
+	if code, _, stderr := o.Try("reconcile", "run"); code != clitest.NotYet || !strings.Contains(stderr, "another reconcile run") {
 		t.Errorf("a second run beside it: %d: %s", code, stderr)
 	}
 	first.Signal(syscall.SIGKILL)
@@ -169,7 +169,7 @@ func TestAKilledRunIsGoneOnWith(t *testing.T) {
 	var stdout, stderr string
 	clitest.Until(t, "the state database has seen its end", func() bool {
 		code, stdout, stderr = o.Try("reconcile", "run", "--full", "-o", "json")
-		return !strings.Contains(stderr, "under way")
+		return !strings.Contains(stderr, "another reconcile run")
 	})
 	var told app.Reconciled
 	if err := json.Unmarshal([]byte(stdout), &told); err != nil {
@@ -302,7 +302,7 @@ func TestAKilledRepairIsGoneOnWith(t *testing.T) {
 	var stdout, stderr string
 	clitest.Until(t, "the state database has seen its end", func() bool {
 		_, stdout, stderr = o.Try("reconcile", "run", "--full", "--repair", "-o", "json")
-		return !strings.Contains(stderr, "under way")
+		return !strings.Contains(stderr, "another reconcile run")
 	})
 	var told app.Reconciled
 	if err := json.Unmarshal([]byte(stdout), &told); err != nil {
