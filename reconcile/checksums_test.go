@@ -85,7 +85,7 @@ func (p *tables) exec(pool *pgxpool.Pool, sql string, args ...any) {
 	}
 }
 
-// watched tells how the target was read.
+// watched records how the target was read.
 type watched struct {
 	store.TargetRecords
 	got int
@@ -143,8 +143,8 @@ var damages = []struct{ legacy, target string }{
 	{target: `UPDATE migrator_target.move SET deleted = true WHERE key = '$1'`},
 	{target: `UPDATE migrator_target.move SET version = '0000000fffffffffffffffffffffffff' WHERE key = '$1'`},
 	{target: `UPDATE migrator_target.move SET version = left(version, 8) || '7fffffff' || right(version, 16) WHERE key = '$1'`},
-	{target: `INSERT INTO items (id, name) VALUES (-$1, 'nobody''s')`},
-	{target: `INSERT INTO items (id, name) VALUES ($1 + 10000000000, 'nobody''s')`},
+	{target: `INSERT INTO items (id, name) VALUES (-$1, 'unowned')`},
+	{target: `INSERT INTO items (id, name) VALUES ($1 + 10000000000, 'unowned')`},
 	// Two rows that exchange what they have.
 	{target: `UPDATE items SET name = CASE id WHEN $1 THEN 'name ' || $1 + 1 ELSE 'name $1' END WHERE id IN ($1, $1 + 1)`},
 	// What is the same, however it is written.
@@ -152,8 +152,8 @@ var damages = []struct{ legacy, target string }{
 	{legacy: `UPDATE items SET name = name WHERE id = $1`},
 }
 
-// TestSumsFindWhatTheSlowWayFinds: the same keys, the same classes, the same fields.
-func TestSumsFindWhatTheSlowWayFinds(t *testing.T) {
+// TestChecksumsFindWhatRowComparisonFinds: the same keys, the same classes, the same fields.
+func TestChecksumsFindWhatRowComparisonFinds(t *testing.T) {
 	t.Parallel()
 	const rows = 8_000
 	p := newTables(t, rows)
@@ -208,8 +208,8 @@ func TestSumsFindWhatTheSlowWayFinds(t *testing.T) {
 	}
 }
 
-// TestSumsAreLeftAloneByRules: where values may differ, sums say nothing.
-func TestSumsAreLeftAloneByRules(t *testing.T) {
+// TestChecksumsAreNotUsedWithRules: where values may differ, checksums prove nothing.
+func TestChecksumsAreNotUsedWithRules(t *testing.T) {
 	t.Parallel()
 	p := newTables(t, 2000)
 	p.exec(p.targetSQL, "UPDATE items SET amount = amount + 0.01, at = date_trunc('second', at), name = 'another'")

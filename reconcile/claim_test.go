@@ -32,7 +32,7 @@ func TestClaim(t *testing.T) {
 		{run(func(r *reconcile.Run) { r.Checked, r.Unsettled = 60, 1 }), "0 of 59 differ: below 5 % at 95 % confidence"},
 		{run(func(r *reconcile.Run) { r.Checked = 0 }), "nothing: legacy has no records"},
 		{run(func(r *reconcile.Run) { r.Status = reconcile.Stopped }), "nothing: the run was stopped after 812,331 records"},
-		{run(func(r *reconcile.Run) { r.Status = reconcile.Running }), "nothing: the run is still under way, after 812,331 records"},
+		{run(func(r *reconcile.Run) { r.Status = reconcile.Running }), "nothing: the run is still running, after 812,331 records"},
 		{
 			run(func(r *reconcile.Run) { r.Full, r.Slice, r.Slices, r.Checked = false, 2, 100, 8123 }),
 			"0 of 8,123 differ: below 0.04 % at 95 % confidence if damage is spread evenly; slice 3 of 100",
@@ -88,13 +88,13 @@ func TestWriteReport(t *testing.T) {
 	want := `Reconcile run 12, full, both ways, with repair, epoch 7, done
   checked          20,000  records of legacy, each against the target's copy
   scanned          20,001  entries of the target, for records that legacy lacks
-  suspects             14  differed at first sight
-  different             4  stayed different: confirmed
-    foreign             2  the key holds what migrator did not write
+  suspects             14  differed in the first comparison
+  different             4  still different after the recheck: confirmed
+    foreign             2  the key holds a value that migrator did not write
     field               1  fields differ
     missing             1  legacy has the record, the target has not
   repaired              1  of these, and read again; only a later run can be clean
-  unsettled             3  changed at every look and were not judged
+  unsettled             3  changed at every read; they have no result
   took            12.345s
 May be claimed: 4 of 19,997 differ (0.020 %): below 0.046 % at 95 % confidence
 Coverage: 99.9 % of legacy checked by 3 runs of the last 30d, 2.9 % by clean ones since a difference was found

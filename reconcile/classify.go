@@ -26,7 +26,7 @@ func (r *rules) classify(s snapshot, locked store.Row, lost record.Version) *Fin
 	return f
 }
 
-// isAhead tells whether an entry is newer than every committed write of its row. It
+// isAhead reports whether an entry is newer than every committed write of its row. It
 // holds only for an entry that was read before the row's lock was taken: a live
 // write may have brought a newer one since.
 func isAhead(locked store.Row, entry record.Version) bool {

@@ -63,7 +63,7 @@ func (p *spanPath) compare(ctx context.Context, chunk store.Chunk, terms Terms, 
 func (p *spanPath) needChecksums(ctx context.Context) error {
 	ok, err := p.checksums.opened(ctx)
 	if err == nil && !ok {
-		err = hint.Errorf(hint.Hint{Do: hint.ReconcileFull}, "the tables have changed since the run began, and can't be compared by sums any more")
+		err = hint.Errorf(hint.Hint{Do: hint.ReconcileFull}, "the tables have changed since the run began and can no longer be compared by checksums")
 	}
 	return err
 }
@@ -87,7 +87,7 @@ func (p *spanPath) compareVersions(ctx context.Context, chunks []store.Chunk, tw
 			return emit(targetBatch{suspects: t.Suspects, ahead: t.Ahead})
 		})
 	if err != nil {
-		return fmt.Errorf("look at the target's versions: %w", err)
+		return fmt.Errorf("read the target's versions: %w", err)
 	}
 	if !twoWay {
 		return nil

@@ -16,7 +16,7 @@ const confidence = 0.95
 // records drawn one by one.
 //
 // A sampled run draws places (stretches of blocks) instead, in which damage may
-// keep company: a batch that failed lies side by side. So it states two bounds. The
+// cluster: the records of a failed batch are neighbours. So it states two bounds. The
 // second takes places as what was drawn, whatever is in them: at most as many are
 // damaged as there were differences, and of a damaged one all may be.
 func Claim(run Run) string {
@@ -75,7 +75,7 @@ func young(run *Run, k *int64) string {
 
 func ended(s Status) string {
 	if s == Running {
-		return "is still under way,"
+		return "is still running,"
 	}
 	return "was stopped"
 }

@@ -51,8 +51,8 @@ var corruptions = []corruption{
 		c.redis("RPUSH", c.name(id), "a", "list")
 	}},
 	{kind: "version removed", class: reconcile.ForeignClass, do: func(c *corrupter, id int) { c.redis("HDEL", c.name(id), "_v") }},
-	{kind: "somebody else's", class: reconcile.ForeignClass, do: func(c *corrupter, id int) {
-		c.redis("HSET", c.beside(id), "name", "nobody's")
+	{kind: "another owner's", class: reconcile.ForeignClass, do: func(c *corrupter, id int) {
+		c.redis("HSET", c.beside(id), "name", "unowned")
 	}},
 	{kind: "ours, and too many", class: reconcile.Extra, do: func(c *corrupter, id int) {
 		c.redis("HSET", c.beside(id), "_v", c.barrier.String(), "id", strconv.Itoa(id), "name", "ghost")

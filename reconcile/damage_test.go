@@ -35,7 +35,7 @@ func TestMessyTableReconcilesClean(t *testing.T) {
 	}
 }
 
-// version of an entry as it stands.
+// version is an entry's present version.
 func versionOf(t *testing.T, p *pairtest.Pair, k record.Key) record.Version {
 	t.Helper()
 	entries, err := p.Target.Get(t.Context(), []record.Key{k})
@@ -86,7 +86,7 @@ func TestDamageIsFoundRepairedAndFoundCleanByTheNextRun(t *testing.T) {
 	apply(store.Write{Key: "120", Version: pairtest.Shift(at, 0, 1), Deleted: true})
 	must(r.PExpireAt(ctx, "item:200", time.Now().Add(time.Hour)).Err())
 	must(r.Persist(ctx, "item:201").Err())
-	must(r.HSet(ctx, "item:900002", "name", "nobody's").Err())
+	must(r.HSet(ctx, "item:900002", "name", "unowned").Err())
 	must(r.HSet(ctx, "item:130", "amount", "not a number").Err())
 	must(r.HSet(ctx, "item:x", "name", "no key").Err())
 	ledger.AddJournaled("900003", pairtest.Shift(at, 0, 2)) // a lost delete
@@ -149,9 +149,9 @@ func TestDamageIsFoundRepairedAndFoundCleanByTheNextRun(t *testing.T) {
 	p.WantSame(t)
 }
 
-// A version that legacy has never given would refuse every write to come: it is
-// found even where the fields agree, and taken back.
-func TestAnEntryAheadOfLegacyIsFoundAndTakenBack(t *testing.T) {
+// A version that legacy has never given would refuse every later write: it is found even
+// where the fields agree, and lowered.
+func TestAnEntryAheadOfLegacyIsFoundAndLowered(t *testing.T) {
 	t.Parallel()
 	p := pairtest.New(t, pairtest.Options{})
 	p.FillSimple(t, 1, 1000)

@@ -87,7 +87,7 @@ func (rc *Reconciler) Explain(ctx context.Context, key record.Key, past Past, ru
 		return nil, err
 	}
 	if rc.Locker == nil {
-		return nil, errors.New("this legacy store does not read rows under their lock")
+		return nil, errors.New("this legacy store can't read rows under their lock")
 	}
 	r, err := newRules(rc)
 	if err != nil {
@@ -97,7 +97,7 @@ func (rc *Reconciler) Explain(ctx context.Context, key record.Key, past Past, ru
 	if err != nil {
 		return nil, fmt.Errorf("read the journal: %w", err)
 	}
-	sight, err := (&repair.Fixer{Locker: rc.Locker, Target: rc.Target}).Observe(ctx, []record.Key{key})
+	sight, err := (&repair.Repairer{Locker: rc.Locker, Target: rc.Target}).Observe(ctx, []record.Key{key})
 	if err != nil {
 		return nil, err
 	}
@@ -132,7 +132,7 @@ func (rc *Reconciler) Explain(ctx context.Context, key record.Key, past Past, ru
 // classify sets the class that a run's finding would have.
 func (x *Explanation) classify(r *rules, now snapshot, lost record.Version) {
 	if now.entry.Version.Era() > now.era {
-		x.Same, x.Detail = true, "the target's entry belongs to a later era than what legacy says: the target is the authority"
+		x.Same, x.Detail = true, "the target's entry belongs to a later era than legacy's: the target is the authority"
 		return
 	}
 	// A run reads legacy's row without a version, so that lag behind the row's present

@@ -121,7 +121,7 @@ func TestExplainShowsBothSidesAndWhatWasFound(t *testing.T) {
 		t.Errorf("%+v", x)
 	}
 	if x := explain("501"); !x.Same || x.Legacy.Presence != store.Absent || x.Target.Presence != store.Absent || x.Repair.Step != repair.StepNone {
-		t.Errorf("a key of nobody's: %+v", x)
+		t.Errorf("a key of neither store: %+v", x)
 	}
 
 	run(t, rc, repaired)

@@ -27,7 +27,7 @@ type Tally struct {
 type Terms struct {
 	Names bool   `json:"names"` // tallies have the hashes of keys
 	Seed  uint64 `json:"seed"`  // of these hashes
-	// Spans tells that the chunks are ranges of keys: versions are compared afterwards,
+	// Spans is true if the chunks are ranges of keys: versions are compared afterwards,
 	// for all records.
 	Spans  bool `json:"spans"`
 	TwoWay bool `json:"two_way"` // spans are searched for what only the target has, too
@@ -58,7 +58,7 @@ type Jobs interface {
 	// until all are done. It calls done with each job's tally, once, one at a time; that
 	// includes jobs that were done before and whose suspects are not rechecked. It
 	// returns the first error of done, of this process's compare, or of a job that
-	// failed again and again.
+	// failed after all retries.
 	Work(ctx context.Context, run int64, workers int, compare func(context.Context, Job) (*Tally, error), done func(Job, *Tally) error) error
 	// WaitWhilePaused returns once the run is not paused, with the number of processes
 	// that work on it. ErrCancelled ends it.

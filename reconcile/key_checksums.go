@@ -41,12 +41,12 @@ func (s *keyChecksums) hash(k record.Key) uint64 {
 	return xxhash.Sum64(s.buf)
 }
 
-// same tells whether both were added the same keys. A nil one is the same as no other.
+// same reports whether both were added the same keys. A nil one is the same as no other.
 func (s *keyChecksums) same(other *keyChecksums) bool {
 	return other != nil && slices.Equal(s.sums, other.sums)
 }
 
-// differs tells whether the part of a key's hash is not the same in both.
+// differs reports whether the part of a key's hash is not the same in both.
 func (s *keyChecksums) differs(hash uint64, other *keyChecksums) bool {
 	return other == nil || s.sums[hash%keyParts] != other.sums[hash%keyParts]
 }

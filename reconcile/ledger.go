@@ -118,9 +118,9 @@ type Ledger interface {
 // Errors of runs.
 var (
 	// ErrRunning refuses a second run beside the first.
-	ErrRunning = errors.New("another reconcile run of this migration is under way")
+	ErrRunning = errors.New("another reconcile run of this migration is running")
 	// ErrNotResumable refuses to resume a run.
-	ErrNotResumable = errors.New("this run can't be gone on with")
+	ErrNotResumable = errors.New("this run can't be resumed")
 	// ErrCancelled ends a run that an operator cancelled.
 	ErrCancelled = errors.New("the run was cancelled")
 )

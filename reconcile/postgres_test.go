@@ -82,7 +82,7 @@ func everyClassInAPostgresTarget(t *testing.T, ddl string) {
 	sql("UPDATE "+side+" SET version = $1 WHERE key = '50'", version(beyond))
 	sql("UPDATE items SET name = $1 WHERE id = 60", "e\u0301")
 	sql("DELETE FROM " + side + " WHERE key = '70'")
-	sql("INSERT INTO items VALUES (9070, 'nobody''s')")
+	sql("INSERT INTO items VALUES (9070, 'unowned')")
 	sql("DELETE FROM items WHERE id = 80")
 	sql("UPDATE " + side + " SET deleted = true, expires = now() + interval '1 day' WHERE key = '80'")
 	want := map[record.Key]reconcile.Class{

@@ -94,7 +94,7 @@ func during(t *testing.T, d time.Duration) (context.Context, context.CancelFunc)
 	return ctx, stop
 }
 
-// paced takes a turn at once and then one each interval, until ctx ends.
+// paced runs once at once and then once each interval, until ctx ends.
 func paced(ctx context.Context, interval time.Duration) iter.Seq[struct{}] {
 	return func(yield func(struct{}) bool) {
 		tick := time.NewTicker(interval)
@@ -197,8 +197,8 @@ func TestConstantWritesAreNeverReportedFalsely(t *testing.T) {
 			}
 		}
 	})
-	// One key whose target writes are all lost: that one is to be found, though
-	// legacy never holds still.
+	// One key whose target writes are all lost: it must be found, although legacy changes all
+	// the time.
 	lost := &writer{t: t, p: p, ledger: ledger, lose: 100}
 	all.Go(func() {
 		for range paced(ctx, 20*time.Millisecond) {

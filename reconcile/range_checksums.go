@@ -34,7 +34,7 @@ type rangeChecksums struct {
 // of so many.
 const partRows = 1000
 
-// opened tells whether the stores, and the rules of comparison, allow checksums.
+// opened reports whether the stores, and the rules of comparison, allow checksums.
 func (s *rangeChecksums) opened(ctx context.Context) (bool, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -66,7 +66,7 @@ func (s *rangeChecksums) opened(ctx context.Context) (bool, error) {
 	return true, nil
 }
 
-// bySpans tells whether the chunks are spans.
+// bySpans reports whether the chunks are spans.
 func (s *rangeChecksums) bySpans(chunks []store.Chunk) bool {
 	if s.spans == nil || len(chunks) == 0 {
 		return false

@@ -57,7 +57,7 @@ func (r *rechecker) add(suspects, ahead []record.Key) {
 	}
 }
 
-// full tells whether the suspects must be rechecked before others are added.
+// full reports whether the suspects must be rechecked before others are added.
 func (r *rechecker) full() bool { return len(r.suspects) >= r.limit }
 
 // suspect is a key whose copies differed when they were last read.

@@ -29,7 +29,7 @@ type recorder struct {
 	mu        sync.Mutex // guards what follows
 	run       Run
 	confirmed map[uint64]struct{} // hashes of keys with a confirmed difference
-	unknown   map[uint64]struct{} // hashes of names that no key leads to
+	unknown   map[uint64]struct{} // hashes of unknown keys
 	findings  []Finding           // kept
 	unsaved   []Finding
 	kept      map[Class]int
@@ -72,7 +72,7 @@ func (r *recorder) confirm(f Finding) (place int) {
 	return r.keep(f)
 }
 
-// isConfirmed tells whether a difference of the key is recorded.
+// isConfirmed reports whether a difference of the key is recorded.
 func (r *recorder) isConfirmed(k record.Key) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -80,7 +80,7 @@ func (r *recorder) isConfirmed(k record.Key) bool {
 	return known
 }
 
-// unknownKeys records what the target has under names that no key leads to, each
+// unknownKeys records what the target has under unknown keys, each
 // name once. There is no record to compare it with, and so nothing to recheck.
 func (r *recorder) unknownKeys(entries []store.Entry) {
 	r.mu.Lock()
@@ -97,7 +97,7 @@ func (r *recorder) unknownKeys(entries []store.Entry) {
 			f.Class = Type
 		}
 		if r.run.Repair {
-			f.Repair = "left alone: no record has this key; delete it, or narrow the key's template"
+			f.Repair = "not repaired: unknown key; delete it, or narrow the key's template"
 		}
 		r.keep(f)
 	}

@@ -21,7 +21,7 @@ type repairer struct {
 	rules    *rules
 	pace     *pace
 	recorder *recorder
-	rule     repair.Fixer
+	rule     repair.Repairer
 
 	repairs bool          // the run repairs; set when it begins
 	plan    func(Planned) // see RunOptions.Plan; nil: no plan
@@ -43,12 +43,12 @@ type queuedRepair struct {
 func newRepairer(c *comparer, r *recorder, o Options, plan func(Planned)) *repairer {
 	return &repairer{
 		stores: c.stores, rules: c.rules, pace: c.pace, recorder: r, plan: plan,
-		rule:  repair.Fixer{Locker: c.stores.locker, Target: c.stores.target, NotAfter: o.NotAfter},
+		rule:  repair.Repairer{Locker: c.stores.locker, Target: c.stores.target, NotAfter: o.NotAfter},
 		batch: o.Batch, limit: o.MaxRepairs, rate: o.RepairRate, maxDifference: o.MaxDifference, pause: o.Pause,
 	}
 }
 
-// active tells whether confirmed differences are queued.
+// active reports whether confirmed differences are queued.
 func (p *repairer) active() bool { return p.repairs || p.plan != nil }
 
 // confirm records a confirmed difference, and queues it for repair in a run that
@@ -66,7 +66,7 @@ func (p *repairer) confirm(f Finding) {
 }
 
 // notYet is the outcome of a repair that a stopped run had not made; a resumed one makes it.
-const notYet = "the run was stopped before it was repaired and read again"
+const notYet = "the run stopped before the key was repaired and rechecked"
 
 // restore queues what an interrupted run had still to repair.
 func (p *repairer) restore(was Resumed) {
@@ -151,7 +151,7 @@ func (p *repairer) tooMuchDiffers() string {
 	if share <= p.maxDifference.Ratio() {
 		return ""
 	}
-	return fmt.Sprintf("%s of %s records differ (%s), more than the %s that reconcile.max_difference allows: so many point at the mapping, or at a target that was emptied, not at single records",
+	return fmt.Sprintf("%s of %s records differ (%s), more than the %s that reconcile.max_difference allows: that suggests a fault in the mapping or an emptied target, not single damaged records",
 		grouped(run.Differences), grouped(n), percent(min(share, 1), 2, math.Round), p.maxDifference)
 }
 

@@ -73,7 +73,7 @@ func (p *repairer) verify(ctx context.Context, repaired map[record.Key]record.Ve
 				continue
 			}
 			keys = append(keys, k)
-			wrong[k] = "it differs still"
+			wrong[k] = "still different"
 			if f := p.rules.difference(s); f != nil && f.Path != "" {
 				wrong[k] += " in " + f.Path + ": the mapping may not keep this field"
 			}

@@ -23,7 +23,7 @@ const (
 func (rc *Reconciler) RepairJournal(ctx context.Context) (int64, error) {
 	return (&journalRepairer{
 		ledger: rc.Ledger, wait: func(ctx context.Context) error { return ctx.Err() },
-		rule: repair.Fixer{Locker: rc.Locker, Target: rc.Target, NotAfter: rc.defaults().NotAfter},
+		rule: repair.Repairer{Locker: rc.Locker, Target: rc.Target, NotAfter: rc.defaults().NotAfter},
 	}).repair(ctx, 0)
 }
 
@@ -38,7 +38,7 @@ func (p *repairer) repairJournal(ctx context.Context) error {
 // journalRepairer repairs journaled keys, whether their copies differ or not.
 type journalRepairer struct {
 	ledger Ledger
-	rule   repair.Fixer
+	rule   repair.Repairer
 	// wait is called before each page: a repair writes, and must wait while its run is paused.
 	wait func(context.Context) error
 }
@@ -65,7 +65,7 @@ func (r *journalRepairer) repair(ctx context.Context, passes int) (int64, error)
 		}
 		if idle == journalIdle {
 			if why == nil {
-				why = errors.New("they are journalled again and again")
+				why = errors.New("they keep being journalled")
 			}
 			return total, fmt.Errorf("%d journalled keys can't be repaired: %w", left, why)
 		}

@@ -15,7 +15,7 @@ import (
 	"github.com/stranglerfig/migrator/store"
 )
 
-// damage changes a field of every so manyeth item, and returns how many.
+// damage changes a field of every nth item, and returns how many.
 func damage(t *testing.T, p *pairtest.Pair, every, until int) int64 {
 	t.Helper()
 	pipe := p.Redis.Pipeline()
@@ -30,7 +30,7 @@ func damage(t *testing.T, p *pairtest.Pair, every, until int) int64 {
 	return n
 }
 
-func TestAPlanTellsWhatARepairWouldDoAndDoesNothing(t *testing.T) {
+func TestAPlanListsTheRepairsAndMakesNone(t *testing.T) {
 	t.Parallel()
 	p := pairtest.New(t, pairtest.Options{})
 	p.FillSimple(t, 1, 2000)
@@ -126,7 +126,7 @@ func TestNothingIsRepairedWhereTooMuchDiffers(t *testing.T) {
 	wantClean(t, rc)
 }
 
-// Few records differ by a great share soon; of these MaxRepairs is bound enough.
+// Of few records a large share differs soon: for these MaxRepairs is a sufficient bound.
 func TestTheBoundNeedsRecordsToRestOn(t *testing.T) {
 	t.Parallel()
 	p := pairtest.New(t, pairtest.Options{})

@@ -23,10 +23,10 @@ func WriteReport(w io.Writer, run Run, coverage *Coverage, found []Finding) erro
 		line("scanned", run.Scanned, "entries of the target, for records that legacy lacks")
 	}
 	if run.Recent > 0 {
-		line("young", run.Recent, "records compared besides, because they have changed lately")
+		line("young", run.Recent, "recently changed records, compared in addition")
 	}
-	line("suspects", run.Suspects, "differed at first sight")
-	line("different", run.Differences, "stayed different: confirmed")
+	line("suspects", run.Suspects, "differed in the first comparison")
+	line("different", run.Differences, "still different after the recheck: confirmed")
 	classes := make([]Class, 0, len(run.Classes))
 	for c, n := range run.Classes {
 		if n > 0 {
@@ -43,10 +43,10 @@ func WriteReport(w io.Writer, run Run, coverage *Coverage, found []Finding) erro
 		line("repaired", run.Repaired, "of these, and read again; only a later run can be clean")
 	}
 	if run.Journaled > 0 {
-		line("journal", run.Journaled, "keys known to be behind were repaired first; only a later run can be clean")
+		line("journal", run.Journaled, "journaled keys were repaired first; only a later run can be clean")
 	}
 	if run.Unsettled > 0 {
-		line("unsettled", run.Unsettled, "changed at every look and were not judged")
+		line("unsettled", run.Unsettled, "changed at every read; they have no result")
 	}
 	if !run.Finished.IsZero() && !run.Began.IsZero() {
 		took := run.Finished.Sub(run.Began)
@@ -59,7 +59,7 @@ func WriteReport(w io.Writer, run Run, coverage *Coverage, found []Finding) erro
 		fmt.Fprintf(&b, "Nothing was repaired: %s\n", printable(run.Refused))
 	}
 	if run.Forced != "" && run.Repair {
-		fmt.Fprintf(&b, "Repaired however much differs, by order: %s\n", printable(run.Forced))
+		fmt.Fprintf(&b, "Repaired without a limit on differences: %s\n", printable(run.Forced))
 	}
 	fmt.Fprintf(&b, "May be claimed: %s\n", Claim(run))
 	if coverage != nil {
@@ -86,7 +86,7 @@ var meanings = map[Class]string{
 	Stale: "the target holds an older state", Ahead: "the target's version is newer than legacy ever gave",
 	FieldDiff: "fields differ", Encoding: "the texts' encoding differs, or the entry can't be read",
 	Expiry: "expires at another time", Type: "the key holds a value of another type",
-	ForeignClass: "the key holds what migrator did not write",
+	ForeignClass: "the key holds a value that migrator did not write",
 }
 
 func scope(run Run) string {

@@ -24,7 +24,7 @@ func newRules(rc *Reconciler) (*rules, error) {
 	r := &rules{compare: rc.Compare, expires: -1, barrier: rc.Barrier, seed: maphash.MakeSeed()}
 	if rc.Expires != "" {
 		if r.expires = rc.Legacy.Schema().Index(rc.Expires); r.expires < 0 {
-			return nil, fmt.Errorf("the field %q, past which records do not exist, is not moved", rc.Expires)
+			return nil, fmt.Errorf("the migration does not copy the field %q, which holds the records' expiry", rc.Expires)
 		}
 	}
 	return r, nil
@@ -33,7 +33,7 @@ func newRules(rc *Reconciler) (*rules, error) {
 // expirySlack is what stores may round an expiry by: Redis keeps milliseconds.
 const expirySlack = 2 * time.Millisecond
 
-// agree tells whether both stores hold the same record. now is the target's clock: an
+// agree reports whether both stores hold the same record. now is the target's clock: an
 // expired record counts as absent, even if legacy has not deleted it yet.
 func (r *rules) agree(row store.Row, e store.Entry, now time.Time) bool {
 	switch e.Presence {
@@ -89,7 +89,7 @@ func (r *rules) expiry(of record.Record) (time.Time, bool) {
 	return time.Time{}, false
 }
 
-// agreed tells whether both stores held the same record.
+// agreed reports whether both stores held the same record.
 func (r *rules) agreed(s snapshot) bool { return r.agree(s.row, s.entry, s.now) }
 
 // fingerprint is the same for two reads of an entry that has not changed between them.

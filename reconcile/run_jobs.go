@@ -49,7 +49,7 @@ func (r *runner) enqueue(ctx context.Context) error {
 	}
 	jobs := cutJobs(slice(r.chunks, r.run.Slice, r.run.Slices), t.Rate)
 	if err := r.jobs.Enqueue(ctx, r.run.ID, t, jobs); err != nil {
-		return fmt.Errorf("share the run's jobs: %w", err)
+		return fmt.Errorf("enqueue the run's jobs: %w", err)
 	}
 	failpoint.Here("reconcile.shared")
 	return nil

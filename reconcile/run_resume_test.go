@@ -12,7 +12,7 @@ import (
 	"github.com/stranglerfig/migrator/reconcile"
 )
 
-// A repair writes: who cancels its run does not see it go on.
+// A repair writes, so it stops when its run is cancelled.
 func TestACancelledRepairEnds(t *testing.T) {
 	t.Parallel()
 	p := pairtest.New(t, pairtest.Options{})
@@ -45,7 +45,7 @@ func TestExtrasOfAStoppedRunCountOnce(t *testing.T) {
 	p := pairtest.New(t, pairtest.Options{})
 	p.FillSimple(t, 1, 1000)
 	runBackfill(t, p)
-	p.Exec(t, fmt.Sprintf("DELETE FROM items WHERE id <= %d", extras)) // of which the target does not hear
+	p.Exec(t, fmt.Sprintf("DELETE FROM items WHERE id <= %d", extras)) // without deletes in the target
 	rc, _ := reconciler(p)
 	ledger, _ := stateReconciles(t)
 	rc.Ledger, rc.Jobs = ledger, ledger

@@ -11,7 +11,7 @@ const (
 	FullKind    Kind = "full" // both ways
 )
 
-// Outcome is what became of a set time.
+// Outcome is the outcome of a set time.
 type Outcome string
 
 // Outcomes of set times.
@@ -19,7 +19,7 @@ const (
 	ScheduleSet     Outcome = "set" // not a time itself: since then the expression is in force
 	ScheduleRunning Outcome = "running"
 	ScheduleDone    Outcome = "done"    // the run ended, whatever it found
-	ScheduleRefused Outcome = "refused" // another run was under way, or there is nothing to compare
+	ScheduleRefused Outcome = "refused" // another run was running, or there is nothing to compare
 	ScheduleFailed  Outcome = "failed"
 )
 

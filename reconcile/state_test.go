@@ -14,7 +14,7 @@ import (
 	"github.com/stranglerfig/migrator/reconcile"
 )
 
-// The same on the state database: what is saved is the evidence that gates look at.
+// The same on the state database: gates read what a run saves.
 func TestBackfillAndReconcileOnTheStateDatabase(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()

@@ -23,16 +23,16 @@ func (c counted) Scan(ctx context.Context, chunk store.Chunk, yield func(store.R
 	return c.LegacyRecords.Scan(ctx, chunk, yield)
 }
 
-// held is a target that takes the first write when so many chunks were begun, and
-// all of them that long ago.
-type held struct {
+// delayedTarget is a target that takes the first write when so many chunks were begun, and
+// all of them at least that long ago.
+type delayedTarget struct {
 	store.TargetRecords
 	begun *atomic.Int64
 	want  int64
 	ago   time.Duration
 }
 
-func (h held) Apply(ctx context.Context, writes []store.Write) ([]store.Result, error) {
+func (h delayedTarget) Apply(ctx context.Context, writes []store.Write) ([]store.Result, error) {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	tick := time.NewTicker(5 * time.Millisecond)
@@ -40,7 +40,7 @@ func (h held) Apply(ctx context.Context, writes []store.Write) ([]store.Result, 
 	for h.begun.Load() < h.want {
 		select {
 		case <-ctx.Done():
-			return nil, errors.New("nobody reads ahead")
+			return nil, errors.New("no chunk is read ahead")
 		case <-tick.C:
 		}
 	}
@@ -57,7 +57,7 @@ func TestBackfillReadsAhead(t *testing.T) {
 	p.FillSimple(t, 1, 4000)
 	b, ledger := runBackfill(t, p)
 	var begun atomic.Int64
-	b.Legacy, b.Target, b.Workers = counted{p.Legacy, &begun}, held{p.Target, &begun, 2, 0}, 1
+	b.Legacy, b.Target, b.Workers = counted{p.Legacy, &begun}, delayedTarget{p.Target, &begun, 2, 0}, 1
 	b.Patience = time.Millisecond
 	ledger.OnSave = func(saved backfill.Progress) error {
 		if ahead := begun.Load() - int64(saved.Done); saved.Done > 0 && ahead > 1 {
@@ -69,14 +69,14 @@ func TestBackfillReadsAhead(t *testing.T) {
 	p.WantSame(t)
 }
 
-// What has waited too long behind a slow target is read again, not refused row by row.
+// A chunk that has waited too long for a slow target is read again, not refused row by row.
 func TestBackfillReadsAgainWhatWaitedTooLong(t *testing.T) {
 	t.Parallel()
 	p := pairtest.New(t, pairtest.Options{})
 	p.FillSimple(t, 1, 4000)
 	b, _ := runBackfill(t, p)
 	var begun atomic.Int64
-	b.Legacy, b.Target, b.Workers = counted{p.Legacy, &begun}, held{p.Target, &begun, 2, notAfter/2 + 50*time.Millisecond}, 1
+	b.Legacy, b.Target, b.Workers = counted{p.Legacy, &begun}, delayedTarget{p.Target, &begun, 2, notAfter/2 + 50*time.Millisecond}, 1
 	got := run(t, b)
 	if read := int(begun.Load()); read <= len(got.Chunks) {
 		t.Errorf("%d chunks were read %d times", len(got.Chunks), read)

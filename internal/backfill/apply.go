@@ -13,8 +13,8 @@ import (
 )
 
 // apply returns when the target has every one of the writes or a later state.
-// Those that fail, or are refused because their read has grown old, are read
-// again and tried with the new read's time: a write's own time is never extended.
+// Writes that fail, or are refused because their read is too old, are read again and
+// sent with the new read's time: a write's own time is never extended.
 func (r *run) apply(ctx context.Context, writes []store.Write) (counts, error) {
 	n := counts{rows: int64(len(writes))}
 	growing := backoff.NewExponentialBackOff()
@@ -81,8 +81,8 @@ func (r *run) try(ctx context.Context, writes []store.Write, n *counts) (left []
 	return left, why
 }
 
-// reread makes new writes of the keys that legacy still has. A key that is gone
-// needs none: its delete came after the barrier, and its own write tells the target.
+// reread makes new writes of the keys that legacy still has. A deleted key needs none:
+// its delete came after the barrier, and is shadowed.
 func (r *run) reread(ctx context.Context, keys []record.Key) ([]store.Write, error) {
 	read, err := r.Target.Now(ctx)
 	if err != nil {

@@ -10,28 +10,27 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/stranglerfig/migrator/internal/failpoint"
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/repair"
 	"github.com/stranglerfig/migrator/internal/sleep"
 	"github.com/stranglerfig/migrator/store"
 )
 
-// opensMargin is added to the wait behind the barrier: clocks are read to and fro
-// over a network.
+// opensMargin is added to the wait after the barrier: clocks are read over a network.
 const opensMargin = 250 * time.Millisecond
 
 // Backfill copies the records that legacy has into the target, beside live
 // writes, and may be killed and run again at any moment.
 //
-// A write that was made while the migration was still in legacy is not shadowed,
-// one beside it under shadow-write is, and the older of the two may land last. So
-// once every instance has left legacy, a barrier divides all writes: those before
-// it are committed and older than its version L0, those after it are newer. What
-// is read after the barrier may be applied at L0, if newer than what the target
-// has: it can only replace what is older than the barrier. Writes from before the
-// barrier that are still on their way would be older too, but might be the only
-// news of a delete; so the copy waits until all of them are over. Last, entries
-// that are still older than L0 are left over from an earlier stay: the sweep
-// repairs each (legacy mostly lacks them).
+// A write made while the migration is in legacy is not shadowed; a write beside it
+// under shadow-write is, and the older of the two may land last. So once every instance
+// has left legacy, a barrier divides all writes: those before it are committed and older
+// than its version L0, those after it are newer. A row read after the barrier may be
+// applied at L0 if that is newer than the target's version: it can only replace entries
+// older than the barrier. A write from before the barrier that has not landed yet is
+// older too, but may be the only trace of a delete; so the copy waits until all such
+// writes have landed or are refused. Last, entries still older than L0 are left over from
+// an earlier time beyond legacy: the sweep repairs each (legacy mostly lacks them).
 type Backfill struct {
 	Legacy  store.LegacyRecords
 	Barrier store.Barrier
@@ -40,12 +39,12 @@ type Backfill struct {
 	Ledger  Ledger
 
 	ChunkRows   int           // rows a chunk, the unit of resumption; default 5000
-	Batch       int           // rows that the target is given at once; default 500, or 2500 where it takes blocks
+	Batch       int           // rows sent to the target at once; default 500, or 2500 where it takes blocks
 	Rate        int           // rows per second at most; 0: no limit
 	Workers     int           // chunks that are written at a time, while as many are read; default 2
-	NotAfter    time.Duration // how long after its read a row may land: also the wait behind the barrier; default 10 s
+	NotAfter    time.Duration // how long after its read a row may land: also the wait after the barrier; default 10 s
 	LockTimeout time.Duration // how long the barrier waits for open writers; default 10 s
-	Patience    time.Duration // how long rows that fail are tried again before the run gives up; default 1 min
+	Patience    time.Duration // how long rows that fail are retried before the run fails; default 1 min
 
 	// Report, if set, is called after every batch with the present state, by one
 	// goroutine at a time. Chunks must not be changed.
@@ -54,7 +53,7 @@ type Backfill struct {
 
 func (b *Backfill) defaults() Backfill {
 	d, batch := *b, 500
-	if newFilling(b) != nil {
+	if newBulkCopier(b) != nil {
 		batch = 2500
 	}
 	for _, n := range []struct {
@@ -75,8 +74,8 @@ func (b *Backfill) defaults() Backfill {
 	}
 	if d.Rate > 0 {
 		d.Batch = max(1, min(d.Batch, d.Rate/2))
-		// What is written later than its reads are good for is read twice: a chunk that
-		// is read waits for one that is written, and shares the rate with the others.
+		// A chunk that is written after its not-after must be read twice: a chunk that has been
+		// read waits for the one being written, and shares the rate with the others.
 		d.ChunkRows = max(1, min(d.ChunkRows, int(float64(d.Rate)*d.NotAfter.Seconds()/float64(4*d.Workers))))
 	}
 	return d
@@ -84,7 +83,7 @@ func (b *Backfill) defaults() Backfill {
 
 // Run does or resumes the backfill and returns how far it came. It returns
 // ErrRunning, ErrNotReady, or an error that wraps ctx's where that has ended;
-// whatever it returns, the same command goes on from there.
+// whatever it returns, the next Run resumes from there.
 func (b *Backfill) Run(ctx context.Context) (Progress, error) {
 	p, release, err := b.Ledger.Begin(ctx)
 	if err != nil {
@@ -93,29 +92,33 @@ func (b *Backfill) Run(ctx context.Context) (Progress, error) {
 	defer release()
 	failpoint.Here("replicate.begun")
 	r := &run{Backfill: b.defaults(), p: p}
-	r.fast = newFilling(&r.Backfill)
-	r.fixer = repair.Fixer{Locker: r.Locker, Target: r.Target, NotAfter: r.NotAfter}
+	r.bulk = newBulkCopier(&r.Backfill)
+	r.repairer = repair.Repairer{Locker: r.Locker, Target: r.Target, NotAfter: r.NotAfter}
 	if r.Rate > 0 {
 		r.limiter = rate.NewLimiter(rate.Limit(r.Rate), r.Batch)
 	}
 	err = r.all(ctx)
+	resume := hint.Hint{Do: hint.BackfillRun, Text: "to resume it"}
 	switch {
 	case err == nil:
 	case ctx.Err() != nil:
-		err = fmt.Errorf("the backfill was stopped after %d of %d chunks (%w); the same command resumes it", r.p.Done, len(r.p.Chunks), ctx.Err())
+		err = hint.Errorf(resume, "the backfill was stopped after %d of %d chunks: %w", r.p.Done, len(r.p.Chunks), ctx.Err())
 	case errors.Is(err, ErrNotReady):
 	default:
-		err = fmt.Errorf("the backfill stopped after %d of %d chunks: %w; the same command resumes it", r.p.Done, len(r.p.Chunks), err)
+		if _, h := hint.Parts(err); !h.IsZero() {
+			resume = h // the cause's own hint comes first
+		}
+		err = hint.Errorf(resume, "the backfill stopped after %d of %d chunks: %w", r.p.Done, len(r.p.Chunks), err)
 	}
 	return r.p, err
 }
 
-// run is one Run at work.
+// run is one call of Run.
 type run struct {
 	Backfill
-	fixer   repair.Fixer
-	fast    *filling // nil: rows go one by one
-	limiter *rate.Limiter
+	repairer repair.Repairer
+	bulk     *bulkCopier // nil: rows go one by one
+	limiter  *rate.Limiter
 
 	mu   sync.Mutex
 	p    Progress
@@ -127,7 +130,7 @@ func (r *run) all(ctx context.Context) error {
 	if err := r.passBarrier(ctx); err != nil {
 		return err
 	}
-	// A table that is rewritten again and again is not worth more patience.
+	// A table that is rewritten this often fails the run.
 	for cuts := 0; ; cuts++ {
 		if len(r.p.Chunks) == 0 {
 			chunks, err := r.Legacy.Chunks(ctx, r.ChunkRows)
@@ -142,7 +145,7 @@ func (r *run) all(ctx context.Context) error {
 			failpoint.Here("replicate.chunks.saved")
 		}
 		err := r.copyChunks(ctx)
-		// [backfill-moved]: the blocks hold other rows now; all is copied again.
+		// [backfill-moved]: the blocks have other rows now; all is copied again.
 		if errors.Is(err, store.ErrMoved) && cuts < 10 && ctx.Err() == nil {
 			r.p.Chunks = nil
 			continue
@@ -199,7 +202,7 @@ func (r *run) passBarrier(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("read the target's clock: %w", err)
 		}
-		// [backfill-wait]: a delete from before the barrier that is still on its way must land
+		// [backfill-wait]: a delete from before the barrier that has not landed yet must land
 		// before its key is copied and swept.
 		left := r.p.Opens.Sub(now)
 		if left <= 0 {

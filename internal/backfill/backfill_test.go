@@ -11,12 +11,13 @@ import (
 	"time"
 
 	"github.com/stranglerfig/migrator/internal/backfill"
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/test/pairtest"
 	"github.com/stranglerfig/migrator/record"
 	"github.com/stranglerfig/migrator/store"
 )
 
-// notAfter is short in tests: it is also what a backfill waits behind its barrier.
+// notAfter is short in tests: it is also how long a backfill waits after its barrier.
 const notAfter = 400 * time.Millisecond
 
 func runBackfill(t *testing.T, p *pairtest.Pair) (*backfill.Backfill, *pairtest.Backfills) {
@@ -86,7 +87,7 @@ func TestBackfillWaitsUntilEveryWriteFromBeforeItsBarrierIsOver(t *testing.T) {
 	run(t, b)
 }
 
-// However often it is stopped, it goes on where it was, behind the same barrier.
+// However often it is stopped, it resumes where it was, with the same barrier.
 func TestBackfillResumes(t *testing.T) {
 	t.Parallel()
 	p := pairtest.New(t, pairtest.Options{})
@@ -116,7 +117,7 @@ func TestBackfillResumes(t *testing.T) {
 			}
 			break
 		}
-		if !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), "resumes") {
+		if h, _ := hint.Of(err); !errors.Is(err, context.Canceled) || h.Do != hint.BackfillRun {
 			t.Fatalf("got %v, want it stopped", err)
 		}
 		saved, err := ledger.Load()
@@ -127,9 +128,9 @@ func TestBackfillResumes(t *testing.T) {
 	p.WantSame(t)
 }
 
-// The migration goes back to legacy, where writes reach the target no more, and
-// forward again: deleted records must not come back, nor old states stay.
-func TestBackfillAfterReentryLeavesNoGhosts(t *testing.T) {
+// The migration goes back to legacy, where writes do not reach the target, and
+// forward again: deleted records must not reappear, nor old states stay.
+func TestBackfillAfterReentryLeavesNoStaleEntries(t *testing.T) {
 	t.Parallel()
 	p := pairtest.New(t, pairtest.Options{})
 	p.FillSimple(t, 1, 3000)
@@ -138,7 +139,7 @@ func TestBackfillAfterReentryLeavesNoGhosts(t *testing.T) {
 	p.Exec(t, "DELETE FROM items WHERE id % 10 = 3")
 	p.Exec(t, "UPDATE items SET name = 'changed' WHERE id % 10 = 4")
 	p.FillSimple(t, 4000, 4100)
-	if err := p.Redis.HSet(t.Context(), "item:5000", "name", "somebody else's").Err(); err != nil {
+	if err := p.Redis.HSet(t.Context(), "item:5000", "name", "another owner's").Err(); err != nil {
 		t.Fatal(err)
 	}
 	if err := p.Redis.Set(t.Context(), "item:17", "of another type", 0).Err(); err != nil {
@@ -149,7 +150,7 @@ func TestBackfillAfterReentryLeavesNoGhosts(t *testing.T) {
 		t.Errorf("got %+v, want 2801 rows and 301 swept", got)
 	}
 	p.WantSame(t)
-	// What a late write of the old stay would do now.
+	// What a late write from before the rollback would do now.
 	entries, err := p.Target.Get(t.Context(), []record.Key{"3"})
 	if err != nil || entries[0].Presence != store.Tombstone || entries[0].Version.IsZero() {
 		t.Errorf("%+v (%v), want a tombstone", entries[0], err)
@@ -234,7 +235,7 @@ func TestBackfillGivesUpOnATargetThatStaysBroken(t *testing.T) {
 	b, ledger := runBackfill(t, p)
 	b.Target, b.Patience = broken{p.Target}, 200*time.Millisecond
 	got, err := b.Run(t.Context())
-	if err == nil || !strings.Contains(err.Error(), "no space left") || !strings.Contains(err.Error(), "resumes") || got.Done != 0 {
+	if h, _ := hint.Of(err); err == nil || !strings.Contains(err.Error(), "no space left") || h.Do != hint.BackfillRun || got.Done != 0 {
 		t.Fatalf("%+v, %v", got, err)
 	}
 	b.Target = p.Target
@@ -257,12 +258,12 @@ func (broken) Apply(_ context.Context, writes []store.Write) ([]store.Result, er
 	return results, nil
 }
 
-func TestBackfillCutsAnewWhenTheTableIsRewritten(t *testing.T) {
+func TestBackfillStartsOverWhenTheTableIsRewritten(t *testing.T) {
 	t.Parallel()
 	p := pairtest.New(t, pairtest.Options{})
 	p.FillSimple(t, 1, 4000)
 	b, ledger := runBackfill(t, p)
-	b.Workers = 1 // who reads ahead, and not all of it
+	b.Workers = 1 // it reads ahead, and not all of it
 	var once atomic.Bool
 	ledger.OnSave = func(saved backfill.Progress) error {
 		if saved.Done >= 1 && saved.Done <= 4 && !once.Swap(true) {
@@ -275,8 +276,8 @@ func TestBackfillCutsAnewWhenTheTableIsRewritten(t *testing.T) {
 	if !once.Load() || got.Rows < 2000 || got.Rows > 3999 {
 		t.Fatalf("got %+v", got)
 	}
-	// The deletes came after the barrier and nobody shadowed them here: only what
-	// was copied before is extra.
+	// The deletes came after the barrier and no instance shadows them here: only records
+	// copied before are extra.
 	for _, d := range p.Diff(t) {
 		if !strings.HasSuffix(d, ": extra") {
 			t.Fatal(d)

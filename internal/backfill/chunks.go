@@ -30,10 +30,10 @@ type loaded struct {
 	writes []store.Write // in place of blocks
 }
 
-// copyChunks copies all chunks from Done on. ErrMoved: they must be cut anew.
+// copyChunks copies all chunks from Done on. ErrMoved: legacy must be cut into chunks again.
 //
-// While Workers chunks are being written, as many more are read, or wait: a reader
-// holds what it has read until somebody takes it. So memory holds 2 * Workers of them.
+// While Workers chunks are being written, as many more are read or queued: a reader
+// keeps its chunk until a writer takes it. So 2 * Workers chunks are in memory.
 func (r *run) copyChunks(ctx context.Context) error {
 	r.done, r.live = map[int]bool{}, counts{}
 	group, ctx := errgroup.WithContext(ctx)
@@ -60,7 +60,7 @@ func (r *run) copyChunks(ctx context.Context) error {
 		})
 		group.Go(func() error {
 			for l := range ready {
-				// Behind a slow chunk, or an outage, all of its rows would come too late.
+				// After a slow chunk, or an outage, all of its rows would come too late.
 				if time.Since(l.began) > r.NotAfter/2 {
 					var err error
 					if l, err = r.load(ctx, l.index); err != nil {
@@ -88,7 +88,7 @@ func (r *run) copyChunks(ctx context.Context) error {
 	return group.Wait()
 }
 
-// finish notes that the target has chunk i, and saves how many leading ones it has.
+// finish records that the target has chunk i, and saves how many leading ones it has.
 func (r *run) finish(ctx context.Context, i int, n counts) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -110,8 +110,8 @@ func (r *run) load(ctx context.Context, index int) (l loaded, err error) {
 	if l.read, err = r.Target.Now(ctx); err != nil {
 		return l, fmt.Errorf("read the target's clock: %w", err)
 	}
-	if r.fast != nil {
-		l.blocks, err = r.fast.load(ctx, r.p.Chunks[index], r.Batch)
+	if r.bulk != nil {
+		l.blocks, err = r.bulk.load(ctx, r.p.Chunks[index], r.Batch)
 	} else {
 		err = r.Legacy.Scan(ctx, r.p.Chunks[index], func(row store.Row) error {
 			l.writes = append(l.writes, r.writeOf(row, l.read))
@@ -137,10 +137,10 @@ func (r *run) write(ctx context.Context, l loaded) (n counts, err error) {
 		if err := r.throttle(ctx, b.Rows()); err != nil {
 			return n, err
 		}
-		if err := note(r.fill(ctx, b, l.read)); err != nil {
+		if err := note(r.bulkLoad(ctx, b, l.read)); err != nil {
 			return n, err
 		}
-		r.fast.free.Put(b)
+		r.bulk.free.Put(b)
 	}
 	for batch := range slices.Chunk(l.writes, r.Batch) {
 		if err := r.throttle(ctx, len(batch)); err != nil {
@@ -169,12 +169,12 @@ func (r *run) applied(done counts) {
 	r.report()
 }
 
-// writeOf is the row's at the barrier's version: legacy is the authority for the
-// records' whole key space, so what somebody else left there is replaced.
+// writeOf is the row's write, at the barrier's version. Legacy is the authority for the
+// records' whole key space: a value that migrator did not write is replaced.
 func (r *run) writeOf(row store.Row, read time.Time) store.Write {
 	return store.Write{
 		// [backfill-newer]: at the barrier's version and without a condition, so the target takes
-		// it only if that is newer. [not-after]: counted from the read. [owned-only]: what is there
+		// it only if that is newer. [not-after]: counted from the read. [owned-only]: an entry
 		// without a version is replaced.
 		Key: row.Key, Record: row.Record.Clone(), Version: r.p.Barrier,
 		NotAfter: read.Add(r.NotAfter), Overwrite: true,

@@ -15,7 +15,7 @@ import (
 	"github.com/stranglerfig/migrator/internal/test/testenv"
 )
 
-// childEnv tells the test binary to be a backfill that can be killed.
+// childEnv makes the test binary a backfill that can be killed.
 const childEnv = "MIGRATOR_TEST_BACKFILL"
 
 type order struct {
@@ -24,8 +24,8 @@ type order struct {
 }
 
 func TestMain(m *testing.M) {
-	if told := os.Getenv(childEnv); told != "" {
-		if err := child(told); err != nil {
+	if text := os.Getenv(childEnv); text != "" {
+		if err := child(text); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
@@ -35,9 +35,9 @@ func TestMain(m *testing.M) {
 }
 
 // child prints a line for each chunk that it has saved.
-func child(told string) error {
+func child(text string) error {
 	var o order
-	if err := json.Unmarshal([]byte(told), &o); err != nil {
+	if err := json.Unmarshal([]byte(text), &o); err != nil {
 		return err
 	}
 	if err := o.Pair.Open(context.Background()); err != nil {
@@ -57,13 +57,13 @@ func TestBackfillSurvivesKill(t *testing.T) {
 	p := pairtest.New(t, pairtest.Options{})
 	p.FillSimple(t, 1, 8000)
 	b, ledger := runBackfill(t, p)
-	told, err := json.Marshal(order{Path: ledger.Path, Pair: pairtest.Pair{Config: p.Config, LegacyURL: p.LegacyURL, TargetURL: p.TargetURL}})
+	text, err := json.Marshal(order{Path: ledger.Path, Pair: pairtest.Pair{Config: p.Config, LegacyURL: p.LegacyURL, TargetURL: p.TargetURL}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, chunks := range []int{0, 3, 6} {
 		cmd := exec.CommandContext(t.Context(), os.Args[0])
-		cmd.Env = append(os.Environ(), childEnv+"="+string(told))
+		cmd.Env = append(os.Environ(), childEnv+"="+string(text))
 		cmd.Stderr = os.Stderr
 		out, err := cmd.StdoutPipe()
 		if err != nil {
@@ -88,7 +88,7 @@ func TestBackfillSurvivesKill(t *testing.T) {
 	}
 	got := run(t, b)
 	if got.Barrier != before.Barrier || got.ID != before.ID || got.Done < before.Done {
-		t.Fatalf("it began anew: %+v after %+v", got, before)
+		t.Fatalf("it started over: %+v after %+v", got, before)
 	}
 	p.WantSame(t)
 }

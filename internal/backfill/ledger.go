@@ -1,5 +1,5 @@
-// Package replicate feeds the target: it copies the records that legacy already
-// has (backfill), behind a barrier that makes the copy safe beside live writes.
+// Package backfill copies the records that legacy has into the target. A barrier makes
+// the copy safe beside live writes.
 package backfill
 
 import (
@@ -11,8 +11,8 @@ import (
 	"github.com/stranglerfig/migrator/store"
 )
 
-// Progress is what one backfill remembers, so that the next command goes on
-// where a killed one stopped.
+// Progress is the saved state of one backfill: the next command resumes where an
+// interrupted one stopped.
 type Progress struct {
 	ID       int64          `json:"id"`
 	Epoch    int64          `json:"epoch"`          // in which it began
@@ -23,17 +23,17 @@ type Progress struct {
 	Swept    int64          `json:"swept"`          // entries older than the barrier that legacy lacks, now tombstones
 	Rows     int64          `json:"rows"`           // read from legacy
 	Applied  int64          `json:"applied"`        // written to the target
-	Newer    int64          `json:"newer"`          // left alone: the target had the same version or a newer one
+	Newer    int64          `json:"newer"`          // not written: the target had the same version or a newer one
 	Began    time.Time      `json:"began"`
 	Finished time.Time      `json:"finished,omitzero"`
 }
 
 // Ledger keeps a migration's backfills. backfills.Runs is the one in PostgreSQL.
 type Ledger interface {
-	// Begin resumes the unfinished backfill of the present stay beyond legacy, or
-	// records a new one. It holds a lock that only one process has, until release.
-	// ErrRunning when another has it; ErrNotReady while an instance may still be
-	// on legacy, or the migration is.
+	// Begin resumes the unfinished backfill, if it began since the migration last left
+	// legacy, or records a new one. It takes a lock that one process has at a time, until
+	// release. ErrRunning if another has it; ErrNotReady while the migration is on legacy,
+	// or an instance may still be.
 	Begin(ctx context.Context) (p Progress, release func(), err error)
 	// Save stores p. ErrNotReady if the migration has been back in legacy since.
 	Save(ctx context.Context, p Progress) error

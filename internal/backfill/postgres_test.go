@@ -14,8 +14,8 @@ import (
 	"github.com/stranglerfig/migrator/store/postgres"
 )
 
-// Into PostgreSQL: new rows by blocks, among them some that the target knows, and
-// once more after a stay in legacy.
+// Into PostgreSQL: new rows by blocks, among them some that the target has, and
+// once more after a rollback to legacy.
 func TestBackfillIntoPostgres(t *testing.T) {
 	t.Parallel()
 	p := pairtest.New(t, pairtest.Options{})
@@ -43,7 +43,7 @@ func TestBackfillIntoPostgres(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	exec("INSERT INTO items (id, name) VALUES (3300, 'somebody else''s'), (9000, 'a stranger''s')")
+	exec("INSERT INTO items (id, name) VALUES (3300, 'another owner''s'), (9000, 'a third owner''s')")
 	b, _ := runBackfill(t, p)
 	b.Target, b.ChunkRows, b.Batch = target, 500, 250
 	got := run(t, b)

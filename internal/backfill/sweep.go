@@ -9,15 +9,15 @@ import (
 	"github.com/stranglerfig/migrator/store"
 )
 
-// sweep repairs what the copy has not reached: entries older than the barrier
-// although all that legacy has was applied at it. Mostly they are records that
-// were deleted while the migration was back in legacy and nobody told the target.
+// sweep repairs entries that the copy did not reach: they are older than the barrier,
+// although every record of legacy was applied at it. Mostly they are records that were
+// deleted while the migration was back in legacy, where no instance shadows deletes.
 func (r *run) sweep(ctx context.Context) error {
 	list := r.listByScan
 	if lister, ok := r.Target.(store.StaleLister); ok {
 		list = lister.ListStale
 	}
-	if err := list(ctx, r.p.Barrier, func(keys []record.Key) error { return r.mend(ctx, keys) }); err != nil {
+	if err := list(ctx, r.p.Barrier, func(keys []record.Key) error { return r.repairStale(ctx, keys) }); err != nil {
 		return fmt.Errorf("sweep the target: %w", err)
 	}
 	return nil
@@ -39,8 +39,8 @@ func (r *run) listByScan(ctx context.Context, than record.Version, yield func([]
 	})
 }
 
-// mend repairs keys that were left behind.
-func (r *run) mend(ctx context.Context, keys []record.Key) error {
+// repairStale repairs keys whose entries are older than the barrier.
+func (r *run) repairStale(ctx context.Context, keys []record.Key) error {
 	var items []repair.Item
 	seen := make(map[record.Key]bool, len(keys))
 	for _, key := range keys {
@@ -49,8 +49,8 @@ func (r *run) mend(ctx context.Context, keys []record.Key) error {
 			items = append(items, repair.Item{Key: key})
 		}
 	}
-	// [backfill-sweep]: by the repair rules, since live writes go on beside the sweep.
-	fixed, err := r.fixer.Repair(ctx, items)
+	// [backfill-sweep]: by the repair rules, since live writes continue beside the sweep.
+	fixed, err := r.repairer.Repair(ctx, items)
 	if err != nil {
 		return err
 	}

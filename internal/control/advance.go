@@ -17,8 +17,8 @@ type Advance struct {
 	Reason    string            //
 	Overrides map[string]string // gate to reason; interlocks can't be overridden
 	DryRun    bool              // evaluate, change nothing
-	Cause     phases.Cause      // "": phases.CauseAdvance, a person's
-	Read      *phases.Snapshot  // what the caller has read a moment ago; nil: it is read now
+	Cause     phases.Cause      // "": phases.CauseAdvance, an operator's
+	Read      *phases.Snapshot  // a snapshot of a moment ago; nil: Advance reads one
 }
 
 // Step is what an advance did, or would do.
@@ -29,16 +29,16 @@ type Step struct {
 	Done  bool                `json:"done"`
 }
 
-// errDryRun ends a transaction that has decided and is to change nothing.
+// errDryRun rolls back a transaction that has decided and must change nothing.
 var errDryRun = errors.New("dry run")
 
-// Advance takes the next step if its gates are open; *HeldBack if they aren't.
+// Advance takes the next step if its gates are open; *GatesClosedError if they are not.
 // An interrupted fence is resumed first.
 //
-// The measured gates are evaluated beforehand, for they wait for sources outside.
+// The measured gates are evaluated beforehand, because they wait for external sources.
 // The decision is made once, inside the transaction that commits it, on rows read
-// there: nothing that happened since can be missed. A dry run takes the same way
-// and changes nothing.
+// there: no change can come between the decision and the commit. A dry run executes the
+// same code and changes nothing.
 func (c *Controller) Advance(ctx context.Context, a Advance) (Step, error) {
 	var e phases.Snapshot
 	var err error
@@ -65,7 +65,7 @@ func (c *Controller) Advance(ctx context.Context, a Advance) (Step, error) {
 	decide := func(e phases.Snapshot) (err error) {
 		if e.Status.Route != from {
 			// [one-decides]: no verdict on a route that the step was not chosen for.
-			return nil // the state refuses the step, and says what moved first
+			return nil // the state refuses the step, and its error names the move that came first
 		}
 		// Settings of another migration file would evaluate other gates than those in force.
 		if c.Config != "" && e.Status.ConfigHash != c.Config {
@@ -81,7 +81,7 @@ func (c *Controller) Advance(ctx context.Context, a Advance) (Step, error) {
 	case from.Phase == phases.Fenced, from.Phase == phases.Grace && e.Status.Attempt != "":
 		// [fence-attempt]: an attempt in grace may have its fence up: it is passed or undone before
 		// any other step.
-		c.report("taking up the fence's attempt %s again", e.Status.Attempt)
+		c.report("resuming fence attempt %s", e.Status.Attempt)
 		err = c.passFence(ctx, &step, e.Status, a)
 	case to.Phase == phases.Retain:
 		err = c.beginFence(ctx, &step, e.Status, a, decide)
@@ -98,7 +98,7 @@ func (c *Controller) Advance(ctx context.Context, a Advance) (Step, error) {
 func (c *Controller) step(ctx context.Context, step *Step, a Advance, decide func(phases.Snapshot) error) error {
 	// The gates are evaluated inside, on rows read under the migration's lock. An error leaves the
 	// state as it was; if the response to the commit is lost, the next command finds the new route.
-	standing, err := c.State.Transition(ctx, c.Migration, func(e phases.Snapshot) (phases.Move, error) {
+	status, err := c.State.Transition(ctx, c.Migration, func(e phases.Snapshot) (phases.Move, error) {
 		err := decide(e)
 		return phases.Move{
 			From: step.From, To: step.To, Cause: cmp.Or(a.Cause, phases.CauseAdvance), Reason: a.Reason, Gates: step.Gates,
@@ -108,11 +108,11 @@ func (c *Controller) step(ctx context.Context, step *Step, a Advance, decide fun
 		return err
 	}
 	failpoint.Here("control.advance.moved")
-	step.To, step.Done = standing.Route, true
+	step.To, step.Done = status.Route, true
 	return nil
 }
 
-// chosen returns the route of the next step, which must be the one asked for.
+// chosen returns the route of the next step, which must be the requested one.
 func (c *Controller) chosen(from phases.Route, a Advance) (phases.Route, error) {
 	next, err := c.Settings.Next(from)
 	if err != nil {
@@ -143,7 +143,7 @@ func (c *Controller) chosen(from phases.Route, a Advance) (phases.Route, error) 
 	return next, nil
 }
 
-// gates evaluates the gates with the overrides noted; *HeldBack if one is closed.
+// gates evaluates the gates and records the overrides; *GatesClosedError if one is closed.
 func (c *Controller) gates(to phases.Route, a Advance, e phases.Snapshot) ([]phases.GateResult, error) {
 	gates := phases.Gates(to, c.Settings, e)
 	known := map[string]bool{}
@@ -157,14 +157,14 @@ func (c *Controller) gates(to phases.Route, a Advance, e phases.Snapshot) ([]pha
 			// of the protocol, so no reason opens one.
 			return gates, refuse(hint.Hint{}, "%s is an interlock: it can't be overridden (%s)", gates[i].Gate, gates[i].Detail)
 		case !e.Decides:
-			return gates, refuse(hint.Hint{}, "%s is not a member of the role %s: only its members may override a gate; connect to the state database as one of them", e.Actor, c.Settings.Approval.Role)
+			return gates, refuse(hint.Hint{Text: "connect to the state database as a member of the role"}, "%s is not a member of the role %s: only its members may override a gate", e.Actor, c.Settings.Approval.Role)
 		default:
 			gates[i].Overridden = reason
 		}
 	}
 	for name := range a.Overrides {
 		if !known[name] {
-			return gates, refuse(hint.Hint{Do: hint.Status}, "no gate %q stands before %s", name, to)
+			return gates, refuse(hint.Hint{Do: hint.Status}, "no gate %q applies to an advance to %s", name, to)
 		}
 	}
 	if len(phases.Closed(gates)) > 0 {

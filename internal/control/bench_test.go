@@ -170,7 +170,7 @@ func (b *bench) holdTable(application string) (release func()) {
 	return func() { _ = conn.Close(b.ctx) }
 }
 
-func (b *bench) evidence() phases.Snapshot {
+func (b *bench) snapshot() phases.Snapshot {
 	b.t.Helper()
 	e, err := b.state.Snapshot(b.ctx, "items")
 	b.check(err)

@@ -1,7 +1,7 @@
-// Package control takes a migration from one phase to the next and back: it reads
-// the evidence, asks package phases, and does what is decided in steps that are
-// intended durably, done, and confirmed, so that a crash between any two leaves
-// a state from which the next command goes on.
+// Package control takes a migration from one phase to the next and back. It reads a
+// snapshot of the state, lets package phases decide, and executes the decision in
+// steps. Each step is recorded durably, executed and confirmed: after a crash between
+// any two, the next command resumes.
 package control
 
 import (
@@ -16,17 +16,17 @@ import (
 	"github.com/stranglerfig/migrator/store"
 )
 
-// State is where the migration stands, durably. state.Store is the one in PostgreSQL.
+// State keeps the migration's status durably. state.Store is the one in PostgreSQL.
 type State interface {
 	Snapshot(ctx context.Context, migration string) (phases.Snapshot, error)
 	// Transition runs decide and commits its move in one transaction that holds the
 	// migration's row; it refuses a move whose From is no longer the present route.
 	Transition(ctx context.Context, migration string, decide func(phases.Snapshot) (phases.Move, error)) (phases.Status, error)
-	// Intend notes the attempt of a fence, in one transaction that holds the
-	// migration's row, if the route is still at, no other attempt is noted, and decide
-	// has no objection to the evidence read there.
+	// Intend records the attempt of a fence, in one transaction that holds the
+	// migration's row, if the route is still at, no other attempt is recorded, and decide
+	// returns no error for the snapshot read there.
 	Intend(ctx context.Context, migration string, at phases.Route, attempt string, decide func(phases.Snapshot) error) error
-	// ForgetAttempt takes the note back, of an attempt whose fence never stood.
+	// ForgetAttempt deletes the record of an attempt whose fence was never raised.
 	ForgetAttempt(ctx context.Context, migration, attempt, reason string) error
 	ReturnState
 }
@@ -37,8 +37,8 @@ type ReturnState interface {
 	ClearReturn(ctx context.Context, migration string, keys []record.Key) error
 }
 
-// Judge evaluates the measured gates and has the evaluations kept, where the next
-// Evidence finds them. judge.Judge is one.
+// Judge evaluates the measured gates and stores the evaluations, which the next
+// Snapshot includes. judge.Judge is one.
 type Judge interface {
 	Gates(ctx context.Context, e phases.Snapshot) ([]phases.Evaluation, error)
 }
@@ -49,17 +49,17 @@ type Controller struct {
 	Migration string
 	Settings  phases.Settings
 	Config    string // hash of what Settings are of; a step is refused once another is applied; "": not compared
-	Judge     Judge  // looks at the measured gates before an advance; nil: what is on record decides
+	Judge     Judge  // evaluates the measured gates before an advance; nil: the stored evaluations decide
 	Fence     store.Fence
 	Target    store.TargetRecords
 
 	LockTimeout time.Duration // for the fence's table lock; 0: 5 s
 	FenceBudget time.Duration // how long writes may wait while authority moves; 0: 2 s
-	Poll        time.Duration // how often the fleet is looked at; 0: 50 ms
-	Report      func(string)  // progress for a person; may be nil
+	Poll        time.Duration // how often the fleet's acknowledgments are read; 0: 50 ms
+	Report      func(string)  // progress for an operator; may be nil
 }
 
-// GatesClosedError is an advance that gates refuse.
+// GatesClosedError refuses an advance whose gates are not all open.
 type GatesClosedError struct {
 	From, To phases.Route
 	Gates    []phases.GateResult // all, also those that are open
@@ -70,10 +70,10 @@ func (e *GatesClosedError) Error() string {
 	for _, g := range phases.Closed(e.Gates) {
 		names = append(names, g.Gate)
 	}
-	return fmt.Sprintf("%s to %s is held back by %s", e.From, e.To, strings.Join(names, ", "))
+	return fmt.Sprintf("cannot advance from %s to %s: gates not open: %s", e.From, e.To, strings.Join(names, ", "))
 }
 
-// Hint is that of the first closed gate that has one.
+// Hint is the hint of the first closed gate that has one.
 func (e *GatesClosedError) Hint() hint.Hint {
 	for _, g := range phases.Closed(e.Gates) {
 		if !g.Hint.IsZero() {
@@ -83,7 +83,7 @@ func (e *GatesClosedError) Hint() hint.Hint {
 	return hint.Hint{}
 }
 
-// UnsettledError tells that the fleet had not acknowledged the epoch in time.
+// UnsettledError reports that the fleet did not acknowledge the epoch in time.
 type UnsettledError struct {
 	Route  phases.Route
 	Fleet  phases.Fleet
@@ -98,8 +98,8 @@ func (e *UnsettledError) Error() string {
 // Hint implements hint.Hinter.
 func (e *UnsettledError) Hint() hint.Hint { return hint.Hint{Do: hint.FleetList} }
 
-// InputError refuses a step that can't be taken from where the migration stands,
-// whatever the evidence says.
+// InputError refuses a step that does not exist from the migration's present route,
+// whatever the gates' verdicts.
 type InputError struct{ error }
 
 func (e *InputError) Unwrap() error { return e.error }
@@ -133,8 +133,8 @@ func (c *Controller) AwaitSettled(ctx context.Context, budget time.Duration) err
 		if err != nil {
 			return err
 		}
-		// Live leases only: a lapsed one may never acknowledge. Where it may still hold the old
-		// route, Legal refuses the next move ([lapsed-held]).
+		// Live leases only: a lapsed one may never acknowledge. Where its instance may still be on the
+		// old route, Legal refuses the next move ([lapsed-held]).
 		if e.Fleet.Behind == 0 {
 			return nil
 		}

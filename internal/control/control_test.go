@@ -14,7 +14,7 @@ import (
 	"github.com/stranglerfig/migrator/phases"
 )
 
-// TestOfTwoAdvancesOneDecides lets two operators decide on the same evidence.
+// TestOfTwoAdvancesOneDecides lets two operators decide on the same snapshot.
 func TestOfTwoAdvancesOneDecides(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
@@ -36,7 +36,7 @@ func TestOfTwoAdvancesOneDecides(t *testing.T) {
 	wake()
 	var moved *state.MovedError
 	if err := <-errs; !errors.As(err, &moved) || !strings.Contains(err.Error(), "the faster one") {
-		t.Errorf("the slower one: %v, want a refusal that says who moved it and why", err)
+		t.Errorf("the slower one: %v, want a refusal with the actor and the reason of the move", err)
 	}
 	st, err := b.state.Status(b.ctx, "items")
 	b.check(err)
@@ -54,8 +54,8 @@ func (b *bench) joined(name string, lease time.Duration) (*pgfleet.Fleet, dual.G
 	return f, g
 }
 
-// TestRollbackOvertakesAnUnsettledAdvance: an instance that has not heard of
-// cutover yet doesn't hold up the way back from it.
+// TestRollbackOvertakesAnUnsettledAdvance: an instance that has not acknowledged
+// cutover yet doesn't block the rollback from it.
 func TestRollbackOvertakesAnUnsettledAdvance(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
@@ -72,8 +72,8 @@ func TestRollbackOvertakesAnUnsettledAdvance(t *testing.T) {
 	b.check(b.controller().AwaitSettled(b.ctx, time.Second))
 }
 
-// TestRollbackOvertakesAStepTakenMeanwhile: whoever steps forward between an
-// operator's look and his commit doesn't make the rollback fail.
+// TestRollbackOvertakesAStepTakenMeanwhile: a step forward by another controller, between
+// the rollback's read and its commit, doesn't make the rollback fail.
 func TestRollbackOvertakesAStepTakenMeanwhile(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
@@ -154,9 +154,9 @@ func TestTheFenceIsLiftedWhenAnInstanceDoesNotAnswer(t *testing.T) {
 	b.consistent(phases.Grace)
 }
 
-// TestTheFenceNamesWhoHoldsTheTable: an open transaction makes the fence give up,
-// with the pid and the name of who held it.
-func TestTheFenceNamesWhoHoldsTheTable(t *testing.T) {
+// TestTheFenceErrorNamesTheBlockingSession: an open transaction makes the fence fail, with
+// the pid and the application name of its session.
+func TestTheFenceErrorNamesTheBlockingSession(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
 	b.walk(phases.DualRead)
@@ -167,7 +167,7 @@ func TestTheFenceNamesWhoHoldsTheTable(t *testing.T) {
 	ctl.LockTimeout = 300 * time.Millisecond
 	_, err := ctl.Advance(b.ctx, fenceGates())
 	if err == nil || !strings.Contains(err.Error(), "forgotten report") {
-		t.Fatalf("%v, want the application that holds the table", err)
+		t.Fatalf("%v, want the application that blocks the table", err)
 	}
 	st, stErr := b.state.Status(b.ctx, "items")
 	b.check(stErr)
@@ -199,10 +199,10 @@ func TestAPhaseCantBeSkipped(t *testing.T) {
 		}
 	}
 	b.walk(phases.DualRead)
-	var held *control.GatesClosedError
+	var closed *control.GatesClosedError
 	_, err := b.controller().Advance(b.ctx, control.Advance{Overrides: map[string]string{"reconcile-clean": "trust me"}})
-	if !errors.As(err, &held) {
-		t.Errorf("without a backfill: %v, want the interlock to hold", err)
+	if !errors.As(err, &closed) {
+		t.Errorf("without a backfill: %v, want the interlock to block", err)
 	}
 	_, err = b.controller().Advance(b.ctx, control.Advance{Overrides: map[string]string{"backfill-done": "trust me"}})
 	if err == nil || !strings.Contains(err.Error(), "interlock") {

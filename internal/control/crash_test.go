@@ -15,8 +15,8 @@ import (
 )
 
 // freezer stops a controller at its nth step for as long as the test wants: what
-// kill -9 leaves, and, when it is let go on, what a process frozen by its
-// hypervisor does when it wakes.
+// kill -9 leaves, and, when the test lets it continue, what a process does after its
+// hypervisor froze it.
 type freezer struct {
 	at    int64 // the step; 0: never
 	after bool  // once it is done, instead of before
@@ -99,10 +99,9 @@ func (b *bench) frozen(f *freezer, do func(*control.Controller) error) (reached 
 	}
 }
 
-// TestACrashInTheFenceIsTakenUpOrUndone stops a controller before and after each
-// step from grace to retain, lets the next command go on, and then lets the first
-// one wake up.
-func TestACrashInTheFenceIsTakenUpOrUndone(t *testing.T) {
+// TestACrashInTheFenceIsResumedOrUndone stops a controller before and after each
+// step from grace to retain, runs the next command, and then lets the first one continue.
+func TestACrashInTheFenceIsResumedOrUndone(t *testing.T) {
 	t.Parallel()
 	advance := func(c *control.Controller) error { _, err := c.Advance(context.Background(), fenceGates()); return err }
 	rollback := func(c *control.Controller) error {
@@ -142,7 +141,7 @@ func TestACrashInTheFenceIsTakenUpOrUndone(t *testing.T) {
 			wake()
 			switch {
 			case next.want == phases.Grace && n == 1 && !f.after:
-				b.consistent(phases.Retain) // nothing was noted yet, so there was nothing to undo
+				b.consistent(phases.Retain) // nothing was recorded yet, so there was nothing to undo
 			case st.Route.Phase == next.want:
 				b.consistent(next.want)
 			}
@@ -154,8 +153,8 @@ func TestACrashInTheFenceIsTakenUpOrUndone(t *testing.T) {
 	}
 }
 
-// TestACrashInTheReturnIsTakenUp does the same for the way back from retain.
-func TestACrashInTheReturnIsTakenUp(t *testing.T) {
+// TestACrashInTheReturnIsResumed does the same for the rollback from retain.
+func TestACrashInTheReturnIsResumed(t *testing.T) {
 	t.Parallel()
 	back := func(c *control.Controller) error {
 		_, err := c.Rollback(context.Background(), control.Rollback{To: phases.Grace})
@@ -195,7 +194,7 @@ func TestACrashInTheReturnIsTakenUp(t *testing.T) {
 }
 
 // eachStep calls try with a freezer for each step, before and after it, until try
-// says that the step was not reached. It returns the number of steps.
+// reports that the step was not reached. It returns the number of steps.
 func eachStep(t *testing.T, try func(t *testing.T, f *freezer) bool) int64 {
 	for n := int64(1); ; n++ {
 		for _, after := range []bool{false, true} {

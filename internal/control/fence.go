@@ -15,28 +15,28 @@ import (
 // passFence moves authority from legacy to the target. The order is the
 // argument for its safety:
 //
-//  1. The attempt is noted in the state while the route is still grace: whoever
-//     comes next knows that a fence may stand.
+//  1. The attempt is recorded in the state while the route is still grace: the next
+//     controller knows that a fence may be raised.
 //  2. Legacy refuses writes. From here on the target has all that legacy has:
 //     every write that legacy let pass was acknowledged by both, or not at all.
 //  3. Epoch fenced: reads come from the target alone, writes wait. Every instance
-//     acknowledges it; only then is nobody left who reads legacy.
+//     acknowledges it; only then does no instance read legacy.
 //  4. Epoch retain. Commits only if the attempt is still this one and 3 holds in
 //     the same transaction, so of two controllers one decides.
 //
 // Whatever fails before 4 is undone by lift, which starts with an epoch of its
-// own: a controller that wakes up late finds the route changed and does nothing.
-func (c *Controller) passFence(ctx context.Context, step *Step, standing phases.Status, a Advance) error {
-	attempt := standing.Attempt
-	retained, err := c.fenceAndRetain(ctx, standing, attempt, *step, a)
+// own: a controller that resumes late finds the route changed and does nothing.
+func (c *Controller) passFence(ctx context.Context, step *Step, status phases.Status, a Advance) error {
+	attempt := status.Attempt
+	retained, err := c.fenceAndRetain(ctx, status, attempt, *step, a)
 	if err == nil {
 		failpoint.Here("control.fence.retained")
 		step.To, step.Done = retained.Route, true
 		return nil
 	}
-	// The caller's context may be what failed; the way back is bounded by its own.
-	// While the fence stands, every write of the application waits: the undo must not depend on a
-	// context that has ended, and must not run for ever.
+	// The caller's context may be what failed; the undo has a deadline of its own.
+	// While the fence is raised, every write of the application waits: the undo must not depend on
+	// a context that has ended, and must not run for ever.
 	undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), phases.UndoWithin)
 	defer cancel()
 	// Whatever failed, perhaps only the response to a commit: lift reads the route again, so a
@@ -45,34 +45,34 @@ func (c *Controller) passFence(ctx context.Context, step *Step, standing phases.
 	route, stood, undoErr := c.lift(undo, attempt, failed)
 	switch {
 	case route.Phase == phases.Retain:
-		c.report("another command has passed the fence meanwhile, with the same attempt")
+		c.report("another command passed the fence with the same attempt")
 		step.To, step.Done = route, true
 		return nil
 	case undoErr != nil:
 		return hint.Errorf(hint.Hint{Do: hint.RollbackToGrace, Text: "as soon as possible"},
 			"legacy may refuse writes and the route is %s: the fence could not be lifted (%w), after: %s", route, undoErr, failed)
 	case stood:
-		return fmt.Errorf("legacy was unfenced again and the route is grace: %w", err)
+		return fmt.Errorf("the fence was lifted and the route is grace: %w", err)
 	default:
 		return fmt.Errorf("legacy was not fenced and nothing has changed: %w", err)
 	}
 }
 
-// beginFence notes a new attempt, which commits the decision to fence, and passes
+// beginFence records a new attempt, which commits the decision to fence, and passes
 // its fence.
-func (c *Controller) beginFence(ctx context.Context, step *Step, standing phases.Status, a Advance, decide func(phases.Snapshot) error) error {
-	standing.Attempt = uuid.NewString()
-	// [fence-attempt]: noted before legacy is fenced. A crash right after the fence is found and
+func (c *Controller) beginFence(ctx context.Context, step *Step, status phases.Status, a Advance, decide func(phases.Snapshot) error) error {
+	status.Attempt = uuid.NewString()
+	// [fence-attempt]: recorded before legacy is fenced. A crash right after the fence is found and
 	// undone by the next command.
-	if err := c.State.Intend(ctx, c.Migration, standing.Route, standing.Attempt, decide); err != nil {
+	if err := c.State.Intend(ctx, c.Migration, status.Route, status.Attempt, decide); err != nil {
 		return err
 	}
 	failpoint.Here("control.fence.intended")
-	return c.passFence(ctx, step, standing, a)
+	return c.passFence(ctx, step, status, a)
 }
 
-func (c *Controller) fenceAndRetain(ctx context.Context, standing phases.Status, attempt string, step Step, a Advance) (phases.Status, error) {
-	at := standing.Route
+func (c *Controller) fenceAndRetain(ctx context.Context, status phases.Status, attempt string, step Step, a Advance) (phases.Status, error) {
+	at := status.Route
 	if at.Phase == phases.Grace {
 		c.report("fencing legacy: waiting for open writers")
 		// [fence-lock], [fence-era]: once this returns, legacy refuses writes, and the era is above every
@@ -80,11 +80,11 @@ func (c *Controller) fenceAndRetain(ctx context.Context, standing phases.Status,
 		// a resumed command repeats this.
 		era, err := c.Fence.RaiseFence(ctx, attempt, orDefault(c.LockTimeout, phases.LockTimeout))
 		if err != nil {
-			return standing, err
+			return status, err
 		}
 		failpoint.Here("control.fence.raised")
-		c.report("legacy refuses writes; telling the fleet")
-		standing, err = c.State.Transition(ctx, c.Migration, func(e phases.Snapshot) (phases.Move, error) {
+		c.report("legacy refuses writes; waiting for the fleet to acknowledge")
+		status, err = c.State.Transition(ctx, c.Migration, func(e phases.Snapshot) (phases.Move, error) {
 			// [one-decides]: another controller has undone this attempt, or begun its own.
 			if e.Status.Attempt != attempt {
 				return phases.Move{}, errNotOurs
@@ -97,7 +97,7 @@ func (c *Controller) fenceAndRetain(ctx context.Context, standing phases.Status,
 			}, nil
 		})
 		if err != nil {
-			return standing, err
+			return status, err
 		}
 		failpoint.Here("control.fence.fenced")
 	}
@@ -105,20 +105,20 @@ func (c *Controller) fenceAndRetain(ctx context.Context, standing phases.Status,
 	// [fence-epoch]: within the fence's budget, since writes wait meanwhile; after it the fence is
 	// undone.
 	if err := c.AwaitSettled(ctx, budget); err != nil {
-		return standing, err
+		return status, err
 	}
 	holder, era, err := c.Fence.FenceState(ctx)
 	if err != nil {
-		return standing, err
+		return status, err
 	}
 	// [fence-checked]: the fence may have been lifted while this process slept. If it is lifted
 	// after this check, epoch lifting was committed first, and the transition below finds the route
 	// moved.
 	if holder != attempt {
-		return standing, fmt.Errorf("legacy's fence is not this attempt's (it is %q)", holder)
+		return status, fmt.Errorf("legacy's fence belongs to another attempt (%q)", holder)
 	}
 	failpoint.Here("control.fence.settled")
-	fenced := standing.Route
+	fenced := status.Route
 	return c.State.Transition(ctx, c.Migration, func(e phases.Snapshot) (phases.Move, error) {
 		switch {
 		// [one-decides], [fence-epoch], [fence-checked]: all three hold in the transaction that
@@ -128,7 +128,7 @@ func (c *Controller) fenceAndRetain(ctx context.Context, standing phases.Status,
 		case !e.Fleet.Settled():
 			return phases.Move{}, &UnsettledError{Route: fenced, Fleet: e.Fleet, Waited: budget}
 		case e.Status.JournalKeys > 0:
-			return phases.Move{}, hint.Errorf(hint.Hint{Do: hint.ReconcileRepair}, "%d keys are known to be behind in the target", e.Status.JournalKeys)
+			return phases.Move{}, hint.Errorf(hint.Hint{Do: hint.ReconcileRepair}, "%d journaled keys are behind in the target", e.Status.JournalKeys)
 		}
 		return phases.Move{
 			From: fenced, To: phases.Route{Phase: phases.Retain}, Cause: phases.CauseAdvance,
@@ -137,25 +137,25 @@ func (c *Controller) fenceAndRetain(ctx context.Context, standing phases.Status,
 	})
 }
 
-var errNotOurs = hint.With(errors.New("another controller has taken over the fence"), hint.Hint{Do: hint.Status})
+var errNotOurs = hint.With(errors.New("another controller took over the fence"), hint.Hint{Do: hint.Status})
 
-// lift takes the attempt's fence away. If it never stood, the note of it is taken
-// back and the route stays. Else: epoch lifting (so that nobody can pass to retain
-// any more), triggers dropped, epoch grace. Each step may have been done before.
-// It returns the route that it left or found, and whether a fence had stood.
+// lift removes the attempt's fence. If the fence was never raised, lift deletes the
+// record of the attempt and the route stays. Else: epoch lifting (from here on no
+// controller can pass to retain), triggers dropped, epoch grace. Each step may have been
+// done before. lift returns the route that it set or found, and whether a fence was raised.
 func (c *Controller) lift(ctx context.Context, attempt, reason string) (at phases.Route, stood bool, err error) {
 	e, err := c.State.Snapshot(ctx, c.Migration)
 	if err != nil {
 		return at, false, err
 	}
 	at = e.Status.Route
-	// [one-decides]: the note is another attempt's, or retain was passed: its fence must stay.
+	// [one-decides]: the recorded attempt is another one, or retain was passed: its fence must stay.
 	if e.Status.Attempt != attempt {
 		return at, false, errNotOurs
 	}
 	if at.Phase == phases.Grace {
-		// [attempt-void]: its controller may be alive and about to fence. Voided first, forgotten
-		// then: with the note gone, no command would look for that fence.
+		// [attempt-void]: its controller may be alive and about to fence. Voided first, then
+		// deleted: without the record, no command would search for that fence.
 		voided, err := c.Fence.VoidFence(ctx, attempt)
 		if err != nil {
 			return at, false, err
@@ -182,8 +182,8 @@ func (c *Controller) lift(ctx context.Context, attempt, reason string) (at phase
 		return at, true, err
 	}
 	failpoint.Here("control.lift.lifted")
-	// Legacy takes writes again before instances hear of grace: one that still waits is late, not
-	// wrong.
+	// Legacy takes writes again before instances are notified of grace: one that still waits is
+	// late, not wrong.
 	at, err = c.fenceMove(ctx, at, phases.Grace, "", reason)
 	return at, true, err
 }
@@ -191,13 +191,13 @@ func (c *Controller) lift(ctx context.Context, attempt, reason string) (at phase
 // fenceMove commits a step of the fence's protocol for the attempt that the
 // migration's row holds.
 func (c *Controller) fenceMove(ctx context.Context, from phases.Route, to phases.Phase, attempt, reason string) (phases.Route, error) {
-	standing, err := c.State.Transition(ctx, c.Migration, func(phases.Snapshot) (phases.Move, error) {
+	status, err := c.State.Transition(ctx, c.Migration, func(phases.Snapshot) (phases.Move, error) {
 		// [one-decides]: From carries the epoch that the caller saw, and an attempt whose fence
-		// stands can't change within one epoch.
+		// is raised can't change within one epoch.
 		return phases.Move{From: from, To: phases.Route{Phase: to}, Cause: phases.CauseFence, Reason: reason, Attempt: attempt}, nil
 	})
 	if err != nil {
 		return from, err
 	}
-	return standing.Route, nil
+	return status.Route, nil
 }

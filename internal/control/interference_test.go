@@ -13,8 +13,8 @@ import (
 	"github.com/stranglerfig/migrator/store"
 )
 
-// interferedFence lets something happen right after a step of legacy's fence, before
-// the controller learns of it. A nil function lets nothing happen.
+// interferedFence calls a function right after a step of legacy's fence, before the
+// controller gets the result. A nil function is not called.
 type interferedFence struct {
 	store.Fence
 	raised, looked, replayed func()
@@ -44,7 +44,7 @@ func (s interferedFence) Replay(ctx context.Context, attempt string, rows []stor
 	return back, err
 }
 
-// interferedState lets something happen once legacy is fenced for the fleet too.
+// interferedState calls a function once the route is fenced.
 type interferedState struct {
 	control.State
 	fenced func()
@@ -80,10 +80,10 @@ func (b *bench) neverInRetain() {
 	}
 }
 
-// TestRetainNeedsTheFenceToStand: legacy fails over to a standby that lacks the fence,
+// TestRetainNeedsARaisedFence: legacy fails over to a standby that lacks the fence,
 // while the fleet acknowledges it. The target must not become the authority beside a
 // legacy that takes writes.
-func TestRetainNeedsTheFenceToStand(t *testing.T) {
+func TestRetainNeedsARaisedFence(t *testing.T) {
 	t.Parallel()
 	b := atGrace(t)
 	ctl := b.controller()
@@ -94,14 +94,14 @@ func TestRetainNeedsTheFenceToStand(t *testing.T) {
 		b.check(err)
 	}}
 	if step, err := ctl.Advance(b.ctx, fenceGates()); err == nil || step.Done {
-		t.Errorf("the fence was passed without standing: %+v, %v", step, err)
+		t.Errorf("a fence that is not raised was passed: %+v, %v", step, err)
 	}
 	b.neverInRetain()
 	b.consistent(phases.Grace)
 }
 
-// TestRetainNeedsItsOwnFence: the fence that stands is another attempt's, which may
-// lift it at any time.
+// TestRetainNeedsItsOwnFence: the raised fence is another attempt's, which may lift it at
+// any time.
 func TestRetainNeedsItsOwnFence(t *testing.T) {
 	t.Parallel()
 	b := atGrace(t)
@@ -115,10 +115,10 @@ func TestRetainNeedsItsOwnFence(t *testing.T) {
 	b.neverInRetain()
 }
 
-// TestRetainLooksAtTheFleetAsItCommits: an instance whose lease ran out is not waited
-// for. It rejoins once the controller has seen the fleet settled, with operations that
-// it began in grace: what is decided on must be the fleet as the transaction reads it.
-func TestRetainLooksAtTheFleetAsItCommits(t *testing.T) {
+// TestRetainReadsTheFleetAsItCommits: the controller does not wait for an instance whose
+// lease expired. It rejoins once the controller has seen the fleet settled, with operations
+// that it began in grace: the decision must rest on the fleet as the transaction reads it.
+func TestRetainReadsTheFleetAsItCommits(t *testing.T) {
 	t.Parallel()
 	b := atGrace(t)
 	fleet, grant := b.joined("cut off", time.Minute)
@@ -143,7 +143,7 @@ func TestRetainLooksAtTheFleetAsItCommits(t *testing.T) {
 }
 
 // TestReplayTakesALateWriteOfRetain: a writer that was frozen in retain, its key
-// journaled, wakes up between the replay's read of the target and its write there.
+// journaled, resumes between the replay's read of the target and its write there.
 // The replay's version is the newer one, and must not hide that write: it was
 // acknowledged, and legacy lacks it.
 func TestReplayTakesALateWriteOfRetain(t *testing.T) {
@@ -152,7 +152,7 @@ func TestReplayTakesALateWriteOfRetain(t *testing.T) {
 	_, err := b.controller().Advance(b.ctx, fenceGates())
 	b.check(err)
 	b.retainWrites()
-	era := b.evidence().Status.FenceEra
+	era := b.snapshot().Status.FenceEra
 	late := record.Record{record.TextValue("1"), record.TextValue("late")}
 	times := 0
 	ctl := b.controller()

@@ -17,7 +17,7 @@ import (
 	"github.com/stranglerfig/migrator/phases"
 )
 
-// source answers what the test says, and hangs until it is given up where told to.
+// source returns its reading; if hangs is set, it returns when its context ends.
 type source struct {
 	reading judge.Reading
 	hangs   bool
@@ -31,7 +31,7 @@ func (s source) Read(ctx context.Context) judge.Reading {
 	return s.reading
 }
 
-// counted hands in a window of an instance.
+// counted reports a window of an instance.
 func (b *bench) counted(f *pgfleet.Fleet, g dual.Grant, sequence int64, counts map[telemetry.Series]uint64) {
 	b.t.Helper()
 	w := telemetry.Window{
@@ -69,9 +69,9 @@ var healthy = map[telemetry.Series]uint64{
 	{Operation: telemetry.Write, Store: telemetry.Both, Role: telemetry.Added, Outcome: telemetry.OK}:           20_000,
 }
 
-// TestAnAdvanceLooksItself: no daemon has looked, and the gates open on what instances
-// have counted; before, each holds, and a person's word opens it.
-func TestAnAdvanceLooksItself(t *testing.T) {
+// TestAnAdvanceEvaluatesItsGates: without a daemon, the gates open on the instances'
+// telemetry; before, each is closed, and an operator's override opens it.
+func TestAnAdvanceEvaluatesItsGates(t *testing.T) {
 	t.Parallel()
 	b, ctl, _ := measuredBench(t)
 	fleet, grant := b.joined("web", time.Minute)
@@ -79,12 +79,12 @@ func TestAnAdvanceLooksItself(t *testing.T) {
 	b.check(err)
 	a := fenceGates()
 	a.DryRun = true
-	var held *control.GatesClosedError
-	if _, err := ctl.Advance(b.ctx, a); !errors.As(err, &held) {
-		t.Fatalf("without evidence: %v", err)
+	var refusal *control.GatesClosedError
+	if _, err := ctl.Advance(b.ctx, a); !errors.As(err, &refusal) {
+		t.Fatalf("without telemetry: %v", err)
 	}
 	var closed []string
-	for _, g := range phases.Closed(held.Gates) {
+	for _, g := range phases.Closed(refusal.Gates) {
 		closed = append(closed, g.Gate)
 		if g.Verdict != phases.NoData || g.Interlock {
 			t.Errorf("%+v", g)
@@ -98,7 +98,7 @@ func TestAnAdvanceLooksItself(t *testing.T) {
 	a.DryRun = false
 	step, err := ctl.Advance(b.ctx, a)
 	if err != nil || !step.Done || step.To.Phase != phases.Cutover {
-		t.Fatalf("with evidence: %+v, %v", step, err)
+		t.Fatalf("with telemetry: %+v, %v", step, err)
 	}
 	for _, g := range step.Gates {
 		if g.Gate == phases.GateConsistency && (g.Verdict != phases.Pass || !strings.Contains(g.Detail, "0 of 20000")) {
@@ -107,7 +107,7 @@ func TestAnAdvanceLooksItself(t *testing.T) {
 	}
 	_, err = fleet.Renew(b.ctx, grant.Lease, step.To.Epoch)
 	b.check(err)
-	if _, err := ctl.Advance(b.ctx, control.Advance{}); !errors.As(err, &held) {
+	if _, err := ctl.Advance(b.ctx, control.Advance{}); !errors.As(err, &refusal) {
 		t.Fatalf("what was counted in another epoch opens the next step: %v", err)
 	}
 	words := control.Advance{Overrides: map[string]string{"consistency": "x", "shadow-writes": "x", "target-reads": "x"}}
@@ -116,14 +116,14 @@ func TestAnAdvanceLooksItself(t *testing.T) {
 	}
 }
 
-// TestJudgeLooksWhenItIsTime: at each gate once in its interval, and again at once in a
-// new epoch; whatever it finds is kept, and a firing trigger's inputs give the verdict again.
-func TestJudgeLooksWhenItIsTime(t *testing.T) {
+// TestJudgeEvaluatesWhenDue: at each gate once in its interval, and again at once in a
+// new epoch; every evaluation is stored, and a firing trigger's inputs reproduce its verdict.
+func TestJudgeEvaluatesWhenDue(t *testing.T) {
 	t.Parallel()
 	b, _, j := measuredBench(t)
 	gates := func() []phases.Evaluation {
 		t.Helper()
-		all, err := j.Gates(b.ctx, b.evidence())
+		all, err := j.Gates(b.ctx, b.snapshot())
 		b.check(err)
 		return all
 	}
@@ -131,7 +131,7 @@ func TestJudgeLooksWhenItIsTime(t *testing.T) {
 		t.Fatalf("%+v", first)
 	}
 	if again := gates(); len(again) != 0 {
-		t.Errorf("looked again too early: %+v", again)
+		t.Errorf("evaluated again too early: %+v", again)
 	}
 	b.walk(phases.Cutover)
 	if next := gates(); len(next) != 3 {
@@ -147,7 +147,7 @@ func TestJudgeLooksWhenItIsTime(t *testing.T) {
 		{Operation: telemetry.Comparison, Store: telemetry.Both, Role: telemetry.Shadow, Outcome: telemetry.LostWrite}: 1,
 		{Operation: telemetry.Read, Store: telemetry.Target, Role: telemetry.Serving, Outcome: telemetry.Failed}:       40,
 	})
-	fired, err := j.Triggers(b.ctx, b.evidence())
+	fired, err := j.Triggers(b.ctx, b.snapshot())
 	b.check(err)
 	var firing []string
 	for _, one := range fired {
@@ -165,7 +165,7 @@ func TestJudgeLooksWhenItIsTime(t *testing.T) {
 }
 
 // TestSourcesDontWaitForEachOther: one that hangs costs its own timeout once, and while
-// they are watched nobody waits for any.
+// they are polled no evaluation waits for any.
 func TestSourcesDontWaitForEachOther(t *testing.T) {
 	t.Parallel()
 	b, _, j := measuredBench(t)
@@ -181,7 +181,7 @@ func TestSourcesDontWaitForEachOther(t *testing.T) {
 	j.TriggerSources = map[string]judge.Source{"hangs": source{hangs: true}, "fires": source{reading: judge.Reading{Value: 2}}}
 	verdicts := func() map[string]phases.Verdict {
 		t.Helper()
-		all, err := j.Triggers(b.ctx, b.evidence())
+		all, err := j.Triggers(b.ctx, b.snapshot())
 		b.check(err)
 		found := map[string]phases.Verdict{}
 		for _, e := range all {

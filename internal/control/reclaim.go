@@ -11,25 +11,25 @@ import (
 	"github.com/stranglerfig/migrator/store"
 )
 
-// Reclaim lets a migration go on whose state database has lost transactions. It
-// asks legacy whether a fence stands, whatever the state says, and leads to a
-// route under which no acknowledged write is lost: dual-read at most, or, behind a
-// fence, by way of returning to grace, with every key replayed that the target has
-// written since. The epoch is above every one that an instance remembers, so all
-// follow. Where an instance may still read the target it waits, up to settle.
+// Reclaim resumes a migration after state loss. It asks legacy whether a fence is
+// raised, whatever the state has recorded, and moves to a route under which no
+// acknowledged write is lost: dual-read at most. Behind a fence it moves to returning and
+// then to grace, and replays every key that was written in the target since the fence.
+// The new epoch is above every epoch that an instance knows, so all instances follow.
+// Where an instance may still read the target Reclaim waits, up to settle.
 func (c *Controller) Reclaim(ctx context.Context, reason string, settle time.Duration) ([]phases.Route, error) {
 	settle = orDefault(settle, phases.Settle)
 	e, err := c.State.Snapshot(ctx, c.Migration)
 	if err != nil {
 		return nil, err
 	}
-	// Legacy is asked, since the state may have forgotten a fence, or remember one that was lifted.
+	// Legacy is asked, since the state may lack a fence that is raised, or have one that was lifted.
 	holder, era, err := c.Fence.FenceState(ctx)
 	if err != nil {
 		return nil, err
 	}
 	if noted := e.Status.Attempt; noted != "" && holder == "" {
-		// Its controller may be alive, and raise the fence yet.
+		// Its controller may be alive and still raise the fence.
 		// [attempt-void]: after this its controller can't fence legacy behind the route that
 		// reclaim chooses.
 		voided, err := c.Fence.VoidFence(ctx, noted)
@@ -77,24 +77,25 @@ func (c *Controller) Reclaim(ctx context.Context, reason string, settle time.Dur
 	return made, c.AwaitSettled(ctx, settle)
 }
 
-// commitReclaim waits out the leases from before the loss, where they matter.
+// commitReclaim waits until the leases from before the state loss have expired, where
+// they matter.
 func (c *Controller) commitReclaim(ctx context.Context, move phases.Move, settle time.Duration) (phases.Route, error) {
 	deadline := time.NewTimer(settle)
 	defer deadline.Stop()
 	tick := time.NewTicker(orDefault(c.Poll, 50*time.Millisecond))
 	defer tick.Stop()
-	said := false
+	reported := false
 	for {
-		// [reclaim-leases]: refused with a HeldError until leases from before the loss have run
-		// out. [one-decides]: move.From is the route that reclaim was decided on.
-		standing, err := c.State.Transition(ctx, c.Migration, func(phases.Snapshot) (phases.Move, error) { return move, nil })
-		var held *phases.RouteConflictError
-		if !errors.As(err, &held) {
-			return standing.Route, err
+		// [reclaim-leases]: refused with a RouteConflictError until leases from before the loss
+		// have expired. [one-decides]: move.From is the route that reclaim was decided on.
+		status, err := c.State.Transition(ctx, c.Migration, func(phases.Snapshot) (phases.Move, error) { return move, nil })
+		var conflict *phases.RouteConflictError
+		if !errors.As(err, &conflict) {
+			return status.Route, err
 		}
-		if !said {
-			c.report("waiting: %s", held)
-			said = true
+		if !reported {
+			c.report("waiting: %s", conflict)
+			reported = true
 		}
 		select {
 		case <-ctx.Done():
@@ -106,26 +107,26 @@ func (c *Controller) commitReclaim(ctx context.Context, move phases.Move, settle
 	}
 }
 
-// replayUnjournaled looks through the whole target for what it has written since the
-// fence: the return journal may have forgotten of it. Whatever was replayed before
-// a crash belongs to a later era by now.
+// replayUnjournaled scans the whole target for keys written since the fence: the return
+// journal may lack some of them. A key that was replayed before a crash has a version of a
+// later era by now, and is not replayed again.
 func (c *Controller) replayUnjournaled(ctx context.Context, attempt string) error {
 	_, era, err := c.Fence.FenceState(ctx)
 	if err != nil {
 		return err
 	}
-	c.report("looking through the target for keys that were written since the fence")
+	c.report("scanning the target for keys written since the fence")
 	found := 0
 	err = c.Target.Scan(ctx, func(entries []store.Entry) error {
 		var keys []record.Key
 		for _, e := range entries {
 			switch {
-			// [reclaim-scan]: every entry of the fence's era was written in retain, whatever the
-			// return journal says.
+			// [reclaim-scan]: every entry of the fence's era was written in retain, whether or not
+			// the return journal has its key.
 			case e.Version.Era() != era:
 			// An entry that can't be replayed stops the reclaim: to lift the fence would lose it.
 			case e.Key == "":
-				return fmt.Errorf("the target has written %q since the fence, which is no key of this migration", e.RawKey)
+				return fmt.Errorf("unknown key %q was written in the target since the fence: no template of this migration parses it", e.RawKey)
 			default:
 				keys = append(keys, e.Key)
 			}

@@ -16,8 +16,8 @@ import (
 	"github.com/stranglerfig/migrator/store"
 )
 
-// olderState puts a state database in the place of the present one that knows
-// nothing past the given phase, as an older backup would.
+// olderState replaces the state database by one with nothing past the given phase, as a
+// restored older backup would.
 func (b *bench) olderState(at phases.Phase) {
 	b.t.Helper()
 	url := testenv.PostgresURL(b.t)
@@ -68,9 +68,9 @@ func does(err error) hint.Action {
 	return h.Do
 }
 
-// TestReclaimBehindAForgottenFenceBringsEveryWriteBack: the state says dual-read,
-// legacy was fenced long ago, and the return journal is lost with the rest.
-func TestReclaimBehindAForgottenFenceBringsEveryWriteBack(t *testing.T) {
+// TestReclaimBehindAnUnrecordedFenceReplaysEveryWrite: the state's route is dual-read,
+// legacy was fenced long ago, and the return journal is missing with the rest.
+func TestReclaimBehindAnUnrecordedFenceReplaysEveryWrite(t *testing.T) {
 	t.Parallel()
 	for _, older := range []phases.Phase{phases.Legacy, phases.DualRead, phases.Grace} {
 		t.Run(string(older), func(t *testing.T) {
@@ -128,8 +128,8 @@ func (b *bench) follow(f *pgfleet.Fleet, grant dual.Grant, until phases.Phase) e
 	return nil
 }
 
-// TestReclaimOfAFenceThatWasLifted: the state says that legacy is on its way to be
-// fenced, or is; it was lifted since.
+// TestReclaimOfAFenceThatWasLifted: the state's route is before or behind the fence, which
+// has been lifted since.
 func TestReclaimOfAFenceThatWasLifted(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
@@ -151,7 +151,7 @@ func TestReclaimOfAFenceThatWasLifted(t *testing.T) {
 		t.Error("the attempt raised its fence after the reclaim")
 	}
 
-	// In retain nobody knows which store has what.
+	// In retain no process knows which store has which writes.
 	b.walk(phases.Grace)
 	b.retainedByHand()
 	if moves, err := b.controller().Reclaim(b.ctx, "test", time.Second); err == nil || !strings.Contains(err.Error(), "newer backup") {

@@ -13,7 +13,7 @@ import (
 	"github.com/stranglerfig/migrator/store"
 )
 
-// Rollback is a way back, as asked for.
+// Rollback is a requested rollback.
 type Rollback struct {
 	To      phases.Phase   // "": the nearest phase whose reads come from legacy
 	Percent phases.Percent // of a ramped phase; 0: all of dual-read's reads, or the present step's of cutover
@@ -21,18 +21,18 @@ type Rollback struct {
 	Settle  time.Duration // how long to wait for the fleet between two moves, and after the last; 0: 30 s
 }
 
-// Rollback goes back, settling each move but the last before the next. The first
-// move is committed at once whenever the routes that are still held allow it, also
-// over an unsettled advance; lapsed leases never block it. It returns the moves
-// made; a fleet that has not settled on the last one is reported by *UnsettledError.
+// Rollback makes the moves of the rollback; each one is settled before the next. The
+// first move is committed at once if the live routes are compatible with it, also over
+// an advance that is not settled; lapsed leases never block it. Rollback returns the moves
+// made. *UnsettledError reports a fleet that has not settled on the last one.
 func (c *Controller) Rollback(ctx context.Context, r Rollback) ([]phases.Route, error) {
 	e, err := c.State.Snapshot(ctx, c.Migration)
 	if err != nil {
 		return nil, err
 	}
 	if e.Status.Route.Phase == phases.Grace && e.Status.Attempt != "" {
-		// [fence-attempt]: a fence may stand although the route is still grace: it is lifted before
-		// any other move.
+		// [fence-attempt]: a fence may be raised although the route is still grace: it is lifted
+		// before any other move.
 		at, _, err := c.lift(ctx, e.Status.Attempt, "rollback "+r.Reason)
 		if err != nil {
 			return nil, err
@@ -93,8 +93,8 @@ func rollbackPath(from phases.Route, r Rollback) ([]phases.Route, error) {
 	return path, nil
 }
 
-// back makes one move, waiting while a live instance may still hold a route that
-// the new one must not run beside.
+// back makes one move. It waits while a live instance may still be on a route that is
+// incompatible with the new one.
 func (c *Controller) back(ctx context.Context, from, to phases.Route, reason string, settle time.Duration) (phases.Route, error) {
 	if to.Phase == phases.Grace && from.Phase == phases.Returning {
 		return c.finishReturn(ctx, from, reason, settle)
@@ -104,17 +104,17 @@ func (c *Controller) back(ctx context.Context, from, to phases.Route, reason str
 	}
 	deadline := time.Now().Add(settle)
 	for {
-		var standing phases.Status
+		var status phases.Status
 		var err error
-		standing, err = c.State.Transition(ctx, c.Migration, func(e phases.Snapshot) (phases.Move, error) {
+		status, err = c.State.Transition(ctx, c.Migration, func(e phases.Snapshot) (phases.Move, error) {
 			// [return-reversible]: legacy would lack every write of retain.
 			if to.Phase == phases.Returning && !e.Status.Reversible {
-				return phases.Move{}, errors.New("there is no way back from retain: the description says retain.reversible: false, so what was written since the fence is not journalled")
+				return phases.Move{}, errors.New("cannot roll back from retain: the migration file sets retain.reversible: false, so writes since the fence are not journalled")
 			}
 			m := phases.Move{From: from, To: to, Cause: phases.CauseRollback, Reason: reason}
 			if overtakes(to, e.Status.Route) {
-				// Another command has moved meanwhile, forward: the rollback leads back from there
-				// too. From is read under the lock, so the compare in Transition holds.
+				// Another command moved forward meanwhile: the rollback is also one from there. From
+				// is read under the lock, so the compare in Transition succeeds.
 				m.From = e.Status.Route
 			}
 			if to.Phase.Passing() {
@@ -122,24 +122,25 @@ func (c *Controller) back(ctx context.Context, from, to phases.Route, reason str
 			}
 			return m, nil
 		})
-		var held *phases.RouteConflictError
+		var conflict *phases.RouteConflictError
 		// [held-routes]: only an incompatible route of a live lease is worth waiting for, until the
 		// deadline.
-		if err == nil || !errors.As(err, &held) || time.Now().After(deadline) {
-			return standing.Route, err
+		if err == nil || !errors.As(err, &conflict) || time.Now().After(deadline) {
+			return status.Route, err
 		}
 		if e, err := c.State.Snapshot(ctx, c.Migration); err == nil && e.Fleet.Behind == 0 {
-			return standing.Route, blockedByLapsed(held, e.Fleet) // waiting would not help
+			return status.Route, blockedByLapsed(conflict, e.Fleet) // waiting would not help
 		}
-		c.report("waiting: %s", held)
+		c.report("waiting: %s", conflict)
 		if err := c.AwaitSettled(ctx, time.Until(deadline)); err != nil {
 			return phases.Route{}, err
 		}
 	}
 }
 
-// overtakes tells that the move leads back from the present route too: whoever took
-// a step forward meanwhile (the daemon, on a ramp) must not make a rollback fail.
+// overtakes reports whether the move is a rollback from the present route too. A step
+// forward that another controller took meanwhile (the daemon, on a ramp) must not make a
+// rollback fail.
 func overtakes(to, present phases.Route) bool {
 	if to.Phase.Passing() || present.Phase.Passing() {
 		return false
@@ -151,12 +152,13 @@ func overtakes(to, present phases.Route) bool {
 	return err == nil && len(path) == 1
 }
 
-// blockedByLapsed says what to do about an instance that nobody can wait for.
+// blockedByLapsed adds the hint to evict the first lapsed instance: it may never
+// acknowledge, so waiting does not help.
 func blockedByLapsed(err error, fleet phases.Fleet) error {
 	if len(fleet.Lapsed) == 0 {
 		return err
 	}
-	return hint.Errorf(phases.EvictHint(fleet.Lapsed[0]), "%w: the lease of %s ran out, and it may still answer reads from the target", err, fleet.Lapsed[0])
+	return hint.Errorf(phases.EvictHint(fleet.Lapsed[0]), "%w: the lease of %s expired, and the instance may still read the target", err, fleet.Lapsed[0])
 }
 
 func (c *Controller) finishLift(ctx context.Context, reason string) (phases.Route, error) {
@@ -168,13 +170,13 @@ func (c *Controller) finishLift(ctx context.Context, reason string) (phases.Rout
 	return at, err
 }
 
-// finishReturn writes what the target took since the fence back to legacy, and
-// lifts the fence. While it runs the route is returning: writes wait.
+// finishReturn writes back to legacy what the target took since the fence, and lifts
+// the fence. While it runs the route is returning: writes wait.
 //
-// A write of retain journals its key before it touches the target, so every key
-// that the target has newer is in the journal; one that was journalled and never
-// written is replayed too, and its version in the target raised to the new era:
-// the writer that wakes up late is refused by its own compare-and-set.
+// A write of retain journals its key before it touches the target, so every key of
+// which the target has a newer version is in the journal. A key that was journalled and
+// never written is replayed too, and its version in the target raised to the new era: a
+// writer that resumes late is refused by its own compare-and-set.
 func (c *Controller) finishReturn(ctx context.Context, at phases.Route, reason string, settle time.Duration) (phases.Route, error) {
 	// [return-settled]: while an instance may still be on retain, it may write a key after its
 	// replay.
@@ -185,8 +187,8 @@ func (c *Controller) finishReturn(ctx context.Context, at phases.Route, reason s
 	if err != nil {
 		return at, err
 	}
-	// [return-settled], [lapsed-held]: an instance whose lease ran out on retain may still write
-	// the target, and reads nothing else: it must rejoin or be evicted first.
+	// [return-settled], [lapsed-held]: an instance whose lease expired on retain may still write
+	// the target, and reads only the target: it must rejoin or be evicted first.
 	if err := phases.Legal(at, phases.Route{Phase: phases.Grace}, e.Fleet.LiveRoutes); err != nil {
 		return at, blockedByLapsed(err, e.Fleet)
 	}
@@ -244,7 +246,7 @@ func (c *Controller) replay(ctx context.Context, attempt string, keys []record.K
 			case store.Absent, store.Tombstone:
 				rows[i] = store.Row{Key: e.Key}
 			default:
-				return fmt.Errorf("key %q: the target holds %s (%s)", e.Key, e.Presence, e.Detail)
+				return fmt.Errorf("key %q: the target has %s (%s)", e.Key, e.Presence, e.Detail)
 			}
 		}
 		// [one-decides]: legacy refuses unless the fence is still this attempt's. [return-era]: the
@@ -275,20 +277,20 @@ func (c *Controller) replay(ctx context.Context, attempt string, keys []record.K
 				return fmt.Errorf("key %q: %w", keys[i], res.Err)
 			// [return-all]: read and replayed again: legacy must have what the target has in the
 			// end.
-			case res.Outcome == store.Changed: // a late write got in between: take that one
+			case res.Outcome == store.Changed: // a late write came in between: replay that one
 				again = append(again, keys[i])
 			case res.Outcome != store.Applied:
 				return fmt.Errorf("key %q: the target answered %s", keys[i], res.Outcome)
 			}
 		}
-		// Each round can only be caused by a write of retain that was under way: there are finitely
-		// many, since no new one begins.
+		// Each round is caused by a write of retain that was in flight: there are finitely many,
+		// since no new one begins.
 		keys = again
 	}
 	return nil
 }
 
-// Resume finishes what an interrupted command left between two phases.
+// Resume completes what an interrupted command left between two phases.
 func (c *Controller) Resume(ctx context.Context) error {
 	e, err := c.State.Snapshot(ctx, c.Migration)
 	if err != nil {
@@ -296,13 +298,13 @@ func (c *Controller) Resume(ctx context.Context) error {
 	}
 	switch at := e.Status.Route; {
 	case at.Phase == phases.Lifting:
-		_, err = c.finishLift(ctx, "taken up again")
+		_, err = c.finishLift(ctx, "resumed")
 	case at.Phase == phases.Returning:
-		_, err = c.finishReturn(ctx, at, "taken up again", phases.Settle)
+		_, err = c.finishReturn(ctx, at, "resumed", phases.Settle)
 	case at.Phase == phases.Fenced, at.Phase == phases.Grace && e.Status.Attempt != "":
-		// [fence-attempt], [one-decides]: undone, never passed: only a command that a person gave
-		// moves authority.
-		_, _, err = c.lift(ctx, e.Status.Attempt, "an interrupted fence is undone")
+		// [fence-attempt], [one-decides]: undone, never passed: only an operator's command moves
+		// authority.
+		_, _, err = c.lift(ctx, e.Status.Attempt, "undo of an interrupted fence")
 	}
 	return err
 }

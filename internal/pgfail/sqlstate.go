@@ -1,5 +1,5 @@
-// Package pgfail says what a failure of a PostgreSQL server means: its SQLSTATE, and
-// in one line why no connection came about.
+// Package pgfail explains the failures of a PostgreSQL server: it reads the SQLSTATE,
+// and reports in one line why connecting failed.
 package pgfail
 
 import (
@@ -8,7 +8,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// SQLSTATEs that several packages look at.
+// SQLSTATEs that several packages compare with.
 const (
 	NoDatabase        = "3D000"
 	BadPassword       = "28P01"

@@ -14,9 +14,9 @@ import (
 	"github.com/stranglerfig/migrator/internal/hint"
 )
 
-// Unreachable says in one line why no connection came about. It names the server and
-// nobody who logs in: of a URL that was mistyped, the password may be in the role's
-// name. The error's hint is what to do about the URL, in words, unless the URL is right.
+// Unreachable explains in one line why connecting failed. It names the server and not
+// the role: in a mistyped URL the password may be in the role's name. The error's hint is
+// remedy, which says how to correct the URL, unless the URL is right.
 func Unreachable(err error, what, remedy string, config *pgx.ConnConfig) error {
 	at := config.Host
 	if !strings.HasPrefix(at, "/") {

@@ -7,15 +7,15 @@ import (
 	"github.com/stranglerfig/migrator/store"
 )
 
-// step is what remains to be done for a key after one look at both stores.
+// step is what remains to be done for a key after one read of both stores.
 type step uint8
 
 const (
-	stepNone      step = iota // legacy lacks the record, and the target knows
-	stepLeave                 // the entry belongs to a later era than what legacy says
+	stepNone      step = iota // legacy lacks the record, and so does the target
+	stepLeave                 // the entry belongs to a later era than legacy's
 	stepWrite                 // write legacy's state; older than the target's then means that a later write came between
 	stepExact                 // write legacy's state over an entry of the very same version
-	stepLower                 // write legacy's state over an entry that is ahead of legacy, then look again
+	stepLower                 // write legacy's state over an entry that is ahead of legacy, then read both again
 	stepTombstone             // leave a tombstone
 )
 
@@ -24,10 +24,10 @@ const (
 //
 // A row that legacy has is written at the row's version: all earlier writers have
 // committed, all later ones get a greater one. Because the entry was read first,
-// its version can't be greater than the row's, unless it is damage or was left
-// by a timeline that legacy has lost. Such an entry refuses every write to come,
-// so its version is taken back, on condition that it is still the one seen; and
-// as it may have refused a live write just before, the key is looked at again.
+// its version can't be greater than the row's, unless the entry is damaged or comes
+// from a timeline that legacy no longer has. Such an entry would refuse every later
+// write, so its version is lowered, on condition that it is still the version read. It
+// may have refused a live write just before, so the key is read again.
 //
 // A row that legacy lacks becomes a tombstone, not nothing: an older write that
 // is still on its way must find a version that refuses it. Its version is the
@@ -35,7 +35,7 @@ const (
 // being inserted at this moment may already have an earlier one.
 //
 // era is the one that legacy's reads belonged to before the entry was read.
-func decide(row store.Row, seen store.Entry, lost record.Version, era uint32, notAfter time.Time) (store.Write, step) {
+func decide(row store.Row, seen store.Entry, journaled record.Version, era uint32, notAfter time.Time) (store.Write, step) {
 	if row.Found {
 		era = row.Version.Era()
 	}
@@ -68,13 +68,13 @@ func decide(row store.Row, seen store.Entry, lost record.Version, era uint32, no
 		}
 	}
 	// [repair-era]: a tombstone at that version would be one of a later era.
-	if lost.Era() > era {
+	if journaled.Era() > era {
 		return store.Write{}, stepLeave
 	}
 	// [repair-tombstone], [journal-version]: at the highest version that is known to be superseded.
-	w.Deleted, w.Version = true, seen.Version.Max(lost)
+	w.Deleted, w.Version = true, seen.Version.Max(journaled)
 	// [repair-unchanged]: the tombstone has no newer version of its own, so it must overwrite;
-	// without the condition it would take back a version, or remove a record, that came after the
+	// without the condition it would lower a version, or remove a record, that came after the
 	// read.
 	only := seen.Version
 	w.Only = &only

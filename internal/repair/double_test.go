@@ -11,11 +11,11 @@ import (
 )
 
 // stores is legacy and target in memory, with the contract's rules and a hook
-// before each call, through which a test puts other writers in between.
+// before each call, in which a test runs other writers.
 type stores struct {
 	mu     sync.Mutex
 	lsn    uint64
-	era    uint32 // of what legacy says
+	era    uint32 // of legacy's rows
 	fenced bool
 	rows   map[record.Key]string
 	target map[record.Key]store.Entry

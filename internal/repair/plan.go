@@ -12,10 +12,10 @@ import (
 // Step is what a repair would do to a key.
 type Step string
 
-// Steps. A repair looks again when it is made, and may then find another one.
+// Steps. A repair reads both stores again, and may then take another step.
 const (
 	StepWrite     Step = "write"     // legacy's state, at the version that its locked row gives
-	StepLower     Step = "take back" // the same, over a version that is ahead of all that legacy has given
+	StepLower     Step = "take back" // the same, over a version that is ahead of every version of legacy
 	StepTombstone Step = "tombstone" // legacy has no such record: its version stays, the record goes
 	StepNone      Step = "nothing"   // legacy has no such record, and the target neither
 	StepLeave     Step = "leave"     // the target's entry belongs to a later era than legacy's
@@ -23,18 +23,18 @@ const (
 
 var stepWords = [...]Step{stepNone: StepNone, stepLeave: StepLeave, stepWrite: StepWrite, stepExact: StepWrite, stepLower: StepLower, stepTombstone: StepTombstone}
 
-// Planned is what a repair of a key would do by what both stores say now.
+// Planned is what a repair of a key would do in the present state of both stores.
 type Planned struct {
 	Key  record.Key
 	Step Step
-	Has  store.Presence // what the target holds
+	Has  store.Presence // what the target has
 	From record.Version // the target's version
 	To   record.Version // the version that it would have; of a write, one a little newer than this
 }
 
 // Plan decides for each item as Repair does, and does nothing. Like Repair it
 // reads legacy's rows under their locks, a batch at a time.
-func (f *Fixer) Plan(ctx context.Context, items []Item) ([]Planned, error) {
+func (f *Repairer) Plan(ctx context.Context, items []Item) ([]Planned, error) {
 	d := f.defaults()
 	plans := make([]Planned, 0, len(items))
 	for from := 0; from < len(items); from += d.Batch {
@@ -54,7 +54,7 @@ func (f *Fixer) Plan(ctx context.Context, items []Item) ([]Planned, error) {
 	return plans, nil
 }
 
-// Observation is one look at both stores, in the order that the rule rests on: the era,
+// Observation is one read of both stores, in the order that the rule rests on: the era,
 // the target's clock, the target's entries, then legacy's rows under their locks.
 type Observation struct {
 	Era  uint32
@@ -63,8 +63,8 @@ type Observation struct {
 	Rows []store.Row
 }
 
-// Look looks at the keys.
-func (f *Fixer) Observe(ctx context.Context, keys []record.Key) (s Observation, err error) {
+// Observe reads the keys in both stores.
+func (f *Repairer) Observe(ctx context.Context, keys []record.Key) (s Observation, err error) {
 	// [repair-era]: first: a fence that is raised after this gives later eras, which are then left
 	// alone.
 	if s.Era, err = Era(ctx, f.Locker); err != nil {
@@ -86,10 +86,10 @@ func (f *Fixer) Observe(ctx context.Context, keys []record.Key) (s Observation, 
 	return s, nil
 }
 
-// Plan is what a repair would do to the nth key, of which the journal knows this
-// version to be lost (zero: none).
-func (s *Observation) Plan(n int, lost record.Version) Planned {
-	w, what := s.decide(n, lost, 0)
+// Plan is what a repair would do to the nth key. lost is the highest version in the
+// journal that the target lacks (zero: none).
+func (s *Observation) Plan(n int, journaled record.Version) Planned {
+	w, what := s.decide(n, journaled, 0)
 	p := Planned{Key: s.Seen[n].Key, Step: stepWords[what], Has: s.Seen[n].Presence, From: s.Seen[n].Version, To: w.Version}
 	if what == stepNone || what == stepLeave {
 		p.To = p.From
@@ -97,6 +97,6 @@ func (s *Observation) Plan(n int, lost record.Version) Planned {
 	return p
 }
 
-func (s *Observation) decide(n int, lost record.Version, notAfter time.Duration) (store.Write, step) {
-	return decide(s.Rows[n], s.Seen[n], lost, s.Era, s.Now.Add(notAfter))
+func (s *Observation) decide(n int, journaled record.Version, notAfter time.Duration) (store.Write, step) {
+	return decide(s.Rows[n], s.Seen[n], journaled, s.Era, s.Now.Add(notAfter))
 }

@@ -1,6 +1,6 @@
-// Package repair holds the rule by which a key's copy in the target is made right
-// while the application goes on writing it. Backfill's sweep, reconcile and the
-// journal's repairer share it.
+// Package repair has the rule by which a key's copy in the target is repaired while the
+// application continues to write the key. Backfill's sweep, reconcile and the repair of
+// the journal share it.
 package repair
 
 import (
@@ -15,8 +15,8 @@ import (
 	"github.com/stranglerfig/migrator/store"
 )
 
-// Fixer repairs keys of one migration. It may be used by several goroutines.
-type Fixer struct {
+// Repairer repairs keys of one migration. It may be used by several goroutines.
+type Repairer struct {
 	Locker store.Locker // legacy
 	Target store.TargetRecords
 
@@ -29,7 +29,7 @@ type Fixer struct {
 // Item is one key to repair.
 type Item struct {
 	Key       record.Key
-	Journaled record.Version // the highest version that the journal knows to be lost; zero: none
+	Journaled record.Version // the highest version in the journal that the target lacks; zero: none
 }
 
 // Action is what a repair did.
@@ -39,20 +39,20 @@ type Action string
 const (
 	Wrote      Action = "written again from legacy"
 	Tombstoned Action = "replaced by a tombstone: legacy has no such record"
-	Newer      Action = "a later write has made it right"
+	Newer      Action = "not needed: a later write corrected the key"
 	Agreed     Action = "legacy has no such record, and the target neither"
-	Left       Action = "left alone: the target's entry belongs to a later era than legacy's"
+	Left       Action = "not repaired: the target's entry belongs to a later era than legacy's"
 )
 
-// Fixed is what became of an Item.
-type Fixed struct {
+// Result is the result of one Item.
+type Result struct {
 	Key     record.Key
 	Action  Action         // "" where Err is set
-	Version record.Version // which the target now has, or had when it was left alone
-	Err     error          // all attempts failed: the last one's reason
+	Version record.Version // which the target now has, or had when it was not repaired
+	Err     error          // all attempts failed: the cause of the last failure
 }
 
-func (f *Fixer) defaults() Fixer {
+func (f *Repairer) defaults() Repairer {
 	d := *f
 	if d.NotAfter <= 0 {
 		d.NotAfter = 10 * time.Second
@@ -69,15 +69,15 @@ func (f *Fixer) defaults() Fixer {
 	return d
 }
 
-// Repair makes the target's copies of the items right, and returns what it did
-// in their order. The error is for ctx only: a key's own failure is in its Fixed.
+// Repair repairs the target's copies of the items, and returns the results in the
+// items' order. The error is for ctx only: a key's own failure is in its Result.
 // Items must not name a key twice.
-func (f *Fixer) Repair(ctx context.Context, items []Item) ([]Fixed, error) {
+func (f *Repairer) Repair(ctx context.Context, items []Item) ([]Result, error) {
 	d := f.defaults()
-	done := make([]Fixed, len(items))
+	done := make([]Result, len(items))
 	todo := make([]int, len(items))
 	for i := range items {
-		done[i] = Fixed{Key: items[i].Key}
+		done[i] = Result{Key: items[i].Key}
 		todo[i] = i
 	}
 	pause := d.Pause
@@ -90,8 +90,8 @@ func (f *Fixer) Repair(ctx context.Context, items []Item) ([]Fixed, error) {
 			}
 			pause = min(2*pause, 2*time.Second)
 		}
-		// One row that its writer holds for long must not cost the others their
-		// turn: later attempts lock fewer at a time.
+		// One row that its writer keeps locked for long must not delay the others: later attempts
+		// lock fewer rows at a time.
 		size := max(1, d.Batch>>(2*(attempt-1)))
 		todo = d.attempt(ctx, items, todo, size, done)
 		if ctx.Err() != nil {
@@ -101,9 +101,9 @@ func (f *Fixer) Repair(ctx context.Context, items []Item) ([]Fixed, error) {
 	return done, nil
 }
 
-// attempt looks once at the items in todo, and returns those that need another
-// attempt: first those that had no turn because a store seems to be down.
-func (f *Fixer) attempt(ctx context.Context, items []Item, todo []int, size int, done []Fixed) []int {
+// attempt reads each item in todo once, and returns the items that need another
+// attempt: first those that were not tried because a store seems to be down.
+func (f *Repairer) attempt(ctx context.Context, items []Item, todo []int, size int, done []Result) []int {
 	var untried, again []int
 	for from, failures := 0, 0; from < len(todo); from += size {
 		batch := todo[from:min(from+size, len(todo))]
@@ -131,9 +131,9 @@ func (f *Fixer) attempt(ctx context.Context, items []Item, todo []int, size int,
 	return append(append([]int(nil), untried...), again...)
 }
 
-// look makes one attempt for a batch. It returns the items that need another;
+// observe makes one attempt for a batch. It returns the items that need another;
 // the error is for all of them.
-func (f *Fixer) observe(ctx context.Context, items []Item, batch []int, done []Fixed) ([]int, error) {
+func (f *Repairer) observe(ctx context.Context, items []Item, batch []int, done []Result) ([]int, error) {
 	keys := make([]record.Key, len(batch))
 	for n, i := range batch {
 		keys[n] = items[i].Key
@@ -149,9 +149,9 @@ func (f *Fixer) observe(ctx context.Context, items []Item, batch []int, done []F
 		w, what := s.decide(n, items[i].Journaled, f.NotAfter)
 		switch what {
 		case stepNone:
-			done[i] = Fixed{Key: keys[n], Action: Agreed, Version: s.Seen[n].Version}
+			done[i] = Result{Key: keys[n], Action: Agreed, Version: s.Seen[n].Version}
 		case stepLeave:
-			done[i] = Fixed{Key: keys[n], Action: Left, Version: s.Seen[n].Version}
+			done[i] = Result{Key: keys[n], Action: Left, Version: s.Seen[n].Version}
 		default:
 			w.Key = keys[n]
 			writes, steps, at = append(writes, w), append(steps, what), append(at, i)
@@ -168,7 +168,7 @@ func (f *Fixer) observe(ctx context.Context, items []Item, batch []int, done []F
 	failpoint.Here("repair.applied")
 	var again []int
 	for n, r := range results {
-		done[at[n]] = settle(writes[n], steps[n], r)
+		done[at[n]] = resultOf(writes[n], steps[n], r)
 		if done[at[n]].Err != nil {
 			again = append(again, at[n])
 		}
@@ -176,10 +176,10 @@ func (f *Fixer) observe(ctx context.Context, items []Item, batch []int, done []F
 	return again, nil
 }
 
-var errLowered = errors.New("its version was ahead of legacy's and has been taken back; the write that follows was not confirmed")
+var errLowered = errors.New("its version was ahead of legacy's and was lowered; the write after that was not confirmed")
 
-func settle(w store.Write, s step, r store.Result) Fixed {
-	f := Fixed{Key: w.Key, Version: r.Version}
+func resultOf(w store.Write, s step, r store.Result) Result {
+	f := Result{Key: w.Key, Version: r.Version}
 	switch {
 	case r.Err != nil:
 		f.Err = fmt.Errorf("write the target: %w", r.Err)
@@ -192,27 +192,27 @@ func settle(w store.Write, s step, r store.Result) Fixed {
 	case r.Outcome == store.Older && s == stepWrite:
 		f.Action = Newer
 	case r.Outcome == store.Older && s == stepLower:
-		f.Err = fmt.Errorf("its version %s is ahead of all that legacy has given, and the target does not take it back", r.Version)
+		f.Err = fmt.Errorf("its version %s is ahead of every version of legacy, and the target refused to lower it", r.Version)
 	default:
-		f.Err = fmt.Errorf("the target did not take the repair (%s)", r.Outcome)
+		f.Err = fmt.Errorf("the target refused the repair (%s)", r.Outcome)
 	}
 	return f
 }
 
-// Era is the era of what legacy says from now on: the present one; while the
-// migration is fenced the one before, since what legacy holds is older than
-// everything that the target has taken since.
+// Era is the era of what legacy returns from now on: the present one. While the
+// migration is fenced it is the one before, since every record of legacy is older than
+// every write that the target has taken since.
 func Era(ctx context.Context, legacy store.Locker) (uint32, error) {
 	fence, ok := legacy.(store.Fence)
 	if !ok {
-		return 0, errors.New("this legacy store does not tell its era: a repair could undo what was written after a fence")
+		return 0, errors.New("this legacy store does not report its era: a repair could undo writes made after a fence")
 	}
 	attempt, era, err := fence.FenceState(ctx)
 	if err != nil {
 		return 0, fmt.Errorf("read legacy's era: %w", err)
 	}
 	if attempt != "" && era > 0 {
-		// [repair-era]: all that legacy holds was written before the fence.
+		// [repair-era]: every record of legacy was written before the fence.
 		era--
 	}
 	return era, nil

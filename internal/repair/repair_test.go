@@ -19,7 +19,7 @@ func live(k record.Key, text string, at record.Version) store.Entry {
 	return store.Entry{Key: k, Presence: store.Live, Version: at, Record: record.Record{record.TextValue(text)}}
 }
 
-func TestRepairMakesTheTargetRight(t *testing.T) {
+func TestRepairCorrectsTheTarget(t *testing.T) {
 	t.Parallel()
 	later := record.MakeVersion(2, 0, 1)
 	none := record.Version{}
@@ -65,7 +65,7 @@ func TestRepairMakesTheTargetRight(t *testing.T) {
 				c.entry.Key = "k"
 				s.target["k"] = c.entry
 			}
-			f := repair.Fixer{Locker: s, Target: s, Pause: time.Millisecond}
+			f := repair.Repairer{Locker: s, Target: s, Pause: time.Millisecond}
 			got, err := f.Repair(t.Context(), []repair.Item{{Key: "k", Journaled: c.lost}})
 			if err != nil || got[0].Err != nil {
 				t.Fatal(err, got[0].Err)
@@ -85,8 +85,8 @@ func TestRepairMakesTheTargetRight(t *testing.T) {
 	}
 }
 
-// An entry that is ahead refuses live writes. One that comes between the locked
-// read and the lowering must still arrive, by the second look.
+// An entry that is ahead refuses live writes. A write that comes between the locked
+// read and the lowering must still arrive, by the second read.
 func TestRepairOfAnEntryAheadKeepsAWriteThatWasRefusedMeanwhile(t *testing.T) {
 	t.Parallel()
 	s := newStores()
@@ -102,7 +102,7 @@ func TestRepairOfAnEntryAheadKeepsAWriteThatWasRefusedMeanwhile(t *testing.T) {
 			t.Errorf("the live write was %s, want it refused", results[0].Outcome)
 		}
 	}
-	f := repair.Fixer{Locker: s, Target: s, Pause: time.Millisecond}
+	f := repair.Repairer{Locker: s, Target: s, Pause: time.Millisecond}
 	got, err := f.Repair(t.Context(), []repair.Item{{Key: "k"}})
 	if err != nil || got[0].Err != nil || s.get("k").Record[0].Text != "new" {
 		t.Fatalf("%v %+v left %+v, want new", err, got, s.get("k"))
@@ -110,7 +110,7 @@ func TestRepairOfAnEntryAheadKeepsAWriteThatWasRefusedMeanwhile(t *testing.T) {
 }
 
 // A key that is inserted while its tombstone is being decided keeps its record.
-func TestRepairDoesNotBuryAnInsertThatCameBetween(t *testing.T) {
+func TestRepairKeepsAnInsertThatCameBetween(t *testing.T) {
 	t.Parallel()
 	for _, moment := range []string{"get", "locked", "apply"} {
 		s := newStores()
@@ -123,7 +123,7 @@ func TestRepairDoesNotBuryAnInsertThatCameBetween(t *testing.T) {
 				}
 			}
 		}
-		f := repair.Fixer{Locker: s, Target: s, Pause: time.Millisecond}
+		f := repair.Repairer{Locker: s, Target: s, Pause: time.Millisecond}
 		got, err := f.Repair(t.Context(), []repair.Item{{Key: "k", Journaled: v(50)}})
 		if err != nil || got[0].Err != nil || s.get("k").Presence != store.Live || s.get("k").Record[0].Text != "new" {
 			t.Fatalf("before %s: %v %+v left %+v, want new", moment, err, got, s.get("k"))
@@ -131,7 +131,7 @@ func TestRepairDoesNotBuryAnInsertThatCameBetween(t *testing.T) {
 	}
 }
 
-func TestRepairTriesAgainAndThenSaysWhy(t *testing.T) {
+func TestRepairRetriesAndThenReportsTheCause(t *testing.T) {
 	t.Parallel()
 	items := make([]repair.Item, 30)
 	for i := range items {
@@ -143,7 +143,7 @@ func TestRepairTriesAgainAndThenSaysWhy(t *testing.T) {
 			s.rows[it.Key] = "a"
 		}
 		s.broken[call] = 6
-		f := repair.Fixer{Locker: s, Target: s, Batch: 4, Pause: time.Millisecond}
+		f := repair.Repairer{Locker: s, Target: s, Batch: 4, Pause: time.Millisecond}
 		got, err := f.Repair(t.Context(), items)
 		if err != nil {
 			t.Fatal(err)
@@ -162,21 +162,21 @@ func TestRepairTriesAgainAndThenSaysWhy(t *testing.T) {
 	s := newStores()
 	ctx, cancel := context.WithCancel(t.Context())
 	s.before = func(string) { cancel() }
-	if _, err := (&repair.Fixer{Locker: s, Target: s}).Repair(ctx, items); !errors.Is(err, context.Canceled) {
+	if _, err := (&repair.Repairer{Locker: s, Target: s}).Repair(ctx, items); !errors.Is(err, context.Canceled) {
 		t.Fatalf("got %v, want it cancelled", err)
 	}
 }
 
-// Repairs at random moments beside a writer whose target writes are held back,
-// lost to the journal, or in order: once the journal is repaired too, both agree
-// and no version has gone back.
+// Repairs at random moments beside a writer whose target writes are delayed, journaled
+// instead, or in order: once the journal is repaired too, both agree and no version has
+// gone back.
 func TestRepairBesideAWriter(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(400) {
 		rng := rand.New(rand.NewPCG(seed, 1))
 		s := newStores()
 		lost := map[record.Key]record.Version{}
-		var held []store.Write
+		var delayed []store.Write
 		high := map[record.Key]record.Version{}
 		write := func() {
 			k := record.Key(fmt.Sprint(rng.IntN(3)))
@@ -190,14 +190,14 @@ func TestRepairBesideAWriter(t *testing.T) {
 			case 0:
 				lost[k] = lost[k].Max(w.Version)
 			case 1:
-				held = append(held, w)
+				delayed = append(delayed, w)
 			default:
 				_, _ = s.Apply(context.Background(), []store.Write{w})
 			}
-			if len(held) > 0 && rng.IntN(2) == 0 {
-				i := rng.IntN(len(held))
-				_, _ = s.Apply(context.Background(), held[i:i+1])
-				held = append(held[:i], held[i+1:]...)
+			if len(delayed) > 0 && rng.IntN(2) == 0 {
+				i := rng.IntN(len(delayed))
+				_, _ = s.Apply(context.Background(), delayed[i:i+1])
+				delayed = append(delayed[:i], delayed[i+1:]...)
 			}
 			for k := range s.target {
 				if high[k].NewerThan(s.get(k).Version) {
@@ -214,8 +214,8 @@ func TestRepairBesideAWriter(t *testing.T) {
 				nested = false
 			}
 		}
-		f := repair.Fixer{Locker: s, Target: s, Pause: time.Microsecond, Attempts: 50}
-		fix := func() {
+		f := repair.Repairer{Locker: s, Target: s, Pause: time.Microsecond, Attempts: 50}
+		repairAll := func() {
 			var items []repair.Item
 			for i := range 3 {
 				k := record.Key(fmt.Sprint(i))
@@ -229,11 +229,11 @@ func TestRepairBesideAWriter(t *testing.T) {
 			nested = true
 			write()
 			nested = false
-			fix()
+			repairAll()
 		}
 		s.before = nil
-		fix()
-		_, _ = s.Apply(t.Context(), held) // what was late, after the repair
+		repairAll()
+		_, _ = s.Apply(t.Context(), delayed) // what was late, after the repair
 		for i := range 3 {
 			k := record.Key(fmt.Sprint(i))
 			e := s.get(k)

@@ -16,19 +16,19 @@ import (
 	"github.com/stranglerfig/migrator/phases"
 )
 
-// Applied is a description as it is in force.
+// Applied is a migration file as it was applied.
 type Applied struct {
 	Migration   string
 	Environment string
-	Config      []byte // the description as JSON, without secrets
+	Config      []byte // the migration file as JSON, without secrets
 	ConfigHash  string
 	Schema      []byte // record.Schema as JSON
 	Reversible  bool   // retain journals the keys it writes
 }
 
-// Apply creates the migration at legacy, epoch 1, or records that its description
-// has changed: evidence bound to the former configuration opens no gate any more,
-// the epoch stays. Nothing is written where nothing changed.
+// Apply creates the migration at legacy, epoch 1, or records that its migration file
+// has changed: results bound to the former config hash open no gate any more, the epoch
+// stays. Nothing is written if nothing changed.
 func (s *Store) Apply(ctx context.Context, a Applied) (st phases.Status, created bool, err error) {
 	lease, renew, err := leaseTimes(a.Config)
 	if err != nil {
@@ -42,9 +42,9 @@ func (s *Store) Apply(ctx context.Context, a Applied) (st phases.Status, created
 		st, err = s.Status(ctx, a.Migration)
 		return st, true, err
 	}
-	// Alone with the row: a step that was decided under the former configuration is committed
-	// before, or finds the hash changed.
-	err = s.alone(ctx, a.Migration, func(tx pgx.Tx) error {
+	// With the row locked exclusively: a step that was decided under the former configuration is
+	// committed before, or finds the hash changed.
+	err = s.exclusive(ctx, a.Migration, func(tx pgx.Tx) error {
 		if err := change(ctx, tx, a, lease, renew); err != nil {
 			return err
 		}
@@ -56,8 +56,8 @@ func (s *Store) Apply(ctx context.Context, a Applied) (st phases.Status, created
 
 func (s *Store) insert(ctx context.Context, a Applied, lease, renew time.Duration) (created bool, err error) {
 	err = pgx.BeginTxFunc(ctx, s.pool, statedb.ReadCommitted, func(tx pgx.Tx) error {
-		// Of two commands that apply a new migration at once, one creates it; the other finds it
-		// and compares.
+		// Of two commands that apply a new migration concurrently, one creates it; the other finds
+		// it and compares.
 		tag, err := tx.Exec(ctx, `INSERT INTO migrator.migrations (name, environment, config, config_hash, schema, reversible,
 				lease_ms, renew_ms, phase, percent, epoch, phase_since, route_since)
 			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 'legacy', 0, 1, clock_timestamp(), clock_timestamp())
@@ -109,20 +109,21 @@ func change(ctx context.Context, tx pgx.Tx, a Applied, lease, renew time.Duratio
 	})
 }
 
-// leaseTimes reads the fleet's timing from a description; a lease lasts at least
+// leaseTimes reads the fleet's timing from a migration file; a lease lasts at least
 // three renewals.
 func leaseTimes(config []byte) (lease, renew time.Duration, err error) {
 	var c struct {
 		Fleet migration.Fleet `json:"fleet"`
 	}
 	if err := json.Unmarshal(config, &c); err != nil {
-		return 0, 0, fmt.Errorf("the description is not the JSON it should be: %w", err)
+		return 0, 0, fmt.Errorf("the migration file's JSON can't be decoded: %w", err)
 	}
 	lease, renew = statedb.LeaseTimes(time.Duration(c.Fleet.Lease), time.Duration(c.Fleet.Renew))
 	return lease, renew, nil
 }
 
-// Config is the description in force. Config and Schema are as they were given.
+// Config returns the migration file that is applied. Its Config and Schema are as Apply
+// got them.
 func (s *Store) Config(ctx context.Context, migration string) (Applied, error) {
 	a, err := readApplied(ctx, s.pool, migration)
 	return a, statedb.Explain(err)

@@ -2,27 +2,27 @@ package state
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/statedb"
 	"github.com/stranglerfig/migrator/phases"
 )
 
 // Approve records that the database's session_user approves of entering the phase
 // to, in the present epoch, under the present configuration, for ttl. The user must be
-// a member of the role that the description in force names, or else of the given one,
-// if any: *PeopleError otherwise.
+// a member of the role that the applied migration file names, or else of the given one,
+// if any: *statedb.NotAllowedError otherwise.
 func (s *Store) Approve(ctx context.Context, migration string, to phases.Phase, role string, ttl time.Duration, reason string) (a phases.Approval, err error) {
 	if _, err := phases.ParsePhase(string(to)); err != nil {
 		return a, err
 	}
 	if ttl <= 0 {
-		return a, errors.New("an approval must be good for some time; set phases.approval.expires")
+		return a, hint.Errorf(hint.Hint{Text: "set phases.approval.expires"}, "an approval needs a time after which it expires")
 	}
-	err = s.alone(ctx, migration, func(tx pgx.Tx) error {
+	err = s.exclusive(ctx, migration, func(tx pgx.Tx) error {
 		// Bound to the epoch and the configuration that this transaction reads under the lock: an
 		// approval opens no later step.
 		err := tx.QueryRow(ctx, `INSERT INTO migrator.approvals (migration, to_phase, epoch, config_hash, role, reason, expires_at)
@@ -39,8 +39,8 @@ func (s *Store) Approve(ctx context.Context, migration string, to phases.Phase, 
 	return a, err
 }
 
-// decides tells who the database takes us for, and whether he is one of those who
-// decide about the migration.
+// decides returns the database's session_user, and whether that user is a member of the
+// role that decides about the migration.
 func decides(ctx context.Context, q statedb.Querier, migration string) (user string, is bool, err error) {
 	err = q.QueryRow(ctx, `SELECT session_user, d.role = '' OR coalesce((SELECT pg_has_role(session_user, r.oid, 'MEMBER') FROM pg_roles r WHERE r.rolname = d.role), false)
 		FROM migrator.decider($1) AS d (role)`, migration).Scan(&user, &is)
@@ -59,8 +59,8 @@ func approvals(ctx context.Context, q statedb.Querier, st phases.Status, now tim
 	})
 }
 
-// Members are the roles of the state database that may log in and belong to the role,
-// superusers aside: they belong to every role.
+// Members returns the roles of the state database that may log in and are members of the
+// role. Superusers, who are members of every role, are left out.
 func (s *Store) Members(ctx context.Context, role string) ([]string, error) {
 	rows, err := s.pool.Query(ctx, `SELECT m.rolname FROM pg_roles r, pg_roles m
 		WHERE r.rolname = $1 AND m.rolcanlogin AND NOT m.rolsuper AND pg_has_role(m.oid, r.oid, 'MEMBER') ORDER BY 1`, role)

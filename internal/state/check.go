@@ -16,7 +16,7 @@ import (
 
 const (
 	oldestServer = 130000          // hash functions and triggers that the schema uses; tried from here on
-	clockSkew    = 2 * time.Second // between this machine and the database, before it is worth a word
+	clockSkew    = 2 * time.Second // between this machine and the database, from which it is reported
 )
 
 // Check examines the state database: whether it can be reached, is a primary, has
@@ -43,7 +43,7 @@ func Check(ctx context.Context, url string) []store.Check {
 		checks = append(checks, store.Check{
 			Name: "speed", Result: store.Warned,
 			Detail: fmt.Sprintf("slow: connecting took %s, %d checks %s; applications renew their leases through it", connected.Round(time.Millisecond), len(checks), took.Round(time.Millisecond)),
-			Hint:   hint.Hint{Text: "look at the server's load and the network between; a lease is lost when a renewal takes longer than it lasts"},
+			Hint:   hint.Hint{Text: "check the server's load and the network; a lease expires when its renewal takes longer than its duration"},
 		})
 	}
 	return checks
@@ -79,19 +79,19 @@ func examine(ctx context.Context, conn *pgx.Conn) ([]store.Check, error) {
 		add("server", store.Refused, "", "PostgreSQL %s is too old: 13 or later is needed", server)
 	}
 	if standby {
-		add("primary", store.Refused, "the URL of the primary, or target_session_attrs=read-write in it", "this server is a hot standby: nothing can be written to it")
+		add("primary", store.Refused, "the URL of the primary, or target_session_attrs=read-write in it", "this server is a hot standby and takes no writes")
 	} else {
 		add("primary", store.Good, "", "it takes writes")
 	}
 	checks = append(checks, schemaChecks(ctx, conn, user, create)...)
 	if skew := now.Sub(halfway).Abs(); skew > clockSkew {
-		add("clock", store.Warned, "NTP on both machines", "the database's clock is %s off this machine's; the database's counts", skew.Round(time.Millisecond))
+		add("clock", store.Warned, "NTP on both machines", "the database's clock differs from this machine's by %s; leases use the database's clock", skew.Round(time.Millisecond))
 	} else {
 		add("clock", store.Good, "", "within %s of this machine's", clockSkew)
 	}
 	if commit == "off" || fsync == "off" {
 		add("durability", store.Warned, "synchronous_commit = on and fsync = on",
-			"synchronous_commit is %s and fsync %s: a crash of the server may forget acknowledged transitions and journalled keys", commit, fsync)
+			"synchronous_commit is %s and fsync %s: a crash of the server may lose acknowledged transitions and journalled keys", commit, fsync)
 	}
 	return checks, nil
 }

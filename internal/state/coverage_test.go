@@ -35,7 +35,7 @@ func TestCoverage(t *testing.T) {
 		made, release, err := r.Begin(t.Context(), reconcile.Run{Slices: 4})
 		must(t, err)
 		must(t, r.Cover(t.Context(), made.ID, []reconcile.Covered{{Space: "public.wrong", Size: 1, Ranges: []reconcile.Range{{From: 0, To: 1}}}}))
-		must(t, r.Cover(t.Context(), made.ID, covered)) // cut anew: this is what counts
+		must(t, r.Cover(t.Context(), made.ID, covered)) // cut into chunks again: the last call counts
 		made.Status = reconcile.Done
 		if edit != nil {
 			edit(&made)

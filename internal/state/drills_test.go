@@ -13,15 +13,15 @@ import (
 	"github.com/stranglerfig/migrator/phases"
 )
 
-// TestADrillIsEvidence: the newest that passed, of this rehearsal before any other; one
-// at a time; and what was not finished, or failed, is none.
-func TestADrillIsEvidence(t *testing.T) {
+// TestADrillCountsForItsGate: the newest that passed counts, one of this rehearsal before any
+// other. One drill runs at a time. A drill that did not finish, or failed, does not count.
+func TestADrillCountsForItsGate(t *testing.T) {
 	t.Parallel()
 	s, _ := open(t)
 	ctx := t.Context()
 	var m migration.Config
 	must(t, json.Unmarshal(applied().Config, &m))
-	evidence := func() *phases.DrillResult {
+	newest := func() *phases.DrillResult {
 		t.Helper()
 		e, err := s.Snapshot(ctx, testMigration)
 		must(t, err)
@@ -43,20 +43,20 @@ func TestADrillIsEvidence(t *testing.T) {
 	must(t, err)
 	release() // its process has died
 	run(m.DrillHash(), false)
-	if e := evidence(); e != nil {
+	if e := newest(); e != nil {
 		t.Errorf("%+v of drills that have not passed", e)
 	}
 	run("another", true)
-	if e := evidence(); e == nil || e.ConfigHash != "h1" { // this description's, as it was then
+	if e := newest(); e == nil || e.ConfigHash != "h1" { // under the migration file of that time
 		t.Errorf("%+v", e)
 	}
 	exec(t, s, `UPDATE migrator.drills SET config_hash = 'h0'`)
-	if e := evidence(); e == nil || e.ConfigHash != "h0" {
+	if e := newest(); e == nil || e.ConfigHash != "h0" {
 		t.Errorf("%+v", e)
 	}
 	run(m.DrillHash(), true)
 	exec(t, s, `UPDATE migrator.drills SET config_hash = 'h0', finished_at = finished_at - interval '1 hour' WHERE rehearsal <> 'another'`)
-	if e := evidence(); e == nil || e.ConfigHash != "h1" || time.Since(e.Passed) < time.Hour/2 {
+	if e := newest(); e == nil || e.ConfigHash != "h1" || time.Since(e.Passed) < time.Hour/2 {
 		t.Errorf("%+v", e)
 	}
 	list, err := runs.List(ctx, 10)
@@ -92,7 +92,7 @@ func TestAnImportedDrillCountsOnce(t *testing.T) {
 	if err != nil || e.Drill == nil || e.Drill.ConfigHash != "h1" || !e.Drill.Passed.Equal(at) {
 		t.Errorf("%+v, %v", e.Drill, err)
 	}
-	if _, _, err := drills.New(s.Pool(), "nobody").Import(ctx, r, "digest", "key"); !errors.Is(err, statedb.ErrUnknownMigration) {
+	if _, _, err := drills.New(s.Pool(), "unknown").Import(ctx, r, "digest", "key"); !errors.Is(err, statedb.ErrUnknownMigration) {
 		t.Errorf("%v", err)
 	}
 }

@@ -18,10 +18,10 @@ import (
 
 const maxInputs = 64 << 10 // bytes of an evaluation's inputs
 
-// Record keeps evaluations for ever as they are, or for a week: see Prune. It returns
-// them as they are kept, with their ids and the database's time. An evaluation that
-// can't be kept (a number that is none, inputs that are no JSON or above 64 KiB) is an
-// error, and none is kept then.
+// Record stores evaluations; Prune says for how long. It returns them as stored, with
+// their ids and the database's time. An evaluation that can't be stored (a number that is
+// not finite, inputs that are not JSON or above 64 KiB) is an error, and none is stored
+// then.
 func (s *Store) Record(ctx context.Context, migration string, all []phases.Evaluation) ([]phases.Evaluation, error) {
 	if len(all) == 0 {
 		return nil, nil
@@ -47,7 +47,7 @@ func (s *Store) Record(ctx context.Context, migration string, all []phases.Evalu
 	return kept, nil
 }
 
-// storable makes texts and inputs what PostgreSQL takes, also later in the history.
+// storable converts texts and inputs to what PostgreSQL accepts, also later in the history.
 func storable(e *phases.Evaluation) error {
 	for _, f := range []float64{e.Value, e.Bound, e.Limit} {
 		if math.IsNaN(f) || math.IsInf(f, 0) {
@@ -58,7 +58,7 @@ func storable(e *phases.Evaluation) error {
 	if len(e.Inputs) == 0 {
 		return nil
 	}
-	// Decoding takes care of lone surrogates, which jsonb refuses, as it does NUL.
+	// Decoding replaces lone surrogates, which jsonb refuses, as it refuses NUL.
 	d := json.NewDecoder(bytes.NewReader(e.Inputs))
 	d.UseNumber()
 	var v any
@@ -91,15 +91,15 @@ func orNoText(b []byte) *string {
 	return &s
 }
 
-// EvaluationFilter chooses among the evaluations that are kept. Empty parts choose all.
+// EvaluationFilter selects stored evaluations. Zero fields select all.
 type EvaluationFilter struct {
 	Kind  phases.Kind
 	Name  string
 	Since time.Time // made at this moment or later
 	At    time.Time // made at this moment or before
 	Limit int       // of the newest; 0: 100
-	// Newest asks for no more than the newest of each gate and trigger, by name: what was
-	// known at a moment. Limit then has no meaning.
+	// Newest selects only the newest of each gate and trigger, by name: what was known at a
+	// moment. Limit is then ignored.
 	Newest bool
 }
 
@@ -111,11 +111,11 @@ func storedHint(h hint.Hint) string {
 	if h.IsZero() {
 		return ""
 	}
-	text, _ := json.Marshal(h) // texts alone, which always can be
+	text, _ := json.Marshal(h) // strings only: it can't fail
 	return string(text)
 }
 
-// hintFrom reads the column try. Releases before hints had codes kept a sentence
+// hintFrom reads the column try. Releases before hints had codes stored a sentence
 // there, which never began with a brace.
 func hintFrom(stored string) (h hint.Hint) {
 	if json.Unmarshal([]byte(stored), &h) != nil {
@@ -136,7 +136,7 @@ func scanEvaluation(row pgx.CollectableRow) (e phases.Evaluation, err error) {
 	return e, err
 }
 
-// Evaluations returns evaluations that are kept, newest first. An error wraps
+// Evaluations returns stored evaluations, newest first. The error wraps
 // ErrUnknownMigration if there is no such migration.
 func (s *Store) Evaluations(ctx context.Context, migration string, f EvaluationFilter) ([]phases.Evaluation, error) {
 	found, err := evaluations(ctx, s.pool, migration, f)
@@ -146,8 +146,8 @@ func (s *Store) Evaluations(ctx context.Context, migration string, f EvaluationF
 	return found, statedb.Explain(err)
 }
 
-// evaluations looks each gate and trigger up by itself when it wants the newest: of
-// the hundreds of thousands that a week leaves, it reads one each.
+// evaluations reads the newest of each gate and trigger by a query of its own: of the
+// hundreds of thousands stored in a week, it reads one each.
 func evaluations(ctx context.Context, q statedb.Querier, migration string, f EvaluationFilter) ([]phases.Evaluation, error) {
 	const within = `e.migration = $1 AND ($2 = '' OR e.kind = $2) AND ($3 = '' OR e.name = $3)
 		AND e.at >= coalesce($4::timestamptz, '-infinity') AND e.at <= coalesce($5::timestamptz, 'infinity')`

@@ -29,7 +29,7 @@ func recorded(t *testing.T, s *state.Store, all ...phases.Evaluation) []phases.E
 	return kept
 }
 
-// TestAHintIsKeptWithItsEvaluation, and a sentence that an earlier release kept is
+// TestAHintIsKeptWithItsEvaluation, and a sentence that an earlier release stored is
 // read as a hint's text.
 func TestAHintIsKeptWithItsEvaluation(t *testing.T) {
 	t.Parallel()
@@ -37,7 +37,7 @@ func TestAHintIsKeptWithItsEvaluation(t *testing.T) {
 	for _, want := range []hint.Hint{
 		{},
 		{Do: hint.ReconcileRun},
-		{Do: hint.RunbookVerify, Of: []string{"rollback"}, Text: `as "somebody" else`},
+		{Do: hint.RunbookVerify, Of: []string{"rollback"}, Text: `as "another" user`},
 		{Text: "upgrade the server"},
 	} {
 		e := evaluation(phases.GateKind, "consistency", phases.Fail)
@@ -49,7 +49,7 @@ func TestAHintIsKeptWithItsEvaluation(t *testing.T) {
 			t.Errorf("%+v, want %+v", got[0].Hint, want)
 		}
 	}
-	for _, old := range []string{"", "migrator reconcile run", "migrator phase acknowledge --reason '...', once its cause is mended"} {
+	for _, old := range []string{"", "migrator reconcile run", "migrator phase acknowledge --reason '...', once its cause is fixed"} {
 		exec(t, s, `INSERT INTO migrator.evaluations (migration, kind, name, at, epoch, config_hash, verdict, detail, try, dry_run, samples, value, bound, threshold)
 			SELECT migration, kind, name, clock_timestamp(), epoch, config_hash, verdict, detail, $1, dry_run, samples, value, bound, threshold
 			FROM migrator.evaluations ORDER BY id DESC LIMIT 1`, old)
@@ -118,8 +118,8 @@ func TestEvaluationsAreKeptWithTheirInputs(t *testing.T) {
 	}
 }
 
-// TestAnEvaluationNeverStopsAMove: what is kept goes into the history with the next
-// move, rollbacks included, so that it must be fit for it.
+// TestAnEvaluationNeverStopsAMove: a stored evaluation goes into the history with the next
+// move, rollbacks included, so the history must accept it.
 func TestAnEvaluationNeverStopsAMove(t *testing.T) {
 	t.Parallel()
 	s, _ := open(t)
@@ -153,7 +153,7 @@ func TestPruneKeepsWhatTheHistoryNames(t *testing.T) {
 	t.Parallel()
 	s, _ := open(t)
 	exec(t, s, `ALTER TABLE migrator.evaluations DISABLE TRIGGER append_only`)
-	// aged keeps an evaluation that was made so many hours ago.
+	// aged stores an evaluation that was made so many hours ago.
 	aged := func(hours float64, name string, v phases.Verdict) int64 {
 		id := recorded(t, s, evaluation(phases.TriggerKind, name, v))[0].ID
 		exec(t, s, `UPDATE migrator.evaluations SET at = date_trunc('hour', now()) - $2 * interval '1 hour' WHERE id = $1`, id, hours)

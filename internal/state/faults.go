@@ -15,15 +15,16 @@ import (
 	"github.com/stranglerfig/migrator/phases"
 )
 
-// maxFault bounds how long a fault may last that nobody lifts.
+// maxFault bounds how long a fault lasts that is not lifted.
 const maxFault = time.Hour
 
-// ErrNotStaging refuses a fault where customers would meet it.
-var ErrNotStaging = errors.New("faults are played in staging alone")
+// ErrNotStaging refuses a fault outside staging, where it would affect customers.
+var ErrNotStaging = errors.New("faults are injected in staging only")
 
-// InjectFault has instances that may play faults play this one, until it is lifted or
-// its time (f.For) is over. It wraps ErrNotStaging elsewhere, and refuses a second
-// fault beside the first, and one where the target alone has records.
+// InjectFault makes the instances that allow faults inject this one, until it is lifted or
+// its time (f.For) is over. Outside staging the error wraps ErrNotStaging. InjectFault
+// refuses a second fault beside an active one, and any in a phase in which legacy and the
+// target are not both written.
 func (s *Store) InjectFault(ctx context.Context, migration string, f dual.Fault) error {
 	switch {
 	case f.ID == "" || len(f.ID) > statedb.MaxText || statedb.CleanText(f.ID) != f.ID:
@@ -35,7 +36,7 @@ func (s *Store) InjectFault(ctx context.Context, migration string, f dual.Fault)
 	if err != nil {
 		return err
 	}
-	return s.alone(ctx, migration, func(tx pgx.Tx) error {
+	return s.exclusive(ctx, migration, func(tx pgx.Tx) error {
 		st, err := statedb.ReadStatus(ctx, tx, migration)
 		if err != nil {
 			return err
@@ -44,14 +45,14 @@ func (s *Store) InjectFault(ctx context.Context, migration string, f dual.Fault)
 			return fmt.Errorf("%w: %s is applied with environment: %s", ErrNotStaging, migration, st.Environment)
 		}
 		if way := st.Route.Behaviour(); way.Writes != phases.WritesBackground && way.Writes != phases.WritesBoth {
-			return fmt.Errorf("no fault is played in %s: it is for phases in which legacy and the target are both written", st.Route.Phase)
+			return fmt.Errorf("no fault is injected in %s: it needs a phase in which legacy and the target are both written", st.Route.Phase)
 		}
 		tag, err := tx.Exec(ctx, `UPDATE migrator.migrations SET fault = $2::jsonb,
 				fault_until = clock_timestamp() + $3 * interval '1 millisecond'
 			WHERE name = $1 AND environment = 'staging' AND (fault IS NULL OR fault_until <= clock_timestamp())`,
 			migration, string(kept), f.For.Milliseconds())
 		if err == nil && tag.RowsAffected() == 0 {
-			err = fmt.Errorf("a fault is being played on %s already; it ends by itself", migration)
+			err = fmt.Errorf("%s already has an active fault; it ends by itself", migration)
 		}
 		return err
 	})
@@ -64,8 +65,8 @@ func (s *Store) LiftFault(ctx context.Context, migration, id string) error {
 	return statedb.Explain(err)
 }
 
-// FaultTargets are the live instances of the fleet, by name, with what each says of the
-// fault: how often it was played also once it is over.
+// FaultTargets returns the live instances of the fleet, by name, with what each has
+// reported of the fault: how often it was injected, also after it has ended.
 func (s *Store) FaultTargets(ctx context.Context, migration, fault string) ([]drill.FaultTarget, error) {
 	rows, err := s.pool.Query(ctx, `SELECT l.instance, l.about, coalesce(l.fault = $2, false),
 			CASE WHEN l.fault_of = $2 THEN coalesce(l.fault_executed, 0) ELSE 0 END, CASE WHEN l.fault_of = $2 THEN l.fault_first_at END

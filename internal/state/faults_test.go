@@ -14,7 +14,7 @@ import (
 	"github.com/stranglerfig/migrator/phases"
 )
 
-// staged is the migration where faults may be played, in cutover with one instance.
+// staged is the migration where faults may be injected, in cutover with one instance.
 func staged(t *testing.T) (*state.Store, *instance) {
 	t.Helper()
 	s, _ := open(t)
@@ -31,8 +31,8 @@ func aFault(id string) dual.Fault {
 	return dual.Fault{ID: id, Kind: dual.FaultErrors, Share: 2500, Delay: 50 * time.Millisecond, Reads: true, For: time.Minute}
 }
 
-// TestAFaultReachesInstances: it is handed out as it was injected, once at a time, and
-// what instances say of it can be read.
+// TestAFaultReachesInstances: instances get it as it was injected, one at a time, and
+// their reports can be read.
 func TestAFaultReachesInstances(t *testing.T) {
 	t.Parallel()
 	s, i := staged(t)
@@ -64,7 +64,7 @@ func TestAFaultReachesInstances(t *testing.T) {
 		return all[0]
 	}
 	if p := players(); p.Armed || p.Executed != 0 || !p.First.IsZero() {
-		t.Errorf("before it says so: %+v", p)
+		t.Errorf("before its report: %+v", p)
 	}
 	_, err = i.Fault(ctx, i.grant.Lease, dual.FaultReport{ID: "f1"})
 	must(t, err)
@@ -86,11 +86,11 @@ func TestAFaultReachesInstances(t *testing.T) {
 	if f, err := i.Fault(ctx, i.grant.Lease, dual.FaultReport{ID: "f1", Executed: 8}); err != nil || f.ID != "" {
 		t.Errorf("lifted, it is handed out: %+v, %v", f, err)
 	}
-	for _, told := range []dual.FaultReport{{ID: "f1", Executed: 9, FirstAge: 5 * time.Second, Over: true}, {}} {
-		_, err = i.Fault(ctx, i.grant.Lease, told)
+	for _, report := range []dual.FaultReport{{ID: "f1", Executed: 9, FirstAge: 5 * time.Second, Over: true}, {}} {
+		_, err = i.Fault(ctx, i.grant.Lease, report)
 		must(t, err)
 		if p := players(); p.Armed || p.Executed != 9 || p.First.IsZero() {
-			t.Errorf("what came of it, after it said %+v: %+v", told, p)
+			t.Errorf("after the report %+v: %+v", report, p)
 		}
 	}
 	if all, err := s.FaultTargets(ctx, testMigration, "f2"); err != nil || len(all) != 1 || all[0].Executed != 0 || !all[0].First.IsZero() {
@@ -98,12 +98,12 @@ func TestAFaultReachesInstances(t *testing.T) {
 	}
 	exec(t, s, `UPDATE migrator.leases SET expires_at = clock_timestamp()`)
 	if all, err := s.FaultTargets(ctx, testMigration, "f1"); err != nil || len(all) != 0 {
-		t.Errorf("a lapsed instance plays: %+v, %v", all, err)
+		t.Errorf("a lapsed instance is a target: %+v, %v", all, err)
 	}
 }
 
-// TestFaultsAreForStaging: neither an operator nor a hand in the database plays one
-// elsewhere, nor does a description that changes the environment.
+// TestFaultsAreForStaging: outside staging no fault is injected: not by an operator, not by
+// SQL, and not by a migration file that changes the environment.
 func TestFaultsAreForStaging(t *testing.T) {
 	t.Parallel()
 	s, i := staged(t)
@@ -122,8 +122,8 @@ func TestFaultsAreForStaging(t *testing.T) {
 	}
 }
 
-// TestFaultsEnd: the expiry is not optional, and no fault is played where the target
-// alone has records.
+// TestFaultsEnd: the expiry is not optional, and no fault is injected where only the
+// target has the records.
 func TestFaultsEnd(t *testing.T) {
 	t.Parallel()
 	s, i := staged(t)

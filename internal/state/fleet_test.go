@@ -69,13 +69,13 @@ func TestALeaseFromJoinToLeave(t *testing.T) {
 	if f, st := fleetOf(t, s); f.Live != 0 || !f.Settled() || !st.Dirty.IsZero() {
 		t.Errorf("all left: %+v, %+v", f, st)
 	}
-	stray := pgfleet.New(s.Pool(), "nope", pgfleet.Options{})
-	if _, err := stray.Join(t.Context(), dual.Identity{}); !errors.Is(err, statedb.ErrUnknownMigration) {
+	unknown := pgfleet.New(s.Pool(), "nope", pgfleet.Options{})
+	if _, err := unknown.Join(t.Context(), dual.Identity{}); !errors.Is(err, statedb.ErrUnknownMigration) {
 		t.Errorf("join of an unknown migration: %v", err)
 	}
 }
 
-func TestALapsedLeaseIsNotRenewedAndHoldsOnlyAdvances(t *testing.T) {
+func TestALapsedLeaseIsNotRenewedAndBlocksOnlyAdvances(t *testing.T) {
 	t.Parallel()
 	s, _ := open(t)
 	walk(t, s, nil, shadowWrite, dualRead)
@@ -125,7 +125,7 @@ func errText(err error) string {
 	return err.Error()
 }
 
-func TestWhoRejoinsTellsWhetherItsQueueLives(t *testing.T) {
+func TestARejoinReportsWhetherItsQueueSurvived(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		lapsed, own, wasLegacy    bool
@@ -162,13 +162,13 @@ func TestWhoRejoinsTellsWhetherItsQueueLives(t *testing.T) {
 			if _, err := a.Renew(t.Context(), a.grant.Lease, 2); !errors.Is(err, dual.ErrLeaseLost) {
 				t.Errorf("the former lease was renewed: %v", err)
 			}
-			if !c.own { // a process that was taken for dead
+			if !c.own { // another process, whose lease lapsed
 				must(t, a.Leave(t.Context(), a.grant.Lease))
 				if f, st := fleetOf(t, s); !st.Dirty.IsZero() || f.Live != 1 {
 					t.Errorf("after its late leave: %+v, dirty %v", f, st.Dirty)
 				}
 			}
-			// Once it would have run out, the former lease is gone without a trace in the fleet.
+			// Once it would have expired, the former lease does not count in the fleet any more.
 			exec(t, s, `UPDATE migrator.leases SET expires_at = clock_timestamp(), ended_at = least(ended_at, clock_timestamp()) WHERE id = $1`, a.grant.Lease)
 			if f, _ := fleetOf(t, s); f.Live != 1 || !f.Settled() {
 				t.Errorf("later: %+v", f)
@@ -180,7 +180,7 @@ func TestWhoRejoinsTellsWhetherItsQueueLives(t *testing.T) {
 	}
 }
 
-// A process that lost its lease may have operations under way on the routes it held.
+// A process whose lease expired may have operations in flight on the routes that it was on.
 func TestARejoinedLeaseStartsWhereTheFormerOneWas(t *testing.T) {
 	t.Parallel()
 	s, _ := open(t)
@@ -200,9 +200,9 @@ func TestARejoinedLeaseStartsWhereTheFormerOneWas(t *testing.T) {
 	}
 }
 
-// A renewal that began in time is not overtaken by a transition that takes the
-// lease for lapsed: while the transition has the row, the renewal waits, and then
-// it is too late for it.
+// A renewal that began in time can't commit after a transition that reads the lease as
+// lapsed: while the transition has the row, the renewal waits, and is then refused as too
+// late.
 func TestARenewalAndATransitionAgreeOnWhoIsLive(t *testing.T) {
 	t.Parallel()
 	s, _ := open(t)
@@ -226,7 +226,7 @@ func TestARenewalAndATransitionAgreeOnWhoIsLive(t *testing.T) {
 	}
 }
 
-func TestHintsComeAtOnceAndAfterALostConnection(t *testing.T) {
+func TestNotificationsComeAtOnceAndAfterAReconnect(t *testing.T) {
 	s, _ := open(t)
 	other := applied()
 	other.Migration = "users"
@@ -314,16 +314,16 @@ func TestAFleetOutlivesItsDatabase(t *testing.T) {
 	<-done
 }
 
-// TestALeaseWhoseAnswerWasLostIsTheProcessOwn: it ends with the next join, and
-// holds nothing up.
-func TestALeaseWhoseAnswerWasLostIsTheProcessOwn(t *testing.T) {
+// TestALeaseWhoseReplyWasLostBelongsToItsProcess: it ends with the next join, and
+// blocks nothing.
+func TestALeaseWhoseReplyWasLostBelongsToItsProcess(t *testing.T) {
 	t.Parallel()
 	s, _ := open(t)
 	walk(t, s, nil, shadowWrite)
 	a := join(t, s, "a", pgfleet.Options{})
 	b := join(t, s, "b", pgfleet.Options{})
 	who := dual.Identity{Instance: "a", Previous: a.grant.Lease}
-	for range 2 { // the answers never arrive
+	for range 2 { // the replies never arrive
 		_, err := a.Join(t.Context(), who)
 		must(t, err)
 	}
@@ -332,7 +332,7 @@ func TestALeaseWhoseAnswerWasLostIsTheProcessOwn(t *testing.T) {
 	if f, st := fleetOf(t, s); f.Live != 2 || len(f.Lapsed) != 0 || !st.Dirty.IsZero() {
 		t.Errorf("%+v, dirty %v", f, st.Dirty)
 	}
-	// One more, that was delayed on its way: it stands in for the lease it ends.
+	// One more, which was delayed on its way: it replaces the lease that it ends.
 	late, err := a.Join(t.Context(), who)
 	must(t, err)
 	if f, _ := fleetOf(t, s); f.Live != 2 || late.Route.Epoch != 2 {

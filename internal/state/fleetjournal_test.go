@@ -60,7 +60,7 @@ func TestJournalRulesOnReaders(t *testing.T) {
 	journal(dual.JournalResult{TargetRead: true, Fenced: true}, 0)
 }
 
-func TestClearForgetsNoLaterChange(t *testing.T) {
+func TestClearKeepsLaterChanges(t *testing.T) {
 	t.Parallel()
 	s, _ := open(t)
 	f := pgfleet.New(s.Pool(), testMigration, pgfleet.Options{})
@@ -89,7 +89,7 @@ func TestClearForgetsNoLaterChange(t *testing.T) {
 	}
 }
 
-func TestRescueTakesReadsBackOnce(t *testing.T) {
+func TestEmergencyRollbackHappensOnce(t *testing.T) {
 	t.Parallel()
 	s, _ := open(t)
 	a := join(t, s, "a", pgfleet.Options{})

@@ -13,8 +13,9 @@ import (
 )
 
 // GrantApplication gives a role what a Fleet needs and no more: it reads routes,
-// keeps leases, writes both journals, hands in what it counts and may take reads back
-// to legacy. It can't move a migration anywhere else, nor write the history. Repeat it after Migrate.
+// keeps leases, writes both journals, reports telemetry and may roll reads back to
+// legacy. It can't move a migration anywhere else, nor write the history. Repeat it after
+// Migrate.
 func (s *Store) GrantApplication(ctx context.Context, role string) error {
 	return s.grant(ctx, role,
 		`GRANT USAGE ON SCHEMA migrator TO %s`,

@@ -13,12 +13,13 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/statedb"
 	"github.com/stranglerfig/migrator/phases"
 )
 
-// Entry is one line of a migration's history. Seq, At, Actor and the hashes are
-// the database's own: no client can choose them.
+// Entry is one entry of a migration's history. The database sets Seq, At, Actor and the
+// hashes: no client can choose them.
 type Entry struct {
 	Seq        int64           `json:"seq"`
 	At         time.Time       `json:"at"`
@@ -60,14 +61,14 @@ func (s *Store) History(ctx context.Context, migration string, limit int) ([]Ent
 }
 
 // note adds an entry that changes no route. The caller's transaction has the
-// migration's row alone.
+// migration's row exclusively.
 func note(ctx context.Context, tx pgx.Tx, migration string, cause phases.Cause, reason string, evidence any) error {
 	doc, err := json.Marshal(evidence)
 	if err != nil {
 		return err
 	}
-	// One entry after the other: the trigger chains it to the newest, whose number the migration's
-	// row holds.
+	// The row's lock orders the entries: the trigger chains each to the newest, whose number the
+	// migration's row has.
 	_, err = tx.Exec(ctx, `INSERT INTO migrator.history (migration, cause, from_phase, from_percent, from_epoch,
 			to_phase, to_percent, to_epoch, reason, config_hash, evidence)
 		SELECT name, $2, phase, percent, epoch, phase, percent, epoch, $3, config_hash, $4::jsonb
@@ -75,7 +76,7 @@ func note(ctx context.Context, tx pgx.Tx, migration string, cause phases.Cause, 
 	return err
 }
 
-// BrokenHistoryError tells where the history is not what was written.
+// BrokenHistoryError reports the first entry of the history that was changed or removed.
 type BrokenHistoryError struct {
 	Migration string
 	Seq       int64 // the first entry that is wrong
@@ -83,11 +84,16 @@ type BrokenHistoryError struct {
 }
 
 func (e *BrokenHistoryError) Error() string {
-	return fmt.Sprintf("the history of %s was tampered with at entry %d: %s; compare it with a backup of the state database", e.Migration, e.Seq, e.What)
+	return fmt.Sprintf("the history of %s was tampered with at entry %d: %s", e.Migration, e.Seq, e.What)
+}
+
+// Hint implements hint.Hinter.
+func (e *BrokenHistoryError) Hint() hint.Hint {
+	return hint.Hint{Text: "compare the history with a backup of the state database"}
 }
 
 // VerifyHistory recomputes the hash chain here, not in the database, and compares
-// its end with where the migration stands. n is the number of entries found whole;
+// its end with the migration's route. n is the number of entries found intact;
 // *BrokenHistoryError names the first that is not.
 func (s *Store) VerifyHistory(ctx context.Context, migration string) (n int64, err error) {
 	broken := func(what string) error {
@@ -112,9 +118,9 @@ func (s *Store) VerifyHistory(ctx context.Context, migration string) (n int64, e
 			case e.Seq != n+1:
 				return broken(fmt.Sprintf("entry %d follows entry %d", e.Seq, n))
 			case e.PrevHash != last.Hash:
-				return broken("it does not follow from the entry before it")
+				return broken("its previous hash is not that of the entry before it")
 			case e.Hash != entryHash(migration, e):
-				return broken("its content does not give its hash")
+				return broken("its content does not match its hash")
 			case n > 0 && e.From != last.To:
 				return broken(fmt.Sprintf("it leads from %s (epoch %d), the entry before it to %s (epoch %d)", e.From, e.From.Epoch, last.To, last.To.Epoch))
 			}
@@ -127,12 +133,13 @@ func (s *Store) VerifyHistory(ctx context.Context, migration string) (n int64, e
 		if err := tx.QueryRow(ctx, `SELECT history_seq FROM migrator.migrations WHERE name = $1`, migration).Scan(&newest); err != nil {
 			return err
 		}
-		// Entries cut off at the end leave a chain that is whole; the migration's row shows it.
+		// A chain without its last entries is intact; the number in the migration's row shows that
+		// they are missing.
 		if n != newest {
-			return broken(fmt.Sprintf("entry %d is the newest that was written, and it is not there", newest))
+			return broken(fmt.Sprintf("entry %d, the newest one written, is missing", newest))
 		}
 		if last.To != st.Route {
-			return broken(fmt.Sprintf("the migration stands at %s (epoch %d), the last entry leads to %s (epoch %d)", st.Route, st.Route.Epoch, last.To, last.To.Epoch))
+			return broken(fmt.Sprintf("the migration is at %s (epoch %d), the last entry leads to %s (epoch %d)", st.Route, st.Route.Epoch, last.To, last.To.Epoch))
 		}
 		return nil
 	})

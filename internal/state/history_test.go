@@ -10,7 +10,7 @@ import (
 	"github.com/stranglerfig/migrator/phases"
 )
 
-func TestHistoryHoldsTheEvidence(t *testing.T) {
+func TestHistoryStoresTheSnapshot(t *testing.T) {
 	t.Parallel()
 	s, _ := open(t)
 	_, err := s.Transition(t.Context(), testMigration, func(e phases.Snapshot) (phases.Move, error) {
@@ -22,12 +22,12 @@ func TestHistoryHoldsTheEvidence(t *testing.T) {
 	must(t, err)
 	entries, err := s.History(t.Context(), testMigration, 1)
 	must(t, err)
-	var evidence struct {
+	var recorded struct {
 		phases.Snapshot
 		Gates []phases.GateResult `json:"gates"`
 	}
-	must(t, json.Unmarshal(entries[0].Evidence, &evidence))
-	if len(evidence.Gates) != 1 || evidence.Gates[0].Overridden != "tired" || evidence.Status.Route.Phase != phases.Legacy || evidence.Now.IsZero() {
+	must(t, json.Unmarshal(entries[0].Evidence, &recorded))
+	if len(recorded.Gates) != 1 || recorded.Gates[0].Overridden != "tired" || recorded.Status.Route.Phase != phases.Legacy || recorded.Now.IsZero() {
 		t.Errorf("%s", entries[0].Evidence)
 	}
 	if entries[0].Reason != "go \uFFFD" {

@@ -89,9 +89,9 @@ func TestABackfillIsResumedAndBoundToItsStay(t *testing.T) {
 	}
 	e, err := s.Snapshot(t.Context(), testMigration)
 	if err != nil || e.Backfill == nil || e.Backfill.Epoch != 2 || !e.Backfill.Finished.IsZero() {
-		t.Errorf("evidence: %+v, %v", e.Backfill, err)
+		t.Errorf("snapshot: %+v, %v", e.Backfill, err)
 	}
-	got.Finished = time.Unix(0, 0) // when is the database's word
+	got.Finished = time.Unix(0, 0) // the database sets the time
 	must(t, second.Save(t.Context(), got))
 	release()
 	latest, err := second.Latest(t.Context())
@@ -170,7 +170,7 @@ func TestReconcileRuns(t *testing.T) {
 		must(t, r.Save(t.Context(), run, nil))
 	}
 	sampled(0, reconcile.Done)
-	sampled(1, reconcile.Stopped) // it has shown nothing: its slice is due again
+	sampled(1, reconcile.Stopped) // it proves nothing: its slice is due again
 	sampled(1, reconcile.Done)
 
 	r, run, release := begin(reconcile.Run{Full: true, TwoWay: true, Repair: true, Slices: 9, Slice: 5})
@@ -189,7 +189,7 @@ func TestReconcileRuns(t *testing.T) {
 	e, err := s.Snapshot(t.Context(), testMigration)
 	must(t, err)
 	if e.FullReconcile != nil || e.Reconcile == nil || e.Reconcile.Full {
-		t.Errorf("a run under way is no evidence: %+v", e)
+		t.Errorf("a running run counts: %+v", e)
 	}
 	run.Status = reconcile.Done
 	must(t, r.Save(t.Context(), run, found[1:]))
@@ -197,7 +197,7 @@ func TestReconcileRuns(t *testing.T) {
 	e, err = s.Snapshot(t.Context(), testMigration)
 	must(t, err)
 	if f := e.FullReconcile; f == nil || f.Run != run.ID || f.Clean() || f.Checked != 100 || f.Epoch != 2 || f.ConfigHash != "h1" || f.Finished.Before(f.Began) {
-		t.Errorf("evidence: %+v", f)
+		t.Errorf("snapshot: %+v", f)
 	}
 	got, err := r.Findings(t.Context(), run.ID, 10)
 	if err != nil || len(got) != 2 || got[0].Key != "eu,42" || got[0].Paths[1] != "/ab" || got[0].Detail != "x\uFFFD" ||
@@ -212,7 +212,7 @@ func TestReconcileRuns(t *testing.T) {
 		t.Error("a run of another migration was shown")
 	}
 
-	// A killed process leaves its run as running; the next one says that it was stopped.
+	// A killed process leaves its run as running; the next one marks it as stopped.
 	_, orphan, release := begin(reconcile.Run{Full: true, TwoWay: true})
 	release()
 	r, clean, release := begin(reconcile.Run{Full: true, TwoWay: true})
@@ -281,7 +281,7 @@ func TestADirtyMigrationNeedsALaterFullReconcile(t *testing.T) {
 	if v := gate(); v != phases.NoData {
 		t.Errorf("dirty: %s", v)
 	}
-	lost(0, "what an instance that ended has begun, and told nobody of, looks the same")
+	lost(0, "an unacknowledged write of an instance that ended has the same effect")
 	run()
 	if v := gate(); v != phases.NoData {
 		t.Errorf("after a full reconcile that began while the dead instance's writes may still land: %s", v)
@@ -295,7 +295,7 @@ func TestADirtyMigrationNeedsALaterFullReconcile(t *testing.T) {
 	lost(1, "a clean run lies between")
 }
 
-func TestALapsedLeaseThatReadsTheTargetAloneIsHeld(t *testing.T) {
+func TestTheRouteOfALapsedLeaseThatReadsTheTargetAloneIsLive(t *testing.T) {
 	t.Parallel()
 	s, _ := open(t)
 	for _, c := range []struct {
@@ -315,8 +315,8 @@ func TestALapsedLeaseThatReadsTheTargetAloneIsHeld(t *testing.T) {
 		lapse(t, s, "a")
 		e, err := s.Snapshot(t.Context(), testMigration)
 		must(t, err)
-		if held := len(e.Fleet.LiveRoutes) > 0; held != c.held || len(e.Fleet.Lapsed) != 1 {
-			t.Errorf("%s: held %v, lapsed %v; want held: %v", c.phase, e.Fleet.LiveRoutes, e.Fleet.Lapsed, c.held)
+		if live := len(e.Fleet.LiveRoutes) > 0; live != c.held || len(e.Fleet.Lapsed) != 1 {
+			t.Errorf("%s: live routes %v, lapsed %v; want live: %v", c.phase, e.Fleet.LiveRoutes, e.Fleet.Lapsed, c.held)
 		}
 	}
 }

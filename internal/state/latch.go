@@ -14,8 +14,8 @@ import (
 	"github.com/stranglerfig/migrator/phases"
 )
 
-// latched reads the latch from the history: it is set by an entry and cleared by
-// another, and kept nowhere else.
+// latched reads the latch from the history: one entry sets it and another clears it; it
+// is stored nowhere else.
 func latched(ctx context.Context, q statedb.Querier, migration string) (*phases.Latch, error) {
 	var cause phases.Cause
 	var epoch int64
@@ -38,7 +38,7 @@ func latched(ctx context.Context, q statedb.Querier, migration string) (*phases.
 	return &l, nil
 }
 
-// latchable refuses an automatic rollback that does not say what fired, and a latch
+// latchable refuses an automatic rollback that does not name what fired, and a latch
 // on any other move.
 func latchable(ctx context.Context, tx pgx.Tx, migration string, move phases.Move) error {
 	if move.Cause != phases.CauseTrigger {
@@ -50,27 +50,27 @@ func latchable(ctx context.Context, tx pgx.Tx, migration string, move phases.Mov
 	if move.Latch == nil || move.Latch.Trigger == "" || move.Latch.Evaluation == 0 {
 		return errors.New("an automatic rollback must name its trigger and the evaluation that fired")
 	}
-	// The evaluation must be kept, firing and no dry run: a rollback that rests on nothing that can
-	// be shown later is refused.
+	// The evaluation must be stored, firing and not a dry run: a rollback must rest on an
+	// evaluation that can be shown later.
 	var fired bool
 	err := tx.QueryRow(ctx, `SELECT EXISTS (SELECT FROM migrator.evaluations
 		WHERE id = $1 AND migration = $2 AND kind = 'trigger' AND name = $3 AND verdict = 'firing' AND NOT dry_run)`,
 		move.Latch.Evaluation, migration, move.Latch.Trigger).Scan(&fired)
 	if err == nil && !fired {
-		err = fmt.Errorf("evaluation %d is none in which the trigger %q fired", move.Latch.Evaluation, move.Latch.Trigger)
+		err = fmt.Errorf("the trigger %q did not fire in evaluation %d", move.Latch.Trigger, move.Latch.Evaluation)
 	}
 	return err
 }
 
-// Acknowledge clears the latch of an automatic rollback: a person, the database's
-// session_user, has seen what fired. It is no error if there is none.
+// Acknowledge clears the latch of an automatic rollback: an operator, the database's
+// session_user, has seen what fired. It is no error if there is no latch.
 func (s *Store) Acknowledge(ctx context.Context, migration, reason string) error {
 	if strings.TrimSpace(reason) == "" {
 		return errors.New("an acknowledgement needs a reason: what was found and done")
 	}
-	return s.alone(ctx, migration, func(tx pgx.Tx) error {
-		// Read under the lock: an automatic rollback that comes at the same time is before this,
-		// and acknowledged, or after it, and latches again.
+	return s.exclusive(ctx, migration, func(tx pgx.Tx) error {
+		// Read under the lock: a concurrent automatic rollback is before this, and acknowledged, or
+		// after it, and latches again.
 		l, err := latched(ctx, tx, migration)
 		if err != nil || l == nil {
 			return err

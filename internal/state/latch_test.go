@@ -58,7 +58,7 @@ func TestAnAutomaticRollbackLatches(t *testing.T) {
 	if l == nil || l.Trigger != "errors" || l.Evaluation != kept[0].ID || l.Epoch != st.Route.Epoch || !l.At.Equal(st.RouteSince) && l.At.Sub(st.RouteSince) > time.Second || l.Reason != "2 % errors" {
 		t.Fatalf("%+v at %+v", l, st)
 	}
-	walk(t, s, nil, cutover5) // the state holds nothing up: the gate does
+	walk(t, s, nil, cutover5) // the state does not block the move: the gate does
 	if latch() == nil {
 		t.Error("an advance cleared the latch")
 	}

@@ -15,22 +15,22 @@ import (
 )
 
 const (
-	leadAsk      = time.Second      // how often a standby asks, and a leader makes sure that it still leads
+	leadAsk      = time.Second      // how often a standby asks for the lock, and a leader checks that it still has it
 	leadPatience = 3 * time.Second  // how long the leader's connection may take to answer
 	leadRetry    = 15 * time.Second // longest wait between two attempts to connect
 )
 
-// errLeadershipLost tells that the session which had the lock, or waited for it, is gone.
-var errLeadershipLost = errors.New("the lead was lost")
+// errLeadershipLost reports that the session which had the lock, or waited for it, ended.
+var errLeadershipLost = errors.New("leadership lost")
 
 // Lead runs lead in one process at a time of all that share the state database and
-// the name; the others wait as standbys, as long as ctx does. lead's context ends
-// when ctx does, and when the connection that holds the lock is lost: at once if
-// its end is seen, within 4 s if the network swallows everything, while PostgreSQL
-// gives the lock of a machine that vanished away after 25 s. Then, when lead has
-// returned, it waits its turn again. A process that was killed is followed within
-// some 2 s. A leader that was frozen may for a moment be one of two: what it does
-// must be guarded by a compare-and-set of its own.
+// the name; the others wait as standbys until ctx ends. lead's context ends when ctx
+// does, and when the connection that has the lock closes: at once if the process sees
+// its end, within 4 s if the network drops all packets. PostgreSQL releases the lock of
+// a machine that vanished after 25 s. Then, when lead has returned, the process is a
+// standby again. After a leader's process is killed, a standby leads within some 2 s. A
+// frozen leader may for a moment be one of two: each of its changes must be guarded by a
+// compare-and-set.
 //
 // It returns what lead returned, or ctx's error if lead did not run to its end.
 func (s *Store) Lead(ctx context.Context, name string, lead func(ctx context.Context) error) error {
@@ -45,7 +45,7 @@ func (s *Store) Lead(ctx context.Context, name string, lead func(ctx context.Con
 			return err
 		case ctx.Err() != nil:
 			return ctx.Err()
-		// It led, so the database answered: the pauses begin at the shortest again.
+		// It led, so the database answered: the next pause is the shortest again.
 		case led:
 			wait.Reset()
 		}
@@ -55,7 +55,7 @@ func (s *Store) Lead(ctx context.Context, name string, lead func(ctx context.Con
 	}
 }
 
-// leadOnce waits and leads on one connection. errLost when that is gone.
+// leadOnce waits and leads on one connection. errLeadershipLost when it closes.
 func (s *Store) leadOnce(ctx context.Context, name string, lead func(ctx context.Context) error) (led bool, err error) {
 	conn, err := s.leadConn(ctx)
 	if err != nil {
@@ -68,8 +68,8 @@ func (s *Store) leadOnce(ctx context.Context, name string, lead func(ctx context
 		_, _ = conn.Exec(closing, `SELECT pg_advisory_unlock_all()`)
 		_ = conn.Close(closing)
 	}()
-	// A standby asks again and again. To wait inside pg_advisory_lock would hold a
-	// snapshot for days, and vacuum with it, in what may be the legacy database too.
+	// A standby polls. Waiting inside pg_advisory_lock would keep a snapshot open for days and
+	// so hold back vacuum, perhaps in the legacy database.
 	for {
 		// A standby of the database gives no lock: its advisory locks are not those of the primary,
 		// and there would be two leaders.
@@ -96,14 +96,14 @@ func (s *Store) leadOnce(ctx context.Context, name string, lead func(ctx context
 	})
 	g.Go(func() error {
 		defer stop()
-		// The watch ends the lead when the lock is gone, at the latest after a question that is not
-		// answered. Until then two may lead: every step of theirs is a compare-and-set
-		// ([one-decides]).
+		// awaitLoss ends the leadership when the session no longer has the lock, at the latest after
+		// a query without an answer. Until then two processes may lead: each of their steps is a
+		// compare-and-set ([one-decides]).
 		gone = awaitLoss(leading, conn, name)
 		return nil
 	})
 	_ = g.Wait()
-	// A lost lock explains whatever lead returned, which was cut off.
+	// The end of the leadership interrupted lead, and so explains its error.
 	if gone != nil {
 		return true, gone
 	}
@@ -128,8 +128,8 @@ func (s *Store) leadConn(ctx context.Context) (*pgx.Conn, error) {
 	return conn, nil
 }
 
-// askOn asks the connection a question of yes or no. The end of ctx does not
-// interrupt it, which would break the connection, but the connection's silence does.
+// askOn runs a query with a boolean result on the connection. The end of ctx does not
+// interrupt it, because that would break the connection; a time limit does.
 func askOn(ctx context.Context, conn *pgx.Conn, sql string, args ...any) (yes bool, err error) {
 	limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), leadPatience)
 	defer cancel()
@@ -139,25 +139,25 @@ func askOn(ctx context.Context, conn *pgx.Conn, sql string, args ...any) (yes bo
 	return yes, nil
 }
 
-// awaitLoss returns nil when ctx ends, errLost when the connection does, or when
-// its session has no lock any more: so it is behind a pooler that shares sessions.
+// awaitLoss returns nil when ctx ends, and errLeadershipLost when the connection ends or
+// its session no longer has the lock (as behind a pooler that shares sessions).
 func awaitLoss(ctx context.Context, conn *pgx.Conn, name string) error {
 	for ctx.Err() == nil {
 		waiting, cancel := context.WithTimeout(ctx, leadAsk)
-		_, err := conn.WaitForNotification(waiting) // nothing is listened to: only the connection's end comes
+		_, err := conn.WaitForNotification(waiting) // no LISTEN is active: only the connection's end is reported
 		quiet := waiting.Err() != nil
 		cancel()
 		if err != nil && (!quiet || conn.IsClosed()) {
 			return fmt.Errorf("%w: %w", errLeadershipLost, err)
 		}
-		held, err := askOn(ctx, conn, `SELECT EXISTS (SELECT FROM pg_locks l, hashtextextended('migrator leader ' || $1, 0) h
+		locked, err := askOn(ctx, conn, `SELECT EXISTS (SELECT FROM pg_locks l, hashtextextended('migrator leader ' || $1, 0) h
 			WHERE l.locktype = 'advisory' AND l.pid = pg_backend_pid() AND l.granted AND l.objsubid = 1
 			  AND l.classid::bigint = (h >> 32) & 4294967295 AND l.objid::bigint = h & 4294967295)`, name)
 		switch {
 		case err != nil:
 			return err
-		case !held:
-			return fmt.Errorf("%w: the session has no lock", errLeadershipLost)
+		case !locked:
+			return fmt.Errorf("%w: the session does not have the lock", errLeadershipLost)
 		}
 	}
 	return nil

@@ -65,7 +65,7 @@ func TestOneLeadsAndTheNextTakesOver(t *testing.T) {
 	first := stand(t, s, "products", &leading)
 	first.leads(t)
 	second := stand(t, other, "products", &leading)
-	stand(t, other, "customers", &elsewhere).leads(t) // another name is another lead
+	stand(t, other, "customers", &elsewhere).leads(t) // another name has another leader
 	second.waits(t)
 
 	first.leave()
@@ -119,7 +119,7 @@ func TestALeaderThatIsCutOffStops(t *testing.T) {
 	select {
 	case <-ctx.Done():
 	case <-time.After(10 * time.Second):
-		t.Error("it goes on though the database answers nothing")
+		t.Error("it continues although the database does not answer")
 	}
 	must(t, server.Resume())
 	c.leads(t)

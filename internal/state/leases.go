@@ -14,7 +14,7 @@ import (
 	"github.com/stranglerfig/migrator/phases"
 )
 
-// Leases are those that count, live and lapsed, by instance.
+// Leases returns the leases that count, live and lapsed, by instance.
 func (s *Store) Leases(ctx context.Context, migration string) (leases []phases.Lease, err error) {
 	err = pgx.BeginTxFunc(ctx, s.pool, statedb.RepeatableRead, func(tx pgx.Tx) error {
 		leases, _, err = readLeases(ctx, tx, migration)
@@ -30,8 +30,8 @@ func readLeases(ctx context.Context, q statedb.Querier, migration string) (lease
 	if err := q.QueryRow(ctx, `SELECT clock_timestamp()`).Scan(&now); err != nil {
 		return nil, now, err
 	}
-	// [superseded-counts], [lapsed-blocks]: leases that end in the future, and those that have run
-	// out without an end, are listed too.
+	// [superseded-counts], [lapsed-blocks]: leases that end in the future, and those that expired
+	// without an end, are listed too.
 	rows, err := q.Query(ctx, `SELECT instance, acknowledged_epoch, joined_at, renewed_at, expires_at, expires_at <= $2, about
 		FROM migrator.leases WHERE migration = $1 AND (ended_at IS NULL OR ended_at > $2) ORDER BY instance, joined_at`, migration, now)
 	if err != nil {
@@ -44,14 +44,14 @@ func readLeases(ctx context.Context, q statedb.Querier, migration string) (lease
 	return leases, now, err
 }
 
-// Evict takes an operator's word that an instance whose lease lapsed has stopped.
-// It refuses one that still renews. What the instance had in its queue is lost: the
-// migration is marked dirty.
+// Evict ends the lapsed lease of an instance that an operator confirms has stopped.
+// It refuses an instance that still renews. The writes in the instance's queue are not
+// applied any more: the migration is marked dirty.
 func (s *Store) Evict(ctx context.Context, migration, instance, reason string) error {
 	if strings.TrimSpace(reason) == "" {
 		return errors.New("an eviction needs a reason: how you know that the instance has stopped")
 	}
-	err := s.alone(ctx, migration, func(tx pgx.Tx) error {
+	err := s.exclusive(ctx, migration, func(tx pgx.Tx) error {
 		leases, _, err := readLeases(ctx, tx, migration)
 		if err != nil {
 			return err
@@ -60,8 +60,8 @@ func (s *Store) Evict(ctx context.Context, migration, instance, reason string) e
 		if err := evictable(leases, instance); err != nil {
 			return err
 		}
-		// [unclean-mark]: no one can vouch for what the instance had in flight. [lapsed-blocks]:
-		// only a lapsed lease is evicted: an instance that renews would go on without one.
+		// [unclean-mark]: no process knows what the instance had in flight. [lapsed-blocks]: only a
+		// lapsed lease is evicted: an instance that renews would continue without one.
 		rows, err := tx.Query(ctx, `UPDATE migrator.leases l SET ended = 'evicted', ended_at = clock_timestamp(),
 				lost_at = CASE WHEN `+statedb.MayHaveLostWritesSQL+` THEN clock_timestamp() END
 			WHERE migration = $1 AND instance = $2 AND ended_at IS NULL AND expires_at <= clock_timestamp()
@@ -99,7 +99,8 @@ func evictable(leases []phases.Lease, instance string) error {
 	}
 	switch {
 	case live != nil:
-		return hint.Errorf(list, "%s still renews its lease (last at %s): stop it, and it leaves by itself; an instance that was killed can be evicted after %s",
+		return hint.Errorf(hint.Hint{Do: hint.FleetList, Text: "or stop the instance: a clean stop ends its lease"},
+			"%s still renews its lease (last at %s); if it was killed, the lease expires at %s",
 			instance, live.Renewed.UTC().Format(time.RFC3339), live.Expires.UTC().Format(time.RFC3339))
 	case len(lapsed) == 0:
 		return hint.Errorf(list, "no instance %q has a lease, and none has lapsed", instance)

@@ -9,10 +9,10 @@ import (
 	"github.com/stranglerfig/migrator/phases"
 )
 
-// alone runs f in a transaction that holds the migration's row alone: no instance
-// joins, renews or journals meanwhile, and every one that did is seen. If the
+// exclusive runs f in a transaction that has the migration's row exclusively: no instance
+// joins, renews or journals meanwhile, and f sees every instance that did before. If the
 // process freezes in it, the database ends it after patience; the fleet waits that long.
-func (s *Store) alone(ctx context.Context, migration string, f func(tx pgx.Tx) error) error {
+func (s *Store) exclusive(ctx context.Context, migration string, f func(tx pgx.Tx) error) error {
 	// [journal-serial], [join-locked]: the exclusive side of the lock that Join, Renew, Journal and
 	// Return share.
 	return statedb.Exclusive(ctx, s.pool, migration, phases.TransitionPatience, f)

@@ -11,7 +11,7 @@ import (
 	"github.com/stranglerfig/migrator/internal/test/testenv"
 )
 
-// A process that freezes while it has a migration's row alone must not stop the fleet for good.
+// A process that freezes while it has a migration's row exclusively must not stop the fleet for good.
 func TestAFrozenProcessLosesTheRow(t *testing.T) {
 	t.Parallel()
 	dbURL := testenv.PostgresURL(t)

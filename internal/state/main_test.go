@@ -106,7 +106,7 @@ func walk(t *testing.T, s *state.Store, f []*instance, routes ...phases.Route) {
 	}
 }
 
-// instance is an application process as the state sees it.
+// instance is an application process, as a client of the state database.
 type instance struct {
 	*pgfleet.Fleet
 	grant dual.Grant
@@ -127,7 +127,7 @@ func (i *instance) ack(t *testing.T, epoch int64) {
 	i.grant = g
 }
 
-// lapse makes every live lease of the instance run out, as if time had passed.
+// lapse makes every live lease of the instance expire, as if time had passed.
 func lapse(t *testing.T, s *state.Store, name string) {
 	t.Helper()
 	exec(t, s, `UPDATE migrator.leases SET expires_at = clock_timestamp() WHERE instance = $1 AND ended_at IS NULL`, name)
@@ -141,7 +141,7 @@ func as(t *testing.T, dbURL, user, password string) string {
 	return u.String()
 }
 
-// await asks until cond holds.
+// await polls until cond is true.
 func await(t *testing.T, what string, cond func() bool) {
 	t.Helper()
 	deadline := time.After(10 * time.Second)

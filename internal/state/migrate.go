@@ -25,7 +25,7 @@ var migrations embed.FS
 
 const (
 	versionTable = statedb.Schema + ".schema_version"
-	// migrateLock is the advisory lock of everybody who changes the schema.
+	// migrateLock is the advisory lock of every process that changes the schema.
 	migrateLock int64 = 0x6d69677261746f72
 )
 
@@ -36,8 +36,8 @@ var (
 )
 
 // Migrate brings the schema to this binary's version, creating it where it is
-// missing, and returns the versions before (0: none) and after. Several at once
-// wait for each other. ErrNewer when another binary has taken it further.
+// missing, and returns the versions before (0: none) and after. Concurrent calls wait for
+// each other. ErrNewer if a newer binary has already migrated the schema.
 func Migrate(ctx context.Context, url string) (from, to int64, err error) {
 	cfg, err := statedb.ParseURL(url)
 	if err != nil {
@@ -45,8 +45,8 @@ func Migrate(ctx context.Context, url string) (from, to int64, err error) {
 	}
 	db := stdlib.OpenDB(*cfg.ConnConfig)
 	defer func() { err = errors.Join(err, db.Close()) }()
-	// The lock is the session's: it ends with the connection. It is ours and not
-	// goose's, which looks at the version table before it locks.
+	// The lock is the session's: it ends with the connection. It is not goose's lock, because
+	// goose reads the version table before it locks.
 	began := time.Now()
 	lock, err := db.Conn(ctx)
 	if err != nil {
@@ -74,8 +74,8 @@ func Migrate(ctx context.Context, url string) (from, to int64, err error) {
 		return from, from, err
 	}
 	for {
-		// Each step is a transaction: a command that is killed here leaves a whole schema, and the
-		// next one resumes.
+		// Each step is a transaction: a command that is killed here leaves a consistent schema, and
+		// the next one resumes.
 		_, err := provider.UpByOne(ctx)
 		switch {
 		case errors.Is(err, goose.ErrNoNextVersion):
@@ -87,8 +87,8 @@ func Migrate(ctx context.Context, url string) (from, to int64, err error) {
 	}
 }
 
-// prepare makes the schema and finds its version. It asks before it creates: a
-// schema that somebody else made for us needs no CREATE on the database.
+// prepare creates the schemas and finds the version. It creates only what is missing: with
+// schemas that an administrator created, the role needs no CREATE on the database.
 func prepare(ctx context.Context, conn *sql.Conn) (found int64, err error) {
 	var schema, queue, table bool
 	err = conn.QueryRowContext(ctx, `SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1), EXISTS (SELECT FROM pg_namespace WHERE nspname = $2),

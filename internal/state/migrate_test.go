@@ -78,7 +78,7 @@ func TestOpenNamesWhatIsWrongWithTheSchema(t *testing.T) {
 	}
 }
 
-func TestErrorsNeverHoldThePassword(t *testing.T) {
+func TestErrorsNeverContainThePassword(t *testing.T) {
 	t.Parallel()
 	const secret = "s3cr3t"
 	server := testenv.PostgresURL(t)

@@ -27,8 +27,8 @@ const (
 // coarseBefore is where coarse buckets end.
 func coarseBefore(now time.Time) time.Time { return now.Add(-fineFor).Truncate(coarse) }
 
-// bucketKey is what is summed up together. A window belongs to the bucket that its
-// end is in.
+// bucketKey identifies a bucket, whose windows are summed. A window belongs to the bucket
+// that its end is in.
 type bucketKey struct {
 	began time.Time // UTC
 	width time.Duration
@@ -46,7 +46,7 @@ func keyOf(ended, boundary time.Time, epoch int64, hash string) bucketKey {
 	return bucketKey{last.Truncate(width), width, epoch, hash}
 }
 
-// sum is a bucket that is being summed up.
+// sum is a bucket while its windows are added.
 type sum struct {
 	telemetry.Bucket
 	instances [][]byte // lists of hashes, four bytes each
@@ -79,7 +79,7 @@ func (s *sums) add(key bucketKey, instances, counts []byte) error {
 	return nil
 }
 
-// instanceHash stands for an instance's name where only their number matters.
+// instanceHash replaces an instance's name where only the number of instances matters.
 func instanceHash(instance string) []byte {
 	h := sha256.Sum256([]byte(instance))
 	return h[:4]
@@ -104,11 +104,11 @@ func (s *sum) union() []byte {
 	return b
 }
 
-// notCounted: the window is in no bucket yet.
+// notCounted is true if the window is in no bucket yet.
 const notCounted = `NOT EXISTS (SELECT FROM migrator.incarnations i
 	WHERE i.migration = w.migration AND i.incarnation = w.incarnation AND i.counted @> w.sequence)`
 
-// Observed returns what instances have counted since a moment of the database's
+// Observed returns the telemetry that instances have reported since a moment of the database's
 // clock, oldest first: one bucket per epoch, configuration and stretch of time, of ten
 // seconds in the last hour, of five minutes before. A window is in the bucket that its
 // end is in. The first bucket may begin before since, the last one ends now. No window
@@ -181,8 +181,8 @@ func (s *sums) readBuckets(ctx context.Context, q statedb.Querier, boundary time
 	return err
 }
 
-// readWindows adds n rows of epoch, config_hash, ended_at, instance, counts. bad tells
-// of windows among them that can't be read.
+// readWindows adds n rows of epoch, config_hash, ended_at, instance, counts. bad reports
+// a window among them that can't be read.
 func (s *sums) readWindows(ctx context.Context, q statedb.Querier, boundary time.Time, sql string, args ...any) (n int64, bad, err error) {
 	rows, err := q.Query(ctx, sql, args...)
 	if err != nil {

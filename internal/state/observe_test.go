@@ -44,8 +44,8 @@ func observed(t testing.TB, s *state.Store, back time.Duration) []telemetry.Buck
 	return buckets
 }
 
-// TestAWindowCountsOnce: handed in twice, late, out of order, before and after its
-// bucket was rolled up, and while others roll up.
+// TestAWindowCountsOnce: reported twice, late, out of order, before and after its bucket
+// was rolled up, and during another roll-up.
 func TestAWindowCountsOnce(t *testing.T) {
 	t.Parallel()
 	s, _ := open(t)
@@ -144,7 +144,7 @@ func TestObservedBuckets(t *testing.T) {
 		_, err := s.RollUp(t.Context(), testMigration)
 		must(t, err)
 	}
-	// What was fine becomes coarse with time, and old at last is forgotten.
+	// Fine buckets become coarse with time, and old ones are deleted.
 	exec(t, s, `UPDATE migrator.buckets SET began_at = began_at - interval '3 hours' WHERE seconds = 10`)
 	if got := observed(t, s, 20*time.Hour); len(got) != 4 || got[2].Ended.Sub(got[2].Began) != 5*time.Minute {
 		t.Errorf("after three hours: %+v", got)
@@ -166,7 +166,7 @@ func TestObserveRefusesAndPassesOver(t *testing.T) {
 	t.Parallel()
 	s, _ := open(t)
 	i := join(t, s, "a", pgfleet.Options{})
-	if err := i.Observe(t.Context(), "nobody's", []telemetry.Window{window("x", 1, 0, 1)}); !errors.Is(err, dual.ErrLeaseLost) {
+	if err := i.Observe(t.Context(), "unknown", []telemetry.Window{window("x", 1, 0, 1)}); !errors.Is(err, dual.ErrLeaseLost) {
 		t.Errorf("a lease that is not there: %v", err)
 	}
 	for name, change := range map[string]func(*telemetry.Window){
@@ -174,7 +174,7 @@ func TestObserveRefusesAndPassesOver(t *testing.T) {
 		"no epoch":          func(w *telemetry.Window) { w.Epoch = 0 },
 		"a negative length": func(w *telemetry.Window) { w.Length = -1 },
 		"a long name":       func(w *telemetry.Window) { w.Instance = strings.Repeat("x", 300) },
-		"a word that is none": func(w *telemetry.Window) {
+		"an invalid outcome": func(w *telemetry.Window) {
 			w.Counts[0].Operation = "re ad"
 		},
 		"too many series": func(w *telemetry.Window) {
@@ -201,12 +201,12 @@ func TestObserveRefusesAndPassesOver(t *testing.T) {
 		t.Errorf("%+v", buckets)
 	}
 
-	// What another release wrote holds evidence up, and nothing else.
+	// Counts that another release wrote are an error of reading telemetry, and of nothing else.
 	exec(t, s, `INSERT INTO migrator.windows SELECT migration, 'new', 1, instance, epoch, config_hash, began_at, ended_at, 0, '\x63' FROM migrator.windows`)
-	if _, err := s.Observed(t.Context(), testMigration, time.Now().Add(-time.Hour)); err == nil || !strings.Contains(err.Error(), "another release") {
+	if _, err := s.Observed(t.Context(), testMigration, time.Now().Add(-time.Hour)); err == nil || !strings.Contains(err.Error(), "have version 99") {
 		t.Errorf("a window that can't be read: %v", err)
 	}
-	if _, err := s.RollUp(t.Context(), testMigration); err == nil || !strings.Contains(err.Error(), "left out") {
+	if _, err := s.RollUp(t.Context(), testMigration); err == nil || !strings.Contains(err.Error(), "skipped") {
 		t.Errorf("a window that can't be read was rolled up: %v", err)
 	}
 	if n, err := s.RollUp(t.Context(), testMigration); err != nil || n != 0 || len(observed(t, s, time.Hour)) != 1 {
@@ -214,7 +214,7 @@ func TestObserveRefusesAndPassesOver(t *testing.T) {
 	}
 }
 
-// TestARollUpThatDiesLeavesEverything: its transaction is the only one.
+// TestARollUpThatDiesLeavesEverything: it has one transaction.
 func TestARollUpThatDiesLeavesEverything(t *testing.T) {
 	t.Parallel()
 	s, dbURL := open(t)
@@ -260,7 +260,7 @@ func BenchmarkObserve(b *testing.B) {
 	}
 }
 
-// busy is a window with as much in it as there is.
+// busy is a window with the largest content that occurs.
 func busy(incarnation string) telemetry.Window {
 	w := window(incarnation, 0, time.Second, 100)
 	for n := range 20 {
@@ -276,8 +276,8 @@ func busy(incarnation string) telemetry.Window {
 	return w
 }
 
-// BenchmarkRollUp adds what 1000 instances hand in within ten seconds, and looks at
-// the last five minutes.
+// BenchmarkRollUp adds what 1000 instances report within ten seconds, and reads the last
+// five minutes.
 func BenchmarkRollUp(b *testing.B) {
 	s := openAt(b, testenv.PostgresURL(b))
 	f := pgfleet.New(s.Pool(), testMigration, pgfleet.Options{})
@@ -325,14 +325,14 @@ func TestCountsAreObservedWithoutTimes(t *testing.T) {
 			b.Counts[n].Latency = nil
 		}
 	}
-	// The last bucket ends at the moment of asking.
+	// The last bucket ends at the moment of the query.
 	want[len(want)-1].Ended = got[len(got)-1].Ended
 	if diff := cmp.Diff(want, got); diff != "" || timed != 3 {
 		t.Errorf("%d timed, %s", timed, diff)
 	}
 }
 
-// BenchmarkObserved reads up to two weeks of a fleet of 1000, as it is kept.
+// BenchmarkObserved reads up to two weeks of a fleet of 1000, as stored.
 func BenchmarkObserved(b *testing.B) {
 	s := openAt(b, testenv.PostgresURL(b))
 	f := pgfleet.New(s.Pool(), testMigration, pgfleet.Options{})

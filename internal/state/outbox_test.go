@@ -11,7 +11,7 @@ import (
 	"github.com/stranglerfig/migrator/phases"
 )
 
-func TestTheOutboxTellsOfTheHistory(t *testing.T) {
+func TestTheOutboxFollowsTheHistory(t *testing.T) {
 	t.Parallel()
 	s, _ := open(t)
 	o := outbox.New(s.Pool(), testMigration)
@@ -118,7 +118,7 @@ func TestTwoDaemonsShareAnOutbox(t *testing.T) {
 	slow := claim(n)[0]
 	due()
 	other := claim(n)[0]
-	must(t, o.Failed(t.Context(), slow, "too late")) // it is another's by now
+	must(t, o.Failed(t.Context(), slow, "too late")) // another sender has claimed it by now
 	left := func() float64 {
 		return value[float64](t, s, `SELECT extract(epoch FROM next_at - clock_timestamp())::float8 FROM migrator.outbox WHERE id = $1`, other.ID)
 	}
@@ -135,7 +135,7 @@ func TestTwoDaemonsShareAnOutbox(t *testing.T) {
 	if got := left(); got < 3500 || got > 3600 {
 		t.Errorf("due in %.0f s after the 5000th failure", got)
 	}
-	must(t, o.Delivered(t.Context(), slow)) // whoever has it: it was delivered
+	must(t, o.Delivered(t.Context(), slow)) // delivered, whichever sender has claimed it
 	due()
 	claim(n - 1)
 	must(t, s.Prune(t.Context(), testMigration))

@@ -26,8 +26,8 @@ func (s *Store) Resume(ctx context.Context, migration, reason string) error {
 }
 
 func (s *Store) setPaused(ctx context.Context, migration, paused string, cause phases.Cause, reason string) error {
-	return s.alone(ctx, migration, func(tx pgx.Tx) error {
-		// Compared in the statement: to pause twice writes one entry of the history.
+	return s.exclusive(ctx, migration, func(tx pgx.Tx) error {
+		// The statement compares: pausing twice for one reason writes one entry of the history.
 		tag, err := tx.Exec(ctx, `UPDATE migrator.migrations SET paused = $2 WHERE name = $1 AND paused <> $2`, migration, statedb.CleanText(paused))
 		if err != nil || tag.RowsAffected() == 0 {
 			return err

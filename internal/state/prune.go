@@ -8,19 +8,19 @@ import (
 	"github.com/stranglerfig/migrator/internal/statedb"
 )
 
-// Prune thins evaluations out and forgets what is no news any more. It is worth
-// calling once an hour. Of evaluations it keeps
+// Prune deletes old evaluations and notifications. Call it once an hour. Of evaluations
+// it keeps
 //
 //   - for a week, all;
 //   - for 90 days, of each gate and trigger the newest of each hour, and each whose
-//     verdict is another than that of the one before;
+//     verdict differs from that of the one before;
 //   - for ever, those that an entry of the history names.
 //
-// Of notifications, those delivered go after 30 days, those that nobody took after 7.
+// Delivered notifications are deleted after 30 days, undelivered ones after 7.
 func (s *Store) Prune(ctx context.Context, migration string) error {
 	return statedb.Explain(pgx.BeginTxFunc(ctx, s.pool, statedb.ReadCommitted, func(tx pgx.Tx) error {
 		b := &pgx.Batch{}
-		// What the history names is never deleted: it is the evidence of a step or a rollback.
+		// An evaluation that the history names is never deleted: a step or a rollback rests on it.
 		b.Queue(`WITH named AS (
 				SELECT (jsonb_path_query(evidence, '$.evaluations[*].id') #>> '{}')::bigint AS id FROM migrator.history WHERE migration = $1
 				UNION SELECT (evidence #>> '{fired,evaluation}')::bigint FROM migrator.history WHERE migration = $1 AND cause = 'trigger'),

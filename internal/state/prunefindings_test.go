@@ -9,8 +9,8 @@ import (
 	"github.com/stranglerfig/migrator/reconcile"
 )
 
-// TestOldFindingsAreForgotten, but not those that something still rests on.
-func TestOldFindingsAreForgotten(t *testing.T) {
+// TestOldFindingsArePruned, but not those that a snapshot or a resumed run reads.
+func TestOldFindingsArePruned(t *testing.T) {
 	t.Parallel()
 	s, _ := open(t)
 	r := reconciles.New(s.Pool(), testMigration)
@@ -38,7 +38,7 @@ func TestOldFindingsAreForgotten(t *testing.T) {
 	ended(true, true, reconcile.Stopped, young)
 	ended(true, true, reconcile.Cancelled, young)
 	ended(false, true, reconcile.Cancelled, old)
-	ended(false, true, reconcile.Stopped, old) // none of its jobs is left: it would begin anew
+	ended(false, true, reconcile.Stopped, old) // none of its jobs is left: a resumed run would start over
 	resumable := ended(true, true, reconcile.Stopped, old)
 	exec(t, s, `INSERT INTO migrator.reconcile_jobs (run, number, chunks, attempt) VALUES ($1, 0, '[]', 1)`, resumable)
 	for range 2 {

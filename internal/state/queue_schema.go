@@ -13,7 +13,7 @@ import (
 )
 
 // migrateQueue brings the queue's tables to the version of the library in this
-// binary. The caller has the lock of everybody who changes the schema.
+// binary. The caller has migrateLock.
 func migrateQueue(ctx context.Context, cfg *pgxpool.Config) error {
 	cfg = cfg.Copy()
 	cfg.MaxConns = 2

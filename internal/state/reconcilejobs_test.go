@@ -11,7 +11,7 @@ import (
 	"github.com/stranglerfig/migrator/store"
 )
 
-// TestAJobThatHasFailedIsTriedAgainByAResumedRun, for that is what the error advises.
+// TestAJobThatHasFailedIsTriedAgainByAResumedRun, as the error's hint promises.
 func TestAJobThatHasFailedIsTriedAgainByAResumedRun(t *testing.T) {
 	t.Parallel()
 	s, _ := open(t)

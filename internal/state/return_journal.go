@@ -27,10 +27,10 @@ func (s *Store) ReturnKeys(ctx context.Context, migration string, after record.K
 	return keys, statedb.Explain(err)
 }
 
-// ClearReturn forgets keys that legacy has again. It is refused in retain, where
+// ClearReturn deletes keys whose state legacy has again. It is refused in retain, where
 // another write of the same key may have been journalled since.
 func (s *Store) ClearReturn(ctx context.Context, migration string, keys []record.Key) error {
-	return s.alone(ctx, migration, func(tx pgx.Tx) error {
+	return s.exclusive(ctx, migration, func(tx pgx.Tx) error {
 		st, err := statedb.ReadStatus(ctx, tx, migration)
 		if err != nil {
 			return err

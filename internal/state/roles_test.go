@@ -59,7 +59,7 @@ func TestAnApplicationsRoleCanDoAllOfAFleetAndNothingElse(t *testing.T) {
 	st, err := s.Status(t.Context(), testMigration)
 	must(t, err)
 	if st.Route.Phase != phases.DualRead || st.LastActor != role || st.LastCause != string(phases.CauseFailure) {
-		t.Errorf("after the rescue: %+v", st)
+		t.Errorf("after the emergency rollback: %+v", st)
 	}
 	i.ack(t, st.Route.Epoch)
 	if read, err := f.TargetRead(t.Context()); err != nil || read {
@@ -80,8 +80,8 @@ func TestAnApplicationsRoleCanDoAllOfAFleetAndNothingElse(t *testing.T) {
 	for range 2 {
 		must(t, f.Observe(t.Context(), i.grant.Lease, []telemetry.Window{window("x", 1, 0, 1)}))
 	}
-	for _, told := range []dual.FaultReport{{}, {ID: "f1", Executed: 1}} {
-		_, err := f.Fault(t.Context(), i.grant.Lease, told)
+	for _, report := range []dual.FaultReport{{}, {ID: "f1", Executed: 1}} {
+		_, err := f.Fault(t.Context(), i.grant.Lease, report)
 		must(t, err)
 	}
 	must(t, f.Leave(t.Context(), i.grant.Lease))
@@ -114,7 +114,7 @@ func TestAnApplicationsRoleCanDoAllOfAFleetAndNothingElse(t *testing.T) {
 	}
 	// What it may call, it may not call at the wrong time.
 	if _, err := conn.Exec(t.Context(), `SELECT migrator.rescue('products', $1, 'x', '{}')`, i.grant.Route.Epoch); err == nil {
-		t.Error("a rescue from retain passed")
+		t.Error("an emergency rollback from retain passed")
 	}
 	if err := s.GrantApplication(t.Context(), "no such role"); err == nil || !strings.Contains(err.Error(), "does not exist") {
 		t.Errorf("unknown role: %v", err)

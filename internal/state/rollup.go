@@ -15,12 +15,12 @@ const (
 	keepBuckets  = 45 * 24 * time.Hour
 )
 
-// RollUp adds the windows that have come since the last time to their buckets, makes
-// five minutes of what is older than an hour, and forgets what is older than 45 days.
-// It returns how many windows it has added. It is worth calling every ten seconds:
-// Observed reads each window that is in no bucket yet. It may be interrupted anywhere,
-// and run twice at once; a window that is handed in late, or again, counts once. An
-// error that says so means that windows could not be read and were left out.
+// RollUp adds the windows reported since the last call to their buckets, merges buckets
+// older than an hour into ones of five minutes, and deletes those older than 45 days. It
+// returns how many windows it has added. Call it every ten seconds: Observed reads each
+// window that is in no bucket yet. It may be interrupted anywhere, and run concurrently; a
+// window that is reported late, or twice, counts once. Windows that can't be read are
+// skipped, and reported by the error.
 func (s *Store) RollUp(ctx context.Context, migration string) (windows int64, err error) {
 	for {
 		var n int64
@@ -35,7 +35,7 @@ func (s *Store) RollUp(ctx context.Context, migration string) (windows int64, er
 		windows += n
 		switch {
 		case bad != nil:
-			return windows, fmt.Errorf("what can't be read was left out: %w", bad)
+			return windows, fmt.Errorf("unreadable telemetry was skipped: %w", bad)
 		case n < rollUpAtOnce/2: // of a whole batch, some may have been there before
 			return windows, nil
 		}
@@ -43,7 +43,7 @@ func (s *Store) RollUp(ctx context.Context, migration string) (windows int64, er
 }
 
 func rollUp(ctx context.Context, tx pgx.Tx, migration string) (n int64, bad, err error) {
-	// Others that roll up wait: nobody else writes buckets.
+	// Other processes that roll up wait; no other code writes buckets.
 	if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock(hashtextextended('migrator roll-up ' || $1, 0))`, migration); err != nil {
 		return 0, nil, err
 	}

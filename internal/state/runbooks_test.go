@@ -48,7 +48,7 @@ func TestOnlyDecisionMakersApproveARunbooksStep(t *testing.T) {
 		}
 	}
 	if _, err := runbooks.New(o.asMa.Pool(), testMigration).Decide(t.Context(), run.ID, "go", runbook.Failed, "no"); !errors.As(err, &people) {
-		t.Errorf("rejected by nobody: %v", err)
+		t.Errorf("rejected by a user who is no member: %v", err)
 	}
 	r, err := runbooks.New(o.asBob.Pool(), testMigration).Decide(t.Context(), run.ID, "go", runbook.Done, "yes")
 	must(t, err)
@@ -63,7 +63,7 @@ func TestOnlyDecisionMakersApproveARunbooksStep(t *testing.T) {
 		`UPDATE migrator.runbook_steps SET outcome = 'failed'`,
 		`UPDATE migrator.runbook_steps SET intent = '{}'`,
 		`DELETE FROM migrator.runbook_steps`,
-		`UPDATE migrator.runbook_runs SET actor = 'somebody else'`,
+		`UPDATE migrator.runbook_runs SET actor = 'another'`,
 		`UPDATE migrator.runbook_runs SET source = 'without an approval'`,
 		`DELETE FROM migrator.runbook_runs`,
 	} {
@@ -71,21 +71,21 @@ func TestOnlyDecisionMakersApproveARunbooksStep(t *testing.T) {
 			t.Errorf("%s went through", tampering)
 		}
 	}
-	want := []string{o.ann, o.bob, o.deciders} // a role that may log in can speak for itself
+	want := []string{o.ann, o.bob, o.deciders} // a role that may log in can approve itself
 	slices.Sort(want)
 	if names, err := o.Members(t.Context(), o.deciders); err != nil || !slices.Equal(names, want) {
 		t.Errorf("%v, %v, want %v", names, err, want)
 	}
 }
 
-// TestOfRunsThatBeginAtOnceOneDoes, however many there are: the others are told which.
-func TestOfRunsThatBeginAtOnceOneDoes(t *testing.T) {
+// TestOneOfConcurrentRunsBegins, however many there are: the others' errors name it.
+func TestOneOfConcurrentRunsBegins(t *testing.T) {
 	t.Parallel()
 	s, _ := open(t)
 	book := approvalBook(t)
 	runs := runbooks.New(s.Pool(), testMigration)
-	// Who is about to insert passes a gate, which the test holds until all have come as
-	// far as they get.
+	// Each insert waits at a gate, which the test keeps closed until all calls have come as
+	// far as they can.
 	exec(t, s, `CREATE FUNCTION hold() RETURNS trigger LANGUAGE plpgsql AS $$
 		BEGIN PERFORM pg_advisory_xact_lock_shared(42); RETURN NEW; END $$;
 		CREATE TRIGGER hold BEFORE INSERT ON migrator.runbook_runs FOR EACH ROW EXECUTE FUNCTION hold()`)
@@ -139,7 +139,7 @@ func TestOfRunsThatBeginAtOnceOneDoes(t *testing.T) {
 	}
 }
 
-func TestTheGateLooksAtTheNewestVerification(t *testing.T) {
+func TestTheGateReadsTheNewestVerification(t *testing.T) {
 	t.Parallel()
 	s, _ := open(t)
 	newest := func() *phases.VerificationResult {

@@ -1,6 +1,6 @@
 -- The state database as its migrations leave it: what each table and function is now,
--- whichever migration said so last. Generated from the catalogue by go generate, and
--- held by TestSchemaFile; the job queue's own schema is its library's.
+-- whichever migration changed it last. Generated from the catalogue by go generate, and
+-- checked by TestSchemaFile; the job queue's own schema is its library's.
 
 CREATE DOMAIN migrator.phase AS text CONSTRAINT phase_check CHECK ((VALUE = ANY (ARRAY['legacy'::text, 'shadow-write'::text, 'dual-read'::text, 'cutover'::text, 'grace'::text, 'retain'::text, 'complete'::text, 'fenced'::text, 'lifting'::text, 'returning'::text])));
 

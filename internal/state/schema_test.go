@@ -18,12 +18,12 @@ var update = flag.Bool("update", false, "write schema.sql")
 //go:generate go test -count=1 -run TestSchemaFile . -update
 
 const schemaHead = `-- The state database as its migrations leave it: what each table and function is now,
--- whichever migration said so last. Generated from the catalogue by go generate, and
--- held by TestSchemaFile; the job queue's own schema is its library's.
+-- whichever migration changed it last. Generated from the catalogue by go generate, and
+-- checked by TestSchemaFile; the job queue's own schema is its library's.
 
 `
 
-// schemaSQL lists what the schema migrator holds, one statement a row.
+// schemaSQL lists the contents of the schema migrator, one statement a row.
 const schemaSQL = `
 WITH tables AS (SELECT c.oid, c.relname FROM pg_class c WHERE c.relnamespace = 'migrator'::regnamespace AND c.relkind IN ('r', 'p'))
 SELECT statement FROM (

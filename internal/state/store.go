@@ -51,14 +51,14 @@ func Open(ctx context.Context, url string) (*Store, error) {
 	return s, nil
 }
 
-// HealthWarning is a sentence on the state database as a whole, for a person who is about to
-// rely on it: it answers slowly, or is a standby. "" if nothing is known.
+// HealthWarning warns an operator about the state database as a whole: it answers slowly,
+// or is a standby. "" if there is nothing to report.
 func (s *Store) HealthWarning() string {
 	switch {
 	case s.standby:
-		return "the state database is a read-only standby: what it says may be old, and nothing can be changed through it"
+		return "the state database is a read-only standby: its data may be stale, and it accepts no changes"
 	case s.took > statedb.SlowFrom:
-		return fmt.Sprintf("the state database is slow: connecting and three short questions took %s", s.took.Round(10*time.Millisecond))
+		return fmt.Sprintf("the state database is slow: connecting and three short queries took %s", s.took.Round(10*time.Millisecond))
 	}
 	return ""
 }
@@ -69,12 +69,13 @@ func (s *Store) Close() { s.pool.Close() }
 // Pool is the store's connections, for a Fleet in the same process.
 func (s *Store) Pool() *pgxpool.Pool { return s.pool }
 
-// Status is where one migration stands. ErrUnknownMigration lists those there are.
+// Status returns one migration's status. The error that wraps ErrUnknownMigration lists the
+// existing ones.
 func (s *Store) Status(ctx context.Context, migration string) (phases.Status, error) {
 	return statedb.ReadStatus(ctx, s.pool, migration)
 }
 
-// List is where all migrations stand, by name.
+// List returns the status of all migrations, by name.
 func (s *Store) List(ctx context.Context) ([]phases.Status, error) {
 	rows, err := s.pool.Query(ctx, statedb.StatusSQL+` ORDER BY m.name`)
 	if err != nil {
@@ -88,7 +89,7 @@ func (s *Store) List(ctx context.Context) ([]phases.Status, error) {
 type Epoch struct {
 	Route   phases.Route `json:"route"`
 	Began   time.Time    `json:"began"`
-	Settled time.Time    `json:"settled,omitzero"` // when the last instance was known to be on it; zero: not before the next epoch
+	Settled time.Time    `json:"settled,omitzero"` // when the last instance acknowledged it; zero: not before the next epoch
 }
 
 // Epochs returns up to limit routes of the migration, newest first.

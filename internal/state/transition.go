@@ -16,12 +16,13 @@ import (
 	"github.com/stranglerfig/migrator/phases"
 )
 
-// MovedError refuses a move because the migration is no longer where it was decided.
+// MovedError refuses a move because the migration is no longer on the route that the move
+// was decided on.
 type MovedError struct {
 	Migration string
 	Decided   phases.Route // the route that the move was to start from
 	Present   phases.Route
-	By        string // who moved it, when, why
+	By        string // the actor of the move that came first
 	At        time.Time
 	Cause     phases.Cause
 	Reason    string
@@ -39,18 +40,18 @@ func (e *MovedError) Error() string {
 // Hint implements hint.Hinter.
 func (e *MovedError) Hint() hint.Hint { return hint.Hint{Do: hint.Status} }
 
-// Transition decides and commits one move in one transaction that has the
-// migration alone: of several at once, each decides on what the former left.
-// decide must be quick and must not use the Store; its error is returned and
-// nothing changes. *MovedError when the move's From is not the present route (a
-// From without epoch is not compared); *phases.HeldError when an instance may
-// still be on a route that must not run beside the new one: whatever decide says.
-// *PeopleError when the database's session_user may not take the step alone.
+// Transition decides and commits one move in one transaction that has the migration's
+// row exclusively: of concurrent ones, each decides on the route that the former left.
+// decide must be quick and must not use the Store; its error is returned and nothing
+// changes. Whatever decide returns, Transition refuses a move with *MovedError if its From
+// is not the present route (a From without epoch is not compared), and with
+// *phases.RouteConflictError if an instance may still be on an incompatible route.
+// *statedb.NotAllowedError if the database's session_user may not take the step alone.
 //
 // A move by phases.CauseTrigger is an automatic rollback: its Latch, which names an
-// evaluation that Record has kept, is set in the same transaction.
+// evaluation that Record has stored, is set in the same transaction.
 func (s *Store) Transition(ctx context.Context, migration string, decide func(phases.Snapshot) (phases.Move, error)) (st phases.Status, err error) {
-	err = s.alone(ctx, migration, func(tx pgx.Tx) error {
+	err = s.exclusive(ctx, migration, func(tx pgx.Tx) error {
 		// Read under the lock: no instance joins, acknowledges or journals until the move is
 		// committed or refused.
 		e, err := readSnapshot(ctx, tx, migration)
@@ -61,7 +62,7 @@ func (s *Store) Transition(ctx context.Context, migration string, decide func(ph
 		if err != nil {
 			return err
 		}
-		// After decide, whatever it says: no caller can commit what these checks refuse.
+		// After decide, whatever it returns: no caller can commit what these checks refuse.
 		if err := admit(ctx, tx, e, move); err != nil {
 			return err
 		}
@@ -79,38 +80,37 @@ func (s *Store) Transition(ctx context.Context, migration string, decide func(ph
 	return st, nil
 }
 
-// admit checks what nobody may override.
+// admit makes the checks that no override skips.
 func admit(ctx context.Context, tx pgx.Tx, e phases.Snapshot, move phases.Move) error {
 	from := e.Status.Route
-	// [one-decides]: compare-and-set on the route with its epoch. A controller that wakes late
+	// [one-decides]: compare-and-set on the route with its epoch. A controller that resumes late
 	// finds another epoch and changes nothing.
 	if move.From.Epoch != 0 && move.From != from {
 		return moved(ctx, tx, e.Status, move.From)
 	}
 	if move.Reclaim {
-		// [reclaim-leases], [loss-held]: a reclaim is no legal move; it is admitted by rules of its
-		// own.
+		// [reclaim-leases], [loss-held]: a reclaim is no legal move; it has rules of its own.
 		return phases.Reclaimable(move.To, e)
 	}
-	// [loss-blocks]: beside the gate, for a caller that passes no gates. Retain is not left for
-	// returning either: the return journal may have lost keys, and only reclaim scans the target
-	// for them.
+	// [loss-blocks]: in addition to the gate, for a caller that passes no gates. A move from retain
+	// to returning is refused too: the return journal may lack keys, and only reclaim scans the
+	// target for them.
 	if lost := e.Status.StateLoss; lost != nil && (phases.Forward(from, move.To) || move.To.Phase == phases.Returning) {
 		return hint.With(errors.New(lost.Describe(from)), phases.StateLossHint())
 	}
-	// [held-routes], [no-skip]: whatever the gates say, also for a rollback.
+	// [held-routes], [no-skip]: whatever the gates' verdicts, also for a rollback.
 	if err := phases.Legal(from, move.To, e.Fleet.LiveRoutes); err != nil {
-		var held *phases.RouteConflictError
-		if lost := e.Status.StateLoss; lost != nil && errors.As(err, &held) && held.Live.Epoch > from.Epoch {
-			// Nothing that can be waited for: the instance can't follow before the reclaim.
+		var conflict *phases.RouteConflictError
+		if lost := e.Status.StateLoss; lost != nil && errors.As(err, &conflict) && conflict.Live.Epoch > from.Epoch {
+			// Waiting does not help: the instance can't follow before the reclaim.
 			return hint.Errorf(phases.StateLossHint(), "%s; %s must not run beside it", lost.Describe(from), move.To)
 		}
 		return err
 	}
-	// [lapsed-blocks]: a process whose lease ran out may still write under its old route. A
+	// [lapsed-blocks]: a process whose lease expired may still write under its old route. A
 	// rollback does not wait for it.
 	if phases.Forward(from, move.To) && len(e.Fleet.Lapsed) > 0 {
-		return hint.Errorf(phases.EvictHint(e.Fleet.Lapsed[0]), "the lease of %s ran out without leaving: no move forward beside it", e.Fleet.Lapsed[0])
+		return hint.Errorf(phases.EvictHint(e.Fleet.Lapsed[0]), "the lease of %s expired and the instance did not leave: it blocks moves forward", e.Fleet.Lapsed[0])
 	}
 	if err := latchable(ctx, tx, e.Status.Migration, move); err != nil {
 		return err
@@ -122,11 +122,12 @@ func admit(ctx context.Context, tx pgx.Tx, e phases.Snapshot, move phases.Move) 
 		// [journal-empty], [backfill-done], [unclean-mark], [loss-blocks]: whatever decide
 		// returned, no override opens an interlock.
 		if g.Interlock && !g.Open() {
-			return fmt.Errorf("%s is an interlock and holds the move: %s", g.Gate, g.Detail)
+			return fmt.Errorf("the interlock %s blocks the move: %s", g.Gate, g.Detail)
 		}
 	}
-	// [fence-attempt]: an attempt noted in grace may have its fence up already. Any other way out of
-	// grace would leave a route that writes legacy behind a fence that nobody lifts.
+	// [fence-attempt]: the fence of an attempt recorded in grace may be raised already. Any other
+	// move out of grace would lead to a route that writes legacy behind a fence that no command
+	// lifts.
 	if from.Phase == phases.Grace && e.Status.Attempt != "" && !move.To.Phase.Passing() {
 		return hint.Errorf(hint.Hint{Do: hint.RollbackToGrace}, "a fence may stand on legacy (attempt %s): it must be passed or lifted first", e.Status.Attempt)
 	}
@@ -134,7 +135,7 @@ func admit(ctx context.Context, tx pgx.Tx, e phases.Snapshot, move phases.Move) 
 }
 
 func moved(ctx context.Context, tx pgx.Tx, st phases.Status, decided phases.Route) error {
-	e := &MovedError{Migration: st.Migration, Decided: decided, Present: st.Route, By: "nobody"}
+	e := &MovedError{Migration: st.Migration, Decided: decided, Present: st.Route, By: "unknown"}
 	rows, err := tx.Query(ctx, `SELECT `+EntryColumns+` FROM migrator.history
 		WHERE migration = $1 AND to_epoch = $2 ORDER BY seq LIMIT 1`, st.Migration, st.Route.Epoch)
 	if err != nil {
@@ -149,7 +150,7 @@ func moved(ctx context.Context, tx pgx.Tx, st phases.Status, decided phases.Rout
 }
 
 func commit(ctx context.Context, tx pgx.Tx, e phases.Snapshot, move phases.Move) error {
-	evidence, err := json.Marshal(struct {
+	doc, err := json.Marshal(struct {
 		phases.Snapshot
 		Gates []phases.GateResult `json:"gates,omitempty"`
 		Fired *phases.Latch       `json:"fired,omitempty"`
@@ -162,7 +163,7 @@ func commit(ctx context.Context, tx pgx.Tx, e phases.Snapshot, move phases.Move)
 	// reported. [one-decides]: it refuses if the epoch is no longer the one that was read.
 	_, err = tx.Exec(ctx, `SELECT migrator.move($1, $2, $3, $4, $5, $6, $7::jsonb, $8, $9)`,
 		e.Status.Migration, e.Status.Route.Epoch, string(move.To.Phase), int32(move.To.Percent),
-		string(move.Cause), statedb.CleanText(move.Reason), string(evidence), move.Attempt, int64(move.FenceEra))
+		string(move.Cause), statedb.CleanText(move.Reason), string(doc), move.Attempt, int64(move.FenceEra))
 	if err != nil {
 		return err
 	}
@@ -178,18 +179,18 @@ func commit(ctx context.Context, tx pgx.Tx, e phases.Snapshot, move phases.Move)
 	if err != nil {
 		return err
 	}
-	// Leases that ended long ago say nothing any more, unless they left losses.
-	// [unclean-mark]: a lease with a mark stays, however old.
+	// Leases that ended long ago are deleted. [unclean-mark]: a lease with a mark stays, however
+	// old.
 	_, err = tx.Exec(ctx, `DELETE FROM migrator.leases
 		WHERE migration = $1 AND ended_at < clock_timestamp() - interval '30 days' AND lost_at IS NULL`, e.Status.Migration)
 	return err
 }
 
-// ForgetAttempt takes the note of an attempt back whose fence was never raised and never
-// will be. It does nothing if the attempt is not noted, or no longer in grace.
+// ForgetAttempt deletes the record of an attempt whose fence was never raised and never
+// will be. It does nothing if the attempt is not recorded, or the route no longer grace.
 func (s *Store) ForgetAttempt(ctx context.Context, migration, attempt, reason string) error {
-	return s.alone(ctx, migration, func(tx pgx.Tx) error {
-		// [one-decides]: compare-and-set on phase and attempt: a later attempt's note stays.
+	return s.exclusive(ctx, migration, func(tx pgx.Tx) error {
+		// [one-decides]: compare-and-set on phase and attempt: a later attempt's record stays.
 		tag, err := tx.Exec(ctx, `UPDATE migrator.migrations SET attempt = '' WHERE name = $1 AND phase = 'grace' AND attempt = $2`, migration, attempt)
 		if err != nil || tag.RowsAffected() == 0 {
 			return err
@@ -198,15 +199,15 @@ func (s *Store) ForgetAttempt(ctx context.Context, migration, attempt, reason st
 	})
 }
 
-// Intend notes the attempt of a fence before it is raised, so that a later command
-// knows that it may stand. decide sees the evidence as the transaction reads it, with
-// the migration's row held alone; its error is returned and nothing is noted.
-// *MovedError if the route is no longer at; an error if another attempt is noted.
+// Intend records the attempt of a fence before the fence is raised, so that a later
+// command knows that it may be. decide gets the snapshot as the transaction reads it, with
+// the migration's row locked exclusively; its error is returned and nothing is recorded.
+// *MovedError if the route is no longer at; an error if another attempt is recorded.
 func (s *Store) Intend(ctx context.Context, migration string, at phases.Route, attempt string, decide func(phases.Snapshot) error) error {
 	if attempt == "" {
 		return fmt.Errorf("an attempt of a fence needs an id")
 	}
-	return s.alone(ctx, migration, func(tx pgx.Tx) error {
+	return s.exclusive(ctx, migration, func(tx pgx.Tx) error {
 		e, err := readSnapshot(ctx, tx, migration)
 		switch st := e.Status; {
 		case err != nil:

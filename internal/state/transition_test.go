@@ -46,7 +46,7 @@ func TestApplyCreatesRecordsChangesAndIsIdempotent(t *testing.T) {
 	entries, err := s.History(t.Context(), testMigration, 10)
 	must(t, err)
 	if len(entries) != 2 {
-		t.Errorf("%d entries: an unchanged description must leave none", len(entries))
+		t.Errorf("%d entries: an unchanged migration file must leave none", len(entries))
 	}
 	g := join(t, s, "a", pgfleet.Options{}).grant
 	if g.TTL != 30*time.Second || g.Renew != 9*time.Second || g.ConfigHash != "h2" {
@@ -71,7 +71,7 @@ func TestApplyCreatesRecordsChangesAndIsIdempotent(t *testing.T) {
 	}
 	other.Migration, other.Config = "users", []byte(`{`)
 	if _, _, err := s.Apply(t.Context(), other); err == nil {
-		t.Error("a description that is no JSON was applied")
+		t.Error("a migration file that is no JSON was applied")
 	}
 }
 
@@ -125,7 +125,7 @@ func TestTransitionsOfOneDecisionYieldOneEpochAndClearRefusals(t *testing.T) {
 	}
 }
 
-func TestTransitionRefusesWhatNobodyMayOverride(t *testing.T) {
+func TestTransitionRefusesWhatNoOverrideOpens(t *testing.T) {
 	t.Parallel()
 	s, _ := open(t)
 	i := join(t, s, "a", pgfleet.Options{})
@@ -139,9 +139,9 @@ func TestTransitionRefusesWhatNobodyMayOverride(t *testing.T) {
 	st, err := move(t.Context(), s, shadowWrite)
 	must(t, err)
 	// The instance may still be on legacy, beside which dual-read must not run.
-	var held *phases.RouteConflictError
-	if _, err := move(t.Context(), s, dualRead); !errors.As(err, &held) || held.Live.Phase != phases.Legacy {
-		t.Errorf("over a held route: %v", err)
+	var conflict *phases.RouteConflictError
+	if _, err := move(t.Context(), s, dualRead); !errors.As(err, &conflict) || conflict.Live.Phase != phases.Legacy {
+		t.Errorf("over an incompatible route: %v", err)
 	}
 	i.ack(t, st.Route.Epoch)
 	if _, err := s.Transition(t.Context(), testMigration, func(e phases.Snapshot) (phases.Move, error) {
@@ -155,7 +155,7 @@ func TestTransitionRefusesWhatNobodyMayOverride(t *testing.T) {
 		t.Errorf("forward beside a lapsed lease: %v", err)
 	}
 	if _, err := move(t.Context(), s, legacy); err != nil {
-		t.Errorf("a lapsed lease held a rollback: %v", err)
+		t.Errorf("a lapsed lease blocked a rollback: %v", err)
 	}
 	epochs, err := s.Epochs(t.Context(), testMigration, 10)
 	if err != nil || len(epochs) != 3 || epochs[0].Route.Phase != phases.Legacy {
@@ -173,8 +173,8 @@ func TestARollbackOvertakesAHalfFinishedAdvance(t *testing.T) {
 		t.Fatal(err)
 	}
 	// shadow-write must wait: a may still be on cutover.
-	var held *phases.RouteConflictError
-	if _, err := move(t.Context(), s, shadowWrite); !errors.As(err, &held) || held.Live.Phase != phases.Cutover {
+	var conflict *phases.RouteConflictError
+	if _, err := move(t.Context(), s, shadowWrite); !errors.As(err, &conflict) || conflict.Live.Phase != phases.Cutover {
 		t.Errorf("%v", err)
 	}
 	e, err := s.Snapshot(t.Context(), testMigration)
@@ -202,7 +202,7 @@ func TestANotedFenceLetsNothingElseOutOfGrace(t *testing.T) {
 	}
 	f := pgfleet.New(s.Pool(), testMigration, pgfleet.Options{})
 	if err := f.RollBack(t.Context(), st.Route.Epoch, "x"); !errors.Is(err, dual.ErrRouteMoved) {
-		t.Errorf("rescue: %v", err)
+		t.Errorf("emergency rollback: %v", err)
 	}
 	walk(t, s, nil, fencedRoute, retain)
 	if st, err = s.Status(t.Context(), testMigration); err != nil || st.Attempt != "a1" || st.FenceEra != 7 {
@@ -215,13 +215,13 @@ func TestANotedFenceLetsNothingElseOutOfGrace(t *testing.T) {
 }
 
 // The decision that needs an empty journal and the write that fills it never both
-// win: either the transition sees the key, or the writer is told of the new route.
+// win: either the transition sees the key, or the writer gets the new route.
 func TestAJournalledFailureAndAnAdvanceNeverBothWin(t *testing.T) {
 	t.Parallel()
 	s, _ := open(t)
 	walk(t, s, nil, shadowWrite, dualRead)
 	f := pgfleet.New(s.Pool(), testMigration, pgfleet.Options{})
-	seen, told := 0, 0
+	seen, rerouted := 0, 0
 	for round := range 60 {
 		var wg sync.WaitGroup
 		var ruling dual.JournalResult
@@ -241,20 +241,20 @@ func TestAJournalledFailureAndAnAdvanceNeverBothWin(t *testing.T) {
 		must(t, lost)
 		switch {
 		case advanced == nil && ruling.Route.Phase == phases.Cutover && ruling.TargetRead:
-			told++
+			rerouted++
 			walk(t, s, nil, dualRead)
 		case advanced != nil && ruling.Route.Phase == phases.DualRead:
 			seen++
 		default:
-			t.Fatalf("round %d: the advance ended with %v, the writer was told %+v", round, advanced, ruling)
+			t.Fatalf("round %d: the advance ended with %v, the writer got %+v", round, advanced, ruling)
 		}
 		clearJournal(t, s)
 	}
-	t.Logf("the transition saw the key %d times, the writer the new route %d times", seen, told)
+	t.Logf("the transition saw the key %d times, the writer the new route %d times", seen, rerouted)
 }
 
-// A stream of writers that share the migration's row must not starve the one that
-// takes reads back: in an outage of the target there is such a stream.
+// A stream of writers that share the migration's row must not starve the rollback: in an
+// outage of the target there is such a stream.
 func TestATransitionPassesAStreamOfJournalledWrites(t *testing.T) {
 	t.Parallel()
 	s, _ := open(t)
@@ -294,7 +294,7 @@ func TestATransitionPassesAStreamOfJournalledWrites(t *testing.T) {
 	}
 }
 
-// Whatever a killed process leaves is a state from which the next command goes on.
+// Whatever a killed process leaves, the next command resumes from it.
 func TestATransitionThatDiesLeavesNothing(t *testing.T) {
 	t.Parallel()
 	server := testenv.Postgres(t)
@@ -360,8 +360,8 @@ func TestPauseAndResume(t *testing.T) {
 
 func agree(phases.Snapshot) error { return nil }
 
-// TestAnIntentRestsOnWhatItsTransactionReads: an objection to what is read under the
-// migration's row leaves nothing noted.
+// TestAnIntentRestsOnWhatItsTransactionReads: an error of decide, on the snapshot read
+// under the row's lock, leaves nothing recorded.
 func TestAnIntentRestsOnWhatItsTransactionReads(t *testing.T) {
 	t.Parallel()
 	s, _ := open(t)

@@ -10,16 +10,16 @@ import (
 	"github.com/stranglerfig/migrator/phases"
 )
 
-// Change is one change of route with what became of it.
+// Change is one change of route, and whether it settled.
 type Change struct {
-	From, To   phases.Phase // the same at a step of a ramp
+	From, To   phases.Phase // equal for a step of a ramp
 	Cause      phases.Cause
 	At         time.Time
-	Settled    time.Time // when every instance was known to be on it; zero: not yet, or not before the next
-	Superseded bool      // there was a next
+	Settled    time.Time // when the last instance acknowledged it; zero: not yet, or not before the next
+	Superseded bool      // there was a later change
 }
 
-// Changes returns every change of route that there was, in order.
+// Changes returns every change of route, in order.
 func (s *Store) Changes(ctx context.Context, migration string) ([]Change, error) {
 	rows, err := s.pool.Query(ctx, `SELECT h.from_phase, h.to_phase, h.cause, e.began_at, e.settled_at, e.epoch < m.epoch
 		FROM migrator.history h

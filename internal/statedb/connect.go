@@ -18,8 +18,8 @@ import (
 // ErrURL refuses a URL that can't be one of a PostgreSQL database.
 var ErrURL = errors.New("the state database's URL can't be read; want postgres://user:password@host:5432/database, with special characters in the password %-encoded")
 
-// parseURL never repeats the URL: of one that can't be parsed, nobody knows which
-// part is the password.
+// ParseURL never repeats the URL in its errors: in one that can't be parsed, any part may
+// be the password.
 func ParseURL(url string) (*pgxpool.Config, error) {
 	if url == "" {
 		return nil, hint.Errorf(hint.Hint{Do: hint.SetStateURL}, "no URL of the state database is given; want postgres://user:password@host:5432/database")
@@ -37,6 +37,7 @@ func ParseURL(url string) (*pgxpool.Config, error) {
 	return cfg, nil
 }
 
+// Connect opens a pool and makes one connection; its errors explain why that failed.
 func Connect(ctx context.Context, cfg *pgxpool.Config) (*pgxpool.Pool, error) {
 	pool, err := pgxpool.NewWithConfig(ctx, cfg)
 	if err != nil {
@@ -53,13 +54,13 @@ func Connect(ctx context.Context, cfg *pgxpool.Config) (*pgxpool.Pool, error) {
 	return pool, nil
 }
 
-// explain adds to an error of the database what it means here and what to do.
+// Explain adds to an error of the database what it means here, and a hint.
 func Explain(err error) error {
 	if err == nil {
 		return nil
 	}
-	if told := broken(err); told != nil {
-		return told
+	if explained := broken(err); explained != nil {
+		return explained
 	}
 	switch pgfail.SQLState(err) {
 	case pgfail.UndefinedTable, pgfail.UndefinedFunction, pgfail.UndefinedSchema:
@@ -78,14 +79,15 @@ func Explain(err error) error {
 	return err
 }
 
-// readCommitted is the isolation under which a statement sees what was committed
-// while it waited for a lock: decisions behind a lock rest on it, whatever the
+// ReadCommitted is the isolation under which a statement sees what was committed
+// while it waited for a lock. Decisions made under a lock rest on it, whatever the
 // database's default is.
 var ReadCommitted = pgx.TxOptions{IsoLevel: pgx.ReadCommitted, AccessMode: pgx.ReadWrite}
 
+// RepeatableRead is the isolation under which all reads see one moment.
 var RepeatableRead = pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}
 
-// querier is a pool, a connection or a transaction.
+// Querier is a pool, a connection or a transaction.
 type Querier interface {
 	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
 	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)

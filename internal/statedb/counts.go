@@ -10,17 +10,17 @@ import (
 	"github.com/stranglerfig/migrator/internal/stats/sketch"
 )
 
-// countsVersion tells the encoding of counts. Whoever changes it takes another.
+// countsVersion is the version of the encoding. A change of the encoding takes a new one.
 const countsVersion = 1
 
 const (
-	MaxSeries  = 64       // in one window: there are far fewer combinations that mean something
-	ManySeries = 512      // in a bucket: what adds to more is left out
+	MaxSeries  = 64       // in one window: there are far fewer combinations that occur
+	ManySeries = 512      // in a bucket: windows beyond it are skipped
 	maxSketch  = 16 << 10 // bytes
 	maxWord    = 24
 )
 
-// packCounts encodes counts: a version and their number, then for each the words of
+// PackCounts encodes counts: a version and their number, then for each the words of
 // its series separated by spaces, its n, and its sketch, the texts with their length
 // before them. Numbers are unsigned varints.
 func PackCounts(counts []telemetry.Count) ([]byte, error) {
@@ -53,29 +53,31 @@ func seriesName(s telemetry.Series) (string, error) {
 	words := [...]string{string(s.Operation), string(s.Store), string(s.Role), string(s.Outcome)}
 	for _, w := range words {
 		if w == "" || len(w) > maxWord || strings.Trim(w, "abcdefghijklmnopqrstuvwxyz-") != "" {
-			return "", fmt.Errorf("series %+v: %q is not a word of letters and hyphens", s, w)
+			return "", fmt.Errorf("series %+v: %q: want letters and hyphens only", s, w)
 		}
 	}
 	return strings.Join(words[:], " "), nil
 }
 
-// unpacker decodes counts. The names of series are the same in every window: it
-// reads each once. With untimed it leaves the sketches alone: they are most of the work.
+// Unpacker decodes counts. The names of series are the same in every window: it parses
+// each once. With Untimed it skips the sketches, which are most of the work.
 type Unpacker struct {
 	names   map[string]telemetry.Series
 	Untimed bool
 }
 
+// NewUnpacker returns an Unpacker that reads sketches.
 func NewUnpacker() *Unpacker { return &Unpacker{names: map[string]telemetry.Series{}} }
 
-var errCounts = errors.New("counts end too early")
+var errCounts = errors.New("the encoded counts are truncated")
 
+// Unpack decodes what PackCounts has encoded.
 func (u *Unpacker) Unpack(b []byte) ([]telemetry.Count, error) {
 	if len(b) == 0 {
 		return nil, errCounts
 	}
 	if b[0] != countsVersion {
-		return nil, fmt.Errorf("counts of version %d are not known here (%d is): another release wrote them", b[0], countsVersion)
+		return nil, fmt.Errorf("encoded counts have version %d, this release reads version %d", b[0], countsVersion)
 	}
 	b = b[1:]
 	number := func() (uint64, error) {
@@ -124,7 +126,7 @@ func (u *Unpacker) Unpack(b []byte) ([]telemetry.Count, error) {
 		}
 	}
 	if len(b) > 0 {
-		return nil, fmt.Errorf("%d bytes behind counts", len(b))
+		return nil, fmt.Errorf("%d bytes follow the encoded counts", len(b))
 	}
 	return counts, nil
 }

@@ -18,24 +18,25 @@ import (
 	"github.com/stranglerfig/migrator/phases"
 )
 
-const SlowFrom = time.Second // from here on it is worth a word
+// SlowFrom is how long connecting and a few queries may take before it is reported as slow.
+const SlowFrom = time.Second
 
-// ErrWrongURL is wrapped by refusals that another URL of the state database
-// mends: no such database, no such role, a wrong password.
+// ErrWrongURL is wrapped by errors that another URL of the state database fixes:
+// no such database, no such role, a wrong password.
 var ErrWrongURL = errors.New("the state database's URL does not fit the server")
 
-// ErrSlow tells that the state database did not answer in time. What was asked last
-// may have happened.
+// ErrSlow reports that the state database did not answer in time. The last statement
+// may have taken effect.
 var ErrSlow = fmt.Errorf("the state database does not answer in time (%s for a statement, %s for one that may wait for another command, less where the caller has less)",
 	phases.StatementWithin, phases.TransitionPatience+phases.StatementWithin)
 
-// bounds gives each statement of a pool a time. Where a caller's context is
-// tighter, that counts.
+// StatementTimeout bounds each statement of a pool. A caller's context that ends
+// earlier takes precedence.
 type StatementTimeout struct{ Within time.Duration }
 
 type boundKey struct{}
 
-// patient lets the statements under ctx wait for d.
+// WithPatience lets the statements under ctx wait for d.
 func WithPatience(ctx context.Context, d time.Duration) context.Context {
 	return context.WithValue(ctx, patienceKey{}, d)
 }
@@ -80,7 +81,7 @@ func (b StatementTimeout) TraceBatchEnd(ctx context.Context, _ *pgx.Conn, _ pgx.
 	end(ctx)
 }
 
-// unreachable says why no connection came about. where is host:port/database.
+// Unreachable explains why connecting failed. where is host:port/database.
 func Unreachable(err error, where string, took time.Duration) error {
 	var dns *net.DNSError
 	switch code := pgfail.SQLState(err); {
@@ -96,16 +97,16 @@ func Unreachable(err error, where string, took time.Duration) error {
 		return hint.Errorf(hint.Hint{Do: hint.SetStateURL, Text: "with the right host"}, "the state database's host can't be found (%s)", where)
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return hint.Errorf(hint.Hint{Do: hint.SetStateURL, Text: "with the right host and port; or start the server"},
-			"the state database refuses connections (%s): no server listens there; applications go on without it", where)
+			"the state database refuses connections (%s): no server listens there; applications continue without it", where)
 	case errors.Is(err, context.DeadlineExceeded) || isTimeout(err):
-		return hint.Errorf(hint.Hint{Do: hint.Retry, Text: "once pg_isready finds it"}, "the state database (%s) has not answered within %s: the server or the network is down or slow; applications go on without it",
+		return hint.Errorf(hint.Hint{Do: hint.Retry, Text: "once pg_isready finds it"}, "the state database (%s) has not answered within %s: the server or the network is down or slow; applications continue without it",
 			where, took.Round(100*time.Millisecond))
 	}
 	var failed *pgconn.ConnectError // whose text names the role
 	if errors.As(err, &failed) {
 		err = failed.Unwrap()
 	}
-	return hint.Errorf(hint.Hint{Do: hint.Doctor}, "connect to the state database (%s): %w; applications go on without it", where, err)
+	return hint.Errorf(hint.Hint{Do: hint.Doctor}, "connect to the state database (%s): %w; applications continue without it", where, err)
 }
 
 func isTimeout(err error) bool {
@@ -113,8 +114,8 @@ func isTimeout(err error) bool {
 	return errors.As(err, &timeout) && timeout.Timeout()
 }
 
-// where names the server, and nobody who logs in: of a URL that was mistyped, the
-// password may have ended up in the role's name.
+// Address names the server, and not the role: in a mistyped URL the password may be in
+// the role's name.
 func Address(cfg *pgx.ConnConfig) string {
 	host := cfg.Host
 	if !strings.HasPrefix(host, "/") {
@@ -123,26 +124,26 @@ func Address(cfg *pgx.ConnConfig) string {
 	return host + ", database " + cfg.Database
 }
 
-// broken tells what happened to a connection in the midst of a command; nil if
-// nothing did.
+// broken explains an error that ended a connection or a statement; nil for any other.
 func broken(err error) error {
 	switch code := pgfail.SQLState(err); {
 	case errors.Is(err, ErrSlow):
-		return nil // it has been said
+		return nil // already reported
 	case code == pgfail.AdminShutdown || code == pgfail.CrashShutdown,
 		errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE), errors.Is(err, net.ErrClosed):
-		return hint.Errorf(hint.Hint{Do: hint.Status}, "the state database has ended the connection: what was asked last may have happened or not: %w", err)
+		return hint.Errorf(hint.Hint{Do: hint.Status}, "the state database closed the connection; the outcome of the last statement is unknown: %w", err)
 	case code == pgfail.IdleTooLong:
-		return hint.Errorf(hint.Hint{Do: hint.Retry}, "this command stood still for so long that the state database has undone its step: %w", err)
+		return hint.Errorf(hint.Hint{Do: hint.Retry}, "transaction idle too long; the state database rolled it back: %w", err)
 	case code == pgfail.LockTimeout || code == pgfail.Canceled:
-		return hint.Errorf(hint.Hint{Do: hint.Retry}, "the state database has ended the statement: %w", err)
+		return hint.Errorf(hint.Hint{Do: hint.Retry}, "the state database cancelled the statement: %w", err)
 	case errors.Is(err, context.DeadlineExceeded) || pgconn.Timeout(err):
-		return hint.Errorf(hint.Hint{Do: hint.Status, Text: "and what was asked for again if it was not done"}, "%w: %w", ErrSlow, err)
+		return hint.Errorf(hint.Hint{Do: hint.Status, Text: "and repeat the command if it did not take effect"}, "%w: %w", ErrSlow, err)
 	}
 	return nil
 }
 
-// NotAllowedError refuses what the database's session_user may not do, or not alone.
+// NotAllowedError refuses what the database's session_user may not do, or not without
+// another person's approval.
 type NotAllowedError struct {
 	What   string
 	remedy hint.Hint
@@ -153,7 +154,7 @@ func (e *NotAllowedError) Error() string { return e.What }
 // Hint implements hint.Hinter.
 func (e *NotAllowedError) Hint() hint.Hint { return e.remedy }
 
-// notAllowed parts the schema's own message, whose functions have the remedy in the text.
+// notAllowed splits the message of a schema function, which has the remedy in its text.
 func notAllowed(pg *pgconn.PgError) *NotAllowedError {
 	what, remedy, _ := strings.Cut(pg.Message, "; try: ")
 	e := &NotAllowedError{What: what, remedy: hint.Hint{Text: remedy}}
@@ -169,5 +170,5 @@ const (
 	codeTwoPeople = "MG011"
 )
 
-// ErrNoSchema: the schema is not there.
+// ErrNoSchema reports that the state database has no schema.
 var ErrNoSchema = hint.With(errors.New("the state database has no schema migrator"), hint.Hint{Do: hint.Init})

@@ -5,10 +5,10 @@ import (
 	"github.com/stranglerfig/migrator/phases"
 )
 
-// Staging is the only environment in which faults are played.
+// Staging is the only environment in which faults are injected.
 const Staging = "staging"
 
-// kept is a fault as the migration's row has it; its end is a column of its own.
+// ActiveFault is a fault as the migration's row stores it; its end is a separate column.
 type ActiveFault struct {
 	ID     string         `json:"id"`
 	Kind   dual.FaultKind `json:"kind"`

@@ -8,14 +8,14 @@ import (
 	"github.com/stranglerfig/migrator/record"
 )
 
-// fenced tells that authority is moving or has moved.
+// Fenced reports whether authority is moving to the target or has moved.
 func Fenced(p phases.Phase) bool {
 	w := phases.Route{Phase: p}.Behaviour().Writes
 	return w == phases.WritesWait || w == phases.WritesTarget
 }
 
-// journalling are the phases in which a lost change is journalled.
-// [no-journal-fails]: none from fenced on, where repair from legacy is over.
+// JournalingPhases are the phases in which a change that the target lacks is journalled.
+// [no-journal-fails]: none from fenced on, where no repair from legacy is possible.
 func JournalingPhases() []string {
 	var open []string
 	for _, p := range phases.Order {
@@ -26,6 +26,7 @@ func JournalingPhases() []string {
 	return open
 }
 
+// KeyBytes returns the keys' bytes in order, each once.
 func KeyBytes(keys []record.Key) [][]byte {
 	raw := make([][]byte, len(keys))
 	for i, k := range keys {

@@ -9,8 +9,8 @@ import (
 	"github.com/stranglerfig/migrator/phases"
 )
 
-// heldSQL is every route that a live lease may still be on, and those of lapsed
-// ones on which they go on reading the target: what fleet counts as held.
+// LiveRoutesSQL reads every route that an instance with a live lease may still be on, and
+// those on which an instance with a lapsed lease continues to read the target.
 // [held-routes], [journal-held]: from the lowest epoch that a counted lease acknowledged: its
 // instance may be on any later one. [lapsed-held]: on routes that read the target alone a lapsed
 // lease counts too. [loss-held]: epochs that were only reported are rows of epochs as well.
@@ -20,6 +20,7 @@ const LiveRoutesSQL = `SELECT e.phase, e.percent, e.epoch FROM migrator.epochs e
 			OR e.phase IN ('fenced', 'lifting', 'returning', 'retain', 'complete')) AND ` + LeaseCountsSQL + `)
 	ORDER BY e.epoch DESC`
 
+// CollectRoutes reads the rows of LiveRoutesSQL.
 func CollectRoutes(into *[]phases.Route) func(pgx.Rows) error {
 	return func(rows pgx.Rows) (err error) {
 		*into, err = pgx.CollectRows(rows, ScanRoute)
@@ -27,8 +28,9 @@ func CollectRoutes(into *[]phases.Route) func(pgx.Rows) error {
 	}
 }
 
-func AnyReadsTarget(present phases.Route, held []phases.Route) bool {
-	for _, r := range held {
+// AnyReadsTarget reports whether an instance on one of the routes reads the target.
+func AnyReadsTarget(present phases.Route, live []phases.Route) bool {
+	for _, r := range live {
 		if r.ReadsTarget() {
 			return true
 		}
@@ -36,14 +38,14 @@ func AnyReadsTarget(present phases.Route, held []phases.Route) bool {
 	return present.ReadsTarget()
 }
 
-// notOver: the lease still counts, live or lapsed.
-// [superseded-counts]: a superseded lease ends in the future, when it would have run out.
-// [lapsed-blocks]: that a lease has run out does not end it.
+// LeaseCountsSQL is true if the lease still counts, live or lapsed.
+// [superseded-counts]: a superseded lease ends in the future, when it would have expired.
+// [lapsed-blocks]: an expired lease has not ended.
 const LeaseCountsSQL = `(l.ended_at IS NULL OR l.ended_at > clock_timestamp())`
 
-// mayLose: between the epoch that the lease acknowledged and now it may have been
-// on a route that writes the target after legacy. What such an instance had
-// committed in legacy and not yet applied, nobody else knows of.
+// MayHaveLostWritesSQL is true if, between the epoch that the lease acknowledged and now,
+// its instance may have been on a route that writes the target after legacy. No other
+// process knows the writes that it had committed in legacy and not yet applied.
 // [unclean-mark]: from the acknowledged epoch on, since the instance may have swapped to any later
 // one.
 const MayHaveLostWritesSQL = `EXISTS (SELECT FROM migrator.epochs e WHERE e.migration = l.migration
@@ -55,10 +57,10 @@ const markSettledSQL = `UPDATE migrator.epochs e SET settled_at = clock_timestam
 	  AND NOT EXISTS (SELECT FROM migrator.leases l WHERE l.migration = m.name AND ` + LeaseCountsSQL + `
 	                  AND (l.acknowledged_epoch < m.epoch OR l.expires_at <= clock_timestamp()))`
 
-// settle notes when the present epoch was settled. It runs after, not in, the
+// MarkSettled records when the present epoch was settled. It runs after, not in, the
 // transaction that may have settled it: of two instances that acknowledge at once,
-// the one that commits last then sees both. Nothing is decided on the note, so a
-// failure to write it is nobody's error; the next renewal tries again.
+// the one that commits last then sees both. No decision rests on the record, so a
+// failure to write it is ignored; the next renewal writes it.
 func MarkSettled(ctx context.Context, pool *pgxpool.Pool, migration string) {
 	_, _ = pool.Exec(ctx, markSettledSQL, migration)
 }

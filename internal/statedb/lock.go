@@ -24,7 +24,8 @@ const (
 // or journals until it ends. If its process freezes, the database ends it after patience, and with
 // it the wait of the fleet.
 func Exclusive(ctx context.Context, pool *pgxpool.Pool, migration string, patience time.Duration, f func(tx pgx.Tx) error) error {
-	// Whoever has it may be frozen: the database ends that after patience.
+	// The transaction that has the row may be of a frozen process: the database ends it after
+	// patience.
 	ctx = WithPatience(ctx, patience+phases.StatementWithin)
 	err := pgx.BeginTxFunc(ctx, pool, ReadCommitted, func(tx pgx.Tx) error {
 		found := false
@@ -46,9 +47,9 @@ func Exclusive(ctx context.Context, pool *pgxpool.Pool, migration string, patien
 	return Explain(err)
 }
 
-// runner is the lock of the one process that runs a job, and the connection that
-// holds it. What the job saves goes through that connection: a runner that has
-// lost its lock can't save.
+// JobLock is the lock of the one process that runs a job, and the connection whose
+// session has it. The job saves through that connection: a process that no longer has
+// the lock can't save.
 type JobLock struct {
 	mu   sync.Mutex
 	conn *pgx.Conn
@@ -57,7 +58,7 @@ type JobLock struct {
 
 var ErrReleased = errors.New("the lock of this run was released")
 
-// take returns nil if another session has the job.
+// TakeJob returns nil if another session has the job.
 func TakeJob(ctx context.Context, pool *pgxpool.Pool, job string) (*JobLock, error) {
 	cfg := pool.Config().ConnConfig.Copy()
 	cfg.RuntimeParams["application_name"] = "migrator " + job
@@ -66,7 +67,7 @@ func TakeJob(ctx context.Context, pool *pgxpool.Pool, job string) (*JobLock, err
 		return nil, fmt.Errorf("connect to the state database: %w", err)
 	}
 	r := &JobLock{conn: conn, job: job}
-	// A runner whose machine vanished would keep the lock for two hours otherwise.
+	// Without keepalives, a process whose machine vanished would keep the lock for two hours.
 	_, err = conn.Exec(ctx, `SELECT set_config('tcp_keepalives_idle', '10', false),
 		set_config('tcp_keepalives_interval', '5', false), set_config('tcp_keepalives_count', '3', false)`)
 	got := false
@@ -80,7 +81,7 @@ func TakeJob(ctx context.Context, pool *pgxpool.Pool, job string) (*JobLock, err
 	return r, nil
 }
 
-// do runs f in a transaction of the lock's own connection.
+// Do runs f in a transaction of the lock's own connection.
 func (r *JobLock) Do(ctx context.Context, f func(tx pgx.Tx) error) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -88,17 +89,18 @@ func (r *JobLock) Do(ctx context.Context, f func(tx pgx.Tx) error) error {
 		return ErrReleased
 	}
 	if r.conn.IsClosed() {
-		return fmt.Errorf("the connection that held the lock of %s is gone: another run may have begun", r.job)
+		return fmt.Errorf("the connection with the lock of %s was closed: another run may have begun", r.job)
 	}
-	// [backfill-alone]: the session that holds the lock makes the change: if the connection is
-	// lost, so are the lock and the change.
+	// [backfill-alone]: the session that has the lock makes the change: a closed connection ends
+	// both the lock and the change.
 	return Explain(pgx.BeginTxFunc(ctx, r.conn, ReadCommitted, f))
 }
 
+// Release gives up the lock and closes its connection.
 func (r *JobLock) Release() { r.close(true) }
 
-// close unlocks first: the database may see the end of a connection later than
-// the next run asks.
+// close unlocks first: the database may notice the end of a connection only after the
+// next run has asked for the lock.
 func (r *JobLock) close(unlock bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -114,7 +116,8 @@ func (r *JobLock) close(unlock bool) {
 	r.conn = nil
 }
 
-// runnerNow says who has the job, for the error that refuses a second one.
+// JobHolder names the session that has the job, for the error that refuses a second
+// one; "" if it is not known.
 func JobHolder(ctx context.Context, q Querier, job string) string {
 	var since time.Time
 	var pid int32

@@ -14,6 +14,8 @@ import (
 	"github.com/stranglerfig/migrator/phases"
 )
 
+// LeaseTimes applies the defaults and bounds of a lease and its renewal: a lease lasts
+// several renewals.
 func LeaseTimes(lease, renew time.Duration) (time.Duration, time.Duration) {
 	if lease <= 0 {
 		lease = phases.LeaseTTL
@@ -25,14 +27,16 @@ func LeaseTimes(lease, renew time.Duration) (time.Duration, time.Duration) {
 	return lease, max(min(renew, lease/phases.RenewShare).Truncate(time.Millisecond), time.Millisecond)
 }
 
-// noNull replaces the one character of JSON that jsonb refuses.
+// NoNUL replaces the one character of JSON that jsonb refuses.
 func NoNUL(text []byte) []byte { return bytes.ReplaceAll(text, []byte(`\u0000`), []byte(`\ufffd`)) }
 
+// ScanRoute reads phase, percent and epoch.
 func ScanRoute(row pgx.CollectableRow) (r phases.Route, err error) {
 	err = row.Scan(&r.Phase, &r.Percent, &r.Epoch)
 	return r, err
 }
 
+// RawList makes a JSON list's elements of JSON texts.
 func RawList(docs []string) []json.RawMessage {
 	list := make([]json.RawMessage, len(docs))
 	for i, d := range docs {
@@ -41,11 +45,13 @@ func RawList(docs []string) []json.RawMessage {
 	return list
 }
 
-const MaxText = 256 // bytes of an instance's name, an incarnation, a hash
+// MaxText bounds the bytes of an instance's name, an incarnation or a hash.
+const MaxText = 256
 
-// ErrUnknownMigration is wrapped by errors that list the migrations there are.
+// ErrUnknownMigration is wrapped by errors that list the existing migrations.
 var ErrUnknownMigration = errors.New("there is no such migration")
 
+// UnknownMigration returns an error that wraps ErrUnknownMigration.
 func UnknownMigration(ctx context.Context, q Querier, migration string) error {
 	rows, err := q.Query(ctx, `SELECT name FROM migrator.migrations ORDER BY name`)
 	if err != nil {
@@ -61,7 +67,7 @@ func UnknownMigration(ctx context.Context, q Querier, migration string) error {
 	return hint.Errorf(hint.Hint{Do: hint.Status}, "%w as %q: there are %s", ErrUnknownMigration, migration, strings.Join(names, ", "))
 }
 
-// StatusSQL reads where migrations stand.
+// StatusSQL reads the status of migrations.
 //
 // [unclean-mark]: the newest mark of a lease (lost_at). [loss-unclean]: a reported epoch and a
 // reclaim count as marks. [loss-held]: an epoch above the present one was only reported, and makes
@@ -82,7 +88,7 @@ LEFT JOIN LATERAL (SELECT witness, phase, percent, epoch, min(witnessed_at) OVER
 LEFT JOIN LATERAL (SELECT cause, reason, actor FROM migrator.history
                    WHERE migration = m.name ORDER BY seq DESC LIMIT 1) h ON true`
 
-// lateness is how long after an instance's end its last writes may still land.
+// ApplyDeadline is how long after an instance's end its last writes may still land.
 func ApplyDeadline(notAfter string) time.Duration {
 	if d, err := phases.ParseDuration(notAfter); err == nil && d > 0 {
 		return time.Duration(d)
@@ -90,6 +96,7 @@ func ApplyDeadline(notAfter string) time.Duration {
 	return phases.NotAfter
 }
 
+// ScanStatus reads a row of StatusSQL.
 func ScanStatus(row pgx.CollectableRow) (st phases.Status, err error) {
 	var dirty *time.Time
 	var notAfter string
@@ -110,13 +117,14 @@ func ScanStatus(row pgx.CollectableRow) (st phases.Status, err error) {
 		}
 	}
 	if dirty != nil {
-		// [unclean-outlasts]: only a run that began after the last write of that instance could
-		// land sees all that is missing.
+		// [unclean-outlasts]: only a run that begins after this time sees every lost write: until
+		// then a write of that instance may still land.
 		st.Dirty = dirty.Add(ApplyDeadline(notAfter))
 	}
 	return st, err
 }
 
+// OrZero is the time, or the zero time for NULL.
 func OrZero(t *time.Time) time.Time {
 	if t == nil {
 		return time.Time{}
@@ -124,6 +132,8 @@ func OrZero(t *time.Time) time.Time {
 	return *t
 }
 
+// ReadStatus reads a migration's status; an error that wraps ErrUnknownMigration if there
+// is none.
 func ReadStatus(ctx context.Context, q Querier, migration string) (phases.Status, error) {
 	rows, err := q.Query(ctx, StatusSQL+` WHERE m.name = $1`, migration)
 	if err != nil {
@@ -136,7 +146,7 @@ func ReadStatus(ctx context.Context, q Querier, migration string) (phases.Status
 	return st, Explain(err)
 }
 
-// clean makes free text storable: PostgreSQL takes neither NUL nor what is not UTF-8.
+// CleanText makes free text storable: PostgreSQL takes neither NUL nor invalid UTF-8.
 func CleanText(s string) string {
 	return strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "")
 }

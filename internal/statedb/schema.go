@@ -1,6 +1,7 @@
 package statedb
 
+// Schema is the state database's schema.
 const Schema = "migrator"
 
-// The job queue has a schema of its own, which its library migrates.
+// QueueSchema is the schema of the job queue, which the queue's library migrates.
 const QueueSchema = "migrator_river"

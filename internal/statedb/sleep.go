@@ -5,6 +5,7 @@ import (
 	"time"
 )
 
+// Sleep returns after d, or with ctx's error when ctx ends.
 func Sleep(ctx context.Context, d time.Duration) error {
 	timer := time.NewTimer(d)
 	defer timer.Stop()

@@ -1,4 +1,4 @@
-// Package backfills keeps the backfills of a migration, their progress and the lock of the one that runs.
+// Package backfills stores the backfills of a migration and their progress, and has the lock of the running one.
 package backfills
 
 import (
@@ -21,28 +21,28 @@ import (
 	"github.com/stranglerfig/migrator/store"
 )
 
-// Backfills are the backfills of one migration. Begin and Save belong to one
-// runner: use a value of your own for each.
+// Runs are the backfills of one migration. Begin and Save belong to one running
+// backfill: use a separate value for each.
 type Runs struct {
 	pool      *pgxpool.Pool
 	migration string
 
 	mu     sync.Mutex
-	held   *statedb.JobLock
+	lock   *statedb.JobLock
 	chunks []store.Chunk // as they were last saved
 }
 
 var _ backfill.Ledger = (*Runs)(nil)
 
-// NewBackfills returns the backfills of the migration.
+// New returns the backfills of the migration.
 func New(pool *pgxpool.Pool, migration string) *Runs {
 	return &Runs{pool: pool, migration: migration}
 }
 
-// Begin takes the runner's lock and resumes the unfinished backfill of the present
-// stay beyond legacy, or records a new one. It is refused while any instance, its
-// lease live or lapsed, may still be on legacy: what that one writes nobody
-// shadows, and a barrier taken now would not cover it.
+// Begin takes the lock and resumes the unfinished backfill, if it began since the
+// migration last left legacy, or records a new one. It is refused while any instance, its
+// lease live or lapsed, may still be on legacy: that instance's writes are not shadowed,
+// and a barrier taken now would not cover them.
 func (b *Runs) Begin(ctx context.Context) (p backfill.Progress, release func(), err error) {
 	job := "backfill " + b.migration
 	r, err := statedb.TakeJob(ctx, b.pool, job)
@@ -65,14 +65,14 @@ func (b *Runs) Begin(ctx context.Context) (p backfill.Progress, release func(), 
 		return backfill.Progress{}, nil, err
 	}
 	b.mu.Lock()
-	b.held, b.chunks = r, slices.Clone(p.Chunks)
+	b.lock, b.chunks = r, slices.Clone(p.Chunks)
 	b.mu.Unlock()
 	return p, r.Release, nil
 }
 
 // ready returns the present epoch and the last one in legacy.
 func (b *Runs) ready(ctx context.Context, tx pgx.Tx) (epoch, legacy int64, err error) {
-	// [backfill-barrier]: no move commits between this look at the leases and the record of the
+	// [backfill-barrier]: no move commits between this read of the leases and the record of the
 	// run.
 	if _, err := tx.Exec(ctx, statedb.TurnstileShared, b.migration); err != nil {
 		return 0, 0, err
@@ -113,8 +113,8 @@ func (b *Runs) ready(ctx context.Context, tx pgx.Tx) (epoch, legacy int64, err e
 }
 
 func (b *Runs) resume(ctx context.Context, tx pgx.Tx, epoch, legacy int64) (backfill.Progress, error) {
-	// [backfill-reentry]: a run from before the last stay in legacy is not resumed: its barrier
-	// does not cover the writes of that stay.
+	// [backfill-reentry]: a run from before the migration was last in legacy is not resumed: its
+	// barrier does not cover the writes made there.
 	rows, err := tx.Query(ctx, backfillSQL+` WHERE migration = $1 AND finished_at IS NULL AND epoch > $2 ORDER BY id DESC LIMIT 1`, b.migration, legacy)
 	if err != nil {
 		return backfill.Progress{}, err
@@ -129,12 +129,12 @@ func (b *Runs) resume(ctx context.Context, tx pgx.Tx, epoch, legacy int64) (back
 	return p, err
 }
 
-// Save stores p over the connection that holds the lock: a runner whose lock is
-// gone can't save. Began is the database's word, and so is when it Finished.
+// Save stores p over the connection that has the lock: a process that no longer has the
+// lock can't save. The database sets Began and Finished.
 func (b *Runs) Save(ctx context.Context, p backfill.Progress) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.held == nil {
+	if b.lock == nil {
 		return statedb.ErrReleased
 	}
 	saved := slices.Clone(p.Chunks)
@@ -153,9 +153,9 @@ func (b *Runs) Save(ctx context.Context, p backfill.Progress) error {
 	if err != nil {
 		return err
 	}
-	// [backfill-alone]: a runner that has lost its lock can't save. [backfill-reentry]: nor can one
-	// whose migration has been back in legacy since it began.
-	err = b.held.Do(ctx, func(tx pgx.Tx) error {
+	// [backfill-alone]: a process that no longer has the lock can't save. [backfill-reentry]: nor
+	// can one whose migration has been back in legacy since the run began.
+	err = b.lock.Do(ctx, func(tx pgx.Tx) error {
 		tag, err := tx.Exec(ctx, `UPDATE migrator.backfills b SET progress = $3::jsonb, chunks = coalesce($4::jsonb, chunks),
 				finished_at = CASE WHEN $5 THEN coalesce(finished_at, clock_timestamp()) END
 			WHERE id = $2 AND migration = $1

@@ -1,4 +1,4 @@
-// Package drills keeps the rollback drills of a migration and their reports.
+// Package drills stores the rollback drills of a migration and their reports.
 package drills
 
 import (
@@ -16,43 +16,43 @@ import (
 	"github.com/stranglerfig/migrator/internal/statedb"
 )
 
-// ErrDrilling refuses a second drill beside one that is under way.
-var ErrDrilling = errors.New("a drill of this migration is under way")
+// ErrDrilling refuses a second drill beside one that is running.
+var ErrDrilling = errors.New("a drill of this migration is running")
 
-// Drills are the drills of one migration.
+// Runs are the drills of one migration.
 type Runs struct {
 	pool      *pgxpool.Pool
 	migration string
 }
 
-// NewDrills returns the drills of the migration.
+// New returns the drills of the migration.
 func New(pool *pgxpool.Pool, migration string) *Runs { return &Runs{pool, migration} }
 
-// DrillRun is one drill, as a list shows it.
+// Run is one drill, as a list shows it.
 type Run struct {
 	ID          int64     `json:"drill"`
 	Migration   string    `json:"migration"`
-	Environment string    `json:"environment"` // where it was made
+	Environment string    `json:"environment"` // in which it was executed
 	ConfigHash  string    `json:"config_hash"`
 	Rehearsal   string    `json:"rehearsal"`
-	Actor       string    `json:"actor"` // who made it, or imported it
+	Actor       string    `json:"actor"` // the session_user that executed or imported it
 	Began       time.Time `json:"began"`
-	Finished    time.Time `json:"finished,omitzero"` // zero: under way, or its process died
+	Finished    time.Time `json:"finished,omitzero"` // zero: running, or its process ended early
 	Passed      bool      `json:"passed"`
 	Reason      string    `json:"reason,omitempty"` // why it failed
 	Signer      string    `json:"signer,omitempty"` // of one that was imported: the public key, in base64
 	Imported    time.Time `json:"imported,omitzero"`
 }
 
-// Begin records that a drill begins, under the description that is applied. release
-// gives up the lock that keeps others from beginning one.
+// Begin records that a drill begins, under the applied migration file. release gives up
+// the lock that keeps other processes from beginning one.
 func (d *Runs) Begin(ctx context.Context, rehearsal string) (run Run, release func(), err error) {
 	job := "drill " + d.migration
-	held, err := statedb.TakeJob(ctx, d.pool, job)
+	lock, err := statedb.TakeJob(ctx, d.pool, job)
 	if err != nil {
 		return run, nil, err
 	}
-	if held == nil {
+	if lock == nil {
 		return run, nil, fmt.Errorf("%w%s", ErrDrilling, statedb.JobHolder(ctx, d.pool, job))
 	}
 	run.Migration, run.Rehearsal = d.migration, rehearsal
@@ -61,16 +61,16 @@ func (d *Runs) Begin(ctx context.Context, rehearsal string) (run Run, release fu
 		RETURNING id, environment, config_hash, actor, began_at`, d.migration, rehearsal).
 		Scan(&run.ID, &run.Environment, &run.ConfigHash, &run.Actor, &run.Began)
 	if err != nil {
-		held.Release()
+		lock.Release()
 		if errors.Is(err, pgx.ErrNoRows) {
 			err = statedb.UnknownMigration(ctx, d.pool, d.migration)
 		}
 		return run, nil, statedb.Explain(err)
 	}
-	return run, held.Release, nil
+	return run, lock.Release, nil
 }
 
-// Finish keeps what a drill has found.
+// Finish stores a drill's report.
 func (d *Runs) Finish(ctx context.Context, r drill.Report) error {
 	text, err := json.Marshal(r)
 	if err != nil {
@@ -85,8 +85,8 @@ func (d *Runs) Finish(ctx context.Context, r drill.Report) error {
 	return statedb.Explain(err)
 }
 
-// Import keeps a drill that was made elsewhere and came signed. added is false if this
-// very file was imported before.
+// Import stores the signed report of a drill in another environment. added is false if the
+// same file was imported before.
 func (d *Runs) Import(ctx context.Context, r drill.Report, digest, signer string) (run Run, added bool, err error) {
 	text, err := json.Marshal(r)
 	if err != nil {
@@ -130,7 +130,7 @@ func (d *Runs) List(ctx context.Context, limit int) ([]Run, error) {
 	return all, statedb.Explain(err)
 }
 
-// Report is what the drill with this number has seen.
+// Report returns the report of the drill with this number.
 func (d *Runs) Report(ctx context.Context, id int64) (r drill.Report, err error) {
 	var text *string
 	err = d.pool.QueryRow(ctx, `SELECT report::text FROM migrator.drills WHERE migration = $1 AND id = $2`, d.migration, id).Scan(&text)
@@ -140,10 +140,10 @@ func (d *Runs) Report(ctx context.Context, id int64) (r drill.Report, err error)
 	case err != nil:
 		return r, statedb.Explain(err)
 	case text == nil:
-		return r, hint.Errorf(hint.Hint{Do: hint.DrillList}, "drill %d has no report: it is under way, or its process died", id)
+		return r, hint.Errorf(hint.Hint{Do: hint.DrillList}, "drill %d has no report: it is running, or its process ended early", id)
 	}
 	return r, json.Unmarshal([]byte(*text), &r)
 }
 
-// storableText makes JSON what PostgreSQL takes.
+// storableText converts JSON to what PostgreSQL accepts.
 func storableText(text []byte) string { return string(statedb.NoNUL(text)) }

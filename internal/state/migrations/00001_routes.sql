@@ -3,13 +3,13 @@ CREATE DOMAIN migrator.phase AS text CHECK (VALUE IN (
     'legacy', 'shadow-write', 'dual-read', 'cutover', 'grace', 'retain', 'complete',
     'fenced', 'lifting', 'returning'));
 
--- One row a migration. It is the lock of everything that depends on the route:
--- what reads the route and acts on it holds the row in share mode, what changes
--- the route holds it alone.
+-- One row a migration. The row is the lock of everything that depends on the route:
+-- a transaction that reads the route and acts on it locks the row in share mode, one
+-- that changes the route locks it exclusively.
 CREATE TABLE migrator.migrations (
     name        text           PRIMARY KEY CHECK (name ~ '^[a-z0-9_-]{1,63}$'),
     environment text           NOT NULL,
-    config      json           NOT NULL, -- as it was given: its hash is over the description, not over this text
+    config      json           NOT NULL, -- as it was applied: its hash is over the migration file, not over this text
     config_hash text           NOT NULL,
     schema      json           NOT NULL,
     reversible  boolean        NOT NULL,
@@ -22,7 +22,7 @@ CREATE TABLE migrator.migrations (
     route_since timestamptz    NOT NULL,
     paused      text           NOT NULL DEFAULT '',
     attempt     text           NOT NULL DEFAULT '',
-    history_seq bigint         NOT NULL DEFAULT 0, -- of the newest history entry: one that is cut off is missed
+    history_seq bigint         NOT NULL DEFAULT 0, -- of the newest history entry: shows that the last entries are missing
     fence_era   bigint         NOT NULL DEFAULT 0 CHECK (fence_era BETWEEN 0 AND 4294967295),
     -- Never changes. PostgreSQL lets a role lock a row only if it may update some
     -- column of it: applications get this one.
@@ -30,14 +30,14 @@ CREATE TABLE migrator.migrations (
     CHECK ((phase IN ('dual-read', 'cutover')) = (percent > 0))
 );
 
--- Every route that ever was, so that what a lagging instance may still do can be told.
+-- Every route that the migration was on: it shows which routes a lagging instance may still be on.
 CREATE TABLE migrator.epochs (
     migration  text           NOT NULL REFERENCES migrator.migrations (name),
     epoch      bigint         NOT NULL,
     phase      migrator.phase NOT NULL,
     percent    integer        NOT NULL,
     began_at   timestamptz    NOT NULL,
-    settled_at timestamptz, -- for people: nothing is decided on it
+    settled_at timestamptz, -- for operators: no decision rests on it
     PRIMARY KEY (migration, epoch)
 );
 CREATE INDEX ON migrator.epochs (migration, epoch DESC) WHERE phase = 'legacy';

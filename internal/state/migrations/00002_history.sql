@@ -1,7 +1,7 @@
 -- +goose Up
 -- Append-only. A trigger fills seq, at, actor and the hashes whatever a client
--- sends, others refuse every change; a superuser can get past both, and then the
--- chain tells.
+-- sends, others refuse every change. A superuser can bypass both; the hash chain then
+-- shows the change.
 CREATE TABLE migrator.history (
     migration    text           NOT NULL REFERENCES migrator.migrations (name),
     seq          bigint         NOT NULL,

@@ -1,7 +1,7 @@
 -- +goose Up
--- A lease is live while expires_at is ahead and it has not ended; lapsed when it
--- ran out and nobody ended it. ended_at may lie ahead: a lease that another of
--- the same instance superseded counts until it would have run out.
+-- A lease is live while expires_at is in the future and it has not ended; lapsed when it
+-- expired and has not ended. ended_at may be in the future: a lease that a newer one of
+-- the same instance superseded counts until it would have expired.
 CREATE TABLE migrator.leases (
     id                 text        PRIMARY KEY,
     migration          text        NOT NULL REFERENCES migrator.migrations (name),
@@ -19,12 +19,12 @@ CREATE TABLE migrator.leases (
 CREATE INDEX ON migrator.leases (migration, ended_at);
 CREATE INDEX ON migrator.leases (migration, lost_at) WHERE lost_at IS NOT NULL;
 
--- Keys whose copy in the target is known to be behind. Keys are bytes: those of a
+-- Journaled keys: their copy in the target is known to be behind. Keys are bytes: those of a
 -- bytea column need not be UTF-8.
 CREATE TABLE migrator.journal (
     migration text        NOT NULL REFERENCES migrator.migrations (name),
     key       bytea       NOT NULL,
-    version   text        COLLATE "C" NOT NULL CHECK (version ~ '^[0-9a-f]{32}$'), -- the highest that was lost
+    version   text        COLLATE "C" NOT NULL CHECK (version ~ '^[0-9a-f]{32}$'), -- the highest that the target lacks
     changes   bigint      NOT NULL,
     reason    text        NOT NULL,
     first_at  timestamptz NOT NULL,

@@ -13,8 +13,8 @@ CREATE TABLE migrator.runbook_runs (
 );
 CREATE INDEX ON migrator.runbook_runs (migration, id);
 
--- The intent is written before a step acts, the outcome after: a step with intent
--- and no outcome may or may not have happened.
+-- The intent is written before a step acts, the outcome after: a step with an intent
+-- and no outcome may or may not have been executed.
 CREATE TABLE migrator.runbook_steps (
     run        bigint      NOT NULL REFERENCES migrator.runbook_runs (id),
     step       text        NOT NULL,

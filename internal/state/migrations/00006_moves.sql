@@ -33,7 +33,7 @@ BEGIN
 END $$;
 -- +goose StatementEnd
 
--- Takes reads back to legacy: the only move that an application may make. It runs
+-- Rolls reads back to legacy: the only move that an application may make. It runs
 -- with its owner's rights, so that applications need none on the tables it writes.
 -- +goose StatementBegin
 CREATE FUNCTION migrator.rescue(in_migration text, in_from_epoch bigint, in_reason text, in_evidence jsonb) RETURNS bigint

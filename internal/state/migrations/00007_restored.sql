@@ -1,22 +1,21 @@
 -- +goose Up
--- An epoch above the migration's present one is what an instance has been on and
--- this database has forgotten: it was restored from an older backup, or failed
--- over to a standby that lacked its last transactions. Such rows are held routes
--- like all others.
+-- State loss: an epoch above the migration's present one is one that an instance has
+-- been on and this database lacks. It was restored from an older backup, or failed over
+-- to a standby without its last transactions. Such rows are live routes like all others.
 ALTER TABLE migrator.epochs
-    ADD COLUMN witnessed_at timestamptz,              -- when an instance first said so
+    ADD COLUMN witnessed_at timestamptz,              -- when an instance first reported it
     ADD COLUMN witness      text NOT NULL DEFAULT ''; -- which one
 ALTER TABLE migrator.migrations
-    ADD COLUMN reclaimed_at timestamptz,                   -- when the migration last went on after a loss
+    ADD COLUMN reclaimed_at timestamptz,                   -- when the migration was last reclaimed after a state loss
     ADD COLUMN return_lost  boolean NOT NULL DEFAULT false; -- the return journal may lack keys: the target is scanned for them
 
--- The first lease of the process that holds this one, so that those whose answer was
--- lost are known to be its own.
+-- The first lease of the process that has this one, so that leases whose reply never
+-- arrived are known to be its own.
 ALTER TABLE migrator.leases ADD COLUMN origin text;
 UPDATE migrator.leases SET origin = id;
 
--- Remembers an epoch that this database has forgotten; nothing if it knows of it, or of a
--- later one. It runs with its owner's rights: applications may write no epoch but so.
+-- Records an epoch that this database lacks; does nothing if it has the epoch or a later
+-- one. It runs with its owner's rights: applications can write epochs in no other way.
 -- +goose StatementBegin
 CREATE FUNCTION migrator.witness(in_migration text, in_epoch bigint, in_phase text, in_percent integer, in_instance text) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -37,7 +36,7 @@ END $$;
 -- +goose StatementEnd
 REVOKE ALL ON FUNCTION migrator.witness(text, bigint, text, integer, text) FROM PUBLIC;
 
--- As before, but that the new epoch is above every one that was witnessed.
+-- As before, except that the new epoch is above every reported one.
 -- +goose StatementBegin
 CREATE OR REPLACE FUNCTION migrator.move(
     in_migration text, in_from_epoch bigint, in_phase text, in_percent integer,

@@ -1,5 +1,5 @@
 -- +goose Up
--- What instances have counted, as they hand it in. Applications may only insert.
+-- Telemetry as instances report it. Applications may only insert.
 -- There is no reference to migrations: its check would lock a row that
 -- transitions need.
 CREATE TABLE migrator.windows (
@@ -11,15 +11,15 @@ CREATE TABLE migrator.windows (
     config_hash text        NOT NULL,
     began_at    timestamptz NOT NULL,
     ended_at    timestamptz NOT NULL,
-    discarded   bigint      NOT NULL, -- windows before this one that the instance gave up
-    counts      bytea       NOT NULL CHECK (octet_length(counts) <= 1100000), -- state/counts.go
+    discarded   bigint      NOT NULL, -- windows before this one that the instance discarded
+    counts      bytea       NOT NULL CHECK (octet_length(counts) <= 1100000), -- statedb/counts.go
     PRIMARY KEY (migration, incarnation, sequence),
     CHECK (began_at <= ended_at)
 );
 CREATE INDEX ON migrator.windows (migration, ended_at);
 
--- Windows summed up, all instances together, by the end of the window: 10 seconds
--- wide, and 300 where they are older than an hour.
+-- Windows added up over all instances, by the end of the window: 10 seconds wide, and
+-- 300 where they are older than an hour.
 CREATE TABLE migrator.buckets (
     migration   text        NOT NULL,
     began_at    timestamptz NOT NULL,
@@ -31,7 +31,7 @@ CREATE TABLE migrator.buckets (
     PRIMARY KEY (migration, began_at, seconds, epoch, config_hash)
 );
 
--- Which windows are in buckets: one that is handed in again counts once.
+-- Which windows are in buckets: one that is reported again counts once.
 CREATE TABLE migrator.incarnations (
     migration   text           NOT NULL,
     incarnation text           NOT NULL,
@@ -42,8 +42,8 @@ CREATE TABLE migrator.incarnations (
     PRIMARY KEY (migration, incarnation)
 );
 
--- Every look at a gate or trigger. Nothing is changed; what is older than a week is
--- thinned out (Store.Prune).
+-- Every evaluation of a gate or trigger. Rows never change; Store.Prune deletes most of
+-- those older than a week.
 CREATE TABLE migrator.evaluations (
     id          bigint           PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
     migration   text             NOT NULL,
@@ -89,7 +89,7 @@ ALTER TABLE migrator.history ADD CONSTRAINT history_cause_check CHECK (cause IN 
     'trigger', 'acknowledge'));
 CREATE INDEX ON migrator.history (migration, seq) WHERE cause IN ('trigger', 'acknowledge');
 
--- The role whose members decide about the migration; '' where nobody was named.
+-- The role whose members decide about the migration; '' if none is named.
 CREATE FUNCTION migrator.decider(in_migration text) RETURNS text
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     SELECT coalesce(config #>> '{phases,approval,role}', '') FROM migrator.migrations WHERE name = in_migration
@@ -131,9 +131,9 @@ END $$;
 -- +goose StatementEnd
 ALTER TABLE migrator.approvals ENABLE ALWAYS TRIGGER sign;
 
--- No entry says that a gate was overridden by somebody who may not, nor that one
--- person alone took a step that two must agree on. Authority moves to retain with
--- the step to fenced.
+-- Refuses an entry with an override by a user who is not a member of the role, and one
+-- for a step that needs two people and has one. Authority moves to retain with the step
+-- to fenced.
 -- +goose StatementBegin
 CREATE FUNCTION migrator.check_people() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -165,14 +165,14 @@ CREATE TRIGGER check_people BEFORE INSERT ON migrator.history
     FOR EACH ROW EXECUTE FUNCTION migrator.check_people();
 ALTER TABLE migrator.history ENABLE ALWAYS TRIGGER check_people;
 
--- What somebody wants to hear of. A row is written with what it tells of, in one
--- transaction, and stays until it is delivered, or is too old to be news.
+-- Notifications. A row is written in the transaction of its event, and stays until it is
+-- delivered or pruned.
 CREATE TABLE migrator.outbox (
     id           uuid        PRIMARY KEY DEFAULT gen_random_uuid(),
     migration    text        NOT NULL,
     event        text        NOT NULL CHECK (event IN ('moved', 'rolled-back', 'overridden', 'acknowledged', 'paused', 'resumed', 'held')),
-    seq          bigint,                       -- of the history entry that it tells of
-    topic        text,                         -- of one that no entry tells of: the same is not told twice
+    seq          bigint,                       -- of the event's history entry
+    topic        text,                         -- of an event without an entry: one topic is notified once
     detail       jsonb       NOT NULL DEFAULT '{}',
     at           timestamptz NOT NULL DEFAULT clock_timestamp(),
     attempts     integer     NOT NULL DEFAULT 0,

@@ -1,6 +1,6 @@
 -- +goose Up
--- The daemon takes steps of ramps by itself, and tells of triggers that fire where
--- there is nothing to take back.
+-- The daemon takes steps of ramps by itself, and notifies of triggers that fire where
+-- there is nothing to roll back.
 ALTER TABLE migrator.history DROP CONSTRAINT history_cause_check;
 ALTER TABLE migrator.history ADD CONSTRAINT history_cause_check CHECK (cause IN (
     'created', 'advance', 'rollback', 'fence', 'failure', 'config', 'evict', 'pause', 'resume', 'approve',

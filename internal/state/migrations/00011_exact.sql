@@ -5,7 +5,7 @@ ALTER TABLE migrator.reconcile_runs
     ADD COLUMN places           bigint NOT NULL DEFAULT 0,  -- stretches of blocks that a sampled run read
     ADD COLUMN recent           bigint NOT NULL DEFAULT 0,  -- records compared because they are young
     ADD COLUMN recent_different bigint NOT NULL DEFAULT 0,  -- of these
-    ADD COLUMN recent_only      bigint NOT NULL DEFAULT 0;  -- of the differences, those that only they brought up
+    ADD COLUMN recent_only      bigint NOT NULL DEFAULT 0;  -- of the differences, those found only among them
 
 -- Which blocks of legacy a run has read. Another file of the same relation holds
 -- other rows, in other places.

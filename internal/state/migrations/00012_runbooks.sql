@@ -1,5 +1,5 @@
 -- +goose Up
--- A run can be gone on with without the file that it was begun from.
+-- A run can be resumed without the file that it was begun from.
 ALTER TABLE migrator.runbook_runs
     ADD COLUMN uid    uuid NOT NULL DEFAULT gen_random_uuid(), -- names it on the machine that it runs on
     ADD COLUMN title  text NOT NULL DEFAULT '',
@@ -8,15 +8,15 @@ ALTER TABLE migrator.runbook_runs
 
 ALTER TABLE migrator.runbook_steps
     ADD COLUMN seq      bigint NOT NULL GENERATED ALWAYS AS IDENTITY, -- the order of intents
-    ADD COLUMN block    text   NOT NULL DEFAULT '',                   -- what is run: the step, or what takes it back
+    ADD COLUMN block    text   NOT NULL DEFAULT '',                   -- what is executed: the step, or its compensation
     ADD COLUMN ended_by text;                                         -- who gave the outcome
 
 ALTER TABLE migrator.runbook_steps DROP CONSTRAINT runbook_steps_kind_check;
 ALTER TABLE migrator.runbook_steps ADD CONSTRAINT runbook_steps_kind_check
     CHECK (kind IN ('check', 'action', 'approve', 'wait', 'verify', 'undo', 'correct'));
 
--- An intent stays as it was written, an outcome is given once, and an approval by who
--- may: the migration's decision maker, and a member of the step's own role besides.
+-- An intent never changes, and an outcome is recorded once. An approval must come from the
+-- migration's decision maker, who must be a member of the step's own role as well.
 -- +goose StatementBegin
 CREATE FUNCTION migrator.sign_runbook_step() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -55,7 +55,7 @@ CREATE TRIGGER sign BEFORE INSERT OR UPDATE OR DELETE ON migrator.runbook_steps
     FOR EACH ROW EXECUTE FUNCTION migrator.sign_runbook_step();
 ALTER TABLE migrator.runbook_steps ENABLE ALWAYS TRIGGER sign;
 
--- What runbook verify found, which opens and closes the gate of that name.
+-- The results of runbook verify, which open and close the gate of that name.
 CREATE TABLE migrator.runbook_verifications (
     id          bigint      PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
     migration   text        NOT NULL REFERENCES migrator.migrations (name),

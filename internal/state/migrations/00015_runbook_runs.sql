@@ -1,6 +1,6 @@
 -- +goose Up
--- What is run, and who began it, stays as it was: whether a step's approval takes a
--- second person is held against it.
+-- The source of a run and its actor never change: whether an approval comes from a second
+-- person is checked against that actor.
 -- +goose StatementBegin
 CREATE FUNCTION migrator.sign_runbook_run() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$

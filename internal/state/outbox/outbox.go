@@ -1,4 +1,4 @@
-// Package outbox keeps the messages that webhooks are still to receive.
+// Package outbox stores the messages to deliver to webhooks.
 package outbox
 
 import (
@@ -15,7 +15,7 @@ import (
 	"github.com/stranglerfig/migrator/internal/statedb"
 )
 
-// Event is what a message tells of.
+// Event is the kind of event that a message reports.
 type Event string
 
 // Events. One entry of the history makes one message at most; an advance over a gate
@@ -27,23 +27,22 @@ const (
 	Acknowledged Event = "acknowledged" // a latch is cleared
 	Paused       Event = "paused"
 	Resumed      Event = "resumed"
-	StepDue      Event = "held"  // an advance that was due waits for a gate, or for a person
-	Fired        Event = "fired" // a trigger fires where it takes nothing back
+	StepDue      Event = "held"  // an advance that was due waits for a gate, or for an approval
+	Fired        Event = "fired" // a trigger fires where it rolls nothing back
 )
 
-// Message is a notification that waits to be sent. Whoever receives it may receive it
-// again, with the same ID.
+// Message is a notification to be sent. A receiver may receive it again, with the same ID.
 type Message struct {
 	ID        string          `json:"id"` // a UUID
 	Migration string          `json:"migration"`
 	Event     Event           `json:"event"`
-	At        time.Time       `json:"at"`              // of what it tells
-	Entry     *state.Entry    `json:"entry,omitempty"` // of the history; nil where no entry tells of it
+	At        time.Time       `json:"at"`              // of the event
+	Entry     *state.Entry    `json:"entry,omitempty"` // of the history; nil if the event has no entry
 	Detail    json.RawMessage `json:"detail,omitempty"`
 	Attempts  int             `json:"attempts"` // this one included
 }
 
-// Outbox is the notifications of one migration. Those of the history are written in
+// Outbox has the notifications of one migration. Those of the history are written in
 // the transaction that writes the entry; Announce adds others. Several daemons may
 // deliver at once.
 type Outbox struct {
@@ -51,12 +50,12 @@ type Outbox struct {
 	migration string
 }
 
-// Outbox gives access to a migration's notifications.
+// New returns the migration's outbox.
 func New(pool *pgxpool.Pool, migration string) *Outbox { return &Outbox{pool, migration} }
 
-// Announce adds a message that no history entry tells of, such as Held. topic says
-// which of its kind it is: the same topic is announced once for as long as the message
-// is remembered (Prune), so that it can be called at every look.
+// Announce adds a message about an event without a history entry, such as StepDue. topic
+// identifies the event among those of its kind: the same topic is announced once while the
+// message is stored (Prune), so Announce may be called at every evaluation.
 func (o *Outbox) Announce(ctx context.Context, event Event, topic string, detail any) error {
 	if topic == "" {
 		return errors.New("an announcement needs a topic")
@@ -100,7 +99,7 @@ func (o *Outbox) Claim(ctx context.Context, limit int, hold time.Duration) ([]Me
 	return all, o.withEntries(ctx, all, seqs)
 }
 
-// withEntries fills in what the messages tell of.
+// withEntries adds the messages' history entries.
 func (o *Outbox) withEntries(ctx context.Context, all []Message, seqs []int64) error {
 	rows, err := o.pool.Query(ctx, `SELECT `+state.EntryColumns+` FROM migrator.history WHERE migration = $1 AND seq = ANY($2)`, o.migration, seqs)
 	if err != nil {
@@ -115,7 +114,7 @@ func (o *Outbox) withEntries(ctx context.Context, all []Message, seqs []int64) e
 	return statedb.Explain(err)
 }
 
-// Delivered ends a message, whoever has claimed it meanwhile.
+// Delivered marks a message as delivered, also if another sender has claimed it meanwhile.
 func (o *Outbox) Delivered(ctx context.Context, m Message) error {
 	_, err := o.pool.Exec(ctx, `UPDATE migrator.outbox SET delivered_at = clock_timestamp(), failure = ''
 		WHERE id = $1 AND delivered_at IS NULL`, m.ID)
@@ -125,18 +124,18 @@ func (o *Outbox) Delivered(ctx context.Context, m Message) error {
 // Pauses between attempts: 5 s, doubled up to an hour.
 const (
 	firstPause = 5 * time.Second
-	mostPause  = time.Hour
+	maxPause   = time.Hour
 )
 
-// Failed puts a message off, for longer after each attempt. It does nothing if
-// another has claimed the message since. why is for people, without secrets.
+// Failed postpones a message, for longer after each attempt. It does nothing if another
+// sender has claimed the message since. why is for operators and must contain no secrets.
 func (o *Outbox) Failed(ctx context.Context, m Message, why string) error {
-	pause := mostPause
+	pause := maxPause
 	if doubled := m.Attempts - 1; doubled < 10 {
-		pause = min(firstPause<<max(doubled, 0), mostPause)
+		pause = min(firstPause<<max(doubled, 0), maxPause)
 	}
-	// Compare-and-set on the number of attempts: a sender that wakes late must not put off what
-	// another has claimed since.
+	// Compare-and-set on the number of attempts: a sender that resumes late must not postpone a
+	// message that another has claimed since.
 	_, err := o.pool.Exec(ctx, `UPDATE migrator.outbox SET next_at = clock_timestamp() + $3::bigint * interval '1 microsecond', failure = $4
 		WHERE id = $1 AND attempts = $2 AND delivered_at IS NULL`, m.ID, m.Attempts, pause.Microseconds(), statedb.CleanText(why))
 	return statedb.Explain(err)

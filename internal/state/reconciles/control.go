@@ -12,12 +12,12 @@ import (
 	"github.com/stranglerfig/migrator/reconcile"
 )
 
-// ErrNoRun tells that there is no reconcile run to be paused, resumed or cancelled.
+// ErrNoRun reports that there is no reconcile run to pause, resume or cancel.
 var ErrNoRun = errors.New("there is no such reconcile run")
 
-// Unfinished is the run with the number, or for 0 the newest, if it may still go on:
-// it runs, is paused, or was interrupted. held tells whether a process coordinates it.
-func (r *Runs) Unfinished(ctx context.Context, id int64) (run reconcile.Run, held bool, err error) {
+// Unfinished returns the run with the number, or for 0 the newest, if it is not over: it
+// runs, is paused, or was interrupted. coordinated reports whether a process coordinates it.
+func (r *Runs) Unfinished(ctx context.Context, id int64) (run reconcile.Run, coordinated bool, err error) {
 	if id != 0 {
 		run, err = r.Run(ctx, id)
 	} else {
@@ -40,13 +40,13 @@ func (r *Runs) Unfinished(ctx context.Context, id int64) (run reconcile.Run, hel
 	err = r.pool.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_locks l, hashtextextended('migrator job ' || $1, 0) h
 		WHERE l.locktype = 'advisory' AND l.objsubid = 1 AND l.granted
 		  AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
-		  AND l.classid::bigint = (h >> 32) & 4294967295 AND l.objid::bigint = h & 4294967295)`, "reconcile "+r.migration).Scan(&held)
-	return run, held, statedb.Explain(err)
+		  AND l.classid::bigint = (h >> 32) & 4294967295 AND l.objid::bigint = h & 4294967295)`, "reconcile "+r.migration).Scan(&coordinated)
+	return run, coordinated, statedb.Explain(err)
 }
 
 // Pause makes all processes that work on the run wait, within a second, until
-// Continue. byWatch: not an operator but what the description says to stop on; that
-// never touches an operator's pause.
+// Continue. byWatch: not an operator pauses it, but a condition of the migration file;
+// that never changes an operator's pause.
 func (r *Runs) Pause(ctx context.Context, run int64, reason string, byWatch bool) error {
 	return r.mark(ctx, run, `UPDATE migrator.reconcile_runs SET status = 'paused', said = $3, said_by = CASE WHEN $4 THEN '' ELSE session_user END
 		WHERE migration = $1 AND id = $2 AND (status = 'running' OR status = 'paused' AND (NOT $4 OR said_by = ''))`, statedb.CleanText(reason), byWatch)
@@ -58,7 +58,7 @@ func (r *Runs) Continue(ctx context.Context, run int64, byWatch bool) error {
 		WHERE migration = $1 AND id = $2 AND status = 'paused' AND (NOT $3 OR said_by = '')`, byWatch)
 }
 
-// Cancel ends a run for good: its processes hear of it within a second.
+// Cancel ends a run for good: its processes read that within a second.
 func (r *Runs) Cancel(ctx context.Context, run int64, reason string) error {
 	return r.mark(ctx, run, `UPDATE migrator.reconcile_runs SET status = 'cancelled', said = $3, said_by = session_user,
 			error = 'the run was cancelled by ' || session_user || CASE WHEN $3 <> '' THEN ': ' || $3 ELSE '' END, finished_at = coalesce(finished_at, clock_timestamp())
@@ -68,12 +68,12 @@ func (r *Runs) Cancel(ctx context.Context, run int64, reason string) error {
 func (r *Runs) mark(ctx context.Context, run int64, sql string, args ...any) error {
 	tag, err := r.pool.Exec(ctx, sql, append([]any{r.migration, run}, args...)...)
 	if err == nil && tag.RowsAffected() == 0 {
-		return hint.Errorf(hint.Hint{Do: hint.ReconcileShow, Of: []string{strconv.FormatInt(run, 10)}}, "%w: run %d is over, or is not in a state for it", ErrNoRun, run)
+		return hint.Errorf(hint.Hint{Do: hint.ReconcileShow, Of: []string{strconv.FormatInt(run, 10)}}, "%w: run %d has ended, or its status does not allow this", ErrNoRun, run)
 	}
 	return statedb.Explain(err)
 }
 
-// JobRow is one of a run's jobs, as its row says.
+// JobRow is one of a run's jobs, as stored.
 type JobRow struct {
 	Number   int    `json:"job"`
 	State    string `json:"state"`

@@ -19,10 +19,10 @@ var _ reconcile.Coverer = (*Runs)(nil)
 func (r *Runs) Cover(ctx context.Context, run int64, covered []reconcile.Covered) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.held == nil {
+	if r.lock == nil {
 		return statedb.ErrReleased
 	}
-	return r.held.Do(ctx, func(tx pgx.Tx) error {
+	return r.lock.Do(ctx, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, `DELETE FROM migrator.reconcile_coverage WHERE run = $1`, run); err != nil {
 			return err
 		}
@@ -50,7 +50,7 @@ func multirange(ranges []reconcile.Range) string {
 	return b.String()
 }
 
-// coverageSQL counts the done runs of one description that finished within a time.
+// coverageSQL counts the done runs of one config hash that finished within a time.
 // Relations are those of the newest, and only runs that read the same files of them
 // count: after VACUUM FULL the rows are in other places.
 const coverageSQL = `WITH runs AS (
@@ -88,7 +88,7 @@ func (r *Runs) CoverageNow(ctx context.Context, window time.Duration) (reconcile
 }
 
 // Coverage is how much of legacy had been checked within the window before the end
-// of a run, by its description. The run must have finished.
+// of a run, by runs with its config hash. The run must have finished.
 func (r *Runs) Coverage(ctx context.Context, run reconcile.Run, window time.Duration) (reconcile.Coverage, error) {
 	return r.coverage(ctx, run.ConfigHash, run.ID, run.Finished, window)
 }

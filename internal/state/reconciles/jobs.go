@@ -20,13 +20,13 @@ import (
 var _ reconcile.Jobs = (*Runs)(nil)
 
 // Enqueue implements reconcile.Jobs: the jobs and their entries in the queue are
-// there together or not at all.
+// committed together.
 func (r *Runs) Enqueue(ctx context.Context, run int64, terms reconcile.Terms, jobs []reconcile.Job) error {
 	about, err := json.Marshal(terms)
 	if err != nil {
 		return err
 	}
-	return r.held.Do(ctx, func(tx pgx.Tx) error {
+	return r.lock.Do(ctx, func(tx pgx.Tx) error {
 		b := &pgx.Batch{}
 		b.Queue(`DELETE FROM migrator.reconcile_jobs WHERE run = $1`, run)
 		b.Queue(`UPDATE migrator.reconcile_runs SET terms = $3::jsonb WHERE id = $2 AND migration = $1`, r.migration, run, string(about))
@@ -68,10 +68,10 @@ func (r *Runs) Resumed(ctx context.Context, run int64) (was reconcile.Resumed, e
 	return was, err
 }
 
-// keptFindings is more than a description may ask to be kept.
+// keptFindings is more than a migration file may ask to store.
 const keptFindings = 10_000_000
 
-// jobsPoll is how often a coordinator looks for what other processes have done.
+// jobsPoll is how often a coordinator reads which jobs other processes have done.
 const jobsPoll = 250 * time.Millisecond
 
 // Work implements reconcile.Jobs.
@@ -112,7 +112,7 @@ func (r *Runs) Work(ctx context.Context, run int64, workers int,
 		count := func(j reconcile.Job, t *reconcile.Tally) error {
 			// A job that was requeued may be reported twice: it counts once.
 			if !left[j.Number] {
-				return nil // another process has told of it first
+				return nil // already counted
 			}
 			delete(left, j.Number)
 			counted = append(counted, int32(j.Number))
@@ -143,7 +143,7 @@ func (r *Runs) Work(ctx context.Context, run int64, workers int,
 					return err
 				}
 			}
-			if err := r.forgetNames(ctx, run, counted, len(others)); err != nil {
+			if err := r.clearNames(ctx, run, counted, len(others)); err != nil {
 				return err
 			}
 		}
@@ -153,7 +153,7 @@ func (r *Runs) Work(ctx context.Context, run int64, workers int,
 	return group.Wait()
 }
 
-// unfinishedJobs are the run's jobs that are still to be counted.
+// unfinishedJobs returns the run's jobs that are not counted yet.
 func (r *Runs) unfinishedJobs(ctx context.Context, run int64) (left map[int]bool, settled []int32, config string, err error) {
 	rows, err := r.pool.Query(ctx, `SELECT j.number, j.settled, r.config_hash FROM migrator.reconcile_jobs j
 		JOIN migrator.reconcile_runs r ON r.id = j.run WHERE r.migration = $1 AND r.id = $2`, r.migration, run)
@@ -179,7 +179,8 @@ type finishedJob struct {
 	tally *reconcile.Tally
 }
 
-// finished are the jobs done by others than mine that are not counted yet. A job that failed again and again is an error.
+// finished returns the jobs done by other workers than mine that are not counted yet. A
+// job that failed after all retries is an error.
 func (r *Runs) finished(ctx context.Context, run int64, counted []int32, mine string) ([]finishedJob, error) {
 	rows, err := r.pool.Query(ctx, `SELECT number, state, error, moved, worker, checked, suspects, ahead, names FROM migrator.reconcile_jobs
 		WHERE run = $1 AND (state = 'done' AND worker <> $3 OR state = 'failed') AND number <> ALL (coalesce($2::integer[], '{}')) LIMIT 100`, run, counted, mine)
@@ -201,7 +202,7 @@ func (r *Runs) finished(ctx context.Context, run int64, counted []int32, mine st
 		case moved:
 			err = store.ErrMoved
 		case state == "failed":
-			err = hint.Errorf(hint.Hint{Do: hint.ReconcileResume}, "job %d failed again and again, at last at %s: %s", one.job.Number, worker, why)
+			err = hint.Errorf(hint.Hint{Do: hint.ReconcileResume}, "job %d failed after all retries, last at %s: %s", one.job.Number, worker, why)
 		}
 		if err != nil {
 			rows.Close()
@@ -216,8 +217,8 @@ func (r *Runs) finished(ctx context.Context, run int64, counted []int32, mine st
 	return found, statedb.Explain(rows.Err())
 }
 
-// forgetNames drops what the last n jobs counted have said of names: it is summed up.
-func (r *Runs) forgetNames(ctx context.Context, run int64, counted []int32, n int) error {
+// clearNames deletes the names of the last n jobs counted: they are added up already.
+func (r *Runs) clearNames(ctx context.Context, run int64, counted []int32, n int) error {
 	if n == 0 {
 		return nil
 	}
@@ -242,9 +243,9 @@ func rawKeys(list []record.Key) [][]byte {
 	return raw
 }
 
-// Serve works jobs of all runs of the migration, so many at a time, until ctx ends;
-// what it is at is then given back. config is the hash of the description that it
-// compares by: of a run of another it takes nothing.
+// Serve executes jobs of all runs of the migration, workers at a time, until ctx ends; it
+// then returns unfinished jobs to the queue. config is the config hash of the migration
+// file that it compares by: it takes no job of a run with another hash.
 func (r *Runs) Serve(ctx context.Context, workers int, config string,
 	compare func(ctx context.Context, run int64, terms reconcile.Terms, j reconcile.Job) (*reconcile.Tally, error),
 	finished func(run int64, j reconcile.Job, t *reconcile.Tally),

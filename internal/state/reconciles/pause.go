@@ -13,7 +13,7 @@ import (
 	"github.com/stranglerfig/migrator/reconcile"
 )
 
-// errRunEnded tells a worker that nobody waits for the run's jobs any more.
+// errRunEnded ends a worker's job: no coordinator waits for the run's jobs any more.
 var errRunEnded = errors.New("the run has ended")
 
 // pausePoll is how often a process that works on a run reads whether the run is paused.
@@ -28,16 +28,16 @@ type pauseState struct {
 }
 
 // WaitWhilePaused implements reconcile.Jobs. It reads the run's status twice a second;
-// while the state database does not answer, the status read last holds.
+// while the state database does not answer, the last status read applies.
 func (r *Runs) WaitWhilePaused(ctx context.Context, run int64) (int, error) {
 	r.mu.Lock()
-	if r.holds == nil {
-		r.holds = map[int64]*pauseState{}
+	if r.pauses == nil {
+		r.pauses = map[int64]*pauseState{}
 	}
-	h := r.holds[run]
+	h := r.pauses[run]
 	if h == nil {
 		h = &pauseState{sharers: 1}
-		r.holds[run] = h
+		r.pauses[run] = h
 	}
 	r.mu.Unlock()
 	h.mu.Lock()
@@ -62,30 +62,30 @@ func (r *Runs) WaitWhilePaused(ctx context.Context, run int64) (int, error) {
 
 func (r *Runs) checkPause(ctx context.Context, run int64, h *pauseState) error {
 	var status reconcile.Status
-	var said, by string
+	var reason, by string
 	var sharers int
 	err := r.pool.QueryRow(ctx, `SELECT r.status, r.said, r.said_by, (SELECT count(DISTINCT worker) FROM migrator.reconcile_jobs
 			WHERE run = r.id AND state = 'taken' AND beat_at > clock_timestamp() - make_interval(secs => (r.terms ->> 'lease')::bigint / 1e9))
-		FROM migrator.reconcile_runs r WHERE r.migration = $1 AND r.id = $2`, r.migration, run).Scan(&status, &said, &by, &sharers)
+		FROM migrator.reconcile_runs r WHERE r.migration = $1 AND r.id = $2`, r.migration, run).Scan(&status, &reason, &by, &sharers)
 	h.checked = time.Now()
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		return errRunEnded
 	case err != nil:
-		// A state that does not answer ends no pause and begins none.
-		return nil //nolint:nilerr // what it said last holds
+		// An unreachable state database ends no pause and begins none.
+		return nil //nolint:nilerr // the last status read applies
 	}
 	h.sharers = max(1, sharers)
 	switch status {
 	case reconcile.Cancelled:
-		return fmt.Errorf("%w by %s", reconcile.ErrCancelled, describePause(said, by))
+		return fmt.Errorf("%w by %s", reconcile.ErrCancelled, describePause(reason, by))
 	case reconcile.Done, reconcile.Stopped:
 		return errRunEnded
 	}
 	if paused := status == reconcile.Paused; paused != h.paused {
 		h.paused = paused
 		if r.OnPause != nil && paused {
-			r.OnPause(run, describePause(said, by))
+			r.OnPause(run, describePause(reason, by))
 		} else if r.OnPause != nil {
 			r.OnPause(run, "")
 		}
@@ -93,12 +93,12 @@ func (r *Runs) checkPause(ctx context.Context, run int64, h *pauseState) error {
 	return nil
 }
 
-func describePause(said, by string) string {
+func describePause(reason, by string) string {
 	switch {
 	case by == "":
-		return said
-	case said == "":
+		return reason
+	case reason == "":
 		return by
 	}
-	return by + ": " + said
+	return by + ": " + reason
 }

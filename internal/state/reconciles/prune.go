@@ -7,9 +7,9 @@ import (
 	"github.com/stranglerfig/migrator/internal/statedb"
 )
 
-// Prune forgets the findings of runs that have been over for so long: never those that
-// evidence rests on (of the newest run of its kind, of the newest that found
-// differences), nor those of a run that can be gone on with. The runs themselves, with
+// Prune deletes the findings of runs that ended longer than keep ago. It never deletes
+// those that a snapshot reads (of the newest run of each kind, and of the newest that
+// found differences), nor those of a run that can be resumed. The runs themselves, with
 // their counts, stay.
 func (r *Runs) Prune(ctx context.Context, keep time.Duration) error {
 	_, err := r.pool.Exec(ctx, `DELETE FROM migrator.reconcile_findings f USING migrator.reconcile_runs r

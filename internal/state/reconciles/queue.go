@@ -17,14 +17,14 @@ import (
 	"github.com/stranglerfig/migrator/internal/statedb"
 )
 
-// queue is the queue of jobs of one migration's reconcile runs. A migration's name
-// need not be one that the library takes for a queue.
+// queue names the job queue of one migration's reconcile runs. It is a hash, because the
+// queue library does not accept every name of a migration.
 func queue(migration string) string {
 	sum := sha256.Sum256([]byte(migration))
 	return "reconcile_" + hex.EncodeToString(sum[:8])
 }
 
-// jobArgs name a job of a run. What it is to do stands in reconcile_jobs.
+// jobArgs identify a job of a run. The row in reconcile_jobs has its chunks.
 type jobArgs struct {
 	Migration string `json:"migration"`
 	Run       int64  `json:"run"`
@@ -55,21 +55,21 @@ func enqueue(ctx context.Context, tx pgx.Tx, args []jobArgs, at time.Time) ([]in
 	return ids, nil
 }
 
-// Pauses of the queue. A job that is done asks for the next one at once; the cooldown
-// is what it waits then.
+// Pauses of the queue. A finished job asks for the next one at once, and then waits for
+// the cooldown.
 const (
 	queueCooldown = 5 * time.Millisecond
 	queuePoll     = time.Second
 	queueRetry    = time.Second // after an error of the state database
 )
 
-// retrySoon makes the queue hand a job out again whose state could not be read.
+// retrySoon makes the queue retry a job whose state could not be read.
 type retrySoon struct{}
 
 func (retrySoon) NextRetry(*rivertype.JobRow) time.Time { return time.Now().Add(queueRetry) }
 
-// serveQueue works jobs of the migration's queue until ctx ends, so many at a time.
-// What they are at is cancelled then, and waited for.
+// serveQueue executes jobs of the migration's queue until ctx ends, workers at a time. It
+// then cancels the running jobs and waits for them.
 func serveQueue(ctx context.Context, pool *pgxpool.Pool, migration string, workers int, log *slog.Logger, work func(context.Context, jobArgs, int64) error) error {
 	all := river.NewWorkers()
 	if err := river.AddWorkerSafely(all, river.WorkFunc(func(ctx context.Context, job *river.Job[jobArgs]) error {
@@ -81,7 +81,7 @@ func serveQueue(ctx context.Context, pool *pgxpool.Pool, migration string, worke
 		Schema: statedb.QueueSchema, Logger: log, Workers: all,
 		Queues:        map[string]river.QueueConfig{queue(migration): {MaxWorkers: workers}},
 		FetchCooldown: queueCooldown, FetchPollInterval: queuePoll,
-		JobTimeout:        -1, // a job lasts as long as its worker shows signs of life
+		JobTimeout:        -1, // none: a job lasts as long as its worker's heartbeats
 		RetryPolicy:       retrySoon{},
 		ReindexerSchedule: river.NeverSchedule(),
 	})
@@ -89,7 +89,7 @@ func serveQueue(ctx context.Context, pool *pgxpool.Pool, migration string, worke
 		return err
 	}
 	if err := client.Start(ctx); err != nil {
-		return fmt.Errorf("start to take jobs: %w", err)
+		return fmt.Errorf("start the job queue: %w", err)
 	}
 	<-client.Stopped()
 	return nil

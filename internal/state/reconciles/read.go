@@ -42,7 +42,7 @@ func (r *Runs) List(ctx context.Context, limit int) ([]reconcile.Run, error) {
 	return runs, statedb.Explain(err)
 }
 
-// Latest is the newest run, whatever its status; nil if there is none.
+// Latest returns the newest run, whatever its status; nil if there is none.
 func (r *Runs) Latest(ctx context.Context) (*reconcile.Run, error) {
 	runs, err := r.List(ctx, 1)
 	if err != nil || len(runs) == 0 {
@@ -51,7 +51,7 @@ func (r *Runs) Latest(ctx context.Context) (*reconcile.Run, error) {
 	return &runs[0], nil
 }
 
-// Run is one run of this migration.
+// Run returns one run of this migration.
 func (r *Runs) Run(ctx context.Context, id int64) (reconcile.Run, error) {
 	rows, err := r.pool.Query(ctx, runSQL+` WHERE migration = $1 AND id = $2`, r.migration, id)
 	if err != nil {
@@ -111,9 +111,9 @@ func (r *Runs) Journal(ctx context.Context, after record.Key, limit int) ([]reco
 	return list, statedb.Explain(err)
 }
 
-// Clear removes a journalled key unless it has been journalled again since. The
-// count alone would not tell where another repairer has cleared the key meanwhile
-// and it was journalled anew, so Since must be the same too, unless it is zero.
+// Clear removes a journalled key unless it has been journalled again since. The count
+// alone does not show that: another repairer may have cleared the key, and it may have been
+// journalled again with the same count. So Since must be equal too, unless it is zero.
 func (r *Runs) Clear(ctx context.Context, entry reconcile.JournaledKey) (bool, error) {
 	var since *time.Time
 	if !entry.Since.IsZero() {

@@ -1,5 +1,5 @@
-// Package reconciles keeps reconcile runs: their jobs, findings, coverage and schedule, and the workers that
-// share them.
+// Package reconciles stores reconcile runs, with their jobs, findings, coverage and schedule, and has the
+// worker pools that share the jobs.
 package reconciles
 
 import (
@@ -20,54 +20,55 @@ import (
 	"github.com/stranglerfig/migrator/record"
 )
 
-// Reconciles are the reconcile runs, the findings and the journal of one
-// migration. Begin and Save belong to one runner: use a value of your own for each.
+// Runs are the reconcile runs, the findings and the journal of one migration. Begin and
+// Save belong to one running reconcile: use a separate value for each.
 type Runs struct {
 	pool      *pgxpool.Pool
 	migration string
 
-	// Log hears of workers that died. nil: discarded.
+	// Log is where expired and failed workers are logged. nil: discarded.
 	Log *slog.Logger
-	// OnPause, if set, is told that a run is paused, and why; with "", that it goes on.
+	// OnPause, if set, is called with the reason when a run is paused, and with "" when it
+	// continues.
 	OnPause func(run int64, why string)
 
-	mu    sync.Mutex
-	held  *statedb.JobLock
-	holds map[int64]*pauseState
+	mu     sync.Mutex
+	lock   *statedb.JobLock
+	pauses map[int64]*pauseState
 }
 
 var _ reconcile.Ledger = (*Runs)(nil)
 
-// NewReconciles returns the reconcile runs of the migration.
+// New returns the reconcile runs of the migration.
 func New(pool *pgxpool.Pool, migration string) *Runs {
 	return &Runs{pool: pool, migration: migration}
 }
 
-// Begin takes the runner's lock and records the run. Runs that are still marked as
-// running then have no process any more: they are stopped. A sampled run's slice
-// follows that of the last sampled run that was done; one that was stopped has
-// shown nothing, so its slice is due again.
+// Begin takes the lock and records the run. Runs that are still marked as running then
+// have no process any more: Begin marks them as stopped. A sampled run's slice follows
+// that of the last sampled run that was done; a stopped run proves nothing, so its slice
+// is due again.
 func (r *Runs) Begin(ctx context.Context, run reconcile.Run) (reconcile.Run, func(), error) {
 	job := "reconcile " + r.migration
-	held, err := statedb.TakeJob(ctx, r.pool, job)
+	lock, err := statedb.TakeJob(ctx, r.pool, job)
 	if err != nil {
 		return run, nil, err
 	}
-	if held == nil {
+	if lock == nil {
 		return run, nil, fmt.Errorf("%w%s", reconcile.ErrRunning, statedb.JobHolder(ctx, r.pool, job))
 	}
 	begin := r.record
 	if run.ID != 0 {
-		begin = r.again
+		begin = r.resume
 	}
-	if err := held.Do(ctx, func(tx pgx.Tx) error { return begin(ctx, tx, &run) }); err != nil {
-		held.Release()
+	if err := lock.Do(ctx, func(tx pgx.Tx) error { return begin(ctx, tx, &run) }); err != nil {
+		lock.Release()
 		return run, nil, err
 	}
 	r.mu.Lock()
-	r.held = held
+	r.lock = lock
 	r.mu.Unlock()
-	return run, held.Release, nil
+	return run, lock.Release, nil
 }
 
 func (r *Runs) record(ctx context.Context, tx pgx.Tx, run *reconcile.Run) error {
@@ -75,14 +76,14 @@ func (r *Runs) record(ctx context.Context, tx pgx.Tx, run *reconcile.Run) error 
 	if run.Full {
 		run.Slice, run.Slices = 0, 1
 	}
-	// This session has the runner's lock, so no process works on them.
+	// This session has the lock, so no other process coordinates a run.
 	_, err := tx.Exec(ctx, `UPDATE migrator.reconcile_runs SET status = 'stopped', finished_at = clock_timestamp(),
-			error = 'its process ended without a word'
+			error = 'interrupted: its process ended without reporting a result'
 		WHERE migration = $1 AND status IN ('running', 'paused')`, r.migration)
 	if err != nil {
 		return err
 	}
-	// Their jobs are of no use any more; the newest stay to be looked at.
+	// The jobs of former runs are not needed any more; the newest stay for inspection.
 	_, err = tx.Exec(ctx, `DELETE FROM migrator.reconcile_jobs WHERE run IN (
 		SELECT id FROM migrator.reconcile_runs WHERE migration = $1 ORDER BY id DESC OFFSET 10)`, r.migration)
 	if err != nil {
@@ -109,8 +110,8 @@ func (r *Runs) record(ctx context.Context, tx pgx.Tx, run *reconcile.Run) error 
 	return err
 }
 
-// again goes on with a run that was interrupted.
-func (r *Runs) again(ctx context.Context, tx pgx.Tx, run *reconcile.Run) error {
+// resume resumes an interrupted run.
+func (r *Runs) resume(ctx context.Context, tx pgx.Tx, run *reconcile.Run) error {
 	id := run.ID
 	rows, err := tx.Query(ctx, runSQL+` WHERE migration = $1 AND id = $2 FOR UPDATE`, r.migration, id)
 	if err != nil {
@@ -141,20 +142,21 @@ func (r *Runs) again(ctx context.Context, tx pgx.Tx, run *reconcile.Run) error {
 	if err != nil {
 		return err
 	}
-	// What failed may be right by now. The queue has lost these jobs, so they are found as
-	// lost ones are. One that failed for the table was rewritten has legacy cut anew.
+	// The cause of a failure may be gone by now. The queue no longer has these jobs, so
+	// requeueExpired queues them again. A job that failed because the table was rewritten is not
+	// retried: legacy is cut into chunks again.
 	_, err = tx.Exec(ctx, `UPDATE migrator.reconcile_jobs SET state = 'waiting', worker = '', beat_at = NULL, failures = 0, error = ''
 		WHERE run = $1 AND state = 'failed' AND NOT moved`, id)
 	return err
 }
 
 // Save stores the run's counts and status and adds findings, over the connection
-// that holds the lock: a runner whose lock is gone can't save. What Begin filled in
-// stays as it was; when the run finished is the database's word.
+// that has the lock: a process that no longer has the lock can't save. The fields that
+// Begin set do not change; the database sets the time at which the run finished.
 func (r *Runs) Save(ctx context.Context, run reconcile.Run, found []reconcile.Finding, settled ...int) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.held == nil {
+	if r.lock == nil {
 		return statedb.ErrReleased
 	}
 	if run.Classes == nil {
@@ -164,9 +166,9 @@ func (r *Runs) Save(ctx context.Context, run reconcile.Run, found []reconcile.Fi
 	if err != nil {
 		return err
 	}
-	// Through the session of the lock: a runner that was frozen until another began can't save over
-	// it. Counts and findings commit together, so a resumed run counts none twice.
-	return r.held.Do(ctx, func(tx pgx.Tx) error {
+	// Through the session of the lock: a process that was frozen until another run began can't
+	// overwrite it. Counts and findings commit together, so a resumed run counts none twice.
+	return r.lock.Do(ctx, func(tx pgx.Tx) error {
 		tag, err := tx.Exec(ctx, `UPDATE migrator.reconcile_runs SET checked = $4, scanned = $5, suspects = $6,
 				differences = $7, repaired = $8, classes = $9::jsonb, error = $10, expected = $11, unsettled = $12, journalled = $13,
 				refused = $14, places = $15, recent = $16, recent_different = $17, recent_only = $18,
@@ -230,7 +232,7 @@ func addFindings(ctx context.Context, tx pgx.Tx, run int64, found []reconcile.Fi
 	return err
 }
 
-// newestOf leaves of each key the last finding.
+// newestOf keeps the last finding of each key.
 func newestOf(found []reconcile.Finding) []reconcile.Finding {
 	last := make(map[record.Key]int, len(found))
 	for i, f := range found {

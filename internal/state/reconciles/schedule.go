@@ -10,8 +10,8 @@ import (
 	"github.com/stranglerfig/migrator/reconcile"
 )
 
-// LastScheduled is the newest time of a kind's expression that something became of,
-// and the database's time. Its Due is zero where the expression is new.
+// LastScheduled returns the newest time of a kind's expression that has an outcome, and
+// the database's time. Its Due is zero if the expression is new.
 func (r *Runs) LastScheduled(ctx context.Context, kind reconcile.Kind, expr string) (s reconcile.Scheduled, now time.Time, err error) {
 	s = reconcile.Scheduled{Kind: kind, Expr: expr}
 	var due *time.Time
@@ -30,8 +30,8 @@ func (r *Runs) LastScheduled(ctx context.Context, kind reconcile.Kind, expr stri
 	return s, now, statedb.Explain(err)
 }
 
-// SaveScheduled notes what became of a time. A new one is refused, by false, if
-// somebody else has noted it.
+// SaveScheduled records the outcome of a scheduled time. For a new time it returns false
+// if another process has recorded it.
 func (r *Runs) SaveScheduled(ctx context.Context, s reconcile.Scheduled, isNew bool) (bool, error) {
 	sql := `INSERT INTO migrator.reconcile_schedule (migration, kind, expr, due_at, outcome, run, detail)
 		VALUES ($1, $2, $3, $4, $5, nullif($6::bigint, 0), $7) ON CONFLICT (migration, kind, expr, due_at) `
@@ -44,8 +44,8 @@ func (r *Runs) SaveScheduled(ctx context.Context, s reconcile.Scheduled, isNew b
 	return tag.RowsAffected() == 1, statedb.Explain(err)
 }
 
-// PastTime is a time that something became of, and the one before it of the same
-// expression: or the moment since which that is in force.
+// PastTime is a scheduled time with an outcome, and the time before it of the same
+// expression, or the moment since which the expression is applied.
 type PastTime struct {
 	reconcile.Scheduled
 	Before time.Time

@@ -22,22 +22,22 @@ import (
 	"github.com/stranglerfig/migrator/store"
 )
 
-// crew are the hands of one process that work jobs of a migration's runs.
+// workerPool is the workers of one process that execute jobs of a migration's runs.
 //
-// The queue says who is to begin a job; the job's row says whose it is. A hand takes
-// the row by compare-and-set on its attempt, shows signs of life while it works, and
-// completes it by the same compare-and-set. Whoever sees a row without a sign of life
-// for a lease gives it a new attempt: what the old hand brings then is dropped, also
-// if it was only frozen.
+// The queue delivers a job to a worker; the job's row says which worker has it. A worker
+// takes the row by compare-and-set on its attempt, writes heartbeats while it works, and
+// completes the job by the same compare-and-set. Any process that finds a row without a
+// heartbeat for a lease gives it a new attempt: the result of the old attempt is then
+// dropped, also if its worker was only frozen.
 type workerPool struct {
 	r         *Runs
 	name      string // of the process
-	config    string // hash of the description at hand
-	keepNames bool   // who sums them up is another process
+	config    string // config hash of this process's migration file
+	keepNames bool   // another process adds the names up
 	compare   func(ctx context.Context, run int64, terms reconcile.Terms, j reconcile.Job) (*reconcile.Tally, error)
 	finished  func(ctx context.Context, run int64, j reconcile.Job, t *reconcile.Tally)
-	fatal     chan error // takes this process's first failure; nil: a failure is the job's
-	skipped   sync.Map   // runs of another description, told of
+	fatal     chan error // receives this process's first failure; nil: a failure is the job's
+	skipped   sync.Map   // runs of another config hash that were logged
 }
 
 func processName() string {
@@ -46,11 +46,11 @@ func processName() string {
 }
 
 var (
-	errReassigned = errors.New("the job was given to another worker")
+	errReassigned = errors.New("the job was reassigned to another worker")
 	saveWithin    = 20 * time.Second
 )
 
-// serve works until ctx ends.
+// serve executes jobs until ctx ends.
 func (c *workerPool) serve(ctx context.Context, workers int) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
@@ -63,7 +63,7 @@ func (c *workerPool) serve(ctx context.Context, workers int) error {
 	group.Go(func() error {
 		for {
 			if err := c.requeueExpired(ctx); err != nil && ctx.Err() == nil {
-				c.log().Warn("looking for jobs of dead workers failed", "error", err, hint.Attr(err))
+				c.log().Warn("requeueing jobs of expired workers failed", "error", err, hint.Attr(err))
 			}
 			if statedb.Sleep(ctx, time.Second) != nil {
 				return nil
@@ -80,8 +80,8 @@ func (c *workerPool) log() *slog.Logger {
 	return c.r.Log
 }
 
-// work is what the queue calls. Its error brings the queue's job back a second later;
-// all else that may befall a job is kept in the job's row.
+// work executes one job; the queue calls it. After an error the queue retries the job a
+// second later; every other outcome is recorded in the job's row.
 func (c *workerPool) work(ctx context.Context, a jobArgs, attempt int64) error {
 	terms, job, mine, err := c.take(ctx, a, attempt)
 	if err != nil || !mine {
@@ -115,23 +115,24 @@ func (c *workerPool) work(ctx context.Context, a jobArgs, attempt int64) error {
 		c.finished(process, a.Run, job, tally)
 		return nil
 	case errors.Is(err, errReassigned):
-		c.log().Warn("a job was given to another worker meanwhile; this one's result is dropped", "run", a.Run, "job", a.Number)
+		c.log().Warn("job was reassigned to another worker; dropping its result", "run", a.Run, "job", a.Number)
 		return nil
 	case c.fatal != nil && !ended:
 		select {
 		case c.fatal <- err:
 		default:
 		}
-		return c.again(saving, a, attempt, time.Second)
+		return c.giveBack(saving, a, attempt, time.Second)
 	case ended, errors.Is(err, reconcile.ErrCancelled), errors.Is(err, errRunEnded):
-		return c.again(saving, a, attempt, 0)
+		return c.giveBack(saving, a, attempt, 0)
 	default:
-		c.log().Warn("a job failed", "run", a.Run, "job", a.Number, "error", err, hint.Attr(err))
+		c.log().Warn("job failed", "run", a.Run, "job", a.Number, "error", err, hint.Attr(err))
 		return c.fail(saving, a, attempt, err)
 	}
 }
 
-// take makes the job this hand's, if it is to be.
+// take claims the job; mine is false if another worker has it, or the run is not this
+// worker's.
 func (c *workerPool) take(ctx context.Context, a jobArgs, attempt int64) (terms reconcile.Terms, job reconcile.Job, mine bool, err error) {
 	var about, chunks string
 	job.Number = a.Number
@@ -154,23 +155,23 @@ func (c *workerPool) take(ctx context.Context, a jobArgs, attempt int64) (terms 
 	return terms, job, err == nil, err
 }
 
-// logSkipped tells once that a run is of another description. The job stays
-// waiting, and is put into the queue again for others.
+// logSkipped logs once that a run has another config hash. The job stays waiting, and is
+// queued again for others.
 func (c *workerPool) logSkipped(ctx context.Context, run int64) error {
 	var config string
 	err := c.r.pool.QueryRow(ctx, `SELECT config_hash FROM migrator.reconcile_runs WHERE id = $1 AND status IN ('running', 'paused')`, run).Scan(&config)
 	if errors.Is(err, pgx.ErrNoRows) || err == nil && config == c.config {
 		return nil
 	}
-	if _, told := c.skipped.LoadOrStore(run, true); !told && err == nil {
-		c.log().Error("a run compares by another description than this worker's, which takes no part in it",
+	if _, logged := c.skipped.LoadOrStore(run, true); !logged && err == nil {
+		c.log().Error("skipping run: its config hash differs from this worker's",
 			"run", run, "its", config[:min(12, len(config))], "mine", c.config[:min(12, len(c.config))], "hint", hint.Hint{Text: "start the worker with the migration file that is applied"})
 	}
 	return statedb.Explain(err)
 }
 
-// beat shows signs of life, and cancels when the job was taken away. While the
-// database does not answer it goes on: whose the job is is asked again at the end.
+// beat writes heartbeats, and cancels the job when it was reassigned. While the database
+// does not answer the job continues: complete checks again whose it is.
 func (c *workerPool) beat(ctx context.Context, cancel context.CancelCauseFunc, attempt int64, lease time.Duration) {
 	for statedb.Sleep(ctx, lease/3) == nil {
 		tag, err := c.r.pool.Exec(ctx, `UPDATE migrator.reconcile_jobs SET beat_at = clock_timestamp()
@@ -182,7 +183,7 @@ func (c *workerPool) beat(ctx context.Context, cancel context.CancelCauseFunc, a
 	}
 }
 
-// complete is the moment at which a job counts.
+// complete stores a job's result. From its commit on the job counts.
 func (c *workerPool) complete(ctx context.Context, a jobArgs, attempt int64, t *reconcile.Tally) error {
 	var names []byte
 	if c.keepNames {
@@ -191,7 +192,7 @@ func (c *workerPool) complete(ctx context.Context, a jobArgs, attempt int64, t *
 			names = binary.LittleEndian.AppendUint64(names, n)
 		}
 	}
-	// Compare-and-set on the attempt and the worker: the result of a worker that was taken for dead
+	// Compare-and-set on the attempt and the worker: the result of a worker whose heartbeat expired
 	// is dropped, or its records would be counted twice.
 	tag, err := c.r.pool.Exec(ctx, `UPDATE migrator.reconcile_jobs SET state = 'done', checked = $4, suspected = $5, suspects = $6, ahead = $7, names = $8, error = ''
 		WHERE run = $1 AND number = $2 AND attempt = $3 AND state = 'taken' AND worker = $9`, a.Run, a.Number, attempt,
@@ -202,8 +203,8 @@ func (c *workerPool) complete(ctx context.Context, a jobArgs, attempt int64, t *
 	return statedb.Explain(err)
 }
 
-// again gives the job back, for whoever comes first.
-func (c *workerPool) again(ctx context.Context, a jobArgs, attempt int64, after time.Duration) error {
+// giveBack returns the job to the queue, for any worker.
+func (c *workerPool) giveBack(ctx context.Context, a jobArgs, attempt int64, after time.Duration) error {
 	return statedb.Explain(pgx.BeginTxFunc(ctx, c.r.pool, statedb.ReadCommitted, func(tx pgx.Tx) error {
 		tag, err := tx.Exec(ctx, `SELECT FROM migrator.reconcile_jobs WHERE run = $1 AND number = $2 AND attempt = $3 AND state = 'taken' AND worker = $4
 			FOR UPDATE`, a.Run, a.Number, attempt, c.name)
@@ -214,23 +215,23 @@ func (c *workerPool) again(ctx context.Context, a jobArgs, attempt int64, after 
 	}))
 }
 
-// failuresMost is how often a job may fail, at whatever worker.
-const failuresMost = 3
+// maxFailures is how often a job may fail, at whatever worker.
+const maxFailures = 3
 
-// fail counts a failure, and gives the job to others until it has failed often.
+// fail counts a failure, and requeues the job until it has failed maxFailures times.
 func (c *workerPool) fail(ctx context.Context, a jobArgs, attempt int64, why error) error {
 	moved := errors.Is(why, store.ErrMoved)
 	return statedb.Explain(pgx.BeginTxFunc(ctx, c.r.pool, statedb.ReadCommitted, func(tx pgx.Tx) error {
 		var failures int
-		// The same compare-and-set: a failure of a job that others have now is not theirs.
+		// The same compare-and-set: the failure is not counted if another worker has the job now.
 		err := tx.QueryRow(ctx, `UPDATE migrator.reconcile_jobs SET failures = failures + 1, error = $5, moved = $6,
 				state = CASE WHEN $6 OR failures + 1 >= $7 THEN 'failed' ELSE 'taken' END
 			WHERE run = $1 AND number = $2 AND attempt = $3 AND state = 'taken' AND worker = $4 RETURNING failures`,
-			a.Run, a.Number, attempt, c.name, statedb.CleanText(why.Error()), moved, failuresMost).Scan(&failures)
+			a.Run, a.Number, attempt, c.name, statedb.CleanText(why.Error()), moved, maxFailures).Scan(&failures)
 		if errors.Is(err, pgx.ErrNoRows) {
 			return nil
 		}
-		if err != nil || moved || failures >= failuresMost {
+		if err != nil || moved || failures >= maxFailures {
 			return err
 		}
 		return requeue(ctx, tx, []jobArgs{a}, time.Duration(failures)*time.Second)
@@ -257,12 +258,13 @@ func requeue(ctx context.Context, tx pgx.Tx, jobs []jobArgs, after time.Duration
 	return tx.SendBatch(ctx, b).Close()
 }
 
-// rescue takes jobs away from workers that show no sign of life, and puts those into
-// the queue again that it has lost: whoever fetched them died before he took them.
+// requeueExpired gives new attempts to jobs whose worker's heartbeat expired, and to
+// waiting jobs that the queue no longer has: the process that fetched them died before it
+// took them.
 func (c *workerPool) requeueExpired(ctx context.Context) error {
 	return statedb.Explain(pgx.BeginTxFunc(ctx, c.r.pool, statedb.ReadCommitted, func(tx pgx.Tx) error {
-		// SKIP LOCKED: a row that is being completed or requeued is left alone. A frozen worker
-		// finds at its next heartbeat that its attempt is no longer the row's.
+		// SKIP LOCKED: a row that is being completed or requeued is skipped. A frozen worker finds at
+		// its next heartbeat that its attempt is no longer the row's.
 		rows, err := tx.Query(ctx, `SELECT j.run, j.number, j.worker FROM migrator.reconcile_jobs j
 			JOIN migrator.reconcile_runs r ON r.id = j.run
 			LEFT JOIN `+statedb.QueueSchema+`.river_job q ON q.id = j.attempt,
@@ -275,19 +277,19 @@ func (c *workerPool) requeueExpired(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		var lost []jobArgs
+		var expired []jobArgs
 		var worker string
 		a := jobArgs{Migration: c.r.migration}
 		_, err = pgx.ForEachRow(rows, []any{&a.Run, &a.Number, &worker}, func() error {
 			if worker != "" {
-				c.log().Warn("a worker shows no sign of life; its job goes to others", "run", a.Run, "job", a.Number, "worker", worker)
+				c.log().Warn("worker heartbeat expired; requeueing job", "run", a.Run, "job", a.Number, "worker", worker)
 			}
-			lost = append(lost, a)
+			expired = append(expired, a)
 			return nil
 		})
-		if err != nil || len(lost) == 0 {
+		if err != nil || len(expired) == 0 {
 			return err
 		}
-		return requeue(ctx, tx, lost, 0)
+		return requeue(ctx, tx, expired, 0)
 	}))
 }

@@ -1,4 +1,4 @@
-// Package runbooks keeps the runs of runbooks, their steps and verifications.
+// Package runbooks stores the runs of runbooks, their steps and verifications.
 package runbooks
 
 import (
@@ -19,13 +19,13 @@ import (
 	"github.com/stranglerfig/migrator/runbook"
 )
 
-// RunbookRun is one run of a runbook.
+// Run is one run of a runbook.
 type Run struct {
 	ID         int64          `json:"id"`
 	Migration  string         `json:"migration"`
 	Runbook    string         `json:"runbook"`
 	Title      string         `json:"title"`
-	Path       string         `json:"path,omitempty"` // of the file; "": it was rendered
+	Path       string         `json:"path,omitempty"` // of the file; "": the runbook was rendered
 	SourceHash string         `json:"source_hash"`
 	Epoch      int64          `json:"epoch"` // in which it began
 	ConfigHash string         `json:"config_hash"`
@@ -37,21 +37,21 @@ type Run struct {
 	Source     string         `json:"-"` // as it is run
 }
 
-// ErrRunbookTaken tells that another process runs it.
-var ErrRunbookTaken = errors.New("another process is at this run of the runbook")
+// ErrRunbookTaken reports that another process executes the run.
+var ErrRunbookTaken = errors.New("another process is executing this run of the runbook")
 
-// Runbooks are the runs of runbooks of one migration.
+// Runs are the runbook runs of one migration.
 type Runs struct {
 	pool      *pgxpool.Pool
 	migration string
 }
 
-// NewRunbooks returns the runbook runs of the migration.
+// New returns the runbook runs of the migration.
 func New(pool *pgxpool.Pool, migration string) *Runs {
 	return &Runs{pool: pool, migration: migration}
 }
 
-// HashSource is what a runbook's text is known by.
+// HashSource returns the hash that identifies a runbook's text.
 func HashSource(source string) string {
 	sum := sha256.Sum256([]byte(source))
 	return hex.EncodeToString(sum[:])
@@ -63,10 +63,10 @@ const (
 	unfinishedRun     = `status IN ('running', 'waiting', 'compensating')`
 )
 
-func scanRunbookRun(row pgx.CollectableRow) (Run, error) { return scanRunbookRunBehind(row) }
+func scanRunbookRun(row pgx.CollectableRow) (Run, error) { return scanRunbookRunAfter(row) }
 
-// scanRunbookRunBehind reads a run that stands behind other columns.
-func scanRunbookRunBehind(row pgx.CollectableRow, others ...any) (r Run, err error) {
+// scanRunbookRunAfter reads a run whose columns follow others.
+func scanRunbookRunAfter(row pgx.CollectableRow, others ...any) (r Run, err error) {
 	var finished *time.Time
 	err = row.Scan(append(others, &r.ID, &r.Migration, &r.Runbook, &r.Title, &r.Path, &r.SourceHash, &r.Epoch, &r.ConfigHash, &r.Status, &r.Actor,
 		&r.Began, &finished, &r.UID, &r.Source)...)
@@ -74,7 +74,7 @@ func scanRunbookRunBehind(row pgx.CollectableRow, others ...any) (r Run, err err
 	return r, err
 }
 
-// UnfinishedError tells that a run of the same runbook has not ended.
+// UnfinishedError reports that a run of the same runbook has not ended.
 type UnfinishedError struct {
 	Run Run
 }
@@ -84,13 +84,13 @@ func (e *UnfinishedError) Error() string {
 	return fmt.Sprintf("run %d of %s has not ended: it is %s", e.Run.ID, e.Run.Runbook, e.Run.Status)
 }
 
-// Begin records a run, in the migration's present epoch and configuration. Beside a
-// run of the same runbook that has not ended it refuses to, by *UnfinishedError,
-// unless beside says so: of two that begin at once, one does.
+// Begin records a run, in the migration's present epoch and configuration. Unless beside
+// is set, it returns *UnfinishedError if a run of the same runbook has not ended: of two
+// concurrent calls, one begins a run.
 func (r *Runs) Begin(ctx context.Context, book *runbook.Runbook, path string, beside bool) (Run, error) {
 	var run Run
 	var begun bool
-	b := &pgx.Batch{} // in one go: who freezes between two statements would hold up all others
+	b := &pgx.Batch{} // one round trip: a process that froze between two statements would block all others
 	b.Queue(`BEGIN ISOLATION LEVEL READ COMMITTED`)
 	b.Queue(`SELECT pg_advisory_xact_lock(hashtextextended('migrator begins runbook ' || $1 || ' ' || $2, 0))`, r.migration, book.Name)
 	b.Queue(`WITH open AS (`+runbookRunSQL+` WHERE migration = $1 AND runbook = $2 AND `+unfinishedRun+` AND NOT $7 ORDER BY id DESC LIMIT 1),
@@ -101,7 +101,7 @@ func (r *Runs) Begin(ctx context.Context, book *runbook.Runbook, path string, be
 		SELECT true, * FROM begun UNION ALL SELECT false, * FROM open`,
 		r.migration, book.Name, statedb.CleanText(book.Title), statedb.CleanText(path), statedb.CleanText(book.Source), HashSource(book.Source), beside).
 		Query(func(rows pgx.Rows) (err error) {
-			run, err = pgx.CollectExactlyOneRow(rows, func(row pgx.CollectableRow) (Run, error) { return scanRunbookRunBehind(row, &begun) })
+			run, err = pgx.CollectExactlyOneRow(rows, func(row pgx.CollectableRow) (Run, error) { return scanRunbookRunAfter(row, &begun) })
 			return err
 		})
 	b.Queue(`COMMIT`)
@@ -125,7 +125,7 @@ func (r *Runs) List(ctx context.Context, limit int) ([]Run, error) {
 	return runs, statedb.Explain(err)
 }
 
-// Run is one run of this migration.
+// Run returns one run of this migration.
 func (r *Runs) Run(ctx context.Context, id int64) (Run, error) {
 	rows, err := r.pool.Query(ctx, runbookRunSQL+` WHERE migration = $1 AND id = $2`, r.migration, id)
 	if err != nil {
@@ -138,7 +138,7 @@ func (r *Runs) Run(ctx context.Context, id int64) (Run, error) {
 	return run, statedb.Explain(err)
 }
 
-// Records are all attempts of a run, in the order of their intents.
+// Records returns all attempts of a run, in the order of their intents.
 func (r *Runs) Records(ctx context.Context, id int64) ([]runbook.Record, error) {
 	return runbookRecords(ctx, r.pool, id)
 }
@@ -172,9 +172,9 @@ type runbookIntent struct {
 	TwoPeople bool   `json:"two_people,omitempty"`
 }
 
-// Decide is a person's about an attempt that has no outcome: an approval, or whether
-// something was done whose process ended without a word. An approval is taken from
-// members of the migration's deciding role alone: *PeopleError otherwise.
+// Decide records an operator's decision about an attempt without an outcome: an approval,
+// or whether an interrupted step was done. Only members of the migration's deciding role
+// may approve: *statedb.NotAllowedError otherwise.
 func (r *Runs) Decide(ctx context.Context, id int64, step string, outcome runbook.Outcome, reason string) (runbook.Record, error) {
 	detail, err := json.Marshal(runbook.Detail{Reason: statedb.CleanText(reason)})
 	if err != nil {
@@ -196,7 +196,7 @@ func (r *Runs) Decide(ctx context.Context, id int64, step string, outcome runboo
 			continue
 		}
 		if tag.RowsAffected() == 0 {
-			return all[i], hint.Errorf(see, "step %s of run %d has its outcome already: %s, by %s", step, id, all[i].Outcome, all[i].EndedBy)
+			return all[i], hint.Errorf(see, "step %s of run %d already has an outcome: %s, by %s", step, id, all[i].Outcome, all[i].EndedBy)
 		}
 		return all[i], nil
 	}

@@ -12,8 +12,8 @@ import (
 	"github.com/stranglerfig/migrator/store"
 )
 
-// Verified keeps what runbook verify has found. The newest of the runbook rollback, of
-// whatever outcome, is what the gate looks at.
+// Verified stores the result of a runbook's verification. The gate reads the newest
+// result of the runbook rollback, passed or not.
 func (r *Runs) Verified(ctx context.Context, name, source string, passed bool, checks []store.Check) (v phases.VerificationResult, err error) {
 	for i := range checks {
 		checks[i].Detail, checks[i].Hint.Text = statedb.CleanText(checks[i].Detail), statedb.CleanText(checks[i].Hint.Text)

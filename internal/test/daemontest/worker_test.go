@@ -130,7 +130,7 @@ func threeWorkers(t *testing.T, rows, rate int, frozen time.Duration) {
 			t.Errorf("a stopped worker: %d: %s%s", code, w.Out.String(), w.Log.String())
 		}
 	}
-	if !strings.Contains(workers[1].Log.String(), "was given to another worker meanwhile") {
+	if !strings.Contains(workers[1].Log.String(), "job was reassigned to another worker") {
 		t.Logf("the frozen one had no job when it woke: %s", workers[1].Log.String())
 	}
 }
@@ -155,7 +155,7 @@ func TestKilledRunIsResumed(t *testing.T) {
 		return n
 	}
 	clitest.Until(t, "a job is done", func() bool { return done() > 0 })
-	if code, _, stderr := o.Try("reconcile", "run"); code != clitest.NotYet || !strings.Contains(stderr, "under way") {
+	if code, _, stderr := o.Try("reconcile", "run"); code != clitest.NotYet || !strings.Contains(stderr, "another reconcile run") {
 		t.Errorf("a second run beside it: %d: %s", code, stderr)
 	}
 	first.Signal(syscall.SIGKILL)
@@ -168,7 +168,7 @@ func TestKilledRunIsResumed(t *testing.T) {
 	var stdout, stderr string
 	clitest.Until(t, "the state database has noticed its end", func() bool {
 		code, stdout, stderr = o.Try("reconcile", "run", "--full", "-o", "json")
-		return !strings.Contains(stderr, "under way")
+		return !strings.Contains(stderr, "another reconcile run")
 	})
 	var result app.Reconciled
 	if err := json.Unmarshal([]byte(stdout), &result); err != nil {
@@ -300,7 +300,7 @@ func TestKilledRepairIsResumed(t *testing.T) {
 	var stdout, stderr string
 	clitest.Until(t, "the state database has noticed its end", func() bool {
 		_, stdout, stderr = o.Try("reconcile", "run", "--full", "--repair", "-o", "json")
-		return !strings.Contains(stderr, "under way")
+		return !strings.Contains(stderr, "another reconcile run")
 	})
 	var result app.Reconciled
 	if err := json.Unmarshal([]byte(stdout), &result); err != nil {

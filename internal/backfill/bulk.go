@@ -9,26 +9,26 @@ import (
 	"github.com/stranglerfig/migrator/store"
 )
 
-// filling is the fast way to copy: rows in blocks, of which the target takes those
-// that are new to it. All others, and whatever fails, go the way of single writes.
-type filling struct {
+// bulkCopier copies rows in blocks, of which the target takes the keys that are new to
+// it. All other rows, and those of a failed block, become single writes.
+type bulkCopier struct {
 	legacy store.BlockScanner
 	target store.BulkLoader
 	free   sync.Pool // of *record.Block
 }
 
-// newFilling is nil where a store has no such way.
-func newFilling(b *Backfill) *filling {
+// newBulkCopier returns nil if a store lacks the bulk interface.
+func newBulkCopier(b *Backfill) *bulkCopier {
 	legacy, scans := b.Legacy.(store.BlockScanner)
 	target, fills := b.Target.(store.BulkLoader)
 	if !scans || !fills || !target.CanBulkLoad() {
 		return nil
 	}
-	return &filling{legacy: legacy, target: target, free: sync.Pool{New: func() any { return new(record.Block) }}}
+	return &bulkCopier{legacy: legacy, target: target, free: sync.Pool{New: func() any { return new(record.Block) }}}
 }
 
 // load reads a chunk.
-func (f *filling) load(ctx context.Context, c store.Chunk, rows int) (blocks []*record.Block, err error) {
+func (f *bulkCopier) load(ctx context.Context, c store.Chunk, rows int) (blocks []*record.Block, err error) {
 	next := func() *record.Block { return f.free.Get().(*record.Block) }
 	err = f.legacy.ScanBlocks(ctx, c, rows, next, func(b *record.Block) error {
 		blocks = append(blocks, b)
@@ -37,13 +37,13 @@ func (f *filling) load(ctx context.Context, c store.Chunk, rows int) (blocks []*
 	return blocks, err
 }
 
-// fill returns when the target has every row of the block, or a later state of it.
-func (r *run) fill(ctx context.Context, b *record.Block, read time.Time) (n counts, err error) {
+// bulkLoad returns when the target has every row of the block, or a later state of it.
+func (r *run) bulkLoad(ctx context.Context, b *record.Block, read time.Time) (n counts, err error) {
 	written := make([]bool, b.Rows())
-	// [backfill-newer], [not-after]: Fill writes only keys of which the target has neither a record
-	// nor a version.
-	if r.fast.target.BulkLoad(ctx, store.BulkWrite{Block: b, Version: r.p.Barrier, NotAfter: read.Add(r.NotAfter)}, written) != nil {
-		clear(written) // single writes try again, and know what to say
+	// [backfill-newer], [not-after]: BulkLoad writes only keys of which the target has neither a
+	// record nor a version.
+	if r.bulk.target.BulkLoad(ctx, store.BulkWrite{Block: b, Version: r.p.Barrier, NotAfter: read.Add(r.NotAfter)}, written) != nil {
+		clear(written) // single writes retry, and their errors name the cause
 	}
 	var writes []store.Write
 	for i, done := range written {

@@ -17,7 +17,7 @@ import (
 )
 
 // restorable is a state database that can be put back to an earlier copy of its
-// files while instances live on.
+// files while instances continue.
 type restorable struct {
 	t     *testing.T
 	store *state.Store
@@ -197,7 +197,7 @@ func TestAReclaimToAPhaseThatDoesNotKeepTheTargetWaitsForLeasesFromBefore(t *tes
 	waited := false
 	await(t, "the leases from before to be over", func() bool {
 		after, err := reclaim(t.Context(), s, legacy)
-		var held *phases.RouteConflictError
+		var conflict *phases.RouteConflictError
 		switch {
 		case err == nil:
 			if after.RouteSince.Before(st.StateLoss.LeasesOver) {
@@ -205,7 +205,7 @@ func TestAReclaimToAPhaseThatDoesNotKeepTheTargetWaitsForLeasesFromBefore(t *tes
 			}
 			settled(t, s, i, after.Route)
 			return true
-		case !errors.As(err, &held) || held.Live.Epoch != ahead.Epoch:
+		case !errors.As(err, &conflict) || conflict.Live.Epoch != ahead.Epoch:
 			t.Fatal(err)
 		}
 		waited = true
@@ -216,7 +216,7 @@ func TestAReclaimToAPhaseThatDoesNotKeepTheTargetWaitsForLeasesFromBefore(t *tes
 	}
 }
 
-func TestAWitnessIsBelievedOnlyOfWhatTheStateDoesNotKnow(t *testing.T) {
+func TestAStateLossReportCountsOnlyForUnknownEpochs(t *testing.T) {
 	t.Parallel()
 	s, _ := open(t)
 	walk(t, s, nil, shadowWrite, dualRead)
@@ -228,7 +228,7 @@ func TestAWitnessIsBelievedOnlyOfWhatTheStateDoesNotKnow(t *testing.T) {
 		t.Errorf("%+v, %v", st.StateLoss, err)
 	}
 	if err := a.ReportStateLoss(t.Context(), phases.Route{Phase: phases.Grace, Epoch: 1 << 62}); err == nil {
-		t.Error("an epoch was believed that nobody can have reached")
+		t.Error("an epoch was recorded that no instance can have reached")
 	}
 	must(t, a.ReportStateLoss(t.Context(), phases.Route{Phase: phases.Retain, Epoch: 8}))
 	must(t, a.ReportStateLoss(t.Context(), phases.Route{Phase: phases.Grace, Epoch: 6}))
@@ -236,11 +236,11 @@ func TestAWitnessIsBelievedOnlyOfWhatTheStateDoesNotKnow(t *testing.T) {
 	if st.StateLoss.Route != (phases.Route{Phase: phases.Retain, Epoch: 8}) || st.StateLoss.Instance != "a" {
 		t.Errorf("%+v", st.StateLoss)
 	}
-	// Reads may come from the target alone, and writes go to it: no way back by itself.
+	// Reads may come from the target alone, and writes go to it: no automatic rollback.
 	if err := a.RollBack(t.Context(), 3, "test"); err != nil {
-		t.Errorf("a rescue where legacy is read already: %v", err)
+		t.Errorf("an emergency rollback where legacy is read already: %v", err)
 	}
 	if read, err := a.TargetRead(t.Context()); err != nil || !read {
-		t.Errorf("the witness may read the target: %v, %v", read, err)
+		t.Errorf("the reporting instance may read the target: %v, %v", read, err)
 	}
 }

@@ -10,18 +10,18 @@ import (
 	"github.com/stranglerfig/migrator/phases"
 )
 
-// jump puts the migration on a route in a new epoch, past all that guards a move.
+// jump puts the migration on a route in a new epoch, without the checks of a move.
 func jump(t *testing.T, s *state.Store, to phases.Route) {
 	t.Helper()
 	exec(t, s, `WITH m AS (UPDATE migrator.migrations SET epoch = epoch + 1, phase = $1, percent = $2 RETURNING name, epoch)
 		INSERT INTO migrator.epochs SELECT name, epoch, $1, $2, clock_timestamp() FROM m`, string(to.Phase), int(to.Percent))
 }
 
-// TestAWriteHeedsALapsedLeaseThatReadsTheTargetAlone: an instance that was cut off on
+// TestAWriteRespectsALapsedLeaseThatReadsTheTargetAlone: an instance that was cut off on
 // fenced to complete reads the target, lapsed or not [lapsed-held]. So the target is
-// still read, whatever the present route says, and no write may take the route past
-// grace. One that was cut off where it falls back to legacy holds nobody up.
-func TestAWriteHeedsALapsedLeaseThatReadsTheTargetAlone(t *testing.T) {
+// still read, whatever the present route is, and no write may take the route past
+// grace. An instance that was cut off where it falls back to legacy blocks no other.
+func TestAWriteRespectsALapsedLeaseThatReadsTheTargetAlone(t *testing.T) {
 	t.Parallel()
 	s, _ := open(t)
 	for _, c := range []struct {
@@ -50,16 +50,16 @@ func TestAWriteHeedsALapsedLeaseThatReadsTheTargetAlone(t *testing.T) {
 			}
 			ruling, err := a.Journal(t.Context(), []dual.JournalEntry{{Key: "k", Reason: "refused"}})
 			if err != nil || ruling.TargetRead != c.held || ruling.Fenced {
-				t.Errorf("the journal rules %+v (%v), want the target to be read: %v", ruling, err, c.held)
+				t.Errorf("the journal returned %+v (%v), want the target to be read: %v", ruling, err, c.held)
 			}
 			jump(t, s, grace)
 			_, st := fleetOf(t, s)
 			a.ack(t, st.Route.Epoch)
 			err = a.RollBack(t.Context(), st.Route.Epoch, "refused")
 			_, st = fleetOf(t, s)
-			var held *phases.RouteConflictError
-			if refused := errors.As(err, &held); refused != c.held || (st.Route.Phase == phases.Grace) != c.held {
-				t.Errorf("a write that takes reads back: %v, now at %s; want a refusal: %v", err, st.Route, c.held)
+			var conflict *phases.RouteConflictError
+			if refused := errors.As(err, &conflict); refused != c.held || (st.Route.Phase == phases.Grace) != c.held {
+				t.Errorf("an emergency rollback: %v, now at %s; want a refusal: %v", err, st.Route, c.held)
 			}
 		})
 	}

@@ -53,7 +53,7 @@ func wants(t *testing.T, err error, parts ...string) {
 	}
 }
 
-func TestOpenSaysWhatIsWrongWithTheServer(t *testing.T) {
+func TestOpenExplainsWhatIsWrongWithTheServer(t *testing.T) {
 	t.Parallel()
 	_, dbURL := open(t)
 	at := func(change func(u *url.URL)) string {
@@ -87,7 +87,7 @@ func TestOpenSaysWhatIsWrongWithTheServer(t *testing.T) {
 	}
 }
 
-func TestABlackHoleIsNotWaitedForForGood(t *testing.T) {
+func TestConnectingToABlackHoleEnds(t *testing.T) {
 	t.Parallel()
 	_, dbURL := open(t)
 	proxied, p := through(t, dbURL)
@@ -119,7 +119,7 @@ func TestAnAnswerThatNeverComesEndsTheStatement(t *testing.T) {
 	}
 }
 
-func TestASlowDatabaseIsCalledSlow(t *testing.T) {
+func TestASlowDatabaseIsReported(t *testing.T) {
 	t.Parallel()
 	_, dbURL := open(t)
 	proxied, p := through(t, dbURL)
@@ -137,12 +137,12 @@ func TestASlowDatabaseIsCalledSlow(t *testing.T) {
 		}
 	}
 	if !strings.Contains(speed, "connecting took") {
-		t.Errorf("doctor says %q of it", speed)
+		t.Errorf("doctor reports %q", speed)
 	}
 }
 
-// TestAStandbyThatIsNotYetPromotedIsNamed: it is read from, nothing is changed, and
-// a store that was open goes on once it is promoted.
+// TestAStandbyThatIsNotYetPromotedIsNamed: it serves reads, nothing is changed, and
+// an open store continues once it is promoted.
 func TestAStandbyThatIsNotYetPromotedIsNamed(t *testing.T) {
 	t.Parallel()
 	server := testenv.Postgres(t)
@@ -166,13 +166,13 @@ func TestAStandbyThatIsNotYetPromotedIsNamed(t *testing.T) {
 	}
 }
 
-// TestAConnectionThatEndsInTheMidstOfACommand: nobody knows what was done.
-func TestAConnectionThatEndsInTheMidstOfACommand(t *testing.T) {
+// TestAConnectionClosedDuringACommandIsExplained: the command's outcome is unknown.
+func TestAConnectionClosedDuringACommandIsExplained(t *testing.T) {
 	t.Parallel()
 	s, _ := open(t)
 	_, err := s.Transition(t.Context(), testMigration, func(e phases.Snapshot) (phases.Move, error) {
 		exec(t, s, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()`)
 		return phases.Move{From: e.Status.Route, To: shadowWrite, Cause: phases.CauseAdvance}, nil
 	})
-	wants(t, err, "may have happened or not")
+	wants(t, err, "outcome of the last statement is unknown")
 }

@@ -15,8 +15,8 @@ import (
 	"github.com/stranglerfig/migrator/phases"
 )
 
-// office is a migration whose decision makers are the members of a role, and what
-// people who connect as themselves do with it.
+// office is a migration whose decision makers are the members of a role, with operators who
+// connect as separate users.
 type office struct {
 	*state.Store
 	t                  *testing.T
@@ -50,7 +50,7 @@ func newOffice(t *testing.T, approval string) *office {
 	return o
 }
 
-// step moves forward as somebody, with the gate overridden if a reason is given.
+// step moves forward as the store's user, with the gate overridden if a reason is given.
 func (o *office) step(as *state.Store, to phases.Route, overridden string) error {
 	o.t.Helper()
 	_, err := as.Transition(o.t.Context(), testMigration, func(e phases.Snapshot) (phases.Move, error) {
@@ -81,7 +81,7 @@ func (o *office) refused(what string, err error, words ...string) {
 	}
 	for _, w := range words {
 		if !strings.Contains(err.Error(), w) {
-			o.t.Errorf("%s: %v: it does not say %q", what, err, w)
+			o.t.Errorf("%s: %v: it does not contain %q", what, err, w)
 		}
 	}
 }
@@ -94,10 +94,10 @@ func TestOnlyTheDecisionMakerOverrides(t *testing.T) {
 	if err := o.step(o.asAnn, dualRead, " "); err == nil || !strings.Contains(err.Error(), "without a reason") {
 		t.Errorf("an override without a reason: %v", err)
 	}
-	must(t, o.step(o.asAnn, dualRead, "the change request says so"))
+	must(t, o.step(o.asAnn, dualRead, "approved in the change request"))
 	entries, err := o.History(t.Context(), testMigration, 1)
 	must(t, err)
-	if e := entries[0]; e.Actor != o.ann || !strings.Contains(string(e.Evidence), "the change request says so") {
+	if e := entries[0]; e.Actor != o.ann || !strings.Contains(string(e.Evidence), "approved in the change request") {
 		t.Errorf("%+v", e)
 	}
 	// Another client than this one can't either.
@@ -117,7 +117,7 @@ func TestOnlyTheDecisionMakerOverrides(t *testing.T) {
 	}
 	_, err = o.asMa.Approve(t.Context(), testMigration, phases.Cutover, "", time.Hour, "")
 	o.refused("mallory approves", err, "may approve")
-	walk(t, o.Store, nil, shadowWrite) // a way back asks nobody
+	walk(t, o.Store, nil, shadowWrite) // a rollback needs no approval
 	must(t, o.asMa.Acknowledge(t.Context(), testMigration, "nothing there"))
 }
 
@@ -127,14 +127,14 @@ func TestTwoPeopleTakeAStepThatNeedsTwo(t *testing.T) {
 	walk(t, o.Store, nil, shadowWrite, dualRead, cutover, grace)
 	complete := phases.Route{Phase: phases.Complete}
 
-	o.refused("nobody has approved", o.step(o.asAnn, fencedRoute, ""), "retain needs two people")
+	o.refused("no approval", o.step(o.asAnn, fencedRoute, ""), "retain needs two people")
 	if h, _ := hint.Of(o.step(o.asAnn, fencedRoute, "")); h.Do != hint.Approve {
-		t.Errorf("nobody has approved: hint %v", h)
+		t.Errorf("no approval: hint %v", h)
 	}
 	o.approve(o.asAnn, phases.Retain)
 	o.refused("ann approves and advances", o.step(o.asAnn, fencedRoute, ""), "nobody but "+o.ann)
 	must(t, o.step(o.asBob, fencedRoute, ""))
-	must(t, o.step(o.asAnn, retain, "")) // the second half: whoever takes it up
+	must(t, o.step(o.asAnn, retain, "")) // the second half, which any operator may complete
 
 	o.refused("with the words of another phase", o.step(o.asBob, complete, ""), "complete needs two people")
 	o.approve(o.asBob, phases.Complete)
@@ -160,7 +160,7 @@ func TestTwoPeopleTakeAStepThatNeedsTwo(t *testing.T) {
 	}
 }
 
-func TestOneIsEnoughWhereTheDescriptionSaysSo(t *testing.T) {
+func TestOnePersonIsEnoughWhereTheMigrationFileAllowsIt(t *testing.T) {
 	t.Parallel()
 	for _, approval := range []string{`"for": ["complete"]`, `"two_people": ["complete"]`} {
 		o := newOffice(t, approval)

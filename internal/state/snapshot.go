@@ -13,7 +13,7 @@ import (
 	"github.com/stranglerfig/migrator/phases"
 )
 
-// Snapshot is all that a decision about the migration rests on, as of one moment.
+// Snapshot reads the input of a decision about the migration, as of one moment.
 func (s *Store) Snapshot(ctx context.Context, migration string) (e phases.Snapshot, err error) {
 	err = pgx.BeginTxFunc(ctx, s.pool, statedb.RepeatableRead, func(tx pgx.Tx) error {
 		e, err = readSnapshot(ctx, tx, migration)
@@ -34,8 +34,8 @@ func (s *Store) Open(ctx context.Context, migration string) (e phases.Snapshot, 
 	return e, a, statedb.Explain(err)
 }
 
-// readSnapshot reads the evidence. It is as of one moment in a transaction that is, or
-// that has the migration's row alone.
+// readSnapshot reads the snapshot. The caller's transaction must see one moment
+// (repeatable read), or have the migration's row exclusively.
 func readSnapshot(ctx context.Context, q statedb.Querier, migration string) (e phases.Snapshot, err error) {
 	// All reads see one moment: verdicts on rows of different moments could open a gate that was
 	// never open.
@@ -76,38 +76,37 @@ func readSnapshot(ctx context.Context, q statedb.Querier, migration string) (e p
 	return e, err
 }
 
-// evaluationsSince is how far evidence shows what was measured last: a gate that is no longer
-// described does not stay in it for good.
+// evaluationsSince is how far back a snapshot includes evaluations: a gate that is no longer
+// in the migration file disappears from it.
 const evaluationsSince = 7 * 24 * time.Hour
 
-// fleet sums the leases up.
+// fleet summarizes the leases.
 //
-// Held is what live leases may still be on: a lease that acknowledged an epoch may
-// have swapped to any later one without having said so yet.
+// LiveRoutes are the routes that instances with live leases may still be on: an instance
+// that acknowledged an epoch may have swapped to any later one and not yet reported it.
 //
-// Of lapsed leases only some routes count. An instance whose lease ran out, by a
-// clock that it started before the database's, behaves as dual-read where legacy
-// can answer: it reads legacy and writes both stores. Beside it every way back is
-// safe: from cutover and grace to dual-read and on to shadow-write those routes are
-// compatible with its behaviour, and under legacy it is one more reader of legacy,
-// whose writes reach the target with their versions, as a backfill's would. So it
-// holds no rollback up.
+// Of lapsed leases only some routes count. An instance whose lease expired, by a clock
+// that it started before the database's, behaves as in dual-read where legacy can answer:
+// it reads legacy and writes both stores. Every rollback is safe beside it. From cutover
+// and grace to dual-read and on to shadow-write, the routes are compatible with its
+// behaviour. Under legacy it is one more reader of legacy, whose writes reach the target
+// with their versions, as a backfill's would. So it blocks no rollback.
 //
-// From fenced to complete it has nobody but the target to ask, and goes on reading
-// it. Such a route counts as held until the instance joins anew or is evicted: else
-// it would answer from the target while others, back in dual-read, no longer care
-// whether the target has a write.
+// From fenced to complete it can read only the target, and continues to. Such a route
+// counts as live until the instance rejoins or is evicted. Otherwise the instance would
+// answer from the target while others, back in dual-read, no longer ensure that the
+// target has every write.
 //
-// Every move forward a lapsed lease does hold up: Transition refuses those, and the
-// gate fleet-settled says so.
+// A lapsed lease does block every move forward: Transition refuses those, and the gate
+// fleet-settled reports it.
 func fleet(ctx context.Context, q statedb.Querier, st phases.Status) (f phases.Fleet, now time.Time, err error) {
 	leases, now, err := readLeases(ctx, q, st.Migration)
 	if err != nil {
 		return f, now, err
 	}
 	present := st.Route.Epoch
-	// [loss-held]: without any lease, epochs above the present one still count as held: they were
-	// reported.
+	// [loss-held]: without any lease, epochs above the present one still count as live: instances
+	// reported them.
 	lowest, lowestLapsed := present+1, present+1
 	for _, l := range leases {
 		if l.Lapsed {
@@ -136,8 +135,8 @@ func fleet(ctx context.Context, q statedb.Querier, st phases.Status) (f phases.F
 	return f, now, nil
 }
 
-// readsTargetAlone tells that an instance on the route reads the target whether
-// its lease holds or not.
+// readsTargetAlone reports whether an instance on the route reads the target also after
+// its lease has expired.
 func readsTargetAlone(r phases.Route) bool { return r.ReadsTarget() && !r.Behaviour().Fallback }
 
 func epochsFrom(ctx context.Context, q statedb.Querier, migration string, lowest int64) ([]phases.Route, error) {
@@ -161,11 +160,10 @@ func newestBackfill(ctx context.Context, q statedb.Querier, migration string) (*
 	return &b, err
 }
 
-// newestRun is the newest finished run that the condition, of this file, lets through.
+// newestRun is the newest finished run that meets the condition, a constant of this file.
 //
-// What it found to be lost counts for nothing where an instance has ended uncleanly and
-// no clean run lies between: a write that it had begun, and nobody was told of, looks
-// the same.
+// Its lost writes do not count if an instance ended uncleanly and no clean run came
+// between: a write that the instance had begun and not acknowledged has the same effect.
 func newestRun(ctx context.Context, q statedb.Querier, st phases.Status, condition string) (*phases.ReconcileResult, error) {
 	var r phases.ReconcileResult
 	err := q.QueryRow(ctx, `SELECT id, epoch, config_hash, began_at, finished_at, whole, two_way, checked, differences, repaired + journalled,
@@ -182,7 +180,7 @@ func newestRun(ctx context.Context, q statedb.Querier, st phases.Status, conditi
 	return &r, err
 }
 
-// LastClean is when the newest reconcile run that found no difference finished;
+// LastClean returns when the newest reconcile run that found no difference finished;
 // zero if there is none.
 func (s *Store) LastClean(ctx context.Context, migration string) (time.Time, error) {
 	run, err := newestRun(ctx, s.pool, phases.Status{Migration: migration}, `differences = 0`)
@@ -192,9 +190,9 @@ func (s *Store) LastClean(ctx context.Context, migration string) (time.Time, err
 	return run.Finished, nil
 }
 
-// newestDrill is the newest drill that passed, wherever it was made. One that has
-// rehearsed what the applied description says is taken as made under it: see
-// migration.Config.Rehearsal.
+// newestDrill is the newest drill that passed, in whatever environment. A drill that
+// rehearsed the same settings as the applied migration file counts as one under that
+// file: see migration.Config.DrillHash.
 func newestDrill(ctx context.Context, q statedb.Querier, st phases.Status) (*phases.DrillResult, error) {
 	rows, err := q.Query(ctx, `SELECT d.config_hash, d.rehearsal, d.finished_at, m.config::text FROM migrator.drills d
 		JOIN migrator.migrations m ON m.name = d.migration
@@ -209,7 +207,7 @@ func newestDrill(ctx context.Context, q statedb.Querier, st phases.Status) (*pha
 		if applied == "" {
 			var m migration.Config
 			if err := json.Unmarshal([]byte(config), &m); err != nil {
-				return nil // then none fits, and the gate says so
+				return nil // then no drill matches, and the gate reports it
 			}
 			applied = m.DrillHash()
 		}
@@ -228,7 +226,7 @@ func newestDrill(ctx context.Context, q statedb.Querier, st phases.Status) (*pha
 	return newest, err
 }
 
-// newestVerification is that of the way back: the one that a step forward rests on.
+// newestVerification is that of the runbook rollback, which the gate of a step forward reads.
 func newestVerification(ctx context.Context, q statedb.Querier, migration string) (*phases.VerificationResult, error) {
 	var v phases.VerificationResult
 	err := q.QueryRow(ctx, `SELECT runbook, source_hash, config_hash, passed, at FROM migrator.runbook_verifications
