@@ -226,8 +226,8 @@ func TestForeignValueIsNotReportedAbsent(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	nobody := dual.Change[int, user]{Key: 3, Value: user{3, "nobody", nil}, Version: versionAt(1)}
-	if r, err := target.Apply(t.Context(), nobody, dual.ApplyOptions{NotAfter: now.Add(time.Minute)}); err != nil || r.Outcome != store.Applied {
+	refusedUser := dual.Change[int, user]{Key: 3, Value: user{3, "nobody", nil}, Version: versionAt(1)}
+	if r, err := target.Apply(t.Context(), refusedUser, dual.ApplyOptions{NotAfter: now.Add(time.Minute)}); err != nil || r.Outcome != store.Applied {
 		t.Fatal(r, err)
 	}
 	for id, want := range map[int]string{1: "but wrong-type", 2: "but unowned", 3: `field "name"`} {

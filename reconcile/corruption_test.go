@@ -202,7 +202,7 @@ func withCorruptions(t *testing.T, rows, n int, expires bool, by func(*testing.T
 	r, found := run(t, rc, repaired)
 	t.Logf("%d checked, %d scanned, %d suspects, %d differences %v, %d repaired, %d unsettled in %v beside %d writes",
 		r.Checked, r.Scanned, r.Suspects, r.Differences, r.Classes, r.Repaired, r.Unsettled, time.Since(began), written.Load()-before)
-	invented, journalled := 0, 0
+	invented, journaled := 0, 0
 	for k, f := range found {
 		truth, ok := c.truth[k]
 		switch {
@@ -212,7 +212,7 @@ func withCorruptions(t *testing.T, rows, n int, expires bool, by func(*testing.T
 			t.Errorf("%s is not repaired: %+v", truth.kind, f)
 		case ok:
 		case l.behind(k): // a write that came too late: it is one
-			journalled++
+			journaled++
 		default:
 			invented++
 			t.Errorf("invented: %+v", f)
@@ -240,7 +240,7 @@ func withCorruptions(t *testing.T, rows, n int, expires bool, by func(*testing.T
 			t.Errorf("after the repair: %+v", found[k])
 		}
 	}
-	t.Logf("the next run: %d checked, %d differences in %v; %d of the first one's were lost by the load", r.Checked, r.Differences, time.Since(began), journalled)
+	t.Logf("the next run: %d checked, %d differences in %v; %d of the first one's were lost by the load", r.Checked, r.Differences, time.Since(began), journaled)
 	stop()
 	if _, err := rc.RepairJournal(t.Context()); err != nil {
 		t.Fatal(err)

@@ -97,11 +97,11 @@ func (rc *Reconciler) Explain(ctx context.Context, key record.Key, past Past, ru
 	if err != nil {
 		return nil, fmt.Errorf("read the journal: %w", err)
 	}
-	sight, err := (&repair.Repairer{Locker: rc.Locker, Target: rc.Target}).Observe(ctx, []record.Key{key})
+	observed, err := (&repair.Repairer{Locker: rc.Locker, Target: rc.Target}).Observe(ctx, []record.Key{key})
 	if err != nil {
 		return nil, err
 	}
-	now := snapshot{era: sight.Era, row: sight.Rows[0], entry: sight.Seen[0], now: sight.Now}
+	now := snapshot{era: observed.Era, row: observed.Rows[0], entry: observed.Seen[0], now: observed.Now}
 	x := &Explanation{
 		Key: key, At: now.now, Era: int64(now.era), Same: r.agreed(now), Journal: journaled,
 		Legacy: r.legacySide(now), Target: Side{
@@ -121,7 +121,7 @@ func (rc *Reconciler) Explain(ctx context.Context, key record.Key, past Past, ru
 		lost = journaled.Version
 	}
 	x.classify(r, now, lost)
-	x.Repair = planned(sight.Plan(0, lost), x.Class, journaled != nil)
+	x.Repair = planned(observed.Plan(0, lost), x.Class, journaled != nil)
 	x.Fields = r.explainFields(schema, now, rules)
 	if x.Findings, err = past.FindingsOf(ctx, key, pastFindings); err != nil {
 		return nil, fmt.Errorf("read earlier findings: %w", err)

@@ -13,7 +13,7 @@ func (r *recorder) compared(n int64) {
 	r.report()
 }
 
-// jobEnded takes back what an ended job has reported.
+// jobEnded subtracts what an ended job has reported.
 func (r *recorder) jobEnded(records int64) { r.inFlight.Add(-records) }
 
 // collect counts a finished job's records. Its suspects are counted by suspected.

@@ -149,7 +149,7 @@ func (c *cli) drillRollback(ctx context.Context, d *drillFlags, fault dual.Fault
 	}
 	defer j.Close()
 	run := app.Drill{
-		Fault: fault, Healthy: d.healthy, Within: d.within, After: d.after, Tell: c.drillStep, Program: version, Log: c.log,
+		Fault: fault, Healthy: d.healthy, Within: d.within, After: d.after, Progress: c.drillStep, Program: version, Log: c.log,
 		Load: app.DrillLoad{Source: d.load, Keys: d.keys, Rate: d.rate, Column: d.column},
 	}
 	if !d.keepDaemon {

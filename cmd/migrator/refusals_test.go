@@ -65,7 +65,7 @@ func TestBadInputIsExitCode2Everywhere(t *testing.T) {
 	o.SQL(o.Legacy, `CREATE TABLE loans (id bigint PRIMARY KEY, note text)`)
 	o.Does("init", "apply", "phase advance")
 	for _, c := range []struct{ file, url, says string }{
-		{"legacy.url", "postgres://someone:hu%sh@127.0.0.1:1/lib", "the URL of the legacy PostgreSQL can't be read"},
+		{"legacy.url", "postgres://alice:hu%sh@127.0.0.1:1/lib", "the URL of the legacy PostgreSQL can't be read"},
 		{"target.url", "redis://:hush@127.0.0.1:1/first", "target.url: the database is not a number"},
 		{"target.url", "redis://:hush@127.0.0.1:1/0?color=red", "target.url: unknown option color"},
 	} {

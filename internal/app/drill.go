@@ -37,7 +37,7 @@ type Drill struct {
 	Daemons                drill.Daemons // nil: no daemon is started or killed
 	Load                   DrillLoad
 	Program                string           // its version
-	Tell                   func(drill.Step) // each step as it begins (Took 0) and as it ends
+	Progress               func(drill.Step) // each step as it begins (Took 0) and as it ends
 	Log                    *slog.Logger     // nil: discarded
 }
 
@@ -63,7 +63,7 @@ func (j *Job) Drill(ctx context.Context, d Drill) (*drill.Report, error) {
 		Triggers: m.Triggers, State: drillState{j.State}, Switch: j.State, Load: load,
 		Fault: d.Fault, Baseline: d.Healthy, Within: d.Within, After: d.After,
 		Plant:     &drill.Planted{Store: j.Target, Keys: keys, Most: plantedRecords},
-		Reconcile: j.drillReconcile(d.Log), Daemons: d.Daemons, Progress: d.Tell,
+		Reconcile: j.drillReconcile(d.Log), Daemons: d.Daemons, Progress: d.Progress,
 	}
 	runs := drills.New(j.State.Pool(), m.Name)
 	begun, release, err := runs.Begin(ctx, m.DrillHash())

@@ -216,7 +216,7 @@ func TestANotedFenceLetsNothingElseOutOfGrace(t *testing.T) {
 
 // The decision that needs an empty journal and the write that fills it never both
 // win: either the transition sees the key, or the writer gets the new route.
-func TestAJournalledFailureAndAnAdvanceNeverBothWin(t *testing.T) {
+func TestAJournaledFailureAndAnAdvanceNeverBothWin(t *testing.T) {
 	t.Parallel()
 	s, _ := open(t)
 	walk(t, s, nil, shadowWrite, dualRead)
@@ -255,7 +255,7 @@ func TestAJournalledFailureAndAnAdvanceNeverBothWin(t *testing.T) {
 
 // A stream of writers that share the migration's row must not starve the rollback: in an
 // outage of the target there is such a stream.
-func TestATransitionPassesAStreamOfJournalledWrites(t *testing.T) {
+func TestATransitionPassesAStreamOfJournaledWrites(t *testing.T) {
 	t.Parallel()
 	s, _ := open(t)
 	walk(t, s, nil, shadowWrite, dualRead, cutover)

@@ -101,7 +101,7 @@ func ScanStatus(row pgx.CollectableRow) (st phases.Status, err error) {
 	var dirty *time.Time
 	var notAfter string
 	var lost struct {
-		witness, phase *string
+		reporter, phase *string
 		percent        *phases.Percent
 		epoch          *int64
 		since, over    *time.Time
@@ -109,10 +109,10 @@ func ScanStatus(row pgx.CollectableRow) (st phases.Status, err error) {
 	err = row.Scan(&st.Migration, &st.Route.Phase, &st.Route.Percent, &st.Route.Epoch, &st.PhaseSince, &st.RouteSince,
 		&st.Paused, &st.ConfigHash, &st.LegacyEpoch, &dirty, &notAfter, &st.Attempt, &st.FenceEra, &st.Reversible,
 		&st.ReturnKeys, &st.JournalKeys, &st.LastCause, &st.LastReason, &st.LastActor, &st.Environment, &st.ReturnJournalLost,
-		&lost.witness, &lost.phase, &lost.percent, &lost.epoch, &lost.since, &lost.over)
+		&lost.reporter, &lost.phase, &lost.percent, &lost.epoch, &lost.since, &lost.over)
 	if lost.epoch != nil {
 		st.StateLoss = &phases.StateLoss{
-			Instance: *lost.witness, Since: *lost.since, LeasesOver: *lost.over,
+			Instance: *lost.reporter, Since: *lost.since, LeasesOver: *lost.over,
 			Route: phases.Route{Phase: phases.Phase(*lost.phase), Percent: *lost.percent, Epoch: *lost.epoch},
 		}
 	}

@@ -78,7 +78,7 @@ func (g *gen) controller(s *State, i int) {
 	case commitsFenced:
 		if g.r.FencedEpoch {
 			commits(Fenced, checksFence, func(n *State) { n.fenceEra = n.era })
-		} else if room && !s.journalled {
+		} else if room && !s.journaled {
 			step("commits retain", func(n *State, c *controller) { n.push(Retain); n.fenceEra, c.pc = n.era, idle })
 		}
 	case checksFence:
@@ -89,7 +89,7 @@ func (g *gen) controller(s *State, i int) {
 			step("sees every live instance on fenced, and its fence", func(_ *State, c *controller) { c.pc = retains })
 		}
 	case retains:
-		if !same || g.behind(s) || s.lapsed() || s.journalled {
+		if !same || g.behind(s) || s.lapsed() || s.journaled {
 			break
 		}
 		commits(Retain, idle, func(n *State) { n.fenceEra = n.era })

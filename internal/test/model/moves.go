@@ -99,7 +99,7 @@ func (g *gen) open(s *State, to Kind) bool {
 			stay = e + 1
 		}
 	}
-	at := gateKey{legalKey{s.route(), to, g.liveRoutes(s)}, g.behind(s), s.lapsed(), s.journalled, s.dirty, s.copied > stay}
+	at := gateKey{legalKey{s.route(), to, g.liveRoutes(s)}, g.behind(s), s.lapsed(), s.journaled, s.dirty, s.copied > stay}
 	ok, known := g.gates[at]
 	if known {
 		return ok

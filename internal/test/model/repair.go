@@ -38,12 +38,12 @@ func (g *gen) repairs(s *State) {
 	case 5: // legacy was read first, without a row
 		step("reads the target, after legacy", func(n *State, r *repairer) {
 			g.seeTarget(n, r)
-			g.bury(n, r)
+			g.tombstone(n, r)
 		})
 	case 2:
 		switch {
 		case g.c.deleted(s.seq): // a row that is being inserted is neither seen nor awaited
-			step("finds no row in legacy", func(n *State, r *repairer) { g.bury(n, r) })
+			step("finds no row in legacy", func(n *State, r *repairer) { g.tombstone(n, r) })
 		case !g.r.RowLock:
 			step("reads the row without its lock", func(n *State, r *repairer) { r.stage, r.seq = 6, s.seq })
 		case s.open == 0:
@@ -74,8 +74,8 @@ func (g *gen) take(n *State, r *repairer) {
 	}
 }
 
-// bury is the rule for a row that legacy lacks.
-func (g *gen) bury(n *State, r *repairer) {
+// tombstone is the rule for a row that legacy lacks.
+func (g *gen) tombstone(n *State, r *repairer) {
 	v := r.seenAt.max(r.journalVersion)
 	if g.r.RepairEra && v.era > r.era || r.seen != live && v == r.seenAt || !g.r.Tombstone && r.seen != live {
 		g.repaired(n, r)
@@ -88,8 +88,8 @@ func (g *gen) bury(n *State, r *repairer) {
 
 // repaired clears the journal's key if it has not changed since, and ends the repair.
 func (g *gen) repaired(n *State, r *repairer) {
-	if n.journalled && n.journalVersion == r.journalVersion && n.changes == r.changes {
-		n.journalled, n.journalVersion, n.changes = false, version{}, 0
+	if n.journaled && n.journalVersion == r.journalVersion && n.changes == r.changes {
+		n.journaled, n.journalVersion, n.changes = false, version{}, 0
 	}
 	if r.sweep {
 		n.finish()

@@ -105,7 +105,7 @@ type State struct {
 	// state database
 	attempt        uint8
 	fenceEra       uint8
-	journalled     bool
+	journaled      bool
 	journalVersion version
 	changes        uint8
 	returns        bool // the key is in the return journal

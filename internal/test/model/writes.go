@@ -120,7 +120,7 @@ func (g *gen) retained(s *State, j int) {
 }
 
 func (g *gen) list(n *State, w *write) {
-	n.journalled = true
+	n.journaled = true
 	n.journalVersion = n.journalVersion.max(w.at)
 	n.changes = min(n.changes+1, 7)
 	if !g.r.JournalVersion {

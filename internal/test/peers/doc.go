@@ -1,4 +1,4 @@
 // Package peers measures what dual costs an application beside LaunchDarkly's Go
-// migrator, on the same stores that do nothing. It is a module of its own, so that
-// nobody else needs that SDK: make peers.
+// migrator, on the same stores that do nothing. It is a module of its own, so that no
+// other build needs that SDK: make peers.
 package peers

@@ -15,7 +15,7 @@ type account struct {
 	switched bool // another than our own
 }
 
-// unprivileged returns our own account, or, for root, postgres, else nobody. PostgreSQL looks
+// unprivileged returns our own account, or, for root, postgres, else the user nobody. PostgreSQL looks
 // its user up, so a uid without a passwd entry does not work.
 func unprivileged() (account, error) {
 	uid := os.Geteuid()
