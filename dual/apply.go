@@ -158,7 +158,7 @@ func (w *Writer[K, V]) again(h *pinnedRoute, attempt int, until time.Time) bool 
 
 func (w *Writer[K, V]) caughtUp(c Change[K, V]) {
 	if w.i.degraded.some.Load() {
-		w.i.degraded.caughtUp(w.key(c.Key), c.Version)
+		w.i.degraded.caughtUp(w.key(c.Key), c.Version, !c.Deleted, true)
 	}
 }
 

@@ -47,14 +47,17 @@ func (d *degraded) missing(key record.Key) (v record.Version, behind, all bool) 
 	return v, behind || d.all, d.all
 }
 
-// caughtUp removes the record if the target's version is at least the one that it missed.
-func (d *degraded) caughtUp(key record.Key, target record.Version) bool {
+// caughtUp removes the record if the target has what it missed: a version that is at
+// least the missed one. A missed delete of a key that legacy lacks has no version
+// (delete_absent.go): the target has it once it has no record, or a later write of this
+// instance (written).
+func (d *degraded) caughtUp(key record.Key, target record.Version, found, written bool) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	v, behind := d.keys[key]
 	// [degraded-read]: a target that is older than the missed version would return the state before
-	// an acknowledged write. An entry without a version (delete_absent.go) ends at the next read.
-	if behind && v.NewerThan(target) {
+	// an acknowledged write; so would a record that the missed delete should have removed.
+	if behind && (v.NewerThan(target) || v.IsZero() && found && !written) {
 		return false
 	}
 	delete(d.keys, key)

@@ -29,6 +29,7 @@ type pendingEntry struct {
 	entry        JournalEntry
 	pin          pin
 	acknowledged bool // the write was acknowledged to the application
+	changes      int  // failed changes of the key that are in the entry
 }
 
 const journalBatch = 500
@@ -54,6 +55,7 @@ func (q *pending) add(p *pin, entries []JournalEntry, acknowledged bool) bool {
 			// [journal-version]: two failed changes of one key are one entry, at the higher version.
 			e.entry.Version = e.entry.Version.Max(l.Version)
 			e.acknowledged = e.acknowledged || acknowledged
+			e.changes++
 			continue
 		}
 		if len(q.entries) >= q.bound {
@@ -62,7 +64,7 @@ func (q *pending) add(p *pin, entries []JournalEntry, acknowledged bool) bool {
 		}
 		// [drain-writes], [drain-queue], [leave-drained]: the entry's own pin keeps the epoch
 		// unacknowledged and the instance in the fleet until the key is journaled.
-		q.entries[at] = &pendingEntry{entry: l, pin: p.extend(), acknowledged: acknowledged}
+		q.entries[at] = &pendingEntry{entry: l, pin: p.extend(), acknowledged: acknowledged, changes: 1}
 	}
 	q.mu.Unlock()
 	select {
@@ -72,27 +74,36 @@ func (q *pending) add(p *pin, entries []JournalEntry, acknowledged bool) bool {
 	return room
 }
 
-func (q *pending) batch() (at []pendingKey, entries []JournalEntry, acknowledged bool) {
+// pendingBatch is entries that are journaled together.
+type pendingBatch struct {
+	at           []pendingKey
+	entries      []JournalEntry
+	changes      []int // of each entry, when the batch was taken
+	acknowledged bool  // a write of one of them was
+}
+
+func (q *pending) batch() (b pendingBatch) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for k, e := range q.entries {
-		at, entries = append(at, k), append(entries, e.entry)
-		acknowledged = acknowledged || e.acknowledged
-		if len(at) == journalBatch {
+		b.at, b.entries, b.changes = append(b.at, k), append(b.entries, e.entry), append(b.changes, e.changes)
+		b.acknowledged = b.acknowledged || e.acknowledged
+		if len(b.at) == journalBatch {
 			break
 		}
 	}
-	return at, entries, acknowledged
+	return b
 }
 
-// remove removes the entries, except those that have changed since.
-func (q *pending) remove(at []pendingKey, entries []JournalEntry) {
+// remove removes the batch's entries, except those that have changed since.
+func (q *pending) remove(b pendingBatch) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for n, k := range at {
-		// [journal-changes]: an entry that took a newer version while it was journaled stays, or no
-		// repair would know of that version. Entries without a version can't be distinguished this way.
-		if e := q.entries[k]; e.entry.Version == entries[n].Version {
+	for n, k := range b.at {
+		// [journal-changes]: an entry that took another change while it was journaled stays, or no
+		// repair would know of that change. Its count decides, not its version: a change whose
+		// outcome is unknown has none.
+		if e := q.entries[k]; e.changes == b.changes[n] {
 			delete(q.entries, k)
 			e.pin.release()
 		}
@@ -103,8 +114,8 @@ func (q *pending) remove(at []pendingKey, entries []JournalEntry) {
 func (i *Instance) journalPending(ctx context.Context) {
 	failures := 0
 	for {
-		at, entries, acknowledged := i.pending.batch()
-		if len(at) == 0 {
+		b := i.pending.batch()
+		if len(b.at) == 0 {
 			select {
 			case <-ctx.Done():
 				return
@@ -115,7 +126,7 @@ func (i *Instance) journalPending(ctx context.Context) {
 		bounded, cancel := context.WithTimeout(ctx, 5*time.Second)
 		// Retried until the state answers, with growing pauses: to give up would lose changes that
 		// were acknowledged. Journaling twice is harmless: the count of changes only grows.
-		result, err := i.fleet.Journal(bounded, entries)
+		result, err := i.fleet.Journal(bounded, b.entries)
 		cancel()
 		if err != nil {
 			if failures == 0 {
@@ -132,16 +143,16 @@ func (i *Instance) journalPending(ctx context.Context) {
 		i.journal.reset()
 		if result.Fenced {
 			// [unclean-mark]: the journal is closed behind a fence.
-			i.abandon(entries, acknowledged, "authority has moved and the journal is closed")
+			i.abandon(b.entries, b.acknowledged, "authority has moved and the journal is closed")
 		} else {
-			i.count.journaled.Add(uint64(len(entries)))
+			i.count.journaled.Add(uint64(len(b.entries)))
 			// [both-before-ack]: the write was acknowledged before its failure was known, and the target
 			// is read by now: roll back.
-			if result.TargetRead && acknowledged && i.set.Writing.OnTargetFailure == RollBack {
-				i.rollbackOnLateFailure(ctx, at[0].h.route.Epoch, entries)
+			if result.TargetRead && b.acknowledged && i.set.Writing.OnTargetFailure == RollBack {
+				i.rollbackOnLateFailure(ctx, b.at[0].h.route.Epoch, b.entries)
 			}
 		}
-		i.pending.remove(at, entries)
+		i.pending.remove(b)
 	}
 }
 

@@ -256,7 +256,7 @@ func (r *Reader[K, V]) mayAnswer(ctx context.Context, p *pin, k K) bool {
 	if err != nil || missing.NewerThan(entry.Version) {
 		return false
 	}
-	return r.i.degraded.caughtUp(key, entry.Version)
+	return r.i.degraded.caughtUp(key, entry.Version, entry.Found, false)
 }
 
 func (r *Reader[K, V]) clone(v V) V {

@@ -32,6 +32,12 @@ func (i *Instance) handleTargetFailure(ctx context.Context, p *pin, entries []Jo
 		return i.fail(entries, fmt.Errorf("%w (authority has moved meanwhile)", cause))
 	}
 	failpoint.Here("dual.settle.journalled")
+	if result.Route.Epoch < p.h.route.Epoch {
+		// [epoch-grows]: the state has lost transactions, so its answer on who reads the target is of
+		// routes that the fleet has left. Nothing may be acknowledged on it.
+		i.ask()
+		return i.fail(entries, fmt.Errorf("%w (the state is at epoch %d, this instance at %d: the state has lost transactions)", cause, result.Route.Epoch, p.h.route.Epoch))
+	}
 	i.count.journaled.Add(uint64(len(entries)))
 	switch {
 	// [lapsed-reads]: with its lease expired, the instance behaves as under the policy fail. The

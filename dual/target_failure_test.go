@@ -197,3 +197,78 @@ func TestLapsedWriterFails(t *testing.T) {
 		}
 	})
 }
+
+// TestDegradedDeleteOfAbsentKeyIsNotUndoneByARead: the target missed the delete of a key
+// that legacy lacks. Its old record is no answer, however often it is read.
+func TestDegradedDeleteOfAbsentKeyIsNotUndoneByARead(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := newTestInstance(t, newFleet(route(phases.Grace)), newTarget(), newLegacy(), adjust{config: func(c *Config) { c.Writing.OnTargetFailure = Degrade }})
+		p.mustPut(1, 1)
+		p.legacy.mu.Lock()
+		delete(p.legacy.values, 1) // a delete that the target missed
+		p.legacy.mu.Unlock()
+		p.target.do(func() { p.target.onApply = func(context.Context) error { return errDown } })
+		if err := p.writer.Delete(t.Context(), 1, p.legacy.remove(1)); err != nil {
+			t.Fatal(err)
+		}
+		p.target.do(func() { p.target.onApply = nil })
+		for range 3 {
+			if v, found, err := p.reader.Get(t.Context(), 1); err == nil && found {
+				t.Fatalf("the deleted record is read: %v", v)
+			}
+		}
+		p.target.do(func() { delete(p.target.entries, 1) }) // the repair
+		_, _, _ = p.reader.Get(t.Context(), 1)
+		if p.degraded.some.Load() {
+			t.Error("the record is still read from legacy after the repair")
+		}
+		_ = p.stop()
+	})
+}
+
+// TestNoWriteIsAcknowledgedOnAStateThatForgot: the journal's answer is of an older epoch,
+// where the target was not read yet.
+func TestNoWriteIsAcknowledgedOnAStateThatForgot(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(route(phases.Cutover))
+		p := newTestInstance(t, f, newTarget(), newLegacy(), adjust{})
+		older := route(phases.ShadowWrite)
+		older.Epoch = p.Route().Epoch - 1
+		f.result = &JournalResult{Route: older}
+		p.target.do(func() { p.target.onApply = func(context.Context) error { return errDown } })
+		var missed *TargetError
+		if err := p.put(1, 1); !errors.As(err, &missed) || !missed.Legacy {
+			t.Errorf("%v, want an error that legacy has the write", err)
+		}
+		f.result = nil
+		_ = p.stop()
+	})
+}
+
+// TestChangeOfUnknownOutcomeDuringJournalingStays: two changes of one key without a
+// version, the second while the first is being journaled.
+func TestChangeOfUnknownOutcomeDuringJournalingStays(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := newTestInstance(t, newFleet(route(phases.Grace)), newTarget(), newLegacy(), adjust{})
+		var q pending
+		q.init(10)
+		var one pin
+		p.pinWrite(&one)
+		q.add(&one, []JournalEntry{{Key: "1"}}, true)
+		b := q.batch()
+		q.add(&one, []JournalEntry{{Key: "1"}}, true)
+		q.remove(b)
+		if q.len() != 1 {
+			t.Error("the second change was dropped with the first")
+		}
+		q.remove(q.batch())
+		if q.len() != 0 {
+			t.Error("a journaled change stays")
+		}
+		one.release()
+		_ = p.stop()
+	})
+}

@@ -102,9 +102,9 @@ func ScanStatus(row pgx.CollectableRow) (st phases.Status, err error) {
 	var notAfter string
 	var lost struct {
 		reporter, phase *string
-		percent        *phases.Percent
-		epoch          *int64
-		since, over    *time.Time
+		percent         *phases.Percent
+		epoch           *int64
+		since, over     *time.Time
 	}
 	err = row.Scan(&st.Migration, &st.Route.Phase, &st.Route.Percent, &st.Route.Epoch, &st.PhaseSince, &st.RouteSince,
 		&st.Paused, &st.ConfigHash, &st.LegacyEpoch, &dirty, &notAfter, &st.Attempt, &st.FenceEra, &st.Reversible,

@@ -122,10 +122,10 @@ func TestTheCodeIsPlain(t *testing.T) {
 func TestTheRuleSeesUnplainWords(t *testing.T) {
 	t.Parallel()
 	for src, want := range map[string]int{
-		"package p\n\n// A lease that nobody renews.\nvar x int\n":        1,
-		"package p\n\nvar text = \"the job was begun anew\"\n":            1,
-		"package p\n\nfunc tellWitness() {}\n":                            2,
-		"package p\n\nfunc f() { told := 1; _ = told }\n":                 1,
+		"package p\n\n// A lease that nobody renews.\nvar x int\n":                 1,
+		"package p\n\nvar text = \"the job was begun anew\"\n":                     1,
+		"package p\n\nfunc tellWitness() {}\n":                                     2,
+		"package p\n\nfunc f() { told := 1; _ = told }\n":                          1,
 		"package p\n\n// f starts as the user nobody.\nfunc f() { retold := 1 }\n": 0,
 	} {
 		if got, err := file("p.go", []byte(src)); err != nil || len(got) != want {
