@@ -17,13 +17,13 @@ func TestHistoryVerify(t *testing.T) {
 		seq          int
 		what         string
 	}{
-		{"changed", `UPDATE migrator.history SET actor = 'mallory' WHERE seq = 3`, 3, "its content does not give its hash"},
+		{"changed", `UPDATE migrator.history SET actor = 'mallory' WHERE seq = 3`, 3, "its content does not match its hash"},
 		{"removed", `DELETE FROM migrator.history WHERE seq = 2`, 2, "entry 3 follows entry 1"},
-		{"cut off at the end", `DELETE FROM migrator.history WHERE seq = 4`, 4, "entry 4 is the newest that was written, and it is not there"},
+		{"cut off at the end", `DELETE FROM migrator.history WHERE seq = 4`, 4, "entry 4, the newest one written, is missing"},
 		{"reordered", `UPDATE migrator.history SET seq = 99 WHERE seq = 2; UPDATE migrator.history SET seq = 2 WHERE seq = 3;
-			UPDATE migrator.history SET seq = 3 WHERE seq = 99`, 2, "it does not follow from the entry before it"},
+			UPDATE migrator.history SET seq = 3 WHERE seq = 99`, 2, "its previous hash is not that of the entry before it"},
 		{"added", `INSERT INTO migrator.history SELECT migration, 5, at, actor, cause, from_phase, from_percent, from_epoch, to_phase, to_percent, to_epoch,
-			'forged', config_hash, evidence, hash, sha256(hash) FROM migrator.history WHERE seq = 4`, 5, "its content does not give its hash"},
+			'forged', config_hash, evidence, hash, sha256(hash) FROM migrator.history WHERE seq = 4`, 5, "its content does not match its hash"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()

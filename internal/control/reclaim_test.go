@@ -154,7 +154,7 @@ func TestReclaimOfAFenceThatWasLifted(t *testing.T) {
 	// In retain no process knows which store has which writes.
 	b.walk(phases.Grace)
 	b.retainedByHand()
-	if moves, err := b.controller().Reclaim(b.ctx, "test", time.Second); err == nil || !strings.Contains(err.Error(), "newer backup") {
+	if moves, err := b.controller().Reclaim(b.ctx, "test", time.Second); err == nil || !strings.Contains(err.Error(), "legacy takes writes again") {
 		t.Errorf("retain: %v, %v", moves, err)
 	}
 }
