@@ -94,7 +94,8 @@ type problem struct {
 // fail prints the error to stderr, as text or as the -o json contract has it.
 func (c *cli) fail(err error) int {
 	code := exitCode(err)
-	what, h := hint.Parts(err) // stores still have remedies in their texts
+	what := err.Error()
+	h, _ := hint.Of(err)
 	remedy := c.given.text(h)
 	if errors.Is(err, context.Canceled) {
 		what = "stopped by a signal: " + what

@@ -105,7 +105,7 @@ func (b *Backfill) Run(ctx context.Context) (Progress, error) {
 		err = hint.Errorf(resume, "the backfill was stopped after %d of %d chunks: %w", r.p.Done, len(r.p.Chunks), ctx.Err())
 	case errors.Is(err, ErrNotReady):
 	default:
-		if _, h := hint.Parts(err); !h.IsZero() {
+		if h, ok := hint.Of(err); ok {
 			resume = h // the cause's own hint comes first
 		}
 		err = hint.Errorf(resume, "the backfill stopped after %d of %d chunks: %w", r.p.Done, len(r.p.Chunks), err)

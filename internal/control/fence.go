@@ -41,7 +41,7 @@ func (c *Controller) passFence(ctx context.Context, step *Step, status phases.St
 	defer cancel()
 	// Whatever failed, perhaps only the response to a commit: lift reads the route again, so a
 	// passed fence is reported and not lifted ([one-decides]).
-	failed, _ := hint.Parts(err)
+	failed := err.Error()
 	route, stood, undoErr := c.lift(undo, attempt, failed)
 	switch {
 	case route.Phase == phases.Retain:

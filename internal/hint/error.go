@@ -3,7 +3,6 @@ package hint
 import (
 	"fmt"
 	"log/slog"
-	"strings"
 )
 
 // Hinter is an error with a hint of its own.
@@ -61,20 +60,6 @@ func Of(err error) (Hint, bool) {
 		}
 	}
 	return Hint{}, false
-}
-
-// Parts are an error's fact and its hint.
-//
-// Some of the program's errors still have a remedy in their texts, behind "; try: ": it is cut
-// off, and is the hint if there is no other. This ends once they are converted, and
-// then the fact is err.Error().
-func Parts(err error) (fact string, h Hint) {
-	fact, text, _ := strings.Cut(err.Error(), "; try: ")
-	h, ok := Of(err)
-	if !ok {
-		h = Hint{Text: text}
-	}
-	return fact, h
 }
 
 // Attr is the log attribute of an error's hint, for use beside the error; it is empty if

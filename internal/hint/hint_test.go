@@ -71,25 +71,6 @@ func TestErrorTextIsTheFactAlone(t *testing.T) {
 	}
 }
 
-func TestPartsSplitsARemedyInTheText(t *testing.T) {
-	t.Parallel()
-	text := errors.New("no table; try: CREATE TABLE t")
-	for name, c := range map[string]struct {
-		err  error
-		fact string
-		want hint.Hint
-	}{
-		"a fact":   {errBase, errBase.Error(), hint.Hint{}},
-		"a hint":   {hint.With(errBase, evict), errBase.Error(), evict},
-		"in text":  {wrapped(text), "outside: no table", hint.Hint{Text: "CREATE TABLE t"}},
-		"one each": {hint.With(text, evict), "no table", evict},
-	} {
-		if fact, h := hint.Parts(c.err); fact != c.fact || !same(h, c.want) {
-			t.Errorf("%s: %q %v", name, fact, h)
-		}
-	}
-}
-
 func TestHintInJSONAndInLogs(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {

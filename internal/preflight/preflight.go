@@ -130,8 +130,8 @@ func (r *Report) refuse(side string, err error) {
 }
 
 func refusal(name string, err error) store.Check {
-	what, h := hint.Parts(err)
-	return store.Check{Name: name, Result: store.Refused, Detail: what, Hint: h}
+	h, _ := hint.Of(err)
+	return store.Check{Name: name, Result: store.Refused, Detail: err.Error(), Hint: h}
 }
 
 func (p *Preflight) status(ctx context.Context) (st phases.Status, known bool) {

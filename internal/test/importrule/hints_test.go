@@ -15,10 +15,8 @@ import (
 	"testing"
 )
 
-// remedyInText lists the packages whose errors still have their remedy in the text, after
-// "; try: ". hint.Parts splits such texts; it is needed until the list is empty.
+// remedyInText lists the packages whose texts have a remedy after "; try: ".
 var remedyInText = map[string]string{
-	"internal/hint":               "Parts splits such errors",
 	"internal/statedb":            "installed functions of the schema raise such messages",
 	"examples/storefront/command": "an application's own errors",
 }
