@@ -280,7 +280,7 @@ func TestWorkerWithAnotherConfigTakesNoJob(t *testing.T) {
 			t.Errorf("%+v", j)
 		}
 	}
-	if !strings.Contains(worker.Log.String(), "another description") {
+	if !strings.Contains(worker.Log.String(), "skipping run: its config hash differs") {
 		t.Errorf("it says nothing: %s", worker.Log.String())
 	}
 }
