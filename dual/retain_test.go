@@ -36,11 +36,11 @@ func TestRetainJournalsBeforeItWrites(t *testing.T) {
 			t.Fatal(err)
 		}
 		e := p.target.entries[1]
-		if e.Value != 5 || e.Version != (record.MakeVersion(7, 0, 1)) || !p.target.last.Keep || p.target.last.NotAfter.IsZero() {
+		if e.Value != 5 || e.Version != record.MakeVersion(7, 0, 1) || !p.target.last.Keep || p.target.last.NotAfter.IsZero() {
 			t.Fatalf("%+v, %+v", e, p.target.last)
 		}
 		p.mustPut(1, 50)
-		if e := p.target.entries[1]; e.Value != 50 || e.Version != (record.MakeVersion(7, 0, 2)) {
+		if e := p.target.entries[1]; e.Value != 50 || e.Version != record.MakeVersion(7, 0, 2) {
 			t.Fatalf("%+v", e)
 		}
 		p.fleet.do(func() { p.fleet.down = true })

@@ -207,7 +207,7 @@ func TestFailedBackgroundWriteIsJournaled(t *testing.T) {
 		p.mustPut(1, 1)
 		p.mustPut(1, 2)
 		tick(2 * time.Second)
-		if j := p.fleet.journaled(); j["1"] != (record.MakeVersion(1, 1, 2)) {
+		if j := p.fleet.journaled(); j["1"] != record.MakeVersion(1, 1, 2) {
 			t.Fatalf("journal %v", j)
 		}
 		if s := p.Stats(); s.InFlight != 0 || s.Failed != 0 {

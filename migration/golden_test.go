@@ -26,19 +26,22 @@ func TestHashesOfFilesStay(t *testing.T) {
 		return string(data)
 	}
 	for name, c := range map[string]struct{ text, hash, rehearsal, public, shown string }{
-		"products": {text: text("testdata/products.yaml"),
+		"products": {
+			text:      text("testdata/products.yaml"),
 			hash:      "b0916def7f721df76205ef1968172c981d30d87a23e47cfdf9053928e7e77a63",
 			rehearsal: "f6568c97b3e79377f749bfb291055f9f90dc8454e45cbf627cbf997a6e2a305f",
 			public:    "3717b4e6d5bf9a49cec38adbb1c51016a5253e96d3ecb19628e8189b57644336",
 			shown:     "9ef67f45c55f402b0d2f1b858cc455877cab1d0050a1de9f1d80cc9560bcf438",
 		},
-		"least": {text: least,
+		"least": {
+			text:      least,
 			hash:      "f2e772568595c568571bb16ce77781c6c669778b7a8b633ba1c0a2d37a4f98b5",
 			rehearsal: "0e70ed327bbec5dae1c6e71010607fc7f487fc36e629648e6df80ab8b99d47bf",
 			public:    "e1747c934490cddb8567f66cb33695370747c8b4d54d5e10239e9521a6785ef2",
 			shown:     "8d139d0cb40a719dfe1eb8f36486c8eff0b6d3c4d4691578623665efc5ab839d",
 		},
-		"redis": {text: `name: move
+		"redis": {
+			text: `name: move
 legacy: {store: postgres, url: "postgres://h/db", table: '"Order Items"', key: [tenant, id], version_column: rev}
 target: {store: redis, url: "rediss://u:p@h:1/2", key: "p{{{tenant}}}:{id}", format: json, expires: until, version_field: __version}
 fields: [{name: tenant}, {name: id, target: number}, {name: until}]
@@ -49,7 +52,8 @@ compare: [{path: /until, tolerance: 5}]
 			public:    "82c0b18ab80cbe21800c92ceed23a961f0886901c7919c633e181d298bd46d02",
 			shown:     "fc3023c7bb393ae0bce1a276fa3aa76fe65187eb3905aac9e763ea24264725e0",
 		},
-		"postgres": {text: `name: move
+		"postgres": {
+			text: `name: move
 environment: staging
 legacy: {store: postgres, url: "host=h user=u password=p", table: shop.items}
 target: {store: postgres, url: "postgres://h/new", table: new.items}
@@ -60,7 +64,8 @@ exclude: [b, a]
 			public:    "ad69ac10fa9a547f3b387b03e88cffc7fbd4c6f27a15f063a0f823f61a76b9e2",
 			shown:     "40a3dd1eddcfe6c18a45a8ba87aa26c2018744c3a9d74c55076356d90843763b",
 		},
-		"empty texts": {text: `name: move
+		"empty texts": {
+			text: `name: move
 legacy: {store: postgres, url: "postgres://h/db", table: items, key: [], version_column: ""}
 target: {store: redis, url: "redis://h", key: "i:{id}", format: hash, expires: "", version_field: ""}
 `,

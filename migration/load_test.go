@@ -52,6 +52,7 @@ func parse(t testing.TB, text string, variables ...string) *migration.Config {
 func legacyPart(m *migration.Config) *postgres.LegacyConfig {
 	return m.Legacy.Part.(*postgres.LegacyConfig)
 }
+
 func targetPart(m *migration.Config) *redis.TargetConfig { return m.Target.Part.(*redis.TargetConfig) }
 
 func dur(d time.Duration) phases.Duration { return phases.Duration(d) }

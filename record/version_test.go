@@ -95,7 +95,7 @@ func TestNextVersionGrows(t *testing.T) {
 func TestNextVersionCarries(t *testing.T) {
 	t.Parallel()
 	v := record.MakeVersion(2, 5, math.MaxUint64)
-	if next, err := v.Next(2); err != nil || next != (record.MakeVersion(2, 6, 0)) {
+	if next, err := v.Next(2); err != nil || next != record.MakeVersion(2, 6, 0) {
 		t.Errorf("%+v, %v", next, err)
 	}
 	last := record.MakeVersion(2, math.MaxUint32, math.MaxUint64)

@@ -12,6 +12,7 @@ import (
 	"github.com/stranglerfig/migrator/migration"
 )
 
+// StepID matches the id of a step.
 var StepID = regexp.MustCompile(`^[a-z][a-z0-9-]{0,39}$`)
 
 // info parses a block's info string: a language, then {#id .kind key=value}. It returns nil

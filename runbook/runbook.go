@@ -26,6 +26,7 @@ const (
 	Correct Kind = "correct" // runs in place of an undo for an action that can't be undone
 )
 
+// Kinds are all kinds of step, as they are written.
 var Kinds = []string{string(Check), string(Action), string(Approve), string(Wait), string(Verify), string(Undo), string(Correct)}
 
 // changes reports whether a block of this kind may change something.

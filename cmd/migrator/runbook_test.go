@@ -161,7 +161,7 @@ func TestTheRenderedRollbackSurvivesEveryKill(t *testing.T) {
 		go func() { ended <- p.Wait() }()
 		line = []string{"runbook", "resume", "1"}
 		for {
-			if !comesToTheGate(o, ctx, gate, ended) {
+			if !comesToTheGate(ctx, o, gate, ended) {
 				if going = false; p.ProcessState.ExitCode() != 0 {
 					t.Fatalf("after %d kills it ends with %d: %s", len(killed), p.ProcessState.ExitCode(), out.String())
 				}
@@ -218,7 +218,7 @@ func TestTheRenderedRollbackSurvivesEveryKill(t *testing.T) {
 }
 
 // comesToTheGate waits until the process waits at the gate; false: it has ended.
-func comesToTheGate(o *clitest.Operator, ctx context.Context, gate *pgx.Conn, ended chan error) bool {
+func comesToTheGate(ctx context.Context, o *clitest.Operator, gate *pgx.Conn, ended chan error) bool {
 	o.T.Helper()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()

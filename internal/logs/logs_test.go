@@ -14,8 +14,15 @@ func TestFailuresNote(t *testing.T) {
 		err  error
 		want Change
 	}{
-		{"a", nil, Same}, {"a", down, Failed}, {"a", down, Same}, {"b", down, Failed},
-		{"a", gone, Failed}, {"a", nil, Recovered}, {"a", nil, Same}, {"b", down, Same}, {"a", gone, Failed},
+		{"a", nil, Same},
+		{"a", down, Failed},
+		{"a", down, Same},
+		{"b", down, Failed},
+		{"a", gone, Failed},
+		{"a", nil, Recovered},
+		{"a", nil, Same},
+		{"b", down, Same},
+		{"a", gone, Failed},
 	} {
 		if got := f.Note(c.job, c.err); got != c.want {
 			t.Errorf("%d: %s %v: %d, want %d", i, c.job, c.err, got, c.want)

@@ -60,7 +60,7 @@ const minSecret = 16
 func (w *Webhook) Send(ctx context.Context, m Message) (retry bool, err error) {
 	to, err := url.Parse(w.URL)
 	if err != nil || to.Host == "" || to.Scheme != "http" && to.Scheme != "https" {
-		return false, errors.New("the webhook's URL is not http://... or https://...")
+		return false, errors.New("the webhook's URL does not begin with http:// or https:// and a host")
 	}
 	if len(w.Secret) < minSecret {
 		return false, hint.Errorf(hint.Hint{Text: "openssl rand -hex 32"}, "the webhook's secret is shorter than %d bytes", minSecret)

@@ -115,7 +115,7 @@ func TestWebhookThatCantBeSent(t *testing.T) {
 	}{
 		"no server": {notify.Webhook{URL: "http://127.0.0.1:1/t0ken", Secret: hookSecret}, true, "refused"},
 		"no answer": {notify.Webhook{URL: slow + "/t0ken", Secret: hookSecret, Timeout: 50 * time.Millisecond}, true, "deadline"},
-		"no URL":    {notify.Webhook{Secret: hookSecret}, false, "is not http"},
+		"no URL":    {notify.Webhook{Secret: hookSecret}, false, "does not begin with http"},
 		"no secret": {notify.Webhook{URL: "http://127.0.0.1:1/t0ken"}, false, "shorter than 16"},
 	} {
 		retry, err := c.hook.Send(t.Context(), notify.Message{ID: "1"})

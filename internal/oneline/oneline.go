@@ -1,3 +1,4 @@
+// Package oneline shows a foreign text as one line that a terminal does not interpret.
 package oneline
 
 import (

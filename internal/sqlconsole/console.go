@@ -1,3 +1,4 @@
+// Package sqlconsole runs the SQL of runbooks, as an operator at a terminal would.
 package sqlconsole
 
 import (

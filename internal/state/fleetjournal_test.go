@@ -37,7 +37,7 @@ func TestJournalRulesOnReaders(t *testing.T) {
 	journal(dual.JournalResult{}, 2)
 	journal(dual.JournalResult{}, 2)
 	list, err := reconciles.New(s.Pool(), testMigration).Journal(t.Context(), "", 10)
-	if err != nil || len(list) != 2 || list[0].Key != "k" || list[0].Changes != 4 || list[0].Version != (record.MakeVersion(1, 0, 5)) ||
+	if err != nil || len(list) != 2 || list[0].Key != "k" || list[0].Changes != 4 || list[0].Version != record.MakeVersion(1, 0, 5) ||
 		list[0].Reason != "second" || list[1].Key != "\xff,1" || !list[1].Version.IsZero() {
 		t.Errorf("journal: %+v, %v", list, err)
 	}

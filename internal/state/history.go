@@ -34,9 +34,11 @@ type Entry struct {
 	Hash       string          `json:"hash"`
 }
 
+// EntryColumns are the columns of an entry, for ScanEntry.
 const EntryColumns = `seq, at, actor, cause, from_phase, from_percent, from_epoch, to_phase, to_percent, to_epoch,
 	reason, config_hash, evidence::text, encode(prev_hash, 'hex'), encode(hash, 'hex')`
 
+// ScanEntry reads a row of EntryColumns.
 func ScanEntry(row pgx.CollectableRow) (e Entry, err error) {
 	var evidence string
 	err = row.Scan(&e.Seq, &e.At, &e.Actor, &e.Cause, &e.From.Phase, &e.From.Percent, &e.From.Epoch,

@@ -13,6 +13,7 @@ import (
 // countsVersion is the version of the encoding. A change of the encoding takes a new one.
 const countsVersion = 1
 
+// Limits of what an instance reports and of what is summed up.
 const (
 	MaxSeries  = 64       // in one window: there are far fewer combinations that occur
 	ManySeries = 512      // in a bucket: windows beyond it are skipped

@@ -56,6 +56,7 @@ type JobLock struct {
 	job  string
 }
 
+// ErrReleased refuses a use of a JobLock that was released.
 var ErrReleased = errors.New("the lock of this run was released")
 
 // TakeJob returns nil if another session has the job.

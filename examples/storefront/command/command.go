@@ -93,7 +93,7 @@ func required(io IO, name, what string) (string, error) {
 	if v := io.Getenv(name); v != "" {
 		return v, nil
 	}
-	return "", fmt.Errorf("%s is not set; try: export %s=...", what, name)
+	return "", fmt.Errorf("%s is not set: export %s", what, name)
 }
 
 func serve(ctx context.Context, args []string, io IO) error {

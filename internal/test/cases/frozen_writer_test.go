@@ -18,8 +18,12 @@ func TestFrozenWriterOverwritesNothing(t *testing.T) {
 		phase  phases.Phase
 		policy dual.Policy
 	}{
-		{phases.ShadowWrite, dual.RollBack}, {phases.DualRead, dual.RollBack}, {phases.Cutover, dual.RollBack},
-		{phases.Grace, dual.RollBack}, {phases.Grace, dual.Degrade}, {phases.Grace, dual.Fail},
+		{phases.ShadowWrite, dual.RollBack},
+		{phases.DualRead, dual.RollBack},
+		{phases.Cutover, dual.RollBack},
+		{phases.Grace, dual.RollBack},
+		{phases.Grace, dual.Degrade},
+		{phases.Grace, dual.Fail},
 	} {
 		t.Run(string(c.phase)+"/"+string(c.policy), func(t *testing.T) {
 			t.Parallel()

@@ -186,6 +186,7 @@ func (c *Contract) value(at string, f ContractField, v any) error {
 	return nil
 }
 
+// Object checks a JSON object against the type of the name.
 func (c *Contract) Object(at, name string, v any) error {
 	all, ok := v.(map[string]any)
 	if !ok {

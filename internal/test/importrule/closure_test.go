@@ -40,7 +40,8 @@ var links = []struct {
 	{"metrics", prom, nil, "phases dual/telemetry internal/hint internal/stats/sketch"},
 	// The application that docs/embedding.md describes: four modules beside its own drivers.
 	{
-		"dual dual/pgfleet store/redis store/postgres migration", pgx + " " + redis, []string{apd, jsontext, breaker, yaml},
+		"dual dual/pgfleet store/redis store/postgres migration", pgx + " " + redis,
+		[]string{apd, jsontext, breaker, yaml},
 		embedded + " migration internal/statedb internal/pgfail",
 	},
 }

@@ -17,8 +17,7 @@ import (
 
 // remedyInText lists the packages whose texts have a remedy after "; try: ".
 var remedyInText = map[string]string{
-	"internal/statedb":            "installed functions of the schema raise such messages",
-	"examples/storefront/command": "an application's own errors",
+	"internal/statedb": "installed functions of the schema raise such messages",
 }
 
 // knowsCommands lists the library files that name a command, a variable or a flag of the

@@ -43,6 +43,7 @@ type fleet struct{ route phases.Route }
 func (f fleet) Join(context.Context, dual.Identity) (dual.Grant, error) {
 	return dual.Grant{Lease: "lease", Instance: "instance", Route: f.route}, nil
 }
+
 func (f fleet) Renew(ctx context.Context, _ string, _ int64) (dual.Grant, error) {
 	return f.Join(ctx, dual.Identity{})
 }
