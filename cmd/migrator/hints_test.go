@@ -107,11 +107,6 @@ func TestAnErrorIsPrintedWithItsHint(t *testing.T) {
 			`{"error":"no reconcile run 7","hint":"migrator reconcile show 6","do":"reconcile-show","of":["6"],"code":1}`,
 		},
 		{
-			usagef("no table; try: CREATE TABLE t"), // as the stores still have it
-			"Error: no table\nTry: CREATE TABLE t\n",
-			`{"error":"no table","hint":"CREATE TABLE t","code":2}`,
-		},
-		{
 			usage(fact, "--percent 25"),
 			"Error: no reconcile run 7\nTry: --percent 25\n",
 			`{"error":"no reconcile run 7","hint":"--percent 25","code":2}`,
