@@ -57,8 +57,12 @@ var may = rows(map[string]string{
 	"internal/state/runbooks":   tool + " runbook internal/pgfail internal/statedb",
 
 	// What the command line and the daemon share, the servers, and monitoring.
-	"internal/app": "*", "internal/preflight": "*",
-	"internal/daemon":     "*",
+	"internal/app": tool + " dual dual/pgfleet reconcile runbook internal/backfill internal/control internal/drill internal/humanize internal/judge" +
+		" internal/openstore internal/schedule internal/sources internal/sqlconsole" +
+		" internal/state internal/state/backfills internal/state/drills internal/state/reconciles internal/state/runbooks",
+	"internal/preflight": tool + " internal/humanize internal/state",
+	"internal/daemon": tool + " metrics reconcile internal/app internal/control internal/judge internal/notify internal/openstore internal/schedule" +
+		" internal/server internal/state internal/state/outbox internal/state/reconciles internal/statedb",
 	"internal/server":     "internal/hint internal/logs internal/oneline",
 	"internal/sqlconsole": "runbook internal/pgfail",
 
