@@ -12,7 +12,7 @@ TOOL     := $(GO) tool -modfile=tools/go.mod
 TEST     := $(GO) test -count=1 -timeout=$(TIMEOUT) $(if $(RUN),-run '$(RUN)')
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build demo test race lint fmt fuzz bench cases docs verify torture peers clean
+.PHONY: help deps build demo test race lint fmt fuzz bench cases docs generated verify torture peers clean
 
 help: ## Say what the targets do
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,8 +33,9 @@ test: deps ## Run all tests on private servers (RUN=regexp picks some)
 race: deps ## The same under the race detector (needs a C compiler)
 	CGO_ENABLED=1 $(TEST) -race ./...
 
-lint: ## Run the linters of .golangci.yml
+lint: ## Run the linters of .golangci.yml, and vet the module of the peers
 	$(TOOL) golangci-lint run ./...
+	cd internal/test/peers && $(GO) vet ./...
 
 fmt: ## Format with gofumpt
 	$(TOOL) gofumpt -w .
@@ -51,8 +52,11 @@ cases: deps ## Run the tests of known faults that are not fixed yet (RUN=regexp 
 peers: ## Compare the cost of dual with LaunchDarkly's Go migrator (downloads its SDK)
 	cd internal/test/peers && $(GO) test -bench . -benchmem -benchtime 2ms -count 24 ./...
 
-docs: ## Write generated documentation and examples anew
+docs: ## Write generated documentation and examples again
 	$(GO) generate ./...
+
+generated: deps docs ## See that what is generated is up to date
+	git diff --exit-code
 
 verify: lint test docs ## Lint, test, and see that what is generated is up to date
 	git diff --exit-code

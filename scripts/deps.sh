@@ -34,7 +34,7 @@ runs() {
 	esac
 }
 
-# libraries: the library path of what is unpacked; internal/testenv builds the same.
+# libraries: the library path of what is unpacked; internal/test/testenv builds the same.
 libraries() {
 	path=
 	for dir in "$root"/usr/lib/*-linux-gnu* "$root"/lib/*-linux-gnu* "$root/usr/lib" "$root/lib"; do
@@ -78,7 +78,7 @@ install_as_root() {
 	apt-get -qq -y -o Dpkg::Use-Pty=0 install --no-install-recommends postgresql redis-server >/dev/null
 }
 
-# As anybody: download what an installation would, and unpack it.
+# As an ordinary user: download what an installation would, and unpack it.
 unpack_as_user() {
 	command -v dpkg-deb >/dev/null 2>&1 || give_up "there is no dpkg-deb"
 	work="$cache/apt"

@@ -79,7 +79,7 @@ The step from grace to retain fences legacy: it refuses writes from then on.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx := cmd.Context()
 			a := control.Advance{Reason: reason, DryRun: dryRun, Overrides: map[string]string{}}
-			if err := parseStep(to, percent, &a.To, &a.Percent); err != nil {
+			if err := parseStep(cmd.CommandPath(), to, percent, &a.To, &a.Percent); err != nil {
 				return err
 			}
 			for _, o := range overrides {
@@ -115,15 +115,15 @@ The step from grace to retain fences legacy: it refuses writes from then on.`,
 	return cmd
 }
 
-func parseStep(to, percent string, phase *phases.Phase, p *phases.Percent) (err error) {
+func parseStep(command, to, percent string, phase *phases.Phase, p *phases.Percent) (err error) {
 	if to != "" {
 		if *phase, err = phases.ParsePhase(to); err != nil {
-			return usage(err, "migrator phase advance, without --to")
+			return usage(err, command+", without --to")
 		}
 	}
 	if percent != "" {
 		if *p, err = phases.ParsePercent(percent); err != nil {
-			return usage(err, "--percent 25")
+			return usage(err, command+" --percent 25")
 		}
 	}
 	return nil
@@ -159,7 +159,7 @@ the fence are first replayed to legacy. There is no rollback from complete.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx := cmd.Context()
 			r := control.Rollback{Reason: reason, Settle: settle}
-			if err := parseStep(to, percent, &r.To, &r.Percent); err != nil {
+			if err := parseStep(cmd.CommandPath(), to, percent, &r.To, &r.Percent); err != nil {
 				return err
 			}
 			ctl, done, err := c.openMoves(ctx, args, false)

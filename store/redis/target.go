@@ -44,7 +44,7 @@ type Target struct {
 
 	bulk         bulkPool
 	noExpireTime atomic.Bool // the server has no PEXPIRETIME
-	buffers      sync.Pool   // of *fillBuffers
+	buffers      sync.Pool   // of *loadBuffers
 	noFastLoad   atomic.Bool // the server or its user refuses the fast script of BulkLoad
 }
 

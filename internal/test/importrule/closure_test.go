@@ -33,6 +33,7 @@ var links = []struct {
 	{"store", "", []string{apd, jsontext, xtext}, "record internal/hint"},
 	{"migration", "", []string{apd, jsontext, xtext, yaml}, "phases record store internal/hint"},
 	{"dual/telemetry", "", nil, "internal/stats/sketch"},
+	{"store/memory", "", []string{apd, jsontext, xtext, yaml}, "phases record store migration internal/hint"},
 	{"dual", "", []string{apd, jsontext, xtext, xxhash, breaker}, embedded},
 	{"dual/pgfleet", pgx, []string{apd, jsontext, xxhash, breaker}, embedded + " internal/statedb internal/pgfail"},
 	{"store/redis", redis, []string{apd, jsontext, xtext, yaml, "golang.org/x/sync"}, "phases record store migration internal/hint"},

@@ -1,4 +1,4 @@
-module github.com/stranglerfig/migrator/internal/peers
+module github.com/stranglerfig/migrator/internal/test/peers
 
 go 1.26.0
 
@@ -25,9 +25,7 @@ require (
 	github.com/patrickmn/go-cache v2.1.0+incompatible // indirect
 	github.com/sony/gobreaker/v2 v2.4.0 // indirect
 	golang.org/x/sync v0.24.0 // indirect
-	golang.org/x/sys v0.49.0 // indirect
 	golang.org/x/text v0.43.0 // indirect
-	gonum.org/v1/gonum v0.17.0 // indirect
 )
 
 replace github.com/stranglerfig/migrator => ../../..

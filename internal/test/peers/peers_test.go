@@ -15,9 +15,10 @@ import (
 	"github.com/launchdarkly/go-server-sdk/v7/testhelpers/ldtestdata"
 
 	"github.com/stranglerfig/migrator/dual"
-	"github.com/stranglerfig/migrator/evidence"
+	"github.com/stranglerfig/migrator/dual/telemetry"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/record"
+	"github.com/stranglerfig/migrator/store"
 )
 
 // The stores do nothing: what is left is the cost of what stands before them.
@@ -31,8 +32,8 @@ func (target) Get(context.Context, int) (dual.Versioned[int], error) {
 	return dual.Versioned[int]{Value: 1, Found: true}, nil
 }
 
-func (target) Apply(context.Context, dual.Change[int, int], dual.ApplyOptions) (record.Result, error) {
-	return record.Result{Outcome: record.Applied}, nil
+func (target) Apply(context.Context, dual.Change[int, int], dual.ApplyOptions) (store.Result, error) {
+	return store.Result{Outcome: store.Applied}, nil
 }
 
 func (target) Now(context.Context) (time.Time, error) { return time.Now(), nil }
@@ -47,10 +48,10 @@ func (f fleet) Join(context.Context, dual.Identity) (dual.Grant, error) {
 func (f fleet) Renew(ctx context.Context, _ string, _ int64) (dual.Grant, error) {
 	return f.Join(ctx, dual.Identity{})
 }
-func (fleet) Leave(context.Context, string) error                      { return nil }
-func (fleet) Observe(context.Context, string, []evidence.Window) error { return nil }
-func (f fleet) Journal(context.Context, []dual.Lost) (dual.Ruling, error) {
-	return dual.Ruling{Route: f.route}, nil
+func (fleet) Leave(context.Context, string) error                       { return nil }
+func (fleet) Observe(context.Context, string, []telemetry.Window) error { return nil }
+func (f fleet) Journal(context.Context, []dual.JournalEntry) (dual.JournalResult, error) {
+	return dual.JournalResult{Route: f.route}, nil
 }
 
 func ours(tb testing.TB, r phases.Route) (read, write func() error) {

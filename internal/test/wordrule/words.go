@@ -13,7 +13,7 @@ import (
 // heartbeat, journaled, again).
 var unplain = regexp.MustCompile(`(?i)\b(whoever|(some|any|every)(body|one)|anew|told|` +
 	`(way|takes?|taken) back|takes? reads back|stands still|goes on with|gone on with|taken up again|` +
-	`mend(s|ed)?|sign of life|without a word|courier|works again)\b|\bnobody\b`)
+	`mend(s|ed)?|the description of the migration|a migration's description|sign of life|without a word|courier|works again)\b|\bnobody\b`)
 
 // unplainNames are words that no identifier has.
 var unplainNames = map[string]string{
