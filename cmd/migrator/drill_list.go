@@ -16,13 +16,11 @@ import (
 func newDrillList(c *cli) *cobra.Command {
 	var limit int
 	cmd := &cobra.Command{
-		Use:   "list [MIGRATION]",
-		Short: "List the newest drills",
-		Args:  optionalName,
+		Use:     "list [MIGRATION]",
+		Short:   "List the newest drills",
+		Args:    optionalName,
+		PreRunE: limitAboveZero(&limit),
 		RunE: c.withState(func(ctx context.Context, store *state.Store, name string) error {
-			if err := aboveZero(limit); err != nil {
-				return err
-			}
 			runs, err := drills.New(store.Pool(), name).List(ctx, limit)
 			if err != nil {
 				return err

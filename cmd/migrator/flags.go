@@ -1,6 +1,10 @@
 package main
 
-import "github.com/stranglerfig/migrator/migration"
+import (
+	"github.com/spf13/cobra"
+
+	"github.com/stranglerfig/migrator/migration"
+)
 
 // numbered is a flag's number, and the range that it must be in.
 type numbered struct {
@@ -23,10 +27,13 @@ func inRange(all ...numbered) error {
 func inRate(flag string, n int) numbered    { return numbered{flag, n, 0, migration.MaxRate} }
 func inWorkers(flag string, n int) numbered { return numbered{flag, n, 0, migration.MaxWorkers} }
 
-// aboveZero checks the --limit of a list.
-func aboveZero(limit int) error {
-	if limit < 1 {
-		return usagef("--limit %d: want a number above 0", limit)
+// limitAboveZero is a PreRunE that checks the --limit of a list: what the arguments alone
+// show to be wrong is refused with exit code 2 before any server is dialed.
+func limitAboveZero(limit *int) func(*cobra.Command, []string) error {
+	return func(*cobra.Command, []string) error {
+		if *limit < 1 {
+			return usagef("--limit %d: want a number above 0", *limit)
+		}
+		return nil
 	}
-	return nil
 }

@@ -70,7 +70,7 @@ func newEvict(c *cli) *cobra.Command {
 continue. Make sure first that the process has stopped: migrator cannot check that.
 Its queued writes may never reach the target, so cutover then needs a full reconcile.`,
 		Args: func(cmd *cobra.Command, args []string) error {
-			if len(args) != 1 {
+			if len(args) != 1 || args[0] == "" {
 				return usageTry(hint.Hint{Do: hint.FleetList}, "name one instance")
 			}
 			return nil

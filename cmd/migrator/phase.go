@@ -268,6 +268,7 @@ func (c *cli) changed(name, what string) error {
 
 func newApprove(c *cli) *cobra.Command {
 	var to, reason string
+	var phase phases.Phase
 	cmd := &cobra.Command{
 		Use:   "approve [MIGRATION]",
 		Short: "Approve the step into the next phase",
@@ -275,6 +276,9 @@ func newApprove(c *cli) *cobra.Command {
 database. That role must be a member of phases.approval.role. The approval is valid
 for the present epoch and config hash, until it expires.`,
 		Args: optionalName,
+		PreRunE: func(cmd *cobra.Command, _ []string) error {
+			return parseStep(cmd.CommandPath(), to, "", &phase, nil)
+		},
 		RunE: c.withState(func(ctx context.Context, store *state.Store, name string) error {
 			status, err := store.Status(ctx, name)
 			if err != nil {
@@ -291,11 +295,8 @@ for the present epoch and config hash, until it expires.`,
 			if err != nil {
 				return err
 			}
-			phase := next.Phase
-			if to != "" {
-				if phase, err = phases.ParsePhase(to); err != nil {
-					return usage(err, "migrator phase approve, without --to")
-				}
+			if phase == "" {
+				phase = next.Phase
 			}
 			if phase != next.Phase {
 				return usageTry(hint.Hint{Do: hint.Status}, "the next step from %s is %s: %s can't be approved yet", status.Route, next, phase)
@@ -318,15 +319,13 @@ func newHistory(c *cli) *cobra.Command {
 	var limit int
 	var verify bool
 	cmd := &cobra.Command{
-		Use:   "history [MIGRATION]",
-		Short: "List the migration's moves: when, by whom, and why",
-		Args:  optionalName,
+		Use:     "history [MIGRATION]",
+		Short:   "List the migration's moves: when, by whom, and why",
+		Args:    optionalName,
+		PreRunE: limitAboveZero(&limit),
 		RunE: c.withState(func(ctx context.Context, store *state.Store, name string) error {
 			if verify {
 				return c.verify(ctx, store, name)
-			}
-			if err := aboveZero(limit); err != nil {
-				return err
 			}
 			entries, err := store.History(ctx, name, limit)
 			if err != nil {

@@ -31,13 +31,11 @@ func (r *listedRun) covered() string {
 func newReconcileList(c *cli) *cobra.Command {
 	var limit int
 	cmd := &cobra.Command{
-		Use:   "list [MIGRATION]",
-		Short: "List the newest runs",
-		Args:  optionalName,
+		Use:     "list [MIGRATION]",
+		Short:   "List the newest runs",
+		Args:    optionalName,
+		PreRunE: limitAboveZero(&limit),
 		RunE: c.withState(func(ctx context.Context, store *state.Store, name string) error {
-			if err := aboveZero(limit); err != nil {
-				return err
-			}
 			runs, err := reconciles.New(store.Pool(), name).List(ctx, limit)
 			if err != nil {
 				return err

@@ -22,11 +22,9 @@ func newReconcileSchedule(c *cli) *cobra.Command {
 an outcome, and then the newest times of both. The schedules are those of the migration
 file, else the applied ones. Overdue times have passed since: the leading daemon starts
 one run for all of them.`,
-		Args: optionalName,
+		Args:    optionalName,
+		PreRunE: limitAboveZero(&limit),
 		RunE: c.withState(func(ctx context.Context, store *state.Store, name string) error {
-			if err := aboveZero(limit); err != nil {
-				return err
-			}
 			m, err := c.scheduledConfig(ctx, store, name)
 			if err != nil {
 				return err

@@ -143,3 +143,41 @@ func TestADeadTargetStopsAJobBeforeItBegins(t *testing.T) {
 		t.Errorf("a run was recorded: %s", runs)
 	}
 }
+
+// TestBadArgumentsAreRefusedBeforeAServerIsDialed: what the arguments alone show to be
+// wrong is exit code 2 while the state database is down, as when it is up.
+func TestBadArgumentsAreRefusedBeforeAServerIsDialed(t *testing.T) {
+	t.Parallel()
+	o := clitest.New(t, "loans", "  table: loans\n", "  key: loan:{id}\n", "")
+	o.Write("settings.yaml", "file: "+o.Path("migration.yaml")+"\nstate_url: postgres://nobody@127.0.0.1:1/nowhere\n")
+	if code, _, stderr := o.Try("runbook", "list"); code != exitError || !strings.Contains(stderr, "the state database refuses connections") {
+		t.Fatalf("the state database is not down: %d %s", code, stderr)
+	}
+	for _, c := range []struct {
+		args []string
+		says string
+	}{
+		{[]string{"phase", "approve", "--to", "bogus"}, `unknown phase "bogus"`},
+		{[]string{"phase", "advance", "--to", "bogus"}, `unknown phase "bogus"`},
+		{[]string{"phase", "history", "--limit", "0"}, "--limit 0"},
+		{[]string{"runbook", "list", "--limit", "0"}, "--limit 0"},
+		{[]string{"drill", "list", "--limit", "0"}, "--limit 0"},
+		{[]string{"reconcile", "list", "--limit", "0"}, "--limit 0"},
+		{[]string{"reconcile", "show", "N"}, `run "N"`},
+		{[]string{"reconcile", "pause", "N"}, `run "N"`},
+		{[]string{"drill", "show", "N"}, `drill "N"`},
+		{[]string{"runbook", "show", "N"}, `"N" is no number of a run`},
+		{[]string{"runbook", "export", "N"}, `"N" is no number of a run`},
+		{[]string{"runbook", "approve", "N", "step"}, `"N" is no number of a run`},
+		{[]string{"runbook", "approve", "7", "step", "--reject"}, "a rejection needs a reason"},
+		{[]string{"runbook", "resume", "N"}, `"N" is no number of a run`},
+		{[]string{"fleet", "evict", ""}, "name one instance"},
+		{[]string{"fleet", "evict", "app-1"}, "an eviction needs a reason"},
+		{[]string{"trigger", "test", "--since", "0s"}, "--since 0s"},
+	} {
+		code, _, stderr := o.Try(c.args...)
+		if code != exitUsage || !strings.Contains(stderr, c.says) {
+			t.Errorf("%q: %d %s", c.args, code, stderr)
+		}
+	}
+}

@@ -41,6 +41,14 @@ func runArgs(args []string, names ...string) (int64, []string, error) {
 	return id, args[1:], nil
 }
 
+// runAnd is cobra's validator for a run's number and the arguments after it.
+func runAnd(names ...string) cobra.PositionalArgs {
+	return func(_ *cobra.Command, args []string) error {
+		_, _, err := runArgs(args, names...)
+		return err
+	}
+}
+
 // withRuns runs f on the runs of the migration that the command is about.
 func (c *cli) withRuns(f func(ctx context.Context, runs *runbooks.Runs, args []string) error) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) error {
@@ -68,13 +76,11 @@ func (c *cli) withRun(f func(app.RunbookView) error) func(*cobra.Command, []stri
 func newRunbookList(c *cli) *cobra.Command {
 	var limit int
 	cmd := &cobra.Command{
-		Use:   "list",
-		Short: "List the runs of runbooks, newest first",
-		Args:  noArgs,
+		Use:     "list",
+		Short:   "List the runs of runbooks, newest first",
+		Args:    noArgs,
+		PreRunE: limitAboveZero(&limit),
 		RunE: c.withRuns(func(ctx context.Context, runs *runbooks.Runs, _ []string) error {
-			if err := aboveZero(limit); err != nil {
-				return err
-			}
 			list, err := runs.List(ctx, limit)
 			if err != nil {
 				return err
@@ -108,7 +114,7 @@ func newRunbookShow(c *cli) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "show RUN",
 		Short: "Show one run, step by step, with the steps' output",
-		Args:  cobra.ArbitraryArgs,
+		Args:  runAnd(),
 		RunE: c.withRun(func(v app.RunbookView) error {
 			return c.show(v, func() { c.printRun(v, output) })
 		}),
@@ -181,14 +187,17 @@ func newRunbookApprove(c *cli) *cobra.Command {
 		Long: `Approves a step of a run that waits for approval, or rejects it: the run then
 compensates the steps that are done. The approver is the role that connects to the
 state database. It must be a member of phases.approval.role, and of the step's own role.`,
-		Args: cobra.ArbitraryArgs,
+		Args: runAnd("STEP"),
+		PreRunE: func(*cobra.Command, []string) error {
+			if reject && strings.TrimSpace(reason) == "" {
+				return usageTry(try("--reason 'why not now'"), "a rejection needs a reason")
+			}
+			return nil
+		},
 		RunE: c.withRuns(func(ctx context.Context, runs *runbooks.Runs, args []string) error {
 			id, rest, err := runArgs(args, "STEP")
 			if err != nil {
 				return err
-			}
-			if reject && strings.TrimSpace(reason) == "" {
-				return usageTry(try("--reason 'why not now'"), "a rejection needs a reason")
 			}
 			outcome := runbook.Done
 			if reject {

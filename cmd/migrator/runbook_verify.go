@@ -106,7 +106,7 @@ func newRunbookExport(c *cli) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "export RUN",
 		Short: "Write a run as Markdown, for a post-mortem",
-		Args:  cobra.ArbitraryArgs,
+		Args:  runAnd(),
 		RunE: c.withRun(func(v app.RunbookView) error {
 			book, err := runbook.Reread(fmt.Sprintf("run %d", v.Run.ID), v.Run.Source)
 			if err != nil {

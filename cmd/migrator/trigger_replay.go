@@ -25,10 +25,13 @@ triggers count as they were evaluated at the time. Telemetry of the last hour is
 windows of ten seconds, older telemetry in windows of five minutes: there a firing is
 found that much later than by the daemon. Changes nothing.`,
 		Args: optionalName,
-		RunE: c.withState(func(ctx context.Context, store *state.Store, name string) error {
+		PreRunE: func(*cobra.Command, []string) error {
 			if since <= 0 {
 				return usagef("--since %s: want a time above 0, such as 24h", since)
 			}
+			return nil
+		},
+		RunE: c.withState(func(ctx context.Context, store *state.Store, name string) error {
 			m, err := app.Applied(ctx, store, name)
 			if err != nil {
 				return err
