@@ -19,8 +19,9 @@ func TestEveryActionHasACommandLine(t *testing.T) {
 	lines := commandLines()
 	for _, a := range hint.Actions() {
 		h := hint.Hint{Do: a}
-		if a == hint.DrillShow {
-			h.Of = []string{"7"} // its argument must be a number
+		switch a {
+		case hint.DrillShow, hint.RunbookShow, hint.RunbookApprove:
+			h.Of = []string{"7"} // their first argument must be a number
 		}
 		line := given{migration: "loans"}.commandLine(h)
 		delete(lines, a)

@@ -149,7 +149,7 @@ func TestADeadTargetStopsAJobBeforeItBegins(t *testing.T) {
 func TestBadArgumentsAreRefusedBeforeAServerIsDialed(t *testing.T) {
 	t.Parallel()
 	o := clitest.New(t, "loans", "  table: loans\n", "  key: loan:{id}\n", "")
-	o.Write("settings.yaml", "file: "+o.Path("migration.yaml")+"\nstate_url: postgres://nobody@127.0.0.1:1/nowhere\n")
+	o.Write("settings.yaml", "file: "+o.Path("migration.yaml")+"\nstate_url: postgres://127.0.0.1:1/nowhere\n")
 	if code, _, stderr := o.Try("runbook", "list"); code != exitError || !strings.Contains(stderr, "the state database refuses connections") {
 		t.Fatalf("the state database is not down: %d %s", code, stderr)
 	}
