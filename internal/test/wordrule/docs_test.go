@@ -46,7 +46,7 @@ func TestDocsArePlain(t *testing.T) {
 
 // plainFiles are other files that operators read, by their paths from the module's root.
 var plainFiles = []string{
-	"configs/*.yaml", "configs/prometheus/*.yml", "configs/systemd/*", "configs/kubernetes/*", "scripts/*.sh", "Makefile",
+	"configs/*.yaml", "configs/runbooks/*.md", "configs/prometheus/*.yml", "configs/systemd/*", "configs/kubernetes/*", "scripts/*.sh", "Makefile",
 	"store/redis/scripts/*.lua", ".github/workflows/*.yml",
 }
 
