@@ -14,6 +14,7 @@ require (
 	github.com/google/uuid v1.6.0
 	github.com/invopop/jsonschema v0.14.0
 	github.com/jackc/pgx/v5 v5.12.0
+	github.com/lib/pq v1.12.3
 	github.com/lmittmann/tint v1.2.1
 	github.com/miekg/dns v1.1.72
 	github.com/pressly/goose/v3 v3.29.0

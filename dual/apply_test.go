@@ -21,7 +21,7 @@ func TestLateAndForeignAreJournaled(t *testing.T) {
 		err := p.writer.Write(t.Context(), Op[int, int]{Legacy: func(context.Context) ([]Change[int, int], error) {
 			return []Change[int, int]{{Key: 3, Value: 3}}, nil // without version
 		}})
-		if j := p.fleet.journaled(); err != nil || len(j) != 2 || p.target.applies != 2 {
+		if j := p.fleet.Journaled(); err != nil || len(j) != 2 || p.target.applies != 2 {
 			t.Fatalf("%v, journal %v, %d applies", err, j, p.target.applies)
 		}
 		_ = p.stop()
@@ -47,7 +47,7 @@ func TestPanicInTargetFailsTheChange(t *testing.T) {
 		p := newTestInstance(t, newFleet(route(phases.DualRead)), newTarget(), newLegacy(), adjust{})
 		p.target.onApply = func(context.Context) error { panic("codec") }
 		p.mustPut(1, 1)
-		if _, ok := p.fleet.journaled()["1"]; !ok {
+		if _, ok := p.fleet.Journaled()["1"]; !ok {
 			t.Fatal("legacy has it, the journal does not")
 		}
 		_ = p.stop()
@@ -141,7 +141,7 @@ func TestOneTransactionMayChangeSeveralRecords(t *testing.T) {
 		if err := p.writer.Write(t.Context(), op(p.legacy)); err != nil {
 			t.Fatal(err)
 		}
-		if j := p.fleet.journaled(); len(j) != 1 || len(p.target.entries) != 4 {
+		if j := p.fleet.Journaled(); len(j) != 1 || len(p.target.entries) != 4 {
 			t.Fatalf("journal %v, target %v", j, p.target.entries)
 		}
 		_ = p.stop()
@@ -153,7 +153,7 @@ func TestOneTransactionMayChangeSeveralRecords(t *testing.T) {
 		if err := p.writer.Write(t.Context(), op(p.legacy)); err != nil {
 			t.Fatal(err)
 		}
-		if j := p.fleet.journaled(); len(j) != 1 || len(b.entries) != 4 || b.batches != 2 {
+		if j := p.fleet.Journaled(); len(j) != 1 || len(b.entries) != 4 || b.batches != 2 {
 			t.Fatalf("journal %v, target %v, %d batches", j, b.entries, b.batches)
 		}
 		_ = p.stop()

@@ -149,7 +149,7 @@ func TestJournalBreakerClosesWhenStateAnswers(t *testing.T) {
 		p := newTestInstance(t, newFleet(route(phases.Grace)), newTarget(), newLegacy(), adjust{config: func(c *Config) { c.Writing.OnTargetFailure = Degrade }})
 		settle()
 		p.target.do(func() { p.target.onApply = func(context.Context) error { return errDown } })
-		p.fleet.do(func() { p.fleet.down = true })
+		p.fleet.do(func() { p.fleet.outage = errDown })
 		var e *TargetError
 		for range breakerFailures + 1 {
 			if err := p.put(1, 1); !errors.As(err, &e) {
@@ -159,7 +159,7 @@ func TestJournalBreakerClosesWhenStateAnswers(t *testing.T) {
 		if !errors.Is(e, errBreakerOpen) {
 			t.Fatalf("the journal is still asked: %v", e)
 		}
-		p.fleet.do(func() { p.fleet.down = false })
+		p.fleet.do(func() { p.fleet.outage = nil })
 		tick(6 * time.Second) // a renewal
 		p.mustPut(1, 2)
 		_ = p.stop()

@@ -1,25 +1,56 @@
 package dual
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
 	"github.com/stranglerfig/migrator/record"
 )
 
-// Column reads and writes one field of the migration in an application's value. Texts
-// are canonical: see record.Kind.
+// Column reads and writes one field of the migration in an application's value. ColumnOf
+// makes one of a Go type; Get and Set are for what that does not know. Their texts are
+// canonical: see record.Kind.
 type Column[V any] struct {
 	Name string // the field's name in legacy
 	Get  func(*V) record.Value
 	Set  func(*V, record.Value) error
+
+	bind func(record.Field) (boundColumn[V], error) // in place of Get and Set
 }
 
-// NewCodec builds a codec from columns, in any order. It fails unless the columns
-// are the schema's fields, all of them and no other: the application's first write
-// would erase a field that it does not know.
+// boundColumn is a Column of one field.
+type boundColumn[V any] struct {
+	get func(*V) (record.Value, error)
+	set func(*V, record.Value) error
+}
+
+func (c Column[V]) bound(f record.Field) (boundColumn[V], error) {
+	switch {
+	case c.bind != nil:
+		return c.bind(f)
+	case c.Get == nil || c.Set == nil:
+		return boundColumn[V]{}, errors.New("the column has no Get or no Set")
+	}
+	return boundColumn[V]{get: func(v *V) (record.Value, error) { return c.Get(v), nil }, set: c.Set}, nil
+}
+
+// NewCodec builds a codec from columns, in any order; nil: those of V's tags (Columns). A nil
+// key is K's own value (KeyFor). It fails unless the columns are the schema's fields, all of
+// them and no other: the application's first write would erase a field that it does not know.
 func NewCodec[K comparable, V any](schema *record.Schema, key func(K) record.Key, columns []Column[V]) (Codec[K, V], error) {
-	ordered := make([]Column[V], len(schema.Fields))
+	var err error
+	if columns == nil {
+		if columns, err = Columns[V](); err != nil {
+			return Codec[K, V]{}, err
+		}
+	}
+	if key == nil {
+		if key, err = KeyFor[K](schema); err != nil {
+			return Codec[K, V]{}, err
+		}
+	}
+	ordered := make([]boundColumn[V], len(schema.Fields))
 	taken := make([]bool, len(schema.Fields))
 	var wrong []string
 	for _, c := range columns {
@@ -30,7 +61,10 @@ func NewCodec[K comparable, V any](schema *record.Schema, key func(K) record.Key
 		case taken[at]:
 			wrong = append(wrong, fmt.Sprintf("column %q is there twice", c.Name))
 		default:
-			ordered[at], taken[at] = c, true
+			taken[at] = true
+			if ordered[at], err = c.bound(schema.Fields[at]); err != nil {
+				wrong = append(wrong, fmt.Sprintf("column %q: %v", c.Name, err))
+			}
 		}
 	}
 	for i, f := range schema.Fields {
@@ -46,7 +80,10 @@ func NewCodec[K comparable, V any](schema *record.Schema, key func(K) record.Key
 		Encode: func(v V) (record.Record, error) {
 			r := make(record.Record, len(ordered))
 			for i := range ordered {
-				r[i] = ordered[i].Get(&v)
+				var err error
+				if r[i], err = ordered[i].get(&v); err != nil {
+					return nil, fmt.Errorf("field %q: %w", schema.Fields[i].Name, err)
+				}
 			}
 			return r, nil
 		},
@@ -56,8 +93,8 @@ func NewCodec[K comparable, V any](schema *record.Schema, key func(K) record.Key
 				if i < len(r) {
 					value = r[i]
 				}
-				if err := ordered[i].Set(&v, value); err != nil {
-					return v, fmt.Errorf("field %q: %w", ordered[i].Name, err)
+				if err := ordered[i].set(&v, value); err != nil {
+					return v, fmt.Errorf("field %q: %w", schema.Fields[i].Name, err)
 				}
 			}
 			return v, nil

@@ -61,6 +61,9 @@ type Config struct {
 	// Faults lets drills inject faults of the target into this instance. Set it in
 	// staging only; the state refuses faults elsewhere.
 	Faults bool
+	// Strict makes a write fail with ErrChanges if its closure returned other changes than its
+	// Keys announce. Set it in tests: legacy and the target have the write all the same.
+	Strict bool
 	// OnOperation, for traces and tests, is called when an operation has pinned its
 	// route. The function that it returns, if not nil, is called when that pin is
 	// released, and until then no later epoch is acknowledged. Both run on the

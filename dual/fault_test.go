@@ -156,7 +156,7 @@ func TestFaultExpires(t *testing.T) {
 			t.Fatal("the fault is not injected")
 		}
 		f.memoryFleet.mu.Lock()
-		f.down = true
+		f.outage = errDown
 		f.memoryFleet.mu.Unlock()
 		tick(8 * time.Second)
 		if p.Lapsed() {

@@ -71,11 +71,11 @@ func TestOnOperationGetsThePinnedRoute(t *testing.T) {
 		third := p.Route()
 		_ = p.get(1)
 		want(Operation{Route: third}, Operation{Route: third, Background: true})
-		p.fleet.do(func() { p.fleet.down = true })
+		p.fleet.do(func() { p.fleet.outage = errDown })
 		tick(time.Minute)
 		_ = p.get(1)
 		want(Operation{Route: third, Lapsed: true}, Operation{Route: third, Background: true, Lapsed: true})
-		p.fleet.do(func() { p.fleet.down = false })
+		p.fleet.do(func() { p.fleet.outage = nil })
 		if err := p.stop(); err != nil {
 			t.Fatal(err)
 		}

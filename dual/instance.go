@@ -33,11 +33,13 @@ type Instance struct {
 	running  atomic.Bool
 	count    counters
 
-	queue    chan job // background writes
-	pending  pending  // changes still to be journaled
-	degraded degraded // records that this instance reads from legacy
-	journal  breaker
-	windows  windows
+	queue        chan job                   // background writes
+	checks       chan func(context.Context) // sampled read-backs of writes
+	checksLogged oncePerMinute
+	pending      pending  // changes still to be journaled
+	degraded     degraded // records that this instance reads from legacy
+	journal      breaker
+	windows      windows
 
 	mu           sync.Mutex
 	retired      []*pinnedRoute // replaced, oldest first, until they have drained
@@ -63,6 +65,7 @@ func Join(ctx context.Context, c Config) (*Instance, error) {
 	i := &Instance{
 		fleet: c.Fleet, identity: c.Identity, log: c.Logger, clock: c.Clock, set: c,
 		shards: shardCount(), wake: make(chan struct{}, 1), queue: make(chan job, c.Writing.Queue),
+		checks: make(chan func(context.Context), readBackQueue),
 	}
 	i.pending.init(c.Writing.Queue)
 	i.windows.init(c.Fleet, i.clock())

@@ -35,7 +35,7 @@ func tick(d time.Duration) {
 func TestFirstJoinMustSucceed(t *testing.T) {
 	t.Parallel()
 	f := newFleet(route(phases.Legacy))
-	f.down = true
+	f.outage = errDown
 	if _, err := Join(t.Context(), Config{Fleet: f}); !errors.Is(err, errDown) {
 		t.Fatalf("got %v", err)
 	}
@@ -211,12 +211,12 @@ func TestLapsedInstanceRejoins(t *testing.T) {
 			}})
 		}()
 		<-started
-		f.do(func() { f.down = true })
+		f.do(func() { f.outage = errDown })
 		tick(time.Minute)
 		if !p.Lapsed() || p.Route().Phase != phases.DualRead {
 			t.Fatalf("lapsed %v, route %v", p.Lapsed(), p.Route())
 		}
-		f.do(func() { f.down = false; f.set(route(phases.Cutover)) })
+		f.do(func() { f.outage = nil; f.set(route(phases.Cutover)) })
 		tick(10 * time.Second)
 		if s := p.Stats(); s.Lapsed || s.Rejoins != 1 || s.Epoch != 2 {
 			t.Fatalf("%+v", s)
@@ -258,9 +258,9 @@ func TestIdleRejoinAcknowledgesAtOnce(t *testing.T) {
 		f := newFleet(route(phases.DualRead))
 		p := newTestInstance(t, f, newTarget(), newLegacy(), adjust{})
 		settle()
-		f.do(func() { f.down = true; f.set(route(phases.Cutover)) })
+		f.do(func() { f.outage = errDown; f.set(route(phases.Cutover)) })
 		tick(20 * time.Second)
-		f.do(func() { f.down = false })
+		f.do(func() { f.outage = nil })
 		for range 40 {
 			tick(100 * time.Millisecond)
 			if joined, got := p.Stats().Rejoins == 1, f.acknowledged(p.Instance); joined && got != 2 {
@@ -332,7 +332,7 @@ func TestLeaveIsCleanOnlyWhenDrained(t *testing.T) {
 	bubble(t, "state down", func(t *testing.T) {
 		p := newTestInstance(t, newFleet(route(phases.Legacy)), newTarget(), newLegacy(), adjust{})
 		settle()
-		p.fleet.do(func() { p.fleet.down = true })
+		p.fleet.do(func() { p.fleet.outage = errDown })
 		if err := p.stop(); !errors.Is(err, errDown) {
 			t.Fatal(err)
 		}
@@ -346,7 +346,7 @@ func TestStateDownNeverStopsAnApplication(t *testing.T) {
 			p := newTestInstance(t, newFleet(route(phase)), newTarget(), newLegacy(), adjust{})
 			p.mustPut(1, 1)
 			settle()
-			p.fleet.do(func() { p.fleet.down = true })
+			p.fleet.do(func() { p.fleet.outage = errDown })
 			for n := range 30 {
 				p.mustPut(1, n)
 				settle()
@@ -358,7 +358,7 @@ func TestStateDownNeverStopsAnApplication(t *testing.T) {
 			if got, _ := p.target.value(1); phase != phases.Legacy && got != 29 {
 				t.Fatalf("%s: target has %d", phase, got)
 			}
-			p.fleet.do(func() { p.fleet.down = false })
+			p.fleet.do(func() { p.fleet.outage = nil })
 			tick(5 * time.Second)
 			if p.Lapsed() {
 				t.Fatalf("%s: still lapsed", phase)

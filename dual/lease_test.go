@@ -85,13 +85,13 @@ func TestLeaseIsCountedFromBeforeTheRequest(t *testing.T) {
 	bubble(t, "a lease in the place of a lapsed one", func(t *testing.T) {
 		p, f := slow(t, 3*time.Second)
 		f.granted(1)
-		f.do(func() { f.down = true })
+		f.do(func() { f.outage = errDown })
 		tick(time.Minute)
 		if !p.Lapsed() {
 			t.Fatal("the lease has outlived the state database")
 		}
 		n := len(f.grants())
-		f.do(func() { f.down = false })
+		f.do(func() { f.outage = nil })
 		check(t, p, f, f.granted(n))
 		if p.Stats().Rejoins != 1 {
 			t.Errorf("%+v", p.Stats())

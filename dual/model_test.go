@@ -118,7 +118,7 @@ func (m *model) step() {
 
 // repair repairs journaled keys as reconcile does: with legacy's row, under its lock.
 func (m *model) repair() {
-	for key, version := range m.fleet.journaled() {
+	for key, version := range m.fleet.Journaled() {
 		var k int
 		if _, err := fmt.Sscan(string(key), &k); err != nil {
 			m.t.Error(err)
@@ -147,7 +147,7 @@ func (m *model) fault() {
 	case 0:
 		m.target.do(func() { m.target.broken = errDown })
 	case 1:
-		m.fleet.do(func() { m.fleet.down = true })
+		m.fleet.do(func() { m.fleet.outage = errDown })
 	case 2:
 		m.fleet.do(func() { m.fleet.noHints = true })
 	case 3, 4, 5, 6, 7:
@@ -160,7 +160,7 @@ func (m *model) heal() {
 	m.refuse = false
 	m.mu.Unlock()
 	m.target.do(func() { m.target.broken = nil })
-	m.fleet.do(func() { m.fleet.down, m.fleet.noHints = false, false })
+	m.fleet.do(func() { m.fleet.outage, m.fleet.noHints = nil, false })
 }
 
 func TestNoAcknowledgedWriteIsLostOrReadStaleThroughRandomMovesAndFaults(t *testing.T) {

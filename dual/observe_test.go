@@ -126,9 +126,9 @@ func TestFailuresAreCountedByOutcome(t *testing.T) {
 		_ = p.writer.Put(t.Context(), 1, 1, func(context.Context) (record.Version, error) { return record.Version{}, nil }) // changes nothing
 		p.target.do(func() { p.target.broken = errDown })
 		p.mustPut(1, 1) // journaled
-		f.do(func() { f.down = true })
+		f.do(func() { f.outage = errDown })
 		_ = p.put(1, 2)
-		f.do(func() { f.down = false })
+		f.do(func() { f.outage = nil })
 		tick(3 * time.Second)
 		if err := p.stop(); err != nil {
 			t.Fatal(err)

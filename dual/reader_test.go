@@ -103,7 +103,7 @@ func TestLapsedInstanceReadsLegacy(t *testing.T) {
 			p := newTestInstance(t, newFleet(route(phase)), newTarget(), newLegacy(), adjust{})
 			apart(p, 2)
 			settle()
-			p.fleet.do(func() { p.fleet.down = true })
+			p.fleet.do(func() { p.fleet.outage = errDown })
 			tick(14 * time.Second)
 			if got := p.get(1); got != 2001 {
 				t.Fatalf("the lease is valid, and it reads %d", got)
@@ -112,7 +112,7 @@ func TestLapsedInstanceReadsLegacy(t *testing.T) {
 			if got := p.get(1); got != 1001 {
 				t.Fatalf("the lease has expired, and it reads %d", got)
 			}
-			p.fleet.do(func() { p.fleet.down = false })
+			p.fleet.do(func() { p.fleet.outage = nil })
 			tick(4 * time.Second)
 			if got := p.get(1); got != 2001 {
 				t.Fatalf("rejoined, and it reads %d", got)

@@ -18,12 +18,12 @@ func TestWindowsOutliveAnOutageOfTheState(t *testing.T) {
 		_ = p.get(1)
 		f.do(func() { f.noResponse = true })
 		tick(windowLength + time.Second) // taken, but the response does not arrive
-		f.do(func() { f.noResponse, f.down = false, true })
+		f.do(func() { f.noResponse, f.outage = false, errDown })
 		for range 3 {
 			_ = p.get(1)
 			tick(windowLength)
 		}
-		f.do(func() { f.down = false })
+		f.do(func() { f.outage = nil })
 		tick(windowLength)
 		if len(f.windows) != 4 || f.sent != 5 {
 			t.Fatalf("%d windows of %d sent", len(f.windows), f.sent)
@@ -36,12 +36,12 @@ func TestWindowsOutliveAnOutageOfTheState(t *testing.T) {
 				t.Errorf("window %d: age %s, want %s", n+1, w.Age, age)
 			}
 		}
-		f.do(func() { f.down = true; f.windows = nil })
+		f.do(func() { f.outage = errDown; f.windows = nil })
 		for range windowsKept + 5 {
 			_ = p.get(1)
 			tick(windowLength)
 		}
-		f.do(func() { f.down = false })
+		f.do(func() { f.outage = nil })
 		tick(windowLength)
 		given := uint64(0)
 		for _, w := range f.windows {

@@ -43,7 +43,7 @@ func TestRetainJournalsBeforeItWrites(t *testing.T) {
 		if e := p.target.entries[1]; e.Value != 50 || e.Version != record.MakeVersion(7, 0, 2) {
 			t.Fatalf("%+v", e)
 		}
-		p.fleet.do(func() { p.fleet.down = true })
+		p.fleet.do(func() { p.fleet.outage = errDown })
 		var te *TargetError
 		if err := p.put(1, 51); !errors.As(err, &te) || te.Legacy {
 			t.Fatalf("without the journal: %v", err)
@@ -62,7 +62,7 @@ func TestIrreversibleRetainAndCompleteNeedNoState(t *testing.T) {
 			f := newFleet(route(phase))
 			f.reversible = phase == phases.Complete
 			p := newTestInstance(t, f, newTarget(), newLegacy(), adjust{})
-			f.do(func() { f.down = true })
+			f.do(func() { f.outage = errDown })
 			tick(time.Minute)
 			p.mustPut(1, 3)
 			if got := p.get(1); got != 3 || len(f.returned) != 0 {

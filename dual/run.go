@@ -35,6 +35,7 @@ func (i *Instance) Run(ctx context.Context) error {
 	group.Go(func() { i.journalPending(work) })
 	group.Go(func() { i.sampleClocks(work) })
 	group.Go(func() { i.observe(work) })
+	group.Go(func() { i.checkWrites(work) })
 	// Renewal ends with ctx; leave keeps the lease alive while operations drain.
 	i.maintain(ctx)
 	return i.leave(work)

@@ -47,6 +47,10 @@ type Stats struct {
 	StateLossReportFailures uint64 `json:"state_loss_report_failures"` // reports that the state has lost transactions
 	ObserveFailures         uint64 `json:"observe_failures"`           // telemetry reports that failed and were repeated
 	Discarded               uint64 `json:"discarded"`                  // windows discarded while the state was unreachable
+	OutsideKeys             uint64 `json:"outside_keys"`               // changes of records that their write's Keys lack
+	MissingKeys             uint64 `json:"missing_keys"`               // Keys that their write returned no change of
+	ReadBacks               uint64 `json:"read_backs"`                 // writes compared with legacy's row (staging)
+	ReadBackDifferences     uint64 `json:"read_back_differences"`      // of those, the row was another
 }
 
 // counters are the counts that change too rarely to need shards.
@@ -55,6 +59,7 @@ type counters struct {
 	shadows, shadowsFailed, shadowsStopped                                                                                       atomic.Uint64
 	targetFailures, journaled, degraded, emergencyRollbacks, unsettled, failed                                                   atomic.Uint64
 	fenceWaits, overflowed, abandoned                                                                                            atomic.Uint64
+	outsideKeys, missingKeys, readBacks, readBackDifferences                                                                     atomic.Uint64
 	renewals, renewalFailures, rejoins, refusedRoutes, notificationFailures, stateLossReportFailures, observeFailures, discarded atomic.Uint64
 }
 
@@ -115,5 +120,7 @@ func (i *Instance) Stats() Stats {
 		Renewals: c.renewals.Load(), RenewalFailures: c.renewalFailures.Load(), Rejoins: c.rejoins.Load(),
 		RefusedRoutes: c.refusedRoutes.Load(), NotificationFailures: c.notificationFailures.Load(),
 		StateLossReportFailures: c.stateLossReportFailures.Load(), ObserveFailures: c.observeFailures.Load(), Discarded: c.discarded.Load(),
+		OutsideKeys: c.outsideKeys.Load(), MissingKeys: c.missingKeys.Load(),
+		ReadBacks: c.readBacks.Load(), ReadBackDifferences: c.readBackDifferences.Load(),
 	}
 }

@@ -22,7 +22,7 @@ func TestTargetFailureSucceedsWhileNoInstanceReadsTarget(t *testing.T) {
 		if took := time.Since(began); took > time.Second {
 			t.Fatalf("took %s, over the deadline", took)
 		}
-		if s := p.Stats(); len(p.fleet.journaled()) != 1 || s.EmergencyRollbacks != 0 || s.TargetFailures != 1 {
+		if s := p.Stats(); len(p.fleet.Journaled()) != 1 || s.EmergencyRollbacks != 0 || s.TargetFailures != 1 {
 			t.Fatalf("%+v", s)
 		}
 		_ = p.stop()
@@ -84,7 +84,7 @@ func TestEmergencyRollbackWaitsUntilNoInstanceReadsTarget(t *testing.T) {
 		p := newTestInstance(t, newFleet(route(phases.Grace)), newTarget(), newLegacy(), adjust{})
 		settle()
 		p.target.do(func() { p.target.broken = errDown })
-		p.fleet.do(func() { p.fleet.result = &JournalResult{TargetRead: true}; p.fleet.down = true })
+		p.fleet.do(func() { p.fleet.result = &JournalResult{TargetRead: true}; p.fleet.outage = errDown })
 		var e *TargetError
 		if err := p.put(1, 2); !errors.As(err, &e) || !e.Legacy {
 			t.Fatalf("got %v", err)
@@ -145,8 +145,8 @@ func TestFailReportsThatLegacyHasTheWrite(t *testing.T) {
 		fleet  func(*memoryFleet)
 	}{
 		"policy":     {phases.Grace, Fail, func(*memoryFleet) {}},
-		"state down": {phases.Grace, RollBack, func(f *memoryFleet) { f.down = true }},
-		"state down, no instance reads the target": {phases.DualRead, RollBack, func(f *memoryFleet) { f.down = true }},
+		"state down": {phases.Grace, RollBack, func(f *memoryFleet) { f.outage = errDown }},
+		"state down, no instance reads the target": {phases.DualRead, RollBack, func(f *memoryFleet) { f.outage = errDown }},
 		"once fenced": {phases.Grace, RollBack, func(f *memoryFleet) { f.result = &JournalResult{Fenced: true} }},
 	} {
 		bubble(t, name, func(t *testing.T) {
@@ -163,9 +163,9 @@ func TestFailReportsThatLegacyHasTheWrite(t *testing.T) {
 				t.Fatal("legacy has it not")
 			}
 			// Keys that could not be journaled are journaled once the state is reachable.
-			p.fleet.do(func() { p.fleet.down = false })
+			p.fleet.do(func() { p.fleet.outage = nil })
 			tick(5 * time.Second)
-			if _, ok := p.fleet.journaled()["1"]; !ok && name != "once fenced" {
+			if _, ok := p.fleet.Journaled()["1"]; !ok && name != "once fenced" {
 				t.Fatal("not journaled")
 			}
 			if err := p.stop(); err != nil {
@@ -191,8 +191,8 @@ func TestLapsedWriterFails(t *testing.T) {
 			if err := p.put(1, 3); !errors.As(err, &e) || !errors.Is(err, ErrLeaseLost) {
 				t.Errorf("%s: got %v", phase, err)
 			}
-			if p.fleet.rollbacks != 0 || len(p.fleet.journaled()) != 1 {
-				t.Errorf("%s: %d rollbacks, journal %v", phase, p.fleet.rollbacks, p.fleet.journaled())
+			if p.fleet.rollbacks != 0 || len(p.fleet.Journaled()) != 1 {
+				t.Errorf("%s: %d rollbacks, journal %v", phase, p.fleet.rollbacks, p.fleet.Journaled())
 			}
 		}
 	})

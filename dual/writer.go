@@ -22,12 +22,19 @@ type WriterConfig[K comparable, V any] struct {
 	// Key is the record's canonical key. Not called in the phase legacy.
 	Key func(K) record.Key
 	// IsFenced reports whether legacy refused a write because of the fence; the write
-	// then has no effect. Nil: errors.Is(err, store.ErrFenced).
+	// then has no effect. Nil: store.IsFenced, which knows the errors of every driver that
+	// returns the server's SQLSTATE.
 	IsFenced func(error) bool
 	// Uncertain reports whether a failed legacy write may have been committed (the
 	// connection broke during COMMIT). The keys that its Op names are then journaled,
-	// so that they are compared and repaired. Nil: never.
+	// so that they are compared and repaired. Nil: store.IsUncertain.
 	Uncertain func(error) bool
+	// ReadBack reads a record of legacy under its row's lock. For staging: about ten writes a
+	// second are then compared with what legacy has after them, and a difference is logged and
+	// counted (Stats.ReadBackDifferences). Nil: no read-backs.
+	ReadBack func(context.Context, K) (value V, found bool, err error)
+	// Compare lists the differences of two values; ReadBack needs it.
+	Compare func(legacy, returned V) []record.Difference
 	// Corrupt returns another value than the one given, which Compare finds: a drill's
 	// FaultCorrupt stores it. It must change a copy. Nil: the record goes missing.
 	Corrupt func(V) V
@@ -41,6 +48,8 @@ type Writer[K comparable, V any] struct {
 	key       func(K) record.Key
 	fenced    func(error) bool
 	uncertain func(error) bool
+	readBack  func(context.Context, K) (V, bool, error)
+	compare   func(V, V) []record.Difference
 	clock     *targetClock
 	guard     breaker
 }
@@ -50,14 +59,20 @@ func NewWriter[K comparable, V any](c WriterConfig[K, V]) (*Writer[K, V], error)
 	if c.Instance == nil || c.Target == nil || c.Key == nil {
 		return nil, errors.New("dual: WriterConfig needs an Instance, a Target and a Key")
 	}
+	if c.ReadBack != nil && c.Compare == nil {
+		return nil, errors.New("dual: WriterConfig.ReadBack needs Compare")
+	}
 	c.Target = withFaults(c.Instance, c.Target, c.Corrupt)
 	w := &Writer[K, V]{
 		i: c.Instance, target: c.Target, key: c.Key, fenced: c.IsFenced, uncertain: c.Uncertain,
-		clock: &targetClock{now: c.Target.Now},
+		readBack: c.ReadBack, compare: c.Compare, clock: &targetClock{now: c.Target.Now},
 	}
 	w.batch, _ = c.Target.(BatchTarget[K, V])
 	if w.fenced == nil {
-		w.fenced = func(err error) bool { return errors.Is(err, store.ErrFenced) }
+		w.fenced = store.IsFenced
+	}
+	if w.uncertain == nil {
+		w.uncertain = store.IsUncertain
 	}
 	w.guard.pause, w.clock.guard.pause = c.Instance.set.BreakerPause, c.Instance.set.BreakerPause
 	c.Instance.follow(w.clock)
@@ -79,6 +94,9 @@ type Op[K comparable, V any] struct {
 	// Keys are the records that Update is called for, each on its own: from
 	// retain on a write of several records is no longer atomic.
 	Keys []K
+	// Fewer: Legacy may change fewer records than Keys, or none (INSERT ... ON CONFLICT DO
+	// NOTHING). Otherwise each of Keys without a change is counted (Stats.MissingKeys) and logged.
+	Fewer bool
 	// Update returns the record's next state, computed from its arguments alone:
 	// it is called again if another write came between. Its error ends the write.
 	Update func(key K, current V, found bool) (next V, deleted bool, err error)
@@ -87,7 +105,7 @@ type Op[K comparable, V any] struct {
 // Write makes one write and returns when it is acknowledged as the route requires.
 // It returns the closures' own errors, *TargetError, *WaitError, ErrLeft or ErrNoUpdate.
 func (w *Writer[K, V]) Write(ctx context.Context, op Op[K, V]) error {
-	o := operation[K, V]{legacy: op.Legacy, keys: op.Keys, update: op.Update}
+	o := operation[K, V]{legacy: op.Legacy, keys: op.Keys, fewer: op.Fewer, update: op.Update}
 	return w.write(ctx, &o)
 }
 
@@ -111,6 +129,7 @@ func (w *Writer[K, V]) Delete(ctx context.Context, key K, legacy func(context.Co
 type operation[K comparable, V any] struct {
 	legacy func(context.Context) ([]Change[K, V], error)
 	keys   []K
+	fewer  bool
 	update func(K, V, bool) (V, bool, error)
 
 	one     func(context.Context) (record.Version, error)
@@ -119,14 +138,14 @@ type operation[K comparable, V any] struct {
 	deleted bool
 }
 
-// alone makes the legacy write where the target does not follow.
-func (o *operation[K, V]) alone(ctx context.Context) error {
+// alone makes the legacy write where the target does not follow. It returns the changes of a
+// write of several records.
+func (o *operation[K, V]) alone(ctx context.Context) ([]Change[K, V], error) {
 	if o.one != nil {
 		_, err := o.one(ctx)
-		return err
+		return nil, err
 	}
-	_, err := o.legacy(ctx)
-	return err
+	return o.legacy(ctx)
 }
 
 func (o *operation[K, V]) run(ctx context.Context) ([]Change[K, V], error) {
@@ -205,11 +224,12 @@ func (w *Writer[K, V]) once(ctx context.Context, o *operation[K, V]) (h *pinnedR
 
 func (w *Writer[K, V]) legacyAlone(ctx context.Context, p *pin, o *operation[K, V]) (moved bool, err error) {
 	began := p.watch()
-	err = o.alone(ctx)
+	changes, err := o.alone(ctx)
 	switch {
 	case err == nil:
 		p.slot = slotWriteOK
 		p.lap(writeLegacy, wasOK, began)
+		return false, w.checkChanges(o, changes)
 	case w.fenced(err):
 		return true, err
 	default:
@@ -240,6 +260,10 @@ func (w *Writer[K, V]) both(ctx context.Context, p *pin, o *operation[K, V]) (mo
 		return false, err
 	}
 	committed := p.lap(writeLegacy, wasOK, began)
+	if wrong := w.checkChanges(o, changes); wrong != nil {
+		defer func() { err = errors.Join(err, wrong) }() // the target is written all the same
+	}
+	w.sampleReadBack(changes)
 	// [lapsed-reads]: with its lease over, a write waits for both stores: the fleet may have moved
 	// on to reads from the target without this instance.
 	background := p.h.writes == phases.WritesBackground && p.h.lease.valid()

@@ -62,7 +62,7 @@ func TestLegacyErrorIsReturnedAsItIsAndNothingApplied(t *testing.T) {
 				return []Change[int, int]{{Key: 1, Value: 1, Version: record.MakeVersion(0, 0, 1)}}, mine
 			}})
 			settle()
-			if err != mine || p.target.applies != 0 || len(p.fleet.journaled()) != 0 { //nolint:errorlint // as it is
+			if err != mine || p.target.applies != 0 || len(p.fleet.Journaled()) != 0 { //nolint:errorlint // as it is
 				t.Errorf("%s: %v, %d applies", phase, err, p.target.applies)
 			}
 			_ = p.stop()
@@ -78,8 +78,8 @@ func TestUncertainLegacyWriteIsJournaled(t *testing.T) {
 		}})
 		err := p.writer.Put(t.Context(), 5, 1, func(context.Context) (record.Version, error) { return record.Version{}, errDown })
 		settle()
-		if _, ok := p.fleet.journaled()["5"]; !ok || !errors.Is(err, errDown) {
-			t.Fatalf("%v, journal %v", err, p.fleet.journaled())
+		if _, ok := p.fleet.Journaled()["5"]; !ok || !errors.Is(err, errDown) {
+			t.Fatalf("%v, journal %v", err, p.fleet.Journaled())
 		}
 		_ = p.stop()
 	})
@@ -101,7 +101,7 @@ func TestCanceledCallerStillWritesTheTarget(t *testing.T) {
 		if err := p.writer.Put(ctx, 2, 2, p.legacy.put(2, 2)); err != nil {
 			t.Fatal(err)
 		}
-		if _, ok := p.fleet.journaled()["2"]; !ok {
+		if _, ok := p.fleet.Journaled()["2"]; !ok {
 			t.Fatal("not journaled")
 		}
 		_ = p.stop()
@@ -125,7 +125,7 @@ func TestFrozenWriterNeverExtendsNotAfter(t *testing.T) {
 			if _, ok := target.value(1); ok {
 				t.Fatal("the target took a change after its time")
 			}
-			if _, ok := p.fleet.journaled()["1"]; !ok {
+			if _, ok := p.fleet.Journaled()["1"]; !ok {
 				t.Fatal("not journaled")
 			}
 			_ = p.stop()
@@ -187,7 +187,7 @@ func TestFullQueueOverflowsToTheJournal(t *testing.T) {
 			p.mustPut(k, k)
 			settle()
 		}
-		if s, j := p.Stats(), p.fleet.journaled(); len(j) != 7 || s.Overflowed != 7 || s.Queue != 2 || s.Journaled != 7 {
+		if s, j := p.Stats(), p.fleet.Journaled(); len(j) != 7 || s.Overflowed != 7 || s.Queue != 2 || s.Journaled != 7 {
 			t.Fatalf("journal %v, %+v", j, s)
 		}
 		close(hold)
@@ -207,7 +207,7 @@ func TestFailedBackgroundWriteIsJournaled(t *testing.T) {
 		p.mustPut(1, 1)
 		p.mustPut(1, 2)
 		tick(2 * time.Second)
-		if j := p.fleet.journaled(); j["1"] != record.MakeVersion(1, 1, 2) {
+		if j := p.fleet.Journaled(); j["1"] != record.MakeVersion(1, 1, 2) {
 			t.Fatalf("journal %v", j)
 		}
 		if s := p.Stats(); s.InFlight != 0 || s.Failed != 0 {
@@ -223,15 +223,15 @@ func TestQueuedWriteIsNeverDroppedSilently(t *testing.T) {
 		p := newTestInstance(t, newFleet(route(phases.ShadowWrite)), newTarget(), newLegacy(), adjust{})
 		settle()
 		p.target.do(func() { p.target.broken = errDown })
-		p.fleet.do(func() { p.fleet.down = true })
+		p.fleet.do(func() { p.fleet.outage = errDown })
 		p.mustPut(1, 1)
 		tick(5 * time.Minute)
 		if s := p.Stats(); s.Pending != 1 || s.InFlight != 1 {
 			t.Fatalf("%+v", s)
 		}
-		p.fleet.do(func() { p.fleet.down = false })
+		p.fleet.do(func() { p.fleet.outage = nil })
 		tick(5 * time.Second)
-		if s, j := p.Stats(), p.fleet.journaled(); s.Pending != 0 || s.InFlight != 0 || len(j) != 1 {
+		if s, j := p.Stats(), p.fleet.Journaled(); s.Pending != 0 || s.InFlight != 0 || len(j) != 1 {
 			t.Fatalf("journal %v, %+v", j, s)
 		}
 		tick(5 * time.Second)
@@ -244,7 +244,7 @@ func TestQueuedWriteIsNeverDroppedSilently(t *testing.T) {
 		settle()
 		p.target.do(func() { p.target.broken = errDown })
 		p.mustPut(1, 1)
-		p.fleet.do(func() { p.fleet.down = true })
+		p.fleet.do(func() { p.fleet.outage = errDown })
 		if err := p.stop(); err == nil || len(p.fleet.leases) != 1 {
 			t.Fatalf("%v: must not leave cleanly with a write that neither store nor journal has", err)
 		}

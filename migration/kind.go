@@ -25,7 +25,7 @@ type Kind struct {
 // jsonschema_description. The part's JSON is in every config hash: fields may be added
 // at the end, with omitempty, and none may be removed.
 //
-// A part may also be a KeyedPart, LimitedPart, NamedPart and SQLPart.
+// A part may also be a KeyedPart, LimitedPart, NamedPart, SQLPart and VersionPart.
 type LegacyPart interface {
 	// Defaults sets every zero to its default. It may be called more than once.
 	Defaults()
@@ -68,6 +68,10 @@ type Limits struct {
 // NamedPart returns names that runbooks may use: table is ${legacy.table} or
 // ${target.table}. Without it: the store's kind alone.
 type NamedPart interface{ Names() map[string]string }
+
+// VersionPart returns the SQL of a write's version, for the RETURNING clause of the write.
+// Without it: applications have their own.
+type VersionPart interface{ VersionExpr(migration string) string }
 
 // SQLPart marks a store that speaks PostgreSQL's protocol. Without it: steps of runbooks
 // can't send it SQL.

@@ -134,6 +134,22 @@ func (v Version) AppendText32(dst []byte) []byte {
 	return hex.AppendEncode(dst, raw[:])
 }
 
+// Scan implements sql.Scanner, for the version in a statement's RETURNING, with pgx and with
+// database/sql. NULL is none.
+func (v *Version) Scan(src any) (err error) {
+	switch src := src.(type) {
+	case string:
+		*v, err = ParseVersion(src)
+	case []byte:
+		*v, err = ParseVersion(string(src))
+	case nil:
+		*v = Version{}
+	default:
+		err = fmt.Errorf("a version is text, not a %T: take it from the legacy store's version expression", src)
+	}
+	return err
+}
+
 // ParseVersion parses the text form; "" is none. Digits may be of either case.
 func ParseVersion(s string) (Version, error) {
 	if s == "" {

@@ -10,7 +10,7 @@ import (
 
 	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/phases"
-	"github.com/stranglerfig/migrator/store/postgres"
+	"github.com/stranglerfig/migrator/store"
 )
 
 // midCutover is the share of keys that are read from Redis when it fails.
@@ -198,7 +198,7 @@ func (d *demo) forgottenJob(ctx context.Context) error {
 	}
 	defer func() { _ = conn.Close(ctx) }()
 	_, err = conn.Exec(ctx, statement)
-	if !postgres.IsFenced(err) {
+	if !store.IsFenced(err) {
 		return errors.Join(errors.New("legacy took a write though it is fenced"), err)
 	}
 	fmt.Fprintf(&indented{to: d.Out}, "%s\n", err)

@@ -5,13 +5,9 @@
 package embedding
 
 import (
-	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5"
-
-	"github.com/stranglerfig/migrator/dual"
-	"github.com/stranglerfig/migrator/record"
 )
 
 // Schema is the table as it was before the migration.
@@ -26,66 +22,14 @@ CREATE TABLE customers (
 
 // docs: value
 
-// Customer is the application's own type.
+// Customer is the application's own type. Its tags are the table's columns.
 type Customer struct {
-	ID      int64
-	Email   string
-	Name    *string // NULL and "" differ
-	Points  int
-	Changed time.Time
+	ID      int64     `db:"id"`
+	Email   string    `db:"email"`
+	Name    *string   `db:"name"` // NULL and "" differ
+	Points  int       `db:"points"`
+	Changed time.Time `db:"changed"`
 }
-
-// docs: end
-
-// docs: columns
-
-// columns write a customer to the target and read it from there. The texts are the
-// canonical ones (record.Kind), the same that the backfill writes.
-func columns() []dual.Column[Customer] {
-	return []dual.Column[Customer]{
-		{
-			Name: "id",
-			Get:  func(c *Customer) record.Value { return record.TextValue(strconv.FormatInt(c.ID, 10)) },
-			Set:  func(c *Customer, v record.Value) (err error) { c.ID, err = strconv.ParseInt(v.Text, 10, 64); return },
-		},
-		{
-			Name: "email",
-			Get:  func(c *Customer) record.Value { return record.TextValue(c.Email) },
-			Set:  func(c *Customer, v record.Value) error { c.Email = v.Text; return nil },
-		},
-		{
-			Name: "name",
-			Get: func(c *Customer) record.Value {
-				if c.Name == nil {
-					return record.NullValue
-				}
-				return record.TextValue(*c.Name)
-			},
-			Set: func(c *Customer, v record.Value) error {
-				if v.State == record.Present {
-					c.Name = &v.Text
-				}
-				return nil
-			},
-		},
-		{
-			Name: "points",
-			Get:  func(c *Customer) record.Value { return record.TextValue(strconv.Itoa(c.Points)) },
-			Set:  func(c *Customer, v record.Value) (err error) { c.Points, err = strconv.Atoi(v.Text); return },
-		},
-		{
-			Name: "changed",
-			Get:  func(c *Customer) record.Value { return record.TextValue(c.Changed.UTC().Format(instant)) },
-			Set:  func(c *Customer, v record.Value) (err error) { c.Changed, err = time.Parse(instant, v.Text); return },
-		},
-	}
-}
-
-// instant is record.TimestampTZ: UTC, microseconds at most, no trailing zeros.
-const instant = "2006-01-02T15:04:05.999999Z07:00"
-
-// keyOf gives the key that legacy's columns give.
-func keyOf(id int64) record.Key { return record.MakeKey(strconv.FormatInt(id, 10)) }
 
 // docs: end
 

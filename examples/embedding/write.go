@@ -8,6 +8,7 @@ import (
 
 	"github.com/stranglerfig/migrator/dual"
 	"github.com/stranglerfig/migrator/record"
+	"github.com/stranglerfig/migrator/store"
 )
 
 // Errors of the application's own.
@@ -25,12 +26,12 @@ type change = dual.Change[int64, Customer]
 // authority, Update once it has retired.
 func (c *Customers) AddPoints(ctx context.Context, id int64, points int) error {
 	at := now() // fixed here: both forms may run more than once
-	return c.writer.Write(ctx, dual.Op[int64, Customer]{
+	return c.Write(ctx, dual.Op[int64, Customer]{
 		Legacy: func(ctx context.Context) ([]change, error) {
 			// One statement commits by itself. What it returns is the whole new row,
 			// and the version that the write itself gave it.
 			return c.one(c.db.QueryRow(ctx, "UPDATE customers SET points = points + $2, changed = $3 WHERE id = $1"+
-				" RETURNING "+customerColumns+", "+c.version, id, points, at))
+				" RETURNING "+customerColumns+", "+c.Version, id, points, at))
 		},
 		Keys: []int64{id},
 		Update: func(_ int64, current Customer, found bool) (Customer, bool, error) {
@@ -46,16 +47,12 @@ func (c *Customers) AddPoints(ctx context.Context, id int64, points int) error {
 
 // one reads the RETURNING of one written row.
 func (c *Customers) one(row pgx.Row) ([]change, error) {
-	var version string
+	var version record.Version
 	written, err := scan(row, &version)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, ErrNoCustomer // nothing was written, nothing follows
 	}
-	if err != nil {
-		return nil, err
-	}
-	v, err := record.ParseVersion(version)
-	return []change{{Key: written.ID, Value: written, Version: v}}, err
+	return []change{{Key: written.ID, Value: written, Version: version}}, err
 }
 
 // docs: end
@@ -66,15 +63,11 @@ func (c *Customers) one(row pgx.Row) ([]change, error) {
 // known before the write, every column of it.
 func (c *Customers) Replace(ctx context.Context, value Customer) error {
 	value.Changed = now() // not the column's DEFAULT, which only legacy would know
-	return c.writer.Put(ctx, value.ID, value, func(ctx context.Context) (record.Version, error) {
-		var version string
-		err := c.db.QueryRow(ctx, "INSERT INTO customers ("+customerColumns+") VALUES ($1, $2, $3, $4, $5)"+
-			" ON CONFLICT (id) DO UPDATE SET email = $2, name = $3, points = $4, changed = $5 RETURNING "+c.version,
+	return c.Put(ctx, value.ID, value, func(ctx context.Context) (version record.Version, err error) {
+		err = c.db.QueryRow(ctx, "INSERT INTO customers ("+customerColumns+") VALUES ($1, $2, $3, $4, $5)"+
+			" ON CONFLICT (id) DO UPDATE SET email = $2, name = $3, points = $4, changed = $5 RETURNING "+c.Version,
 			value.ID, value.Email, value.Name, value.Points, value.Changed).Scan(&version)
-		if err != nil {
-			return record.Version{}, err
-		}
-		return record.ParseVersion(version)
+		return version, err
 	})
 }
 
@@ -84,16 +77,12 @@ func (c *Customers) Replace(ctx context.Context, value Customer) error {
 
 // Remove deletes a customer. A zero version means that there was nothing to delete.
 func (c *Customers) Remove(ctx context.Context, id int64) error {
-	return c.writer.Delete(ctx, id, func(ctx context.Context) (record.Version, error) {
-		var version string
-		err := c.db.QueryRow(ctx, "DELETE FROM customers WHERE id = $1 RETURNING "+c.version, id).Scan(&version)
+	return c.Delete(ctx, id, func(ctx context.Context) (version record.Version, err error) {
+		err = c.db.QueryRow(ctx, "DELETE FROM customers WHERE id = $1 RETURNING "+c.Version, id).Scan(&version)
 		if errors.Is(err, pgx.ErrNoRows) {
-			return record.Version{}, nil
+			return version, nil
 		}
-		if err != nil {
-			return record.Version{}, err
-		}
-		return record.ParseVersion(version)
+		return version, err
 	})
 }
 
@@ -105,7 +94,7 @@ func (c *Customers) Remove(ctx context.Context, id int64) error {
 // is written on its own: see the errors.
 func (c *Customers) Transfer(ctx context.Context, from, to int64, points int) error {
 	at := now()
-	return c.writer.Write(ctx, dual.Op[int64, Customer]{
+	return c.Write(ctx, dual.Op[int64, Customer]{
 		Legacy: func(ctx context.Context) (changes []change, err error) {
 			err = pgx.BeginFunc(ctx, c.db, func(tx pgx.Tx) error {
 				changes = nil
@@ -114,7 +103,7 @@ func (c *Customers) Transfer(ctx context.Context, from, to int64, points int) er
 					points int
 				}{{from, -points}, {to, points}} {
 					written, err := c.one(tx.QueryRow(ctx, "UPDATE customers SET points = points + $2, changed = $3 WHERE id = $1"+
-						" RETURNING "+customerColumns+", "+c.version, part.id, part.points, at))
+						" RETURNING "+customerColumns+", "+c.Version, part.id, part.points, at))
 					if err != nil {
 						return err
 					}
@@ -159,10 +148,10 @@ func (c *Customers) Renumber(ctx context.Context, from, to int64) error {
 	if !found {
 		return ErrNoCustomer
 	}
-	return c.writer.Write(ctx, dual.Op[int64, Customer]{
+	return c.Write(ctx, dual.Op[int64, Customer]{
 		Legacy: func(ctx context.Context) ([]change, error) {
 			changes, err := c.one(c.db.QueryRow(ctx, "UPDATE customers SET id = $2 WHERE id = $1"+
-				" RETURNING "+customerColumns+", "+c.version, from, to))
+				" RETURNING "+customerColumns+", "+c.Version, from, to))
 			if err != nil {
 				return nil, err
 			}
@@ -211,23 +200,11 @@ func OutcomeOf(err error) Outcome {
 		return Unsure // Done are written; Keys are not, or it is unknown
 	case errors.As(err, &target), errors.As(err, &waited), errors.Is(err, dual.ErrLeft):
 		return NotSaved
-	case uncertain(err):
+	case store.IsUncertain(err):
 		return Unsure
 	default:
 		return Refused
 	}
-}
-
-// docs: end
-
-// docs: uncertain
-
-// uncertain reports whether a failed statement may have been committed: the server has
-// not answered that it refused.
-func uncertain(err error) bool {
-	var answered interface{ SQLState() string }
-	own := errors.Is(err, ErrNoCustomer) || errors.Is(err, ErrTooFew) || errors.Is(err, ErrTaken)
-	return err != nil && !own && !errors.As(err, &answered)
 }
 
 // docs: end

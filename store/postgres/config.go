@@ -43,6 +43,7 @@ var (
 	_ migration.LimitedPart = (*LegacyConfig)(nil)
 	_ migration.NamedPart   = (*LegacyConfig)(nil)
 	_ migration.SQLPart     = (*LegacyConfig)(nil)
+	_ migration.VersionPart = (*LegacyConfig)(nil)
 
 	_ migration.TargetPart  = (*TargetConfig)(nil)
 	_ migration.LimitedPart = (*TargetConfig)(nil)
@@ -76,6 +77,15 @@ func (c *TargetConfig) Open(ctx context.Context, m *migration.Config, schema *re
 
 // KeyColumns implements migration.KeyedPart.
 func (c *LegacyConfig) KeyColumns() []string { return c.Key }
+
+// VersionExpr implements migration.VersionPart; see the functions of the same name. A DELETE
+// with a version_column needs a number of its own: VersionColumnExpr.
+func (c *LegacyConfig) VersionExpr(migration string) string {
+	if c.VersionColumn != "" {
+		return VersionColumnExpr(migration, quote(c.VersionColumn))
+	}
+	return VersionExpr(migration)
+}
 
 // SpeaksSQL implements migration.SQLPart.
 func (c *LegacyConfig) SpeaksSQL() {}

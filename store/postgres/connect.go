@@ -95,7 +95,6 @@ var textResults = pgx.QueryResultFormats{pgx.TextFormatCode}
 
 // SQLSTATEs that this package distinguishes.
 const (
-	stateFenced            = "MG001"
 	stateLockNotAvailable  = "55P03"
 	stateDeadlock          = "40P01"
 	stateSerialization     = "40001"

@@ -10,14 +10,7 @@ import (
 
 	"github.com/stranglerfig/migrator/internal/failpoint"
 	"github.com/stranglerfig/migrator/internal/hint"
-	"github.com/stranglerfig/migrator/store"
 )
-
-// IsFenced reports whether err is legacy's refusal of a write because a migration has
-// retired the table. The write has no effect; the target is authoritative.
-func IsFenced(err error) bool {
-	return errors.Is(err, store.ErrFenced) || hasState(err, stateFenced)
-}
 
 // fenceRow is the state of the migration's fence in the legacy database.
 type fenceRow struct {

@@ -63,7 +63,7 @@ func TestFenceHasNoGap(t *testing.T) {
 		d.ok(err)
 		_, err = conn.Exec(d.ctx, sql)
 		d.ok(conn.Close(d.ctx))
-		if !postgres.IsFenced(err) {
+		if !store.IsFenced(err) {
 			t.Errorf("%s: %v", sql, err)
 			continue
 		}
@@ -76,7 +76,7 @@ func TestFenceHasNoGap(t *testing.T) {
 	d.ok(err)
 	_, err = conn.CopyFrom(d.ctx, pgx.Identifier{"products"}, []string{"id", "name"}, pgx.CopyFromRows([][]any{{int64(3), "three"}}))
 	conn.Release()
-	if !postgres.IsFenced(err) {
+	if !store.IsFenced(err) {
 		t.Errorf("COPY: %v", err)
 	}
 	if got := d.text(`SELECT string_agg(id::text || name, ',' ORDER BY id) FROM products`); got != "1one,100hundred" {
@@ -110,7 +110,7 @@ func TestFenceLiftsUnderReaders(t *testing.T) {
 	_, err = l.RaiseFence(d.ctx, "B", wait) // what A left behind is not in the way
 	d.ok(err)
 	_, err = d.pool.Exec(d.ctx, `INSERT INTO products VALUES (6, 'six')`)
-	if !postgres.IsFenced(err) {
+	if !store.IsFenced(err) {
 		t.Errorf("the second fence: %v", err)
 	}
 	d.ok(reader.Rollback(d.ctx))
@@ -155,7 +155,7 @@ func TestOldSnapshotsCannotStampAnOldEra(t *testing.T) {
 	_, err = l.RaiseFence(d.ctx, "Z", wait)
 	d.ok(err)
 	_, err = tx.Exec(d.ctx, `INSERT INTO products VALUES (1000, 'x')`)
-	if !postgres.IsFenced(err) {
+	if !store.IsFenced(err) {
 		t.Errorf("an old snapshot passed the fence: %v", err)
 	}
 	d.ok(tx.Rollback(d.ctx))

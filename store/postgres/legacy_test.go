@@ -119,7 +119,7 @@ func (a appTx) Remove(ctx context.Context, id int) (record.Version, error) {
 func (a appTx) write(ctx context.Context, sql string, args ...any) (record.Version, error) {
 	var text string
 	err := a.QueryRow(ctx, sql, args...).Scan(&text)
-	if postgres.IsFenced(err) {
+	if store.IsFenced(err) {
 		return record.Version{}, errors.Join(store.ErrFenced, err)
 	}
 	if err != nil {

@@ -205,7 +205,7 @@ func TestRoles(t *testing.T) {
 	if err != nil || !rows[0].Found {
 		t.Errorf("a role without ownership can't repair: %+v, %v", rows, err)
 	}
-	if _, err := poor.RaiseFence(d.ctx, "A", wait); err == nil || postgres.IsFenced(err) {
+	if _, err := poor.RaiseFence(d.ctx, "A", wait); err == nil || store.IsFenced(err) {
 		t.Errorf("a role without ownership fenced the table: %v", err)
 	}
 	d.exec(`INSERT INTO products VALUES (2, 'two')`)

@@ -10,7 +10,6 @@ import (
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/record"
 	"github.com/stranglerfig/migrator/store"
-	"github.com/stranglerfig/migrator/store/postgres"
 )
 
 // ErrNotFound means that there is no such product.
@@ -51,8 +50,8 @@ func newCatalogue(instance *dual.Instance, legacy *legacyStore, target store.Tar
 	}
 	c.writer, err = dual.NewWriter(dual.WriterConfig[int64, Product]{
 		Instance: instance, Target: products, Key: keyOf,
-		IsFenced: postgres.IsFenced, Uncertain: isUncertain,
-		Corrupt: func(p Product) Product { p.Name += " (spoiled)"; return p },
+		Uncertain: isUncertain,
+		Corrupt:   func(p Product) Product { p.Name += " (spoiled)"; return p },
 	})
 	return c, err
 }

@@ -2,24 +2,79 @@ package docstest
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
-	"log/slog"
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgxpool"
+
 	"github.com/stranglerfig/migrator/dual"
+	"github.com/stranglerfig/migrator/dual/kit"
 	"github.com/stranglerfig/migrator/examples/embedding"
+	"github.com/stranglerfig/migrator/examples/sessions"
 	"github.com/stranglerfig/migrator/internal/openstore"
 	"github.com/stranglerfig/migrator/internal/test/clitest"
+	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/record"
 )
 
-// TestEmbeddingExample takes the program that docs/embedding.md quotes through
-// every phase, as roles with the documented privileges alone.
-func TestEmbeddingExample(t *testing.T) {
+// embedded is an application that docs/embedding.md quotes.
+type embedded struct {
+	serve func(ctx context.Context, serve func(context.Context) error) error
+	use   func(ctx context.Context, n int) error // each kind of operation once, on other records for each n
+	write func(ctx context.Context) error
+}
+
+var embeddedApps = []struct {
+	name, table, target, setUp string
+	open                       func(*testing.T, *migration.Config, kit.Options) (embedded, error)
+}{
+	{
+		"pgx", "customers", "  key: customer:{id}\n",
+		embedding.Schema + `; INSERT INTO customers SELECT i, i || '@example.org', NULL, 100 FROM generate_series(1, 50) i`,
+		func(t *testing.T, m *migration.Config, o kit.Options) (app embedded, err error) {
+			db, err := pgxpool.New(t.Context(), m.Legacy.URL)
+			if err != nil {
+				return app, err
+			}
+			t.Cleanup(db.Close)
+			c, err := embedding.Open(t.Context(), db, m, o)
+			return embedded{
+				c.Serve,
+				func(ctx context.Context, n int) error { return useCustomers(ctx, c, int64(5*n+1)) },
+				func(ctx context.Context) error { return c.Remove(ctx, 1) },
+			}, err
+		},
+	},
+	{
+		"libpq", "sessions", "  key: session:{token}\n",
+		sessions.Schema + `; INSERT INTO sessions SELECT 's' || i, i, '2030-01-01Z' FROM generate_series(1, 50) i`,
+		func(t *testing.T, m *migration.Config, o kit.Options) (app embedded, err error) {
+			db, err := sql.Open("postgres", m.Legacy.URL)
+			if err != nil {
+				return app, err
+			}
+			t.Cleanup(func() { _ = db.Close() })
+			s, err := sessions.Open(t.Context(), db, m, o)
+			return embedded{
+				s.Serve,
+				func(ctx context.Context, n int) error { return useSessions(ctx, s, 3*n+1) },
+				func(ctx context.Context) error { return s.End(ctx, "s1") },
+			}, err
+		},
+	},
+}
+
+// TestEmbeddingExamples takes the programs that docs/embedding.md quotes through every phase,
+// as roles with the documented privileges alone.
+func TestEmbeddingExamples(t *testing.T) {
 	t.Parallel()
-	o := clitest.New(t, "customers", "  table: customers\n", "  key: customer:{id}\n", `
+	for _, c := range embeddedApps {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			o := clitest.New(t, c.table, "  table: "+c.table+"\n", c.target, `
 phases:
   shadow_write: {for: 0s}
   dual_read: {steps: [100], over: 0s}
@@ -31,55 +86,81 @@ gates: {off: a test without traffic}
 writing: {not_after: 1s}
 fleet: {lease: 3s, renew: 1s}
 `)
-	o.SQL(o.Legacy, embedding.Schema+`; INSERT INTO customers SELECT i, i || '@example.org', NULL, 100 FROM generate_series(1, 50) i`)
-	o.Does("init", "apply")
-	role := "embedding_app_" + fmt.Sprint(time.Now().UnixNano())
-	o.SQL(o.Legacy, "CREATE ROLE "+role+" LOGIN PASSWORD 'pw'; GRANT SELECT, INSERT, UPDATE, DELETE ON customers TO "+role)
-	t.Cleanup(func() {
-		o.SQL(o.State, "DROP OWNED BY "+role)
-		o.SQL(o.Legacy, "DROP OWNED BY "+role+"; DROP ROLE "+role)
-	})
-	if err := embedding.Grant(t.Context(), o.State, role); err != nil {
-		t.Fatal(err)
-	}
-	m, err := openstore.Load(o.Path("migration.yaml"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	m.Legacy.URL = clitest.AsRole(o.Legacy, role, "pw")
-	customers, err := embedding.Open(t.Context(), m, clitest.AsRole(o.State, role, "pw"), slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
-	err = customers.Serve(t.Context(), func(ctx context.Context) error {
-		for n, step := range [][]string{
-			nil,
-			{"phase advance"},
-			{"backfill run", "phase advance"},
-			{"reconcile run --full", "phase advance"},
-			{"phase advance"},
-			{"reconcile run --full", "phase advance"},
-			{"reconcile run --full", "phase advance"},
-			{"phase rollback --to grace"},
-			{"reconcile run --full", "phase advance"},
-			{"phase advance"},
-		} {
-			o.Does(step...)
-			if err := useCustomers(ctx, customers, int64(5*n+1)); err != nil {
-				return fmt.Errorf("step %d, after %v: %w", n, step, err)
+			o.SQL(o.Legacy, c.setUp)
+			role := "embedding_" + c.name + fmt.Sprint(time.Now().UnixNano())
+			o.SQL(o.Legacy, "CREATE ROLE "+role+" LOGIN PASSWORD 'pw'; GRANT SELECT, INSERT, UPDATE, DELETE ON "+c.table+" TO "+role)
+			o.Does("init --grant-application "+role, "apply")
+			t.Cleanup(func() {
+				o.SQL(o.State, "DROP OWNED BY "+role)
+				o.SQL(o.Legacy, "DROP OWNED BY "+role+"; DROP ROLE "+role)
+			})
+			m, err := openstore.Load(o.Path("migration.yaml"))
+			if err != nil {
+				t.Fatal(err)
 			}
+			m.Legacy.URL = clitest.AsRole(o.Legacy, role, "pw")
+			app, err := c.open(t, m, kit.Options{StateURL: clitest.AsRole(o.State, role, "pw")})
+			if err != nil {
+				t.Fatal(err)
+			}
+			err = app.serve(t.Context(), func(ctx context.Context) error {
+				for n, step := range [][]string{
+					nil,
+					{"phase advance"},
+					{"backfill run", "phase advance"},
+					{"reconcile run --full", "phase advance"},
+					{"phase advance"},
+					{"reconcile run --full", "phase advance"},
+					{"reconcile run --full", "phase advance"},
+					{"phase rollback --to grace"},
+					{"reconcile run --full", "phase advance"},
+					{"phase advance"},
+				} {
+					o.Does(step...)
+					if err := app.use(ctx, n); err != nil {
+						return fmt.Errorf("step %d, after %v: %w", n, step, err)
+					}
+				}
+				return nil
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := embedding.OutcomeOf(app.write(t.Context())); got != embedding.NotSaved {
+				t.Errorf("a write after the end is %s", got)
+			}
+		})
+	}
+}
+
+// useSessions runs each kind of operation once, on the sessions from a number on.
+func useSessions(ctx context.Context, s *sessions.Store, n int) error {
+	token := func(n int) string { return fmt.Sprint("s", n) }
+	began := time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
+	for _, step := range []struct {
+		what      string
+		err, want error
+	}{
+		{"extend", s.Extend(ctx, token(n), time.Hour), nil},
+		{"extend no session", s.Extend(ctx, token(n+1000), time.Hour), sessions.ErrNoSession},
+		{"save", s.Save(ctx, sessions.Session{Token: token(n + 2000), UserID: 7, Expires: began}), nil},
+		{"replace", s.Save(ctx, sessions.Session{Token: token(n + 1), UserID: 8, Expires: began}), nil},
+		{"end", s.End(ctx, token(n+2)), nil},
+		{"end what is not there", s.End(ctx, token(n+2)), nil},
+	} {
+		if !errors.Is(step.err, step.want) {
+			return fmt.Errorf("%s: %s, want %s", step.what, fmt.Sprint(step.err), fmt.Sprint(step.want))
 		}
-		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
 	}
-	if _, _, err := customers.Get(t.Context(), 1); !errors.Is(err, dual.ErrLeft) {
-		t.Errorf("a read after the end: %v", err)
+	for at, want := range map[int]*sessions.Session{
+		n: {UserID: int64(n), Expires: began.Add(time.Hour)}, n + 1: {UserID: 8, Expires: began}, n + 2: nil, n + 2000: {UserID: 7, Expires: began},
+	} {
+		got, found, err := s.Get(ctx, token(at))
+		if err != nil || found != (want != nil) || found && (got.UserID != want.UserID || !got.Expires.Equal(want.Expires)) {
+			return fmt.Errorf("session %d: %+v, %v, %s; want %+v", at, got, found, fmt.Sprint(err), want)
+		}
 	}
-	if got := embedding.OutcomeOf(customers.Remove(t.Context(), 1)); got != embedding.NotSaved {
-		t.Errorf("a write after the end is %s", got)
-	}
+	return nil
 }
 
 // useCustomers runs each kind of operation once, on the customers from a number on.

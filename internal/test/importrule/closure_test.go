@@ -39,11 +39,16 @@ var links = []struct {
 	{"store/redis", redis, []string{apd, jsontext, xtext, yaml, "golang.org/x/sync"}, "phases record store migration internal/hint"},
 	{"store/postgres", pgx, []string{apd, jsontext, yaml}, "phases record store migration internal/failpoint internal/hint internal/pgfail"},
 	{"metrics", prom, nil, "phases dual/telemetry internal/hint internal/stats/sketch"},
+	{
+		"dual/kit", pgx,
+		[]string{apd, jsontext, xxhash, breaker, yaml},
+		embedded + " dual/pgfleet migration internal/statedb internal/pgfail",
+	},
 	// The application that docs/embedding.md describes: four modules beside its own drivers.
 	{
-		"dual dual/pgfleet store/redis store/postgres migration", pgx + " " + redis,
+		"dual/kit store/redis store/postgres migration", pgx + " " + redis,
 		[]string{apd, jsontext, breaker, yaml},
-		embedded + " migration internal/statedb internal/pgfail",
+		embedded + " dual/pgfleet migration internal/statedb internal/pgfail",
 	},
 }
 

@@ -25,6 +25,7 @@ var may = rows(map[string]string{
 	"dual/telemetry": "internal/stats/sketch",
 	"dual":           words + " store dual/telemetry internal/failpoint internal/stats/sketch",
 	"dual/pgfleet":   words + " dual dual/telemetry internal/failpoint internal/statedb",
+	"dual/kit":       "dual dual/pgfleet migration record store",
 	"store/redis":    "record store migration internal/hint",
 	"store/postgres": "record store migration internal/failpoint internal/hint internal/pgfail",
 	"store/memory":   "record store migration internal/hint",
@@ -70,6 +71,7 @@ var may = rows(map[string]string{
 	"internal/configschema/gen": "internal/configschema internal/openstore",
 
 	// What tests share. The model is the protocol in small and imports no product code but the shared types.
+	"dual/dualtest":            "dual dual/kit phases migration record store store/memory store/postgres",
 	"store/storetest":          "record store internal/test/testenv",
 	"internal/test/model":      words,
 	"internal/test/testenv":    "",
@@ -84,7 +86,7 @@ var may = rows(map[string]string{
 	"internal/test/clitest": "*", "internal/test/docstest": "*", "internal/test/daemontest": "*",
 
 	// Programs may import everything except each other's internals.
-	"cmd/migrator": "*", "examples/demo": "*", "examples/embedding": "*", "examples/storefront": "*",
+	"cmd/migrator": "*", "examples/demo": "*", "examples/embedding": "*", "examples/sessions": "*", "examples/storefront": "*",
 	"examples/storefront/command": "*", "examples/storefront/load": "*", "examples/storefront/shop": "*",
 })
 

@@ -160,7 +160,7 @@ func serveInstance(ctx context.Context) error {
 		return err
 	}
 	a.writer, err = dual.NewWriter(dual.WriterConfig[int64, cell]{
-		Instance: a.instance, Target: bound, Key: cellKey, IsFenced: postgres.IsFenced, Uncertain: uncertain,
+		Instance: a.instance, Target: bound, Key: cellKey, Uncertain: uncertain,
 	})
 	if err != nil {
 		return err

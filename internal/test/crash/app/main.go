@@ -16,8 +16,10 @@ import (
 	"log/slog"
 	"os"
 
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/redis/go-redis/v9"
 
+	"github.com/stranglerfig/migrator/dual/kit"
 	"github.com/stranglerfig/migrator/examples/embedding"
 	"github.com/stranglerfig/migrator/internal/openstore"
 )
@@ -40,7 +42,14 @@ func serve(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	customers, err := embedding.Open(ctx, m, os.Getenv("MIGRATOR_STATE_URL"), slog.New(slog.NewTextHandler(os.Stderr, nil)))
+	db, err := pgxpool.New(ctx, m.Legacy.URL)
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	customers, err := embedding.Open(ctx, db, m, kit.Options{
+		StateURL: os.Getenv("MIGRATOR_STATE_URL"), Logger: slog.New(slog.NewTextHandler(os.Stderr, nil)),
+	})
 	if err != nil {
 		return err
 	}

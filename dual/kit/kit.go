@@ -1,0 +1,238 @@
+// Package kit is the short way to embed dual: one call from a migration file to an
+// application's records.
+//
+//	type Session struct {
+//		Token   string    `db:"token"`
+//		UserID  int64     `db:"user_id"`
+//		Expires time.Time `db:"expires"`
+//	}
+//
+//	m, err := migration.Load("sessions.yaml", postgres.Kind(), redis.Kind())
+//	sessions, err := kit.Open(ctx, m, kit.Options{StateURL: stateURL}, kit.Binding[string, Session]{
+//		Read: readSession, // from legacy, as the application always did
+//	})
+//	err = sessions.Serve(ctx, serve)
+//
+// Records has the methods of dual.Reader and dual.Writer: Get, Write, Put and Delete.
+// Everything that dual can be configured with is still there: see Options and Binding.
+package kit
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/stranglerfig/migrator/dual"
+	"github.com/stranglerfig/migrator/dual/pgfleet"
+	"github.com/stranglerfig/migrator/migration"
+	"github.com/stranglerfig/migrator/record"
+	"github.com/stranglerfig/migrator/store"
+)
+
+// Options are what differs between the places that an application runs in. StateURL, or Fleet,
+// is required.
+type Options struct {
+	StateURL string       // the state database, as migrator's --state-url
+	Logger   *slog.Logger // nil: silent
+	About    string       // of the process, for operators: its name, its release
+
+	// Fleet replaces the state database: a dual.MemoryFleet in tests, a pgfleet.Fleet on a pool
+	// of the application's own.
+	Fleet dual.Fleet
+	// Target replaces the migration file's: a memory.Target in tests. Open does not close it.
+	Target store.TargetRecords
+	// Schema is the records' shape. Nil: it is read from legacy, which Open then connects to;
+	// after complete, with legacy switched off, the application must know it.
+	Schema *record.Schema
+	// Strict makes writes fail whose changes are not those of their Keys; for tests.
+	Strict bool
+	// Instance changes the instance's configuration before it joins.
+	Instance func(*dual.Config)
+}
+
+// Binding connects an application's types with the records.
+type Binding[K comparable, V any] struct {
+	// Read reads legacy as the application always did. If the migration file has expires, it
+	// must not return a record that has expired. Required.
+	Read func(ctx context.Context, key K) (value V, found bool, err error)
+	// Columns are the columns of V. Nil: V's struct tags (dual.Columns).
+	Columns []dual.Column[V]
+	// Key makes a record's key. Nil: K's own value, or its struct tags (dual.KeyFor).
+	Key func(K) record.Key
+	// Reader and Writer change their configurations: OnMismatch, Clone, ShadowPercent, Corrupt.
+	Reader func(*dual.ReaderConfig[K, V])
+	Writer func(*dual.WriterConfig[K, V])
+}
+
+// TargetTimeout is how long a read waits for the target before legacy answers, unless
+// Binding.Reader sets another time.
+const TargetTimeout = 200 * time.Millisecond
+
+// Records are an application's records that are being moved. It is safe for concurrent use.
+type Records[K comparable, V any] struct {
+	*dual.Reader[K, V]
+	*dual.Writer[K, V]
+	// Instance is the process's part in the migration. Serve runs it; an application that
+	// does not call Serve calls Instance.Run, and Close when that has returned.
+	Instance *dual.Instance
+	// Version is the SQL of a write's version, for its RETURNING clause; "" if legacy has none.
+	Version string
+
+	close func()
+}
+
+// Open makes this process an instance of the migration's fleet. The application must not read
+// or write the records before Open has succeeded: without a route no store is right. Open needs
+// the state database, and legacy unless Options.Schema is given: retry it with a pause.
+func Open[K comparable, V any](ctx context.Context, m *migration.Config, o Options, b Binding[K, V]) (_ *Records[K, V], err error) {
+	if b.Read == nil {
+		return nil, errors.New("kit: Binding.Read is missing")
+	}
+	var closers []func()
+	r := &Records[K, V]{close: sync.OnceFunc(func() {
+		for n := len(closers) - 1; n >= 0; n-- {
+			closers[n]()
+		}
+	})}
+	defer func() {
+		if err != nil {
+			r.close()
+		}
+	}()
+	if p, ok := m.Legacy.Part.(migration.VersionPart); ok {
+		r.Version = p.VersionExpr(m.Name)
+	}
+	staging := m.Environment == "staging"
+	schema := o.Schema
+	var legacy store.Legacy
+	if schema == nil || staging {
+		if legacy, err = m.OpenLegacy(ctx); err != nil {
+			return nil, err
+		}
+		if schema == nil {
+			schema = legacy.Schema()
+		}
+		if staging { // it stays open, for read-backs
+			closers = append(closers, legacy.Close)
+		} else {
+			legacy.Close()
+		}
+	}
+	codec, err := dual.NewCodec(schema, b.Key, b.Columns)
+	if err != nil {
+		return nil, err
+	}
+	comparer, err := record.NewComparer(schema, m.Compare)
+	if err != nil {
+		return nil, err
+	}
+	target := o.Target
+	if target == nil {
+		opened, err := m.OpenTarget(ctx, schema)
+		if err != nil {
+			return nil, err
+		}
+		closers = append(closers, func() { _ = opened.Close() })
+		target = opened
+	}
+	fleet := o.Fleet
+	if fleet == nil {
+		if o.StateURL == "" {
+			return nil, errors.New("kit: Options.StateURL is missing: the URL of the state database")
+		}
+		opened, err := pgfleet.Open(ctx, o.StateURL, m.Name, pgfleet.Options{})
+		if err != nil {
+			return nil, err
+		}
+		closers = append(closers, opened.Close)
+		fleet = opened
+	}
+	config := dual.Config{
+		Fleet: fleet, Logger: o.Logger, Strict: o.Strict, Writing: Writing(m.Writing), Faults: staging,
+		Identity: dual.Identity{About: cmp.Or(o.About, m.Name)},
+	}
+	if o.Instance != nil {
+		o.Instance(&config)
+	}
+	bound := dual.Bind(target, codec)
+	reader := dual.ReaderConfig[K, V]{
+		Target: bound, Key: codec.Key, Legacy: b.Read, Compare: dual.CompareBy(codec, comparer), TargetTimeout: TargetTimeout,
+	}
+	writer := dual.WriterConfig[K, V]{Target: bound, Key: codec.Key, Compare: dual.CompareBy(codec, comparer)}
+	if staging {
+		writer.ReadBack = readBack(legacy, codec)
+	}
+	if b.Reader != nil {
+		b.Reader(&reader)
+	}
+	if b.Writer != nil {
+		b.Writer(&writer)
+	}
+	// Last: a lease that is taken and not kept would block advances until it is evicted.
+	instance, err := dual.Join(ctx, config)
+	if err != nil {
+		return nil, err
+	}
+	r.Instance, reader.Instance, writer.Instance = instance, instance, instance
+	if r.Reader, err = dual.NewReader(reader); err == nil {
+		r.Writer, err = dual.NewWriter(writer)
+	}
+	if err != nil {
+		stopped, stop := context.WithCancel(ctx)
+		stop()
+		return nil, errors.Join(err, instance.Run(stopped)) // gives the lease back
+	}
+	return r, nil
+}
+
+// Writing converts the migration file's settings of writes.
+func Writing(w migration.Writing) dual.Writing {
+	return dual.Writing{
+		OnTargetFailure: dual.Policy(w.OnTargetFailure),
+		Deadline:        time.Duration(w.Deadline),
+		NotAfter:        time.Duration(w.NotAfter),
+		RollbackBudget:  time.Duration(w.RollbackBudget),
+		FenceBudget:     time.Duration(w.FenceBudget),
+		Queue:           w.Queue,
+	}
+}
+
+// readBack reads a record of legacy under its row's lock.
+func readBack[K comparable, V any](legacy store.Legacy, codec dual.Codec[K, V]) func(context.Context, K) (V, bool, error) {
+	return func(ctx context.Context, key K) (value V, found bool, err error) {
+		rows, err := legacy.LookupLocked(ctx, []record.Key{codec.Key(key)})
+		if err != nil || len(rows) != 1 || !rows[0].Found {
+			return value, false, err
+		}
+		value, err = codec.Decode(rows[0].Record)
+		return value, true, err
+	}
+}
+
+// Serve runs the instance and the application's own work until ctx ends, or serve returns; then
+// it closes r. serve returns after its last operation, and only then the instance leaves the
+// fleet. Where the instance can't leave cleanly, Serve returns that error too.
+func (r *Records[K, V]) Serve(ctx context.Context, serve func(context.Context) error) error {
+	defer r.Close()
+	stay, leave := context.WithCancel(context.WithoutCancel(ctx))
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	left := make(chan error, 1)
+	go func() {
+		left <- r.Instance.Run(stay)
+		stop() // without its instance the application must not go on
+	}()
+	err := serve(ctx)
+	leave()
+	if gone := <-left; gone != nil {
+		err = errors.Join(err, fmt.Errorf("leave the migration: %w", gone))
+	}
+	return err
+}
+
+// Close closes what Open has opened. Call it after Instance.Run has returned; Serve does both.
+func (r *Records[K, V]) Close() { r.close() }
