@@ -15,7 +15,7 @@ TEST     := $(GO) test -count=1 -timeout=$(TIMEOUT) $(if $(RUN),-run '$(RUN)')
 .PHONY: help deps build demo test race lint fmt fuzz bench cases docs generated verify torture peers clean
 
 help: ## Say what the targets do
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 deps: ## Make sure that PostgreSQL and Redis are here, for private servers
 	@sh scripts/deps.sh

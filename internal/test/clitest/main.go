@@ -85,21 +85,23 @@ func Root() string {
 func Docs(t testing.TB) map[string]string {
 	t.Helper()
 	root := Root()
-	files, err := filepath.Glob(filepath.Join(root, "docs", "*.md"))
-	if err != nil {
-		t.Fatal(err)
-	}
 	found := map[string]string{}
-	for _, path := range append(files, filepath.Join(root, "README.md"), filepath.Join(root, "CHANGELOG.md")) {
-		data, err := os.ReadFile(path)
-		if err != nil {
-			t.Fatal(err)
+	for _, pattern := range []string{"*.md", "docs/*.md"} {
+		files, err := filepath.Glob(filepath.Join(root, filepath.FromSlash(pattern)))
+		if err != nil || len(files) == 0 {
+			t.Fatalf("%s: no documents: %v", pattern, err)
 		}
-		name, err := filepath.Rel(root, path)
-		if err != nil {
-			t.Fatal(err)
+		for _, path := range files {
+			data, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			name, err := filepath.Rel(root, path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			found[filepath.ToSlash(name)] = string(data)
 		}
-		found[filepath.ToSlash(name)] = string(data)
 	}
 	return found
 }

@@ -6,7 +6,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"path/filepath"
+	"path"
 	"regexp"
 	"strings"
 	"sync"
@@ -15,6 +15,8 @@ import (
 
 	"github.com/stranglerfig/migrator/internal/test/clitest"
 )
+
+const module = "github.com/stranglerfig/migrator"
 
 // consoleBlock is a block of commands that a reader may type.
 var consoleBlock = regexp.MustCompile("(?s)```console\n(.*?)```")
@@ -32,15 +34,15 @@ func TestDocumentedCommandsWork(t *testing.T) {
 		r.env = append(r.env, "MIGRATOR_FILE=products.yaml")
 		r.o.Does("init", "apply", "phase advance", "backfill run")
 	}
-	for path, text := range clitest.Docs(t) {
+	for name, text := range clitest.Docs(t) {
 		blocks := consoleBlock.FindAllStringSubmatch(text, -1)
 		if len(blocks) == 0 {
 			continue
 		}
-		t.Run(filepath.Base(path), func(t *testing.T) {
+		t.Run(path.Base(name), func(t *testing.T) {
 			t.Parallel()
 			r := &reader{t: t, o: documented(t)}
-			if f := prepare[filepath.Base(path)]; f != nil {
+			if f := prepare[path.Base(name)]; f != nil {
 				f(r)
 			}
 			for _, block := range blocks {
@@ -99,20 +101,51 @@ func (r *reader) types(line string) {
 			r.env = append(r.env, name+"="+value)
 		}
 	case "make":
-		makefile, err := os.ReadFile(filepath.Join(clitest.Root(), "Makefile"))
-		if err != nil {
-			r.t.Fatal(err)
+		r.recipe(line, words[1:])
+	case "bin/migrator":
+		if recipe := r.recipe(line, []string{"build"}); !strings.Contains(recipe, " -o bin/migrator ") {
+			r.t.Errorf("%s: make build does not write bin/migrator: %s", line, recipe)
 		}
-		for _, target := range words[1:] {
-			if !bytes.Contains(makefile, []byte("\n"+target+":")) {
-				r.t.Errorf("%s: there is no target %s", line, target)
-			}
-		}
+		r.runs(line, words[1:])
 	case "migrator":
 		r.runs(line, words[1:])
+	case "git":
+		if len(words) != 3 || words[1] != "clone" || words[2] != "https://"+module {
+			r.t.Errorf("%s: want git clone https://%s", line, module)
+		}
+	case "cd":
+		if len(words) != 2 || words[1] != path.Base(module) {
+			r.t.Errorf("%s: a clone is the folder %s", line, path.Base(module))
+		}
+	case "go":
+		at, version, _ := strings.Cut(words[len(words)-1], "@")
+		if words[1] != "install" || version != "latest" {
+			r.t.Errorf("%s: want go install PACKAGE@latest", line)
+		}
+		if name := r.output(line, "go", "list", "-f", "{{.Name}}", at); strings.TrimSpace(name) != "main" {
+			r.t.Errorf("%s: %s is the package %s", line, at, name)
+		}
+	case "sh":
+		r.output(line, "sh", "-n", words[1])
 	default:
 		r.t.Errorf("%s: unknown command %s", line, words[0])
 	}
+}
+
+// recipe is what make would run.
+func (r *reader) recipe(line string, targets []string) string {
+	return r.output(line, "make", append([]string{"-n"}, targets...)...)
+}
+
+// output runs a program in the module's folder.
+func (r *reader) output(line, program string, args ...string) string {
+	cmd := exec.CommandContext(r.t.Context(), program, args...)
+	cmd.Dir = clitest.Root()
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		r.t.Errorf("%s: %v: %v\n%s", line, cmd, err, out)
+	}
+	return string(out)
 }
 
 func (r *reader) runs(line string, args []string) {

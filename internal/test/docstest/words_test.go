@@ -15,55 +15,6 @@ import (
 	"github.com/stranglerfig/migrator/store"
 )
 
-var (
-	docLink     = regexp.MustCompile(`\]\(([^)\s]+)\)`)
-	docHeading  = regexp.MustCompile(`(?m)^#+ (.+)$`)
-	fencedBlock = regexp.MustCompile("(?s)```.*?```")
-)
-
-// anchors are the link targets of a document's headings.
-func anchors(text string) []string {
-	var found []string
-	for _, m := range docHeading.FindAllStringSubmatch(fencedBlock.ReplaceAllString(text, ""), -1) {
-		var b strings.Builder
-		for _, r := range strings.ToLower(m[1]) {
-			switch {
-			case r == ' ':
-				b.WriteRune('-')
-			case r == '-' || r == '_' || r >= 'a' && r <= 'z' || r >= '0' && r <= '9':
-				b.WriteRune(r)
-			}
-		}
-		found = append(found, b.String())
-	}
-	return found
-}
-
-// TestLinksResolve: links within the repository have an existing file and heading.
-func TestLinksResolve(t *testing.T) {
-	t.Parallel()
-	all := clitest.Docs(t)
-	for path, text := range all {
-		for _, m := range docLink.FindAllStringSubmatch(fencedBlock.ReplaceAllString(text, ""), -1) {
-			file, anchor, _ := strings.Cut(m[1], "#")
-			if strings.Contains(file, "://") {
-				continue
-			}
-			to := path
-			if file != "" {
-				to = filepath.Join(filepath.Dir(path), file)
-			}
-			if _, err := os.Stat(filepath.Join(clitest.Root(), to)); err != nil {
-				t.Errorf("%s: the link %s has no file", path, m[1])
-				continue
-			}
-			if there, ok := all[to]; anchor != "" && (!ok || !slices.Contains(anchors(there), anchor)) {
-				t.Errorf("%s: the link %s has no heading", path, m[1])
-			}
-		}
-	}
-}
-
 // TestDocsStandAlone: documents refer to nothing outside of the repository, announce no
 // future work, and do not advertise.
 func TestDocsStandAlone(t *testing.T) {

@@ -10,7 +10,7 @@ import (
 
 // plainDocs are the documents, by their paths from the module's root.
 var plainDocs = []string{
-	"README.md", "CHANGELOG.md", "examples/storefront/README.md", "configs/runbooks/*.md", "docs/*.md",
+	"*.md", "examples/storefront/README.md", "configs/runbooks/*.md", "docs/*.md",
 }
 
 // notProse is what a document quotes: generated parts, blocks, code within a sentence.
@@ -77,11 +77,15 @@ var docPath = regexp.MustCompile("`((?:cmd|configs|dual|examples|internal|metric
 // TestQuotedPathsExist: a document names no file that has moved.
 func TestQuotedPathsExist(t *testing.T) {
 	t.Parallel()
-	paths, err := filepath.Glob(filepath.Join(root, "docs", "*.md"))
-	if err != nil || len(paths) == 0 {
+	docs, err := filepath.Glob(filepath.Join(root, "docs", "*.md"))
+	if err != nil || len(docs) == 0 {
 		t.Fatal(err)
 	}
-	for _, path := range paths {
+	top, err := filepath.Glob(filepath.Join(root, "*.md"))
+	if err != nil || len(top) == 0 {
+		t.Fatal(err)
+	}
+	for _, path := range append(docs, top...) {
 		data, err := os.ReadFile(path)
 		if err != nil {
 			t.Fatal(err)
