@@ -55,11 +55,13 @@ func ExampleColumns() {
 
 // Columns can be listed, a line each, where a type has no tags.
 func ExampleColumnOf() {
+	// docs: columns
 	codec, err := dual.NewCodec[string](sessions, nil, []dual.Column[Session]{
 		dual.ColumnOf("token", func(s *Session) *string { return &s.Token }),
 		dual.ColumnOf("user_id", func(s *Session) **int64 { return &s.UserID }),
 		dual.ColumnOf("expires", func(s *Session) *time.Time { return &s.Expires }),
 	})
+	// docs: end
 	if err != nil {
 		panic(err)
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"sync/atomic"
 	"time"
 
@@ -22,20 +21,26 @@ func (w *Writer[K, V]) checkChanges(o *operation[K, V], changes []Change[K, V]) 
 	if len(o.keys) == 0 {
 		return nil // one record, or a write without a second form
 	}
-	outside := 0
-	for n := range changes {
-		if !slices.Contains(o.keys, changes[n].Key) {
-			outside++
+	outside, missing := 0, 0
+	if len(o.keys) == 1 && len(changes) == 1 { // most writes: nothing is allocated
+		if o.keys[0] != changes[0].Key {
+			outside, missing = 1, 1
 		}
-	}
-	missing := 0
-	if !o.fewer {
-		// More keys than changes: a key twice among the changes does not make up for another.
+	} else {
+		changed := make(map[K]bool, len(changes))
+		for n := range changes {
+			changed[changes[n].Key] = true
+		}
 		for _, k := range o.keys {
-			if !slices.ContainsFunc(changes, func(c Change[K, V]) bool { return c.Key == k }) {
+			if !changed[k] {
 				missing++
 			}
+			delete(changed, k)
 		}
+		outside = len(changed)
+	}
+	if o.fewer {
+		missing = 0
 	}
 	if outside == 0 && missing == 0 {
 		return nil
@@ -96,9 +101,13 @@ func (w *Writer[K, V]) checkRow(ctx context.Context, c Change[K, V]) {
 		if try > 0 && !pause(ctx, readBackPause<<try) {
 			return
 		}
+		found = nil
 		entry, err := w.target.Get(ctx, c.Key)
-		if err != nil || entry.Version != c.Version {
-			return // a later write, or no answer: this sample proves nothing
+		switch {
+		case err != nil, entry.Version.NewerThan(c.Version):
+			return // no answer, or a later write: this sample proves nothing
+		case entry.Version != c.Version:
+			continue // a background write, which the target does not have yet
 		}
 		value, has, err := w.readBack(ctx, c.Key)
 		if err != nil {
@@ -109,8 +118,6 @@ func (w *Writer[K, V]) checkRow(ctx context.Context, c Change[K, V]) {
 			found = []record.Difference{{Class: record.DifferentType}}
 		case has:
 			found = w.compare(value, c.Value)
-		default:
-			found = nil
 		}
 		if len(found) == 0 {
 			i.count.readBacks.Add(1)
@@ -118,7 +125,7 @@ func (w *Writer[K, V]) checkRow(ctx context.Context, c Change[K, V]) {
 		}
 	}
 	entry, err := w.target.Get(ctx, c.Key)
-	if err != nil || entry.Version != c.Version {
+	if len(found) == 0 || err != nil || entry.Version != c.Version {
 		return
 	}
 	i.count.readBacks.Add(1)

@@ -30,6 +30,8 @@ func TestChangesAreComparedWithKeys(t *testing.T) {
 					{name: "missing", keys: []int{1, 2, 3}, changed: []int{1}, missing: 2},
 					{name: "none", keys: []int{1}, missing: 1},
 					{name: "one twice", keys: []int{1, 2}, changed: []int{1, 1}, missing: 1},
+					{name: "another", keys: []int{1}, changed: []int{2}, outside: 1, missing: 1},
+					{name: "one twice, outside", keys: []int{1}, changed: []int{1, 2, 2}, outside: 1},
 					{name: "fewer", keys: []int{1, 2}, changed: []int{1}, fewer: true},
 					{name: "fewer and outside", keys: []int{1, 2}, changed: []int{3}, fewer: true, outside: 1},
 				} {

@@ -95,11 +95,14 @@ func firstDifference(got, want string) string {
 }
 
 // codeRegion quotes the lines of a Go file, whose path is from the module's root,
-// between the comments "docs: name" and "docs: end".
+// between the comments "docs: name" and "docs: end"; "file" is the whole file.
 func codeRegion(file, name string) (string, error) {
 	data, err := os.ReadFile(filepath.Join("../..", filepath.FromSlash(file)))
 	if err != nil {
 		return "", err
+	}
+	if name == "file" {
+		return "```go\n" + strings.TrimSpace(string(data)) + "\n```", nil
 	}
 	_, rest, ok := strings.Cut(string(data), "// docs: "+name+"\n")
 	body, _, ended := strings.Cut(rest, "// docs: end\n")

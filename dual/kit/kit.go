@@ -45,8 +45,9 @@ type Options struct {
 	Fleet dual.Fleet
 	// Target replaces the migration file's: a memory.Target in tests. Open does not close it.
 	Target store.TargetRecords
-	// Schema is the records' shape. Nil: it is read from legacy, which Open then connects to;
-	// after complete, with legacy switched off, the application must know it.
+	// Schema is the records' shape. Nil: it is read from legacy, which Open then connects to, and
+	// in staging reads writes back from. After complete, with legacy switched off, the
+	// application must know it.
 	Schema *record.Schema
 	// Strict makes writes fail whose changes are not those of their Keys; for tests.
 	Strict bool
@@ -108,14 +109,12 @@ func Open[K comparable, V any](ctx context.Context, m *migration.Config, o Optio
 	}
 	staging := m.Environment == "staging"
 	schema := o.Schema
-	var legacy store.Legacy
-	if schema == nil || staging {
+	var legacy store.Legacy // nil: no read-backs
+	if schema == nil {
 		if legacy, err = m.OpenLegacy(ctx); err != nil {
 			return nil, err
 		}
-		if schema == nil {
-			schema = legacy.Schema()
-		}
+		schema = legacy.Schema()
 		if staging { // it stays open, for read-backs
 			closers = append(closers, legacy.Close)
 		} else {
@@ -163,7 +162,7 @@ func Open[K comparable, V any](ctx context.Context, m *migration.Config, o Optio
 		Target: bound, Key: codec.Key, Legacy: b.Read, Compare: dual.CompareBy(codec, comparer), TargetTimeout: TargetTimeout,
 	}
 	writer := dual.WriterConfig[K, V]{Target: bound, Key: codec.Key, Compare: dual.CompareBy(codec, comparer)}
-	if staging {
+	if staging && legacy != nil {
 		writer.ReadBack = readBack(legacy, codec)
 	}
 	if b.Reader != nil {

@@ -20,7 +20,7 @@ func TestMain(m *testing.M) { testenv.Main(m) }
 
 func TestWrites(t *testing.T) {
 	t.Parallel()
-	url := testenv.PostgresURL(t) // a database of this test's own, on a private server
+	url := testenv.PostgresURL(t) // or whatever gives your tests a PostgreSQL database of their own
 	db, err := sql.Open("postgres", url)
 	if err != nil {
 		t.Fatal(err)

@@ -29,7 +29,7 @@ type Catalogue struct {
 // newCatalogue connects the shop's product with the target's records, and both stores with the
 // instance.
 func newCatalogue(instance *dual.Instance, legacy *legacyStore, target store.Target, schema *record.Schema, rules []record.Rule, timeout time.Duration, shadow phases.Percent) (*Catalogue, error) {
-	codec, err := dual.NewCodec(schema, keyOf, columns())
+	codec, err := dual.NewCodec[int64, Product](schema, nil, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -40,7 +40,7 @@ func newCatalogue(instance *dual.Instance, legacy *legacyStore, target store.Tar
 	products := dual.Bind(target, codec)
 	c := &Catalogue{instance: instance, legacy: legacy, log: slog.New(slog.DiscardHandler)}
 	c.reader, err = dual.NewReader(dual.ReaderConfig[int64, Product]{
-		Instance: instance, Legacy: legacy.get, Target: products, Key: keyOf,
+		Instance: instance, Legacy: legacy.get, Target: products, Key: codec.Key,
 		// The same rules as reconcile's, so that both agree on what differs.
 		Compare:       dual.CompareBy(codec, comparer),
 		TargetTimeout: timeout, ShadowPercent: shadow,
@@ -49,7 +49,7 @@ func newCatalogue(instance *dual.Instance, legacy *legacyStore, target store.Tar
 		return nil, err
 	}
 	c.writer, err = dual.NewWriter(dual.WriterConfig[int64, Product]{
-		Instance: instance, Target: products, Key: keyOf,
+		Instance: instance, Target: products, Key: codec.Key,
 		Uncertain: isUncertain,
 		Corrupt:   func(p Product) Product { p.Name += " (spoiled)"; return p },
 	})

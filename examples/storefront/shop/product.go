@@ -16,25 +16,25 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 )
 
-// Product is one product, as the API returns it.
+// Product is one product, as the API returns it; db names the table's columns.
 type Product struct {
-	ID           int64              `json:"id"`
-	SKU          string             `json:"sku"`
-	Name         string             `json:"name"`
-	Description  *string            `json:"description"`
-	Price        string             `json:"price"` // exact, with four decimals
-	Currency     string             `json:"currency"`
-	WeightKg     *float64           `json:"weight_kg"`
-	Tags         []string           `json:"tags"`
-	Attributes   json.RawMessage    `json:"attributes"`
-	Image        []byte             `json:"image"` // null and "" are different
-	Discontinued bool               `json:"discontinued"`
-	CreatedAt    pgtype.Timestamptz `json:"created_at"` // may be "infinity" or "-infinity"
-	UpdatedAt    pgtype.Timestamptz `json:"updated_at"`
+	ID           int64              `json:"id" db:"id"`
+	SKU          string             `json:"sku" db:"sku"`
+	Name         string             `json:"name" db:"name"`
+	Description  *string            `json:"description" db:"description"`
+	Price        string             `json:"price" db:"price"` // exact, with four decimals
+	Currency     string             `json:"currency" db:"currency"`
+	WeightKg     *float64           `json:"weight_kg" db:"weight_kg"`
+	Tags         []string           `json:"tags" db:"tags"`
+	Attributes   json.RawMessage    `json:"attributes" db:"attributes"`
+	Image        []byte             `json:"image" db:"image"` // null and "" are different
+	Discontinued bool               `json:"discontinued" db:"discontinued"`
+	CreatedAt    pgtype.Timestamptz `json:"created_at" db:"created_at"` // may be "infinity" or "-infinity"
+	UpdatedAt    pgtype.Timestamptz `json:"updated_at" db:"updated_at"`
 	// Revision increases with every write of the product. It begins at the microsecond in
 	// which the product is created, so a product that is deleted and created again never
 	// repeats an old revision.
-	Revision int64 `json:"revision"`
+	Revision int64 `json:"revision" db:"revision"`
 }
 
 // ErrInvalid is wrapped by all errors in a client's input.
