@@ -74,7 +74,7 @@ func TestExternalLedger(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			a := newExternalLoad(t, c.source, c.rows)
-			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
 			if err := a.Start(ctx); err != nil {
 				t.Fatal(err)
@@ -103,7 +103,7 @@ func TestExternalLedgerErrors(t *testing.T) {
 		if err := os.WriteFile(path, []byte(line+"\n"), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		a := newExternalLoad(t, path, table{})
 		err := a.Start(ctx)
 		a.Stop()

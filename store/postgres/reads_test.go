@@ -158,7 +158,7 @@ func (d *database) role(name, attributes string) string {
 	role := fmt.Sprintf("%s_%d", name, time.Now().UnixNano())
 	d.exec("CREATE ROLE " + role + " LOGIN PASSWORD 'app' " + attributes)
 	d.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(d.ctx), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(d.ctx), time.Minute)
 		defer cancel()
 		_, _ = d.pool.Exec(ctx, "DROP OWNED BY "+role+" CASCADE; DROP ROLE "+role)
 	})

@@ -59,7 +59,7 @@ func (s *staged) command(program string, args ...string) *exec.Cmd {
 	}
 	cmd.Env = append(cmd.Env, "STOREFRONT_DATABASE_URL="+s.Legacy, "STOREFRONT_CACHE_URL="+s.Target, "MIGRATOR_STATE_URL="+s.State, "NO_COLOR=1")
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
-	cmd.WaitDelay = 20 * time.Second
+	cmd.WaitDelay = time.Minute
 	return cmd
 }
 
@@ -329,7 +329,7 @@ func TestADrillsDaemonEndsWithIt(t *testing.T) {
 		if err != nil {
 			t.Errorf("%v: %s", err, log.String())
 		}
-	case <-time.After(20 * time.Second):
+	case <-time.After(2 * time.Minute):
 		t.Fatalf("it continues: %s", log.String())
 	}
 }

@@ -60,14 +60,14 @@ func TestNextStartSweepsAfterKilledOwner(t *testing.T) {
 			must(t, owner.Process.Kill())
 			_ = owner.Wait()
 			if role == "running" { // these die with their owner, without a sweep
-				ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 				defer cancel()
 				must(t, await(ctx, 5*time.Millisecond, "servers to die with their owner", func() (bool, error) {
 					return len(processesIn(dirs[0]))+len(processesIn(dirs[1])) == 0, nil
 				}))
 			}
 			Redis(t) // the next start
-			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
 			// Another test's start may run the sweep, and may not be finished.
 			must(t, await(ctx, 5*time.Millisecond, "the sweep to end", func() (bool, error) {

@@ -26,7 +26,7 @@ type client struct {
 func newClient(w *world, seed uint64, number, keys int) *client {
 	return &client{
 		w: w, number: number, keys: keys, random: newRandom(seed, 1000+uint64(number)),
-		http: http.Client{Timeout: 2 * requestFor, Transport: &http.Transport{MaxIdleConnsPerHost: 4}},
+		http: http.Client{Timeout: 2 * w.requestFor, Transport: &http.Transport{MaxIdleConnsPerHost: 4}},
 	}
 }
 

@@ -23,7 +23,7 @@ func TestTortureFindsDroppedWrites(t *testing.T) {
 	w := newWorld(t, shape{policy: dual.RollBack, target: "redis"}, 2)
 	w.instances[0].broken = dropsWrites
 	w.deploy()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	traffic, stop := context.WithCancel(ctx)
 	defer stop()
@@ -33,7 +33,7 @@ func TestTortureFindsDroppedWrites(t *testing.T) {
 	}
 	moves := &operator{w: w, random: newRandom(seed, 1)}
 	moves.advanceTo(ctx, phases.Cutover)
-	err := await(ctx, 10*time.Second, "a wrong read", func(context.Context) error {
+	err := await(ctx, 2*time.Minute, "a wrong read", func(context.Context) error {
 		for _, ops := range w.history.byKey() {
 			if len(ledgerViolations(ops)) > 0 {
 				return nil
