@@ -5,7 +5,7 @@
 # Debian, Ubuntu: their packages are downloaded and unpacked below a cache, for root as
 # for anybody: nothing is installed into the system, no service is started or enabled.
 # The cache is ~/.cache/migrator; root's is /var/cache/migrator, since PostgreSQL does
-# not run as root and no other account reads root's home. `make clean` removes it.
+# not run as root and no other account reads root's home. `make clean` empties it.
 # macOS: brew installs them, and starts no service.
 #
 # Prometheus and promtool, which some tests ask, are unpacked in the same way. Where they
@@ -14,7 +14,7 @@
 # It says first what it is about to do, and on a terminal asks. MIGRATOR_DEPS_YES=1 is the
 # answer yes; without a terminal it goes on.
 #
-# deps.sh clean          removes the cache.
+# deps.sh clean          removes what is there, and the data directories that tests cache.
 # MIGRATOR_DEPS_FORCE=1  unpacks packages even where servers are installed.
 set -eu
 umask 022 # another account runs root's servers
@@ -162,8 +162,9 @@ with_brew() {
 	have_prometheus || brew install --quiet prometheus >&2 || without_prometheus "brew failed"
 }
 
-if [ "${1:-}" = clean ]; then
-	rm -rf "$cache"
+if [ "${1:-}" = clean ]; then # not migrator's own files in a user's cache
+	rm -rf "$cache/deb" "$cache/prometheus" "$cache/pgdata" "$cache/apt" "$cache"/*.new "$cache/deps.lock"
+	rmdir "$cache" 2>/dev/null || true
 	exit 0
 fi
 missing=
