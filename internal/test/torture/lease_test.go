@@ -104,13 +104,22 @@ func (w *world) frozenReader(ctx context.Context) (stale int, err error) {
 	}
 	// The kernel accepts these connections; the sleeper handles them when it resumes.
 	var reads errgroup.Group
+	sent := make(chan struct{}, 2*few) // a client may send again
 	for key := range few {
 		reads.Go(func() error {
-			newClient(w, 0, 1+key, few).do(sleeper, get, key)
+			reader := newClient(w, 0, 1+key, few)
+			reader.sent = func() { sent <- struct{}{} }
+			reader.do(sleeper, get, key)
 			return nil
 		})
 	}
-	pause(ctx, time.Second)
+	for range few {
+		select {
+		case <-sent:
+		case <-ctx.Done():
+			return 0, ctx.Err()
+		}
+	}
 	w.events.add(sleeper.name, "resumes")
 	if err := process.Signal(syscall.SIGCONT); err != nil {
 		return 0, err
