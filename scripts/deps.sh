@@ -3,7 +3,7 @@
 # for private servers of tests and of the demo. Says nothing when they are.
 #
 # Debian, Ubuntu: their packages are downloaded and unpacked below a cache, for root as
-# for anybody: nothing is installed into the system, no service is started or enabled.
+# for others: nothing is installed into the system, no service is started or enabled.
 # The cache is ~/.cache/migrator; root's is /var/cache/migrator, since PostgreSQL does
 # not run as root and no other account reads root's home. `make clean` empties it.
 # macOS: brew installs them, and starts no service.
@@ -77,7 +77,7 @@ without_prometheus() {
 	say "Prometheus is not here: $1; tests that ask one skip. Try: put prometheus and promtool on PATH"
 }
 
-# agreed WHAT: says it, and asks whoever sits at a terminal.
+# agreed WHAT: says it, and asks on a terminal.
 agreed() {
 	say "$1"
 	[ -z "${MIGRATOR_DEPS_YES:-}" ] && [ -t 0 ] && [ -t 2 ] || return 0
@@ -165,6 +165,9 @@ with_brew() {
 if [ "${1:-}" = clean ]; then # not migrator's own files in a user's cache
 	rm -rf "$cache/deb" "$cache/prometheus" "$cache/pgdata" "$cache/apt" "$cache"/*.new "$cache/deps.lock"
 	rmdir "$cache" 2>/dev/null || true
+	for base in "/tmp/migrator-$(id -u)" "/dev/shm/migrator-$(id -u)"; do # unless a run has them now
+		[ "$(ls "$base" 2>/dev/null)" != lock ] || rm -rf "$base"
+	done
 	exit 0
 fi
 missing=

@@ -43,8 +43,8 @@ var Scratch = sync.OnceValue(func() error {
 
 var theScratch *scratch // of Scratch
 
-// watch ends this process when the go command that started it was killed: nobody would read
-// the tests' result, and the servers would run until the tests' end.
+// watch ends this process when the go command that started it was killed: the
+// result would be lost, and the servers would run until the tests' end.
 func (s *scratch) watch(parent int) {
 	defer close(s.over)
 	if programOf(parent) != "go" {
