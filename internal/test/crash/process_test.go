@@ -101,13 +101,13 @@ type application struct {
 	cmd   *exec.Cmd
 	stdin io.WriteCloser
 	lines *bufio.Scanner
-	log   *bytes.Buffer
+	log   *testenv.Buffer
 }
 
 // open starts one and waits until it has joined.
 func (p *place) open(at string, visit int) *application {
 	p.t.Helper()
-	a := &application{p: p, cmd: p.command(p.w.programs.app, at, visit), log: &bytes.Buffer{}}
+	a := &application{p: p, cmd: p.command(p.w.programs.app, at, visit), log: &testenv.Buffer{}}
 	a.cmd.Stderr = a.log
 	var err error
 	if a.stdin, err = a.cmd.StdinPipe(); err != nil {
