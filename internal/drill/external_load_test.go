@@ -105,6 +105,19 @@ func TestExternalLedgerErrors(t *testing.T) {
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		a := newExternalLoad(t, path, table{})
+		go func() { // Start waits for a better line as long as it may
+			tick := time.NewTicker(time.Millisecond)
+			defer tick.Stop()
+			for ctx.Err() == nil {
+				a.mu.Lock()
+				failed := a.fails != nil
+				a.mu.Unlock()
+				if failed {
+					cancel()
+				}
+				<-tick.C
+			}
+		}()
 		err := a.Start(ctx)
 		a.Stop()
 		cancel()
