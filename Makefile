@@ -9,7 +9,7 @@ TORTURE  ?= 10m
 POLICY   ?= rollback fail degrade
 RUN      ?=
 TOOL     := $(GO) tool -modfile=tools/go.mod
-TEST     := $(GO) test -count=1 -timeout=$(TIMEOUT) $(if $(RUN),-run '$(RUN)')
+TEST      = $(GO) test -count=1 -timeout=$(TIMEOUT) $(if $(RUN),-run '$(RUN)')
 
 .DEFAULT_GOAL := help
 .PHONY: help deps build demo test race lint fmt fuzz bench cases docs generated verify torture peers clean
@@ -17,7 +17,7 @@ TEST     := $(GO) test -count=1 -timeout=$(TIMEOUT) $(if $(RUN),-run '$(RUN)')
 help: ## Say what the targets do
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-deps: ## Make sure that PostgreSQL and Redis are here, for private servers
+deps: ## Make sure that PostgreSQL and Redis are here, or unpack them (asks on a terminal)
 	@sh scripts/deps.sh
 
 build: ## Build bin/migrator
@@ -28,10 +28,11 @@ demo: deps ## Move a storefront's records from PostgreSQL to Redis, with a rollb
 
 test: deps ## Run all tests on private servers (RUN=regexp picks some)
 	$(GO) vet ./...
-	$(TEST) ./...
+	@sh scripts/test.sh $(TEST) ./...
 
+race: TIMEOUT = 40m
 race: deps ## The same under the race detector (needs a C compiler)
-	CGO_ENABLED=1 $(TEST) -race ./...
+	@CGO_ENABLED=1 sh scripts/test.sh $(TEST) -race ./...
 
 lint: ## Run the linters of .golangci.yml, and vet the module of the peers
 	$(TOOL) golangci-lint run ./...
@@ -68,6 +69,7 @@ torture: deps ## Run the long fault tests (TORTURE=10m for each of POLICY)
 			$(GO) test -count=1 -timeout=4h -run '^TestTorture$$' -v ./internal/test/torture || failed=1; \
 	done; exit $$failed
 
-clean: ## Remove what was built and the cached PostgreSQL data directories
-	rm -rf bin "$${XDG_CACHE_HOME:-$$HOME/.cache}/migrator/pgdata"
+clean: ## Remove what was built, unpacked and cached
+	rm -rf bin
+	@sh scripts/deps.sh clean
 	$(GO) clean -testcache

@@ -162,12 +162,12 @@ func TestPrometheusScrapesAnInstance(t *testing.T) {
 	exporter := httptest.NewServer(promhttp.HandlerFor(r, promhttp.HandlerOpts{}))
 	t.Cleanup(exporter.Close)
 	server := testenv.Prometheus(t, testenv.PrometheusOptions{Config: fmt.Sprintf(
-		"scrape_configs: [{job_name: shop, scrape_interval: 200ms, scrape_timeout: 200ms, static_configs: [{targets: [%q]}]}]", strings.TrimPrefix(exporter.URL, "http://"))})
+		"scrape_configs: [{job_name: shop, scrape_interval: 1s, scrape_timeout: 1s, static_configs: [{targets: [%q]}]}]", strings.TrimPrefix(exporter.URL, "http://"))})
 	ask := func(query string) float64 {
 		t.Helper()
 		tick := time.NewTicker(50 * time.Millisecond)
 		defer tick.Stop()
-		deadline := time.After(30 * time.Second)
+		deadline := time.After(2 * time.Minute)
 		for {
 			got := (&sources.Prometheus{URL: server.URL(), Query: query}).Read(t.Context())
 			if got.Verdict == "" {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"testing"
-	"time"
 
 	"github.com/stranglerfig/migrator/internal/test/pairtest"
 	"github.com/stranglerfig/migrator/phases"
@@ -50,7 +49,7 @@ func TestExtrasOfAStoppedRunCountOnce(t *testing.T) {
 	ledger, _ := stateReconciles(t)
 	rc.Ledger, rc.Jobs = ledger, ledger
 	rc.Findings, rc.Quarantine, rc.Batch = 20, 15, 10
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	rc.Report = func(r reconcile.Run) {
 		if r.Classes[reconcile.Extra] > extras/2 {
@@ -80,7 +79,7 @@ func TestAStoppedRepairIsResumed(t *testing.T) {
 	rc.Ledger, rc.Jobs = ledger, ledger
 	rc.MaxDifference, rc.RepairRate, rc.Findings = phases.Whole, 20, 60
 	damaged := damage(t, p, 20, 3000) // 150, of which not half are kept
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	rc.Report = func(r reconcile.Run) {
 		if r.Repaired >= 60 {
@@ -117,7 +116,7 @@ func TestAResumedRunKeepsItsRate(t *testing.T) {
 	rc, _ := reconciler(p)
 	ledger, _ := stateReconciles(t)
 	rc.Ledger, rc.Jobs = ledger, ledger
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	rc.Report = func(reconcile.Run) { cancel() }
 	first, _, err := rc.Run(ctx, full)

@@ -78,7 +78,7 @@ func TestDNSStepRefusesLongTTL(t *testing.T) {
 	server := nameserver(t)
 	r := parse(t, "```dns {#ok .check max_ttl=1m server="+server+"}\ndb.shop.example\nvia.shop.example\n```\n"+
 		"```dns {#long .check max_ttl=1m server="+server+"}\ndb.shop.example slow.shop.example\n```\n"+
-		"```dns {#over .wait timeout=5s server="+server+"}\nvia.shop.example\n```\n")
+		"```dns {#over .wait timeout=1m server="+server+"}\nvia.shop.example\n```\n")
 	tools := &runbook.Executors{Book: r}
 	quiet := func(string) {}
 	if d, err := tools.Do(t.Context(), r.Named("ok"), quiet); err != nil || strings.Count(d.Output, "\n") != 2 {

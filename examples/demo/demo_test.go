@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/url"
@@ -19,6 +20,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/stranglerfig/migrator/internal/test/testenv"
 	"github.com/stranglerfig/migrator/phases"
 )
 
@@ -32,35 +34,38 @@ func (b build) Run() int {
 	if err != nil {
 		panic(err)
 	}
-	defer func() { _ = os.RemoveAll(dir) }()
 	migrator = filepath.Join(dir, "migrator")
 	if out, err := exec.Command("go", "build", "-o", migrator, "../../cmd/migrator").CombinedOutput(); err != nil {
 		panic(string(out))
 	}
-	return b.m.Run()
+	return testenv.Run(b.m)
 }
 
 func TestMain(m *testing.M) {
+	if filepath.Base(os.Args[0]) != "demo" { // testscript makes temporary files before it runs the tests
+		if err := testenv.Scratch(); err != nil {
+			panic(err)
+		}
+	}
 	testscript.Main(build{m}, map[string]func(){"demo": main})
 }
 
-// demoCommand runs the demo as a user does. Its temporary files go to dir.
-func demoCommand(t *testing.T, dir string, args ...string) *exec.Cmd {
+// demoCommand runs the demo as a user does.
+func demoCommand(t *testing.T, args ...string) *exec.Cmd {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), "demo", append(args[:len(args):len(args)], "--migrator", migrator)...)
 	if len(args) > 0 && args[0] == "storefront" {
 		cmd = exec.CommandContext(t.Context(), "demo", args...)
 	}
-	cmd.Env = append(os.Environ(), "TMPDIR="+dir, "NO_COLOR=1", "MIGRATOR_FILE=/does/not/exist.yaml", "MIGRATOR_STATE_URL=postgres://nowhere")
+	cmd.Env = append(os.Environ(), "NO_COLOR=1", "MIGRATOR_FILE=/does/not/exist.yaml", "MIGRATOR_STATE_URL=postgres://nowhere")
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
-	cmd.WaitDelay = 30 * time.Second
+	cmd.WaitDelay = time.Minute
 	return cmd
 }
 
 func TestDemoLosesNothing(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
-	cmd := demoCommand(t, dir, "--products", "2000", "--rate", "300", "-o", "json")
+	cmd := demoCommand(t, "--products", "2000", "--rate", "300", "-o", "json")
 	var stdout, story bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &story
 	if err := cmd.Run(); err != nil {
@@ -119,17 +124,15 @@ func TestDemoLosesNothing(t *testing.T) {
 	if strings.Contains(story.String(), "\x1b") {
 		t.Error("colours without a terminal")
 	}
-	nothingLeft(t, dir)
+	nothingLeft(t, cmd)
 }
 
-func nothingLeft(t *testing.T, dir string) {
+// nothingLeft checks that the demo has removed its temporary files; see testenv.Scratch.
+func nothingLeft(t *testing.T, cmd *exec.Cmd) {
 	t.Helper()
-	left, err := os.ReadDir(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, e := range left {
-		t.Errorf("%s is left", e.Name())
+	left, err := filepath.Glob(fmt.Sprintf("/tmp/migrator-%d/tmp-%d-*", os.Geteuid(), cmd.Process.Pid))
+	if err != nil || len(left) > 0 {
+		t.Errorf("%q are left (%v)", left, err)
 	}
 }
 
@@ -142,8 +145,7 @@ func TestDemoEndsWithItsUser(t *testing.T) {
 	}{{"interrupted", syscall.SIGINT}, {"killed", syscall.SIGKILL}} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			dir := t.TempDir()
-			cmd := demoCommand(t, dir, "--products", "200")
+			cmd := demoCommand(t, "--products", "200")
 			read, write, err := os.Pipe() // not io.Pipe: orphans must not keep Wait from returning
 			if err != nil {
 				t.Fatal(err)
@@ -177,7 +179,7 @@ func TestDemoEndsWithItsUser(t *testing.T) {
 				awaitRefusal(t, shop)
 			}
 			if c.signal == syscall.SIGINT {
-				nothingLeft(t, dir)
+				nothingLeft(t, cmd)
 			}
 		})
 	}
@@ -190,7 +192,7 @@ func awaitRefusal(t *testing.T, at string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	deadline := time.After(20 * time.Second)
+	deadline := time.After(2 * time.Minute)
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for {
@@ -222,7 +224,7 @@ func TestDemoRefusesBadInput(t *testing.T) {
 		{[]string{"storefront", "load"}, "--url is missing", 2},
 		{[]string{"storefront", "load", "--speed"}, "not defined", 2},
 	} {
-		out, err := demoCommand(t, t.TempDir(), c.args...).CombinedOutput()
+		out, err := demoCommand(t, c.args...).CombinedOutput()
 		var exit *exec.ExitError
 		if !errors.As(err, &exit) || exit.ExitCode() != c.code || !strings.Contains(string(out), c.want) {
 			t.Errorf("demo %s: %v, %q, want %d and %q", strings.Join(c.args, " "), err, out, c.code, c.want)

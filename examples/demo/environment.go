@@ -66,6 +66,9 @@ func (d *demo) open(ctx context.Context) (err error) {
 	if d.self, err = os.Executable(); err != nil {
 		return err
 	}
+	if err := testenv.Scratch(); err != nil { // the next run removes what a killed one leaves
+		return err
+	}
 	if d.dir, err = os.MkdirTemp("", "migrator-demo-"); err != nil {
 		return err
 	}
@@ -234,10 +237,7 @@ func (d *demo) end() error {
 		servers = append(servers, d.postgres.Stop)
 	}
 	errs = append(errs, each(servers, func(stop func(context.Context) error) error { return stop(ctx) }))
-	if d.dir != "" {
-		errs = append(errs, os.RemoveAll(d.dir))
-	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, testenv.RemoveScratch())...)
 }
 
 // each calls do for all concurrently, and joins the errors.

@@ -48,7 +48,7 @@ writing: {not_after: 1s, deadline: 500ms}
 
 func newBench(t *testing.T) *bench {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 	t.Cleanup(cancel)
 	b := &bench{t: t, ctx: ctx, legacyURL: testenv.PostgresURL(t)}
 	b.sql(`CREATE TABLE items (id bigint PRIMARY KEY, name text);
@@ -117,7 +117,7 @@ func (b *bench) walk(to phases.Phase) {
 func (b *bench) controller() *control.Controller {
 	return &control.Controller{
 		State: b.state, Migration: "items", Settings: b.m.Settings(), Fence: b.legacy, Target: b.target,
-		Poll: 5 * time.Millisecond, FenceBudget: 500 * time.Millisecond,
+		Poll: 5 * time.Millisecond, FenceBudget: time.Minute,
 	}
 }
 

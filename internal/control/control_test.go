@@ -69,7 +69,7 @@ func TestRollbackOvertakesAnUnsettledAdvance(t *testing.T) {
 	}
 	_, err = fleet.Renew(b.ctx, grant.Lease, moves[0].Epoch)
 	b.check(err)
-	b.check(b.controller().AwaitSettled(b.ctx, time.Second))
+	b.check(b.controller().AwaitSettled(b.ctx, time.Minute))
 }
 
 // TestRollbackOvertakesAStepTakenMeanwhile: a step forward by another controller, between
@@ -146,7 +146,9 @@ func TestTheFenceIsLiftedWhenAnInstanceDoesNotAnswer(t *testing.T) {
 	b.interlocked()
 	b.walk(phases.Grace)
 	b.joined("silent", time.Minute)
-	_, err := b.controller().Advance(b.ctx, fenceGates())
+	ctl := b.controller()
+	ctl.FenceBudget = 100 * time.Millisecond
+	_, err := ctl.Advance(b.ctx, fenceGates())
 	var unsettled *control.UnsettledError
 	if !errors.As(err, &unsettled) {
 		t.Fatalf("%v, want an instance that has not acknowledged the fence", err)

@@ -90,7 +90,7 @@ func TestRetainNeedsARaisedFence(t *testing.T) {
 	ctl.Fence = interferedFence{Fence: b.legacy, raised: func() {
 		attempt, _, err := b.legacy.FenceState(b.ctx)
 		b.check(err)
-		_, err = b.legacy.LiftFence(b.ctx, attempt, time.Second)
+		_, err = b.legacy.LiftFence(b.ctx, attempt, time.Minute)
 		b.check(err)
 	}}
 	if step, err := ctl.Advance(b.ctx, fenceGates()); err == nil || step.Done {

@@ -171,7 +171,10 @@ func TestSourcesDontWaitForEachOther(t *testing.T) {
 	b, _, j := measuredBench(t)
 	one := 1.0
 	ask := func(name string, q phases.Question) phases.CustomTrigger {
-		q.Name, q.Timeout = name, phases.Duration(100*time.Millisecond)
+		q.Name, q.Timeout = name, phases.Duration(time.Minute)
+		if name == "hangs" {
+			q.Timeout = phases.Duration(100 * time.Millisecond)
+		}
 		return phases.CustomTrigger{Question: q, OnBlind: phases.HoldOnBlind, Consecutive: 1, Trial: phases.Trial{Watch: phases.Watch{Interval: phases.Duration(10 * time.Millisecond)}}}
 	}
 	j.Settings.Triggers.Custom = []phases.CustomTrigger{

@@ -93,7 +93,7 @@ func TestReclaimBehindAnUnrecordedFenceReplaysEveryWrite(t *testing.T) {
 
 			follows := make(chan error, 1)
 			go func() { follows <- b.follow(f, grant, phases.Grace) }()
-			moves, err := b.controller().Reclaim(b.ctx, "test", 10*time.Second)
+			moves, err := b.controller().Reclaim(b.ctx, "test", time.Minute)
 			b.check(err)
 			b.check(<-follows)
 			if len(moves) != 2 || moves[0].Phase != phases.Returning || moves[0].Epoch != at.Epoch+1 || moves[1].Phase != phases.Grace {
@@ -139,22 +139,22 @@ func TestReclaimOfAFenceThatWasLifted(t *testing.T) {
 	st, err := b.state.Status(b.ctx, "items")
 	b.check(err)
 	b.check(b.state.Intend(b.ctx, "items", st.Route, "a1", agree))
-	_, err = b.legacy.RaiseFence(b.ctx, "a1", time.Second)
+	_, err = b.legacy.RaiseFence(b.ctx, "a1", time.Minute)
 	b.check(err)
-	_, err = b.legacy.LiftFence(b.ctx, "a1", time.Second)
+	_, err = b.legacy.LiftFence(b.ctx, "a1", time.Minute)
 	b.check(err)
-	moves, err := b.controller().Reclaim(b.ctx, "test", time.Second)
+	moves, err := b.controller().Reclaim(b.ctx, "test", time.Minute)
 	if err != nil || len(moves) != 1 || moves[0].Phase != phases.DualRead {
 		t.Errorf("noted: %v, %v", moves, err)
 	}
-	if _, err := b.legacy.RaiseFence(b.ctx, "a1", time.Second); err == nil {
+	if _, err := b.legacy.RaiseFence(b.ctx, "a1", time.Minute); err == nil {
 		t.Error("the attempt raised its fence after the reclaim")
 	}
 
 	// In retain no process knows which store has which writes.
 	b.walk(phases.Grace)
 	b.retainedByHand()
-	if moves, err := b.controller().Reclaim(b.ctx, "test", time.Second); err == nil || !strings.Contains(err.Error(), "legacy takes writes again") {
+	if moves, err := b.controller().Reclaim(b.ctx, "test", time.Minute); err == nil || !strings.Contains(err.Error(), "legacy takes writes again") {
 		t.Errorf("retain: %v, %v", moves, err)
 	}
 }

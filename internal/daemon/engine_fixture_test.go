@@ -199,7 +199,7 @@ func (b *fixture) engine(change func(e *runningEngine)) *runningEngine {
 
 func (e *runningEngine) await(what string, cond func() bool) {
 	e.b.t.Helper()
-	deadline := time.After(30 * time.Second)
+	deadline := time.After(2 * time.Minute)
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for !cond() {

@@ -74,7 +74,7 @@ func TestExternalLedger(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			a := newExternalLoad(t, c.source, c.rows)
-			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
 			if err := a.Start(ctx); err != nil {
 				t.Fatal(err)
@@ -103,8 +103,21 @@ func TestExternalLedgerErrors(t *testing.T) {
 		if err := os.WriteFile(path, []byte(line+"\n"), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		a := newExternalLoad(t, path, table{})
+		go func() { // Start waits for a better line as long as it may
+			tick := time.NewTicker(time.Millisecond)
+			defer tick.Stop()
+			for ctx.Err() == nil {
+				a.mu.Lock()
+				failed := a.fails != nil
+				a.mu.Unlock()
+				if failed {
+					cancel()
+				}
+				<-tick.C
+			}
+		}()
 		err := a.Start(ctx)
 		a.Stop()
 		cancel()

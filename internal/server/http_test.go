@@ -124,7 +124,7 @@ func TestDaemonStopsCleanly(t *testing.T) {
 	if err := g.Wait(); err != nil {
 		t.Errorf("it ended with %v", err)
 	}
-	if took := time.Since(began); took > 5*time.Second {
+	if took := time.Since(began); took > time.Minute {
 		t.Errorf("it took %s to stop", took)
 	}
 }

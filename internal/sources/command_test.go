@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stranglerfig/migrator/internal/judge"
 	"github.com/stranglerfig/migrator/internal/sources"
 	"github.com/stranglerfig/migrator/phases"
 )
@@ -72,6 +73,12 @@ func TestCommandReceivesMigrationStatus(t *testing.T) {
 	check(t, command.Read(t.Context()), phases.Error, 0, "was not run")
 }
 
+func TestCommandThatTakesTooLong(t *testing.T) {
+	t.Parallel()
+	command := &sources.Command{Args: []string{"sleep", "600"}, Timeout: 300 * time.Millisecond}
+	check(t, command.Read(t.Context()), phases.Error, 0, "sleep took longer than 300ms")
+}
+
 // A command that hangs is killed with its children. So is a process that a command leaves
 // running with its output open.
 func TestCommandLeavesNoProcess(t *testing.T) {
@@ -81,19 +88,23 @@ func TestCommandLeavesNoProcess(t *testing.T) {
 		verdict phases.Verdict
 		detail  string
 	}{
-		"hangs":             {"sleep 600 & echo $! > child; wait", phases.Error, "took longer than 300ms"},
-		"stubborn":          {"trap '' TERM INT; sleep 600 & echo $! > child; while :; do wait; done", phases.Error, "took longer than"},
+		"hangs":             {"sleep 600 & echo $! > child; wait", phases.Error, "ended by a signal (signal: killed)"},
+		"stubborn":          {"trap '' TERM INT; sleep 600 & echo $! > child; while :; do wait; done", phases.Error, "ended by a signal (signal: killed)"},
 		"leaves one":        {"sleep 600 & echo $! > child; exit 0", phases.Pass, "passes"},
 		"fails, leaves one": {"sleep 600 & echo $! > child; echo bad >&2; exit 4", phases.Fail, "exits with 4: bad"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			dir := t.TempDir()
-			timeout := 300 * time.Millisecond
-			if c.verdict != phases.Error {
-				timeout = time.Minute
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			done := make(chan judge.Reading, 1)
+			go func() { done <- (&sources.Command{Args: sh(c.script), Dir: dir, Timeout: 10 * time.Minute}).Read(ctx) }()
+			pid := awaitChild(t, filepath.Join(dir, "child"))
+			if c.verdict == phases.Error { // it never ends by itself
+				cancel()
 			}
-			reading := (&sources.Command{Args: sh(c.script), Dir: dir, Timeout: timeout}).Read(t.Context())
+			reading := <-done
 			check(t, reading, c.verdict, 0, c.detail)
 			var kept struct {
 				Command []string
@@ -102,16 +113,31 @@ func TestCommandLeavesNoProcess(t *testing.T) {
 			if err := json.Unmarshal(reading.Inputs, &kept); err != nil || len(kept.Command) != 3 {
 				t.Errorf("recorded %s: %v", reading.Inputs, err)
 			}
-			raw, err := os.ReadFile(filepath.Join(dir, "child"))
-			if err != nil {
-				t.Fatal(err)
-			}
-			pid, err := strconv.Atoi(strings.TrimSpace(string(raw)))
-			if err != nil {
-				t.Fatal(err)
-			}
 			awaitExit(t, pid)
 		})
+	}
+}
+
+// awaitChild waits for the line with the child's pid.
+func awaitChild(t *testing.T, file string) (pid int) {
+	t.Helper()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	deadline := time.After(time.Minute)
+	for {
+		raw, _ := os.ReadFile(file)
+		if line, whole := strings.CutSuffix(string(raw), "\n"); whole {
+			pid, err := strconv.Atoi(line)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return pid
+		}
+		select {
+		case <-tick.C:
+		case <-deadline:
+			t.Fatal("it starts no child")
+		}
 	}
 }
 
@@ -119,7 +145,7 @@ func awaitExit(t *testing.T, pid int) {
 	t.Helper()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
-	deadline := time.After(10 * time.Second)
+	deadline := time.After(time.Minute)
 	for dead := false; !dead; {
 		// A zombie has exited too: there may be no init here that reaps it.
 		stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")

@@ -28,7 +28,7 @@ func staged(t *testing.T) (*state.Store, *instance) {
 }
 
 func aFault(id string) dual.Fault {
-	return dual.Fault{ID: id, Kind: dual.FaultErrors, Share: 2500, Delay: 50 * time.Millisecond, Reads: true, For: time.Minute}
+	return dual.Fault{ID: id, Kind: dual.FaultErrors, Share: 2500, Delay: 50 * time.Millisecond, Reads: true, For: time.Hour}
 }
 
 // TestAFaultReachesInstances: instances get it as it was injected, one at a time, and
@@ -48,7 +48,7 @@ func TestAFaultReachesInstances(t *testing.T) {
 	}
 	got, err := i.Fault(ctx, i.grant.Lease, dual.FaultReport{})
 	must(t, err)
-	if got.For <= 50*time.Second || got.For > time.Minute {
+	if got.For <= 0 || got.For >= want.For {
 		t.Errorf("it lasts %s", got.For)
 	}
 	if got.For = want.For; got != want {
@@ -75,7 +75,7 @@ func TestAFaultReachesInstances(t *testing.T) {
 	must(t, err)
 	p := players()
 	age := value[float64](t, s, `SELECT extract(epoch FROM clock_timestamp() - $1::timestamptz)::float8`, p.First)
-	if p.Executed != 7 || age < 3 || age > 60 {
+	if p.Executed != 7 || age < 3 || age > 600 {
 		t.Errorf("%+v, first %f s ago", p, age)
 	}
 	must(t, s.LiftFault(ctx, testMigration, "another's"))

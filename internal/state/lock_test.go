@@ -28,7 +28,7 @@ func TestAFrozenProcessLosesTheRow(t *testing.T) {
 	}
 	var other error
 	err = statedb.Exclusive(t.Context(), s.pool, "m", 100*time.Millisecond, func(pgx.Tx) error {
-		limited, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		limited, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		other = statedb.Exclusive(limited, s.pool, "m", time.Minute, func(pgx.Tx) error { return nil })
 		return nil

@@ -144,7 +144,7 @@ func as(t *testing.T, dbURL, user, password string) string {
 // await polls until cond is true.
 func await(t *testing.T, what string, cond func() bool) {
 	t.Helper()
-	deadline := time.After(10 * time.Second)
+	deadline := time.After(time.Minute)
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
 	for !cond() {

@@ -15,7 +15,7 @@ import (
 func TestAJobThatHasFailedIsTriedAgainByAResumedRun(t *testing.T) {
 	t.Parallel()
 	s, _ := open(t)
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	work := func(id int64) (counted int64, err error) {
 		t.Helper()

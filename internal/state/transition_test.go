@@ -285,7 +285,7 @@ func TestATransitionPassesAStreamOfJournaledWrites(t *testing.T) {
 		})
 	}
 	for _, to := range []phases.Route{dualRead, cutover5, dualRead, cutover5, dualRead} {
-		limited, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		limited, cancel := context.WithTimeout(t.Context(), time.Minute)
 		_, err := move(limited, s, to)
 		cancel()
 		if err != nil {

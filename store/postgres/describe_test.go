@@ -12,7 +12,7 @@ import (
 	"github.com/stranglerfig/migrator/store/postgres"
 )
 
-const wait = 10 * time.Second
+const wait = time.Minute
 
 func itoa(n int) string { return strconv.Itoa(n) }
 

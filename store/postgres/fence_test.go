@@ -104,7 +104,7 @@ func TestFenceLiftsUnderReaders(t *testing.T) {
 	reader := d.begin(pgx.TxOptions{})
 	_, err = reader.Exec(d.ctx, `SELECT * FROM products`)
 	d.ok(err)
-	_, err = l.LiftFence(d.ctx, "A", 2*time.Second)
+	_, err = l.LiftFence(d.ctx, "A", wait)
 	d.ok(err)
 	d.exec(`INSERT INTO products VALUES (5, 'five')`)
 	_, err = l.RaiseFence(d.ctx, "B", wait) // what A left behind is not in the way

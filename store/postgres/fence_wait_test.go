@@ -129,7 +129,7 @@ func TestFenceWaitsForStandbys(t *testing.T) {
 	t.Parallel()
 	server := testenv.Postgres(t) // standbys are seen, and waited for, by every database of a server
 	d := &database{T: t, url: server.URL()}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	t.Cleanup(cancel)
 	d.ctx = ctx
 	var err error

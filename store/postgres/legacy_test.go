@@ -28,7 +28,7 @@ type database struct {
 
 func newDatabase(t *testing.T) *database {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	t.Cleanup(cancel)
 	url := testenv.PostgresURL(t)
 	pool, err := pgxpool.New(ctx, url)

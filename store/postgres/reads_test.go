@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgxpool"
+
 	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/record"
@@ -63,10 +65,13 @@ func TestIndexesAreUsed(t *testing.T) {
 	}
 	const reads = `SELECT string_agg(relname || ' ' || seq_scan, ', ' ORDER BY relname) FROM pg_stat_user_tables WHERE relname = ANY ('{products,The Target,it''s a test}')`
 	flush := func() { // sessions report at their end
-		l.Pool().Reset()
-		target.Pool().Reset()
+		for _, pool := range []*pgxpool.Pool{l.Pool(), target.Pool(), d.pool} {
+			pool.Reset()
+		}
+		d.await("the sessions to end", `NOT EXISTS (SELECT FROM pg_stat_activity
+			WHERE datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid())`)
 	}
-	settled := func() string {
+	settled := func() string { // until version 14 a process of its own gathers the reports
 		d.Helper()
 		last, since := "", time.Now()
 		d.until("the statistics to settle", func() bool {
@@ -158,7 +163,7 @@ func (d *database) role(name, attributes string) string {
 	role := fmt.Sprintf("%s_%d", name, time.Now().UnixNano())
 	d.exec("CREATE ROLE " + role + " LOGIN PASSWORD 'app' " + attributes)
 	d.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(d.ctx), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(d.ctx), time.Minute)
 		defer cancel()
 		_, _ = d.pool.Exec(ctx, "DROP OWNED BY "+role+" CASCADE; DROP ROLE "+role)
 	})

@@ -155,7 +155,7 @@ func TestKilledInstancesLoseNoWrite(t *testing.T) {
 	group.Go(func() error { return g.Run(ctx) })
 	more := func(n int64) {
 		t.Helper()
-		from, deadline := g.Report().Acknowledged, time.After(20*time.Second)
+		from, deadline := g.Report().Acknowledged, time.After(2*time.Minute)
 		tick := time.NewTicker(10 * time.Millisecond)
 		defer tick.Stop()
 		for g.Report().Acknowledged < from+n {

@@ -166,12 +166,8 @@ func TestLedgerDetectsEachFault(t *testing.T) {
 			server := httptest.NewServer(newMemoryShop(c.fault, products))
 			defer server.Close()
 			g := New(Config{URLs: []string{server.URL, server.URL}, Products: products, Writers: 4, Readers: 4, Rate: 4000})
-			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-			defer cancel()
 			mark := g.Mark()
-			if err := g.Run(ctx); err != nil {
-				t.Fatal(err)
-			}
+			runUntil(t, g, func(r Report) bool { return r.Acknowledged >= 600 && r.Reads >= 1000 })
 			if rates := g.Since(mark); rates.Reads == 0 || rates.Writes == 0 || rates.ReadP99 == 0 {
 				t.Errorf("no rates: %+v", rates)
 			}
@@ -186,6 +182,31 @@ func TestLedgerDetectsEachFault(t *testing.T) {
 				t.Errorf("OK is %v with violations %q", r.OK(), r.Violations)
 			}
 		})
+	}
+}
+
+// runUntil runs the load until it has done enough.
+func runUntil(t *testing.T, g *Generator, enough func(Report) bool) {
+	t.Helper()
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	ended := make(chan error, 1)
+	go func() { ended <- g.Run(ctx) }()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	deadline := time.After(2 * time.Minute)
+	for !enough(g.Report()) {
+		select {
+		case <-tick.C:
+		case err := <-ended:
+			t.Fatalf("it ended by itself: %v", err)
+		case <-deadline:
+			t.Fatalf("it does too little: %+v", g.Report())
+		}
+	}
+	stop()
+	if err := <-ended; err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -145,7 +145,7 @@ func (w *fixture) advance() phases.Route {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	if err := w.controller().AwaitSettled(w.t.Context(), 10*time.Second); err != nil {
+	if err := w.controller().AwaitSettled(w.t.Context(), time.Minute); err != nil {
 		w.t.Fatal(err)
 	}
 	return step.To

@@ -32,7 +32,7 @@ func newCluster(t *testing.T) *cluster {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	t.Cleanup(func() { _ = os.RemoveAll(dir) }) // not t.TempDir: the account postgres must enter it
 	c := &cluster{t: t, bin: bin, data: filepath.Join(dir, "first"), port: freePort(t)}
 	if os.Getuid() == 0 { // PostgreSQL refuses to run as root
 		c.command("", "chown", "postgres", dir)

@@ -42,7 +42,7 @@ func TestAdvanceAfterTheStateLostAJournaledKey(t *testing.T) {
 		t.Fatalf("the standby has %d keys in the journal: this test shows nothing", n)
 	}
 	for w.status().Route.Phase != phases.Grace {
-		w.check(w.controller().AwaitSettled(w.ctx, 20*time.Second))
+		w.check(w.controller().AwaitSettled(w.ctx, time.Minute))
 		a := control.Advance{Reason: "test"}
 		if to, err := w.m.Phases.Next(w.status().Route); err == nil && to.Phase != w.status().Route.Phase {
 			a = unreconciled() // that gate stands before each phase from cutover on
@@ -52,7 +52,7 @@ func TestAdvanceAfterTheStateLostAJournaledKey(t *testing.T) {
 			return
 		}
 	}
-	w.check(w.controller().AwaitSettled(w.ctx, 20*time.Second))
+	w.check(w.controller().AwaitSettled(w.ctx, time.Minute))
 	if got := a.read(1); got != "acknowledged" {
 		t.Errorf("in grace a read answers %q, %q was acknowledged", got, w.inLegacy(1))
 	}

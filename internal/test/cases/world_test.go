@@ -62,7 +62,7 @@ writing: {not_after: %s, deadline: 1s}
 
 func newWorld(t *testing.T, o options) *world {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 	t.Cleanup(cancel)
 	if o.legacyURL == "" {
 		o.legacyURL = testenv.PostgresURL(t)
@@ -135,7 +135,7 @@ func (w *world) run(url, sql string) {
 // await polls until done returns true.
 func (w *world) await(what string, done func() bool) {
 	w.t.Helper()
-	deadline := time.After(20 * time.Second)
+	deadline := time.After(2 * time.Minute)
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for !done() {
@@ -181,7 +181,7 @@ func (w *world) walk(to phases.Phase) {
 			return phases.Move{From: at, To: next, Cause: phases.CauseAdvance}, nil
 		})
 		w.check(err)
-		w.check(w.controller().AwaitSettled(w.ctx, 20*time.Second))
+		w.check(w.controller().AwaitSettled(w.ctx, time.Minute))
 	}
 	w.t.Fatalf("did not reach %s", to)
 }

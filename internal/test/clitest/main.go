@@ -24,6 +24,12 @@ func Main(m *testing.M, migrator func()) {
 	if migrator != nil {
 		programs["migrator"] = migrator
 	}
+	if programs[filepath.Base(os.Args[0])] == nil { // testscript makes temporary files before it runs the tests
+		if err := testenv.Scratch(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+	}
 	testscript.Main(runner{m, migrator == nil}, programs)
 }
 
@@ -42,7 +48,6 @@ func (r runner) Run() int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	defer func() { _ = os.RemoveAll(dir) }()
 	build := exec.Command("go", "build", "-o", filepath.Join(dir, "migrator"), "github.com/stranglerfig/migrator/cmd/migrator") //nolint:gosec // ours
 	if out, err := build.CombinedOutput(); err != nil {
 		fmt.Fprintf(os.Stderr, "build migrator: %v\n%s", err, out)

@@ -26,7 +26,7 @@ func (o *Operator) Start(t testing.TB, args ...string) *Process {
 	p := &Process{t: t, over: make(chan struct{})}
 	p.Cmd = o.Command(append([]string{"--log-format", "json"}, args...)...)
 	p.Cmd.Stdout, p.Cmd.Stderr = &p.Out, &p.Log
-	if err := p.Cmd.Start(); err != nil {
+	if err := testenv.Start(p.Cmd); err != nil {
 		t.Fatal(err)
 	}
 	go func() {
@@ -49,16 +49,16 @@ func (p *Process) Exits() int {
 	p.t.Helper()
 	select {
 	case <-p.over:
-	case <-time.After(60 * time.Second):
+	case <-time.After(5 * time.Minute):
 		p.t.Fatalf("%v does not exit: %s%s", p.Cmd.Args, p.Out.String(), p.Log.String())
 	}
 	return p.code
 }
 
-// Until waits until the condition is true, for a minute at most.
+// Until waits until the condition is true. Its limit matters only where it never is.
 func Until(t testing.TB, what string, yes func() bool) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/stranglerfig/migrator/phases"
 )
@@ -44,7 +43,7 @@ func (p *place) evict() bool {
 	some := false
 	for p.text(leasesSQL) != "0" {
 		some = true
-		if !p.await(10*time.Second, func() bool { return p.text(lapsedSQL) != "" }) {
+		if !p.await(func() bool { return p.text(lapsedSQL) != "" }) {
 			p.t.Fatalf("the lease of a killed process does not expire\n%s", p.transcript.String())
 		}
 		p.mustRun(p.filled("fleet evict {lapsed} --reason killed"))

@@ -202,7 +202,7 @@ func (r *recovery) killApplication(name string) {
 	}()
 	select {
 	case <-done:
-	case <-time.After(20 * time.Second):
+	case <-time.After(2 * time.Minute):
 		_ = a.cmd.Process.Kill()
 		<-done
 	}

@@ -22,9 +22,5 @@ func TestMain(m *testing.M) {
 			os.Exit(1)
 		}
 	}
-	code := testenv.Run(m)
-	if buildDir != "" {
-		_ = os.RemoveAll(buildDir)
-	}
-	os.Exit(code)
+	testenv.Main(m)
 }

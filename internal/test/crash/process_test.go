@@ -21,7 +21,7 @@ import (
 
 // command returns a command of the place, with a failpoint or none.
 func (p *place) command(program, at string, visit int, args ...string) *exec.Cmd {
-	limited, cancel := context.WithTimeout(p.t.Context(), time.Minute)
+	limited, cancel := context.WithTimeout(p.t.Context(), 5*time.Minute)
 	p.t.Cleanup(cancel)
 	cmd := exec.CommandContext(limited, program, args...)
 	file, err := filepath.Abs(filepath.Join("testdata", p.file))
@@ -101,13 +101,13 @@ type application struct {
 	cmd   *exec.Cmd
 	stdin io.WriteCloser
 	lines *bufio.Scanner
-	log   *bytes.Buffer
+	log   *testenv.Buffer
 }
 
 // open starts one and waits until it has joined.
 func (p *place) open(at string, visit int) *application {
 	p.t.Helper()
-	a := &application{p: p, cmd: p.command(p.w.programs.app, at, visit), log: &bytes.Buffer{}}
+	a := &application{p: p, cmd: p.command(p.w.programs.app, at, visit), log: &testenv.Buffer{}}
 	a.cmd.Stderr = a.log
 	var err error
 	if a.stdin, err = a.cmd.StdinPipe(); err != nil {
@@ -189,7 +189,7 @@ func (p *place) daemon(cond func() bool) {
 	if err := cmd.Start(); err != nil {
 		p.t.Fatal(err)
 	}
-	ok := p.await(30*time.Second, func() bool { return strings.Contains(out.String(), "leading") && cond() })
+	ok := p.await(func() bool { return strings.Contains(out.String(), "leading") && cond() })
 	_ = cmd.Process.Signal(syscall.SIGTERM)
 	err := cmd.Wait()
 	fmt.Fprintf(&p.transcript, "$ migrator serve\n%s(%v)\n", out.String(), cmd.ProcessState)
@@ -198,9 +198,9 @@ func (p *place) daemon(cond func() bool) {
 	}
 }
 
-// await polls until cond is true; false: not within the time.
-func (p *place) await(within time.Duration, cond func() bool) bool {
-	over := time.NewTimer(within)
+// await polls until cond is true; false: in vain. Its limit matters only then.
+func (p *place) await(cond func() bool) bool {
+	over := time.NewTimer(2 * time.Minute)
 	defer over.Stop()
 	tick := time.NewTicker(25 * time.Millisecond)
 	defer tick.Stop()

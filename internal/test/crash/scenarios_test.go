@@ -4,7 +4,6 @@ package crash
 
 import (
 	"syscall"
-	"time"
 
 	"github.com/stranglerfig/migrator/phases"
 )
@@ -130,7 +129,9 @@ func (p *place) lapse() {
 	a := p.open("", 0)
 	_ = a.cmd.Process.Signal(syscall.SIGKILL)
 	_ = a.cmd.Wait()
-	p.await(5*time.Second, func() bool { return p.text(lapsedSQL) != "" })
+	if !p.await(func() bool { return p.text(lapsedSQL) != "" }) {
+		p.t.Fatal("its lease does not expire")
+	}
 }
 
 // oldTombstones adds versions of records that were deleted long ago.

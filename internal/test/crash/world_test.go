@@ -26,15 +26,11 @@ import (
 // built is the programs with failpoints.
 type built struct{ migrator, app string }
 
-// buildDir is the directory of the built programs.
-var buildDir string
-
 var build = sync.OnceValues(func() (built, error) {
 	dir, err := os.MkdirTemp("", "migrator-crash-")
 	if err != nil {
 		return built{}, err
 	}
-	buildDir = dir
 	out, err := exec.Command("go", "build", "-tags", "failpoints", "-o", dir, "../../../cmd/migrator", "./app").CombinedOutput()
 	if err != nil {
 		err = fmt.Errorf("build with failpoints: %w\n%s", err, out)

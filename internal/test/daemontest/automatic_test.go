@@ -34,7 +34,7 @@ func (w *watched) list() (l app.Triggers) {
 // evaluated waits until each trigger has an evaluation with the verdict quiet.
 func (w *watched) evaluated(d *daemonProcess, names ...string) {
 	w.t.Helper()
-	d.awaits("an evaluation of "+strings.Join(names, ", "), time.Minute, func() bool {
+	d.awaits("an evaluation of "+strings.Join(names, ", "), func() bool {
 		quiet := map[string]bool{}
 		for _, v := range w.list().Triggers {
 			quiet[v.Trigger] = v.Evaluation != nil && v.Evaluation.Verdict == phases.Quiet
@@ -117,7 +117,7 @@ func (f fault) takesBack(t *testing.T) {
 			}
 		}
 	})
-	d.awaits("a settled rollback", time.Minute, func() bool {
+	d.awaits("a settled rollback", func() bool {
 		l = w.list()
 		return l.Rollback != nil && !l.Rollback.Settled.IsZero()
 	})
@@ -170,19 +170,19 @@ func TestNoTriggerFiresWithoutAFault(t *testing.T) {
 	_ = listener.Close()
 	w := newWatched(t, watchedRest+watchedTriggers+"  custom: [{name: burn, promql: up, above: 1, interval: 1s}]\nprometheus: {url: \"http://"+unused+"\"}\n", 0)
 	first := w.serve(t)
-	first.awaits("the lead", 10*time.Second, first.leads)
+	first.awaits("the lead", first.leads)
 	second := w.serve(t)
 	w.evaluated(second, phases.TriggerErrors, phases.TriggerMismatches, phases.TriggerLatency)
 	w.app.target.left.Store(5)
 	first.end(syscall.SIGKILL)
-	second.awaits("the lead", 15*time.Second, second.leads)
+	second.awaits("the lead", second.leads)
 	spell := 4 * time.Second
 	if long() {
 		spell = 5 * time.Minute
 	}
 	from := time.Now()
 	var l app.Triggers
-	second.awaits("evaluations by the second daemon", spell+30*time.Second, func() bool {
+	second.awaits("evaluations by the second daemon", func() bool {
 		l = w.list()
 		for _, v := range l.Triggers {
 			if v.Evaluation == nil || v.Evaluation.At.Before(from.Add(spell)) {
@@ -265,7 +265,7 @@ webhooks:
 	w := &watched{operator: o, t: t}
 	o.Does("init", "apply", "phase advance", "backfill run", "phase advance")
 	d := o.serve(t)
-	d.awaits("the lead", 10*time.Second, d.leads)
+	d.awaits("the lead", d.leads)
 	starts := time.Now().UTC().Format(time.RFC3339Nano)
 	send := func(bearer, status, severity, path string) (int, string) {
 		body := `{"version":"4","status":"` + status + `","alerts":[{"status":"` + status + `","labels":{"alertname":"ItemsBurn","severity":"` + severity +
@@ -324,10 +324,10 @@ webhooks:
 	o.Does("trigger acknowledge --reason fixed", "reconcile run --full", "phase advance")
 	d.end(syscall.SIGKILL) // its memory of alerts is gone, except for the state database
 	d = o.serve(t)
-	d.awaits("the lead", 15*time.Second, d.leads)
+	d.awaits("the lead", d.leads)
 	send(token, "firing", "page", "/alerts/items")
 	phase(phases.Cutover, "an alert that was acted on, after a restart")
-	d.awaits("the webhooks", 30*time.Second, func() bool {
+	d.awaits("the webhooks", func() bool {
 		recv.mu.Lock()
 		defer recv.mu.Unlock()
 		return len(recv.received["trigger"]) >= 3 && len(recv.received["advance"]) >= 4
@@ -359,23 +359,23 @@ triggers: {errors: {interval: 1s}}
 	o.SQL(o.Legacy, `CREATE TABLE items (id bigint PRIMARY KEY, name text)`)
 	o.Does("init", "apply", "phase advance", "backfill run")
 	d := o.serve(t)
-	d.awaits("the lead", 10*time.Second, d.leads)
+	d.awaits("the lead", d.leads)
 	o.Does("phase advance", "phase pause --reason lunch")
 	began := time.Now()
-	d.awaits("evaluations during the pause", 10*time.Second, func() bool { return time.Since(began) > 2500*time.Millisecond && d.leads() })
+	d.awaits("evaluations during the pause", func() bool { return time.Since(began) > 2500*time.Millisecond && d.leads() })
 	s := d.status()
 	if s.Status.Route.Percent != 1000 || s.Next == nil || s.Next.By != "schedule" || s.Next.To.Percent != 5000 || strconv.Quote(strings.Join(s.Next.WaitsFor, ", ")) != `"not-paused"` {
 		t.Errorf("paused, it is on %s, next %+v", s.Status.Route, s.Next)
 	}
 	o.Does("phase resume")
-	d.awaits("the ramp's end", 15*time.Second, func() bool { return d.status().Status.Route.Percent == phases.All })
+	d.awaits("the ramp's end", func() bool { return d.status().Status.Route.Percent == phases.All })
 	if s := d.status(); s.Status.LastCause != string(phases.CauseSchedule) || s.Status.Route.Phase != phases.DualRead || s.Next.By != "person" {
 		t.Errorf("%+v, next %+v", s.Status, s.Next)
 	}
 	if code, stdout, _ := o.Try("gate", "list"); code != clitest.NotYet || !strings.Contains(stdout, "reconcile-clean") {
 		t.Errorf("gate list: %d %s", code, stdout)
 	}
-	d.awaits("word that it waits", 10*time.Second, func() bool { return strings.Contains(d.logText(), `"step due"`) })
+	d.awaits("word that it waits", func() bool { return strings.Contains(d.logText(), `"step due"`) })
 	if code, stdout, stderr := o.Try("history", "verify"); code != clitest.Done {
 		t.Errorf("%s%s", stdout, stderr)
 	}

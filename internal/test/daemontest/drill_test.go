@@ -59,7 +59,7 @@ func (s *staged) command(program string, args ...string) *exec.Cmd {
 	}
 	cmd.Env = append(cmd.Env, "STOREFRONT_DATABASE_URL="+s.Legacy, "STOREFRONT_CACHE_URL="+s.Target, "MIGRATOR_STATE_URL="+s.State, "NO_COLOR=1")
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
-	cmd.WaitDelay = 20 * time.Second
+	cmd.WaitDelay = time.Minute
 	return cmd
 }
 
@@ -97,7 +97,7 @@ func (s *staged) shop(args ...string) {
 // drills runs a drill and returns its report.
 func (s *staged) drills(code int, args ...string) (r drill.Report, output string) {
 	s.t.Helper()
-	args = append([]string{"drill", "rollback", "--healthy", "3s", "--within", "30s", "--after", "1s", "--reports", s.Dir, "-o", "json"}, args...)
+	args = append([]string{"drill", "rollback", "--healthy", "3s", "--within", "3m", "--after", "1s", "--reports", s.Dir, "-o", "json"}, args...)
 	cmd := s.command("migrator", args...)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
@@ -250,7 +250,7 @@ func TestADrillFailsForTheRightReason(t *testing.T) {
 	s.Write("ledger", "")
 	s.fails("has no write since", "--load", s.Path("ledger"), "--within", "3s")
 	// A fault that would take nothing back, so that the route stays.
-	r := s.fails("shop did not activate it", "--fault", "latency", "--delay", "10ms", "--within", "8s", "--healthy", "3s")
+	r := s.fails("shop did not activate it", "--fault", "latency", "--delay", "10ms", "--within", "20s", "--healthy", "3s")
 	if len(r.FaultTargets) != 2 || r.Fired != nil || r.Ledger != nil || r.After != "cutover 50 %" {
 		t.Errorf("%+v", r)
 	}
@@ -263,7 +263,7 @@ func TestADrillWithoutATriggerFails(t *testing.T) {
 	t.Parallel()
 	s := newStaged(t, strings.Replace(stagedTriggers, "errors: {interval: 1s}", "errors: {interval: 1s, dry_run: true}", 1), "--faults")
 	s.interrupted()
-	r := s.fails("errors is a dry run: firing", "--within", "12s", "--healthy", "3s")
+	r := s.fails("errors is a dry run: firing", "--within", "30s", "--healthy", "3s")
 	if r.Fault.Executed == 0 || r.After != "cutover 50 %" {
 		t.Errorf("%+v, on %s", r.Fault, r.After)
 	}
@@ -279,7 +279,7 @@ func TestADrillWithoutATriggerFails(t *testing.T) {
 // interrupted stops a drill while its fault is active.
 func (s *staged) interrupted() {
 	s.t.Helper()
-	cmd := s.command("migrator", "drill", "rollback", "--fault", "latency", "--delay", "10ms", "--healthy", "3s", "--within", "60s", "--reports", s.Dir)
+	cmd := s.command("migrator", "drill", "rollback", "--fault", "latency", "--delay", "10ms", "--healthy", "3s", "--within", "3m", "--reports", s.Dir)
 	output, err := cmd.StderrPipe()
 	if err == nil {
 		err = cmd.Start()
@@ -329,7 +329,7 @@ func TestADrillsDaemonEndsWithIt(t *testing.T) {
 		if err != nil {
 			t.Errorf("%v: %s", err, log.String())
 		}
-	case <-time.After(20 * time.Second):
+	case <-time.After(2 * time.Minute):
 		t.Fatalf("it continues: %s", log.String())
 	}
 }

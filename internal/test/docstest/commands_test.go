@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/stranglerfig/migrator/internal/test/clitest"
+	"github.com/stranglerfig/migrator/internal/test/testenv"
 )
 
 const module = "github.com/stranglerfig/migrator"
@@ -149,12 +150,12 @@ func (r *reader) output(line, program string, args ...string) string {
 }
 
 func (r *reader) runs(line string, args []string) {
-	ctx, cancel := context.WithTimeout(r.t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(r.t.Context(), 5*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "migrator", args...)
 	cmd.Dir = r.o.Path("reader")
 	cmd.Env = append(append(os.Environ(), "MIGRATOR_STATE_URL="+r.o.State, "NO_COLOR=1"), r.env...)
-	var out bytes.Buffer
+	var out testenv.Buffer // two goroutines write it where stdout is not stderr
 	cmd.Stdout, cmd.Stderr = &out, &out
 	watches := strings.Contains(line, "--watch")
 	if watches { // until Ctrl-C

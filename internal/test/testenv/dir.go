@@ -17,7 +17,7 @@ const (
 	baseLock  = "lock"
 )
 
-// serverDir is the directory of one server. Its owner holds a lock on the file `owner`; the
+// serverDir is the directory of one server, or of a test binary's temporary files. Its owner holds a lock on the file `owner`; the
 // kernel releases it when the owner ends, and the next start sweeps.
 type serverDir struct {
 	path string
@@ -47,13 +47,16 @@ var baseDir = sync.OnceValue(func() string {
 
 func (d *serverDir) file(name string) string { return filepath.Join(d.path, name) }
 
-// newServerDir makes and locks a directory, after sweeping those of dead owners.
 func newServerDir(kind string) (*serverDir, error) {
 	if !supported {
 		return nil, errors.New("private servers are not supported on this system\nTry: set " +
 			EnvPostgresURL + " and " + EnvRedisURL + " to running servers")
 	}
-	base := baseDir()
+	return newDir(baseDir(), kind)
+}
+
+// newDir makes and locks a directory, after sweeping those of dead owners.
+func newDir(base, kind string) (*serverDir, error) {
 	// 0711: the account of root's servers must be able to pass through.
 	if err := os.Mkdir(base, 0o711); err != nil && !errors.Is(err, fs.ErrExist) { //nolint:gosec // see above
 		return nil, err
@@ -63,7 +66,7 @@ func newServerDir(kind string) (*serverDir, error) {
 		return nil, err
 	}
 	if !info.IsDir() || !ownedBy(info, os.Geteuid()) {
-		return nil, fmt.Errorf("%s, where private servers are kept, belongs to another user\nTry: remove it", base)
+		return nil, fmt.Errorf("%s, where private servers and temporary files are kept, belongs to another user\nTry: remove it", base)
 	}
 	// The lock is held while directories are made and stale ones are picked, so that no
 	// process sees a half-made one.
@@ -168,7 +171,7 @@ func ownerLives(f *os.File) bool {
 
 // remove kills the processes that still run in the directory, and removes it with its lock.
 func (d *serverDir) remove() error {
-	deadline := time.NewTimer(10 * time.Second)
+	deadline := time.NewTimer(time.Minute)
 	defer deadline.Stop()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -57,13 +58,29 @@ func (e *MissingError) Error() string {
 		e.What, strings.Join(e.Searched, ", "), install, e.env, example)
 }
 
-// packageCache is where scripts/deps.sh unpacks packages without root.
-func packageCache() string {
+// cacheDir is where scripts/deps.sh unpacks packages and where data directories are cached.
+// Root's is not in its home: PostgreSQL runs as another account, which can't enter that.
+var cacheDir = sync.OnceValues(func() (string, error) {
+	if dir := os.Getenv(envCache); dir != "" {
+		return dir, nil
+	}
+	if runtime.GOOS == "linux" && os.Geteuid() == 0 {
+		return "/var/cache/migrator", nil
+	}
 	dir, err := os.UserCacheDir()
+	if err != nil {
+		return "", err
+	}
+	return filepath.Join(dir, "migrator"), nil
+})
+
+// unpacked is a path below a directory in which scripts/deps.sh unpacked packages.
+func unpacked(packages, path string) string {
+	dir, err := cacheDir()
 	if err != nil {
 		return ""
 	}
-	return filepath.Join(dir, "migrator", "deb")
+	return filepath.Join(dir, packages, path)
 }
 
 // findPostgres finds a directory with initdb and postgres that acct can run.
@@ -72,7 +89,7 @@ func findPostgres(ctx context.Context, acct account) (initdb, postgres program, 
 	for _, dir := range candidates(missing, "initdb",
 		"/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin", "/usr/local/bin", "/usr/local/pgsql/bin",
 		"/opt/homebrew/opt/postgresql*/bin", "/opt/homebrew/bin", "/usr/local/opt/postgresql*/bin",
-		filepath.Join(packageCache(), "usr/lib/postgresql/*/bin")) {
+		unpacked("deb", "usr/lib/postgresql/*/bin")) {
 		initdb, err = probe(ctx, filepath.Join(dir, "initdb"), acct)
 		if err == nil {
 			postgres, err = probe(ctx, filepath.Join(dir, "postgres"), acct)
@@ -89,7 +106,7 @@ func findRedis(ctx context.Context) (program, error) {
 	missing := &MissingError{What: "Redis (redis-server)", env: EnvRedisURL}
 	for _, dir := range candidates(missing, "redis-server",
 		"/usr/bin", "/usr/local/bin", "/opt/homebrew/bin", "/opt/homebrew/opt/redis/bin", "/usr/local/opt/redis/bin",
-		filepath.Join(packageCache(), "usr/bin")) {
+		unpacked("deb", "usr/bin")) {
 		p, err := probe(ctx, filepath.Join(dir, "redis-server"), account{})
 		if err == nil {
 			return p, nil
@@ -133,6 +150,9 @@ func candidates(missing *MissingError, program string, places ...string) (dirs [
 		add(filepath.Join(dir, program))
 	}
 	for _, place := range places {
+		if place == "" {
+			continue
+		}
 		found, _ := filepath.Glob(filepath.Join(place, program))
 		slices.SortFunc(found, func(a, b string) int { return cmp.Compare(number(b), number(a)) })
 		for _, file := range found {
@@ -154,7 +174,7 @@ func number(path string) int {
 // or lack a library.
 func probe(ctx context.Context, path string, acct account) (program, error) {
 	p := program{path: path, libs: unpackedLibraries(path)}
-	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, path, "--version")
 	cmd.Dir, cmd.Env, cmd.SysProcAttr = "/", p.env(), asAccount(acct)
@@ -170,9 +190,9 @@ func probe(ctx context.Context, path string, acct account) (program, error) {
 	return p, nil
 }
 
-// unpackedLibraries returns the library path of a program below packageCache.
+// unpackedLibraries returns the library path of a server that scripts/deps.sh unpacked.
 func unpackedLibraries(path string) string {
-	root := packageCache()
+	root := unpacked("deb", "")
 	if real, err := filepath.EvalSymlinks(root); err == nil {
 		root = real
 	}

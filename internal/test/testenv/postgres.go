@@ -97,7 +97,7 @@ func (s *PostgresServer) start(ctx context.Context) error {
 		return err
 	}
 	s.proc = proc
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
 	err = await(ctx, 5*time.Millisecond, "PostgreSQL to answer", func() (bool, error) {
 		if proc.ended() {

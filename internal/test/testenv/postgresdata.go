@@ -57,18 +57,18 @@ func makeDataDir(ctx context.Context, initdb program, acct account, dir *serverD
 	return os.RemoveAll(secret)
 }
 
-// template is a data directory that initdb made once, in the user's cache. A reader locks it
+// template is a data directory that initdb made once, in the cache. A reader locks it
 // shared; a process that changes the cache locks it exclusively.
 type template struct{ root, path string }
 
 const templateAge = 30 * 24 * time.Hour // unused for this long, it is removed
 
 func templateCache(initdb program) (template, error) {
-	user, err := os.UserCacheDir()
+	cache, err := cacheDir()
 	if err != nil {
 		return template{}, err
 	}
-	root := filepath.Join(user, "migrator", "pgdata")
+	root := filepath.Join(cache, "pgdata")
 	sum := sha256.Sum256([]byte(initdb.path + initdb.version + strings.Join(initdbArgs, " ")))
 	return template{root: root, path: filepath.Join(root, hex.EncodeToString(sum[:8]))}, os.MkdirAll(root, 0o700)
 }

@@ -43,7 +43,7 @@ func createDatabase(ctx context.Context, admin string) (dbURL string, drop func(
 // FORCE does not end a logical walsender, so it ends those first, repeatedly, since a client
 // may reconnect.
 func dropDatabase(admin, name string) {
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	conn, err := pgx.Connect(ctx, admin)
 	if err != nil {

@@ -77,7 +77,7 @@ func (p *process) freeze() ([]int, error) {
 	if err := p.cmd.Process.Signal(sigStop); err != nil {
 		return nil, fmt.Errorf("pause server %d: %w", p.pid(), err)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	err := await(ctx, time.Millisecond, "the server to stop", func() (bool, error) {
 		return stopped(p.pid()) || p.ended(), nil
@@ -117,7 +117,7 @@ func (p *process) kill() error {
 	}
 	_ = p.cmd.Process.Kill()
 	<-p.done
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	return await(ctx, time.Millisecond, "killed server processes to end", func() (bool, error) {
 		for _, c := range children {
@@ -129,7 +129,7 @@ func (p *process) kill() error {
 	})
 }
 
-// stop sends sig, and kills when ctx ends first or after 10 s.
+// stop sends sig, and kills when ctx ends first or after a minute.
 func (p *process) stop(ctx context.Context, sig syscall.Signal) error {
 	if p.ended() {
 		return nil
@@ -138,7 +138,7 @@ func (p *process) stop(ctx context.Context, sig syscall.Signal) error {
 	if err := p.cmd.Process.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return fmt.Errorf("stop server %d: %w", p.pid(), err)
 	}
-	timer := time.NewTimer(10 * time.Second)
+	timer := time.NewTimer(time.Minute)
 	defer timer.Stop()
 	select {
 	case <-p.done:

@@ -88,7 +88,7 @@ func (s *PrometheusServer) startOn(ctx context.Context) (err error) {
 		return err
 	}
 	proc := s.proc
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
 	err = await(ctx, 10*time.Millisecond, "Prometheus to answer", func() (bool, error) {
 		if proc.ended() {
@@ -128,11 +128,8 @@ func (s *PrometheusServer) URL() string { return "http://" + s.Addr() }
 // findWatcher finds a Prometheus program.
 func findWatcher(ctx context.Context, name string) (program, error) {
 	missing := &MissingError{What: "Prometheus (" + name + ")"}
-	places := []string{"/usr/bin", "/usr/local/bin", "/opt/homebrew/bin"}
-	if cache := packageCache(); cache != "" { // see scripts/deps.sh
-		places = append(places, filepath.Join(filepath.Dir(cache), "prometheus/usr/bin"))
-	}
-	for _, dir := range candidates(missing, name, places...) {
+	for _, dir := range candidates(missing, name,
+		"/usr/bin", "/usr/local/bin", "/opt/homebrew/bin", unpacked("prometheus", "usr/bin")) {
 		p, err := probe(ctx, filepath.Join(dir, name), account{})
 		if err == nil {
 			return p, nil

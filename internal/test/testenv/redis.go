@@ -111,7 +111,7 @@ func (s *RedisServer) start(ctx context.Context) error {
 		return err
 	}
 	s.proc = proc
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
 	client := s.client()
 	defer func() { _ = client.Close() }()

@@ -138,9 +138,9 @@ func TestRedisSentinelPromotesTheReplica(t *testing.T) {
 	client := redis.NewFailoverClient(o)
 	defer func() { _ = client.Close() }()
 	must(t, client.Set(t.Context(), "k", "v", 0).Err())
-	must(t, client.Wait(t.Context(), 1, time.Second).Err())
+	must(t, client.Wait(t.Context(), 1, time.Minute).Err())
 	must(t, s.Master.Kill())
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	must(t, await(ctx, 50*time.Millisecond, "the replica to be promoted", func() (bool, error) {
 		info, _ := client.Info(ctx, "replication").Result()

@@ -4,6 +4,7 @@ import (
 	"os/exec"
 	"runtime"
 	"sync"
+	"syscall"
 )
 
 type spawnRequest struct {
@@ -24,6 +25,15 @@ func spawn(cmd *exec.Cmd) error {
 	r := spawnRequest{cmd: cmd, done: make(chan error, 1)}
 	spawnRequests <- r
 	return <-r.done
+}
+
+// Start starts a command that dies with this process (on Linux: see spawn).
+func Start(cmd *exec.Cmd) error {
+	if cmd.SysProcAttr == nil {
+		cmd.SysProcAttr = &syscall.SysProcAttr{}
+	}
+	setDeathSignal(cmd.SysProcAttr, sigKill)
+	return spawn(cmd)
 }
 
 func spawnLoop() {

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -12,9 +13,19 @@ import (
 	"time"
 )
 
-// beOwner starts servers, prints their directories, and waits to be killed.
+// beOwner starts servers, prints the directories of its temporary files and of the servers, and
+// waits to be killed.
 func beOwner(role string) {
 	ctx := context.Background()
+	if role == "go command" { // a parent named go, whose child is an owner
+		child := exec.Command(os.Getenv("TESTENV_CHILD"))
+		child.Env = append(os.Environ(), "TESTENV_ROLE=running")
+		child.Stdout, child.Stderr = os.Stdout, os.Stderr
+		panic(child.Run())
+	}
+	if err := Scratch(); err != nil {
+		panic(err)
+	}
 	pg, err := StartPostgres(ctx, PostgresOptions{})
 	if err != nil {
 		panic(err)
@@ -31,8 +42,65 @@ func beOwner(role string) {
 			panic(err)
 		}
 	}
-	fmt.Printf("%s %s\n", pg.dir.path, rd.dir.path)
+	fmt.Printf("%s %s %s\n", os.TempDir(), pg.dir.path, rd.dir.path)
 	select {}
+}
+
+// directories reads the line that an owner prints.
+func directories(t *testing.T, out io.Reader) []string {
+	t.Helper()
+	line, err := bufio.NewReader(out).ReadString('\n')
+	must(t, err)
+	dirs := strings.Fields(line)
+	if len(dirs) != 3 {
+		t.Fatalf("the owner printed %q", line)
+	}
+	for _, dir := range dirs {
+		if _, err := os.Stat(dir); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dirs
+}
+
+// awaitGone waits until the directories are removed and no process works in them.
+func awaitGone(t *testing.T, dirs []string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	must(t, await(ctx, 5*time.Millisecond, "the sweep to end", func() (bool, error) {
+		for _, dir := range dirs {
+			if _, err := os.Stat(dir); !os.IsNotExist(err) || len(processesIn(dir)) > 0 {
+				return false, nil
+			}
+		}
+		return true, nil
+	}))
+}
+
+// TestEndsWithItsGoCommand: a test binary whose go command is killed ends, with its servers.
+func TestEndsWithItsGoCommand(t *testing.T) {
+	t.Parallel()
+	if programOf(os.Getpid()) == "" {
+		t.Skip("this system does not tell a process's program")
+	}
+	program, err := os.ReadFile(os.Args[0])
+	must(t, err)
+	named := filepath.Join(t.TempDir(), "go")
+	must(t, os.WriteFile(named, program, 0o700)) //nolint:gosec // a program
+	parent := exec.Command(named)
+	parent.Env = append(os.Environ(), "TESTENV_ROLE=go command", "TESTENV_CHILD="+os.Args[0])
+	parent.Stderr = os.Stderr
+	out, err := parent.StdoutPipe()
+	must(t, err)
+	must(t, parent.Start())
+	dirs := directories(t, out)
+	must(t, parent.Process.Kill())
+	// Its temporary files it removes by itself; the servers it started are swept.
+	awaitGone(t, dirs[:1])
+	_ = parent.Wait()
+	Redis(t)
+	awaitGone(t, dirs)
 }
 
 func TestNextStartSweepsAfterKilledOwner(t *testing.T) {
@@ -46,13 +114,8 @@ func TestNextStartSweepsAfterKilledOwner(t *testing.T) {
 			out, err := owner.StdoutPipe()
 			must(t, err)
 			must(t, owner.Start())
-			line, err := bufio.NewReader(out).ReadString('\n')
-			must(t, err)
-			dirs := strings.Fields(line)
-			if len(dirs) != 2 {
-				t.Fatalf("the owner printed %q", line)
-			}
-			for _, dir := range dirs {
+			dirs := directories(t, out)
+			for _, dir := range dirs[1:] {
 				if len(processesIn(dir)) == 0 {
 					t.Fatalf("no process works in %s", dir)
 				}
@@ -60,24 +123,14 @@ func TestNextStartSweepsAfterKilledOwner(t *testing.T) {
 			must(t, owner.Process.Kill())
 			_ = owner.Wait()
 			if role == "running" { // these die with their owner, without a sweep
-				ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 				defer cancel()
 				must(t, await(ctx, 5*time.Millisecond, "servers to die with their owner", func() (bool, error) {
-					return len(processesIn(dirs[0]))+len(processesIn(dirs[1])) == 0, nil
+					return len(processesIn(dirs[1]))+len(processesIn(dirs[2])) == 0, nil
 				}))
 			}
-			Redis(t) // the next start
-			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-			defer cancel()
-			// Another test's start may run the sweep, and may not be finished.
-			must(t, await(ctx, 5*time.Millisecond, "the sweep to end", func() (bool, error) {
-				for _, dir := range dirs {
-					if _, err := os.Stat(dir); !os.IsNotExist(err) || len(processesIn(dir)) > 0 {
-						return false, nil
-					}
-				}
-				return true, nil
-			}))
+			Redis(t)           // the next start
+			awaitGone(t, dirs) // another test's start may run the sweep, and may not be finished
 		})
 	}
 }

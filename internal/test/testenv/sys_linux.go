@@ -62,6 +62,15 @@ func running(pid int) bool {
 	return ok && state != 'Z' && state != 'X'
 }
 
+// programOf returns the name of a process's program file, "" if it is not known.
+func programOf(pid int) string {
+	path, err := os.Readlink(filepath.Join("/proc", strconv.Itoa(pid), "exe"))
+	if err != nil {
+		return ""
+	}
+	return filepath.Base(path)
+}
+
 func stopped(pid int) bool {
 	state, _, _, ok := procStat(pid)
 	return ok && (state == 'T' || state == 't')

@@ -30,6 +30,10 @@ func running(pid int) bool {
 	return s != "" && !strings.HasPrefix(s, "Z")
 }
 
+func programOf(pid int) string {
+	return filepath.Base(strings.TrimSpace(ps("-o", "comm=", "-p", strconv.Itoa(pid))[0]))
+}
+
 func stopped(pid int) bool { return strings.HasPrefix(state(pid), "T") }
 
 func startTime(pid int) string {

@@ -31,6 +31,7 @@ func setDeathSignal(*syscall.SysProcAttr, syscall.Signal) {}
 func running(int) bool                                    { return false }
 func stopped(int) bool                                    { return false }
 func startTime(int) string                                { return "" }
+func programOf(int) string                                { return "" }
 func childrenOf(int) []int                                { return nil }
 func processesIn(string) []int                            { return nil }
 func ephemeralLow() int                                   { return 49152 }

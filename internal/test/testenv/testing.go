@@ -19,7 +19,7 @@ type lazy[S interface{ Stop(context.Context) error }] struct {
 
 func (l *lazy[S]) get(start func(context.Context) (S, error)) (S, error) {
 	l.once.Do(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+		ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 		defer cancel()
 		l.server, l.err = start(ctx)
 		l.up = l.err == nil
@@ -47,9 +47,13 @@ func Main(m *testing.M) { os.Exit(Run(m)) }
 
 // Run is Main without the exit.
 func Run(m *testing.M) int {
+	if err := Scratch(); err != nil {
+		_, _ = os.Stderr.WriteString("make a directory for temporary files: " + err.Error() + "\n")
+		return 1
+	}
 	code := m.Run()
-	if err := StopShared(); err != nil {
-		_, _ = os.Stderr.WriteString("stop the servers of the tests: " + err.Error() + "\n")
+	if err := errors.Join(StopShared(), RemoveScratch()); err != nil {
+		_, _ = os.Stderr.WriteString("clean up after the tests: " + err.Error() + "\n")
 		return max(code, 1)
 	}
 	return code
@@ -57,7 +61,7 @@ func Run(m *testing.M) int {
 
 // StopShared stops the servers of [PostgresURL] and [RedisURL] for good.
 func StopShared() error {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
 	return errors.Join(sharedPostgres.stop(ctx), sharedRedis.stop(ctx))
 }
@@ -80,7 +84,7 @@ func PostgresURL(t testing.TB) string {
 }
 
 var sweepNamed = sync.OnceValue(func() error {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
 	return dropAbandoned(ctx, os.Getenv(EnvPostgresURL))
 })
@@ -134,7 +138,7 @@ func own[O any, S interface{ Stop(context.Context) error }](t testing.TB, start 
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 		defer cancel()
 		if err := s.Stop(ctx); err != nil {
 			t.Errorf("stop a server of the test: %v", err)

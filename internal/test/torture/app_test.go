@@ -36,7 +36,8 @@ const (
 	envName    = "TORTURE_INSTANCE"
 	envBreak   = "TORTURE_BREAK" // its defect; see breakage
 	envTrace   = "TORTURE_TRACE" // the file for the routes of its operations
-	requestFor = 3 * time.Second // how long one request may take
+	envRequest = "TORTURE_REQUEST"
+	requestFor = 3 * time.Second // how long one request may take; see world.requestFor
 )
 
 // cell is one row.
@@ -93,6 +94,7 @@ type app struct {
 	writer   *dual.Writer[int64, cell]
 	version  string
 	policy   dual.Policy
+	request  time.Duration // how long one may take
 }
 
 // serveInstance runs until SIGTERM, or until its standard input closes: then its parent has
@@ -113,6 +115,9 @@ func serveInstance(ctx context.Context) error {
 		return err
 	}
 	a := &app{version: postgres.VersionExpr(m.Name), policy: dual.Policy(m.Writing.OnTargetFailure)}
+	if a.request, err = time.ParseDuration(os.Getenv(envRequest)); err != nil {
+		return err
+	}
 	if a.db, err = pgxpool.New(ctx, m.Legacy.URL); err != nil {
 		return err
 	}
@@ -178,7 +183,7 @@ func (a *app) serve(ctx context.Context) error {
 	mux.HandleFunc("PUT /cells/{id}", a.handle(a.put))
 	mux.HandleFunc("DELETE /cells/{id}", a.handle(a.delete))
 	mux.HandleFunc("GET /stats", func(w http.ResponseWriter, _ *http.Request) { _ = json.NewEncoder(w).Encode(a.instance.Stats()) })
-	server := &http.Server{Handler: mux, ReadHeaderTimeout: requestFor}
+	server := &http.Server{Handler: mux, ReadHeaderTimeout: a.request}
 	served, leave := context.WithCancel(context.WithoutCancel(ctx))
 	defer leave()
 	group, ctx := errgroup.WithContext(ctx)
@@ -192,7 +197,7 @@ func (a *app) serve(ctx context.Context) error {
 	group.Go(func() error {
 		<-ctx.Done()
 		defer leave()
-		drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*requestFor)
+		drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*a.request)
 		defer cancel()
 		return server.Shutdown(drain)
 	})
@@ -207,7 +212,7 @@ func (a *app) handle(f func(ctx context.Context, id int64, r *http.Request) (cel
 			http.Error(w, "no number", http.StatusBadRequest)
 			return
 		}
-		ctx, cancel := context.WithTimeout(r.Context(), requestFor)
+		ctx, cancel := context.WithTimeout(r.Context(), a.request)
 		defer cancel()
 		var check targetReadCheck
 		c, err := f(context.WithValue(ctx, targetReadCheckKey{}, &check), id, r)

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"net/http/httptrace"
 	"net/url"
 	"time"
 )
@@ -21,12 +22,13 @@ type client struct {
 	random  *rand.Rand
 	http    http.Client
 	counter int64
+	sent    func() // called when a request has been sent; may be nil
 }
 
 func newClient(w *world, seed uint64, number, keys int) *client {
 	return &client{
 		w: w, number: number, keys: keys, random: newRandom(seed, 1000+uint64(number)),
-		http: http.Client{Timeout: 2 * requestFor, Transport: &http.Transport{MaxIdleConnsPerHost: 4}},
+		http: http.Client{Timeout: 2 * w.requestFor, Transport: &http.Transport{MaxIdleConnsPerHost: 4}},
 	}
 }
 
@@ -86,7 +88,11 @@ func (c *client) do(s *instance, k kind, key int) *operation {
 }
 
 func (c *client) ask(method, target string) (a answer, err error) {
-	req, err := http.NewRequestWithContext(context.Background(), method, target, nil)
+	ctx := context.Background()
+	if c.sent != nil {
+		ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{WroteRequest: func(httptrace.WroteRequestInfo) { c.sent() }})
+	}
+	req, err := http.NewRequestWithContext(ctx, method, target, nil)
 	if err != nil {
 		return a, err
 	}

@@ -43,7 +43,7 @@ func (w *world) migrator(ctx context.Context, kill, freeze time.Duration, line s
 	if kill > 0 || freeze > 0 {
 		due = time.After(max(kill, 30*time.Millisecond))
 	}
-	limit := time.After(45 * time.Second)
+	limit := time.After(3 * time.Minute)
 	for running := true; running; {
 		select {
 		case err = <-ended:

@@ -74,7 +74,7 @@ func (d *daemon) once(ctx context.Context, log *os.File) error {
 		_ = cmd.Process.Signal(syscall.SIGTERM)
 		select {
 		case <-ended:
-		case <-time.After(15 * time.Second):
+		case <-time.After(time.Minute):
 			d.w.t.Errorf("the daemon %s does not end on SIGTERM", d.name)
 			_ = cmd.Process.Kill()
 			<-ended

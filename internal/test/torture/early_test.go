@@ -4,6 +4,7 @@ package torture
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"testing"
 	"time"
@@ -22,6 +23,7 @@ import (
 func TestTortureFindsEarlyAcknowledgements(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, shape{policy: dual.RollBack, target: "redis"}, 2)
+	w.requestFor = 2 * time.Minute // the write waits for as long as the rollback takes
 	for _, broken := range []breakage{sound, earlyAck} {
 		t.Run(fmt.Sprintf("broken=%q", broken), func(t *testing.T) {
 			for _, s := range w.instances {
@@ -59,7 +61,7 @@ func TestTortureFindsEarlyAcknowledgements(t *testing.T) {
 
 // overtake rolls back to legacy while a write of the first instance is in flight.
 func (w *world) overtake(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
 	defer cancel()
 	c := newClient(w, 0, 0, 1)
 	conn, err := pgx.Connect(ctx, w.legacy.URL())
@@ -76,7 +78,17 @@ func (w *world) overtake(ctx context.Context) error {
 	}
 	written := make(chan *operation, 1)
 	go func() { written <- newClient(w, 0, 1, 1).do(w.instances[0], put, 0) }()
-	pause(ctx, 100*time.Millisecond)
+	err = await(ctx, time.Minute, "the write to wait for the table", func(ctx context.Context) error {
+		waits := false
+		err := conn.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_locks WHERE relation = 'cells'::regclass AND NOT granted)`).Scan(&waits)
+		if err == nil && !waits {
+			err = errors.New("it has not come")
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
 	ended := make(chan ran, 1)
 	go func() {
 		ended <- w.migrator(ctx, 0, 0, "phase rollback --yes --to legacy --settle 1500ms --reason early")

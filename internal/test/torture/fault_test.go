@@ -101,7 +101,7 @@ func (f *faults) wireFault(whose string, wire *wire, bad toxic, d time.Duration)
 
 // revive retries until an instance runs again, also after the run.
 func (f *faults) revive(ctx context.Context, s *instance) error {
-	return await(context.WithoutCancel(ctx), time.Minute, "instance "+s.place+" to start again", func(ctx context.Context) error {
+	return await(context.WithoutCancel(ctx), 3*time.Minute, "instance "+s.place+" to start again", func(ctx context.Context) error {
 		err := s.run(ctx)
 		if err != nil {
 			pause(ctx, 200*time.Millisecond) // what it needs is down

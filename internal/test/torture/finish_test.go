@@ -20,12 +20,12 @@ func (w *world) quiesce(ctx context.Context) (phases.Phase, error) {
 		_ = m.Resume()
 	}
 	for _, s := range w.instances {
-		if err := await(ctx, time.Minute, "instance "+s.place+" to run", s.run); err != nil {
+		if err := await(ctx, 3*time.Minute, "instance "+s.place+" to run", s.run); err != nil {
 			return "", err
 		}
 	}
 	var at phases.Phase
-	err := await(ctx, time.Minute, "the migration to be stable", func(ctx context.Context) error {
+	err := await(ctx, 3*time.Minute, "the migration to be stable", func(ctx context.Context) error {
 		e, err := w.state.Snapshot(ctx, migrationName)
 		if err != nil {
 			return err
@@ -59,7 +59,7 @@ func (w *world) verifyFinalState(ctx context.Context, at phases.Phase, target st
 			}
 			return nil
 		}
-		if err := await(ctx, 30*time.Second, "a clean reconcile", repaired); err != nil {
+		if err := await(ctx, 2*time.Minute, "a clean reconcile", repaired); err != nil {
 			return err
 		}
 		differ, err := w.compare(ctx, target, allKeys(readers.keys))
@@ -70,7 +70,7 @@ func (w *world) verifyFinalState(ctx context.Context, at phases.Phase, target st
 	w.repairedAt = w.events.now()
 	for _, s := range w.instances {
 		for key := range readers.keys {
-			err := await(ctx, 10*time.Second, "a last read", func(context.Context) error {
+			err := await(ctx, time.Minute, "a last read", func(context.Context) error {
 				o := readers.do(s, get, key)
 				if o == nil || o.Outcome != done {
 					return fmt.Errorf("k%d from %s: %+v", key, s.place, o)

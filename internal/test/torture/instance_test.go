@@ -75,7 +75,7 @@ func (s *instance) run(ctx context.Context) error {
 	s.w.traces[s.name] = traced
 	s.w.mu.Unlock()
 	s.cmd = exec.Command(os.Args[0])
-	s.cmd.Env = environment(envRole+"=instance", envFile+"="+s.w.file, envName+"="+s.name, envBreak+"="+string(s.broken), envTrace+"="+traced,
+	s.cmd.Env = environment(envRole+"=instance", envFile+"="+s.w.file, envName+"="+s.name, envBreak+"="+string(s.broken), envTrace+"="+traced, envRequest+"="+s.w.requestFor.String(),
 		"TORTURE_LEGACY_URL="+withConnectTimeout(urls[0]), envState+"="+withConnectTimeout(urls[1]), "TORTURE_TARGET_URL="+withConnectTimeout(urls[2]))
 	s.cmd.Stderr = s.log
 	if s.stdin, err = s.cmd.StdinPipe(); err != nil {
@@ -117,7 +117,7 @@ func (s *instance) run(ctx context.Context) error {
 		s.url.Store(&at)
 		s.w.events.add(name, "serves")
 		return nil
-	case <-time.After(5 * time.Second):
+	case <-time.After(time.Minute):
 	case <-ctx.Done():
 	}
 	_ = s.cmd.Process.Kill()
@@ -161,7 +161,7 @@ func (s *instance) end(what string, sig syscall.Signal) {
 	_ = s.cmd.Process.Signal(sig)
 	select {
 	case <-s.ended:
-	case <-time.After(15 * time.Second):
+	case <-time.After(time.Minute):
 		_ = s.cmd.Process.Kill()
 		<-s.ended
 	}
@@ -188,7 +188,7 @@ func (s *instance) observe() {
 	if at == nil {
 		return
 	}
-	asker := http.Client{Timeout: 300 * time.Millisecond}
+	asker := http.Client{Timeout: 10 * time.Second} // it answers from memory, unless it is frozen
 	resp, err := asker.Get(*at + "/stats")
 	if err != nil {
 		return

@@ -53,7 +53,7 @@ func TestTortureFrozenReader(t *testing.T) {
 // seeded writes every key in grace. On a slow machine a write to the target may be late and
 // roll the migration back: then try once more.
 func (w *world) seeded(ctx context.Context, moves *operator) error {
-	return await(ctx, time.Minute, "all keys to be written in grace", func(ctx context.Context) error {
+	return await(ctx, 5*time.Minute, "all keys to be written in grace", func(ctx context.Context) error {
 		moves.advanceTo(ctx, phases.Grace)
 		w.history = &history{}
 		c := newClient(w, 0, 0, few)
@@ -89,10 +89,10 @@ func (w *world) frozenReader(ctx context.Context) (stale int, err error) {
 	away, heal := context.WithCancel(ctx)
 	defer heal()
 	group.Go(func() error {
-		return awake.target.inject(away, toxic{"is cut off", "timeout", "", map[string]int{"timeout": 0}}, time.Minute)
+		return awake.target.inject(away, toxic{"is cut off", "timeout", "", map[string]int{"timeout": 0}}, 10*time.Minute)
 	})
 	for key := range few {
-		err := await(ctx, 10*time.Second, "a write that misses the target", func(context.Context) error {
+		err := await(ctx, time.Minute, "a write that misses the target", func(context.Context) error {
 			if o := c.do(awake, put, key); o == nil || o.Outcome != done || awake.stats().Journaled == 0 {
 				return fmt.Errorf("%+v", o)
 			}
@@ -104,13 +104,22 @@ func (w *world) frozenReader(ctx context.Context) (stale int, err error) {
 	}
 	// The kernel accepts these connections; the sleeper handles them when it resumes.
 	var reads errgroup.Group
+	sent := make(chan struct{}, 2*few) // a client may send again
 	for key := range few {
 		reads.Go(func() error {
-			newClient(w, 0, 1+key, few).do(sleeper, get, key)
+			reader := newClient(w, 0, 1+key, few)
+			reader.sent = func() { sent <- struct{}{} }
+			reader.do(sleeper, get, key)
 			return nil
 		})
 	}
-	pause(ctx, time.Second)
+	for range few {
+		select {
+		case <-sent:
+		case <-ctx.Done():
+			return 0, ctx.Err()
+		}
+	}
 	w.events.add(sleeper.name, "resumes")
 	if err := process.Signal(syscall.SIGCONT); err != nil {
 		return 0, err

@@ -34,25 +34,19 @@ func TestMain(m *testing.M) {
 		return
 	}
 	redis.SetLogger(silent{})
-	dir, err := os.MkdirTemp("", "migrator-torture-")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-	program = sync.OnceValues(func() (string, error) { return build(dir) })
-	code := testenv.Run(m)
-	_ = os.RemoveAll(dir)
-	os.Exit(code)
+	testenv.Main(m)
 }
 
 // program builds migrator once for all worlds, and returns its path.
-var program func() (string, error)
-
-func build(dir string) (string, error) {
+var program = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "migrator-torture-")
+	if err != nil {
+		return "", err
+	}
 	path := filepath.Join(dir, "migrator")
 	out, err := exec.Command("go", "build", "-o", path, "../../../cmd/migrator").CombinedOutput()
 	if err != nil {
 		return "", fmt.Errorf("build migrator: %w\n%s", err, out)
 	}
 	return path, nil
-}
+})

@@ -65,7 +65,7 @@ func (w *wire) inject(ctx context.Context, t toxic, d time.Duration) error {
 	if t.kind == "" {
 		w.Stop()
 		pause(ctx, d)
-		return await(context.WithoutCancel(ctx), 5*time.Second, "a proxy to listen again", func(context.Context) error { return w.Start() })
+		return await(context.WithoutCancel(ctx), time.Minute, "a proxy to listen again", func(context.Context) error { return w.Start() })
 	}
 	streams := []string{t.stream}
 	if t.stream == "" {
@@ -84,7 +84,7 @@ func (w *wire) inject(ctx context.Context, t toxic, d time.Duration) error {
 	}
 	pause(ctx, d)
 	for _, name := range added {
-		bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+		bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
 		err := w.Toxics.RemoveToxic(bounded, name)
 		cancel()
 		if err != nil {

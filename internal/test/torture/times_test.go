@@ -118,7 +118,7 @@ func (w *world) targetRead(ctx context.Context) (phases.Route, bool) {
 	return st.Route, err == nil && st.Attempt == "" && (st.Route.Phase == phases.Cutover || st.Route.Phase == phases.Grace)
 }
 
-const longestMeasured = 20 * time.Second
+const longestMeasured = time.Minute
 
 // awaitRollback waits until no live instance reads the target, or ctx ends: every instance is
 // on the route, at or after dual-read, that replaced the one given.

@@ -115,6 +115,10 @@ func merge(into, from map[string]int) {
 	}
 }
 
+// evidence is where the event logs of failures are kept: the directory that the user named, not
+// the tests' own.
+var evidence = os.TempDir()
+
 // publishViolations fails the test with the timeline of each violated key, and keeps the whole
 // event log if the test failed in any way.
 func (w *world) publishViolations(seed uint64, verdicts []*verdict) {
@@ -123,7 +127,7 @@ func (w *world) publishViolations(seed uint64, verdicts []*verdict) {
 	if len(bad) == 0 && !t.Failed() && os.Getenv(envStory) == "" {
 		return
 	}
-	dir, err := os.MkdirTemp("", fmt.Sprintf("migrator-torture-%d-", seed))
+	dir, err := os.MkdirTemp(evidence, fmt.Sprintf("migrator-torture-%d-", seed))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -151,7 +155,7 @@ func (w *world) checkKeys() []*verdict {
 	group.SetLimit(2)
 	for i, key := range slices.Sorted(maps.Keys(byKey)) {
 		group.Go(func() error {
-			verdicts[i] = checkKey(key, byKey[key], 10*time.Second)
+			verdicts[i] = checkKey(key, byKey[key], time.Minute)
 			return nil
 		})
 	}

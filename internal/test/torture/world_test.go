@@ -42,6 +42,7 @@ type world struct {
 	times         times
 	samples       []stateSample
 	repairedAt    time.Duration // when the state showed everything repaired, at the end
+	requestFor    time.Duration // how long one request of an application may take
 
 	mu     sync.Mutex
 	dead   map[string]time.Time // by instance: when it ended, so that the operator may confirm it
@@ -54,7 +55,7 @@ func newWorld(t *testing.T, kind shape, instances int) *world {
 	t.Helper()
 	w := &world{
 		t: t, dir: t.TempDir(), shape: kind, events: &eventLog{}, history: &history{}, spawner: newSpawner(t.Context()),
-		dead: map[string]time.Time{}, traces: map[string]string{}, codes: map[string]int{}, times: times{missed: map[string]int{}},
+		dead: map[string]time.Time{}, traces: map[string]string{}, codes: map[string]int{}, times: times{missed: map[string]int{}}, requestFor: requestFor,
 	}
 	var err error
 	if w.file, err = kind.writeMigrationFile(w.dir); err != nil {
