@@ -1,7 +1,6 @@
 package docstest
 
 import (
-	"bytes"
 	"context"
 	"io"
 	"os"
