@@ -3,6 +3,7 @@ package notify
 import (
 	"context"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -41,6 +42,11 @@ func (o *stubOutbox) Failed(_ context.Context, m outbox.Message, _ string) error
 	return nil
 }
 
+func (o *stubOutbox) Wakeups(ctx context.Context, _ *slog.Logger, _ func()) error {
+	<-ctx.Done()
+	return nil
+}
+
 // TestSenderRetriesOnlyFailedWebhooks: a webhook that failed is sent the message again, and
 // one that has it is not.
 func TestSenderRetriesOnlyFailedWebhooks(t *testing.T) {
@@ -69,14 +75,14 @@ func TestSenderRetriesOnlyFailedWebhooks(t *testing.T) {
 	}
 	box := &stubOutbox{waiting: []outbox.Message{{ID: "one", Event: outbox.StepDue}, {ID: "two", Event: "rollback"}}}
 	s := &Sender{Outbox: box, Webhooks: func() []migration.Webhook { return hooks }, log: logs.OrDiscard(nil), deliveredTo: map[string][]string{}}
-	if err := s.sendPending(t.Context()); err == nil {
+	if _, err := s.sendPending(t.Context()); err == nil {
 		t.Error("a webhook that answers 503 has the message")
 	}
 	if len(good) != 1 || !strings.HasPrefix(good[0], `one {"event":"due"`) || len(bad) != 1 || !slices.Equal(box.failed, []string{"one"}) || !slices.Equal(box.delivered, []string{"two"}) {
 		t.Errorf("%q and %q; failed %q, delivered %q", good, bad, box.failed, box.delivered)
 	}
 	broken.Store(false)
-	if err := s.sendPending(t.Context()); err != nil || len(good) != 1 || len(bad) != 2 || len(box.waiting) > 0 || len(s.deliveredTo) > 0 {
+	if _, err := s.sendPending(t.Context()); err != nil || len(good) != 1 || len(bad) != 2 || len(box.waiting) > 0 || len(s.deliveredTo) > 0 {
 		t.Errorf("%v; %q and %q; waiting %+v, taken %v", err, good, bad, box.waiting, s.deliveredTo)
 	}
 }

@@ -19,8 +19,7 @@ import (
 
 var _ reconcile.Jobs = (*Runs)(nil)
 
-// Enqueue implements reconcile.Jobs: the jobs and their entries in the queue are
-// committed together.
+// Enqueue implements reconcile.Jobs: the jobs and their wake-ups are committed together.
 func (r *Runs) Enqueue(ctx context.Context, run int64, terms reconcile.Terms, jobs []reconcile.Job) error {
 	about, err := json.Marshal(terms)
 	if err != nil {
@@ -37,14 +36,14 @@ func (r *Runs) Enqueue(ctx context.Context, run int64, terms reconcile.Terms, jo
 		for i, j := range jobs {
 			args[i] = jobArgs{Migration: r.migration, Run: run, Number: j.Number}
 		}
-		ids, err := enqueue(ctx, tx, args, time.Time{})
+		wakeups, err := wake(ctx, tx, args)
 		if err != nil {
 			return err
 		}
-		_, err = tx.CopyFrom(ctx, pgx.Identifier{statedb.Schema, "reconcile_jobs"}, []string{"run", "number", "chunks", "attempt"},
+		_, err = tx.CopyFrom(ctx, pgx.Identifier{statedb.Schema, "reconcile_jobs"}, []string{"run", "number", "chunks", "wakeup"},
 			pgx.CopyFromSlice(len(jobs), func(i int) ([]any, error) {
 				chunks, err := json.Marshal(jobs[i].Chunks)
-				return []any{run, jobs[i].Number, chunks, ids[i]}, err
+				return []any{run, jobs[i].Number, chunks, wakeups[i]}, err
 			}))
 		return err
 	})
