@@ -9,9 +9,12 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stranglerfig/migrator/internal/logs"
@@ -23,15 +26,21 @@ import (
 
 // stubOutbox returns the same messages until they are delivered.
 type stubOutbox struct {
+	mu                sync.Mutex
 	waiting           []outbox.Message
+	wakes             chan struct{}
 	delivered, failed []string
 }
 
 func (o *stubOutbox) Claim(_ context.Context, limit int, _ time.Duration) ([]outbox.Message, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
 	return slices.Clone(o.waiting[:min(limit, len(o.waiting))]), nil
 }
 
 func (o *stubOutbox) Delivered(_ context.Context, m outbox.Message) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
 	o.delivered = append(o.delivered, m.ID)
 	o.waiting = slices.DeleteFunc(o.waiting, func(w outbox.Message) bool { return w.ID == m.ID })
 	return nil
@@ -42,9 +51,57 @@ func (o *stubOutbox) Failed(_ context.Context, m outbox.Message, _ string) error
 	return nil
 }
 
-func (o *stubOutbox) Wakeups(ctx context.Context, _ *slog.Logger, _ func()) error {
-	<-ctx.Done()
-	return nil
+func (o *stubOutbox) Wakeups(ctx context.Context, _ *slog.Logger, wake func()) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-o.wakes:
+			wake()
+		}
+	}
+}
+
+// TestSenderSendsAllWhenWoken, and looks by itself in case a wake-up is lost.
+func TestSenderSendsAllWhenWoken(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		box := &stubOutbox{wakes: make(chan struct{})}
+		s := &Sender{Outbox: box, Webhooks: func() []migration.Webhook { return nil }}
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error)
+		go func() { ended <- s.Run(ctx) }()
+		write := func(n int) {
+			synctest.Wait() // the sender sleeps
+			box.mu.Lock()
+			defer box.mu.Unlock()
+			box.waiting, box.delivered = make([]outbox.Message, n), nil
+			for i := range box.waiting {
+				box.waiting[i].ID = strconv.Itoa(i)
+			}
+		}
+		delivered := func(want int, why string) {
+			t.Helper()
+			synctest.Wait()
+			box.mu.Lock()
+			defer box.mu.Unlock()
+			if len(box.delivered) != want {
+				t.Errorf("%s: %d delivered, want %d", why, len(box.delivered), want)
+			}
+		}
+		write(25)
+		box.wakes <- struct{}{}
+		delivered(25, "woken")
+		write(1)
+		<-time.After(senderPoll - 1)
+		delivered(0, "not woken")
+		<-time.After(1)
+		delivered(1, "after the poll")
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 // TestSenderRetriesOnlyFailedWebhooks: a webhook that failed is sent the message again, and
