@@ -31,8 +31,8 @@ func listening(t *testing.T, o *outbox.Outbox) (woken chan time.Time) {
 	return woken
 }
 
-// TestEachMessageWakesTheSender, whoever writes it: the daemon, a command, or an application whose
-// role has no rights in the queue.
+// TestEachMessageWakesTheSender, also one that an application writes, whose role has no rights in
+// the queue.
 func TestEachMessageWakesTheSender(t *testing.T) {
 	t.Parallel()
 	s, dbURL := open(t)

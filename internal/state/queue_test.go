@@ -260,7 +260,9 @@ func TestAFrozenWorkersResultIsDropped(t *testing.T) {
 	})
 	<-began
 	exec(t, s, `UPDATE migrator.reconcile_jobs SET beat_at = beat_at - interval '1 hour'`)
-	process(t, s, func(context.Context, int64, reconcile.Terms, reconcile.Job) (*reconcile.Tally, error) { return tally(5) })
+	process(t, s, func(context.Context, int64, reconcile.Terms, reconcile.Job) (*reconcile.Tally, error) {
+		return tally(5)
+	})
 	jobStates(t, s, "done")
 	close(thaw)
 	<-thawed

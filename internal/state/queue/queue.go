@@ -1,6 +1,6 @@
 // Package queue wakes processes: River's job queue, in the schema statedb.QueueSchema. A job of
-// the queue is a wake-up, never evidence. It may be lost, duplicated or forged, so whoever is
-// woken decides by rows of the schema migrator, and whoever waits for it also looks by itself.
+// the queue is a wake-up, never evidence. It may be lost, duplicated or forged, so a process that
+// is woken decides by rows of the schema migrator, and also looks there by itself.
 package queue
 
 import (
@@ -76,7 +76,7 @@ func DeleteWaiting(ctx context.Context, tx pgx.Tx, name, where string, args rive
 }
 
 // SetPaused makes that no process fetches a job from the queue, or that they do again. It has no
-// effect on a queue that nobody has served.
+// effect on a queue that no process has served.
 func SetPaused(ctx context.Context, tx pgx.Tx, name string, paused bool) error {
 	c, err := inserter()
 	if err != nil {

@@ -71,8 +71,8 @@ func (r *Runs) Cancel(ctx context.Context, run int64, reason string) error {
 }
 
 // mark changes the run's status, and the queue with it. The status decides: a process that the
-// queue did not tell reads it.
-func (r *Runs) mark(ctx context.Context, run int64, tell func(pgx.Tx) error, sql string, args ...any) error {
+// queue did not reach reads it.
+func (r *Runs) mark(ctx context.Context, run int64, signal func(pgx.Tx) error, sql string, args ...any) error {
 	return statedb.Explain(pgx.BeginTxFunc(ctx, r.pool, statedb.ReadCommitted, func(tx pgx.Tx) error {
 		tag, err := tx.Exec(ctx, sql, append([]any{r.migration, run}, args...)...)
 		if err == nil && tag.RowsAffected() == 0 {
@@ -81,7 +81,7 @@ func (r *Runs) mark(ctx context.Context, run int64, tell func(pgx.Tx) error, sql
 		if err != nil {
 			return err
 		}
-		return tell(tx)
+		return signal(tx)
 	}))
 }
 

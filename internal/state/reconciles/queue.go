@@ -46,18 +46,13 @@ func (retries) NextRetry(j *rivertype.JobRow) time.Time {
 	return time.Now().Add(time.Duration(j.Attempt) * queueRetry)
 }
 
-// wake puts jobs into the queue, and returns their numbers there.
-func wake(ctx context.Context, tx pgx.Tx, jobs []jobArgs) ([]int64, error) {
-	params := make([]river.InsertManyParams, len(jobs))
-	for i, j := range jobs {
-		params[i].Args = j
-	}
-	return queue.Insert(ctx, tx, params...)
-}
-
 // requeue makes jobs, whose rows the transaction has locked, wait for any worker, and wakes one.
 func requeue(ctx context.Context, tx pgx.Tx, jobs ...jobArgs) error {
-	ids, err := wake(ctx, tx, jobs)
+	wakeups := make([]river.InsertManyParams, len(jobs))
+	for i, j := range jobs {
+		wakeups[i].Args = j
+	}
+	ids, err := queue.Insert(ctx, tx, wakeups...)
 	if err != nil {
 		return err
 	}

@@ -54,6 +54,7 @@ var (
 
 // serve executes jobs until ctx ends.
 func (c *workerPool) serve(ctx context.Context, workers int) error {
+	c.requeueLost(ctx) // before the queue's first fetch, which finds them
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
 		err := queue.Serve(ctx, c.r.pool, queue.Served{
@@ -65,14 +66,10 @@ func (c *workerPool) serve(ctx context.Context, workers int) error {
 		return statedb.Explain(err)
 	})
 	group.Go(func() error {
-		for {
-			if err := c.requeueLost(ctx); err != nil && ctx.Err() == nil {
-				c.log().Warn("requeueing lost jobs failed", "error", err, hint.Attr(err))
-			}
-			if statedb.Sleep(ctx, time.Second) != nil {
-				return nil
-			}
+		for statedb.Sleep(ctx, requeueEvery) == nil {
+			c.requeueLost(ctx)
 		}
+		return nil
 	})
 	return group.Wait()
 }
@@ -248,19 +245,23 @@ func (c *workerPool) giveBack(ctx context.Context, h *held) error {
 // fail records a failure, whose job waits again for River's retry; or, after the last attempt or
 // when legacy's storage was replaced, has failed.
 func (c *workerPool) fail(ctx context.Context, h *held, why error, moved, last bool) error {
-	// The same compare-and-set: the failure is not recorded if another worker has the job now.
-	_, err := c.r.pool.Exec(ctx, `UPDATE migrator.reconcile_jobs SET failures = failures + 1, error = $4, moved = $5, attempt = NULL, beat_at = NULL,
+	// The same compare-and-set: the failure is not recorded if another worker has the job now. beat_at
+	// gives the queue a lease's time to notice that the job no longer runs.
+	_, err := c.r.pool.Exec(ctx, `UPDATE migrator.reconcile_jobs SET failures = failures + 1, error = $4, moved = $5, attempt = NULL, beat_at = clock_timestamp(),
 			state = CASE WHEN $6 THEN 'failed' ELSE 'waiting' END
 		WHERE run = $1 AND number = $2 AND attempt = $3::uuid`,
 		h.Run, h.Number, h.attempt, statedb.CleanText(why.Error()), moved, moved || last)
 	return statedb.Explain(err)
 }
 
+// requeueEvery is how often each process looks for jobs that no wake-up is left for.
+const requeueEvery = time.Second
+
 // requeueLost wakes workers for jobs whose worker's heartbeat expired, and for waiting jobs that
-// the queue will deliver to nobody: their wake-up was lost, or the process that was woken died
-// before it took the job.
-func (c *workerPool) requeueLost(ctx context.Context) error {
-	return statedb.Explain(pgx.BeginTxFunc(ctx, c.r.pool, statedb.ReadCommitted, func(tx pgx.Tx) error {
+// the queue does not have: they are new, or their wake-up was lost, or the process that
+// was woken died before it took the job.
+func (c *workerPool) requeueLost(ctx context.Context) {
+	err := pgx.BeginTxFunc(ctx, c.r.pool, statedb.ReadCommitted, func(tx pgx.Tx) error {
 		// SKIP LOCKED: a row that is being completed or requeued is skipped. A frozen worker finds at
 		// its next heartbeat that it no longer has the job. A wake-up that is due in a minute is of a
 		// process whose clock is ahead.
@@ -271,7 +272,7 @@ func (c *workerPool) requeueLost(ctx context.Context) error {
 			WHERE r.migration = $1 AND r.status IN ('running', 'paused')
 			  AND (j.state = 'taken' AND j.beat_at < t.stale
 			    OR j.state = 'waiting' AND NOT coalesce(q.queue = $2 AND CASE q.state
-			       WHEN 'running' THEN q.attempted_at >= t.stale
+			       WHEN 'running' THEN greatest(q.attempted_at, j.beat_at) >= t.stale
 			       WHEN 'pending' THEN false
 			       ELSE q.finalized_at IS NULL AND q.scheduled_at < clock_timestamp() + interval '1 minute' END, false))
 			ORDER BY j.run, j.number LIMIT 10000 FOR UPDATE OF j SKIP LOCKED`, c.r.migration, queueOf(c.r.migration))
@@ -297,11 +298,14 @@ func (c *workerPool) requeueLost(ctx context.Context) error {
 		if err != nil || len(lost) == 0 {
 			return err
 		}
-		// River has no way back for an entry that runs: its retry leaves these alone, and its rescue
+		// River makes no entry that runs available again: its retry leaves these alone, and its rescue
 		// goes by their age. So the job gets another entry.
 		if err := queue.Cancel(ctx, tx, orphans...); err != nil {
 			return err
 		}
 		return requeue(ctx, tx, lost...)
-	}))
+	})
+	if err = statedb.Explain(err); err != nil && ctx.Err() == nil {
+		c.log().Warn("requeueing lost jobs failed", "error", err, hint.Attr(err))
+	}
 }
