@@ -10,20 +10,24 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/logs"
+	"github.com/stranglerfig/migrator/internal/sleep"
 	"github.com/stranglerfig/migrator/internal/state/outbox"
 	"github.com/stranglerfig/migrator/migration"
 )
 
 const (
-	senderPoll = time.Second
+	// senderPoll is for messages whose wake-up was lost, or whose sender died with its claim.
+	senderPoll = 30 * time.Second
 	// A claim lasts longer than sending to all webhooks takes. After that another sender may
 	// claim the message, because the first one has died.
 	claimFor    = 2 * time.Minute
 	senderBatch = 10
+	listenRetry = 5 * time.Second
 )
 
 // Outbox holds messages until they are delivered. outbox.Outbox is the one in PostgreSQL.
@@ -31,6 +35,7 @@ type Outbox interface {
 	Claim(ctx context.Context, limit int, hold time.Duration) ([]outbox.Message, error)
 	Delivered(ctx context.Context, m outbox.Message) error
 	Failed(ctx context.Context, m outbox.Message, why string) error
+	Wakeups(ctx context.Context, log *slog.Logger, wake func()) error
 }
 
 // Sender sends the pending messages of a migration's outbox to its webhooks: each at least
@@ -48,30 +53,59 @@ type Sender struct {
 // gives it up.
 func (s *Sender) Run(ctx context.Context) error {
 	s.log, s.deliveredTo = logs.OrDiscard(s.Log), map[string][]string{}
+	woken := make(chan struct{}, 1)
+	wake := func() {
+		select {
+		case woken <- struct{}{}:
+		default: // it looks again anyway
+		}
+	}
+	var group sync.WaitGroup
+	defer group.Wait()
+	group.Go(func() { s.listen(ctx, wake) })
 	var failures logs.Failures
 	tick := time.NewTicker(senderPoll)
 	defer tick.Stop()
 	for {
-		err := s.sendPending(ctx)
+		more, err := s.sendPending(ctx)
 		if ctx.Err() != nil {
 			return nil
 		}
 		if failures.Note("send", err) == logs.Failed {
 			s.log.Warn("sending webhooks failed", "error", err, hint.Attr(err))
 		}
+		if more {
+			wake()
+		}
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-woken:
 		case <-tick.C:
 		}
 	}
 }
 
-func (s *Sender) sendPending(ctx context.Context) error {
+// listen calls wake at the outbox's wake-ups until ctx ends. Without them messages wait for the poll.
+func (s *Sender) listen(ctx context.Context, wake func()) {
+	var failures logs.Failures
+	for ctx.Err() == nil {
+		err := s.Outbox.Wakeups(ctx, s.log, wake)
+		if failures.Note("wake-ups", err) == logs.Failed {
+			s.log.Warn("waiting for messages failed", "error", err, hint.Attr(err))
+		}
+		if err != nil && sleep.For(ctx, listenRetry) != nil {
+			return
+		}
+	}
+}
+
+// sendPending sends the messages that are due, and returns whether there may be more.
+func (s *Sender) sendPending(ctx context.Context) (more bool, err error) {
 	hooks := s.Webhooks()
 	due, err := s.Outbox.Claim(ctx, senderBatch, claimFor)
 	if err != nil {
-		return err
+		return false, err
 	}
 	var failures error
 	for _, m := range due {
@@ -82,7 +116,7 @@ func (s *Sender) sendPending(ctx context.Context) error {
 		delete(s.deliveredTo, m.ID)
 		failures = errors.Join(failures, s.Outbox.Delivered(ctx, m))
 	}
-	return failures
+	return len(due) == senderBatch, failures
 }
 
 // send sends a message to each webhook that wants it and does not have it. It retries a

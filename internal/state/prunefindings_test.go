@@ -40,7 +40,7 @@ func TestOldFindingsArePruned(t *testing.T) {
 	ended(false, true, reconcile.Cancelled, old)
 	ended(false, true, reconcile.Stopped, old) // none of its jobs is left: a resumed run would start over
 	resumable := ended(true, true, reconcile.Stopped, old)
-	exec(t, s, `INSERT INTO migrator.reconcile_jobs (run, number, chunks, attempt) VALUES ($1, 0, '[]', 1)`, resumable)
+	exec(t, s, `INSERT INTO migrator.reconcile_jobs (run, number, chunks) VALUES ($1, 0, '[]')`, resumable)
 	for range 2 {
 		must(t, r.Prune(t.Context(), 90*24*time.Hour))
 		left := value[[]int64](t, s, `SELECT array_agg(DISTINCT run ORDER BY run) FROM migrator.reconcile_findings`)

@@ -260,8 +260,7 @@ CREATE TABLE migrator.reconcile_jobs (
     number integer NOT NULL,
     chunks jsonb NOT NULL,
     state text DEFAULT 'waiting'::text NOT NULL,
-    attempt bigint NOT NULL,
-    attempts integer DEFAULT 1 NOT NULL,
+    attempts integer DEFAULT 0 NOT NULL,
     failures integer DEFAULT 0 NOT NULL,
     error text DEFAULT ''::text NOT NULL,
     moved boolean DEFAULT false NOT NULL,
@@ -273,7 +272,10 @@ CREATE TABLE migrator.reconcile_jobs (
     ahead bytea[],
     names bytea,
     settled boolean DEFAULT false NOT NULL,
+    wakeup bigint,
+    attempt uuid,
     CONSTRAINT reconcile_jobs_check CHECK (((NOT settled) OR (state = 'done'::text))),
+    CONSTRAINT reconcile_jobs_check1 CHECK (((state = 'taken'::text) = (attempt IS NOT NULL))),
     CONSTRAINT reconcile_jobs_pkey PRIMARY KEY (run, number),
     CONSTRAINT reconcile_jobs_run_fkey FOREIGN KEY (run) REFERENCES migrator.reconcile_runs(id) ON DELETE CASCADE,
     CONSTRAINT reconcile_jobs_state_check CHECK ((state = ANY (ARRAY['waiting'::text, 'taken'::text, 'done'::text, 'failed'::text])))
@@ -473,6 +475,8 @@ CREATE TRIGGER check_people BEFORE INSERT ON migrator.history FOR EACH ROW EXECU
 CREATE TRIGGER tell AFTER INSERT ON migrator.history FOR EACH ROW EXECUTE FUNCTION migrator.tell();
 
 CREATE TRIGGER keep_epochs_rising BEFORE UPDATE ON migrator.migrations FOR EACH ROW EXECUTE FUNCTION migrator.keep_epochs_rising();
+
+CREATE TRIGGER wake_sender AFTER INSERT ON migrator.outbox FOR EACH ROW EXECUTE FUNCTION migrator.wake_sender();
 
 CREATE TRIGGER sign BEFORE INSERT OR DELETE OR UPDATE ON migrator.runbook_runs FOR EACH ROW EXECUTE FUNCTION migrator.sign_runbook_run();
 
@@ -756,6 +760,24 @@ BEGIN
     IF event IS NOT NULL THEN
         INSERT INTO migrator.outbox (migration, event, seq, at) VALUES (NEW.migration, event, NEW.seq, NEW.at);
     END IF;
+    RETURN NULL;
+END $function$;
+
+CREATE OR REPLACE FUNCTION migrator.wake_sender()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET lock_timeout TO '100ms'
+AS $function$
+DECLARE
+    sender text := 'webhooks_' || left(encode(sha256(convert_to(NEW.migration, 'UTF8')), 'hex'), 16);
+BEGIN
+    INSERT INTO migrator_river.river_job (kind, queue, args) VALUES ('webhooks', sender, jsonb_build_object('migration', NEW.migration));
+    PERFORM pg_notify('migrator_river.river_insert', json_build_object('queue', sender)::text);
+    RETURN NULL;
+EXCEPTION WHEN OTHERS THEN
+    RAISE LOG 'migrator: no wake-up for message % of %: %', NEW.id, NEW.migration, SQLERRM;
     RETURN NULL;
 END $function$;
 

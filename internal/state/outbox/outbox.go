@@ -5,13 +5,16 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"log/slog"
 	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/riverqueue/river"
 
 	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/internal/state/queue"
 	"github.com/stranglerfig/migrator/internal/statedb"
 )
 
@@ -43,8 +46,8 @@ type Message struct {
 }
 
 // Outbox has the notifications of one migration. Those of the history are written in
-// the transaction that writes the entry; Announce adds others. Several daemons may
-// deliver at once.
+// the transaction that writes the entry; Announce adds others. Each wakes the sender
+// (Wakeups). Several daemons may deliver at once.
 type Outbox struct {
 	pool      *pgxpool.Pool
 	migration string
@@ -127,16 +130,58 @@ const (
 	maxPause   = time.Hour
 )
 
-// Failed postpones a message, for longer after each attempt. It does nothing if another
-// sender has claimed the message since. why is for operators and must contain no secrets.
+// Failed postpones a message, for longer after each attempt, and schedules a wake-up for then. It
+// does nothing if another sender has claimed the message since. why is for operators and must
+// contain no secrets.
 func (o *Outbox) Failed(ctx context.Context, m Message, why string) error {
 	pause := maxPause
 	if doubled := m.Attempts - 1; doubled < 10 {
 		pause = min(firstPause<<max(doubled, 0), maxPause)
 	}
-	// Compare-and-set on the number of attempts: a sender that resumes late must not postpone a
-	// message that another has claimed since.
-	_, err := o.pool.Exec(ctx, `UPDATE migrator.outbox SET next_at = clock_timestamp() + $3::bigint * interval '1 microsecond', failure = $4
-		WHERE id = $1 AND attempts = $2 AND delivered_at IS NULL`, m.ID, m.Attempts, pause.Microseconds(), statedb.CleanText(why))
+	return statedb.Explain(pgx.BeginTxFunc(ctx, o.pool, statedb.ReadCommitted, func(tx pgx.Tx) error {
+		var next time.Time
+		// Compare-and-set on the number of attempts: a sender that resumes late must not postpone a
+		// message that another has claimed since.
+		err := tx.QueryRow(ctx, `UPDATE migrator.outbox SET next_at = clock_timestamp() + $3::bigint * interval '1 microsecond', failure = $4
+			WHERE id = $1 AND attempts = $2 AND delivered_at IS NULL RETURNING next_at`, m.ID, m.Attempts, pause.Microseconds(), statedb.CleanText(why)).Scan(&next)
+		if errors.Is(err, pgx.ErrNoRows) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		_, err = queue.Insert(ctx, tx, river.InsertManyParams{
+			Args: wakeup{o.migration}, InsertOpts: &river.InsertOpts{Queue: o.queue(), ScheduledAt: next},
+		})
+		return err
+	}))
+}
+
+// wakeup is a job of the queue that wakes the migration's sender. migrator.wake_sender inserts one
+// for each message.
+type wakeup struct {
+	Migration string `json:"migration"`
+}
+
+// Kind implements river.JobArgs.
+func (wakeup) Kind() string { return "webhooks" }
+
+func (o *Outbox) queue() string { return queue.Name("webhooks", o.migration) }
+
+// Wakeups calls wake when a message was written, some milliseconds after the commit, and when a
+// message is due again, until ctx ends; it then returns nil. wake must return at once, and Claim
+// tells what is due: a wake-up may be lost, or be for nothing.
+func (o *Outbox) Wakeups(ctx context.Context, log *slog.Logger, wake func()) error {
+	err := queue.Serve(ctx, o.pool, queue.Served{Name: o.queue(), Workers: 1, Poll: wakeupPoll, Log: log},
+		func(context.Context, *river.Job[wakeup]) error {
+			wake()
+			return nil
+		})
+	if ctx.Err() != nil {
+		return nil
+	}
 	return statedb.Explain(err)
 }
+
+// wakeupPoll is for wake-ups whose notification was lost.
+const wakeupPoll = 5 * time.Second

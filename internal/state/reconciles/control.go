@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/stranglerfig/migrator/internal/hint"
+	"github.com/stranglerfig/migrator/internal/state/queue"
 	"github.com/stranglerfig/migrator/internal/statedb"
 	"github.com/stranglerfig/migrator/reconcile"
 )
@@ -48,29 +49,40 @@ func (r *Runs) Unfinished(ctx context.Context, id int64) (run reconcile.Run, coo
 // Continue. byWatch: not an operator pauses it, but a condition of the migration file;
 // that never changes an operator's pause.
 func (r *Runs) Pause(ctx context.Context, run int64, reason string, byWatch bool) error {
-	return r.mark(ctx, run, `UPDATE migrator.reconcile_runs SET status = 'paused', said = $3, said_by = CASE WHEN $4 THEN '' ELSE session_user END
+	return r.mark(ctx, run, func(tx pgx.Tx) error { return queue.SetPaused(ctx, tx, queueOf(r.migration), true) },
+		`UPDATE migrator.reconcile_runs SET status = 'paused', said = $3, said_by = CASE WHEN $4 THEN '' ELSE session_user END
 		WHERE migration = $1 AND id = $2 AND (status = 'running' OR status = 'paused' AND (NOT $4 OR said_by = ''))`, statedb.CleanText(reason), byWatch)
 }
 
 // Continue ends a pause.
 func (r *Runs) Continue(ctx context.Context, run int64, byWatch bool) error {
-	return r.mark(ctx, run, `UPDATE migrator.reconcile_runs SET status = 'running', said = '', said_by = ''
+	return r.mark(ctx, run, func(tx pgx.Tx) error { return queue.SetPaused(ctx, tx, queueOf(r.migration), false) },
+		`UPDATE migrator.reconcile_runs SET status = 'running', said = '', said_by = ''
 		WHERE migration = $1 AND id = $2 AND status = 'paused' AND (NOT $3 OR said_by = '')`, byWatch)
 }
 
-// Cancel ends a run for good: its processes read that within a second.
+// Cancel ends a run for good: River cancels what its processes compare, and its coordinator
+// reads that within a second.
 func (r *Runs) Cancel(ctx context.Context, run int64, reason string) error {
-	return r.mark(ctx, run, `UPDATE migrator.reconcile_runs SET status = 'cancelled', said = $3, said_by = session_user,
+	return r.mark(ctx, run, func(tx pgx.Tx) error { return clearQueue(ctx, tx, r.migration, run) },
+		`UPDATE migrator.reconcile_runs SET status = 'cancelled', said = $3, said_by = session_user,
 			error = 'the run was cancelled by ' || session_user || CASE WHEN $3 <> '' THEN ': ' || $3 ELSE '' END, finished_at = coalesce(finished_at, clock_timestamp())
 		WHERE migration = $1 AND id = $2 AND status IN ('running', 'paused', 'stopped')`, statedb.CleanText(reason))
 }
 
-func (r *Runs) mark(ctx context.Context, run int64, sql string, args ...any) error {
-	tag, err := r.pool.Exec(ctx, sql, append([]any{r.migration, run}, args...)...)
-	if err == nil && tag.RowsAffected() == 0 {
-		return hint.Errorf(hint.Hint{Do: hint.ReconcileShow, Of: []string{strconv.FormatInt(run, 10)}}, "%w: run %d has ended, or its status does not allow this", ErrNoRun, run)
-	}
-	return statedb.Explain(err)
+// mark changes the run's status, and the queue with it. The status decides: a process that the
+// queue did not reach reads it.
+func (r *Runs) mark(ctx context.Context, run int64, signal func(pgx.Tx) error, sql string, args ...any) error {
+	return statedb.Explain(pgx.BeginTxFunc(ctx, r.pool, statedb.ReadCommitted, func(tx pgx.Tx) error {
+		tag, err := tx.Exec(ctx, sql, append([]any{r.migration, run}, args...)...)
+		if err == nil && tag.RowsAffected() == 0 {
+			return hint.Errorf(hint.Hint{Do: hint.ReconcileShow, Of: []string{strconv.FormatInt(run, 10)}}, "%w: run %d has ended, or its status does not allow this", ErrNoRun, run)
+		}
+		if err != nil {
+			return err
+		}
+		return signal(tx)
+	}))
 }
 
 // JobRow is one of a run's jobs, as stored.

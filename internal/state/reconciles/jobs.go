@@ -19,8 +19,8 @@ import (
 
 var _ reconcile.Jobs = (*Runs)(nil)
 
-// Enqueue implements reconcile.Jobs: the jobs and their entries in the queue are
-// committed together.
+// Enqueue implements reconcile.Jobs. The first process that works on the run puts the jobs into the
+// queue, as it does with those whose wake-up was lost.
 func (r *Runs) Enqueue(ctx context.Context, run int64, terms reconcile.Terms, jobs []reconcile.Job) error {
 	about, err := json.Marshal(terms)
 	if err != nil {
@@ -30,21 +30,13 @@ func (r *Runs) Enqueue(ctx context.Context, run int64, terms reconcile.Terms, jo
 		b := &pgx.Batch{}
 		b.Queue(`DELETE FROM migrator.reconcile_jobs WHERE run = $1`, run)
 		b.Queue(`UPDATE migrator.reconcile_runs SET terms = $3::jsonb WHERE id = $2 AND migration = $1`, r.migration, run, string(about))
-		if err := tx.SendBatch(ctx, b).Close(); err != nil || len(jobs) == 0 {
+		if err := tx.SendBatch(ctx, b).Close(); err != nil {
 			return err
 		}
-		args := make([]jobArgs, len(jobs))
-		for i, j := range jobs {
-			args[i] = jobArgs{Migration: r.migration, Run: run, Number: j.Number}
-		}
-		ids, err := enqueue(ctx, tx, args, time.Time{})
-		if err != nil {
-			return err
-		}
-		_, err = tx.CopyFrom(ctx, pgx.Identifier{statedb.Schema, "reconcile_jobs"}, []string{"run", "number", "chunks", "attempt"},
+		_, err = tx.CopyFrom(ctx, pgx.Identifier{statedb.Schema, "reconcile_jobs"}, []string{"run", "number", "chunks"},
 			pgx.CopyFromSlice(len(jobs), func(i int) ([]any, error) {
 				chunks, err := json.Marshal(jobs[i].Chunks)
-				return []any{run, jobs[i].Number, chunks, ids[i]}, err
+				return []any{run, jobs[i].Number, chunks}, err
 			}))
 		return err
 	})

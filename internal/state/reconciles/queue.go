@@ -2,95 +2,84 @@ package reconciles
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
-	"fmt"
-	"log/slog"
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/riverqueue/river"
-	"github.com/riverqueue/river/riverdriver/riverpgxv5"
 	"github.com/riverqueue/river/rivertype"
 
-	"github.com/stranglerfig/migrator/internal/statedb"
+	"github.com/stranglerfig/migrator/internal/state/queue"
 )
 
-// queue names the job queue of one migration's reconcile runs. It is a hash, because the
-// queue library does not accept every name of a migration.
-func queue(migration string) string {
-	sum := sha256.Sum256([]byte(migration))
-	return "reconcile_" + hex.EncodeToString(sum[:8])
-}
-
-// jobArgs identify a job of a run. The row in reconcile_jobs has its chunks.
+// jobArgs identify a job of a run. Its row in reconcile_jobs has all the rest.
 type jobArgs struct {
 	Migration string `json:"migration"`
 	Run       int64  `json:"run"`
 	Number    int    `json:"number"`
 }
 
+// maxAttempts is how often a job is tried before its run ends.
+const maxAttempts = 3
+
 // Kind implements river.JobArgs.
 func (jobArgs) Kind() string { return "reconcile" }
 
-// enqueue puts jobs into the queue and returns their numbers there.
-func enqueue(ctx context.Context, tx pgx.Tx, args []jobArgs, at time.Time) ([]int64, error) {
-	client, err := river.NewClient(riverpgxv5.New(nil), &river.Config{Schema: statedb.QueueSchema, Logger: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		return nil, err
-	}
-	params := make([]river.InsertManyParams, len(args))
-	for i, a := range args {
-		params[i] = river.InsertManyParams{Args: a, InsertOpts: &river.InsertOpts{Queue: queue(a.Migration), ScheduledAt: at}}
-	}
-	results, err := client.InsertManyTx(ctx, tx, params)
-	if err != nil {
-		return nil, err
-	}
-	ids := make([]int64, len(results))
-	for i, r := range results {
-		ids[i] = r.Job.ID
-	}
-	return ids, nil
+// InsertOpts implements river.JobArgsWithInsertOpts.
+func (a jobArgs) InsertOpts() river.InsertOpts {
+	return river.InsertOpts{Queue: queueOf(a.Migration), MaxAttempts: maxAttempts}
 }
 
-// Pauses of the queue. A finished job asks for the next one at once, and then waits for
-// the cooldown.
+// queueOf names the queue of one migration's runs, of which one is active at a time.
+func queueOf(migration string) string { return queue.Name("reconcile", migration) }
+
+// Pauses of the queue.
 const (
-	queueCooldown = 5 * time.Millisecond
-	queuePoll     = time.Second
-	queueRetry    = time.Second // after an error of the state database
+	queuePoll  = time.Second
+	queueRetry = time.Second // after the first failure, and after an error of the state database
 )
 
-// retrySoon makes the queue retry a job whose state could not be read.
-type retrySoon struct{}
+// retries implements river.ClientRetryPolicy.
+type retries struct{}
 
-func (retrySoon) NextRetry(*rivertype.JobRow) time.Time { return time.Now().Add(queueRetry) }
+// NextRetry waits for longer after each failure.
+func (retries) NextRetry(j *rivertype.JobRow) time.Time {
+	return time.Now().Add(time.Duration(j.Attempt) * queueRetry)
+}
 
-// serveQueue executes jobs of the migration's queue until ctx ends, workers at a time. It
-// then cancels the running jobs and waits for them.
-func serveQueue(ctx context.Context, pool *pgxpool.Pool, migration string, workers int, log *slog.Logger, work func(context.Context, jobArgs, int64) error) error {
-	all := river.NewWorkers()
-	if err := river.AddWorkerSafely(all, river.WorkFunc(func(ctx context.Context, job *river.Job[jobArgs]) error {
-		return work(ctx, job.Args, job.ID)
-	})); err != nil {
-		return err
+// requeue makes jobs, whose rows the transaction has locked, wait for any worker, and wakes one.
+func requeue(ctx context.Context, tx pgx.Tx, jobs ...jobArgs) error {
+	wakeups := make([]river.InsertManyParams, len(jobs))
+	for i, j := range jobs {
+		wakeups[i].Args = j
 	}
-	client, err := river.NewClient(riverpgxv5.New(pool), &river.Config{
-		Schema: statedb.QueueSchema, Logger: log, Workers: all,
-		Queues:        map[string]river.QueueConfig{queue(migration): {MaxWorkers: workers}},
-		FetchCooldown: queueCooldown, FetchPollInterval: queuePoll,
-		JobTimeout:        -1, // none: a job lasts as long as its worker's heartbeats
-		RetryPolicy:       retrySoon{},
-		ReindexerSchedule: river.NeverSchedule(),
-	})
+	ids, err := queue.Insert(ctx, tx, wakeups...)
 	if err != nil {
 		return err
 	}
-	if err := client.Start(ctx); err != nil {
-		return fmt.Errorf("start the job queue: %w", err)
+	b := &pgx.Batch{}
+	for i, j := range jobs {
+		b.Queue(`UPDATE migrator.reconcile_jobs SET state = 'waiting', wakeup = $3, attempt = NULL, worker = '', beat_at = NULL
+			WHERE run = $1 AND number = $2`, j.Run, j.Number, ids[i])
 	}
-	<-client.Stopped()
-	return nil
+	return tx.SendBatch(ctx, b).Close()
+}
+
+// clearQueue ends the queue's part in a run that is over: its jobs that run are cancelled, those
+// that wait are deleted, and a pause ends unless another run is paused. What stays in the queue
+// finds that the run is over.
+func clearQueue(ctx context.Context, tx pgx.Tx, migration string, run int64) error {
+	var taken []int64
+	var paused bool
+	err := tx.QueryRow(ctx, `SELECT ARRAY(SELECT wakeup FROM migrator.reconcile_jobs WHERE run = $2 AND state = 'taken' ORDER BY wakeup),
+			EXISTS (SELECT FROM migrator.reconcile_runs WHERE migration = $1 AND id <> $2 AND status = 'paused')`, migration, run).Scan(&taken, &paused)
+	if err != nil {
+		return err
+	}
+	if err := queue.Cancel(ctx, tx, taken...); err != nil {
+		return err
+	}
+	if err := queue.DeleteWaiting(ctx, tx, queueOf(migration), `(args ->> 'run')::bigint = @run`, river.NamedArgs{"run": run}); err != nil || paused {
+		return err
+	}
+	return queue.SetPaused(ctx, tx, queueOf(migration), false)
 }

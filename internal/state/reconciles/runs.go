@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/stranglerfig/migrator/internal/hint"
+	"github.com/stranglerfig/migrator/internal/state/queue"
 	"github.com/stranglerfig/migrator/internal/statedb"
 	"github.com/stranglerfig/migrator/reconcile"
 	"github.com/stranglerfig/migrator/record"
@@ -61,7 +62,13 @@ func (r *Runs) Begin(ctx context.Context, run reconcile.Run) (reconcile.Run, fun
 	if run.ID != 0 {
 		begin = r.resume
 	}
-	if err := lock.Do(ctx, func(tx pgx.Tx) error { return begin(ctx, tx, &run) }); err != nil {
+	err = lock.Do(ctx, func(tx pgx.Tx) error {
+		if err := begin(ctx, tx, &run); err != nil {
+			return err
+		}
+		return queue.SetPaused(ctx, tx, queueOf(r.migration), false) // an interrupted run may have been paused
+	})
+	if err != nil {
 		lock.Release()
 		return run, nil, err
 	}
@@ -143,7 +150,7 @@ func (r *Runs) resume(ctx context.Context, tx pgx.Tx, run *reconcile.Run) error 
 		return err
 	}
 	// The cause of a failure may be gone by now. The queue no longer has these jobs, so
-	// requeueExpired queues them again. A job that failed because the table was rewritten is not
+	// requeueLost queues them again. A job that failed because the table was rewritten is not
 	// retried: legacy is cut into chunks again.
 	_, err = tx.Exec(ctx, `UPDATE migrator.reconcile_jobs SET state = 'waiting', worker = '', beat_at = NULL, failures = 0, error = ''
 		WHERE run = $1 AND state = 'failed' AND NOT moved`, id)
@@ -187,6 +194,11 @@ func (r *Runs) Save(ctx context.Context, run reconcile.Run, found []reconcile.Fi
 			_, err := tx.Exec(ctx, `UPDATE migrator.reconcile_jobs SET settled = true, suspects = NULL, ahead = NULL, names = NULL
 				WHERE run = $1 AND number = ANY ($2)`, run.ID, settled)
 			if err != nil {
+				return err
+			}
+		}
+		if run.Status != reconcile.Running {
+			if err := clearQueue(ctx, tx, r.migration, run.ID); err != nil {
 				return err
 			}
 		}

@@ -53,8 +53,9 @@ var may = rows(map[string]string{
 	"internal/state":            tool + " dual dual/telemetry internal/drill internal/pgfail internal/statedb",
 	"internal/state/backfills":  tool + " internal/backfill internal/statedb",
 	"internal/state/drills":     tool + " internal/drill internal/statedb",
-	"internal/state/outbox":     tool + " internal/state internal/statedb",
-	"internal/state/reconciles": tool + " reconcile internal/statedb",
+	"internal/state/outbox":     tool + " internal/state internal/state/queue internal/statedb",
+	"internal/state/queue":      "internal/statedb",
+	"internal/state/reconciles": tool + " reconcile internal/state/queue internal/statedb",
 	"internal/state/runbooks":   tool + " runbook internal/pgfail internal/statedb",
 
 	// What the command line and the daemon share, the servers, and monitoring.
