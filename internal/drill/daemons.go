@@ -39,8 +39,9 @@ type ownDaemon struct {
 	last    string // line of its log
 }
 
-// leadWithin is how long a first daemon may take to lead.
-const leadWithin = 15 * time.Second
+// leadWithin is how long the daemons may take to listen, and one of them to lead: more than a
+// busy machine needs.
+const leadWithin = time.Minute
 
 // Start implements Daemons.
 func (d *Processes) Start(ctx context.Context) error {
