@@ -158,7 +158,7 @@ func (l *Lab) check(t testing.TB, c *check, write func(context.Context) error) {
 
 	l.seed(before)
 	l.move(t, phases.Grace)
-	legacyErr, held := l.writeWhileHeld(t, changes, write)
+	held, legacyErr := l.writeWhileHeld(t, changes, write)
 	after := l.legacyRows(t)
 	returned, versions := l.targetRows(t)
 
@@ -213,25 +213,22 @@ type held struct {
 
 // writeWhileHeld makes the write while another transaction holds the table's rows, and lets it
 // go on as soon as it waits for them.
-func (l *Lab) writeWhileHeld(t testing.TB, changes bool, write func(context.Context) error) (error, held) { //nolint:revive // not this test's failure
+func (l *Lab) writeWhileHeld(t testing.TB, changes bool, write func(context.Context) error) (held, error) {
 	t.Helper()
 	if !changes || l.probe == nil {
-		return write(t.Context()), held{}
+		return held{}, write(t.Context())
 	}
 	release, err := l.probe.hold(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	done := make(chan error, 1)
-	go func() { done <- write(t.Context()) }()
-	h, written, err := release(done)
+	written := make(chan error, 1)
+	go func() { written <- write(t.Context()) }()
+	h, err := release(written)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if h.waited {
-		written = <-done
-	}
-	return written, h
+	return h, <-written
 }
 
 func (l *Lab) move(t testing.TB, p phases.Phase) {

@@ -3,13 +3,11 @@ package dualtest
 import (
 	"context"
 	"fmt"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/stranglerfig/migrator/migration"
-	"github.com/stranglerfig/migrator/record"
 	"github.com/stranglerfig/migrator/store/postgres"
 )
 
@@ -57,11 +55,9 @@ func (p *probe) allowCommits(ctx context.Context) error {
 	return err
 }
 
-const holdPoll = 2 * time.Millisecond
-
 // hold locks all rows of the table. The returned function waits until a write waits for them,
-// or has ended; it then frees them, and returns the error of a write that has ended.
-func (p *probe) hold(ctx context.Context) (func(done <-chan error) (held, error, error), error) {
+// or has ended (its result is then in the channel), and frees them.
+func (p *probe) hold(ctx context.Context) (func(written <-chan error) (held, error), error) {
 	tx, err := p.pool.Begin(ctx)
 	if err != nil {
 		return nil, err
@@ -75,25 +71,23 @@ func (p *probe) hold(ctx context.Context) (func(done <-chan error) (held, error,
 		_ = tx.Rollback(ctx)
 		return nil, fmt.Errorf("lock the table's rows: %w", err)
 	}
-	return func(done <-chan error) (h held, written, failed error) {
+	return func(written <-chan error) (h held, failed error) {
 		defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }()
 		for !h.waited {
-			select {
-			case written = <-done:
-				return h, written, nil
-			case <-time.After(holdPoll):
+			if len(written) > 0 {
+				return h, nil
 			}
 			if failed = p.pool.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_stat_activity WHERE $1 = ANY (pg_blocking_pids(pid)))`, pid).Scan(&h.waited); failed != nil {
-				return h, nil, failed
+				return h, failed
 			}
 		}
 		if p.versions {
 			// The message moves the write-ahead log on: a version that was read before it is older.
-			failed = tx.QueryRow(ctx, `SELECT migrator_legacy.version($1) FROM pg_logical_emit_message(true, 'dualtest', '')`, p.migration).Scan((*record.Version)(&h.version))
+			failed = tx.QueryRow(ctx, `SELECT migrator_legacy.version($1) FROM pg_logical_emit_message(true, 'dualtest', '')`, p.migration).Scan(&h.version)
 		}
 		if failed == nil {
 			failed = tx.Commit(ctx)
 		}
-		return h, nil, failed
+		return h, failed
 	}, nil
 }

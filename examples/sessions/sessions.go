@@ -27,8 +27,6 @@ type Store struct {
 	db                            *sql.DB
 }
 
-var ErrNoSession = errors.New("no such session")
-
 // Open joins the migration. Close, or the end of Serve, leaves it.
 func Open(ctx context.Context, db *sql.DB, m *migration.Config, o kit.Options) (s *Store, err error) {
 	s = &Store{db: db}

@@ -21,16 +21,16 @@ import (
 )
 
 func main() {
-	// A deployment sends SIGTERM, and waits longer than the last requests and the leave take.
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	defer stop()
-	if err := run(ctx); err != nil {
+	if err := run(); err != nil {
 		slog.Error("the server ended", "error", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context) error {
+func run() error {
+	// A deployment sends SIGTERM, and waits longer than the last requests and the leave take.
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
 	m, err := migration.Load("sessions.yaml", postgres.Kind(), redis.Kind())
 	if err != nil {
 		return err

@@ -50,11 +50,10 @@ func (s *scratch) watch(parent int) {
 	if programOf(parent) != "go" {
 		return
 	}
-	tick := time.NewTicker(time.Second)
-	defer tick.Stop()
+	tick := time.Tick(time.Second)
 	for os.Getppid() == parent {
 		select {
-		case <-tick.C:
+		case <-tick:
 		case <-s.stop:
 			return
 		}

@@ -87,7 +87,7 @@ func TestEndsWithItsGoCommand(t *testing.T) {
 	program, err := os.ReadFile(os.Args[0])
 	must(t, err)
 	named := filepath.Join(t.TempDir(), "go")
-	must(t, os.WriteFile(named, program, 0o700)) //nolint:gosec // a program
+	must(t, os.WriteFile(named, program, 0o700))
 	parent := exec.Command(named)
 	parent.Env = append(os.Environ(), "TESTENV_ROLE=go command", "TESTENV_CHILD="+os.Args[0])
 	parent.Stderr = os.Stderr
