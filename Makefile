@@ -12,10 +12,10 @@ TOOL     := $(GO) tool -modfile=tools/go.mod
 TEST      = $(GO) test -count=1 -timeout=$(TIMEOUT) $(if $(RUN),-run '$(RUN)')
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build demo test race lint fmt fuzz bench cases docs generated verify torture peers clean
+.PHONY: help deps build demo test race lint fmt fuzz bench cases docs generated verify torture peers integrations clean
 
 help: ## Say what the targets do
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 deps: ## Make sure that PostgreSQL and Redis are here, or unpack them (asks on a terminal)
 	@sh scripts/deps.sh
@@ -34,9 +34,10 @@ race: TIMEOUT = 40m
 race: deps ## The same under the race detector (needs a C compiler)
 	@CGO_ENABLED=1 sh scripts/test.sh $(TEST) -race ./...
 
-lint: ## Run the linters of .golangci.yml, and vet the module of the peers
+lint: ## Run the linters of .golangci.yml, and vet the nested modules
 	$(TOOL) golangci-lint run ./...
 	cd internal/test/peers && $(GO) vet ./...
+	cd examples/integrations && $(GO) vet ./...
 
 fmt: ## Format with gofumpt
 	$(TOOL) gofumpt -w .
@@ -52,6 +53,9 @@ cases: deps ## Run the tests of known faults that are not fixed yet (RUN=regexp 
 
 peers: ## Compare the cost of dual with LaunchDarkly's Go migrator (downloads its SDK)
 	cd internal/test/peers && $(GO) test -bench . -benchmem -benchtime 2ms -count 24 ./...
+
+integrations: deps ## Test the examples with sqlc, GORM and ent (downloads them)
+	cd examples/integrations && $(TEST) ./...
 
 docs: ## Write generated documentation and examples again
 	$(GO) generate ./...
