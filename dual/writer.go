@@ -83,8 +83,9 @@ func NewWriter[K comparable, V any](c WriterConfig[K, V]) (*Writer[K, V], error)
 // Update once it has retired. A write without the second form fails from retain on.
 type Op[K comparable, V any] struct {
 	// Legacy makes the write in legacy, commits, and returns every record that it
-	// changed: the whole new state, with the version that the write itself gave
-	// (in the RETURNING of its statement); for a changed key also the old one, deleted. Its
+	// changed: the whole new state, with a version taken while the write holds the row's lock
+	// (in the RETURNING of its statement, or later in its transaction); for a changed key also
+	// the old one, deleted. Its
 	// error is returned as it is, and the target is not written. It is called
 	// again if the fence refused it, and should take less than Writing.NotAfter.
 	// [all-keys]: a record that is left out is missing in the target, and no journal knows of it.

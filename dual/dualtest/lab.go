@@ -119,11 +119,14 @@ type check struct {
 // rows are records by key.
 type rows map[record.Key]record.Record
 
-// Check makes a write in both forms, each from legacy's present rows, and compares. The legacy
-// form is the one that stays. The write must be the same each time that it is called: fix
-// random keys outside of it. Check is a subtest of the Lab's test.
+// Check makes a write in both forms, each from legacy's present rows, and compares. It is a
+// subtest of the Lab's test. The forms agree if both return an error, or none, and leave the
+// same records.
 //
-// The forms agree if both return an error, or none, and leave the same records.
+// It calls the write three times: in complete; in grace while every COMMIT fails, unless the
+// write changed nothing; and in grace, where the legacy form stays. So the write must be the same
+// each time (fix random keys outside of it), and what it does to other tables happens each time.
+// These are not compared. Afterwards the instance is in grace, and both stores have the rows.
 func (l *Lab) Check(name string, write func(context.Context) error, options ...Option) bool {
 	l.t.Helper()
 	return l.t.Run(name, func(t *testing.T) {
@@ -134,6 +137,14 @@ func (l *Lab) Check(name string, write func(context.Context) error, options ...O
 		}
 		l.check(t, &c, write)
 	})
+}
+
+// Move takes the instance to a phase, with legacy's present rows in the target: for tests of the
+// application in one phase. It raises no fence in legacy.
+func (l *Lab) Move(p phases.Phase) {
+	l.t.Helper()
+	l.seed(l.legacyRows(l.t))
+	l.move(l.t, p)
 }
 
 func (l *Lab) check(t testing.TB, c *check, write func(context.Context) error) {
@@ -178,7 +189,7 @@ func (l *Lab) check(t testing.TB, c *check, write func(context.Context) error) {
 	}
 	for key, version := range versions {
 		if _, existed := before[key]; existed && held.waited && !held.version.IsZero() && version.Era() > 0 && !version.NewerThan(held.version) {
-			t.Errorf("record %q: its version was taken before the write had the row's lock: a concurrent write could have committed in between with a newer version and an older state; take the version in the RETURNING of the statement that writes the row", key)
+			t.Errorf("record %q: its version was taken before the write had the row's lock: a concurrent write could have committed in between with a newer version and an older state; take it in the RETURNING of the statement that writes the row, or after that statement", key)
 		}
 	}
 }

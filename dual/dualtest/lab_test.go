@@ -16,6 +16,7 @@ import (
 	"github.com/stranglerfig/migrator/dual/kit"
 	"github.com/stranglerfig/migrator/internal/test/testenv"
 	"github.com/stranglerfig/migrator/migration"
+	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/record"
 	"github.com/stranglerfig/migrator/store/memory"
 	"github.com/stranglerfig/migrator/store/postgres"
@@ -295,5 +296,24 @@ func TestCheck(t *testing.T) {
 		if c.finding == "" && found != "" || !strings.Contains(found, c.finding) {
 			t.Errorf("%s: found %q, want %q", c.name, found, c.finding)
 		}
+	}
+}
+
+// TestMove: the instance reads what legacy has, from the target alone.
+func TestMove(t *testing.T) {
+	t.Parallel()
+	lab, s := newItems(t)
+	lab.Move(phases.Complete)
+	if v, found, err := s.Get(t.Context(), 3); err != nil || !found || v.N != 10 {
+		t.Errorf("%+v, %v, %v", v, found, err)
+	}
+	if err := s.Write(t.Context(), s.add(3, 5)); err != nil {
+		t.Fatal(err)
+	}
+	if v, _, err := s.read(t.Context(), 3); err != nil || v.N != 10 {
+		t.Errorf("legacy has %+v, %v", v, err)
+	}
+	if v, _, err := s.Get(t.Context(), 3); err != nil || v.N != 15 {
+		t.Errorf("%+v, %v", v, err)
 	}
 }

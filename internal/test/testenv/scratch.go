@@ -46,21 +46,25 @@ var theScratch *scratch // of Scratch
 // watch ends this process when the go command that started it was killed: the
 // result would be lost, and the servers would run until the tests' end.
 func (s *scratch) watch(parent int) {
-	defer close(s.over)
-	if programOf(parent) != "go" {
-		return
+	if programOf(parent) == "go" && s.orphaned(parent) {
+		_ = StopShared() // servers of single tests die with this process
+		_ = s.dir.remove()
+		os.Exit(1)
 	}
+	close(s.over)
+}
+
+// orphaned waits until the parent is gone, or until the tests are over.
+func (s *scratch) orphaned(parent int) bool {
 	tick := time.Tick(time.Second)
 	for os.Getppid() == parent {
 		select {
 		case <-tick:
 		case <-s.stop:
-			return
+			return false
 		}
 	}
-	_ = StopShared() // servers of single tests die with this process
-	_ = s.dir.remove()
-	os.Exit(1)
+	return true
 }
 
 // RemoveScratch removes the directory of [Scratch], if there is one, at the end of the process.
