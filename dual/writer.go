@@ -89,8 +89,8 @@ type Op[K comparable, V any] struct {
 	// error is returned as it is, and the target is not written. It is called
 	// again if the fence refused it, and should take less than Writing.NotAfter.
 	// [all-keys]: a record that is left out is missing in the target, and no journal knows of it.
-	// [version-at-lock]: a version from a statement of its own may be later than that of a
-	// concurrent write.
+	// [version-at-lock]: a version from before the lock may be older than that of a concurrent
+	// write, one from after the commit newer.
 	Legacy func(ctx context.Context) ([]Change[K, V], error)
 	// Keys are the records that Update is called for, each on its own: from
 	// retain on a write of several records is no longer atomic.
