@@ -33,6 +33,9 @@ type TargetError struct {
 	Legacy bool
 	// Unknown: the target may have the write.
 	Unknown bool
+	// Refused: the write's own Update refused the first of Keys, with Cause, after others were
+	// written (Done). The target did not fail, and to repeat the write changes nothing.
+	Refused bool
 	// Done are the write's other records, which the target has (phase retain).
 	Done  []record.Key
 	Cause error
@@ -45,6 +48,8 @@ func (e *TargetError) Error() string {
 		what = "legacy has the write, the target does not"
 	case e.Unknown:
 		what = "it is unknown whether the target has the write"
+	case e.Refused:
+		what = "the write's Update refused a record after others"
 	}
 	if len(e.Done) > 0 {
 		what += fmt.Sprintf(" (%d records of it are written)", len(e.Done))

@@ -59,7 +59,7 @@ func (w *Writer[K, V]) targetAlone(ctx context.Context, h *pinnedRoute, o *opera
 			if n == 0 {
 				return false, own.error
 			}
-			return false, w.refuse(keys, n, false, own.error)
+			return false, &TargetError{Keys: keys[n:], Done: keys[:n], Refused: true, Cause: own.error}
 		case errors.Is(err, errMoved) && n == 0:
 			return true, err
 		default:

@@ -3,6 +3,7 @@ package dual
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -248,5 +249,42 @@ func TestWritesWaitForTheNextEpochAndFollowIt(t *testing.T) {
 			t.Fatal(err)
 		}
 		_ = p.stop()
+	})
+}
+
+// TestARefusalAfterADoneKeyIsTheApplications: it is not reported, nor counted, as the target's
+// failure, and is told apart from one before any key.
+func TestARefusalAfterADoneKeyIsTheApplications(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := newTestInstance(t, newFleet(route(phases.Retain)), newTarget(), newLegacy(), adjust{})
+		own := errors.New("too few")
+		refusing := func(refused int) error {
+			return p.writer.Write(t.Context(), Op[int, int]{
+				Legacy: func(context.Context) ([]Change[int, int], error) { return nil, errors.New("legacy is fenced") },
+				Keys:   []int{1, 2, 3},
+				Update: func(k, v int, _ bool) (int, bool, error) {
+					if k == refused {
+						return v, false, own
+					}
+					return v + 1, false, nil
+				},
+			})
+		}
+		if err := refusing(1); !errors.Is(err, own) || errors.As(err, new(*TargetError)) {
+			t.Errorf("the first key: %v", err)
+		}
+		err := refusing(2)
+		var target *TargetError
+		if !errors.As(err, &target) || !errors.Is(err, own) || !target.Refused || target.Unknown || target.Legacy ||
+			len(target.Done) != 1 || target.Done[0] != "1" || len(target.Keys) != 2 || strings.Contains(err.Error(), "the target refused") {
+			t.Errorf("the second key: %#v, %v", target, err)
+		}
+		if s := p.Stats(); s.Failed != 0 {
+			t.Errorf("%d writes failed", s.Failed)
+		}
+		if err := p.stop(); err != nil {
+			t.Fatal(err)
+		}
 	})
 }

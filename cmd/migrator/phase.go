@@ -150,9 +150,9 @@ func newRollback(c *cli) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "rollback [MIGRATION]",
 		Short: "Roll back at once; no gate can block it",
-		Long: `Rolls back to the nearest phase whose reads come from legacy (dual-read, from
-cutover and grace), or to the one named by --to, one move after the other. Needs
-no gate and no approval, overtakes an advance that has not settled, and never
+		Long: `Rolls back to where both stores are written: from cutover and grace to dual-read,
+whose reads come from legacy, from retain to grace; or to the phase named by
+--to, one move after the other. Needs no gate and no approval, overtakes an advance that has not settled, and never
 waits for an instance whose lease expired. From retain, the keys written since
 the fence are first replayed to legacy. There is no rollback from complete.`,
 		Args: optionalName,

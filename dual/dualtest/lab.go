@@ -180,6 +180,9 @@ func (l *Lab) check(t testing.TB, c *check, write func(context.Context) error) {
 		t.Errorf("the forms disagree: the legacy form returns %s, Update %s", outcome(legacyErr), outcome(updateErr))
 	}
 	for _, key := range differing(after, returned) {
+		if l.compare(&check{}, after[key], returned[key]) == "" {
+			continue // the same by meaning: jsonb prints spaces
+		}
 		t.Errorf("record %q: legacy has %s, but the closure returned %s", key, l.describe(after[key]), l.describe(returned[key]))
 	}
 	for _, key := range differing(after, updated) {

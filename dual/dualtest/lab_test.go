@@ -29,7 +29,10 @@ type item struct {
 	N       int       `db:"n"`
 	Note    *string   `db:"note"`
 	Changed time.Time `db:"changed"`
+	Doc     document  `migrator:"doc,json"`
 }
+
+type document struct{ Zip, City string }
 
 type items struct {
 	*kit.Records[int64, item]
@@ -41,10 +44,10 @@ type (
 	op     = dual.Op[int64, item]
 )
 
-const returning = ` RETURNING id, n, note, changed, `
+const returning = ` RETURNING id, n, note, changed, doc, `
 
 func (s *items) read(ctx context.Context, id int64) (v item, ok bool, err error) {
-	err = s.db.QueryRow(ctx, `SELECT id, n, note, changed FROM items WHERE id = $1`, id).Scan(&v.ID, &v.N, &v.Note, &v.Changed)
+	err = s.db.QueryRow(ctx, `SELECT id, n, note, changed, doc FROM items WHERE id = $1`, id).Scan(&v.ID, &v.N, &v.Note, &v.Changed, &v.Doc)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return v, false, nil
 	}
@@ -53,7 +56,7 @@ func (s *items) read(ctx context.Context, id int64) (v item, ok bool, err error)
 
 func scan(row pgx.Row) (c change, err error) {
 	v := &c.Value
-	err = row.Scan(&v.ID, &v.N, &v.Note, &v.Changed, &c.Version)
+	err = row.Scan(&v.ID, &v.N, &v.Note, &v.Changed, &v.Doc, &c.Version)
 	c.Key = v.ID
 	return c, err
 }
@@ -80,7 +83,7 @@ func newItems(t *testing.T) (*Lab, *items) {
 		t.Fatal(err)
 	}
 	t.Cleanup(db.Close)
-	if _, err := db.Exec(t.Context(), `CREATE TABLE items (id bigint PRIMARY KEY, n integer NOT NULL, note text, changed timestamptz NOT NULL DEFAULT now());
+	if _, err := db.Exec(t.Context(), `CREATE TABLE items (id bigint PRIMARY KEY, n integer NOT NULL, note text, changed timestamptz NOT NULL DEFAULT now(), doc jsonb NOT NULL DEFAULT '{"Zip": "1", "City": "x"}');
 		INSERT INTO items SELECT i, 10, NULL FROM generate_series(1, 10) i`, pgx.QueryExecModeSimpleProtocol); err != nil {
 		t.Fatal(err)
 	}
@@ -139,9 +142,9 @@ func TestCheck(t *testing.T) {
 		{name: "right", write: func(ctx context.Context) error { return s.Write(ctx, s.add(1, 5)) }},
 		{name: "right, of no record", write: func(ctx context.Context) error { return s.Write(ctx, s.add(999, 5)) }},
 		{name: "right, whole", write: func(ctx context.Context) error {
-			v := item{ID: 20, N: 1, Note: &note, Changed: time.Unix(1e9, 0)}
+			v := item{ID: 20, N: 1, Note: &note, Changed: time.Unix(1e9, 0), Doc: document{"2", "y"}} // jsonb changes its text
 			return s.Put(ctx, v.ID, v, func(ctx context.Context) (version record.Version, err error) {
-				err = s.db.QueryRow(ctx, `INSERT INTO items VALUES ($1, $2, $3, $4) RETURNING `+s.Version, v.ID, v.N, v.Note, v.Changed).Scan(&version)
+				err = s.db.QueryRow(ctx, `INSERT INTO items VALUES ($1, $2, $3, $4, $5) RETURNING `+s.Version, v.ID, v.N, v.Note, v.Changed, v.Doc).Scan(&version)
 				return version, err
 			})
 		}},

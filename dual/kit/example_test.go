@@ -3,6 +3,8 @@ package kit_test
 import (
 	"context"
 	"fmt"
+	"log/slog"
+	"time"
 
 	"github.com/stranglerfig/migrator/dual"
 	"github.com/stranglerfig/migrator/dual/kit"
@@ -17,6 +19,26 @@ import (
 type Fruit struct {
 	ID   int64  `db:"id"`
 	Name string `db:"name"`
+}
+
+func Example_settings() {
+	read := func(context.Context, int64) (f Fruit, found bool, err error) { return f, false, nil }
+	// docs: settings
+	options := kit.Options{
+		StateURL: "postgres://app@state/migrator",
+		Instance: func(c *dual.Config) { c.LeaveWithin = 30 * time.Second },
+	}
+	binding := kit.Binding[int64, Fruit]{
+		Read: read,
+		Reader: func(c *dual.ReaderConfig[int64, Fruit]) {
+			c.TargetTimeout = 50 * time.Millisecond
+			c.ShadowPercent = 5 * phases.All / 100
+			c.OnMismatch = func(m dual.Mismatch) { slog.Warn("the stores differ", "key", m.Key, "kind", m.Kind) }
+		},
+	}
+	// docs: end
+	fmt.Println(options.StateURL != "", binding.Key == nil)
+	// Output: true true
 }
 
 // In production Options has the StateURL alone; here the fleet, the target and the shape of

@@ -36,7 +36,7 @@ import (
 // Options are what differs between the places that an application runs in. StateURL, or Fleet,
 // is required.
 type Options struct {
-	StateURL string       // the state database, as migrator's --state-url
+	StateURL string       // the state database, as migrator's MIGRATOR_STATE_URL
 	Logger   *slog.Logger // nil: silent
 	About    string       // of the process, for operators: its name, its release
 

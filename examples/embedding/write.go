@@ -93,6 +93,13 @@ func (c *Customers) Remove(ctx context.Context, id int64) error {
 // Transfer changes two customers in one transaction of legacy. From retain on each
 // is written on its own: see the errors.
 func (c *Customers) Transfer(ctx context.Context, from, to int64, points int) error {
+	// Update may refuse the first key alone without harm. So what can go wrong with the second
+	// one is looked at before.
+	if _, found, err := c.Get(ctx, to); err != nil {
+		return err
+	} else if !found {
+		return ErrNoCustomer
+	}
 	at := now()
 	return c.Write(ctx, dual.Op[int64, Customer]{
 		Legacy: func(ctx context.Context) (changes []change, err error) {
