@@ -366,12 +366,15 @@ func scannerAdapter(t reflect.Type, f record.Field) (a adapter, null bool, err e
 	// It has NULL if it returns it after it has been given it: sql.NullString does, uuid.UUID does not.
 	probe := reflect.New(t).Interface()
 	if probe.(sql.Scanner).Scan(nil) == nil {
-		v, err := driver.DefaultParameterConverter.ConvertValue(reflect.ValueOf(probe).Elem().Interface())
+		v, err := probe.(driver.Valuer).Value()
 		null = err == nil && v == nil
 	}
 	return adapter{
 		encode: func(p any) (record.Value, error) {
 			v, err := p.(driver.Valuer).Value()
+			if err == nil { // sql.Null[int32] returns an int32
+				v, err = driver.DefaultParameterConverter.ConvertValue(v)
+			}
 			if err != nil {
 				return record.Value{}, errForm
 			}

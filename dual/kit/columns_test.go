@@ -59,7 +59,7 @@ type place struct {
 type thing struct {
 	ID         int64            `db:"id"`
 	Small      int16            `db:"small"`
-	IntNull    *int32           `db:"int_null"`
+	IntNull    sql.Null[int32]  `db:"int_null"`
 	Flag       bool             `db:"flag"`
 	FlagNull   sql.NullBool     `db:"flag_null"`
 	Name       string           `db:"name"`
