@@ -109,7 +109,14 @@ func codeRegion(file, name string) (string, error) {
 	if !ok || !ended {
 		return "", fmt.Errorf("%s has no region %q", file, name)
 	}
-	return "```go\n" + strings.TrimSpace(body) + "\n```", nil
+	return "```go\n" + strings.TrimSpace(dedent(body)) + "\n```", nil
+}
+
+// dedent takes the tabs away that the first line begins with.
+func dedent(body string) string {
+	body = strings.TrimLeft(body, "\n")
+	indent := body[:len(body)-len(strings.TrimLeft(body, "\t"))]
+	return strings.ReplaceAll("\n"+body, "\n"+indent, "\n")
 }
 
 // TestGoInDocsIsQuoted: Go code stands in a document only where a test compiles it.

@@ -16,8 +16,6 @@ import (
 
 func TestMain(m *testing.M) { testenv.Main(m) }
 
-// docs: test
-
 func TestWrites(t *testing.T) {
 	t.Parallel()
 	url := testenv.PostgresURL(t) // or whatever gives your tests a PostgreSQL database of their own
@@ -51,5 +49,3 @@ func TestWrites(t *testing.T) {
 	lab.Check("not there", func(ctx context.Context) error { return store.Extend(ctx, "c", time.Hour) })
 	lab.Check("ended", func(ctx context.Context) error { return store.End(ctx, "a") })
 }
-
-// docs: end
