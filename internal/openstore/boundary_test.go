@@ -18,6 +18,7 @@ const module = "github.com/stranglerfig/migrator/"
 // knows lists who may know stores by name besides their own folders and this package.
 // Each entry is a folder with all below it.
 var knows = []struct{ folder, because string }{
+	{"dual/dualtest", "it disturbs a real PostgreSQL, and its target is in memory"},
 	{"examples", "an application chooses its stores, and links those alone"},
 	{"internal/test", "tests start the servers of real stores"},
 }
