@@ -253,7 +253,7 @@ func TestWritesWaitForTheNextEpochAndFollowIt(t *testing.T) {
 }
 
 // TestARefusalAfterADoneKeyIsTheApplications: it is not reported, nor counted, as the target's
-// failure, and is told apart from one before any key.
+// failure, and differs from one before any key.
 func TestARefusalAfterADoneKeyIsTheApplications(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
