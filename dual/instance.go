@@ -33,13 +33,14 @@ type Instance struct {
 	running  atomic.Bool
 	count    counters
 
-	queue        chan job                   // background writes
-	checks       chan func(context.Context) // sampled read-backs of writes
-	checksLogged oncePerMinute
-	pending      pending  // changes still to be journaled
-	degraded     degraded // records that this instance reads from legacy
-	journal      breaker
-	windows      windows
+	queue          chan job                   // background writes
+	checks         chan func(context.Context) // sampled read-backs of writes
+	checksLogged   oncePerMinute
+	readBackLogged oncePerMinute
+	pending        pending  // changes still to be journaled
+	degraded       degraded // records that this instance reads from legacy
+	journal        breaker
+	windows        windows
 
 	mu           sync.Mutex
 	retired      []*pinnedRoute // replaced, oldest first, until they have drained

@@ -51,6 +51,7 @@ type Stats struct {
 	MissingKeys             uint64 `json:"missing_keys"`               // Keys that their write returned no change of
 	ReadBacks               uint64 `json:"read_backs"`                 // writes compared with legacy's row (staging)
 	ReadBackDifferences     uint64 `json:"read_back_differences"`      // of those, the row was another
+	ReadBacksUndecided      uint64 `json:"read_backs_undecided"`       // written again meanwhile, or a store gave no answer
 }
 
 // counters are the counts that change too rarely to need shards.
@@ -59,7 +60,7 @@ type counters struct {
 	shadows, shadowsFailed, shadowsStopped                                                                                       atomic.Uint64
 	targetFailures, journaled, degraded, emergencyRollbacks, unsettled, failed                                                   atomic.Uint64
 	fenceWaits, overflowed, abandoned                                                                                            atomic.Uint64
-	outsideKeys, missingKeys, readBacks, readBackDifferences                                                                     atomic.Uint64
+	outsideKeys, missingKeys, readBacks, readBackDifferences, readBacksUndecided                                                 atomic.Uint64
 	renewals, renewalFailures, rejoins, refusedRoutes, notificationFailures, stateLossReportFailures, observeFailures, discarded atomic.Uint64
 }
 
@@ -121,6 +122,6 @@ func (i *Instance) Stats() Stats {
 		RefusedRoutes: c.refusedRoutes.Load(), NotificationFailures: c.notificationFailures.Load(),
 		StateLossReportFailures: c.stateLossReportFailures.Load(), ObserveFailures: c.observeFailures.Load(), Discarded: c.discarded.Load(),
 		OutsideKeys: c.outsideKeys.Load(), MissingKeys: c.missingKeys.Load(),
-		ReadBacks: c.readBacks.Load(), ReadBackDifferences: c.readBackDifferences.Load(),
+		ReadBacks: c.readBacks.Load(), ReadBackDifferences: c.readBackDifferences.Load(), ReadBacksUndecided: c.readBacksUndecided.Load(),
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/record"
 )
 
@@ -96,6 +97,12 @@ func (w *Writer[K, V]) checkRow(ctx context.Context, c Change[K, V]) {
 	ctx, cancel := context.WithTimeout(ctx, readBackWithin)
 	defer cancel()
 	i := w.i
+	judged := false
+	defer func() {
+		if !judged {
+			i.count.readBacksUndecided.Add(1)
+		}
+	}()
 	var found []record.Difference
 	for try := range readBackTries {
 		if try > 0 && !pause(ctx, readBackPause<<try) {
@@ -110,7 +117,10 @@ func (w *Writer[K, V]) checkRow(ctx context.Context, c Change[K, V]) {
 			continue // a background write, which the target does not have yet
 		}
 		value, has, err := w.readBack(ctx, c.Key)
-		if err != nil {
+		if err != nil { // a role without the right to lock the row would never read one back
+			if ctx.Err() == nil && i.readBackLogged.allow() {
+				i.log.Warn("a write could not be read back from legacy", "error", err, hint.Attr(err))
+			}
 			return
 		}
 		switch {
@@ -120,6 +130,7 @@ func (w *Writer[K, V]) checkRow(ctx context.Context, c Change[K, V]) {
 			found = w.compare(value, c.Value)
 		}
 		if len(found) == 0 {
+			judged = true
 			i.count.readBacks.Add(1)
 			return
 		}
@@ -128,6 +139,7 @@ func (w *Writer[K, V]) checkRow(ctx context.Context, c Change[K, V]) {
 	if len(found) == 0 || err != nil || entry.Version != c.Version {
 		return
 	}
+	judged = true
 	i.count.readBacks.Add(1)
 	i.count.readBackDifferences.Add(1)
 	fields := make([]string, 0, len(found))

@@ -115,6 +115,9 @@ func TestWritesAreReadBack(t *testing.T) {
 		time.Sleep(readBackPause)
 		p.mustPut(1, 14)
 		expect("a record that is written again", 4, 1)
+		if n := p.Stats().ReadBacksUndecided; n != 1 {
+			t.Errorf("%d read-backs are undecided, want 1", n)
+		}
 		if err := p.writer.Delete(t.Context(), 1, func(context.Context) (record.Version, error) {
 			return legacy.put(1, 14)(t.Context()) // the DELETE was undone
 		}); err != nil {
