@@ -37,7 +37,10 @@ func cheap(tb testing.TB, r phases.Route, shadow phases.Percent) (*Reader[int, i
 	if err != nil {
 		tb.Fatal(err)
 	}
-	writer, err := NewWriter(WriterConfig[int, int]{Instance: i, Target: absentDelete{}, Key: func(int) record.Key { return "42" }})
+	writer, err := NewWriter(WriterConfig[int, int]{
+		Instance: i, Target: absentDelete{}, Key: func(int) record.Key { return "42" },
+		Legacy: func(context.Context, int) (int, bool, error) { return 0, false, nil },
+	})
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -164,7 +167,7 @@ func TestLegacyPhaseCostsNoAllocationNoClockAndNoStore(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w, err := NewWriter(WriterConfig[int, int]{Instance: i, Target: target, Key: keys})
+	w, err := NewWriter(WriterConfig[int, int]{Instance: i, Target: target, Key: keys, Legacy: newLegacy().read})
 	if err != nil {
 		t.Fatal(err)
 	}

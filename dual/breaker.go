@@ -5,37 +5,36 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/sony/gobreaker/v2"
 )
 
-// Failures in a row that open a breaker, and for how long.
+// An open breaker lets one operation through as a probe: first after a second, and after each
+// probe that fails in twice the time, up to the most.
 const (
-	breakerFailures = 5
-	breakerPause    = time.Minute
+	breakerFailures = 5 // in a row open it
+	breakerFirst    = time.Second
+	breakerMost     = 5 * time.Second
 )
 
 // errCallerCanceled is the outcome of an attempt whose caller gave up. It proves nothing
 // about the store.
 var errCallerCanceled = errors.New("the caller gave up before the store answered")
 
-// breaker keeps an outage from adding its timeout to every operation: after some
-// failures in a row it lets no operation pass for a while, then one as a probe. The
-// states are gobreaker's, which takes a lock and allocates on each operation. So it is
-// bypassed until an operation fails, and gets the successes after that only until it is
-// closed again without failures.
+// breaker keeps an outage from adding its timeout to every operation. The zero breaker is
+// closed. While nothing fails it costs one atomic load.
 type breaker struct {
-	pause   time.Duration // 0: breakerPause
-	failing atomic.Bool   // gobreaker is in use: an operation failed, and no success has reset that
-	mu      sync.Mutex
-	state   *gobreaker.TwoStepCircuitBreaker[struct{}] // nil until something fails
-	probe   func(error)                                // reports the outcome of the last probe
-	probed  time.Time
+	most    time.Duration // the longest pause between probes; 0: breakerMost
+	failing atomic.Bool   // an operation has failed, and no success has followed
+
+	mu       sync.Mutex
+	failures int           // in a row, while closed
+	pause    time.Duration // before the next probe; 0: closed
+	due      time.Time     // the next probe's
+	probe    uint64        // the number of the last one, which is under way until due
 }
 
 // pass permits one operation, whose outcome must be reported.
 type pass struct {
-	done func(error) // nil: gobreaker was not asked
+	probe uint64 // 0: the breaker was closed
 }
 
 func (b *breaker) allow() (p pass, ok bool) {
@@ -43,77 +42,67 @@ func (b *breaker) allow() (p pass, ok bool) {
 	if !b.failing.Load() {
 		return pass{}, true
 	}
-	return b.ask()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.pause == 0 {
+		return pass{}, true
+	}
+	now := time.Now()
+	if now.Before(b.due) {
+		return pass{}, false
+	}
+	// A probe that hangs must not keep the breaker open for good: the next one is due all the same.
+	b.due = now.Add(b.pause)
+	b.probe++
+	return pass{b.probe}, true
 }
 
 // report reports the outcome: nil if the store answered, errCallerCanceled or a failure.
 func (b *breaker) report(p pass, err error) {
-	if err == nil && p.done == nil && !b.failing.Load() {
-		return
-	}
-	b.record(p, err)
-}
-
-func (b *breaker) ask() (p pass, ok bool) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.state == nil {
-		return pass{}, true
-	}
-	done, err := b.state.Allow()
-	if errors.Is(err, gobreaker.ErrTooManyRequests) && time.Since(b.probed) >= b.rest() {
-		// A probe that hangs would otherwise keep the breaker open for good.
-		b.probe(errCallerCanceled) // it may never return: another operation probes
-		done, err = b.state.Allow()
-	}
-	if err != nil {
-		return pass{}, false
-	}
-	if b.state.State() == gobreaker.StateHalfOpen {
-		b.probe, b.probed = done, time.Now()
-	}
-	return pass{done}, true
-}
-
-func (b *breaker) record(p pass, err error) {
-	if p.done == nil && errors.Is(err, errCallerCanceled) {
+	if err == nil && p.probe == 0 && !b.failing.Load() {
 		return
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.state == nil {
-		b.state = gobreaker.NewTwoStepCircuitBreaker[struct{}](gobreaker.Settings{
-			Timeout:     b.rest(),
-			ReadyToTrip: func(c gobreaker.Counts) bool { return c.ConsecutiveFailures >= breakerFailures },
-			IsExcluded:  func(err error) bool { return errors.Is(err, errCallerCanceled) },
-		})
-	}
-	if p.done == nil { // it began before the first failure
-		var refused error
-		// Its outcome counts only if the breaker lets it in now: a success from before the outage
-		// must not close it.
-		if p.done, refused = b.state.Allow(); refused != nil {
-			return
+	switch open := b.pause > 0; {
+	case open && (p.probe == 0 || p.probe != b.probe):
+		// It began before the store failed, or is a probe that was given up: it proves nothing of now.
+	case errors.Is(err, errCallerCanceled):
+		if open {
+			b.due = time.Now()
+		}
+	case err == nil:
+		b.close()
+	case open:
+		b.opened(2 * b.pause)
+	default:
+		b.failing.Store(true)
+		if b.failures++; b.failures >= breakerFailures {
+			b.opened(breakerFirst)
 		}
 	}
-	p.done(err)
-	b.failing.Store(b.state.State() != gobreaker.StateClosed || b.state.Counts().ConsecutiveFailures > 0)
 }
 
-func (b *breaker) rest() time.Duration {
-	if b.pause > 0 {
-		return b.pause
+func (b *breaker) opened(pause time.Duration) {
+	most := b.most
+	if most == 0 {
+		most = breakerMost
 	}
-	return breakerPause
+	b.pause = min(pause, most)
+	b.due = time.Now().Add(b.pause)
 }
 
-// reset closes the breaker: the store is known to answer.
+func (b *breaker) close() {
+	b.failures, b.pause = 0, 0
+	b.failing.Store(false)
+}
+
+// reset closes the breaker: the store is known to answer, or must be asked once more.
 func (b *breaker) reset() {
 	if !b.failing.Load() {
 		return
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.state = nil
-	b.failing.Store(false)
+	b.close()
 }

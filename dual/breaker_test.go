@@ -47,26 +47,33 @@ func TestBreakerOpensAfterConsecutiveFailuresAndProbes(t *testing.T) {
 	bubble(t, "one probe", func(t *testing.T) {
 		var b breaker
 		b.trip(t)
-		tick(59 * time.Second)
-		if b.attempt(nil) {
-			t.Fatal("permitted within the pause")
+		for _, pause := range []time.Duration{1, 2, 4, 5, 5} { // doubles, up to the most
+			tick(pause*time.Second - time.Millisecond)
+			if b.attempt(nil) {
+				t.Fatalf("permitted within %d s", pause)
+			}
+			tick(time.Millisecond)
+			p, ok := b.allow()
+			if !ok || b.attempt(nil) {
+				t.Fatal("want one probe, and one only")
+			}
+			b.report(p, errDown)
+			if b.attempt(nil) {
+				t.Fatal("permitted after a failed probe")
+			}
 		}
-		tick(2 * time.Second)
-		p, ok := b.allow()
-		if !ok || b.attempt(nil) {
-			t.Fatal("want one probe, and one only")
-		}
-		b.report(p, errDown)
-		if b.attempt(nil) {
-			t.Fatal("permitted after a failed probe")
-		}
-		tick(61 * time.Second)
+		tick(5 * time.Second)
 		if !b.attempt(nil) || b.failing.Load() {
 			t.Fatal("not closed after a successful probe")
 		}
+		b.trip(t)
+		tick(time.Second)
+		if !b.attempt(nil) {
+			t.Fatal("after an answer the pause begins at a second again")
+		}
 	})
 	bubble(t, "a probe that never returns", func(t *testing.T) {
-		b := breaker{pause: time.Second}
+		b := breaker{most: time.Second}
 		b.trip(t)
 		tick(1001 * time.Millisecond)
 		probing, ok := b.allow()
@@ -92,7 +99,7 @@ func TestBreakerOpensAfterConsecutiveFailuresAndProbes(t *testing.T) {
 			b.attempt(errCallerCanceled)
 		}
 		b.trip(t)
-		tick(61 * time.Second)
+		tick(time.Second)
 		for range 2 {
 			if !b.attempt(errCallerCanceled) {
 				t.Fatal("a canceled caller counted as the probe's failure")

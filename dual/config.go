@@ -46,9 +46,10 @@ type Config struct {
 	Logger   *slog.Logger // nil: silent
 	Writing  Writing
 	Workers  int // of background writes (4)
-	// BreakerPause is how long a store that has failed five times in a row is not asked
-	// before one operation probes it (60s). Meanwhile every change of the target goes
-	// to the journal, and reads of it to legacy.
+	// BreakerPause is the longest pause between two operations that probe a target which has
+	// failed five times in a row (5s); the first pause is a second, and each is twice the one
+	// before. Meanwhile every change of the target goes to the journal, and reads of it to
+	// legacy.
 	BreakerPause time.Duration
 	// LeaveWithin is how long Run waits, once its context has ended, for operations to
 	// end and background writes to land (10s). Operations still running after this are

@@ -18,6 +18,11 @@ var (
 	// ErrNoUpdate refuses a write that can't be made in the present phase.
 	ErrNoUpdate = hint.With(errors.New("legacy is fenced and this write has no Update function"), hint.Hint{Text: "give Op its Keys and Update"})
 
+	// ErrTargetLost is a read or write of a record that the target has lost: it has neither the
+	// record nor a version of it, and legacy, which is fenced, has an older state. Neither "not
+	// found" nor that state would be an answer.
+	ErrTargetLost = hint.With(errors.New("the target has lost the record: it has no version of it, and fenced legacy still has an older state"), hint.Hint{Do: hint.Doctor})
+
 	errBreakerOpen = errors.New("the breaker is open: the store failed several times in a row")
 	errNoAnswer    = errors.New("the store gave no answer")
 	errNoClock     = errors.New("the target's clock can't be read")
@@ -58,6 +63,13 @@ func (e *TargetError) Error() string {
 }
 
 func (e *TargetError) Unwrap() error { return e.Cause }
+
+func targetLost(key record.Key) error { return fmt.Errorf("key %q: %w", string(key), ErrTargetLost) }
+
+// missUnknown is a miss of the target whose reason legacy could not be asked.
+func missUnknown(key record.Key, err error) error {
+	return fmt.Errorf("key %q: the target has no version of the record, and legacy can't be asked whether it was lost: %w", string(key), err)
+}
 
 func first(keys []record.Key) record.Key {
 	if len(keys) == 0 {

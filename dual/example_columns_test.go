@@ -104,7 +104,10 @@ func ExampleMemoryFleet() {
 		panic(err)
 	}
 	target := dual.Bind(memory.New(sessions, nil), codec)
-	writer, err := dual.NewWriter(dual.WriterConfig[string, Session]{Instance: instance, Target: target, Key: codec.Key})
+	writer, err := dual.NewWriter(dual.WriterConfig[string, Session]{
+		Instance: instance, Target: target, Key: codec.Key,
+		Legacy: func(context.Context, string) (s Session, found bool, err error) { return s, false, nil },
+	})
 	if err != nil {
 		panic(err)
 	}

@@ -69,7 +69,7 @@ func Example() {
 	if err != nil {
 		panic(err)
 	}
-	writer, err := dual.NewWriter(dual.WriterConfig[int64, Product]{Instance: instance, Target: target, Key: productKey})
+	writer, err := dual.NewWriter(dual.WriterConfig[int64, Product]{Instance: instance, Legacy: productFromLegacy, Target: target, Key: productKey})
 	if err != nil {
 		panic(err)
 	}

@@ -118,6 +118,7 @@ type memoryLegacy struct {
 	lsn    uint64
 	fenced bool
 	reads  int
+	broken error  // of reads
 	after  func() // a write has committed
 }
 
@@ -128,6 +129,9 @@ func (l *memoryLegacy) read(_ context.Context, k int) (int, bool, error) {
 	defer l.mu.Unlock()
 	l.reads++
 	v, ok := l.values[k]
+	if l.broken != nil {
+		return 0, false, l.broken
+	}
 	return v, ok, nil
 }
 
@@ -204,7 +208,13 @@ func newTestInstance(t *testing.T, f *memoryFleet, target *memoryTarget, legacy 
 	if p.reader, err = NewReader(rc); err != nil {
 		t.Fatal(err)
 	}
-	wc := WriterConfig[int, int]{Instance: p.Instance, Target: target, Key: keyOf}
+	t.Cleanup(func() { // a bubble must not end before its goroutines
+		p.pinned.Load().cancel()
+		for p.reader.shadows.Load() > 0 {
+			time.Sleep(time.Millisecond)
+		}
+	})
+	wc := WriterConfig[int, int]{Instance: p.Instance, Legacy: legacy.read, Target: target, Key: keyOf}
 	if a.writer != nil {
 		a.writer(&wc)
 	}

@@ -61,6 +61,12 @@ type ReturnJournal interface {
 	Return(ctx context.Context, epoch int64, keys []record.Key) error
 }
 
+// JournalReader is a Fleet that reports whether the journal has a key. Without it no lost record
+// is confirmed: the key may be known to be behind.
+type JournalReader interface {
+	HasJournaled(ctx context.Context, key record.Key) (bool, error)
+}
+
 // Observer is a Fleet that takes the instance's telemetry. A window that is reported
 // twice, by incarnation and sequence, counts once: an instance sends a window again
 // whose receipt was not confirmed. The lease may have expired since. One that the state

@@ -49,6 +49,7 @@ type Instance struct {
 	acknowledged int64          // as the fleet last received it
 	previous     string         // the lease that the state granted last
 	clocks       []*targetClock
+	guards       []*breaker // of the target
 	unclean      bool // a background write was abandoned: the lease must lapse
 }
 
@@ -156,6 +157,12 @@ func (i *Instance) swap(h *pinnedRoute) {
 	old := i.pinned.Swap(h)
 	if old != nil {
 		i.retired = append(i.retired, old)
+		if h.route.ReadsTarget() && !old.route.ReadsTarget() {
+			// What failed before reads came from the target must not take them back.
+			for _, b := range i.guards {
+				b.reset()
+			}
+		}
 	}
 	i.mu.Unlock()
 	if !h.route.ReadsTarget() || !h.fallback {
@@ -201,6 +208,14 @@ func (i *Instance) wakeUp() {
 func (i *Instance) ask() {
 	i.asked.Store(true)
 	i.wakeUp()
+}
+
+// guard sets up a breaker of the target.
+func (i *Instance) guard(b *breaker) {
+	b.most = i.set.BreakerPause
+	i.mu.Lock()
+	i.guards = append(i.guards, b)
+	i.mu.Unlock()
 }
 
 // follow keeps a target's clock sampled while Run runs.

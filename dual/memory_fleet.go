@@ -254,6 +254,14 @@ func (f *MemoryFleet) Return(_ context.Context, epoch int64, keys []record.Key) 
 	return nil
 }
 
+// HasJournaled implements JournalReader.
+func (f *MemoryFleet) HasJournaled(_ context.Context, key record.Key) (bool, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	_, has := f.journal[key]
+	return has, f.outage
+}
+
 // Observe implements Observer.
 func (f *MemoryFleet) Observe(_ context.Context, _ string, windows []telemetry.Window) error {
 	f.mu.Lock()

@@ -99,7 +99,8 @@ func TestFailuresAreCountedByOutcome(t *testing.T) {
 			series(telemetry.Read, telemetry.Target, telemetry.Serving, telemetry.TimedOut): 2,
 			series(telemetry.Read, telemetry.Target, telemetry.Serving, telemetry.Failed):   3,
 			series(telemetry.Read, telemetry.Target, telemetry.Serving, telemetry.Rejected): 1,
-			series(telemetry.Read, telemetry.Legacy, telemetry.Fallback, telemetry.OK):      6,
+			series(telemetry.Read, telemetry.Legacy, telemetry.Fallback, telemetry.OK):      5,
+			series(telemetry.Read, telemetry.Legacy, telemetry.Untried, telemetry.OK):       1,
 		}.check(t, f, p)
 		if s := p.Stats(); s.LegacyReads != 6 || s.TargetReads != 0 || s.Fallbacks != 6 {
 			t.Errorf("%+v", s)
@@ -162,7 +163,7 @@ func TestComparisonsAreCountedByOutcome(t *testing.T) {
 		"known to be behind": {phases.Cutover, func(p *testInstance) {
 			delete(p.target.entries, 1)
 			p.degraded.keys = map[record.Key]record.Version{"1": {}}
-		}, nil, telemetry.Mismatch},
+		}, nil, telemetry.Lagged},
 		"the other store can't be read": {phases.DualRead, func(p *testInstance) { p.target.broken = errDown }, nil, telemetry.Aborted},
 	} {
 		bubble(t, name, func(t *testing.T) {
@@ -172,7 +173,7 @@ func TestComparisonsAreCountedByOutcome(t *testing.T) {
 			p.mustPut(1, 1)
 			c.corrupt(p)
 			_ = p.get(1)
-			tick(time.Second)
+			tick(5 * time.Second) // past a write's deadline and its journaling
 			if err := p.stop(); err != nil {
 				t.Fatal(err)
 			}

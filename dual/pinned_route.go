@@ -18,14 +18,17 @@ const (
 // pinnedRoute is one route of an instance, immutable except for its counters. Each
 // operation pins the one that it began under and keeps to it.
 type pinnedRoute struct {
-	route      phases.Route
-	reads      phases.Reads
-	writes     phases.Writes
-	shadow     bool
-	fallback   bool // also: the phases in which a lapsed lease sends reads to legacy
-	lease      *lease
-	fenceEra   uint32
-	reversible bool
+	route    phases.Route
+	reads    phases.Reads
+	writes   phases.Writes
+	shadow   bool
+	fallback bool // also: the phases in which a lapsed lease sends reads to legacy
+	// missAsksLegacy: legacy is fenced, and a miss of the target asks it for the reason. Not in
+	// complete: legacy may be gone.
+	missAsksLegacy bool
+	lease          *lease
+	fenceEra       uint32
+	reversible     bool
 
 	over   context.Context // ends when another route has replaced it
 	cancel context.CancelFunc
@@ -73,7 +76,8 @@ func newPinnedRoute(i *Instance, g Grant, l *lease) *pinnedRoute {
 	behaviour := g.Route.Behaviour()
 	h := &pinnedRoute{
 		route: g.Route, reads: behaviour.Reads, writes: behaviour.Writes, shadow: behaviour.Shadow, fallback: behaviour.Fallback,
-		lease: l, fenceEra: g.FenceEra, reversible: g.Reversible,
+		missAsksLegacy: !behaviour.Fallback && behaviour.Reads == phases.ReadsTarget && g.Route.Phase != phases.Complete,
+		lease:          l, fenceEra: g.FenceEra, reversible: g.Reversible,
 		configHash: g.ConfigHash, seed: rand.Uint64(),
 		instance: i, onOperation: i.set.OnOperation, mask: uintptr(i.shards - 1), shards: make([]shard, i.shards),
 	}

@@ -105,7 +105,7 @@ func NewReader[K comparable, V any](c ReaderConfig[K, V]) (*Reader[K, V], error)
 	}
 	c.Target = withFaults(c.Instance, c.Target, nil)
 	r := &Reader[K, V]{i: c.Instance, set: c}
-	r.guard.pause = c.Instance.set.BreakerPause
+	c.Instance.guard(&r.guard)
 	return r, nil
 }
 
@@ -130,12 +130,8 @@ func (r *Reader[K, V]) Get(ctx context.Context, key K) (value V, found bool, err
 		}
 		return r.fromTarget(ctx, &p, key)
 	case phases.ReadsTarget:
-		// [fenced-no-fallback]: legacy lacks the writes since its fence; an error is the right answer.
-		if !p.h.fallback { // legacy is fenced: only the target can answer
-			began := p.watch()
-			entry, err := r.set.Target.Get(ctx, key)
-			p.answered(ctx, readTarget, err, began)
-			return entry.Value, entry.Found, err
+		if !p.h.fallback {
+			return r.fromTargetAlone(ctx, &p, key)
 		}
 		return r.fromTarget(ctx, &p, key)
 	default:
@@ -153,6 +149,33 @@ func (r *Reader[K, V]) legacyShadowed(ctx context.Context, p *pin, key K, share 
 		r.shadow(ctx, p, key, comparison[V]{legacy: r.clone(value), inLegacy: found, hasLegacy: true})
 	}
 	return value, found, err
+}
+
+// fromTargetAlone answers where legacy is fenced.
+func (r *Reader[K, V]) fromTargetAlone(ctx context.Context, p *pin, key K) (value V, found bool, err error) {
+	began := p.watch()
+	entry, err := r.set.Target.Get(ctx, key)
+	// [fenced-no-fallback]: legacy lacks the writes since its fence; an error is the right answer.
+	if err != nil || !entry.missed() || !p.h.missAsksLegacy {
+		p.answered(ctx, readTarget, err, began)
+		return entry.Value, entry.Found, err
+	}
+	p.h.observed.count(readTarget, wasOK, 1)
+	r.i.count.misses.Add(1)
+	// [miss-fenced]: a record that was deleted has a tombstone, in retain for good. So legacy's
+	// record is older than one that the target has lost, and neither "not found" nor legacy's
+	// record is an answer.
+	began = p.watch()
+	value, found, err = r.set.Legacy(ctx, key)
+	p.observe(ctx, readMissed, err, began)
+	switch {
+	case err != nil:
+		return *new(V), false, missUnknown(r.set.Key(key), err)
+	case found:
+		r.suspect(ctx, p, key, value)
+		return *new(V), false, targetLost(r.set.Key(key))
+	}
+	return value, false, nil
 }
 
 // askTarget reads the target through its breaker, and times it. It counts a failure; the
@@ -175,13 +198,13 @@ func (r *Reader[K, V]) fromTarget(ctx context.Context, p *pin, key K) (value V, 
 	// [lapsed-reads]: known to have expired: the target is not asked at all.
 	if p.h.lease.knownExpired() {
 		r.i.count.lapsedReads.Add(1)
-		return r.fallback(ctx, p, key)
+		return r.fallback(ctx, p, key, readLapsed)
 	}
 	// [degraded-read]: a key whose write this instance acknowledged without the target.
 	if r.i.degraded.some.Load() {
 		if ok := r.mayAnswer(ctx, p, key); !ok {
 			r.i.count.degradedReads.Add(1)
-			return r.fallback(ctx, p, key)
+			return r.fallback(ctx, p, key, readDegraded)
 		}
 	}
 	shadow := p.sampled(r.set.ShadowPercent)
@@ -192,7 +215,9 @@ func (r *Reader[K, V]) fromTarget(ctx context.Context, p *pin, key K) (value V, 
 	case err == nil && !p.h.lease.valid():
 		p.h.observed.count(readTarget, wasOK, 1)
 		r.i.count.lapsedReads.Add(1)
-		return r.fallback(ctx, p, key)
+		return r.fallback(ctx, p, key, readLapsed)
+	case err == nil && entry.missed():
+		return r.missed(ctx, p, key, shadow)
 	case err == nil:
 		p.slot = slotReadOK
 		if p.h.reads == phases.ReadsSplit {
@@ -206,16 +231,45 @@ func (r *Reader[K, V]) fromTarget(ctx context.Context, p *pin, key K) (value V, 
 		return value, false, err
 	default:
 		r.i.count.fallbacks.Add(1)
-		return r.fallback(ctx, p, key)
+		// Counted apart: what the breaker refused is no failure of the target.
+		why := readFallback
+		if errors.Is(err, errBreakerOpen) {
+			why = readUntried
+		}
+		return r.fallback(ctx, p, key, why)
 	}
 }
 
 // fallback answers from legacy where the route names the target.
-func (r *Reader[K, V]) fallback(ctx context.Context, p *pin, key K) (V, bool, error) {
+func (r *Reader[K, V]) fallback(ctx context.Context, p *pin, key K, why kind) (V, bool, error) {
 	began := p.watch()
 	value, found, err := r.set.Legacy(ctx, key)
-	p.observe(ctx, readFallback, err, began)
+	p.observe(ctx, why, err, began)
 	return value, found, err
+}
+
+// missed answers where the target has neither the record nor a version of it: it was never
+// written, or the target has lost it. Legacy is the authority and knows which.
+func (r *Reader[K, V]) missed(ctx context.Context, p *pin, key K, shadow bool) (V, bool, error) {
+	p.h.observed.count(readTarget, wasOK, 1)
+	r.i.count.misses.Add(1)
+	began := p.watch()
+	// [miss-asks-legacy]: its error is the answer too: "not found" may be wrong.
+	value, found, err := r.set.Legacy(ctx, key)
+	p.observe(ctx, readMissed, err, began)
+	switch {
+	case err != nil:
+	case shadow: // both stores have answered already
+		r.shadow(ctx, p, key, comparison[V]{legacy: r.clone(value), inLegacy: found, hasLegacy: true, hasTarget: true})
+	case found:
+		r.suspect(ctx, p, key, value)
+	}
+	return value, found, err
+}
+
+// suspect begins to confirm that the target has lost a record that legacy has.
+func (r *Reader[K, V]) suspect(ctx context.Context, p *pin, key K, value V) {
+	r.shadow(ctx, p, key, comparison[V]{legacy: r.clone(value), inLegacy: true, hasLegacy: true, hasTarget: true, afterMiss: true})
 }
 
 // get reads the target through the breaker.

@@ -194,17 +194,6 @@ func TestHangingTargetFallsBackAfterTheTimeout(t *testing.T) {
 	})
 }
 
-func TestNotFoundInTargetIsAnAnswer(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		p := newTestInstance(t, newFleet(route(phases.Cutover)), newTarget(), newLegacy(), adjust{idle: true})
-		p.legacy.values[1] = 1
-		if _, found, err := p.reader.Get(t.Context(), 1); found || err != nil || p.legacy.reads != 0 {
-			t.Fatalf("%v, %v", found, err)
-		}
-	})
-}
-
 func TestReaderConfigIsChecked(t *testing.T) {
 	t.Parallel()
 	i, err := Join(t.Context(), Config{Fleet: newFleet(route(phases.Legacy))})

@@ -117,6 +117,13 @@ func (w *Writer[K, V]) swap(ctx context.Context, h *pinnedRoute, o *operation[K,
 			// attempt could apply Update twice.
 			return &unknownError{unknown}
 		}
+		if current.missed() && h.missAsksLegacy {
+			// [miss-fenced]: without this, Update would build the record from nothing, and the write would
+			// hide for good that the target has lost it.
+			if err := w.askLegacy(ctx, k); err != nil {
+				return resolveUnknown(unknown, err)
+			}
+		}
 		next, deleted, err := o.next(k, current)
 		if err != nil {
 			return resolveUnknown(unknown, &ownError{err})
@@ -156,6 +163,18 @@ func (w *Writer[K, V]) swap(ctx context.Context, h *pinnedRoute, o *operation[K,
 			return resolveUnknown(unknown, outcomeAlone(result))
 		}
 	}
+}
+
+// askLegacy returns an error unless fenced legacy lacks the record too.
+func (w *Writer[K, V]) askLegacy(ctx context.Context, k K) error {
+	w.i.count.misses.Add(1)
+	switch _, found, err := w.legacy(ctx, k); {
+	case err != nil:
+		return missUnknown(w.key(k), err)
+	case found:
+		return targetLost(w.key(k))
+	}
+	return nil
 }
 
 // resolveUnknown keeps a later failure from hiding that an earlier attempt may have landed.

@@ -16,7 +16,11 @@ type kind uint8
 const (
 	readLegacy kind = iota
 	readTarget
-	readFallback // of legacy, where the route names the target
+	readFallback // of legacy, where the route names the target: it failed
+	readUntried  // the same, its breaker was open
+	readLapsed   // the same, the lease had expired
+	readDegraded // the same, the copy is known to be behind
+	readMissed   // the same, the target has neither the record nor a version of it
 	shadowLegacy
 	shadowTarget
 	writeLegacy
@@ -30,6 +34,10 @@ var kindNames = [kinds]telemetry.Series{
 	readLegacy:   {Operation: telemetry.Read, Store: telemetry.Legacy, Role: telemetry.Serving},
 	readTarget:   {Operation: telemetry.Read, Store: telemetry.Target, Role: telemetry.Serving},
 	readFallback: {Operation: telemetry.Read, Store: telemetry.Legacy, Role: telemetry.Fallback},
+	readUntried:  {Operation: telemetry.Read, Store: telemetry.Legacy, Role: telemetry.Untried},
+	readLapsed:   {Operation: telemetry.Read, Store: telemetry.Legacy, Role: telemetry.Lapsed},
+	readDegraded: {Operation: telemetry.Read, Store: telemetry.Legacy, Role: telemetry.Degraded},
+	readMissed:   {Operation: telemetry.Read, Store: telemetry.Legacy, Role: telemetry.Missed},
 	shadowLegacy: {Operation: telemetry.Read, Store: telemetry.Legacy, Role: telemetry.Shadow},
 	shadowTarget: {Operation: telemetry.Read, Store: telemetry.Target, Role: telemetry.Shadow},
 	writeLegacy:  {Operation: telemetry.Write, Store: telemetry.Legacy, Role: telemetry.Serving},
@@ -66,13 +74,20 @@ const (
 var verdicts = [...]telemetry.Outcome{telemetry.Agreed, telemetry.Lagged, telemetry.Mismatch, telemetry.LostWrite, telemetry.Aborted, telemetry.Dropped}
 
 const (
-	comparisons = int(kinds) * len(outcomes) // the first series of comparisons
-	seriesCount = comparisons + len(verdicts)
+	comparisons       = int(kinds) * len(outcomes)    // the first series of sampled comparisons
+	missedComparisons = comparisons + len(verdicts)   // the first of those that follow a miss
+	seriesCount       = comparisons + 2*len(verdicts) //
 )
 
 func seriesAt(n int) telemetry.Series {
 	if n >= comparisons {
-		return telemetry.Series{Operation: telemetry.Comparison, Store: telemetry.Both, Role: telemetry.Shadow, Outcome: verdicts[n-comparisons]}
+		s := telemetry.Series{Operation: telemetry.Comparison, Store: telemetry.Both, Role: telemetry.Shadow}
+		if n >= missedComparisons {
+			s.Role = telemetry.Missed
+			n -= len(verdicts)
+		}
+		s.Outcome = verdicts[n-comparisons]
+		return s
 	}
 	s := kindNames[n/len(outcomes)]
 	s.Outcome = outcomes[n%len(outcomes)]
@@ -107,7 +122,14 @@ type observed struct {
 
 func (s *observed) count(k kind, o outcomeOf, n uint64) { s.counts[index(k, o)].Add(n) }
 
-func (s *observed) compared(v verdictOf) { s.counts[comparisons+int(v)].Add(1) }
+// compared counts a comparison. Those that follow a miss are counted apart: they are no sample.
+func (s *observed) compared(v verdictOf, afterMiss bool) {
+	first := comparisons
+	if afterMiss {
+		first = missedComparisons
+	}
+	s.counts[first+int(v)].Add(1)
+}
 
 func (s *observed) time(k kind, o outcomeOf, took time.Duration) {
 	at := &s.latencies[index(k, o)]

@@ -2,11 +2,13 @@ package dual
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/cespare/xxhash/v2"
 
 	"github.com/stranglerfig/migrator/phases"
+	"github.com/stranglerfig/migrator/record"
 )
 
 // comparison is what both stores returned for one record.
@@ -15,6 +17,7 @@ type comparison[V any] struct {
 	inLegacy, hasLegacy bool
 	target              Versioned[V]
 	hasTarget           bool
+	afterMiss           bool // not sampled: the read found the record in legacy alone
 }
 
 // shadow reads the other store and compares, detached from the caller. It pins the
@@ -23,7 +26,7 @@ func (r *Reader[K, V]) shadow(ctx context.Context, p *pin, key K, first comparis
 	// Bounded, and dropped when saturated: shadow reads must not pile up on a slow store.
 	if r.shadows.Add(1) > int64(r.set.MaxShadows) {
 		r.shadows.Add(-1)
-		p.h.observed.compared(dropped)
+		p.h.observed.compared(dropped, first.afterMiss)
 		return
 	}
 	r.i.count.shadows.Add(1)
@@ -35,7 +38,7 @@ func (r *Reader[K, V]) shadow(ctx context.Context, p *pin, key K, first comparis
 		defer func() {
 			if p := recover(); p != nil {
 				r.i.count.shadowsFailed.Add(1)
-				own.h.observed.compared(aborted)
+				own.h.observed.compared(aborted, first.afterMiss)
 				r.i.log.Error("panic in a shadow read", "panic", fmt.Sprint(p))
 			}
 		}()
@@ -51,24 +54,20 @@ func (r *Reader[K, V]) shadow(ctx context.Context, p *pin, key K, first comparis
 // has not changed meanwhile.
 func (r *Reader[K, V]) compare(ctx context.Context, h *pinnedRoute, key K, l comparison[V]) {
 	c := &r.i.count
+	afterMiss := l.afterMiss
 	moved := false
 	for n := 0; ; n++ {
 		before := l.target.Version
 		if n > 0 {
 			if !pause(ctx, r.set.RecheckPause) {
 				c.shadowsStopped.Add(1)
-				h.observed.compared(aborted)
+				h.observed.compared(aborted, afterMiss)
 				return
 			}
 			l = comparison[V]{}
 		}
 		if err := r.complete(ctx, h, key, &l); err != nil {
-			h.observed.compared(aborted)
-			if ctx.Err() != nil {
-				c.shadowsStopped.Add(1)
-			} else {
-				c.shadowsFailed.Add(1)
-			}
+			r.aborted(ctx, h, afterMiss)
 			return
 		}
 		// A target that changed between two reads is behind live writes: lag, which proves no damage.
@@ -76,19 +75,89 @@ func (r *Reader[K, V]) compare(ctx context.Context, h *pinnedRoute, key K, l com
 		m := r.verdict(h, key, &l)
 		switch {
 		case m == nil && n == 0:
-			h.observed.compared(agreed)
+			h.observed.compared(agreed, afterMiss)
 			return
 		case m == nil || n >= r.set.RecheckTimes && moved:
-			h.observed.compared(lagged)
+			h.observed.compared(lagged, afterMiss)
 			return
-		case n >= r.set.RecheckTimes:
-			h.observed.compared(r.confirmed(m))
-			if r.set.OnMismatch != nil {
-				r.set.OnMismatch(*m)
-			}
+		case n < r.set.RecheckTimes:
+		case l.inLegacy && l.target.missed() && r.answersFromTarget(h, m.Key):
+			r.confirmLost(ctx, h, key, &l, m, afterMiss)
+			return
+		default:
+			r.report(h, m, mismatched, afterMiss)
 			return
 		}
 	}
+}
+
+func (r *Reader[K, V]) aborted(ctx context.Context, h *pinnedRoute, afterMiss bool) {
+	h.observed.compared(aborted, afterMiss)
+	if ctx.Err() != nil {
+		r.i.count.shadowsStopped.Add(1)
+	} else {
+		r.i.count.shadowsFailed.Add(1)
+	}
+}
+
+func (r *Reader[K, V]) report(h *pinnedRoute, m *Mismatch, v verdictOf, afterMiss bool) {
+	h.observed.compared(v, afterMiss)
+	if r.set.OnMismatch != nil {
+		r.set.OnMismatch(*m)
+	}
+}
+
+// answersFromTarget reports whether the route reads the key from the target.
+func (r *Reader[K, V]) answersFromTarget(h *pinnedRoute, key record.Key) bool {
+	return h.route.ReadsTarget() && (h.reads != phases.ReadsSplit || h.route.Percent.Takes(xxhash.Sum64String(string(key))))
+}
+
+// confirmLost decides whether a record that legacy has, and of which the target has not even a
+// version, is lost. A write of it may still be under way or end in the journal, each within
+// the write's deadline. So the second look is later than both.
+func (r *Reader[K, V]) confirmLost(ctx context.Context, h *pinnedRoute, key K, first *comparison[V], m *Mismatch, afterMiss bool) {
+	if !pause(ctx, 2*r.i.set.Writing.Deadline) {
+		r.aborted(ctx, h, afterMiss)
+		return
+	}
+	lost, err := r.stillLost(ctx, key, first, m.Key)
+	_, behind, _ := r.i.degraded.missing(m.Key)
+	switch {
+	case behind: // this instance's own write: it is journaled, or still to be
+		h.observed.compared(lagged, afterMiss)
+	case err != nil:
+		r.aborted(ctx, h, afterMiss)
+	case lost:
+		r.i.log.Error("the target has lost a record", "key", string(m.Key), "route", h.route.String())
+		r.report(h, m, lostWriteConfirmed, afterMiss)
+	default:
+		h.observed.compared(lagged, afterMiss)
+	}
+}
+
+// stillLost makes the second look. [lost-confirmed]: in this order. A write since the first look
+// changes legacy before the target, and is journaled last; a repair writes the target before it
+// clears the journal, so the target is read once more at the end.
+func (r *Reader[K, V]) stillLost(outer context.Context, key K, first *comparison[V], name record.Key) (bool, error) {
+	ctx, cancel := context.WithTimeout(outer, r.set.ShadowTimeout)
+	defer cancel()
+	again, err := r.set.Target.Get(ctx, key)
+	if err != nil || !again.missed() {
+		return false, err
+	}
+	value, found, err := r.set.Legacy(ctx, key)
+	if err != nil || !found || r.differs(first.legacy, value) {
+		return false, err
+	}
+	j, ok := r.i.fleet.(JournalReader)
+	if !ok {
+		return false, errors.New("this connection to the fleet can't read the journal")
+	}
+	if journaled, err := j.HasJournaled(ctx, name); err != nil || journaled {
+		return false, err
+	}
+	again, err = r.set.Target.Get(ctx, key)
+	return err == nil && again.missed(), err
 }
 
 // verdict returns nil if the stores agree.
@@ -114,21 +183,11 @@ func (r *Reader[K, V]) verdict(h *pinnedRoute, key K, l *comparison[V]) *Mismatc
 	return m
 }
 
-// confirmed distinguishes a lost write from other mismatches: the store that answers
-// lacks a record that legacy has, and this instance did not know that the copy is behind.
-// A record that only the target has, or that has other fields, may also come from a
-// writer of legacy that bypasses the application.
-func (r *Reader[K, V]) confirmed(m *Mismatch) verdictOf {
-	if m.Kind != MissingInTarget || !m.Route.Behaviour().Fallback {
-		return mismatched
+func (r *Reader[K, V]) differs(a, b V) bool {
+	if r.set.Compare == nil {
+		return !r.set.Equal(a, b)
 	}
-	if _, behind, _ := r.i.degraded.missing(m.Key); behind {
-		return mismatched
-	}
-	if m.Route.Phase == phases.Cutover && !m.Route.Percent.Takes(xxhash.Sum64String(string(m.Key))) {
-		return mismatched // legacy answers for this key
-	}
-	return lostWriteConfirmed
+	return len(r.set.Compare(a, b)) > 0
 }
 
 // complete reads each store that has not been read yet.

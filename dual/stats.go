@@ -19,6 +19,8 @@ type Stats struct {
 	Fallbacks    uint64 `json:"fallbacks"`     // target failed, legacy answered
 	LapsedReads  uint64 `json:"lapsed_reads"`  // the lease had expired, legacy answered
 	DegradedRead uint64 `json:"degraded_read"` // the target's copy is known to be behind, legacy answered
+	Misses       uint64 `json:"misses"`        // the target had neither the record nor a version of it, legacy was asked
+	Lost         uint64 `json:"lost"`          // of those and of shadow reads, confirmed: the target has lost the record
 
 	Shadows                 uint64 `json:"shadows"`                    // shadow reads made
 	ShadowsDropped          uint64 `json:"shadows_dropped"`            // too many at once
@@ -56,7 +58,7 @@ type Stats struct {
 
 // counters are the counts that change too rarely to need shards.
 type counters struct {
-	fallbacks, lapsedReads, degradedReads                                                                                        atomic.Uint64
+	fallbacks, lapsedReads, degradedReads, misses                                                                                atomic.Uint64
 	shadows, shadowsFailed, shadowsStopped                                                                                       atomic.Uint64
 	targetFailures, journaled, degraded, emergencyRollbacks, unsettled, failed                                                   atomic.Uint64
 	fenceWaits, overflowed, abandoned                                                                                            atomic.Uint64
@@ -69,6 +71,7 @@ type tally struct {
 	legacy, target, writes uint64
 	inFlight               uint64
 	comparisons            [len(verdicts)]uint64
+	lost                   uint64
 }
 
 func (t *tally) add(h *pinnedRoute) {
@@ -81,8 +84,10 @@ func (t *tally) add(h *pinnedRoute) {
 	}
 	reads -= h.abortedReads.Load()
 	t.writes -= h.abortedWrites.Load()
-	for o := range outcomes {
-		fromLegacy += h.observed.counts[index(readFallback, outcomeOf(o))].Load()
+	for k := readFallback; k <= readMissed; k++ {
+		for o := range outcomes {
+			fromLegacy += h.observed.counts[index(k, outcomeOf(o))].Load()
+		}
 	}
 	if h.reads != phases.ReadsTarget {
 		fromLegacy = reads - min(fromTarget, reads)
@@ -94,6 +99,7 @@ func (t *tally) add(h *pinnedRoute) {
 	for v := range verdicts {
 		t.comparisons[v] += h.observed.counts[comparisons+v].Load()
 	}
+	t.lost += h.observed.counts[comparisons+int(lostWriteConfirmed)].Load() + h.observed.counts[missedComparisons+int(lostWriteConfirmed)].Load()
 }
 
 // Stats returns the counts.
@@ -112,6 +118,7 @@ func (i *Instance) Stats() Stats {
 		Epoch: h.route.Epoch, Acknowledged: acknowledged, Lapsed: !h.lease.valid(), InFlight: int64(sum.inFlight),
 		LegacyReads: sum.legacy, TargetReads: sum.target,
 		Fallbacks: c.fallbacks.Load(), LapsedReads: c.lapsedReads.Load(), DegradedRead: c.degradedReads.Load(),
+		Misses: c.misses.Load(), Lost: sum.lost,
 		Shadows: c.shadows.Load(), ShadowsDropped: sum.comparisons[dropped], ShadowsFailed: c.shadowsFailed.Load(),
 		ShadowsStopped: c.shadowsStopped.Load(), ShadowsAgreed: sum.comparisons[agreed], ShadowsLagged: sum.comparisons[lagged],
 		Mismatches: sum.comparisons[mismatched] + sum.comparisons[lostWriteConfirmed], Writes: sum.writes, TargetFailures: c.targetFailures.Load(),

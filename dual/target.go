@@ -37,6 +37,10 @@ type Versioned[V any] struct {
 	Version record.Version
 }
 
+// missed reports whether the target has neither the record nor a version of it. That is no
+// deletion: a deleted record leaves its version.
+func (v *Versioned[V]) missed() bool { return !v.Found && v.Version.IsZero() }
+
 // Change is one record's new state, all of it, with the version that the write gave it.
 type Change[K comparable, V any] struct {
 	Key     K

@@ -54,6 +54,7 @@ func TestEmergencyRollbackWaitsUntilNoInstanceReadsTarget(t *testing.T) {
 		f, target, legacy := newFleet(route(phases.Cutover)), newTarget(), newLegacy()
 		a := newTestInstance(t, f, target, legacy, adjust{})
 		b := newTestInstance(t, f, target, legacy, adjust{idle: true}) // it is not renewed
+		a.mustPut(1, 1)
 		settle()
 		target.do(func() { target.onApply = func(context.Context) error { return errDown } })
 		began := time.Now()
@@ -64,7 +65,7 @@ func TestEmergencyRollbackWaitsUntilNoInstanceReadsTarget(t *testing.T) {
 		if s := a.Stats(); s.Unsettled != 1 {
 			t.Fatalf("%+v", s)
 		}
-		if v := b.get(1); v != 0 {
+		if v := b.get(1); v != 1 {
 			t.Fatalf("reads %d", v)
 		}
 		_ = a.stop()

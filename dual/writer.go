@@ -21,6 +21,9 @@ type WriterConfig[K comparable, V any] struct {
 	Target   Target[K, V]
 	// Key is the record's canonical key. Not called in the phase legacy.
 	Key func(K) record.Key
+	// Legacy reads one record of legacy, as ReaderConfig.Legacy does. A write of retain asks it
+	// about a record of which the target has not even a version: was it lost?
+	Legacy func(ctx context.Context, key K) (value V, found bool, err error)
 	// IsFenced reports whether legacy refused a write because of the fence; the write
 	// then has no effect. Nil: store.IsFenced, which knows the errors of every driver that
 	// returns the server's SQLSTATE.
@@ -46,6 +49,7 @@ type Writer[K comparable, V any] struct {
 	target    Target[K, V]
 	batch     BatchTarget[K, V]
 	key       func(K) record.Key
+	legacy    func(context.Context, K) (V, bool, error)
 	fenced    func(error) bool
 	uncertain func(error) bool
 	readBack  func(context.Context, K) (V, bool, error)
@@ -56,15 +60,15 @@ type Writer[K comparable, V any] struct {
 
 // NewWriter checks the configuration.
 func NewWriter[K comparable, V any](c WriterConfig[K, V]) (*Writer[K, V], error) {
-	if c.Instance == nil || c.Target == nil || c.Key == nil {
-		return nil, errors.New("dual: WriterConfig needs an Instance, a Target and a Key")
+	if c.Instance == nil || c.Target == nil || c.Key == nil || c.Legacy == nil {
+		return nil, errors.New("dual: WriterConfig needs an Instance, a Target, a Key and Legacy")
 	}
 	if c.ReadBack != nil && c.Compare == nil {
 		return nil, errors.New("dual: WriterConfig.ReadBack needs Compare")
 	}
 	c.Target = withFaults(c.Instance, c.Target, c.Corrupt)
 	w := &Writer[K, V]{
-		i: c.Instance, target: c.Target, key: c.Key, fenced: c.IsFenced, uncertain: c.Uncertain,
+		i: c.Instance, target: c.Target, key: c.Key, legacy: c.Legacy, fenced: c.IsFenced, uncertain: c.Uncertain,
 		readBack: c.ReadBack, compare: c.Compare, clock: &targetClock{now: c.Target.Now},
 	}
 	w.batch, _ = c.Target.(BatchTarget[K, V])
@@ -74,7 +78,8 @@ func NewWriter[K comparable, V any](c WriterConfig[K, V]) (*Writer[K, V], error)
 	if w.uncertain == nil {
 		w.uncertain = store.IsUncertain
 	}
-	w.guard.pause, w.clock.guard.pause = c.Instance.set.BreakerPause, c.Instance.set.BreakerPause
+	c.Instance.guard(&w.guard)
+	c.Instance.guard(&w.clock.guard)
 	c.Instance.follow(w.clock)
 	return w, nil
 }

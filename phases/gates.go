@@ -153,7 +153,11 @@ func gateDirty(e Snapshot) GateResult {
 		g.Detail = fmt.Sprintf("a full reconcile (run %d) was clean after the last unclean exit", r.Run)
 	default:
 		g.Verdict = NoData
-		g.Detail = "an instance ended without leaving, perhaps with writes queued or in flight, or the state database lost journaled keys; such writes may land until " + dirty.UTC().Format(time.RFC3339) + ", and no full, two-way reconcile under this configuration that began later was clean"
+		why := e.Status.Unclean
+		if why == "" {
+			why = "an instance ended without leaving, perhaps with writes queued or in flight, or the state database lost journaled keys"
+		}
+		g.Detail = why + "; such writes may land until " + dirty.UTC().Format(time.RFC3339) + ", and no full, two-way reconcile under this configuration that began later was clean"
 		g.Hint = hint.Hint{Do: hint.ReconcileFull}
 	}
 	return g

@@ -22,6 +22,8 @@ type Status struct {
 	LastActor         string     `json:"last_actor,omitempty"`          //
 	Environment       string     `json:"environment,omitempty"`         //
 	StateLoss         *StateLoss `json:"state_loss,omitempty"`          // of the state database; nil: none is known
+	AcceptedMissing   int64      `json:"accepted_missing,omitempty"`    // records that the target has lost, which the return in progress may leave as legacy has them
+	Unclean           string     `json:"unclean,omitempty"`             // why a full reconcile is needed, in addition to Dirty; "": a lease or a state loss
 	ReturnJournalLost bool       `json:"return_journal_lost,omitempty"` // the return journal may lack keys: a rollback scans the target for them
 }
 
@@ -157,4 +159,6 @@ type Move struct {
 	Latch    *Latch       `json:"latch,omitempty"`     // with CauseTrigger only: what fired; At and Epoch are given by the state
 	Attempt  string       `json:"attempt,omitempty"`   // set while a fence is being raised, is up or is being lifted; "" clears it
 	FenceEra uint32       `json:"fence_era,omitempty"` // 0 keeps the present one
+	// AcceptMissing is how many records a move to Returning may leave as legacy has them.
+	AcceptMissing int64 `json:"accept_missing,omitempty"`
 }

@@ -17,7 +17,7 @@ import (
 	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/internal/state/reconciles"
 	"github.com/stranglerfig/migrator/internal/test/pairtest"
-	"github.com/stranglerfig/migrator/internal/test/testenv"
+	"github.com/stranglerfig/migrator/internal/test/statetest"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/reconcile"
 	"github.com/stranglerfig/migrator/record"
@@ -27,7 +27,7 @@ import (
 // database in which the reconciler keeps its runs too.
 func application(t *testing.T, p *pairtest.Pair, rc *reconcile.Reconciler) load {
 	t.Helper()
-	url := testenv.PostgresURL(t)
+	url := statetest.URL(t)
 	store := openState(t, url)
 	for _, to := range []phases.Route{{Phase: phases.ShadowWrite}, {Phase: phases.DualRead, Percent: phases.All}} {
 		if _, err := store.Transition(t.Context(), "move", func(e phases.Snapshot) (phases.Move, error) {
@@ -64,9 +64,6 @@ func application(t *testing.T, p *pairtest.Pair, rc *reconcile.Reconciler) load 
 // openState is a state database with the migration, at legacy.
 func openState(t *testing.T, url string) *state.Store {
 	t.Helper()
-	if _, _, err := state.Migrate(t.Context(), url); err != nil {
-		t.Fatal(err)
-	}
 	store, err := state.Open(t.Context(), url)
 	if err != nil {
 		t.Fatal(err)
@@ -119,7 +116,16 @@ func instance(t *testing.T, p *pairtest.Pair, url string, notAfter time.Duration
 	if err != nil {
 		t.Fatal(err)
 	}
-	w, err := dual.NewWriter(dual.WriterConfig[int, record.Record]{Instance: joined, Target: dual.Bind(p.Target, codec), Key: key})
+	w, err := dual.NewWriter(dual.WriterConfig[int, record.Record]{
+		Instance: joined, Target: dual.Bind(p.Target, codec), Key: key,
+		Legacy: func(ctx context.Context, id int) (record.Record, bool, error) {
+			rows, err := p.Legacy.Lookup(ctx, []record.Key{key(id)})
+			if err != nil {
+				return nil, false, err
+			}
+			return rows[0].Record, rows[0].Found, nil
+		},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,7 +9,7 @@ import (
 	"github.com/stranglerfig/migrator/internal/repair"
 	"github.com/stranglerfig/migrator/internal/state/reconciles"
 	"github.com/stranglerfig/migrator/internal/test/pairtest"
-	"github.com/stranglerfig/migrator/internal/test/testenv"
+	"github.com/stranglerfig/migrator/internal/test/statetest"
 	"github.com/stranglerfig/migrator/reconcile"
 	"github.com/stranglerfig/migrator/record"
 	"github.com/stranglerfig/migrator/store"
@@ -18,7 +18,7 @@ import (
 // stateReconciles is a state database with one migration.
 func stateReconciles(t *testing.T) (*reconciles.Runs, func(sql string, args ...any)) {
 	t.Helper()
-	ctx, store := t.Context(), openState(t, testenv.PostgresURL(t))
+	ctx, store := t.Context(), openState(t, statetest.URL(t))
 	return reconciles.New(store.Pool(), "move"), func(sql string, args ...any) {
 		t.Helper()
 		if _, err := store.Pool().Exec(ctx, sql, args...); err != nil {

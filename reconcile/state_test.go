@@ -9,7 +9,7 @@ import (
 	"github.com/stranglerfig/migrator/internal/state/backfills"
 	"github.com/stranglerfig/migrator/internal/state/reconciles"
 	"github.com/stranglerfig/migrator/internal/test/pairtest"
-	"github.com/stranglerfig/migrator/internal/test/testenv"
+	"github.com/stranglerfig/migrator/internal/test/statetest"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/reconcile"
 )
@@ -18,10 +18,7 @@ import (
 func TestBackfillAndReconcileOnTheStateDatabase(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
-	url := testenv.PostgresURL(t)
-	if _, _, err := state.Migrate(ctx, url); err != nil {
-		t.Fatal(err)
-	}
+	url := statetest.URL(t)
 	store, err := state.Open(ctx, url)
 	if err != nil {
 		t.Fatal(err)

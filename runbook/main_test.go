@@ -11,6 +11,7 @@ import (
 	"github.com/stranglerfig/migrator/internal/sqlconsole"
 	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/internal/state/runbooks"
+	"github.com/stranglerfig/migrator/internal/test/statetest"
 	"github.com/stranglerfig/migrator/internal/test/testenv"
 	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/runbook"
@@ -59,9 +60,8 @@ type bench struct {
 
 func newBench(t *testing.T) *bench {
 	t.Helper()
-	b := &bench{t: t, url: testenv.PostgresURL(t), dir: t.TempDir()}
-	_, _, err := state.Migrate(t.Context(), b.url)
-	must(t, err)
+	b := &bench{t: t, url: statetest.URL(t), dir: t.TempDir()}
+	var err error
 	b.store, err = state.Open(t.Context(), b.url)
 	must(t, err)
 	t.Cleanup(b.store.Close)

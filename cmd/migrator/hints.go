@@ -32,6 +32,7 @@ func commandLines() map[hint.Action]string {
 		hint.Rollback:            "migrator phase rollback {migration}",
 		hint.RollbackTo:          "migrator phase rollback {migration} --to {phase} --percent {percent}",
 		hint.RollbackToGrace:     "migrator phase rollback {migration} --to grace",
+		hint.AcceptMissing:       "migrator phase rollback {migration} --accept-missing {records}",
 		hint.GateExplain:         "migrator gate explain {gate} {migration}",
 		hint.FleetList:           "migrator fleet list {migration}",
 		hint.FleetEvict:          "migrator fleet evict {instance} --reason '...'",

@@ -20,8 +20,8 @@ func TestEveryActionHasACommandLine(t *testing.T) {
 	for _, a := range hint.Actions() {
 		h := hint.Hint{Do: a}
 		switch a {
-		case hint.DrillShow, hint.RunbookShow, hint.RunbookApprove:
-			h.Of = []string{"7"} // their first argument must be a number
+		case hint.DrillShow, hint.RunbookShow, hint.RunbookApprove, hint.AcceptMissing:
+			h.Of = []string{"7"} // their first subject must be a number
 		}
 		line := given{migration: "loans"}.commandLine(h)
 		delete(lines, a)

@@ -146,6 +146,7 @@ func (c *cli) printStep(step control.Step, dryRun bool) error {
 func newRollback(c *cli) *cobra.Command {
 	var to, percent, reason string
 	var settle time.Duration
+	var missing int64
 	var yes bool
 	cmd := &cobra.Command{
 		Use:   "rollback [MIGRATION]",
@@ -154,11 +155,16 @@ func newRollback(c *cli) *cobra.Command {
 whose reads come from legacy, from retain to grace; or to the phase named by
 --to, one move after the other. Needs no gate and no approval, overtakes an advance that has not settled, and never
 waits for an instance whose lease expired. From retain, the keys written since
-the fence are first replayed to legacy. There is no rollback from complete.`,
+the fence are first replayed to legacy. If the target has lost some of them, nothing is
+rolled back until --accept-missing names their number: legacy then keeps its older states
+of these, and the rollback leads on to dual-read. There is no rollback from complete.`,
 		Args: optionalName,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx := cmd.Context()
-			r := control.Rollback{Reason: reason, Settle: settle}
+			if missing < 0 {
+				return usagef("--accept-missing %d: want the number of lost records", missing)
+			}
+			r := control.Rollback{Reason: reason, Settle: settle, AcceptMissing: missing}
 			if err := parseStep(cmd.CommandPath(), to, percent, &r.To, &r.Percent); err != nil {
 				return err
 			}
@@ -183,6 +189,7 @@ the fence are first replayed to legacy. There is no rollback from complete.`,
 	f.StringVar(&percent, "percent", "", "percentage of cutover or dual-read")
 	f.StringVar(&reason, "reason", "", "why, for the history")
 	f.DurationVar(&settle, "settle", phases.Settle, "how long to wait for the fleet after each move")
+	f.Int64Var(&missing, "accept-missing", 0, "how many records the target may have lost")
 	f.BoolVarP(&yes, "yes", "y", false, "don't ask")
 	return cmd
 }

@@ -161,7 +161,7 @@ func Open[K comparable, V any](ctx context.Context, m *migration.Config, o Optio
 	reader := dual.ReaderConfig[K, V]{
 		Target: bound, Key: codec.Key, Legacy: b.Read, Compare: dual.CompareBy(codec, comparer), TargetTimeout: TargetTimeout,
 	}
-	writer := dual.WriterConfig[K, V]{Target: bound, Key: codec.Key, Compare: dual.CompareBy(codec, comparer)}
+	writer := dual.WriterConfig[K, V]{Target: bound, Key: codec.Key, Legacy: b.Read, Compare: dual.CompareBy(codec, comparer)}
 	if staging && legacy != nil {
 		writer.ReadBack = readBack(legacy, codec)
 	}

@@ -41,6 +41,7 @@ var (
 	_ dual.Notifier          = (*Fleet)(nil)
 	_ dual.EmergencyRollback = (*Fleet)(nil)
 	_ dual.ReturnJournal     = (*Fleet)(nil)
+	_ dual.JournalReader     = (*Fleet)(nil)
 	_ dual.StateLossReporter = (*Fleet)(nil)
 )
 

@@ -43,6 +43,12 @@ func (f *Fleet) Journal(ctx context.Context, entries []dual.JournalEntry) (dual.
 	return dual.JournalResult{Route: g.Route, TargetRead: statedb.AnyReadsTarget(g.Route, live), Fenced: statedb.Fenced(g.Route.Phase)}, nil
 }
 
+// HasJournaled implements dual.JournalReader.
+func (f *Fleet) HasJournaled(ctx context.Context, key record.Key) (has bool, err error) {
+	err = f.pool.QueryRow(ctx, `SELECT EXISTS (SELECT FROM migrator.journal WHERE migration = $1 AND key = $2)`, f.migration, []byte(key)).Scan(&has)
+	return has, statedb.Explain(err)
+}
+
 type journalRows struct {
 	keys     [][]byte
 	versions []string

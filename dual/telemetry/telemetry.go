@@ -35,9 +35,15 @@ type Role string
 
 // Roles.
 const (
-	Serving  Role = "serving"  // the caller got it, or waited for it
-	Fallback Role = "fallback" // legacy answered where the route names the target
-	Shadow   Role = "shadow"   // made beside the caller's: a shadow read, a background write
+	Serving Role = "serving" // the caller got it, or waited for it
+	Shadow  Role = "shadow"  // made beside the caller's: a shadow read, a background write
+	// Legacy answered where the route names the target. Only a Fallback is a failure of the
+	// target: it was asked, and failed.
+	Fallback Role = "fallback"
+	Untried  Role = "untried"  // the breaker was open: the target was not asked
+	Lapsed   Role = "lapsed"   // the instance's lease has expired
+	Degraded Role = "degraded" // the instance knows that the target lacks its write
+	Missed   Role = "missed"   // the target has neither the record nor a version of it
 	// Added is the time that a write's caller waited after legacy had the write;
 	// its store is Both, its count that of the writes.
 	Added Role = "added"
@@ -56,12 +62,13 @@ const (
 	Cancelled Outcome = "cancelled"
 )
 
-// Outcomes of comparisons.
+// Outcomes of comparisons. Those of the role Shadow are a sample of the reads; those of the role
+// Missed are of reads whose record only legacy had.
 const (
 	Agreed    Outcome = "agreed"
-	Lagged    Outcome = "lagged"   // agreed at a recheck, or the target was still changing
+	Lagged    Outcome = "lagged"   // agreed at a recheck, or the target was still changing, or its key is journaled
 	Mismatch  Outcome = "mismatch" // confirmed
-	LostWrite Outcome = "lost"     // confirmed, and an acknowledged write: missing in the store that answers, or older there
+	LostWrite Outcome = "lost"     // confirmed: legacy has the record, the target lacks it without a version, no journal has its key
 	Aborted   Outcome = "undone"   // could not be completed: error, timeout, panic, route replaced
 	Dropped   Outcome = "dropped"  // too many at once
 )

@@ -75,7 +75,7 @@ func (j *Job) Close() {
 // Controller returns one that moves the migration by the applied settings.
 func (j *Job) Controller(applied *migration.Config, report func(string)) *control.Controller {
 	c := NewController(j.State, applied, report)
-	c.Fence, c.Target = j.Legacy, j.Target
+	c.Legacy, c.Target = j.Legacy, j.Target
 	return c
 }
 

@@ -63,7 +63,7 @@ func OpenMoves(ctx context.Context, st *state.Store, name string, file *migratio
 	if err != nil {
 		return nil, err
 	}
-	m.Fence, m.Target, m.close = job.Legacy, job.Target, job.CloseStores
+	m.Legacy, m.Target, m.close = job.Legacy, job.Target, job.CloseStores
 	return m, nil
 }
 

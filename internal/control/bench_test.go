@@ -3,6 +3,7 @@ package control_test
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"testing"
 	"time"
 
@@ -12,9 +13,11 @@ import (
 	"github.com/stranglerfig/migrator/internal/openstore"
 	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/internal/state/backfills"
+	"github.com/stranglerfig/migrator/internal/test/statetest"
 	"github.com/stranglerfig/migrator/internal/test/testenv"
 	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/phases"
+	"github.com/stranglerfig/migrator/record"
 	"github.com/stranglerfig/migrator/store"
 )
 
@@ -56,9 +59,7 @@ func newBench(t *testing.T) *bench {
 	var err error
 	b.m, err = openstore.Parse("test.yaml", fmt.Appendf(nil, description, b.legacyURL, testenv.RedisURL(t)), nil)
 	b.check(err)
-	stateURL := testenv.PostgresURL(t)
-	_, _, err = state.Migrate(ctx, stateURL)
-	b.check(err)
+	stateURL := statetest.URL(t)
 	b.state, err = state.Open(ctx, stateURL)
 	b.check(err)
 	t.Cleanup(b.state.Close)
@@ -116,7 +117,7 @@ func (b *bench) walk(to phases.Phase) {
 
 func (b *bench) controller() *control.Controller {
 	return &control.Controller{
-		State: b.state, Migration: "items", Settings: b.m.Settings(), Fence: b.legacy, Target: b.target,
+		State: b.state, Migration: "items", Settings: b.m.Settings(), Legacy: b.legacy, Target: b.target,
 		Poll: 5 * time.Millisecond, FenceBudget: time.Minute,
 	}
 }
@@ -129,6 +130,18 @@ func fenceGates() control.Advance {
 // interlocked makes the interlocks of grace → retain pass: a backfill is done.
 func (b *bench) interlocked() {
 	b.t.Helper()
+	keys := make([]record.Key, 20)
+	for n := range keys {
+		keys[n] = record.Key(strconv.Itoa(n + 1))
+	}
+	rows, err := b.legacy.LookupLocked(b.ctx, keys)
+	b.check(err)
+	writes := make([]store.Write, len(rows))
+	for n, r := range rows {
+		writes[n] = store.Write{Key: r.Key, Record: r.Record, Version: r.Version}
+	}
+	_, err = b.target.Apply(b.ctx, writes)
+	b.check(err)
 	backfills := backfills.New(b.state.Pool(), "items")
 	p, release, err := backfills.Begin(b.ctx)
 	b.check(err)

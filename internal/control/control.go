@@ -34,7 +34,11 @@ type State interface {
 // ReturnState is the return journal: the keys that the target has written since the fence.
 type ReturnState interface {
 	ReturnKeys(ctx context.Context, migration string, after record.Key, limit int) ([]record.Key, error)
-	ClearReturn(ctx context.Context, migration string, keys []record.Key) error
+	// ClearReturn deletes keys that legacy has again. lost of them are not replayed: that many
+	// must have been accepted, and the migration is marked unclean.
+	ClearReturn(ctx context.Context, migration string, keys []record.Key, lost int64) error
+	// AcceptMissing sets how many records may be lost in the return that at is.
+	AcceptMissing(ctx context.Context, migration string, at phases.Route, records int64) error
 }
 
 // Judge evaluates the measured gates and stores the evaluations, which the next
@@ -43,14 +47,21 @@ type Judge interface {
 	Gates(ctx context.Context, e phases.Snapshot) ([]phases.Evaluation, error)
 }
 
-// Controller moves one migration. Fence and Target are needed from grace on.
+// Legacy is what a controller needs of legacy.
+type Legacy interface {
+	store.Fence
+	// Lookup reads the rows of keys, in their order.
+	Lookup(ctx context.Context, keys []record.Key) ([]store.Row, error)
+}
+
+// Controller moves one migration. Legacy and Target are needed from grace on.
 type Controller struct {
 	State     State
 	Migration string
 	Settings  phases.Settings
 	Config    string // hash of what Settings are of; a step is refused once another is applied; "": not compared
 	Judge     Judge  // evaluates the measured gates before an advance; nil: the stored evaluations decide
-	Fence     store.Fence
+	Legacy    Legacy
 	Target    store.TargetRecords
 
 	LockTimeout time.Duration // for the fence's table lock; 0: 5 s

@@ -61,34 +61,34 @@ func (s frozenState) Forget(ctx context.Context, m, attempt, reason string) erro
 	return s.f.step(func() error { return s.State.ForgetAttempt(ctx, m, attempt, reason) })
 }
 
-func (s frozenState) ClearReturn(ctx context.Context, m string, keys []record.Key) error {
-	return s.f.step(func() error { return s.State.ClearReturn(ctx, m, keys) })
+func (s frozenState) ClearReturn(ctx context.Context, m string, keys []record.Key, lost int64) error {
+	return s.f.step(func() error { return s.State.ClearReturn(ctx, m, keys, lost) })
 }
 
 type frozenFence struct {
-	store.Fence
+	control.Legacy
 	f *freezer
 }
 
 func (s frozenFence) RaiseFence(ctx context.Context, attempt string, d time.Duration) (era uint32, err error) {
-	err = s.f.step(func() error { era, err = s.Fence.RaiseFence(ctx, attempt, d); return err })
+	err = s.f.step(func() error { era, err = s.Legacy.RaiseFence(ctx, attempt, d); return err })
 	return era, err
 }
 
 func (s frozenFence) LiftFence(ctx context.Context, attempt string, d time.Duration) (era uint32, err error) {
-	err = s.f.step(func() error { era, err = s.Fence.LiftFence(ctx, attempt, d); return err })
+	err = s.f.step(func() error { era, err = s.Legacy.LiftFence(ctx, attempt, d); return err })
 	return era, err
 }
 
 func (s frozenFence) Replay(ctx context.Context, attempt string, rows []store.Row) (out []store.Row, err error) {
-	err = s.f.step(func() error { out, err = s.Fence.Replay(ctx, attempt, rows); return err })
+	err = s.f.step(func() error { out, err = s.Legacy.Replay(ctx, attempt, rows); return err })
 	return out, err
 }
 
 // frozen runs do on a controller that freezes, until it has; false if it ended before.
 func (b *bench) frozen(f *freezer, do func(*control.Controller) error) (reached bool, wait func()) {
 	ctl := b.controller()
-	ctl.State, ctl.Fence = frozenState{b.state, f}, frozenFence{b.legacy, f}
+	ctl.State, ctl.Legacy = frozenState{b.state, f}, frozenFence{b.legacy, f}
 	ended := make(chan struct{})
 	go func() { defer close(ended); _ = do(ctl) }()
 	select {

@@ -78,7 +78,7 @@ func (c *Controller) fenceAndRetain(ctx context.Context, status phases.Status, a
 		// [fence-lock], [fence-era]: once this returns, legacy refuses writes, and the era is above every
 		// version that legacy has given. Raising it again for the same attempt changes nothing, so
 		// a resumed command repeats this.
-		era, err := c.Fence.RaiseFence(ctx, attempt, orDefault(c.LockTimeout, phases.LockTimeout))
+		era, err := c.Legacy.RaiseFence(ctx, attempt, orDefault(c.LockTimeout, phases.LockTimeout))
 		if err != nil {
 			return status, err
 		}
@@ -107,7 +107,7 @@ func (c *Controller) fenceAndRetain(ctx context.Context, status phases.Status, a
 	if err := c.AwaitSettled(ctx, budget); err != nil {
 		return status, err
 	}
-	holder, era, err := c.Fence.FenceState(ctx)
+	holder, era, err := c.Legacy.FenceState(ctx)
 	if err != nil {
 		return status, err
 	}
@@ -156,7 +156,7 @@ func (c *Controller) lift(ctx context.Context, attempt, reason string) (at phase
 	if at.Phase == phases.Grace {
 		// [attempt-void]: its controller may be alive and about to fence. Voided first, then
 		// deleted: without the record, no command would search for that fence.
-		voided, err := c.Fence.VoidFence(ctx, attempt)
+		voided, err := c.Legacy.VoidFence(ctx, attempt)
 		if err != nil {
 			return at, false, err
 		}
@@ -178,7 +178,7 @@ func (c *Controller) lift(ctx context.Context, attempt, reason string) (at phase
 	}
 	// [lift-era], [attempt-void]: in one transaction on legacy. [lift-replayed]: nothing is to be
 	// replayed: from grace or fenced no write has gone to the target alone.
-	if _, err := c.Fence.LiftFence(ctx, attempt, orDefault(c.LockTimeout, phases.LockTimeout)); err != nil {
+	if _, err := c.Legacy.LiftFence(ctx, attempt, orDefault(c.LockTimeout, phases.LockTimeout)); err != nil {
 		return at, true, err
 	}
 	failpoint.Here("control.lift.lifted")

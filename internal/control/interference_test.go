@@ -16,7 +16,7 @@ import (
 // interferedFence calls a function right after a step of legacy's fence, before the
 // controller gets the result. A nil function is not called.
 type interferedFence struct {
-	store.Fence
+	control.Legacy
 	raised, looked, replayed func()
 }
 
@@ -27,33 +27,34 @@ func after(f func()) {
 }
 
 func (s interferedFence) RaiseFence(ctx context.Context, attempt string, d time.Duration) (uint32, error) {
-	era, err := s.Fence.RaiseFence(ctx, attempt, d)
+	era, err := s.Legacy.RaiseFence(ctx, attempt, d)
 	after(s.raised)
 	return era, err
 }
 
 func (s interferedFence) FenceState(ctx context.Context) (string, uint32, error) {
-	attempt, era, err := s.Fence.FenceState(ctx)
+	attempt, era, err := s.Legacy.FenceState(ctx)
 	after(s.looked)
 	return attempt, era, err
 }
 
 func (s interferedFence) Replay(ctx context.Context, attempt string, rows []store.Row) ([]store.Row, error) {
-	back, err := s.Fence.Replay(ctx, attempt, rows)
+	back, err := s.Legacy.Replay(ctx, attempt, rows)
 	after(s.replayed)
 	return back, err
 }
 
-// interferedState calls a function once the route is fenced.
+// interferedState calls a function after a move to a phase.
 type interferedState struct {
 	control.State
-	fenced func()
+	to    phases.Phase
+	moved func()
 }
 
 func (s interferedState) Transition(ctx context.Context, m string, decide func(phases.Snapshot) (phases.Move, error)) (phases.Status, error) {
 	st, err := s.State.Transition(ctx, m, decide)
-	if err == nil && st.Route.Phase == phases.Fenced {
-		s.fenced()
+	if err == nil && st.Route.Phase == s.to {
+		s.moved()
 	}
 	return st, err
 }
@@ -87,7 +88,7 @@ func TestRetainNeedsARaisedFence(t *testing.T) {
 	t.Parallel()
 	b := atGrace(t)
 	ctl := b.controller()
-	ctl.Fence = interferedFence{Fence: b.legacy, raised: func() {
+	ctl.Legacy = interferedFence{Legacy: b.legacy, raised: func() {
 		attempt, _, err := b.legacy.FenceState(b.ctx)
 		b.check(err)
 		_, err = b.legacy.LiftFence(b.ctx, attempt, time.Minute)
@@ -106,7 +107,7 @@ func TestRetainNeedsItsOwnFence(t *testing.T) {
 	t.Parallel()
 	b := atGrace(t)
 	ctl := b.controller()
-	ctl.Fence = interferedFence{Fence: b.legacy, raised: func() {
+	ctl.Legacy = interferedFence{Legacy: b.legacy, raised: func() {
 		b.check(b.sql(`UPDATE migrator_legacy.migration SET attempt = 'another'`))
 	}}
 	if step, err := ctl.Advance(b.ctx, fenceGates()); err == nil || step.Done {
@@ -125,11 +126,11 @@ func TestRetainReadsTheFleetAsItCommits(t *testing.T) {
 	_, err := fleet.Renew(b.ctx, grant.Lease, grant.Route.Epoch)
 	b.check(err)
 	ctl := b.controller()
-	ctl.State = interferedState{State: b.state, fenced: func() {
+	ctl.State = interferedState{State: b.state, to: phases.Fenced, moved: func() {
 		_, err := b.state.Pool().Exec(b.ctx, `UPDATE migrator.leases SET expires_at = clock_timestamp()`)
 		b.check(err)
 	}}
-	ctl.Fence = interferedFence{Fence: b.legacy, looked: func() {
+	ctl.Legacy = interferedFence{Legacy: b.legacy, looked: func() {
 		_, err := fleet.Join(b.ctx, dual.Identity{Instance: "cut off", Previous: grant.Lease})
 		b.check(err)
 	}}
@@ -156,7 +157,7 @@ func TestReplayTakesALateWriteOfRetain(t *testing.T) {
 	late := record.Record{record.TextValue("1"), record.TextValue("late")}
 	times := 0
 	ctl := b.controller()
-	ctl.Fence = interferedFence{Fence: b.legacy, replayed: func() {
+	ctl.Legacy = interferedFence{Legacy: b.legacy, replayed: func() {
 		if times++; times > 1 {
 			return
 		}

@@ -24,7 +24,7 @@ func (c *Controller) Reclaim(ctx context.Context, reason string, settle time.Dur
 		return nil, err
 	}
 	// Legacy is asked, since the state may lack a fence that is raised, or have one that was lifted.
-	holder, era, err := c.Fence.FenceState(ctx)
+	holder, era, err := c.Legacy.FenceState(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -32,7 +32,7 @@ func (c *Controller) Reclaim(ctx context.Context, reason string, settle time.Dur
 		// Its controller may be alive and still raise the fence.
 		// [attempt-void]: after this its controller can't fence legacy behind the route that
 		// reclaim chooses.
-		voided, err := c.Fence.VoidFence(ctx, noted)
+		voided, err := c.Legacy.VoidFence(ctx, noted)
 		if err != nil {
 			return nil, err
 		}
@@ -111,7 +111,7 @@ func (c *Controller) commitReclaim(ctx context.Context, move phases.Move, settle
 // journal may lack some of them. A key that was replayed before a crash has a version of a
 // later era by now, and is not replayed again.
 func (c *Controller) replayUnjournaled(ctx context.Context, attempt string) error {
-	_, era, err := c.Fence.FenceState(ctx)
+	_, era, err := c.Legacy.FenceState(ctx)
 	if err != nil {
 		return err
 	}

@@ -10,7 +10,7 @@ import (
 	"github.com/stranglerfig/migrator/internal/control"
 	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/state"
-	"github.com/stranglerfig/migrator/internal/test/testenv"
+	"github.com/stranglerfig/migrator/internal/test/statetest"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/record"
 	"github.com/stranglerfig/migrator/store"
@@ -20,9 +20,7 @@ import (
 // restored older backup would.
 func (b *bench) olderState(at phases.Phase) {
 	b.t.Helper()
-	url := testenv.PostgresURL(b.t)
-	_, _, err := state.Migrate(b.ctx, url)
-	b.check(err)
+	url := statetest.URL(b.t)
 	applied, err := b.state.Config(b.ctx, "items")
 	b.check(err)
 	b.state, err = state.Open(b.ctx, url)

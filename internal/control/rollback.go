@@ -3,14 +3,11 @@ package control
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/stranglerfig/migrator/internal/failpoint"
 	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/phases"
-	"github.com/stranglerfig/migrator/record"
-	"github.com/stranglerfig/migrator/store"
 )
 
 // Rollback is a requested rollback.
@@ -19,6 +16,9 @@ type Rollback struct {
 	Percent phases.Percent // of a ramped phase; 0: all of dual-read's reads, or the present step's of cutover
 	Reason  string
 	Settle  time.Duration // how long to wait for the fleet between two moves, and after the last; 0: 30 s
+	// AcceptMissing is how many records the target may have lost: a return from retain leaves
+	// legacy's older states of them, and leads on to dual-read.
+	AcceptMissing int64
 }
 
 // Rollback makes the moves of the rollback; each one is settled before the next. The
@@ -49,10 +49,20 @@ func (c *Controller) Rollback(ctx context.Context, r Rollback) ([]phases.Route, 
 	if err != nil {
 		return nil, err
 	}
+	missing := r.AcceptMissing // of a return that another command has begun
+	if path[0].Phase == phases.Returning && e.Status.Reversible {
+		if missing, err = c.missing(ctx, from, r.AcceptMissing); err != nil {
+			return nil, err
+		}
+	}
+	if last := path[len(path)-1].Phase; missing > 0 && last == phases.Grace && from.Phase != phases.Lifting {
+		// [return-lost]: the target lacks records, so reads must not come from it.
+		path = append(path, phases.Route{Phase: phases.DualRead, Percent: phases.All})
+	}
 	settle := orDefault(r.Settle, phases.Settle)
 	var made []phases.Route
 	for _, to := range path {
-		route, err := c.back(ctx, from, to, r.Reason, settle)
+		route, err := c.back(ctx, from, to, r, settle)
 		if err != nil {
 			return made, err
 		}
@@ -95,12 +105,17 @@ func rollbackPath(from phases.Route, r Rollback) ([]phases.Route, error) {
 
 // back makes one move. It waits while a live instance may still be on a route that is
 // incompatible with the new one.
-func (c *Controller) back(ctx context.Context, from, to phases.Route, reason string, settle time.Duration) (phases.Route, error) {
+func (c *Controller) back(ctx context.Context, from, to phases.Route, r Rollback, settle time.Duration) (phases.Route, error) {
 	if to.Phase == phases.Grace && from.Phase == phases.Returning {
-		return c.finishReturn(ctx, from, reason, settle)
+		if r.AcceptMissing > 0 { // of a return that another command has begun
+			if err := c.State.AcceptMissing(ctx, c.Migration, from, r.AcceptMissing); err != nil {
+				return from, err
+			}
+		}
+		return c.finishReturn(ctx, from, r.Reason, settle)
 	}
 	if to.Phase == phases.Grace && from.Phase == phases.Lifting {
-		return c.finishLift(ctx, reason)
+		return c.finishLift(ctx, r.Reason)
 	}
 	deadline := time.Now().Add(settle)
 	for {
@@ -111,7 +126,10 @@ func (c *Controller) back(ctx context.Context, from, to phases.Route, reason str
 			if to.Phase == phases.Returning && !e.Status.Reversible {
 				return phases.Move{}, errors.New("cannot roll back from retain: the migration file sets retain.reversible: false, so writes since the fence are not journalled")
 			}
-			m := phases.Move{From: from, To: to, Cause: phases.CauseRollback, Reason: reason}
+			m := phases.Move{From: from, To: to, Cause: phases.CauseRollback, Reason: r.Reason}
+			if to.Phase == phases.Returning {
+				m.AcceptMissing = r.AcceptMissing
+			}
 			if overtakes(to, e.Status.Route) {
 				// Another command moved forward meanwhile: the rollback is also one from there. From
 				// is read under the lock, so the compare in Transition succeeds.
@@ -168,126 +186,6 @@ func (c *Controller) finishLift(ctx context.Context, reason string) (phases.Rout
 	}
 	at, _, err := c.lift(ctx, e.Status.Attempt, reason)
 	return at, err
-}
-
-// finishReturn writes back to legacy what the target took since the fence, and lifts
-// the fence. While it runs the route is returning: writes wait.
-//
-// A write of retain journals its key before it touches the target, so every key of
-// which the target has a newer version is in the journal. A key that was journalled and
-// never written is replayed too, and its version in the target raised to the new era: a
-// writer that resumes late is refused by its own compare-and-set.
-func (c *Controller) finishReturn(ctx context.Context, at phases.Route, reason string, settle time.Duration) (phases.Route, error) {
-	// [return-settled]: while an instance may still be on retain, it may write a key after its
-	// replay.
-	if err := c.AwaitSettled(ctx, settle); err != nil {
-		return at, err
-	}
-	e, err := c.State.Snapshot(ctx, c.Migration)
-	if err != nil {
-		return at, err
-	}
-	// [return-settled], [lapsed-held]: an instance whose lease expired on retain may still write
-	// the target, and reads only the target: it must rejoin or be evicted first.
-	if err := phases.Legal(at, phases.Route{Phase: phases.Grace}, e.Fleet.LiveRoutes); err != nil {
-		return at, blockedByLapsed(err, e.Fleet)
-	}
-	failpoint.Here("control.return.held")
-	attempt := e.Status.Attempt
-	if e.Status.ReturnJournalLost {
-		// [reclaim-scan]: the return journal may lack keys; the flag is in the state, so a resumed
-		// return scans too.
-		if err := c.replayUnjournaled(ctx, attempt); err != nil {
-			return at, fmt.Errorf("replaying to legacy: %w", err)
-		}
-	}
-	total, done := e.Status.ReturnKeys, 0
-	for {
-		// [return-all]: until none is left. Under returning no key enters, so the loop ends.
-		keys, err := c.State.ReturnKeys(ctx, c.Migration, "", 500)
-		if err != nil {
-			return at, err
-		}
-		if len(keys) == 0 {
-			break
-		}
-		if err := c.replay(ctx, attempt, keys); err != nil {
-			return at, fmt.Errorf("replaying to legacy: %w", err)
-		}
-		// [return-clear]: after both stores have the key. A crash in between replays it again,
-		// which changes nothing.
-		if err := c.State.ClearReturn(ctx, c.Migration, keys); err != nil {
-			return at, err
-		}
-		failpoint.Here("control.return.cleared")
-		done += len(keys)
-		c.report("replayed %d of %d keys to legacy", done, total)
-	}
-	// [lift-replayed]: only here, with the return journal empty.
-	if _, err := c.Fence.LiftFence(ctx, attempt, orDefault(c.LockTimeout, phases.LockTimeout)); err != nil {
-		return at, err
-	}
-	failpoint.Here("control.return.lifted")
-	return c.fenceMove(ctx, at, phases.Grace, "", reason)
-}
-
-func (c *Controller) replay(ctx context.Context, attempt string, keys []record.Key) error {
-	for len(keys) > 0 {
-		entries, err := c.Target.Get(ctx, keys)
-		if err != nil {
-			return err
-		}
-		rows := make([]store.Row, len(entries))
-		for i, e := range entries {
-			switch e.Presence {
-			case store.Live:
-				rows[i] = store.Row{Key: e.Key, Found: true, Record: e.Record}
-			// [return-all]: a key that the target has deleted, or never got, is deleted in legacy.
-			case store.Absent, store.Tombstone:
-				rows[i] = store.Row{Key: e.Key}
-			default:
-				return fmt.Errorf("key %q: the target has %s (%s)", e.Key, e.Presence, e.Detail)
-			}
-		}
-		// [one-decides]: legacy refuses unless the fence is still this attempt's. [return-era]: the
-		// versions that it returns are of the era that lifting begins.
-		versioned, err := c.Fence.Replay(ctx, attempt, rows)
-		if err != nil {
-			return err
-		}
-		failpoint.Here("control.return.replayed")
-		writes := make([]store.Write, len(versioned))
-		for i, row := range versioned {
-			// [return-era]: on condition that the target is as it was read. That refuses this write
-			// if it lands late, so it needs no not-after; a write that came between is replayed.
-			writes[i] = store.Write{
-				Key: row.Key, Deleted: !row.Found, Record: row.Record,
-				Version: row.Version, Only: &entries[i].Version,
-			}
-		}
-		results, err := c.Target.Apply(ctx, writes)
-		if err != nil {
-			return err
-		}
-		failpoint.Here("control.return.written")
-		var again []record.Key
-		for i, res := range results {
-			switch {
-			case res.Err != nil:
-				return fmt.Errorf("key %q: %w", keys[i], res.Err)
-			// [return-all]: read and replayed again: legacy must have what the target has in the
-			// end.
-			case res.Outcome == store.Changed: // a late write came in between: replay that one
-				again = append(again, keys[i])
-			case res.Outcome != store.Applied:
-				return fmt.Errorf("key %q: the target answered %s", keys[i], res.Outcome)
-			}
-		}
-		// Each round is caused by a write of retain that was in flight: there are finitely many,
-		// since no new one begins.
-		keys = again
-	}
-	return nil
 }
 
 // Resume completes what an interrupted command left between two phases.

@@ -11,6 +11,7 @@ import (
 	"github.com/stranglerfig/migrator/dual"
 	"github.com/stranglerfig/migrator/internal/judge"
 	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/internal/test/statetest"
 	"github.com/stranglerfig/migrator/internal/test/testenv"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/record"
@@ -52,7 +53,7 @@ func TestTriggerRollsBackAfterStateOutage(t *testing.T) {
 // leader is deposed in the middle of a rollback, and another makes it.
 func TestTwoLeadersRollBackOnce(t *testing.T) {
 	t.Parallel()
-	b := newFixture(t, testenv.PostgresURL(t))
+	b := newFixture(t, statetest.URL(t))
 	b.reportReads(0, 200)
 	// Both have seen the firing before either acts.
 	var both sync.WaitGroup
@@ -108,7 +109,7 @@ func TestTwoLeadersRollBackOnce(t *testing.T) {
 // after another leader has rolled back and an operator has advanced again.
 func TestFrozenLeaderIgnoresStaleFiring(t *testing.T) {
 	t.Parallel()
-	b := newFixture(t, testenv.PostgresURL(t))
+	b := newFixture(t, statetest.URL(t))
 	b.reportReads(0, 200)
 	frozen, thaw := make(chan struct{}), make(chan struct{})
 	first := b.engine(func(e *runningEngine) {
@@ -158,7 +159,7 @@ func (b *fixture) addCustomTrigger(name, onBlind string) {
 // answer, not to one whose first answer is still pending.
 func TestBlindTriggerWaitsForFirstAnswer(t *testing.T) {
 	t.Parallel()
-	b := newFixture(t, testenv.PostgresURL(t))
+	b := newFixture(t, statetest.URL(t))
 	b.addCustomTrigger("burn", phases.RollbackOnBlind)
 	b.reportReads(200, 0)
 	source := gatedSource{make(chan struct{}), judge.Reading{Verdict: phases.Error, Detail: "connection refused"}}
@@ -175,7 +176,7 @@ func TestBlindTriggerWaitsForFirstAnswer(t *testing.T) {
 // that restarts after a firing that was rolled back and acknowledged.
 func TestDeadSourceDoesNotFire(t *testing.T) {
 	t.Parallel()
-	b := newFixture(t, testenv.PostgresURL(t))
+	b := newFixture(t, statetest.URL(t))
 	b.addCustomTrigger("burn", phases.HoldOnBlind)
 	b.reportReads(0, 200)
 	dead := gatedSource{make(chan struct{}), judge.Reading{Verdict: phases.Error, Detail: "connection refused"}}
@@ -204,7 +205,7 @@ func TestDeadSourceDoesNotFire(t *testing.T) {
 // cutover.
 func TestRampStopsAfterWriteFailureRollback(t *testing.T) {
 	t.Parallel()
-	b := newFixture(t, testenv.PostgresURL(t))
+	b := newFixture(t, statetest.URL(t))
 	result, err := b.fleet.Journal(t.Context(), []dual.JournalEntry{{Key: "1", Version: record.MakeVersion(0, 0, 1), Reason: "refused"}})
 	b.check(err)
 	if !result.TargetRead {

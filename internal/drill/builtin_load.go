@@ -130,7 +130,7 @@ func (b *BuiltInLoad) join(ctx context.Context) (err error) {
 		return err
 	}
 	b.writer, err = dual.NewWriter(dual.WriterConfig[record.Key, value]{
-		Instance: b.instance, Target: target{b.Target}, Key: func(k record.Key) record.Key { return k },
+		Instance: b.instance, Legacy: b.lookup, Target: target{b.Target}, Key: func(k record.Key) record.Key { return k },
 		Uncertain: func(error) bool { return true },
 	})
 	return err

@@ -30,6 +30,7 @@ const (
 	Rollback            Action = "rollback"              // to the nearest phase that reads from legacy
 	RollbackTo          Action = "rollback-to"           // phase, percentage
 	RollbackToGrace     Action = "rollback-to-grace"     // undo the fence
+	AcceptMissing       Action = "accept-missing"        // number: roll back without the records that the target has lost
 	GateExplain         Action = "gate-explain"          // gate
 	FleetList           Action = "fleet-list"            // see the instances
 	FleetEvict          Action = "fleet-evict"           // instance
@@ -56,7 +57,7 @@ const (
 func Actions() []Action {
 	return []Action{
 		Init, GrantOperator, SetStateURL, Listen, SetMigrationFile, Apply, LiftFence, Doctor, Status, Retry,
-		Advance, AdvanceDryRun, Approve, Acknowledge, Resume, Reclaim, Rollback, RollbackTo, RollbackToGrace, GateExplain,
+		Advance, AdvanceDryRun, Approve, Acknowledge, Resume, Reclaim, Rollback, RollbackTo, RollbackToGrace, AcceptMissing, GateExplain,
 		FleetList, FleetEvict, BackfillRun,
 		ReconcileRun, ReconcileFull, ReconcileRepair, ReconcileFullRepair, ReconcileResume, ReconcileList, ReconcileShow,
 		RunbookVerify, RunbookList, RunbookShow, RunbookRender, RunbookResume, RunbookDecide, RunbookApprove,

@@ -1,6 +1,7 @@
 package judge
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/stranglerfig/migrator/dual/telemetry"
@@ -11,6 +12,18 @@ import (
 type tally struct {
 	N int64 `json:"n"`
 	K int64 `json:"k"`
+	// Untried operations were refused by an open breaker, without asking the target.
+	Untried int64 `json:"untried,omitempty"`
+}
+
+func (t tally) add(o tally) tally { return tally{t.N + o.N, t.K + o.K, t.Untried + o.Untried} }
+
+// besides is what a text says of the untried operations.
+func (t tally) besides() string {
+	if t.Untried == 0 {
+		return ""
+	}
+	return fmt.Sprintf(" (%d were not tried)", t.Untried)
 }
 
 func (t tally) share() float64 {
@@ -23,41 +36,44 @@ func (t tally) share() float64 {
 // tallier counts in buckets.
 type tallier func([]telemetry.Bucket) tally
 
-// comparisons counts completed comparisons, and those that differ.
+// comparisons counts completed comparisons, and those that differ. Those that follow a miss are
+// left out: they are no sample of the reads.
 func comparisons(b []telemetry.Bucket) tally {
 	n := func(o telemetry.Outcome) int64 {
-		return int64(telemetry.N(b, telemetry.Series{Operation: telemetry.Comparison, Outcome: o}))
+		return int64(telemetry.N(b, telemetry.Series{Operation: telemetry.Comparison, Role: telemetry.Shadow, Outcome: o}))
 	}
 	wrong := n(telemetry.Mismatch) + n(telemetry.LostWrite)
 	return tally{N: n(telemetry.Agreed) + n(telemetry.Lagged) + wrong, K: wrong}
 }
 
-// failed counts one store's operations in one role. Operations that their caller canceled
-// are left out: they do not measure the store.
-func failed(b []telemetry.Bucket, op telemetry.Operation, role telemetry.Role) tally {
+// asked counts the operations of one role that the target was asked for, and of those the ones
+// that it failed. Left out are those that prove nothing about it: canceled by their caller,
+// refused by an open breaker, or answered by legacy because of the instance's own lease or
+// journal.
+func asked(b []telemetry.Bucket, op telemetry.Operation, role telemetry.Role) tally {
 	n := func(o telemetry.Outcome) int64 {
 		return int64(telemetry.N(b, telemetry.Series{Operation: op, Store: telemetry.Target, Role: role, Outcome: o}))
 	}
-	bad := n(telemetry.Failed) + n(telemetry.TimedOut) + n(telemetry.Rejected)
-	return tally{N: n(telemetry.OK) + bad, K: bad}
+	bad := n(telemetry.Failed) + n(telemetry.TimedOut)
+	return tally{N: n(telemetry.OK) + bad, K: bad, Untried: n(telemetry.Rejected)}
 }
 
-// targetWrites counts all writes to the target, also those in the background.
-func targetWrites(b []telemetry.Bucket) tally { return failed(b, telemetry.Write, "") }
+// askedWrites counts the writes that a caller waited for.
+func askedWrites(b []telemetry.Bucket) tally { return asked(b, telemetry.Write, telemetry.Serving) }
 
-// servingWrites counts the writes to the target that a caller waited for.
-func servingWrites(b []telemetry.Bucket) tally { return failed(b, telemetry.Write, telemetry.Serving) }
+// askedReads counts the reads that the target was asked for.
+func askedReads(b []telemetry.Bucket) tally { return asked(b, telemetry.Read, telemetry.Serving) }
 
-// targetReads counts the reads that the route sends to the target. A read that fell back to
-// legacy counts as failed, whether the target was queried or not.
-func targetReads(b []telemetry.Bucket) tally {
-	t := failed(b, telemetry.Read, telemetry.Serving)
-	if fallen := int64(telemetry.N(b, telemetry.Series{Operation: telemetry.Read, Role: telemetry.Fallback})); fallen > t.K {
-		t.N += fallen - t.K
-		t.K = fallen
-	}
-	return t
-}
+// served is a tally for a gate: what the breaker refused counts as failed too. The target had
+// failed just before, and in an outage nearly all operations are refused that way: an advance
+// must not be decided on the few others.
+func served(t tally) tally { return tally{N: t.N + t.Untried, K: t.K + t.Untried, Untried: t.Untried} }
+
+// targetWrites counts all writes to the target for a gate, also those in the background.
+func targetWrites(b []telemetry.Bucket) tally { return served(asked(b, telemetry.Write, "")) }
+
+// targetReads counts the reads that the route sends to the target for a gate.
+func targetReads(b []telemetry.Bucket) tally { return served(askedReads(b)) }
 
 // ofEpoch returns the buckets of the present epoch and configuration.
 func ofEpoch(b []telemetry.Bucket, st phases.Status) []telemetry.Bucket {

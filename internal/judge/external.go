@@ -46,7 +46,7 @@ func (l *lostWrites) evaluate() result {
 	case l.Found > 0:
 		f.Verdict, f.Detail = phases.Firing, fmt.Sprintf("reconcile run %d confirmed %d lost writes", l.Run, l.Found)
 	case n > 0:
-		f.Verdict, f.Detail = phases.Firing, fmt.Sprintf("%d of %d comparisons confirmed a lost write", n, l.Comparisons.N)
+		f.Verdict, f.Detail = phases.Firing, fmt.Sprintf("reads confirmed %d lost writes (%d comparisons)", n, l.Comparisons.N)
 	case l.Comparisons.N == 0:
 		f.Verdict, f.Detail = phases.NoData, "no comparison lately"
 	}

@@ -43,10 +43,10 @@ func failuresOf(what string, b []telemetry.Bucket, e phases.Snapshot, count tall
 	run, late, sum := 0, 0, tally{} // sum: of the half hour, from b[late] on
 	for i := range b {
 		t := count(b[i : i+1])
-		sum.N, sum.K = sum.N+t.N, sum.K+t.K
+		sum = sum.add(t)
 		for ; !b[late].Ended.After(b[i].Ended.Add(-recentWindow)); late++ {
 			gone := count(b[late : late+1])
-			sum.N, sum.K = sum.N-gone.N, sum.K-gone.K
+			sum = tally{sum.N - gone.N, sum.K - gone.K, sum.Untried - gone.Untried}
 		}
 		if t.K > 0 && stats.RateExceeds(sum.K, sum.N, f.Limit, gateConfidence, breachEvaluationsPerDay) {
 			f.Breached, f.Breach, f.Since = b[i].Ended, sum, b[i].Ended
@@ -61,15 +61,15 @@ func (f *failures) evaluate() result {
 	upper := stats.AnytimeUpper(f.All.K, f.All.N, gateConfidence)
 	r := result{
 		Verdict: phases.Inconclusive, Samples: f.All.N, Value: f.All.share(), Bound: upper, Limit: f.Limit,
-		Detail: fmt.Sprintf("%d of %d %s failed: below %s, limit %s", f.All.K, f.All.N, f.What, percent(upper), percent(f.Limit)),
+		Detail: fmt.Sprintf("%d of %d %s failed%s: below %s, limit %s", f.All.K, f.All.N, f.What, f.All.besides(), percent(upper), percent(f.Limit)),
 	}
 	calm := f.Breached.Add(seconds(f.Calm))
 	switch {
 	case !f.Breached.IsZero() && f.Now.Before(calm):
 		r.Verdict, r.Due = phases.Fail, calm
 		r.Samples, r.Value, r.Bound = f.Breach.N, f.Breach.share(), stats.ClopperPearsonLower(f.Breach.K, f.Breach.N, gateConfidence)
-		r.Detail = fmt.Sprintf("%d of %d %s failed until %s: surely above %s. Counted again since then (%d of %d failed), and closed for %s",
-			f.Breach.K, f.Breach.N, f.What, f.Breached.UTC().Format(time.RFC3339), percent(f.Limit), f.All.K, f.All.N, short(seconds(f.Calm)))
+		r.Detail = fmt.Sprintf("%d of %d %s failed until %s%s: surely above %s. Counted again since then (%d of %d failed), and closed for %s",
+			f.Breach.K, f.Breach.N, f.What, f.Breached.UTC().Format(time.RFC3339), f.Breach.besides(), percent(f.Limit), f.All.K, f.All.N, short(seconds(f.Calm)))
 	case f.All.N == 0:
 		r.Verdict, r.Detail, r.Bound = phases.NoData, "no "+f.What+" in this epoch", 1
 		if !f.Breached.IsZero() {
@@ -77,12 +77,12 @@ func (f *failures) evaluate() result {
 		}
 	case stats.RateExceeds(f.Recent.K, f.Recent.N, f.Limit, gateConfidence, breachEvaluationsPerDay):
 		r.Verdict = phases.Fail
-		r.Detail = fmt.Sprintf("%d of %d %s of the last %s failed: surely above %s", f.Recent.K, f.Recent.N, f.What, short(recentWindow), percent(f.Limit))
+		r.Detail = fmt.Sprintf("%d of %d %s of the last %s failed%s: surely above %s", f.Recent.K, f.Recent.N, f.What, short(recentWindow), f.Recent.besides(), percent(f.Limit))
 	case upper <= f.Limit:
 		r.Verdict = phases.Pass
 	case stats.RateExceeds(f.All.K, f.All.N, f.Limit, gateConfidence, breachEvaluationsPerDay):
 		r.Verdict = phases.Fail
-		r.Detail = fmt.Sprintf("%d of %d %s since %s failed: surely above %s", f.All.K, f.All.N, f.What, f.Since.UTC().Format(time.RFC3339), percent(f.Limit))
+		r.Detail = fmt.Sprintf("%d of %d %s since %s failed%s: surely above %s", f.All.K, f.All.N, f.What, f.Since.UTC().Format(time.RFC3339), f.All.besides(), percent(f.Limit))
 	default:
 		r.Due = dueAt(f.All, f.Limit, gateConfidence, f.Since, f.Now)
 	}
@@ -143,7 +143,7 @@ func (x *excess) evaluate() result {
 			continue
 		}
 		r.Value, r.Bound = w.share(), lower
-		r.Detail = fmt.Sprintf("%d of %d %s in %s: above %s, limit %s", w.K, w.N, x.What, short(seconds(w.Seconds)), percent(lower), percent(x.Limit))
+		r.Detail = fmt.Sprintf("%d of %d %s in %s%s: above %s, limit %s", w.K, w.N, x.What, short(seconds(w.Seconds)), w.besides(), percent(lower), percent(x.Limit))
 		if fires {
 			r.Verdict = phases.Firing
 		}
@@ -191,11 +191,11 @@ func (r errorRate) evaluate() result {
 	var all tally
 	for _, t := range r.Steps {
 		sum.Add(t.N, t.K)
-		all.N, all.K = all.N+t.N, all.K+t.K
+		all = all.add(t)
 	}
 	if sum.Fires() && x.Verdict != phases.Firing {
 		x.Verdict, x.Value = phases.Firing, all.share()
-		x.Detail = fmt.Sprintf("%d of the newest %d %s: the rate has risen above %s (CUSUM %.1f of %d)", all.K, all.N, r.Slow.What, percent(r.Slow.Limit), sum.Score, stats.FireAt)
+		x.Detail = fmt.Sprintf("%d of the newest %d %s%s: the rate has risen above %s (CUSUM %.1f of %d)", all.K, all.N, r.Slow.What, all.besides(), percent(r.Slow.Limit), sum.Score, stats.FireAt)
 		x.Bound = stats.ClopperPearsonLower(all.K, all.N, gateConfidence)
 	}
 	return x

@@ -49,7 +49,12 @@ func target(op telemetry.Operation, o telemetry.Outcome) telemetry.Series {
 	return telemetry.Series{Operation: op, Store: telemetry.Target, Role: telemetry.Serving, Outcome: o}
 }
 
-var fallback = telemetry.Series{Operation: telemetry.Read, Store: telemetry.Legacy, Role: telemetry.Fallback, Outcome: telemetry.OK}
+// ofLegacy is a read that legacy answered where the route names the target.
+func ofLegacy(r telemetry.Role) telemetry.Series {
+	return telemetry.Series{Operation: telemetry.Read, Store: telemetry.Legacy, Role: r, Outcome: telemetry.OK}
+}
+
+var fallback = ofLegacy(telemetry.Fallback)
 
 // traffic adds buckets of length step, from ago to until before now. n returns the counts of
 // the bucket that begins that long before now.

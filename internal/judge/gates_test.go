@@ -193,9 +193,17 @@ func TestFailureGates(t *testing.T) {
 		{"reads that fall back to legacy", cutover, day, func(w *fixture) {
 			w.traffic(day, 0, 5*time.Minute, steady(counts{target(telemetry.Read, telemetry.Failed): 100, fallback: 100}))
 		}, phases.GateTargetReads, phases.Fail, "surely above"},
-		{"fallbacks without a query to the target", cutover, day, func(w *fixture) {
-			w.traffic(day, 0, 5*time.Minute, steady(counts{target(telemetry.Read, telemetry.OK): 90, fallback: 10}))
-		}, phases.GateTargetReads, phases.Fail, "10 of 100"},
+		{"reads that an open breaker refused", cutover, day, func(w *fixture) {
+			w.traffic(day, 0, 5*time.Minute, steady(counts{
+				target(telemetry.Read, telemetry.OK): 90, target(telemetry.Read, telemetry.Failed): 1, fallback: 1,
+				target(telemetry.Read, telemetry.Rejected): 9, ofLegacy(telemetry.Untried): 9,
+			}))
+		}, phases.GateTargetReads, phases.Fail, "were not tried)"},
+		{"reads that legacy answered for reasons of the instance's own", cutover, day, func(w *fixture) {
+			w.traffic(day, 0, 5*time.Minute, steady(counts{
+				target(telemetry.Read, telemetry.OK): 100, ofLegacy(telemetry.Lapsed): 30, ofLegacy(telemetry.Degraded): 30, ofLegacy(telemetry.Missed): 30,
+			}))
+		}, phases.GateTargetReads, phases.Pass, ""},
 		{"canceled by callers", cutover, day, func(w *fixture) {
 			w.traffic(day, 0, 5*time.Minute, steady(counts{target(telemetry.Read, telemetry.OK): 90, target(telemetry.Read, telemetry.Cancelled): 100}))
 		}, phases.GateTargetReads, phases.Pass, "0 of 25920"},
@@ -310,7 +318,7 @@ func TestGatesNeverPassAboveTheLimit(t *testing.T) {
 		k := rapid.Uint64Range(0, n).Draw(rt, "k")
 		w.traffic(time.Hour, 0, 10*time.Minute, steady(counts{
 			target(telemetry.Write, telemetry.OK): n - k, target(telemetry.Write, telemetry.Failed): k,
-			target(telemetry.Read, telemetry.OK): n - k, fallback: k, comparison(telemetry.Agreed): n - k, comparison(telemetry.Mismatch): k,
+			target(telemetry.Read, telemetry.OK): n - k, target(telemetry.Read, telemetry.Failed): k, comparison(telemetry.Agreed): n - k, comparison(telemetry.Mismatch): k,
 		}))
 		for _, m := range w.Settings.Gates.Ahead(phases.Cutover) {
 			got := w.reevaluate(w.Gate(m))

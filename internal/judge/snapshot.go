@@ -92,8 +92,8 @@ func (l Snapshot) Trigger(t phases.Armed) phases.Evaluation {
 	case phases.TriggerErrors:
 		perDay := stats.EvaluationsPerDay(interval, 4)
 		in.Errors = &errorRates{
-			Reads:  errorRateOf("reads from the target failed", own, e.Now, targetReads, s.Errors.Limit, perDay),
-			Writes: errorRateOf("writes to the target failed", own, e.Now, servingWrites, s.Errors.Limit, perDay),
+			Reads:  errorRateOf("reads from the target failed", own, e.Now, askedReads, s.Errors.Limit, perDay),
+			Writes: errorRateOf("writes to the target failed", own, e.Now, askedWrites, s.Errors.Limit, perDay),
 		}
 	case phases.TriggerLatency:
 		in.Latency = latencyOf(ofEpoch(l.timed(), e.Status), e.Now, s.Latency)

@@ -109,7 +109,25 @@ func TestTriggers(t *testing.T) {
 		{"errors: all of few", func(w *fixture) { w.traffic(30*time.Second, 0, ten, steady(reads(0, 4))) }, phases.NoData, "12 samples, 20 needed"},
 		{"errors: all", func(w *fixture) { w.traffic(30*time.Second, 0, ten, steady(reads(0, 10))) }, phases.Firing, ""},
 		{"errors: of writes", flow(steady(counts{target(telemetry.Write, telemetry.OK): 95, target(telemetry.Write, telemetry.TimedOut): 5, target(telemetry.Read, telemetry.OK): 10_000})), phases.Firing, "writes to the target failed"},
-		{"errors: that fell back", flow(steady(counts{target(telemetry.Read, telemetry.OK): 95, fallback: 5})), phases.Firing, ""},
+		{"errors: that fell back", flow(steady(counts{target(telemetry.Read, telemetry.OK): 95, target(telemetry.Read, telemetry.TimedOut): 5, fallback: 5})), phases.Firing, ""},
+		{"errors: few, and the breaker refused the rest", flow(steady(counts{
+			target(telemetry.Read, telemetry.Failed): 2, fallback: 2, target(telemetry.Read, telemetry.Rejected): 98, ofLegacy(telemetry.Untried): 98,
+		})), phases.Firing, "were not tried)"},
+		// The target was not asked, or answered: an outage of another store, or of the breaker's own
+		// memory of one that is over.
+		{"errors: refused by the breaker alone", flow(steady(counts{
+			target(telemetry.Read, telemetry.OK): 100, target(telemetry.Read, telemetry.Rejected): 50, ofLegacy(telemetry.Untried): 50,
+			target(telemetry.Write, telemetry.OK): 100, target(telemetry.Write, telemetry.Rejected): 50,
+		})), phases.Quiet, ""},
+		{"errors: leases that lapsed", flow(steady(counts{target(telemetry.Read, telemetry.OK): 50, ofLegacy(telemetry.Lapsed): 50})), phases.Quiet, ""},
+		{"errors: keys that are known to be behind", flow(steady(counts{target(telemetry.Read, telemetry.OK): 50, ofLegacy(telemetry.Degraded): 50})), phases.Quiet, ""},
+		{"errors: records that do not exist", flow(steady(counts{target(telemetry.Read, telemetry.OK): 100, ofLegacy(telemetry.Missed): 50})), phases.Quiet, ""},
+		{"errors: canceled by callers", flow(steady(counts{target(telemetry.Read, telemetry.OK): 50, target(telemetry.Read, telemetry.Cancelled): 50})), phases.Quiet, ""},
+		{"errors: of legacy", flow(steady(counts{
+			target(telemetry.Read, telemetry.OK): 50,
+			{Operation: telemetry.Read, Store: telemetry.Legacy, Role: telemetry.Serving, Outcome: telemetry.Failed}:  50,
+			{Operation: telemetry.Write, Store: telemetry.Legacy, Role: telemetry.Serving, Outcome: telemetry.Failed}: 50,
+		})), phases.Quiet, ""},
 		{"errors: that ended half an hour ago", flow(func(ago time.Duration) counts {
 			if ago > 40*time.Minute {
 				return reads(50, 50)
@@ -140,7 +158,7 @@ func TestTriggers(t *testing.T) {
 				return counts{comparison(telemetry.LostWrite): 1}
 			}
 			return counts{comparison(telemetry.Agreed): 100}
-		}), phases.Firing, "1 of 35901"},
+		}), phases.Firing, "reads confirmed 1 lost writes"},
 		{"lost-writes: in another epoch", old(flow(steady(counts{comparison(telemetry.LostWrite): 1}))), phases.NoData, ""},
 		{"lost-writes: reconcile found one", reconciled(phases.ReconcileResult{Run: 4, Epoch: 7, ConfigHash: "c1", Differences: 2, LostWrites: 1}), phases.Firing, "run 4"},
 		{"lost-writes: reconcile found other differences", reconciled(phases.ReconcileResult{Run: 4, Epoch: 7, ConfigHash: "c1", Differences: 2}), phases.NoData, ""},

@@ -18,7 +18,7 @@ import (
 	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/server"
 	"github.com/stranglerfig/migrator/internal/state"
-	"github.com/stranglerfig/migrator/internal/test/testenv"
+	"github.com/stranglerfig/migrator/internal/test/statetest"
 )
 
 func TestCheckLoopback(t *testing.T) {
@@ -86,10 +86,7 @@ func TestEndpoints(t *testing.T) {
 // TestDaemonStopsCleanly: while it leads, and while a client never completes its request.
 func TestDaemonStopsCleanly(t *testing.T) {
 	t.Parallel()
-	url := testenv.PostgresURL(t)
-	if _, _, err := state.Migrate(t.Context(), url); err != nil {
-		t.Fatal(err)
-	}
+	url := statetest.URL(t)
 	store, err := state.Open(t.Context(), url)
 	if err != nil {
 		t.Fatal(err)

@@ -149,14 +149,14 @@ func TestTheReturnJournal(t *testing.T) {
 	if keys, err = s.ReturnKeys(t.Context(), testMigration, "b", 2); err != nil || len(keys) != 1 || keys[0] != "\xfe" {
 		t.Errorf("%q, %v", keys, err)
 	}
-	if err := s.ClearReturn(t.Context(), testMigration, keys); err == nil {
+	if err := s.ClearReturn(t.Context(), testMigration, keys, 0); err == nil {
 		t.Error("cleared in retain")
 	}
 	walk(t, s, nil, phases.Route{Phase: phases.Returning})
 	if err := f.Return(t.Context(), 7, []record.Key{"late"}); !errors.Is(err, dual.ErrRouteMoved) {
 		t.Errorf("while returning: %v", err)
 	}
-	must(t, s.ClearReturn(t.Context(), testMigration, []record.Key{"a", "\xfe"}))
+	must(t, s.ClearReturn(t.Context(), testMigration, []record.Key{"a", "\xfe"}, 0))
 	if keys, err = s.ReturnKeys(t.Context(), testMigration, "", 9); err != nil || len(keys) != 1 || keys[0] != "b" {
 		t.Errorf("%q, %v", keys, err)
 	}

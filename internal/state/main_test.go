@@ -11,6 +11,7 @@ import (
 	"github.com/stranglerfig/migrator/dual"
 	"github.com/stranglerfig/migrator/dual/pgfleet"
 	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/internal/test/statetest"
 	"github.com/stranglerfig/migrator/internal/test/testenv"
 	"github.com/stranglerfig/migrator/phases"
 )
@@ -29,14 +30,19 @@ func applied() state.Applied {
 // open gives a database of the test's own with the migration applied.
 func open(t *testing.T) (*state.Store, string) {
 	t.Helper()
-	dbURL := testenv.PostgresURL(t)
-	return openAt(t, dbURL), dbURL
+	dbURL := statetest.URL(t)
+	return openPrepared(t, dbURL), dbURL
 }
 
 func openAt(t testing.TB, dbURL string) *state.Store {
 	t.Helper()
 	_, _, err := state.Migrate(t.Context(), dbURL)
 	must(t, err)
+	return openPrepared(t, dbURL)
+}
+
+func openPrepared(t testing.TB, dbURL string) *state.Store {
+	t.Helper()
 	s, err := state.Open(t.Context(), dbURL)
 	must(t, err)
 	t.Cleanup(s.Close)

@@ -17,7 +17,7 @@ import (
 	"github.com/stranglerfig/migrator/dual/telemetry"
 	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/internal/stats/sketch"
-	"github.com/stranglerfig/migrator/internal/test/testenv"
+	"github.com/stranglerfig/migrator/internal/test/statetest"
 )
 
 var (
@@ -249,7 +249,7 @@ func TestARollUpThatDiesLeavesEverything(t *testing.T) {
 }
 
 func BenchmarkObserve(b *testing.B) {
-	s := openAt(b, testenv.PostgresURL(b))
+	s := openPrepared(b, statetest.URL(b))
 	f := pgfleet.New(s.Pool(), testMigration, pgfleet.Options{})
 	g, err := f.Join(b.Context(), dual.Identity{Instance: "a"})
 	must(b, err)
@@ -279,7 +279,7 @@ func busy(incarnation string) telemetry.Window {
 // BenchmarkRollUp adds what 1000 instances report within ten seconds, and reads the last
 // five minutes.
 func BenchmarkRollUp(b *testing.B) {
-	s := openAt(b, testenv.PostgresURL(b))
+	s := openPrepared(b, statetest.URL(b))
 	f := pgfleet.New(s.Pool(), testMigration, pgfleet.Options{})
 	g, err := f.Join(b.Context(), dual.Identity{Instance: "a"})
 	must(b, err)
@@ -334,7 +334,7 @@ func TestCountsAreObservedWithoutTimes(t *testing.T) {
 
 // BenchmarkObserved reads up to two weeks of a fleet of 1000, as stored.
 func BenchmarkObserved(b *testing.B) {
-	s := openAt(b, testenv.PostgresURL(b))
+	s := openPrepared(b, statetest.URL(b))
 	f := pgfleet.New(s.Pool(), testMigration, pgfleet.Options{})
 	g, err := f.Join(b.Context(), dual.Identity{Instance: "a"})
 	must(b, err)

@@ -2,6 +2,7 @@ package state
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/jackc/pgx/v5"
 
@@ -29,7 +30,10 @@ func (s *Store) ReturnKeys(ctx context.Context, migration string, after record.K
 
 // ClearReturn deletes keys whose state legacy has again. It is refused in retain, where
 // another write of the same key may have been journalled since.
-func (s *Store) ClearReturn(ctx context.Context, migration string, keys []record.Key) error {
+//
+// lost of the keys are not in legacy again: the target has lost their records. That many must
+// have been accepted, and the migration is marked unclean in the same transaction.
+func (s *Store) ClearReturn(ctx context.Context, migration string, keys []record.Key, lost int64) error {
 	return s.exclusive(ctx, migration, func(tx pgx.Tx) error {
 		st, err := statedb.ReadStatus(ctx, tx, migration)
 		if err != nil {
@@ -39,7 +43,32 @@ func (s *Store) ClearReturn(ctx context.Context, migration string, keys []record
 		if st.Route.Phase == phases.Retain {
 			return hint.Errorf(hint.Hint{Do: hint.RollbackToGrace}, "the return journal can't be cleared in retain: writes may be journalled again at any time")
 		}
+		if lost > 0 {
+			// [return-lost]: refused if more are lost than were accepted.
+			if _, err := tx.Exec(ctx, `SELECT migrator.leave_missing($1, $2)`, migration, lost); err != nil {
+				return err
+			}
+		}
 		_, err = tx.Exec(ctx, `DELETE FROM migrator.return_journal WHERE migration = $1 AND key = ANY ($2::bytea[])`, migration, statedb.KeyBytes(keys))
 		return err
+	})
+}
+
+// AcceptMissing sets how many records the return that at is may leave as legacy has them,
+// because the target has lost them.
+func (s *Store) AcceptMissing(ctx context.Context, migration string, at phases.Route, records int64) error {
+	return s.exclusive(ctx, migration, func(tx pgx.Tx) error {
+		st, err := statedb.ReadStatus(ctx, tx, migration)
+		switch {
+		case err != nil:
+			return err
+		case st.Route != at:
+			return moved(ctx, tx, st, at)
+		}
+		_, err = tx.Exec(ctx, `SELECT migrator.accept_missing($1, $2)`, migration, records)
+		if err != nil {
+			return err
+		}
+		return note(ctx, tx, migration, phases.CauseRollback, fmt.Sprintf("%d lost records accepted", records), map[string]int64{"accept_missing": records})
 	})
 }

@@ -195,6 +195,9 @@ CREATE TABLE migrator.migrations (
     return_lost boolean DEFAULT false NOT NULL,
     fault jsonb,
     fault_until timestamp with time zone,
+    unclean_at timestamp with time zone,
+    unclean_why text DEFAULT ''::text NOT NULL,
+    return_accepted bigint DEFAULT 0 NOT NULL,
     CONSTRAINT faults_end CHECK (((fault IS NULL) = (fault_until IS NULL))),
     CONSTRAINT faults_in_staging CHECK (((fault IS NULL) OR (environment = 'staging'::text))),
     CONSTRAINT migrations_check CHECK ((((phase)::text = ANY (ARRAY['dual-read'::text, 'cutover'::text])) = (percent > 0))),
@@ -205,7 +208,9 @@ CREATE TABLE migrator.migrations (
     CONSTRAINT migrations_name_check CHECK ((name ~ '^[a-z0-9_-]{1,63}$'::text)),
     CONSTRAINT migrations_percent_check CHECK (((percent >= 0) AND (percent <= 10000))),
     CONSTRAINT migrations_pkey PRIMARY KEY (name),
-    CONSTRAINT migrations_renew_ms_check CHECK ((renew_ms > 0))
+    CONSTRAINT migrations_renew_ms_check CHECK ((renew_ms > 0)),
+    CONSTRAINT migrations_return_accepted_check CHECK ((return_accepted >= 0)),
+    CONSTRAINT migrations_unclean_why_check CHECK ((length(unclean_why) <= 500))
 );
 
 CREATE TABLE migrator.outbox (
@@ -482,6 +487,19 @@ CREATE TRIGGER sign BEFORE INSERT OR DELETE OR UPDATE ON migrator.runbook_runs F
 
 CREATE TRIGGER sign BEFORE INSERT OR DELETE OR UPDATE ON migrator.runbook_steps FOR EACH ROW EXECUTE FUNCTION migrator.sign_runbook_step();
 
+CREATE OR REPLACE FUNCTION migrator.accept_missing(of_migration text, records bigint)
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    UPDATE migrator.migrations SET return_accepted = records WHERE name = of_migration AND phase = 'returning';
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'lost records are accepted only for a return that is in progress' USING ERRCODE = 'object_not_in_prerequisite_state';
+    END IF;
+END $function$;
+
 CREATE OR REPLACE FUNCTION migrator.chain_history()
  RETURNS trigger
  LANGUAGE plpgsql
@@ -580,6 +598,30 @@ BEGIN
     END IF;
     RETURN OLD;
 END $function$;
+
+CREATE OR REPLACE FUNCTION migrator.leave_missing(of_migration text, records bigint)
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    UPDATE migrator.migrations SET return_accepted = return_accepted - records
+    WHERE name = of_migration AND phase = 'returning' AND return_accepted >= records AND records > 0;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'the target has lost more records than were accepted' USING ERRCODE = 'object_not_in_prerequisite_state';
+    END IF;
+    PERFORM migrator.mark_unclean(of_migration, 'the target lost records, and legacy has older states of them');
+END $function$;
+
+CREATE OR REPLACE FUNCTION migrator.mark_unclean(of_migration text, why text)
+ RETURNS void
+ LANGUAGE sql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    UPDATE migrator.migrations SET unclean_at = clock_timestamp(), unclean_why = left(why, 500) WHERE name = of_migration
+$function$;
 
 CREATE OR REPLACE FUNCTION migrator.move(in_migration text, in_from_epoch bigint, in_phase text, in_percent integer, in_cause text, in_reason text, in_evidence jsonb, in_attempt text, in_fence_era bigint)
  RETURNS bigint

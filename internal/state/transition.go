@@ -167,6 +167,11 @@ func commit(ctx context.Context, tx pgx.Tx, e phases.Snapshot, move phases.Move)
 	if err != nil {
 		return err
 	}
+	if move.To.Phase == phases.Returning {
+		if _, err := tx.Exec(ctx, `SELECT migrator.accept_missing($1, $2)`, e.Status.Migration, move.AcceptMissing); err != nil {
+			return err
+		}
+	}
 	if move.Reclaim {
 		// [loss-unclean]: a mark of its own, since a reclaim may follow a restore that no instance
 		// has reported. [reclaim-scan]: return_lost makes the return scan the target, also if

@@ -70,17 +70,18 @@ func UnknownMigration(ctx context.Context, q Querier, migration string) error {
 // StatusSQL reads the status of migrations.
 //
 // [unclean-mark]: the newest mark of a lease (lost_at). [loss-unclean]: a reported epoch and a
-// reclaim count as marks. [loss-held]: an epoch above the present one was only reported, and makes
+// reclaim count as marks. [store-unclean]: so does a store that has lost data (unclean_at). [loss-held]: an epoch above the present one was only reported, and makes
 // the state loss. [reclaim-leases]: its leases are over one lease time after the first report.
 const StatusSQL = `
 SELECT m.name, m.phase, m.percent, m.epoch, m.phase_since, m.route_since, m.paused, m.config_hash,
        (SELECT coalesce(max(e.epoch), 0) FROM migrator.epochs e WHERE e.migration = m.name AND e.phase = 'legacy'),
        greatest((SELECT max(l.lost_at) FROM migrator.leases l WHERE l.migration = m.name AND l.lost_at IS NOT NULL),
-                (SELECT max(e.witnessed_at) FROM migrator.epochs e WHERE e.migration = m.name), m.reclaimed_at),
+                (SELECT max(e.witnessed_at) FROM migrator.epochs e WHERE e.migration = m.name), m.reclaimed_at, m.unclean_at),
        coalesce(m.config #>> '{writing,not_after}', ''), m.attempt, m.fence_era, m.reversible,
        (SELECT count(*) FROM migrator.return_journal r WHERE r.migration = m.name),
        (SELECT count(*) FROM migrator.journal j WHERE j.migration = m.name),
        coalesce(h.cause, ''), coalesce(h.reason, ''), coalesce(h.actor, ''), m.environment, m.return_lost,
+       m.return_accepted, m.unclean_why,
        f.witness, f.phase, f.percent, f.epoch, f.first_at, f.first_at + m.lease_ms * interval '1 millisecond'
 FROM migrator.migrations m
 LEFT JOIN LATERAL (SELECT witness, phase, percent, epoch, min(witnessed_at) OVER () AS first_at FROM migrator.epochs
@@ -109,6 +110,7 @@ func ScanStatus(row pgx.CollectableRow) (st phases.Status, err error) {
 	err = row.Scan(&st.Migration, &st.Route.Phase, &st.Route.Percent, &st.Route.Epoch, &st.PhaseSince, &st.RouteSince,
 		&st.Paused, &st.ConfigHash, &st.LegacyEpoch, &dirty, &notAfter, &st.Attempt, &st.FenceEra, &st.Reversible,
 		&st.ReturnKeys, &st.JournalKeys, &st.LastCause, &st.LastReason, &st.LastActor, &st.Environment, &st.ReturnJournalLost,
+		&st.AcceptedMissing, &st.Unclean,
 		&lost.reporter, &lost.phase, &lost.percent, &lost.epoch, &lost.since, &lost.over)
 	if lost.epoch != nil {
 		st.StateLoss = &phases.StateLoss{

@@ -21,6 +21,7 @@ import (
 	"github.com/stranglerfig/migrator/examples/storefront/shop"
 	"github.com/stranglerfig/migrator/internal/openstore"
 	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/internal/test/statetest"
 	"github.com/stranglerfig/migrator/internal/test/testenv"
 	"github.com/stranglerfig/migrator/phases"
 )
@@ -57,7 +58,7 @@ func newPlace(t *testing.T) *place {
 	t.Helper()
 	ctx := t.Context()
 	p := &place{t: t, file: filepath.Join(t.TempDir(), "products.yaml"), env: map[string]string{
-		EnvDatabase: testenv.PostgresURL(t), EnvCache: testenv.RedisURL(t), EnvState: testenv.PostgresURL(t),
+		EnvDatabase: testenv.PostgresURL(t), EnvCache: testenv.RedisURL(t), EnvState: statetest.URL(t),
 	}}
 	if err := os.WriteFile(p.file, []byte(migrationFile), 0o600); err != nil {
 		t.Fatal(err)
@@ -83,9 +84,6 @@ func newPlace(t *testing.T) *place {
 	}
 	schema, err := json.Marshal(legacy.Schema())
 	if err != nil {
-		t.Fatal(err)
-	}
-	if _, _, err := state.Migrate(ctx, p.env[EnvState]); err != nil {
 		t.Fatal(err)
 	}
 	store, err := state.Open(ctx, p.env[EnvState])

@@ -49,7 +49,7 @@ func newCatalogue(instance *dual.Instance, legacy *legacyStore, target store.Tar
 		return nil, err
 	}
 	c.writer, err = dual.NewWriter(dual.WriterConfig[int64, Product]{
-		Instance: instance, Target: products, Key: codec.Key,
+		Instance: instance, Legacy: legacy.get, Target: products, Key: codec.Key,
 		Uncertain: isUncertain,
 		Corrupt:   func(p Product) Product { p.Name += " (spoiled)"; return p },
 	})

@@ -21,6 +21,7 @@ import (
 	"github.com/stranglerfig/migrator/internal/openstore"
 	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/internal/state/backfills"
+	"github.com/stranglerfig/migrator/internal/test/statetest"
 	"github.com/stranglerfig/migrator/internal/test/testenv"
 	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/phases"
@@ -61,16 +62,13 @@ func newFixture(t *testing.T) *fixture {
 	m.Writing.NotAfter = phases.Duration(2 * time.Second)
 	m.Fleet.Lease, m.Fleet.Renew = phases.Duration(3*time.Second), phases.Duration(time.Second)
 
-	w := &fixture{t: t, migration: m, stateURL: testenv.PostgresURL(t)}
+	w := &fixture{t: t, migration: m, stateURL: statetest.URL(t)}
 	pool, err := pgxpool.New(ctx, m.Legacy.URL)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer pool.Close()
 	if err := Seed(ctx, pool, seeded); err != nil {
-		t.Fatal(err)
-	}
-	if _, _, err := state.Migrate(ctx, w.stateURL); err != nil {
 		t.Fatal(err)
 	}
 	if w.store, err = state.Open(ctx, w.stateURL); err != nil {
@@ -127,7 +125,7 @@ func (w *fixture) open(name string) (url string, stop func() error) {
 }
 
 func (w *fixture) controller() *control.Controller {
-	return &control.Controller{State: w.store, Migration: w.migration.Name, Settings: w.migration.Settings(), Fence: w.legacy, Target: w.target}
+	return &control.Controller{State: w.store, Migration: w.migration.Name, Settings: w.migration.Settings(), Legacy: w.legacy, Target: w.target}
 }
 
 // advance takes the next step and overrides the gate reconcile-clean.

@@ -73,7 +73,7 @@ func (w *world) application(s setup) *application {
 	w.check(err)
 	target := dual.Bind(w.target, codec)
 	a.writer, err = dual.NewWriter(dual.WriterConfig[int64, item]{
-		Instance: a.i, Target: target, Key: key, Uncertain: s.uncertain,
+		Instance: a.i, Target: target, Key: key, Legacy: a.fromLegacy, Uncertain: s.uncertain,
 	})
 	w.check(err)
 	a.reader, err = dual.NewReader(dual.ReaderConfig[int64, item]{

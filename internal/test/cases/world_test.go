@@ -17,6 +17,7 @@ import (
 	"github.com/stranglerfig/migrator/internal/openstore"
 	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/internal/state/backfills"
+	"github.com/stranglerfig/migrator/internal/test/statetest"
 	"github.com/stranglerfig/migrator/internal/test/testenv"
 	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/phases"
@@ -68,7 +69,7 @@ func newWorld(t *testing.T, o options) *world {
 		o.legacyURL = testenv.PostgresURL(t)
 	}
 	if o.stateURL == "" {
-		o.stateURL = testenv.PostgresURL(t)
+		o.stateURL = statetest.URL(t)
 	}
 	if o.targetURL == "" {
 		o.targetURL = testenv.RedisURL(t)
@@ -156,7 +157,7 @@ func (w *world) status() phases.Status {
 
 func (w *world) controller() *control.Controller {
 	return &control.Controller{
-		State: w.state, Migration: "items", Settings: w.m.Settings(), Fence: w.legacy, Target: w.target,
+		State: w.state, Migration: "items", Settings: w.m.Settings(), Legacy: w.legacy, Target: w.target,
 		Poll: 5 * time.Millisecond, FenceBudget: 3 * time.Second,
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	goredis "github.com/redis/go-redis/v9"
 
+	"github.com/stranglerfig/migrator/internal/test/statetest"
 	"github.com/stranglerfig/migrator/internal/test/testenv"
 )
 
@@ -40,7 +41,7 @@ func New(t testing.TB, name, legacy, target, rest string) *Operator {
 	t.Helper()
 	o := &Operator{
 		T: t, Dir: t.TempDir(),
-		State: testenv.PostgresURL(t), Legacy: testenv.PostgresURL(t), Target: testenv.RedisURL(t),
+		State: statetest.URL(t), Legacy: testenv.PostgresURL(t), Target: testenv.RedisURL(t),
 	}
 	o.Write("legacy.url", o.Legacy)
 	o.Write("target.url", o.Target)

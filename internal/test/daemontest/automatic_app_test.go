@@ -186,7 +186,7 @@ func deploy(t *testing.T, m *migration.Config, stateURL string, delay time.Durat
 		Equal: func(l, t item) bool { return l == t }, TargetTimeout: 5 * time.Second, ShadowPercent: phases.All,
 	})
 	must(err)
-	a.writer, err = dual.NewWriter(dual.WriterConfig[int64, item]{Instance: instance, Target: a.target, Key: itemKey})
+	a.writer, err = dual.NewWriter(dual.WriterConfig[int64, item]{Instance: instance, Target: a.target, Key: itemKey, Legacy: a.fromLegacy})
 	must(err)
 	a.warm(t)
 	a.slow = delay

@@ -13,7 +13,6 @@ const (
 	jsontext = "github.com/go-json-experiment/json"
 	xtext    = "golang.org/x/text"
 	xxhash   = "github.com/cespare/xxhash/v2"
-	breaker  = "github.com/sony/gobreaker/v2"
 	yaml     = "go.yaml.in/yaml/v3"
 
 	pgx   = "github.com/jackc/pgx/v5/pgxpool"
@@ -34,20 +33,20 @@ var links = []struct {
 	{"migration", "", []string{apd, jsontext, xtext, yaml}, "phases record store internal/hint"},
 	{"dual/telemetry", "", nil, "internal/stats/sketch"},
 	{"store/memory", "", []string{apd, jsontext, xtext, yaml}, "phases record store migration internal/hint"},
-	{"dual", "", []string{apd, jsontext, xtext, xxhash, breaker}, embedded},
-	{"dual/pgfleet", pgx, []string{apd, jsontext, xxhash, breaker}, embedded + " internal/statedb internal/pgfail"},
+	{"dual", "", []string{apd, jsontext, xtext, xxhash}, embedded},
+	{"dual/pgfleet", pgx, []string{apd, jsontext, xxhash}, embedded + " internal/statedb internal/pgfail"},
 	{"store/redis", redis, []string{apd, jsontext, xtext, yaml, "golang.org/x/sync"}, "phases record store migration internal/hint"},
 	{"store/postgres", pgx, []string{apd, jsontext, yaml}, "phases record store migration internal/failpoint internal/hint internal/pgfail"},
 	{"metrics", prom, nil, "phases dual/telemetry internal/hint internal/stats/sketch"},
 	{
 		"dual/kit", pgx,
-		[]string{apd, jsontext, xxhash, breaker, yaml},
+		[]string{apd, jsontext, xxhash, yaml},
 		embedded + " dual/pgfleet migration internal/statedb internal/pgfail",
 	},
 	// The application that docs/embedding.md describes: four modules beside its own drivers.
 	{
 		"dual/kit store/redis store/postgres migration", pgx + " " + redis,
-		[]string{apd, jsontext, breaker, yaml},
+		[]string{apd, jsontext, yaml},
 		embedded + " dual/pgfleet migration internal/statedb internal/pgfail",
 	},
 }

@@ -77,6 +77,7 @@ var may = rows(map[string]string{
 	"internal/test/model":      words,
 	"internal/test/testenv":    "",
 	"internal/test/pairtest":   "*",
+	"internal/test/statetest":  "internal/state internal/test/testenv",
 	"internal/test/bench":      "*",
 	"internal/test/cases":      "*",
 	"internal/test/crash":      "*",

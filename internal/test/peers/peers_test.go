@@ -68,7 +68,7 @@ func ours(tb testing.TB, r phases.Route) (read, write func() error) {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	writer, err := dual.NewWriter(dual.WriterConfig[int, int]{Instance: i, Target: target{}, Key: key})
+	writer, err := dual.NewWriter(dual.WriterConfig[int, int]{Instance: i, Legacy: legacyRead, Target: target{}, Key: key})
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -141,7 +141,7 @@ func (s *PostgresServer) databaseURL(db string) string {
 // CreateDatabase makes an empty database. drop ends its connections and the use of its
 // replication slots, and drops it; it may be called on a stopped server.
 func (s *PostgresServer) CreateDatabase(ctx context.Context) (dbURL string, drop func(), err error) {
-	return createDatabase(ctx, s.URL())
+	return createDatabase(ctx, s.URL(), "template0")
 }
 
 // Restart stops the server (unless it was killed) and starts it on the same port

@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"os"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -19,9 +21,9 @@ const (
 	abandonedAge   = 6 * time.Hour
 )
 
-// createDatabase makes an empty UTF-8 database on the server of admin. Its name contains the
-// time, so that dropAbandoned recognises the databases of a killed run.
-func createDatabase(ctx context.Context, admin string) (dbURL string, drop func(), err error) {
+// createDatabase makes a UTF-8 database on the server of admin, as a copy of another one. Its
+// name contains the time, so that dropAbandoned recognises the databases of a killed run.
+func createDatabase(ctx context.Context, admin, template string) (dbURL string, drop func(), err error) {
 	u, err := url.Parse(admin)
 	if err != nil {
 		return "", nil, fmt.Errorf("the PostgreSQL URL must look like postgres://user:password@host/db: %w", err)
@@ -32,11 +34,61 @@ func createDatabase(ctx context.Context, admin string) (dbURL string, drop func(
 		return "", nil, err
 	}
 	defer func() { _ = conn.Close(ctx) }()
-	if _, err := conn.Exec(ctx, "CREATE DATABASE "+name+" TEMPLATE template0 ENCODING 'UTF8'"); err != nil {
+	if _, err := conn.Exec(ctx, "CREATE DATABASE "+name+" TEMPLATE "+template+" ENCODING 'UTF8'"); err != nil {
 		return "", nil, fmt.Errorf("create a database for a test: %w", err)
 	}
 	u.Path = "/" + name
 	return u.String(), func() { dropDatabase(admin, name) }, nil
+}
+
+// prepareTemplate makes a database, lets prepare fill it, and returns its name.
+func prepareTemplate(ctx context.Context, admin string, prepare func(context.Context, string) error) (name string, err error) {
+	dbURL, drop, err := createDatabase(ctx, admin, "template0")
+	if err != nil {
+		return "", err
+	}
+	templates.Lock()
+	templates.drop = append(templates.drop, drop)
+	templates.Unlock()
+	if err := prepare(ctx, dbURL); err != nil {
+		return "", fmt.Errorf("prepare a database for tests: %w", err)
+	}
+	u, err := url.Parse(dbURL)
+	if err != nil {
+		return "", err
+	}
+	name = strings.TrimPrefix(u.Path, "/")
+	conn, err := pgx.Connect(ctx, admin)
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = conn.Close(ctx) }()
+	// CREATE DATABASE refuses a template that is in use; the sessions of prepare are ending, and
+	// none begins any more.
+	if _, err := conn.Exec(ctx, "ALTER DATABASE "+name+" ALLOW_CONNECTIONS false"); err != nil {
+		return "", err
+	}
+	return name, await(ctx, 5*time.Millisecond, "the sessions in "+name+" to end", func() (idle bool, err error) {
+		err = conn.QueryRow(ctx, "SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE datname = $1)", name).Scan(&idle)
+		return idle, err
+	})
+}
+
+// templates are the databases that prepareTemplate has made.
+var templates struct {
+	sync.Mutex
+	drop []func()
+}
+
+// dropTemplates matters on a server that the user named; a server of our own ends anyway.
+func dropTemplates() {
+	templates.Lock()
+	defer templates.Unlock()
+	if os.Getenv(EnvPostgresURL) != "" {
+		for _, drop := range templates.drop {
+			drop()
+		}
+	}
 }
 
 // dropDatabase drops a database even if it is in use; on a stopped server it does nothing.

@@ -63,6 +63,7 @@ func Run(m *testing.M) int {
 func StopShared() error {
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
+	dropTemplates()
 	return errors.Join(sharedPostgres.stop(ctx), sharedRedis.stop(ctx))
 }
 
@@ -75,13 +76,41 @@ func PostgresURL(t testing.TB) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dbURL, drop, err := createDatabase(t.Context(), admin)
+	dbURL, drop, err := createDatabase(t.Context(), admin, "template0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(drop)
 	return dbURL
 }
+
+// PostgresURLFrom is PostgresURL, of a copy of a database that prepare has filled: once for the
+// test binary, under a name. prepare must leave no connection open.
+func PostgresURLFrom(t testing.TB, name string, prepare func(ctx context.Context, url string) error) string {
+	t.Helper()
+	admin, err := adminURL()
+	if err != nil {
+		t.Fatal(err)
+	}
+	made, _ := prepared.LoadOrStore(name, sync.OnceValues(func() (string, error) {
+		ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
+		defer cancel()
+		return prepareTemplate(ctx, admin, prepare)
+	}))
+	template, err := made.(func() (string, error))()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dbURL, drop, err := createDatabase(t.Context(), admin, template)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(drop)
+	return dbURL
+}
+
+// prepared are the templates of PostgresURLFrom by their names, each a func() (string, error).
+var prepared sync.Map
 
 var sweepNamed = sync.OnceValue(func() error {
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)

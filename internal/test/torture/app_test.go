@@ -165,7 +165,7 @@ func serveInstance(ctx context.Context) error {
 		return err
 	}
 	a.writer, err = dual.NewWriter(dual.WriterConfig[int64, cell]{
-		Instance: a.instance, Target: bound, Key: cellKey, Uncertain: uncertain,
+		Instance: a.instance, Target: bound, Key: cellKey, Legacy: a.fromLegacy, Uncertain: uncertain,
 	})
 	if err != nil {
 		return err

@@ -1,0 +1,121 @@
+package control_test
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/stranglerfig/migrator/internal/control"
+	"github.com/stranglerfig/migrator/internal/hint"
+	"github.com/stranglerfig/migrator/phases"
+	"github.com/stranglerfig/migrator/record"
+	"github.com/stranglerfig/migrator/store"
+)
+
+// inRetain is a bench in retain with the writes of retainWrites.
+func inRetain(t *testing.T) *bench {
+	t.Helper()
+	b := atGrace(t)
+	_, err := b.controller().Advance(b.ctx, fenceGates())
+	b.check(err)
+	b.retainWrites()
+	return b
+}
+
+// loses makes the target lose what it has of a key, its version included.
+func (b *bench) loses(key string) {
+	b.t.Helper()
+	options, err := redis.ParseURL(b.m.Target.URL)
+	b.check(err)
+	client := redis.NewClient(options)
+	defer func() { _ = client.Close() }()
+	b.check(client.Del(b.ctx, "item:"+key, "migrator:v:{item:"+key+"}").Err())
+	entries, err := b.target.Get(b.ctx, []record.Key{record.Key(key)})
+	b.check(err)
+	if entries[0].Presence != store.Absent || !entries[0].Version.IsZero() {
+		b.t.Fatalf("the target still has %+v of key %s", entries[0], key)
+	}
+}
+
+func (b *bench) rollsBack(accept int64) ([]phases.Route, error) {
+	return b.controller().Rollback(b.ctx, control.Rollback{Reason: "test", AcceptMissing: accept})
+}
+
+// legacyName is a row's name in legacy, "" where it has none.
+func (b *bench) legacyName(key record.Key) string {
+	b.t.Helper()
+	rows, err := b.legacy.Lookup(b.ctx, []record.Key{key})
+	b.check(err)
+	if !rows[0].Found {
+		return ""
+	}
+	return rows[0].Record[1].Text
+}
+
+// A return whose target has lost records begins only once their number is accepted. Legacy
+// keeps what it has of them, and reads end at legacy.
+func TestReturnStopsBeforeWritesWaitIfTheTargetLostRecords(t *testing.T) {
+	t.Parallel()
+	b := inRetain(t)
+	b.loses("1")
+	b.loses("3") // journaled, and never written: legacy has its row all the same
+	b.loses("100")
+	for _, accepted := range []int64{0, 1} {
+		var missing *control.MissingError
+		moves, err := b.rollsBack(accepted)
+		if !errors.As(err, &missing) || missing.Missing != 2 || missing.Keys != 4 || len(moves) != 0 {
+			t.Fatalf("with %d accepted: %v, %v", accepted, moves, err)
+		}
+		if h, ok := hint.Of(err); !ok || h.Do != hint.AcceptMissing || h.Of[0] != "2" {
+			t.Errorf("hint %+v", h)
+		}
+		b.consistent(phases.Retain)
+	}
+	moves, err := b.rollsBack(2)
+	b.check(err)
+	if last := moves[len(moves)-1]; last.Phase != phases.DualRead {
+		t.Errorf("the rollback ended at %s: reads may come from a target that lacks records", last)
+	}
+	b.consistent(phases.DualRead)
+	for key, want := range map[record.Key]string{"1": "item 1", "3": "item 3", "2": "", "100": ""} {
+		if got := b.legacyName(key); got != want {
+			t.Errorf("legacy has %q under key %s, want %q", got, key, want)
+		}
+	}
+	st := b.snapshot().Status
+	if st.ReturnKeys != 0 || st.Dirty.IsZero() || st.Unclean == "" || st.AcceptedMissing != 0 {
+		t.Errorf("after it: %+v", st)
+	}
+}
+
+// A target that loses records after the return has begun stops it there. The number can then be
+// accepted, and the return ends.
+func TestReturnStopsIfTheTargetLosesRecordsMeanwhile(t *testing.T) {
+	t.Parallel()
+	b := inRetain(t)
+	ctl := b.controller()
+	ctl.State = interferedState{State: b.state, to: phases.Returning, moved: func() { b.loses("1") }}
+	var missing *control.MissingError
+	_, err := ctl.Rollback(b.ctx, control.Rollback{Reason: "test"})
+	if !errors.As(err, &missing) || missing.Missing != 1 || missing.At.Phase != phases.Returning {
+		t.Fatal(err)
+	}
+	if err := b.controller().Resume(b.ctx); !errors.As(err, &missing) {
+		t.Errorf("the daemon went on by itself: %v", err)
+	}
+	if got := b.legacyName("1"); got != "item 1" {
+		t.Errorf("legacy has %q under key 1", got)
+	}
+	moves, err := b.rollsBack(1)
+	b.check(err)
+	if last := moves[len(moves)-1]; last.Phase != phases.DualRead {
+		t.Errorf("the rollback ended at %s", last)
+	}
+	if got := b.legacyName("1"); got != "item 1" {
+		t.Errorf("legacy has %q under key 1", got)
+	}
+	if got := b.legacyName("100"); got != "born in retain" {
+		t.Errorf("legacy has %q under key 100", got)
+	}
+}
