@@ -5,10 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/stranglerfig/migrator/record"
+	"github.com/stranglerfig/migrator/store"
 )
 
 // applyAll applies changes that legacy has to the target, with retries within the
-// deadline. It returns those that the target is not known to have. It continues after
+// deadline. It returns those that the target is not known to have, and the cause of the last
+// one; a fault of the write alone only if there is no other. It continues after
 // the end of the caller's context: legacy has the write.
 func (w *Writer[K, V]) applyAll(ctx context.Context, h *pinnedRoute, changes []Change[K, V], notAfter time.Time, clockErr error) ([]JournalEntry, error) {
 	if clockErr != nil {
@@ -26,7 +30,8 @@ func (w *Writer[K, V]) applyAll(ctx context.Context, h *pinnedRoute, changes []C
 	if len(changes) > 1 {
 		// Several changes share one deadline: the caller waits for it once, not once for each
 		// record.
-		e.until = time.Now().Add(w.i.set.Writing.Deadline)
+		e.records = len(changes)
+		e.until = time.Now().Add(w.deadline(e.records))
 	}
 	if len(changes) > 1 && w.batch != nil {
 		entries, cause, answered := w.applyBatch(ctx, h, changes, notAfter, &e)
@@ -41,7 +46,7 @@ func (w *Writer[K, V]) applyAll(ctx context.Context, h *pinnedRoute, changes []C
 	for n := range changes {
 		err, ok := w.applyOne(ctx, h, changes[n], notAfter, &e)
 		if err != nil {
-			entries, cause = append(entries, w.journalEntry(changes[n], err)), err
+			entries, cause = append(entries, w.journalEntry(changes[n], err)), worse(cause, err)
 		}
 		answered = answered && ok
 	}
@@ -64,21 +69,21 @@ func (w *Writer[K, V]) journalEntries(changes []Change[K, V], cause error) ([]Jo
 func (w *Writer[K, V]) applyOne(ctx context.Context, h *pinnedRoute, c Change[K, V], notAfter time.Time, e *retryBudget) (err error, answered bool) {
 	if c.Version.IsZero() {
 		// [newer-only]: without a version the target can't order the change. It is not sent: it is
-		// journaled and repaired at the version of the locked row.
-		return errNoVersion, true
+		// settled at the version of the locked row.
+		return w.settleFault(ctx, c, errNoVersion), true
 	}
 	for attempt := 0; ; attempt++ {
 		// [not-after-fixed]: every attempt carries the time that was fixed before the legacy write.
 		// With a later one, a retry could land an old state after the newer one's version has expired
 		// in the target.
-		err = w.try(ctx, c, ApplyOptions{NotAfter: notAfter}, e)
+		err = w.try(ctx, c, ApplyOptions{NotAfter: notAfter}, e, attempt > 0)
 		if err == nil {
 			w.caughtUp(c)
 			return nil, true
 		}
 		switch cause := refused(err); {
 		case cause != nil:
-			return cause, true
+			return w.settleFault(ctx, c, cause), true
 		case !w.again(h, attempt, e.until):
 			return err, false
 		}
@@ -87,6 +92,8 @@ func (w *Writer[K, V]) applyOne(ctx context.Context, h *pinnedRoute, c Change[K,
 
 // refusal is the target's own refusal, which no retry changes.
 type refusal struct{ error }
+
+func (r *refusal) Unwrap() error { return r.error }
 
 // refused returns the cause of the target's refusal; nil if err is not a refusal.
 func refused(err error) error {
@@ -97,7 +104,65 @@ func refused(err error) error {
 	return nil
 }
 
-func (w *Writer[K, V]) try(ctx context.Context, c Change[K, V], o ApplyOptions, e *retryBudget) (err error) {
+// worse is the cause that counts for the write: a failure of the target before a fault of the
+// write.
+func worse(a, b error) error {
+	if b == nil || a != nil && !isWriteFault(a) {
+		return a
+	}
+	return b
+}
+
+// olderError is the target's answer that it has a version which is not older than the change's.
+type olderError struct{ has record.Version }
+
+func (e *olderError) Error() string { return "the target has version " + e.has.String() + " already" }
+
+// answered turns the target's answer into an error. resent: an earlier attempt may have landed.
+func answered(r store.Result, version record.Version, resent bool) error {
+	if err := outcome(r); err != nil {
+		return &refusal{err}
+	}
+	// [older-settled]: the version of a change that landed is not above the change's own.
+	if r.Outcome == store.Older && (r.Version.NewerThan(version) || r.Version == version && !resent) {
+		return &refusal{&olderError{r.Version}}
+	}
+	return nil
+}
+
+// settleFault settles a change that the target has refused for its own sake. It returns nil when
+// the target has legacy's present state, else the cause.
+func (w *Writer[K, V]) settleFault(ctx context.Context, c Change[K, V], cause error) error {
+	var older *olderError
+	isOlder := errors.As(cause, &older)
+	switch {
+	case w.locked == nil && isOlder:
+		w.caughtUp(c)
+		return nil
+	case w.locked == nil, !isOlder && !isWriteFault(cause), errors.Is(cause, store.ErrRecord):
+		return cause
+	}
+	var above record.Version
+	if isOlder {
+		above = older.has
+	}
+	budget := w.i.set.Writing.RollbackBudget // what a write may wait for anyway
+	bounded := detach(ctx, budget)
+	defer bounded.stop()
+	err := w.settleOnce(bounded, c, above, time.Now().Add(budget))
+	switch {
+	case err == nil:
+		w.caughtUp(c)
+		return nil
+	case isOlder:
+		return err
+	case isWriteFault(err):
+		return &writeFault{fmt.Errorf("%w; settling it: %w", cause, err)}
+	}
+	return fmt.Errorf("%w; settling it: %w", cause, err)
+}
+
+func (w *Writer[K, V]) try(ctx context.Context, c Change[K, V], o ApplyOptions, e *retryBudget, resent bool) (err error) {
 	// The end of the caller's context does not stop the attempt, since legacy has the write. The
 	// budget does: no later epoch is acknowledged while the attempt runs.
 	bounded := detach(ctx, w.attempt(e))
@@ -112,12 +177,12 @@ func (w *Writer[K, V]) try(ctx context.Context, c Change[K, V], o ApplyOptions, 
 			ends, _ := bounded.Deadline()
 			e.until = ends.Add(w.i.set.Writing.Deadline - bounded.budget)
 		}
+		if errors.Is(err, store.ErrRecord) {
+			return &refusal{err}
+		}
 		return err
 	}
-	if err := outcome(result); err != nil {
-		return &refusal{err}
-	}
-	return nil
+	return answered(result, c.Version, resent)
 }
 
 // contain turns a panic of the application's Target into a failed change: legacy has the
@@ -126,19 +191,22 @@ func (w *Writer[K, V]) contain(err *error) {
 	if p := recover(); p != nil {
 		// [both-before-ack]: a panic that unwound the write would leave a change that neither the
 		// target nor the journal has.
-		*err = &refusal{fmt.Errorf("panic in the target's Apply: %v", p)}
+		*err = &refusal{&writeFault{fmt.Errorf("panic in the target's Apply: %v", p)}}
 		w.i.log.Error("panic in the target's Apply; change journaled", "panic", fmt.Sprint(p))
 	}
 }
 
 // retryBudget is the time that one write's attempts share. For a single change it begins
 // with the first attempt.
-type retryBudget struct{ until time.Time }
+type retryBudget struct {
+	until   time.Time
+	records int // more than one: of a write of several
+}
 
 // attempt returns the time of one attempt. It leaves time for a second one, should the
 // first one hang.
 func (w *Writer[K, V]) attempt(e *retryBudget) time.Duration {
-	budget := w.i.set.Writing.Deadline * 2 / 5
+	budget := w.deadline(e.records) * 2 / 5
 	if e.until.IsZero() {
 		return budget
 	}
@@ -167,14 +235,16 @@ func (w *Writer[K, V]) applyBatch(ctx context.Context, h *pinnedRoute, changes [
 	for _, c := range changes {
 		if c.Version.IsZero() {
 			// [newer-only]: as in applyOne.
-			entries, cause = append(entries, w.journalEntry(c, errNoVersion)), errNoVersion
+			if err := w.settleFault(ctx, c, errNoVersion); err != nil {
+				entries, cause = append(entries, w.journalEntry(c, err)), worse(cause, err)
+			}
 			continue
 		}
 		left = append(left, c)
 	}
 	for attempt := 0; len(left) > 0; attempt++ {
 		// [not-after-fixed]: the same time for every attempt, as in applyOne.
-		errs := w.tryBatch(ctx, left, ApplyOptions{NotAfter: notAfter}, w.attempt(e))
+		errs := w.tryBatch(ctx, left, ApplyOptions{NotAfter: notAfter}, w.attempt(e), attempt > 0)
 		var failed []Change[K, V]
 		var last error
 		for n, err := range errs {
@@ -182,21 +252,23 @@ func (w *Writer[K, V]) applyBatch(ctx context.Context, h *pinnedRoute, changes [
 			case err == nil:
 				w.caughtUp(left[n])
 			case refusedFor != nil:
-				entries, cause = append(entries, w.journalEntry(left[n], refusedFor)), refusedFor
+				if err := w.settleFault(ctx, left[n], refusedFor); err != nil {
+					entries, cause = append(entries, w.journalEntry(left[n], err)), worse(cause, err)
+				}
 			default:
 				failed, last = append(failed, left[n]), err
 			}
 		}
 		if len(failed) > 0 && !w.again(h, attempt, e.until) {
 			more, _ := w.journalEntries(failed, last)
-			return append(entries, more...), last, false
+			return append(entries, more...), worse(last, cause), false
 		}
 		left = failed
 	}
 	return entries, cause, true
 }
 
-func (w *Writer[K, V]) tryBatch(ctx context.Context, changes []Change[K, V], o ApplyOptions, budget time.Duration) []error {
+func (w *Writer[K, V]) tryBatch(ctx context.Context, changes []Change[K, V], o ApplyOptions, budget time.Duration, resent bool) []error {
 	bounded := detach(ctx, budget)
 	defer bounded.stop()
 	errs := make([]error, len(changes))
@@ -210,10 +282,11 @@ func (w *Writer[K, V]) tryBatch(ctx context.Context, changes []Change[K, V], o A
 			return err
 		}
 		for n, r := range results {
-			if errs[n] = r.Err; r.Err == nil {
-				if err := outcome(r); err != nil {
-					errs[n] = &refusal{err}
-				}
+			switch errs[n] = r.Err; {
+			case r.Err == nil:
+				errs[n] = answered(r, changes[n].Version, resent)
+			case errors.Is(r.Err, store.ErrRecord):
+				errs[n] = &refusal{r.Err}
 			}
 		}
 		return nil

@@ -43,17 +43,28 @@ func (w *Writer[K, V]) later(p *pin, changes []Change[K, V], notAfter time.Time,
 }
 
 // journalLater queues changes for Run to journal. If that queue is full too, the write
-// can't be acknowledged.
+// journals them itself. If it can't, it can't be acknowledged.
 func (w *Writer[K, V]) journalLater(p *pin, entries []JournalEntry, cause error) error {
 	p.h.observed.count(writeBehind, classify(context.Background(), cause), uint64(len(entries)))
 	w.i.count.targetFailures.Add(uint64(len(entries)))
-	if w.i.pending.add(p, entries, true) {
+	if w.i.pending.add(p, entries, true) || w.i.journalNow(entries) {
 		return nil
 	}
 	// [no-journal-fails]: the change can be neither queued nor journaled, so the write returns an
 	// error, and the instance will not leave cleanly.
 	w.i.abandon(entries, true, "the journal's queue is full")
 	return w.i.fail(entries, cause)
+}
+
+// journalNow journals changes of acknowledged writes at once. It reports whether no instance may
+// read the target: else the queue's own rollback is needed.
+func (i *Instance) journalNow(entries []JournalEntry) bool {
+	result, err := i.record(context.Background(), entries)
+	if err != nil || result.Fenced || result.TargetRead {
+		return false
+	}
+	i.count.journaled.Add(uint64(len(entries)))
+	return true
 }
 
 func (b *backgroundWrite[K, V]) do(ctx context.Context) {
@@ -73,7 +84,7 @@ func (b *backgroundWrite[K, V]) do(ctx context.Context) {
 	i.count.targetFailures.Add(uint64(len(entries)))
 	// [overflow-journaled], [unclean-mark]: the write was acknowledged long ago. Its change is
 	// journaled, or the instance leaves uncleanly and marks the migration.
-	if !i.pending.add(&b.pin, entries, true) {
+	if !i.pending.add(&b.pin, entries, true) && !i.journalNow(entries) {
 		i.abandon(entries, true, "the journal's queue is full")
 	}
 }

@@ -40,7 +40,7 @@ func (w *Writer[K, V]) deleteAbsent(ctx context.Context, p *pin, o *operation[K,
 			// [repair-unchanged], [not-after-fixed]: the tombstone takes the version that was read
 			// and replaces that one only: a record that was inserted since then stays.
 			gone := Change[K, V]{Key: o.key, Deleted: true, Version: seen.Version}
-			if cause = w.try(ctx, gone, ApplyOptions{NotAfter: notAfter, IfVersion: &seen.Version}, &retryBudget{until}); cause == nil {
+			if cause = w.try(ctx, gone, ApplyOptions{NotAfter: notAfter, IfVersion: &seen.Version}, &retryBudget{until: until}, attempt > 0); cause == nil {
 				p.wroteBoth(1, committed)
 				return false, nil
 			}

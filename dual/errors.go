@@ -26,7 +26,7 @@ var (
 	errBreakerOpen = errors.New("the breaker is open: the store failed several times in a row")
 	errNoAnswer    = errors.New("the store gave no answer")
 	errNoClock     = errors.New("the target's clock can't be read")
-	errNoVersion   = hint.With(errors.New("the change has no version"), hint.Hint{Text: "return it from the legacy write itself"})
+	errNoVersion   = &writeFault{hint.With(errors.New("the change has no version"), hint.Hint{Text: "return it from the legacy write itself"})}
 	errQueueFull   = errors.New("the queue of background writes is full")
 )
 

@@ -118,6 +118,7 @@ type memoryLegacy struct {
 	lsn    uint64
 	fenced bool
 	reads  int
+	locks  int    // locked reads
 	broken error  // of reads
 	after  func() // a write has committed
 }
@@ -151,6 +152,19 @@ func (l *memoryLegacy) put(k, v int) func(context.Context) (record.Version, erro
 		}
 		return version, nil
 	}
+}
+
+// locked reads a record as under its row's lock.
+func (l *memoryLegacy) locked(_ context.Context, k int) (Versioned[int], error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.locks++
+	l.lsn++
+	v, ok := l.values[k]
+	if l.broken != nil || !ok {
+		return Versioned[int]{}, l.broken
+	}
+	return Versioned[int]{v, true, record.MakeVersion(1, 1, l.lsn)}, nil
 }
 
 func keyOf(k int) record.Key { return record.MakeKey(fmt.Sprint(k)) }

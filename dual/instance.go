@@ -50,7 +50,7 @@ type Instance struct {
 	previous     string         // the lease that the state granted last
 	clocks       []*targetClock
 	guards       []*breaker // of the target
-	unclean      bool // a background write was abandoned: the lease must lapse
+	unclean      bool       // a background write was abandoned: the lease must lapse
 }
 
 // job is one background write; it releases its own pin.

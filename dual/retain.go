@@ -30,27 +30,36 @@ func (w *Writer[K, V]) targetAlone(ctx context.Context, h *pinnedRoute, o *opera
 	for n, k := range names {
 		keys[n] = w.key(k)
 	}
-	ctx, cancel := context.WithTimeout(ctx, w.i.set.Writing.Deadline)
-	defer cancel()
-	// [not-after]: fixed before the first read of the target. Without a time from its clock the
-	// write is refused: here no journal would repair a late one.
-	now, err := w.clock.atLeast(ctx, w.i.set.Writing.Deadline)
+	notAfter, err := w.retainNotAfter(ctx)
 	if err != nil {
 		return false, w.refuse(keys, 0, false, err)
 	}
-	notAfter := now.Add(w.i.set.Writing.NotAfter)
 	// [return-journal]: before the target is touched, and under the epoch that the write is pinned
 	// to: once the rollback has begun, the key is refused here and the write waits.
 	if h.reversible && h.route.Phase == phases.Retain {
-		if err := w.i.mayReturn(ctx, h.route.Epoch, keys); errors.Is(err, ErrRouteMoved) {
+		bounded, cancel := context.WithTimeout(ctx, w.deadline(len(keys)))
+		err := w.i.mayReturn(bounded, h.route.Epoch, keys)
+		cancel()
+		if errors.Is(err, ErrRouteMoved) {
 			return true, err
 		} else if err != nil {
 			return false, w.refuse(keys, 0, false, fmt.Errorf("record the write in the return journal: %w", err))
 		}
 	}
 	failpoint.Here("dual.retain.journalled")
+	part := time.Now().Add(w.i.set.Writing.Deadline) // of up to retainPart records
 	for n, k := range names {
-		err := w.swap(ctx, h, o, k, notAfter)
+		if n > 0 && n%retainPart == 0 {
+			// Each record rests on its own read of the target, so the time of a large write is that of
+			// its parts.
+			if notAfter, err = w.retainNotAfter(ctx); err != nil {
+				return false, w.refuse(keys, n, false, err)
+			}
+			part = time.Now().Add(w.i.set.Writing.Deadline)
+		}
+		bounded, cancel := context.WithDeadline(ctx, part)
+		err := w.swap(bounded, h, o, k, notAfter)
+		cancel()
 		var own *ownError
 		var unknown *unknownError
 		switch {
@@ -67,6 +76,18 @@ func (w *Writer[K, V]) targetAlone(ctx context.Context, h *pinnedRoute, o *opera
 		}
 	}
 	return false, nil
+}
+
+// retainPart is how many records of one write share a deadline in retain: each takes up to three
+// round trips.
+const retainPart = 50
+
+// retainNotAfter is the time past which the target refuses the writes of records that are read
+// from now on. [not-after]: without a time from the target's clock the write is refused: here no
+// journal would repair a late one.
+func (w *Writer[K, V]) retainNotAfter(ctx context.Context) (time.Time, error) {
+	now, err := w.clock.atLeast(ctx, w.i.set.Writing.Deadline)
+	return now.Add(w.i.set.Writing.NotAfter), err
 }
 
 // refuse returns the error that names the keys that are written and those that are not.

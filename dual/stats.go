@@ -31,6 +31,7 @@ type Stats struct {
 	Mismatches              uint64 `json:"mismatches"`                 // confirmed
 	Writes                  uint64 `json:"writes"`                     // begun
 	TargetFailures          uint64 `json:"target_failures"`            // changes that the target did not take
+	Settled                 uint64 `json:"settled"`                    // changes settled by legacy's locked row: refused as older, or at fault themselves
 	Journaled               uint64 `json:"journaled"`                  // of those, in the journal
 	Degraded                uint64 `json:"degraded"`                   // writes acknowledged under Degrade
 	EmergencyRollbacks      uint64 `json:"emergency_rollbacks"`        // writes that rolled back to legacy
@@ -60,7 +61,7 @@ type Stats struct {
 type counters struct {
 	fallbacks, lapsedReads, degradedReads, misses                                                                                atomic.Uint64
 	shadows, shadowsFailed, shadowsStopped                                                                                       atomic.Uint64
-	targetFailures, journaled, degraded, emergencyRollbacks, unsettled, failed                                                   atomic.Uint64
+	targetFailures, settled, journaled, degraded, emergencyRollbacks, unsettled, failed                                                   atomic.Uint64
 	fenceWaits, overflowed, abandoned                                                                                            atomic.Uint64
 	outsideKeys, missingKeys, readBacks, readBackDifferences, readBacksUndecided                                                 atomic.Uint64
 	renewals, renewalFailures, rejoins, refusedRoutes, notificationFailures, stateLossReportFailures, observeFailures, discarded atomic.Uint64
@@ -121,7 +122,7 @@ func (i *Instance) Stats() Stats {
 		Misses: c.misses.Load(), Lost: sum.lost,
 		Shadows: c.shadows.Load(), ShadowsDropped: sum.comparisons[dropped], ShadowsFailed: c.shadowsFailed.Load(),
 		ShadowsStopped: c.shadowsStopped.Load(), ShadowsAgreed: sum.comparisons[agreed], ShadowsLagged: sum.comparisons[lagged],
-		Mismatches: sum.comparisons[mismatched] + sum.comparisons[lostWriteConfirmed], Writes: sum.writes, TargetFailures: c.targetFailures.Load(),
+		Mismatches: sum.comparisons[mismatched] + sum.comparisons[lostWriteConfirmed], Writes: sum.writes, TargetFailures: c.targetFailures.Load(), Settled: c.settled.Load(),
 		Journaled: c.journaled.Load(), Degraded: c.degraded.Load(), EmergencyRollbacks: c.emergencyRollbacks.Load(),
 		Unsettled: c.unsettled.Load(), Failed: c.failed.Load(), FenceWaits: c.fenceWaits.Load(),
 		Queue: len(i.queue), Overflowed: c.overflowed.Load(), Pending: i.pending.len(), Abandoned: c.abandoned.Load(),

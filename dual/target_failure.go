@@ -49,6 +49,10 @@ func (i *Instance) handleTargetFailure(ctx context.Context, p *pin, entries []Jo
 	case !result.TargetRead:
 		return nil
 	}
+	// [write-fault]: the target works, so its reads stay.
+	if isWriteFault(cause) {
+		return i.fail(entries, cause)
+	}
 	switch i.set.Writing.OnTargetFailure {
 	case Degrade:
 		// [degraded-read]: recorded before the acknowledgment, or the next read of this instance
@@ -61,6 +65,14 @@ func (i *Instance) handleTargetFailure(ctx context.Context, p *pin, entries []Jo
 	default:
 		return i.fail(entries, cause)
 	}
+}
+
+// recordsPerDeadline is how many more records double the deadline of a write's target.
+const recordsPerDeadline = 500
+
+func (i *Instance) deadline(records int) time.Duration {
+	d := i.set.Writing.Deadline
+	return max(d, min(d+d*time.Duration(records)/recordsPerDeadline, i.set.Writing.NotAfter))
 }
 
 func (i *Instance) fail(entries []JournalEntry, cause error) error {
@@ -79,7 +91,7 @@ func (i *Instance) record(ctx context.Context, entries []JournalEntry) (result J
 		return result, errBreakerOpen
 	}
 	defer func() { i.journal.report(passed, err) }()
-	bounded := detach(ctx, i.set.Writing.Deadline)
+	bounded := detach(ctx, i.deadline(len(entries)))
 	defer bounded.stop()
 	for wait := 5 * time.Millisecond; ; wait *= 4 {
 		if result, err = i.fleet.Journal(bounded, entries); err == nil || wait > 100*time.Millisecond {

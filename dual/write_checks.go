@@ -79,7 +79,7 @@ const (
 // sampleReadBack queues a write's changes to be compared with legacy's rows. A full queue
 // drops them: it is a sample.
 func (w *Writer[K, V]) sampleReadBack(changes []Change[K, V]) {
-	if w.readBack == nil || len(changes) == 0 {
+	if !w.readBacks || len(changes) == 0 {
 		return
 	}
 	c := changes[len(changes)-1] // of several states of one record the last one counts
@@ -116,7 +116,7 @@ func (w *Writer[K, V]) checkRow(ctx context.Context, c Change[K, V]) {
 		case entry.Version != c.Version:
 			continue // a background write, which the target does not have yet
 		}
-		value, has, err := w.readBack(ctx, c.Key)
+		row, err := w.locked(ctx, c.Key)
 		if err != nil { // a role without the right to lock the row would never read one back
 			if ctx.Err() == nil && i.readBackLogged.allow() {
 				i.log.Warn("a write could not be read back from legacy", "error", err, hint.Attr(err))
@@ -124,10 +124,10 @@ func (w *Writer[K, V]) checkRow(ctx context.Context, c Change[K, V]) {
 			return
 		}
 		switch {
-		case has != !c.Deleted:
+		case row.Found != !c.Deleted:
 			found = []record.Difference{{Class: record.DifferentType}}
-		case has:
-			found = w.compare(value, c.Value)
+		case row.Found:
+			found = w.compare(row.Value, c.Value)
 		}
 		if len(found) == 0 {
 			judged = true

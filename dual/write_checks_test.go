@@ -80,13 +80,14 @@ func TestWritesAreReadBack(t *testing.T) {
 		legacy := newLegacy()
 		lies := 0 // the first reads of legacy, which return another row
 		p := newTestInstance(t, newFleet(route(phases.Grace)), newTarget(), legacy, adjust{writer: func(c *WriterConfig[int, int]) {
-			c.ReadBack = func(ctx context.Context, k int) (int, bool, error) {
+			c.ReadBacks = true
+			c.Locked = func(ctx context.Context, k int) (Versioned[int], error) {
 				v, ok, err := legacy.read(ctx, k)
 				if lies > 0 {
 					lies--
 					v++
 				}
-				return v, ok, err
+				return Versioned[int]{Value: v, Found: ok}, err
 			}
 			c.Compare = func(a, b int) []record.Difference {
 				if a == b {

@@ -32,11 +32,18 @@ type WriterConfig[K comparable, V any] struct {
 	// connection broke during COMMIT). The keys that its Op names are then journaled,
 	// so that they are compared and repaired. Nil: store.IsUncertain.
 	Uncertain func(error) bool
-	// ReadBack reads a record of legacy under its row's lock. For staging: about ten writes a
-	// second are then compared with what legacy has after them, and a difference is logged and
-	// counted (Stats.ReadBackDifferences). Nil: no read-backs.
-	ReadBack func(context.Context, K) (value V, found bool, err error)
-	// Compare lists the differences of two values; ReadBack needs it.
+	// Locked reads a record of legacy under its row's lock, with the version at which this state
+	// may be applied to the target (store.Locker). A write settles with it what the target refused
+	// as older than what it has, or because of a fault of the write alone (too late, no version).
+	// Nil: what the target refused as older counts as written, so a legacy that loses transactions
+	// is found by reconcile alone; a write with a fault is journaled, and returns an error where an
+	// instance may read the target.
+	Locked func(context.Context, K) (Versioned[V], error)
+	// ReadBacks: about ten writes a second are compared with what legacy has after them (Locked,
+	// Compare), and a difference is logged and counted (Stats.ReadBackDifferences). For staging:
+	// each takes the row's lock.
+	ReadBacks bool
+	// Compare lists the differences of two values; ReadBacks need it.
 	Compare func(legacy, returned V) []record.Difference
 	// Corrupt returns another value than the one given, which Compare finds: a drill's
 	// FaultCorrupt stores it. It must change a copy. Nil: the record goes missing.
@@ -52,9 +59,11 @@ type Writer[K comparable, V any] struct {
 	legacy    func(context.Context, K) (V, bool, error)
 	fenced    func(error) bool
 	uncertain func(error) bool
-	readBack  func(context.Context, K) (V, bool, error)
+	locked    func(context.Context, K) (Versioned[V], error)
+	readBacks bool
 	compare   func(V, V) []record.Difference
 	clock     *targetClock
+	settling  settlements[K]
 	guard     breaker
 }
 
@@ -63,13 +72,14 @@ func NewWriter[K comparable, V any](c WriterConfig[K, V]) (*Writer[K, V], error)
 	if c.Instance == nil || c.Target == nil || c.Key == nil || c.Legacy == nil {
 		return nil, errors.New("dual: WriterConfig needs an Instance, a Target, a Key and Legacy")
 	}
-	if c.ReadBack != nil && c.Compare == nil {
-		return nil, errors.New("dual: WriterConfig.ReadBack needs Compare")
+	if c.ReadBacks && (c.Compare == nil || c.Locked == nil) {
+		return nil, errors.New("dual: WriterConfig.ReadBacks needs Locked and Compare")
 	}
 	c.Target = withFaults(c.Instance, c.Target, c.Corrupt)
 	w := &Writer[K, V]{
 		i: c.Instance, target: c.Target, key: c.Key, legacy: c.Legacy, fenced: c.IsFenced, uncertain: c.Uncertain,
-		readBack: c.ReadBack, compare: c.Compare, clock: &targetClock{now: c.Target.Now},
+		locked: c.Locked, readBacks: c.ReadBacks, compare: c.Compare, clock: &targetClock{now: c.Target.Now},
+		settling: settlements[K]{of: map[K]*settlement{}},
 	}
 	w.batch, _ = c.Target.(BatchTarget[K, V])
 	if w.fenced == nil {
@@ -255,7 +265,7 @@ func (w *Writer[K, V]) both(ctx context.Context, p *pin, o *operation[K, V]) (mo
 		notAfter = notAfter.Add(w.i.set.Writing.NotAfter)
 	}
 	began := p.watch()
-	changes, err := o.run(ctx)
+	changes, err := w.runLegacy(ctx, p, o)
 	failpoint.Here("dual.write.legacy")
 	switch {
 	case err != nil && w.fenced(err):
@@ -307,39 +317,63 @@ func (w *Writer[K, V]) follow(ctx context.Context, p *pin, changes []Change[K, V
 	return err
 }
 
+// runLegacy makes the legacy write. If the closure panics, it may have committed before.
+func (w *Writer[K, V]) runLegacy(ctx context.Context, p *pin, o *operation[K, V]) ([]Change[K, V], error) {
+	returned := false
+	defer func() {
+		if !returned { // also for runtime.Goexit
+			w.journalUnknown(p, o, "the legacy form of the write panicked: whether it had committed is unknown")
+		}
+	}()
+	changes, err := o.run(ctx)
+	returned = true
+	return changes, err
+}
+
 // journalUnknownOutcome journals the keys of a write that may have been committed.
 func (w *Writer[K, V]) journalUnknownOutcome(p *pin, o *operation[K, V], err error) {
-	if w.uncertain == nil || !w.uncertain(err) {
-		return
+	if w.uncertain(err) {
+		w.journalUnknown(p, o, "the outcome of the legacy write is unknown")
 	}
+}
+
+func (w *Writer[K, V]) journalUnknown(p *pin, o *operation[K, V], reason string) {
 	keys := o.names()
 	entries := make([]JournalEntry, len(keys))
 	for n, k := range keys {
-		entries[n] = JournalEntry{Key: w.key(k), Reason: "the outcome of the legacy write is unknown"}
+		entries[n] = JournalEntry{Key: w.key(k), Reason: reason}
 	}
+	switch {
 	// [unknown-journaled]: the write returns an error although legacy may have it. The entries pin
 	// the route: no epoch is acknowledged before the keys are journaled, and without that the
 	// instance does not leave cleanly.
-	if !w.i.pending.add(p, entries, false) {
+	case len(entries) == 0:
+		w.i.abandon([]JournalEntry{{Reason: reason}}, true, "the write names no Keys")
+	case !w.i.pending.add(p, entries, false):
 		w.i.abandon(entries, true, "the journal's queue is full")
 	}
 }
+
+// deadline is how long a write of some records tries the target after legacy has it. It grows
+// with their number, up to not-after: beyond that the target refuses the changes anyway.
+func (w *Writer[K, V]) deadline(records int) time.Duration { return w.i.deadline(records) }
 
 func (w *Writer[K, V]) journalEntry(c Change[K, V], cause error) JournalEntry {
 	return JournalEntry{Key: w.key(c.Key), Version: c.Version, Reason: cause.Error()}
 }
 
-// outcome turns a store's answer into an error, nil where the target has this state or a later one.
+// outcome turns a store's answer into an error, nil where the target has this state, or has
+// refused it as older than what it has.
 func outcome(r store.Result) error {
 	switch r.Outcome {
 	case store.Applied, store.Older:
 		return nil
 	case store.Late:
-		return errors.New("the target refused the change: it arrived after its not-after")
+		return &writeFault{errors.New("the target refused the change: it arrived after its not-after")}
 	// [owned-only]: another program's value is not replaced by a write; the key is journaled, and
 	// repair replaces it.
 	case store.Foreign:
-		return hint.Errorf(hint.Hint{Do: hint.ReconcileRepair}, "the target has a value under this key that is not the migration's")
+		return &writeFault{hint.Errorf(hint.Hint{Do: hint.ReconcileRepair}, "the target has a value under this key that is not the migration's")}
 	default:
 		return fmt.Errorf("the target answered %q", r.Outcome)
 	}

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/stranglerfig/migrator/record"
@@ -62,6 +63,10 @@ const (
 	Changed Outcome = "changed" // Only did not hold
 	Foreign Outcome = "foreign" // the key has a value that migrator did not write; see Overwrite
 )
+
+// ErrRecord is the cause of a Result's Err that concerns this record alone: too large, of a
+// value or form that the store can't take, against a constraint. The store itself works.
+var ErrRecord = errors.New("the record itself can't be stored")
 
 // Result is an Outcome with the target's version after it.
 type Result struct {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"strconv"
 	"strings"
 	"time"
 
@@ -146,7 +147,7 @@ func (c *cli) printStep(step control.Step, dryRun bool) error {
 func newRollback(c *cli) *cobra.Command {
 	var to, percent, reason string
 	var settle time.Duration
-	var missing int64
+	var missing string
 	var yes bool
 	cmd := &cobra.Command{
 		Use:   "rollback [MIGRATION]",
@@ -161,10 +162,14 @@ of these, and the rollback leads on to dual-read. There is no rollback from comp
 		Args: optionalName,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx := cmd.Context()
-			if missing < 0 {
-				return usagef("--accept-missing %d: want the number of lost records", missing)
+			r := control.Rollback{Reason: reason, Settle: settle}
+			if missing != "" {
+				n, err := strconv.ParseInt(missing, 10, 64)
+				if err != nil || n < 1 {
+					return usagef("--accept-missing %q: want the number of lost records, as the rollback without it reports", missing)
+				}
+				r.AcceptMissing = n
 			}
-			r := control.Rollback{Reason: reason, Settle: settle, AcceptMissing: missing}
 			if err := parseStep(cmd.CommandPath(), to, percent, &r.To, &r.Percent); err != nil {
 				return err
 			}
@@ -189,7 +194,7 @@ of these, and the rollback leads on to dual-read. There is no rollback from comp
 	f.StringVar(&percent, "percent", "", "percentage of cutover or dual-read")
 	f.StringVar(&reason, "reason", "", "why, for the history")
 	f.DurationVar(&settle, "settle", phases.Settle, "how long to wait for the fleet after each move")
-	f.Int64Var(&missing, "accept-missing", 0, "how many records the target may have lost")
+	f.StringVar(&missing, "accept-missing", "", "how many `records` the target may have lost")
 	f.BoolVarP(&yes, "yes", "y", false, "don't ask")
 	return cmd
 }

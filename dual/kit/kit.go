@@ -46,7 +46,7 @@ type Options struct {
 	// Target replaces the migration file's: a memory.Target in tests. Open does not close it.
 	Target store.TargetRecords
 	// Schema is the records' shape. Nil: it is read from legacy, which Open then connects to, and
-	// in staging reads writes back from. After complete, with legacy switched off, the
+	// reads under the row's lock where a write must be settled. After complete, with legacy switched off, the
 	// application must know it.
 	Schema *record.Schema
 	// Strict makes writes fail whose changes are not those of their Keys; for tests.
@@ -109,17 +109,13 @@ func Open[K comparable, V any](ctx context.Context, m *migration.Config, o Optio
 	}
 	staging := m.Environment == "staging"
 	schema := o.Schema
-	var legacy store.Legacy // nil: no read-backs
+	var legacy store.Legacy // nil: Options.Schema was given
 	if schema == nil {
 		if legacy, err = m.OpenLegacy(ctx); err != nil {
 			return nil, err
 		}
+		closers = append(closers, legacy.Close)
 		schema = legacy.Schema()
-		if staging { // it stays open, for read-backs
-			closers = append(closers, legacy.Close)
-		} else {
-			legacy.Close()
-		}
 	}
 	codec, err := dual.NewCodec(schema, b.Key, b.Columns)
 	if err != nil {
@@ -162,8 +158,8 @@ func Open[K comparable, V any](ctx context.Context, m *migration.Config, o Optio
 		Target: bound, Key: codec.Key, Legacy: b.Read, Compare: dual.CompareBy(codec, comparer), TargetTimeout: TargetTimeout,
 	}
 	writer := dual.WriterConfig[K, V]{Target: bound, Key: codec.Key, Legacy: b.Read, Compare: dual.CompareBy(codec, comparer)}
-	if staging && legacy != nil {
-		writer.ReadBack = readBack(legacy, codec)
+	if legacy != nil {
+		writer.Locked, writer.ReadBacks = Locked(legacy, codec), staging
 	}
 	if b.Reader != nil {
 		b.Reader(&reader)
@@ -200,15 +196,16 @@ func Writing(w migration.Writing) dual.Writing {
 	}
 }
 
-// readBack reads a record of legacy under its row's lock.
-func readBack[K comparable, V any](legacy store.Legacy, codec dual.Codec[K, V]) func(context.Context, K) (V, bool, error) {
-	return func(ctx context.Context, key K) (value V, found bool, err error) {
+// Locked makes a dual.WriterConfig's Locked of a legacy store.
+func Locked[K comparable, V any](legacy store.Locker, codec dual.Codec[K, V]) func(context.Context, K) (dual.Versioned[V], error) {
+	return func(ctx context.Context, key K) (v dual.Versioned[V], err error) {
 		rows, err := legacy.LookupLocked(ctx, []record.Key{codec.Key(key)})
 		if err != nil || len(rows) != 1 || !rows[0].Found {
-			return value, false, err
+			return v, err
 		}
-		value, err = codec.Decode(rows[0].Record)
-		return value, true, err
+		v.Found, v.Version = true, rows[0].Version
+		v.Value, err = codec.Decode(rows[0].Record)
+		return v, err
 	}
 }
 

@@ -94,7 +94,11 @@ func (t *Target) apply(ctx context.Context, writes []store.Write, batch []int, r
 	case len(batch) > 1:
 		left = [][]int{batch[:len(batch)/2], batch[len(batch)/2:]}
 	default:
-		results[batch[0]] = store.Result{Err: fmt.Errorf("key %q: %w", writes[batch[0]].Key, withoutValue(err))}
+		err = withoutValue(err)
+		if pgfail.SQLState(err) != stateLockNotAvailable {
+			err = fmt.Errorf("%w: %w", store.ErrRecord, err)
+		}
+		results[batch[0]] = store.Result{Err: fmt.Errorf("key %q: %w", writes[batch[0]].Key, err)}
 	}
 	for _, part := range left {
 		if len(part) > 0 {

@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/stranglerfig/migrator/dual"
+	"github.com/stranglerfig/migrator/dual/kit"
 	"github.com/stranglerfig/migrator/dual/pgfleet"
 	"github.com/stranglerfig/migrator/record"
 	"github.com/stranglerfig/migrator/store/postgres"
@@ -73,7 +74,7 @@ func (w *world) application(s setup) *application {
 	w.check(err)
 	target := dual.Bind(w.target, codec)
 	a.writer, err = dual.NewWriter(dual.WriterConfig[int64, item]{
-		Instance: a.i, Target: target, Key: key, Legacy: a.fromLegacy, Uncertain: s.uncertain,
+		Instance: a.i, Target: target, Key: key, Legacy: a.fromLegacy, Locked: kit.Locked(w.legacy, codec), Uncertain: s.uncertain,
 	})
 	w.check(err)
 	a.reader, err = dual.NewReader(dual.ReaderConfig[int64, item]{

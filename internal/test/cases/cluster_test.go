@@ -1,4 +1,4 @@
-//go:build cases
+//go:build unix
 
 package cases
 

@@ -1,4 +1,4 @@
-//go:build cases && unix
+//go:build unix
 
 package cases
 

@@ -1,5 +1,3 @@
-//go:build cases
-
 package cases
 
 import (
@@ -81,7 +79,7 @@ func TestLargeWriteDoesNotRollBackTheFleet(t *testing.T) {
 // the rest is not, and nothing but the size was wrong.
 func TestLargeWriteInRetainIsComplete(t *testing.T) {
 	t.Parallel()
-	const records = 20_000
+	const records = 5_000
 	w := newWorld(t, options{notAfter: 20 * time.Second})
 	a := w.application(setup{})
 	w.upto(phases.Retain)

@@ -17,11 +17,18 @@ type next struct {
 	do   func(r *recovery)
 }
 
-// quick reports whether the case is part of the short run: the same command for every
-// failpoint, and a rollback for commands that move the migration.
+// quick reports whether the case is part of the short run: the steps of the protocol, which
+// moves, writes and the fence consist of, each with the same command again, and with a rollback
+// for commands that move the migration.
 func (n next) quick(failpoint string) bool {
-	layer, _, _ := strings.Cut(failpoint, ".")
-	return n.name == "again" || n.name == "rollback" && layer == "control"
+	switch layer, _, _ := strings.Cut(failpoint, "."); layer {
+	case "control":
+		return n.name == "again" || n.name == "rollback"
+	case "dual", "postgres":
+		return n.name == "again"
+	default:
+		return false
+	}
 }
 
 // recovery is one case: the failpoint at which a process was killed, and what follows.
@@ -42,7 +49,7 @@ func nexts() []next {
 	}
 }
 
-// TestCrash kills a process at every failpoint, and recovers.
+// TestCrash kills a process at every step of the protocol, and recovers.
 func TestCrash(t *testing.T) {
 	t.Parallel()
 	crash(t, next.quick)

@@ -23,6 +23,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/stranglerfig/migrator/dual"
+	"github.com/stranglerfig/migrator/dual/kit"
 	"github.com/stranglerfig/migrator/dual/pgfleet"
 	"github.com/stranglerfig/migrator/internal/openstore"
 	"github.com/stranglerfig/migrator/record"
@@ -165,7 +166,7 @@ func serveInstance(ctx context.Context) error {
 		return err
 	}
 	a.writer, err = dual.NewWriter(dual.WriterConfig[int64, cell]{
-		Instance: a.instance, Target: bound, Key: cellKey, Legacy: a.fromLegacy, Uncertain: uncertain,
+		Instance: a.instance, Target: bound, Key: cellKey, Legacy: a.fromLegacy, Locked: kit.Locked(legacy, codec), Uncertain: uncertain,
 	})
 	if err != nil {
 		return err
