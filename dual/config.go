@@ -29,10 +29,12 @@ const (
 
 // Writing are the settings of writes; zero values are the defaults.
 type Writing struct {
-	OnTargetFailure Policy        // RollBack
-	Deadline        time.Duration // 1s: how long a write tries the target after legacy has it
+	OnTargetFailure Policy // RollBack
+	// Deadline is how long a write tries the target after legacy has it (1s). Every 500 records
+	// of one write add as much again, up to NotAfter; in retain each record has all of it.
+	Deadline time.Duration
 	// NotAfter is how long after the legacy write began the target still takes it
-	// (10s). The changes of a closure that takes longer are always journaled.
+	// (10s). The changes of a closure that takes longer are settled by legacy's locked rows.
 	NotAfter       time.Duration
 	RollbackBudget time.Duration // 1s: how long a write waits for the fleet to stop reading the target
 	FenceBudget    time.Duration // 2s: how long a write waits while authority moves

@@ -47,17 +47,15 @@ func (w *Writer[K, V]) targetAlone(ctx context.Context, h *pinnedRoute, o *opera
 		}
 	}
 	failpoint.Here("dual.retain.journalled")
-	part := time.Now().Add(w.i.set.Writing.Deadline) // of up to retainPart records
 	for n, k := range names {
-		if n > 0 && n%retainPart == 0 {
-			// Each record rests on its own read of the target, so the time of a large write is that of
-			// its parts.
+		// Each record rests on its own read of the target, so each has the write's whole time: a
+		// large write must not end in the middle because of its size.
+		if n > 0 {
 			if notAfter, err = w.retainNotAfter(ctx); err != nil {
 				return false, w.refuse(keys, n, false, err)
 			}
-			part = time.Now().Add(w.i.set.Writing.Deadline)
 		}
-		bounded, cancel := context.WithDeadline(ctx, part)
+		bounded, cancel := context.WithTimeout(ctx, w.i.set.Writing.Deadline)
 		err := w.swap(bounded, h, o, k, notAfter)
 		cancel()
 		var own *ownError
@@ -77,10 +75,6 @@ func (w *Writer[K, V]) targetAlone(ctx context.Context, h *pinnedRoute, o *opera
 	}
 	return false, nil
 }
-
-// retainPart is how many records of one write share a deadline in retain: each takes up to three
-// round trips.
-const retainPart = 50
 
 // retainNotAfter is the time past which the target refuses the writes of records that are read
 // from now on. [not-after]: without a time from the target's clock the write is refused: here no

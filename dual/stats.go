@@ -61,7 +61,7 @@ type Stats struct {
 type counters struct {
 	fallbacks, lapsedReads, degradedReads, misses                                                                                atomic.Uint64
 	shadows, shadowsFailed, shadowsStopped                                                                                       atomic.Uint64
-	targetFailures, settled, journaled, degraded, emergencyRollbacks, unsettled, failed                                                   atomic.Uint64
+	targetFailures, settled, journaled, degraded, emergencyRollbacks, unsettled, failed                                          atomic.Uint64
 	fenceWaits, overflowed, abandoned                                                                                            atomic.Uint64
 	outsideKeys, missingKeys, readBacks, readBackDifferences, readBacksUndecided                                                 atomic.Uint64
 	renewals, renewalFailures, rejoins, refusedRoutes, notificationFailures, stateLossReportFailures, observeFailures, discarded atomic.Uint64

@@ -212,6 +212,8 @@ func gateReconcile(e Snapshot) GateResult {
 		g.Verdict, g.Detail = NoData, fmt.Sprintf("the last full run (%d) began in epoch %d; the route is of epoch %d", full.Run, full.Epoch, e.Status.Route.Epoch)
 	case full.ConfigHash != e.Status.ConfigHash:
 		g.Verdict, g.Detail = NoData, fmt.Sprintf("the last full run (%d) was made under another configuration", full.Run)
+	case full.Undecided > 0 && full.Repaired == 0:
+		g.Verdict, g.Detail = NoData, fmt.Sprintf("the last full run (%d) could not judge %d records: they changed at every read", full.Run, full.Undecided)
 	case !full.Clean():
 		g.Verdict, g.Detail = NoData, fmt.Sprintf("the last full run (%d) repaired %d keys: only a later one can be clean", full.Run, full.Repaired)
 	case e.Now.Sub(full.Began) > ReconcileWithin:

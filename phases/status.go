@@ -68,14 +68,19 @@ type ReconcileResult struct {
 	Checked     int64     `json:"checked"`
 	Differences int64     `json:"differences"` // confirmed, whether repaired afterwards or not
 	Repaired    int64     `json:"repaired"`    // of these, and of the journal's keys
+	// Undecided records had no result: they changed at every read, or legacy was fenced meanwhile.
+	Undecided int64 `json:"undecided,omitempty"`
 	// LostWrites counts those of Differences whose keys the run records, and that were missing
 	// or older in the target though no journal had them.
 	LostWrites int64 `json:"lost_writes,omitempty"`
 }
 
 // Clean reports whether the run found no confirmed difference. A run that repaired
-// differences is not clean: only a later one can be.
-func (r *ReconcileResult) Clean() bool { return r != nil && r.Differences == 0 && r.Repaired == 0 }
+// differences is not clean: only a later one can be. Nor is one that could not judge every
+// record: what was skipped does not count as agreeing.
+func (r *ReconcileResult) Clean() bool {
+	return r != nil && r.Differences == 0 && r.Repaired == 0 && r.Undecided == 0
+}
 
 // DrillResult is the newest drill that passed.
 type DrillResult struct {
@@ -137,6 +142,7 @@ const (
 	CauseFence    Cause = "fence"   // a step of the fence's own protocol
 	CauseFailure  Cause = "failure" // a write that the target refused
 	CauseConfig   Cause = "config"  // another migration file was applied
+	CauseLoss     Cause = "loss"    // a store has lost data
 	CauseEvict    Cause = "evict"   // an operator confirmed that a lapsed instance has stopped
 	CausePause    Cause = "pause"
 	CauseResume   Cause = "resume"

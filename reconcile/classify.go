@@ -30,7 +30,7 @@ func (r *rules) classify(s snapshot, locked store.Row, lost record.Version) *Fin
 // holds only for an entry that was read before the row's lock was taken: a live
 // write may have brought a newer one since.
 func isAhead(locked store.Row, entry record.Version) bool {
-	return locked.Found && entry.Era() == locked.Version.Era() && entry.NewerThan(locked.Version)
+	return locked.Found && entry.NewerThan(locked.Version)
 }
 
 // difference makes the finding of what differs, by the fields alone; nil when the

@@ -50,7 +50,7 @@ func (a *aheadFinder) find(ctx context.Context, rows []store.Row, entries []stor
 		for _, row := range locked {
 			if isAhead(row, versions[row.Key]) {
 				t.Ahead = append(t.Ahead, row.Key)
-			} else if row.Found && row.Version.Era() >= versions[row.Key].Era() {
+			} else if row.Found {
 				a.highest = a.highest.Max(row.Version)
 			}
 		}

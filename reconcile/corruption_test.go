@@ -39,7 +39,7 @@ var corruptions = []corruption{
 		c.redis("HSET", c.name(id), "amount", "-1", "_v", old.String())
 	}},
 	{kind: "set ahead", class: reconcile.Ahead, do: func(c *corrupter, id int) {
-		beyond := pairtest.Shift(c.barrier, 1+rand.Int64N(1000), 0)
+		beyond := pairtest.Shift(c.barrier, 0, 1<<40+rand.Int64N(1000))
 		c.redis("HSET", c.name(id), "_v", beyond.String())
 	}},
 	{kind: "re-encoded", class: reconcile.Encoding, prepare: "name = 'e\u0301' || id", do: func(c *corrupter, id int) {

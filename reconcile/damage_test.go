@@ -149,35 +149,45 @@ func TestDamageIsFoundRepairedAndFoundCleanByTheNextRun(t *testing.T) {
 	p.WantSame(t)
 }
 
-// A version that legacy has never given would refuse every later write: it is found even
-// where the fields agree, and lowered.
-func TestAnEntryAheadOfLegacyIsFoundAndLowered(t *testing.T) {
+// A version that legacy has never given, in its own era or in a later one, would refuse every
+// later write: it is found even where the fields agree, and repaired in an era above it.
+func TestAnEntryAheadOfLegacyIsFoundAndRepaired(t *testing.T) {
 	t.Parallel()
-	p := pairtest.New(t, pairtest.Options{})
-	p.FillSimple(t, 1, 1000)
-	runBackfill(t, p)
-	rc, _ := reconciler(p)
-	beyond := pairtest.Shift(versionOf(t, p, "1"), 7, 0)
-	if err := p.Redis.HSet(t.Context(), "item:70", "_v", beyond.String()).Err(); err != nil {
-		t.Fatal(err)
+	for _, era := range []uint32{1, 5} {
+		t.Run(fmt.Sprint("era ", era), func(t *testing.T) {
+			t.Parallel()
+			p := pairtest.New(t, pairtest.Options{})
+			p.FillSimple(t, 1, 1000)
+			runBackfill(t, p)
+			rc, _ := reconciler(p)
+			beyond := pairtest.Shift(versionOf(t, p, "1"), 0, 1<<40).InEra(era)
+			for item, fields := range map[string][]any{
+				"item:70": {"_v", beyond.String()}, "item:80": {"_v", beyond.String(), "name", "changed"},
+				"item:5000": {"_v", beyond.String(), "id", "5000", "name", "only here"},
+			} {
+				if err := p.Redis.HSet(t.Context(), item, fields...).Err(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			check := func(r reconcile.Run, found map[record.Key]reconcile.Finding) {
+				t.Helper()
+				if r.Differences != 3 || found["70"].Class != reconcile.Ahead || found["80"].Class != reconcile.Ahead ||
+					found["80"].Path != "/name" || found["5000"].Class != reconcile.Extra {
+					t.Fatalf("%+v %+v", r, found)
+				}
+			}
+			check(run(t, rc, full))
+			marked := 0
+			rc.OnAhead = func(context.Context, record.Version) error { marked++; return nil }
+			r, found := run(t, rc, repaired)
+			check(r, found)
+			if r.Repaired != 3 || marked == 0 || !versionOf(t, p, "70").NewerThan(beyond) {
+				t.Fatalf("%+v %+v, marked %d times", r, found, marked)
+			}
+			wantClean(t, rc)
+			p.WantSame(t)
+		})
 	}
-	if err := p.Redis.HSet(t.Context(), "item:80", "_v", beyond.String(), "name", "changed").Err(); err != nil {
-		t.Fatal(err)
-	}
-	check := func(r reconcile.Run, found map[record.Key]reconcile.Finding) {
-		t.Helper()
-		if r.Differences != 2 || found["70"].Class != reconcile.Ahead || found["80"].Class != reconcile.Ahead || found["80"].Path != "/name" {
-			t.Fatalf("%+v %+v", r, found)
-		}
-	}
-	check(run(t, rc, full))
-	r, found := run(t, rc, repaired)
-	check(r, found)
-	if r.Repaired != 2 || !beyond.NewerThan(versionOf(t, p, "70")) {
-		t.Fatalf("%+v %+v", r, found)
-	}
-	wantClean(t, rc)
-	p.WantSame(t)
 }
 
 func TestSampledRunsCoverEverything(t *testing.T) {

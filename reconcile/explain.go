@@ -120,7 +120,7 @@ func (rc *Reconciler) Explain(ctx context.Context, key record.Key, past Past, ru
 	if journaled != nil {
 		lost = journaled.Version
 	}
-	x.classify(r, now, lost)
+	x.classify(r, now, lost, observed.Fenced)
 	x.Repair = planned(observed.Plan(0, lost), x.Class, journaled != nil)
 	x.Fields = r.explainFields(schema, now, rules)
 	if x.Findings, err = past.FindingsOf(ctx, key, pastFindings); err != nil {
@@ -130,9 +130,9 @@ func (rc *Reconciler) Explain(ctx context.Context, key record.Key, past Past, ru
 }
 
 // classify sets the class that a run's finding would have.
-func (x *Explanation) classify(r *rules, now snapshot, lost record.Version) {
-	if now.entry.Version.Era() > now.era {
-		x.Same, x.Detail = true, "the target's entry belongs to a later era than legacy's: the target is the authority"
+func (x *Explanation) classify(r *rules, now snapshot, lost record.Version, fenced bool) {
+	if fenced && now.entry.Version.Era() > now.era {
+		x.Same, x.Detail = true, "the target's entry was written after legacy was fenced: the target is the authority"
 		return
 	}
 	// A run reads legacy's row without a version, so that lag behind the row's present

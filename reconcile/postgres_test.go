@@ -70,7 +70,7 @@ func everyClassInAPostgresTarget(t *testing.T, ddl string) {
 	wantClean(t, rc)
 
 	const side = `migrator_target.move`
-	older, beyond := pairtest.Shift(done.Barrier, 0, -1), pairtest.Shift(done.Barrier, 7, 0)
+	older, beyond := pairtest.Shift(done.Barrier, 0, -1), pairtest.Shift(done.Barrier, 0, 1<<40)
 	version := func(v record.Version) string { return string(v.AppendText32(nil)) }
 	sql("DELETE FROM items WHERE id = 10")
 	sql("INSERT INTO items VALUES (9010, 'ghost'); ")

@@ -194,7 +194,14 @@ func (r *rechecker) confirmAll(ctx context.Context, certain []snapshot) error {
 	var found []*Finding
 	for i, s := range certain {
 		if r.stores.locker != nil && s.entry.Version.Era() > s.era {
-			continue // legacy was retired after this read: the target is the authority
+			// [ahead-era]: an entry of a later era is ahead of legacy, unless legacy has been fenced:
+			// then the target is the authority, and the key can't be judged.
+			if governs, err := r.stores.governs(ctx, s.era); err != nil {
+				return err
+			} else if !governs {
+				r.recorder.unresolved(1)
+				continue
+			}
 		}
 		if f := r.rules.classify(s, locked[i], journal[s.entry.Key]); f != nil {
 			f.Key, f.At = s.entry.Key, time.Now().UTC()

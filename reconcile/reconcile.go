@@ -27,6 +27,8 @@ type Reconciler struct {
 	Ledger  Ledger
 	Jobs    Jobs // shares the work with other processes; nil: this process does all of it, and an interrupted run can't be resumed
 	Compare *record.Comparer
+	// OnAhead is called before a repair raises legacy's era; see repair.Repairer.
+	OnAhead func(ctx context.Context, seen record.Version) error
 	Options
 }
 

@@ -40,10 +40,10 @@ type queuedRepair struct {
 	place int // see recorder.confirm
 }
 
-func newRepairer(c *comparer, r *recorder, o Options, plan func(Planned)) *repairer {
+func newRepairer(c *comparer, r *recorder, o Options, onAhead func(context.Context, record.Version) error, plan func(Planned)) *repairer {
 	return &repairer{
 		stores: c.stores, rules: c.rules, pace: c.pace, recorder: r, plan: plan,
-		rule:  repair.Repairer{Locker: c.stores.locker, Target: c.stores.target, NotAfter: o.NotAfter},
+		rule:  repair.Repairer{Locker: c.stores.locker, Target: c.stores.target, NotAfter: o.NotAfter, OnAhead: onAhead},
 		batch: o.Batch, limit: o.MaxRepairs, rate: o.RepairRate, maxDifference: o.MaxDifference, pause: o.Pause,
 	}
 }

@@ -23,7 +23,7 @@ const (
 func (rc *Reconciler) RepairJournal(ctx context.Context) (int64, error) {
 	return (&journalRepairer{
 		ledger: rc.Ledger, wait: func(ctx context.Context) error { return ctx.Err() },
-		rule: repair.Repairer{Locker: rc.Locker, Target: rc.Target, NotAfter: rc.defaults().NotAfter},
+		rule: repair.Repairer{Locker: rc.Locker, Target: rc.Target, NotAfter: rc.defaults().NotAfter, OnAhead: rc.OnAhead},
 	}).repair(ctx, 0)
 }
 

@@ -52,7 +52,7 @@ func (rc *Reconciler) newRunner(o RunOptions) (*runner, error) {
 	if r.comparer, err = rc.newComparer(r.options, r.jobs, r.recorder.compared); err != nil {
 		return nil, err
 	}
-	r.repairer = newRepairer(r.comparer, r.recorder, r.options, o.Plan)
+	r.repairer = newRepairer(r.comparer, r.recorder, r.options, rc.OnAhead, o.Plan)
 	r.rechecker = newRechecker(r.comparer, r.recorder, r.options, r.repairer.confirm)
 	r.use(Terms{Rate: r.options.Rate, Lease: r.options.Lease})
 	return r, nil

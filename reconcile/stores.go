@@ -33,7 +33,7 @@ type snapshot struct {
 func (s *stores) snapshots(ctx context.Context, keys []record.Key) (read []snapshot, after time.Time, err error) {
 	var era uint32
 	if s.locker != nil {
-		if era, err = repair.Era(ctx, s.locker); err != nil {
+		if era, _, err = repair.Era(ctx, s.locker); err != nil {
 			return nil, after, err
 		}
 	}
@@ -52,6 +52,12 @@ func (s *stores) snapshots(ctx context.Context, keys []record.Key) (read []snaps
 		read = append(read, snapshot{era: era, row: rows[i], entry: entries[i], now: now})
 	}
 	return read, after, nil
+}
+
+// governs reports whether legacy has been the authority since its era was read as era.
+func (s *stores) governs(ctx context.Context, era uint32) (bool, error) {
+	now, fenced, err := repair.Era(ctx, s.locker)
+	return now == era && !fenced, err
 }
 
 // entries reads the target's clock and then the entries of the keys.

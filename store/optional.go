@@ -38,6 +38,17 @@ type Toucher interface {
 	Touch(ctx context.Context, key record.Key, column string, value record.Value) (Row, error)
 }
 
+// EraRaiser is a Legacy that can begin a new era while it takes writes.
+//
+// Without it: entries of the target that are ahead of legacy, because legacy has lost
+// transactions, are lowered one by one, and refuse writes until then.
+type EraRaiser interface {
+	// RaiseEra begins an era above that of a version, unless the present one is, and returns the
+	// present one. It returns when the era is durable. It is refused while a fence is raised, and
+	// where the version is of a later timeline: then this server is the one that is behind.
+	RaiseEra(ctx context.Context, above record.Version) (era uint32, err error)
+}
+
 // LagReporter is a Legacy that knows how far its slowest standby is behind; 0 without
 // standbys.
 //

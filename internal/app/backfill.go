@@ -45,7 +45,7 @@ func (j *Job) Backfill(ctx context.Context, o Backfill) (done Backfilled, err er
 	}
 	s := j.Config.Backfill
 	b := backfill.Backfill{
-		Legacy: j.Legacy, Barrier: j.Legacy, Locker: j.Legacy, Target: j.Target, Ledger: runs,
+		Legacy: j.Legacy, Barrier: j.Legacy, Locker: j.Legacy, Target: j.Target, Ledger: runs, OnAhead: j.markAhead,
 		ChunkRows: s.ChunkRows, Rate: s.Rate, Workers: cmp.Or(o.Workers, s.Workers),
 		NotAfter: time.Duration(j.Config.Writing.NotAfter), LockTimeout: LockTimeout(j.Config),
 	}

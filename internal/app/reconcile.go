@@ -74,7 +74,7 @@ func (j *Job) Reconciler(ctx context.Context) (*reconcile.Reconciler, *reconcile
 	runs := reconciles.New(j.State.Pool(), j.Config.Name)
 	r := &reconcile.Reconciler{
 		Legacy: j.Legacy, Locker: j.Legacy, Target: j.Target, Ledger: runs, Jobs: runs, Compare: compare,
-		Options: reconcileOptions(j.Config),
+		OnAhead: j.markAhead, Options: reconcileOptions(j.Config),
 	}
 	backfill, err := backfills.New(j.State.Pool(), j.Config.Name).Latest(ctx)
 	if err != nil {
@@ -84,6 +84,11 @@ func (j *Job) Reconciler(ctx context.Context) (*reconcile.Reconciler, *reconcile
 		r.Barrier = backfill.Barrier
 	}
 	return r, runs, nil
+}
+
+// markAhead records, before legacy's era is raised, that legacy has lost transactions.
+func (j *Job) markAhead(ctx context.Context, _ record.Version) error {
+	return j.State.MarkUnclean(ctx, j.Config.Name, "legacy has lost transactions: the target has versions that legacy has never given")
 }
 
 func reconcileOptions(m *migration.Config) reconcile.Options {
@@ -105,6 +110,7 @@ func reconcileOptions(m *migration.Config) reconcile.Options {
 func (j *Job) RepairJournal(ctx context.Context) (int64, error) {
 	r := reconcile.Reconciler{
 		Legacy: j.Legacy, Locker: j.Legacy, Target: j.Target, Ledger: reconciles.New(j.State.Pool(), j.Config.Name),
+		OnAhead: j.markAhead,
 		Options: reconcile.Options{NotAfter: time.Duration(j.Config.Writing.NotAfter), Expires: j.Config.ExpiryColumn()},
 	}
 	return r.RepairJournal(ctx)

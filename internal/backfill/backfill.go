@@ -13,6 +13,7 @@ import (
 	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/repair"
 	"github.com/stranglerfig/migrator/internal/sleep"
+	"github.com/stranglerfig/migrator/record"
 	"github.com/stranglerfig/migrator/store"
 )
 
@@ -35,6 +36,7 @@ type Backfill struct {
 	Legacy  store.LegacyRecords
 	Barrier store.Barrier
 	Locker  store.Locker
+	OnAhead func(ctx context.Context, seen record.Version) error // see repair.Repairer
 	Target  store.TargetRecords
 	Ledger  Ledger
 
@@ -93,7 +95,7 @@ func (b *Backfill) Run(ctx context.Context) (Progress, error) {
 	failpoint.Here("replicate.begun")
 	r := &run{Backfill: b.defaults(), p: p}
 	r.bulk = newBulkCopier(&r.Backfill)
-	r.repairer = repair.Repairer{Locker: r.Locker, Target: r.Target, NotAfter: r.NotAfter}
+	r.repairer = repair.Repairer{Locker: r.Locker, Target: r.Target, NotAfter: r.NotAfter, OnAhead: r.OnAhead}
 	if r.Rate > 0 {
 		r.limiter = rate.NewLimiter(rate.Limit(r.Rate), r.Batch)
 	}

@@ -12,7 +12,7 @@ type step uint8
 
 const (
 	stepNone      step = iota // legacy lacks the record, and so does the target
-	stepLeave                 // the entry belongs to a later era than legacy's
+	stepLeave                 // the entry was written after legacy was fenced
 	stepWrite                 // write legacy's state; older than the target's then means that a later write came between
 	stepExact                 // write legacy's state over an entry of the very same version
 	stepLower                 // write legacy's state over an entry that is ahead of legacy, then read both again
@@ -40,7 +40,7 @@ func decide(row store.Row, seen store.Entry, journaled record.Version, era uint3
 		era = row.Version.Era()
 	}
 	// [repair-era]: an entry of a later era was written in retain, or after a fence that began
-	// meanwhile.
+	// meanwhile. Where no fence stands, legacy's era has been raised above it by now ([ahead-era]).
 	if seen.Version.Era() > era {
 		return store.Write{}, stepLeave
 	}

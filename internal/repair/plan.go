@@ -18,7 +18,7 @@ const (
 	StepLower     Step = "take back" // the same, over a version that is ahead of every version of legacy
 	StepTombstone Step = "tombstone" // legacy has no such record: its version stays, the record goes
 	StepNone      Step = "nothing"   // legacy has no such record, and the target neither
-	StepLeave     Step = "leave"     // the target's entry belongs to a later era than legacy's
+	StepLeave     Step = "leave"     // the target's entry was written after legacy was fenced
 )
 
 var stepWords = [...]Step{stepNone: StepNone, stepLeave: StepLeave, stepWrite: StepWrite, stepExact: StepWrite, stepLower: StepLower, stepTombstone: StepTombstone}
@@ -57,17 +57,19 @@ func (f *Repairer) Plan(ctx context.Context, items []Item) ([]Planned, error) {
 // Observation is one read of both stores, in the order that the rule rests on: the era,
 // the target's clock, the target's entries, then legacy's rows under their locks.
 type Observation struct {
-	Era  uint32
-	Now  time.Time // the target's
-	Seen []store.Entry
-	Rows []store.Row
+	Era uint32
+	// Fenced: a fence stood on legacy, and Era is the one before it.
+	Fenced bool
+	Now    time.Time // the target's
+	Seen   []store.Entry
+	Rows   []store.Row
 }
 
 // Observe reads the keys in both stores.
 func (f *Repairer) Observe(ctx context.Context, keys []record.Key) (s Observation, err error) {
 	// [repair-era]: first: a fence that is raised after this gives later eras, which are then left
 	// alone.
-	if s.Era, err = Era(ctx, f.Locker); err != nil {
+	if s.Era, s.Fenced, err = Era(ctx, f.Locker); err != nil {
 		return s, err
 	}
 	// [not-after]: before the reads, so that the time is counted from no later than them.

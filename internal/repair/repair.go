@@ -24,6 +24,10 @@ type Repairer struct {
 	Batch    int           // rows that one read locks; default 100
 	Attempts int           // per key, with growing waits; default 8
 	Pause    time.Duration // before the second attempt; doubles up to 2 s; default 25 ms
+
+	// OnAhead is called before legacy's era is raised above a version that the target has and
+	// legacy has never given: legacy has lost transactions. Its error keeps the era; nil: not called.
+	OnAhead func(ctx context.Context, seen record.Version) error
 }
 
 // Item is one key to repair.
@@ -41,7 +45,7 @@ const (
 	Tombstoned Action = "replaced by a tombstone: legacy has no such record"
 	Newer      Action = "not needed: a later write corrected the key"
 	Agreed     Action = "legacy has no such record, and the target neither"
-	Left       Action = "not repaired: the target's entry belongs to a later era than legacy's"
+	Left       Action = "not repaired: the target's entry was written after legacy was fenced"
 )
 
 // Result is the result of one Item.
@@ -142,6 +146,9 @@ func (f *Repairer) observe(ctx context.Context, items []Item, batch []int, done 
 	if err != nil {
 		return nil, err
 	}
+	if s, err = f.raise(ctx, keys, s); err != nil {
+		return nil, err
+	}
 	var writes []store.Write
 	var steps []step
 	var at []int
@@ -199,21 +206,51 @@ func resultOf(w store.Write, s step, r store.Result) Result {
 	return f
 }
 
-// Era is the era of what legacy returns from now on: the present one. While the
-// migration is fenced it is the one before, since every record of legacy is older than
+// [ahead-era]: raise raises legacy's era above entries that are ahead of it, and observes again. Such an entry
+// has a version that legacy has never given (the row's lock is taken after the entry was read, so
+// no later write explains it): legacy has lost transactions, and would drop what is written next.
+func (f *Repairer) raise(ctx context.Context, keys []record.Key, s Observation) (Observation, error) {
+	raiser, ok := f.Locker.(store.EraRaiser)
+	// [repair-era]: behind a fence later eras are the target's own.
+	if !ok || s.Fenced {
+		return s, nil
+	}
+	var ahead record.Version
+	for i, e := range s.Seen {
+		row := s.Rows[i]
+		if row.Found && e.Version.NewerThan(row.Version) || !row.Found && e.Version.Era() > s.Era {
+			ahead = ahead.Max(e.Version)
+		}
+	}
+	if ahead.IsZero() {
+		return s, nil
+	}
+	if f.OnAhead != nil {
+		if err := f.OnAhead(ctx, ahead); err != nil {
+			return s, err
+		}
+	}
+	if _, err := raiser.RaiseEra(ctx, ahead); err != nil {
+		return s, err
+	}
+	return f.Observe(ctx, keys)
+}
+
+// Era is the era of what legacy returns from now on: the present one. While legacy is
+// fenced it is the one before, since every record of legacy is older than
 // every write that the target has taken since.
-func Era(ctx context.Context, legacy store.Locker) (uint32, error) {
+func Era(ctx context.Context, legacy store.Locker) (era uint32, fenced bool, err error) {
 	fence, ok := legacy.(store.Fence)
 	if !ok {
-		return 0, errors.New("this legacy store does not report its era: a repair could undo writes made after a fence")
+		return 0, false, errors.New("this legacy store does not report its era: a repair could undo writes made after a fence")
 	}
 	attempt, era, err := fence.FenceState(ctx)
 	if err != nil {
-		return 0, fmt.Errorf("read legacy's era: %w", err)
+		return 0, false, fmt.Errorf("read legacy's era: %w", err)
 	}
-	if attempt != "" && era > 0 {
+	if fenced = attempt != ""; fenced && era > 0 {
 		// [repair-era]: every record of legacy was written before the fence.
 		era--
 	}
-	return era, nil
+	return era, fenced, nil
 }

@@ -85,6 +85,71 @@ func TestRepairCorrectsTheTarget(t *testing.T) {
 	}
 }
 
+// raising is stores whose legacy can raise its era.
+type raising struct{ *stores }
+
+func (s raising) RaiseEra(_ context.Context, above record.Version) (uint32, error) {
+	if err := s.call("raise"); err != nil {
+		return 0, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.era = max(s.era, above.Era()+1)
+	return s.era, nil
+}
+
+// An entry that is ahead of legacy, in its era or a later one, is repaired in an era above it, so
+// that the writes that follow are newer too. That is recorded first.
+func TestRepairRaisesTheEraAboveAnEntryAhead(t *testing.T) {
+	t.Parallel()
+	for name, seen := range map[string]record.Version{"position": v(1 << 40), "era": record.MakeVersion(5, 0, 1)} {
+		for _, row := range []string{"a", ""} {
+			if row == "" && name == "position" {
+				continue // legacy has no position of a row that it lacks
+			}
+			t.Run(name+" "+row, func(t *testing.T) {
+				t.Parallel()
+				s := newStores()
+				if row != "" {
+					s.rows["k"] = row
+				}
+				s.target["k"] = live("k", "b", seen)
+				var recorded []record.Version
+				refuse := errors.New("the state is away")
+				f := repair.Repairer{Locker: raising{s}, Target: s, Pause: time.Millisecond, Attempts: 2, OnAhead: func(_ context.Context, seen record.Version) error {
+					if s.era != 1 {
+						t.Error("recorded after the era was raised")
+					}
+					recorded = append(recorded, seen)
+					return refuse
+				}}
+				got, err := f.Repair(t.Context(), []repair.Item{{Key: "k"}})
+				if err != nil || !errors.Is(got[0].Err, refuse) || s.era != 1 || s.get("k").Version != seen {
+					t.Fatalf("not recorded: %v %+v, era %d", err, got, s.era)
+				}
+				refuse = nil
+				got, err = f.Repair(t.Context(), []repair.Item{{Key: "k"}})
+				if err != nil || got[0].Err != nil || s.era != seen.Era()+1 || recorded[len(recorded)-1] != seen {
+					t.Fatalf("%v %+v, era %d, recorded %v", err, got, s.era, recorded)
+				}
+				e := s.get("k")
+				if row != "" && (e.Record[0].Text != row || e.Version.Era() != s.era) || row == "" && e.Presence != store.Tombstone {
+					t.Errorf("left %+v", e)
+				}
+				if r, _ := s.Apply(t.Context(), []store.Write{s.write("k", "later")}); r[0].Outcome != store.Applied {
+					t.Errorf("the write that follows is %s", r[0].Outcome)
+				}
+			})
+		}
+	}
+	s := newStores()
+	s.fenced, s.rows["k"], s.target["k"] = true, "a", live("k", "b", record.MakeVersion(2, 0, 1))
+	got, err := (&repair.Repairer{Locker: raising{s}, Target: s}).Repair(t.Context(), []repair.Item{{Key: "k"}})
+	if err != nil || got[0].Action != repair.Left || s.era != 1 {
+		t.Errorf("behind a fence: %v %+v, era %d", err, got, s.era)
+	}
+}
+
 // An entry that is ahead refuses live writes. A write that comes between the locked
 // read and the lowering must still arrive, by the second read.
 func TestRepairOfAnEntryAheadKeepsAWriteThatWasRefusedMeanwhile(t *testing.T) {

@@ -166,14 +166,14 @@ func newestBackfill(ctx context.Context, q statedb.Querier, migration string) (*
 // between: a write that the instance had begun and not acknowledged has the same effect.
 func newestRun(ctx context.Context, q statedb.Querier, st phases.Status, condition string) (*phases.ReconcileResult, error) {
 	var r phases.ReconcileResult
-	err := q.QueryRow(ctx, `SELECT id, epoch, config_hash, began_at, finished_at, whole, two_way, checked, differences, repaired + journalled,
+	err := q.QueryRow(ctx, `SELECT id, epoch, config_hash, began_at, finished_at, whole, two_way, checked, differences, repaired + journalled, unsettled,
 			CASE WHEN $2::timestamptz IS NULL OR EXISTS (SELECT FROM migrator.reconcile_runs c
 				WHERE c.migration = r.migration AND c.id < r.id AND c.status = 'done' AND c.whole AND c.two_way
-				  AND c.differences = 0 AND c.repaired + c.journalled = 0 AND c.began_at > $2)
+				  AND c.differences = 0 AND c.repaired + c.journalled = 0 AND c.unsettled = 0 AND c.began_at > $2)
 			THEN (SELECT count(*) FROM migrator.reconcile_findings f WHERE f.run = r.id AND f.lost) ELSE 0 END
 		FROM migrator.reconcile_runs r WHERE migration = $1 AND status = 'done' AND `+condition+` ORDER BY id DESC LIMIT 1`,
 		st.Migration, orNull(st.Dirty)).
-		Scan(&r.Run, &r.Epoch, &r.ConfigHash, &r.Began, &r.Finished, &r.Full, &r.TwoWay, &r.Checked, &r.Differences, &r.Repaired, &r.LostWrites)
+		Scan(&r.Run, &r.Epoch, &r.ConfigHash, &r.Began, &r.Finished, &r.Full, &r.TwoWay, &r.Checked, &r.Differences, &r.Repaired, &r.Undecided, &r.LostWrites)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, nil
 	}
@@ -183,7 +183,7 @@ func newestRun(ctx context.Context, q statedb.Querier, st phases.Status, conditi
 // LastClean returns when the newest reconcile run that found no difference finished;
 // zero if there is none.
 func (s *Store) LastClean(ctx context.Context, migration string) (time.Time, error) {
-	run, err := newestRun(ctx, s.pool, phases.Status{Migration: migration}, `differences = 0`)
+	run, err := newestRun(ctx, s.pool, phases.Status{Migration: migration}, `differences = 0 AND unsettled = 0`)
 	if err != nil || run == nil {
 		return time.Time{}, statedb.Explain(err)
 	}

@@ -150,7 +150,7 @@ func (l *Legacy) LiftFence(ctx context.Context, attempt string, timeout time.Dur
 		}
 		// [lift-era], [return-era]: at least the era that Replay has assigned to the keys that it
 		// wrote back.
-		if era, err = l.startEra(ctx, tx, f.era+1); err != nil {
+		if era, err = l.startEra(ctx, tx, f.era); err != nil {
 			return err
 		}
 		failpoint.Here("postgres.lift.era") // a rollback of the transaction does not undo it

@@ -259,12 +259,24 @@ func TestAnotherServerStartsAnEra(t *testing.T) {
 	if second != first+1 {
 		t.Errorf("the era went from %d to %d on another server", first, second)
 	}
-	if era, err := l.RaiseEra(d.ctx, 77); err != nil || era != 77 {
-		t.Errorf("RaiseEra(77): %d, %v", era, err)
+	for _, c := range []struct {
+		above record.Version
+		want  uint32
+	}{{record.MakeVersion(76, 1, 1), 77}, {record.MakeVersion(5, 9, 1), 77}, {record.MakeVersion(77, 1, 1), 78}} {
+		if era, err := l.RaiseEra(d.ctx, c.above); err != nil || era != c.want {
+			t.Errorf("above %s: %d, %v, want %d", c.above, era, err, c.want)
+		}
 	}
-	if era, err := l.RaiseEra(d.ctx, 5); err != nil || era != 78 {
-		t.Errorf("RaiseEra(5): %d, %v", era, err)
+	if era, err := l.RaiseEra(d.ctx, record.MakeVersion(78, 2, 1)); err == nil {
+		t.Errorf("this server was replaced, and its era raised to %d", era)
 	}
+	_, err = l.RaiseFence(d.ctx, "attempt", time.Second)
+	d.ok(err)
+	if era, err := l.RaiseEra(d.ctx, record.MakeVersion(1000, 1, 1)); err == nil {
+		t.Errorf("the era was raised to %d behind a fence", era)
+	}
+	_, err = l.LiftFence(d.ctx, "attempt", time.Second)
+	d.ok(err)
 	d.exec(`UPDATE migrator_legacy.schema SET number = 99`)
 	if err := l.Install(d.ctx); err == nil || !strings.Contains(err.Error(), "newer") {
 		t.Errorf("Install over a newer schema: %v", err)

@@ -8,6 +8,9 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/stranglerfig/migrator/internal/hint"
+	"github.com/stranglerfig/migrator/record"
 )
 
 // tableLockTimeout limits the wait for the table if the caller gives no timeout.
@@ -57,24 +60,62 @@ func (l *Legacy) system(ctx context.Context, db rowQuerier) (now, known string, 
 	return now, known, err
 }
 
-// RaiseEra starts a new era that is at least the given one, and returns it. An
-// operator must raise the era if legacy was restored from a backup that is older than
-// its last fence.
-func (l *Legacy) RaiseEra(ctx context.Context, least uint32) (uint32, error) {
+// RaiseEra implements store.EraRaiser.
+func (l *Legacy) RaiseEra(ctx context.Context, above record.Version) (uint32, error) {
 	var era uint32
-	err := l.locked(ctx, tableLockTimeout, "SHARE ROW EXCLUSIVE", func(tx pgx.Tx) (err error) {
-		era, err = l.startEra(ctx, tx, least)
+	err := inTx(ctx, l.pool, pgx.ReadWrite, func(tx pgx.Tx) error {
+		if err := setLockTimeout(ctx, tx, tableLockTimeout); err != nil {
+			return err
+		}
+		// Its commit must not be lost: the target will have versions of the new era.
+		if _, err := tx.Exec(ctx, "SET LOCAL synchronous_commit = on"); err != nil {
+			return err
+		}
+		if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", advisoryName(l.name)); err != nil {
+			return err
+		}
+		// [raise-locked]: read and set under the lock of the fence's row: else a fence that is raised
+		// and lifted in between would have its era undone. Writers need not wait: a row's version
+		// only grows, since each is read under the row's lock.
+		f, err := l.fence(ctx, tx, " FOR UPDATE")
+		switch {
+		case err != nil:
+			return err
+		case f.attempt != "":
+			return hint.Errorf(hint.Hint{Do: hint.RollbackToGrace}, "the fence of attempt %s is raised: lifting it raises the era", f.attempt)
+		case f.era > above.Era():
+			era = f.era
+			return nil
+		}
+		if timeline, _ := above.Position(); f.era == above.Era() && l.version == "" {
+			var own int64
+			if err := tx.QueryRow(ctx, "SELECT ('x' || left(pg_walfile_name('0/1'), 8))::bit(32)::int8").Scan(&own); err != nil {
+				return err
+			}
+			// [raise-behind]: a raised era would let this server's writes beat those of the promoted one.
+			if int64(timeline) > own {
+				return hint.Errorf(hint.Hint{Text: "point legacy's URL at the promoted server"},
+					"this server is on timeline %d, and the target has a version of timeline %d: another server was promoted in its place", own, timeline)
+			}
+		}
+		era, err = l.startEra(ctx, tx, above.Era())
 		return err
 	})
-	return era, err
+	if err == nil {
+		err = l.awaitStandbys(ctx, tableLockTimeout)
+	}
+	if err != nil {
+		return 0, fmt.Errorf("raise the era of legacy table %s above %d: %w", l.table(), above.Era(), l.explainLock(ctx, asNotInstalled(err)))
+	}
+	return era, nil
 }
 
-// startEra starts a new era. The caller must hold the table's lock, so that no write is
-// in flight, and the advisory lock, so that no locked read is. A rollback of the
-// transaction does not undo it.
-func (l *Legacy) startEra(ctx context.Context, tx pgx.Tx, least uint32) (uint32, error) {
+// startEra starts an era above the present one and the given one. The caller must hold the
+// advisory lock, so that no locked read is in flight, and the table's lock or that of the
+// fence's row. A rollback of the transaction does not undo it.
+func (l *Legacy) startEra(ctx context.Context, tx pgx.Tx, above uint32) (uint32, error) {
 	var era int64
-	err := tx.QueryRow(ctx, "SELECT greatest(last_value + 1, $1::int8) FROM "+l.era(), int64(least)).Scan(&era)
+	err := tx.QueryRow(ctx, "SELECT greatest(last_value, $1::int8) + 1 FROM "+l.era(), int64(above)).Scan(&era)
 	if err != nil {
 		return 0, err
 	}

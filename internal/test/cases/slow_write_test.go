@@ -42,7 +42,7 @@ func TestLargeWriteDoesNotRollBackTheFleet(t *testing.T) {
 	t.Parallel()
 	const records = 20_000
 	w := newWorld(t, options{notAfter: 20 * time.Second})
-	a := w.application(setup{deadline: 100 * time.Millisecond}) // a second is enough for them on an idle machine
+	a := w.application(setup{deadline: 500 * time.Millisecond}) // less than they take on an idle machine
 	w.upto(phases.Grace)
 	err := a.writer.Write(w.ctx, dual.Op[int64, item]{Legacy: func(ctx context.Context) ([]dual.Change[int64, item], error) {
 		rows, err := w.db.Query(ctx, fmt.Sprintf(`INSERT INTO items SELECT i, 'large' FROM generate_series(1, %d) i

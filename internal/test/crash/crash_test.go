@@ -186,6 +186,7 @@ func (p *place) serve() {
 func (r *recovery) killApplication(name string) {
 	r.t.Helper()
 	a := r.open(name, r.s.visit)
+	r.targetAway = false // for those that follow
 	for _, line := range r.s.app {
 		if line == "leave" {
 			_ = a.stdin.Close()

@@ -108,6 +108,9 @@ type application struct {
 func (p *place) open(at string, visit int) *application {
 	p.t.Helper()
 	a := &application{p: p, cmd: p.command(p.w.programs.app, at, visit), log: &testenv.Buffer{}}
+	if p.targetAway {
+		a.cmd.Env = append(a.cmd.Env, "CRASH_REDIS_URL=redis://127.0.0.1:1") // nothing listens there
+	}
 	a.cmd.Stderr = a.log
 	var err error
 	if a.stdin, err = a.cmd.StdinPipe(); err != nil {

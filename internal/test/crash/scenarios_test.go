@@ -86,7 +86,7 @@ func scenarios() map[string]scenario {
 	each(scenario{from: "filled", setup: (*place).occupy, app: put, to: phases.ShadowWrite}, "dual.pending.journalled")
 	each(scenario{from: "cutover", app: put, to: phases.Cutover}, "dual.write.legacy", "dual.write.applied")
 	each(scenario{from: "cutover", setup: (*place).occupy, app: put, to: phases.Cutover}, "dual.settle.journalled")
-	each(scenario{from: "grace", setup: (*place).occupy, app: put, to: phases.DualRead},
+	each(scenario{from: "grace", setup: (*place).cutOff, app: put, to: phases.DualRead},
 		"state.rescue.committed", "dual.rescue.committed", "dual.rescue.settled")
 	each(scenario{from: "retain", app: put, to: phases.Retain}, "dual.retain.journalled", "dual.retain.written")
 	each(scenario{from: "cutover", app: append(put, "leave"), to: phases.Cutover}, "dual.leave.drained", "state.leave.committed")
@@ -107,7 +107,10 @@ func (p *place) leftOver() {
 	p.redisDo("HSET", "customer:999", "id", "999", "email", "left@over", "points", "1", "changed", "2026-01-01T00:00:00Z")
 }
 
-// occupy makes the target refuse customer 7.
+// cutOff keeps the killed application from its target.
+func (p *place) cutOff() { p.targetAway = true }
+
+// occupy makes the target refuse customer 7, which is that write's own fault.
 func (p *place) occupy() {
 	p.redisDo("DEL", "customer:7")
 	p.redisDo("SET", "customer:7", "another application's")

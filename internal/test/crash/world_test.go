@@ -82,6 +82,7 @@ type place struct {
 	transcript strings.Builder // the commands and their output
 	conn       *pgx.Conn       // opened by the first query
 	store      *state.Store    // opened by the first use
+	targetAway bool            // of the next application: it can't reach its target
 }
 
 // close closes the connections: a database in use can't be copied.
