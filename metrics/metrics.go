@@ -117,8 +117,8 @@ func collect(out chan<- prometheus.Metric, m string, r Reading) {
 		gauge(out, reconciled, float64(run.Checked), m, "checked")
 		gauge(out, reconciled, float64(run.Differences), m, "different")
 	}
-	now := phases.ClassOf(st.Route.Phase, st.Reversible, st.ReturnKeys).Class
-	for _, class := range []phases.Class{phases.LosslessNow, phases.LosslessAfter, phases.Impossible} {
+	now := phases.ClassOf(st).Class
+	for _, class := range []phases.Class{phases.LosslessNow, phases.LosslessAfter, phases.Unknown, phases.Impossible} {
 		gauge(out, rollback, truth(class == now), m, string(class))
 	}
 }

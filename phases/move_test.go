@@ -195,25 +195,30 @@ func TestClassOf(t *testing.T) {
 		phase      Phase
 		reversible bool
 		keys       int64
+		unclean    string
 		want       string
 	}{
-		{Legacy, true, 0, "lossless now"},
-		{Legacy, false, 0, "lossless now"},
-		{ShadowWrite, false, 0, "lossless now"},
-		{DualRead, false, 0, "lossless now"},
-		{Cutover, false, 0, "lossless now"},
-		{Grace, false, 0, "lossless now"},
-		{Fenced, false, 0, "lossless now"},
-		{Lifting, false, 0, "lossless now"},
-		{Retain, true, 0, "lossless after 0 keys"},
-		{Retain, true, 12, "lossless after 12 keys"},
-		{Retain, false, 0, "impossible"},
-		{Retain, false, 12, "impossible"},
-		{Returning, true, 3, "lossless after 3 keys"},
-		{Complete, true, 0, "impossible"},
-		{Complete, false, 0, "impossible"},
+		{Legacy, true, 0, "", "lossless now"},
+		{Legacy, false, 0, "", "lossless now"},
+		{ShadowWrite, false, 0, "", "lossless now"},
+		{DualRead, false, 0, "", "lossless now"},
+		{Cutover, false, 0, "", "lossless now"},
+		{Grace, false, 0, "", "lossless now"},
+		{Fenced, false, 0, "", "lossless now"},
+		{Lifting, false, 0, "", "lossless now"},
+		{Retain, true, 0, "", "lossless after 0 keys"},
+		{Retain, true, 12, "", "lossless after 12 keys"},
+		{Retain, false, 0, "", "impossible"},
+		{Retain, false, 12, "", "impossible"},
+		{Retain, true, 12, "legacy lost its fence", "unknown"},
+		{Returning, true, 12, "legacy lost its fence", "unknown"},
+		{Retain, false, 12, "legacy lost its fence", "impossible"},
+		{Grace, true, 0, "legacy lost its fence", "lossless now"},
+		{Returning, true, 3, "", "lossless after 3 keys"},
+		{Complete, true, 0, "", "impossible"},
+		{Complete, false, 0, "", "impossible"},
 	} {
-		got := ClassOf(c.phase, c.reversible, c.keys)
+		got := ClassOf(Status{Route: Route{Phase: c.phase}, Reversible: c.reversible, ReturnKeys: c.keys, Unclean: c.unclean})
 		if got.String() != c.want || got.Reason == "" {
 			t.Errorf("ClassOf(%s, %v, %d) = %q (%q), want %q", c.phase, c.reversible, c.keys, got, got.Reason, c.want)
 		}

@@ -47,6 +47,10 @@ func ParsePhase(s string) (Phase, error) {
 	return "", fmt.Errorf("unknown phase %q: want one of %s", s, strings.Join(names, ", "))
 }
 
+// Fenced reports whether the phase rests on a fence that is up: legacy must take no writes.
+// Lifting is not one: its fence may be gone already.
+func (p Phase) Fenced() bool { return p == Fenced || p == Retain || p == Returning }
+
 // Passing reports whether p is a passing phase.
 func (p Phase) Passing() bool { return p == Fenced || p == Lifting || p == Returning }
 

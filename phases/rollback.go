@@ -9,6 +9,7 @@ type Class string
 const (
 	LosslessNow   Class = "lossless now"
 	LosslessAfter Class = "lossless after replay" // Keys must be written back to legacy first
+	Unknown       Class = "unknown"               // a store has lost data: what the other has is not all
 	Impossible    Class = "impossible"
 )
 
@@ -27,14 +28,16 @@ func (r Rollback) String() string {
 	return string(r.Class)
 }
 
-// ClassOf computes the rollback class from the phase, whether retain journals its
-// keys for a return, and how many keys the return journal has.
-func ClassOf(phase Phase, reversible bool, returnKeys int64) Rollback {
+// ClassOf computes the rollback class from the status.
+func ClassOf(st Status) Rollback {
+	phase, returnKeys := st.Route.Phase, st.ReturnKeys
 	switch {
 	case phase == Complete:
 		return Rollback{Class: Impossible, Reason: "complete: legacy no longer follows"}
-	case phase == Retain && !reversible:
+	case phase == Retain && !st.Reversible:
 		return Rollback{Class: Impossible, Reason: "retain.reversible is false: writes since the fence are not journaled"}
+	case (phase == Retain || phase == Returning) && st.Unclean != "":
+		return Rollback{Class: Unknown, Keys: returnKeys, Reason: st.Unclean}
 	case phase == Retain || phase == Returning:
 		return Rollback{Class: LosslessAfter, Keys: returnKeys, Reason: "keys written since the fence are replayed to legacy"}
 	case phase == Legacy:

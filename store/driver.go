@@ -15,6 +15,9 @@ const fencedState = "MG001"
 // sqlState is what the errors of PostgreSQL's drivers (pgx, lib/pq) have in common.
 type sqlState interface{ SQLState() string }
 
+// ErrAttemptOver: the attempt's fence has been lifted, and is never raised again.
+var ErrAttemptOver = errors.New("the attempt is over: its fence has been lifted")
+
 // IsFenced reports whether err is legacy's refusal of a write because a migration has retired
 // the table: ErrFenced, or an error of any driver with the SQLSTATE MG001. The write has no
 // effect; the target is authoritative.

@@ -71,6 +71,14 @@ type Fence interface {
 	LiftFence(ctx context.Context, attempt string, timeout time.Duration) (era uint32, err error)
 	// FenceState returns the attempt whose fence is raised ("" for none), and the era.
 	FenceState(ctx context.Context) (attempt string, era uint32, err error)
+	// FenceGaps describes what is missing of the attempt's fence; "" if it is whole: legacy then
+	// refuses every write of the records. ErrAttemptOver if it has been lifted.
+	FenceGaps(ctx context.Context, attempt string) (gaps string, err error)
+	// RestoreFence raises the attempt's fence again where legacy has lost it, or a part of it
+	// (a failover to a server without it, a copy, new partitions). era is the fence's: legacy's
+	// own becomes it, and is never lowered. Refused once the attempt is over. Writes that legacy
+	// took meanwhile stay there. ErrAttemptOver if it has been lifted.
+	RestoreFence(ctx context.Context, attempt string, era uint32, timeout time.Duration) error
 	// Replay writes the rows through the attempt's own fence (a row that is not
 	// Found is deleted) and returns them with their versions in the next era.
 	Replay(ctx context.Context, attempt string, rows []Row) ([]Row, error)

@@ -115,7 +115,7 @@ func TestJSONWords(t *testing.T) {
 		"cause":   words(phases.CauseCreated, phases.CauseAdvance, phases.CauseRollback, phases.CauseFence, phases.CauseFailure, phases.CauseConfig, phases.CauseLoss, phases.CauseEvict, phases.CausePause, phases.CauseResume, phases.CauseApprove, phases.CauseTrigger, phases.CauseAcknowledge, phases.CauseSchedule),
 		"verdict": words(phases.Pass, phases.Off, phases.Fail, phases.Inconclusive, phases.NoData, phases.Error, phases.Quiet, phases.Firing),
 		"phase":   append(words(phases.Order...), words(phases.Fenced, phases.Lifting, phases.Returning)...),
-		"class": append(words(phases.LosslessNow, phases.LosslessAfter, phases.Impossible),
+		"class": append(words(phases.LosslessNow, phases.LosslessAfter, phases.Unknown, phases.Impossible),
 			words(reconcile.Missing, reconcile.Extra, reconcile.Stale, reconcile.Ahead, reconcile.FieldDiff, reconcile.Encoding, reconcile.Expiry, reconcile.Type, reconcile.ForeignClass)...),
 		"result": words(store.Good, store.Warned, store.Refused),
 		"status": append(words(reconcile.Running, reconcile.Paused, reconcile.Done, reconcile.Stopped, reconcile.Cancelled),

@@ -40,7 +40,7 @@ func ReadStatus(ctx context.Context, store *state.Store, name string) (Status, e
 	}
 	s := Status{
 		Status: e.Status, Fleet: e.Fleet, Settled: e.Fleet.Settled(), Snapshot: e,
-		Rollback: phases.ClassOf(e.Status.Route.Phase, e.Status.Reversible, e.Status.ReturnKeys),
+		Rollback: phases.ClassOf(e.Status),
 	}
 	if next, err := m.Phases.Next(e.Status.Route); err == nil {
 		s.Gates = phases.Gates(next, m.Settings(), e)

@@ -37,6 +37,8 @@ type ReturnState interface {
 	// ClearReturn deletes keys that legacy has again. lost of them are not replayed: that many
 	// must have been accepted, and the migration is marked unclean.
 	ClearReturn(ctx context.Context, migration string, keys []record.Key, lost int64) error
+	// MarkUnclean records that a store has lost data.
+	MarkUnclean(ctx context.Context, migration, why string) error
 	// AcceptMissing sets how many records may be lost in the return that at is.
 	AcceptMissing(ctx context.Context, migration string, at phases.Route, records int64) error
 }

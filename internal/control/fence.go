@@ -107,15 +107,19 @@ func (c *Controller) fenceAndRetain(ctx context.Context, status phases.Status, a
 	if err := c.AwaitSettled(ctx, budget); err != nil {
 		return status, err
 	}
-	holder, era, err := c.Legacy.FenceState(ctx)
+	_, era, err := c.Legacy.FenceState(ctx)
 	if err != nil {
 		return status, err
 	}
-	// [fence-checked]: the fence may have been lifted while this process slept. If it is lifted
-	// after this check, epoch lifting was committed first, and the transition below finds the route
-	// moved.
-	if holder != attempt {
-		return status, fmt.Errorf("legacy's fence belongs to another attempt (%q)", holder)
+	// [fence-checked]: the fence may have been lifted while this process slept, or legacy may have
+	// failed over to a server without it. If it is lifted after this check, epoch lifting was
+	// committed first, and the transition below finds the route moved.
+	gaps, err := c.Legacy.FenceGaps(ctx, attempt)
+	if err != nil {
+		return status, err
+	}
+	if gaps != "" {
+		return status, fmt.Errorf("legacy's fence is not whole: %s", gaps)
 	}
 	failpoint.Here("control.fence.settled")
 	fenced := status.Route

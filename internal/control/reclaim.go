@@ -28,6 +28,14 @@ func (c *Controller) Reclaim(ctx context.Context, reason string, settle time.Dur
 	if err != nil {
 		return nil, err
 	}
+	if holder == "" && e.Status.Route.Phase == phases.Returning && e.Status.ReturnKeys > 0 {
+		// [lift-replayed]: legacy has lost the fence, with keys still to be replayed: a return is only
+		// finished behind a fence.
+		if _, err := c.restoreFence(ctx, e.Status); err != nil {
+			return nil, err
+		}
+		holder, era = e.Status.Attempt, e.Status.FenceEra
+	}
 	if noted := e.Status.Attempt; noted != "" && holder == "" {
 		// Its controller may be alive and still raise the fence.
 		// [attempt-void]: after this its controller can't fence legacy behind the route that

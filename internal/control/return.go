@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -38,6 +39,54 @@ func (e *MissingError) Hint() hint.Hint {
 }
 
 const returnBatch = 500 // keys
+
+// FenceLostError stops a return from retain: legacy had lost its fence, or a part of it, and may
+// have taken writes that the target lacks. The fence stands again.
+type FenceLostError struct{ Gaps string }
+
+func (e *FenceLostError) Error() string {
+	return fmt.Sprintf("legacy's fence was not whole (%s): legacy may have taken writes that the target lacks. The fence was raised again, and nothing was rolled back", e.Gaps)
+}
+
+// Hint implements hint.Hinter.
+func (e *FenceLostError) Hint() hint.Hint {
+	return hint.Hint{Do: hint.Retry, Text: "which rolls back to dual-read; then compare both stores before you repair: a repair takes legacy's state"}
+}
+
+// checkFence refuses a return that would begin beside a legacy which takes writes. The second
+// attempt is made: the fence is whole again, and the migration marked unclean.
+func (c *Controller) checkFence(ctx context.Context, st phases.Status) error {
+	gaps, err := c.restoreFence(ctx, st)
+	if err == nil && gaps != "" {
+		err = &FenceLostError{gaps}
+	}
+	return err
+}
+
+// RestoreFence raises the fence again if legacy has lost it, or a part of it, while the route
+// rests on it. It returns what was missing; "": nothing.
+func (c *Controller) RestoreFence(ctx context.Context) (gaps string, err error) {
+	e, err := c.State.Snapshot(ctx, c.Migration)
+	if err != nil || e.Status.Attempt == "" || !e.Status.Route.Phase.Fenced() {
+		return "", err
+	}
+	return c.restoreFence(ctx, e.Status)
+}
+
+func (c *Controller) restoreFence(ctx context.Context, st phases.Status) (gaps string, err error) {
+	gaps, err = c.Legacy.FenceGaps(ctx, st.Attempt)
+	if err != nil || gaps == "" {
+		return "", err
+	}
+	// [store-unclean]: before the fence is whole again: after a crash in between nothing else would
+	// show that legacy may have taken writes.
+	if err := c.State.MarkUnclean(ctx, c.Migration, "legacy's fence was not whole ("+gaps+"): legacy may have taken writes that the target lacks"); err != nil {
+		return gaps, err
+	}
+	c.report("legacy's fence was not whole (%s); raising it again", gaps)
+	// [fence-restored]: by the same attempt, at the fence's era.
+	return gaps, c.Legacy.RestoreFence(ctx, st.Attempt, st.FenceEra, orDefault(c.LockTimeout, phases.LockTimeout))
+}
 
 // missing counts the keys of the return journal whose records the target has lost. It returns
 // *MissingError if those are more than accepted.
@@ -125,6 +174,11 @@ func (c *Controller) finishReturn(ctx context.Context, at phases.Route, reason s
 	}
 	failpoint.Here("control.return.held")
 	attempt := e.Status.Attempt
+	// [fence-watched]: writes wait by now, so the fence is raised again rather than the return
+	// abandoned: legacy must not take writes beside the replay.
+	if _, err := c.restoreFence(ctx, e.Status); err != nil && !(errors.Is(err, store.ErrAttemptOver) && e.Status.ReturnKeys == 0) {
+		return at, err // unless an interrupted return has lifted it already
+	}
 	if e.Status.ReturnJournalLost {
 		// [reclaim-scan]: the return journal may lack keys; the flag is in the state, so a resumed
 		// return scans too.

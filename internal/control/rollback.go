@@ -51,12 +51,16 @@ func (c *Controller) Rollback(ctx context.Context, r Rollback) ([]phases.Route, 
 	}
 	missing := r.AcceptMissing // of a return that another command has begun
 	if path[0].Phase == phases.Returning && e.Status.Reversible {
+		if err := c.checkFence(ctx, e.Status); err != nil {
+			return nil, err
+		}
 		if missing, err = c.missing(ctx, from, r.AcceptMissing); err != nil {
 			return nil, err
 		}
 	}
-	if last := path[len(path)-1].Phase; missing > 0 && last == phases.Grace && from.Phase != phases.Lifting {
-		// [return-lost]: the target lacks records, so reads must not come from it.
+	if last := path[len(path)-1].Phase; (missing > 0 || e.Status.Unclean != "") && last == phases.Grace && from.Phase != phases.Lifting {
+		// [return-lost], [fence-watched]: the target lacks records, or writes that legacy took: reads
+		// must not come from it.
 		path = append(path, phases.Route{Phase: phases.DualRead, Percent: phases.All})
 	}
 	settle := orDefault(r.Settle, phases.Settle)

@@ -43,6 +43,9 @@ type Stores interface {
 	RepairJournal(ctx context.Context) (int64, error)
 	// Resume completes or undoes a move that a command left between two phases.
 	Resume(ctx context.Context) error
+	// RestoreFence raises the fence again where legacy has lost it, or a part of it, and returns
+	// what was missing; "": nothing.
+	RestoreFence(ctx context.Context) (gaps string, err error)
 	// Purge removes tombstones that are no longer needed. A target whose tombstones
 	// expire by themselves returns errors.ErrUnsupported.
 	Purge(ctx context.Context) (int64, error)
@@ -85,7 +88,11 @@ type maintenance struct {
 	latest       phases.Route // newest that was read
 	reportedLoss int64        // the epoch whose loss was logged
 	maintained   time.Time
+	watched      time.Time // the fence
 }
+
+// fenceWatch is how often the fence is looked at in retain.
+const fenceWatch = 5 * time.Second
 
 // job is one kind of work, with its backoff after failures.
 type job struct {
@@ -138,11 +145,34 @@ func (w *maintenance) tick(ctx context.Context) {
 		return // meanwhile the journal is closed and legacy is fenced
 	}
 	w.move = authorityMove{}
+	if st.Route.Phase == phases.Retain {
+		w.watchFence(ctx, st)
+	}
 	// [repair-era]: once the target has authority, a repair must not read from legacy.
 	if st.JournalKeys > 0 && st.Route.Behaviour().Writes != phases.WritesTarget {
 		w.repair(ctx, st)
 	}
 	w.purge(ctx, st)
+}
+
+// watchFence looks whether legacy still refuses writes, and makes it so. [fence-watched]: a
+// failover, a copy or DDL may have left legacy without the fence, or with a part of it.
+func (w *maintenance) watchFence(ctx context.Context, st phases.Status) {
+	if time.Since(w.watched) < fenceWatch {
+		return
+	}
+	w.watched = time.Now()
+	w.try(ctx, "watch the fence", func() error {
+		stores, err := w.open(ctx, st.ConfigHash)
+		if err != nil {
+			return err
+		}
+		gaps, err := stores.RestoreFence(ctx)
+		if gaps != "" {
+			w.log.Error("legacy's fence was not whole: legacy may have taken writes that the target lacks", "gaps", gaps, "raised_again", err == nil)
+		}
+		return err
+	})
 }
 
 // reportStateLoss reports whether the state database has lost transactions, and logs it

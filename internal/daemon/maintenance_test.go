@@ -27,6 +27,8 @@ type fakeStores struct {
 	repairs    []time.Duration // when, since the beginning
 	resumed    []time.Duration
 	purged     []time.Duration
+	watched    []time.Duration
+	gaps       string // of the fence
 	maintained []time.Duration
 	began      time.Time
 }
@@ -73,6 +75,14 @@ func (w *fakeStores) Resume(context.Context) error {
 		return 0
 	})
 	return err
+}
+
+func (w *fakeStores) RestoreFence(context.Context) (string, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	gaps := w.gaps
+	w.watched, w.gaps = append(w.watched, time.Since(w.began)), ""
+	return gaps, w.targetErr
 }
 
 func (w *fakeStores) Purge(context.Context) (int64, error) {
@@ -123,6 +133,25 @@ func runMaintainer(t *testing.T, phase phases.Phase, f func(w *fakeStores)) (log
 func advanceClock(d time.Duration) {
 	time.Sleep(d) // of the bubble's clock
 	synctest.Wait()
+}
+
+// TestFenceIsWatchedInRetain: every five seconds, there and nowhere else; a gap is logged.
+func TestFenceIsWatchedInRetain(t *testing.T) {
+	t.Parallel()
+	for _, phase := range phases.Order {
+		log := runMaintainer(t, phase, func(w *fakeStores) {
+			w.set(func() { w.gaps = "there is no fence" })
+			advanceClock(21 * time.Second)
+			w.set(func() {
+				if n := len(w.watched); phase == phases.Retain && (n < 4 || n > 5) || phase != phases.Retain && n > 0 {
+					t.Errorf("in %s the fence was looked at %d times in 21 s", phase, n)
+				}
+			})
+		})
+		if strings.Contains(log, "there is no fence") != (phase == phases.Retain) {
+			t.Errorf("in %s: %s", phase, log)
+		}
+	}
 }
 
 func TestJournalRepairBacksOffWhileTargetIsDown(t *testing.T) {

@@ -51,6 +51,10 @@ func (s *stores) Resume(ctx context.Context) error {
 	return s.Controller(s.Config, func(text string) { s.log.Info(text) }).Resume(ctx)
 }
 
+func (s *stores) RestoreFence(ctx context.Context) (string, error) {
+	return s.Controller(s.Config, nil).RestoreFence(ctx)
+}
+
 func (s *stores) Purge(ctx context.Context) (int64, error) {
 	if p, ok := s.Target.(store.Purger); ok {
 		return p.Purge(ctx)

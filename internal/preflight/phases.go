@@ -66,5 +66,5 @@ func stay(p phases.Phase, s phases.Settings) (steps string, least phases.Duratio
 
 func rollbackClass(p phases.Phase, s phases.Settings) string {
 	reversible := s.Retain.Reversible == nil || *s.Retain.Reversible
-	return string(phases.ClassOf(p, reversible, 0).Class)
+	return string(phases.ClassOf(phases.Status{Route: phases.Route{Phase: p}, Reversible: reversible}).Class)
 }

@@ -120,7 +120,7 @@ CREATE TABLE migrator.history (
     evidence jsonb NOT NULL,
     prev_hash bytea NOT NULL,
     hash bytea NOT NULL,
-    CONSTRAINT history_cause_check CHECK ((cause = ANY (ARRAY['created'::text, 'advance'::text, 'rollback'::text, 'fence'::text, 'failure'::text, 'config'::text, 'evict'::text, 'pause'::text, 'resume'::text, 'approve'::text, 'trigger'::text, 'acknowledge'::text, 'schedule'::text]))),
+    CONSTRAINT history_cause_check CHECK ((cause = ANY (ARRAY['created'::text, 'advance'::text, 'rollback'::text, 'fence'::text, 'failure'::text, 'config'::text, 'evict'::text, 'pause'::text, 'resume'::text, 'approve'::text, 'trigger'::text, 'acknowledge'::text, 'schedule'::text, 'loss'::text]))),
     CONSTRAINT history_migration_fkey FOREIGN KEY (migration) REFERENCES migrator.migrations(name),
     CONSTRAINT history_pkey PRIMARY KEY (migration, seq)
 );

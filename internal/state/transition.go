@@ -98,6 +98,10 @@ func admit(ctx context.Context, tx pgx.Tx, e phases.Snapshot, move phases.Move) 
 	if lost := e.Status.StateLoss; lost != nil && (phases.Forward(from, move.To) || move.To.Phase == phases.Returning) {
 		return hint.With(errors.New(lost.Describe(from)), phases.StateLossHint())
 	}
+	// [lift-replayed]: whatever command it is: legacy would serve without the writes of retain.
+	if move.To.Phase == phases.Grace && from.Phase.Passing() && e.Status.ReturnKeys > 0 {
+		return hint.Errorf(hint.Hint{Do: hint.Rollback}, "the return journal still has %d keys that legacy lacks", e.Status.ReturnKeys)
+	}
 	// [held-routes], [no-skip]: whatever the gates' verdicts, also for a rollback.
 	if err := phases.Legal(from, move.To, e.Fleet.LiveRoutes); err != nil {
 		var conflict *phases.RouteConflictError

@@ -81,7 +81,10 @@ SELECT m.name, m.phase, m.percent, m.epoch, m.phase_since, m.route_since, m.paus
        (SELECT count(*) FROM migrator.return_journal r WHERE r.migration = m.name),
        (SELECT count(*) FROM migrator.journal j WHERE j.migration = m.name),
        coalesce(h.cause, ''), coalesce(h.reason, ''), coalesce(h.actor, ''), m.environment, m.return_lost,
-       m.return_accepted, m.unclean_why,
+       m.return_accepted, CASE WHEN EXISTS (SELECT FROM migrator.reconcile_runs c
+            WHERE c.migration = m.name AND c.status = 'done' AND c.whole AND c.two_way AND c.differences = 0
+              AND c.repaired + c.journalled = 0 AND c.unsettled = 0 AND c.began_at > m.unclean_at)
+           THEN '' ELSE m.unclean_why END,
        f.witness, f.phase, f.percent, f.epoch, f.first_at, f.first_at + m.lease_ms * interval '1 millisecond'
 FROM migrator.migrations m
 LEFT JOIN LATERAL (SELECT witness, phase, percent, epoch, min(witnessed_at) OVER () AS first_at FROM migrator.epochs

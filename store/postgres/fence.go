@@ -10,6 +10,7 @@ import (
 
 	"github.com/stranglerfig/migrator/internal/failpoint"
 	"github.com/stranglerfig/migrator/internal/hint"
+	"github.com/stranglerfig/migrator/store"
 )
 
 // fenceRow is the state of the migration's fence in the legacy database.
@@ -61,14 +62,14 @@ func (l *Legacy) RaiseFence(ctx context.Context, attempt string, timeout time.Du
 		if f.attempt != "" && f.attempt != attempt {
 			return fmt.Errorf("attempt %s has fenced it already", f.attempt)
 		}
-		var over bool
-		if err := tx.QueryRow(ctx, "SELECT EXISTS (SELECT FROM migrator_legacy.lifted WHERE name = $1 AND attempt = $2)", l.name, attempt).Scan(&over); err != nil {
+		over, err := l.isOver(ctx, tx, attempt)
+		if err != nil {
 			return err
 		}
 		// [attempt-void]: the attempt may have been rolled back; legacy would stay fenced under a
 		// route that writes to it.
 		if over {
-			return hint.Errorf(hint.Hint{Do: hint.Advance, Text: "which begins a new attempt"}, "attempt %s is over: its fence has been lifted", attempt)
+			return hint.Errorf(hint.Hint{Do: hint.Advance, Text: "which begins a new attempt"}, "attempt %s: %w", attempt, store.ErrAttemptOver)
 		}
 		era = f.era
 		if f.attempt == "" {
@@ -95,6 +96,97 @@ func (l *Legacy) RaiseFence(ctx context.Context, attempt string, timeout time.Du
 		return 0, fmt.Errorf("fence legacy table %s: %w", l.table(), err)
 	}
 	return era, nil
+}
+
+// FenceGaps implements store.Fence. The row that names the attempt is not enough: logical
+// replication and a dump of one schema copy it without the triggers.
+func (l *Legacy) FenceGaps(ctx context.Context, attempt string) (string, error) {
+	f, err := l.fence(ctx, l.pool, "")
+	if err != nil {
+		return "", fmt.Errorf("read the fence of legacy table %s: %w", l.table(), err)
+	}
+	switch f.attempt {
+	case attempt:
+	case "":
+		over, err := l.isOver(ctx, l.pool, attempt)
+		if err == nil && over {
+			err = fmt.Errorf("attempt %s: %w", attempt, store.ErrAttemptOver)
+		}
+		return "there is no fence", err
+	default:
+		return "the fence is of attempt " + f.attempt, nil
+	}
+	gaps, err := l.fenceGaps(ctx, l.pool, attempt)
+	if err != nil {
+		return "", fmt.Errorf("read the fence's triggers of legacy table %s: %w", l.table(), err)
+	}
+	return gaps, nil
+}
+
+func (l *Legacy) fenceGaps(ctx context.Context, db rowQuerier, attempt string) (gaps string, err error) {
+	// [fence-watched]: a trigger that is disabled, or enabled for ordinary sessions alone, is a gap.
+	err = db.QueryRow(ctx, `
+		SELECT coalesce(string_agg(format('%I.%I %s', n.nspname, c.relname, k.what), ', ' ORDER BY c.oid, k.what), '')
+		FROM (SELECT $1::oid AS oid UNION SELECT relid::oid FROM pg_partition_tree($1::oid::regclass)) AS tree
+		JOIN pg_class c ON c.oid = tree.oid JOIN pg_namespace n ON n.oid = c.relnamespace
+		CROSS JOIN (VALUES ('takes rows', $2::text), ('takes TRUNCATE', $2::text || '_t')) AS k (what, name)
+		WHERE NOT EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = c.oid AND t.tgname::text = k.name AND t.tgenabled = 'A')`,
+		l.shape.oid, fenceName(l.name, attempt)).Scan(&gaps)
+	return gaps, err
+}
+
+// RestoreFence implements store.Fence.
+func (l *Legacy) RestoreFence(ctx context.Context, attempt string, era uint32, timeout time.Duration) error {
+	if attempt == "" || era == 0 {
+		return fmt.Errorf("a fence needs an attempt's id and an era")
+	}
+	deadline := time.Now().Add(timeout)
+	err := l.locked(ctx, timeout, "SHARE ROW EXCLUSIVE", func(tx pgx.Tx) error {
+		f, err := l.fence(ctx, tx, " FOR UPDATE")
+		if err != nil {
+			return err
+		}
+		// [one-decides]: two attempts can't both hold the fence.
+		if f.attempt != "" && f.attempt != attempt {
+			return fmt.Errorf("attempt %s has fenced it", f.attempt)
+		}
+		// [attempt-void]: it was lifted: to raise it again would fence legacy under a route that
+		// writes to it.
+		if over, err := l.isOver(ctx, tx, attempt); err != nil {
+			return err
+		} else if over {
+			return fmt.Errorf("attempt %s: %w", attempt, store.ErrAttemptOver)
+		}
+		var last int64
+		if err := tx.QueryRow(ctx, "SELECT last_value FROM "+l.era()).Scan(&last); err != nil {
+			return err
+		}
+		// [fence-restored]: the fence's own era, never a later one: what repair reads from fenced
+		// legacy would be newer than the writes of retain.
+		if f.attempt == "" && last < int64(era) {
+			if _, err := tx.Exec(ctx, "SELECT setval($1::text::regclass, $2, true)", l.era(), int64(era)); err != nil {
+				return err
+			}
+		}
+		if err := l.placeFence(ctx, tx, attempt); err != nil {
+			return err
+		}
+		_, err = tx.Exec(ctx, `UPDATE migrator_legacy.migration SET attempt = $2, fence_era = $3, fenced_at = coalesce(fenced_at, clock_timestamp()) WHERE name = $1`,
+			l.name, attempt, int64(era))
+		return err
+	})
+	if err == nil {
+		err = l.awaitStandbys(ctx, max(time.Until(deadline), time.Second))
+	}
+	if err != nil {
+		return fmt.Errorf("restore the fence of legacy table %s: %w", l.table(), err)
+	}
+	return nil
+}
+
+func (l *Legacy) isOver(ctx context.Context, db rowQuerier, attempt string) (over bool, err error) {
+	err = db.QueryRow(ctx, "SELECT EXISTS (SELECT FROM migrator_legacy.lifted WHERE name = $1 AND attempt = $2)", l.name, attempt).Scan(&over)
+	return over, err
 }
 
 // VoidFence implements store.Fence. RaiseFence checks the row in lifted under the lock

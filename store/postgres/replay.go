@@ -34,6 +34,13 @@ func (l *Legacy) Replay(ctx context.Context, attempt string, rows []store.Row) (
 		if f.attempt != attempt || attempt == "" {
 			return fmt.Errorf("the fence is not of attempt %q but of %q", attempt, f.attempt)
 		}
+		// [fence-watched]: the row may be there without the triggers: then legacy takes other writes,
+		// which the replay would overwrite.
+		if gaps, err := l.fenceGaps(ctx, tx, attempt); err != nil {
+			return err
+		} else if gaps != "" {
+			return fmt.Errorf("the fence is not whole: %s", gaps)
+		}
 		if _, err := tx.Exec(ctx, "SELECT set_config('migrator.attempt', $1, true)", attempt); err != nil {
 			return err
 		}

@@ -7,6 +7,12 @@ ALTER TABLE migrator.migrations
     ADD COLUMN unclean_why     text NOT NULL DEFAULT '' CHECK (length(unclean_why) <= 500),
     ADD COLUMN return_accepted bigint NOT NULL DEFAULT 0 CHECK (return_accepted >= 0);
 
+-- A new cause: a store has lost data.
+ALTER TABLE migrator.history DROP CONSTRAINT history_cause_check;
+ALTER TABLE migrator.history ADD CONSTRAINT history_cause_check CHECK (cause IN (
+    'created', 'advance', 'rollback', 'fence', 'failure', 'config', 'evict', 'pause', 'resume', 'approve',
+    'trigger', 'acknowledge', 'schedule', 'loss'));
+
 -- mark_unclean, accept_missing and leave_missing run as the schema's owner: their callers need no
 -- right to change the row otherwise.
 -- +goose StatementBegin
