@@ -47,6 +47,9 @@ func (l *Legacy) barrier(ctx context.Context, wait time.Duration) (record.Versio
 			}
 			return err
 		}
+		if err := l.refuseSharing(ctx, tx); err != nil {
+			return err
+		}
 		if fence != nil {
 			return fmt.Errorf("legacy is fenced: nothing can be copied from it")
 		}

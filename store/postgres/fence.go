@@ -58,6 +58,9 @@ func (l *Legacy) RaiseFence(ctx context.Context, attempt string, timeout time.Du
 		if err != nil {
 			return err
 		}
+		if err := l.refuseSharing(ctx, tx); err != nil {
+			return err
+		}
 		// [one-decides]: two attempts can't both hold the fence.
 		if f.attempt != "" && f.attempt != attempt {
 			return fmt.Errorf("attempt %s has fenced it already", f.attempt)

@@ -3,6 +3,7 @@ package postgres_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -280,5 +281,30 @@ func TestAnotherServerStartsAnEra(t *testing.T) {
 	d.exec(`UPDATE migrator_legacy.schema SET number = 99`)
 	if err := l.Install(d.ctx); err == nil || !strings.Contains(err.Error(), "newer") {
 		t.Errorf("Install over a newer schema: %v", err)
+	}
+}
+
+// TestATableHasOneMigration: another one of the table, of a partition or of its parent is refused,
+// wherever it would begin; one of a sibling partition is not.
+func TestATableHasOneMigration(t *testing.T) {
+	t.Parallel()
+	d := newDatabase(t)
+	d.exec(`CREATE TABLE events (id int8, day date, PRIMARY KEY (id, day)) PARTITION BY RANGE (day);
+		CREATE TABLE events_1 PARTITION OF events FOR VALUES FROM ('2026-01-01') TO ('2026-02-01');
+		CREATE TABLE events_2 PARTITION OF events FOR VALUES FROM ('2026-02-01') TO ('2026-03-01');
+		CREATE TABLE other (id int8 PRIMARY KEY)`)
+	d.legacy(testConfig("events_1"))
+	for table, refused := range map[string]bool{"events": true, "events_1": true, "events_2": false, "other": false} {
+		second := testConfig(table)
+		second.Name = "second " + table
+		l, err := postgres.OpenLegacy(d.ctx, second, d.url)
+		d.ok(err)
+		checks, err := l.Check(d.ctx)
+		d.ok(err)
+		found := slices.ContainsFunc(checks, func(c store.Check) bool { return c.Name == "legacy-other-migration" && c.Result == store.Refused })
+		if err := l.Install(d.ctx); (err != nil) != refused || found != refused {
+			t.Errorf("%s: %v, refused by the check: %v", table, err, found)
+		}
+		l.Close()
 	}
 }

@@ -101,6 +101,9 @@ COMMENT ON TABLE migrator_legacy.lifted IS 'attempts that are over: their fence 
 `
 
 func (l *Legacy) installMigration(ctx context.Context, tx pgx.Tx) error {
+	if err := l.refuseSharing(ctx, tx); err != nil {
+		return err
+	}
 	var there bool
 	err := tx.QueryRow(ctx, "SELECT EXISTS (SELECT FROM migrator_legacy.migration WHERE name = $1) AND to_regclass($2) IS NOT NULL", l.name, l.era()).Scan(&there)
 	if err != nil || there {

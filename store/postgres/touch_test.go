@@ -61,5 +61,6 @@ func TestTouchIsAWrite(t *testing.T) {
 		if _, err := l.Touch(d.ctx, "1", "colour", record.TextValue("red")); err == nil {
 			t.Error("a column that there is not was written")
 		}
+		d.ok(l.Uninstall(d.ctx)) // a table has one migration
 	}
 }

@@ -318,6 +318,8 @@ func TestServeUndoesAnAbandonedFence(t *testing.T) {
 func TestServeRefuses(t *testing.T) {
 	t.Parallel()
 	o := newOperator(t, "items", "  table: items\n", "  key: item:{id}\n", "")
+	o.State = testenv.PostgresURL(t) // without the schema
+	o.Write("settings.yaml", "file: "+o.Path("migration.yaml")+"\nstate_url: "+o.State+"\n")
 	for line, want := range map[string]string{
 		"serve --listen 0.0.0.0:0":                                 "--listen-anywhere",
 		"serve --listen :7070":                                     "not on loopback",
