@@ -110,6 +110,7 @@ func TestScrapeExportsStatus(t *testing.T) {
 		`migrator_rollback_class{lossless now, products}`:          1,
 		`migrator_rollback_class{lossless after replay, products}`: 0,
 		`migrator_rollback_class{impossible, products}`:            0,
+		`migrator_rollback_class{unknown, products}`:               0,
 
 		`migrator_reconcile_last_success_timestamp_seconds{products}`: 1_900_000_000.5,
 
@@ -130,6 +131,7 @@ func TestScrapeExportsStatus(t *testing.T) {
 		`migrator_rollback_class{lossless now, sessions}`:          0,
 		`migrator_rollback_class{lossless after replay, sessions}`: 1,
 		`migrator_rollback_class{impossible, sessions}`:            0,
+		`migrator_rollback_class{unknown, sessions}`:               0,
 
 		`migrator_rollback_latched{sessions}`:                0,
 		`migrator_reconcile_coverage_ratio{sessions}`:        0,

@@ -23,6 +23,8 @@ type stores struct {
 	broken map[string]int // call: how often it fails yet
 }
 
+var _ store.Fence = (*stores)(nil) // else a repairer would refuse to work on it
+
 func newStores() *stores {
 	return &stores{era: 1, lsn: 100, rows: map[record.Key]string{}, target: map[record.Key]store.Entry{}, broken: map[string]int{}}
 }
@@ -94,6 +96,12 @@ func (s *stores) VoidFence(context.Context, string) (bool, error) { panic("not u
 
 func (s *stores) LiftFence(context.Context, string, time.Duration) (uint32, error) {
 	return 0, errors.ErrUnsupported
+}
+
+func (s *stores) FenceGaps(context.Context, string) (string, error) { panic("not used") }
+
+func (s *stores) RestoreFence(context.Context, string, uint32, time.Duration) error {
+	return errors.ErrUnsupported
 }
 
 func (s *stores) Replay(context.Context, string, []store.Row) ([]store.Row, error) {

@@ -132,18 +132,30 @@ func (t *Target) Close() error {
 	return t.client.Close()
 }
 
-// Now reads the clock of the server; in a cluster, of one of its masters. A write's
+// Now reads the clock of the server; in a cluster, the least of its masters' clocks. A write's
 // NotAfter is compared with the clock of the key's own master: if the masters' clocks
-// differ, the deadline shifts by the difference, of which Check warns.
+// differ, some refuse a write earlier, by the difference, of which Check warns.
 func (t *Target) Now(ctx context.Context) (time.Time, error) {
 	if err := ctx.Err(); err != nil {
 		return time.Time{}, err
 	}
-	now, err := t.client.Time(ctx).Result()
+	var mu sync.Mutex
+	var least time.Time
+	// [not-after]: each master refuses by its own clock. By a clock that is ahead of another one's,
+	// that one would take a write too late.
+	err := t.masters(ctx, func(ctx context.Context, client *goredis.Client) error {
+		now, err := client.Time(ctx).Result()
+		mu.Lock()
+		defer mu.Unlock()
+		if err == nil && (least.IsZero() || now.Before(least)) {
+			least = now
+		}
+		return err
+	})
 	if err != nil {
 		return time.Time{}, fmt.Errorf("read Redis's clock: %w", contextError(ctx, err))
 	}
-	return now.UTC(), nil
+	return least.UTC(), nil
 }
 
 // contextError puts the context's error, if it has ended, before the error that

@@ -2,7 +2,9 @@ package redis
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -144,6 +146,36 @@ func TestConformanceOnCluster(t *testing.T) {
 		}
 		if n := scanned(t, target); n != 50 {
 			t.Errorf("Scan found %d records, want 50", n)
+		}
+	})
+	t.Run("its clock is the least of all masters'", func(t *testing.T) {
+		schema := storetest.Simple()
+		target := open(t, testConfig("hash", "clocks", schema, storetest.TargetOptions{}), cluster.URL(), schema)
+		asked := func() (n []int) {
+			for _, node := range cluster.Nodes {
+				client := goredis.NewClient(&goredis.Options{Addr: node.Addr()})
+				stats, err := client.Info(t.Context(), "commandstats").Result()
+				ok(t, errors.Join(err, client.Close()))
+				calls := 0
+				if _, after, found := strings.Cut(stats, "cmdstat_time:calls="); found {
+					text, _, _ := strings.Cut(after, ",")
+					calls, err = strconv.Atoi(text)
+					ok(t, err)
+				}
+				n = append(n, calls)
+			}
+			return n
+		}
+		before := asked()
+		now, err := target.Now(t.Context())
+		ok(t, err)
+		if d := time.Since(now).Abs(); d > time.Minute {
+			t.Errorf("the clock is %s off", d)
+		}
+		for i, n := range asked() {
+			if n <= before[i] {
+				t.Errorf("master %d was not asked for its clock", i)
+			}
 		}
 	})
 	t.Run("keys that leave no room for a sidecar", func(t *testing.T) {
