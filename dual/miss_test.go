@@ -45,7 +45,7 @@ func TestAMissAsksLegacy(t *testing.T) {
 			if err != nil || found || p.legacy.reads != 0 {
 				t.Errorf("deleted: %v, %v, legacy was asked %d times", found, err, p.legacy.reads)
 			}
-			p, _, found, err = get(func(p *testInstance) { p.legacy.broken = errDown })
+			_, _, found, err = get(func(p *testInstance) { p.legacy.broken = errDown })
 			if who != "target" && (!errors.Is(err, errDown) || found) || who == "target" && err != nil {
 				t.Errorf("legacy can't be asked: %v, %v", found, err)
 			}

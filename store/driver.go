@@ -15,7 +15,7 @@ const fencedState = "MG001"
 // sqlState is what the errors of PostgreSQL's drivers (pgx, lib/pq) have in common.
 type sqlState interface{ SQLState() string }
 
-// ErrAttemptOver: the attempt's fence has been lifted, and is never raised again.
+// ErrAttemptOver is an attempt whose fence has been lifted: it is never raised again.
 var ErrAttemptOver = errors.New("the attempt is over: its fence has been lifted")
 
 // IsFenced reports whether err is legacy's refusal of a write because a migration has retired

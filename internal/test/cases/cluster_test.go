@@ -139,14 +139,6 @@ func (c *cluster) promote() {
 	c.postgres("pg_ctl", "-D", c.data, "-w", "promote")
 }
 
-// copied is a base backup, to be started in the place of the first.
-func (c *cluster) copied() *cluster {
-	c.t.Helper()
-	n := &cluster{t: c.t, bin: c.bin, data: c.data + "-copy", port: c.port}
-	c.postgres("pg_basebackup", "-D", n.data, "-h", "127.0.0.1", "-p", strconv.Itoa(c.port), "-U", "postgres", "-c", "fast", "--no-sync")
-	return n
-}
-
 // upgraded moves all databases into a cluster of its own, by pg_upgrade, and starts
 // that in the place of this one, which must be stopped.
 func (c *cluster) upgraded() *cluster {

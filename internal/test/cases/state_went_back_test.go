@@ -3,6 +3,7 @@
 package cases
 
 import (
+	"strconv"
 	"testing"
 	"time"
 
@@ -10,6 +11,14 @@ import (
 	"github.com/stranglerfig/migrator/internal/test/testenv"
 	"github.com/stranglerfig/migrator/phases"
 )
+
+// copied is a base backup, to be started in the place of the first.
+func (c *cluster) copied() *cluster {
+	c.t.Helper()
+	n := &cluster{t: c.t, bin: c.bin, data: c.data + "-copy", port: c.port}
+	c.postgres("pg_basebackup", "-D", n.data, "-h", "127.0.0.1", "-p", strconv.Itoa(c.port), "-U", "postgres", "-c", "fast", "--no-sync")
+	return n
+}
 
 // TestAdvanceAfterTheStateLostAJournaledKey: a write is acknowledged in dual-read
 // while the target is away, since the journal has its key. The state database fails
