@@ -100,6 +100,39 @@ func BenchmarkRead(b *testing.B) {
 	}
 }
 
+// neverThere is a target without records.
+type neverThere struct{ absentDelete }
+
+func (neverThere) Get(context.Context, int) (Versioned[int], error) { return Versioned[int]{}, nil }
+
+// BenchmarkMissedRead reads a record that neither store has: legacy is asked once, except in
+// complete.
+func BenchmarkMissedRead(b *testing.B) {
+	for _, p := range []phases.Phase{phases.Cutover, phases.Grace, phases.Retain, phases.Complete} {
+		b.Run(string(p), func(b *testing.B) {
+			f := newFleet(route(p))
+			f.ttl = time.Hour
+			i, err := Join(b.Context(), Config{Fleet: f})
+			if err != nil {
+				b.Fatal(err)
+			}
+			asked := 0
+			r, err := NewReader(ReaderConfig[int, int]{
+				Instance: i, Legacy: func(context.Context, int) (int, bool, error) { asked++; return 0, false, nil }, Target: neverThere{},
+				Key: func(int) record.Key { return "42" }, Equal: same, NoShadow: true,
+			})
+			if err != nil {
+				b.Fatal(err)
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				_, _, _ = r.Get(b.Context(), 1)
+			}
+			b.ReportMetric(float64(asked)/float64(b.N), "legacy-reads/op")
+		})
+	}
+}
+
 func BenchmarkWrite(b *testing.B) {
 	ctx := context.Background()
 	b.Run("direct call", func(b *testing.B) {

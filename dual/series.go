@@ -98,10 +98,11 @@ func index(k kind, o outcomeOf) int { return int(k)*len(outcomes) + int(o) }
 
 // classify returns the outcome of an attempt on a store; ctx is the caller's.
 func classify(ctx context.Context, err error) outcomeOf {
+	if err == nil {
+		return wasOK // before slow is declared, which is allocated
+	}
 	var slow interface{ Timeout() bool }
 	switch {
-	case err == nil:
-		return wasOK
 	case errors.Is(err, errBreakerOpen):
 		return wasRejected
 	case ctx.Err() != nil:
