@@ -65,9 +65,14 @@ func TestALossIsConfirmedByASecondLook(t *testing.T) {
 		"the write arrives":        {func(p *testInstance) { p.target.entries[1] = Versioned[int]{7, true, record.MakeVersion(1, 1, 1)} }, telemetry.Lagged},
 		"legacy deletes it":        {func(p *testInstance) { delete(p.legacy.values, 1) }, telemetry.Lagged},
 		"legacy has another state": {func(p *testInstance) { p.legacy.values[1] = 8 }, telemetry.Lagged},
-		"its key is journaled":     {func(p *testInstance) { p.fleet.journal["1"] = record.MakeVersion(1, 1, 1) }, telemetry.Lagged},
-		"the journal is away":      {func(p *testInstance) { p.fleet.outage = errDown }, telemetry.Aborted},
-		"the target is away":       {func(p *testInstance) { p.target.broken = errDown }, telemetry.Aborted},
+		"a repair comes between": {func(p *testInstance) {
+			p.target.afterGet = func() { // after the second look's first read
+				p.target.do(func() { p.target.entries[1] = Versioned[int]{7, true, record.MakeVersion(1, 1, 1)} })
+			}
+		}, telemetry.Lagged},
+		"its key is journaled": {func(p *testInstance) { p.fleet.journal["1"] = record.MakeVersion(1, 1, 1) }, telemetry.Lagged},
+		"the journal is away":  {func(p *testInstance) { p.fleet.outage = errDown }, telemetry.Aborted},
+		"the target is away":   {func(p *testInstance) { p.target.broken = errDown }, telemetry.Aborted},
 	} {
 		for phase, who := range readsTarget {
 			if who == "target" {

@@ -25,14 +25,15 @@ import (
 func exitCodes() map[string]map[int]string {
 	const refused = "a check refuses the migration"
 	const unsettled = "the fleet has not acknowledged a move within `--settle`; the moves printed are made"
+	const stopped = unsettled + ". Or, from `retain`: the target has lost records, or legacy had lost its fence: the message says where it stopped"
 	return map[string]map[int]string{
 		"migrator plan":            {exitUsage: refused},
 		"migrator apply":           {exitUsage: refused},
 		"migrator doctor":          {exitUsage: refused},
 		"migrator phase advance":   {exitNotYet: "a gate is closed, or the fleet has not acknowledged the step within `--settle`"},
 		"migrator gate list":       {exitNotYet: "a gate before the next step is closed"},
-		"migrator phase rollback":  {exitNotYet: unsettled},
-		"migrator rollback":        {exitNotYet: unsettled},
+		"migrator phase rollback":  {exitNotYet: stopped},
+		"migrator rollback":        {exitNotYet: stopped},
 		"migrator backfill run":    {exitNotYet: "the migration is not ready for it, or another backfill is running"},
 		"migrator runbook approve": {exitNotYet: "no step of the run waits for an approval"},
 		"migrator runbook resume":  {exitNotYet: "the run waits for a person, or another process executes it"},

@@ -163,10 +163,10 @@ of these, and the rollback leads on to dual-read. There is no rollback from comp
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx := cmd.Context()
 			r := control.Rollback{Reason: reason, Settle: settle}
-			if missing != "" {
+			if cmd.Flags().Changed("accept-missing") {
 				n, err := strconv.ParseInt(missing, 10, 64)
 				if err != nil || n < 1 {
-					return usagef("--accept-missing %q: want the number of lost records, as the rollback without it reports", missing)
+					return usageTry(hint.Hint{Do: hint.Rollback, Text: "which reports the number"}, "--accept-missing %q: want the number of lost records", missing)
 				}
 				r.AcceptMissing = n
 			}

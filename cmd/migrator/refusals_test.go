@@ -34,6 +34,8 @@ func TestRefusalsHaveFactAndHint(t *testing.T) {
 		{"reconcile run --repair --repair-rate -5", "--repair-rate -5: want", exitUsage},
 		{"drill rollback --healthy 61m", "--healthy at most 1h", exitUsage},
 		{"reconcile run --textfile " + o.Path("nowhere/x.prom"), "nothing can be written to " + o.Path("nowhere"), exitUsage},
+		{"phase rollback --yes --accept-missing 0", `--accept-missing "0": want the number of lost records`, exitUsage},
+		{"phase rollback --yes --accept-missing=", `--accept-missing "": want the number of lost records`, exitUsage},
 		{"gate explain soak-time", "no evaluation of soak-time is kept", exitUsage},
 		{"gate explain errors --at 2020-01-01T00:00:00Z", "from 2020-01-01T00:00:00Z or before", exitUsage},
 	} {

@@ -46,8 +46,8 @@ type Options struct {
 	// Target replaces the migration file's: a memory.Target in tests. Open does not close it.
 	Target store.TargetRecords
 	// Schema is the records' shape. Nil: it is read from legacy, which Open then connects to, and
-	// reads under the row's lock where a write must be settled. After complete, with legacy switched off, the
-	// application must know it.
+	// reads under the row's lock where a write must be settled. After complete, with legacy
+	// switched off, the application must know it.
 	Schema *record.Schema
 	// Strict makes writes fail whose changes are not those of their Keys; for tests.
 	Strict bool

@@ -133,8 +133,15 @@ func (c *Controller) splitLost(ctx context.Context, keys []record.Key) (there, l
 			there = append(there, e.Key)
 		}
 	}
+	unwritten, lost, err := c.lostOf(ctx, absent)
+	return append(there, unwritten...), lost, err
+}
+
+// lostOf separates keys of which the target has nothing: those that legacy lacks too, listed and
+// never written, and those that it has, which the target has lost.
+func (c *Controller) lostOf(ctx context.Context, absent []record.Key) (unwritten, lost []record.Key, err error) {
 	if len(absent) == 0 {
-		return there, nil, nil
+		return nil, nil, nil
 	}
 	rows, err := c.Legacy.Lookup(ctx, absent)
 	if err != nil {
@@ -144,10 +151,10 @@ func (c *Controller) splitLost(ctx context.Context, keys []record.Key) (there, l
 		if row.Found {
 			lost = append(lost, row.Key)
 		} else {
-			there = append(there, row.Key) // listed, and never written
+			unwritten = append(unwritten, row.Key)
 		}
 	}
-	return there, lost, nil
+	return unwritten, lost, nil
 }
 
 // finishReturn writes back to legacy what the target took since the fence, and lifts
@@ -189,7 +196,7 @@ func (c *Controller) finishReturn(ctx context.Context, at phases.Route, reason s
 	total, done, left := e.Status.ReturnKeys, 0, int64(0)
 	for {
 		// [return-all]: until none is left. Under returning no key enters, so the loop ends.
-		keys, err := c.State.ReturnKeys(ctx, c.Migration, "", 500)
+		keys, err := c.State.ReturnKeys(ctx, c.Migration, "", returnBatch)
 		if err != nil {
 			return at, err
 		}
@@ -234,17 +241,27 @@ func (c *Controller) replay(ctx context.Context, attempt string, keys []record.K
 			return err
 		}
 		rows := make([]store.Row, len(entries))
+		var absent []record.Key
 		for i, e := range entries {
 			switch e.Presence {
 			case store.Live:
 				rows[i] = store.Row{Key: e.Key, Found: true, Record: e.Record}
 			// [return-all]: a key that the target has deleted is deleted in legacy; one that it never
-			// got is not there either (splitLost).
-			case store.Absent, store.Tombstone:
+			// got is not there either.
+			case store.Tombstone:
 				rows[i] = store.Row{Key: e.Key}
+			case store.Absent:
+				rows[i] = store.Row{Key: e.Key}
+				absent = append(absent, e.Key)
 			default:
 				return fmt.Errorf("key %q: the target has %s (%s)", e.Key, e.Presence, e.Detail)
 			}
+		}
+		// [return-lost]: also what the target loses between the count and this read.
+		if _, lost, err := c.lostOf(ctx, absent); err != nil {
+			return err
+		} else if len(lost) > 0 {
+			return hint.Errorf(hint.Hint{Do: hint.RollbackToGrace, Text: "which counts them"}, "the target has lost %d records, the first under key %q, while they were being replayed", len(lost), string(lost[0]))
 		}
 		// [one-decides]: legacy refuses unless the fence is still this attempt's. [return-era]: the
 		// versions that it returns are of the era that lifting begins.

@@ -1,6 +1,7 @@
 package control_test
 
 import (
+	"context"
 	"errors"
 	"testing"
 
@@ -86,6 +87,40 @@ func TestReturnStopsBeforeWritesWaitIfTheTargetLostRecords(t *testing.T) {
 	st := b.snapshot().Status
 	if st.ReturnKeys != 0 || st.Dirty.IsZero() || st.Unclean == "" || st.AcceptedMissing != 0 {
 		t.Errorf("after it: %+v", st)
+	}
+}
+
+// lossyTarget loses a record between two reads.
+type lossyTarget struct {
+	store.TargetRecords
+	gets int
+	lose func()
+}
+
+func (l *lossyTarget) Get(ctx context.Context, keys []record.Key) ([]store.Entry, error) {
+	if l.gets++; l.gets == 3 { // before the return, at the count of its batch, for its replay
+		l.lose()
+	}
+	return l.TargetRecords.Get(ctx, keys)
+}
+
+// What the target loses between the count and the replay is not deleted in legacy either.
+func TestReplayDeletesNothingThatTheTargetLostJustNow(t *testing.T) {
+	t.Parallel()
+	b := inRetain(t)
+	ctl := b.controller()
+	lossy := &lossyTarget{TargetRecords: b.target, lose: func() { b.loses("1") }}
+	ctl.Target = lossy
+	if _, err := ctl.Rollback(b.ctx, control.Rollback{Reason: "test"}); err == nil || lossy.gets != 3 {
+		t.Errorf("%v, after %d reads", err, lossy.gets)
+	}
+	if got := b.legacyName("1"); got != "item 1" {
+		t.Errorf("legacy has %q under key 1", got)
+	}
+	_, err := b.rollsBack(1)
+	b.check(err)
+	if got := b.legacyName("1"); got != "item 1" {
+		t.Errorf("legacy has %q under key 1", got)
 	}
 }
 
