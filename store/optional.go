@@ -41,7 +41,8 @@ type Toucher interface {
 // EraRaiser is a Legacy that can begin a new era while it takes writes.
 //
 // Without it: entries of the target that are ahead of legacy, because legacy has lost
-// transactions, are lowered one by one, and refuse writes until then.
+// transactions, are lowered one by one, and refuse writes until then; those of a later era are
+// left.
 type EraRaiser interface {
 	// RaiseEra begins an era above that of a version, unless the present one is, and returns the
 	// present one. It returns when the era is durable. It is refused while a fence is raised, and
