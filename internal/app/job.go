@@ -30,6 +30,10 @@ type Job struct {
 // state stays open.
 func OpenJob(ctx context.Context, st *state.Store, m *migration.Config) (*Job, error) {
 	j := &Job{Config: m, State: st}
+	// [state-server]: before what the job finds counts as evidence.
+	if _, err := st.NoteServer(ctx); err != nil {
+		return nil, err
+	}
 	err := j.open(ctx)
 	if err != nil {
 		j.CloseStores()

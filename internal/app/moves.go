@@ -28,6 +28,10 @@ func (m *Moves) Close() { m.close() }
 // migration; nil: there is none. A move forward refuses one that is not applied, by a
 // *DriftError; a rollback does not wait for that.
 func OpenMoves(ctx context.Context, st *state.Store, name string, file *migration.Config, path string, forward bool, report func(string)) (*Moves, error) {
+	// [state-server]: a move's history names the change before the move.
+	if _, err := st.NoteServer(ctx); err != nil {
+		return nil, err
+	}
 	e, applied, err := st.Open(ctx, name)
 	if err != nil {
 		return nil, err

@@ -73,7 +73,7 @@ func (d *Daemon) lead(ctx context.Context, m *Migration) error {
 		Open: func(ctx context.Context, hash string) (Stores, error) {
 			return openStores(ctx, d.State, m, hash, log)
 		},
-		MaintainState: stateMaintenance(d.State, m),
+		MaintainState: stateMaintenance(d.State, m, d.Log),
 	}
 	engine := d.engine(m)
 	schedule := d.schedule(m, log)
@@ -143,10 +143,18 @@ func announcer(store *state.Store, migration string) func(context.Context, Event
 const pruneEvery = time.Hour
 
 // stateMaintenance rolls up telemetry, and removes old rows.
-func stateMaintenance(store *state.Store, m *Migration) func(context.Context) error {
+func stateMaintenance(store *state.Store, m *Migration, log *slog.Logger) func(context.Context) error {
 	name := m.Config.Name
 	var pruned time.Time
 	return func(ctx context.Context) error {
+		// [state-server]: by whichever leader looks first; it marks the other migrations too.
+		changed, err := store.NoteServer(ctx)
+		if err != nil {
+			return err
+		}
+		if changed != "" {
+			log.Error("the state database is on another server, and may have lost journalled keys", "server", changed)
+		}
 		if _, err := store.RollUp(ctx, name); err != nil {
 			return err
 		}

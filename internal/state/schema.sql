@@ -416,6 +416,14 @@ CREATE TABLE migrator.schema_version (
     CONSTRAINT schema_version_pkey PRIMARY KEY (id)
 );
 
+CREATE TABLE migrator.servers (
+    id bigint GENERATED ALWAYS AS IDENTITY NOT NULL,
+    server text NOT NULL,
+    since timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    CONSTRAINT servers_pkey PRIMARY KEY (id),
+    CONSTRAINT servers_server_check CHECK ((length(server) <= 100))
+);
+
 CREATE TABLE migrator.windows (
     migration text NOT NULL,
     incarnation text NOT NULL,
@@ -533,6 +541,18 @@ BEGIN
     UPDATE migrator.migrations SET history_seq = NEW.seq WHERE name = NEW.migration;
     RETURN NEW;
 END $function$;
+
+CREATE OR REPLACE FUNCTION migrator.changed_server()
+ RETURNS text
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT coalesce((SELECT s.server || ' before, ' || now.server || ' now'
+        FROM (SELECT migrator.server() AS server) now,
+             (SELECT server FROM migrator.servers ORDER BY id DESC LIMIT 1) s
+        WHERE s.server <> now.server), '')
+$function$;
 
 CREATE OR REPLACE FUNCTION migrator.check_people()
  RETURNS trigger
@@ -665,6 +685,17 @@ AS $function$
     SELECT convert_to(octet_length(convert_to(t, 'UTF8'))::text || ':', 'UTF8') || convert_to(t, 'UTF8')
 $function$;
 
+CREATE OR REPLACE FUNCTION migrator.note_server()
+ RETURNS void
+ LANGUAGE sql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    INSERT INTO migrator.servers (server)
+    SELECT now.server FROM (SELECT migrator.server() AS server) now
+    WHERE now.server IS DISTINCT FROM (SELECT server FROM migrator.servers ORDER BY id DESC LIMIT 1) AND now.server IS NOT NULL
+$function$;
+
 CREATE OR REPLACE FUNCTION migrator.refuse_change()
  RETURNS trigger
  LANGUAGE plpgsql
@@ -710,6 +741,23 @@ BEGIN
             USING ERRCODE = 'object_not_in_prerequisite_state';
     END IF;
     RETURN migrator.move(in_migration, in_from_epoch, 'dual-read', 10000, 'failure', in_reason, in_evidence, '', 0);
+END $function$;
+
+CREATE OR REPLACE FUNCTION migrator.server()
+ RETURNS text
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE system text := 'unknown';
+BEGIN
+    IF pg_is_in_recovery() THEN
+        RETURN NULL;
+    END IF;
+    IF has_function_privilege('pg_control_system()', 'EXECUTE') THEN
+        SELECT system_identifier::text INTO system FROM pg_control_system();
+    END IF;
+    RETURN 'system ' || system || ', timeline ' || ('x' || left(pg_walfile_name('0/1'), 8))::bit(32)::int8;
 END $function$;
 
 CREATE OR REPLACE FUNCTION migrator.sign_approval()
@@ -783,6 +831,17 @@ BEGIN
     END IF;
     RETURN NEW;
 END $function$;
+
+CREATE OR REPLACE FUNCTION migrator.suspect_state(of_migration text, why text)
+ RETURNS void
+ LANGUAGE sql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    UPDATE migrator.migrations SET unclean_at = clock_timestamp(), unclean_why = left(why, 500),
+           return_lost = return_lost OR phase IN ('fenced', 'lifting', 'returning', 'retain')
+    WHERE name = of_migration
+$function$;
 
 CREATE OR REPLACE FUNCTION migrator.tell()
  RETURNS trigger

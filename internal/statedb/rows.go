@@ -67,26 +67,34 @@ func UnknownMigration(ctx context.Context, q Querier, migration string) error {
 	return hint.Errorf(hint.Hint{Do: hint.Status}, "%w as %q: there are %s", ErrUnknownMigration, migration, strings.Join(names, ", "))
 }
 
+// ChangedServer begins the reason why a migration is unclean whose state database is on another
+// server than before.
+const ChangedServer = "the state database is on another server, and may have lost journalled keys: "
+
 // StatusSQL reads the status of migrations.
 //
 // [unclean-mark]: the newest mark of a lease (lost_at). [loss-unclean]: a reported epoch and a
-// reclaim count as marks. [store-unclean]: so does a store that has lost data (unclean_at). [loss-held]: an epoch above the present one was only reported, and makes
+// reclaim count as marks. [store-unclean]: so does a store that has lost data (unclean_at).
+// [state-server]: so does a server of this database that is not the one that was noted: as of now,
+// so that no run is later. [loss-held]: an epoch above the present one was only reported, and makes
 // the state loss. [reclaim-leases]: its leases are over one lease time after the first report.
 const StatusSQL = `
+WITH server AS MATERIALIZED (SELECT migrator.changed_server() AS changed)
 SELECT m.name, m.phase, m.percent, m.epoch, m.phase_since, m.route_since, m.paused, m.config_hash,
        (SELECT coalesce(max(e.epoch), 0) FROM migrator.epochs e WHERE e.migration = m.name AND e.phase = 'legacy'),
        greatest((SELECT max(l.lost_at) FROM migrator.leases l WHERE l.migration = m.name AND l.lost_at IS NOT NULL),
-                (SELECT max(e.witnessed_at) FROM migrator.epochs e WHERE e.migration = m.name), m.reclaimed_at, m.unclean_at),
+                (SELECT max(e.witnessed_at) FROM migrator.epochs e WHERE e.migration = m.name), m.reclaimed_at, m.unclean_at, CASE WHEN server.changed <> '' THEN clock_timestamp() END),
        coalesce(m.config #>> '{writing,not_after}', ''), m.attempt, m.fence_era, m.reversible,
        (SELECT count(*) FROM migrator.return_journal r WHERE r.migration = m.name),
        (SELECT count(*) FROM migrator.journal j WHERE j.migration = m.name),
-       coalesce(h.cause, ''), coalesce(h.reason, ''), coalesce(h.actor, ''), m.environment, m.return_lost,
-       m.return_accepted, CASE WHEN EXISTS (SELECT FROM migrator.reconcile_runs c
+       coalesce(h.cause, ''), coalesce(h.reason, ''), coalesce(h.actor, ''), m.environment, m.return_lost OR server.changed <> '' AND m.phase IN ('fenced', 'lifting', 'returning', 'retain'),
+       m.return_accepted, CASE WHEN server.changed <> '' THEN '`+ChangedServer+`' || server.changed WHEN EXISTS (SELECT FROM migrator.reconcile_runs c
             WHERE c.migration = m.name AND c.status = 'done' AND c.whole AND c.two_way AND c.differences = 0
               AND c.repaired + c.journalled = 0 AND c.unsettled = 0 AND c.began_at > m.unclean_at)
            THEN '' ELSE m.unclean_why END,
        f.witness, f.phase, f.percent, f.epoch, f.first_at, f.first_at + m.lease_ms * interval '1 millisecond'
 FROM migrator.migrations m
+CROSS JOIN server
 LEFT JOIN LATERAL (SELECT witness, phase, percent, epoch, min(witnessed_at) OVER () AS first_at FROM migrator.epochs
                    WHERE migration = m.name AND epoch > m.epoch ORDER BY epoch DESC LIMIT 1) f ON true
 LEFT JOIN LATERAL (SELECT cause, reason, actor FROM migrator.history
