@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/stranglerfig/migrator/phases"
+	"github.com/stranglerfig/migrator/store"
 )
 
 // Policy is what happens to a write that legacy has and the target lacks, while an
@@ -61,6 +62,10 @@ type Config struct {
 	// ReportEvery is how often telemetry is reported (10s). A shorter interval costs the
 	// state database more, and shows a fault sooner.
 	ReportEvery time.Duration
+	// Marks are the target's: what Target the Reader and the Writer use. The instance looks at them
+	// every two seconds, and uses no target that lacks the migration's mark: another server, one
+	// that was emptied, or one that went back to an earlier state. Nil: they are not watched.
+	Marks store.Marker
 	// Faults lets drills inject faults of the target into this instance. Set it in
 	// staging only; the state refuses faults elsewhere.
 	Faults bool

@@ -20,7 +20,8 @@ var (
 
 	// ErrTargetLost is a read or write of a record that the target has lost: it has neither the
 	// record nor a version of it, and legacy, which is fenced, has an older state. Neither "not
-	// found" nor that state would be an answer.
+	// found" nor that state would be an answer. An operation on a target that lacks the migration's
+	// mark fails with it too.
 	ErrTargetLost = hint.With(errors.New("the target has lost the record: it has no version of it, and fenced legacy still has an older state"), hint.Hint{Do: hint.Doctor})
 
 	errBreakerOpen = errors.New("the breaker is open: the store failed several times in a row")

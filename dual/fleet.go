@@ -8,6 +8,7 @@ import (
 	"github.com/stranglerfig/migrator/dual/telemetry"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/record"
+	"github.com/stranglerfig/migrator/store"
 )
 
 // Fleet is an instance's connection to the migration's state. pgfleet.Fleet is the
@@ -92,6 +93,7 @@ type Grant struct {
 	FenceEra   uint32 // of writes in retain
 	Reversible bool   // retain journals its keys first
 	ConfigHash string
+	Mark       store.Mark // of the target; without an incarnation: none is known
 }
 
 // JournalEntry is a change that did not reach the target.

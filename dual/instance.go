@@ -25,6 +25,7 @@ type Instance struct {
 
 	pinned   atomic.Pointer[pinnedRoute]
 	fault    atomic.Pointer[activeFault] // nil: none
+	marks    marks
 	reads    sampling
 	writes   sampling
 	wake     chan struct{} // Run has something to check
@@ -69,6 +70,7 @@ func Join(ctx context.Context, c Config) (*Instance, error) {
 		shards: shardCount(), wake: make(chan struct{}, 1), queue: make(chan job, c.Writing.Queue),
 		checks: make(chan func(context.Context), readBackQueue),
 	}
+	i.marks.of = c.Marks
 	i.pending.init(c.Writing.Queue)
 	i.windows.init(c.Fleet, i.clock())
 	i.reads.skip.Store(maxSkip)
@@ -86,6 +88,7 @@ func Join(ctx context.Context, c Config) (*Instance, error) {
 		return nil, fmt.Errorf("join the migration: %w", err)
 	}
 	i.enter(g, sent)
+	i.lookAtMarks(ctx) // before the first operation
 	return i, nil
 }
 
@@ -146,6 +149,7 @@ func (i *Instance) enter(g Grant, sent time.Duration) {
 	}
 	i.previous = g.Lease
 	i.mu.Unlock()
+	i.marks.expect(&g)
 	i.swap(newPinnedRoute(i, g, newLease(g.Lease, i.clock, sent, g.TTL)))
 }
 

@@ -11,6 +11,7 @@ import (
 	"github.com/stranglerfig/migrator/dual/telemetry"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/record"
+	"github.com/stranglerfig/migrator/store"
 )
 
 // MemoryFleet is a Fleet in this process's memory, for an application's own tests: it keeps
@@ -32,6 +33,7 @@ type MemoryFleet struct {
 	reversible bool
 	ttl        time.Duration
 	hash       string
+	mark       store.Mark
 	windows    []telemetry.Window
 }
 
@@ -105,6 +107,13 @@ func (f *MemoryFleet) SetOutage(err error) {
 	f.mu.Unlock()
 }
 
+// SetMark sets the mark that the target must have; instances get it with their next renewal.
+func (f *MemoryFleet) SetMark(m store.Mark) {
+	f.mu.Lock()
+	f.mark = m
+	f.mu.Unlock()
+}
+
 // Journaled are the keys whose target copy is behind, with the versions that it lacks.
 func (f *MemoryFleet) Journaled() map[record.Key]record.Version {
 	f.mu.Lock()
@@ -119,7 +128,7 @@ func (f *MemoryFleet) changed() {
 }
 
 func (f *MemoryFleet) grant(id string) Grant {
-	return Grant{Lease: id, Instance: f.leases[id].instance, Route: f.route, TTL: f.ttl, Renew: f.ttl / phases.RenewShare, FenceEra: f.era, Reversible: f.reversible, ConfigHash: f.hash}
+	return Grant{Lease: id, Instance: f.leases[id].instance, Route: f.route, TTL: f.ttl, Renew: f.ttl / phases.RenewShare, FenceEra: f.era, Reversible: f.reversible, ConfigHash: f.hash, Mark: f.mark}
 }
 
 // Join implements Fleet.

@@ -103,7 +103,7 @@ func NewReader[K comparable, V any](c ReaderConfig[K, V]) (*Reader[K, V], error)
 	if c.RecheckTimes == 0 {
 		c.RecheckTimes = 3
 	}
-	c.Target = withFaults(c.Instance, c.Target, nil)
+	c.Target = withMarks(c.Instance, withFaults(c.Instance, c.Target, nil))
 	r := &Reader[K, V]{i: c.Instance, set: c}
 	c.Instance.guard(&r.guard)
 	return r, nil

@@ -98,7 +98,7 @@ func (i *Instance) mayReturn(ctx context.Context, epoch int64, keys []record.Key
 	for wait := 5 * time.Millisecond; ; wait *= 2 {
 		// Safe to repeat: a second entry of a key costs the rollback one replay.
 		err := j.Return(ctx, epoch, keys)
-		if err == nil || errors.Is(err, ErrRouteMoved) {
+		if err == nil || errors.Is(err, ErrRouteMoved) || errors.Is(err, ErrTargetLost) {
 			return err
 		}
 		if !pause(ctx, wait) {

@@ -34,6 +34,7 @@ func (i *Instance) Run(ctx context.Context) error {
 	}
 	group.Go(func() { i.journalPending(work) })
 	group.Go(func() { i.sampleClocks(work) })
+	group.Go(func() { i.watchMarks(work) })
 	group.Go(func() { i.observe(work) })
 	group.Go(func() { i.checkWrites(work) })
 	// Renewal ends with ctx; leave keeps the lease alive while operations drain.
@@ -158,6 +159,7 @@ func (i *Instance) renew(ctx context.Context, l *lease) (Grant, error) {
 	// The acknowledged epoch was sent before the lease is extended: until the next renewal the
 	// state counts every route since that epoch as live ([held-routes]).
 	l.extend(sent, g.TTL)
+	i.marks.expect(&g)
 	h := i.pinned.Load()
 	if g.Route != h.route || g.FenceEra != h.fenceEra || g.Reversible != h.reversible || g.ConfigHash != h.configHash {
 		i.swap(newPinnedRoute(i, g, l))

@@ -12,6 +12,7 @@ type Stats struct {
 	Epoch        int64 `json:"epoch"`        // of the present route
 	Acknowledged int64 `json:"acknowledged"` // as the fleet last received it
 	Lapsed       bool  `json:"lapsed"`
+	MarkLost     bool  `json:"mark_lost"` // the target lacks the migration's mark, and is not used
 	InFlight     int64 `json:"in_flight"` // operations, shadow reads and background writes
 
 	LegacyReads  uint64 `json:"legacy_reads"` // answered by legacy (or refused by it)
@@ -116,7 +117,7 @@ func (i *Instance) Stats() Stats {
 	i.mu.Unlock()
 	sum.add(h)
 	return Stats{
-		Epoch: h.route.Epoch, Acknowledged: acknowledged, Lapsed: !h.lease.valid(), InFlight: int64(sum.inFlight),
+		Epoch: h.route.Epoch, Acknowledged: acknowledged, Lapsed: !h.lease.valid(), MarkLost: i.marks.err() != nil, InFlight: int64(sum.inFlight),
 		LegacyReads: sum.legacy, TargetReads: sum.target,
 		Fallbacks: c.fallbacks.Load(), LapsedReads: c.lapsedReads.Load(), DegradedRead: c.degradedReads.Load(),
 		Misses: c.misses.Load(), Lost: sum.lost,

@@ -75,7 +75,7 @@ func NewWriter[K comparable, V any](c WriterConfig[K, V]) (*Writer[K, V], error)
 	if c.ReadBacks && (c.Compare == nil || c.Locked == nil) {
 		return nil, errors.New("dual: WriterConfig.ReadBacks needs Locked and Compare")
 	}
-	c.Target = withFaults(c.Instance, c.Target, c.Corrupt)
+	c.Target = withMarks(c.Instance, withFaults(c.Instance, c.Target, c.Corrupt))
 	w := &Writer[K, V]{
 		i: c.Instance, target: c.Target, key: c.Key, legacy: c.Legacy, fenced: c.IsFenced, uncertain: c.Uncertain,
 		locked: c.Locked, readBacks: c.ReadBacks, compare: c.Compare, clock: &targetClock{now: c.Target.Now},

@@ -62,6 +62,7 @@ func exitCode(err error) int {
 	var unsettled *control.UnsettledError
 	var missing *control.MissingError
 	var fenceLost *control.FenceLostError
+	var targetLost *app.TargetLostError
 	var bad *migration.Error
 	var input *control.InputError
 	var moved *state.MovedError
@@ -72,11 +73,11 @@ func exitCode(err error) int {
 	switch {
 	case errors.As(err, &c):
 		return c.code
-	case errors.As(err, &closed), errors.As(err, &unsettled), errors.As(err, &missing), errors.As(err, &fenceLost), errors.As(err, &moved), errors.As(err, &later), errors.Is(err, store.ErrBusy):
+	case errors.As(err, &closed), errors.As(err, &unsettled), errors.As(err, &missing), errors.As(err, &fenceLost), errors.As(err, &targetLost), errors.As(err, &moved), errors.As(err, &later), errors.Is(err, store.ErrBusy):
 		return exitNotYet
 	case errors.As(err, &bad), errors.As(err, &input), errors.As(err, &url), errors.As(err, &refused), errors.As(err, &drift),
 		errors.Is(err, app.ErrNoFile), errors.Is(err, statedb.ErrNoSchema), errors.Is(err, state.ErrNewer),
-		errors.Is(err, state.ErrOlder), errors.Is(err, statedb.ErrUnknownMigration), errors.Is(err, statedb.ErrURL), errors.Is(err, statedb.ErrWrongURL):
+		errors.Is(err, state.ErrOlder), errors.Is(err, statedb.ErrUnknownMigration), errors.Is(err, statedb.ErrURL), errors.Is(err, statedb.ErrWrongURL), errors.Is(err, store.ErrOwned):
 		return exitUsage
 	default:
 		return exitError

@@ -33,6 +33,8 @@ func commandLines() map[hint.Action]string {
 		hint.RollbackTo:          "migrator phase rollback {migration} --to {phase} --percent {percent}",
 		hint.RollbackToGrace:     "migrator phase rollback {migration} --to grace",
 		hint.AcceptMissing:       "migrator phase rollback {migration} --accept-missing {records}",
+		hint.Claim:               "migrator target claim {migration}",
+		hint.TakeOver:            "migrator target claim {migration} --take-over",
 		hint.GateExplain:         "migrator gate explain {gate} {migration}",
 		hint.FleetList:           "migrator fleet list {migration}",
 		hint.FleetEvict:          "migrator fleet evict {instance} --reason '...'",

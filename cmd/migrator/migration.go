@@ -128,8 +128,26 @@ func (c *cli) openJob(ctx context.Context, asApplied bool) (*app.Job, error) {
 	return c.openJobWith(ctx, asApplied, func(*migration.Config) {})
 }
 
-// openJobWith lets limit edit how the stores are reached.
+// openJobWith lets limit edit how the stores are reached. [mark-checked]: the target has the
+// migration's mark.
 func (c *cli) openJobWith(ctx context.Context, asApplied bool, limit func(*migration.Config)) (*app.Job, error) {
+	j, err := c.openUncheckedWith(ctx, asApplied, limit)
+	if err != nil {
+		return nil, err
+	}
+	if err := j.CheckTarget(ctx); err != nil {
+		j.Close()
+		return nil, err
+	}
+	return j, nil
+}
+
+// openUnchecked is openJob for a target that may lack the migration's mark.
+func (c *cli) openUnchecked(ctx context.Context, asApplied bool) (*app.Job, error) {
+	return c.openUncheckedWith(ctx, asApplied, func(*migration.Config) {})
+}
+
+func (c *cli) openUncheckedWith(ctx context.Context, asApplied bool, limit func(*migration.Config)) (*app.Job, error) {
 	m, err := c.load()
 	if err != nil {
 		return nil, err

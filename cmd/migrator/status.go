@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/stranglerfig/migrator/internal/app"
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/humanize"
 	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/phases"
@@ -109,6 +110,7 @@ func (c *cli) printStatus(s app.Status) {
 	head := fmt.Sprintf("%s: %s", st.Migration, st.Route)
 	c.printf("%s (epoch %d, for %s)\n", c.paint(c.out, bold, head), st.Route.Epoch, humanize.Span(now.Sub(st.RouteSince)))
 	c.warnStateLoss(st)
+	c.warnTarget(st, now)
 	if st.LastCause != "" {
 		c.printf("  last       %s by %s%s\n", st.LastCause, st.LastActor, reasonSuffix(st.LastReason))
 	}
@@ -151,6 +153,19 @@ func (c *cli) printStatus(s app.Status) {
 	if s.Next != nil {
 		c.printf("  next       %s\n", nextText(s.Next, now))
 		c.printGates(s.Gates, now, "    ")
+	}
+}
+
+// unseenFrom is the age of the last beat from which status says that no daemon looks at the target.
+const unseenFrom = time.Minute
+
+func (c *cli) warnTarget(st phases.Status, now time.Time) {
+	switch {
+	case st.TargetLost != "":
+		c.printf("  %s\n", c.paint(c.out, red, "target     "+st.TargetLost))
+		c.printf("             try: %s\n", c.given.text(hint.Hint{Do: hint.Claim, Of: []string{st.Migration}, Text: "after trying to restore its data"}))
+	case !st.TargetSeen.IsZero() && now.Sub(st.TargetSeen) > unseenFrom && st.Route.ReadsTarget():
+		c.printf("  %s\n", c.paint(c.out, yellow, "target     last looked at "+humanize.Ago(now, st.TargetSeen)+": without a daemon a target that loses data is found by its instances alone"))
 	}
 }
 

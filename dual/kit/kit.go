@@ -150,6 +150,7 @@ func Open[K comparable, V any](ctx context.Context, m *migration.Config, o Optio
 		Fleet: fleet, Logger: o.Logger, Strict: o.Strict, Writing: Writing(m.Writing), Faults: staging,
 		Identity: dual.Identity{About: cmp.Or(o.About, m.Name)},
 	}
+	config.Marks, _ = target.(store.Marker)
 	if o.Instance != nil {
 		o.Instance(&config)
 	}

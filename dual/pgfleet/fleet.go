@@ -106,6 +106,16 @@ func (f *Fleet) oneTrip(ctx context.Context, g *dual.Grant, fill func(b *pgx.Bat
 	return nil
 }
 
+// queueMark reads the mark that the target must have.
+func (f *Fleet) queueMark(b *pgx.Batch, g *dual.Grant) {
+	b.Queue(`SELECT owner, incarnation, confirmed FROM migrator.mark_of($1)`, f.migration).Query(func(rows pgx.Rows) error {
+		if rows.Next() {
+			return rows.Scan(&g.Mark.Owner, &g.Mark.Incarnation, &g.Mark.Beat)
+		}
+		return rows.Err()
+	})
+}
+
 func (f *Fleet) timing(leaseMS, renewMS int64) (lease, renew time.Duration) {
 	lease, renew = time.Duration(leaseMS)*time.Millisecond, time.Duration(renewMS)*time.Millisecond
 	if f.options.Lease > 0 {
@@ -173,6 +183,7 @@ func (f *Fleet) Join(ctx context.Context, identity dual.Identity) (dual.Grant, e
 			LEFT JOIN migrator.leases p ON p.id = $6 AND p.migration = m.name
 			WHERE m.name = $1`,
 			f.migration, g.Lease, statedb.CleanText(identity.Instance), statedb.CleanText(identity.About), f.ttl(), identity.Previous)
+		f.queueMark(b, &g)
 	})
 	if err != nil {
 		return dual.Grant{}, err
@@ -221,6 +232,7 @@ func (f *Fleet) Renew(ctx context.Context, lease string, acknowledged int64) (du
 			}
 			return rows.Err()
 		})
+		f.queueMark(b, &g)
 	})
 	switch {
 	case err != nil:

@@ -18,8 +18,8 @@ type ApplyResult struct {
 	Status  phases.Status `json:"status"`
 }
 
-// Apply prepares both stores and records the migration file, in this order: after a crash at
-// any point, another Apply completes it.
+// Apply prepares both stores, records the migration file and claims the target's keys, in this
+// order: after a crash at any point, another Apply completes it.
 func Apply(ctx context.Context, st *state.Store, m *migration.Config) (a ApplyResult, err error) {
 	legacy, err := m.OpenLegacy(ctx)
 	if err != nil {
@@ -53,10 +53,12 @@ func Apply(ctx context.Context, st *state.Store, m *migration.Config) (a ApplyRe
 		Migration: m.Name, Environment: m.Environment, Config: config, ConfigHash: m.Hash(),
 		Schema: schema, Reversible: m.Phases.Retain.Reversible == nil || *m.Phases.Retain.Reversible,
 	})
-	if err == nil {
-		failpoint.Here("apply.recorded")
+	if err != nil {
+		return a, err
 	}
-	return a, err
+	failpoint.Here("apply.recorded")
+	// Last: the mark is of a migration that the state has.
+	return a, claimTarget(ctx, st, m.Name, target)
 }
 
 // LiftOrphan lifts a fence that no migration of this state has raised.

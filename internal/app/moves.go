@@ -68,6 +68,13 @@ func OpenMoves(ctx context.Context, st *state.Store, name string, file *migratio
 		return nil, err
 	}
 	m.Legacy, m.Target, m.close = job.Legacy, job.Target, job.CloseStores
+	// [mark-checked]: not where a fence is only lifted, which does not touch the target.
+	if p := e.Status.Route.Phase; forward || p == phases.Retain || p == phases.Returning {
+		if err := job.CheckTarget(ctx); err != nil {
+			m.Close()
+			return nil, err
+		}
+	}
 	return m, nil
 }
 

@@ -210,3 +210,21 @@ func (c *Controller) Resume(ctx context.Context) error {
 	}
 	return err
 }
+
+// ReadLegacy returns reads to legacy because the target has lost data. It does nothing where reads
+// come from legacy, and where legacy lacks the writes since its fence.
+func (c *Controller) ReadLegacy(ctx context.Context, why string) error {
+	_, err := c.State.Transition(ctx, c.Migration, func(e phases.Snapshot) (phases.Move, error) {
+		at := e.Status.Route
+		if !at.Phase.TriggersAct() {
+			return phases.Move{}, errNothingToDo
+		}
+		return phases.Move{From: at, To: phases.Route{Phase: phases.DualRead, Percent: phases.All}, Cause: phases.CauseLoss, Reason: why}, nil
+	})
+	if errors.Is(err, errNothingToDo) {
+		return nil
+	}
+	return err
+}
+
+var errNothingToDo = errors.New("nothing to do")

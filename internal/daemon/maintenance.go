@@ -12,6 +12,7 @@ import (
 	"github.com/stranglerfig/migrator/internal/failpoint"
 	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/phases"
+	"github.com/stranglerfig/migrator/store"
 )
 
 // Defaults of a Maintainer.
@@ -46,6 +47,9 @@ type Stores interface {
 	// RestoreFence raises the fence again where legacy has lost it, or a part of it, and returns
 	// what was missing; "": nothing.
 	RestoreFence(ctx context.Context) (gaps string, err error)
+	// WatchTarget looks at the target's marks, and makes a beat. It returns an error that wraps
+	// store.ErrMarkLost while the target lacks them: it is recorded then, and reads are rolled back.
+	WatchTarget(ctx context.Context) error
 	// Purge removes tombstones that are no longer needed. A target whose tombstones
 	// expire by themselves returns errors.ErrUnsupported.
 	Purge(ctx context.Context) (int64, error)
@@ -89,7 +93,10 @@ type maintenance struct {
 	reportedLoss int64        // the epoch whose loss was logged
 	maintained   time.Time
 	watched      time.Time // the fence
+	targetLost   bool      // when it last answered
 }
+
+const watchTargetJob = "watch the target"
 
 // fenceWatch is how often the fence is looked at in retain.
 const fenceWatch = 5 * time.Second
@@ -145,6 +152,10 @@ func (w *maintenance) tick(ctx context.Context) {
 		return // meanwhile the journal is closed and legacy is fenced
 	}
 	w.move = authorityMove{}
+	// [mark-checked]: before anything is written to the target.
+	if !w.watchTarget(ctx, st) {
+		return
+	}
 	if st.Route.Phase == phases.Retain {
 		w.watchFence(ctx, st)
 	}
@@ -153,6 +164,26 @@ func (w *maintenance) tick(ctx context.Context) {
 		w.repair(ctx, st)
 	}
 	w.purge(ctx, st)
+}
+
+// watchTarget makes a beat each second. It reports whether the target has the migration's marks, or
+// can't be asked: then what needs it fails by itself.
+func (w *maintenance) watchTarget(ctx context.Context, st phases.Status) bool {
+	var lost error
+	ok := w.try(ctx, watchTargetJob, func() error {
+		stores, err := w.open(ctx, st.ConfigHash)
+		if err != nil {
+			return err
+		}
+		limited, cancel := context.WithTimeout(ctx, targetTimeout)
+		defer cancel()
+		if err = stores.WatchTarget(limited); errors.Is(err, store.ErrMarkLost) {
+			lost = err
+		}
+		return err
+	})
+	w.targetLost = lost != nil || w.targetLost && !ok
+	return !w.targetLost
 }
 
 // watchFence looks whether legacy still refuses writes, and makes it so. [fence-watched]: a
@@ -319,9 +350,14 @@ func (w *maintenance) try(ctx context.Context, name string, do func() error) boo
 		level = slog.LevelDebug
 	}
 	pause := j.wait.NextBackOff()
+	if name == watchTargetJob {
+		pause = min(pause, cmp.Or(w.Poll, maintenancePoll)) // a target that comes back may be another one
+	}
 	j.lastFailure, j.after = err.Error(), time.Now().Add(pause)
 	w.log.Log(ctx, level, "failed", "job", name, "error", err, "again_in", pause.Round(time.Millisecond), hint.Attr(err))
-	w.closeStores()
+	if name != watchTargetJob { // its pools connect again by themselves, and it looks each second
+		w.closeStores()
+	}
 	return false
 }
 

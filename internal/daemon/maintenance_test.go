@@ -29,6 +29,8 @@ type fakeStores struct {
 	purged     []time.Duration
 	watched    []time.Duration
 	gaps       string // of the fence
+	beats      int
+	beatErr    error
 	maintained []time.Duration
 	began      time.Time
 }
@@ -83,6 +85,13 @@ func (w *fakeStores) RestoreFence(context.Context) (string, error) {
 	gaps := w.gaps
 	w.watched, w.gaps = append(w.watched, time.Since(w.began)), ""
 	return gaps, w.targetErr
+}
+
+func (w *fakeStores) WatchTarget(context.Context) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.beats++
+	return w.beatErr
 }
 
 func (w *fakeStores) Purge(context.Context) (int64, error) {

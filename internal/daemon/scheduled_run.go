@@ -51,6 +51,10 @@ func scheduledRun(ctx context.Context, st *state.Store, m *Migration, kind recon
 		return 0, "", err
 	}
 	defer job.CloseStores()
+	// [mark-checked]: what another server has would be compared as the target.
+	if err := job.CheckTarget(ctx); err != nil {
+		return 0, "", err
+	}
 	full := kind == reconcile.FullKind
 	o := app.Reconcile{RunOptions: reconcile.RunOptions{Full: full, TwoWay: full, Sample: now.Reconcile.Sample}, Log: log}
 	o.OnPause = func(run int64, why string) {

@@ -9,13 +9,15 @@ import (
 
 	"github.com/stranglerfig/migrator/internal/app"
 	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/store"
 )
 
 // stores implements Stores. The state stays open when they are closed.
 type stores struct {
 	*app.Job
-	log *slog.Logger
+	log  *slog.Logger
+	mark store.Mark // as the last beat left it
 }
 
 // openStores reads the migration file again, which may have been changed and applied
@@ -29,7 +31,7 @@ func openStores(ctx context.Context, st *state.Store, m *Migration, hash string,
 	if err != nil {
 		return nil, err
 	}
-	return &stores{job, log}, nil
+	return &stores{Job: job, log: log}, nil
 }
 
 // targetTimeout is how long the target may take to answer a first request.
@@ -48,11 +50,25 @@ func (s *stores) RepairJournal(ctx context.Context) (int64, error) {
 }
 
 func (s *stores) Resume(ctx context.Context) error {
+	st, err := s.State.Status(ctx, s.Config.Name)
+	if err != nil {
+		return err
+	}
+	if st.Route.Phase == phases.Returning { // [mark-checked]: the replay reads the target and writes it
+		if err := s.CheckTarget(ctx); err != nil {
+			return err
+		}
+	}
 	return s.Controller(s.Config, func(text string) { s.log.Info(text) }).Resume(ctx)
 }
 
 func (s *stores) RestoreFence(ctx context.Context) (string, error) {
 	return s.Controller(s.Config, nil).RestoreFence(ctx)
+}
+
+func (s *stores) WatchTarget(ctx context.Context) (err error) {
+	s.mark, err = s.Job.WatchTarget(ctx, s.mark)
+	return err
 }
 
 func (s *stores) Purge(ctx context.Context) (int64, error) {

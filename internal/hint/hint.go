@@ -31,6 +31,8 @@ const (
 	RollbackTo          Action = "rollback-to"           // phase, percentage
 	RollbackToGrace     Action = "rollback-to-grace"     // undo the fence
 	AcceptMissing       Action = "accept-missing"        // number: roll back without the records that the target has lost
+	Claim               Action = "claim"                 // the target's keys, although the target lost data
+	TakeOver            Action = "take-over"             // the target's keys, from another migration
 	GateExplain         Action = "gate-explain"          // gate
 	FleetList           Action = "fleet-list"            // see the instances
 	FleetEvict          Action = "fleet-evict"           // instance
@@ -57,7 +59,7 @@ const (
 func Actions() []Action {
 	return []Action{
 		Init, GrantOperator, SetStateURL, Listen, SetMigrationFile, Apply, LiftFence, Doctor, Status, Retry,
-		Advance, AdvanceDryRun, Approve, Acknowledge, Resume, Reclaim, Rollback, RollbackTo, RollbackToGrace, AcceptMissing, GateExplain,
+		Advance, AdvanceDryRun, Approve, Acknowledge, Resume, Reclaim, Rollback, RollbackTo, RollbackToGrace, AcceptMissing, Claim, TakeOver, GateExplain,
 		FleetList, FleetEvict, BackfillRun,
 		ReconcileRun, ReconcileFull, ReconcileRepair, ReconcileFullRepair, ReconcileResume, ReconcileList, ReconcileShow,
 		RunbookVerify, RunbookList, RunbookShow, RunbookRender, RunbookResume, RunbookDecide, RunbookApprove,

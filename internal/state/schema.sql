@@ -125,6 +125,13 @@ CREATE TABLE migrator.history (
     CONSTRAINT history_pkey PRIMARY KEY (migration, seq)
 );
 
+CREATE TABLE migrator.identity (
+    id uuid DEFAULT gen_random_uuid() NOT NULL,
+    single boolean DEFAULT true NOT NULL,
+    CONSTRAINT identity_pkey PRIMARY KEY (single),
+    CONSTRAINT identity_single_check CHECK (single)
+);
+
 CREATE TABLE migrator.incarnations (
     migration text NOT NULL,
     incarnation text NOT NULL,
@@ -170,6 +177,22 @@ CREATE TABLE migrator.leases (
     CONSTRAINT leases_instance_check CHECK ((instance <> ''::text)),
     CONSTRAINT leases_migration_fkey FOREIGN KEY (migration) REFERENCES migrator.migrations(name),
     CONSTRAINT leases_pkey PRIMARY KEY (id)
+);
+
+CREATE TABLE migrator.marks (
+    migration text NOT NULL,
+    incarnation text NOT NULL,
+    beat bigint DEFAULT 0 NOT NULL,
+    confirmed bigint DEFAULT 0 NOT NULL,
+    confirmed_at timestamp with time zone,
+    lost_at timestamp with time zone,
+    lost text DEFAULT ''::text NOT NULL,
+    CONSTRAINT marks_check CHECK (((confirmed >= 0) AND (confirmed <= beat))),
+    CONSTRAINT marks_check1 CHECK (((lost_at IS NULL) = (lost = ''::text))),
+    CONSTRAINT marks_incarnation_check CHECK (((length(incarnation) >= 1) AND (length(incarnation) <= 100))),
+    CONSTRAINT marks_lost_check CHECK ((length(lost) <= 500)),
+    CONSTRAINT marks_migration_fkey FOREIGN KEY (migration) REFERENCES migrator.migrations(name),
+    CONSTRAINT marks_pkey PRIMARY KEY (migration)
 );
 
 CREATE TABLE migrator.migrations (
@@ -592,6 +615,17 @@ AS $function$
     SELECT coalesce(config #>> '{phases,approval,role}', '') FROM migrator.migrations WHERE name = in_migration
 $function$;
 
+CREATE OR REPLACE FUNCTION migrator.find_target(of_migration text, of_incarnation text)
+ RETURNS boolean
+ LANGUAGE sql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    WITH found AS (UPDATE migrator.marks SET lost_at = NULL, lost = ''
+        WHERE migration = of_migration AND incarnation = of_incarnation AND lost_at IS NOT NULL RETURNING true)
+    SELECT EXISTS (SELECT FROM found)
+$function$;
+
 CREATE OR REPLACE FUNCTION migrator.keep_epochs_rising()
  RETURNS trigger
  LANGUAGE plpgsql
@@ -633,6 +667,32 @@ BEGIN
     END IF;
     PERFORM migrator.mark_unclean(of_migration, 'the target lost records, and legacy has older states of them');
 END $function$;
+
+CREATE OR REPLACE FUNCTION migrator.lose_target(of_migration text, of_incarnation text, why text)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    UPDATE migrator.marks SET lost_at = clock_timestamp(), lost = left(why, 500)
+    WHERE migration = of_migration AND incarnation = of_incarnation AND lost_at IS NULL;
+    IF NOT FOUND THEN
+        RETURN false;
+    END IF;
+    PERFORM migrator.mark_unclean(of_migration, why);
+    RETURN true;
+END $function$;
+
+CREATE OR REPLACE FUNCTION migrator.mark_of(of_migration text, OUT owner text, OUT incarnation text, OUT confirmed bigint, OUT lost text)
+ RETURNS SETOF record
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT k.migration || '@' || i.id, k.incarnation, k.confirmed, k.lost
+    FROM migrator.marks k, migrator.identity i WHERE k.migration = of_migration
+$function$;
 
 CREATE OR REPLACE FUNCTION migrator.mark_unclean(of_migration text, why text)
  RETURNS void
@@ -685,6 +745,20 @@ AS $function$
     SELECT convert_to(octet_length(convert_to(t, 'UTF8'))::text || ':', 'UTF8') || convert_to(t, 'UTF8')
 $function$;
 
+CREATE OR REPLACE FUNCTION migrator.next_beat(of_migration text, of_incarnation text, had bigint, OUT next bigint, OUT confirmed bigint)
+ RETURNS SETOF record
+ LANGUAGE sql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    UPDATE migrator.marks k SET
+        confirmed = greatest(k.confirmed, least(had, k.beat)),
+        confirmed_at = CASE WHEN least(had, k.beat) > k.confirmed THEN clock_timestamp() ELSE k.confirmed_at END,
+        beat = k.beat + 1
+    WHERE k.migration = of_migration AND k.incarnation = of_incarnation
+    RETURNING k.beat, k.confirmed
+$function$;
+
 CREATE OR REPLACE FUNCTION migrator.note_server()
  RETURNS void
  LANGUAGE sql
@@ -696,6 +770,27 @@ AS $function$
     WHERE now.server IS DISTINCT FROM (SELECT server FROM migrator.servers ORDER BY id DESC LIMIT 1) AND now.server IS NOT NULL
 $function$;
 
+CREATE OR REPLACE FUNCTION migrator.place_mark(of_migration text, new_incarnation text)
+ RETURNS void
+ LANGUAGE sql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    INSERT INTO migrator.marks (migration, incarnation) VALUES (of_migration, new_incarnation)
+    ON CONFLICT (migration) DO UPDATE SET incarnation = excluded.incarnation, beat = 0, confirmed = 0, confirmed_at = NULL, lost_at = NULL, lost = ''
+$function$;
+
+CREATE OR REPLACE FUNCTION migrator.raise_beat(of_migration text, of_incarnation text, above bigint)
+ RETURNS boolean
+ LANGUAGE sql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    WITH raised AS (UPDATE migrator.marks SET beat = above
+        WHERE migration = of_migration AND incarnation = of_incarnation AND beat < above RETURNING true)
+    SELECT EXISTS (SELECT FROM raised)
+$function$;
+
 CREATE OR REPLACE FUNCTION migrator.refuse_change()
  RETURNS trigger
  LANGUAGE plpgsql
@@ -704,6 +799,20 @@ AS $function$
 BEGIN
     RAISE EXCEPTION '%.% is append-only: % is refused', TG_TABLE_SCHEMA, TG_TABLE_NAME, TG_OP
         USING ERRCODE = 'insufficient_privilege';
+END $function$;
+
+CREATE OR REPLACE FUNCTION migrator.refuse_lost_target(of_migration text)
+ RETURNS void
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE why text;
+BEGIN
+    SELECT k.lost INTO why FROM migrator.marks k WHERE k.migration = of_migration AND k.lost_at IS NOT NULL;
+    IF FOUND THEN
+        RAISE EXCEPTION '%', why USING ERRCODE = 'MG012';
+    END IF;
 END $function$;
 
 CREATE OR REPLACE FUNCTION migrator.require_member(in_role text, in_may text)

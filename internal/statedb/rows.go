@@ -88,13 +88,15 @@ SELECT m.name, m.phase, m.percent, m.epoch, m.phase_since, m.route_since, m.paus
        (SELECT count(*) FROM migrator.return_journal r WHERE r.migration = m.name),
        (SELECT count(*) FROM migrator.journal j WHERE j.migration = m.name),
        coalesce(h.cause, ''), coalesce(h.reason, ''), coalesce(h.actor, ''), m.environment, m.return_lost OR server.changed <> '' AND m.phase IN ('fenced', 'lifting', 'returning', 'retain'),
-       m.return_accepted, CASE WHEN server.changed <> '' THEN '`+ChangedServer+`' || server.changed WHEN EXISTS (SELECT FROM migrator.reconcile_runs c
+       m.return_accepted, CASE WHEN server.changed <> '' THEN '` + ChangedServer + `' || server.changed WHEN EXISTS (SELECT FROM migrator.reconcile_runs c
             WHERE c.migration = m.name AND c.status = 'done' AND c.whole AND c.two_way AND c.differences = 0
               AND c.repaired + c.journalled = 0 AND c.unsettled = 0 AND c.began_at > m.unclean_at)
            THEN '' ELSE m.unclean_why END,
+       coalesce(k.lost, ''), k.confirmed_at,
        f.witness, f.phase, f.percent, f.epoch, f.first_at, f.first_at + m.lease_ms * interval '1 millisecond'
 FROM migrator.migrations m
 CROSS JOIN server
+LEFT JOIN migrator.marks k ON k.migration = m.name
 LEFT JOIN LATERAL (SELECT witness, phase, percent, epoch, min(witnessed_at) OVER () AS first_at FROM migrator.epochs
                    WHERE migration = m.name AND epoch > m.epoch ORDER BY epoch DESC LIMIT 1) f ON true
 LEFT JOIN LATERAL (SELECT cause, reason, actor FROM migrator.history
@@ -110,7 +112,7 @@ func ApplyDeadline(notAfter string) time.Duration {
 
 // ScanStatus reads a row of StatusSQL.
 func ScanStatus(row pgx.CollectableRow) (st phases.Status, err error) {
-	var dirty *time.Time
+	var dirty, seen *time.Time
 	var notAfter string
 	var lost struct {
 		reporter, phase *string
@@ -121,7 +123,7 @@ func ScanStatus(row pgx.CollectableRow) (st phases.Status, err error) {
 	err = row.Scan(&st.Migration, &st.Route.Phase, &st.Route.Percent, &st.Route.Epoch, &st.PhaseSince, &st.RouteSince,
 		&st.Paused, &st.ConfigHash, &st.LegacyEpoch, &dirty, &notAfter, &st.Attempt, &st.FenceEra, &st.Reversible,
 		&st.ReturnKeys, &st.JournalKeys, &st.LastCause, &st.LastReason, &st.LastActor, &st.Environment, &st.ReturnJournalLost,
-		&st.AcceptedMissing, &st.Unclean,
+		&st.AcceptedMissing, &st.Unclean, &st.TargetLost, &seen,
 		&lost.reporter, &lost.phase, &lost.percent, &lost.epoch, &lost.since, &lost.over)
 	if lost.epoch != nil {
 		st.StateLoss = &phases.StateLoss{
@@ -129,6 +131,7 @@ func ScanStatus(row pgx.CollectableRow) (st phases.Status, err error) {
 			Route: phases.Route{Phase: phases.Phase(*lost.phase), Percent: *lost.percent, Epoch: *lost.epoch},
 		}
 	}
+	st.TargetSeen = OrZero(seen)
 	if dirty != nil {
 		// [unclean-outlasts]: only a run that begins after this time sees every lost write: until
 		// then a write of that instance may still land.

@@ -25,6 +25,7 @@ import (
 type Target struct {
 	pool      *pgxpool.Pool
 	shape     *shape
+	migration string
 	side      string // the quoted name of the table of versions
 	horizon   time.Duration
 	expectNew atomic.Bool // see BulkLoad
@@ -49,7 +50,7 @@ func OpenTarget(ctx context.Context, m *migration.Config, url string, schema *re
 	if err != nil {
 		return nil, err
 	}
-	t := &Target{pool: pool, side: pgx.Identifier{"migrator_target", m.Name}.Sanitize(), horizon: time.Duration(m.Writing.Tombstones)}
+	t := &Target{pool: pool, migration: m.Name, side: pgx.Identifier{"migrator_target", m.Name}.Sanitize(), horizon: time.Duration(m.Writing.Tombstones)}
 	if t.horizon <= 0 {
 		t.horizon = defaultHorizon
 	}
@@ -100,13 +101,27 @@ func (t *Target) Prepare(ctx context.Context) error {
 		if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock(hashtextextended('migrator:install', 0))"); err != nil {
 			return err
 		}
-		var there bool
-		if err := tx.QueryRow(ctx, "SELECT to_regclass($1) IS NOT NULL", t.side).Scan(&there); err != nil || there {
+		var schema, there, marks bool
+		if err := tx.QueryRow(ctx, "SELECT to_regnamespace('migrator_target') IS NOT NULL, to_regclass($1) IS NOT NULL, to_regclass($2) IS NOT NULL",
+			t.side, marksTable).Scan(&schema, &there, &marks); err != nil {
 			return err
 		}
+		if !schema {
+			_, err := tx.Exec(ctx, `CREATE SCHEMA migrator_target;
+				COMMENT ON SCHEMA migrator_target IS 'migrator: versions of the records that migrations have moved here'`)
+			if err != nil {
+				return err
+			}
+		}
+		if !marks {
+			if _, err := tx.Exec(ctx, marksSQL); err != nil {
+				return err
+			}
+		}
+		if there {
+			return nil
+		}
 		_, err := tx.Exec(ctx, `
-			CREATE SCHEMA IF NOT EXISTS migrator_target;
-			COMMENT ON SCHEMA migrator_target IS 'migrator: versions of the records that migrations have moved here';
 			CREATE TABLE `+t.side+` (
 				key text COLLATE "C" PRIMARY KEY,
 				version text COLLATE "C" NOT NULL CHECK (length(version) = 32),

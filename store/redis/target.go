@@ -33,14 +33,15 @@ const (
 // Target is Redis as a migration's target. It is safe for concurrent use. It
 // sends commands to masters only.
 type Target struct {
-	client   goredis.UniversalClient
-	cluster  *goredis.ClusterClient // the client, if it is one
-	schema   *record.Schema
-	template *Template
-	codec    codec
-	apply    *script
-	expires  int           // index of the field past which a record does not exist; -1: none
-	horizon  time.Duration // how long the version of a deleted record stays
+	client    goredis.UniversalClient
+	cluster   *goredis.ClusterClient // the client, if it is one
+	migration string
+	schema    *record.Schema
+	template  *Template
+	codec     codec
+	apply     *script
+	expires   int           // index of the field past which a record does not exist; -1: none
+	horizon   time.Duration // how long the version of a deleted record stays
 
 	bulk         bulkPool
 	noExpireTime atomic.Bool // the server has no PEXPIRETIME
@@ -65,7 +66,7 @@ func Open(_ context.Context, m *migration.Config, url string, schema *record.Sch
 	if err != nil {
 		return nil, err
 	}
-	t := &Target{schema: schema, template: template, expires: -1, horizon: time.Duration(m.Writing.Tombstones)}
+	t := &Target{migration: m.Name, schema: schema, template: template, expires: -1, horizon: time.Duration(m.Writing.Tombstones)}
 	if t.horizon <= 0 {
 		t.horizon = defaultHorizon
 	}

@@ -68,6 +68,7 @@ func RunTarget(t *testing.T, h TargetHarness) {
 		{"BulkLoadEveryKind", testBulkLoadEveryKind},
 		{"BulkLoadExpiring", testBulkLoadExpiring},
 		{"BigBatch", testBigBatch},
+		{"Mark", testMark},
 		{"ContextEnds", testContextEnds},
 		{"Clock", testClock},
 		{"Foreign", testForeign},

@@ -12,6 +12,7 @@ import (
 	"github.com/stranglerfig/migrator/dual/kit"
 	"github.com/stranglerfig/migrator/dual/pgfleet"
 	"github.com/stranglerfig/migrator/record"
+	"github.com/stranglerfig/migrator/store"
 	"github.com/stranglerfig/migrator/store/postgres"
 )
 
@@ -49,6 +50,8 @@ type setup struct {
 	clock     func() time.Duration
 	uncertain func(error) bool
 	deadline  time.Duration // of a write in the target; 0: the migration file's
+	target    store.Target  // nil: the world's
+	marked    bool          // it looks at the target's marks
 }
 
 // application joins, and runs until the test ends.
@@ -63,16 +66,23 @@ func (w *world) application(s setup) *application {
 	fleet, err := pgfleet.Open(w.ctx, w.stateURL, "items", pgfleet.Options{Lease: s.lease, Renew: s.lease / 6})
 	w.check(err)
 	w.t.Cleanup(fleet.Close)
+	if s.target == nil {
+		s.target = w.target
+	}
+	var marks store.Marker
+	if s.marked {
+		marks = s.target.(store.Marker)
+	}
 	a := &application{w: w}
 	a.i, err = dual.Join(w.ctx, dual.Config{
-		Fleet: fleet, Identity: dual.Identity{Instance: s.name}, Clock: s.clock,
+		Fleet: fleet, Marks: marks, Identity: dual.Identity{Instance: s.name}, Clock: s.clock,
 		Writing: dual.Writing{
 			OnTargetFailure: s.policy, NotAfter: time.Duration(w.m.Writing.NotAfter), Deadline: s.deadline,
 		},
 		BreakerPause: time.Second, LeaveWithin: 2 * time.Second,
 	})
 	w.check(err)
-	target := dual.Bind(w.target, codec)
+	target := dual.Bind(s.target, codec)
 	a.writer, err = dual.NewWriter(dual.WriterConfig[int64, item]{
 		Instance: a.i, Target: target, Key: key, Legacy: a.fromLegacy, Locked: kit.Locked(w.legacy, codec), Uncertain: s.uncertain,
 	})

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -102,6 +103,15 @@ func newWorld(t *testing.T, o options) *world {
 	w.check(err)
 	t.Cleanup(w.db.Close)
 	return w
+}
+
+// fileOf is the migration file with another name and table.
+func (w *world) fileOf(name, table string) *migration.Config {
+	w.t.Helper()
+	text := strings.NewReplacer("name: items", "name: "+name, "table: items", "table: "+table).Replace(migrationFile)
+	m, err := openstore.Parse("other.yaml", fmt.Appendf(nil, text, w.legacyURL, w.m.Target.URL, time.Second), nil)
+	w.check(err)
+	return m
 }
 
 func (w *world) openStores() {
@@ -246,6 +256,13 @@ func (w *world) joined(name string, lease time.Duration) (*pgfleet.Fleet, dual.G
 	g, err := f.Join(w.ctx, dual.Identity{Instance: name})
 	w.check(err)
 	return f, g
+}
+
+func keys(ids ...int64) (list []record.Key) {
+	for _, id := range ids {
+		list = append(list, key(id))
+	}
+	return list
 }
 
 func key(id int64) record.Key { return record.MakeKey(strconv.FormatInt(id, 10)) }

@@ -1,0 +1,58 @@
+package main
+
+import (
+	"github.com/spf13/cobra"
+)
+
+func newTarget(c *cli) *cobra.Command {
+	return group("target", "Claim the target's keys", newTargetClaim(c))
+}
+
+func newTargetClaim(c *cli) *cobra.Command {
+	var takeOver, yes bool
+	cmd := &cobra.Command{
+		Use:   "claim",
+		Short: "Use a target that lacks the migration's mark",
+		Long: `A migration uses only the target that has its mark, which apply places and the daemon
+renews each second. A target without it is another server, was emptied, or went back to
+an earlier state: reads return to legacy, or in retain operations fail, and the target is
+neither written nor compared.
+
+First look whether target.url names the right server, and whether its data can be
+restored: then the mark is there again, and nothing need be claimed. If the data is lost,
+claim places a new mark. The migration is marked unclean: the next backfill or reconcile
+with --repair writes what the target lacks, and cutover waits for a full reconcile. In
+retain legacy has no newer state of what was lost: phase rollback then counts it.
+
+It changes nothing where the target has the mark.`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			ctx := cmd.Context()
+			j, err := c.openUnchecked(ctx, true)
+			if err != nil {
+				return err
+			}
+			defer j.Close()
+			name := j.Config.Name
+			question := "Has the target of " + name + " lost data that can't be restored?"
+			if takeOver {
+				question = "Take the target's keys from the migration that has them?"
+			}
+			if err := c.confirm(ctx, yes, question); err != nil {
+				return err
+			}
+			claimed, err := j.Claim(ctx, takeOver)
+			switch {
+			case err != nil:
+				return err
+			case !claimed:
+				return c.changed(name, "claimed already")
+			}
+			return c.changed(name, "claimed")
+		},
+	}
+	f := cmd.Flags()
+	f.BoolVar(&takeOver, "take-over", false, "also from another migration, which then stops to use the target")
+	f.BoolVarP(&yes, "yes", "y", false, "don't ask")
+	return cmd
+}

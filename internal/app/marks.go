@@ -1,0 +1,186 @@
+package app
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+
+	"github.com/stranglerfig/migrator/internal/failpoint"
+	"github.com/stranglerfig/migrator/internal/hint"
+	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/phases"
+	"github.com/stranglerfig/migrator/store"
+)
+
+// TargetLostError refuses to use a target that lacks the migration's mark: another server, one that
+// was emptied, or one that went back to an earlier state.
+type TargetLostError struct {
+	Migration string
+	error
+}
+
+func (e *TargetLostError) Unwrap() error { return e.error }
+
+// Hint implements hint.Hinter.
+func (e *TargetLostError) Hint() hint.Hint {
+	return hint.Hint{Do: hint.Claim, Of: []string{e.Migration}, Text: "after trying to restore its data"}
+}
+
+// CheckTarget looks at the target's marks: nothing is read from, compared with or written to a
+// target that lacks them. *TargetLostError if it does.
+func (j *Job) CheckTarget(ctx context.Context) error {
+	marker, ok := j.Target.(store.Marker)
+	if !ok {
+		return nil
+	}
+	m, _, err := j.State.Mark(ctx, j.Config.Name)
+	if err != nil || m.Incarnation == "" {
+		return err
+	}
+	if err = marker.CheckMark(ctx, m); errors.Is(err, store.ErrMarkLost) {
+		return &TargetLostError{j.Config.Name, err}
+	}
+	return hint.With(err, hint.Hint{Do: hint.Doctor})
+}
+
+// claimTarget places the migration's mark where it has none, and checks it where it has one.
+func claimTarget(ctx context.Context, st *state.Store, name string, target store.Target) error {
+	marker, ok := target.(store.Marker)
+	if !ok {
+		return nil
+	}
+	m, _, err := st.Mark(ctx, name)
+	if err != nil {
+		return err
+	}
+	if m.Incarnation == "" {
+		if m, err = st.PlaceMark(ctx, name, "", rand.Text(), ""); err != nil {
+			return err
+		}
+	}
+	failpoint.Here("mark.placed")
+	// [mark-first]: until a beat is confirmed nothing rests on the mark, so it may be placed again.
+	if m.Beat == 0 {
+		if err := marker.Claim(ctx, m, false); err != nil {
+			return err
+		}
+		failpoint.Here("mark.claimed")
+		return confirm(ctx, st, name, marker, m)
+	}
+	if err = marker.CheckMark(ctx, m); errors.Is(err, store.ErrMarkLost) {
+		return &TargetLostError{name, err}
+	}
+	return err
+}
+
+// confirm makes the first two beats: the second one notes in the state that the target had the first.
+func confirm(ctx context.Context, st *state.Store, name string, marker store.Marker, m store.Mark) error {
+	m, err := beat(ctx, st, name, marker, m)
+	if err == nil {
+		_, err = beat(ctx, st, name, marker, m)
+	}
+	return err
+}
+
+// beat writes the next beat: first into the state, then into the target. It returns the mark with
+// the beat that the whole target has.
+func beat(ctx context.Context, st *state.Store, name string, marker store.Marker, m store.Mark) (store.Mark, error) {
+	m, next, err := st.NextBeat(ctx, name, m)
+	if err != nil || next == 0 {
+		return m, err
+	}
+	failpoint.Here("mark.beat")
+	err = marker.Beat(ctx, m, next)
+	var ahead *store.BeatAheadError
+	switch {
+	case err == nil:
+		m.Beat = next
+	case errors.As(err, &ahead):
+		// [beat-first]: the state has each beat before the target. If it has given out less, it has lost
+		// transactions; else another leader was faster.
+		_, err = st.RaiseBeat(ctx, name, m, ahead.Beat)
+	}
+	return m, err
+}
+
+// WatchTarget makes a beat, and returns the mark to be passed to the next call. A target without the
+// mark is recorded as lost, and reads go back to legacy where that can answer;
+// *TargetLostError then, and on each later call until the target has the mark, or is claimed.
+func (j *Job) WatchTarget(ctx context.Context, had store.Mark) (store.Mark, error) {
+	marker, ok := j.Target.(store.Marker)
+	if !ok {
+		return had, nil
+	}
+	name := j.Config.Name
+	m, lost, err := j.State.Mark(ctx, name)
+	switch {
+	case err != nil:
+		return had, err
+	case m.Incarnation == "", m.Beat == 0 && lost == "" && had.Incarnation != m.Incarnation:
+		return m, claimTarget(ctx, j.State, name, j.Target)
+	case had.Incarnation == m.Incarnation:
+		m.Beat = max(m.Beat, had.Beat)
+	}
+	if lost != "" {
+		if err = marker.CheckMark(ctx, m); err == nil {
+			_, err = j.State.FindTarget(ctx, name, m)
+		}
+	}
+	if err == nil {
+		m, err = beat(ctx, j.State, name, marker, m)
+	}
+	if !errors.Is(err, store.ErrMarkLost) {
+		return m, err
+	}
+	lostError := &TargetLostError{name, err}
+	// [mark-lost]: recorded first: from then on retain takes no write, and evidence from before is void.
+	if _, err := j.State.LoseTarget(ctx, name, m, err.Error()); err != nil {
+		return m, err
+	}
+	failpoint.Here("mark.lost")
+	if err := j.Controller(j.Config, nil).ReadLegacy(ctx, err.Error()); err != nil {
+		return m, fmt.Errorf("%w; and reads could not be rolled back: %w", lostError, err)
+	}
+	return m, lostError
+}
+
+// Claim takes the target's keys for a migration whose target lacks its mark: it was emptied or
+// restored, or, with takeOver, is another migration's. The migration is marked unclean.
+func (j *Job) Claim(ctx context.Context, takeOver bool) (claimed bool, err error) {
+	marker, ok := j.Target.(store.Marker)
+	if !ok {
+		return false, refuse("a %s target has no marks: there is nothing to claim", j.Config.Target.Store)
+	}
+	st, err := j.State.Status(ctx, j.Config.Name)
+	if err != nil {
+		return false, err
+	}
+	m, _, err := j.State.Mark(ctx, j.Config.Name)
+	if err != nil {
+		return false, err
+	}
+	if m.Incarnation != "" {
+		err := marker.CheckMark(ctx, m)
+		if err == nil && !takeOver {
+			return false, nil // claimed already
+		}
+		if err != nil && !errors.Is(err, store.ErrMarkLost) {
+			return false, err
+		}
+	}
+	if p := st.Route.Phase; p == phases.Cutover || p == phases.Grace {
+		return false, refuseHint(hint.Hint{Do: hint.Rollback}, "reads of %s come from the target in %s, and it has lost data", j.Config.Name, st.Route)
+	}
+	m, err = j.State.PlaceMark(ctx, j.Config.Name, m.Incarnation, rand.Text(), "the target's keys were claimed: what it had before may be lost")
+	if err != nil {
+		return false, err
+	}
+	failpoint.Here("mark.placed")
+	if err := marker.Claim(ctx, m, takeOver); err != nil {
+		return false, err
+	}
+	failpoint.Here("mark.claimed")
+	err = confirm(ctx, j.State, j.Config.Name, marker, m)
+	return err == nil, err
+}
