@@ -53,7 +53,7 @@ func (l *leader) finds(why string) {
 }
 
 // TestTargetWithoutMark: the target lacks the mark in each way that a target can lose data, while
-// reads come from it. The leader takes reads back, no command uses the target, and after a claim
+// reads come from it. The leader returns reads to legacy, no command uses the target, and after a claim
 // nothing moves to it again without a full reconcile.
 func TestTargetWithoutMark(t *testing.T) {
 	t.Parallel()
