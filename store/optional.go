@@ -50,6 +50,17 @@ type EraRaiser interface {
 	RaiseEra(ctx context.Context, above record.Version) (era uint32, err error)
 }
 
+// LossFinder is a Legacy whose server shows that it may have lost transactions that it had
+// committed: it crashed, was failed over, restored or replaced.
+//
+// Without it: a legacy that went back is noticed by writes that the target refuses as older, and
+// by reconcile.
+type LossFinder interface {
+	// LookForLoss compares the server with what the last call has returned of it, "" the first
+	// time, and returns what it is now and how it may have lost transactions; "": in no way.
+	LookForLoss(ctx context.Context, seen string) (now, lost string, err error)
+}
+
 // LagReporter is a Legacy that knows how far its slowest standby is behind; 0 without
 // standbys.
 //

@@ -139,6 +139,14 @@ func (c *cli) openJobWith(ctx context.Context, asApplied bool, limit func(*migra
 		j.Close()
 		return nil, err
 	}
+	lost, err := j.WatchLegacy(ctx)
+	if lost != "" {
+		c.note("%s; the migration is unclean until a full reconcile is clean", lost)
+	}
+	if err != nil {
+		j.Close()
+		return nil, err
+	}
 	return j, nil
 }
 

@@ -10,6 +10,7 @@ import (
 	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/phases"
+	"github.com/stranglerfig/migrator/record"
 	"github.com/stranglerfig/migrator/store"
 )
 
@@ -41,6 +42,11 @@ func (j *Job) CheckTarget(ctx context.Context) error {
 	if err = marker.CheckMark(ctx, m); errors.Is(err, store.ErrMarkLost) {
 		return &TargetLostError{j.Config.Name, err}
 	}
+	if err != nil {
+		if err := j.ReachTarget(ctx); err != nil {
+			return err
+		}
+	}
 	return hint.With(err, hint.Hint{Do: hint.Doctor})
 }
 
@@ -59,14 +65,9 @@ func claimTarget(ctx context.Context, st *state.Store, name string, target store
 			return err
 		}
 	}
-	failpoint.Here("mark.placed")
 	// [mark-first]: until a beat is confirmed nothing rests on the mark, so it may be placed again.
 	if m.Beat == 0 {
-		if err := marker.Claim(ctx, m, false); err != nil {
-			return err
-		}
-		failpoint.Here("mark.claimed")
-		return confirm(ctx, st, name, marker, m)
+		return place(ctx, st, name, marker, m, false)
 	}
 	if err = marker.CheckMark(ctx, m); errors.Is(err, store.ErrMarkLost) {
 		return &TargetLostError{name, err}
@@ -74,8 +75,14 @@ func claimTarget(ctx context.Context, st *state.Store, name string, target store
 	return err
 }
 
-// confirm makes the first two beats: the second one notes in the state that the target had the first.
-func confirm(ctx context.Context, st *state.Store, name string, marker store.Marker, m store.Mark) error {
+// place places a mark that the state has, and makes the first two beats: the second one notes in
+// the state that the target had the first.
+func place(ctx context.Context, st *state.Store, name string, marker store.Marker, m store.Mark, takeOver bool) error {
+	failpoint.Here("mark.placed")
+	if err := marker.Claim(ctx, m, takeOver); err != nil {
+		return err
+	}
+	failpoint.Here("mark.claimed")
 	m, err := beat(ctx, st, name, marker, m)
 	if err == nil {
 		_, err = beat(ctx, st, name, marker, m)
@@ -176,11 +183,58 @@ func (j *Job) Claim(ctx context.Context, takeOver bool) (claimed bool, err error
 	if err != nil {
 		return false, err
 	}
-	failpoint.Here("mark.placed")
-	if err := marker.Claim(ctx, m, takeOver); err != nil {
-		return false, err
-	}
-	failpoint.Here("mark.claimed")
-	err = confirm(ctx, j.State, j.Config.Name, marker, m)
+	err = place(ctx, j.State, j.Config.Name, marker, m, takeOver)
 	return err == nil, err
+}
+
+// WatchLegacy looks whether legacy may have lost transactions. If so, the migration is marked unclean,
+// its unfinished backfill is void, reads return to legacy, and legacy's era is raised: what the target
+// has of the lost transactions would refuse the writes that follow. It returns what was lost; "": nothing.
+func (j *Job) WatchLegacy(ctx context.Context) (lost string, err error) {
+	finder, ok := j.Legacy.(store.LossFinder)
+	if !ok {
+		return "", nil
+	}
+	name := j.Config.Name
+	seen, err := j.State.SeenLegacy(ctx, name)
+	if err != nil {
+		return "", err
+	}
+	now, lost, err := finder.LookForLoss(ctx, seen)
+	if err != nil {
+		return "", err
+	}
+	if lost != "" {
+		lost = "legacy may have lost transactions: " + lost
+		if _, err := j.LoseLegacy(ctx, lost); err != nil {
+			return lost, err
+		}
+	}
+	// [legacy-lost]: last. After a crash before this, the next look finds the loss again.
+	return lost, j.State.SeeLegacy(ctx, name, seen, now)
+}
+
+// LoseLegacy records that legacy may have lost transactions, returns reads to it, and raises its
+// era, which it returns. A raised fence keeps its era: lifting it raises that.
+func (j *Job) LoseLegacy(ctx context.Context, why string) (era uint32, err error) {
+	if err := j.State.LoseLegacy(ctx, j.Config.Name, why); err != nil {
+		return 0, err
+	}
+	failpoint.Here("legacy.lost")
+	if err := j.Controller(j.Config, nil).ReadLegacy(ctx, why); err != nil {
+		return 0, err
+	}
+	attempt, era, err := j.Legacy.FenceState(ctx)
+	raiser, ok := j.Legacy.(store.EraRaiser)
+	if err != nil || attempt != "" || !ok {
+		return era, err
+	}
+	st, err := j.State.Status(ctx, j.Config.Name)
+	if err != nil {
+		return 0, err
+	}
+	// The era itself may have gone back: a sequence is lost as a row is.
+	era, err = raiser.RaiseEra(ctx, record.MakeVersion(max(era, st.FenceEra), 0, 0))
+	failpoint.Here("legacy.raised")
+	return era, err
 }

@@ -75,6 +75,14 @@ func OpenMoves(ctx context.Context, st *state.Store, name string, file *migratio
 			return nil, err
 		}
 	}
+	lost, err := job.WatchLegacy(ctx)
+	if err != nil {
+		m.Close()
+		return nil, err
+	}
+	if lost != "" && report != nil {
+		report(lost)
+	}
 	return m, nil
 }
 

@@ -50,6 +50,9 @@ type Stores interface {
 	// WatchTarget looks at the target's marks, and makes a beat. It returns an error that wraps
 	// store.ErrMarkLost while the target lacks them: it is recorded then, and reads are rolled back.
 	WatchTarget(ctx context.Context) error
+	// WatchLegacy looks whether legacy may have lost transactions, and returns how; "": it has not.
+	// If it has, that is recorded, and reads are rolled back.
+	WatchLegacy(ctx context.Context) (lost string, err error)
 	// Purge removes tombstones that are no longer needed. A target whose tombstones
 	// expire by themselves returns errors.ErrUnsupported.
 	Purge(ctx context.Context) (int64, error)
@@ -83,20 +86,24 @@ type Maintainer struct {
 // maintenance is a running Maintainer.
 type maintenance struct {
 	*Maintainer
-	log          *slog.Logger
-	stores       Stores
-	config       string // hash that stores were opened for
-	move         authorityMove
-	jobs         map[string]*job
-	next         time.Time    // of the next purge
-	latest       phases.Route // newest that was read
-	reportedLoss int64        // the epoch whose loss was logged
-	maintained   time.Time
-	watched      time.Time // the fence
-	targetLost   bool      // when it last answered
+	log           *slog.Logger
+	stores        Stores
+	config        string // hash that stores were opened for
+	move          authorityMove
+	jobs          map[string]*job
+	next          time.Time    // of the next purge
+	latest        phases.Route // newest that was read
+	reportedLoss  int64        // the epoch whose loss was logged
+	maintained    time.Time
+	watched       time.Time // the fence
+	legacyWatched time.Time
+	targetLost    bool // when it last answered
 }
 
 const watchTargetJob = "watch the target"
+
+// legacyWatch is how often legacy's server is looked at.
+const legacyWatch = 2 * time.Second
 
 // fenceWatch is how often the fence is looked at in retain.
 const fenceWatch = 5 * time.Second
@@ -156,6 +163,7 @@ func (w *maintenance) tick(ctx context.Context) {
 	if !w.watchTarget(ctx, st) {
 		return
 	}
+	w.watchLegacy(ctx, st)
 	if st.Route.Phase == phases.Retain {
 		w.watchFence(ctx, st)
 	}
@@ -184,6 +192,27 @@ func (w *maintenance) watchTarget(ctx context.Context, st phases.Status) bool {
 	})
 	w.targetLost = lost != nil || w.targetLost && !ok
 	return !w.targetLost
+}
+
+// watchLegacy looks whether legacy may have lost transactions.
+func (w *maintenance) watchLegacy(ctx context.Context, st phases.Status) {
+	if time.Since(w.legacyWatched) < legacyWatch {
+		return
+	}
+	w.legacyWatched = time.Now()
+	w.try(ctx, "watch legacy", func() error {
+		stores, err := w.open(ctx, st.ConfigHash)
+		if err != nil {
+			return err
+		}
+		limited, cancel := context.WithTimeout(ctx, targetTimeout)
+		defer cancel()
+		lost, err := stores.WatchLegacy(limited)
+		if lost != "" {
+			w.log.Error(lost, "route", st.Route.String(), "recorded", err == nil)
+		}
+		return err
+	})
 }
 
 // watchFence looks whether legacy still refuses writes, and makes it so. [fence-watched]: a

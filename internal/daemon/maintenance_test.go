@@ -94,6 +94,8 @@ func (w *fakeStores) WatchTarget(context.Context) error {
 	return w.beatErr
 }
 
+func (w *fakeStores) WatchLegacy(context.Context) (string, error) { return "", nil }
+
 func (w *fakeStores) Purge(context.Context) (int64, error) {
 	return w.note(&w.purged, func() int64 { return 3 })
 }

@@ -27,6 +27,7 @@ CREATE TABLE migrator.backfills (
     chunks jsonb NOT NULL,
     began_at timestamp with time zone NOT NULL,
     finished_at timestamp with time zone,
+    void_at timestamp with time zone,
     CONSTRAINT backfills_migration_fkey FOREIGN KEY (migration) REFERENCES migrator.migrations(name),
     CONSTRAINT backfills_pkey PRIMARY KEY (id)
 );
@@ -177,6 +178,15 @@ CREATE TABLE migrator.leases (
     CONSTRAINT leases_instance_check CHECK ((instance <> ''::text)),
     CONSTRAINT leases_migration_fkey FOREIGN KEY (migration) REFERENCES migrator.migrations(name),
     CONSTRAINT leases_pkey PRIMARY KEY (id)
+);
+
+CREATE TABLE migrator.legacies (
+    migration text NOT NULL,
+    seen text NOT NULL,
+    seen_at timestamp with time zone NOT NULL,
+    CONSTRAINT legacies_migration_fkey FOREIGN KEY (migration) REFERENCES migrator.migrations(name),
+    CONSTRAINT legacies_pkey PRIMARY KEY (migration),
+    CONSTRAINT legacies_seen_check CHECK ((length(seen) <= 500))
 );
 
 CREATE TABLE migrator.marks (
@@ -668,6 +678,16 @@ BEGIN
     PERFORM migrator.mark_unclean(of_migration, 'the target lost records, and legacy has older states of them');
 END $function$;
 
+CREATE OR REPLACE FUNCTION migrator.lose_legacy(of_migration text, why text)
+ RETURNS void
+ LANGUAGE sql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    UPDATE migrator.backfills SET void_at = clock_timestamp() WHERE migration = of_migration AND finished_at IS NULL AND void_at IS NULL;
+    SELECT migrator.mark_unclean(of_migration, why)
+$function$;
+
 CREATE OR REPLACE FUNCTION migrator.lose_target(of_migration text, of_incarnation text, why text)
  RETURNS boolean
  LANGUAGE plpgsql
@@ -851,6 +871,16 @@ BEGIN
     END IF;
     RETURN migrator.move(in_migration, in_from_epoch, 'dual-read', 10000, 'failure', in_reason, in_evidence, '', 0);
 END $function$;
+
+CREATE OR REPLACE FUNCTION migrator.see_legacy(of_migration text, was text, is_now text)
+ RETURNS void
+ LANGUAGE sql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    INSERT INTO migrator.legacies AS l (migration, seen, seen_at) VALUES (of_migration, is_now, clock_timestamp())
+    ON CONFLICT (migration) DO UPDATE SET seen = excluded.seen, seen_at = excluded.seen_at WHERE l.seen = was
+$function$;
 
 CREATE OR REPLACE FUNCTION migrator.server()
  RETURNS text

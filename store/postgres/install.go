@@ -14,7 +14,7 @@ import (
 
 // installed is the number of the schema that this program installs. A greater
 // one in the database belongs to a newer program.
-const installed = 1
+const installed = 2
 
 var errNotInstalled = hint.Errorf(hint.Hint{Do: hint.Apply}, "migrator's schema is not installed in the legacy database, or not for this migration")
 
@@ -63,9 +63,13 @@ func (l *Legacy) installSchema(ctx context.Context, tx pgx.Tx) error {
 		if number > installed {
 			return hint.Errorf(hint.Hint{Text: "use the newer migrator"}, "it was installed by a newer migrator (schema %d, this one knows %d)", number, installed)
 		}
-		return nil
+		if number == installed {
+			return nil
+		}
+		_, err := tx.Exec(ctx, aliveSQL+fmt.Sprintf("UPDATE migrator_legacy.schema SET number = %d", installed))
+		return err
 	}
-	_, err := tx.Exec(ctx, schemaSQL+versionFunctions+fenceFunction)
+	_, err := tx.Exec(ctx, schemaSQL+aliveSQL+versionFunctions+fenceFunction)
 	return err
 }
 
@@ -75,7 +79,7 @@ COMMENT ON SCHEMA migrator_legacy IS 'migrator: versions of writes, and the fenc
 GRANT USAGE ON SCHEMA migrator_legacy TO PUBLIC;
 
 CREATE TABLE migrator_legacy.schema (number int NOT NULL);
-INSERT INTO migrator_legacy.schema VALUES (1);
+INSERT INTO migrator_legacy.schema VALUES (2);
 GRANT SELECT ON migrator_legacy.schema TO PUBLIC;
 
 CREATE TABLE migrator_legacy.migration (
@@ -145,6 +149,9 @@ func (l *Legacy) Uninstall(ctx context.Context) error {
 			return hint.Errorf(hint.Hint{Do: hint.Rollback}, "the fence of attempt %s is raised: legacy refuses writes until it is lifted", *attempt)
 		}
 		if err := l.dropFences(ctx, tx); err != nil {
+			return err
+		}
+		if _, err := tx.Exec(ctx, "DELETE FROM migrator_legacy.alive WHERE name = $1", l.name); err != nil {
 			return err
 		}
 		var left bool

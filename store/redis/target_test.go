@@ -42,7 +42,7 @@ func testConfig(format, prefix string, schema *record.Schema, o storetest.Target
 		template += ":{" + schema.Fields[at].Name + "}"
 	}
 	return &migration.Config{
-		Name: strings.Trim(fmt.Sprintf("%x", prefix), " "),
+		Name:    strings.Trim(fmt.Sprintf("%x", prefix), " "),
 		Target:  migration.Target{Part: &TargetConfig{KeyTemplate: template, Format: format, Expires: o.Expires}},
 		Writing: migration.Writing{Tombstones: phases.Duration(o.Tombstones)},
 	}

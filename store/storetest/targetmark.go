@@ -22,7 +22,9 @@ func testMark(t *testing.T, h TargetHarness) {
 			t.Fatalf("%s: %v, want %v", what, err, want)
 		}
 	}
-	at := func(beat int64) store.Mark { return store.Mark{Owner: mine.Owner, Incarnation: mine.Incarnation, Beat: beat} }
+	at := func(beat int64) store.Mark {
+		return store.Mark{Owner: mine.Owner, Incarnation: mine.Incarnation, Beat: beat}
+	}
 	is("before the claim", m.CheckMark(ctx, mine), store.ErrMarkLost)
 	is("beat before the claim", m.Beat(ctx, mine, 1), store.ErrMarkLost)
 	is("claim", m.Claim(ctx, mine, false), nil)

@@ -115,7 +115,7 @@ func (b *Runs) ready(ctx context.Context, tx pgx.Tx) (epoch, legacy int64, err e
 func (b *Runs) resume(ctx context.Context, tx pgx.Tx, epoch, legacy int64) (backfill.Progress, error) {
 	// [backfill-reentry]: a run from before the migration was last in legacy is not resumed: its
 	// barrier does not cover the writes made there.
-	rows, err := tx.Query(ctx, backfillSQL+` WHERE migration = $1 AND finished_at IS NULL AND epoch > $2 ORDER BY id DESC LIMIT 1`, b.migration, legacy)
+	rows, err := tx.Query(ctx, backfillSQL+` WHERE migration = $1 AND finished_at IS NULL AND void_at IS NULL AND epoch > $2 ORDER BY id DESC LIMIT 1`, b.migration, legacy)
 	if err != nil {
 		return backfill.Progress{}, err
 	}
@@ -158,11 +158,12 @@ func (b *Runs) Save(ctx context.Context, p backfill.Progress) error {
 	err = b.lock.Do(ctx, func(tx pgx.Tx) error {
 		tag, err := tx.Exec(ctx, `UPDATE migrator.backfills b SET progress = $3::jsonb, chunks = coalesce($4::jsonb, chunks),
 				finished_at = CASE WHEN $5 THEN coalesce(finished_at, clock_timestamp()) END
-			WHERE id = $2 AND migration = $1
+			WHERE id = $2 AND migration = $1 AND void_at IS NULL
 			  AND epoch > (SELECT coalesce(max(e.epoch), 0) FROM migrator.epochs e WHERE e.migration = $1 AND e.phase = 'legacy')`,
 			b.migration, p.ID, string(progress), chunks, finished)
 		if err == nil && tag.RowsAffected() == 0 {
-			return hint.Errorf(hint.Hint{Do: hint.BackfillRun, Text: "once it is in shadow-write again"}, "%w: it has been back in legacy since backfill %d began", backfill.ErrNotReady, p.ID)
+			return hint.Errorf(hint.Hint{Do: hint.BackfillRun, Text: "in shadow-write or dual-read"},
+				"%w: since backfill %d began it has been back in legacy, or legacy may have lost transactions", backfill.ErrNotReady, p.ID)
 		}
 		return err
 	})

@@ -84,6 +84,35 @@ LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 $$;
 -- +goose StatementEnd
 
+-- What legacy's server was when it was last looked at, in the store's own words.
+CREATE TABLE migrator.legacies (
+    migration text        PRIMARY KEY REFERENCES migrator.migrations (name),
+    seen      text        NOT NULL CHECK (length(seen) <= 500),
+    seen_at   timestamptz NOT NULL
+) WITH (fillfactor = 50);
+
+-- A backfill whose barrier may be above the present of a legacy that went back is not resumed.
+ALTER TABLE migrator.backfills ADD COLUMN void_at timestamptz;
+
+-- see_legacy notes what legacy's server is, if it is still noted as it was.
+-- +goose StatementBegin
+CREATE FUNCTION migrator.see_legacy(of_migration text, was text, is_now text) RETURNS void
+LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    INSERT INTO migrator.legacies AS l (migration, seen, seen_at) VALUES (of_migration, is_now, clock_timestamp())
+    ON CONFLICT (migration) DO UPDATE SET seen = excluded.seen, seen_at = excluded.seen_at WHERE l.seen = was
+$$;
+-- +goose StatementEnd
+
+-- lose_legacy marks a migration unclean whose legacy may have lost transactions, and ends its
+-- unfinished backfill.
+-- +goose StatementBegin
+CREATE FUNCTION migrator.lose_legacy(of_migration text, why text) RETURNS void
+LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    UPDATE migrator.backfills SET void_at = clock_timestamp() WHERE migration = of_migration AND finished_at IS NULL AND void_at IS NULL;
+    SELECT migrator.mark_unclean(of_migration, why)
+$$;
+-- +goose StatementEnd
+
 -- refuse_lost_target fails while the target is known to lack the mark.
 -- +goose StatementBegin
 CREATE FUNCTION migrator.refuse_lost_target(of_migration text) RETURNS void
@@ -98,4 +127,5 @@ END $$;
 -- +goose StatementEnd
 
 REVOKE ALL ON FUNCTION migrator.place_mark(text, text), migrator.next_beat(text, text, bigint), migrator.raise_beat(text, text, bigint),
-    migrator.lose_target(text, text, text), migrator.find_target(text, text) FROM PUBLIC;
+    migrator.lose_target(text, text, text), migrator.find_target(text, text),
+    migrator.see_legacy(text, text, text), migrator.lose_legacy(text, text) FROM PUBLIC;

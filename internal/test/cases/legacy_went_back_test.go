@@ -4,6 +4,7 @@ package cases
 
 import (
 	"fmt"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -103,5 +104,69 @@ func TestWritesAfterAnUpgradeOfLegacyAreNotDropped(t *testing.T) {
 	opened.Close()
 	if wrong := a.dropped(20); len(wrong) > 0 {
 		t.Errorf("once a command has opened legacy: %d of 20 acknowledged writes can't be read, the first: %s", len(wrong), wrong[0])
+	}
+}
+
+// TestLegacyCrashIsFound: legacy is killed, as the kernel kills it, and recovers. Its log shows nothing,
+// and no write need follow that the target would refuse. The next look returns reads to it,
+// raises the era and voids a backfill whose barrier may be above legacy's present.
+func TestLegacyCrashIsFound(t *testing.T) {
+	t.Parallel()
+	server := testenv.Postgres(t, testenv.PostgresOptions{})
+	url, drop, err := server.CreateDatabase(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(drop)
+	w := newWorld(t, options{legacyURL: url})
+	l := w.leader()
+	a := w.application(setup{})
+	w.upto(phases.Grace)
+	a.mustWrite(1, "before the crash")
+	look := func() (lost string) {
+		w.await("a look at legacy", func() bool { // connections from before a crash fail first
+			var err error
+			lost, err = l.job.WatchLegacy(w.ctx)
+			return err == nil
+		})
+		return lost
+	}
+	for range 2 {
+		if lost := look(); lost != "" {
+			t.Fatalf("before the crash: %s", lost)
+		}
+	}
+	w.run(w.stateURL, `INSERT INTO migrator.backfills (migration, epoch, progress, chunks, began_at) VALUES ('items', 2, '{}', '[]', now())`)
+	_, before, err := w.legacy.FenceState(w.ctx)
+	w.check(err)
+	w.check(server.Kill())
+	w.check(server.Restart(w.ctx))
+	w.reconnect()
+	if lost := look(); !strings.Contains(lost, "unlogged mark") {
+		t.Fatalf("after the crash: %q", lost)
+	}
+	if lost := look(); lost != "" {
+		t.Errorf("at the next look: %s", lost)
+	}
+	st := w.status()
+	if st.Route.Phase != phases.DualRead || !strings.Contains(st.Unclean, "unlogged mark") || st.LastCause != string(phases.CauseLoss) {
+		t.Errorf("%s, unclean: %q, last: %s", st.Route, st.Unclean, st.LastCause)
+	}
+	if _, era, err := w.legacy.FenceState(w.ctx); err != nil || era <= before {
+		t.Errorf("era %d, before the crash %d (%v)", era, before, err)
+	}
+	var voided int
+	w.check(w.state.Pool().QueryRow(w.ctx, "SELECT count(*) FROM migrator.backfills WHERE void_at IS NOT NULL").Scan(&voided))
+	if voided != 1 {
+		t.Errorf("%d backfills are void", voided)
+	}
+	a.mustWrite(1, "after the crash")
+	if got := a.read(1); got != "after the crash" {
+		t.Errorf("read %q", got)
+	}
+	w.check(server.Restart(w.ctx)) // a clean restart loses nothing
+	w.reconnect()
+	if lost := look(); lost != "" {
+		t.Errorf("after a clean restart: %s", lost)
 	}
 }

@@ -62,7 +62,9 @@ func TestTargetWithoutMark(t *testing.T) {
 		why  string
 	}{
 		"restarted empty": {func(w *world, server *testenv.RedisServer, _ map[string]string) { w.restartEmpty(server) }, "has no mark"},
-		"flushed":         {func(w *world, server *testenv.RedisServer, _ map[string]string) { redisDo(w.t, server, []any{"FLUSHALL"}, []any{"PING"}) }, "has no mark"},
+		"flushed": {func(w *world, server *testenv.RedisServer, _ map[string]string) {
+			redisDo(w.t, server, []any{"FLUSHALL"}, []any{"PING"})
+		}, "has no mark"},
 		"an older file": {func(w *world, server *testenv.RedisServer, earlier map[string]string) {
 			commands := [][]any{{"FLUSHALL"}}
 			for key, value := range earlier {

@@ -39,7 +39,7 @@ func scenarios() map[string]scenario {
 	created.visit = 3
 	each(created, "state.init.step")
 	each(scenario{from: "init", line: "apply", to: phases.Legacy, fresh: true},
-		"postgres.install.committed", "apply.installed", "apply.prepared", "apply.recorded")
+		"postgres.install.committed", "apply.installed", "apply.prepared", "apply.recorded", "mark.placed", "mark.claimed", "mark.beat")
 	each(scenario{from: "retain", setup: (*place).loseState, line: "apply --lift-fence {attempt}", to: phases.Legacy, fresh: true},
 		"apply.unfenced")
 
@@ -72,6 +72,8 @@ func scenarios() map[string]scenario {
 	const serve = "serve --listen 127.0.0.1:0"
 	each(scenario{from: "fenced", line: serve, again: []string{"serve"}, to: phases.Grace}, "server.keeper.overdue")
 	each(scenario{from: "grace", line: serve, again: []string{"serve"}, to: phases.Grace}, "state.leader.elected")
+	each(scenario{from: "grace", setup: (*place).unmark, line: serve, again: []string{"serve", "target claim --yes"}, to: phases.DualRead}, "mark.lost")
+	each(scenario{from: "grace", setup: (*place).crashed, line: serve, again: []string{"serve"}, to: phases.DualRead}, "legacy.lost", "legacy.raised")
 	each(scenario{from: "init", file: "purge.yaml", setup: (*place).oldTombstones, line: serve, again: []string{"serve"}, to: phases.Legacy},
 		"postgres.purge.batch")
 
@@ -97,10 +99,21 @@ func scenarios() map[string]scenario {
 // loseState removes the state database while legacy is fenced. Writes since the fence are in
 // the target alone.
 func (p *place) loseState() {
-	p.mustSQL("DROP SCHEMA migrator CASCADE")
+	p.mustSQL("CREATE TABLE identity AS TABLE migrator.identity; DROP SCHEMA migrator CASCADE")
 	p.mustRun("init")
+	p.mustSQL("DELETE FROM migrator.identity; INSERT INTO migrator.identity TABLE identity; DROP TABLE identity") // else the target is another's
 	p.ledger = p.w.stages["grace"].ledger.clone()
 }
+
+// unmark removes the target's marks, as an older file of Redis would.
+func (p *place) unmark() {
+	for _, name := range p.client().Keys(p.t.Context(), "migrator:v:{*}?mark:*").Val() {
+		p.redisDo("DEL", name)
+	}
+}
+
+// crashed leaves legacy as PostgreSQL does that recovers from a crash.
+func (p *place) crashed() { p.mustSQL("TRUNCATE migrator_legacy.alive") }
 
 // leftOver adds an entry from an earlier phase, which the sweep must remove.
 func (p *place) leftOver() {

@@ -91,6 +91,8 @@ func (a *audit) scenario() {
 	a.expect(clitest.Usage, "trigger", "test", "--since", "0s")
 	a.expect(clitest.Done, "trigger", "acknowledge", "--reason", "a test")
 	a.expect(clitest.Usage, "trigger", "acknowledge")
+	a.expect(clitest.Done, "target", "claim")
+	a.expect(clitest.Usage, "target", "claim", "products")
 	a.expect(clitest.Done, "phase", "approve", "--reason", "looks good")
 	a.expect(clitest.Done, "phase", "status")
 	a.expect(clitest.Done, "phase", "advance") // cutover
@@ -103,6 +105,7 @@ func (a *audit) scenario() {
 	a.expect(clitest.Done, "phase", "approve")
 	a.expect(clitest.Done, "phase", "advance") // retain
 	a.expect(clitest.Done, "status")
+	a.expect(clitest.Usage, "legacy", "raise-era")
 	a.expect(clitest.Done, "phase", "rollback", "--to", "grace")
 	if err := a.reportLoss(phases.Route{Phase: phases.Grace, Epoch: 100}); err != nil {
 		a.t.Fatal(err)
@@ -111,6 +114,7 @@ func (a *audit) scenario() {
 	a.expect(clitest.Usage, "doctor")
 	a.expect(clitest.Usage, "phase", "reclaim")
 	a.expect(clitest.Done, "phase", "reclaim", "--reason", "test")
+	a.expect(clitest.Done, "legacy", "raise-era")
 	a.expect(clitest.Done, "phase", "history")
 	a.expect(clitest.Done, "phase", "history", "--verify")
 	a.expect(clitest.Done, "history", "verify")
