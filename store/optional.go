@@ -50,14 +50,14 @@ type EraRaiser interface {
 	RaiseEra(ctx context.Context, above record.Version) (era uint32, err error)
 }
 
-// LossFinder is a Legacy whose server shows that it may have lost transactions that it had
-// committed: it crashed, was failed over, restored or replaced.
+// LossFinder is a store whose servers show that they may have lost what they had acknowledged: one
+// crashed, was failed over, restored or replaced.
 //
-// Without it: a legacy that went back is noticed by writes that the target refuses as older, and
-// by reconcile.
+// Without it: a legacy that went back is noticed by writes that the target refuses as older, and a
+// target that went back by less than a beat (see Marker) by reconcile.
 type LossFinder interface {
-	// LookForLoss compares the server with what the last call has returned of it, "" the first
-	// time, and returns what it is now and how it may have lost transactions; "": in no way.
+	// LookForLoss compares the servers with what the last call has returned of them, "" the first
+	// time, and returns what they are now and how they may have lost data; "": in no way.
 	LookForLoss(ctx context.Context, seen string) (now, lost string, err error)
 }
 

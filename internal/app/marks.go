@@ -114,18 +114,19 @@ func beat(ctx context.Context, st *state.Store, name string, marker store.Marker
 // WatchTarget makes a beat, and returns the mark to be passed to the next call. A target without the
 // mark is recorded as lost, and reads go back to legacy where that can answer;
 // *TargetLostError then, and on each later call until the target has the mark, or is claimed.
-func (j *Job) WatchTarget(ctx context.Context, had store.Mark) (store.Mark, error) {
+// restarted is how it may have lost what it took since the last beat, which is recorded too.
+func (j *Job) WatchTarget(ctx context.Context, had store.Mark) (m store.Mark, restarted string, err error) {
 	marker, ok := j.Target.(store.Marker)
 	if !ok {
-		return had, nil
+		return had, "", nil
 	}
 	name := j.Config.Name
 	m, lost, err := j.State.Mark(ctx, name)
 	switch {
 	case err != nil:
-		return had, err
+		return had, "", err
 	case m.Incarnation == "", m.Beat == 0 && lost == "" && had.Incarnation != m.Incarnation:
-		return m, claimTarget(ctx, j.State, name, j.Target)
+		return m, "", claimTarget(ctx, j.State, name, j.Target)
 	case had.Incarnation == m.Incarnation:
 		m.Beat = max(m.Beat, had.Beat)
 	}
@@ -137,19 +138,36 @@ func (j *Job) WatchTarget(ctx context.Context, had store.Mark) (store.Mark, erro
 	if err == nil {
 		m, err = beat(ctx, j.State, name, marker, m)
 	}
-	if !errors.Is(err, store.ErrMarkLost) {
-		return m, err
+	switch {
+	case err == nil:
+		restarted, err = j.suspectTarget(ctx)
+		return m, restarted, err
+	case !errors.Is(err, store.ErrMarkLost):
+		return m, "", err
 	}
 	lostError := &TargetLostError{name, err}
 	// [mark-lost]: recorded first: from then on retain takes no write, and evidence from before is void.
 	if _, err := j.State.LoseTarget(ctx, name, m, err.Error()); err != nil {
-		return m, err
+		return m, "", err
 	}
 	failpoint.Here("mark.lost")
 	if err := j.Controller(j.Config, nil).ReadLegacy(ctx, err.Error()); err != nil {
-		return m, fmt.Errorf("%w; and reads could not be rolled back: %w", lostError, err)
+		return m, "", fmt.Errorf("%w; and reads could not be rolled back: %w", lostError, err)
 	}
-	return m, lostError
+	return m, "", lostError
+}
+
+// suspectTarget looks whether a server of the target was restarted or failed over. The mark shows
+// what it lost since the last beat; of the moment after it only the restart is known. So the
+// evidence is void, and reads return to legacy where that can answer.
+func (j *Job) suspectTarget(ctx context.Context) (restarted string, err error) {
+	return j.lookForLoss(ctx, state.Target, j.Target, func(why string) error {
+		if err := j.State.MarkUnclean(ctx, j.Config.Name, why); err != nil {
+			return err
+		}
+		failpoint.Here("mark.suspected")
+		return j.Controller(j.Config, nil).ReadLegacy(ctx, why)
+	})
 }
 
 // Claim takes the target's keys for a migration whose target lacks its mark: it was emptied or
@@ -191,12 +209,19 @@ func (j *Job) Claim(ctx context.Context, takeOver bool) (claimed bool, err error
 // its unfinished backfill is void, reads return to legacy, and legacy's era is raised: what the target
 // has of the lost transactions would refuse the writes that follow. It returns what was lost; "": nothing.
 func (j *Job) WatchLegacy(ctx context.Context) (lost string, err error) {
-	finder, ok := j.Legacy.(store.LossFinder)
+	return j.lookForLoss(ctx, state.Legacy, j.Legacy, func(why string) error {
+		_, err := j.LoseLegacy(ctx, why)
+		return err
+	})
+}
+
+// lookForLoss looks at a store's servers, and reports to found how they may have lost data.
+func (j *Job) lookForLoss(ctx context.Context, side state.Side, s any, found func(why string) error) (lost string, err error) {
+	finder, ok := s.(store.LossFinder)
 	if !ok {
 		return "", nil
 	}
-	name := j.Config.Name
-	seen, err := j.State.SeenLegacy(ctx, name)
+	seen, err := j.State.SeenServers(ctx, j.Config.Name, side)
 	if err != nil {
 		return "", err
 	}
@@ -205,13 +230,13 @@ func (j *Job) WatchLegacy(ctx context.Context) (lost string, err error) {
 		return "", err
 	}
 	if lost != "" {
-		lost = "legacy may have lost transactions: " + lost
-		if _, err := j.LoseLegacy(ctx, lost); err != nil {
+		lost = string(side) + " may have lost data: " + lost
+		if err := found(lost); err != nil {
 			return lost, err
 		}
 	}
-	// [legacy-lost]: last. After a crash before this, the next look finds the loss again.
-	return lost, j.State.SeeLegacy(ctx, name, seen, now)
+	// [legacy-lost], [target-restarted]: last. After a crash before this, the next look finds it again.
+	return lost, j.State.SeeServers(ctx, j.Config.Name, side, seen, now)
 }
 
 // LoseLegacy records that legacy may have lost transactions, returns reads to it, and raises its

@@ -67,7 +67,11 @@ func (s *stores) RestoreFence(ctx context.Context) (string, error) {
 }
 
 func (s *stores) WatchTarget(ctx context.Context) (err error) {
-	s.mark, err = s.Job.WatchTarget(ctx, s.mark)
+	var restarted string
+	s.mark, restarted, err = s.Job.WatchTarget(ctx, s.mark)
+	if restarted != "" {
+		s.log.Error(restarted, "migration", s.Config.Name, "recorded", err == nil)
+	}
 	return err
 }
 

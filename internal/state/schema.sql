@@ -180,15 +180,6 @@ CREATE TABLE migrator.leases (
     CONSTRAINT leases_pkey PRIMARY KEY (id)
 );
 
-CREATE TABLE migrator.legacies (
-    migration text NOT NULL,
-    seen text NOT NULL,
-    seen_at timestamp with time zone NOT NULL,
-    CONSTRAINT legacies_migration_fkey FOREIGN KEY (migration) REFERENCES migrator.migrations(name),
-    CONSTRAINT legacies_pkey PRIMARY KEY (migration),
-    CONSTRAINT legacies_seen_check CHECK ((length(seen) <= 500))
-);
-
 CREATE TABLE migrator.marks (
     migration text NOT NULL,
     incarnation text NOT NULL,
@@ -455,6 +446,17 @@ CREATE TABLE migrator.servers (
     since timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
     CONSTRAINT servers_pkey PRIMARY KEY (id),
     CONSTRAINT servers_server_check CHECK ((length(server) <= 100))
+);
+
+CREATE TABLE migrator.servers_seen (
+    migration text NOT NULL,
+    side text NOT NULL,
+    seen text NOT NULL,
+    seen_at timestamp with time zone NOT NULL,
+    CONSTRAINT servers_seen_migration_fkey FOREIGN KEY (migration) REFERENCES migrator.migrations(name),
+    CONSTRAINT servers_seen_pkey PRIMARY KEY (migration, side),
+    CONSTRAINT servers_seen_seen_check CHECK ((length(seen) <= 100000)),
+    CONSTRAINT servers_seen_side_check CHECK ((side = ANY (ARRAY['legacy'::text, 'target'::text])))
 );
 
 CREATE TABLE migrator.windows (
@@ -872,14 +874,14 @@ BEGIN
     RETURN migrator.move(in_migration, in_from_epoch, 'dual-read', 10000, 'failure', in_reason, in_evidence, '', 0);
 END $function$;
 
-CREATE OR REPLACE FUNCTION migrator.see_legacy(of_migration text, was text, is_now text)
+CREATE OR REPLACE FUNCTION migrator.see_servers(of_migration text, of_side text, was text, is_now text)
  RETURNS void
  LANGUAGE sql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-    INSERT INTO migrator.legacies AS l (migration, seen, seen_at) VALUES (of_migration, is_now, clock_timestamp())
-    ON CONFLICT (migration) DO UPDATE SET seen = excluded.seen, seen_at = excluded.seen_at WHERE l.seen = was
+    INSERT INTO migrator.servers_seen AS s (migration, side, seen, seen_at) VALUES (of_migration, of_side, is_now, clock_timestamp())
+    ON CONFLICT (migration, side) DO UPDATE SET seen = excluded.seen, seen_at = excluded.seen_at WHERE s.seen = was
 $function$;
 
 CREATE OR REPLACE FUNCTION migrator.server()

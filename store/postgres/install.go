@@ -66,10 +66,10 @@ func (l *Legacy) installSchema(ctx context.Context, tx pgx.Tx) error {
 		if number == installed {
 			return nil
 		}
-		_, err := tx.Exec(ctx, aliveSQL+fmt.Sprintf("UPDATE migrator_legacy.schema SET number = %d", installed))
+		_, err := tx.Exec(ctx, aliveSQL(legacyAlive)+fmt.Sprintf("UPDATE migrator_legacy.schema SET number = %d", installed))
 		return err
 	}
-	_, err := tx.Exec(ctx, schemaSQL+aliveSQL+versionFunctions+fenceFunction)
+	_, err := tx.Exec(ctx, schemaSQL+aliveSQL(legacyAlive)+versionFunctions+fenceFunction)
 	return err
 }
 

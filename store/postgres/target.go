@@ -114,7 +114,7 @@ func (t *Target) Prepare(ctx context.Context) error {
 			}
 		}
 		if !marks {
-			if _, err := tx.Exec(ctx, marksSQL); err != nil {
+			if _, err := tx.Exec(ctx, marksSQL+aliveSQL(targetAlive)); err != nil {
 				return err
 			}
 		}

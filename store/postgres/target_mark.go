@@ -25,7 +25,8 @@ const marksSQL = `
 		beat int8 NOT NULL
 	);
 	COMMENT ON TABLE ` + marksTable + ` IS 'migrator: who writes which table, and the last beat; a database without it has lost data';
-	GRANT SELECT ON ` + marksTable + ` TO PUBLIC`
+	GRANT SELECT ON ` + marksTable + ` TO PUBLIC;
+`
 
 // Claim implements store.Marker.
 func (t *Target) Claim(ctx context.Context, m store.Mark, takeOver bool) error {

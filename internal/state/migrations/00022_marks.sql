@@ -84,22 +84,24 @@ LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 $$;
 -- +goose StatementEnd
 
--- What legacy's server was when it was last looked at, in the store's own words.
-CREATE TABLE migrator.legacies (
-    migration text        PRIMARY KEY REFERENCES migrator.migrations (name),
-    seen      text        NOT NULL CHECK (length(seen) <= 500),
-    seen_at   timestamptz NOT NULL
+-- What a store's servers were when they were last looked at, in the store's own words.
+CREATE TABLE migrator.servers_seen (
+    migration text        NOT NULL REFERENCES migrator.migrations (name),
+    side      text        NOT NULL CHECK (side IN ('legacy', 'target')),
+    seen      text        NOT NULL CHECK (length(seen) <= 100000),
+    seen_at   timestamptz NOT NULL,
+    PRIMARY KEY (migration, side)
 ) WITH (fillfactor = 50);
 
 -- A backfill whose barrier may be above the present of a legacy that went back is not resumed.
 ALTER TABLE migrator.backfills ADD COLUMN void_at timestamptz;
 
--- see_legacy notes what legacy's server is, if it is still noted as it was.
+-- see_servers notes what a store's servers are, if they are still noted as they were.
 -- +goose StatementBegin
-CREATE FUNCTION migrator.see_legacy(of_migration text, was text, is_now text) RETURNS void
+CREATE FUNCTION migrator.see_servers(of_migration text, of_side text, was text, is_now text) RETURNS void
 LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-    INSERT INTO migrator.legacies AS l (migration, seen, seen_at) VALUES (of_migration, is_now, clock_timestamp())
-    ON CONFLICT (migration) DO UPDATE SET seen = excluded.seen, seen_at = excluded.seen_at WHERE l.seen = was
+    INSERT INTO migrator.servers_seen AS s (migration, side, seen, seen_at) VALUES (of_migration, of_side, is_now, clock_timestamp())
+    ON CONFLICT (migration, side) DO UPDATE SET seen = excluded.seen, seen_at = excluded.seen_at WHERE s.seen = was
 $$;
 -- +goose StatementEnd
 
@@ -128,4 +130,4 @@ END $$;
 
 REVOKE ALL ON FUNCTION migrator.place_mark(text, text), migrator.next_beat(text, text, bigint), migrator.raise_beat(text, text, bigint),
     migrator.lose_target(text, text, text), migrator.find_target(text, text),
-    migrator.see_legacy(text, text, text), migrator.lose_legacy(text, text) FROM PUBLIC;
+    migrator.see_servers(text, text, text, text), migrator.lose_legacy(text, text) FROM PUBLIC;

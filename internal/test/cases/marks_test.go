@@ -19,9 +19,10 @@ import (
 
 // leader looks at the target as the daemon does each second.
 type leader struct {
-	w    *world
-	job  *app.Job
-	mark store.Mark
+	w         *world
+	job       *app.Job
+	mark      store.Mark
+	restarted string
 }
 
 // leader claims the target, and confirms a first beat.
@@ -35,7 +36,7 @@ func (w *world) leader() *leader {
 }
 
 func (l *leader) look() (err error) {
-	l.mark, err = l.job.WatchTarget(l.w.ctx, l.mark)
+	l.mark, l.restarted, err = l.job.WatchTarget(l.w.ctx, l.mark)
 	return err
 }
 
@@ -124,6 +125,50 @@ func TestTargetWithoutMark(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// TestTargetIsRestarted: the target comes back with its last beat, and may yet lack what it took after
+// that. Reads return to legacy, and the evidence is void.
+func TestTargetIsRestarted(t *testing.T) {
+	t.Parallel()
+	for _, phase := range []phases.Phase{phases.Cutover, phases.Grace, phases.Retain} {
+		t.Run(string(phase), func(t *testing.T) {
+			t.Parallel()
+			server := testenv.Redis(t, testenv.RedisOptions{AppendOnly: true})
+			w := newWorld(t, options{targetURL: server.URL()})
+			l := w.leader()
+			a := w.application(setup{marked: true})
+			w.upto(phase)
+			for range 3 {
+				w.check(l.look())
+			}
+			if l.restarted != "" {
+				t.Fatalf("before: %s", l.restarted)
+			}
+			w.check(server.Restart(w.ctx))
+			w.await("a look at the target", func() bool { return l.look() == nil })
+			if !strings.Contains(l.restarted, "run id") {
+				t.Fatalf("restarted: %q", l.restarted)
+			}
+			w.check(l.look())
+			if l.restarted != "" {
+				t.Errorf("at the next look: %q", l.restarted)
+			}
+			st := w.status()
+			want := phases.DualRead
+			if phase == phases.Retain {
+				want = phases.Retain
+			}
+			if st.Route.Phase != want || !strings.Contains(st.Unclean, "run id") || st.TargetLost != "" {
+				t.Errorf("%s, unclean: %q, lost: %q", st.Route, st.Unclean, st.TargetLost)
+			}
+			w.await("the instance to be on the route", func() bool { return a.i.Route() == st.Route })
+			a.mustWrite(3, "after the restart")
+			if got := a.read(3); got != "after the restart" {
+				t.Errorf("read %q", got)
+			}
+		})
 	}
 }
 

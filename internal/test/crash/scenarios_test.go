@@ -73,6 +73,7 @@ func scenarios() map[string]scenario {
 	each(scenario{from: "fenced", line: serve, again: []string{"serve"}, to: phases.Grace}, "server.keeper.overdue")
 	each(scenario{from: "grace", line: serve, again: []string{"serve"}, to: phases.Grace}, "state.leader.elected")
 	each(scenario{from: "grace", setup: (*place).unmark, line: serve, again: []string{"serve", "target claim --yes"}, to: phases.DualRead}, "mark.lost")
+	each(scenario{from: "grace", setup: (*place).restarted, line: serve, again: []string{"serve"}, to: phases.DualRead}, "mark.suspected")
 	each(scenario{from: "grace", setup: (*place).crashed, line: serve, again: []string{"serve"}, to: phases.DualRead}, "legacy.lost", "legacy.raised")
 	each(scenario{from: "init", file: "purge.yaml", setup: (*place).oldTombstones, line: serve, again: []string{"serve"}, to: phases.Legacy},
 		"postgres.purge.batch")
@@ -110,6 +111,12 @@ func (p *place) unmark() {
 	for _, name := range p.client().Keys(p.t.Context(), "migrator:v:{*}?mark:*").Val() {
 		p.redisDo("DEL", name)
 	}
+}
+
+// restarted makes the target's server another one than was seen before.
+func (p *place) restarted() {
+	p.mustSQL(`INSERT INTO migrator.servers_seen (migration, side, seen, seen_at) SELECT name, 'target', 'another', now() FROM migrator.migrations
+		ON CONFLICT (migration, side) DO UPDATE SET seen = 'another'`)
 }
 
 // crashed leaves legacy as PostgreSQL does that recovers from a crash.

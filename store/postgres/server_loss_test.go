@@ -3,6 +3,10 @@ package postgres_test
 import (
 	"strings"
 	"testing"
+
+	"github.com/stranglerfig/migrator/migration"
+	"github.com/stranglerfig/migrator/store"
+	"github.com/stranglerfig/migrator/store/postgres"
 )
 
 // TestLookForLoss: each way in which a server can have lost transactions, as it shows afterwards. Real
@@ -12,9 +16,20 @@ func TestLookForLoss(t *testing.T) {
 	d := newDatabase(t)
 	d.exec("CREATE TABLE items (id bigint PRIMARY KEY)")
 	legacy := d.legacy(testConfig("items"))
+	t.Run("legacy", func(t *testing.T) { testLookForLoss(t, legacy, d, "migrator_legacy.alive") })
+	m := &migration.Config{Name: "alive", Target: migration.Target{Store: "postgres", Part: &postgres.TargetConfig{Table: "items"}}}
+	schema := *legacy.Schema()
+	target, err := postgres.OpenTarget(d.ctx, m, d.url, &schema)
+	d.ok(err)
+	t.Cleanup(func() { _ = target.Close() })
+	d.ok(target.Prepare(d.ctx))
+	t.Run("target", func(t *testing.T) { testLookForLoss(t, target, d, `migrator_target."migrator alive"`) })
+}
+
+func testLookForLoss(t *testing.T, finder store.LossFinder, d *database, table string) {
 	look := func(seen string) (now, lost string) {
 		t.Helper()
-		now, lost, err := legacy.LookForLoss(t.Context(), seen)
+		now, lost, err := finder.LookForLoss(t.Context(), seen)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -48,9 +63,7 @@ func TestLookForLoss(t *testing.T) {
 			t.Errorf("%s: %q, want %q", what, lost, c.want)
 		}
 	}
-	if _, err := legacy.Pool().Exec(t.Context(), "TRUNCATE migrator_legacy.alive"); err != nil {
-		t.Fatal(err)
-	}
+	d.exec("TRUNCATE " + table)
 	now, lost := look(seen)
 	if !strings.Contains(lost, "unlogged mark") {
 		t.Errorf("without its row: %q", lost)
