@@ -51,13 +51,13 @@ type Webhook struct {
 	URL        string   `yaml:"url" json:"url,omitempty" jsonschema_description:"https://...; write ${VARIABLE} for what is secret"`
 	URLFile    string   `yaml:"url_file" json:"url_file,omitempty" jsonschema_description:"File with the URL"`
 	SecretFile string   `yaml:"secret_file" json:"secret_file,omitempty" jsonschema_description:"File with the secret that messages are signed with"`
-	Events     []string `yaml:"events" json:"events,omitempty" jsonschema_description:"Events to send (default rollback, failure, trigger): also advance, fence, due, approve, pause, resume, config, evict"`
+	Events     []string `yaml:"events" json:"events,omitempty" jsonschema_description:"Events to send (default rollback, failure, loss, trigger): also advance, fence, due, approve, pause, resume, config, evict"`
 }
 
 // webhookEvents are the causes of history entries, and: trigger, a trigger fired; due, a
 // step waits for a person.
 var webhookEvents = []string{
-	"rollback", "failure", "trigger", "advance", "fence", "due", "approve", "pause", "resume", "config", "evict",
+	"rollback", "failure", "loss", "trigger", "advance", "fence", "due", "approve", "pause", "resume", "config", "evict",
 }
 
 // Field maps one column.

@@ -90,7 +90,7 @@ func (m *Config) defaultEntries() {
 	s.FillCustom()
 	for i := range m.Webhooks {
 		if m.Webhooks[i].Events == nil {
-			m.Webhooks[i].Events = []string{"rollback", "failure", "trigger"}
+			m.Webhooks[i].Events = []string{"rollback", "failure", "loss", "trigger"}
 		}
 	}
 }

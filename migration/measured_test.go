@@ -63,7 +63,7 @@ func TestMeasuredSettings(t *testing.T) {
 		{"by hand", m.Phases.Cutover.ByItself(), false},
 		{"by itself", m.Phases.DualRead.ByItself(), true},
 		{"a file relative to the migration file", m.Prometheus.TokenFile, filepath.Join(here, "token")},
-		{"events", m.Webhooks[0].Events, []string{"rollback", "failure", "trigger"}},
+		{"events", m.Webhooks[0].Events, []string{"rollback", "failure", "loss", "trigger"}},
 	} {
 		if !reflect.DeepEqual(c.got, c.want) {
 			t.Errorf("%s: %v, want %v", c.name, c.got, c.want)
