@@ -66,10 +66,12 @@ generated: deps ## See that what is generated is up to date
 verify: test lint generated ## All of it, as CI does
 
 torture: deps ## Run the long fault tests (TORTURE=10m for each of POLICY)
-	MIGRATOR_TORTURE=$(TORTURE) $(GO) test -count=1 -timeout=2h -run 'Torture' -skip '^TestTorture$$' -v ./...
+	MIGRATOR_TORTURE=$(TORTURE) $(GO) test -count=1 -timeout=2h -run 'Torture' -skip '^TestTorture(Losses)?$$' -v ./...
 	failed=0; for policy in $(POLICY); do \
 		MIGRATOR_TORTURE=$(TORTURE) MIGRATOR_TORTURE_POLICY=$$policy $(if $(REPORT),MIGRATOR_TORTURE_REPORT=$(abspath $(REPORT))-$$policy.json) \
 			$(GO) test -count=1 -timeout=4h -run '^TestTorture$$' -v ./internal/test/torture || failed=1; \
+		MIGRATOR_TORTURE=$(TORTURE) MIGRATOR_TORTURE_POLICY=$$policy \
+			$(GO) test -count=1 -timeout=4h -run '^TestTortureLosses$$' -v ./internal/test/cases || failed=1; \
 	done; exit $$failed
 
 clean: ## Remove what was built, unpacked and cached
