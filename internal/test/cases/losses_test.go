@@ -168,7 +168,9 @@ type lossRecord struct {
 	ever         map[string]bool // all that it may ever have been
 }
 
-func (r *lossRecord) allows(got string) bool { return got == r.acknowledged || slices.Contains(r.maybe, got) }
+func (r *lossRecord) allows(got string) bool {
+	return got == r.acknowledged || slices.Contains(r.maybe, got)
+}
 
 // client reads and writes its own records, on any instance.
 func (r *lossRound) client(ctx context.Context, number int) {
@@ -402,7 +404,7 @@ func (r *lossRound) check(l *leader) {
 	}
 }
 
-// checkReturn: the way back says what is lost, and loses nothing else.
+// checkReturn: the return says what is lost, and loses nothing else.
 func (r *lossRound) checkReturn(l *leader) {
 	t, w := r.t, r.w
 	var lost *app.TargetLostError

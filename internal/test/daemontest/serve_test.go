@@ -215,6 +215,12 @@ func TestServeRepairsOnceTheTargetIsBack(t *testing.T) {
 	if err := target.Restart(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	// It has restarted without its data: nothing is written to it before an operator has looked.
+	first.awaits("a lost target", func() bool { return strings.Contains(first.status().Status.TargetLost, "has no mark") })
+	if n := first.status().Status.JournalKeys; n != 3 {
+		t.Errorf("%d keys are left in the journal", n)
+	}
+	o.Does("target claim")
 	first.awaits("an empty journal", func() bool { return first.status().Status.JournalKeys == 0 })
 	if got := o.inTarget(2); got != "changed" {
 		t.Errorf("the target has %q", got)
