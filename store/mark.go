@@ -23,6 +23,8 @@ type Marker interface {
 	// Claim places the mark in every part, in the place of the owner's former ones. ErrOwned if
 	// the target's keys, or some of them, are another owner's, unless takeOver.
 	Claim(ctx context.Context, m Mark, takeOver bool) error
+	// Owners returns the owners, but for the given one, whose keys or table the migration's may be.
+	Owners(ctx context.Context, owner string) ([]string, error)
 	// CheckMark returns ErrMarkLost unless every part has the mark, with a number not below
 	// m.Beat.
 	CheckMark(ctx context.Context, m Mark) error

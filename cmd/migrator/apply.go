@@ -9,6 +9,7 @@ import (
 
 func newApply(c *cli) *cobra.Command {
 	var liftFence string
+	var takeOver bool
 	cmd := &cobra.Command{
 		Use:   "apply",
 		Short: "Record the migration file and prepare both stores",
@@ -33,13 +34,15 @@ application. Applying a changed migration file makes older telemetry and runs vo
 					return err
 				}
 			}
-			if p := c.preflight(m).Check(ctx); p.Refused > 0 {
+			pre := c.preflight(m)
+			pre.TakeOver = takeOver
+			if p := pre.Check(ctx); p.Refused > 0 {
 				if err := c.show(p, func() { c.printChecks(p.Checks) }); err != nil {
 					return err
 				}
 				return verdict(p)
 			}
-			a, err := app.Apply(ctx, store, m)
+			a, err := app.Apply(ctx, store, m, takeOver)
 			if err != nil {
 				return err
 			}
@@ -53,5 +56,6 @@ application. Applying a changed migration file makes older telemetry and runs vo
 		},
 	}
 	cmd.Flags().StringVar(&liftFence, "lift-fence", "", "first lift the fence of this attempt, whose state database no longer exists; writes since then are in the target alone")
+	cmd.Flags().BoolVar(&takeOver, "take-over", false, "take the target's keys from the migration that has them, which then stops to use the target: only if it is over, or its state database no longer exists")
 	return cmd
 }

@@ -34,7 +34,7 @@ func commandLines() map[hint.Action]string {
 		hint.RollbackToGrace:     "migrator phase rollback {migration} --to grace",
 		hint.AcceptMissing:       "migrator phase rollback {migration} --accept-missing {records}",
 		hint.Claim:               "migrator target claim",
-		hint.TakeOver:            "migrator target claim --take-over",
+		hint.TakeOver:            "migrator apply --take-over",
 		hint.GateExplain:         "migrator gate explain {gate} {migration}",
 		hint.FleetList:           "migrator fleet list {migration}",
 		hint.FleetEvict:          "migrator fleet evict {instance} --reason '...'",

@@ -9,7 +9,7 @@ func newTarget(c *cli) *cobra.Command {
 }
 
 func newTargetClaim(c *cli) *cobra.Command {
-	var takeOver, yes bool
+	var yes bool
 	cmd := &cobra.Command{
 		Use:   "claim",
 		Short: "Use a target that lacks the migration's mark",
@@ -34,14 +34,10 @@ It changes nothing where the target has the mark.`,
 			}
 			defer j.Close()
 			name := j.Config.Name
-			question := "Has the target of " + name + " lost data that can't be restored?"
-			if takeOver {
-				question = "Take the target's keys from the migration that has them?"
-			}
-			if err := c.confirm(ctx, yes, question); err != nil {
+			if err := c.confirm(ctx, yes, "Has the target of "+name+" lost data that can't be restored?"); err != nil {
 				return err
 			}
-			claimed, err := j.Claim(ctx, takeOver)
+			claimed, err := j.Claim(ctx)
 			switch {
 			case err != nil:
 				return err
@@ -51,8 +47,6 @@ It changes nothing where the target has the mark.`,
 			return c.changed(name, "claimed")
 		},
 	}
-	f := cmd.Flags()
-	f.BoolVar(&takeOver, "take-over", false, "also from another migration, which then stops to use the target")
-	f.BoolVarP(&yes, "yes", "y", false, "don't ask")
+	cmd.Flags().BoolVarP(&yes, "yes", "y", false, "don't ask")
 	return cmd
 }

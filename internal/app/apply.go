@@ -20,7 +20,9 @@ type ApplyResult struct {
 
 // Apply prepares both stores, records the migration file and claims the target's keys, in this
 // order: after a crash at any point, another Apply completes it.
-func Apply(ctx context.Context, st *state.Store, m *migration.Config) (a ApplyResult, err error) {
+//
+// takeOver takes the target's keys from another migration that has them.
+func Apply(ctx context.Context, st *state.Store, m *migration.Config, takeOver bool) (a ApplyResult, err error) {
 	legacy, err := m.OpenLegacy(ctx)
 	if err != nil {
 		return a, err
@@ -58,7 +60,7 @@ func Apply(ctx context.Context, st *state.Store, m *migration.Config) (a ApplyRe
 	}
 	failpoint.Here("apply.recorded")
 	// Last: the mark is of a migration that the state has.
-	return a, claimTarget(ctx, st, m.Name, target)
+	return a, claimTarget(ctx, st, m.Name, target, takeOver)
 }
 
 // LiftOrphan lifts a fence that no migration of this state has raised.

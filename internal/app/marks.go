@@ -51,7 +51,7 @@ func (j *Job) CheckTarget(ctx context.Context) error {
 }
 
 // claimTarget places the migration's mark where it has none, and checks it where it has one.
-func claimTarget(ctx context.Context, st *state.Store, name string, target store.Target) error {
+func claimTarget(ctx context.Context, st *state.Store, name string, target store.Target, takeOver bool) error {
 	marker, ok := target.(store.Marker)
 	if !ok {
 		return nil
@@ -67,9 +67,15 @@ func claimTarget(ctx context.Context, st *state.Store, name string, target store
 	}
 	// [mark-first]: until a beat is confirmed nothing rests on the mark, so it may be placed again.
 	if m.Beat == 0 {
-		return place(ctx, st, name, marker, m, false)
+		return place(ctx, st, name, marker, m, takeOver)
 	}
-	if err = marker.CheckMark(ctx, m); errors.Is(err, store.ErrMarkLost) {
+	switch err = marker.CheckMark(ctx, m); {
+	case takeOver && errors.Is(err, store.ErrOwned):
+		if m, err = st.PlaceMark(ctx, name, m.Incarnation, rand.Text(), "the target's keys were taken from another migration"); err != nil {
+			return err
+		}
+		return place(ctx, st, name, marker, m, true)
+	case errors.Is(err, store.ErrMarkLost):
 		return &TargetLostError{name, err}
 	}
 	return err
@@ -126,7 +132,7 @@ func (j *Job) WatchTarget(ctx context.Context, had store.Mark) (m store.Mark, re
 	case err != nil:
 		return had, "", err
 	case m.Incarnation == "", m.Beat == 0 && lost == "" && had.Incarnation != m.Incarnation:
-		return m, "", claimTarget(ctx, j.State, name, j.Target)
+		return m, "", claimTarget(ctx, j.State, name, j.Target, false)
 	case had.Incarnation == m.Incarnation:
 		m.Beat = max(m.Beat, had.Beat)
 	}
@@ -171,8 +177,8 @@ func (j *Job) suspectTarget(ctx context.Context) (restarted string, err error) {
 }
 
 // Claim takes the target's keys for a migration whose target lacks its mark: it was emptied or
-// restored, or, with takeOver, is another migration's. The migration is marked unclean.
-func (j *Job) Claim(ctx context.Context, takeOver bool) (claimed bool, err error) {
+// restored. The migration is marked unclean.
+func (j *Job) Claim(ctx context.Context) (claimed bool, err error) {
 	marker, ok := j.Target.(store.Marker)
 	if !ok {
 		return false, refuse("a %s target has no marks: there is nothing to claim", j.Config.Target.Store)
@@ -187,10 +193,10 @@ func (j *Job) Claim(ctx context.Context, takeOver bool) (claimed bool, err error
 	}
 	if m.Incarnation != "" {
 		err := marker.CheckMark(ctx, m)
-		if err == nil && !takeOver {
+		if err == nil {
 			return false, nil // claimed already
 		}
-		if err != nil && !errors.Is(err, store.ErrMarkLost) {
+		if !errors.Is(err, store.ErrMarkLost) || errors.Is(err, store.ErrOwned) {
 			return false, err
 		}
 	}
@@ -201,7 +207,7 @@ func (j *Job) Claim(ctx context.Context, takeOver bool) (claimed bool, err error
 	if err != nil {
 		return false, err
 	}
-	err = place(ctx, j.State, j.Config.Name, marker, m, takeOver)
+	err = place(ctx, j.State, j.Config.Name, marker, m, false)
 	return err == nil, err
 }
 

@@ -27,6 +27,8 @@ type Report struct {
 // Preflight checks a migration.
 type Preflight struct {
 	Config *migration.Config // nil: there is no migration file
+	// TakeOver accepts that the target's keys are another migration's.
+	TakeOver bool
 	// StateURL returns the state database's URL, or why it is not known.
 	StateURL func() (string, error)
 	// OpenState opens the state database. Preflight closes each result.
@@ -67,6 +69,7 @@ func (p *Preflight) Check(ctx context.Context) *Report {
 	if err != nil {
 		r.refuse("target", err)
 	}
+	r.add("target", p.checkMark(ctx, target))
 	if _, err := record.NewComparer(legacy.Schema(), m.Compare); err != nil {
 		r.refuse("compare", err)
 	}

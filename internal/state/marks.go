@@ -23,6 +23,12 @@ func (s *Store) Mark(ctx context.Context, migration string) (m store.Mark, lost 
 	return m, lost, statedb.Explain(err)
 }
 
+// Owner is the name under which a migration of this database owns its target's keys.
+func (s *Store) Owner(ctx context.Context, migration string) (owner string, err error) {
+	err = s.pool.QueryRow(ctx, `SELECT $1::text || '@' || id FROM migrator.identity`, migration).Scan(&owner)
+	return owner, statedb.Explain(err)
+}
+
 // PlaceMark begins a claim of the target's keys, before the target has the mark. why is of a claim
 // that replaces one: the target may have lost data, so the migration is marked unclean.
 // was is the incarnation of the mark that is replaced, "" for none: another claim since then is

@@ -35,16 +35,12 @@ func (t *Target) Claim(ctx context.Context, m store.Mark, takeOver bool) error {
 		if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock(hashtextextended('migrator:install', 0))"); err != nil {
 			return err
 		}
-		var other string
-		err := tx.QueryRow(ctx, `SELECT owner FROM `+marksTable+`
-			WHERE owner <> $1 AND (migration = $2 OR to_regclass(relation) = $3::text::regclass) ORDER BY owner LIMIT 1`,
-			m.Owner, t.migration, t.shape.name.Sanitize()).Scan(&other)
+		others, err := t.others(ctx, tx, m.Owner)
 		switch {
-		case errors.Is(err, pgx.ErrNoRows):
 		case err != nil:
 			return err
-		case !takeOver:
-			return hint.Errorf(hint.Hint{Do: hint.TakeOver, Text: "if that migration is over"}, "%w: %s writes %s", store.ErrOwned, other, t.table())
+		case len(others) > 0 && !takeOver:
+			return hint.Errorf(hint.Hint{Do: hint.TakeOver, Text: "if that migration is over"}, "%w: %s writes %s", store.ErrOwned, others[0], t.table())
 		}
 		if _, err := tx.Exec(ctx, `DELETE FROM `+marksTable+` WHERE migration = $1 OR to_regclass(relation) = $2::text::regclass`,
 			t.migration, t.shape.name.Sanitize()); err != nil {
@@ -58,6 +54,28 @@ func (t *Target) Claim(ctx context.Context, m store.Mark, takeOver bool) error {
 		return fmt.Errorf("claim target table %s: %w", t.table(), asUnprepared(err))
 	}
 	return nil
+}
+
+// Owners implements store.Marker.
+func (t *Target) Owners(ctx context.Context, owner string) ([]string, error) {
+	others, err := t.others(ctx, t.pool, owner)
+	switch {
+	case hasState(err, stateUndefinedTable, stateNoSchema):
+		return nil, nil // nothing was ever prepared here
+	case err != nil:
+		return nil, fmt.Errorf("read the owners of target table %s: %w", t.table(), err)
+	}
+	return others, nil
+}
+
+func (t *Target) others(ctx context.Context, db queryer, owner string) ([]string, error) {
+	rows, err := db.Query(ctx, `SELECT owner FROM `+marksTable+`
+		WHERE owner <> $1 AND (migration = $2 OR to_regclass(relation) = $3::text::regclass) ORDER BY owner`,
+		owner, t.migration, t.shape.name.Sanitize())
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, pgx.RowTo[string])
 }
 
 // CheckMark implements store.Marker.

@@ -151,6 +151,15 @@ func (t *Target) evictOwners(ctx context.Context, others []registration) error {
 	return nil
 }
 
+// Owners implements store.Marker.
+func (t *Target) Owners(ctx context.Context, owner string) (names []string, err error) {
+	others, err := t.others(ctx, t.template.pattern(), owner)
+	for _, one := range others {
+		names = append(names, one.owner)
+	}
+	return names, err
+}
+
 // CheckMark implements store.Marker.
 func (t *Target) CheckMark(ctx context.Context, m store.Mark) error {
 	return t.mark(ctx, m, "", replaceNone)

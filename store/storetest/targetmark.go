@@ -46,6 +46,11 @@ func testMark(t *testing.T, h TargetHarness) {
 	is("another owner", m.CheckMark(ctx, other), store.ErrOwned)
 	is("another owner's beat", m.Beat(ctx, other, 9), store.ErrMarkLost)
 	is("another owner's claim", m.Claim(ctx, other, false), store.ErrOwned)
+	for owner, want := range map[string]int{mine.Owner: 0, other.Owner: 1} {
+		if others, err := m.Owners(ctx, owner); err != nil || len(others) != want || want == 1 && others[0] != mine.Owner {
+			t.Fatalf("owners besides %s: %q, %v", owner, others, err)
+		}
+	}
 	is("after a refused claim", m.CheckMark(ctx, at(5)), nil)
 
 	again := store.Mark{Owner: mine.Owner, Incarnation: "second"}

@@ -120,7 +120,7 @@ func losses() []loss {
 			if _, err := st.Pool().Exec(r.t.Context(), "UPDATE migrator.identity SET id = gen_random_uuid()"); err != nil {
 				r.t.Fatal(err)
 			}
-			if _, err := app.Apply(r.t.Context(), st, r.w.fileOf("items", "items")); !errors.Is(err, store.ErrOwned) {
+			if _, err := app.Apply(r.t.Context(), st, r.w.fileOf("items", "items"), false); !errors.Is(err, store.ErrOwned) {
 				r.t.Errorf("the copy was applied: %v", err)
 			}
 		}, seen: func(*lossRound) bool { return true }},
@@ -368,7 +368,7 @@ func (r *lossRound) check(l *leader) {
 	}
 	var lost *app.TargetLostError
 	if err := l.job.CheckTarget(w.ctx); errors.As(err, &lost) {
-		if _, err := l.job.Claim(w.ctx, false); err != nil {
+		if _, err := l.job.Claim(w.ctx); err != nil {
 			t.Fatal(err)
 		}
 	} else if err != nil {
@@ -412,7 +412,7 @@ func (r *lossRound) checkReturn(l *leader) {
 		if r.loss.of != ofTarget {
 			t.Errorf("the target is lost: %v", err)
 		}
-		if _, err := l.job.Claim(w.ctx, false); err != nil {
+		if _, err := l.job.Claim(w.ctx); err != nil {
 			t.Fatal(err)
 		}
 	} else if err != nil {
