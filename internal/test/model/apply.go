@@ -1,20 +1,14 @@
 package model
 
+import "github.com/stranglerfig/migrator/internal/test/model/search"
+
 // gen enumerates the steps out of one state.
 type gen struct {
 	c      Config
 	r      Rules
-	out    []Step
+	out    *search.Steps[State]
 	legals map[legalKey]bool
 	gates  map[gateKey]bool
-	seen   map[string]bool // the steps that were taken; nil: not recorded
-}
-
-// Step is one thing that may happen next.
-type Step struct {
-	What string
-	Who  int
-	To   State
 }
 
 func newGen(c Config, r Rules) *gen {
@@ -23,12 +17,12 @@ func newGen(c Config, r Rules) *gen {
 
 func (g *gen) add(what string, who int, n State) {
 	g.normalise(&n)
-	g.out = append(g.out, Step{what, who, n})
+	g.out.Add(n, what, who)
 }
 
-// next lists the steps; the slice is good until the next call.
-func (g *gen) next(s *State) []Step {
-	g.out = g.out[:0]
+// next lists the steps out of a state.
+func (g *gen) next(s *State, out *search.Steps[State]) {
+	g.out = out
 	g.operator(s)
 	for i := range s.inst {
 		g.instance(s, i)
@@ -54,7 +48,6 @@ func (g *gen) next(s *State) []Step {
 		n.at, n.has = version{}, absent
 		g.add("the tombstone expires in the target", 0, n)
 	}
-	return g.out
 }
 
 // anyInFlight reports whether a message's not-after is still to come: tombstones outlive

@@ -8,6 +8,8 @@ type Violation struct {
 	What    string
 }
 
+func (v *Violation) Error() string { return fmt.Sprintf("promise %d: %s", v.Promise, v.What) }
+
 // check checks the promises in a state. In every state every instance makes a read that takes
 // no time; longer reads are checked as if they were answered now.
 func (g *gen) check(s *State) *Violation {

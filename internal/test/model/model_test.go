@@ -1,10 +1,13 @@
 package model
 
 import (
+	"errors"
 	"math/rand/v2"
 	"os"
 	"testing"
 	"time"
+
+	"github.com/stranglerfig/migrator/internal/test/model/search"
 )
 
 // TestProtocol visits every state of every configuration.
@@ -14,16 +17,16 @@ func TestProtocol(t *testing.T) {
 	for _, c := range configs {
 		t.Run(c.Name, func(t *testing.T) {
 			began := time.Now()
-			g := newGen(c, Protocol())
-			g.seen = seen
-			n, trace, complete := g.explore(0)
-			if trace != nil {
-				t.Fatalf("after %d states:\n%s", n, trace)
+			m := newGen(c, Protocol()).machine()
+			m.Taken = seen
+			got := m.Explore(0)
+			if got.Trace != nil {
+				t.Fatalf("after %d states:\n%s", got.States, got.Trace)
 			}
-			if !complete {
-				t.Fatalf("states were left out: %d visited", n)
+			if !got.Complete {
+				t.Fatalf("states were left out: %d visited", got.States)
 			}
-			t.Logf("%d states, all of them, in %s", n, time.Since(began).Round(time.Millisecond))
+			t.Logf("%d states, all of them, in %s", got.States, time.Since(began).Round(time.Millisecond))
 		})
 	}
 	// A model in which nothing happens keeps every promise.
@@ -58,16 +61,25 @@ func TestMutations(t *testing.T) {
 		t.Run(m.name, func(t *testing.T) {
 			r := Protocol()
 			m.off(&r)
-			n, trace, _ := Explore(*m.in, r, 1_000_000)
-			if trace == nil {
-				t.Fatalf("nothing broke in %d states of %q", n, m.in.Name)
+			got := Explore(*m.in, r, 1_000_000)
+			if got.Trace == nil {
+				t.Fatalf("nothing broke in %d states of %q", got.States, m.in.Name)
 			}
-			if trace.Promise != m.promise {
-				t.Errorf("promise %d broke, want %d", trace.Promise, m.promise)
+			if broken := brokenPromise(got.Trace); broken != m.promise {
+				t.Errorf("promise %d broke, want %d", broken, m.promise)
 			}
-			t.Logf("%q, %d states:\n%s", m.in.Name, n, trace)
+			t.Logf("%q, %d states:\n%s", m.in.Name, got.States, got.Trace)
 		})
 	}
+}
+
+// brokenPromise is the number of the promise that a trace breaks.
+func brokenPromise(t *search.Trace) int {
+	var v *Violation
+	if errors.As(t.Wrong, &v) {
+		return v.Promise
+	}
+	return 0
 }
 
 // TestEveryRuleHasAMutation: a rule that no test switches off has no effect.
