@@ -12,7 +12,7 @@ TOOL     := $(GO) tool -modfile=tools/go.mod
 TEST      = $(GO) test -count=1 -timeout=$(TIMEOUT) $(if $(RUN),-run '$(RUN)')
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build demo test race lint fmt fuzz bench cases docs generated verify torture peers integrations clean
+.PHONY: help deps build demo test race lint fmt fuzz bench cases docs generated verify torture model peers integrations clean
 
 help: ## Say what the targets do
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -73,6 +73,9 @@ torture: deps ## Run the long fault tests (TORTURE=10m for each of POLICY)
 		MIGRATOR_TORTURE=$(TORTURE) MIGRATOR_TORTURE_POLICY=$$policy \
 			$(GO) test -count=1 -timeout=4h -run '^TestTortureLosses$$' -v ./internal/test/cases || failed=1; \
 	done; exit $$failed
+
+model: ## Search the model's large worlds too, and print the shortest trace of each mutation
+	MIGRATOR_TORTURE=1s $(GO) test -count=1 -timeout=1h -v ./internal/test/model/...
 
 clean: ## Remove what was built, unpacked and cached
 	rm -rf bin
