@@ -16,6 +16,7 @@ const (
 	stateScans
 	stateBeat
 	stateBeatTwice
+	stateEras
 )
 
 const (
@@ -28,7 +29,7 @@ var stateBack = World{
 	About: "The state goes back, and its epoch is the same: it fails over to a standby that lagged, or its disk is an older copy. A key of the journal, or of the return journal, is gone.",
 	Searches: []Search{
 		{Bounds: "dual-read to cutover: two instances, two writes, a full reconcile, one beat", States: 656272, explore: stateWorld{beats: 1}.explore},
-		{Bounds: "retain to grace: two instances, two writes, one beat", States: 97992, explore: stateWorld{retain: true, beats: 1}.explore},
+		{Bounds: "retain to grace: two instances, two writes, one beat", States: 253352, explore: stateWorld{retain: true, beats: 1}.explore},
 		{Bounds: "the first with three beats", States: 2830192, Long: true, explore: stateWorld{beats: 3}.explore},
 	},
 	Rules: []Rule{
@@ -43,6 +44,7 @@ var stateBack = World{
 		{stateScans, "a return while unclean scans the whole target", stateLossless, 9, 1, "reclaim-scan"},
 		{stateBeat, "a part of the target that has a later number of the beat than the state has given out marks it unclean", stateStale, 10, 0, "beat-first"},
 		{stateBeatTwice, "a part that has the very number that is given out marks it unclean too", stateStale, 10, 0, ""},
+		{stateEras, "that scan takes entries of every era since the attempt's first fence", stateLossless, 10, 1, ""},
 	},
 }
 
@@ -78,6 +80,7 @@ type stateState struct {
 	acked         uint8
 	written       uint8
 	inst          [2]stateInstance
+	era, wroteAt  uint8 // of retain, and of the key's entry in the target
 	reconcile     uint8 // 1 begun, 2 begun before a later mark
 	moved         bool
 	died          bool
@@ -173,6 +176,12 @@ func (w *stateWorld) next(s *stateState, out *search.Steps[stateState]) {
 		n.reconcile = 0
 		add(n, "the full reconcile ends: the target is right")
 	}
+	if w.retain && s.era == 0 {
+		n := *s
+		w.transaction(&n)
+		n.era = 1
+		add(n, "a return is given up: retain begins a new era")
+	}
 	w.move(s, out)
 	w.forget(s, out)
 }
@@ -238,6 +247,9 @@ func (w *stateWorld) instance(s *stateState, i int, out *search.Steps[stateState
 		step("instance %d's write is acknowledged", func(n *stateState, me *stateInstance) {
 			n.first |= me.bit
 			n.acked |= me.bit
+			if i == 0 {
+				n.wroteAt = n.era
+			}
 			me.pc, me.bit = 0, 0
 		})
 	}
@@ -283,8 +295,10 @@ func (w *stateWorld) move(s *stateState, out *search.Steps[stateState]) {
 	}
 	n.moved = true
 	if unclean && w.r.has(stateScans) {
-		n.second = n.first
-		out.Add(n, "the return scans the whole target, lifts, grace")
+		if n.wroteAt == n.era || n.rows.journal || w.r.has(stateEras) {
+			n.second = n.first
+		}
+		out.Add(n, "the return copies the return journal's keys, scans the whole target, lifts, grace")
 		return
 	}
 	if n.rows.journal {

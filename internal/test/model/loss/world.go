@@ -52,7 +52,7 @@ type World struct {
 
 // Worlds returns all of them.
 func Worlds() []*World {
-	return []*World{&beatWorld, &acceptWorld, &stateBack, &returnWorld, &missWorld, &fenceWorld, &eraWorld, &olderWorld}
+	return []*World{&beatWorld, &acceptWorld, &stateBack, &returnWorld, &missWorld, &fenceWorld, &eraWorld, &olderWorld, &captureWorld}
 }
 
 // machine is a world of states S.
