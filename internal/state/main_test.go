@@ -16,7 +16,8 @@ import (
 	"github.com/stranglerfig/migrator/phases"
 )
 
-func TestMain(m *testing.M) { testenv.Main(m) }
+// Some tests wait for a statement or a lease to run out.
+func TestMain(m *testing.M) { testenv.Main(testenv.Parallel(m, 4)) }
 
 const testMigration = "products"
 

@@ -19,7 +19,7 @@ import (
 // Main is the TestMain of a package whose tests run migrator: it builds the program for
 // them, unless it is given as a function, and puts it and the storefront on their PATH.
 // It stops the tests' servers and exits.
-func Main(m *testing.M, migrator func()) {
+func Main(m testenv.M, migrator func()) {
 	programs := map[string]func(){"storefront": storefront}
 	if migrator != nil {
 		programs["migrator"] = migrator
@@ -34,7 +34,7 @@ func Main(m *testing.M, migrator func()) {
 }
 
 type runner struct {
-	m     *testing.M
+	m     testenv.M
 	build bool
 }
 

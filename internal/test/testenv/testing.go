@@ -3,7 +3,9 @@ package testenv
 import (
 	"context"
 	"errors"
+	"flag"
 	"os"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -41,12 +43,37 @@ var (
 	sharedRedis    lazy[*RedisServer]
 )
 
+// M is a *testing.M, or one with other settings.
+type M interface{ Run() int }
+
 // Main runs the tests, stops the shared servers and exits: the TestMain of a
 // package whose tests use them.
-func Main(m *testing.M) { os.Exit(Run(m)) }
+func Main(m M) { os.Exit(Run(m)) }
+
+// Parallel lets n tests run at a time, more than there are processors, unless -parallel is
+// given: for a package whose tests mostly wait.
+func Parallel(m M, n int) M { return parallel{m, n} }
+
+type parallel struct {
+	M
+	n int
+}
+
+func (p parallel) Run() int {
+	flag.Parse()
+	chosen := false
+	flag.Visit(func(f *flag.Flag) { chosen = chosen || f.Name == "test.parallel" })
+	if !chosen {
+		if err := flag.Set("test.parallel", strconv.Itoa(p.n)); err != nil {
+			_, _ = os.Stderr.WriteString(err.Error() + "\n")
+			return 1
+		}
+	}
+	return p.M.Run()
+}
 
 // Run is Main without the exit.
-func Run(m *testing.M) int {
+func Run(m M) int {
 	if err := Scratch(); err != nil {
 		_, _ = os.Stderr.WriteString("make a directory for temporary files: " + err.Error() + "\n")
 		return 1
