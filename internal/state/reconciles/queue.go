@@ -35,7 +35,8 @@ func queueOf(migration string) string { return queue.Name("reconcile", migration
 // Pauses of the queue.
 const (
 	queuePoll  = time.Second
-	queueRetry = time.Second // after the first failure, and after an error of the state database
+	queueRetry = time.Second      // after the first failure, and after an error of the state database
+	skipFor    = 10 * time.Second // a worker leaves a queue with jobs of another config hash
 )
 
 // retries implements river.ClientRetryPolicy.

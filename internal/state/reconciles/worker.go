@@ -40,6 +40,7 @@ type workerPool struct {
 	finished  func(ctx context.Context, run int64, j reconcile.Job, t *reconcile.Tally)
 	fatal     chan error // receives this process's first failure; nil: a failure is the job's
 	skipped   sync.Map   // runs of another config hash that were logged
+	leave     func()     // ends the present serving of the queue
 }
 
 func processName() string {
@@ -57,13 +58,23 @@ func (c *workerPool) serve(ctx context.Context, workers int) error {
 	c.requeueLost(ctx) // before the queue's first fetch, which finds them
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
-		err := queue.Serve(ctx, c.r.pool, queue.Served{
-			Name: queueOf(c.r.migration), Workers: workers, Poll: queuePoll, Retry: retries{}, Log: c.log(),
-		}, c.work)
-		if ctx.Err() != nil {
-			return nil
+		for {
+			serving, leave := context.WithCancel(ctx)
+			c.leave = leave
+			err := queue.Serve(serving, c.r.pool, queue.Served{
+				Name: queueOf(c.r.migration), Workers: workers, Poll: queuePoll, Retry: retries{}, Log: c.log(),
+			}, c.work)
+			left := serving.Err() != nil
+			leave()
+			switch {
+			case ctx.Err() != nil:
+				return nil
+			case !left:
+				return statedb.Explain(err)
+			case statedb.Sleep(ctx, skipFor) != nil:
+				return nil
+			}
 		}
-		return statedb.Explain(err)
 	})
 	group.Go(func() error {
 		for statedb.Sleep(ctx, requeueEvery) == nil {
@@ -94,6 +105,9 @@ func (c *workerPool) work(ctx context.Context, woken *river.Job[jobArgs]) error 
 	h, err := c.take(ctx, woken.Args, woken.ID)
 	switch {
 	case errors.Is(err, errOtherConfig):
+		// All polls have one interval. Without leaving the queue, this worker could be the first to
+		// fetch the job again each time.
+		c.leave()
 		return river.JobSnooze(queueRetry)
 	case err != nil:
 		c.log().Warn("taking a job failed", "run", woken.Args.Run, "job", woken.Args.Number, "error", err, hint.Attr(err))
