@@ -12,7 +12,8 @@ import (
 	"github.com/stranglerfig/migrator/record"
 )
 
-func TestMain(m *testing.M) { testenv.Main(m) }
+// Many tests wait until a write can land no more.
+func TestMain(m *testing.M) { testenv.Main(testenv.Parallel(m, 4)) }
 
 // notAfter is short in tests: every difference takes that long to confirm.
 const notAfter = 400 * time.Millisecond

@@ -147,7 +147,7 @@ func TestRepairBesideLiveWritersLosesNothing(t *testing.T) {
 	var all sync.WaitGroup
 	for range 4 {
 		all.Go(func() {
-			for ctx.Err() == nil {
+			for range paced(ctx, 2*time.Millisecond) {
 				if err := w.write(context.WithoutCancel(ctx), rand.IntN(ids)); err != nil && ctx.Err() == nil {
 					t.Error(err)
 					return
