@@ -18,6 +18,7 @@ import (
 	"github.com/stranglerfig/migrator/dual"
 	"github.com/stranglerfig/migrator/dual/pgfleet"
 	"github.com/stranglerfig/migrator/internal/openstore"
+	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/internal/test/testenv"
 	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/phases"
@@ -59,12 +60,14 @@ type watched struct {
 	t     *testing.T
 	redis *testenv.RedisServer
 	app   *loaded
+	state *state.Store // opened by the first use
 }
 
 // newWatched advances to cutover and deploys the application there. A read of either store
 // takes delay longer than the store needs.
 func newWatched(t *testing.T, rest string, delay time.Duration) *watched {
 	t.Helper()
+	loadOne(t)
 	o := newOperator(t, "items", "  table: items\n", "  key: item:{id}\n", rest)
 	w := &watched{operator: o, t: t, redis: testenv.Redis(t)}
 	o.Target = w.redis.URL()

@@ -17,16 +17,25 @@ import (
 	"github.com/stranglerfig/migrator/internal/app"
 	"github.com/stranglerfig/migrator/internal/judge"
 	"github.com/stranglerfig/migrator/internal/notify"
+	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/internal/test/clitest"
 	"github.com/stranglerfig/migrator/phases"
 )
 
-// list is the output of trigger list.
-func (w *watched) list() (l app.Triggers) {
+// list is what trigger list prints, read without a process for each poll.
+func (w *watched) list() app.Triggers {
 	w.t.Helper()
-	code, stdout, stderr := w.Try("trigger", "list", "-o", "json")
-	if err := json.Unmarshal([]byte(stdout), &l); code != clitest.Done || err != nil {
-		w.t.Fatalf("trigger list: %d %s%s", code, stdout, stderr)
+	if w.state == nil {
+		store, err := state.Open(w.t.Context(), w.State)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		w.t.Cleanup(store.Close)
+		w.state = store
+	}
+	l, _, err := app.ReadTriggers(w.t.Context(), w.state, "items")
+	if err != nil {
+		w.t.Fatal(err)
 	}
 	return l
 }

@@ -39,6 +39,7 @@ type staged struct {
 
 func newStaged(t *testing.T, rest string, serve ...string) *staged {
 	t.Helper()
+	loadOne(t)
 	s := &staged{newOperator(t, "products", "  table: products\n", "  key: product:{id}\n", clitest.Staged+rest), t, ""}
 	if out, err := s.command("storefront", "seed", "--products", "300").CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
@@ -250,7 +251,7 @@ func TestADrillFailsForTheRightReason(t *testing.T) {
 	s.Write("ledger", "")
 	s.fails("has no write since", "--load", s.Path("ledger"), "--within", "3s")
 	// A fault that would take nothing back, so that the route stays.
-	r := s.fails("shop did not activate it", "--fault", "latency", "--delay", "10ms", "--within", "20s", "--healthy", "3s")
+	r := s.fails("shop did not activate it", "--fault", "latency", "--delay", "10ms", "--within", "10s", "--healthy", "3s")
 	if len(r.FaultTargets) != 2 || r.Fired != nil || r.Ledger != nil || r.After != "cutover 50 %" {
 		t.Errorf("%+v", r)
 	}
@@ -263,7 +264,7 @@ func TestADrillWithoutATriggerFails(t *testing.T) {
 	t.Parallel()
 	s := newStaged(t, strings.Replace(stagedTriggers, "errors: {interval: 1s}", "errors: {interval: 1s, dry_run: true}", 1), "--faults")
 	s.interrupted()
-	r := s.fails("errors is a dry run: firing", "--within", "30s", "--healthy", "3s")
+	r := s.fails("errors is a dry run: firing", "--within", "20s", "--healthy", "3s")
 	if r.Fault.Executed == 0 || r.After != "cutover 50 %" {
 		t.Errorf("%+v, on %s", r.Fault, r.After)
 	}
