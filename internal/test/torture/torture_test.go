@@ -151,7 +151,7 @@ func (w *world) torture(seed uint64, d time.Duration, all *report) {
 	sampling.Go(func() error { return w.sampleState(samplingCtx) })
 	many := clients
 	if d < longest {
-		many = 12 // other tests run too
+		many = 6 // other tests run too
 	}
 	for n := range many {
 		serving.Go(func() error { return newClient(w, seed, n, keys).run(traffic) })
