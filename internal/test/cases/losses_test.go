@@ -96,17 +96,25 @@ func losses() []loss {
 			}
 			redisDo(r.t, r.redis, append(commands, []any{"EXEC"}, []any{"PING"})...)
 		}},
-		{name: "legacy's data directory put back to a copy", of: ofLegacy, phases: []phases.Phase{phases.Cutover, phases.Grace}, open: ownLegacy,
-			copy: func(r *lossRound) { r.older = r.cluster.copied() }, strike: func(r *lossRound) { replace(r, false) }},
-		{name: "failover of legacy to a standby that lags", of: ofLegacy, phases: []phases.Phase{phases.Cutover, phases.Grace}, open: ownLegacy,
-			copy: func(r *lossRound) { r.older = r.cluster.copied() }, strike: func(r *lossRound) { replace(r, true) }},
-		{name: "failover of legacy to a standby without the fence", of: ofLegacy, phases: []phases.Phase{phases.Retain}, open: ownLegacy,
-			copy: func(r *lossRound) {}, strike: func(r *lossRound) { replace(r, true) }},
-		{name: "legacy upgraded with another identifier", of: ofLegacy, phases: []phases.Phase{phases.Cutover, phases.Grace}, open: ownLegacy,
+		{
+			name: "legacy's data directory put back to a copy", of: ofLegacy, phases: []phases.Phase{phases.Cutover, phases.Grace}, open: ownLegacy,
+			copy: func(r *lossRound) { r.older = r.cluster.copied() }, strike: func(r *lossRound) { replace(r, false) },
+		},
+		{
+			name: "failover of legacy to a standby that lags", of: ofLegacy, phases: []phases.Phase{phases.Cutover, phases.Grace}, open: ownLegacy,
+			copy: func(r *lossRound) { r.older = r.cluster.copied() }, strike: func(r *lossRound) { replace(r, true) },
+		},
+		{
+			name: "failover of legacy to a standby without the fence", of: ofLegacy, phases: []phases.Phase{phases.Retain}, open: ownLegacy,
+			copy: func(r *lossRound) {}, strike: func(r *lossRound) { replace(r, true) },
+		},
+		{
+			name: "legacy upgraded with another identifier", of: ofLegacy, phases: []phases.Phase{phases.Cutover, phases.Grace}, open: ownLegacy,
 			strike: func(r *lossRound) {
 				r.cluster.stop("fast")
 				r.cluster.upgraded()
-			}},
+			},
+		},
 		{name: "state put back to a copy", of: ofState, phases: []phases.Phase{phases.DualRead, phases.Cutover}, open: func(r *lossRound) options {
 			r.cluster = newCluster(r.t)
 			return options{stateURL: r.cluster.database("state")}
