@@ -27,7 +27,7 @@ func (m *Config) Public() ([]byte, error) {
 // compared and written, and what a step requires.
 //
 // It leaves out what may be tuned beside a running migration: URLs (so a password can be
-// changed), prometheus, webhooks, runbook, phases' auto, fleet, backfill, and of
+// changed), what only its store knows to be tunable (legacy's standbys), prometheus, webhooks, runbook, phases' auto, fleet, backfill, and of
 // reconcile all but pause and rereads; of the rules show, the wording of ignore, and
 // their order.
 //

@@ -30,6 +30,9 @@ type LegacyConfig struct {
 	Table         string   `yaml:"table" json:"table" jsonschema:"required" jsonschema_description:"The table, with its schema if not public; names with dots or capitals in double quotes"`
 	Key           []string `yaml:"key" json:"key,omitempty" jsonschema_description:"The key's columns; empty: the primary key"`
 	VersionColumn string   `yaml:"version_column" json:"version_column,omitempty" jsonschema_description:"A column that grows with every change, through delete and re-insert too; empty: versions from the write-ahead log"`
+	// Standbys is nil where the file does not name them. It is no part of what moves, nor of the hash:
+	// it may be changed beside a running migration.
+	Standbys []string `yaml:"standbys" json:"-" jsonschema_description:"The standbys that may be promoted, by application_name or slot: the fence waits for exactly these; [] for none. Absent: those of physical slots and synchronous_standby_names, and what streams"`
 }
 
 // TargetConfig is the part of target in a migration file that is PostgreSQL's own.
@@ -131,6 +134,14 @@ func (c *LegacyConfig) Validate(v migration.Validation) {
 			v.At(v.Index("legacy.key", i), "is empty")
 		case slices.Contains(c.Key[:i], name):
 			v.At(v.Index("legacy.key", i), "%q is named twice", name)
+		}
+	}
+	for i, name := range c.Standbys {
+		switch {
+		case name == "":
+			v.At(v.Index("legacy.standbys", i), "is empty")
+		case slices.Contains(c.Standbys[:i], name):
+			v.At(v.Index("legacy.standbys", i), ": %q is named twice", name)
 		}
 	}
 	for i, name := range c.Key {

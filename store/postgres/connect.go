@@ -136,3 +136,11 @@ func withoutValue(err error) error {
 func inTx(ctx context.Context, pool *pgxpool.Pool, access pgx.TxAccessMode, do func(pgx.Tx) error) error {
 	return pgx.BeginTxFunc(ctx, pool, pgx.TxOptions{IsoLevel: pgx.ReadCommitted, AccessMode: access}, do)
 }
+
+// durably makes the transaction's commit return only once it is on this server's disk, whatever
+// the role's synchronous_commit is. It does not wait for standbys: with a synchronous one that is
+// away, a commit would wait without end, holding its locks.
+func durably(ctx context.Context, tx pgx.Tx) error {
+	_, err := tx.Exec(ctx, "SET LOCAL synchronous_commit = local")
+	return err
+}

@@ -43,13 +43,17 @@ func (l *Legacy) FenceState(ctx context.Context) (attempt string, era uint32, er
 
 // RaiseFence implements store.Fence. An attempt whose fence was lifted can't raise it
 // again: a controller that was suspended meanwhile must not leave legacy fenced.
-// RaiseFence returns only when every connected standby has the fence, since a standby
-// that is promoted without it would accept writes.
+// RaiseFence returns only when every standby that is expected, and every other one that streams,
+// has the fence, since a standby that is promoted without it would accept writes.
 func (l *Legacy) RaiseFence(ctx context.Context, attempt string, timeout time.Duration) (uint32, error) {
 	if attempt == "" {
 		return 0, fmt.Errorf("a fence needs an attempt's id")
 	}
 	deadline := time.Now().Add(timeout)
+	// [fence-standbys]: before the table is locked, so that no write waits for a standby that is away.
+	if err := l.refuseAway(ctx); err != nil {
+		return 0, fmt.Errorf("fence legacy table %s: %w", l.table(), err)
+	}
 	var era uint32
 	// [fence-lock]: a writer that has locked the table commits before the fence does; a writer
 	// that waits for the fence's lock meets the triggers.
@@ -64,6 +68,9 @@ func (l *Legacy) RaiseFence(ctx context.Context, attempt string, timeout time.Du
 		// [one-decides]: two attempts can't both hold the fence.
 		if f.attempt != "" && f.attempt != attempt {
 			return fmt.Errorf("attempt %s has fenced it already", f.attempt)
+		}
+		if err := durably(ctx, tx); err != nil {
+			return err
 		}
 		over, err := l.isOver(ctx, tx, attempt)
 		if err != nil {
@@ -93,7 +100,9 @@ func (l *Legacy) RaiseFence(ctx context.Context, attempt string, timeout time.Du
 	if err == nil {
 		failpoint.Here("postgres.fence.committed")
 		// [fence-standbys]: a standby that is promoted without the triggers takes writes.
-		err = l.awaitStandbys(ctx, max(time.Until(deadline), time.Second))
+		if err = l.awaitStandbys(ctx, max(time.Until(deadline), time.Second), true); err != nil {
+			err = errStandbys(err)
+		}
 	}
 	if err != nil {
 		return 0, fmt.Errorf("fence legacy table %s: %w", l.table(), err)
@@ -153,6 +162,9 @@ func (l *Legacy) RestoreFence(ctx context.Context, attempt string, era uint32, t
 		if f.attempt != "" && f.attempt != attempt {
 			return fmt.Errorf("attempt %s has fenced it", f.attempt)
 		}
+		if err := durably(ctx, tx); err != nil {
+			return err
+		}
 		// [attempt-void]: it was lifted: to raise it again would fence legacy under a route that
 		// writes to it.
 		if over, err := l.isOver(ctx, tx, attempt); err != nil {
@@ -179,7 +191,11 @@ func (l *Legacy) RestoreFence(ctx context.Context, attempt string, era uint32, t
 		return err
 	})
 	if err == nil {
-		err = l.awaitStandbys(ctx, max(time.Until(deadline), time.Second))
+		// Not for those that are away: after a failover the former primary is one. Promoted again, it
+		// is found without the fence.
+		if err = l.awaitStandbys(ctx, max(time.Until(deadline), time.Second), false); err != nil {
+			err = errStandbys(err)
+		}
 	}
 	if err != nil {
 		return fmt.Errorf("restore the fence of legacy table %s: %w", l.table(), err)
@@ -240,6 +256,9 @@ func (l *Legacy) LiftFence(ctx context.Context, attempt string, timeout time.Dur
 		if f.attempt == "" {
 			return nil
 		}
+		if err := durably(ctx, tx); err != nil {
+			return err
+		}
 		if err := l.disableFence(ctx, tx, attempt); err != nil {
 			return err
 		}
@@ -264,38 +283,4 @@ func (l *Legacy) LiftFence(ctx context.Context, attempt string, timeout time.Dur
 		return l.dropFences(ctx, tx)
 	})
 	return era, nil
-}
-
-// awaitStandbys waits until every standby that streams now has flushed the log up to
-// the current position. It does not wait for standbys whose positions the role may not
-// see; Check warns of them.
-func (l *Legacy) awaitStandbys(ctx context.Context, timeout time.Duration) error {
-	var position string
-	if err := l.pool.QueryRow(ctx, "SELECT pg_current_wal_flush_lsn()::text").Scan(&position); err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeoutCause(ctx, timeout, errors.New("timed out"))
-	defer cancel()
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		var behind string
-		err := l.pool.QueryRow(ctx, `
-			SELECT coalesce(string_agg(r.application_name, ', '), '') FROM pg_stat_replication r
-			LEFT JOIN pg_replication_slots s ON s.active_pid = r.pid
-			WHERE r.state IN ('streaming', 'catchup') AND s.slot_type IS DISTINCT FROM 'logical' AND r.flush_lsn < $1::text::pg_lsn`,
-			position).Scan(&behind)
-		if err == nil && behind == "" {
-			return nil
-		}
-		if err != nil && ctx.Err() == nil {
-			return err
-		}
-		select {
-		case <-ctx.Done():
-			return hint.Errorf(hint.Hint{Text: "wait until the standby has caught up, or disconnect it"},
-				"the fence is raised, but a standby has not replayed it yet (%s): %w", behind, context.Cause(ctx))
-		case <-tick.C:
-		}
-	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -13,8 +14,10 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/test/testenv"
 	"github.com/stranglerfig/migrator/record"
+	"github.com/stranglerfig/migrator/store"
 	"github.com/stranglerfig/migrator/store/postgres"
 )
 
@@ -127,20 +130,12 @@ func (s *standby) stored(position string) {
 // TestFenceWaitsForStandbys: a standby promoted without the fence would accept writes.
 func TestFenceWaitsForStandbys(t *testing.T) {
 	t.Parallel()
-	server := testenv.Postgres(t) // standbys are seen, and waited for, by every database of a server
-	d := &database{T: t, url: server.URL()}
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
-	t.Cleanup(cancel)
-	d.ctx = ctx
-	var err error
-	d.pool, err = pgxpool.New(ctx, d.url)
-	d.ok(err)
-	t.Cleanup(d.pool.Close)
+	d, _ := ownServer(t)
 	d.exec(`CREATE TABLE products (id int8 PRIMARY KEY, name text)`)
 	l := d.legacy(testConfig("products"))
 	s := newStandby(d, "reporting-replica")
 	s.stored(d.text("SELECT pg_current_wal_flush_lsn()::text"))
-	_, err = l.RaiseFence(d.ctx, "A", 100*time.Millisecond)
+	_, err := l.RaiseFence(d.ctx, "A", 100*time.Millisecond)
 	if err == nil || !strings.Contains(err.Error(), "standby") {
 		t.Errorf("RaiseFence returned (%v) although a standby lacks the fence", err)
 	}
@@ -154,4 +149,183 @@ func TestFenceWaitsForStandbys(t *testing.T) {
 	if err != nil || again != era {
 		t.Errorf("once the standby has it: era %d (%v), want %d", again, err, era)
 	}
+}
+
+// ownServer is a server of the test's own, since standbys are seen, and waited for, by every
+// database of a server.
+func ownServer(t *testing.T) (*database, *testenv.PostgresServer) {
+	t.Helper()
+	server := testenv.Postgres(t)
+	d := &database{T: t, url: server.URL()}
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	t.Cleanup(cancel)
+	d.ctx = ctx
+	d.connect()
+	return d, server
+}
+
+func (d *database) connect() {
+	d.Helper()
+	pool, err := pgxpool.New(d.ctx, d.url)
+	d.ok(err)
+	d.Cleanup(pool.Close)
+	d.pool = pool
+}
+
+// refuses raises a fence with the standbys of the migration file, and wants an error with the words,
+// and that nothing is left.
+func (d *database) refuses(standbys []string, words ...string) {
+	d.Helper()
+	m := testConfig("products")
+	m.Legacy.Part.(*postgres.LegacyConfig).Standbys = standbys
+	l := d.legacy(m)
+	_, err := l.RaiseFence(d.ctx, "A", wait)
+	h, _ := hint.Of(err)
+	for _, word := range words {
+		if err == nil || !strings.Contains(err.Error()+" try: "+h.Text, word) {
+			d.Errorf("standbys %q: %v with the hint %q does not contain %q", standbys, err, h.Text, word)
+		}
+	}
+	if attempt, _, err := l.FenceState(d.ctx); attempt != "" || err != nil {
+		d.Errorf("standbys %q: attempt %q is left, %v", standbys, attempt, err)
+	}
+	d.exec(`UPDATE products SET name = name`)
+	checks, err := l.Check(d.ctx)
+	d.ok(err)
+	if !slices.ContainsFunc(checks, func(c store.Check) bool {
+		return c.Name == "legacy-standbys" && c.Result == store.Warned && strings.Contains(c.Detail, words[0])
+	}) {
+		d.Errorf("standbys %q: no check warns of it", standbys)
+	}
+}
+
+// TestFenceWaitsForStandbysThatAreAway: one that is away can't have the fence, and takes writes
+// when it is promoted.
+func TestFenceWaitsForStandbysThatAreAway(t *testing.T) {
+	t.Parallel()
+	d, server := ownServer(t)
+	d.exec(`CREATE TABLE products (id int8 PRIMARY KEY, name text); INSERT INTO products VALUES (1, 'one')`)
+	b := testenv.PostgresStandby(t, server, "second")
+	d.await("the standby to stream", `SELECT state = 'streaming' FROM pg_stat_replication WHERE application_name = 'second'`)
+	d.exec(`ALTER SYSTEM SET synchronous_standby_names = 'FIRST 1 ("Third", *)'`)
+	d.exec(`ALTER SYSTEM SET synchronous_commit = local`) // no commit of the test waits
+	d.exec(`SELECT pg_reload_conf()`)
+	d.await("the setting", `SELECT current_setting('synchronous_standby_names') <> ''`)
+	d.pool.Reset()
+	d.refuses(nil, `"Third"`, "synchronous_standby_names", "legacy.standbys")
+	d.exec(`ALTER SYSTEM RESET synchronous_standby_names`)
+	d.exec(`SELECT pg_reload_conf()`)
+	d.await("the setting", `SELECT current_setting('synchronous_standby_names') = ''`)
+
+	l := d.legacy(testConfig("products"))
+	_, err := l.RaiseFence(d.ctx, "first", wait)
+	d.ok(err)
+	standby, err := pgx.Connect(d.ctx, b.URL())
+	d.ok(err)
+	d.Cleanup(func() { _ = standby.Close(context.WithoutCancel(d.ctx)) })
+	stored := false
+	d.ok(standby.QueryRow(d.ctx, `SELECT pg_last_wal_receive_lsn() >= $1::text::pg_lsn`, d.text(`SELECT pg_current_wal_flush_lsn()::text`)).Scan(&stored))
+	if !stored {
+		t.Error("the standby lacks the fence")
+	}
+	_, err = l.LiftFence(d.ctx, "first", wait)
+	d.ok(err)
+
+	d.ok(b.Kill())
+	d.await("the primary to notice", `SELECT NOT active FROM pg_replication_slots WHERE slot_name = 'second'`)
+	d.refuses(nil, `"second"`, "its replication slot", "start it", "pg_drop_replication_slot('second')", "legacy.standbys")
+	d.refuses([]string{"second"}, `"second"`, "legacy.standbys")
+	m := testConfig("products")
+	m.Legacy.Part.(*postgres.LegacyConfig).Standbys = []string{}
+	none := d.legacy(m)
+	_, err = none.RaiseFence(d.ctx, "none", wait)
+	d.ok(err)
+	_, err = none.LiftFence(d.ctx, "none", wait)
+	d.ok(err)
+
+	d.ok(b.Restart(d.ctx))
+	d.await("the standby to stream again", `SELECT state = 'streaming' FROM pg_stat_replication WHERE application_name = 'second'`)
+	_, err = l.RaiseFence(d.ctx, "again", wait)
+	d.ok(err)
+}
+
+// TestFenceNeedsPositions: a standby whose position is hidden can't be waited for.
+func TestFenceNeedsPositions(t *testing.T) {
+	t.Parallel()
+	d, _ := ownServer(t)
+	d.exec(`CREATE TABLE products (id int8 PRIMARY KEY, name text);
+		CREATE ROLE mover LOGIN PASSWORD 'mover'; ALTER TABLE products OWNER TO mover; GRANT CREATE ON DATABASE postgres TO mover`)
+	newStandby(d, "reporting-replica").stored(d.text("SELECT pg_current_wal_flush_lsn()::text"))
+	config, err := pgxpool.ParseConfig(d.url)
+	d.ok(err)
+	d.url = fmt.Sprintf("postgres://mover:mover@%s:%d/postgres?sslmode=disable", config.ConnConfig.Host, config.ConnConfig.Port)
+	m := testConfig("products")
+	m.Legacy.Part.(*postgres.LegacyConfig).Standbys = []string{"reporting-replica"}
+	_, err = d.legacy(m).RaiseFence(d.ctx, "A", wait)
+	if h, _ := hint.Of(err); err == nil || !strings.Contains(err.Error(), "hidden") || h.Text != "GRANT pg_read_all_stats TO mover" {
+		t.Errorf("%v, %v", err, h)
+	}
+}
+
+// TestPreparedTransactionsAreNamed: they belong to no session that could be ended.
+func TestPreparedTransactionsAreNamed(t *testing.T) {
+	t.Parallel()
+	server := testenv.Postgres(t, testenv.PostgresOptions{Settings: map[string]string{"max_prepared_transactions": "5"}})
+	d := &database{T: t, url: server.URL()}
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	t.Cleanup(cancel)
+	d.ctx = ctx
+	d.connect()
+	d.exec(`CREATE TABLE products (id int8 PRIMARY KEY, name text); INSERT INTO products VALUES (1, 'one'), (2, 'two')`)
+	l := d.legacy(testConfig("products"))
+	check := func() store.Check {
+		checks, err := l.Check(d.ctx)
+		d.ok(err)
+		return checks[slices.IndexFunc(checks, func(c store.Check) bool { return c.Name == "legacy-prepared" })]
+	}
+	if c := check(); c.Result != store.Good {
+		t.Errorf("%+v", c)
+	}
+	const evil = "it's\x1b[31m\n\\gid"
+	long := strings.Repeat("x", 199)
+	for i, gid := range []string{evil, long} {
+		tx := d.begin(pgx.TxOptions{})
+		_, err := tx.Exec(d.ctx, `UPDATE products SET name = 'a secret' WHERE id = $1`, i+1)
+		d.ok(err)
+		_, err = tx.Exec(d.ctx, "PREPARE TRANSACTION E'"+strings.NewReplacer("'", "''", `\`, `\\`).Replace(gid)+"'")
+		d.ok(err)
+		_ = tx.Rollback(d.ctx) // its connection has no transaction any more
+	}
+	_, barrier := l.Barrier(d.ctx, 300*time.Millisecond)
+	_, fence := l.RaiseFence(d.ctx, "A", 100*time.Millisecond)
+	for name, err := range map[string]error{"Barrier": barrier, "RaiseFence": fence} {
+		h, _ := hint.Of(err)
+		text := fmt.Sprint(err) + "\n" + h.Text
+		for _, want := range []string{`prepared transaction "it's\x1b[31m\n\\gid" (of "postgres", prepared `, `ROLLBACK PREPARED E'it''s\U0000001B[31m\U0000000A\\gid'`, strings.Repeat("x", 40) + "…", "COMMIT PREPARED"} {
+			if !strings.Contains(text, want) {
+				t.Errorf("%s: %s\ndoes not contain %s", name, text, want)
+			}
+		}
+		if strings.Contains(text, "pid 0") || strings.Contains(text, "secret") || strings.Contains(text, "\x1b") || strings.Contains(text, long) {
+			t.Errorf("%s: %s", name, text)
+		}
+	}
+	c := check()
+	if c.Result != store.Warned || !strings.Contains(c.Hint.Text, "ROLLBACK PREPARED E'") {
+		t.Errorf("%+v", c)
+	}
+	// After a restart the server names their locks otherwise.
+	d.pool.Close()
+	l.Close()
+	d.ok(server.Restart(d.ctx))
+	d.connect()
+	l = d.legacy(testConfig("products"))
+	if again := check(); again.Hint.Text != c.Hint.Text {
+		t.Errorf("after a restart: %+v", again)
+	}
+	command, _, _ := strings.Cut(c.Hint.Text, " (")
+	d.exec(command)
+	d.exec("COMMIT PREPARED '" + long + "'")
+	_, err := l.RaiseFence(d.ctx, "A", wait)
+	d.ok(err)
 }

@@ -18,6 +18,8 @@ type Legacy struct {
 	shape   *shape
 	name    string // the migration's
 	version string // the version column, or ""
+	// standbys are those that the fence waits for; nil: those that the server's settings expect.
+	standbys []string
 }
 
 var (
@@ -42,7 +44,7 @@ func OpenLegacy(ctx context.Context, m *migration.Config, url string) (*Legacy, 
 	if err != nil {
 		return nil, err
 	}
-	l := &Legacy{pool: pool, name: m.Name, version: legacyConfig(m).VersionColumn}
+	l := &Legacy{pool: pool, name: m.Name, version: legacyConfig(m).VersionColumn, standbys: legacyConfig(m).Standbys}
 	if err := l.open(ctx, m); err != nil {
 		pool.Close()
 		return nil, err

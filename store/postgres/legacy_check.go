@@ -24,6 +24,7 @@ func (l *Legacy) Check(ctx context.Context) ([]store.Check, error) {
 		func() error { return l.checkPrivileges(ctx, &f) },
 		func() error { return l.checkLog(ctx, &f) },
 		func() error { return l.checkStandbys(ctx, &f) },
+		func() error { return l.checkPrepared(ctx, &f) },
 		func() error { return l.checkVersionColumn(ctx, &f) },
 	} {
 		if err := check(); err != nil {
@@ -120,13 +121,4 @@ func (l *Legacy) checkReturn(f *findings) {
 	if len(missing) > 0 {
 		f.warn("legacy-return", "move these columns too, or give them a default", "columns %s are not moved but must not be null: a rollback from retain could not insert what is new in the target", strings.Join(missing, ", "))
 	}
-}
-
-func (l *Legacy) checkStandbys(ctx context.Context, f *findings) error {
-	var hidden int
-	err := l.pool.QueryRow(ctx, `SELECT count(*) FROM pg_stat_replication WHERE flush_lsn IS NULL AND state IS DISTINCT FROM 'backup' AND state IS DISTINCT FROM 'startup'`).Scan(&hidden)
-	if err == nil && hidden > 0 {
-		f.warn("legacy-standbys", "GRANT pg_read_all_stats TO "+currentUser(ctx, l.pool), "the positions of %d standbys are hidden from this role: the fence could not be waited for there", hidden)
-	}
-	return err
 }

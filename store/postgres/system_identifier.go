@@ -102,7 +102,7 @@ func (l *Legacy) RaiseEra(ctx context.Context, above record.Version) (uint32, er
 		return err
 	})
 	if err == nil {
-		err = l.awaitStandbys(ctx, tableLockTimeout)
+		err = l.awaitStandbys(ctx, tableLockTimeout, false)
 	}
 	if err != nil {
 		return 0, fmt.Errorf("raise the era of legacy table %s above %d: %w", l.table(), above.Era(), l.explainLock(ctx, asNotInstalled(err)))
