@@ -26,6 +26,7 @@ type Status struct {
 	Unclean           string     `json:"unclean,omitempty"`             // why a full reconcile is needed, in addition to Dirty; "": a lease or a state loss
 	TargetLost        string     `json:"target_lost,omitempty"`         // why the target is not used: it lacks the migration's mark; "": it had it when it last answered
 	TargetSeen        time.Time  `json:"target_seen,omitzero"`          // when the whole target last had the migration's mark; zero: it has none
+	LegacyChanged     string     `json:"legacy_changed,omitempty"`      // how the parts of legacy's table have changed since the migration file was applied
 	ReturnJournalLost bool       `json:"return_journal_lost,omitempty"` // the return journal may lack keys: a rollback scans the target for them
 }
 
@@ -145,6 +146,7 @@ const (
 	CauseFailure  Cause = "failure" // a write that the target refused
 	CauseConfig   Cause = "config"  // another migration file was applied
 	CauseLoss     Cause = "loss"    // a store has lost data
+	CauseTable    Cause = "table"   // the parts of legacy's table have changed, with no record gone
 	CauseEvict    Cause = "evict"   // an operator confirmed that a lapsed instance has stopped
 	CausePause    Cause = "pause"
 	CauseResume   Cause = "resume"

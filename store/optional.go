@@ -61,6 +61,25 @@ type LossFinder interface {
 	LookForLoss(ctx context.Context, seen string) (now, lost string, err error)
 }
 
+// PartWatcher is a Legacy whose records are in parts, which may come and go beside the
+// application's writes: partitions.
+//
+// Without it: nothing tells when records come or go with a part.
+type PartWatcher interface {
+	// Parts lists the parts, the whole first.
+	Parts(ctx context.Context) ([]Part, error)
+	// PartChanges describes how the parts differ from those that before lists; "": they don't. gone
+	// is true if records may have gone that way, come if a new part has records.
+	PartChanges(ctx context.Context, before, now []Part) (changes string, gone, come bool, err error)
+}
+
+// Part is a piece of where legacy keeps the records. Its name may change, its ID does not.
+type Part struct {
+	ID     int64  `json:"id"`
+	Name   string `json:"name"`
+	Parent int64  `json:"parent"` // 0: it is the whole
+}
+
 // LagReporter is a Legacy that knows how far its slowest standby is behind; 0 without
 // standbys.
 //

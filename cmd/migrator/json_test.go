@@ -112,7 +112,7 @@ func TestJSONWords(t *testing.T) {
 		}
 	}
 	for field, words := range map[string][]string{
-		"cause":   words(phases.CauseCreated, phases.CauseAdvance, phases.CauseRollback, phases.CauseFence, phases.CauseFailure, phases.CauseConfig, phases.CauseLoss, phases.CauseEvict, phases.CausePause, phases.CauseResume, phases.CauseApprove, phases.CauseTrigger, phases.CauseAcknowledge, phases.CauseSchedule),
+		"cause":   words(phases.CauseCreated, phases.CauseAdvance, phases.CauseRollback, phases.CauseFence, phases.CauseFailure, phases.CauseConfig, phases.CauseLoss, phases.CauseTable, phases.CauseEvict, phases.CausePause, phases.CauseResume, phases.CauseApprove, phases.CauseTrigger, phases.CauseAcknowledge, phases.CauseSchedule),
 		"verdict": words(phases.Pass, phases.Off, phases.Fail, phases.Inconclusive, phases.NoData, phases.Error, phases.Quiet, phases.Firing),
 		"phase":   append(words(phases.Order...), words(phases.Fenced, phases.Lifting, phases.Returning)...),
 		"class": append(words(phases.LosslessNow, phases.LosslessAfter, phases.Unknown, phases.Impossible),

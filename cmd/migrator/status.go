@@ -142,6 +142,10 @@ func (c *cli) printStatus(s app.Status) {
 	if !st.Dirty.IsZero() {
 		c.printf("  unclean    an instance ended without leaving, or journaled keys are unknown; writes may have been applied until %s\n", st.Dirty.UTC().Format(time.RFC3339))
 	}
+	if st.LegacyChanged != "" {
+		c.printf("  %s\n", c.paint(c.out, yellow, "table      changed since it was applied: "+st.LegacyChanged))
+		c.printf("             try: migrator reconcile run --full, and settle what differs; then migrator apply accepts the table as it is\n")
+	}
 	c.printf("  rollback   %s (%s)\n", s.Rollback, s.Rollback.Reason)
 	if l := s.Snapshot.Latch; l != nil {
 		c.printf("  %s\n", c.paint(c.out, red, fmt.Sprintf("latched    trigger %s rolled back %s: %s", l.Trigger, humanize.Ago(now, l.At), l.Reason)))

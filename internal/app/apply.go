@@ -59,6 +59,15 @@ func Apply(ctx context.Context, st *state.Store, m *migration.Config, takeOver b
 		return a, err
 	}
 	failpoint.Here("apply.recorded")
+	if w, ok := legacy.(store.PartWatcher); ok {
+		parts, err := w.Parts(ctx)
+		if err != nil {
+			return a, err
+		}
+		if err := st.AcceptParts(ctx, m.Name, parts); err != nil {
+			return a, err
+		}
+	}
 	// Last: the mark is of a migration that the state has.
 	return a, claimTarget(ctx, st, m.Name, target, takeOver)
 }

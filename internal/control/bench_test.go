@@ -51,11 +51,16 @@ writing: {not_after: 1s, deadline: 500ms}
 
 func newBench(t *testing.T) *bench {
 	t.Helper()
+	return newBenchOf(t, `CREATE TABLE items (id bigint PRIMARY KEY, name text)`)
+}
+
+// newBenchOf is a bench whose table is made by the given statements.
+func newBenchOf(t *testing.T, table string) *bench {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 	t.Cleanup(cancel)
 	b := &bench{t: t, ctx: ctx, legacyURL: testenv.PostgresURL(t)}
-	b.sql(`CREATE TABLE items (id bigint PRIMARY KEY, name text);
-		INSERT INTO items SELECT i, 'item ' || i FROM generate_series(1, 20) i`)
+	b.check(b.sql(table + `; INSERT INTO items SELECT i, 'item ' || i FROM generate_series(1, 20) i`))
 	var err error
 	b.m, err = openstore.Parse("test.yaml", fmt.Appendf(nil, description, b.legacyURL, testenv.RedisURL(t)), nil)
 	b.check(err)

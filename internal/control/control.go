@@ -29,6 +29,7 @@ type State interface {
 	// ForgetAttempt deletes the record of an attempt whose fence was never raised.
 	ForgetAttempt(ctx context.Context, migration, attempt, reason string) error
 	ReturnState
+	PartState
 }
 
 // ReturnState is the return journal: the keys that the target has written since the fence.
@@ -41,6 +42,17 @@ type ReturnState interface {
 	MarkUnclean(ctx context.Context, migration, why string) error
 	// AcceptMissing sets how many records may be lost in the return that at is.
 	AcceptMissing(ctx context.Context, migration string, at phases.Route, records int64) error
+}
+
+// PartState keeps the parts of legacy's table.
+type PartState interface {
+	// Parts are those that were noted last; nil if none were.
+	Parts(ctx context.Context, migration string) ([]store.Part, error)
+	// AcceptParts notes them as those that the migration moves.
+	AcceptParts(ctx context.Context, migration string, parts []store.Part) error
+	// NoteParts notes that they have changed from before to now, and marks the migration unclean if
+	// records are lost by that. It returns false if before is not what was noted last.
+	NoteParts(ctx context.Context, migration string, before, now []store.Part, changes string, lost bool) (noted bool, err error)
 }
 
 // Judge evaluates the measured gates and stores the evaluations, which the next

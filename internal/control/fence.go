@@ -121,6 +121,14 @@ func (c *Controller) fenceAndRetain(ctx context.Context, status phases.Status, a
 	if gaps != "" {
 		return status, fmt.Errorf("legacy's fence is not whole: %s", gaps)
 	}
+	// [parts-watched]: as of grace: what a new part has is the application's own.
+	before := status
+	before.Route.Phase = phases.Grace
+	if changes, lost, err := c.watchParts(ctx, before); err != nil {
+		return status, err
+	} else if lost {
+		return status, hint.Errorf(hint.Hint{Do: hint.ReconcileFull}, "legacy's table has changed since it was last looked at, and the target may have records that it lacks: %s", changes)
+	}
 	failpoint.Here("control.fence.settled")
 	fenced := status.Route
 	return c.State.Transition(ctx, c.Migration, func(e phases.Snapshot) (phases.Move, error) {

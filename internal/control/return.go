@@ -42,9 +42,15 @@ const returnBatch = 500 // keys
 
 // FenceLostError stops a return from retain: legacy had lost its fence, or a part of it, and may
 // have taken writes that the target lacks. The fence stands again.
-type FenceLostError struct{ Gaps string }
+type FenceLostError struct {
+	Gaps  string
+	Parts string // how the table's parts have changed, where the fence itself was whole
+}
 
 func (e *FenceLostError) Error() string {
+	if e.Parts != "" {
+		return fmt.Sprintf("legacy's table has changed behind the fence (%s): what it has is not all that it had. Nothing was rolled back", e.Parts)
+	}
 	return fmt.Sprintf("legacy's fence was not whole (%s): legacy may have taken writes that the target lacks. The fence was raised again, and nothing was rolled back", e.Gaps)
 }
 
@@ -58,7 +64,15 @@ func (e *FenceLostError) Hint() hint.Hint {
 func (c *Controller) checkFence(ctx context.Context, st phases.Status) error {
 	gaps, err := c.restoreFence(ctx, st)
 	if err == nil && gaps != "" {
-		err = &FenceLostError{gaps}
+		err = &FenceLostError{Gaps: gaps}
+	}
+	if err != nil {
+		return err
+	}
+	// [parts-watched]: also where no daemon has looked.
+	changes, lost, err := c.watchParts(ctx, st)
+	if err == nil && lost {
+		err = &FenceLostError{Parts: changes}
 	}
 	return err
 }

@@ -53,6 +53,9 @@ type Stores interface {
 	// WatchLegacy looks whether legacy may have lost transactions, and returns how; "": it has not.
 	// If it has, that is recorded, and reads are rolled back.
 	WatchLegacy(ctx context.Context) (lost string, err error)
+	// WatchParts looks for parts of legacy's table that have come or gone, notes them, and returns
+	// the changes since the last look and whether records are lost by them.
+	WatchParts(ctx context.Context) (changes string, lost bool, err error)
 	// Purge removes tombstones that are no longer needed. A target whose tombstones
 	// expire by themselves returns errors.ErrUnsupported.
 	Purge(ctx context.Context) (int64, error)
@@ -105,7 +108,7 @@ const watchTargetJob = "watch the target"
 // legacyWatch is how often legacy's server is looked at.
 const legacyWatch = 2 * time.Second
 
-// fenceWatch is how often the fence is looked at in retain.
+// fenceWatch is how often legacy's table is looked at: its parts, and in retain the fence.
 const fenceWatch = 5 * time.Second
 
 // job is one kind of work, with its backoff after failures.
@@ -159,14 +162,12 @@ func (w *maintenance) tick(ctx context.Context) {
 		return // meanwhile the journal is closed and legacy is fenced
 	}
 	w.move = authorityMove{}
+	w.watchTable(ctx, st)
 	// [mark-checked]: before anything is written to the target.
 	if !w.watchTarget(ctx, st) {
 		return
 	}
 	w.watchLegacy(ctx, st)
-	if st.Route.Phase == phases.Retain {
-		w.watchFence(ctx, st)
-	}
 	// [repair-era]: once the target has authority, a repair must not read from legacy.
 	if st.JournalKeys > 0 && st.Route.Behaviour().Writes != phases.WritesTarget {
 		w.repair(ctx, st)
@@ -215,13 +216,36 @@ func (w *maintenance) watchLegacy(ctx context.Context, st phases.Status) {
 	})
 }
 
-// watchFence looks whether legacy still refuses writes, and makes it so. [fence-watched]: a
-// failover, a copy or DDL may have left legacy without the fence, or with a part of it.
-func (w *maintenance) watchFence(ctx context.Context, st phases.Status) {
-	if time.Since(w.watched) < fenceWatch {
+// watchTable looks at legacy's table. It does not need the target.
+func (w *maintenance) watchTable(ctx context.Context, st phases.Status) {
+	if st.Route.Phase == phases.Complete || time.Since(w.watched) < fenceWatch {
 		return
 	}
 	w.watched = time.Now()
+	if st.Route.Phase == phases.Retain {
+		w.watchFence(ctx, st)
+	}
+	w.try(ctx, "watch the table's parts", func() error {
+		stores, err := w.open(ctx, st.ConfigHash)
+		if err != nil {
+			return err
+		}
+		limited, cancel := context.WithTimeout(ctx, targetTimeout)
+		defer cancel()
+		changes, lost, err := stores.WatchParts(limited)
+		switch {
+		case lost:
+			w.log.Error("records have gone or come with parts of legacy's table: the migration is unclean", "changes", changes)
+		case changes != "":
+			w.log.Warn("the parts of legacy's table have changed", "changes", changes)
+		}
+		return err
+	})
+}
+
+// watchFence looks whether legacy still refuses writes, and makes it so. [fence-watched]: a
+// failover, a copy or DDL may have left legacy without the fence, or with a part of it.
+func (w *maintenance) watchFence(ctx context.Context, st phases.Status) {
 	w.try(ctx, "watch the fence", func() error {
 		stores, err := w.open(ctx, st.ConfigHash)
 		if err != nil {

@@ -29,6 +29,8 @@ type fakeStores struct {
 	purged     []time.Duration
 	watched    []time.Duration
 	gaps       string // of the fence
+	parts      []time.Duration
+	changes    string // of the parts
 	beats      int
 	beatErr    error
 	maintained []time.Duration
@@ -85,6 +87,14 @@ func (w *fakeStores) RestoreFence(context.Context) (string, error) {
 	gaps := w.gaps
 	w.watched, w.gaps = append(w.watched, time.Since(w.began)), ""
 	return gaps, w.targetErr
+}
+
+func (w *fakeStores) WatchParts(context.Context) (string, bool, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	changes := w.changes
+	w.parts, w.changes = append(w.parts, time.Since(w.began)), ""
+	return changes, changes != "", nil
 }
 
 func (w *fakeStores) WatchTarget(context.Context) error {
@@ -160,6 +170,25 @@ func TestFenceIsWatchedInRetain(t *testing.T) {
 			})
 		})
 		if strings.Contains(log, "there is no fence") != (phase == phases.Retain) {
+			t.Errorf("in %s: %s", phase, log)
+		}
+	}
+}
+
+// TestPartsAreWatched: in every phase but the last, whose legacy may be dropped.
+func TestPartsAreWatched(t *testing.T) {
+	t.Parallel()
+	for _, phase := range phases.Order {
+		log := runMaintainer(t, phase, func(w *fakeStores) {
+			w.set(func() { w.changes = "partition p was dropped" })
+			advanceClock(21 * time.Second)
+			w.set(func() {
+				if n := len(w.parts); phase != phases.Complete && (n < 4 || n > 5) || phase == phases.Complete && n > 0 {
+					t.Errorf("in %s the parts were looked at %d times in 21 s", phase, n)
+				}
+			})
+		})
+		if strings.Contains(log, "partition p was dropped") != (phase != phases.Complete) {
 			t.Errorf("in %s: %s", phase, log)
 		}
 	}

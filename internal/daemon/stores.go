@@ -75,6 +75,10 @@ func (s *stores) WatchTarget(ctx context.Context) (err error) {
 	return err
 }
 
+func (s *stores) WatchParts(ctx context.Context) (string, bool, error) {
+	return s.Controller(s.Config, nil).WatchParts(ctx)
+}
+
 func (s *stores) Purge(ctx context.Context) (int64, error) {
 	if p, ok := s.Target.(store.Purger); ok {
 		return p.Purge(ctx)

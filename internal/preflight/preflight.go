@@ -52,6 +52,7 @@ func (p *Preflight) Check(ctx context.Context) *Report {
 		r.refuse("legacy", err)
 	}
 	r.add("legacy", p.checkFence(ctx, legacy))
+	r.add("legacy", p.checkParts(ctx, legacy))
 	if finder, ok := legacy.(store.RecentFinder); ok && m.Reconcile.Recent.Column != "" {
 		if err := finder.CheckRecent(ctx, m.Reconcile.Recent.Column); err != nil {
 			r.add("legacy", []store.Check{refusal("young", err)})

@@ -45,6 +45,9 @@ func symptoms(ctx context.Context, db *state.Store, st phases.Status, m *migrati
 			Hint: hint.Hint{Do: hint.Advance, Text: "which resumes it; a rollback to grace undoes it"},
 		})
 	}
+	if st.LegacyChanged != "" {
+		warn("parts", "legacy's table has changed since it was applied: "+st.LegacyChanged, partsHint)
+	}
 	if m != nil && m.Name == st.Migration && m.Hash() != st.ConfigHash {
 		warn("migration-file", "the file differs from the applied one", hint.Hint{Do: hint.Apply})
 	}

@@ -121,7 +121,7 @@ CREATE TABLE migrator.history (
     evidence jsonb NOT NULL,
     prev_hash bytea NOT NULL,
     hash bytea NOT NULL,
-    CONSTRAINT history_cause_check CHECK ((cause = ANY (ARRAY['created'::text, 'advance'::text, 'rollback'::text, 'fence'::text, 'failure'::text, 'config'::text, 'evict'::text, 'pause'::text, 'resume'::text, 'approve'::text, 'trigger'::text, 'acknowledge'::text, 'schedule'::text, 'loss'::text]))),
+    CONSTRAINT history_cause_check CHECK ((cause = ANY (ARRAY['created'::text, 'advance'::text, 'rollback'::text, 'fence'::text, 'failure'::text, 'config'::text, 'evict'::text, 'pause'::text, 'resume'::text, 'approve'::text, 'trigger'::text, 'acknowledge'::text, 'schedule'::text, 'loss'::text, 'table'::text]))),
     CONSTRAINT history_migration_fkey FOREIGN KEY (migration) REFERENCES migrator.migrations(name),
     CONSTRAINT history_pkey PRIMARY KEY (migration, seq)
 );
@@ -253,6 +253,18 @@ CREATE TABLE migrator.outbox (
     CONSTRAINT outbox_migration_seq_key UNIQUE (migration, seq),
     CONSTRAINT outbox_migration_topic_key UNIQUE (migration, topic),
     CONSTRAINT outbox_pkey PRIMARY KEY (id)
+);
+
+CREATE TABLE migrator.parts (
+    migration text NOT NULL,
+    parts jsonb NOT NULL,
+    changed text DEFAULT ''::text NOT NULL,
+    changed_at timestamp with time zone,
+    CONSTRAINT parts_changed_check CHECK ((length(changed) <= 500)),
+    CONSTRAINT parts_check CHECK (((changed_at IS NULL) = (changed = ''::text))),
+    CONSTRAINT parts_migration_fkey FOREIGN KEY (migration) REFERENCES migrator.migrations(name),
+    CONSTRAINT parts_parts_check CHECK ((jsonb_typeof(parts) = 'array'::text)),
+    CONSTRAINT parts_pkey PRIMARY KEY (migration)
 );
 
 CREATE TABLE migrator.reconcile_coverage (
@@ -779,6 +791,21 @@ AS $function$
         beat = k.beat + 1
     WHERE k.migration = of_migration AND k.incarnation = of_incarnation
     RETURNING k.beat, k.confirmed
+$function$;
+
+CREATE OR REPLACE FUNCTION migrator.note_parts(of_migration text, new_parts jsonb, new_changes text)
+ RETURNS void
+ LANGUAGE sql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    INSERT INTO migrator.parts AS p (migration, parts) VALUES (of_migration, new_parts)
+    ON CONFLICT (migration) DO UPDATE SET parts = new_parts,
+        changed = CASE WHEN new_changes IS NULL THEN ''
+                       WHEN p.changed = '' THEN left(new_changes, 500)
+                       WHEN length(p.changed) + length(new_changes) > 490 THEN left(p.changed, 490) || ' ...'
+                       ELSE p.changed || '; ' || new_changes END,
+        changed_at = CASE WHEN new_changes IS NOT NULL THEN clock_timestamp() END
 $function$;
 
 CREATE OR REPLACE FUNCTION migrator.note_server()

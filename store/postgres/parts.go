@@ -1,0 +1,123 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/stranglerfig/migrator/store"
+)
+
+var _ store.PartWatcher = (*Legacy)(nil)
+
+// Parts implements store.PartWatcher: the table, its partitions, and tables that inherit from it.
+func (l *Legacy) Parts(ctx context.Context) ([]store.Part, error) {
+	rows, err := l.pool.Query(ctx, `
+		WITH RECURSIVE tree AS (
+			SELECT $1::oid AS oid, 0::oid AS parent, 0 AS depth
+			UNION ALL
+			SELECT i.inhrelid, i.inhparent, tree.depth + 1 FROM pg_inherits i JOIN tree ON tree.oid = i.inhparent
+		)
+		SELECT c.oid::int8, format('%I.%I', n.nspname, c.relname), min(tree.parent::int8)
+		FROM tree JOIN pg_class c ON c.oid = tree.oid JOIN pg_namespace n ON n.oid = c.relnamespace
+		GROUP BY c.oid, n.nspname, c.relname ORDER BY min(tree.depth), c.oid`, l.shape.oid)
+	if err != nil {
+		return nil, fmt.Errorf("read the partitions of legacy table %s: %w", l.table(), err)
+	}
+	parts, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (p store.Part, err error) {
+		err = row.Scan(&p.ID, &p.Name, &p.Parent)
+		return p, err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read the partitions of legacy table %s: %w", l.table(), err)
+	}
+	return parts, nil
+}
+
+// maxPartChanges is how many changes are named; the others are counted.
+const maxPartChanges = 5
+
+// PartChanges implements store.PartWatcher.
+func (l *Legacy) PartChanges(ctx context.Context, before, now []store.Part) (changes string, gone, come bool, err error) {
+	var all []string
+	was, is := byID(before), byID(now)
+	for _, p := range before {
+		if _, still := is[p.ID]; still {
+			continue
+		}
+		gone = true
+		var there bool
+		if err := l.pool.QueryRow(ctx, "SELECT EXISTS (SELECT FROM pg_class WHERE oid = $1::int8::oid)", p.ID).Scan(&there); err != nil {
+			return "", false, false, fmt.Errorf("look for partition %s of legacy table %s: %w", p.Name, l.table(), err)
+		}
+		switch {
+		case p.Parent == 0:
+			all = append(all, "table "+shown(p.Name)+" was dropped, or is another one")
+		case there:
+			all = append(all, "partition "+shown(p.Name)+" was detached")
+		default:
+			all = append(all, "partition "+shown(p.Name)+" was dropped")
+		}
+	}
+	for _, p := range now {
+		old, known := was[p.ID]
+		switch {
+		case !known:
+			filled, err := l.partFilled(ctx, p)
+			if err != nil {
+				return "", false, false, err
+			}
+			come = come || filled
+			all = append(all, "partition "+shown(p.Name)+" was added, "+map[bool]string{true: "with records", false: "empty"}[filled])
+		case old.Name != p.Name:
+			all = append(all, shown(old.Name)+" was renamed to "+shown(p.Name))
+		case old.Parent != p.Parent:
+			all = append(all, "partition "+shown(p.Name)+" was moved within the table")
+		}
+	}
+	if len(all) > maxPartChanges {
+		all = append(all[:maxPartChanges:maxPartChanges], fmt.Sprintf("and %d more changes", len(all)-maxPartChanges))
+	}
+	return strings.Join(all, ", "), gone, come, nil
+}
+
+// partFilled reports whether a new part has a row; true where this role can't know.
+func (l *Legacy) partFilled(ctx context.Context, p store.Part) (filled bool, err error) {
+	err = inTx(ctx, l.pool, pgx.ReadOnly, func(tx pgx.Tx) error {
+		if err := setLockTimeout(ctx, tx, time.Second); err != nil {
+			return err
+		}
+		return tx.QueryRow(ctx, "SELECT EXISTS (SELECT FROM "+p.Name+")").Scan(&filled)
+	})
+	switch {
+	case hasState(err, statePrivilege):
+		return true, nil
+	case hasState(err, stateUndefinedTable, stateNoSchema): // it is gone already: the next look tells
+		return false, nil
+	case err != nil:
+		return false, fmt.Errorf("look into partition %s of legacy table %s: %w", p.Name, l.table(), err)
+	}
+	return filled, nil
+}
+
+// shown is a relation's name without signs that a terminal interprets.
+func shown(name string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return unicode.ReplacementChar
+	}, name)
+}
+
+func byID(parts []store.Part) map[int64]store.Part {
+	m := map[int64]store.Part{}
+	for _, p := range parts {
+		m[p.ID] = p
+	}
+	return m
+}
