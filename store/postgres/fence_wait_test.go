@@ -329,3 +329,55 @@ func TestPreparedTransactionsAreNamed(t *testing.T) {
 	_, err := l.RaiseFence(d.ctx, "A", wait)
 	d.ok(err)
 }
+
+// TestDurabilityIsChecked: of the server, and of each role and database that may write.
+func TestDurabilityIsChecked(t *testing.T) {
+	t.Parallel()
+	d, _ := ownServer(t)
+	d.exec(`CREATE TABLE products (id int8 PRIMARY KEY, name text)`)
+	l := d.legacy(testConfig("products"))
+	found := func() (all []string) {
+		checks, err := l.Check(d.ctx)
+		d.ok(err)
+		for _, c := range checks {
+			if c.Name == "legacy-durability" {
+				what, _, _ := strings.Cut(c.Detail, ":")
+				all = append(all, what+" / "+c.Hint.Text)
+			}
+		}
+		return all
+	}
+	const fsync = "fsync is off / ALTER SYSTEM SET fsync = on; SELECT pg_reload_conf()" // of every test's server
+	if got := found(); !slices.Equal(got, []string{fsync}) {
+		t.Errorf("%q", got)
+	}
+	d.exec(`CREATE ROLE "App" LOGIN; CREATE ROLE other`)
+	d.exec(`CREATE DATABASE elsewhere`)
+	d.exec(`ALTER ROLE "App" SET synchronous_commit = off; ALTER ROLE other SET synchronous_commit = local;
+		ALTER DATABASE elsewhere SET synchronous_commit = off; ALTER DATABASE postgres SET synchronous_commit = off; ALTER ROLE other IN DATABASE postgres SET synchronous_commit = off`)
+	d.exec(`ALTER SYSTEM SET full_page_writes = off`)
+	d.exec(`SELECT pg_reload_conf()`)
+	d.await("the setting", `SELECT current_setting('full_page_writes') = 'off'`)
+	l.Close()
+	l = d.legacy(testConfig("products"))
+	want := []string{
+		fsync, "full_page_writes is off / ALTER SYSTEM SET full_page_writes = on; SELECT pg_reload_conf()",
+		"synchronous_commit is off for DATABASE postgres / ALTER DATABASE postgres RESET synchronous_commit",
+		`synchronous_commit is off for ROLE "App" / ALTER ROLE "App" RESET synchronous_commit`,
+		"synchronous_commit is off for ROLE other IN DATABASE postgres / ALTER ROLE other IN DATABASE postgres RESET synchronous_commit",
+	}
+	if got := found(); !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+	d.exec(`ALTER DATABASE postgres RESET synchronous_commit; ALTER ROLE "App" RESET synchronous_commit; ALTER ROLE other IN DATABASE postgres RESET synchronous_commit`)
+	d.exec(`ALTER SYSTEM RESET full_page_writes`)
+	d.exec(`ALTER SYSTEM SET fsync = on`)
+	d.exec(`ALTER SYSTEM SET synchronous_commit = off`)
+	d.exec(`SELECT pg_reload_conf()`)
+	d.await("the setting", `SELECT current_setting('fsync') = 'on'`)
+	l.Close()
+	l = d.legacy(testConfig("products"))
+	if got := found(); !slices.Equal(got, []string{"synchronous_commit is off / ALTER SYSTEM SET synchronous_commit = on; SELECT pg_reload_conf()"}) {
+		t.Errorf("%q", got)
+	}
+}

@@ -19,6 +19,7 @@ func (l *Legacy) Check(ctx context.Context) ([]store.Check, error) {
 	l.checkReturn(&f)
 	for _, check := range []func() error{
 		func() error { return f.checkServer(ctx, l.pool, "legacy") },
+		func() error { return f.checkDurability(ctx, l.pool, "legacy") },
 		func() error { return f.checkPolicies(ctx, l.pool, l.shape, "legacy") },
 		func() error { return l.checkSharing(ctx, &f) },
 		func() error { return l.checkPrivileges(ctx, &f) },

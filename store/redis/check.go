@@ -24,6 +24,8 @@ type server struct {
 	info    string
 	save    string // the setting save: when snapshots are taken
 	noSave  error  // why save can't be read
+	fsync   string // the setting appendfsync; "": it can't be read
+	sync    string // the setting min-replicas-to-write; "": it can't be read
 	skew    time.Duration
 	errSkew error
 }
@@ -39,7 +41,7 @@ func (t *Target) Check(ctx context.Context) ([]store.Check, error) {
 		}}, nil
 	}
 	checks := []store.Check{{Name: "redis-connection", Result: store.Good, Detail: "reached " + addresses(servers)}}
-	for _, check := range []func(server) store.Check{t.checkMode, checkVersion, checkRole, t.checkEviction, checkPersistence, checkClock} {
+	for _, check := range []func(server) store.Check{t.checkMode, checkVersion, checkRole, t.checkEviction, checkPersistence, checkReplicas, checkClock} {
 		checks = append(checks, worst(servers, check))
 	}
 	checks = append(checks, t.checkPrivileges(ctx))
@@ -91,6 +93,8 @@ func (t *Target) servers(ctx context.Context) ([]server, error) {
 		} else {
 			s.save = conf["save"]
 		}
+		s.fsync = setting(ctx, client, "appendfsync")
+		s.sync = setting(ctx, client, "min-replicas-to-write")
 		sent := time.Now()
 		now, err := client.Time(ctx).Result()
 		s.errSkew, s.skew = err, now.Sub(sent.Add(time.Since(sent)/2))
@@ -100,6 +104,12 @@ func (t *Target) servers(ctx context.Context) ([]server, error) {
 		return nil
 	})
 	return servers, err
+}
+
+// setting is "" where the server does not report it.
+func setting(ctx context.Context, client *goredis.Client, name string) string {
+	conf, _ := client.ConfigGet(ctx, name).Result()
+	return conf[name]
 }
 
 func (t *Target) checkMode(s server) store.Check {
@@ -169,8 +179,17 @@ func (t *Target) checkEviction(s server) store.Check {
 }
 
 func checkPersistence(s server) store.Check {
-	c := store.Check{Name: "redis-persistence", Result: store.Good, Detail: "append-only file"}
+	c := store.Check{Name: "redis-persistence", Result: store.Good, Detail: "append-only file, appendfsync always"}
 	if infoField(s.info, "aof_enabled") == "1" {
+		switch s.fsync {
+		case "always":
+		case "":
+			c.Result, c.Detail = store.Warned, "append-only file; the server does not report appendfsync"
+			c.Hint = hint.Hint{Text: "check it where the server is configured: from retain on, always"}
+		default:
+			c.Result, c.Detail = store.Warned, "append-only file, appendfsync "+s.fsync+": a crash loses the last acknowledged writes, which from retain on no other store has"
+			c.Hint = hint.Hint{Text: "before retain: redis-cli CONFIG SET appendfsync always, and in redis.conf"}
+		}
 		return c
 	}
 	c.Result = store.Warned
@@ -183,6 +202,22 @@ func checkPersistence(s server) store.Check {
 		c.Detail = "snapshots alone (" + s.save + "): a crash loses acknowledged writes since the last one"
 	default:
 		c.Detail = "none: a restart loses every record"
+	}
+	return c
+}
+
+// checkReplicas warns of replicas that a failover may promote without the last writes.
+func checkReplicas(s server) store.Check {
+	c := store.Check{Name: "redis-replicas", Result: store.Good, Detail: "min-replicas-to-write is " + s.sync}
+	switch replicas := infoField(s.info, "connected_slaves"); {
+	case replicas == "0" || replicas == "":
+		c.Detail = "no replica is connected"
+	case s.sync == "":
+		c.Result, c.Detail = store.Warned, replicas+" replicas; the server does not report min-replicas-to-write"
+		c.Hint = hint.Hint{Text: "check it where the server is configured: from retain on, 1 at least"}
+	case s.sync == "0":
+		c.Result, c.Detail = store.Warned, replicas+" replicas, and min-replicas-to-write is 0: a master that is cut off takes writes that are lost when a replica is promoted"
+		c.Hint = hint.Hint{Text: "before retain: redis-cli CONFIG SET min-replicas-to-write 1, and in redis.conf"}
 	}
 	return c
 }

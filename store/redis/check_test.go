@@ -3,6 +3,7 @@ package redis
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stranglerfig/migrator/internal/test/testenv"
 	"github.com/stranglerfig/migrator/store"
@@ -37,9 +38,10 @@ func TestCheckGood(t *testing.T) {
 		m := testConfig(format, "p", schema, storetest.TargetOptions{})
 		part(m).KeyTemplate = "p{{{tenant}}}:{number}"
 		target := open(t, m, server.URL(), schema)
+		ok(t, target.client.ConfigSet(t.Context(), "appendfsync", "always").Err())
 		checks, err := target.Check(t.Context())
 		ok(t, err)
-		if len(checks) != 10 {
+		if len(checks) != 11 {
 			t.Errorf("%d checks: %v", len(checks), checks)
 		}
 		for _, c := range checks {
@@ -84,6 +86,11 @@ func TestCheckServer(t *testing.T) {
 	checked(t, target, "redis-persistence", store.Warned, "snapshots alone (60 1000)")
 
 	set := func(name, value string) { t.Helper(); ok(t, target.client.ConfigSet(ctx, name, value).Err()) }
+	set("appendonly", "yes")
+	checked(t, target, "redis-persistence", store.Warned, "appendfsync everysec")
+	set("appendfsync", "always")
+	checked(t, target, "redis-persistence", store.Good, "appendfsync always")
+	checked(t, target, "redis-replicas", store.Good, "no replica")
 	set("maxmemory-policy", "allkeys-lru")
 	checked(t, target, "redis-eviction", store.Warned, "no maxmemory is set")
 	set("maxmemory", "100mb")
@@ -99,13 +106,22 @@ func TestCheckServer(t *testing.T) {
 		return open(t, m, "redis://"+user+":pw@"+server.Addr(), schema)
 	}
 	checked(t, as("limited"), "redis-privileges", store.Refused, "NOPERM")
-	checked(t, as("limited"), "redis-persistence", store.Warned, "does not report")
+	checked(t, as("limited"), "redis-persistence", store.Warned, "does not report appendfsync")
 	checked(t, as("reader"), "redis-privileges", store.Refused, "NOPERM")
 	bad := open(t, m, "redis://:wrong-s3cret@"+server.Addr(), schema)
 	checked(t, bad, "redis-connection", store.Refused, "WRONGPASS")
 
 	replica := testenv.Redis(t, testenv.RedisOptions{NoPassword: true, Config: []string{"replicaof " + strings.Replace(server.Addr(), ":", " ", 1), "masterauth " + server.Password()}})
 	checked(t, open(t, m, replica.URL(), schema), "redis-role", store.Refused, "replica")
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for infoField(target.client.Info(ctx, "replication").Val(), "connected_slaves") != "1" {
+		<-tick.C
+	}
+	checked(t, target, "redis-replicas", store.Warned, "min-replicas-to-write is 0")
+	checked(t, as("limited"), "redis-replicas", store.Warned, "does not report")
+	set("min-replicas-to-write", "1")
+	checked(t, target, "redis-replicas", store.Good, "is 1")
 	gone := testenv.Redis(t)
 	ok(t, gone.Kill())
 	checked(t, open(t, m, gone.URL(), schema), "redis-connection", store.Refused, "refused")
