@@ -288,3 +288,30 @@ func TestARefusalAfterADoneKeyIsTheApplications(t *testing.T) {
 		}
 	})
 }
+
+// TestAnExpiredRecordIsNotFoundInRetain: an Update meets it as absent, whether the target still has its
+// version or not, since Binding.Read does not return what has expired; it is no lost record.
+func TestAnExpiredRecordIsNotFoundInRetain(t *testing.T) {
+	t.Parallel()
+	errNone := errors.New("no such session")
+	for name, entry := range map[string]Versioned[int]{"its version is kept": {Version: record.MakeVersion(3, 1, 99)}, "its version is gone": {}} {
+		bubble(t, name, func(t *testing.T) {
+			p := newTestInstance(t, newFleet(route(phases.Retain)), newTarget(), newLegacy(), adjust{})
+			p.target.do(func() { p.target.entries[1] = entry })
+			touch := increment(1)
+			touch.Update = func(_, current int, found bool) (int, bool, error) {
+				if !found {
+					return 0, false, errNone
+				}
+				return current + 1, false, nil
+			}
+			if err := p.writer.Write(t.Context(), touch); !errors.Is(err, errNone) {
+				t.Errorf("%v", err)
+			}
+			if got := p.target.entries[1]; got != entry {
+				t.Errorf("the target has %+v", got)
+			}
+			_ = p.stop()
+		})
+	}
+}

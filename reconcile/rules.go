@@ -64,10 +64,18 @@ func (r *rules) sameExpiry(of record.Record, e store.Entry) bool {
 
 // expiry reads when the record expires; false: never.
 func (r *rules) expiry(of record.Record) (time.Time, bool) {
-	if r.expires < 0 || of[r.expires].State != record.Present {
+	if r.expires < 0 {
 		return time.Time{}, false
 	}
-	text := of[r.expires].Text
+	return ExpiryOf(of[r.expires])
+}
+
+// ExpiryOf reads when a record expires that has the value in its expiry's field; false: never.
+func ExpiryOf(v record.Value) (time.Time, bool) {
+	if v.State != record.Present {
+		return time.Time{}, false
+	}
+	text := v.Text
 	switch {
 	case text == "infinity":
 		return time.Time{}, false

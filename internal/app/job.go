@@ -13,6 +13,7 @@ import (
 	"github.com/stranglerfig/migrator/internal/openstore"
 	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/migration"
+	"github.com/stranglerfig/migrator/reconcile"
 	"github.com/stranglerfig/migrator/record"
 	"github.com/stranglerfig/migrator/store"
 )
@@ -80,6 +81,12 @@ func (j *Job) Close() {
 func (j *Job) Controller(applied *migration.Config, report func(string)) *control.Controller {
 	c := NewController(j.State, applied, report)
 	c.Legacy, c.Target = j.Legacy, j.Target
+	if at := j.Schema.Index(applied.ExpiryColumn()); at >= 0 {
+		c.Expired = func(r record.Record) bool {
+			then, ok := reconcile.ExpiryOf(r[at])
+			return ok && !then.After(time.Now())
+		}
+	}
 	return c
 }
 

@@ -78,6 +78,10 @@ type Controller struct {
 	Legacy    Legacy
 	Target    store.TargetRecords
 
+	// Expired reports whether a record of legacy has expired: the target may have nothing of it,
+	// not even a version. nil: records don't expire.
+	Expired func(record.Record) bool
+
 	LockTimeout time.Duration // for the fence's table lock; 0: 5 s
 	FenceBudget time.Duration // how long writes may wait while authority moves; 0: 2 s
 	Poll        time.Duration // how often the fleet's acknowledgments are read; 0: 50 ms

@@ -162,7 +162,8 @@ func (c *Controller) lostOf(ctx context.Context, absent []record.Key) (unwritten
 		return nil, nil, fmt.Errorf("look up what legacy has of %d keys that the target lacks: %w", len(absent), err)
 	}
 	for _, row := range rows {
-		if row.Found {
+		// [return-lost]: a record that has expired is not lost, though legacy still has its row.
+		if row.Found && (c.Expired == nil || !c.Expired(row.Record)) {
 			lost = append(lost, row.Key)
 		} else {
 			unwritten = append(unwritten, row.Key)

@@ -154,3 +154,21 @@ func TestReturnStopsIfTheTargetLosesRecordsMeanwhile(t *testing.T) {
 		t.Errorf("legacy has %q under key 100", got)
 	}
 }
+
+// TestAnExpiredRecordIsNotLost: legacy still has its row, and the target nothing, once its version's
+// time is over too.
+func TestAnExpiredRecordIsNotLost(t *testing.T) {
+	t.Parallel()
+	b := inRetain(t)
+	b.loses("1")
+	ctl := b.controller()
+	ctl.Expired = func(r record.Record) bool { return r[0].Text == "1" }
+	moves, err := ctl.Rollback(b.ctx, control.Rollback{Reason: "test"})
+	b.check(err)
+	if last := moves[len(moves)-1]; last.Phase != phases.Grace || b.snapshot().Status.Unclean != "" {
+		t.Errorf("the rollback ended at %s, unclean: %q", last, b.snapshot().Status.Unclean)
+	}
+	if name := b.legacyName("1"); name != "" {
+		t.Errorf("legacy still has the record that expired: %q", name)
+	}
+}
