@@ -43,7 +43,8 @@ func (w *Writer[K, V]) targetAlone(ctx context.Context, h *pinnedRoute, o *opera
 		if errors.Is(err, ErrRouteMoved) {
 			return true, err
 		} else if err != nil {
-			return false, w.refuse(keys, 0, false, fmt.Errorf("record the write in the return journal: %w", err))
+			// The target has not been asked.
+			return false, w.refuse(keys, 0, false, &writeFault{fmt.Errorf("record the write in the return journal: %w", err)})
 		}
 	}
 	failpoint.Here("dual.retain.journalled")

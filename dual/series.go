@@ -47,7 +47,7 @@ var kindNames = [kinds]telemetry.Series{
 }
 
 // outcomes are the outcomes of kinds, in outcomeOf's order.
-var outcomes = [...]telemetry.Outcome{telemetry.OK, telemetry.Failed, telemetry.TimedOut, telemetry.Rejected, telemetry.Cancelled}
+var outcomes = [...]telemetry.Outcome{telemetry.OK, telemetry.Failed, telemetry.TimedOut, telemetry.Rejected, telemetry.Cancelled, telemetry.Faulty}
 
 type outcomeOf uint8
 
@@ -57,6 +57,7 @@ const (
 	wasTimeout
 	wasRejected
 	wasCancelled
+	wasFaulty
 )
 
 // verdictOf is how a comparison ended.
@@ -107,6 +108,9 @@ func classify(ctx context.Context, err error) outcomeOf {
 		return wasRejected
 	case ctx.Err() != nil:
 		return wasCancelled
+	// [write-fault]: an outage of legacy makes writes late, and must not count as one of the target.
+	case isWriteFault(err):
+		return wasFaulty
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &slow) && slow.Timeout():
 		return wasTimeout
 	default:

@@ -68,7 +68,7 @@ func (c *instance) Collect(out chan<- prometheus.Metric) {
 		}
 	}
 	for key, counts := range attempts {
-		for _, o := range []telemetry.Outcome{telemetry.OK, telemetry.Failed, telemetry.TimedOut, telemetry.Rejected, telemetry.Cancelled} {
+		for _, o := range []telemetry.Outcome{telemetry.OK, telemetry.Failed, telemetry.TimedOut, telemetry.Rejected, telemetry.Cancelled, telemetry.Faulty} {
 			counter(out, c.operations, counts[o], string(key.store), string(key.operation), string(key.role), string(o))
 		}
 	}

@@ -93,10 +93,10 @@ func TestInstanceExportsItsCounts(t *testing.T) {
 		"operation_duration_seconds{products, read, ok, serving, legacy}": 10_000,
 		"write_added_seconds{products}":                                   105,
 	}
-	for outcome, n := range map[string]float64{"ok": 640_000, "error": 0, "timeout": 0, "rejected": 0, "cancelled": 0} {
+	for outcome, n := range map[string]float64{"ok": 640_000, "error": 0, "timeout": 0, "rejected": 0, "cancelled": 0, "faulty": 0} {
 		want["operations_total{products, read, "+outcome+", serving, legacy}"] = n
 	}
-	for outcome, n := range map[string]float64{"ok": 0, "error": 0, "timeout": 7, "rejected": 0, "cancelled": 0} {
+	for outcome, n := range map[string]float64{"ok": 0, "error": 0, "timeout": 7, "rejected": 0, "cancelled": 0, "faulty": 0} {
 		want["operations_total{products, read, "+outcome+", shadow, target}"] = n
 	}
 	for result, n := range map[string]float64{"agreed": 990, "lagged": 0, "mismatch": 3, "lost": 0, "undone": 0, "dropped": 0} {

@@ -53,13 +53,16 @@ const (
 type Outcome string
 
 // Outcomes of reads and writes. A record that does not exist is OK. Cancelled (the
-// caller gave up) proves nothing about the store.
+// caller gave up) and Faulty prove nothing about the store.
 const (
 	OK        Outcome = "ok"
 	Failed    Outcome = "error"
 	TimedOut  Outcome = "timeout"
 	Rejected  Outcome = "rejected" // by an open breaker, without asking the store
 	Cancelled Outcome = "cancelled"
+	// Faulty: a write that failed by itself, while the store works: too late (legacy or the
+	// application was slow), without a version, a record that can't be encoded or stored.
+	Faulty Outcome = "faulty"
 )
 
 // Outcomes of comparisons. Those of the role Shadow are a sample of the reads; those of the role

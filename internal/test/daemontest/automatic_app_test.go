@@ -67,9 +67,16 @@ type watched struct {
 // takes delay longer than the store needs.
 func newWatched(t *testing.T, rest string, delay time.Duration) *watched {
 	t.Helper()
+	return newWatchedOn(t, rest, delay, func(*watched) {})
+}
+
+// newWatchedOn lets place choose other servers first.
+func newWatchedOn(t *testing.T, rest string, delay time.Duration, place func(*watched)) *watched {
+	t.Helper()
 	loadOne(t)
 	o := newOperator(t, "items", "  table: items\n", "  key: item:{id}\n", rest)
 	w := &watched{operator: o, t: t, redis: testenv.Redis(t)}
+	place(w)
 	o.Target = w.redis.URL()
 	o.Write("target.url", o.Target)
 	o.SQL(o.Legacy, `CREATE TABLE items (id bigint PRIMARY KEY, name text NOT NULL);
