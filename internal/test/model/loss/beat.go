@@ -2,8 +2,8 @@ package loss
 
 import "github.com/stranglerfig/migrator/internal/test/model/search"
 
-// The rules of the beat: a number that the leader takes in the state and writes into a canary
-// in each part of the target. The target's identity is its run id, replication id or timeline.
+// The rules of the beat: a number that the leader takes in the state and writes into a mark in
+// each part of the target. The target's identity is its run id, replication id or timeline.
 const (
 	beatStateFirst Rules = 1 << iota
 	beatEveryPart
@@ -11,21 +11,18 @@ const (
 	beatOneStep
 	beatNeverLower
 	beatNumberFirst
-	beatCommitted
+	beatNeverAgain
 	beatRefuses
 	beatIdentity
-	beatIdentityFirst
-	beatContents
-	beatNewerUnproven
-	beatWindow
-	beatSameLook
-	beatGoneUnproven
+	beatSeenLast
+	beatStaysUnclean
 	beatReturnWaits
 	beatReturnRefused
+	beatNewest
 )
 
 const (
-	beatSilent   = "the target lacks an acknowledged write, a whole beat and every instance have looked, and it counts as sound"
+	beatSilent   = "the target lacks an acknowledged write, a whole beat has passed since, and the migration is clean"
 	beatFalse    = "a loss is reported, and nothing was lost"
 	beatBuiltOn  = "a write is acknowledged that began after the loss was committed"
 	beatLossless = "grace: legacy lacks an acknowledged write, and the return counts as lossless"
@@ -33,107 +30,81 @@ const (
 
 var beatWorld = World{
 	Name:  "beat",
-	About: "The target goes back. It is empty, or a part of it is, or it is what it was before; it may restart under another identity (run id, replication id, timeline) or keep its own. A leader beats: it takes a number in the state and writes it into a canary in each part. Instances compare the canaries with the number that was confirmed last.",
+	About: "The target goes back. It is empty, or a part of it is, or it is what it was before; it may restart under another identity (run id, replication id, timeline) or keep its own; the server that it was failed over from may come again. A leader beats: it takes a number in the state and writes it into a mark in each part. Instances compare the marks with the number that was confirmed last.",
 	Searches: []Search{
-		{Bounds: "two leaders, one instance, one write, three numbers", States: 270955, explore: beat{numbers: 3, writes: 1, leaders: 2, alone: true, sameID: true}.explore},
-		{Bounds: "two instances, one of which is gone; one write, two numbers", States: 118838, explore: beat{numbers: 2, writes: 1, leaders: 1, dies: true}.explore},
-		{Bounds: "grace: one instance, two writes, three numbers", States: 163601, explore: beat{numbers: 3, writes: 2, leaders: 1, alone: true, grace: true, sameID: true}.explore},
-		{Bounds: "a return; one instance, two writes, two numbers", States: 107007, explore: beat{numbers: 2, writes: 2, leaders: 1, alone: true, returns: true}.explore},
-		{Bounds: "two instances, two writes, two numbers; the whole target goes back", States: 512646, explore: beat{numbers: 2, writes: 2, leaders: 1, onlyOld: true}.explore},
-		{Bounds: "the same with three writes", States: 3723171, Long: true, explore: beat{numbers: 2, writes: 3, leaders: 1, onlyOld: true}.explore},
-		{Bounds: "two instances, two writes, two numbers, a return", States: 4186654, Long: true, explore: beat{numbers: 2, writes: 2, leaders: 1, returns: true}.explore},
+		{Bounds: "two leaders, one instance, one write, three numbers", States: 239861, explore: beat{numbers: 3, writes: 1, leaders: 2, instances: 1}.explore},
+		{Bounds: "grace: one leader, one instance, two writes, four numbers", States: 242483, explore: beat{numbers: 4, writes: 2, leaders: 1, instances: 1, grace: true}.explore},
+		{Bounds: "a return; one leader, one instance, two writes, three numbers", States: 431171, explore: beat{numbers: 3, writes: 2, leaders: 1, instances: 1, returns: true}.explore},
+		{Bounds: "two leaders, one instance, one write, four numbers", States: 1953713, Long: true, explore: beat{numbers: 4, writes: 1, leaders: 2, instances: 1}.explore},
+		{Bounds: "one leader, two instances, two writes, three numbers, a return", States: 2283286, Long: true, explore: beat{numbers: 3, writes: 2, leaders: 1, instances: 2, returns: true}.explore},
 	},
 	Rules: []Rule{
-		{beatStateFirst, "the leader takes a number in the state before it writes it into a canary", beatSilent, 19, 2, "beat-first"},
-		{beatEveryPart, "every part of the target has a canary", beatSilent, 12, 2, "beat-first"},
-		{beatAllConfirmed, "a number is confirmed once every canary has it", beatFalse, 3, 0, ""},
-		{beatOneStep, "a canary is compared with the last confirmed number and raised in one step", beatSilent, 18, 2, ""},
-		{beatNeverLower, "a beat never lowers a canary's number", beatFalse, 8, 0, ""},
-		{beatNumberFirst, "an instance learns the confirmed number before it looks at the canaries", beatFalse, 6, 0, ""},
-		{beatCommitted, "who finds a loss commits it to the state before the mark is made again", beatSilent, 16, 2, "mark-lost"},
-		{beatRefuses, "the transaction of the return journal refuses once a loss is committed", beatBuiltOn, 11, 0, "mark-lost"},
-		{beatIdentity, "an instance that meets another identity of the target reads again what it wrote", beatSilent, 11, 0, ""},
-		{beatIdentityFirst, "an instance reads again before it writes through the new identity", beatSilent, 15, 3, ""},
-		{beatContents, "the same version with other contents is a loss", beatSilent, 18, 4, ""},
-		{beatNewerUnproven, "in retain a newer version by another instance proves nothing", beatSilent, 21, 5, ""},
-		{beatWindow, "an instance remembers what it wrote until a number that was taken later is confirmed", beatSilent, 12, 2, ""},
-		{beatSameLook, "an instance forgets what it wrote only at a look that finds the identity unchanged", beatSilent, 14, 2, ""},
-		{beatGoneUnproven, "after an instance has gone, a new identity is unproven unless the canaries show a number taken since", beatSilent, 13, 1, ""},
-		{beatReturnWaits, "a return lifts after a number that was taken since its last read is confirmed", beatLossless, 9, 3, ""},
-		{beatReturnRefused, "a return does not lift while a loss is committed or an identity is unproven", beatLossless, 13, 3, ""},
+		{beatStateFirst, "the leader takes a number in the state before it writes it into a mark", beatSilent, 15, 0, "beat-first"},
+		{beatEveryPart, "every part of the target has a mark", beatSilent, 12, 1, "beat-first"},
+		{beatAllConfirmed, "a number is confirmed once every mark has it", beatFalse, 3, 0, "mark-lost"},
+		{beatNewest, "a number is confirmed only while it is the last one that was given out", beatSilent, 15, 3, ""},
+		{beatOneStep, "a mark is compared with the last confirmed number and raised in one step", beatSilent, 20, 1, "mark-lost"},
+		{beatNeverLower, "a beat never lowers a mark's number", beatFalse, 8, 0, "beat-first"},
+		{beatNumberFirst, "an instance learns the confirmed number before it looks at the marks", beatFalse, 6, 0, "mark-checked"},
+		{beatNeverAgain, "a leader that finds a loss commits it to the state, and never makes the mark again", beatSilent, 7, 1, "mark-lost"},
+		{beatRefuses, "the transaction of the return journal refuses once a loss is committed", beatBuiltOn, 10, 0, "mark-lost"},
+		{beatIdentity, "another identity of the target marks the migration unclean", beatSilent, 8, 1, "target-restarted"},
+		{beatSeenLast, "that identity is recorded after the migration is marked", beatSilent, 14, 1, "target-restarted"},
+		{beatStaysUnclean, "a target that is found with its marks again leaves the migration unclean", beatSilent, 17, 1, "mark-lost"},
+		{beatReturnWaits, "a return lifts after a number that was taken since its last read is confirmed", beatLossless, 9, 2, ""},
+		{beatReturnRefused, "a return does not lift, as lossless, once the migration is unclean", beatLossless, 16, 2, ""},
 	},
 }
 
-// verdict is what the state says of the target.
-type verdict uint8
+type mark struct{ incarnation, number uint8 } // incarnation 0: absent
 
-const (
-	sound verdict = iota
-	gone          // it has lost something: rolled back, or "target lost"
-)
-
-type canary struct{ mark, number uint8 } // mark 0: absent
-
-// part is what one part of the target holds.
+// part is what one part of the target holds. Part 0 has the key.
 type part struct {
-	canary canary
-	at     uint8 // the key's version; 0: nothing. Only part 0 has the key
-	has    uint8 // the writes that the key's state rests on, as bits
+	mark mark
+	at   uint8 // the key's version; 0: nothing
+	has  uint8 // the writes that the key's state rests on, as bits
 }
 
 type beatLeader struct {
-	pc     uint8 // 1 has a number, 2 wrote canary 0, 3 wrote canary 1, 4 found a loss; 5, 6 read a canary only
+	pc     uint8 // 1 has a number; 2 and 3 part 0 and both have it; 4 found a loss; 5 and 6 read part 0 and 1 only; 7 and 8 see another identity; 9 compared it
 	number uint8
 	low    uint8 // confirmed when it took the number
 	after  bool  // it took the number after the loss
-	id     uint8 // the identity that it saw with canary 0
+	id     uint8
+	was    uint8 // the identity that the state had
 }
 
 type beatInstance struct {
-	dead bool
-	// the write
-	pc      uint8 // 1 in the return journal (grace: legacy has it), 2 has read the target
-	doomed  bool  // it was listed after the loss was committed
-	bit     uint8
-	at, has uint8
-	// what it remembers of the last acknowledged write
-	own        bool
-	ownAt      uint8
-	ownHas     uint8
-	ownNumber  uint8 // a number that was taken after that write, or at its time
-	ownCounted bool
-	// its look
-	look   uint8 // 1 has the number (or, without that rule, the canaries)
-	number uint8
-	mark   uint8
-	id     uint8 // the identity under which it has read again
-	looked bool  // since the loss
-	knows  bool  // without beatCommitted: only this instance knows
+	pc          uint8 // of its write: 1 in the return journal (grace: legacy has it), 2 has read the target
+	late        bool  // listed after the loss was committed
+	bit         uint8
+	at, has     uint8
+	look        uint8 // 1 has the number (or, without that rule, the mark's)
+	number      uint8
+	incarnation uint8
+	knows       bool // it has found the loss, and does not use the target
 }
 
 type beatState struct {
 	// the state
-	number, confirmed, mark uint8
-	verdict                 verdict
-	identity                uint8 // the one that is being proven, or was
-	unproven                bool
-	shown                   uint8 // the number that the canaries showed when that identity was first seen
-	goneAt                  uint8 // the number when an instance died, plus one
+	number, confirmed, incarnation uint8
+	gone, unclean                  bool
+	identity                       uint8
 
 	target [2]part
 	id     uint8
 	copied [2]part // what the target may go back to
-	frozen bool    // that copy is there
+	kept   bool    // that copy is there
 	forgot uint8   // 1 a restart without loss, 2 a loss, 3 a loss that no rule can see
+	failed [2]part // what the server has that was failed over from
+	came   bool    // that server is the target again
+	since  uint8   // beats since the loss, or since that: 1 begun, 2 complete
 
-	legacy, legacyPos uint8
-	acked             uint8
-	written           uint8
-	since             uint8 // beats since the loss: 1 begun, 2 confirmed
-	leaders           [2]beatLeader
-	inst              [2]beatInstance
+	legacy, legacyPosition uint8
+	acked, written         uint8
+	leaders                [2]beatLeader
+	inst                   [2]beatInstance
 
-	// the return
 	ret       uint8 // 1 returning, 2 has read, 3 copied, 4 lifted, 5 stopped
 	retHas    uint8
 	retNumber uint8
@@ -142,33 +113,17 @@ type beatState struct {
 
 // beat is a search's bounds.
 type beat struct {
-	r            Rules
-	grace, alone bool
-	numbers      uint8
-	writes       uint8
-	leaders      int
-	dies, sameID bool
-	returns      bool
-	onlyOld      bool // only the target as a whole goes back
+	r                  Rules
+	grace, returns     bool
+	numbers, writes    uint8
+	leaders, instances int
 }
 
 func (b *beat) check(s *beatState) string {
 	if s.wrong != 0 {
 		return [...]string{1: beatFalse, beatBuiltOn, beatLossless}[s.wrong]
 	}
-	missing := s.acked&^s.target[0].has != 0
-	if !missing || s.forgot != 2 || s.since != 2 || s.verdict != sound || s.unproven {
-		return ""
-	}
-	hidden := false
-	for i := range s.inst {
-		n := &s.inst[i]
-		if !n.dead && !n.looked {
-			return ""
-		}
-		hidden = hidden || !n.dead && !n.knows
-	}
-	if hidden {
+	if s.acked&^s.target[0].has != 0 && s.forgot == 2 && s.since == 2 && !s.unclean {
 		return beatSilent
 	}
 	return ""
@@ -181,17 +136,9 @@ func (b *beat) next(s *beatState, out *search.Steps[beatState]) {
 	for i := range b.leaders {
 		b.leader(s, i, out)
 	}
-	for i := range s.inst {
-		if !s.inst[i].dead {
-			b.write(s, i, out)
-			b.look(s, i, out)
-		}
-	}
-	if b.dies && s.goneAt == 0 {
-		n := *s
-		n.goneAt = s.number + 1
-		n.inst[1] = beatInstance{dead: true}
-		out.Add(n, "instance 1 dies")
+	for i := range b.instances {
+		b.write(s, i, out)
+		b.look(s, i, out)
 	}
 	if b.returns {
 		b.back(s, out)
@@ -202,15 +149,10 @@ func (b *beat) next(s *beatState, out *search.Steps[beatState]) {
 // back is the return from retain.
 func (b *beat) back(s *beatState, out *search.Steps[beatState]) {
 	n := *s
-	refused := b.r.has(beatReturnRefused) && (s.verdict != sound || s.unproven)
+	refused := b.r.has(beatReturnRefused) && s.unclean
 	switch s.ret {
 	case 0:
-		for i := range s.inst {
-			if s.inst[i].pc != 0 {
-				return
-			}
-		}
-		if s.written == 0 || refused {
+		if s.written == 0 || refused || s.inst[0].pc != 0 || s.inst[1].pc != 0 {
 			return
 		}
 		n.ret = 1
@@ -229,7 +171,7 @@ func (b *beat) back(s *beatState, out *search.Steps[beatState]) {
 	case 3:
 		if refused {
 			n.ret = 5
-			out.Add(n, "the return is refused: it stops")
+			out.Add(n, "the migration is unclean: the return stops")
 			return
 		}
 		if b.r.has(beatReturnWaits) && s.confirmed <= s.retNumber {
@@ -245,17 +187,10 @@ func (b *beat) back(s *beatState, out *search.Steps[beatState]) {
 
 func (b beat) explore(r Rules) search.Result {
 	b.r = r
-	first := beatState{mark: 1, identity: 1, id: 1, number: 1, confirmed: 1, shown: 1}
+	first := beatState{incarnation: 1, identity: 1, id: 1, number: 1, confirmed: 1, legacyPosition: 1}
 	for p := range first.target {
-		first.target[p].canary = canary{1, 1}
+		first.target[p].mark = mark{1, 1}
 	}
 	first.target[0].at = 1
-	first.legacyPos = 1
-	for i := range first.inst {
-		first.inst[i].id = 1
-	}
-	if b.alone {
-		first.inst[1] = beatInstance{dead: true}
-	}
 	return machine(first, b.next, b.check)
 }

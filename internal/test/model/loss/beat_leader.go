@@ -2,16 +2,18 @@ package loss
 
 import "github.com/stranglerfig/migrator/internal/test/model/search"
 
-// found is what who sees the loss does.
+// found is what who sees the loss commits.
 func (b *beat) found(s *beatState) {
 	if s.forgot < 2 {
 		s.wrong = 1
 	}
-	s.verdict = gone
+	s.gone, s.unclean = true, true
 }
 
-// broken reports whether a canary shows that its part has lost something.
-func broken(c canary, mark, low uint8) bool { return c.mark != mark || c.number < low }
+// broken reports whether a mark shows that its part has lost something.
+func broken(m mark, incarnation, low uint8) bool {
+	return m.incarnation != incarnation || m.number < low
+}
 
 func (b *beat) leader(s *beatState, i int, out *search.Steps[beatState]) {
 	l := s.leaders[i]
@@ -26,35 +28,18 @@ func (b *beat) leader(s *beatState, i int, out *search.Steps[beatState]) {
 	if l.pc != 0 {
 		step("leader %d dies, or loses its lock", func(_ *beatState, l *beatLeader) { l.pc = 0 })
 	}
-	setCanary := func(n *beatState, l *beatLeader, at int) {
-		c := &n.target[at].canary
-		if b.r.has(beatNeverLower) {
-			c.number = max(c.number, l.number)
-		} else {
-			c.number = l.number
-		}
-		c.mark = n.mark
-		l.pc = uint8(at) + 2
-		if at == 0 {
-			l.id = n.id
-		}
-	}
-	writes := func(at int) {
-		c := s.target[at].canary
-		switch {
-		case at == 0 && !b.r.has(beatEveryPart):
-			step("leader %d has no canary in part 0", func(n *beatState, l *beatLeader) { l.pc, l.id = 2, n.id })
-		case broken(c, s.mark, l.low):
-			step("leader %d finds the canary of part %d absent or below %d", func(_ *beatState, l *beatLeader) { l.pc = 4 }, at, int(l.low))
-		case b.r.has(beatOneStep):
-			step("leader %d raises the canary of part %d to %d", func(n *beatState, l *beatLeader) { setCanary(n, l, at) }, at, int(l.number))
-		default:
-			step("leader %d reads the canary of part %d", func(_ *beatState, l *beatLeader) { l.pc = uint8(at) + 5 }, at)
-		}
-	}
 	switch l.pc {
 	case 0:
-		if s.number >= b.numbers || s.verdict != sound {
+		if s.gone {
+			if !broken(s.target[0].mark, s.incarnation, s.confirmed) && !broken(s.target[1].mark, s.incarnation, s.confirmed) {
+				step("leader %d finds the target with its marks again", func(n *beatState, _ *beatLeader) {
+					n.gone = false
+					n.unclean = b.r.has(beatStaysUnclean)
+				})
+			}
+			return
+		}
+		if s.number >= b.numbers {
 			return
 		}
 		step("leader %d takes number %d", func(n *beatState, l *beatLeader) {
@@ -69,69 +54,106 @@ func (b *beat) leader(s *beatState, i int, out *search.Steps[beatState]) {
 				n.confirmed = max(n.confirmed, l.number)
 			}
 		}, int(s.number)+1)
-	case 1:
-		writes(0)
-	case 2:
-		writes(1)
+	case 1, 2:
+		b.raise(s, i, int(l.pc)-1, step)
 	case 5, 6:
 		at := int(l.pc) - 5
-		step("leader %d writes %d into the canary of part %d", func(n *beatState, l *beatLeader) { setCanary(n, l, at) }, int(l.number), at)
-	case 3:
-		step("leader %d confirms number %d", func(n *beatState, l *beatLeader) {
-			n.number = max(n.number, l.number)
-			if l.number > n.confirmed || !b.r.has(beatAllConfirmed) {
-				b.seeIdentity(n, l)
-			}
-			n.confirmed = max(n.confirmed, l.number)
-			if l.after && n.since == 1 {
-				n.since = 2
-			}
-			b.prove(n)
-			l.pc = 0
-		}, int(l.number))
+		step("leader %d writes %d into the mark of part %d", func(n *beatState, l *beatLeader) { b.set(n, l, at) }, int(l.number), at)
 	case 4:
-		if b.r.has(beatCommitted) {
+		if b.r.has(beatNeverAgain) {
 			step("leader %d commits that the target has lost something", func(n *beatState, l *beatLeader) { b.found(n); l.pc = 0 })
 			return
 		}
-		step("leader %d makes the mark again", func(n *beatState, l *beatLeader) {
-			n.mark++
+		step("leader %d makes the marks again", func(n *beatState, l *beatLeader) {
+			n.incarnation++
 			for p := range n.target {
-				n.target[p].canary = canary{n.mark, l.number}
+				n.target[p].mark = mark{n.incarnation, l.number}
 			}
-			l.pc = 3
+			l.pc, n.identity = 9, n.id
 		})
+	default:
+		b.compare(s, l, step)
 	}
 }
 
-// seeIdentity is the part of a beat's last transaction that reports the target's identity.
-func (b *beat) seeIdentity(n *beatState, l *beatLeader) {
-	if l.id != n.identity && b.r.has(beatIdentity) {
-		n.identity, n.shown = l.id, l.low
-		n.unproven = b.r.has(beatGoneUnproven)
+type leaderStep func(format string, change func(n *beatState, l *beatLeader), args ...int)
+
+// raise compares one part's mark, and raises it.
+func (b *beat) raise(s *beatState, i, at int, step leaderStep) {
+	l := s.leaders[i]
+	switch {
+	case at == 0 && !b.r.has(beatEveryPart):
+		step("leader %d has no mark in part 0", func(_ *beatState, l *beatLeader) { l.pc = 2 })
+	case broken(s.target[at].mark, s.incarnation, l.low):
+		step("leader %d finds the mark of part %d absent or below %d", func(_ *beatState, l *beatLeader) { l.pc = 4 }, at, int(l.low))
+	case b.r.has(beatOneStep):
+		step("leader %d raises the mark of part %d to %d", func(n *beatState, l *beatLeader) { b.set(n, l, at) }, at, int(l.number))
+	default:
+		step("leader %d reads the mark of part %d", func(_ *beatState, l *beatLeader) { l.pc = uint8(at) + 5 }, at)
 	}
 }
 
-// prove ends the doubt once every instance has read again what it wrote. One that is gone
-// can't: only a number that was taken after it had gone, and that the canaries still showed
-// under the new identity, proves what it wrote.
-func (b *beat) prove(n *beatState) {
-	for i := range n.inst {
-		if in := &n.inst[i]; !in.dead && in.id != n.identity {
-			return
+func (b *beat) set(n *beatState, l *beatLeader, at int) {
+	m := &n.target[at].mark
+	if number := max(m.number, l.number); b.r.has(beatNeverLower) {
+		m.number = number
+	} else {
+		m.number = l.number
+	}
+	m.incarnation = n.incarnation
+	l.pc = uint8(at) + 2
+}
+
+// compare looks at the target's identity once the marks have the number, and then confirms it.
+func (b *beat) compare(s *beatState, l beatLeader, step leaderStep) {
+	marks := func(n *beatState, _ *beatLeader) { n.unclean = true }
+	records := func(n *beatState, l *beatLeader) {
+		if n.identity == l.was {
+			n.identity = l.id
 		}
 	}
-	if n.goneAt == 0 || n.shown >= n.goneAt {
-		n.unproven = false
+	first, then := marks, records
+	what, next := "leader %d marks the migration unclean: the target has another identity", "leader %d records the new identity"
+	if !b.r.has(beatSeenLast) {
+		first, then, what, next = records, marks, next, what
+	}
+	switch {
+	case l.pc == 3 && s.id != s.identity && b.r.has(beatIdentity):
+		step("leader %d sees another identity", func(n *beatState, l *beatLeader) { l.pc, l.id, l.was = 7, n.id, n.identity })
+	case l.pc == 7:
+		step(what, func(n *beatState, l *beatLeader) { first(n, l); l.pc = 8 })
+	case l.pc == 8:
+		step(next, func(n *beatState, l *beatLeader) { then(n, l); l.pc, l.id, l.was = 9, 0, 0 })
+	default:
+		step("leader %d confirms number %d, if it is the last one", func(n *beatState, l *beatLeader) {
+			if l.number >= n.number || !b.r.has(beatNewest) {
+				n.confirmed = max(n.confirmed, l.number)
+			}
+			n.number = max(n.number, l.number)
+			if l.after && n.since == 1 {
+				n.since = 2
+			}
+			l.pc = 0
+		}, int(l.number))
 	}
 }
 
 // forget is the target's loss.
 func (b *beat) forget(s *beatState, out *search.Steps[beatState]) {
-	if !s.frozen && s.forgot == 0 {
+	if !s.kept && s.forgot == 0 {
 		n := *s
-		n.copied, n.frozen = s.target, true
-		out.Add(n, "the target's present is kept aside")
+		n.copied, n.kept = s.target, true
+		out.Add(n, "a replica, or a file, has the target's present")
+	}
+	if s.forgot == 2 && !s.came && s.failed[0].mark.incarnation != 0 {
+		n := *s
+		n.came, n.since = true, 0
+		n.target, n.failed = s.failed, [2]part{}
+		n.id-- // it was not restarted
+		if !s.unclean {
+			n.forgot = 3 // between two looks it was another server: the second exception
+		}
+		out.Add(n, "the server that was failed over from is the target again")
 	}
 	if s.forgot >= 2 {
 		return
@@ -141,37 +163,24 @@ func (b *beat) forget(s *beatState, out *search.Steps[beatState]) {
 		n.forgot = 2
 		n.id++
 		change(&n)
-		if s.forgot < 2 {
-			for i := range n.inst {
-				n.inst[i].looked = false
-			}
-		}
 		n.copied = [2]part{}
 		out.Add(n, format)
 	}
 	if s.forgot == 0 {
 		lose("the target restarts and has lost nothing", func(n *beatState) { n.forgot, n.copied = 1, s.copied })
 	}
-	if b.onlyOld {
-		if s.frozen {
-			lose("the target restarts and is what was kept aside", func(n *beatState) { n.target = s.copied })
-		}
-		return
-	}
 	lose("the target restarts empty", func(n *beatState) { n.target = [2]part{} })
 	lose("part 0 of the target restarts empty", func(n *beatState) { n.target[0] = part{} })
-	if !s.frozen {
+	if !s.kept {
 		return
 	}
-	lose("the target restarts and is what was kept aside", func(n *beatState) { n.target = s.copied })
-	lose("part 0 of the target restarts and is what was kept aside", func(n *beatState) { n.target[0] = s.copied[0] })
-	if b.sameID {
-		lose("part 0 of the target is what was kept aside, under the same identity", func(n *beatState) {
-			n.id--
-			n.target[0] = s.copied[0]
-			if !broken(s.copied[0].canary, s.mark, s.confirmed) {
-				n.forgot = 3 // no canary shows it: the stated exception
-			}
-		})
-	}
+	lose("the target is failed over to that replica", func(n *beatState) { n.target, n.failed = s.copied, s.target })
+	lose("part 0 of the target restarts from that file", func(n *beatState) { n.target[0] = s.copied[0] })
+	lose("part 0 of the target is what that file has, under the same identity", func(n *beatState) {
+		n.id--
+		n.target[0] = s.copied[0]
+		if !broken(s.copied[0].mark, s.incarnation, s.confirmed) {
+			n.forgot = 3 // no mark shows it: the first exception
+		}
+	})
 }
