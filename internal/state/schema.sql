@@ -786,8 +786,8 @@ CREATE OR REPLACE FUNCTION migrator.next_beat(of_migration text, of_incarnation 
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
     UPDATE migrator.marks k SET
-        confirmed = greatest(k.confirmed, least(had, k.beat)),
-        confirmed_at = CASE WHEN least(had, k.beat) > k.confirmed THEN clock_timestamp() ELSE k.confirmed_at END,
+        confirmed = CASE WHEN had = k.beat THEN had ELSE k.confirmed END,
+        confirmed_at = CASE WHEN had = k.beat AND had > k.confirmed THEN clock_timestamp() ELSE k.confirmed_at END,
         beat = k.beat + 1
     WHERE k.migration = of_migration AND k.incarnation = of_incarnation
     RETURNING k.beat, k.confirmed

@@ -31,8 +31,9 @@ func (s *Store) NoteServer(ctx context.Context) (changed string, err error) {
 			return changed, err
 		}
 	}
-	// [state-server]: last. After a crash before this, the next call marks all again.
-	_, err = s.pool.Exec(ctx, `SELECT migrator.note_server()`)
+	// [state-server]: last, and only the server that was compared: one that was promoted meanwhile may
+	// lack the marks. Unless this is reached, the next call marks all again.
+	_, err = s.pool.Exec(ctx, `SELECT migrator.note_server() WHERE migrator.changed_server() = $1`, changed)
 	return changed, statedb.Explain(err)
 }
 

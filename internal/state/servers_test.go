@@ -49,3 +49,24 @@ func TestAnotherServerOfTheState(t *testing.T) {
 		t.Errorf("noted twice: %q, %v", changed, err)
 	}
 }
+
+// TestAServerThatWasNotComparedIsNotNoted: a second failover, after the marks, is to a server that
+// lacks them.
+func TestAServerThatWasNotComparedIsNotNoted(t *testing.T) {
+	t.Parallel()
+	s, _ := open(t)
+	_, _, err := s.Apply(t.Context(), applied())
+	must(t, err)
+	exec(t, s, `UPDATE migrator.servers SET server = 'system 7, timeline 3'`)
+	// While the migration is marked, the newest server that is noted becomes another one.
+	exec(t, s, `CREATE FUNCTION failover() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+		UPDATE migrator.servers SET server = 'system 7, timeline 4'; RETURN NEW; END $$`)
+	exec(t, s, `CREATE TRIGGER failover AFTER UPDATE OF unclean_at ON migrator.migrations FOR EACH ROW EXECUTE FUNCTION failover()`)
+	if changed, err := s.NoteServer(t.Context()); err != nil || !strings.HasPrefix(changed, "system 7, timeline 3 before") {
+		t.Fatalf("%q, %v", changed, err)
+	}
+	exec(t, s, `DROP TRIGGER failover ON migrator.migrations`)
+	if changed, err := s.NoteServer(t.Context()); err != nil || !strings.HasPrefix(changed, "system 7, timeline 4 before") {
+		t.Errorf("the server was noted without the marks: %q, %v", changed, err)
+	}
+}

@@ -37,13 +37,15 @@ LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 $$;
 -- +goose StatementEnd
 
--- next_beat gives out the next number, and notes that every part of the target had one.
+-- next_beat gives out the next number, and notes that every part of the target had the last one. An
+-- earlier one is not confirmed: a slow leader that has a later number compares with an earlier
+-- confirmed one, and could raise a mark that has gone back.
 -- +goose StatementBegin
 CREATE FUNCTION migrator.next_beat(of_migration text, of_incarnation text, had bigint, OUT next bigint, OUT confirmed bigint) RETURNS SETOF record
 LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     UPDATE migrator.marks k SET
-        confirmed = greatest(k.confirmed, least(had, k.beat)),
-        confirmed_at = CASE WHEN least(had, k.beat) > k.confirmed THEN clock_timestamp() ELSE k.confirmed_at END,
+        confirmed = CASE WHEN had = k.beat THEN had ELSE k.confirmed END,
+        confirmed_at = CASE WHEN had = k.beat AND had > k.confirmed THEN clock_timestamp() ELSE k.confirmed_at END,
         beat = k.beat + 1
     WHERE k.migration = of_migration AND k.incarnation = of_incarnation
     RETURNING k.beat, k.confirmed

@@ -42,7 +42,7 @@ var beatWorld = World{
 		{beatStateFirst, "the leader takes a number in the state before it writes it into a mark", beatSilent, 15, 0, "beat-first"},
 		{beatEveryPart, "every part of the target has a mark", beatSilent, 12, 1, "beat-first"},
 		{beatAllConfirmed, "a number is confirmed once every mark has it", beatFalse, 3, 0, "mark-lost"},
-		{beatNewest, "a number is confirmed only while it is the last one that was given out", beatSilent, 15, 3, ""},
+		{beatNewest, "a number is confirmed only while it is the last one that was given out", beatSilent, 15, 3, "beat-first"},
 		{beatOneStep, "a mark is compared with the last confirmed number and raised in one step", beatSilent, 20, 1, "mark-lost"},
 		{beatNeverLower, "a beat never lowers a mark's number", beatFalse, 8, 0, "beat-first"},
 		{beatNumberFirst, "an instance learns the confirmed number before it looks at the marks", beatFalse, 6, 0, "mark-checked"},
