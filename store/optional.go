@@ -73,6 +73,20 @@ type PartWatcher interface {
 	PartChanges(ctx context.Context, before, now []Part) (changes string, gone, come bool, err error)
 }
 
+// ChangeLister is a Legacy that lists the records which were written since its fence was raised:
+// one that has lost its fence meanwhile took them.
+//
+// Without it: what legacy took is found by comparing both stores.
+type ChangeLister interface {
+	// FenceMark returns a mark for ChangedSince: of the attempt's fence, as long as legacy still has
+	// it and noted is of this server; else of an earlier moment. noted is what an earlier call has
+	// returned; "" at first.
+	FenceMark(ctx context.Context, attempt, noted string) (string, error)
+	// ChangedSince lists records that were written after the mark, up to limit. It misses those of
+	// transactions that had begun before, and those that are deleted; it may list others.
+	ChangedSince(ctx context.Context, mark string, limit int) ([]record.Key, error)
+}
+
 // Part is a piece of where legacy keeps the records. Its name may change, its ID does not.
 type Part struct {
 	ID     int64  `json:"id"`

@@ -32,6 +32,7 @@ type bench struct {
 	legacy    store.Legacy
 	target    store.Target
 	legacyURL string
+	stateURL  string
 }
 
 const description = `
@@ -64,8 +65,8 @@ func newBenchOf(t *testing.T, table string) *bench {
 	var err error
 	b.m, err = openstore.Parse("test.yaml", fmt.Appendf(nil, description, b.legacyURL, testenv.RedisURL(t)), nil)
 	b.check(err)
-	stateURL := statetest.URL(t)
-	b.state, err = state.Open(ctx, stateURL)
+	b.stateURL = statetest.URL(t)
+	b.state, err = state.Open(ctx, b.stateURL)
 	b.check(err)
 	t.Cleanup(b.state.Close)
 	b.legacy, err = b.m.OpenLegacy(ctx)

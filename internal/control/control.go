@@ -30,6 +30,7 @@ type State interface {
 	ForgetAttempt(ctx context.Context, migration, attempt, reason string) error
 	ReturnState
 	PartState
+	FenceState
 }
 
 // ReturnState is the return journal: the keys that the target has written since the fence.
@@ -53,6 +54,12 @@ type PartState interface {
 	// NoteParts notes that they have changed from before to now, and marks the migration unclean if
 	// records are lost by that. It returns false if before is not what was noted last.
 	NoteParts(ctx context.Context, migration string, before, now []store.Part, changes string, lost bool) (noted bool, err error)
+}
+
+// FenceState keeps since when legacy refuses writes, as a mark that legacy gave.
+type FenceState interface {
+	FenceMark(ctx context.Context, migration, attempt string) (mark string, lost bool, err error)
+	NoteFence(ctx context.Context, migration, attempt, mark string, lost bool) error
 }
 
 // Judge evaluates the measured gates and stores the evaluations, which the next

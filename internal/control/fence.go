@@ -82,6 +82,9 @@ func (c *Controller) fenceAndRetain(ctx context.Context, status phases.Status, a
 		if err != nil {
 			return status, err
 		}
+		if err := c.noteFence(ctx, attempt, false); err != nil {
+			return status, err
+		}
 		failpoint.Here("control.fence.raised")
 		c.report("legacy refuses writes; waiting for the fleet to acknowledge")
 		status, err = c.State.Transition(ctx, c.Migration, func(e phases.Snapshot) (phases.Move, error) {

@@ -1,6 +1,7 @@
 package control_test
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"testing"
@@ -9,7 +10,10 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/stranglerfig/migrator/internal/control"
+	"github.com/stranglerfig/migrator/internal/preflight"
+	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/phases"
+	"github.com/stranglerfig/migrator/store"
 )
 
 // losses are the ways in which legacy may lose its fence, or a part of it.
@@ -148,4 +152,50 @@ func TestRetainNeedsAWholeFence(t *testing.T) {
 	}
 	b.neverInRetain()
 	b.consistent(phases.Grace)
+}
+
+// taken is what doctor says of the writes that legacy took.
+func (b *bench) taken() (found store.Check, ok bool) {
+	b.t.Helper()
+	p := preflight.Preflight{
+		Config: b.m, StateURL: func() (string, error) { return b.stateURL, nil },
+		OpenState: func(ctx context.Context) (*state.Store, error) { return state.Open(ctx, b.stateURL) },
+	}
+	for _, c := range p.Check(b.ctx).Checks {
+		if c.Name == "legacy: taken" {
+			return c, true
+		}
+	}
+	return found, false
+}
+
+// TestWhatLegacyTookIsListed: key by key, and marked where the target took writes too.
+func TestWhatLegacyTookIsListed(t *testing.T) {
+	t.Parallel()
+	for name, loss := range losses {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := inRetain(t)
+			if c, ok := b.taken(); ok {
+				t.Fatalf("with a whole fence: %+v", c)
+			}
+			b.must(loss)
+			b.must(`SET session_replication_role = replica; UPDATE items SET name = 'taken' WHERE id IN (1, 5);
+				UPDATE items SET name = name WHERE id = 6; INSERT INTO items VALUES (77, 'taken'); DELETE FROM items WHERE id = 8`)
+			_, err := b.controller().RestoreFence(b.ctx)
+			b.check(err)
+			c, ok := b.taken()
+			if !ok || c.Result != store.Warned || !strings.Contains(c.Detail, "took 3 records") {
+				t.Fatalf("%v, %+v", ok, c)
+			}
+			for _, want := range []string{`"1" (the target took writes of it too`, `"5"`, `"77"`} {
+				if !strings.Contains(c.Detail, want) {
+					t.Errorf("%s is not in %s", want, c.Detail)
+				}
+			}
+			if strings.Contains(c.Detail, `"6"`) || strings.Contains(c.Detail, `"3"`) || c.Hint.IsZero() {
+				t.Errorf("%+v", c)
+			}
+		})
+	}
 }

@@ -19,6 +19,24 @@ func (c *Controller) WatchParts(ctx context.Context) (changes string, lost bool,
 	return c.watchParts(ctx, e.Status)
 }
 
+// noteFence notes since when legacy refuses writes. With lost, legacy has lost the fence and not
+// got it back yet: what it took since then can be listed.
+func (c *Controller) noteFence(ctx context.Context, attempt string, lost bool) error {
+	l, ok := c.Legacy.(store.ChangeLister)
+	if !ok {
+		return nil
+	}
+	noted, _, err := c.State.FenceMark(ctx, c.Migration, attempt)
+	if err != nil {
+		return err
+	}
+	mark, err := l.FenceMark(ctx, attempt, noted)
+	if err != nil {
+		return err
+	}
+	return c.State.NoteFence(ctx, c.Migration, attempt, mark, lost)
+}
+
 func (c *Controller) watchParts(ctx context.Context, st phases.Status) (changes string, lost bool, err error) {
 	w, ok := c.Legacy.(store.PartWatcher)
 	if !ok || st.Route.Phase == phases.Complete {

@@ -56,7 +56,7 @@ func (e *FenceLostError) Error() string {
 
 // Hint implements hint.Hinter.
 func (e *FenceLostError) Hint() hint.Hint {
-	return hint.Hint{Do: hint.Retry, Text: "which rolls back to dual-read; then compare both stores before you repair: a repair takes legacy's state"}
+	return hint.Hint{Do: hint.Retry, Text: "which rolls back to dual-read, once you have settled what doctor lists as taken by legacy; then compare both stores before you repair: a repair takes legacy's state"}
 }
 
 // checkFence refuses a return that would begin beside a legacy which takes writes. The second
@@ -95,6 +95,10 @@ func (c *Controller) restoreFence(ctx context.Context, st phases.Status) (gaps s
 	// [store-unclean]: before the fence is whole again: after a crash in between nothing else would
 	// show that legacy may have taken writes.
 	if err := c.State.MarkUnclean(ctx, c.Migration, "legacy's fence was not whole ("+gaps+"): legacy may have taken writes that the target lacks"); err != nil {
+		return gaps, err
+	}
+	// Before it is raised again, which writes the fence's row.
+	if err := c.noteFence(ctx, st.Attempt, true); err != nil {
 		return gaps, err
 	}
 	c.report("legacy's fence was not whole (%s); raising it again", gaps)

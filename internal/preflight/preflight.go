@@ -74,6 +74,7 @@ func (p *Preflight) Check(ctx context.Context) *Report {
 	if _, err := record.NewComparer(legacy.Schema(), m.Compare); err != nil {
 		r.refuse("compare", err)
 	}
+	r.add("legacy", p.checkTaken(ctx, legacy, target))
 	return r
 }
 

@@ -104,6 +104,17 @@ CREATE TABLE migrator.evaluations (
     CONSTRAINT evaluations_verdict_check CHECK ((verdict = ANY (ARRAY['pass'::text, 'fail'::text, 'inconclusive'::text, 'no data'::text, 'error'::text, 'quiet'::text, 'firing'::text])))
 );
 
+CREATE TABLE migrator.fences (
+    migration text NOT NULL,
+    attempt text NOT NULL,
+    mark text NOT NULL,
+    lost_at timestamp with time zone,
+    CONSTRAINT fences_attempt_check CHECK ((length(attempt) <= 100)),
+    CONSTRAINT fences_mark_check CHECK ((length(mark) <= 100)),
+    CONSTRAINT fences_migration_fkey FOREIGN KEY (migration) REFERENCES migrator.migrations(name),
+    CONSTRAINT fences_pkey PRIMARY KEY (migration)
+);
+
 CREATE TABLE migrator.history (
     migration text NOT NULL,
     seq bigint NOT NULL,
@@ -791,6 +802,18 @@ AS $function$
         beat = k.beat + 1
     WHERE k.migration = of_migration AND k.incarnation = of_incarnation
     RETURNING k.beat, k.confirmed
+$function$;
+
+CREATE OR REPLACE FUNCTION migrator.note_fence(of_migration text, of_attempt text, new_mark text, lost boolean)
+ RETURNS void
+ LANGUAGE sql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    INSERT INTO migrator.fences AS f (migration, attempt, mark, lost_at)
+    VALUES (of_migration, of_attempt, new_mark, CASE WHEN lost THEN clock_timestamp() END)
+    ON CONFLICT (migration) DO UPDATE SET attempt = of_attempt, mark = new_mark, lost_at = excluded.lost_at
+    WHERE lost OR f.attempt <> of_attempt
 $function$;
 
 CREATE OR REPLACE FUNCTION migrator.note_parts(of_migration text, new_parts jsonb, new_changes text)

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/record"
 	"github.com/stranglerfig/migrator/store"
@@ -43,15 +45,28 @@ func (l *Legacy) RecentKeys(ctx context.Context, column string, within time.Dura
 	if s.column(column) == nil {
 		return nil, s.unknown("reconcile.recent.column", column)
 	}
+	sql := "SELECT " + s.keyColumns() + " FROM " + s.name.Sanitize() + " t WHERE t." + quote(column) +
+		" >= now() - $1::interval AND random() < $2 LIMIT " + strconv.Itoa(limit)
+	keys, err := s.readKeys(l.pool.Query(ctx, sql, textResults, within, share))
+	if err != nil {
+		return nil, fmt.Errorf("draw young keys of legacy table %s: %w", l.table(), err)
+	}
+	return keys, nil
+}
+
+// keyColumns lists the key's columns of the relation t.
+func (s *shape) keyColumns() string {
 	names := make([]string, len(s.key))
 	for n, i := range s.key {
 		names[n] = "t." + quote(s.columns[i].name)
 	}
-	sql := "SELECT " + strings.Join(names, ", ") + " FROM " + s.name.Sanitize() + " t WHERE t." + quote(column) +
-		" >= now() - $1::interval AND random() < $2 LIMIT " + strconv.Itoa(limit)
-	rows, err := l.pool.Query(ctx, sql, textResults, within, share)
+	return strings.Join(names, ", ")
+}
+
+// readKeys reads rows of the key's columns.
+func (s *shape) readKeys(rows pgx.Rows, err error) ([]record.Key, error) {
 	if err != nil {
-		return nil, fmt.Errorf("draw young keys of legacy table %s: %w", l.table(), err)
+		return nil, err
 	}
 	defer rows.Close()
 	var keys []record.Key
@@ -66,8 +81,5 @@ func (l *Legacy) RecentKeys(ctx context.Context, column string, within time.Dura
 		}
 		keys = append(keys, record.MakeKey(parts...))
 	}
-	if err := rows.Err(); err != nil {
-		return nil, fmt.Errorf("draw young keys of legacy table %s: %w", l.table(), err)
-	}
-	return keys, nil
+	return keys, rows.Err()
 }

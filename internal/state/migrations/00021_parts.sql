@@ -29,4 +29,23 @@ LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
         changed_at = CASE WHEN new_changes IS NOT NULL THEN clock_timestamp() END
 $$;
 -- +goose StatementEnd
-REVOKE ALL ON FUNCTION migrator.note_parts(text, jsonb, text) FROM PUBLIC;
+
+-- Since when legacy refuses writes, as a mark that legacy gave, and when it was last found not to.
+CREATE TABLE migrator.fences (
+    migration text        PRIMARY KEY REFERENCES migrator.migrations (name),
+    attempt   text        NOT NULL CHECK (length(attempt) <= 100),
+    mark      text        NOT NULL CHECK (length(mark) <= 100),
+    lost_at   timestamptz
+);
+
+-- note_fence notes the mark of an attempt's fence. Of the same attempt only a loss changes it.
+-- +goose StatementBegin
+CREATE FUNCTION migrator.note_fence(of_migration text, of_attempt text, new_mark text, lost boolean) RETURNS void
+LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    INSERT INTO migrator.fences AS f (migration, attempt, mark, lost_at)
+    VALUES (of_migration, of_attempt, new_mark, CASE WHEN lost THEN clock_timestamp() END)
+    ON CONFLICT (migration) DO UPDATE SET attempt = of_attempt, mark = new_mark, lost_at = excluded.lost_at
+    WHERE lost OR f.attempt <> of_attempt
+$$;
+-- +goose StatementEnd
+REVOKE ALL ON FUNCTION migrator.note_parts(text, jsonb, text), migrator.note_fence(text, text, text, boolean) FROM PUBLIC;

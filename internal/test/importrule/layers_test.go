@@ -62,7 +62,7 @@ var may = rows(map[string]string{
 	"internal/app": tool + " dual dual/pgfleet reconcile runbook internal/backfill internal/control internal/drill internal/humanize internal/judge" +
 		" internal/openstore internal/schedule internal/sources internal/sqlconsole" +
 		" internal/state internal/state/backfills internal/state/drills internal/state/reconciles internal/state/runbooks",
-	"internal/preflight": tool + " internal/humanize internal/state",
+	"internal/preflight": tool + " internal/humanize internal/state reconcile",
 	"internal/daemon": tool + " metrics reconcile internal/app internal/control internal/judge internal/notify internal/openstore internal/schedule" +
 		" internal/server internal/state internal/state/outbox internal/state/reconciles internal/statedb",
 	"internal/server":     "internal/hint internal/logs internal/oneline",
