@@ -30,34 +30,24 @@ func (w *Writer[K, V]) targetAlone(ctx context.Context, h *pinnedRoute, o *opera
 	for n, k := range names {
 		keys[n] = w.key(k)
 	}
-	notAfter, err := w.retainNotAfter(ctx)
+	listed, err := w.list(ctx, h, keys)
 	if err != nil {
-		return false, w.refuse(keys, 0, false, err)
-	}
-	// [return-journal]: before the target is touched, and under the epoch that the write is pinned
-	// to: once the rollback has begun, the key is refused here and the write waits.
-	if h.reversible && h.route.Phase == phases.Retain {
-		bounded, cancel := context.WithTimeout(ctx, w.deadline(len(keys)))
-		err := w.i.mayReturn(bounded, h.route.Epoch, keys)
-		cancel()
 		if errors.Is(err, ErrRouteMoved) {
 			return true, err
-		} else if err != nil {
-			// The target has not been asked.
-			return false, w.refuse(keys, 0, false, &writeFault{fmt.Errorf("record the write in the return journal: %w", err)})
 		}
+		return false, w.refuse(keys, 0, false, err)
 	}
 	failpoint.Here("dual.retain.journalled")
 	for n, k := range names {
 		// Each record rests on its own read of the target, so each has the write's whole time: a
 		// large write must not end in the middle because of its size.
-		if n > 0 {
-			if notAfter, err = w.retainNotAfter(ctx); err != nil {
+		if n > 0 && time.Until(listed.until) < w.i.set.Writing.Deadline {
+			if listed, err = w.list(ctx, h, keys[n:]); err != nil {
 				return false, w.refuse(keys, n, false, err)
 			}
 		}
 		bounded, cancel := context.WithTimeout(ctx, w.i.set.Writing.Deadline)
-		err := w.swap(bounded, h, o, k, notAfter)
+		err := w.swap(bounded, h, o, k, listed.notAfter)
 		cancel()
 		var own *ownError
 		var unknown *unknownError
@@ -77,12 +67,36 @@ func (w *Writer[K, V]) targetAlone(ctx context.Context, h *pinnedRoute, o *opera
 	return false, nil
 }
 
-// retainNotAfter is the time past which the target refuses the writes of records that are read
-// from now on. [not-after]: without a time from the target's clock the write is refused: here no
-// journal would repair a late one.
-func (w *Writer[K, V]) retainNotAfter(ctx context.Context) (time.Time, error) {
+// listing is a permission to write keys in retain.
+type listing struct {
+	notAfter time.Time // past which the target refuses these writes
+	until    time.Time // the same or a little later, by this process's clock
+}
+
+// list puts keys into the return journal, if the route may be returned from. [return-listed]: the
+// time past which the target refuses these writes is fixed before: a return that waits for it after
+// it has seen the entry knows that no write of this listing lands later. [not-after]: without a time from
+// the target's clock the write is refused: here no journal would repair a late one.
+func (w *Writer[K, V]) list(ctx context.Context, h *pinnedRoute, keys []record.Key) (listing, error) {
+	began := time.Now()
 	now, err := w.clock.atLeast(ctx, w.i.set.Writing.Deadline)
-	return now.Add(w.i.set.Writing.NotAfter), err
+	if err != nil {
+		return listing{}, err
+	}
+	l := listing{notAfter: now.Add(w.i.set.Writing.NotAfter), until: began.Add(w.i.set.Writing.NotAfter)}
+	if !h.reversible || h.route.Phase != phases.Retain {
+		return l, nil
+	}
+	// [return-journal]: before the target is touched, and under the epoch that the write is pinned
+	// to: once the rollback has begun, the key is refused here and the write waits.
+	bounded, cancel := context.WithTimeout(ctx, w.deadline(len(keys)))
+	defer cancel()
+	if err := w.i.mayReturn(bounded, h.route.Epoch, keys); err != nil && !errors.Is(err, ErrRouteMoved) {
+		return l, &writeFault{fmt.Errorf("record the write in the return journal: %w", err)} // the target has not been asked
+	} else if err != nil {
+		return l, err
+	}
+	return l, nil
 }
 
 // refuse returns the error that names the keys that are written and those that are not.

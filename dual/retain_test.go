@@ -315,3 +315,46 @@ func TestAnExpiredRecordIsNotFoundInRetain(t *testing.T) {
 		})
 	}
 }
+
+// No write lands later than the not-after that was fixed before the key was listed: a return counts
+// on it. A write of many records lists the rest again when the time is nearly over.
+func TestRetainListsAgainBeforeALaterNotAfter(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := newTestInstance(t, newFleet(route(phases.Retain)), newTarget(), newLegacy(), adjust{})
+		const records = 60
+		listed, written := map[record.Key]time.Time{}, 0
+		p.target.onGet = func(context.Context) error {
+			p.fleet.do(func() {
+				for k, n := range p.fleet.returned {
+					if n > 0 {
+						listed[k] = time.Now()
+						p.fleet.returned[k] = 0
+					}
+				}
+			})
+			tick(400 * time.Millisecond)
+			return nil
+		}
+		p.target.onApply = func(context.Context) error { written++; return nil }
+		op := increment(0)
+		for k := 1; k < records; k++ {
+			op.Keys = append(op.Keys, k)
+		}
+		p.target.afterApply = func() error {
+			key := p.writer.key(op.Keys[written-1])
+			// The listing was seen at the first read after it, so at most one read late.
+			if late := p.target.last.NotAfter.Sub(listed[key]); late > phases.NotAfter {
+				t.Errorf("key %s was listed %s before its not-after", key, late)
+			}
+			return nil
+		}
+		if err := p.writer.Write(t.Context(), op); err != nil {
+			t.Fatal(err)
+		}
+		if written != records {
+			t.Errorf("%d records written", written)
+		}
+		_ = p.stop()
+	})
+}
