@@ -24,7 +24,7 @@ var back = map[Phase][]Phase{
 	Fenced:      {Lifting},
 	Lifting:     {Grace},
 	Retain:      {Returning},
-	Returning:   {Grace},
+	Returning:   {Grace, Retain}, // Retain: the return is given up
 }
 
 // Forward reports whether a move from a to b is an advance. A move to a higher

@@ -19,7 +19,7 @@ cutover      .      .            b         %       f     .      .       .       
 grace        .      .            b         b       .     f      b       .         .      .
 fenced       .      .            .         .       .     .      b       .         f      .
 lifting      .      .            .         .       b     .      .       .         .      .
-returning    .      .            .         .       b     .      .       .         .      .
+returning    .      .            .         .       b     .      .       .         b      .
 retain       .      .            .         .       .     .      .       b         .      f
 complete     .      .            .         .       .     .      .       .         .      .
 `

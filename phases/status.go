@@ -15,7 +15,12 @@ type Status struct {
 	Attempt           string     `json:"attempt,omitempty"`             // of the fence that is up or is being raised or lifted
 	FenceEra          uint32     `json:"fence_era,omitempty"`           // the era that writes of retain belong to
 	Reversible        bool       `json:"reversible"`                    // retain journals the keys it writes
+	FirstFenceEra     uint32     `json:"first_fence_era,omitempty"`     // the era in which legacy was fenced; FenceEra grows when a return is given up
 	ReturnKeys        int64      `json:"return_keys"`                   // in the return journal
+	ReturnRest        int64      `json:"return_rest"`                   // of those, keys whose newest state legacy has no copy of
+	ReturnRate        float64    `json:"return_rate,omitempty"`         // keys that were copied to legacy in a second, when that was last measured
+	SetsAside         bool       `json:"sets_aside,omitempty"`          // the return in progress sets aside what legacy refuses
+	SetAside          int64      `json:"set_aside,omitempty"`           // records that returns have set aside
 	JournalKeys       int64      `json:"journal_keys"`                  // keys whose target copy is known to be behind
 	LastCause         string     `json:"last_cause,omitempty"`          // of the newest history entry
 	LastReason        string     `json:"last_reason,omitempty"`         //
@@ -169,6 +174,10 @@ type Move struct {
 	Latch    *Latch       `json:"latch,omitempty"`     // with CauseTrigger only: what fired; At and Epoch are given by the state
 	Attempt  string       `json:"attempt,omitempty"`   // set while a fence is being raised, is up or is being lifted; "" clears it
 	FenceEra uint32       `json:"fence_era,omitempty"` // 0 keeps the present one
+	// FirstFenceEra is the era in which the attempt fenced legacy; 0 keeps the present one.
+	FirstFenceEra uint32 `json:"first_fence_era,omitempty"`
 	// AcceptMissing is how many records a move to Returning may leave as legacy has them.
 	AcceptMissing int64 `json:"accept_missing,omitempty"`
+	// SetAside makes a move to Returning set aside what legacy refuses.
+	SetAside bool `json:"set_aside,omitempty"`
 }

@@ -25,7 +25,7 @@ import (
 func exitCodes() map[string]map[int]string {
 	const refused = "a check refuses the migration"
 	const unsettled = "the fleet has not acknowledged a move within `--settle`; the moves printed are made"
-	const stopped = unsettled + ". Or, from `retain`: the target has lost records, or legacy had lost its fence: the message says where it stopped"
+	const stopped = unsettled + ". Or, from `retain`: legacy refuses rows, the target has lost records, or legacy had lost its fence: the message says where it stopped"
 	return map[string]map[int]string{
 		"migrator plan":            {exitUsage: refused},
 		"migrator apply":           {exitUsage: refused},

@@ -61,6 +61,7 @@ func exitCode(err error) int {
 	var closed *control.GatesClosedError
 	var unsettled *control.UnsettledError
 	var missing *control.MissingError
+	var refusedRows *control.RefusedError
 	var fenceLost *control.FenceLostError
 	var targetLost *app.TargetLostError
 	var bad *migration.Error
@@ -73,7 +74,7 @@ func exitCode(err error) int {
 	switch {
 	case errors.As(err, &c):
 		return c.code
-	case errors.As(err, &closed), errors.As(err, &unsettled), errors.As(err, &missing), errors.As(err, &fenceLost), errors.As(err, &targetLost), errors.As(err, &moved), errors.As(err, &later), errors.Is(err, store.ErrBusy):
+	case errors.As(err, &closed), errors.As(err, &unsettled), errors.As(err, &missing), errors.As(err, &refusedRows), errors.As(err, &fenceLost), errors.As(err, &targetLost), errors.As(err, &moved), errors.As(err, &later), errors.Is(err, store.ErrBusy):
 		return exitNotYet
 	case errors.As(err, &bad), errors.As(err, &input), errors.As(err, &url), errors.As(err, &refused), errors.As(err, &drift),
 		errors.Is(err, app.ErrNoFile), errors.Is(err, statedb.ErrNoSchema), errors.Is(err, state.ErrNewer),

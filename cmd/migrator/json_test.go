@@ -48,6 +48,7 @@ func contractTypes() map[reflect.Type]string {
 		reflect.TypeFor[phases.Rollback](): "rollback", reflect.TypeFor[phases.Route](): "route",
 		reflect.TypeFor[reconcile.Run](): "run", reflect.TypeFor[settings](): "settings",
 		reflect.TypeFor[phases.Status](): "migration status", reflect.TypeFor[app.Status](): "status",
+		reflect.TypeFor[rehearsed](): "rehearsed", reflect.TypeFor[refusedKey](): "refused key",
 		reflect.TypeFor[control.Step](): "step", reflect.TypeFor[daemon.Worked](): "worked", reflect.TypeFor[reconcile.Planned](): "planned repair",
 		reflect.TypeFor[reconcile.Explanation](): "explanation", reflect.TypeFor[reconcile.KeyColumn](): "key column",
 		reflect.TypeFor[reconcile.Side](): "side", reflect.TypeFor[reconcile.ExplainedField](): "explained field",

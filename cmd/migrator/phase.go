@@ -148,7 +148,7 @@ func newRollback(c *cli) *cobra.Command {
 	var to, percent, reason string
 	var settle time.Duration
 	var missing string
-	var yes bool
+	var yes, rehearse, aside bool
 	cmd := &cobra.Command{
 		Use:   "rollback [MIGRATION]",
 		Short: "Roll back at once; no gate can block it",
@@ -156,13 +156,18 @@ func newRollback(c *cli) *cobra.Command {
 whose reads come from legacy, from retain to grace; or to the phase named by
 --to, one move after the other. Needs no gate and no approval, overtakes an advance that has not settled, and never
 waits for an instance whose lease expired. From retain, the keys written since
-the fence are first replayed to legacy. If the target has lost some of them, nothing is
-rolled back until --accept-missing names their number: legacy then keeps its older states
-of these, and the rollback leads on to dual-read. There is no rollback from complete.`,
+the fence are first replayed to legacy. While writes go on, all of them are rehearsed, in
+a transaction of legacy that is rolled back, and then copied; writes wait only for the
+last ones. A signal leads back to retain. If legacy refuses some (a unique or foreign key,
+a trigger), nothing is rolled back; --rehearse only rehearses, and lists them. With
+--set-aside they are left in the table migrator_legacy.set_aside, and legacy's states of
+them count. If the target has lost some of them, nothing is rolled back until
+--accept-missing names their number: legacy then keeps its older states of these, and the
+rollback leads on to dual-read. There is no rollback from complete.`,
 		Args: optionalName,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx := cmd.Context()
-			r := control.Rollback{Reason: reason, Settle: settle}
+			r := control.Rollback{Reason: reason, Settle: settle, SetAside: aside}
 			if cmd.Flags().Changed("accept-missing") {
 				n, err := strconv.ParseInt(missing, 10, 64)
 				if err != nil || n < 1 {
@@ -178,12 +183,24 @@ of these, and the rollback leads on to dual-read. There is no rollback from comp
 				return err
 			}
 			defer done()
-			if err := c.confirm(cmd.Context(), yes, "Roll "+ctl.Migration+" back?"); err != nil {
+			if rehearse {
+				return c.rehearse(ctx, ctl)
+			}
+			question := "Roll " + ctl.Migration + " back?"
+			if text := stopText(ctl.Snapshot.Status); text != "" {
+				question += " Writes will wait for " + text + "."
+			}
+			if err := c.confirm(cmd.Context(), yes, question); err != nil {
 				return err
 			}
 			began := time.Now()
 			moves, err := ctl.Rollback(ctx, r)
-			if printErr := c.showMoves(moves, began, err == nil, ""); printErr != nil {
+			setAside := c.setAsideSince(ctx, ctl)
+			and := ""
+			if setAside > 0 {
+				and = "; " + humanize.Counted(setAside, "record") + " set aside"
+			}
+			if printErr := c.showMoves(moves, began, setAside, err == nil, and); printErr != nil {
 				return printErr
 			}
 			return err
@@ -195,24 +212,54 @@ of these, and the rollback leads on to dual-read. There is no rollback from comp
 	f.StringVar(&reason, "reason", "", "why, for the history")
 	f.DurationVar(&settle, "settle", phases.Settle, "how long to wait for the fleet after each move")
 	f.StringVar(&missing, "accept-missing", "", "how many `records` the target may have lost")
+	f.BoolVar(&rehearse, "rehearse", false, "from retain: list what legacy would refuse, change nothing")
+	f.BoolVar(&aside, "set-aside", false, "from retain: leave what legacy refuses in a table of its database")
 	f.BoolVarP(&yes, "yes", "y", false, "don't ask")
+	cmd.MarkFlagsMutuallyExclusive("rehearse", "accept-missing")
+	cmd.MarkFlagsMutuallyExclusive("rehearse", "set-aside")
 	return cmd
 }
 
 // showMoves prints the moves made since began. whole reports whether the last one has
 // settled; and is appended to the line then.
-func (c *cli) showMoves(moves []phases.Route, began time.Time, whole bool, and string) error {
+func (c *cli) showMoves(moves []phases.Route, began time.Time, setAside int64, whole bool, and string) error {
 	took := time.Since(began)
 	result := struct {
-		Moves   []phases.Route `json:"moves"`
-		Seconds float64        `json:"seconds"`
-	}{append([]phases.Route{}, moves...), took.Seconds()}
+		Moves    []phases.Route `json:"moves"`
+		Seconds  float64        `json:"seconds"`
+		SetAside int64          `json:"set_aside,omitempty"`
+	}{append([]phases.Route{}, moves...), took.Seconds(), setAside}
 	return c.show(result, func() {
 		if whole && len(moves) > 0 {
 			last := moves[len(moves)-1]
 			c.printf("%s (epoch %d), settled after %s%s\n", last, last.Epoch, humanize.Span(took), and)
 		}
 	})
+}
+
+// stopText describes for how long writes would wait in a rollback; "" if they would not.
+func stopText(st phases.Status) string {
+	cost := phases.ClassOf(st)
+	if cost.Stop == 0 {
+		return ""
+	}
+	text := "about " + humanize.Span(seconds(cost.Stop))
+	if cost.Copy > 0 {
+		text += ", once " + humanize.Count(st.ReturnRest) + " keys are copied in about " + humanize.Span(seconds(cost.Copy))
+	}
+	return text
+}
+
+func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
+
+// setAsideSince counts what was set aside since the controller was opened; 0 also if that can't be
+// read any more.
+func (c *cli) setAsideSince(ctx context.Context, ctl *app.Moves) int64 {
+	e, err := ctl.State.Snapshot(context.WithoutCancel(ctx), ctl.Migration)
+	if err != nil {
+		return 0
+	}
+	return e.Status.SetAside - ctl.Snapshot.Status.SetAside
 }
 
 func newPause(c *cli) *cobra.Command {

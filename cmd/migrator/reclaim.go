@@ -50,7 +50,7 @@ every such restore, even if no instance reported a state loss.`,
 			}
 			began := time.Now()
 			moves, err := c.controller(j.State, m, j).Reclaim(ctx, reason, settle)
-			if printErr := c.showMoves(moves, began, err == nil, "; cutover needs a full reconcile first"); printErr != nil {
+			if printErr := c.showMoves(moves, began, 0, err == nil, "; cutover needs a full reconcile first"); printErr != nil {
 				return printErr
 			}
 			return err

@@ -147,6 +147,12 @@ func (c *cli) printStatus(s app.Status) {
 		c.printf("             try: migrator reconcile run --full, and settle what differs; then migrator apply accepts the table as it is\n")
 	}
 	c.printf("  rollback   %s (%s)\n", s.Rollback, s.Rollback.Reason)
+	if text := stopText(st); text != "" {
+		c.printf("             writes would wait for %s\n", text)
+	}
+	if st.SetAside > 0 {
+		c.printf("  set aside  %s records that legacy refused, in its table migrator_legacy.set_aside\n", humanize.Count(st.SetAside))
+	}
 	if l := s.Snapshot.Latch; l != nil {
 		c.printf("  %s\n", c.paint(c.out, red, fmt.Sprintf("latched    trigger %s rolled back %s: %s", l.Trigger, humanize.Ago(now, l.At), l.Reason)))
 		c.printf("             try: migrator trigger acknowledge --reason '...', once its cause is fixed\n")

@@ -96,7 +96,8 @@ func NewController(st *state.Store, applied *migration.Config, report func(strin
 	return &control.Controller{
 		State: st, Migration: applied.Name, Settings: applied.Settings(),
 		FenceBudget: time.Duration(applied.Writing.FenceBudget), LockTimeout: LockTimeout(applied),
-		Report: report,
+		NotAfter: time.Duration(applied.Writing.NotAfter),
+		Report:   report,
 	}
 }
 

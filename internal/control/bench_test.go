@@ -25,7 +25,7 @@ func TestMain(m *testing.M) { testenv.Main(m) }
 
 // bench is one migration on servers of its own database, ready to be moved.
 type bench struct {
-	t         *testing.T
+	t         testing.TB
 	ctx       context.Context
 	m         *migration.Config
 	state     *state.Store
@@ -50,13 +50,13 @@ gates: {off: a test without traffic}
 writing: {not_after: 1s, deadline: 500ms}
 `
 
-func newBench(t *testing.T) *bench {
+func newBench(t testing.TB) *bench {
 	t.Helper()
 	return newBenchOf(t, `CREATE TABLE items (id bigint PRIMARY KEY, name text)`)
 }
 
 // newBenchOf is a bench whose table is made by the given statements.
-func newBenchOf(t *testing.T, table string) *bench {
+func newBenchOf(t testing.TB, table string) *bench {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 	t.Cleanup(cancel)
@@ -124,7 +124,7 @@ func (b *bench) walk(to phases.Phase) {
 func (b *bench) controller() *control.Controller {
 	return &control.Controller{
 		State: b.state, Migration: "items", Settings: b.m.Settings(), Legacy: b.legacy, Target: b.target,
-		Poll: 5 * time.Millisecond, FenceBudget: time.Minute,
+		Poll: 5 * time.Millisecond, FenceBudget: time.Minute, NotAfter: time.Second,
 	}
 }
 

@@ -36,9 +36,27 @@ type State interface {
 // ReturnState is the return journal: the keys that the target has written since the fence.
 type ReturnState interface {
 	ReturnKeys(ctx context.Context, migration string, after record.Key, limit int) ([]record.Key, error)
-	// ClearReturn deletes keys that legacy has again. lost of them are not replayed: that many
-	// must have been accepted, and the migration is marked unclean.
-	ClearReturn(ctx context.Context, migration string, keys []record.Key, lost int64) error
+	// ReturnRest returns keys of whose newest change legacy has no copy, by the changes' numbers, up
+	// to most.
+	ReturnRest(ctx context.Context, migration string, most int64, limit int) ([]store.ReturnKey, error)
+	// NewestChange returns a number that no change is above whose listing has begun.
+	NewestChange(ctx context.Context, migration string) (int64, error)
+	// BeginReturn voids all marks that are not of this incarnation of legacy.
+	BeginReturn(ctx context.Context, migration string, at phases.Route, legacy string) error
+	// MarkCopied marks all changes up to a number as copied, except those of keys that were not: they
+	// get new numbers.
+	MarkCopied(ctx context.Context, migration string, at phases.Route, legacy string, upTo int64, notCopied []record.Key) error
+	// EmptyReturn empties the journal, all keys of which must be marked.
+	EmptyReturn(ctx context.Context, migration string, at phases.Route) error
+	// PruneReturn deletes what EmptyReturn has left.
+	PruneReturn(ctx context.Context, migration string) error
+	// NoteReturnRate records how many keys a second were copied.
+	NoteReturnRate(ctx context.Context, migration string, rate float64) error
+	// ClearReturn deletes keys that are not copied: those that the target has lost, of which as many
+	// must have been accepted (the migration is marked unclean), and those that are set aside.
+	ClearReturn(ctx context.Context, migration string, lost, aside []record.Key) error
+	// AllowSetAside makes the return that at is set aside what legacy refuses.
+	AllowSetAside(ctx context.Context, migration string, at phases.Route) error
 	// MarkUnclean records that a store has lost data.
 	MarkUnclean(ctx context.Context, migration, why string) error
 	// AcceptMissing sets how many records may be lost in the return that at is.
@@ -91,6 +109,8 @@ type Controller struct {
 
 	LockTimeout time.Duration // for the fence's table lock; 0: 5 s
 	FenceBudget time.Duration // how long writes may wait while authority moves; 0: 2 s
+	NotAfter    time.Duration // how long after its listing the target takes a write; 0: 10 s
+	LastRound   int64         // how many keys a return leaves to be copied while writes wait; 0: phases.LastRound
 	Poll        time.Duration // how often the fleet's acknowledgments are read; 0: 50 ms
 	Report      func(string)  // progress for an operator; may be nil
 }

@@ -61,8 +61,20 @@ func (s frozenState) Forget(ctx context.Context, m, attempt, reason string) erro
 	return s.f.step(func() error { return s.State.ForgetAttempt(ctx, m, attempt, reason) })
 }
 
-func (s frozenState) ClearReturn(ctx context.Context, m string, keys []record.Key, lost int64) error {
-	return s.f.step(func() error { return s.State.ClearReturn(ctx, m, keys, lost) })
+func (s frozenState) BeginReturn(ctx context.Context, m string, at phases.Route, legacy string) error {
+	return s.f.step(func() error { return s.State.BeginReturn(ctx, m, at, legacy) })
+}
+
+func (s frozenState) MarkCopied(ctx context.Context, m string, at phases.Route, legacy string, upTo int64, notCopied []record.Key) error {
+	return s.f.step(func() error { return s.State.MarkCopied(ctx, m, at, legacy, upTo, notCopied) })
+}
+
+func (s frozenState) EmptyReturn(ctx context.Context, m string, at phases.Route) error {
+	return s.f.step(func() error { return s.State.EmptyReturn(ctx, m, at) })
+}
+
+func (s frozenState) ClearReturn(ctx context.Context, m string, lost, aside []record.Key) error {
+	return s.f.step(func() error { return s.State.ClearReturn(ctx, m, lost, aside) })
 }
 
 type frozenFence struct {
@@ -80,8 +92,23 @@ func (s frozenFence) LiftFence(ctx context.Context, attempt string, d time.Durat
 	return era, err
 }
 
-func (s frozenFence) Replay(ctx context.Context, attempt string, rows []store.Row) (out []store.Row, err error) {
-	err = s.f.step(func() error { out, err = s.Legacy.Replay(ctx, attempt, rows); return err })
+func (s frozenFence) EndReplay(ctx context.Context, run store.ReplayRun, d time.Duration) (era uint32, err error) {
+	err = s.f.step(func() error { era, err = s.Legacy.EndReplay(ctx, run, d); return err })
+	return era, err
+}
+
+func (s frozenFence) RenewFence(ctx context.Context, attempt string) (era uint32, err error) {
+	err = s.f.step(func() error { era, err = s.Legacy.RenewFence(ctx, attempt); return err })
+	return era, err
+}
+
+func (s frozenFence) BeginReplay(ctx context.Context, attempt string) (run store.ReplayRun, err error) {
+	err = s.f.step(func() error { run, err = s.Legacy.BeginReplay(ctx, attempt); return err })
+	return run, err
+}
+
+func (s frozenFence) Replay(ctx context.Context, run store.ReplayRun, rows []store.Row) (out store.Replayed, err error) {
+	err = s.f.step(func() error { out, err = s.Legacy.Replay(ctx, run, rows); return err })
 	return out, err
 }
 
@@ -157,6 +184,7 @@ func TestACrashInTheFenceIsResumedOrUndone(t *testing.T) {
 func TestACrashInTheReturnIsResumed(t *testing.T) {
 	t.Parallel()
 	back := func(c *control.Controller) error {
+		c.LastRound, c.NotAfter = 1, time.Millisecond // a round, and the last one
 		_, err := c.Rollback(context.Background(), control.Rollback{To: phases.Grace})
 		return err
 	}
@@ -188,7 +216,7 @@ func TestACrashInTheReturnIsResumed(t *testing.T) {
 		b.returned()
 		return true
 	})
-	if visited < 4 {
+	if visited < 9 {
 		t.Errorf("only %d steps were visited", visited)
 	}
 }

@@ -96,7 +96,7 @@ func (c *Controller) fenceAndRetain(ctx context.Context, status phases.Status, a
 				// [fence-epoch]: an epoch of its own, so that every instance leaves legacy before
 				// any writes the target alone.
 				From: at, To: phases.Route{Phase: phases.Fenced}, Cause: phases.CauseFence,
-				Reason: a.Reason, Gates: step.Gates, Attempt: attempt, FenceEra: era,
+				Reason: a.Reason, Gates: step.Gates, Attempt: attempt, FenceEra: era, FirstFenceEra: era,
 			}, nil
 		})
 		if err != nil {

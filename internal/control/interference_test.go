@@ -17,7 +17,7 @@ import (
 // controller gets the result. A nil function is not called.
 type interferedFence struct {
 	control.Legacy
-	raised, looked, replayed func()
+	raised, looked, begun, replayed, ending func()
 }
 
 func after(f func()) {
@@ -38,8 +38,19 @@ func (s interferedFence) FenceState(ctx context.Context) (string, uint32, error)
 	return attempt, era, err
 }
 
-func (s interferedFence) Replay(ctx context.Context, attempt string, rows []store.Row) ([]store.Row, error) {
-	back, err := s.Legacy.Replay(ctx, attempt, rows)
+func (s interferedFence) EndReplay(ctx context.Context, run store.ReplayRun, d time.Duration) (uint32, error) {
+	after(s.ending) // before
+	return s.Legacy.EndReplay(ctx, run, d)
+}
+
+func (s interferedFence) BeginReplay(ctx context.Context, attempt string) (store.ReplayRun, error) {
+	run, err := s.Legacy.BeginReplay(ctx, attempt)
+	after(s.begun)
+	return run, err
+}
+
+func (s interferedFence) Replay(ctx context.Context, run store.ReplayRun, rows []store.Row) (store.Replayed, error) {
+	back, err := s.Legacy.Replay(ctx, run, rows)
 	after(s.replayed)
 	return back, err
 }

@@ -29,12 +29,19 @@ func (c *Controller) Reclaim(ctx context.Context, reason string, settle time.Dur
 		return nil, err
 	}
 	if holder == "" && e.Status.Route.Phase == phases.Returning && e.Status.ReturnKeys > 0 {
-		// [lift-replayed]: legacy has lost the fence, with keys still to be replayed: a return is only
-		// finished behind a fence.
-		if _, err := c.restoreFence(ctx, e.Status); err != nil {
+		switch _, err := c.restoreFence(ctx, e.Status); {
+		case errors.Is(err, store.ErrAttemptOver) && e.Status.ReturnRest == 0:
+			// Every key was copied, and the fence lifted, before the command was interrupted.
+			if err := c.State.EmptyReturn(ctx, c.Migration, e.Status.Route); err != nil {
+				return nil, err
+			}
+		case err != nil:
 			return nil, err
+		default:
+			// [lift-replayed]: legacy has lost the fence, with keys still to be replayed: a return is only
+			// finished behind a fence.
+			holder, era = e.Status.Attempt, e.Status.FenceEra
 		}
-		holder, era = e.Status.Attempt, e.Status.FenceEra
 	}
 	if noted := e.Status.Attempt; noted != "" && holder == "" {
 		// Its controller may be alive and still raise the fence.
@@ -60,6 +67,9 @@ func (c *Controller) Reclaim(ctx context.Context, reason string, settle time.Dur
 	switch to.Phase {
 	case phases.Returning:
 		move.Attempt, move.FenceEra = holder, era
+		if move.FirstFenceEra, err = c.Legacy.FirstEra(ctx); err != nil {
+			return nil, err
+		}
 	case phases.Lifting:
 		move.Attempt = e.Status.Attempt
 	}
@@ -71,7 +81,7 @@ func (c *Controller) Reclaim(ctx context.Context, reason string, settle time.Dur
 	c.report("%s → %s (epoch %d)", e.Status.Route, route, route.Epoch)
 	switch to.Phase {
 	case phases.Returning:
-		route, err = c.finishReturn(ctx, route, reason, settle)
+		route, err = c.finishReturn(ctx, route, reason, settle, false)
 	case phases.Lifting:
 		route, err = c.finishLift(ctx, reason)
 	}
@@ -118,20 +128,25 @@ func (c *Controller) commitReclaim(ctx context.Context, move phases.Move, settle
 // replayUnjournaled scans the whole target for keys written since the fence: the return
 // journal may lack some of them. A key that was replayed before a crash has a version of a
 // later era by now, and is not replayed again.
-func (c *Controller) replayUnjournaled(ctx context.Context, attempt string) error {
+func (c *Controller) replayUnjournaled(ctx context.Context, at phases.Route, run store.ReplayRun) error {
 	_, era, err := c.Legacy.FenceState(ctx)
+	if err != nil {
+		return err
+	}
+	first, err := c.Legacy.FirstEra(ctx)
 	if err != nil {
 		return err
 	}
 	c.report("scanning the target for keys written since the fence")
 	found := 0
+	var refused []store.Refusal
 	err = c.Target.Scan(ctx, func(entries []store.Entry) error {
 		var keys []record.Key
 		for _, e := range entries {
 			switch {
-			// [reclaim-scan]: every entry of the fence's era was written in retain, whether or not
-			// the return journal has its key.
-			case e.Version.Era() != era:
+			// [reclaim-scan]: every entry of the fence's eras was written in retain, whether or not
+			// the return journal has its key. There is more than one if a return was given up.
+			case e.Version.Era() < first || e.Version.Era() > era:
 			// An entry that can't be replayed stops the reclaim: to lift the fence would lose it.
 			case e.Key == "":
 				return fmt.Errorf("unknown key %q was written in the target since the fence: no template of this migration parses it", e.RawKey)
@@ -140,8 +155,23 @@ func (c *Controller) replayUnjournaled(ctx context.Context, attempt string) erro
 			}
 		}
 		found += len(keys)
-		return c.replay(ctx, attempt, keys)
+		lost, more, err := c.replay(ctx, run, keys)
+		if err == nil && len(lost) > 0 {
+			err = fmt.Errorf("the target has lost %d records, the first under key %q, while they were being replayed", len(lost), string(lost[0]))
+		}
+		refused = append(refused, more...)
+		return err
 	})
+	if err == nil && len(refused) > 0 {
+		// Another row may have been in the way that was replayed later.
+		keys := make([]record.Key, len(refused))
+		for i, r := range refused {
+			keys[i] = r.Key
+		}
+		if _, refused, err = c.replay(ctx, run, keys); err == nil && len(refused) > 0 {
+			err = &RefusedError{At: at, Keys: int64(found), Refused: refused}
+		}
+	}
 	if err == nil {
 		c.report("replayed %d keys to legacy", found)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/stranglerfig/migrator/internal/failpoint"
@@ -103,42 +104,13 @@ func (c *Controller) restoreFence(ctx context.Context, st phases.Status) (gaps s
 	}
 	c.report("legacy's fence was not whole (%s); raising it again", gaps)
 	// [fence-restored]: by the same attempt, at the fence's era.
-	return gaps, c.Legacy.RestoreFence(ctx, st.Attempt, st.FenceEra, orDefault(c.LockTimeout, phases.LockTimeout))
+	return gaps, c.Legacy.RestoreFence(ctx, st.Attempt, st.FirstFenceEra, st.FenceEra, orDefault(c.LockTimeout, phases.LockTimeout))
 }
 
-// missing counts the keys of the return journal whose records the target has lost. It returns
-// *MissingError if those are more than accepted.
-func (c *Controller) missing(ctx context.Context, at phases.Route, accepted int64) (int64, error) {
-	var all, lost int64
-	for after := record.Key(""); ; {
-		keys, err := c.State.ReturnKeys(ctx, c.Migration, after, returnBatch)
-		if err != nil {
-			return 0, err
-		}
-		if len(keys) == 0 {
-			break
-		}
-		_, gone, err := c.splitLost(ctx, keys)
-		if err != nil {
-			return 0, err
-		}
-		all, lost, after = all+int64(len(keys)), lost+int64(len(gone)), keys[len(keys)-1]
-		if after == "" { // the only key
-			break
-		}
-	}
-	// [return-lost]: before returning is committed: in retain reads and writes of all other records
-	// continue.
-	if lost > accepted {
-		return lost, &MissingError{At: at, Keys: all, Missing: lost, Accepted: accepted}
-	}
-	return lost, nil
-}
-
-// splitLost separates the keys whose records the target has lost from the others: the target has
-// not even a version, though a record that was deleted in retain keeps its version for good, and
+// splitLost reads what the target has of keys, without those whose records it has lost: it has not
+// even a version, though a record that was deleted in retain keeps its version for good, and
 // legacy has the record.
-func (c *Controller) splitLost(ctx context.Context, keys []record.Key) (there, lost []record.Key, err error) {
+func (c *Controller) splitLost(ctx context.Context, keys []record.Key) (there []store.Entry, lost []record.Key, err error) {
 	entries, err := c.Target.Get(ctx, keys)
 	if err != nil {
 		return nil, nil, fmt.Errorf("read the target: %w", err)
@@ -147,43 +119,106 @@ func (c *Controller) splitLost(ctx context.Context, keys []record.Key) (there, l
 	for _, e := range entries {
 		if e.Presence == store.Absent {
 			absent = append(absent, e.Key)
-		} else {
-			there = append(there, e.Key)
 		}
 	}
-	unwritten, lost, err := c.lostOf(ctx, absent)
-	return append(there, unwritten...), lost, err
+	if lost, err = c.lostOf(ctx, absent); err != nil || len(lost) == 0 {
+		return entries, nil, err
+	}
+	there = slices.DeleteFunc(entries, func(e store.Entry) bool { return slices.Contains(lost, e.Key) })
+	return there, lost, nil
 }
 
-// lostOf separates keys of which the target has nothing: those that legacy lacks too, listed and
-// never written, and those that it has, which the target has lost.
-func (c *Controller) lostOf(ctx context.Context, absent []record.Key) (unwritten, lost []record.Key, err error) {
+// lostOf returns those of absent, keys of which the target has nothing, that legacy has: the
+// target has lost them. The others were listed and never written.
+func (c *Controller) lostOf(ctx context.Context, absent []record.Key) (lost []record.Key, err error) {
 	if len(absent) == 0 {
-		return nil, nil, nil
+		return nil, nil
 	}
 	rows, err := c.Legacy.Lookup(ctx, absent)
 	if err != nil {
-		return nil, nil, fmt.Errorf("look up what legacy has of %d keys that the target lacks: %w", len(absent), err)
+		return nil, fmt.Errorf("look up what legacy has of %d keys that the target lacks: %w", len(absent), err)
 	}
 	for _, row := range rows {
 		// [return-lost]: a record that has expired is not lost, though legacy still has its row.
 		if row.Found && (c.Expired == nil || !c.Expired(row.Record)) {
 			lost = append(lost, row.Key)
-		} else {
-			unwritten = append(unwritten, row.Key)
 		}
 	}
-	return unwritten, lost, nil
+	return lost, nil
 }
 
-// finishReturn writes back to legacy what the target took since the fence, and lifts
-// the fence. While it runs the route is returning: writes wait.
-//
-// A write of retain journals its key before it touches the target, so every key of
-// which the target has a newer version is in the journal. A key that was journalled and
-// never written is replayed too, and its version in the target raised to the new era: a
-// writer that resumes late is refused by its own compare-and-set.
-func (c *Controller) finishReturn(ctx context.Context, at phases.Route, reason string, settle time.Duration) (phases.Route, error) {
+// finishReturn writes back to legacy what it lacks of what the target took since the fence, and
+// lifts the fence. While it runs the route is returning: writes wait. What legacy refuses, and a
+// signal if the command gives up by one, lead back to retain.
+func (c *Controller) finishReturn(ctx context.Context, at phases.Route, reason string, settle time.Duration, givesUp bool) (phases.Route, error) {
+	route, err := c.completeReturn(ctx, at, reason, settle)
+	var refused *RefusedError
+	if errors.As(err, &refused) || err != nil && givesUp && ctx.Err() != nil {
+		return c.giveUpBecause(ctx, at, err)
+	}
+	return route, err
+}
+
+// giveUpBecause gives a return up, and returns the route and the error that the caller reports.
+func (c *Controller) giveUpBecause(ctx context.Context, at phases.Route, err error) (phases.Route, error) {
+	var refused *RefusedError
+	// The caller's context may have ended; writes wait meanwhile.
+	undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), phases.UndoWithin)
+	defer cancel()
+	retained, undoErr := c.giveUp(undo, at, err)
+	switch {
+	case undoErr != nil:
+		c.report("the return could not be given up: %s", undoErr)
+		return at, err
+	case errors.As(err, &refused):
+		refused.At = retained
+		return retained, err
+	}
+	return retained, fmt.Errorf("the return was given up, and the migration is at %s again: %w", retained, err)
+}
+
+// giveUpUnknown gives a return up whose first move was interrupted, if it was committed.
+func (c *Controller) giveUpUnknown(ctx context.Context, from phases.Route, err error) (phases.Route, error) {
+	e, unread := c.State.Snapshot(context.WithoutCancel(ctx), c.Migration)
+	if at := e.Status.Route; unread == nil && at.Phase == phases.Returning && at.Epoch > from.Epoch {
+		return c.giveUpBecause(ctx, at, err)
+	}
+	return phases.Route{}, err
+}
+
+// giveUp leads from returning back to retain. [return-given-up]: the era of the fence and the
+// run's number grow in one transaction of legacy, before retain is committed, and retain carries the
+// new era: the target may have some keys at it.
+func (c *Controller) giveUp(ctx context.Context, at phases.Route, cause error) (phases.Route, error) {
+	e, err := c.State.Snapshot(ctx, c.Migration)
+	if err != nil {
+		return at, err
+	}
+	if e.Status.ReturnJournalLost {
+		// [reclaim-scan]: the target may have writes that no journal knows of.
+		return at, errors.New("the return journal may lack keys")
+	}
+	era, err := c.Legacy.RenewFence(ctx, e.Status.Attempt)
+	if err != nil {
+		return at, err
+	}
+	failpoint.Here("control.return.renewed")
+	status, err := c.State.Transition(ctx, c.Migration, func(e phases.Snapshot) (phases.Move, error) {
+		return phases.Move{
+			// [one-decides]: another command may have ended the return.
+			From: at, To: phases.Route{Phase: phases.Retain}, Cause: phases.CauseRollback,
+			Reason: "the return was given up: " + cause.Error(), Attempt: e.Status.Attempt, FenceEra: era,
+		}, nil
+	})
+	if err != nil {
+		return at, err
+	}
+	failpoint.Here("control.return.given-up")
+	c.report("%s → %s (epoch %d)", at, status.Route, status.Route.Epoch)
+	return status.Route, nil
+}
+
+func (c *Controller) completeReturn(ctx context.Context, at phases.Route, reason string, settle time.Duration) (phases.Route, error) {
 	// [return-settled]: while an instance may still be on retain, it may write a key after its
 	// replay.
 	if err := c.AwaitSettled(ctx, settle); err != nil {
@@ -199,126 +234,268 @@ func (c *Controller) finishReturn(ctx context.Context, at phases.Route, reason s
 		return at, blockedByLapsed(err, e.Fleet)
 	}
 	failpoint.Here("control.return.held")
-	attempt := e.Status.Attempt
 	// [fence-watched]: writes wait by now, so the fence is raised again rather than the return
 	// abandoned: legacy must not take writes beside the replay.
-	if _, err := c.restoreFence(ctx, e.Status); err != nil && !(errors.Is(err, store.ErrAttemptOver) && e.Status.ReturnKeys == 0) {
-		return at, err // unless an interrupted return has lifted it already
-	}
-	if e.Status.ReturnJournalLost {
-		// [reclaim-scan]: the return journal may lack keys; the flag is in the state, so a resumed
-		// return scans too.
-		if err := c.replayUnjournaled(ctx, attempt); err != nil {
-			return at, fmt.Errorf("replaying to legacy: %w", err)
-		}
-	}
-	total, done, left := e.Status.ReturnKeys, 0, int64(0)
-	for {
-		// [return-all]: until none is left. Under returning no key enters, so the loop ends.
-		keys, err := c.State.ReturnKeys(ctx, c.Migration, "", returnBatch)
-		if err != nil {
-			return at, err
-		}
-		if len(keys) == 0 {
-			break
-		}
-		// [return-lost]: legacy's states of records that the target has lost are left alone, as far
-		// as that was accepted.
-		there, lost, err := c.splitLost(ctx, keys)
-		if err != nil {
-			return at, err
-		}
-		if accepted := e.Status.AcceptedMissing - left; int64(len(lost)) > accepted {
-			return at, &MissingError{At: at, Keys: total, Missing: left + int64(len(lost)), Accepted: e.Status.AcceptedMissing}
-		}
-		if err := c.replay(ctx, attempt, there); err != nil {
-			return at, fmt.Errorf("replaying to legacy: %w", err)
-		}
-		// [return-clear]: after both stores have the key. A crash in between replays it again,
-		// which changes nothing. [return-lost]: the lost ones are taken off the accepted number, and
-		// the migration is marked unclean, in the same transaction.
-		if err := c.State.ClearReturn(ctx, c.Migration, keys, int64(len(lost))); err != nil {
-			return at, err
-		}
-		left += int64(len(lost))
-		failpoint.Here("control.return.cleared")
-		done += len(keys)
-		c.report("replayed %d of %d keys to legacy", done, total)
-	}
-	// [lift-replayed]: only here, with the return journal empty.
-	if _, err := c.Legacy.LiftFence(ctx, attempt, orDefault(c.LockTimeout, phases.LockTimeout)); err != nil {
+	_, err = c.restoreFence(ctx, e.Status)
+	// An interrupted return may have lifted it: only with every key copied. A legacy that knows of
+	// that has all copies, which were made before.
+	lifted := errors.Is(err, store.ErrAttemptOver) && e.Status.ReturnRest == 0
+	if err != nil && !lifted {
 		return at, err
 	}
-	failpoint.Here("control.return.lifted")
+	if !lifted {
+		if err := c.replayRest(ctx, at, e.Status); err != nil {
+			return at, err
+		}
+		failpoint.Here("control.return.lifted")
+	}
+	// [return-clear], [lift-replayed]: after the fence is lifted, under which no key enters; before
+	// grace.
+	if err := c.State.EmptyReturn(ctx, c.Migration, at); err != nil {
+		return at, err
+	}
+	failpoint.Here("control.return.emptied")
 	return c.fenceMove(ctx, at, phases.Grace, "", reason)
 }
 
-func (c *Controller) replay(ctx context.Context, attempt string, keys []record.Key) error {
-	for len(keys) > 0 {
-		entries, err := c.Target.Get(ctx, keys)
-		if err != nil {
+// replayRest replays what legacy lacks, and lifts the fence.
+//
+// A write of retain journals its key before it touches the target, so every key of
+// which the target has a newer version is in the journal. A key that was journalled and
+// never written is replayed too, and its version in the target raised to the new era: a
+// writer that resumes late is refused by its own compare-and-set.
+func (c *Controller) replayRest(ctx context.Context, at phases.Route, st phases.Status) error {
+	run, err := c.beginRun(ctx, at, st.Attempt)
+	if err != nil {
+		return err
+	}
+	failpoint.Here("control.return.begun")
+	if st.ReturnJournalLost {
+		// [reclaim-scan]: the return journal may lack keys; the flag is in the state, so a resumed
+		// return scans too.
+		if err := c.replayUnjournaled(ctx, at, run); err != nil {
+			return fmt.Errorf("replaying to legacy: %w", err)
+		}
+	}
+	if err := c.lastRound(ctx, at, run, st); err != nil {
+		return err
+	}
+	// [lift-replayed]: only here, with every key copied. [replay-run]: by the newest run.
+	_, err = c.Legacy.EndReplay(ctx, run, orDefault(c.LockTimeout, phases.LockTimeout))
+	return err
+}
+
+// beginRun ends every other run of copies. [replay-legacy]: marks of another legacy are void.
+func (c *Controller) beginRun(ctx context.Context, at phases.Route, attempt string) (store.ReplayRun, error) {
+	run, err := c.Legacy.BeginReplay(ctx, attempt)
+	if err != nil {
+		return run, err
+	}
+	return run, c.State.BeginReturn(ctx, c.Migration, at, run.Legacy)
+}
+
+// lastRound copies every key that is not marked, and writes it to the target at the coming era. A
+// row that legacy refuses may only be early: another one is in its way that is replayed later. So
+// refused keys are tried again after the others, until a pass makes no progress, and at last together.
+func (c *Controller) lastRound(ctx context.Context, at phases.Route, run store.ReplayRun, st phases.Status) error {
+	p := &returnPass{c: c, at: at, run: run, total: st.ReturnKeys, accepted: st.AcceptedMissing, began: time.Now()}
+	defer func() { c.noteRate(ctx, p.done, time.Since(p.began)) }()
+	for {
+		before := p.done
+		refused, err := p.all(ctx, returnBatch)
+		if err != nil || len(refused) == 0 {
 			return err
 		}
-		rows := make([]store.Row, len(entries))
-		var absent []record.Key
-		for i, e := range entries {
-			switch e.Presence {
-			case store.Live:
-				rows[i] = store.Row{Key: e.Key, Found: true, Record: e.Record}
-			// [return-all]: a key that the target has deleted is deleted in legacy; one that it never
-			// got is not there either.
-			case store.Tombstone:
-				rows[i] = store.Row{Key: e.Key}
-			case store.Absent:
-				rows[i] = store.Row{Key: e.Key}
-				absent = append(absent, e.Key)
-			default:
-				return fmt.Errorf("key %q: the target has %s (%s)", e.Key, e.Presence, e.Detail)
+		if p.done > before {
+			continue
+		}
+		if len(refused) > 1 && len(refused) <= togetherMost {
+			if refused, err = p.all(ctx, togetherMost); err != nil {
+				return err
+			}
+			if p.done > before {
+				continue
 			}
 		}
-		// [return-lost]: also what the target loses between the count and this read.
-		if _, lost, err := c.lostOf(ctx, absent); err != nil {
+		if !st.SetsAside {
+			return &RefusedError{At: at, Keys: p.total, Refused: refused}
+		}
+		return p.setAside(ctx, refused)
+	}
+}
+
+// togetherMost bounds the refused rows that are replayed in one transaction.
+const togetherMost = 10 * returnBatch
+
+// returnPass is the progress of a last round.
+type returnPass struct {
+	c        *Controller
+	at       phases.Route
+	run      store.ReplayRun
+	total    int64 // keys in the return journal
+	accepted int64 // records that the target may have lost
+	lost     int64
+	done     int
+	began    time.Time
+}
+
+// all replays every key that is not marked, in batches. It returns what legacy refuses.
+func (p *returnPass) all(ctx context.Context, batch int) (refused []store.Refusal, err error) {
+	// What is refused gets a higher number than this.
+	newest, err := p.c.State.NewestChange(ctx, p.c.Migration)
+	if err != nil {
+		return nil, err
+	}
+	for {
+		// [return-all]: until none is left. Under returning no key enters, so the loop ends.
+		keys, err := p.c.State.ReturnRest(ctx, p.c.Migration, newest, batch)
+		if err != nil || len(keys) == 0 {
+			return refused, err
+		}
+		more, err := p.replay(ctx, keys)
+		if err != nil {
+			return nil, err
+		}
+		refused = append(refused, more...)
+	}
+}
+
+// replay replays keys, and marks those that both stores have.
+func (p *returnPass) replay(ctx context.Context, keys []store.ReturnKey) ([]store.Refusal, error) {
+	names := namesOf(keys)
+	lost, refused, err := p.c.replay(ctx, p.run, names)
+	if err != nil {
+		return nil, fmt.Errorf("replaying to legacy: %w", err)
+	}
+	// [return-lost]: legacy's states of records that the target has lost are left alone, as far
+	// as that was accepted.
+	if p.lost += int64(len(lost)); p.lost > p.accepted {
+		return nil, &MissingError{At: p.at, Keys: p.total, Missing: p.lost, Accepted: p.accepted}
+	}
+	if len(lost) > 0 {
+		// [return-lost]: taken off the accepted number, and the migration is marked unclean, in the
+		// same transaction.
+		if err := p.c.State.ClearReturn(ctx, p.c.Migration, lost, nil); err != nil {
+			return nil, err
+		}
+	}
+	// [return-refused]: a refused key stays.
+	var stay []record.Key
+	for _, r := range refused {
+		stay = append(stay, r.Key)
+	}
+	// [return-clear]: after both stores have the keys. A crash in between replays them again,
+	// which changes nothing.
+	if err := p.c.State.MarkCopied(ctx, p.c.Migration, p.at, p.run.Legacy, keys[len(keys)-1].Change, stay); err != nil {
+		return nil, err
+	}
+	failpoint.Here("control.return.cleared")
+	p.done += len(keys) - len(refused)
+	p.c.report("replayed %d keys to legacy", p.done)
+	return refused, nil
+}
+
+// setAside leaves rows that legacy refuses in a table of legacy's database. What the target has of
+// them becomes legacy's state.
+func (p *returnPass) setAside(ctx context.Context, refused []store.Refusal) error {
+	for batch := range slices.Chunk(refused, returnBatch) {
+		var keys []record.Key
+		for _, r := range batch {
+			keys = append(keys, r.Key)
+		}
+		for left := keys; len(left) > 0; {
+			entries, lost, err := p.c.splitLost(ctx, left)
+			if err != nil {
+				return err
+			}
+			if len(lost) > 0 {
+				return hint.Errorf(hint.Hint{Do: hint.Retry}, "the target has lost %d records, the first under key %q, while they were being set aside", len(lost), string(lost[0]))
+			}
+			rows, err := rowsOf(entries)
+			if err != nil {
+				return err
+			}
+			have, err := p.c.Legacy.SetAside(ctx, p.run, rows, batch)
+			if err != nil {
+				return err
+			}
+			failpoint.Here("control.return.set-aside")
+			// [return-aside]: at the coming era, as what is replayed is: reconcile finds both stores equal, and
+			// a writer that wakes late is refused.
+			if left, err = p.c.writeBack(ctx, entries, have); err != nil {
+				return err
+			}
+		}
+		if err := p.c.State.ClearReturn(ctx, p.c.Migration, nil, keys); err != nil {
 			return err
-		} else if len(lost) > 0 {
-			return hint.Errorf(hint.Hint{Do: hint.RollbackToGrace, Text: "which counts them"}, "the target has lost %d records, the first under key %q, while they were being replayed", len(lost), string(lost[0]))
+		}
+		p.c.report("set aside %d records", len(keys))
+	}
+	return nil
+}
+
+// replay writes what the target has of keys to legacy, and to the target again at the coming era.
+// It returns the keys that the target has lost, and the rows that legacy refuses.
+func (c *Controller) replay(ctx context.Context, run store.ReplayRun, keys []record.Key) (lost []record.Key, refused []store.Refusal, err error) {
+	for len(keys) > 0 {
+		// [return-lost]: of what the target has lost nothing is written, and nothing deleted.
+		entries, gone, err := c.splitLost(ctx, keys)
+		if err != nil {
+			return nil, nil, err
+		}
+		lost = append(lost, gone...)
+		rows, err := rowsOf(entries)
+		if err != nil {
+			return nil, nil, err
 		}
 		// [one-decides]: legacy refuses unless the fence is still this attempt's. [return-era]: the
 		// versions that it returns are of the era that lifting begins.
-		versioned, err := c.Legacy.Replay(ctx, attempt, rows)
+		done, err := c.Legacy.Replay(ctx, run, rows)
 		if err != nil {
-			return err
+			return nil, nil, err
 		}
 		failpoint.Here("control.return.replayed")
-		writes := make([]store.Write, len(versioned))
-		for i, row := range versioned {
-			// [return-era]: on condition that the target is as it was read. That refuses this write
-			// if it lands late, so it needs no not-after; a write that came between is replayed.
-			writes[i] = store.Write{
-				Key: row.Key, Deleted: !row.Found, Record: row.Record,
-				Version: row.Version, Only: &entries[i].Version,
-			}
-		}
-		results, err := c.Target.Apply(ctx, writes)
-		if err != nil {
-			return err
+		refused = append(refused, done.Refused...)
+		// [return-all]: read and replayed again: legacy must have what the target has in the
+		// end. Each time is caused by a write of retain that was in flight: there are finitely
+		// many, since no new one begins.
+		if keys, err = c.writeBack(ctx, entries, done.Rows); err != nil {
+			return nil, nil, err
 		}
 		failpoint.Here("control.return.written")
-		var again []record.Key
-		for i, res := range results {
-			switch {
-			case res.Err != nil:
-				return fmt.Errorf("key %q: %w", keys[i], res.Err)
-			// [return-all]: read and replayed again: legacy must have what the target has in the
-			// end.
-			case res.Outcome == store.Changed: // a late write came in between: replay that one
-				again = append(again, keys[i])
-			case res.Outcome != store.Applied:
-				return fmt.Errorf("key %q: the target answered %s", keys[i], res.Outcome)
-			}
-		}
-		// Each round is caused by a write of retain that was in flight: there are finitely many,
-		// since no new one begins.
-		keys = again
 	}
-	return nil
+	return lost, refused, nil
+}
+
+// writeBack writes rows of legacy to the target at their versions. It returns the keys of which the
+// target has something else by now than entries, which was read.
+func (c *Controller) writeBack(ctx context.Context, entries []store.Entry, rows []store.Row) (changed []record.Key, err error) {
+	seen := make(map[record.Key]*record.Version, len(entries))
+	for i := range entries {
+		seen[entries[i].Key] = &entries[i].Version
+	}
+	writes := make([]store.Write, len(rows))
+	for i, row := range rows {
+		// [return-era]: on condition that the target is as it was read. That refuses this write
+		// if it lands late, so it needs no not-after; a write that came between is replayed.
+		writes[i] = store.Write{
+			Key: row.Key, Deleted: !row.Found, Record: row.Record,
+			Version: row.Version, Only: seen[row.Key],
+		}
+	}
+	results, err := c.Target.Apply(ctx, writes)
+	if err != nil {
+		return nil, err
+	}
+	for i, res := range results {
+		switch {
+		case res.Err != nil:
+			return nil, fmt.Errorf("key %q: %w", writes[i].Key, res.Err)
+		case res.Outcome == store.Changed:
+			changed = append(changed, writes[i].Key)
+		case res.Outcome != store.Applied:
+			return nil, fmt.Errorf("key %q: the target answered %s", writes[i].Key, res.Outcome)
+		}
+	}
+	return changed, nil
 }

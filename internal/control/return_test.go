@@ -98,28 +98,29 @@ type lossyTarget struct {
 }
 
 func (l *lossyTarget) Get(ctx context.Context, keys []record.Key) ([]store.Entry, error) {
-	if l.gets++; l.gets == 3 { // before the return, at the count of its batch, for its replay
+	entries, err := l.TargetRecords.Get(ctx, keys)
+	if l.gets++; l.gets == 2 { // once in the rehearsal, then in the return
 		l.lose()
 	}
-	return l.TargetRecords.Get(ctx, keys)
+	return entries, err
 }
 
-// What the target loses between the count and the replay is not deleted in legacy either.
+// What the target loses while it is replayed is not deleted in legacy either.
 func TestReplayDeletesNothingThatTheTargetLostJustNow(t *testing.T) {
 	t.Parallel()
 	b := inRetain(t)
 	ctl := b.controller()
 	lossy := &lossyTarget{TargetRecords: b.target, lose: func() { b.loses("1") }}
 	ctl.Target = lossy
-	if _, err := ctl.Rollback(b.ctx, control.Rollback{Reason: "test"}); err == nil || lossy.gets != 3 {
+	if _, err := ctl.Rollback(b.ctx, control.Rollback{Reason: "test"}); err == nil || lossy.gets < 3 {
 		t.Errorf("%v, after %d reads", err, lossy.gets)
 	}
-	if got := b.legacyName("1"); got != "item 1" {
+	if got := b.legacyName("1"); got != "changed in retain" {
 		t.Errorf("legacy has %q under key 1", got)
 	}
 	_, err := b.rollsBack(1)
 	b.check(err)
-	if got := b.legacyName("1"); got != "item 1" {
+	if got := b.legacyName("1"); got != "changed in retain" {
 		t.Errorf("legacy has %q under key 1", got)
 	}
 }

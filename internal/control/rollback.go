@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/stranglerfig/migrator/internal/failpoint"
@@ -19,6 +20,8 @@ type Rollback struct {
 	// AcceptMissing is how many records the target may have lost: a return from retain leaves
 	// legacy's older states of them, and leads on to dual-read.
 	AcceptMissing int64
+	// SetAside leaves what legacy refuses in a table of legacy's database, in a return from retain.
+	SetAside bool
 }
 
 // Rollback makes the moves of the rollback; each one is settled before the next. The
@@ -54,8 +57,16 @@ func (c *Controller) Rollback(ctx context.Context, r Rollback) ([]phases.Route, 
 		if err := c.checkFence(ctx, e.Status); err != nil {
 			return nil, err
 		}
-		if missing, err = c.missing(ctx, from, r.AcceptMissing); err != nil {
+		rehearsal, err := c.rehearse(ctx, e.Status)
+		if err == nil {
+			err = rehearsal.Check(from, r.AcceptMissing, r.SetAside)
+		}
+		if err != nil {
 			return nil, err
+		}
+		missing = rehearsal.Missing
+		if err := c.copyRounds(ctx, e.Status); err != nil {
+			return nil, fmt.Errorf("copying to legacy; nothing was rolled back: %w", err)
 		}
 	}
 	if last := path[len(path)-1].Phase; (missing > 0 || e.Status.Unclean != "") && last == phases.Grace && from.Phase != phases.Lifting {
@@ -68,6 +79,12 @@ func (c *Controller) Rollback(ctx context.Context, r Rollback) ([]phases.Route, 
 	for _, to := range path {
 		route, err := c.back(ctx, from, to, r, settle)
 		if err != nil {
+			if to.Phase == phases.Returning && ctx.Err() != nil {
+				route, err = c.giveUpUnknown(ctx, from, err)
+			}
+			if route.Phase == phases.Retain { // the return was given up
+				made = append(made, route)
+			}
 			return made, err
 		}
 		c.report("%s → %s (epoch %d)", from, route, route.Epoch)
@@ -76,12 +93,27 @@ func (c *Controller) Rollback(ctx context.Context, r Rollback) ([]phases.Route, 
 		// Each move settles before the next: the one after it may be incompatible with the route
 		// that instances leave here ([held-routes]).
 		if err := c.AwaitSettled(ctx, settle); err != nil {
+			if route.Phase == phases.Returning && ctx.Err() != nil {
+				if route, err = c.giveUpBecause(ctx, route, err); route.Phase == phases.Retain {
+					made = append(made, route)
+				}
+			}
 			return made, err
 		}
 		failpoint.Here("control.rollback.settled")
 	}
+	if e.Status.ReturnKeys > 0 {
+		// What is left of the return journal is void, and the daemon deletes it too.
+		tidy, cancel := context.WithTimeout(ctx, pruneWithin)
+		defer cancel()
+		_ = c.State.PruneReturn(tidy, c.Migration)
+	}
 	return made, nil
 }
+
+const pruneWithin = 5 * time.Second
+
+var errIrreversible = errors.New("cannot roll back from retain: the migration file sets retain.reversible: false, so writes since the fence are not journalled")
 
 func rollbackPath(from phases.Route, r Rollback) ([]phases.Route, error) {
 	to := r.To
@@ -116,7 +148,12 @@ func (c *Controller) back(ctx context.Context, from, to phases.Route, r Rollback
 				return from, err
 			}
 		}
-		return c.finishReturn(ctx, from, r.Reason, settle)
+		if r.SetAside {
+			if err := c.State.AllowSetAside(ctx, c.Migration, from); err != nil {
+				return from, err
+			}
+		}
+		return c.finishReturn(ctx, from, r.Reason, settle, true)
 	}
 	if to.Phase == phases.Grace && from.Phase == phases.Lifting {
 		return c.finishLift(ctx, r.Reason)
@@ -128,11 +165,11 @@ func (c *Controller) back(ctx context.Context, from, to phases.Route, r Rollback
 		status, err = c.State.Transition(ctx, c.Migration, func(e phases.Snapshot) (phases.Move, error) {
 			// [return-reversible]: legacy would lack every write of retain.
 			if to.Phase == phases.Returning && !e.Status.Reversible {
-				return phases.Move{}, errors.New("cannot roll back from retain: the migration file sets retain.reversible: false, so writes since the fence are not journalled")
+				return phases.Move{}, errIrreversible
 			}
 			m := phases.Move{From: from, To: to, Cause: phases.CauseRollback, Reason: r.Reason}
 			if to.Phase == phases.Returning {
-				m.AcceptMissing = r.AcceptMissing
+				m.AcceptMissing, m.SetAside = r.AcceptMissing, r.SetAside
 			}
 			if overtakes(to, e.Status.Route) {
 				// Another command moved forward meanwhile: the rollback is also one from there. From
@@ -202,7 +239,7 @@ func (c *Controller) Resume(ctx context.Context) error {
 	case at.Phase == phases.Lifting:
 		_, err = c.finishLift(ctx, "resumed")
 	case at.Phase == phases.Returning:
-		_, err = c.finishReturn(ctx, at, "resumed", phases.Settle)
+		_, err = c.finishReturn(ctx, at, "resumed", phases.Settle, false)
 	case at.Phase == phases.Fenced, at.Phase == phases.Grace && e.Status.Attempt != "":
 		// [fence-attempt], [one-decides]: undone, never passed: only an operator's command moves
 		// authority.

@@ -28,7 +28,7 @@ type authorityMove struct {
 // Then a move that is observed for the first time counts from now.
 func (p authorityMove) observe(e phases.Snapshot) authorityMove {
 	st := e.Status
-	now := authorityMove{epoch: st.Route.Epoch, attempt: st.Attempt, remaining: st.ReturnKeys, since: e.Now}
+	now := authorityMove{epoch: st.Route.Epoch, attempt: st.Attempt, remaining: st.ReturnRest, since: e.Now}
 	switch {
 	case p.epoch == now.epoch && p.attempt == now.attempt && p.remaining == now.remaining:
 		return p

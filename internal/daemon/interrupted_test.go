@@ -71,7 +71,7 @@ func TestOverdueOnlyAfterBudgetWithoutProgress(t *testing.T) {
 			for _, l := range observations {
 				e := phases.Snapshot{Now: start.Add(time.Duration(l.at) * time.Second), Fleet: phases.Fleet{Behind: l.behind}}
 				e.Status = phases.Status{
-					Route: phases.Route{Phase: l.phase, Epoch: l.epoch}, Attempt: l.attempt, ReturnKeys: l.left,
+					Route: phases.Route{Phase: l.phase, Epoch: l.epoch}, Attempt: l.attempt, ReturnRest: l.left,
 					RouteSince: start.Add(time.Duration(l.since) * time.Second),
 				}
 				if !betweenStores(e.Status) {

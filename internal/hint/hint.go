@@ -33,6 +33,8 @@ const (
 	AcceptMissing       Action = "accept-missing"        // number: roll back without the records that the target has lost
 	Claim               Action = "claim"                 // the target's keys, although the target lost data
 	TakeOver            Action = "take-over"             // the target's keys, from another migration
+	Rehearse            Action = "rehearse"              // the rollback from retain: list what legacy would refuse
+	SetAside            Action = "set-aside"             // roll back without the records that legacy refuses
 	GateExplain         Action = "gate-explain"          // gate
 	FleetList           Action = "fleet-list"            // see the instances
 	FleetEvict          Action = "fleet-evict"           // instance
@@ -59,7 +61,7 @@ const (
 func Actions() []Action {
 	return []Action{
 		Init, GrantOperator, SetStateURL, Listen, SetMigrationFile, Apply, LiftFence, Doctor, Status, Retry,
-		Advance, AdvanceDryRun, Approve, Acknowledge, Resume, Reclaim, Rollback, RollbackTo, RollbackToGrace, AcceptMissing, Claim, TakeOver, GateExplain,
+		Advance, AdvanceDryRun, Approve, Acknowledge, Resume, Reclaim, Rollback, RollbackTo, RollbackToGrace, AcceptMissing, Claim, TakeOver, Rehearse, SetAside, GateExplain,
 		FleetList, FleetEvict, BackfillRun,
 		ReconcileRun, ReconcileFull, ReconcileRepair, ReconcileFullRepair, ReconcileResume, ReconcileList, ReconcileShow,
 		RunbookVerify, RunbookList, RunbookShow, RunbookRender, RunbookResume, RunbookDecide, RunbookApprove,

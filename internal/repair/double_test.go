@@ -100,11 +100,36 @@ func (s *stores) LiftFence(context.Context, string, time.Duration) (uint32, erro
 
 func (s *stores) FenceGaps(context.Context, string) (string, error) { panic("not used") }
 
-func (s *stores) RestoreFence(context.Context, string, uint32, time.Duration) error {
+func (s *stores) RestoreFence(context.Context, string, uint32, uint32, time.Duration) error {
 	return errors.ErrUnsupported
 }
 
-func (s *stores) Replay(context.Context, string, []store.Row) ([]store.Row, error) {
+func (s *stores) FirstEra(ctx context.Context) (uint32, error) {
+	_, era, err := s.FenceState(ctx)
+	return era, err
+}
+
+func (s *stores) RenewFence(context.Context, string) (uint32, error) {
+	return 0, errors.ErrUnsupported
+}
+
+func (s *stores) SetAside(context.Context, store.ReplayRun, []store.Row, []store.Refusal) ([]store.Row, error) {
+	return nil, errors.ErrUnsupported
+}
+
+func (s *stores) EndReplay(context.Context, store.ReplayRun, time.Duration) (uint32, error) {
+	return 0, errors.ErrUnsupported
+}
+
+func (s *stores) BeginReplay(context.Context, string) (store.ReplayRun, error) {
+	return store.ReplayRun{}, errors.ErrUnsupported
+}
+
+func (s *stores) Replay(context.Context, store.ReplayRun, []store.Row) (store.Replayed, error) {
+	return store.Replayed{}, errors.ErrUnsupported
+}
+
+func (s *stores) Rehearse(context.Context, string, func() ([]store.Row, error)) ([]store.Refusal, error) {
 	return nil, errors.ErrUnsupported
 }
 

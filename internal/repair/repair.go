@@ -248,9 +248,14 @@ func Era(ctx context.Context, legacy store.Locker) (era uint32, fenced bool, err
 	if err != nil {
 		return 0, false, fmt.Errorf("read legacy's era: %w", err)
 	}
-	if fenced = attempt != ""; fenced && era > 0 {
-		// [repair-era]: every record of legacy was written before the fence.
-		era--
+	if attempt == "" {
+		return era, false, nil
 	}
-	return era, fenced, nil
+	// [repair-era]: every record of legacy was written before the fence, or is a copy of what the
+	// target has.
+	first, err := fence.FirstEra(ctx)
+	if err != nil {
+		return 0, true, fmt.Errorf("read legacy's era: %w", err)
+	}
+	return max(first, 1) - 1, true, nil
 }

@@ -149,14 +149,22 @@ func TestTheReturnJournal(t *testing.T) {
 	if keys, err = s.ReturnKeys(t.Context(), testMigration, "b", 2); err != nil || len(keys) != 1 || keys[0] != "\xfe" {
 		t.Errorf("%q, %v", keys, err)
 	}
-	if err := s.ClearReturn(t.Context(), testMigration, keys, 0); err == nil {
+	if err := s.ClearReturn(t.Context(), testMigration, nil, keys); err == nil {
 		t.Error("cleared in retain")
 	}
 	walk(t, s, nil, phases.Route{Phase: phases.Returning})
 	if err := f.Return(t.Context(), 7, []record.Key{"late"}); !errors.Is(err, dual.ErrRouteMoved) {
 		t.Errorf("while returning: %v", err)
 	}
-	must(t, s.ClearReturn(t.Context(), testMigration, []record.Key{"a", "\xfe"}, 0))
+	if err := s.ClearReturn(t.Context(), testMigration, nil, keys); err == nil {
+		t.Error("set aside without leave")
+	}
+	_, st := fleetOf(t, s)
+	must(t, s.AllowSetAside(t.Context(), testMigration, st.Route))
+	must(t, s.ClearReturn(t.Context(), testMigration, nil, []record.Key{"a", "\xfe"}))
+	if _, st = fleetOf(t, s); st.SetAside != 2 {
+		t.Errorf("%d set aside", st.SetAside)
+	}
 	if keys, err = s.ReturnKeys(t.Context(), testMigration, "", 9); err != nil || len(keys) != 1 || keys[0] != "b" {
 		t.Errorf("%q, %v", keys, err)
 	}

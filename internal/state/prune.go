@@ -16,9 +16,10 @@ import (
 //     verdict differs from that of the one before;
 //   - for ever, those that an entry of the history names.
 //
-// Delivered notifications are deleted after 30 days, undelivered ones after 7.
+// Delivered notifications are deleted after 30 days, undelivered ones after 7; entries of a return journal
+// once it was emptied.
 func (s *Store) Prune(ctx context.Context, migration string) error {
-	return statedb.Explain(pgx.BeginTxFunc(ctx, s.pool, statedb.ReadCommitted, func(tx pgx.Tx) error {
+	err := statedb.Explain(pgx.BeginTxFunc(ctx, s.pool, statedb.ReadCommitted, func(tx pgx.Tx) error {
 		b := &pgx.Batch{}
 		// An evaluation that the history names is never deleted: a step or a rollback rests on it.
 		b.Queue(`WITH named AS (
@@ -36,4 +37,8 @@ func (s *Store) Prune(ctx context.Context, migration string) error {
 			OR delivered_at IS NULL AND at < clock_timestamp() - interval '7 days')`, migration)
 		return tx.SendBatch(ctx, b).Close()
 	}))
+	if err != nil {
+		return err
+	}
+	return s.PruneReturn(ctx, migration)
 }

@@ -233,6 +233,9 @@ CREATE TABLE migrator.migrations (
     unclean_at timestamp with time zone,
     unclean_why text DEFAULT ''::text NOT NULL,
     return_accepted bigint DEFAULT 0 NOT NULL,
+    first_fence_era bigint DEFAULT 0 NOT NULL,
+    return_sets_aside boolean DEFAULT false NOT NULL,
+    set_aside bigint DEFAULT 0 NOT NULL,
     CONSTRAINT faults_end CHECK (((fault IS NULL) = (fault_until IS NULL))),
     CONSTRAINT faults_in_staging CHECK (((fault IS NULL) OR (environment = 'staging'::text))),
     CONSTRAINT migrations_check CHECK ((((phase)::text = ANY (ARRAY['dual-read'::text, 'cutover'::text])) = (percent > 0))),
@@ -245,6 +248,7 @@ CREATE TABLE migrator.migrations (
     CONSTRAINT migrations_pkey PRIMARY KEY (name),
     CONSTRAINT migrations_renew_ms_check CHECK ((renew_ms > 0)),
     CONSTRAINT migrations_return_accepted_check CHECK ((return_accepted >= 0)),
+    CONSTRAINT migrations_set_aside_check CHECK ((set_aside >= 0)),
     CONSTRAINT migrations_unclean_why_check CHECK ((length(unclean_why) <= 500))
 );
 
@@ -397,6 +401,19 @@ CREATE TABLE migrator.return_journal (
     CONSTRAINT return_journal_pkey PRIMARY KEY (migration, key)
 );
 
+CREATE TABLE migrator.returns (
+    migration text NOT NULL,
+    floor bigint DEFAULT 0 NOT NULL,
+    copied bigint DEFAULT 0 NOT NULL,
+    legacy text DEFAULT ''::text NOT NULL,
+    rate double precision DEFAULT 0 NOT NULL,
+    total bigint DEFAULT 0 NOT NULL,
+    CONSTRAINT returns_legacy_check CHECK ((length(legacy) <= 200)),
+    CONSTRAINT returns_migration_fkey FOREIGN KEY (migration) REFERENCES migrator.migrations(name),
+    CONSTRAINT returns_pkey PRIMARY KEY (migration),
+    CONSTRAINT returns_rate_check CHECK ((rate >= (0)::double precision))
+);
+
 CREATE TABLE migrator.runbook_runs (
     id bigint GENERATED ALWAYS AS IDENTITY NOT NULL,
     migration text NOT NULL,
@@ -523,6 +540,8 @@ CREATE INDEX reconcile_findings_run_id_idx ON migrator.reconcile_findings USING 
 
 CREATE INDEX reconcile_runs_migration_id_idx ON migrator.reconcile_runs USING btree (migration, id);
 
+CREATE INDEX return_journal_changes ON migrator.return_journal USING btree (migration, changes);
+
 CREATE INDEX runbook_runs_migration_id_idx ON migrator.runbook_runs USING btree (migration, id);
 
 CREATE INDEX runbook_verifications_migration_runbook_id_idx ON migrator.runbook_verifications USING btree (migration, runbook, id);
@@ -549,6 +568,8 @@ CREATE TRIGGER keep_epochs_rising BEFORE UPDATE ON migrator.migrations FOR EACH 
 
 CREATE TRIGGER wake_sender AFTER INSERT ON migrator.outbox FOR EACH ROW EXECUTE FUNCTION migrator.wake_sender();
 
+CREATE TRIGGER number_change BEFORE INSERT OR UPDATE OF changes ON migrator.return_journal FOR EACH ROW EXECUTE FUNCTION migrator.number_change();
+
 CREATE TRIGGER sign BEFORE INSERT OR DELETE OR UPDATE ON migrator.runbook_runs FOR EACH ROW EXECUTE FUNCTION migrator.sign_runbook_run();
 
 CREATE TRIGGER sign BEFORE INSERT OR DELETE OR UPDATE ON migrator.runbook_steps FOR EACH ROW EXECUTE FUNCTION migrator.sign_runbook_step();
@@ -564,6 +585,32 @@ BEGIN
     IF NOT FOUND THEN
         RAISE EXCEPTION 'lost records are accepted only for a return that is in progress' USING ERRCODE = 'object_not_in_prerequisite_state';
     END IF;
+END $function$;
+
+CREATE OR REPLACE FUNCTION migrator.allow_set_aside(of_migration text)
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    UPDATE migrator.migrations SET return_sets_aside = true WHERE name = of_migration AND phase = 'returning';
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'records are set aside only by a return that is in progress' USING ERRCODE = 'object_not_in_prerequisite_state';
+    END IF;
+END $function$;
+
+CREATE OR REPLACE FUNCTION migrator.begin_return(of_migration text, at_epoch bigint, to_legacy text)
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    PERFORM migrator.require_return(of_migration, at_epoch, 'retain', 'returning');
+    INSERT INTO migrator.returns AS r (migration, legacy) VALUES (of_migration, to_legacy)
+        ON CONFLICT (migration) DO UPDATE SET legacy = to_legacy,
+            copied = CASE WHEN r.legacy = to_legacy THEN r.copied ELSE r.floor END;
 END $function$;
 
 CREATE OR REPLACE FUNCTION migrator.chain_history()
@@ -650,6 +697,22 @@ AS $function$
     SELECT coalesce(config #>> '{phases,approval,role}', '') FROM migrator.migrations WHERE name = in_migration
 $function$;
 
+CREATE OR REPLACE FUNCTION migrator.empty_return(of_migration text, at_epoch bigint)
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    PERFORM migrator.require_return(of_migration, at_epoch, 'returning');
+    IF EXISTS (SELECT FROM migrator.return_journal j LEFT JOIN migrator.returns r ON r.migration = j.migration
+               WHERE j.migration = of_migration AND j.changes > coalesce(greatest(r.floor, r.copied), 0)) THEN
+        RAISE EXCEPTION 'legacy lacks keys of the return journal' USING ERRCODE = 'object_not_in_prerequisite_state';
+    END IF;
+    UPDATE migrator.returns SET floor = last.value, copied = last.value, total = 0
+        FROM (SELECT nextval('migrator.return_changes') AS value) AS last WHERE migration = of_migration;
+END $function$;
+
 CREATE OR REPLACE FUNCTION migrator.find_target(of_migration text, of_incarnation text)
  RETURNS boolean
  LANGUAGE sql
@@ -659,6 +722,25 @@ AS $function$
     WITH found AS (UPDATE migrator.marks SET lost_at = NULL, lost = ''
         WHERE migration = of_migration AND incarnation = of_incarnation AND lost_at IS NOT NULL RETURNING true)
     SELECT EXISTS (SELECT FROM found)
+$function$;
+
+CREATE OR REPLACE FUNCTION migrator.first_fenced(of_migration text, era bigint)
+ RETURNS void
+ LANGUAGE sql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    UPDATE migrator.migrations SET first_fence_era = era WHERE name = of_migration
+$function$;
+
+CREATE OR REPLACE FUNCTION migrator.hold_return(of_migration text, keys bigint, aside boolean)
+ RETURNS void
+ LANGUAGE sql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    UPDATE migrator.migrations SET return_sets_aside = aside WHERE name = of_migration;
+    INSERT INTO migrator.returns (migration, total) VALUES (of_migration, keys) ON CONFLICT (migration) DO UPDATE SET total = keys
 $function$;
 
 CREATE OR REPLACE FUNCTION migrator.keep_epochs_rising()
@@ -688,6 +770,20 @@ BEGIN
     RETURN OLD;
 END $function$;
 
+CREATE OR REPLACE FUNCTION migrator.leave_aside(of_migration text, records bigint)
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    UPDATE migrator.migrations SET set_aside = set_aside + records
+    WHERE name = of_migration AND phase = 'returning' AND return_sets_aside AND records > 0;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'the return in progress sets no record aside' USING ERRCODE = 'object_not_in_prerequisite_state';
+    END IF;
+END $function$;
+
 CREATE OR REPLACE FUNCTION migrator.leave_missing(of_migration text, records bigint)
  RETURNS void
  LANGUAGE plpgsql
@@ -701,6 +797,19 @@ BEGIN
         RAISE EXCEPTION 'the target has lost more records than were accepted' USING ERRCODE = 'object_not_in_prerequisite_state';
     END IF;
     PERFORM migrator.mark_unclean(of_migration, 'the target lost records, and legacy has older states of them');
+END $function$;
+
+CREATE OR REPLACE FUNCTION migrator.leave_return(of_migration text, keys bytea[])
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE gone bigint;
+BEGIN
+    DELETE FROM migrator.return_journal WHERE migration = of_migration AND key = ANY (keys);
+    GET DIAGNOSTICS gone = ROW_COUNT;
+    UPDATE migrator.returns SET total = greatest(total - gone, 0) WHERE migration = of_migration;
 END $function$;
 
 CREATE OR REPLACE FUNCTION migrator.lose_legacy(of_migration text, why text)
@@ -727,6 +836,23 @@ BEGIN
     END IF;
     PERFORM migrator.mark_unclean(of_migration, why);
     RETURN true;
+END $function$;
+
+CREATE OR REPLACE FUNCTION migrator.mark_copied(of_migration text, at_epoch bigint, to_legacy text, up_to bigint, not_copied bytea[])
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    PERFORM migrator.require_return(of_migration, at_epoch, 'retain', 'returning');
+    -- In the order in which writers lock them.
+    PERFORM FROM migrator.return_journal WHERE migration = of_migration AND key = ANY (not_copied) ORDER BY key FOR UPDATE;
+    UPDATE migrator.return_journal SET changes = changes WHERE migration = of_migration AND key = ANY (not_copied) AND changes <= up_to;
+    UPDATE migrator.returns SET copied = greatest(copied, up_to) WHERE migration = of_migration AND legacy = to_legacy;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'copies go to another legacy' USING ERRCODE = 'object_not_in_prerequisite_state';
+    END IF;
 END $function$;
 
 CREATE OR REPLACE FUNCTION migrator.mark_of(of_migration text, OUT owner text, OUT incarnation text, OUT confirmed bigint, OUT lost text)
@@ -790,6 +916,15 @@ AS $function$
     SELECT convert_to(octet_length(convert_to(t, 'UTF8'))::text || ':', 'UTF8') || convert_to(t, 'UTF8')
 $function$;
 
+CREATE OR REPLACE FUNCTION migrator.newest_change()
+ RETURNS bigint
+ LANGUAGE sql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT last_value FROM migrator.return_changes
+$function$;
+
 CREATE OR REPLACE FUNCTION migrator.next_beat(of_migration text, of_incarnation text, had bigint, OUT next bigint, OUT confirmed bigint)
  RETURNS SETOF record
  LANGUAGE sql
@@ -831,6 +966,15 @@ AS $function$
         changed_at = CASE WHEN new_changes IS NOT NULL THEN clock_timestamp() END
 $function$;
 
+CREATE OR REPLACE FUNCTION migrator.note_return_rate(of_migration text, keys_per_second double precision)
+ RETURNS void
+ LANGUAGE sql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    UPDATE migrator.returns SET rate = keys_per_second WHERE migration = of_migration
+$function$;
+
 CREATE OR REPLACE FUNCTION migrator.note_server()
  RETURNS void
  LANGUAGE sql
@@ -842,6 +986,17 @@ AS $function$
     WHERE now.server IS DISTINCT FROM (SELECT server FROM migrator.servers ORDER BY id DESC LIMIT 1) AND now.server IS NOT NULL
 $function$;
 
+CREATE OR REPLACE FUNCTION migrator.number_change()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    NEW.changes := nextval('migrator.return_changes');
+    RETURN NEW;
+END $function$;
+
 CREATE OR REPLACE FUNCTION migrator.place_mark(of_migration text, new_incarnation text)
  RETURNS void
  LANGUAGE sql
@@ -851,6 +1006,23 @@ AS $function$
     INSERT INTO migrator.marks (migration, incarnation) VALUES (of_migration, new_incarnation)
     ON CONFLICT (migration) DO UPDATE SET incarnation = excluded.incarnation, beat = 0, confirmed = 0, confirmed_at = NULL, lost_at = NULL, lost = ''
 $function$;
+
+CREATE OR REPLACE FUNCTION migrator.prune_return(of_migration text, most integer)
+ RETURNS bigint
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE gone bigint;
+BEGIN
+    DELETE FROM migrator.return_journal j USING (
+        SELECT e.key, e.changes FROM migrator.return_journal e
+        WHERE e.migration = of_migration AND e.changes <= (SELECT r.floor FROM migrator.returns r WHERE r.migration = of_migration)
+        ORDER BY e.changes LIMIT most FOR UPDATE SKIP LOCKED) AS void
+        WHERE j.migration = of_migration AND j.key = void.key AND j.changes = void.changes;
+    GET DIAGNOSTICS gone = ROW_COUNT;
+    RETURN gone;
+END $function$;
 
 CREATE OR REPLACE FUNCTION migrator.raise_beat(of_migration text, of_incarnation text, above bigint)
  RETURNS boolean
@@ -904,6 +1076,19 @@ BEGIN
     IF NOT pg_has_role(session_user, in_role, 'MEMBER') THEN
         RAISE EXCEPTION '% is not a member of the role %: only its members may %; connect to the state database as one of them',
             session_user, in_role, in_may USING ERRCODE = 'MG010';
+    END IF;
+END $function$;
+
+CREATE OR REPLACE FUNCTION migrator.require_return(of_migration text, at_epoch bigint, VARIADIC phases text[])
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    PERFORM FROM migrator.migrations WHERE name = of_migration AND epoch = at_epoch AND phase = ANY (phases) FOR SHARE;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'the migration has moved since epoch %', at_epoch USING ERRCODE = 'object_not_in_prerequisite_state';
     END IF;
 END $function$;
 

@@ -99,8 +99,8 @@ func admit(ctx context.Context, tx pgx.Tx, e phases.Snapshot, move phases.Move) 
 		return hint.With(errors.New(lost.Describe(from)), phases.StateLossHint())
 	}
 	// [lift-replayed]: whatever command it is: legacy would serve without the writes of retain.
-	if move.To.Phase == phases.Grace && from.Phase.Passing() && e.Status.ReturnKeys > 0 {
-		return hint.Errorf(hint.Hint{Do: hint.Rollback}, "the return journal still has %d keys that legacy lacks", e.Status.ReturnKeys)
+	if move.To.Phase == phases.Grace && from.Phase.Passing() && max(e.Status.ReturnKeys, e.Status.ReturnRest) > 0 {
+		return hint.Errorf(hint.Hint{Do: hint.Rollback}, "the return journal still has %d keys, of which legacy lacks %d", e.Status.ReturnKeys, e.Status.ReturnRest)
 	}
 	// [held-routes], [no-skip]: whatever the gates' verdicts, also for a rollback.
 	if err := phases.Legal(from, move.To, e.Fleet.LiveRoutes); err != nil {
@@ -172,7 +172,13 @@ func commit(ctx context.Context, tx pgx.Tx, e phases.Snapshot, move phases.Move)
 		return err
 	}
 	if move.To.Phase == phases.Returning {
-		if _, err := tx.Exec(ctx, `SELECT migrator.accept_missing($1, $2)`, e.Status.Migration, move.AcceptMissing); err != nil {
+		if _, err := tx.Exec(ctx, `SELECT migrator.accept_missing($1, $2), migrator.hold_return($1, $3, $4)`,
+			e.Status.Migration, move.AcceptMissing, e.Status.ReturnKeys, move.SetAside); err != nil {
+			return err
+		}
+	}
+	if move.FirstFenceEra > 0 {
+		if _, err := tx.Exec(ctx, `SELECT migrator.first_fenced($1, $2)`, e.Status.Migration, int64(move.FirstFenceEra)); err != nil {
 			return err
 		}
 	}

@@ -85,7 +85,10 @@ SELECT m.name, m.phase, m.percent, m.epoch, m.phase_since, m.route_since, m.paus
        greatest((SELECT max(l.lost_at) FROM migrator.leases l WHERE l.migration = m.name AND l.lost_at IS NOT NULL),
                 (SELECT max(e.witnessed_at) FROM migrator.epochs e WHERE e.migration = m.name), m.reclaimed_at, m.unclean_at, CASE WHEN server.changed <> '' THEN clock_timestamp() END),
        coalesce(m.config #>> '{writing,not_after}', ''), m.attempt, m.fence_era, m.reversible,
-       (SELECT count(*) FROM migrator.return_journal r WHERE r.migration = m.name),
+       CASE WHEN m.phase = 'returning' AND r.total > 0 THEN r.total
+            ELSE (SELECT count(*) FROM migrator.return_journal j WHERE j.migration = m.name AND j.changes > coalesce(r.floor, 0)) END,
+       (SELECT count(*) FROM migrator.return_journal j WHERE j.migration = m.name AND j.changes > coalesce(greatest(r.floor, r.copied), 0)),
+       m.first_fence_era, coalesce(r.rate, 0), m.return_sets_aside, m.set_aside,
        (SELECT count(*) FROM migrator.journal j WHERE j.migration = m.name),
        coalesce(h.cause, ''), coalesce(h.reason, ''), coalesce(h.actor, ''), m.environment, m.return_lost OR server.changed <> '' AND m.phase IN ('fenced', 'lifting', 'returning', 'retain'),
        m.return_accepted, CASE WHEN server.changed <> '' THEN '` + ChangedServer + `' || server.changed WHEN EXISTS (SELECT FROM migrator.reconcile_runs c
@@ -98,6 +101,7 @@ FROM migrator.migrations m
 CROSS JOIN server
 LEFT JOIN migrator.marks k ON k.migration = m.name
 LEFT JOIN migrator.parts p ON p.migration = m.name
+LEFT JOIN migrator.returns r ON r.migration = m.name
 LEFT JOIN LATERAL (SELECT witness, phase, percent, epoch, min(witnessed_at) OVER () AS first_at FROM migrator.epochs
                    WHERE migration = m.name AND epoch > m.epoch ORDER BY epoch DESC LIMIT 1) f ON true
 LEFT JOIN LATERAL (SELECT cause, reason, actor FROM migrator.history
@@ -123,7 +127,7 @@ func ScanStatus(row pgx.CollectableRow) (st phases.Status, err error) {
 	}
 	err = row.Scan(&st.Migration, &st.Route.Phase, &st.Route.Percent, &st.Route.Epoch, &st.PhaseSince, &st.RouteSince,
 		&st.Paused, &st.ConfigHash, &st.LegacyEpoch, &dirty, &notAfter, &st.Attempt, &st.FenceEra, &st.Reversible,
-		&st.ReturnKeys, &st.JournalKeys, &st.LastCause, &st.LastReason, &st.LastActor, &st.Environment, &st.ReturnJournalLost,
+		&st.ReturnKeys, &st.ReturnRest, &st.FirstFenceEra, &st.ReturnRate, &st.SetsAside, &st.SetAside, &st.JournalKeys, &st.LastCause, &st.LastReason, &st.LastActor, &st.Environment, &st.ReturnJournalLost,
 		&st.AcceptedMissing, &st.Unclean, &st.TargetLost, &seen, &st.LegacyChanged,
 		&lost.reporter, &lost.phase, &lost.percent, &lost.epoch, &lost.since, &lost.over)
 	if lost.epoch != nil {

@@ -104,6 +104,7 @@ const (
 	stateUndefinedObject   = "42704"
 	stateNoSchema          = "3F000"
 	stateUnique            = "23505"
+	stateExclusion         = "23P01"
 )
 
 func hasState(err error, states ...string) bool {

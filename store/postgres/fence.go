@@ -17,18 +17,19 @@ import (
 type fenceRow struct {
 	attempt string // "" for none
 	era     uint32 // the fence's, or the current one if there is no fence
+	first   uint32 // in which the attempt fenced first; 0 if there is no fence
 }
 
 // fence reads the row; lock is "" or " FOR UPDATE".
 func (l *Legacy) fence(ctx context.Context, db rowQuerier, lock string) (fenceRow, error) {
 	var f fenceRow
-	var era int64
-	err := db.QueryRow(ctx, `SELECT coalesce(attempt, ''), coalesce(fence_era, (SELECT last_value FROM `+l.era()+`))
-		FROM migrator_legacy.migration WHERE name = $1`+lock, l.name).Scan(&f.attempt, &era)
+	var era, first int64
+	err := db.QueryRow(ctx, `SELECT coalesce(attempt, ''), coalesce(fence_era, (SELECT last_value FROM `+l.era()+`)), coalesce(first_era, fence_era, 0)
+		FROM migrator_legacy.migration WHERE name = $1`+lock, l.name).Scan(&f.attempt, &era, &first)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return f, errNotInstalled
 	}
-	f.era = uint32(era)
+	f.era, f.first = uint32(era), uint32(first)
 	return f, asNotInstalled(err)
 }
 
@@ -94,7 +95,8 @@ func (l *Legacy) RaiseFence(ctx context.Context, attempt string, timeout time.Du
 		if err := l.placeFence(ctx, tx, attempt); err != nil {
 			return err
 		}
-		_, err = tx.Exec(ctx, `UPDATE migrator_legacy.migration SET attempt = $2, fence_era = $3, fenced_at = coalesce(fenced_at, clock_timestamp()) WHERE name = $1`, l.name, attempt, int64(era))
+		_, err = tx.Exec(ctx, `UPDATE migrator_legacy.migration SET attempt = $2, fence_era = $3, fenced_at = coalesce(fenced_at, clock_timestamp()),
+			first_era = CASE WHEN attempt = $2 THEN coalesce(first_era, $3) ELSE $3 END WHERE name = $1`, l.name, attempt, int64(era))
 		return err
 	})
 	if err == nil {
@@ -148,8 +150,8 @@ func (l *Legacy) fenceGaps(ctx context.Context, db rowQuerier, attempt string) (
 }
 
 // RestoreFence implements store.Fence.
-func (l *Legacy) RestoreFence(ctx context.Context, attempt string, era uint32, timeout time.Duration) error {
-	if attempt == "" || era == 0 {
+func (l *Legacy) RestoreFence(ctx context.Context, attempt string, first, era uint32, timeout time.Duration) error {
+	if attempt == "" || era == 0 || first > era {
 		return fmt.Errorf("a fence needs an attempt's id and an era")
 	}
 	deadline := time.Now().Add(timeout)
@@ -186,8 +188,8 @@ func (l *Legacy) RestoreFence(ctx context.Context, attempt string, era uint32, t
 		if err := l.placeFence(ctx, tx, attempt); err != nil {
 			return err
 		}
-		_, err = tx.Exec(ctx, `UPDATE migrator_legacy.migration SET attempt = $2, fence_era = $3, fenced_at = coalesce(fenced_at, clock_timestamp()) WHERE name = $1`,
-			l.name, attempt, int64(era))
+		_, err = tx.Exec(ctx, `UPDATE migrator_legacy.migration SET attempt = $2, fence_era = greatest(fence_era, $3), first_era = coalesce(nullif($4::int8, 0), $3), fenced_at = coalesce(fenced_at, clock_timestamp()) WHERE name = $1`,
+			l.name, attempt, int64(era), int64(first))
 		return err
 	})
 	if err == nil {
@@ -235,6 +237,11 @@ func (l *Legacy) recordEnded(ctx context.Context, tx pgx.Tx, attempt string) err
 // LiftFence implements store.Fence. It does not wait for readers: it disables the
 // triggers, and drops them only if the lock for that is free.
 func (l *Legacy) LiftFence(ctx context.Context, attempt string, timeout time.Duration) (uint32, error) {
+	return l.lift(ctx, attempt, timeout, nil)
+}
+
+// lift lifts the fence if check, which is called with the fence's row locked, returns no error.
+func (l *Legacy) lift(ctx context.Context, attempt string, timeout time.Duration, check func(pgx.Tx) error) (uint32, error) {
 	if attempt == "" {
 		return 0, fmt.Errorf("a fence needs an attempt's id")
 	}
@@ -247,6 +254,11 @@ func (l *Legacy) LiftFence(ctx context.Context, attempt string, timeout time.Dur
 		// [one-decides]: a controller that resumes late can't lift another attempt's fence.
 		if f.attempt != "" && f.attempt != attempt {
 			return fmt.Errorf("the fence is of attempt %s, not %s", f.attempt, attempt)
+		}
+		if check != nil {
+			if err := check(tx); err != nil {
+				return err
+			}
 		}
 		// [attempt-void]: also if the fence is not raised: it must not be raised later.
 		if err := l.recordEnded(ctx, tx, attempt); err != nil {
@@ -268,7 +280,7 @@ func (l *Legacy) LiftFence(ctx context.Context, attempt string, timeout time.Dur
 			return err
 		}
 		failpoint.Here("postgres.lift.era") // a rollback of the transaction does not undo it
-		_, err = tx.Exec(ctx, "UPDATE migrator_legacy.migration SET attempt = NULL, fence_era = NULL, fenced_at = NULL WHERE name = $1", l.name)
+		_, err = tx.Exec(ctx, "UPDATE migrator_legacy.migration SET attempt = NULL, fence_era = NULL, first_era = NULL, fenced_at = NULL WHERE name = $1", l.name)
 		return err
 	})
 	if err != nil {

@@ -215,18 +215,25 @@ func TestReplayReturnsStoredRows(t *testing.T) {
 			record.TextValue(id), record.TextValue(name), record.TextValue("ignored"), record.NullValue, record.TextValue(id), {},
 		}[:5]}
 	}
-	back, err := l.Replay(d.ctx, "A", []store.Row{row("1", "uno"), row("50", "fifty")})
+	run, err := l.BeginReplay(d.ctx, "A")
 	d.ok(err)
-	if got := back[1].Record; got[2].Text != "fiftyfifty" || got[3].Text != "2001-01-01T00:00:00Z" {
+	back, err := l.Replay(d.ctx, run, []store.Row{row("1", "uno"), row("50", "fifty")})
+	d.ok(err)
+	if got := back.Rows[1].Record; got[2].Text != "fiftyfifty" || got[3].Text != "2001-01-01T00:00:00Z" {
 		t.Errorf("Replay returned %v", got)
 	}
-	for name, c := range map[string][]store.Row{
-		"a violated constraint": {row("51", "fine"), row("52", "bad")},
-		"a value that is none":  {row("53", "fine"), row("x", "fine")},
-		"a key of two parts":    {row("54", "fine"), {Key: "1,2"}},
+	for name, c := range map[string]struct {
+		row store.Row
+		why store.Refusal
+	}{
+		"a violated constraint": {row("52", "bad"), store.Refusal{Code: "23514", Constraint: "products_name_check", Table: "products"}},
+		"a value that is none":  {row("x", "fine"), store.Refusal{Code: "22P02"}},
+		"a key of two parts":    {store.Row{Key: "1,2"}, store.Refusal{Code: "22P02"}},
 	} {
-		if _, err := l.Replay(d.ctx, "A", c); err == nil {
-			t.Errorf("%s was replayed", name)
+		c.why.Key = c.row.Key
+		done, err := l.Replay(d.ctx, run, []store.Row{row("50", "fifty"), c.row})
+		if err != nil || len(done.Rows) != 1 || len(done.Refused) != 1 || done.Refused[0] != c.why {
+			t.Errorf("%s: %+v, %v", name, done, err)
 		}
 	}
 	if got := d.text(`SELECT string_agg(id::text || name || kept, ',' ORDER BY id) FROM products`); got != "1unomine,50fiftykept" {

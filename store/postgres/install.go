@@ -14,7 +14,7 @@ import (
 
 // installed is the number of the schema that this program installs. A greater
 // one in the database belongs to a newer program.
-const installed = 2
+const installed = 3
 
 var errNotInstalled = hint.Errorf(hint.Hint{Do: hint.Apply}, "migrator's schema is not installed in the legacy database, or not for this migration")
 
@@ -66,12 +66,38 @@ func (l *Legacy) installSchema(ctx context.Context, tx pgx.Tx) error {
 		if number == installed {
 			return nil
 		}
-		_, err := tx.Exec(ctx, aliveSQL(legacyAlive)+fmt.Sprintf("UPDATE migrator_legacy.schema SET number = %d", installed))
+		_, err := tx.Exec(ctx, aliveSQL(legacyAlive)+replaySQL+setAsideSQL+fmt.Sprintf("UPDATE migrator_legacy.schema SET number = %d", installed))
 		return err
 	}
-	_, err := tx.Exec(ctx, schemaSQL+aliveSQL(legacyAlive)+versionFunctions+fenceFunction)
+	_, err := tx.Exec(ctx, schemaSQL+aliveSQL(legacyAlive)+replaySQL+setAsideSQL+versionFunctions+fenceFunction)
 	return err
 }
+
+// upgrade adds to an installed schema what it lacks.
+func (l *Legacy) upgrade(ctx context.Context) error {
+	var number int
+	err := l.pool.QueryRow(ctx, "SELECT number FROM migrator_legacy.schema").Scan(&number)
+	switch {
+	case hasState(err, stateUndefinedTable, stateNoSchema): // not installed
+		return nil
+	case err != nil || number >= installed:
+		return err
+	}
+	return inTx(ctx, l.pool, pgx.ReadWrite, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock(hashtextextended('migrator:install', 0))"); err != nil {
+			return err
+		}
+		return l.installSchema(ctx, tx)
+	})
+}
+
+const replaySQL = `
+ALTER TABLE migrator_legacy.migration
+	ADD COLUMN IF NOT EXISTS run int8 NOT NULL DEFAULT 0,
+	ADD COLUMN IF NOT EXISTS first_era int8;
+COMMENT ON COLUMN migrator_legacy.migration.run IS 'the newest run of copies to the fenced table';
+COMMENT ON COLUMN migrator_legacy.migration.first_era IS 'the era in which the attempt fenced the table';
+`
 
 const schemaSQL = `
 CREATE SCHEMA IF NOT EXISTS migrator_legacy;
@@ -79,7 +105,7 @@ COMMENT ON SCHEMA migrator_legacy IS 'migrator: versions of writes, and the fenc
 GRANT USAGE ON SCHEMA migrator_legacy TO PUBLIC;
 
 CREATE TABLE migrator_legacy.schema (number int NOT NULL);
-INSERT INTO migrator_legacy.schema VALUES (2);
+INSERT INTO migrator_legacy.schema VALUES (3);
 GRANT SELECT ON migrator_legacy.schema TO PUBLIC;
 
 CREATE TABLE migrator_legacy.migration (
@@ -147,6 +173,14 @@ func (l *Legacy) Uninstall(ctx context.Context) error {
 		// [fence-whole]: only LiftFence removes the fence.
 		case attempt != nil:
 			return hint.Errorf(hint.Hint{Do: hint.Rollback}, "the fence of attempt %s is raised: legacy refuses writes until it is lifted", *attempt)
+		}
+		var aside int64
+		if err := tx.QueryRow(ctx, "SELECT count(*) FROM migrator_legacy.set_aside WHERE name = $1", l.name).Scan(&aside); err != nil {
+			return err
+		}
+		if aside > 0 {
+			return hint.Errorf(hint.Hint{Text: "DELETE FROM migrator_legacy.set_aside WHERE name = " + literal(l.name) + ", once they are no longer needed"},
+				"%d records that a rollback set aside are in the table migrator_legacy.set_aside", aside)
 		}
 		if err := l.dropFences(ctx, tx); err != nil {
 			return err

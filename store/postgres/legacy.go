@@ -60,6 +60,9 @@ func (l *Legacy) open(ctx context.Context, m *migration.Config) error {
 	if l.shape, err = legacyShape(m, t); err != nil {
 		return err
 	}
+	if err := l.upgrade(ctx); err != nil {
+		return fmt.Errorf("upgrade migrator's schema in the legacy database: %w", err)
+	}
 	err = l.CheckSystem(ctx)
 	if errors.Is(err, errNotInstalled) {
 		return nil

@@ -98,7 +98,7 @@ func (l *Legacy) lock(ctx context.Context, rows []store.Row, keys []record.Key, 
 	// [version-at-lock]: the version is computed in the outer query, from rows that are locked.
 	sql := "WITH l AS MATERIALIZED (SELECT u.ordinal" + inner + " FROM " + q.from + " JOIN " + s.name.Sanitize() + " t ON " + q.on +
 		" FOR SHARE OF t" + policy + ") SELECT l.ordinal" + outer + ", " + l.versionExpr("l.version") +
-		", (SELECT fence_era FROM migrator_legacy.migration WHERE name = $" + strconv.Itoa(q.next) + ") FROM l"
+		", (SELECT coalesce(first_era, fence_era) FROM migrator_legacy.migration WHERE name = $" + strconv.Itoa(q.next) + ") FROM l"
 
 	d, n := s.decoder(), len(s.columns)
 	p := newPipeline("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE")

@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -9,115 +10,107 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/record"
 	"github.com/stranglerfig/migrator/store"
 )
 
-// Replay implements store.Fence: all rows in one transaction. It returns
-// the rows as legacy stored them, after its own triggers. The era of their versions is
+// Replay implements store.Fence: all rows in one transaction. The era of the versions is
 // the earliest one that LiftFence can start: they are newer than all writes that the
 // target alone accepted, and not newer than legacy's next write.
-func (l *Legacy) Replay(ctx context.Context, attempt string, rows []store.Row) ([]store.Row, error) {
+func (l *Legacy) Replay(ctx context.Context, run store.ReplayRun, rows []store.Row) (store.Replayed, error) {
+	var done store.Replayed
 	if len(rows) == 0 {
-		return nil, nil
+		return done, nil
 	}
-	back := make([]store.Row, len(rows))
 	// [one-decides]: the fence's row is locked until the commit: the fence can't be lifted
 	// during the replay.
 	err := l.locked(ctx, tableLockTimeout, "ROW EXCLUSIVE", func(tx pgx.Tx) error {
-		f, err := l.fence(ctx, tx, " FOR UPDATE")
+		if err := l.checkRun(ctx, tx, run); err != nil {
+			return err
+		}
+		w, err := l.replayWriter(ctx, tx, run.Attempt)
 		if err != nil {
 			return err
 		}
-		if f.attempt != attempt || attempt == "" {
-			return fmt.Errorf("the fence is not of attempt %q but of %q", attempt, f.attempt)
-		}
-		// [fence-watched]: the row may be there without the triggers: then legacy takes other writes,
-		// which the replay would overwrite.
-		if gaps, err := l.fenceGaps(ctx, tx, attempt); err != nil {
-			return err
-		} else if gaps != "" {
-			return fmt.Errorf("the fence is not whole: %s", gaps)
-		}
-		if _, err := tx.Exec(ctx, "SELECT set_config('migrator.attempt', $1, true)", attempt); err != nil {
+		defer w.close(ctx)
+		w.keep = true
+		if err := w.offer(ctx, rows); err != nil {
 			return err
 		}
-		if err := l.replay(ctx, tx.Conn().PgConn(), rows, back); err != nil {
+		if err := w.retry(ctx); err != nil {
 			return err
 		}
-		if err := l.advanceSequences(ctx, tx, back); err != nil {
+		done = w.result(rows)
+		if err := l.advanceSequences(ctx, tx, done.Rows); err != nil {
 			return err
 		}
-		return l.comingVersions(ctx, tx, back)
+		return l.comingVersions(ctx, tx, done.Rows)
 	})
 	if err != nil {
-		return nil, fmt.Errorf("write %d keys back to legacy table %s: %w", len(rows), l.table(), withoutValue(err))
+		return store.Replayed{}, fmt.Errorf("write %d keys back to legacy table %s: %w", len(rows), l.table(), withoutValue(err))
 	}
-	return back, nil
+	return done, nil
 }
 
-// replay sends one statement for each row. The parameters have the types of
-// the columns, so the server reads each text as it prints it.
-func (l *Legacy) replay(ctx context.Context, conn *pgconn.PgConn, rows, back []store.Row) error {
-	upsert, written := l.upsertSQL()
-	remove := l.deleteSQL()
-	var batch pgconn.Batch
-	for _, row := range rows {
-		if !row.Found {
-			texts, ok := l.shape.keyTexts(row.Key)
-			if !ok {
-				return fmt.Errorf("key %q does not fit the table's key", row.Key)
-			}
-			params := make([][]byte, len(texts))
-			for i, text := range texts {
-				params[i] = []byte(text)
-			}
-			batch.ExecParams(remove, params, nil, nil, nil)
-			continue
+// Rehearse implements store.Fence. The transaction locks the rows that it writes, and, like every
+// writer, the rows of other tables that they refer to.
+func (l *Legacy) Rehearse(ctx context.Context, attempt string, next func() ([]store.Row, error)) ([]store.Refusal, error) {
+	var refused []store.Refusal
+	err := inTx(ctx, l.pool, pgx.ReadWrite, func(tx pgx.Tx) error {
+		if err := setLockTimeout(ctx, tx, rowLockTimeout); err != nil {
+			return err
 		}
-		params := make([][]byte, len(written))
-		for n, i := range written {
-			if i >= len(row.Record) || row.Record[i].State != record.Present {
-				continue
-			}
-			text, err := fromCanonical(l.shape.columns[i].format, row.Record[i].Text)
-			if err != nil {
-				return fmt.Errorf("key %q, column %q: %w", row.Key, l.shape.columns[i].name, err)
-			}
-			params[n] = []byte(text)
+		if err := l.oneRehearsal(ctx, tx); err != nil {
+			return err
 		}
-		batch.ExecParams(upsert, params, nil, nil, nil)
-	}
-	results := conn.ExecBatch(ctx, &batch)
-	d := l.shape.decoder()
-	for at := 0; results.NextResult() && at < len(rows); at++ {
-		r := results.ResultReader()
-		back[at] = store.Row{Key: rows[at].Key}
-		for r.NextRow() {
-			row, err := d.row(r.Values())
+		if _, err := tx.Exec(ctx, "LOCK TABLE "+l.shape.name.Sanitize()+" IN ROW EXCLUSIVE MODE"); err != nil {
+			return err
+		}
+		if err := l.checkAttempt(ctx, tx, attempt, ""); err != nil {
+			return err
+		}
+		w, err := l.replayWriter(ctx, tx, attempt)
+		if err != nil {
+			return err
+		}
+		defer w.close(ctx)
+		for {
+			rows, err := next()
 			if err != nil {
-				_ = results.Close()
 				return err
 			}
-			if rows[at].Found {
-				back[at].Found, back[at].Record = true, row.Record.Clone()
+			if len(rows) == 0 {
+				break
+			}
+			if err := w.offer(ctx, rows); err != nil {
+				return err
 			}
 		}
-		if _, err := r.Close(); err != nil {
-			_ = results.Close()
-			return fmt.Errorf("key %q: %w", rows[at].Key, withoutValue(err))
+		if err := w.retry(ctx); err != nil {
+			return err
 		}
+		refused = w.refusals()
+		return errRehearsed
+	})
+	if err != nil && !errors.Is(err, errRehearsed) {
+		return nil, fmt.Errorf("rehearse the return to legacy table %s: %w", l.table(), l.explainLock(ctx, asNotInstalled(withoutValue(err))))
 	}
-	if err := results.Close(); err != nil {
+	return refused, nil
+}
+
+// errRehearsed rolls a rehearsal back.
+var errRehearsed = errors.New("rehearsed")
+
+// oneRehearsal refuses a second rehearsal: each would wait for the rows of the other.
+func (l *Legacy) oneRehearsal(ctx context.Context, tx pgx.Tx) error {
+	var alone bool
+	if err := tx.QueryRow(ctx, "SELECT pg_try_advisory_xact_lock(hashtextextended($1, 1))", advisoryName(l.name)).Scan(&alone); err != nil {
 		return err
 	}
-	for i := range rows {
-		// [return-all]: a key whose write a trigger suppressed is not replayed: the rollback stops.
-		if back[i].Found != rows[i].Found {
-			return fmt.Errorf("key %q: a trigger of the table has suppressed the write", rows[i].Key)
-		}
+	if !alone {
+		return hint.Errorf(hint.Hint{Do: hint.Retry, Text: "once the other one has ended"}, "%w: another rehearsal of the return is under way", errBusy)
 	}
 	return nil
 }

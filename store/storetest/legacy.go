@@ -73,6 +73,7 @@ func RunLegacy(t *testing.T, h LegacyHarness) {
 		{"LiftedAttemptStaysLifted", testLegacyLifted},
 		{"Replay", testLegacyReplay},
 		{"ReplayIsTheAttemptsAlone", testLegacyReplayOwner},
+		{"RenewedFence", testLegacyRenewed},
 		{"ContextEnds", testLegacyContext},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -146,10 +146,13 @@ func testLegacyReplay(b *legacyFixture) {
 		return store.Row{Key: keyOf(id), Found: true, Record: r}
 	}
 	rows := []store.Row{row(1, text("changed")), {Key: keyOf(2)}, row(4, text("new")), row(5, record.NullValue), {Key: keyOf(6)}, row(3, text(legacyName(3)))}
-	back, err := b.store.Replay(b.ctx, "A", rows)
+	run, err := b.store.BeginReplay(b.ctx, "A")
 	b.ok(err)
-	if len(back) != len(rows) {
-		b.Fatalf("Replay of %d rows returned %d", len(rows), len(back))
+	replayed, err := b.store.Replay(b.ctx, run, rows)
+	b.ok(err)
+	back := replayed.Rows
+	if len(back) != len(rows) || len(replayed.Refused) != 0 {
+		b.Fatalf("Replay of %d rows returned %d, refused %v", len(rows), len(back), replayed.Refused)
 	}
 	for i, r := range back {
 		if r.Key != rows[i].Key || r.Found != rows[i].Found {
@@ -161,8 +164,9 @@ func testLegacyReplay(b *legacyFixture) {
 		}
 	}
 	// A second time: the controller got no reply to the first call.
-	second, err := b.store.Replay(b.ctx, "A", rows)
+	replayed, err = b.store.Replay(b.ctx, run, rows)
 	b.ok(err)
+	second := replayed.Rows
 	if _, err := b.tryPut(1, "b"); !errors.Is(err, store.ErrFenced) {
 		b.Errorf("a write passed after Replay: %v", err)
 	}
@@ -182,14 +186,78 @@ func testLegacyReplay(b *legacyFixture) {
 func testLegacyReplayOwner(b *legacyFixture) {
 	b.put(1, "a")
 	rows := []store.Row{{Key: keyOf(1)}}
-	if _, err := b.store.Replay(b.ctx, "A", rows); err == nil {
+	if _, err := b.store.BeginReplay(b.ctx, "A"); err == nil {
+		b.Error("a run began without a fence")
+	}
+	if _, err := b.store.Replay(b.ctx, store.ReplayRun{Attempt: "A"}, rows); err == nil {
 		b.Error("Replay without a fence")
 	}
 	b.raise("A")
-	if _, err := b.store.Replay(b.ctx, "B", rows); err == nil {
-		b.Error("Replay through another attempt's fence")
+	if _, err := b.store.BeginReplay(b.ctx, "B"); err == nil {
+		b.Error("a run began through another attempt's fence")
+	}
+	former, err := b.store.BeginReplay(b.ctx, "A")
+	b.ok(err)
+	run, err := b.store.BeginReplay(b.ctx, "A")
+	b.ok(err)
+	if run.Number <= former.Number || run.Legacy != former.Legacy {
+		b.Errorf("run %+v after %+v", run, former)
+	}
+	another, restarted := run, run
+	another.Attempt, restarted.Legacy = "B", "another"
+	for what, run := range map[string]store.ReplayRun{"another attempt's fence": another, "a run that is over": former, "a run of another legacy": restarted} {
+		if _, err := b.store.Replay(b.ctx, run, rows); err == nil {
+			b.Errorf("Replay through %s", what)
+		}
 	}
 	if row := b.locked(1); !row.Found {
 		b.Error("a Replay that was refused deleted the row")
+	}
+}
+
+// testLegacyRenewed: a return is given up, and another one ends.
+func testLegacyRenewed(b *legacyFixture) {
+	b.put(1, "a")
+	era := b.raise("A")
+	former, err := b.store.BeginReplay(b.ctx, "A")
+	b.ok(err)
+	if _, err := b.store.RenewFence(b.ctx, "B"); err == nil {
+		b.Error("another attempt renewed the fence")
+	}
+	renewed, err := b.store.RenewFence(b.ctx, "A")
+	b.ok(err)
+	if renewed <= era {
+		b.Errorf("the fence of era %d was renewed at era %d", era, renewed)
+	}
+	b.fenced("A", renewed)
+	if first, err := b.store.FirstEra(b.ctx); err != nil || first != era {
+		b.Errorf("the first era is %d, want %d: %v", first, era, err)
+	}
+	if row := b.locked(1); row.Version.Era() >= era {
+		b.Errorf("a row of fenced legacy has the version %s, and the fence was raised in era %d", row.Version, era)
+	}
+	rows := []store.Row{{Key: keyOf(1)}}
+	if _, err := b.store.Replay(b.ctx, former, rows); err == nil {
+		b.Error("a copy of a run that was ended by the renewal")
+	}
+	if _, err := b.store.EndReplay(b.ctx, former, legacyWait); err == nil {
+		b.Error("a run that is over lifted the fence")
+	}
+	run, err := b.store.BeginReplay(b.ctx, "A")
+	b.ok(err)
+	aside, err := b.store.SetAside(b.ctx, run, rows, []store.Refusal{{Key: keyOf(1), Code: "23505"}})
+	b.ok(err)
+	if len(aside) != 1 || !aside[0].Found || aside[0].Version.Era() <= renewed {
+		b.Errorf("set aside, legacy has %+v", aside)
+	}
+	lifted, err := b.store.EndReplay(b.ctx, run, legacyWait)
+	b.ok(err)
+	b.fenced("", lifted)
+	b.inOrder(aside[0].Version, b.put(1, "next"))
+	if first, err := b.store.FirstEra(b.ctx); err != nil || first != 0 {
+		b.Errorf("without a fence the first era is %d: %v", first, err)
+	}
+	if _, err := b.store.RenewFence(b.ctx, "A"); !errors.Is(err, store.ErrAttemptOver) {
+		b.Errorf("the fence of an attempt that is over: %v", err)
 	}
 }

@@ -67,7 +67,12 @@ func scenarios() map[string]scenario {
 	each(scenario{from: "raised", line: "rollback --to grace --yes", to: phases.Grace}, "control.lift.lifting", "postgres.lift.era")
 	each(scenario{from: "fenced", line: "rollback --to grace --yes", to: phases.Grace}, "postgres.lift.committed", "control.lift.lifted")
 	each(scenario{from: "retain", line: "rollback --to grace --yes", to: phases.Grace},
-		"control.return.held", "control.return.replayed", "control.return.written", "control.return.cleared", "control.return.lifted")
+		"control.return.held", "control.return.begun", "control.return.replayed", "control.return.written", "control.return.cleared", "control.return.lifted", "control.return.emptied")
+	each(scenario{from: "retain", setup: (*place).manyListed, line: "rollback --to grace --yes", to: phases.Grace},
+		"control.return.copied", "control.return.marked", "control.return.round")
+	each(scenario{from: "retain", setup: (*place).refuse, line: "rollback --to grace --yes --set-aside", to: phases.Grace}, "control.return.set-aside")
+	each(scenario{from: "retain", setup: (*place).refuseOnce, line: "rollback --to grace --yes", to: phases.Grace},
+		"control.return.renewed", "control.return.given-up")
 
 	const serve = "serve --listen 127.0.0.1:0"
 	each(scenario{from: "fenced", line: serve, again: []string{"serve"}, to: phases.Grace}, "server.keeper.overdue")
@@ -121,6 +126,28 @@ func (p *place) restarted() {
 
 // crashed leaves legacy as PostgreSQL does that recovers from a crash.
 func (p *place) crashed() { p.mustSQL("TRUNCATE migrator_legacy.alive") }
+
+// manyListed lists as many keys as a round copies. They were never written.
+func (p *place) manyListed() {
+	p.mustSQL(`INSERT INTO migrator.return_journal (migration, key, changes, first_at, last_at)
+		SELECT 'customers', convert_to((100000 + i)::text, 'UTF8'), 1, now(), now() FROM generate_series(1, 600) i`)
+}
+
+// refuse makes legacy refuse a record that was written in retain, which is to be set aside.
+func (p *place) refuse() {
+	p.mustSQL("ALTER TABLE customers ADD CHECK (points <> 53) NOT VALID")
+	p.ledger.points[8] = 1008
+}
+
+// refuseOnce makes legacy refuse it in the first run of copies only, once the return has begun.
+func (p *place) refuseOnce() {
+	p.mustSQL(`CREATE FUNCTION refuse_once() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+			IF NEW.points = 53 AND (SELECT run FROM migrator_legacy.migration) < 2 THEN RAISE EXCEPTION 'refused'; END IF;
+			RETURN NEW;
+		END $$;
+		CREATE TRIGGER refuse_once BEFORE INSERT OR UPDATE ON customers FOR EACH ROW EXECUTE FUNCTION refuse_once();
+		SELECT migrator.move(name, epoch, 'returning', 0, 'rollback', 'a test', '{}', attempt, 0) FROM migrator.migrations`)
+}
 
 // leftOver adds an entry from an earlier phase, which the sweep must remove.
 func (p *place) leftOver() {

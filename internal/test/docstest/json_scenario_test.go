@@ -106,6 +106,12 @@ func (a *audit) scenario() {
 	a.expect(clitest.Done, "phase", "advance") // retain
 	a.expect(clitest.Done, "status")
 	a.expect(clitest.Usage, "legacy", "raise-era")
+	a.expect(clitest.Done, "phase", "rollback", "--rehearse")
+	o.SQL(o.Legacy, `ALTER TABLE products ADD CHECK (name <> 'refused') NOT VALID`)
+	a.written("7", "refused")
+	a.expect(clitest.NotYet, "rollback", "--rehearse")
+	a.expect(clitest.NotYet, "rollback")
+	a.written("7", "Product 7")
 	a.expect(clitest.Done, "phase", "rollback", "--to", "grace")
 	if err := a.reportLoss(phases.Route{Phase: phases.Grace, Epoch: 100}); err != nil {
 		a.t.Fatal(err)
@@ -185,6 +191,13 @@ func (a *audit) join(name string, ttl time.Duration) (leave func()) {
 			a.t.Error(err)
 		}
 	}
+}
+
+// written makes a write of retain as an instance does.
+func (a *audit) written(key, name string) {
+	a.o.SQL(a.o.State, `INSERT INTO migrator.return_journal (migration, key, changes, first_at, last_at)
+		VALUES ('products', '`+key+`', 1, now(), now()) ON CONFLICT DO NOTHING`)
+	a.o.Redis("HSET", "product:"+key, "name", name)
 }
 
 // lapse leaves an expired lease.

@@ -1,0 +1,146 @@
+package control
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/stranglerfig/migrator/internal/hint"
+	"github.com/stranglerfig/migrator/phases"
+	"github.com/stranglerfig/migrator/record"
+	"github.com/stranglerfig/migrator/store"
+)
+
+// RefusedError stops a return from retain: legacy refuses some of the rows to be replayed.
+type RefusedError struct {
+	At      phases.Route
+	Keys    int64 // in the return journal
+	Refused []store.Refusal
+}
+
+const namedRefusals = 3 // in an error's text
+
+func (e *RefusedError) Error() string {
+	text := fmt.Sprintf("legacy refuses %d of the %d records that were written since the fence (", len(e.Refused), e.Keys)
+	for i, r := range e.Refused {
+		if i == namedRefusals {
+			text += fmt.Sprintf("; and %d more", len(e.Refused)-i)
+			break
+		}
+		if i > 0 {
+			text += "; "
+		}
+		text += fmt.Sprintf("key %q: %s", string(r.Key), r)
+	}
+	if e.At.Phase == phases.Returning {
+		return text + "): the return has stopped, and writes wait"
+	}
+	return text + "): nothing was rolled back"
+}
+
+// Hint implements hint.Hinter.
+func (e *RefusedError) Hint() hint.Hint {
+	return hint.Hint{Do: hint.SetAside, Text: "or change these records, or what refuses them; a rehearsal lists all"}
+}
+
+// Rehearsal is what a return from retain would meet.
+type Rehearsal struct {
+	Keys    int64           // in the return journal
+	Missing int64           // of those, lost by the target: legacy has older states of them
+	Refused []store.Refusal // by legacy
+	Took    time.Duration
+	Stop    time.Duration // for how long writes are expected to wait in the rollback
+}
+
+// Rehearse replays all keys of the return journal in a transaction of legacy that is rolled
+// back, while the application writes. It changes nothing.
+func (c *Controller) Rehearse(ctx context.Context) (Rehearsal, error) {
+	e, err := c.State.Snapshot(ctx, c.Migration)
+	if err != nil {
+		return Rehearsal{}, err
+	}
+	switch at := e.Status.Route; {
+	case at.Phase != phases.Retain:
+		return Rehearsal{}, refuse(hint.Hint{Do: hint.Status}, "the migration is at %s: only a rollback from retain has something to rehearse", at)
+	case !e.Status.Reversible:
+		return Rehearsal{}, &InputError{errIrreversible}
+	}
+	if err := c.checkFence(ctx, e.Status); err != nil {
+		return Rehearsal{}, err
+	}
+	return c.rehearse(ctx, e.Status)
+}
+
+func (c *Controller) rehearse(ctx context.Context, st phases.Status) (Rehearsal, error) {
+	began := time.Now()
+	if st.ReturnKeys > 0 {
+		c.report("rehearsing the return of %d keys", st.ReturnKeys)
+	}
+	var r Rehearsal
+	after, ended := record.Key(""), false
+	next := func() (rows []store.Row, err error) {
+		for len(rows) == 0 && !ended {
+			keys, err := c.State.ReturnKeys(ctx, c.Migration, after, returnBatch)
+			if err != nil {
+				return nil, err
+			}
+			if len(keys) == 0 {
+				break
+			}
+			after = keys[len(keys)-1]
+			ended = after == "" // the only key
+			entries, lost, err := c.splitLost(ctx, keys)
+			if err != nil {
+				return nil, err
+			}
+			if rows, err = rowsOf(entries); err != nil {
+				return nil, err
+			}
+			r.Keys += int64(len(keys))
+			r.Missing += int64(len(lost))
+			if r.Keys%(20*returnBatch) == 0 {
+				c.report("rehearsed %d of %d keys", r.Keys, max(st.ReturnKeys, r.Keys))
+			}
+		}
+		return rows, nil
+	}
+	var err error
+	r.Refused, err = c.Legacy.Rehearse(ctx, st.Attempt, next)
+	r.Took = time.Since(began)
+	if st.ReturnRate == 0 && r.Took > 0 {
+		st.ReturnRate = float64(r.Keys) / r.Took.Seconds() / 2 // a replay also writes the target
+	}
+	r.Stop = phases.ExpectedStop(st)
+	return r, err
+}
+
+// Check refuses a return that would not replay every record, as far as that was not accepted.
+func (r Rehearsal) Check(at phases.Route, acceptMissing int64, setAside bool) error {
+	// [return-lost], [return-refused]: before returning is committed: in retain reads and writes
+	// of all records continue.
+	if r.Missing > acceptMissing {
+		return &MissingError{At: at, Keys: r.Keys, Missing: r.Missing, Accepted: acceptMissing}
+	}
+	if len(r.Refused) > 0 && !setAside {
+		return &RefusedError{At: at, Keys: r.Keys, Refused: r.Refused}
+	}
+	return nil
+}
+
+// rowsOf are the rows that legacy must have for the target's entries.
+func rowsOf(entries []store.Entry) ([]store.Row, error) {
+	rows := make([]store.Row, len(entries))
+	for i, e := range entries {
+		switch e.Presence {
+		case store.Live:
+			rows[i] = store.Row{Key: e.Key, Found: true, Record: e.Record}
+		// [return-all]: a key that the target has deleted is deleted in legacy; one that it never
+		// got is not there either.
+		case store.Tombstone, store.Absent:
+			rows[i] = store.Row{Key: e.Key}
+		default:
+			return nil, fmt.Errorf("key %q: the target has %s (%s)", e.Key, e.Presence, e.Detail)
+		}
+	}
+	return rows, nil
+}
