@@ -80,7 +80,7 @@ func (j *Job) Close() {
 // Controller returns one that moves the migration by the applied settings.
 func (j *Job) Controller(applied *migration.Config, report func(string)) *control.Controller {
 	c := NewController(j.State, applied, report)
-	c.Legacy, c.Target = j.Legacy, j.Target
+	c.Legacy, c.Target, c.Whole = j.Legacy, j.Target, j.whole
 	if at := j.Schema.Index(applied.ExpiryColumn()); at >= 0 {
 		c.Expired = func(r record.Record) bool {
 			then, ok := reconcile.ExpiryOf(r[at])

@@ -176,6 +176,28 @@ func (j *Job) suspectTarget(ctx context.Context) (restarted string, err error) {
 	})
 }
 
+// whole makes a beat, and looks whether a server of the target was restarted.
+func (j *Job) whole(ctx context.Context) error {
+	marker, ok := j.Target.(store.Marker)
+	if !ok {
+		return nil
+	}
+	m, _, err := j.State.Mark(ctx, j.Config.Name)
+	if err != nil || m.Incarnation == "" {
+		return err
+	}
+	if _, err := beat(ctx, j.State, j.Config.Name, marker, m); errors.Is(err, store.ErrMarkLost) {
+		return &TargetLostError{j.Config.Name, err}
+	} else if err != nil {
+		return err
+	}
+	restarted, err := j.suspectTarget(ctx)
+	if err == nil && restarted != "" {
+		err = hint.Errorf(hint.Hint{Do: hint.Retry}, "%s", restarted)
+	}
+	return err
+}
+
 // Claim takes the target's keys for a migration whose target lacks its mark: it was emptied or
 // restored. The migration is marked unclean.
 func (j *Job) Claim(ctx context.Context) (claimed bool, err error) {

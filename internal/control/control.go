@@ -107,6 +107,10 @@ type Controller struct {
 	// not even a version. nil: records don't expire.
 	Expired func(record.Record) bool
 
+	// Whole returns nil if the target still has all that it had when this is called: a beat that is
+	// taken now reaches every part of it, and no server of it was restarted. nil: that can't be known.
+	Whole func(ctx context.Context) error
+
 	LockTimeout time.Duration // for the fence's table lock; 0: 5 s
 	FenceBudget time.Duration // how long writes may wait while authority moves; 0: 2 s
 	NotAfter    time.Duration // how long after its listing the target takes a write; 0: 10 s

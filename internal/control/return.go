@@ -386,7 +386,7 @@ func (p *returnPass) replay(ctx context.Context, keys []store.ReturnKey) ([]stor
 	}
 	// [return-clear]: after both stores have the keys. A crash in between replays them again,
 	// which changes nothing.
-	if err := p.c.State.MarkCopied(ctx, p.c.Migration, p.at, p.run.Legacy, keys[len(keys)-1].Change, stay); err != nil {
+	if err := p.c.markCopied(ctx, p.c.Migration, p.at, p.run.Legacy, keys[len(keys)-1].Change, stay); err != nil {
 		return nil, err
 	}
 	failpoint.Here("control.return.cleared")

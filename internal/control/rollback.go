@@ -102,6 +102,15 @@ func (c *Controller) Rollback(ctx context.Context, r Rollback) ([]phases.Route, 
 		}
 		failpoint.Here("control.rollback.settled")
 	}
+	if path[0].Phase == phases.Returning && from.Phase == phases.Grace {
+		route, err := c.leaveUnclean(ctx, from, r, settle)
+		if err != nil {
+			return made, err
+		}
+		if route != from {
+			made = append(made, route)
+		}
+	}
 	if e.Status.ReturnKeys > 0 {
 		// What is left of the return journal is void, and the daemon deletes it too.
 		tidy, cancel := context.WithTimeout(ctx, pruneWithin)
@@ -109,6 +118,21 @@ func (c *Controller) Rollback(ctx context.Context, r Rollback) ([]phases.Route, 
 		_ = c.State.PruneReturn(tidy, c.Migration)
 	}
 	return made, nil
+}
+
+// leaveUnclean goes on to dual-read where the return ended unclean. [return-beat]: a store has lost data
+// during it: reads must not come from the target before a full reconcile.
+func (c *Controller) leaveUnclean(ctx context.Context, at phases.Route, r Rollback, settle time.Duration) (phases.Route, error) {
+	e, err := c.State.Snapshot(ctx, c.Migration)
+	if err != nil || e.Status.Unclean == "" || e.Status.Route != at {
+		return at, err
+	}
+	route, err := c.back(ctx, at, phases.Route{Phase: phases.DualRead, Percent: phases.All}, r, settle)
+	if err != nil {
+		return at, err
+	}
+	c.report("%s → %s (epoch %d): %s", at, route, route.Epoch, e.Status.Unclean)
+	return route, c.AwaitSettled(ctx, settle)
 }
 
 const pruneWithin = 5 * time.Second
@@ -239,7 +263,10 @@ func (c *Controller) Resume(ctx context.Context) error {
 	case at.Phase == phases.Lifting:
 		_, err = c.finishLift(ctx, "resumed")
 	case at.Phase == phases.Returning:
-		_, err = c.finishReturn(ctx, at, "resumed", phases.Settle, false)
+		var grace phases.Route
+		if grace, err = c.finishReturn(ctx, at, "resumed", phases.Settle, false); err == nil {
+			_, err = c.leaveUnclean(ctx, grace, Rollback{Reason: "resumed"}, phases.Settle)
+		}
 	case at.Phase == phases.Fenced, at.Phase == phases.Grace && e.Status.Attempt != "":
 		// [fence-attempt], [one-decides]: undone, never passed: only an operator's command moves
 		// authority.

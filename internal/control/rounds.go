@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/stranglerfig/migrator/internal/failpoint"
@@ -131,10 +132,21 @@ func (c *Controller) copyKeys(ctx context.Context, at phases.Route, run store.Re
 	for _, r := range done.Refused {
 		notCopied = append(notCopied, r.Key)
 	}
-	if err := c.State.MarkCopied(ctx, c.Migration, at, run.Legacy, keys[len(keys)-1].Change, notCopied); err != nil {
+	if err := c.markCopied(ctx, c.Migration, at, run.Legacy, keys[len(keys)-1].Change, notCopied); err != nil {
 		return 0, err
 	}
 	return len(done.Rows), nil
+}
+
+// markCopied marks keys as copied. [return-beat]: what was read just now counts only if the target is
+// whole after it: one that went back gives older states, which legacy must not keep as the newest.
+func (c *Controller) markCopied(ctx context.Context, migration string, at phases.Route, legacy string, upTo int64, notCopied []record.Key) error {
+	if c.Whole != nil {
+		if err := c.Whole(ctx); err != nil {
+			return fmt.Errorf("copies of the target are not counted: %w", err)
+		}
+	}
+	return c.State.MarkCopied(ctx, migration, at, legacy, upTo, notCopied)
 }
 
 func namesOf(keys []store.ReturnKey) []record.Key {

@@ -94,7 +94,7 @@ func TestAPromotedStandbyLacksTheFence(t *testing.T) {
 	}
 	earlier, err := promoted.FenceMark(d.ctx, "A", mark)
 	d.ok(err)
-	d.ok(promoted.RestoreFence(d.ctx, "A", era, wait))
+	d.ok(promoted.RestoreFence(d.ctx, "A", era, era, wait))
 	if _, err := d.pool.Exec(d.ctx, `UPDATE products SET name = 'x'`); !store.IsFenced(err) {
 		t.Errorf("the promoted server takes writes: %v", err)
 	}
