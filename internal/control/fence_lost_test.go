@@ -103,7 +103,8 @@ func TestAReturnDoesNotBeginBesideALegacyThatTakesWrites(t *testing.T) {
 	}
 }
 
-// TestAReturnRestoresAFenceThatIsLostMeanwhile: writes wait by then, so the return ends.
+// TestAReturnRestoresAFenceThatIsLostMeanwhile: writes wait by then, so the return ends, and
+// reads don't come from a target that may lack what legacy took.
 func TestAReturnRestoresAFenceThatIsLostMeanwhile(t *testing.T) {
 	t.Parallel()
 	b := inRetain(t)
@@ -112,7 +113,7 @@ func TestAReturnRestoresAFenceThatIsLostMeanwhile(t *testing.T) {
 	_, err := ctl.Rollback(b.ctx, control.Rollback{To: phases.Grace, Reason: "test"})
 	b.check(err)
 	b.returned()
-	b.consistent(phases.Grace)
+	b.consistent(phases.DualRead)
 	if b.snapshot().Status.Unclean == "" {
 		t.Error("the migration is not marked unclean")
 	}
