@@ -30,7 +30,7 @@ type markLostError struct{ error }
 func (e *markLostError) Unwrap() error { return e.error }
 
 // Is implements errors.Is.
-func (e *markLostError) Is(target error) bool { return target == ErrTargetLost } //nolint:errorlint // errors.Is calls it
+func (e *markLostError) Is(target error) bool { return target == ErrTargetLost }
 
 // expect sets the mark of the newest grant.
 func (m *marks) expect(g *Grant) {
