@@ -20,6 +20,7 @@ type Status struct {
 	ReturnRest        int64      `json:"return_rest"`                   // of those, keys whose newest state legacy has no copy of
 	ReturnRate        float64    `json:"return_rate,omitempty"`         // keys that were copied to legacy in a second, when that was last measured
 	SetsAside         bool       `json:"sets_aside,omitempty"`          // the return in progress sets aside what legacy refuses
+	ReturnFinal       bool       `json:"return_final,omitempty"`        // the return in progress can't be given up any more
 	SetAside          int64      `json:"set_aside,omitempty"`           // records that returns have set aside
 	JournalKeys       int64      `json:"journal_keys"`                  // keys whose target copy is known to be behind
 	LastCause         string     `json:"last_cause,omitempty"`          // of the newest history entry

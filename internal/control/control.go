@@ -46,6 +46,8 @@ type ReturnState interface {
 	// MarkCopied marks all changes up to a number as copied, except those of keys that were not: they
 	// get new numbers.
 	MarkCopied(ctx context.Context, migration string, at phases.Route, legacy string, upTo int64, notCopied []record.Key) error
+	// FinalizeReturn makes the return that at is one that can't be given up.
+	FinalizeReturn(ctx context.Context, migration string, at phases.Route) error
 	// EmptyReturn empties the journal, all keys of which must be marked.
 	EmptyReturn(ctx context.Context, migration string, at phases.Route) error
 	// PruneReturn deletes what EmptyReturn has left.

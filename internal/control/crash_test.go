@@ -69,6 +69,10 @@ func (s frozenState) MarkCopied(ctx context.Context, m string, at phases.Route, 
 	return s.f.step(func() error { return s.State.MarkCopied(ctx, m, at, legacy, upTo, notCopied) })
 }
 
+func (s frozenState) FinalizeReturn(ctx context.Context, m string, at phases.Route) error {
+	return s.f.step(func() error { return s.State.FinalizeReturn(ctx, m, at) })
+}
+
 func (s frozenState) EmptyReturn(ctx context.Context, m string, at phases.Route) error {
 	return s.f.step(func() error { return s.State.EmptyReturn(ctx, m, at) })
 }

@@ -198,12 +198,18 @@ func (c *Controller) giveUp(ctx context.Context, at phases.Route, cause error) (
 		// [reclaim-scan]: the target may have writes that no journal knows of.
 		return at, errors.New("the return journal may lack keys")
 	}
+	if e.Status.ReturnFinal {
+		return at, errFinal
+	}
 	era, err := c.Legacy.RenewFence(ctx, e.Status.Attempt)
 	if err != nil {
 		return at, err
 	}
 	failpoint.Here("control.return.renewed")
 	status, err := c.State.Transition(ctx, c.Migration, func(e phases.Snapshot) (phases.Move, error) {
+		if e.Status.ReturnFinal {
+			return phases.Move{}, errFinal
+		}
 		return phases.Move{
 			// [one-decides]: another command may have ended the return.
 			From: at, To: phases.Route{Phase: phases.Retain}, Cause: phases.CauseRollback,
@@ -217,6 +223,9 @@ func (c *Controller) giveUp(ctx context.Context, at phases.Route, cause error) (
 	c.report("%s → %s (epoch %d)", at, status.Route, status.Route.Epoch)
 	return status.Route, nil
 }
+
+// errFinal: [return-final].
+var errFinal = errors.New("lost or refused records are being settled")
 
 func (c *Controller) completeReturn(ctx context.Context, at phases.Route, reason string, settle time.Duration) (phases.Route, error) {
 	// [return-settled]: while an instance may still be on retain, it may write a key after its
@@ -303,10 +312,10 @@ func (c *Controller) lastRound(ctx context.Context, at phases.Route, run store.R
 	for {
 		before := p.done
 		refused, err := p.all(ctx, returnBatch)
-		if err != nil || len(refused) == 0 {
+		if err != nil {
 			return err
 		}
-		if p.done > before {
+		if len(refused) > 0 && p.done > before {
 			continue
 		}
 		if len(refused) > 1 && len(refused) <= togetherMost {
@@ -317,11 +326,32 @@ func (c *Controller) lastRound(ctx context.Context, at phases.Route, run store.R
 				continue
 			}
 		}
-		if !st.SetsAside {
+		if len(refused) > 0 && !st.SetsAside {
 			return &RefusedError{At: at, Keys: p.total, Refused: refused}
 		}
-		return p.setAside(ctx, refused)
+		return p.settle(ctx, refused)
 	}
+}
+
+// settle takes the records off the journal that a person has decided about. [return-final]: last, and
+// once the return can't be given up: retain would serve what is settled here, and another return would
+// not know of it.
+func (p *returnPass) settle(ctx context.Context, refused []store.Refusal) error {
+	if len(refused)+len(p.lost) == 0 {
+		return nil
+	}
+	if err := p.c.State.FinalizeReturn(ctx, p.c.Migration, p.at); err != nil {
+		return err
+	}
+	failpoint.Here("control.return.final")
+	for lost := range slices.Chunk(p.lost, togetherMost) {
+		// [return-lost]: taken off the accepted number, and the migration is marked unclean, in the
+		// same transaction.
+		if err := p.c.State.ClearReturn(ctx, p.c.Migration, lost, nil); err != nil {
+			return err
+		}
+	}
+	return p.setAside(ctx, refused)
 }
 
 // togetherMost bounds the refused rows that are replayed in one transaction.
@@ -332,16 +362,17 @@ type returnPass struct {
 	c        *Controller
 	at       phases.Route
 	run      store.ReplayRun
-	total    int64 // keys in the return journal
-	accepted int64 // records that the target may have lost
-	lost     int64
+	total    int64        // keys in the return journal
+	accepted int64        // records that the target may have lost
+	lost     []record.Key // in the present pass
 	done     int
 	began    time.Time
 }
 
 // all replays every key that is not marked, in batches. It returns what legacy refuses.
 func (p *returnPass) all(ctx context.Context, batch int) (refused []store.Refusal, err error) {
-	// What is refused gets a higher number than this.
+	p.lost = nil
+	// What is refused or lost gets a higher number than this.
 	newest, err := p.c.State.NewestChange(ctx, p.c.Migration)
 	if err != nil {
 		return nil, err
@@ -369,18 +400,12 @@ func (p *returnPass) replay(ctx context.Context, keys []store.ReturnKey) ([]stor
 	}
 	// [return-lost]: legacy's states of records that the target has lost are left alone, as far
 	// as that was accepted.
-	if p.lost += int64(len(lost)); p.lost > p.accepted {
-		return nil, &MissingError{At: p.at, Keys: p.total, Missing: p.lost, Accepted: p.accepted}
-	}
-	if len(lost) > 0 {
-		// [return-lost]: taken off the accepted number, and the migration is marked unclean, in the
-		// same transaction.
-		if err := p.c.State.ClearReturn(ctx, p.c.Migration, lost, nil); err != nil {
-			return nil, err
-		}
+	p.lost = append(p.lost, lost...)
+	if n := int64(len(p.lost)); n > p.accepted {
+		return nil, &MissingError{At: p.at, Keys: p.total, Missing: n, Accepted: p.accepted}
 	}
 	// [return-refused]: a refused key stays.
-	var stay []record.Key
+	stay := lost
 	for _, r := range refused {
 		stay = append(stay, r.Key)
 	}
@@ -390,7 +415,7 @@ func (p *returnPass) replay(ctx context.Context, keys []store.ReturnKey) ([]stor
 		return nil, err
 	}
 	failpoint.Here("control.return.cleared")
-	p.done += len(keys) - len(refused)
+	p.done += len(keys) - len(stay)
 	p.c.report("replayed %d keys to legacy", p.done)
 	return refused, nil
 }

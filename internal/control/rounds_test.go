@@ -269,3 +269,28 @@ func TestRefusedRowsAreSetAside(t *testing.T) {
 		t.Errorf("the history does not have it: %+v", entries)
 	}
 }
+
+// Once refused rows are being set aside, what the target has of them is gone: a signal doesn't lead
+// back to retain any more, and the next command ends the return.
+func TestAReturnThatSetsAsideIsNotGivenUp(t *testing.T) {
+	t.Parallel()
+	b := constrained(t, `ALTER TABLE items ADD CONSTRAINT high CHECK (name <> 'low')`)
+	b.named("1 fine", "4 low")
+	ctx, cancel := context.WithCancel(b.ctx)
+	defer cancel()
+	ctl := b.controller()
+	ctl.Legacy = interferedFence{Legacy: b.legacy, ending: cancel}
+	_, err := ctl.Rollback(ctx, control.Rollback{Reason: "test", SetAside: true})
+	if !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	if st := b.snapshot().Status; st.Route.Phase != phases.Returning || !st.ReturnFinal {
+		t.Fatalf("it is at %s, final %v", st.Route, st.ReturnFinal)
+	}
+	b.check(b.controller().Resume(b.ctx))
+	b.consistent(phases.Grace)
+	b.keepsName(map[record.Key]string{"1": "fine", "4": "item 4"})
+	if st := b.snapshot().Status; st.SetAside != 1 || st.ReturnFinal {
+		t.Errorf("%d set aside, final %v", st.SetAside, st.ReturnFinal)
+	}
+}

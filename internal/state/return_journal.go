@@ -72,6 +72,12 @@ func (s *Store) MarkCopied(ctx context.Context, migration string, at phases.Rout
 	return statedb.Explain(err)
 }
 
+// FinalizeReturn makes the return that at is one that can't be given up.
+func (s *Store) FinalizeReturn(ctx context.Context, migration string, at phases.Route) error {
+	_, err := s.pool.Exec(ctx, `SELECT migrator.finalize_return($1, $2)`, migration, at.Epoch)
+	return statedb.Explain(err)
+}
+
 // EmptyReturn empties the return journal, of which every key has been copied.
 func (s *Store) EmptyReturn(ctx context.Context, migration string, at phases.Route) error {
 	_, err := s.pool.Exec(ctx, `SELECT migrator.empty_return($1, $2)`, migration, at.Epoch)

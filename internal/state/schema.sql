@@ -408,6 +408,7 @@ CREATE TABLE migrator.returns (
     legacy text DEFAULT ''::text NOT NULL,
     rate double precision DEFAULT 0 NOT NULL,
     total bigint DEFAULT 0 NOT NULL,
+    final boolean DEFAULT false NOT NULL,
     CONSTRAINT returns_legacy_check CHECK ((length(legacy) <= 200)),
     CONSTRAINT returns_migration_fkey FOREIGN KEY (migration) REFERENCES migrator.migrations(name),
     CONSTRAINT returns_pkey PRIMARY KEY (migration),
@@ -713,6 +714,17 @@ BEGIN
         FROM (SELECT nextval('migrator.return_changes') AS value) AS last WHERE migration = of_migration;
 END $function$;
 
+CREATE OR REPLACE FUNCTION migrator.finalize_return(of_migration text, at_epoch bigint)
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    PERFORM migrator.require_return(of_migration, at_epoch, 'returning');
+    UPDATE migrator.returns SET final = true WHERE migration = of_migration;
+END $function$;
+
 CREATE OR REPLACE FUNCTION migrator.find_target(of_migration text, of_incarnation text)
  RETURNS boolean
  LANGUAGE sql
@@ -740,7 +752,7 @@ CREATE OR REPLACE FUNCTION migrator.hold_return(of_migration text, keys bigint, 
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
     UPDATE migrator.migrations SET return_sets_aside = aside WHERE name = of_migration;
-    INSERT INTO migrator.returns (migration, total) VALUES (of_migration, keys) ON CONFLICT (migration) DO UPDATE SET total = keys
+    INSERT INTO migrator.returns (migration, total) VALUES (of_migration, keys) ON CONFLICT (migration) DO UPDATE SET total = keys, final = false
 $function$;
 
 CREATE OR REPLACE FUNCTION migrator.keep_epochs_rising()

@@ -88,7 +88,7 @@ SELECT m.name, m.phase, m.percent, m.epoch, m.phase_since, m.route_since, m.paus
        CASE WHEN m.phase = 'returning' AND r.total > 0 THEN r.total
             ELSE (SELECT count(*) FROM migrator.return_journal j WHERE j.migration = m.name AND j.changes > coalesce(r.floor, 0)) END,
        (SELECT count(*) FROM migrator.return_journal j WHERE j.migration = m.name AND j.changes > coalesce(greatest(r.floor, r.copied), 0)),
-       m.first_fence_era, coalesce(r.rate, 0), m.return_sets_aside, m.set_aside,
+       m.first_fence_era, coalesce(r.rate, 0), m.return_sets_aside, m.set_aside, coalesce(r.final, false) AND m.phase = 'returning',
        (SELECT count(*) FROM migrator.journal j WHERE j.migration = m.name),
        coalesce(h.cause, ''), coalesce(h.reason, ''), coalesce(h.actor, ''), m.environment, m.return_lost OR server.changed <> '' AND m.phase IN ('fenced', 'lifting', 'returning', 'retain'),
        m.return_accepted, CASE WHEN server.changed <> '' THEN '` + ChangedServer + `' || server.changed WHEN EXISTS (SELECT FROM migrator.reconcile_runs c
@@ -127,7 +127,7 @@ func ScanStatus(row pgx.CollectableRow) (st phases.Status, err error) {
 	}
 	err = row.Scan(&st.Migration, &st.Route.Phase, &st.Route.Percent, &st.Route.Epoch, &st.PhaseSince, &st.RouteSince,
 		&st.Paused, &st.ConfigHash, &st.LegacyEpoch, &dirty, &notAfter, &st.Attempt, &st.FenceEra, &st.Reversible,
-		&st.ReturnKeys, &st.ReturnRest, &st.FirstFenceEra, &st.ReturnRate, &st.SetsAside, &st.SetAside, &st.JournalKeys, &st.LastCause, &st.LastReason, &st.LastActor, &st.Environment, &st.ReturnJournalLost,
+		&st.ReturnKeys, &st.ReturnRest, &st.FirstFenceEra, &st.ReturnRate, &st.SetsAside, &st.SetAside, &st.ReturnFinal, &st.JournalKeys, &st.LastCause, &st.LastReason, &st.LastActor, &st.Environment, &st.ReturnJournalLost,
 		&st.AcceptedMissing, &st.Unclean, &st.TargetLost, &seen, &st.LegacyChanged,
 		&lost.reporter, &lost.phase, &lost.percent, &lost.epoch, &lost.since, &lost.over)
 	if lost.epoch != nil {

@@ -8,14 +8,16 @@ CREATE INDEX return_journal_changes ON migrator.return_journal (migration, chang
 -- How far a return from retain has come. Entries whose change is up to floor are void: the journal was
 -- emptied. Of those up to copied, legacy has a copy, if it is this incarnation of legacy. rate is how many
 -- keys a second were last copied. total is how many keys the journal had when returning began, less
--- those that left it since: writes wait then, and should not wait for a count.
+-- those that left it since: writes wait then, and should not wait for a count. final: what a person has
+-- decided about (lost records, refused rows) is being settled, so the return can't be given up any more.
 CREATE TABLE migrator.returns (
     migration text             PRIMARY KEY REFERENCES migrator.migrations (name),
     floor     bigint           NOT NULL DEFAULT 0,
     copied    bigint           NOT NULL DEFAULT 0,
     legacy    text             NOT NULL DEFAULT '' CHECK (length(legacy) <= 200),
     rate      double precision NOT NULL DEFAULT 0 CHECK (rate >= 0),
-    total     bigint           NOT NULL DEFAULT 0
+    total     bigint           NOT NULL DEFAULT 0,
+    final     boolean          NOT NULL DEFAULT false
 );
 
 -- first_fence_era is the era in which the attempt fenced legacy; fence_era grows when a return is
@@ -133,7 +135,7 @@ $$;
 CREATE FUNCTION migrator.hold_return(of_migration text, keys bigint, aside boolean) RETURNS void
 LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     UPDATE migrator.migrations SET return_sets_aside = aside WHERE name = of_migration;
-    INSERT INTO migrator.returns (migration, total) VALUES (of_migration, keys) ON CONFLICT (migration) DO UPDATE SET total = keys
+    INSERT INTO migrator.returns (migration, total) VALUES (of_migration, keys) ON CONFLICT (migration) DO UPDATE SET total = keys, final = false
 $$;
 -- +goose StatementEnd
 
@@ -146,6 +148,16 @@ BEGIN
     IF NOT FOUND THEN
         RAISE EXCEPTION 'records are set aside only by a return that is in progress' USING ERRCODE = 'object_not_in_prerequisite_state';
     END IF;
+END $$;
+-- +goose StatementEnd
+
+-- finalize_return makes the return in progress one that can't be given up.
+-- +goose StatementBegin
+CREATE FUNCTION migrator.finalize_return(of_migration text, at_epoch bigint) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM migrator.require_return(of_migration, at_epoch, 'returning');
+    UPDATE migrator.returns SET final = true WHERE migration = of_migration;
 END $$;
 -- +goose StatementEnd
 
@@ -183,5 +195,5 @@ $$;
 -- +goose StatementEnd
 REVOKE ALL ON FUNCTION migrator.newest_change(), migrator.require_return(text, bigint, text[]), migrator.begin_return(text, bigint, text),
     migrator.mark_copied(text, bigint, text, bigint, bytea[]), migrator.empty_return(text, bigint), migrator.prune_return(text, integer),
-    migrator.note_return_rate(text, double precision), migrator.hold_return(text, bigint, boolean), migrator.allow_set_aside(text),
+    migrator.note_return_rate(text, double precision), migrator.hold_return(text, bigint, boolean), migrator.allow_set_aside(text), migrator.finalize_return(text, bigint),
     migrator.leave_aside(text, bigint), migrator.leave_return(text, bytea[]), migrator.first_fenced(text, bigint) FROM PUBLIC;

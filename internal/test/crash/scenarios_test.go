@@ -70,7 +70,8 @@ func scenarios() map[string]scenario {
 		"control.return.held", "control.return.begun", "control.return.replayed", "control.return.written", "control.return.cleared", "control.return.lifted", "control.return.emptied")
 	each(scenario{from: "retain", setup: (*place).manyListed, line: "rollback --to grace --yes", to: phases.Grace},
 		"control.return.copied", "control.return.marked", "control.return.round")
-	each(scenario{from: "retain", setup: (*place).refuse, line: "rollback --to grace --yes --set-aside", to: phases.Grace}, "control.return.set-aside")
+	each(scenario{from: "retain", setup: (*place).refuse, line: "rollback --to grace --yes --set-aside", to: phases.Grace},
+		"control.return.final", "control.return.set-aside")
 	each(scenario{from: "retain", setup: (*place).refuseOnce, line: "rollback --to grace --yes", to: phases.Grace},
 		"control.return.renewed", "control.return.given-up")
 
