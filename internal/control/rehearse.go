@@ -93,7 +93,7 @@ func (c *Controller) rehearse(ctx context.Context, st phases.Status) (Rehearsal,
 			if err != nil {
 				return nil, err
 			}
-			if rows, err = rowsOf(entries); err != nil {
+			if rows, err = c.rowsOf(ctx, entries); err != nil {
 				return nil, err
 			}
 			r.Keys += int64(len(keys))
@@ -128,7 +128,12 @@ func (r Rehearsal) Check(at phases.Route, acceptMissing int64, setAside bool) er
 }
 
 // rowsOf are the rows that legacy must have for the target's entries.
-func rowsOf(entries []store.Entry) ([]store.Row, error) {
+func (c *Controller) rowsOf(ctx context.Context, entries []store.Entry) ([]store.Row, error) {
+	first, err := c.Legacy.FirstEra(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var older []record.Key
 	rows := make([]store.Row, len(entries))
 	for i, e := range entries {
 		switch e.Presence {
@@ -140,6 +145,26 @@ func rowsOf(entries []store.Entry) ([]store.Row, error) {
 			rows[i] = store.Row{Key: e.Key}
 		default:
 			return nil, fmt.Errorf("key %q: the target has %s (%s)", e.Key, e.Presence, e.Detail)
+		}
+		if !e.Version.IsZero() && e.Version.Era() < first {
+			older = append(older, e.Key)
+		}
+	}
+	if len(older) == 0 {
+		return rows, nil
+	}
+	// [return-older]: legacy has this state or a later one.
+	have, err := c.Legacy.Lookup(ctx, older)
+	if err != nil {
+		return nil, fmt.Errorf("look up what legacy has of %d keys: %w", len(older), err)
+	}
+	of := make(map[record.Key]store.Row, len(have))
+	for _, row := range have {
+		of[row.Key] = row
+	}
+	for i := range rows {
+		if row, ok := of[rows[i].Key]; ok {
+			rows[i] = store.Row{Key: row.Key, Found: row.Found, Record: row.Record}
 		}
 	}
 	return rows, nil

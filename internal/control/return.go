@@ -436,7 +436,7 @@ func (p *returnPass) setAside(ctx context.Context, refused []store.Refusal) erro
 			if len(lost) > 0 {
 				return hint.Errorf(hint.Hint{Do: hint.Retry}, "the target has lost %d records, the first under key %q, while they were being set aside", len(lost), string(lost[0]))
 			}
-			rows, err := rowsOf(entries)
+			rows, err := p.c.rowsOf(ctx, entries)
 			if err != nil {
 				return err
 			}
@@ -469,7 +469,7 @@ func (c *Controller) replay(ctx context.Context, run store.ReplayRun, keys []rec
 			return nil, nil, err
 		}
 		lost = append(lost, gone...)
-		rows, err := rowsOf(entries)
+		rows, err := c.rowsOf(ctx, entries)
 		if err != nil {
 			return nil, nil, err
 		}

@@ -173,3 +173,33 @@ func TestAnExpiredRecordIsNotLost(t *testing.T) {
 		t.Errorf("legacy still has the record that expired: %q", name)
 	}
 }
+
+// TestReturnKeepsNewerRowsOfLegacy: the target was put back to a file from before the fence, and has a
+// journaled record as it was long before. Legacy's row, of the moment of the fence, is newer: it
+// stays, and the target gets it.
+func TestReturnKeepsNewerRowsOfLegacy(t *testing.T) {
+	t.Parallel()
+	b := inRetain(t)
+	entries, err := b.target.Get(b.ctx, []record.Key{"1"})
+	b.check(err)
+	old := entries[0].Record.Clone()
+	old[1] = record.TextValue("long before the fence")
+	first, err := b.legacy.FirstEra(b.ctx)
+	b.check(err)
+	before := record.MakeVersion(first-1, 0, 1)
+	results, err := b.target.Apply(b.ctx, []store.Write{{Key: "1", Record: old, Version: before, Only: &entries[0].Version, Overwrite: true}})
+	b.check(err)
+	if results[0].Outcome != store.Applied {
+		t.Fatalf("put back: %+v", results[0])
+	}
+	_, err = b.rollsBack(0)
+	b.check(err)
+	if got := b.legacyName("1"); got != "item 1" {
+		t.Errorf("legacy has %q, of the fence it had %q", got, "item 1")
+	}
+	entries, err = b.target.Get(b.ctx, []record.Key{"1"})
+	b.check(err)
+	if got := entries[0]; got.Record[1].Text != "item 1" || got.Version.Era() <= first {
+		t.Errorf("the target has %q at %s", got.Record[1].Text, got.Version)
+	}
+}

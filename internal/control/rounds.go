@@ -120,7 +120,7 @@ func (c *Controller) copyKeys(ctx context.Context, at phases.Route, run store.Re
 	if err != nil {
 		return 0, err
 	}
-	rows, err := rowsOf(entries)
+	rows, err := c.rowsOf(ctx, entries)
 	if err != nil {
 		return 0, err
 	}
