@@ -8,6 +8,7 @@ BENCH    ?= .
 TORTURE  ?= 10m
 POLICY   ?= rollback fail degrade
 RUN      ?=
+MUTANT   ?= .
 TOOL     := $(GO) tool -modfile=tools/go.mod
 # Vet is lint's, with more analyzers: to vet each package and what it imports costs a tenth
 # of a first run.
@@ -18,7 +19,7 @@ LONGEST   = ./internal/test/daemontest ./examples/demo ./internal/test/torture .
 AT_A_TIME = $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); echo $$((n + 1)))
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build demo test race lint fmt fuzz bench cases docs generated verify torture model peers integrations clean
+.PHONY: help deps build demo test race lint fmt fuzz bench cases docs generated verify torture model mutate peers integrations clean
 
 help: ## Say what the targets do
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -81,6 +82,9 @@ torture: deps ## Run the long fault tests (TORTURE=10m for each of POLICY)
 
 model: ## Search the model's large worlds too, and print the shortest trace of each mutation
 	MIGRATOR_TORTURE=1s $(GO) test -count=1 -timeout=1h -v ./internal/test/model/...
+
+mutate: deps ## Break each rule of docs/protocol.md: tests must fail (MUTANT=regexp picks some)
+	MIGRATOR_MUTATE='$(MUTANT)' $(GO) test -count=1 -vet=off -timeout=6h -run '^TestMutants$$' -v ./internal/test/mutate
 
 clean: ## Remove what was built, unpacked and cached
 	rm -rf bin

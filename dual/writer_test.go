@@ -133,6 +133,71 @@ func TestFrozenWriterNeverExtendsNotAfter(t *testing.T) {
 	}
 }
 
+// TestWriteKeepsItsRoute: the migration moves back to shadow-write while a write of dual-read is
+// under way. Others may still read the target, so that write waits for it all the same.
+func TestWriteKeepsItsRoute(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := newTestInstance(t, newFleet(route(phases.DualRead)), newTarget(), newLegacy(), adjust{})
+		settle()
+		taken, hold := make(chan struct{}), make(chan struct{})
+		p.target.onApply = func(context.Context) error { close(taken); <-hold; return nil }
+		p.legacy.after = func() {
+			p.fleet.move(phases.ShadowWrite, 0)
+			tick(10 * time.Second)
+			if at := p.Route(); at.Phase != phases.ShadowWrite {
+				t.Errorf("the instance is on %s", at)
+			}
+		}
+		written := make(chan error, 1)
+		go func() { written <- p.writer.Put(t.Context(), 1, 2, p.legacy.put(1, 2)) }()
+		<-taken
+		settle()
+		select {
+		case err := <-written:
+			t.Errorf("acknowledged before the target has it: %v", err)
+			written <- err
+		default:
+		}
+		if got := p.fleet.acknowledged(p.Instance); got != 1 {
+			t.Errorf("epoch %d is acknowledged beside it", got)
+		}
+		close(hold)
+		if err := <-written; err != nil {
+			t.Error(err)
+		}
+		_ = p.stop()
+	})
+}
+
+// TestRetriesKeepNotAfter: each attempt carries the time of the first, whatever the pauses.
+func TestRetriesKeepNotAfter(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := newTestInstance(t, newFleet(route(phases.DualRead)), newTarget(), newLegacy(), adjust{})
+		settle()
+		var first, last time.Time
+		attempts := 0
+		p.target.afterApply = func() error {
+			p.target.do(func() { last = p.target.last.NotAfter })
+			if attempts++; attempts == 1 {
+				first = last
+			}
+			if attempts < 3 {
+				return errDown // its outcome is unknown, so it is tried again
+			}
+			return nil
+		}
+		if err := p.writer.Put(t.Context(), 1, 2, p.legacy.put(1, 2)); err != nil {
+			t.Fatal(err)
+		}
+		if attempts != 3 || !last.Equal(first) {
+			t.Errorf("%d attempts, the first not after %s, the last not after %s", attempts, first, last)
+		}
+		_ = p.stop()
+	})
+}
+
 func TestNotAfterIsNeverLateEvenOnAnOldSample(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -248,6 +248,7 @@ func TestInterlocksCantBeOverridden(t *testing.T) {
 	}
 	e := ready(Route{Phase: DualRead, Percent: All})
 	e.Backfill, e.Status.JournalKeys, e.Status.Dirty, e.Fleet.Behind = nil, 3, noon, 1
+	e.Status.StateLoss = &StateLoss{Instance: "web-1", Route: Route{Phase: Grace, Epoch: 9}}
 	gates := Gates(Route{Phase: Cutover, Percent: 100}, DefaultSettings(), e)
 	for i := range gates {
 		gates[i].Overridden = "because"
@@ -256,7 +257,7 @@ func TestInterlocksCantBeOverridden(t *testing.T) {
 	for _, g := range Closed(gates) {
 		left = append(left, g.Gate)
 	}
-	if got := strings.Join(left, " "); got != "fleet-settled backfill-done journal-empty no-lost-queue" {
+	if got := strings.Join(left, " "); got != "state-whole fleet-settled backfill-done journal-empty no-lost-queue" {
 		t.Errorf("after overriding everything, closed: %s", got)
 	}
 }

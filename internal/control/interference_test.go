@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/stranglerfig/migrator/dual"
+	"github.com/stranglerfig/migrator/dual/pgfleet"
 	"github.com/stranglerfig/migrator/internal/control"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/record"
@@ -149,6 +150,24 @@ func TestRetainReadsTheFleetAsItCommits(t *testing.T) {
 	var unsettled *control.UnsettledError
 	if !errors.As(err, &unsettled) || unsettled.Fleet.Live != 1 || unsettled.Fleet.Behind != 1 {
 		t.Errorf("%v, want the instance that has rejoined to be behind", err)
+	}
+	b.neverInRetain()
+	b.consistent(phases.Grace)
+}
+
+// TestRetainReadsTheJournalAsItCommits: an instance in grace journals a key after the gates were
+// evaluated, beside the fence that is being raised. The target must not become the authority
+// without that write.
+func TestRetainReadsTheJournalAsItCommits(t *testing.T) {
+	t.Parallel()
+	b := atGrace(t)
+	ctl := b.controller()
+	ctl.Legacy = interferedFence{Legacy: b.legacy, raised: func() {
+		_, err := pgfleet.New(b.state.Pool(), "items", pgfleet.Options{}).Journal(b.ctx, []dual.JournalEntry{{Key: "1", Reason: "a test"}})
+		b.check(err)
+	}}
+	if step, err := ctl.Advance(b.ctx, fenceGates()); err == nil || step.Done {
+		t.Errorf("retain was entered with a journaled key: %+v, %v", step, err)
 	}
 	b.neverInRetain()
 	b.consistent(phases.Grace)

@@ -21,6 +21,7 @@ type stores struct {
 	target map[record.Key]store.Entry
 	before func(call string)
 	broken map[string]int // call: how often it fails yet
+	ahead  time.Duration  // of the target's clock
 }
 
 var _ store.Fence = (*stores)(nil) // else a repairer would refuse to work on it
@@ -145,7 +146,7 @@ func (s *stores) Apply(_ context.Context, writes []store.Write) ([]store.Result,
 		owned := had.Presence != store.Unowned && had.Presence != store.WrongType
 		outcome := store.Applied
 		switch {
-		case !w.NotAfter.IsZero() && time.Now().After(w.NotAfter):
+		case !w.NotAfter.IsZero() && time.Now().Add(s.ahead).After(w.NotAfter):
 			outcome = store.Late
 		case !owned && !w.Overwrite:
 			outcome = store.Foreign
@@ -187,4 +188,6 @@ func (s *stores) Scan(context.Context, func([]store.Entry) error) error {
 	return errors.New("not used")
 }
 
-func (s *stores) Now(context.Context) (time.Time, error) { return time.Now(), s.call("now") }
+func (s *stores) Now(context.Context) (time.Time, error) {
+	return time.Now().Add(s.ahead), s.call("now")
+}

@@ -232,6 +232,37 @@ func TestRepairRetriesAndThenReportsTheCause(t *testing.T) {
 	}
 }
 
+// A repairer that sleeps between its reads and its write comes too late with what it read: the
+// target refuses that, and both stores are read again.
+func TestRepairThatComesLateReadsAgain(t *testing.T) {
+	t.Parallel()
+	for _, row := range []string{"a", ""} {
+		s := newStores()
+		if row != "" {
+			s.rows["k"] = row
+		} else {
+			s.target["k"] = live("k", "b", v(7))
+		}
+		reads := 0
+		s.before = func(call string) {
+			switch {
+			case call == "locked":
+				reads++
+			case call == "apply" && reads == 1:
+				s.ahead = time.Hour
+			}
+		}
+		f := repair.Repairer{Locker: s, Target: s, Pause: time.Millisecond}
+		got, err := f.Repair(t.Context(), []repair.Item{{Key: "k"}})
+		if err != nil || got[0].Err != nil {
+			t.Fatal(err, got[0].Err)
+		}
+		if reads != 2 {
+			t.Errorf("row %q: repaired after %d reads: %+v", row, reads, got[0])
+		}
+	}
+}
+
 // Repairs at random moments beside a writer whose target writes are delayed, journaled
 // instead, or in order: once the journal is repaired too, both agree and no version has
 // gone back.

@@ -351,3 +351,25 @@ func TestALeaseWhoseReplyWasLostBelongsToItsProcess(t *testing.T) {
 		t.Errorf("another instance: %v", err)
 	}
 }
+
+// TestATakenNameHoldsTheFirstRoute: two processes share a name by mistake. The first one can't
+// renew its lease, and its route counts until that lease would have run out.
+func TestATakenNameHoldsTheFirstRoute(t *testing.T) {
+	t.Parallel()
+	s, _ := open(t)
+	first := join(t, s, "a", pgfleet.Options{Lease: time.Hour})
+	second := join(t, s, "a", pgfleet.Options{Lease: time.Hour})
+	if _, err := first.Renew(t.Context(), first.grant.Lease, 1); !errors.Is(err, dual.ErrLeaseLost) {
+		t.Errorf("renewed: %v", err)
+	}
+	st, err := move(t.Context(), s, shadowWrite)
+	must(t, err)
+	second.ack(t, st.Route.Epoch)
+	var conflict *phases.RouteConflictError
+	if _, err := move(t.Context(), s, dualRead); !errors.As(err, &conflict) || conflict.Live.Phase != phases.Legacy {
+		t.Errorf("the first process may be on legacy yet: %v", err)
+	}
+	exec(t, s, `UPDATE migrator.leases SET ended_at = clock_timestamp() WHERE id = $1`, first.grant.Lease)
+	_, err = move(t.Context(), s, dualRead)
+	must(t, err)
+}

@@ -168,4 +168,10 @@ func TestTheReturnJournal(t *testing.T) {
 	if keys, err = s.ReturnKeys(t.Context(), testMigration, "", 9); err != nil || len(keys) != 1 || keys[0] != "b" {
 		t.Errorf("%q, %v", keys, err)
 	}
+	if _, err := move(t.Context(), s, grace); err == nil || !strings.Contains(err.Error(), "still has 1 keys") {
+		t.Errorf("to grace with a key that legacy lacks: %v", err)
+	}
+	must(t, s.ClearReturn(t.Context(), testMigration, keys, 0))
+	_, err = move(t.Context(), s, grace)
+	must(t, err)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 
@@ -242,5 +243,25 @@ func TestAStateLossReportCountsOnlyForUnknownEpochs(t *testing.T) {
 	}
 	if read, err := a.TargetRead(t.Context()); err != nil || !read {
 		t.Errorf("the reporting instance may read the target: %v, %v", read, err)
+	}
+	// Other instances may have those routes, though no lease says so.
+	must(t, a.Leave(t.Context(), a.grant.Lease))
+	f, _ := fleetOf(t, s)
+	if !slices.ContainsFunc(f.LiveRoutes, func(r phases.Route) bool { return r.Phase == phases.Retain && r.Epoch == 8 }) {
+		t.Errorf("without a lease, live are %v", f.LiveRoutes)
+	}
+}
+
+// TestAReclaimIsAMarkOfItsOwn: it may follow a restore that no instance has reported.
+func TestAReclaimIsAMarkOfItsOwn(t *testing.T) {
+	t.Parallel()
+	s, _ := open(t)
+	walk(t, s, nil, shadowWrite, dualRead)
+	st, err := s.Transition(t.Context(), testMigration, func(e phases.Snapshot) (phases.Move, error) {
+		return phases.Move{From: e.Status.Route, To: dualRead, Reclaim: true, Cause: phases.CauseRollback, Reason: "test"}, nil
+	})
+	must(t, err)
+	if st, err = s.Status(t.Context(), testMigration); err != nil || st.Dirty.IsZero() {
+		t.Errorf("on %s, dirty %v, %v", st.Route, st.Dirty, err)
 	}
 }

@@ -41,6 +41,27 @@ func TestURLForms(t *testing.T) {
 	}
 }
 
+// TestReplicasAreNeverRead, whatever the URL says.
+func TestReplicasAreNeverRead(t *testing.T) {
+	t.Parallel()
+	const options = "read_only=true&route_randomly=true&route_by_latency=true"
+	client, err := dial("redis://a:1?addr=b:2&" + options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = client.Close() }()
+	if o := client.(*goredis.ClusterClient).Options(); o.ReadOnly || o.RouteByLatency || o.RouteRandomly {
+		t.Errorf("of a cluster: %t, %t, %t", o.ReadOnly, o.RouteByLatency, o.RouteRandomly)
+	}
+	for _, option := range strings.Split(options, "&") {
+		client, err := dial("redis://a:1?master_name=mymaster&" + strings.Replace(option, "read_only", "replica_only", 1))
+		if err == nil {
+			_ = client.Close()
+			t.Errorf("behind sentinels: %s is taken", option)
+		}
+	}
+}
+
 func TestURLErrorsContainNoSecret(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ url, want string }{

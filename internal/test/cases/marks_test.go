@@ -314,6 +314,25 @@ func TestCopiedMigrationFile(t *testing.T) {
 	}
 }
 
+// TestApplyPlacesNoLostMark: once a beat is confirmed, a target without the mark has lost data,
+// and apply must not claim it as a new one. Before that it completes a claim that was interrupted.
+func TestApplyPlacesNoLostMark(t *testing.T) {
+	t.Parallel()
+	w, server := newWorldOnRedis(t)
+	m := w.fileOf("items", "items")
+	_, err := app.Apply(w.ctx, w.state, m)
+	w.check(err)
+	w.run(w.stateURL, "UPDATE migrator.marks SET confirmed = 0")
+	w.restartEmpty(server)
+	_, err = app.Apply(w.ctx, w.state, m)
+	w.check(err)
+	w.restartEmpty(server)
+	var lost *app.TargetLostError
+	if _, err = app.Apply(w.ctx, w.state, m); !errors.As(err, &lost) {
+		t.Errorf("the target was emptied: %v", err)
+	}
+}
+
 // dumped is all that a Redis has, as DUMP gives it.
 func dumped(t *testing.T, server *testenv.RedisServer) map[string]string {
 	t.Helper()

@@ -1,0 +1,977 @@
+package mutate
+
+// mutants are in the order of docs/protocol.md.
+var mutants = []mutant{
+	{
+		rule: "version-at-lock", what: "the version is computed when the statement is planned",
+		file: "store/postgres/version.go",
+		old: `migrator_legacy.version(migration text) RETURNS text
+LANGUAGE sql VOLATILE`,
+		new: `migrator_legacy.version(migration text) RETURNS text
+LANGUAGE sql IMMUTABLE`,
+		pkg: "store/postgres", run: "^TestLegacyConformance$",
+	},
+	{
+		rule: "version-timeline", what: "the LSN counts before the timeline",
+		file: "record/version.go",
+		old:  "case v.high != w.high:",
+		new:  "case false:",
+		pkg:  "record", run: "^TestVersionsOrderLikeTheirTexts$",
+	},
+	{
+		rule: "version-era", what: "the era does not count",
+		file: "record/version.go",
+		old:  "case v.era != w.era:",
+		new:  "case false:",
+		pkg:  "record", run: "^TestNextVersionGrows$",
+	},
+	{
+		rule: "system-era", what: "another server begins no era",
+		file: "store/postgres/system_identifier.go",
+		old: `			if _, err := l.startEra(ctx, tx, 0); err != nil {
+				return err
+			}
+`,
+		new: "",
+		pkg: "store/postgres", run: "^TestAnotherServerStartsAnEra$",
+	},
+	{
+		rule: "newer-only", what: "the script applies older writes",
+		file: "store/redis/scripts/apply.lua",
+		old: `  return {'older', current}
+end
+
+local now`,
+		new: `end
+
+local now`,
+		pkg: "store/redis", run: "^TestConformance$",
+	},
+	{
+		rule: "newer-only", what: "the table takes older writes",
+		file: "store/postgres/target_apply.go",
+		old:  "case w.Only == nil && !w.Version.NewerThan(s.version), s.version.NewerThan(w.Version) && !w.Overwrite:",
+		new:  "case false:",
+		pkg:  "store/postgres", run: "^TestTargetConformance$",
+	},
+	{
+		rule: "owned-only", what: "the script replaces values without version",
+		file: "store/redis/scripts/apply.lua",
+		old:  "if owner == 'foreign' and not overwrite then",
+		new:  "if false then",
+		pkg:  "store/redis", run: "^TestConformance$",
+	},
+	{
+		rule: "primary-only", what: "a cluster's replicas are read",
+		file: "store/redis/url.go",
+		old:  "o.ReadOnly, o.RouteByLatency, o.RouteRandomly = false, false, false",
+		new:  "o.ReadOnly, o.RouteByLatency, o.RouteRandomly = true, false, true",
+		pkg:  "store/redis", run: "^TestReplicasAreNeverRead$",
+	},
+	{
+		rule: "not-after", what: "a repair carries no time",
+		file: "internal/repair/decide.go",
+		old:  "w := store.Write{Key: row.Key, NotAfter: notAfter, Overwrite: true}",
+		new:  "w := store.Write{Key: row.Key, Overwrite: true}",
+		pkg:  "internal/repair", run: "^TestRepairThatComesLateReadsAgain$",
+	},
+	{
+		rule: "not-after", what: "the script takes late writes",
+		file: "store/redis/scripts/apply.lua",
+		old:  "if late ~= '' and clock[1] * 1000000 + clock[2] > tonumber(late) then",
+		new:  "if false then",
+		pkg:  "store/redis", run: "^TestConformance$",
+	},
+	{
+		rule: "not-after-fixed", what: "a retry extends the time",
+		file: "dual/apply.go",
+		old:  "err = w.try(ctx, c, ApplyOptions{NotAfter: notAfter}, e, attempt > 0)",
+		new:  "err = w.try(ctx, c, ApplyOptions{NotAfter: notAfter.Add(time.Duration(attempt) * time.Hour)}, e, attempt > 0)",
+		pkg:  "dual", run: "^TestRetriesKeepNotAfter$",
+	},
+	{
+		rule: "tombstone", what: "tombstones may be short",
+		file: "phases/timing.go",
+		old:  "if t.Tombstones/TombstoneShare < t.NotAfter {",
+		new:  "if t.Tombstones < t.NotAfter {",
+		pkg:  "phases", run: "^TestTimingValidateNamesInvalidTimes$",
+	},
+	{
+		rule: "tombstone", what: "a delete leaves no version",
+		file: "store/redis/scripts/apply.lua",
+		old: `  redis.call('UNLINK', KEYS[1])
+  remember()`,
+		new: "  redis.call('UNLINK', KEYS[1])",
+		pkg: "store/redis", run: "^TestConformance$",
+	},
+	{
+		rule: "expiry-version", what: "the version expires with its record",
+		file: "store/redis/scripts/apply.lua",
+		old: `    from = tonumber(expires)
+`,
+		new: "",
+		pkg: "store/redis", run: "^TestExpiryIsARedisExpiry$",
+	},
+	{
+		rule: "all-keys", what: "one record of a write is applied",
+		file: "dual/writer.go",
+		old:  "entries, cause := w.applyAll(ctx, p.h, changes, notAfter, clockErr)",
+		new:  "entries, cause := w.applyAll(ctx, p.h, changes[:1], notAfter, clockErr)",
+		pkg:  "dual", run: "^TestChangesAreComparedWithKeys$",
+	},
+	{
+		rule: "backfill-barrier", what: "the barrier takes no lock",
+		file: "store/postgres/barrier.go",
+		old:  `l.locked(ctx, wait, "SHARE", func`,
+		new:  `l.locked(ctx, wait, "ACCESS SHARE", func`,
+		pkg:  "store/postgres", run: "^TestLegacyConformance$",
+	},
+	{
+		rule: "backfill-reentry", what: "a backfill from before the last stay in legacy counts",
+		file: "phases/gates.go",
+		old:  "case b == nil || b.Epoch <= e.Status.LegacyEpoch:",
+		new:  "case b == nil:",
+		pkg:  "phases", run: "^TestGateVerdicts$",
+	},
+	{
+		rule: "backfill-alone", what: "a run without its lock saves",
+		file: "internal/statedb/lock.go",
+		old: `	if r.conn.IsClosed() {
+`,
+		new: `	if r.conn.IsClosed() {
+		return nil
+	}
+	if r.conn.IsClosed() {
+`,
+		pkg: "internal/state", run: "^TestARunnerThatLostItsLockCanNotSave$",
+	},
+	{
+		rule: "backfill-moved", what: "rewritten storage is read on",
+		file: "store/postgres/chunks.go",
+		old:  "if file != p.File {",
+		new:  "if false {",
+		pkg:  "store/postgres", run: "^TestMovedRows$",
+	},
+	{
+		rule: "backfill-moved", what: "rewritten storage is not cut again",
+		file: "internal/backfill/backfill.go",
+		old: `			r.p.Chunks = nil
+			continue
+`,
+		new: `			continue
+`,
+		pkg: "internal/backfill", run: "^TestBackfillStartsOverWhenTheTableIsRewritten$",
+	},
+	{
+		rule: "backfill-wait", what: "the sweep does not wait",
+		file: "internal/backfill/backfill.go",
+		old:  "if left <= 0 {",
+		new:  "if true {",
+		pkg:  "internal/backfill", run: "^TestBackfillWaitsUntilEveryWriteFromBeforeItsBarrierIsOver$",
+	},
+	{
+		rule: "backfill-newer", what: "bulk loading overwrites what is known",
+		file: "store/redis/scripts/fill.lua",
+		old:  "local new = redis.call('EXISTS', unpack(KEYS)) == 0",
+		new:  "local new = true",
+		pkg:  "store/redis", run: "^TestConformance$",
+	},
+	{
+		rule: "backfill-sweep", what: "stale keys are not read again",
+		file: "store/redis/stale.go",
+		old:  "if entries[i].IsStale(than) {",
+		new:  "if true {",
+		pkg:  "store/redis", run: "^TestConformance$",
+	},
+	{
+		rule: "backfill-sweep", what: "nothing is swept",
+		file: "internal/backfill/backfill.go",
+		old: `	if err := r.sweep(ctx); err != nil {
+		return err
+	}
+`,
+		new: "",
+		pkg: "internal/backfill", run: "^TestBackfillIntoPostgres$",
+	},
+	{
+		rule: "backfill-done", what: "reads move without a backfill",
+		file: "phases/gates.go",
+		old:  "gates = append(gates, gateBackfill(e, to.Phase != DualRead))",
+		new:  "_ = gateBackfill",
+		pkg:  "phases", run: "^TestInterlocksCantBeOverridden$",
+	},
+	{
+		rule: "repair-row-lock", what: "a row is read without its lock",
+		file: "store/postgres/lookup_locked.go",
+		old:  `" FOR SHARE OF t" + policy + "`,
+		new:  `"`,
+		pkg:  "store/postgres", run: "^TestLegacyConformance$",
+	},
+	{
+		rule: "repair-target-first", what: "legacy is read before the target",
+		file: "internal/repair/plan.go",
+		old: `	if s.Seen, err = f.Target.Get(ctx, keys); err != nil {
+		return s, fmt.Errorf("read the target: %w", err)
+	}
+`,
+		new: `	if s.Rows, err = f.Locker.LookupLocked(ctx, keys); err != nil {
+		return s, err
+	}
+	if s.Seen, err = f.Target.Get(ctx, keys); err != nil {
+		return s, fmt.Errorf("read the target: %w", err)
+	}
+	if true {
+		return s, nil
+	}
+`,
+		pkg: "internal/repair", run: "^TestRepairKeepsAnInsertThatCameBetween$",
+	},
+	{
+		rule: "repair-unchanged", what: "the tombstone is unconditional",
+		file: "internal/repair/decide.go",
+		old: `	only := seen.Version
+	w.Only = &only
+	if seen.Presence`,
+		new: `	if seen.Presence`,
+		pkg: "internal/repair", run: "^TestRepairCorrectsTheTarget$",
+	},
+	{
+		rule: "repair-tombstone", what: "no tombstone where the target has nothing",
+		file: "internal/repair/decide.go",
+		old: `		return w, stepTombstone
+`,
+		new: `		return store.Write{}, stepNone
+`,
+		pkg: "internal/repair", run: "^TestRepairBesideAWriter$",
+	},
+	{
+		rule: "journal-version", what: "the journal's version does not count",
+		file: "internal/repair/decide.go",
+		old:  "w.Deleted, w.Version = true, seen.Version.Max(journaled)",
+		new:  "w.Deleted, w.Version = true, seen.Version",
+		pkg:  "internal/repair", run: "^TestRepairBesideAWriter$",
+	},
+	{
+		rule: "ahead-era", what: "legacy's era is not raised",
+		file: "internal/repair/repair.go",
+		old: `	if ahead.IsZero() {
+`,
+		new: `	if true {
+`,
+		pkg: "internal/repair", run: "^TestRepairRaisesTheEraAboveAnEntryAhead$",
+	},
+	{
+		rule: "raise-locked", what: "an era is raised behind a fence",
+		file: "store/postgres/system_identifier.go",
+		old:  `case f.attempt != "":`,
+		new:  `case f.attempt == "never":`,
+		pkg:  "store/postgres", run: "^TestAnotherServerStartsAnEra$",
+	},
+	{
+		rule: "raise-behind", what: "an old primary raises its era",
+		file: "store/postgres/system_identifier.go",
+		old:  "if int64(timeline) > own {",
+		new:  "if int64(timeline) > own+1000 {",
+		pkg:  "store/postgres", run: "^TestAnotherServerStartsAnEra$",
+	},
+	{
+		rule: "repair-era", what: "behind a fence legacy's rows are of the new era",
+		file: "internal/repair/repair.go",
+		old: `		era--
+`,
+		new: "",
+		pkg: "internal/repair", run: "^TestRepairCorrectsTheTarget$",
+	},
+	{
+		rule: "pinned-route", what: "a write follows the route of its end",
+		file: "dual/writer.go",
+		old:  "background := p.h.writes == phases.WritesBackground && p.h.lease.valid()",
+		new:  "background := w.i.pinned.Load().writes == phases.WritesBackground && p.h.lease.valid()",
+		pkg:  "dual", run: "^TestWriteKeepsItsRoute$",
+	},
+	{
+		rule: "both-before-ack", what: "a refused write is acknowledged",
+		file: "dual/target_failure.go",
+		old: `	case !result.TargetRead:
+		return nil`,
+		new: `	case true:
+		return nil`,
+		pkg: "dual", run: "^TestDegradedDeleteOfAbsentKeyIsNotUndoneByARead$",
+	},
+	{
+		rule: "overflow-journaled", what: "what overflows is dropped",
+		file: "dual/background.go",
+		old:  `			return w.journalLater(p, entries, errQueueFull)`,
+		new: `			_ = entries
+			return nil`,
+		pkg: "dual", run: "^TestFullQueueOverflowsToTheJournal$",
+	},
+	{
+		rule: "unknown-journaled", what: "an unknown outcome is not journaled",
+		file: "dual/writer.go",
+		old:  `	case !w.i.pending.add(p, entries, false):`,
+		new:  `	case false:`,
+		pkg:  "dual", run: "^TestUncertainLegacyWriteIsJournaled$",
+	},
+	{
+		rule: "journal-serial", what: "a move takes no exclusive lock",
+		file: "internal/statedb/lock.go",
+		old:  "\t\tb.Queue(turnstileExclusive, migration)\n\t\tb.Queue(`SELECT true FROM migrator.migrations WHERE name = $1 FOR UPDATE`, migration).",
+		new:  "\t\tb.Queue(`SELECT true FROM migrator.migrations WHERE name = $1 FOR SHARE`, migration).",
+		pkg:  "internal/state", run: "^TestAJournaledFailureAndAnAdvanceNeverBothWin$",
+	},
+	{
+		rule: "journal-empty", what: "journaled keys do not block",
+		file: "phases/gates.go",
+		old:  "if n := e.Status.JournalKeys; n > 0 {",
+		new:  "if n := e.Status.JournalKeys; n > 1<<40 {",
+		pkg:  "phases", run: "^TestInterlocksCantBeOverridden$",
+	},
+	{
+		rule: "journal-held", what: "only the present route counts",
+		file: "dual/pgfleet/journal.go",
+		old:  "b.Queue(statedb.LiveRoutesSQL, f.migration).Query",
+		new:  "b.Queue(statedb.LiveRoutesSQL+` LIMIT 0`, f.migration).Query",
+		pkg:  "internal/state", run: "^TestJournalRulesOnReaders$",
+	},
+	{
+		rule: "journal-changes", what: "a key leaves though it changed again",
+		file: "dual/journal_queue.go",
+		old:  "if e := q.entries[k]; e.changes == b.changes[n] {",
+		new:  "if e := q.entries[k]; e.changes >= b.changes[n] {",
+		pkg:  "dual", run: "^TestChangeOfUnknownOutcomeDuringJournalingStays$",
+	},
+	{
+		rule: "journal-changes", what: "the journal is cleared whatever the count",
+		file: "internal/state/reconciles/read.go",
+		old:  "WHERE migration = $1 AND key = $2 AND changes = $3 AND",
+		new:  "WHERE migration = $1 AND key = $2 AND $3::bigint > 0 AND",
+		pkg:  "internal/state", run: "^TestClearKeepsLaterChanges$",
+	},
+	{
+		rule: "older-settled", what: "an older write counts as written",
+		file: "dual/apply.go",
+		old:  "if r.Outcome == store.Older && (r.Version.NewerThan(version) || r.Version == version && !resent) {",
+		new:  "if false {",
+		pkg:  "dual", run: "^TestOlderIsSettledByTheLockedRow$",
+	},
+	{
+		rule: "write-fault", what: "one write's fault rolls back",
+		file: "dual/target_failure.go",
+		old: `	if isWriteFault(cause) {
+`,
+		new: `	if false {
+`,
+		pkg: "dual", run: "^TestAFaultOfTheWriteTakesNoReadsBack$",
+	},
+	{
+		rule: "no-journal-fails", what: "a write without journal is acknowledged",
+		file: "dual/target_failure.go",
+		old:  `		return i.fail(entries, fmt.Errorf("%w (and it could not be journaled: %w)", cause, err))`,
+		new:  `		return nil`,
+		pkg:  "dual", run: "^TestFailReportsThatLegacyHasTheWrite$",
+	},
+	{
+		rule: "degraded-read", what: "a degraded key is read from the target",
+		file: "dual/target_failure.go",
+		old: `		i.degraded.add(entries)
+`,
+		new: "",
+		pkg: "dual", run: "^TestDegradedDeleteOfAbsentKeyIsNotUndoneByARead$",
+	},
+	{
+		rule: "delete-absent", what: "a delete of no record is acknowledged",
+		file: "dual/writer.go",
+		old:  `		return w.deleteAbsent(ctx, p, o, notAfter, clockErr, committed)`,
+		new:  `		return false, nil`,
+		pkg:  "dual", run: "^TestDegradedDeleteOfAbsentKeyIsNotUndoneByARead$",
+	},
+	{
+		rule: "lease-after-read", what: "the lease is not checked after the read",
+		file: "dual/reader.go",
+		old:  "case err == nil && !p.h.lease.valid():",
+		new:  "case false:",
+		pkg:  "dual", run: "^TestLapsedInstanceReadsLegacy$",
+	},
+	{
+		rule: "miss-asks-legacy", what: "a miss is answered",
+		file: "dual/reader.go",
+		old: `	value, found, err := r.set.Legacy(ctx, key)
+	p.observe(ctx, readMissed, err, began)`,
+		new: `	var value V
+	var found bool
+	var err error
+	p.observe(ctx, readMissed, err, began)`,
+		pkg: "dual", run: "^TestAMissAsksLegacy$",
+	},
+	{
+		rule: "miss-fenced", what: "a read of a lost record finds nothing",
+		file: "dual/reader.go",
+		old:  "if err != nil || !entry.missed() || !p.h.missAsksLegacy {",
+		new:  "if true {",
+		pkg:  "dual", run: "^TestAMissAsksLegacy$",
+	},
+	{
+		rule: "miss-fenced", what: "a write builds on a lost record",
+		file: "dual/retain.go",
+		old:  "if current.missed() && h.missAsksLegacy {",
+		new:  "if false {",
+		pkg:  "dual", run: "^TestAWriteOfALostRecordIsRefused$",
+	},
+	{
+		rule: "lost-confirmed", what: "a record that legacy has deleted is lost",
+		file: "dual/shadow.go",
+		old:  "if err != nil || !found || r.differs(first.legacy, value) {",
+		new:  "if _ = found; err != nil || r.differs(first.legacy, value) && found {",
+		pkg:  "dual", run: "^TestALossIsConfirmedByASecondLook$",
+	},
+	{
+		rule: "fenced-no-fallback", what: "retain falls back to legacy",
+		file: "phases/route.go",
+		old:  "Retain:      {Reads: ReadsTarget,",
+		new:  "Retain:      {Reads: ReadsTarget, Fallback: true,",
+		pkg:  "phases", run: "^TestBehaviours$",
+	},
+	{
+		rule: "join-locked", what: "an instance joins without a lock",
+		file: "dual/pgfleet/fleet.go",
+		old:  "\tb.Queue(statedb.TurnstileShared, f.migration)\n\tb.Queue(`SELECT phase, percent, epoch, lease_ms, renew_ms, fence_era, reversible, config_hash\n\t\tFROM migrator.migrations WHERE name = $1 FOR SHARE`",
+		new:  "\tb.Queue(`SELECT phase, percent, epoch, lease_ms, renew_ms, fence_era, reversible, config_hash\n\t\tFROM migrator.migrations WHERE name = $1`",
+		pkg:  "internal/state", run: "^TestAJournaledFailureAndAnAdvanceNeverBothWin$",
+	},
+	{
+		rule: "drain-reads", what: "an epoch is acknowledged at once",
+		file: "dual/instance.go",
+		old:  "for len(i.retired) > 0 && i.retired[0].drained() {",
+		new:  "for len(i.retired) > 0 {",
+		pkg:  "dual", run: "^TestEpochIsAcknowledgedOnlyAfterQueueDrained$",
+	},
+	{
+		rule: "drain-writes", what: "writes do not count",
+		file: "dual/pinned_route.go",
+		old:  `	begun += s.reads.Load() + s.writes.Load() + s.extra.Load()`,
+		new:  `	begun += s.reads.Load() + s.extra.Load()`,
+		pkg:  "dual", run: "^TestFailuresAreCountedByOutcome$",
+	},
+	{
+		rule: "drain-queue", what: "queued writes do not count",
+		file: "dual/pinned_route.go",
+		old:  `	begun += s.reads.Load() + s.writes.Load() + s.extra.Load()`,
+		new:  `	begun += s.reads.Load() + s.writes.Load()`,
+		pkg:  "dual", run: "^TestFailuresAreCountedByOutcome$",
+	},
+	{
+		rule: "leave-drained", what: "the lease is given back at once",
+		file: "dual/shutdown.go",
+		old:  "for left := i.inFlight(); left > 0; left = i.inFlight() {",
+		new:  "for left := i.inFlight(); left > 1<<40; left = i.inFlight() {",
+		pkg:  "dual", run: "^TestLeaveIsCleanOnlyWhenDrained$",
+	},
+	{
+		rule: "held-routes", what: "routes of other leases do not count",
+		file: "phases/move.go",
+		old:  "if !Compatible(r, to) {",
+		new:  "if false {",
+		pkg:  "phases", run: "^TestLegalNamesTheConflictingLiveRoute$",
+	},
+	{
+		rule: "no-skip", what: "a phase is skipped",
+		file: "phases/move.go",
+		old:  "ShadowWrite: {DualRead},",
+		new:  "ShadowWrite: {DualRead, Cutover},",
+		pkg:  "phases", run: "^TestLegalMoves$",
+	},
+	{
+		rule: "epoch-grows", what: "a lower epoch is taken",
+		file: "dual/run.go",
+		old:  "case g.Route.Epoch < pinned.Epoch:",
+		new:  "case false:",
+		pkg:  "dual", run: "^TestLowerEpochIsRefused$",
+	},
+	{
+		rule: "epoch-route", what: "another route of the same epoch is taken",
+		file: "dual/run.go",
+		old:  "case g.Route.Epoch == pinned.Epoch && g.Route != pinned:",
+		new:  "case false:",
+		pkg:  "dual", run: "^TestAnotherRouteOfTheSameEpochIsRefused$",
+	},
+	{
+		rule: "known-phase", what: "an unknown phase is taken",
+		file: "dual/instance.go",
+		old:  "if _, err := phases.ParsePhase(string(g.Route.Phase)); err != nil {",
+		new:  "if _, err := phases.ParsePhase(string(g.Route.Phase)); err != nil && g.TTL < 0 {",
+		pkg:  "dual", run: "^TestUnknownPhaseIsRefused$",
+	},
+	{
+		rule: "lease-own-clock", what: "the lease is counted from the answer",
+		file: "dual/run.go",
+		old: `	i.acknowledged = reached
+	i.mu.Unlock()
+`,
+		new: `	i.acknowledged = reached
+	i.mu.Unlock()
+	sent = i.clock()
+`,
+		pkg: "dual", run: "^TestLeaseIsCountedFromBeforeTheRequest$",
+	},
+	{
+		rule: "lease-final", what: "the state renews a lease that is over",
+		file: "dual/pgfleet/fleet.go",
+		old:  "AND l.ended_at IS NULL AND l.expires_at > clock_timestamp()",
+		new:  "AND l.ended_at IS NULL",
+		pkg:  "internal/state", run: "^TestARenewalAndATransitionAgreeOnWhoIsLive$",
+	},
+	{
+		rule: "rejoin-epoch", what: "a new lease begins at the present epoch",
+		file: "dual/pgfleet/fleet.go",
+		old:  "SELECT $2, m.name, $3, $4, least(m.epoch, p.acknowledged_epoch), now.at",
+		new:  "SELECT $2, m.name, $3, $4, m.epoch, now.at",
+		pkg:  "internal/state", run: "^TestARejoinedLeaseStartsWhereTheFormerOneWas$",
+	},
+	{
+		rule: "superseded-counts", what: "a superseded lease does not count",
+		file: "dual/pgfleet/fleet.go",
+		old:  "SET ended = 'superseded', ended_at = greatest(expires_at, clock_timestamp()),",
+		new:  "SET ended = 'superseded', ended_at = clock_timestamp(),",
+		pkg:  "internal/state", run: "^TestATakenNameHoldsTheFirstRoute$",
+	},
+	{
+		rule: "lapsed-reads", what: "a lapsed instance's failed write is acknowledged",
+		file: "dual/target_failure.go",
+		old: `	case !p.h.lease.valid():
+`,
+		new: `	case false:
+`,
+		pkg: "dual", run: "^TestLapsedInstanceInShadowWriteWritesBothBeforeItAcknowledges$",
+	},
+	{
+		rule: "lapsed-blocks", what: "a lapsed lease blocks no gate",
+		file: "phases/gates.go",
+		old:  "case len(e.Fleet.Lapsed) > 0:",
+		new:  "case len(e.Fleet.Lapsed) > 1000:",
+		pkg:  "phases", run: "^TestGateVerdicts$",
+	},
+	{
+		rule: "lapsed-blocks", what: "a lapsed lease blocks no move",
+		file: "internal/state/transition.go",
+		old:  "if phases.Forward(from, move.To) && len(e.Fleet.Lapsed) > 0 {",
+		new:  "if phases.Forward(from, move.To) && len(e.Fleet.Lapsed) > 1000 {",
+		pkg:  "internal/state", run: "^TestTransitionRefusesWhatNoOverrideOpens$",
+	},
+	{
+		rule: "lapsed-held", what: "a journal entry does not count lapsed leases of retain",
+		file: "internal/statedb/leases.go",
+		old:  "OR e.phase IN ('fenced', 'lifting', 'returning', 'retain', 'complete')) AND ` + LeaseCountsSQL",
+		new:  "OR false) AND ` + LeaseCountsSQL",
+		pkg:  "internal/state", run: "^TestAWriteRespectsALapsedLeaseThatReadsTheTargetAlone$",
+	},
+	{
+		rule: "lapsed-held", what: "a move does not count lapsed leases of retain",
+		file: "internal/state/snapshot.go",
+		old:  "r.Epoch >= lowest || r.Epoch >= lowestLapsed && readsTargetAlone(r)",
+		new:  "r.Epoch >= lowest",
+		pkg:  "internal/state", run: "^TestTheRouteOfALapsedLeaseThatReadsTheTargetAloneIsLive$",
+	},
+	{
+		rule: "unclean-mark", what: "a lease's end in grace leaves no mark",
+		file: "internal/statedb/leases.go",
+		old:  "e.phase IN ('shadow-write', 'dual-read', 'cutover', 'grace'))`",
+		new:  "e.phase IN ('shadow-write', 'cutover', 'grace'))`",
+		pkg:  "internal/state", run: "^TestADirtyMigrationNeedsALaterFullReconcile$",
+	},
+	{
+		rule: "unclean-outlasts", what: "the mark ends with the lease",
+		file: "internal/statedb/rows.go",
+		old:  "st.Dirty = dirty.Add(ApplyDeadline(notAfter))",
+		new:  "st.Dirty = *dirty",
+		pkg:  "internal/state", run: "^TestADirtyMigrationNeedsALaterFullReconcile$",
+	},
+	{
+		rule: "fence-attempt", what: "grace is left with an attempt noted",
+		file: "internal/state/transition.go",
+		old:  `if from.Phase == phases.Grace && e.Status.Attempt != "" && !move.To.Phase.Passing() {`,
+		new:  "if false {",
+		pkg:  "internal/state", run: "^TestANotedFenceLetsNothingElseOutOfGrace$",
+	},
+	{
+		rule: "fence-lock", what: "the fence does not lock the table",
+		file: "store/postgres/locks.go",
+		old:  `"LOCK TABLE "+l.shape.name.Sanitize()+" IN "+mode+" MODE"`,
+		new:  `"SELECT 1 WHERE 'x' <> '"+mode+"'"`,
+		pkg:  "store/postgres", run: "^TestLegacyConformance$",
+	},
+	{
+		rule: "fence-lock", what: "the fence's lock is too weak",
+		file: "store/postgres/fence.go",
+		old: `	// that waits for the fence's lock meets the triggers.
+	err := l.locked(ctx, timeout, "SHARE ROW EXCLUSIVE",`,
+		new: `	// that waits for the fence's lock meets the triggers.
+	err := l.locked(ctx, timeout, "ROW EXCLUSIVE",`,
+		pkg: "store/postgres", run: "^TestFenceStartsItsEraAfterOpenWriters$",
+	},
+	{
+		rule: "fence-whole", what: "the fence does not bind replication",
+		file: "store/postgres/fence_triggers.go",
+		old:  `"ENABLE ALWAYS")`,
+		new:  `"ENABLE")`,
+		pkg:  "store/postgres", run: "^TestFenceHasNoGap$",
+	},
+	{
+		rule: "fence-watched", what: "gaps are not looked for in the replay",
+		file: "store/postgres/replay.go",
+		old:  `} else if gaps != "" {`,
+		new:  `} else if gaps == "never" {`,
+		pkg:  "store/postgres", run: "^TestReplayNeedsAWholeFence$",
+	},
+	{
+		rule: "fence-restored", what: "a lost fence is raised at a later era",
+		file: "internal/control/return.go",
+		old:  "c.Legacy.RestoreFence(ctx, st.Attempt, st.FenceEra,",
+		new:  "c.Legacy.RestoreFence(ctx, st.Attempt, st.FenceEra+1,",
+		pkg:  "internal/control", run: "^TestALostFenceIsRaisedAgain$",
+	},
+	{
+		rule: "table-alone", what: "two migrations share a table",
+		file: "store/postgres/sharing.go",
+		old:  `if err != nil || other == "" {`,
+		new:  `if err != nil || other != "never" {`,
+		pkg:  "store/postgres", run: "^TestATableHasOneMigration$",
+	},
+	{
+		rule: "fence-standbys", what: "the fence does not wait for standbys",
+		file: "store/postgres/fence.go",
+		old:  `if err == nil && behind == "" {`,
+		new:  "if err == nil {",
+		pkg:  "store/postgres", run: "^TestFenceWaitsForStandbys$",
+	},
+	{
+		rule: "fence-era", what: "the fence raises no era",
+		file: "store/postgres/fence.go",
+		old:  "if era, err = l.startEra(ctx, tx, 0); err != nil {",
+		new:  "if era, err = f.era+1, nil; err != nil {",
+		pkg:  "store/postgres", run: "^TestLegacyConformance$",
+	},
+	{
+		rule: "fence-epoch", what: "the fleet is not looked at in retain's transaction",
+		file: "internal/control/fence.go",
+		old:  "case !e.Fleet.Settled():",
+		new:  "case false:",
+		pkg:  "internal/control", run: "^TestRetainReadsTheFleetAsItCommits$",
+	},
+	{
+		rule: "fence-checked", what: "the fence is not looked at before retain",
+		file: "internal/control/fence.go",
+		old: `	if gaps != "" {
+		return status, fmt.Errorf("legacy's fence is not whole`,
+		new: `	if gaps == "never" {
+		return status, fmt.Errorf("legacy's fence is not whole`,
+		pkg: "internal/control", run: "^TestRetainNeedsItsOwnFence$",
+	},
+	{
+		rule: "fence-checked", what: "the journal is not looked at in retain's transaction",
+		file: "internal/control/fence.go",
+		old:  "case e.Status.JournalKeys > 0:",
+		new:  "case e.Status.JournalKeys > 1<<40:",
+		pkg:  "internal/control", run: "^TestRetainReadsTheJournalAsItCommits$",
+	},
+	{
+		rule: "one-decides", what: "an attempt lifts another one's fence",
+		file: "store/postgres/fence.go",
+		old:  `return fmt.Errorf("the fence is of attempt %s, not %s", f.attempt, attempt)`,
+		new:  "_ = 0",
+		pkg:  "store/postgres", run: "^TestLegacyConformance$",
+	},
+	{
+		rule: "one-decides", what: "a move is made from another route",
+		file: "internal/state/transition.go",
+		old:  "if move.From.Epoch != 0 && move.From != from {",
+		new:  "if false {",
+		pkg:  "internal/state", run: "^TestTransitionsOfOneDecisionYieldOneEpochAndClearRefusals$",
+	},
+	{
+		rule: "attempt-void", what: "a lifted attempt fences again",
+		file: "store/postgres/fence.go",
+		old: `		if over {
+			return hint`,
+		new: `		if over && attempt == "" {
+			return hint`,
+		pkg: "store/postgres", run: "^TestLegacyConformance$",
+	},
+	{
+		rule: "lift-era", what: "lifting raises no era",
+		file: "store/postgres/fence.go",
+		old: `		if era, err = l.startEra(ctx, tx, f.era); err != nil {
+			return err
+		}
+`,
+		new: "",
+		pkg: "store/postgres", run: "^TestLegacyConformance$",
+	},
+	{
+		rule: "lift-replayed", what: "grace is reached with keys to replay",
+		file: "internal/state/transition.go",
+		old:  "if move.To.Phase == phases.Grace && from.Phase.Passing() && e.Status.ReturnKeys > 0 {",
+		new:  "if false {",
+		pkg:  "internal/state", run: "^TestTheReturnJournal$",
+	},
+	{
+		rule: "retain-cas", what: "a version of a later era is counted on",
+		file: "record/version.go",
+		old:  "case v.era > era:",
+		new:  "case false:",
+		pkg:  "record", run: "^TestNextVersionGrows$",
+	},
+	{
+		rule: "retain-once", what: "a conditional write is sent again",
+		file: "store/redis/apply.go",
+		old:  "once: w.Only != nil,",
+		new:  "once: false,",
+		pkg:  "store/redis", run: "^TestMissingReplies$",
+	},
+	{
+		rule: "return-journal", what: "retain writes before it journals",
+		file: "dual/retain.go",
+		old:  "if h.reversible && h.route.Phase == phases.Retain {",
+		new:  "if h.reversible && h.route.Phase == phases.Complete {",
+		pkg:  "dual", run: "^TestIrreversibleRetainAndCompleteNeedNoState$",
+	},
+	{
+		rule: "return-journal", what: "another phase's keys are journaled",
+		file: "dual/pgfleet/return_journal.go",
+		old:  "AND m.phase = 'retain' AND m.epoch = $2",
+		new:  "AND m.epoch >= $2",
+		pkg:  "internal/state", run: "^TestTheReturnJournal$",
+	},
+	{
+		rule: "return-reversible", what: "reversible is changed in retain",
+		file: "internal/state/apply.go",
+		old:  "if before.Reversible != a.Reversible && statedb.Fenced(phase) {",
+		new:  "if false {",
+		pkg:  "internal/state", run: "^TestReversibleCanNotChangeBehindTheFence$",
+	},
+	{
+		rule: "return-clear", what: "the return journal is cleared in retain",
+		file: "internal/state/return_journal.go",
+		old:  "if st.Route.Phase == phases.Retain {",
+		new:  "if st.Route.Phase == phases.Retain && lost < 0 {",
+		pkg:  "internal/state", run: "^TestTheReturnJournal$",
+	},
+	{
+		rule: "return-settled", what: "the replay does not wait for the fleet",
+		file: "internal/control/return.go",
+		old:  "if err := c.AwaitSettled(ctx, settle); err != nil {",
+		new:  "if err := error(nil); err != nil {",
+		pkg:  "internal/control", run: "^TestReclaimBehindAnUnrecordedFenceReplaysEveryWrite$",
+	},
+	{
+		rule: "return-lost", what: "lost records are replayed",
+		file: "internal/control/return.go",
+		old: `	if lost > accepted {
+`,
+		new: `	if false {
+`,
+		pkg: "internal/control", run: "^TestReturnStopsBeforeWritesWaitIfTheTargetLostRecords$",
+	},
+	{
+		rule: "return-all", what: "what changed during the replay is not replayed",
+		file: "internal/control/return.go",
+		old: `				again = append(again, keys[i])
+`,
+		new: "",
+		pkg: "internal/control", run: "^TestReplayTakesALateWriteOfRetain$",
+	},
+	{
+		rule: "return-era", what: "the replay's write of the target is unconditional",
+		file: "internal/control/return.go",
+		old:  "Version: row.Version, Only: &entries[i].Version,",
+		new:  "Version: row.Version, Overwrite: true,",
+		pkg:  "internal/control", run: "^TestReplayTakesALateWriteOfRetain$",
+	},
+	{
+		rule: "one-owner", what: "another owner's keys are taken (Redis)",
+		file: "store/redis/mark.go",
+		old:  "if one.owner != owner && meet(pattern, one.pattern) {",
+		new:  "if false {",
+		pkg:  "internal/test/cases", run: "^TestCopiedMigrationFile$",
+	},
+	{
+		rule: "one-owner", what: "another owner's table is taken (PostgreSQL)",
+		file: "store/postgres/target_mark.go",
+		old: `		case !takeOver:
+`,
+		new: `		case false:
+`,
+		pkg: "store/postgres", run: "^TestTargetConformance$",
+	},
+	{
+		rule: "mark-first", what: "a mark that was confirmed is placed again",
+		file: "internal/app/marks.go",
+		old: `	if m.Beat == 0 {
+`,
+		new: `	if m.Beat >= 0 {
+`,
+		pkg: "internal/test/cases", run: "^TestApplyPlacesNoLostMark$",
+	},
+	{
+		rule: "mark-checked", what: "the daemon writes before it looks",
+		file: "internal/daemon/maintenance.go",
+		old:  "if !w.watchTarget(ctx, st) {",
+		new:  "if w.watchTarget(ctx, st); false {",
+		pkg:  "internal/daemon", run: "^TestNothingIsWrittenToALostTarget$",
+	},
+	{
+		rule: "mark-checked", what: "an instance reads a target without the mark",
+		file: "dual/marks.go",
+		old: `	if err := t.marks.err(); err != nil {
+		return Versioned[V]{}, err
+	}
+	return t.Target.Get(ctx, key)`,
+		new: `	return t.Target.Get(ctx, key)`,
+		pkg: "internal/test/cases", run: "^TestRetainOnTargetWithoutMark$",
+	},
+	{
+		rule: "mark-lost", what: "a lost target is not recorded",
+		file: "internal/app/marks.go",
+		old:  "if _, err := j.State.LoseTarget(ctx, name, m, err.Error()); err != nil {",
+		new:  "if err := error(nil); err != nil {",
+		pkg:  "internal/test/cases", run: "^TestRetainOnTargetWithoutMark$",
+	},
+	{
+		rule: "mark-lost", what: "an earlier beat is taken (PostgreSQL)",
+		file: "store/postgres/target_mark.go",
+		old: `	case beat < m.Beat:
+`,
+		new: `	case false:
+`,
+		pkg: "store/postgres", run: "^TestTargetConformance$",
+	},
+	{
+		rule: "mark-lost", what: "the return journal is open",
+		file: "dual/pgfleet/return_journal.go",
+		old:  "\t\tb.Queue(`SELECT migrator.refuse_lost_target($1)`, f.migration)\n",
+		new:  "",
+		pkg:  "internal/test/cases", run: "^TestRetainOnTargetWithoutMark$",
+	},
+	{
+		rule: "target-restarted", what: "a restart leaves no mark",
+		file: "internal/app/marks.go",
+		old: `		if err := j.State.MarkUnclean(ctx, j.Config.Name, why); err != nil {
+`,
+		new: `		if err := error(nil); err != nil {
+`,
+		pkg: "internal/test/cases", run: "^TestTargetIsRestarted$",
+	},
+	{
+		rule: "beat-first", what: "a later beat of the target is taken",
+		file: "internal/app/marks.go",
+		old: `		_, err = st.RaiseBeat(ctx, name, m, ahead.Beat)
+`,
+		new: `		err = nil
+`,
+		pkg: "internal/test/cases", run: "^TestStateWentBackOnItsServer$",
+	},
+	{
+		rule: "legacy-lost", what: "a loss of legacy is only logged",
+		file: "internal/app/marks.go",
+		old: `		_, err := j.LoseLegacy(ctx, why)
+		return err`,
+		new: `		return nil`,
+		pkg: "internal/test/cases", run: "^TestLegacyCrashIsFound$",
+	},
+	{
+		rule: "loss-held", what: "reported epochs do not count",
+		file: "internal/state/snapshot.go",
+		old:  "lowest, lowestLapsed := present+1, present+1",
+		new:  "lowest, lowestLapsed := present+1000, present+1000",
+		pkg:  "internal/state", run: "^TestAStateLossReportCountsOnlyForUnknownEpochs$",
+	},
+	{
+		rule: "loss-blocks", what: "a state loss blocks no gate",
+		file: "phases/state_loss.go",
+		old:  "if l := e.Status.StateLoss; l != nil {",
+		new:  "if l := e.Status.StateLoss; l != nil && false {",
+		pkg:  "phases", run: "^TestInterlocksCantBeOverridden$",
+	},
+	{
+		rule: "loss-blocks", what: "a state loss blocks no move",
+		file: "internal/state/transition.go",
+		old:  "if lost := e.Status.StateLoss; lost != nil && (phases.Forward(from, move.To) || move.To.Phase == phases.Returning) {",
+		new:  "if lost := e.Status.StateLoss; lost != nil && false {",
+		pkg:  "internal/state", run: "^TestAnInstanceLivesThroughARestoreOfAnOlderBackupAndIsReclaimed$",
+	},
+	{
+		rule: "loss-epoch", what: "a move takes the next epoch",
+		file: "internal/state/migrations/00007_restored.sql",
+		old:  "SELECT max(epoch) + 1 INTO STRICT number FROM migrator.epochs WHERE migration = m.name;",
+		new:  "number := m.epoch + 1;",
+		pkg:  "internal/state", run: "^TestAnInstanceLivesThroughARestoreOfAnOlderBackupAndIsReclaimed$",
+	},
+	{
+		rule: "store-unclean", what: "a loss leaves no mark",
+		file: "internal/state/unclean.go",
+		old:  "SELECT migrator.mark_unclean($1, $2)",
+		new:  "SELECT $1::text, $2::text",
+		pkg:  "internal/test/cases", run: "^TestTargetIsRestarted$",
+	},
+	{
+		rule: "state-server", what: "another server leaves no mark",
+		file: "internal/state/servers.go",
+		old: `		if err := s.suspect(ctx, name, statedb.ChangedServer+changed); err != nil {
+			return changed, err
+		}
+`,
+		new: `		_ = name
+`,
+		pkg: "internal/state", run: "^TestAnotherServerOfTheState$",
+	},
+	{
+		rule: "loss-unclean", what: "a reclaim leaves no mark",
+		file: "internal/state/transition.go",
+		old:  "SET reclaimed_at = clock_timestamp(), return_lost = $2",
+		new:  "SET return_lost = $2",
+		pkg:  "internal/state", run: "^TestAReclaimIsAMarkOfItsOwn$",
+	},
+	{
+		rule: "loss-hands-off", what: "the daemon works after a state loss",
+		file: "internal/daemon/maintenance.go",
+		old: `	if w.reportStateLoss(ctx, st) {
+`,
+		new: `	if w.reportStateLoss(ctx, st); false {
+`,
+		pkg: "internal/daemon", run: "^TestStateLossStopsMaintenance$",
+	},
+	{
+		rule: "reclaim-leases", what: "leases from before the loss do not count",
+		file: "phases/state_loss.go",
+		old:  `		if !Compatible(r, to) {`,
+		new:  `		if false {`,
+		pkg:  "internal/state", run: "^TestAReclaimToAPhaseThatDoesNotKeepTheTargetWaitsForLeasesFromBefore$",
+	},
+	{
+		rule: "reclaim-reads", what: "reclaim leaves the route",
+		file: "phases/state_loss.go",
+		old: `	case present.Phase.Position() >= DualRead.Position():
+`,
+		new: `	case false:
+`,
+		pkg: "phases", run: "^TestReclaimedRoute$",
+	},
+	{
+		rule: "reclaim-scan", what: "reclaim ignores a fence",
+		file: "phases/state_loss.go",
+		old: `	case fenced:
+`,
+		new: `	case false:
+`,
+		pkg: "phases", run: "^TestReclaimedRoute$",
+	},
+	{
+		rule: "reclaim-refuses", what: "reclaim takes retain without a fence",
+		file: "phases/state_loss.go",
+		old: `	case present.Phase == Retain:
+`,
+		new: `	case false:
+`,
+		pkg: "phases", run: "^TestReclaimedRoute$",
+	},
+}
