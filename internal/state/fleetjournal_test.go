@@ -171,7 +171,7 @@ func TestTheReturnJournal(t *testing.T) {
 	if _, err := move(t.Context(), s, grace); err == nil || !strings.Contains(err.Error(), "still has 1 keys") {
 		t.Errorf("to grace with a key that legacy lacks: %v", err)
 	}
-	must(t, s.ClearReturn(t.Context(), testMigration, keys, 0))
+	must(t, s.ClearReturn(t.Context(), testMigration, nil, keys))
 	_, err = move(t.Context(), s, grace)
 	must(t, err)
 }

@@ -256,13 +256,15 @@ func TestReplayNeedsAWholeFence(t *testing.T) {
 	_, err := l.RaiseFence(d.ctx, "A", wait)
 	d.ok(err)
 	rows := []store.Row{{Key: "1", Found: true, Record: record.Record{record.TextValue("1"), record.TextValue("one")}}}
-	_, err = l.Replay(d.ctx, "A", rows)
+	run, err := l.BeginReplay(d.ctx, "A")
+	d.ok(err)
+	_, err = l.Replay(d.ctx, run, rows)
 	d.ok(err)
 	d.exec(`DO $$ DECLARE name text; BEGIN
 		FOR name IN SELECT tgname FROM pg_trigger WHERE tgrelid = 'products'::regclass AND NOT tgisinternal LOOP
 			EXECUTE format('DROP TRIGGER %I ON products', name);
 		END LOOP; END $$`)
-	if _, err = l.Replay(d.ctx, "A", rows); err == nil || !strings.Contains(err.Error(), "not whole") {
+	if _, err = l.Replay(d.ctx, run, rows); err == nil || !strings.Contains(err.Error(), "not whole") {
 		t.Errorf("replayed: %v", err)
 	}
 }

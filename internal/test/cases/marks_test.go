@@ -320,15 +320,15 @@ func TestApplyPlacesNoLostMark(t *testing.T) {
 	t.Parallel()
 	w, server := newWorldOnRedis(t)
 	m := w.fileOf("items", "items")
-	_, err := app.Apply(w.ctx, w.state, m)
+	_, err := app.Apply(w.ctx, w.state, m, false)
 	w.check(err)
 	w.run(w.stateURL, "UPDATE migrator.marks SET confirmed = 0")
 	w.restartEmpty(server)
-	_, err = app.Apply(w.ctx, w.state, m)
+	_, err = app.Apply(w.ctx, w.state, m, false)
 	w.check(err)
 	w.restartEmpty(server)
 	var lost *app.TargetLostError
-	if _, err = app.Apply(w.ctx, w.state, m); !errors.As(err, &lost) {
+	if _, err = app.Apply(w.ctx, w.state, m, false); !errors.As(err, &lost) {
 		t.Errorf("the target was emptied: %v", err)
 	}
 }
