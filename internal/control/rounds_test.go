@@ -294,3 +294,32 @@ func TestAReturnThatSetsAsideIsNotGivenUp(t *testing.T) {
 		t.Errorf("%d set aside, final %v", st.SetAside, st.ReturnFinal)
 	}
 }
+
+// TestCopiesCountAfterABeat: the target went back while it was read. Nothing that was read counts, no
+// fence is lifted, and the return is whole once the target is.
+func TestCopiesCountAfterABeat(t *testing.T) {
+	t.Parallel()
+	b := inRetain(t)
+	gone := errors.New("the target went back")
+	ctl := b.rounding()
+	ctl.Whole = func(context.Context) error { return gone }
+	rest := b.snapshot().Status.ReturnRest
+	if moves, err := ctl.Rollback(b.ctx, control.Rollback{Reason: "test"}); !errors.Is(err, gone) || len(moves) != 0 {
+		t.Fatalf("%v, %v", moves, err)
+	}
+	if st := b.snapshot().Status; st.Route.Phase != phases.Retain || st.ReturnRest != rest {
+		t.Errorf("at %s %d keys are left, before %d", st.Route, st.ReturnRest, rest)
+	}
+	ctl = b.controller() // all in the last round
+	ctl.Whole = func(context.Context) error { return gone }
+	if _, err := ctl.Rollback(b.ctx, control.Rollback{Reason: "test"}); !errors.Is(err, gone) {
+		t.Fatal(err)
+	}
+	if st := b.snapshot().Status; st.Route.Phase != phases.Returning {
+		t.Errorf("at %s", st.Route)
+	}
+	ctl.Whole = nil
+	b.check(ctl.Resume(b.ctx))
+	b.returned()
+	b.consistent(phases.Grace)
+}
