@@ -290,7 +290,7 @@ func write(t *testing.T, found map[string]string) {
 	for name, result := range found {
 		rows[name] = result
 	}
-	if err := os.WriteFile(path, []byte(head+table(rows)+tail), 0o600); err != nil { //nolint:gosec // a document of the module
+	if err := os.WriteFile(path, []byte(head+table(rows)+tail), 0o600); err != nil {
 		t.Error(err)
 	}
 }
