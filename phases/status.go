@@ -31,6 +31,7 @@ type Status struct {
 	AcceptedMissing   int64      `json:"accepted_missing,omitempty"`    // records that the target has lost, which the return in progress may leave as legacy has them
 	Unclean           string     `json:"unclean,omitempty"`             // why a full reconcile is needed, in addition to Dirty; "": a lease or a state loss
 	TargetLost        string     `json:"target_lost,omitempty"`         // why the target is not used: it lacks the migration's mark; "": it had it when it last answered
+	TargetDoubted     bool       `json:"target_doubted,omitempty"`      // the target may have lost data, and no full reconcile since was clean
 	TargetSeen        time.Time  `json:"target_seen,omitzero"`          // when the whole target last had the migration's mark; zero: it has none
 	LegacyChanged     string     `json:"legacy_changed,omitempty"`      // how the parts of legacy's table have changed since the migration file was applied
 	ReturnJournalLost bool       `json:"return_journal_lost,omitempty"` // the return journal may lack keys: a rollback scans the target for them

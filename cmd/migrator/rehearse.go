@@ -10,11 +10,12 @@ import (
 
 // rehearsed is the document of rollback --rehearse.
 type rehearsed struct {
-	Keys    int64        `json:"keys"`
-	Missing int64        `json:"missing"`
-	Refused []refusedKey `json:"refused"`
-	Seconds float64      `json:"seconds"`
-	Stop    float64      `json:"expected_stop_seconds"`
+	Keys     int64        `json:"keys"`
+	Missing  int64        `json:"missing"`
+	Unproven int64        `json:"unproven"`
+	Refused  []refusedKey `json:"refused"`
+	Seconds  float64      `json:"seconds"`
+	Stop     float64      `json:"expected_stop_seconds"`
 }
 
 // refusedKey is a row that legacy refuses.
@@ -40,10 +41,13 @@ func (c *cli) rehearse(ctx context.Context, ctl *app.Moves) error {
 	if err != nil {
 		return err
 	}
-	doc := rehearsed{Keys: r.Keys, Missing: r.Missing, Refused: refusedKeys(r.Refused), Seconds: r.Took.Seconds(), Stop: r.Stop.Seconds()}
+	doc := rehearsed{Keys: r.Keys, Missing: r.Missing, Unproven: r.Unproven, Refused: refusedKeys(r.Refused), Seconds: r.Took.Seconds(), Stop: r.Stop.Seconds()}
 	err = c.show(doc, func() {
 		for _, refusal := range r.Refused {
 			c.printf("refused %q: %s\n", string(refusal.Key), refusal)
+		}
+		if r.Suspect && r.Unproven > 0 {
+			c.printf("%s keys may be lost: the target has nothing of them since the fence, and has lost data\n", humanize.Count(r.Unproven))
 		}
 		c.printf("%s keys rehearsed in %s: %s refused by legacy, %s lost by the target; writes would wait for about %s\n", humanize.Count(r.Keys),
 			humanize.Span(r.Took), humanize.Count(int64(len(r.Refused))), humanize.Count(r.Missing), humanize.Span(r.Stop))

@@ -168,7 +168,7 @@ func (j *Job) WatchTarget(ctx context.Context, had store.Mark) (m store.Mark, re
 // evidence is void, and reads return to legacy where that can answer.
 func (j *Job) suspectTarget(ctx context.Context) (restarted string, err error) {
 	return j.lookForLoss(ctx, state.Target, j.Target, func(why string) error {
-		if err := j.State.MarkUnclean(ctx, j.Config.Name, why); err != nil {
+		if err := j.State.DoubtTarget(ctx, j.Config.Name, why); err != nil {
 			return err
 		}
 		failpoint.Here("mark.suspected")

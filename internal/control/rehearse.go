@@ -45,11 +45,15 @@ func (e *RefusedError) Hint() hint.Hint {
 
 // Rehearsal is what a return from retain would meet.
 type Rehearsal struct {
-	Keys    int64           // in the return journal
-	Missing int64           // of those, lost by the target: legacy has older states of them
-	Refused []store.Refusal // by legacy
-	Took    time.Duration
-	Stop    time.Duration // for how long writes are expected to wait in the rollback
+	Keys    int64 // in the return journal
+	Missing int64 // of those, lost by the target: legacy has older states of them
+	// Unproven were listed, and the target has nothing of them since the fence, nor legacy a row that
+	// shows a loss: writes that never came, unless the target has lost data in this stay.
+	Unproven int64
+	Suspect  bool            // the target may have lost data: each unproven key may be lost
+	Refused  []store.Refusal // by legacy
+	Took     time.Duration
+	Stop     time.Duration // for how long writes are expected to wait in the rollback
 }
 
 // Rehearse replays all keys of the return journal in a transaction of legacy that is rolled
@@ -76,7 +80,7 @@ func (c *Controller) rehearse(ctx context.Context, st phases.Status) (Rehearsal,
 	if st.ReturnKeys > 0 {
 		c.report("rehearsing the return of %d keys", st.ReturnKeys)
 	}
-	var r Rehearsal
+	r := Rehearsal{Suspect: st.TargetDoubted}
 	after, ended := record.Key(""), false
 	next := func() (rows []store.Row, err error) {
 		for len(rows) == 0 && !ended {
@@ -96,6 +100,11 @@ func (c *Controller) rehearse(ctx context.Context, st phases.Status) (Rehearsal,
 			if rows, err = c.rowsOf(ctx, entries); err != nil {
 				return nil, err
 			}
+			unproven, err := c.unproven(ctx, entries)
+			if err != nil {
+				return nil, err
+			}
+			r.Unproven += unproven
 			r.Keys += int64(len(keys))
 			r.Missing += int64(len(lost))
 			if r.Keys%(20*returnBatch) == 0 {
@@ -118,13 +127,34 @@ func (c *Controller) rehearse(ctx context.Context, st phases.Status) (Rehearsal,
 func (r Rehearsal) Check(at phases.Route, acceptMissing int64, setAside bool) error {
 	// [return-lost], [return-refused]: before returning is committed: in retain reads and writes
 	// of all records continue.
-	if r.Missing > acceptMissing {
-		return &MissingError{At: at, Keys: r.Keys, Missing: r.Missing, Accepted: acceptMissing}
+	// [return-unproven]: what neither store has may be lost too, if the target has lost data.
+	unproven := int64(0)
+	if r.Suspect {
+		unproven = r.Unproven
+	}
+	if r.Missing+unproven > acceptMissing {
+		return &MissingError{At: at, Keys: r.Keys, Missing: r.Missing, Unproven: unproven, Accepted: acceptMissing}
 	}
 	if len(r.Refused) > 0 && !setAside {
 		return &RefusedError{At: at, Keys: r.Keys, Refused: r.Refused}
 	}
 	return nil
+}
+
+// unproven counts the entries that don't show a write of retain: absent ones, and those from before
+// the fence.
+func (c *Controller) unproven(ctx context.Context, entries []store.Entry) (n int64, err error) {
+	first, err := c.Legacy.FirstEra(ctx)
+	if err != nil {
+		return 0, err
+	}
+	for _, e := range entries {
+		if e.Version.Era() >= first {
+			continue
+		}
+		n++
+	}
+	return n, nil
 }
 
 // rowsOf are the rows that legacy must have for the target's entries.

@@ -20,11 +20,15 @@ type MissingError struct {
 	At       phases.Route
 	Keys     int64 // in the return journal
 	Missing  int64 // of those, lost; at least, if the return had begun
+	Unproven int64 // of those, written or not: the target has lost data, and nothing shows which
 	Accepted int64
 }
 
 func (e *MissingError) Error() string {
 	text := fmt.Sprintf("the target has lost %d of the %d records that were written since the fence", e.Missing, e.Keys)
+	if e.Unproven > 0 {
+		text += fmt.Sprintf(", and %d more may be lost: the target has nothing of them since the fence, and has lost data", e.Unproven)
+	}
 	if e.Accepted > 0 {
 		text += fmt.Sprintf(" (%d are accepted)", e.Accepted)
 	}
@@ -36,7 +40,7 @@ func (e *MissingError) Error() string {
 
 // Hint implements hint.Hinter.
 func (e *MissingError) Hint() hint.Hint {
-	return hint.Hint{Do: hint.AcceptMissing, Of: []string{fmt.Sprint(e.Missing)}, Text: "after trying to restore the target's data"}
+	return hint.Hint{Do: hint.AcceptMissing, Of: []string{fmt.Sprint(e.Missing + e.Unproven)}, Text: "after trying to restore the target's data"}
 }
 
 const returnBatch = 500 // keys

@@ -199,6 +199,7 @@ CREATE TABLE migrator.marks (
     confirmed_at timestamp with time zone,
     lost_at timestamp with time zone,
     lost text DEFAULT ''::text NOT NULL,
+    doubted_at timestamp with time zone,
     CONSTRAINT marks_check CHECK (((confirmed >= 0) AND (confirmed <= beat))),
     CONSTRAINT marks_check1 CHECK (((lost_at IS NULL) = (lost = ''::text))),
     CONSTRAINT marks_incarnation_check CHECK (((length(incarnation) >= 1) AND (length(incarnation) <= 100))),
@@ -698,6 +699,16 @@ AS $function$
     SELECT coalesce(config #>> '{phases,approval,role}', '') FROM migrator.migrations WHERE name = in_migration
 $function$;
 
+CREATE OR REPLACE FUNCTION migrator.doubt_target(of_migration text, why text)
+ RETURNS void
+ LANGUAGE sql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    UPDATE migrator.marks SET doubted_at = clock_timestamp() WHERE migration = of_migration;
+    SELECT migrator.mark_unclean(of_migration, why)
+$function$;
+
 CREATE OR REPLACE FUNCTION migrator.empty_return(of_migration text, at_epoch bigint)
  RETURNS void
  LANGUAGE plpgsql
@@ -841,7 +852,7 @@ CREATE OR REPLACE FUNCTION migrator.lose_target(of_migration text, of_incarnatio
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 BEGIN
-    UPDATE migrator.marks SET lost_at = clock_timestamp(), lost = left(why, 500)
+    UPDATE migrator.marks SET lost_at = clock_timestamp(), lost = left(why, 500), doubted_at = clock_timestamp()
     WHERE migration = of_migration AND incarnation = of_incarnation AND lost_at IS NULL;
     IF NOT FOUND THEN
         RETURN false;
@@ -1016,7 +1027,8 @@ CREATE OR REPLACE FUNCTION migrator.place_mark(of_migration text, new_incarnatio
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
     INSERT INTO migrator.marks (migration, incarnation) VALUES (of_migration, new_incarnation)
-    ON CONFLICT (migration) DO UPDATE SET incarnation = excluded.incarnation, beat = 0, confirmed = 0, confirmed_at = NULL, lost_at = NULL, lost = ''
+    ON CONFLICT (migration) DO UPDATE SET incarnation = excluded.incarnation, beat = 0, confirmed = 0, confirmed_at = NULL, lost_at = NULL, lost = '',
+        doubted_at = clock_timestamp()
 $function$;
 
 CREATE OR REPLACE FUNCTION migrator.prune_return(of_migration text, most integer)

@@ -188,8 +188,8 @@ func commit(ctx context.Context, tx pgx.Tx, e phases.Snapshot, move phases.Move)
 		// another command resumes it.
 		_, err = tx.Exec(ctx, `UPDATE migrator.migrations SET reclaimed_at = clock_timestamp(), return_lost = $2 WHERE name = $1`,
 			e.Status.Migration, move.To.Phase == phases.Returning)
-	} else if e.Status.ReturnJournalLost && move.To.Phase == phases.Grace {
-		_, err = tx.Exec(ctx, `UPDATE migrator.migrations SET return_lost = false WHERE name = $1`, e.Status.Migration)
+	} else if (e.Status.ReturnJournalLost || e.Status.AcceptedMissing > 0) && move.To.Phase == phases.Grace {
+		_, err = tx.Exec(ctx, `UPDATE migrator.migrations SET return_lost = false, return_accepted = 0 WHERE name = $1`, e.Status.Migration)
 	}
 	if err != nil {
 		return err

@@ -91,17 +91,18 @@ SELECT m.name, m.phase, m.percent, m.epoch, m.phase_since, m.route_since, m.paus
        m.first_fence_era, coalesce(r.rate, 0), m.return_sets_aside, m.set_aside, coalesce(r.final, false) AND m.phase = 'returning',
        (SELECT count(*) FROM migrator.journal j WHERE j.migration = m.name),
        coalesce(h.cause, ''), coalesce(h.reason, ''), coalesce(h.actor, ''), m.environment, m.return_lost OR server.changed <> '' AND m.phase IN ('fenced', 'lifting', 'returning', 'retain'),
-       m.return_accepted, CASE WHEN server.changed <> '' THEN '` + ChangedServer + `' || server.changed WHEN EXISTS (SELECT FROM migrator.reconcile_runs c
-            WHERE c.migration = m.name AND c.status = 'done' AND c.whole AND c.two_way AND c.differences = 0
-              AND c.repaired + c.journalled = 0 AND c.unsettled = 0 AND c.began_at > m.unclean_at)
-           THEN '' ELSE m.unclean_why END,
-       coalesce(k.lost, ''), k.confirmed_at, coalesce(p.changed, ''),
+       m.return_accepted, CASE WHEN server.changed <> '' THEN '` + ChangedServer + `' || server.changed
+            WHEN clean.began_at > m.unclean_at THEN '' ELSE m.unclean_why END,
+       coalesce(k.lost, ''), k.confirmed_at, coalesce(clean.began_at <= k.doubted_at, k.doubted_at IS NOT NULL), coalesce(p.changed, ''),
        f.witness, f.phase, f.percent, f.epoch, f.first_at, f.first_at + m.lease_ms * interval '1 millisecond'
 FROM migrator.migrations m
 CROSS JOIN server
 LEFT JOIN migrator.marks k ON k.migration = m.name
 LEFT JOIN migrator.parts p ON p.migration = m.name
 LEFT JOIN migrator.returns r ON r.migration = m.name
+LEFT JOIN LATERAL (SELECT max(c.began_at) AS began_at FROM migrator.reconcile_runs c
+                   WHERE c.migration = m.name AND c.status = 'done' AND c.whole AND c.two_way AND c.differences = 0
+                     AND c.repaired + c.journalled = 0 AND c.unsettled = 0) clean ON true
 LEFT JOIN LATERAL (SELECT witness, phase, percent, epoch, min(witnessed_at) OVER () AS first_at FROM migrator.epochs
                    WHERE migration = m.name AND epoch > m.epoch ORDER BY epoch DESC LIMIT 1) f ON true
 LEFT JOIN LATERAL (SELECT cause, reason, actor FROM migrator.history
@@ -128,7 +129,7 @@ func ScanStatus(row pgx.CollectableRow) (st phases.Status, err error) {
 	err = row.Scan(&st.Migration, &st.Route.Phase, &st.Route.Percent, &st.Route.Epoch, &st.PhaseSince, &st.RouteSince,
 		&st.Paused, &st.ConfigHash, &st.LegacyEpoch, &dirty, &notAfter, &st.Attempt, &st.FenceEra, &st.Reversible,
 		&st.ReturnKeys, &st.ReturnRest, &st.FirstFenceEra, &st.ReturnRate, &st.SetsAside, &st.SetAside, &st.ReturnFinal, &st.JournalKeys, &st.LastCause, &st.LastReason, &st.LastActor, &st.Environment, &st.ReturnJournalLost,
-		&st.AcceptedMissing, &st.Unclean, &st.TargetLost, &seen, &st.LegacyChanged,
+		&st.AcceptedMissing, &st.Unclean, &st.TargetLost, &seen, &st.TargetDoubted, &st.LegacyChanged,
 		&lost.reporter, &lost.phase, &lost.percent, &lost.epoch, &lost.since, &lost.over)
 	if lost.epoch != nil {
 		st.StateLoss = &phases.StateLoss{

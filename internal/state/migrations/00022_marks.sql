@@ -16,6 +16,7 @@ CREATE TABLE migrator.marks (
     confirmed_at timestamptz,
     lost_at      timestamptz, -- when the target was found without the mark; until it is found with it, or claimed
     lost         text        NOT NULL DEFAULT '' CHECK (length(lost) <= 500),
+    doubted_at   timestamptz, -- when the target was last found to have lost data, perhaps
     CHECK ((lost_at IS NULL) = (lost = ''))
 ) WITH (fillfactor = 50); -- one update a second
 
@@ -33,7 +34,8 @@ $$;
 CREATE FUNCTION migrator.place_mark(of_migration text, new_incarnation text) RETURNS void
 LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     INSERT INTO migrator.marks (migration, incarnation) VALUES (of_migration, new_incarnation)
-    ON CONFLICT (migration) DO UPDATE SET incarnation = excluded.incarnation, beat = 0, confirmed = 0, confirmed_at = NULL, lost_at = NULL, lost = ''
+    ON CONFLICT (migration) DO UPDATE SET incarnation = excluded.incarnation, beat = 0, confirmed = 0, confirmed_at = NULL, lost_at = NULL, lost = '',
+        doubted_at = clock_timestamp()
 $$;
 -- +goose StatementEnd
 
@@ -68,7 +70,7 @@ $$;
 CREATE FUNCTION migrator.lose_target(of_migration text, of_incarnation text, why text) RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    UPDATE migrator.marks SET lost_at = clock_timestamp(), lost = left(why, 500)
+    UPDATE migrator.marks SET lost_at = clock_timestamp(), lost = left(why, 500), doubted_at = clock_timestamp()
     WHERE migration = of_migration AND incarnation = of_incarnation AND lost_at IS NULL;
     IF NOT FOUND THEN
         RETURN false;
@@ -117,6 +119,15 @@ LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 $$;
 -- +goose StatementEnd
 
+-- doubt_target marks a migration unclean whose target may have lost data, though it has the mark.
+-- +goose StatementBegin
+CREATE FUNCTION migrator.doubt_target(of_migration text, why text) RETURNS void
+LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    UPDATE migrator.marks SET doubted_at = clock_timestamp() WHERE migration = of_migration;
+    SELECT migrator.mark_unclean(of_migration, why)
+$$;
+-- +goose StatementEnd
+
 -- refuse_lost_target fails while the target is known to lack the mark.
 -- +goose StatementBegin
 CREATE FUNCTION migrator.refuse_lost_target(of_migration text) RETURNS void
@@ -132,4 +143,5 @@ END $$;
 
 REVOKE ALL ON FUNCTION migrator.place_mark(text, text), migrator.next_beat(text, text, bigint), migrator.raise_beat(text, text, bigint),
     migrator.lose_target(text, text, text), migrator.find_target(text, text),
-    migrator.see_servers(text, text, text, text), migrator.lose_legacy(text, text) FROM PUBLIC;
+    migrator.see_servers(text, text, text, text), migrator.lose_legacy(text, text),
+    migrator.doubt_target(text, text) FROM PUBLIC;

@@ -13,6 +13,7 @@ import (
 	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/internal/test/clitest"
 	"github.com/stranglerfig/migrator/phases"
+	"github.com/stranglerfig/migrator/record"
 )
 
 func (a *audit) scenario() {
@@ -197,7 +198,17 @@ func (a *audit) join(name string, ttl time.Duration) (leave func()) {
 func (a *audit) written(key, name string) {
 	a.o.SQL(a.o.State, `INSERT INTO migrator.return_journal (migration, key, changes, first_at, last_at)
 		VALUES ('products', '`+key+`', 1, now(), now()) ON CONFLICT DO NOTHING`)
-	a.o.Redis("HSET", "product:"+key, "name", name)
+	store, err := state.Open(a.t.Context(), a.o.State)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	defer store.Close()
+	st, err := store.Status(a.t.Context(), "products")
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	version := record.MakeVersion(st.FenceEra, 0, 1).AppendText32(nil)
+	a.o.Redis("HSET", "product:"+key, "name", name, "_v", string(version))
 }
 
 // lapse leaves an expired lease.

@@ -777,6 +777,13 @@ local now`,
 		pkg:  "internal/control", run: "^TestReturnKeepsNewerRowsOfLegacy$",
 	},
 	{
+		rule: "return-unproven", what: "what neither store has is not counted",
+		file: "internal/control/rehearse.go",
+		old:  `unproven = r.Unproven`,
+		new:  `unproven = 0`,
+		pkg:  "internal/test/cases", run: "^TestReturnAfterTheTargetLostNewRecords$",
+	},
+	{
 		rule: "return-beat", what: "copies count without a beat",
 		file: "internal/control/rounds.go",
 		old:  `if c.Whole != nil {`,
@@ -863,7 +870,7 @@ local now`,
 	{
 		rule: "target-restarted", what: "a restart leaves no mark",
 		file: "internal/app/marks.go",
-		old: `		if err := j.State.MarkUnclean(ctx, j.Config.Name, why); err != nil {
+		old: `		if err := j.State.DoubtTarget(ctx, j.Config.Name, why); err != nil {
 `,
 		new: `		if err := error(nil); err != nil {
 `,
