@@ -111,8 +111,9 @@ func (b *BuiltInLoad) keepOriginals(ctx context.Context, column int) error {
 
 // join makes the load an instance of the fleet.
 func (b *BuiltInLoad) join(ctx context.Context) (err error) {
+	marks, _ := b.Target.(store.Marker)
 	b.instance, err = dual.Join(ctx, dual.Config{
-		Fleet: b.Fleet, Identity: dual.Identity{About: "the load of migrator drill"}, Logger: b.Log,
+		Fleet: b.Fleet, Marks: marks, Identity: dual.Identity{About: "the load of migrator drill"}, Logger: b.Log,
 		Writing: b.Writing, BreakerPause: time.Second, ReportEvery: loadReportEvery, Faults: true,
 	})
 	if err != nil {

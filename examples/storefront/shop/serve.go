@@ -20,6 +20,7 @@ import (
 	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/record"
+	"github.com/stranglerfig/migrator/store"
 )
 
 // Config configures one instance of the shop.
@@ -67,10 +68,11 @@ func Serve(ctx context.Context, c Config) error {
 	}
 	defer fleet.Close()
 
+	marks, _ := target.(store.Marker)
 	// From here on this process is an instance of the fleet. It must join before it serves:
 	// without a route it may not read or write.
 	instance, err := dual.Join(ctx, dual.Config{
-		Fleet: fleet, Logger: c.Logger, LeaveWithin: c.Drain, BreakerPause: c.Breaker, ReportEvery: c.HandIn, Faults: c.Faults,
+		Fleet: fleet, Marks: marks, Logger: c.Logger, LeaveWithin: c.Drain, BreakerPause: c.Breaker, ReportEvery: c.HandIn, Faults: c.Faults,
 		Identity: dual.Identity{Instance: c.Instance, About: fmt.Sprintf("storefront, pid %d", os.Getpid())},
 		Writing: dual.Writing{
 			OnTargetFailure: dual.Policy(m.Writing.OnTargetFailure),

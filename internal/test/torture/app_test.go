@@ -27,6 +27,7 @@ import (
 	"github.com/stranglerfig/migrator/dual/pgfleet"
 	"github.com/stranglerfig/migrator/internal/openstore"
 	"github.com/stranglerfig/migrator/record"
+	"github.com/stranglerfig/migrator/store"
 	"github.com/stranglerfig/migrator/store/postgres"
 )
 
@@ -149,6 +150,7 @@ func serveInstance(ctx context.Context) error {
 			FenceBudget: time.Duration(m.Writing.FenceBudget), Queue: m.Writing.Queue,
 		},
 	}
+	config.Marks, _ = target.(store.Marker)
 	broken.config(&config)
 	if a.instance, err = dual.Join(ctx, config); err != nil {
 		return err
