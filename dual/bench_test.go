@@ -133,6 +133,47 @@ func BenchmarkMissedRead(b *testing.B) {
 	}
 }
 
+// whole is a Marker whose target has every mark.
+type whole struct{ store.Marker }
+
+func (whole) CheckMark(context.Context, store.Mark) error { return nil }
+
+// always has every record.
+type always struct{ neverThere }
+
+func (always) Get(context.Context, int) (Versioned[int], error) {
+	return Versioned[int]{Value: 1, Found: true, Version: record.MakeVersion(1, 1, 1)}, nil
+}
+
+// BenchmarkWatchedRead: what it costs a read of a record that is there that the instance watches the
+// target's marks.
+func BenchmarkWatchedRead(b *testing.B) {
+	for _, p := range []phases.Phase{phases.Grace, phases.Retain} {
+		for name, marks := range map[string]store.Marker{"": nil, ", watched": whole{}} {
+			b.Run(string(p)+name, func(b *testing.B) {
+				f := newFleet(route(p))
+				f.ttl = time.Hour
+				f.SetMark(store.Mark{Owner: "o", Incarnation: "i"})
+				i, err := Join(b.Context(), Config{Fleet: f, Marks: marks})
+				if err != nil {
+					b.Fatal(err)
+				}
+				r, err := NewReader(ReaderConfig[int, int]{
+					Instance: i, Legacy: func(context.Context, int) (int, bool, error) { return 0, false, nil }, Target: always{},
+					Key: func(int) record.Key { return "42" }, Equal: same, NoShadow: true,
+				})
+				if err != nil {
+					b.Fatal(err)
+				}
+				b.ReportAllocs()
+				for b.Loop() {
+					_, _, _ = r.Get(b.Context(), 1)
+				}
+			})
+		}
+	}
+}
+
 func BenchmarkWrite(b *testing.B) {
 	ctx := context.Background()
 	b.Run("direct call", func(b *testing.B) {
