@@ -19,7 +19,7 @@ LONGEST   = ./internal/test/daemontest ./examples/demo ./internal/test/torture .
 AT_A_TIME = $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); echo $$((n + 1)))
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build demo test race lint fmt fuzz bench cases docs generated verify torture model mutate peers integrations clean
+.PHONY: help deps build demo test race lint fmt fuzz bench docs generated verify torture model mutate peers integrations clean
 
 help: ## Say what the targets do
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -53,9 +53,6 @@ fuzz: deps ## Fuzz every target for FUZZTIME (10s) each
 
 bench: deps ## Run the benchmarks (BENCH=regexp picks some)
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -timeout=1h ./...
-
-cases: deps ## Run the tests of known faults that are not fixed yet (RUN=regexp picks some)
-	$(TEST) -tags cases ./internal/test/cases
 
 peers: ## Compare the cost of dual with LaunchDarkly's Go migrator (downloads its SDK)
 	cd internal/test/peers && $(GO) test -bench . -benchmem -benchtime 2ms -count 24 ./...
