@@ -110,9 +110,9 @@ func beat(ctx context.Context, st *state.Store, name string, marker store.Marker
 	case err == nil:
 		m.Beat = next
 	case errors.As(err, &ahead):
-		// [beat-first]: the state has each beat before the target. If it has given out less, it has lost
-		// transactions; else another leader was faster.
-		_, err = st.RaiseBeat(ctx, name, m, ahead.Beat)
+		// [beat-first]: the state has each beat before the target. If it has given out less, or this
+		// very one before, it has lost transactions; else another leader was faster.
+		_, err = st.RaiseBeat(ctx, name, m, ahead.Beat, ahead.Beat == next)
 	}
 	return m, err
 }

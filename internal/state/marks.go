@@ -65,14 +65,15 @@ func (s *Store) NextBeat(ctx context.Context, migration string, m store.Mark) (_
 }
 
 // RaiseBeat makes the next beat greater than above, which the target has. It reports whether this
-// database had given out less: then it has lost transactions, and the migration is marked so.
-func (s *Store) RaiseBeat(ctx context.Context, migration string, m store.Mark, above int64) (wentBack bool, err error) {
+// database had given out less, or, if twice is set, the same number twice: then it has lost
+// transactions, and the migration is marked so.
+func (s *Store) RaiseBeat(ctx context.Context, migration string, m store.Mark, above int64, twice bool) (wentBack bool, err error) {
 	err = s.exclusive(ctx, migration, func(tx pgx.Tx) error {
 		err := tx.QueryRow(ctx, `SELECT migrator.raise_beat($1, $2, $3)`, migration, m.Incarnation, above).Scan(&wentBack)
-		if err != nil || !wentBack {
+		if wentBack = wentBack || twice; err != nil || !wentBack {
 			return err
 		}
-		const why = "the target has a later beat than this state database: the database has lost transactions, journalled keys perhaps among them"
+		const why = "the target has a beat that this state database has not given out: the database has lost transactions, journalled keys perhaps among them"
 		// [state-server]: as on another server: the journal may lack keys.
 		if _, err := tx.Exec(ctx, `SELECT migrator.suspect_state($1, $2)`, migration, why); err != nil {
 			return err

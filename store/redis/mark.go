@@ -181,6 +181,7 @@ func (t *Target) markAll(ctx context.Context, names []string, m store.Mark, next
 		commands[n] = &command{
 			key: name, script: markScript, keys: []string{name},
 			args: []any{m.Owner, m.Incarnation, strconv.FormatInt(m.Beat, 10), next, replace},
+			once: next != "", // [beat-first]: sent again, its own number would look like one that was given out twice
 		}
 	}
 	t.send(ctx, commands)

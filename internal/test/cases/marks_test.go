@@ -264,14 +264,17 @@ func TestStateWentBackOnItsServer(t *testing.T) {
 	if st := w.status(); !st.Dirty.IsZero() {
 		t.Fatalf("unclean before: %s", st.Unclean)
 	}
-	w.run(w.stateURL, "UPDATE migrator.marks SET beat = 1, confirmed = 1")
-	another := &leader{w: w, job: l.job} // as a daemon that starts
-	w.check(another.look())
-	if st := w.status(); !strings.Contains(st.Unclean, "later beat than this state database") {
-		t.Errorf("unclean: %q", st.Unclean)
+	for _, back := range []string{"beat = 1, confirmed = 1", "beat = beat - 1, confirmed = least(confirmed, beat - 1)"} {
+		w.run(w.stateURL, "UPDATE migrator.marks SET "+back)
+		w.run(w.stateURL, "UPDATE migrator.migrations SET unclean_at = NULL, unclean_why = ''")
+		another := &leader{w: w, job: l.job} // as a daemon that starts
+		w.check(another.look())
+		if st := w.status(); !strings.Contains(st.Unclean, "has lost transactions") {
+			t.Errorf("%s: unclean: %q", back, st.Unclean)
+		}
+		w.check(another.look())
+		w.check(l.look())
 	}
-	w.check(another.look())
-	w.check(l.look())
 }
 
 // TestTwoLeaders: two that look at once disturb neither each other nor the evidence.
