@@ -257,11 +257,11 @@ func TestAReclaimIsAMarkOfItsOwn(t *testing.T) {
 	t.Parallel()
 	s, _ := open(t)
 	walk(t, s, nil, shadowWrite, dualRead)
-	st, err := s.Transition(t.Context(), testMigration, func(e phases.Snapshot) (phases.Move, error) {
+	_, err := s.Transition(t.Context(), testMigration, func(e phases.Snapshot) (phases.Move, error) {
 		return phases.Move{From: e.Status.Route, To: dualRead, Reclaim: true, Cause: phases.CauseRollback, Reason: "test"}, nil
 	})
 	must(t, err)
-	if st, err = s.Status(t.Context(), testMigration); err != nil || st.Dirty.IsZero() {
+	if st, err := s.Status(t.Context(), testMigration); err != nil || st.Dirty.IsZero() {
 		t.Errorf("on %s, dirty %v, %v", st.Route, st.Dirty, err)
 	}
 }

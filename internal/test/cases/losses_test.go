@@ -238,6 +238,8 @@ func (r *lossRound) judge(id int, got string, began time.Time) {
 	case k.allows(got):
 	case !r.struck.IsZero() && (r.settled.IsZero() || began.Before(r.settled)):
 		r.inWindow++ // the exception: until the loss is found
+	case r.policy == dual.Degrade && r.astray != nil && k.ever[got]:
+		r.inWindow++ // the exception of degrade: the astray instance alone knows its write, until repair
 	case r.loss.of == ofLegacy && k.at.Before(r.settled) && k.ever[got]:
 		r.inWindow++ // legacy has lost the write itself
 	default:
