@@ -1,6 +1,8 @@
 package control_test
 
 import (
+	"crypto/rand"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"strings"
@@ -191,4 +193,20 @@ func TestAnOlderRunWritesNothing(t *testing.T) {
 	}
 	b.consistent(phases.Grace)
 	b.returned()
+}
+
+// TestARowThatIsTooLargeIsRefused: a value that no index takes is refused as by a constraint.
+func TestARowThatIsTooLargeIsRefused(t *testing.T) {
+	t.Parallel()
+	b := constrained(t, `CREATE INDEX ON items (name)`)
+	large := make([]byte, 6000)
+	_, _ = rand.Read(large)
+	b.named("1 fine", "4 "+hex.EncodeToString(large))
+	var refused *control.RefusedError
+	if _, err := b.rollsBack(0); !errors.As(err, &refused) || len(refused.Refused) != 1 || refused.Refused[0].Key != "4" {
+		t.Fatal(err)
+	}
+	_, err := b.controller().Rollback(b.ctx, control.Rollback{Reason: "test", SetAside: true})
+	b.check(err)
+	b.keepsName(map[record.Key]string{"1": "fine", "4": "item 4"})
 }

@@ -225,6 +225,9 @@ var errSuppressed = unfit{}
 // invalidText is the SQLSTATE of a text that is no value of its type.
 const invalidText = "22P02"
 
+// tooLarge is the SQLSTATE of a row, or a value of an index, that is larger than a page takes.
+const tooLarge = "54000"
+
 func (w *replayWriter) add(batch *pgconn.Batch, row store.Row) error {
 	s := w.l.shape
 	if !row.Found {
@@ -298,6 +301,9 @@ func refusalOf(err error) (store.Refusal, bool) {
 	var pg *pgconn.PgError
 	if !errors.As(err, &pg) || len(pg.Code) != 5 {
 		return store.Refusal{}, false
+	}
+	if pg.Code == tooLarge {
+		return store.Refusal{Code: pg.Code, Constraint: pg.ConstraintName, Column: pg.ColumnName, Table: pg.TableName}, true
 	}
 	switch pg.Code[:2] {
 	// The server, the connection, a lock, a privilege, a program that is wrong. Everything else is
