@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
+
+	"github.com/stranglerfig/migrator/internal/hint"
 )
 
 // Mark is what a target holds besides records, so that another server, an emptied one and one
@@ -38,6 +41,15 @@ var (
 	ErrMarkLost = errors.New("the target is not the one that the migration has written, or has lost data")
 	ErrOwned    = errors.New("the target's keys belong to another migration")
 )
+
+// MarkHint is the remedy for a target that lacks a migration's mark; lost says why. No claim takes
+// another migration's keys.
+func MarkHint(migration, lost string) hint.Hint {
+	if strings.Contains(lost, ErrOwned.Error()) {
+		return hint.Hint{Do: hint.TakeOver, Text: "if that migration is over; else correct target.url, or give this migration another name and other keys"}
+	}
+	return hint.Hint{Do: hint.Claim, Of: []string{migration}, Text: "after trying to restore its data"}
+}
 
 // BeatAheadError reports a beat that the caller has not given out: another leader has, or the
 // caller's state has lost transactions.

@@ -25,7 +25,7 @@ target has and legacy lost. It is refused while a fence is raised: lifting it ra
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx := cmd.Context()
-			j, err := c.openJob(ctx, true)
+			j, err := c.openUnchecked(ctx, true) // the target, which it does not touch, may be lost too
 			if err != nil {
 				return err
 			}

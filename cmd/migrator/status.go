@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"strings"
@@ -10,10 +11,10 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/stranglerfig/migrator/internal/app"
-	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/humanize"
 	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/phases"
+	"github.com/stranglerfig/migrator/store"
 )
 
 func newStatus(c *cli) *cobra.Command {
@@ -140,7 +141,7 @@ func (c *cli) printStatus(s app.Status) {
 		c.printf("  reconcile  run %d (%s) %s: %s checked, %s differences\n", r.Run, kind, humanize.Ago(now, r.Finished), humanize.Count(r.Checked), humanize.Count(r.Differences))
 	}
 	if !st.Dirty.IsZero() {
-		c.printf("  unclean    an instance ended without leaving, or journaled keys are unknown; writes may have been applied until %s\n", st.Dirty.UTC().Format(time.RFC3339))
+		c.printf("  unclean    %s; writes may have been applied until %s\n", cmp.Or(st.Unclean, "an instance ended without leaving, or journaled keys are unknown"), st.Dirty.UTC().Format(time.RFC3339))
 	}
 	if st.LegacyChanged != "" {
 		c.printf("  %s\n", c.paint(c.out, yellow, "table      changed since it was applied: "+st.LegacyChanged))
@@ -173,7 +174,7 @@ func (c *cli) warnTarget(st phases.Status, now time.Time) {
 	switch {
 	case st.TargetLost != "":
 		c.printf("  %s\n", c.paint(c.out, red, "target     "+st.TargetLost))
-		c.printf("             try: %s\n", c.given.text(hint.Hint{Do: hint.Claim, Of: []string{st.Migration}, Text: "after trying to restore its data"}))
+		c.printf("             try: %s\n", c.given.text(store.MarkHint(st.Migration, st.TargetLost)))
 	case !st.TargetSeen.IsZero() && now.Sub(st.TargetSeen) > unseenFrom && st.Route.ReadsTarget():
 		c.printf("  %s\n", c.paint(c.out, yellow, "target     last looked at "+humanize.Ago(now, st.TargetSeen)+": without a daemon a target that loses data is found by its instances alone"))
 	}

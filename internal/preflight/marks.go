@@ -30,7 +30,7 @@ func (p *Preflight) checkMark(ctx context.Context, target store.Target) []store.
 	if m.Incarnation != "" {
 		err := marker.CheckMark(ctx, m)
 		if errors.Is(err, store.ErrMarkLost) {
-			err = hint.With(err, hint.Hint{Do: hint.Claim, Of: []string{name}, Text: "after trying to restore its data"})
+			err = hint.With(err, store.MarkHint(name, err.Error()))
 		}
 		if err != nil {
 			return []store.Check{refusal("mark", err)}

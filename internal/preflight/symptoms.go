@@ -28,7 +28,7 @@ func symptoms(ctx context.Context, db *state.Store, st phases.Status, m *migrati
 		found = append(found, store.Check{Name: "state-whole", Result: store.Refused, Detail: st.StateLoss.Describe(st.Route), Hint: phases.StateLossHint()})
 	}
 	if st.TargetLost != "" {
-		found = append(found, store.Check{Name: "target-mark", Result: store.Refused, Detail: st.TargetLost, Hint: hint.Hint{Do: hint.Claim, Of: []string{st.Migration}, Text: "after trying to restore its data"}})
+		found = append(found, store.Check{Name: "target-mark", Result: store.Refused, Detail: st.TargetLost, Hint: store.MarkHint(st.Migration, st.TargetLost)})
 	}
 	for _, instance := range e.Fleet.Lapsed {
 		warn("fleet", "the lease of "+instance+" ran out without leaving", phases.EvictHint(instance))

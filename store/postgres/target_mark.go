@@ -131,6 +131,6 @@ func (t *Target) markLost(ctx context.Context, m store.Mark, cause error, what s
 		to_char(pg_postmaster_start_time() AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS')`).Scan(&name, &address, &started) == nil {
 		server = fmt.Sprintf("the database %s at %s (up since %s UTC)", name, address, started)
 	}
-	return hint.Errorf(hint.Hint{Do: hint.Claim, Text: "after trying to restore its data"},
+	return hint.Errorf(store.MarkHint(t.migration, cause.Error()),
 		"%w: %s %s; expected that of %s with beat %d or later", cause, server, what, m.Owner, m.Beat)
 }

@@ -213,7 +213,7 @@ func (t *Target) markError(ctx context.Context, m store.Mark, name string, reply
 	}
 	owner, beat := fmt.Sprint(list[1]), fmt.Sprint(list[2])
 	lost := func(cause error, what string) error {
-		return hint.Errorf(hint.Hint{Do: hint.Claim, Text: "after trying to restore its data"},
+		return hint.Errorf(store.MarkHint(t.migration, cause.Error()),
 			"%w: %s %s; expected the mark %q of %s with beat %d or later", cause, t.whoAnswers(ctx, name), what, name, m.Owner, m.Beat)
 	}
 	switch list[0] {
