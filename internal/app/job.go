@@ -25,6 +25,8 @@ type Job struct {
 	Legacy store.Legacy
 	Target store.Target
 	Schema *record.Schema
+
+	beaten store.Mark // with the last beat of whole
 }
 
 // OpenJob opens both stores of a migration. The caller closes the job. If OpenJob fails, the

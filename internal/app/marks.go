@@ -25,7 +25,7 @@ func (e *TargetLostError) Unwrap() error { return e.error }
 
 // Hint implements hint.Hinter.
 func (e *TargetLostError) Hint() hint.Hint {
-	return hint.Hint{Do: hint.Claim, Of: []string{e.Migration}, Text: "after trying to restore its data"}
+	return store.MarkHint(e.Migration, e.Error())
 }
 
 // CheckTarget looks at the target's marks: nothing is read from, compared with or written to a
@@ -71,6 +71,9 @@ func claimTarget(ctx context.Context, st *state.Store, name string, target store
 	}
 	switch err = marker.CheckMark(ctx, m); {
 	case takeOver && errors.Is(err, store.ErrOwned):
+		if err := refuseWhileRead(ctx, st, name); err != nil {
+			return err
+		}
 		if m, err = st.PlaceMark(ctx, name, m.Incarnation, rand.Text(), "the target's keys were taken from another migration"); err != nil {
 			return err
 		}
@@ -89,19 +92,19 @@ func place(ctx context.Context, st *state.Store, name string, marker store.Marke
 		return err
 	}
 	failpoint.Here("mark.claimed")
-	m, err := beat(ctx, st, name, marker, m)
+	m, _, err := beat(ctx, st, name, marker, m)
 	if err == nil {
-		_, err = beat(ctx, st, name, marker, m)
+		_, _, err = beat(ctx, st, name, marker, m)
 	}
 	return err
 }
 
 // beat writes the next beat: first into the state, then into the target. It returns the mark with
-// the beat that the whole target has.
-func beat(ctx context.Context, st *state.Store, name string, marker store.Marker, m store.Mark) (store.Mark, error) {
+// the beat that the whole target has, and whether the state was found to have gone back.
+func beat(ctx context.Context, st *state.Store, name string, marker store.Marker, m store.Mark) (_ store.Mark, wentBack bool, err error) {
 	m, next, err := st.NextBeat(ctx, name, m)
 	if err != nil || next == 0 {
-		return m, err
+		return m, false, err
 	}
 	failpoint.Here("mark.beat")
 	err = marker.Beat(ctx, m, next)
@@ -112,9 +115,9 @@ func beat(ctx context.Context, st *state.Store, name string, marker store.Marker
 	case errors.As(err, &ahead):
 		// [beat-first]: the state has each beat before the target. If it has given out less, or this
 		// very one before, it has lost transactions; else another leader was faster.
-		_, err = st.RaiseBeat(ctx, name, m, ahead.Beat, ahead.Beat == next)
+		wentBack, err = st.RaiseBeat(ctx, name, m, ahead.Beat, ahead.Beat == next)
 	}
-	return m, err
+	return m, wentBack, err
 }
 
 // WatchTarget makes a beat, and returns the mark to be passed to the next call. A target without the
@@ -142,7 +145,7 @@ func (j *Job) WatchTarget(ctx context.Context, had store.Mark) (m store.Mark, re
 		}
 	}
 	if err == nil {
-		m, err = beat(ctx, j.State, name, marker, m)
+		m, _, err = beat(ctx, j.State, name, marker, m)
 	}
 	switch {
 	case err == nil:
@@ -186,14 +189,34 @@ func (j *Job) whole(ctx context.Context) error {
 	if err != nil || m.Incarnation == "" {
 		return err
 	}
-	if _, err := beat(ctx, j.State, j.Config.Name, marker, m); errors.Is(err, store.ErrMarkLost) {
-		return &TargetLostError{j.Config.Name, err}
-	} else if err != nil {
-		return err
+	if j.beaten.Incarnation == m.Incarnation {
+		m.Beat = max(m.Beat, j.beaten.Beat)
 	}
+	m, wentBack, err := beat(ctx, j.State, j.Config.Name, marker, m)
+	switch {
+	case errors.Is(err, store.ErrMarkLost):
+		return &TargetLostError{j.Config.Name, err}
+	case err != nil:
+		return err
+	case wentBack:
+		// [reclaim-scan]: the return journal may lack keys, which a return that began before would not
+		// search for.
+		return hint.Errorf(hint.Hint{Do: hint.Retry}, "the state database has lost transactions: the target has a later beat")
+	}
+	j.beaten = m
 	restarted, err := j.suspectTarget(ctx)
 	if err == nil && restarted != "" {
 		err = hint.Errorf(hint.Hint{Do: hint.Retry}, "%s", restarted)
+	}
+	return err
+}
+
+// refuseWhileRead refuses to place a mark on a target that has lost data while reads come from it,
+// which could come from legacy.
+func refuseWhileRead(ctx context.Context, st *state.Store, name string) error {
+	status, err := st.Status(ctx, name)
+	if p := status.Route.Phase; err == nil && (p == phases.Cutover || p == phases.Grace) {
+		err = refuseHint(hint.Hint{Do: hint.Rollback}, "reads of %s come from the target in %s, and it has lost data", name, status.Route)
 	}
 	return err
 }
@@ -204,10 +227,6 @@ func (j *Job) Claim(ctx context.Context) (claimed bool, err error) {
 	marker, ok := j.Target.(store.Marker)
 	if !ok {
 		return false, refuse("a %s target has no marks: there is nothing to claim", j.Config.Target.Store)
-	}
-	st, err := j.State.Status(ctx, j.Config.Name)
-	if err != nil {
-		return false, err
 	}
 	m, _, err := j.State.Mark(ctx, j.Config.Name)
 	if err != nil {
@@ -222,8 +241,8 @@ func (j *Job) Claim(ctx context.Context) (claimed bool, err error) {
 			return false, err
 		}
 	}
-	if p := st.Route.Phase; p == phases.Cutover || p == phases.Grace {
-		return false, refuseHint(hint.Hint{Do: hint.Rollback}, "reads of %s come from the target in %s, and it has lost data", j.Config.Name, st.Route)
+	if err := refuseWhileRead(ctx, j.State, j.Config.Name); err != nil {
+		return false, err
 	}
 	m, err = j.State.PlaceMark(ctx, j.Config.Name, m.Incarnation, rand.Text(), "the target's keys were claimed: what it had before may be lost")
 	if err != nil {
@@ -254,7 +273,7 @@ func (j *Job) lookForLoss(ctx context.Context, side state.Side, s any, found fun
 		return "", err
 	}
 	now, lost, err := finder.LookForLoss(ctx, seen)
-	if err != nil {
+	if err != nil || now == "" { // what can't be seen now must not hide a later restart
 		return "", err
 	}
 	if lost != "" {

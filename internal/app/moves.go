@@ -67,7 +67,9 @@ func OpenMoves(ctx context.Context, st *state.Store, name string, file *migratio
 	if err != nil {
 		return nil, err
 	}
-	m.Legacy, m.Target, m.close = job.Legacy, job.Target, job.CloseStores
+	c := job.Controller(m.Config, report)
+	c.Config, c.Judge = m.Controller.Config, m.Judge
+	m.Controller, m.close = c, job.CloseStores
 	// [mark-checked]: not where a fence is only lifted, which does not touch the target.
 	if p := e.Status.Route.Phase; forward || p == phases.Retain || p == phases.Returning {
 		if err := job.CheckTarget(ctx); err != nil {

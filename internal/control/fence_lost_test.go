@@ -139,7 +139,7 @@ func TestReclaimDoesNotLoseTheReturnJournal(t *testing.T) {
 	_, err := b.controller().Reclaim(b.ctx, "test", time.Second)
 	b.check(err)
 	b.returned()
-	b.consistent(phases.Grace)
+	b.consistent(phases.DualRead)
 }
 
 // TestRetainNeedsAWholeFence: its row is not enough.

@@ -30,9 +30,10 @@ func (c *Controller) Reclaim(ctx context.Context, reason string, settle time.Dur
 	}
 	if holder == "" && e.Status.Route.Phase == phases.Returning && e.Status.ReturnKeys > 0 {
 		switch _, err := c.restoreFence(ctx, e.Status); {
-		case errors.Is(err, store.ErrAttemptOver) && e.Status.ReturnRest == 0:
-			// Every key was copied, and the fence lifted, before the command was interrupted.
-			if err := c.State.EmptyReturn(ctx, c.Migration, e.Status.Route); err != nil {
+		case errors.Is(err, store.ErrAttemptOver):
+			// [lift-replayed]: every key was copied before the fence was lifted, also those of which a state
+			// that went back does not know that.
+			if err := c.voidReturn(ctx, e.Status.Route); err != nil {
 				return nil, err
 			}
 		case err != nil:
@@ -91,8 +92,38 @@ func (c *Controller) Reclaim(ctx context.Context, reason string, settle time.Dur
 	if route != made[0] {
 		made = append(made, route)
 	}
+	last := route
+	switch to.Phase {
+	case phases.Returning:
+		last, err = c.leaveUnclean(ctx, route, Rollback{Reason: reason}, settle)
+	case phases.Lifting:
+		// [reclaim-reads]: the fence was lifted some time ago, and what the journal had since is lost.
+		last, err = c.back(ctx, route, phases.Route{Phase: phases.DualRead, Percent: phases.All}, Rollback{Reason: reason}, settle)
+	}
+	if err != nil {
+		return made, err
+	}
+	if last != route {
+		made = append(made, last)
+	}
 	// The route is committed; what is left is that every instance follows it.
 	return made, c.AwaitSettled(ctx, settle)
+}
+
+// voidReturn empties the return journal of a return whose fence was lifted.
+func (c *Controller) voidReturn(ctx context.Context, at phases.Route) error {
+	newest, err := c.State.NewestChange(ctx, c.Migration)
+	if err != nil {
+		return err
+	}
+	const lifted = "lifted" // no incarnation: copies are no longer counted
+	if err := c.State.BeginReturn(ctx, c.Migration, at, lifted); err != nil {
+		return err
+	}
+	if err := c.State.MarkCopied(ctx, c.Migration, at, lifted, newest, nil); err != nil {
+		return err
+	}
+	return c.State.EmptyReturn(ctx, c.Migration, at)
 }
 
 // commitReclaim waits until the leases from before the state loss have expired, where
@@ -128,18 +159,19 @@ func (c *Controller) commitReclaim(ctx context.Context, move phases.Move, settle
 // replayUnjournaled scans the whole target for keys written since the fence: the return
 // journal may lack some of them. A key that was replayed before a crash has a version of a
 // later era by now, and is not replayed again.
-func (c *Controller) replayUnjournaled(ctx context.Context, at phases.Route, run store.ReplayRun) error {
+//
+// What legacy refuses stops it, or with setsAside is returned.
+func (c *Controller) replayUnjournaled(ctx context.Context, at phases.Route, run store.ReplayRun, setsAside bool) (refused []store.Refusal, err error) {
 	_, era, err := c.Legacy.FenceState(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	first, err := c.Legacy.FirstEra(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	c.report("scanning the target for keys written since the fence")
 	found := 0
-	var refused []store.Refusal
 	err = c.Target.Scan(ctx, func(entries []store.Entry) error {
 		var keys []record.Key
 		for _, e := range entries {
@@ -157,7 +189,7 @@ func (c *Controller) replayUnjournaled(ctx context.Context, at phases.Route, run
 		found += len(keys)
 		lost, more, err := c.replay(ctx, run, keys)
 		if err == nil && len(lost) > 0 {
-			err = fmt.Errorf("the target has lost %d records, the first under key %q, while they were being replayed", len(lost), string(lost[0]))
+			err = errLostMeanwhile(lost)
 		}
 		refused = append(refused, more...)
 		return err
@@ -168,12 +200,13 @@ func (c *Controller) replayUnjournaled(ctx context.Context, at phases.Route, run
 		for i, r := range refused {
 			keys[i] = r.Key
 		}
-		if _, refused, err = c.replay(ctx, run, keys); err == nil && len(refused) > 0 {
+		// [return-aside]: only if that was requested.
+		if _, refused, err = c.replay(ctx, run, keys); err == nil && len(refused) > 0 && !setsAside {
 			err = &RefusedError{At: at, Keys: int64(found), Refused: refused}
 		}
 	}
 	if err == nil {
-		c.report("replayed %d keys to legacy", found)
+		c.report("replayed %d keys to legacy", found-len(refused))
 	}
-	return err
+	return refused, err
 }

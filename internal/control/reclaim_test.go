@@ -1,9 +1,13 @@
 package control_test
 
 import (
+	"context"
+	"errors"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/stranglerfig/migrator/dual"
 	"github.com/stranglerfig/migrator/dual/pgfleet"
@@ -169,3 +173,61 @@ func (b *bench) retainedByHand() {
 }
 
 func agree(phases.Snapshot) error { return nil }
+
+// TestReclaimOfAReturnThatHadEnded: the state goes back to a moment of a return that ended since. The
+// fence is down with every key copied, and reads must not come from the target: what the journal
+// had since then is lost too.
+func TestReclaimOfAReturnThatHadEnded(t *testing.T) {
+	t.Parallel()
+	b := inRetain(t)
+	attempt := b.snapshot().Status.Attempt
+	gone := errors.New("stopped")
+	ctl := b.controller()
+	ctl.Legacy = interferedFence{Legacy: b.legacy}
+	n := 0
+	ctl.Whole = func(context.Context) error {
+		if n++; n == 3 { // nothing is marked yet
+			return gone
+		}
+		return nil
+	}
+	if _, err := ctl.Rollback(b.ctx, control.Rollback{Reason: "test"}); !errors.Is(err, gone) {
+		t.Fatal(err)
+	}
+	_, err := b.legacy.LiftFence(b.ctx, attempt, time.Minute) // what the rest of the return did
+	b.check(err)
+	if _, err := b.rollsBack(0); does(err) != hint.Reclaim {
+		t.Errorf("a rollback: %v", err)
+	}
+	moves, err := b.controller().Reclaim(b.ctx, "test", time.Minute)
+	b.check(err)
+	if len(moves) != 3 || moves[2].Phase != phases.DualRead {
+		t.Errorf("%v", moves)
+	}
+	b.consistent(phases.DualRead)
+}
+
+// TestReclaimSetsAside: the state has lost the return journal, and legacy refuses a row that the scan
+// finds. It can be set aside.
+func TestReclaimSetsAside(t *testing.T) {
+	t.Parallel()
+	b := constrained(t, `ALTER TABLE items ADD CONSTRAINT high CHECK (name <> 'low')`)
+	b.named("1 fine", "4 low", "5 low")
+	conn, err := pgx.Connect(b.ctx, b.stateURL)
+	b.check(err)
+	defer func() { _ = conn.Close(b.ctx) }()
+	_, err = conn.Exec(b.ctx, `DELETE FROM migrator.return_journal WHERE key <> '5'; SELECT migrator.suspect_state('items', 'test')`)
+	b.check(err)
+	for range 2 {
+		var refused *control.RefusedError
+		if _, err := b.controller().Reclaim(b.ctx, "test", time.Minute); !errors.As(err, &refused) || len(refused.Refused) != 2 {
+			t.Fatal(err)
+		}
+	}
+	_, err = b.controller().Rollback(b.ctx, control.Rollback{Reason: "test", SetAside: true})
+	b.check(err)
+	b.keepsName(map[record.Key]string{"1": "fine", "4": "item 4", "5": "item 5"})
+	if st := b.snapshot().Status; st.SetAside != 2 || st.ReturnJournalLost || st.Route.Phase != phases.DualRead {
+		t.Errorf("%+v", st)
+	}
+}

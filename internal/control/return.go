@@ -237,6 +237,10 @@ func (c *Controller) completeReturn(ctx context.Context, at phases.Route, reason
 	if err := c.AwaitSettled(ctx, settle); err != nil {
 		return at, err
 	}
+	// [beat-first]: shows whether the state went back, before its journal is relied upon.
+	if err := c.isWhole(ctx); err != nil {
+		return at, err
+	}
 	e, err := c.State.Snapshot(ctx, c.Migration)
 	if err != nil {
 		return at, err
@@ -252,7 +256,10 @@ func (c *Controller) completeReturn(ctx context.Context, at phases.Route, reason
 	_, err = c.restoreFence(ctx, e.Status)
 	// An interrupted return may have lifted it: only with every key copied. A legacy that knows of
 	// that has all copies, which were made before.
-	lifted := errors.Is(err, store.ErrAttemptOver) && e.Status.ReturnRest == 0
+	lifted := errors.Is(err, store.ErrAttemptOver)
+	if lifted && e.Status.ReturnRest > 0 {
+		return at, hint.With(fmt.Errorf("the fence was lifted with every key copied, and the state database does not know of that: %w", err), phases.StateLossHint())
+	}
 	if err != nil && !lifted {
 		return at, err
 	}
@@ -283,14 +290,19 @@ func (c *Controller) replayRest(ctx context.Context, at phases.Route, st phases.
 		return err
 	}
 	failpoint.Here("control.return.begun")
+	var scanned []store.Refusal
 	if st.ReturnJournalLost {
 		// [reclaim-scan]: the return journal may lack keys; the flag is in the state, so a resumed
 		// return scans too.
-		if err := c.replayUnjournaled(ctx, at, run); err != nil {
+		if scanned, err = c.replayUnjournaled(ctx, at, run, st.SetsAside); err != nil {
 			return fmt.Errorf("replaying to legacy: %w", err)
 		}
 	}
-	if err := c.lastRound(ctx, at, run, st); err != nil {
+	if err := c.lastRound(ctx, at, run, st, scanned); err != nil {
+		return err
+	}
+	// [return-beat]: also of what was scanned, or set aside.
+	if err := c.isWhole(ctx); err != nil {
 		return err
 	}
 	// [lift-replayed]: only here, with every key copied. [replay-run]: by the newest run.
@@ -310,7 +322,8 @@ func (c *Controller) beginRun(ctx context.Context, at phases.Route, attempt stri
 // lastRound copies every key that is not marked, and writes it to the target at the coming era. A
 // row that legacy refuses may only be early: another one is in its way that is replayed later. So
 // refused keys are tried again after the others, until a pass makes no progress, and at last together.
-func (c *Controller) lastRound(ctx context.Context, at phases.Route, run store.ReplayRun, st phases.Status) error {
+// scanned are refused too, and need not be in the journal: they are to be set aside.
+func (c *Controller) lastRound(ctx context.Context, at phases.Route, run store.ReplayRun, st phases.Status, scanned []store.Refusal) error {
 	p := &returnPass{c: c, at: at, run: run, total: st.ReturnKeys, accepted: st.AcceptedMissing, began: time.Now()}
 	defer func() { c.noteRate(ctx, p.done, time.Since(p.began)) }()
 	for {
@@ -333,8 +346,34 @@ func (c *Controller) lastRound(ctx context.Context, at phases.Route, run store.R
 		if len(refused) > 0 && !st.SetsAside {
 			return &RefusedError{At: at, Keys: p.total, Refused: refused}
 		}
+		if refused, err = p.alsoScanned(ctx, refused, scanned); err != nil {
+			return err
+		}
 		return p.settle(ctx, refused)
 	}
+}
+
+// alsoScanned adds to refused what is still refused of scanned.
+func (p *returnPass) alsoScanned(ctx context.Context, refused, scanned []store.Refusal) ([]store.Refusal, error) {
+	known := make(map[record.Key]bool, len(refused))
+	for _, r := range refused {
+		known[r.Key] = true
+	}
+	var keys []record.Key
+	for _, r := range scanned {
+		if !known[r.Key] {
+			keys = append(keys, r.Key)
+		}
+	}
+	lost, more, err := p.c.replay(ctx, p.run, keys)
+	if err == nil && len(lost) > 0 {
+		err = errLostMeanwhile(lost)
+	}
+	return append(refused, more...), err
+}
+
+func errLostMeanwhile(lost []record.Key) error {
+	return hint.Errorf(hint.Hint{Do: hint.Retry}, "the target has lost %d records, the first under key %q, while they were being replayed", len(lost), string(lost[0]))
 }
 
 // settle takes the records off the journal that a person has decided about. [return-final]: last, and

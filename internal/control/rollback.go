@@ -54,6 +54,10 @@ func (c *Controller) Rollback(ctx context.Context, r Rollback) ([]phases.Route, 
 	}
 	missing := r.AcceptMissing // of a return that another command has begun
 	if path[0].Phase == phases.Returning && e.Status.Reversible {
+		// [beat-first]: shows whether the state went back, before its journal is relied upon.
+		if err := c.isWhole(ctx); err != nil {
+			return nil, fmt.Errorf("nothing was rolled back: %w", err)
+		}
 		if err := c.checkFence(ctx, e.Status); err != nil {
 			return nil, err
 		}

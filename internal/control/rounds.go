@@ -141,12 +141,17 @@ func (c *Controller) copyKeys(ctx context.Context, at phases.Route, run store.Re
 // markCopied marks keys as copied. [return-beat]: what was read just now counts only if the target is
 // whole after it: one that went back gives older states, which legacy must not keep as the newest.
 func (c *Controller) markCopied(ctx context.Context, migration string, at phases.Route, legacy string, upTo int64, notCopied []record.Key) error {
-	if c.Whole != nil {
-		if err := c.Whole(ctx); err != nil {
-			return fmt.Errorf("copies of the target are not counted: %w", err)
-		}
+	if err := c.isWhole(ctx); err != nil {
+		return fmt.Errorf("copies of the target are not counted: %w", err)
 	}
 	return c.State.MarkCopied(ctx, migration, at, legacy, upTo, notCopied)
+}
+
+func (c *Controller) isWhole(ctx context.Context) error {
+	if c.Whole != nil {
+		return c.Whole(ctx)
+	}
+	return nil
 }
 
 func namesOf(keys []store.ReturnKey) []record.Key {

@@ -301,8 +301,18 @@ func TestCopiesCountAfterABeat(t *testing.T) {
 	t.Parallel()
 	b := inRetain(t)
 	gone := errors.New("the target went back")
+	// from: the first beats are made before anything is copied.
+	from := func(from int) func(context.Context) error {
+		n := 0
+		return func(context.Context) error {
+			if n++; n < from {
+				return nil
+			}
+			return gone
+		}
+	}
 	ctl := b.rounding()
-	ctl.Whole = func(context.Context) error { return gone }
+	ctl.Whole = from(2)
 	rest := b.snapshot().Status.ReturnRest
 	if moves, err := ctl.Rollback(b.ctx, control.Rollback{Reason: "test"}); !errors.Is(err, gone) || len(moves) != 0 {
 		t.Fatalf("%v, %v", moves, err)
@@ -311,12 +321,19 @@ func TestCopiesCountAfterABeat(t *testing.T) {
 		t.Errorf("at %s %d keys are left, before %d", st.Route, st.ReturnRest, rest)
 	}
 	ctl = b.controller() // all in the last round
-	ctl.Whole = func(context.Context) error { return gone }
+	ctl.Whole = from(3)
 	if _, err := ctl.Rollback(b.ctx, control.Rollback{Reason: "test"}); !errors.Is(err, gone) {
 		t.Fatal(err)
 	}
 	if st := b.snapshot().Status; st.Route.Phase != phases.Returning {
 		t.Errorf("at %s", st.Route)
+	}
+	ctl.Whole = from(3) // the last one, before the fence is lifted
+	if err := ctl.Resume(b.ctx); !errors.Is(err, gone) {
+		t.Fatal(err)
+	}
+	if attempt, _, err := b.legacy.FenceState(b.ctx); err != nil || attempt == "" {
+		t.Errorf("the fence was lifted (%v)", err)
 	}
 	ctl.Whole = nil
 	b.check(ctl.Resume(b.ctx))

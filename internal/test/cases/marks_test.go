@@ -277,6 +277,40 @@ func TestStateWentBackOnItsServer(t *testing.T) {
 	}
 }
 
+// TestReturnAfterTheStateWentBack: no daemon runs, and the state is put back in retain, without its
+// newest keys. The rollback of a command finds it by a beat of its own, and legacy gets every write.
+func TestReturnAfterTheStateWentBack(t *testing.T) {
+	t.Parallel()
+	w, _ := newWorldOnRedis(t)
+	w.leader()
+	a := w.application(setup{marked: true})
+	w.upto(phases.Retain)
+	const changed = 5
+	for id := range int64(changed) {
+		a.mustWrite(id+1, "written in retain")
+	}
+	w.run(w.stateURL, "DELETE FROM migrator.return_journal WHERE key <> '1'; UPDATE migrator.marks SET beat = 1, confirmed = 1")
+	moves, err := app.OpenMoves(w.ctx, w.state, "items", w.m, "test.yaml", false, nil)
+	w.check(err)
+	defer moves.Close()
+	if made, err := moves.Rollback(w.ctx, control.Rollback{Reason: "test"}); err == nil || !strings.Contains(err.Error(), "state database has lost transactions") {
+		t.Errorf("the first rollback: %v, %v", made, err)
+	}
+	if st := w.status(); st.Route.Phase != phases.Retain || !st.ReturnJournalLost {
+		t.Errorf("%s, unclean: %q", st.Route, st.Unclean)
+	}
+	made, err := moves.Rollback(w.ctx, control.Rollback{Reason: "test"})
+	w.check(err)
+	if last := made[len(made)-1]; last.Phase != phases.DualRead {
+		t.Errorf("it ended at %s", last)
+	}
+	for id := range int64(changed) {
+		if got := w.inLegacy(id + 1); got != "written in retain" {
+			t.Errorf("legacy has %q under key %d", got, id+1)
+		}
+	}
+}
+
 // TestTwoLeaders: two that look at once disturb neither each other nor the evidence.
 func TestTwoLeaders(t *testing.T) {
 	t.Parallel()

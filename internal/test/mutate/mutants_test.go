@@ -879,7 +879,7 @@ local now`,
 	{
 		rule: "beat-first", what: "a later beat of the target is taken",
 		file: "internal/app/marks.go",
-		old: `		_, err = st.RaiseBeat(ctx, name, m, ahead.Beat, ahead.Beat == next)
+		old: `		wentBack, err = st.RaiseBeat(ctx, name, m, ahead.Beat, ahead.Beat == next)
 `,
 		new: `		err = nil
 `,
