@@ -6,6 +6,7 @@ import (
 
 	"github.com/stranglerfig/migrator/dual/telemetry"
 	"github.com/stranglerfig/migrator/phases"
+	"github.com/stranglerfig/migrator/record"
 )
 
 var errDown = errors.New("connection refused")
@@ -22,6 +23,7 @@ type memoryFleet struct {
 	sent        int            // windows, repeated ones included
 	noResponse  bool           // takes windows and returns an error
 	stateLosses []phases.Route
+	onReturn    func() // keys have been listed, and the response is on its way
 }
 
 func newFleet(r phases.Route) *memoryFleet {
@@ -65,6 +67,14 @@ func (f *memoryFleet) RollBack(ctx context.Context, epoch int64, reason string) 
 		}
 	})
 	return f.MemoryFleet.RollBack(ctx, epoch, reason)
+}
+
+func (f *memoryFleet) Return(ctx context.Context, epoch int64, keys []record.Key) error {
+	err := f.MemoryFleet.Return(ctx, epoch, keys)
+	if f.onReturn != nil {
+		f.onReturn()
+	}
+	return err
 }
 
 func (f *memoryFleet) Observe(ctx context.Context, lease string, windows []telemetry.Window) error {

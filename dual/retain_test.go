@@ -358,3 +358,23 @@ func TestRetainListsAgainBeforeALaterNotAfter(t *testing.T) {
 		_ = p.stop()
 	})
 }
+
+// TestNotAfterIsFixedBeforeTheListing: the response to the listing takes its time, and a return that has
+// seen the key waits no longer for that.
+func TestNotAfterIsFixedBeforeTheListing(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(route(phases.Retain))
+		p := newTestInstance(t, f, newTarget(), newLegacy(), adjust{})
+		var listed time.Time
+		f.onReturn = func() {
+			listed = time.Now()
+			tick(900 * time.Millisecond)
+		}
+		p.mustPut(1, 3)
+		if late := p.target.last.NotAfter.Sub(listed); listed.IsZero() || late > phases.NotAfter {
+			t.Errorf("the target takes the write until %s after its listing", late)
+		}
+		_ = p.stop()
+	})
+}

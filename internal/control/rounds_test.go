@@ -85,19 +85,34 @@ func TestRoundsCopyWhileWritesContinue(t *testing.T) {
 	}
 }
 
-// A write that was listed before a round began can't land after the round has read the target.
-func TestARoundWaitsForWritesThatWereListed(t *testing.T) {
-	t.Parallel()
-	b := inRetain(t)
+// listed puts a key into the return journal, as an instance does before it writes the target. write is
+// that write.
+func (b *bench) listed(key record.Key, name string, notAfter time.Time) (write func() store.Outcome) {
+	b.t.Helper()
 	st := b.snapshot().Status
-	now, err := b.target.Now(b.ctx)
-	b.check(err)
-	b.check(pgfleet.New(b.state.Pool(), "items", pgfleet.Options{}).Return(b.ctx, st.Route.Epoch, []record.Key{"9"}))
-	entries, err := b.target.Get(b.ctx, []record.Key{"9"})
+	b.check(pgfleet.New(b.state.Pool(), "items", pgfleet.Options{}).Return(b.ctx, st.Route.Epoch, []record.Key{key}))
+	entries, err := b.target.Get(b.ctx, []record.Key{key})
 	b.check(err)
 	only := entries[0].Version
 	version, err := only.Next(st.FenceEra)
 	b.check(err)
+	return func() store.Outcome {
+		b.t.Helper()
+		results, err := b.target.Apply(b.ctx, []store.Write{{
+			Key: key, Record: record.Record{record.TextValue(string(key)), record.TextValue(name)}, Version: version, Only: &only, NotAfter: notAfter, Keep: true,
+		}})
+		b.check(err)
+		return results[0].Outcome
+	}
+}
+
+// A write that was listed before a round began can't land after the round has read the target.
+func TestARoundWaitsForWritesThatWereListed(t *testing.T) {
+	t.Parallel()
+	b := inRetain(t)
+	now, err := b.target.Now(b.ctx)
+	b.check(err)
+	write := b.listed("9", "late", now.Add(time.Second))
 	ctl := b.rounding()
 	tried := false
 	ctl.Legacy = interferedFence{Legacy: b.legacy, replayed: func() {
@@ -105,12 +120,8 @@ func TestARoundWaitsForWritesThatWereListed(t *testing.T) {
 			return
 		}
 		tried = true
-		results, err := b.target.Apply(b.ctx, []store.Write{{
-			Key: "9", Record: record.Record{record.TextValue("9"), record.TextValue("late")}, Version: version, Only: &only, NotAfter: now.Add(time.Second), Keep: true,
-		}})
-		b.check(err)
-		if results[0].Outcome != store.Late {
-			t.Errorf("the write landed after the round had read the target: %+v", results[0])
+		if got := write(); got != store.Late {
+			t.Errorf("the write landed after the round had read the target: %s", got)
 		}
 	}}
 	_, err = ctl.Rollback(b.ctx, control.Rollback{Reason: "test"})
@@ -119,6 +130,47 @@ func TestARoundWaitsForWritesThatWereListed(t *testing.T) {
 		t.Error("no copy was made")
 	}
 	b.keepsName(map[record.Key]string{"9": "item 9"})
+}
+
+// tickingTarget calls a function before each look at the target's clock.
+type tickingTarget struct {
+	store.TargetRecords
+	look func()
+}
+
+func (t tickingTarget) Now(ctx context.Context) (time.Time, error) {
+	t.look()
+	return t.TargetRecords.Now(ctx)
+}
+
+// A key that is listed while a round waits is left to the next one: its write may land after the round
+// has read the target.
+func TestAKeyListedDuringTheWaitIsNotOfTheRound(t *testing.T) {
+	t.Parallel()
+	b := inRetain(t)
+	ctl := b.rounding()
+	looks := 0
+	var write func() store.Outcome
+	ctl.Target = tickingTarget{TargetRecords: b.target, look: func() {
+		if looks++; looks == 2 { // at the end of the wait
+			now, err := b.target.Now(b.ctx)
+			b.check(err)
+			write = b.listed("9", "written after the read", now.Add(time.Minute))
+		}
+	}}
+	once := true
+	ctl.Legacy = interferedFence{Legacy: b.legacy, replayed: func() {
+		if once {
+			once = false
+			if got := write(); got != store.Applied {
+				t.Errorf("the write: %s", got)
+			}
+		}
+	}}
+	_, err := ctl.Rollback(b.ctx, control.Rollback{Reason: "test"})
+	b.check(err)
+	b.consistent(phases.Grace)
+	b.keepsName(map[record.Key]string{"9": "written after the read"})
 }
 
 // Legacy may lose its copies: a crash, a failover, a restore. Marks of the former legacy are void.
@@ -135,10 +187,31 @@ func TestCopiesThatLegacyLostAreMadeAgain(t *testing.T) {
 	if st := b.snapshot().Status; st.ReturnRest != 0 || st.ReturnKeys != 4 {
 		t.Fatalf("%d of %d keys are not marked", st.ReturnRest, st.ReturnKeys)
 	}
-	b.check(b.sql(fmt.Sprintf(`DELETE FROM migrator_legacy.alive; SET migrator.attempt = '%s';
-		DELETE FROM items WHERE id = 100; UPDATE items SET name = 'older' WHERE id = 1`, b.snapshot().Status.Attempt)))
+	b.losesCopies()
 	_, err = b.rollsBack(0)
 	b.check(err)
+	b.returned()
+}
+
+// losesCopies leaves legacy as a crash does after which it lacks its last commits.
+func (b *bench) losesCopies() {
+	b.t.Helper()
+	b.check(b.sql(fmt.Sprintf(`DELETE FROM migrator_legacy.alive; SET migrator.attempt = '%s';
+		DELETE FROM items WHERE id = 100; UPDATE items SET name = 'older' WHERE id = 1`, b.snapshot().Status.Attempt)))
+}
+
+// Legacy crashes after the last copy, before its fence is lifted: that stays, and the next command makes
+// the copies again.
+func TestNoFenceIsLiftedOverCopiesThatAreGone(t *testing.T) {
+	t.Parallel()
+	b := inRetain(t)
+	ctl := b.controller()
+	ctl.Legacy = interferedFence{Legacy: b.legacy, ending: b.losesCopies}
+	if _, err := ctl.Rollback(b.ctx, control.Rollback{Reason: "test"}); err == nil {
+		t.Error("the fence was lifted")
+	}
+	b.check(b.controller().Resume(b.ctx))
+	b.consistent(phases.Grace)
 	b.returned()
 }
 
