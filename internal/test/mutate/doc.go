@@ -1,9 +1,8 @@
 // Package mutate breaks the product, one line at a time, and sees that a test fails.
 //
-// The table ties rules of docs/protocol.md to mutants; the few that have none yet are listed below
-// it. A mutant is a text that occurs once in a file of the product, what replaces it, and the tests
-// that must notice. The tests of this package compare the table with the page and with the files. To
-// run the mutants:
+// The table ties each rule of docs/protocol.md to mutants. A mutant is a text that occurs once in a
+// file of the product, what replaces it, and the tests that must notice. The tests of this package
+// compare the table with the page and with the files. To run the mutants:
 //
 //	make mutate                       # all, and write docs/model.md
 //	make mutate MUTANT='fence|lease'  # those whose names match

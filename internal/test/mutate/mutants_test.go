@@ -630,6 +630,34 @@ local now`,
 		pkg:  "internal/control", run: "^TestALostFenceIsRaisedAgain$",
 	},
 	{
+		rule: "parts-watched", what: "a return begins beside a table that has changed",
+		file: "internal/control/return.go",
+		old:  `if err == nil && lost {`,
+		new:  `if err == nil && lost && changes == "" {`,
+		pkg:  "internal/control", run: "^TestAReturnDoesNotBeginBesideATableThatHasChanged$",
+	},
+	{
+		rule: "parts-watched", what: "retain begins beside a table that has changed",
+		file: "internal/control/fence.go",
+		old:  `} else if lost {`,
+		new:  `} else if lost && changes == "" {`,
+		pkg:  "internal/control", run: "^TestAFenceNeedsTheSameTable$",
+	},
+	{
+		rule: "parts-watched", what: "a new part with records counts as the application's own",
+		file: "internal/control/parts.go",
+		old:  `(gone || come && st.Route.Phase.Fenced())`,
+		new:  `(gone || come && false)`,
+		pkg:  "internal/control", run: "^TestPartsAreWatched$",
+	},
+	{
+		rule: "parts-watched", what: "a part that is gone leaves no mark",
+		file: "internal/state/parts.go",
+		old:  `		if lost {`,
+		new:  `		if lost && false {`,
+		pkg:  "internal/state", run: "^TestPartsOfLegacy$",
+	},
+	{
 		rule: "table-alone", what: "two migrations share a table",
 		file: "store/postgres/sharing.go",
 		old:  `if err != nil || other == "" {`,
@@ -749,6 +777,87 @@ local now`,
 		pkg:  "internal/state", run: "^TestReversibleCanNotChangeBehindTheFence$",
 	},
 	{
+		rule: "return-listed", what: "what takes longer extends its time and lists nothing",
+		file: "dual/retain.go",
+		old:  "if listed, err = w.list(ctx, h, keys[n:]); err != nil {",
+		new:  "if listed, err = w.list(ctx, h, nil); err != nil {",
+		pkg:  "dual", run: "^TestRetainListsAgainBeforeALaterNotAfter$",
+	},
+	{
+		rule: "return-listed", what: "the time is fixed once the keys are listed",
+		file: "dual/retain.go",
+		old: `	return l, nil
+}
+
+// refuse`,
+		new: `	l.notAfter = l.notAfter.Add(time.Since(began))
+	return l, nil
+}
+
+// refuse`,
+		pkg: "dual", run: "^TestNotAfterIsFixedBeforeTheListing$",
+	},
+	{
+		rule: "return-marks", what: "a round does not wait",
+		file: "internal/control/rounds.go",
+		old:  "if err := c.awaitLate(ctx); err != nil {",
+		new:  "if err := error(nil); err != nil {",
+		pkg:  "internal/control", run: "^TestARoundWaitsForWritesThatWereListed$",
+	},
+	{
+		rule: "return-marks", what: "a round notes the newest change after it has waited",
+		file: "internal/control/rounds.go",
+		old: `	newest, err := c.State.NewestChange(ctx, c.Migration)
+	if err != nil {
+		return err
+	}
+	if err := c.awaitLate(ctx); err != nil {
+		return err
+	}
+`,
+		new: `	if err := c.awaitLate(ctx); err != nil {
+		return err
+	}
+	newest, err := c.State.NewestChange(ctx, c.Migration)
+	if err != nil {
+		return err
+	}
+`,
+		pkg: "internal/control", run: "^TestAKeyListedDuringTheWaitIsNotOfTheRound$",
+	},
+	{
+		rule: "return-marks", what: "a round writes the target",
+		file: "internal/control/rounds.go",
+		old: `	failpoint.Here("control.return.copied")
+`,
+		new: `	if _, err := c.writeBack(ctx, entries, done.Rows); err != nil {
+		return 0, err
+	}
+`,
+		pkg: "internal/control", run: "^TestRoundsCopyWhileWritesContinue$",
+	},
+	{
+		rule: "return-marks", what: "a round empties the journal",
+		file: "internal/state/migrations/00020_returns.sql",
+		old:  `SET copied = greatest(copied, up_to)`,
+		new:  `SET floor = greatest(floor, up_to), copied = greatest(copied, up_to)`,
+		pkg:  "internal/control", run: "^TestCopiesThatLegacyLostAreMadeAgain$",
+	},
+	{
+		rule: "return-marks", what: "a key that was not copied keeps its number",
+		file: "internal/state/migrations/00020_returns.sql",
+		old:  `key = ANY (not_copied) AND changes <= up_to;`,
+		new:  `key = ANY (not_copied) AND changes < 0;`,
+		pkg:  "internal/control", run: "^TestReturnStopsIfLegacyRefusesRowsMeanwhile$",
+	},
+	{
+		rule: "return-marks", what: "each key counts its own changes",
+		file: "internal/state/migrations/00020_returns.sql",
+		old:  `NEW.changes := nextval('migrator.return_changes');`,
+		new:  `NEW.changes := NEW.changes + 0 * nextval('migrator.return_changes');`,
+		pkg:  "internal/control", run: "^TestRoundsCopyWhileWritesContinue$",
+	},
+	{
 		rule: "return-clear", what: "the return journal is cleared in retain",
 		file: "internal/state/return_journal.go",
 		old:  "if st.Route.Phase == phases.Retain {",
@@ -768,6 +877,118 @@ local now`,
 		old:  `; n > p.accepted {`,
 		new:  `; n > p.accepted+1000 {`,
 		pkg:  "internal/control", run: "^TestReturnStops|^TestReplayDeletesNothing",
+	},
+	{
+		rule: "return-refused", what: "returning is committed though rows are refused",
+		file: "internal/control/rehearse.go",
+		old:  "if len(r.Refused) > 0 && !setAside {",
+		new:  "if len(r.Refused) > 1000 && !setAside {",
+		pkg:  "internal/control", run: "^TestReturnStopsBeforeWritesWaitIfLegacyRefusesRows$",
+	},
+	{
+		rule: "return-refused", what: "a rehearsal is committed",
+		file: "store/postgres/replay.go",
+		old:  "\t\treturn errRehearsed\n",
+		new:  "\t\treturn nil\n",
+		pkg:  "store/postgres", run: "^TestReplayFindsAnOrder$",
+	},
+	{
+		rule: "return-refused", what: "a refused row is not tried again",
+		file: "store/postgres/replay_rows.go",
+		old:  "for len(w.refused) > 0 {",
+		new:  "for len(w.refused) > 1000 {",
+		pkg:  "store/postgres", run: "^TestReplayFindsAnOrder$",
+	},
+	{
+		rule: "return-refused", what: "a refused key counts as copied",
+		file: "internal/control/return.go",
+		old:  "stay = append(stay, r.Key)",
+		new:  "_ = r",
+		pkg:  "internal/control", run: "^TestReturnStopsIfLegacyRefusesRowsMeanwhile$",
+	},
+	{
+		rule: "replay-run", what: "an older run copies",
+		file: "store/postgres/replay_run.go",
+		old:  "case number != run.Number:",
+		new:  "case number < run.Number:",
+		pkg:  "store/postgres", run: "^TestLegacyConformance$",
+	},
+	{
+		rule: "replay-run", what: "an older run lifts the fence",
+		file: "store/postgres/replay_run.go",
+		old:  "return l.checkRun(ctx, tx, run)",
+		new:  `return l.checkAttempt(ctx, tx, run.Attempt, " FOR UPDATE")`,
+		pkg:  "internal/control", run: "^TestAReturnThatWasGivenUpStaysSo$",
+	},
+	{
+		rule: "replay-legacy", what: "marks of another legacy count",
+		file: "internal/state/migrations/00020_returns.sql",
+		old:  "copied = CASE WHEN r.legacy = to_legacy THEN r.copied ELSE r.floor END;",
+		new:  "copied = r.copied;",
+		pkg:  "internal/control", run: "^TestCopiesThatLegacyLostAreMadeAgain$",
+	},
+	{
+		rule: "replay-legacy", what: "another legacy takes a run's copies",
+		file: "store/postgres/replay_run.go",
+		old:  "case now == nil || *now != run.Legacy:",
+		new:  "case now == nil:",
+		pkg:  "store/postgres", run: "^TestLegacyConformance$",
+	},
+	{
+		rule: "replay-legacy", what: "the fence is lifted after a crash of legacy",
+		file: "store/postgres/replay_run.go",
+		old:  "case now == nil || *now != run.Legacy:",
+		new:  "case now != nil && *now != run.Legacy:",
+		pkg:  "internal/control", run: "^TestNoFenceIsLiftedOverCopiesThatAreGone$",
+	},
+	{
+		rule: "return-given-up", what: "the fence keeps its era",
+		file: "store/postgres/replay_run.go",
+		old:  "if era, err = l.startEra(ctx, tx, f.era); err != nil {",
+		new:  "if era, err = f.era, nil; err != nil {",
+		pkg:  "internal/control", run: "^TestASignalLeadsBackToRetain$",
+	},
+	{
+		rule: "return-given-up", what: "the run goes on",
+		file: "store/postgres/replay_run.go",
+		old:  "first_era = $3, run = run + 1 WHERE",
+		new:  "first_era = $3 WHERE",
+		pkg:  "internal/control", run: "^TestAReturnThatWasGivenUpStaysSo$",
+	},
+	{
+		rule: "return-given-up", what: "retain carries the era of before",
+		file: "internal/control/return.go",
+		old:  "FenceEra: era,",
+		new:  "FenceEra: min(era, e.Status.FenceEra),",
+		pkg:  "internal/control", run: "^TestASignalLeadsBackToRetain$",
+	},
+	{
+		rule: "return-given-up", what: "legacy's rows are of the new era",
+		file: "store/postgres/replay_run.go",
+		old:  "int64(f.first))",
+		new:  "int64(era))",
+		pkg:  "internal/control", run: "^TestASignalLeadsBackToRetain$",
+	},
+	{
+		rule: "return-final", what: "a return that has settled a decision can be given up",
+		file: "internal/control/return.go",
+		old:  `if err := p.c.State.FinalizeReturn(ctx, p.c.Migration, p.at); err != nil {`,
+		new:  `if err := error(nil); err != nil {`,
+		pkg:  "internal/control", run: "^TestAReturnThatSetsAsideIsNotGivenUp$",
+	},
+	{
+		rule: "return-aside", what: "the target keeps what was set aside",
+		file: "internal/control/return.go",
+		old:  "if left, err = p.c.writeBack(ctx, entries, have); err != nil {",
+		new:  "if left = nil; len(have) < 0 {",
+		pkg:  "internal/control", run: "^TestRefusedRowsAreSetAside$",
+	},
+	{
+		rule: "return-aside", what: "records are set aside without leave",
+		file: "internal/state/migrations/00020_returns.sql",
+		old:  "AND return_sets_aside AND records > 0",
+		new:  "AND records > 0",
+		pkg:  "internal/state", run: "^TestTheReturnJournal$",
 	},
 	{
 		rule: "return-older", what: "what the target has from before the fence is replayed",
@@ -791,11 +1012,25 @@ local now`,
 		pkg:  "internal/control", run: "^TestCopiesCountAfterABeat$",
 	},
 	{
-		rule: "return-final", what: "a return that has settled a decision can be given up",
+		rule: "return-all", what: "a key that the target has deleted stays in legacy",
+		file: "internal/control/rehearse.go",
+		old:  "rows[i] = store.Row{Key: e.Key}",
+		new:  "rows[i], older = store.Row{Key: e.Key}, append(older, e.Key)",
+		pkg:  "internal/control", run: "^TestRoundsCopyWhileWritesContinue$",
+	},
+	{
+		rule: "return-all", what: "what the target got meanwhile is not replayed",
 		file: "internal/control/return.go",
-		old:  `if err := p.c.State.FinalizeReturn(ctx, p.c.Migration, p.at); err != nil {`,
-		new:  `if err := error(nil); err != nil {`,
-		pkg:  "internal/control", run: "^TestAReturnThatSetsAsideIsNotGivenUp$",
+		old:  "changed = append(changed, writes[i].Key)",
+		new:  "_ = i",
+		pkg:  "internal/control", run: "^TestReplayTakesALateWriteOfRetain$",
+	},
+	{
+		rule: "return-all", what: "a write that a trigger suppressed counts",
+		file: "store/postgres/replay_rows.go",
+		old:  "if back[i].Found != rows[i].Found {",
+		new:  "if back[i].Found && !rows[i].Found {",
+		pkg:  "store/postgres", run: "^TestReplayFindsAnOrder$",
 	},
 	{
 		rule: "return-era", what: "the replay's write of the target is unconditional",
@@ -989,10 +1224,4 @@ local now`,
 `,
 		pkg: "phases", run: "^TestReclaimedRoute$",
 	},
-}
-
-// without are rules that have no mutant yet. None is added here.
-var without = []string{
-	"parts-watched", "replay-legacy", "replay-run", "return-all", "return-aside", "return-given-up",
-	"return-listed", "return-marks", "return-refused",
 }
