@@ -48,7 +48,7 @@ func MarkHint(migration, lost string) hint.Hint {
 	if strings.Contains(lost, ErrOwned.Error()) {
 		return hint.Hint{Do: hint.TakeOver, Text: "if that migration is over; else correct target.url, or give this migration another name and other keys"}
 	}
-	return hint.Hint{Do: hint.Claim, Of: []string{migration}, Text: "after trying to restore its data"}
+	return hint.Hint{Do: hint.Claim, Of: []string{migration}, Text: "if target.url names the right server, and its data can't be restored"}
 }
 
 // BeatAheadError reports a beat that the caller has not given out: another leader has, or the

@@ -64,7 +64,7 @@ func UnknownMigration(ctx context.Context, q Querier, migration string) error {
 	case len(names) == 0:
 		return hint.Errorf(hint.Hint{Do: hint.Apply}, "%w as %q: none has been applied", ErrUnknownMigration, migration)
 	}
-	return hint.Errorf(hint.Hint{Do: hint.Status}, "%w as %q: there are %s", ErrUnknownMigration, migration, strings.Join(names, ", "))
+	return hint.Errorf(hint.Hint{Do: hint.Apply, Text: "or name one that there is"}, "%w as %q: there are %s", ErrUnknownMigration, migration, strings.Join(names, ", "))
 }
 
 // ChangedServer begins the reason why a migration is unclean whose state database is on another
