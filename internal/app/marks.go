@@ -212,10 +212,11 @@ func (j *Job) whole(ctx context.Context) error {
 }
 
 // refuseWhileRead refuses to place a mark on a target that has lost data while reads come from it,
-// which could come from legacy.
+// which could come from legacy. It does not where the state has lost transactions: the rollback may wait
+// for a route that instances reported, and the reclaim that ends that needs a target with a mark.
 func refuseWhileRead(ctx context.Context, st *state.Store, name string) error {
 	status, err := st.Status(ctx, name)
-	if p := status.Route.Phase; err == nil && (p == phases.Cutover || p == phases.Grace) {
+	if p := status.Route.Phase; err == nil && status.StateLoss == nil && (p == phases.Cutover || p == phases.Grace) {
 		err = refuseHint(hint.Hint{Do: hint.Rollback}, "reads of %s come from the target in %s, and it has lost data", name, status.Route)
 	}
 	return err

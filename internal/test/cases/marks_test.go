@@ -429,3 +429,31 @@ func TestReturnAfterTheTargetLostNewRecords(t *testing.T) {
 		t.Errorf("legacy has %q", got)
 	}
 }
+
+// TestClaimBesideAStateLoss: the state went back to grace, an instance has been in retain, and the target
+// has lost its mark. No rollback may pass the reported route; the claim is what lets a reclaim begin.
+func TestClaimBesideAStateLoss(t *testing.T) {
+	t.Parallel()
+	w, server := newWorldOnRedis(t)
+	l := w.leader()
+	w.upto(phases.Grace)
+	for range 2 {
+		w.check(l.look())
+	}
+	w.check(w.state.ReportStateLoss(w.ctx, "items", "an instance", phases.Route{Phase: phases.Retain, Epoch: 100}))
+	redisDo(t, server, []any{"FLUSHALL"}, []any{"PING"})
+	if err := l.look(); !errors.Is(err, store.ErrMarkLost) {
+		t.Fatal(err)
+	}
+	if at := w.status().Route; at.Phase != phases.Grace {
+		t.Fatalf("it is on %s: this test shows nothing", at)
+	}
+	claimed, err := l.job.Claim(w.ctx)
+	if err != nil || !claimed {
+		t.Fatalf("claim: %v, %v", claimed, err)
+	}
+	w.check(l.look())
+	if st := w.status(); st.Unclean == "" || st.TargetLost != "" {
+		t.Errorf("unclean %q, lost %q", st.Unclean, st.TargetLost)
+	}
+}
