@@ -331,11 +331,7 @@ func (r *lossRound) run() {
 	r.settled = time.Now()
 	t.Logf("reported, and acted on by every instance, %s after it began", r.settled.Sub(r.struck).Round(time.Millisecond))
 	r.mu.Unlock()
-	if r.phase == phases.Retain && r.loss.of == ofTarget {
-		time.Sleep(200 * time.Millisecond) // nothing is served: reads that do answer are checked
-	} else {
-		r.serve(300)
-	}
+	r.serve(300) // where nothing is served, operations end with an error, and reads that do answer are checked
 	stopTraffic()
 	clients.Wait()
 	for _, wrong := range r.wrong {
