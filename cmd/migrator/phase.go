@@ -175,6 +175,9 @@ rollback leads on to dual-read. There is no rollback from complete.`,
 				}
 				r.AcceptMissing = n
 			}
+			if rehearse && (aside || r.AcceptMissing > 0) {
+				return usageTry(try("%s --rehearse", cmd.CommandPath()), "--rehearse changes nothing: it takes neither --accept-missing nor --set-aside")
+			}
 			if err := parseStep(cmd.CommandPath(), to, percent, &r.To, &r.Percent); err != nil {
 				return err
 			}
@@ -215,8 +218,6 @@ rollback leads on to dual-read. There is no rollback from complete.`,
 	f.BoolVar(&rehearse, "rehearse", false, "from retain: list what legacy would refuse, change nothing")
 	f.BoolVar(&aside, "set-aside", false, "from retain: leave what legacy refuses in a table of its database")
 	f.BoolVarP(&yes, "yes", "y", false, "don't ask")
-	cmd.MarkFlagsMutuallyExclusive("rehearse", "accept-missing")
-	cmd.MarkFlagsMutuallyExclusive("rehearse", "set-aside")
 	return cmd
 }
 

@@ -108,6 +108,8 @@ func (a *audit) scenario() {
 	a.expect(clitest.Done, "status")
 	a.expect(clitest.Usage, "legacy", "raise-era")
 	a.expect(clitest.Done, "phase", "rollback", "--rehearse")
+	a.expect(clitest.Usage, "phase", "rollback", "--rehearse", "--set-aside")
+	a.expect(clitest.Usage, "phase", "rollback", "--rehearse", "--accept-missing", "3")
 	o.SQL(o.Legacy, `ALTER TABLE products ADD CHECK (name <> 'refused') NOT VALID`)
 	a.written("7", "refused")
 	a.expect(clitest.NotYet, "rollback", "--rehearse")
