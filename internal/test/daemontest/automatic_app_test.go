@@ -193,7 +193,7 @@ func deploy(t *testing.T, m *migration.Config, stateURL string, delay time.Durat
 	a.target = &flaky{Target: dual.Bind(target, codec)}
 	a.reader, err = dual.NewReader(dual.ReaderConfig[int64, item]{
 		Instance: instance, Target: a.target, Key: itemKey, Legacy: a.fromLegacy,
-		Equal: func(l, t item) bool { return l == t }, TargetTimeout: 5 * time.Second, ShadowPercent: phases.All,
+		Equal: func(l, t item) bool { return l == t }, TargetTimeout: 5*time.Second + 5*delay, ShadowPercent: phases.All,
 	})
 	must(err)
 	a.writer, err = dual.NewWriter(dual.WriterConfig[int64, item]{Instance: instance, Target: a.target, Key: itemKey, Legacy: a.fromLegacy})

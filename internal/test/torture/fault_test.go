@@ -18,6 +18,7 @@ type faults struct {
 	random *rand.Rand
 	count  map[string]int
 	made   int
+	enough func() bool // a short run has done its minimum
 }
 
 type fault struct {

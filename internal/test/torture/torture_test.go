@@ -65,7 +65,7 @@ func TestTorture(t *testing.T) {
 				t.Parallel()
 				all := newReport(string(kind.policy))
 				all.round(t, kind, seed+uint64(n), short)
-				all.log(t, 0.25) // beside all other tests
+				all.log(t, shortShare)
 			})
 		}
 		return
@@ -133,7 +133,7 @@ func (w *world) torture(seed uint64, d time.Duration, all *report) {
 		w.daemons = append(w.daemons, d)
 	}
 	moves := &operator{w: w}
-	breaks := &faults{w: w, count: map[string]int{}}
+	breaks := &faults{w: w, count: map[string]int{}, enough: func() bool { return false }}
 
 	traffic, stopTraffic := context.WithCancel(t.Context())
 	defer stopTraffic()
@@ -162,7 +162,15 @@ func (w *world) torture(seed uint64, d time.Duration, all *report) {
 	ctx, cancel := context.WithTimeout(t.Context(), d)
 	defer cancel()
 	began, before := time.Now(), w.history.len()
-	for wave := uint64(0); ctx.Err() == nil; wave++ {
+	if d == short { // beside all other tests: for longer where the machine is busy
+		ctx, cancel = context.WithCancel(t.Context())
+		defer cancel()
+		operations, faults := minimum(d.Seconds(), shortShare)
+		breaks.enough = func() bool {
+			return time.Since(began) > d && w.history.len()-before >= operations && breaks.made >= faults
+		}
+	}
+	for wave := uint64(0); ctx.Err() == nil && !breaks.enough(); wave++ {
 		// Each wave draws again, whatever the result of the one before.
 		moves.random, breaks.random = newRandom(seed, 10+2*wave), newRandom(seed, 11+2*wave)
 		all.Stormy += w.wave(ctx, moves, breaks, began, d < longest && wave == 0)
@@ -242,7 +250,7 @@ func (w *world) wave(ctx context.Context, moves *operator, breaks *faults, began
 		defer cancel()
 		end := time.Now().Add(faultTime)
 		return breaks.run(bounded, func() bool {
-			return time.Now().Before(end) || late()
+			return !breaks.enough() && (time.Now().Before(end) || late())
 		})
 	})
 	if err := breaking.Wait(); err != nil {
