@@ -25,26 +25,11 @@ func (m *Config) Defaults() {
 	set(&m.Fleet.Lease, duration(t.Lease))
 	set(&m.Fleet.Renew, duration(t.Renew))
 
-	set(&m.Backfill.ChunkRows, 5000)
-	set(&m.Backfill.Workers, 2)
-	set(&m.Backfill.LockTimeout, duration(t.LockTimeout))
-
+	m.absentJobs()
 	r := &m.Reconcile
-	set(&r.ChunkRows, 5000)
-	set(&r.Sample, 100) // 1 %
 	set(&r.Pause, duration(200*time.Millisecond))
-	set(&r.Rereads, 5)
-	set(&r.Findings, 1000)
-	set(&r.Workers, 2)
-	set(&r.Lease, duration(15*time.Second))
 	set(&r.StatementTimeout, duration(5*time.Minute))
-	set(&r.StopOn.Interval, duration(10*time.Second))
 	set(&r.MaxRepairs, 10000)
-	set(&r.MaxDifference, phases.Whole/100)
-	set(&r.Window, duration(30*24*time.Hour))
-	set(&r.Keep, duration(90*24*time.Hour))
-	set(&r.Recent.Within, duration(24*time.Hour))
-	set(&r.Recent.Sample, 1000) // 10 %
 
 	p, d := &m.Phases, phases.DefaultSettings()
 	set(&p.ShadowWrite.For, d.ShadowWrite.For)
@@ -75,6 +60,28 @@ func (m *Config) Defaults() {
 		p.Approval.TwoPeople = d.Approval.TwoPeople
 	}
 	m.defaultGates()
+}
+
+// absentJobs sets the defaults of those keys of backfill and reconcile that no file may set to
+// zero.
+func (m *Config) absentJobs() {
+	set(&m.Backfill.ChunkRows, 5000)
+	set(&m.Backfill.Workers, 2)
+	set(&m.Backfill.LockTimeout, duration(phases.DefaultTiming().LockTimeout))
+
+	r := &m.Reconcile
+	set(&r.ChunkRows, 5000)
+	set(&r.Sample, 100) // 1 %
+	set(&r.Rereads, 5)
+	set(&r.Findings, 1000)
+	set(&r.Workers, 2)
+	set(&r.Lease, duration(15*time.Second))
+	set(&r.StopOn.Interval, duration(10*time.Second))
+	set(&r.MaxDifference, phases.Whole/100)
+	set(&r.Window, duration(30*24*time.Hour))
+	set(&r.Keep, duration(90*24*time.Hour))
+	set(&r.Recent.Within, duration(24*time.Hour))
+	set(&r.Recent.Sample, 1000) // 10 %
 }
 
 // defaultGates sets every zero in the gates and triggers to its default.

@@ -66,7 +66,8 @@ func (t *Target) UnmarshalJSON(text []byte) (err error) {
 }
 
 // Stored reads what Public wrote, with the stores' own parts. The part of a kind that is
-// not given stays unknown.
+// not given stays unknown. A key that the text lacks is a zero; where no file may have a
+// zero, an earlier release had no such key, and it is the default.
 func Stored(text []byte, kinds ...Kind) (*Config, error) {
 	m := &Config{}
 	if err := json.Unmarshal(text, m); err != nil {
@@ -88,6 +89,7 @@ func Stored(text []byte, kinds ...Kind) (*Config, error) {
 			m.Target.Part, m.Target.rest = own, ""
 		}
 	}
+	m.absentJobs()
 	return m, nil
 }
 

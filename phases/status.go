@@ -9,7 +9,8 @@ type Status struct {
 	PhaseSince        time.Time  `json:"phase_since"`                   // when the phase was entered
 	RouteSince        time.Time  `json:"route_since"`                   // when the epoch began
 	Paused            string     `json:"paused,omitempty"`              // the reason, while paused
-	ConfigHash        string     `json:"config_hash"`                   // of the migration file that is applied
+	ConfigHash        string     `json:"config_hash"`                   // of the migration file that is applied: what evidence is bound to
+	StoredHash        string     `json:"stored_hash,omitempty"`         // of all that is stored of it: processes reload when it changes
 	LegacyEpoch       int64      `json:"legacy_epoch"`                  // the last epoch in phase legacy; 0: never
 	Dirty             time.Time  `json:"dirty,omitzero"`                // until when writes of a lease that ended uncleanly may land; zero: no lease did
 	Attempt           string     `json:"attempt,omitempty"`             // of the fence that is up or is being raised or lifted

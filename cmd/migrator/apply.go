@@ -5,6 +5,7 @@ import (
 
 	"github.com/stranglerfig/migrator/internal/app"
 	"github.com/stranglerfig/migrator/internal/humanize"
+	"github.com/stranglerfig/migrator/internal/oneline"
 )
 
 func newApply(c *cli) *cobra.Command {
@@ -16,7 +17,10 @@ func newApply(c *cli) *cobra.Command {
 		Long: `Runs the checks of plan, prepares legacy (schema migrator_legacy: the era and the
 version function) and the target, and records the migration file in the state
 database. A new migration starts in phase legacy: nothing changes for the
-application. Applying a changed migration file makes older telemetry and runs void.`,
+application. Of a changed migration file it stores every key that differs, and lists them;
+running processes follow, without a restart. A key that says what is moved changes in
+phase legacy only; elsewhere nothing is stored. docs/configuration.md says for each key
+in which phases it changes and whether older evidence stays.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx := cmd.Context()
@@ -52,6 +56,7 @@ application. Applying a changed migration file makes older telemetry and runs vo
 					verb = "created"
 				}
 				c.printf("%s %s: %s (epoch %d), config hash %s\n", verb, m.Name, a.Status.Route, a.Status.Route.Epoch, humanize.Short(a.Status.ConfigHash))
+				c.printApplied(a)
 			})
 		},
 	}
@@ -59,3 +64,31 @@ application. Applying a changed migration file makes older telemetry and runs vo
 	cmd.Flags().BoolVar(&takeOver, "take-over", false, "take the target's keys from the migration that has them, which then stops to use the target: only if it is over, or its state database no longer exists")
 	return cmd
 }
+
+// printApplied prints what was stored of a changed migration file.
+func (c *cli) printApplied(a app.ApplyResult) {
+	switch {
+	case a.Created:
+		return
+	case a.Nothing():
+		c.printf("Nothing changed: the file is as it was last applied. %s\n", unstoredKeys)
+		return
+	}
+	for _, one := range a.Changes {
+		c.printf("  stored %s\n", oneline.Of(one.String()))
+	}
+	if a.Columns {
+		c.printf("  stored legacy's columns, which have changed\n")
+	}
+	if a.Parts {
+		c.printf("  accepted the parts of legacy's table, which had changed\n")
+	}
+	switch {
+	case a.EvidenceVoid:
+		c.printf("Older evidence is void: a full reconcile and approvals are due again.\n")
+	case len(a.Changes) > 0:
+		c.printf("Older evidence stays.\n")
+	}
+}
+
+const unstoredKeys = "URLs, legacy.standbys, prometheus, webhooks and runbook are not stored: each process reads them from its own file."

@@ -162,7 +162,7 @@ func keyReference() string {
 	b.WriteString("### At the top\n\n")
 	keyTable(&b, func() {
 		for i := range v.NumField() {
-			keyRow(&b, "", v.Type().Field(i), v.Field(i))
+			keyRow(&b, "", "", v.Type().Field(i), v.Field(i))
 		}
 	})
 	for i := range v.NumField() {
@@ -178,12 +178,12 @@ func keyReference() string {
 			continue
 		}
 		var rows strings.Builder
-		keyTable(&rows, func() { keyRows(&rows, "", section) })
+		keyTable(&rows, func() { keyRows(&rows, name+".", "", section) })
 		b.WriteString(listLink.ReplaceAllString(rows.String(), "list, see ["+name+".$1](#"+name+"$1)"))
 		for _, f := range migration.Fields(section.Type()) {
 			if f.Type.Kind() == reflect.Slice && f.Type.Elem().Kind() == reflect.Struct {
 				fmt.Fprintf(&b, "\n### %s.%s\n\n%s. A list; each entry has:\n\n", name, yamlKey(f), f.Tag.Get("jsonschema_description"))
-				keyTable(&b, func() { keyRows(&b, "", reflect.Zero(f.Type.Elem())) })
+				keyTable(&b, func() { keyRows(&b, name+"."+yamlKey(f)+".", "", reflect.Zero(f.Type.Elem())) })
 			}
 		}
 	}
@@ -191,22 +191,23 @@ func keyReference() string {
 }
 
 func keyTable(b *strings.Builder, rows func()) {
-	b.WriteString("| key | type | default | meaning |\n|---|---|---|---|\n")
+	b.WriteString("| key | type | default | change | meaning |\n|---|---|---|---|---|\n")
 	rows()
 }
 
-func keyRows(b *strings.Builder, path string, v reflect.Value) {
+// keyRows writes the rows of a section, whose own path ends with a dot.
+func keyRows(b *strings.Builder, section, path string, v reflect.Value) {
 	for _, f := range migration.Fields(v.Type()) {
 		field := v.FieldByIndex(f.Index)
 		if field.Kind() == reflect.Struct {
-			keyRows(b, path+yamlKey(f)+".", field)
+			keyRows(b, section, path+yamlKey(f)+".", field)
 			continue
 		}
-		keyRow(b, path, f, field)
+		keyRow(b, section, path, f, field)
 	}
 }
 
-func keyRow(b *strings.Builder, path string, f reflect.StructField, v reflect.Value) {
+func keyRow(b *strings.Builder, section, path string, f reflect.StructField, v reflect.Value) {
 	tag, def := f.Tag.Get("jsonschema"), ""
 	switch {
 	case strings.Contains(tag, "required"):
@@ -214,7 +215,11 @@ func keyRow(b *strings.Builder, path string, f reflect.StructField, v reflect.Va
 	case !v.IsZero() && v.Kind() != reflect.Struct:
 		def = "`" + keyText(v) + "`"
 	}
-	fmt.Fprintf(b, "| `%s%s` | %s | %s | %s |\n", path, yamlKey(f), keyType(f.Type, tag, yamlKey(f)), def, cell(f.Tag.Get("jsonschema_description")))
+	change := "`" + string(migration.RuleOf(section+path+yamlKey(f))) + "`"
+	if v.Kind() == reflect.Struct || v.Kind() == reflect.Slice && v.Type().Elem().Kind() == reflect.Struct {
+		change = "" // its keys have their own
+	}
+	fmt.Fprintf(b, "| `%s%s` | %s | %s | %s | %s |\n", path, yamlKey(f), keyType(f.Type, tag, yamlKey(f)), def, change, cell(f.Tag.Get("jsonschema_description")))
 }
 
 func yamlKey(f reflect.StructField) string {

@@ -67,6 +67,7 @@ func exitCode(err error) int {
 	var bad *migration.Error
 	var input *control.InputError
 	var moved *state.MovedError
+	var unchanged *state.ChangeRefusedError
 	var url record.URLError
 	var refused *app.InputError
 	var drift *app.DriftError
@@ -76,7 +77,7 @@ func exitCode(err error) int {
 		return c.code
 	case errors.As(err, &closed), errors.As(err, &unsettled), errors.As(err, &missing), errors.As(err, &refusedRows), errors.As(err, &fenceLost), errors.As(err, &targetLost), errors.As(err, &moved), errors.As(err, &later), errors.Is(err, store.ErrBusy):
 		return exitNotYet
-	case errors.As(err, &bad), errors.As(err, &input), errors.As(err, &url), errors.As(err, &refused), errors.As(err, &drift),
+	case errors.As(err, &bad), errors.As(err, &input), errors.As(err, &url), errors.As(err, &refused), errors.As(err, &drift), errors.As(err, &unchanged),
 		errors.Is(err, app.ErrNoFile), errors.Is(err, statedb.ErrNoSchema), errors.Is(err, state.ErrNewer),
 		errors.Is(err, state.ErrOlder), errors.Is(err, statedb.ErrUnknownMigration), errors.Is(err, statedb.ErrURL), errors.Is(err, statedb.ErrWrongURL), errors.Is(err, store.ErrOwned):
 		return exitUsage

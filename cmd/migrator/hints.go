@@ -32,6 +32,7 @@ func commandLines() map[hint.Action]string {
 		hint.Rollback:            "migrator phase rollback {migration}",
 		hint.RollbackTo:          "migrator phase rollback {migration} --to {phase} --percent {percent}",
 		hint.RollbackToGrace:     "migrator phase rollback {migration} --to grace",
+		hint.RollbackToLegacy:    "migrator phase rollback {migration} --to legacy",
 		hint.AcceptMissing:       "migrator phase rollback {migration} --accept-missing {records}",
 		hint.Claim:               "migrator target claim",
 		hint.TakeOver:            "migrator apply --take-over",

@@ -29,6 +29,7 @@ import (
 // contractTypes are the types of docs/json.md that have a Go type.
 func contractTypes() map[reflect.Type]string {
 	return map[reflect.Type]string{
+		reflect.TypeFor[app.ApplyResult](): "applied", reflect.TypeFor[state.KeyChange](): "key change",
 		reflect.TypeFor[phases.Approval](): "approval", reflect.TypeFor[backfill.Progress](): "backfill",
 		reflect.TypeFor[phases.BackfillStatus](): "newest backfill", reflect.TypeFor[store.Check](): "check",
 		reflect.TypeFor[phases.DrillResult](): "newest drill",

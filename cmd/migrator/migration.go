@@ -164,13 +164,21 @@ func (c *cli) openUncheckedWith(ctx context.Context, asApplied bool, limit func(
 	if err != nil {
 		return nil, err
 	}
+	var f app.InForce
 	if _, err = store.Status(ctx, m.Name); err == nil && asApplied {
-		err = app.CheckApplied(ctx, store, m, c.settings.migrationFile())
+		if f, err = app.ReadInForce(ctx, store, m, c.settings.migrationFile()); err == nil {
+			m = f.Config
+		}
+		if len(f.Unapplied) > 0 {
+			c.note("%s has changes that are not applied, and have no effect before: %s", c.settings.migrationFile(), strings.Join(f.Unapplied, ", "))
+		}
 	}
 	var j *app.Job
 	if err == nil {
 		limit(m)
-		j, err = app.OpenJob(ctx, store, m)
+		if j, err = app.OpenJob(ctx, store, m); err == nil {
+			j.Stored = f.Stored
+		}
 	}
 	if err != nil {
 		store.Close()
@@ -199,5 +207,5 @@ func (c *cli) judge(store *state.Store, applied *migration.Config) *judge.Judge 
 			reach = m.Prometheus
 		}
 	}
-	return app.NewJudge(store, applied.Name, applied.Settings(), reach)
+	return app.NewJudge(store, applied.Name, applied.Settings(), func() migration.Prometheus { return reach })
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/stranglerfig/migrator/internal/app"
 	"github.com/stranglerfig/migrator/internal/daemon"
 	"github.com/stranglerfig/migrator/internal/humanize"
 	"github.com/stranglerfig/migrator/migration"
@@ -24,7 +25,7 @@ machines as the stores can serve; they share the run's rate.
 On SIGINT or SIGTERM it returns its unfinished jobs to the queue. If it is killed or
 frozen, other workers take its jobs when its heartbeat is older than reconcile.lease.
 Each job counts once, whichever worker finishes it. A worker needs the applied migration
-file and both stores.
+file and both stores. It follows another file that is applied, without a restart.
 
 With --listen it answers GET /healthz and /metrics (for Prometheus), on loopback unless
 --listen-anywhere is given. The setting listen applies to serve alone, so that both can
@@ -40,15 +41,10 @@ run on one machine.`,
 					return err
 				}
 			}
-			j, err := c.openJobWith(cmd.Context(), true, (*migration.Config).LimitLoad)
-			if err != nil {
-				return err
+			w := &daemon.Worker{Workers: workers, Log: c.log}
+			w.Open = func(ctx context.Context) (*app.Job, error) {
+				return c.openJobWith(ctx, true, (*migration.Config).LimitLoad)
 			}
-			defer j.Close()
-			if workers == 0 {
-				workers = j.Config.Reconcile.Workers
-			}
-			w := &daemon.Worker{Job: j, Workers: workers, Log: c.log}
 			if at != "" {
 				w.Listen = func(ctx context.Context) (net.Listener, error) { return c.listen(ctx, "worker", at) }
 			}
@@ -61,7 +57,7 @@ run on one machine.`,
 			})
 		},
 	}
-	cmd.Flags().IntVar(&workers, "workers", 0, "concurrent jobs, at most 64 (default: reconcile.workers of the migration file)")
+	cmd.Flags().IntVar(&workers, "workers", 0, "concurrent jobs, at most 64 (default: reconcile.workers of the applied migration file)")
 	cmd.Flags().StringVar(&at, "listen", "", "address of health checks and metrics, on loopback (default: none)")
 	cmd.Flags().Bool("listen-anywhere", false, "allow addresses off loopback")
 	return cmd

@@ -14,8 +14,17 @@ import (
 
 // ApplyResult is the result of an apply.
 type ApplyResult struct {
-	Created bool          `json:"created"`
-	Status  phases.Status `json:"status"`
+	Created      bool              `json:"created"`
+	Changes      []state.KeyChange `json:"changes"`       // the keys whose values were stored; empty: nothing differed
+	Columns      bool              `json:"columns"`       // legacy's columns had changed
+	Parts        bool              `json:"parts"`         // the parts of legacy's table had changed, and are accepted
+	EvidenceVoid bool              `json:"evidence_void"` // what was measured and approved before opens no gate any more
+	Status       phases.Status     `json:"status"`
+}
+
+// Nothing reports whether nothing was stored.
+func (a *ApplyResult) Nothing() bool {
+	return !a.Created && !a.Columns && !a.Parts && !a.EvidenceVoid && len(a.Changes) == 0
 }
 
 // Apply prepares both stores, records the migration file and claims the target's keys, in this
@@ -23,6 +32,14 @@ type ApplyResult struct {
 //
 // takeOver takes the target's keys from another migration that has them.
 func Apply(ctx context.Context, st *state.Store, m *migration.Config, takeOver bool) (a ApplyResult, err error) {
+	file, err := state.ToApply(m)
+	if err != nil {
+		return a, err
+	}
+	// Before anything is prepared in a store: st.Apply looks again, with the row locked.
+	if _, err := st.Compare(ctx, file); err != nil {
+		return a, err
+	}
 	legacy, err := m.OpenLegacy(ctx)
 	if err != nil {
 		return a, err
@@ -43,27 +60,21 @@ func Apply(ctx context.Context, st *state.Store, m *migration.Config, takeOver b
 		}
 	}
 	failpoint.Here("apply.prepared")
-	config, err := m.Public()
-	if err != nil {
+	if file.Schema, err = json.Marshal(legacy.Schema()); err != nil {
 		return a, err
 	}
-	schema, err := json.Marshal(legacy.Schema())
-	if err != nil {
+	var stored state.Stored
+	if a.Status, stored, err = st.Apply(ctx, file); err != nil {
 		return a, err
 	}
-	a.Status, a.Created, err = st.Apply(ctx, state.Applied{
-		Migration: m.Name, Environment: m.Environment, Config: config, ConfigHash: m.Hash(),
-		Schema: schema, Reversible: m.Phases.Retain.Reversible == nil || *m.Phases.Retain.Reversible,
-	})
-	if err != nil {
-		return a, err
-	}
+	a.Created, a.Changes, a.Columns, a.EvidenceVoid = stored.Created, stored.Changes, stored.Columns, stored.Void
 	failpoint.Here("apply.recorded")
 	if w, ok := legacy.(store.PartWatcher); ok {
 		parts, err := w.Parts(ctx)
 		if err != nil {
 			return a, err
 		}
+		a.Parts = a.Status.LegacyChanged != ""
 		if err := st.AcceptParts(ctx, m.Name, parts); err != nil {
 			return a, err
 		}

@@ -25,6 +25,7 @@ type Job struct {
 	Legacy store.Legacy
 	Target store.Target
 	Schema *record.Schema
+	Stored string // InForce.Stored, where Config is that
 
 	beaten store.Mark // with the last beat of whole
 }
@@ -120,6 +121,42 @@ func Applied(ctx context.Context, st *state.Store, name string) (*migration.Conf
 	return m, nil
 }
 
+// InForce is the applied migration file, with what the state does not store from the file at hand:
+// URLs, legacy.standbys, prometheus, webhooks, runbook.
+type InForce struct {
+	Config    *migration.Config
+	Stored    string   // phases.Status.StoredHash of the applied file
+	Unapplied []string // keys in which the file at hand differs: they have no effect
+}
+
+// ReadInForce reads the applied migration file. A DriftError if m, read from file, has another
+// config hash.
+func ReadInForce(ctx context.Context, st *state.Store, m *migration.Config, file string) (f InForce, err error) {
+	stored, err := st.Config(ctx, m.Name)
+	if err != nil {
+		return f, err
+	}
+	if err := checkHash(m, file, stored.ConfigHash); err != nil {
+		return f, err
+	}
+	f.Stored = stored.StoredHash()
+	if f.Config, err = openstore.Stored(stored.Config); err != nil {
+		return f, fmt.Errorf("the applied migration file of %s can't be read: %w", m.Name, err)
+	}
+	public, err := m.Public()
+	if err != nil {
+		return f, err
+	}
+	changes, err := state.ChangesOf(stored.Config, public)
+	for _, c := range changes {
+		f.Unapplied = append(f.Unapplied, c.Key)
+	}
+	// Sides of one config hash differ in what is not stored alone.
+	f.Config.Legacy, f.Config.Target = m.Legacy, m.Target
+	f.Config.Prometheus, f.Config.Webhooks, f.Config.Runbook = m.Prometheus, m.Webhooks, m.Runbook
+	return f, err
+}
+
 // CheckApplied returns a DriftError if the migration file m, read from file, is not the
 // applied one.
 func CheckApplied(ctx context.Context, st *state.Store, m *migration.Config, file string) error {
@@ -137,9 +174,8 @@ func checkHash(m *migration.Config, file, applied string) error {
 	return nil
 }
 
-// LoadApplied rereads the file of the migration name, which may have been changed and applied
-// since. It fails unless the file has the applied hash.
-func LoadApplied(file, name, applied string) (*migration.Config, error) {
+// LoadInForce rereads the file of the migration name, and is ReadInForce of it.
+func LoadInForce(ctx context.Context, st *state.Store, file, name string) (*migration.Config, error) {
 	m, err := openstore.Load(file)
 	switch {
 	case err != nil:
@@ -147,5 +183,6 @@ func LoadApplied(file, name, applied string) (*migration.Config, error) {
 	case m.Name != name:
 		return nil, fmt.Errorf("%s is now the file of %s, not of %s", file, m.Name, name)
 	}
-	return m, checkHash(m, file, applied)
+	f, err := ReadInForce(ctx, st, m, file)
+	return f.Config, err
 }

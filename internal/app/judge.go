@@ -11,9 +11,9 @@ import (
 	"github.com/stranglerfig/migrator/phases"
 )
 
-// NewJudge evaluates by the applied settings. They do not include how Prometheus is reached,
-// which comes from the migration file on this machine.
-func NewJudge(store *state.Store, name string, applied phases.Settings, reach migration.Prometheus) *judge.Judge {
+// NewJudge evaluates by the applied settings. They do not include how Prometheus is reached:
+// reach reads that from the migration file on this machine, for each query.
+func NewJudge(store *state.Store, name string, applied phases.Settings, reach func() migration.Prometheus) *judge.Judge {
 	j := &judge.Judge{
 		State: store, Migration: name, Settings: applied,
 		GateSources: map[string]judge.Source{}, TriggerSources: map[string]judge.Source{},
@@ -34,16 +34,26 @@ func NewJudge(store *state.Store, name string, applied phases.Settings, reach mi
 
 // newSource returns nil if there is nothing to query: alerts are received, and without a
 // migration file the address of Prometheus is not known.
-func newSource(q phases.Question, reach migration.Prometheus, status func(context.Context) (phases.Status, error)) judge.Source {
+func newSource(q phases.Question, reach func() migration.Prometheus, status func(context.Context) (phases.Status, error)) judge.Source {
 	switch {
-	case q.PromQL != "" && reach.URL != "":
-		s := prometheus(reach, q.PromQL)
-		s.Timeout = time.Duration(q.Timeout)
-		return s
+	case q.PromQL != "" && reach().URL != "":
+		return query{reach, q}
 	case len(q.Command) > 0:
 		return &sources.Command{Args: q.Command, Timeout: time.Duration(q.Timeout), Status: status}
 	}
 	return nil
+}
+
+// query is a judge.Source.
+type query struct {
+	reach func() migration.Prometheus
+	of    phases.Question
+}
+
+func (q query) Read(ctx context.Context) judge.Reading {
+	s := prometheus(q.reach(), q.of.PromQL)
+	s.Timeout = time.Duration(q.of.Timeout)
+	return s.Read(ctx)
 }
 
 // prometheus returns a source for one query.

@@ -47,12 +47,12 @@ func OpenMoves(ctx context.Context, st *state.Store, name string, file *migratio
 		}
 	}
 	m.Controller = NewController(st, m.Config, report)
-	m.Controller.Config = applied.ConfigHash
+	m.Controller.Stored = e.Status.StoredHash
 	reach := migration.Prometheus{}
 	if ours {
 		reach = file.Prometheus
 	}
-	m.Judge = NewJudge(st, name, m.Config.Settings(), reach)
+	m.Judge = NewJudge(st, name, m.Config.Settings(), func() migration.Prometheus { return reach })
 	if !needsStores(e.Status, forward) {
 		return m, nil
 	}
@@ -68,7 +68,7 @@ func OpenMoves(ctx context.Context, st *state.Store, name string, file *migratio
 		return nil, err
 	}
 	c := job.Controller(m.Config, report)
-	c.Config, c.Judge = m.Controller.Config, m.Judge
+	c.Stored, c.Judge = m.Controller.Stored, m.Judge
 	m.Controller, m.close = c, job.CloseStores
 	// [mark-checked]: not where a fence is only lifted, which does not touch the target.
 	if p := e.Status.Route.Phase; forward || p == phases.Retain || p == phases.Returning {

@@ -68,7 +68,7 @@ func (c *Controller) Advance(ctx context.Context, a Advance) (Step, error) {
 			return nil // the state refuses the step, and its error names the move that came first
 		}
 		// Settings of another migration file would evaluate other gates than those in force.
-		if c.Config != "" && e.Status.ConfigHash != c.Config {
+		if c.Stored != "" && e.Status.StoredHash != c.Stored {
 			return hint.Errorf(hint.Hint{Do: hint.Retry}, "another migration file was applied since this command began")
 		}
 		if step.Gates, err = c.gates(to, a, e); err == nil && a.DryRun {

@@ -100,7 +100,7 @@ type Controller struct {
 	State     State
 	Migration string
 	Settings  phases.Settings
-	Config    string // hash of what Settings are of; a step is refused once another is applied; "": not compared
+	Stored    string // Status.StoredHash of the file that Settings are of: with another, no step is taken; "": not compared
 	Judge     Judge  // evaluates the measured gates before an advance; nil: the stored evaluations decide
 	Legacy    Legacy
 	Target    store.TargetRecords

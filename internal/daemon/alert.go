@@ -34,7 +34,7 @@ func (e *Engine) Fire(ctx context.Context, a Alert) error {
 	if err != nil {
 		return err
 	}
-	rules, err := e.Rules(ctx, now.Status.ConfigHash)
+	rules, err := e.Rules(ctx)
 	if err != nil {
 		return err
 	}

@@ -69,11 +69,16 @@ func (d *Daemon) lead(ctx context.Context, m *Migration) error {
 	log := d.Log.With("migration", name)
 	maintainer := &Maintainer{
 		Migration: name, State: d.State,
-		Budget: m.Config.Timing().MaintenanceBudget(), Log: d.Log,
-		Open: func(ctx context.Context, hash string) (Stores, error) {
-			return openStores(ctx, d.State, m, hash, log)
+		Log: d.Log,
+		Budget: func(ctx context.Context) (time.Duration, error) {
+			applied, err := app.Applied(ctx, d.State, name)
+			if err != nil {
+				return 0, err
+			}
+			return applied.Timing().MaintenanceBudget(), nil
 		},
-		MaintainState: stateMaintenance(d.State, m, d.Log),
+		Open:          func(ctx context.Context) (Stores, error) { return openStores(ctx, d.State, m, log) },
+		MaintainState: stateMaintenance(d.State, name, d.Log),
 	}
 	engine := d.engine(m)
 	schedule := d.schedule(m, log)
@@ -103,7 +108,7 @@ func (d *Daemon) engine(m *Migration) *Engine {
 	name := m.Config.Name
 	return &Engine{
 		Migration: name, State: d.State, Alerts: evaluationStore{d.State}, Announce: announcer(d.State, name), Log: d.Log,
-		Rules: func(ctx context.Context, _ string) (*Rules, error) {
+		Rules: func(ctx context.Context) (*Rules, error) {
 			applied, err := app.Applied(ctx, d.State, name)
 			if err != nil {
 				return nil, err
@@ -111,12 +116,14 @@ func (d *Daemon) engine(m *Migration) *Engine {
 			if err := applied.Settings().Validate(); err != nil {
 				return nil, hint.Errorf(hint.Hint{Do: hint.Apply}, "the applied migration file of %s is not valid: %w", name, err)
 			}
-			return &Rules{Settings: applied.Settings(), Judge: app.NewJudge(d.State, name, applied.Settings(), m.now().Prometheus)}, nil
+			return &Rules{Settings: applied.Settings(), Judge: app.NewJudge(d.State, name, applied.Settings(), func() migration.Prometheus { return m.now().Prometheus })}, nil
 		},
 	}
 }
 
-// now returns the migration file's present content, or that at the start if it can't be read.
+// now returns the migration file's present content, or that at the start if it can't be read. Only
+// what the state does not store is taken from it: an edited file changes nothing else before it is
+// applied.
 func (m *Migration) now() *migration.Config {
 	if now, err := openstore.Load(m.File); err == nil && now.Name == m.Config.Name {
 		return now
@@ -143,8 +150,7 @@ func announcer(store *state.Store, migration string) func(context.Context, Event
 const pruneEvery = time.Hour
 
 // stateMaintenance rolls up telemetry, and removes old rows.
-func stateMaintenance(store *state.Store, m *Migration, log *slog.Logger) func(context.Context) error {
-	name := m.Config.Name
+func stateMaintenance(store *state.Store, name string, log *slog.Logger) func(context.Context) error {
 	var pruned time.Time
 	return func(ctx context.Context) error {
 		// [state-server]: by whichever leader looks first; it marks the other migrations too.
@@ -162,7 +168,11 @@ func stateMaintenance(store *state.Store, m *Migration, log *slog.Logger) func(c
 			return nil
 		}
 		pruned = time.Now()
-		if err := reconciles.New(store.Pool(), name).Prune(ctx, time.Duration(m.now().Reconcile.Keep)); err != nil {
+		applied, err := app.Applied(ctx, store, name)
+		if err != nil {
+			return err
+		}
+		if err := reconciles.New(store.Pool(), name).Prune(ctx, time.Duration(applied.Reconcile.Keep)); err != nil {
 			return err
 		}
 		return store.Prune(ctx, name)

@@ -35,9 +35,9 @@ type Engine struct {
 	Migration string
 	State     control.State
 	Alerts    Alerts // evaluations of Alertmanager's alerts
-	// Rules returns those of the applied migration file, whose hash is given. It is called
-	// when the hash changes.
-	Rules func(ctx context.Context, configHash string) (*Rules, error)
+	// Rules returns those of the applied migration file. It is called when anything of the file
+	// that is stored has changed.
+	Rules func(ctx context.Context) (*Rules, error)
 	// Announce sends an event that has no entry in the history, once for each topic.
 	// nil: none is sent.
 	Announce func(ctx context.Context, event Event, topic string, detail any) error
@@ -66,7 +66,7 @@ const (
 type engineRun struct {
 	*Engine
 	log             *slog.Logger
-	config          string // hash that rules belong to
+	stored          string // Status.StoredHash that rules belong to
 	rules           *Rules
 	stop            context.CancelFunc // of the rules' sources
 	sources         sync.WaitGroup
@@ -138,8 +138,8 @@ func (w *engineRun) tick(ctx context.Context) {
 	if !ok {
 		return
 	}
-	if e.Status.ConfigHash != w.config || w.rules == nil {
-		ok := w.try("read the applied migration file", func() error { return w.reload(ctx, e.Status.ConfigHash) })
+	if e.Status.StoredHash != w.stored || w.rules == nil {
+		ok := w.try("read the applied migration file", func() error { return w.reload(ctx, e.Status.StoredHash) })
 		if !ok {
 			return
 		}
@@ -168,15 +168,15 @@ func (w *engineRun) snapshot(ctx context.Context) (e phases.Snapshot, ok bool) {
 
 // reload replaces the rules after another migration file was applied. Its sources are
 // queried concurrently with ticks, so that no tick waits for a source.
-func (w *engineRun) reload(ctx context.Context, hash string) error {
-	rules, err := w.Rules(ctx, hash)
+func (w *engineRun) reload(ctx context.Context, stored string) error {
+	rules, err := w.Rules(ctx)
 	if err != nil {
 		return err
 	}
 	w.stop()
 	w.sources.Wait()
 	watch, stop := context.WithCancel(context.WithoutCancel(ctx))
-	w.config, w.rules, w.stop = hash, rules, stop
+	w.stored, w.rules, w.stop = stored, rules, stop
 	rules.Judge.Watched = true
 	w.sources.Go(func() { _ = rules.Judge.Watch(watch) })
 	return nil

@@ -189,7 +189,7 @@ func (b *fixture) engine(change func(e *runningEngine)) *runningEngine {
 	b.t.Cleanup(e.stop)
 	run := &daemon.Engine{
 		Migration: items, State: e.state, Interval: time.Duration(evaluateEvery), Log: slog.New(slog.NewTextHandler(e, nil)),
-		Rules: func(context.Context, string) (*daemon.Rules, error) {
+		Rules: func(context.Context) (*daemon.Rules, error) {
 			return &daemon.Rules{Settings: b.settings, Judge: e.judge}, nil
 		},
 	}

@@ -69,14 +69,14 @@ type Stores interface {
 type Maintainer struct {
 	Migration string
 	State     State
-	// Open opens the stores of the applied migration file, whose hash is given. It is
-	// called when there is work, and again after a failure.
-	Open func(ctx context.Context, configHash string) (Stores, error)
+	// Open opens the stores of the applied migration file. It is called when there is work, and
+	// again after a failure and when anything of the file that is stored has changed.
+	Open func(ctx context.Context) (Stores, error)
 	// MaintainState maintains the state's own tables, every ten seconds. nil: nothing.
 	MaintainState func(ctx context.Context) error
 	// Budget is how long a command may leave a move of authority without progress: the
 	// fence's budget plus the table lock's timeout. The Maintainer waits Margin longer.
-	Budget time.Duration
+	Budget func(ctx context.Context) (time.Duration, error)
 
 	Margin     time.Duration // 0: 5 s
 	Settle     time.Duration // how long a rollback may wait for the fleet in addition; 0: 30 s
@@ -91,7 +91,7 @@ type maintenance struct {
 	*Maintainer
 	log           *slog.Logger
 	stores        Stores
-	config        string // hash that stores were opened for
+	stored        string // Status.StoredHash that stores were opened for
 	move          authorityMove
 	jobs          map[string]*job
 	next          time.Time    // of the next purge
@@ -153,7 +153,7 @@ func (w *maintenance) tick(ctx context.Context) {
 	if w.reportStateLoss(ctx, st) {
 		return
 	}
-	if w.stores != nil && w.config != st.ConfigHash {
+	if w.stores != nil && w.stored != st.StoredHash {
 		w.closeStores()
 	}
 	w.maintainState(ctx)
@@ -180,7 +180,7 @@ func (w *maintenance) tick(ctx context.Context) {
 func (w *maintenance) watchTarget(ctx context.Context, st phases.Status) bool {
 	var lost error
 	ok := w.try(ctx, watchTargetJob, func() error {
-		stores, err := w.open(ctx, st.ConfigHash)
+		stores, err := w.open(ctx, st.StoredHash)
 		if err != nil {
 			return err
 		}
@@ -202,7 +202,7 @@ func (w *maintenance) watchLegacy(ctx context.Context, st phases.Status) {
 	}
 	w.legacyWatched = time.Now()
 	w.try(ctx, "watch legacy", func() error {
-		stores, err := w.open(ctx, st.ConfigHash)
+		stores, err := w.open(ctx, st.StoredHash)
 		if err != nil {
 			return err
 		}
@@ -226,7 +226,7 @@ func (w *maintenance) watchTable(ctx context.Context, st phases.Status) {
 		w.watchFence(ctx, st)
 	}
 	w.try(ctx, "watch the table's parts", func() error {
-		stores, err := w.open(ctx, st.ConfigHash)
+		stores, err := w.open(ctx, st.StoredHash)
 		if err != nil {
 			return err
 		}
@@ -247,7 +247,7 @@ func (w *maintenance) watchTable(ctx context.Context, st phases.Status) {
 // failover, a copy or DDL may have left legacy without the fence, or with a part of it.
 func (w *maintenance) watchFence(ctx context.Context, st phases.Status) {
 	w.try(ctx, "watch the fence", func() error {
-		stores, err := w.open(ctx, st.ConfigHash)
+		stores, err := w.open(ctx, st.StoredHash)
 		if err != nil {
 			return err
 		}
@@ -304,12 +304,19 @@ func (w *maintenance) resumeInterrupted(ctx context.Context) {
 		return
 	}
 	w.move = w.move.observe(e)
+	var budget time.Duration
+	if !w.try(ctx, "read the applied migration file", func() (err error) {
+		budget, err = w.Budget(ctx)
+		return err
+	}) {
+		return
+	}
 	// A live command must not be undone: resuming waits for its whole budget, plus a margin.
-	if !w.move.overdue(e, w.Budget+cmp.Or(w.Margin, maintenanceMargin), cmp.Or(w.Settle, settleWithin)) {
+	if !w.move.overdue(e, budget+cmp.Or(w.Margin, maintenanceMargin), cmp.Or(w.Settle, settleWithin)) {
 		return
 	}
 	w.try(ctx, "resume", func() error {
-		stores, err := w.open(ctx, e.Status.ConfigHash)
+		stores, err := w.open(ctx, e.Status.StoredHash)
 		if err != nil {
 			return err
 		}
@@ -331,7 +338,7 @@ func (w *maintenance) resumeInterrupted(ctx context.Context) {
 
 func (w *maintenance) repair(ctx context.Context, st phases.Status) {
 	w.try(ctx, "repair the journal", func() error {
-		stores, err := w.open(ctx, st.ConfigHash)
+		stores, err := w.open(ctx, st.StoredHash)
 		if err != nil {
 			return err
 		}
@@ -353,7 +360,7 @@ func (w *maintenance) purge(ctx context.Context, st phases.Status) {
 		return
 	}
 	w.try(ctx, "purge", func() error {
-		stores, err := w.open(ctx, st.ConfigHash)
+		stores, err := w.open(ctx, st.StoredHash)
 		if err != nil {
 			return err
 		}
@@ -414,15 +421,15 @@ func (w *maintenance) try(ctx context.Context, name string, do func() error) boo
 	return false
 }
 
-func (w *maintenance) open(ctx context.Context, config string) (Stores, error) {
+func (w *maintenance) open(ctx context.Context, stored string) (Stores, error) {
 	if w.stores != nil {
 		return w.stores, nil
 	}
-	stores, err := w.Open(ctx, config)
+	stores, err := w.Open(ctx)
 	if err != nil {
 		return nil, err
 	}
-	w.stores, w.config = stores, config
+	w.stores, w.stored = stores, stored
 	return stores, nil
 }
 

@@ -118,13 +118,18 @@ func runMaintainer(t *testing.T, phase phases.Phase, f func(w *fakeStores)) (log
 	var out bytes.Buffer
 	synctest.Test(t, func(t *testing.T) {
 		w := &fakeStores{began: time.Now(), status: phases.Status{
-			Migration: "m", Route: phases.Route{Phase: phase, Epoch: 5}, RouteSince: time.Now(), ConfigHash: "one",
+			Migration: "m", Route: phases.Route{Phase: phase, Epoch: 5}, RouteSince: time.Now(), StoredHash: "one",
 		}}
 		m := daemon.Maintainer{
-			Migration: "m", State: w, Budget: 7 * time.Second, Log: slog.New(slog.NewTextHandler(&out, nil)),
-			Open: func(_ context.Context, hash string) (daemon.Stores, error) {
-				w.set(func() { w.opened++ })
-				if hash == "unknown" {
+			Migration: "m", State: w, Log: slog.New(slog.NewTextHandler(&out, nil)),
+			Budget: func(context.Context) (time.Duration, error) { return 7 * time.Second, nil },
+			Open: func(context.Context) (daemon.Stores, error) {
+				unknown := false
+				w.set(func() {
+					w.opened++
+					unknown = w.status.StoredHash == "unknown"
+				})
+				if unknown {
 					return nil, errors.New("the migration file is not the applied one")
 				}
 				return w, nil
@@ -144,7 +149,7 @@ func runMaintainer(t *testing.T, phase phases.Phase, f func(w *fakeStores)) (log
 		if err := <-ended; err != nil {
 			t.Errorf("it ended with %v", err)
 		}
-		if w.opened != w.closed && w.status.ConfigHash != "unknown" {
+		if w.opened != w.closed && w.status.StoredHash != "unknown" {
 			t.Errorf("the stores were opened %d times and closed %d times", w.opened, w.closed)
 		}
 	})
@@ -299,13 +304,13 @@ func TestStoresReopenAfterApply(t *testing.T) {
 	t.Parallel()
 	log := runMaintainer(t, phases.DualRead, func(w *fakeStores) {
 		advanceClock(3 * time.Second)
-		w.set(func() { w.status.ConfigHash, w.status.JournalKeys = "unknown", 1 })
+		w.set(func() { w.status.StoredHash, w.status.JournalKeys = "unknown", 1 })
 		advanceClock(3 * time.Second)
 		w.set(func() {
 			if len(w.repairs) != 0 {
 				t.Error("it repaired by a migration file that is not the applied one")
 			}
-			w.status.ConfigHash = "two"
+			w.status.StoredHash = "two"
 		})
 		advanceClock(10 * time.Second)
 		w.set(func() {

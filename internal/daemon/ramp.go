@@ -30,13 +30,13 @@ func (w *engineRun) advanceRamp(ctx context.Context, e phases.Snapshot) {
 	}
 	if !s.ByItself(at, next) {
 		now, ok := w.snapshot(ctx)
-		if !ok || now.Status.Route != at || now.Status.ConfigHash != w.config {
+		if !ok || now.Status.Route != at || now.Status.StoredHash != w.stored {
 			return
 		}
 		w.reportDue(ctx, at, next, phases.Closed(phases.Gates(next, s, now)))
 		return
 	}
-	ctl := control.Controller{State: w.State, Migration: w.Migration, Settings: s, Config: w.config}
+	ctl := control.Controller{State: w.State, Migration: w.Migration, Settings: s, Stored: w.stored}
 	step, err := ctl.Advance(ctx, control.Advance{To: at.Phase, Cause: phases.CauseSchedule, Reason: "the ramp's next step was due"})
 	if blocked := (*control.GatesClosedError)(nil); errors.As(err, &blocked) {
 		w.reportDue(ctx, at, next, phases.Closed(blocked.Gates))

@@ -25,7 +25,7 @@ type Schedule struct {
 	Migration string
 	Times     Times
 	// Exprs are the cron expressions, by the kind of run, as they are now.
-	Exprs func() map[reconcile.Kind]string
+	Exprs func(ctx context.Context) (map[reconcile.Kind]string, error)
 	// Run makes a run, or resumes an interrupted one of the kind, and returns its number
 	// and its result in one line.
 	Run  func(ctx context.Context, kind reconcile.Kind) (run int64, detail string, err error)
@@ -66,7 +66,10 @@ func (s *Schedule) Loop(ctx context.Context) error {
 }
 
 func (s *Schedule) tick(ctx context.Context, log *slog.Logger) error {
-	exprs := s.Exprs()
+	exprs, err := s.Exprs(ctx)
+	if err != nil {
+		return err
+	}
 	for _, kind := range []reconcile.Kind{reconcile.FullKind, reconcile.SampledKind} {
 		expr := exprs[kind]
 		if expr == "" {

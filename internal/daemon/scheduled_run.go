@@ -2,25 +2,31 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 
 	"github.com/stranglerfig/migrator/internal/app"
-	"github.com/stranglerfig/migrator/internal/hint"
-	"github.com/stranglerfig/migrator/internal/openstore"
 	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/internal/state/reconciles"
+	"github.com/stranglerfig/migrator/internal/statedb"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/reconcile"
 )
 
-// schedule starts reconcile runs at the migration file's times.
+// schedule starts reconcile runs at the times of the applied migration file.
 func (d *Daemon) schedule(m *Migration, log *slog.Logger) *Schedule {
 	return &Schedule{
 		Migration: m.Config.Name, Times: reconciles.New(d.State.Pool(), m.Config.Name), Log: d.Log,
-		Exprs: func() map[reconcile.Kind]string {
-			now := m.now()
-			return map[reconcile.Kind]string{reconcile.SampledKind: now.Reconcile.Schedule, reconcile.FullKind: now.Reconcile.FullSchedule}
+		Exprs: func(ctx context.Context) (map[reconcile.Kind]string, error) {
+			applied, err := app.Applied(ctx, d.State, m.Config.Name)
+			if errors.Is(err, statedb.ErrUnknownMigration) {
+				return nil, nil
+			}
+			if err != nil {
+				return nil, err
+			}
+			return map[reconcile.Kind]string{reconcile.SampledKind: applied.Reconcile.Schedule, reconcile.FullKind: applied.Reconcile.FullSchedule}, nil
 		},
 		Run: func(ctx context.Context, kind reconcile.Kind) (int64, string, error) {
 			return scheduledRun(ctx, d.State, m, kind, log)
@@ -38,12 +44,9 @@ func scheduledRun(ctx context.Context, st *state.Store, m *Migration, kind recon
 	if p := status.Route.Phase; p == phases.Legacy || p == phases.Complete {
 		return 0, "", fmt.Errorf("%w in %s", ErrNothingDue, p)
 	}
-	now, err := openstore.Load(m.File)
+	now, err := app.LoadInForce(ctx, st, m.File, name)
 	if err != nil {
 		return 0, "", err
-	}
-	if now.Name != name || now.Hash() != status.ConfigHash {
-		return 0, "", hint.Errorf(hint.Hint{Do: hint.Apply}, "%s differs from the migration file that is applied to %s", m.File, name)
 	}
 	now.LimitLoad()
 	job, err := app.OpenJob(ctx, st, now)

@@ -20,10 +20,10 @@ type stores struct {
 	mark store.Mark // as the last beat left it
 }
 
-// openStores reads the migration file again, which may have been changed and applied
-// since the daemon began, and opens its stores. It must be the one whose hash is given.
-func openStores(ctx context.Context, st *state.Store, m *Migration, hash string, log *slog.Logger) (Stores, error) {
-	now, err := app.LoadApplied(m.File, m.Config.Name, hash)
+// openStores opens the stores of the migration file that is applied, at the URLs of the file on
+// this machine as it is now.
+func openStores(ctx context.Context, st *state.Store, m *Migration, log *slog.Logger) (Stores, error) {
+	now, err := app.LoadInForce(ctx, st, m.File, m.Config.Name)
 	if err != nil {
 		return nil, err
 	}

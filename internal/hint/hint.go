@@ -30,6 +30,7 @@ const (
 	Rollback            Action = "rollback"              // to the nearest phase that reads from legacy
 	RollbackTo          Action = "rollback-to"           // phase, percentage
 	RollbackToGrace     Action = "rollback-to-grace"     // undo the fence
+	RollbackToLegacy    Action = "rollback-to-legacy"    // to where what is moved may change
 	AcceptMissing       Action = "accept-missing"        // number: roll back without the records that the target has lost
 	Claim               Action = "claim"                 // the target's keys, although the target lost data
 	TakeOver            Action = "take-over"             // the target's keys, from another migration
@@ -61,7 +62,7 @@ const (
 func Actions() []Action {
 	return []Action{
 		Init, GrantOperator, SetStateURL, Listen, SetMigrationFile, Apply, LiftFence, Doctor, Status, Retry,
-		Advance, AdvanceDryRun, Approve, Acknowledge, Resume, Reclaim, Rollback, RollbackTo, RollbackToGrace, AcceptMissing, Claim, TakeOver, Rehearse, SetAside, GateExplain,
+		Advance, AdvanceDryRun, Approve, Acknowledge, Resume, Reclaim, Rollback, RollbackTo, RollbackToGrace, RollbackToLegacy, AcceptMissing, Claim, TakeOver, Rehearse, SetAside, GateExplain,
 		FleetList, FleetEvict, BackfillRun,
 		ReconcileRun, ReconcileFull, ReconcileRepair, ReconcileFullRepair, ReconcileResume, ReconcileList, ReconcileShow,
 		RunbookVerify, RunbookList, RunbookShow, RunbookRender, RunbookResume, RunbookDecide, RunbookApprove,

@@ -40,6 +40,7 @@ func (p *Preflight) Check(ctx context.Context) *Report {
 	m := p.Config
 	r := &Report{Migration: m.Name}
 	p.checkState(ctx, r)
+	p.checkChanged(ctx, r)
 	legacy, err := m.OpenLegacy(ctx)
 	if err != nil {
 		r.refuse("legacy", err)

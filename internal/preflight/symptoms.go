@@ -48,8 +48,10 @@ func symptoms(ctx context.Context, db *state.Store, st phases.Status, m *migrati
 	if st.LegacyChanged != "" {
 		warn("parts", "legacy's table has changed since it was applied: "+st.LegacyChanged, partsHint)
 	}
-	if m != nil && m.Name == st.Migration && m.Hash() != st.ConfigHash {
-		warn("migration-file", "the file differs from the applied one", hint.Hint{Do: hint.Apply})
+	if m != nil && m.Name == st.Migration {
+		if check, found := changed(ctx, db, m); found && check.Result != store.Refused { // a refused one is a check of the file
+			warn("migration-file", check.Detail, hint.Hint{Do: hint.Apply})
+		}
 	}
 	if _, err := db.VerifyHistory(ctx, st.Migration); err != nil {
 		found = append(found, refusal("history", err))

@@ -2,14 +2,16 @@ package state
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/pgfail"
 	"github.com/stranglerfig/migrator/internal/statedb"
 	"github.com/stranglerfig/migrator/migration"
@@ -26,32 +28,76 @@ type Applied struct {
 	Reversible  bool   // retain journals the keys it writes
 }
 
-// Apply creates the migration at legacy, epoch 1, or records that its migration file
-// has changed: results bound to the former config hash open no gate any more, the epoch
-// stays. Nothing is written if nothing changed.
-func (s *Store) Apply(ctx context.Context, a Applied) (st phases.Status, created bool, err error) {
+// StoredHash is phases.Status.StoredHash of the file, as Config of Store returned it.
+func (a Applied) StoredHash() string {
+	sum := sha256.Sum256(a.Config)
+	return hex.EncodeToString(sum[:])
+}
+
+// ToApply is a migration file as Apply stores it, but for legacy's columns.
+func ToApply(m *migration.Config) (Applied, error) {
+	config, err := m.Public()
+	return Applied{
+		Migration: m.Name, Environment: m.Environment, Config: config, ConfigHash: m.Hash(),
+		Reversible: m.Phases.Retain.Reversible == nil || *m.Phases.Retain.Reversible,
+	}, err
+}
+
+// Stored is what an Apply has stored.
+type Stored struct {
+	Created bool
+	// Changes are the keys whose values were stored; empty if the file was applied already.
+	Changes []KeyChange
+	// Columns: legacy's columns are not those that were stored before.
+	Columns bool
+	// Void: results bound to the former config hash open no gate any more.
+	Void bool
+}
+
+// Any reports whether anything was stored.
+func (s Stored) Any() bool { return s.Created || s.Columns || s.Void || len(s.Changes) > 0 }
+
+// Apply creates the migration at legacy, epoch 1, or stores all that its migration file
+// changes, with an entry in the history. The epoch stays. Nothing is written if nothing
+// changed. *ChangeRefusedError, and nothing is written, if a change is refused in the present phase.
+func (s *Store) Apply(ctx context.Context, a Applied) (st phases.Status, done Stored, err error) {
 	lease, renew, err := leaseTimes(a.Config)
 	if err != nil {
-		return st, false, err
+		return st, done, err
 	}
-	tag, err := s.insert(ctx, a, lease, renew)
-	if err != nil {
-		return st, false, err
+	if done.Created, err = s.insert(ctx, a, lease, renew); err != nil {
+		return st, done, err
 	}
-	if tag {
+	if done.Created {
 		st, err = s.Status(ctx, a.Migration)
-		return st, true, err
+		return st, done, err
 	}
 	// With the row locked exclusively: a step that was decided under the former configuration is
-	// committed before, or finds the hash changed.
+	// committed before, or finds that the file has changed.
 	err = s.exclusive(ctx, a.Migration, func(tx pgx.Tx) error {
-		if err := change(ctx, tx, a, lease, renew); err != nil {
+		if done, err = change(ctx, tx, a, lease, renew); err != nil {
 			return err
 		}
 		st, err = statedb.ReadStatus(ctx, tx, a.Migration)
 		return err
 	})
-	return st, false, err
+	return st, done, err
+}
+
+// Compare is what Apply would store of a migration file, or would refuse. Columns are not compared.
+// An unknown migration has no changes.
+func (s *Store) Compare(ctx context.Context, a Applied) (changes []KeyChange, err error) {
+	e, before, err := s.Open(ctx, a.Migration)
+	if errors.Is(err, statedb.ErrUnknownMigration) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if changes, err = ChangesOf(before.Config, a.Config); err != nil {
+		return nil, err
+	}
+	return changes, checkChanges(e.Status.Route, before, a, changes)
 }
 
 func (s *Store) insert(ctx context.Context, a Applied, lease, renew time.Duration) (created bool, err error) {
@@ -80,20 +126,28 @@ func (s *Store) insert(ctx context.Context, a Applied, lease, renew time.Duratio
 	return created, statedb.Explain(err)
 }
 
-func change(ctx context.Context, tx pgx.Tx, a Applied, lease, renew time.Duration) error {
-	var before Applied
-	var phase phases.Phase
-	var same bool
-	err := tx.QueryRow(ctx, `SELECT environment, config_hash, reversible, phase,
-			(environment, config_hash, reversible, schema::jsonb) = ($2, $3, $4, $5::jsonb)
-		FROM migrator.migrations WHERE name = $1`, a.Migration, a.Environment, a.ConfigHash, a.Reversible, string(a.Schema)).
-		Scan(&before.Environment, &before.ConfigHash, &before.Reversible, &phase, &same)
-	if err != nil || same {
-		return err
+// change compares whole documents, not hashes: the config hash leaves out what may be tuned.
+func change(ctx context.Context, tx pgx.Tx, a Applied, lease, renew time.Duration) (done Stored, err error) {
+	var at phases.Route
+	before, err := readApplied(ctx, tx, a.Migration)
+	if err != nil {
+		return done, err
 	}
-	// [return-reversible]: what retain wrote without journalling can't be journalled afterwards.
-	if before.Reversible != a.Reversible && statedb.Fenced(phase) {
-		return hint.Errorf(hint.Hint{Do: hint.RollbackToGrace}, "retain.reversible can't be changed at %s: writes since the fence were made under the other setting", phase)
+	err = tx.QueryRow(ctx, `SELECT phase, percent, epoch, schema::jsonb <> $2::jsonb FROM migrator.migrations WHERE name = $1`,
+		a.Migration, string(a.Schema)).Scan(&at.Phase, &at.Percent, &at.Epoch, &done.Columns)
+	if err != nil {
+		return done, err
+	}
+	if done.Changes, err = ChangesOf(before.Config, a.Config); err != nil {
+		return done, err
+	}
+	if err := checkChanges(at, before, a, done.Changes); err != nil {
+		return Stored{}, err
+	}
+	// Here: the rules of changed columns (done.Columns), which this release stores as they come.
+	done.Void = before.ConfigHash != a.ConfigHash
+	if !done.Any() && before.Environment == a.Environment && before.Reversible == a.Reversible {
+		return done, nil
 	}
 	_, err = tx.Exec(ctx, `UPDATE migrator.migrations SET environment = $2, config = $3, config_hash = $4, schema = $5,
 			reversible = $6, lease_ms = $7, renew_ms = $8,
@@ -101,13 +155,31 @@ func change(ctx context.Context, tx pgx.Tx, a Applied, lease, renew time.Duratio
 		WHERE name = $1`,
 		a.Migration, a.Environment, string(a.Config), a.ConfigHash, string(a.Schema), a.Reversible, lease.Milliseconds(), renew.Milliseconds())
 	if err != nil {
-		return err
+		return done, err
 	}
-	return note(ctx, tx, a.Migration, phases.CauseConfig, "", map[string]any{
-		"before": map[string]any{"config_hash": before.ConfigHash, "environment": before.Environment, "reversible": before.Reversible},
-		"after":  map[string]any{"config_hash": a.ConfigHash, "environment": a.Environment, "reversible": a.Reversible},
+	return done, note(ctx, tx, a.Migration, phases.CauseConfig, reasonOf(done), map[string]any{
+		"before":  map[string]any{"config_hash": before.ConfigHash, "environment": before.Environment, "reversible": before.Reversible},
+		"after":   map[string]any{"config_hash": a.ConfigHash, "environment": a.Environment, "reversible": a.Reversible},
+		"changes": done.Changes, "columns": done.Columns, "evidence_void": done.Void,
 	})
 }
+
+// reasonOf names the changed keys.
+func reasonOf(done Stored) string {
+	var keys []string
+	for _, c := range done.Changes {
+		keys = append(keys, c.Key)
+	}
+	if done.Columns {
+		keys = append(keys, "legacy's columns")
+	}
+	if len(keys) > reasonKeys {
+		keys = append(keys[:reasonKeys:reasonKeys], fmt.Sprintf("and %d more", len(keys)-reasonKeys))
+	}
+	return strings.Join(keys, ", ")
+}
+
+const reasonKeys = 10
 
 // leaseTimes reads the fleet's timing from a migration file; a lease lasts at least
 // three renewals.

@@ -30,14 +30,17 @@ func TestApplyCreatesRecordsChangesAndIsIdempotent(t *testing.T) {
 	if st.Route != (phases.Route{Phase: phases.Legacy, Epoch: 1}) || st.LegacyEpoch != 1 || st.LastCause != "created" || st.LastActor != "postgres" || !st.Reversible {
 		t.Errorf("created: %+v", st)
 	}
-	if _, created, err := s.Apply(t.Context(), applied()); err != nil || created {
+	if _, created, err := s.Apply(t.Context(), applied()); err != nil || created.Any() {
 		t.Errorf("again: %v, %v", created, err)
 	}
 	a := applied()
 	a.ConfigHash, a.Config = "h2", []byte(`{"name": "products",  "fleet":{"lease":"30s","renew":"9s"}}`)
-	st, created, err := s.Apply(t.Context(), a)
-	if err != nil || created || st.ConfigHash != "h2" || st.Route.Epoch != 1 || st.LastCause != "config" {
-		t.Errorf("changed: %+v, %v, %v", st, created, err)
+	st, done, err := s.Apply(t.Context(), a)
+	if want := "fleet.lease: not set → \"30s\", fleet.renew: not set → \"9s\""; changeList(done) != want || !done.Void {
+		t.Errorf("changes %s, want %s", changeList(done), want)
+	}
+	if err != nil || done.Created || st.ConfigHash != "h2" || st.Route.Epoch != 1 || st.LastCause != "config" {
+		t.Errorf("changed: %+v, %v, %v", st, done, err)
 	}
 	got, err := s.Config(t.Context(), testMigration)
 	if err != nil || string(got.Config) != string(a.Config) || got.ConfigHash != "h2" {
@@ -54,7 +57,7 @@ func TestApplyCreatesRecordsChangesAndIsIdempotent(t *testing.T) {
 	}
 	other := applied()
 	other.Migration = "users"
-	if _, created, err := s.Apply(t.Context(), other); err != nil || !created {
+	if _, created, err := s.Apply(t.Context(), other); err != nil || !created.Created {
 		t.Errorf("another: %v, %v", created, err)
 	}
 	all, err := s.List(t.Context())
@@ -380,4 +383,12 @@ func TestAnIntentRestsOnWhatItsTransactionReads(t *testing.T) {
 	if now, err := s.Status(t.Context(), testMigration); err != nil || now.Attempt != "" {
 		t.Errorf("attempt %q is noted, %v", now.Attempt, err)
 	}
+}
+
+func changeList(done state.Stored) string {
+	var list []string
+	for _, c := range done.Changes {
+		list = append(list, c.String())
+	}
+	return strings.Join(list, ", ")
 }

@@ -80,7 +80,7 @@ const ChangedServer = "the state database is on another server, and may have los
 // the state loss. [reclaim-leases]: its leases are over one lease time after the first report.
 const StatusSQL = `
 WITH server AS MATERIALIZED (SELECT migrator.changed_server() AS changed)
-SELECT m.name, m.phase, m.percent, m.epoch, m.phase_since, m.route_since, m.paused, m.config_hash,
+SELECT m.name, m.phase, m.percent, m.epoch, m.phase_since, m.route_since, m.paused, m.config_hash, encode(sha256(convert_to(m.config::text, 'UTF8')), 'hex'),
        (SELECT coalesce(max(e.epoch), 0) FROM migrator.epochs e WHERE e.migration = m.name AND e.phase = 'legacy'),
        greatest((SELECT max(l.lost_at) FROM migrator.leases l WHERE l.migration = m.name AND l.lost_at IS NOT NULL),
                 (SELECT max(e.witnessed_at) FROM migrator.epochs e WHERE e.migration = m.name), m.reclaimed_at, m.unclean_at, CASE WHEN server.changed <> '' THEN clock_timestamp() END),
@@ -127,7 +127,7 @@ func ScanStatus(row pgx.CollectableRow) (st phases.Status, err error) {
 		since, over     *time.Time
 	}
 	err = row.Scan(&st.Migration, &st.Route.Phase, &st.Route.Percent, &st.Route.Epoch, &st.PhaseSince, &st.RouteSince,
-		&st.Paused, &st.ConfigHash, &st.LegacyEpoch, &dirty, &notAfter, &st.Attempt, &st.FenceEra, &st.Reversible,
+		&st.Paused, &st.ConfigHash, &st.StoredHash, &st.LegacyEpoch, &dirty, &notAfter, &st.Attempt, &st.FenceEra, &st.Reversible,
 		&st.ReturnKeys, &st.ReturnRest, &st.FirstFenceEra, &st.ReturnRate, &st.SetsAside, &st.SetAside, &st.ReturnFinal, &st.JournalKeys, &st.LastCause, &st.LastReason, &st.LastActor, &st.Environment, &st.ReturnJournalLost,
 		&st.AcceptedMissing, &st.Unclean, &st.TargetLost, &seen, &st.TargetDoubted, &st.LegacyChanged,
 		&lost.reporter, &lost.phase, &lost.percent, &lost.epoch, &lost.since, &lost.over)

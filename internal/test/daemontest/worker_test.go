@@ -248,16 +248,17 @@ func TestARunIsPausedResumedAndCancelled(t *testing.T) {
 	}
 }
 
-// TestWorkerWithAnotherConfigTakesNoJob: it would compare by other rules than the run.
-func TestWorkerWithAnotherConfigTakesNoJob(t *testing.T) {
+// TestWorkerFollowsWhatIsApplied: it takes no job by rules that are not the run's, and opens the
+// stores again when another file is applied, without a restart.
+func TestWorkerFollowsWhatIsApplied(t *testing.T) {
 	t.Parallel()
-	o, kept := compared(t, 6_000, "rate: 6_000")
-	worker := o.Start(t, "worker")
-	clitest.Until(t, "the worker waits for jobs", func() bool { return strings.Contains(worker.Log.String(), "waiting for jobs") })
-	run := o.Start(t, "reconcile", "run", "--full")
-	if code := run.Exits(); code != clitest.Done {
-		t.Errorf("%d: %s", code, run.Log.String())
+	o, _ := compared(t, 6_000, "rate: 3_000")
+	worker := o.Start(t, "worker", "--workers", "1")
+	says := func(text string, times int) {
+		t.Helper()
+		clitest.Until(t, fmt.Sprintf("the worker says %d times %s", times, text), func() bool { return strings.Count(worker.Log.String(), text) >= times })
 	}
+	says("waiting for jobs", 1)
 	text, err := os.ReadFile(o.Path("migration.yaml"))
 	if err != nil {
 		t.Fatal(err)
@@ -267,22 +268,22 @@ func TestWorkerWithAnotherConfigTakesNoJob(t *testing.T) {
 		t.Errorf("one that starts: %d: %s", code, stderr)
 	}
 	o.Does("apply")
-	run = o.Start(t, "reconcile", "run", "--full")
+	says("another migration file was applied", 1)
+	says("waiting for jobs", 2)
+	run := o.Start(t, "reconcile", "run", "--full")
+	says("joined a run", 1)
 	if code := run.Exits(); code != clitest.Done {
 		t.Errorf("%d: %s", code, run.Log.String())
 	}
-	list, err := kept.JobRows(t.Context(), 2)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, j := range list {
-		if j.State != "done" || strings.Contains(j.Worker, fmt.Sprintf(":%d:", worker.Cmd.Process.Pid)) {
-			t.Errorf("%+v", j)
-		}
-	}
-	if !strings.Contains(worker.Log.String(), "skipping run: its config hash differs") {
-		t.Errorf("it says nothing: %s", worker.Log.String())
-	}
+	// While its own file is not the applied one, it waits.
+	o.Write("migration.yaml", string(text))
+	o.Does("apply")
+	says("waiting for jobs", 3)
+	o.Write("migration.yaml", string(text)+"compare: [{path: /name, ignore: another}, {path: /id, tolerance: 1}]\n")
+	o.SQL(o.State, `UPDATE migrator.migrations SET config = (config::text || ' ')::json`)
+	says("opening the stores again failed", 1)
+	o.Write("migration.yaml", string(text))
+	says("waiting for jobs", 4)
 }
 
 // TestKilledRepairIsResumed: differences that are not repaired yet are found again.

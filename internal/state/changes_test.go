@@ -1,0 +1,96 @@
+package state_test
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/stranglerfig/migrator/internal/hint"
+	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/phases"
+)
+
+// TestWhatMovesChangesInLegacyOnly: in every phase after it each such key is refused, with the way,
+// and nothing of the file is stored; all else is stored in every phase, with a history entry.
+func TestWhatMovesChangesInLegacyOnly(t *testing.T) {
+	t.Parallel()
+	s, _ := open(t)
+	const before = `{"name":"products","legacy":{"store":"postgres","table":"products","key":["id"]},` +
+		`"target":{"store":"redis","key":"p:{id}","format":"hash"},"exclude":["a","b"],"fleet":{"lease":"15s","renew":"5s"},"writing":{"deadline":"1s"}}`
+	moves := []string{
+		`"store":"postgres"`, `"store":"mysql"`, `"table":"products"`, `"table":"goods"`, `"key":["id"]`, `"key":["id","part"]`, `"key":["id"]`, `"key":["id"],"version_column":"v"`,
+		`"store":"redis"`, `"store":"postgres"`, `"key":"p:{id}"`, `"key":"q:{id}"`, `"format":"hash"`, `"format":"json"`,
+		`"format":"hash"`, `"format":"hash","expires":"until"`, `"exclude":["a","b"]`, `"exclude":["a"]`, `"exclude":["a","b"]`, `"fields":[{"name":"id"}]`,
+		`"exclude":["a","b"],`, ``,
+	}
+	a := applied()
+	apply := func(config, hash string) (state.Stored, error) {
+		a.Config, a.ConfigHash = []byte(config), hash
+		_, done, err := s.Apply(t.Context(), a)
+		return done, err
+	}
+	for i := 0; i < len(moves); i += 2 { // in legacy all is stored
+		if done, err := apply(strings.Replace(before, moves[i], moves[i+1], 1), "h2"); err != nil || len(done.Changes) == 0 {
+			t.Errorf("legacy: %s: %v, %v", moves[i+1], done, err)
+		}
+	}
+	_, err := apply(before, "h1")
+	must(t, err)
+	lease := "15s"
+	for _, to := range []phases.Route{shadowWrite, dualRead, cutover, grace, fencedRoute, retain, {Phase: phases.Complete}} {
+		walk(t, s, nil, to)
+		now := strings.Replace(before, `"15s"`, `"`+lease+`"`, 1)
+		for i := 0; i < len(moves); i += 2 {
+			done, err := apply(strings.Replace(strings.Replace(now, moves[i], moves[i+1], 1), `"deadline":"1s"`, `"deadline":"2s"`, 1), "h2")
+			var refused *state.ChangeRefusedError
+			h, _ := hint.Of(err)
+			way := hint.RollbackToLegacy
+			if to.Phase == phases.Complete {
+				way = ""
+			}
+			if !errors.As(err, &refused) || len(refused.Changes) == 0 || done.Any() || h.Do != way || !strings.Contains(h.Text, "another name") {
+				t.Errorf("%s: %s: %+v, %v, %v", to, moves[i+1], done, err, h)
+			}
+		}
+		// Another order of exclude is no other mapping.
+		if _, err := apply(strings.Replace(now, `["a","b"]`, `["b","a"]`, 1), "h1"); err != nil {
+			t.Errorf("%s: %v", to, err)
+		}
+		lease += "0"
+		lease = strings.Replace(lease, "s0", "0s", 1)
+		done, err := apply(strings.Replace(before, `"15s"`, `"`+lease+`"`, 1), "h1")
+		if err != nil || done.Void || !strings.Contains(changeList(done), `fleet.lease: `) {
+			t.Errorf("%s: tuned: %+v, %v", to, done, err)
+		}
+		entries, err := s.History(t.Context(), testMigration, 1)
+		must(t, err)
+		if e := entries[0]; e.Cause != phases.CauseConfig || e.Reason != "exclude, fleet.lease" || !strings.Contains(string(e.Evidence), lease) || strings.Contains(string(e.Evidence), "2s") {
+			t.Errorf("%s: the history has %s: %s", to, e.Reason, e.Evidence)
+		}
+	}
+}
+
+// TestChangesOf: what a document has, had or no longer has, at every depth.
+func TestChangesOf(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ before, after, want string }{
+		{`{"a":1}`, `{"a":1.0}`, "a: 1 → 1.0"},
+		{`{"a":{"b":true}}`, `{}`, "a.b: true → not set"},
+		{`{}`, `{"a":{"b":[1,2]}}`, "a.b: not set → [1,2]"},
+		{`{"a":[{"b":1},{"c":2}]}`, `{"a":[{"b":1,"d":""}]}`, `a[0].d: not set → "", a[1].c: 2 → not set`},
+		{`{"a":[{"command":["x","secret"]}]}`, `{"a":[{"command":["x","other"]}]}`, `a[0].command: "(not shown)" → "(not shown)"`},
+		{`{"a":false}`, `{}`, "a: false → not set"},
+		{`{"a":[]}`, `{}`, "a: [] → not set"},
+		{`{"b":1,"a":2}`, ` {"a": 2, "b": 1}`, ""},
+		{`{"a":9007199254740993}`, `{"a":9007199254740992}`, "a: 9007199254740993 → 9007199254740992"},
+		{`{"a":{"b":{}}}`, `{}`, ""}, // an empty section says nothing
+	} {
+		changes, err := state.ChangesOf([]byte(c.before), []byte(c.after))
+		if got := changeList(state.Stored{Changes: changes}); err != nil || got != c.want {
+			t.Errorf("%s to %s: %q, %v, want %q", c.before, c.after, got, err, c.want)
+		}
+	}
+	if _, err := state.ChangesOf([]byte(`{`), []byte(`{}`)); err == nil {
+		t.Error("half a document is compared")
+	}
+}
