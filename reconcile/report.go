@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/stranglerfig/migrator/internal/oneline"
 )
 
 // WriteReport writes a run and its findings as plain text for a person, and the
@@ -53,13 +55,13 @@ func WriteReport(w io.Writer, run Run, coverage *Coverage, found []Finding) erro
 		fmt.Fprintf(&b, "  took       %12s\n", took.Round(max(time.Millisecond, took/1000)))
 	}
 	if run.Error != "" {
-		fmt.Fprintf(&b, "Stopped: %s\n", run.Error)
+		fmt.Fprintf(&b, "Stopped: %s\n", oneline.Escape(run.Error))
 	}
 	if run.Refused != "" {
-		fmt.Fprintf(&b, "Nothing was repaired: %s\n", printable(run.Refused))
+		fmt.Fprintf(&b, "Nothing was repaired: %s\n", oneline.Escape(run.Refused))
 	}
 	if run.Forced != "" && run.Repair {
-		fmt.Fprintf(&b, "Repaired without a limit on differences: %s\n", printable(run.Forced))
+		fmt.Fprintf(&b, "Repaired without a limit on differences: %s\n", oneline.Escape(run.Forced))
 	}
 	fmt.Fprintf(&b, "May be claimed: %s\n", Claim(run))
 	if coverage != nil {
@@ -110,28 +112,19 @@ func writeFinding(b *strings.Builder, f *Finding) {
 	}
 	fmt.Fprintf(b, "%-8s %s", f.Class, name)
 	if f.Path != "" {
-		fmt.Fprintf(b, "  %s", printable(f.Path))
+		fmt.Fprintf(b, "  %s", oneline.Escape(f.Path))
 	}
 	if n := len(f.Paths) - 1; n > 0 {
 		fmt.Fprintf(b, " and %d more", n)
 	}
 	if f.Detail != "" {
-		fmt.Fprintf(b, "  %s", printable(f.Detail))
+		fmt.Fprintf(b, "  %s", oneline.Escape(f.Detail))
 	}
 	if f.Repaired {
-		fmt.Fprintf(b, "  repaired: %s", printable(f.Repair))
+		fmt.Fprintf(b, "  repaired: %s", oneline.Escape(f.Repair))
 	} else if f.Repair != "" {
-		fmt.Fprintf(b, "  %s", printable(f.Repair))
+		fmt.Fprintf(b, "  %s", oneline.Escape(f.Repair))
 	}
 	b.WriteByte('\n')
 }
 
-// printable keeps control characters of field names and messages off a terminal.
-func printable(s string) string {
-	return strings.Map(func(c rune) rune {
-		if strconv.IsPrint(c) {
-			return c
-		}
-		return '\uFFFD'
-	}, s)
-}

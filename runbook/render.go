@@ -8,6 +8,7 @@ import (
 	"text/template"
 	"time"
 
+	"github.com/stranglerfig/migrator/internal/oneline"
 	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/phases"
 )
@@ -79,13 +80,15 @@ func Render(name string, m *migration.Config, f Facts) ([]byte, error) {
 		p.Steps = append(p.Steps, ramp{Percent: percent, Hundredths: int(percent), First: i == 0, Wait: phases.Duration(wait)})
 	}
 	t, err := template.New(name+".md").Funcs(template.FuncMap{
-		"join":   func(list []string) string { return strings.Join(list, ", ") },
 		"sql":    func(s string) string { return "'" + strings.ReplaceAll(s, "'", "''") + "'" },
 		"yaml":   func(s string) string { return fmt.Sprintf("%q", s) },
 		"lines":  func(list []string) string { return strings.Join(list, "\n") },
 		"needs":  contains,
 		"number": func(f *float64) string { return fmt.Sprintf("%g", *f) },
 		"slug":   func(p phases.Percent) string { return strings.ReplaceAll(p.String(), ".", "-") },
+		"prose":  func(s fmt.Stringer) string { return prose(s.String()) },
+		"words":  prose,
+		"names":  func(list []string) string { return prose(strings.Join(list, ", ")) },
 		"escape": func(s string) string { return strings.ReplaceAll(strings.TrimSpace(s), "${", "$${") },
 	}).ParseFS(templates, "templates/*.md")
 	if err != nil {
@@ -97,6 +100,9 @@ func Render(name string, m *migration.Config, f Facts) ([]byte, error) {
 	}
 	return tidy(out.Bytes()), nil
 }
+
+// prose escapes words of others for a paragraph: they begin no step and name no value.
+func prose(s string) string { return strings.ReplaceAll(oneline.Markdown(s), "${", "$${") }
 
 func contains(list []phases.Phase, p string) bool {
 	for _, one := range list {

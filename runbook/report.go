@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/stranglerfig/migrator/internal/oneline"
 )
 
 // Report is a run as Markdown, for a post-mortem: what happened when, who decided what, and
@@ -23,12 +25,12 @@ type Report struct {
 func (r Report) Markdown() string {
 	var b strings.Builder
 	p := func(format string, args ...any) { fmt.Fprintf(&b, format, args...) }
-	p("# %s: run %d\n\n", cell(r.Title), r.Run)
+	p("# %s: run %d\n\n", oneline.Markdown(r.Title), r.Run)
 	p("- **Ended:** %s", r.Status)
 	if !r.Finished.IsZero() {
 		p(", after %s", r.Finished.Sub(r.Began).Round(time.Second))
 	}
-	p("\n- **Began:** %s\n- **What:** %s\n\n## What happened\n\n", stamp(r.Began), cell(r.Subject))
+	p("\n- **Began:** %s\n- **What:** %s\n\n## What happened\n\n", stamp(r.Began), oneline.Markdown(r.Subject))
 	p("| at (UTC) | step | what | attempt | outcome | took | by |\n|---|---|---|---|---|---|---|\n")
 	for _, x := range r.Records {
 		outcome, took, by := string(x.Outcome), "", x.Actor
@@ -41,13 +43,13 @@ func (r Report) Markdown() string {
 		if x.EndedBy != "" && x.EndedBy != x.Actor {
 			by += ", " + x.EndedBy
 		}
-		p("| %s | %s | %s | %d | %s | %s | %s |\n", x.Began.UTC().Format("15:04:05.000"), cell(x.Block), x.Kind, x.Attempt, outcome, took, cell(by))
+		p("| %s | %s | %s | %d | %s | %s | %s |\n", x.Began.UTC().Format("15:04:05.000"), oneline.Markdown(x.Block), x.Kind, x.Attempt, outcome, took, oneline.Markdown(by))
 	}
 	p("\n## Step by step\n")
 	for _, x := range r.Records {
-		p("\n### %s", cell(x.Block))
+		p("\n### %s", oneline.Markdown(x.Block))
 		if x.Block != x.Step {
-			p(", for %s", cell(x.Step))
+			p(", for %s", oneline.Markdown(x.Step))
 		}
 		if x.Attempt > 1 {
 			p(", attempt %d", x.Attempt)
@@ -60,7 +62,7 @@ func (r Report) Markdown() string {
 		}
 		for _, part := range []struct{ what, text string }{{"Reason", x.Detail.Reason}, {"Failed", x.Detail.Error}} {
 			if part.text != "" {
-				p("\n%s: %s\n", part.what, cell(part.text))
+				p("\n%s: %s\n", part.what, oneline.Markdown(part.text))
 			}
 		}
 		if strings.TrimSpace(x.Detail.Output) != "" {
@@ -72,11 +74,6 @@ func (r Report) Markdown() string {
 }
 
 func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
-
-// cell escapes a text so that it changes neither a table nor a heading.
-func cell(s string) string {
-	return strings.NewReplacer("|", "\\|", "\n", " ", "\r", " ", "<", "&lt;").Replace(s)
-}
 
 // fenced writes a code block whose fence is longer than any inside it.
 func fenced(language, body string) string {

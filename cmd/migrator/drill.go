@@ -205,7 +205,7 @@ func (c *cli) finishDrill(report drill.Report, dir string, kept error) error {
 		return err
 	}
 	if err := c.show(report, func() {
-		c.printf("%s", report.Summary())
+		c.printf("%s", written(report.Summary()))
 		for _, f := range files {
 			c.printf("report      %s\n", f)
 		}

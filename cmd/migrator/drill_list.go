@@ -97,10 +97,10 @@ func newDrillShow(c *cli) *cobra.Command {
 			}
 			return c.show(report, func() {
 				if markdown {
-					c.printf("%s", report.Markdown())
+					c.printf("%s", written(report.Markdown()))
 					return
 				}
-				c.printf("%s", report.Summary())
+				c.printf("%s", written(report.Summary()))
 			})
 		}),
 	}

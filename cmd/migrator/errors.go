@@ -2,13 +2,14 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/stranglerfig/migrator/internal/app"
 	"github.com/stranglerfig/migrator/internal/control"
 	"github.com/stranglerfig/migrator/internal/hint"
+	"github.com/stranglerfig/migrator/internal/oneline"
 	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/internal/statedb"
 	"github.com/stranglerfig/migrator/migration"
@@ -96,22 +97,47 @@ type problem struct {
 	Code  int         `json:"code"`
 }
 
+// errorLines is an error's text with one line for each error that was joined. A line break
+// within one of them is another's, and escaped.
+func errorLines(err error) []string {
+	text := err.Error()
+	var lines []string
+	switch e := err.(type) { //nolint:errorlint // one step at a time
+	case interface{ Unwrap() []error }:
+		for _, one := range e.Unwrap() {
+			lines = append(lines, errorLines(one)...)
+		}
+	case interface{ Unwrap() error }:
+		inner := e.Unwrap()
+		if inner == nil || !strings.HasSuffix(text, inner.Error()) {
+			break
+		}
+		lines = errorLines(inner)
+		lines[0] = oneline.Escape(strings.TrimSuffix(text, inner.Error())) + lines[0]
+		return lines
+	}
+	if strings.Count(text, "\n") != len(lines)-1 { // not joined line by line
+		return []string{oneline.Escape(text)}
+	}
+	return lines
+}
+
 // fail prints the error to stderr, as text or as the -o json contract has it.
 func (c *cli) fail(err error) int {
 	code := exitCode(err)
-	what := err.Error()
+	what := strings.Join(errorLines(err), "\n")
 	h, _ := hint.Of(err)
 	remedy := c.given.text(h)
 	if errors.Is(err, context.Canceled) {
 		what = "stopped by a signal: " + what
 	}
 	if c.settings.Output == outputJSON {
-		_ = json.NewEncoder(c.err).Encode(problem{Error: what, Hint: remedy, Do: h.Do, Of: h.Of, Code: code})
+		_ = writeJSON(c.err, problem{Error: what, Hint: remedy, Do: h.Do, Of: h.Of, Code: code}, "")
 		return code
 	}
-	fmt.Fprintf(c.err, "%s %s\n", c.paint(c.err, red, "Error:"), what)
+	c.note("%s %s", c.paint(c.err, red, "Error:"), written(what))
 	if remedy != "" {
-		fmt.Fprintf(c.err, "%s %s\n", c.paint(c.err, bold, "Try:"), remedy)
+		c.note("%s %s", c.paint(c.err, bold, "Try:"), remedy)
 	}
 	return code
 }

@@ -1,20 +1,52 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
 	"os"
+	"strconv"
 	"strings"
+	"unicode/utf16"
 	"unicode/utf8"
+
+	"github.com/stranglerfig/migrator/internal/oneline"
 )
 
 // json prints v as the -o json contract has it: one document, indented.
 func (c *cli) json(v any) error {
-	e := json.NewEncoder(c.out)
-	e.SetIndent("", "  ")
+	return writeJSON(c.out, v, "  ")
+}
+
+// writeJSON writes v as JSON that a terminal does not interpret either: what does not print is
+// escaped. Outside of strings JSON has no such characters.
+func writeJSON(w io.Writer, v any, indent string) error {
+	var text bytes.Buffer
+	e := json.NewEncoder(&text)
+	e.SetIndent("", indent)
 	e.SetEscapeHTML(false)
-	return e.Encode(v)
+	if err := e.Encode(v); err != nil {
+		return err
+	}
+	_, err := io.WriteString(w, string(printedJSON(text.String())))
+	return err
+}
+
+func printedJSON(text string) written {
+	var out strings.Builder
+	for _, r := range text {
+		switch {
+		case r == '\n' || strconv.IsPrint(r):
+			out.WriteRune(r)
+		case r < 0x10000:
+			fmt.Fprintf(&out, `\u%04x`, r)
+		default:
+			high, low := utf16.EncodeRune(r)
+			fmt.Fprintf(&out, `\u%04x\u%04x`, high, low)
+		}
+	}
+	return written(out.String())
 }
 
 // show prints v as JSON, or calls text.
@@ -26,11 +58,45 @@ func (c *cli) show(v any, text func()) error {
 	return nil
 }
 
-func (c *cli) printf(format string, args ...any) { fmt.Fprintf(c.out, format, args...) }
+// printf prints text. Arguments are shown as one line each, escaped, but for those of type
+// written: names, reasons and errors may be words of others.
+func (c *cli) printf(format string, args ...any) { fmt.Fprintf(c.out, format, foreign(args)...) }
 
-// note prints progress to stderr, so that stdout contains the result alone.
+// note prints progress to stderr, so that stdout contains the result alone. Its arguments are
+// shown as printf's.
 func (c *cli) note(format string, args ...any) {
-	fmt.Fprintf(c.err, format+"\n", args...)
+	fmt.Fprintf(c.err, format+"\n", foreign(args)...)
+}
+
+// written is text that may have colours and line breaks: whatever of it is of others is escaped.
+type written string
+
+// longestArgument is the length in bytes to which an argument is shown.
+const longestArgument = 16 << 10
+
+// argument formats a value by the verb that is given for it, and escapes the result.
+type argument struct{ value any }
+
+// Format implements fmt.Formatter.
+func (a argument) Format(s fmt.State, verb rune) {
+	text := fmt.Sprintf(fmt.FormatString(s, verb), a.value)
+	if len(text) > longestArgument {
+		text = text[:longestArgument] + " ..."
+	}
+	_, _ = io.WriteString(s, oneline.Escape(text))
+}
+
+func foreign(args []any) []any {
+	shown := make([]any, len(args))
+	for i, a := range args {
+		switch a.(type) {
+		case written, int: // an int may be a width
+			shown[i] = a
+		default:
+			shown[i] = argument{a}
+		}
+	}
+	return shown
 }
 
 // Styles.
@@ -47,18 +113,22 @@ func (c *cli) colour(w io.Writer) bool {
 	return os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb" && isTerminal(w)
 }
 
-func (c *cli) paint(w io.Writer, style, s string) string {
-	if !c.colour(w) {
-		return s
+// paint escapes a text, and colours it where w may get colours; no style, no colour.
+func (c *cli) paint(w io.Writer, style, s string) written {
+	s = oneline.Escape(s)
+	if style == "" || !c.colour(w) {
+		return written(s)
 	}
-	return "\x1b[" + style + "m" + s + "\x1b[0m"
+	return written("\x1b[" + style + "m" + s + "\x1b[0m")
 }
 
-// table prints rows in aligned columns; the first row is the head.
+// table prints rows in aligned columns; the first row is the head. Cells are escaped.
 func (c *cli) table(rows [][]string) {
 	widths := map[int]int{}
 	for _, row := range rows {
 		for i, cell := range row {
+			cell = oneline.Escape(cell)
+			row[i] = cell
 			widths[i] = max(widths[i], utf8.RuneCountInString(cell))
 		}
 	}
@@ -70,9 +140,9 @@ func (c *cli) table(rows [][]string) {
 				line.WriteString(strings.Repeat(" ", widths[i]-utf8.RuneCountInString(cell)+2))
 			}
 		}
-		text := strings.TrimRight(line.String(), " ")
+		text := written(strings.TrimRight(line.String(), " "))
 		if n == 0 {
-			text = c.paint(c.out, bold, text)
+			text = c.paint(c.out, bold, string(text))
 		}
 		fmt.Fprintln(c.out, text)
 	}

@@ -73,7 +73,7 @@ func (c *cli) printPlan(p *preflight.Report) {
 }
 
 func (c *cli) printChecks(checks []store.Check) {
-	marks := map[store.CheckResult]string{
+	marks := map[store.CheckResult]written{
 		store.Good:    c.paint(c.out, green, "ok     "),
 		store.Warned:  c.paint(c.out, yellow, "warning"),
 		store.Refused: c.paint(c.out, red, "refused"),

@@ -74,7 +74,7 @@ func (c *cli) explanation(x *reconcile.Explanation) {
 	case x.Same:
 		line("verdict", "%s", c.paint(c.out, green, "the same"))
 	default:
-		line("verdict", "%s", c.paint(c.out, red, string(x.Class))+": "+reconcile.Meaning(x.Class)+"; a run counts it if it lasts")
+		line("verdict", "%s", c.paint(c.out, red, string(x.Class))+written(": "+reconcile.Meaning(x.Class)+"; a run counts it if it lasts"))
 		if x.Detail != "" {
 			line("", "%s", strconv.QuoteToGraphic(x.Detail))
 		}
@@ -102,7 +102,7 @@ func (c *cli) explanation(x *reconcile.Explanation) {
 		}
 		rows = append(rows, []string{name, f.Type, f.Rule, f.InLegacy, f.InTarget, strings.Join(differs, ", ")})
 	}
-	c.table(printableCells(rows))
+	c.table(rows)
 	if len(x.Findings) == 0 {
 		c.printf("\nNo finding of an earlier run is kept for this key.\n")
 		return
@@ -116,7 +116,7 @@ func (c *cli) explanation(x *reconcile.Explanation) {
 		}
 		rows = append(rows, []string{strconv.FormatInt(f.Run, 10), f.Began.Format(time.DateTime), string(f.Class), f.Path, done})
 	}
-	c.table(printableCells(rows))
+	c.table(rows)
 }
 
 func sideText(s reconcile.Side, version string) string {
@@ -137,19 +137,4 @@ func sideText(s reconcile.Side, version string) string {
 		text += ": " + strconv.QuoteToGraphic(s.Detail)
 	}
 	return text
-}
-
-// printableCells replaces control characters, which names may contain.
-func printableCells(rows [][]string) [][]string {
-	for _, row := range rows {
-		for i, cell := range row {
-			row[i] = strings.Map(func(r rune) rune {
-				if strconv.IsPrint(r) {
-					return r
-				}
-				return '\uFFFD'
-			}, cell)
-		}
-	}
-	return rows
 }

@@ -166,7 +166,7 @@ func outcomeWord(s runbook.Record) string {
 	return string(s.Outcome)
 }
 
-func (c *cli) paintStatus(word string) string {
+func (c *cli) paintStatus(word string) written {
 	switch first, _, _ := strings.Cut(word, " "); first {
 	case "done", "approved":
 		return c.paint(c.out, green, word)
@@ -175,7 +175,7 @@ func (c *cli) paintStatus(word string) string {
 	case "waiting", "compensated", "compensating", "unknown", "waits", "no":
 		return c.paint(c.out, yellow, word)
 	}
-	return word
+	return c.paint(c.out, "", word)
 }
 
 func newRunbookApprove(c *cli) *cobra.Command {

@@ -19,18 +19,17 @@ func (c *cli) runbookProgress(ctx context.Context, runs *runbooks.Runs, id int64
 		}
 		switch e.What {
 		case "begin":
-			line := at + c.paint(c.err, bold, e.Block.ID)
+			of, after := "", ""
 			if e.Block != e.Step {
-				line += " for " + e.Step.ID
+				of = " for " + e.Step.ID
 			}
-			line += " " + c.paint(c.err, dim, string(e.Block.Kind))
 			if e.Record.Attempt > 1 {
-				line += fmt.Sprintf(", attempt %d", e.Record.Attempt)
+				after = fmt.Sprintf(", attempt %d", e.Record.Attempt)
 			}
 			if e.Block.Title != "" {
-				line += ": " + e.Block.Title
+				after += ": " + e.Block.Title
 			}
-			c.note("%s", line)
+			c.note("%s%s%s %s%s", at, c.paint(c.err, bold, e.Block.ID), of, c.paint(c.err, dim, string(e.Block.Kind)), after)
 		case "line":
 			c.note("      %s", c.paint(c.err, dim, e.Text))
 		case "warn":
@@ -42,26 +41,22 @@ func (c *cli) runbookProgress(ctx context.Context, runs *runbooks.Runs, id int64
 			}
 			c.note("      %s", e.Text)
 		case "end":
-			c.note("      %s", c.outcomeLine(e.Record))
+			style := green
+			switch e.Record.Outcome {
+			case runbook.Failed:
+				style = red
+			case runbook.Unknown:
+				style = yellow
+			}
+			why := ""
+			for _, text := range []string{e.Record.Detail.Reason, e.Record.Detail.Error} {
+				if text != "" {
+					why += ": " + text
+				}
+			}
+			c.note("      %s%s", c.paint(c.err, style, outcomeWord(e.Record)), why)
 		}
 	}
-}
-
-func (c *cli) outcomeLine(r runbook.Record) string {
-	style := green
-	switch r.Outcome {
-	case runbook.Failed:
-		style = red
-	case runbook.Unknown:
-		style = yellow
-	}
-	line := c.paint(c.err, style, outcomeWord(r))
-	for _, text := range []string{r.Detail.Reason, r.Detail.Error} {
-		if text != "" {
-			line += ": " + text
-		}
-	}
-	return line
 }
 
 // requestApproval asks for the approval on this terminal. Without an answer it returns:

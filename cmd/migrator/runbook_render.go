@@ -41,7 +41,7 @@ names' times to live and the members of the approving role.`,
 			result := map[string]string{"runbook": args[0], "migration": b.Config.Name, "file": out, "text": string(text)}
 			return c.show(result, func() {
 				if out == "" {
-					c.printf("%s", text)
+					c.printf("%s", written(text))
 					return
 				}
 				c.printf("wrote %s. To check it: migrator runbook verify %s\n", out, out)

@@ -119,10 +119,9 @@ func (c *cli) printStatus(s app.Status) {
 		c.printf("  %s\n", c.paint(c.out, red, "fence      legacy may refuse writes, and writes may fail: a command moves authority, or was interrupted"))
 		c.printf("             try: migrator phase advance, which resumes it, or migrator phase rollback --to grace --yes, which undoes it\n")
 	}
-	fleet := fmt.Sprintf("%d instances, settled", s.Fleet.Live)
+	fleet := written(fmt.Sprintf("%d instances, settled", s.Fleet.Live))
 	if !s.Settled {
-		fleet = fmt.Sprintf("%d instances, %d behind, %d lapsed", s.Fleet.Live, s.Fleet.Behind, len(s.Fleet.Lapsed))
-		fleet = c.paint(c.out, yellow, fleet)
+		fleet = c.paint(c.out, yellow, fmt.Sprintf("%d instances, %d behind, %d lapsed", s.Fleet.Live, s.Fleet.Behind, len(s.Fleet.Lapsed)))
 	}
 	c.printf("  fleet      %s\n", fleet)
 	c.printf("  journal    %s keys behind in the target\n", humanize.Count(st.JournalKeys))

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/stranglerfig/migrator/internal/oneline"
 )
 
 // Verdict is PASS or FAIL.
@@ -19,10 +21,10 @@ func (r *Report) Summary() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "Drill %d of %s: %s\n", r.Drill, r.Migration, r.Verdict())
 	for _, reason := range r.Reasons {
-		fmt.Fprintf(&b, "reason      %s\n", reason)
+		fmt.Fprintf(&b, "reason      %s\n", oneline.Escape(reason))
 	}
 	for _, row := range r.rows() {
-		fmt.Fprintf(&b, "%-11s %s\n", row[0], row[1])
+		fmt.Fprintf(&b, "%-11s %s\n", row[0], oneline.Escape(row[1]))
 	}
 	return b.String()
 }
@@ -80,19 +82,19 @@ func (r *Report) operations() string {
 // Markdown is the report as a document.
 func (r *Report) Markdown() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "# Rollback drill %d of %s: %s\n\n", r.Drill, cell(r.Migration), r.Verdict())
+	fmt.Fprintf(&b, "# Rollback drill %d of %s: %s\n\n", r.Drill, oneline.Markdown(r.Migration), r.Verdict())
 	fmt.Fprintf(&b, "%s to %s, in %s, by %s, on configuration `%s` (rehearsal `%s`).\n\n",
-		stamp(r.Began), stamp(r.Finished), cell(r.Environment), cell(r.Actor), short(r.ConfigHash), short(r.Rehearsal))
+		stamp(r.Began), stamp(r.Finished), oneline.Markdown(r.Environment), oneline.Markdown(r.Actor), short(r.ConfigHash), short(r.Rehearsal))
 	if len(r.Reasons) > 0 {
 		b.WriteString("## Why it failed\n\n")
 		for _, reason := range r.Reasons {
-			fmt.Fprintf(&b, "- %s\n", cell(reason))
+			fmt.Fprintf(&b, "- %s\n", oneline.Markdown(reason))
 		}
 		b.WriteByte('\n')
 	}
 	b.WriteString("| what | |\n|---|---|\n")
 	for _, row := range r.rows() {
-		fmt.Fprintf(&b, "| %s | %s |\n", row[0], cell(row[1]))
+		fmt.Fprintf(&b, "| %s | %s |\n", row[0], oneline.Markdown(row[1]))
 	}
 	b.WriteString("\n## Steps\n\n| began | step | took | |\n|---|---|---|---|\n")
 	for _, s := range r.Steps {
@@ -100,19 +102,19 @@ func (r *Report) Markdown() string {
 		if !s.OK {
 			result = "**FAIL**"
 		}
-		fmt.Fprintf(&b, "| %s | %s | %.2f s | %s %s |\n", s.Began.Format("15:04:05.000"), cell(s.Name), s.Took, result, cell(s.Detail))
+		fmt.Fprintf(&b, "| %s | %s | %.2f s | %s %s |\n", s.Began.Format("15:04:05.000"), oneline.Markdown(s.Name), s.Took, result, oneline.Markdown(s.Detail))
 	}
 	if h := r.Healthy; h != nil {
 		fmt.Fprintf(&b, "\n## Before the fault\n\n%d reads and %d acknowledged writes in %.0f s.\n\n| trigger | acts | verdicts | last |\n|---|---|---|---|\n",
 			h.Reads, h.Writes, h.Until.Sub(h.From).Seconds())
 		for _, l := range h.Triggers {
-			fmt.Fprintf(&b, "| %s | %t | %s | %s |\n", l.Trigger, l.Acts, l.counts(), cell(l.Last))
+			fmt.Fprintf(&b, "| %s | %t | %s | %s |\n", l.Trigger, l.Acts, l.counts(), oneline.Markdown(l.Last))
 		}
 	}
 	if len(r.FaultTargets) > 0 {
 		b.WriteString("\n## Instances with the fault\n\n| instance | what it is | active | operations | first |\n|---|---|---|---|---|\n")
 		for _, p := range r.FaultTargets {
-			fmt.Fprintf(&b, "| %s | %s | %t | %d | %s |\n", cell(p.Instance), cell(p.About), p.Armed, p.Executed, stamp(p.First))
+			fmt.Fprintf(&b, "| %s | %s | %t | %d | %s |\n", oneline.Markdown(p.Instance), oneline.Markdown(p.About), p.Armed, p.Executed, stamp(p.First))
 		}
 	}
 	if f := r.Fired; f != nil && len(f.Inputs) > 0 {
@@ -122,7 +124,7 @@ func (r *Report) Markdown() string {
 	if r.Ledger != nil && len(r.Ledger.Violations) > 0 {
 		b.WriteString("\n## Violations\n\n")
 		for _, v := range r.Ledger.Violations {
-			fmt.Fprintf(&b, "- %s\n", cell(v))
+			fmt.Fprintf(&b, "- %s\n", oneline.Markdown(v))
 		}
 	}
 	return b.String()
@@ -139,11 +141,6 @@ func (l *Observations) counts() string {
 		return "not evaluated"
 	}
 	return strings.Join(parts, ", ")
-}
-
-// cell escapes a text for a table or a list.
-func cell(s string) string {
-	return strings.NewReplacer("|", "\\|", "\n", " ", "\r", " ", "<", "&lt;").Replace(s)
 }
 
 func short(hash string) string { return hash[:min(12, len(hash))] }

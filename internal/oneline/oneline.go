@@ -1,22 +1,71 @@
-// Package oneline shows a foreign text as one line that a terminal does not interpret.
+// Package oneline shows words of others (names of roles and instances, reasons, alerts, a
+// server's errors) as one line that changes nothing around it: no terminal interprets it, and it
+// can't look like a line of its own.
 package oneline
 
 import (
+	"strconv"
 	"strings"
-	"unicode"
+	"unicode/utf8"
 )
 
-// Of shortens a text to one line without control characters, at most 300 characters.
+// limit is the number of characters that Of shows.
+const limit = 300
+
+// Of escapes a text, and shortens it to 300 characters.
 func Of(s string) string {
-	printable := func(r rune) rune {
-		if unicode.IsPrint(r) {
-			return r
+	if utf8.RuneCountInString(s) > limit {
+		at := 0
+		for range limit {
+			_, n := utf8.DecodeRuneInString(s[at:])
+			at += n
 		}
-		return ' '
+		return Escape(s[:at]) + " ..."
 	}
-	s = strings.Join(strings.Fields(strings.Map(printable, s)), " ")
-	if runes := []rune(s); len(runes) > 300 {
-		return string(runes[:300]) + " ..."
-	}
-	return s
+	return Escape(s)
 }
+
+// Escape writes everything that does not print as Go does in a string: a line break is \n, an
+// escape sequence begins with \x1b, a mark that turns the direction of writing around is
+// \u202e, a byte that is not UTF-8 is \xff. Other texts stay as they are.
+func Escape(s string) string {
+	at := odd(s)
+	if at < 0 {
+		return s
+	}
+	var b strings.Builder
+	b.WriteString(s[:at])
+	for s = s[at:]; s != ""; {
+		r, n := utf8.DecodeRuneInString(s)
+		if shows(r, n) {
+			b.WriteString(s[:n])
+		} else {
+			quoted := strconv.Quote(s[:n])
+			b.WriteString(quoted[1 : len(quoted)-1])
+		}
+		s = s[n:]
+	}
+	return b.String()
+}
+
+// odd is the position of the first character that does not print; -1: there is none.
+func odd(s string) int {
+	for i := 0; i < len(s); {
+		r, n := utf8.DecodeRuneInString(s[i:])
+		if !shows(r, n) {
+			return i
+		}
+		i += n
+	}
+	return -1
+}
+
+func shows(r rune, n int) bool {
+	return strconv.IsPrint(r) && (r != utf8.RuneError || n > 1)
+}
+
+// Markdown escapes a text for a paragraph, a list or a cell of a table: it begins no code, link,
+// image, HTML or cell.
+func Markdown(s string) string { return markup.Replace(Escape(s)) }
+
+var markup = strings.NewReplacer(`\`, `\\`, "|", `\|`, "`", "\\`", "[", `\[`, "]", `\]`, "<", "&lt;", "&", "&amp;")

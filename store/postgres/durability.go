@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/stranglerfig/migrator/internal/hint"
+	"github.com/stranglerfig/migrator/internal/oneline"
 	"github.com/stranglerfig/migrator/store"
 )
 
@@ -40,7 +41,7 @@ func (f *findings) checkDurability(ctx context.Context, pool *pgxpool.Pool, side
 	_, err = pgx.ForEachRow(rows, []any{&rank, &detail, &remedy}, func() error {
 		*f = append(*f, store.Check{
 			Name: side + "-durability", Result: store.Warned, Hint: hint.Hint{Text: remedy},
-			Detail: fmt.Sprintf("%s: a crash may lose writes that were acknowledged, and then the two stores differ", shown(detail)),
+			Detail: fmt.Sprintf("%s: a crash may lose writes that were acknowledged, and then the two stores differ", oneline.Escape(detail)),
 		})
 		return nil
 	})

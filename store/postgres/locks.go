@@ -98,12 +98,12 @@ func (h holder) end() string {
 	if h.gid == "" {
 		return fmt.Sprintf("SELECT pg_terminate_backend(%d)", h.pid)
 	}
-	return "ROLLBACK PREPARED " + printable(h.gid) + " (or COMMIT PREPARED, as its transaction manager decided), as its owner or a superuser, in this database"
+	return "ROLLBACK PREPARED " + shownLiteral(h.gid) + " (or COMMIT PREPARED, as its transaction manager decided), as its owner or a superuser, in this database"
 }
 
-// printable is the literal of a text that may hold signs which a terminal interprets: those are
+// shownLiteral is the SQL literal of a text that may hold signs which a terminal interprets: those are
 // escaped.
-func printable(s string) string {
+func shownLiteral(s string) string {
 	var b strings.Builder
 	escaped := false
 	for _, r := range s {

@@ -5,10 +5,10 @@ import (
 	"fmt"
 	"strings"
 	"time"
-	"unicode"
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/stranglerfig/migrator/internal/oneline"
 	"github.com/stranglerfig/migrator/store"
 )
 
@@ -56,11 +56,11 @@ func (l *Legacy) PartChanges(ctx context.Context, before, now []store.Part) (cha
 		}
 		switch {
 		case p.Parent == 0:
-			all = append(all, "table "+shown(p.Name)+" was dropped, or is another one")
+			all = append(all, "table "+oneline.Escape(p.Name)+" was dropped, or is another one")
 		case there:
-			all = append(all, "partition "+shown(p.Name)+" was detached")
+			all = append(all, "partition "+oneline.Escape(p.Name)+" was detached")
 		default:
-			all = append(all, "partition "+shown(p.Name)+" was dropped")
+			all = append(all, "partition "+oneline.Escape(p.Name)+" was dropped")
 		}
 	}
 	for _, p := range now {
@@ -72,11 +72,11 @@ func (l *Legacy) PartChanges(ctx context.Context, before, now []store.Part) (cha
 				return "", false, false, err
 			}
 			come = come || filled
-			all = append(all, "partition "+shown(p.Name)+" was added, "+map[bool]string{true: "with records", false: "empty"}[filled])
+			all = append(all, "partition "+oneline.Escape(p.Name)+" was added, "+map[bool]string{true: "with records", false: "empty"}[filled])
 		case old.Name != p.Name:
-			all = append(all, shown(old.Name)+" was renamed to "+shown(p.Name))
+			all = append(all, oneline.Escape(old.Name)+" was renamed to "+oneline.Escape(p.Name))
 		case old.Parent != p.Parent:
-			all = append(all, "partition "+shown(p.Name)+" was moved within the table")
+			all = append(all, "partition "+oneline.Escape(p.Name)+" was moved within the table")
 		}
 	}
 	if len(all) > maxPartChanges {
@@ -102,16 +102,6 @@ func (l *Legacy) partFilled(ctx context.Context, p store.Part) (filled bool, err
 		return false, fmt.Errorf("look into partition %s of legacy table %s: %w", p.Name, l.table(), err)
 	}
 	return filled, nil
-}
-
-// shown is a relation's name without signs that a terminal interprets.
-func shown(name string) string {
-	return strings.Map(func(r rune) rune {
-		if unicode.IsPrint(r) {
-			return r
-		}
-		return unicode.ReplacementChar
-	}, name)
 }
 
 func byID(parts []store.Part) map[int64]store.Part {
