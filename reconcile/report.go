@@ -127,4 +127,3 @@ func writeFinding(b *strings.Builder, f *Finding) {
 	}
 	b.WriteByte('\n')
 }
-

@@ -2,16 +2,20 @@
 package sqlconsole
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/stranglerfig/migrator/internal/pgfail"
+	"github.com/stranglerfig/migrator/record"
 	"github.com/stranglerfig/migrator/runbook"
 )
 
@@ -34,8 +38,11 @@ func (c *Console) connect(ctx context.Context, connection, application string, t
 		return nil, err
 	}
 	config, err := pgx.ParseConfig(url)
-	if err != nil {
-		return nil, fmt.Errorf("the URL of the connection %s can't be read: it must look like postgres://user:password@host:5432/database", connection)
+	if err != nil || record.SplitsPassword(url) {
+		return nil, fmt.Errorf("the URL of the connection %s can't be read: it must look like postgres://user:password@host:5432/database, with special characters in the password %%-encoded", connection)
+	}
+	config.BuildFrontend = func(r io.Reader, w io.Writer) *pgproto3.Frontend {
+		return pgproto3.NewFrontend(pgfail.Withhold(bufio.NewReader(r), ""), w)
 	}
 	config.ConnectTimeout = consoleConnect
 	config.DefaultQueryExecMode = pgx.QueryExecModeSimpleProtocol

@@ -13,6 +13,7 @@ import (
 	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/pgfail"
 	"github.com/stranglerfig/migrator/phases"
+	"github.com/stranglerfig/migrator/record"
 )
 
 // ErrURL refuses a URL that can't be one of a PostgreSQL database.
@@ -25,7 +26,7 @@ func ParseURL(url string) (*pgxpool.Config, error) {
 		return nil, hint.Errorf(hint.Hint{Do: hint.SetStateURL}, "no URL of the state database is given; want postgres://user:password@host:5432/database")
 	}
 	cfg, err := pgxpool.ParseConfig(url)
-	if err != nil {
+	if err != nil || record.SplitsPassword(url) {
 		return nil, ErrURL
 	}
 	if _, named := cfg.ConnConfig.RuntimeParams["application_name"]; !named {

@@ -58,9 +58,9 @@ func connect(ctx context.Context, side, url string) (*pgxpool.Pool, error) {
 		return nil, hint.With(record.URLError("no URL for the "+side+" PostgreSQL"), hint.Hint{Text: "set " + side + ".url or " + side + ".url_file in the migration file"})
 	}
 	config, err := pgxpool.ParseConfig(url)
-	if err != nil {
+	if err != nil || record.SplitsPassword(url) {
 		return nil, hint.With(record.URLError("the URL of the "+side+" PostgreSQL can't be read"),
-			hint.Hint{Text: "write it as postgres://user:password@host:5432/database"})
+			hint.Hint{Text: "write it as postgres://user:password@host:5432/database, with special characters in the password %-encoded"})
 	}
 	for name, value := range sessionSettings {
 		config.ConnConfig.RuntimeParams[name] = value
@@ -77,7 +77,7 @@ func connect(ctx context.Context, side, url string) (*pgxpool.Pool, error) {
 		return withLowWater(conn), nil
 	}
 	config.ConnConfig.BuildFrontend = func(r io.Reader, w io.Writer) *pgproto3.Frontend {
-		return pgproto3.NewFrontend(bufio.NewReaderSize(r, 2*lowWaterBytes), w)
+		return pgproto3.NewFrontend(pgfail.Withhold(bufio.NewReaderSize(r, 2*lowWaterBytes), lateMark), w)
 	}
 	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {

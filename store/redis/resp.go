@@ -157,7 +157,7 @@ func (c *bulkConn) header() (kind byte, n int, err error) {
 	}
 	switch line[0] {
 	case '-':
-		c.refused = string(line[1:])
+		c.refused = withholdText(string(line[1:]))
 		return '-', 0, nil
 	case '+':
 		return '+', 0, nil

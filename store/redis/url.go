@@ -33,6 +33,9 @@ func dial(raw string) (goredis.UniversalClient, error) {
 	if !ok {
 		return nil, badURL("not a URL")
 	}
+	if record.SplitsPassword(raw) {
+		return nil, badURL("can't be read")
+	}
 	switch scheme {
 	case "redis", "rediss", "unix":
 	case "redis+sentinel", "rediss+sentinel":
@@ -44,7 +47,7 @@ func dial(raw string) (goredis.UniversalClient, error) {
 		return nil, badURL("unknown scheme " + scheme)
 	}
 	u, err := url.Parse(raw)
-	if err != nil || u.User == nil && strings.Contains(rest, "@") {
+	if err != nil {
 		return nil, badURL("can't be read")
 	}
 	query := u.Query()
@@ -77,7 +80,7 @@ func dial(raw string) (goredis.UniversalClient, error) {
 	// Only this package sends a command again: it knows which ones may run twice.
 	o.MaxRetries, o.DialerRetries, o.ContextTimeoutEnabled = -1, 1, true
 	o.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
-	return goredis.NewClient(o), nil
+	return withholdingClient(o), nil
 }
 
 func dialCluster(u *url.URL) (goredis.UniversalClient, error) {
@@ -93,6 +96,7 @@ func dialCluster(u *url.URL) (goredis.UniversalClient, error) {
 	o.ReadOnly, o.RouteByLatency, o.RouteRandomly = false, false, false
 	o.MaxRetries, o.DialerRetries, o.ContextTimeoutEnabled = -1, 1, true
 	o.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
+	o.NewClient = withholdingClient
 	return goredis.NewClusterClient(o), nil
 }
 
@@ -102,7 +106,9 @@ func dialFailover(o *goredis.FailoverOptions) (goredis.UniversalClient, error) {
 		return nil, badURL("records are never read from replicas")
 	}
 	o.MaxRetries, o.DialerRetries, o.ContextTimeoutEnabled = -1, 1, true
-	return goredis.NewFailoverClient(o), nil
+	client := goredis.NewFailoverClient(o)
+	client.AddHook(withholding{})
+	return client, nil
 }
 
 // dialSentinel reads [user:password@]host:port,host2:port2/master[/db][?options].
