@@ -13,6 +13,8 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/stranglerfig/migrator/internal/infile"
 )
 
 // Loader reads migration files.
@@ -34,9 +36,12 @@ func Parse(name string, data []byte, getenv func(string) (string, bool), kinds .
 // Load reads a migration file, with the process's environment. The error is an Errors
 // where the file was read but is wrong.
 func (l Loader) Load(path string) (*Config, error) {
-	data, err := os.ReadFile(path)
+	data, err := infile.Read(path, infile.Middle)
 	if err != nil {
 		return nil, fmt.Errorf("the migration file: %w", err)
+	}
+	if path == infile.Stdin {
+		path = "stdin"
 	}
 	return l.Parse(path, data, os.LookupEnv)
 }
@@ -131,9 +136,6 @@ func (p *problems) syntax(err error) {
 	p.add(line, "", "invalid YAML: "+message)
 }
 
-// maxURL bounds what is read from a url_file.
-const maxURL = 64 << 10
-
 // url returns the store's URL, from the file if one is named.
 func (p *problems) url(side, url, file string) string {
 	if file == "" {
@@ -148,12 +150,9 @@ func (p *problems) url(side, url, file string) string {
 	if !filepath.IsAbs(file) {
 		file = filepath.Join(filepath.Dir(p.file), file)
 	}
-	text, err := readSmall(file)
-	switch {
-	case err != nil:
-		p.at(path, "can't be read: %v", err)
-	case text == "":
-		p.at(path, "is an empty file: %s", file)
+	text, err := infile.Text(file)
+	if err != nil {
+		p.at(path, ": %v", err)
 	}
 	return text
 }
@@ -169,19 +168,4 @@ func (p *problems) absolute(file string) string {
 		return whole
 	}
 	return file
-}
-
-// readSmall reads a regular file: a pipe would block, a device has no end.
-func readSmall(path string) (string, error) {
-	info, err := os.Stat(path)
-	switch {
-	case err != nil:
-		return "", err
-	case !info.Mode().IsRegular():
-		return "", fmt.Errorf("%s is not a regular file", path)
-	case info.Size() > maxURL:
-		return "", fmt.Errorf("%s has %d bytes: too many for a URL", path, info.Size())
-	}
-	data, err := os.ReadFile(path)
-	return strings.TrimSpace(string(data)), err
 }

@@ -198,10 +198,10 @@ func TestURLFiles(t *testing.T) {
 		t.Errorf("by its absolute path: %v", err)
 	}
 	for line, want := range map[string]string{
-		"url_file: nowhere":                  "m.yaml:4: legacy.url_file can't be read: stat ",
-		"url_file: empty":                    "m.yaml:4: legacy.url_file is an empty file",
-		"url_file: .":                        "is not a regular file",
-		"url_file: huge":                     "too many for a URL",
+		"url_file: nowhere":                  "m.yaml:4: legacy.url_file: ",
+		"url_file: empty":                    "empty is empty",
+		"url_file: .":                        "is a directory: want a regular file",
+		"url_file: huge":                     "bytes, and may have 65536",
 		"url_file: wrong":                    "m.yaml:4: legacy.url is no URL of a PostgreSQL server",
 		"{url: postgres://x, url_file: u}":   "m.yaml:4: ",
 		"url_file: url\n  url: postgres://x": "m.yaml:4: legacy.url_file and legacy.url are both given",

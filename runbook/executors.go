@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/stranglerfig/migrator/internal/infile"
 	"github.com/stranglerfig/migrator/internal/procgroup"
 	"github.com/stranglerfig/migrator/internal/sleep"
 )
@@ -213,8 +214,7 @@ func (t *Executors) token(s *Step) (string, error) {
 		}
 		return v, nil
 	case s.TokenFile != "":
-		raw, err := os.ReadFile(t.Book.beside(s.TokenFile))
-		return strings.TrimSpace(string(raw)), err
+		return infile.Text(t.Book.beside(s.TokenFile))
 	}
 	return "", nil
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"regexp"
 	"slices"
 	"strconv"
@@ -16,6 +15,7 @@ import (
 	"github.com/yuin/goldmark/text"
 	"go.yaml.in/yaml/v3"
 
+	"github.com/stranglerfig/migrator/internal/infile"
 	"github.com/stranglerfig/migrator/migration"
 )
 
@@ -24,17 +24,7 @@ const maxSource = 1 << 20
 
 // Load reads a runbook from a file. See Parse.
 func Load(path string, values map[string]string) (*Runbook, error) {
-	info, err := os.Stat(path)
-	if err == nil && !info.Mode().IsRegular() {
-		err = fmt.Errorf("%s is not a regular file", path)
-	}
-	if err == nil && info.Size() > maxSource {
-		err = fmt.Errorf("%s has %d bytes: too large for a runbook", path, info.Size())
-	}
-	if err != nil {
-		return nil, fmt.Errorf("the runbook: %w", err)
-	}
-	source, err := os.ReadFile(path)
+	source, err := infile.Read(path, maxSource)
 	if err != nil {
 		return nil, fmt.Errorf("the runbook: %w", err)
 	}

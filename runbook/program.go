@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/stranglerfig/migrator/internal/infile"
 	"github.com/stranglerfig/migrator/internal/procgroup"
 )
 
@@ -110,14 +111,11 @@ func (r *Runbook) URL(connection string) (string, error) {
 		}
 		return "", errorf("connection %s: the environment variable %s is not set", connection, c.Env)
 	}
-	raw, err := os.ReadFile(r.beside(c.URLFile))
+	text, err := infile.Text(r.beside(c.URLFile))
 	if err != nil {
 		return "", fmt.Errorf("connection %s: %w", connection, err)
 	}
-	if text := strings.TrimSpace(string(raw)); text != "" {
-		return text, nil
-	}
-	return "", errorf("connection %s: %s is empty", connection, r.beside(c.URLFile))
+	return text, nil
 }
 
 func readFull(from io.Reader, into []byte) (int, error) {

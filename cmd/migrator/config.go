@@ -88,6 +88,7 @@ func newConfigSettings(c *cli) *cobra.Command {
 			}
 			rows := [][]string{
 				{"SETTING", "VALUE", "VARIABLE", "FLAG"},
+				{"settings", cmp.Or(c.settingsFrom, "-"), "MIGRATOR_SETTINGS", "--settings"},
 				{"file", cmp.Or(s.File, "-"), "MIGRATOR_FILE", "--file"},
 				{"state_url", cmp.Or(s.StateURL, "-"), "MIGRATOR_STATE_URL", "-"},
 				{"state_url_file", cmp.Or(s.StateURLFile, "-"), "MIGRATOR_STATE_URL_FILE", "--state-url-file"},

@@ -11,6 +11,7 @@ import (
 
 	"github.com/stranglerfig/migrator/internal/app"
 	"github.com/stranglerfig/migrator/internal/drill"
+	"github.com/stranglerfig/migrator/internal/infile"
 	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/internal/state/drills"
 )
@@ -28,7 +29,7 @@ migrator drill import reads the file there.`,
 			if keyFile == "" || out == "" {
 				return usageTry(try("openssl genpkey -algorithm ed25519 -out drill.key"), "--key and --out are required")
 			}
-			text, err := os.ReadFile(keyFile)
+			text, err := infile.Read(keyFile, infile.Small)
 			if err != nil {
 				return usagef("--key: %w", err)
 			}
@@ -79,7 +80,7 @@ and where to, how it is compared and written, and the triggers.`,
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			text, err := os.ReadFile(args[0])
+			text, err := infile.Read(args[0], infile.Large)
 			if err != nil {
 				return usagef("%w", err)
 			}
@@ -124,7 +125,7 @@ func publicKey(file string) (ed25519.PublicKey, error) {
 	if file == "" {
 		return nil, nil
 	}
-	text, err := os.ReadFile(file)
+	text, err := infile.Read(file, infile.Small)
 	if err != nil {
 		return nil, usagef("--public-key: %w", err)
 	}

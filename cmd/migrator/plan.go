@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"path/filepath"
 
 	"github.com/spf13/cobra"
 
@@ -46,7 +47,16 @@ func verdict(p *preflight.Report) error {
 
 // preflight checks m, which may be nil.
 func (c *cli) preflight(m *migration.Config) *preflight.Preflight {
-	return &preflight.Preflight{Config: m, StateURL: c.settings.stateURL, OpenState: c.openState}
+	p := &preflight.Preflight{Config: m, StateURL: c.settings.stateURL, OpenState: c.openState}
+	for _, file := range []string{c.settings.StateURLFile, c.settings.AlertsTokenFile} {
+		if file != "" {
+			p.SecretFiles = append(p.SecretFiles, file)
+		}
+	}
+	if m != nil {
+		p.SecretFiles = append(p.SecretFiles, m.SecretFiles(filepath.Dir(c.settings.migrationFile()))...)
+	}
+	return p
 }
 
 func (c *cli) printPlan(p *preflight.Report) {

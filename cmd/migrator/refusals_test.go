@@ -91,7 +91,7 @@ func TestBadInputIsExitCode2Everywhere(t *testing.T) {
 		"serve nosuch.yaml":                  "Try: migrator serve ",
 	} {
 		code, _, stderr := o.Try(strings.Fields(args)...)
-		if code != exitUsage || !strings.Contains(stderr, "open nosuch.yaml: no such file") || !strings.Contains(stderr, advice) {
+		if code != exitUsage || !strings.Contains(stderr, "nosuch.yaml does not exist") || !strings.Contains(stderr, advice) {
 			t.Errorf("%s: %d %s", args, code, stderr)
 		}
 	}

@@ -43,10 +43,11 @@ func isTerminal(w any) bool {
 // cli is one invocation: its streams, its settings, and what its commands share.
 type cli struct {
 	streams
-	settings settings
-	given    given
-	log      *slog.Logger
-	warned   bool // the health warning of the state database was printed
+	settings     settings
+	settingsFrom string // the file that they were read from; "": none
+	given        given
+	log          *slog.Logger
+	warned       bool // the health warning of the state database was printed
 }
 
 // run executes one command line and returns the exit code.

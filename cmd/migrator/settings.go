@@ -1,10 +1,13 @@
 package main
 
 import (
+	"bytes"
+	"cmp"
 	"errors"
 	"io/fs"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/go-viper/mapstructure/v2"
@@ -14,6 +17,7 @@ import (
 	"github.com/spf13/viper"
 
 	"github.com/stranglerfig/migrator/internal/hint"
+	"github.com/stranglerfig/migrator/internal/infile"
 )
 
 // settings are the tool's own: where its state is, how it prints. They come from
@@ -42,9 +46,9 @@ const (
 // addSettingsFlags declares the flags that every command has. There is no flag for a URL:
 // it may contain a password, and command lines are public (ps).
 func addSettingsFlags(f *pflag.FlagSet) {
-	f.StringP("file", "f", "", "migration file (default migration.yaml, if it exists)")
+	f.StringP("file", "f", "", "migration file, - for stdin (default migration.yaml, if it exists)")
 	f.StringP("output", "o", outputText, "text or json")
-	f.String("settings", "", "settings file (default migrator.yaml, if it exists)")
+	f.String("settings", "", "settings file (default: the first that exists of ./migrator.yaml, ~/.config/migrator/migrator.yaml and /etc/migrator/migrator.yaml)")
 	f.String("state-url-file", "", "file with the state database's URL (or set MIGRATOR_STATE_URL)")
 	f.String("log-level", "warn", "debug, info, warn or error (serve: info)")
 	f.String("log-format", "text", "text or json")
@@ -73,24 +77,60 @@ func (c *cli) configure(cmd *cobra.Command) error {
 	if flag := cmd.Flags().Lookup("file"); flag.Changed {
 		c.given.file = flag.Value.String()
 	}
-	path, _ := cmd.Flags().GetString("settings")
-	explicit := path != ""
-	if !explicit {
-		path = "migrator.yaml"
+	flag, _ := cmd.Flags().GetString("settings")
+	path, data, err := settingsFile(flag)
+	if err != nil {
+		return err
 	}
-	v.SetConfigFile(path)
 	v.SetConfigType("yaml")
-	if err := v.ReadInConfig(); err != nil && (explicit || !errors.Is(err, fs.ErrNotExist)) {
+	if err := v.ReadConfig(bytes.NewReader(data)); err != nil {
 		return usageTry(try("migrator config settings"), "settings %s: %w", path, err)
 	}
 	strict := func(d *mapstructure.DecoderConfig) { d.ErrorUnused = true }
 	if err := v.Unmarshal(&c.settings, strict); err != nil {
 		return usageTry(try("migrator config settings"), "settings %s: %s", path, firstLine(err))
 	}
+	c.settingsFrom = path
+	if path == settingsHere {
+		if v.InConfig("listen_anywhere") && c.settings.ListenAnywhere {
+			return usageTry(try("--listen-anywhere, MIGRATOR_LISTEN_ANYWHERE=true, or a file that --settings names"),
+				"settings %s: listen_anywhere is not taken from the folder that a command happens to run in", path)
+		}
+		if isTerminal(c.err) && c.settings.Output != outputJSON {
+			c.note("%s", c.paint(c.err, dim, "settings from ./"+settingsHere))
+		}
+	}
 	if level := cmd.Annotations[defaultLogLevel]; level != "" && !v.IsSet("log_level") {
 		c.settings.LogLevel = level
 	}
 	return c.check()
+}
+
+// settingsHere is the settings file of the present folder.
+const settingsHere = "migrator.yaml"
+
+// settingsFile reads the file that the flag or MIGRATOR_SETTINGS names, or the first that exists of
+// the present folder's, the user's and the machine's. path is "" if there is none.
+func settingsFile(flag string) (path string, data []byte, err error) {
+	named := cmp.Or(flag, os.Getenv("MIGRATOR_SETTINGS"))
+	places := []string{named}
+	if named == "" {
+		places = []string{settingsHere}
+		if home, err := os.UserConfigDir(); err == nil {
+			places = append(places, filepath.Join(home, "migrator", settingsHere))
+		}
+		places = append(places, "/etc/migrator/"+settingsHere)
+	}
+	for _, path := range places {
+		data, err := infile.Read(path, infile.Small)
+		if err == nil {
+			return path, data, nil
+		}
+		if named != "" || !errors.Is(err, fs.ErrNotExist) {
+			return path, nil, usageTry(try("migrator config settings"), "settings: %w", err)
+		}
+	}
+	return "", nil, nil
 }
 
 func firstLine(err error) string {
@@ -132,14 +172,11 @@ func (s *settings) stateURL() (string, error) {
 	case s.StateURL != "":
 		return s.StateURL, nil
 	case s.StateURLFile != "":
-		data, err := os.ReadFile(s.StateURLFile)
+		text, err := infile.Text(s.StateURLFile)
 		if err != nil {
 			return "", usagef("state URL file: %w", err)
 		}
-		if strings.TrimSpace(string(data)) == "" {
-			return "", usagef("state URL file %s is empty", s.StateURLFile)
-		}
-		return strings.TrimSpace(string(data)), nil
+		return text, nil
 	default:
 		return "", usageTry(hint.Hint{Do: hint.SetStateURL}, "no state database is configured")
 	}
@@ -166,11 +203,11 @@ func (s *settings) alertsToken() (string, error) {
 	case token != "" && s.AlertsTokenFile != "":
 		return "", usagef("both MIGRATOR_ALERTS_TOKEN and an alerts token file are given: want one")
 	case s.AlertsTokenFile != "":
-		raw, err := os.ReadFile(s.AlertsTokenFile)
+		text, err := infile.Text(s.AlertsTokenFile)
 		if err != nil {
 			return "", usagef("alerts token file: %w", err)
 		}
-		token, from = strings.TrimSpace(string(raw)), s.AlertsTokenFile
+		token, from = text, s.AlertsTokenFile
 	case token == "":
 		return "", nil
 	}

@@ -7,13 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/stranglerfig/migrator/internal/hint"
+	"github.com/stranglerfig/migrator/internal/infile"
 	"github.com/stranglerfig/migrator/internal/logs"
 	"github.com/stranglerfig/migrator/internal/sleep"
 	"github.com/stranglerfig/migrator/internal/state/outbox"
@@ -147,11 +146,11 @@ func (s *Sender) send(ctx context.Context, hooks []migration.Webhook, m outbox.M
 }
 
 func deliver(ctx context.Context, h migration.Webhook, m Message) error {
-	secret, err := os.ReadFile(h.SecretFile)
+	secret, err := infile.Text(h.SecretFile)
 	if err != nil {
 		return fmt.Errorf("read a webhook's secret: %w", err)
 	}
-	w := Webhook{URL: h.URL, Secret: []byte(strings.TrimSpace(string(secret)))}
+	w := Webhook{URL: h.URL, Secret: []byte(secret)}
 	_, err = w.Send(ctx, m)
 	return err
 }

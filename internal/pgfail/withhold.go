@@ -57,7 +57,7 @@ func (w *withholder) Read(p []byte) (n int, err error) {
 				}
 				return w.Read(p)
 			}
-			w.left = max(size, header) // a shorter one is none: whoever reads it reports that
+			w.left = max(size, header) // a shorter one is none, which the reader of messages reports
 		}
 		k := min(w.left, len(p)-n)
 		if n > 0 {

@@ -29,6 +29,7 @@ type Preflight struct {
 	Config *migration.Config // nil: there is no migration file
 	// TakeOver accepts that the target's keys are another migration's.
 	TakeOver bool
+	SecretFiles []string // that the settings and the migration file name
 	// StateURL returns the state database's URL, or why it is not known.
 	StateURL func() (string, error)
 	// OpenState opens the state database. Preflight closes each result.
@@ -40,6 +41,7 @@ func (p *Preflight) Check(ctx context.Context) *Report {
 	m := p.Config
 	r := &Report{Migration: m.Name}
 	p.checkState(ctx, r)
+	r.add("settings", p.checkFiles())
 	p.checkChanged(ctx, r)
 	legacy, err := m.OpenLegacy(ctx)
 	if err != nil {

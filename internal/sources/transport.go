@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/stranglerfig/migrator/internal/hint"
+	"github.com/stranglerfig/migrator/internal/infile"
 	"github.com/stranglerfig/migrator/internal/oneline"
 )
 
@@ -41,7 +42,7 @@ func (p *Prometheus) transport() (*transport, error) {
 		return nil, err
 	}
 	if p.CAFile != "" {
-		pem, err := os.ReadFile(p.CAFile)
+		pem, err := infile.Read(p.CAFile, infile.Middle)
 		if err != nil {
 			return nil, fmt.Errorf("the certificates for Prometheus: %w", err)
 		}
@@ -59,13 +60,13 @@ func (p *Prometheus) token() (string, error) {
 	case (p.TokenFile != "" || p.Username != "") && p.TokenEnv != "":
 		return "", errors.New("the token for Prometheus comes from a file and from the environment: want one of them")
 	case p.Username != "":
-		raw, err := os.ReadFile(p.PasswordFile)
+		raw, err := infile.Read(p.PasswordFile, infile.Small)
 		if err != nil {
 			return "", fmt.Errorf("the password for Prometheus: %w", err)
 		}
 		return strings.TrimRight(string(raw), "\r\n"), nil
 	case p.TokenFile != "":
-		raw, err := os.ReadFile(p.TokenFile)
+		raw, err := infile.Read(p.TokenFile, infile.Small)
 		if err != nil {
 			return "", fmt.Errorf("the token for Prometheus: %w", err)
 		}

@@ -9,7 +9,7 @@ const module = "github.com/stranglerfig/migrator"
 // Packages that many rows name.
 const (
 	words = "phases record internal/hint" // the types that all packages share: no I/O, no store
-	tool  = words + " store migration internal/failpoint internal/logs internal/sleep"
+	tool  = words + " store migration internal/failpoint internal/logs internal/oneline internal/sleep"
 )
 
 // may lists, for each package, those of this module that its code may import. A
@@ -19,7 +19,7 @@ var may = rows(map[string]string{
 	// The types that all packages share.
 	"record": "", "internal/hint": "", "phases": "internal/hint",
 	"store":     "record internal/hint",
-	"migration": words + " store",
+	"migration": words + " store internal/infile",
 
 	// What an application embeds.
 	"dual/telemetry": "internal/stats/sketch",
@@ -27,25 +27,25 @@ var may = rows(map[string]string{
 	"dual/pgfleet":   words + " dual dual/telemetry internal/failpoint internal/statedb",
 	"dual/kit":       "dual dual/pgfleet migration record store",
 	"store/redis":    "record store migration internal/hint",
-	"store/postgres": "record store migration internal/failpoint internal/hint internal/pgfail",
+	"store/postgres": "record store migration internal/failpoint internal/hint internal/oneline internal/pgfail",
 	"store/memory":   "record store migration internal/hint",
 	"metrics":        "phases dual/telemetry internal/stats/sketch",
 
 	// Small tools that know nothing of migrations.
-	"internal/failpoint": "", "internal/oneline": "", "internal/pgfail": "internal/hint", "internal/procgroup": "",
+	"internal/failpoint": "", "internal/infile": "", "internal/oneline": "", "internal/pgfail": "internal/hint", "internal/procgroup": "",
 	"internal/logs": "", "internal/schedule": "", "internal/sleep": "", "internal/humanize": "",
 	"internal/stats/sketch": "", "internal/stats": "internal/stats/sketch",
 
 	// Capabilities: each works on its arguments, and none knows another.
 	"reconcile":          tool + " internal/repair internal/stats",
-	"runbook":            tool + " internal/procgroup",
+	"runbook":            tool + " internal/infile internal/procgroup",
 	"internal/repair":    tool,
 	"internal/backfill":  tool + " internal/repair",
 	"internal/control":   tool,
 	"internal/judge":     tool + " dual/telemetry internal/stats internal/stats/sketch",
 	"internal/drill":     tool + " dual", // its load is an instance
-	"internal/sources":   tool + " internal/judge internal/oneline internal/procgroup",
-	"internal/notify":    tool + " internal/logs internal/oneline internal/sleep internal/state internal/state/outbox",
+	"internal/sources":   tool + " internal/infile internal/judge internal/procgroup",
+	"internal/notify":    tool + " internal/infile internal/state internal/state/outbox",
 	"internal/openstore": tool + " store/memory store/postgres store/redis internal/schedule",
 
 	// What stores state.
@@ -62,11 +62,11 @@ var may = rows(map[string]string{
 	"internal/app": tool + " dual dual/pgfleet reconcile runbook internal/backfill internal/control internal/drill internal/humanize internal/judge" +
 		" internal/openstore internal/schedule internal/sources internal/sqlconsole" +
 		" internal/state internal/state/backfills internal/state/drills internal/state/reconciles internal/state/runbooks",
-	"internal/preflight": tool + " internal/humanize internal/state reconcile",
+	"internal/preflight": tool + " internal/humanize internal/infile internal/state reconcile",
 	"internal/daemon": tool + " metrics reconcile internal/app internal/control internal/judge internal/notify internal/openstore internal/schedule" +
 		" internal/server internal/state internal/state/outbox internal/state/reconciles internal/statedb",
 	"internal/server":     "internal/hint internal/logs internal/oneline",
-	"internal/sqlconsole": "runbook internal/pgfail",
+	"internal/sqlconsole": "record runbook internal/pgfail",
 
 	"internal/configschema":     words + " migration runbook",
 	"internal/configschema/gen": "internal/configschema internal/openstore",
