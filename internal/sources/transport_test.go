@@ -81,7 +81,7 @@ func TestPrometheusUnexpectedResponses(t *testing.T) {
 		"an old answer":   {200, gives(5*time.Minute, "1"), phases.NoData, 0, " old, and 1m0s is the limit"},
 		"a warned answer": {200, func(r *http.Request) string {
 			return strings.Replace(answer(r, time.Now(), "1"), `"data"`, `"warnings":["a store\nis down"],"data"`, 1)
-		}, "", 1, "Prometheus warns: a store is down"},
+		}, "", 1, "Prometheus warns: a store\\nis down"},
 		"an endless one":   {200, text(strings.Repeat("[", 2<<20)), phases.Error, 0, "longer than"},
 		"nothing":          {200, text(""), phases.Error, 0, "bad_response"},
 		"no data":          {200, text(`{"status":"success","data":null}`), phases.Error, 0, ""},
