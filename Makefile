@@ -19,7 +19,7 @@ LONGEST   = ./internal/test/daemontest ./examples/demo ./internal/test/torture .
 AT_A_TIME = $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); echo $$((n + 1)))
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build demo test race lint fmt fuzz bench docs generated verify torture model mutate peers integrations clean
+.PHONY: help deps build demo test race lint fmt fuzz bench docs generated verify torture model mutate zoo peers integrations clean
 
 help: ## Say what the targets do
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -82,6 +82,9 @@ model: ## Search the model's large worlds too, and print the shortest trace of e
 
 mutate: deps ## Break each rule of docs/protocol.md: tests must fail (MUTANT=regexp picks some)
 	MIGRATOR_MUTATE='$(MUTANT)' $(GO) test -count=1 -vet=off -timeout=6h -run '^TestMutants$$' -v ./internal/test/mutate
+
+zoo: deps ## Move values of all types that the server can store, contrib's included, through each target
+	MIGRATOR_ZOO=1 $(GO) test -count=1 -vet=off -timeout=30m -v ./internal/test/zoo
 
 clean: ## Remove what was built, unpacked and cached
 	rm -rf bin

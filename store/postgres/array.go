@@ -9,6 +9,8 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/go-json-experiment/json/jsontext"
+
 	"github.com/stranglerfig/migrator/record"
 )
 
@@ -17,23 +19,40 @@ const maxDimensions = 6
 
 // appendArray converts an array's literal, {1,NULL,"a b"}, to a JSON array. Numbers
 // keep every digit, JSON elements are embedded, bytes are base64, all others are
-// strings. Two kinds of arrays have no JSON form, and become one string with the
-// literal: arrays whose bounds don't begin at one, and nested arrays of JSON, where
-// the brackets of elements and of the array can't be distinguished.
+// strings. Some arrays have no JSON form that could be read back, and become one string
+// with the literal: those whose bounds don't begin at one, and of JSON those that are
+// nested, where the brackets of elements and of the array can't be distinguished, or
+// have an element that an array could not hold: see unembeddable.
 func appendArray(dst []byte, f format, raw []byte) ([]byte, error) {
 	nested := f.element == record.JSON && len(raw) > 1 && raw[1] == '{'
 	if len(raw) > 0 && raw[0] == '[' || nested {
 		return appendJSONString(dst, raw), nil
 	}
 	p := arrayParser{format: f, rest: raw}
+	began := len(dst)
 	dst, err := p.list(dst, 1)
-	if err == nil && len(p.rest) > 0 {
+	switch {
+	case errors.Is(err, errUnembeddable):
+		return appendJSONString(dst[:began], raw), nil
+	case err == nil && len(p.rest) > 0:
 		err = errArray
 	}
 	return dst, err
 }
 
-var errArray = errors.New("the server's text is not an array's literal")
+var (
+	errArray        = errors.New("the server's text is not an array's literal")
+	errUnembeddable = errors.New("an element has no place in a JSON array")
+)
+
+// unembeddable reports whether a JSON element would come back from a JSON array as another
+// value, or spoil it: the JSON value null would be SQL's NULL, blanks around a value are
+// lost, and lone surrogates make the whole array unreadable for most parsers.
+func unembeddable(element []byte) bool {
+	blank := func(c byte) bool { return c == ' ' || c == '\n' || c == '\r' || c == '\t' }
+	return string(element) == "null" || blank(element[0]) || blank(element[len(element)-1]) ||
+		!jsontext.Value(element).IsValid(jsontext.AllowDuplicateNames(true))
+}
 
 type arrayParser struct {
 	format
@@ -95,8 +114,11 @@ func (p *arrayParser) element(dst []byte) ([]byte, error) {
 	case record.Bool:
 		return appendScalar(dst, kind, text)
 	case record.JSON:
-		if len(text) == 0 {
+		switch {
+		case len(text) == 0:
 			return dst, errArray
+		case unembeddable(text):
+			return dst, errUnembeddable
 		}
 		return append(dst, text...), nil
 	case record.Bytes:

@@ -19,8 +19,7 @@ func (c *column) binary(prefix string) (expression string, _ render) {
 			return name, r
 		}
 	}
-	// format prints as the type's output function does; a cast need not (inet).
-	return "CASE WHEN " + name + " IS DISTINCT FROM NULL THEN pg_catalog.format('%s', " + name + ") END", func(dst, raw []byte) ([]byte, error) {
+	return c.printed(prefix), func(dst, raw []byte) ([]byte, error) {
 		return appendCanonical(dst, c.format, raw)
 	}
 }

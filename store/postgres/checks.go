@@ -4,13 +4,11 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/stranglerfig/migrator/internal/hint"
-	"github.com/stranglerfig/migrator/record"
 	"github.com/stranglerfig/migrator/store"
 )
 
@@ -83,36 +81,42 @@ func (f *findings) checkServer(ctx context.Context, pool *pgxpool.Pool, side str
 func (f *findings) checkKey(s *shape, side string) {
 	for _, i := range s.key {
 		c := s.columns[i]
-		name := side + "-key"
-		rewrite := "use a key of text or integer columns"
-		switch b := c.base; {
-		case b.array:
-			f.warn(name, rewrite, "key column %q is an array (%s)", c.name, c.declared)
-		case b.name == "citext" || c.looseCollation:
-			f.refuse(name, rewrite, "key column %q (%s) compares different texts as equal: one row could be two records", c.name, c.declared)
-		case c.format.kind == record.Float || c.format.kind == record.Float32:
-			f.refuse(name, rewrite, "key column %q is a floating-point number: 0 and -0 are equal but have different texts", c.name)
-		case c.format.kind == record.Decimal && !c.fixedScale:
-			f.warn(name, "ALTER TABLE ... ALTER COLUMN ... TYPE numeric(p, s)", "key column %q is numeric without a scale: 1.0 and 1.00 are one row but two keys", c.name)
-		case c.format.kind == record.Interval || c.format.kind == record.JSON:
-			f.refuse(name, rewrite, "key column %q (%s) compares values as equal that have different texts", c.name, c.declared)
-		default:
-			f.good(name, "key column %q (%s)", c.name, c.declared)
+		if why := s.manyTexts(c, s.keyNames()); why != "" {
+			f.refuse(side+"-key", keyRemedy(c), "key column %q (%s) takes different texts as equal (%s): one row could be two records", c.name, c.declared, why)
+		} else {
+			f.good(side+"-key", "key column %q (%s)", c.name, c.declared)
 		}
 	}
 }
 
-// checkTypes warns of columns whose texts depend on the server.
+func keyRemedy(c *column) string {
+	switch {
+	case c.base.array:
+	case c.isBuiltIn("bpchar"):
+		return "ALTER TABLE ... ALTER COLUMN ... TYPE text, or character(n)"
+	case c.isBuiltIn("numeric"):
+		return "ALTER TABLE ... ALTER COLUMN ... TYPE numeric(p, s)"
+	}
+	return "use a key of text or integer columns"
+}
+
+// checkTypes refuses columns whose values can't be moved, and warns of those that mean
+// something to this database or this server alone.
 func (f *findings) checkTypes(s *shape, side string) {
 	odd := 0
 	for _, c := range s.columns {
-		switch {
-		case c.base.name == "money":
+		number := c.typ.find(func(t *sqlType) bool { return t.builtIn("oid") || t.form == formDomain && t.extension == "lo" })
+		money := c.typ.find(func(t *sqlType) bool { return t.builtIn("money") })
+		switch why := c.typ.textLoses(false, s.server); {
+		case why != "":
 			odd++
-			f.warn(side+"-types", "ALTER TABLE ... TYPE numeric, or exclude the column", "column %q is money: its text depends on lc_monetary, which both servers must share", c.name)
-		case strings.HasPrefix(c.base.name, "reg") && c.base.schema == "pg_catalog":
+			f.refuse(side+"-types", "exclude the column, or give it another type (text)", "column %q (%s) can't be moved: %s", c.name, c.declared, why)
+		case number != nil:
 			odd++
-			f.warn(side+"-types", "exclude the column, or store a name", "column %q is of type %s: its text depends on the search path", c.name, c.declared)
+			f.warn(side+"-types", "exclude the column, or move large objects apart", "column %q (%s) has numbers of objects of its database, such as large objects: the numbers are moved, the objects are not", c.name, c.declared)
+		case money != nil:
+			odd++
+			f.warn(side+"-types", "ALTER TABLE ... TYPE numeric, or exclude the column", "column %q (%s) is money: its text depends on lc_monetary, which both servers must share", c.name, c.declared)
 		}
 	}
 	if odd == 0 {

@@ -23,6 +23,7 @@ type table struct {
 	policies    bool   // row-level security is on
 	rules       bool   // rewrite rules for INSERT or UPDATE, because of which the server refuses ON CONFLICT
 	owner       string
+	server      int // server_version_num
 	columns     []column
 	keys        []uniqueKey // unique, immediate, over plain columns; the primary key first
 	primary     []string    // the primary key's columns, also if it is deferrable
@@ -38,13 +39,15 @@ type column struct {
 	hasDefault     bool   // has a default
 	generated      bool   // computed by the server: it can't be written
 	identity       string // a: GENERATED ALWAYS AS IDENTITY
-	equality       bool   // the type has an equality operator
-	fixedScale     bool   // a numeric with a fixed scale
-	looseCollation bool   // the collation compares different texts as equal
+	typ            *sqlType
+	typmod         int32 // -1: none
+	looseCollation bool  // its collation takes different texts as equal
 }
 
 type uniqueKey struct {
 	columns []string
+	odd     []bool // of each column: the index compares it by a class of operators that nothing is known of
+	loose   []bool // the index's collation takes different texts as equal
 }
 
 func (t *table) column(name string) *column {
@@ -62,6 +65,30 @@ func (t *table) columnNames() string {
 		names[i] = t.columns[i].name
 	}
 	return strings.Join(names, ", ")
+}
+
+// manyTexts says why values of a column of the key that a unique index over exactly the key takes as
+// equal, or the column's own = does, may have several texts; "": equal means the same text.
+//
+// Every such index counts: the server asks all of them whether a row is there (ON CONFLICT).
+func (t *table) manyTexts(c *column, key []string) string {
+	if why := c.typ.manyTexts(c.typmod, c.looseCollation); why != "" {
+		return why
+	}
+	want := slices.Sorted(slices.Values(key))
+	for _, k := range t.keys {
+		if !slices.Equal(slices.Sorted(slices.Values(k.columns)), want) {
+			continue
+		}
+		at := slices.Index(k.columns, c.name)
+		if why := c.typ.manyTexts(c.typmod, k.loose[at]); why != "" {
+			return within("of the unique index", why)
+		}
+		if k.odd[at] {
+			return "the unique index compares it by a class of operators of its own"
+		}
+	}
+	return ""
 }
 
 // unique reports whether the columns, in any order, are a usable unique key.
@@ -101,10 +128,10 @@ func (t *table) readRelation(ctx context.Context, pool *pgxpool.Pool, side strin
 		SELECT c.oid, c.relkind::text, c.relpersistence::text, c.relreplident::text, c.relrowsecurity,
 		       EXISTS (SELECT FROM pg_rewrite r WHERE r.ev_class = c.oid AND r.ev_type IN ('2', '3')),
 		       pg_get_userbyid(c.relowner),
-		       c.relkind = 'r' AND EXISTS (SELECT FROM pg_inherits i WHERE i.inhparent = c.oid)
+		       c.relkind = 'r' AND EXISTS (SELECT FROM pg_inherits i WHERE i.inhparent = c.oid), current_setting('server_version_num')::int
 		FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 		WHERE n.nspname = $1 AND c.relname = $2`, t.name[0], t.name[1]).
-		Scan(&t.oid, &kind, &persistence, &t.identity, &t.policies, &t.rules, &t.owner, &children)
+		Scan(&t.oid, &kind, &persistence, &t.identity, &t.policies, &t.rules, &t.owner, &children, &t.server)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		var here string
@@ -128,65 +155,54 @@ func (t *table) readRelation(ctx context.Context, pool *pgxpool.Pool, side strin
 
 func (t *table) readColumns(ctx context.Context, pool *pgxpool.Pool) error {
 	rows, err := pool.Query(ctx, `
-		WITH RECURSIVE c AS (
-			SELECT a.*, format_type(a.atttypid, a.atttypmod) AS declared FROM pg_attribute a
-			WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped
-		), resolved AS (
-			SELECT c.attnum, c.atttypid AS type, c.atttypmod AS typmod, false AS domain_not_null FROM c
-			UNION ALL
-			SELECT r.attnum, t.typbasetype, t.typtypmod, r.domain_not_null OR t.typnotnull
-			FROM resolved r JOIN pg_type t ON t.oid = r.type WHERE t.typtype = 'd'
-		)
-		SELECT c.attname, c.declared, c.attnotnull OR r.domain_not_null, c.atthasdef AND c.attgenerated = '' , c.attgenerated <> '',
-		       c.attidentity::text,
-		       base_schema.nspname, base.typname,
-		       base.typcategory = 'A' AND base.typelem <> 0 AND base.typlen = -1 AND base.typname NOT IN ('int2vector', 'oidvector') AS is_array,
-		       coalesce(element_schema.nspname, ''), coalesce(element.typname, ''), coalesce(element.typdelim::text, ','),
-		       format_type(base.oid, -1),
-		       EXISTS (SELECT FROM pg_opclass o JOIN pg_am m ON m.oid = o.opcmethod
-		               WHERE m.amname = 'btree' AND o.opcdefault AND o.opcintype = base.oid)
-		         OR base.typtype IN ('e', 'r') OR base.typname IN ('varchar') OR base.typcategory = 'A',
-		       r.typmod >= 0,
-		       coalesce(NOT l.collisdeterministic, false)
-		FROM c
-		JOIN resolved r ON r.attnum = c.attnum
-		JOIN pg_type base ON base.oid = r.type AND base.typtype <> 'd'
-		JOIN pg_namespace base_schema ON base_schema.oid = base.typnamespace
-		LEFT JOIN LATERAL (
-			WITH RECURSIVE e AS (
-				SELECT x.* FROM pg_type x WHERE x.oid = base.typelem
-				UNION ALL SELECT x.* FROM e JOIN pg_type x ON x.oid = e.typbasetype WHERE e.typtype = 'd'
-			) SELECT * FROM e WHERE typtype <> 'd'
-		) element ON base.typcategory = 'A'
-		LEFT JOIN pg_namespace element_schema ON element_schema.oid = element.typnamespace
-		LEFT JOIN pg_collation l ON l.oid = c.attcollation
-		ORDER BY c.attnum`, t.oid)
+		SELECT a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull, a.atthasdef AND a.attgenerated = '', a.attgenerated <> '',
+		       a.attidentity::text, a.atttypid, a.atttypmod, coalesce(NOT l.collisdeterministic, false)
+		FROM pg_attribute a LEFT JOIN pg_collation l ON l.oid = a.attcollation
+		WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped
+		ORDER BY a.attnum`, t.oid)
 	if err != nil {
 		return err
 	}
+	var types []uint32
 	t.columns, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (column, error) {
 		var c column
-		var schema, name, elementSchema, elementName, delimiter string
-		err := row.Scan(&c.name, &c.declared, &c.notNull, &c.hasDefault, &c.generated, &c.identity,
-			&schema, &name, &c.base.array, &elementSchema, &elementName, &delimiter,
-			&c.base.cast, &c.equality, &c.fixedScale, &c.looseCollation)
-		c.base.schema, c.base.name = schema, name
-		if c.base.array {
-			c.base.schema, c.base.name, c.base.delimiter = elementSchema, elementName, delimiter[0]
-		}
-		c.format = c.base.format()
+		var oid uint32
+		err := row.Scan(&c.name, &c.declared, &c.notNull, &c.hasDefault, &c.generated, &c.identity, &oid, &c.typmod, &c.looseCollation)
+		types = append(types, oid)
 		return c, err
 	})
-	return err
+	if err != nil {
+		return err
+	}
+	resolved, err := readTypes(ctx, pool, types)
+	if err != nil {
+		return err
+	}
+	for i := range t.columns {
+		c := &t.columns[i]
+		if c.typ = resolved[types[i]]; c.typ == nil {
+			return fmt.Errorf("column %q is of a type that was dropped meanwhile", c.name)
+		}
+		for d := c.typ; d.form == formDomain; d = d.inner {
+			c.notNull = c.notNull || d.notNull
+		}
+		c.base = c.typ.base()
+		c.format = c.base.format()
+	}
+	return nil
 }
 
 func (t *table) readKeys(ctx context.Context, pool *pgxpool.Pool) error {
 	rows, err := pool.Query(ctx, `
-		SELECT i.indisprimary, i.indimmediate,
-		       array_agg(a.attname::text ORDER BY k.at)
+		SELECT i.indisprimary, i.indimmediate, array_agg(a.attname::text ORDER BY k.at),
+		       array_agg(NOT o.opcdefault AND f.proname IS NULL ORDER BY k.at), array_agg(coalesce(NOT l.collisdeterministic, false) ORDER BY k.at)
 		FROM pg_index i
 		CROSS JOIN LATERAL unnest(i.indkey::int2[]) WITH ORDINALITY AS k(attnum, at)
 		JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
+		LEFT JOIN pg_opclass o ON o.oid = i.indclass[k.at - 1]
+		LEFT JOIN pg_amproc p ON p.amprocfamily = o.opcfamily AND p.amproclefttype = o.opcintype AND p.amprocrighttype = o.opcintype AND p.amprocnum = 4
+		LEFT JOIN pg_proc f ON f.oid = p.amproc AND f.pronamespace = 'pg_catalog'::regnamespace
+		LEFT JOIN pg_collation l ON l.oid = i.indcollation[k.at - 1]
 		WHERE i.indrelid = $1 AND i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL
 		  AND k.at <= i.indnkeyatts
 		GROUP BY i.indexrelid, i.indisprimary, i.indimmediate
@@ -196,12 +212,13 @@ func (t *table) readKeys(ctx context.Context, pool *pgxpool.Pool) error {
 	}
 	var primary, immediate bool
 	var columns []string
-	_, err = pgx.ForEachRow(rows, []any{&primary, &immediate, &columns}, func() error {
+	var odd, loose []bool
+	_, err = pgx.ForEachRow(rows, []any{&primary, &immediate, &columns, &odd, &loose}, func() error {
 		if primary {
 			t.primary = slices.Clone(columns)
 		}
 		if immediate {
-			t.keys = append(t.keys, uniqueKey{columns: slices.Clone(columns)})
+			t.keys = append(t.keys, uniqueKey{columns: slices.Clone(columns), odd: slices.Clone(odd), loose: slices.Clone(loose)})
 		}
 		return nil
 	})

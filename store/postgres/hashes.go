@@ -104,7 +104,7 @@ func (c *column) hashForm() string {
 // row's key, so that the sum of the hashes changes if two rows exchange a value.
 func (c *column) hashOf(name, seed string) string {
 	text := func(t string) string { return "hashtextextended(" + t + ` COLLATE "C", ` + seed + ")" }
-	printed := text("CASE WHEN " + name + " IS DISTINCT FROM NULL THEN pg_catalog.format('%s', " + name + ") END")
+	printed := text(c.printed("t."))
 	if c.base.array || c.base.schema != "pg_catalog" {
 		return printed
 	}

@@ -47,7 +47,7 @@ func (s *shape) keyQuery(keys []record.Key, at []int, whole bool) keyQuery {
 		q.args = append(q.args, columns[c])
 		arrays[c] = "$" + strconv.Itoa(c+1) + "::text[]"
 		names[c] = "k" + strconv.Itoa(c)
-		on[c] = "t." + quote(s.columns[field].name) + " = u." + names[c] + "::" + s.columns[field].base.cast
+		on[c] = "t." + quote(s.columns[field].name) + " = " + s.columns[field].input("u."+names[c])
 	}
 	if whole {
 		q.args = append(q.args, q.kept)

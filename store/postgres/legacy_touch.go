@@ -72,7 +72,7 @@ func (l *Legacy) touching(q *keyQuery, column string, value record.Value) (set s
 			if err != nil {
 				return "", nil, fmt.Errorf("column %q: %w", column, err)
 			}
-			set, args = quote(column)+" = $"+strconv.Itoa(q.next)+"::text::"+c.base.cast, append(args, text)
+			set, args = quote(column)+" = "+c.input("$"+strconv.Itoa(q.next)+"::text"), append(args, text)
 		}
 	}
 	if l.version != "" && column != l.version {

@@ -88,7 +88,7 @@ func (l *Legacy) lock(ctx context.Context, rows []store.Row, keys []record.Key, 
 	}
 	inner, outer := "", ""
 	for i, c := range s.columns {
-		inner += ", t." + quote(c.name) + " AS c" + strconv.Itoa(i)
+		inner += ", " + c.output("t.") + " AS c" + strconv.Itoa(i)
 		outer += ", l.c" + strconv.Itoa(i)
 	}
 	if l.version != "" {

@@ -254,7 +254,7 @@ func TestCheckWarnsOfTypes(t *testing.T) {
 	m.Exclude = []string{"must"}
 	l := d.legacy(m)
 	d.wants(l, "legacy-key", store.Refused)
-	d.wants(l, "legacy-key", store.Warned)
+	d.wants(l, "legacy-types", store.Refused)
 	d.wants(l, "legacy-types", store.Warned)
 	d.wants(l, "legacy-table", store.Warned)
 	d.wants(l, "legacy-return", store.Warned)

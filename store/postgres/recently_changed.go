@@ -58,7 +58,7 @@ func (l *Legacy) RecentKeys(ctx context.Context, column string, within time.Dura
 func (s *shape) keyColumns() string {
 	names := make([]string, len(s.key))
 	for n, i := range s.key {
-		names[n] = "t." + quote(s.columns[i].name)
+		names[n] = s.columns[i].output("t.")
 	}
 	return strings.Join(names, ", ")
 }

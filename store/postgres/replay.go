@@ -125,7 +125,7 @@ func (l *Legacy) upsertSQL() (sql string, written []int) {
 		}
 		written = append(written, i)
 		columns = append(columns, quote(c.name))
-		params = append(params, "$"+strconv.Itoa(len(written)))
+		params = append(params, c.parameter(len(written)))
 		if !slices.Contains(s.key, i) && c.identity != "a" {
 			set = append(set, quote(c.name)+" = EXCLUDED."+quote(c.name))
 		}
@@ -142,17 +142,19 @@ func (l *Legacy) deleteSQL() string {
 	s := l.shape
 	where := make([]string, len(s.key))
 	for n, i := range s.key {
-		where[n] = quote(s.columns[i].name) + " = $" + strconv.Itoa(n+1)
+		where[n] = quote(s.columns[i].name) + " = " + s.columns[i].parameter(n+1)
 	}
 	return "DELETE FROM " + s.name.Sanitize() + " AS t WHERE " + strings.Join(where, " AND ") + " RETURNING " + s.list("t.")
 }
 
-func (s *shape) keyList() string {
+func (s *shape) keyList() string { return quoteList(s.keyNames()) }
+
+func (s *shape) keyNames() []string {
 	names := make([]string, len(s.key))
 	for n, i := range s.key {
 		names[n] = s.columns[i].name
 	}
-	return quoteList(names)
+	return names
 }
 
 // advanceSequences moves serial and identity columns past the replayed numbers, or

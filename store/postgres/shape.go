@@ -147,11 +147,11 @@ func quoteList(names []string) string {
 	return strings.Join(quoted, ", ")
 }
 
-// list returns the quoted columns of all fields, each after the prefix ("t.").
+// list returns the SQL of what the server sends of all fields, each column after the prefix ("t.").
 func (s *shape) list(prefix string) string {
 	names := make([]string, len(s.columns))
 	for i, c := range s.columns {
-		names[i] = prefix + quote(c.name)
+		names[i] = c.output(prefix)
 	}
 	return strings.Join(names, ", ")
 }

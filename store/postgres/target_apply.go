@@ -291,7 +291,7 @@ func (t *Target) lockAndRead(writes []store.Write, states []keyState, keys []rec
 		}
 		s.version, err = record.ParseVersion(string(v[1]))
 		return err
-	}, `SELECT u.ordinal, s.version, s.deleted, t.`+quote(t.shape.columns[t.shape.key[0]].name)+` IS NOT NULL,
+	}, `SELECT u.ordinal, s.version, s.deleted, `+t.shape.columns[t.shape.key[0]].present("t.")+`,
 		(extract(epoch FROM clock_timestamp()) * 1000000)::int8
 		FROM `+q.from+` JOIN `+t.side+` s ON s.key = u.key LEFT JOIN `+t.shape.name.Sanitize()+` t ON `+q.on, q.args...)
 	return p, nil

@@ -20,7 +20,7 @@ var _ store.BulkLoader = (*Target)(nil)
 // and reads "char" differently than a cast does.
 func (t *Target) CanBulkLoad() bool {
 	return !t.shape.table.policies && !slices.ContainsFunc(t.shape.columns, func(c *column) bool {
-		return c.base.schema == "pg_catalog" && c.base.name == "char"
+		return c.isBuiltIn("char")
 	})
 }
 
@@ -100,7 +100,7 @@ func (t *Target) unknown(ctx context.Context, rows []loadRow) ([]loadRow, error)
 		}
 		return err
 	}, `SELECT u.ordinal FROM `+q.from+` LEFT JOIN `+t.side+` s ON s.key = u.key LEFT JOIN `+t.shape.name.Sanitize()+` t ON `+q.on+`
-		WHERE s.key IS NOT NULL OR t.`+quote(t.shape.columns[t.shape.key[0]].name)+` IS NOT NULL`, q.args...)
+		WHERE s.key IS NOT NULL OR `+t.shape.columns[t.shape.key[0]].present("t."), q.args...)
 	conn, err := t.pool.Acquire(ctx)
 	if err != nil {
 		return nil, err

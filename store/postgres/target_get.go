@@ -30,7 +30,7 @@ func (t *Target) get(ctx context.Context, keys []record.Key, at []int, entries [
 	if len(q.at) == 0 {
 		return nil
 	}
-	sql := "SELECT u.ordinal, s.version, s.deleted, t." + quote(s.columns[s.key[0]].name) + " IS NOT NULL, " + s.list("t.") + " FROM " + q.from +
+	sql := "SELECT u.ordinal, s.version, s.deleted, " + s.columns[s.key[0]].present("t.") + ", " + s.list("t.") + " FROM " + q.from +
 		" LEFT JOIN " + t.side + " s ON s.key = u.key LEFT JOIN " + s.name.Sanitize() + " t ON " + q.on
 	rows, err := t.pool.Query(ctx, sql, append([]any{textResults}, q.args...)...)
 	if err != nil {
@@ -188,16 +188,17 @@ func keyTexts(keys []record.Key) []string {
 // rowKeys returns the next keys of the table itself.
 func (t *Target) rowKeys(ctx context.Context, after []any) (keys []record.Key, last []any, err error) {
 	s := t.shape
-	names, params := make([]string, len(s.key)), make([]string, len(s.key))
+	names, params, out := make([]string, len(s.key)), make([]string, len(s.key)), make([]string, len(s.key))
 	for n, i := range s.key {
 		names[n] = "t." + quote(s.columns[i].name)
-		params[n] = "$" + strconv.Itoa(n+1) + "::text::" + s.columns[i].base.cast
+		params[n] = s.columns[i].input("$" + strconv.Itoa(n+1) + "::text")
+		out[n] = s.columns[i].output("t.")
 	}
 	list, where := strings.Join(names, ", "), ""
 	if after != nil {
 		where = " WHERE (" + list + ") > (" + strings.Join(params, ", ") + ")"
 	}
-	sql := "SELECT " + list + " FROM " + s.name.Sanitize() + " t" + where + " ORDER BY " + list + " LIMIT " + strconv.Itoa(batchKeys)
+	sql := "SELECT " + strings.Join(out, ", ") + " FROM " + s.name.Sanitize() + " t" + where + " ORDER BY " + list + " LIMIT " + strconv.Itoa(batchKeys)
 	rows, err := t.pool.Query(ctx, sql, append([]any{textResults}, after...)...)
 	if err != nil {
 		return nil, nil, err

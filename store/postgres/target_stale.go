@@ -80,7 +80,7 @@ func (t *Target) eachUnversioned(ctx context.Context, key string, yield func([]r
 	s := t.shape
 	names := make([]string, len(s.key))
 	for n, i := range s.key {
-		names[n] = "t." + quote(s.columns[i].name)
+		names[n] = s.columns[i].output("t.")
 	}
 	sql := "SELECT " + strings.Join(names, ", ") + " FROM " + s.name.Sanitize() + " t WHERE NOT EXISTS (SELECT FROM " + t.side + " s WHERE s.key = " + key + ")"
 	return readWholeTables(ctx, t.pool, func(tx pgx.Tx) error {

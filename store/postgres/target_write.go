@@ -96,7 +96,7 @@ func (t *Target) addPut(p *pipeline, writes []store.Write, put []int) error {
 		columns = append(columns, quote(c.name))
 		arrays = append(arrays, "$"+n+"::text[]")
 		names = append(names, "c"+n)
-		casts = append(casts, "u.c"+n+"::"+c.base.cast)
+		casts = append(casts, c.input("u.c"+n))
 		if !slices.Contains(s.key, f) && c.identity != "a" {
 			set = append(set, quote(c.name)+" = EXCLUDED."+quote(c.name))
 		}

@@ -1,6 +1,175 @@
 package postgres
 
-import "github.com/stranglerfig/migrator/record"
+import (
+	"context"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/stranglerfig/migrator/record"
+)
+
+// typeForm is what a type is made of.
+type typeForm byte
+
+// Forms: those of pg_type.typtype, and arrays, which are base types there.
+const (
+	formBase       typeForm = 'b'
+	formArray      typeForm = 'a'
+	formComposite  typeForm = 'c'
+	formDomain     typeForm = 'd'
+	formEnum       typeForm = 'e'
+	formRange      typeForm = 'r'
+	formMultirange typeForm = 'm'
+)
+
+// sqlType is a type of the running server, resolved from its catalog down to base types. What a
+// value is made of decides its text, its equality, and whether it can be moved at all: a citext
+// in a domain in a composite in an array makes different texts equal, as a citext does.
+type sqlType struct {
+	oid       uint32
+	schema    string
+	name      string
+	extension string // that it belongs to; "": none
+	form      typeForm
+	cast      string // how SQL names it without a length: character varying, numeric[]
+	delimiter byte   // between the elements of an array's literal: a comma, but for box
+
+	inner   *sqlType // of a domain its base, of an array its element, of a range its subtype, of a multirange its range
+	typmod  int32    // that a domain gives its base; -1: none
+	notNull bool     // of a domain
+	fields  []typeField
+
+	equal     equalImage // of a base type's = in its default class of btree, of a range's for its subtype
+	loose     bool       // a range compares its bounds by a collation that takes different texts as equal
+	unordered bool       // that = can't be named: its schema is not on the search path
+}
+
+// typeField is an attribute of a composite type.
+type typeField struct {
+	name  string
+	typ   *sqlType
+	loose bool // its collation takes different texts as equal
+}
+
+// equalImage is the support function "equalimage" of a class of btree: the catalog's own word on
+// whether values that are equal are the same bytes, and so have one text.
+type equalImage string
+
+const (
+	equalNone  equalImage = ""                   // the type has no = that an index could use
+	equalUnset equalImage = "-"                  // equal values may differ in their bytes
+	equalBytes equalImage = "btequalimage"       // they don't
+	equalText  equalImage = "btvarstrequalimage" // they don't, unless the collation takes different texts as equal
+)
+
+// typeQuery reads all types that values of the types $1 are made of.
+const typeQuery = `
+WITH RECURSIVE reached(oid) AS (
+	SELECT unnest($1::oid[])
+	UNION
+	SELECT inner_type.oid FROM reached JOIN pg_type t ON t.oid = reached.oid CROSS JOIN LATERAL (
+		SELECT t.typbasetype WHERE t.typtype = 'd'
+		UNION ALL SELECT t.typelem WHERE t.typelem <> 0
+		UNION ALL SELECT r.rngsubtype FROM pg_range r WHERE r.rngtypid = t.oid
+		UNION ALL SELECT r.rngtypid FROM pg_range r WHERE (to_jsonb(r) ->> 'rngmultitypid')::oid = t.oid
+		UNION ALL SELECT a.atttypid FROM pg_attribute a WHERE t.typtype = 'c' AND a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped
+	) inner_type(oid)
+), equal_image AS (
+	SELECT o.oid, o.opcintype, o.opcdefault, pg_opclass_is_visible(o.oid) AS visible, coalesce(f.proname::text, '-') AS named
+	FROM pg_opclass o JOIN pg_am m ON m.oid = o.opcmethod AND m.amname = 'btree'
+	LEFT JOIN pg_amproc p ON p.amprocfamily = o.opcfamily AND p.amproclefttype = o.opcintype AND p.amprocrighttype = o.opcintype AND p.amprocnum = 4
+	LEFT JOIN pg_proc f ON f.oid = p.amproc AND f.pronamespace = 'pg_catalog'::regnamespace
+)
+SELECT t.oid, n.nspname, t.typname, coalesce(x.extname, ''), t.typtype::text, format_type(t.oid, -1),
+	coalesce(t.typlen = -1 AND e.typarray = t.oid, false), coalesce(e.typdelim::text, ','),
+	CASE WHEN t.typtype = 'd' THEN t.typbasetype WHEN r.rngtypid = t.oid THEN r.rngsubtype WHEN r.rngtypid IS NOT NULL THEN r.rngtypid
+		ELSE t.typelem END,
+	t.typtypmod, t.typnotnull,
+	coalesce(CASE WHEN r.rngtypid = t.oid THEN (SELECT i.named FROM equal_image i WHERE i.oid = r.rngsubopc) ELSE own.named END, ''),
+	coalesce(NOT own.visible, false),
+	coalesce(NOT l.collisdeterministic, false),
+	fields.names, fields.types, fields.loose
+FROM reached JOIN pg_type t ON t.oid = reached.oid JOIN pg_namespace n ON n.oid = t.typnamespace
+LEFT JOIN pg_type e ON e.oid = t.typelem
+LEFT JOIN pg_range r ON r.rngtypid = t.oid OR (to_jsonb(r) ->> 'rngmultitypid')::oid = t.oid
+LEFT JOIN pg_collation l ON l.oid = r.rngcollation
+LEFT JOIN pg_depend d ON d.classid = 'pg_type'::regclass AND d.objid = t.oid AND d.deptype = 'e'
+LEFT JOIN pg_extension x ON x.oid = d.refobjid
+LEFT JOIN LATERAL (
+	SELECT i.named, i.visible FROM equal_image i WHERE i.opcdefault AND (i.opcintype = t.oid OR EXISTS (
+		SELECT FROM pg_cast k WHERE k.castsource = t.oid AND k.casttarget = i.opcintype AND k.castmethod = 'b' AND k.castcontext = 'i'))
+	ORDER BY i.opcintype <> t.oid LIMIT 1
+) own ON t.typtype = 'b'
+LEFT JOIN LATERAL (
+	SELECT array_agg(a.attname::text ORDER BY a.attnum) AS names, array_agg(a.atttypid ORDER BY a.attnum) AS types,
+		array_agg(coalesce(NOT c.collisdeterministic, false) ORDER BY a.attnum) AS loose
+	FROM pg_attribute a LEFT JOIN pg_collation c ON c.oid = a.attcollation
+	WHERE a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped
+) fields ON t.typtype = 'c'`
+
+// readTypes resolves types.
+func readTypes(ctx context.Context, db querier, oids []uint32) (map[uint32]*sqlType, error) {
+	rows, err := db.Query(ctx, typeQuery, oids)
+	if err != nil {
+		return nil, err
+	}
+	types, inner, fields := map[uint32]*sqlType{}, map[uint32]uint32{}, map[uint32][]uint32{}
+	var t sqlType
+	var form, delimiter, equal string
+	var array bool
+	var within uint32
+	var names []string
+	var of []uint32
+	var loose []bool
+	_, err = pgx.ForEachRow(rows, []any{
+		&t.oid, &t.schema, &t.name, &t.extension, &form, &t.cast, &array, &delimiter, &within, &t.typmod, &t.notNull, &equal, &t.unordered, &t.loose,
+		&names, &of, &loose,
+	}, func() error {
+		one := t
+		one.form, one.delimiter, one.equal = typeForm(form[0]), delimiter[0], equalImage(equal)
+		if array {
+			one.form = formArray
+		}
+		if one.form != formBase {
+			inner[one.oid] = within
+		}
+		for i := range names {
+			one.fields = append(one.fields, typeField{name: names[i], loose: loose[i]})
+		}
+		types[one.oid], fields[one.oid] = &one, of
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	for oid, t := range types {
+		t.inner = types[inner[oid]]
+		for i, field := range fields[oid] {
+			t.fields[i].typ = types[field]
+		}
+	}
+	return types, nil
+}
+
+// resolved is the type below the domains.
+func (t *sqlType) resolved() *sqlType {
+	for t.form == formDomain {
+		t = t.inner
+	}
+	return t
+}
+
+func (t *sqlType) builtIn(names ...string) bool {
+	if t.schema != "pg_catalog" || t.form != formBase {
+		return false
+	}
+	for _, name := range names {
+		if t.name == name {
+			return true
+		}
+	}
+	return false
+}
 
 // scalarKinds maps the names of pg_catalog's types. Every other type is Other:
 // its value is the text that the server prints.
@@ -19,12 +188,22 @@ var scalarKinds = map[string]record.Kind{
 	"json":     record.JSON, "jsonb": record.JSON,
 }
 
-// baseType is a column's type, with domains resolved.
+// baseType is what the conversion of a column's values needs of its type, with domains resolved.
 type baseType struct {
 	schema, name string // pg_catalog, int4; of an array: of its element
 	array        bool
 	delimiter    byte   // of an array's literal: a comma, but for box
 	cast         string // how SQL names it without a length: character varying, numeric[]
+}
+
+func (t *sqlType) base() baseType {
+	t = t.resolved()
+	b := baseType{schema: t.schema, name: t.name, delimiter: t.delimiter, cast: t.cast}
+	if t.form == formArray {
+		element := t.inner.resolved()
+		b.schema, b.name, b.array = element.schema, element.name, true
+	}
+	return b
 }
 
 func (b baseType) scalar() record.Kind {

@@ -93,7 +93,8 @@ var kindCases = []kindCase{
 	{"ab", `'{t,f,NULL}'`, record.Array, `[true,false,null]`},
 	{"ay", `ARRAY['\x00ff'::bytea, '\x']`, record.Array, `["AP8=",""]`},
 	{"ad", `ARRAY['2024-02-29 12:00:00Z'::timestamptz, 'infinity']`, record.Array, `["2024-02-29T12:00:00Z","infinity"]`},
-	{"aj", `ARRAY['[1, {"a": "}"}]'::jsonb, 'null', NULL, '"x"']`, record.Array, `[[1, {"a": "}"}],null,null,"x"]`},
+	{"aj", `ARRAY['[1, {"a": "}"}]'::jsonb, 'null', NULL, '"x"']`, record.Array, `"{\"[1, {\\\"a\\\": \\\"}\\\"}]\",\"null\",NULL,\"\\\"x\\\"\"}"`},
+	{"aj", `ARRAY['[1, {"a": "}"}]'::jsonb, NULL, '"x"', '0']`, record.Array, `[[1, {"a": "}"}],null,"x",0]`},
 	{"am", `'{sad,"NULL",NULL}'`, record.Array, `["sad","NULL",null]`},
 	{"dt", `'{a,"b c"}'`, record.Array, `["a","b c"]`},
 }

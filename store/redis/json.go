@@ -212,6 +212,7 @@ func (c *jsonCodec) fieldsOf(doc string) (record.Record, error) {
 		if err != nil {
 			return nil, notJSON()
 		}
+		from := d.InputOffset()
 		value, err := d.ReadValue()
 		if err != nil {
 			return nil, notJSON()
@@ -221,6 +222,9 @@ func (c *jsonCodec) fieldsOf(doc string) (record.Record, error) {
 			continue
 		}
 		f := &c.schema.Fields[i]
+		if f.Kind == record.JSON {
+			value = withBlanks(doc, from, d.InputOffset())
+		}
 		if seen[i] {
 			return nil, fmt.Errorf("field %q appears twice", f.Name)
 		}
@@ -236,6 +240,15 @@ func (c *jsonCodec) fieldsOf(doc string) (record.Record, error) {
 		return nil, notJSON()
 	}
 	return r, nil
+}
+
+// withBlanks is the member's value that ends at to, behind its name, which ends at from, with the
+// blanks around it: type json keeps them, and the value must come back as it was.
+func withBlanks(doc string, from, to int64) jsontext.Value {
+	const blanks = " \t\r\n"
+	_, text, _ := strings.Cut(doc[from:to], ":")
+	rest := doc[to:]
+	return jsontext.Value(text + rest[:len(rest)-len(strings.TrimLeft(rest, blanks))])
 }
 
 // valueOf is the inverse of appendJSON.
