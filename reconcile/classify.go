@@ -1,6 +1,7 @@
 package reconcile
 
 import (
+	"strconv"
 	"time"
 
 	"github.com/stranglerfig/migrator/record"
@@ -50,6 +51,8 @@ func (r *rules) difference(s snapshot) *Finding {
 		f.Class = Encoding
 	case e.Presence != store.Live:
 		f.Class = Missing
+	case s.row.Equal != "":
+		f.Class, f.Detail = EqualKey, "legacy takes it as equal to "+strconv.Quote(string(s.row.Equal))
 	case !s.row.Found:
 		f.Class = Extra
 	default:

@@ -20,7 +20,7 @@ const confidence = 0.95
 // second takes places as what was drawn, whatever is in them: at most as many are
 // damaged as there were differences, and of a damaged one all may be.
 func Claim(run Run) string {
-	n := run.Checked + run.Classes[Extra]
+	n := run.Checked + run.Classes[Extra] + run.Classes[EqualKey]
 	k := min(run.Differences, n)
 	if run.Status != Done {
 		return fmt.Sprintf("nothing: the run %s after %s records", ended(run.Status), grouped(run.Checked))

@@ -28,6 +28,7 @@ const (
 	Expiry       Class = "expiry"   // the records agree, when they expire does not
 	Type         Class = "type"     // the key holds a value of another type
 	ForeignClass Class = "foreign"  // the key holds what migrator did not write
+	EqualKey     Class = "equal"    // the target has the record, legacy has it under a key that it takes as equal
 )
 
 // Finding is one confirmed difference. It holds no values, unless their rule shows them.

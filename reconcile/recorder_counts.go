@@ -112,13 +112,14 @@ func (r *recorder) restore(was Resumed) {
 	}
 	listed := !again && run.TwoWay && !was.Terms.Spans
 	if listed {
-		run.Differences -= run.Classes[Extra]
+		run.Differences -= run.Classes[Extra] + run.Classes[EqualKey]
 		delete(run.Classes, Extra)
+		delete(run.Classes, EqualKey)
 	}
 	r.findings = was.Findings
 	for i := range r.findings {
 		f := &r.findings[i]
-		if again || listed && f.Class == Extra {
+		if again || listed && (f.Class == Extra || f.Class == EqualKey) {
 			run.Classes[f.Class]++
 			if !f.Repaired {
 				run.Differences++

@@ -143,7 +143,7 @@ const boundFrom = 1000
 // that went wrong can explain. "": nothing speaks against it.
 func (p *repairer) tooMuchDiffers() string {
 	run := p.recorder.current()
-	n := run.Checked + run.Recent + run.Classes[Extra]
+	n := run.Checked + run.Recent + run.Classes[Extra] + run.Classes[EqualKey]
 	if n < boundFrom || run.Forced != "" || p.maxDifference >= phases.Whole {
 		return ""
 	}

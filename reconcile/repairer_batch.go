@@ -24,7 +24,7 @@ func (p *repairer) repairBatch(ctx context.Context, queued []*queuedRepair, jour
 			q.Repair = "failed: " + done[i].Err.Error()
 		default:
 			q.Repair = string(done[i].Action)
-			if done[i].Action != repair.Left {
+			if done[i].Action != repair.Left && done[i].Action != repair.Equal {
 				check[q.Key] = done[i].Version
 			}
 		}

@@ -89,6 +89,7 @@ var meanings = map[Class]string{
 	FieldDiff: "fields differ", Encoding: "the texts' encoding differs, or the entry can't be read",
 	Expiry: "expires at another time", Type: "the key holds a value of another type",
 	ForeignClass: "the key holds a value that migrator did not write",
+	EqualKey:     "legacy has the record under another text of an equal key",
 }
 
 func scope(run Run) string {

@@ -35,8 +35,11 @@ type LegacyRecords interface {
 
 // Row is what legacy has under one key.
 type Row struct {
-	Key     record.Key
-	Found   bool
+	Key   record.Key
+	Found bool
+	// Equal is set instead of Found where legacy has no record of this key, but one of another key
+	// that it takes as equal: it can't have both. The target's record of Key must not be deleted then.
+	Equal   record.Key
 	Record  record.Record
 	Version record.Version // at which this state may be applied to the target; zero when the read does not give one
 }

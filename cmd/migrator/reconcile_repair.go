@@ -88,6 +88,7 @@ var stepMeanings = map[repair.Step]string{
 	repair.StepTombstone: "remove the record, leave a tombstone",
 	repair.StepNone:      "nothing",
 	repair.StepLeave:     "nothing: the entry belongs to a later era",
+	repair.StepEqual:     "nothing: legacy has the record under an equal key",
 }
 
 func (p *plannedRepairs) write(c *cli) {
@@ -116,7 +117,7 @@ func (p *plannedRepairs) write(c *cli) {
 		c.printf("%-8s %s  %s (now %s)\n", class, strconv.Quote(string(r.Key)), what, over)
 	}
 	var sums []string
-	for _, s := range []repair.Step{repair.StepWrite, repair.StepLower, repair.StepTombstone, repair.StepNone, repair.StepLeave} {
+	for _, s := range []repair.Step{repair.StepWrite, repair.StepLower, repair.StepTombstone, repair.StepNone, repair.StepLeave, repair.StepEqual} {
 		if steps[s] > 0 {
 			sums = append(sums, fmt.Sprintf("%s: %s", stepMeanings[s], humanize.Count(steps[s])))
 		}

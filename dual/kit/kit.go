@@ -201,8 +201,15 @@ func Writing(w migration.Writing) dual.Writing {
 func Locked[K comparable, V any](legacy store.Locker, codec dual.Codec[K, V]) func(context.Context, K) (dual.Versioned[V], error) {
 	return func(ctx context.Context, key K) (v dual.Versioned[V], err error) {
 		rows, err := legacy.LookupLocked(ctx, []record.Key{codec.Key(key)})
-		if err != nil || len(rows) != 1 || !rows[0].Found {
+		if err != nil || len(rows) != 1 {
 			return v, err
+		}
+		// [repair-equal]: not found would make the writer delete the target's record.
+		if equal := rows[0].Equal; equal != "" {
+			return v, fmt.Errorf("legacy has the record under the key %q, which it takes as equal to %q", equal, rows[0].Key)
+		}
+		if !rows[0].Found {
+			return v, nil
 		}
 		v.Found, v.Version = true, rows[0].Version
 		v.Value, err = codec.Decode(rows[0].Record)

@@ -13,6 +13,7 @@ type step uint8
 const (
 	stepNone      step = iota // legacy lacks the record, and so does the target
 	stepLeave                 // the entry was written after legacy was fenced
+	stepEqual                 // legacy has the record under a key that it takes as equal
 	stepWrite                 // write legacy's state; older than the target's then means that a later write came between
 	stepExact                 // write legacy's state over an entry of the very same version
 	stepLower                 // write legacy's state over an entry that is ahead of legacy, then read both again
@@ -66,6 +67,11 @@ func decide(row store.Row, seen store.Entry, journaled record.Version, era uint3
 		default:
 			return w, stepLower
 		}
+	}
+	// [repair-equal]: the record is in legacy, under another text of its key. A tombstone would take
+	// it from the target.
+	if row.Equal != "" {
+		return store.Write{}, stepEqual
 	}
 	// [repair-era]: a tombstone at that version would be one of a later era.
 	if journaled.Era() > era {

@@ -18,6 +18,7 @@ type stores struct {
 	era    uint32 // of legacy's rows
 	fenced bool
 	rows   map[record.Key]string
+	equal  map[record.Key]record.Key // keys that legacy lacks and takes as equal to one it has
 	target map[record.Key]store.Entry
 	before func(call string)
 	broken map[string]int // call: how often it fails yet
@@ -72,7 +73,7 @@ func (s *stores) LookupLocked(_ context.Context, keys []record.Key) ([]store.Row
 	rows := make([]store.Row, len(keys))
 	for i, k := range keys {
 		text, ok := s.rows[k]
-		rows[i] = store.Row{Key: k, Found: ok}
+		rows[i] = store.Row{Key: k, Found: ok, Equal: s.equal[k]}
 		if ok {
 			rows[i].Version, rows[i].Record = s.version(), record.Record{record.TextValue(text)}
 		}

@@ -19,9 +19,10 @@ const (
 	StepTombstone Step = "tombstone" // legacy has no such record: its version stays, the record goes
 	StepNone      Step = "nothing"   // legacy has no such record, and the target neither
 	StepLeave     Step = "leave"     // the target's entry was written after legacy was fenced
+	StepEqual     Step = "equal key" // legacy has the record under a key that it takes as equal: it stays
 )
 
-var stepWords = [...]Step{stepNone: StepNone, stepLeave: StepLeave, stepWrite: StepWrite, stepExact: StepWrite, stepLower: StepLower, stepTombstone: StepTombstone}
+var stepWords = [...]Step{stepNone: StepNone, stepLeave: StepLeave, stepEqual: StepEqual, stepWrite: StepWrite, stepExact: StepWrite, stepLower: StepLower, stepTombstone: StepTombstone}
 
 // Planned is what a repair of a key would do in the present state of both stores.
 type Planned struct {
@@ -93,7 +94,7 @@ func (f *Repairer) Observe(ctx context.Context, keys []record.Key) (s Observatio
 func (s *Observation) Plan(n int, journaled record.Version) Planned {
 	w, what := s.decide(n, journaled, 0)
 	p := Planned{Key: s.Seen[n].Key, Step: stepWords[what], Has: s.Seen[n].Presence, From: s.Seen[n].Version, To: w.Version}
-	if what == stepNone || what == stepLeave {
+	if what == stepNone || what == stepLeave || what == stepEqual {
 		p.To = p.From
 	}
 	return p

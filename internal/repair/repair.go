@@ -46,6 +46,7 @@ const (
 	Newer      Action = "not needed: a later write corrected the key"
 	Agreed     Action = "legacy has no such record, and the target neither"
 	Left       Action = "not repaired: the target's entry was written after legacy was fenced"
+	Equal      Action = "not repaired: legacy has the record under a key that it takes as equal"
 )
 
 // Result is the result of one Item.
@@ -159,6 +160,8 @@ func (f *Repairer) observe(ctx context.Context, items []Item, batch []int, done 
 			done[i] = Result{Key: keys[n], Action: Agreed, Version: s.Seen[n].Version}
 		case stepLeave:
 			done[i] = Result{Key: keys[n], Action: Left, Version: s.Seen[n].Version}
+		case stepEqual:
+			done[i] = Result{Key: keys[n], Action: Equal, Version: s.Seen[n].Version}
 		default:
 			w.Key = keys[n]
 			writes, steps, at = append(writes, w), append(steps, what), append(at, i)

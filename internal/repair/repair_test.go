@@ -28,6 +28,7 @@ func TestRepairCorrectsTheTarget(t *testing.T) {
 		entry    store.Entry
 		lost     record.Version
 		fenced   bool
+		equal    record.Key
 		action   repair.Action
 		presence store.Presence
 		version  record.Version // zero: newer than 100, legacy's present
@@ -40,6 +41,9 @@ func TestRepairCorrectsTheTarget(t *testing.T) {
 		"ahead of legacy":              {row: "a", entry: live("k", "b", v(1<<40)), action: repair.Wrote, presence: store.Live},
 		"ahead, on a timeline":         {row: "a", entry: live("k", "b", record.MakeVersion(1, 9, 0)), action: repair.Wrote, presence: store.Live},
 		"a later era is not touched":   {row: "a", entry: live("k", "b", later), action: repair.Left, presence: store.Live, version: later},
+		"an equal key":                 {equal: "k ", entry: live("k", "b", v(7)), action: repair.Equal, presence: store.Live, version: v(7)},
+		"an equal key, and a loss":     {equal: "k ", entry: live("k", "b", v(7)), lost: v(9), action: repair.Equal, presence: store.Live, version: v(7)},
+		"an equal key, foreign":        {equal: "k ", entry: store.Entry{Presence: store.Unowned}, action: repair.Equal, presence: store.Unowned, version: none},
 		"extra":                        {entry: live("k", "b", v(7)), action: repair.Tombstoned, presence: store.Tombstone, version: v(7)},
 		"extra, and a lost delete":     {entry: live("k", "b", v(7)), lost: v(9), action: repair.Tombstoned, presence: store.Tombstone, version: v(9)},
 		"extra, and an older loss":     {entry: live("k", "b", v(7)), lost: v(3), action: repair.Tombstoned, presence: store.Tombstone, version: v(7)},
@@ -58,6 +62,9 @@ func TestRepairCorrectsTheTarget(t *testing.T) {
 			t.Parallel()
 			s := newStores()
 			s.fenced = c.fenced
+			if c.equal != "" {
+				s.equal = map[record.Key]record.Key{"k": c.equal}
+			}
 			if c.row != "" {
 				s.rows["k"] = c.row
 			}

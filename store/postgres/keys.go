@@ -42,12 +42,13 @@ func (s *shape) keyQuery(keys []record.Key, at []int, whole bool) keyQuery {
 		q.at = append(q.at, i)
 		q.kept = append(q.kept, string(keys[i]))
 	}
-	arrays, names, on := make([]string, len(s.key), len(s.key)+1), make([]string, len(s.key), len(s.key)+1), make([]string, len(s.key))
+	arrays, names, on, values := make([]string, len(s.key), len(s.key)+1), make([]string, len(s.key), len(s.key)+1), make([]string, len(s.key)), make([]string, len(s.key))
 	for c, field := range s.key {
 		q.args = append(q.args, columns[c])
 		arrays[c] = "$" + strconv.Itoa(c+1) + "::text[]"
 		names[c] = "k" + strconv.Itoa(c)
-		on[c] = "t." + quote(s.columns[field].name) + " = " + s.columns[field].input("u."+names[c])
+		values[c] = s.columns[field].input("u." + names[c])
+		on[c] = "t." + quote(s.columns[field].name) + " = " + values[c]
 	}
 	if whole {
 		q.args = append(q.args, q.kept)
@@ -57,6 +58,9 @@ func (s *shape) keyQuery(keys []record.Key, at []int, whole bool) keyQuery {
 	}
 	q.from = "unnest(" + strings.Join(arrays, ", ") + ") WITH ORDINALITY AS u(" + strings.Join(names, ", ") + ", ordinal)"
 	q.on = strings.Join(on, " AND ")
+	if s.ownText {
+		q.on += s.sameText(values)
+	}
 	return q
 }
 
@@ -124,7 +128,7 @@ type querier interface {
 
 // lookup fills rows, which hold the keys, at the given positions. A row whose
 // key the server compares as equal to the requested key but prints differently (1.0
-// and 1.00) belongs to another record: it is not found.
+// and 1.00) belongs to another record: it is not found, but named.
 func (s *shape) lookup(ctx context.Context, db querier, rows []store.Row, keys []record.Key, at []int) error {
 	q := s.keyQuery(keys, at, false)
 	if len(q.at) == 0 {
@@ -147,8 +151,10 @@ func (s *shape) lookup(ctx context.Context, db querier, rows []store.Row, keys [
 		if err != nil {
 			return err
 		}
-		if string(row.Key) == q.kept[n] {
-			rows[q.at[n]].Found, rows[q.at[n]].Record = true, row.Record.Clone()
+		if r := &rows[q.at[n]]; row.Key == r.Key {
+			r.Found, r.Record = true, row.Record.Clone()
+		} else {
+			r.Equal = record.Key(strings.Clone(string(row.Key)))
 		}
 	}
 	return found.Err()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/stranglerfig/migrator/internal/hint"
@@ -41,7 +42,7 @@ func (l *Legacy) lockRest(ctx context.Context, rows []store.Row, keys []record.K
 	var left []int
 	var names []record.Key
 	for i := range rows {
-		if !rows[i].Found {
+		if !rows[i].Found && rows[i].Equal == "" {
 			left, names = append(left, i), append(names, keys[i])
 		}
 	}
@@ -53,7 +54,7 @@ func (l *Legacy) lockRest(ctx context.Context, rows []store.Row, keys []record.K
 		return err
 	}
 	for n, i := range left {
-		if !seen[n].Found {
+		if !seen[n].Found && seen[n].Equal == "" {
 			continue
 		}
 		if err := l.lockOne(ctx, rows, keys, i); err != nil {
@@ -111,10 +112,14 @@ func (l *Legacy) lock(ctx context.Context, rows []store.Row, keys []record.Key, 
 			return err
 		}
 		row, err := d.row(raw[1 : n+1])
-		if err != nil || string(row.Key) != q.kept[at] {
+		if err != nil {
 			return err
 		}
 		r := &rows[q.at[at]]
+		if row.Key != r.Key {
+			r.Equal = record.Key(strings.Clone(string(row.Key)))
+			return nil
+		}
 		if r.Version, err = readVersion(raw[n+1], raw[n+2]); err != nil {
 			return err
 		}

@@ -126,7 +126,7 @@ func (l *Legacy) upsertSQL() (sql string, written []int) {
 		written = append(written, i)
 		columns = append(columns, quote(c.name))
 		params = append(params, c.parameter(len(written)))
-		if !slices.Contains(s.key, i) && c.identity != "a" {
+		if (s.looseKey || !slices.Contains(s.key, i)) && c.identity != "a" {
 			set = append(set, quote(c.name)+" = EXCLUDED."+quote(c.name))
 		}
 	}
@@ -140,11 +140,12 @@ func (l *Legacy) upsertSQL() (sql string, written []int) {
 
 func (l *Legacy) deleteSQL() string {
 	s := l.shape
-	where := make([]string, len(s.key))
+	where, values := make([]string, len(s.key)), make([]string, len(s.key))
 	for n, i := range s.key {
-		where[n] = quote(s.columns[i].name) + " = " + s.columns[i].parameter(n+1)
+		values[n] = s.columns[i].parameter(n + 1)
+		where[n] = "t." + quote(s.columns[i].name) + " = " + values[n]
 	}
-	return "DELETE FROM " + s.name.Sanitize() + " AS t WHERE " + strings.Join(where, " AND ") + " RETURNING " + s.list("t.")
+	return "DELETE FROM " + s.name.Sanitize() + " AS t WHERE " + strings.Join(where, " AND ") + s.sameText(values) + " RETURNING " + s.list("t.")
 }
 
 func (s *shape) keyList() string { return quoteList(s.keyNames()) }

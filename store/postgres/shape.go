@@ -17,6 +17,30 @@ type shape struct {
 	schema  *record.Schema
 	columns []*column // of each field
 	key     []int     // indexes into columns
+
+	// looseKey: the server takes keys of different texts as equal. plan refuses such a key; a
+	// migration that an earlier version began may have one.
+	looseKey bool
+	// ownText: a row under an equal key of another text is another record's (the target), and not
+	// found. In legacy it is found: see store.Row's Equal.
+	ownText bool
+}
+
+func (s *shape) setLooseKey() {
+	s.looseKey = slices.ContainsFunc(s.key, func(i int) bool { return s.manyTexts(s.columns[i], s.keyNames()) != "" })
+}
+
+// sameText is the SQL of whether the key of the row t has the texts of the given values, and is not
+// only equal to them; "" where equal means that.
+func (s *shape) sameText(values []string) string {
+	if !s.looseKey {
+		return ""
+	}
+	sql := ""
+	for n, i := range s.key {
+		sql += " AND pg_catalog.format('%s', t." + quote(s.columns[i].name) + `) COLLATE "C" = pg_catalog.format('%s', ` + values[n] + ")"
+	}
+	return sql
 }
 
 // legacyShape finds the records' fields and key in the legacy table.
@@ -96,6 +120,7 @@ func (s *shape) placeKey(key []string) error {
 		s.schema.Key = append(s.schema.Key, at)
 	}
 	s.key = s.schema.Key
+	s.setLooseKey()
 	return nil
 }
 

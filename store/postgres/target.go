@@ -82,6 +82,8 @@ func targetShape(t *table, schema *record.Schema) (*shape, error) {
 			return nil, fmt.Errorf("target column %q is of type %s and %q of legacy of type %s: a key must read the same in both", is.name, is.declared, want.Name, want.Type)
 		}
 	}
+	s.ownText = true
+	s.setLooseKey()
 	return s, t.fitsAsKey("target", key)
 }
 

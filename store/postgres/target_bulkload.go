@@ -17,9 +17,9 @@ import (
 var _ store.BulkLoader = (*Target)(nil)
 
 // CanBulkLoad implements store.BulkLoader. COPY does not support row-level security,
-// and reads "char" differently than a cast does.
+// reads "char" differently than a cast does, and can't replace a row of an equal key.
 func (t *Target) CanBulkLoad() bool {
-	return !t.shape.table.policies && !slices.ContainsFunc(t.shape.columns, func(c *column) bool {
+	return !t.shape.table.policies && !t.shape.looseKey && !slices.ContainsFunc(t.shape.columns, func(c *column) bool {
 		return c.isBuiltIn("char")
 	})
 }

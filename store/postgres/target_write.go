@@ -97,7 +97,7 @@ func (t *Target) addPut(p *pipeline, writes []store.Write, put []int) error {
 		arrays = append(arrays, "$"+n+"::text[]")
 		names = append(names, "c"+n)
 		casts = append(casts, c.input("u.c"+n))
-		if !slices.Contains(s.key, f) && c.identity != "a" {
+		if (s.looseKey || !slices.Contains(s.key, f)) && c.identity != "a" {
 			set = append(set, quote(c.name)+" = EXCLUDED."+quote(c.name))
 		}
 	}

@@ -236,6 +236,15 @@ local now`,
 		pkg: "internal/repair", run: "^TestRepairCorrectsTheTarget$",
 	},
 	{
+		rule: "repair-equal", what: "a record under an equal key is removed",
+		file: "internal/repair/decide.go",
+		old: `	if row.Equal != "" {
+`,
+		new: `	if false {
+`,
+		pkg: "internal/repair", run: "^TestRepairCorrectsTheTarget$",
+	},
+	{
 		rule: "repair-tombstone", what: "no tombstone where the target has nothing",
 		file: "internal/repair/decide.go",
 		old: `		return w, stepTombstone
