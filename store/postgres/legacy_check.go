@@ -4,8 +4,10 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
+	"github.com/stranglerfig/migrator/internal/pgfail"
 	"github.com/stranglerfig/migrator/store"
 )
 
@@ -21,6 +23,7 @@ func (l *Legacy) Check(ctx context.Context) ([]store.Check, error) {
 		func() error { return f.checkServer(ctx, l.pool, "legacy") },
 		func() error { return f.checkDurability(ctx, l.pool, "legacy") },
 		func() error { return f.checkPolicies(ctx, l.pool, l.shape, "legacy") },
+		func() error { return l.checkUnknownTypes(ctx, &f) },
 		func() error { return l.checkSharing(ctx, &f) },
 		func() error { return l.checkPrivileges(ctx, &f) },
 		func() error { return l.checkLog(ctx, &f) },
@@ -122,4 +125,35 @@ func (l *Legacy) checkReturn(f *findings) {
 	if len(missing) > 0 {
 		f.warn("legacy-return", "move these columns too, or give them a default", "columns %s are not moved but must not be null: a rollback from retain could not insert what is new in the target", strings.Join(missing, ", "))
 	}
+}
+
+// sampledValues are how many values of a column checkUnknownTypes reads.
+const sampledValues = 1000
+
+// checkUnknownTypes reads the texts of some values of types that nothing is known of as values
+// again: whatever a text does not hold would be lost on the way back.
+func (l *Legacy) checkUnknownTypes(ctx context.Context, f *findings) error {
+	if lacking, err := l.shape.lacking(ctx, l.pool, "SELECT"); err != nil || len(lacking) > 0 {
+		return err
+	}
+	for _, c := range l.shape.columns {
+		t := c.typ.find((*sqlType).unknown)
+		if t == nil {
+			continue
+		}
+		var lost int
+		err := l.pool.QueryRow(ctx, "SELECT count(*) FILTER (WHERE record_image_ne(ROW(t."+quote(c.name)+"), ROW("+c.input(c.printed("t."))+"))) FROM (SELECT "+quote(c.name)+
+			" FROM "+l.shape.name.Sanitize()+" LIMIT "+strconv.Itoa(sampledValues)+") t").Scan(&lost)
+		switch {
+		case err != nil && pgfail.SQLState(err) == "":
+			return err
+		case err != nil:
+			f.refuse("legacy-types", "exclude the column, or give it another type", "column %q (%s) can't be moved: the server does not read what it prints of type %s (SQLSTATE %s)", c.name, c.declared, t.name, pgfail.SQLState(err))
+		case lost > 0:
+			f.refuse("legacy-types", "exclude the column, or give it another type", "column %q (%s) can't be moved: the text of type %s does not hold its value (%d of at most %d values)", c.name, c.declared, t.name, lost, sampledValues)
+		default:
+			f.good("legacy-types", "column %q (%s): what it prints of type %s it reads back", c.name, c.declared, t.name)
+		}
+	}
+	return nil
 }
