@@ -515,14 +515,20 @@ func sliceAdapter(t reflect.Type, f record.Field) (adapter, error) {
 				}
 				return record.NullValue, nil
 			}
+			values := make([]record.Value, list.Len())
+			for i := range values {
+				var err error
+				if values[i], err = inner.encode(list.Index(i).Addr().Interface()); err != nil {
+					return record.Value{}, err
+				}
+			}
+			if f.Element == record.JSON {
+				return record.TextValue(record.MakeJSONArray(values)), nil
+			}
 			b := []byte{'['}
-			for i := range list.Len() {
+			for i, v := range values {
 				if i > 0 {
 					b = append(b, ',')
-				}
-				v, err := inner.encode(list.Index(i).Addr().Interface())
-				if err != nil {
-					return record.Value{}, err
 				}
 				b = appendElement(b, f.Element, v)
 			}
@@ -538,17 +544,13 @@ func sliceAdapter(t reflect.Type, f record.Field) (adapter, error) {
 			if err != nil {
 				return err
 			}
-			var raw []json.RawMessage
-			if json.Unmarshal([]byte(text), &raw) != nil {
-				return errForm // of several dimensions, or with bounds of its own
+			values, err := elementValues(text, f.Element)
+			if err != nil {
+				return err
 			}
-			list := reflect.MakeSlice(t, len(raw), len(raw))
-			for i, one := range raw {
-				v, err := elementValue(one, f.Element)
-				if err == nil {
-					err = inner.decode(list.Index(i).Addr().Interface(), v)
-				}
-				if err != nil {
+			list := reflect.MakeSlice(t, len(values), len(values))
+			for i, v := range values {
+				if err := inner.decode(list.Index(i).Addr().Interface(), v); err != nil {
 					return err
 				}
 			}
@@ -559,13 +561,13 @@ func sliceAdapter(t reflect.Type, f record.Field) (adapter, error) {
 }
 
 // appendElement appends an element as the canonical array has it: numbers and Booleans as
-// themselves, JSON embedded, bytes in base64, all others as strings.
+// themselves, bytes in base64, all others as strings. Those of JSON: see record.MakeJSONArray.
 func appendElement(b []byte, kind record.Kind, v record.Value) []byte {
 	if v.State != record.Present {
 		return append(b, "null"...)
 	}
 	switch kind {
-	case record.Bool, record.JSON:
+	case record.Bool:
 		return append(b, v.Text...)
 	case record.Int, record.Decimal, record.Float, record.Float32:
 		if last := v.Text[len(v.Text)-1]; last != 'N' && last != 'y' { // NaN, Infinity
@@ -579,11 +581,33 @@ func appendElement(b []byte, kind record.Kind, v record.Value) []byte {
 	return append(b, quoted...)
 }
 
+func elementValues(text string, kind record.Kind) ([]record.Value, error) {
+	if kind == record.JSON {
+		values, ok := record.ParseJSONArray(text)
+		if !ok {
+			return nil, errForm
+		}
+		return values, nil
+	}
+	var raw []json.RawMessage
+	if json.Unmarshal([]byte(text), &raw) != nil {
+		return nil, errForm // of several dimensions, or with bounds of its own
+	}
+	values := make([]record.Value, len(raw))
+	for i, one := range raw {
+		var err error
+		if values[i], err = elementValue(one, kind); err != nil {
+			return nil, err
+		}
+	}
+	return values, nil
+}
+
 func elementValue(raw json.RawMessage, kind record.Kind) (record.Value, error) {
 	switch {
 	case string(raw) == "null":
 		return record.NullValue, nil
-	case kind == record.JSON || raw[0] != '"':
+	case raw[0] != '"':
 		return record.TextValue(string(raw)), nil
 	}
 	var text string

@@ -147,6 +147,14 @@ func valueAt(r Record, i int) Value {
 	return Value{}
 }
 
+// parse returns how a document of the field is read.
+func (f *Field) parse() func(string) (node, bool) {
+	if f.Kind == Array && f.Element == JSON {
+		return parseJSONArray
+	}
+	return parseDocument
+}
+
 func (f *comparedField) compare(a, b Value, limit int, found []Difference) []Difference {
 	class := DifferenceClass("")
 	switch {
@@ -157,6 +165,7 @@ func (f *comparedField) compare(a, b Value, limit int, found []Difference) []Dif
 		class = DifferentNull
 	case f.Kind == JSON || f.Kind == Array:
 		d := documents{field: f.pointer, rules: f.rules, leeway: f.leeway, limit: limit}
+		d.parse = f.parse()
 		if f.Kind == Array && f.Element != JSON {
 			d.element = f.Element
 		}

@@ -43,7 +43,7 @@ func (c *Comparer) Detail(d Difference, legacy, target Record) string {
 	side := func(r Record) string {
 		v := valueAt(r, at)
 		if v.State == Present && len(tokens) > 1 {
-			v = inside(v.Text, tokens[1:])
+			v = f.inside(v.Text, tokens[1:])
 		}
 		return c.side(v, allowed.show)
 	}
@@ -71,8 +71,8 @@ func (c *Comparer) side(v Value, show bool) string {
 }
 
 // inside returns the value at tokens in a JSON document.
-func inside(text string, tokens []string) Value {
-	n, ok := parseDocument(text)
+func (f *Field) inside(text string, tokens []string) Value {
+	n, ok := f.parse()(text)
 	if !ok {
 		return Value{}
 	}
@@ -93,7 +93,8 @@ func inside(text string, tokens []string) Value {
 			return Value{}
 		}
 	}
-	if n.kind == 'n' {
+	value := f.Kind == Array && f.Element == JSON // beside SQL's NULL, null is a value
+	if n.kind == sqlNull || n.kind == 'n' && !value {
 		return NullValue
 	}
 	return TextValue(n.render())

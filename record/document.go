@@ -14,7 +14,7 @@ import (
 // node is one value of a JSON document. Numbers keep their text, so none is rounded.
 type node struct {
 	kind    jsontext.Kind // 'n', 't' and 'f' as 't', '"', '0', '{', '['
-	text    string        // of a string (unquoted), a number, a Boolean
+	text    string        // of a string (unquoted), a number, a Boolean; of an array the bounds of its own
 	items   []node
 	members map[string]node // of duplicate names the last one, as in jsonb
 }
@@ -71,7 +71,8 @@ func readNode(in *jsontext.Decoder) (node, error) {
 // documents compares two JSON documents member by member.
 type documents struct {
 	field   string // its pointer
-	element Kind   // of an Array's elements; "" in a JSON field
+	element Kind   // of an Array's elements; "" in a JSON field, and of an array of JSON
+	parse   func(string) (node, bool)
 	rules   *ruleNode
 	leeway  leeway
 	limit   int
@@ -88,8 +89,11 @@ type walk struct {
 // compare appends the differences to found, at most limit of them. Texts that are not JSON are
 // compared as bytes.
 func (d documents) compare(a, b string, found []Difference) []Difference {
-	x, ok := parseDocument(a)
-	y, ok2 := parseDocument(b)
+	if d.parse == nil {
+		d.parse = parseDocument
+	}
+	x, ok := d.parse(a)
+	y, ok2 := d.parse(b)
 	if !ok || !ok2 {
 		if a != b {
 			found = append(found, Difference{Path: d.field, Class: DifferentValue})
@@ -122,6 +126,10 @@ func (w *walk) nodes(a, b node, rules *ruleNode, l leeway) {
 		w.objects(a, b, rules, l)
 	case a.kind == '[' && b.kind == '[':
 		w.arrays(a, b, rules, l)
+	case a.kind == sqlNull || b.kind == sqlNull:
+		if a.kind != b.kind {
+			w.report(DifferentNull)
+		}
 	case a.kind == 'n' || b.kind == 'n':
 		if a.kind != b.kind {
 			w.report(DifferentNull)
@@ -153,6 +161,9 @@ func (l leeway) str(a, b string) DifferenceClass {
 }
 
 func (w *walk) arrays(a, b node, rules *ruleNode, l leeway) {
+	if a.text != b.text { // bounds of their own
+		w.report(DifferentValue)
+	}
 	for i := range max(len(a.items), len(b.items)) {
 		token := strconv.Itoa(i)
 		below, inside, ignored := rules.member(token, l)

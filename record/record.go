@@ -25,7 +25,7 @@ const (
 	Interval    Kind = "interval"    // ISO 8601, as PostgreSQL's intervalstyle iso_8601 prints it
 	UUID        Kind = "uuid"        // lower case, with hyphens
 	JSON        Kind = "json"        // JSON text; compared by meaning
-	Array       Kind = "array"       // a JSON array of the elements' canonical values, or a JSON text where legacy's has bounds of its own; compared by meaning
+	Array       Kind = "array"       // a JSON array of the elements' canonical values, or a JSON string with PostgreSQL's literal of what that can't hold (see FitsJSONArray); compared by meaning
 	Other       Kind = "other"       // the store's own text, compared by bytes (enum, inet, range, geometry, ...)
 )
 

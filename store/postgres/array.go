@@ -9,8 +9,6 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"github.com/go-json-experiment/json/jsontext"
-
 	"github.com/stranglerfig/migrator/record"
 )
 
@@ -22,7 +20,7 @@ const maxDimensions = 6
 // strings. Some arrays have no JSON form that could be read back, and become one string
 // with the literal: those whose bounds don't begin at one, and of JSON those that are
 // nested, where the brackets of elements and of the array can't be distinguished, or
-// have an element that an array could not hold: see unembeddable.
+// have an element that an array could not hold: see record.FitsJSONArray.
 func appendArray(dst []byte, f format, raw []byte) ([]byte, error) {
 	nested := f.element == record.JSON && len(raw) > 1 && raw[1] == '{'
 	if len(raw) > 0 && raw[0] == '[' || nested {
@@ -44,15 +42,6 @@ var (
 	errArray        = errors.New("the server's text is not an array's literal")
 	errUnembeddable = errors.New("an element has no place in a JSON array")
 )
-
-// unembeddable reports whether a JSON element would come back from a JSON array as another
-// value, or spoil it: the JSON value null would be SQL's NULL, blanks around a value are
-// lost, and lone surrogates make the whole array unreadable for most parsers.
-func unembeddable(element []byte) bool {
-	blank := func(c byte) bool { return c == ' ' || c == '\n' || c == '\r' || c == '\t' }
-	return string(element) == "null" || blank(element[0]) || blank(element[len(element)-1]) ||
-		!jsontext.Value(element).IsValid(jsontext.AllowDuplicateNames(true))
-}
 
 type arrayParser struct {
 	format
@@ -117,7 +106,7 @@ func (p *arrayParser) element(dst []byte) ([]byte, error) {
 		switch {
 		case len(text) == 0:
 			return dst, errArray
-		case unembeddable(text):
+		case !record.FitsJSONArray(string(text)):
 			return dst, errUnembeddable
 		}
 		return append(dst, text...), nil
