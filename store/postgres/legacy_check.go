@@ -131,7 +131,7 @@ func (l *Legacy) checkReturn(f *findings) {
 const sampledValues = 1000
 
 // checkUnknownTypes reads the texts of some values of types that nothing is known of as values
-// again: whatever a text does not hold would be lost on the way back.
+// again: whatever a text does not hold would be lost by a return.
 func (l *Legacy) checkUnknownTypes(ctx context.Context, f *findings) error {
 	if lacking, err := l.shape.lacking(ctx, l.pool, "SELECT"); err != nil || len(lacking) > 0 {
 		return err

@@ -90,7 +90,7 @@ func within(what, why string) string {
 	return what + ": " + why
 }
 
-// unreadable are types whose values the server makes, and takes from nobody: a text of them can't
+// unreadable are types whose values the server alone makes: a text of them can't
 // be written.
 var unreadable = map[string]map[string]bool{
 	"": {

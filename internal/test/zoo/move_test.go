@@ -24,8 +24,8 @@ import (
 	"github.com/stranglerfig/migrator/store/redis"
 )
 
-// keeper is what a test does to a target beside migrator.
-type keeper struct {
+// damager is what a test does to a target beside migrator.
+type damager struct {
 	store.Target
 	// swap gives the row of one id the value that another row has in a column; other 0: NULL.
 	swap func(a animal, id, other int)
@@ -35,7 +35,7 @@ type keeper struct {
 
 func TestZooThroughPostgres(t *testing.T) {
 	t.Parallel()
-	move(t, func(z *zoo, m *migration.Config, schema *record.Schema) keeper {
+	move(t, func(z *zoo, m *migration.Config, schema *record.Schema) damager {
 		z.exec("CREATE SCHEMA away; CREATE TABLE away.zoo (LIKE zoo INCLUDING ALL)")
 		m.Target = migration.Target{Store: postgres.KindName, Part: &postgres.TargetConfig{Table: "away.zoo"}}
 		target, err := postgres.OpenTarget(z.Context(), m, z.url, schema)
@@ -46,7 +46,7 @@ func TestZooThroughPostgres(t *testing.T) {
 		if err := target.Prepare(z.Context()); err != nil {
 			z.Fatal(err)
 		}
-		return keeper{target, func(a animal, id, other int) {
+		return damager{target, func(a animal, id, other int) {
 			z.exec(fmt.Sprintf("UPDATE away.zoo SET %[1]s = (SELECT %[1]s FROM zoo WHERE id = %[3]d) WHERE id = %[2]d", a.name, id, other))
 		}, func() {}}
 	})
@@ -54,7 +54,7 @@ func TestZooThroughPostgres(t *testing.T) {
 
 func TestZooThroughRedisHashes(t *testing.T) {
 	t.Parallel()
-	move(t, func(z *zoo, m *migration.Config, schema *record.Schema) keeper {
+	move(t, func(z *zoo, m *migration.Config, schema *record.Schema) damager {
 		target := redisTarget(z, m, schema, "hash")
 		whole := map[int]map[string]string{}
 		do := func(args ...any) {
@@ -63,7 +63,7 @@ func TestZooThroughRedisHashes(t *testing.T) {
 				z.Fatal(err)
 			}
 		}
-		return keeper{target, func(a animal, id, other int) {
+		return damager{target, func(a animal, id, other int) {
 			text, there := whole[other][a.name]
 			if there {
 				do("HSET", name(id), a.name, text)
@@ -80,10 +80,10 @@ func TestZooThroughRedisHashes(t *testing.T) {
 
 func TestZooThroughRedisJSON(t *testing.T) {
 	t.Parallel()
-	move(t, func(z *zoo, m *migration.Config, schema *record.Schema) keeper {
+	move(t, func(z *zoo, m *migration.Config, schema *record.Schema) damager {
 		target := redisTarget(z, m, schema, "json")
 		whole := map[int]map[string]json.RawMessage{}
-		return keeper{target, func(a animal, id, other int) {
+		return damager{target, func(a animal, id, other int) {
 			members, from := whole[id], whole[other]
 			text := `{"_v":` + string(members["_v"])
 			for _, f := range schema.Fields {
@@ -125,7 +125,7 @@ func redisTarget(z *zoo, m *migration.Config, schema *record.Schema, format stri
 
 // move moves the zoo to a target; damages one field of each row there, all of which a full
 // comparison must find and repair; and returns all to legacy, where each value must be what it was.
-func move(t *testing.T, open1 func(*zoo, *migration.Config, *record.Schema) keeper) {
+func move(t *testing.T, target func(*zoo, *migration.Config, *record.Schema) damager) {
 	z := open(t)
 	z.create("zoo", z.types(movable))
 	z.exec("CREATE TABLE before AS TABLE zoo")
@@ -147,7 +147,7 @@ func move(t *testing.T, open1 func(*zoo, *migration.Config, *record.Schema) keep
 	if err := l.Install(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	k := open1(z, m, l.Schema())
+	k := target(z, m, l.Schema())
 	done, err := (&backfill.Backfill{
 		Legacy: l, Barrier: l, Locker: l, Target: k.Target, NotAfter: time.Second,
 		Ledger: &pairtest.Backfills{Path: filepath.Join(t.TempDir(), "progress")},
@@ -215,7 +215,7 @@ func (z *zoo) typeOf(k record.Key) string {
 
 // damage gives each row of the target another value in its column: one that is most like it, and
 // not the same, or NULL.
-func (z *zoo) damage(l *postgres.Legacy, k keeper, compare *record.Comparer) map[int]animal {
+func (z *zoo) damage(l *postgres.Legacy, k damager, compare *record.Comparer) map[int]animal {
 	z.Helper()
 	k.look()
 	rows, damaged := z.read(l), map[int]animal{}

@@ -19,6 +19,12 @@ CREATE TYPE looserange AS RANGE (subtype = text, collation = loose);
 CREATE TYPE floatrange AS RANGE (subtype = float8);
 CREATE TYPE pairrange AS RANGE (subtype = pair)`
 
+// own are the types of prepare and prepareOf.
+var own = []string{
+	"mood", "price", "price_off", "tags", "loose_text", "document", "pair", "deep", "textrange", "looserange", "floatrange", "pairrange", "textmultirange",
+	"ci_domain", "ci_pair", "ci_range",
+}
+
 // prepareOf makes types of those of an extension.
 var prepareOf = map[string]string{
 	"citext": `CREATE DOMAIN ci_domain AS citext; CREATE TYPE ci_pair AS (a int, b ci_domain); CREATE TYPE ci_range AS RANGE (subtype = citext)`,

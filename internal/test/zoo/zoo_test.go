@@ -326,9 +326,46 @@ func TestEqualKeysHaveOneText(t *testing.T) {
 			}
 		})
 	}
+	documented(t, good, refused, types)
 	t.Logf("accepted as a key: %s\nrefused: %s", strings.Join(good, ", "), strings.Join(refused, ", "))
 	if whole && (!slices.Contains(good, "isbn13") || !slices.Contains(good, "uuid") || !slices.Contains(good, "mood") || !slices.Contains(good, "pair[]")) && len(z.lacking) == 0 {
 		t.Error("a type that is exact was refused")
+	}
+}
+
+// documented compares the types with docs/types.md: one row for each, which says whether it is a key.
+func documented(t *testing.T, good, refused, types []string) {
+	t.Helper()
+	page, err := os.ReadFile("../../../docs/types.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	says := map[string]string{} // by type: yes, or no with the reason
+	for line := range strings.Lines(string(page)) {
+		cells := strings.Split(line, "|")
+		if len(cells) < 4 {
+			continue
+		}
+		for i, name := range strings.Split(cells[1], "`") {
+			if i%2 == 1 && !strings.Contains(cells[1], " inside ") {
+				says[name] = strings.TrimSpace(cells[len(cells)-2])
+			}
+		}
+	}
+	for typ := range values {
+		if _, there := says[typ]; !there && !slices.Contains(own, typ) {
+			t.Errorf("docs/types.md does not have %s", typ)
+		}
+	}
+	for _, typ := range types {
+		yes := strings.HasPrefix(says[typ], "yes")
+		switch {
+		case slices.Contains(own, typ):
+		case slices.Contains(good, typ) && !yes:
+			t.Errorf("docs/types.md says of a key of %s: %s", typ, says[typ])
+		case slices.Contains(refused, typ) && yes, !slices.Contains(good, typ) && yes:
+			t.Errorf("docs/types.md says that %s can be a key", typ)
+		}
 	}
 }
 
