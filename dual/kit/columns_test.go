@@ -225,11 +225,12 @@ func TestColumnsOfOtherTypes(t *testing.T) {
 		Amount   pgtype.Numeric     `migrator:"amount"`
 		Text     pgtype.Text        `migrator:"text"`
 		Unsigned uint32             `migrator:"unsigned"`
+		Docs     []json.RawMessage  `migrator:"docs"`
 	}
 	url, legacy, schema := openThings(t, `CREATE TABLE others (id bigint PRIMARY KEY, words text[] NOT NULL, numbers bigint[], flags boolean[] NOT NULL,
-		blobs bytea[] NOT NULL, uid uuid NOT NULL, at timestamptz, amount numeric, text text, unsigned bigint NOT NULL);
-		INSERT INTO others VALUES (1, '{}', NULL, '{t,NULL,f}', '{"\\x00ff"}', gen_random_uuid(), 'infinity', 1.50, NULL, 4294967295),
-		(2, '{"a \"b\"","NULL"}', '{1,-2}', '{}', '{}', gen_random_uuid(), '2024-01-01Z', NULL, '', 0)`, "others")
+		blobs bytea[] NOT NULL, uid uuid NOT NULL, at timestamptz, amount numeric, text text, unsigned bigint NOT NULL, docs jsonb[] NOT NULL);
+		INSERT INTO others VALUES (1, '{}', NULL, '{t,NULL,f}', '{"\\x00ff"}', gen_random_uuid(), 'infinity', 1.50, NULL, 4294967295, ARRAY['null'::jsonb, NULL, '{"a": "x"}', '1']),
+		(2, '{"a \"b\"","NULL"}', '{1,-2}', '{}', '{}', gen_random_uuid(), '2024-01-01Z', NULL, '', 0, ARRAY['{"a": [null]}'::jsonb, NULL])`, "others")
 	codec, err := dual.NewCodec[int64, others](schema, nil, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -245,7 +246,7 @@ func TestColumnsOfOtherTypes(t *testing.T) {
 			t.Fatal(err)
 		}
 		var v others
-		if err := conn.QueryRow(t.Context(), `SELECT * FROM others WHERE id = $1`, id).Scan(&v.ID, &v.Words, &v.Numbers, &v.Flags, &v.Blobs, &v.UID, &v.At, &v.Amount, &v.Text, &v.Unsigned); err != nil {
+		if err := conn.QueryRow(t.Context(), `SELECT * FROM others WHERE id = $1`, id).Scan(&v.ID, &v.Words, &v.Numbers, &v.Flags, &v.Blobs, &v.UID, &v.At, &v.Amount, &v.Text, &v.Unsigned, &v.Docs); err != nil {
 			t.Fatal(err)
 		}
 		decoded, err := codec.Decode(found[0].Record)

@@ -12,6 +12,10 @@ CREATE DOMAIN price_off AS price;
 CREATE DOMAIN tags AS text[];
 CREATE DOMAIN loose_text AS text COLLATE loose;
 CREATE DOMAIN document AS json;
+CREATE DOMAIN page AS xml;
+CREATE DOMAIN letter AS "char";
+CREATE DOMAIN blanks AS bpchar;
+CREATE TYPE part AS (l letter, w tags, m mood[], r numrange);
 CREATE TYPE pair AS (a int, b text);
 CREATE TYPE deep AS (p pair, ts timestamptz, f float8, n numeric, by bytea, js json, list text[], iv interval);
 CREATE TYPE textrange AS RANGE (subtype = text, collation = "C");
@@ -21,7 +25,7 @@ CREATE TYPE pairrange AS RANGE (subtype = pair)`
 
 // own are the types of prepare and prepareOf.
 var own = []string{
-	"mood", "price", "price_off", "tags", "loose_text", "document", "pair", "deep", "textrange", "looserange", "floatrange", "pairrange", "textmultirange",
+	"mood", "price", "price_off", "tags", "loose_text", "document", "page", "letter", "blanks", "part", "pair", "deep", "textrange", "looserange", "floatrange", "pairrange", "textmultirange",
 	"ci_domain", "ci_pair", "ci_range",
 }
 
@@ -125,6 +129,10 @@ var values = map[string][]string{
 	"price_off":  {"-999999", "NaN"},
 	"tags":       {"{}", `{"",NULL,"NULL"}`, "{{a},{b}}", "[0:0]={a}"},
 	"loose_text": {"a", "A"},
+	"page":       {`=(xmlparse(document '<?xml version="1.0"?><a/>'))`, "<a/>"},
+	"letter":     {"", "a", "=((-56)::\"char\")"},
+	"blanks":     {"a", "a  "},
+	"part":       {`=(ROW((-56)::"char", ARRAY['a,b', NULL], ARRAY['', 'NULL']::mood[], '[1.0,2)')::part)`, `=(ROW('a', '{}', '{}', '[1.00,2)')::part)`},
 	"document":   {"null", ` {"a": 1}`, `{"a": 1}`},
 	"pair":       {"(,)", `(1,"")`, `(1,"a ""quoted"", b\\c")`, "(,NULL)", "(1,)"},
 	"deep": {
