@@ -30,6 +30,14 @@ type RecentFinder interface {
 	RecentKeys(ctx context.Context, column string, within time.Duration, share float64, limit int) ([]record.Key, error)
 }
 
+// PairChecker is a Target whose fitness depends on the legacy store that it is paired with. It may
+// write to both, in transactions that are rolled back.
+//
+// Without it: plan and doctor examine each store by itself.
+type PairChecker interface {
+	CheckPair(ctx context.Context, legacy Legacy) ([]Check, error)
+}
+
 // Toucher is a Legacy that writes a record without changing it, or with a change of
 // one column (column not ""), and returns the row with its version.
 //

@@ -25,6 +25,9 @@ func Unreachable(err error, what, remedy string, config *pgx.ConnConfig) error {
 	at += ", database " + config.Database
 	code := SQLState(err)
 	url := hint.Hint{Text: remedy}
+	if h, ok := hint.Of(err); ok { // the connection was made, and found unfit
+		url = h
+	}
 	var dns *net.DNSError
 	switch {
 	case code == BadPassword || code == BadLogin:

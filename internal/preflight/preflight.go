@@ -73,6 +73,13 @@ func (p *Preflight) Check(ctx context.Context) *Report {
 	if err != nil {
 		r.refuse("target", err)
 	}
+	if pair, ok := target.(store.PairChecker); ok {
+		checks, err = pair.CheckPair(ctx, legacy)
+		r.add("target", checks)
+		if err != nil {
+			r.refuse("target", err)
+		}
+	}
 	r.add("target", p.checkMark(ctx, target))
 	if _, err := record.NewComparer(legacy.Schema(), m.Compare); err != nil {
 		r.refuse("compare", err)

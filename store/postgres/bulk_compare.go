@@ -51,7 +51,7 @@ func (m *blockComparison) compare(ctx context.Context, b *record.Block, high rec
 		key, _ := m.t.shape.schema.AppendKey(nil, b, i) // a key with a NULL names no record
 		keys[i] = record.Key(key)
 	}
-	return inBatches(len(keys), func(at []int) error { return m.compareBatch(ctx, keys, at, same) })
+	return m.t.shape.inBatches(ctx, m.t.pool, keys, func(at []int) error { return m.compareBatch(ctx, keys, at, same) })
 }
 
 // blockComparison is one call of BulkCompare. It compares one block at a time.
@@ -82,7 +82,7 @@ func (t *Target) comparison(fields []int) *blockComparison {
 }
 
 func (m *blockComparison) compareBatch(ctx context.Context, keys []record.Key, at []int, same []bool) error {
-	q := m.t.shape.keyQuery(keys, at, true)
+	q := m.t.shape.keyQuery(keys, at, m.t.sideKey)
 	if len(q.at) == 0 {
 		return nil
 	}

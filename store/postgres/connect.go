@@ -3,14 +3,11 @@ package postgres
 import (
 	"bufio"
 	"context"
-	"errors"
-	"fmt"
 	"io"
 	"net"
 	"slices"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -18,25 +15,6 @@ import (
 	"github.com/stranglerfig/migrator/internal/pgfail"
 	"github.com/stranglerfig/migrator/record"
 )
-
-// sessionSettings fix how the server prints values, whatever the role's or the
-// database's defaults are. row_security=off turns a policy that would hide rows
-// into an error: a store that sees only some rows must not be compared.
-var sessionSettings = map[string]string{
-	"client_encoding":    "UTF8",
-	"DateStyle":          "ISO, YMD",
-	"TimeZone":           "UTC",
-	"IntervalStyle":      "iso_8601",
-	"extra_float_digits": "1",
-	"bytea_output":       "hex",
-	"row_security":       "off",
-	// Nearly all statements here name some hundred keys. The planner overestimates the
-	// cost of index lookups, and has no statistics of a table that was just loaded: it
-	// would read a whole table of 100,000 rows for each batch. See readWholeTables.
-	"enable_seqscan":   "off",
-	"enable_hashjoin":  "off",
-	"enable_mergejoin": "off",
-}
 
 // readWholeTables runs do in a transaction whose statements may read whole tables.
 func readWholeTables(ctx context.Context, pool *pgxpool.Pool, do func(pgx.Tx) error) error {
@@ -62,9 +40,7 @@ func connect(ctx context.Context, side, url string) (*pgxpool.Pool, error) {
 		return nil, hint.With(record.URLError("the URL of the "+side+" PostgreSQL can't be read"),
 			hint.Hint{Text: "write it as postgres://user:password@host:5432/database, with special characters in the password %-encoded"})
 	}
-	for name, value := range sessionSettings {
-		config.ConnConfig.RuntimeParams[name] = value
-	}
+	withSessionSettings(config, side)
 	if config.ConnConfig.RuntimeParams["application_name"] == "" {
 		config.ConnConfig.RuntimeParams["application_name"] = "migrator"
 	}
@@ -115,21 +91,7 @@ func hasState(err error, states ...string) bool {
 // exceptions and violated constraints, which concern one row.
 func refusedValue(err error) bool {
 	state := pgfail.SQLState(err)
-	return len(state) == 5 && (state[:2] == "22" || state[:2] == "23")
-}
-
-// withoutValue replaces the message of a data exception, which quotes the value, by
-// one without the value: values must not reach a log.
-func withoutValue(err error) error {
-	var pg *pgconn.PgError
-	if !errors.As(err, &pg) || len(pg.Code) != 5 || pg.Code[:2] != "22" {
-		return err
-	}
-	where := ""
-	if pg.ColumnName != "" {
-		where = " of column " + pg.ColumnName
-	}
-	return fmt.Errorf("the server refuses a value%s: it does not fit the column's type (SQLSTATE %s)", where, pg.Code)
+	return len(state) == 5 && (state[:2] == "22" || state[:2] == "23") || ofARow(err)
 }
 
 // inTx runs do in a read-committed transaction. Each statement sees what was

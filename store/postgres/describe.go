@@ -21,7 +21,7 @@ type table struct {
 	unlogged    bool
 	identity    string // relreplident
 	policies    bool   // row-level security is on
-	rules       bool   // rewrite rules for INSERT or UPDATE, because of which the server refuses ON CONFLICT
+	rules       bool   // rewrite rules for INSERT or UPDATE, because of which the server refuses ON CONFLICT, or for DELETE
 	owner       string
 	server      int // server_version_num
 	columns     []column
@@ -126,7 +126,7 @@ func (t *table) readRelation(ctx context.Context, pool *pgxpool.Pool, side strin
 	var children bool
 	err := pool.QueryRow(ctx, `
 		SELECT c.oid, c.relkind::text, c.relpersistence::text, c.relreplident::text, c.relrowsecurity,
-		       EXISTS (SELECT FROM pg_rewrite r WHERE r.ev_class = c.oid AND r.ev_type IN ('2', '3')),
+		       EXISTS (SELECT FROM pg_rewrite r WHERE r.ev_class = c.oid AND r.ev_type IN ('2', '3', '4')),
 		       pg_get_userbyid(c.relowner),
 		       c.relkind = 'r' AND EXISTS (SELECT FROM pg_inherits i WHERE i.inhparent = c.oid), current_setting('server_version_num')::int
 		FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace

@@ -20,7 +20,7 @@ var errNotInstalled = hint.Errorf(hint.Hint{Do: hint.Apply}, "migrator's schema 
 
 // asNotInstalled replaces the server's error for a missing part of the schema.
 func asNotInstalled(err error) error {
-	if hasState(err, stateUndefinedTable, stateNoSchema, stateUndefinedFunction) {
+	if lacks(err, "migrator_legacy", stateUndefinedTable, stateNoSchema, stateUndefinedFunction) {
 		return fmt.Errorf("%w (SQLSTATE %s)", errNotInstalled, pgfail.SQLState(err))
 	}
 	return err

@@ -8,6 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/stranglerfig/migrator/internal/pgfail"
 	"github.com/stranglerfig/migrator/record"
 	"github.com/stranglerfig/migrator/store"
 )
@@ -27,8 +28,8 @@ type keyQuery struct {
 }
 
 // keyQuery omits keys that can't name a row of this table because of their form. With
-// whole, the column u.key has the keys' own texts.
-func (s *shape) keyQuery(keys []record.Key, at []int, whole bool) keyQuery {
+// whole, the column u.key has the keys' texts in the table of versions.
+func (s *shape) keyQuery(keys []record.Key, at []int, whole func(string) string) keyQuery {
 	q := keyQuery{next: len(s.key) + 1}
 	columns := make([][]string, len(s.key))
 	for _, i := range at {
@@ -50,8 +51,12 @@ func (s *shape) keyQuery(keys []record.Key, at []int, whole bool) keyQuery {
 		values[c] = s.columns[field].input("u." + names[c])
 		on[c] = "t." + quote(s.columns[field].name) + " = " + values[c]
 	}
-	if whole {
-		q.args = append(q.args, q.kept)
+	if whole != nil {
+		texts := make([]string, len(q.kept))
+		for i, key := range q.kept {
+			texts[i] = whole(key)
+		}
+		q.args = append(q.args, texts)
 		arrays = append(arrays, "$"+strconv.Itoa(q.next)+"::text[]")
 		names = append(names, "key")
 		q.next++
@@ -87,23 +92,25 @@ func (q *keyQuery) place(ordinal []byte) (int, error) {
 	return n - 1, nil
 }
 
-// inBatches runs do for the positions 0 to n-1 in batches. A batch with a key that the
+// inBatches runs do for the positions of keys in batches. A batch with a key that the
 // server can't read as the column's type is halved until that key is alone: it names
-// no row, and is skipped.
-func inBatches(n int, do func(at []int) error) error {
-	for from := 0; from < n; from += batchKeys {
+// no row, and is skipped. A key that the server can read, and whose row it can't print (a
+// text that is not valid in the session's encoding), is an error that names the key: taken for
+// one that is not there, it would be deleted from the target.
+func (s *shape) inBatches(ctx context.Context, db querier, keys []record.Key, do func(at []int) error) error {
+	for from := 0; from < len(keys); from += batchKeys {
 		at := make([]int, 0, batchKeys)
-		for i := from; i < min(n, from+batchKeys); i++ {
+		for i := from; i < min(len(keys), from+batchKeys); i++ {
 			at = append(at, i)
 		}
-		if err := halving(at, do); err != nil {
+		if err := s.halving(ctx, db, keys, at, do); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func halving(at []int, do func(at []int) error) error {
+func (s *shape) halving(ctx context.Context, db querier, keys []record.Key, at []int, do func(at []int) error) error {
 	if len(at) == 0 {
 		return nil
 	}
@@ -112,13 +119,42 @@ func halving(at []int, do func(at []int) error) error {
 	case err == nil || !refusedValue(err):
 		return err
 	case len(at) == 1:
+		readable, failed := s.readable(ctx, db, keys[at[0]])
+		if failed != nil {
+			return failed
+		}
+		if readable {
+			return fmt.Errorf("key %q: the server can't print its record (SQLSTATE %s): is there a text in it that is not UTF-8?", keys[at[0]], pgfail.SQLState(err))
+		}
 		return nil
 	}
 	middle := len(at) / 2
-	if err := halving(at[:middle], do); err != nil {
+	if err := s.halving(ctx, db, keys, at[:middle], do); err != nil {
 		return err
 	}
-	return halving(at[middle:], do)
+	return s.halving(ctx, db, keys, at[middle:], do)
+}
+
+// readable reports whether the server can read a key as its columns' types.
+func (s *shape) readable(ctx context.Context, db querier, key record.Key) (bool, error) {
+	texts, ok := s.keyTexts(key)
+	if !ok {
+		return false, nil
+	}
+	list, args := make([]string, len(texts)), []any{textResults}
+	for i, text := range texts {
+		list[i] = "($" + strconv.Itoa(i+1) + "::text::" + s.columns[s.key[i]].base.cast + ") IS NOT NULL"
+		args = append(args, text)
+	}
+	rows, err := db.Query(ctx, "SELECT "+strings.Join(list, ", "), args...)
+	if err == nil {
+		rows.Close()
+		err = rows.Err()
+	}
+	if refusedValue(err) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 // querier is a pool, a connection or a transaction.
@@ -130,7 +166,7 @@ type querier interface {
 // key the server compares as equal to the requested key but prints differently (1.0
 // and 1.00) belongs to another record: it is not found, but named.
 func (s *shape) lookup(ctx context.Context, db querier, rows []store.Row, keys []record.Key, at []int) error {
-	q := s.keyQuery(keys, at, false)
+	q := s.keyQuery(keys, at, nil)
 	if len(q.at) == 0 {
 		return nil
 	}

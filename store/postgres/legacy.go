@@ -82,7 +82,7 @@ func (l *Legacy) Schema() *record.Schema { return l.shape.schema }
 // Lookup implements store.Legacy. It reads without a lock, so versions are zero.
 func (l *Legacy) Lookup(ctx context.Context, keys []record.Key) ([]store.Row, error) {
 	rows := unfound(keys)
-	err := inBatches(len(keys), func(at []int) error {
+	err := l.shape.inBatches(ctx, l.pool, keys, func(at []int) error {
 		return l.shape.lookup(ctx, l.pool, rows, keys, at)
 	})
 	if err != nil {

@@ -16,7 +16,7 @@ import (
 func (l *Legacy) Touch(ctx context.Context, key record.Key, column string, value record.Value) (store.Row, error) {
 	row := store.Row{Key: key}
 	s := l.shape
-	q := s.keyQuery([]record.Key{key}, []int{0}, false)
+	q := s.keyQuery([]record.Key{key}, []int{0}, nil)
 	if len(q.at) == 0 {
 		return row, nil
 	}

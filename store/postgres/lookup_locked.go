@@ -22,7 +22,7 @@ const rowLockTimeout = 10 * time.Second
 // rows one by one, each in its own transaction.
 func (l *Legacy) LookupLocked(ctx context.Context, keys []record.Key) ([]store.Row, error) {
 	rows := unfound(keys)
-	err := inBatches(len(keys), func(at []int) error { return l.lockFree(ctx, rows, keys, at) })
+	err := l.shape.inBatches(ctx, l.pool, keys, func(at []int) error { return l.lockFree(ctx, rows, keys, at) })
 	if err == nil {
 		err = l.lockRest(ctx, rows, keys)
 	}
@@ -83,7 +83,7 @@ func (l *Legacy) lockOne(ctx context.Context, rows []store.Row, keys []record.Ke
 // executor evaluates again after a wait.
 func (l *Legacy) lock(ctx context.Context, rows []store.Row, keys []record.Key, at []int, policy string) error {
 	s := l.shape
-	q := s.keyQuery(keys, at, false)
+	q := s.keyQuery(keys, at, nil)
 	if len(q.at) == 0 {
 		return nil
 	}

@@ -302,7 +302,7 @@ func refusalOf(err error) (store.Refusal, bool) {
 	if !errors.As(err, &pg) || len(pg.Code) != 5 {
 		return store.Refusal{}, false
 	}
-	if pg.Code == tooLarge {
+	if pg.Code == tooLarge || ofARow(err) {
 		return store.Refusal{Code: pg.Code, Constraint: pg.ConstraintName, Column: pg.ColumnName, Table: pg.TableName}, true
 	}
 	switch pg.Code[:2] {

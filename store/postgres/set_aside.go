@@ -67,7 +67,7 @@ func (l *Legacy) SetAside(ctx context.Context, run store.ReplayRun, rows []store
 		if err := tx.SendBatch(ctx, &batch).Close(); err != nil {
 			return err
 		}
-		err := inBatches(len(keys), func(at []int) error { return l.shape.lookup(ctx, tx, have, keys, at) })
+		err := l.shape.inBatches(ctx, tx, keys, func(at []int) error { return l.shape.lookup(ctx, tx, have, keys, at) })
 		if err != nil {
 			return err
 		}

@@ -28,6 +28,7 @@ type Target struct {
 	migration string
 	side      string // the quoted name of the table of versions
 	horizon   time.Duration
+	byteKeys  bool        // see sideKey
 	expectNew atomic.Bool // see BulkLoad
 }
 
@@ -57,6 +58,9 @@ func OpenTarget(ctx context.Context, m *migration.Config, url string, schema *re
 	described, err := describe(ctx, pool, "target", targetConfig(m).Table)
 	if err == nil {
 		t.shape, err = targetShape(described, schema)
+	}
+	if err == nil {
+		t.byteKeys = t.shape.hasByteKeys()
 	}
 	if err != nil {
 		pool.Close()
@@ -179,7 +183,7 @@ func (t *Target) table() string { return showTable(t.shape.name) }
 var errUnprepared = hint.Errorf(hint.Hint{Do: hint.Apply}, "the target database has no table of versions for this migration")
 
 func asUnprepared(err error) error {
-	if hasState(err, stateUndefinedTable, stateNoSchema) {
+	if lacks(err, "migrator_target", stateUndefinedTable, stateNoSchema) {
 		return fmt.Errorf("%w (SQLSTATE %s)", errUnprepared, pgfail.SQLState(err))
 	}
 	return err

@@ -36,7 +36,7 @@ func (t *Target) Apply(ctx context.Context, writes []store.Write) ([]store.Resul
 				done += len(batch)
 				continue
 			}
-			err = fmt.Errorf("write to target table %s: %w", t.table(), asUnprepared(err))
+			err = fmt.Errorf("write to target table %s: %w", t.table(), asUnprepared(withoutValue(err)))
 			if done == 0 {
 				return nil, err
 			}
@@ -48,6 +48,7 @@ func (t *Target) Apply(ctx context.Context, writes []store.Write) ([]store.Resul
 			return results, nil
 		}
 	}
+	t.nameColumn(ctx, writes, results)
 	return results, nil
 }
 
@@ -149,7 +150,7 @@ var errKeyForm = errors.New("the key does not fit the target table's key")
 // writeFault reports whether an error concerns one write only: its value, a constraint,
 // a limit, a trigger of the table, or a row that another transaction has locked.
 func writeFault(err error) bool {
-	if errors.Is(err, errKeyForm) {
+	if errors.Is(err, errKeyForm) || ofARow(err) {
 		return true
 	}
 	state := pgfail.SQLState(err)
@@ -207,7 +208,7 @@ func decide(w *store.Write, s *keyState) store.Result {
 func (t *Target) applyOnce(ctx context.Context, writes []store.Write, batch []int, results []store.Result) error {
 	states, keys := make([]keyState, len(batch)), make([]record.Key, len(batch))
 	for n, i := range batch {
-		states[n] = keyState{write: i, key: string(writes[i].Key)}
+		states[n] = keyState{write: i, key: t.sideKey(string(writes[i].Key))}
 		keys[n] = writes[i].Key
 	}
 	reads, err := t.lockAndRead(writes, states, keys)
@@ -255,12 +256,12 @@ func (t *Target) lockAndRead(writes []store.Write, states []keyState, keys []rec
 	byKey := make(map[string]*keyState, len(keys))
 	for n := range states {
 		w := &writes[states[n].write]
-		all[n], names[n] = n, string(keys[n])
+		all[n], names[n] = n, states[n].key
 		versions[n] = string(w.Version.AppendText32(nil))
 		deleted[n], keep[n] = strconv.FormatBool(w.Deleted), strconv.FormatBool(w.Keep)
 		byKey[names[n]] = &states[n]
 	}
-	q := t.shape.keyQuery(keys, all, true)
+	q := t.shape.keyQuery(keys, all, t.sideKey)
 	if len(q.at) != len(keys) {
 		return nil, errKeyForm
 	}

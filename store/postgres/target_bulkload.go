@@ -80,7 +80,7 @@ func (t *Target) keyed(b *record.Block) []loadRow {
 	for n, end := range ends {
 		rows[n].key, from = all[from:end], end
 	}
-	slices.SortFunc(rows, func(a, b loadRow) int { return strings.Compare(a.key, b.key) })
+	slices.SortFunc(rows, func(a, b loadRow) int { return strings.Compare(t.sideKey(a.key), t.sideKey(b.key)) })
 	return slices.CompactFunc(rows, func(a, b loadRow) bool { return a.key == b.key })
 }
 
@@ -90,7 +90,7 @@ func (t *Target) unknown(ctx context.Context, rows []loadRow) ([]loadRow, error)
 	for n := range rows {
 		keys[n], all[n] = record.Key(rows[n].key), n
 	}
-	q := t.shape.keyQuery(keys, all, true)
+	q := t.shape.keyQuery(keys, all, t.sideKey)
 	known := make([]bool, len(q.at))
 	p := &pipeline{}
 	p.add(func(v [][]byte) error {
@@ -129,7 +129,7 @@ func (t *Target) copyIn(ctx context.Context, f store.BulkWrite, rows []loadRow) 
 		return nil
 	}
 	b := copyBufferPool.Get().(*copyBuffers)
-	b.versions = appendVersions(b.versions[:0], f.Version, rows)
+	b.versions = t.appendVersions(b.versions[:0], f.Version, rows)
 	into, err := t.shape.copyRecords(b, f.Block, rows)
 	if err != nil {
 		return err

@@ -10,14 +10,14 @@ import (
 )
 
 // appendVersions is the binary COPY of the rows' versions: key, version, deleted.
-func appendVersions(dst []byte, v record.Version, rows []loadRow) []byte {
+func (t *Target) appendVersions(dst []byte, v record.Version, rows []loadRow) []byte {
 	dst = appendCopyHeader(dst)
 	var rest []byte // of each row, after its key
 	rest = appendField(rest, v.AppendText32(nil))
 	rest = appendField(rest, []byte{0})
 	for i := range rows {
 		dst = append(dst, 0, 3)
-		dst = append(appendField(dst, rows[i].key), rest...)
+		dst = append(appendField(dst, t.sideKey(rows[i].key)), rest...)
 	}
 	return appendCopyEnd(dst)
 }

@@ -17,7 +17,7 @@ func (t *Target) Get(ctx context.Context, keys []record.Key) ([]store.Entry, err
 	for i, key := range keys {
 		entries[i] = store.Entry{Key: key, Presence: store.Absent}
 	}
-	err := inBatches(len(keys), func(at []int) error { return t.get(ctx, keys, at, entries) })
+	err := t.shape.inBatches(ctx, t.pool, keys, func(at []int) error { return t.get(ctx, keys, at, entries) })
 	if err != nil {
 		return nil, fmt.Errorf("read %d keys of target table %s: %w", len(keys), t.table(), asUnprepared(withoutValue(err)))
 	}
@@ -26,7 +26,7 @@ func (t *Target) Get(ctx context.Context, keys []record.Key) ([]store.Entry, err
 
 func (t *Target) get(ctx context.Context, keys []record.Key, at []int, entries []store.Entry) error {
 	s := t.shape
-	q := s.keyQuery(keys, at, true)
+	q := s.keyQuery(keys, at, t.sideKey)
 	if len(q.at) == 0 {
 		return nil
 	}
@@ -116,7 +116,7 @@ func (t *Target) scanVersions(ctx context.Context, yield func([]store.Entry) err
 				return err
 			}
 		}
-		operator, after = ">", string(keys[len(keys)-1])
+		operator, after = ">", t.sideKey(string(keys[len(keys)-1]))
 	}
 }
 
@@ -132,7 +132,7 @@ func (t *Target) keys(ctx context.Context, sql string, args ...any) ([]record.Ke
 		if err := rows.Scan(&key); err != nil {
 			return nil, err
 		}
-		keys = append(keys, record.Key(key))
+		keys = append(keys, t.fromSide(key))
 	}
 	return keys, rows.Err()
 }
@@ -144,7 +144,7 @@ func (t *Target) scanUnowned(ctx context.Context, yield func([]store.Entry) erro
 		if err != nil || len(keys) == 0 {
 			return err
 		}
-		owned, err := t.keys(ctx, "SELECT key FROM "+t.side+" WHERE key = ANY ($1)", keyTexts(keys))
+		owned, err := t.keys(ctx, "SELECT key FROM "+t.side+" WHERE key = ANY ($1)", t.sideKeys(keys))
 		if err != nil {
 			return err
 		}
@@ -175,14 +175,6 @@ func (t *Target) scanUnowned(ctx context.Context, yield func([]store.Entry) erro
 		}
 		after = last
 	}
-}
-
-func keyTexts(keys []record.Key) []string {
-	texts := make([]string, len(keys))
-	for i, key := range keys {
-		texts[i] = string(key)
-	}
-	return texts
 }
 
 // rowKeys returns the next keys of the table itself.

@@ -81,7 +81,7 @@ func (t *Target) eachKey(ctx context.Context, yield func([]record.Key) error, sq
 			if err := rows.Scan(&key); err != nil {
 				return err
 			}
-			if keys = append(keys, record.Key(key)); len(keys) == batchKeys {
+			if keys = append(keys, t.fromSide(key)); len(keys) == batchKeys {
 				if err := yield(keys); err != nil {
 					return err
 				}

@@ -51,7 +51,7 @@ func (t *Target) writeDecided(writes []store.Write, states []keyState) (*pipelin
 		for _, i := range remove {
 			keys[i] = writes[i].Key
 		}
-		q := t.shape.keyQuery(keys, remove, false)
+		q := t.shape.keyQuery(keys, remove, nil)
 		p.add(nil, "DELETE FROM "+t.shape.name.Sanitize()+" t USING "+q.from+" WHERE "+q.on, q.args...)
 	}
 	if len(names) > 0 {
