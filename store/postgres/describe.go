@@ -26,7 +26,8 @@ type table struct {
 	server      int // server_version_num
 	columns     []column
 	keys        []uniqueKey // unique, immediate, over plain columns; the primary key first
-	primary     []string    // the primary key's columns, also if it is deferrable
+	primary     []string    // the primary key's columns, also if it is deferrable or temporal
+	temporal    bool        // the primary key is WITHOUT OVERLAPS: ON CONFLICT refuses it
 }
 
 // column is one column of a table.
@@ -155,7 +156,9 @@ func (t *table) readRelation(ctx context.Context, pool *pgxpool.Pool, side strin
 
 func (t *table) readColumns(ctx context.Context, pool *pgxpool.Pool) error {
 	rows, err := pool.Query(ctx, `
-		SELECT a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull, a.atthasdef AND a.attgenerated = '', a.attgenerated <> '',
+		SELECT a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull AND NOT EXISTS (SELECT FROM pg_constraint k
+		           WHERE k.conrelid = a.attrelid AND k.contype = 'n' AND k.conkey = ARRAY[a.attnum] AND NOT k.convalidated),
+		       a.atthasdef AND a.attgenerated = '', a.attgenerated <> '',
 		       a.attidentity::text, a.atttypid, a.atttypmod, coalesce(NOT l.collisdeterministic, false)
 		FROM pg_attribute a LEFT JOIN pg_collation l ON l.oid = a.attcollation
 		WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped
@@ -194,7 +197,7 @@ func (t *table) readColumns(ctx context.Context, pool *pgxpool.Pool) error {
 
 func (t *table) readKeys(ctx context.Context, pool *pgxpool.Pool) error {
 	rows, err := pool.Query(ctx, `
-		SELECT i.indisprimary, i.indimmediate, array_agg(a.attname::text ORDER BY k.at),
+		SELECT i.indisprimary, i.indimmediate, i.indisexclusion, array_agg(a.attname::text ORDER BY k.at),
 		       array_agg(NOT o.opcdefault AND f.proname IS NULL ORDER BY k.at), array_agg(coalesce(NOT l.collisdeterministic, false) ORDER BY k.at)
 		FROM pg_index i
 		CROSS JOIN LATERAL unnest(i.indkey::int2[]) WITH ORDINALITY AS k(attnum, at)
@@ -203,21 +206,21 @@ func (t *table) readKeys(ctx context.Context, pool *pgxpool.Pool) error {
 		LEFT JOIN pg_amproc p ON p.amprocfamily = o.opcfamily AND p.amproclefttype = o.opcintype AND p.amprocrighttype = o.opcintype AND p.amprocnum = 4
 		LEFT JOIN pg_proc f ON f.oid = p.amproc AND f.pronamespace = 'pg_catalog'::regnamespace
 		LEFT JOIN pg_collation l ON l.oid = i.indcollation[k.at - 1]
-		WHERE i.indrelid = $1 AND i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL
+		WHERE i.indrelid = $1 AND (i.indisunique OR i.indisprimary) AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL
 		  AND k.at <= i.indnkeyatts
-		GROUP BY i.indexrelid, i.indisprimary, i.indimmediate
+		GROUP BY i.indexrelid, i.indisprimary, i.indimmediate, i.indisexclusion
 		ORDER BY i.indisprimary DESC, i.indexrelid`, t.oid)
 	if err != nil {
 		return err
 	}
-	var primary, immediate bool
+	var primary, immediate, exclusion bool
 	var columns []string
 	var odd, loose []bool
-	_, err = pgx.ForEachRow(rows, []any{&primary, &immediate, &columns, &odd, &loose}, func() error {
+	_, err = pgx.ForEachRow(rows, []any{&primary, &immediate, &exclusion, &columns, &odd, &loose}, func() error {
 		if primary {
-			t.primary = slices.Clone(columns)
+			t.primary, t.temporal = slices.Clone(columns), exclusion
 		}
-		if immediate {
+		if immediate && !exclusion {
 			t.keys = append(t.keys, uniqueKey{columns: slices.Clone(columns), odd: slices.Clone(odd), loose: slices.Clone(loose)})
 		}
 		return nil

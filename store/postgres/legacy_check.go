@@ -30,6 +30,7 @@ func (l *Legacy) Check(ctx context.Context) ([]store.Check, error) {
 		func() error { return l.checkStandbys(ctx, &f) },
 		func() error { return l.checkPrepared(ctx, &f) },
 		func() error { return l.checkVersionColumn(ctx, &f) },
+		func() error { return l.rehearse(ctx, &f) },
 	} {
 		if err := check(); err != nil {
 			return nil, fmt.Errorf("check legacy table %s: %w", l.table(), err)

@@ -100,7 +100,7 @@ func (l *Legacy) Rehearse(ctx context.Context, attempt string, next func() ([]st
 	return refused, nil
 }
 
-// errRehearsed rolls a rehearsal back.
+// errRehearsed rolls back what was only rehearsed.
 var errRehearsed = errors.New("rehearsed")
 
 // oneRehearsal refuses a second rehearsal: each would wait for the rows of the other.

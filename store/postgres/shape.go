@@ -152,6 +152,10 @@ func (t *table) fitsAsKey(side string, key []string) error {
 			return hint.Errorf(setNotNull(t, name), "%s.key: column %q of %s may be null: every row needs a key", side, name, showTable(t.name))
 		}
 	}
+	if t.temporal && slices.Equal(slices.Sorted(slices.Values(key)), slices.Sorted(slices.Values(t.primary))) && !t.unique(key) {
+		return hint.Errorf(hint.Hint{Text: fmt.Sprintf("CREATE UNIQUE INDEX CONCURRENTLY ON %s (%s)", showTable(t.name), quoteList(key))},
+			"the primary key of %s table %s is WITHOUT OVERLAPS: it is an exclusion constraint, by which ON CONFLICT can't find a row", side, showTable(t.name))
+	}
 	if !t.unique(key) {
 		return hint.Errorf(hint.Hint{Text: fmt.Sprintf("CREATE UNIQUE INDEX CONCURRENTLY ON %s (%s)", showTable(t.name), quoteList(key))},
 			"%s table %s has no unique index over exactly the key's columns (%s) that is not partial and not deferrable: two rows could be one record",

@@ -22,6 +22,10 @@ func versionColumnExpr(migration, value string) string {
 	return "migrator_legacy.version(" + literal(migration) + ", " + value + "::int8)"
 }
 
+// positionSQL is the SQL of a version without its era. A server may refuse its functions: see rehearse.
+const positionSQL = `lower(left(pg_walfile_name('0/1'), 8))
+    || encode(pg_lsn_send(pg_current_wal_insert_lsn()), 'hex')`
+
 // The functions of versions. Both are one plain expression, so that the planner
 // inlines it: a function call costs twice as much, one with a sub-select four times.
 //
@@ -37,8 +41,7 @@ const versionFunctions = `
 CREATE OR REPLACE FUNCTION migrator_legacy.version(migration text) RETURNS text
 LANGUAGE sql VOLATILE PARALLEL UNSAFE AS $$
 SELECT lpad(to_hex(pg_sequence_last_value(('migrator_legacy.' || quote_ident('era:' || migration))::regclass)), 8, '0')
-    || lower(left(pg_walfile_name('0/1'), 8))
-    || encode(pg_lsn_send(pg_current_wal_insert_lsn()), 'hex')
+    || ` + positionSQL + `
 $$;
 COMMENT ON FUNCTION migrator_legacy.version(text) IS 'version of the write whose RETURNING clause calls it: era, timeline, LSN';
 
