@@ -30,6 +30,15 @@ type RecentFinder interface {
 	RecentKeys(ctx context.Context, column string, within time.Duration, share float64, limit int) ([]record.Key, error)
 }
 
+// LostFinder is a Target that finds records which were written and are not there, because the store
+// took them under other keys, dropped them, or somebody deleted them.
+//
+// Without it: a backfill reads back a sample of what it wrote.
+type LostFinder interface {
+	// FindLost returns a key whose entry has exactly the version, is no tombstone, and has no record.
+	FindLost(ctx context.Context, version record.Version) (key record.Key, found bool, err error)
+}
+
 // PairChecker is a Target whose fitness depends on the legacy store that it is paired with. It may
 // write to both, in transactions that are rolled back.
 //

@@ -14,6 +14,8 @@ type Backfill struct {
 	Rate    *int // rows per second at most; nil: the migration file's
 	Workers int  // chunks at a time; 0: the migration file's
 	Again   bool // even if one has finished in the present stay beyond legacy
+	// Patience is how long rows that fail are retried; 0: the backfill's own.
+	Patience time.Duration
 	// Progress is called as rows are read; total is an estimate. nil: never.
 	Progress func(rows, total int64)
 }
@@ -48,6 +50,7 @@ func (j *Job) Backfill(ctx context.Context, o Backfill) (done Backfilled, err er
 		Legacy: j.Legacy, Barrier: j.Legacy, Locker: j.Legacy, Target: j.Target, Ledger: runs, OnAhead: j.markAhead,
 		ChunkRows: s.ChunkRows, Rate: s.Rate, Workers: cmp.Or(o.Workers, s.Workers),
 		NotAfter: time.Duration(j.Config.Writing.NotAfter), LockTimeout: LockTimeout(j.Config),
+		Patience: o.Patience, Expires: j.Config.ExpiryColumn() != "",
 	}
 	if o.Rate != nil {
 		b.Rate = *o.Rate

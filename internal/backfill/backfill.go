@@ -47,6 +47,7 @@ type Backfill struct {
 	NotAfter    time.Duration // how long after its read a row may land: also the wait after the barrier; default 10 s
 	LockTimeout time.Duration // how long the barrier waits for open writers; default 10 s
 	Patience    time.Duration // how long rows that fail are retried before the run fails; default 1 min
+	Expires     bool          // records may expire: one that was written may be gone
 
 	// Report, if set, is called after every batch with the present state, by one
 	// goroutine at a time. Chunks must not be changed.
@@ -93,7 +94,7 @@ func (b *Backfill) Run(ctx context.Context) (Progress, error) {
 	}
 	defer release()
 	failpoint.Here("replicate.begun")
-	r := &run{Backfill: b.defaults(), p: p}
+	r := &run{Backfill: b.defaults(), p: p, sample: map[int][]record.Key{}}
 	r.bulk = newBulkCopier(&r.Backfill)
 	r.repairer = repair.Repairer{Locker: r.Locker, Target: r.Target, NotAfter: r.NotAfter, OnAhead: r.OnAhead}
 	if r.Rate > 0 {
@@ -122,10 +123,11 @@ type run struct {
 	bulk     *bulkCopier // nil: rows go one by one
 	limiter  *rate.Limiter
 
-	mu   sync.Mutex
-	p    Progress
-	done map[int]bool // finished chunks beyond p.Done
-	live counts       // of chunks that are not finished, for Report only
+	mu     sync.Mutex
+	p      Progress
+	done   map[int]bool         // finished chunks beyond p.Done
+	live   counts               // of chunks that are not finished, for Report only
+	sample map[int][]record.Key // of some chunks, what readBack has found
 }
 
 func (r *run) all(ctx context.Context) error {
@@ -141,6 +143,7 @@ func (r *run) all(ctx context.Context) error {
 			}
 			r.p.Chunks, r.p.Done = append([]store.Chunk{}, chunks...), 0
 			r.p.Rows, r.p.Applied, r.p.Newer = 0, 0, 0
+			clear(r.sample)
 			if err := r.save(ctx); err != nil {
 				return err
 			}
@@ -157,9 +160,20 @@ func (r *run) all(ctx context.Context) error {
 		}
 		break
 	}
+	if err := r.findLost(ctx); err != nil {
+		return err
+	}
 	// [backfill-sweep]: after every chunk: what is still older than the barrier, legacy mostly
 	// lacks.
 	if err := r.sweep(ctx); err != nil {
+		return err
+	}
+	if r.p.Swept > 0 {
+		if err := r.findLost(ctx); err != nil {
+			return err
+		}
+	}
+	if err := r.readSample(ctx); err != nil {
 		return err
 	}
 	failpoint.Here("replicate.swept")

@@ -133,6 +133,7 @@ func (r *run) write(ctx context.Context, l loaded) (n counts, err error) {
 		}
 		return err
 	}
+	var sample []record.Key
 	for _, b := range l.blocks {
 		if err := r.throttle(ctx, b.Rows()); err != nil {
 			return n, err
@@ -140,6 +141,7 @@ func (r *run) write(ctx context.Context, l loaded) (n counts, err error) {
 		if err := note(r.bulkLoad(ctx, b, l.read)); err != nil {
 			return n, err
 		}
+		sample = r.sampleBlock(sample, b)
 		r.bulk.free.Put(b)
 	}
 	for batch := range slices.Chunk(l.writes, r.Batch) {
@@ -149,8 +151,11 @@ func (r *run) write(ctx context.Context, l loaded) (n counts, err error) {
 		if err := note(r.apply(ctx, batch)); err != nil {
 			return n, err
 		}
+		for i := 0; i < len(batch); i += max(1, len(batch)/sampledRows) {
+			sample = append(sample, batch[i].Key)
+		}
 	}
-	return n, nil
+	return n, r.readBack(ctx, l.index, sample)
 }
 
 func (r *run) throttle(ctx context.Context, rows int) error {

@@ -143,7 +143,7 @@ func (s *shape) readable(ctx context.Context, db querier, key record.Key) (bool,
 	}
 	list, args := make([]string, len(texts)), []any{textResults}
 	for i, text := range texts {
-		list[i] = "($" + strconv.Itoa(i+1) + "::text::" + s.columns[s.key[i]].base.cast + ") IS NOT NULL"
+		list[i] = "(" + s.columns[s.key[i]].input("$"+strconv.Itoa(i+1)+"::text") + ") IS NOT NULL"
 		args = append(args, text)
 	}
 	rows, err := db.Query(ctx, "SELECT "+strings.Join(list, ", "), args...)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -91,21 +92,20 @@ func withoutValue(err error) error {
 	return err
 }
 
-// nameColumn adds to the first refusal of a value which column it is for, where the server has not
-// said. Only the first, since it costs a round trip a column, and a thousand refusals mostly have one
-// cause.
-func (t *Target) nameColumn(ctx context.Context, writes []store.Write, results []store.Result) {
-	for i := range results {
-		var r *refusal
-		if !errors.As(results[i].Err, &r) || r.column != "" || r.where {
-			continue
-		}
-		r.column = t.shape.refusedColumn(ctx, t.pool, writes[i].Record)
+// nameColumn adds to the refusal of a value which column it is for, where the server has not said:
+// only to the first of a call, since it costs a round trip a column, and a thousand refusals mostly
+// have one cause.
+func (t *Target) nameColumn(ctx context.Context, refused error, r record.Record, results []store.Result) {
+	var is, earlier *refusal
+	if !errors.As(refused, &is) || is.column != "" || is.where {
 		return
+	}
+	if !slices.ContainsFunc(results, func(r store.Result) bool { return errors.As(r.Err, &earlier) }) {
+		is.column = t.shape.refusedColumn(ctx, t.pool, r)
 	}
 }
 
-// refusedColumn is the first column whose type does not take its value; "" if each does.
+// refusedColumn is the name in quotes of the first column whose type does not take its value; "" if each does.
 func (s *shape) refusedColumn(ctx context.Context, db querier, r record.Record) string {
 	for i, c := range s.columns {
 		if i >= len(r) || r[i].State != record.Present || c.generated {
@@ -113,12 +113,14 @@ func (s *shape) refusedColumn(ctx context.Context, db querier, r record.Record) 
 		}
 		text, err := fromCanonical(c.format, r[i].Text)
 		if err != nil {
-			return quote(c.name)
+			return strconv.Quote(c.name)
 		}
-		// A cast to a type with a length cuts what is too long, where an assignment fails.
-		value := "$1::text::" + c.base.cast
-		rows, err := db.Query(ctx, "SELECT length(("+value+")::text) <= length(("+value+")::"+c.declared+"::text) OR NOT $2", textResults, text,
-			hasLength(c.declared))
+		value := c.input("$1::text")
+		fit := "(" + value + ") IS NOT NULL"
+		if hasLength(c.declared) { // a cast cuts what is too long, where an assignment fails
+			fit = "length((" + value + ")::text) <= length((" + value + ")::" + c.declared + "::text)"
+		}
+		rows, err := db.Query(ctx, "SELECT "+fit, textResults, text)
 		if err != nil {
 			return ""
 		}
@@ -126,7 +128,7 @@ func (s *shape) refusedColumn(ctx context.Context, db querier, r record.Record) 
 		rows.Close()
 		switch err := rows.Err(); {
 		case refusedValue(err), err == nil && !fits:
-			return quote(c.name)
+			return strconv.Quote(c.name)
 		case err != nil:
 			return ""
 		}

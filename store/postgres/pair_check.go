@@ -27,7 +27,7 @@ func (t *Target) CheckPair(ctx context.Context, legacy store.Legacy) ([]store.Ch
 	if err != nil {
 		return nil, err
 	}
-	p := &pair{legacy: l.shape, target: t.shape, from: from, to: to}
+	p := &pairCheck{legacy: l.shape, target: t.shape, from: from, to: to}
 	p.checkSizes()
 	p.checkUnique()
 	p.checkConstraints()
@@ -55,15 +55,15 @@ func (t *Target) CheckPair(ctx context.Context, legacy store.Legacy) ([]store.Ch
 	return p.sorted(), nil
 }
 
-// pair is a legacy table and the target's.
-type pair struct {
+// pairCheck is a legacy table and the target's.
+type pairCheck struct {
 	findings
 	legacy, target *shape
 	from, to       *examined
 }
 
 // keyColumns are the target's.
-func (p *pair) keyColumns() []string {
+func (p *pairCheck) keyColumns() []string {
 	names := make([]string, len(p.target.key))
 	for n, i := range p.target.key {
 		names[n] = p.target.columns[i].name
@@ -71,28 +71,19 @@ func (p *pair) keyColumns() []string {
 	return names
 }
 
-// checkSizes compares the types' lengths, scales, precisions and labels. A key must read back as it
-// was written: else its record is one that legacy does not have. What else a field's type may do is
-// checkFields' part.
-func (p *pair) checkSizes() {
+// checkSizes compares the lengths, scales, precisions and labels of the key's types. A key must
+// read back as it was written: else its record is one that legacy does not have.
+func (p *pairCheck) checkSizes() {
 	before := len(p.findings)
-	for i, is := range p.target.columns {
-		was := p.legacy.columns[i]
-		if is.generated || was.format.kind != is.format.kind || was.format.element != is.format.element {
-			continue
-		}
-		why := narrower(was, is, p.from.sizes[was.name], p.to.sizes[is.name])
-		change := "ALTER TABLE " + p.target.name.Sanitize() + " ALTER COLUMN " + quote(is.name) + " TYPE " + was.declared
-		switch key := slices.Contains(p.target.key, i); {
-		case why == "":
-		case key:
-			p.refuse("target-key", change, "key column %q is of type %s, legacy's %q of type %s: %s, and a key must read the same in both", is.name, is.declared, was.name, was.declared, why)
-		case is.format.kind == record.Text || len(p.from.sizes[was.name].labels) > 0:
-			p.warn("target-fields", change, "column %q is of type %s, legacy's %q of type %s: %s", is.name, is.declared, was.name, was.declared, why)
+	for _, i := range p.target.key {
+		is, was := p.target.columns[i], p.legacy.columns[i]
+		if why := narrower(was, is, p.from.sizes[was.name], p.to.sizes[is.name]); why != "" {
+			p.refuse("target-key", "ALTER TABLE "+p.target.name.Sanitize()+" ALTER COLUMN "+quote(is.name)+" TYPE "+was.declared,
+				"key column %q is of type %s, legacy's %q of type %s: %s, and a key must read the same in both", is.name, is.declared, was.name, was.declared, why)
 		}
 	}
 	if len(p.findings) == before {
-		p.good("target-sizes", "no type of the target is narrower than legacy's")
+		p.good("target-key", "the key's types are not narrower than legacy's")
 	}
 }
 
@@ -222,7 +213,7 @@ func narrowerText(was, is string, from, to int32) string {
 }
 
 // fieldOf maps the target's columns to legacy's; "" for one that is not moved.
-func (p *pair) fieldOf(column string) string {
+func (p *pairCheck) fieldOf(column string) string {
 	for i, c := range p.target.columns {
 		if c.name == column {
 			return p.legacy.columns[i].name
@@ -234,7 +225,7 @@ func (p *pair) fieldOf(column string) string {
 // checkUnique looks for unique indexes under which the target takes two of legacy's records as one.
 // ON CONFLICT names columns alone, so that the server arbitrates by any unique index over them,
 // whatever its collation: the second record would replace the first.
-func (p *pair) checkUnique() {
+func (p *pairCheck) checkUnique() {
 	key, before := p.keyColumns(), len(p.findings)
 	for _, u := range p.to.unique {
 		inKey := within(u.columns, key) && within(u.reads, key)
@@ -272,7 +263,7 @@ func within(some, all []string) bool {
 }
 
 // hasUnique reports whether legacy enforces all that the target's index does.
-func (p *pair) hasUnique(u uniqueIndex) bool {
+func (p *pairCheck) hasUnique(u uniqueIndex) bool {
 	moved := func(columns []string) (names []string) {
 		for _, c := range columns {
 			names = append(names, p.fieldOf(c))
@@ -299,7 +290,7 @@ func (p *pair) hasUnique(u uniqueIndex) bool {
 	return false
 }
 
-func (p *pair) checkConstraints() {
+func (p *pairCheck) checkConstraints() {
 	before := len(p.findings)
 	theirs := func(all []tableConstraint, c tableConstraint) bool {
 		return slices.ContainsFunc(all, func(is tableConstraint) bool { return is.text == c.text })
@@ -333,7 +324,7 @@ func (p *pair) checkConstraints() {
 	}
 }
 
-func (p *pair) checkTriggers() {
+func (p *pairCheck) checkTriggers() {
 	var before, others []string
 	for _, tr := range p.to.triggers {
 		if tr.before {
@@ -367,7 +358,7 @@ var later = []struct {
 }
 
 // checkVersions warns of values that a target older than legacy refuses or reads as others.
-func (p *pair) checkVersions() {
+func (p *pairCheck) checkVersions() {
 	before := len(p.findings)
 	for _, v := range later {
 		if p.to.version >= v.since || p.from.version < v.since {
@@ -409,7 +400,7 @@ func (l *Legacy) someRows(ctx context.Context) ([]store.Row, error) {
 
 // rehearse writes records of legacy as Apply does, one by one, reads them back, and rolls back: only
 // the server knows what a constraint, a trigger or an index makes of them.
-func (t *Target) rehearse(ctx context.Context, p *pair, rows []store.Row) error {
+func (t *Target) rehearse(ctx context.Context, p *pairCheck, rows []store.Row) error {
 	lacking, err := t.shape.lacking(ctx, t.pool, "SELECT", "INSERT", "UPDATE")
 	if err != nil || len(lacking) > 0 || t.shape.rules || len(rows) == 0 {
 		return err

@@ -48,7 +48,6 @@ func (t *Target) Apply(ctx context.Context, writes []store.Write) ([]store.Resul
 			return results, nil
 		}
 	}
-	t.nameColumn(ctx, writes, results)
 	return results, nil
 }
 
@@ -96,6 +95,7 @@ func (t *Target) apply(ctx context.Context, writes []store.Write, batch []int, r
 		left = [][]int{batch[:len(batch)/2], batch[len(batch)/2:]}
 	default:
 		err = withoutValue(err)
+		t.nameColumn(ctx, err, writes[batch[0]].Record, results)
 		if pgfail.SQLState(err) != stateLockNotAvailable {
 			err = fmt.Errorf("%w: %w", store.ErrRecord, err)
 		}

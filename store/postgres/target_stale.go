@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -59,6 +60,61 @@ func (t *Target) listStale(ctx context.Context, than record.Version, yield func(
 		}
 		return confirmed(keys)
 	})
+}
+
+var _ store.LostFinder = (*Target)(nil)
+
+// FindLost implements store.LostFinder.
+func (t *Target) FindLost(ctx context.Context, of record.Version) (lost record.Key, found bool, err error) {
+	version := string(of.AppendText32(nil))
+	key, readable := t.shape.keySQL("t.")
+	var none bool
+	if readable {
+		none, err = t.noneStale(ctx, key, version)
+	} else {
+		none, err = t.asMany(ctx)
+	}
+	if err != nil || none {
+		return "", false, withoutValue(err)
+	}
+	err = t.eachKey(ctx, func(keys []record.Key) error {
+		entries, err := t.Get(ctx, keys)
+		if err != nil {
+			return err
+		}
+		for _, e := range entries {
+			// A later write may have come in between.
+			if e.Presence == store.Tombstone && e.Detail != "" && e.Version == of {
+				lost, found = e.Key, true
+				return errFound
+			}
+		}
+		return nil
+	}, "SELECT key FROM "+t.side+" s WHERE version = $1 AND NOT deleted"+t.withoutRow(key, readable)+" ORDER BY key", version)
+	if err != nil && !errors.Is(err, errFound) {
+		return "", false, fmt.Errorf("look for records of target table %s: %w", t.table(), asUnprepared(withoutValue(err)))
+	}
+	return lost, found, nil
+}
+
+var errFound = errors.New("found")
+
+// asMany reports whether there are as many records as live versions: enough where to read the keys
+// would be to read all records, since a sample of them is read too.
+func (t *Target) asMany(ctx context.Context) (same bool, err error) {
+	err = readWholeTables(ctx, t.pool, func(tx pgx.Tx) error {
+		return tx.QueryRow(ctx, "SELECT (SELECT count(*) FROM "+t.shape.name.Sanitize()+") = (SELECT count(*) FROM "+t.side+" WHERE NOT deleted)").Scan(&same)
+	})
+	return same, err
+}
+
+// withoutRow is the condition that no row has the key of a version, if that is cheap to say. A
+// key with signs that are escaped is never one of the SQL's, so it is looked up.
+func (t *Target) withoutRow(key string, readable bool) string {
+	if !readable {
+		return ""
+	}
+	return " AND NOT EXISTS (SELECT FROM " + t.shape.name.Sanitize() + " t WHERE " + key + " = s.key)"
 }
 
 // noneStale reports whether each record has a live version that is not older. A record
