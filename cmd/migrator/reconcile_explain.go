@@ -1,6 +1,7 @@
 package main
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -23,7 +24,8 @@ hashes mean equal values, within one output.
 
 KEY is written as in the findings: the key's columns with commas between them, such
 as 42 or eu,42; a comma inside a column is %2C. The quoted form of a report is accepted
-too, so a key that itself begins with " must be given quoted.`,
+too, so a key that itself begins with " must be given quoted. A key that begins with a
+dash and no digit follows --.`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 {
 				return usageTry(try("migrator reconcile explain 42"), "name one key, as in the findings")
@@ -44,6 +46,28 @@ too, so a key that itself begins with " must be given quoted.`,
 			return c.show(x, func() { c.explanation(x) })
 		},
 	}
+}
+
+// keysLast moves a key such as -5 behind a --, or it would be taken for a flag. No flag begins with
+// a digit. Any other key that begins with a dash needs the -- of its own.
+func keysLast(args []string) []string {
+	at := slices.Index(args, "explain")
+	if at < 1 || args[at-1] != "reconcile" || slices.Contains(args, "--") {
+		return args
+	}
+	moved := slices.Clone(args[:at+1])
+	var keys []string
+	for _, arg := range args[at+1:] {
+		if strings.HasPrefix(arg, "-infinity") || len(arg) > 1 && arg[0] == '-' && strings.IndexByte("0123456789", arg[1]) >= 0 {
+			keys = append(keys, arg)
+		} else {
+			moved = append(moved, arg)
+		}
+	}
+	if keys == nil {
+		return args
+	}
+	return append(append(moved, "--"), keys...)
 }
 
 // readKey reads a key as findings print it: plain, or quoted.

@@ -58,7 +58,7 @@ func run(ctx context.Context, args []string, io streams) int {
 		c.settings.Output = outputJSON // for errors before the settings are read
 	}
 	root := newRoot(c)
-	root.SetArgs(args)
+	root.SetArgs(keysLast(args))
 	root.SetIn(io.in)
 	root.SetOut(out)
 	root.SetErr(io.err)

@@ -298,3 +298,22 @@ func TestBackfillKeepsToItsRate(t *testing.T) {
 	}
 	p.WantSame(t)
 }
+
+// TestBackfillFailsIfItsRecordsGo: a target that loses what the copy wrote, before the run ends,
+// makes it fail, and name a key.
+func TestBackfillFailsIfItsRecordsGo(t *testing.T) {
+	t.Parallel()
+	p := pairtest.New(t, pairtest.Options{})
+	p.FillSimple(t, 1, 1000)
+	b, ledger := runBackfill(t, p)
+	ledger.OnSave = func(saved backfill.Progress) error {
+		if saved.Done > 0 && saved.Done == len(saved.Chunks) && saved.Finished.IsZero() {
+			return p.Redis.FlushDB(t.Context()).Err()
+		}
+		return nil
+	}
+	done, err := b.Run(t.Context())
+	if err == nil || !strings.Contains(err.Error(), "was written, and the target does not have it now") || !done.Finished.IsZero() {
+		t.Errorf("the run ends with %v: %+v", err, done)
+	}
+}

@@ -2,6 +2,8 @@ package redis
 
 import (
 	"fmt"
+	"math/rand/v2"
+	"strconv"
 	"strings"
 
 	"github.com/stranglerfig/migrator/internal/hint"
@@ -86,6 +88,34 @@ func (sh shape) sample() string {
 	}
 }
 
+// unusual returns a text of the kind that hardly any record has: another one each time, as far as the
+// kind has many.
+func (sh shape) unusual() string {
+	n := rand.Int64N(900_000_000) + 100_000_000
+	switch {
+	case sh.text:
+		return fmt.Sprintf("migrator check %d", n)
+	case sh.kind == record.Int:
+		return fmt.Sprintf("-%d%d", n, rand.Int64N(900_000_000)+100_000_000)
+	case sh.kind == record.Decimal:
+		return fmt.Sprintf("-%d.%d", n, n)
+	case sh.kind == record.Bool:
+		return strconv.FormatBool(n%2 == 0)
+	case sh.kind == record.UUID:
+		return fmt.Sprintf("ffffffff-ffff-ffff-ffff-%012x", n)
+	case sh.kind == record.Date:
+		return fmt.Sprintf("%d-01-01", n%290_000+5_000_000)
+	case sh.kind == record.TimeOfDay:
+		return fmt.Sprintf("23:59:59.%06d", n%1_000_000)
+	case sh.kind == record.Timestamp, sh.kind == record.TimestampTZ:
+		return strings.Replace(sh.sample(), "2024-02-29T12:00:00", fmt.Sprintf("%d-01-01T00:00:00.%06d", n%100_000+100_000, n%1_000_000), 1)
+	case sh.kind == record.Interval:
+		return fmt.Sprintf("PT-%dS", n)
+	default:
+		return sh.sample()
+	}
+}
+
 // unambiguous searches a similar template that is injective: first with another
 // separator after column i or before column j, then with a hash tag around one
 // column, then around each column that needs it. "" if there is none.
@@ -129,7 +159,7 @@ func (t *Template) sourceWith(literals []string) string {
 	var b strings.Builder
 	double := strings.NewReplacer("{", "{{", "}", "}}")
 	for i, c := range t.columns {
-		b.WriteString(double.Replace(literals[i]) + "{" + c.name + "}")
+		b.WriteString(double.Replace(literals[i]) + written(c.name))
 	}
 	b.WriteString(double.Replace(literals[len(t.columns)]))
 	return b.String()

@@ -3,7 +3,6 @@ package redis
 import (
 	"context"
 	"fmt"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -236,24 +235,34 @@ func checkClock(s server) store.Check {
 	return c
 }
 
+// probe runs every command that writes need on a key of the template that is probably free; true if
+// it was taken.
+func (t *Target) probe(ctx context.Context) (taken bool, err error) {
+	parts := make([]string, len(t.schema.Key))
+	for part, at := range t.template.keyed {
+		parts[part] = t.template.columns[at].shape.unusual()
+	}
+	key, sidecarKey, err := t.names(record.MakeKey(parts...))
+	if err != nil {
+		return false, err
+	}
+	probe := &command{key: key, script: probeScript, keys: []string{key, sidecarKey}}
+	t.send(ctx, []*command{probe})
+	return probe.err == nil && probe.value == "taken", probe.err
+}
+
 // checkPrivileges runs every command that writes need, in one script that removes
 // what it wrote.
 func (t *Target) checkPrivileges(ctx context.Context) store.Check {
 	c := store.Check{Name: "redis-privileges", Result: store.Good, Detail: "scripts may run every command that writes need"}
-	parts := make([]string, len(t.schema.Key))
-	for part, at := range t.template.keyed {
-		parts[part] = t.template.columns[at].shape.sample()
-		if t.template.columns[at].shape.text {
-			parts[part] = "migrator check " + strconv.FormatInt(time.Now().UnixNano(), 36)
-		}
+	const tries = 20
+	var err error
+	taken := true
+	for try := 0; taken && err == nil && try < tries; try++ {
+		taken, err = t.probe(ctx)
 	}
-	key, sidecarKey, err := t.names(record.MakeKey(parts...))
-	if err == nil {
-		probe := &command{key: key, script: probeScript, keys: []string{key, sidecarKey}}
-		t.send(ctx, []*command{probe})
-		if err = probe.err; err == nil && probe.value == "taken" {
-			c.Detail = "scripts may run; their commands were not tried, as the probe's key exists"
-		}
+	if taken {
+		c.Result, c.Detail = store.Warned, "scripts may run; their commands were not tried, as every key that was tried exists"
 	}
 	if err != nil {
 		c.Result, c.Detail = store.Refused, err.Error()

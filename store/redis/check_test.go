@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/stranglerfig/migrator/internal/test/testenv"
+	"github.com/stranglerfig/migrator/record"
 	"github.com/stranglerfig/migrator/store"
 	"github.com/stranglerfig/migrator/store/storetest"
 )
@@ -70,6 +71,25 @@ func TestCheckKeys(t *testing.T) {
 	checked(t, target, "redis-types", store.Good, "")
 	ok(t, target.client.SAdd(ctx, "p:3", "x").Err())
 	checked(t, target, "redis-types", store.Refused, `"p:3": a set, not a hash`)
+}
+
+// TestCheckTriesAFreeKey: the commands of writes are run though records exist.
+func TestCheckTriesAFreeKey(t *testing.T) {
+	t.Parallel()
+	target := simple(t, "hash", storetest.TargetOptions{})
+	for i := range 20 {
+		applied(t, target, write(i, 1))
+	}
+	checked(t, target, "redis-privileges", store.Good, "every command")
+	for _, kind := range []record.Kind{record.Text, record.Int, record.Decimal, record.Bool, record.UUID, record.Date, record.TimeOfDay, record.Timestamp, record.TimestampTZ, record.Interval} {
+		sh, err := shapeOf(record.Field{Name: "id", Kind: kind})
+		ok(t, err)
+		for range 100 {
+			if text := sh.unusual(); !sh.valid(text) {
+				t.Errorf("%q is no %s", text, kind)
+			}
+		}
+	}
 }
 
 func TestCheckServer(t *testing.T) {

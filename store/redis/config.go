@@ -144,15 +144,15 @@ func templateColumns(template string) ([]string, error) {
 		case rest[at] == '}':
 			return nil, errors.New("} without {; write }} for a literal one")
 		}
-		name, tail, ok := strings.Cut(rest[at+1:], "}")
+		name, end := placeholder(rest[at:])
 		switch {
-		case !ok:
+		case end < 0:
 			return nil, errors.New("{ without }; write {{ for a literal one")
-		case name == "" || strings.Contains(name, "{"):
+		case name == "" || rest[at+1] != '"' && strings.Contains(name, "{"):
 			return nil, fmt.Errorf("{%s}: want a column's name between the braces", name)
 		case slices.Contains(columns, name):
 			return nil, fmt.Errorf("{%s} appears twice", name)
 		}
-		columns, rest = append(columns, name), tail
+		columns, rest = append(columns, name), rest[at+end+1:]
 	}
 }

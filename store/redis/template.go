@@ -62,11 +62,10 @@ func readTemplate(s string, schema *record.Schema) (*Template, error) {
 		case c == '}':
 			return nil, hint.Errorf(hint.Hint{Text: "write }} for a literal }"}, "a } without {")
 		default:
-			end := strings.IndexByte(s[i:], '}')
+			name, end := placeholder(s[i:])
 			if end < 0 {
 				return nil, hint.Errorf(hint.Hint{Text: "write {{ for a literal {"}, "a { without }")
 			}
-			name := s[i+1 : i+end]
 			part, err := keyPart(name, schema)
 			if err != nil {
 				return nil, err
@@ -91,6 +90,41 @@ func readTemplate(s string, schema *record.Schema) (*Template, error) {
 		return nil, fmt.Errorf("key column %q is missing; two records that differ in it alone would share a Redis key", schema.Fields[schema.Key[missing]].Name)
 	}
 	return t, nil
+}
+
+// placeholder returns the column's name at the beginning of s, and the position of the } that ends
+// it; -1: there is none. A name with a } in it, or a quote as its first character, is written in
+// double quotes, in which "" is one: {"a}b"}.
+func placeholder(s string) (name string, end int) {
+	if !strings.HasPrefix(s, `{"`) {
+		end = strings.IndexByte(s, '}')
+		if end < 0 {
+			return "", -1
+		}
+		return s[1:end], end
+	}
+	for i := 2; i+1 < len(s); i++ {
+		if s[i] != '"' {
+			continue
+		}
+		switch s[i+1] {
+		case '"':
+			i++
+		case '}':
+			return strings.ReplaceAll(s[2:i], `""`, `"`), i + 1
+		default:
+			return "", -1
+		}
+	}
+	return "", -1
+}
+
+// written is a column's placeholder.
+func written(name string) string {
+	if strings.Contains(name, "}") || strings.HasPrefix(name, `"`) {
+		return `{"` + strings.ReplaceAll(name, `"`, `""`) + `"}`
+	}
+	return "{" + name + "}"
 }
 
 func keyPart(name string, schema *record.Schema) (int, error) {

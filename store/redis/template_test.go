@@ -38,6 +38,8 @@ func TestTemplateRender(t *testing.T) {
 		{"{a}{b}", keyed("a uuid", "b text"), "f47ac10b-58cc-4372-a567-0e02b2c3d479,x", "f47ac10b-58cc-4372-a567-0e02b2c3d479x"},
 		{"x{a}:{b}:{c}y", keyed("a int", "b text", "c bool"), "1,:,true", "x1:::truey"},
 		{"k:{t}", keyed("t text"), record.MakeKey("a{b}%\n\x7fé,"), "k:a%7Bb%7D%25%0A%7Fé,"},
+		{`k:{"a}b"}`, keyed("a}b int"), "5", "k:5"},
+		{`k:{"""a{}"}:{b}`, keyed(`"a{} int`, "b int"), "5,6", "k:5:6"},
 		{"d:{d}:{n}", keyed("d timestamptz", "n int"), record.MakeKey("2024-02-29T12:00:00Z", "5"), "d:2024-02-29T12:00:00Z:5"},
 	} {
 		template, err := ParseTemplate(c.template, c.schema)
