@@ -121,6 +121,9 @@ func (rc *Reconciler) Explain(ctx context.Context, key record.Key, past Past, ru
 		lost = journaled.Version
 	}
 	x.classify(r, now, lost, observed.Fenced)
+	if x.Same && x.Detail == "" && !now.row.Found && now.entry.Presence == store.Absent {
+		x.Detail = "neither store has a record of this key"
+	}
 	x.Repair = planned(observed.Plan(0, lost), x.Class, journaled != nil)
 	x.Fields = r.explainFields(schema, now, rules)
 	if x.Findings, err = past.FindingsOf(ctx, key, pastFindings); err != nil {

@@ -1,8 +1,11 @@
 package record
 
 import (
+	"encoding/json"
 	"fmt"
+	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 // Key names one record, in one canonical text that is the same in every process and language:
@@ -13,6 +16,30 @@ import (
 // So a key of one column is usually that column's text ("42"); a composite key reads "eu,42".
 // The empty text is a valid key of one empty column.
 type Key string
+
+// MarshalJSON writes a key that is no UTF-8, of which JSON would lose bytes, as Go quotes it, with
+// the quotes: "\"\\xff\"". So it writes one that begins with a quote.
+func (k Key) MarshalJSON() ([]byte, error) {
+	if utf8.ValidString(string(k)) && !strings.HasPrefix(string(k), `"`) {
+		return json.Marshal(string(k))
+	}
+	return json.Marshal(strconv.Quote(string(k)))
+}
+
+// UnmarshalJSON reads what MarshalJSON writes.
+func (k *Key) UnmarshalJSON(text []byte) error {
+	var s string
+	if err := json.Unmarshal(text, &s); err != nil {
+		return err
+	}
+	if strings.HasPrefix(s, `"`) {
+		if unquoted, err := strconv.Unquote(s); err == nil {
+			s = unquoted
+		}
+	}
+	*k = Key(s)
+	return nil
+}
 
 const upperHex = "0123456789ABCDEF"
 

@@ -1,6 +1,7 @@
 package record_test
 
 import (
+	"encoding/json"
 	"slices"
 	"testing"
 
@@ -38,6 +39,22 @@ func TestMakeKey(t *testing.T) {
 		if parts, err := bad.Parts(); err == nil {
 			t.Errorf("%q.Parts() = %q: MakeKey can't have made it", bad, parts)
 		}
+	}
+}
+
+func TestKeysInJSON(t *testing.T) {
+	t.Parallel()
+	seen := map[string]record.Key{}
+	for _, key := range []record.Key{"", "42", "a,b", `"quoted"`, `"\xff"`, "\xff", "\xfe", "é", "\xff\xfe", `"`, "\xff\"", "\ufffd"} {
+		text, err := json.Marshal(key)
+		var back record.Key
+		if err == nil {
+			err = json.Unmarshal(text, &back)
+		}
+		if other, taken := seen[string(text)]; err != nil || back != key || taken {
+			t.Errorf("%q is written as %s, as %q is: %v", key, text, other, err)
+		}
+		seen[string(text)] = key
 	}
 }
 

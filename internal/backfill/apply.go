@@ -3,10 +3,12 @@ package backfill
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
 
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/sleep"
 	"github.com/stranglerfig/migrator/record"
 	"github.com/stranglerfig/migrator/store"
@@ -14,40 +16,57 @@ import (
 
 // apply returns when the target has every one of the writes or a later state.
 // Writes that fail, or are refused because their read is too old, are read again and
-// sent with the new read's time: a write's own time is never extended.
+// sent with the new read's time: a write's own time is never extended. Those that come too late are
+// sent in ever smaller parts, since large records may take longer together than a write may.
 func (r *run) apply(ctx context.Context, writes []store.Write) (counts, error) {
 	n := counts{rows: int64(len(writes))}
 	growing := backoff.NewExponentialBackOff()
 	growing.InitialInterval, growing.MaxInterval = 50*time.Millisecond, 5*time.Second
-	var failing time.Time
-	for {
-		left, why := r.try(ctx, writes, &n)
-		for {
-			switch {
-			case len(left) == 0:
-				return n, nil
-			case ctx.Err() != nil:
-				return n, ctx.Err()
-			case why == nil: // they were only late
-				growing.Reset()
-				failing = time.Time{}
-			case failing.IsZero():
+	var failing, late time.Time
+	left, why := r.try(ctx, writes, &n)
+	size, again := len(writes), left // again: of those that were just sent
+	for len(left) > 0 {
+		switch {
+		case ctx.Err() != nil:
+			return n, ctx.Err()
+		case why != nil:
+			if failing.IsZero() {
 				failing = time.Now()
-			case time.Since(failing) > r.Patience:
+			}
+			if time.Since(failing) > r.Patience {
 				return n, fmt.Errorf("%d rows can't be copied, the first one's key is %q: %w", len(left), left[0], why)
 			}
-			if why != nil {
-				if err := sleep.For(ctx, growing.NextBackOff()); err != nil {
-					return n, err
-				}
+			if err := sleep.For(ctx, growing.NextBackOff()); err != nil {
+				return n, err
 			}
-			// [not-after-fixed]: what failed or came late is read again, and carries the time of
-			// that read.
-			if writes, why = r.reread(ctx, left); why == nil {
-				break
+		case len(again) == 0: // all of them landed
+			growing.Reset()
+			failing, late = time.Time{}, time.Time{}
+		default: // they were only late
+			growing.Reset()
+			failing = time.Time{}
+			switch {
+			case size > 1:
+				size = (size + 1) / 2
+			case late.IsZero():
+				late = time.Now()
+			case time.Since(late) > r.Patience:
+				return n, hint.Errorf(hint.Hint{Text: "raise writing.not_after in the migration file, and apply it"},
+					"the row of key %q comes too late each time: to read and write it takes longer than writing.not_after (%s)", left[0], r.NotAfter)
 			}
 		}
+		// [not-after-fixed]: what failed or came late is read again, and carries the time of
+		// that read.
+		part := left[:min(size, len(left))]
+		rest := left[len(part):]
+		if writes, why = r.reread(ctx, part); why != nil {
+			again = part
+			continue
+		}
+		again, why = r.try(ctx, writes, &n)
+		left = append(slices.Clip(again), rest...)
 	}
+	return n, nil
 }
 
 // try applies the writes once. It returns the keys that need another read, and

@@ -166,10 +166,43 @@ func (l *Legacy) inChunk(ctx context.Context, c store.Chunk, read func(tx pgx.Tx
 		}
 		return read(tx, relation, p)
 	})
+	if refusedValue(err) {
+		err = l.blame(ctx, relation, p, err)
+	}
 	if err != nil {
 		return fmt.Errorf("read blocks %d to %d of %s: %w", p.From, p.To, showTable(relation), err)
 	}
 	return nil
+}
+
+// blame names the first record of a chunk that the server can't print, such as one with a text that
+// is not UTF-8 in a database whose encoding is SQL_ASCII.
+func (l *Legacy) blame(ctx context.Context, relation pgx.Identifier, p part, refused error) error {
+	names := make([]string, len(l.shape.key))
+	for n, i := range l.shape.key {
+		names[n] = "t." + quote(l.shape.columns[i].name)
+	}
+	rows, err := l.pool.Query(ctx, "SELECT "+strings.Join(names, ", ")+" FROM ONLY "+relation.Sanitize()+" t WHERE t.ctid >= $1::text::tid AND t.ctid < $2::text::tid",
+		textResults, tid(p.From), tid(p.To))
+	if err != nil {
+		return withoutValue(refused)
+	}
+	defer rows.Close()
+	var keys []record.Key
+	for rows.Next() {
+		key, err := l.shape.keyOf(rows.RawValues())
+		if err != nil {
+			return withoutValue(refused)
+		}
+		keys = append(keys, record.Key(strings.Clone(string(key))))
+	}
+	if rows.Err() != nil { // it is in a key
+		return withoutValue(refused)
+	}
+	if _, err := l.Lookup(ctx, keys); err != nil {
+		return err
+	}
+	return withoutValue(refused)
 }
 
 func (l *Legacy) scan(ctx context.Context, tx pgx.Tx, relation pgx.Identifier, p part, yield func(store.Row) error) error {

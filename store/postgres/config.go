@@ -126,6 +126,7 @@ func limited(url string, l migration.Limits) string {
 
 // Validate implements migration.LegacyPart.
 func (c *LegacyConfig) Validate(v migration.Validation) {
+	validateName(v)
 	validateURL(v, "legacy", v.Config().Legacy.URL)
 	validateTable(v, "legacy.table", c.Table)
 	for i, name := range c.Key {
@@ -152,11 +153,20 @@ func (c *LegacyConfig) Validate(v migration.Validation) {
 // Validate implements migration.TargetPart.
 func (c *TargetConfig) Validate(v migration.Validation) {
 	m := v.Config()
+	if _, named := m.Legacy.Part.(*LegacyConfig); !named {
+		validateName(v)
+	}
 	validateURL(v, "target", m.Target.URL)
 	validateTable(v, "target.table", c.Table)
 	legacy, same := m.Legacy.Part.(*LegacyConfig)
 	if same && m.Target.URL != "" && m.Target.URL == m.Legacy.URL && c.Table == legacy.Table {
 		v.At("target.table", "is the legacy table itself")
+	}
+}
+
+func validateName(v migration.Validation) {
+	if name := v.Config().Name; len(name) > maxName {
+		v.At("name", ": %q: with PostgreSQL %d characters at most: the names of its sequence and its tables are made of it", name, maxName)
 	}
 }
 

@@ -116,7 +116,7 @@ func (s *shape) refusedColumn(ctx context.Context, db querier, r record.Record) 
 			return strconv.Quote(c.name)
 		}
 		value := c.input("$1::text")
-		fit := "(" + value + ") IS NOT NULL"
+		fit := "(" + value + ")::" + c.declared + " IS DISTINCT FROM NULL"
 		if hasLength(c.declared) { // a cast cuts what is too long, where an assignment fails
 			fit = "length((" + value + ")::text) <= length((" + value + ")::" + c.declared + "::text)"
 		}
@@ -137,5 +137,5 @@ func (s *shape) refusedColumn(ctx context.Context, db querier, r record.Record) 
 }
 
 func hasLength(declared string) bool {
-	return strings.HasPrefix(declared, "character") || strings.HasPrefix(declared, "bit")
+	return strings.HasPrefix(declared, "character")
 }
