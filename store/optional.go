@@ -31,7 +31,7 @@ type RecentFinder interface {
 }
 
 // LostFinder is a Target that finds records which were written and are not there, because the store
-// took them under other keys, dropped them, or somebody deleted them.
+// took them under other keys, dropped them, or another writer deleted them.
 //
 // Without it: a backfill reads back a sample of what it wrote.
 type LostFinder interface {

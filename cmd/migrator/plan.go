@@ -17,8 +17,10 @@ func newPlan(c *cli) *cobra.Command {
 		Use:   "plan",
 		Short: "Check both stores and show the phases ahead; change nothing",
 		Long: `Connects to both stores and the state database, checks privileges, the key, the
-types, versions and settings that would hurt later, and prints the phases with
-their gates. Exits with 2 if a check refuses the migration.`,
+types, versions and settings that would hurt later, compares a PostgreSQL target with
+legacy, and prints the phases with their gates. Some checks write what the migration
+will write, and roll it back: triggers of the tables run. Exits with 2 if a check
+refuses the migration.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			m, err := c.load()

@@ -92,6 +92,6 @@ func (r *run) findLost(ctx context.Context) error {
 }
 
 func lost(key record.Key, what string) error {
-	return hint.Errorf(hint.Hint{Do: hint.Doctor, Text: "which compares the key's types and names triggers; then migrator backfill run --again"},
+	return hint.Errorf(hint.Hint{Do: hint.Doctor, Text: "which compares the key's types and names triggers; then begin the backfill again"},
 		"key %q was written, and the target does not have it now (%s): its table changes keys or takes two as one, a trigger drops rows, or another writer deletes them", key, what)
 }

@@ -21,7 +21,7 @@ type table struct {
 	unlogged    bool
 	identity    string // relreplident
 	policies    bool   // row-level security is on
-	rules       bool   // rewrite rules for INSERT or UPDATE, because of which the server refuses ON CONFLICT, or for DELETE
+	rules       bool   // rewrite rules for INSERT or UPDATE, because of which the server refuses ON CONFLICT, or INSTEAD of DELETE
 	owner       string
 	server      int // server_version_num
 	columns     []column
@@ -127,7 +127,7 @@ func (t *table) readRelation(ctx context.Context, pool *pgxpool.Pool, side strin
 	var children bool
 	err := pool.QueryRow(ctx, `
 		SELECT c.oid, c.relkind::text, c.relpersistence::text, c.relreplident::text, c.relrowsecurity,
-		       EXISTS (SELECT FROM pg_rewrite r WHERE r.ev_class = c.oid AND r.ev_type IN ('2', '3', '4')),
+		       EXISTS (SELECT FROM pg_rewrite r WHERE r.ev_class = c.oid AND (r.ev_type IN ('2', '3') OR r.ev_type = '4' AND r.is_instead)),
 		       pg_get_userbyid(c.relowner),
 		       c.relkind = 'r' AND EXISTS (SELECT FROM pg_inherits i WHERE i.inhparent = c.oid), current_setting('server_version_num')::int
 		FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace

@@ -11,8 +11,8 @@ import (
 	"github.com/stranglerfig/migrator/store"
 )
 
-// rehearse does what writes, repairs and a return will do, on one record that nobody has locked, in
-// transactions that are rolled back: a server that only speaks PostgreSQL's protocol may refuse it,
+// rehearse does what writes, repairs and a return will do, on one record that no other
+// transaction has locked, in transactions that are rolled back: a server that only speaks PostgreSQL's protocol may refuse it,
 // and then each write of the application fails. The record's own triggers run.
 func (l *Legacy) rehearse(ctx context.Context, f *findings) error {
 	lacking, err := l.shape.lacking(ctx, l.pool, "SELECT", "INSERT", "UPDATE", "DELETE")

@@ -17,7 +17,7 @@ import (
 // role, the database or the server are. Each is written as the server prints it, and is known to
 // every supported version.
 //
-// Not here, since they belong to somebody else: search_path, which the triggers of users' tables
+// Not here, since they are for others to set: search_path, which the triggers of users' tables
 // rely on (plan warns of the types whose texts depend on it); lc_monetary, without which a reader
 // of the target would see another currency (plan warns of money); synchronous_commit and
 // default_transaction_read_only, which plan checks; role; the costs and memory of the planner.

@@ -19,7 +19,7 @@ func (t *Target) Check(ctx context.Context) ([]store.Check, error) {
 	f.checkTypes(t.shape, "target")
 	t.checkFields(&f)
 	if t.shape.rules {
-		f.refuse("target-rules", "replace the rules by triggers, and DROP RULE", "%s has rewrite rules for INSERT, UPDATE or DELETE: PostgreSQL refuses the writes that need ON CONFLICT, or makes others of them", t.table())
+		f.refuse("target-rules", "replace the rules by triggers, and DROP RULE", "%s has rewrite rules for INSERT or UPDATE, or instead of DELETE: PostgreSQL refuses the writes that need ON CONFLICT, and makes others of deletes", t.table())
 	}
 	for _, check := range []func() error{
 		func() error { return f.checkServer(ctx, t.pool, "target") },
