@@ -165,10 +165,11 @@ func TestDataCases(t *testing.T) {
 	if err != nil || len(files) != len(dataCases) {
 		t.Errorf("%d files for %d cases: %v", len(files), len(dataCases), err)
 	}
+	shared := &data{t: t, legacyURL: testenv.PostgresURL(t), targetURL: testenv.PostgresURL(t), stateURL: statetest.URL(t)}
 	for name, c := range dataCases {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			err := c.right(newData(t, name, c.target))
+			err := c.right(newData(t, shared, name, c.target))
 			switch {
 			case c.pending != "" && err == nil:
 				t.Errorf("it holds: take away the pending (%s)", c.pending)
@@ -197,7 +198,7 @@ type data struct {
 const dataFile = `
 name: %s
 environment: staging
-legacy: {store: postgres, url: "%s", table: t}
+legacy: {store: postgres, url: "%s", table: %s.t}
 target: {store: %s, url: "%s", %s}
 phases:
   shadow_write: {for: 0s}
@@ -211,15 +212,20 @@ reconcile: {pause: 20ms, rereads: 2, max_difference: 100%%}
 gates: {off: a test}
 `
 
-func newData(t *testing.T, name, target string) *data {
+// newData puts the case's tables into a schema of its name. A case that changes its database's
+// defaults has a target database of its own.
+func newData(t *testing.T, shared *data, name, target string) *data {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 	t.Cleanup(cancel)
-	d := &data{t: t, ctx: ctx, name: name, legacyURL: testenv.PostgresURL(t), stateURL: statetest.URL(t)}
+	d := &data{t: t, ctx: ctx, name: name, legacyURL: shared.legacyURL, stateURL: shared.stateURL}
 	kind := "redis"
 	d.sql(d.legacyURL, d.part("legacy"))
 	if ddl := d.part("target"); ddl != "" {
-		d.targetURL, kind, target = testenv.PostgresURL(t), "postgres", "table: t"
+		d.targetURL, kind, target = shared.targetURL, "postgres", "table: "+name+".t"
+		if strings.Contains(ddl, ":target") {
+			d.targetURL = testenv.PostgresURL(t)
+		}
 		u, err := url.Parse(d.targetURL)
 		d.check(err)
 		d.sql(d.targetURL, strings.ReplaceAll(ddl, ":target", path.Base(u.Path)))
@@ -227,7 +233,7 @@ func newData(t *testing.T, name, target string) *data {
 		d.targetURL = testenv.RedisURL(t)
 	}
 	var err error
-	d.m, err = openstore.Parse("test.yaml", fmt.Appendf(nil, dataFile, strings.ReplaceAll(name, "_", "-"), d.legacyURL, kind, d.targetURL, target), nil)
+	d.m, err = openstore.Parse("test.yaml", fmt.Appendf(nil, dataFile, strings.ReplaceAll(name, "_", "-"), d.legacyURL, name, kind, d.targetURL, target), nil)
 	d.check(err)
 	d.state, err = state.Open(ctx, d.stateURL)
 	d.check(err)
@@ -257,7 +263,7 @@ func (d *data) sql(url, statements string) {
 	conn, err := pgx.Connect(d.ctx, url)
 	d.check(err)
 	defer func() { _ = conn.Close(d.ctx) }()
-	_, err = conn.PgConn().Exec(d.ctx, statements).ReadAll()
+	_, err = conn.PgConn().Exec(d.ctx, "SET client_min_messages = error; CREATE SCHEMA IF NOT EXISTS "+d.name+"; SET search_path = "+d.name+"; "+statements).ReadAll()
 	d.check(err)
 }
 
@@ -413,6 +419,8 @@ func (d *data) holds(query, want string) error {
 	conn, err := pgx.Connect(d.ctx, d.targetURL)
 	d.check(err)
 	defer func() { _ = conn.Close(d.ctx) }()
+	_, err = conn.Exec(d.ctx, "SET search_path = "+d.name)
+	d.check(err)
 	var is string
 	if err := conn.QueryRow(d.ctx, query).Scan(&is); err != nil {
 		return err
