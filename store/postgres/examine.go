@@ -8,6 +8,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/stranglerfig/migrator/internal/oneline"
 )
 
 // examined is what a table holds besides its columns: whatever may refuse a row, change it, or take
@@ -75,7 +77,7 @@ func (x uniqueIndex) describe() string {
 	if x.condition != "" {
 		text += " WHERE " + x.condition
 	}
-	return shown(text)
+	return oneline.Escape(text)
 }
 
 // examine reads what describe does not. Partitions and their indexes follow those of the table,
@@ -206,7 +208,7 @@ func (x *examined) readStorage(ctx context.Context) error {
 		FROM pg_class c LEFT JOIN pg_am m ON m.oid = c.relam AND c.relkind = 'r'
 		WHERE c.oid IN (SELECT $1::oid UNION SELECT relid FROM pg_partition_tree($1::oid::regclass)) ORDER BY 1`,
 		[]any{&name, &kind, &method, &partition, &root, &unlogged, &inherits, &open}, func() {
-			name := shown(name)
+			name := oneline.Escape(name)
 			switch {
 			case kind == "f":
 				x.odd = append(x.odd, "partition "+name+" is a foreign table: its writes are not part of the transaction, and its rows can't be locked")

@@ -7,6 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/stranglerfig/migrator/internal/oneline"
 	"github.com/stranglerfig/migrator/record"
 	"github.com/stranglerfig/migrator/store"
 )
@@ -88,7 +89,7 @@ func (l *Legacy) rehearseReturn(ctx context.Context, f *findings) error {
 		}
 		for i, c := range l.shape.columns {
 			if c.name != l.version && w.taken[0].Record[i] != row.Record[i] {
-				changed = append(changed, quote(shown(c.name)))
+				changed = append(changed, quote(oneline.Escape(c.name)))
 			}
 		}
 		return nil

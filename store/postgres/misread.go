@@ -52,7 +52,11 @@ func isServers(err error) bool {
 	return len(state) == 5 && state[:2] != "08" && state[:2] != "57"
 }
 
-func inFunction(pg *pgconn.PgError) bool { return pg.Where != "" }
+// inFunction reports whether a function of the user's raised the error. pgfail.Withhold, through
+// which all errors come, keeps its name alone.
+func inFunction(pg *pgconn.PgError) bool {
+	return strings.Contains(pg.Message, "withheld, function ") || strings.Contains(pg.Message, ", function ")
+}
 
 // refusal is an error of the server about one row, without its message, which may quote a value.
 type refusal struct {

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/stranglerfig/migrator/internal/oneline"
 	"github.com/stranglerfig/migrator/record"
 	"github.com/stranglerfig/migrator/store"
 )
@@ -301,16 +302,16 @@ func (p *pairCheck) checkConstraints() {
 		switch {
 		case foreign:
 			p.warn("target-constraints", "move the other table first, or drop the constraint until the migration is complete",
-				"%s has the foreign key %s (%s): a record is refused while the row that it refers to is not there", table, quote(shown(c.name)), shown(c.text))
+				"%s has the foreign key %s (%s): a record is refused while the row that it refers to is not there", table, quote(oneline.Escape(c.name)), oneline.Escape(c.text))
 		case !theirs(p.from.checks, c):
 			p.warn("target-constraints", "drop it, or add it to legacy and see whether all records keep it",
-				"%s has the constraint %s (%s), which legacy has not: records that break it are refused", table, quote(shown(c.name)), shown(c.text))
+				"%s has the constraint %s (%s), which legacy has not: records that break it are refused", table, quote(oneline.Escape(c.name)), oneline.Escape(c.text))
 		}
 	}
 	for _, c := range p.to.referrer {
 		if !theirs(p.from.referrer, c) {
 			p.warn("target-constraints", "drop it until the migration is complete",
-				"the foreign key %s (%s) refers to %s: deletes may be refused, or delete more", quote(shown(c.name)), shown(c.text), table)
+				"the foreign key %s (%s) refers to %s: deletes may be refused, or delete more", quote(oneline.Escape(c.name)), oneline.Escape(c.text), table)
 		}
 	}
 	for i, c := range p.target.columns {
@@ -328,9 +329,9 @@ func (p *pairCheck) checkTriggers() {
 	var before, others []string
 	for _, tr := range p.to.triggers {
 		if tr.before {
-			before = append(before, quote(shown(tr.name)))
+			before = append(before, quote(oneline.Escape(tr.name)))
 		} else {
-			others = append(others, quote(shown(tr.name)))
+			others = append(others, quote(oneline.Escape(tr.name)))
 		}
 	}
 	table := showTable(p.target.name)
