@@ -229,9 +229,9 @@ func (p *pairCheck) fieldOf(column string) string {
 func (p *pairCheck) checkUnique() {
 	key, before := p.keyColumns(), len(p.findings)
 	for _, u := range p.to.unique {
-		inKey := within(u.columns, key) && within(u.reads, key)
+		inKey := among(u.columns, key) && among(u.reads, key)
 		whole := u.plain() && inKey && len(u.columns) == len(key)
-		covers := u.plain() && !u.loose() && within(key, u.columns) // two records differ in it already
+		covers := u.plain() && !u.loose() && among(key, u.columns) // two records differ in it already
 		switch {
 		case covers || p.hasUnique(u):
 		case inKey && (len(u.columns) > 0 || len(u.reads) > 0):
@@ -254,7 +254,7 @@ func looseWhy(whole bool) string {
 	return ""
 }
 
-func within(some, all []string) bool {
+func among(some, all []string) bool {
 	for _, one := range some {
 		if !slices.Contains(all, one) {
 			return false
@@ -282,7 +282,7 @@ func (p *pairCheck) hasUnique(u uniqueIndex) bool {
 		nulls := !u.nullsSame || is.nullsSame || !nullable
 		switch {
 		case !nulls:
-		case is.plain() && is.condition == "" && u.plain() && !u.loose() && len(is.columns) > 0 && within(is.columns, columns) && !slices.Contains(columns, ""):
+		case is.plain() && is.condition == "" && u.plain() && !u.loose() && len(is.columns) > 0 && among(is.columns, columns) && !slices.Contains(columns, ""):
 			return true
 		case is.exclusion == u.exclusion && slices.Equal(is.defs, defs) && slices.Equal(is.how, u.how) && (is.condition == "" || is.condition == u.condition):
 			return true
