@@ -106,6 +106,12 @@ func TestErrorsHaveTheirLine(t *testing.T) {
 		{end, end + "compare:\n  - path: /price", `m.yaml:11: compare[0]: path "/price": the rule has no effect`},
 		{end, end + "compare:\n  - {path: /a, show: true}\n  - {path: /a, tolerance: 1}", `m.yaml:12: compare[1]: path "/a": there are two rules`},
 		{end, end + "compare: [{path: /a, tolerance: lots}]", `m.yaml:10: compare[0]: path "/a": tolerance "lots"`},
+		{end, end + "compare: [{path: /a, as: guid}]", `m.yaml:10: compare[0]: path "/a": as: "guid": want one of boolean, date, double, int, json, jsonb, numeric, timestamp, timestamptz, uuid`},
+		{end, end + "compare: [{path: /a/b, as: uuid}]", `m.yaml:10: compare[0]: path "/a/b": as is for whole fields`},
+		{end, end + "compare: [{path: /a, zone: UTC}]", `m.yaml:10: compare[0]: path "/a": zone goes with as: timestamptz, or as: timestamp`},
+		{end, end + "compare: [{path: /a, as: timestamptz, zone: Berlin}]", `m.yaml:10: compare[0]: path "/a": zone "Berlin": want a name of the time zone database`},
+		{end, end + "compare: [{path: /a, as: timestamptz, zone: Local}]", `m.yaml:10: compare[0]: path "/a": zone "Local": want`},
+		{end, end + "compare: [{path: /a, as: uuid, ignore: x}]", `m.yaml:10: compare[0]: path "/a": an ignored path can't have another rule`},
 		{end, end + "compare: [{path: /a/b, show: true}]\nexclude: [a]", `m.yaml:10: compare[0]: path "/a/b": column "a" is excluded`},
 		{end, end + "compare: [{path: /b, show: true}]\nfields: [{name: id}, {name: a, target: b}]", `m.yaml:10: compare[0]: path "/b": "b" is not among fields; rules use legacy's names`},
 

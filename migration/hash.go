@@ -44,7 +44,7 @@ func (m *Config) Hash() string {
 		if r.Ignore != "" {
 			r.Ignore = "yes"
 		}
-		if r.Ignore != "" || r.Tolerance != "" || r.Precision != 0 {
+		if r.Ignore != "" || r.Tolerance != "" || r.Precision != 0 || r.As != "" {
 			what.Compare = append(what.Compare, r)
 		}
 	}

@@ -56,7 +56,7 @@ func TestSchemaRefusesWhatParseRefuses(t *testing.T) {
 	}
 	for _, more := range []string{
 		"phases: {cutover: {steps: [0.5, 1, '${X}', 100]}, grace: {for: 1d12h}}", "backfill: {rate: '${RATE}', workers: 2}",
-		"compare: [{path: /a, tolerance: 0.01}, {path: /b, tolerance: '0.01'}, {path: /c, precision: 1ms}]",
+		"compare: [{path: /a, tolerance: 0.01}, {path: /b, tolerance: '0.01'}, {path: /c, precision: 1ms}, {path: /d, as: timestamptz, zone: UTC}]",
 		"phases: {grace: {for: '${FOR:-30d}'}, retain: {for: 1.5h, reversible: '${R}'}}",
 	} {
 		if got := conforms(t, []byte(least+more)); got != "" {

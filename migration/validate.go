@@ -104,6 +104,11 @@ func (v *validator) rules() {
 			v.at(at, ": %v", err)
 			continue
 		}
+		if r.Zone != "" {
+			if _, err := time.LoadLocation(r.Zone); err != nil || r.Zone == "Local" {
+				v.at(at, ": path %q: zone %q: want a name of the time zone database, such as Europe/Berlin", r.Path, r.Zone)
+			}
+		}
 		if seen[r.Path] {
 			v.at(at, ": path %q: there are two rules for it", r.Path)
 		}

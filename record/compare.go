@@ -40,7 +40,7 @@ const maxNested = 32
 //     (1e2 = 100), strings by their code points, of duplicate members the last one.
 //     Texts that are not valid JSON are compared as bytes.
 //
-// A rule applies to its path and to everything inside it, unless a deeper rule overrides it. A
+// A rule's as replaces the kind of a text. A rule applies to its path and to everything inside it, unless a deeper rule overrides it. A
 // Comparer is safe for concurrent use.
 type Comparer struct {
 	fields []comparedField
@@ -163,7 +163,7 @@ func (f *comparedField) compare(a, b Value, limit int, found []Difference) []Dif
 		class = DifferentMissing
 	case a.State == Null || b.State == Null:
 		class = DifferentNull
-	case f.Kind == JSON || f.Kind == Array:
+	case f.Kind == JSON || f.Kind == Array || f.leeway.as == JSON:
 		d := documents{field: f.pointer, rules: f.rules, leeway: f.leeway, limit: limit}
 		d.parse = f.parse()
 		if f.Kind == Array && f.Element != JSON {

@@ -53,6 +53,13 @@ func (r Rule) how() string {
 	if r.Precision != 0 {
 		parts = append(parts, "cut to "+time.Duration(r.Precision).String())
 	}
+	if r.As != "" {
+		as := "as " + r.As
+		if r.Zone != "" {
+			as += " in " + r.Zone
+		}
+		parts = append(parts, as)
+	}
 	if r.Show {
 		parts = append(parts, "shown")
 	}

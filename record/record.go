@@ -58,6 +58,7 @@ type Field struct {
 	Target  string `json:"target"`            // its name in the target
 	Kind    Kind   `json:"kind"`              //
 	Type    string `json:"type"`              // legacy's own type, as it prints it: numeric(10,2)
+	Base    string `json:"base,omitempty"`    // Type without its domains, where it has any: numeric(10,2)
 	Element Kind   `json:"element,omitempty"` // of an Array: its elements' kind
 	NotNull bool   `json:"not_null"`
 }

@@ -13,6 +13,11 @@ type Rule struct {
 	Tolerance string `yaml:"tolerance" json:"tolerance,omitempty" jsonschema_description:"Largest accepted difference of two numbers"`
 	// Precision is the unit to which both timestamps are cut before they are compared.
 	Precision Precision `yaml:"precision" json:"precision,omitempty" jsonschema_description:"Unit to which timestamps are cut, such as 1ms"`
+	// As says what the values mean, where the types of the two stores leave that open: a text
+	// that is read as a uuid.
+	As string `yaml:"as" json:"as,omitempty" jsonschema:"enum=boolean,enum=date,enum=double,enum=int,enum=json,enum=jsonb,enum=numeric,enum=timestamp,enum=timestamptz,enum=uuid" jsonschema_description:"What the values mean, where the types of both stores leave that open: a text that is a uuid"`
+	// Zone is the time zone of the local times, where one store has timestamp and the other timestamptz.
+	Zone string `yaml:"zone" json:"zone,omitempty" jsonschema_description:"Time zone of the local times, such as Europe/Berlin, where one store has timestamp and the other timestamptz"`
 	// Show lets findings and logs contain the values themselves.
 	Show bool `yaml:"show" json:"show,omitempty" jsonschema_description:"Findings may contain these values in clear text"`
 }

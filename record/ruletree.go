@@ -14,6 +14,7 @@ type ruleNode struct {
 	ignore    bool
 	tolerance *apd.Decimal
 	precision time.Duration
+	as        Kind // see Rule.As: of a text
 	show      bool
 	members   map[string]*ruleNode
 }
@@ -29,13 +30,16 @@ func (n *ruleNode) allow(around leeway) leeway {
 	if n.precision > 0 {
 		around.precision = n.precision
 	}
+	if n.as != "" {
+		around.as = n.as
+	}
 	around.show = around.show || n.show
 	return around
 }
 
 // loosens reports whether values may differ here or further inside.
 func (n *ruleNode) loosens() bool {
-	if n.ignore || n.tolerance != nil || n.precision > 0 {
+	if n.ignore || n.tolerance != nil || n.precision > 0 || n.as != "" {
 		return true
 	}
 	for _, below := range n.members {
@@ -63,14 +67,17 @@ func (r Rule) Validate() error {
 		return err
 	case len(tokens) == 0:
 		return fmt.Errorf("path is missing: write /field, or /field/member inside a JSON field")
-	case r.Ignore == "" && r.Tolerance == "" && r.Precision == 0 && !r.Show:
-		return fmt.Errorf("path %q: the rule has no effect; give ignore (with the reason), tolerance, precision or show", r.Path)
+	case r.Ignore == "" && r.Tolerance == "" && r.Precision == 0 && r.As == "" && r.Zone == "" && !r.Show:
+		return fmt.Errorf("path %q: the rule has no effect; give ignore (with the reason), tolerance, precision, as or show", r.Path)
 	case r.Ignore != "" && strings.TrimSpace(r.Ignore) == "":
 		return fmt.Errorf("path %q: ignore must give the reason", r.Path)
-	case r.Ignore != "" && (r.Tolerance != "" || r.Precision != 0 || r.Show):
+	case r.Ignore != "" && (r.Tolerance != "" || r.Precision != 0 || r.As != "" || r.Show):
 		return fmt.Errorf("path %q: an ignored path can't have another rule", r.Path)
 	case r.Precision != 0 && time.Duration(r.Precision) < time.Microsecond:
 		return fmt.Errorf("path %q: precision must be a microsecond or more, such as 1ms", r.Path)
+	}
+	if err := r.validateAs(len(tokens)); err != nil {
+		return err
 	}
 	if _, ok := parseTolerance(r.Tolerance); r.Tolerance != "" && !ok {
 		return fmt.Errorf("path %q: tolerance %q: want a decimal of 0 or more, such as 0.01", r.Path, r.Tolerance)
@@ -100,16 +107,26 @@ func (n *ruleNode) add(r Rule, f *Field, tokens []string) error {
 	if kind == Array && f.Element != "" {
 		kind = f.Element
 	}
+	as := Kind("")
+	if r.As != "" {
+		if !fitsAs(kind, r) {
+			return fmt.Errorf("path %q: as: %s can't be the meaning of field %q, which is %s", r.Path, r.As, f.Name, kind)
+		}
+		if isText(kind) {
+			as = meanings[r.As]
+			kind = as
+		}
+	}
 	loose := kind == JSON || kind == Array
 	switch {
-	case at.ignore || at.tolerance != nil || at.precision > 0 || at.show:
+	case at.ignore || at.tolerance != nil || at.precision > 0 || at.as != "" || at.show:
 		return fmt.Errorf("path %q: there are two rules for it", r.Path)
 	case r.Tolerance != "" && !loose && !numeric(kind):
 		return fmt.Errorf("path %q: tolerance is for numbers, field %q is %s", r.Path, f.Name, kind)
 	case r.Precision != 0 && !loose && kind != Timestamp && kind != TimestampTZ:
 		return fmt.Errorf("path %q: precision is for timestamps, field %q is %s", r.Path, f.Name, kind)
 	}
-	at.ignore, at.precision, at.show = r.Ignore != "", time.Duration(r.Precision), r.Show
+	at.ignore, at.precision, at.as, at.show = r.Ignore != "", time.Duration(r.Precision), as, r.Show
 	if r.Tolerance != "" {
 		at.tolerance, _ = parseTolerance(r.Tolerance)
 	}

@@ -14,6 +14,7 @@ import (
 type leeway struct {
 	tolerance *apd.Decimal
 	precision time.Duration
+	as        Kind // what texts mean; "": they are texts
 	show      bool
 }
 
@@ -21,6 +22,9 @@ type leeway struct {
 // mean the same. It compares JSON and Array as one value each, without rules for their
 // members.
 func (l leeway) differ(kind Kind, a, b string) DifferenceClass {
+	if l.as != "" {
+		kind, a, b = l.as, Meant(l.as, a), Meant(l.as, b)
+	}
 	if a == b {
 		return ""
 	}

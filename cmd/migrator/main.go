@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	_ "time/tzdata" // zones of compare rules and schedules, where the machine has none
 
 	"github.com/stranglerfig/migrator/internal/openstore"
 )

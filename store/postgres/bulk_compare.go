@@ -75,7 +75,9 @@ func (t *Target) comparison(fields []int) *blockComparison {
 	list := make([]string, len(m.fields))
 	m.renders = make([]render, len(m.fields))
 	for n, f := range m.fields {
-		list[n], m.renders[n] = t.shape.columns[f].binary("t.")
+		var own render
+		list[n], own = t.shape.columns[f].binary("t.")
+		m.renders[n] = t.shape.columns[f].converted(own)
 	}
 	m.list = strings.Join(list, ", ")
 	return m

@@ -32,6 +32,8 @@ type table struct {
 
 // column is one column of a table.
 type column struct {
+	mapped
+
 	name           string
 	declared       string // its type as SQL prints it: numeric(30,10), or the domain's name
 	base           baseType
@@ -115,6 +117,9 @@ func describe(ctx context.Context, pool *pgxpool.Pool, side, name string) (*tabl
 	}
 	if err := t.readColumns(ctx, pool); err != nil {
 		return nil, fmt.Errorf("read the columns of %s table %s: %w", side, showTable(id), err)
+	}
+	if err := t.readPlain(ctx, pool); err != nil {
+		return nil, fmt.Errorf("read the types of %s table %s: %w", side, showTable(id), err)
 	}
 	if err := t.readKeys(ctx, pool); err != nil {
 		return nil, fmt.Errorf("read the keys of %s table %s: %w", side, showTable(id), err)

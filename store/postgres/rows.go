@@ -13,6 +13,7 @@ import (
 type decoder struct {
 	shape  *shape
 	buffer []byte
+	own    []byte // a value of another type than legacy's
 	ends   []int
 	record record.Record
 }
@@ -26,8 +27,7 @@ func (d *decoder) decode(raw [][]byte) (record.Record, error) {
 	d.buffer = d.buffer[:0]
 	for i, c := range d.shape.columns {
 		if raw[i] != nil {
-			var err error
-			if d.buffer, err = appendCanonical(d.buffer, c.format, raw[i]); err != nil {
+			if err := d.value(c, raw[i]); err != nil {
 				return nil, fmt.Errorf("column %q of %s (%s): %w", c.name, showTable(d.shape.name), c.declared, err)
 			}
 		}
@@ -42,6 +42,18 @@ func (d *decoder) decode(raw [][]byte) (record.Record, error) {
 		at = end
 	}
 	return d.record, nil
+}
+
+// value appends a value in legacy's form.
+func (d *decoder) value(c *column, raw []byte) (err error) {
+	if !c.changesBack() {
+		d.buffer, err = appendCanonical(d.buffer, c.format, raw)
+		return err
+	}
+	if d.own, err = appendCanonical(d.own[:0], c.format, raw); err == nil {
+		d.buffer, err = c.readLegacy(d.buffer, d.own)
+	}
+	return err
 }
 
 // row decodes one row, whose record and key are valid until the next call.

@@ -23,7 +23,8 @@ type shape struct {
 	looseKey bool
 	// ownText: a row under an equal key of another text is another record's (the target), and not
 	// found. In legacy it is found: see store.Row's Equal.
-	ownText bool
+	ownText  bool
+	verdicts []verdict // of the target's columns
 }
 
 func (s *shape) setLooseKey() {
@@ -64,7 +65,7 @@ func legacyShape(m *migration.Config, t *table) (*shape, error) {
 		}
 		s.columns = append(s.columns, c)
 		s.schema.Fields = append(s.schema.Fields, record.Field{
-			Name: c.name, Target: target, Kind: c.format.kind, Element: c.format.element, Type: c.declared, NotNull: c.notNull,
+			Name: c.name, Target: target, Kind: c.format.kind, Element: c.format.element, Type: c.declared, Base: c.baseType(), NotNull: c.notNull,
 		})
 		return nil
 	}

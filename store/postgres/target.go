@@ -60,6 +60,7 @@ func OpenTarget(ctx context.Context, m *migration.Config, url string, schema *re
 		t.shape, err = targetShape(described, schema)
 	}
 	if err == nil {
+		t.shape.convert(m.Compare)
 		t.byteKeys = t.shape.hasByteKeys()
 	}
 	if err != nil {

@@ -150,7 +150,8 @@ var errKeyForm = errors.New("the key does not fit the target table's key")
 // writeFault reports whether an error concerns one write only: its value, a constraint,
 // a limit, a trigger of the table, or a row that another transaction has locked.
 func writeFault(err error) bool {
-	if errors.Is(err, errKeyForm) || ofARow(err) {
+	var unfit errUnfit
+	if errors.Is(err, errKeyForm) || errors.As(err, &unfit) || ofARow(err) {
 		return true
 	}
 	state := pgfail.SQLState(err)

@@ -6,7 +6,6 @@ import (
 	"strings"
 
 	"github.com/stranglerfig/migrator/internal/hint"
-	"github.com/stranglerfig/migrator/record"
 	"github.com/stranglerfig/migrator/store"
 )
 
@@ -18,6 +17,7 @@ func (t *Target) Check(ctx context.Context) ([]store.Check, error) {
 	f.checkKey(t.shape, "target")
 	f.checkTypes(t.shape, "target")
 	t.checkFields(&f)
+	t.checkConversions(&f)
 	if t.shape.rules {
 		f.refuse("target-rules", "replace the rules by triggers, and DROP RULE", "%s has rewrite rules for INSERT or UPDATE, or instead of DELETE: PostgreSQL refuses the writes that need ON CONFLICT, and makes others of deletes", t.table())
 	}
@@ -44,14 +44,9 @@ func (t *Target) checkFields(f *findings) {
 		switch {
 		case c.generated:
 			f.warn("target-fields", "leave the field out, or ignore it in compare", "column %q is computed by the target: it is not written", c.name)
-		case c.format.kind != field.Kind || c.format.element != field.Element:
-			f.warn("target-fields", "ALTER TABLE "+t.shape.name.Sanitize()+" ALTER COLUMN "+quote(c.name)+" TYPE "+field.Type,
-				"column %q is of type %s, legacy's %q of type %s: values may read differently", c.name, c.declared, field.Name, field.Type)
 		case c.notNull && !field.NotNull:
 			f.warn("target-fields", "ALTER TABLE "+t.shape.name.Sanitize()+" ALTER COLUMN "+quote(c.name)+" DROP NOT NULL",
 				"column %q must not be null, legacy's %q may be", c.name, field.Name)
-		case c.declared != field.Type && c.format.kind != record.Text:
-			f.warn("target-fields", "compare the ranges, or give the column legacy's type", "column %q is of type %s, legacy's %q of type %s: make sure that all values fit", c.name, c.declared, field.Name, field.Type)
 		}
 	}
 	var missing []string

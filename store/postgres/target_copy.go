@@ -45,14 +45,18 @@ func (s *shape) copyRecords(b *copyBuffers, block *record.Block, rows []loadRow)
 		}
 	}
 	for _, i := range at {
-		if e := s.columns[i].encoder(s.schema.Fields[i].Kind); e != nil {
+		kind := s.schema.Fields[i].Kind
+		if s.columns[i].conversion != nil {
+			kind = s.columns[i].format.kind
+		}
+		if e := s.columns[i].encoder(kind); e != nil {
 			encoders = append(encoders, e)
 		}
 	}
 	command = "COPY " + s.name.Sanitize() + " (" + strings.Join(names, ", ") + ") FROM STDIN"
 	if len(encoders) == len(at) {
 		var ok bool
-		if b.records, ok = appendBinary(b.records[:0], block, rows, at, encoders); ok {
+		if b.records, ok = s.appendBinary(b.records[:0], block, rows, at, encoders); ok {
 			return command + " (FORMAT binary)", nil
 		}
 	}
@@ -60,6 +64,11 @@ func (s *shape) copyRecords(b *copyBuffers, block *record.Block, rows []loadRow)
 	for _, n := range rows {
 		for _, i := range at {
 			text, present := block.Cell(n.row, i)
+			if present && s.columns[i].changesThere() {
+				if text, err = s.columns[i].conversion.toTarget(nil, text); err != nil {
+					return "", s.columns[i].unfitIn(err)
+				}
+			}
 			if b.records, err = appendCell(b.records, s.columns[i].format, text, present); err != nil {
 				return "", fmt.Errorf("field %q: %w", s.schema.Fields[i].Name, err)
 			}
@@ -72,7 +81,7 @@ func (s *shape) copyRecords(b *copyBuffers, block *record.Block, rows []loadRow)
 
 // appendBinary returns false for a value that an encoder can't encode; the text form
 // then lets the server decide.
-func appendBinary(dst []byte, block *record.Block, rows []loadRow, at []int, encoders []encode) ([]byte, bool) {
+func (s *shape) appendBinary(dst []byte, block *record.Block, rows []loadRow, at []int, encoders []encode) ([]byte, bool) {
 	dst = appendCopyHeader(dst)
 	for _, n := range rows {
 		dst = binary.BigEndian.AppendUint16(dst, uint16(len(at)))
@@ -84,6 +93,12 @@ func appendBinary(dst []byte, block *record.Block, rows []loadRow, at []int, enc
 			}
 			size := len(dst)
 			dst = append(dst, 0, 0, 0, 0)
+			if c := s.columns[i]; c.changesThere() {
+				var err error
+				if text, err = c.conversion.toTarget(nil, text); err != nil {
+					return dst, false
+				}
+			}
 			var ok bool
 			if dst, ok = encoders[c](dst, text); !ok {
 				return dst, false

@@ -87,7 +87,7 @@ func (t *Target) addPut(p *pipeline, writes []store.Write, put []int) error {
 		if c.generated {
 			continue
 		}
-		array, err := columnArray(c.format, writes, put, f)
+		array, err := columnArray(c, writes, put, f)
 		if err != nil {
 			return fmt.Errorf("field %q: %w", s.schema.Fields[f].Name, err)
 		}
@@ -111,7 +111,7 @@ func (t *Target) addPut(p *pipeline, writes []store.Write, put []int) error {
 }
 
 // columnArray returns the literal of a text[] with the values of one field.
-func columnArray(f format, writes []store.Write, put []int, field int) ([]byte, error) {
+func columnArray(c *column, writes []store.Write, put []int, field int) ([]byte, error) {
 	var b strings.Builder
 	b.WriteByte('{')
 	for n, i := range put {
@@ -123,7 +123,15 @@ func columnArray(f format, writes []store.Write, put []int, field int) ([]byte, 
 			b.WriteString("NULL")
 			continue
 		}
-		text, err := fromCanonical(f, r[field].Text)
+		text := r[field].Text
+		if c.changesThere() {
+			changed, err := c.conversion.toTarget(nil, []byte(text))
+			if err != nil {
+				return nil, c.unfitIn(err)
+			}
+			text = string(changed)
+		}
+		text, err := fromCanonical(c.format, text)
 		if err != nil {
 			return nil, &pgconn.PgError{Code: "22P02", Message: err.Error()}
 		}
