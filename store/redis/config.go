@@ -26,12 +26,16 @@ func Kind() migration.Kind {
 	}
 }
 
+// numbersAsStrings is the value of target.numbers.
+const numbersAsStrings = "string"
+
 // TargetConfig is the part of target in a migration file that is Redis's own.
 type TargetConfig struct {
 	KeyTemplate  string `yaml:"key" json:"key,omitempty" jsonschema_description:"redis: the key's template, such as product:{id}; {{ and }} are literal braces"`
 	Format       string `yaml:"format" json:"format,omitempty" jsonschema:"enum=hash,enum=json" jsonschema_description:"redis: one hash (default) or one JSON string a record"`
 	Expires      string `yaml:"expires" json:"expires,omitempty" jsonschema_description:"redis: timestamp column past which the record does not exist"`
 	VersionField string `yaml:"version_field" json:"version_field,omitempty" jsonschema_description:"redis: the reserved field that holds the version (default _v)"`
+	Numbers      string `yaml:"numbers" json:"numbers,omitempty" jsonschema:"enum=string" jsonschema_description:"redis, format json: string writes bigint and numeric as strings, so that no reader rounds them; empty: as numbers, with every digit"`
 }
 
 var (
@@ -91,6 +95,13 @@ func (c *TargetConfig) Validate(v migration.Validation) {
 		v.At("target.url", "is no URL of a Redis server: want redis://..., rediss://... or redis+sentinel://...")
 	}
 	v.OneOf("target.format", c.Format, "hash", "json")
+	switch {
+	case c.Numbers == "":
+	case c.Numbers != numbersAsStrings:
+		v.At("target.numbers", ": %q: want string, or leave it out", c.Numbers)
+	case c.Format != "json":
+		v.At("target.numbers", "goes with format: json; a hash has texts")
+	}
 	switch columns, err := templateColumns(c.KeyTemplate); {
 	case c.KeyTemplate == "":
 		v.At("target.key", "is missing: want the template of a record's key, such as product:{id}")

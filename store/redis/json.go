@@ -7,11 +7,9 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/go-json-experiment/json/jsontext"
 
-	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/record"
 	"github.com/stranglerfig/migrator/store"
 )
@@ -19,19 +17,25 @@ import (
 // jsonCodec stores a record as one JSON document in a string. Its first member is
 // the version, which the script reads without decoding the rest.
 //
-// Finite numbers keep exactly their canonical digits; infinities and NaN are strings;
-// JSON and arrays are embedded unchanged; bytes are base64; all other kinds are
-// strings. NULL is null, except in a field of kind json, where null is a value: there
+// Finite numbers keep exactly their canonical digits; infinities, NaN and numbers beyond a
+// double's range are strings, and with target.numbers so are all that a double may not hold
+// exactly; JSON and arrays are embedded unchanged, or kept as a text where not every parser reads
+// them (see appendEmbedded); bytes are base64; all other kinds are strings. NULL is null, except in a field of kind json, where null is a value: there
 // NULL is an absent member.
 type jsonCodec struct {
 	schema *record.Schema
 	quoted []string       // names as members, with the colon
 	index  map[string]int // by name in the target
 	head   string         // {"_v":"
+	texts  []bool         // of each field: its numbers are written as strings
 }
 
-func newJSONCodec(schema *record.Schema, names []string, reserved string) (*jsonCodec, error) {
-	c := &jsonCodec{schema: schema, index: map[string]int{}}
+// newJSONCodec makes a codec; numbers is the setting target.numbers.
+func newJSONCodec(schema *record.Schema, names []string, reserved, numbers string) (*jsonCodec, error) {
+	c := &jsonCodec{schema: schema, index: map[string]int{}, texts: make([]bool, len(names))}
+	for i := range schema.Fields {
+		c.texts[i] = numbers == numbersAsStrings && asStrings(&schema.Fields[i])
+	}
 	for i, name := range names {
 		quoted, err := jsontext.AppendQuote(nil, name)
 		if err != nil {
@@ -79,18 +83,18 @@ func (c *jsonCodec) encode(dst []byte, version []byte, r record.Record) ([]byte,
 			continue
 		}
 		var err error
-		if dst, err = appendJSON(dst, f.Kind, r[i].Text); err != nil {
+		if dst, err = appendJSON(dst, f.Kind, r[i].Text, c.texts[i]); err != nil {
 			return nil, fmt.Errorf("field %q: %w", f.Name, err)
 		}
 	}
 	return append(dst, '}'), nil
 }
 
-// anyJSON are the options that pass foreign JSON on unchanged: PostgreSQL's json keeps a name that appears twice, and lone surrogates.
+// anyJSON are the options for all JSON that legacy has: PostgreSQL's json keeps a name that appears twice, and lone surrogates.
 var anyJSON = []jsontext.Options{jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true)}
 
 // appendJSON appends a value of the kind. Its errors contain no value.
-func appendJSON(dst []byte, kind record.Kind, text string) ([]byte, error) {
+func appendJSON(dst []byte, kind record.Kind, text string, asString bool) ([]byte, error) {
 	switch kind {
 	case record.Bool:
 		if text != "true" && text != "false" {
@@ -98,24 +102,29 @@ func appendJSON(dst []byte, kind record.Kind, text string) ([]byte, error) {
 		}
 		return append(dst, text...), nil
 	case record.Int, record.Decimal, record.Float, record.Float32:
-		if isNumber(text) {
+		switch number := isNumber(text); {
+		case number && !asString && isDouble(text):
 			return append(dst, text...), nil
-		}
-		if !notFinite(text) || kind == record.Int {
+		case !number && (!notFinite(text) || kind == record.Int):
 			return nil, errors.New("not a number")
 		}
-	case record.JSON, record.Array:
-		if !utf8.ValidString(text) || !jsontext.Value(text).IsValid(anyJSON...) {
-			return nil, errors.New("not valid JSON")
+	case record.JSON:
+		return appendEmbedded(dst, text)
+	case record.Array:
+		if !asString {
+			return appendEmbedded(dst, text)
 		}
-		return append(dst, text...), nil
+		if !jsontext.Value(text).IsValid(anyJSON...) {
+			return nil, errNotJSON
+		}
+		return appendEmbedded(dst, string(quoteNumbers(nil, text)))
 	case record.Bytes:
 		dst = append(dst, '"')
 		return append(base64.StdEncoding.AppendEncode(dst, []byte(text)), '"'), nil
 	}
 	dst, err := jsontext.AppendQuote(dst, text)
 	if err != nil {
-		return nil, hint.Errorf(hint.Hint{Text: "set target.format: hash"}, "not valid UTF-8, which JSON can't hold")
+		return nil, errNotUTF8
 	}
 	return dst, nil
 }
@@ -229,7 +238,7 @@ func (c *jsonCodec) fieldsOf(doc string) (record.Record, error) {
 			return nil, fmt.Errorf("field %q appears twice", f.Name)
 		}
 		seen[i] = true
-		if r[i], err = valueOf(f.Kind, value); err != nil {
+		if r[i], err = valueOf(f.Kind, value, c.texts[i]); err != nil {
 			return nil, fmt.Errorf("field %q: %w", f.Name, err)
 		}
 	}
@@ -252,18 +261,26 @@ func withBlanks(doc string, from, to int64) jsontext.Value {
 }
 
 // valueOf is the inverse of appendJSON.
-func valueOf(kind record.Kind, v jsontext.Value) (record.Value, error) {
+func valueOf(kind record.Kind, v jsontext.Value, asString bool) (record.Value, error) {
 	if v.Kind() == 'n' && kind != record.JSON {
 		return record.NullValue, nil
 	}
 	switch kind {
 	case record.JSON:
-		return record.TextValue(string(v)), nil
+		text, ok := embedded(string(v))
+		if !ok {
+			return record.Value{}, errors.New("a kept text that is not JSON, or need not be kept so")
+		}
+		return record.TextValue(text), nil
 	case record.Array:
-		if v.Kind() != '[' && v.Kind() != '"' { // a string is an array that JSON can't express, such as [0:1]={5,6}
+		text, ok := embedded(string(v))
+		if ok && asString {
+			text, ok = unquoteNumbers(text)
+		}
+		if !ok || text == "" || text[0] != '[' && text[0] != '"' { // a string is an array that JSON can't express, such as [0:1]={5,6}
 			return record.Value{}, errors.New("not an array")
 		}
-		return record.TextValue(string(v)), nil
+		return record.TextValue(text), nil
 	case record.Bool:
 		if v.Kind() != 't' && v.Kind() != 'f' {
 			return record.Value{}, errors.New("neither true nor false")
@@ -271,9 +288,13 @@ func valueOf(kind record.Kind, v jsontext.Value) (record.Value, error) {
 		return record.TextValue(string(v)), nil
 	case record.Int, record.Decimal, record.Float, record.Float32:
 		if v.Kind() == '0' {
+			if asString {
+				return record.Value{}, errors.New("a number that is not written as a string")
+			}
 			return record.TextValue(string(v)), nil
 		}
-		if text, err := unquote(v); err == nil && notFinite(text) && kind != record.Int {
+		text, err := unquote(v)
+		if number := isNumber(text); err == nil && (number && (asString || !isDouble(text)) || !number && notFinite(text) && kind != record.Int) {
 			return record.TextValue(text), nil
 		}
 		return record.Value{}, errors.New("not a number")

@@ -14,7 +14,7 @@ func TestVersionReader(t *testing.T) {
 	text := string(than.AppendText32(nil))
 	older := string(record.MakeVersion(1, 1, 6).AppendText32(nil))
 	schema := storetest.Simple()
-	json, err := newJSONCodec(schema, []string{"id", "name", "amount", "expires_at"}, "_v")
+	json, err := newJSONCodec(schema, []string{"id", "name", "amount", "expires_at"}, "_v", "")
 	ok(t, err)
 	hash := newHashCodec(schema, []string{"id", "name", "amount", "expires_at"}, "_v")
 	for _, c := range []struct {

@@ -82,7 +82,7 @@ func Open(_ context.Context, m *migration.Config, url string, schema *record.Sch
 	case "", "hash":
 		t.codec, t.apply = newHashCodec(schema, names, reserved), applyHash
 	case "json":
-		if t.codec, err = newJSONCodec(schema, names, reserved); err != nil {
+		if t.codec, err = newJSONCodec(schema, names, reserved, c.Numbers); err != nil {
 			return nil, err
 		}
 		t.apply = applyJSON
