@@ -20,18 +20,21 @@ import (
 // the table of versions.
 func TestEveryClassInAPostgresTarget(t *testing.T) {
 	t.Parallel()
-	for how, ddl := range map[string]string{
-		"by spans of keys": pairtest.SimpleDDL,
-		"by blocks":        strings.Replace(pairtest.SimpleDDL, "bigint", "numeric", 1),
+	const same = pairtest.SimpleDDL
+	byBlocks := strings.Replace(same, "bigint", "numeric", 1)
+	for how, ddl := range map[string][2]string{
+		"by spans of keys": {same, same},
+		"by blocks":        {byBlocks, byBlocks},
+		"of other types":   {same, strings.NewReplacer("text", "varchar(100)", "amount numeric", "amount numeric(30,4)").Replace(same)},
 	} {
 		t.Run(how, func(t *testing.T) {
 			t.Parallel()
-			everyClassInAPostgresTarget(t, ddl)
+			everyClassInAPostgresTarget(t, ddl[0], ddl[1])
 		})
 	}
 }
 
-func everyClassInAPostgresTarget(t *testing.T, ddl string) {
+func everyClassInAPostgresTarget(t *testing.T, ddl, targetDDL string) {
 	t.Helper()
 	p := pairtest.New(t, pairtest.Options{DDL: ddl})
 	p.FillSimple(t, 1, 2000)
@@ -48,7 +51,7 @@ func everyClassInAPostgresTarget(t *testing.T, ddl string) {
 			t.Fatal(err)
 		}
 	}
-	sql(ddl)
+	sql(targetDDL)
 	m := &migration.Config{Name: "move", Target: migration.Target{Part: &postgres.TargetConfig{Table: "items"}}}
 	target, err := postgres.OpenTarget(ctx, m, url, p.Legacy.Schema())
 	if err != nil {

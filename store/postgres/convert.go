@@ -2,7 +2,6 @@ package postgres
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -76,13 +75,9 @@ const (
 	errWholeText errUnfit = "the array has bounds of its own"
 )
 
-// unfitIn names the column.
+// unfitIn names the type that a value does not fit.
 func (c *column) unfitIn(err error) error {
-	var unfit errUnfit
-	if !errors.As(err, &unfit) {
-		return err
-	}
-	return fmt.Errorf("column %q (%s): %w", c.name, c.declared, err)
+	return fmt.Errorf("to %s: %w", c.declared, err)
 }
 
 // numeric kinds
