@@ -292,6 +292,12 @@ func (b *pairBench) run(t *testing.T, number int, c *pairCase) {
 		r.keys = append(r.keys, record.MakeKey(fmt.Sprint(i)))
 	}
 	r.applied()
+	if len(c.stay) > 0 {
+		r.exec(t, "TRUNCATE "+into+"; TRUNCATE "+target.side)
+		if err := r.load(); err == nil {
+			t.Errorf("%v are loaded", c.stay)
+		}
+	}
 	if len(c.moved) == 0 {
 		return
 	}
@@ -359,6 +365,13 @@ func (r *pairRun) same(how string) {
 // loaded writes all by COPY, as a backfill does, and compares in blocks.
 func (r *pairRun) loaded() {
 	r.exec(r.t, "TRUNCATE "+r.into+"; TRUNCATE "+r.target.side)
+	if err := r.load(); err != nil {
+		r.t.Fatal(err)
+	}
+	r.same("loaded")
+}
+
+func (r *pairRun) load() error {
 	ctx := r.t.Context()
 	chunks, err := r.legacy.Chunks(ctx, 1000)
 	if err != nil {
@@ -393,10 +406,10 @@ func (r *pairRun) loaded() {
 			})
 		})
 		if err != nil {
-			r.t.Fatal(err)
+			return err
 		}
 	}
-	r.same("loaded")
+	return nil
 }
 
 // isExact reports whether all texts come back byte for byte: not floats, of which the target may
@@ -429,9 +442,9 @@ func (r *pairRun) hashed() {
 
 var errUndone = errors.New("undone")
 
-// given returns all records to legacy: the rows are what they were.
-func (r *pairRun) given() {
-	entries := r.entries()
+// give writes entries back to legacy, in a transaction that is undone.
+func (r *pairRun) give(entries []store.Entry, look func(tx pgx.Tx, done store.Replayed) error) {
+	r.t.Helper()
 	var rows []store.Row
 	for _, e := range entries {
 		rows = append(rows, store.Row{Key: e.Key, Found: true, Record: e.Record})
@@ -450,18 +463,31 @@ func (r *pairRun) given() {
 		if err := w.offer(ctx, rows); err != nil {
 			return err
 		}
-		done := w.result(rows)
+		if err := look(tx, w.result(rows)); err != nil {
+			return err
+		}
+		return errUndone
+	})
+	if !errors.Is(err, errUndone) {
+		r.t.Fatal(err)
+	}
+}
+
+// given returns all records to legacy: the rows are what they were.
+func (r *pairRun) given() {
+	entries := r.entries()
+	r.give(entries, func(tx pgx.Tx, done store.Replayed) error {
 		if len(done.Refused) > 0 {
 			r.t.Errorf("legacy refuses %+v", done.Refused)
 		}
-		scan, err := tx.Query(ctx, "SELECT w.id, coalesce(pg_catalog.format('%s', w.c), 'NULL'), coalesce(pg_catalog.format('%s', n.c), 'NULL'), record_image_eq(w, n) FROM was w JOIN "+r.from+" n USING (id)")
+		scan, err := tx.Query(r.t.Context(), "SELECT coalesce(pg_catalog.format('%s', w.c), 'NULL'), coalesce(pg_catalog.format('%s', n.c), 'NULL'), record_image_eq(w, n) FROM was w JOIN "+r.from+" n USING (id)")
 		if err != nil {
 			return err
 		}
-		var id, count int
+		count := 0
 		var was, is string
 		var same bool
-		if _, err := pgx.ForEachRow(scan, []any{&id, &was, &is, &same}, func() error {
+		if _, err := pgx.ForEachRow(scan, []any{&was, &is, &same}, func() error {
 			count++
 			if !same && !r.c.reprints {
 				r.t.Errorf("%s came back as %s", was, is)
@@ -470,19 +496,16 @@ func (r *pairRun) given() {
 		}); err != nil {
 			return err
 		}
-		if count != len(rows) {
-			r.t.Errorf("%d of %d rows came back", count, len(rows))
+		if count != len(entries) {
+			r.t.Errorf("%d of %d rows came back", count, len(entries))
 		}
 		for i, row := range done.Rows {
 			if d := r.compare.Compare(row.Record, entries[i].Record); len(d) > 0 {
 				r.t.Errorf("%s came back as %q: %v", r.c.moved[i], row.Record, d)
 			}
 		}
-		return errUndone
+		return nil
 	})
-	if !errors.Is(err, errUndone) {
-		r.t.Fatal(err)
-	}
 }
 
 // found damages the first record.
@@ -494,9 +517,22 @@ func (r *pairRun) found() {
 		return e, r.compare.Compare(rows[0].Record, e.Record)
 	}
 	for _, sql := range r.c.damage {
-		if e, d := look(sql); e.Presence == store.Live && len(d) == 0 {
+		e, d := look(sql)
+		if e.Presence != store.Live {
+			continue
+		}
+		if len(d) == 0 {
 			r.t.Errorf("the target has %s for %s, and nothing finds it: %q", sql, r.c.moved[0], e.Record)
 		}
+		// A return would not change it silently.
+		r.give([]store.Entry{e}, func(_ pgx.Tx, done store.Replayed) error {
+			for _, row := range done.Rows {
+				if d := r.compare.Compare(row.Record, e.Record); len(d) > 0 {
+					r.t.Errorf("the target's %s, %q, would come back as %q", sql, e.Record, row.Record)
+				}
+			}
+			return nil
+		})
 	}
 	for _, sql := range r.c.equal {
 		if e, d := look(sql); e.Presence != store.Live || len(d) > 0 {
