@@ -36,7 +36,7 @@ func RuleOf(key string) Rule {
 	switch {
 	case within("legacy.url", "legacy.url_file", "legacy.standbys", "target.url", "target.url_file", "prometheus", "webhooks", "runbook"):
 		return Unstored
-	case within("name", "legacy", "target", "fields", "exclude"):
+	case within("name", "legacy", "target", "fields", "exclude", "compare.as", "compare.zone"): // conversions go by these two
 		return Moves
 	case within("reconcile.pause", "reconcile.rereads"):
 		return Bound

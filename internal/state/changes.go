@@ -168,7 +168,11 @@ func checkChanges(at phases.Route, before, after Applied, changes []KeyChange) e
 	if at.Phase != phases.Legacy {
 		// Instances with the former file, and what the target has by now, would be of another mapping
 		// than what is read and written from here on.
+		meanings := sameMeanings(before.Config, after.Config)
 		for _, c := range changes {
+			if meanings && strings.HasPrefix(c.Key, "compare[") {
+				continue
+			}
 			if migration.RuleOf(c.Key) == migration.Moves && !sameColumns(c) {
 				refused.Changes = append(refused.Changes, c)
 			}
@@ -208,4 +212,28 @@ func sameColumns(c KeyChange) bool {
 	slices.Sort(before)
 	slices.Sort(after)
 	return slices.Equal(before, after)
+}
+
+// sameMeanings reports whether the rules of two files, in any order, say the same of what values mean.
+func sameMeanings(before, after []byte) bool {
+	var sets [2]map[[3]string]bool
+	for i, text := range [][]byte{before, after} {
+		var file struct {
+			Compare []struct {
+				Path string `json:"path"`
+				As   string `json:"as"`
+				Zone string `json:"zone"`
+			} `json:"compare"`
+		}
+		if json.Unmarshal(text, &file) != nil {
+			return false
+		}
+		sets[i] = map[[3]string]bool{}
+		for _, r := range file.Compare {
+			if r.As != "" || r.Zone != "" {
+				sets[i][[3]string{r.Path, r.As, r.Zone}] = true
+			}
+		}
+	}
+	return maps.Equal(sets[0], sets[1])
 }

@@ -16,12 +16,12 @@ func TestWhatMovesChangesInLegacyOnly(t *testing.T) {
 	t.Parallel()
 	s, _ := open(t)
 	const before = `{"name":"products","legacy":{"store":"postgres","table":"products","key":["id"]},` +
-		`"target":{"store":"redis","key":"p:{id}","format":"hash"},"exclude":["a","b"],"fleet":{"lease":"15s","renew":"5s"},"writing":{"deadline":"1s"}}`
+		`"target":{"store":"redis","key":"p:{id}","format":"hash"},"exclude":["a","b"],"compare":[{"path":"/at","as":"timestamptz","zone":"UTC"},{"path":"/x","tolerance":"1"}],"fleet":{"lease":"15s","renew":"5s"},"writing":{"deadline":"1s"}}`
 	moves := []string{
 		`"store":"postgres"`, `"store":"mysql"`, `"table":"products"`, `"table":"goods"`, `"key":["id"]`, `"key":["id","part"]`, `"key":["id"]`, `"key":["id"],"version_column":"v"`,
 		`"store":"redis"`, `"store":"postgres"`, `"key":"p:{id}"`, `"key":"q:{id}"`, `"format":"hash"`, `"format":"json"`,
 		`"format":"hash"`, `"format":"hash","expires":"until"`, `"exclude":["a","b"]`, `"exclude":["a"]`, `"exclude":["a","b"]`, `"fields":[{"name":"id"}]`,
-		`"exclude":["a","b"],`, ``,
+		`"exclude":["a","b"],`, ``, `"zone":"UTC"`, `"zone":"Europe/Berlin"`, `,"as":"timestamptz","zone":"UTC"`, `,"tolerance":"2"`,
 	}
 	a := applied()
 	apply := func(config, hash string) (state.Stored, error) {
@@ -51,6 +51,13 @@ func TestWhatMovesChangesInLegacyOnly(t *testing.T) {
 			if !errors.As(err, &refused) || len(refused.Changes) == 0 || done.Any() || h.Do != way || !strings.Contains(h.Text, "another name") {
 				t.Errorf("%s: %s: %+v, %v, %v", to, moves[i+1], done, err, h)
 			}
+		}
+		// Another order of rules gives no value another meaning.
+		if _, err := apply(strings.Replace(now, `[{"path":"/at"`, `[{"path":"/y","tolerance":"1"},{"path":"/at"`, 1), "h3"); err != nil {
+			t.Errorf("%s: %v", to, err)
+		}
+		if _, err := apply(now, "h1"); err != nil {
+			t.Errorf("%s: %v", to, err)
 		}
 		// Another order of exclude is no other mapping.
 		if _, err := apply(strings.Replace(now, `["a","b"]`, `["b","a"]`, 1), "h1"); err != nil {
