@@ -345,11 +345,23 @@ func (r *pairRun) applied() {
 			r.t.Errorf("%s is written: %+v", r.c.stay[i-len(r.c.moved)], result)
 		case refuse && !strings.Contains(result.Err.Error(), fmt.Sprintf("key %q", writes[i].Key)):
 			r.t.Errorf("the refusal names no key: %v", result.Err)
+		case refuse && r.unfit(writes[i].Record) && !strings.Contains(result.Err.Error(), `field "c": to `):
+			r.t.Errorf("the refusal names no field, or no reason: %v", result.Err)
 		case !refuse && result.Outcome != store.Applied:
 			r.t.Errorf("%s: %+v", r.c.moved[i], result)
 		}
 	}
 	r.same("applied")
+}
+
+// unfit reports whether the value is refused before it is sent.
+func (r *pairRun) unfit(of record.Record) bool {
+	c := r.target.shape.columns[1]
+	if !c.changesThere() {
+		return false
+	}
+	_, err := c.conversion.toTarget(nil, []byte(of[1].Text))
+	return err != nil
 }
 
 func (r *pairRun) same(how string) {
