@@ -44,7 +44,7 @@ func (t *Target) Check(ctx context.Context) ([]store.Check, error) {
 		checks = append(checks, worst(servers, check))
 	}
 	checks = append(checks, t.checkPrivileges(ctx))
-	checks = append(checks, t.checkDocuments()...)
+	checks = append(append(checks, t.checkDocuments()...), t.checkMeanings()...)
 	keys, err := t.checkKeys(ctx)
 	if err != nil {
 		return checks, err

@@ -33,6 +33,32 @@ func asStrings(f *record.Field) bool {
 	return f.Kind == record.Decimal || f.Kind == record.Array && f.Element == record.Decimal || exceedsDouble(f)
 }
 
+// checkMeanings warns of rules that are for columns of another type: Redis has none.
+func (t *Target) checkMeanings() []store.Check {
+	var checks []store.Check
+	for _, r := range t.rules {
+		tokens, err := record.ParsePointer(r.Path)
+		if r.As == "" || err != nil || len(tokens) == 0 {
+			continue
+		}
+		at := t.schema.Index(tokens[0])
+		if at < 0 {
+			continue // the comparer's error says so
+		}
+		kind := t.schema.Fields[at].Kind
+		if kind == record.Array {
+			kind = t.schema.Fields[at].Element
+		}
+		if kind != record.Text && kind != record.Other {
+			checks = append(checks, store.Check{
+				Name: "redis-compare", Result: store.Warned, Detail: "the rule of compare for " + r.Path + " has no effect: as is for texts, and for columns of a target of another type; Redis has legacy's values",
+				Hint: hint.Hint{Text: "leave as and zone out"},
+			})
+		}
+	}
+	return checks
+}
+
 // checkDocuments warns of numbers that readers of the documents may round.
 func (t *Target) checkDocuments() []store.Check {
 	c, ok := t.codec.(*jsonCodec)

@@ -291,6 +291,14 @@ func TestCheckDocuments(t *testing.T) {
 	}
 }
 
+func TestCheckMeanings(t *testing.T) {
+	t.Parallel()
+	target := &Target{schema: documentSchema(), rules: []record.Rule{{Path: "/note", As: "json"}, {Path: "/id", As: "boolean"}, {Path: "/j", Show: true}}}
+	if checks := target.checkMeanings(); len(checks) != 1 || checks[0].Result != store.Warned || !strings.Contains(checks[0].Detail, "/id") {
+		t.Errorf("%+v", checks)
+	}
+}
+
 // FuzzDocument: whatever json legacy has, its record's document comes back as it was, and others
 // can read it.
 func FuzzDocument(f *testing.F) {

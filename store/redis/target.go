@@ -40,6 +40,7 @@ type Target struct {
 	template  *Template
 	codec     codec
 	apply     *script
+	rules     []record.Rule // of comparison
 	expires   int           // index of the field past which a record does not exist; -1: none
 	horizon   time.Duration // how long the version of a deleted record stays
 
@@ -66,7 +67,7 @@ func Open(_ context.Context, m *migration.Config, url string, schema *record.Sch
 	if err != nil {
 		return nil, err
 	}
-	t := &Target{migration: m.Name, schema: schema, template: template, expires: -1, horizon: time.Duration(m.Writing.Tombstones)}
+	t := &Target{migration: m.Name, schema: schema, template: template, rules: m.Compare, expires: -1, horizon: time.Duration(m.Writing.Tombstones)}
 	if t.horizon <= 0 {
 		t.horizon = defaultHorizon
 	}
