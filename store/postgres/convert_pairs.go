@@ -383,11 +383,11 @@ func (p *pair) moments() (*conversion, verdict) {
 		what = ""
 	}
 	there, back := localToInstant(zone), instantToLocal(zone)
-	switch {
-	case p.from == record.Date:
+	switch p.from {
+	case record.Date:
 		c := &conversion{both(dateToTimestamp, there), both(back, timestampToDate)}
 		return c, ifLocal(what, "; days whose midnight the zone skips are refused one by one")
-	case p.from == record.Timestamp:
+	case record.Timestamp:
 		c := &conversion{there, exactly(back, there)}
 		return c, ifLocal(what, "; those that the zone skips are refused one by one, and of those that it has twice the later is meant")
 	default:

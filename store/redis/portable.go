@@ -128,7 +128,7 @@ func endOfNumber(text string, from int) int {
 
 // isDouble reports whether a number is within the range of a double.
 func isDouble(number string) bool {
-	if len(number) < 300 && strings.IndexAny(number, "eE") < 0 {
+	if len(number) < 300 && !strings.ContainsAny(number, "eE") {
 		return true
 	}
 	f, err := strconv.ParseFloat(number, 64)
