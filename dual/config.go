@@ -59,8 +59,8 @@ type Config struct {
 	// abandoned; the lease is left to expire. The migration then needs a full reconcile
 	// before cutover.
 	LeaveWithin time.Duration
-	// ReportEvery is how often telemetry is reported (10s). A shorter interval costs the
-	// state database more, and shows a fault sooner.
+	// ReportEvery is how often telemetry is reported (10s; 20s at most). A shorter interval costs
+	// the state database more, and shows a fault sooner.
 	ReportEvery time.Duration
 	// Marks are the target's: what Target the Reader and the Writer use. The instance looks at them
 	// every two seconds, and uses no target that lacks the migration's mark: another server, one
@@ -113,6 +113,8 @@ func (c *Config) defaults() error {
 			*d.of = d.zero
 		}
 	}
+	// What legacy counts is compared with what instances have reported half a minute later.
+	c.ReportEvery = min(c.ReportEvery, 2*windowLength)
 	if w.Queue < 0 || c.Workers < 0 || c.BreakerPause < 0 {
 		return errors.New("dual: Queue, Workers and BreakerPause must not be negative")
 	}

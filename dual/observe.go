@@ -63,6 +63,7 @@ func (p *pin) wroteBoth(records int, committed stopwatch) {
 		p.slot = slotWriteOK
 	} else {
 		p.h.observed.count(writeLegacy, wasOK, 1)
+		p.h.observed.count(changedRow, wasOK, uint64(records))
 		p.h.observed.count(writeTarget, wasOK, uint64(records))
 		p.h.observed.count(writeAdded, wasOK, 1)
 	}
@@ -77,6 +78,7 @@ func (p *pin) wroteBoth(records int, committed stopwatch) {
 func (p *pin) missed(records, lacking int, cause error, committed stopwatch) {
 	result := classify(context.Background(), cause) // the caller's end doesn't reach the target
 	p.h.observed.count(writeLegacy, wasOK, 1)
+	p.h.observed.count(changedRow, wasOK, uint64(records))
 	p.h.observed.count(writeTarget, wasOK, uint64(records-lacking))
 	p.h.observed.count(writeTarget, result, uint64(lacking))
 	p.lap(writeTarget, result, committed)
@@ -93,15 +95,34 @@ func (p *pin) added(err error, committed stopwatch) {
 	p.lap(writeAdded, result, committed)
 }
 
-// wroteBehind counts a write that the target gets in the background.
-func (p *pin) wroteBehind(err error, committed stopwatch) {
-	if err == nil {
+// wroteBehind counts a write of some records that the target gets in the background.
+func (p *pin) wroteBehind(records int, err error, committed stopwatch) {
+	if err == nil && records == 1 {
 		p.slot = slotWriteOK
 		p.lap(writeAdded, wasOK, committed)
 		return
 	}
 	p.h.observed.count(writeLegacy, wasOK, 1)
+	p.h.observed.count(changedRow, wasOK, uint64(records))
 	p.added(err, committed)
+}
+
+// wroteLegacy counts a write of some records that legacy alone gets.
+func (p *pin) wroteLegacy(records int, began stopwatch) {
+	if records == 1 {
+		p.slot = slotWriteOK
+	} else {
+		p.h.observed.count(writeLegacy, wasOK, 1)
+		p.h.observed.count(changedRow, wasOK, uint64(records))
+	}
+	p.lap(writeLegacy, wasOK, began)
+}
+
+// failedLegacy counts a write that legacy refused, or that failed. It may have changed its records
+// before it was rolled back.
+func (p *pin) failedLegacy(ctx context.Context, records int, err error, began stopwatch) {
+	p.observe(ctx, writeLegacy, err, began)
+	p.h.observed.count(changedRow, wasError, uint64(max(records, 1)))
 }
 
 // wroteAlone counts a write of the target alone. A refusal by the application's own

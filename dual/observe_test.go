@@ -38,20 +38,20 @@ func (c counted) check(t *testing.T, f *memoryFleet, p *testInstance) {
 func TestEveryOperationIsCountedByStoreRoleAndOutcome(t *testing.T) {
 	t.Parallel()
 	const reads, writes = 3, 2
-	read, write := telemetry.Read, telemetry.Write
+	read, write, change := telemetry.Read, telemetry.Write, telemetry.Change
 	for phase, want := range map[phases.Phase]counted{
-		phases.Legacy: {served(read, telemetry.Legacy): reads, served(write, telemetry.Legacy): writes},
+		phases.Legacy: {served(read, telemetry.Legacy): reads, served(write, telemetry.Legacy): writes, served(change, telemetry.Legacy): writes},
 		phases.ShadowWrite: {
-			served(read, telemetry.Legacy): reads, served(write, telemetry.Legacy): writes, added: writes,
+			served(read, telemetry.Legacy): reads, served(write, telemetry.Legacy): writes, served(change, telemetry.Legacy): writes, added: writes,
 			series(write, telemetry.Target, telemetry.Shadow, telemetry.OK): writes,
 		},
 		phases.DualRead: {
-			served(read, telemetry.Legacy): reads, served(write, telemetry.Legacy): writes, served(write, telemetry.Target): writes, added: writes,
+			served(read, telemetry.Legacy): reads, served(write, telemetry.Legacy): writes, served(change, telemetry.Legacy): writes, served(write, telemetry.Target): writes, added: writes,
 			series(read, telemetry.Target, telemetry.Shadow, telemetry.OK):                   reads,
 			series(telemetry.Comparison, telemetry.Both, telemetry.Shadow, telemetry.Agreed): reads,
 		},
-		phases.Cutover:  {served(read, telemetry.Target): reads, served(write, telemetry.Legacy): writes, served(write, telemetry.Target): writes, added: writes},
-		phases.Grace:    {served(read, telemetry.Target): reads, served(write, telemetry.Legacy): writes, served(write, telemetry.Target): writes, added: writes},
+		phases.Cutover:  {served(read, telemetry.Target): reads, served(write, telemetry.Legacy): writes, served(change, telemetry.Legacy): writes, served(write, telemetry.Target): writes, added: writes},
+		phases.Grace:    {served(read, telemetry.Target): reads, served(write, telemetry.Legacy): writes, served(change, telemetry.Legacy): writes, served(write, telemetry.Target): writes, added: writes},
 		phases.Retain:   {served(read, telemetry.Target): reads, served(write, telemetry.Target): writes},
 		phases.Complete: {served(read, telemetry.Target): reads, served(write, telemetry.Target): writes},
 	} {
@@ -135,12 +135,72 @@ func TestFailuresAreCountedByOutcome(t *testing.T) {
 			t.Fatal(err)
 		}
 		counted{
-			series(telemetry.Write, telemetry.Legacy, telemetry.Serving, telemetry.Failed): 1,
-			served(telemetry.Write, telemetry.Legacy):                                      3,
-			series(telemetry.Write, telemetry.Target, telemetry.Serving, telemetry.Failed): 2,
+			series(telemetry.Write, telemetry.Legacy, telemetry.Serving, telemetry.Failed):  1,
+			served(telemetry.Write, telemetry.Legacy):                                       3,
+			series(telemetry.Change, telemetry.Legacy, telemetry.Serving, telemetry.Failed): 1,
+			served(telemetry.Change, telemetry.Legacy):                                      2,
+			series(telemetry.Write, telemetry.Target, telemetry.Serving, telemetry.Failed):  2,
 			added: 1,
 			series(telemetry.Write, telemetry.Both, telemetry.Added, telemetry.Failed): 1,
 		}.check(t, f, p)
+	})
+}
+
+// TestChangedRowsAreCounted: what legacy's own counters are compared with. It is never less than
+// what a write's closure has changed.
+func TestChangedRowsAreCounted(t *testing.T) {
+	t.Parallel()
+	for _, phase := range []phases.Phase{phases.Legacy, phases.ShadowWrite, phases.DualRead, phases.Cutover, phases.Grace} {
+		bubble(t, string(phase), func(t *testing.T) {
+			f := newFleet(route(phase))
+			p := newTestInstance(t, f, newTarget(), newLegacy(), adjust{})
+			settle()
+			for rows := range 4 {
+				op := Op[int, int]{Legacy: func(context.Context) (changes []Change[int, int], err error) {
+					for k := range rows {
+						changes = append(changes, Change[int, int]{Key: k, Value: 1, Version: record.MakeVersion(1, 1, uint64(10*rows+k+1))})
+					}
+					return changes, nil
+				}}
+				if err := p.writer.Write(t.Context(), op); err != nil {
+					t.Fatal(err)
+				}
+			}
+			failed := Op[int, int]{Keys: []int{1, 2, 3}, Legacy: func(context.Context) ([]Change[int, int], error) { return nil, errDown }}
+			if err := p.writer.Write(t.Context(), failed); err == nil {
+				t.Error("the write succeeded")
+			}
+			if err := p.stop(); err != nil {
+				t.Fatal(err)
+			}
+			got, _ := f.observed(p.Name())
+			if n := got[served(telemetry.Change, telemetry.Legacy)]; n != 0+1+2+3 {
+				t.Errorf("%d rows were counted", n)
+			}
+			if n := got[series(telemetry.Change, telemetry.Legacy, telemetry.Serving, telemetry.Failed)]; n != 3 {
+				t.Errorf("%d rows of the failed write were counted", n)
+			}
+			if n := got[served(telemetry.Write, telemetry.Legacy)]; n != 4 {
+				t.Errorf("%d writes were counted", n)
+			}
+		})
+	}
+}
+
+// TestAnIdleInstanceReportsOnce: an instance that has nothing to report is told from one that
+// can't report.
+func TestAnIdleInstanceReportsOnce(t *testing.T) {
+	t.Parallel()
+	bubble(t, "idle", func(t *testing.T) {
+		f := newFleet(route(phases.DualRead))
+		p := newTestInstance(t, f, newTarget(), newLegacy(), adjust{})
+		tick(time.Minute)
+		if err := p.stop(); err != nil {
+			t.Fatal(err)
+		}
+		if len(f.windows) != 1 || len(f.windows[0].Counts) != 0 {
+			t.Errorf("%+v", f.windows)
+		}
 	})
 }
 

@@ -109,7 +109,9 @@ func (i *Instance) closeWindow() {
 		writes += begunWrites - h.windowWrites
 		h.windowReads, h.windowWrites = begunReads, begunWrites
 		counts := h.counts()
-		if len(counts) == 0 {
+		// The first window is sent although it may be empty: an instance that never reports is not
+		// taken for an idle one.
+		if len(counts) == 0 && (w.to == nil || w.sequence > 0) {
 			continue
 		}
 		w.summed.Lock()
@@ -170,13 +172,13 @@ func (h *pinnedRoute) counts() (counts []telemetry.Count) {
 	for n := range total {
 		total[n] = h.observed.counts[n].Load()
 	}
-	usual, write := readTarget, []kind{writeLegacy, writeAdded}
+	usual, write := readTarget, []kind{writeLegacy, changedRow, writeAdded}
 	if h.reads != phases.ReadsTarget {
 		usual = readLegacy
 	}
 	switch h.writes {
 	case phases.WritesLegacy:
-		write = write[:1]
+		write = write[:2]
 	case phases.WritesBoth:
 		write = append(write, writeTarget)
 	case phases.WritesTarget:

@@ -27,6 +27,7 @@ const (
 	writeTarget
 	writeBehind // in the background
 	writeAdded
+	changedRow // of legacy
 	kinds
 )
 
@@ -44,6 +45,7 @@ var kindNames = [kinds]telemetry.Series{
 	writeTarget:  {Operation: telemetry.Write, Store: telemetry.Target, Role: telemetry.Serving},
 	writeBehind:  {Operation: telemetry.Write, Store: telemetry.Target, Role: telemetry.Shadow},
 	writeAdded:   {Operation: telemetry.Write, Store: telemetry.Both, Role: telemetry.Added},
+	changedRow:   {Operation: telemetry.Change, Store: telemetry.Legacy, Role: telemetry.Serving},
 }
 
 // outcomes are the outcomes of kinds, in outcomeOf's order.

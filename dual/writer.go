@@ -243,13 +243,16 @@ func (w *Writer[K, V]) legacyAlone(ctx context.Context, p *pin, o *operation[K, 
 	changes, err := o.alone(ctx)
 	switch {
 	case err == nil:
-		p.slot = slotWriteOK
-		p.lap(writeLegacy, wasOK, began)
+		records := len(changes)
+		if o.one != nil {
+			records = 1
+		}
+		p.wroteLegacy(records, began)
 		return false, w.checkChanges(o, changes)
 	case w.fenced(err):
 		return true, err
 	default:
-		p.observe(ctx, writeLegacy, err, began)
+		p.failedLegacy(ctx, len(o.names()), err, began)
 	}
 	return false, err
 }
@@ -271,7 +274,7 @@ func (w *Writer[K, V]) both(ctx context.Context, p *pin, o *operation[K, V]) (mo
 	case err != nil && w.fenced(err):
 		return true, err
 	case err != nil:
-		p.observe(ctx, writeLegacy, err, began)
+		p.failedLegacy(ctx, len(o.names()), err, began)
 		w.journalUnknownOutcome(p, o, err)
 		return false, err
 	}
@@ -293,7 +296,7 @@ func (w *Writer[K, V]) both(ctx context.Context, p *pin, o *operation[K, V]) (mo
 		return false, nil
 	case background:
 		err = w.later(p, changes, notAfter, clockErr)
-		p.wroteBehind(err, committed)
+		p.wroteBehind(len(changes), err, committed)
 		return false, err
 	}
 	return false, w.follow(ctx, p, changes, notAfter, clockErr, committed)

@@ -49,6 +49,8 @@ func (c *instance) Collect(out chan<- prometheus.Metric) {
 	waits := new(sketch.Sketch)
 	for _, n := range c.of.Observed() {
 		switch {
+		case n.Operation == telemetry.Change: // rows, not attempts
+			continue
 		case n.Operation == telemetry.Comparison:
 			results[n.Outcome] += n.N
 			continue

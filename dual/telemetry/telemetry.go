@@ -18,6 +18,9 @@ const (
 	Read       Operation = "read"
 	Write      Operation = "write"
 	Comparison Operation = "comparison"
+	// Change is a row of legacy that a write changed, as its closure returned it. Of a write that
+	// failed it is a row that it would have changed: legacy's counters may have that too.
+	Change Operation = "change"
 )
 
 // Store is where it was done.
