@@ -277,3 +277,18 @@ type StaleLister interface {
 type KeyNamer interface {
 	NameOf(record.Key) (string, error)
 }
+
+// WriteCounter is a Legacy that counts the changes of its records, whoever makes them.
+//
+// Without it: programs that write past dual are found by reconcile alone.
+type WriteCounter interface {
+	// CountWrites returns what the counters are now, to be passed to the next call, and how many rows
+	// were inserted, updated or deleted since before; those of transactions that were rolled back too,
+	// those of statements of the last seconds perhaps not yet. why says why that can't be known, such
+	// as counters that were reset since; now is "" if they can't be read. Of the first call, with "",
+	// both are empty.
+	CountWrites(ctx context.Context, before string) (now string, changes int64, why string, err error)
+	// Writers names sessions that are writing records now, but for migrator's own: some of them, as a
+	// hint.
+	Writers(ctx context.Context) ([]string, error)
+}
