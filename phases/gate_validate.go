@@ -77,8 +77,17 @@ func (g GateSettings) Validate() error {
 	if g.Drill.Within < 0 {
 		r.add("gates.drill.within: must not be negative")
 	}
+	if off := g.Bypass.Off; off != "" && strings.TrimSpace(off) == "" {
+		r.add("gates.bypass.off: give a reason")
+	}
+	if g.Bypass.For < 0 {
+		r.add("gates.bypass.for: must not be negative")
+	}
+	if g.Bypass.Limit > Whole {
+		r.add("gates.bypass.limit: must be up to 100%%")
+	}
 	names := []string{
-		GateConsistency, GateShadowWrites, GateTargetReads, GateAddedLatency, GateDrill, GateRunbook, GateAcknowledged, "state-whole", "fleet-settled", "routes-compatible",
+		GateBypass, GateConsistency, GateShadowWrites, GateTargetReads, GateAddedLatency, GateDrill, GateRunbook, GateAcknowledged, "state-whole", "fleet-settled", "routes-compatible",
 		"backfill-done", "journal-empty", "no-lost-queue", "not-paused", "soak-time", "reconcile-clean", "approved",
 	}
 	for i, one := range g.Custom {

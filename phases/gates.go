@@ -60,6 +60,9 @@ func Gates(to Route, s Settings, e Snapshot) []GateResult {
 	if newPhase && to.Phase.Position() >= Cutover.Position() && to.Phase != Complete {
 		gates = append(gates, gateReconcile(e))
 	}
+	if newPhase && to.Phase.Position() >= DualRead.Position() && to.Phase != Complete {
+		gates = append(gates, gateBypass(s.Gates, e))
+	}
 	gates = append(gates, gatesMeasured(to, s, e)...)
 	for _, p := range s.Approval.For {
 		if newPhase && p == to.Phase {

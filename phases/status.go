@@ -140,6 +140,9 @@ type Snapshot struct {
 	// Evaluations are the newest of each measured gate, of whatever epoch.
 	Evaluations []Evaluation `json:"evaluations,omitempty"`
 	Latch       *Latch       `json:"latch,omitempty"` // an automatic rollback that no operator has acknowledged
+	// Bypass is what legacy's counters show of writes that no instance reported; nil: they were not
+	// looked at in this stay beyond legacy.
+	Bypass *Bypass `json:"bypass,omitempty"`
 }
 
 // Cause classifies a history entry.
@@ -154,7 +157,7 @@ const (
 	CauseFailure  Cause = "failure" // a write that the target refused
 	CauseConfig   Cause = "config"  // another migration file was applied
 	CauseLoss     Cause = "loss"    // a store has lost data
-	CauseTable    Cause = "table"   // the parts of legacy's table have changed, with no record gone
+	CauseTable    Cause = "table"   // legacy's table has changed beside the application: its parts, with no record gone, or records that no instance wrote
 	CauseEvict    Cause = "evict"   // an operator confirmed that a lapsed instance has stopped
 	CausePause    Cause = "pause"
 	CauseResume   Cause = "resume"

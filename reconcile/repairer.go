@@ -23,8 +23,9 @@ type repairer struct {
 	recorder *recorder
 	rule     repair.Repairer
 
-	repairs bool          // the run repairs; set when it begins
-	plan    func(Planned) // see RunOptions.Plan; nil: no plan
+	repairs bool                         // the run repairs; set when it begins
+	plan    func(Planned)                // see RunOptions.Plan; nil: no plan
+	bypass  func(context.Context) string // see Reconciler.Bypass
 
 	batch, limit, rate int // keys at a time, repairs of the run, and repairs per second
 	maxDifference      phases.Share
@@ -92,7 +93,7 @@ func (p *repairer) repair(ctx context.Context) error {
 			return err
 		}
 	}
-	why := p.tooMuchDiffers()
+	why := p.tooMuchDiffers(ctx)
 	p.recorder.refuse(why)
 	if p.refused = why != ""; p.refused {
 		return nil // release writes it into each finding
@@ -141,7 +142,7 @@ const boundFrom = 1000
 
 // tooMuchDiffers is why nothing must be repaired: more differs than single records
 // that went wrong can explain. "": nothing speaks against it.
-func (p *repairer) tooMuchDiffers() string {
+func (p *repairer) tooMuchDiffers(ctx context.Context) string {
 	run := p.recorder.current()
 	n := run.Checked + run.Recent + run.Classes[Extra] + run.Classes[EqualKey]
 	if n < boundFrom || run.Forced != "" || p.maxDifference >= phases.Whole {
@@ -151,8 +152,14 @@ func (p *repairer) tooMuchDiffers() string {
 	if share <= p.maxDifference.Ratio() {
 		return ""
 	}
-	return fmt.Sprintf("%s of %s records differ (%s), more than the %s that reconcile.max_difference allows: that suggests a fault in the mapping or an emptied target, not single damaged records",
-		grouped(run.Differences), grouped(n), percent(min(share, 1), 2, math.Round), p.maxDifference)
+	causes := "that suggests a fault in the mapping or an emptied target, not single damaged records"
+	if p.bypass != nil {
+		if found := p.bypass(ctx); found != "" {
+			causes = "programs write legacy past the application (" + found + "); if that does not explain it, it suggests a fault in the mapping or an emptied target"
+		}
+	}
+	return fmt.Sprintf("%s of %s records differ (%s), more than the %s that reconcile.max_difference allows: %s",
+		grouped(run.Differences), grouped(n), percent(min(share, 1), 2, math.Round), p.maxDifference, causes)
 }
 
 // recordOutcomes takes the first n off the queue, and records their outcomes.

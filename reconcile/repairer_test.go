@@ -126,6 +126,24 @@ func TestNothingIsRepairedWhereTooMuchDiffers(t *testing.T) {
 	wantClean(t, rc)
 }
 
+// Programs that write past the application are the first cause, where they are known.
+func TestTooMuchDiffersSinceProgramsBypass(t *testing.T) {
+	t.Parallel()
+	p := pairtest.New(t, pairtest.Options{})
+	p.FillSimple(t, 1, 2000)
+	runBackfill(t, p)
+	rc, _ := reconciler(p)
+	damage(t, p, 20, 2000)
+	for _, known := range []string{"7 changes of psql", ""} {
+		rc.Bypass = func(context.Context) string { return known }
+		r, _ := run(t, rc, repaired)
+		bypass, mapping := strings.Index(r.Refused, "past the application (7 changes of psql)"), strings.Index(r.Refused, "a fault in the mapping")
+		if mapping < 0 || (bypass >= 0) != (known != "") || bypass > mapping {
+			t.Errorf("%q: %s", known, r.Refused)
+		}
+	}
+}
+
 // Of few records a large share differs soon: for these MaxRepairs is a sufficient bound.
 func TestTheBoundNeedsRecordsToRestOn(t *testing.T) {
 	t.Parallel()

@@ -53,6 +53,7 @@ func (rc *Reconciler) newRunner(o RunOptions) (*runner, error) {
 		return nil, err
 	}
 	r.repairer = newRepairer(r.comparer, r.recorder, r.options, rc.OnAhead, o.Plan)
+	r.repairer.bypass = rc.Bypass
 	r.rechecker = newRechecker(r.comparer, r.recorder, r.options, r.repairer.confirm)
 	r.use(Terms{Rate: r.options.Rate, Lease: r.options.Lease})
 	return r, nil

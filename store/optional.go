@@ -278,7 +278,7 @@ type KeyNamer interface {
 	NameOf(record.Key) (string, error)
 }
 
-// WriteCounter is a Legacy that counts the changes of its records, whoever makes them.
+// WriteCounter is a Legacy that counts the changes of its records, by whatever program.
 //
 // Without it: programs that write past dual are found by reconcile alone.
 type WriteCounter interface {

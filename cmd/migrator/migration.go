@@ -143,6 +143,10 @@ func (c *cli) openJobWith(ctx context.Context, asApplied bool, limit func(*migra
 	if lost != "" {
 		c.note("%s; the migration is unclean until a full reconcile is clean", lost)
 	}
+	if err == nil {
+		// Without a daemon, commands alone compare legacy's counters.
+		_, err = j.WatchBypass(ctx)
+	}
 	if err != nil {
 		j.Close()
 		return nil, err

@@ -146,6 +146,7 @@ func (c *cli) printStatus(s app.Status) {
 		c.printf("  %s\n", c.paint(c.out, yellow, "table      changed since it was applied: "+st.LegacyChanged))
 		c.printf("             try: migrator reconcile run --full, and settle what differs; then migrator apply accepts the table as it is\n")
 	}
+	c.printBypass(st, s.Snapshot.Bypass, now)
 	c.printf("  rollback   %s (%s)\n", s.Rollback, s.Rollback.Reason)
 	if text := stopText(st); text != "" {
 		c.printf("             writes would wait for %s\n", text)
@@ -176,6 +177,23 @@ func (c *cli) warnTarget(st phases.Status, now time.Time) {
 		c.printf("             try: %s\n", c.given.text(store.MarkHint(st.Migration, st.TargetLost)))
 	case !st.TargetSeen.IsZero() && now.Sub(st.TargetSeen) > unseenFrom && st.Route.ReadsTarget():
 		c.printf("  %s\n", c.paint(c.out, yellow, "target     last looked at "+humanize.Ago(now, st.TargetSeen)+": without a daemon a target that loses data is found by its instances alone"))
+	}
+}
+
+// bypassShown is how long a finding is shown.
+const bypassShown = 7 * 24 * time.Hour
+
+// printBypass says what legacy's counters show of writes past the application, or why they can't.
+func (c *cli) printBypass(st phases.Status, b *phases.Bypass, now time.Time) {
+	switch {
+	case b == nil || !st.Route.Phase.Compared():
+		return
+	case b.Found() && now.Sub(b.Last) < bypassShown:
+		c.printf("  %s\n", c.paint(c.out, red, "bypass     "+b.Describe()+"; the last were found "+humanize.Ago(now, b.Last)))
+		c.printf("             try: %s\n", c.given.text(phases.BypassHint()))
+	}
+	if b.Why != "" {
+		c.printf("  %s\n", c.paint(c.out, yellow, "bypass     writes past the application can't be seen: "+b.Why))
 	}
 }
 

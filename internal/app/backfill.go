@@ -65,5 +65,8 @@ func (j *Job) Backfill(ctx context.Context, o Backfill) (done Backfilled, err er
 		}
 	}
 	done.Progress, err = b.Run(ctx)
+	if err == nil {
+		_, err = j.WatchBypass(ctx)
+	}
 	return done, err
 }

@@ -74,7 +74,7 @@ func (j *Job) Reconciler(ctx context.Context) (*reconcile.Reconciler, *reconcile
 	runs := reconciles.New(j.State.Pool(), j.Config.Name)
 	r := &reconcile.Reconciler{
 		Legacy: j.Legacy, Locker: j.Legacy, Target: j.Target, Ledger: runs, Jobs: runs, Compare: compare,
-		OnAhead: j.markAhead, Options: reconcileOptions(j.Config),
+		OnAhead: j.markAhead, Bypass: j.diagnoseBypass, Options: reconcileOptions(j.Config),
 	}
 	backfill, err := backfills.New(j.State.Pool(), j.Config.Name).Latest(ctx)
 	if err != nil {

@@ -56,6 +56,9 @@ type Stores interface {
 	// WatchParts looks for parts of legacy's table that have come or gone, notes them, and returns
 	// the changes since the last look and whether records are lost by them.
 	WatchParts(ctx context.Context) (changes string, lost bool, err error)
+	// WatchBypass compares what legacy has counted with what instances have reported, and returns
+	// what no instance has, if this look has found any; "": it has not.
+	WatchBypass(ctx context.Context) (found string, err error)
 	// Purge removes tombstones that are no longer needed. A target whose tombstones
 	// expire by themselves returns errors.ErrUnsupported.
 	Purge(ctx context.Context) (int64, error)
@@ -238,6 +241,27 @@ func (w *maintenance) watchTable(ctx context.Context, st phases.Status) {
 			w.log.Error("records have gone or come with parts of legacy's table: the migration is unclean", "changes", changes)
 		case changes != "":
 			w.log.Warn("the parts of legacy's table have changed", "changes", changes)
+		}
+		return err
+	})
+	w.watchBypass(ctx, st)
+}
+
+// watchBypass looks for writes of legacy that no instance reported.
+func (w *maintenance) watchBypass(ctx context.Context, st phases.Status) {
+	if !st.Route.Phase.Compared() {
+		return
+	}
+	w.try(ctx, "compare legacy's counters", func() error {
+		stores, err := w.open(ctx, st.ConfigHash)
+		if err != nil {
+			return err
+		}
+		limited, cancel := context.WithTimeout(ctx, targetTimeout)
+		defer cancel()
+		found, err := stores.WatchBypass(limited)
+		if found != "" {
+			w.log.Error("programs write legacy's table past the application", "changes", found, "hint", phases.BypassHint())
 		}
 		return err
 	})

@@ -31,6 +31,9 @@ type fakeStores struct {
 	gaps       string // of the fence
 	parts      []time.Duration
 	changes    string // of the parts
+	bypass     string // what a look at legacy's counters finds
+
+	bypassLooks int
 	beats      int
 	beatErr    error
 	maintained []time.Duration
@@ -87,6 +90,13 @@ func (w *fakeStores) RestoreFence(context.Context) (string, error) {
 	gaps := w.gaps
 	w.watched, w.gaps = append(w.watched, time.Since(w.began)), ""
 	return gaps, w.targetErr
+}
+
+func (w *fakeStores) WatchBypass(context.Context) (string, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.bypassLooks++
+	return w.bypass, nil
 }
 
 func (w *fakeStores) WatchParts(context.Context) (string, bool, error) {
@@ -175,6 +185,25 @@ func TestFenceIsWatchedInRetain(t *testing.T) {
 			})
 		})
 		if strings.Contains(log, "there is no fence") != (phase == phases.Retain) {
+			t.Errorf("in %s: %s", phase, log)
+		}
+	}
+}
+
+// TestLegacysCountersAreWatched: where the target is to have all of legacy's writes.
+func TestLegacysCountersAreWatched(t *testing.T) {
+	t.Parallel()
+	for _, phase := range phases.Order {
+		log := runMaintainer(t, phase, func(w *fakeStores) {
+			w.set(func() { w.bypass = "7 changes" })
+			advanceClock(21 * time.Second)
+			w.set(func() {
+				if n := w.bypassLooks; phase.Compared() && (n < 4 || n > 5) || !phase.Compared() && n > 0 {
+					t.Errorf("in %s the counters were looked at %d times in 21 s", phase, n)
+				}
+			})
+		})
+		if strings.Contains(log, "7 changes") != phase.Compared() {
 			t.Errorf("in %s: %s", phase, log)
 		}
 	}

@@ -79,6 +79,14 @@ func (s *stores) WatchParts(ctx context.Context) (string, bool, error) {
 	return s.Controller(s.Config, nil).WatchParts(ctx)
 }
 
+func (s *stores) WatchBypass(ctx context.Context) (string, error) {
+	look, err := s.Job.WatchBypass(ctx)
+	if err != nil || !look.New {
+		return "", err
+	}
+	return look.Describe(), nil
+}
+
 func (s *stores) Purge(ctx context.Context) (int64, error) {
 	if p, ok := s.Target.(store.Purger); ok {
 		return p.Purge(ctx)

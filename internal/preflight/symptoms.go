@@ -48,6 +48,14 @@ func symptoms(ctx context.Context, db *state.Store, st phases.Status, m *migrati
 	if st.LegacyChanged != "" {
 		warn("parts", "legacy's table has changed since it was applied: "+st.LegacyChanged, partsHint)
 	}
+	if b := e.Bypass; b != nil && st.Route.Phase.Compared() {
+		if b.Found() {
+			warn("bypass", b.Describe(), phases.BypassHint())
+		}
+		if b.Why != "" {
+			warn("bypass", "writes past the application can't be seen: "+b.Why, hint.Hint{})
+		}
+	}
 	if m != nil && m.Name == st.Migration {
 		if check, found := changed(ctx, db, m); found && check.Result != store.Refused { // a refused one is a check of the file
 			warn("migration-file", check.Detail, hint.Hint{Do: hint.Apply})

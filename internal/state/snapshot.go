@@ -72,6 +72,13 @@ func readSnapshot(ctx context.Context, q statedb.Querier, migration string) (e p
 	if e.Drill, err = newestDrill(ctx, q, e.Status); err != nil {
 		return e, err
 	}
+	look, err := readBypass(ctx, q, migration, e.Status.LegacyEpoch)
+	if err != nil {
+		return e, err
+	}
+	if look != nil {
+		e.Bypass = &look.Bypass
+	}
 	e.Evaluations, err = evaluations(ctx, q, migration, EvaluationFilter{Kind: phases.GateKind, Since: e.Now.Add(-evaluationsSince), Newest: true})
 	return e, err
 }
