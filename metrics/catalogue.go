@@ -36,6 +36,7 @@ const (
 	histogramType = "histogram"
 
 	unmeasured = "until one is evaluated"
+	unlooked   = "until legacy's counters are looked at, beyond the phase legacy"
 	noCapture  = "without change capture, which this release does not have yet"
 )
 
@@ -55,6 +56,9 @@ var (
 	rollback      = define(gaugeType, "rollback_class", "1 for the present class of a rollback.", "", "migration", "class")
 
 	journalKeys = define(gaugeType, "journal_keys", "Keys whose copy in the target is known to be behind.", "", "migration")
+	bypassed    = define(gaugeType, "bypass_changes", "Changes of legacy's table that no instance reported, at least: programs write past the application.", unlooked, "migration")
+	bypassLast  = define(gaugeType, "bypass_last_timestamp_seconds", "When the last of them were found.", "until there are some", "migration")
+	bypassBlind = define(gaugeType, "bypass_blind", "1 while legacy's counters can't be compared with what instances report.", unlooked, "migration")
 	returnKeys  = define(gaugeType, "return_keys", "Keys that a rollback would first replay to legacy.", "", "migration")
 	captureLag  = define(gaugeType, "capture_lag_bytes", "WAL of legacy that change capture has not applied yet.", noCapture, "migration")
 	captureLate = define(gaugeType, "capture_lag_seconds", "Age of the newest change that change capture has applied, while there are later ones.", noCapture, "migration")
@@ -75,7 +79,7 @@ var (
 
 	daemon = []*metric{
 		stateUp, leader, phaseInfo, phaseEpoch, readPercent, fleet, transitions, settleSeconds, lastMove, latched, rollback,
-		journalKeys, returnKeys, captureLag, captureLate, walRetained, gateVerdict, gateBound, gateSamples, gateLast,
+		journalKeys, bypassed, bypassLast, bypassBlind, returnKeys, captureLag, captureLate, walRetained, gateVerdict, gateBound, gateSamples, gateLast,
 		triggerState, triggerLast, lastClean, reconciled, coverage, lastDrill,
 	}
 )

@@ -100,6 +100,13 @@ func collect(out chan<- prometheus.Metric, m string, r Reading) {
 	collectGates(out, m, r.Snapshot.Evaluations)
 	collectTriggers(out, m, r.Triggers)
 	gauge(out, journalKeys, float64(st.JournalKeys), m)
+	if b := r.Snapshot.Bypass; b != nil && st.Route.Phase.Compared() {
+		gauge(out, bypassed, float64(b.Least), m)
+		gauge(out, bypassBlind, truth(b.Why != ""), m)
+		if b.Found() {
+			gauge(out, bypassLast, seconds(b.Last), m)
+		}
+	}
 	gauge(out, returnKeys, float64(st.ReturnKeys), m)
 	if !r.LastClean.IsZero() {
 		gauge(out, lastClean, seconds(r.LastClean), m)

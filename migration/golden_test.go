@@ -31,14 +31,14 @@ func TestHashesOfFilesStay(t *testing.T) {
 			hash:      "b0916def7f721df76205ef1968172c981d30d87a23e47cfdf9053928e7e77a63",
 			rehearsal: "f6568c97b3e79377f749bfb291055f9f90dc8454e45cbf627cbf997a6e2a305f",
 			public:    "3717b4e6d5bf9a49cec38adbb1c51016a5253e96d3ecb19628e8189b57644336",
-			shown:     "9ef67f45c55f402b0d2f1b858cc455877cab1d0050a1de9f1d80cc9560bcf438",
+			shown:     "299df782431db0bd96bece42927b24cb92612849606c59e4f0ce706a09d2beec",
 		},
 		"least": {
 			text:      least,
 			hash:      "f2e772568595c568571bb16ce77781c6c669778b7a8b633ba1c0a2d37a4f98b5",
 			rehearsal: "0e70ed327bbec5dae1c6e71010607fc7f487fc36e629648e6df80ab8b99d47bf",
 			public:    "e1747c934490cddb8567f66cb33695370747c8b4d54d5e10239e9521a6785ef2",
-			shown:     "8d139d0cb40a719dfe1eb8f36486c8eff0b6d3c4d4691578623665efc5ab839d",
+			shown:     "9fd6a13cc3f2e1d8c73ec436dbf153ce418962bdcf4b571ac7d703d90cb33be9",
 		},
 		"redis": {
 			text: `name: move
@@ -50,7 +50,7 @@ compare: [{path: /until, tolerance: 5}]
 			hash:      "e99e6a13fc86f2e8bbb7c993b8829d4e17ed00a903195b2e98feceef29436ded",
 			rehearsal: "33e0afb9cbf4fde43f59fbf70cbc46d844544ac398542da576ecfa7add72f077",
 			public:    "82c0b18ab80cbe21800c92ceed23a961f0886901c7919c633e181d298bd46d02",
-			shown:     "fc3023c7bb393ae0bce1a276fa3aa76fe65187eb3905aac9e763ea24264725e0",
+			shown:     "09e677b3266c51eee7f44795e0621227b13aa0219960e77466e56332a81c66ec",
 		},
 		"postgres": {
 			text: `name: move
@@ -62,7 +62,7 @@ exclude: [b, a]
 			hash:      "0a8cede0f587b563c95ca0aa55dfa363edad80b59bdfe79cc222b4f232da4971",
 			rehearsal: "bb816f27e2328ff53d3df5825a5560aaf0eff8d1564316e14473278dd702903c",
 			public:    "ad69ac10fa9a547f3b387b03e88cffc7fbd4c6f27a15f063a0f823f61a76b9e2",
-			shown:     "40a3dd1eddcfe6c18a45a8ba87aa26c2018744c3a9d74c55076356d90843763b",
+			shown:     "545f08d01cd437d4ef635dc8571c62ce9dc79d33bf85c4acdb2cc12e41dcb042",
 		},
 		"empty texts": {
 			text: `name: move
@@ -72,7 +72,7 @@ target: {store: redis, url: "redis://h", key: "i:{id}", format: hash, expires: "
 			hash:      "5360b3b5574a0a4203a27f8620251ccf9cf4c0159a15683e9780661fccfc03ec",
 			rehearsal: "a3190941d2b9c5d92b6f87af6023f4d53b6e3a3e81faeb434c817fb7ed4fd18b",
 			public:    "f3e7f6b22d0d5ae55b08982d911e2c53ef6ede73b332461afb3ca0084ebd9c72",
-			shown:     "f2adef37a3fe93dc545933058c50f92cb1427b48863063ed8371237db884a438",
+			shown:     "020af18669254c8f3c02402d413ffabbd105b6373f25bc0f3c6847cda0c6b35a",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

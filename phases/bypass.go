@@ -1,6 +1,7 @@
 package phases
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 	"time"
@@ -13,15 +14,16 @@ const GateBypass = "bypass"
 
 // BypassGate compares the changes that legacy counts with those that instances report.
 type BypassGate struct {
-	Off   string   `yaml:"off" json:"off,omitempty" jsonschema_description:"Why it blocks no step: which programs write past the application, and what copies their changes. They are still counted and shown"`
-	Limit Share    `yaml:"limit" json:"limit,omitempty" jsonschema_description:"Changes beyond the reported ones that are tolerated, as a share of these: attempts that were rolled back and made again, rows that a trigger changes once more"`
-	For   Duration `yaml:"for" json:"for,omitempty" jsonschema_description:"How long the counters must have been compared, and how long ago the last change that no instance reported must be"`
+	Off   string   `yaml:"off,omitempty" json:"off,omitempty" jsonschema_description:"Why it blocks no step: which programs write past the application, and what copies their changes. They are still counted and shown"`
+	Limit Share    `yaml:"limit,omitempty" json:"limit,omitempty" jsonschema_description:"Changes beyond the reported ones that are tolerated, as a share of these: attempts that were rolled back and made again, rows that a trigger changes once more (default 10%)"`
+	For   Duration `yaml:"for,omitempty" json:"for,omitempty" jsonschema_description:"How long the counters must have been compared, and how long ago the last change that no instance reported must be (default 1d)"`
 }
 
-// DefaultBypass is the gate of a migration file that does not set it.
-func DefaultBypass() BypassGate {
-	return BypassGate{Limit: 100_000, For: Duration(24 * time.Hour)}
-}
+// Tolerated is Limit, or its default.
+func (g BypassGate) Tolerated() Share { return cmp.Or(g.Limit, 100_000) }
+
+// Needs is For, or its default.
+func (g BypassGate) Needs() time.Duration { return cmp.Or(time.Duration(g.For), 24*time.Hour) }
 
 // Bypass is what legacy's own counters show of writes that no instance has reported.
 type Bypass struct {
@@ -84,7 +86,7 @@ func gateBypass(s GateSettings, e Snapshot) GateResult {
 		g.Hint = lookHint
 		return g
 	}
-	need := time.Duration(s.Bypass.For)
+	need := s.Bypass.Needs()
 	ago := func(t time.Time) Duration { return Duration(e.Now.Sub(t).Round(time.Second)) }
 	switch {
 	case b.Found() && e.Now.Sub(b.Last) < need:
@@ -97,11 +99,11 @@ func gateBypass(s GateSettings, e Snapshot) GateResult {
 		g.Hint = hint.Hint{Text: "see that; or give gates.bypass.off a reason"}
 	case time.Duration(b.Judged) < need:
 		g.Verdict = Inconclusive
-		g.Detail = fmt.Sprintf("legacy's changes have been compared for %s, %s needed", Duration(time.Duration(b.Judged).Round(time.Second)), s.Bypass.For)
+		g.Detail = fmt.Sprintf("legacy's changes have been compared for %s, %s needed", Duration(time.Duration(b.Judged).Round(time.Second)), Duration(need))
 		g.Due = e.Now.Add(need - time.Duration(b.Judged))
 	default:
 		g.Verdict = Pass
-		g.Detail = fmt.Sprintf("in %s legacy counted no changes beyond those that instances reported", s.Bypass.For)
+		g.Detail = fmt.Sprintf("in %s legacy counted no changes beyond those that instances reported", Duration(need))
 	}
 	return g
 }

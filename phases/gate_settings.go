@@ -20,7 +20,7 @@ type GateSettings struct {
 	AddedLatency AddedLatencyGate `yaml:"added_latency" json:"added_latency,omitzero" jsonschema_description:"The time that a write waits in addition to legacy"`
 	Drill        DrillGate        `yaml:"drill" json:"drill,omitzero" jsonschema_description:"A rollback has been rehearsed"`
 	Runbook      RunbookGate      `yaml:"runbook" json:"runbook,omitzero" jsonschema_description:"The rollback runbook has been verified"`
-	Bypass       BypassGate       `yaml:"bypass" json:"bypass,omitzero" jsonschema_description:"No program writes legacy's table past the application"`
+	Bypass       BypassGate       `yaml:"bypass,omitempty" json:"bypass,omitzero" jsonschema_description:"No program writes legacy's table past the application"`
 	Custom       []CustomGate     `yaml:"custom" json:"custom,omitempty" jsonschema_description:"Gates of your own"`
 }
 
@@ -165,7 +165,6 @@ func DefaultGates() GateSettings {
 		AddedLatency: AddedLatencyGate{P95: Duration(10 * time.Millisecond), Watch: with(100)},
 		Drill:        DrillGate{Watch: every},
 		Runbook:      RunbookGate{Watch: every},
-		Bypass:       DefaultBypass(),
 	}
 }
 

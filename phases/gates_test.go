@@ -29,6 +29,7 @@ func ready(at Route) Snapshot {
 		Fleet:     Fleet{Live: 2, LiveRoutes: []Route{at}},
 		Backfill:  &BackfillStatus{Epoch: 2, Began: noon.Add(-48 * time.Hour), Finished: noon.Add(-47 * time.Hour)},
 		Reconcile: run(), FullReconcile: run(),
+		Bypass: &Bypass{Began: noon.Add(-48 * time.Hour), Looked: noon.Add(-5 * time.Second), Judged: Duration(47 * time.Hour)},
 	}
 	for _, name := range []string{GateConsistency, GateShadowWrites, GateTargetReads, GateAddedLatency} {
 		e.Evaluations = append(e.Evaluations, Evaluation{
@@ -49,12 +50,12 @@ func TestGatesOfEachStep(t *testing.T) {
 		want     string
 	}{
 		{Route{Phase: Legacy}, Route{Phase: ShadowWrite}, "*state-whole *fleet-settled *routes-compatible *rollback-acknowledged not-paused soak-time"},
-		{Route{Phase: ShadowWrite}, Route{Phase: DualRead, Percent: 100}, "*state-whole *fleet-settled *routes-compatible backfill-done journal-empty *rollback-acknowledged not-paused soak-time"},
+		{Route{Phase: ShadowWrite}, Route{Phase: DualRead, Percent: 100}, "*state-whole *fleet-settled *routes-compatible backfill-done journal-empty *rollback-acknowledged not-paused soak-time bypass"},
 		{Route{Phase: DualRead, Percent: 100}, Route{Phase: DualRead, Percent: 500}, "*state-whole *fleet-settled *routes-compatible journal-empty *rollback-acknowledged not-paused soak-time"},
-		{Route{Phase: DualRead, Percent: All}, Route{Phase: Cutover, Percent: 100}, "*state-whole *fleet-settled *routes-compatible *backfill-done *journal-empty *no-lost-queue *rollback-acknowledged not-paused soak-time reconcile-clean MEASURED approved"},
+		{Route{Phase: DualRead, Percent: All}, Route{Phase: Cutover, Percent: 100}, "*state-whole *fleet-settled *routes-compatible *backfill-done *journal-empty *no-lost-queue *rollback-acknowledged not-paused soak-time reconcile-clean bypass MEASURED approved"},
 		{Route{Phase: Cutover, Percent: 100}, Route{Phase: Cutover, Percent: 500}, "*state-whole *fleet-settled *routes-compatible *journal-empty *no-lost-queue *rollback-acknowledged not-paused soak-time MEASURED"},
-		{Route{Phase: Cutover, Percent: All}, Route{Phase: Grace}, "*state-whole *fleet-settled *routes-compatible *backfill-done *journal-empty *no-lost-queue *rollback-acknowledged not-paused soak-time reconcile-clean MEASURED"},
-		{Route{Phase: Grace}, Route{Phase: Retain}, "*state-whole *fleet-settled *routes-compatible *backfill-done *journal-empty *no-lost-queue *rollback-acknowledged not-paused soak-time reconcile-clean MEASURED approved"},
+		{Route{Phase: Cutover, Percent: All}, Route{Phase: Grace}, "*state-whole *fleet-settled *routes-compatible *backfill-done *journal-empty *no-lost-queue *rollback-acknowledged not-paused soak-time reconcile-clean bypass MEASURED"},
+		{Route{Phase: Grace}, Route{Phase: Retain}, "*state-whole *fleet-settled *routes-compatible *backfill-done *journal-empty *no-lost-queue *rollback-acknowledged not-paused soak-time reconcile-clean bypass MEASURED approved"},
 		{Route{Phase: Retain}, Route{Phase: Complete}, "*state-whole *fleet-settled *routes-compatible *backfill-done *journal-empty *no-lost-queue *rollback-acknowledged not-paused soak-time *approved"},
 	} {
 		gates := Gates(c.to, DefaultSettings(), ready(c.from))
@@ -138,6 +139,18 @@ func TestGateVerdicts(t *testing.T) {
 		{"legacy needs no stay", Route{Phase: Legacy}, Route{Phase: ShadowWrite}, func(e *Snapshot) { e.Status.RouteSince = noon }, "soak-time", Pass, ""},
 		{"grace is long", grace, Route{Phase: Retain}, func(e *Snapshot) { e.Status.RouteSince = noon.Add(-29 * 24 * time.Hour) }, "soak-time", Inconclusive, "30d needed"},
 		{"retain is longer", Route{Phase: Retain}, Route{Phase: Complete}, func(e *Snapshot) { e.Status.RouteSince = noon.Add(-89 * 24 * time.Hour) }, "soak-time", Inconclusive, "90d needed"},
+
+		{"legacy's counters were never looked at", Route{Phase: ShadowWrite}, dualRead, func(e *Snapshot) { e.Bypass = nil }, "bypass", NoData, "have not been looked at"},
+		{"long ago", dualRead, toCutover, func(e *Snapshot) { e.Bypass.Looked = noon.Add(-25 * time.Hour) }, "bypass", NoData, "last looked at 25h ago"},
+		{"they can't be compared", dualRead, toCutover, func(e *Snapshot) { e.Bypass.Why = "track_counts is off" }, "bypass", NoData, "track_counts is off"},
+		{"too little time", dualRead, toCutover, func(e *Snapshot) { e.Bypass.Judged = Duration(23 * time.Hour) }, "bypass", Inconclusive, "compared for 23h, 1d needed"},
+		{"a bypass", Route{Phase: ShadowWrite}, dualRead, func(e *Snapshot) {
+			e.Bypass.Least, e.Bypass.Most, e.Bypass.First, e.Bypass.Last = 20, 30, noon.Add(-25*time.Hour), noon.Add(-23*time.Hour)
+			e.Bypass.Writers = []string{"psql (role ann)"}
+		}, "bypass", Fail, "20 to 30 changes of legacy's table that no instance reported, since 2026-02-28T11:00:00Z; sessions that wrote it then: psql (role ann)"},
+		{"a bypass that is over", Route{Phase: ShadowWrite}, dualRead, func(e *Snapshot) {
+			e.Bypass.Least, e.Bypass.Most, e.Bypass.First, e.Bypass.Last = 20, 30, noon.Add(-25*time.Hour), noon.Add(-24*time.Hour)
+		}, "bypass", Pass, ""},
 
 		{"no reconcile", dualRead, toCutover, func(e *Snapshot) { e.Reconcile, e.FullReconcile = nil, nil }, "reconcile-clean", NoData, ""},
 		{"only a sample", dualRead, toCutover, func(e *Snapshot) { e.FullReconcile = nil }, "reconcile-clean", NoData, ""},

@@ -98,13 +98,13 @@ func (j *Job) WatchBypass(ctx context.Context) (look BypassLook, err error) {
 			return look, err
 		}
 	}
-	limit := j.Config.Settings().Gates.Bypass
+	limit := j.Config.Settings().Gates.Bypass.Tolerated().Ratio()
 	settle := max(judge.BypassSettle, time.Duration(j.Config.Fleet.Lease)+10*time.Second)
 	if after.Now.Sub(after.Reporting) > settle { // no instance is left that could report
 		settle = 0
 	}
-	past, found := judge.Bypass(samples, buckets, limit.Limit.Ratio(), after.Now.Add(-settle))
-	if _, soon := judge.Bypass(samples, buckets, limit.Limit.Ratio(), after.Now); soon && !found {
+	past, found := judge.Bypass(samples, buckets, limit, after.Now.Add(-settle))
+	if _, soon := judge.Bypass(samples, buckets, limit, after.Now); soon && !found {
 		look.Unsettled = settle
 	}
 	if found {

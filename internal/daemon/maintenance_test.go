@@ -18,26 +18,26 @@ import (
 // fakeStores is a migration and its stores, which record when a Maintainer calls them. The
 // effect on real stores is tested in package daemontest.
 type fakeStores struct {
-	mu         sync.Mutex
-	status     phases.Status
-	targetErr  error // of the target
-	stateErr   error // of the state
-	opened     int
-	closed     int
-	repairs    []time.Duration // when, since the beginning
-	resumed    []time.Duration
-	purged     []time.Duration
-	watched    []time.Duration
-	gaps       string // of the fence
-	parts      []time.Duration
-	changes    string // of the parts
-	bypass     string // what a look at legacy's counters finds
+	mu        sync.Mutex
+	status    phases.Status
+	targetErr error // of the target
+	stateErr  error // of the state
+	opened    int
+	closed    int
+	repairs   []time.Duration // when, since the beginning
+	resumed   []time.Duration
+	purged    []time.Duration
+	watched   []time.Duration
+	gaps      string // of the fence
+	parts     []time.Duration
+	changes   string // of the parts
+	bypass    string // what a look at legacy's counters finds
 
 	bypassLooks int
-	beats      int
-	beatErr    error
-	maintained []time.Duration
-	began      time.Time
+	beats       int
+	beatErr     error
+	maintained  []time.Duration
+	began       time.Time
 }
 
 func (w *fakeStores) set(f func()) {

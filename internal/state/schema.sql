@@ -44,6 +44,32 @@ CREATE TABLE migrator.buckets (
     CONSTRAINT buckets_seconds_check CHECK ((seconds = ANY (ARRAY[10, 300])))
 );
 
+CREATE TABLE migrator.bypass (
+    migration text NOT NULL,
+    stay bigint NOT NULL,
+    epoch bigint NOT NULL,
+    began_at timestamp with time zone NOT NULL,
+    looked_at timestamp with time zone NOT NULL,
+    judged double precision NOT NULL,
+    why text NOT NULL,
+    counters text NOT NULL,
+    samples jsonb NOT NULL,
+    discarded bigint NOT NULL,
+    "least" bigint NOT NULL,
+    most bigint NOT NULL,
+    first_at timestamp with time zone,
+    last_at timestamp with time zone,
+    writers text[] NOT NULL,
+    CONSTRAINT bypass_check CHECK ((most >= "least")),
+    CONSTRAINT bypass_counters_check CHECK ((length(counters) <= 1000000)),
+    CONSTRAINT bypass_judged_check CHECK ((judged >= (0)::double precision)),
+    CONSTRAINT bypass_least_check CHECK (("least" >= 0)),
+    CONSTRAINT bypass_migration_fkey FOREIGN KEY (migration) REFERENCES migrator.migrations(name),
+    CONSTRAINT bypass_pkey PRIMARY KEY (migration),
+    CONSTRAINT bypass_samples_check CHECK ((jsonb_typeof(samples) = 'array'::text)),
+    CONSTRAINT bypass_why_check CHECK ((length(why) <= 500))
+);
+
 CREATE TABLE migrator.drills (
     id bigint GENERATED ALWAYS AS IDENTITY NOT NULL,
     migration text NOT NULL,
