@@ -93,6 +93,12 @@ func (m *Config) OpenTarget(ctx context.Context, schema *record.Schema) (store.T
 	return m.Target.Part.Open(ctx, m, schema)
 }
 
+// ForgettingPart opens a store to remove a migration from it; its table may be gone. schema is that of
+// the records as it was applied. Without it: the store keeps nothing of a migration.
+type ForgettingPart interface {
+	OpenForget(ctx context.Context, m *Config, schema *record.Schema, o store.ForgetOptions) (store.Forgetter, error)
+}
+
 func unknownStore(side, kind string) error {
 	if kind == "" {
 		return errors.New(side + ".store is missing")

@@ -150,18 +150,19 @@ type Cause string
 
 // Causes.
 const (
-	CauseCreated  Cause = "created"
-	CauseAdvance  Cause = "advance"
-	CauseRollback Cause = "rollback"
-	CauseFence    Cause = "fence"   // a step of the fence's own protocol
-	CauseFailure  Cause = "failure" // a write that the target refused
-	CauseConfig   Cause = "config"  // another migration file was applied
-	CauseLoss     Cause = "loss"    // a store has lost data
-	CauseTable    Cause = "table"   // legacy's table has changed beside the application: its parts, with no record gone, or records that no instance wrote
-	CauseEvict    Cause = "evict"   // an operator confirmed that a lapsed instance has stopped
-	CausePause    Cause = "pause"
-	CauseResume   Cause = "resume"
-	CauseApprove  Cause = "approve"
+	CauseCreated   Cause = "created"
+	CauseAdvance   Cause = "advance"
+	CauseRollback  Cause = "rollback"
+	CauseFence     Cause = "fence"     // a step of the fence's own protocol
+	CauseFailure   Cause = "failure"   // a write that the target refused
+	CauseConfig    Cause = "config"    // another migration file was applied
+	CauseLoss      Cause = "loss"      // a store has lost data
+	CauseTable     Cause = "table"     // legacy's table has changed beside the application: its parts, with no record gone, or records that no instance wrote
+	CauseForgotten Cause = "forgotten" // all but the history was removed
+	CauseEvict     Cause = "evict"     // an operator confirmed that a lapsed instance has stopped
+	CausePause     Cause = "pause"
+	CauseResume    Cause = "resume"
+	CauseApprove   Cause = "approve"
 	// CauseTrigger is an automatic rollback, which latches until CauseAcknowledge.
 	CauseTrigger     Cause = "trigger"
 	CauseAcknowledge Cause = "acknowledge"

@@ -36,6 +36,7 @@ func commandLines() map[hint.Action]string {
 		hint.AcceptMissing:       "migrator phase rollback {migration} --accept-missing {records}",
 		hint.Claim:               "migrator target claim",
 		hint.TakeOver:            "migrator apply --take-over",
+		hint.Forget:              "migrator forget {name}",
 		hint.Rehearse:            "migrator phase rollback {migration} --rehearse",
 		hint.SetAside:            "migrator phase rollback {migration} --set-aside",
 		hint.GateExplain:         "migrator gate explain {gate} {migration}",

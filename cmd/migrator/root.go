@@ -110,7 +110,7 @@ differences remain).`,
 	addSettingsFlags(root.PersistentFlags())
 	root.AddCommand(
 		newInit(c), newPlan(c), newApply(c), newStatus(c), newPhase(c), newHistoryGroup(c), newGate(c), newTrigger(c), newFleet(c), newTarget(c), newLegacy(c),
-		newBackfill(c), newReconcile(c), newWorker(c), newDrill(c), newRollback(c), newRunbook(c), newServe(c), newConfig(c), newDoctor(c), newVersion(c),
+		newBackfill(c), newReconcile(c), newWorker(c), newDrill(c), newRollback(c), newRunbook(c), newServe(c), newForget(c), newConfig(c), newDoctor(c), newVersion(c),
 	)
 	root.InitDefaultCompletionCmd()
 	return root

@@ -60,6 +60,9 @@ func Apply(ctx context.Context, st *state.Store, m *migration.Config, takeOver b
 		}
 	}
 	failpoint.Here("apply.prepared")
+	if err := raiseForgotten(ctx, st, m.Name, legacy); err != nil {
+		return a, err
+	}
 	if file.Schema, err = json.Marshal(legacy.Schema()); err != nil {
 		return a, err
 	}

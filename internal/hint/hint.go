@@ -34,6 +34,7 @@ const (
 	AcceptMissing       Action = "accept-missing"        // number: roll back without the records that the target has lost
 	Claim               Action = "claim"                 // the target's keys, although the target lost data
 	TakeOver            Action = "take-over"             // the target's keys, from another migration
+	Forget              Action = "forget"                // migration: end it in all stores
 	Rehearse            Action = "rehearse"              // the rollback from retain: list what legacy would refuse
 	SetAside            Action = "set-aside"             // roll back without the records that legacy refuses
 	GateExplain         Action = "gate-explain"          // gate
@@ -62,7 +63,7 @@ const (
 func Actions() []Action {
 	return []Action{
 		Init, GrantOperator, SetStateURL, Listen, SetMigrationFile, Apply, LiftFence, Doctor, Status, Retry,
-		Advance, AdvanceDryRun, Approve, Acknowledge, Resume, Reclaim, Rollback, RollbackTo, RollbackToGrace, RollbackToLegacy, AcceptMissing, Claim, TakeOver, Rehearse, SetAside, GateExplain,
+		Advance, AdvanceDryRun, Approve, Acknowledge, Resume, Reclaim, Rollback, RollbackTo, RollbackToGrace, RollbackToLegacy, AcceptMissing, Claim, TakeOver, Forget, Rehearse, SetAside, GateExplain,
 		FleetList, FleetEvict, BackfillRun,
 		ReconcileRun, ReconcileFull, ReconcileRepair, ReconcileFullRepair, ReconcileResume, ReconcileList, ReconcileShow,
 		RunbookVerify, RunbookList, RunbookShow, RunbookRender, RunbookResume, RunbookDecide, RunbookApprove,

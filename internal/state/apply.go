@@ -106,7 +106,9 @@ func (s *Store) insert(ctx context.Context, a Applied, lease, renew time.Duratio
 		// it and compares.
 		tag, err := tx.Exec(ctx, `INSERT INTO migrator.migrations (name, environment, config, config_hash, schema, reversible,
 				lease_ms, renew_ms, phase, percent, epoch, phase_since, route_since)
-			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 'legacy', 0, 1, clock_timestamp(), clock_timestamp())
+			SELECT $1, $2, $3, $4, $5, $6, $7, $8, 'legacy', 0,
+				-- [epoch-grows]: above those of a forgotten migration of this name, which its instances may remember.
+				1 + coalesce((SELECT max(last_epoch) FROM migrator.forgotten WHERE migration = $1), 0), clock_timestamp(), clock_timestamp()
 			ON CONFLICT (name) DO NOTHING`,
 			a.Migration, a.Environment, string(a.Config), a.ConfigHash, string(a.Schema), a.Reversible,
 			lease.Milliseconds(), renew.Milliseconds())

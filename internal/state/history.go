@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -103,6 +104,10 @@ func (s *Store) VerifyHistory(ctx context.Context, migration string) (n int64, e
 	}
 	err = pgx.BeginTxFunc(ctx, s.pool, statedb.RepeatableRead, func(tx pgx.Tx) error {
 		st, err := statedb.ReadStatus(ctx, tx, migration)
+		var gone *forgottenEnd
+		if errors.Is(err, statedb.ErrUnknownMigration) {
+			gone, err = readForgotten(ctx, tx, migration, err)
+		}
 		if err != nil {
 			return err
 		}
@@ -123,13 +128,19 @@ func (s *Store) VerifyHistory(ctx context.Context, migration string) (n int64, e
 				return broken("its previous hash is not that of the entry before it")
 			case e.Hash != entryHash(migration, e):
 				return broken("its content does not match its hash")
-			case n > 0 && e.From != last.To:
+			case n > 0 && e.From != last.To && (last.Cause != phases.CauseForgotten || e.Cause != phases.CauseCreated):
 				return broken(fmt.Sprintf("it leads from %s (epoch %d), the entry before it to %s (epoch %d)", e.From, e.From.Epoch, last.To, last.To.Epoch))
 			}
 			last, n = e, n+1
 		}
 		if err := rows.Err(); err != nil {
 			return err
+		}
+		if gone != nil {
+			if n != gone.seq || last.Hash != gone.hash || last.Cause != phases.CauseForgotten {
+				return broken(fmt.Sprintf("entry %d, with which the migration was forgotten, is missing or another one", gone.seq))
+			}
+			return nil
 		}
 		var newest int64
 		if err := tx.QueryRow(ctx, `SELECT history_seq FROM migrator.migrations WHERE name = $1`, migration).Scan(&newest); err != nil {
@@ -146,6 +157,22 @@ func (s *Store) VerifyHistory(ctx context.Context, migration string) (n int64, e
 		return nil
 	})
 	return n, statedb.Explain(err)
+}
+
+// forgottenEnd is the end of the history of a forgotten migration.
+type forgottenEnd struct {
+	seq  int64
+	hash string
+}
+
+// readForgotten returns unknown if no migration of this name was forgotten.
+func readForgotten(ctx context.Context, q statedb.Querier, migration string, unknown error) (*forgottenEnd, error) {
+	var end forgottenEnd
+	err := q.QueryRow(ctx, `SELECT last_seq, encode(last_hash, 'hex') FROM migrator.forgotten WHERE migration = $1 ORDER BY id DESC LIMIT 1`, migration).Scan(&end.seq, &end.hash)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil, unknown
+	}
+	return &end, err
 }
 
 // entryHash is SHA-256 of the previous hash and of each of these texts as

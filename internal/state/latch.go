@@ -22,7 +22,7 @@ func latched(ctx context.Context, q statedb.Querier, migration string) (*phases.
 	var at time.Time
 	var reason, fired string
 	err := q.QueryRow(ctx, `SELECT cause, to_epoch, at, reason, coalesce(evidence ->> 'fired', '{}') FROM migrator.history
-		WHERE migration = $1 AND cause IN ('trigger', 'acknowledge') ORDER BY seq DESC LIMIT 1`, migration).
+		WHERE migration = $1 AND cause IN ('trigger', 'acknowledge', 'forgotten') ORDER BY seq DESC LIMIT 1`, migration).
 		Scan(&cause, &epoch, &at, &reason, &fired)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows), err == nil && cause != phases.CauseTrigger:

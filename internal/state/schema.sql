@@ -15,7 +15,6 @@ CREATE TABLE migrator.approvals (
     actor text NOT NULL,
     at timestamp with time zone NOT NULL,
     expires_at timestamp with time zone NOT NULL,
-    CONSTRAINT approvals_migration_fkey FOREIGN KEY (migration) REFERENCES migrator.migrations(name),
     CONSTRAINT approvals_pkey PRIMARY KEY (id)
 );
 
@@ -141,6 +140,18 @@ CREATE TABLE migrator.fences (
     CONSTRAINT fences_pkey PRIMARY KEY (migration)
 );
 
+CREATE TABLE migrator.forgotten (
+    id bigint GENERATED ALWAYS AS IDENTITY NOT NULL,
+    migration text NOT NULL,
+    forgotten_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    era bigint NOT NULL,
+    last_epoch bigint NOT NULL,
+    last_seq bigint NOT NULL,
+    last_hash bytea NOT NULL,
+    CONSTRAINT forgotten_era_check CHECK (((era >= 0) AND (era <= '4294967295'::bigint))),
+    CONSTRAINT forgotten_pkey PRIMARY KEY (id)
+);
+
 CREATE TABLE migrator.history (
     migration text NOT NULL,
     seq bigint NOT NULL,
@@ -158,8 +169,7 @@ CREATE TABLE migrator.history (
     evidence jsonb NOT NULL,
     prev_hash bytea NOT NULL,
     hash bytea NOT NULL,
-    CONSTRAINT history_cause_check CHECK ((cause = ANY (ARRAY['created'::text, 'advance'::text, 'rollback'::text, 'fence'::text, 'failure'::text, 'config'::text, 'evict'::text, 'pause'::text, 'resume'::text, 'approve'::text, 'trigger'::text, 'acknowledge'::text, 'schedule'::text, 'loss'::text, 'table'::text]))),
-    CONSTRAINT history_migration_fkey FOREIGN KEY (migration) REFERENCES migrator.migrations(name),
+    CONSTRAINT history_cause_check CHECK ((cause = ANY (ARRAY['created'::text, 'forgotten'::text, 'advance'::text, 'rollback'::text, 'fence'::text, 'failure'::text, 'config'::text, 'evict'::text, 'pause'::text, 'resume'::text, 'approve'::text, 'trigger'::text, 'acknowledge'::text, 'schedule'::text, 'loss'::text, 'table'::text]))),
     CONSTRAINT history_pkey PRIMARY KEY (migration, seq)
 );
 
@@ -263,11 +273,14 @@ CREATE TABLE migrator.migrations (
     first_fence_era bigint DEFAULT 0 NOT NULL,
     return_sets_aside boolean DEFAULT false NOT NULL,
     set_aside bigint DEFAULT 0 NOT NULL,
+    forgetting_at timestamp with time zone,
+    forgetting_era bigint DEFAULT 0 NOT NULL,
     CONSTRAINT faults_end CHECK (((fault IS NULL) = (fault_until IS NULL))),
     CONSTRAINT faults_in_staging CHECK (((fault IS NULL) OR (environment = 'staging'::text))),
     CONSTRAINT migrations_check CHECK ((((phase)::text = ANY (ARRAY['dual-read'::text, 'cutover'::text])) = (percent > 0))),
     CONSTRAINT migrations_epoch_check CHECK ((epoch > 0)),
     CONSTRAINT migrations_fence_era_check CHECK (((fence_era >= 0) AND (fence_era <= '4294967295'::bigint))),
+    CONSTRAINT migrations_forgetting_era_check CHECK (((forgetting_era >= 0) AND (forgetting_era <= '4294967295'::bigint))),
     CONSTRAINT migrations_lease_ms_check CHECK ((lease_ms > 0)),
     CONSTRAINT migrations_lockable_check CHECK (lockable),
     CONSTRAINT migrations_name_check CHECK ((name ~ '^[a-z0-9_-]{1,63}$'::text)),
@@ -457,7 +470,6 @@ CREATE TABLE migrator.runbook_runs (
     title text DEFAULT ''::text NOT NULL,
     path text DEFAULT ''::text NOT NULL,
     source text DEFAULT ''::text NOT NULL,
-    CONSTRAINT runbook_runs_migration_fkey FOREIGN KEY (migration) REFERENCES migrator.migrations(name),
     CONSTRAINT runbook_runs_pkey PRIMARY KEY (id),
     CONSTRAINT runbook_runs_status_check CHECK ((status = ANY (ARRAY['running'::text, 'waiting'::text, 'done'::text, 'failed'::text, 'compensating'::text, 'compensated'::text])))
 );
@@ -584,6 +596,8 @@ CREATE TRIGGER append_only BEFORE UPDATE OR TRUNCATE ON migrator.evaluations FOR
 
 CREATE TRIGGER keep BEFORE DELETE ON migrator.evaluations FOR EACH ROW EXECUTE FUNCTION migrator.keep_evaluation();
 
+CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON migrator.forgotten FOR EACH STATEMENT EXECUTE FUNCTION migrator.refuse_change();
+
 CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON migrator.history FOR EACH STATEMENT EXECUTE FUNCTION migrator.refuse_change();
 
 CREATE TRIGGER chain BEFORE INSERT ON migrator.history FOR EACH ROW EXECUTE FUNCTION migrator.chain_history();
@@ -591,6 +605,8 @@ CREATE TRIGGER chain BEFORE INSERT ON migrator.history FOR EACH ROW EXECUTE FUNC
 CREATE TRIGGER check_people BEFORE INSERT ON migrator.history FOR EACH ROW EXECUTE FUNCTION migrator.check_people();
 
 CREATE TRIGGER tell AFTER INSERT ON migrator.history FOR EACH ROW EXECUTE FUNCTION migrator.tell();
+
+CREATE TRIGGER refuse_join BEFORE INSERT ON migrator.leases FOR EACH ROW EXECUTE FUNCTION migrator.refuse_join();
 
 CREATE TRIGGER keep_epochs_rising BEFORE UPDATE ON migrator.migrations FOR EACH ROW EXECUTE FUNCTION migrator.keep_epochs_rising();
 
@@ -1093,6 +1109,19 @@ AS $function$
 BEGIN
     RAISE EXCEPTION '%.% is append-only: % is refused', TG_TABLE_SCHEMA, TG_TABLE_NAME, TG_OP
         USING ERRCODE = 'insufficient_privilege';
+END $function$;
+
+CREATE OR REPLACE FUNCTION migrator.refuse_join()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    IF EXISTS (SELECT FROM migrator.migrations WHERE name = NEW.migration AND forgetting_at IS NOT NULL) THEN
+        RAISE EXCEPTION 'the migration % is being forgotten: no instance joins it', NEW.migration USING ERRCODE = 'object_not_in_prerequisite_state';
+    END IF;
+    RETURN NEW;
 END $function$;
 
 CREATE OR REPLACE FUNCTION migrator.refuse_lost_target(of_migration text)

@@ -48,6 +48,9 @@ var (
 	_ migration.SQLPart     = (*LegacyConfig)(nil)
 	_ migration.VersionPart = (*LegacyConfig)(nil)
 
+	_ migration.ForgettingPart = (*LegacyConfig)(nil)
+	_ migration.ForgettingPart = (*TargetConfig)(nil)
+
 	_ migration.TargetPart  = (*TargetConfig)(nil)
 	_ migration.LimitedPart = (*TargetConfig)(nil)
 	_ migration.NamedPart   = (*TargetConfig)(nil)

@@ -2,7 +2,6 @@ package postgres
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
@@ -159,48 +158,5 @@ func (l *Legacy) era() string {
 // last one. It refuses while a fence stands: lifting it decides who may write. The
 // era is lost, so a migration of the same name must start with an empty target.
 func (l *Legacy) Uninstall(ctx context.Context) error {
-	err := inTx(ctx, l.pool, pgx.ReadWrite, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock(hashtextextended('migrator:install', 0))"); err != nil {
-			return err
-		}
-		var attempt *string
-		err := tx.QueryRow(ctx, "SELECT attempt FROM migrator_legacy.migration WHERE name = $1 FOR UPDATE", l.name).Scan(&attempt)
-		switch {
-		case errors.Is(err, pgx.ErrNoRows) || errors.Is(asNotInstalled(err), errNotInstalled):
-			return pgx.ErrNoRows
-		case err != nil:
-			return err
-		// [fence-whole]: only LiftFence removes the fence.
-		case attempt != nil:
-			return hint.Errorf(hint.Hint{Do: hint.Rollback}, "the fence of attempt %s is raised: legacy refuses writes until it is lifted", *attempt)
-		}
-		var aside int64
-		if err := tx.QueryRow(ctx, "SELECT count(*) FROM migrator_legacy.set_aside WHERE name = $1", l.name).Scan(&aside); err != nil {
-			return err
-		}
-		if aside > 0 {
-			return hint.Errorf(hint.Hint{Text: "DELETE FROM migrator_legacy.set_aside WHERE name = " + literal(l.name) + ", once they are no longer needed"},
-				"%d records that a rollback set aside are in the table migrator_legacy.set_aside", aside)
-		}
-		if err := l.dropFences(ctx, tx); err != nil {
-			return err
-		}
-		if _, err := tx.Exec(ctx, "DELETE FROM migrator_legacy.alive WHERE name = $1", l.name); err != nil {
-			return err
-		}
-		var left bool
-		if err := tx.QueryRow(ctx, "DELETE FROM migrator_legacy.migration WHERE name = $1 RETURNING EXISTS (SELECT FROM migrator_legacy.migration WHERE name <> $1)", l.name).Scan(&left); err != nil {
-			return err
-		}
-		drop := "DROP SEQUENCE " + l.era()
-		if !left {
-			drop = "DROP SCHEMA migrator_legacy CASCADE"
-		}
-		_, err = tx.Exec(ctx, drop)
-		return err
-	})
-	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
-		return fmt.Errorf("remove migrator's schema from the legacy database: %w", err)
-	}
-	return nil
+	return (&legacyForgetter{l: l}).Forget(ctx)
 }

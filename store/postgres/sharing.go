@@ -7,6 +7,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/stranglerfig/migrator/internal/hint"
+	"github.com/stranglerfig/migrator/store"
 )
 
 // sharing returns the name of another migration of this table, of a partition of it or of a table
@@ -41,11 +42,11 @@ func (l *Legacy) refuseSharing(ctx context.Context, db queryer) error {
 	if err != nil || other == "" {
 		return err
 	}
-	return hint.Errorf(hint.Hint{Text: sharingRemedy(other)}, "the migration %s moves %s, or a part of it, already", other, l.table())
+	return hint.Errorf(sharingRemedy(other), "the migration %s moves %s, or a part of it, already", other, l.table())
 }
 
-func sharingRemedy(other string) string {
-	return fmt.Sprintf("end that migration first; if it was given up before its fence: DELETE FROM migrator_legacy.migration WHERE name = %s", literal(other))
+func sharingRemedy(other string) hint.Hint {
+	return hint.Hint{Do: hint.Forget, Of: []string{other}, Text: "with its migration file, if it is complete or was given up; with --orphan if its state database no longer exists"}
 }
 
 // checkSharing reports another migration of the table.
@@ -57,7 +58,10 @@ func (l *Legacy) checkSharing(ctx context.Context, f *findings) error {
 	case err != nil:
 		return err
 	case other != "":
-		f.refuse("legacy-other-migration", sharingRemedy(other), "the migration %s moves %s, or a part of it, already", other, l.table())
+		*f = append(*f, store.Check{
+			Name: "legacy-other-migration", Result: store.Refused, Hint: sharingRemedy(other),
+			Detail: fmt.Sprintf("the migration %s moves %s, or a part of it, already", other, l.table()),
+		})
 	}
 	return nil
 }
