@@ -36,7 +36,7 @@ func commandLines() map[hint.Action]string {
 		hint.AcceptMissing:       "migrator phase rollback {migration} --accept-missing {records}",
 		hint.Claim:               "migrator target claim",
 		hint.TakeOver:            "migrator apply --take-over",
-		hint.Forget:              "migrator forget {name}",
+		hint.Forget:              "migrator --file its.yaml forget {name}",
 		hint.Rehearse:            "migrator phase rollback {migration} --rehearse",
 		hint.SetAside:            "migrator phase rollback {migration} --set-aside",
 		hint.GateExplain:         "migrator gate explain {gate} {migration}",
@@ -91,7 +91,7 @@ func (g given) commandLine(h hint.Hint) string {
 		of = of[1:]
 		return " " + quoted(value)
 	})
-	if rest, ok := strings.CutPrefix(line, "migrator "); ok && g.file != "" {
+	if rest, ok := strings.CutPrefix(line, "migrator "); ok && g.file != "" && !strings.HasPrefix(rest, "--file ") {
 		line = "migrator --file " + quoted(g.file) + " " + rest
 	}
 	return line

@@ -36,6 +36,7 @@ func contractTypes() map[reflect.Type]string {
 		reflect.TypeFor[phases.Snapshot]():    "snapshot", reflect.TypeFor[record.Field](): "field",
 		reflect.TypeFor[reconcile.Finding](): "finding", reflect.TypeFor[phases.Fleet](): "fleet",
 		reflect.TypeFor[phases.Evaluation](): "evaluation", reflect.TypeFor[phases.Latch](): "latch",
+		reflect.TypeFor[phases.Bypass](): "bypass", reflect.TypeFor[app.Forgotten](): "forgotten", reflect.TypeFor[store.Trace](): "trace",
 		reflect.TypeFor[app.Triggers](): "triggers", reflect.TypeFor[app.TriggerView](): "trigger view",
 		reflect.TypeFor[app.AutomaticRollback](): "automatic rollback", reflect.TypeFor[explained](): "explained",
 		reflect.TypeFor[app.GateView](): "gate ahead", reflect.TypeFor[app.NextStep](): "next step",

@@ -185,7 +185,9 @@ func (w *forgetting) list(ctx context.Context, f *Forgotten) (err error) {
 // forget removes the target's part first: its owner's mark is gone only when nothing else of the
 // migration is left there. The state is last: it knows that there is something to remove.
 func (w *forgetting) forget(ctx context.Context, f *Forgotten) (err error) {
-	if w.o.Records {
+	// Without a trace an earlier call has removed the versions, which tell the records; it has deleted
+	// them before.
+	if w.o.Records && len(f.Target) > 0 {
 		if f.Records, err = w.deleteRecords(ctx); err != nil {
 			return err
 		}
@@ -195,7 +197,6 @@ func (w *forgetting) forget(ctx context.Context, f *Forgotten) (err error) {
 		if err := w.target.Forget(ctx); err != nil {
 			return err
 		}
-		failpoint.Here("forget.target")
 	}
 	if w.legacy != nil {
 		if w.known {
@@ -211,7 +212,6 @@ func (w *forgetting) forget(ctx context.Context, f *Forgotten) (err error) {
 		if err := w.legacy.Forget(ctx); err != nil {
 			return err
 		}
-		failpoint.Here("forget.legacy")
 	}
 	if !w.known {
 		return nil

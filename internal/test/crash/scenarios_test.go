@@ -43,6 +43,14 @@ func scenarios() map[string]scenario {
 	each(scenario{from: "retain", setup: (*place).loseState, line: "apply --lift-fence {attempt}", to: phases.Legacy, fresh: true},
 		"apply.unfenced")
 
+	forget := scenario{
+		from: "filled", line: "forget customers --yes --delete-records",
+		again: []string{"forget customers --yes --delete-records", "forget customers --yes", "apply"}, to: phases.Legacy, fresh: true,
+	}
+	each(forget, "state.forget.begun", "forget.records", "redis.forget.versions", "redis.forget.marks", "forget.era", "postgres.forget.legacy", "state.forget.committed")
+	forget.from, forget.file, forget.setup = "init", "purge.yaml", (*place).oldTombstones
+	each(forget, "postgres.forget.target")
+
 	each(scenario{
 		from: "shadow-write", setup: (*place).leftOver, line: "backfill run",
 		again: []string{"backfill run", "phase advance --to dual-read"}, to: phases.DualRead,

@@ -28,6 +28,7 @@ gates:
   shadow_writes: {off: a test without traffic}
   target_reads: {off: a test without traffic}
   added_latency: {off: a test without traffic}
+  bypass: {off: a test}
   custom: [{name: smoke, command: ["true"], before: [cutover]}]
 writing: {not_after: 1s}
 reconcile: {pause: 10ms}
