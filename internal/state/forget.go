@@ -46,6 +46,14 @@ var forgottenTables = []struct{ name, where string }{
 // keptTables keep a migration's rows: none may delete them.
 var keptTables = []string{"history", "approvals", "runbook_runs", "evaluations"}
 
+// ForgottenTables lists the tables whose rows of a migration are deleted with it.
+func ForgottenTables() (names []string) {
+	for _, t := range forgottenTables {
+		names = append(names, t.name)
+	}
+	return names
+}
+
 // Traces lists what the state has of a migration, in the order in which it is removed.
 func (s *Store) Traces(ctx context.Context, migration string) (list []store.Trace, err error) {
 	err = pgx.BeginTxFunc(ctx, s.pool, statedb.RepeatableRead, func(tx pgx.Tx) error {
