@@ -67,7 +67,7 @@ func TestForgetLeavesTheHistoryAlone(t *testing.T) {
 		t.Errorf("era %d, %v", era, err)
 	}
 	st, created, err := s.Apply(t.Context(), applied())
-	if err != nil || !created || st.Route != (phases.Route{Phase: phases.Legacy, Epoch: 2}) {
+	if err != nil || !created.Created || st.Route != (phases.Route{Phase: phases.Legacy, Epoch: 2}) {
 		t.Errorf("%+v, %v, %v", st.Route, created, err)
 	}
 	if n, err := s.VerifyHistory(t.Context(), testMigration); n != 3 || err != nil {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/stranglerfig/migrator/internal/oneline"
 	"github.com/stranglerfig/migrator/store"
 )
 
@@ -90,9 +91,9 @@ func (l *Legacy) Writers(ctx context.Context) ([]string, error) {
 		err := row.Scan(&application, &role)
 		switch {
 		case application == "":
-			return "role " + shown(role), err
+			return "role " + oneline.Escape(role), err
 		default:
-			return shown(application) + " (role " + shown(role) + ")", err
+			return oneline.Escape(application) + " (role " + oneline.Escape(role) + ")", err
 		}
 	})
 	if err != nil {
