@@ -187,7 +187,7 @@ func TestChangedRowsAreCounted(t *testing.T) {
 	}
 }
 
-// TestAnIdleInstanceReportsOnce: an instance that has nothing to report is told from one that
+// TestAnIdleInstanceReportsOnce: an instance that has nothing to report differs from one that
 // can't report.
 func TestAnIdleInstanceReportsOnce(t *testing.T) {
 	t.Parallel()

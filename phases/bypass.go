@@ -52,12 +52,12 @@ func (b *Bypass) Describe() string {
 	return text
 }
 
-// lookHint is the remedy where nobody looks at legacy's counters.
+// lookHint is the remedy where no process looks at legacy's counters.
 var lookHint = hint.Hint{Do: hint.ReconcileRun, Text: "which looks at them, as every command does that opens both stores; the daemon does so all the time"}
 
 // BypassHint is the remedy.
 func BypassHint() hint.Hint {
-	return hint.Hint{Text: "make every program that writes the table use dual, or stop it; then reconcile with --repair copies what it wrote. If another way copies it, give gates.bypass.off that as its reason"}
+	return hint.Hint{Text: "make every program that writes the table use dual, or stop it; then a reconcile that repairs copies what it wrote. If another way copies it, give gates.bypass.off that as its reason"}
 }
 
 // Compared reports whether writes of the phase are compared with legacy's counters: legacy takes

@@ -28,7 +28,7 @@ type Reconciler struct {
 	Jobs    Jobs // shares the work with other processes; nil: this process does all of it, and an interrupted run can't be resumed
 	Compare *record.Comparer
 	// Bypass says what writes of legacy no instance of the application has made; "": none are known.
-	// It is asked where so much differs that nothing is repaired, and may take a minute. nil: nobody
+	// It is asked where so much differs that nothing is repaired, and may take a minute. nil: no process
 	// counts them.
 	Bypass func(ctx context.Context) string
 	// OnAhead is called before a repair raises legacy's era; see repair.Repairer.

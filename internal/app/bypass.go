@@ -6,7 +6,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/stranglerfig/migrator/dual/telemetry"
 	"github.com/stranglerfig/migrator/internal/judge"
 	"github.com/stranglerfig/migrator/internal/sleep"
 	"github.com/stranglerfig/migrator/internal/state"
@@ -88,15 +87,13 @@ func (j *Job) WatchBypass(ctx context.Context) (look BypassLook, err error) {
 		sample.Changes = samples[n-1].Changes + changes
 		next.Judged += phases.Duration(after.Now.Sub(samples[n-1].At))
 	} else {
-		samples = nil // what was counted until now can't be told from what was reported
+		samples = nil // what was counted until now can't be compared with what was reported
 	}
 	news := ""
 	samples = append(samples, sample)
-	var buckets []telemetry.Bucket
-	if len(samples) > 1 {
-		if buckets, err = j.State.Counted(ctx, name, samples[0].At); err != nil {
-			return look, err
-		}
+	buckets, err := j.State.Counted(ctx, name, samples[0].At)
+	if err != nil {
+		return look, err
 	}
 	limit := j.Config.Settings().Gates.Bypass.Tolerated().Ratio()
 	settle := max(judge.BypassSettle, time.Duration(j.Config.Fleet.Lease)+10*time.Second)

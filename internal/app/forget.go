@@ -107,7 +107,7 @@ func (w *forgetting) look(ctx context.Context, file string) (before bool, err er
 		case !at.IsZero():
 			return true, nil
 		}
-		return false, refuseHint(hint.Hint{Text: "if its state database no longer exists: migrator forget " + name + " --orphan"}, "the state database has no migration %s, and has forgotten none", name)
+		return false, refuseHint(hint.Hint{Do: hint.Forget, Of: []string{name}, Text: "as an orphan, if its state database no longer exists"}, "the state database has no migration %s, and has forgotten none", name)
 	case err != nil:
 		return false, err
 	case w.o.Orphan:
@@ -197,6 +197,7 @@ func (w *forgetting) forget(ctx context.Context, f *Forgotten) (err error) {
 		if err := w.target.Forget(ctx); err != nil {
 			return err
 		}
+		failpoint.Here("forget.target")
 	}
 	if w.legacy != nil {
 		if w.known {

@@ -68,10 +68,10 @@ func Bypass(samples []CountedChanges, buckets []telemetry.Bucket, limit float64,
 	}
 	end, endReported := samples[last], before(samples[last].At)
 	for _, s := range samples[:last] {
-		counted, said := end.Changes-s.Changes, endReported-before(s.At)
-		excess := counted - said - int64(limit*float64(said))
+		counted, claimed := end.Changes-s.Changes, endReported-before(s.At)
+		excess := counted - claimed - int64(limit*float64(claimed))
 		if excess-slack >= found.Least { // of equal ones the latest: when they began
-			found = Bypassed{Least: excess - slack, Most: max(counted-said, 0) + slack, Since: s.At, Upto: last}
+			found = Bypassed{Least: excess - slack, Most: max(counted-claimed, 0) + slack, Since: s.At, Upto: last}
 		}
 	}
 	return found, found.Least >= bypassLeast

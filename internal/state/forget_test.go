@@ -13,7 +13,7 @@ import (
 )
 
 // TestForgetLeavesTheHistoryAlone: of every table that refers to a migration, the rows go, but for
-// those that nobody may delete. A later table that is left out of the list fails here.
+// those that no role may delete. A later table that is left out of the list fails here.
 func TestForgetLeavesTheHistoryAlone(t *testing.T) {
 	t.Parallel()
 	s, url := open(t)

@@ -43,7 +43,7 @@ func (f *legacyForgetter) refusal(attempt *string, aside int64) (fence, kept err
 		fence = hint.Errorf(h, "the fence of attempt %s is raised: legacy refuses writes until it is lifted", *attempt)
 	}
 	if aside > 0 && !f.o.SetAside {
-		kept = hint.Errorf(hint.Hint{Text: "bring them in, or drop them with --drop-set-aside"},
+		kept = hint.Errorf(hint.Hint{Text: "bring them in and delete them there, or forget them too"},
 			"%d records that a rollback set aside are in the table migrator_legacy.set_aside", aside)
 	}
 	return fence, kept

@@ -46,7 +46,7 @@ func (l *Legacy) refuseSharing(ctx context.Context, db queryer) error {
 }
 
 func sharingRemedy(other string) hint.Hint {
-	return hint.Hint{Do: hint.Forget, Of: []string{other}, Text: "if that migration is complete or was given up; with --orphan if its state database no longer exists"}
+	return hint.Hint{Do: hint.Forget, Of: []string{other}, Text: "if that migration is complete or was given up; as an orphan if its state database no longer exists"}
 }
 
 // checkSharing reports another migration of the table.

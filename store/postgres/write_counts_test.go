@@ -91,7 +91,7 @@ func TestWritersAreNamed(t *testing.T) {
 	d.exec(`CREATE TABLE products (id int8 PRIMARY KEY)`)
 	l := d.legacy(testConfig("products"))
 	if names, err := l.Writers(d.ctx); err != nil || len(names) != 0 {
-		t.Errorf("nobody writes: %q, %v", names, err)
+		t.Errorf("no session writes: %q, %v", names, err)
 	}
 	tx, err := d.pool.Begin(d.ctx)
 	d.ok(err)

@@ -7,7 +7,6 @@ import (
 	"strings"
 	"sync/atomic"
 
-	"github.com/stranglerfig/migrator/internal/failpoint"
 	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/record"
 	"github.com/stranglerfig/migrator/store"
@@ -109,10 +108,8 @@ func (f *forgetter) Forget(ctx context.Context) error {
 			return fmt.Errorf("remove the versions from Redis: %w", err)
 		}
 	}
-	failpoint.Here("redis.forget.versions")
 	if err := f.t.evictOwners(ctx, own); err != nil {
 		return fmt.Errorf("remove the migration from Redis: %w", err)
 	}
-	failpoint.Here("redis.forget.marks")
 	return nil
 }

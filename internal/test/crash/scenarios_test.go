@@ -47,7 +47,7 @@ func scenarios() map[string]scenario {
 		from: "filled", line: "forget customers --yes --delete-records",
 		again: []string{"forget customers --yes --delete-records", "forget customers --yes", "apply"}, to: phases.Legacy, fresh: true,
 	}
-	each(forget, "state.forget.begun", "forget.records", "redis.forget.versions", "redis.forget.marks", "forget.era", "postgres.forget.legacy", "state.forget.committed")
+	each(forget, "state.forget.begun", "forget.records", "forget.target", "forget.era", "postgres.forget.legacy", "state.forget.committed")
 	forget.from, forget.file, forget.setup = "init", "purge.yaml", (*place).oldTombstones
 	each(forget, "postgres.forget.target")
 

@@ -148,7 +148,7 @@ func TestForgetAnOrphan(t *testing.T) {
 	o := forgetting(t)
 	o.SQL(o.State, `DROP SCHEMA migrator CASCADE`)
 	o.Does("init")
-	if code, _, errs := o.Try("forget", "items", "--yes"); code != clitest.Usage || !strings.Contains(errs, "--orphan") {
+	if code, _, errs := o.Try("forget", "items", "--yes"); code != clitest.Usage || !strings.Contains(errs, "as an orphan") {
 		t.Errorf("exit code %d: %s", code, errs)
 	}
 	if code, out, _ := o.Try("apply"); code != clitest.Usage || !strings.Contains(out, "belong to another migration: items@") {
