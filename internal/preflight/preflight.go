@@ -28,7 +28,7 @@ type Report struct {
 type Preflight struct {
 	Config *migration.Config // nil: there is no migration file
 	// TakeOver accepts that the target's keys are another migration's.
-	TakeOver bool
+	TakeOver    bool
 	SecretFiles []string // that the settings and the migration file name
 	// StateURL returns the state database's URL, or why it is not known.
 	StateURL func() (string, error)
