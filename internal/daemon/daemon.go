@@ -67,19 +67,7 @@ func (d *Daemon) Run(ctx context.Context, listener net.Listener) error {
 func (d *Daemon) lead(ctx context.Context, m *Migration) error {
 	name := m.Config.Name
 	log := d.Log.With("migration", name)
-	maintainer := &Maintainer{
-		Migration: name, State: d.State,
-		Log: d.Log,
-		Budget: func(ctx context.Context) (time.Duration, error) {
-			applied, err := app.Applied(ctx, d.State, name)
-			if err != nil {
-				return 0, err
-			}
-			return applied.Timing().MaintenanceBudget(), nil
-		},
-		Open:          func(ctx context.Context) (Stores, error) { return openStores(ctx, d.State, m, log) },
-		MaintainState: stateMaintenance(d.State, name, d.Log),
-	}
+	maintainer := d.maintainer(m, log)
 	engine := d.engine(m)
 	schedule := d.schedule(m, log)
 	sender := &notify.Sender{Outbox: outbox.New(d.State.Pool(), name), Webhooks: func() []migration.Webhook { return m.now().Webhooks }, Log: log}
@@ -100,6 +88,24 @@ func (d *Daemon) lead(ctx context.Context, m *Migration) error {
 		return nil
 	}
 	return err
+}
+
+// maintainer works by the applied migration file.
+func (d *Daemon) maintainer(m *Migration, log *slog.Logger) *Maintainer {
+	name := m.Config.Name
+	return &Maintainer{
+		Migration: name, State: d.State,
+		Log: d.Log,
+		Budget: func(ctx context.Context) (time.Duration, error) {
+			applied, err := app.Applied(ctx, d.State, name)
+			if err != nil {
+				return 0, err
+			}
+			return applied.Timing().MaintenanceBudget(), nil
+		},
+		Open:          func(ctx context.Context) (Stores, error) { return openStores(ctx, d.State, m, log) },
+		MaintainState: stateMaintenance(d.State, name, d.Log),
+	}
 }
 
 // engine evaluates the applied migration file. From the file on this machine it takes the
