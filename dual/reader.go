@@ -34,9 +34,10 @@ type ReaderConfig[K comparable, V any] struct {
 	// costs no allocation, so give that client a short timeout.
 	TargetTimeout time.Duration
 	// ShadowPercent is the share of reads that are also made on the other store
-	// in cutover and grace (100: 1 %). In dual-read the route decides.
+	// in cutover and grace (100: 1 %), where the migration file does not set it
+	// (phases.cutover.shadow, phases.grace.shadow). In dual-read the route decides.
 	ShadowPercent phases.Percent
-	NoShadow      bool          // no shadow reads in cutover and grace
+	NoShadow      bool          // no shadow reads in cutover and grace, where the migration file does not set a share
 	ShadowTimeout time.Duration // of one read of the other store (1s)
 	MaxShadows    int           // at once; more are dropped and counted (64)
 	RecheckPause  time.Duration // before each recheck of a difference (100ms)
@@ -109,6 +110,14 @@ func NewReader[K comparable, V any](c ReaderConfig[K, V]) (*Reader[K, V], error)
 	return r, nil
 }
 
+// compared is the share of reads that are compared in cutover and grace.
+func (r *Reader[K, V]) compared(p *pin) phases.Percent {
+	if share, set := p.h.route.Shadow.Percent(); set {
+		return share
+	}
+	return r.set.ShadowPercent
+}
+
 // Get reads one record. Errors are the stores' own, and ErrLeft.
 func (r *Reader[K, V]) Get(ctx context.Context, key K) (value V, found bool, err error) {
 	var p pin
@@ -126,7 +135,7 @@ func (r *Reader[K, V]) Get(ctx context.Context, key K) (value V, found bool, err
 		return r.legacyShadowed(ctx, &p, key, p.h.route.Percent)
 	case phases.ReadsSplit:
 		if !p.h.route.Percent.Takes(xxhash.Sum64String(string(r.set.Key(key)))) {
-			return r.legacyShadowed(ctx, &p, key, r.set.ShadowPercent)
+			return r.legacyShadowed(ctx, &p, key, r.compared(&p))
 		}
 		return r.fromTarget(ctx, &p, key)
 	case phases.ReadsTarget:
@@ -207,7 +216,7 @@ func (r *Reader[K, V]) fromTarget(ctx context.Context, p *pin, key K) (value V, 
 			return r.fallback(ctx, p, key, readDegraded)
 		}
 	}
-	shadow := p.sampled(r.set.ShadowPercent)
+	shadow := p.sampled(r.compared(p))
 	entry, err := r.askTarget(ctx, p, key)
 	switch {
 	// [lease-after-read]: a process that was suspended between the two would otherwise return a

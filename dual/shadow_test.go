@@ -181,3 +181,39 @@ func TestSampleIsAboutThePercentage(t *testing.T) {
 		}
 	})
 }
+
+// TestTheRoutesShareRules: in cutover and grace the route's share replaces the program's, also one
+// that the program doesn't compare by, in an instance that runs.
+func TestTheRoutesShareRules(t *testing.T) {
+	t.Parallel()
+	for name, of := range map[string]struct {
+		built func(*ReaderConfig[int, int])
+		share phases.Shadow
+		want  uint64
+	}{
+		"none is set, all by the program":     {shadowing(nil), 0, 10},
+		"none is set, nothing by the program": {nil, 0, 0},
+		"zero, all by the program":            {shadowing(nil), phases.SetShadow(0), 0},
+		"all, nothing by the program":         {nil, phases.SetShadow(phases.All), 10},
+	} {
+		for _, phase := range []phases.Phase{phases.Cutover, phases.Grace} {
+			bubble(t, name+", "+string(phase), func(t *testing.T) {
+				f := newFleet(route(phase))
+				p := newTestInstance(t, f, newTarget(), newLegacy(), adjust{reader: of.built})
+				apart(p, 10)
+				f.mu.Lock()
+				f.route.Shadow = of.share
+				f.route.Epoch++
+				f.mu.Unlock()
+				tick(time.Minute) // it renews
+				for key := range 10 {
+					p.get(key)
+					tick(time.Second)
+				}
+				if s := p.Stats(); s.Shadows != of.want {
+					t.Errorf("%d of 10 reads were compared, want %d", s.Shadows, of.want)
+				}
+			})
+		}
+	}
+}

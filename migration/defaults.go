@@ -38,7 +38,7 @@ func (m *Config) Defaults() {
 	set(&p.Grace.For, d.Grace.For)
 	set(&p.Retain.For, d.Retain.For)
 	set(&p.Approval.Expires, d.Approval.Expires)
-	for _, r := range []*phases.Ramp{&p.DualRead, &p.Cutover} {
+	for _, r := range []*phases.Ramp{&p.DualRead, &p.Cutover.Ramp} {
 		if r.Auto == nil {
 			yes := true
 			r.Auto = &yes

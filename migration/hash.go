@@ -27,7 +27,7 @@ func (m *Config) Public() ([]byte, error) {
 // compared and written, and what a step requires.
 //
 // It leaves out what may be tuned beside a running migration: URLs (so a password can be
-// changed), what only its store knows to be tunable (legacy's standbys), prometheus, webhooks, runbook, phases' auto, fleet, backfill, and of
+// changed), what only its store knows to be tunable (legacy's standbys), prometheus, webhooks, runbook, phases' auto and shadow, fleet, backfill, and of
 // reconcile all but pause and rereads; of the rules show, the wording of ignore, and
 // their order.
 //
@@ -38,6 +38,7 @@ func (m *Config) Hash() string {
 	what.Fleet, what.Backfill = Fleet{}, Backfill{}
 	what.Reconcile = Reconcile{Pause: m.Reconcile.Pause, Rereads: m.Reconcile.Rereads}
 	what.Phases.DualRead.Auto, what.Phases.Cutover.Auto = nil, nil
+	what.Phases.Cutover.Shadow, what.Phases.Grace.Shadow = 0, 0
 	what.Compare = nil
 	for _, r := range m.Compare {
 		r.Show = false

@@ -111,7 +111,7 @@ reconcile: {pause: 0s, sample: 0.5, max_repairs: 0}
 		{"a precision", m.Compare[1].Precision, record.Precision(time.Millisecond)},
 		{"a zero that is given", m.Phases.ShadowWrite.For, dur(0)},
 		{"part of a phase", m.Phases.DualRead, phases.Ramp{Steps: d.DualRead.Steps, Over: dur(time.Hour), Auto: d.DualRead.Auto}},
-		{"percentages as numbers and texts", m.Phases.Cutover, phases.Ramp{Steps: []phases.Percent{100, 500, 3725, phases.All}, Over: d.Cutover.Over, Auto: d.Cutover.Auto}},
+		{"percentages as numbers and texts", m.Phases.Cutover.Ramp, phases.Ramp{Steps: []phases.Percent{100, 500, 3725, phases.All}, Over: d.Cutover.Over, Auto: d.Cutover.Auto}},
 		{"an empty phase", m.Phases.Grace, d.Grace},
 		{"false", *m.Phases.Retain.Reversible, false},
 		{"the rest of retain", m.Phases.Retain.For, d.Retain.For},

@@ -47,6 +47,13 @@ func Show(m *Config) ([]byte, error) {
 
 // encode is the YAML node of a value; nil if it is not shown.
 func encode(v reflect.Value) (*yaml.Node, error) {
+	if s, ok := v.Interface().(phases.Shadow); ok {
+		p, set := s.Percent()
+		if !set {
+			return nil, nil
+		}
+		return encode(reflect.ValueOf(p))
+	}
 	if p, ok := v.Interface().(phases.Percent); ok {
 		if p%100 == 0 {
 			return plain("!!int", p.String()), nil

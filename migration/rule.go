@@ -40,7 +40,7 @@ func RuleOf(key string) Rule {
 		return Moves
 	case within("reconcile.pause", "reconcile.rereads"):
 		return Bound
-	case within("fleet", "backfill", "reconcile", "compare.show", "phases.dual_read.auto", "phases.cutover.auto"):
+	case within("fleet", "backfill", "reconcile", "compare.show", "phases.dual_read.auto", "phases.cutover.auto", "phases.cutover.shadow", "phases.grace.shadow"):
 		return Tuned
 	default:
 		return Bound

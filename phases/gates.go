@@ -174,12 +174,16 @@ func gatePaused(e Snapshot) GateResult {
 	return g
 }
 
-// gateSoak counts from the last change of route: time on another route proves
-// nothing for this one.
+// gateSoak counts from the last change of route: time on another route proves nothing for this
+// one. Another share of compared reads is no other route in this: without a ramp it counts from
+// when the phase was entered.
 func gateSoak(s Settings, e Snapshot) GateResult {
-	need := s.Soak(e.Status.Route)
-	due := e.Status.RouteSince.Add(need)
-	g := GateResult{Gate: "soak-time", Verdict: Pass, Detail: fmt.Sprintf("%s on %s, %s needed", Duration(e.Now.Sub(e.Status.RouteSince).Round(time.Second)), e.Status.Route, Duration(need))}
+	need, since := s.Soak(e.Status.Route), e.Status.RouteSince
+	if e.Status.Route.Phase == Grace {
+		since = e.Status.PhaseSince
+	}
+	due := since.Add(need)
+	g := GateResult{Gate: "soak-time", Verdict: Pass, Detail: fmt.Sprintf("%s on %s, %s needed", Duration(e.Now.Sub(since).Round(time.Second)), e.Status.Route, Duration(need))}
 	if e.Now.Before(due) {
 		g.Verdict, g.Due = Inconclusive, due
 	}

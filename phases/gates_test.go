@@ -137,7 +137,8 @@ func TestGateVerdicts(t *testing.T) {
 		{"just in time", dualRead, toCutover, func(e *Snapshot) { e.Status.RouteSince = noon.Add(-56 * time.Hour) }, "soak-time", Pass, ""},
 		{"time on an earlier step does not count", Route{Phase: Cutover, Percent: 100}, Route{Phase: Cutover, Percent: 500}, func(e *Snapshot) { e.Status.RouteSince = noon }, "soak-time", Inconclusive, ""},
 		{"legacy needs no stay", Route{Phase: Legacy}, Route{Phase: ShadowWrite}, func(e *Snapshot) { e.Status.RouteSince = noon }, "soak-time", Pass, ""},
-		{"grace is long", grace, Route{Phase: Retain}, func(e *Snapshot) { e.Status.RouteSince = noon.Add(-29 * 24 * time.Hour) }, "soak-time", Inconclusive, "30d needed"},
+		{"grace is long", grace, Route{Phase: Retain}, func(e *Snapshot) { e.Status.PhaseSince = noon.Add(-29 * 24 * time.Hour) }, "soak-time", Inconclusive, "30d needed"},
+		{"another share of compared reads in grace", grace, Route{Phase: Retain}, func(e *Snapshot) { e.Status.RouteSince = noon }, "soak-time", Pass, ""},
 		{"retain is longer", Route{Phase: Retain}, Route{Phase: Complete}, func(e *Snapshot) { e.Status.RouteSince = noon.Add(-89 * 24 * time.Hour) }, "soak-time", Inconclusive, "90d needed"},
 
 		{"legacy's counters were never looked at", Route{Phase: ShadowWrite}, dualRead, func(e *Snapshot) { e.Bypass = nil }, "bypass", NoData, "have not been looked at"},

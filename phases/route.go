@@ -8,6 +8,9 @@ type Route struct {
 	Phase   Phase   `json:"phase"`
 	Percent Percent `json:"percent"` // in dual-read: of reads; in cutover: of keys; 0 elsewhere
 	Epoch   int64   `json:"epoch"`
+	// Shadow is the share of reads that are compared in cutover and grace, as the migration file
+	// sets it: the state gives it, as it gives Epoch. In dual-read Percent is that share.
+	Shadow Shadow `json:"shadow,omitzero"`
 }
 
 // String reads "cutover 25 %".

@@ -15,17 +15,29 @@ type Settings struct {
 
 // Schedule is each phase's shortest duration and ramp, and the approvals.
 type Schedule struct {
-	ShadowWrite Stay     `yaml:"shadow_write" json:"shadow_write,omitzero" jsonschema_description:"Writes reach the target in the background"`
-	DualRead    Ramp     `yaml:"dual_read" json:"dual_read,omitzero" jsonschema_description:"Writes are acknowledged when both stores have them; a share of reads is compared"`
-	Cutover     Ramp     `yaml:"cutover" json:"cutover,omitzero" jsonschema_description:"The target answers for a share of keys"`
-	Grace       Stay     `yaml:"grace" json:"grace,omitzero" jsonschema_description:"The target answers, legacy is still written"`
-	Retain      Retained `yaml:"retain" json:"retain,omitzero" jsonschema_description:"Legacy is fenced and kept"`
-	Approval    Approver `yaml:"approval" json:"approval,omitzero" jsonschema_description:"Who decides"`
+	ShadowWrite Stay         `yaml:"shadow_write" json:"shadow_write,omitzero" jsonschema_description:"Writes reach the target in the background"`
+	DualRead    Ramp         `yaml:"dual_read" json:"dual_read,omitzero" jsonschema_description:"Writes are acknowledged when both stores have them; a share of reads is compared"`
+	Cutover     ComparedRamp `yaml:"cutover" json:"cutover,omitzero" jsonschema_description:"The target answers for a share of keys"`
+	Grace       ComparedStay `yaml:"grace" json:"grace,omitzero" jsonschema_description:"The target answers, legacy is still written"`
+	Retain      Retained     `yaml:"retain" json:"retain,omitzero" jsonschema_description:"Legacy is fenced and kept"`
+	Approval    Approver     `yaml:"approval" json:"approval,omitzero" jsonschema_description:"Who decides"`
 }
 
 // Stay is a phase without a ramp.
 type Stay struct {
 	For Duration `yaml:"for" json:"for,omitempty" jsonschema_description:"Shortest stay, such as 24h or 30d"`
+}
+
+// ComparedStay is a phase without a ramp in which reads are compared.
+type ComparedStay struct {
+	Stay
+	Shadow Shadow `yaml:"shadow" json:"shadow,omitzero" jsonschema_description:"Share of reads that are compared with the other store, in per cent; 0: none; empty: the application's own (1 unless it sets another)"`
+}
+
+// ComparedRamp is a phase with percentages of keys, in which reads are compared.
+type ComparedRamp struct {
+	Ramp
+	Shadow Shadow `yaml:"shadow" json:"shadow,omitzero" jsonschema_description:"Share of reads that are compared with the other store, in per cent; 0: none; empty: the application's own (1 unless it sets another)"`
 }
 
 // Ramp is a phase with percentages.
@@ -69,8 +81,8 @@ func DefaultSettings() Settings {
 	schedule := Schedule{
 		ShadowWrite: Stay{For: day},
 		DualRead:    Ramp{Steps: []Percent{100, 500, 1000, 2500, 5000, All}, Over: 14 * day, Auto: &auto},
-		Cutover:     Ramp{Steps: []Percent{100, 500, 2500, 5000, All}, Over: 5 * day, Auto: &auto},
-		Grace:       Stay{For: 30 * day},
+		Cutover:     ComparedRamp{Ramp: Ramp{Steps: []Percent{100, 500, 2500, 5000, All}, Over: 5 * day, Auto: &auto}},
+		Grace:       ComparedStay{Stay: Stay{For: 30 * day}},
 		Retain:      Retained{For: 90 * day, Reversible: &yes},
 		Approval:    Approver{Expires: day, For: []Phase{Cutover, Retain, Complete}, TwoPeople: []Phase{Complete}},
 	}

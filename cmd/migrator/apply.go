@@ -84,6 +84,8 @@ func (c *cli) printApplied(a app.ApplyResult) {
 		c.printf("  accepted the parts of legacy's table, which had changed\n")
 	}
 	switch {
+	case a.NewEpoch && !a.EvidenceVoid:
+		c.printf("Epoch %d began: instances compare the new share of reads from their next renewal on. Gates count from here, and before the next phase a full reconcile and approvals are due again.\n", a.Status.Route.Epoch)
 	case a.EvidenceVoid:
 		c.printf("Older evidence is void: a full reconcile and approvals are due again.\n")
 	case len(a.Changes) > 0:

@@ -261,7 +261,7 @@ func keyType(t reflect.Type, tag, name string) string {
 		return strings.Join(words, ", ")
 	case t == reflect.TypeFor[phases.Duration](), t == reflect.TypeFor[record.Precision]():
 		return "duration"
-	case t == reflect.TypeFor[phases.Percent]():
+	case t == reflect.TypeFor[phases.Percent](), t == reflect.TypeFor[phases.Shadow]():
 		return "percentage"
 	case t == reflect.TypeFor[phases.Phase]():
 		return "phase"

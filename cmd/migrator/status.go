@@ -115,6 +115,9 @@ func (c *cli) printStatus(s app.Status) {
 	if st.LastCause != "" {
 		c.printf("  last       %s by %s%s\n", st.LastCause, st.LastActor, reasonSuffix(st.LastReason))
 	}
+	if share, set := st.Route.Shadow.Percent(); set {
+		c.printf("  compared   %s %% of reads, by the migration file\n", share)
+	}
 	if st.Attempt != "" && (st.Route.Phase == phases.Grace || st.Route.Phase.Passing()) {
 		c.printf("  %s\n", c.paint(c.out, red, "fence      legacy may refuse writes, and writes may fail: a command moves authority, or was interrupted"))
 		c.printf("             try: migrator phase advance, which resumes it, or migrator phase rollback --to grace --yes, which undoes it\n")

@@ -83,13 +83,13 @@ func (f *Fleet) oneTrip(ctx context.Context, g *dual.Grant, fill func(b *pgx.Bat
 	// A move waits for this transaction and sees its rows, or this transaction reads the route that
 	// the move has committed.
 	b.Queue(statedb.TurnstileShared, f.migration)
-	b.Queue(`SELECT phase, percent, epoch, lease_ms, renew_ms, fence_era, reversible, config_hash
-		FROM migrator.migrations WHERE name = $1 FOR SHARE`, f.migration).Query(func(rows pgx.Rows) error {
+	b.Queue(`SELECT m.phase, m.percent, m.epoch, `+statedb.ShadowSQL+`, m.lease_ms, m.renew_ms, m.fence_era, m.reversible, m.config_hash
+		FROM migrator.migrations m WHERE m.name = $1 FOR SHARE`, f.migration).Query(func(rows pgx.Rows) error {
 		if found = rows.Next(); !found {
 			return rows.Err()
 		}
 		var lease, renew int64
-		err := rows.Scan(&g.Route.Phase, &g.Route.Percent, &g.Route.Epoch, &lease, &renew, &g.FenceEra, &g.Reversible, &g.ConfigHash)
+		err := rows.Scan(&g.Route.Phase, &g.Route.Percent, &g.Route.Epoch, statedb.ScanShadow(&g.Route.Shadow), &lease, &renew, &g.FenceEra, &g.Reversible, &g.ConfigHash)
 		g.TTL, g.Renew = f.timing(lease, renew)
 		return err
 	})

@@ -18,6 +18,7 @@ type ApplyResult struct {
 	Changes      []state.KeyChange `json:"changes"`       // the keys whose values were stored; empty: nothing differed
 	Columns      bool              `json:"columns"`       // legacy's columns had changed
 	Parts        bool              `json:"parts"`         // the parts of legacy's table had changed, and are accepted
+	NewEpoch     bool              `json:"new_epoch"`     // the share of compared reads changed, which is part of the route
 	EvidenceVoid bool              `json:"evidence_void"` // what was measured and approved before opens no gate any more
 	Status       phases.Status     `json:"status"`
 }
@@ -70,7 +71,8 @@ func Apply(ctx context.Context, st *state.Store, m *migration.Config, takeOver b
 	if a.Status, stored, err = st.Apply(ctx, file); err != nil {
 		return a, err
 	}
-	a.Created, a.Changes, a.Columns, a.EvidenceVoid = stored.Created, stored.Changes, stored.Columns, stored.Void
+	a.Created, a.Changes, a.Columns = stored.Created, stored.Changes, stored.Columns
+	a.NewEpoch, a.EvidenceVoid = stored.Epoch, stored.Void
 	failpoint.Here("apply.recorded")
 	if w, ok := legacy.(store.PartWatcher); ok {
 		parts, err := w.Parts(ctx)

@@ -75,6 +75,7 @@ type keyChange struct {
 //	schedule  the times that the daemon's schedule reads
 //	keep      the file by which the daemon prunes, and commands count coverage
 //	grant     what a running instance's next renewal gets
+//	route     the route of a running instance's next renewal, of a new epoch, in the key's phase
 //	file      what the daemon reads from its own file at each use
 //	opened    what the daemon reads from its own file when it opens the stores
 //	restart   nothing before the application's next start reads it: apply stores it, and says so
@@ -96,7 +97,7 @@ func keyChanges() map[string]keyChange {
 		"compare.tolerance": {value: "0.5", with: map[string]any{"compare.precision": nil, "compare.path": "/price"}}, "compare.precision": {value: "1s"}, "compare.show": {value: true},
 
 		"phases.shadow_write.for": {value: "2h"}, "phases.dual_read.steps": {value: []int{7, 100}}, "phases.dual_read.over": {value: "2h"}, "phases.dual_read.auto": {value: false},
-		"phases.cutover.steps": {value: []int{7, 100}}, "phases.cutover.over": {value: "2h"}, "phases.cutover.auto": {value: false},
+		"phases.cutover.steps": {value: []int{7, 100}}, "phases.cutover.over": {value: "2h"}, "phases.cutover.shadow": {value: 0, seen: "route"}, "phases.grace.shadow": {value: 7, seen: "route"}, "phases.cutover.auto": {value: false},
 		"phases.grace.for": {value: "2h"}, "phases.retain.for": {value: "2h"}, "phases.retain.reversible": {value: false, seen: "status"},
 		"phases.approval.role": {value: "nobody_has_it", seen: "decider"}, "phases.approval.expires": {value: "2h"}, "phases.approval.for": {value: []string{"grace"}},
 		"phases.approval.two_people": {value: []string{"retain"}},
@@ -238,15 +239,15 @@ func edited(file, path string, value any) string {
 // keysWorld is a migration in dual-read with one daemon and one instance, none of which restarts.
 type keysWorld struct {
 	*testing.T
-	st       *state.Store
-	path     string
-	m        *Migration
-	schema   []byte
-	engine   *engineRun
-	keeper   *maintenance
-	schedule *Schedule
-	fleet    *pgfleet.Fleet
-	grant    dual.Grant
+	st         *state.Store
+	path       string
+	m          *Migration
+	schema     []byte
+	engine     *engineRun
+	maintainer *maintenance
+	schedule   *Schedule
+	fleet      *pgfleet.Fleet
+	grant      dual.Grant
 }
 
 func (w *keysWorld) check(err error) {
@@ -282,10 +283,10 @@ func (w *keysWorld) observe(by string) []byte {
 		seen = document(&migration.Config{Phases: s.Schedule, Gates: s.Gates, Triggers: s.Triggers})
 	case "job", "options", "locks", "opened", "limits":
 		if by == "opened" {
-			w.keeper.closeStores() // as after a failure
+			w.maintainer.closeStores() // as after a failure
 		}
-		w.keeper.tick(ctx)
-		opened, ok := w.keeper.stores.(*stores)
+		w.maintainer.tick(ctx)
+		opened, ok := w.maintainer.stores.(*stores)
 		if !ok {
 			w.Fatal("the maintainer has no stores open")
 		}
@@ -372,7 +373,44 @@ func TestEveryKeyActsWithoutRestart(t *testing.T) {
 		if row.seen == "" {
 			row.seen = observerOf(key)
 		}
+		if row.seen == "route" {
+			continue
+		}
 		w.try(base, key, row, before[row.seen])
+	}
+	// In the phases of these keys the others would not all be refused or seen.
+	w.check(w.apply(w.m.Config))
+	for _, to := range []phases.Route{{Phase: phases.Cutover, Percent: phases.All}, {Phase: phases.Grace}} {
+		w.moveTo(to)
+		key := "phases." + string(to.Phase) + ".shadow"
+		w.route(base, key, rows[key])
+	}
+}
+
+// route changes the share of compared reads on the present route: it begins an epoch, with which a
+// running instance gets the share.
+func (w *keysWorld) route(base, key string, row keyChange) {
+	w.Helper()
+	m, err := openstore.Parse(w.path, []byte(edited(base, key, row.value)), nil)
+	w.check(err)
+	w.rule(base, key, m)
+	was := w.grant.Route
+	if !was.Shadow.IsZero() {
+		w.Errorf("%s: the instance has %q before", key, was.Shadow)
+	}
+	w.check(w.apply(m))
+	w.observe("grant")
+	if got := w.grant.Route; got.Phase != was.Phase || got.Percent != was.Percent || got.Epoch != was.Epoch+1 || got.Shadow.String() != fmt.Sprint(row.value) {
+		w.Errorf("%s: the instance is given %+v after %+v", key, got, was)
+	}
+	if n, err := w.st.VerifyHistory(w.Context(), "items"); err != nil || n == 0 {
+		w.Errorf("%s: %v", key, err)
+	}
+	w.check(w.apply(w.m.Config))
+	w.observe("grant") // receives the epoch
+	w.observe("grant") // acknowledges it
+	if got := w.grant.Route; got.Epoch != was.Epoch+2 || !got.Shadow.IsZero() {
+		w.Errorf("%s is gone, and the instance is given %+v", key, got)
 	}
 }
 
@@ -399,14 +437,8 @@ func newKeysWorld(t *testing.T, dir, file, legacyURL string) *keysWorld {
 	w.fleet = pgfleet.New(w.st.Pool(), "items", pgfleet.Options{})
 	w.grant, err = w.fleet.Join(ctx, dual.Identity{Instance: "web"})
 	w.check(err)
-	for _, to := range []phases.Route{{Phase: phases.ShadowWrite}, {Phase: phases.DualRead, Percent: phases.All}} {
-		st, err := w.st.Transition(ctx, "items", func(e phases.Snapshot) (phases.Move, error) {
-			return phases.Move{From: e.Status.Route, To: to, Cause: phases.CauseAdvance}, nil
-		})
-		w.check(err)
-		w.grant, err = w.fleet.Renew(ctx, w.grant.Lease, st.Route.Epoch)
-		w.check(err)
-	}
+	w.moveTo(phases.Route{Phase: phases.ShadowWrite})
+	w.moveTo(phases.Route{Phase: phases.DualRead, Percent: phases.All})
 	d := &Daemon{State: w.st, Migrations: []*Migration{w.m}, Log: slog.New(slog.DiscardHandler)}
 	w.engine = &engineRun{Engine: d.engine(w.m), log: d.Log, stop: func() {}, failures: map[string]string{}}
 	t.Cleanup(func() {
@@ -414,9 +446,20 @@ func newKeysWorld(t *testing.T, dir, file, legacyURL string) *keysWorld {
 		w.engine.sources.Wait()
 	})
 	w.schedule = d.schedule(w.m, d.Log)
-	w.keeper = &maintenance{Maintainer: d.maintainer(w.m, d.Log), log: d.Log, jobs: map[string]*job{}}
-	t.Cleanup(w.keeper.closeStores)
+	w.maintainer = &maintenance{Maintainer: d.maintainer(w.m, d.Log), log: d.Log, jobs: map[string]*job{}}
+	t.Cleanup(w.maintainer.closeStores)
 	return w
+}
+
+// moveTo is an operator's step, which the instance acknowledges.
+func (w *keysWorld) moveTo(to phases.Route) {
+	w.Helper()
+	st, err := w.st.Transition(w.Context(), "items", func(e phases.Snapshot) (phases.Move, error) {
+		return phases.Move{From: e.Status.Route, To: to, Cause: phases.CauseAdvance}, nil
+	})
+	w.check(err)
+	w.grant, err = w.fleet.Renew(w.Context(), w.grant.Lease, st.Route.Epoch)
+	w.check(err)
 }
 
 // try changes one key, applies the file, and compares what is seen with what was seen of the base

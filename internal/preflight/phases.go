@@ -54,7 +54,7 @@ func stay(p phases.Phase, s phases.Settings) (steps string, least phases.Duratio
 	case phases.DualRead:
 		return ramp(s.DualRead)
 	case phases.Cutover:
-		return ramp(s.Cutover)
+		return ramp(s.Cutover.Ramp)
 	case phases.Grace:
 		return "", s.Grace.For
 	case phases.Retain:

@@ -7,11 +7,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/pgfail"
 	"github.com/stranglerfig/migrator/internal/statedb"
 	"github.com/stranglerfig/migrator/migration"
@@ -50,6 +52,8 @@ type Stored struct {
 	Changes []KeyChange
 	// Columns: legacy's columns are not those that were stored before.
 	Columns bool
+	// Epoch: a new epoch began, since the share of compared reads is part of the route.
+	Epoch bool
 	// Void: results bound to the former config hash open no gate any more.
 	Void bool
 }
@@ -81,6 +85,9 @@ func (s *Store) Apply(ctx context.Context, a Applied) (st phases.Status, done St
 		st, err = statedb.ReadStatus(ctx, tx, a.Migration)
 		return err
 	})
+	if err == nil && done.Epoch {
+		s.markSettled(ctx, a.Migration)
+	}
 	return st, done, err
 }
 
@@ -159,11 +166,50 @@ func change(ctx context.Context, tx pgx.Tx, a Applied, lease, renew time.Duratio
 	if err != nil {
 		return done, err
 	}
-	return done, note(ctx, tx, a.Migration, phases.CauseConfig, reasonOf(done), map[string]any{
+	evidence := map[string]any{
 		"before":  map[string]any{"config_hash": before.ConfigHash, "environment": before.Environment, "reversible": before.Reversible},
 		"after":   map[string]any{"config_hash": a.ConfigHash, "environment": a.Environment, "reversible": a.Reversible},
 		"changes": done.Changes, "columns": done.Columns, "evidence_void": done.Void,
+	}
+	if !changesRoute(at, done.Changes) {
+		return done, note(ctx, tx, a.Migration, phases.CauseConfig, reasonOf(done), evidence)
+	}
+	done.Epoch = true
+	return done, sameRoute(ctx, tx, a.Migration, reasonOf(done), evidence)
+}
+
+// changesRoute reports whether the share of compared reads changes on the route, which is part of it:
+// see statedb.ShadowSQL.
+func changesRoute(at phases.Route, changes []KeyChange) bool {
+	return (at.Phase == phases.Cutover || at.Phase == phases.Grace) && slices.ContainsFunc(changes, func(c KeyChange) bool {
+		return c.Key == "phases."+string(at.Phase)+".shadow"
 	})
+}
+
+// sameRoute begins a new epoch of the present phase and percentage, so that every instance learns of the new
+// share. No other move can be in the way of it: instances on either epoch treat the stores alike.
+func sameRoute(ctx context.Context, tx pgx.Tx, migrationName, reason string, evidence any) error {
+	st, err := statedb.ReadStatus(ctx, tx, migrationName)
+	if err != nil {
+		return err
+	}
+	refused := &ChangeRefusedError{Migration: migrationName, Route: st.Route, Changes: []KeyChange{{Key: "phases." + string(st.Route.Phase) + ".shadow"}}}
+	switch {
+	case st.StateLoss != nil: // [loss-blocks]: an epoch above the reported one would hide the loss
+		refused.why, refused.hint = "It begins a new epoch, and "+st.StateLoss.Describe(st.Route), phases.StateLossHint()
+		return refused
+	case st.Attempt != "": // [fence-attempt]: the attempt's own steps compare the epoch
+		refused.why = "It begins a new epoch, and a fence may stand on legacy: it must be passed or lifted first"
+		refused.hint = hint.Hint{Do: hint.RollbackToGrace}
+		return refused
+	}
+	doc, err := json.Marshal(evidence)
+	if err != nil {
+		return err
+	}
+	_, err = tx.Exec(ctx, `SELECT migrator.move($1, $2, $3, $4, $5, $6, $7::jsonb, '', 0)`, migrationName, st.Route.Epoch,
+		string(st.Route.Phase), int32(st.Route.Percent), string(phases.CauseConfig), statedb.CleanText(reason), string(doc))
+	return err
 }
 
 // reasonOf names the changed keys.

@@ -101,3 +101,62 @@ func TestChangesOf(t *testing.T) {
 		t.Error("half a document is compared")
 	}
 }
+
+// TestComparedShareIsPartOfTheRoute: a change of it begins an epoch in its phase alone, and none where
+// an epoch would hide a state loss, or pull the route from under a fence's attempt.
+func TestComparedShareIsPartOfTheRoute(t *testing.T) {
+	t.Parallel()
+	s, _ := open(t)
+	a := applied()
+	apply := func(config string) (phases.Status, state.Stored, error) {
+		a.Config = []byte(config)
+		return s.Apply(t.Context(), a)
+	}
+	const both = `{"name":"products","phases":{"cutover":{"shadow":25},"grace":{"shadow":5}}}`
+	walk(t, s, nil, shadowWrite, dualRead)
+	if st, done, err := apply(both); err != nil || done.Epoch || len(done.Changes) != 2 || !st.Route.Shadow.IsZero() {
+		t.Errorf("dual-read: %+v, %+v, %v", st.Route, done, err)
+	}
+	for _, c := range []struct {
+		to   phases.Route
+		want string
+	}{{cutover, "25"}, {grace, "5"}, {dualRead, ""}, {cutover, "25"}, {grace, "5"}} {
+		walk(t, s, nil, c.to)
+		st, err := s.Status(t.Context(), testMigration)
+		must(t, err)
+		if st.Route.Shadow.String() != c.want {
+			t.Errorf("%s: %q, want %q", c.to, st.Route.Shadow, c.want)
+		}
+	}
+	at, err := s.Status(t.Context(), testMigration)
+	must(t, err)
+	st, done, err := apply(strings.Replace(both, `"shadow":25`, `"shadow":30`, 1)) // of another phase
+	if err != nil || done.Epoch || st.Route != at.Route {
+		t.Errorf("cutover's share in grace: %+v, %+v, %v", st.Route, done, err)
+	}
+	st, done, err = apply(strings.Replace(both, `"shadow":5`, `"shadow":0`, 1))
+	if err != nil || !done.Epoch || done.Void || st.Route.Epoch != at.Route.Epoch+1 || st.Route.Shadow != phases.SetShadow(0) || st.PhaseSince != at.PhaseSince || st.LastCause != "config" {
+		t.Errorf("grace's share in grace: %+v, %+v, %v", st, done, err)
+	}
+	if _, err := s.VerifyHistory(t.Context(), testMigration); err != nil {
+		t.Error(err)
+	}
+
+	refused := func(when string) {
+		t.Helper()
+		var refused *state.ChangeRefusedError
+		if _, done, err := apply(both); !errors.As(err, &refused) || done.Any() && err == nil {
+			t.Errorf("%s: %+v, %v", when, done, err)
+		}
+		now, err := s.Status(t.Context(), testMigration)
+		must(t, err)
+		if now.Route != st.Route || now.StoredHash != st.StoredHash {
+			t.Errorf("%s: %+v, was %+v", when, now.Route, st.Route)
+		}
+	}
+	must(t, s.Intend(t.Context(), testMigration, st.Route, "attempt", func(phases.Snapshot) error { return nil }))
+	refused("an attempt to fence")
+	must(t, s.ForgetAttempt(t.Context(), testMigration, "attempt", "test"))
+	must(t, s.ReportStateLoss(t.Context(), testMigration, "web", phases.Route{Phase: phases.Retain, Epoch: st.Route.Epoch + 7}))
+	refused("a state loss")
+}

@@ -128,6 +128,7 @@ func (s *Store) VerifyHistory(ctx context.Context, migration string) (n int64, e
 				return broken("its previous hash is not that of the entry before it")
 			case e.Hash != entryHash(migration, e):
 				return broken("its content does not match its hash")
+			// Neither has a share of compared reads.
 			case n > 0 && e.From != last.To && (last.Cause != phases.CauseForgotten || e.Cause != phases.CauseCreated):
 				return broken(fmt.Sprintf("it leads from %s (epoch %d), the entry before it to %s (epoch %d)", e.From, e.From.Epoch, last.To, last.To.Epoch))
 			}
@@ -151,7 +152,7 @@ func (s *Store) VerifyHistory(ctx context.Context, migration string) (n int64, e
 		if n != newest {
 			return broken(fmt.Sprintf("entry %d, the newest one written, is missing", newest))
 		}
-		if last.To != st.Route {
+		if present := st.Route; last.To != (phases.Route{Phase: present.Phase, Percent: present.Percent, Epoch: present.Epoch}) {
 			return broken(fmt.Sprintf("the migration is at %s (epoch %d), the last entry leads to %s (epoch %d)", st.Route, st.Route.Epoch, last.To, last.To.Epoch))
 		}
 		return nil

@@ -3,6 +3,7 @@ package statedb
 import (
 	"bytes"
 	"context"
+	"database/sql"
 	"encoding/json"
 	"errors"
 	"strings"
@@ -71,6 +72,27 @@ func UnknownMigration(ctx context.Context, q Querier, migration string) error {
 // server than before.
 const ChangedServer = "the state database is on another server, and may have lost journalled keys: "
 
+// ShadowSQL is the share of compared reads of the route of m, a row of migrations. A change of it
+// in the migration file is a change of route: see Apply of the state.
+const ShadowSQL = `CASE WHEN m.phase IN ('cutover', 'grace') THEN m.config #>> ARRAY['phases', m.phase::text, 'shadow'] END`
+
+// ScanShadow is where a value of ShadowSQL is scanned to.
+func ScanShadow(to *phases.Shadow) sql.Scanner { return (*shadow)(to) }
+
+type shadow phases.Shadow
+
+// Scan implements sql.Scanner. A text that is no share is none: another release wrote it.
+func (s *shadow) Scan(value any) error {
+	*s = 0
+	switch text := value.(type) {
+	case string:
+		_ = (*phases.Shadow)(s).UnmarshalText([]byte(text))
+	case []byte:
+		_ = (*phases.Shadow)(s).UnmarshalText(text)
+	}
+	return nil
+}
+
 // StatusSQL reads the status of migrations.
 //
 // [unclean-mark]: the newest mark of a lease (lost_at). [loss-unclean]: a reported epoch and a
@@ -80,7 +102,7 @@ const ChangedServer = "the state database is on another server, and may have los
 // the state loss. [reclaim-leases]: its leases are over one lease time after the first report.
 const StatusSQL = `
 WITH server AS MATERIALIZED (SELECT migrator.changed_server() AS changed)
-SELECT m.name, m.phase, m.percent, m.epoch, m.phase_since, m.route_since, m.paused, m.config_hash, encode(sha256(convert_to(m.config::text, 'UTF8')), 'hex'),
+SELECT m.name, m.phase, m.percent, m.epoch, ` + ShadowSQL + `, m.phase_since, m.route_since, m.paused, m.config_hash, encode(sha256(convert_to(m.config::text, 'UTF8')), 'hex'),
        (SELECT coalesce(max(e.epoch), 0) FROM migrator.epochs e WHERE e.migration = m.name AND e.phase = 'legacy'),
        greatest((SELECT max(l.lost_at) FROM migrator.leases l WHERE l.migration = m.name AND l.lost_at IS NOT NULL),
                 (SELECT max(e.witnessed_at) FROM migrator.epochs e WHERE e.migration = m.name), m.reclaimed_at, m.unclean_at, CASE WHEN server.changed <> '' THEN clock_timestamp() END),
@@ -126,7 +148,7 @@ func ScanStatus(row pgx.CollectableRow) (st phases.Status, err error) {
 		epoch           *int64
 		since, over     *time.Time
 	}
-	err = row.Scan(&st.Migration, &st.Route.Phase, &st.Route.Percent, &st.Route.Epoch, &st.PhaseSince, &st.RouteSince,
+	err = row.Scan(&st.Migration, &st.Route.Phase, &st.Route.Percent, &st.Route.Epoch, ScanShadow(&st.Route.Shadow), &st.PhaseSince, &st.RouteSince,
 		&st.Paused, &st.ConfigHash, &st.StoredHash, &st.LegacyEpoch, &dirty, &notAfter, &st.Attempt, &st.FenceEra, &st.Reversible,
 		&st.ReturnKeys, &st.ReturnRest, &st.FirstFenceEra, &st.ReturnRate, &st.SetsAside, &st.SetAside, &st.ReturnFinal, &st.JournalKeys, &st.LastCause, &st.LastReason, &st.LastActor, &st.Environment, &st.ReturnJournalLost,
 		&st.AcceptedMissing, &st.Unclean, &st.TargetLost, &seen, &st.TargetDoubted, &st.LegacyChanged,

@@ -56,7 +56,7 @@ func newFixture(t *testing.T) *fixture {
 	}
 	m.Phases.ShadowWrite.For, m.Phases.Grace.For, m.Phases.Retain.For = 0, 0, 0
 	m.Phases.DualRead = phases.Ramp{Steps: []phases.Percent{phases.All}}
-	m.Phases.Cutover = phases.Ramp{Steps: []phases.Percent{5000, phases.All}}
+	m.Phases.Cutover.Ramp = phases.Ramp{Steps: []phases.Percent{5000, phases.All}}
 	m.Phases.Approval.For = nil
 	m.Gates.Off = "a test without traffic"
 	m.Writing.NotAfter = phases.Duration(2 * time.Second)

@@ -280,7 +280,7 @@ func kindOf(t reflect.Type, names map[reflect.Type]string) string {
 		return "time"
 	case reflect.TypeFor[phases.Duration]():
 		return "duration"
-	case reflect.TypeFor[phases.Percent]():
+	case reflect.TypeFor[phases.Percent](), reflect.TypeFor[phases.Shadow]():
 		return "percentage"
 	case reflect.TypeFor[record.Version]():
 		return "version"
