@@ -87,11 +87,30 @@ func gateMeasured(m Measured, e Snapshot) GateResult {
 		g.Detail = fmt.Sprintf("was last evaluated %s ago: %s then (%s)", Duration(e.Now.Sub(newest.At).Round(time.Second)), newest.Verdict, newest.Detail)
 	default:
 		g.Verdict, g.Detail, g.Due, g.Hint = newest.Verdict, newest.Detail, newest.Due, newest.Hint
+		g.Never = newest.Hint.Do == hint.Override
 		if g.Verdict == Pass {
 			g.Hint = hint.Hint{}
 		}
 	}
 	return g
+}
+
+// Overridable returns why the gate can't be overridden in this snapshot; "": it can. What measures
+// operations may be overridden only where it lacks data, and where a full reconcile has compared every
+// record in its place; what it has measured can't be.
+func (g GateResult) Overridable(e Snapshot) (why string, h hint.Hint) {
+	switch g.Gate {
+	case GateConsistency, GateShadowWrites, GateTargetReads, GateAddedLatency:
+	default:
+		return "", h
+	}
+	if g.Verdict != NoData && g.Verdict != Inconclusive {
+		return "only a gate that lacks data can be", g.Hint
+	}
+	if r := gateReconcile(e); r.Verdict != Pass {
+		return "in the place of what it lacks a full reconcile must be clean: " + r.Detail, r.Hint
+	}
+	return "", h
 }
 
 // gateAcknowledged blocks every advance after an automatic rollback until an operator

@@ -28,6 +28,7 @@ type GateResult struct {
 	Detail     string    `json:"detail"`
 	Hint       hint.Hint `json:"hint,omitzero"`        // what helps, if anything does
 	Due        time.Time `json:"due,omitzero"`         // when time alone will open it
+	Never      bool      `json:"never,omitempty"`      // it lacks data, and at the traffic so far it can't get enough
 	Interlock  bool      `json:"interlock"`            // can't be overridden
 	Overridden string    `json:"overridden,omitempty"` // the reason, where the decision maker overrode it
 }

@@ -26,6 +26,7 @@ func commandLines() map[hint.Action]string {
 		hint.Advance:             "migrator phase advance {migration}",
 		hint.AdvanceDryRun:       "migrator phase advance {migration} --dry-run",
 		hint.Approve:             "migrator phase approve {migration} --to {phase}",
+		hint.Override:            "migrator phase advance {migration} --override {gate}='...'",
 		hint.Acknowledge:         "migrator phase acknowledge {migration} --reason '...'",
 		hint.Resume:              "migrator phase resume {migration}",
 		hint.Reclaim:             "migrator phase reclaim --reason '...'",

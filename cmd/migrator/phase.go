@@ -73,7 +73,8 @@ func newAdvance(c *cli) *cobra.Command {
 		Short: "Take the next step, if its gates are open",
 		Long: `Takes the next step: the next percentage of a ramp, or the next phase. Prints each
 gate's verdict and exits with 8 while one is closed. A gate may be overridden with a
-reason, which goes into the history; interlocks may not.
+reason, which goes into the history; interlocks may not. A gate that measures operations
+may be overridden only where it lacks data, and beside a full reconcile that is clean.
 
 The step from grace to retain fences legacy: it refuses writes from then on.`,
 		Args: optionalName,

@@ -23,9 +23,10 @@ type Status struct {
 // NextStep is the next step of an advance, and what it waits for.
 type NextStep struct {
 	To       phases.Route `json:"to"`
-	By       string       `json:"by"`           // who takes it: "schedule" (the daemon) or "person"
-	Due      time.Time    `json:"due,omitzero"` // when the last of the gates that open with time will be open
-	WaitsFor []string     `json:"waits_for"`    // the gates that are closed
+	By       string       `json:"by"`              // who takes it: "schedule" (the daemon) or "person"
+	Due      time.Time    `json:"due,omitzero"`    // when the last of the gates that open with time will be open
+	WaitsFor []string     `json:"waits_for"`       // the gates that are closed
+	Never    []string     `json:"never,omitempty"` // of these, the gates that lack data, and at the traffic so far can't get enough
 }
 
 // ReadStatus reads a migration's status from the state.
@@ -56,6 +57,9 @@ func stepAhead(next phases.Route, s phases.Settings, e phases.Snapshot, gates []
 	}
 	for _, g := range phases.Closed(gates) {
 		n.WaitsFor = append(n.WaitsFor, g.Gate)
+		if g.Never {
+			n.Never = append(n.Never, g.Gate)
+		}
 		if g.Due.After(n.Due) {
 			n.Due = g.Due
 		}

@@ -159,6 +159,9 @@ func (c *Controller) gates(to phases.Route, a Advance, e phases.Snapshot) ([]pha
 		case !e.Decides:
 			return gates, refuse(hint.Hint{Text: "connect to the state database as a member of the role"}, "%s is not a member of the role %s: only its members may override a gate", e.Actor, c.Settings.Approval.Role)
 		default:
+			if why, h := gates[i].Overridable(e); why != "" {
+				return gates, refuse(h, "%s is not overridden: %s (%s)", gates[i].Gate, why, gates[i].Detail)
+			}
 			gates[i].Overridden = reason
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/stranglerfig/migrator/dual/pgfleet"
 	"github.com/stranglerfig/migrator/dual/telemetry"
 	"github.com/stranglerfig/migrator/internal/control"
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/judge"
 	"github.com/stranglerfig/migrator/internal/stats/sketch"
 	"github.com/stranglerfig/migrator/phases"
@@ -111,8 +112,56 @@ func TestAnAdvanceEvaluatesItsGates(t *testing.T) {
 		t.Fatalf("what was counted in another epoch opens the next step: %v", err)
 	}
 	words := control.Advance{Overrides: map[string]string{"consistency": "x", "shadow-writes": "x", "target-reads": "x"}}
-	if step, err := ctl.Advance(b.ctx, words); err != nil || !step.Done {
-		t.Errorf("by a person's word: %+v, %v", step, err)
+	refused := func(what, why string, do hint.Action) {
+		t.Helper()
+		var input *control.InputError
+		_, err := ctl.Advance(b.ctx, words)
+		if h, _ := hint.Of(err); !errors.As(err, &input) || !strings.Contains(err.Error(), why) || h.Do != do {
+			t.Errorf("%s: %v, %s", what, err, h)
+		}
+	}
+	refused("nothing in the place of what they lack", "consistency is not overridden: in the place of what it lacks a full reconcile must be clean", hint.ReconcileFull)
+	// A sample, of another epoch, of another configuration, too old, or with a difference.
+	for what, set := range map[string]string{
+		"a sample": "whole = false", "another epoch": "epoch = epoch - 1", "another configuration": "config_hash = 'other'",
+		"too old": "began_at = began_at - interval '8 days'", "a difference": "differences = 1", "repaired": "repaired = 1", "undecided": "unsettled = 1",
+	} {
+		b.compared(set)
+		refused(what, "in the place of what it lacks", hint.ReconcileFull)
+	}
+	b.compared("")
+	if step, err = ctl.Advance(b.ctx, words); err != nil || !step.Done {
+		t.Fatalf("by a person's word: %+v, %v", step, err)
+	}
+	entries, err := b.state.History(b.ctx, "items", 1)
+	b.check(err)
+	if e := entries[0]; e.Actor == "" || !strings.Contains(string(e.Evidence), `"overridden": "x"`) {
+		t.Errorf("the history has %s: %s", e.Actor, e.Evidence)
+	}
+
+	// What it has measured can't be overridden, whatever a reconcile found.
+	bad := map[telemetry.Series]uint64{{Operation: telemetry.Read, Store: telemetry.Target, Role: telemetry.Serving, Outcome: telemetry.Failed}: 20_000}
+	for range 2 {
+		grant, err = fleet.Renew(b.ctx, grant.Lease, step.To.Epoch)
+		b.check(err)
+	}
+	b.compared("")
+	b.counted(fleet, grant, 2, bad)
+	ctl.Judge = &judge.Judge{State: b.state, Migration: "items", Settings: ctl.Settings}
+	refused("it fails", "target-reads is not overridden: only a gate that lacks data can be", "")
+}
+
+// compared records a full reconcile of the present route that was clean, but for what set says.
+func (b *bench) compared(set string) {
+	b.t.Helper()
+	_, err := b.state.Pool().Exec(b.ctx, `DELETE FROM migrator.reconcile_runs`)
+	b.check(err)
+	_, err = b.state.Pool().Exec(b.ctx, `INSERT INTO migrator.reconcile_runs (migration, epoch, config_hash, whole, two_way, repair, slice, slices, status, began_at, finished_at, checked)
+		SELECT name, epoch, config_hash, true, true, false, 0, 1, 'done', clock_timestamp(), clock_timestamp(), 20 FROM migrator.migrations`)
+	b.check(err)
+	if set != "" {
+		_, err = b.state.Pool().Exec(b.ctx, `UPDATE migrator.reconcile_runs SET `+set)
+		b.check(err)
 	}
 }
 

@@ -24,6 +24,7 @@ const (
 	Advance             Action = "advance"               // take the next step
 	AdvanceDryRun       Action = "advance-dry-run"       // evaluate the gates of the next step
 	Approve             Action = "approve"               // phase, if it is known
+	Override            Action = "override"              // gate: advance without what it would measure
 	Acknowledge         Action = "acknowledge"           // an automatic rollback
 	Resume              Action = "resume"                // a paused migration
 	Reclaim             Action = "reclaim"               // a migration after state loss
@@ -63,7 +64,7 @@ const (
 func Actions() []Action {
 	return []Action{
 		Init, GrantOperator, SetStateURL, Listen, SetMigrationFile, Apply, LiftFence, Doctor, Status, Retry,
-		Advance, AdvanceDryRun, Approve, Acknowledge, Resume, Reclaim, Rollback, RollbackTo, RollbackToGrace, RollbackToLegacy, AcceptMissing, Claim, TakeOver, Forget, Rehearse, SetAside, GateExplain,
+		Advance, AdvanceDryRun, Approve, Override, Acknowledge, Resume, Reclaim, Rollback, RollbackTo, RollbackToGrace, RollbackToLegacy, AcceptMissing, Claim, TakeOver, Forget, Rehearse, SetAside, GateExplain,
 		FleetList, FleetEvict, BackfillRun,
 		ReconcileRun, ReconcileFull, ReconcileRepair, ReconcileFullRepair, ReconcileResume, ReconcileList, ReconcileShow,
 		RunbookVerify, RunbookList, RunbookShow, RunbookRender, RunbookResume, RunbookDecide, RunbookApprove,

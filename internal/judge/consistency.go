@@ -24,6 +24,13 @@ type consistency struct {
 	Limit      float64   `json:"limit"`
 	Confidence float64   `json:"confidence"`
 	Due        time.Time `json:"due,omitzero"`
+
+	// Of all comparisons under this configuration since From, whatever restarted the clock.
+	From     time.Time `json:"from,omitzero"`
+	First    time.Time `json:"first,omitzero"` // the five-minute interval of the first
+	Filled   int       `json:"filled,omitempty"`
+	Seen     int64     `json:"seen,omitempty"`
+	Coverage float64   `json:"coverage,omitempty"`
 }
 
 // consistencySpan returns since when comparisons count, and for how long they must have been
@@ -45,6 +52,19 @@ func consistencyOf(b []telemetry.Bucket, e phases.Snapshot, s phases.Settings) (
 		if one.Ended.After(since) && one.Epoch <= st.Route.Epoch && (st.Route.Phase == phases.DualRead || one.Epoch == st.Route.Epoch) {
 			counted = append(counted, one)
 		}
+	}
+	c.From = since
+	if need >= stats.BucketLength {
+		c.Coverage = g.Coverage.Ratio()
+	}
+	for _, slot := range slots(counted, st.Route.Epoch) {
+		if slot.Config != st.ConfigHash {
+			continue
+		}
+		if c.First.IsZero() {
+			c.First = slot.Start
+		}
+		c.Filled, c.Seen = c.Filled+1, c.Seen+slot.N
 	}
 	if need < stats.BucketLength {
 		c.shortClock(counted, e, need)

@@ -92,6 +92,9 @@ func (in inputs) evaluate() result {
 	case few && !gate && (f.Verdict == phases.Quiet || f.Verdict == phases.Firing):
 		f.Verdict, f.Detail = phases.NoData, fmt.Sprintf("%d samples, %d needed: %s", f.Samples, in.Least, f.Detail)
 	}
+	if !in.Now.Before(in.Begins) && in.Failed == nil {
+		f = in.lacking(f)
+	}
 	if in.Failed != nil && f.Verdict != phases.Pass && f.Verdict != phases.Fail {
 		f.Verdict = phases.Fail
 		f.Detail = fmt.Sprintf("failed %s: %s. Nothing has cleared it since: %s", at(in.Failed.At), in.Failed.Detail, f.Detail)
@@ -103,6 +106,7 @@ func (in inputs) evaluate() result {
 func (in inputs) evaluation(name string, e phases.Snapshot) phases.Evaluation {
 	raw, err := json.Marshal(in)
 	f := in.evaluate()
+	f.Hint = hintOf(f.Hint, name)
 	if err != nil { // a source's own JSON may be invalid
 		f.Verdict, f.Detail = phases.Error, "its inputs can't be recorded: "+err.Error()
 	}
@@ -123,10 +127,19 @@ func Reevaluate(old phases.Evaluation) (phases.Evaluation, error) {
 		return old, fmt.Errorf("the inputs of evaluation %d of %s are of a kind that this release does not know", old.ID, old.Name)
 	}
 	f := in.evaluate()
+	f.Hint = hintOf(f.Hint, old.Name)
 	again := old
 	again.Verdict, again.Detail, again.Hint, again.Due = f.Verdict, f.Detail, f.Hint, f.Due
 	again.Samples, again.Value, again.Bound, again.Limit = f.Samples, f.Value, f.Bound, f.Limit
 	return again, nil
+}
+
+// hintOf names the gate in a hint to override it.
+func hintOf(h hint.Hint, gate string) hint.Hint {
+	if h.Do == hint.Override {
+		h.Of = []string{gate}
+	}
+	return h
 }
 
 func at(t time.Time) string { return "at " + t.UTC().Format(time.RFC3339) }

@@ -35,12 +35,14 @@ const latencyConfidence = 0.999
 
 // addedLatency is the gate on how long a caller of a write waits after legacy has it.
 type addedLatency struct {
-	Durations timings `json:"durations"`
-	Limit     float64 `json:"limit"` // seconds, of the 95th percentile
+	Durations timings   `json:"durations"`
+	Limit     float64   `json:"limit"` // seconds, of the 95th percentile
+	Since     time.Time `json:"since,omitzero"`
 }
 
-func addedLatencyOf(b []telemetry.Bucket, limit phases.Duration) *addedLatency {
+func addedLatencyOf(b []telemetry.Bucket, limit phases.Duration, since time.Time) *addedLatency {
 	return &addedLatency{
+		Since:     since,
 		Durations: timings{telemetry.Latency(b, telemetry.Series{Operation: telemetry.Write, Store: telemetry.Both, Role: telemetry.Added})},
 		Limit:     time.Duration(limit).Seconds(),
 	}

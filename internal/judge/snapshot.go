@@ -56,7 +56,7 @@ func (l Snapshot) Gate(m phases.Measured) phases.Evaluation {
 	case phases.GateTargetReads:
 		in.Failures = failuresOf("reads from the target", own, e, targetReads, g.TargetReads)
 	case phases.GateAddedLatency:
-		in.Added = addedLatencyOf(ofEpoch(l.timed(), e.Status), g.AddedLatency.P95)
+		in.Added = addedLatencyOf(ofEpoch(l.timed(), e.Status), g.AddedLatency.P95, e.Status.RouteSince)
 	case phases.GateDrill:
 		in.Drill = drillOf(e, g.Drill.Within)
 	case phases.GateRunbook:
