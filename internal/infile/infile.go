@@ -42,10 +42,13 @@ func refused(path, format string, args ...any) error {
 var stdin = sync.OnceValues(func() ([]byte, error) { return bounded(Stdin, os.Stdin, Middle) })
 
 // Read reads a regular file of at most limit bytes; of "-" the standard input, of which a second
-// Read returns the same. Its error is an *Error.
+// Read returns the same; of the null device nothing. Its error is an *Error.
 func Read(path string, limit int64) ([]byte, error) {
-	if path == Stdin {
+	switch path {
+	case Stdin:
 		return stdin()
+	case os.DevNull:
+		return nil, nil
 	}
 	// Without O_NONBLOCK opening a pipe waits for its writer.
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
