@@ -124,6 +124,8 @@ func (a *audit) scenario() {
 	a.expect(clitest.Usage, "phase", "reclaim")
 	a.expect(clitest.Done, "phase", "reclaim", "--reason", "test")
 	a.expect(clitest.Done, "legacy", "raise-era")
+	a.expect(clitest.Done, "forget", "products", "--dry-run")
+	a.expect(clitest.Usage, "forget", "products", "--yes", "--reason", "a test") // not in this phase
 	a.expect(clitest.Done, "phase", "history")
 	a.expect(clitest.Done, "phase", "history", "--verify")
 	a.expect(clitest.Done, "history", "verify")

@@ -85,6 +85,7 @@ var may = rows(map[string]string{
 	"internal/test/crash":        "*",
 	"internal/test/crash/app":    "*",
 	"internal/test/torture":      "*",
+	"internal/test/zoo":          "*",
 	"internal/test/importrule":   "",
 	"internal/test/citerule":     "", "internal/test/wordrule": "", "internal/test/mutate": "",
 	"internal/test/clitest": "*", "internal/test/docstest": "*", "internal/test/daemontest": "*",
