@@ -15,6 +15,9 @@ type Column[V any] struct {
 	Name string // the field's name in legacy
 	Get  func(*V) record.Value
 	Set  func(*V, record.Value) error
+	// Optional columns are left out where the migration does not move them: before apply has added
+	// them, and once it has dropped them. V then has the zero value where it comes from the target.
+	Optional bool
 
 	bind func(record.Field) (boundColumn[V], error) // in place of Get and Set
 }
@@ -37,7 +40,7 @@ func (c Column[V]) bound(f record.Field) (boundColumn[V], error) {
 
 // NewCodec builds a codec from columns, in any order; nil: those of V's tags (Columns). A nil
 // key is K's own value (KeyFor). It fails unless the columns are the schema's fields, all of
-// them and no other: the application's first write would erase a field that it does not know.
+// them and no other but Optional ones: the application's first write would erase a field that it does not know.
 func NewCodec[K comparable, V any](schema *record.Schema, key func(K) record.Key, columns []Column[V]) (Codec[K, V], error) {
 	var err error
 	if columns == nil {
@@ -56,6 +59,7 @@ func NewCodec[K comparable, V any](schema *record.Schema, key func(K) record.Key
 	for _, c := range columns {
 		at := schema.Index(c.Name)
 		switch {
+		case at < 0 && c.Optional:
 		case at < 0:
 			wrong = append(wrong, fmt.Sprintf("the migration does not move column %q", c.Name))
 		case taken[at]:

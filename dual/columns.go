@@ -46,7 +46,8 @@ func typedColumn[V any](name string, t reflect.Type, asJSON bool, of func(*V) an
 
 // Columns are the columns of a struct by its fields' tags: migrator:"user_id", or without that
 // db:"user_id". Fields without a tag, or with "-", are no columns; embedded structs are part of
-// V. An option json makes a JSONColumn: migrator:"payload,json".
+// V. An option json makes a JSONColumn: migrator:"payload,json"; an option optional an Optional
+// column: migrator:"stock,optional".
 func Columns[V any]() ([]Column[V], error) {
 	fields, err := taggedFields(reflect.TypeFor[V]())
 	if err != nil {
@@ -57,15 +58,17 @@ func Columns[V any]() ([]Column[V], error) {
 		columns[i] = typedColumn(f.name, f.of, f.json, func(v *V) any {
 			return reflect.ValueOf(v).Elem().FieldByIndex(f.index).Addr().Interface()
 		})
+		columns[i].Optional = f.optional
 	}
 	return columns, nil
 }
 
 type taggedField struct {
-	name  string
-	json  bool
-	of    reflect.Type
-	index []int
+	name     string
+	json     bool
+	optional bool
+	of       reflect.Type
+	index    []int
 }
 
 func taggedFields(t reflect.Type) (found []taggedField, err error) {
@@ -89,7 +92,10 @@ func taggedFields(t reflect.Type) (found []taggedField, err error) {
 				return nil, fmt.Errorf("dual: the field %s.%s is in an embedded pointer: embed the struct itself, or list the columns", t, f.Name)
 			}
 		}
-		found = append(found, taggedField{name, slices.Contains(strings.Split(options, ","), "json"), f.Type, f.Index})
+		found = append(found, taggedField{
+			name: name, of: f.Type, index: f.Index,
+			json: slices.Contains(strings.Split(options, ","), "json"), optional: slices.Contains(strings.Split(options, ","), "optional"),
+		})
 	}
 	if len(found) == 0 {
 		return nil, fmt.Errorf(`dual: no field of %s has a tag, such as migrator:"user_id"`, t)

@@ -66,6 +66,10 @@ type Config struct {
 	// every two seconds, and uses no target that lacks the migration's mark: another server, one
 	// that was emptied, or one that went back to an earlier state. Nil: they are not watched.
 	Marks store.Marker
+	// Moves is a hash of what this process moves: migration.Config's Moves, with the columns that the
+	// fleet's Columns returns. Beyond the phase legacy the state refuses an instance that says
+	// another one than is applied, or none.
+	Moves string
 	// Faults lets drills inject faults of the target into this instance. Set it in
 	// staging only; the state refuses faults elsewhere.
 	Faults bool

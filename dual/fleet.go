@@ -16,7 +16,7 @@ import (
 // may fail at any time: an instance continues without them.
 type Fleet interface {
 	// Join takes a lease, in the transaction that reads the route.
-	// [join-locked], [rejoin-epoch], [superseded-counts].
+	// [join-locked], [rejoin-epoch], [superseded-counts], [join-described].
 	Join(ctx context.Context, identity Identity) (Grant, error)
 	// Renew extends the lease and acknowledges the epoch that the instance has reached
 	// with all its operations. It returns ErrLeaseLost when the lease has expired: the
@@ -68,6 +68,13 @@ type JournalReader interface {
 	HasJournaled(ctx context.Context, key record.Key) (bool, error)
 }
 
+// ColumnsReader is a Fleet that knows the columns that are moved. Columns returns those that apply has
+// resolved the table to, and those of before, while instances may still move these: for instances that
+// do not know the new ones yet. nil: there are none.
+type ColumnsReader interface {
+	Columns(ctx context.Context) (applied, former *record.Schema, err error)
+}
+
 // Observer is a Fleet that takes the instance's telemetry. A window that is reported
 // twice, by incarnation and sequence, counts once: an instance sends a window again
 // whose receipt was not confirmed. The lease may have expired since. One that the state
@@ -80,6 +87,7 @@ type Observer interface {
 type Identity struct {
 	Instance string // unique among live instances; Join generates one when empty
 	About    string // host, pid, program
+	Moves    string // a hash of what the process moves: see Config.Moves
 	Previous string // this process's former, expired lease: its operations, queue included, continue
 }
 
@@ -94,6 +102,7 @@ type Grant struct {
 	Reversible bool   // retain journals its keys first
 	ConfigHash string
 	Mark       store.Mark // of the target; without an incarnation: none is known
+	OtherMoves bool       // what the instance moves is not what is applied now: it must be restarted
 }
 
 // JournalEntry is a change that did not reach the target.
@@ -114,4 +123,7 @@ type JournalResult struct {
 var (
 	ErrLeaseLost  = errors.New("the lease has expired")
 	ErrRouteMoved = errors.New("the migration has moved to another route")
+	// ErrOtherMoves refuses a lease to an instance that would write other entries than the others
+	// do: of another key template, format, table, or of other columns.
+	ErrOtherMoves = errors.New("this instance moves something else than what is applied")
 )

@@ -32,6 +32,7 @@ type Instance struct {
 	asked    atomic.Bool   // an operation needs the present route now
 	notified atomic.Int64  // the highest epoch of a notification
 	running  atomic.Bool
+	other    atomic.Bool // what is applied is not what this process moves
 	count    counters
 
 	queue          chan job                   // background writes
@@ -71,6 +72,9 @@ func Join(ctx context.Context, c Config) (*Instance, error) {
 		checks: make(chan func(context.Context), readBackQueue),
 	}
 	i.marks.of = c.Marks
+	if i.identity.Moves == "" {
+		i.identity.Moves = c.Moves
+	}
 	i.pending.init(c.Writing.Queue)
 	i.windows.init(c.Fleet, i.clock())
 	i.reads.skip.Store(maxSkip)
@@ -150,7 +154,16 @@ func (i *Instance) enter(g Grant, sent time.Duration) {
 	i.previous = g.Lease
 	i.mu.Unlock()
 	i.marks.expect(&g)
+	i.noteOther(&g)
 	i.swap(newPinnedRoute(i, g, newLease(g.Lease, i.clock, sent, g.TTL)))
+}
+
+// noteOther says once that another description is applied than this process moves.
+func (i *Instance) noteOther(g *Grant) {
+	if i.other.Swap(g.OtherMoves) != g.OtherMoves && g.OtherMoves {
+		// [fields-acknowledged]: the state withholds the acknowledgment of the epoch in which it was applied.
+		i.log.Warn("this instance moves something else than what is applied: restart it", "epoch", g.Route.Epoch)
+	}
 }
 
 // swap makes h the route of all operations that begin from now on.

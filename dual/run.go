@@ -160,6 +160,7 @@ func (i *Instance) renew(ctx context.Context, l *lease) (Grant, error) {
 	// state counts every route since that epoch as live ([held-routes]).
 	l.extend(sent, g.TTL)
 	i.marks.expect(&g)
+	i.noteOther(&g)
 	h := i.pinned.Load()
 	if g.Route != h.route || g.FenceEra != h.fenceEra || g.Reversible != h.reversible || g.ConfigHash != h.configHash {
 		i.swap(newPinnedRoute(i, g, l))

@@ -47,7 +47,7 @@ var (
 	phaseInfo   = define(gaugeType, "phase_info", "1 for the phase that the migration is in.", "", "migration", "phase")
 	phaseEpoch  = define(gaugeType, "phase_epoch", "The epoch, which increases with every change of route.", "", "migration")
 	readPercent = define(gaugeType, "read_percent", "Share of keys that the target answers for, in per cent.", "", "migration")
-	fleet       = define(gaugeType, "fleet_instances", "Instances of the application: settled on the present epoch, behind it, or with a lapsed lease.", "", "migration", "state")
+	fleet       = define(gaugeType, "fleet_instances", "Instances of the application: settled on the present epoch, behind it, or with a lapsed lease. Of these, other: they move something else than what is applied.", "", "migration", "state")
 
 	transitions   = define(counterType, "transitions_total", "Completed changes of route: settled once every instance acknowledged it, superseded if the next one came first.", "until there was one", "migration", "from", "to", "cause", "outcome")
 	settleSeconds = define(histogramType, "transition_settle_seconds", "From a change of route until every instance had acknowledged it.", "", "migration")
@@ -55,6 +55,7 @@ var (
 	latched       = define(gaugeType, "rollback_latched", "1 while an automatic rollback waits to be acknowledged.", "", "migration")
 	rollback      = define(gaugeType, "rollback_class", "1 for the present class of a rollback.", "", "migration", "class")
 
+	columns     = define(gaugeType, "columns_changed", "Columns of the stores that are not as they were applied: broken, so that what is moved is not what was applied, or unmoved.", "", "migration", "state")
 	journalKeys = define(gaugeType, "journal_keys", "Keys whose copy in the target is known to be behind.", "", "migration")
 	bypassed    = define(gaugeType, "bypass_changes", "Changes of legacy's table that no instance reported, at least: programs write past the application.", unlooked, "migration")
 	bypassLast  = define(gaugeType, "bypass_last_timestamp_seconds", "When the last of them were found.", "until there are some", "migration")
@@ -79,7 +80,7 @@ var (
 
 	daemon = []*metric{
 		stateUp, leader, phaseInfo, phaseEpoch, readPercent, fleet, transitions, settleSeconds, lastMove, latched, rollback,
-		journalKeys, bypassed, bypassLast, bypassBlind, returnKeys, captureLag, captureLate, walRetained, gateVerdict, gateBound, gateSamples, gateLast,
+		columns, journalKeys, bypassed, bypassLast, bypassBlind, returnKeys, captureLag, captureLate, walRetained, gateVerdict, gateBound, gateSamples, gateLast,
 		triggerState, triggerLast, lastClean, reconciled, coverage, lastDrill,
 	}
 )

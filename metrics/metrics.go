@@ -95,6 +95,13 @@ func collect(out chan<- prometheus.Metric, m string, r Reading) {
 	gauge(out, fleet, float64(f.Live-f.Behind), m, "settled")
 	gauge(out, fleet, float64(f.Behind), m, "behind")
 	gauge(out, fleet, float64(len(f.Lapsed)), m, "lapsed")
+	gauge(out, fleet, float64(len(f.Other)), m, "other")
+	changed := map[bool]int{}
+	for _, c := range st.Columns {
+		changed[c.Broken]++
+	}
+	gauge(out, columns, float64(changed[true]), m, "broken")
+	gauge(out, columns, float64(changed[false]), m, "unmoved")
 	collectTransitions(out, m, r.Transitions)
 	gauge(out, latched, truth(r.Snapshot.Latch != nil), m)
 	collectGates(out, m, r.Snapshot.Evaluations)

@@ -73,8 +73,9 @@ func reading() metrics.Reading {
 		Snapshot: phases.Snapshot{
 			Status: phases.Status{
 				Migration: "products", Route: phases.Route{Phase: phases.Cutover, Percent: 2550, Epoch: 12}, JournalKeys: 7, Reversible: true,
+				Columns: []phases.Column{{Change: "added"}, {Change: "dropped", Broken: true}, {Change: "null"}},
 			},
-			Fleet:     phases.Fleet{Live: 5, Behind: 2, Lapsed: []string{"x"}},
+			Fleet:     phases.Fleet{Live: 5, Behind: 2, Lapsed: []string{"x"}, Other: []string{"y"}},
 			Reconcile: &phases.ReconcileResult{Run: 3, Checked: 1000, Differences: 4},
 		},
 	}
@@ -103,6 +104,9 @@ func TestScrapeExportsStatus(t *testing.T) {
 		`migrator_fleet_instances{products, settled}`:              3,
 		`migrator_fleet_instances{products, behind}`:               2,
 		`migrator_fleet_instances{products, lapsed}`:               1,
+		`migrator_fleet_instances{products, other}`:                1,
+		`migrator_columns_changed{products, broken}`:               1,
+		`migrator_columns_changed{products, unmoved}`:              2,
 		`migrator_journal_keys{products}`:                          7,
 		`migrator_return_keys{products}`:                           0,
 		`migrator_reconcile_records{products, checked}`:            1000,
@@ -126,6 +130,9 @@ func TestScrapeExportsStatus(t *testing.T) {
 		`migrator_fleet_instances{sessions, settled}`:              3,
 		`migrator_fleet_instances{sessions, behind}`:               2,
 		`migrator_fleet_instances{sessions, lapsed}`:               1,
+		`migrator_fleet_instances{sessions, other}`:                1,
+		`migrator_columns_changed{sessions, broken}`:               0,
+		`migrator_columns_changed{sessions, unmoved}`:              0,
 		`migrator_journal_keys{sessions}`:                          0,
 		`migrator_return_keys{sessions}`:                           9,
 		`migrator_rollback_class{lossless now, sessions}`:          0,

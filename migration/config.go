@@ -28,6 +28,11 @@ type Config struct {
 	Prometheus Prometheus             `yaml:"prometheus" json:"prometheus,omitzero" jsonschema_description:"The Prometheus server that evaluates promql"`
 	Webhooks   []Webhook              `yaml:"webhooks" json:"webhooks,omitempty" jsonschema_description:"Receivers of events"`
 	Runbook    Runbook                `yaml:"runbook" json:"runbook,omitzero" jsonschema_description:"What the rendered runbooks drain, purge, wait for and check"`
+
+	// Schema is what apply has resolved the table to: the columns that are moved, whatever columns the
+	// table has by now. Stores that are opened with it move these. It is no part of the file: the state
+	// has it. Nil: stores read the table as it is, as plan and apply do.
+	Schema *record.Schema `yaml:"-" json:"-"`
 }
 
 // Settings are the settings that decide on the migration's moves.

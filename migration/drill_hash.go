@@ -13,7 +13,7 @@ import (
 // phases, in their gates and in what Hash leaves out.
 func (m *Config) DrillHash() string {
 	what := *m
-	what.Environment = ""
+	what.Environment, what.Schema = "", nil
 	what.Phases = phases.Schedule{}
 	what.Gates = phases.GateSettings{}
 	sum := sha256.Sum256([]byte("rehearsal " + what.Hash()))

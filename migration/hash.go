@@ -24,7 +24,8 @@ func (m *Config) Public() ([]byte, error) {
 
 // Hash is the config hash, which telemetry, runs and approvals are bound to: 64
 // hexadecimal digits of SHA-256 over what decides which records are moved, how they are
-// compared and written, and what a step requires.
+// compared and written, and what a step requires. With m.Schema, as apply has resolved it, the
+// columns are part of it.
 //
 // It leaves out what may be tuned beside a running migration: URLs (so a password can be
 // changed), what only its store knows to be tunable (legacy's standbys), prometheus, webhooks, runbook, phases' auto and shadow, fleet, backfill, and of
@@ -52,6 +53,28 @@ func (m *Config) Hash() string {
 	slices.SortFunc(what.Compare, func(a, b record.Rule) int { return cmp.Compare(a.Path, b.Path) })
 	what.Exclude = slices.Sorted(slices.Values(m.Exclude))
 	public, _ := what.Public() // texts, numbers and lists: JSON can't fail on them
+	if m.Schema != nil {
+		public = append(public, m.Schema.Hash()...)
+	}
 	sum := sha256.Sum256(public)
+	return hex.EncodeToString(sum[:])
+}
+
+// Moves is a hash of what an instance of the migration moves, from where to where and in which form:
+// two instances with the same one write the same entries for the same records. Unlike Hash it
+// covers nothing else. The columns are those of m.Schema; "" without it: what is moved is not known.
+func (m *Config) Moves() string {
+	if m.Schema == nil {
+		return ""
+	}
+	what := struct {
+		Name   string `json:"name"`
+		Legacy Legacy `json:"legacy"`
+		Target Target `json:"target"`
+		Schema string `json:"schema"`
+	}{m.Name, m.Legacy, m.Target, m.Schema.Hash()}
+	what.Legacy.URL, what.Legacy.URLFile, what.Target.URL, what.Target.URLFile = "", "", "", ""
+	text, _ := json.Marshal(what)
+	sum := sha256.Sum256(append([]byte("moves "), text...))
 	return hex.EncodeToString(sum[:])
 }

@@ -31,6 +31,9 @@ func Outline(kinds ...Kind) reflect.Value {
 	v := reflect.ValueOf(*m)
 	for i := range v.NumField() {
 		f, value := v.Type().Field(i), v.Field(i)
+		if f.Tag.Get("yaml") == "-" {
+			continue // no part of the file
+		}
 		switch side := value.Interface().(type) {
 		case Legacy:
 			value = outlineOf(reflect.ValueOf(side), legacy, ofLegacy)

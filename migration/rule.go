@@ -14,6 +14,10 @@ const (
 	// Moves: the key says what is moved. Instances with the old and the new file would write
 	// different records, so it changes in phase legacy only. Older evidence is void.
 	Moves Rule = "moves"
+	// Columns: the key names the columns that are moved. It changes in phase legacy, and in
+	// shadow-write and dual-read by apply with a flag for each column; in every phase if the same
+	// columns are moved with it. Older evidence is void.
+	Columns Rule = "columns"
 	// Bound: the key may change in any phase. Older evidence is void.
 	Bound Rule = "bound"
 	// Tuned: the key may change in any phase, and evidence stays.
@@ -36,8 +40,10 @@ func RuleOf(key string) Rule {
 	switch {
 	case within("legacy.url", "legacy.url_file", "legacy.standbys", "target.url", "target.url_file", "prometheus", "webhooks", "runbook"):
 		return Unstored
-	case within("name", "legacy", "target", "fields", "exclude", "compare.as", "compare.zone"): // conversions go by these two
+	case within("name", "legacy", "target", "compare.as", "compare.zone"): // conversions go by these two
 		return Moves
+	case within("fields", "exclude"):
+		return Columns
 	case within("reconcile.pause", "reconcile.rereads"):
 		return Bound
 	case within("fleet", "backfill", "reconcile", "compare.show", "phases.dual_read.auto", "phases.cutover.auto", "phases.cutover.shadow", "phases.grace.shadow"):

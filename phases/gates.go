@@ -43,7 +43,7 @@ func (g GateResult) Open() bool {
 // documents its inputs.
 func Gates(to Route, s Settings, e Snapshot) []GateResult {
 	from := e.Status.Route
-	gates := []GateResult{gateStateWhole(e), gateFleet(e), gateRoutes(to, e)}
+	gates := []GateResult{gateStateWhole(e), gateFleet(e), gateRoutes(to, e), gateDescribed(e), gateColumns(to, e)}
 	newPhase := to.Phase != from.Phase
 	if newPhase && to.Phase.Position() >= DualRead.Position() {
 		// [backfill-done]: an interlock before any phase that reads the target.
@@ -128,6 +128,9 @@ func gateBackfill(e Snapshot, interlock bool) GateResult {
 	// copied the writes of that stay.
 	case b == nil || b.Epoch <= e.Status.LegacyEpoch:
 		g.Verdict, g.Detail = NoData, "no backfill has begun since the migration was last in legacy"
+	// [fields-filled]: nor has one of before the columns were changed copied the new ones.
+	case b.Epoch < e.Status.FieldsEpoch:
+		g.Verdict, g.Detail = NoData, "no backfill has begun since the columns that are moved were changed"
 	case b.Finished.IsZero():
 		g.Verdict, g.Detail = Inconclusive, "the backfill is not finished"
 	default:

@@ -49,14 +49,14 @@ func TestGatesOfEachStep(t *testing.T) {
 		from, to Route
 		want     string
 	}{
-		{Route{Phase: Legacy}, Route{Phase: ShadowWrite}, "*state-whole *fleet-settled *routes-compatible *rollback-acknowledged not-paused soak-time"},
-		{Route{Phase: ShadowWrite}, Route{Phase: DualRead, Percent: 100}, "*state-whole *fleet-settled *routes-compatible backfill-done journal-empty *rollback-acknowledged not-paused soak-time bypass"},
-		{Route{Phase: DualRead, Percent: 100}, Route{Phase: DualRead, Percent: 500}, "*state-whole *fleet-settled *routes-compatible journal-empty *rollback-acknowledged not-paused soak-time"},
-		{Route{Phase: DualRead, Percent: All}, Route{Phase: Cutover, Percent: 100}, "*state-whole *fleet-settled *routes-compatible *backfill-done *journal-empty *no-lost-queue *rollback-acknowledged not-paused soak-time reconcile-clean bypass MEASURED approved"},
-		{Route{Phase: Cutover, Percent: 100}, Route{Phase: Cutover, Percent: 500}, "*state-whole *fleet-settled *routes-compatible *journal-empty *no-lost-queue *rollback-acknowledged not-paused soak-time MEASURED"},
-		{Route{Phase: Cutover, Percent: All}, Route{Phase: Grace}, "*state-whole *fleet-settled *routes-compatible *backfill-done *journal-empty *no-lost-queue *rollback-acknowledged not-paused soak-time reconcile-clean bypass MEASURED"},
-		{Route{Phase: Grace}, Route{Phase: Retain}, "*state-whole *fleet-settled *routes-compatible *backfill-done *journal-empty *no-lost-queue *rollback-acknowledged not-paused soak-time reconcile-clean bypass MEASURED approved"},
-		{Route{Phase: Retain}, Route{Phase: Complete}, "*state-whole *fleet-settled *routes-compatible *backfill-done *journal-empty *no-lost-queue *rollback-acknowledged not-paused soak-time *approved"},
+		{Route{Phase: Legacy}, Route{Phase: ShadowWrite}, "*state-whole *fleet-settled *routes-compatible *fleet-described *columns-applied *rollback-acknowledged not-paused soak-time"},
+		{Route{Phase: ShadowWrite}, Route{Phase: DualRead, Percent: 100}, "*state-whole *fleet-settled *routes-compatible *fleet-described *columns-applied backfill-done journal-empty *rollback-acknowledged not-paused soak-time bypass"},
+		{Route{Phase: DualRead, Percent: 100}, Route{Phase: DualRead, Percent: 500}, "*state-whole *fleet-settled *routes-compatible *fleet-described *columns-applied journal-empty *rollback-acknowledged not-paused soak-time"},
+		{Route{Phase: DualRead, Percent: All}, Route{Phase: Cutover, Percent: 100}, "*state-whole *fleet-settled *routes-compatible *fleet-described *columns-applied *backfill-done *journal-empty *no-lost-queue *rollback-acknowledged not-paused soak-time reconcile-clean bypass MEASURED approved"},
+		{Route{Phase: Cutover, Percent: 100}, Route{Phase: Cutover, Percent: 500}, "*state-whole *fleet-settled *routes-compatible *fleet-described *columns-applied *journal-empty *no-lost-queue *rollback-acknowledged not-paused soak-time MEASURED"},
+		{Route{Phase: Cutover, Percent: All}, Route{Phase: Grace}, "*state-whole *fleet-settled *routes-compatible *fleet-described *columns-applied *backfill-done *journal-empty *no-lost-queue *rollback-acknowledged not-paused soak-time reconcile-clean bypass MEASURED"},
+		{Route{Phase: Grace}, Route{Phase: Retain}, "*state-whole *fleet-settled *routes-compatible *fleet-described *columns-applied *backfill-done *journal-empty *no-lost-queue *rollback-acknowledged not-paused soak-time reconcile-clean bypass MEASURED approved"},
+		{Route{Phase: Retain}, Route{Phase: Complete}, "*state-whole *fleet-settled *routes-compatible *fleet-described *columns-applied *backfill-done *journal-empty *no-lost-queue *rollback-acknowledged not-paused soak-time *approved"},
 	} {
 		gates := Gates(c.to, DefaultSettings(), ready(c.from))
 		var names []string

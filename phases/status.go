@@ -35,7 +35,24 @@ type Status struct {
 	TargetDoubted     bool       `json:"target_doubted,omitempty"`      // the target may have lost data, and no full reconcile since was clean
 	TargetSeen        time.Time  `json:"target_seen,omitzero"`          // when the whole target last had the migration's mark; zero: it has none
 	LegacyChanged     string     `json:"legacy_changed,omitempty"`      // how the parts of legacy's table have changed since the migration file was applied
+	Moves             string     `json:"moves,omitempty"`               // a hash of what instances move; "": none is applied that says it
+	FieldsEpoch       int64      `json:"fields_epoch,omitempty"`        // in which the columns that are moved were last changed beyond legacy; 0: never
+	FieldsOpen        bool       `json:"fields_open,omitempty"`         // no backfill has begun since then: instances of before may still join
+	Columns           []Column   `json:"columns,omitempty"`             // how the stores' columns differ from what was applied, as of ColumnsSeen
+	ColumnsSeen       time.Time  `json:"columns_seen,omitzero"`         // when the stores' columns were last looked at; zero: never
 	ReturnJournalLost bool       `json:"return_journal_lost,omitempty"` // the return journal may lack keys: a rollback scans the target for them
+}
+
+// FilledFrom is the first epoch in which a backfill that counts can have begun.
+func (s Status) FilledFrom() int64 { return max(s.LegacyEpoch+1, s.FieldsEpoch) }
+
+// Column is one way in which a store's columns differ from what apply has resolved them to.
+type Column struct {
+	Side   string `json:"side"`   // legacy or target
+	Column string `json:"column"` //
+	Change string `json:"change"` // added, dropped, renamed, replaced, retyped, collation, null, key, version
+	Detail string `json:"detail"`
+	Broken bool   `json:"broken"` // what is moved is no longer what was applied; otherwise something is not moved
 }
 
 // Lease is one instance of the fleet.
@@ -47,6 +64,8 @@ type Lease struct {
 	Expires      time.Time `json:"expires"`
 	Lapsed       bool      `json:"lapsed"` // expired without leaving
 	About        string    `json:"about"`  // host, pid, program
+	Moves        string    `json:"moves"`  // a hash of what it moves; "": it does not say
+	Other        bool      `json:"other"`  // what it moves is not what is applied
 }
 
 // Fleet is the part of a snapshot that the leases give.
@@ -54,11 +73,12 @@ type Fleet struct {
 	Live       int      `json:"live"`
 	Behind     int      `json:"behind"`      // live, but have not acknowledged the present epoch
 	Lapsed     []string `json:"lapsed"`      // instances whose lease expired without leaving
+	Other      []string `json:"other"`       // instances that move something else than what is applied, or don't say what
 	LiveRoutes []Route  `json:"live_routes"` // the routes that a live lease may still be on, newest first
 }
 
 // Settled reports whether every instance is known to be on the present route.
-func (f Fleet) Settled() bool { return f.Behind == 0 && len(f.Lapsed) == 0 }
+func (f Fleet) Settled() bool { return f.Behind == 0 && len(f.Lapsed) == 0 && len(f.Other) == 0 }
 
 // BackfillStatus is the newest backfill.
 type BackfillStatus struct {

@@ -2,7 +2,13 @@
 // which two records are the same. It does no I/O.
 package record
 
-import "fmt"
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"slices"
+)
 
 // Kind determines how a value's canonical text is written and compared.
 type Kind string
@@ -61,12 +67,35 @@ type Field struct {
 	Base    string `json:"base,omitempty"`    // Type without its domains, where it has any: numeric(10,2)
 	Element Kind   `json:"element,omitempty"` // of an Array: its elements' kind
 	NotNull bool   `json:"not_null"`
+
+	Collation       string `json:"collation,omitempty"`        // of legacy's column; "": none, or not known
+	TargetType      string `json:"target_type,omitempty"`      // the target's own type, where it has columns
+	TargetCollation string `json:"target_collation,omitempty"` //
+	Number          int16  `json:"number,omitempty"`           // of legacy's column in Schema.Table: a renamed one keeps it
 }
 
 // Schema is the shape of a migration's records.
 type Schema struct {
 	Fields []Field `json:"fields"` // in the order of every Record's Values
 	Key    []int   `json:"key"`    // indexes into Fields, in the key's order
+	// Left are the other columns that legacy had: what it has besides these and Fields was added later.
+	// Nil: not known.
+	Left  []string `json:"left,omitempty"`
+	Table int64    `json:"table,omitempty"` // legacy's number of the table, to which the fields' Numbers belong; 0: not known
+}
+
+// Hash is of what is moved: 64 hexadecimal digits over the fields with their types, and the key.
+func (s *Schema) Hash() string {
+	moved := struct {
+		Fields []Field `json:"fields"`
+		Key    []int   `json:"key"`
+	}{slices.Clone(s.Fields), s.Key}
+	for i := range moved.Fields {
+		moved.Fields[i].Number = 0 // another server has other numbers for the same columns
+	}
+	text, _ := json.Marshal(moved) // texts and numbers: JSON can't fail on them
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:])
 }
 
 // Index returns the position of the field with legacy's name, or -1.

@@ -111,6 +111,34 @@ type Part struct {
 	Parent int64  `json:"parent"` // 0: it is the whole
 }
 
+// ColumnWatcher is a store whose records have columns of their own, which may change beside the
+// migration: a table.
+//
+// Without it: nothing tells when columns change.
+type ColumnWatcher interface {
+	// ColumnChanges compares the columns that the store has now with those of an applied schema.
+	ColumnChanges(ctx context.Context, applied *record.Schema) ([]ColumnChange, error)
+}
+
+// ColumnTyper is a Target whose columns have types. Its schema is the one that it was opened with,
+// with TargetType and TargetCollation.
+//
+// Without it: the target's types are no part of what is moved.
+type ColumnTyper interface {
+	TypedSchema() *record.Schema
+}
+
+// ColumnChange is one way in which a table differs from what apply has resolved it to.
+type ColumnChange struct {
+	Side   string `json:"side"` // legacy or target
+	Column string `json:"column"`
+	Change string `json:"change"` // added, dropped, renamed, replaced, retyped, collation, null, key
+	Detail string `json:"detail"`
+	// Broken is true if what is moved is no longer what was applied. Otherwise nothing moves that did
+	// not, and all that moved still does.
+	Broken bool `json:"broken"`
+}
+
 // LagReporter is a Legacy that knows how far its slowest standby is behind; 0 without
 // standbys.
 //

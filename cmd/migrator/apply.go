@@ -4,6 +4,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/stranglerfig/migrator/internal/app"
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/humanize"
 	"github.com/stranglerfig/migrator/internal/oneline"
 )
@@ -11,6 +12,7 @@ import (
 func newApply(c *cli) *cobra.Command {
 	var liftFence string
 	var takeOver bool
+	var columns app.ColumnFlags
 	cmd := &cobra.Command{
 		Use:   "apply",
 		Short: "Record the migration file and prepare both stores",
@@ -20,7 +22,13 @@ database. A new migration starts in phase legacy: nothing changes for the
 application. Of a changed migration file it stores every key that differs, and lists them;
 running processes follow, without a restart. A key that says what is moved changes in
 phase legacy only; elsewhere nothing is stored. docs/configuration.md says for each key
-in which phases it changes and whether older evidence stays.`,
+in which phases it changes and whether older evidence stays.
+
+The table is resolved to its columns, and these are moved from then on, whatever columns the
+table gets. In legacy apply takes the columns that the table has. In shadow-write and dual-read
+--add-field and --drop-field change what is moved; both with one name take a column as another
+type. They begin a new epoch, which instances acknowledge once they move the new columns, and
+another backfill is needed. In later phases roll back to dual-read first.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx := cmd.Context()
@@ -38,15 +46,18 @@ in which phases it changes and whether older evidence stays.`,
 					return err
 				}
 			}
+			if err := app.CheckColumns(ctx, store, m, columns); err != nil {
+				return err
+			}
 			pre := c.preflight(m)
-			pre.TakeOver = takeOver
+			pre.TakeOver, pre.Applying = takeOver, true
 			if p := pre.Check(ctx); p.Refused > 0 {
 				if err := c.show(p, func() { c.printChecks(p.Checks) }); err != nil {
 					return err
 				}
 				return verdict(p)
 			}
-			a, err := app.Apply(ctx, store, m, takeOver)
+			a, err := app.Apply(ctx, store, m, takeOver, columns)
 			if err != nil {
 				return err
 			}
@@ -57,10 +68,16 @@ in which phases it changes and whether older evidence stays.`,
 				}
 				c.printf("%s %s: %s (epoch %d), config hash %s\n", verb, m.Name, a.Status.Route, a.Status.Route.Epoch, humanize.Short(a.Status.ConfigHash))
 				c.printApplied(a)
+				if a.Status.FieldsOpen {
+					c.printf("  instances that move the columns of before may still join until a backfill begins\n")
+					c.printf("             try: %s\n", c.given.text(hint.Hint{Do: hint.BackfillRun, Text: "once every instance moves the new columns"}))
+				}
 			})
 		},
 	}
 	cmd.Flags().StringVar(&liftFence, "lift-fence", "", "first lift the fence of this attempt, whose state database no longer exists; writes since then are in the target alone")
+	cmd.Flags().StringArrayVar(&columns.Add, "add-field", nil, "move this column of legacy too, from now on; may be repeated")
+	cmd.Flags().StringArrayVar(&columns.Drop, "drop-field", nil, "do not move this column any more, which the migration file excludes or the table has lost; may be repeated")
 	cmd.Flags().BoolVar(&takeOver, "take-over", false, "take the target's keys from the migration that has them, which then stops to use the target: only if it is over, or its state database no longer exists")
 	return cmd
 }

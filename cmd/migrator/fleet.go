@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/stranglerfig/migrator/internal/hint"
+	"github.com/stranglerfig/migrator/internal/humanize"
 	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/phases"
 )
@@ -44,7 +45,7 @@ func (c *cli) printFleet(leases []phases.Lease, epoch int64) {
 		c.printf("no instance has joined\n")
 		return
 	}
-	rows := [][]string{{"INSTANCE", "STATE", "EPOCH", "JOINED", "RENEWED", "ABOUT"}}
+	rows := [][]string{{"INSTANCE", "STATE", "EPOCH", "MOVES", "JOINED", "RENEWED", "ABOUT"}}
 	for _, l := range leases {
 		state := "settled"
 		switch {
@@ -52,9 +53,17 @@ func (c *cli) printFleet(leases []phases.Lease, epoch int64) {
 			state = "lapsed"
 		case l.Acknowledged < epoch:
 			state = "behind"
+		case l.Other:
+			state = "other"
+		}
+		moves := humanize.Short(l.Moves)
+		if l.Moves == "" {
+			moves = "not said"
+		} else if l.Other {
+			moves += " (other)"
 		}
 		rows = append(rows, []string{
-			l.Instance, state, fmt.Sprintf("%d of %d", l.Acknowledged, epoch),
+			l.Instance, state, fmt.Sprintf("%d of %d", l.Acknowledged, epoch), moves,
 			l.Joined.Format(time.DateTime), l.Renewed.Format(time.DateTime), l.About,
 		})
 	}

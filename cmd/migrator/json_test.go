@@ -43,7 +43,7 @@ func contractTypes() map[reflect.Type]string {
 		reflect.TypeFor[judge.Replayed](): "replayed", reflect.TypeFor[judge.ReplayedFiring](): "replayed firing",
 		reflect.TypeFor[judge.ReplayedTrigger](): "replayed trigger",
 		reflect.TypeFor[verified]():              "verified", reflect.TypeFor[broken](): "broken",
-		reflect.TypeFor[state.Entry](): "entry", reflect.TypeFor[phases.GateResult](): "gate", reflect.TypeFor[hint.Hint](): "hint", reflect.TypeFor[phases.Lease](): "lease", reflect.TypeFor[phases.StateLoss](): "state loss",
+		reflect.TypeFor[state.Entry](): "entry", reflect.TypeFor[phases.GateResult](): "gate", reflect.TypeFor[hint.Hint](): "hint", reflect.TypeFor[phases.Lease](): "lease", reflect.TypeFor[phases.Column](): "column", reflect.TypeFor[phases.StateLoss](): "state loss",
 		reflect.TypeFor[preflight.Report]():       "plan",
 		reflect.TypeFor[preflight.PlannedPhase](): "planned phase", reflect.TypeFor[problem](): "problem",
 		reflect.TypeFor[phases.ReconcileResult](): "newest reconcile", reflect.TypeFor[app.Reconciled](): "report",

@@ -124,7 +124,11 @@ func (c *cli) printStatus(s app.Status) {
 	}
 	fleet := written(fmt.Sprintf("%d instances, settled", s.Fleet.Live))
 	if !s.Settled {
-		fleet = c.paint(c.out, yellow, fmt.Sprintf("%d instances, %d behind, %d lapsed", s.Fleet.Live, s.Fleet.Behind, len(s.Fleet.Lapsed)))
+		text := fmt.Sprintf("%d instances, %d behind, %d lapsed", s.Fleet.Live, s.Fleet.Behind, len(s.Fleet.Lapsed))
+		if n := len(s.Fleet.Other); n > 0 {
+			text += fmt.Sprintf(", %d move something else than what is applied (%s)", n, join(s.Fleet.Other[:min(n, 3)]))
+		}
+		fleet = c.paint(c.out, yellow, text)
 	}
 	c.printf("  fleet      %s\n", fleet)
 	c.printf("  journal    %s keys behind in the target\n", humanize.Count(st.JournalKeys))
@@ -144,6 +148,14 @@ func (c *cli) printStatus(s app.Status) {
 	}
 	if !st.Dirty.IsZero() {
 		c.printf("  unclean    %s; writes may have been applied until %s\n", cmp.Or(st.Unclean, "an instance ended without leaving, or journaled keys are unknown"), st.Dirty.UTC().Format(time.RFC3339))
+	}
+	for _, column := range st.Columns {
+		style := yellow
+		if column.Broken {
+			style = red
+		}
+		c.printf("  %s\n", c.paint(c.out, style, "columns    "+column.Side+": "+column.Detail))
+		c.printf("             try: %s\n", c.given.text(phases.ColumnHint(column)))
 	}
 	if st.LegacyChanged != "" {
 		c.printf("  %s\n", c.paint(c.out, yellow, "table      changed since it was applied: "+st.LegacyChanged))

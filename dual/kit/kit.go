@@ -45,9 +45,10 @@ type Options struct {
 	Fleet dual.Fleet
 	// Target replaces the migration file's: a memory.Target in tests. Open does not close it.
 	Target store.TargetRecords
-	// Schema is the records' shape. Nil: it is read from legacy, which Open then connects to, and
-	// reads under the row's lock where a write must be settled. After complete, with legacy
-	// switched off, the application must know it.
+	// Schema makes Open not connect to legacy: after complete it may be switched off. Nil: Open
+	// connects to legacy, and reads under the row's lock where a write must be settled. The columns
+	// that are moved are those that the state has as applied; only with a Fleet that does not know
+	// them are they Schema's, or else those that legacy has.
 	Schema *record.Schema
 	// Strict makes writes fail whose changes are not those of their Keys; for tests.
 	Strict bool
@@ -108,18 +109,35 @@ func Open[K comparable, V any](ctx context.Context, m *migration.Config, o Optio
 		r.Version = p.VersionExpr(m.Name)
 	}
 	staging := m.Environment == "staging"
-	schema := o.Schema
+	fleet := o.Fleet
+	if fleet == nil {
+		if o.StateURL == "" {
+			return nil, errors.New("kit: Options.StateURL is missing: the URL of the state database")
+		}
+		opened, err := pgfleet.Open(ctx, o.StateURL, m.Name, pgfleet.Options{})
+		if err != nil {
+			return nil, err
+		}
+		closers = append(closers, opened.Close)
+		fleet = opened
+	}
+	m, codec, err := described(ctx, m, fleet, b)
+	if err != nil {
+		return nil, err
+	}
+	schema := cmp.Or(m.Schema, o.Schema)
 	var legacy store.Legacy // nil: Options.Schema was given
-	if schema == nil {
+	if o.Schema == nil {
 		if legacy, err = m.OpenLegacy(ctx); err != nil {
 			return nil, err
 		}
 		closers = append(closers, legacy.Close)
 		schema = legacy.Schema()
 	}
-	codec, err := dual.NewCodec(schema, b.Key, b.Columns)
-	if err != nil {
-		return nil, err
+	if m.Schema == nil {
+		if codec, err = dual.NewCodec(schema, b.Key, b.Columns); err != nil {
+			return nil, err
+		}
 	}
 	comparer, err := record.NewComparer(schema, m.Compare)
 	if err != nil {
@@ -134,21 +152,9 @@ func Open[K comparable, V any](ctx context.Context, m *migration.Config, o Optio
 		closers = append(closers, func() { _ = opened.Close() })
 		target = opened
 	}
-	fleet := o.Fleet
-	if fleet == nil {
-		if o.StateURL == "" {
-			return nil, errors.New("kit: Options.StateURL is missing: the URL of the state database")
-		}
-		opened, err := pgfleet.Open(ctx, o.StateURL, m.Name, pgfleet.Options{})
-		if err != nil {
-			return nil, err
-		}
-		closers = append(closers, opened.Close)
-		fleet = opened
-	}
 	config := dual.Config{
 		Fleet: fleet, Logger: o.Logger, Strict: o.Strict, Writing: Writing(m.Writing), Faults: staging,
-		Identity: dual.Identity{About: cmp.Or(o.About, m.Name)},
+		Identity: dual.Identity{About: cmp.Or(o.About, m.Name)}, Moves: m.Moves(),
 	}
 	config.Marks, _ = target.(store.Marker)
 	if o.Instance != nil {
@@ -171,7 +177,7 @@ func Open[K comparable, V any](ctx context.Context, m *migration.Config, o Optio
 	// Last: a lease that is taken and not kept would block advances until it is evicted.
 	instance, err := dual.Join(ctx, config)
 	if err != nil {
-		return nil, err
+		return nil, explainOther(ctx, m, fleet, err)
 	}
 	r.Instance, reader.Instance, writer.Instance = instance, instance, instance
 	if r.Reader, err = dual.NewReader(reader); err == nil {

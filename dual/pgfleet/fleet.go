@@ -3,6 +3,7 @@ package pgfleet
 import (
 	"context"
 	"crypto/rand"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -14,8 +15,10 @@ import (
 
 	"github.com/stranglerfig/migrator/dual"
 	"github.com/stranglerfig/migrator/internal/failpoint"
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/statedb"
 	"github.com/stranglerfig/migrator/phases"
+	"github.com/stranglerfig/migrator/record"
 )
 
 // Options overrides the migration file's timing. Renew is at most a third of Lease.
@@ -43,6 +46,7 @@ var (
 	_ dual.ReturnJournal     = (*Fleet)(nil)
 	_ dual.JournalReader     = (*Fleet)(nil)
 	_ dual.StateLossReporter = (*Fleet)(nil)
+	_ dual.ColumnsReader     = (*Fleet)(nil)
 )
 
 // New returns a Fleet that uses an existing pool. The caller closes the pool.
@@ -156,6 +160,7 @@ func (f *Fleet) Join(ctx context.Context, identity dual.Identity) (dual.Grant, e
 		identity.Instance = generatedName()
 	}
 	g := dual.Grant{Lease: rand.Text(), Instance: identity.Instance}
+	moves := statedb.CleanText(identity.Moves)
 	err := f.oneTrip(ctx, &g, func(b *pgx.Batch) {
 		// [rejoin-epoch]: leases of the same process end here without a mark: its queue continues,
 		// under the lease that this transaction takes.
@@ -174,22 +179,83 @@ func (f *Fleet) Join(ctx context.Context, identity dual.Identity) (dual.Grant, e
 			  AND NOT EXISTS (SELECT FROM migrator.leases p WHERE p.id = $3 AND p.migration = $1)`, f.migration, identity.Instance, identity.Previous)
 		// [join-locked]: the lease acknowledges the epoch that this transaction reads, under the
 		// lock that a move takes exclusively. [rejoin-epoch]: not above what the former lease
-		// acknowledged.
-		b.Queue(`INSERT INTO migrator.leases (id, migration, instance, about, acknowledged_epoch, joined_at, renewed_at, expires_at, origin)
+		// acknowledged. [join-described]: a trigger compares what the instance moves with what is
+		// applied, under the same lock.
+		b.Queue(`INSERT INTO migrator.leases (id, migration, instance, about, acknowledged_epoch, joined_at, renewed_at, expires_at, origin, moves)
 			SELECT $2, m.name, $3, $4, least(m.epoch, p.acknowledged_epoch), now.at, now.at,
-			       now.at + coalesce($5::bigint, m.lease_ms) * interval '1 millisecond', coalesce(p.origin, $2)
+			       now.at + coalesce($5::bigint, m.lease_ms) * interval '1 millisecond', coalesce(p.origin, $2), $7
 			FROM migrator.migrations m
 			CROSS JOIN (SELECT clock_timestamp() AS at) now
 			LEFT JOIN migrator.leases p ON p.id = $6 AND p.migration = m.name
-			WHERE m.name = $1`,
-			f.migration, g.Lease, statedb.CleanText(identity.Instance), statedb.CleanText(identity.About), f.ttl(), identity.Previous)
+			WHERE m.name = $1
+			RETURNING (SELECT m.moves FROM migrator.migrations m WHERE m.name = $1)`,
+			f.migration, g.Lease, statedb.CleanText(identity.Instance), statedb.CleanText(identity.About), f.ttl(), identity.Previous,
+			moves).Query(func(rows pgx.Rows) error {
+			if rows.Next() {
+				var applied string
+				err := rows.Scan(&applied)
+				compareMoves(&g, applied, &moves)
+				return err
+			}
+			return rows.Err()
+		})
 		f.queueMark(b, &g)
 	})
+	if statedb.IsOtherMoves(err) {
+		return dual.Grant{}, hint.Errorf(otherMovesHint(moves), "%w: %w", dual.ErrOtherMoves, err)
+	}
 	if err != nil {
 		return dual.Grant{}, err
 	}
 	f.instance.Store(&g.Instance)
 	return g, nil
+}
+
+func otherMovesHint(moves string) hint.Hint {
+	if moves == "" {
+		return hint.Hint{Text: "set dual.Config.Moves to the Moves of the migration file with the applied columns; kit.Open does"}
+	}
+	return hint.Hint{Text: "start it with the migration file that is applied (key template, format, tables), and a program that knows its columns"}
+}
+
+// compareMoves notes in a grant whether what its instance moves is what is applied. If it is not,
+// what it counts is no evidence. A lease of an earlier release does not say what it moves.
+func compareMoves(g *dual.Grant, applied string, moves *string) {
+	if g.OtherMoves = applied != "" && (moves == nil || *moves != applied); g.OtherMoves {
+		g.ConfigHash = ""
+	}
+}
+
+// AppliedFile is the migration file that is applied, as JSON without URLs.
+func (f *Fleet) AppliedFile(ctx context.Context) (config []byte, err error) {
+	err = f.pool.QueryRow(ctx, `SELECT config::text FROM migrator.migrations WHERE name = $1`, f.migration).Scan(&config)
+	return config, statedb.Explain(err)
+}
+
+// Columns implements dual.ColumnsReader.
+func (f *Fleet) Columns(ctx context.Context) (applied, former *record.Schema, err error) {
+	var texts [2][]byte
+	err = f.pool.QueryRow(ctx, `SELECT schema::text, former_schema::text FROM migrator.migrations WHERE name = $1`, f.migration).Scan(&texts[0], &texts[1])
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil, nil, statedb.UnknownMigration(ctx, f.pool, f.migration)
+	}
+	if err != nil {
+		return nil, nil, statedb.Explain(err)
+	}
+	var found [2]*record.Schema
+	for i, text := range texts {
+		if len(text) == 0 {
+			continue
+		}
+		s := &record.Schema{}
+		if err := json.Unmarshal(text, s); err != nil {
+			return nil, nil, fmt.Errorf("the migration's columns: %w", err)
+		}
+		if len(s.Fields) > 0 {
+			found[i] = s
+		}
+	}
+	return found[0], found[1], nil
 }
 
 // ReportStateLoss implements dual.StateLossReporter: from then on Status.StateLoss
@@ -225,10 +291,14 @@ func (f *Fleet) Renew(ctx context.Context, lease string, acknowledged int64) (du
 				acknowledged_epoch = greatest(l.acknowledged_epoch, least($3, m.epoch))
 			FROM migrator.migrations m JOIN migrator.epochs e ON e.migration = m.name AND e.epoch = m.epoch
 			WHERE m.name = $1 AND l.id = $2 AND l.migration = m.name AND l.ended_at IS NULL AND l.expires_at > clock_timestamp()
-			RETURNING l.instance, e.settled_at IS NULL AND l.acknowledged_epoch = m.epoch`,
+			RETURNING l.instance, e.settled_at IS NULL AND l.acknowledged_epoch = m.epoch, m.moves, l.moves`,
 			f.migration, lease, acknowledged, f.ttl()).Query(func(rows pgx.Rows) error {
 			if rows.Next() {
-				return rows.Scan(&g.Instance, &unsettled)
+				var applied string
+				var moves *string
+				err := rows.Scan(&g.Instance, &unsettled, &applied, &moves)
+				compareMoves(&g, applied, moves)
+				return err
 			}
 			return rows.Err()
 		})

@@ -15,11 +15,13 @@ import (
 // ApplyResult is the result of an apply.
 type ApplyResult struct {
 	Created      bool              `json:"created"`
-	Changes      []state.KeyChange `json:"changes"`       // the keys whose values were stored; empty: nothing differed
-	Columns      bool              `json:"columns"`       // legacy's columns had changed
-	Parts        bool              `json:"parts"`         // the parts of legacy's table had changed, and are accepted
-	NewEpoch     bool              `json:"new_epoch"`     // the share of compared reads changed, which is part of the route
-	EvidenceVoid bool              `json:"evidence_void"` // what was measured and approved before opens no gate any more
+	Changes      []state.KeyChange `json:"changes"`           // the keys whose values were stored; empty: nothing differed
+	Columns      bool              `json:"columns"`           // legacy's columns had changed
+	Parts        bool              `json:"parts"`             // the parts of legacy's table had changed, and are accepted
+	NewEpoch     bool              `json:"new_epoch"`         // the share of compared reads changed, which is part of the route, or what is moved
+	EvidenceVoid bool              `json:"evidence_void"`     // what was measured and approved before opens no gate any more
+	Added        []string          `json:"added,omitempty"`   // columns that are moved from now on, or as another type
+	Dropped      []string          `json:"dropped,omitempty"` // columns that were moved until now, or as another type
 	Status       phases.Status     `json:"status"`
 }
 
@@ -31,8 +33,9 @@ func (a *ApplyResult) Nothing() bool {
 // Apply prepares both stores, records the migration file and claims the target's keys, in this
 // order: after a crash at any point, another Apply completes it.
 //
-// takeOver takes the target's keys from another migration that has them.
-func Apply(ctx context.Context, st *state.Store, m *migration.Config, takeOver bool) (a ApplyResult, err error) {
+// takeOver takes the target's keys from another migration that has them. columns are the changes of
+// what is moved that are confirmed.
+func Apply(ctx context.Context, st *state.Store, m *migration.Config, takeOver bool, columns ColumnFlags) (a ApplyResult, err error) {
 	file, err := state.ToApply(m)
 	if err != nil {
 		return a, err
@@ -41,20 +44,37 @@ func Apply(ctx context.Context, st *state.Store, m *migration.Config, takeOver b
 	if _, err := st.Compare(ctx, file); err != nil {
 		return a, err
 	}
+	known, at, err := columnsBefore(ctx, st, m.Name)
+	if err != nil {
+		return a, err
+	}
 	legacy, err := m.OpenLegacy(ctx)
 	if err != nil {
 		return a, err
 	}
 	defer legacy.Close()
-	if err := legacy.Install(ctx); err != nil {
+	now, err := resolveColumns(known, at.Phase, legacy.Schema(), columns)
+	if err != nil {
 		return a, err
 	}
-	failpoint.Here("apply.installed")
 	target, err := m.OpenTarget(ctx, legacy.Schema())
 	if err != nil {
 		return a, err
 	}
 	defer func() { _ = target.Close() }()
+	now, err = resolveColumns(known, at.Phase, typed(legacy, target), columns)
+	if err != nil {
+		return a, err
+	}
+	own := *m
+	own.Schema, m = now.schema, &own
+	if at.Epoch > 0 {
+		a.Added, a.Dropped = now.added, now.dropped
+	}
+	if err := legacy.Install(ctx); err != nil {
+		return a, err
+	}
+	failpoint.Here("apply.installed")
 	if t, ok := target.(store.Preparer); ok {
 		if err := t.Prepare(ctx); err != nil {
 			return a, err
@@ -64,11 +84,20 @@ func Apply(ctx context.Context, st *state.Store, m *migration.Config, takeOver b
 	if err := raiseForgotten(ctx, st, m.Name, legacy); err != nil {
 		return a, err
 	}
-	if file.Schema, err = json.Marshal(legacy.Schema()); err != nil {
+	// Again: with the columns, which the hashes cover.
+	if file, err = state.ToApply(m); err != nil {
+		return a, err
+	}
+	if file.Schema, err = json.Marshal(m.Schema); err != nil {
 		return a, err
 	}
 	var stored state.Stored
-	if a.Status, stored, err = st.Apply(ctx, file); err != nil {
+	if now.change {
+		a.Status, stored, err = st.ChangeFields(ctx, file, at, "columns that are moved: "+now.String())
+	} else {
+		a.Status, stored, err = st.Apply(ctx, file)
+	}
+	if err != nil {
 		return a, err
 	}
 	a.Created, a.Changes, a.Columns = stored.Created, stored.Changes, stored.Columns
@@ -83,6 +112,12 @@ func Apply(ctx context.Context, st *state.Store, m *migration.Config, takeOver b
 		if err := st.AcceptParts(ctx, m.Name, parts); err != nil {
 			return a, err
 		}
+	}
+	if _, _, err := seeColumns(ctx, st, m, legacy, target); err != nil {
+		return a, err
+	}
+	if a.Status, err = st.Status(ctx, m.Name); err != nil {
+		return a, err
 	}
 	// Last: the mark is of a migration that the state has.
 	return a, claimTarget(ctx, st, m.Name, target, takeOver)

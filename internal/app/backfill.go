@@ -33,12 +33,15 @@ func (j *Job) Backfill(ctx context.Context, o Backfill) (done Backfilled, err er
 	if err := j.ReachTarget(ctx); err != nil {
 		return done, err
 	}
+	if _, _, err := j.SeeColumns(ctx); err != nil {
+		return done, err
+	}
 	runs := backfills.New(j.State.Pool(), j.Config.Name)
 	e, err := j.State.Snapshot(ctx, j.Config.Name)
 	if err != nil {
 		return done, err
 	}
-	if b := e.Backfill; b != nil && !b.Finished.IsZero() && b.Epoch > e.Status.LegacyEpoch && !o.Again {
+	if b := e.Backfill; b != nil && !b.Finished.IsZero() && b.Epoch >= e.Status.FilledFrom() && !o.Again {
 		latest, err := runs.Latest(ctx)
 		if err != nil {
 			return done, err

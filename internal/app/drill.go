@@ -159,7 +159,7 @@ func (j *Job) builtInLoad(ctx context.Context, d Drill, keys []record.Key, compa
 	w, log := j.Config.Writing, logs.OrDiscard(d.Log)
 	load := &drill.BuiltInLoad{
 		Fleet: pgfleet.New(j.State.Pool(), j.Config.Name, pgfleet.Options{}), Legacy: legacy, Target: j.Target,
-		Schema: j.Schema, Compare: compare, Keys: keys, Column: column, Rate: d.Load.Rate, Log: log,
+		Schema: j.Schema, Moves: j.Config.Moves(), Compare: compare, Keys: keys, Column: column, Rate: d.Load.Rate, Log: log,
 		Writing: dual.Writing{
 			OnTargetFailure: dual.Policy(w.OnTargetFailure), Deadline: time.Duration(w.Deadline), NotAfter: time.Duration(w.NotAfter),
 			RollbackBudget: time.Duration(w.RollbackBudget), FenceBudget: time.Duration(w.FenceBudget), Queue: w.Queue,

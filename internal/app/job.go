@@ -33,12 +33,17 @@ type Job struct {
 // OpenJob opens both stores of a migration. The caller closes the job. If OpenJob fails, the
 // state stays open.
 func OpenJob(ctx context.Context, st *state.Store, m *migration.Config) (*Job, error) {
-	j := &Job{Config: m, State: st}
 	// [state-server]: before what the job finds counts as evidence.
 	if _, err := st.NoteServer(ctx); err != nil {
 		return nil, err
 	}
-	err := j.open(ctx)
+	// [columns-applied]: whatever the table has by now.
+	m, err := appliedColumns(ctx, st, m)
+	if err != nil {
+		return nil, err
+	}
+	j := &Job{Config: m, State: st}
+	err = j.open(ctx)
 	if err != nil {
 		j.CloseStores()
 		return nil, err
@@ -118,7 +123,7 @@ func Applied(ctx context.Context, st *state.Store, name string) (*migration.Conf
 	if err != nil {
 		return nil, fmt.Errorf("the applied migration file of %s can't be read: %w", name, err)
 	}
-	return m, nil
+	return withColumns(m, applied)
 }
 
 // InForce is the applied migration file, with what the state does not store from the file at hand:
@@ -134,6 +139,9 @@ type InForce struct {
 func ReadInForce(ctx context.Context, st *state.Store, m *migration.Config, file string) (f InForce, err error) {
 	stored, err := st.Config(ctx, m.Name)
 	if err != nil {
+		return f, err
+	}
+	if m, err = withColumns(m, stored); err != nil {
 		return f, err
 	}
 	if err := checkHash(m, file, stored.ConfigHash); err != nil {
@@ -152,7 +160,7 @@ func ReadInForce(ctx context.Context, st *state.Store, m *migration.Config, file
 		f.Unapplied = append(f.Unapplied, c.Key)
 	}
 	// Sides of one config hash differ in what is not stored alone.
-	f.Config.Legacy, f.Config.Target = m.Legacy, m.Target
+	f.Config.Legacy, f.Config.Target, f.Config.Schema = m.Legacy, m.Target, m.Schema
 	f.Config.Prometheus, f.Config.Webhooks, f.Config.Runbook = m.Prometheus, m.Webhooks, m.Runbook
 	return f, err
 }
@@ -160,11 +168,14 @@ func ReadInForce(ctx context.Context, st *state.Store, m *migration.Config, file
 // CheckApplied returns a DriftError if the migration file m, read from file, is not the
 // applied one.
 func CheckApplied(ctx context.Context, st *state.Store, m *migration.Config, file string) error {
-	status, err := st.Status(ctx, m.Name)
+	applied, err := st.Config(ctx, m.Name)
 	if err != nil {
 		return err
 	}
-	return checkHash(m, file, status.ConfigHash)
+	if m, err = withColumns(m, applied); err != nil {
+		return err
+	}
+	return checkHash(m, file, applied.ConfigHash)
 }
 
 func checkHash(m *migration.Config, file, applied string) error {

@@ -40,7 +40,15 @@ func OpenMoves(ctx context.Context, st *state.Store, name string, file *migratio
 	if m.Config, err = openstore.Stored(applied.Config); err != nil {
 		return nil, fmt.Errorf("the applied migration file of %s can't be read: %w", name, err)
 	}
+	if m.Config, err = withColumns(m.Config, applied); err != nil {
+		return nil, err
+	}
 	ours := file != nil && file.Name == name
+	if ours {
+		if file, err = withColumns(file, applied); err != nil {
+			return nil, err
+		}
+	}
 	if ours && forward {
 		if err := checkHash(file, path, applied.ConfigHash); err != nil {
 			return nil, err
@@ -53,6 +61,9 @@ func OpenMoves(ctx context.Context, st *state.Store, name string, file *migratio
 		reach = file.Prometheus
 	}
 	m.Judge = NewJudge(st, name, m.Config.Settings(), func() migration.Prometheus { return reach })
+	if p := e.Status.Route.Phase; ours && forward && !p.Fenced() && !p.Passing() && p != phases.Complete {
+		m.Look = func(ctx context.Context) error { return lookAtColumns(ctx, st, file) }
+	}
 	if !needsStores(e.Status, forward) {
 		return m, nil
 	}
@@ -68,7 +79,7 @@ func OpenMoves(ctx context.Context, st *state.Store, name string, file *migratio
 		return nil, err
 	}
 	c := job.Controller(m.Config, report)
-	c.Stored, c.Judge = m.Controller.Stored, m.Judge
+	c.Stored, c.Judge, c.Look = m.Controller.Stored, m.Judge, m.Look
 	m.Controller, m.close = c, job.CloseStores
 	// [mark-checked]: not where a fence is only lifted, which does not touch the target.
 	if p := e.Status.Route.Phase; forward || p == phases.Retain || p == phases.Returning {

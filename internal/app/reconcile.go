@@ -43,6 +43,9 @@ func (j *Job) Reconcile(ctx context.Context, o Reconcile) (reconcile.Run, []reco
 	if err != nil {
 		return reconcile.Run{}, nil, err
 	}
+	if _, _, err := j.SeeColumns(ctx); err != nil {
+		return reconcile.Run{}, nil, err
+	}
 	o.Log = logs.OrDiscard(o.Log)
 	runs.Log, runs.OnPause, r.Report = o.Log, o.OnPause, o.Progress
 	return runThrottled(ctx, j, r, runs, o)

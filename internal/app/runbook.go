@@ -47,7 +47,7 @@ func (b *Runbooks) Render(ctx context.Context, name string) ([]byte, error) {
 	if b.File == "" {
 		return nil, ErrNoFile
 	}
-	if err := b.checkApplied(); err != nil {
+	if err := b.checkApplied(ctx); err != nil {
 		return nil, err
 	}
 	f := runbook.Facts{ConfigHash: b.At.ConfigHash}
@@ -80,11 +80,15 @@ func (b *Runbooks) Render(ctx context.Context, name string) ([]byte, error) {
 }
 
 // checkApplied refuses a migration file that is not the applied one.
-func (b *Runbooks) checkApplied() error {
+func (b *Runbooks) checkApplied(ctx context.Context) error {
 	if b.File == "" {
 		return nil
 	}
-	return checkHash(b.Config, b.File, b.At.ConfigHash)
+	m, err := appliedColumns(ctx, b.State, b.Config)
+	if err != nil {
+		return err
+	}
+	return checkHash(m, b.File, b.At.ConfigHash)
 }
 
 // Open reads a file and returns its path, or renders one of runbook.Rendered. It refuses a
@@ -173,7 +177,7 @@ func (b *Runbooks) Reread(run runbooks.Run) (*runbook.Runbook, error) {
 func (b *Runbooks) Verify(ctx context.Context, what string, command func(words []string) error) (v RunbookVerdict, err error) {
 	r, path, err := b.Open(ctx, what, false)
 	if err == nil { // the result is recorded for the applied migration file
-		err = b.checkApplied()
+		err = b.checkApplied(ctx)
 	}
 	if err != nil {
 		return v, err

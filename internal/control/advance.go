@@ -52,6 +52,12 @@ func (c *Controller) Advance(ctx context.Context, a Advance) (Step, error) {
 			return Step{}, err
 		}
 	}
+	if c.Look != nil {
+		// [columns-watched]: evidence is as old as the last look.
+		if err := c.Look(ctx); err != nil {
+			return Step{}, err
+		}
+	}
 	from := e.Status.Route
 	if from.Phase == phases.Lifting || from.Phase == phases.Returning {
 		return Step{From: from}, c.Resume(ctx)

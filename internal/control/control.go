@@ -102,8 +102,10 @@ type Controller struct {
 	Settings  phases.Settings
 	Stored    string // Status.StoredHash of the file that Settings are of: with another, no step is taken; "": not compared
 	Judge     Judge  // evaluates the measured gates before an advance; nil: the stored evaluations decide
-	Legacy    Legacy
-	Target    store.TargetRecords
+	// Look notes how the stores' columns are now, before a step forward is decided. nil: the last look counts.
+	Look   func(ctx context.Context) error
+	Legacy Legacy
+	Target store.TargetRecords
 
 	// Expired reports whether a record of legacy has expired: the target may have nothing of it,
 	// not even a version. nil: records don't expire.

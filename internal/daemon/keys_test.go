@@ -19,6 +19,7 @@ import (
 	"github.com/stranglerfig/migrator/dual"
 	"github.com/stranglerfig/migrator/dual/pgfleet"
 	"github.com/stranglerfig/migrator/internal/app"
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/openstore"
 	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/internal/test/statetest"
@@ -65,6 +66,8 @@ type keyChange struct {
 // row proves:
 //
 //	refused   the state refuses the file outside legacy
+//	columns   plain apply refuses the file outside legacy; with flags it begins an epoch, with which
+//	          the daemon moves other columns, and a running instance learns that it must restart
 //	status    the migration's status, which every command and instance reads
 //	decider   whom the state lets decide
 //	rules     the settings by which the daemon's engine, running, evaluates and moves
@@ -165,8 +168,10 @@ func keyChanges() map[string]keyChange {
 // observerOf is how a key's section is seen.
 func observerOf(key string) string {
 	switch section, _, _ := strings.Cut(key, "."); section {
-	case "legacy", "target", "fields", "exclude":
+	case "legacy", "target":
 		return "refused"
+	case "fields", "exclude":
+		return "columns"
 	case "phases", "gates", "triggers":
 		return "rules"
 	case "compare", "backfill":
@@ -242,7 +247,6 @@ type keysWorld struct {
 	st         *state.Store
 	path       string
 	m          *Migration
-	schema     []byte
 	engine     *engineRun
 	maintainer *maintenance
 	schedule   *Schedule
@@ -259,11 +263,29 @@ func (w *keysWorld) check(err error) {
 
 // apply applies the file as a command does.
 func (w *keysWorld) apply(m *migration.Config) error {
-	a, err := state.ToApply(m)
+	applied, err := w.st.Config(w.Context(), "items")
 	w.check(err)
-	a.Schema = w.schema
+	own := *m
+	own.Schema, err = applied.Columns()
+	w.check(err)
+	a, err := state.ToApply(&own)
+	w.check(err)
+	a.Schema = applied.Schema
 	_, _, err = w.st.Apply(w.Context(), a)
 	return err
+}
+
+// join starts the instance again, with the columns that are applied.
+func (w *keysWorld) join() {
+	w.Helper()
+	ctx := w.Context()
+	if w.grant.Lease != "" {
+		w.check(w.fleet.Leave(ctx, w.grant.Lease))
+	}
+	applied, err := w.st.Config(ctx, "items")
+	w.check(err)
+	w.grant, err = w.fleet.Join(ctx, dual.Identity{Instance: "web", Moves: applied.Moves})
+	w.check(err)
 }
 
 // observe is what an observer sees, as JSON.
@@ -378,6 +400,7 @@ func TestEveryKeyActsWithoutRestart(t *testing.T) {
 		}
 		w.try(base, key, row, before[row.seen])
 	}
+	w.join() // the lease of before may have expired
 	// In the phases of these keys the others would not all be refused or seen.
 	w.check(w.apply(w.m.Config))
 	for _, to := range []phases.Route{{Phase: phases.Cutover, Percent: phases.All}, {Phase: phases.Grace}} {
@@ -429,14 +452,11 @@ func newKeysWorld(t *testing.T, dir, file, legacyURL string) *keysWorld {
 	w.check(os.WriteFile(w.path, []byte(file), 0o600))
 	m, err := openstore.Load(w.path)
 	w.check(err)
-	_, err = app.Apply(ctx, w.st, m, false)
+	_, err = app.Apply(ctx, w.st, m, false, app.ColumnFlags{})
 	w.check(err)
-	applied, err := w.st.Config(ctx, "items")
-	w.check(err)
-	w.schema, w.m = applied.Schema, &Migration{File: w.path, Config: m}
+	w.m = &Migration{File: w.path, Config: m}
 	w.fleet = pgfleet.New(w.st.Pool(), "items", pgfleet.Options{})
-	w.grant, err = w.fleet.Join(ctx, dual.Identity{Instance: "web"})
-	w.check(err)
+	w.join()
 	w.moveTo(phases.Route{Phase: phases.ShadowWrite})
 	w.moveTo(phases.Route{Phase: phases.DualRead, Percent: phases.All})
 	d := &Daemon{State: w.st, Migrations: []*Migration{w.m}, Log: slog.New(slog.DiscardHandler)}
@@ -494,6 +514,9 @@ func (w *keysWorld) try(base, key string, row keyChange, before []byte) {
 			w.Errorf("%s: it is not refused: %v", key, err)
 		}
 		return
+	case "columns":
+		w.columns(base, file, key, m)
+		return
 	}
 	if migration.RuleOf(key) == migration.Tuned {
 		// The config hash is the base file's before and after: it tells nothing.
@@ -519,6 +542,49 @@ func (w *keysWorld) try(base, key string, row keyChange, before []byte) {
 	w.check(os.WriteFile(w.path, []byte(base), 0o600))
 }
 
+// columns applies a file that moves other columns, and the base file again.
+func (w *keysWorld) columns(base, file, key string, m *migration.Config) {
+	w.Helper()
+	others := []string{"price", "seen", "created", "part", "rev"}
+	flags := map[string]app.ColumnFlags{
+		"exclude": {Drop: []string{"part"}}, "fields.name": {Drop: others},
+		"fields.target": {Drop: append(others, "id"), Add: []string{"id"}}, // as another field
+	}[key]
+	for _, to := range []struct {
+		file  string
+		m     *migration.Config
+		flags app.ColumnFlags
+	}{{file, m, flags}, {base, w.m.Config, app.ColumnFlags{Add: flags.Drop, Drop: flags.Add}}} {
+		w.check(os.WriteFile(w.path, []byte(to.file), 0o600))
+		before, err := w.st.Config(w.Context(), "items")
+		w.check(err)
+		_, err = app.Apply(w.Context(), w.st, to.m, false, app.ColumnFlags{})
+		after, readErr := w.st.Config(w.Context(), "items")
+		w.check(readErr)
+		if h, _ := hint.Of(err); h.Do != hint.AddField && h.Do != hint.DropField && h.Do != hint.ChangeField || !reflect.DeepEqual(before, after) {
+			w.Errorf("%s: without a flag it is not refused, or stored: %v", key, err)
+		}
+		was := w.grant.Route
+		a, err := app.Apply(w.Context(), w.st, to.m, false, to.flags)
+		w.check(err)
+		if !a.NewEpoch || !a.EvidenceVoid || !a.Columns || len(a.Added) != len(to.flags.Add) || len(a.Dropped) != len(to.flags.Drop) {
+			w.Errorf("%s: %+v", key, a)
+		}
+		w.observe("grant")
+		if w.grant.Route.Epoch != was.Epoch+1 || !w.grant.OtherMoves {
+			w.Errorf("%s: the running instance is given %+v after %+v", key, w.grant, was)
+		}
+		w.join()
+		w.observe("job")
+		opened, ok := w.maintainer.stores.(*stores)
+		after, err = w.st.Config(w.Context(), "items")
+		w.check(err)
+		if !ok || opened.Job.Config.Moves() != after.Moves || after.Moves == before.Moves || w.grant.OtherMoves {
+			w.Errorf("%s: the daemon or a new instance does not move what is applied", key)
+		}
+	}
+}
+
 // rule compares a key's rule, which the documentation shows, with what depends on it.
 func (w *keysWorld) rule(base, key string, m *migration.Config) {
 	w.Helper()
@@ -527,7 +593,7 @@ func (w *keysWorld) rule(base, key string, m *migration.Config) {
 	changes, err := state.ChangesOf(mustApply(was).Config, mustApply(m).Config)
 	w.check(err)
 	void, stored := was.Hash() != m.Hash(), len(changes) > 0
-	want := map[migration.Rule][2]bool{migration.Moves: {true, true}, migration.Bound: {true, true}, migration.Tuned: {false, true}, migration.Unstored: {false, false}}[migration.RuleOf(key)]
+	want := map[migration.Rule][2]bool{migration.Moves: {true, true}, migration.Columns: {true, true}, migration.Bound: {true, true}, migration.Tuned: {false, true}, migration.Unstored: {false, false}}[migration.RuleOf(key)]
 	if want != [2]bool{void, stored} {
 		w.Errorf("%s: its rule is %s, and a change of it voids evidence: %t, is stored: %t", key, migration.RuleOf(key), void, stored)
 	}

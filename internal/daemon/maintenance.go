@@ -59,6 +59,9 @@ type Stores interface {
 	// WatchBypass compares what legacy has counted with what instances have reported, and returns
 	// what no instance has, if this look has found any; "": it has not.
 	WatchBypass(ctx context.Context) (found string, err error)
+	// WatchColumns compares the stores' columns with those that are applied, notes how they differ, and
+	// returns what has changed since the last look and whether the migration is unclean by that.
+	WatchColumns(ctx context.Context) (news []string, unclean bool, err error)
 	// Purge removes tombstones that are no longer needed. A target whose tombstones
 	// expire by themselves returns errors.ErrUnsupported.
 	Purge(ctx context.Context) (int64, error)
@@ -228,6 +231,7 @@ func (w *maintenance) watchTable(ctx context.Context, st phases.Status) {
 	if st.Route.Phase == phases.Retain {
 		w.watchFence(ctx, st)
 	}
+	w.watchColumns(ctx, st)
 	w.try(ctx, "watch the table's parts", func() error {
 		stores, err := w.open(ctx, st.StoredHash)
 		if err != nil {
@@ -262,6 +266,27 @@ func (w *maintenance) watchBypass(ctx context.Context, st phases.Status) {
 		found, err := stores.WatchBypass(limited)
 		if found != "" {
 			w.log.Error("programs write legacy's table past the application", "changes", found, "hint", phases.BypassHint())
+		}
+		return err
+	})
+}
+
+// watchColumns looks whether the tables still have the columns that are moved.
+func (w *maintenance) watchColumns(ctx context.Context, st phases.Status) {
+	w.try(ctx, "watch the columns", func() error {
+		stores, err := w.open(ctx, st.ConfigHash)
+		if err != nil {
+			return err
+		}
+		limited, cancel := context.WithTimeout(ctx, targetTimeout)
+		defer cancel()
+		news, unclean, err := stores.WatchColumns(limited)
+		for _, text := range news {
+			level := slog.LevelWarn
+			if unclean {
+				level = slog.LevelError
+			}
+			w.log.Log(ctx, level, text, "unclean", unclean)
 		}
 		return err
 	})

@@ -116,6 +116,8 @@ func (w *fakeStores) WatchTarget(context.Context) error {
 
 func (w *fakeStores) WatchLegacy(context.Context) (string, error) { return "", nil }
 
+func (w *fakeStores) WatchColumns(context.Context) ([]string, bool, error) { return nil, false, nil }
+
 func (w *fakeStores) Purge(context.Context) (int64, error) {
 	return w.note(&w.purged, func() int64 { return 3 })
 }

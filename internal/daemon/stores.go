@@ -87,6 +87,8 @@ func (s *stores) WatchBypass(ctx context.Context) (string, error) {
 	return look.Describe(), nil
 }
 
+func (s *stores) WatchColumns(ctx context.Context) ([]string, bool, error) { return s.SeeColumns(ctx) }
+
 func (s *stores) Purge(ctx context.Context) (int64, error) {
 	if p, ok := s.Target.(store.Purger); ok {
 		return p.Purge(ctx)

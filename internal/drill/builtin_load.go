@@ -33,6 +33,7 @@ type BuiltInLoad struct {
 	Legacy  Legacy
 	Target  store.TargetRecords
 	Schema  *record.Schema
+	Moves   string // migration.Config.Moves
 	Compare *record.Comparer
 	Writing dual.Writing
 	Keys    []record.Key // that are read and written; the application should not delete them
@@ -114,7 +115,7 @@ func (b *BuiltInLoad) join(ctx context.Context) (err error) {
 	marks, _ := b.Target.(store.Marker)
 	b.instance, err = dual.Join(ctx, dual.Config{
 		Fleet: b.Fleet, Marks: marks, Identity: dual.Identity{About: "the load of migrator drill"}, Logger: b.Log,
-		Writing: b.Writing, BreakerPause: time.Second, ReportEvery: loadReportEvery, Faults: true,
+		Moves: b.Moves, Writing: b.Writing, BreakerPause: time.Second, ReportEvery: loadReportEvery, Faults: true,
 	})
 	if err != nil {
 		return err

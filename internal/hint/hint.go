@@ -17,6 +17,9 @@ const (
 	Listen              Action = "listen"                // choose the address that HTTP listens at
 	SetMigrationFile    Action = "migration-file"        // name the migration file
 	Apply               Action = "apply"                 // the migration file
+	AddField            Action = "add-field"             // column: move it from now on
+	DropField           Action = "drop-field"            // column: do not move it any more
+	ChangeField         Action = "change-field"          // column, column: stop to move the first, and move the second as the table has it
 	LiftFence           Action = "lift-fence"            // attempt: legacy takes writes again
 	Doctor              Action = "doctor"                // check settings, state database and stores
 	Status              Action = "status"                // show migrations' status and gates
@@ -63,7 +66,7 @@ const (
 // Actions lists all actions.
 func Actions() []Action {
 	return []Action{
-		Init, GrantOperator, SetStateURL, Listen, SetMigrationFile, Apply, LiftFence, Doctor, Status, Retry,
+		Init, GrantOperator, SetStateURL, Listen, SetMigrationFile, Apply, AddField, DropField, ChangeField, LiftFence, Doctor, Status, Retry,
 		Advance, AdvanceDryRun, Approve, Override, Acknowledge, Resume, Reclaim, Rollback, RollbackTo, RollbackToGrace, RollbackToLegacy, AcceptMissing, Claim, TakeOver, Forget, Rehearse, SetAside, GateExplain,
 		FleetList, FleetEvict, BackfillRun,
 		ReconcileRun, ReconcileFull, ReconcileRepair, ReconcileFullRepair, ReconcileResume, ReconcileList, ReconcileShow,

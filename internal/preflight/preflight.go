@@ -30,6 +30,8 @@ type Preflight struct {
 	// TakeOver accepts that the target's keys are another migration's.
 	TakeOver    bool
 	SecretFiles []string // that the settings and the migration file name
+	// Applying leaves changes of columns to the apply that follows: it decides about them.
+	Applying bool
 	// StateURL returns the state database's URL, or why it is not known.
 	StateURL func() (string, error)
 	// OpenState opens the state database. Preflight closes each result.
@@ -43,6 +45,10 @@ func (p *Preflight) Check(ctx context.Context) *Report {
 	p.checkState(ctx, r)
 	r.add("settings", p.checkFiles())
 	p.checkChanged(ctx, r)
+	applied, phase := p.appliedColumns(ctx)
+	if applied != nil && phase != phases.Legacy && !p.Applying {
+		m = applied // what is moved, whatever the table has by now
+	}
 	legacy, err := m.OpenLegacy(ctx)
 	if err != nil {
 		r.refuse("legacy", err)
@@ -81,6 +87,7 @@ func (p *Preflight) Check(ctx context.Context) *Report {
 		}
 	}
 	r.add("target", p.checkMark(ctx, target))
+	p.checkColumns(ctx, r, applied, legacy, target)
 	if _, err := record.NewComparer(legacy.Schema(), m.Compare); err != nil {
 		r.refuse("compare", err)
 	}

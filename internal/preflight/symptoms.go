@@ -61,6 +61,16 @@ func symptoms(ctx context.Context, db *state.Store, st phases.Status, m *migrati
 			warn("migration-file", check.Detail, hint.Hint{Do: hint.Apply})
 		}
 	}
+	for _, c := range st.Columns {
+		if c.Broken {
+			found = append(found, store.Check{Name: "columns", Result: store.Refused, Detail: c.Side + ": " + c.Detail, Hint: phases.ColumnHint(c)})
+		} else {
+			warn("columns", c.Side+": "+c.Detail, phases.ColumnHint(c))
+		}
+	}
+	for _, instance := range e.Fleet.Other {
+		warn("fleet", instance+" moves something else than what is applied", hint.Hint{Do: hint.FleetList, Text: "and restart it"})
+	}
 	if _, err := db.VerifyHistory(ctx, st.Migration); err != nil {
 		found = append(found, refusal("history", err))
 	}

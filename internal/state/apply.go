@@ -26,8 +26,11 @@ type Applied struct {
 	Environment string
 	Config      []byte // the migration file as JSON, without secrets
 	ConfigHash  string
-	Schema      []byte // record.Schema as JSON
-	Reversible  bool   // retain journals the keys it writes
+	Schema      []byte // record.Schema as JSON: the columns that are moved
+	Moves       string // migration.Config.Moves; "": not said, and no instance is compared with it
+	// Former is what instances moved before Schema, and may still move; nil: none may.
+	Former     []byte
+	Reversible bool // retain journals the keys it writes
 }
 
 // StoredHash is phases.Status.StoredHash of the file, as Config of Store returned it.
@@ -41,7 +44,7 @@ func ToApply(m *migration.Config) (Applied, error) {
 	config, err := m.Public()
 	return Applied{
 		Migration: m.Name, Environment: m.Environment, Config: config, ConfigHash: m.Hash(),
-		Reversible: m.Phases.Retain.Reversible == nil || *m.Phases.Retain.Reversible,
+		Moves: m.Moves(), Reversible: m.Phases.Retain.Reversible == nil || *m.Phases.Retain.Reversible,
 	}, err
 }
 
@@ -52,7 +55,7 @@ type Stored struct {
 	Changes []KeyChange
 	// Columns: legacy's columns are not those that were stored before.
 	Columns bool
-	// Epoch: a new epoch began, since the share of compared reads is part of the route.
+	// Epoch: a new epoch began: the share of compared reads is part of the route, or other columns are moved.
 	Epoch bool
 	// Void: results bound to the former config hash open no gate any more.
 	Void bool
@@ -112,13 +115,13 @@ func (s *Store) insert(ctx context.Context, a Applied, lease, renew time.Duratio
 		// Of two commands that apply a new migration concurrently, one creates it; the other finds
 		// it and compares.
 		tag, err := tx.Exec(ctx, `INSERT INTO migrator.migrations (name, environment, config, config_hash, schema, reversible,
-				lease_ms, renew_ms, phase, percent, epoch, phase_since, route_since)
-			SELECT $1, $2, $3, $4, $5, $6, $7, $8, 'legacy', 0,
+				lease_ms, renew_ms, moves, phase, percent, epoch, phase_since, route_since)
+			SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, 'legacy', 0,
 				-- [epoch-grows]: above those of a forgotten migration of this name, which its instances may remember.
 				1 + coalesce((SELECT max(last_epoch) FROM migrator.forgotten WHERE migration = $1), 0), clock_timestamp(), clock_timestamp()
 			ON CONFLICT (name) DO NOTHING`,
 			a.Migration, a.Environment, string(a.Config), a.ConfigHash, string(a.Schema), a.Reversible,
-			lease.Milliseconds(), renew.Milliseconds())
+			lease.Milliseconds(), renew.Milliseconds(), a.Moves)
 		if err != nil || tag.RowsAffected() == 0 {
 			return err
 		}
@@ -153,18 +156,26 @@ func change(ctx context.Context, tx pgx.Tx, a Applied, lease, renew time.Duratio
 	if err := checkChanges(at, before, a, done.Changes); err != nil {
 		return Stored{}, err
 	}
-	// Here: the rules of changed columns (done.Columns), which this release stores as they come.
+	if err := admitMoves(before.Moves, a.Moves, at.Phase); err != nil {
+		return Stored{}, err
+	}
 	done.Void = before.ConfigHash != a.ConfigHash
-	if !done.Any() && before.Environment == a.Environment && before.Reversible == a.Reversible {
+	if !done.Any() && before.Moves == a.Moves && before.Environment == a.Environment && before.Reversible == a.Reversible {
 		return done, nil
 	}
 	_, err = tx.Exec(ctx, `UPDATE migrator.migrations SET environment = $2, config = $3, config_hash = $4, schema = $5,
-			reversible = $6, lease_ms = $7, renew_ms = $8,
+			reversible = $6, lease_ms = $7, renew_ms = $8, moves = $9,
+			former_moves = CASE WHEN phase = 'legacy' THEN '' ELSE former_moves END, former_schema = CASE WHEN phase <> 'legacy' THEN former_schema END,
 			fault = CASE WHEN $2 = 'staging' THEN fault END, fault_until = CASE WHEN $2 = 'staging' THEN fault_until END
 		WHERE name = $1`,
-		a.Migration, a.Environment, string(a.Config), a.ConfigHash, string(a.Schema), a.Reversible, lease.Milliseconds(), renew.Milliseconds())
+		a.Migration, a.Environment, string(a.Config), a.ConfigHash, string(a.Schema), a.Reversible, lease.Milliseconds(), renew.Milliseconds(), a.Moves)
 	if err != nil {
 		return done, err
+	}
+	if before.Moves != a.Moves { // what was seen compares with the columns of before
+		if _, err := tx.Exec(ctx, `DELETE FROM migrator.columns_seen WHERE migration = $1`, a.Migration); err != nil {
+			return done, err
+		}
 	}
 	evidence := map[string]any{
 		"before":  map[string]any{"config_hash": before.ConfigHash, "environment": before.Environment, "reversible": before.Reversible},
@@ -252,8 +263,8 @@ func (s *Store) Config(ctx context.Context, migration string) (Applied, error) {
 func readApplied(ctx context.Context, q statedb.Querier, migration string) (Applied, error) {
 	a := Applied{Migration: migration}
 	var config, schema string
-	err := q.QueryRow(ctx, `SELECT environment, config::text, config_hash, schema::text, reversible
-		FROM migrator.migrations WHERE name = $1`, migration).Scan(&a.Environment, &config, &a.ConfigHash, &schema, &a.Reversible)
+	err := q.QueryRow(ctx, `SELECT environment, config::text, config_hash, schema::text, reversible, moves, former_schema::text
+		FROM migrator.migrations WHERE name = $1`, migration).Scan(&a.Environment, &config, &a.ConfigHash, &schema, &a.Reversible, &a.Moves, &a.Former)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return a, statedb.UnknownMigration(ctx, q, migration)
 	}

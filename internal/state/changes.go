@@ -162,7 +162,8 @@ func (e *ChangeRefusedError) Error() string {
 // Hint implements hint.Hinter.
 func (e *ChangeRefusedError) Hint() hint.Hint { return e.hint }
 
-// checkChanges refuses what must not change on the route: *ChangeRefusedError.
+// checkChanges refuses what must not change on the route: *ChangeRefusedError. What comes of keys that
+// name columns is compared with the columns that are applied, and not here.
 func checkChanges(at phases.Route, before, after Applied, changes []KeyChange) error {
 	refused := &ChangeRefusedError{Migration: after.Migration, Route: at}
 	if at.Phase != phases.Legacy {
@@ -173,7 +174,7 @@ func checkChanges(at phases.Route, before, after Applied, changes []KeyChange) e
 			if meanings && strings.HasPrefix(c.Key, "compare[") {
 				continue
 			}
-			if migration.RuleOf(c.Key) == migration.Moves && !sameColumns(c) {
+			if migration.RuleOf(c.Key) == migration.Moves {
 				refused.Changes = append(refused.Changes, c)
 			}
 		}
@@ -198,20 +199,6 @@ func checkChanges(at phases.Route, before, after Applied, changes []KeyChange) e
 		return refused
 	}
 	return nil
-}
-
-// sameColumns reports whether a change only orders exclude in another way.
-func sameColumns(c KeyChange) bool {
-	if c.Key != "exclude" {
-		return false
-	}
-	var before, after []string
-	if json.Unmarshal(c.Before, &before) != nil || json.Unmarshal(c.After, &after) != nil {
-		return false
-	}
-	slices.Sort(before)
-	slices.Sort(after)
-	return slices.Equal(before, after)
 }
 
 // sameMeanings reports whether the rules of two files, in any order, say the same of what values mean.

@@ -32,13 +32,15 @@ func readLeases(ctx context.Context, q statedb.Querier, migration string) (lease
 	}
 	// [superseded-counts], [lapsed-blocks]: leases that end in the future, and those that expired
 	// without an end, are listed too.
-	rows, err := q.Query(ctx, `SELECT instance, acknowledged_epoch, joined_at, renewed_at, expires_at, expires_at <= $2, about
-		FROM migrator.leases WHERE migration = $1 AND (ended_at IS NULL OR ended_at > $2) ORDER BY instance, joined_at`, migration, now)
+	rows, err := q.Query(ctx, `SELECT instance, acknowledged_epoch, joined_at, renewed_at, expires_at, expires_at <= $2, about,
+			coalesce(l.moves, ''), m.moves <> '' AND l.moves IS DISTINCT FROM m.moves
+		FROM migrator.leases l JOIN migrator.migrations m ON m.name = l.migration
+		WHERE l.migration = $1 AND (ended_at IS NULL OR ended_at > $2) ORDER BY instance, joined_at`, migration, now)
 	if err != nil {
 		return nil, now, err
 	}
 	leases, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (l phases.Lease, err error) {
-		err = row.Scan(&l.Instance, &l.Acknowledged, &l.Joined, &l.Renewed, &l.Expires, &l.Lapsed, &l.About)
+		err = row.Scan(&l.Instance, &l.Acknowledged, &l.Joined, &l.Renewed, &l.Expires, &l.Lapsed, &l.About, &l.Moves, &l.Other)
 		return l, err
 	})
 	return leases, now, err

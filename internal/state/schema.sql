@@ -220,10 +220,12 @@ CREATE TABLE migrator.leases (
     fault_executed bigint,
     fault_first_at timestamp with time zone,
     fault_of text,
+    moves text,
     CONSTRAINT leases_check CHECK (((ended_at IS NULL) = (ended IS NULL))),
     CONSTRAINT leases_ended_check CHECK ((ended = ANY (ARRAY['left'::text, 'evicted'::text, 'superseded'::text]))),
     CONSTRAINT leases_instance_check CHECK ((instance <> ''::text)),
     CONSTRAINT leases_migration_fkey FOREIGN KEY (migration) REFERENCES migrator.migrations(name),
+    CONSTRAINT leases_moves_check CHECK ((length(moves) <= 100)),
     CONSTRAINT leases_pkey PRIMARY KEY (id)
 );
 
@@ -283,6 +285,7 @@ CREATE TABLE migrator.migrations (
     CONSTRAINT migrations_forgetting_era_check CHECK (((forgetting_era >= 0) AND (forgetting_era <= '4294967295'::bigint))),
     CONSTRAINT migrations_lease_ms_check CHECK ((lease_ms > 0)),
     CONSTRAINT migrations_lockable_check CHECK (lockable),
+    CONSTRAINT migrations_moves_check CHECK ((length(moves) <= 100)),
     CONSTRAINT migrations_name_check CHECK ((name ~ '^[a-z0-9_-]{1,63}$'::text)),
     CONSTRAINT migrations_percent_check CHECK (((percent >= 0) AND (percent <= 10000))),
     CONSTRAINT migrations_pkey PRIMARY KEY (name),
@@ -691,6 +694,27 @@ BEGIN
     RETURN NEW;
 END $function$;
 
+CREATE OR REPLACE FUNCTION migrator.change_fields(of_migration text, was_schema json, was_moves text, in_reason text, in_evidence jsonb)
+ RETURNS bigint
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    m migrator.migrations;
+    number bigint;
+BEGIN
+    SELECT * INTO STRICT m FROM migrator.migrations WHERE name = of_migration FOR UPDATE;
+    IF m.phase NOT IN ('shadow-write', 'dual-read') THEN
+        RAISE EXCEPTION 'the columns of % can''t be changed at %', m.name, m.phase USING ERRCODE = 'object_not_in_prerequisite_state';
+    END IF;
+    number := migrator.move(m.name, m.epoch, m.phase, m.percent, 'config', in_reason, in_evidence, m.attempt, 0);
+    UPDATE migrator.migrations SET former_schema = was_schema, former_moves = was_moves, fields_epoch = number WHERE name = m.name;
+    -- [fields-filled]: what was copied lacks the new columns.
+    UPDATE migrator.backfills SET void_at = clock_timestamp() WHERE migration = m.name AND finished_at IS NULL AND void_at IS NULL;
+    DELETE FROM migrator.columns_seen WHERE migration = m.name;
+    RETURN number;
+END $function$;
+
 CREATE OR REPLACE FUNCTION migrator.changed_server()
  RETURNS text
  LANGUAGE sql
@@ -702,6 +726,34 @@ AS $function$
              (SELECT server FROM migrator.servers ORDER BY id DESC LIMIT 1) s
         WHERE s.server <> now.server), '')
 $function$;
+
+CREATE OR REPLACE FUNCTION migrator.check_lease()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    m record;
+BEGIN
+    SELECT moves, former_moves, fields_epoch, epoch, phase INTO m FROM migrator.migrations WHERE name = NEW.migration;
+    IF NOT FOUND OR m.moves = '' THEN
+        RETURN NEW;
+    END IF;
+    IF TG_OP = 'UPDATE' THEN
+        NEW.moves := OLD.moves;
+    -- [join-described]: beyond legacy an instance writes the target, or reads it.
+    ELSIF m.phase <> 'legacy' AND NEW.moves <> m.moves AND (m.former_moves = '' OR NEW.moves <> m.former_moves) THEN
+        RAISE EXCEPTION 'instance % moves other records than % does: it says %, applied is %', NEW.instance, NEW.migration,
+            CASE WHEN NEW.moves = '' THEN 'nothing' ELSE left(NEW.moves, 12) END, left(m.moves, 12) USING ERRCODE = 'MG013';
+    END IF;
+    -- [fields-acknowledged]: of the epoch of a change of columns only. A later epoch is a rollback,
+    -- which must not wait for a deployment.
+    IF m.epoch = m.fields_epoch AND NEW.moves IS DISTINCT FROM m.moves THEN
+        NEW.acknowledged_epoch := least(NEW.acknowledged_epoch, m.epoch - 1);
+    END IF;
+    RETURN NEW;
+END $function$;
 
 CREATE OR REPLACE FUNCTION migrator.check_people()
  RETURNS trigger
@@ -1186,6 +1238,21 @@ BEGIN
             USING ERRCODE = 'object_not_in_prerequisite_state';
     END IF;
     RETURN migrator.move(in_migration, in_from_epoch, 'dual-read', 10000, 'failure', in_reason, in_evidence, '', 0);
+END $function$;
+
+CREATE OR REPLACE FUNCTION migrator.see_columns(of_migration text, of_side text, new_changes jsonb)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    before jsonb;
+BEGIN
+    SELECT changes INTO before FROM migrator.columns_seen WHERE migration = of_migration AND side = of_side;
+    INSERT INTO migrator.columns_seen (migration, side, changes, seen_at) VALUES (of_migration, of_side, new_changes, clock_timestamp())
+    ON CONFLICT (migration, side) DO UPDATE SET changes = excluded.changes, seen_at = excluded.seen_at;
+    RETURN before;
 END $function$;
 
 CREATE OR REPLACE FUNCTION migrator.see_servers(of_migration text, of_side text, was text, is_now text)

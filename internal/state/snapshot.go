@@ -116,6 +116,9 @@ func fleet(ctx context.Context, q statedb.Querier, st phases.Status) (f phases.F
 	// reported them.
 	lowest, lowestLapsed := present+1, present+1
 	for _, l := range leases {
+		if l.Other {
+			f.Other = append(f.Other, l.Instance)
+		}
 		if l.Lapsed {
 			f.Lapsed = append(f.Lapsed, l.Instance)
 			lowestLapsed = min(lowestLapsed, l.Acknowledged)

@@ -116,6 +116,10 @@ func admit(ctx context.Context, tx pgx.Tx, e phases.Snapshot, move phases.Move) 
 	if phases.Forward(from, move.To) && len(e.Fleet.Lapsed) > 0 {
 		return hint.Errorf(phases.EvictHint(e.Fleet.Lapsed[0]), "the lease of %s expired and the instance did not leave: it blocks moves forward", e.Fleet.Lapsed[0])
 	}
+	// [join-described]: no instance that joined in legacy, whatever it moves, goes on to write the target.
+	if phases.Forward(from, move.To) && len(e.Fleet.Other) > 0 {
+		return hint.Errorf(hint.Hint{Do: hint.FleetList, Text: "and restart it"}, "%s moves something else than what is applied: it blocks moves forward", e.Fleet.Other[0])
+	}
 	if err := latchable(ctx, tx, e.Status.Migration, move); err != nil {
 		return err
 	}

@@ -168,7 +168,12 @@ func notAllowed(pg *pgconn.PgError) *NotAllowedError {
 const (
 	codeNoMember  = "MG010"
 	codeTwoPeople = "MG011"
+
+	codeOtherMoves = "MG013" // an instance moves something else than what is applied
 )
+
+// IsOtherMoves reports whether a lease was refused because of what its instance moves.
+func IsOtherMoves(err error) bool { return pgfail.SQLState(err) == codeOtherMoves }
 
 // ErrNoSchema reports that the state database has no schema.
 var ErrNoSchema = hint.With(errors.New("the state database has no schema migrator"), hint.Hint{Do: hint.Init})

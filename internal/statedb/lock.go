@@ -17,7 +17,7 @@ import (
 // share one wait for each other, no more.
 const (
 	TurnstileShared    = `SELECT pg_advisory_xact_lock_shared(hashtextextended('migrator route ' || $1, 0))`
-	turnstileExclusive = `SELECT pg_advisory_xact_lock(hashtextextended('migrator route ' || $1, 0))`
+	TurnstileExclusive = `SELECT pg_advisory_xact_lock(hashtextextended('migrator route ' || $1, 0))`
 )
 
 // Exclusive runs f in a transaction that has the migration's row alone: no instance joins, renews
@@ -33,7 +33,7 @@ func Exclusive(ctx context.Context, pool *pgxpool.Pool, migration string, patien
 		b.Queue(`SELECT set_config('idle_in_transaction_session_timeout', $1, true)`, fmt.Sprint(patience.Milliseconds()))
 		// [journal-serial], [join-locked]: the turnstile first: transactions that share the row
 		// overlap, and an exclusive lock of the row alone might never get its turn between them.
-		b.Queue(turnstileExclusive, migration)
+		b.Queue(TurnstileExclusive, migration)
 		b.Queue(`SELECT true FROM migrator.migrations WHERE name = $1 FOR UPDATE`, migration).
 			Query(func(rows pgx.Rows) error { found = rows.Next(); return rows.Err() })
 		if err := tx.SendBatch(ctx, b).Close(); err != nil {

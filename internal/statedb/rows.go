@@ -116,6 +116,9 @@ SELECT m.name, m.phase, m.percent, m.epoch, ` + ShadowSQL + `, m.phase_since, m.
        m.return_accepted, CASE WHEN server.changed <> '' THEN '` + ChangedServer + `' || server.changed
             WHEN clean.began_at > m.unclean_at THEN '' ELSE m.unclean_why END,
        coalesce(k.lost, ''), k.confirmed_at, coalesce(clean.began_at <= k.doubted_at, k.doubted_at IS NOT NULL), coalesce(p.changed, ''),
+       m.moves, m.fields_epoch, m.former_moves <> '',
+       coalesce((SELECT jsonb_agg(x.one ORDER BY s.side, x.at) FROM migrator.columns_seen s, jsonb_array_elements(s.changes) WITH ORDINALITY AS x (one, at) WHERE s.migration = m.name), '[]')::text,
+       (SELECT min(s.seen_at) FROM migrator.columns_seen s WHERE s.migration = m.name),
        f.witness, f.phase, f.percent, f.epoch, f.first_at, f.first_at + m.lease_ms * interval '1 millisecond'
 FROM migrator.migrations m
 CROSS JOIN server
@@ -140,8 +143,8 @@ func ApplyDeadline(notAfter string) time.Duration {
 
 // ScanStatus reads a row of StatusSQL.
 func ScanStatus(row pgx.CollectableRow) (st phases.Status, err error) {
-	var dirty, seen *time.Time
-	var notAfter string
+	var dirty, seen, columnsSeen *time.Time
+	var notAfter, columns string
 	var lost struct {
 		reporter, phase *string
 		percent         *phases.Percent
@@ -152,6 +155,7 @@ func ScanStatus(row pgx.CollectableRow) (st phases.Status, err error) {
 		&st.Paused, &st.ConfigHash, &st.StoredHash, &st.LegacyEpoch, &dirty, &notAfter, &st.Attempt, &st.FenceEra, &st.Reversible,
 		&st.ReturnKeys, &st.ReturnRest, &st.FirstFenceEra, &st.ReturnRate, &st.SetsAside, &st.SetAside, &st.ReturnFinal, &st.JournalKeys, &st.LastCause, &st.LastReason, &st.LastActor, &st.Environment, &st.ReturnJournalLost,
 		&st.AcceptedMissing, &st.Unclean, &st.TargetLost, &seen, &st.TargetDoubted, &st.LegacyChanged,
+		&st.Moves, &st.FieldsEpoch, &st.FieldsOpen, &columns, &columnsSeen,
 		&lost.reporter, &lost.phase, &lost.percent, &lost.epoch, &lost.since, &lost.over)
 	if lost.epoch != nil {
 		st.StateLoss = &phases.StateLoss{
@@ -159,7 +163,13 @@ func ScanStatus(row pgx.CollectableRow) (st phases.Status, err error) {
 			Route: phases.Route{Phase: phases.Phase(*lost.phase), Percent: *lost.percent, Epoch: *lost.epoch},
 		}
 	}
-	st.TargetSeen = OrZero(seen)
+	st.TargetSeen, st.ColumnsSeen = OrZero(seen), OrZero(columnsSeen)
+	if err == nil {
+		err = json.Unmarshal([]byte(columns), &st.Columns)
+	}
+	if len(st.Columns) == 0 {
+		st.Columns = nil
+	}
 	if dirty != nil {
 		// [unclean-outlasts]: only a run that begins after this time sees every lost write: until
 		// then a write of that instance may still land.

@@ -43,8 +43,10 @@ type column struct {
 	generated      bool   // computed by the server: it can't be written
 	identity       string // a: GENERATED ALWAYS AS IDENTITY
 	typ            *sqlType
-	typmod         int32 // -1: none
-	looseCollation bool  // its collation takes different texts as equal
+	typmod         int32  // -1: none
+	looseCollation bool   // its collation takes different texts as equal
+	number         int16  // attnum: stays with the column when it is renamed
+	collation      string // its name, with its schema if that is not pg_catalog; "": the type has none
 }
 
 type uniqueKey struct {
@@ -161,10 +163,11 @@ func (t *table) readRelation(ctx context.Context, pool *pgxpool.Pool, side strin
 
 func (t *table) readColumns(ctx context.Context, pool *pgxpool.Pool) error {
 	rows, err := pool.Query(ctx, `
-		SELECT a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull AND NOT EXISTS (SELECT FROM pg_constraint k
+		SELECT a.attnum, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull AND NOT EXISTS (SELECT FROM pg_constraint k
 		           WHERE k.conrelid = a.attrelid AND k.contype = 'n' AND k.conkey = ARRAY[a.attnum] AND NOT k.convalidated),
 		       a.atthasdef AND a.attgenerated = '', a.attgenerated <> '',
-		       a.attidentity::text, a.atttypid, a.atttypmod, coalesce(NOT l.collisdeterministic, false)
+		       a.attidentity::text, a.atttypid, a.atttypmod, coalesce(NOT l.collisdeterministic, false),
+		       coalesce(CASE WHEN l.collnamespace = 'pg_catalog'::regnamespace THEN '' ELSE l.collnamespace::regnamespace::text || '.' END || l.collname, '')
 		FROM pg_attribute a LEFT JOIN pg_collation l ON l.oid = a.attcollation
 		WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped
 		ORDER BY a.attnum`, t.oid)
@@ -175,7 +178,7 @@ func (t *table) readColumns(ctx context.Context, pool *pgxpool.Pool) error {
 	t.columns, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (column, error) {
 		var c column
 		var oid uint32
-		err := row.Scan(&c.name, &c.declared, &c.notNull, &c.hasDefault, &c.generated, &c.identity, &oid, &c.typmod, &c.looseCollation)
+		err := row.Scan(&c.number, &c.name, &c.declared, &c.notNull, &c.hasDefault, &c.generated, &c.identity, &oid, &c.typmod, &c.looseCollation, &c.collation)
 		types = append(types, oid)
 		return c, err
 	})

@@ -18,6 +18,7 @@ type Legacy struct {
 	shape   *shape
 	name    string // the migration's
 	version string // the version column, or ""
+	config  *migration.Config
 	// standbys are those that the fence waits for; nil: those that the server's settings expect.
 	standbys []string
 }
@@ -57,7 +58,11 @@ func (l *Legacy) open(ctx context.Context, m *migration.Config) error {
 	if err != nil {
 		return err
 	}
-	if l.shape, err = legacyShape(m, t); err != nil {
+	l.config = m
+	if m.Schema != nil {
+		// [columns-applied]: the columns of the day were not chosen.
+		l.shape = appliedShape(t, m.Schema, legacyName)
+	} else if l.shape, err = legacyShape(m, t); err != nil {
 		return err
 	}
 	if err := l.upgrade(ctx); err != nil {

@@ -117,25 +117,34 @@ func (l *Legacy) oneRehearsal(ctx context.Context, tx pgx.Tx) error {
 
 // upsertSQL returns the statement, and the fields of its parameters.
 func (l *Legacy) upsertSQL() (sql string, written []int) {
-	s := l.shape
-	var columns, params, set []string
+	s, table := l.shape, l.shape.name.Sanitize()
+	var columns, params, set, where []string
 	for i, c := range s.columns {
 		if c.generated {
 			continue
 		}
 		written = append(written, i)
-		columns = append(columns, quote(c.name))
-		params = append(params, c.parameter(len(written)))
-		if (s.looseKey || !slices.Contains(s.key, i)) && c.identity != "a" {
-			set = append(set, quote(c.name)+" = EXCLUDED."+quote(c.name))
+		param := c.parameter(len(written))
+		columns, params = append(columns, quote(c.name)), append(params, param)
+		key := slices.Contains(s.key, i)
+		if key {
+			where = append(where, "t."+quote(c.name)+" = "+param)
+		}
+		if (s.looseKey || !key) && c.identity != "a" {
+			set = append(set, quote(c.name)+" = "+param)
 		}
 	}
 	if len(set) == 0 { // without SET nothing is returned for an existing row
 		key := quote(s.columns[s.key[0]].name)
-		set = []string{key + " = EXCLUDED." + key}
+		set = []string{key + " = t." + key}
 	}
-	return "INSERT INTO " + s.name.Sanitize() + " AS t (" + strings.Join(columns, ", ") + ") OVERRIDING SYSTEM VALUE VALUES (" + strings.Join(params, ", ") +
-		") ON CONFLICT (" + s.keyList() + ") DO UPDATE SET " + strings.Join(set, ", ") + " RETURNING " + s.list("t."), written
+	// No ON CONFLICT: its INSERT must form a whole row, and fails on a column that is not moved, must
+	// not be null and has no default, though the row is there. No other program writes: the fence stands.
+	found := " WHERE " + strings.Join(where, " AND ")
+	return "WITH there AS (UPDATE " + table + " AS t SET " + strings.Join(set, ", ") + found + " RETURNING " + s.list("t.") + "), " +
+		"added AS (INSERT INTO " + table + " AS t (" + strings.Join(columns, ", ") + ") OVERRIDING SYSTEM VALUE SELECT " + strings.Join(params, ", ") +
+		" WHERE NOT EXISTS (SELECT FROM " + table + " AS t" + found + ") RETURNING " + s.list("t.") + ") " +
+		"SELECT * FROM there UNION ALL SELECT * FROM added", written
 }
 
 func (l *Legacy) deleteSQL() string {

@@ -65,7 +65,7 @@ func legacyShape(m *migration.Config, t *table) (*shape, error) {
 		}
 		s.columns = append(s.columns, c)
 		s.schema.Fields = append(s.schema.Fields, record.Field{
-			Name: c.name, Target: target, Kind: c.format.kind, Element: c.format.element, Type: c.declared, Base: c.baseType(), NotNull: c.notNull,
+			Name: c.name, Target: target, Kind: c.format.kind, Element: c.format.element, Type: c.declared, Base: c.baseType(), NotNull: c.notNull, Collation: c.collation, Number: c.number,
 		})
 		return nil
 	}
@@ -99,18 +99,52 @@ func legacyShape(m *migration.Config, t *table) (*shape, error) {
 	if err := s.placeKey(key); err != nil {
 		return nil, err
 	}
-	if v := legacyConfig(m).VersionColumn; v != "" {
-		switch c := t.column(v); {
-		case c == nil:
-			return nil, t.unknown("legacy.version_column", v)
-		case c.format.kind != record.Int:
-			return nil, fmt.Errorf("legacy.version_column: column %q is of type %s: want an integer", v, c.declared)
-		case !c.notNull:
-			return nil, hint.Errorf(setNotNull(t, v), "legacy.version_column: column %q may be null: every row needs a version", v)
+	s.schema.Left, s.schema.Table = []string{}, int64(t.oid)
+	for i := range t.columns {
+		if name := t.columns[i].name; s.schema.Index(name) < 0 {
+			s.schema.Left = append(s.schema.Left, name)
 		}
 	}
-	return s, nil
+	return s, t.checkVersionColumn(legacyConfig(m).VersionColumn)
 }
+
+func (t *table) checkVersionColumn(v string) error {
+	if v == "" {
+		return nil
+	}
+	switch c := t.column(v); {
+	case c == nil:
+		return t.unknown("legacy.version_column", v)
+	case c.format.kind != record.Int:
+		return fmt.Errorf("legacy.version_column: column %q is of type %s: want an integer", v, c.declared)
+	case !c.notNull:
+		return hint.Errorf(setNotNull(t, v), "legacy.version_column: column %q may be null: every row needs a version", v)
+	}
+	return nil
+}
+
+// appliedShape is the shape of the columns that apply has resolved, and of no other. A column that the
+// table no longer has, or has with another type, does not fail here: ColumnChanges names it, and
+// statements that need it fail by themselves.
+func appliedShape(t *table, schema *record.Schema, name func(record.Field) string) *shape {
+	s := &shape{table: t, schema: schema, key: schema.Key}
+	for _, f := range schema.Fields {
+		c := t.column(name(f))
+		if c == nil {
+			c = &column{
+				name: name(f), declared: f.Type, notNull: f.NotNull, typmod: -1,
+				typ:  &sqlType{schema: "pg_catalog", form: formBase, cast: f.Type, equal: equalBytes},
+				base: baseType{cast: f.Type}, format: format{kind: f.Kind, element: f.Element, delimiter: ','},
+			}
+		}
+		s.columns = append(s.columns, c)
+	}
+	s.setLooseKey()
+	return s
+}
+
+func legacyName(f record.Field) string { return f.Name }
+func targetName(f record.Field) string { return f.Target }
 
 func (s *shape) placeKey(key []string) error {
 	for _, name := range key {

@@ -26,6 +26,7 @@ type Target struct {
 	pool      *pgxpool.Pool
 	shape     *shape
 	migration string
+	config    *migration.Config
 	side      string // the quoted name of the table of versions
 	horizon   time.Duration
 	byteKeys  bool        // see sideKey
@@ -51,12 +52,17 @@ func OpenTarget(ctx context.Context, m *migration.Config, url string, schema *re
 	if err != nil {
 		return nil, err
 	}
-	t := &Target{pool: pool, migration: m.Name, side: pgx.Identifier{"migrator_target", m.Name}.Sanitize(), horizon: time.Duration(m.Writing.Tombstones)}
+	t := &Target{pool: pool, migration: m.Name, config: m, side: pgx.Identifier{"migrator_target", m.Name}.Sanitize(), horizon: time.Duration(m.Writing.Tombstones)}
 	if t.horizon <= 0 {
 		t.horizon = defaultHorizon
 	}
 	described, err := describe(ctx, pool, "target", targetConfig(m).Table)
-	if err == nil {
+	switch {
+	case err != nil:
+	case m.Schema != nil: // [columns-applied]
+		t.shape = appliedShape(described, schema, targetName)
+		t.shape.ownText = true
+	default:
 		t.shape, err = targetShape(described, schema)
 	}
 	if err == nil {

@@ -201,12 +201,13 @@ func (c *column) input(text string) string {
 }
 
 // parameter is the SQL of a parameter that is sent as a text that fromCanonical has made. It has the
-// column's type, so that the server reads it as the type's input function does.
+// column's type, without its length, wherever it stands: the server reads it as the type's input
+// function does.
 func (c *column) parameter(n int) string {
 	if c.isBuiltIn("char") && !c.base.array {
 		return c.input("$" + strconv.Itoa(n) + "::text")
 	}
-	return "$" + strconv.Itoa(n)
+	return "$" + strconv.Itoa(n) + "::" + c.base.cast
 }
 
 func (c *column) isBuiltIn(name string) bool {

@@ -2,7 +2,6 @@ package shop
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -15,11 +14,10 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/stranglerfig/migrator/dual"
+	"github.com/stranglerfig/migrator/dual/kit"
 	"github.com/stranglerfig/migrator/dual/pgfleet"
-	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/phases"
-	"github.com/stranglerfig/migrator/record"
 	"github.com/stranglerfig/migrator/store"
 )
 
@@ -53,26 +51,27 @@ func Serve(ctx context.Context, c Config) error {
 		return err
 	}
 	defer pool.Close()
-	schema, err := findSchema(ctx, m, c.StateURL)
-	if err != nil {
-		return err
-	}
-	target, err := m.OpenTarget(ctx, schema)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = target.Close() }()
 	fleet, err := pgfleet.Open(ctx, c.StateURL, m.Name, pgfleet.Options{})
 	if err != nil {
 		return err
 	}
 	defer fleet.Close()
+	// The columns that are applied, whatever the table has by now.
+	if m, err = kit.Described(ctx, m, fleet); err != nil {
+		return err
+	}
+	target, err := m.OpenTarget(ctx, m.Schema)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = target.Close() }()
 
 	marks, _ := target.(store.Marker)
 	// From here on this process is an instance of the fleet. It must join before it serves:
 	// without a route it may not read or write.
 	instance, err := dual.Join(ctx, dual.Config{
 		Fleet: fleet, Marks: marks, Logger: c.Logger, LeaveWithin: c.Drain, BreakerPause: c.Breaker, ReportEvery: c.HandIn, Faults: c.Faults,
+		Moves:    m.Moves(),
 		Identity: dual.Identity{Instance: c.Instance, About: fmt.Sprintf("storefront, pid %d", os.Getpid())},
 		Writing: dual.Writing{
 			OnTargetFailure: dual.Policy(m.Writing.OnTargetFailure),
@@ -84,7 +83,7 @@ func Serve(ctx context.Context, c Config) error {
 	if err != nil {
 		return err
 	}
-	catalogue, err := newCatalogue(instance, newLegacyStore(pool, m.Name), target, schema, m.Compare, time.Duration(m.Writing.Deadline), c.Shadow)
+	catalogue, err := newCatalogue(instance, newLegacyStore(pool, m.Name), target, m.Schema, m.Compare, time.Duration(m.Writing.Deadline), c.Shadow)
 	if err != nil {
 		return errors.Join(err, leave(instance))
 	}
@@ -141,28 +140,4 @@ func openPool(ctx context.Context, url string) (*pgxpool.Pool, error) {
 	}
 	config.MaxConns = max(config.MaxConns, 16)
 	return pgxpool.NewWithConfig(ctx, config)
-}
-
-// findSchema reads the records' shape from legacy. Once legacy is switched off, it returns the
-// applied schema.
-func findSchema(ctx context.Context, m *migration.Config, stateURL string) (*record.Schema, error) {
-	legacy, err := m.OpenLegacy(ctx)
-	if err == nil {
-		defer legacy.Close()
-		return legacy.Schema(), nil
-	}
-	store, stateErr := state.Open(ctx, stateURL)
-	if stateErr != nil {
-		return nil, errors.Join(err, stateErr)
-	}
-	defer store.Close()
-	applied, stateErr := store.Config(ctx, m.Name)
-	if stateErr != nil {
-		return nil, errors.Join(err, stateErr)
-	}
-	schema := &record.Schema{}
-	if stateErr := json.Unmarshal(applied.Schema, schema); stateErr != nil {
-		return nil, errors.Join(err, stateErr)
-	}
-	return schema, nil
 }

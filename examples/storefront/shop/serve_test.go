@@ -16,6 +16,8 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/stranglerfig/migrator/dual"
+	"github.com/stranglerfig/migrator/dual/kit"
+	"github.com/stranglerfig/migrator/dual/pgfleet"
 	"github.com/stranglerfig/migrator/internal/backfill"
 	"github.com/stranglerfig/migrator/internal/control"
 	"github.com/stranglerfig/migrator/internal/openstore"
@@ -357,14 +359,23 @@ func TestBadRequestsWriteNothing(t *testing.T) {
 func TestInstanceStartsWithoutLegacy(t *testing.T) {
 	t.Parallel()
 	w := newFixture(t)
+	fleet, err := pgfleet.Open(t.Context(), w.stateURL, w.migration.Name, pgfleet.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer fleet.Close()
 	m := *w.migration
 	m.Legacy.URL = "postgres://shop@127.0.0.1:1/nowhere?connect_timeout=1"
-	schema, err := findSchema(t.Context(), &m, w.stateURL)
-	if err != nil || asJSON(t, schema) != asJSON(t, w.legacy.Schema()) {
-		t.Errorf("%v %v", schema, err)
+	described, err := kit.Described(t.Context(), &m, fleet)
+	if err != nil || asJSON(t, described.Schema) != asJSON(t, w.legacy.Schema()) {
+		t.Errorf("%v %v", described, err)
 	}
-	m.Name = "unheard-of"
-	if _, err := findSchema(t.Context(), &m, w.stateURL); err == nil {
-		t.Error("a migration that is not applied has a schema")
+	unknown, err := pgfleet.Open(t.Context(), w.stateURL, "unheard-of", pgfleet.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unknown.Close()
+	if _, err := kit.Described(t.Context(), &m, unknown); err == nil {
+		t.Error("a migration that is not applied has columns")
 	}
 }

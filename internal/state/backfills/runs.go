@@ -70,16 +70,18 @@ func (b *Runs) Begin(ctx context.Context) (p backfill.Progress, release func(), 
 	return p, r.Release, nil
 }
 
-// ready returns the present epoch and the last one in legacy.
-func (b *Runs) ready(ctx context.Context, tx pgx.Tx) (epoch, legacy int64, err error) {
+// ready returns the present epoch and the last one that a run must not be of.
+func (b *Runs) ready(ctx context.Context, tx pgx.Tx) (epoch, before int64, err error) {
 	// [backfill-barrier]: no move commits between this read of the leases and the record of the
-	// run.
-	if _, err := tx.Exec(ctx, statedb.TurnstileShared, b.migration); err != nil {
+	// run. [fields-barrier]: and no instance joins, which may move the columns of before.
+	if _, err := tx.Exec(ctx, statedb.TurnstileExclusive, b.migration); err != nil {
 		return 0, 0, err
 	}
 	var at phases.Route
-	err = tx.QueryRow(ctx, `SELECT phase, percent, epoch FROM migrator.migrations WHERE name = $1 FOR SHARE`, b.migration).
-		Scan(&at.Phase, &at.Percent, &at.Epoch)
+	var legacy, fields int64
+	var open bool
+	err = tx.QueryRow(ctx, `SELECT phase, percent, epoch, fields_epoch, former_moves <> '' FROM migrator.migrations WHERE name = $1 FOR UPDATE`, b.migration).
+		Scan(&at.Phase, &at.Percent, &at.Epoch, &fields, &open)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return 0, 0, statedb.UnknownMigration(ctx, tx, b.migration)
 	}
@@ -109,7 +111,30 @@ func (b *Runs) ready(ctx context.Context, tx pgx.Tx) (epoch, legacy int64, err e
 	if len(behind) > 0 {
 		return 0, 0, hint.Errorf(hint.Hint{Do: hint.FleetList}, "%w: %s may still be on legacy", backfill.ErrNotReady, strings.Join(behind, ", "))
 	}
-	return at.Epoch, legacy, nil
+	if open {
+		if err := b.closeFields(ctx, tx); err != nil {
+			return 0, 0, err
+		}
+	}
+	return at.Epoch, max(legacy, fields-1), nil
+}
+
+// closeFields ends the time in which instances may move the columns of before.
+func (b *Runs) closeFields(ctx context.Context, tx pgx.Tx) error {
+	var others []string
+	if err := tx.QueryRow(ctx, `SELECT coalesce(array_agg(DISTINCT l.instance ORDER BY l.instance), '{}')
+		FROM migrator.leases l JOIN migrator.migrations m ON m.name = l.migration
+		WHERE m.name = $1 AND `+statedb.LeaseCountsSQL+` AND l.moves IS DISTINCT FROM m.moves`, b.migration).Scan(&others); err != nil {
+		return err
+	}
+	// [fields-barrier]: what such an instance writes after the barrier lacks the new columns, and is
+	// newer than what the run reads.
+	if len(others) > 0 {
+		return hint.Errorf(hint.Hint{Do: hint.FleetList, Text: "and restart them with a program that knows the new columns"},
+			"%w: %s may still move the columns of before", backfill.ErrNotReady, strings.Join(others, ", "))
+	}
+	_, err := tx.Exec(ctx, `UPDATE migrator.migrations SET former_moves = '', former_schema = NULL WHERE name = $1`, b.migration)
+	return err
 }
 
 func (b *Runs) resume(ctx context.Context, tx pgx.Tx, epoch, legacy int64) (backfill.Progress, error) {
@@ -159,11 +184,12 @@ func (b *Runs) Save(ctx context.Context, p backfill.Progress) error {
 		tag, err := tx.Exec(ctx, `UPDATE migrator.backfills b SET progress = $3::jsonb, chunks = coalesce($4::jsonb, chunks),
 				finished_at = CASE WHEN $5 THEN coalesce(finished_at, clock_timestamp()) END
 			WHERE id = $2 AND migration = $1 AND void_at IS NULL
-			  AND epoch > (SELECT coalesce(max(e.epoch), 0) FROM migrator.epochs e WHERE e.migration = $1 AND e.phase = 'legacy')`,
+			  AND epoch > (SELECT coalesce(max(e.epoch), 0) FROM migrator.epochs e WHERE e.migration = $1 AND e.phase = 'legacy')
+			  AND epoch >= (SELECT m.fields_epoch FROM migrator.migrations m WHERE m.name = $1)`,
 			b.migration, p.ID, string(progress), chunks, finished)
 		if err == nil && tag.RowsAffected() == 0 {
 			return hint.Errorf(hint.Hint{Do: hint.BackfillRun, Text: "in shadow-write or dual-read"},
-				"%w: since backfill %d began it has been back in legacy, or legacy may have lost transactions", backfill.ErrNotReady, p.ID)
+				"%w: since backfill %d began it has been back in legacy, its columns were changed, or legacy may have lost transactions", backfill.ErrNotReady, p.ID)
 		}
 		return err
 	})

@@ -75,7 +75,7 @@ func (w *world) application(s setup) *application {
 	}
 	a := &application{w: w}
 	a.i, err = dual.Join(w.ctx, dual.Config{
-		Fleet: fleet, Marks: marks, Identity: dual.Identity{Instance: s.name}, Clock: s.clock,
+		Fleet: fleet, Marks: marks, Moves: w.m.Moves(), Identity: dual.Identity{Instance: s.name}, Clock: s.clock,
 		Writing: dual.Writing{
 			OnTargetFailure: s.policy, NotAfter: time.Duration(w.m.Writing.NotAfter), Deadline: s.deadline,
 		},

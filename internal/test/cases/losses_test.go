@@ -128,7 +128,7 @@ func losses() []loss {
 			if _, err := st.Pool().Exec(r.t.Context(), "UPDATE migrator.identity SET id = gen_random_uuid()"); err != nil {
 				r.t.Fatal(err)
 			}
-			if _, err := app.Apply(r.t.Context(), st, r.w.fileOf("items", "items"), false); !errors.Is(err, store.ErrOwned) {
+			if _, err := app.Apply(r.t.Context(), st, r.w.fileOf("items", "items"), false, app.ColumnFlags{}); !errors.Is(err, store.ErrOwned) {
 				r.t.Errorf("the copy was applied: %v", err)
 			}
 		}, seen: func(*lossRound) bool { return true }},

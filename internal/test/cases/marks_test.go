@@ -115,7 +115,7 @@ func TestTargetWithoutMark(t *testing.T) {
 					if !errors.Is(err, store.ErrOwned) {
 						t.Errorf("claimed from another migration: %v, %v", claimed, err)
 					}
-					_, err = app.Apply(w.ctx, w.state, w.m, true)
+					_, err = app.Apply(w.ctx, w.state, w.m, true, app.ColumnFlags{})
 					claimed = err == nil
 				}
 				if err != nil || !claimed {
@@ -342,7 +342,7 @@ func TestCopiedMigrationFile(t *testing.T) {
 			w.run(c.stateURL, "UPDATE migrator.identity SET id = gen_random_uuid()")
 		}
 		m := w.fileOf(c.name, c.table)
-		_, err = app.Apply(w.ctx, st, m, false)
+		_, err = app.Apply(w.ctx, st, m, false, app.ColumnFlags{})
 		if !errors.Is(err, store.ErrOwned) || !strings.Contains(err.Error(), "items@") {
 			t.Errorf("%s: %v", c.name, err)
 		}
@@ -358,15 +358,15 @@ func TestApplyPlacesNoLostMark(t *testing.T) {
 	t.Parallel()
 	w, server := newWorldOnRedis(t)
 	m := w.fileOf("items", "items")
-	_, err := app.Apply(w.ctx, w.state, m, false)
+	_, err := app.Apply(w.ctx, w.state, m, false, app.ColumnFlags{})
 	w.check(err)
 	w.run(w.stateURL, "UPDATE migrator.marks SET confirmed = 0")
 	w.restartEmpty(server)
-	_, err = app.Apply(w.ctx, w.state, m, false)
+	_, err = app.Apply(w.ctx, w.state, m, false, app.ColumnFlags{})
 	w.check(err)
 	w.restartEmpty(server)
 	var lost *app.TargetLostError
-	if _, err = app.Apply(w.ctx, w.state, m, false); !errors.As(err, &lost) {
+	if _, err = app.Apply(w.ctx, w.state, m, false, app.ColumnFlags{}); !errors.As(err, &lost) {
 		t.Errorf("the target was emptied: %v", err)
 	}
 }

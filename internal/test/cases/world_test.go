@@ -2,6 +2,7 @@ package cases
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strconv"
@@ -95,8 +96,11 @@ func newWorld(t *testing.T, o options) *world {
 	w.openStores()
 	config, err := w.m.Public()
 	w.check(err)
+	w.m.Schema = w.legacy.Schema()
+	schema, err := json.Marshal(w.m.Schema)
+	w.check(err)
 	_, _, err = w.state.Apply(ctx, state.Applied{
-		Migration: "items", Environment: "test", Config: config, ConfigHash: w.m.Hash(), Schema: []byte(`{}`), Reversible: true,
+		Migration: "items", Environment: "test", Config: config, ConfigHash: w.m.Hash(), Moves: w.m.Moves(), Schema: schema, Reversible: true,
 	})
 	w.check(err)
 	w.db, err = pgxpool.New(ctx, o.legacyURL)
@@ -253,7 +257,7 @@ func (w *world) copyAll() {
 func (w *world) joined(name string, lease time.Duration) (*pgfleet.Fleet, dual.Grant) {
 	w.t.Helper()
 	f := pgfleet.New(w.state.Pool(), "items", pgfleet.Options{Lease: lease, Renew: lease / 3})
-	g, err := f.Join(w.ctx, dual.Identity{Instance: name})
+	g, err := f.Join(w.ctx, dual.Identity{Instance: name, Moves: w.m.Moves()})
 	w.check(err)
 	return f, g
 }

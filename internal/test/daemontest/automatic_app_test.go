@@ -16,6 +16,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/stranglerfig/migrator/dual"
+	"github.com/stranglerfig/migrator/dual/kit"
 	"github.com/stranglerfig/migrator/dual/pgfleet"
 	"github.com/stranglerfig/migrator/internal/openstore"
 	"github.com/stranglerfig/migrator/internal/state"
@@ -160,17 +161,19 @@ func deploy(t *testing.T, m *migration.Config, stateURL string, delay time.Durat
 	a.db, err = pgxpool.NewWithConfig(ctx, config)
 	must(err)
 	t.Cleanup(a.db.Close)
+	fleet, err := pgfleet.Open(ctx, stateURL, m.Name, pgfleet.Options{})
+	must(err)
+	t.Cleanup(fleet.Close)
+	m, err = kit.Described(ctx, m, fleet)
+	must(err)
 	legacy, err := m.OpenLegacy(ctx)
 	must(err)
 	defer legacy.Close()
 	target, err := m.OpenTarget(ctx, legacy.Schema())
 	must(err)
 	t.Cleanup(func() { _ = target.Close() })
-	fleet, err := pgfleet.Open(ctx, stateURL, m.Name, pgfleet.Options{})
-	must(err)
-	t.Cleanup(fleet.Close)
 	instance, err := dual.Join(ctx, dual.Config{
-		Fleet: fleet, ReportEvery: handIn, LeaveWithin: 3 * time.Second, Identity: dual.Identity{Instance: "shop"},
+		Fleet: fleet, Moves: m.Moves(), ReportEvery: handIn, LeaveWithin: 3 * time.Second, Identity: dual.Identity{Instance: "shop"},
 		Writing: dual.Writing{
 			OnTargetFailure: dual.Policy(m.Writing.OnTargetFailure), Deadline: time.Duration(m.Writing.Deadline),
 			NotAfter: time.Duration(m.Writing.NotAfter),

@@ -279,7 +279,7 @@ func TestServeUndoesAnAbandonedFence(t *testing.T) {
 	}
 	// An instance that does not answer keeps the command waiting for its second.
 	fleet := pgfleet.New(store.Pool(), "items", pgfleet.Options{Lease: time.Minute})
-	if _, err := fleet.Join(ctx, dual.Identity{Instance: "shop-1"}); err != nil {
+	if _, err := fleet.Join(ctx, dual.Identity{Instance: "shop-1", Moves: current().Moves}); err != nil {
 		t.Fatal(err)
 	}
 	d := o.serve(t)

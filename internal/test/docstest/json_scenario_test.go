@@ -186,7 +186,16 @@ func (a *audit) join(name string, ttl time.Duration) (leave func()) {
 	if err != nil {
 		a.t.Fatal(err)
 	}
-	grant, err := fleet.Join(a.t.Context(), dual.Identity{Instance: name, About: "a test"})
+	store, err := state.Open(a.t.Context(), a.o.State)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	defer store.Close()
+	status, err := store.Status(a.t.Context(), "products")
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	grant, err := fleet.Join(a.t.Context(), dual.Identity{Instance: name, About: "a test", Moves: status.Moves})
 	if err != nil {
 		a.t.Fatal(err)
 	}

@@ -124,6 +124,14 @@ func serveInstance(ctx context.Context) error {
 		return err
 	}
 	defer a.db.Close()
+	fleet, err := pgfleet.Open(ctx, os.Getenv(envState), m.Name, pgfleet.Options{})
+	if err != nil {
+		return err
+	}
+	defer fleet.Close()
+	if m, err = kit.Described(ctx, m, fleet); err != nil {
+		return err
+	}
 	legacy, err := m.OpenLegacy(ctx)
 	if err != nil {
 		return err
@@ -134,14 +142,9 @@ func serveInstance(ctx context.Context) error {
 		return err
 	}
 	defer func() { _ = target.Close() }()
-	fleet, err := pgfleet.Open(ctx, os.Getenv(envState), m.Name, pgfleet.Options{})
-	if err != nil {
-		return err
-	}
-	defer fleet.Close()
 	broken := breakage(os.Getenv(envBreak))
 	config := dual.Config{
-		Fleet: broken.fleet(fleet), OnOperation: traced.began, Logger: slog.New(slog.NewJSONHandler(os.Stderr, nil)),
+		Fleet: broken.fleet(fleet), Moves: m.Moves(), OnOperation: traced.began, Logger: slog.New(slog.NewJSONHandler(os.Stderr, nil)),
 		Identity:     dual.Identity{Instance: os.Getenv(envName), About: fmt.Sprintf("torture, pid %d", os.Getpid())},
 		BreakerPause: 500 * time.Millisecond, LeaveWithin: 3 * time.Second, ReportEvery: 500 * time.Millisecond,
 		Writing: dual.Writing{
