@@ -90,6 +90,13 @@ func resolveColumns(applied *record.Schema, at phases.Phase, now *record.Schema,
 // CheckColumns makes Apply's comparison of legacy's columns alone, which needs no target. It changes
 // nothing.
 func CheckColumns(ctx context.Context, st *state.Store, m *migration.Config, flags ColumnFlags) error {
+	file, err := state.ToApply(m)
+	if err != nil {
+		return err
+	}
+	if _, err := st.Compare(ctx, file); err != nil { // another table has other columns
+		return err
+	}
 	known, at, err := columnsBefore(ctx, st, m.Name)
 	if err != nil || known == nil && len(flags.Add)+len(flags.Drop) == 0 {
 		return err
