@@ -69,6 +69,17 @@ CREATE TABLE migrator.bypass (
     CONSTRAINT bypass_why_check CHECK ((length(why) <= 500))
 );
 
+CREATE TABLE migrator.columns_seen (
+    migration text NOT NULL,
+    side text NOT NULL,
+    changes jsonb NOT NULL,
+    seen_at timestamp with time zone NOT NULL,
+    CONSTRAINT columns_seen_changes_check CHECK ((jsonb_typeof(changes) = 'array'::text)),
+    CONSTRAINT columns_seen_migration_fkey FOREIGN KEY (migration) REFERENCES migrator.migrations(name),
+    CONSTRAINT columns_seen_pkey PRIMARY KEY (migration, side),
+    CONSTRAINT columns_seen_side_check CHECK ((side = ANY (ARRAY['legacy'::text, 'target'::text])))
+);
+
 CREATE TABLE migrator.drills (
     id bigint GENERATED ALWAYS AS IDENTITY NOT NULL,
     migration text NOT NULL,
@@ -275,6 +286,10 @@ CREATE TABLE migrator.migrations (
     first_fence_era bigint DEFAULT 0 NOT NULL,
     return_sets_aside boolean DEFAULT false NOT NULL,
     set_aside bigint DEFAULT 0 NOT NULL,
+    moves text DEFAULT ''::text NOT NULL,
+    former_moves text DEFAULT ''::text NOT NULL,
+    former_schema json,
+    fields_epoch bigint DEFAULT 0 NOT NULL,
     forgetting_at timestamp with time zone,
     forgetting_era bigint DEFAULT 0 NOT NULL,
     CONSTRAINT faults_end CHECK (((fault IS NULL) = (fault_until IS NULL))),
@@ -282,7 +297,9 @@ CREATE TABLE migrator.migrations (
     CONSTRAINT migrations_check CHECK ((((phase)::text = ANY (ARRAY['dual-read'::text, 'cutover'::text])) = (percent > 0))),
     CONSTRAINT migrations_epoch_check CHECK ((epoch > 0)),
     CONSTRAINT migrations_fence_era_check CHECK (((fence_era >= 0) AND (fence_era <= '4294967295'::bigint))),
+    CONSTRAINT migrations_fields_epoch_check CHECK ((fields_epoch >= 0)),
     CONSTRAINT migrations_forgetting_era_check CHECK (((forgetting_era >= 0) AND (forgetting_era <= '4294967295'::bigint))),
+    CONSTRAINT migrations_former_moves_check CHECK ((length(former_moves) <= 100)),
     CONSTRAINT migrations_lease_ms_check CHECK ((lease_ms > 0)),
     CONSTRAINT migrations_lockable_check CHECK (lockable),
     CONSTRAINT migrations_moves_check CHECK ((length(moves) <= 100)),
@@ -608,6 +625,8 @@ CREATE TRIGGER chain BEFORE INSERT ON migrator.history FOR EACH ROW EXECUTE FUNC
 CREATE TRIGGER check_people BEFORE INSERT ON migrator.history FOR EACH ROW EXECUTE FUNCTION migrator.check_people();
 
 CREATE TRIGGER tell AFTER INSERT ON migrator.history FOR EACH ROW EXECUTE FUNCTION migrator.tell();
+
+CREATE TRIGGER check_lease BEFORE INSERT OR UPDATE OF acknowledged_epoch, moves ON migrator.leases FOR EACH ROW EXECUTE FUNCTION migrator.check_lease();
 
 CREATE TRIGGER refuse_join BEFORE INSERT ON migrator.leases FOR EACH ROW EXECUTE FUNCTION migrator.refuse_join();
 

@@ -47,7 +47,7 @@ var dataCases = map[string]struct {
 			"00112233445566778899aabbccddeeff a UUID in bytes, 6162 ascii")
 	}},
 	"ddl_after_the_evidence": {
-		target: "key: 'k:{id}', format: hash", pending: "the applied schema rules",
+		target: "key: 'k:{id}', format: hash",
 		right: func(d *data) error {
 			if err := d.moves(); err != nil {
 				return err
@@ -323,7 +323,7 @@ func (d *data) says(result store.CheckResult, parts ...string) error {
 }
 
 func (d *data) apply() error {
-	_, err := app.Apply(d.ctx, d.state, d.m, false)
+	_, err := app.Apply(d.ctx, d.state, d.m, false, app.ColumnFlags{})
 	return err
 }
 
