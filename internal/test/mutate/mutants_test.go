@@ -499,8 +499,8 @@ local now`,
 	{
 		rule: "join-locked", what: "an instance joins without a lock",
 		file: "dual/pgfleet/fleet.go",
-		old:  "\tb.Queue(statedb.TurnstileShared, f.migration)\n\tb.Queue(`SELECT phase, percent, epoch, lease_ms, renew_ms, fence_era, reversible, config_hash\n\t\tFROM migrator.migrations WHERE name = $1 FOR SHARE`",
-		new:  "\tb.Queue(`SELECT phase, percent, epoch, lease_ms, renew_ms, fence_era, reversible, config_hash\n\t\tFROM migrator.migrations WHERE name = $1`",
+		old:  "\tb.Queue(statedb.TurnstileShared, f.migration)\n\tb.Queue(`SELECT m.phase, m.percent, m.epoch, `+statedb.ShadowSQL+`, m.lease_ms, m.renew_ms, m.fence_era, m.reversible, m.config_hash\n\t\tFROM migrator.migrations m WHERE m.name = $1 FOR SHARE`",
+		new:  "\tb.Queue(`SELECT m.phase, m.percent, m.epoch, `+statedb.ShadowSQL+`, m.lease_ms, m.renew_ms, m.fence_era, m.reversible, m.config_hash\n\t\tFROM migrator.migrations m WHERE m.name = $1`",
 		pkg:  "internal/state", run: "^TestAJournaledFailureAndAnAdvanceNeverBothWin$",
 	},
 	{
