@@ -86,6 +86,11 @@ func TestEqualKeysAreNotDeleted(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			m.Schema = legacy.Schema() // as applied
+			legacy.Close()
+			if legacy, err = postgres.OpenLegacy(t.Context(), m, url); err != nil {
+				t.Fatal(err)
+			}
 			t.Cleanup(legacy.Close)
 			target, err := postgres.OpenTarget(t.Context(), m, url, legacy.Schema())
 			if err != nil {
