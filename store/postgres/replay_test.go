@@ -219,3 +219,79 @@ func TestOneRehearsal(t *testing.T) {
 		t.Error("a rehearsal through another attempt's fence")
 	}
 }
+
+// TestReplayFindsKeysOfEveryForm: a replay changes the row of its key, by the key's own type, also
+// where the parameter alone would have another one, and does not add a second row.
+func TestReplayFindsKeysOfEveryForm(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ typ, was, other string }{
+		{"varchar(3)", "'a'", "'b'"},
+		{"char(3)", "'a'", "'b'"},
+		{`"char"`, "'a'", "'b'"},
+		{"numeric(6,2)", "1.5", "2"},
+		{"bit(3)", "'101'", "'111'"},
+		{"mood", "'glad'", "'sad'"},
+		{"mood[]", "'{glad}'", "'{sad}'"},
+		{"short", "'a'", "'b'"},
+		{"place", "(1, NULL)", "(2, 'b')"},
+		{"int4range", "'[1,3)'", "'[4,9)'"},
+		{"inet", "'10.0.0.1'", "'10.0.0.2'"},
+	} {
+		t.Run(c.typ, func(t *testing.T) {
+			t.Parallel()
+			d := newDatabase(t)
+			d.exec(`CREATE TYPE mood AS ENUM ('glad', 'sad'); CREATE DOMAIN short AS varchar(3) CHECK (value <> '');
+				CREATE TYPE place AS (x int, y text);
+				CREATE TABLE items (id ` + c.typ + ` PRIMARY KEY, note text, owner text NOT NULL);
+				INSERT INTO items VALUES (` + c.was + `, 'old', 'ann'), (` + c.other + `, 'gone', 'ann')`)
+			m := testConfig("items")
+			m.Exclude = []string{"owner"} // not moved, not null, without a default
+			l := d.legacy(m)
+			chunks, err := l.Chunks(d.ctx, 10)
+			d.ok(err)
+			var rows []store.Row
+			for _, c := range chunks {
+				d.ok(l.Scan(d.ctx, c, func(r store.Row) error {
+					r.Key, r.Record = record.Key(strings.Clone(string(r.Key))), r.Record.Clone()
+					rows = append(rows, r)
+					return nil
+				}))
+			}
+			_, err = l.RaiseFence(d.ctx, "A", wait)
+			d.ok(err)
+			run, err := l.BeginReplay(d.ctx, "A")
+			d.ok(err)
+			for i := range rows {
+				if rows[i].Record[1].Text == "gone" {
+					rows[i] = store.Row{Key: rows[i].Key}
+				} else {
+					rows[i].Record[1] = record.TextValue("new")
+				}
+			}
+			done, err := l.Replay(d.ctx, run, rows)
+			d.ok(err)
+			if got := d.text(`SELECT string_agg(format('%s %s %s', id = (` + c.was + `)::` + c.typ + `, note, owner), ',') FROM items`); got != "t new ann" || len(done.Refused) > 0 {
+				t.Errorf("%q, %+v", got, done)
+			}
+		})
+	}
+}
+
+// TestReplayTakesTheKeysText: of a key that legacy takes as equal to one it has, the row gets the text.
+func TestReplayTakesTheKeysText(t *testing.T) {
+	t.Parallel()
+	d := newDatabase(t)
+	d.exec(`CREATE TABLE items (id bpchar PRIMARY KEY, note text); INSERT INTO items VALUES ('a', 'old')`)
+	l := d.legacy(testConfig("items"))
+	_, err := l.RaiseFence(d.ctx, "A", wait)
+	d.ok(err)
+	run, err := l.BeginReplay(d.ctx, "A")
+	d.ok(err)
+	_, err = l.Replay(d.ctx, run, []store.Row{{
+		Key: record.MakeKey("a  "), Found: true, Record: record.Record{record.TextValue("a  "), record.TextValue("new")},
+	}})
+	d.ok(err)
+	if got := d.text(`SELECT string_agg(format('%s|%s', id, note), ',') FROM items`); got != "a  |new" {
+		t.Errorf("%q", got)
+	}
+}
