@@ -36,6 +36,12 @@ func (j *Job) diagnoseBypass(ctx context.Context) string {
 		}
 		look, err = j.WatchBypass(ctx)
 	}
+	if err == nil && look.Bypass == nil { // another process has looked at the same time
+		c, failed := j.State.BypassContext(ctx, j.Config.Name)
+		if failed == nil && c.Last != nil {
+			look.Bypass = &c.Last.Bypass
+		}
+	}
 	if err != nil || !look.Found() {
 		return ""
 	}

@@ -113,6 +113,9 @@ func (w *forgetting) look(ctx context.Context, file string) (before bool, err er
 	case w.o.Orphan:
 		return false, refuse("the state database has the migration %s: it is no orphan", name)
 	}
+	if w.m, err = withColumns(w.m, applied); err != nil {
+		return false, err
+	}
 	if err := checkHash(w.m, file, applied.ConfigHash); err != nil {
 		return false, err
 	}

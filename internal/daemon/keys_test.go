@@ -96,6 +96,9 @@ func keyChanges() map[string]keyChange {
 		"fields.name":     {value: "id", with: map[string]any{"exclude": nil, "compare": nil}},
 		"fields.target":   {value: "number", with: map[string]any{"fields.name": "id", "exclude": nil, "compare": nil}},
 		"exclude":         {value: []string{"unused", "part"}},
+		"target.numbers":  {value: "string", with: map[string]any{"target.format": "json"}},
+		"compare.as":      {value: "uuid", with: map[string]any{"compare.precision": nil}, seen: "refused"},
+		"compare.zone":    {value: "UTC", with: map[string]any{"compare.precision": nil, "compare.as": "timestamptz"}, seen: "refused"},
 		"compare.path":    {value: "/created"}, "compare.ignore": {value: "a reason", with: map[string]any{"compare.precision": nil}},
 		"compare.tolerance": {value: "0.5", with: map[string]any{"compare.precision": nil, "compare.path": "/price"}}, "compare.precision": {value: "1s"}, "compare.show": {value: true},
 
@@ -117,7 +120,7 @@ func keyChanges() map[string]keyChange {
 		"reconcile.stop_on.alerts": {value: []string{"Paged"}, seen: "job"}, "reconcile.stop_on.promql": {value: "down", seen: "job"}, "reconcile.stop_on.above": {value: 7, seen: "job"},
 		"reconcile.stop_on.replication_lag": {value: "7s", seen: "job"}, "reconcile.stop_on.interval": {value: "7s", seen: "job"},
 
-		"gates.off": {value: "a reason"}, "gates.consistency.limit": {value: "7%"}, "gates.consistency.for": {value: "7h"}, "gates.consistency.confidence": {value: "77%"},
+		"gates.off": {value: "a reason"}, "gates.bypass.off": {value: "a reason"}, "gates.bypass.limit": {value: "7%"}, "gates.bypass.for": {value: "7h"}, "gates.consistency.limit": {value: "7%"}, "gates.consistency.for": {value: "7h"}, "gates.consistency.confidence": {value: "77%"},
 		"gates.consistency.coverage": {value: "77%"}, "gates.shadow_writes.limit": {value: "7%"}, "gates.shadow_writes.calm": {value: "7m"},
 		"gates.target_reads.limit": {value: "7%"}, "gates.target_reads.calm": {value: "7m"}, "gates.added_latency.p95": {value: "7ms"},
 		"gates.drill.within": {value: "7d"}, "gates.drill.public_key": {value: "MCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE="}, "gates.runbook.within": {value: "7d"},

@@ -35,6 +35,7 @@ var forgottenTables = []struct{ name, where string }{
 	{"buckets", "migration = $1"},
 	{"outbox", "migration = $1"},
 	{"bypass", "migration = $1"},
+	{"columns_seen", "migration = $1"},
 	{"parts", "migration = $1"},
 	{"fences", "migration = $1"},
 	{"marks", "migration = $1"},
