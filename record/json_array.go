@@ -93,10 +93,10 @@ func ParseJSONArray(text string) ([]Value, bool) {
 		return nil, false
 	}
 	for _, item := range n.items {
-		switch {
-		case item.kind == '[':
+		switch item.kind {
+		case '[':
 			return nil, false
-		case item.kind == sqlNull:
+		case sqlNull:
 			values = append(values, NullValue)
 		default:
 			values = append(values, TextValue(item.text))

@@ -89,12 +89,10 @@ func (l *Legacy) Writers(ctx context.Context) ([]string, error) {
 	names, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (string, error) {
 		var application, role string
 		err := row.Scan(&application, &role)
-		switch {
-		case application == "":
+		if application == "" {
 			return "role " + oneline.Escape(role), err
-		default:
-			return oneline.Escape(application) + " (role " + oneline.Escape(role) + ")", err
 		}
+		return oneline.Escape(application) + " (role " + oneline.Escape(role) + ")", err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("look who writes legacy table %s: %w", l.table(), err)

@@ -267,7 +267,6 @@ type newThing struct {
 type instance struct {
 	put   func(id int64, a string) error
 	get   func(id int64) (string, error)
-	moved func() bool // its program moves stock
 	leave func()
 }
 

@@ -57,7 +57,7 @@ var dataCases = map[string]struct {
 				return err
 			}
 			if err := d.apply(); err == nil || !strings.Contains(withHint(err), "add-field") {
-				return fmt.Errorf("apply: %v, want a refusal that names --add-field", err)
+				return fmt.Errorf("apply: %w, want a refusal that names --add-field", err)
 			}
 			return d.same()
 		},
@@ -69,7 +69,7 @@ var dataCases = map[string]struct {
 		d.redis("HSET", "k:-5", "a", "x")
 		x, err := d.job.Explain(d.ctx, "-5")
 		if err != nil || x.Same || x.Class != "field" {
-			return fmt.Errorf("explain: %+v, %v", x, err)
+			return fmt.Errorf("explain: %+v, %w", x, err)
 		}
 		return nil
 	}},
@@ -133,7 +133,7 @@ var dataCases = map[string]struct {
 		}
 		d.impatient = true
 		if _, err := d.backfill(); err == nil || !strings.Contains(err.Error(), "23505") || !strings.Contains(err.Error(), `"2"`) {
-			return fmt.Errorf("backfill: %v, want a refusal of key 2", err)
+			return fmt.Errorf("backfill: %w, want a refusal of key 2", err)
 		}
 		return nil
 	}},
@@ -155,7 +155,7 @@ var dataCases = map[string]struct {
 		d.impatient = true
 		_, err := d.backfill()
 		if err == nil || !strings.Contains(err.Error(), `key "4"`) || !strings.Contains(err.Error(), `column "c"`) || strings.Contains(err.Error(), "table of versions") {
-			return fmt.Errorf("backfill: %v, want a refusal of the column c of key 4", err)
+			return fmt.Errorf("backfill: %w, want a refusal of the column c of key 4", err)
 		}
 		return d.holds(`SELECT string_agg(id::text || ' ' || c, ', ' ORDER BY id) FROM t`, "1 -, 2 t, 3 -")
 	}},
@@ -423,7 +423,7 @@ func (d *data) neverSweepsItsOwn() error {
 	d.impatient = true
 	done, err := d.backfill()
 	if err == nil || !strings.Contains(err.Error(), "the target does not have it") || done.Swept > 0 {
-		return fmt.Errorf("backfill: %+v, %v, want an error", done.Progress, err)
+		return fmt.Errorf("backfill: %+v, %w, want an error", done.Progress, err)
 	}
 	return nil
 }
