@@ -81,12 +81,21 @@ func (f *findings) checkServer(ctx context.Context, pool *pgxpool.Pool, side str
 func (f *findings) checkKey(s *shape, side string) {
 	for _, i := range s.key {
 		c := s.columns[i]
-		if why := s.manyTexts(c, s.keyNames()); why != "" {
+		switch why := s.manyTexts(c, s.keyNames()); {
+		case why != "":
 			f.refuse(side+"-key", keyRemedy(c), "key column %q (%s) takes different texts as equal (%s): one row could be two records", c.name, c.declared, why)
-		} else {
+		case c.overEnum():
+			f.refuse(side+"-key", "ALTER TABLE ... ALTER COLUMN ... TYPE the enum itself", "key column %q (%s) is of a domain over an enum, which the server can't compare with a value of the enum", c.name, c.declared)
+		default:
 			f.good(side+"-key", "key column %q (%s)", c.name, c.declared)
 		}
 	}
+}
+
+// overEnum reports whether the column is of a domain over an enum. Other domains compare as their
+// base does; the operators of enums don't look through one.
+func (c *column) overEnum() bool {
+	return c.typ.form == formDomain && c.typ.resolved().form == formEnum
 }
 
 func keyRemedy(c *column) string {

@@ -19,7 +19,7 @@ func TestKeysByTheCatalog(t *testing.T) {
 		CREATE DOMAIN ci AS citext; CREATE TYPE inner_pair AS (a int, b ci); CREATE TYPE outer_pair AS (a int, b inner_pair); CREATE DOMAIN outers AS outer_pair[];
 		CREATE DOMAIN loose_text AS text COLLATE loose; CREATE TYPE loose_pair AS (a int, b text COLLATE loose); CREATE TYPE exact_pair AS (a int, b text COLLATE "C");
 		CREATE TYPE loose_range AS RANGE (subtype = text, collation = loose); CREATE TYPE exact_range AS RANGE (subtype = text);
-		CREATE DOMAIN price AS numeric(12,2); CREATE TYPE priced AS (a price, b numeric(12,2)); CREATE TYPE mood AS ENUM ('a', 'b');
+		CREATE DOMAIN price AS numeric(12,2); CREATE TYPE priced AS (a price, b numeric(12,2)); CREATE TYPE mood AS ENUM ('a', 'b'); CREATE DOMAIN moods AS mood;
 		CREATE FUNCTION backwards(int4, int4) RETURNS int4 LANGUAGE sql IMMUTABLE STRICT RETURN btint4cmp($2, $1);
 		CREATE OPERATOR CLASS odd_ops FOR TYPE int4 USING btree AS OPERATOR 1 >, OPERATOR 2 >=, OPERATOR 3 =, OPERATOR 4 <=, OPERATOR 5 <, FUNCTION 1 backwards(int4, int4)`)
 	for i, c := range []struct {
@@ -60,6 +60,7 @@ func TestKeysByTheCatalog(t *testing.T) {
 		{"k tsvector PRIMARY KEY", "nothing says"},
 		{"k mood PRIMARY KEY", ""},
 		{"k mood[] PRIMARY KEY", ""},
+		{"k moods PRIMARY KEY", "domain over an enum"},
 		{"k timetz PRIMARY KEY", ""},
 		{"k bytea PRIMARY KEY", ""},
 		{"k inet PRIMARY KEY", ""},

@@ -1,5 +1,5 @@
 -- +goose Up
--- What instances move, as a hash that each hands in when it joins; '' until a migration file is
+-- What instances move, as a hash that each reports when it joins; '' until a migration file is
 -- applied that says it. former_* are what instances moved before the columns were changed, and may
 -- still move until the backfill of the new ones has begun. fields_epoch is the epoch of that change.
 ALTER TABLE migrator.migrations
