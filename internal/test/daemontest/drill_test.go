@@ -98,7 +98,7 @@ func (s *staged) shop(args ...string) {
 // drills runs a drill and returns its report.
 func (s *staged) drills(code int, args ...string) (r drill.Report, output string) {
 	s.t.Helper()
-	args = append([]string{"drill", "rollback", "--healthy", "3s", "--within", "3m", "--after", "1s", "--reports", s.Dir, "-o", "json"}, args...)
+	args = append([]string{"drill", "rollback", "--healthy", "8s", "--within", "3m", "--after", "1s", "--reports", s.Dir, "-o", "json"}, args...)
 	cmd := s.command("migrator", args...)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
@@ -264,7 +264,7 @@ func TestADrillWithoutATriggerFails(t *testing.T) {
 	t.Parallel()
 	s := newStaged(t, strings.Replace(stagedTriggers, "errors: {interval: 1s}", "errors: {interval: 1s, dry_run: true}", 1), "--faults")
 	s.interrupted()
-	r := s.fails("errors is a dry run: firing", "--within", "20s", "--healthy", "3s")
+	r := s.fails("errors is a dry run: firing", "--within", "20s", "--healthy", "8s")
 	if r.Fault.Executed == 0 || r.After != "cutover 50 %" {
 		t.Errorf("%+v, on %s", r.Fault, r.After)
 	}
@@ -280,7 +280,7 @@ func TestADrillWithoutATriggerFails(t *testing.T) {
 // interrupted stops a drill while its fault is active.
 func (s *staged) interrupted() {
 	s.t.Helper()
-	cmd := s.command("migrator", "drill", "rollback", "--fault", "latency", "--delay", "10ms", "--healthy", "3s", "--within", "3m", "--reports", s.Dir)
+	cmd := s.command("migrator", "drill", "rollback", "--fault", "latency", "--delay", "10ms", "--healthy", "8s", "--within", "3m", "--reports", s.Dir)
 	output, err := cmd.StderrPipe()
 	if err == nil {
 		err = cmd.Start()
