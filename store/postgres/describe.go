@@ -120,9 +120,6 @@ func describe(ctx context.Context, pool *pgxpool.Pool, side, name string) (*tabl
 	if err := t.readColumns(ctx, pool); err != nil {
 		return nil, fmt.Errorf("read the columns of %s table %s: %w", side, showTable(id), err)
 	}
-	if err := t.readPlain(ctx, pool); err != nil {
-		return nil, fmt.Errorf("read the types of %s table %s: %w", side, showTable(id), err)
-	}
 	if err := t.readKeys(ctx, pool); err != nil {
 		return nil, fmt.Errorf("read the keys of %s table %s: %w", side, showTable(id), err)
 	}
@@ -185,20 +182,17 @@ func (t *table) readColumns(ctx context.Context, pool *pgxpool.Pool) error {
 	if err != nil {
 		return err
 	}
-	resolved, err := readTypes(ctx, pool, types)
+	resolved, err := readTypes(ctx, pool, t.server, types)
 	if err != nil {
 		return err
 	}
 	for i := range t.columns {
 		c := &t.columns[i]
-		if c.typ = resolved[types[i]]; c.typ == nil {
+		typ := resolved[types[i]]
+		if typ == nil {
 			return fmt.Errorf("column %q is of a type that was dropped meanwhile", c.name)
 		}
-		for d := c.typ; d.form == formDomain; d = d.inner {
-			c.notNull = c.notNull || d.notNull
-		}
-		c.base = c.typ.base()
-		c.format = c.base.format()
+		c.resolve(typ)
 	}
 	return nil
 }

@@ -1,13 +1,9 @@
 package postgres
 
 import (
-	"context"
 	"regexp"
 	"strconv"
 	"strings"
-
-	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
 )
 
 // mapped is what a column has to do with the other store's.
@@ -17,29 +13,17 @@ type mapped struct {
 	conversion *conversion // of a target's column; nil: its texts are legacy's
 }
 
-// readPlain reads each column's type with its domains resolved.
-func (t *table) readPlain(ctx context.Context, pool *pgxpool.Pool) error {
-	rows, err := pool.Query(ctx, `
-		WITH RECURSIVE r AS (
-			SELECT attname, atttypid AS type, atttypmod AS typmod FROM pg_attribute WHERE attrelid = $1 AND attnum > 0 AND NOT attisdropped
-			UNION ALL
-			SELECT r.attname, t.typbasetype, t.typtypmod FROM r JOIN pg_type t ON t.oid = r.type WHERE t.typtype = 'd'
-		)
-		SELECT r.attname, format_type(r.type, r.typmod), coalesce(e.typtype, t.typtype) = 'e'
-		FROM r JOIN pg_type t ON t.oid = r.type AND t.typtype <> 'd'
-		LEFT JOIN pg_type e ON e.oid = t.typelem AND t.typcategory = 'A'`, t.oid)
-	if err != nil {
-		return err
+// resolve sets the column's type from the catalog, and what a value's conversion needs of it.
+func (c *column) resolve(typ *sqlType) {
+	c.typ, c.plain = typ, c.declared
+	t := typ
+	for ; t.form == formDomain; t = t.inner {
+		c.notNull = c.notNull || t.notNull
+		c.plain = t.based
 	}
-	var name, plain string
-	var enum bool
-	_, err = pgx.ForEachRow(rows, []any{&name, &plain, &enum}, func() error {
-		if c := t.column(name); c != nil {
-			c.plain, c.enum = plain, enum
-		}
-		return nil
-	})
-	return err
+	c.enum = t.form == formEnum || t.form == formArray && t.inner.form == formEnum
+	c.base = typ.base()
+	c.format = c.base.format()
 }
 
 // plainType is a type as SQL prints it, without domains: numeric(12,2)[].

@@ -2,8 +2,11 @@ package postgres
 
 import (
 	"context"
+	"fmt"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/stranglerfig/migrator/record"
 )
@@ -36,6 +39,7 @@ type sqlType struct {
 
 	inner   *sqlType // of a domain its base, of an array its element, of a range its subtype, of a multirange its range
 	typmod  int32    // that a domain gives its base; -1: none
+	based   string   // of a domain: its base with that typmod, as SQL prints it
 	notNull bool     // of a domain
 	fields  []typeField
 
@@ -62,7 +66,36 @@ const (
 	equalText  equalImage = "btvarstrequalimage" // they don't, unless the collation takes different texts as equal
 )
 
-// typeQuery reads all types that values of the types $1 are made of.
+// usualTypes are types of pg_catalog as every supported server's catalog has them, under object ids
+// that never change: to read them costs more than all else that the opening of a store asks.
+var usualTypes = func() map[uint32]*sqlType {
+	types := map[uint32]*sqlType{}
+	for _, t := range []sqlType{
+		{oid: pgtype.BoolOID, name: "bool", cast: "boolean", equal: equalBytes},
+		{oid: pgtype.ByteaOID, name: "bytea", cast: "bytea", equal: equalBytes},
+		{oid: pgtype.Int8OID, name: "int8", cast: "bigint", equal: equalBytes},
+		{oid: pgtype.Int2OID, name: "int2", cast: "smallint", equal: equalBytes},
+		{oid: pgtype.Int4OID, name: "int4", cast: "integer", equal: equalBytes},
+		{oid: pgtype.TextOID, name: "text", cast: "text", equal: equalText},
+		{oid: pgtype.JSONOID, name: "json", cast: "json", equal: equalNone},
+		{oid: pgtype.Float4OID, name: "float4", cast: "real", equal: equalUnset},
+		{oid: pgtype.Float8OID, name: "float8", cast: "double precision", equal: equalUnset},
+		{oid: pgtype.VarcharOID, name: "varchar", cast: "character varying", equal: equalText},
+		{oid: pgtype.DateOID, name: "date", cast: "date", equal: equalBytes},
+		{oid: pgtype.TimestampOID, name: "timestamp", cast: "timestamp without time zone", equal: equalBytes},
+		{oid: pgtype.TimestamptzOID, name: "timestamptz", cast: "timestamp with time zone", equal: equalBytes},
+		{oid: pgtype.NumericOID, name: "numeric", cast: "numeric", equal: equalUnset},
+		{oid: pgtype.UUIDOID, name: "uuid", cast: "uuid", equal: equalBytes},
+		{oid: pgtype.JSONBOID, name: "jsonb", cast: "jsonb", equal: equalUnset},
+	} {
+		t.schema, t.form, t.delimiter, t.typmod = "pg_catalog", formBase, ',', -1
+		types[t.oid] = &t
+	}
+	return types
+}()
+
+// typeQuery reads all types that values of the types $1 are made of. %s is the range of a
+// multirange, which servers before 14 have not got.
 const typeQuery = `
 WITH RECURSIVE reached(oid) AS (
 	SELECT unnest($1::oid[])
@@ -71,7 +104,7 @@ WITH RECURSIVE reached(oid) AS (
 		SELECT t.typbasetype WHERE t.typtype = 'd'
 		UNION ALL SELECT t.typelem WHERE t.typelem <> 0
 		UNION ALL SELECT r.rngsubtype FROM pg_range r WHERE r.rngtypid = t.oid
-		UNION ALL SELECT r.rngtypid FROM pg_range r WHERE (to_jsonb(r) ->> 'rngmultitypid')::oid = t.oid
+		UNION ALL SELECT r.rngtypid FROM pg_range r WHERE %[1]s = t.oid
 		UNION ALL SELECT a.atttypid FROM pg_attribute a WHERE t.typtype = 'c' AND a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped
 	) inner_type(oid)
 ), equal_image AS (
@@ -84,14 +117,14 @@ SELECT t.oid, n.nspname, t.typname, coalesce(x.extname, ''), t.typtype::text, fo
 	coalesce(t.typlen = -1 AND e.typarray = t.oid, false), coalesce(e.typdelim::text, ','),
 	CASE WHEN t.typtype = 'd' THEN t.typbasetype WHEN r.rngtypid = t.oid THEN r.rngsubtype WHEN r.rngtypid IS NOT NULL THEN r.rngtypid
 		ELSE t.typelem END,
-	t.typtypmod, t.typnotnull,
+	t.typtypmod, CASE WHEN t.typtype = 'd' THEN format_type(t.typbasetype, t.typtypmod) ELSE '' END, t.typnotnull,
 	coalesce(CASE WHEN r.rngtypid = t.oid THEN (SELECT i.named FROM equal_image i WHERE i.oid = r.rngsubopc) ELSE own.named END, ''),
 	coalesce(NOT own.visible, false),
 	coalesce(NOT l.collisdeterministic, false),
 	fields.names, fields.types, fields.loose
 FROM reached JOIN pg_type t ON t.oid = reached.oid JOIN pg_namespace n ON n.oid = t.typnamespace
 LEFT JOIN pg_type e ON e.oid = t.typelem
-LEFT JOIN pg_range r ON r.rngtypid = t.oid OR (to_jsonb(r) ->> 'rngmultitypid')::oid = t.oid
+LEFT JOIN pg_range r ON r.rngtypid = t.oid OR %[1]s = t.oid
 LEFT JOIN pg_collation l ON l.oid = r.rngcollation
 LEFT JOIN pg_depend d ON d.classid = 'pg_type'::regclass AND d.objid = t.oid AND d.deptype = 'e'
 LEFT JOIN pg_extension x ON x.oid = d.refobjid
@@ -107,9 +140,21 @@ LEFT JOIN LATERAL (
 	WHERE a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped
 ) fields ON t.typtype = 'c'`
 
-// readTypes resolves types.
-func readTypes(ctx context.Context, db querier, oids []uint32) (map[uint32]*sqlType, error) {
-	rows, err := db.Query(ctx, typeQuery, oids)
+// readTypes resolves types of a server of that version.
+func readTypes(ctx context.Context, db querier, server int, oids []uint32) (map[uint32]*sqlType, error) {
+	usual := func(oid uint32) bool { return usualTypes[oid] != nil }
+	if !slices.ContainsFunc(oids, func(oid uint32) bool { return !usual(oid) }) {
+		return usualTypes, nil
+	}
+	return queryTypes(ctx, db, server, oids)
+}
+
+func queryTypes(ctx context.Context, db querier, server int, oids []uint32) (map[uint32]*sqlType, error) {
+	multirange := "r.rngmultitypid"
+	if server < 140000 {
+		multirange = "0"
+	}
+	rows, err := db.Query(ctx, fmt.Sprintf(typeQuery, multirange), oids)
 	if err != nil {
 		return nil, err
 	}
@@ -122,7 +167,7 @@ func readTypes(ctx context.Context, db querier, oids []uint32) (map[uint32]*sqlT
 	var of []uint32
 	var loose []bool
 	_, err = pgx.ForEachRow(rows, []any{
-		&t.oid, &t.schema, &t.name, &t.extension, &form, &t.cast, &array, &delimiter, &within, &t.typmod, &t.notNull, &equal, &t.unordered, &t.loose,
+		&t.oid, &t.schema, &t.name, &t.extension, &form, &t.cast, &array, &delimiter, &within, &t.typmod, &t.based, &t.notNull, &equal, &t.unordered, &t.loose,
 		&names, &of, &loose,
 	}, func() error {
 		one := t
