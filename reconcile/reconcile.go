@@ -33,6 +33,10 @@ type Reconciler struct {
 	Bypass func(ctx context.Context) string
 	// OnAhead is called before a repair raises legacy's era; see repair.Repairer.
 	OnAhead func(ctx context.Context, seen record.Version) error
+	// SameTarget is called once the target has been written or compared, before what that proves is
+	// recorded: its error, that the target is not the one that it was, records nothing. nil: not
+	// called.
+	SameTarget func(ctx context.Context) error
 	Options
 }
 
@@ -63,10 +67,19 @@ func (rc *Reconciler) Run(ctx context.Context, o RunOptions) (Run, []Finding, er
 		r.recheck,       // a suspect agrees, or its difference is confirmed
 		r.compareRecent, // a denser sample of young records, rechecked likewise
 		r.repair,        // confirmed differences, unless too much differs
+		rc.sameTarget,   // all of it was one target
 	} {
 		if err = stage(ctx); err != nil {
 			break
 		}
 	}
 	return r.end(ctx, err)
+}
+
+// [mark-checked]: a target that was lost since the run began, or the repair, proves nothing.
+func (rc *Reconciler) sameTarget(ctx context.Context) error {
+	if rc.SameTarget == nil {
+		return nil
+	}
+	return rc.SameTarget(ctx)
 }

@@ -26,6 +26,8 @@ type repairer struct {
 	repairs bool                         // the run repairs; set when it begins
 	plan    func(Planned)                // see RunOptions.Plan; nil: no plan
 	bypass  func(context.Context) string // see Reconciler.Bypass
+	// sameTarget checks that the target is the one that it was; see Reconciler.SameTarget.
+	sameTarget func(context.Context) error
 
 	batch, limit, rate int // keys at a time, repairs of the run, and repairs per second
 	maxDifference      phases.Share

@@ -22,14 +22,14 @@ const (
 // again. The error is why the rest can't be repaired; calling it again continues.
 func (rc *Reconciler) RepairJournal(ctx context.Context) (int64, error) {
 	return (&journalRepairer{
-		ledger: rc.Ledger, wait: func(ctx context.Context) error { return ctx.Err() },
+		ledger: rc.Ledger, sameTarget: rc.sameTarget, wait: func(ctx context.Context) error { return ctx.Err() },
 		rule: repair.Repairer{Locker: rc.Locker, Target: rc.Target, NotAfter: rc.defaults().NotAfter, OnAhead: rc.OnAhead},
 	}).repair(ctx, 0)
 }
 
 // repairJournal repairs the journaled keys first, in a run that repairs.
 func (p *repairer) repairJournal(ctx context.Context) error {
-	journal := &journalRepairer{ledger: p.recorder.ledger, rule: p.rule, wait: p.pace.waitWhilePaused}
+	journal := &journalRepairer{ledger: p.recorder.ledger, rule: p.rule, sameTarget: p.sameTarget, wait: p.pace.waitWhilePaused}
 	cleared, err := journal.repair(ctx, journalPasses)
 	p.recorder.repairedJournal(cleared)
 	return err
@@ -39,6 +39,8 @@ func (p *repairer) repairJournal(ctx context.Context) error {
 type journalRepairer struct {
 	ledger Ledger
 	rule   repair.Repairer
+	// sameTarget is called after a page's repairs, before their keys leave the journal.
+	sameTarget func(context.Context) error
 	// wait is called before each page: a repair writes, and must wait while its run is paused.
 	wait func(context.Context) error
 }
@@ -93,6 +95,9 @@ func (r *journalRepairer) pass(ctx context.Context) (cleared, left int64, why, e
 		}
 		done, err := r.rule.Repair(ctx, list)
 		if err != nil {
+			return cleared, left, nil, err
+		}
+		if err := r.sameTarget(ctx); err != nil {
 			return cleared, left, nil, err
 		}
 		for i, d := range done {

@@ -8,6 +8,7 @@ import (
 	"github.com/stranglerfig/migrator/internal/state/reconciles"
 	"github.com/stranglerfig/migrator/internal/test/pairtest"
 	"github.com/stranglerfig/migrator/reconcile"
+	"github.com/stranglerfig/migrator/store"
 )
 
 // begun has something done as soon as a run has begun, and counts what is cleared.
@@ -69,5 +70,33 @@ func TestTheJournalsRepairWaitsWhileItsRunIsPaused(t *testing.T) {
 	r, _, err := rc.Run(t.Context(), repaired)
 	if !errors.Is(err, reconcile.ErrCancelled) || r.Status != reconcile.Cancelled || b.cleared != 0 {
 		t.Errorf("%v, %d cleared, %+v", err, b.cleared, r)
+	}
+}
+
+// A target that was lost while it was repaired or compared proves nothing: its keys stay in the
+// journal, and no run is done.
+func TestALostTargetClearsNoKeyAndProvesNothing(t *testing.T) {
+	t.Parallel()
+	p := pairtest.New(t, pairtest.Options{})
+	p.FillSimple(t, 1, 100)
+	runBackfill(t, p)
+	rc, _ := reconciler(p)
+	ledger, sql := stateReconciles(t)
+	rc.Ledger, rc.Jobs = ledger, ledger
+	sql(`INSERT INTO migrator.journal (migration, key, version, changes, reason, first_at, last_at)
+		SELECT 'move', convert_to(i::text, 'UTF8'), repeat('0', 32), 1, 'timeout', now(), now() FROM generate_series(1, 3) i`)
+	rc.SameTarget = func(context.Context) error { return store.ErrMarkLost }
+	if cleared, err := rc.RepairJournal(t.Context()); !errors.Is(err, store.ErrMarkLost) || cleared != 0 {
+		t.Errorf("%d keys were cleared: %v", cleared, err)
+	}
+	for _, o := range []reconcile.RunOptions{repaired, {Full: true}} {
+		if r, _, err := rc.Run(t.Context(), o); !errors.Is(err, store.ErrMarkLost) || r.Status != reconcile.Stopped || r.Journaled != 0 {
+			t.Errorf("%+v: %v, %+v", o, err, r)
+		}
+	}
+	looks := 0
+	rc.SameTarget = func(context.Context) error { looks++; return nil }
+	if r, _ := run(t, rc, repaired); r.Journaled != 3 || looks != 2 {
+		t.Errorf("the target is back: %d looks, %+v", looks, r)
 	}
 }

@@ -54,6 +54,7 @@ func (rc *Reconciler) newRunner(o RunOptions) (*runner, error) {
 	}
 	r.repairer = newRepairer(r.comparer, r.recorder, r.options, rc.OnAhead, o.Plan)
 	r.repairer.bypass = rc.Bypass
+	r.repairer.sameTarget = rc.sameTarget
 	r.rechecker = newRechecker(r.comparer, r.recorder, r.options, r.repairer.confirm)
 	r.use(Terms{Rate: r.options.Rate, Lease: r.options.Lease})
 	return r, nil

@@ -77,7 +77,7 @@ func (j *Job) Reconciler(ctx context.Context) (*reconcile.Reconciler, *reconcile
 	runs := reconciles.New(j.State.Pool(), j.Config.Name)
 	r := &reconcile.Reconciler{
 		Legacy: j.Legacy, Locker: j.Legacy, Target: j.Target, Ledger: runs, Jobs: runs, Compare: compare,
-		OnAhead: j.markAhead, Bypass: j.diagnoseBypass, Options: reconcileOptions(j.Config),
+		OnAhead: j.markAhead, SameTarget: j.CheckTarget, Bypass: j.diagnoseBypass, Options: reconcileOptions(j.Config),
 	}
 	backfill, err := backfills.New(j.State.Pool(), j.Config.Name).Latest(ctx)
 	if err != nil {
@@ -113,7 +113,7 @@ func reconcileOptions(m *migration.Config) reconcile.Options {
 func (j *Job) RepairJournal(ctx context.Context) (int64, error) {
 	r := reconcile.Reconciler{
 		Legacy: j.Legacy, Locker: j.Legacy, Target: j.Target, Ledger: reconciles.New(j.State.Pool(), j.Config.Name),
-		OnAhead: j.markAhead,
+		OnAhead: j.markAhead, SameTarget: j.CheckTarget,
 		Options: reconcile.Options{NotAfter: time.Duration(j.Config.Writing.NotAfter), Expires: j.Config.ExpiryColumn()},
 	}
 	return r.RepairJournal(ctx)
